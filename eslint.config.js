@@ -54,9 +54,19 @@ const only = (target, from, except, message) => ({
 const gateway = ['api', 'http', 'telemetry', 'serve.ts'];
 /** The folders that commands import. */
 const commands = ['util', 'model', 'engine', 'hub', 'convert', 'simulate', 'load', 'chat'];
-const engineParts = [
-  ...['worker', 'slots', 'execution', 'sampling', 'calibration', 'speculation', 'grammar', 'audit', 'landing'],
+/** The floors of the engine process, lowest first: each part imports only parts of lower floors. */
+const floors = [
+  ['protocol.ts'],
+  ['landing-plan.ts', 'constraint.ts', 'draws.ts', 'slot.ts', 'units.ts'],
+  ['landing'],
+  ['sequence.ts'],
+  ['sampling', 'slots', 'grammar'],
+  ['execution'],
+  ['speculation', 'audit', 'calibration'],
+  ['worker'],
 ];
+/** All parts that the protocol and the gateway do not know; the gateway goes by the rule of landing-plan.ts as well. */
+const engineParts = floors.flat().filter((part) => part !== 'protocol.ts' && part !== 'landing-plan.ts');
 
 const zones = [
   ...Object.entries(layers).map(([folder, imports]) =>
@@ -72,11 +82,24 @@ const zones = [
   ),
   zone(
     'engine/client',
-    [...engineParts.map((part) => `engine/${part}`), 'engine/sequence.ts'],
+    engineParts.map((part) => `engine/${part}`),
     "the engine's client runs in the gateway: the protocol is all that it shares with the engine process",
   ),
-  ...[...engineParts, 'sequence.ts'].map((part) =>
+  ...engineParts.map((part) =>
     only(`engine/${part}`, 'engine/client', ['options.ts'], 'the engine process knows nothing of the gateway'),
+  ),
+  ...floors.slice(0, -1).flatMap((parts, floor) =>
+    parts.map((part) =>
+      zone(
+        `engine/${part}`,
+        floors
+          .slice(floor)
+          .flat()
+          .filter((each) => each !== part)
+          .map((each) => `engine/${each}`),
+        'imports inside the engine process run downwards',
+      ),
+    ),
   ),
   zone('engine/protocol.ts', [...engineParts.map((part) => `engine/${part}`), 'engine/client'], 'the protocol is data'),
   // The root.

@@ -3,7 +3,7 @@ import { performance } from 'node:perf_hooks';
 import { RouterAdapter } from '../../src/engine/worker/router-adapter.js';
 import { GREEDY } from '../../src/engine/sampling/sampler.js';
 import { Sequence } from '../../src/engine/sequence.js';
-import { Slot } from '../../src/engine/slots/slot.js';
+import { Slot } from '../../src/engine/slot.js';
 import type { CostTable } from '../../src/cost/table.js';
 import { type DepthShape, costModel, predictMs } from '../../src/cost/model.js';
 import { defaultPolicy } from '../../src/router/index.js';

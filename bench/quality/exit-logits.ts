@@ -1,6 +1,8 @@
 /** All logits of a text at every exit, through the engine's own graphs. */
 import { Executor } from '../../src/engine/execution/executor.js';
 import { loadModel } from '../../src/engine/execution/load-model.js';
+import { chunksOnly } from '../../src/engine/execution/step-batch.js';
+import type { States } from '../../src/model/head.js';
 import type { KernelName } from '../../src/model/manifest.js';
 
 /** Rows per run of the head, whose logits share one buffer. */
@@ -57,19 +59,20 @@ export function visitExits(
   slot.live = true;
   slot.tokens = [...tokens];
   for (const exit of exits) {
-    const { output } = executor.advance(slot, exit, tokens.length);
-    if (output === null) throw new Error(`exit ${exit} has no states of its own`);
-    for (let first = 0; first < tokens.length - 1; first += BATCH_ROWS) {
-      const rows = Math.min(BATCH_ROWS, tokens.length - 1 - first);
-      for (let row = 0; row < rows; row++) head.targets[row] = BigInt(tokens[first + row + 1] ?? 0);
-      head.inverseTemperatures.fill(1, 0, rows);
-      output.toHead(first, rows);
-      head.choose(0, rows);
-      for (let row = 0; row < rows; row++) {
-        const { ids, lse, target } = head.selected(row);
-        visit(exit, first + row, { logits: head.fullLogits(row), lse, top: Number(ids[0]), nll: lse - target });
+    const read = (states: States): void => {
+      for (let first = 0; first < tokens.length - 1; first += BATCH_ROWS) {
+        const rows = Math.min(BATCH_ROWS, tokens.length - 1 - first);
+        for (let row = 0; row < rows; row++) head.targets[row] = BigInt(tokens[first + row + 1] ?? 0);
+        head.inverseTemperatures.fill(1, 0, rows);
+        states.toHead(first, rows);
+        head.choose(0, rows);
+        for (let row = 0; row < rows; row++) {
+          const { ids, lse, target } = head.selected(row);
+          visit(exit, first + row, { logits: head.fullLogits(row), lse, top: Number(ids[0]), nll: lse - target });
+        }
       }
-    }
+    };
+    executor.run(chunksOnly({ slot, exit: executor.exit(exit), end: tokens.length, read }));
   }
   table.drop(slot);
 }

@@ -4,16 +4,13 @@
  * Must not know: the model, other sequences.
  */
 import type { Dry } from '../model/manifest.js';
-import { type Constraint, isPending } from './sampling/constraint.js';
-import { repetitionPenalties } from './sampling/dry.js';
+import { type Constraint, isPending } from './constraint.js';
 import type { DraftCount, DraftSource, EndReason, ExitIndex, ExitLayer, GenerateMessage } from './protocol.js';
 import type { Admission } from '../router/index.js';
-import { Draws } from './sampling/random.js';
-import { needsAllLogits } from './sampling/sampler.js';
+import { Draws } from './draws.js';
 import { type EndPressure, TextState } from './landing/text-state.js';
-import type { Slot } from './slots/slot.js';
-import type { ExitUnits } from './execution/units.js';
-import { DraftLength } from './speculation/draft-length.js';
+import type { Slot } from './slot.js';
+import type { ExitUnits } from './units.js';
 
 /** Another sequence that will have processed the first `length` tokens before this one's turn. */
 export interface PrefixLeader {
@@ -27,10 +24,9 @@ export class Sequence {
   readonly tokens: number[];
   readonly promptLength: number;
   readonly #draws: Draws;
-  readonly #adjustsLogits: boolean;
   readonly #deepest: ExitIndex;
   readonly #exits: readonly Pick<ExitUnits, 'needed' | 'dry'>[];
-  readonly counts: { prompt: Set<number>; answer: Map<number, number> };
+  #counts: { readonly prompt: ReadonlySet<number>; readonly answer: Map<number, number> } | null = null;
   /** Null while the sequence waits. */
   slot: Slot | null = null;
   /**
@@ -61,7 +57,6 @@ export class Sequence {
   readonly text = new TextState();
   /** End pressure of the next token, then of those behind each token of its draft; a missing entry is none. */
   endPressures: readonly EndPressure[] = [];
-  readonly draftLength = new DraftLength();
   /** Draft counts by source. */
   readonly drafts: DraftCount[] = [];
 
@@ -81,8 +76,6 @@ export class Sequence {
     this.exit = exit;
     this.#deepest = exit;
     this.#draws = new Draws(request.sampling.seed);
-    this.#adjustsLogits = needsAllLogits(request.sampling);
-    this.counts = { prompt: this.#adjustsLogits ? new Set(request.prompt) : new Set(), answer: new Map() };
   }
 
   /** Positions that a unit has processed. For a waiting sequence: positions that a stored prefix will save. */
@@ -106,9 +99,13 @@ export class Sequence {
     return this.slot === null || this.slot.length < this.tokens.length - 1;
   }
 
-  /** Whether the next token needs all logits instead of the largest ones. */
-  get wantsAllLogits(): boolean {
-    return this.#adjustsLogits || this.constraint?.enforced === true;
+  /** Tokens of the prompt, and how often the answer has each; counted from the first use on. */
+  get counts(): { readonly prompt: ReadonlySet<number>; readonly answer: ReadonlyMap<number, number> } {
+    if (this.#counts === null) {
+      this.#counts = { prompt: new Set(this.request.prompt), answer: new Map() };
+      for (const token of this.tokens.slice(this.promptLength)) this.#count(token);
+    }
+    return this.#counts;
   }
 
   /** Deepest exit of the next token if it belongs to thoughts with such a bound; else null. */
@@ -124,13 +121,6 @@ export class Sequence {
     const rule = this.request.sampling.dry ?? this.#exits[this.exit]?.dry ?? null;
     const isFree = this.constraint === null || this.constraint.released || this.constraint.isThinking === true;
     return isFree && rule !== null && rule.multiplier > 0 ? rule : null;
-  }
-
-  /** Penalties of tokens that would continue a repetition, by token id. @param draft tokens that come before the next */
-  dryPenalties(draft: readonly number[] = []): ReadonlyMap<number, number> {
-    const { dry } = this;
-    if (dry === null) return new Map();
-    return repetitionPenalties(draft.length > 0 ? [...this.tokens, ...draft] : this.tokens, this.promptLength, dry);
   }
 
   get generated(): number {
@@ -179,7 +169,11 @@ export class Sequence {
     this.constraint?.accept(token);
     // The answer behind the thoughts begins as deep as it may. The next plan decides its exit.
     if (thinkingExit !== null && this.constraint?.isThinking === false) this.exit = this.#deepest;
-    if (this.#adjustsLogits) this.counts.answer.set(token, (this.counts.answer.get(token) ?? 0) + 1);
+    this.#count(token);
     return this.generated >= this.request.maxTokens ? 'length' : null;
+  }
+
+  #count(token: number): void {
+    this.#counts?.answer.set(token, (this.#counts.answer.get(token) ?? 0) + 1);
   }
 }

@@ -21,8 +21,6 @@ export class PagedHead implements Head {
   readonly inverseTemperatures: Float32Array;
   readonly targets: BigInt64Array;
   readonly argmaxIds: BigInt64Array;
-  /** Whether a transfer has waited for the last run; the caller resets it. */
-  hasWaited = true;
   readonly #head: Session;
   readonly #select: Session;
   readonly #argmax: Session;
@@ -252,7 +250,6 @@ export class PagedHead implements Head {
 
   #download(source: bigint, target: BigInt64Array | Float32Array): void {
     this.#gpu.device.download(source, bytes(target));
-    this.hasWaited = true;
   }
 
   #logitTensor(rows: number): Tensor {

@@ -87,8 +87,6 @@ export class PagedModel implements Model {
   readonly #ids: Int32Array;
   /** Rows 0, 1, 2 ... of stores without pages. */
   readonly #places: bigint;
-  /** Whether a download has waited for all runs. */
-  #isFinished = true;
 
   /**
    * Loads all graphs.
@@ -160,7 +158,6 @@ export class PagedModel implements Model {
 
   /** Uploads the control data of a run and starts it. Nothing waits for its end. */
   run({ ids, units, head }: PagedRun): void {
-    this.head.hasWaited = false;
     this.#used.fill(0);
     /** The unit whose control a unit's runs read. */
     const owners = new Map<number, number>();
@@ -178,18 +175,15 @@ export class PagedModel implements Model {
     this.#use(IDS, [ids.length * 8]);
     if (head !== null) this.#use(HEAD, this.head.fill(head.rows, head.norms));
     this.#inputs.upload(this.#used);
-    this.#isFinished = false;
 
     if (ids.length > 0) this.#runEmbed(ids.length);
     for (const { unit, kernel, parts } of units) this.#runUnit(unit, owners.get(unit) ?? unit, kernel, parts);
     if (head !== null) this.head.logits(head.rows.length);
   }
 
-  /** Waits for the end of all runs, unless the head's download has. */
+  /** Waits for the end of all runs, by a transfer. The head's `choose` waits by its own. */
   wait(): void {
-    if (!this.#isFinished && !this.head.hasWaited)
-      this.device.download(itemAt(this.boundaries, 0).memory, new Uint8Array(8));
-    this.#isFinished = true;
+    this.device.download(itemAt(this.boundaries, 0).memory, new Uint8Array(8));
   }
 
   dispose(): void {

@@ -4,9 +4,9 @@ import path from 'node:path';
 import t, { type Test } from 'tap';
 import { convert } from '../../src/convert/convert.js';
 import type { Executor } from '../../src/engine/execution/executor.js';
-import type { Slot } from '../../src/engine/slots/slot.js';
+import type { Slot } from '../../src/engine/slot.js';
 import { loadManifest } from '../../src/model/manifest-io.js';
-import { distance, logitsAt, makeExecutor, openSlot } from '../engine/helper.js';
+import { advance, decodeRows, distance, logitsAt, makeExecutor, openSlot } from '../engine/helper.js';
 import { safetensors, type Weight } from './tiny.js';
 import {
   GOLDEN_MODELS,
@@ -30,7 +30,7 @@ const DEEPEST = 1;
 
 function inChunks(executor: Executor, slot: Slot, exit: number, end: number, chunk: number): void {
   const { needed } = executor.exit(exit);
-  while (slot.least(needed) < end) executor.advance(slot, exit, Math.min(end, slot.least(needed) + chunk));
+  while (slot.least(needed) < end) advance(executor, slot, exit, Math.min(end, slot.least(needed) + chunk));
 }
 
 const WAYS: Readonly<Record<string, Way>> = {
@@ -44,7 +44,7 @@ const WAYS: Readonly<Record<string, Way>> = {
     const { tokens } = slot;
     for (let length = 1; length <= end; length++) {
       slot.tokens = tokens.slice(0, length);
-      executor.decode([{ slot, exit: executor.exit(DEEPEST) }]);
+      decodeRows(executor, [{ slot, exit: executor.exit(DEEPEST) }]);
     }
     slot.tokens = tokens;
   },
@@ -83,7 +83,7 @@ function check(t: Test, executor: Executor, { prompts }: GoldenModel, bound = BO
           way(executor, slot, at);
           return { slot, exit: executor.exit(DEEPEST) };
         });
-        executor.decode(rows);
+        decodeRows(executor, rows);
         for (const [row, { ids: top, logits: expected }] of batch.entries()) {
           const logits = executor.head.fullLogits(row);
           for (const [rank, id] of top.entries())

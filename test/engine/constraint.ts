@@ -1,5 +1,5 @@
 /** Constraints for tests, without a grammar. */
-import type { Constraint } from '../../src/engine/sampling/constraint.js';
+import type { Constraint } from '../../src/engine/constraint.js';
 
 /** @param mask 1 for each allowed token id; null: the mask is still to come */
 export function constraintOf(mask: Uint8Array | null): Constraint {

@@ -8,11 +8,13 @@ import { EngineCore } from '../../src/engine/worker/core.js';
 import type { TokenTexts } from '../../src/engine/landing/token-texts.js';
 import { Executor } from '../../src/engine/execution/executor.js';
 import { loadModel } from '../../src/engine/execution/load-model.js';
+import { chunksOnly, type Row } from '../../src/engine/execution/step-batch.js';
 import type { AuditEvent, EndedEvent, RefusedEvent, StepMessage, TokenEvent } from '../../src/engine/protocol.js';
 import type { EngineOptions } from '../../src/engine/client/options.js';
+import type { States } from '../../src/model/head.js';
 import { HeadRunner } from '../../src/model/head-runner.js';
 import { StagedModel } from '../../src/model/staged-model.js';
-import type { Slot } from '../../src/engine/slots/slot.js';
+import type { Slot } from '../../src/engine/slot.js';
 import { monotonicMs } from '../../src/util/clock.js';
 import { chunkSizes, defaultPolicy } from '../../src/router/index.js';
 import type { CostTable } from '../../src/cost/table.js';
@@ -166,15 +168,30 @@ export function openSlot({ table }: Executor, tokens: readonly number[]): Slot {
   return slot;
 }
 
+/** Runs a slot up to a position. @returns the exit's states, valid until the model runs again; null if it has run before */
+export function advance(executor: Executor, slot: Slot, exit: number, end: number): States | null {
+  const found: States[] = [];
+  const read = (states: States): void => {
+    found.push(states);
+  };
+  executor.run(chunksOnly({ slot, exit: executor.exit(exit), end, read }));
+  return found[0] ?? null;
+}
+
+/** Decodes the last token of each row. */
+export function decodeRows(executor: Executor, rows: readonly Row[]): void {
+  executor.run({ chunks: [], rows, draft: null });
+}
+
 /** Advances in chunks of 128. */
 export function advanceTo(executor: Executor, slot: Slot, exit: number, end: number): void {
   const { needed } = executor.exit(exit);
-  while (slot.least(needed) < end) executor.advance(slot, exit, Math.min(end, slot.least(needed) + 128));
+  while (slot.least(needed) < end) advance(executor, slot, exit, Math.min(end, slot.least(needed) + 128));
 }
 
 /** Decodes the slot's last token at an exit and returns all logits. */
 export function logitsAt(executor: Executor, slot: Slot, exit: number): Float32Array {
-  executor.decode([{ slot, exit: executor.exit(exit) }]);
+  decodeRows(executor, [{ slot, exit: executor.exit(exit) }]);
   return executor.head.fullLogits(0);
 }
 

@@ -1,11 +1,11 @@
 import t from 'tap';
-import { planCompaction } from '../../src/engine/slots/compaction.js';
-import { chunkEnd } from '../../src/engine/execution/select-prefill.js';
+import { planCompaction } from '../../src/engine/execution/compaction.js';
+import { chunkEnd } from '../../src/engine/execution/step-batch.js';
 import { kernelChoice } from '../../src/engine/execution/kernels.js';
 import { findPrefix } from '../../src/engine/slots/prefix.js';
-import { randomStream } from '../../src/engine/sampling/random.js';
+import { randomStream } from '../../src/engine/draws.js';
 import { GREEDY, sampleFull, sampleTop } from '../../src/engine/sampling/sampler.js';
-import { Slot } from '../../src/engine/slots/slot.js';
+import { Slot } from '../../src/engine/slot.js';
 import { chunkSizes } from '../../src/router/index.js';
 
 void t.test('planCompaction moves the deepest rows to the front and counts unneeded rows', async (t) => {

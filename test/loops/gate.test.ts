@@ -8,7 +8,7 @@ import { loadManifest } from '../../src/model/manifest-io.js';
 import { GateMeans } from '../../src/quality/gate-means.js';
 import { goldenLoops, loopWeights } from '../convert/golden-loops.js';
 import { writeGoldenFolder } from '../convert/golden-model.js';
-import { auditsOf, drain, greedy, makeCore, makeExecutor, openSlot } from '../engine/helper.js';
+import { advance, auditsOf, drain, greedy, makeCore, makeExecutor, openSlot } from '../engine/helper.js';
 
 const model = goldenLoops('ouro-4');
 const audit = { busyShare: 0, idleShare: 1 };
@@ -27,7 +27,7 @@ void t.test('probabilities at every loop equal those of the public code', async 
   for (const { ids, positions } of model.prompts) {
     const slot = openSlot(executor, ids);
     for (let loop = 0; loop < 4; loop++) {
-      const { output } = executor.advance(slot, loop, ids.length);
+      const output = advance(executor, slot, loop, ids.length);
       for (const { at, loops } of positions) {
         const state = output?.read(at) ?? null;
         const stop = state === null ? NaN : gate?.stop(state);
@@ -56,7 +56,7 @@ void t.test('an audit has the means over the positions of the answer', async (t)
   const slot = openSlot(executor, all);
   const stops: number[][] = [];
   for (let loop = 0; loop < 3; loop++) {
-    const { output } = executor.advance(slot, loop, all.length - 1);
+    const output = advance(executor, slot, loop, all.length - 1);
     const places = all.slice(ids.length - 1, -1).map((_, i) => ids.length - 1 + i);
     stops.push(places.map((place) => executor.model.gate?.stop(output?.read(place) ?? new Float32Array(0)) ?? NaN));
   }

@@ -6,7 +6,7 @@ import { INT8_FILE, int8Graph } from '../../src/model/int8-graph.js';
 import { loadManifest } from '../../src/model/manifest-io.js';
 import { decodeModel } from '../../src/model/onnx-proto.js';
 import { placeOf } from '../../src/model/onnx-weights.js';
-import { advanceTo, distance, logitsAt, makeExecutor, openSlot, PROMPTS, rms } from '../engine/helper.js';
+import { advanceTo, decodeRows, distance, logitsAt, makeExecutor, openSlot, PROMPTS, rms } from '../engine/helper.js';
 import { tinyModel } from '../engine/tiny-model.js';
 
 void t.test('the graph has the bytes of w8a8 in blocks, and a third of its nodes', async (t) => {
@@ -60,7 +60,10 @@ void t.test('a row of int8 does not depend on its neighbours, and differs from w
     slot.truncate((PROMPTS[row]?.length ?? 0) - 1);
     return logits;
   });
-  executor.decode(slots.map((slot) => ({ slot, exit })));
+  decodeRows(
+    executor,
+    slots.map((slot) => ({ slot, exit })),
+  );
   for (const [row, logits] of alone.entries()) {
     t.equal(distance(executor.head.fullLogits(row), logits), 0, `row ${row} of ${slots.length}`);
     const w8a8 = logitsAt(reference, prepared(reference, PROMPTS[row] ?? []), deepest);

@@ -4,7 +4,7 @@
  */
 import t from 'tap';
 import { loadManifest } from '../../src/model/manifest-io.js';
-import { advanceTo, distance, logitsAt, makeExecutor, openSlot } from '../engine/helper.js';
+import { advanceTo, decodeRows, distance, logitsAt, makeExecutor, openSlot } from '../engine/helper.js';
 import { tinyModel } from '../engine/tiny-model.js';
 
 const bytesModel = await tinyModel(t, 'int8');
@@ -48,7 +48,7 @@ void t.test('decode writes the same bits as a chunk, with or without a shallow e
       const exit = next - 11 < shallow ? 0 : 1;
       // The deep stage catches up in one chunk over the positions of the shallow exit.
       advanceTo(executor, slot, exit, next - 1);
-      executor.decode([{ slot, exit: executor.exit(exit) }]);
+      decodeRows(executor, [{ slot, exit: executor.exit(exit) }]);
       slot.tokens.push(prompt[next] ?? -1);
     }
     t.equal(distance(logitsAt(executor, slot, 1), expected), 0, `${shallow} tokens at the shallow exit`);

@@ -9,7 +9,7 @@ import type { StageKernel } from '../../src/model/manifest.js';
 import { PagedModel } from '../../src/model/paged-model.js';
 import { createEnvironment } from '../../src/runtime/environment.js';
 import { webgpuDevice } from '../../src/runtime/webgpu.js';
-import { advanceTo, openSlot, rms } from '../engine/helper.js';
+import { advanceTo, decodeRows, openSlot, rms } from '../engine/helper.js';
 import { needsGpu, tinyFolders, tokens } from './helper.js';
 
 if (needsGpu()) {
@@ -37,7 +37,7 @@ if (needsGpu()) {
     const found: Float32Array[] = [];
     for (const rows of [5, 1, 3, 5, 3]) {
       const batch = slots.slice(0, rows).map((slot, i) => ({ slot, exit: executor.exit((i + rows) % (deepest + 1)) }));
-      executor.decode(batch);
+      decodeRows(executor, batch);
       found.push(...batch.map((_, row) => executor.head.fullLogits(row)));
       // Deeper units catch up over the kept states.
       for (const slot of slots) advanceTo(executor, slot, deepest, slot.tokens.length - 1);

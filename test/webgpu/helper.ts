@@ -8,7 +8,7 @@ import { join } from 'node:path';
 import t, { type Test } from 'tap';
 import { convert } from '../../src/convert/convert.js';
 import { Executor } from '../../src/engine/execution/executor.js';
-import type { Slot } from '../../src/engine/slots/slot.js';
+import type { Slot } from '../../src/engine/slot.js';
 import { loadModel } from '../../src/engine/execution/load-model.js';
 import type { EngineOptions } from '../../src/engine/client/options.js';
 import { packageRoot } from '../../src/config.js';
@@ -114,9 +114,22 @@ export function tokens(length: number, seed: number): number[] {
   return Array.from({ length }, (_, i) => 3 + ((i * 37 + seed * 101 + i * i * (seed % 5)) % 250));
 }
 
-/** Decodes a step. @param rows slot and exit of each row @returns the logits of each row */
-export function decode(executor: Executor, rows: readonly (readonly [Slot, number])[]): Float32Array[] {
-  executor.decode(rows.map(([slot, exit]) => ({ slot, exit: executor.exit(exit) })));
+/**
+ * Decodes a step.
+ * @param rows slot and exit of each row
+ * @param chunks slot, exit and end of each chunk that runs before them
+ * @returns the logits of each row
+ */
+export function decode(
+  executor: Executor,
+  rows: readonly (readonly [Slot, number])[],
+  chunks: readonly (readonly [Slot, number, number])[] = [],
+): Float32Array[] {
+  executor.run({
+    chunks: chunks.map(([slot, exit, end]) => ({ slot, exit: executor.exit(exit), end })),
+    rows: rows.map(([slot, exit]) => ({ slot, exit: executor.exit(exit) })),
+    draft: null,
+  });
   return rows.map((_, row) => executor.head.fullLogits(row));
 }
 
@@ -133,23 +146,31 @@ export function mixedBatches(executor: Executor): {
   advanceTo(executor, b, 0, 2);
   advanceTo(executor, c, 1, 129);
   // The chunk of d runs with the rows of the others, and d decodes in the same step.
-  executor.advance(d, 0, 39);
-  const first = decode(executor, [
-    [b, 0],
-    [a, deepest],
-    [c, 1],
-    [d, 0],
-  ]);
+  const first = decode(
+    executor,
+    [
+      [b, 0],
+      [a, deepest],
+      [c, 1],
+      [d, 0],
+    ],
+    [[d, 0, 39]],
+  );
   for (const [i, slot] of slots.entries()) slot.tokens.push(17 + i);
   // Each row gets another exit, whose units catch up first.
-  executor.advance(a, 0, 70);
-  executor.advance(b, deepest, 3);
-  executor.advance(d, 1, 40);
-  const second = decode(executor, [
-    [d, 1],
-    [b, deepest],
-    [a, 0],
-    [c, 1],
-  ]);
+  const second = decode(
+    executor,
+    [
+      [d, 1],
+      [b, deepest],
+      [a, 0],
+      [c, 1],
+    ],
+    [
+      [a, 0, 70],
+      [b, deepest, 3],
+      [d, 1, 40],
+    ],
+  );
   return { slots, logits: [...first, ...second] };
 }

@@ -6,8 +6,8 @@
 import t, { type Test } from 'tap';
 import { PagedModel } from '../../src/model/paged-model.js';
 import type { Executor } from '../../src/engine/execution/executor.js';
-import type { Slot } from '../../src/engine/slots/slot.js';
-import { advanceTo, openSlot, rms } from '../engine/helper.js';
+import type { Slot } from '../../src/engine/slot.js';
+import { advance, advanceTo, openSlot, rms } from '../engine/helper.js';
 import { decode, mixedBatches, needsGpu, tinyPair, tokens } from './helper.js';
 
 const BOUND = 5e-3;
@@ -61,11 +61,11 @@ if (needsGpu()) {
       const slots = [10, 20, 30, 129, 21].map((length, i) => openSlot(executor, tokens(length, i)));
       const [a, b, c, d, e] = slots as [Slot, Slot, Slot, Slot, Slot];
       for (const slot of [a, b, c]) advanceTo(executor, slot, deepest, slot.tokens.length - 1);
-      executor.settle();
       const rows = slots.map((slot) => [slot, deepest] as const);
-      executor.advance(d, deepest, 128);
-      executor.advance(e, deepest, 20);
-      return decode(executor, rows);
+      return decode(executor, rows, [
+        [d, deepest, 128],
+        [e, deepest, 20],
+      ]);
     });
     t.end();
   });
@@ -75,7 +75,7 @@ if (needsGpu()) {
       const slot = openSlot(executor, tokens(80, 1));
       advanceTo(executor, slot, deepest, 79);
       slot.tokens.push(...tokens(6, 9));
-      const { output } = executor.advance(slot, deepest, 86);
+      const output = advance(executor, slot, deepest, 86);
       output?.toHead(79, 6);
       const found = Array.from({ length: 6 }, (_, row) => executor.head.fullLogits(row));
       slot.truncate(81);
@@ -135,7 +135,10 @@ if (needsGpu()) {
     const course = (executor: Executor) => {
       const slots = [20, 30, 40].map((length, i) => openSlot(executor, tokens(length, i)));
       for (const slot of slots) advanceTo(executor, slot, deepest, slot.tokens.length - 1);
-      executor.decode(slots.map((slot) => ({ slot, exit: executor.exit(deepest) })));
+      decode(
+        executor,
+        slots.map((slot) => [slot, deepest]),
+      );
       const { head } = executor;
       head.applyPenalties(0, new Map([[5, 2]]));
       head.applyPenalties(

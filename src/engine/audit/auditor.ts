@@ -6,14 +6,14 @@
  * An audit runs in a slot of its own, with a copy of the prompt's kept states. Deeper stages catch up over them. So an
  * audit changes no other slot, and ends without a trace. Sequences that need the memory evict it first.
  */
-import { chunkEnd } from '../execution/select-prefill.js';
 import type { Gate } from '../../model/gate.js';
 import type { States } from '../../model/head.js';
 import type { Executor } from '../execution/executor.js';
+import { type Chunk, chunkEnd, chunksOnly } from '../execution/step-batch.js';
 import type { AuditEvent, AuditSkip, EndReason, ExitIndex } from '../protocol.js';
 import type { AuditOptions } from '../client/options.js';
 import type { Sequence } from '../sequence.js';
-import type { Slot } from '../slots/slot.js';
+import type { Slot } from '../slot.js';
 import type { SlotManager } from '../slots/slot-manager.js';
 import { type AuditJob, jobOf, skipOf } from './job.js';
 import { addGates, gatesOf, gateStops } from './gates.js';
@@ -110,7 +110,6 @@ export class Auditor {
     const startedAt = this.#clock();
     const isInSlot = this.#isInSlot(job) || this.#begin(job);
     const isComplete = isInSlot && this.#advance(job);
-    this.#executor.settle();
     const now = this.#clock();
     job.ms += now - startedAt;
     if (isComplete) this.#finish(job);
@@ -157,7 +156,7 @@ export class Auditor {
     // First the prompt, which the deeper stages lack, and the probed exit's block.
     const behind = exits.find((exit) => from - frontier(exit) > 1);
     if (behind !== undefined) {
-      this.#executor.advance(this.#slot, behind, chunkEnd(frontier(behind), chunk, from));
+      this.#run(behind, chunkEnd(frontier(behind), chunk, from));
       return false;
     }
     const target = job.tokens.length - 1;
@@ -166,24 +165,28 @@ export class Auditor {
     return end >= target;
   }
 
-  /** Advances to a position and scores the answer's tokens up to it. */
+  /** Runs up to a position and scores the answer's tokens up to it. */
   #score(job: AuditJob, end: number): void {
     const { probe, promptLength } = job;
     const rangeOf = ({ start, end }: States) => [Math.max(start, promptLength - 1), end] as const;
     let probed: readonly Probed[] = [];
     const stops: number[][] = [];
-    for (const index of this.#scored(probe)) {
-      const exit = this.#executor.advance(this.#slot, index, end).output;
-      if (exit === null) continue;
-      const range = rangeOf(exit);
-      if (this.#gate !== null) stops.push(gateStops(this.#gate, exit, range));
-      if (index === probe) probed = probedTokens(this.#executor, job, exit, range);
-    }
+    for (const index of this.#scored(probe))
+      this.#run(index, end, (states) => {
+        const range = rangeOf(states);
+        if (this.#gate !== null) stops.push(gateStops(this.#gate, states, range));
+        if (index === probe) probed = probedTokens(this.#executor, job, states, range);
+      });
     if (stops.length === this.#deepest) addGates(job, stops);
-    const { output } = this.#executor.advance(this.#slot, this.#deepest, end);
-    if (output === null) throw new Error('an audit ran no stage');
-    const audited = auditedTokens(this.#executor, job, output, rangeOf(output), probed);
-    job.audited.push(...audited.filter(({ index }) => job.exits[index] !== this.#deepest));
+    this.#run(this.#deepest, end, (states) => {
+      const audited = auditedTokens(this.#executor, job, states, rangeOf(states), probed);
+      job.audited.push(...audited.filter(({ index }) => job.exits[index] !== this.#deepest));
+    });
+  }
+
+  /** Runs the audit's slot up to a position at an exit. */
+  #run(exit: ExitIndex, end: number, read?: Chunk['read']): void {
+    this.#executor.run(chunksOnly({ slot: this.#slot, exit: this.#executor.exit(exit), end, read }));
   }
 
   /** Exits below full depth whose states are read: those of all loops for a gate, which no block interrupts. */
@@ -197,15 +200,8 @@ export class Auditor {
     const { id, request, audited, probed: tokens, agreeing, ms } = job;
     const kl = job.compared === 0 ? null : job.kl / job.compared;
     const probe = job.probe === null ? null : { exit: this.#executor.exit(job.probe).layer, tokens, agreeing, kl };
-    this.#finished.push({
-      id,
-      lengthGroup: request.lengthGroup,
-      skipped: null,
-      tokens: audited,
-      probe,
-      ...gatesOf(job),
-      ms,
-    });
+    const { lengthGroup } = request;
+    this.#finished.push({ id, lengthGroup, skipped: null, tokens: audited, probe, ...gatesOf(job), ms });
   }
 
   #leaveOut(job: AuditJob | undefined, reason: AuditSkip): void {

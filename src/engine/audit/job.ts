@@ -8,7 +8,7 @@ import { repetitionPenalties } from '../sampling/dry.js';
 import { rulesWith, type TokenCounts } from '../sampling/sampler.js';
 import type { AuditedToken, AuditSkip, EndReason, ExitIndex, GenerateMessage, Sampling } from '../protocol.js';
 import type { Sequence } from '../sequence.js';
-import type { Slot } from '../slots/slot.js';
+import type { Slot } from '../slot.js';
 
 export interface AuditJob {
   readonly id: string;
@@ -51,18 +51,9 @@ export function skipOf(sequence: Sequence, reason: EndReason, deepest: ExitIndex
 export function jobOf(sequence: Sequence, source: Slot | null, endedAt: number, probe: ExitIndex | null): AuditJob {
   const { id, request, tokens, promptLength, path } = sequence;
   const exits = path.flatMap(({ exit, tokens: count }) => new Array<ExitIndex>(count).fill(exit));
-  const counts = {
-    isBegun: false,
-    audited: [],
-    gates: [],
-    probed: 0,
-    agreeing: 0,
-    kl: 0,
-    compared: 0,
-    gated: 0,
-    ms: 0,
-  };
-  return { id, request, tokens, promptLength, exits, source, endedAt, probe, ...counts };
+  const counts = { probed: 0, agreeing: 0, kl: 0, compared: 0, gated: 0, ms: 0 };
+  const state = { isBegun: false, audited: [], gates: [], ...counts };
+  return { id, request, tokens, promptLength, exits, source, endedAt, probe, ...state };
 }
 
 /** The rules by which the sampler wrote token `index` of the answer. @param dry rule in force for it, or null */

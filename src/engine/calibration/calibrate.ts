@@ -63,7 +63,7 @@ export function calibrate(
   now: () => number,
   progress: (done: number, total: number) => void = () => undefined,
 ): CostTable {
-  const { units, kernels } = executor;
+  const { units, kernels, alone } = executor;
   const byUnit: Timed[][] = [];
   const measure = (
     sizes: readonly number[],
@@ -90,19 +90,19 @@ export function calibrate(
       /** Trunk stages differ only in their number of layers. */
       layers: unit < units.trunk ? entry.layers : null,
       decode: measure(plan.rows, plan.contexts, (rows, context) => {
-        executor.runRows(unit, kernel, rows, context);
+        alone.rows(unit, kernel, rows, context);
       }),
       prefill: measure(plan.chunks, plan.contexts, (positions, context) => {
-        executor.runChunk(unit, kernel, context, positions);
+        alone.chunk(unit, kernel, context, positions);
       }),
     })),
   );
   const [kernel = 'fp32'] = kernels;
   const embed = measure(plan.rows, [0], (rows) => {
-    executor.runEmbed(rows);
+    alone.embed(rows);
   });
   const head = measure(plan.rows, [0], (rows) => {
-    executor.runHead(rows);
+    alone.head(rows);
   });
   inRounds(alternated(byUnit), plan, now, progress);
   for (const each of kernels) {

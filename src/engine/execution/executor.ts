@@ -1,5 +1,5 @@
 /**
- * The model with its layout, slots and units: everything that a step runs on.
+ * The model with its slots, and the one way to run it: a batch at a time.
  *
  * Must not know: requests, scheduling.
  */
@@ -11,20 +11,24 @@ import { PagedModel } from '../../model/paged-model.js';
 import type { StagedModel } from '../../model/staged-model.js';
 import type { ExitIndex, KernelRun } from '../protocol.js';
 import type { SlotTable } from '../slots/slot-table.js';
-import type { Slot } from '../slots/slot.js';
-import { kernelChoice, recordedChoice } from './kernels.js';
-import type { Layout } from './layout.js';
+import { exitAt, type ExitUnits, stageAt, type Units, unitsOf } from '../units.js';
+import { type KernelChoice, kernelChoice } from './kernels.js';
+import type { Layout, UnitRuns } from './layout.js';
 import { PagesLayout } from './pages-layout.js';
-import type { DecodeRow } from './run-decode.js';
-import type { KernelChoice, PrefillResult } from './run-prefill.js';
 import { SlotsLayout } from './slots-layout.js';
-import { type ExitUnits, type Units, unitsOf } from './units.js';
+import { commit, rowSpans, type StepBatch } from './step-batch.js';
 
 export class Executor {
   readonly model: Model;
   readonly units: Units;
   readonly table: SlotTable;
   readonly head: Head;
+  /** See Layout. */
+  readonly mostPrefill: number;
+  /** Kernels that are loaded for the stages, preferred first. */
+  readonly kernels: readonly StageKernel[];
+  /** Runs of single units, for calibration. */
+  readonly alone: UnitRuns;
   readonly #layout: Layout;
   #kernel: KernelChoice;
   readonly #runs: KernelRun[] = [];
@@ -34,26 +38,34 @@ export class Executor {
     this.model = model;
     this.units = unitsOf(model);
     this.#layout = model instanceof PagedModel ? new PagesLayout(model) : new SlotsLayout(model);
-    this.table = this.#layout.table;
-    this.head = this.#layout.head;
+    ({ table: this.table, head: this.head, mostPrefill: this.mostPrefill, alone: this.alone } = this.#layout);
+    this.kernels = [...(this.units.stages[0]?.sessions.keys() ?? [])];
     this.#kernel = this.#recorded(kernelChoice([], this.kernels.slice(0, 1), { units: [] }));
-    this.#layout.reserve();
   }
 
-  /** Kernels that are loaded for the stages, preferred first. */
-  get kernels(): readonly StageKernel[] {
-    const [first] = this.units.stages;
-    return first === undefined ? [] : [...first.sessions.keys()];
-  }
-
-  /** See Layout. */
-  get mostPrefill(): number {
-    return this.#layout.mostPrefill;
+  /**
+   * Runs a batch, waits for it, and then moves the frontiers of its slots.
+   * @param choose brings to the host what sampling needs of the rows' logits: the only wait of a batch with rows
+   * @throws RangeError for a chunk beyond the tokens of its slot, or larger than the buffers of the model
+   */
+  run(batch: StepBatch, choose?: (head: Head) => void): void {
+    const spans = [...batch.chunks, ...rowSpans(batch)];
+    if (spans.length === 0) return;
+    for (const { slot, exit, end } of batch.chunks) {
+      const start = slot.least(exit.needed);
+      if (end - start > this.model.limits.maxChunk || end > slot.tokens.length)
+        throw new RangeError(`positions ${start} to ${end} exceed a chunk or the tokens of the slot`);
+    }
+    this.#layout.run(batch, this.#kernel);
+    if (choose !== undefined && batch.rows.length > 0) choose(this.head);
+    else this.#layout.wait();
+    commit(spans);
   }
 
   /** Selects kernels by these costs from the next step on. */
   useCosts(table: CostTable): void {
-    this.#kernel = this.#recorded(kernelChoice(this.#names(), this.kernels, table));
+    const names = this.units.stages.map(({ entry }) => entry.name);
+    this.#kernel = this.#recorded(kernelChoice(names, this.kernels, table));
   }
 
   /** Returns the kernels that ran since the last call. */
@@ -63,43 +75,7 @@ export class Executor {
 
   /** @throws RangeError for an index without an exit */
   exit(index: ExitIndex): ExitUnits {
-    const exit = this.units.exits[index];
-    if (!exit) throw new RangeError(`exit ${index} does not exist`);
-    return exit;
-  }
-
-  /** See run-prefill.ts. */
-  advance(slot: Slot, exit: ExitIndex, end: number): PrefillResult {
-    return this.#layout.advance(slot, this.exit(exit), end, this.#kernel);
-  }
-
-  /** See Layout. */
-  decode(rows: readonly DecodeRow[]): number[] {
-    return this.#layout.decode(rows, this.#kernel);
-  }
-
-  /** Waits until the step's work is done. */
-  settle(): void {
-    this.#layout.settle();
-  }
-
-  /** See Layout. */
-  runRows(unit: number, kernel: StageKernel, rows: number, context: number): void {
-    this.#layout.runRows(unit, kernel, rows, context);
-  }
-
-  /** See Layout. */
-  runChunk(unit: number, kernel: StageKernel, context: number, positions: number): void {
-    this.#layout.runChunk(unit, kernel, context, positions);
-  }
-
-  runEmbed(rows: number): void {
-    this.#layout.runEmbed(rows);
-  }
-
-  /** See Layout. */
-  runHead(rows: number): void {
-    this.#layout.runHead(rows);
+    return exitAt(this.units, index);
   }
 
   /** Empties all slots, of which up to `touched` positions were written. */
@@ -114,11 +90,12 @@ export class Executor {
     this.#layout.dispose();
   }
 
-  #names(): string[] {
-    return this.units.stages.map(({ entry }) => entry.name);
-  }
-
+  /** The same choice, recorded for the metrics: each unit asks right before it runs. */
   #recorded(choice: KernelChoice): KernelChoice {
-    return recordedChoice(choice, this.#names(), this.#runs);
+    return (unit, mode, rows, context) => {
+      const kernel = choice(unit, mode, rows, context);
+      this.#runs.push({ unit: stageAt(this.units, unit).entry.name, mode, kernel });
+      return kernel;
+    };
   }
 }

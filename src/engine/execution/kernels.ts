@@ -6,8 +6,9 @@
 import type { StageKernel } from '../../model/manifest.js';
 import type { CostTable } from '../../cost/table.js';
 import { costAt, type Curve, curveOf } from '../../cost/curve.js';
-import type { KernelChoice } from './run-prefill.js';
-import type { KernelRun } from '../protocol.js';
+
+/** Selects the kernel that a unit runs for a number of rows and positions of past. */
+export type KernelChoice = (unit: number, mode: 'decode' | 'prefill', rows: number, context: number) => StageKernel;
 
 interface KernelCurves {
   readonly kernel: StageKernel;
@@ -44,14 +45,5 @@ export function kernelChoice(
       }
     }
     return best;
-  };
-}
-
-/** The same choice, recorded for the metrics: each unit asks right before it runs. @param names names of the units */
-export function recordedChoice(choice: KernelChoice, names: readonly string[], runs: KernelRun[]): KernelChoice {
-  return (unit, mode, rows, context) => {
-    const kernel = choice(unit, mode, rows, context);
-    runs.push({ unit: names[unit] ?? '', mode, kernel });
-    return kernel;
   };
 }

@@ -1,39 +1,30 @@
-/**
- * A layout runs a model's units for the engine. One implementation has a KV cache in slots, one a KV cache in pages.
- *
- * A layout may collect the work of a step and run it in one batch. `toHead`, `decode` with the head's results, and
- * `settle` make it run.
- */
+/** A layout runs a model's units for the executor. One implementation has a KV cache in slots, one a KV cache in pages. */
 import type { Head } from '../../model/head.js';
 import type { StageKernel } from '../../model/manifest.js';
 import type { SlotTable } from '../slots/slot-table.js';
-import type { Slot } from '../slots/slot.js';
-import type { DecodeRow } from './run-decode.js';
-import type { KernelChoice, PrefillResult } from './run-prefill.js';
-import type { ExitUnits } from './units.js';
+import type { KernelChoice } from './kernels.js';
+import type { StepBatch } from './step-batch.js';
 
 export interface Layout {
   readonly table: SlotTable;
   readonly head: Head;
-  /** Most positions of prompts that run together with the rows of a step; infinite where chunks run one by one. */
+  /** Most positions of chunks in a batch; infinite where chunks run one by one. */
   readonly mostPrefill: number;
-  /** See run-prefill.ts. */
-  advance(slot: Slot, exit: ExitUnits, end: number, kernel: KernelChoice): PrefillResult;
-  /**
-   * Runs one position of each row, and leaves the logits of row i as row i of the head.
-   * @returns number of valid rows that each trunk stage ran
-   */
-  decode(rows: readonly DecodeRow[], kernel: KernelChoice): number[];
-  /** Runs collected work, and waits until all work is done. */
-  settle(): void;
-  /** Runs one unit over `rows` single positions as if each sequence held `context` positions. */
-  runRows(unit: number, kernel: StageKernel, rows: number, context: number): void;
-  /** Runs one unit over a chunk of one sequence as if it held `context` positions. */
-  runChunk(unit: number, kernel: StageKernel, context: number, positions: number): void;
-  runEmbed(rows: number): void;
-  /** Computes logits, and selects the values that sampling reads. */
-  runHead(rows: number): void;
-  /** Takes the memory of all later steps. @throws Error if the device has too little */
-  reserve(): void;
+  readonly alone: UnitRuns;
+  /** Runs a batch, and leaves the logits of its rows in the head. It moves no frontier. */
+  run(batch: StepBatch, kernel: KernelChoice): void;
+  /** Waits until all runs are done. */
+  wait(): void;
   dispose(): void;
+}
+
+/** Runs of single units, whose time alone counts. */
+export interface UnitRuns {
+  /** Runs one unit over `rows` single positions as if each sequence held `context` positions. */
+  rows(unit: number, kernel: StageKernel, rows: number, context: number): void;
+  /** Runs one unit over a chunk of one sequence as if it held `context` positions. */
+  chunk(unit: number, kernel: StageKernel, context: number, positions: number): void;
+  embed(rows: number): void;
+  /** Computes logits, and selects the values that sampling reads. */
+  head(rows: number): void;
 }

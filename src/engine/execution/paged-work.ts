@@ -1,68 +1,64 @@
-/** Positions that the units of a paged model have to run together: for each unit one part of each slot. */
+/** Positions that the units of a paged model run together: for each unit one part of each slot. */
 import type { BatchPart } from '../../model/control.js';
-import type { Slot } from '../slots/slot.js';
+import type { Slot } from '../slot.js';
+import type { Frontier, Span } from './step-batch.js';
 
-/** Positions of a slot that a unit has to run. */
+/** Positions of a slot that a unit runs. */
 export interface Part extends BatchPart {
   readonly slot: Slot;
   count: number;
-  /** Tokens of the positions, in the first unit: a rejected draft leaves the slot before the part runs. */
-  readonly ids: number[];
   /** Place of the first position among those of the unit, once placed. */
   first: number;
 }
 
-export class Work {
-  readonly #parts: Part[][];
-  /** The part of each slot in each unit, by the slot's index. */
-  readonly #bySlot: (Part | undefined)[][];
+export class PagedWork {
+  /** Token ids of the positions of the first unit, in the order of its parts; filled by `place`. */
+  readonly ids: number[] = [];
+  /** By unit, in the order in which the spans came. */
+  readonly #parts: readonly Map<Slot, Part>[];
 
   constructor(units: number) {
-    this.#parts = Array.from({ length: units }, () => []);
-    this.#bySlot = Array.from({ length: units }, () => []);
+    this.#parts = Array.from({ length: units }, () => new Map<Slot, Part>());
   }
 
-  /** The parts of a unit, in the order in which they came. */
   of(unit: number): readonly Part[] {
-    return this.#parts[unit] ?? [];
+    return [...(this.#parts[unit]?.values() ?? [])];
   }
 
   find(unit: number, slot: Slot): Part | undefined {
-    return this.#bySlot[unit]?.[slot.index];
+    return this.#parts[unit]?.get(slot);
   }
 
-  /** Whether any unit has a part of the slot. */
-  has(slot: Slot): boolean {
-    return this.#bySlot.some((parts) => parts[slot.index] !== undefined);
+  /**
+   * Adds the positions that the units of a span lack. Those of a slot with a part go on behind it.
+   * @param pages the slot's block table
+   * @returns the first position of the last unit that lacks any; null where none does
+   */
+  add({ slot, exit, end }: Span, frontier: Frontier, pages: readonly number[]): number | null {
+    let last: number | null = null;
+    for (const unit of exit.needed) {
+      const start = frontier(slot, unit);
+      if (start >= end) continue;
+      last = start;
+      const part = this.find(unit, slot);
+      if (part === undefined)
+        this.#parts[unit]?.set(slot, { slot, past: start, count: end - start, pages, first: NaN });
+      else part.count += end - start;
+    }
+    return last;
   }
 
-  /** The part of a slot in a unit; a new one is empty and begins at `start`. */
-  part(unit: number, slot: Slot, start: number, pages: readonly number[]): Part {
-    const known = this.find(unit, slot);
-    if (known !== undefined) return known;
-    const [parts, bySlot] = [this.#parts[unit], this.#bySlot[unit]];
-    if (parts === undefined || bySlot === undefined) throw new RangeError(`unit ${unit} does not exist`);
-    const part = { slot, past: start, count: 0, pages, ids: [], first: NaN };
-    parts.push(part);
-    bySlot[slot.index] = part;
-    return part;
-  }
-
-  /** Gives each part its place in its unit's batch. */
-  place(): void {
+  /** Gives each part its place in its unit's batch. @param draft tokens behind those of a slot */
+  place(draft: readonly number[]): void {
     for (const parts of this.#parts) {
       let first = 0;
-      for (const part of parts) {
+      for (const part of parts.values()) {
         part.first = first;
         first += part.count;
       }
     }
-  }
-
-  clear(): void {
-    for (const [unit, parts] of this.#parts.entries()) {
-      for (const { slot } of parts) this.#bySlot[unit]?.splice(slot.index, 1, undefined);
-      parts.length = 0;
-    }
+    for (const { slot, past, count } of this.of(0))
+      for (let at = past; at < past + count; at++)
+        this.ids.push(slot.tokens[at] ?? draft[at - slot.tokens.length] ?? NaN);
   }
 }

@@ -1,21 +1,22 @@
 /**
- * Runs a model whose KV cache has pages. A step's chunks, catch-ups and rows are collected, and run as one batch: each
- * unit reads its weights once. The batch of a unit may hold any parts of any sequences, in any order.
+ * Runs a model whose KV cache has pages. The chunks, catch-ups and rows of a step run as one batch: each unit reads its
+ * weights once. The batch of a unit may hold any parts of any sequences, in any order.
  */
-import { type BatchPart, buckets } from '../../model/control.js';
-import { isCaptured, type StageKernel } from '../../model/manifest.js';
-import { MOST_PARTS } from '../../model/paged-limits.js';
+import type { BatchPart } from '../../model/control.js';
+import type { StageKernel } from '../../model/manifest.js';
 import type { PagedModel, PagedRun } from '../../model/paged-model.js';
 import type { PagedHead, WantedRow } from '../../model/paged-head.js';
+import type { States } from '../../model/head.js';
 import type { HiddenStore } from '../../model/hidden-store.js';
-import { type Part, Work } from './paged-work.js';
 import { PagePlaces } from '../slots/page-places.js';
 import { SlotTable } from '../slots/slot-table.js';
-import type { Slot } from '../slots/slot.js';
+import type { Slot } from '../slot.js';
+import { type ExitUnits, stageAt, type Units, unitsOf } from '../units.js';
+import type { KernelChoice } from './kernels.js';
 import type { Layout } from './layout.js';
-import type { DecodeRow } from './run-decode.js';
-import type { KernelChoice, PrefillResult } from './run-prefill.js';
-import { type ExitUnits, stageAt, type Units, unitsOf } from './units.js';
+import { PagedUnitRuns } from './paged-unit-runs.js';
+import { type Part, PagedWork } from './paged-work.js';
+import { type Chunk, type Frontier, frontierBehind, rowSpans, type Span, type StepBatch } from './step-batch.js';
 
 /** A position whose logits are wanted, with the exit that computes them. */
 interface Wanted {
@@ -28,191 +29,108 @@ export class PagesLayout implements Layout {
   readonly table: SlotTable;
   readonly head: PagedHead;
   readonly mostPrefill: number;
+  readonly alone: PagedUnitRuns;
   readonly #model: PagedModel;
   readonly #units: Units;
   readonly #places: PagePlaces;
-  /** Collected work, and that of the last run, whose results lie where they were written. */
-  #collected: Work;
-  #ran: Work;
+  /** The work of the last run, whose results lie where they were written. */
+  #ran: PagedWork;
   /** All units in the order in which they run. */
   readonly #order: readonly number[];
-  /** Positions of the collected parts in a unit, at most. */
-  #positions = 0;
-  #kernel: KernelChoice | null = null;
 
   constructor(model: PagedModel) {
     this.#model = model;
     this.#units = unitsOf(model);
     this.head = model.head;
     this.mostPrefill = model.maxTokens - model.limits.maxRows;
-    this.#collected = new Work(this.#units.stages.length);
-    this.#ran = new Work(this.#units.stages.length);
+    this.#ran = new PagedWork(this.#units.stages.length);
     const { pages, page, slots } = model.limits;
-    this.#places = new PagePlaces(
-      { pages, page, pageBytes: page * model.bytesPerPosition },
-      {
-        flush: () => {
-          this.#flush([]);
-        },
-        evict: (except) => {
-          const oldest = this.table.leastRecentlyUsed(except);
-          if (oldest !== null) this.table.drop(oldest);
-          return oldest !== null;
-        },
-      },
-    );
+    this.#places = new PagePlaces({ pages, page, pageBytes: page * model.bytesPerPosition }, (except) => {
+      const oldest = this.table.leastRecentlyUsed(except);
+      if (oldest !== null) this.table.drop(oldest);
+      return oldest !== null;
+    });
     this.table = new SlotTable(slots, this.#units, this.#places);
     const units = this.#units.stages.map((_, unit) => unit);
     this.#order = units.sort((a, b) => this.#depth(a) - this.#depth(b) || a - b);
+    this.alone = new PagedUnitRuns(model, this.#units, this.#output(this.#units.trunk - 1));
+    this.alone.reserve();
   }
 
-  advance(slot: Slot, exit: ExitUnits, end: number, kernel: KernelChoice): PrefillResult {
-    const start = slot.least(exit.needed);
-    if (end - start > this.#model.limits.maxChunk || end > slot.tokens.length)
-      throw new RangeError(`positions ${start} to ${end} exceed a chunk or the tokens of the slot`);
-    const prefilled = Math.max(0, end - slot.length);
-    const starts = this.#collect(slot, exit, end, kernel);
-    const toHead = (first: number, rows: number): void => {
-      this.#flush(Array.from({ length: rows }, (_, i) => ({ slot, exit, position: first + i })));
-    };
-    const last = starts.at(-1);
-    const output = last === undefined ? null : { start: last, end, toHead, read: () => null };
-    return { prefilled, caughtUp: Math.max(0, end - start - prefilled), output };
-  }
-
-  decode(rows: readonly DecodeRow[], kernel: KernelChoice): number[] {
-    // Beside a chunk of 128 positions each row would take the attention of 128 rows.
-    if (this.#model.device.padsParts && rows.some(({ slot }) => !this.#collected.has(slot))) this.#flush([]);
-    // All rows run in one batch, since the head reads the results of the last one.
-    this.#makeRoom(rows.reduce((sum, { slot, exit }) => sum + slot.tokens.length - slot.least(exit.needed), 0));
+  run(batch: StepBatch, kernel: KernelChoice): void {
+    const { chunks, draft } = batch;
+    const frontier = frontierBehind(chunks);
     // The units of deeper stages then run the first rows of the same batch.
-    for (const { slot, exit } of [...rows].sort((a, b) => b.exit.stage - a.exit.stage)) {
-      if (slot.tokens.length === 0) throw new RangeError(`slot ${slot.index} has no token to decode`);
-      this.#collect(slot, exit, slot.tokens.length, kernel);
-    }
-    this.#flush(rows.map(({ slot, exit }) => ({ slot, exit, position: slot.tokens.length - 1 })));
-    const trunk = Array.from({ length: this.#units.trunk }, (_, stage) => stage);
-    return trunk.map((stage) => rows.filter(({ exit }) => exit.stage >= stage).length).filter((count) => count > 0);
+    const rows = rowSpans(batch).sort((a, b) => b.exit.stage - a.exit.stage);
+    const work = new PagedWork(this.#units.stages.length);
+    const starts = chunks.map((chunk) => this.#add(work, chunk, frontierBehind([])));
+    const isApart = rows.length > 0 && this.#runsApart(batch);
+    const behind = isApart ? new PagedWork(this.#units.stages.length) : work;
+    for (const span of rows) this.#add(behind, span, frontier);
+    if (isApart || rows.length === 0) this.#run(work, [], [], kernel);
+    for (const [i, chunk] of chunks.entries()) this.#read(chunk, starts[i] ?? null);
+    if (rows.length > 0) this.#run(behind, draft?.tokens ?? [], wantedOf(batch), kernel);
   }
 
-  settle(): void {
-    this.#flush([]);
+  wait(): void {
     this.#model.wait();
-  }
-
-  runRows(unit: number, kernel: StageKernel, rows: number, context: number): void {
-    const parts = Array.from({ length: rows }, () => ({ past: context, count: 1 }));
-    this.#runAlone(unit, kernel, parts);
-  }
-
-  runChunk(unit: number, kernel: StageKernel, context: number, positions: number): void {
-    this.#runAlone(unit, kernel, [{ past: context, count: positions }]);
-  }
-
-  runEmbed(rows: number): void {
-    this.#model.run({ ids: new Array<number>(rows).fill(0), units: [], head: null });
-    this.#model.wait();
-  }
-
-  runHead(rows: number): void {
-    const unit = this.#units.trunk - 1;
-    const store = this.#output(unit);
-    const head = {
-      rows: Array.from({ length: rows }, (_, i) => ({ unit, row: i % store.rows })),
-      norms: new Array<number>(rows).fill(0),
-    };
-    this.#model.run({ ids: [], units: [], head });
-    this.head.inverseTemperatures.fill(1, 0, rows);
-    this.head.choose(0, rows);
-  }
-
-  /** Runs everything at its largest shape: most positions of most sequences, each at its end. */
-  reserve(): void {
-    const { maxRows, capacity } = this.#model.limits;
-    const rows = Math.min(maxRows, MOST_PARTS);
-    let left = this.#model.maxTokens - rows;
-    const parts = Array.from({ length: rows }, () => {
-      const count = Math.min(left + 1, capacity);
-      left -= count - 1;
-      return { past: capacity - count, count };
-    });
-    this.runEmbed(this.#model.maxTokens);
-    const { stages } = this.#units;
-    const all = stages.flatMap(({ sessions }, unit) => [...sessions.keys()].map((kernel) => ({ unit, kernel })));
-    for (const { unit, kernel } of all) this.#runAlone(unit, kernel, parts);
-    this.runHead(maxRows);
-    // Graphs are captured last: memory that a first run keeps for good is not theirs.
-    for (const { unit, kernel } of all)
-      for (const count of isCaptured(kernel) ? buckets(rows) : []) this.runRows(unit, kernel, count, capacity - 1);
   }
 
   dispose(): void {
     this.#model.dispose();
   }
 
-  /** Collects the positions up to `end` that the exit's units lack. @returns the first one of each unit, in order */
-  #collect(slot: Slot, exit: ExitUnits, end: number, kernel: KernelChoice): number[] {
-    this.#kernel = kernel;
-    const count = Math.max(0, end - slot.least(exit.needed));
-    this.#makeRoom(count);
+  /**
+   * Whether the chunks run before the rows: their states are read before, or each row would take the attention of 128 rows
+   * beside a chunk of 128 positions. The chunk of a row itself runs with it.
+   */
+  #runsApart({ chunks, rows, draft }: StepBatch): boolean {
+    if (chunks.some(({ read }) => read !== undefined)) return true;
+    const isPadded = this.#model.device.padsParts && draft === null && chunks.length > 0;
+    return isPadded && rows.some(({ slot }) => !chunks.some((chunk) => chunk.slot === slot));
+  }
+
+  /** Adds a span with pages for its positions. */
+  #add(work: PagedWork, span: Span, frontier: Frontier): number | null {
+    const { slot, end } = span;
     this.#places.reserve(slot, end);
-    this.#positions += count;
-    const lacking = exit.needed.filter((unit) => slot.frontier(unit) < end);
-    const pages = this.#places.pagesOf(slot);
-    return lacking.map((unit) => {
-      const start = slot.frontier(unit);
-      const part = this.#collected.part(unit, slot, start, pages);
-      if (unit === 0) for (let i = start; i < end; i++) part.ids.push(slot.tokens[i] ?? NaN);
-      part.count += end - start;
-      slot.reach(unit, end);
-      return start;
-    });
+    return work.add(span, frontier, this.#places.pagesOf(slot));
   }
 
-  /** Runs the collected parts where further positions do not fit beside them. */
-  #makeRoom(positions: number): void {
-    if (this.#positions + positions > this.#model.maxTokens) this.#flush([]);
-  }
-
-  /** Runs the collected parts, and leaves the logits of wanted positions in the head. */
-  #flush(wanted: readonly Wanted[]): void {
-    const work = this.#collected;
-    const order = this.#order.filter((unit) => work.of(unit).length > 0);
-    if (order.length === 0 && wanted.length === 0) return;
-    if (order.length > 0) {
-      this.#collected = this.#ran;
-      this.#collected.clear();
-      this.#ran = work;
-      this.#positions = 0;
-      work.place();
-    }
+  /** Runs work, and leaves the logits of wanted positions in the head. */
+  #run(work: PagedWork, draft: readonly number[], wanted: readonly Wanted[], kernel: KernelChoice): void {
+    work.place(draft);
+    this.#ran = work;
     const units: PagedRun['units'][number][] = [];
-    for (const unit of order) {
+    for (const unit of this.#order) {
       const parts = work.of(unit);
+      if (parts.length === 0) continue;
       const like = units.find((other) => other.like === null && beginsWith(other.parts, parts))?.unit ?? null;
-      units.push({ unit, kernel: this.#kernelOf(unit, parts), parts, like });
+      units.push({ unit, kernel: kernelOf(kernel, unit, parts), parts, like });
     }
-    const head = { rows: wanted.map((each) => this.#stateRow(each)), norms: wanted.map(({ exit }) => exit.norm) };
-    const ids = order[0] === 0 ? work.of(0).flatMap((part) => part.ids) : [];
-    this.#model.run({ ids, units, head: wanted.length > 0 ? head : null });
+    const head = this.#headOf(wanted);
+    if (units.length > 0 || head !== null) this.#model.run({ ids: work.ids, units, head });
+  }
+
+  /** Gives a chunk its states. */
+  #read({ slot, exit, end, read }: Chunk, start: number | null): void {
+    if (start === null || read === undefined) return;
+    const toHead = (first: number, rows: number): void => {
+      const wanted = Array.from({ length: rows }, (_, i) => ({ slot, exit, position: first + i }));
+      this.#model.run({ ids: [], units: [], head: this.#headOf(wanted) });
+    };
+    read({ start, end, toHead, read: () => null } satisfies States);
+  }
+
+  #headOf(wanted: readonly Wanted[]): PagedRun['head'] {
+    if (wanted.length === 0) return null;
+    return { rows: wanted.map((each) => this.#stateRow(each)), norms: wanted.map(({ exit }) => exit.norm) };
   }
 
   /** Boundary that a unit writes: blocks run right behind the stage that they branch from. */
   #depth(unit: number): number {
     const { boundary } = stageAt(this.#units, unit).entry;
     return unit < this.#units.trunk ? boundary + 1 : boundary;
-  }
-
-  #kernelOf(unit: number, parts: readonly Part[]): StageKernel {
-    let [positions, longest] = [0, 0];
-    for (const { past, count } of parts) {
-      positions += count;
-      longest = Math.max(longest, past);
-    }
-    const isDecode = positions === parts.length;
-    const kernel = this.#kernel?.(unit, isDecode ? 'decode' : 'prefill', positions, longest);
-    if (kernel === undefined) throw new Error('collected work has no kernel');
-    return kernel;
   }
 
   /** The store that a unit writes. */
@@ -232,20 +150,24 @@ export class PagesLayout implements Layout {
       throw new RangeError(`position ${position} of slot ${slot.index} is not in the last run`);
     return { unit, row: part.first + position - part.past };
   }
+}
 
-  /** Runs one unit over sequences that share pages: only its time counts. */
-  #runAlone(
-    unit: number,
-    kernel: StageKernel,
-    parts: readonly { readonly past: number; readonly count: number }[],
-  ): void {
-    const { pages, page } = this.#model.limits;
-    const table = ({ past, count }: { readonly past: number; readonly count: number }): number[] =>
-      Array.from({ length: Math.ceil((past + count) / page) }, (_, i) => i % pages);
-    const batch = parts.map((part) => ({ ...part, pages: table(part) }));
-    this.#model.run({ ids: [], units: [{ unit, kernel, parts: batch, like: null }], head: null });
-    this.#model.wait();
+/** The last position of each row, and those of its draft, in the order of the head's rows. */
+function wantedOf({ rows, draft }: StepBatch): Wanted[] {
+  const count = (draft?.tokens.length ?? 0) + 1;
+  return rows.flatMap(({ slot, exit }) =>
+    Array.from({ length: count }, (_, i) => ({ slot, exit, position: slot.tokens.length - 1 + i })),
+  );
+}
+
+function kernelOf(kernel: KernelChoice, unit: number, parts: readonly Part[]): StageKernel {
+  let [positions, longest] = [0, 0];
+  for (const { past, count } of parts) {
+    positions += count;
+    longest = Math.max(longest, past);
   }
+  const isDecode = positions === parts.length;
+  return kernel(unit, isDecode ? 'decode' : 'prefill', positions, longest);
 }
 
 /** Whether a batch begins with these parts. */

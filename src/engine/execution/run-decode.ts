@@ -8,42 +8,28 @@
  * This position lies beyond all valid ones, and is written again before it is read.
  */
 import type { DecodeRunner } from '../../model/decode-runner.js';
-import type { HeadRunner } from '../../model/head-runner.js';
-import type { Stage, StagedModel } from '../../model/staged-model.js';
-import type { KernelChoice } from './run-prefill.js';
-import type { Slot } from '../slots/slot.js';
-import type { ExitUnits, Units } from './units.js';
+import type { Slot } from '../slot.js';
+import type { SlotParts } from './run-prefill.js';
+import type { Frontier, Row } from './step-batch.js';
 
 /** The parts that decoding runs on. */
-export interface DecodeContext {
-  readonly model: StagedModel;
-  readonly units: Units<Stage>;
+export interface DecodeContext extends SlotParts {
   /** The slot at an index. */
   readonly at: (index: number) => Slot;
   readonly runner: DecodeRunner;
-  readonly head: HeadRunner;
-  readonly kernel: KernelChoice;
-}
-
-/** A row to decode: all units that its exit needs have processed all of its tokens except the last. */
-export interface DecodeRow {
-  readonly slot: Slot;
-  readonly exit: ExitUnits;
+  readonly frontier: Frontier;
 }
 
 /** A row of the batch, with its row in the head runner. */
-interface HeadRow extends DecodeRow {
+interface HeadRow extends Row {
   readonly headRow: number;
 }
 
-/**
- * Runs the batch and leaves the logits of rows[i] as row i of the head runner.
- * @returns number of valid rows that each trunk stage ran
- */
-export function runDecode(context: DecodeContext, batch: readonly DecodeRow[]): number[] {
-  const { model, units, at, runner, head, kernel } = context;
+/** Runs the batch and leaves the logits of rows[i] as row i of the head runner. */
+export function runDecode(context: DecodeContext, batch: readonly Row[]): void {
+  const { model, units, runner, head, kernel, frontier } = context;
   const rows: HeadRow[] = batch.map(({ slot, exit }, headRow) => ({ slot, exit, headRow }));
-  const reach = (uses: (row: DecodeRow) => boolean): number =>
+  const reach = (uses: (row: Row) => boolean): number =>
     rows.reduce((most, row) => (uses(row) ? Math.max(most, row.slot.index + 1) : most), 0);
 
   const width = reach(() => true);
@@ -55,18 +41,16 @@ export function runDecode(context: DecodeContext, batch: readonly DecodeRow[]): 
   }
   runner.embed(width);
 
-  const stageRows: number[] = [];
   for (let stage = 0; stage < units.trunk; stage++) {
     const count = reach(({ exit }) => exit.stage >= stage);
     if (count === 0) break;
-    const longest = setPasts(at, runner, stage, 0, count);
+    const longest = setPasts(context, stage, 0, count);
     runner.stage(stage, kernel(stage, 'decode', count, longest), count, longest);
     const boundary = stage + 1;
     const store = model.boundaries[boundary] ?? null;
     const here = rows.filter(({ exit }) => exit.stage >= stage);
-    stageRows.push(here.length);
     for (const { slot, exit } of here) {
-      const position = slot.frontier(stage);
+      const position = frontier(slot, stage);
       if (store && (units.branched[boundary] || exit.stage === stage))
         model.device.copy(store.address(slot.index, position), runner.hidden(boundary, slot.index), model.hiddenBytes);
     }
@@ -74,24 +58,22 @@ export function runDecode(context: DecodeContext, batch: readonly DecodeRow[]): 
       context,
       here.filter(({ exit }) => exit.stage === stage),
     );
-    for (const { slot } of here) slot.reach(stage, slot.frontier(stage) + 1);
   }
   rows.forEach(({ exit }, index) => (head.norms[index] = BigInt(exit.norm)));
   head.logits(rows.length);
-  return stageRows;
 }
 
 /** Takes the rows that leave at one boundary to the head, through their exit block where they have one. */
-function runBlocks({ model, units, at, runner, head, kernel }: DecodeContext, leaving: readonly HeadRow[]): void {
+function runBlocks(context: DecodeContext, leaving: readonly HeadRow[]): void {
+  const { model, units, runner, head, kernel } = context;
   const block = leaving.find(({ exit }) => exit.block !== null)?.exit.block ?? null;
   const stage = block === null ? undefined : units.stages[block];
   if (block !== null && stage) {
     const indices = leaving.map(({ slot }) => slot.index);
     const first = Math.min(...indices);
     const count = Math.max(...indices) - first + 1;
-    const longest = setPasts(at, runner, block, first, count);
+    const longest = setPasts(context, block, first, count);
     runner.block(stage, kernel(block, 'decode', count, longest), first, count, longest);
-    for (const { slot } of leaving) slot.reach(block, slot.frontier(block) + 1);
   }
   for (const { slot, exit, headRow } of leaving) {
     const source = stage ? runner.blockOutput(slot.index) : runner.hidden(exit.stage + 1, slot.index);
@@ -100,10 +82,10 @@ function runBlocks({ model, units, at, runner, head, kernel }: DecodeContext, le
 }
 
 /** Writes each row's past for a unit, which is its own frontier there. @returns the longest */
-function setPasts(at: DecodeContext['at'], runner: DecodeRunner, unit: number, first: number, count: number): number {
+function setPasts({ at, runner, frontier }: DecodeContext, unit: number, first: number, count: number): number {
   let longest = 0;
   for (let row = first; row < first + count; row++) {
-    const past = at(row).frontier(unit);
+    const past = frontier(at(row), unit);
     runner.pasts[row] = past;
     longest = Math.max(longest, past);
   }

@@ -1,60 +1,53 @@
 /**
- * Advances the stages of one slot to a position. Prefill, catch-up and verification are calls of this primitive.
+ * Runs the units of one slot up to a position. Prefill, catch-up and verification are calls of this primitive.
  *
  * Must not know: requests, sampling, scheduling.
  */
 import type { PrefillRunner } from '../../model/prefill-runner.js';
-import type { StageKernel } from '../../model/manifest.js';
 import type { HeadRunner } from '../../model/head-runner.js';
 import type { States } from '../../model/head.js';
 import type { Stage, StagedModel } from '../../model/staged-model.js';
-import type { Slot } from '../slots/slot.js';
-import type { ExitUnits, Units } from './units.js';
+import type { ExitUnits, Units } from '../units.js';
+import type { KernelChoice } from './kernels.js';
+import type { Frontier, Span } from './step-batch.js';
 
-/** Selects the kernel that a unit runs for a number of rows and positions of past. */
-export type KernelChoice = (unit: number, mode: 'decode' | 'prefill', rows: number, context: number) => StageKernel;
-
-/** The parts that prefill runs on. */
-export interface PrefillContext {
+/** The parts that prefill and decode run on. */
+export interface SlotParts {
   readonly model: StagedModel;
   readonly units: Units<Stage>;
-  readonly runner: PrefillRunner;
   readonly head: HeadRunner;
   readonly kernel: KernelChoice;
 }
 
-export interface PrefillResult {
-  /** New positions, which the first stage processed. */
-  readonly prefilled: number;
-  /** Catch-up: positions that a deeper stage or a block processed without the first stage. */
-  readonly caughtUp: number;
-  /** The exit's hidden states of the positions that its last unit processed. */
-  readonly output: States | null;
+export interface PrefillContext extends SlotParts {
+  readonly runner: PrefillRunner;
 }
 
 /**
- * Advances every unit that `exit` needs to `end` positions.
- * @param end at most the slot's tokens, and at most one chunk beyond the least frontier of those units
- * @throws RangeError beyond that: the buffers hold one chunk
+ * Runs every unit that the span's exit needs up to its end.
+ * @param tokens those of the slot up to the end of the span, at least
+ * @returns the exit's states of the positions that its last unit processed; null if no unit lacked any
  */
-export function runPrefill(context: PrefillContext, slot: Slot, exit: ExitUnits, end: number): PrefillResult {
-  const { model, units, runner, head, kernel } = context;
-  const start = slot.least(exit.needed);
-  if (end - start > model.limits.maxChunk || end > slot.tokens.length)
-    throw new RangeError(`positions ${start} to ${end} exceed a chunk or the tokens of the slot`);
-  const prefilled = Math.max(0, end - slot.length);
-  let widest = 0;
-  let output: PrefillResult['output'] = null;
+export function runPrefill(
+  context: PrefillContext,
+  { slot, exit, end }: Span,
+  tokens: readonly number[],
+  frontier: Frontier,
+): States | null {
+  const { model, units, runner, kernel } = context;
+  const from = exit.needed.map((unit) => frontier(slot, unit));
+  const [length = 0] = from;
+  let states: States | null = null;
   /** Address of the states that the previous stage just wrote, and their first position. */
   let fresh: { address: bigint; start: number } | null = null;
 
-  if (prefilled > 0) {
-    fresh = { address: runner.scratch(0), start: slot.length };
-    runner.embed(slot.tokens.slice(slot.length, end), fresh.address);
+  if (end > length) {
+    fresh = { address: runner.scratch(0), start: length };
+    runner.embed(tokens.slice(length, end), fresh.address);
   }
-  for (const unit of exit.needed) {
+  for (const [place, unit] of exit.needed.entries()) {
     const stage = units.stages[unit];
-    const start = slot.frontier(unit);
+    const start = from[place] ?? end;
     const count = end - start;
     if (!stage || count <= 0) continue;
     const { boundary } = stage.entry;
@@ -62,34 +55,40 @@ export function runPrefill(context: PrefillContext, slot: Slot, exit: ExitUnits,
     const input: bigint =
       fresh?.start === start && !isBlock ? fresh.address : stored(model, boundary, slot.index, start);
     const next = boundary + 1;
-    const address: bigint =
-      !isBlock && mustStore(context, slot, exit, unit) ? stored(model, next, slot.index, start) : runner.scratch(next);
+    const isStored = !isBlock && mustStore(context, exit, unit, frontier(slot, unit + 1) !== start);
+    const address: bigint = isStored ? stored(model, next, slot.index, start) : runner.scratch(next);
     runner.stage(stage, kernel(unit, 'prefill', count, start), slot.index, start, count, input, address);
-    slot.reach(unit, end);
-    widest = Math.max(widest, count);
     if (!isBlock) fresh = { address, start };
-    const toHead = (first: number, rows: number): void => {
-      head.logitsOf(address + BigInt((first - start) * model.hiddenBytes), rows, exit.norm);
-    };
-    const read = (position: number): Float32Array => {
-      const state = new Float32Array(model.hiddenBytes / 4);
-      model.device.download(address + BigInt((position - start) * model.hiddenBytes), new Uint8Array(state.buffer));
-      return state;
-    };
-    output = { start, end, toHead, read };
+    states = statesAt(context, exit.norm, address, start, end);
   }
-  return { prefilled, caughtUp: Math.max(0, widest - prefilled), output };
+  return states;
 }
 
 /**
  * Whether a trunk stage's output must survive the call: an exit block reads its boundary, or the next stage does not
  * process the same positions right away.
  */
-function mustStore({ model, units }: PrefillContext, slot: Slot, exit: ExitUnits, stage: number): boolean {
+function mustStore({ model, units }: PrefillContext, exit: ExitUnits, stage: number, isNextApart: boolean): boolean {
   const boundary = stage + 1;
   if (!model.boundaries[boundary]) return false;
-  if (units.branched[boundary]) return true;
-  return stage === exit.stage || slot.frontier(stage + 1) !== slot.frontier(stage);
+  return units.branched[boundary] === true || stage === exit.stage || isNextApart;
+}
+
+/** States of positions [start, end) that lie one behind the other in memory. */
+function statesAt({ model, head }: SlotParts, norm: number, address: bigint, start: number, end: number): States {
+  const at = (position: number): bigint => address + BigInt((position - start) * model.hiddenBytes);
+  return {
+    start,
+    end,
+    toHead: (first, rows) => {
+      head.logitsOf(at(first), rows, norm);
+    },
+    read: (position) => {
+      const state = new Float32Array(model.hiddenBytes / 4);
+      model.device.download(at(position), new Uint8Array(state.buffer));
+      return state;
+    },
+  };
 }
 
 /** Address of a stored hidden state. */

@@ -1,16 +1,17 @@
-/** Runs a model whose KV cache has slots: chunks one by one, then the batch. Each call computes what it returns. */
+/** Runs a model whose KV cache has slots: chunks one by one, then the rows as one batch. */
 import { DecodeRunner } from '../../model/decode-runner.js';
 import { HeadRunner } from '../../model/head-runner.js';
-import type { StageKernel } from '../../model/manifest.js';
 import { PrefillRunner } from '../../model/prefill-runner.js';
 import type { Stage, StagedModel } from '../../model/staged-model.js';
 import { SlotPlaces } from '../slots/slot-places.js';
 import { SlotTable } from '../slots/slot-table.js';
-import type { Slot } from '../slots/slot.js';
-import type { Layout } from './layout.js';
-import { type DecodeRow, runDecode } from './run-decode.js';
-import { type KernelChoice, type PrefillResult, runPrefill } from './run-prefill.js';
-import { type ExitUnits, stageAt, type Units, unitsOf } from './units.js';
+import { stageAt, type Units, unitsOf } from '../units.js';
+import { compact } from './compaction.js';
+import type { KernelChoice } from './kernels.js';
+import type { Layout, UnitRuns } from './layout.js';
+import { runDecode } from './run-decode.js';
+import { type PrefillContext, runPrefill } from './run-prefill.js';
+import { type Frontier, frontierBehind, rowSpans, type StepBatch } from './step-batch.js';
 
 export class SlotsLayout implements Layout {
   readonly table: SlotTable;
@@ -30,49 +31,56 @@ export class SlotsLayout implements Layout {
     this.#decode = new DecodeRunner(model);
   }
 
-  advance(slot: Slot, exit: ExitUnits, end: number, kernel: KernelChoice): PrefillResult {
-    const context = { model: this.#model, units: this.#units, runner: this.#prefill, head: this.head, kernel };
-    return runPrefill(context, slot, exit, end);
+  run(batch: StepBatch, kernel: KernelChoice): void {
+    const { chunks, rows, draft } = batch;
+    if (draft === null) compact(this.table, this.#units, rows);
+    const parts = { model: this.#model, units: this.#units, head: this.head, kernel };
+    const prefill = { ...parts, runner: this.#prefill };
+    for (const chunk of chunks) {
+      const states = runPrefill(prefill, chunk, chunk.slot.tokens, frontierBehind([]));
+      if (states !== null) chunk.read?.(states);
+    }
+    const frontier = frontierBehind(chunks);
+    if (draft !== null) this.#verify(prefill, batch, draft.tokens, frontier);
+    else if (rows.length > 0)
+      runDecode({ ...parts, runner: this.#decode, at: (index) => this.table.at(index), frontier }, rows);
   }
 
-  decode(rows: readonly DecodeRow[], kernel: KernelChoice): number[] {
-    const at = (index: number): Slot => this.table.at(index);
-    const context = { model: this.#model, units: this.#units, at, runner: this.#decode, head: this.head, kernel };
-    return runDecode(context, rows);
-  }
-
-  settle(): void {
+  wait(): void {
     // Every call has run to its end.
   }
 
-  runRows(unit: number, kernel: StageKernel, rows: number, context: number): void {
-    this.#decode.pasts.fill(context, 0, rows);
-    if (unit < this.#units.trunk) this.#decode.stage(unit, kernel, rows, context);
-    else this.#decode.block(stageAt(this.#units, unit), kernel, 0, rows, context);
-  }
-
-  runChunk(unit: number, kernel: StageKernel, context: number, positions: number): void {
-    const runner = this.#prefill;
-    runner.stage(stageAt(this.#units, unit), kernel, 0, context, positions, runner.scratch(0), runner.scratch(1));
-  }
-
-  runEmbed(rows: number): void {
-    this.#decode.embed(rows);
-  }
-
-  runHead(rows: number): void {
-    this.head.inverseTemperatures.fill(1, 0, rows);
-    this.head.logits(rows);
-    this.head.select(0, rows);
-  }
-
-  reserve(): void {
-    // Main memory grows with its use.
-  }
+  readonly alone: UnitRuns = {
+    rows: (unit, kernel, rows, context) => {
+      this.#decode.pasts.fill(context, 0, rows);
+      if (unit < this.#units.trunk) this.#decode.stage(unit, kernel, rows, context);
+      else this.#decode.block(stageAt(this.#units, unit), kernel, 0, rows, context);
+    },
+    chunk: (unit, kernel, context, positions) => {
+      const runner = this.#prefill;
+      runner.stage(stageAt(this.#units, unit), kernel, 0, context, positions, runner.scratch(0), runner.scratch(1));
+    },
+    embed: (rows) => {
+      this.#decode.embed(rows);
+    },
+    head: (rows) => {
+      this.head.inverseTemperatures.fill(1, 0, rows);
+      this.head.logits(rows);
+      this.head.select(0, rows);
+    },
+  };
 
   dispose(): void {
     this.head.dispose();
     this.#decode.dispose();
     this.#model.dispose();
+  }
+
+  /** Runs the last token and the draft of the only row as one chunk, and takes all of their states to the head. */
+  #verify(context: PrefillContext, batch: StepBatch, draft: readonly number[], frontier: Frontier): void {
+    for (const span of rowSpans(batch)) {
+      const states = runPrefill(context, span, [...span.slot.tokens, ...draft], frontier);
+      states?.toHead(span.end - draft.length - 1, draft.length + 1);
+    }
   }
 }

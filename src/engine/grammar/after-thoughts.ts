@@ -5,7 +5,7 @@
  * Must not know: grammars, logits.
  */
 import type { ThoughtTokens } from '../protocol.js';
-import type { Constraint, ConstraintFailure } from '../sampling/constraint.js';
+import type { Constraint, ConstraintFailure } from '../constraint.js';
 
 type Phase = 'start' | 'thoughts' | 'gap' | 'answer';
 

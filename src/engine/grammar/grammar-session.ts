@@ -3,7 +3,7 @@
  *
  * Must not know: threads, the grammar library, logits.
  */
-import type { Constraint, ConstraintFailure } from '../sampling/constraint.js';
+import type { Constraint, ConstraintFailure } from '../constraint.js';
 import type { Grammar } from '../protocol.js';
 import type { ToGrammars } from './messages.js';
 

@@ -5,7 +5,7 @@
  * Must not know: the grammar library, logits, scheduling.
  */
 import { AfterThoughts, FREE_TEXT } from './after-thoughts.js';
-import type { Constraint, ConstraintFailure } from '../sampling/constraint.js';
+import type { Constraint, ConstraintFailure } from '../constraint.js';
 import type { Grammar } from '../protocol.js';
 import { GrammarSession } from './grammar-session.js';
 import type { GrammarAnswer, ToGrammars } from './messages.js';

@@ -4,9 +4,10 @@
  * Must not know: slots, scheduling.
  */
 import type { Head, SelectedRow } from '../../model/head.js';
-import { applyMask } from './constraint.js';
+import { applyMask } from '../constraint.js';
 import type { Landed, Sampling, TokenLogprobs } from '../protocol.js';
-import { rulesUnder, rulesWith, sampleFull, sampleTop } from './sampler.js';
+import { repetitionPenalties } from './dry.js';
+import { needsAllLogits, rulesUnder, rulesWith, sampleFull, sampleTop } from './sampler.js';
 import type { Sequence } from '../sequence.js';
 
 /** No amounts off logits. */
@@ -19,12 +20,24 @@ export interface SampledToken {
   readonly landed?: Omit<Landed, 'at'>;
 }
 
+/** Whether the next token needs all logits instead of the largest ones. */
+export function wantsAllLogits({ request, constraint }: Sequence): boolean {
+  return needsAllLogits(request.sampling) || constraint?.enforced === true;
+}
+
+/** DRY penalties of the next token, by token id. @param draft tokens that come before it */
+export function dryPenalties(sequence: Sequence, draft: readonly number[] = []): ReadonlyMap<number, number> {
+  const { dry, tokens, promptLength } = sequence;
+  if (dry === null) return NONE;
+  return repetitionPenalties(draft.length > 0 ? [...tokens, ...draft] : tokens, promptLength, dry);
+}
+
 /** Greedy without any other setting: the argmax graph alone decides. These rows must come first in the batch. */
 export function isPlainGreedy(sequence: Sequence): boolean {
   return (
     sequence.request.sampling.temperature === 0 &&
     sequence.request.logprobs === null &&
-    !sequence.wantsAllLogits &&
+    !wantsAllLogits(sequence) &&
     !mustGoOn(sequence) &&
     plannedPressure(sequence, 0) === 0
   );
@@ -36,10 +49,22 @@ export function isPlainGreedy(sequence: Sequence): boolean {
  */
 export function prepareBatch(head: Head, sequences: readonly Sequence[]): void {
   sequences.forEach((sequence, row) => {
-    if (penalizesInPlace(sequence, 0)) head.applyPenalties(row, sequence.dryPenalties());
+    if (penalizesInPlace(sequence, 0)) head.applyPenalties(row, dryPenalties(sequence));
   });
   const plain = plainRows(sequences);
   choose(head, plain, sequences.slice(plain));
+}
+
+/** Prepares the rows of a step, or those of the draft of its only row. */
+export function prepareTokens(
+  head: Head,
+  rows: readonly { readonly sequence: Sequence }[],
+  draft: { readonly tokens: readonly number[]; isArgmax: boolean } | null,
+): void {
+  const sequences = rows.map(({ sequence }) => sequence);
+  const [lone] = sequences;
+  if (draft !== null && lone !== undefined) draft.isArgmax = prepareVerification(head, lone, draft.tokens);
+  else prepareBatch(head, sequences);
 }
 
 /** Samples the tokens of a prepared batch. */
@@ -62,7 +87,7 @@ export function prepareVerification(head: Head, sequence: Sequence, draft: reado
   const isArgmax = isPlainGreedy(sequence) && sequence.endPressures.every(({ amount }) => amount === 0);
   const rows = draft.length + 1;
   for (let row = 0; row < rows; row++)
-    if (penalizesInPlace(sequence, row)) head.applyPenalties(row, sequence.dryPenalties(draft.slice(0, row)));
+    if (penalizesInPlace(sequence, row)) head.applyPenalties(row, dryPenalties(sequence, draft.slice(0, row)));
   choose(head, isArgmax ? rows : 0, isArgmax ? [] : new Array<Sequence>(rows).fill(sequence));
   return isArgmax;
 }
@@ -89,7 +114,7 @@ export function sampledToken(
  * @param confident least probability at temperature 1; below it, the result is null
  */
 export function draftToken(head: Head, sequence: Sequence, ahead: number, confident: number): number | null {
-  head.applyPenalties(0, sequence.dryPenalties());
+  head.applyPenalties(0, dryPenalties(sequence));
   choose(head, 0, [sequence]);
   const selected = head.selected(0);
   const { sampling } = sequence.request;
@@ -122,20 +147,20 @@ export function describe(row: SelectedRow, logit: number, alternatives: number):
 
 /** Draws the token of a selected row. */
 function drawn(head: Head, row: number, sequence: Sequence, ahead: number): SampledToken {
-  const { request, constraint, counts } = sequence;
+  const { request, constraint } = sequence;
   const selected = head.selected(row);
-  const amounts = penalizesInPlace(sequence, ahead) ? NONE : sequence.dryPenalties();
+  const amounts = penalizesInPlace(sequence, ahead) ? NONE : dryPenalties(sequence);
   const rules = rulesWith(request.sampling, amounts, mustGoOn(sequence) ? request.stopTokens : []);
   const pressure = pressureOn(sequence, ahead, selected);
   const u = sequence.draw();
   const top =
-    sequence.wantsAllLogits || rules !== request.sampling || pressure > 0 ? null : sampleTop(selected, rules, u);
+    wantsAllLogits(sequence) || rules !== request.sampling || pressure > 0 ? null : sampleTop(selected, rules, u);
   const logits = top === null ? head.fullLogits(row) : null;
   const sample = (under: Sampling): number => {
     const own = (logits ?? head.fullLogits(row)).slice();
     if (constraint?.enforced && constraint.mask) applyMask(own, constraint.mask);
     // If the mask excludes every token, the model's most likely token is the fallback.
-    return sampleFull(own, under, counts, u) ?? Number(selected.ids[0]);
+    return sampleFull(own, under, sequence.counts, u) ?? Number(selected.ids[0]);
   };
   const token = top ?? sample(rulesUnder(rules, pressure, request.stopTokens));
   const logit = logits === null ? selected.values[selected.ids.indexOf(BigInt(token))] : logits[token];
@@ -175,7 +200,7 @@ function pressureOn({ endPressures, request }: Sequence, ahead: number, { ids }:
  */
 function penalizesInPlace(sequence: Sequence, ahead: number): boolean {
   const isReported = sequence.request.logprobs !== null || plannedPressure(sequence, ahead) > 0;
-  return !isReported && !sequence.wantsAllLogits;
+  return !isReported && !wantsAllLogits(sequence);
 }
 
 /** Whether min_tokens forbids an end token. An answer that can only end may end. */

@@ -4,9 +4,9 @@
  * A page holds the KV cache of all units and the kept hidden states of its positions. Units that lag behind write the same
  * values into a shared page, since its tokens are the same.
  */
-import type { ExitUnits } from '../execution/units.js';
+import type { ExitUnits } from '../units.js';
 import type { Claim, Places } from './places.js';
-import type { Slot } from './slot.js';
+import type { Slot } from '../slot.js';
 
 export interface PagePool {
   /** Number of pages. */
@@ -17,17 +17,10 @@ export interface PagePool {
   readonly pageBytes: number;
 }
 
-export interface PageEvents {
-  /** Called before pages change their owner: collected work on them must run first. */
-  readonly flush: () => void;
-  /** Drops a stored prefix other than a slot's own. @returns false where none is left */
-  readonly evict: (except: Slot) => boolean;
-}
-
 export class PagePlaces implements Places {
   readonly swaps = null;
   readonly #pool: PagePool;
-  readonly #events: PageEvents;
+  readonly #evict: (except: Slot) => boolean;
   /** Pages without an owner; the last one is taken first. */
   readonly #free: number[];
   /** Owners of each page. */
@@ -37,9 +30,10 @@ export class PagePlaces implements Places {
   readonly #marks: Float64Array;
   #round = 0;
 
-  constructor(pool: PagePool, events: PageEvents) {
+  /** @param evict drops a stored prefix other than a slot's own; false where none is left */
+  constructor(pool: PagePool, evict: (except: Slot) => boolean) {
     this.#pool = pool;
-    this.#events = events;
+    this.#evict = evict;
     this.#free = Array.from({ length: pool.pages }, (_, i) => pool.pages - 1 - i);
     this.#owners = new Int32Array(pool.pages);
     this.#marks = new Float64Array(pool.pages);
@@ -68,7 +62,7 @@ export class PagePlaces implements Places {
     while (table.length < this.#count(length)) {
       const page = this.#free.pop();
       if (page === undefined) {
-        if (!this.#events.evict(slot)) throw new RangeError(`no page is free for ${length} positions`);
+        if (!this.#evict(slot)) throw new RangeError(`no page is free for ${length} positions`);
         continue;
       }
       this.#owners[page] = 1;
@@ -107,7 +101,6 @@ export class PagePlaces implements Places {
     const kept = Math.floor(to.length / page);
     const end = Math.floor(Math.min(length, from.length) / page);
     if (end <= kept) return;
-    this.#events.flush();
     this.#cut(to, kept);
     const shared = this.#table(from).slice(kept, end);
     for (const each of shared) this.#owners[each] = (this.#owners[each] ?? 0) + 1;
@@ -122,7 +115,6 @@ export class PagePlaces implements Places {
   rewind(slot: Slot, length: number): void {
     const { page } = this.#pool;
     if (length >= slot.length) return;
-    this.#events.flush();
     const last = this.#table(slot)[Math.floor(length / page)];
     const isShared = length % page > 0 && last !== undefined && (this.#owners[last] ?? 0) > 1;
     // New positions must not overwrite those of the page's other owners.
@@ -132,7 +124,6 @@ export class PagePlaces implements Places {
   }
 
   release(slot: Slot): void {
-    this.#events.flush();
     this.#cut(slot, 0);
     slot.frontiers.fill(0);
   }

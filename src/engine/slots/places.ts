@@ -3,8 +3,8 @@
  *
  * Must not know: requests, scheduling policy.
  */
-import type { ExitUnits } from '../execution/units.js';
-import type { Slot } from './slot.js';
+import type { ExitUnits } from '../units.js';
+import type { Slot } from '../slot.js';
 
 /** A live sequence that needs memory up to `length` positions. */
 export interface Claim {

@@ -3,7 +3,7 @@
  *
  * Pure. Must not know: memory. Only exact token matches count.
  */
-import type { Slot } from './slot.js';
+import type { Slot } from '../slot.js';
 
 /** Shorter matches cost more to copy and to track than to compute. */
 export const LEAST_MATCH_TOKENS = 16;

@@ -5,9 +5,9 @@
  * Must not know: graphs, sampling, HTTP.
  */
 import { leaderOf } from './prefix-group.js';
-import { findPrefix, type PrefixMatch } from './prefix.js';
+import { commonLength, findPrefix, LEAST_MATCH_TOKENS, type PrefixMatch } from './prefix.js';
 import type { Sequence } from '../sequence.js';
-import type { Slot } from './slot.js';
+import type { Slot } from '../slot.js';
 import type { SlotTable } from './slot-table.js';
 import { TenantShares } from './tenant-shares.js';
 
@@ -142,6 +142,16 @@ export class SlotManager {
     return true;
   }
 
+  /** Whether a prompt will copy positions of another one's chunk up to `end`, so that it computes none of them itself. */
+  awaits(prompt: Sequence, { sequence, end }: { readonly sequence: Sequence; readonly end: number }): boolean {
+    const { slot, tokens, request } = prompt;
+    if (!slot || !prompt.isPrompt || !this.#reuses(prompt) || request.prefixSpace !== sequence.request.prefixSpace)
+      return false;
+    const length = commonLength(tokens, sequence.tokens, Math.min(end, tokens.length - 1));
+    const units = this.#table.needed(sequence.exit).filter((unit) => this.#table.needed(prompt.exit).includes(unit));
+    return units.reduce((sum, unit) => sum + Math.max(0, length - slot.frontier(unit)), 0) >= LEAST_MATCH_TOKENS;
+  }
+
   /**
    * Frees memory for the next step: preempts the newest sequences while the live ones need too much, then evicts. A
    * sequence with a promise is preempted last.
@@ -235,7 +245,7 @@ export class SlotManager {
     const { tokens, exit, slot, request } = sequence;
     // A slot of another space stays invisible: its match would show a client the text of another one.
     const slots = this.#table.slots.filter(({ space }) => space === request.prefixSpace);
-    return findPrefix(tokens, slots, this.#table.needed(exit), slot, this.#table.granularity);
+    return findPrefix(tokens, slots, this.#table.needed(exit), slot, this.#table.places.granularity);
   }
 
   #lookForLeader(sequence: Sequence, beside: readonly Sequence[] = []): void {
@@ -250,7 +260,7 @@ export class SlotManager {
 
   /** Bytes of a prefix beyond what a sequence's exit needs of it. */
   #excess({ exit }: Sequence, { slot, length }: PrefixMatch): number {
-    return Math.max(0, this.#table.bytes(slot, length) - this.#table.bytesAt(exit, length));
+    return Math.max(0, this.#table.places.bytes(slot, length) - this.#table.bytesAt(exit, length));
   }
 
   /** Gives a sequence a slot, filled with the matched prefix. */

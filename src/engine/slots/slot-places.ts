@@ -1,8 +1,8 @@
 /** Slots of equal size in every KV buffer, whose pages the system commits on their first write. */
 import type { Stage, StagedModel } from '../../model/staged-model.js';
-import type { ExitUnits, Units } from '../execution/units.js';
+import type { ExitUnits, Units } from '../units.js';
 import type { Claim, Places, Swaps } from './places.js';
-import type { Slot } from './slot.js';
+import type { Slot } from '../slot.js';
 
 /** Least unused positions behind a sequence that are worth some hundred calls to release their pages: a chunk. */
 const LEAST_TAIL_POSITIONS = 128;

@@ -4,9 +4,9 @@
  * Must not know: memory (Places moves it), requests, scheduling policy.
  */
 import type { ExitIndex } from '../protocol.js';
-import type { ExitUnits, Units } from '../execution/units.js';
-import type { Places, Swaps } from './places.js';
-import { Slot } from './slot.js';
+import { exitAt, type ExitUnits, type Units } from '../units.js';
+import type { Places } from './places.js';
+import { Slot } from '../slot.js';
 
 /** A live sequence, as far as its memory goes. */
 interface Live {
@@ -18,29 +18,20 @@ interface Live {
 export class SlotTable {
   readonly #slots: Slot[];
   readonly #units: Units;
-  readonly #places: Places;
+  /** The memory of the slots. */
+  readonly places: Places;
   #clock = 0;
   #reserved: Slot | null = null;
 
   /** @param slots number of sequences with a cache at the same time */
   constructor(slots: number, units: Units, places: Places) {
     this.#units = units;
-    this.#places = places;
+    this.places = places;
     this.#slots = Array.from({ length: slots }, (_, index) => new Slot(index, units.stages.length));
   }
 
   get slots(): readonly Slot[] {
     return this.#slots;
-  }
-
-  /** See Places. */
-  get granularity(): number {
-    return this.#places.granularity;
-  }
-
-  /** Bytes that exchanges of slots move; null where slots have no order. */
-  get swaps(): Pick<Swaps, 'swapBytes' | 'freshBytes'> | null {
-    return this.#places.swaps;
   }
 
   at(index: number): Slot {
@@ -63,19 +54,14 @@ export class SlotTable {
     slot.lastUsed = ++this.#clock;
   }
 
-  /** Bytes of KV cache and stored hidden states of a slot, or of its first `length` positions. */
-  bytes(slot: Slot, length = Infinity): number {
-    return this.#places.bytes(slot, length);
-  }
-
   /** Bytes of a sequence of `length` positions at an exit. */
   bytesAt(exit: ExitIndex, length: number): number {
-    return this.#places.bytesAt(this.#exit(exit), length);
+    return this.places.bytesAt(this.#exit(exit), length);
   }
 
   /** Bytes that live sequences need up to their next position, with their whole prompts. */
   demand(live: readonly Live[]): number {
-    return this.#places.demand(
+    return this.places.demand(
       live.map(({ slot, exit, tokens }) => ({ slot, exit: this.#exit(exit), length: tokens.length + 1 })),
     );
   }
@@ -87,13 +73,13 @@ export class SlotTable {
 
   /** Bytes of live slots, or those that stored prefixes alone hold. */
   used(which: 'live' | 'cached'): number {
-    const live = this.#places.held(this.#slots.filter((slot) => slot.live));
-    return which === 'live' ? live : this.#places.held(this.#slots) - live;
+    const live = this.places.held(this.#slots.filter((slot) => slot.live));
+    return which === 'live' ? live : this.places.held(this.#slots) - live;
   }
 
   /** Empties a slot and releases its memory. */
   drop(slot: Slot): void {
-    this.#places.release(slot);
+    this.places.release(slot);
     slot.tokens = [];
     slot.space = undefined;
     slot.live = false;
@@ -123,13 +109,13 @@ export class SlotTable {
    * target may hold some of the same tokens; they stay.
    */
   copyPrefix(from: Slot, to: Slot, length: number): void {
-    this.#places.share(from, to, length);
+    this.places.share(from, to, length);
     if (length > to.tokens.length) to.tokens = from.tokens.slice(0, length);
   }
 
   /** Exchanges the places of two slots with their contents. @throws RangeError where slots have no order */
   swap(a: Slot, b: Slot): void {
-    const { swaps } = this.#places;
+    const { swaps } = this.places;
     if (swaps === null) throw new RangeError('slots of pages have no order');
     swaps.swap(a, b);
     this.#slots[a.index] = a;
@@ -138,12 +124,10 @@ export class SlotTable {
 
   /** Rolls a slot back to at most `length` positions; a long tail's memory is released. */
   truncate(slot: Slot, length: number): void {
-    this.#places.rewind(slot, length);
+    this.places.rewind(slot, length);
   }
 
   #exit(exit: ExitIndex): ExitUnits {
-    const units = this.#units.exits[exit];
-    if (!units) throw new RangeError(`exit ${exit} does not exist`);
-    return units;
+    return exitAt(this.#units, exit);
   }
 }

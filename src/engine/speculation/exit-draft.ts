@@ -6,8 +6,8 @@
  * Verification reuses the states that the shallow stages compute for a draft.
  */
 import { draftToken } from '../sampling/sample-batch.js';
-import { chunkEnd } from '../execution/select-prefill.js';
 import type { Executor } from '../execution/executor.js';
+import type { Chunk } from '../execution/step-batch.js';
 import type { ExitIndex } from '../protocol.js';
 import type { Sequence } from '../sequence.js';
 
@@ -41,12 +41,11 @@ export function draftAt(
   const units = executor.exit(exit);
   const before = tokens.length;
   if (slot === null) return [];
-  while (slot.least(units.needed) < before - 1) {
-    const start = slot.least(units.needed);
-    executor.advance(slot, exit, chunkEnd(start, executor.model.limits.maxChunk, before - 1));
-  }
+  const rows = [{ slot, exit: units }];
   while (tokens.length - before < most) {
-    executor.decode([{ slot, exit: units }]);
+    const isBehind = slot.least(units.needed) < tokens.length - 1;
+    const chunks: Chunk[] = isBehind ? [{ slot, exit: units, end: tokens.length - 1 }] : [];
+    executor.run({ chunks, rows, draft: null });
     const token = draftToken(executor.head, sequence, tokens.length - before, LEAST_PROBABILITY);
     if (token === null) break;
     tokens.push(token);

@@ -8,10 +8,11 @@
  * with the same random draws as plain decoding, and accepts the draft as far as it agrees. So the distribution of the
  * answer does not depend on the draft.
  */
-import { type SampledToken, sampledToken, prepareVerification } from '../sampling/sample-batch.js';
+import { dryPenalties, type SampledToken, sampledToken, wantsAllLogits } from '../sampling/sample-batch.js';
 import type { Executor } from '../execution/executor.js';
 import type { DraftSource, ExitIndex } from '../protocol.js';
 import type { Sequence } from '../sequence.js';
+import { DraftLength } from './draft-length.js';
 import { draftAt, draftExits } from './exit-draft.js';
 import { lookUp, lookUpIn } from './lookup.js';
 import { Speedup, BaselineStep } from './speedup.js';
@@ -20,7 +21,7 @@ export interface Draft {
   readonly source: DraftSource;
   readonly tokens: readonly number[];
   readonly speedup: Speedup;
-  /** Whether the most likely tokens alone decide; set when the draft has run. */
+  /** Whether the most likely tokens alone decide; set when the draft has run (`prepareVerification`). */
   isArgmax: boolean;
 }
 
@@ -30,6 +31,7 @@ type IsEnd = (draft: readonly number[]) => boolean;
 export class Speculation {
   readonly #speedups = new Map<string, Speedup>();
   readonly #baselines = new Map<ExitIndex, BaselineStep>();
+  readonly #lengths = new WeakMap<Sequence, DraftLength>();
   readonly #executor: Executor;
 
   constructor(executor: Executor) {
@@ -43,23 +45,9 @@ export class Speculation {
    */
   draft(sequence: Sequence, most: number, isEnd: IsEnd = () => false): Draft | null {
     const { maxRows, maxChunk } = this.#executor.model.limits;
-    const length = Math.min(most, maxRows - 1, maxChunk - 1, sequence.draftLength.tokens);
+    const length = Math.min(most, maxRows - 1, maxChunk - 1, this.#length(sequence).tokens);
     if (length < 1 || isEnd([]) || this.#baseline(sequence).isDue()) return null;
     return this.#fromText(sequence, length, isEnd) ?? this.#fromExit(sequence, length, isEnd);
-  }
-
-  /** Runs the last token and the draft through the sequence's exit: row i of the head has the state after i draft tokens. */
-  run(sequence: Sequence, draft: Draft): void {
-    const { head } = this.#executor;
-    const { slot, exit, tokens } = sequence;
-    if (slot === null) return;
-    const before = tokens.length;
-    tokens.push(...draft.tokens);
-    const { output } = this.#executor.advance(slot, exit, tokens.length);
-    tokens.length = before;
-    if (output === null) throw new Error('verification ran no stage');
-    output.toHead(before - 1, draft.tokens.length + 1);
-    draft.isArgmax = prepareVerification(head, sequence, draft.tokens);
   }
 
   /**
@@ -85,7 +73,7 @@ export class Speculation {
     }
     // The slot of a finished answer stays as a prefix, so it is truncated as well. It holds no end token.
     slot?.truncate(Math.min(before + accepted, tokens.length));
-    sequence.draftLength.observe(draft.tokens.length, accepted);
+    this.#length(sequence).observe(draft.tokens.length, accepted);
     return accepted;
   }
 
@@ -94,6 +82,12 @@ export class Speculation {
     const baseline = this.#baseline(sequence);
     if (draft === null) baseline.observe(ms);
     else draft.speedup.observe(tokens * baseline.ms, ms);
+  }
+
+  #length(sequence: Sequence): DraftLength {
+    let length = this.#lengths.get(sequence);
+    if (!length) this.#lengths.set(sequence, (length = new DraftLength()));
+    return length;
   }
 
   #baseline({ exit }: Sequence): BaselineStep {
@@ -116,7 +110,9 @@ export class Speculation {
 
   #fromExit(sequence: Sequence, length: number, isEnd: IsEnd): Draft | null {
     // Penalties and biases would need all logits of each draft token.
-    if (sequence.wantsAllLogits) return null;
+    if (wantsAllLogits(sequence)) return null;
+    // Behind the last chunk of its prompt, which runs in the same step, no exit has the positions yet.
+    if (!sequence.isDecodable(this.#executor.exit(sequence.exit).needed)) return null;
     const exits = draftExits(this.#executor, sequence).map((exit) => ({
       exit,
       speedup: this.#speedup(sequence, `exit ${exit}`),
@@ -139,7 +135,7 @@ export class Speculation {
 /** Cuts a draft at the first token that the sequence's DRY rule penalizes. */
 function untilPenalized(sequence: Sequence, draft: readonly number[]): readonly number[] {
   if (sequence.dry === null) return draft;
-  const end = draft.findIndex((token, i) => sequence.dryPenalties(draft.slice(0, i)).has(token));
+  const end = draft.findIndex((token, i) => dryPenalties(sequence, draft.slice(0, i)).has(token));
   return end < 0 ? draft : draft.slice(0, end);
 }
 

@@ -6,7 +6,7 @@
  * Must not know: slots, graphs, the work of a step.
  */
 import { landingPlan } from '../landing-plan.js';
-import type { Constraint } from '../sampling/constraint.js';
+import type { Constraint } from '../constraint.js';
 import type { Executor } from '../execution/executor.js';
 import type { CancelReason, EndReason, GenerateMessage, PlannedEvent, RefusedEvent } from '../protocol.js';
 import type { Admission } from '../../router/index.js';

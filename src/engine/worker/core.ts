@@ -1,34 +1,31 @@
 /**
  * The engine without its process: requests come in, each step returns one message.
  *
- * A step schedules (admission, deadlines, slots, exits, prefill), executes (prefill, then decode or a draft) and commits
- * (cost model, sampling, ends, message). It knows token ids, never text, HTTP or processes.
+ * A step schedules (admission, ends, slots, exits, then one batch), runs the batch, and commits (cost model, sampling, ends,
+ * message). It knows token ids, never text, HTTP or processes.
  */
 import type { Policy, PrefillChunk } from '../../router/index.js';
 import type { CostTable } from '../../cost/table.js';
-import { depthShape, type Work } from '../../cost/model.js';
+import { depthShape } from '../../cost/model.js';
 import { Auditor } from '../audit/auditor.js';
-import { AdmissionQueue } from './admission-queue.js';
-import { type PrefillTask, prefillTask, catchUpTasks, fittingTasks } from '../execution/select-prefill.js';
-import { Landings } from '../landing/landings.js';
-import type { TokenTexts } from '../landing/token-texts.js';
-import { type Constraint } from '../sampling/constraint.js';
-import { type SampledToken, sampleBatch, isPlainGreedy, prepareBatch } from '../sampling/sample-batch.js';
+import type { AuditOptions, Speculate } from '../client/options.js';
+import type { Constraint } from '../constraint.js';
 import type { Executor } from '../execution/executor.js';
-import { folderPrior } from './length-prior.js';
+import type { TokenTexts } from '../landing/token-texts.js';
 import type { AuditEvent, CancelReason, GenerateMessage, RefusedEvent, StepMessage, StepWork } from '../protocol.js';
+import { prepareTokens, type SampledToken, sampleBatch } from '../sampling/sample-batch.js';
+import type { Sequence } from '../sequence.js';
+import { SlotManager, type SlotManagerLimits } from '../slots/slot-manager.js';
+import { AdmissionQueue } from './admission-queue.js';
 import { Drafting } from './drafting.js';
 import { Endings } from './endings.js';
+import { Landings } from './landings.js';
+import { folderPrior } from './length-prior.js';
 import { LoadReport } from './load-report.js';
-import { StepOutput } from './step-output.js';
-import { compact } from '../slots/compaction.js';
 import { RouterAdapter, type StepContext } from './router-adapter.js';
-import { scorePrompt } from '../sampling/prompt-scores.js';
-import { SlotManager, type SlotManagerLimits } from '../slots/slot-manager.js';
-import type { Sequence } from '../sequence.js';
-import type { AuditOptions, Speculate } from '../client/options.js';
-import type { Draft } from '../speculation/speculation.js';
-import { type AdvanceTotals, decodeWork, type StepTimes, stepWork } from './step-stats.js';
+import { StepBuilder } from './step-builder.js';
+import { StepOutput } from './step-output.js';
+import { type Step, type StepTimes, stepWork } from './step-stats.js';
 
 export interface CoreOptions extends SlotManagerLimits {
   readonly policy: Policy;
@@ -46,26 +43,6 @@ export interface CoreOptions extends SlotManagerLimits {
   readonly clock: () => number;
 }
 
-/** The decisions of a step. */
-interface Schedule {
-  readonly startedAt: number;
-  /** Ids of the sequences that skip the decode step. */
-  readonly paused: ReadonlySet<string>;
-  readonly prefill: readonly PrefillTask[];
-}
-
-/** The work of a step, with logits that are not sampled yet. */
-interface StepRun {
-  readonly at: number;
-  readonly took: StepTimes;
-  readonly prefilled: AdvanceTotals;
-  /** Sequences that decoded, in the order of the head's rows. */
-  readonly rows: readonly Sequence[];
-  /** The draft of the only row; null for a plain decode step. */
-  readonly draft: Draft | null;
-  readonly stageRows: readonly number[];
-}
-
 export class EngineCore {
   readonly slotManager: SlotManager;
   /** Why the model folder's prior of output lengths is not used; null where it is. */
@@ -77,6 +54,7 @@ export class EngineCore {
   readonly #landings: Landings;
   readonly #drafting: Drafting;
   readonly #endings: Endings;
+  readonly #steps: StepBuilder;
   readonly #loadReport: LoadReport;
   readonly #admissions: AdmissionQueue;
   /** Null without audits. */
@@ -95,10 +73,14 @@ export class EngineCore {
     this.#router = new RouterAdapter(depthShape(manifest), costs, options.policy, priors, options.slowdown);
     const { audit, clock, speculate } = options;
     this.#landings = new Landings(options.texts ?? null, (sequence) => this.#router.landing(sequence));
-    this.#drafting = new Drafting(executor, this.slotManager, this.#router, this.#landings, speculate);
+    const parts = { executor, slotManager: this.slotManager, router: this.#router, landings: this.#landings };
+    this.#drafting = new Drafting({ ...parts, speculate });
     this.#admissions = new AdmissionQueue(executor, this.slotManager, this.#router, this.#output);
     this.#auditor = audit === undefined ? null : new Auditor(executor, this.slotManager, audit, clock);
     this.#endings = new Endings(executor, this.slotManager, this.#router, this.#output, this.#auditor);
+    const limits = { prefillChunk: options.prefillChunk, maxStallMs: options.policy.maxStallMs };
+    const own = { endings: this.#endings, drafting: this.#drafting, output: this.#output };
+    this.#steps = new StepBuilder({ ...parts, ...limits, ...own });
     this.#loadReport = new LoadReport(executor, this.#router, options);
   }
 
@@ -178,69 +160,25 @@ export class EngineCore {
 
   /** Runs one step and reports its events. */
   step(): StepMessage {
-    const schedule = this.#schedule(this.#options.clock());
-    const run = this.#execute(schedule);
-    return this.#commit(run);
-  }
-
-  /** Decides what the step runs: admission, deadlines, slots, exits, and prefill or catch-up. */
-  #schedule(startedAt: number): Schedule {
-    const { clock, policy } = this.#options;
-    this.#admissions.admit(this.#context(startedAt));
-    this.#endings.endDue(startedAt);
-    this.slotManager.reorder(this.#router.order(this.#context(startedAt)), startedAt);
-    this.slotManager.start(startedAt);
-    this.slotManager.syncFollowers(() => clock() - startedAt < policy.maxStallMs);
-    const { paused, chunks } = this.#plan(startedAt);
-    this.slotManager.makeRoom();
-    const prefill = this.#selectPrefill(chunks);
-    const rows = this.slotManager.running.filter(
-      (each) => this.#mayDecode(each, paused) && this.#isDecodableAfter(each, prefill),
-    );
-    this.#endings.endOverdue(rows, prefill, startedAt);
-    return { startedAt, paused, prefill: prefill.filter(({ sequence }) => sequence.slot !== null) };
-  }
-
-  /** Runs prefill, then one decode step or the verification of a draft. A prompt that is complete joins the batch. */
-  #execute({ startedAt, paused, prefill }: Schedule): StepRun {
     const { clock } = this.#options;
-    const prefilled = this.#runPrefill(prefill);
-    const isReady = (each: Sequence): boolean =>
-      this.#mayDecode(each, paused) && each.isDecodable(this.#executor.exit(each.exit).needed);
-    // Prefill may take longer than its prediction: a deadline that a decode step would exceed ends its answer here.
-    if (prefill.length > 0) this.#endings.endOverdue(this.slotManager.running.filter(isReady), [], clock());
-    const rows = this.slotManager.running.filter(isReady);
-    const decode = (): Work => ({ decode: decodeWork(rows, this.#router.shape), prefill: [] });
-    this.#landings.begin(rows, prefill.length > 0 ? clock() : startedAt, () => this.#router.predictMs(decode()));
-    const [lone] = rows;
-    const draft = lone !== undefined && rows.length === 1 ? this.#drafting.run(lone, clock) : null;
-    const stageRows = rows.length > 0 && draft === null ? this.#decode(rows) : [];
-    this.#executor.settle();
-    const at = clock();
-    // Sampling, messages and admission between two steps take time as well, and plans count on the whole cycle.
-    const took = { ms: at - startedAt, cycleMs: at - (this.#stepEndedAt ?? startedAt) };
-    return { at, took, prefilled, rows, draft, stageRows };
+    const step = this.#schedule(clock());
+    this.#executor.run(step, (head) => {
+      prepareTokens(head, step.rows, step.draft);
+    });
+    return this.#commit(step, clock());
   }
 
-  /** Learns the step's cost, samples and emits tokens, ends answers, and builds the message. */
-  #commit(run: StepRun): StepMessage {
-    const { at, draft } = run;
-    const work = draft === null ? this.#commitBatch(run) : this.#commitDraft(run, draft);
-    this.#endings.endScored(at);
-    const message = this.#output.take(at, this.#loadReport.take(this.#context(at)), work);
-    this.#stepEndedAt = this.busy ? at : null;
-    return message;
-  }
-
-  #mayDecode(sequence: Sequence, paused: ReadonlySet<string>): boolean {
-    return !paused.has(sequence.id) && sequence.request.maxTokens > 0 && !sequence.awaitsMask;
-  }
-
-  /** Whether a sequence can decode after these prefill tasks. */
-  #isDecodableAfter(sequence: Sequence, tasks: readonly PrefillTask[]): boolean {
-    const last = sequence.tokens.length - 1;
-    if (sequence.isDecodable(this.#executor.exit(sequence.exit).needed)) return true;
-    return tasks.some((each) => each.sequence === sequence && each.end >= last);
+  /** Decides what the step runs: admission, ends, slots and exits, then the batch. */
+  #schedule(now: number): Step {
+    const { clock, policy } = this.#options;
+    this.#admissions.admit(this.#context(now));
+    this.#endings.endDue(now);
+    this.slotManager.reorder(this.#router.order(this.#context(now)), now);
+    this.slotManager.start(now);
+    this.slotManager.syncFollowers(() => clock() - now < policy.maxStallMs);
+    const { paused, chunks } = this.#plan(now);
+    this.slotManager.makeRoom();
+    return this.#steps.build(chunks, paused, now);
   }
 
   /** Exits, pauses and prefill of the step. The exits are in force from here on. */
@@ -253,76 +191,33 @@ export class EngineCore {
     return { paused: new Set(paused), chunks };
   }
 
-  /** Every catch-up, since plans count on it; without one, a chunk of each prompt that the router names. */
-  #selectPrefill(planned: readonly PrefillChunk[]): PrefillTask[] {
-    const { running } = this.slotManager;
-    const { prefillChunk, policy } = this.#options;
-    const catchUps = catchUpTasks(running, this.#executor, this.#router, prefillChunk, policy.maxStallMs);
-    if (catchUps.length > 0) return fittingTasks(catchUps, this.#executor);
-    const chunks = planned.flatMap(({ id, positions }) => {
-      const sequence = running.find((each) => each.id === id);
-      if (sequence === undefined) return [];
-      // The prompt starts from the prefix that another prompt has computed by this step.
-      this.slotManager.share(sequence);
-      return [prefillTask(sequence, Math.min(positions, prefillChunk), this.#executor, this.#router)];
-    });
-    return fittingTasks(chunks, this.#executor);
+  /** Learns the step's cost, samples and emits tokens, ends answers, and builds the message. */
+  #commit(step: Step, at: number): StepMessage {
+    const { startedAt, chunks, rows } = step;
+    // Sampling, messages and admission between two steps take time as well, and plans count on the whole cycle.
+    const took = { ms: at - startedAt, cycleMs: at - (this.#stepEndedAt ?? startedAt) };
+    const work = chunks.length + rows.length === 0 ? null : this.#commitTokens(step, took, at);
+    this.#endings.endScored(at);
+    const message = this.#output.take(at, this.#loadReport.take(this.#context(at)), work);
+    this.#stepEndedAt = this.busy ? at : null;
+    return message;
   }
 
-  #runPrefill(tasks: readonly PrefillTask[]): AdvanceTotals {
-    const work: Work['prefill'][number][] = [];
-    let prefilled = 0;
-    let caughtUp = 0;
-    for (const [index, { sequence, end }] of tasks.entries()) {
-      if (!sequence.slot) continue;
-      // An earlier prompt of this step may have computed a part.
-      if (index > 0) this.slotManager.share(sequence);
-      work.push(...this.#router.advanceWork(sequence, end));
-      const done = this.#executor.advance(sequence.slot, sequence.exit, end);
-      scorePrompt(this.#executor, sequence, done.output, this.#output.prompts);
-      prefilled += done.prefilled;
-      caughtUp += done.caughtUp;
-    }
-    return { work, prefilled, caughtUp };
-  }
-
-  #decode(rows: Sequence[]): number[] {
-    compact(this.#executor, rows);
-    rows.sort((a, b) => Number(isPlainGreedy(b)) - Number(isPlainGreedy(a)));
-    const stageRows = this.#executor.decode(
-      rows.flatMap(({ slot, exit }) => (slot ? { slot, exit: this.#executor.exit(exit) } : [])),
-    );
-    prepareBatch(this.#executor.head, rows);
-    return stageRows;
-  }
-
-  #commitDraft({ at, took, prefilled, rows }: StepRun, draft: Draft): StepWork {
-    const [sequence] = rows;
-    if (sequence === undefined) throw new Error('a draft without its sequence');
-    return this.#drafting.commit(sequence, draft, prefilled, took, (choice) => this.#take(sequence, choice, at));
-  }
-
-  /** Samples and emits one token for each row. @returns null where the step ran nothing */
-  #commitBatch(run: StepRun): StepWork | null {
-    const { at, took, prefilled, rows } = run;
-    const work = this.#learn(run);
-    const [lone] = rows;
-    if (lone !== undefined && rows.length === 1 && prefilled.work.length === 0)
+  /** Samples and emits the tokens of the rows, or those of a draft that agree. */
+  #commitTokens(step: Step, took: StepTimes, at: number): StepWork {
+    const work = { ...stepWork(this.#router, step, took), kernelRuns: this.#executor.takeRuns() };
+    const sequences = step.rows.map(({ sequence }) => sequence);
+    const [lone] = sequences;
+    if (lone !== undefined && step.draft !== null)
+      return this.#drafting.commit(lone, step.draft, work, (choice) => this.#take(lone, choice, at));
+    this.#router.observeStep(step.work, took.cycleMs);
+    if (lone !== undefined && step.chunks.length + sequences.length === 1)
       this.#drafting.observePlain(lone, took.cycleMs);
-    const sampled = sampleBatch(this.#executor.head, rows);
-    rows.forEach((sequence, row) => {
-      const token = sampled[row];
-      if (token) this.#take(sequence, token, at);
-    });
-    return work;
-  }
-
-  #learn({ took, prefilled, rows, stageRows }: StepRun): StepWork | null {
-    if (prefilled.work.length === 0 && rows.length === 0) return null;
-    const decode = decodeWork(rows, this.#router.shape);
-    const work = stepWork(this.#router, decode, prefilled, stageRows, took);
-    this.#router.observeStep({ decode, prefill: prefilled.work }, took.cycleMs);
-    return { ...work, kernelRuns: this.#executor.takeRuns(), slowdown: this.#router.slowdown };
+    for (const [row, token] of sampleBatch(this.#executor.head, sequences).entries()) {
+      const sequence = sequences[row];
+      if (sequence !== undefined) this.#take(sequence, token, at);
+    }
+    return { ...work, slowdown: this.#router.slowdown };
   }
 
   /** Appends and emits a sequence's next token. @returns false where its answer ends with it */
@@ -330,12 +225,7 @@ export class EngineCore {
     const { generated: before, exit } = sequence;
     const reason = sequence.accept(token, at);
     if (sequence.generated > before)
-      this.#output.tokens.push({
-        id: sequence.id,
-        token,
-        exit: this.#executor.exit(exit).layer,
-        logprobs,
-      });
+      this.#output.tokens.push({ id: sequence.id, token, exit: this.#executor.exit(exit).layer, logprobs });
     if (reason === null) return true;
     const isEndToken = sequence.generated === before;
     this.#endings.end(sequence, reason, at, {
@@ -349,13 +239,7 @@ export class EngineCore {
     const { running, waiting } = this.slotManager;
     const { maxRunning, kvBytes } = this.#options;
     const kvPositions = kvBytes / this.#executor.model.bytesPerPosition;
-    return {
-      slots: maxRunning,
-      live: running,
-      waiting,
-      now,
-      kvPositions,
-      sentenceTokens: this.#landings.sentenceTokens.first,
-    };
+    const { first: sentenceTokens } = this.#landings.sentenceTokens;
+    return { slots: maxRunning, live: running, waiting, now, kvPositions, sentenceTokens };
   }
 }

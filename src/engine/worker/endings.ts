@@ -5,13 +5,13 @@
  */
 import { type Auditor, skipped } from '../audit/auditor.js';
 import type { Executor } from '../execution/executor.js';
-import type { PrefillTask } from '../execution/select-prefill.js';
 import { isCutAtDeadline } from '../landing-plan.js';
 import type { AuditEvent, EndedEvent, EndReason } from '../protocol.js';
 import type { AnswerEnd } from '../../router/index.js';
 import type { Sequence } from '../sequence.js';
 import type { SlotManager } from '../slots/slot-manager.js';
 import type { RouterAdapter } from './router-adapter.js';
+import type { PrefillTask } from './select-prefill.js';
 import type { StepOutput } from './step-output.js';
 import { decodeWork } from './step-stats.js';
 

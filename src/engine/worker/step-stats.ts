@@ -4,15 +4,21 @@
  * Must not know: how a step runs.
  */
 import type { DepthShape, Work } from '../../cost/model.js';
+import type { Row, StepBatch } from '../execution/step-batch.js';
 import type { StepWork } from '../protocol.js';
-import type { RouterAdapter } from './router-adapter.js';
 import type { Sequence } from '../sequence.js';
+import type { Draft } from '../speculation/speculation.js';
+import type { RouterAdapter } from './router-adapter.js';
+import type { PrefillTask } from './select-prefill.js';
 
-/** Prefill and catch-up of a step. */
-export interface AdvanceTotals {
-  readonly work: Work['prefill'];
-  readonly prefilled: number;
-  readonly caughtUp: number;
+/** The batch of a step with its sequences, and the work that the router counts. */
+export interface Step extends StepBatch {
+  readonly startedAt: number;
+  readonly chunks: readonly PrefillTask[];
+  /** Plain greedy sequences come first (sample-batch.ts). */
+  readonly rows: readonly (Row & { readonly sequence: Sequence })[];
+  readonly draft: Draft | null;
+  readonly work: Work;
 }
 
 /** Durations of a step, see StepWork. */
@@ -26,25 +32,25 @@ export function decodeWork(rows: readonly Sequence[], { exits }: DepthShape): Wo
 }
 
 /** All metrics of a step except the kernels that ran. */
-export function stepWork(
-  router: RouterAdapter,
-  decode: Work['decode'],
-  advanced: AdvanceTotals,
-  stageRows: readonly number[],
-  took: StepTimes,
-): Omit<StepWork, 'kernelRuns'> {
-  const work: Work = { decode, prefill: advanced.work };
+export function stepWork(router: RouterAdapter, step: Step, took: StepTimes): Omit<StepWork, 'kernelRuns'> {
+  const { chunks, work } = step;
   const predict = (part: Work): number => router.predictMs(part);
+  const prefillTokens = chunks.reduce((sum, { prefilled }) => sum + prefilled, 0);
   return {
-    ms: took.ms,
-    cycleMs: took.cycleMs,
+    ...took,
     predictedMs: predict(work),
-    stageRows,
-    prefillTokens: advanced.prefilled,
-    catchUpTokens: advanced.caughtUp,
+    stageRows: stageRows(step),
+    prefillTokens,
+    catchUpTokens: chunks.reduce((sum, { positions }) => sum + positions, -prefillTokens),
     exitMs: exitTimes(router.shape, work, predict, took.ms),
     slowdown: router.slowdown,
   };
+}
+
+/** Rows of each trunk stage that runs; none for a draft. */
+function stageRows({ rows, draft }: Step): number[] {
+  const stages = draft === null ? Math.max(0, ...rows.map(({ exit }) => exit.stage + 1)) : 0;
+  return Array.from({ length: stages }, (_, stage) => rows.filter(({ exit }) => exit.stage >= stage).length);
 }
 
 /**

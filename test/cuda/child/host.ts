@@ -4,6 +4,7 @@
  */
 import { Executor } from '../../../src/engine/execution/executor.js';
 import { loadModel } from '../../../src/engine/execution/load-model.js';
+import { chunksOnly } from '../../../src/engine/execution/step-batch.js';
 import { servedKernelList } from '../../../src/options/kinds.js';
 
 const STEPS = 60;
@@ -18,19 +19,18 @@ const slots = Array.from({ length: 256 }, (_, row) => {
   if (slot === null) throw new Error('no slot is free');
   slot.live = true;
   slot.tokens = [1 + row, 2];
-  executor.advance(slot, deepest, 1);
+  executor.run(chunksOnly({ slot, exit, end: 1 }));
   return slot;
 });
-executor.settle();
 const medians: Record<string, number> = {};
 for (const rows of [1, 16, 64, 256]) {
   const batch = slots.slice(0, rows).map((slot) => ({ slot, exit }));
   const times: number[] = [];
   for (let step = 0; step < STEPS; step++) {
     const before = process.cpuUsage();
-    executor.decode(batch);
-    executor.head.choose(rows, 0);
-    executor.settle();
+    executor.run({ chunks: [], rows: batch, draft: null }, (head) => {
+      head.choose(rows, 0);
+    });
     executor.table.used('live');
     const { user, system } = process.cpuUsage(before);
     times.push((user + system) / 1000);

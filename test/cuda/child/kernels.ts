@@ -4,6 +4,7 @@
  */
 import { Executor } from '../../../src/engine/execution/executor.js';
 import { loadModel } from '../../../src/engine/execution/load-model.js';
+import { chunksOnly } from '../../../src/engine/execution/step-batch.js';
 import { mark } from './fake.js';
 
 const ROWS = [1, 8, 17, 64];
@@ -16,13 +17,13 @@ for (const modelDir of process.argv.slice(2)) {
   const context = executor.model.limits.capacity - 1;
   for (const rows of ROWS) {
     mark(`${modelDir} decode ${rows}`);
-    executor.runRows(0, kernel, rows, 20);
+    executor.alone.rows(0, kernel, rows, 20);
     mark(`${modelDir} long ${rows}`);
-    executor.runRows(0, kernel, rows, context);
+    executor.alone.rows(0, kernel, rows, context);
     mark('end');
   }
   mark(`${modelDir} chunk`);
-  executor.runChunk(0, kernel, 200, 100);
+  executor.alone.chunk(0, kernel, 200, 100);
   mark('end');
   const exit = executor.exit(executor.units.exits.length - 1);
   const slots = Array.from({ length: 64 }, () => executor.table.takeFree());
@@ -30,9 +31,8 @@ for (const modelDir of process.argv.slice(2)) {
     if (slot === null) throw new Error('no slot is free');
     slot.live = true;
     slot.tokens = [1 + row, 2];
-    executor.advance(slot, executor.units.exits.length - 1, 1);
+    executor.run(chunksOnly({ slot, exit, end: 1 }));
   }
-  executor.settle();
   for (const rows of ROWS) {
     const batch = slots.slice(0, rows).flatMap((slot) => (slot === null ? [] : { slot, exit }));
     for (const [what, greedy] of [
@@ -40,9 +40,9 @@ for (const modelDir of process.argv.slice(2)) {
       ['sampled', 0],
     ] as const) {
       mark(`${modelDir} ${what} ${rows}`);
-      executor.decode(batch);
-      executor.head.choose(greedy, rows - greedy);
-      executor.settle();
+      executor.run({ chunks: [], rows: batch, draft: null }, (head) => {
+        head.choose(greedy, rows - greedy);
+      });
       mark('end');
       for (const { slot } of batch) slot.tokens.push(3);
     }

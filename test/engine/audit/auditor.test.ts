@@ -2,6 +2,7 @@ import t from 'tap';
 import type { GenerateMessage } from '../../../src/engine/protocol.js';
 import { repetitionPenalties } from '../../../src/engine/sampling/dry.js';
 import {
+  advance,
   advanceTo,
   argmax,
   auditsOf,
@@ -42,7 +43,7 @@ function directLogits(prompt: readonly number[], answer: readonly number[]): Flo
   const rows: Float32Array[] = [];
   while (slot.least(executor.exit(deepest).needed) < end) {
     const start = slot.least(executor.exit(deepest).needed);
-    const { output } = executor.advance(slot, deepest, Math.min(end, start + 40));
+    const output = advance(executor, slot, deepest, Math.min(end, start + 40));
     if (output === null) throw new Error('no output');
     for (let position = Math.max(start, prompt.length - 1); position < output.end; position++) {
       output.toHead(position, 1);
@@ -113,7 +114,7 @@ void t.test('the probed exit changes from audit to audit, and agrees with a pref
     const direct = directLogits(prompt, answer);
     const slot = openSlot(executor, [...prompt, ...answer]);
     advanceTo(executor, slot, exit, prompt.length - 3);
-    const { output } = executor.advance(slot, exit, prompt.length + answer.length - 1);
+    const output = advance(executor, slot, exit, prompt.length + answer.length - 1);
     if (output === null) throw new Error('no output');
     let agreeing = 0;
     const divergences: number[] = [];
@@ -239,19 +240,19 @@ void t.test('an audit ends after 20 s of engine time, and the next one follows',
   core.submit(request('long', 0, shallowest));
   core.submit(request('next', 1, shallowest));
   drain(core);
-  const advance = executor.advance.bind(executor);
-  executor.advance = (...chunk) => {
+  const run = executor.run.bind(executor);
+  executor.run = (...batch) => {
     now += 25_000;
-    return advance(...chunk);
+    run(...batch);
   };
   t.teardown(() => {
-    executor.advance = advance;
+    executor.run = run;
   });
   t.equal(core.auditDelayMs, 200, 'the machine is idle from this call on');
   now += 200;
   t.equal(core.auditDelayMs, 0);
   core.audit();
   t.match(core.takeAudits(), [{ id: 'long', skipped: 'time', tokens: [] }]);
-  executor.advance = advance;
+  executor.run = run;
   t.match(await auditsOf(core), [{ id: 'next', skipped: null }]);
 });

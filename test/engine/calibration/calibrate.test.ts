@@ -22,14 +22,16 @@ function machine(
   const executor = {
     kernels: ['fp32'],
     units: { trunk: layers.length, stages: layers.map((count, i) => ({ entry: { name: `s${i}`, layers: count } })) },
-    runRows: (stage: number) => {
-      run('decode', stage);
+    alone: {
+      rows: (stage: number) => {
+        run('decode', stage);
+      },
+      chunk: (stage: number) => {
+        run('prefill', stage);
+      },
+      embed: () => (now += 1),
+      head: () => (now += 1),
     },
-    runChunk: (stage: number) => {
-      run('prefill', stage);
-    },
-    runEmbed: () => (now += 1),
-    runHead: () => (now += 1),
     forget: (touched: number) => (forgotten = touched),
   };
   const progress: (readonly [number, number])[] = [];

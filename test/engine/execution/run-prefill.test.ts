@@ -1,5 +1,17 @@
 import t from 'tap';
-import { advanceTo, argmax, distance, logitsAt, makeExecutor, margin, openSlot, PROMPTS, rms } from '../helper.js';
+import {
+  advance,
+  advanceTo,
+  argmax,
+  decodeRows,
+  distance,
+  logitsAt,
+  makeExecutor,
+  margin,
+  openSlot,
+  PROMPTS,
+  rms,
+} from '../helper.js';
 
 const executor = await makeExecutor(t);
 const { table } = executor;
@@ -36,8 +48,8 @@ void t.test('the chunk size changes no bit', async (t) => {
   const expected = logitsAt(executor, first, deepest);
   for (const size of [7, 16, 100]) {
     const slot = openSlot(executor, prompt);
-    for (let end = size; end < last; end += size) executor.advance(slot, deepest, end);
-    executor.advance(slot, deepest, last);
+    for (let end = size; end < last; end += size) advance(executor, slot, deepest, end);
+    advance(executor, slot, deepest, last);
     t.equal(distance(logitsAt(executor, slot, deepest), expected), 0, `chunks of ${size}`);
   }
 });
@@ -74,7 +86,7 @@ for (const start of [PROMPTS[0] ?? [], REPEATING])
         }
         all.truncate(before);
       }
-      executor.decode([{ slot: all, exit: executor.exit(deepest) }]);
+      decodeRows(executor, [{ slot: all, exit: executor.exit(deepest) }]);
       all.tokens.push(token);
     }
 
@@ -82,7 +94,7 @@ for (const start of [PROMPTS[0] ?? [], REPEATING])
     let clear = 0;
     for (const [step, exit] of depths.entries()) {
       const target = varied.tokens.length - 1;
-      if (varied.least(executor.exit(exit).needed) < target) executor.advance(varied, exit, target);
+      if (varied.least(executor.exit(exit).needed) < target) advance(executor, varied, exit, target);
       const logits = logitsAt(executor, varied, exit);
       const whole = expected[step] ?? new Float32Array(0);
       const isExact = step < firstDeep || executor.model.manifest.kvType === 'i8';
@@ -106,7 +118,7 @@ void t.test('rollback is exact: decode, truncate, decode again', async (t) => {
   t.equal(slot.least(executor.exit(deepest).needed), 40);
   const wrong = [...prompt.slice(0, 40), ...prompt.slice(0, 60)];
   slot.tokens = wrong;
-  executor.advance(slot, 1, wrong.length - 1);
+  advance(executor, slot, 1, wrong.length - 1);
   slot.truncate(40);
   slot.tokens = [...prompt];
   advanceTo(executor, slot, deepest, last);
@@ -124,17 +136,17 @@ void t.test('a row does not depend on its neighbours, their depths, or its slot'
     return { slot, exit: executor.exit(index) };
   });
   table.swap(alone, table.at(3));
-  executor.decode([...others, { slot: alone, exit: executor.exit(deepest) }]);
+  decodeRows(executor, [...others, { slot: alone, exit: executor.exit(deepest) }]);
   t.equal(distance(executor.head.fullLogits(3), expected), 0);
 });
 
 void t.test('a copied prefix gives the logits of the original, shallow and deep', async (t) => {
   const source = openSlot(executor, prompt);
   advanceTo(executor, source, 1, 256);
-  executor.advance(source, deepest, 100);
+  advance(executor, source, deepest, 100);
   const expected = openSlot(executor, prompt.slice(0, 201));
-  executor.advance(expected, deepest, 100);
-  executor.advance(expected, deepest, 200);
+  advance(executor, expected, deepest, 100);
+  advance(executor, expected, deepest, 200);
   const copy = table.takeFree();
   if (!copy) throw new Error('no slot is free');
   table.copyPrefix(source, copy, 200);
@@ -142,6 +154,6 @@ void t.test('a copied prefix gives the logits of the original, shallow and deep'
   copy.tokens = prompt.slice(0, 201);
   t.equal(copy.frontier(1), 200);
   t.equal(copy.frontier(deepest), 100, 'the deeper stages catch up over the rest');
-  executor.advance(copy, deepest, 200);
+  advance(executor, copy, deepest, 200);
   t.equal(distance(logitsAt(executor, copy, deepest), logitsAt(executor, expected, deepest)), 0);
 });

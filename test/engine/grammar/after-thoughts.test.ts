@@ -1,7 +1,7 @@
 /** A constraint behind thoughts, with a constraint in the place of a grammar. */
 import t from 'tap';
 import { AfterThoughts, FREE_TEXT } from '../../../src/engine/grammar/after-thoughts.js';
-import { type Constraint, isPending } from '../../../src/engine/sampling/constraint.js';
+import { type Constraint, isPending } from '../../../src/engine/constraint.js';
 
 const [OPEN, CLOSE, BREAK, WORD, A] = [0, 1, 2, 3, 4] as const;
 

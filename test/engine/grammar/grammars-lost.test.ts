@@ -3,7 +3,7 @@ import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { setImmediate as turn } from 'node:timers/promises';
 import t, { type Test } from 'tap';
-import { type Constraint, isPending } from '../../../src/engine/sampling/constraint.js';
+import { type Constraint, isPending } from '../../../src/engine/constraint.js';
 import { Grammars } from '../../../src/engine/grammar/grammars.js';
 import { Quarantine } from '../../../src/engine/grammar/quarantine.js';
 import type { Grammar } from '../../../src/engine/protocol.js';

@@ -5,7 +5,7 @@ import { setTimeout as delay } from 'node:timers/promises';
 import t from 'tap';
 import Value from 'typebox/value';
 import { monotonicMs } from '../../../src/util/clock.js';
-import { isPending } from '../../../src/engine/sampling/constraint.js';
+import { isPending } from '../../../src/engine/constraint.js';
 import { Grammars } from '../../../src/engine/grammar/grammars.js';
 import { grammarVocabulary } from '../../../src/engine/grammar/vocabulary.js';
 import { GrammarQueue } from '../../../src/engine/worker/grammar-queue.js';

@@ -2,7 +2,7 @@
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import t from 'tap';
-import type { Constraint } from '../../../src/engine/sampling/constraint.js';
+import type { Constraint } from '../../../src/engine/constraint.js';
 import type { EngineCore } from '../../../src/engine/worker/core.js';
 import { Grammars } from '../../../src/engine/grammar/grammars.js';
 import { grammarVocabulary } from '../../../src/engine/grammar/vocabulary.js';

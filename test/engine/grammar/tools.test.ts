@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import t, { type Test } from 'tap';
 import Value from 'typebox/value';
 import { CallReader, type CallPart } from '../../../src/api/generation/call-reader.js';
-import type { Constraint } from '../../../src/engine/sampling/constraint.js';
+import type { Constraint } from '../../../src/engine/constraint.js';
 import { Grammars } from '../../../src/engine/grammar/grammars.js';
 import { GrammarQueue } from '../../../src/engine/worker/grammar-queue.js';
 import type { CallsGrammar, GenerateMessage } from '../../../src/engine/protocol.js';

@@ -4,7 +4,7 @@ import t from 'tap';
 import { AfterThoughts, FREE_TEXT } from '../../../src/engine/grammar/after-thoughts.js';
 import { Place } from '../../../src/engine/landing/place.js';
 import { TokenTexts } from '../../../src/engine/landing/token-texts.js';
-import type { Constraint } from '../../../src/engine/sampling/constraint.js';
+import type { Constraint } from '../../../src/engine/constraint.js';
 import type { EngineOptions, Speculate } from '../../../src/engine/client/options.js';
 import type { EndedEvent, GenerateMessage, OnMiss, PlannedEvent, Sampling } from '../../../src/engine/protocol.js';
 import { GREEDY } from '../../../src/engine/sampling/sampler.js';

@@ -2,10 +2,10 @@
 import t from 'tap';
 import { constraintOf } from '../constraint.js';
 import { prepareBatch, sampleBatch, type SampledToken } from '../../../src/engine/sampling/sample-batch.js';
-import type { Constraint } from '../../../src/engine/sampling/constraint.js';
+import type { Constraint } from '../../../src/engine/constraint.js';
 import type { EndPressure } from '../../../src/engine/landing/text-state.js';
 import type { GenerateMessage, Sampling } from '../../../src/engine/protocol.js';
-import { Draws } from '../../../src/engine/sampling/random.js';
+import { Draws } from '../../../src/engine/draws.js';
 import { GREEDY, sampleFull } from '../../../src/engine/sampling/sampler.js';
 import { Sequence } from '../../../src/engine/sequence.js';
 import type { Head } from '../../../src/model/head.js';

@@ -1,8 +1,8 @@
 /** Pages that sequences take, share, roll back and lose, without a device. */
 import t from 'tap';
 import { PagePlaces } from '../../../src/engine/slots/page-places.js';
-import { Slot } from '../../../src/engine/slots/slot.js';
-import type { ExitUnits } from '../../../src/engine/execution/units.js';
+import { Slot } from '../../../src/engine/slot.js';
+import type { ExitUnits } from '../../../src/engine/units.js';
 
 const PAGE = 4;
 const exit: ExitUnits = { layer: 2, stage: 1, block: null, norm: 0, dry: null, needed: [0, 1] };
@@ -16,19 +16,13 @@ interface World {
 
 function world(pages: number, evictable: (places: PagePlaces) => Slot | null = () => null): World {
   const evicted: Slot[] = [];
-  const places: PagePlaces = new PagePlaces(
-    { pages, page: PAGE, pageBytes: 10 },
-    {
-      flush: () => undefined,
-      evict: () => {
-        const victim = evictable(places);
-        if (victim === null || evicted.includes(victim)) return false;
-        evicted.push(victim);
-        places.release(victim);
-        return true;
-      },
-    },
-  );
+  const places: PagePlaces = new PagePlaces({ pages, page: PAGE, pageBytes: 10 }, () => {
+    const victim = evictable(places);
+    if (victim === null || evicted.includes(victim)) return false;
+    evicted.push(victim);
+    places.release(victim);
+    return true;
+  });
   let index = 0;
   const slot = (...frontiers: number[]): Slot => {
     const made = new Slot(index++, 2);

@@ -6,7 +6,7 @@ import { SlotManager, type SlotManagerLimits } from '../../../src/engine/slots/s
 import { Sequence } from '../../../src/engine/sequence.js';
 import { SlotPlaces } from '../../../src/engine/slots/slot-places.js';
 import { SlotTable } from '../../../src/engine/slots/slot-table.js';
-import type { Units } from '../../../src/engine/execution/units.js';
+import type { Units } from '../../../src/engine/units.js';
 import type { Stage, StagedModel } from '../../../src/model/staged-model.js';
 import type { ServiceClass } from '../../../src/router/index.js';
 import { greedy } from '../../../bench/greedy-request.js';

@@ -1,10 +1,19 @@
 /** The memory behind slots: committed pages follow the positions that slots hold. */
 import t from 'tap';
-import { compact } from '../../../src/engine/slots/compaction.js';
-import { Sequence } from '../../../src/engine/sequence.js';
-import type { Slot } from '../../../src/engine/slots/slot.js';
+import { compact } from '../../../src/engine/execution/compaction.js';
+import type { Slot } from '../../../src/engine/slot.js';
 import { PAGE, residentPages } from '../../../src/runtime/libc.js';
-import { advanceTo, drain, greedy, logitsAt, makeCore, makeExecutor, openSlot, slotParts } from '../helper.js';
+import {
+  advanceTo,
+  decodeRows,
+  drain,
+  greedy,
+  logitsAt,
+  makeCore,
+  makeExecutor,
+  openSlot,
+  slotParts,
+} from '../helper.js';
 
 const executor = await makeExecutor(t);
 const { table, units } = executor;
@@ -69,7 +78,11 @@ void t.test('exchanged slots leave no pages behind, even repeatedly', (t) => {
   write(a, long, 1);
   write(b, short, 2);
   for (let round = 0; round < 3; round++) {
-    t.equal(table.swaps?.freshBytes(a, b), table.bytes(a) * (1 - short / long), 'bytes that move into new pages');
+    t.equal(
+      table.places.swaps?.freshBytes(a, b),
+      table.places.bytes(a, long) * (1 - short / long),
+      'bytes that move into new pages',
+    );
     table.swap(a, b);
     for (const slot of [a, b]) {
       const held = committed(slot.index);
@@ -82,18 +95,13 @@ void t.test('exchanged slots leave no pages behind, even repeatedly', (t) => {
 });
 
 void t.test('a long sequence moves only if that pays off, including its new pages', (t) => {
-  const sequence = (slot: Slot): Sequence => {
-    const made = new Sequence(greedy(`s${slot.index}`, slot.tokens, 0, 1), units.exits.length - 1);
-    made.slot = slot;
-    return made;
-  };
   const places = (length: number): number => {
     executor.forget(0);
     const slots = Array.from({ length: 5 }, () => openSlot(executor, []));
     const [, , , , last] = slots;
     if (last === undefined) throw new Error('no slot is free');
     write(last, length, 1);
-    compact(executor, [sequence(last)]);
+    compact(table, units, [{ slot: last, exit: executor.exit(units.exits.length - 1) }]);
     return last.index;
   };
   t.equal(places(1000), 0, 'four unneeded rows cost more than the move');
@@ -125,12 +133,14 @@ void t.test('a released slot is empty, at any page boundary', (t) => {
 
 void t.test('positions that a batch writes behind a stored prefix are released with it', (t) => {
   const positionsOfPage = PAGE / (rowsOf(0)[0]?.[1] ?? 1);
-  const [stored, decoding] = [openSlot(executor, []), openSlot(executor, [4, 5])];
+  const [stored, decoding] = [openSlot(executor, []), openSlot(executor, [])];
   write(stored, 20 * positionsOfPage, 1);
   stored.live = false;
   t.ok(stored.index < decoding.index);
-  advanceTo(executor, decoding, units.exits.length - 1, 1);
-  executor.decode([{ slot: decoding, exit: executor.exit(units.exits.length - 1) }]);
+  // Long, so that it stays where it is.
+  write(decoding, long, 2);
+  decoding.tokens.push(4);
+  decodeRows(executor, [{ slot: decoding, exit: executor.exit(units.exits.length - 1) }]);
   table.drop(stored);
   t.equal(committed(stored.index), 0);
   t.end();

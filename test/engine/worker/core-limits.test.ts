@@ -5,7 +5,7 @@
 import t from 'tap';
 import { constraintOf } from '../constraint.js';
 import { chunkSizes } from '../../../src/router/index.js';
-import type { Constraint } from '../../../src/engine/sampling/constraint.js';
+import type { Constraint } from '../../../src/engine/constraint.js';
 import { EngineCore, type CoreOptions } from '../../../src/engine/worker/core.js';
 import type { EndedEvent, PromptEvent, StepMessage, TokenLogprobs } from '../../../src/engine/protocol.js';
 import { scorePrompt } from '../../../src/engine/sampling/prompt-scores.js';
@@ -13,7 +13,7 @@ import { SlotManager } from '../../../src/engine/slots/slot-manager.js';
 import { Sequence } from '../../../src/engine/sequence.js';
 import { defaultPolicy } from '../../../src/router/index.js';
 import type { CostPoint } from '../../../src/cost/table.js';
-import { greedy, logitsAt, makeExecutor, openSlot } from '../helper.js';
+import { advance, greedy, logitsAt, makeExecutor, openSlot } from '../helper.js';
 import { tinyModel } from '../tiny-model.js';
 
 const executor = await makeExecutor(t, { modelDir: await tinyModel(t, 'float') });
@@ -328,6 +328,7 @@ void t.test('the scores of a prompt equal those of decoding, in chunks of any si
 });
 
 void t.test('each prompt token is scored once, also when an exit catches up over prompt and answer', async (t) => {
+  const { maxRows } = executor.model.limits;
   const asked = greedy('scored', prompt(20), deepest, 9, { promptLogprobs: 0 });
   const sequence = new Sequence(asked, units.exits.length - 1);
   sequence.tokens.push(3, 4, 5);
@@ -341,7 +342,8 @@ void t.test('each prompt token is scored once, also when an exit catches up over
     [units.exits.length - 1, 22],
   ].map(([exit = 0, end = 0]) => {
     sequence.exit = exit;
-    scorePrompt(executor, sequence, executor.advance(slot, exit, end).output, events);
+    const states = advance(executor, slot, exit, end);
+    if (states !== null) scorePrompt(executor.head, maxRows, sequence, states, events);
     all.push(...events.flatMap(({ logprobs }) => logprobs));
     return events.splice(0).map(({ logprobs }) => logprobs.length);
   });
@@ -349,7 +351,8 @@ void t.test('each prompt token is scored once, also when an exit catches up over
   t.strictSame(counts, [[12], [4], [3], []]);
 
   const alone = new Sequence(asked, units.exits.length - 1);
-  scorePrompt(executor, alone, executor.advance(openSlot(executor, alone.tokens), alone.exit, 16).output, events);
+  const states = advance(executor, openSlot(executor, alone.tokens), alone.exit, 16);
+  if (states !== null) scorePrompt(executor.head, maxRows, alone, states, events);
   const expected = events.flatMap(({ logprobs }) => logprobs).slice(12);
   for (const [i, each] of all.slice(12, 16).entries()) {
     t.ok(Math.abs((each?.logprob ?? NaN) - (expected[i]?.logprob ?? NaN)) < 0.01, `token ${i + 13} by its own state`);

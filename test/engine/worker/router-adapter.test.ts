@@ -3,7 +3,7 @@ import type { GenerateMessage } from '../../../src/engine/protocol.js';
 import { RouterAdapter, type StepContext } from '../../../src/engine/worker/router-adapter.js';
 import { GREEDY } from '../../../src/engine/sampling/sampler.js';
 import { Sequence } from '../../../src/engine/sequence.js';
-import { Slot } from '../../../src/engine/slots/slot.js';
+import { Slot } from '../../../src/engine/slot.js';
 import { defaultPolicy, type OnMiss } from '../../../src/router/index.js';
 import { blockLayers, blockShape, blockTable, shape, table } from '../../router/sample.js';
 

@@ -3,10 +3,11 @@
  *
  * Must not know: requests, sampling.
  */
-import type { Executor } from '../execution/executor.js';
-import type { Sequence } from '../sequence.js';
-import type { Slot } from './slot.js';
-import type { Swaps } from './places.js';
+import type { Slot } from '../slot.js';
+import type { Swaps } from '../slots/places.js';
+import type { SlotTable } from '../slots/slot-table.js';
+import type { Units } from '../units.js';
+import type { Row } from './step-batch.js';
 
 /** Steps over which an exchange of slots must pay off; a typical answer has more left. */
 const COMPACTION_HORIZON_STEPS = 32;
@@ -59,14 +60,11 @@ export function planCompaction(rows: readonly DecodingRow[], stages: number): Co
 }
 
 /** Exchanges slots where the unneeded rows of the batch cost more than the exchange. */
-export function compact(executor: Executor, rows: readonly Sequence[]): void {
-  const { table, units } = executor;
-  const { swaps: moves } = table;
+export function compact(table: SlotTable, units: Units, rows: readonly Row[]): void {
+  const { swaps: moves } = table.places;
   if (moves === null) return;
-  const placed = rows.flatMap(({ slot, exit }) =>
-    slot ? { index: slot.index, stage: executor.exit(exit).stage } : [],
-  );
-  const { swaps, waste } = planCompaction(placed, units.trunk);
+  const decoding = rows.map(({ slot, exit }) => ({ index: slot.index, stage: exit.stage }));
+  const { swaps, waste } = planCompaction(decoding, units.trunk);
   if (swaps.length === 0) return;
   const wastedLayers = waste.reduce((sum, count, stage) => sum + count * (units.stages[stage]?.entry.layers ?? 0), 0);
   const movingMs = swaps.reduce((sum, [a, b]) => sum + swapMs(moves, table.at(a), table.at(b)), 0);

@@ -1,6 +1,6 @@
 /** End pressure over the tokens of a draft, without a model. */
 import t from 'tap';
-import { Landings } from '../../../src/engine/landing/landings.js';
+import { Landings } from '../../../src/engine/worker/landings.js';
 import { LANDING } from '../../../src/engine/landing/pressure.js';
 import { TokenTexts } from '../../../src/engine/landing/token-texts.js';
 import type { GenerateMessage } from '../../../src/engine/protocol.js';

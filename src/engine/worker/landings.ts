@@ -6,12 +6,12 @@
 import type { Landing } from '../../router/index.js';
 import { landingPlan } from '../landing-plan.js';
 import type { Sequence } from '../sequence.js';
-import { continuesSentence } from './characters.js';
-import type { Place } from './place.js';
-import { endPressure, LANDING, thoughtsEnd } from './pressure.js';
-import { SentenceTokens } from './sentence-tokens.js';
-import type { EndPressure } from './text-state.js';
-import type { TokenTexts } from './token-texts.js';
+import { continuesSentence } from '../landing/characters.js';
+import type { Place } from '../landing/place.js';
+import { endPressure, LANDING, thoughtsEnd } from '../landing/pressure.js';
+import { SentenceTokens } from '../landing/sentence-tokens.js';
+import type { EndPressure } from '../landing/text-state.js';
+import type { TokenTexts } from '../landing/token-texts.js';
 
 /** The window of a sequence's landing, or null. @param stepMs the next step, predicted */
 export type WindowOf = (sequence: Sequence, stepMs: number) => Landing | null;

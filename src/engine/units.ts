@@ -3,9 +3,9 @@
  *
  * Must not know: sequences, kernels.
  */
-import type { Dry, ExitEntry } from '../../model/manifest.js';
-import type { ExitLayer } from '../protocol.js';
-import type { ModelUnit } from '../../model/graphs.js';
+import type { Dry, ExitEntry } from '../model/manifest.js';
+import type { ExitIndex, ExitLayer } from './protocol.js';
+import type { ModelUnit } from '../model/graphs.js';
 
 export interface ExitUnits {
   readonly layer: ExitLayer;
@@ -45,6 +45,13 @@ export function unitsOf<S extends ModelUnit>(model: {
     return { layer: entry.layer, stage: entry.stage, block: unit, norm: entry.norm, dry: entry.dry ?? null, needed };
   });
   return { stages: [...model.stages, ...blocks], trunk, exits, branched };
+}
+
+/** @throws RangeError for an index without an exit */
+export function exitAt({ exits }: Units, index: ExitIndex): ExitUnits {
+  const exit = exits[index];
+  if (!exit) throw new RangeError(`exit ${index} does not exist`);
+  return exit;
 }
 
 /** @throws RangeError if there is no such unit */

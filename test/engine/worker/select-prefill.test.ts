@@ -1,10 +1,10 @@
 /** Selection of catch-ups and chunks, on slots of two stages with fake costs. */
 import t from 'tap';
-import { prefillTask, catchUpTasks, fittingTasks } from '../../../src/engine/execution/select-prefill.js';
+import { prefillTask, catchUpTasks, fittingTasks } from '../../../src/engine/worker/select-prefill.js';
 import type { Executor } from '../../../src/engine/execution/executor.js';
 import type { RouterAdapter } from '../../../src/engine/worker/router-adapter.js';
 import { Sequence } from '../../../src/engine/sequence.js';
-import { Slot } from '../../../src/engine/slots/slot.js';
+import { Slot } from '../../../src/engine/slot.js';
 import { greedy } from '../../../bench/greedy-request.js';
 
 const exits = [{ needed: [0] }, { needed: [0, 1] }];
@@ -15,6 +15,7 @@ const router = {
   predictMs: ({ prefill }: { prefill: { positions: number }[] }) =>
     prefill.reduce((sum, { positions }) => sum + positions, 0),
 } as unknown as RouterAdapter;
+const costs = { executor, router };
 
 /** A sequence of 40 tokens whose stages have processed these positions. */
 function sequence(id: string, frontiers: readonly [number, number], exit = 1): Sequence {
@@ -25,7 +26,7 @@ function sequence(id: string, frontiers: readonly [number, number], exit = 1): S
 }
 
 const catchUps = (running: readonly Sequence[], chunk: number, stallMs: number): [string, number][] =>
-  catchUpTasks(running, executor, router, chunk, stallMs).map(({ sequence: { id }, end }) => [id, end]);
+  catchUpTasks(running, costs, chunk, stallMs).map(({ sequence: { id }, end }) => [id, end]);
 
 void t.test('only sequences with a complete prompt and more than one missing position catch up', async (t) => {
   const waits = sequence('waits', [39, 0]);
@@ -51,13 +52,13 @@ void t.test('catch-ups share a step within the stall limit; the first always run
 
 void t.test('a chunk ends at the positions that the exit needs, and leaves no single position', async (t) => {
   const end = (most: number, done: [number, number]): number =>
-    prefillTask(sequence('a', done), most, executor, router).end;
+    prefillTask(sequence('a', done), most, costs)?.end ?? NaN;
   t.same([end(8, [39, 10]), end(128, [39, 10]), end(28, [39, 10])], [18, 39, 37]);
   t.equal(end(8, [0, 0]), 8);
 });
 
 void t.test('a step takes the first tasks that fit into one run, and one at least', async (t) => {
-  const tasks = [10, 8, 20, 1].map((length) => prefillTask(sequence('a', [39 - length, 0], 0), 99, executor, router));
+  const tasks = [10, 8, 20, 1].flatMap((length) => prefillTask(sequence('a', [39 - length, 0], 0), 99, costs) ?? []);
   const taken = (mostPrefill: number): number[] =>
     fittingTasks(tasks, { mostPrefill } as unknown as Executor).map(({ positions }) => positions);
   t.same(taken(Infinity), [10, 8, 20, 1]);

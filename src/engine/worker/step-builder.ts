@@ -1,0 +1,77 @@
+/**
+ * Builds the batch of a step: chunks, the rows that decode behind them, and the draft of a row that is alone.
+ *
+ * Must not know: admission, how a batch runs.
+ */
+import type { States } from '../../model/head.js';
+import type { PrefillChunk } from '../../router/index.js';
+import { scorePrompt } from '../sampling/prompt-scores.js';
+import { isPlainGreedy } from '../sampling/sample-batch.js';
+import type { Sequence } from '../sequence.js';
+import type { Drafting } from './drafting.js';
+import type { Endings } from './endings.js';
+import type { Landings } from './landings.js';
+import { type PrefillParts, type PrefillTask, selectPrefill } from './select-prefill.js';
+import type { StepOutput } from './step-output.js';
+import { decodeWork, type Step } from './step-stats.js';
+
+interface StepParts extends PrefillParts {
+  readonly endings: Endings;
+  readonly landings: Landings;
+  readonly drafting: Drafting;
+  readonly output: StepOutput;
+}
+
+export class StepBuilder {
+  readonly #parts: StepParts;
+
+  constructor(parts: StepParts) {
+    this.#parts = parts;
+  }
+
+  /**
+   * Ends answers whose deadline the step would pass, and builds the batch of the others.
+   * @param paused ids of the sequences that do not decode
+   */
+  build(planned: readonly PrefillChunk[], paused: ReadonlySet<string>, now: number): Step {
+    const { executor, router, endings, landings, drafting } = this.#parts;
+    const tasks = selectPrefill(planned, this.#parts);
+    endings.endOverdue(this.#decoding(tasks, paused), tasks, now);
+    const chunks = tasks.filter(({ sequence }) => !sequence.isOver).map((task) => this.#scored(task));
+    const decoding = this.#decoding(chunks, paused);
+    const work = { decode: decodeWork(decoding, router.shape), prefill: chunks.flatMap(({ work }) => work) };
+    // The rows decode behind the chunks.
+    const decodesAt = chunks.length === 0 ? now : now + router.predictMs({ ...work, decode: null });
+    landings.begin(decoding, decodesAt, () => router.predictMs({ ...work, prefill: [] }));
+    decoding.sort((a, b) => Number(isPlainGreedy(b)) - Number(isPlainGreedy(a)));
+    const [lone] = decoding;
+    const draft = lone !== undefined && decoding.length === 1 ? drafting.draft(lone, decodesAt) : null;
+    const rows = decoding.flatMap((sequence) => {
+      const { slot, exit } = sequence;
+      return slot === null ? [] : { sequence, slot, exit: executor.exit(exit) };
+    });
+    return { startedAt: now, chunks, rows, draft, work };
+  }
+
+  /** The sequences that decode behind these chunks. */
+  #decoding(chunks: readonly PrefillTask[], paused: ReadonlySet<string>): Sequence[] {
+    const { slotManager, executor } = this.#parts;
+    const completed = new Set<Sequence>();
+    for (const { sequence, end } of chunks) if (end >= sequence.tokens.length - 1) completed.add(sequence);
+    return slotManager.running.filter((each) => {
+      if (paused.has(each.id) || each.request.maxTokens === 0 || each.awaitsMask) return false;
+      return completed.has(each) || each.isDecodable(executor.exit(each.exit).needed);
+    });
+  }
+
+  /** The same chunk, with its states read where the client asks for the log-probabilities of its prompt. */
+  #scored(task: PrefillTask): PrefillTask {
+    const { sequence } = task;
+    if (sequence.request.promptLogprobs === null) return task;
+    const { executor, output } = this.#parts;
+    const read = (states: States): void => {
+      scorePrompt(executor.head, executor.model.limits.maxRows, sequence, states, output.prompts);
+    };
+    return { ...task, read };
+  }
+}

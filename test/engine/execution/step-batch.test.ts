@@ -1,0 +1,98 @@
+/** A step's batch: frontiers move behind it alone, and its parts give the bits that they give one after another. */
+import t from 'tap';
+import { chunksOnly, frontierBehind } from '../../../src/engine/execution/step-batch.js';
+import { advance, advanceTo, decodeRows, distance, logitsAt, makeExecutor, openSlot } from '../helper.js';
+import { tinyModel } from '../tiny-model.js';
+
+const executor = await makeExecutor(t, { modelDir: await tinyModel(t, 'float') });
+const deepest = executor.units.exits.length - 1;
+const tokens = (length: number, seed: number): number[] =>
+  Array.from({ length }, (_, i) => 3 + ((i * 37 + seed * 101) % 190));
+
+t.afterEach(() => {
+  executor.forget(0);
+});
+
+void t.test('a chunk, its row, a catch-up and other rows in one batch equal runs one after another', async (t) => {
+  const lengths = [60, 3, 40, 25];
+  const open = () => {
+    const slots = lengths.map((length, seed) => openSlot(executor, tokens(length, seed)));
+    const [a, b, c, d] = slots as [(typeof slots)[0], (typeof slots)[0], (typeof slots)[0], (typeof slots)[0]];
+    advanceTo(executor, a, deepest, 30);
+    advanceTo(executor, b, 0, 2);
+    advanceTo(executor, c, 0, 39);
+    advanceTo(executor, d, deepest, 10);
+    return [a, b, c, d] as const;
+  };
+  const [a, b, c, d] = open();
+  advance(executor, a, deepest, 59);
+  advance(executor, c, deepest, 39);
+  advance(executor, d, deepest, 20);
+  const expected = [
+    [a, deepest],
+    [b, 0],
+    [c, deepest],
+  ].map(([slot, exit]) => logitsAt(executor, slot as typeof a, exit as number));
+  const after = [a, b, c, d].map(({ frontiers }) => [...frontiers]);
+  executor.forget(0);
+
+  const [a2, b2, c2, d2] = open();
+  const before = [a2, b2, c2, d2].map(({ frontiers }) => [...frontiers]);
+  const now = () => [a2, b2, c2, d2].map(({ frontiers }) => [...frontiers]);
+  const chunks = [
+    { slot: a2, exit: executor.exit(deepest), end: 59 },
+    { slot: c2, exit: executor.exit(deepest), end: 39 },
+    { slot: d2, exit: executor.exit(deepest), end: 20, read: () => t.strictSame(now(), before) },
+  ];
+  const rows = [a2, b2, c2].map((slot, i) => ({ slot, exit: executor.exit(i === 1 ? 0 : deepest) }));
+  let chosen = 0;
+  executor.run({ chunks, rows, draft: null }, (head) => {
+    chosen++;
+    t.strictSame(now(), before, 'no frontier moves before the batch has run');
+    for (const [row, logits] of expected.entries()) t.equal(distance(head.fullLogits(row), logits), 0, `row ${row}`);
+  });
+  t.equal(chosen, 1);
+  t.strictSame(now(), after);
+});
+
+void t.test('the head has the logits behind each token of a draft', async (t) => {
+  const draft = [7, 9, 11];
+  const slot = openSlot(executor, tokens(20, 1));
+  advanceTo(executor, slot, deepest, 19);
+  const found: Float32Array[] = [];
+  executor.run({ chunks: [], rows: [{ slot, exit: executor.exit(deepest) }], draft: { tokens: draft } }, (head) => {
+    for (let row = 0; row <= draft.length; row++) found.push(head.fullLogits(row));
+  });
+  t.equal(slot.tokens.length, 20, 'the sequence keeps its tokens');
+  t.equal(slot.length, 23);
+  slot.truncate(19);
+  const whole = openSlot(executor, [...slot.tokens, ...draft]);
+  advanceTo(executor, whole, deepest, 19);
+  const states = advance(executor, whole, deepest, 23);
+  states?.toHead(19, draft.length + 1);
+  for (const [row, logits] of found.entries())
+    t.equal(distance(executor.head.fullLogits(row), logits), 0, `row ${row}`);
+});
+
+void t.test('rows begin behind the chunk of their slot; an empty batch runs nothing', async (t) => {
+  const slot = openSlot(executor, tokens(20, 1));
+  const chunk = { slot, exit: executor.exit(0), end: 19 };
+  const frontier = frontierBehind([chunk]);
+  t.equal(frontier(slot, 0), 19);
+  t.equal(frontier(slot, deepest), 0, 'a unit that the exit does not need');
+  t.equal(frontier(openSlot(executor, []), 0), 0);
+  executor.takeRuns();
+  executor.run(chunksOnly());
+  t.equal(executor.takeRuns().length, 0);
+  decodeRows(executor, []);
+  t.equal(executor.takeRuns().length, 0);
+});
+
+void t.test('a chunk beyond the tokens or the buffers is an error, and moves nothing', async (t) => {
+  const slot = openSlot(executor, tokens(20, 1));
+  t.throws(() => advance(executor, slot, deepest, 21), { message: /positions 0 to 21 exceed a chunk or the tokens/ });
+  const { maxChunk } = executor.model.limits;
+  const long = openSlot(executor, tokens(maxChunk + 2, 1));
+  t.throws(() => advance(executor, long, 0, maxChunk + 1), { message: /exceed a chunk/ });
+  t.equal(slot.length + long.length, 0);
+});
