@@ -6,7 +6,6 @@ import {
   type EngineState,
   type Policy,
   type SequenceView,
-  defaultPolicy,
 } from '../../src/router/index.js';
 import { chooseExits, forecast } from '../../src/router/plan.js';
 import {
@@ -146,21 +145,3 @@ for (const [name, live, policy, paused] of [
     t.same(pausedOf(live, policy), paused);
   });
 }
-
-void t.test('a plan holds while no prompt begins, for a while', async (t) => {
-  const router = routerOf();
-  const live = [answering('a', total(5000, 'land'), natural)];
-  const tokenMs = (): number => router.landing(at(live, 0))?.tokenMs ?? NaN;
-  planOf(router, stateOf({ live }));
-  const before = tokenMs();
-  const crowd = [...live, ...rows];
-  planOf(router, stateOf({ live: crowd, now: NOW + defaultPolicy.planMs - 1 }));
-  t.equal(tokenMs(), before, 'a fresh plan');
-  planOf(router, stateOf({ live: crowd, now: NOW + defaultPolicy.planMs }));
-  t.ok(tokenMs() > before, 'an old one');
-  const { exits } = planOf(
-    router,
-    stateOf({ live: [...crowd, prompting('p', bare)], now: NOW + defaultPolicy.planMs }),
-  );
-  t.ok((exits.get('p') ?? 30) < 30, 'a prompt is planned at once');
-});

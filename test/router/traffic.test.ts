@@ -16,7 +16,7 @@ const limits = fc.record({
 
 void t.test('no token is lost, and every request ends once, as its budget allows', async (t) => {
   let preemptions = 0;
-  const ends = { length: 0, landed: 0, deadline: 0, refused: 0 };
+  const ends = { length: 0, landed: 0, deadline: 0, rejected: 0 };
   fc.assert(
     fc.property(arrivals, limits, (requests, machine) => {
       const { outcomes, steps } = serve(requests, { machine });
@@ -41,7 +41,7 @@ void t.test('no token is lost, and every request ends once, as its budget allows
         if (tokens > 0 && !(firstTokenAt !== null && firstTokenAt <= endedAt)) throw new Error('no first token');
         const onMiss = request.budget?.onMiss;
         const mayLand = (onMiss === 'land' || onMiss === 'reject') && !request.isExactLength;
-        if (reason === 'refused' && onMiss !== 'reject') throw new Error('rejected without being asked to');
+        if (reason === 'rejected' && onMiss !== 'reject') throw new Error('rejected without being asked to');
         if (reason === 'landed' && !mayLand) throw new Error('landed without being asked to');
         if (reason === 'deadline' && !mayLand && onMiss !== 'truncate') throw new Error('cut without being asked to');
       }

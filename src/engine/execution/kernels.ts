@@ -5,7 +5,7 @@
  */
 import type { StageKernel } from '../../model/manifest.js';
 import type { CostTable } from '../../cost/table.js';
-import { costAt, type Curve, curveOf } from '../../cost/curve.js';
+import { costAt, type Curve, curveOf } from '../../cost/table.js';
 import type { KernelChoice } from './run-prefill.js';
 import type { KernelRun } from '../protocol.js';
 

@@ -4,7 +4,7 @@
  * A step schedules (admission, deadlines, slots, exits, prefill), executes (prefill, then decode or a draft) and commits
  * (cost model, sampling, ends, message). It knows token ids, never text, HTTP or processes.
  */
-import type { Policy, PrefillChunk } from '../../router/index.js';
+import type { Policy, PrefillChunk, Service, StepPlan } from '../../router/index.js';
 import type { CostTable } from '../../cost/table.js';
 import { depthShape, type Work } from '../../cost/model.js';
 import { Auditor } from '../audit/auditor.js';
@@ -183,22 +183,60 @@ export class EngineCore {
     return this.#commit(run);
   }
 
-  /** Decides what the step runs: admission, deadlines, slots, exits, and prefill or catch-up. */
+  /** The router decides what the step runs; the engine puts each decision into force. */
   #schedule(startedAt: number): Schedule {
+    let schedule: Schedule = { startedAt, paused: new Set(), prefill: [] };
+    const views = (sequences: readonly Sequence[]) => sequences.map((sequence) => this.#router.view(sequence));
+    this.#router.step({
+      state: () => this.#router.state(this.#context(startedAt)),
+      arrivals: () => views(this.#admissions.next()),
+      decide: (admissions) => {
+        const { queued, next } = this.#admissions.decide(admissions, startedAt);
+        return { queued: views(queued), next: views(next) };
+      },
+      endDue: () => {
+        this.#endings.endDue(startedAt);
+      },
+      start: (service) => {
+        this.#start(service, startedAt);
+      },
+      apply: (exits) => {
+        this.#apply(exits);
+      },
+      select: ({ paused, chunks }) => {
+        schedule = { startedAt, paused: new Set(paused), prefill: this.#selectPrefill(chunks) };
+        return this.#workOf(schedule);
+      },
+      endOverdue: (ids) => {
+        this.#endings.endAtDeadline(ids, startedAt);
+      },
+    });
+    return { ...schedule, prefill: schedule.prefill.filter(({ sequence }) => sequence.slot !== null) };
+  }
+
+  /** Gives slots to the waiting sequences. */
+  #start({ order, kept }: Service, now: number): void {
     const { clock, policy } = this.#options;
-    this.#admissions.admit(this.#context(startedAt));
-    this.#endings.endDue(startedAt);
-    this.slotManager.reorder(this.#router.order(this.#context(startedAt)), startedAt);
-    this.slotManager.start(startedAt);
-    this.slotManager.syncFollowers(() => clock() - startedAt < policy.maxStallMs);
-    const { paused, chunks } = this.#plan(startedAt);
+    this.slotManager.reorder(order, now);
+    this.slotManager.start(now, kept);
+    this.slotManager.syncFollowers(() => clock() - now < policy.maxStallMs);
+  }
+
+  /** Puts exits into force, and makes room for the next tokens. */
+  #apply(exits: StepPlan['exits']): void {
+    for (const { id, exit } of exits) {
+      const sequence = this.slotManager.find(id);
+      if (sequence !== undefined) sequence.exit = this.#executor.model.exitIndex(exit);
+    }
     this.slotManager.makeRoom();
-    const prefill = this.#selectPrefill(chunks);
+  }
+
+  /** The work of a step: its prefill, and the rows that can decode behind it. */
+  #workOf({ paused, prefill }: Schedule): Work {
     const rows = this.slotManager.running.filter(
       (each) => this.#mayDecode(each, paused) && this.#isDecodableAfter(each, prefill),
     );
-    this.#endings.endOverdue(rows, prefill, startedAt);
-    return { startedAt, paused, prefill: prefill.filter(({ sequence }) => sequence.slot !== null) };
+    return { decode: decodeWork(rows, this.#router.shape), prefill: prefill.flatMap(({ work }) => work) };
   }
 
   /** Runs prefill, then one decode step or the verification of a draft. A prompt that is complete joins the batch. */
@@ -208,7 +246,7 @@ export class EngineCore {
     const isReady = (each: Sequence): boolean =>
       this.#mayDecode(each, paused) && each.isDecodable(this.#executor.exit(each.exit).needed);
     // Prefill may take longer than its prediction: a deadline that a decode step would exceed ends its answer here.
-    if (prefill.length > 0) this.#endings.endOverdue(this.slotManager.running.filter(isReady), [], clock());
+    if (prefill.length > 0) this.#endings.endOverdue(this.slotManager.running.filter(isReady), clock());
     const rows = this.slotManager.running.filter(isReady);
     const decode = (): Work => ({ decode: decodeWork(rows, this.#router.shape), prefill: [] });
     this.#landings.begin(rows, prefill.length > 0 ? clock() : startedAt, () => this.#router.predictMs(decode()));
@@ -241,16 +279,6 @@ export class EngineCore {
     const last = sequence.tokens.length - 1;
     if (sequence.isDecodable(this.#executor.exit(sequence.exit).needed)) return true;
     return tasks.some((each) => each.sequence === sequence && each.end >= last);
-  }
-
-  /** Exits, pauses and prefill of the step. The exits are in force from here on. */
-  #plan(now: number): { readonly paused: ReadonlySet<string>; readonly chunks: readonly PrefillChunk[] } {
-    const { exits, paused, chunks } = this.#router.planStep(this.#context(now));
-    for (const { id, exit } of exits) {
-      const sequence = this.slotManager.find(id);
-      if (sequence !== undefined) sequence.exit = this.#executor.model.exitIndex(exit);
-    }
-    return { paused: new Set(paused), chunks };
   }
 
   /** Every catch-up, since plans count on it; without one, a chunk of each prompt that the router names. */

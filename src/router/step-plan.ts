@@ -1,18 +1,70 @@
 /**
- * Which prompts prefill in a step, and how many positions of each: in order of service, as long as the stall of decoding
- * rows allows.
+ * What a step runs: the rows that pause, and the prompts that prefill, in order of service, as long as the stall of
+ * decoding rows allows.
  */
 import { advanceWork } from '../cost/frontier.js';
-import { at, predictMs } from '../cost/model.js';
-import type { PlanningState } from './planning-state.js';
+import { type ExitIndex, at, predictMs } from '../cost/model.js';
+import { promptMs } from '../cost/step-costs.js';
+import type { Exits } from './plan.js';
 import { plannedChunk } from './policy.js';
-import { inService } from './queue.js';
+import { latePromises } from './promise.js';
 import type { PlannedRequest } from './request.js';
+import { type PlanningState, inService } from './state.js';
 import type { PrefillChunk } from './types.js';
+
+const liveOf = ({ requests }: PlanningState): PlannedRequest[] => requests.filter(({ live }) => live !== null);
+
+/** Whether a promise would be late if all live requests ran at full pace. */
+export function isTight(state: PlanningState, exits: Exits): boolean {
+  const live = liveOf(state);
+  if (live.every(({ isPromised }) => isPromised)) return false;
+  return latePromises(state, 1, new Map([...exits].filter(([each]) => each.live !== null)), true).size > 0;
+}
+
+/** Rows without a promise that have had their share. */
+export function rowsWithShare(state: PlanningState, exitOf: Chosen['exitOf']): PlannedRequest[] {
+  return liveOf(state).filter((each) => {
+    if (each.isPromised || each.isPrefilling) return false;
+    const idleMs = state.now - (each.live?.lastTokenAt ?? each.request.arrivedAt);
+    return idleMs < state.stepOf([exitOf(each)]) * (1 / state.policy.noBudgetShare - 1);
+  });
+}
+
+/** Milliseconds until each next token of a row, while waiting prompts prefill beside it within the tokens of a sentence. */
+export function tokenMsOf(state: PlanningState, exits: Exits): number {
+  const exitOf = (each: PlannedRequest): ExitIndex => exits.get(each) ?? each.currentExit;
+  const rows = liveOf(state).filter((each) => !each.isPrefilling || each.isReachable);
+  const stepMs = state.stepOf(rows.map(exitOf)) * (1 + state.policy.margin);
+  let setupMs = 0;
+  for (const each of state.requests) {
+    if (each.isPrefilling && (each.isReachable || !each.hasDeadline)) setupMs += each.setupMs(exitOf(each));
+  }
+  // Chunks of prompts take at most their share of each step.
+  return stepMs + Math.min(setupMs / state.sentenceTokens, state.policy.maxStallMs);
+}
+
+/**
+ * When the next prompt without a promise is due beside promises. The share accrues from the first promise beside
+ * it; a chunk that goes before others has taken the share for a while.
+ * @param dueAt as of the last step, or null
+ * @param chunks of the step; none where it is still to be planned
+ */
+export function shareDueAt(state: PlanningState, dueAt: number | null, chunks: readonly PrefillChunk[]): number | null {
+  if (!state.requests.some(({ isPromised }) => isPromised)) return null;
+  const { model, policy, now } = state;
+  const [first] = chunks;
+  const prompt = state.requests.find(({ request }) => request.id === first?.id);
+  if (prompt !== undefined && first !== undefined && !prompt.isPromised) {
+    const prefill = advanceWork(prompt.request.frontier, prompt.currentExit, first.positions, model, first.positions);
+    return now + predictMs(model, { decode: null, prefill }) / policy.noBudgetShare;
+  }
+  const chunk = plannedChunk(policy);
+  return dueAt ?? now + promptMs(model, model.shape.exits.length - 1, chunk, chunk) / policy.noBudgetShare;
+}
 
 /** The exits in force in the step, and the sequences that skip it. */
 export interface Chosen {
-  readonly exitOf: (planned: PlannedRequest) => number;
+  readonly exitOf: (planned: PlannedRequest) => ExitIndex;
   readonly paused: ReadonlySet<PlannedRequest>;
 }
 
@@ -21,22 +73,24 @@ export interface Chosen {
  * @returns one chunk of each chosen prompt, in order of service; none where nothing is to be prefilled, or where a
  * decoding row has no time for it
  */
-export function choosePrefill(state: PlanningState, chosen: Chosen, isOtherDue: boolean): PrefillChunk[] {
+export function choosePrefill(state: PlanningState, chosen: Chosen, isOtherDue: boolean, isTight: boolean): PrefillChunk[] {
   const { policy } = state;
   const left = (each: PlannedRequest): number => each.remainingPrefill(chosen.exitOf(each));
   const live = state.requests.filter((each) => each.live !== null);
-  const prompts = inService(live.filter((each) => each.isPrefilling && left(each) > 0));
+  const due = inService(live.filter((each) => each.isPrefilling && left(each) > 0));
+  // Where a promise has no slack, promises go first.
+  const prompts = isTight ? [...new Set([...due.filter(({ isPromised }) => isPromised), ...due])] : due;
   const decoding = live.filter((each) => !prompts.includes(each) && !chosen.paused.has(each));
-  const other = isOtherDue ? prompts.find(({ hasDeadline }) => !hasDeadline) : undefined;
+  const other = isOtherDue ? prompts.find(({ isPromised }) => !isPromised) : undefined;
   const ordered = other === undefined ? prompts : [other, ...prompts.filter((each) => each !== other)];
   const largest = at(policy.chunks, policy.chunks.length - 1);
   const stallMs = longestStall(state, chosen, decoding);
-  const paceMs = stepSlack(state, chosen, decoding);
   const chunks: PrefillChunk[] = [];
   let ms = 0;
   for (const prompt of ordered) {
     if (chunks.length > 0 && followsAnother(prompt)) continue;
     const gap = left(prompt);
+    const paceMs = stepSlack(state, chosen, decoding, prompt);
     const room = Math.min(stallMs, paceMs) - ms;
     const isAlone = decoding.length === 0 && chunks.length === 0;
     const positions = isAlone
@@ -108,20 +162,21 @@ function withMiddles(sizes: readonly number[]): number[] {
 }
 
 /**
- * Milliseconds that the decoding rows have left in this step. The TPOT of a row must hold at its next token, since any
- * token may be the last. A row that can't land needs its last steps in time. A row that is late anyway delays no prompt.
+ * Milliseconds that the decoding rows leave to a prompt in this step. The TPOT of a row must hold at its next token, since
+ * any token may be the last. A promised row that is due before the prompt needs the steps that its promise covers. A row
+ * that is late anyway delays no prompt.
  */
-function stepSlack(state: PlanningState, { exitOf }: Chosen, decoding: readonly PlannedRequest[]): number {
-  const { now } = state;
-  const stepMs = state.stepOf(decoding.map(exitOf));
+function stepSlack(state: PlanningState, chosen: Chosen, rows: readonly PlannedRequest[], prompt: PlannedRequest): number {
+  const { now, policy } = state;
+  const stepMs = state.stepOf(rows.map(chosen.exitOf));
   let least = Infinity;
-  for (const each of decoding) {
-    const { hasDeadline, deadlines, request } = each;
+  for (const each of rows) {
+    const { hasDeadline, isPromised, deadlines, request } = each;
     if (!hasDeadline) continue;
     const untilNext = (request.firstTokenAt ?? now) + deadlines.tpotMs * request.generated - now - stepMs;
     if (untilNext >= 0) least = Math.min(least, untilNext);
-    if (!request.isExactLength || deadlines.end === Infinity) continue;
-    const untilEnd = deadlines.end - now - each.meanLeft(exitOf(each)) * stepMs * (1 + state.policy.margin);
+    if (!isPromised || deadlines.end === Infinity || each.dueAt > prompt.dueAt) continue;
+    const untilEnd = deadlines.end - now - each.coveredSteps(chosen.exitOf(each)) * stepMs * (1 + policy.margin);
     if (untilEnd >= 0) least = Math.min(least, untilEnd);
   }
   return least;
