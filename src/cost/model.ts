@@ -209,34 +209,3 @@ export function exitIndex(shape: DepthShape, layer: ExitLayer): ExitIndex {
   if (index < 0) throw new Error(`exit layer ${layer} is not one of ${shape.exits.map((e) => e.layer).join(', ')}`);
   return index;
 }
-
-/**
- * Shape of a model folder's manifest. An exit without a measured agreement counts with its share of the layers, and one
- * without a measured share of right answers with its agreement against full depth's.
- */
-export function depthShape(manifest: {
-  readonly stages: readonly { readonly name: string }[];
-  readonly exits: readonly {
-    readonly layer: number;
-    readonly stage: number;
-    readonly block: { readonly name: string } | null;
-    readonly quality: { readonly agreement?: number | undefined; readonly right?: number | undefined };
-  }[];
-}): DepthShape {
-  const deepest = manifest.exits.at(-1);
-  const qualityOf = (exit: (typeof manifest.exits)[number]): number =>
-    exit.quality.agreement ?? exit.layer / (deepest?.layer ?? 1);
-  const best = deepest === undefined ? 1 : qualityOf(deepest);
-  const exits = manifest.exits.map((exit) => {
-    const { layer, stage, block } = exit;
-    const quality = qualityOf(exit);
-    return {
-      layer,
-      stage,
-      block: block?.name ?? null,
-      quality,
-      right: exit.quality.right ?? Math.min(1, quality / best),
-    };
-  });
-  return { stages: manifest.stages.map((stage) => stage.name), exits };
-}

@@ -5,12 +5,12 @@
 import { type ExitIndex, at } from '../cost/model.js';
 import type { Played } from './forecast.js';
 import { type Arrivals, deepestUnder, expectedAt } from './load.js';
-import { type Exits, chooseExits, forecast } from './plan.js';
+import { chooseExits, forecast } from './plan.js';
 import { type SafetyMargin, latePromises, marginAt } from './promise.js';
 import type { Policy } from './policy.js';
-import { type PlannedRequest, type Planning, hasBudget } from './request.js';
+import { type PlannedRequest, type Planning, cutAt, hasBudget } from './request.js';
 import { PlanningState } from './state.js';
-import type { Admission, DepthReason, EngineState, ExitLayer, Prediction, RequestView, ServiceClass } from './types.js';
+import type { Admission, DepthReason, EngineState, ExitLayer, RequestView } from './types.js';
 
 /** The estimates that admission goes by. */
 export interface Learned extends Planning {
@@ -61,7 +61,8 @@ export function admitAll(arrived: readonly RequestView[], engine: EngineState, l
     const decision = at(decisions, i);
     if (decision.kind === 'reject') return decision;
     const self = find(state, id);
-    return admitted(state, { exits, played: played.get(self) }, self, decision.isPromised);
+    const exit = exits.get(self) ?? self.currentExit;
+    return admitted(state, self, exit, decision.isPromised, played.get(self));
   });
 }
 
@@ -84,11 +85,11 @@ function isHeld(state: PlanningState, asked: readonly string[], careful: number)
 function areAllKept(state: PlanningState, asked: readonly string[], careful: number): boolean {
   const late = latePromises(state, careful);
   if (late.size === 0) return true;
-  if ([...late].some(({ request }) => asked.includes(request.id))) return false;
+  if ([...late.keys()].some(({ request }) => asked.includes(request.id))) return false;
   const waiting = state.engine.waiting.filter(({ id }) => !asked.includes(id));
   const without = new PlanningState({ ...state.engine, waiting }, state, Infinity);
-  const wasLate = new Set([...latePromises(without, careful)].map(({ request }) => request.id));
-  return [...late].every(({ request }) => wasLate.has(request.id));
+  const wasLate = new Set([...latePromises(without, careful).keys()].map(({ request }) => request.id));
+  return [...late.keys()].every(({ request }) => wasLate.has(request.id));
 }
 
 /**
@@ -158,27 +159,44 @@ function leastFeasible({ arrivedAt }: RequestView, now: number, policy: Policy, 
   return named.find((totalMs) => holds(totalMs)) ?? null;
 }
 
-/** The plan of a request. */
-interface Planned {
-  readonly exits: Exits;
-  readonly played: Played | undefined;
-}
-
-/** The answer to a request that is admitted. */
-function admitted(state: PlanningState, plan: Planned, self: PlannedRequest, isPromised: boolean): Admission {
-  const { budget } = self.request;
-  const exit = plan.exits.get(self) ?? self.currentExit;
-  const serviceClass: ServiceClass = !hasBudget(budget) ? 'none' : isPromised ? 'guaranteed' : 'best_effort';
-  const lasting = answerOf(state, plan, self, exit);
+/** The answer to a request that is admitted: its times by the play, its lengths by the estimate, within its budget. */
+function admitted(
+  state: PlanningState,
+  self: PlannedRequest,
+  exit: ExitIndex,
+  isPromised: boolean,
+  played: Played | undefined,
+): Admission {
+  const { now, policy, sentenceTokens } = state;
+  const { request, deadlines } = self;
+  const { budget, generated } = request;
+  const from = request.arrivedAt - policy.requestOverheadMs;
+  // Requests without a deadline wait for their share under a price.
+  const firstAt = played?.firstTokenAt ?? self.setupMs(exit) / policy.noBudgetShare;
+  const isRun = played !== undefined && played.endsAt < Infinity && firstAt < Infinity;
+  const tpotMs = isRun && played.tokens > 1 ? (played.endsAt - firstAt) / (played.tokens - 1) : self.stepMs(exit);
+  const ttftMs = now + (firstAt < Infinity ? firstAt : self.setupMs(exit)) - from;
+  const steps = (deadlines.end - from - ttftMs) / Math.max(1e-3, tpotMs);
+  const isCut = cutAt(request) < Infinity;
+  const tokens = (share: number): number => {
+    const whole = self.stepsLeft(exit, share);
+    return isCut ? Math.min(whole, Math.max(1, Math.floor(steps))) : whole;
+  };
+  const totalMs = (share: number): number => {
+    const ms = ttftMs + Math.max(0, tokens(share) - 1) * tpotMs;
+    return isCut ? Math.min(ms, budget?.totalMs ?? Infinity) : ms;
+  };
+  const landsInTime = 1 - 0.1 ** (Math.max(0, steps) / sentenceTokens);
+  const probability = request.lands ? landsInTime : self.probabilityWithin(exit, steps);
   return {
     kind: 'admit',
     exit: at(state.model.shape.exits, exit).layer,
     reason: reasonOf(state, self, exit),
-    serviceClass,
-    prediction: lasting.prediction,
-    expectedTokens: lasting.tokens,
-    expectedTokensP90: lasting.tokensP90,
-    probability: budget?.totalMs == null ? null : lasting.probability,
+    serviceClass: !hasBudget(budget) ? 'none' : isPromised ? 'guaranteed' : 'best_effort',
+    prediction: { ttftMs, tpotMs, totalMs: totalMs(0.5), p10Ms: totalMs(0.1), p90Ms: totalMs(0.9) },
+    expectedTokens: generated + tokens(0.5),
+    expectedTokensP90: generated + tokens(0.9),
+    probability: budget?.totalMs == null ? null : probability,
   };
 }
 
@@ -195,39 +213,4 @@ function reasonOf(state: PlanningState, self: PlannedRequest, exit: ExitIndex): 
   return alone({ model: calm, policy: state.policy, lengths: state.lengths, worth: state.worth }) > exit
     ? 'noise'
     : 'budget';
-}
-
-interface Answer {
-  readonly prediction: Prediction;
-  readonly tokens: number;
-  readonly tokensP90: number;
-  readonly probability: number;
-}
-
-/** The expected answer: its times by the play, its lengths by the estimate, both within its budget where it lands. */
-function answerOf(state: PlanningState, { played }: Planned, self: PlannedRequest, exit: ExitIndex): Answer {
-  const { now, policy, sentenceTokens } = state;
-  const { request, deadlines } = self;
-  const from = request.arrivedAt - policy.requestOverheadMs;
-  // Requests without a deadline wait for their share under a price.
-  const firstAt = played?.firstTokenAt ?? self.setupMs(exit) / policy.noBudgetShare;
-  const isRun = played !== undefined && played.endsAt < Infinity && firstAt < Infinity;
-  const stepMs = isRun && played.tokens > 1 ? (played.endsAt - firstAt) / (played.tokens - 1) : self.stepMs(exit);
-  const ttftMs = now + (firstAt < Infinity ? firstAt : self.setupMs(exit)) - from;
-  const isCut = request.lands || request.budget?.onMiss === 'truncate';
-  const fitting = isCut ? Math.max(0, (deadlines.end - from - ttftMs) / Math.max(1e-3, stepMs)) : Infinity;
-  const tokens = (share: number): number =>
-    Math.max(0, Math.min(self.stepsLeft(exit, share), Math.max(1, Math.floor(fitting))));
-  const totalMs = (share: number): number => {
-    const ms = ttftMs + Math.max(0, tokens(share) - 1) * stepMs;
-    return isCut ? Math.min(ms, request.budget?.totalMs ?? Infinity) : ms;
-  };
-  const steps = (deadlines.end - from - ttftMs) / Math.max(1e-3, stepMs);
-  const inTime = request.lands ? 1 - 0.1 ** (Math.max(0, steps) / sentenceTokens) : self.probabilityWithin(exit, steps);
-  return {
-    prediction: { ttftMs, tpotMs: stepMs, totalMs: totalMs(0.5), p10Ms: totalMs(0.1), p90Ms: totalMs(0.9) },
-    tokens: request.generated + tokens(0.5),
-    tokensP90: request.generated + tokens(0.9),
-    probability: deadlines.end === Infinity ? 1 : inTime,
-  };
 }

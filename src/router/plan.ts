@@ -4,7 +4,7 @@
 import { type ExitIndex, at } from '../cost/model.js';
 import type { ExitCost } from '../cost/step-costs.js';
 import { type Played, type Player, play } from './forecast.js';
-import { latePromises } from './promise.js';
+import { getsLater, latePromises } from './promise.js';
 import type { PlannedRequest } from './request.js';
 import { type PlanningState, inService } from './state.js';
 
@@ -26,9 +26,7 @@ export function chooseExits(state: PlanningState, most: ExitIndex): Exits {
 
 function breaksPromise(state: PlanningState, exits: Exits): boolean {
   const late = latePromises(state, 1, exits);
-  if (late.size === 0) return false;
-  const unavoidable = latePromises(state, 1);
-  return [...late].some((each) => !unavoidable.has(each));
+  return late.size > 0 && getsLater(late, latePromises(state, 1));
 }
 
 function exitsWithin(state: PlanningState, deepest: ExitIndex): Exits {
@@ -93,19 +91,10 @@ function worthOf(each: PlannedRequest, exit: ExitIndex, from: number, stepMs: nu
 
 /** How the present requests fare if no other one comes. */
 export function forecast(state: PlanningState, exits: Exits): ReadonlyMap<PlannedRequest, Played> {
-  const { requests, engine, costs, now } = state;
+  const { requests, engine, costs } = state;
   const players = requests.map((each): Player => {
-    const { request, live, deadlines } = each;
-    const exit = exits.get(each) ?? each.currentExit;
-    return {
-      dueAt: each.isReachable ? each.dueAt : Infinity,
-      leavesAt: request.lands ? deadlines.end - now : Infinity,
-      exit,
-      setupMs: each.setupMs(exit),
-      chunks: each.chunks(exit),
-      tokens: Math.max(1, each.meanLeft(exit)),
-      hasSlot: live !== null,
-    };
+    const player = each.player(exits.get(each) ?? each.currentExit);
+    return { ...player, dueAt: each.isReachable ? each.dueAt : Infinity, tokens: Math.max(1, player.tokens) };
   });
   const plays = play(players, engine.slots, costs);
   return new Map(requests.map((each, i) => [each, at(plays, i)]));
@@ -120,10 +109,7 @@ export function forecast(state: PlanningState, exits: Exits): ReadonlyMap<Planne
 export function predictedWaitMs({ requests, engine, costs }: PlanningState): number {
   if (requests.length === 0) return 0;
   const players = requests.map((each): Player => {
-    const exit = each.isBeginning ? each.minExit : each.currentExit;
-    const [setupMs, tokens] = [each.setupMs(exit), each.meanLeft(exit)];
-    const hasSlot = each.live !== null;
-    return { dueAt: each.dueAt, leavesAt: Infinity, exit, setupMs, chunks: each.chunks(exit), tokens, hasSlot };
+    return { ...each.player(each.isBeginning ? each.minExit : each.currentExit), leavesAt: Infinity };
   });
   const last = { dueAt: Infinity, leavesAt: Infinity, exit: 0, setupMs: 0, chunks: 1, tokens: 1, hasSlot: false };
   return play([...players, last], engine.slots, costs).at(-1)?.firstTokenAt ?? 0;

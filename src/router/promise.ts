@@ -11,6 +11,15 @@ import type { Policy } from './policy.js';
 import type { PlannedRequest } from './request.js';
 import type { PlanningState } from './state.js';
 
+/** Promised requests that would be late, with the milliseconds behind their deadlines. */
+export type Late = ReadonlyMap<PlannedRequest, number>;
+
+/** Whether a request gets late, or later, that can still be in time. Plays of equal requests, by id. */
+export function getsLater(late: Late, before: Late): boolean {
+  const was = new Map([...before].map(([{ request }, ms]) => [request.id, ms]));
+  return [...late].some(([each, ms]) => each.isReachable && ms > (was.get(each.request.id) ?? -1) + ROUNDING_MS);
+}
+
 /**
  * The promised requests that would be late if all times were longer by a factor. Each goes on to its mean length, or to its
  * deadline where it lands, and is late if what its promise covers is.
@@ -23,10 +32,10 @@ export function latePromises(
   careful: number,
   chosen: ReadonlyMap<PlannedRequest, ExitIndex> = new Map(),
   areAllRunning = false,
-): ReadonlySet<PlannedRequest> {
+): Late {
   const { now, engine, policy, requests } = state;
   const promised = requests.filter(({ isPromised }) => isPromised);
-  if (promised.length === 0) return new Set();
+  if (promised.length === 0) return new Map();
   const hasOthers = !areAllRunning && promised.length < requests.length;
   const factor = careful / (1 - (hasOthers ? Math.min(0.9, policy.noBudgetShare) : 0));
   const costs = state.costs.map(({ rowMs, fixedMs }) => ({ rowMs: rowMs * factor, fixedMs: fixedMs * factor }));
@@ -36,23 +45,25 @@ export function latePromises(
   const players = playing.map((each): Player => {
     const exit = exitOf(each);
     const covered = each.isPromised ? each.coveredSteps(exit) : 0;
-    const [setupMs, chunks, hasSlot] = [each.setupMs(exit) * factor, each.chunks(exit), each.live !== null];
-    const leavesAt = each.request.lands ? each.deadlines.end - now : Infinity;
-    const tokens = Math.max(covered, each.meanLeft(exit));
-    return { dueAt: each.dueAt, leavesAt, exit, setupMs, chunks, tokens, covered, hasSlot };
+    const player = each.player(exit);
+    return { ...player, setupMs: player.setupMs * factor, tokens: Math.max(covered, player.tokens), covered };
   });
   const plays = play(players, engine.slots - (hasOthers ? state.keptSlots : 0), costs);
-  const late = playing.filter((each, i) => {
-    if (!each.isPromised) return false;
+  const late = new Map<PlannedRequest, number>();
+  for (const [i, each] of playing.entries()) {
+    if (!each.isPromised) continue;
     const { coveredAt, firstTokenAt } = at(plays, i);
     const { setupMs, covered = 0 } = at(players, i);
     const { deadlines, request } = each;
     const first = request.firstTokenAt ?? now + (setupMs > 0 ? firstTokenAt : 0);
     const tokens = request.generated + covered - 1;
     const tpotMs = tokens < 1 ? 0 : (now + coveredAt - first) / tokens;
-    return now + coveredAt > deadlines.end + ROUNDING_MS || first > deadlines.firstToken || tpotMs > deadlines.tpotMs;
-  });
-  return new Set([...late, ...withoutMemory(state, promised, exitOf)]);
+    const lateMs = now + coveredAt - deadlines.end;
+    const isLate = lateMs > ROUNDING_MS || first > deadlines.firstToken || tpotMs > deadlines.tpotMs;
+    if (isLate) late.set(each, Math.max(0, lateMs));
+  }
+  for (const each of withoutMemory(state, promised, exitOf)) late.set(each, Infinity);
+  return late;
 }
 
 const ROUNDING_MS = 1e-6;

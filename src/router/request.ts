@@ -8,6 +8,7 @@ import { advanceMs, frontierAt } from '../cost/frontier.js';
 import { type CostModel, type ExitIndex, at, exitIndex } from '../cost/model.js';
 import { oneRowStepMs } from '../cost/step-costs.js';
 import type { LengthDistribution, OutputLengths, Worth } from './answers.js';
+import type { Player } from './forecast.js';
 import { type Policy, plannedChunk } from './policy.js';
 import type { Budget, RequestView, SequenceView } from './types.js';
 
@@ -145,6 +146,14 @@ export class PlannedRequest {
   /** Milliseconds of a decode step at an exit, alone on the machine. */
   stepMs(exit: ExitIndex): number {
     return oneRowStepMs(this.#moment.model, exit, this.target);
+  }
+
+  /** The request in a play of the batch: to its mean length, or to its deadline where it lands. */
+  player(exit: ExitIndex): Player {
+    const { dueAt, request, deadlines } = this;
+    const leavesAt = request.lands ? deadlines.end - this.#moment.now : Infinity;
+    const [setupMs, chunks, tokens] = [this.setupMs(exit), this.chunks(exit), this.meanLeft(exit)];
+    return { dueAt, leavesAt, exit, setupMs, chunks, tokens, hasSlot: this.live !== null };
   }
 
   /** Share of full depth's right answers that an exit gives. */

@@ -17,7 +17,8 @@ const liveOf = ({ requests }: PlanningState): PlannedRequest[] => requests.filte
 /** Whether a promise would be late if all live requests ran at full pace. */
 export function isTight(state: PlanningState, exits: Exits): boolean {
   const live = liveOf(state);
-  if (live.every(({ isPromised }) => isPromised)) return false;
+  // A promise that waits for a slot gains nothing by the pause of others.
+  if (!live.some(({ isPromised }) => isPromised) || live.every(({ isPromised }) => isPromised)) return false;
   return latePromises(state, 1, new Map([...exits].filter(([each]) => each.live !== null)), true).size > 0;
 }
 
@@ -83,25 +84,26 @@ export function choosePrefill(state: PlanningState, chosen: Chosen, isOtherDue: 
   const decoding = live.filter((each) => !prompts.includes(each) && !chosen.paused.has(each));
   const other = isOtherDue ? prompts.find(({ isPromised }) => !isPromised) : undefined;
   const ordered = other === undefined ? prompts : [other, ...prompts.filter((each) => each !== other)];
-  const largest = at(policy.chunks, policy.chunks.length - 1);
   const stallMs = longestStall(state, chosen, decoding);
   const chunks: PrefillChunk[] = [];
   let ms = 0;
   for (const prompt of ordered) {
-    if (chunks.length > 0 && followsAnother(prompt)) continue;
+    const isFirst = chunks.length === 0;
+    if (!isFirst && followsAnother(prompt)) continue;
     const gap = left(prompt);
-    const paceMs = stepSlack(state, chosen, decoding, prompt);
-    const room = Math.min(stallMs, paceMs) - ms;
-    const isAlone = decoding.length === 0 && chunks.length === 0;
-    const positions = isAlone
-      ? Math.min(gap, largest)
-      : largestWithin(state, prompt, chosen, gap, chunks.length === 0 ? { stallMs: room, paceMs } : null, room);
+    const msOf = (positions: number): number => chunkMs(state, prompt, chosen, positions);
+    const slackMs = stepSlack(state, chosen, decoding, prompt);
+    const roomMs = Math.min(isFirst && decoding.length === 0 ? Infinity : stallMs, slackMs) - ms;
+    // Small chunks cost more per position, so only the first one of a step is smaller than plans assume.
+    const sizes = (isFirst ? policy.chunks : [plannedChunk(policy)]).map((size) => Math.min(size, gap));
+    const least = isFirst && msOf(at(sizes, 0)) <= slackMs ? at(sizes, 0) : 0;
+    const positions = sizes.findLast((size) => msOf(size) <= roomMs) ?? least;
     if (positions === 0) break;
-    ms += chunkMs(state, prompt, chosen, positions);
+    ms += msOf(positions);
     chunks.push({ id: prompt.request.id, positions });
     // Beside a deadline one prompt after the other ends: prompts that share the time would all be late.
-    const least = state.hasDeadlines ? gap : Math.min(gap, plannedChunk(policy));
-    if (positions < least || followsAnother(prompt)) break;
+    const enough = state.hasDeadlines ? gap : Math.min(gap, plannedChunk(policy));
+    if (positions < enough || followsAnother(prompt)) break;
   }
   return chunks;
 }
@@ -130,38 +132,6 @@ function chunkMs({ model, policy }: PlanningState, prompt: PlannedRequest, chose
 }
 
 /**
- * Most positions of a prompt's next chunk; 0 for none. Small chunks cost more per position, so a chunk is smaller than
- * plans assume only as the first one of its step. A further prompt ends in the step, or waits.
- */
-function largestWithin(
-  state: PlanningState,
-  prompt: PlannedRequest,
-  chosen: Chosen,
-  gap: number,
-  first: { readonly stallMs: number; readonly paceMs: number } | null,
-  roomMs: number,
-): number {
-  if (first === null) {
-    const positions = Math.min(gap, plannedChunk(state.policy));
-    return chunkMs(state, prompt, chosen, positions) <= roomMs ? positions : 0;
-  }
-  let best = 0;
-  for (const size of withMiddles(state.policy.chunks)) {
-    const positions = Math.min(size, gap);
-    const ms = chunkMs(state, prompt, chosen, positions);
-    if (ms > first.paceMs || (best > 0 && ms > first.stallMs)) break;
-    best = positions;
-    if (size >= gap) break;
-  }
-  return best;
-}
-
-/** The sizes, and those half-way between: a chunk slightly beyond its limit then loses a quarter instead of half. */
-function withMiddles(sizes: readonly number[]): number[] {
-  return sizes.flatMap((size, i) => [size, ...sizes.slice(i + 1, i + 2).map((next) => (size + next) >> 1)]);
-}
-
-/**
  * Milliseconds that the decoding rows leave to a prompt in this step. The TPOT of a row must hold at its next token, since
  * any token may be the last. A promised row that is due before the prompt needs the steps that its promise covers. A row
  * that is late anyway delays no prompt.
@@ -169,6 +139,8 @@ function withMiddles(sizes: readonly number[]): number[] {
 function stepSlack(state: PlanningState, chosen: Chosen, rows: readonly PlannedRequest[], prompt: PlannedRequest): number {
   const { now, policy } = state;
   const stepMs = state.stepOf(rows.map(chosen.exitOf));
+  // Prompts join the rows when they end.
+  const fullMs = state.stepOf(liveOf(state).map(chosen.exitOf)) * (1 + policy.margin);
   let least = Infinity;
   for (const each of rows) {
     const { hasDeadline, isPromised, deadlines, request } = each;
@@ -176,8 +148,8 @@ function stepSlack(state: PlanningState, chosen: Chosen, rows: readonly PlannedR
     const untilNext = (request.firstTokenAt ?? now) + deadlines.tpotMs * request.generated - now - stepMs;
     if (untilNext >= 0) least = Math.min(least, untilNext);
     if (!isPromised || deadlines.end === Infinity || each.dueAt > prompt.dueAt) continue;
-    const untilEnd = deadlines.end - now - each.coveredSteps(chosen.exitOf(each)) * stepMs * (1 + policy.margin);
-    if (untilEnd >= 0) least = Math.min(least, untilEnd);
+    const [leftMs, steps] = [deadlines.end - now, each.coveredSteps(chosen.exitOf(each))];
+    if (leftMs >= steps * stepMs) least = Math.min(least, Math.max(0, leftMs - steps * fullMs));
   }
   return least;
 }

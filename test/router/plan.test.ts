@@ -128,8 +128,8 @@ void t.test('the forecast of a row is its length at its exit, within its budget'
 const pausedOf = (live: readonly SequenceView[], policy: Partial<Policy> = {}): readonly string[] =>
   planOf(routerOf(policy), stateOf({ live })).paused;
 const rows = [0, 1, 2].map((i) => answering(`row${i}`, total(60_000, 'land'), natural));
-/** Its mean rest takes longer than it has left. */
-const tight = answering('tight', total(NOW + 200, 'land'), natural);
+/** It has time for a sentence by itself, and not beside another row. */
+const tight = answering('tight', total(NOW + 155, 'land'), natural);
 const free = (lastTokenAt: number): SequenceView => answering('free', null, { lastTokenAt });
 
 for (const [name, live, policy, paused] of [
@@ -138,7 +138,7 @@ for (const [name, live, policy, paused] of [
   ['a paused row runs when its share is due', [...rows, tight, free(NOW - 2000)], {}, []],
   ['a row whose share is the whole machine runs', [tight, free(NOW)], { noBudgetShare: 1 }, []],
   ['without deadlines no row pauses', [free(NOW), answering('late', total(500), { lastTokenAt: NOW })], {}, []],
-  ['a late row pauses as one without a deadline', [tight, answering('late', total(500), {})], {}, ['late']],
+  ['a late row pauses as one without a promise', [tight, answering('late', total(500), {})], {}, ['late']],
   ['no row with a budget pauses, and no prompt', [tight, ...rows, prompting('p', null)], {}, []],
 ] as const) {
   void t.test(`pauses: ${name}`, async (t) => {

@@ -6,7 +6,8 @@
  */
 import type { Policy, PrefillChunk, Service, StepPlan } from '../../router/index.js';
 import type { CostTable } from '../../cost/table.js';
-import { depthShape, type Work } from '../../cost/model.js';
+import type { Work } from '../../cost/model.js';
+import { depthShape } from '../depth-shape.js';
 import { Auditor } from '../audit/auditor.js';
 import { AdmissionQueue } from './admission-queue.js';
 import { type PrefillTask, prefillTask, catchUpTasks, fittingTasks } from '../execution/select-prefill.js';
