@@ -18,7 +18,7 @@ import { mkdir, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { Command } from 'commander';
 import { packageRoot } from '../src/config.js';
-import { depthShape } from '../src/cost/model.js';
+import { depthShape } from '../src/engine/depth-shape.js';
 import { calibrateCommand } from '../src/engine/calibration/command.js';
 import { arrivalTimes } from '../src/load/arrivals.js';
 import { closedLoop, openLoop } from '../src/load/run.js';

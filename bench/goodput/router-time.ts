@@ -6,7 +6,7 @@ import { Sequence } from '../../src/engine/sequence.js';
 import { Slot } from '../../src/engine/slot.js';
 import type { CostTable } from '../../src/cost/table.js';
 import { type DepthShape, costModel, predictMs } from '../../src/cost/model.js';
-import { defaultPolicy } from '../../src/router/index.js';
+import { type StepHost, defaultPolicy } from '../../src/router/index.js';
 
 export interface RouterTime {
   readonly live: number;
@@ -74,6 +74,20 @@ export function routerTime(table: CostTable, shape: DepthShape, live = 64): Rout
   const context = (at: number) => {
     return { slots: live, live: sequences, waiting: [], now: at, sentenceTokens: 24, kvPositions: 100_000 };
   };
+  const none = (): void => undefined;
+  const host: StepHost = {
+    state: () => router.state(context(now)),
+    arrivals: () => [],
+    decide: () => ({ queued: [], next: [] }),
+    ...{ endDue: none, start: none, endOverdue: none },
+    apply: (exits) => {
+      for (const { id, exit } of exits) {
+        const sequence = sequences.find((each) => each.id === id);
+        if (sequence !== undefined) sequence.exit = layers.indexOf(exit);
+      }
+    },
+    select: () => ({ decode: null, prefill: [] }),
+  };
   let planned = 0;
   let admitted = 0;
   let arrivals = 0;
@@ -86,18 +100,12 @@ export function routerTime(table: CostTable, shape: DepthShape, live = 64): Rout
       if (isMeasured) admitted += ms;
       if (isMeasured) arrivals++;
       sequence.admission = value[0] ?? null;
-      router.enqueued(sequence, now);
       sequences.push(sequence);
     }
-    const { value, ms } = timed(() => {
-      router.order(context(now));
-      return router.planStep(context(now));
+    const { ms } = timed(() => {
+      router.step(host);
     });
     if (isMeasured) planned += ms;
-    for (const { id, exit } of value.exits) {
-      const sequence = sequences.find((each) => each.id === id);
-      if (sequence !== undefined) sequence.exit = layers.indexOf(exit);
-    }
     now += deepStepMs;
     sequences.forEach((sequence) => {
       advance(sequence, unitsOf(shape, sequence.exit), now);

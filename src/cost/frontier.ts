@@ -2,11 +2,11 @@
  * Frontiers: how many positions each unit has processed for a sequence (index: trunk stages, then exit blocks by exit), and
  * the work that brings them further. A missing entry counts as none processed.
  */
-import { type CostModel, type PrefillWork, at, predictMs } from './model.js';
+import { type CostModel, type ExitIndex, type PrefillWork, at, predictMs } from './model.js';
 import { promptMs } from './step-costs.js';
 
 /** Least number of positions that any unit of an exit has processed. */
-export function frontierAt(frontier: readonly number[], exit: number, { shape }: Pick<CostModel, 'shape'>): number {
+export function frontierAt(frontier: readonly number[], exit: ExitIndex, { shape }: Pick<CostModel, 'shape'>): number {
   const { stage, block } = at(shape.exits, exit);
   let least = Infinity;
   for (let s = 0; s <= stage; s += 1) least = Math.min(least, frontier[s] ?? 0);
@@ -19,7 +19,7 @@ export function frontierAt(frontier: readonly number[], exit: number, { shape }:
  */
 export function advanceWork(
   frontier: readonly number[],
-  exit: number,
+  exit: ExitIndex,
   upTo: number,
   { shape }: Pick<CostModel, 'shape'>,
   chunk: number,
@@ -41,7 +41,7 @@ export function advanceWork(
 /** Milliseconds of `advanceWork`; a whole prompt comes from the table of step-costs.ts. */
 export function advanceMs(
   frontier: readonly number[],
-  exit: number,
+  exit: ExitIndex,
   upTo: number,
   model: CostModel,
   chunk: number,

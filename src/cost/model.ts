@@ -1,15 +1,22 @@
 /**
- * The cost model: the table measured at start, times the drift learnt since (drift.ts). It prices a step by its units.
+ * The cost model: the table measured at start, times the drift learnt since. It prices a step by its units.
+ *
+ * A cost is its table cost times `slowdown`. The slowdown follows the median of the last ratios, so one hiccup moves
+ * nothing, and it rises within a second. A step's own length is the time, so no clock is needed.
  *
  * Knows: units, exits, rows, context. Must not know: requests and their budgets.
  */
-import { type Curve, cheapestAt, curveOf } from './curve.js';
-import type { CostTable } from './table.js';
+import { type CostTable, type Curve, cheapestAt, curveOf } from './table.js';
+
+declare const exitUnit: unique symbol;
+/** Names an exit by its number of layers: in options, requests, events and metrics. */
+export type ExitLayer = number & { readonly [exitUnit]?: 'layer' };
+/** Names an exit by its index in `DepthShape.exits`: inside the engine, the router and the cost model. */
+export type ExitIndex = number & { readonly [exitUnit]?: 'index' };
 
 /** One exit of the model, shallowest first in DepthShape. */
 export interface ExitShape {
-  /** The number that a client names. */
-  readonly layer: number;
+  readonly layer: ExitLayer;
   /** Index of the last trunk stage that the exit needs. */
   readonly stage: number;
   /** Cost unit of its exit block, or null where it has none. */
@@ -81,7 +88,7 @@ export function costModel(table: CostTable, shape: DepthShape, slowdown = 1): Co
   return { shape, units, embed, shared: [embed, head, step], drift, memo: { decode: [], prompts: [] } };
 }
 
-/** How this machine differs from its table at present: cost = table * slowdown. drift.ts learns it. */
+/** How this machine differs from its table at present. */
 export interface Drift {
   readonly slowdown: number;
   /** Latest ratios of actual to table cost, oldest first. */
@@ -97,8 +104,7 @@ export interface DecodeWork {
 
 /** A run of positions of one sequence through the stages up to an exit: prefill, or catch-up. */
 export interface PrefillWork {
-  /** Index of the exit in shape.exits. */
-  readonly exit: number;
+  readonly exit: ExitIndex;
   readonly positions: number;
   /** Positions already there. */
   readonly context: number;
@@ -165,40 +171,41 @@ export function predictMs(model: CostModel, { decode, prefill }: Work): number {
   return ms * model.drift.slowdown;
 }
 
+/** The tunables of the drift. */
+export const DRIFT = {
+  windowSteps: 5,
+  /** Time constants, ms of busy time. */
+  riseMs: 250,
+  fallMs: 750,
+  mostSlowdown: 20,
+  /** Half-life of an idle machine's slowdown, ms: no step measures it. */
+  idleHalfLifeMs: 10_000,
+} as const;
+
+/** The model after an idle time: a slowdown that no step confirms decays, so it rejects no request for ever. */
+export function decayWhileIdle(model: CostModel, idleMs: number): CostModel {
+  const { drift } = model;
+  if (drift.slowdown <= 1 || !(idleMs > 0)) return model;
+  const slowdown = 1 + (drift.slowdown - 1) * 2 ** (-idleMs / DRIFT.idleHalfLifeMs);
+  return { ...model, drift: { ...drift, slowdown, ratios: idleMs > DRIFT.idleHalfLifeMs ? [] : drift.ratios } };
+}
+
+/** The model after a finished step. A step without a cost in the table teaches nothing. */
+export function observeStep(model: CostModel, work: Work, actualMs: number): CostModel {
+  const { drift } = model;
+  const ratio = (drift.slowdown * actualMs) / predictMs(model, work);
+  if (!(ratio > 0) || !Number.isFinite(ratio)) return model;
+  const ratios = [...drift.ratios, ratio].slice(-DRIFT.windowSteps);
+  const median = [...ratios].sort((a, b) => a - b)[ratios.length >> 1] ?? 1;
+  const target = Math.min(DRIFT.mostSlowdown, Math.max(1 / DRIFT.mostSlowdown, median));
+  const gain = 1 - Math.exp(-actualMs / (target > drift.slowdown ? DRIFT.riseMs : DRIFT.fallMs));
+  const slowdown = drift.slowdown + (target - drift.slowdown) * gain;
+  return { ...model, drift: { slowdown, ratios } };
+}
+
 /** Index of an exit layer in the shape. @throws Error for a layer that is not an exit. */
-export function exitIndex(shape: DepthShape, layer: number): number {
+export function exitIndex(shape: DepthShape, layer: ExitLayer): ExitIndex {
   const index = shape.exits.findIndex((exit) => exit.layer === layer);
   if (index < 0) throw new Error(`exit layer ${layer} is not one of ${shape.exits.map((e) => e.layer).join(', ')}`);
   return index;
-}
-
-/**
- * Shape of a model folder's manifest. An exit without a measured agreement counts with its share of the layers, and one
- * without a measured share of right answers with its agreement against full depth's.
- */
-export function depthShape(manifest: {
-  readonly stages: readonly { readonly name: string }[];
-  readonly exits: readonly {
-    readonly layer: number;
-    readonly stage: number;
-    readonly block: { readonly name: string } | null;
-    readonly quality: { readonly agreement?: number | undefined; readonly right?: number | undefined };
-  }[];
-}): DepthShape {
-  const deepest = manifest.exits.at(-1);
-  const qualityOf = (exit: (typeof manifest.exits)[number]): number =>
-    exit.quality.agreement ?? exit.layer / (deepest?.layer ?? 1);
-  const best = deepest === undefined ? 1 : qualityOf(deepest);
-  const exits = manifest.exits.map((exit) => {
-    const { layer, stage, block } = exit;
-    const quality = qualityOf(exit);
-    return {
-      layer,
-      stage,
-      block: block?.name ?? null,
-      quality,
-      right: exit.quality.right ?? Math.min(1, quality / best),
-    };
-  });
-  return { stages: manifest.stages.map((stage) => stage.name), exits };
 }

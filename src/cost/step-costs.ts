@@ -2,7 +2,7 @@
  * Costs that planning asks for at every step, tabulated: decode steps by context, and prompts by length. The affine view
  * of a step has a fixed part per depth and a part per row.
  */
-import { type CostModel, cascadeMs, prefillMs, unitDecodeMs } from './model.js';
+import { type CostModel, type ExitIndex, cascadeMs, prefillMs, unitDecodeMs } from './model.js';
 
 /** Milliseconds of a step in which `rows[exit]` rows leave at each exit, drift included. */
 export type StepMs = (rows: Int32Array) => number;
@@ -23,12 +23,12 @@ export function stepTable(model: CostModel, context: number): StepMs {
 }
 
 /** Milliseconds of a step of one row that leaves at an exit, drift included. */
-export function oneRowStepMs(model: CostModel, exit: number, context: number): number {
+export function oneRowStepMs(model: CostModel, exit: ExitIndex, context: number): number {
   return stepTable(model, context)(new Int32Array(model.shape.exits.length).fill(1, exit, exit + 1));
 }
 
 /** Milliseconds of a whole prompt up to an exit, drift included. */
-export function promptMs(model: CostModel, exit: number, positions: number, chunk: number): number {
+export function promptMs(model: CostModel, exit: ExitIndex, positions: number, chunk: number): number {
   const grain = Math.ceil(positions / PROMPT_GRAIN);
   const known = ((model.memo.prompts[chunk] ??= [])[exit] ??= []);
   const raw = (known[grain] ??= prefillMs(model, { exit, positions: grain * PROMPT_GRAIN, context: 0, chunk }));
@@ -56,9 +56,4 @@ export function affineStepCost(step: StepMs, exits: number, rows: number): ExitC
     fixedMs = Math.max(fixedMs, one - slope);
     return { rowMs, fixedMs };
   });
-}
-
-/** Milliseconds of a token at an exit, with its share of the step's fixed part. @param rows rows that share the step */
-export function tokenMs({ rowMs, fixedMs }: ExitCost, rows: number): number {
-  return rowMs + fixedMs / rows;
 }

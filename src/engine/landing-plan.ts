@@ -3,6 +3,7 @@
  *
  * Must not know: text, clocks, the router.
  */
+import { cutAt } from '../router/index.js';
 import type { GenerateMessage, LandingPlan } from './protocol.js';
 
 type Asked = Pick<GenerateMessage, 'depth' | 'stopTokens' | 'grammar'>;
@@ -16,7 +17,6 @@ export function landingPlan({ depth: { budget }, stopTokens, grammar }: Asked): 
 
 /** Whether an answer ends at its deadline wherever it is: with `truncate`, and as the last resort of a landing. */
 export function isCutAtDeadline(request: Asked): boolean {
-  const { budget } = request.depth;
-  if (budget?.totalMs == null) return false;
-  return budget.onMiss === 'truncate' || landingPlan(request) === 'possible';
+  const lands = landingPlan(request) === 'possible';
+  return cutAt({ arrivedAt: 0, budget: request.depth.budget, lands }) < Infinity;
 }

@@ -9,15 +9,9 @@ import type { Architecture } from '../model/architecture.js';
 import type { Dry, StageKernel } from '../model/manifest.js';
 import type { PlacedCard } from '../model/graphs.js';
 import type { CostTable } from '../cost/table.js';
-import type { DepthReason, DepthRequest, ServiceClass } from '../router/index.js';
+import type { DepthReason, DepthRequest, ExitLayer, ServiceClass } from '../router/index.js';
 
-export type { Budget, DepthReason, DepthRequest, OnMiss, ServiceClass } from '../router/index.js';
-
-declare const exitUnit: unique symbol;
-/** Names an exit by its number of layers: in options, requests, events and metrics. */
-export type ExitLayer = number & { readonly [exitUnit]?: 'layer' };
-/** Names an exit by its index in the manifest's list: inside the engine and the cost model. */
-export type ExitIndex = number & { readonly [exitUnit]?: 'index' };
+export type { Budget, DepthReason, DepthRequest, ExitIndex, ExitLayer, OnMiss, ServiceClass } from '../router/index.js';
 
 export interface Sampling {
   /** 0 is greedy. */

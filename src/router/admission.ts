@@ -2,17 +2,15 @@
  * Admission control: the exit, the service class and the prediction of new requests, or the least budget that would be
  * guaranteed.
  */
-import { at } from '../cost/model.js';
-import type { Arrivals } from './arrivals.js';
-import { type Exits, chooseExits, forecast } from './plan.js';
-import { PlanningState } from './planning-state.js';
-import { isPromised, latePromises } from './promise.js';
-import { order } from './queue.js';
-import { deepestUnder } from './load-depth.js';
+import { type ExitIndex, at } from '../cost/model.js';
 import type { Played } from './forecast.js';
-import { type PlannedRequest, type Planning, hasBudget } from './request.js';
-import { type SafetyMargin, marginAt } from './safety-margin.js';
-import type { Admission, DepthReason, EngineState, Prediction, RequestView, ServiceClass } from './types.js';
+import { type Arrivals, deepestUnder, expectedAt } from './load.js';
+import { chooseExits, forecast } from './plan.js';
+import { type SafetyMargin, latePromises, marginAt } from './promise.js';
+import type { Policy } from './policy.js';
+import { type PlannedRequest, type Planning, cutAt, hasBudget } from './request.js';
+import { PlanningState } from './state.js';
+import type { Admission, DepthReason, EngineState, ExitLayer, RequestView } from './types.js';
 
 /** The estimates that admission goes by. */
 export interface Learned extends Planning {
@@ -21,8 +19,11 @@ export interface Learned extends Planning {
 }
 
 type Decision =
-  | { readonly kind: 'reject'; readonly leastFeasibleMs: number | null; readonly bestExit: number | null }
+  | { readonly kind: 'reject'; readonly leastFeasibleMs: number | null; readonly bestExit: ExitLayer | null }
   | { readonly kind: 'admit'; readonly isPromised: boolean };
+
+/** Whether the promises to some requests hold, if they change so. @param kvPositions of the KV cache, at most */
+type Fits = (change: Partial<RequestView>, kvPositions?: number) => boolean;
 
 /**
  * Admits what arrived since the last step. Promises are made one after the other; exits and predictions know of all that
@@ -31,45 +32,39 @@ type Decision =
  * @returns by request
  */
 export function admitAll(arrived: readonly RequestView[], engine: EngineState, learned: Learned): Admission[] {
-  const stateWith = (requests: readonly RequestView[]): PlanningState => {
-    const all = { ...engine, waiting: [...engine.waiting, ...requests] };
-    return new PlanningState({ ...all, waiting: order(all, learned).requests }, learned, Infinity);
-  };
-  const careful = 1 + marginAt(learned.margin, engine.now);
+  const { now } = engine;
+  const careful = 1 + marginAt(learned.margin, now, learned.policy);
   const taken: RequestView[] = [];
-  const decisions: Decision[] = [];
-  for (const [i, request] of arrived.entries()) {
-    const asked = { ...request, serviceClass: 'guaranteed' as const };
-    const holds = hasBudget(request.budget) && isHeld(stateWith([...taken, asked]), [request.id], careful);
-    if (!holds && request.budget?.onMiss === 'reject') {
-      const siblings = arrived.slice(i).filter((each) => isSibling(each, request));
-      const rest = siblings.map((each) => ({ ...each, serviceClass: 'guaranteed' as const }));
-      const fits = (change: Partial<RequestView>): boolean => {
-        const changed = rest.map((each) => ({ ...each, ...change }));
-        return isHeld(stateWith([...taken, ...changed]), ids(rest), careful);
-      };
-      decisions.push({
-        kind: 'reject',
-        leastFeasibleMs: leastFeasible(request, engine.now, fits),
-        bestExit: bestBelow(request, learned, fits),
-      });
-      continue;
+  const stateWith = (more: readonly RequestView[], kvPositions = engine.kvPositions): PlanningState =>
+    new PlanningState({ ...engine, kvPositions, waiting: [...engine.waiting, ...taken, ...more] }, learned, Infinity);
+  const promised = (requests: readonly RequestView[]): Fits => {
+    const ids = requests.map(({ id }) => id);
+    return (change, kvPositions) => {
+      const asked = requests.map((each) => ({ ...each, ...change, serviceClass: 'guaranteed' as const }));
+      return isHeld(stateWith(asked, kvPositions), ids, careful);
+    };
+  };
+  const decisions = arrived.map((request, i): Decision => {
+    const isHeldAlone = hasBudget(request.budget) && promised([request])({});
+    if (isHeldAlone || request.budget?.onMiss !== 'reject') {
+      taken.push({ ...request, serviceClass: isHeldAlone ? 'guaranteed' : 'best_effort' });
+      return { kind: 'admit', isPromised: isHeldAlone };
     }
-    decisions.push({ kind: 'admit', isPromised: holds });
-    taken.push({ ...asked, serviceClass: holds ? 'guaranteed' : 'best_effort' });
-  }
-  const state = stateWith(taken);
-  const exits = chooseExits(state, deepestUnder(state, learned.arrivals.expected(engine.now)));
+    const fits = promised(arrived.slice(i).filter((each) => isSibling(each, request)));
+    const leastFeasibleMs = leastFeasible(request, now, learned.policy, fits);
+    return { kind: 'reject', leastFeasibleMs, bestExit: bestBelow(request, learned, fits) };
+  });
+  const state = stateWith([]);
+  const exits = chooseExits(state, deepestUnder(state, expectedAt(learned.arrivals, now, learned.policy)));
   const played = forecast(state, exits);
   return arrived.map(({ id }, i) => {
     const decision = at(decisions, i);
     if (decision.kind === 'reject') return decision;
     const self = find(state, id);
-    return admitted(state, { exits, played: played.get(self) }, self, decision.isPromised);
+    const exit = exits.get(self) ?? self.currentExit;
+    return admitted(state, self, exit, decision.isPromised, played.get(self));
   });
 }
-
-const ids = (requests: readonly RequestView[]): string[] => requests.map(({ id }) => id);
 
 /** Choices of one request arrive together, and a rejection of one rejects all. */
 function isSibling(a: RequestView, b: RequestView): boolean {
@@ -78,27 +73,54 @@ function isSibling(a: RequestView, b: RequestView): boolean {
   );
 }
 
-/** Whether the promises of these requests hold, and make no older promise late. */
+/** Whether the promises to these requests hold, make no older promise late, and leave other keys their share. */
 function isHeld(state: PlanningState, asked: readonly string[], careful: number): boolean {
   // A budget that is over has no promise to be late for.
-  if (state.requests.some((each) => asked.includes(each.request.id) && !isPromised(each))) return false;
+  if (state.requests.some((each) => asked.includes(each.request.id) && !each.isPromised)) return false;
+  if (!areAllKept(state, asked, careful)) return false;
+  const share = shareOf(state, asked);
+  return share === null || areAllKept(share.state, asked, careful * share.keys);
+}
+
+function areAllKept(state: PlanningState, asked: readonly string[], careful: number): boolean {
   const late = latePromises(state, careful);
   if (late.size === 0) return true;
-  if ([...late].some(({ request }) => asked.includes(request.id))) return false;
-  const others = new Set(asked);
-  const { live, waiting } = state.engine;
-  const rest = (requests: readonly RequestView[]): RequestView[] => requests.filter(({ id }) => !others.has(id));
-  const without = new PlanningState({ ...state.engine, live, waiting: rest(waiting) }, state, Infinity);
-  const wasLate = new Set([...latePromises(without, careful)].map(({ request }) => request.id));
-  return [...late].every(({ request }) => wasLate.has(request.id));
+  if ([...late.keys()].some(({ request }) => asked.includes(request.id))) return false;
+  const waiting = state.engine.waiting.filter(({ id }) => !asked.includes(id));
+  const without = new PlanningState({ ...state.engine, waiting }, state, Infinity);
+  const wasLate = new Set([...latePromises(without, careful).keys()].map(({ request }) => request.id));
+  return [...late.keys()].every(({ request }) => wasLate.has(request.id));
+}
+
+/**
+ * The machine as a key's promises may count on it while other keys have requests without a promise: each key has an equal
+ * share of time, slots and memory. One promise of a key is free, since no share may be too small for any.
+ * @returns null for the whole machine
+ */
+function shareOf(state: PlanningState, asked: readonly string[]): { state: PlanningState; keys: number } | null {
+  const { engine, requests } = state;
+  const tenant = requests.find(({ request }) => asked.includes(request.id))?.request.tenant;
+  const isOwn = (each: RequestView): boolean => each.tenant === tenant;
+  const isFirst = !requests.some((each) => each.isPromised && isOwn(each.request) && !asked.includes(each.request.id));
+  const rivals = requests.filter((each) => !each.isPromised && !isOwn(each.request));
+  const keys = 1 + new Set(rivals.map(({ request }) => request.tenant)).size;
+  if (keys === 1 || isFirst) return null;
+  const own = {
+    ...engine,
+    slots: Math.max(1, Math.floor(engine.slots / keys)),
+    kvPositions: engine.kvPositions / keys,
+    live: engine.live.filter(isOwn),
+    waiting: engine.waiting.filter(isOwn),
+  };
+  return { state: new PlanningState(own, state, Infinity), keys };
 }
 
 /** The deepest exit below the floor of quality whose promise would hold, or null. */
 function bestBelow(
   { minExit, openExit = minExit }: RequestView,
   { model }: Learned,
-  fits: (change: Partial<RequestView>) => boolean,
-): number | null {
+  fits: Fits,
+): ExitLayer | null {
   const below = model.shape.exits.map(({ layer }) => layer).filter((layer) => layer >= openExit && layer < minExit);
   return below.reverse().find((exit) => fits({ minExit: exit })) ?? null;
 }
@@ -110,112 +132,85 @@ function find({ requests }: PlanningState, id: string): PlannedRequest {
   return found;
 }
 
-/** Accuracy of the least feasible budget, and the longest that is tried, ms: a day. */
-const ACCURACY = 0.04;
-const LONGEST_MS = 86_400_000;
-/** Room for the requests that arrive until a retry: of 94 retries without it, 17 were rejected again beside 4 clients. */
-const RETRY_ROOM = 0.15;
-
 /**
- * The least total budget, from arrival, whose promise would hold, found by doubling and bisection, with room for a retry.
- * @returns null where none was found
+ * The least total budget, from arrival, whose promise would hold, with room for a retry.
+ *
+ * A longer budget makes its time easier to keep, and its memory harder: an answer that lands takes the positions that its
+ * budget has time for. So the least budget in time is found by doubling and bisection, and none exists where the KV cache
+ * does not hold that one.
  */
-function leastFeasible(
-  { arrivedAt, budget }: RequestView,
-  now: number,
-  fits: (change: Partial<RequestView>) => boolean,
-): number | null {
-  const isEnough = (totalMs: number): boolean =>
-    fits({ budget: { totalMs, ttftMs: null, tpotMs: null, onMiss: 'reject' } });
+function leastFeasible({ arrivedAt }: RequestView, now: number, policy: Policy, fits: Fits): number | null {
+  const holds = (totalMs: number, kvPositions?: number): boolean =>
+    fits({ budget: { totalMs, ttftMs: null, tpotMs: null, onMiss: 'reject' } }, kvPositions);
   let least = now - arrivedAt;
-  let most = Math.max(64, 2 * least, budget?.totalMs ?? 0);
-  while (!isEnough(most)) {
+  let most = Math.max(64, 2 * least);
+  while (!holds(most, Infinity)) {
     least = most;
     most *= 2;
-    if (most > LONGEST_MS) return null;
+    if (most > policy.longestBudgetMs) return null;
   }
-  while (most - least > ACCURACY * most) {
+  // A budget that memory does not hold is found to the millisecond.
+  while (most - least > policy.leastAccuracy * most || (most - least > 1 && !holds(Math.ceil(most)))) {
     const between = (least + most) / 2;
-    if (isEnough(between)) most = between;
+    if (holds(between, Infinity)) most = between;
     else least = between;
   }
-  const roomy = most * (1 + RETRY_ROOM);
-  // A longer answer needs more of the KV cache.
-  return Math.ceil(isEnough(roomy) ? roomy : most * (1 + ACCURACY));
+  const named = [1 + policy.retryRoom, 1 + policy.leastAccuracy, 1].map((room) => Math.ceil(most * room));
+  return named.find((totalMs) => holds(totalMs)) ?? null;
 }
 
-/** The plan of a request. */
-interface Planned {
-  readonly exits: Exits;
-  readonly played: Played | undefined;
-}
-
-/** The answer to a request that is admitted. */
-function admitted(state: PlanningState, plan: Planned, self: PlannedRequest, isPromised: boolean): Admission {
-  const { budget } = self.request;
-  const exit = plan.exits.get(self) ?? self.currentExit;
-  const serviceClass: ServiceClass = !hasBudget(budget) ? 'none' : isPromised ? 'guaranteed' : 'best_effort';
-  const lasting = answerOf(state, plan, self, exit);
+/** The answer to a request that is admitted: its times by the play, its lengths by the estimate, within its budget. */
+function admitted(
+  state: PlanningState,
+  self: PlannedRequest,
+  exit: ExitIndex,
+  isPromised: boolean,
+  played: Played | undefined,
+): Admission {
+  const { now, policy, sentenceTokens } = state;
+  const { request, deadlines } = self;
+  const { budget, generated } = request;
+  const from = request.arrivedAt - policy.requestOverheadMs;
+  // Requests without a deadline wait for their share under a price.
+  const firstAt = played?.firstTokenAt ?? self.setupMs(exit) / policy.noBudgetShare;
+  const isRun = played !== undefined && played.endsAt < Infinity && firstAt < Infinity;
+  const tpotMs = isRun && played.tokens > 1 ? (played.endsAt - firstAt) / (played.tokens - 1) : self.stepMs(exit);
+  const ttftMs = now + (firstAt < Infinity ? firstAt : self.setupMs(exit)) - from;
+  const steps = (deadlines.end - from - ttftMs) / Math.max(1e-3, tpotMs);
+  const isCut = cutAt(request) < Infinity;
+  const tokens = (share: number): number => {
+    const whole = self.stepsLeft(exit, share);
+    return isCut ? Math.min(whole, Math.max(1, Math.floor(steps))) : whole;
+  };
+  const totalMs = (share: number): number => {
+    const ms = ttftMs + Math.max(0, tokens(share) - 1) * tpotMs;
+    return isCut ? Math.min(ms, budget?.totalMs ?? Infinity) : ms;
+  };
+  const landsInTime = 1 - 0.1 ** (Math.max(0, steps) / sentenceTokens);
+  const probability = request.lands ? landsInTime : self.probabilityWithin(exit, steps);
   return {
     kind: 'admit',
     exit: at(state.model.shape.exits, exit).layer,
     reason: reasonOf(state, self, exit),
-    serviceClass,
-    prediction: lasting.prediction,
-    expectedTokens: lasting.tokens,
-    expectedTokensP90: lasting.tokensP90,
-    probability: budget?.totalMs == null ? null : lasting.probability,
+    serviceClass: !hasBudget(budget) ? 'none' : isPromised ? 'guaranteed' : 'best_effort',
+    prediction: { ttftMs, tpotMs, totalMs: totalMs(0.5), p10Ms: totalMs(0.1), p90Ms: totalMs(0.9) },
+    expectedTokens: generated + tokens(0.5),
+    expectedTokensP90: generated + tokens(0.9),
+    probability: budget?.totalMs == null ? null : probability,
   };
 }
 
 /** Why a request has an exit: the first cause that alone explains it. */
-export function reasonOf(state: PlanningState, self: PlannedRequest, exit: number): DepthReason {
+function reasonOf(state: PlanningState, self: PlannedRequest, exit: ExitIndex): DepthReason {
   if (exit === self.maxExit) return 'deepest';
   const { model, engine } = state;
-  const alone = (planning: Planning): number => {
+  const alone = (planning: Planning): ExitIndex => {
     const only = new PlanningState({ ...engine, live: [], waiting: [self.request] }, planning);
-    const [planned] = only.requests;
-    const exits = chooseExits(only, only.costs.length - 1);
-    return (planned && exits.get(planned)) ?? exit;
+    return chooseExits(only, only.costs.length - 1).get(at(only.requests, 0)) ?? exit;
   };
   if (alone(state) > exit) return 'load';
   const calm = { ...model, drift: { ...model.drift, slowdown: Math.min(1, model.drift.slowdown) } };
   return alone({ model: calm, policy: state.policy, lengths: state.lengths, worth: state.worth }) > exit
     ? 'noise'
     : 'budget';
-}
-
-interface Answer {
-  readonly prediction: Prediction;
-  readonly tokens: number;
-  readonly tokensP90: number;
-  readonly probability: number;
-}
-
-/** The expected answer: its times by the play, its lengths by the estimate, both within its budget where it lands. */
-function answerOf(state: PlanningState, { played }: Planned, self: PlannedRequest, exit: number): Answer {
-  const { now, policy, sentenceTokens } = state;
-  const { request, deadlines } = self;
-  const from = request.arrivedAt - policy.requestOverheadMs;
-  // Requests without a deadline wait for their share under a price.
-  const firstAt = played?.firstTokenAt ?? self.setupMs(exit) / policy.noBudgetShare;
-  const isRun = played !== undefined && played.endsAt < Infinity && firstAt < Infinity;
-  const stepMs = isRun && played.tokens > 1 ? (played.endsAt - firstAt) / (played.tokens - 1) : self.stepMs(exit);
-  const ttftMs = now + (firstAt < Infinity ? firstAt : self.setupMs(exit)) - from;
-  const isCut = request.lands || request.budget?.onMiss === 'truncate';
-  const fitting = isCut ? Math.max(0, (deadlines.end - from - ttftMs) / Math.max(1e-3, stepMs)) : Infinity;
-  const tokens = (share: number): number =>
-    Math.max(0, Math.min(self.stepsLeft(exit, share), Math.max(1, Math.floor(fitting))));
-  const totalMs = (share: number): number => {
-    const ms = ttftMs + Math.max(0, tokens(share) - 1) * stepMs;
-    return isCut ? Math.min(ms, request.budget?.totalMs ?? Infinity) : ms;
-  };
-  const steps = (deadlines.end - from - ttftMs) / Math.max(1e-3, stepMs);
-  const inTime = request.lands ? 1 - 0.1 ** (Math.max(0, steps) / sentenceTokens) : self.probabilityWithin(exit, steps);
-  return {
-    prediction: { ttftMs, tpotMs: stepMs, totalMs: totalMs(0.5), p10Ms: totalMs(0.1), p90Ms: totalMs(0.9) },
-    tokens: request.generated + tokens(0.5),
-    tokensP90: request.generated + tokens(0.9),
-    probability: deadlines.end === Infinity ? 1 : inTime,
-  };
 }

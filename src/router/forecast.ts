@@ -5,7 +5,7 @@
  * Between two events (a prompt is done, a row ends, a deadline) all rows advance at one rate, so the play jumps
  * from event to event.
  */
-import { at } from '../cost/model.js';
+import { type ExitIndex, at } from '../cost/model.js';
 import type { ExitCost } from '../cost/step-costs.js';
 
 /** One request in the play, in tokens and in milliseconds from the present. */
@@ -14,12 +14,13 @@ export interface Player {
   readonly dueAt: number;
   /** It ends here at the latest; Infinity where it goes on beyond its deadline. */
   readonly leavesAt: number;
-  readonly exit: number;
+  readonly exit: ExitIndex;
   /** Prefill that is left, and the chunks that it takes. */
   readonly setupMs: number;
   readonly chunks: number;
-  /** Decode steps until its planned end. */
+  /** Decode steps until its planned end, and those of them that a promise covers. */
   readonly tokens: number;
+  readonly covered?: number;
   readonly hasSlot: boolean;
 }
 
@@ -29,6 +30,8 @@ export interface Played {
   tokens: number;
   /** Infinity where no prompt was left to prefill, or where it never ended. */
   firstTokenAt: number;
+  /** When it had the steps that a promise covers; Infinity where it never had. */
+  coveredAt: number;
   endsAt: number;
 }
 
@@ -48,7 +51,7 @@ const NONE = 1e-6;
  */
 export function play(players: readonly Player[], slots: number, costs: readonly ExitCost[]): Played[] {
   const all = players.map((player): Row => {
-    return { player, played: { tokens: 0, firstTokenAt: Infinity, endsAt: Infinity }, setupLeft: player.setupMs };
+    return { player, played: { tokens: 0, firstTokenAt: Infinity, coveredAt: Infinity, endsAt: Infinity }, setupLeft: player.setupMs };
   });
   const isRow = ({ player }: Row): boolean => player.hasSlot && player.setupMs <= 0;
   let rows = all.filter(isRow);
@@ -98,6 +101,9 @@ export function play(players: readonly Player[], slots: number, costs: readonly 
     t += ms;
     const going: Row[] = [];
     for (const row of rows) {
+      const { covered = Infinity } = row.player;
+      const isCovered = row.played.tokens + steps >= covered - NONE && row.played.coveredAt === Infinity;
+      if (isCovered) row.played.coveredAt = t - ms + Math.max(0, covered - row.played.tokens) * cycleMs;
       row.played.tokens += steps;
       if (row.player.tokens - row.played.tokens < NONE || row.player.leavesAt - t < NONE) end(row, t);
       else going.push(row);
@@ -110,7 +116,9 @@ export function play(players: readonly Player[], slots: number, costs: readonly 
     if (!prompt.player.hasSlot) taken += 1;
     rows.push(prompt);
     prompt.played.firstTokenAt = t + stepMs();
-    if (prompt.player.tokens <= 0) end(rows.pop() ?? prompt, t);
+    if (prompt.player.tokens > 0) continue;
+    prompt.played.coveredAt = t;
+    end(rows.pop() ?? prompt, t);
   }
   return all.map(({ played }) => played);
 }

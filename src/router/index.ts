@@ -1,39 +1,39 @@
 /**
- * The router: everything that a scheduler asks it, in the order of a step. Engine and simulator drive the same one.
+ * The router: all decisions of a scheduler. `step` makes those of one step, in their order, on the engine or its
+ * simulation.
  *
- * - Arrivals: `admit` gives service class, exit and prediction, or a rejection with the least budget. `enqueued` learns
- *   the arrival rate of admitted requests.
- * - Each step: `order` gives the order of service. `planStep` gives exits, pauses and prefill. `landing` and `isOverdue`
- *   tell the times of an early end and of a cut. Afterwards `observeStep` learns the drift of the costs.
- * - End: `observeEnd` learns output lengths and the safety margin.
- *
- * No clock, no I/O, no randomness.
+ * It learns the drift of the costs (`observeStep`), and of each answer that ended its length and whether its promise was
+ * kept (`observeEnd`). No clock, no I/O, no randomness.
  */
-import { decayWhileIdle, observeStep } from '../cost/drift.js';
 import { advanceWork, frontierAt } from '../cost/frontier.js';
-import { type CostModel, type DepthShape, type Work, at, costModel, exitIndex, predictMs } from '../cost/model.js';
-import { promptMs } from '../cost/step-costs.js';
+import {
+  type CostModel,
+  type DepthShape,
+  type ExitIndex,
+  type Work,
+  at,
+  costModel,
+  decayWhileIdle,
+  exitIndex,
+  observeStep,
+  predictMs,
+} from '../cost/model.js';
 import type { CostTable } from '../cost/table.js';
 import { admitAll } from './admission.js';
-import { Arrivals } from './arrivals.js';
-import { type LengthPrior, OutputLengths } from './output-length.js';
-import { type Exits, chooseExits } from './plan.js';
-import { PlanningState } from './planning-state.js';
-import { type Policy, plannedChunk } from './policy.js';
-import { choosePrefill } from './prefill.js';
-import { order, served } from './queue.js';
-import { deepestUnder } from './load-depth.js';
-import { type PlannedRequest, type Planning, isWithin } from './request.js';
-import { initialMargin, observeGuarantee } from './safety-margin.js';
-import type { Admission, AnswerEnd, EngineState, Landing, RequestView, StepPlan } from './types.js';
-import { predictedWaitMs } from './wait.js';
-import { type Kept, Worth } from './worth.js';
+import { type Kept, type LengthPrior, OutputLengths, Worth } from './answers.js';
+import { deepestUnder, expectedAt, noArrivals, withArrival } from './load.js';
+import { chooseExits, predictedWaitMs } from './plan.js';
+import type { Policy } from './policy.js';
+import { type SafetyMargin, observePromise } from './promise.js';
+import { type PlannedRequest, type Planning, cutAt, isWithin } from './request.js';
+import { PlanningState, served } from './state.js';
+import { choosePrefill, isTight, rowsWithShare, shareDueAt, tokenMsOf } from './step-plan.js';
+import type { Admission, AnswerEnd, EngineState, Landing, RequestView, Service, StepHost, StepPlan } from './types.js';
 
-export { type LengthPrior, lengthPriorOf, priorFault } from './output-length.js';
+export type { Kept, LengthPrior } from './answers.js';
 export { chunkSizes, defaultPolicy, type Policy } from './policy.js';
-export { hasBudget, isWithin } from './request.js';
+export { cutAt, hasBudget, isWithin } from './request.js';
 export { advanceWork, frontierAt } from '../cost/frontier.js';
-export type { Kept } from './worth.js';
 export type * from './types.js';
 
 /** Measurements of the model folder; null without one. */
@@ -42,27 +42,20 @@ export interface Priors {
   readonly kept: Kept | null;
 }
 
-/** The plan in force. */
-interface HeldPlan {
-  readonly at: number;
-  /** Milliseconds until each next token, the prompts that are to be expected included. */
-  readonly tokenMs: number;
-}
-
 export class Router {
   readonly #policy: Policy;
-  readonly #lengths: OutputLengths;
   readonly #worth: Worth;
+  // Learned:
+  readonly #lengths: OutputLengths;
   #costs: CostModel;
-  #arrivals = Arrivals.none;
-  #margin = initialMargin;
+  #arrivals = noArrivals;
+  #margin: SafetyMargin;
+  /** Instant of the last step or arrival. */
   #busyAt: number | null = null;
-  #held: HeldPlan | null = null;
-  /** Waiting requests of the last order, and which had no deadline to meet; starts of others since one of these began. */
-  #waited: ReadonlyMap<string, boolean> = new Map();
-  #startsSinceOther = 0;
   /** When a prompt without a deadline is due beside others with one; null while there is none of these. */
   #shareDueAt: number | null = null;
+  /** Milliseconds until each next token by the last plan, the prompts that are to be expected included. */
+  #tokenMs = 0;
 
   /** @param slowdown how many times slower than the table the machine is at start */
   constructor(
@@ -74,10 +67,30 @@ export class Router {
   ) {
     this.#policy = policy;
     this.#costs = costModel(table, shape, slowdown);
-    this.#lengths = new OutputLengths(shape.exits.length, lengths);
+    this.#lengths = new OutputLengths(shape.exits.length, lengths, policy);
     this.#worth = new Worth(shape, kept);
+    this.#margin = { margin: policy.initialMargin, at: -Infinity };
   }
 
+  /** Makes the decisions of one step, in order; the host puts each into force. */
+  step(host: StepHost): void {
+    for (let asked = host.arrivals(); asked.length > 0;) {
+      const state = host.state();
+      const { queued, next } = host.decide(this.admit(asked, state));
+      for (const each of queued) this.#learnArrival(each, state.now);
+      asked = next;
+    }
+    host.endDue();
+    host.start(this.service(host.state()));
+    const state = host.state();
+    const plan = this.planStep(state);
+    host.apply(plan.exits);
+    const work = host.select(plan);
+    const overdue = [...state.live, ...state.waiting].filter((each) => this.isOverdue(each, state.now, work));
+    if (overdue.length > 0) host.endOverdue(overdue.map(({ id }) => id));
+  }
+
+  /** Admissions, or rejections with the least budget, of requests that arrived together. */
   admit(arrived: readonly RequestView[], state: EngineState): Admission[] {
     if (state.live.length === 0 && state.waiting.length === 0) {
       this.#costs = decayWhileIdle(this.#costs, state.now - (this.#busyAt ?? state.now));
@@ -91,23 +104,16 @@ export class Router {
     return predictedWaitMs(new PlanningState(state, this.#planning(), Infinity));
   }
 
-  /** Learns of a request that was admitted and has its place in the queue. */
-  enqueued({ budget, promptLength, expectedFrontier }: RequestView, now: number): void {
-    this.#held = null;
-    if (budget?.totalMs == null) return;
-    this.#arrivals = this.#arrivals.with(now, promptLength - (expectedFrontier[0] ?? 0), budget.totalMs);
-  }
-
-  /** The waiting requests in order of service. */
-  order(state: EngineState): RequestView[] {
-    for (const { id } of state.live) {
-      const wasOther = this.#waited.get(id);
-      if (wasOther !== undefined) this.#startsSinceOther = wasOther ? 0 : this.#startsSinceOther + 1;
-    }
-    const isOtherDue = this.#startsSinceOther + 1 >= 1 / this.#policy.noBudgetShare;
-    const { requests, otherIds } = order(state, this.#planning(), isOtherDue);
-    this.#waited = new Map(requests.map(({ id }) => [id, otherIds.has(id)]));
-    return requests;
+  /** Promises go first. Other requests have their share of the slots; without one, the oldest of them goes before all. */
+  service(engine: EngineState): Service {
+    if (engine.waiting.length === 0) return { order: [], kept: 0 };
+    const state = new PlanningState(engine, this.#planning(), Infinity);
+    const { due, others } = served(state.requests);
+    const waiting = [...due.filter(({ isPromised }) => isPromised), ...due, ...others].filter(({ live }) => live === null);
+    const held = state.requests.filter(({ live, isPromised }) => live !== null && !isPromised).length;
+    const oldest = others.find(({ live, isPromised }) => live === null && !isPromised);
+    const lead = oldest !== undefined && held < state.keptSlots ? [oldest] : [];
+    return { order: [...new Set([...lead, ...waiting])].map(({ request }) => request.id), kept: state.keptSlots };
   }
 
   /** Exits, pauses and prefill of the next step. */
@@ -115,15 +121,17 @@ export class Router {
     this.#busyAt = engine.now;
     const state = new PlanningState(engine, this.#planning());
     const live = state.requests.filter((each) => each.live !== null);
-    const isFresh = this.#held !== null && engine.now - this.#held.at < this.#policy.planMs;
-    const exits: Exits = isFresh && !live.some(({ isBeginning }) => isBeginning) ? new Map() : this.#plan(state);
-    const exitOf = (each: PlannedRequest): number => exits.get(each) ?? each.currentExit;
-    const paused = new Set(
-      isTight(state, live, exitOf) ? live.filter((each) => isPaused(each, state, exitOf(each))) : [],
-    );
-    const isShareDue = engine.now >= this.#shareDue(state);
-    const chunks = choosePrefill(state, { exitOf, paused }, isShareDue);
-    this.#countShare(state, chunks);
+    const isBeginning = live.some((each) => each.isBeginning);
+    const exits = isBeginning
+      ? chooseExits(state, deepestUnder(state, expectedAt(this.#arrivals, state.now, this.#policy)))
+      : new Map<PlannedRequest, ExitIndex>();
+    this.#tokenMs = tokenMsOf(state, exits);
+    const exitOf = (each: PlannedRequest): ExitIndex => exits.get(each) ?? each.currentExit;
+    const isShort = isTight(state, exits);
+    const paused = new Set(isShort ? rowsWithShare(state, exitOf) : []);
+    const dueAt = shareDueAt(state, this.#shareDueAt, []);
+    const chunks = choosePrefill(state, { exitOf, paused }, state.now >= (dueAt ?? Infinity), isShort);
+    this.#shareDueAt = shareDueAt(state, dueAt, chunks);
     return {
       exits: live.flatMap((each) => {
         const { layer } = at(this.shape.exits, exitOf(each));
@@ -137,26 +145,21 @@ export class Router {
   /** When an answer ends early, by the last plan; null where its budget or its text allows no landing. */
   landing({ budget, arrivedAt, lands }: RequestView): Landing | null {
     if (!lands || budget?.totalMs == null) return null;
-    const tokenMs = this.#held?.tokenMs ?? 0;
     const endsAt = arrivedAt + budget.totalMs - this.#policy.requestOverheadMs;
-    return { opensAt: arrivedAt + this.#policy.landingOpens * (endsAt - arrivedAt), endsAt, tokenMs };
+    const opensAt = arrivedAt + this.#policy.landingOpens * (endsAt - arrivedAt);
+    return { opensAt, endsAt, tokenMs: this.#tokenMs };
   }
 
   /** Whether an answer that is cut at its deadline would pass it in a step. */
-  isOverdue({ budget, arrivedAt, lands }: RequestView, now: number, work: Work): boolean {
-    if (budget?.totalMs == null || (budget.onMiss !== 'truncate' && !lands)) return false;
-    return this.predictMs(work) > arrivedAt + budget.totalMs - this.#policy.requestOverheadMs - now;
+  isOverdue(request: RequestView, now: number, work: Work): boolean {
+    const end = cutAt(request);
+    return end < Infinity && this.predictMs(work) > end - this.#policy.requestOverheadMs - now;
   }
 
-  /** The work that advances a sequence to a position at an exit (index). */
-  advanceWork(frontier: readonly number[], exit: number, end: number): Work['prefill'] {
+  /** The work that advances a sequence to a position at an exit. */
+  advanceWork(frontier: readonly number[], exit: ExitIndex, end: number): Work['prefill'] {
     const start = frontierAt(frontier, exit, this.#costs);
     return advanceWork(frontier, exit, end, this.#costs, Math.max(1, end - start));
-  }
-
-  /** Learns from a finished step. */
-  observeStep(work: Work, actualMs: number): void {
-    this.#costs = observeStep(this.#costs, work, actualMs);
   }
 
   predictMs(work: Work): number {
@@ -166,6 +169,11 @@ export class Router {
   /** How many times slower the machine is than at the measurement of the table. */
   get slowdown(): number {
     return this.#costs.drift.slowdown;
+  }
+
+  /** Learns from a finished step. */
+  observeStep(work: Work, actualMs: number): void {
+    this.#costs = observeStep(this.#costs, work, actualMs);
   }
 
   /** Learns from an answer that ended. */
@@ -183,73 +191,16 @@ export class Router {
     const firstTokenAt = (end.firstTokenAt ?? end.endedAt) + requestOverheadMs;
     // An answer that is cut had no time for its sentence.
     const isKept = end.reason !== 'deadline' && isWithin(budget, { arrivedAt, firstTokenAt, endedAt, tokens });
-    this.#margin = observeGuarantee(this.#margin, isKept, end.endedAt);
+    this.#margin = observePromise(this.#margin, isKept, end.endedAt, this.#policy);
+  }
+
+  #learnArrival({ budget, promptLength, expectedFrontier }: RequestView, now: number): void {
+    if (budget?.totalMs == null) return;
+    const positions = promptLength - (expectedFrontier[0] ?? 0);
+    this.#arrivals = withArrival(this.#arrivals, now, positions, budget.totalMs, this.#policy);
   }
 
   #planning(): Planning {
     return { model: this.#costs, policy: this.#policy, lengths: this.#lengths, worth: this.#worth };
   }
-
-  #plan(state: PlanningState): Exits {
-    const exits = chooseExits(state, deepestUnder(state, this.#arrivals.expected(state.now)));
-    this.#held = { at: state.now, tokenMs: tokenMsOf(state, exits) };
-    return exits;
-  }
-
-  /** The share of prompts without a deadline accrues from the first deadline beside them. */
-  #shareDue(state: PlanningState): number {
-    if (!state.hasDeadlines) this.#shareDueAt = null;
-    const chunk = plannedChunk(this.#policy);
-    const chunkMs = promptMs(this.#costs, this.shape.exits.length - 1, chunk, chunk);
-    return (this.#shareDueAt ??= state.now + chunkMs / this.#policy.noBudgetShare);
-  }
-
-  /** A prompt without a deadline that went before others has taken its share for a while. */
-  #countShare(state: PlanningState, chunks: StepPlan['chunks']): void {
-    const [first] = chunks;
-    const other = state.requests.find(({ request }) => request.id === first?.id);
-    if (first === undefined || other === undefined || other.hasDeadline || !state.hasDeadlines) return;
-    const prefill = this.advanceWork(other.request.frontier, other.currentExit, first.positions);
-    this.#shareDueAt = state.now + this.predictMs({ decode: null, prefill }) / this.#policy.noBudgetShare;
-  }
-}
-
-/** Whether a deadline has no slack for all rows: its answer would end early, or late, beside them. */
-function isTight(
-  state: PlanningState,
-  live: readonly PlannedRequest[],
-  exitOf: (each: PlannedRequest) => number,
-): boolean {
-  if (!live.some(({ hasDeadline }) => hasDeadline) || live.every(({ hasDeadline }) => hasDeadline)) return false;
-  const stepMs = state.stepOf(live.map(exitOf)) * (1 + state.policy.margin);
-  let setupMs = 0;
-  return served(state.requests).due.some((each) => {
-    if (each.isPrefilling) setupMs += each.setupMs(exitOf(each));
-    const { deadlines, request } = each;
-    const firstAt = state.now + setupMs + stepMs;
-    if (request.firstTokenAt === null && firstAt > deadlines.firstToken) return true;
-    return stepMs > deadlines.tpotMs || firstAt + each.meanLeft(exitOf(each)) * stepMs > deadlines.end;
-  });
-}
-
-/** Whether a row without a deadline skips a step, since it has had its share. */
-function isPaused(each: PlannedRequest, state: PlanningState, exit: number): boolean {
-  if (each.hasDeadline || each.isPrefilling) return false;
-  const idleMs = state.now - (each.live?.lastTokenAt ?? each.request.arrivedAt);
-  return idleMs < state.stepOf([exit]) * (1 / state.policy.noBudgetShare - 1);
-}
-
-/** Milliseconds until each next token of a row, while waiting prompts prefill beside it within the tokens of a sentence. */
-function tokenMsOf(state: PlanningState, exits: Exits): number {
-  const live = state.requests.filter((each) => each.live !== null);
-  const exitOf = (each: PlannedRequest): number => exits.get(each) ?? each.currentExit;
-  const rows = live.filter((each) => !each.isPrefilling || each.isReachable);
-  const stepMs = state.stepOf(rows.map(exitOf)) * (1 + state.policy.margin);
-  const setupMs = state.requests.reduce(
-    (sum, each) =>
-      sum + (each.isPrefilling && (each.isReachable || !each.hasDeadline) ? each.setupMs(exitOf(each)) : 0),
-    0,
-  );
-  // Chunks of prompts take at most their share of each step.
-  return stepMs + Math.min(setupMs / state.sentenceTokens, state.policy.maxStallMs);
 }

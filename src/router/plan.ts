@@ -1,23 +1,22 @@
 /**
  * The exits of the requests that begin, and the forecast of the batch with them.
  */
-import { at } from '../cost/model.js';
+import { type ExitIndex, at } from '../cost/model.js';
 import type { ExitCost } from '../cost/step-costs.js';
 import { type Played, type Player, play } from './forecast.js';
-import type { PlanningState } from './planning-state.js';
-import { latePromises } from './promise.js';
-import { inService } from './queue.js';
+import { getsLater, latePromises } from './promise.js';
 import type { PlannedRequest } from './request.js';
+import { type PlanningState, inService } from './state.js';
 
-/** Exits (indices) of the requests that begin. */
-export type Exits = ReadonlyMap<PlannedRequest, number>;
+/** Exits of the requests that begin. */
+export type Exits = ReadonlyMap<PlannedRequest, ExitIndex>;
 
 /**
  * In order of service, each request takes the exit at which its answer is worth most within its budget. One bound for
  * all gets shallower until every promise holds that the shallowest exits keep.
  * @param most deepest exit that the load allows
  */
-export function chooseExits(state: PlanningState, most: number): Exits {
+export function chooseExits(state: PlanningState, most: ExitIndex): Exits {
   for (let deepest = most; ; deepest -= 1) {
     const exits = exitsWithin(state, deepest);
     // A lone request begins no shallower for a promise than without one.
@@ -27,14 +26,12 @@ export function chooseExits(state: PlanningState, most: number): Exits {
 
 function breaksPromise(state: PlanningState, exits: Exits): boolean {
   const late = latePromises(state, 1, exits);
-  if (late.size === 0) return false;
-  const unavoidable = latePromises(state, 1);
-  return [...late].some((each) => !unavoidable.has(each));
+  return late.size > 0 && getsLater(late, latePromises(state, 1));
 }
 
-function exitsWithin(state: PlanningState, deepest: number): Exits {
+function exitsWithin(state: PlanningState, deepest: ExitIndex): Exits {
   const company = new Company(state.costs);
-  const exits = new Map<PlannedRequest, number>();
+  const exits = new Map<PlannedRequest, ExitIndex>();
   for (const each of state.requests) if (each.live !== null && !each.isPrefilling) company.add(each.currentExit);
   let waitMs = 0;
   for (const each of inService(state.requests)) {
@@ -59,23 +56,23 @@ class Company {
 
   constructor(readonly costs: readonly ExitCost[]) {}
 
-  add(exit: number): void {
+  add(exit: ExitIndex): void {
     const { fixedMs, rowMs } = at(this.costs, exit);
     this.#fixedMs = Math.max(this.#fixedMs, fixedMs);
     this.#rowsMs += rowMs;
   }
 
   /** Milliseconds of a step with one more row at an exit. */
-  stepWith(exit: number): number {
+  stepWith(exit: ExitIndex): number {
     const { fixedMs, rowMs } = at(this.costs, exit);
     return Math.max(this.#fixedMs, fixedMs) + this.#rowsMs + rowMs;
   }
 }
 
 /** The deepest exit of the most worth; the shallowest where none is in time. @param from when its prompt begins */
-function bestExit(each: PlannedRequest, deepest: number, from: number, company: Company): number {
+function bestExit(each: PlannedRequest, deepest: ExitIndex, from: number, company: Company): ExitIndex {
   if (!each.hasDeadline) return each.maxExit;
-  let [best, most] = [each.minExit, 0];
+  let [best, most]: [ExitIndex, number] = [each.minExit, 0];
   for (let exit = Math.max(each.minExit, Math.min(each.maxExit, deepest)); exit >= each.minExit; exit -= 1) {
     const worth = worthOf(each, exit, from, company.stepWith(exit));
     if (worth > most) [best, most] = [exit, worth];
@@ -83,7 +80,7 @@ function bestExit(each: PlannedRequest, deepest: number, from: number, company: 
   return best;
 }
 
-function worthOf(each: PlannedRequest, exit: number, from: number, stepMs: number): number {
+function worthOf(each: PlannedRequest, exit: ExitIndex, from: number, stepMs: number): number {
   const { deadlines, request } = each;
   const begins = from + each.setupMs(exit);
   const isFirstLate = request.firstTokenAt === null && begins + stepMs > deadlines.firstToken;
@@ -94,20 +91,26 @@ function worthOf(each: PlannedRequest, exit: number, from: number, stepMs: numbe
 
 /** How the present requests fare if no other one comes. */
 export function forecast(state: PlanningState, exits: Exits): ReadonlyMap<PlannedRequest, Played> {
-  const { requests, engine, costs, now } = state;
+  const { requests, engine, costs } = state;
   const players = requests.map((each): Player => {
-    const { request, live, deadlines } = each;
-    const exit = exits.get(each) ?? each.currentExit;
-    return {
-      dueAt: each.isReachable ? each.dueAt : Infinity,
-      leavesAt: request.lands ? deadlines.end - now : Infinity,
-      exit,
-      setupMs: each.setupMs(exit),
-      chunks: each.chunks(exit),
-      tokens: Math.max(1, each.meanLeft(exit)),
-      hasSlot: live !== null,
-    };
+    const player = each.player(exits.get(each) ?? each.currentExit);
+    return { ...player, dueAt: each.isReachable ? each.dueAt : Infinity, tokens: Math.max(1, player.tokens) };
   });
   const plays = play(players, engine.slots, costs);
   return new Map(requests.map((each, i) => [each, at(plays, i)]));
+}
+
+/**
+ * Milliseconds until a new request of no length has its first token, behind all others and with every prompt at its
+ * shallowest exit: the load of a server in the unit of budgets, for balancers of several servers. Depth gives way under
+ * load, so deeper exits say nothing about the room that is left. 0 on an idle server.
+ * @param state with all waiting requests
+ */
+export function predictedWaitMs({ requests, engine, costs }: PlanningState): number {
+  if (requests.length === 0) return 0;
+  const players = requests.map((each): Player => {
+    return { ...each.player(each.isBeginning ? each.minExit : each.currentExit), leavesAt: Infinity };
+  });
+  const last = { dueAt: Infinity, leavesAt: Infinity, exit: 0, setupMs: 0, chunks: 1, tokens: 1, hasSlot: false };
+  return play([...players, last], engine.slots, costs).at(-1)?.firstTokenAt ?? 0;
 }

@@ -1,49 +1,4 @@
-/**
- * Every tunable of planning, with unit and default: the one table. docs/router.md says what each is worth, measured on a
- * real server.
- */
-
-export interface Policy {
-  // An operator sets these.
-
-  /** Share of the machine that requests without a budget, or past it, get under any load: above 0, to 1. */
-  readonly noBudgetShare: number;
-  /** The chunks of a step stall decoding sequences no longer than this where smaller ones exist, ms; see prefillShare. */
-  readonly maxStallMs: number;
-
-  // The machine and the server determine these.
-
-  /** Prefill chunk sizes that the engine can run, positions, rising. */
-  readonly chunks: readonly number[];
-  /** Time of a request outside the engine's steps: HTTP, tokenizing, detokenizing; ms. */
-  readonly requestOverheadMs: number;
-
-  // Costs.
-
-  /** Predicted times count with this share more: steps vary by a few percent. */
-  readonly margin: number;
-  /** Prompts get at least this share of a step beside rows that decode, even where their stall gets longer; 0..1. */
-  readonly prefillShare: number;
-
-  // Load.
-
-  /** Most load that is planned for; at 1 a batch would grow without end. */
-  readonly mostLoad: number;
-  /** Share of right answers that a shallower bound gains at least. */
-  readonly depthGain: number;
-  /** A plan holds for so long while no prompt begins, ms. */
-  readonly planMs: number;
-
-  // Landing.
-
-  /** Share of the time until its planned end that an answer has without end pressure. */
-  readonly landingOpens: number;
-
-  // Guarantees.
-
-  /** Probability, 0..1, that an answer that can't land is no longer than its guarantee covers. */
-  readonly covered: number;
-}
+/** Every tunable of the router, with unit and default: the one table. Those of the cost model's drift are in cost/model.ts. */
 
 /** Few sizes, so that few shapes reach ONNX Runtime's allocator. */
 const SIZES = [16, 32, 64, 128, 256, 512, 1024, 2048];
@@ -56,25 +11,82 @@ export function chunkSizes(most: number): readonly number[] {
 /** Largest chunk that plans assume, positions: beyond it a chunk gains little and stalls decoding sequences. */
 const PLANNED_CHUNK = 128;
 
-export const defaultPolicy: Policy = {
+export const defaultPolicy = {
+  // An operator sets these.
+
+  /** Share of the machine that requests without a promise get under any load: above 0, to 1. */
   noBudgetShare: 0.1,
-  // One planned chunk of the embedded model at full depth on two cores takes 75 to 100 ms.
+  /**
+   * The chunks of a step stall decoding sequences no longer than this where smaller ones exist, ms. One planned chunk of
+   * the embedded model at full depth on two cores takes 75 to 100 ms.
+   */
   maxStallMs: 120,
+
+  // The machine and the server determine these.
+
+  /** Prefill chunk sizes that the engine can run, positions, rising. */
   chunks: chunkSizes(PLANNED_CHUNK),
-  // Measured from the last step to the last byte at the client: 8 to 12 ms.
+  /** Time of a request outside the engine's steps, ms. Measured from the last step to the client's last byte: 8 to 12. */
   requestOverheadMs: 12,
+
+  // Costs.
+
+  /** Predicted times count with this share more: steps vary by a few percent. */
   margin: 0.08,
+  /** Prompts get at least this share of a step beside rows that decode, even where their stall gets longer; 0..1. */
   prefillShare: 0.9,
+  /** Waiting requests beyond this many change no plan of the live ones: the first ones bind already. */
+  plannedWaiting: 64,
+
+  // Load.
+
+  /** Most load that is planned for; at 1 a batch would grow without end. */
   mostLoad: 0.85,
+  /** Share of right answers that a shallower bound gains at least. */
   depthGain: 0.01,
-  planMs: 50,
+  /** Time constant of arrivals, ms: several requests at the rates that matter, short against a day's swings. */
+  arrivalDecayMs: 6_000,
+  /** Least time over which arrivals count as a rate, ms. */
+  arrivalLeastMs: 2_000,
+  /** Budgets of arrivals that are remembered. */
+  arrivalBudgets: 16,
+
+  // Answers.
+
+  /** Share of the time until its planned end that an answer has without end pressure. */
   landingOpens: 0.5,
+  /** Answers that the prior of output lengths counts for. */
+  priorAnswers: 3,
+  /** An answer counts half after so many more of its kind. */
+  answerHalfLife: 700,
+
+  // Guarantees.
+
+  /** Probability, 0..1, that an answer that can't land is no longer than its guarantee covers. */
   covered: 0.9995,
+  /** Share of guarantees that are to be kept. */
+  keptShare: 0.995,
+  /** The safety margin of promises: a share of their times. A miss adds a step, as much as a slow spell takes. */
+  marginStep: 0.1,
+  initialMargin: 0.1,
+  leastMargin: 0,
+  mostMargin: 1,
+  /** A margin above its initial value holds for so long without an outcome; its excess halves each half-life after, ms. */
+  marginHoldMs: 10_000,
+  marginHalfLifeMs: 10_000,
+
+  // Rejections.
+
+  /** Accuracy of the least feasible budget, as a share, and the longest that is tried, ms: a day. */
+  leastAccuracy: 0.04,
+  longestBudgetMs: 86_400_000,
+  /** Room for the requests that arrive until a retry. Of 94 retries without it, 17 were rejected again beside 4 clients. */
+  retryRoom: 0.15,
 };
+
+export type Policy = { readonly [K in keyof typeof defaultPolicy]: (typeof defaultPolicy)[K] };
 
 /** Chunk size that plans assume: an engine with larger ones takes them where no sequence decodes. */
 export function plannedChunk({ chunks }: Policy): number {
-  let chunk = chunks[0] ?? PLANNED_CHUNK;
-  for (const size of chunks) if (size <= PLANNED_CHUNK) chunk = size;
-  return chunk;
+  return chunks.findLast((size) => size <= PLANNED_CHUNK) ?? chunks[0] ?? PLANNED_CHUNK;
 }

@@ -5,12 +5,12 @@
  * Knows: one request, the moment of planning. Must not know: other requests.
  */
 import { advanceMs, frontierAt } from '../cost/frontier.js';
-import { type CostModel, at, exitIndex } from '../cost/model.js';
+import { type CostModel, type ExitIndex, at, exitIndex } from '../cost/model.js';
 import { oneRowStepMs } from '../cost/step-costs.js';
-import type { LengthDistribution, OutputLengths } from './output-length.js';
+import type { LengthDistribution, OutputLengths, Worth } from './answers.js';
+import type { Player } from './forecast.js';
 import { type Policy, plannedChunk } from './policy.js';
 import type { Budget, RequestView, SequenceView } from './types.js';
-import type { Worth } from './worth.js';
 
 /** The estimates that every plan uses. */
 export interface Planning {
@@ -36,11 +36,10 @@ export interface Deadlines {
   readonly tpotMs: number;
 }
 
-/** Exits are indices into the shape. */
 export class PlannedRequest {
-  readonly minExit: number;
-  readonly maxExit: number;
-  readonly currentExit: number;
+  readonly minExit: ExitIndex;
+  readonly maxExit: ExitIndex;
+  readonly currentExit: ExitIndex;
   readonly deadlines: Deadlines;
   readonly hasDeadline: boolean;
   /** Positions that every stage of its exit has processed before its next decode step: all but the last. */
@@ -68,8 +67,15 @@ export class PlannedRequest {
     this.target = request.promptLength + generated - 1;
     this.#lengths = isExactLength ? [] : lengths.of(lengthGroup.kind);
     this.deadlines = deadlinesOf(arrivedAt, budget, policy);
-    // A request past its total budget has nothing left to lose.
-    this.hasDeadline = hasBudget(budget) && this.deadlines.end >= moment.now;
+    const { firstToken, end, tpotMs } = this.deadlines;
+    // A request past its total budget, or with the first token that was its whole budget, has nothing left to lose.
+    const isOpen = end < Infinity || tpotMs < Infinity || (request.firstTokenAt === null && firstToken < Infinity);
+    this.hasDeadline = isOpen && end >= moment.now;
+  }
+
+  /** Whether its budget is promised. A budget that is over has no promise to be late for. */
+  get isPromised(): boolean {
+    return this.hasDeadline && this.request.serviceClass === 'guaranteed';
   }
 
   /** Prompt, or after preemption prompt and answer, is not processed yet. */
@@ -85,7 +91,7 @@ export class PlannedRequest {
   }
 
   /** Mean decode steps left at an exit. @param most tokens of the whole answer that count */
-  meanLeft(exit: number, most = Infinity): number {
+  meanLeft(exit: ExitIndex, most = Infinity): number {
     const { generated, maxTokens } = this.request;
     const limit = Math.min(maxTokens, most);
     if (limit <= generated) return 0;
@@ -93,13 +99,13 @@ export class PlannedRequest {
   }
 
   /** Decode steps left that a share of such answers does not exceed at an exit. */
-  stepsLeft(exit: number, share: number): number {
+  stepsLeft(exit: ExitIndex, share: number): number {
     const { generated, maxTokens } = this.request;
     return (this.#lengths[exit]?.quantile(share, generated, maxTokens) ?? maxTokens) - generated;
   }
 
   /** Probability that at most so many decode steps are left at an exit. */
-  probabilityWithin(exit: number, steps: number): number {
+  probabilityWithin(exit: ExitIndex, steps: number): number {
     const { generated, maxTokens } = this.request;
     if (steps >= maxTokens - generated) return 1;
     const length = this.#lengths[exit];
@@ -108,16 +114,16 @@ export class PlannedRequest {
   }
 
   /** Decode steps that a guarantee covers: to the end of a sentence where the answer lands, else to its own end. */
-  coveredSteps(exit: number): number {
+  coveredSteps(exit: ExitIndex): number {
     const { request } = this;
     if (this.deadlines.end === Infinity) return this.deadlines.tpotMs === Infinity ? 1 : this.stepsLeft(exit, 0.5);
     const { sentenceTokens, policy } = this.#moment;
     const whole = this.stepsLeft(exit, policy.covered);
-    return request.lands ? Math.min(whole, sentenceTokens) : whole;
+    return request.lands ? Math.min(whole, Math.max(1, sentenceTokens - request.sentenceTokens)) : whole;
   }
 
   /** Positions that an exit's units lack: the rest of the prompt, or the catch-up of a deeper exit. */
-  remainingPrefill(exit: number, frontier = this.request.frontier): number {
+  remainingPrefill(exit: ExitIndex, frontier = this.request.frontier): number {
     return Math.max(0, this.target - frontierAt(frontier, exit, this.#moment.model));
   }
 
@@ -125,25 +131,33 @@ export class PlannedRequest {
    * Prefill or catch-up that an exit takes first, ms, less the prefix that another prompt is expected to compute. A
    * catch-up runs in one piece where it can.
    */
-  setupMs(exit: number): number {
+  setupMs(exit: ExitIndex): number {
     const { model, policy } = this.#moment;
     const chunk = this.isPrefilling ? plannedChunk(policy) : at(policy.chunks, policy.chunks.length - 1);
     return (this.#setupMs[exit] ??= advanceMs(this.request.expectedFrontier, exit, this.target, model, chunk));
   }
 
   /** Chunks of the prefill that is left at an exit, at least one. */
-  chunks(exit: number): number {
+  chunks(exit: ExitIndex): number {
     const left = this.remainingPrefill(exit, this.request.expectedFrontier);
     return Math.max(1, Math.ceil(left / plannedChunk(this.#moment.policy)));
   }
 
   /** Milliseconds of a decode step at an exit, alone on the machine. */
-  stepMs(exit: number): number {
+  stepMs(exit: ExitIndex): number {
     return oneRowStepMs(this.#moment.model, exit, this.target);
   }
 
+  /** The request in a play of the batch: to its mean length, or to its deadline where it lands. */
+  player(exit: ExitIndex): Player {
+    const { dueAt, request, deadlines } = this;
+    const leavesAt = request.lands ? deadlines.end - this.#moment.now : Infinity;
+    const [setupMs, chunks, tokens] = [this.setupMs(exit), this.chunks(exit), this.meanLeft(exit)];
+    return { dueAt, leavesAt, exit, setupMs, chunks, tokens, hasSlot: this.live !== null };
+  }
+
   /** Share of full depth's right answers that an exit gives. */
-  right(exit: number): number {
+  right(exit: ExitIndex): number {
     return this.#moment.worth.right(exit, this.request.quality?.[exit]);
   }
 
@@ -151,7 +165,7 @@ export class PlannedRequest {
    * Share of a whole answer's worth that it has with so many tokens at its deadline, 0..1. An answer that can't land is
    * worth as much as it is likely to be whole.
    */
-  worthAt(exit: number, steps: number): number {
+  worthAt(exit: ExitIndex, steps: number): number {
     const { generated, maxTokens, lands } = this.request;
     if (generated + steps >= maxTokens) return 1;
     return lands ? this.#moment.worth.kept(generated + steps) : this.probabilityWithin(exit, steps);
@@ -209,6 +223,11 @@ export function deadlinesOf(arrivedAt: number, budget: Budget | null, { requestO
     end: from + (budget?.totalMs ?? Infinity),
     tpotMs: budget?.tpotMs ?? Infinity,
   };
+}
+
+/** Instant at which an answer ends wherever it is, as its client sees it; Infinity for an answer that goes on. */
+export function cutAt({ arrivedAt, budget, lands }: Pick<RequestView, 'arrivedAt' | 'budget' | 'lands'>): number {
+  return budget?.totalMs != null && (lands || budget.onMiss === 'truncate') ? arrivedAt + budget.totalMs : Infinity;
 }
 
 /** An answer as its client sees it: instants in ms. */

@@ -1,9 +1,11 @@
 /**
  * The router's plain data: what a client asks for, what the engine reports, what a plan says.
  *
- * All times are milliseconds; instants ("...At", now) are on one monotonic clock of the caller's choice. Exits are layers
- * of the model here; inside the router they are indices into DepthShape.exits.
+ * All times are milliseconds; instants ("...At", now) are on one monotonic clock of the caller's choice.
  */
+import type { ExitLayer, Work } from '../cost/model.js';
+
+export type { ExitIndex, ExitLayer } from '../cost/model.js';
 
 /**
  * The effect of a budget on an answer that would be late.
@@ -51,11 +53,11 @@ export type ServiceClass = 'guaranteed' | 'best_effort' | 'none';
 
 /** The depths a request may use: a pinned depth has minExit = maxExit. */
 export interface DepthRequest {
-  readonly minExit: number;
-  readonly maxExit: number;
+  readonly minExit: ExitLayer;
+  readonly maxExit: ExitLayer;
   readonly budget: Budget | null;
   /** Shallowest exit without the client's floor of quality, where that floor sets minExit. */
-  readonly openExit?: number;
+  readonly openExit?: ExitLayer;
   /** Estimated quality of each exit for this request, shallowest first; absent: the model's. */
   readonly quality?: readonly number[];
 }
@@ -80,9 +82,13 @@ export interface RequestView extends DepthRequest {
   readonly isExactLength: boolean;
   /** Its budget lands it, and its text may end at the end of a sentence. */
   readonly lands: boolean;
+  /** Tokens of its present sentence so far. */
+  readonly sentenceTokens: number;
   readonly lengthGroup: LengthGroup;
+  /** The client in whose name it runs: its promises take no more than its share of the others' time. */
+  readonly tenant: string;
   /** Exit in force, or planned at admission. */
-  readonly exit: number;
+  readonly exit: ExitLayer;
   readonly serviceClass: ServiceClass;
   /**
    * Positions that each trunk stage has processed (index = stage), then the exit blocks' (index = number of stages + index
@@ -125,7 +131,7 @@ export interface Prediction {
 export interface Admitted {
   readonly kind: 'admit';
   /** Exit layer at start. */
-  readonly exit: number;
+  readonly exit: ExitLayer;
   readonly reason: DepthReason;
   readonly serviceClass: ServiceClass;
   readonly prediction: Prediction;
@@ -142,7 +148,7 @@ export interface Rejected {
   /** Least total budget that would be guaranteed now; null: none found. */
   readonly leastFeasibleMs: number | null;
   /** Deepest exit below the floor of quality that would be guaranteed now; null or absent: none, or no floor. */
-  readonly bestExit?: number | null;
+  readonly bestExit?: ExitLayer | null;
 }
 
 export type Admission = Admitted | Rejected;
@@ -157,11 +163,45 @@ export interface PrefillChunk {
 /** The decisions for the next step. */
 export interface StepPlan {
   /** Exits that change; other sequences keep theirs. */
-  readonly exits: readonly { readonly id: string; readonly exit: number }[];
+  readonly exits: readonly { readonly id: string; readonly exit: ExitLayer }[];
   /** Sequences that skip this decode step. */
   readonly paused: readonly string[];
   /** Chunks of prompts, in order of service. */
   readonly chunks: readonly PrefillChunk[];
+}
+
+/** The waiting requests, as they get slots. */
+export interface Service {
+  /** In order of service. */
+  readonly order: readonly string[];
+  /** Running requests without a promise that keep their slots, oldest first; a promise may take those of all others. */
+  readonly kept: number;
+}
+
+/** Requests with a place in the queue, and those that are to be decided next. */
+export interface Decided {
+  readonly queued: readonly RequestView[];
+  readonly next: readonly RequestView[];
+}
+
+/** The engine, or its simulation: what the router's decisions for a step ask for and cause. */
+export interface StepHost {
+  /** The engine as it is at this point of the step. */
+  state(): EngineState;
+  /** Requests that arrived since the last step and are decided together. */
+  arrivals(): readonly RequestView[];
+  /** Queues or rejects the requests that `arrivals`, or the last decision, gave. */
+  decide(admissions: readonly Admission[]): Decided;
+  /** Ends requests that are cancelled, or broken. */
+  endDue(): void;
+  /** Gives slots and memory to waiting requests as far as they last, to promises in place of other requests. */
+  start(service: Service): void;
+  /** Puts exits into force, and preempts requests until the memory holds the next tokens of the others. */
+  apply(exits: StepPlan['exits']): void;
+  /** Selects what the step runs: catch-ups, else the chunks; then the rows that can decode. @returns its work */
+  select(plan: StepPlan): Work;
+  /** Ends answers at their deadlines. */
+  endOverdue(ids: readonly string[]): void;
 }
 
 /** How an answer ended. Instants in ms. */
@@ -169,7 +209,7 @@ export interface AnswerEnd {
   readonly firstTokenAt: number | null;
   readonly endedAt: number;
   /** Tokens in order, by exit layer: the exit path. */
-  readonly path: readonly { readonly exit: number; readonly tokens: number }[];
+  readonly path: readonly { readonly exit: ExitLayer; readonly tokens: number }[];
   /** `ended`: by itself or at maxTokens; `landed`: early; `deadline`: cut there; `cancelled`: by the client. */
   readonly reason: 'ended' | 'landed' | 'deadline' | 'cancelled';
 }

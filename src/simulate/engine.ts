@@ -5,15 +5,31 @@
  * that is slower, noisier or drifting.
  */
 import { type CostModel, type Work } from '../cost/model.js';
-import { type Admission, type EngineState, type Policy, type Router } from '../router/index.js';
-import { type LiveRequest, type SimulatedRequest, isDone, isPrefilling, planStep, start } from './request.js';
+import {
+  type Admission,
+  type Decided,
+  type EngineState,
+  type Policy,
+  type Router,
+  type Service,
+  type StepHost,
+  type StepPlan as RouterPlan,
+  cutAt,
+} from '../router/index.js';
+import {
+  type LiveRequest,
+  type SimulatedRequest,
+  type StepParts,
+  type StepPlan,
+  isDone,
+  isPrefilling,
+  planStep,
+  start,
+} from './request.js';
 import { type Room, fill, preempt } from './slots.js';
 
-/** The part of the router that the simulated engine calls, as the real engine does. */
-export type RouterFacade = Pick<
-  Router,
-  'admit' | 'enqueued' | 'order' | 'planStep' | 'landing' | 'isOverdue' | 'observeStep' | 'observeEnd'
->;
+/** The part of the router that a simulated engine calls, as the real engine does. */
+export type RouterFacade = Pick<Router, 'step' | 'landing' | 'observeStep' | 'observeEnd'>;
 
 export interface Machine extends Room {
   /** Time in ms that a client waits outside the engine; added to every reported time. Default: 0. */
@@ -35,24 +51,19 @@ export interface Outcome {
   /** Tokens in order, by exit layer. */
   readonly path: LiveRequest['path'];
   readonly tokens: number;
-  readonly reason: 'length' | 'landed' | 'deadline' | 'refused';
+  readonly reason: 'length' | 'landed' | 'deadline' | 'rejected';
   readonly replans: number;
   readonly preemptions: number;
 }
 
-/** The latest time of a truncated answer by the engine's clock; the client receives it after the overhead. */
-function cutAt({ arrivedAt, budget, lands }: LiveRequest, overheadMs: number): number {
-  const isCut = budget?.onMiss === 'truncate' || lands;
-  return isCut && budget?.totalMs != null ? arrivedAt + budget.totalMs - overheadMs : Infinity;
-}
+const NO_WORK: Work = { decode: null, prefill: [] };
 
-/** Tokens of every sentence in the simulation, and tokens within which nine of ten real ones end. */
-const SENTENCE_TOKENS = 18;
+/** Tokens within which nine of ten real sentences end. */
 const LONG_SENTENCE_TOKENS = 24;
 
 /** Whether an answer ends at the end of this sentence: the next one is likely to end too late. */
-function hasLanded(each: LiveRequest, router: Pick<RouterFacade, 'landing'>, now: number): boolean {
-  if (each.generated === 0 || each.generated % SENTENCE_TOKENS !== 0 || isPrefilling(each)) return false;
+function hasLanded(each: LiveRequest, router: RouterFacade, now: number): boolean {
+  if (each.generated === 0 || each.sentenceTokens !== 0 || isPrefilling(each)) return false;
   const landing = router.landing(each);
   return landing !== null && now + LONG_SENTENCE_TOKENS * landing.tokenMs > landing.endsAt;
 }
@@ -74,6 +85,136 @@ export interface SimulatedStep {
   readonly outcomes: readonly Outcome[];
 }
 
+/** The engine's side of the router's step: requests with slots, waiting ones, and arrivals. */
+class SimulatedEngine implements StepHost {
+  now: number;
+  live: LiveRequest[] = [];
+  waiting: LiveRequest[] = [];
+  /** What the step runs, as the router decided. */
+  selected: StepParts = { paused: new Set(), chunks: [] };
+  readonly outcomes: Outcome[] = [];
+  readonly #admissions = new Map<string, Admission>();
+  #next = 0;
+  #deciding: LiveRequest[] = [];
+
+  constructor(
+    private readonly requests: readonly SimulatedRequest[],
+    private readonly machine: Machine,
+    private readonly router: RouterFacade,
+    private readonly costs: CostModel,
+    private readonly policy: Policy,
+  ) {
+    this.now = requests[0]?.arrivedAt ?? 0;
+  }
+
+  get isIdle(): boolean {
+    return this.waiting.length + this.live.length === 0;
+  }
+
+  get hasWork(): boolean {
+    return this.#next < this.requests.length || !this.isIdle;
+  }
+
+  state(): EngineState {
+    const { now, live, waiting } = this;
+    const { slots, kvPositions } = this.machine;
+    return { now, slots, live, waiting, sentenceTokens: LONG_SENTENCE_TOKENS, kvPositions };
+  }
+
+  arrivals(): readonly LiveRequest[] {
+    const clients = this.machine.clients ?? null;
+    if (clients === null && this.isIdle) this.now = Math.max(this.now, this.requests[this.#next]?.arrivedAt ?? this.now);
+    const free = (clients ?? Infinity) - this.waiting.length - this.live.length;
+    const arrived: LiveRequest[] = [];
+    for (let each = this.requests[this.#next]; each !== undefined; each = this.requests[this.#next]) {
+      if (clients === null ? each.arrivedAt > this.now : arrived.length >= free) break;
+      this.#next += 1;
+      arrived.push(start(clients === null ? each : { ...each, arrivedAt: this.now }, this.costs.shape));
+    }
+    return (this.#deciding = arrived);
+  }
+
+  decide(admissions: readonly Admission[]): Decided {
+    const queued: LiveRequest[] = [];
+    const next: LiveRequest[] = [];
+    for (const [i, each] of this.#deciding.entries()) {
+      const admission = admissions[i];
+      if (admission === undefined) throw new Error(`request ${each.id} has no admission`);
+      const isRepeated = this.#admissions.has(each.id);
+      this.#admissions.set(each.id, admission);
+      if (admission.kind === 'admit') {
+        queued.push({ ...each, exit: admission.exit, serviceClass: admission.serviceClass });
+      } else if (admission.leastFeasibleMs !== null && this.machine.repeatsRejected === true && !isRepeated) {
+        next.push(withTotal(each, admission.leastFeasibleMs));
+      } else this.end(each, 'rejected');
+    }
+    this.waiting.push(...queued);
+    this.#deciding = next;
+    return { queued, next };
+  }
+
+  endDue(): void {
+    // No client cancels.
+  }
+
+  start({ order, kept }: Service): void {
+    const byId = new Map(this.waiting.map((each) => [each.id, each]));
+    const ordered = order.flatMap((id) => byId.get(id) ?? []);
+    ({ live: this.live, waiting: this.waiting } = fill(this.live, ordered, kept, this.machine));
+  }
+
+  apply(changes: RouterPlan['exits']): void {
+    const exits = new Map(changes.map(({ id, exit }) => [id, exit]));
+    const room = preempt(
+      this.live.map((each) => {
+        const exit = exits.get(each.id);
+        return exit === undefined ? each : { ...each, exit, replans: each.replans + 1 };
+      }),
+      this.machine,
+    );
+    this.live = room.live;
+    this.waiting.unshift(...room.preempted);
+  }
+
+  select({ paused, chunks }: RouterPlan): Work {
+    this.selected = { paused: new Set(paused), chunks };
+    return this.step().work;
+  }
+
+  step(): StepPlan {
+    return planStep(this.live, this.selected, this.costs, this.policy);
+  }
+
+  endOverdue(ids: readonly string[]): void {
+    this.endAll('deadline', ({ id }) => ids.includes(id));
+  }
+
+  /** Ends all requests of which something holds. @param endedAt by the engine's clock */
+  endAll(
+    reason: Outcome['reason'],
+    ends: (each: LiveRequest) => boolean,
+    endedAt = (_: LiveRequest): number => this.now,
+  ): void {
+    const ended = [...this.live, ...this.waiting].filter(ends);
+    for (const each of ended) this.end(each, reason, endedAt(each));
+    this.live = this.live.filter((each) => !ended.includes(each));
+    this.waiting = this.waiting.filter((each) => !ended.includes(each));
+  }
+
+  end(each: LiveRequest, reason: Outcome['reason'], at = this.now): void {
+    const admission = this.#admissions.get(each.id);
+    if (admission === undefined) throw new Error(`request ${each.id} ended before it was admitted`);
+    const { request, path, generated: tokens, replans, preemptions } = each;
+    const { overheadMs = 0 } = this.machine;
+    const firstTokenAt = each.firstTokenAt === null ? null : each.firstTokenAt + overheadMs;
+    const endedAt = at + overheadMs;
+    this.outcomes.push({ request, admission, firstTokenAt, endedAt, path, tokens, reason, replans, preemptions });
+    if (reason === 'rejected') return;
+    const how = reason === 'length' ? 'ended' : reason;
+    this.router.observeEnd(each, admission, { firstTokenAt: each.firstTokenAt, endedAt: at, path, reason: how });
+  }
+}
+
 /**
  * Serves all requests (in order of arrival) to their end, and yields after every step.
  * @param requests may grow while `isOpen` says so
@@ -89,126 +230,31 @@ export function* simulate(
   policy: Policy,
   isOpen = (): boolean => false,
 ): Generator<SimulatedStep, Outcome[], void> {
-  const outcomes: Outcome[] = [];
-  const { overheadMs = 0, clients = null } = machine;
-  let now = requests[0]?.arrivedAt ?? 0;
-  let waiting: LiveRequest[] = [];
-  let live: LiveRequest[] = [];
-  let next = 0;
+  const engine = new SimulatedEngine(requests, machine, router, costs, policy);
+  const { outcomes } = engine;
+  const overheadMs = machine.overheadMs ?? 0;
   let idleSteps = 0;
-  const admissions = new Map<string, Admission>();
-
-  const state = (): EngineState => ({
-    now,
-    slots: machine.slots,
-    live,
-    waiting,
-    sentenceTokens: LONG_SENTENCE_TOKENS,
-    kvPositions: machine.kvPositions,
-  });
-  const end = (each: LiveRequest, reason: Outcome['reason'], at = now): void => {
-    const admission = admissions.get(each.id);
-    if (admission === undefined) throw new Error(`request ${each.id} ended before it was admitted`);
-    const { request, path, generated: tokens, replans, preemptions } = each;
-    const firstTokenAt = each.firstTokenAt === null ? null : each.firstTokenAt + overheadMs;
-    const endedAt = at + overheadMs;
-    outcomes.push({ request, admission, firstTokenAt, endedAt, path, tokens, reason, replans, preemptions });
-    if (reason === 'refused') return;
-    router.observeEnd(each, admission, {
-      firstTokenAt: each.firstTokenAt,
-      endedAt: at,
-      path,
-      reason: reason === 'length' ? 'ended' : reason,
-    });
-  };
-
-  const hasWork = (): boolean => next < requests.length || waiting.length > 0 || live.length > 0;
-  while (hasWork() || isOpen()) {
-    if (!hasWork()) {
-      yield { now, ms: 0, work: { decode: null, prefill: [] }, live, waiting: 0, outcomes };
+  while (engine.hasWork || isOpen()) {
+    if (!engine.hasWork) {
+      yield { now: engine.now, ms: 0, work: NO_WORK, live: [], waiting: 0, outcomes };
       continue;
     }
-    // 1. Arrivals up to now are admitted or rejected together.
-    if (clients === null && waiting.length === 0 && live.length === 0) {
-      now = Math.max(now, requests[next]?.arrivedAt ?? now);
-    }
-    const arrived: LiveRequest[] = [];
-    for (let request = requests[next]; request !== undefined; request = requests[next]) {
-      const isFree =
-        clients === null ? request.arrivedAt <= now : waiting.length + live.length + arrived.length < clients;
-      if (!isFree) break;
-      next++;
-      arrived.push(start(clients === null ? request : { ...request, arrivedAt: now }, costs.shape));
-    }
-    const decided = arrived.length === 0 ? [] : router.admit(arrived, state());
-    for (const [i, asked] of arrived.entries()) {
-      let [each, admission] = [asked, decided[i]];
-      if (admission?.kind === 'reject' && admission.leastFeasibleMs !== null && machine.repeatsRejected === true) {
-        each = withTotal(asked, admission.leastFeasibleMs);
-        [admission] = router.admit([each], state());
-      }
-      if (admission === undefined) continue;
-      admissions.set(each.id, admission);
-      if (admission.kind === 'reject') {
-        end(each, 'refused');
-        continue;
-      }
-      router.enqueued(each, now);
-      waiting.push({ ...each, exit: admission.exit, serviceClass: admission.serviceClass });
-    }
-
-    // 2. Waiting requests take free slots, in order of service.
-    const byId = new Map(waiting.map((each) => [each.id, each]));
-    const ordered = router.order(state()).flatMap(({ id }) => byId.get(id) ?? []);
-    ({ live, waiting } = fill(live, ordered, machine));
-
-    // 3. Choose exits for this step, then the prompts to prefill.
-    const plan = router.planStep(state());
-    const exits = new Map(plan.exits.map(({ id, exit }) => [id, exit]));
-    const paused = new Set(plan.paused);
-    live = live.map((each) => {
-      const exit = exits.get(each.id);
-      return exit === undefined || exit === each.exit ? each : { ...each, exit, replans: each.replans + 1 };
-    });
-    const room = preempt(live, machine);
-    live = room.live;
-    waiting = [...room.preempted, ...waiting];
-    const { chunks } = plan;
-
-    // 4. Run.
-    const decoding = live.filter((each) => !isPrefilling(each) && !paused.has(each.id));
-    const step = planStep(live, { decoding, chunks }, costs, policy);
-    const isOverdue = (each: LiveRequest): boolean => router.isOverdue(each, now, step.work);
-    const overdue = live.filter(isOverdue);
-    if (overdue.length > 0) {
-      live = live.filter((each) => !overdue.includes(each));
-      for (const each of overdue) end(each, 'deadline');
-      continue;
-    }
-    const overdueWaiting = waiting.filter(isOverdue);
-    waiting = waiting.filter((each) => !overdueWaiting.includes(each));
-    for (const each of overdueWaiting) end(each, 'deadline');
-    const ms = machine.actual(step.work, now);
+    router.step(engine);
+    const { work, advance } = engine.step();
+    const ms = machine.actual(work, engine.now);
     idleSteps = ms > 0 ? 0 : idleSteps + 1;
-    if (idleSteps > 1 && live.length > 0) throw new Error(`no progress at ${now} ms with ${live.length} live requests`);
-    now += ms;
-    router.observeStep(step.work, ms);
-
-    // 5. The gateway's timer ends answers whose deadline passed during a slow step (engine/client/deadline-timer.ts).
-    const held = [...live, ...waiting].filter((each) => cutAt(each, overheadMs) < now);
-    for (const each of held) end(each, 'deadline', cutAt(each, overheadMs));
-    live = live.filter((each) => !held.includes(each));
-    waiting = waiting.filter((each) => !held.includes(each));
-
-    // 6. Emit tokens.
-    live = step.advance(live, now);
-    const done = live.filter((each) => isDone(each));
-    for (const each of done) end(each, 'length');
-    live = live.filter((each) => !done.includes(each));
-    const landed = live.filter((each) => hasLanded(each, router, now));
-    for (const each of landed) end(each, 'landed');
-    live = live.filter((each) => !landed.includes(each));
-    yield { now, ms, work: step.work, live, waiting: waiting.length, outcomes };
+    if (idleSteps > 1 && engine.live.length > 0) {
+      throw new Error(`no progress at ${engine.now} ms with ${engine.live.length} live requests`);
+    }
+    engine.now += ms;
+    router.observeStep(work, ms);
+    // The gateway's timer ends answers whose deadline passed during a slow step (engine/client/deadline-timer.ts).
+    const endsAt = (each: LiveRequest): number => cutAt(each) - overheadMs;
+    engine.endAll('deadline', (each) => endsAt(each) < engine.now, endsAt);
+    engine.live = advance(engine.live, engine.now);
+    engine.endAll('length', isDone);
+    engine.endAll('landed', (each) => hasLanded(each, router, engine.now));
+    yield { now: engine.now, ms, work, live: engine.live, waiting: engine.waiting.length, outcomes };
   }
   return outcomes;
 }

@@ -85,7 +85,7 @@ function classReport(name: string, outcomes: readonly Outcome[]): ClassReport {
     attainment: share(outcomes.filter(isMet).length, outcomes.length),
     guaranteed: guaranteed.length,
     kept: share(guaranteed.filter(isMet).length, guaranteed.length),
-    rejected: outcomes.filter(({ reason }) => reason === 'refused').length,
+    rejected: outcomes.filter(({ reason }) => reason === 'rejected').length,
   };
 }
 

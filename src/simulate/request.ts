@@ -1,7 +1,8 @@
 /** One simulated request, and the effect of a step on it. */
-import { type CostModel, type DepthShape, type PrefillWork, type Work, exitIndex, predictMs } from '../cost/model.js';
+import { type CostModel, type DepthShape, type ExitIndex, type PrefillWork, type Work, exitIndex, predictMs } from '../cost/model.js';
 import {
   type Budget,
+  type ExitLayer,
   type LengthGroup,
   type Policy,
   type PrefillChunk,
@@ -22,10 +23,12 @@ export interface SimulatedRequest {
   /** Whether the router knows that the answer runs to maxTokens; no client states that. */
   readonly isExactLength: boolean;
   readonly lengthGroup: LengthGroup;
+  /** Absent: that of all requests without one. */
+  readonly tenant?: string;
   readonly budget: Budget | null;
   /** Null: the bounds of the model. */
-  readonly minExit: number | null;
-  readonly maxExit: number | null;
+  readonly minExit: ExitLayer | null;
+  readonly maxExit: ExitLayer | null;
   /** Estimated quality of each exit; absent: the model's. */
   readonly quality?: readonly number[];
   /** For reports. */
@@ -48,7 +51,7 @@ export interface LiveRequest extends SequenceView {
   /** Tokens of the whole answer if it keeps its exit. */
   readonly length: number;
   /** Tokens in order, by exit layer. */
-  readonly path: readonly { readonly exit: number; readonly tokens: number }[];
+  readonly path: readonly { readonly exit: ExitLayer; readonly tokens: number }[];
   readonly replans: number;
   readonly preemptions: number;
 }
@@ -70,7 +73,7 @@ export function isDone({ path, length, generated, maxTokens }: LiveRequest): boo
 const SHALLOWER_REST = 2.3;
 
 /** Length of an answer after `generated` tokens whose next one leaves at another exit than the last. */
-function lengthAfter({ request, generated, path }: LiveRequest, exit: number, isShallower: boolean): number {
+function lengthAfter({ request, generated, path }: LiveRequest, exit: ExitIndex, isShallower: boolean): number {
   const { change, lengths } = request;
   if (change === undefined || request.isExactLength || path.length === 0) return lengths[exit] ?? Infinity;
   const longer = change.answers[exit]?.filter((tokens) => tokens > generated) ?? [];
@@ -94,6 +97,7 @@ export function start(request: SimulatedRequest, shape: DepthShape): LiveRequest
     isExactLength,
     lands: (budget?.onMiss === 'land' || budget?.onMiss === 'reject') && budget.totalMs !== null && !isExactLength,
     lengthGroup,
+    tenant: request.tenant ?? '',
     budget,
     ...(request.quality && { quality: request.quality }),
     request,
@@ -104,6 +108,7 @@ export function start(request: SimulatedRequest, shape: DepthShape): LiveRequest
     generated: 0,
     frontier,
     expectedFrontier: frontier,
+    sentenceTokens: 0,
     firstTokenAt: null,
     lastTokenAt: null,
     path: [],
@@ -124,6 +129,9 @@ export function preempted(each: LiveRequest): LiveRequest {
   return { ...withFrontier(each, frontier), preemptions: each.preemptions + 1 };
 }
 
+/** Tokens of every sentence in the simulation. */
+const SENTENCE_TOKENS = 18;
+
 export interface StepPlan {
   readonly work: Work;
   /** Returns the live requests after the step, which ended at `now`. */
@@ -132,13 +140,13 @@ export interface StepPlan {
 
 /** The router's decisions for a step. */
 export interface StepParts {
-  /** Sequences that may decode in this step. */
-  readonly decoding: readonly LiveRequest[];
+  /** Ids of the sequences that skip its decode. */
+  readonly paused: ReadonlySet<string>;
   readonly chunks: readonly PrefillChunk[];
 }
 
 /** Indices into a frontier: the trunk stages that an exit needs, then its block. */
-function unitsOf(exit: number, { shape }: CostModel): number[] {
+function unitsOf(exit: ExitIndex, { shape }: CostModel): number[] {
   const { stage, block } = shape.exits[exit] ?? { stage: 0, block: null };
   const units = Array.from({ length: stage + 1 }, (_, unit) => unit);
   return block === null ? units : [...units, shape.stages.length + exit];
@@ -150,13 +158,13 @@ function unitsOf(exit: number, { shape }: CostModel): number[] {
  */
 export function planStep(
   live: readonly LiveRequest[],
-  { decoding, chunks }: StepParts,
+  { paused, chunks }: StepParts,
   model: CostModel,
   policy: Policy,
 ): StepPlan {
   const { shape } = model;
   const largest = policy.chunks.at(-1) ?? 1;
-  const exitOf = (each: LiveRequest): number => exitIndex(shape, each.exit);
+  const exitOf = (each: LiveRequest): ExitIndex => exitIndex(shape, each.exit);
   const least = (each: LiveRequest): number => frontierAt(each.frontier, exitOf(each), model);
   const whole = (each: LiveRequest): number => each.promptLength + each.generated;
   /** Positions that each request reaches; a request that processes its last position emits a token. */
@@ -179,6 +187,7 @@ export function planStep(
     return prompt === undefined ? [] : [{ prompt, positions }];
   });
   if (prefill.length === 0) for (const { prompt, positions } of chosen) goOn(prompt, whole(prompt) - 1, positions);
+  const decoding = live.filter((each) => !isPrefilling(each) && !paused.has(each.id));
   const ready = [...decoding, ...chosen.map(({ prompt }) => prompt).filter(isPrefilling)];
 
   const rows = new Array<number>(shape.exits.length).fill(0);
@@ -209,6 +218,7 @@ export function planStep(
         ...withFrontier(each, frontier),
         length: hasExit ? each.length : lengthAfter(each, exitOf(each), each.exit < (last?.exit ?? 0)),
         generated: each.generated + 1,
+        sentenceTokens: (each.generated + 1) % SENTENCE_TOKENS,
         firstTokenAt: each.firstTokenAt ?? now,
         lastTokenAt: now,
         path,

@@ -17,12 +17,15 @@ function freePositions(live: readonly LiveRequest[], { kvPositions }: Room): num
 }
 
 /**
- * Starts waiting requests while slots and positions last. A request always starts if no other one runs.
+ * Starts waiting requests while slots and positions last, and promises in place of others, which go on later from the
+ * positions that their slot stores. A request always starts if no other one runs.
  * @param waiting in order of service
+ * @param kept requests without a promise that keep their slots, oldest first
  */
 export function fill(
   live: readonly LiveRequest[],
   waiting: readonly LiveRequest[],
+  kept: number,
   room: Room,
 ): { readonly live: LiveRequest[]; readonly waiting: LiveRequest[] } {
   const running = [...live];
@@ -32,10 +35,11 @@ export function fill(
     const wanted = need(each);
     const hasRoom = (): boolean => running.length < room.slots && wanted <= freePositions(running, room);
     while (each.serviceClass === 'guaranteed' && !hasRoom()) {
-      const victim = newestOf(running.filter(({ serviceClass }) => serviceClass !== 'guaranteed'));
+      const others = running.filter(({ serviceClass }) => serviceClass !== 'guaranteed');
+      const victim = others.sort((a, b) => a.arrivedAt - b.arrivedAt).slice(kept).at(-1);
       if (victim === undefined) break;
       running.splice(running.indexOf(victim), 1);
-      yielded.push(preempted(victim));
+      yielded.push({ ...victim, preemptions: victim.preemptions + 1 });
     }
     if (!hasRoom() && running.length > 0) break;
     running.push(each);

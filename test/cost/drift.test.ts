@@ -1,7 +1,6 @@
 /** Drift: predictions follow the machine within a second, and neither its noise nor one hiccup. */
 import t from 'tap';
-import { decayWhileIdle, observeStep } from '../../src/cost/drift.js';
-import { type CostModel, type Work, predictMs } from '../../src/cost/model.js';
+import { type CostModel, type Work, decayWhileIdle, observeStep, predictMs } from '../../src/cost/model.js';
 import { sample } from '../router/sample.js';
 
 const step: Work = { decode: { rows: [0, 0, 0, 0, 4], context: 200 }, prefill: [] };

@@ -1,6 +1,7 @@
 /** Cost of a step by its units: trunk stages, exit blocks, head and what a step costs beside its graphs. */
 import t from 'tap';
-import { costModel, depthShape, exitIndex, predictMs, prefillMs } from '../../src/cost/model.js';
+import { costModel, exitIndex, predictMs, prefillMs } from '../../src/cost/model.js';
+import { depthShape } from '../../src/engine/depth-shape.js';
 import type { CostPoint, CostTable } from '../../src/cost/table.js';
 import { blockSample, layers, sample, shape, table } from '../router/sample.js';
 
@@ -87,7 +88,7 @@ void t.test('a table without a unit is rejected by a message that names the unit
 void t.test('an exit without a measured quality counts with its share of the layers', async (t) => {
   const exit = (layer: number, agreement?: number) => ({ layer, stage: 0, block: null, quality: { agreement } });
   const manifest = { stages: [{ name: 's' }], exits: [exit(10), exit(20, 0.9), { ...exit(40), block: { name: 'x' } }] };
-  const { stages, exits } = depthShape(manifest);
+  const { stages, exits } = depthShape(manifest as unknown as Parameters<typeof depthShape>[0]);
   t.same(stages, ['s']);
   t.same(
     exits.map(({ quality }) => quality),

@@ -15,8 +15,7 @@ import {
   stateOf,
   total,
   unstated,
-  within,
-} from './fixtures.js';
+  within, arrive } from './fixtures.js';
 import { layers } from './sample.js';
 
 const landing = (id: string, totalMs: number, more: Partial<RequestView> = {}): RequestView =>
@@ -212,7 +211,7 @@ void t.test('the exit of an admission is the one that the request begins with', 
     const router = routerOf();
     const ask = landing('new', ms);
     const { exit, serviceClass } = admitted(router, ask);
-    router.enqueued(ask, NOW);
+    arrive(router, ask, NOW);
     const live = [prompting('new', ask.budget, { ...natural, exit, serviceClass })];
     t.equal(planOf(router, stateOf({ live })).exits.get('new'), exit, `${ms} ms`);
   }

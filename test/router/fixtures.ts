@@ -15,9 +15,8 @@ import {
   type SequenceView,
   defaultPolicy,
 } from '../../src/router/index.js';
-import { OutputLengths } from '../../src/router/output-length.js';
-import { PlanningState } from '../../src/router/planning-state.js';
-import { Worth } from '../../src/router/worth.js';
+import { OutputLengths, Worth } from '../../src/router/answers.js';
+import { PlanningState } from '../../src/router/state.js';
 import { type Machine, type Outcome, type SimulatedStep, simulate } from '../../src/simulate/engine.js';
 import type { SimulatedRequest } from '../../src/simulate/request.js';
 import { layers, sample, shape, table } from './sample.js';
@@ -44,7 +43,7 @@ export const prior: LengthPrior = layers.map(() => [
 export function asking(id: string, budget: Budget | null, more: Partial<RequestView> = {}): RequestView {
   const request: RequestView = {
     ...{ id, arrivedAt: NOW, promptLength: 200, generated: 0, firstTokenAt: null, maxTokens: 50, lands: false },
-    ...{ isExactLength: true, lengthGroup: chat, exit: 30, minExit: 10, maxExit: 30, budget },
+    ...{ isExactLength: true, sentenceTokens: 0, lengthGroup: chat, tenant: '', exit: 30, minExit: 10, maxExit: 30, budget },
     ...{ serviceClass: 'guaranteed', frontier: layers.map(() => 0), expectedFrontier: layers.map(() => 0) },
     ...more,
   };
@@ -118,14 +117,31 @@ export function planOf(
   return { exits: new Map(state.live.map(({ id, exit }) => [id, changes.get(id) ?? exit])), paused, chunks };
 }
 
+/** Ids of the waiting in order of service. */
+export function orderOf(router: Router, state: EngineState): readonly string[] {
+  return router.service(state).order;
+}
+
+/** Lets a request arrive at a router whose engine does not keep it. */
+export function arrive(router: Router, request: RequestView, now = NOW): void {
+  const none = (): void => undefined;
+  router.step({
+    state: () => stateOf({ now }),
+    arrivals: () => [request],
+    decide: () => ({ queued: [request], next: [] }),
+    ...{ endDue: none, start: none, apply: none, endOverdue: none },
+    select: () => ({ decode: null, prefill: [] }),
+  });
+}
+
 /** A state in planning units, for parts of the router. */
 export function planningState(
   parts: Partial<EngineState> = {},
   changes: Partial<Policy> = {},
   model: CostModel = sample,
 ): PlanningState {
-  const lengths = new OutputLengths(layers.length, prior);
   const policy = { ...defaultPolicy, ...changes };
+  const lengths = new OutputLengths(layers.length, prior, policy);
   return new PlanningState(stateOf(parts), { model, policy, lengths, worth: new Worth(shape, null) }, Infinity);
 }
 

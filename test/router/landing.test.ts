@@ -4,7 +4,7 @@ import t from 'tap';
 import type { Budget, EngineState, OnMiss, RequestView, Router } from '../../src/router/index.js';
 import { defaultPolicy } from '../../src/router/policy.js';
 import { runs } from './arbitrary.js';
-import { NOW, answering, asking, natural, planOf, prompting, routerOf, stateOf, total, unstated } from './fixtures.js';
+import { NOW, answering, asking, natural, planOf, prompting, routerOf, stateOf, total, unstated, arrive } from './fixtures.js';
 
 const OVERHEAD = defaultPolicy.requestOverheadMs;
 const lander = answering('a', total(5000, 'land'), natural);
@@ -64,7 +64,7 @@ void t.test('a router that has planned nothing lands by the budget alone', async
 function loaded(): Router {
   const router = routerOf();
   for (let at = NOW - 5000; at <= NOW; at += 25) {
-    router.enqueued(asking(`past${at}`, total(4000, 'land'), { ...natural, arrivedAt: at }), at);
+    arrive(router, asking(`past${at}`, total(4000, 'land'), { ...natural, arrivedAt: at }), at);
   }
   const state = stateOf({ live: [lander, { ...lander, id: 'b' }, prompting('c', total(4000, 'land'), natural)] });
   return planned(state, router);

@@ -1,7 +1,7 @@
 /** The bound of a load on the depth of all answers. */
 import t from 'tap';
-import type { Expected } from '../../src/router/arrivals.js';
-import { deepestUnder } from '../../src/router/load-depth.js';
+import type { Expected } from '../../src/router/load.js';
+import { deepestUnder } from '../../src/router/load.js';
 import type { RequestView } from '../../src/router/types.js';
 import { answering, asking, natural, planningState, total } from './fixtures.js';
 import { sample } from './sample.js';

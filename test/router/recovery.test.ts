@@ -3,7 +3,7 @@ import t, { type Test } from 'tap';
 import { type Work, predictMs } from '../../src/cost/model.js';
 import type { Router } from '../../src/router/index.js';
 import { isGuaranteed, isMet } from '../../src/simulate/report.js';
-import { NOW, admission, admitted, asking, leastOf, routerOf, serve, simulated, stateOf, total } from './fixtures.js';
+import { NOW, admission, admitted, asking, leastOf, routerOf, serve, simulated, stateOf, total, arrive } from './fixtures.js';
 import { sample } from './sample.js';
 
 const step = { decode: { rows: [0, 0, 0, 0, 4], context: 200 }, prefill: [] };
@@ -76,8 +76,8 @@ void t.test('steps without a time, and clocks that go back, break nothing', asyn
   router.observeStep({ decode: null, prefill: [] }, 5000);
   t.equal(router.slowdown, 1);
   t.equal(admission(router, asking('a', total(2000), { arrivedAt: NOW + 500 })).kind, 'admit', 'from the future');
-  router.enqueued(asking('b', total(500)), NOW + 10_000);
-  router.enqueued(asking('c', total(500)), NOW);
+  arrive(router, asking('b', total(500)), NOW + 10_000);
+  arrive(router, asking('c', total(500)), NOW);
   const late = admission(router, asking('d', total(2000), { arrivedAt: NOW - 1e7 }));
   t.match(late, { kind: 'admit', serviceClass: 'best_effort' });
   t.equal(admitted(router, asking('e', total(20_000))).serviceClass, 'guaranteed');

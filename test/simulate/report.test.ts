@@ -35,7 +35,7 @@ function outcome(known: Known = {}): Outcome {
       ...{ minExit: null, maxExit: null, isExactLength: true, lengthGroup: { kind: 'chat', key: null } },
       budget: { totalMs: 1000, ttftMs: null, tpotMs: null, onMiss: 'continue' },
     },
-    admission: rest.reason === 'refused' ? { kind: 'reject', leastFeasibleMs: 2000 } : admission,
+    admission: rest.reason === 'rejected' ? { kind: 'reject', leastFeasibleMs: 2000 } : admission,
     ...{ firstTokenAt: arrivedAt + 100, endedAt: arrivedAt + 500, tokens: 10, reason: 'length' },
     ...{ path: path.map(([exit, tokens]) => ({ exit, tokens })), replans: 0, preemptions: 0 },
     ...rest,
@@ -54,7 +54,7 @@ void t.test('the report has attainment, goodput and depth of all requests and of
         budgetClass: 'loose',
         serviceClass: 'best_effort',
       }),
-      outcome({ arrivedAt: 1500, reason: 'refused', firstTokenAt: null, endedAt: 1500, exits: [] }),
+      outcome({ arrivedAt: 1500, reason: 'rejected', firstTokenAt: null, endedAt: 1500, exits: [] }),
     ],
     shape,
   );

@@ -33,8 +33,8 @@ export class FairOrder {
   #now = 0;
 
   /**
-   * Promised sequences stay first, in the router's order: admission has counted their time. Of the others, each tenant's
-   * stay in the router's order.
+   * Promised sequences stay in the router's order: admission has counted their time. The others follow, each tenant's in
+   * the router's order; one of them goes first where the router's order begins with one.
    * @param ordered the waiting sequences in the router's order
    */
   order<T>(ordered: readonly T[], shareOf: (each: T) => Share): T[] {
@@ -58,7 +58,8 @@ export class FairOrder {
       least.tag += next.service;
       if (least.waiting.length === 0) queues.delete(next.tenant);
     }
-    return [...promised, ...fair].map(({ each }) => each);
+    const lead = shares[0]?.isPromised === false ? 1 : 0;
+    return [...fair.slice(0, lead), ...promised, ...fair.slice(lead)].map(({ each }) => each);
   }
 
   /** A sequence of the tenant got a slot. */

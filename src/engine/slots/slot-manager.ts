@@ -72,14 +72,19 @@ export class SlotManager {
     this.#lookForLeader(sequence, beside);
   }
 
-  /** Replaces the order of the waiting sequences. @param ordered the same sequences in the router's order */
-  reorder(ordered: readonly Sequence[], now: number): void {
+  /** Replaces the order of the waiting sequences. @param ids all of them in the router's order */
+  reorder(ids: readonly string[], now: number): void {
     this.#shares.now = now;
+    const byId = new Map(this.waiting.map((sequence) => [sequence.id, sequence]));
+    const ordered = ids.flatMap((id) => byId.get(id) ?? []);
     this.waiting.splice(0, this.waiting.length, ...this.#shares.order(ordered));
   }
 
-  /** Starts waiting sequences in order while slots and memory last, and for promises in place of others. */
-  start(now: number): void {
+  /**
+   * Starts waiting sequences in order while slots and memory last, and for promises in place of others.
+   * @param kept running sequences without a promise that no promise preempts, oldest first
+   */
+  start(now: number, kept = 0): void {
     this.#shares.now = now;
     for (;;) {
       const [sequence] = this.waiting;
@@ -87,7 +92,7 @@ export class SlotManager {
       const need = this.#table.bytesAt(sequence.exit, sequence.tokens.length + 1);
       const isAlone = this.running.length === 0;
       if (this.running.length >= this.limits.maxRunning || (need > this.freeBytes && !isAlone)) {
-        if (!this.#preemptForShare()) break;
+        if (!this.#preemptForShare(kept)) break;
         continue;
       }
       this.waiting.shift();
@@ -200,8 +205,8 @@ export class SlotManager {
    * Preempts a sequence for a waiting one, which becomes the first. The slot of the preempted one stays as a prefix, from
    * which it goes on later.
    */
-  #preemptForShare(): boolean {
-    const yielded = this.#shares.yielded(this.running, this.waiting, this.limits.maxRunning);
+  #preemptForShare(kept: number): boolean {
+    const yielded = this.#shares.yielded(this.running, this.waiting, { slots: this.limits.maxRunning, kept });
     if (yielded === null) return false;
     const { next, victim } = yielded;
     this.#leave(victim);

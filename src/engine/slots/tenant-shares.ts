@@ -40,11 +40,12 @@ export class TenantShares {
   /**
    * The first waiting sequence that gets its slot from a running one, with that one; null for none.
    * @param slots most running sequences
+   * @param kept of them, the oldest without a promise that no promise preempts
    */
   yielded(
     running: readonly Sequence[],
     waiting: readonly Sequence[],
-    slots: number,
+    { slots, kept }: { readonly slots: number; readonly kept: number },
   ): { readonly next: Sequence; readonly victim: Sequence } | null {
     const tenants = new Set([...running, ...waiting].map(tenantOf));
     if (tenants.size < 2 && !waiting.some((each) => this.isPromised(each))) return null;
@@ -56,7 +57,7 @@ export class TenantShares {
     const holders = [...running].sort((a, b) => a.request.arrivedAt - b.request.arrivedAt).map(holder);
     const share = fairShare(slots, tenants);
     for (const next of waiting) {
-      const victim = yielding(holders, holder(next), share);
+      const victim = yielding(holders, holder(next), share, kept);
       if (victim !== null) return { next, victim: victim.sequence };
     }
     return null;

@@ -1,7 +1,7 @@
 /**
  * The running sequence that leaves its slot to a waiting one: slots are shared by tenants, and a promise comes first.
  *
- * A sequence without a promise yields to any promise. Else it yields where its tenant has more than a fair share of the
+ * A sequence without a promise yields to any promise, unless it is one of the oldest, which keep their share. Else it yields where its tenant has more than a fair share of the
  * slots, and the other tenant has less. So a tenant alone uses all slots, and no two sequences take turns.
  * Must not know: memory, the order of the waiting.
  */
@@ -18,16 +18,18 @@ export function fairShare(slots: number, tenants: ReadonlySet<string>): number {
  * @param running in order of arrival
  * @param next the waiting sequence that would start
  * @param share of `fairShare`
+ * @param kept of the running ones, the oldest without a promise that no promise preempts
  * @returns the newest sequence of the tenant with the most slots among the sequences that yield; null if none does
  */
-export function yielding<T extends Holder>(running: readonly T[], next: Holder, share: number): T | null {
+export function yielding<T extends Holder>(running: readonly T[], next: Holder, share: number, kept = 0): T | null {
   const held = new Map<string, number>();
   for (const { tenant } of running) held.set(tenant, (held.get(tenant) ?? 0) + 1);
   const count = (tenant: string): number => held.get(tenant) ?? 0;
   const isOwed = count(next.tenant) < share;
-  const yields = running.filter(
-    ({ tenant, isPromised }) => !isPromised && (next.isPromised || (isOwed && count(tenant) > share)),
-  );
+  const unpromised = running.filter(({ isPromised }) => !isPromised);
+  const yields = next.isPromised
+    ? unpromised.slice(kept)
+    : unpromised.filter(({ tenant }) => isOwed && count(tenant) > share);
   const most = Math.max(...yields.map(({ tenant }) => count(tenant)));
   return yields.findLast(({ tenant }) => count(tenant) === most) ?? null;
 }

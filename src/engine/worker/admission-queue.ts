@@ -1,5 +1,5 @@
 /**
- * Requests that arrived since the last step: admits them together, or rejects them, when the next step begins.
+ * Requests that arrived since the last step: the router admits them together, or rejects them, when the next step begins.
  *
  * A step takes tens of milliseconds, in which a whole burst may arrive. With admission one by one, the plan of the first
  * request would not include the others.
@@ -45,6 +45,8 @@ function plannedEvent({ sequence, admission }: Admitted): PlannedEvent {
 export class AdmissionQueue {
   /** Neither admitted nor rejected yet. */
   #arrived: Sequence[] = [];
+  /** The requests that the router decides at present. */
+  #deciding: readonly Sequence[] = [];
   readonly #executor: Executor;
   readonly #slotManager: SlotManager;
   readonly #router: RouterAdapter;
@@ -111,53 +113,52 @@ export class AdmissionQueue {
     });
   }
 
-  /** Admits all arrived requests to the queue, or rejects them. */
-  admit(context: StepContext): void {
-    const dryRuns = this.#arrived.filter(isDryRun);
-    let candidates = this.#arrived.filter((sequence) => !isDryRun(sequence));
-    this.#arrived = [];
-    while (candidates.length > 0) {
-      const admitted = this.#admitted(candidates, context);
-      const hasRejectedLeader = ({ sequence }: Admitted): boolean => sequence.leader?.sequence.isOver === true;
-      const isFinal = admitted.length === candidates.length || !admitted.some(hasRejectedLeader);
-      if (isFinal) for (const each of admitted) this.#enqueue(each, context.now);
-      // A plan that counted on the prefix of a rejected request is made again. Each round has fewer requests.
-      candidates = isFinal ? [] : admitted.map(({ sequence }) => sequence);
-    }
-    // Each dry run by itself, behind all real requests: it changes the plan of none.
-    for (const sequence of dryRuns) this.#preview(sequence, context);
+  /** The requests to be decided together: all that arrived, then each dry run by itself, which changes no plan. */
+  next(): readonly Sequence[] {
+    const real = this.#arrived.filter((sequence) => !isDryRun(sequence));
+    return this.#decideNext(real.length > 0 ? real : this.#arrived.slice(0, 1));
   }
 
-  /** Reports the plan that a request would get, and ends it. */
-  #preview(sequence: Sequence, context: StepContext): void {
-    const [admitted] = this.#admitted([sequence], context);
-    if (admitted === undefined) return;
-    this.#output.planned.push({ ...plannedEvent(admitted), isDryRun: true });
-    this.#end(sequence.request, 'length', context.now, true);
-  }
-
-  /** The candidates that the router admits together; rejects the others. */
-  #admitted(candidates: readonly Sequence[], context: StepContext): Admitted[] {
-    candidates.forEach((sequence, i) => {
-      this.#slotManager.lookUp(sequence, candidates.slice(0, i));
-    });
-    const admissions = this.#router.admit(candidates, context);
-    return candidates.flatMap((sequence, i) => {
+  /** Queues or rejects the requests of `next`. @returns those in the queue, and the next ones to be decided */
+  decide(admissions: readonly Admission[], now: number): { queued: readonly Sequence[]; next: readonly Sequence[] } {
+    const round = this.#deciding;
+    const admitted = round.flatMap((sequence, i): Admitted[] => {
       const admission = admissions[i];
-      if (admission?.kind === 'admit') return { sequence, admission };
+      if (admission?.kind === 'admit') return [{ sequence, admission }];
       sequence.constraint?.close();
       // Its followers look for another leader.
       sequence.isOver = true;
       this.#refuse(sequence.id, 'budget_infeasible', admission?.leastFeasibleMs ?? null, admission?.bestExit ?? null);
       return [];
     });
+    const sequences = admitted.map(({ sequence }) => sequence);
+    // A plan that counted on the prefix of a rejected request is made again. Each round has fewer requests.
+    if (sequences.some(({ leader }) => leader?.sequence.isOver === true && round.includes(leader.sequence)))
+      return { queued: [], next: this.#decideNext(sequences) };
+    const queued = admitted.filter(({ sequence }) => !isDryRun(sequence));
+    for (const each of admitted) if (isDryRun(each.sequence)) this.#preview(each, now);
+    for (const each of queued) this.#enqueue(each);
+    return { queued: queued.map(({ sequence }) => sequence), next: this.next() };
   }
 
-  #enqueue({ sequence, admission }: Admitted, now: number): void {
+  /** Reports the plan that a request would get, and ends it. */
+  #preview(admitted: Admitted, now: number): void {
+    this.#output.planned.push({ ...plannedEvent(admitted), isDryRun: true });
+    this.#end(admitted.sequence.request, 'length', now, true);
+  }
+
+  #decideNext(sequences: readonly Sequence[]): readonly Sequence[] {
+    sequences.forEach((sequence, i) => {
+      this.#slotManager.lookUp(sequence, sequences.slice(0, i));
+    });
+    this.#arrived = this.#arrived.filter((sequence) => !sequences.includes(sequence));
+    return (this.#deciding = sequences);
+  }
+
+  #enqueue({ sequence, admission }: Admitted): void {
     sequence.exit = this.#executor.model.exitIndex(admission.exit);
     sequence.admission = admission;
     this.#slotManager.enqueue(sequence);
-    this.#router.enqueued(sequence, now);
     this.#output.planned.push(plannedEvent({ sequence, admission }));
     if (sequence.request.promptLogprobs !== null) this.#output.prompts.push({ id: sequence.id, logprobs: [null] });
   }

@@ -4,9 +4,9 @@
  * A step schedules (admission, ends, slots, exits, then one batch), runs the batch, and commits (cost model, sampling, ends,
  * message). It knows token ids, never text, HTTP or processes.
  */
-import type { Policy, PrefillChunk } from '../../router/index.js';
+import type { Policy, Service, StepPlan } from '../../router/index.js';
 import type { CostTable } from '../../cost/table.js';
-import { depthShape } from '../../cost/model.js';
+import { depthShape } from '../depth-shape.js';
 import { Auditor } from '../audit/auditor.js';
 import type { AuditOptions, Speculate } from '../client/options.js';
 import type { Constraint } from '../constraint.js';
@@ -23,7 +23,7 @@ import { Landings } from './landings.js';
 import { folderPrior } from './length-prior.js';
 import { LoadReport } from './load-report.js';
 import { RouterAdapter, type StepContext } from './router-adapter.js';
-import { StepBuilder } from './step-builder.js';
+import { type Selection, StepBuilder } from './step-builder.js';
 import { StepOutput } from './step-output.js';
 import { type Step, type StepTimes, stepWork } from './step-stats.js';
 
@@ -79,8 +79,7 @@ export class EngineCore {
     this.#auditor = audit === undefined ? null : new Auditor(executor, this.slotManager, audit, clock);
     this.#endings = new Endings(executor, this.slotManager, this.#router, this.#output, this.#auditor);
     const limits = { prefillChunk: options.prefillChunk, maxStallMs: options.policy.maxStallMs };
-    const own = { endings: this.#endings, drafting: this.#drafting, output: this.#output };
-    this.#steps = new StepBuilder({ ...parts, ...limits, ...own });
+    this.#steps = new StepBuilder({ ...parts, ...limits, drafting: this.#drafting, output: this.#output });
     this.#loadReport = new LoadReport(executor, this.#router, options);
   }
 
@@ -168,27 +167,52 @@ export class EngineCore {
     return this.#commit(step, clock());
   }
 
-  /** Decides what the step runs: admission, ends, slots and exits, then the batch. */
+  /** The router decides what the step runs; the engine puts each decision into force. */
   #schedule(now: number): Step {
-    const { clock, policy } = this.#options;
-    this.#admissions.admit(this.#context(now));
-    this.#endings.endDue(now);
-    this.slotManager.reorder(this.#router.order(this.#context(now)), now);
-    this.slotManager.start(now);
-    this.slotManager.syncFollowers(() => clock() - now < policy.maxStallMs);
-    const { paused, chunks } = this.#plan(now);
-    this.slotManager.makeRoom();
-    return this.#steps.build(chunks, paused, now);
+    const views = (sequences: readonly Sequence[]) => sequences.map((sequence) => this.#router.view(sequence));
+    let selection: Selection = { tasks: [], paused: new Set(), work: { decode: null, prefill: [] } };
+    this.#router.step({
+      state: () => this.#router.state(this.#context(now)),
+      arrivals: () => views(this.#admissions.next()),
+      decide: (admissions) => {
+        const { queued, next } = this.#admissions.decide(admissions, now);
+        return { queued: views(queued), next: views(next) };
+      },
+      endDue: () => {
+        this.#endings.endDue(now);
+      },
+      start: (service) => {
+        this.#start(service, now);
+      },
+      apply: (exits) => {
+        this.#apply(exits);
+      },
+      select: ({ chunks, paused }) => {
+        selection = this.#steps.select(chunks, new Set(paused));
+        return selection.work;
+      },
+      endOverdue: (ids) => {
+        this.#endings.endAtDeadline(ids, now);
+      },
+    });
+    return this.#steps.build(selection, now);
   }
 
-  /** Exits, pauses and prefill of the step. The exits are in force from here on. */
-  #plan(now: number): { readonly paused: ReadonlySet<string>; readonly chunks: readonly PrefillChunk[] } {
-    const { exits, paused, chunks } = this.#router.planStep(this.#context(now));
+  /** Gives slots to the waiting sequences. */
+  #start({ order, kept }: Service, now: number): void {
+    const { clock, policy } = this.#options;
+    this.slotManager.reorder(order, now);
+    this.slotManager.start(now, kept);
+    this.slotManager.syncFollowers(() => clock() - now < policy.maxStallMs);
+  }
+
+  /** Puts exits into force, and makes room for the next tokens. */
+  #apply(exits: StepPlan['exits']): void {
     for (const { id, exit } of exits) {
       const sequence = this.slotManager.find(id);
       if (sequence !== undefined) sequence.exit = this.#executor.model.exitIndex(exit);
     }
-    return { paused: new Set(paused), chunks };
+    this.slotManager.makeRoom();
   }
 
   /** Learns the step's cost, samples and emits tokens, ends answers, and builds the message. */

@@ -5,15 +5,12 @@
  */
 import { type Auditor, skipped } from '../audit/auditor.js';
 import type { Executor } from '../execution/executor.js';
-import { isCutAtDeadline } from '../landing-plan.js';
 import type { AuditEvent, EndedEvent, EndReason } from '../protocol.js';
 import type { AnswerEnd } from '../../router/index.js';
 import type { Sequence } from '../sequence.js';
 import type { SlotManager } from '../slots/slot-manager.js';
 import type { RouterAdapter } from './router-adapter.js';
-import type { PrefillTask } from './select-prefill.js';
 import type { StepOutput } from './step-output.js';
-import { decodeWork } from './step-stats.js';
 
 /** The end token as an end event reports it. */
 type LastToken = Pick<EndedEvent, 'endToken' | 'landed'>;
@@ -62,12 +59,9 @@ export class Endings {
     }
   }
 
-  /** Ends every answer that is cut at its deadline, if that falls into the step that is about to run. */
-  endOverdue(rows: readonly Sequence[], tasks: readonly PrefillTask[], now: number): void {
-    const all = this.#all();
-    if (!all.some(({ request }) => isCutAtDeadline(request))) return;
-    const work = { decode: decodeWork(rows, this.#router.shape), prefill: tasks.flatMap((each) => each.work) };
-    for (const sequence of all) if (this.#router.isOverdue(sequence, now, work)) this.end(sequence, 'deadline', now);
+  /** Ends answers at their deadlines. */
+  endAtDeadline(ids: readonly string[], now: number): void {
+    for (const sequence of this.#all()) if (ids.includes(sequence.id)) this.end(sequence, 'deadline', now);
   }
 
   /** Ends requests that asked for prompt scores only. */

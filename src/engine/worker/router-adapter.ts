@@ -14,10 +14,10 @@ import {
   type Priors,
   Router,
   type SequenceView,
-  type StepPlan,
+  type StepHost,
 } from '../../router/index.js';
-import type { ExitIndex } from '../protocol.js';
-import { isCutAtDeadline, landingPlan } from '../landing-plan.js';
+import type { ExitIndex, ExitLayer } from '../protocol.js';
+import { landingPlan } from '../landing-plan.js';
 import type { Sequence } from '../sequence.js';
 
 /** The engine at the beginning of a step. */
@@ -46,52 +46,38 @@ export class RouterAdapter {
     this.#router = new Router(shape, table, policy, priors, slowdown);
   }
 
-  /** Admits requests that arrived since the last step. The caller reports admitted ones with `enqueued`. */
+  /** Makes the decisions of a step, in order, on the engine behind the host. */
+  step(host: StepHost): void {
+    this.#router.step(host);
+  }
+
+  /** Decides requests that have no place in a step: dry runs, and budgets that end before a grammar is compiled. */
   admit(arrived: readonly Sequence[], context: StepContext): Admission[] {
     return this.#router.admit(
-      arrived.map((sequence) => this.#view(sequence)),
-      this.#state(context),
+      arrived.map((sequence) => this.view(sequence)),
+      this.state(context),
     );
   }
 
   /** Milliseconds that a request would wait if it arrived now, with every request at its shallowest exit. */
   predictedWaitMs(context: StepContext): number {
-    return this.#router.predictedWaitMs(this.#state(context));
-  }
-
-  /** Reports an admitted request that has its place in the queue; until then, plans leave no time for it. */
-  enqueued(sequence: Sequence, now: number): void {
-    this.#router.enqueued(this.#view(sequence), now);
-  }
-
-  /** The waiting sequences in order of service. */
-  order(context: StepContext): Sequence[] {
-    const { waiting } = context;
-    if (waiting.length === 0) return [];
-    const byId = new Map(waiting.map((sequence) => [sequence.id, sequence]));
-    return this.#router.order(this.#state(context)).flatMap(({ id }) => byId.get(id) ?? []);
-  }
-
-  /** Exits, pauses and prefill of the next step. */
-  planStep(context: StepContext): StepPlan {
-    return this.#router.planStep(this.#state(context));
+    return this.#router.predictedWaitMs(this.state(context));
   }
 
   /** Whether a sequence is cut at its deadline, which falls into a step. @param work the step that is about to run */
   isOverdue(sequence: Sequence, now: number, work: Work): boolean {
-    if (!isCutAtDeadline(sequence.request)) return false;
-    return this.#router.isOverdue(this.#view(sequence), now, work);
+    return this.#router.isOverdue(this.view(sequence), now, work);
   }
 
   /** When an answer ends early; null where its budget or its text allows no landing. */
   landing(sequence: Sequence): Landing | null {
     if (sequence.request.depth.budget?.totalMs == null) return null;
-    return this.#router.landing(this.#view(sequence));
+    return this.#router.landing(this.view(sequence));
   }
 
   /** Work of advancing a sequence to position `end` at its exit. */
   advanceWork(sequence: Sequence, end: number): Work['prefill'] {
-    return this.#router.advanceWork(this.#view(sequence).frontier, sequence.exit, end);
+    return this.#router.advanceWork(this.view(sequence).frontier, sequence.exit, end);
   }
 
   /** Learns from a finished step. */
@@ -112,17 +98,17 @@ export class RouterAdapter {
   observeEnd(sequence: Sequence, endedAt: number, reason: AnswerEnd['reason']): void {
     const { admission, firstTokenAt } = sequence;
     const path = sequence.path.map(({ exit, tokens }) => ({ exit: this.#layer(exit), tokens }));
-    this.#router.observeEnd(this.#view(sequence), admission, { firstTokenAt, endedAt, path, reason });
+    this.#router.observeEnd(this.view(sequence), admission, { firstTokenAt, endedAt, path, reason });
   }
 
-  #state({ live, waiting, slots, now, sentenceTokens, kvPositions }: StepContext): EngineState {
+  state({ live, waiting, slots, now, sentenceTokens, kvPositions }: StepContext): EngineState {
     return {
       now,
       slots,
       sentenceTokens,
       kvPositions,
-      live: live.map((sequence) => this.#view(sequence)),
-      waiting: waiting.map((sequence) => this.#view(sequence)),
+      live: live.map((sequence) => this.view(sequence)),
+      waiting: waiting.map((sequence) => this.view(sequence)),
     };
   }
 
@@ -130,7 +116,7 @@ export class RouterAdapter {
    * A sequence as plain data, with or without a slot. Built field by field: a spread object is slow to create and slow to
    * read, and took half of the planning time.
    */
-  #view(sequence: Sequence): SequenceView {
+  view(sequence: Sequence): SequenceView {
     const { request, admission } = sequence;
     const { minExit, maxExit, budget, openExit, quality } = request.depth;
     const frontier = this.#frontier((unit) => sequence.frontier(unit));
@@ -143,7 +129,9 @@ export class RouterAdapter {
       maxTokens: request.maxTokens,
       isExactLength: !mayEnd,
       lands: landingPlan(request) === 'possible',
+      sentenceTokens: sequence.text.tokens,
       lengthGroup: request.lengthGroup,
+      tenant: request.tenant ?? '',
       serviceClass: admission?.kind === 'admit' ? admission.serviceClass : 'guaranteed',
       exit: this.#layer(sequence.exit),
       minExit,
@@ -159,7 +147,7 @@ export class RouterAdapter {
     };
   }
 
-  #layer(exit: ExitIndex): number {
+  #layer(exit: ExitIndex): ExitLayer {
     const layer = this.shape.exits[exit]?.layer;
     if (layer === undefined) throw new RangeError(`no exit ${exit} of ${this.shape.exits.length}`);
     return layer;

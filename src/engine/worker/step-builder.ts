@@ -4,22 +4,28 @@
  * Must not know: admission, how a batch runs.
  */
 import type { States } from '../../model/head.js';
+import type { Work } from '../../cost/model.js';
 import type { PrefillChunk } from '../../router/index.js';
 import { scorePrompt } from '../sampling/prompt-scores.js';
 import { isPlainGreedy } from '../sampling/sample-batch.js';
 import type { Sequence } from '../sequence.js';
 import type { Drafting } from './drafting.js';
-import type { Endings } from './endings.js';
 import type { Landings } from './landings.js';
 import { type PrefillParts, type PrefillTask, selectPrefill } from './select-prefill.js';
 import type { StepOutput } from './step-output.js';
 import { decodeWork, type Step } from './step-stats.js';
 
 interface StepParts extends PrefillParts {
-  readonly endings: Endings;
   readonly landings: Landings;
   readonly drafting: Drafting;
   readonly output: StepOutput;
+}
+
+/** What a step would run. */
+export interface Selection {
+  readonly tasks: readonly PrefillTask[];
+  readonly paused: ReadonlySet<string>;
+  readonly work: Work;
 }
 
 export class StepBuilder {
@@ -29,17 +35,18 @@ export class StepBuilder {
     this.#parts = parts;
   }
 
-  /**
-   * Ends answers whose deadline the step would pass, and builds the batch of the others.
-   * @param paused ids of the sequences that do not decode
-   */
-  build(planned: readonly PrefillChunk[], paused: ReadonlySet<string>, now: number): Step {
-    const { executor, router, endings, landings, drafting } = this.#parts;
+  /** The chunks of a step, and the rows that can decode behind them. @param paused ids of the sequences that do not decode */
+  select(planned: readonly PrefillChunk[], paused: ReadonlySet<string>): Selection {
     const tasks = selectPrefill(planned, this.#parts);
-    endings.endOverdue(this.#decoding(tasks, paused), tasks, now);
+    return { tasks, paused, work: this.#workOf(tasks, this.#decoding(tasks, paused)) };
+  }
+
+  /** The batch of the selected sequences that are not over. */
+  build({ tasks, paused }: Selection, now: number): Step {
+    const { executor, router, landings, drafting } = this.#parts;
     const chunks = tasks.filter(({ sequence }) => !sequence.isOver).map((task) => this.#scored(task));
     const decoding = this.#decoding(chunks, paused);
-    const work = { decode: decodeWork(decoding, router.shape), prefill: chunks.flatMap(({ work }) => work) };
+    const work = this.#workOf(chunks, decoding);
     // The rows decode behind the chunks.
     const decodesAt = chunks.length === 0 ? now : now + router.predictMs({ ...work, decode: null });
     landings.begin(decoding, decodesAt, () => router.predictMs({ ...work, prefill: [] }));
@@ -51,6 +58,10 @@ export class StepBuilder {
       return slot === null ? [] : { sequence, slot, exit: executor.exit(exit) };
     });
     return { startedAt: now, chunks, rows, draft, work };
+  }
+
+  #workOf(chunks: readonly PrefillTask[], decoding: readonly Sequence[]): Work {
+    return { decode: decodeWork(decoding, this.#parts.router.shape), prefill: chunks.flatMap(({ work }) => work) };
   }
 
   /** The sequences that decode behind these chunks. */

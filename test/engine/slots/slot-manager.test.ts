@@ -53,6 +53,14 @@ function store(slotManager: SlotManager, id: string, tokens: readonly number[]):
   slotManager.finish(each);
 }
 
+/** Orders the waiting as they are, at an instant. */
+function reorder(slotManager: SlotManager, now: number): void {
+  slotManager.reorder(
+    slotManager.waiting.map(({ id }) => id),
+    now,
+  );
+}
+
 void t.test('a sequence starts if its prompt and one token fit; a lone sequence always starts', async (t) => {
   const [first, second] = [sequence('first', prompt(40)), sequence('second', prompt(20, 1))];
   for (const [kvBytes, running] of [
@@ -340,10 +348,10 @@ void t.test('a tenant with all slots leaves a fair share to another one, and res
   for (const each of slotManager.running) prefill(each);
   const others = ['b0', 'b1', 'b2'].map((id, i) => sequence(id, prompt(20, 10 + i), { tenant: 'b' }));
   for (const each of others) slotManager.enqueue(each);
-  slotManager.reorder(slotManager.waiting.slice(), 1);
+  reorder(slotManager, 1);
   slotManager.start(1);
   t.same(startedIds(slotManager), ['a0', 'a1', 'b0', 'b1'], 'two slots for each');
-  slotManager.reorder(slotManager.waiting.slice(), 2);
+  reorder(slotManager, 2);
   slotManager.start(2);
   t.same(startedIds(slotManager), ['a0', 'a1', 'b0', 'b1'], 'none takes turns');
   t.equal(flood[3]?.preemptions, 1);
@@ -351,7 +359,7 @@ void t.test('a tenant with all slots leaves a fair share to another one, and res
   for (const each of [flood[0], flood[1]]) if (each) slotManager.finish(each);
   slotManager.finish(others[0] ?? sequence('', []));
   slotManager.finish(others[1] ?? sequence('', []));
-  slotManager.reorder(slotManager.waiting.slice(), 3);
+  reorder(slotManager, 3);
   slotManager.start(3);
   t.ok(slotManager.running.includes(flood[3] ?? sequence('', [])), 'it goes on');
   t.ok(slotManager.running.includes(others[2] ?? sequence('', [])));
@@ -368,12 +376,12 @@ void t.test('a promise gets its slot and memory from sequences without one', asy
   t.equal(slotManager.running.length, 2);
   const promises = [promise('p0', 2), promise('p1', 3), promise('p2', 4)];
   for (const each of promises) slotManager.enqueue(each);
-  slotManager.reorder(slotManager.waiting.slice(), 1);
+  reorder(slotManager, 1);
   slotManager.start(1);
   t.same(startedIds(slotManager), ['p0', 'p1'], 'also of the same tenant; a promise yields to none');
   slotManager.finish(promises[0] ?? first);
   slotManager.finish(promises[2] ?? first);
-  slotManager.reorder(slotManager.waiting.slice(), 2);
+  reorder(slotManager, 2);
   slotManager.start(2);
   t.same(startedIds(slotManager), ['a1', 'p1']);
   promises[1]?.tokens.push(...prompt(10, 9));

@@ -1,6 +1,6 @@
 /**
- * The bound of a load: the deepest exit of new answers with which the most right answers are in time at the present rate
- * of arrivals. Landings shorten the answers of a busy machine by themselves; depth gives way where that is not enough.
+ * The load: arrivals that are to be expected, and the deepest exit of new answers with which the most right answers are in
+ * time at that rate. Landings shorten the answers of a busy machine by themselves; depth gives way where that is not enough.
  *
  * Rows share steps, so the depth of one row is paid by all: one bound for all is worth more than a choice for each.
  *
@@ -8,14 +8,60 @@
  * and r ms a row. Rows in the batch are b = l m t, with t = (f + r b) / (1 - l s) the time of a token. So
  * t = f / (1 - l (s + m r)), as long as the load l (s + m r) is below 1; beyond it a share of the requests is served.
  */
-import { at } from '../cost/model.js';
+import { type ExitIndex, at } from '../cost/model.js';
 import { promptMs } from '../cost/step-costs.js';
-import type { Expected } from './arrivals.js';
-import type { PlanningState } from './planning-state.js';
-import { plannedChunk } from './policy.js';
+import { type Policy, plannedChunk } from './policy.js';
+import type { PlanningState } from './state.js';
 
-/** @returns the deepest exit (index) of an answer that begins; full depth for a lone request */
-export function deepestUnder(state: PlanningState, expected: Expected): number {
+/** Sums over requests with a total budget, decayed to the last arrival. */
+export interface Arrivals {
+  readonly requests: number;
+  /** Positions of their prompts to prefill. */
+  readonly positions: number;
+  /** Total budgets of the last ones, ms. */
+  readonly budgets: readonly number[];
+  readonly at: number;
+  readonly since: number;
+}
+
+export const noArrivals: Arrivals = { requests: 0, positions: 0, budgets: [], at: -Infinity, since: -Infinity };
+
+/** The requests that are to be expected. */
+export interface Expected {
+  /** Requests with a total budget per millisecond. */
+  readonly rate: number;
+  /** Positions of a prompt to prefill. */
+  readonly positions: number;
+  readonly budgets: readonly number[];
+}
+
+const decay = ({ at }: Arrivals, now: number, { arrivalDecayMs }: Policy): number =>
+  at === -Infinity ? 0 : Math.exp(-Math.max(0, now - at) / arrivalDecayMs);
+
+/** With one more request. @param positions of its prompt to prefill */
+export function withArrival(past: Arrivals, now: number, positions: number, budgetMs: number, policy: Policy): Arrivals {
+  const keep = decay(past, now, policy);
+  return {
+    requests: past.requests * keep + 1,
+    positions: past.positions * keep + positions,
+    budgets: [...past.budgets.slice(1 - policy.arrivalBudgets), budgetMs],
+    at: now,
+    // After a pause the count begins anew.
+    since: now - past.at > 3 * policy.arrivalDecayMs ? now : past.since,
+  };
+}
+
+export function expectedAt(past: Arrivals, now: number, policy: Policy): Expected {
+  const { requests, positions, budgets, since } = past;
+  if (requests === 0) return { rate: 0, positions: 0, budgets };
+  // Since the first arrival the sums have only begun to fill.
+  const full = 1 - Math.exp(-Math.max(policy.arrivalLeastMs, now - since) / policy.arrivalDecayMs);
+  const rate = (requests * decay(past, now, policy)) / policy.arrivalDecayMs / full;
+  return { rate, positions: positions / requests, budgets };
+}
+
+/** @returns the deepest exit of an answer that begins; full depth for a lone request */
+export function deepestUnder(state: PlanningState, expected: Expected): ExitIndex {
   const deepest = state.model.shape.exits.length - 1;
   const demand = demandOf(state, expected);
   if (demand === null) return deepest;
@@ -30,21 +76,17 @@ export function deepestUnder(state: PlanningState, expected: Expected): number {
 }
 
 interface Demand extends Expected {
-  readonly minExit: number;
+  readonly minExit: ExitIndex;
 }
 
 /** The demand on the machine: arrivals, and present prompts that are due within a typical budget. */
 function demandOf({ requests }: PlanningState, expected: Expected): Demand | null {
   const present = requests.filter(({ hasDeadline, deadlines }) => hasDeadline && deadlines.end < Infinity);
-  const budgets = expected.budgets;
+  const budgets = [...expected.budgets].sort((a, b) => a - b);
   if (present.length < 2 || budgets.length === 0) return null;
   const prompts = present.filter((each) => each.isBeginning && each.isReachable).length;
-  const typicalMs = at(
-    [...budgets].sort((a, b) => a - b),
-    budgets.length >> 1,
-  );
   // One prompt is the request itself.
-  const backlog = Math.max(0, prompts - 1) / typicalMs;
+  const backlog = Math.max(0, prompts - 1) / at(budgets, budgets.length >> 1);
   return { ...expected, rate: expected.rate + backlog, minExit: Math.min(...present.map(({ minExit }) => minExit)) };
 }
 
@@ -52,10 +94,9 @@ function demandOf({ requests }: PlanningState, expected: Expected): Demand | nul
 const ROUNDS = 4;
 
 /** Right answers in time, as a share of the arrivals. */
-function valueAt(state: PlanningState, { rate, positions, budgets }: Demand, exit: number): number {
+function valueAt(state: PlanningState, { rate, positions, budgets }: Demand, exit: ExitIndex): number {
   const { model, policy, worth } = state;
-  const chunk = plannedChunk(policy);
-  const setupMs = promptMs(model, exit, Math.max(1, positions), chunk) * (1 + policy.margin);
+  const setupMs = promptMs(model, exit, Math.max(1, positions), plannedChunk(policy)) * (1 + policy.margin);
   const { fixedMs, rowMs } = at(state.costs, exit);
   const distribution = at(state.lengths.of('chat'), exit);
   let tokenMs = fixedMs + rowMs;
@@ -63,7 +104,7 @@ function valueAt(state: PlanningState, { rate, positions, budgets }: Demand, exi
   const fitting = (budgetMs: number): number =>
     Math.max(0, (budgetMs - policy.requestOverheadMs - waitMs - setupMs) / tokenMs);
   for (let round = 0; round < ROUNDS; round += 1) {
-    const tokens = mean(budgets, (budgetMs) => distribution.meanLeft(0, Math.min(1 << 16, fitting(budgetMs))));
+    const tokens = mean(budgets, (budgetMs) => distribution.meanLeft(0, fitting(budgetMs)));
     const load = rate * (setupMs + tokens * rowMs);
     served = Math.min(1, policy.mostLoad / load);
     const next = Math.max(fixedMs + rowMs, fixedMs / (1 - served * load));

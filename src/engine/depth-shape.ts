@@ -1,0 +1,23 @@
+/** The shape of a model folder, as the cost model and the router see it. */
+import type { DepthShape } from '../cost/model.js';
+import type { Manifest } from '../model/manifest.js';
+
+/**
+ * An exit without a measured agreement counts with its share of the layers, and one without a measured share of right
+ * answers with its agreement against full depth's.
+ */
+export function depthShape({ stages, exits }: Pick<Manifest, 'stages' | 'exits'>): DepthShape {
+  const deepest = exits.at(-1);
+  const qualityOf = ({ layer, quality }: Manifest['exits'][number]): number =>
+    quality.agreement ?? layer / (deepest?.layer ?? 1);
+  const best = deepest === undefined ? 1 : qualityOf(deepest);
+  return {
+    stages: stages.map(({ name }) => name),
+    exits: exits.map((exit) => {
+      const { layer, stage, block, quality } = exit;
+      const agreement = qualityOf(exit);
+      const right = quality.right ?? Math.min(1, agreement / best);
+      return { layer, stage, block: block?.name ?? null, quality: agreement, right };
+    }),
+  };
+}
