@@ -68,7 +68,12 @@ const zones = [
   ),
   // The two processes share the protocol, and nothing else.
   ...gateway.map((target) =>
-    only(target, 'engine', ['client', 'protocol.ts'], 'the gateway imports engine/client and engine/protocol.ts alone'),
+    only(
+      target,
+      'engine',
+      ['client', 'protocol', 'protocol.ts'],
+      'the gateway imports engine/client and engine/protocol.ts alone',
+    ),
   ),
   zone(
     'engine/client',
@@ -78,7 +83,9 @@ const zones = [
   ...[...engineParts, 'sequence.ts'].map((part) =>
     only(`engine/${part}`, 'engine/client', ['options.ts'], 'the engine process knows nothing of the gateway'),
   ),
-  zone('engine/protocol.ts', [...engineParts.map((part) => `engine/${part}`), 'engine/client'], 'the protocol is data'),
+  ...['protocol.ts', 'protocol'].map((part) =>
+    zone(`engine/${part}`, [...engineParts.map((each) => `engine/${each}`), 'engine/client'], 'the protocol is data'),
+  ),
   // The root.
   zone(
     'serve.ts',
