@@ -1,4 +1,4 @@
-/** What the log tells the operator of the engine's starts, and of options that are likely mistakes. */
+/** Log lines for the operator: the engine's starts, and options that are likely mistakes. */
 import { unknownVariables } from './config.js';
 import type { Engine } from './engine/client/engine.js';
 import { exposure } from './http/keys.js';

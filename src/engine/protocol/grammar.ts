@@ -1,4 +1,4 @@
-/** What may constrain an answer: a part of a request. */
+/** Grammars, which constrain an answer: a part of a request. */
 import type { ExitLayer } from './exit.js';
 
 /** JSON that validates against a schema, which is given as text. */
