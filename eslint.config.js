@@ -56,7 +56,7 @@ const gateway = ['api', 'http', 'telemetry', 'serve.ts'];
 const commands = ['util', 'model', 'engine', 'hub', 'convert', 'simulate', 'load', 'chat'];
 /** The floors of the engine process, lowest first: each part imports only parts of lower floors. */
 const floors = [
-  ['protocol.ts'],
+  ['protocol.ts', 'protocol'],
   ['landing-plan.ts', 'constraint.ts', 'draws.ts', 'slot.ts', 'units.ts'],
   ['landing'],
   ['sequence.ts'],
@@ -66,7 +66,7 @@ const floors = [
   ['worker'],
 ];
 /** All parts that the protocol and the gateway do not know; the gateway goes by the rule of landing-plan.ts as well. */
-const engineParts = floors.flat().filter((part) => part !== 'protocol.ts' && part !== 'landing-plan.ts');
+const engineParts = floors.flat().filter((part) => !['protocol.ts', 'protocol', 'landing-plan.ts'].includes(part));
 
 const zones = [
   ...Object.entries(layers).map(([folder, imports]) =>
@@ -78,7 +78,12 @@ const zones = [
   ),
   // The two processes share the protocol, and nothing else.
   ...gateway.map((target) =>
-    only(target, 'engine', ['client', 'protocol.ts'], 'the gateway imports engine/client and engine/protocol.ts alone'),
+    only(
+      target,
+      'engine',
+      ['client', 'protocol', 'protocol.ts'],
+      'the gateway imports engine/client and engine/protocol.ts alone',
+    ),
   ),
   zone(
     'engine/client',
@@ -101,7 +106,9 @@ const zones = [
       ),
     ),
   ),
-  zone('engine/protocol.ts', [...engineParts.map((part) => `engine/${part}`), 'engine/client'], 'the protocol is data'),
+  ...['protocol.ts', 'protocol'].map((part) =>
+    zone(`engine/${part}`, [...engineParts.map((each) => `engine/${each}`), 'engine/client'], 'the protocol is data'),
+  ),
   // The root.
   zone(
     'serve.ts',

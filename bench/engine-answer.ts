@@ -1,29 +1,25 @@
 /** One answer of an engine process. */
 import type { EngineClient } from '../src/engine/client/client.js';
-import type { EndedEvent, GenerateMessage } from '../src/engine/protocol.js';
+import type { SequenceRequest } from '../src/engine/client/engine.js';
+import type { EndedEvent, TokenEvent } from '../src/engine/protocol.js';
 
 /**
  * @param token called at the arrival of each token
  * @returns the end of the answer
  * @throws Error if the engine rejects or loses the request
  */
-export function answerOf(
+export async function answerOf(
   engine: EngineClient,
-  request: Omit<GenerateMessage, 'type'>,
-  token: () => void,
+  request: SequenceRequest,
+  token: (event: TokenEvent) => void,
 ): Promise<EndedEvent> {
-  return new Promise((resolve, reject) => {
-    engine.generate(request, {
-      planned: () => undefined,
-      prompt: () => undefined,
-      token,
-      refused: ({ reason }) => {
-        reject(new Error(reason));
-      },
-      lost: (message) => {
-        reject(new Error(message));
-      },
-      ended: resolve,
-    });
-  });
+  for await (const events of engine.generate([request])) {
+    for (const each of events) {
+      if (each.type === 'token') token(each.event);
+      else if (each.type === 'ended') return each.event;
+      else if (each.type === 'refused') throw new Error(each.event.reason);
+      else if (each.type === 'lost') throw new Error(each.message);
+    }
+  }
+  throw new Error('an answer without an end');
 }

@@ -7,14 +7,13 @@ import { loadServedModel, type ServedModel } from './api/served-model.js';
 import { monotonicMs } from './util/clock.js';
 import { chooseHost, listen, urlOf } from './address.js';
 import { auditedQuality } from './audited-quality.js';
-import { EMBEDDED_MODEL, OptionError, type ServeOptions, unknownVariables } from './config.js';
+import { EMBEDDED_MODEL, OptionError, type ServeOptions } from './config.js';
 import { EngineClient } from './engine/client/client.js';
-import type { Engine } from './engine/client/engine.js';
 import type { EngineOptions } from './engine/client/options.js';
 import { createApp, createOpsApp } from './http/app.js';
 import { drain } from './http/shutdown.js';
 import type { HttpContext } from './http/context.js';
-import { type ApiKey, checkKeyExits, exposure, loadApiKeys } from './http/keys.js';
+import { type ApiKey, checkKeyExits, loadApiKeys } from './http/keys.js';
 import { reloadKeysOnSignal } from './http/reload-keys.js';
 import { EncodingThread } from './text/encoding/encoding-thread.js';
 import { LoadProgress } from './load-progress.js';
@@ -22,12 +21,13 @@ import { chooseKernels } from './model/kernels.js';
 import type { Manifest } from './model/manifest.js';
 import { loadManifest, verifyFiles } from './model/manifest-io.js';
 import { collectGarbage } from './util/memory.js';
-import { createLog, type Logger } from './telemetry/log.js';
+import { createLog } from './telemetry/log.js';
 import { watchLoopLag } from './telemetry/loop-lag.js';
 import { RequestMetrics } from './telemetry/requests.js';
 import { createSeries } from './telemetry/series.js';
 import { watchWait } from './telemetry/wait.js';
 import { startTracing } from './telemetry/tracing.js';
+import { logEngine, warnOfKeyFile, warnOfShortContext, warnOfVariables } from './startup-log.js';
 import { welcome } from './welcome.js';
 
 /** Intervals at which the engine predicts the wait of a new request. The prediction takes as long as planning a step. */
@@ -114,64 +114,6 @@ async function firstSignal(): Promise<NodeJS.Signals> {
     });
   }
   return signal;
-}
-
-/** Logs the life of the engine process for the operator. */
-export function logEngine(engine: Engine, log: Logger): void {
-  // A restarted engine loads the same folder, so the same fault is logged once.
-  let loggedFault: string | null = null;
-  const loggedKernels = new Set<string>();
-  engine.on('ready', ({ calibration, lengthPriorFault = null, kernelFaults = [], ...ready }) => {
-    const { device, cards, kernels, exits, maxLength, slots } = ready;
-    const [loadMs, calibrateMs] = [Math.round(ready.loadMs), Math.round(ready.calibrateMs)];
-    const costs = calibration?.source;
-    const shown = { device, ...(cards.length > 0 && { cards }), kernels, exits, maxLength, slots };
-    log.info({ ...shown, loadMs, calibrateMs, costs }, 'engine ready');
-    if (calibration?.note != null)
-      log.warn({ reason: calibration.note }, 'the cache of measured step costs is unusable');
-    for (const reason of kernelFaults) {
-      if (!loggedKernels.has(reason)) log.warn({ reason }, 'a kernel failed to load, the others serve');
-      loggedKernels.add(reason);
-    }
-    if (lengthPriorFault !== null && lengthPriorFault !== loggedFault) {
-      log.warn({ reason: lengthPriorFault }, 'the model folder has no usable output-length prior');
-    }
-    loggedFault = lengthPriorFault;
-  });
-  engine.on('down', (message) => {
-    log.error({ reason: message }, 'engine down, restarting it');
-  });
-}
-
-/** A chat of one question fits into this many positions. */
-const LEAST_USEFUL_POSITIONS = 256;
-
-/** Warns of a KV budget that holds next to no text. */
-export function warnOfShortContext(engine: Engine, log: Logger, kvMemoryBytes: number): void {
-  engine.on('ready', ({ maxLength, architecture }) => {
-    const least = Math.min(LEAST_USEFUL_POSITIONS, architecture.context);
-    if (maxLength >= least) return;
-    const neededMb = Math.ceil((kvMemoryBytes / maxLength) * least * 1e-6);
-    log.warn(
-      { maxLength, neededMb },
-      `--kv-memory holds only ${maxLength} tokens of prompt and answer; ${least} need ${neededMb} MB`,
-    );
-  });
-}
-
-/** Warns of a key file that other users of the machine can read or change. */
-export function warnOfKeyFile(apiKeyFile: string | null, log: Logger): void {
-  const mode = apiKeyFile === null ? null : exposure(apiKeyFile);
-  if (mode !== null)
-    log.warn({ mode }, `--api-key-file has mode ${mode}: other users can read or change it; chmod 600`);
-}
-
-/** Warns of misspelt variables. */
-export function warnOfVariables(env: Readonly<Record<string, string | undefined>>, log: Logger): void {
-  for (const { variable, suggestion } of unknownVariables(env)) {
-    const hint = suggestion === null ? 'see serve --help' : `did you mean ${suggestion}?`;
-    log.warn({ variable }, `${variable} is not a variable of an option; ${hint}`);
-  }
 }
 
 /** @throws OptionError if the default model is not there, as in an installed npm package */

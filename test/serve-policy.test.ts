@@ -1,7 +1,9 @@
+import { once } from 'node:events';
 import { pino, type Logger } from 'pino';
 import t from 'tap';
 import { OptionError, resolveOptions } from '../src/config.js';
-import { engineOptions, logEngine, requestPolicy, warnOfShortContext, warnOfVariables } from '../src/serve.js';
+import { engineOptions, requestPolicy } from '../src/serve.js';
+import { logEngine, warnOfShortContext, warnOfVariables } from '../src/startup-log.js';
 import { FakeEngine, READY } from './fakes/engine.js';
 
 const exits = [10, 20, 30].map((layer) => ({ layer })) as unknown as Parameters<typeof requestPolicy>[0]['exits'];
@@ -100,7 +102,9 @@ void t.test(
     engine.emit('ready', { ...READY, lengthPriorFault: 'exit 10 has no lengths' });
     engine.emit('ready', { ...READY, lengthPriorFault: 'exit 10 has no lengths' });
     for (let start = 0; start < 2; start++) engine.emit('ready', { ...READY, kernelFaults: ['int4: no such node'] });
+    const down = once(engine, 'down');
     engine.die();
+    await down;
     t.strictSame(
       lines.map((line) => JSON.parse(line) as unknown),
       [

@@ -4,6 +4,7 @@ import type { DraftCount, GenerateMessage } from '../../src/engine/protocol.js';
 import type { StageKernel } from '../../src/model/manifest.js';
 import { monotonicMs } from '../../src/util/clock.js';
 import { median } from '../../src/util/stats.js';
+import { answerOf } from '../engine-answer.js';
 import { benchOptions } from '../engine-side.js';
 import { greedy, GREEDY_BASE } from '../greedy-request.js';
 import { promptOf } from '../scenario.js';
@@ -67,25 +68,11 @@ export async function draftReport(
   }
 }
 
-function streamOf(engine: EngineClient, request: GenerateMessage): Promise<Stream> {
+async function streamOf(engine: EngineClient, request: GenerateMessage): Promise<Stream> {
   const tokens: number[] = [];
   let first = 0;
-  return new Promise((resolve, reject) => {
-    engine.generate(request, {
-      planned: () => undefined,
-      prompt: () => undefined,
-      token: ({ token }) => {
-        if (tokens.push(token) === 1) first = monotonicMs();
-      },
-      refused: ({ reason }) => {
-        reject(new Error(reason));
-      },
-      lost: (message) => {
-        reject(new Error(message));
-      },
-      ended: ({ drafts = [] }) => {
-        resolve({ tokens, rate: (1000 * (tokens.length - 1)) / (monotonicMs() - first), drafts });
-      },
-    });
+  const { drafts = [] } = await answerOf(engine, request, ({ token }) => {
+    if (tokens.push(token) === 1) first = monotonicMs();
   });
+  return { tokens, rate: (1000 * (tokens.length - 1)) / (monotonicMs() - first), drafts };
 }

@@ -2,6 +2,7 @@
 import type { EngineClient } from '../../src/engine/client/client.js';
 import type { TokenEvent } from '../../src/engine/protocol.js';
 import { monotonicMs } from '../../src/util/clock.js';
+import { answerOf } from '../engine-answer.js';
 import { engineRate } from '../engine-side.js';
 import { greedy, GREEDY_BASE } from '../greedy-request.js';
 import type { Rate } from '../scenario.js';
@@ -38,7 +39,7 @@ export async function greedyAnswers(
   return answers;
 }
 
-function tokensOf(
+async function tokensOf(
   engine: EngineClient,
   id: string,
   exit: number,
@@ -46,22 +47,9 @@ function tokensOf(
   tokens: number,
 ): Promise<TokenEvent[]> {
   const events: TokenEvent[] = [];
-  return new Promise((resolve, reject) => {
-    engine.generate(greedy(id, prompt, exit, tokens, { sampling: GREEDY_BASE, logprobs: 2 }), {
-      planned: () => undefined,
-      prompt: () => undefined,
-      token: (event) => events.push(event),
-      refused: ({ reason }) => {
-        reject(new Error(reason));
-      },
-      lost: (message) => {
-        reject(new Error(message));
-      },
-      ended: () => {
-        resolve(events);
-      },
-    });
-  });
+  const request = greedy(id, prompt, exit, tokens, { sampling: GREEDY_BASE, logprobs: 2 });
+  await answerOf(engine, request, (event) => events.push(event));
+  return events;
 }
 
 export interface Agreement {

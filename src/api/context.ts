@@ -92,13 +92,14 @@ export interface ApiRequest<Body> {
 
 /** The output of a streamed answer. */
 export interface EventStream {
-  /** Sends the status line. Only the first call has an effect. */
-  open(): void;
   /**
-   * @param data the JSON text of an event
+   * Sends an event, behind the status line.
+   * @param data the JSON text of the event
    * @param name the event's name; absent: none
    */
   send(data: string, name?: string): void;
+  /** Resolves once the client has read on, or is gone. Null while it keeps up. */
+  drained(): Promise<void> | null;
   /**
    * Ends with a plain JSON response, unless the status line is sent.
    * @returns whether it did; else the error is to be sent as an event

@@ -1,17 +1,30 @@
 /**
  * The only contract between gateway and engine process: plain data that survives structured clone.
  *
+ * This file has the messages of sequences and steps; protocol/ has grammars, audits and the start.
  * Must not know: HTTP, text, ONNX Runtime.
  * All times are milliseconds. Instants ("...At") are on the machine-wide monotonic clock (src/util/clock.ts), which
  * both processes share.
  */
-import type { Architecture } from '../model/architecture.js';
 import type { Dry, StageKernel } from '../model/manifest.js';
-import type { PlacedCard } from '../model/graphs.js';
-import type { CostTable } from '../cost/table.js';
-import type { DepthReason, DepthRequest, ExitLayer, ServiceClass } from '../router/index.js';
+import type { DepthReason, DepthRequest, ExitLayer, LengthGroup, ServiceClass } from '../router/index.js';
+import type { AuditMessage } from './protocol/audit.js';
+import type { Grammar } from './protocol/grammar.js';
+import type { FatalMessage, LoadingMessage, ReadyMessage } from './protocol/start.js';
 
-export type { Budget, DepthReason, DepthRequest, ExitIndex, ExitLayer, OnMiss, ServiceClass } from '../router/index.js';
+export type * from './protocol/audit.js';
+export type * from './protocol/grammar.js';
+export type * from './protocol/start.js';
+export type {
+  Budget,
+  DepthReason,
+  DepthRequest,
+  ExitIndex,
+  ExitLayer,
+  LengthGroup,
+  OnMiss,
+  ServiceClass,
+} from '../router/index.js';
 
 export interface Sampling {
   /** 0 is greedy. */
@@ -29,14 +42,6 @@ export interface Sampling {
   readonly dry?: Dry;
   /** [token id, bias] pairs. */
   readonly logitBias: readonly (readonly [number, number])[];
-}
-
-/** Requests of one group are expected to have answers of similar lengths. */
-export interface LengthGroup {
-  /** `schema` and `tools` for answers with a grammar, else the endpoint. */
-  readonly kind: 'chat' | 'completion' | 'schema' | 'tools';
-  /** Opaque name of the API key; null without keys. */
-  readonly key: string | null;
 }
 
 /** One answer to one prompt. A request with n choices or several prompts sends several of these. */
@@ -88,67 +93,6 @@ export interface DraftCount {
   /** Drafted tokens that the answer's own exit confirmed. */
   readonly accepted: number;
 }
-
-/** JSON that validates against a schema, which is given as text. */
-export interface JsonGrammar {
-  readonly kind: 'json';
-  readonly schema: string;
-}
-
-/** Function calls, in the format of text/tool-form.ts. */
-export interface CallsGrammar {
-  readonly kind: 'calls';
-  /** At least one; `schema` is the JSON schema of its arguments, as text. */
-  readonly functions: readonly { readonly name: string; readonly schema: string }[];
-  /** Most calls in one answer. */
-  readonly most: number;
-  /** The answer may be any text, unless it begins like a call. */
-  readonly isOptional: boolean;
-  /** The answer may be JSON that validates against this schema, given as text. Absent: calls, or text if optional. */
-  readonly answer?: string;
-}
-
-/** A text that a regular expression matches as a whole. */
-export interface RegexGrammar {
-  readonly kind: 'regex';
-  readonly pattern: string;
-}
-
-/** One of these texts; at least one. */
-export interface ChoiceGrammar {
-  readonly kind: 'choice';
-  readonly choices: readonly string[];
-}
-
-/** A text of a grammar that the client wrote in Lark's or GBNF's notation. */
-export interface WrittenGrammar {
-  readonly kind: 'written';
-  readonly grammar: string;
-}
-
-/** The tokens around the thoughts that may precede what a grammar holds. */
-export interface ThoughtTokens {
-  readonly open: number;
-  readonly close: number;
-  /** Line breaks, which may follow the closing token. */
-  readonly blanks: readonly number[];
-  /** Whether the prompt ends inside of thoughts. */
-  readonly isOpen: boolean;
-  /** Most tokens between the two; the closing token follows. Null: any number. */
-  readonly most: number | null;
-  /** Deepest exit of the tokens between the two, at least the shallowest of the request. Absent: as of the answer. */
-  readonly exit?: ExitLayer;
-}
-
-/** Any text: only its thoughts are bounded. */
-export interface FreeGrammar {
-  readonly kind: 'free';
-}
-
-export type Grammar = (JsonGrammar | CallsGrammar | RegexGrammar | ChoiceGrammar | WrittenGrammar | FreeGrammar) & {
-  /** Absent: the grammar holds from the first token. */
-  readonly thoughts?: ThoughtTokens;
-};
 
 /** Reason of an early end: client or operator cancelled, the text holds a stop string, or the deadline is over. */
 export type CancelReason = Extract<EndReason, 'cancelled' | 'stop' | 'deadline'>;
@@ -329,116 +273,11 @@ export interface StepWork {
   readonly slowdown: number;
 }
 
-/**
- * Why an answer has no audit.
- * - `off`: by --audit. `full_depth`: full depth wrote every token, or none was written.
- * - `schema`: rules that an audit does not repeat.
- * - `cancelled`: the client or operator ended the answer.
- * - `queue`, `stale`: too many answers or too long a time without an idle moment. `memory`: the audit found no room.
- * - `time`: the audit took longer than its limit.
- */
-export type AuditSkip = 'off' | 'full_depth' | 'schema' | 'cancelled' | 'queue' | 'stale' | 'memory' | 'time';
-
-/** One token of an answer from an exit below full depth, under full depth's distribution at its position. */
-export interface AuditedToken {
-  /** Index in the answer. */
-  readonly index: number;
-  readonly token: number;
-  /** Exit that wrote the token. */
-  readonly exit: ExitLayer;
-  /** Full depth's most likely token under the answer's penalties. */
-  readonly best: number;
-  /** Rank of the written token from 1; null below the largest logits that the select graph returns. */
-  readonly rank: number | null;
-  /** Log-probability of the written token and of `best`, at temperature 1 under the answer's penalties. */
-  readonly logprob: number;
-  readonly bestLogprob: number;
-  /** Probability that full depth draws the written token by the answer's sampling rules. */
-  readonly probability: number;
-}
-
-/** One exit against full depth over the positions of an answer, whichever exit wrote it. */
-export interface Probe {
-  readonly exit: ExitLayer;
-  readonly tokens: number;
-  /** Positions at which both have the same most likely token. */
-  readonly agreeing: number;
-  /** Mean KL of full depth to the exit over a sample of the positions, in nats, under the answer's penalties. Null: none. */
-  readonly kl: number | null;
-}
-
-/** The audit of an answer that has ended. Exactly one follows the end of each answer. */
-export interface AuditEvent {
-  readonly id: string;
-  readonly lengthGroup: LengthGroup;
-  /** Null for an audited answer. */
-  readonly skipped: AuditSkip | null;
-  readonly tokens: readonly AuditedToken[];
-  readonly probe: Probe | null;
-  /**
-   * Of a looped model with a gate, by exit: the mean probability over the answer's positions that this loop or an earlier
-   * one stops. Absent for other models.
-   */
-  readonly gate?: readonly number[];
-  /** Time of the audit's steps. */
-  readonly ms: number;
-}
-
-/** Audits that ended since the last message. */
-export interface AuditMessage {
-  readonly type: 'audit';
-  readonly audits: readonly AuditEvent[];
-}
-
 export interface KernelRun {
   /** Name of the stage or exit block. */
   readonly unit: string;
   readonly mode: 'decode' | 'prefill';
   readonly kernel: StageKernel;
-}
-
-/** Source of the costs, and the fault of the cache, for the log. */
-export interface Calibration {
-  readonly source: 'cache' | 'measured';
-  readonly note: string | null;
-}
-
-/** Sent once, after the model is loaded and measured. */
-export interface ReadyMessage {
-  readonly type: 'ready';
-  readonly name: string;
-  readonly architecture: Architecture;
-  readonly exits: readonly ExitLayer[];
-  /** Most positions of a sequence: the model's context, or less under a smaller KV budget. */
-  readonly maxLength: number;
-  readonly slots: number;
-  readonly kvTokens: number;
-  readonly kernels: readonly string[];
-  /** Kernels that failed to load, each with the reason, for the log. */
-  readonly kernelFaults?: readonly string[];
-  readonly device: string;
-  /** The GPUs, after the load; empty on the CPU. */
-  readonly cards: readonly PlacedCard[];
-  readonly cost: CostTable;
-  readonly loadMs: number;
-  readonly calibrateMs: number;
-  readonly calibration?: Calibration;
-  /** Why the engine does not use the folder's prior of output lengths, for the log; null if it does. */
-  readonly lengthPriorFault?: string | null;
-}
-
-/** Progress before `ready`: loaded parts of the model. With all parts loaded, the engine measures its steps. */
-export interface LoadingMessage {
-  readonly type: 'loading';
-  readonly done: number;
-  readonly total: number;
-}
-
-/** The engine could not start or cannot go on; it exits right after. `model` means a broken model folder. */
-export interface FatalMessage {
-  readonly type: 'fatal';
-  readonly kind: 'model' | 'device' | 'internal';
-  readonly message: string;
 }
 
 /** Reply to a ping, sent between two steps. */

@@ -1,7 +1,7 @@
 /**
  * One answer as server-sent events on a raw response.
  *
- * Must not know: the content of an event, slow readers (plugins/in-flight.ts cuts them).
+ * Must not know: the content of an event, when a slow client is cut (plugins/in-flight.ts).
  */
 import type { FastifyReply } from 'fastify';
 import type { EventStream } from '../api/context.js';
@@ -24,6 +24,8 @@ export function eventStream(
   const { raw } = reply;
   const protocol = protocolOf(reply.request);
   let over = false;
+  let draining: Promise<void> | null = null;
+  let resume = (): void => undefined;
   const silence = setInterval(() => {
     open();
     raw.write(protocol.keepAlive);
@@ -50,15 +52,27 @@ export function eventStream(
   function close(): void {
     over = true;
     clearInterval(silence);
+    resume();
   }
 
   onClosed(reply, close);
   return {
-    open,
     send(data, name) {
       if (over) return;
+      open();
       silence.refresh();
       raw.write(`${name === undefined ? '' : `event: ${name}\n`}data: ${data}\n\n`);
+    },
+    drained() {
+      if (over || !raw.writableNeedDrain) return null;
+      draining ??= new Promise((resolve) => {
+        resume = () => {
+          draining = null;
+          resolve();
+        };
+        raw.once('drain', resume);
+      });
+      return draining;
     },
     reject(error: ApiError) {
       if (over) return true;

@@ -1,5 +1,6 @@
 /** Summarizes a run of a bench from the client's point of view. */
 import { quantile } from '../util/stats.js';
+import { isWithin } from '../util/within-budget.js';
 import type { Answered } from './ask.js';
 import type { Budget } from './budgets.js';
 import type { BenchJob } from './jobs.js';
@@ -65,13 +66,7 @@ function isCut({ job, answer }: Sent<BenchJob>): boolean {
 export function isMet(sent: Sent<BenchJob>): boolean {
   const { budget } = sent.job;
   const { error, totalMs, ttftMs, tpotMs } = sent.answer;
-  return (
-    error === null &&
-    !isCut(sent) &&
-    totalMs <= (budget.totalMs ?? Infinity) &&
-    (ttftMs ?? totalMs) <= (budget.ttftMs ?? Infinity) &&
-    (tpotMs ?? 0) <= (budget.tpotMs ?? Infinity)
-  );
+  return error === null && !isCut(sent) && isWithin({ totalMs, ttftMs: ttftMs ?? totalMs, tpotMs }, budget);
 }
 
 /** Share of answers with a total between the predicted 10% and 90% quantiles; null without intervals. */

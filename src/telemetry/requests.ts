@@ -14,13 +14,14 @@ import type {
   StepMessage,
   TokenEvent,
 } from '../engine/protocol.js';
-import { CUT_LATE_MS } from '../util/clock.js';
+import { missedParts } from '../util/within-budget.js';
 import { actualTimes } from './actual-times.js';
 import { budgetClass } from './budget-class.js';
 import { EngineMetrics } from './engine-metrics.js';
 import { type HeldTokens, heldTokens } from './held-tokens.js';
 import { type BudgetOutcome, FINISHED_REASON, initialize } from './labels.js';
 import type { Series } from './series.js';
+import { countTokens } from './token-counts.js';
 
 export interface SequenceFacts {
   readonly arrivedAt: number;
@@ -52,21 +53,13 @@ export class RequestMetrics {
 
   /** Counts the events of this engine. */
   observe(engine: Engine): void {
-    engine.on('step', (step) => {
-      this.step(step);
-    });
+    engine.on('step', this.step.bind(this));
     engine.on('audit', ({ audits }) => {
       for (const event of audits) this.#engine.audited(event);
     });
-    engine.on('ready', (ready) => {
-      this.ready(ready);
-    });
-    engine.on('cut', (end) => {
-      this.cut(end);
-    });
-    engine.on('down', () => {
-      this.down();
-    });
+    engine.on('ready', this.ready.bind(this));
+    engine.on('cut', this.cut.bind(this));
+    engine.on('down', this.down.bind(this));
   }
 
   /** Registers a sequence before the engine gets it. */
@@ -142,6 +135,10 @@ export class RequestMetrics {
 
   step(step: StepMessage): void {
     for (const event of step.planned) this.#planned(event);
+    countTokens(this.#series, step.tokens, ({ id }) => {
+      const live = this.#live.get(id);
+      return live?.cut === null && live.plan !== null ? live.plan.exit : null;
+    });
     for (const event of step.tokens) this.#token(event, step.at);
     for (const event of step.refused) this.#refused(event);
     for (const event of step.ended) this.#ended(event);
@@ -164,18 +161,13 @@ export class RequestMetrics {
 
   #token(event: TokenEvent, at: number): void {
     const series = this.#series;
-    const exit = String(event.exit);
-    series.generationTokens.inc();
-    series.exitTokens.inc({ exit_layer: exit });
     const live = this.#live.get(event.id);
     // Tokens after the cut are not part of the answer.
     if (live?.cut !== null) return;
-    if (live.plan !== null)
-      series.plannedExitTokens.inc({ planned_exit_layer: String(live.plan.exit), exit_layer: exit });
     if (live.lastAt !== null) {
       const seconds = (at - live.lastAt) / 1000;
       series.itl.observe(seconds);
-      series.exitItl.observe({ exit_layer: exit }, seconds);
+      series.exitItl.observe({ exit_layer: String(event.exit) }, seconds);
     }
     if (live.lastExit !== null && live.lastExit !== event.exit) {
       series.replans.inc({ direction: event.exit > live.lastExit ? 'deeper' : 'shallower' });
@@ -275,23 +267,20 @@ export class RequestMetrics {
 
   /**
    * Counts violations of the parts of a budget.
-   * @returns the outcome of the whole budget, equal to `met` in the response
+   * @returns the outcome of the whole budget; `met` in the response follows the same rule
    */
   #kept(live: Live, event: EndedEvent): BudgetOutcome {
     const { budget } = live;
     if (budget === null) return 'met';
-    const { ttftMs, tpotMs, totalMs } = actualTimes(live, event);
+    const isCut = event.reason === 'deadline';
+    const times = actualTimes(live, event);
     // A sequence cut before its first token has waited for that token all the time.
-    const awaitedMs = ttftMs ?? (event.reason === 'deadline' ? totalMs : 0);
-    const missedTtft = awaitedMs > (budget.ttftMs ?? Infinity);
-    const missedTpot = (tpotMs ?? 0) > (budget.tpotMs ?? Infinity);
-    if (missedTtft) this.#series.ttftViolation.inc();
-    if (missedTpot) this.#series.tpotViolation.inc();
-    if (missedTtft || missedTpot) return 'missed';
-    // The gateway cut the sequence at its total budget, so that budget holds.
-    const isLate = totalMs > (budget.totalMs ?? Infinity) + CUT_LATE_MS;
-    if (event.reason === 'deadline') return isLate ? 'missed' : 'truncated';
-    return totalMs > (budget.totalMs ?? Infinity) ? 'missed' : 'met';
+    const ttftMs = times.ttftMs ?? (isCut ? times.totalMs : null);
+    const missed = missedParts({ ...times, ttftMs }, budget, isCut);
+    if (missed.ttft) this.#series.ttftViolation.inc();
+    if (missed.tpot) this.#series.tpotViolation.inc();
+    if (missed.ttft || missed.tpot || missed.total) return 'missed';
+    return isCut ? 'truncated' : 'met';
   }
 
   #outcome({ budget, plan }: Live, outcome: BudgetOutcome): void {

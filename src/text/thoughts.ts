@@ -29,7 +29,7 @@ export function endsInThoughts({ open, close }: ThoughtTags, text: string): bool
 
 /** New text of an answer, with its thoughts apart. */
 export interface Thought {
-  readonly reasoning: string;
+  readonly thoughts: string;
   readonly text: string;
 }
 
@@ -41,7 +41,7 @@ export class ThoughtReader {
   /** Text that may be part of a tag or of the space around the thoughts. */
   #held = '';
   readonly #tags: ThoughtTags;
-  #hasReasoning = false;
+  #hasThoughts = false;
 
   /** @param isOpen whether the prompt ends inside of thoughts */
   constructor(tags: ThoughtTags, isOpen: boolean) {
@@ -62,16 +62,16 @@ export class ThoughtReader {
   push(piece: string): Thought {
     this.#held += piece;
     if (this.#state === 'start') this.#begin();
-    const reasoning = this.#state === 'thoughts' ? this.#think() : '';
+    const thoughts = this.#state === 'thoughts' ? this.#think() : '';
     if (this.#state === 'gap') this.#skipSpace();
-    return { reasoning, text: this.#state === 'text' ? this.#take() : '' };
+    return { thoughts, text: this.#state === 'text' ? this.#take() : '' };
   }
 
   /** Ends the answer. @returns what was held back */
   end(): Thought {
     const held = this.#take();
-    if (this.#state === 'start') return { reasoning: '', text: held };
-    return { reasoning: this.#state === 'thoughts' ? this.#trimmed(held.trimEnd()) : '', text: '' };
+    if (this.#state === 'start') return { thoughts: '', text: held };
+    return { thoughts: this.#state === 'thoughts' ? this.#trimmed(held.trimEnd()) : '', text: '' };
   }
 
   #begin(): void {
@@ -100,8 +100,8 @@ export class ThoughtReader {
 
   /** Drops the space before the first thought. */
   #trimmed(thought: string): string {
-    const shown = this.#hasReasoning ? thought : thought.trimStart();
-    this.#hasReasoning ||= shown !== '';
+    const shown = this.#hasThoughts ? thought : thought.trimStart();
+    this.#hasThoughts ||= shown !== '';
     return shown;
   }
 

@@ -22,9 +22,6 @@ export function turnStartedAt(): number {
   return turn;
 }
 
-/** Lateness at which an answer that is cut at its deadline still counts as in time: timers are late on a busy machine. */
-export const CUT_LATE_MS = 250;
-
 const LONGEST_TIMER_MS = 2 ** 31 - 1;
 
 /** Milliseconds to set a timer for so that it fires at this instant and never before it. */

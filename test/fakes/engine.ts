@@ -5,14 +5,14 @@
 import { PLAIN } from '../../src/model/manifest-upgrade.js';
 import { EventEmitter } from 'node:events';
 import { monotonicMs } from '../../src/util/clock.js';
-import type { Engine, EngineEvents, SequenceSink } from '../../src/engine/client/engine.js';
+import type { Engine, EngineEvents, SequenceRequest } from '../../src/engine/client/engine.js';
+import { OpenSequences, SequenceEvents } from '../../src/engine/client/sequence-events.js';
 import type {
   AuditedToken,
   AuditEvent,
   CancelReason,
   EndedEvent,
   EndReason,
-  GenerateMessage,
   PlannedEvent,
   PromptEvent,
   ReadyMessage,
@@ -21,8 +21,6 @@ import type {
   TokenEvent,
   TokenLogprobs,
 } from '../../src/engine/protocol.js';
-
-type Request = Omit<GenerateMessage, 'type'>;
 
 export interface Script {
   /** Token ids of the answer, before max_tokens cuts them. */
@@ -54,8 +52,8 @@ export interface Script {
 }
 
 interface Live {
-  readonly request: Request;
-  readonly sink: SequenceSink;
+  readonly request: SequenceRequest;
+  readonly lose: () => void;
   readonly script: Script;
   timer: NodeJS.Timeout;
   sent: number;
@@ -115,14 +113,15 @@ export function plannedEvent(id: string, exit: number, overrides: Partial<Planne
 
 export class FakeEngine extends EventEmitter<EngineEvents> implements Engine {
   ready: ReadyMessage | null = READY;
-  readonly requests: Request[] = [];
+  readonly requests: SequenceRequest[] = [];
   readonly cancelled: string[] = [];
   readonly #live = new Map<string, Live>();
+  readonly #open = new OpenSequences(() => undefined);
   unreadMs = 0;
   /** Most sequences of a request that the engine takes. */
   room = Infinity;
 
-  constructor(public script: (request: Request) => Script) {
+  constructor(public script: (request: SequenceRequest) => Script) {
     super();
   }
 
@@ -139,17 +138,29 @@ export class FakeEngine extends EventEmitter<EngineEvents> implements Engine {
     return sequences <= this.room;
   }
 
-  generate(request: Request, sink: SequenceSink): void {
-    this.requests.push(request);
-    if (this.ready === null) {
-      sink.lost('the engine is not ready');
-      return;
+  generate(requests: readonly SequenceRequest[]): SequenceEvents {
+    const answer = new SequenceEvents(requests.length, () => {
+      for (const { id } of requests) this.cancel(id, 'cancelled');
+    });
+    for (const [index, request] of requests.entries()) {
+      this.requests.push(request);
+      const lose = (): void => {
+        answer.add({ index, type: 'lost', message: 'killed' }, true);
+        answer.wake();
+      };
+      if (this.ready === null) lose();
+      else this.#start(request, lose, { answer, index, isAudited: request.audit === true });
     }
+    return answer;
+  }
+
+  #start(request: SequenceRequest, lose: () => void, open: Parameters<OpenSequences['add']>[1]): void {
     const script = this.script(request);
     const timer = setTimeout(() => {
-      this.#begin(request, sink, script);
+      this.#begin(request, script);
     }, script.delay ?? 0);
-    this.#live.set(request.id, { request, sink, script, timer, sent: 0 });
+    this.#open.add(request.id, open);
+    this.#live.set(request.id, { request, lose, script, timer, sent: 0 });
   }
 
   cancel(id: string, reason: CancelReason): void {
@@ -169,12 +180,12 @@ export class FakeEngine extends EventEmitter<EngineEvents> implements Engine {
   /** The process dies, so every live sequence is lost. */
   die(): void {
     this.ready = null;
-    for (const { sink, timer } of this.#live.values()) {
+    for (const { lose, timer } of this.#live.values()) {
       clearTimeout(timer);
-      sink.lost('killed');
+      lose();
     }
     this.#live.clear();
-    this.emit('down', 'killed');
+    this.#tell(() => this.emit('down', 'killed'));
   }
 
   close(): Promise<void> {
@@ -182,12 +193,10 @@ export class FakeEngine extends EventEmitter<EngineEvents> implements Engine {
     return Promise.resolve();
   }
 
-  #begin(request: Request, sink: SequenceSink, script: Script): void {
+  #begin(request: SequenceRequest, script: Script): void {
     if (script.refuse !== undefined) {
       this.#live.delete(request.id);
-      const refused = { id: request.id, ...script.refuse };
-      sink.refused(refused);
-      this.#step({ refused: [refused] });
+      this.#step({ refused: [{ id: request.id, ...script.refuse }] });
       return;
     }
     const { budget, maxExit } = request.depth;
@@ -201,7 +210,6 @@ export class FakeEngine extends EventEmitter<EngineEvents> implements Engine {
       ...script.plan,
       ...(request.isDryRun && { isDryRun: true }),
     });
-    sink.planned(planned);
     this.#step({ planned: [planned] });
     if (request.isDryRun === true) {
       this.#end(request.id, 'length', script);
@@ -212,24 +220,23 @@ export class FakeEngine extends EventEmitter<EngineEvents> implements Engine {
       const logprobs = request.prompt.map((id, i) => (i === 0 ? null : fakeLogprobs(id, count)));
       for (const half of [logprobs.slice(0, 2), logprobs.slice(2)]) {
         const event: PromptEvent = { id: request.id, logprobs: half };
-        sink.prompt(event);
         this.#step({ prompts: [event] });
       }
     }
     const first = (): void => {
-      this.#next(request, sink, script, 0);
+      this.#next(request, script, 0);
     };
     const live = this.#live.get(request.id);
     if (script.prefill === undefined || live === undefined) first();
     else live.timer = setTimeout(first, script.prefill);
   }
 
-  #next(request: Request, sink: SequenceSink, script: Script, index: number): void {
+  #next(request: SequenceRequest, script: Script, index: number): void {
     const live = this.#live.get(request.id);
     if (live === undefined) return;
     if (script.loseAfter === index) {
       this.#live.delete(request.id);
-      sink.lost('killed');
+      live.lose();
       return;
     }
     if (index >= request.maxTokens) {
@@ -249,11 +256,10 @@ export class FakeEngine extends EventEmitter<EngineEvents> implements Engine {
     };
     live.sent++;
     const at = monotonicMs();
-    sink.token(event, at);
     this.#step({ tokens: [event], at });
     if (!this.#live.has(request.id) || this.cancelled.includes(request.id)) return;
     live.timer = setTimeout(() => {
-      this.#next(request, sink, script, index + 1);
+      this.#next(request, script, index + 1);
     }, script.pace ?? 0);
   }
 
@@ -276,12 +282,11 @@ export class FakeEngine extends EventEmitter<EngineEvents> implements Engine {
       ...(live.request.isDryRun && { isDryRun: true }),
       ...script?.ended,
     };
-    live.sink.ended(ended);
     this.#step({ ended: [ended] });
     if (live.request.audit === true && live.script.audit !== 'never') this.#audit(live);
   }
 
-  #audit({ request, sink, script }: Live): void {
+  #audit({ request, script }: Live): void {
     const tokens = script.tokens.slice(0, request.maxTokens).map((token, index): AuditedToken => ({
       ...{ index, token, best: token, exit: script.exits?.[index] ?? request.depth.maxExit },
       ...{ rank: 1, logprob: -0.5, bestLogprob: -0.5, probability: 1 },
@@ -290,13 +295,13 @@ export class FakeEngine extends EventEmitter<EngineEvents> implements Engine {
     const scripted = script.audit === 'never' ? {} : script.audit;
     const audit: AuditEvent = { id, lengthGroup, skipped: null, tokens, probe: null, ms: 3, ...scripted };
     setTimeout(() => {
-      sink.audited?.(audit);
-      this.emit('audit', { type: 'audit', audits: [audit] });
+      this.#open.audited([audit]);
+      this.#tell(() => this.emit('audit', { type: 'audit', audits: [audit] }));
     }, 5);
   }
 
   #step(events: Partial<StepMessage>): void {
-    this.emit('step', {
+    const step: StepMessage = {
       type: 'step',
       at: monotonicMs(),
       planned: [],
@@ -317,6 +322,15 @@ export class FakeEngine extends EventEmitter<EngineEvents> implements Engine {
         slowdown: 1,
       },
       ...events,
+    };
+    this.#open.dispatch(step);
+    this.#tell(() => this.emit('step', step));
+  }
+
+  /** As the client does: once the answers are written. */
+  #tell(emit: () => void): void {
+    queueMicrotask(() => {
+      process.nextTick(emit);
     });
   }
 }

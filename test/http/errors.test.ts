@@ -325,11 +325,14 @@ void t.test('a fault mid-stream ends that answer and nothing else', async (t) =>
       throw new Error('a bug');
     },
   };
-  server.engine.generate = (request, sink) => {
-    const token: typeof sink.token = (event, at) => {
-      sink.token(request.maxTokens === 13 ? { ...event, logprobs } : event, at);
+  server.engine.generate = (requests) => {
+    const answer = generate(requests);
+    const add = answer.add.bind(answer);
+    answer.add = (event, isLast) => {
+      const isFaulty = event.type === 'token' && requests[0]?.maxTokens === 13;
+      add(isFaulty ? { ...event, event: { ...event.event, logprobs } } : event, isLast);
     };
-    generate(request, { ...sink, token });
+    return answer;
   };
   const ask = (max_tokens: number, stream: boolean) =>
     server.post('/v1/completions', { prompt: 'Hi', max_tokens, stream, logprobs: 1 });

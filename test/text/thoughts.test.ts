@@ -6,14 +6,14 @@ import { endsInThoughts, ThoughtReader, thoughtTags, type ThoughtTags } from '..
 const THINK: ThoughtTags = { open: '<think>', close: '</think>' };
 
 /** Reads an answer in pieces. */
-function read(pieces: readonly string[], isOpen = false): { reasoning: string; text: string } {
+function read(pieces: readonly string[], isOpen = false): { thoughts: string; text: string } {
   const reader = new ThoughtReader(THINK, isOpen);
   const parts = [...pieces.map((piece) => reader.push(piece)), reader.end()];
-  return { reasoning: parts.map((part) => part.reasoning).join(''), text: parts.map((part) => part.text).join('') };
+  return { thoughts: parts.map((part) => part.thoughts).join(''), text: parts.map((part) => part.text).join('') };
 }
 
 void t.test('thoughts, their tags and the space around them leave the text', (t) => {
-  const cases: [answer: string, isOpen: boolean, reasoning: string, text: string][] = [
+  const cases: [answer: string, isOpen: boolean, thoughts: string, text: string][] = [
     ['<think>\nHm.\n</think>\n\nParis.', false, 'Hm.', 'Paris.'],
     ['\n<think>Hm.</think>Paris.', false, 'Hm.', 'Paris.'],
     ['<think>\n\n</think>\n\nParis.', false, '', 'Paris.'],
@@ -28,9 +28,9 @@ void t.test('thoughts, their tags and the space around them leave the text', (t)
     ['<think>a</think>', false, 'a', ''],
     ['a </th> b</think>c', true, 'a </th> b', 'c'],
   ];
-  for (const [answer, isOpen, reasoning, text] of cases) {
-    t.same(read([answer], isOpen), { reasoning, text }, JSON.stringify(answer));
-    t.same(read(Array.from(answer), isOpen), { reasoning, text }, `${JSON.stringify(answer)}, by characters`);
+  for (const [answer, isOpen, thoughts, text] of cases) {
+    t.same(read([answer], isOpen), { thoughts, text }, JSON.stringify(answer));
+    t.same(read(Array.from(answer), isOpen), { thoughts, text }, `${JSON.stringify(answer)}, by characters`);
   }
   t.end();
 });
@@ -43,7 +43,7 @@ void t.test('the cuts of an answer change nothing', (t) => {
       const places = [0, ...cuts.map((cut) => Math.min(cut, text.length)).sort((a, b) => a - b), text.length];
       const pieces = places.slice(1).map((place, index) => text.slice(places[index], place));
       const [whole, cut] = [read([text], isOpen), read(pieces, isOpen)];
-      return whole.reasoning === cut.reasoning && whole.text === cut.text;
+      return whole.thoughts === cut.thoughts && whole.text === cut.text;
     }),
   );
   t.end();
@@ -53,10 +53,10 @@ void t.test('thoughts are shown as they come, and only a beginning of a tag is h
   const reader = new ThoughtReader(THINK, true);
   const shown = ['One ', 'two <', '/b ', '</thi', 'nk>\n', '\nSo'].map((piece) => reader.push(piece));
   t.same(
-    shown.map(({ reasoning }) => reasoning),
+    shown.map(({ thoughts }) => thoughts),
     ['One', ' two', ' </b', '', '', ''],
   );
-  t.same(shown.at(-1), { reasoning: '', text: 'So' });
+  t.same(shown.at(-1), { thoughts: '', text: 'So' });
   t.end();
 });
 

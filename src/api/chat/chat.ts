@@ -4,7 +4,7 @@ import { ChatTemplateError, type TemplateVariables } from '../../text/chat-templ
 import type { ChatTool } from '../../text/tool-form.js';
 import type { Answer } from '../generation/answer.js';
 import type { CallPart } from '../generation/call-reader.js';
-import type { ChoiceToken } from '../generation/choice.js';
+import type { ChoiceToken, Delta } from '../generation/choice.js';
 import { readyEngine, type ApiContext, type ApiRequest } from '../context.js';
 import { chatLogprobs } from '../generation/logprobs.js';
 import { chatMessages, textOf } from './messages.js';
@@ -21,11 +21,11 @@ import {
 } from '../generation/request.js';
 import { waitLimitOf } from '../generation/wait-limit.js';
 import { answerGrammar } from '../params/structured-outputs.js';
-import { checkBounds } from '../params/thinking.js';
+import { checkBounds } from '../params/thoughts.js';
 import { ChatBody, type ChatMessageBody } from '../schemas/chat.js';
 import type { ToolCall } from '../schemas/tools.js';
-import type { ChunkEndpoint, ChunkShapes } from '../generation/chunks.js';
-import type { Collected } from '../generation/endpoint.js';
+import { chunkFormatter, type Collected } from '../generation/chunks.js';
+import type { Endpoint } from '../generation/serve.js';
 import { promptEnding, type PromptEnding } from './prompt-ending.js';
 import { templateVariables } from './template-variables.js';
 import { answerThoughts, thoughtTokens, withoutThoughts } from './thoughts.js';
@@ -147,58 +147,52 @@ function toolCalls(parts: readonly CallPart[]): ToolCall[] {
 }
 
 /** `reasoning_content` is the name of DeepSeek, llama.cpp and SGLang. */
-function message({ text, reasoning, calls: parts }: Collected) {
+function message({ text, thoughts, calls: parts }: Collected) {
   const calls = toolCalls(parts);
   return {
     role: 'assistant',
     content: calls.length === 0 ? text : null,
     refusal: null,
-    ...(reasoning !== '' && { reasoning_content: reasoning }),
+    ...(thoughts !== '' && { reasoning_content: thoughts }),
     ...(calls.length > 0 && { tool_calls: calls }),
   };
 }
 
-function chunks(context: ApiContext): ChunkShapes {
-  const chunk = (answer: Answer) => head(answer, 'chat.completion.chunk');
-  return {
-    // The role comes with the first token and never earlier: an early chunk would falsify the client's TTFT.
-    delta: (answer, index, { text, tokens, call, reasoning = '' }, first) => ({
-      ...chunk(answer),
-      choices: [
-        {
-          index,
-          delta: {
-            ...(first ? { role: 'assistant' } : {}),
-            ...(reasoning !== ''
-              ? { reasoning_content: reasoning }
-              : call === null
-                ? { content: text }
-                : callDelta(call, first)),
-          },
-          logprobs: call === null && reasoning === '' ? logprobs(context, answer, tokens) : null,
-          finish_reason: null,
-        },
-      ],
-    }),
-    finish: (answer, index, reason) => ({
-      ...chunk(answer),
-      choices: [{ index, delta: {}, logprobs: null, finish_reason: reason }],
-    }),
-    empty: (answer) => ({ ...chunk(answer), choices: [] }),
-  };
+/** The role comes with the first token and never earlier: an early chunk would falsify the client's TTFT. */
+function delta({ text, call, thoughts }: Delta, isFirst: boolean) {
+  const role = isFirst ? { role: 'assistant' } : {};
+  if (thoughts !== '') return { ...role, reasoning_content: thoughts };
+  return { ...role, ...(call === null ? { content: text } : callDelta(call, isFirst)) };
 }
 
-export const chat: ChunkEndpoint<ChatBody> = {
+export const chat: Endpoint<ChatBody> = {
   idPrefix: ID_PREFIX,
+  userOf: ({ user }) => user,
   plan,
-  chunks,
-  whole: (context, answer, choices) => ({
-    ...head(answer, 'chat.completion'),
-    choices: choices.map((choice, index) => ({
-      index,
-      message: message(choice),
-      logprobs: choice.calls.length === 0 ? logprobs(context, answer, choice.tokens) : null,
-      finish_reason: choice.finishReason,
-    })),
-  }),
+  formatter(context, _request, answer, send) {
+    const chunk = (choices: object[]) => ({ ...head(answer, 'chat.completion.chunk'), choices });
+    return chunkFormatter(
+      answer,
+      {
+        delta(piece, isFirst) {
+          const isText = piece.call === null && piece.thoughts === '';
+          const scores = isText ? logprobs(context, answer, piece.tokens) : null;
+          return chunk([{ index: piece.index, delta: delta(piece, isFirst), logprobs: scores, finish_reason: null }]);
+        },
+        finish: (index, finish_reason) => chunk([{ index, delta: {}, logprobs: null, finish_reason }]),
+        empty: () => chunk([]),
+        whole: (choices) => ({
+          ...head(answer, 'chat.completion'),
+          choices: choices.map((choice, index) => ({
+            index,
+            message: message(choice),
+            logprobs: choice.calls.length === 0 ? logprobs(context, answer, choice.tokens) : null,
+            finish_reason: choice.finishReason,
+          })),
+        }),
+      },
+      send,
+    );
+  },
+  terminator: '[DONE]',
 };

@@ -8,7 +8,7 @@ export interface VariableFields {
 }
 
 /** Whether a model thinks, by its template. */
-export function thinks(template: ChatTemplate): boolean {
+export function hasThoughts(template: ChatTemplate): boolean {
   return template.thoughts !== null || template.mentions('reasoning_effort') || template.mentions('enable_thinking');
 }
 
@@ -18,7 +18,7 @@ export function templateVariables(template: ChatTemplate | null, fields: Variabl
   if (effort === undefined || template === null) return given;
   if (template.mentions('reasoning_effort')) return { reasoning_effort: effort, ...given };
   if (template.mentions('enable_thinking')) return { enable_thinking: effort !== 'none', ...given };
-  if (effort === 'none' || thinks(template)) return given;
+  if (effort === 'none' || hasThoughts(template)) return given;
   const rule = 'reasoning_effort must be "none" or absent: the chat template of this model has no thinking';
   throw new ApiError('unsupported_parameter', `${rule}, got "${effort}".`, 'reasoning_effort');
 }

@@ -2,7 +2,7 @@
 import { endsInThoughts, type ThoughtTags } from '../../text/thoughts.js';
 import type { TextTokenizer } from '../../text/tokenizer.js';
 import type { AnswerThoughts } from '../generation/choice.js';
-import type { TagTokens } from '../params/thinking.js';
+import type { TagTokens } from '../params/thoughts.js';
 
 /** A prompt that opens thoughts, with an empty one instead, as templates write it. */
 export function withoutThoughts({ open, close }: ThoughtTags, prompt: string): string {

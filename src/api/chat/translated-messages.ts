@@ -36,7 +36,7 @@ export class TranslatedMessages {
   }
 
   /** Adds thoughts, which belong to the assistant's next message. */
-  think(text: string): void {
+  thoughts(text: string): void {
     this.#thoughts += text;
   }
 

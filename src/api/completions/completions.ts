@@ -6,10 +6,11 @@ import { readyEngine, type ApiContext, type ApiRequest } from '../context.js';
 import { waitLimitOf, type WaitLimit } from '../generation/wait-limit.js';
 import { completionLogprobs, promptTokens, type ScoredToken } from '../generation/logprobs.js';
 import { budgetOf, encodePrompt, planGeneration, type GenerationPlan, type Prompt } from '../generation/request.js';
-import { checkBounds } from '../params/thinking.js';
+import { checkBounds } from '../params/thoughts.js';
 import { answerGrammar } from '../params/structured-outputs.js';
 import { CompletionBody } from '../schemas/completions.js';
-import type { ChunkEndpoint, ChunkShapes } from '../generation/chunks.js';
+import { chunkFormatter } from '../generation/chunks.js';
+import type { Endpoint } from '../generation/serve.js';
 import { refuseUnsupported } from '../params/unsupported.js';
 
 /** OpenAI's default for this endpoint. */
@@ -106,29 +107,32 @@ function head(answer: Answer) {
   };
 }
 
-function chunks(context: ApiContext): ChunkShapes {
-  return {
-    delta(answer, index, { text, tokens }, first) {
-      const all = first ? withEcho(context, answer, index, text, tokens) : { text, tokens };
-      return { ...head(answer), choices: [choice(context, answer, index, all.text, all.tokens)] };
-    },
-    finish: (answer, index, reason) => ({
-      ...head(answer),
-      choices: [{ index, text: '', logprobs: null, finish_reason: reason }],
-    }),
-    empty: (answer) => ({ ...head(answer), choices: [] }),
-  };
-}
-
-export const completions: ChunkEndpoint<CompletionBody> = {
+export const completions: Endpoint<CompletionBody> = {
   idPrefix: ID_PREFIX,
+  userOf: ({ user }) => user,
   plan,
-  chunks,
-  whole: (context, answer, choices) => ({
-    ...head(answer),
-    choices: choices.map(({ text, tokens, finishReason }, index) => {
-      const all = withEcho(context, answer, index, text, tokens);
-      return { ...choice(context, answer, index, all.text, all.tokens), finish_reason: finishReason };
-    }),
-  }),
+  formatter: (context, _request, answer, send) =>
+    chunkFormatter(
+      answer,
+      {
+        delta({ index, text, tokens }, isFirst) {
+          const all = isFirst ? withEcho(context, answer, index, text, tokens) : { text, tokens };
+          return { ...head(answer), choices: [choice(context, answer, index, all.text, all.tokens)] };
+        },
+        finish: (index, finish_reason) => ({
+          ...head(answer),
+          choices: [{ index, text: '', logprobs: null, finish_reason }],
+        }),
+        empty: () => ({ ...head(answer), choices: [] }),
+        whole: (choices) => ({
+          ...head(answer),
+          choices: choices.map(({ text, tokens, finishReason }, index) => {
+            const all = withEcho(context, answer, index, text, tokens);
+            return { ...choice(context, answer, index, all.text, all.tokens), finish_reason: finishReason };
+          }),
+        }),
+      },
+      send,
+    ),
+  terminator: '[DONE]',
 };

@@ -1,70 +1,113 @@
 /**
- * All choices of one request: starts them, cancels them together, adds up their usage.
+ * All choices of one request: starts their sequences, reads their events, adds up their usage.
  *
  * Must not know: JSON forms of an endpoint, HTTP.
  */
 import { randomBytes } from 'node:crypto';
-import { monotonicMs } from '../../util/clock.js';
-import type { DraftSource, EndedEvent } from '../../engine/protocol.js';
+import type { SequenceRequest } from '../../engine/client/engine.js';
+import type { SequenceEvent, SequenceEvents } from '../../engine/client/sequence-events.js';
+import type { EndedEvent } from '../../engine/protocol.js';
 import { ApiError, toApiError } from '../errors.js';
 import { codePointLength } from '../../util/code-points.js';
-import { Choice, type FinishReason, type Piece } from './choice.js';
+import { Choice, type ChoiceEnd, type Piece } from './choice.js';
 import { readyEngine, type ApiContext, type ApiRequest } from '../context.js';
 import type { GenerationPlan } from './request.js';
-import { queueFull } from './engine-errors.js';
-import { withErrorBoundary } from './error-boundary.js';
-import { Receipt } from './receipt.js';
-import { expectedTokens, reportOf, rounded } from './report.js';
+import { engineError, failure, queueFull } from './engine-errors.js';
+import { AUDIT_WAIT_MS, Receipt } from './receipt.js';
+import { exitLayersOf, expectedTokens, reportOf, rounded, usageOf } from './report.js';
 import { ofChoice, samplingFields } from '../params/sampling.js';
 import type { HeadersOf, planHeaders } from '../schemas/headers.js';
 import type { SortieReport } from '../schemas/report.js';
 import type { Usage } from '../schemas/shared.js';
 
-export interface AnswerListener {
-  delta(index: number, piece: Piece): void;
-  /** @param last whether it was the last choice: `done` follows */
-  finished(index: number, reason: FinishReason, last: boolean): void;
-  /** Called after the last choice has finished. */
-  done(): void;
-  /** The whole request failed, and the other choices are cancelled. It is called at most once, as the last call. */
-  failed(error: ApiError): void;
-}
+type AnsweredRequest = Pick<ApiRequest<unknown>, 'arrivedAt' | 'signal' | 'trace' | 'addLogFields'>;
 
-type AnsweredRequest = Pick<ApiRequest<unknown>, 'arrivedAt' | 'trace' | 'addLogFields'>;
-
-export class Answer {
+export class Answer implements AsyncIterable<Piece> {
   /** Unique on this server. The id of a choice adds its index. */
   readonly id = randomBytes(12).toString('hex');
   readonly created = Math.floor(Date.now() / 1000);
   readonly choices: readonly Choice[];
   readonly #ends: (EndedEvent | undefined)[] = [];
   #left: number;
-  #over = false;
-  /** When the last choice finished. */
+  /** Ends of choices that the reader has not taken. */
+  readonly #ended: ChoiceEnd[] = [];
+  /** The last end comes after the audits. */
+  #last: ChoiceEnd | null = null;
+  /** When the last choice ended. */
   #finishedAt: number | null = null;
   /** Null unless the client asks for an audit. */
   readonly #receipt: Receipt | null;
   readonly #context: ApiContext;
   readonly #request: AnsweredRequest;
-  readonly #listener: AnswerListener;
   readonly #settle: (tokens: number) => void;
+  readonly #drained: () => Promise<void> | null;
 
-  /** @param settle called once at the end of the answer, with the tokens used */
+  /**
+   * @param settle called once at the end of the answer, with the tokens used
+   * @param drained gives a promise while the client reads more slowly than the answer grows, else null
+   */
   constructor(
     context: ApiContext,
     readonly plan: GenerationPlan,
     request: AnsweredRequest,
-    listener: AnswerListener,
     settle: (tokens: number) => void,
+    drained: () => Promise<void> | null = () => null,
   ) {
     this.#context = context;
     this.#request = request;
-    this.#listener = listener;
     this.#settle = settle;
+    this.#drained = drained;
     const count = plan.prompts.length * plan.n;
     this.#left = count;
     this.#receipt = plan.audit ? new Receipt(count) : null;
     this.choices = Array.from({ length: count }, (_, index) => this.#choice(index));
+  }
+
+  /**
+   * Starts the sequences and gives the pieces of all choices as they come, once. A reader that returns early cancels the
+   * sequences. While the client reads slowly, pieces wait and grow, and stop strings still end their sequences.
+   * @throws ApiError for a request that is rejected or fails, ClientGone
+   */
+  async *[Symbol.asyncIterator](): AsyncGenerator<Piece, void, undefined> {
+    const { signal } = this.#request;
+    let auditTimer: NodeJS.Timeout | undefined;
+    let isWaiting = false;
+    try {
+      signal.throwIfAborted();
+      const sequences = this.#start();
+      const leave = (): void => void sequences.return();
+      signal.addEventListener('abort', leave);
+      for await (const events of sequences) {
+        for (const event of events) this.#hear(event);
+        if (this.#receipt !== null && this.#finishedAt !== null)
+          auditTimer ??= setTimeout(leave, this.#auditWaitMs(this.#finishedAt));
+        const draining = this.#drained();
+        if (draining === null) {
+          for (const piece of this.#taken()) yield piece;
+        } else if (!isWaiting) {
+          isWaiting = true;
+          void draining.then(() => {
+            isWaiting = false;
+            sequences.wake();
+          });
+        }
+      }
+      await this.#drained();
+      signal.throwIfAborted();
+      if (this.#last !== null) this.#ended.push(this.#last);
+      for (const piece of this.#taken()) yield piece;
+    } finally {
+      clearTimeout(auditTimer);
+      this.#close();
+    }
+  }
+
+  /** The pieces since the last call. */
+  #taken(): Piece[] {
+    const pieces: Piece[] = [];
+    for (const choice of this.choices) choice.take(pieces);
+    if (this.#ended.length > 0) pieces.push(...this.#ended.splice(0));
+    return pieces;
   }
 
   promptOf(index: number) {
@@ -73,63 +116,47 @@ export class Answer {
     return prompt;
   }
 
-  start(): void {
-    try {
-      this.#start();
-    } catch (error) {
-      this.#broken(error);
-    }
-  }
-
-  #start(): void {
-    const { plan } = this;
+  #start(): SequenceEvents {
     const context = this.#context;
+    const { arrivedAt, trace } = this.#request;
+    const { isDryRun, budget } = this.plan;
     // The engine may have exited while the prompt was tokenized. Without it, the metrics would keep a sequence that
     // never ends.
     readyEngine(context);
     this.#checkRoom();
-    this.choices.forEach((choice, index) => {
-      if (this.#over) return;
-      const promptIndex = Math.floor(index / plan.n);
-      const maxTokens = plan.maxTokens[promptIndex] ?? 0;
-      const id = this.#idOf(index);
-      const prompt = this.promptOf(index).ids;
-      const { arrivedAt } = this.#request;
-      const facts = { arrivedAt, promptTokens: prompt.length, maxTokens, budget: plan.budget };
-      if (!plan.isDryRun) {
-        context.metrics.begin(id, facts);
-        this.#request.trace?.begin(id, index, facts);
-      }
-      context.engine.generate(
-        {
-          id,
-          arrivedAt,
-          prompt,
-          maxTokens,
-          minTokens: plan.minTokens,
-          stopTokens: plan.stopTokens,
-          sampling: ofChoice(plan.sampling, index % plan.n),
-          logprobs: plan.logprobs,
-          promptLogprobs: plan.echo ? (plan.logprobs ?? (maxTokens === 0 ? 0 : null)) : null,
-          depth: { ...plan.depth, budget: plan.budget },
-          lengthGroup: plan.lengthGroup,
-          tenant: plan.tenant,
-          ...(plan.prefixSpace !== null && { prefixSpace: plan.prefixSpace }),
-          grammar: plan.grammar?.grammar ?? null,
-          prediction: plan.prediction,
-          speculate: plan.speculate,
-          ...(plan.isDryRun && { isDryRun: true }),
-          ...(plan.audit && { audit: true }),
-        },
-        withErrorBoundary(
-          choice,
-          (error) => {
-            this.#broken(error);
-          },
-          (event) => this.#receipt?.audited(index, event),
-        ),
-      );
-    });
+    const requests = this.choices.map((_, index) => this.#sequence(index));
+    for (const [index, { id, prompt, maxTokens }] of requests.entries()) {
+      if (isDryRun) break;
+      const facts = { arrivedAt, promptTokens: prompt.length, maxTokens, budget };
+      context.metrics.begin(id, facts);
+      trace?.begin(id, index, facts);
+    }
+    return context.engine.generate(requests);
+  }
+
+  #sequence(index: number): SequenceRequest {
+    const { plan } = this;
+    const maxTokens = plan.maxTokens[Math.floor(index / plan.n)] ?? 0;
+    return {
+      id: this.#idOf(index),
+      arrivedAt: this.#request.arrivedAt,
+      prompt: this.promptOf(index).ids,
+      maxTokens,
+      minTokens: plan.minTokens,
+      stopTokens: plan.stopTokens,
+      sampling: ofChoice(plan.sampling, index % plan.n),
+      logprobs: plan.logprobs,
+      promptLogprobs: plan.echo ? (plan.logprobs ?? (maxTokens === 0 ? 0 : null)) : null,
+      depth: { ...plan.depth, budget: plan.budget },
+      lengthGroup: plan.lengthGroup,
+      tenant: plan.tenant,
+      ...(plan.prefixSpace !== null && { prefixSpace: plan.prefixSpace }),
+      grammar: plan.grammar?.grammar ?? null,
+      prediction: plan.prediction,
+      speculate: plan.speculate,
+      ...(plan.isDryRun && { isDryRun: true }),
+      ...(plan.audit && { audit: true }),
+    };
   }
 
   /** All choices or none: a part of a request would be work in vain. @throws ApiError queue_full */
@@ -141,66 +168,76 @@ export class Answer {
     throw queueFull();
   }
 
-  /** The client disconnected: no more output follows. */
-  cancel(): void {
-    if (this.#over) return;
-    this.#end();
-    this.choices.forEach((_, index) => {
-      if (this.#ends[index] === undefined) this.#context.engine.cancel(this.#idOf(index), 'cancelled');
-    });
+  /** @throws ApiError for an event that fails the request */
+  #hear(event: SequenceEvent): void {
+    const { index } = event;
+    const choice = this.choices[index];
+    if (choice === undefined) throw new RangeError(`no choice ${index}`);
+    switch (event.type) {
+      case 'planned':
+        choice.plan = event.event;
+        return;
+      case 'prompt':
+        choice.promptLogprobs.push(...event.event.logprobs);
+        return;
+      case 'token':
+        if (choice.token(event.event, event.at)) this.#context.engine.cancel(this.#idOf(index), 'stop');
+        return;
+      case 'ended':
+        this.#end(choice, index, event.event, event.heardAt);
+        return;
+      case 'audited':
+        this.#receipt?.audited(index, event.event);
+        return;
+      case 'refused': {
+        const { reason, detail } = event.event;
+        if (reason === 'grammars_lost' && detail !== undefined) this.#request.addLogFields({ fault: detail });
+        throw engineError(event.event, this.plan.grammar, (layer) => this.#qualityOf(layer));
+      }
+      case 'lost':
+        throw new ApiError('engine_lost', 'The engine exited during this request and restarts.');
+    }
+  }
+
+  #end(choice: Choice, index: number, event: EndedEvent, heardAt: number): void {
+    if (event.reason === 'error') {
+      if (event.error !== null) this.#request.addLogFields({ fault: event.error });
+      throw failure(event, this.plan.grammar);
+    }
+    if (event.reason === 'cancelled' && !choice.isStopped)
+      throw new ApiError('draining', 'The server is shutting down and cancelled this request.');
+    this.#ends[index] = event;
+    const end = { index, finishReason: choice.ended(event), isLast: --this.#left === 0 };
+    if (!end.isLast) this.#ended.push(end);
+    else [this.#last, this.#finishedAt] = [end, heardAt];
+  }
+
+  /** How long the report may wait for audits: not beyond the budget. */
+  #auditWaitMs(endedAt: number): number {
+    const overAt = this.#request.arrivedAt + (this.plan.budget?.totalMs ?? Infinity);
+    return Math.max(0, Math.min(AUDIT_WAIT_MS, overAt - endedAt));
+  }
+
+  #qualityOf(layer: number): number {
+    return this.plan.depth.quality[this.#context.model.exits.findIndex((exit) => exit.layer === layer)] ?? 0;
   }
 
   usage(): Usage {
-    const prompt = this.plan.prompts.reduce((sum, { ids }) => sum + ids.length, 0);
-    const completion = this.choices.reduce((sum, choice) => sum + choice.completionTokens, 0);
-    const cached = this.plan.prompts.reduce((sum, _, i) => sum + (this.#ends[i * this.plan.n]?.cachedTokens ?? 0), 0);
-    const reasoning = this.choices.reduce((sum, choice) => sum + choice.reasoningTokens, 0);
-    const predicted = this.#drafts('prediction');
-    return {
-      prompt_tokens: prompt,
-      completion_tokens: completion,
-      total_tokens: prompt + completion,
-      prompt_tokens_details: { cached_tokens: cached },
-      completion_tokens_details: {
-        reasoning_tokens: reasoning,
-        accepted_prediction_tokens: predicted.accepted,
-        rejected_prediction_tokens: predicted.drafted - predicted.accepted,
-      },
-    };
-  }
-
-  /**
-   * Draft counts of all choices.
-   * @param from counts only this source; absent: all sources
-   */
-  #drafts(from?: DraftSource): { drafted: number; accepted: number } {
-    const counts = this.#ends.flatMap((end) => end?.drafts ?? []);
-    const counted = counts.filter(({ source }) => from === undefined || source === from);
-    return {
-      drafted: counted.reduce((sum, { drafted }) => sum + drafted, 0),
-      accepted: counted.reduce((sum, { accepted }) => sum + accepted, 0),
-    };
+    return usageOf(this.plan, this.choices, this.#ends);
   }
 
   /** Tokens of all choices so far by the exit layer that emitted them. */
   exitLayers(): SortieReport['exit_layers'] {
-    const layers: Record<string, number> = {};
-    for (const { exitLayers } of this.choices) {
-      for (const [layer, count] of exitLayers) layers[layer] = (layers[layer] ?? 0) + count;
-    }
-    return layers;
+    return exitLayersOf(this.choices);
   }
 
   report(): SortieReport {
-    const { plan } = this;
-    const tokenizer = this.#context.model.tokenizer;
+    const { plan, choices } = this;
+    const { arrivedAt } = this.#request;
     return {
-      ...reportOf({
-        ...{ plan, choices: this.choices, ends: this.#ends, arrivedAt: this.#request.arrivedAt },
-        ...{ finishedAt: this.#finishedAt, exitLayers: this.exitLayers(), drafts: this.#drafts() },
-      }),
+      ...reportOf({ plan, choices, ends: this.#ends, arrivedAt, finishedAt: this.#finishedAt }),
       ...(plan.showsSampling && { sampling: samplingFields(plan.sampling) }),
-      ...(this.#receipt && { audit: this.#receipt.report(this.choices, tokenizer) }),
+      ...(this.#receipt && { audit: this.#receipt.report(choices, this.#context.model.tokenizer) }),
     };
   }
 
@@ -217,25 +254,19 @@ export class Answer {
     } satisfies HeadersOf<typeof planHeaders>;
   }
 
-  /** Ends the answer after a thrown error. Any error except ApiError is a fault of the server. */
-  #broken(error: unknown): void {
-    if (!(error instanceof ApiError)) {
-      this.#request.addLogFields({ fault: error instanceof Error ? (error.stack ?? error.message) : String(error) });
-    }
-    if (this.#over) return;
-    if (!(error instanceof ApiError)) {
-      // This comes before the cancel, which the metrics would count as the client's.
-      this.choices.forEach((_, index) => {
-        this.#context.metrics.broken(this.#idOf(index));
+  /** The error for the client. Any thrown value except an ApiError is a fault of the server. */
+  failed(thrown: unknown): ApiError {
+    if (!(thrown instanceof ApiError)) {
+      this.#request.addLogFields({
+        fault: thrown instanceof Error ? (thrown.stack ?? thrown.message) : String(thrown),
       });
+      // The engine has not ended its sequences yet: the metrics would count their cancel as the client's.
+      for (const index of this.choices.keys()) this.#context.metrics.broken(this.#idOf(index));
     }
-    this.cancel();
-    this.#listener.failed(toApiError(error));
+    return toApiError(thrown);
   }
 
-  #end(): void {
-    this.#over = true;
-    this.#receipt?.drop();
+  #close(): void {
     const isBegun = !this.plan.isDryRun && this.choices.some(({ plan }) => plan !== null);
     if (isBegun) {
       const tokens = this.choices.map(({ completionTokens }) => completionTokens);
@@ -244,62 +275,21 @@ export class Answer {
     this.#settle(isBegun ? this.usage().total_tokens : 0);
   }
 
-  /** Reports the last choice and the whole answer, after the audit if the client asks for one. */
-  #finish(index: number, reason: FinishReason): void {
-    this.#finishedAt = monotonicMs();
-    const report = (): void => {
-      if (this.#over) return;
-      this.#listener.finished(index, reason, true);
-      this.#listener.done();
-      this.#end();
-    };
-    if (this.#receipt === null) report();
-    else {
-      const endsAt = this.#request.arrivedAt + (this.plan.budget?.totalMs ?? Infinity);
-      this.#receipt.whenReady(report, endsAt - this.#finishedAt);
-    }
-  }
-
   #idOf(index: number): string {
     return `${this.id}-${index}`;
   }
 
   #choice(index: number): Choice {
     const { plan } = this;
-    const context = this.#context;
-    const listener = this.#listener;
-    const spec = {
+    return new Choice(index, {
       // Some models have tags that are special tokens, which a text leaves out.
-      detokenizer: context.model.tokenizer.detokenizer({ shown: Object.values(plan.thoughts?.tags ?? {}) }),
+      detokenizer: this.#context.model.tokenizer.detokenizer({ shown: Object.values(plan.thoughts?.tags ?? {}) }),
       stops: plan.stops,
       minTokens: plan.minTokens,
       echoLength: plan.echo ? codePointLength(this.promptOf(index).text) : 0,
       showsEndToken: plan.echo,
       grammar: plan.grammar,
       thoughts: plan.thoughts,
-      qualityOf: (layer: number) =>
-        plan.depth.quality[context.model.exits.findIndex((exit) => exit.layer === layer)] ?? 0,
-    };
-    return new Choice(spec, {
-      delta: (piece) => {
-        if (!this.#over) listener.delta(index, piece);
-      },
-      stopped: () => {
-        context.engine.cancel(this.#idOf(index), 'stop');
-      },
-      finished: ({ finishReason, event }) => {
-        this.#ends[index] = event;
-        if (this.#over) return;
-        const last = --this.#left === 0;
-        if (last) this.#finish(index, finishReason);
-        else listener.finished(index, finishReason, false);
-      },
-      failed: (error, fault) => {
-        if (this.#over) return;
-        if (fault !== null) this.#request.addLogFields({ fault });
-        this.cancel();
-        listener.failed(error);
-      },
     });
   }
 }

@@ -3,22 +3,12 @@
  *
  * Must not know: JSON forms, HTTP.
  */
-import type { SequenceSink } from '../../engine/client/engine.js';
-import type {
-  EndedEvent,
-  PlannedEvent,
-  PromptEvent,
-  RefusedEvent,
-  TokenEvent,
-  TokenLogprobs,
-} from '../../engine/protocol.js';
-import { ApiError } from '../errors.js';
+import type { EndedEvent, PlannedEvent, TokenEvent, TokenLogprobs } from '../../engine/protocol.js';
 import type { Detokenizer } from '../../text/detokenizer.js';
 import { StopStrings, type StopList } from '../../text/stop-strings.js';
 import { ThoughtReader, type ThoughtTags } from '../../text/thoughts.js';
 import { codePointLength } from '../../util/code-points.js';
 import { CallReader, type CallPart } from './call-reader.js';
-import { engineError, failure } from './engine-errors.js';
 import type { PlannedGrammar } from '../params/response-format.js';
 
 export interface ChoiceToken {
@@ -28,15 +18,27 @@ export interface ChoiceToken {
   readonly offset: number;
 }
 
-/** A new part of an answer: text with the tokens that start in it, or a part of a call, or thoughts. */
-export interface Piece {
-  readonly text: string;
-  readonly tokens: readonly ChoiceToken[];
+/** A new part of a choice: text with the tokens that start in it, or a part of a call, or thoughts. Never empty. */
+export interface Delta {
+  /** Index of the choice. */
+  readonly index: number;
+  text: string;
+  readonly tokens: ChoiceToken[];
   /** A part of a call; the text is then empty. */
   readonly call: CallPart | null;
-  /** Thoughts; text and call are then empty. Absent: none. */
-  readonly reasoning?: string;
+  /** Text and call are then empty. */
+  thoughts: string;
 }
+
+/** The end of a choice, which comes after its deltas. */
+export interface ChoiceEnd {
+  readonly index: number;
+  readonly finishReason: FinishReason;
+  /** Whether it is the last piece of the answer. */
+  readonly isLast: boolean;
+}
+
+export type Piece = Delta | ChoiceEnd;
 
 /** How an answer thinks. */
 export interface AnswerThoughts {
@@ -63,28 +65,13 @@ export interface ChoiceSpec {
   readonly grammar: PlannedGrammar | null;
   /** Absent: the whole answer is text. */
   readonly thoughts?: AnswerThoughts | null;
-  /** Estimated quality of an exit layer, for errors. */
-  readonly qualityOf?: (layer: number) => number;
 }
 
-export interface ChoiceEnd {
-  readonly finishReason: FinishReason;
-  readonly event: EndedEvent;
-}
-
-export interface ChoiceListener {
-  /** Passes a piece, which is never empty. */
-  delta(piece: Piece): void;
-  /** A stop string was found. The listener should cancel the sequence; `finished` follows. */
-  stopped(): void;
-  finished(end: ChoiceEnd): void;
-  /** @param fault text for the log, or null */
-  failed(error: ApiError, fault: string | null): void;
-}
-
-export class Choice implements SequenceSink {
+export class Choice {
+  readonly #index: number;
   readonly #spec: ChoiceSpec;
-  readonly #listener: ChoiceListener;
+  /** Deltas that the answer's reader has not taken. */
+  readonly #deltas: Delta[] = [];
   readonly #stops: StopStrings;
   /** Null if the answer is text only. */
   #calls: CallReader | null;
@@ -94,6 +81,8 @@ export class Choice implements SequenceSink {
   /** Code points decoded and shown so far, echo included. The difference is held back. */
   #decoded: number;
   #shown: number;
+  /** Null while the choice runs. */
+  finishReason: FinishReason | null = null;
   /** The stop string that ended the answer, or null. */
   stopString: string | null = null;
   plan: PlannedEvent | null = null;
@@ -101,7 +90,7 @@ export class Choice implements SequenceSink {
   readonly promptLogprobs: (TokenLogprobs | null)[] = [];
   completionTokens = 0;
   /** Of these tokens, those of thoughts, tags included. */
-  reasoningTokens = 0;
+  thoughtTokens = 0;
   /**
    * When the last of these tokens was drawn. An end token does not count, and the end of an answer may take one more
    * step.
@@ -112,9 +101,9 @@ export class Choice implements SequenceSink {
   /** Tokens by the exit that emitted them. */
   readonly exitLayers = new Map<number, number>();
 
-  constructor(spec: ChoiceSpec, listener: ChoiceListener) {
+  constructor(index: number, spec: ChoiceSpec) {
+    this.#index = index;
     this.#spec = spec;
-    this.#listener = listener;
     this.#stops = new StopStrings(spec.stops);
     const grammar = spec.grammar?.grammar;
     const { thoughts = null } = spec;
@@ -124,20 +113,20 @@ export class Choice implements SequenceSink {
     this.#shown = spec.echoLength;
   }
 
-  get #isStopped(): boolean {
+  /** Whether a stop string has ended the text. */
+  get isStopped(): boolean {
     return this.stopString !== null;
   }
 
-  planned(event: PlannedEvent): void {
-    this.plan = event;
+  /** Moves the deltas since the last call to the end of a list. */
+  take(pieces: Piece[]): void {
+    for (const delta of this.#deltas) pieces.push(delta);
+    this.#deltas.length = 0;
   }
 
-  prompt(event: PromptEvent): void {
-    this.promptLogprobs.push(...event.logprobs);
-  }
-
-  token(event: TokenEvent, at: number): void {
-    if (this.#isStopped) return;
+  /** @returns whether the token completes a stop string: its sequence need not go on */
+  token(event: TokenEvent, at: number): boolean {
+    if (this.isStopped) return false;
     this.completionTokens++;
     this.lastTokenAt = at;
     this.exitLayers.set(event.exit, (this.exitLayers.get(event.exit) ?? 0) + 1);
@@ -145,34 +134,20 @@ export class Choice implements SequenceSink {
     this.#pending.push({ id: event.token, logprobs: event.logprobs, offset: this.#decoded });
     const piece = this.#spec.detokenizer.push(event.token);
     this.#decoded += codePointLength(piece);
-    const text = this.#thoughts === null ? piece : this.#think(this.#thoughts, piece);
-    if (text !== null && this.#read(text)) this.#listener.stopped();
+    const text = this.#thoughts === null ? piece : this.#afterThoughts(this.#thoughts, piece);
+    return text !== null && this.#read(text);
   }
 
-  ended(event: EndedEvent): void {
-    if (event.reason === 'error') {
-      this.#listener.failed(failure(event, this.#spec.grammar), event.error);
-    } else if (event.reason === 'cancelled' && !this.#isStopped) {
-      this.#fail('draining', 'The server is shutting down and cancelled this request.');
-    } else {
-      const stopped = this.#isStopped || this.#flush() || event.reason === 'stop';
-      const { endToken } = event;
-      if (endToken && this.#spec.showsEndToken && !this.#isStopped) {
-        const token = { id: endToken.token, logprobs: endToken.logprobs, offset: this.#shown };
-        this.#listener.delta({ text: '', tokens: [token], call: null });
-      }
-      const whole = this.#calls?.isComplete === true ? 'tool_calls' : 'stop';
-      this.#listener.finished({ finishReason: stopped ? whole : 'length', event });
+  /** Shows the text held back. @returns why the choice ended */
+  ended({ reason, endToken }: Pick<EndedEvent, 'reason' | 'endToken'>): FinishReason {
+    const isStop = this.isStopped || this.#flush() || reason === 'stop';
+    if (endToken && this.#spec.showsEndToken && !this.isStopped) {
+      const token = { id: endToken.token, logprobs: endToken.logprobs, offset: this.#shown };
+      this.#add({ text: '', tokens: [token] });
     }
-  }
-
-  refused(event: RefusedEvent): void {
-    const fault = event.reason === 'grammars_lost' ? (event.detail ?? null) : null;
-    this.#listener.failed(engineError(event, this.#spec.grammar, this.#spec.qualityOf), fault);
-  }
-
-  lost(): void {
-    this.#fail('engine_lost', 'The engine exited during this request and restarts.');
+    const whole = this.#calls?.isComplete === true ? 'tool_calls' : 'stop';
+    this.finishReason = isStop ? whole : 'length';
+    return this.finishReason;
   }
 
   /** Shows the text held back. @returns whether its end completed a stop string */
@@ -181,7 +156,7 @@ export class Choice implements SequenceSink {
       // An incomplete character belongs to the thoughts that it cuts.
       const [cut, held] = [this.#thoughts.push(this.#spec.detokenizer.end()), this.#thoughts.end()];
       this.#thoughts = null;
-      this.#showReasoning(cut.reasoning + held.reasoning);
+      this.#showThoughts(cut.thoughts + held.thoughts);
       if (this.#read(cut.text + held.text)) return true;
     }
     const rest = this.#calls?.end();
@@ -193,15 +168,11 @@ export class Choice implements SequenceSink {
     return stopped;
   }
 
-  #fail(code: 'engine_lost' | 'draining', message: string): void {
-    this.#listener.failed(new ApiError(code, message), null);
-  }
-
   /** Separates thoughts from the answer's own text. @returns the text; null if the token belongs to thoughts */
-  #think(reader: ThoughtReader, piece: string): string | null {
+  #afterThoughts(reader: ThoughtReader, piece: string): string | null {
     const wasUndecided = reader.isUndecided;
-    const { reasoning, text } = reader.push(piece);
-    this.#showReasoning(reasoning);
+    const { thoughts, text } = reader.push(piece);
+    this.#showThoughts(thoughts);
     if (reader.isText) this.#thoughts = null;
     if (reader.isUndecided || (wasUndecided && reader.isText)) return text;
     // Offsets count from the start of the text, which the first token behind the thoughts begins.
@@ -209,12 +180,12 @@ export class Choice implements SequenceSink {
     this.#pending = reader.isText && last !== undefined ? [{ ...last, offset: this.#shown }] : [];
     this.#decoded = this.#shown + codePointLength(text);
     if (reader.isText) return text;
-    this.reasoningTokens = this.completionTokens;
+    this.thoughtTokens = this.completionTokens;
     return null;
   }
 
-  #showReasoning(reasoning: string): void {
-    if (reasoning !== '') this.#listener.delta({ text: '', tokens: [], call: null, reasoning });
+  #showThoughts(thoughts: string): void {
+    if (thoughts !== '') this.#add({ thoughts });
   }
 
   /** Separates calls from text. @returns whether a stop string was found; stop strings apply to text only */
@@ -229,7 +200,7 @@ export class Choice implements SequenceSink {
 
   #callParts(parts: readonly CallPart[]): void {
     if (parts.length > 0) this.#pending = [];
-    for (const call of parts) this.#listener.delta({ text: '', tokens: [], call });
+    for (const call of parts) this.#add({ call });
   }
 
   /** @returns whether a stop string was found */
@@ -241,8 +212,8 @@ export class Choice implements SequenceSink {
     const scan = this.#stops.push(text);
     this.stopString = scan.stop;
     this.#show(scan.text);
-    if (this.#isStopped) this.#pending = [];
-    return this.#isStopped;
+    if (this.isStopped) this.#pending = [];
+    return this.isStopped;
   }
 
   /**
@@ -250,10 +221,24 @@ export class Choice implements SequenceSink {
    */
   #show(text: string, before?: number): void {
     const end = this.#shown + codePointLength(text);
-    const out = this.#pending.filter(({ offset }) => offset < (before ?? end));
+    const first = this.#pending.findIndex(({ offset }) => offset >= (before ?? end));
+    const out = first < 0 ? this.#pending : this.#pending.slice(0, first);
     if (text === '' && out.length === 0) return;
-    this.#pending = this.#pending.slice(out.length);
+    this.#pending = first < 0 ? [] : this.#pending.slice(first);
     this.#shown = end;
-    this.#listener.delta({ text, tokens: out, call: null });
+    this.#add({ text, tokens: out });
+  }
+
+  /** Adds to the last delta if the reader has not taken it and both are text, or both thoughts. */
+  #add({ text = '', tokens = [], call = null, thoughts = '' }: Partial<Delta>): void {
+    const last = this.#deltas.at(-1);
+    const isCall = call !== null || last?.call !== null;
+    if (last === undefined || isCall || (last.thoughts === '') !== (thoughts === '')) {
+      this.#deltas.push({ index: this.#index, text, tokens, call, thoughts });
+      return;
+    }
+    last.text += text;
+    last.tokens.push(...tokens);
+    last.thoughts += thoughts;
   }
 }

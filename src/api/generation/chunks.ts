@@ -1,73 +1,78 @@
-/** Streams of chunks, as completions and chat completions have them. Must not know: the chunks' forms (passed in). */
-import type { ApiContext, ApiRequest } from '../context.js';
+/** The formatter of completions and chat completions. Must not know: the forms of their chunks (passed in). */
 import type { Answer } from './answer.js';
-import type { FinishReason, Piece } from './choice.js';
-import type { AnswerEvents, Collected, Endpoint, SendEvent } from './endpoint.js';
-import type { GenerationPlan } from './request.js';
+import type { CallPart } from './call-reader.js';
+import type { ChoiceToken, Delta, FinishReason, Piece } from './choice.js';
+import type { Formatter, SendEvent } from './serve.js';
 
-/** The chunks of one endpoint. */
-export interface ChunkShapes {
-  delta(answer: Answer, index: number, piece: Piece, first: boolean): object;
-  finish(answer: Answer, index: number, reason: FinishReason): object;
+/** A whole choice. */
+export interface Collected {
+  text: string;
+  /** Empty without thoughts. */
+  thoughts: string;
+  readonly tokens: ChoiceToken[];
+  readonly calls: CallPart[];
+  finishReason: FinishReason;
+}
+
+/** Adds a piece to its choice. */
+function collect(choices: Collected[], piece: Piece): void {
+  const choice = (choices[piece.index] ??= { text: '', thoughts: '', tokens: [], calls: [], finishReason: 'length' });
+  if ('finishReason' in piece) {
+    choice.finishReason = piece.finishReason;
+    return;
+  }
+  choice.text += piece.text;
+  choice.thoughts += piece.thoughts;
+  choice.tokens.push(...piece.tokens);
+  if (piece.call !== null) choice.calls.push(piece.call);
+}
+
+/** The forms of one endpoint. */
+interface Forms {
+  delta(delta: Delta, isFirst: boolean): object;
+  finish(index: number, reason: FinishReason): object;
   /** A chunk without choices, which carries usage. */
-  empty(answer: Answer): object;
+  empty(): object;
+  /** A whole answer without usage. */
+  whole(choices: readonly Collected[]): object;
 }
 
-/** An endpoint whose stream is a list of chunks. */
-export interface ChunkEndpoint<Body> {
-  /** The client gets the answer's id with this prefix. */
-  readonly idPrefix: string;
-  /** @throws ApiError for a request that the endpoint rejects */
-  plan(context: ApiContext, request: ApiRequest<Body>): Promise<GenerationPlan>;
-  /** The body of a whole answer, without usage and report. */
-  whole(context: ApiContext, answer: Answer, choices: readonly Collected[]): object;
-  chunks(context: ApiContext): ChunkShapes;
-}
-
-/** The only piece of an empty answer. */
-const NOTHING: Piece = { text: '', tokens: [], call: null };
-
-function chunkEvents(shapes: ChunkShapes, send: SendEvent): AnswerEvents {
-  const begun = new Set<number>();
-  const sendChunk = (answer: Answer, chunk: object, extra: object = {}): void => {
-    const { plan } = answer;
-    const usage = plan.continuousUsage
+/** OpenAI's rules for a stream of chunks: usage in an own chunk, the report in the last one. */
+export function chunkFormatter(answer: Answer, forms: Forms, send?: SendEvent): Formatter {
+  const { includeUsage, continuousUsage } = answer.plan;
+  const sendChunk = (chunk: object, extra: object = {}): void => {
+    const usage = continuousUsage
       ? { usage: answer.usage(), sortie: { exit_layers: answer.exitLayers() } }
-      : plan.includeUsage
+      : includeUsage
         ? { usage: null }
         : {};
-    send({ ...chunk, ...usage, ...extra });
+    send?.({ ...chunk, ...usage, ...extra });
+  };
+  const begun = new Set<number>();
+  const write = (piece: Piece): void => {
+    const { index } = piece;
+    const isFirst = !begun.has(index);
+    begun.add(index);
+    if ('text' in piece) {
+      sendChunk(forms.delta(piece, isFirst));
+      return;
+    }
+    if (isFirst) sendChunk(forms.delta({ index, text: '', tokens: [], call: null, thoughts: '' }, true));
+    const report = piece.isLast && !includeUsage ? { sortie: answer.report() } : {};
+    sendChunk(forms.finish(index, piece.finishReason), report);
   };
   return {
-    delta(answer, index, piece) {
-      const first = !begun.has(index);
-      begun.add(index);
-      sendChunk(answer, shapes.delta(answer, index, piece, first));
+    async format() {
+      const choices: Collected[] = [];
+      for await (const piece of answer) {
+        if (send === undefined) collect(choices, piece);
+        else write(piece);
+      }
+      if (includeUsage) sendChunk(forms.empty(), { usage: answer.usage(), sortie: answer.report() });
+      return { ...forms.whole(choices), usage: answer.usage() };
     },
-    finished(answer, index, reason, last) {
-      if (!begun.has(index)) sendChunk(answer, shapes.delta(answer, index, NOTHING, true));
-      const report = last && !answer.plan.includeUsage ? { sortie: answer.report() } : {};
-      sendChunk(answer, shapes.finish(answer, index, reason), report);
+    failed(error) {
+      send?.(error.body());
     },
-    done(answer, report) {
-      if (answer.plan.includeUsage) sendChunk(answer, shapes.empty(answer), { usage: answer.usage(), sortie: report });
-    },
-    failed(_answer, error) {
-      send(error.body());
-    },
-  };
-}
-
-/** The endpoint with OpenAI's rules for a stream of chunks: usage in an own chunk, the report in the last one, [DONE]. */
-export function ofChunks<Body>(endpoint: ChunkEndpoint<Body>): Endpoint<Body> {
-  return {
-    idPrefix: endpoint.idPrefix,
-    plan: (context, request) => endpoint.plan(context, request),
-    whole: (context, _request, answer, choices) => ({
-      ...endpoint.whole(context, answer, choices),
-      usage: answer.usage(),
-    }),
-    events: (context, _request, send) => chunkEvents(endpoint.chunks(context), send),
-    terminator: '[DONE]',
   };
 }

@@ -9,7 +9,7 @@ import type { Choice } from './choice.js';
 import type { AuditReport } from '../schemas/audit.js';
 
 /** Longest time between the last token and the report: a busy engine may audit much later. */
-const WAIT_MS = 10_000;
+export const AUDIT_WAIT_MS = 10_000;
 
 /** Reasons of the gateway, beside the engine's. */
 type Missing = 'busy' | 'engine_lost';
@@ -17,8 +17,6 @@ type Missing = 'busy' | 'engine_lost';
 export class Receipt {
   readonly #events = new Map<number, AuditEvent | null>();
   readonly #count: number;
-  #ready: (() => void) | null = null;
-  #timer: NodeJS.Timeout | null = null;
 
   /** @param count choices of the request */
   constructor(count: number) {
@@ -28,30 +26,6 @@ export class Receipt {
   /** Takes the audit of a choice. @param event null where the engine exited first */
   audited(index: number, event: AuditEvent | null): void {
     this.#events.set(index, event);
-    if (this.#events.size === this.#count) this.#resolve();
-  }
-
-  /**
-   * Calls back once all audits are there, or after the longest wait.
-   * @param leftMs time until the budget is over: no audit holds an answer back beyond it
-   */
-  whenReady(ready: () => void, leftMs = Infinity): void {
-    this.#ready = ready;
-    if (this.#events.size === this.#count) this.#resolve();
-    else {
-      this.#timer = setTimeout(
-        () => {
-          this.#resolve();
-        },
-        Math.max(0, Math.min(WAIT_MS, leftMs)),
-      );
-    }
-  }
-
-  /** The client is gone: nothing waits any more. */
-  drop(): void {
-    if (this.#timer !== null) clearTimeout(this.#timer);
-    this.#ready = null;
   }
 
   report(choices: readonly Choice[], tokenizer: TextTokenizer): AuditReport {
@@ -91,12 +65,6 @@ export class Receipt {
         logprob: rounded(token.logprob),
         full_depth_logprob: rounded(token.bestLogprob),
       }));
-  }
-
-  #resolve(): void {
-    const ready = this.#ready;
-    this.drop();
-    ready?.();
   }
 }
 

@@ -1,11 +1,13 @@
 /**
- * The plan, the times and the outcome of an answer, in the `sortie` field of a response.
+ * The usage of an answer, and its plan, times and outcome for the `sortie` field of a response.
  *
  * Must not know: the engine, HTTP.
  */
-import type { EndedEvent, PlannedEvent, ServiceClass } from '../../engine/protocol.js';
-import { CUT_LATE_MS, monotonicMs } from '../../util/clock.js';
+import type { DraftSource, EndedEvent, PlannedEvent, ServiceClass } from '../../engine/protocol.js';
+import { monotonicMs } from '../../util/clock.js';
+import { isWithin } from '../../util/within-budget.js';
 import type { SortieReport } from '../schemas/report.js';
+import type { Usage } from '../schemas/shared.js';
 import type { Choice } from './choice.js';
 import type { GenerationPlan } from './request.js';
 
@@ -17,20 +19,16 @@ interface AnswerFacts {
   readonly arrivedAt: number;
   /** When the last choice finished; null while one runs. */
   readonly finishedAt: number | null;
-  readonly exitLayers: SortieReport['exit_layers'];
-  readonly drafts: { readonly drafted: number; readonly accepted: number };
 }
 
 /** Times are in ms. The slowest choice counts. */
 export function reportOf(facts: AnswerFacts): Omit<SortieReport, 'sampling' | 'audit'> {
-  const { plan, choices, ends, arrivedAt, drafts } = facts;
+  const { plan, choices, ends, arrivedAt } = facts;
+  const drafts = draftsOf(ends);
   const { budget } = plan;
   const plans = choices.flatMap((choice) => choice.plan ?? []);
   const actual = (facts.finishedAt ?? monotonicMs()) - arrivedAt;
-  // As in the metrics: an answer cut at its deadline, as its request asked, is in time, although a timer is always
-  // slightly late.
-  const isLate = actual > (budget?.totalMs ?? Infinity) + CUT_LATE_MS;
-  const isCut = !isLate && ends.some((end) => end?.reason === 'deadline');
+  const isCut = ends.some((end) => end?.reason === 'deadline');
   const times = ends.map((end, i) => tokenTimes(end, choices[i]));
   const ttft = worst(times.map(({ firstAt }) => (firstAt === null ? null : firstAt - arrivedAt)));
   const awaited = worst(times.map(({ awaitedTo }) => (awaitedTo === null ? null : awaitedTo - arrivedAt)));
@@ -52,7 +50,7 @@ export function reportOf(facts: AnswerFacts): Omit<SortieReport, 'sampling' | 'a
       predicted_ttft_ms: slowest(plans, 'predictedTtftMs'),
       predicted_tpot_ms: slowest(plans, 'predictedTpotMs'),
     },
-    exit_layers: facts.exitLayers,
+    exit_layers: exitLayersOf(choices),
     predicted_ms: slowest(plans, 'predictedMs'),
     predicted_p10_ms: slowest(plans, 'predictedP10Ms'),
     predicted_p90_ms: slowest(plans, 'predictedP90Ms'),
@@ -63,14 +61,56 @@ export function reportOf(facts: AnswerFacts): Omit<SortieReport, 'sampling' | 'a
     met:
       budget === null || plan.isDryRun
         ? null
-        : (isCut || actual <= (budget.totalMs ?? Infinity)) &&
-          (awaited ?? 0) <= (budget.ttftMs ?? Infinity) &&
-          (tpot ?? 0) <= (budget.tpotMs ?? Infinity),
+        : isWithin({ totalMs: actual, ttftMs: awaited, tpotMs: tpot }, budget, isCut),
     landed: landedOf(choices, ends),
     queue_ms: started === null ? null : rounded(Math.max(0, started - arrivedAt)),
     draft_tokens: drafts.drafted,
     accepted_draft_tokens: drafts.accepted,
   };
+}
+
+type Ends = readonly (EndedEvent | undefined)[];
+
+/** @param ends the ends of the choices so far, by their index */
+export function usageOf({ prompts, n }: GenerationPlan, choices: readonly Choice[], ends: Ends): Usage {
+  const sum = (counts: readonly number[]): number => counts.reduce((all, count) => all + count, 0);
+  const prompt = sum(prompts.map(({ ids }) => ids.length));
+  const completion = sum(choices.map(({ completionTokens }) => completionTokens));
+  const predicted = draftsOf(ends, 'prediction');
+  return {
+    prompt_tokens: prompt,
+    completion_tokens: completion,
+    total_tokens: prompt + completion,
+    prompt_tokens_details: { cached_tokens: sum(prompts.map((_, i) => ends[i * n]?.cachedTokens ?? 0)) },
+    completion_tokens_details: {
+      reasoning_tokens: sum(choices.map(({ thoughtTokens }) => thoughtTokens)),
+      accepted_prediction_tokens: predicted.accepted,
+      rejected_prediction_tokens: predicted.drafted - predicted.accepted,
+    },
+  };
+}
+
+/**
+ * Draft counts of all choices.
+ * @param from counts only this source; absent: all sources
+ */
+function draftsOf(ends: Ends, from?: DraftSource): { drafted: number; accepted: number } {
+  const total = { drafted: 0, accepted: 0 };
+  for (const { source, drafted, accepted } of ends.flatMap((end) => end?.drafts ?? [])) {
+    if (from !== undefined && source !== from) continue;
+    total.drafted += drafted;
+    total.accepted += accepted;
+  }
+  return total;
+}
+
+/** Tokens of all choices so far by the exit layer that emitted them. */
+export function exitLayersOf(choices: readonly Choice[]): SortieReport['exit_layers'] {
+  const layers: Record<string, number> = {};
+  for (const { exitLayers } of choices) {
+    for (const [layer, count] of exitLayers) layers[layer] = (layers[layer] ?? 0) + count;
+  }
+  return layers;
 }
 
 /** The weakest class of all choices. A choice whose deadline came before its plan has no capacity. */

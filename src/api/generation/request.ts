@@ -17,7 +17,7 @@ import { prefixSpace } from '../params/prefix-space.js';
 import type { PlannedGrammar } from '../params/response-format.js';
 import { sampling } from '../params/sampling.js';
 import { samplingDefaults } from '../params/sampling-defaults.js';
-import { behindThoughts, thinkingExit } from '../params/thinking.js';
+import { behindThoughts, thoughtsExit } from '../params/thoughts.js';
 import type { GenerationBody } from '../schemas/shared.js';
 import { StopList } from '../../text/stop-strings.js';
 import { quoted } from '../../util/quoted.js';
@@ -200,7 +200,7 @@ function grammarOf(
 ): PlannedGrammar | null {
   if (tagTokens === null) return grammar;
   const exits = model.exits.map(({ layer }) => layer);
-  const exit = thinkingExit(body.sortie?.thinking_exit_layer, limits.thinkingExit, depth, exits);
+  const exit = thoughtsExit(body.sortie?.thinking_exit_layer, limits.thinkingExit, depth, exits);
   if (thoughts === null) return grammar;
   const lands = budget?.totalMs != null && (budget.onMiss === 'land' || budget.onMiss === 'reject');
   return behindThoughts(grammar, { ...tagTokens, isOpen: thoughts.isOpen, ...(exit !== null && { exit }) }, lands);

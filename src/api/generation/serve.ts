@@ -1,73 +1,70 @@
 /**
- * Runs an answer in one of two ways: collected into one body, or as a stream of events.
+ * The parts of an endpoint that generates, and its two ways to answer: in one body, or as a stream of events.
  *
- * It keeps the order of events that clients rely on. Must not know: an endpoint's plan and forms (passed in), HTTP.
+ * Must not know: the forms of any one endpoint, HTTP.
  */
-import { Answer, type AnswerListener } from './answer.js';
-import type { ApiContext, ApiRequest, EventStream, JsonAnswer, Reservation } from '../context.js';
+import { Answer } from './answer.js';
+import { type ApiError, ClientGone } from '../errors.js';
+import type { ApiContext, ApiRequest, EventStream, JsonAnswer } from '../context.js';
+import type { SortieReport } from '../schemas/report.js';
 import type { GenerationPlan } from './request.js';
-import type { Collected, Endpoint } from './endpoint.js';
 import { answeredAttributes, askedAttributes } from './trace-attributes.js';
 
 /**
- * Serves the answer in one body. If the client disconnects, the answer is cancelled, and the promise stays pending.
- * @throws ApiError if the request is rejected or fails
+ * Sends one event of a stream.
+ * @param name the event's name, for protocols that name their events
+ */
+export type SendEvent = (data: object, name?: string) => void;
+
+/** Writes one answer in the form of its endpoint. */
+export interface Formatter {
+  /**
+   * Reads the answer to its end and sends its events.
+   * @returns the body of a whole answer, without the report
+   */
+  format(): Promise<object>;
+  /** The answer failed after the status line, which may be before the first event. */
+  failed(error: ApiError): void;
+}
+
+export interface Endpoint<Body> {
+  /** The client gets the answer's id with this prefix. */
+  readonly idPrefix: string;
+  /** The client's name of its user, for the log. */
+  userOf(body: Body): string | undefined;
+  /** @throws ApiError for a request that the endpoint rejects */
+  plan(context: ApiContext, request: ApiRequest<Body>): Promise<GenerationPlan>;
+  /** @param send absent: the answer goes out whole */
+  formatter(context: ApiContext, request: ApiRequest<Body>, answer: Answer, send?: SendEvent): Formatter;
+  /** The data of the last event of every stream; null for none. */
+  readonly terminator: string | null;
+}
+
+/**
+ * Serves the answer in one body.
+ * @throws ApiError if the request is rejected or fails, ClientGone if the client disconnects: the answer is cancelled
  */
 export async function serveWhole<Body>(
   context: ApiContext,
   request: ApiRequest<Body>,
   endpoint: Endpoint<Body>,
 ): Promise<JsonAnswer> {
-  const plan = await endpoint.plan(context, request);
-  request.trace?.describe(askedAttributes(plan, false));
-  const settle = request.caller.reserve(reservation(plan));
-  return new Promise((resolve, reject) => {
-    const choices: Collected[] = Array.from({ length: plan.prompts.length * plan.n }, () => ({
-      text: '',
-      reasoning: '',
-      tokens: [],
-      calls: [],
-      finishReason: 'length',
-    }));
-    const listener: AnswerListener = {
-      delta(index, { text, tokens, call, reasoning = '' }) {
-        const choice = choices[index];
-        if (choice === undefined) return;
-        choice.text += text;
-        choice.reasoning += reasoning;
-        choice.tokens.push(...tokens);
-        if (call !== null) choice.calls.push(call);
-      },
-      finished(index, reason) {
-        const choice = choices[index];
-        if (choice !== undefined) choice.finishReason = reason;
-      },
-      done() {
-        const report = answer.report();
-        request.addLogFields(logFields(answer, report));
-        const reasons = choices.map(({ finishReason }) => finishReason);
-        request.trace?.describe(answeredAttributes(answer, endpoint.idPrefix + answer.id, reasons));
-        resolve({
-          headers: answer.headers(),
-          body: { ...endpoint.whole(context, request, answer, choices), sortie: report },
-        });
-      },
-      failed(error) {
-        request.trace?.describe({ 'error.type': error.code });
-        reject(error);
-      },
-    };
-    const answer = new Answer(context, plan, request, listener, settle);
-    cancelWhenGone(answer, request.signal);
-    answer.start();
-  });
+  const answer = await planned(context, request, endpoint);
+  const formatter = endpoint.formatter(context, request, answer);
+  try {
+    const body = await formatter.format();
+    return { headers: answer.headers(), body: { ...body, sortie: recorded(request, endpoint, answer) } };
+  } catch (thrown) {
+    throw thrown instanceof ClientGone ? thrown : failed(request, answer, thrown);
+  }
 }
 
 /**
- * Streams an answer. The status line goes out with the first token, so that a rejection is still a plain error.
+ * Streams an answer to its end. The status line goes out with the first token, so that a rejection is still a plain
+ * error.
  * @param open takes the response over once the request is accepted; its argument returns the headers known when the
  * status line goes out
- * @throws ApiError like serveWhole, until the first byte is sent
+ * @throws ApiError like serveWhole, until the response is taken over
  */
 export async function serveStream<Body>(
   context: ApiContext,
@@ -75,57 +72,53 @@ export async function serveStream<Body>(
   endpoint: Endpoint<Body>,
   open: (headers: () => Readonly<Record<string, string>>) => EventStream,
 ): Promise<void> {
-  const plan = await endpoint.plan(context, request);
-  request.trace?.describe(askedAttributes(plan, true));
-  const settle = request.caller.reserve(reservation(plan));
+  const answer = await planned(context, request, endpoint, () => out.drained());
   const out = open(() => answer.headers());
-  const events = endpoint.events(context, request, (data, name) => {
-    out.open();
+  const formatter = endpoint.formatter(context, request, answer, (data, name) => {
     out.send(JSON.stringify(data), name);
   });
-  const reasons: string[] = [];
-  const listener: AnswerListener = {
-    delta(index, piece) {
-      events.delta(answer, index, piece);
-    },
-    finished(index, reason, last) {
-      reasons[index] = reason;
-      events.finished(answer, index, reason, last);
-    },
-    done() {
-      const report = answer.report();
-      events.done(answer, report);
-      request.addLogFields(logFields(answer, report));
-      request.trace?.describe(answeredAttributes(answer, endpoint.idPrefix + answer.id, reasons));
-      out.end(endpoint.terminator);
-    },
-    failed(error) {
-      request.trace?.describe({ 'error.type': error.code });
-      // A stream that has begun has status 200, so the status in the log line would hide the failure.
-      request.addLogFields(error.logged());
-      if (out.reject(error)) return;
-      events.failed(answer, error);
-      out.end(endpoint.terminator);
-    },
-  };
-  const answer = new Answer(context, plan, request, listener, settle);
-  cancelWhenGone(answer, request.signal);
-  answer.start();
+  try {
+    await formatter.format();
+    recorded(request, endpoint, answer);
+  } catch (thrown) {
+    if (thrown instanceof ClientGone) return;
+    const error = failed(request, answer, thrown);
+    // A stream that has begun has status 200, so the status in the log line would hide the failure.
+    request.addLogFields(error.logged());
+    if (out.reject(error)) return;
+    formatter.failed(error);
+  }
+  out.end(endpoint.terminator);
 }
 
-function reservation({ reserved, maxTokensParam, prompts, n }: GenerationPlan): Reservation {
-  return { tokens: reserved, maxTokensParam, answers: prompts.length * n };
+async function planned<Body>(
+  context: ApiContext,
+  request: ApiRequest<Body>,
+  endpoint: Endpoint<Body>,
+  drained?: () => Promise<void> | null,
+): Promise<Answer> {
+  const plan = await endpoint.plan(context, request);
+  const { reserved, maxTokensParam, prompts, n } = plan;
+  request.trace?.describe(askedAttributes(plan, drained !== undefined));
+  const settle = request.caller.reserve({ tokens: reserved, maxTokensParam, answers: prompts.length * n });
+  return new Answer(context, plan, request, settle, drained);
 }
 
-function cancelWhenGone(answer: Answer, gone: AbortSignal): void {
-  const cancel = (): void => {
-    answer.cancel();
-  };
-  if (gone.aborted) cancel();
-  else gone.addEventListener('abort', cancel);
+/** Writes a finished answer to the log and the trace. @returns its report */
+function recorded<Body>(request: ApiRequest<Body>, { idPrefix }: Endpoint<Body>, answer: Answer): SortieReport {
+  const report = answer.report();
+  request.addLogFields(logFields(answer, report));
+  request.trace?.describe(answeredAttributes(answer, idPrefix + answer.id));
+  return report;
 }
 
-function logFields(answer: Answer, report: object): Record<string, unknown> {
+function failed(request: ApiRequest<unknown>, answer: Answer, thrown: unknown): ApiError {
+  const error = answer.failed(thrown);
+  request.trace?.describe({ 'error.type': error.code });
+  return error;
+}
+
+function logFields(answer: Answer, report: SortieReport): Record<string, unknown> {
   const { prompt_tokens, completion_tokens } = answer.usage();
   const { modelName, budget, isDryRun } = answer.plan;
   // Without completion_tokens the line is not an answered request.

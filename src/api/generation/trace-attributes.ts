@@ -37,12 +37,12 @@ export function askedAttributes(plan: GenerationPlan, isStream: boolean): Attrib
  * Attributes of the answer.
  * @param id the id that the client gets
  */
-export function answeredAttributes(answer: Answer, id: string, finishReasons: string[]): Attributes {
+export function answeredAttributes(answer: Answer, id: string): Attributes {
   const { prompt_tokens, completion_tokens, prompt_tokens_details } = answer.usage();
   const { plan, landed, met, ttft_ms } = answer.report();
   return {
     'gen_ai.response.id': id,
-    'gen_ai.response.finish_reasons': finishReasons,
+    'gen_ai.response.finish_reasons': answer.choices.flatMap(({ finishReason }) => finishReason ?? []),
     'gen_ai.usage.input_tokens': prompt_tokens,
     'gen_ai.usage.output_tokens': completion_tokens,
     'gen_ai.usage.cache_read.input_tokens': prompt_tokens_details.cached_tokens,

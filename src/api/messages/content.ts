@@ -54,7 +54,7 @@ class MessageReader {
         return;
       case 'thinking':
         only('assistant');
-        this.messages.think(block.thinking ?? '');
+        this.messages.thoughts(block.thinking ?? '');
         return;
       case 'redacted_thinking':
         // A client returns the thoughts of other models.

@@ -1,7 +1,5 @@
 /** The message object of an answer: its head, usage and the reason of its end. */
 import type { Answer } from '../generation/answer.js';
-import type { CallPart } from '../generation/call-reader.js';
-import type { FinishReason } from '../generation/choice.js';
 import type { AnswerBlock, MessagesAnswer, MessagesBody, MessagesUsage, StopReason } from '../schemas/messages.js';
 
 /** The id of a message begins with it. */
@@ -22,10 +20,10 @@ export function usageOf(answer: Answer): MessagesUsage {
   };
 }
 
-function stopReason(answer: Answer, { max_tokens: asked }: MessagesBody, reason: FinishReason): StopReason {
+function stopReason(answer: Answer, { max_tokens: asked }: MessagesBody): StopReason {
   const [choice] = answer.choices;
-  if (reason === 'tool_calls') return 'tool_use';
-  if (reason === 'stop') return choice?.stopString == null ? 'end_turn' : 'stop_sequence';
+  if (choice?.finishReason === 'tool_calls') return 'tool_use';
+  if (choice?.finishReason === 'stop') return choice.stopString === null ? 'end_turn' : 'stop_sequence';
   const [most = asked] = answer.plan.maxTokens;
   // An answer that its deadline cut has fewer tokens.
   const isAtContext = most < asked && choice?.completionTokens === most;
@@ -33,9 +31,9 @@ function stopReason(answer: Answer, { max_tokens: asked }: MessagesBody, reason:
 }
 
 /** The end of an answer, as a whole message and the last delta of a stream state it. */
-export function endOf(answer: Answer, body: MessagesBody, reason: FinishReason) {
+export function endOf(answer: Answer, body: MessagesBody) {
   return {
-    stop_reason: stopReason(answer, body, reason),
+    stop_reason: stopReason(answer, body),
     stop_sequence: answer.choices[0]?.stopString ?? null,
     ...UNFILLED,
   };
@@ -57,16 +55,4 @@ export function messageOf(
     diagnostics: null,
     usage: usageOf(answer),
   };
-}
-
-/** A block that begins, without its text or input. */
-export const textBlock = (text = ''): AnswerBlock => ({ type: 'text', text });
-
-/** Thoughts that begin, or all of them. */
-export const thinkingBlock = (thinking = ''): AnswerBlock => ({ type: 'thinking', thinking, signature: '' });
-
-/** @param part the first part of a call */
-export function toolUse({ id = '', name = '' }: CallPart, input: Record<string, unknown> = {}): AnswerBlock {
-  // The prefix is Anthropic's. The id comes back in a tool_result.
-  return { type: 'tool_use', id: id.replace(/^call_/, 'toolu_'), name, input, caller: { type: 'direct' } };
 }

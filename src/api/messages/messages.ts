@@ -1,39 +1,46 @@
-/** POST /v1/messages: a chat in the form of Anthropic's messages. */
-import type { CallPart } from '../generation/call-reader.js';
-import type { Endpoint } from '../generation/endpoint.js';
-import type { AnswerBlock, MessagesBody } from '../schemas/messages.js';
-import { messageEvents } from './events.js';
-import { endOf, ID_PREFIX, messageOf, textBlock, thinkingBlock, toolUse } from './message.js';
+/** POST /v1/messages: a chat in the form of Anthropic's messages, whole or as named events. */
+import type { Answer } from '../generation/answer.js';
+import type { Endpoint, Formatter, SendEvent } from '../generation/serve.js';
+import type { ApiRequest } from '../context.js';
+import type { MessagesBody } from '../schemas/messages.js';
+import { Blocks, type Emit } from './blocks.js';
+import { messagesError } from './errors.js';
+import { endOf, ID_PREFIX, messageOf, usageOf } from './message.js';
 import { plan } from './plan.js';
 
-/** The input of a call, or an empty one for a call that was cut. */
-function inputOf(text: string): Record<string, unknown> {
-  try {
-    // The grammar of calls lets only objects through.
-    return JSON.parse(text) as Record<string, unknown>;
-  } catch {
-    return {};
-  }
-}
+/** Most characters of a user's name in the log. Claude Code's names are longer than OpenAI's limit. */
+const MAX_USER = 256;
 
-function callBlocks(parts: readonly CallPart[]): AnswerBlock[] {
-  const begins = parts.filter(({ id }) => id !== undefined);
-  return begins.map((begin) => {
-    const text = parts.filter(({ index }) => index === begin.index).map((part) => part.arguments);
-    return toolUse(begin, inputOf(text.join('')));
-  });
+function messageFormatter({ id, body }: ApiRequest<MessagesBody>, answer: Answer, send?: SendEvent): Formatter {
+  const emit: Emit = (type, fields = {}) => send?.({ type, ...fields }, type);
+  return {
+    async format() {
+      const blocks = new Blocks(emit);
+      let isBegun = false;
+      for await (const piece of answer) {
+        // The stream begins with the first token, so that a rejection is a plain error.
+        if (!isBegun) emit('message_start', { message: messageOf(answer, []) });
+        isBegun = true;
+        if (!('text' in piece)) blocks.end();
+        else if (piece.thoughts !== '') blocks.thoughts(piece.thoughts);
+        else if (piece.call === null) blocks.text(piece.text);
+        else blocks.call(piece.call);
+      }
+      const end = endOf(answer, body);
+      emit('message_delta', { delta: end, usage: usageOf(answer), sortie: answer.report() });
+      emit('message_stop');
+      return messageOf(answer, blocks.content, end);
+    },
+    failed(error) {
+      send?.(messagesError(error, id), 'error');
+    },
+  };
 }
 
 export const messages: Endpoint<MessagesBody> = {
   idPrefix: ID_PREFIX,
+  userOf: ({ metadata }) => metadata?.user_id?.slice(0, MAX_USER),
   plan,
-  whole(_context, { body }, answer, [choice]) {
-    if (choice === undefined) throw new Error('an answer without a choice');
-    const { text, reasoning, calls, finishReason } = choice;
-    const thoughts = reasoning === '' ? [] : [thinkingBlock(reasoning)];
-    const content = [...thoughts, ...(text === '' ? [] : [textBlock(text)]), ...callBlocks(calls)];
-    return messageOf(answer, content, endOf(answer, body, finishReason));
-  },
-  events: messageEvents,
+  formatter: (_context, request, answer, send) => messageFormatter(request, answer, send),
   terminator: null,
 };

@@ -1,6 +1,6 @@
 /** POST /v1/messages: from a valid body to the plan of a chat. */
 import { withOpenEnd } from '../chat/prompt-ending.js';
-import { thinks } from '../chat/template-variables.js';
+import { hasThoughts } from '../chat/template-variables.js';
 import { thoughtTokens } from '../chat/thoughts.js';
 import { planAsChat, type Translation } from '../chat/translated.js';
 import type { ApiContext, ApiRequest } from '../context.js';
@@ -33,7 +33,7 @@ export function thinkingOf(
   { thinking }: Pick<MessagesBody, 'thinking'>,
 ): Pick<ChatBody, 'reasoning_effort' | 'thinking_token_budget'> {
   const { chat, tokenizer } = model;
-  if (chat === null || !thinks(chat)) return {};
+  if (chat === null || !hasThoughts(chat)) return {};
   if (thinking === undefined || !['enabled', 'adaptive'].includes(thinking.type)) return { reasoning_effort: 'none' };
   const most = thinking.budget_tokens;
   const isBound = most !== undefined && chat.thoughts !== null && thoughtTokens(chat.thoughts, tokenizer) !== null;

@@ -1,9 +1,10 @@
 /** Whether a request asks for an audit of its answer. Must not know: audits. */
 import { ApiError } from '../errors.js';
 import { quoted } from '../../util/quoted.js';
+import { ASKED } from '../schemas/headers.js';
 import { headerValues, type Headers } from './budget.js';
 
-const NAME = 'X-Audit';
+const NAME = ASKED.audit;
 
 /** @throws ApiError invalid_value for another value than 1, true, 0 or false, or for different ones */
 export function auditHeader(headers: Headers): boolean {

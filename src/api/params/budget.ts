@@ -6,6 +6,7 @@
 import type { Budget, OnMiss } from '../../engine/protocol.js';
 import { ApiError } from '../errors.js';
 import type { RequestPolicy } from './policy.js';
+import { ASKED } from '../schemas/headers.js';
 import type { SortieRequest } from '../schemas/shared.js';
 import { quoted } from '../../util/quoted.js';
 
@@ -82,7 +83,7 @@ const ON_MISS: readonly OnMiss[] = ['land', 'continue', 'truncate', 'reject'];
 
 /** Actions on a miss have no order, so all values must agree. */
 function onMiss(headers: Headers): OnMiss | null {
-  const name = 'X-Budget-On-Miss';
+  const name = ASKED.onMiss;
   const texts = headerValues(headers, name);
   const values = texts.map((text, index): OnMiss => {
     const value = ON_MISS.find((each) => each === text);
@@ -108,9 +109,9 @@ export function requestBudget(
   { defaultBudget: fallback, onMiss: byPolicy }: Pick<RequestPolicy, 'defaultBudget' | 'onMiss'>,
 ): Budget | null {
   const header = {
-    total: milliseconds(headers, 'X-Latency-Budget-Ms'),
-    ttft: milliseconds(headers, 'X-SLO-TTFT-Ms', 'x-llm-d-slo-ttft-ms'),
-    tpot: milliseconds(headers, 'X-SLO-TPOT-Ms', 'x-llm-d-slo-tpot-ms'),
+    total: milliseconds(headers, ASKED.budget),
+    ttft: milliseconds(headers, ASKED.ttft, 'x-llm-d-slo-ttft-ms'),
+    tpot: milliseconds(headers, ASKED.tpot, 'x-llm-d-slo-tpot-ms'),
     onMiss: onMiss(headers),
   };
   const own = {

@@ -7,6 +7,7 @@ import { ApiError } from '../errors.js';
 import { headerValues, type Headers } from './budget.js';
 import type { RequestPolicy } from './policy.js';
 import { exitOfQuality, type QualityFloor } from './quality.js';
+import { ASKED } from '../schemas/headers.js';
 import type { SortieRequest } from '../schemas/shared.js';
 import { namesOf, type ServedModel } from '../served-model.js';
 import { quoted } from '../../util/quoted.js';
@@ -157,9 +158,9 @@ export function requestDepth(
   const floor = allowed[0] ?? 0;
   const ceiling = allowed.at(-1) ?? 0;
   const byName = modelExit(model, name);
-  const exact = exitOption(model, headers, 'X-Exit-Layer', body?.exit_layer, 'exit_layer');
-  const least = exitOption(model, headers, 'X-Min-Exit-Layer', body?.min_exit_layer, 'min_exit_layer');
-  const most = exitOption(model, headers, 'X-Max-Exit-Layer', body?.max_exit_layer, 'max_exit_layer');
+  const exact = exitOption(model, headers, ASKED.exit, body?.exit_layer, 'exit_layer');
+  const least = exitOption(model, headers, ASKED.minExit, body?.min_exit_layer, 'min_exit_layer');
+  const most = exitOption(model, headers, ASKED.maxExit, body?.max_exit_layer, 'max_exit_layer');
   const pin = exact ?? (byName === null ? null : { layer: byName, param: 'model' });
   const deepestAsked = pin?.layer ?? Math.min(most?.layer ?? ceiling, ceiling);
   const openExit =
@@ -183,7 +184,7 @@ export function requestDepth(
   if (fits) return { minExit, maxExit, ...(minExit > openExit && { openExit }) };
   throw new ApiError(
     'invalid_value',
-    'X-Min-Exit-Layer, X-Exit-Layer (or the depth in the model name) and X-Max-Exit-Layer contradict each other.',
+    `${ASKED.minExit}, ${ASKED.exit} (or the depth in the model name) and ${ASKED.maxExit} contradict each other.`,
     (exact ?? most ?? least)?.param ?? 'model',
     { exits },
   );

@@ -5,6 +5,7 @@
  */
 import { ApiError } from '../errors.js';
 import { headerValues, type Headers } from './budget.js';
+import { ASKED } from '../schemas/headers.js';
 import type { SortieRequest } from '../schemas/shared.js';
 import { quoted } from '../../util/quoted.js';
 
@@ -15,7 +16,7 @@ export interface QualityFloor {
   readonly param: string | null;
 }
 
-const NAME = 'X-Min-Quality';
+const NAME = ASKED.minQuality;
 
 /**
  * The floor that a request states, else the operator's. Of several header values the largest counts.

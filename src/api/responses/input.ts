@@ -44,7 +44,7 @@ function addItem(messages: TranslatedMessages, item: InputItem, place: string): 
       messages.result(callId, textOf(item.output, `${place}.output`), place);
       return;
     case 'reasoning':
-      messages.think(thoughtsOf(item));
+      messages.thoughts(thoughtsOf(item));
       return;
     case 'item_reference':
       throw notSupported(`${place}.type`, type, 'the server stores no items; send them in full, with store: false');

@@ -1,69 +1,65 @@
 /**
- * The output items of an answer: its thoughts, then a message, or one item for each call.
- *
- * It tells what begins, grows and ends, so that a stream and a whole answer have the same items.
+ * The output items of an answer: its thoughts, then a message, or one item for each call. A stream has the events of
+ * each item. Only the last part of an item is whole in them: a copy would grow with each token.
  */
 import type { CallPart } from '../generation/call-reader.js';
 import type { ChatLogprob } from '../schemas/chat.js';
 import type { OutputItem } from '../schemas/responses.js';
 
-export type MessageItem = Extract<OutputItem, { type: 'message' }>;
-export type ReasoningItem = Extract<OutputItem, { type: 'reasoning' }>;
-export type CallItem = Extract<OutputItem, { type: 'function_call' }>;
+/** Sends an event of this type, if the response is a stream. */
+export type Emit = (type: string, fields: object) => void;
+
+type Item<T extends OutputItem['type']> = Extract<OutputItem, { type: T }>;
 type Status = OutputItem['status'];
-type TextPart = MessageItem['content'][number];
 
-export const textPart = (text = '', logprobs: ChatLogprob[] = []): TextPart => ({
-  ...{ type: 'output_text', text, annotations: [], logprobs },
+/** The part of an item as it begins. */
+const textPart = (): Item<'message'>['content'][number] => ({
+  ...{ type: 'output_text', text: '', annotations: [], logprobs: [] },
 });
+const thoughtsPart = (): Item<'reasoning'>['content'][number] => ({ type: 'reasoning_text', text: '' });
 
-export const reasoningPart = (text = ''): ReasoningItem['content'][number] => ({ type: 'reasoning_text', text });
-
-export interface OutputListener {
-  added(item: OutputItem, index: number): void;
-  text(item: MessageItem, index: number, delta: string, logprobs: ChatLogprob[]): void;
-  reasoning(item: ReasoningItem, index: number, delta: string): void;
-  arguments(item: CallItem, index: number, delta: string): void;
-  done(item: OutputItem, index: number): void;
+/** The only part of an item that has parts. */
+function partOf<Part>({ content: [part] }: { readonly content: readonly Part[] }): Part {
+  if (part === undefined) throw new Error('an item without its part');
+  return part;
 }
 
 export class Output {
   readonly items: OutputItem[] = [];
   #isOpen = false;
   readonly #answerId: string;
-  readonly #listener: OutputListener | null;
+  readonly #emit: Emit;
 
-  /** @param listener null for an answer in one piece */
-  constructor(answerId: string, listener: OutputListener | null = null) {
+  constructor(answerId: string, emit: Emit) {
     this.#answerId = answerId;
-    this.#listener = listener;
+    this.#emit = emit;
   }
 
   /** Adds a text, which may be empty, to the message that grows or to a new one. */
   text(delta: string, logprobs: ChatLogprob[]): void {
-    const item = this.#growing('message') ?? this.#open(this.#message());
-    const [part] = item.content;
-    if (part === undefined) throw new Error('a message without its part');
+    const item = this.#growing('message') ?? this.#open({ ...this.#head('message', 'msg'), ...newMessage() });
+    const part = partOf(item);
     part.text += delta;
     part.logprobs.push(...logprobs);
-    if (delta !== '' || logprobs.length > 0) this.#listener?.text(item, this.items.length - 1, delta, logprobs);
+    if (delta === '' && logprobs.length === 0) return;
+    this.#emit('response.output_text.delta', { ...this.#place(item), delta, logprobs });
   }
 
   /** Adds thoughts, which are not empty. */
-  reasoning(delta: string): void {
-    const item = this.#growing('reasoning') ?? this.#open(this.#reasoning());
-    const [part] = item.content;
-    if (part === undefined) throw new Error('a reasoning item without its part');
-    part.text += delta;
-    this.#listener?.reasoning(item, this.items.length - 1, delta);
+  thoughts(delta: string): void {
+    const fresh = { summary: [], content: [thoughtsPart()] };
+    const item = this.#growing('reasoning') ?? this.#open({ ...this.#head('reasoning', 'rs'), ...fresh });
+    partOf(item).text += delta;
+    this.#emit('response.reasoning_text.delta', { ...this.#place(item), delta });
   }
 
   call({ id, name, arguments: delta }: CallPart): void {
-    if (id !== undefined && name !== undefined) this.#open(this.#call(id, name));
+    if (id !== undefined && name !== undefined)
+      this.#open({ ...this.#head('function_call', 'fc'), call_id: id, name, arguments: '' });
     const item = this.#growing('function_call');
     if (item === null) throw new Error('a part of a call that has not begun');
     item.arguments += delta;
-    if (delta !== '') this.#listener?.arguments(item, this.items.length - 1, delta);
+    if (delta !== '') this.#emit('response.function_call_arguments.delta', { ...this.#call(item), delta });
   }
 
   /** Ends the last item. An answer without any has an empty message. */
@@ -72,16 +68,18 @@ export class Output {
     this.#close(status);
   }
 
-  #growing<T extends OutputItem['type']>(type: T): Extract<OutputItem, { type: T }> | null {
+  #growing<T extends OutputItem['type']>(type: T): Item<T> | null {
     const last = this.items.at(-1);
-    return this.#isOpen && last?.type === type ? (last as Extract<OutputItem, { type: T }>) : null;
+    return this.#isOpen && last?.type === type ? (last as Item<T>) : null;
   }
 
   #open<T extends OutputItem>(item: T): T {
     this.#close('completed');
-    this.items.push(item);
+    const output_index = this.items.push(item) - 1;
     this.#isOpen = true;
-    this.#listener?.added(item, this.items.length - 1);
+    const isCall = item.type === 'function_call';
+    this.#emit('response.output_item.added', { output_index, item: isCall ? item : { ...item, content: [] } });
+    if (!isCall) this.#emit('response.content_part.added', { ...this.#place(item), part: partOf<object>(item) });
     return item;
   }
 
@@ -90,26 +88,38 @@ export class Output {
     if (!this.#isOpen || item === undefined) return;
     this.#isOpen = false;
     item.status = status;
-    this.#listener?.done(item, this.items.length - 1);
+    this.#emitEnd(item);
+    this.#emit('response.output_item.done', { output_index: this.items.length - 1, item });
   }
 
-  #id(prefix: string): string {
-    return `${prefix}_${this.#answerId}${this.items.length === 0 ? '' : `_${this.items.length}`}`;
+  #emitEnd(item: OutputItem): void {
+    if (item.type === 'function_call') {
+      const { name, arguments: text } = item;
+      this.#emit('response.function_call_arguments.done', { ...this.#call(item), name, arguments: text });
+      return;
+    }
+    const place = this.#place(item);
+    if (item.type === 'reasoning') {
+      this.#emit('response.reasoning_text.done', { ...place, text: partOf(item).text });
+    } else {
+      const { text, logprobs } = partOf(item);
+      this.#emit('response.output_text.done', { ...place, text, logprobs });
+    }
+    this.#emit('response.content_part.done', { ...place, part: partOf<object>(item) });
   }
 
-  #message(): MessageItem {
-    return {
-      ...{ type: 'message', id: this.#id('msg'), status: 'in_progress', role: 'assistant', content: [textPart()] },
-    };
+  #call({ id }: OutputItem) {
+    return { item_id: id, output_index: this.items.length - 1 };
   }
 
-  #reasoning(): ReasoningItem {
-    return { type: 'reasoning', id: this.#id('rs'), status: 'in_progress', summary: [], content: [reasoningPart()] };
+  #place(item: OutputItem) {
+    return { ...this.#call(item), content_index: 0 };
   }
 
-  #call(callId: string, name: string): CallItem {
-    return {
-      ...{ type: 'function_call', id: this.#id('fc'), status: 'in_progress', call_id: callId, name, arguments: '' },
-    };
+  #head<T extends OutputItem['type']>(type: T, prefix: string) {
+    const number = this.items.length === 0 ? '' : `_${this.items.length}`;
+    return { type, id: `${prefix}_${this.#answerId}${number}`, status: 'in_progress' as const };
   }
 }
+
+const newMessage = () => ({ role: 'assistant' as const, content: [textPart()] });

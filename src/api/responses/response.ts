@@ -1,7 +1,6 @@
 /** The response object, which a whole answer is and which the first and last events of a stream hold. */
 import type { Answer } from '../generation/answer.js';
 import type { ApiError } from '../errors.js';
-import type { FinishReason } from '../generation/choice.js';
 import type { OutputItem, ResponsesAnswer, ResponsesBody, ResponsesUsage } from '../schemas/responses.js';
 
 function usageOf(answer: Answer): ResponsesUsage {
@@ -71,9 +70,4 @@ export function responseOf(body: ResponsesBody, answer: Answer, { status, output
     usage: isEnded ? usageOf(answer) : null,
     ...asked(body, answer),
   };
-}
-
-/** The state of a response, and of its last item, whose answer ended for this reason. */
-export function statusOf(reason: FinishReason): 'completed' | 'incomplete' {
-  return reason === 'length' ? 'incomplete' : 'completed';
 }

@@ -1,8 +1,21 @@
 /**
- * Response headers: name, type, unit. They are the one source for openapi.json, for the headers that browsers may read,
- * and for the code that sends them. The compiler holds that code to these names (HeadersOf).
+ * Headers: name, type, unit. They are the one source for openapi.json and for the code that reads or sends them. For
+ * responses, also for the headers that browsers may read; the compiler holds the code to these names (HeadersOf).
  */
 import { type TSchema, Type } from '../../util/schema.js';
+
+/** Names of the request headers of budget and depth, as errors and documents write them. */
+export const ASKED = {
+  budget: 'X-Latency-Budget-Ms',
+  ttft: 'X-SLO-TTFT-Ms',
+  tpot: 'X-SLO-TPOT-Ms',
+  onMiss: 'X-Budget-On-Miss',
+  exit: 'X-Exit-Layer',
+  minExit: 'X-Min-Exit-Layer',
+  maxExit: 'X-Max-Exit-Layer',
+  minQuality: 'X-Min-Quality',
+  audit: 'X-Audit',
+} as const;
 
 /** The values of all declared headers and of no other. */
 export type HeadersOf<Declared> = Readonly<Record<keyof Declared, string>>;

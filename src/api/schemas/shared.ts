@@ -5,6 +5,7 @@
  * plugins/body.ts removes it before validation, so schemas do not repeat it. `x-rule` completes "must be ..." in the
  * error of a union.
  */
+import { ASKED } from './headers.js';
 import { type Static, type TObject, type TSchema, Type } from '../../util/schema.js';
 
 /** A union with one sentence as its error. */
@@ -30,14 +31,14 @@ export const SortieRequest = Type.Object(
     latency_budget_ms: Type.Optional(
       Type.Number({
         ...positiveMs,
-        description: 'Total latency budget in ms, from arrival to the last byte. Header: X-Latency-Budget-Ms.',
+        description: `Total latency budget in ms, from arrival to the last byte. Header: ${ASKED.budget}.`,
       }),
     ),
     slo_ttft_ms: Type.Optional(
-      Type.Number({ ...positiveMs, description: 'TTFT budget in ms. Header: X-SLO-TTFT-Ms.' }),
+      Type.Number({ ...positiveMs, description: `TTFT budget in ms. Header: ${ASKED.ttft}.` }),
     ),
     slo_tpot_ms: Type.Optional(
-      Type.Number({ ...positiveMs, description: 'TPOT budget in ms, a mean. Header: X-SLO-TPOT-Ms.' }),
+      Type.Number({ ...positiveMs, description: `TPOT budget in ms, a mean. Header: ${ASKED.tpot}.` }),
     ),
     budget_on_miss: Type.Optional(
       oneOf(
@@ -46,12 +47,12 @@ export const SortieRequest = Type.Object(
         'What becomes of an answer that would be late. land (the default with a total budget): it ends early, at the ' +
           'end of a sentence, or at its deadline where no sentence ends. continue (the default without one): it ends ' +
           'late. truncate: it ends at its deadline. reject: it lands, and the server rejects a budget that not even a ' +
-          'landing keeps. Header: X-Budget-On-Miss.',
+          `landing keeps. Header: ${ASKED.onMiss}.`,
       ),
     ),
-    exit_layer: Type.Optional(Type.Integer({ description: 'Pins the exit layer. Header: X-Exit-Layer.' })),
-    min_exit_layer: Type.Optional(Type.Integer({ description: 'Shallowest exit layer. Header: X-Min-Exit-Layer.' })),
-    max_exit_layer: Type.Optional(Type.Integer({ description: 'Deepest exit layer. Header: X-Max-Exit-Layer.' })),
+    exit_layer: Type.Optional(Type.Integer({ description: `Pins the exit layer. Header: ${ASKED.exit}.` })),
+    min_exit_layer: Type.Optional(Type.Integer({ description: `Shallowest exit layer. Header: ${ASKED.minExit}.` })),
+    max_exit_layer: Type.Optional(Type.Integer({ description: `Deepest exit layer. Header: ${ASKED.maxExit}.` })),
     thinking_exit_layer: Type.Optional(
       Type.Integer({
         description:
@@ -65,7 +66,7 @@ export const SortieRequest = Type.Object(
         maximum: 1,
         description:
           'Least quality: the shallowest exit is the first whose estimated agreement with full depth (GET /props) is ' +
-          'at least this. Header: X-Min-Quality.',
+          `at least this. Header: ${ASKED.minQuality}.`,
       }),
     ),
     speculate: Type.Optional(
@@ -85,8 +86,7 @@ export const SortieRequest = Type.Object(
     audit: Type.Optional(
       Type.Boolean({
         default: false,
-        description:
-          'Compares the answer with full depth after its last token, as audit in the report. Header: X-Audit.',
+        description: `Compares the answer with full depth after its last token, as audit in the report. Header: ${ASKED.audit}.`,
       }),
     ),
     show_sampling: Type.Optional(

@@ -1,5 +1,5 @@
 /**
- * The gateway's end of the engine process: starts it, passes events to their sequences, restarts it when it dies.
+ * The gateway's end of the engine process: starts it, passes events to their answers, restarts it when it dies.
  *
  * Knows: child processes and the protocol. Must not know: the work of the engine, HTTP.
  */
@@ -9,12 +9,12 @@ import { setTimeout as delay } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import { monotonicMs, turnStartedAt } from '../../util/clock.js';
 import { DeadlineTimer } from './deadline-timer.js';
-import type { Engine, EngineEvents, SequenceSink } from './engine.js';
-import type { CancelReason, EndedEvent, FromEngine, GenerateMessage, ReadyMessage, ToEngine } from '../protocol.js';
+import type { Engine, EngineEvents, SequenceRequest } from './engine.js';
+import type { CancelReason, FromEngine, ReadyMessage, ToEngine } from '../protocol.js';
 import type { EngineOptions } from './options.js';
 import { Outstanding } from './outstanding.js';
 import { silenceOf } from './silence.js';
-import { Sinks } from './sinks.js';
+import { OpenSequences, SequenceEvents, unreportedEnd } from './sequence-events.js';
 import { Watchdog } from '../../util/watchdog.js';
 
 /** Delay of a start after the n-th failure in a row; the last one repeats. */
@@ -31,33 +31,18 @@ export class EngineStartError extends Error {
   override readonly name = 'EngineStartError';
 }
 
-/** The end of an answer that the engine has not reported. */
-function unreportedEnd(id: string, reason: CancelReason): EndedEvent {
-  return {
-    id,
-    reason,
-    error: null,
-    promptTokens: 0,
-    cachedTokens: 0,
-    startedAt: null,
-    firstTokenAt: null,
-    endedAt: monotonicMs(),
-    preemptions: 0,
-  };
-}
-
 export class EngineClient extends EventEmitter<EngineEvents> implements Engine {
   #child: ChildProcess | null = null;
   #ready: ReadyMessage | null = null;
   readonly #closing = new AbortController();
   #failures = 0;
-  readonly #sinks = new Sinks((id) => {
+  readonly #sequences = new OpenSequences((id) => {
     this.#deadlines.drop(id);
   });
   readonly #deadlines = new DeadlineTimer((end) => {
     this.cancel(end.id, 'deadline');
-    this.#sinks.end(end);
-    this.emit('cut', end);
+    this.#sequences.end(end);
+    this.#tell(() => this.emit('cut', end));
   });
   readonly #outstanding: Outstanding;
   /** Ids to cancel, by reason. They leave in one message: a request of 64 choices costs the engine one cancel. */
@@ -117,19 +102,27 @@ export class EngineClient extends EventEmitter<EngineEvents> implements Engine {
     return this.#outstanding.unreadMs(monotonicMs());
   }
 
-  generate(request: Omit<GenerateMessage, 'type'>, sink: SequenceSink): void {
-    if (!this.#ready) {
-      sink.lost('the engine is not ready');
-      return;
+  generate(requests: readonly SequenceRequest[]): SequenceEvents {
+    const ids = requests.map(({ id }) => id);
+    const answer = new SequenceEvents(ids.length, () => {
+      for (const id of ids) this.cancel(id, 'cancelled');
+    });
+    for (const [index, request] of requests.entries()) {
+      if (this.#ready) this.#start(request, { answer, index, isAudited: request.audit === true });
+      else answer.add({ index, type: 'lost', message: 'the engine is not ready' }, true);
     }
-    this.#sinks.add(request.id, sink, request.audit === true);
+    return answer;
+  }
+
+  #start(request: SequenceRequest, open: Parameters<OpenSequences['add']>[1]): void {
+    this.#sequences.add(request.id, open);
     this.#deadlines.add(request);
     this.#outstanding.add(request, monotonicMs());
     this.#send({ type: 'generate', ...request });
   }
 
   cancel(id: string, reason: CancelReason): void {
-    if (!this.#sinks.has(id)) return;
+    if (!this.#sequences.has(id)) return;
     if (this.#cancels.size === 0) {
       setImmediate(() => {
         this.#sendCancels();
@@ -139,12 +132,12 @@ export class EngineClient extends EventEmitter<EngineEvents> implements Engine {
   }
 
   cancelAll(reason: CancelReason): void {
-    for (const id of this.#sinks.ids) {
+    for (const id of this.#sequences.ids) {
       this.cancel(id, reason);
-      // The sink does not wait for the engine's event: the engine may be stuck, or in a step of seconds.
-      this.#sinks.end(unreportedEnd(id, reason));
+      // The answer does not wait for the engine's event: the engine may be stuck, or in a step of seconds.
+      this.#sequences.end(unreportedEnd(id, reason));
     }
-    this.#sinks.loseAudits();
+    this.#sequences.loseAudits();
   }
 
   async close(): Promise<void> {
@@ -212,13 +205,13 @@ export class EngineClient extends EventEmitter<EngineEvents> implements Engine {
         } else if (message.type === 'fatal') {
           reason = message.message;
         } else if (message.type === 'audit') {
-          this.#sinks.audited(message.audits);
-          this.emit('audit', message);
+          this.#sequences.audited(message.audits);
+          this.#tell(() => this.emit('audit', message));
         } else {
           this.#outstanding.hear(message);
           this.#deadlines.hear(message);
-          this.#sinks.dispatch(message);
-          this.emit('step', message);
+          this.#sequences.dispatch(message);
+          this.#tell(() => this.emit('step', message));
         }
       });
       const gone = (why: string): void => {
@@ -231,11 +224,11 @@ export class EngineClient extends EventEmitter<EngineEvents> implements Engine {
         this.#child = null;
         this.#cancels.clear();
         this.#outstanding.clear();
-        this.#sinks.loseAll(why);
+        this.#sequences.loseAll(why);
         if (!wasReady) reject(new EngineStartError(why));
         if (wasReady && performance.now() - startedAt > HEALTHY_MS) this.#failures = 0;
         if (wasReady && !this.#isClosing()) {
-          this.emit('down', why);
+          this.#tell(() => this.emit('down', why));
           void this.#restart();
         }
       };
@@ -270,6 +263,13 @@ export class EngineClient extends EventEmitter<EngineEvents> implements Engine {
         this.emit('down', error instanceof Error ? error.message : String(error));
       }
     }
+  }
+
+  /** Emits an event once the answers are written: a tick that a microtask asks for runs when no microtask is left. */
+  #tell(emit: () => void): void {
+    queueMicrotask(() => {
+      process.nextTick(emit);
+    });
   }
 
   #sendCancels(): void {

@@ -8,6 +8,7 @@
 import { monotonicMs, timerUntil } from '../../util/clock.js';
 import { isCutAtDeadline } from '../landing-plan.js';
 import type { EndedEvent, GenerateMessage, StepMessage } from '../protocol.js';
+import { unreportedEnd } from './sequence-events.js';
 
 interface Watched {
   readonly promptTokens: number;
@@ -78,16 +79,6 @@ export class DeadlineTimer {
     }
     this.drop(id);
     const { promptTokens, firstTokenAt } = watched;
-    this.#due({
-      id,
-      reason: 'deadline',
-      error: null,
-      promptTokens,
-      cachedTokens: 0,
-      startedAt: null,
-      firstTokenAt,
-      endedAt: now,
-      preemptions: 0,
-    });
+    this.#due(unreportedEnd(id, 'deadline', { promptTokens, firstTokenAt, endedAt: now }));
   }
 }

@@ -4,44 +4,26 @@
  * Must not know: how the engine runs (client.ts starts the process), text, HTTP.
  */
 import type {
-  AuditEvent,
   AuditMessage,
   CancelReason,
   EndedEvent,
   GenerateMessage,
-  PlannedEvent,
-  PromptEvent,
   ReadyMessage,
-  RefusedEvent,
   StepMessage,
-  TokenEvent,
 } from '../protocol.js';
+import type { SequenceEvents } from './sequence-events.js';
 
-/**
- * Receives the events of one sequence, in order. Exactly one of `refused`, `ended` and `lost` comes last. If the request
- * asks for an audit, `audited` follows `ended`.
- */
-export interface SequenceSink {
-  planned(event: PlannedEvent): void;
-  refused(event: RefusedEvent): void;
-  prompt(event: PromptEvent): void;
-  /** @param at end of the step that sampled the token */
-  token(event: TokenEvent, at: number): void;
-  ended(event: EndedEvent): void;
-  /** @param event null where the engine process died first */
-  audited?(event: AuditEvent | null): void;
-  /** The engine process died or is unreachable; no further event follows. */
-  lost(message: string): void;
-}
+/** One sequence of an answer. */
+export type SequenceRequest = Omit<GenerateMessage, 'type'>;
 
 export interface EngineEvents {
   /** Progress of a start: loaded parts of the model. */
   loading: [done: number, total: number];
   ready: [ReadyMessage];
-  /** Emitted after the sinks were called. */
+  /** Emitted once the answers have been written that the step brought. */
   step: [StepMessage];
   audit: [AuditMessage];
-  /** The gateway ended an answer at its deadline. Its sink was called; later steps may still contain its events. */
+  /** The gateway ended a sequence at its deadline. Later steps may still contain its events. */
   cut: [EndedEvent];
   /** The process exited; the client restarts it unless the engine is closed. */
   down: [message: string];
@@ -64,8 +46,8 @@ export interface Engine {
   hasRoom(tenant: string, sequences: number, tokens: number): boolean;
   /** Milliseconds since the gateway sent the first request that the engine has not read; 0 without one. */
   readonly unreadMs: number;
-  /** Calls `sink.lost` without a ready process. */
-  generate(request: Omit<GenerateMessage, 'type'>, sink: SequenceSink): void;
+  /** Starts the sequences of one answer. Without a ready process they are lost. */
+  generate(requests: readonly SequenceRequest[]): SequenceEvents;
   /** `ended` follows with this reason, unless another end came first. */
   cancel(id: string, reason: CancelReason): void;
   /** Cancels all live sequences immediately, without waiting for the engine. */

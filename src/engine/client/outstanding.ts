@@ -3,7 +3,7 @@
  * their way to the engine, which reads between two steps only.
  *
  * A request that its client or its deadline has ended still counts: its messages are on their way.
- * Must not know: processes, sinks.
+ * Must not know: processes, answers.
  */
 import type { GenerateMessage, StepMessage } from '../protocol.js';
 import { Shares } from '../../util/shares.js';

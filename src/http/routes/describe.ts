@@ -2,6 +2,7 @@
 import { type TSchema, Type } from '../../util/schema.js';
 import {
   allowHeader,
+  ASKED,
   challengeHeader,
   loadHeader,
   planHeaders,
@@ -11,19 +12,21 @@ import {
   tokenLimitHeaders,
 } from '../../api/schemas/headers.js';
 
-const text = (description: string, example: string) => Type.Optional(Type.String({ description, examples: [example] }));
+const text = (name: string, description: string, example: string) => ({
+  [name.toLowerCase()]: Type.Optional(Type.String({ description, examples: [example] })),
+});
 
 export const budgetHeaders = Type.Object({
-  'x-latency-budget-ms': text('Total latency budget in ms, from the arrival of the request to the last byte.', '300'),
-  'x-slo-ttft-ms': text('TTFT budget in ms. Also x-llm-d-slo-ttft-ms.', '100'),
-  'x-slo-tpot-ms': text('TPOT budget in ms, the mean over the tokens after the first. Also x-llm-d-slo-tpot-ms.', '10'),
-  'x-budget-on-miss': text('Action on a missed budget: continue (default), truncate or reject.', 'continue'),
-  'x-exit-layer': text('Pins the exit layer, which must be an exit of the model.', '15'),
-  'x-min-exit-layer': text('Shallowest exit layer of the answer.', '10'),
-  'x-max-exit-layer': text('Deepest exit layer of the answer.', '30'),
-  'x-min-quality': text('Least estimated quality of the exits of the answer, 0 to 1.', '0.7'),
-  'x-audit': text('1 compares the answer with full depth after its last token.', '1'),
-  'x-request-id': text('Returned in the response and written to the log.', 'my-request-1'),
+  ...text(ASKED.budget, 'Total latency budget in ms, from the arrival of the request to the last byte.', '300'),
+  ...text(ASKED.ttft, 'TTFT budget in ms. Also x-llm-d-slo-ttft-ms.', '100'),
+  ...text(ASKED.tpot, 'TPOT budget in ms, the mean over the tokens after the first. Also x-llm-d-slo-tpot-ms.', '10'),
+  ...text(ASKED.onMiss, 'Action on a missed budget: continue (default), truncate or reject.', 'continue'),
+  ...text(ASKED.exit, 'Pins the exit layer, which must be an exit of the model.', '15'),
+  ...text(ASKED.minExit, 'Shallowest exit layer of the answer.', '10'),
+  ...text(ASKED.maxExit, 'Deepest exit layer of the answer.', '30'),
+  ...text(ASKED.minQuality, 'Least estimated quality of the exits of the answer, 0 to 1.', '0.7'),
+  ...text(ASKED.audit, '1 compares the answer with full depth after its last token.', '1'),
+  ...text('X-Request-Id', 'Returned in the response and written to the log.', 'my-request-1'),
 });
 
 const ERROR_STATUSES = {
@@ -78,7 +81,7 @@ const EVENT = { type: 'object', properties: { data: { type: 'string' } } };
 
 const json = (schema: object) => ({ 'application/json': { schema } });
 
-interface AnswerOptions {
+export interface AnswerOptions {
   readonly generates?: boolean;
   readonly errorSchema?: string;
   readonly more?: HeaderSchemas;

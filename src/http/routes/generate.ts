@@ -2,78 +2,49 @@
 import type { FastifyInstance } from 'fastify';
 import { chat } from '../../api/chat/chat.js';
 import { completions } from '../../api/completions/completions.js';
-import { ofChunks } from '../../api/generation/chunks.js';
 import { responses } from '../../api/responses/responses.js';
 import { ChatAnswer, ChatBody } from '../../api/schemas/chat.js';
 import { CompletionAnswer, CompletionBody } from '../../api/schemas/completions.js';
 import { ResponsesAnswer, ResponsesBody } from '../../api/schemas/responses.js';
 import type { HttpContext } from '../context.js';
-import { answers, budgetHeaders } from './describe.js';
-import { generationHandler } from './generation-handler.js';
-
-const userOf = ({ user }: { readonly user?: string }): string | undefined => user;
+import { registerEndpoint } from './generation-handler.js';
 
 export function registerGeneration(app: FastifyInstance, context: HttpContext): void {
-  const config = { protected: true, inference: true } as const;
-  const generates = { generates: true };
-  app.post(
-    '/v1/completions',
-    {
-      config: { ...config, operation: 'text_completion' },
-      schema: {
-        operationId: 'createCompletion',
-        summary: 'Complete a prompt at the depth that the budget allows',
-        tags: ['OpenAI'],
-        headers: budgetHeaders,
-        body: CompletionBody,
-        response: answers(
-          CompletionAnswer,
-          'With stream: true, server-sent events of the same form.',
-          undefined,
-          generates,
-        ),
-      },
+  const tags = ['OpenAI'];
+  registerEndpoint(app, context, '/v1/completions', {
+    operation: 'text_completion',
+    schema: {
+      operationId: 'createCompletion',
+      summary: 'Complete a prompt at the depth that the budget allows',
+      tags,
     },
-    generationHandler(context, ofChunks(completions), userOf),
-  );
-  app.post(
-    '/v1/chat/completions',
-    {
-      config: { ...config, operation: 'chat' },
-      schema: {
-        operationId: 'createChatCompletion',
-        summary: 'Answer a chat at the depth that the budget allows',
-        tags: ['OpenAI'],
-        headers: budgetHeaders,
-        body: ChatBody,
-        response: answers(
-          ChatAnswer,
-          'With stream: true, server-sent events (chat.completion.chunk).',
-          undefined,
-          generates,
-        ),
-      },
+    body: CompletionBody,
+    answer: CompletionAnswer,
+    events: 'of the same form.',
+    endpoint: completions,
+  });
+  registerEndpoint(app, context, '/v1/chat/completions', {
+    operation: 'chat',
+    schema: {
+      operationId: 'createChatCompletion',
+      summary: 'Answer a chat at the depth that the budget allows',
+      tags,
     },
-    generationHandler(context, ofChunks(chat), userOf),
-  );
-  app.post(
-    '/v1/responses',
-    {
-      config: { ...config, operation: 'chat' },
-      schema: {
-        operationId: 'createResponse',
-        summary: 'Answer a conversation of items at the depth that the budget allows; no response is stored',
-        tags: ['OpenAI'],
-        headers: budgetHeaders,
-        body: ResponsesBody,
-        response: answers(
-          ResponsesAnswer,
-          'With stream: true, server-sent events from response.created to response.completed.',
-          undefined,
-          generates,
-        ),
-      },
+    body: ChatBody,
+    answer: ChatAnswer,
+    events: '(chat.completion.chunk).',
+    endpoint: chat,
+  });
+  registerEndpoint(app, context, '/v1/responses', {
+    operation: 'chat',
+    schema: {
+      operationId: 'createResponse',
+      summary: 'Answer a conversation of items at the depth that the budget allows; no response is stored',
+      tags,
     },
-    generationHandler(context, responses, userOf),
-  );
+    body: ResponsesBody,
+    answer: ResponsesAnswer,
+    events: 'from response.created to response.completed.',
+    endpoint: responses,
+  });
 }

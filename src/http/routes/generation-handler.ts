@@ -1,22 +1,51 @@
-/** The handler of the routes that generate, whole or streamed. */
-import type { FastifyReply, FastifyRequest } from 'fastify';
+/** The routes that generate, whole or streamed. */
+import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
 import type { ApiRequest } from '../../api/context.js';
-import type { Endpoint } from '../../api/generation/endpoint.js';
-import { serveStream, serveWhole } from '../../api/generation/serve.js';
+import { type Endpoint, serveStream, serveWhole } from '../../api/generation/serve.js';
 import { clientAbortSignal } from '../response-lifecycle.js';
 import { eventStream } from '../sse.js';
 import type { HttpContext } from '../context.js';
+import type { Protocol } from '../protocol.js';
+import type { TSchema } from '../../util/schema.js';
+import { type AnswerOptions, answers, budgetHeaders } from './describe.js';
 
-/** @param userOf the client's name of its user, for the log */
-export function generationHandler<Body extends { readonly stream?: boolean }>(
+interface Route<Body> {
+  /** Absent: OpenAI's. */
+  readonly protocol?: Protocol;
+  /** OpenTelemetry's name of the operation. */
+  readonly operation: 'chat' | 'text_completion';
+  readonly schema: { readonly operationId: string; readonly summary: string; readonly tags: string[] };
+  readonly body: TSchema;
+  readonly answer: TSchema;
+  /** Completes "With stream: true, server-sent events ...". */
+  readonly events: string;
+  readonly describes?: Omit<AnswerOptions, 'generates'>;
+  readonly endpoint: Endpoint<Body>;
+}
+
+export function registerEndpoint<Body extends { readonly stream?: boolean }>(
+  app: FastifyInstance,
   context: HttpContext,
-  endpoint: Endpoint<Body>,
-  userOf: (body: Body) => string | undefined,
-) {
+  path: string,
+  { protocol, operation, schema, body, answer, events, describes, endpoint }: Route<Body>,
+): void {
+  const description = `With stream: true, server-sent events ${events}`;
+  const response = answers(answer, description, undefined, { generates: true, ...describes });
+  app.post(
+    path,
+    {
+      config: { protected: true, inference: true, operation, ...(protocol && { protocol }) },
+      schema: { ...schema, headers: budgetHeaders, body, response },
+    },
+    generationHandler(context, endpoint),
+  );
+}
+
+function generationHandler<Body extends { readonly stream?: boolean }>(context: HttpContext, endpoint: Endpoint<Body>) {
   const keepAliveMs = context.options.keepAlive * 1000;
   return async (request: FastifyRequest, reply: FastifyReply): Promise<object> => {
     const body = request.body as Body;
-    const user = userOf(body);
+    const user = endpoint.userOf(body);
     if (user !== undefined) request.notes.user = user;
     const api: ApiRequest<Body> = {
       id: request.id,

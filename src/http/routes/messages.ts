@@ -7,35 +7,26 @@ import { CountTokensAnswer, CountTokensBody, MessagesAnswer, MessagesBody } from
 import { clientAbortSignal } from '../response-lifecycle.js';
 import type { HttpContext } from '../context.js';
 import { anthropic } from '../protocol.js';
-import { answers, budgetHeaders, MESSAGES_ERROR_ID } from './describe.js';
-import { generationHandler } from './generation-handler.js';
-
-/** Most characters of a user's name in the log. Claude Code's names are longer than OpenAI's limit. */
-const MAX_USER = 256;
+import { answers, MESSAGES_ERROR_ID } from './describe.js';
+import { registerEndpoint } from './generation-handler.js';
 
 export function registerMessages(app: FastifyInstance, context: HttpContext): void {
   const tags = ['Anthropic'];
-  const errorSchema = MESSAGES_ERROR_ID;
-  app.post(
-    '/v1/messages',
-    {
-      config: { protected: true, inference: true, operation: 'chat', protocol: anthropic },
-      schema: {
-        operationId: 'createMessage',
-        summary: 'Answer a chat at the depth that the budget allows',
-        tags,
-        headers: budgetHeaders,
-        body: MessagesBody,
-        response: answers(
-          MessagesAnswer,
-          'With stream: true, server-sent events from message_start to message_stop.',
-          undefined,
-          { generates: true, errorSchema, more: messageIdHeader },
-        ),
-      },
+  const describes = { errorSchema: MESSAGES_ERROR_ID, more: messageIdHeader };
+  registerEndpoint(app, context, '/v1/messages', {
+    protocol: anthropic,
+    operation: 'chat',
+    schema: {
+      operationId: 'createMessage',
+      summary: 'Answer a chat at the depth that the budget allows',
+      tags,
     },
-    generationHandler(context, messages, ({ metadata }) => metadata?.user_id?.slice(0, MAX_USER)),
-  );
+    body: MessagesBody,
+    answer: MessagesAnswer,
+    events: 'from message_start to message_stop.',
+    describes,
+    endpoint: messages,
+  });
   app.post<{ Body: CountTokensBody }>(
     '/v1/messages/count_tokens',
     {
@@ -45,10 +36,7 @@ export function registerMessages(app: FastifyInstance, context: HttpContext): vo
         summary: 'Count the tokens of a prompt',
         tags,
         body: CountTokensBody,
-        response: answers(CountTokensAnswer, 'The tokens of the prompt.', undefined, {
-          errorSchema,
-          more: messageIdHeader,
-        }),
+        response: answers(CountTokensAnswer, 'The tokens of the prompt.', undefined, describes),
       },
     },
     (request, reply) => countTokens(context.api, { body: request.body, signal: clientAbortSignal(reply) }),

@@ -1,7 +1,6 @@
 /** Clients that disconnect before any work for their request. */
 import t from 'tap';
 import { completions } from '../../../src/api/completions/completions.js';
-import { ofChunks } from '../../../src/api/generation/chunks.js';
 import { encodeWithin } from '../../../src/api/generation/wait-limit.js';
 import { openPolicy } from '../../../src/api/params/policy.js';
 import { serveStream, serveWhole } from '../../../src/api/generation/serve.js';
@@ -29,10 +28,9 @@ void t.test('nothing is generated for a client that disconnected while its reque
       reserve: () => (tokens: number) => void settled.push(tokens),
     },
   };
-  // The promise stays pending, so the test does not wait for it.
-  void serveWhole(context.api, request, ofChunks(completions));
-  const none = { open: () => undefined, send: () => undefined, reject: () => true, end: () => undefined };
-  await serveStream(context.api, request, ofChunks(completions), () => none);
+  await t.rejects(serveWhole(context.api, request, completions), ClientGone);
+  const none = { send: () => undefined, drained: () => null, reject: () => true, end: () => undefined };
+  await serveStream(context.api, request, completions, () => none);
   t.same(engine.requests, []);
   t.same(settled, [0, 0], 'nothing is taken from its allowance');
 });

@@ -4,6 +4,7 @@
  */
 import { renameSync, rmSync, writeFileSync } from 'node:fs';
 import { setTimeout as delay } from 'node:timers/promises';
+import { answerOf } from '../../../bench/engine-answer.js';
 import { greedy } from '../../../bench/greedy-request.js';
 import { EngineClient } from '../../../src/engine/client/client.js';
 
@@ -15,25 +16,17 @@ const { exits } = await engine.start();
 
 /** How an answer ends: `ended`, or the reason of its loss. @param failing whether the card fails at its first token */
 function answer(id: string, tokens: number, failing: boolean): Promise<string> {
-  return new Promise((resolve) => {
-    engine.generate(greedy(id, [1, 2, 3], exits.at(-1) ?? 0, tokens), {
-      planned: () => undefined,
-      prompt: () => undefined,
-      token: () => {
-        if (!failing) return;
-        // The card may look for the file at any time.
-        writeFileSync(`${file}.new`, code);
-        renameSync(`${file}.new`, file);
-      },
-      refused: ({ reason }) => {
-        resolve(reason);
-      },
-      lost: resolve,
-      ended: () => {
-        resolve('ended');
-      },
-    });
-  });
+  const request = greedy(id, [1, 2, 3], exits.at(-1) ?? 0, tokens);
+  const fail = (): void => {
+    if (!failing) return;
+    // The card may look for the file at any time.
+    writeFileSync(`${file}.new`, code);
+    renameSync(`${file}.new`, file);
+  };
+  return answerOf(engine, request, fail).then(
+    () => 'ended',
+    (error: unknown) => (error as Error).message,
+  );
 }
 
 const ends: string[][] = [];

@@ -1,12 +1,11 @@
 /** The gateway's end of a silent engine: a script in place of the process, without a model. */
+import { once } from 'node:events';
 import { chmodSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import t, { type Test } from 'tap';
 import { monotonicMs } from '../../../src/util/clock.js';
 import { EngineClient } from '../../../src/engine/client/client.js';
-import type { SequenceSink } from '../../../src/engine/client/engine.js';
 import type { EngineOptions } from '../../../src/engine/client/options.js';
-import type { EndReason } from '../../../src/engine/protocol.js';
 import { engineOptions, greedy } from '../helper.js';
 
 interface Silent {
@@ -49,24 +48,16 @@ process.send(${ready});
   };
 }
 
-/** Records every end of an answer. */
-function sinkOf(ends: string[], id: string): SequenceSink {
-  const nothing = (): void => undefined;
-  const end = (how: EndReason | 'lost'): void => {
-    ends.push(`${id} ${how}`);
-  };
-  return {
-    planned: nothing,
-    prompt: nothing,
-    token: nothing,
-    refused: nothing,
-    ended: ({ reason }) => {
-      end(reason);
-    },
-    lost: () => {
-      end('lost');
-    },
-  };
+type Request = Parameters<EngineClient['generate']>[0][number];
+
+/** Starts an answer of one sequence and records its ends. @returns resolves after the last one */
+async function generate(engine: EngineClient, request: Request, ends: string[] = []): Promise<void> {
+  for await (const events of engine.generate([request])) {
+    for (const event of events) {
+      if (event.type === 'ended') ends.push(`${request.id} ${event.event.reason}`);
+      if (event.type === 'lost') ends.push(`${request.id} lost`);
+    }
+  }
 }
 
 /** A budget of a minute with `truncate`. */
@@ -82,10 +73,12 @@ void t.test('cancelAll ends each answer immediately and once, and close stops th
   const { engine, received } = await silent(t);
   const ends: string[] = [];
   const before = timers();
-  for (const id of ['a', 'b']) engine.generate(greedy(id, [1], 1, 9, { depth: truncated }), sinkOf(ends, id));
+  const ids = ['a', 'b'];
+  const all = Promise.all(ids.map((id) => generate(engine, greedy(id, [1], 1, 9, { depth: truncated }), ends)));
   t.equal(timers(), before + 2);
   engine.cancelAll('cancelled');
   t.equal(timers(), before, 'no deadline timer is left');
+  await all;
   t.same(ends, ['a cancelled', 'b cancelled']);
   engine.cancel('a', 'stop');
   t.same(await received(), ['generate a', 'generate b', 'cancel a,b', 'stop ']);
@@ -104,29 +97,19 @@ void t.test('a truncate deadline ends the answer and cancels it in the engine', 
   const cuts: string[] = [];
   engine.on('cut', ({ id }) => cuts.push(`${id}, after ${ends.join()}`));
   const arrivedAt = monotonicMs();
-  engine.generate({ ...greedy('late', [1], 1, 9), arrivedAt, depth: depth('continue') }, sinkOf(ends, 'late'));
-  const cut = new Promise<void>((resolve) => {
-    const sink = sinkOf(ends, 'cut');
-    engine.generate(
-      { ...greedy('cut', [1], 1, 9), arrivedAt, depth: depth('truncate') },
-      {
-        ...sink,
-        ended: (event) => {
-          sink.ended(event);
-          resolve();
-        },
-      },
-    );
-  });
-  await cut;
+  const late = generate(engine, { ...greedy('late', [1], 1, 9), arrivedAt, depth: depth('continue') }, ends);
+  const told = once(engine, 'cut');
+  await generate(engine, { ...greedy('cut', [1], 1, 9), arrivedAt, depth: depth('truncate') }, ends);
   t.same(ends, ['cut deadline']);
-  t.same(cuts, ['cut, after cut deadline'], 'the cut event follows the sink call');
+  await told;
+  t.same(cuts, ['cut, after cut deadline'], 'the cut event follows the end of the answer');
   const before = timers();
-  engine.generate(greedy('waits', [1], 1, 9, { depth: truncated }), sinkOf(ends, 'waits'));
+  const waits = generate(engine, greedy('waits', [1], 1, 9, { depth: truncated }), ends);
   t.equal(timers(), before + 1);
   t.same(await received(), ['generate late', 'generate cut', 'generate waits', 'cancel cut', 'stop ']);
   t.ok(timers() <= before, 'no deadline timer of a lost answer is left');
   engine.cancelAll('cancelled');
+  await Promise.all([late, waits]);
   t.same(ends, ['cut deadline', 'late lost', 'waits lost'], 'each once');
 });
 
@@ -135,8 +118,10 @@ void t.test('cancelled requests take room until the engine has ended them, and c
   const ids = ['a', 'b', 'c', 'd'];
   t.ok(engine.hasRoom('x', 4, 4));
   t.notOk(engine.hasRoom('x', 5, 5), 'slots and queue hold 4 sequences of one client');
-  for (const id of ids) engine.generate({ ...greedy(id, [1], 1, 9), tenant: 'x' }, sinkOf([], id));
-  for (const id of ids) engine.cancel(id, 'cancelled');
+  const answer = engine.generate(ids.map((id) => ({ ...greedy(id, [1], 1, 9), tenant: 'x' })));
+  const next = answer.next();
+  await answer.return();
+  t.same(await next, { done: true, value: undefined }, 'its reader waits no longer');
   t.notOk(engine.hasRoom('x', 1, 1), 'the engine has not read the cancels');
   t.ok(engine.hasRoom('y', 2, 2), 'another client finds room');
   t.notOk(engine.hasRoom('y', 3, 3));

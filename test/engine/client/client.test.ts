@@ -3,7 +3,6 @@ import { chmodSync } from 'node:fs';
 import { setTimeout as delay } from 'node:timers/promises';
 import t from 'tap';
 import { EngineClient, EngineStartError } from '../../../src/engine/client/client.js';
-import type { SequenceSink } from '../../../src/engine/client/engine.js';
 import { silenceOf } from '../../../src/engine/client/silence.js';
 import { Watchdog } from '../../../src/util/watchdog.js';
 import { engineOptions, greedy, PROMPTS } from '../helper.js';
@@ -30,25 +29,19 @@ function watch(engine: EngineClient, id: string, maxTokens: number, ids = prompt
     end: new Promise<string>((resolve) => (end = resolve)),
     first: new Promise<void>((resolve) => (first = resolve)),
   };
-  const sink: SequenceSink = {
-    planned: () => undefined,
-    prompt: () => undefined,
-    token: ({ token }) => {
-      tokens.push(token);
-      first();
-    },
-    refused: ({ reason }) => {
-      end(reason);
-    },
-    ended: ({ reason }) => {
-      end(reason);
-    },
-    lost: () => {
-      end('lost');
-    },
-  };
   const exit = engine.ready?.exits.at(-1) ?? 0;
-  engine.generate(greedy(id, ids, exit, maxTokens), sink);
+  const events = engine.generate([greedy(id, ids, exit, maxTokens)]);
+  void (async () => {
+    for await (const each of events) {
+      for (const event of each) {
+        if (event.type === 'token') {
+          tokens.push(event.event.token);
+          first();
+        } else if (event.type === 'ended' || event.type === 'refused') end(event.event.reason);
+        else if (event.type === 'lost') end('lost');
+      }
+    }
+  })();
   return watched;
 }
 

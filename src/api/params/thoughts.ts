@@ -38,7 +38,7 @@ export function checkBounds({ thinking_token_budget: most, sortie }: BoundFields
  * @param usual the operator's, which a deeper bound of the request overrides
  * @throws ApiError invalid_value
  */
-export function thinkingExit(
+export function thoughtsExit(
   asked: number | undefined,
   usual: number | null,
   { minExit, maxExit }: DepthBounds,

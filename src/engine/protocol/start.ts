@@ -1,0 +1,49 @@
+/** The start of an engine: its progress, its properties, its failure. */
+import type { Architecture } from '../../model/architecture.js';
+import type { PlacedCard } from '../../model/graphs.js';
+import type { CostTable } from '../../cost/table.js';
+import type { ExitLayer } from '../../router/index.js';
+
+/** Source of the costs, and the fault of the cache, for the log. */
+export interface Calibration {
+  readonly source: 'cache' | 'measured';
+  readonly note: string | null;
+}
+
+/** Sent once, after the model is loaded and measured. */
+export interface ReadyMessage {
+  readonly type: 'ready';
+  readonly name: string;
+  readonly architecture: Architecture;
+  readonly exits: readonly ExitLayer[];
+  /** Most positions of a sequence: the model's context, or less under a smaller KV budget. */
+  readonly maxLength: number;
+  readonly slots: number;
+  readonly kvTokens: number;
+  readonly kernels: readonly string[];
+  /** Kernels that failed to load, each with the reason, for the log. */
+  readonly kernelFaults?: readonly string[];
+  readonly device: string;
+  /** The GPUs, after the load; empty on the CPU. */
+  readonly cards: readonly PlacedCard[];
+  readonly cost: CostTable;
+  readonly loadMs: number;
+  readonly calibrateMs: number;
+  readonly calibration?: Calibration;
+  /** Why the engine does not use the folder's prior of output lengths, for the log; null if it does. */
+  readonly lengthPriorFault?: string | null;
+}
+
+/** Progress before `ready`: loaded parts of the model. With all parts loaded, the engine measures its steps. */
+export interface LoadingMessage {
+  readonly type: 'loading';
+  readonly done: number;
+  readonly total: number;
+}
+
+/** The engine could not start or cannot go on; it exits right after. `model` means a broken model folder. */
+export interface FatalMessage {
+  readonly type: 'fatal';
+  readonly kind: 'model' | 'device' | 'internal';
+  readonly message: string;
+}

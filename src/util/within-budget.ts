@@ -1,0 +1,28 @@
+/** The one rule for whether an answer keeps its budget: reports, metrics, the router and benches agree by it. */
+
+/** Milliseconds. Null: no limit, or a time that the answer does not have. */
+export interface BudgetTimes {
+  readonly totalMs: number | null;
+  readonly ttftMs: number | null;
+  readonly tpotMs: number | null;
+}
+
+/** Lateness at which an answer that is cut at its deadline still counts as in time: timers are late on a busy machine. */
+const CUT_LATE_MS = 250;
+
+/** @param isCut whether the answer ended at its deadline, as its request asked */
+export function missedParts(actual: BudgetTimes, limits: BudgetTimes, isCut = false) {
+  const isOver = (time: number | null, limit: number | null): boolean => (time ?? 0) > (limit ?? Infinity);
+  const late = isCut ? CUT_LATE_MS : 0;
+  return {
+    total: isOver(actual.totalMs, limits.totalMs === null ? null : limits.totalMs + late),
+    ttft: isOver(actual.ttftMs, limits.ttftMs),
+    tpot: isOver(actual.tpotMs, limits.tpotMs),
+  };
+}
+
+/** Whether every part holds. @param isCut as above */
+export function isWithin(actual: BudgetTimes, limits: BudgetTimes, isCut = false): boolean {
+  const { total, ttft, tpot } = missedParts(actual, limits, isCut);
+  return !total && !ttft && !tpot;
+}
