@@ -1,6 +1,6 @@
 /**
- * The work of a step as one plain value: the schedule builds it, the executor runs it on either layout of the KV cache, and
- * `commit` moves the frontiers behind it.
+ * The work of a step as one plain value. The schedule builds it, and the executor runs it on either layout of the KV cache.
+ * Then `commit` moves the frontiers behind it.
  *
  * Must not know: requests, sampling, layouts.
  */

@@ -152,7 +152,9 @@ export class SlotManager {
     const { slot, tokens, request } = prompt;
     if (!slot || !prompt.isPrompt || !this.#reuses(prompt) || request.prefixSpace !== sequence.request.prefixSpace)
       return false;
-    const length = commonLength(tokens, sequence.tokens, Math.min(end, tokens.length - 1));
+    const common = commonLength(tokens, sequence.tokens, Math.min(end, tokens.length - 1));
+    const length = common - (common % this.#table.places.granularity);
+    if (length < LEAST_MATCH_TOKENS) return false;
     const units = this.#table.needed(sequence.exit).filter((unit) => this.#table.needed(prompt.exit).includes(unit));
     return units.reduce((sum, unit) => sum + Math.max(0, length - slot.frontier(unit)), 0) >= LEAST_MATCH_TOKENS;
   }

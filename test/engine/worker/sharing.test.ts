@@ -115,6 +115,20 @@ void t.test('prompts with a common prefix share it', async (t) => {
   });
 });
 
+void t.test('a prompt waits for the chunk of another one only where it copies enough of it', async (t) => {
+  const core = makeCore();
+  const [first, second] = [ask('a'), ask('b', [3, 4])];
+  for (const request of [first, second, greedy('c', [...SHARED.slice(0, 12), ...SHARED], deepest, 6)])
+    core.submit(request);
+  core.step();
+  const [a, b, c] = ['a', 'b', 'c'].map((id) => core.slotManager.find(id));
+  if (a === undefined || b === undefined || c === undefined) throw new Error('a sequence has ended');
+  t.ok(core.slotManager.awaits(b, { sequence: a, end: 40 }));
+  t.notOk(core.slotManager.awaits(b, { sequence: a, end: 15 }), 'fewer positions than a match has');
+  t.notOk(core.slotManager.awaits(c, { sequence: a, end: 40 }), '12 tokens in common');
+  drain(core);
+});
+
 void t.test('without prefix reuse, each prompt is computed; a scored prompt shares only as a source', async (t) => {
   const pair = [ask('a'), ask('b')];
   t.equal(run(makeCore({ prefixReuse: false }), pair).prefilled, 126);
