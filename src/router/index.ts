@@ -109,7 +109,9 @@ export class Router {
     if (engine.waiting.length === 0) return { order: [], kept: 0 };
     const state = new PlanningState(engine, this.#planning(), Infinity);
     const { due, others } = served(state.requests);
-    const waiting = [...due.filter(({ isPromised }) => isPromised), ...due, ...others].filter(({ live }) => live === null);
+    const waiting = [...due.filter(({ isPromised }) => isPromised), ...due, ...others].filter(
+      ({ live }) => live === null,
+    );
     const held = state.requests.filter(({ live, isPromised }) => live !== null && !isPromised).length;
     const oldest = others.find(({ live, isPromised }) => live === null && !isPromised);
     const lead = oldest !== undefined && held < state.keptSlots ? [oldest] : [];

@@ -25,8 +25,10 @@ export function chooseExits(state: PlanningState, most: ExitIndex): Exits {
 }
 
 function breaksPromise(state: PlanningState, exits: Exits): boolean {
-  const late = latePromises(state, 1, exits);
-  return late.size > 0 && getsLater(late, latePromises(state, 1));
+  // Depth takes no time of other keys.
+  const careful = (1 - state.policy.noBudgetShare) / Math.max(0.1, 1 - state.othersShare);
+  const late = latePromises(state, Math.max(1, careful), exits);
+  return late.size > 0 && getsLater(late, latePromises(state, Math.max(1, careful)));
 }
 
 function exitsWithin(state: PlanningState, deepest: ExitIndex): Exits {

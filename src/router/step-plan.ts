@@ -74,7 +74,12 @@ export interface Chosen {
  * @returns one chunk of each chosen prompt, in order of service; none where nothing is to be prefilled, or where a
  * decoding row has no time for it
  */
-export function choosePrefill(state: PlanningState, chosen: Chosen, isOtherDue: boolean, isTight: boolean): PrefillChunk[] {
+export function choosePrefill(
+  state: PlanningState,
+  chosen: Chosen,
+  isOtherDue: boolean,
+  isTight: boolean,
+): PrefillChunk[] {
   const { policy } = state;
   const left = (each: PlannedRequest): number => each.remainingPrefill(chosen.exitOf(each));
   const live = state.requests.filter((each) => each.live !== null);
@@ -136,7 +141,12 @@ function chunkMs({ model, policy }: PlanningState, prompt: PlannedRequest, chose
  * any token may be the last. A promised row that is due before the prompt needs the steps that its promise covers. A row
  * that is late anyway delays no prompt.
  */
-function stepSlack(state: PlanningState, chosen: Chosen, rows: readonly PlannedRequest[], prompt: PlannedRequest): number {
+function stepSlack(
+  state: PlanningState,
+  chosen: Chosen,
+  rows: readonly PlannedRequest[],
+  prompt: PlannedRequest,
+): number {
   const { now, policy } = state;
   const stepMs = state.stepOf(rows.map(chosen.exitOf));
   // Prompts join the rows when they end.
