@@ -81,8 +81,9 @@ export class Router {
       asked = next;
     }
     host.endDue();
-    host.start(this.service(host.state()));
-    const state = host.state();
+    const before = host.state();
+    host.start(this.service(before));
+    const state = before.waiting.length > 0 ? host.state() : before;
     const plan = this.planStep(state);
     host.apply(plan.exits);
     const work = host.select(plan);

@@ -1,6 +1,6 @@
 /**
- * What a step runs: the rows that pause, and the prompts that prefill, in order of service, as long as the stall of
- * decoding rows allows.
+ * The rows that pause in a step, and the prompts that prefill: in order of service, as far as the stall of decoding rows
+ * and the promises of rows allow.
  */
 import { advanceWork } from '../cost/frontier.js';
 import { type ExitIndex, at, predictMs } from '../cost/model.js';

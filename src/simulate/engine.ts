@@ -90,7 +90,7 @@ class SimulatedEngine implements StepHost {
   now: number;
   live: LiveRequest[] = [];
   waiting: LiveRequest[] = [];
-  /** What the step runs, as the router decided. */
+  /** The parts of the step that the router chose. */
   selected: StepParts = { paused: new Set(), chunks: [] };
   readonly outcomes: Outcome[] = [];
   readonly #admissions = new Map<string, Admission>();
