@@ -124,7 +124,10 @@ export class Router {
     this.#busyAt = engine.now;
     const state = new PlanningState(engine, this.#planning());
     const live = state.requests.filter((each) => each.live !== null);
-    const isBeginning = live.some((each) => each.isBeginning);
+    // A prompt that has begun keeps its exit, unless another one begins: plays of promises take most of the planning time.
+    const isBeginning = live.some(
+      ({ isBeginning, request }) => isBeginning && (request.generated > 0 || (request.frontier[0] ?? 0) === 0),
+    );
     const exits = isBeginning
       ? chooseExits(state, deepestUnder(state, expectedAt(this.#arrivals, state.now, this.#policy)))
       : new Map<PlannedRequest, ExitIndex>();
