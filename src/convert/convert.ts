@@ -23,7 +23,7 @@ import { ConvertError } from './errors.js';
 import { exitBlocksOf, exitLayer, exitNorm, NO_EXIT_BLOCKS, openExitBlocks, type ExitBlocks } from './exit-blocks.js';
 import { generationOf } from './generation.js';
 import { openSource } from './open-source.js';
-import { loopExits, loopStages, refuseBlocks, withLoops } from './loops.js';
+import { loopExits, loopStages, rejectBlocks, withLoops } from './loops.js';
 import { smoothedHead } from './smoothing/head.js';
 import { smoothedLayer } from './smoothing/layer.js';
 import { embedGraph, headGraph, type VocabularyFormat } from './onnx/embed-head.js';
@@ -72,7 +72,7 @@ export async function convert(
     const asked = options.exits ?? source.exits;
     const exits = arch.loops === undefined ? (asked ?? [arch.layers]) : loopExits(asked, arch);
     if (arch.loops === undefined) checkExits(exits, arch.layers);
-    refuseBlocks(arch, options.exitBlocks);
+    rejectBlocks(arch, options.exitBlocks);
     checkTensors(source);
     const generation = generationOf(source.sampling, options.generation, warn);
     for (const warning of checkTokenizer(source.tokenizer, source.architecture.vocab)) warn(warning);

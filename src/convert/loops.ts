@@ -36,7 +36,7 @@ export function withLoops(arch: Architecture, count: number): Architecture {
 }
 
 /** Exit blocks would branch from single loops, which no published model has. @throws ConvertError bad_option */
-export function refuseBlocks({ loops }: Architecture, file: string | undefined): void {
+export function rejectBlocks({ loops }: Architecture, file: string | undefined): void {
   if (loops === undefined || file === undefined) return;
   throw new ConvertError('bad_option', `--exit-blocks can't be combined with a looped model, got ${file}`);
 }

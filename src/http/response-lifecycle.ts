@@ -46,19 +46,19 @@ export function onClosed(reply: FastifyReply, listener: () => void): void {
 }
 
 /** The status sent on the connection in place of each of these responses. */
-const refused = new WeakMap<ServerResponse, number>();
+const rejected = new WeakMap<ServerResponse, number>();
 
 /**
  * Records the status sent on the connection of a request that did not arrive in full. Its response object sends
  * nothing.
  */
-export function noteRefused(response: ServerResponse, status: number): void {
-  refused.set(response, status);
+export function noteRejected(response: ServerResponse, status: number): void {
+  rejected.set(response, status);
 }
 
 /** Whether every byte went out. `writableFinished` is also true after a socket was destroyed with unsent bytes. */
 export function isSent({ raw }: FastifyReply): boolean {
-  return sent.get(raw) === true || refused.has(raw);
+  return sent.get(raw) === true || rejected.has(raw);
 }
 
 /**
@@ -77,5 +77,5 @@ export function clientAbortSignal(reply: FastifyReply): AbortSignal {
  * The status that the client got. A client that disconnected before any status counts as 499, nginx's number for it.
  */
 export function statusOf({ raw }: FastifyReply): number {
-  return raw.headersSent ? raw.statusCode : (refused.get(raw) ?? 499);
+  return raw.headersSent ? raw.statusCode : (rejected.get(raw) ?? 499);
 }

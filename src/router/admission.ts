@@ -116,11 +116,7 @@ function shareOf(state: PlanningState, asked: readonly string[]): { state: Plann
 }
 
 /** The deepest exit below the floor of quality whose promise would hold, or null. */
-function bestBelow(
-  { minExit, openExit = minExit }: RequestView,
-  { model }: Learned,
-  fits: Fits,
-): ExitLayer | null {
+function bestBelow({ minExit, openExit = minExit }: RequestView, { model }: Learned, fits: Fits): ExitLayer | null {
   const below = model.shape.exits.map(({ layer }) => layer).filter((layer) => layer >= openExit && layer < minExit);
   return below.reverse().find((exit) => fits({ minExit: exit })) ?? null;
 }

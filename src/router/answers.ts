@@ -1,5 +1,5 @@
 /**
- * What is known of answers: how long they get, and what they are worth.
+ * The lengths of answers and their worth, as measured and as learned.
  *
  * The output length is a distribution, by exit and kind of request: the model's prior, with its hazard of ending scaled by
  * one ratio for each kind (proportional hazards). The ratio is of the answers that ended to those that would have by the
@@ -111,7 +111,7 @@ function areaOf({ tokens, share, slope }: Point, from: number, to: number): numb
   return ((share * tokens) / power) * ((to / tokens) ** power - (from / tokens) ** power);
 }
 
-/** What the answers of a kind show: how many ended, and how many would have by the prior. */
+/** The answers of a kind: how many ended, and how many would have by the prior. */
 interface Evidence {
   readonly ended: number;
   readonly expected: number;

@@ -51,7 +51,11 @@ const NONE = 1e-6;
  */
 export function play(players: readonly Player[], slots: number, costs: readonly ExitCost[]): Played[] {
   const all = players.map((player): Row => {
-    return { player, played: { tokens: 0, firstTokenAt: Infinity, coveredAt: Infinity, endsAt: Infinity }, setupLeft: player.setupMs };
+    return {
+      player,
+      played: { tokens: 0, firstTokenAt: Infinity, coveredAt: Infinity, endsAt: Infinity },
+      setupLeft: player.setupMs,
+    };
   });
   const isRow = ({ player }: Row): boolean => player.hasSlot && player.setupMs <= 0;
   let rows = all.filter(isRow);

@@ -81,8 +81,9 @@ export class Router {
       asked = next;
     }
     host.endDue();
-    host.start(this.service(host.state()));
-    const state = host.state();
+    const before = host.state();
+    host.start(this.service(before));
+    const state = before.waiting.length > 0 ? host.state() : before;
     const plan = this.planStep(state);
     host.apply(plan.exits);
     const work = host.select(plan);
@@ -109,7 +110,9 @@ export class Router {
     if (engine.waiting.length === 0) return { order: [], kept: 0 };
     const state = new PlanningState(engine, this.#planning(), Infinity);
     const { due, others } = served(state.requests);
-    const waiting = [...due.filter(({ isPromised }) => isPromised), ...due, ...others].filter(({ live }) => live === null);
+    const waiting = [...due.filter(({ isPromised }) => isPromised), ...due, ...others].filter(
+      ({ live }) => live === null,
+    );
     const held = state.requests.filter(({ live, isPromised }) => live !== null && !isPromised).length;
     const oldest = others.find(({ live, isPromised }) => live === null && !isPromised);
     const lead = oldest !== undefined && held < state.keptSlots ? [oldest] : [];
@@ -121,7 +124,10 @@ export class Router {
     this.#busyAt = engine.now;
     const state = new PlanningState(engine, this.#planning());
     const live = state.requests.filter((each) => each.live !== null);
-    const isBeginning = live.some((each) => each.isBeginning);
+    // A prompt that has begun keeps its exit, unless another one begins: plays of promises take most of the planning time.
+    const isBeginning = live.some(
+      ({ isBeginning, request }) => isBeginning && (request.generated > 0 || (request.frontier[0] ?? 0) === 0),
+    );
     const exits = isBeginning
       ? chooseExits(state, deepestUnder(state, expectedAt(this.#arrivals, state.now, this.#policy)))
       : new Map<PlannedRequest, ExitIndex>();

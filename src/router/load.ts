@@ -39,7 +39,13 @@ const decay = ({ at }: Arrivals, now: number, { arrivalDecayMs }: Policy): numbe
   at === -Infinity ? 0 : Math.exp(-Math.max(0, now - at) / arrivalDecayMs);
 
 /** With one more request. @param positions of its prompt to prefill */
-export function withArrival(past: Arrivals, now: number, positions: number, budgetMs: number, policy: Policy): Arrivals {
+export function withArrival(
+  past: Arrivals,
+  now: number,
+  positions: number,
+  budgetMs: number,
+  policy: Policy,
+): Arrivals {
   const keep = decay(past, now, policy);
   return {
     requests: past.requests * keep + 1,

@@ -4,7 +4,7 @@
 import { type ExitIndex, at } from '../cost/model.js';
 import type { ExitCost } from '../cost/step-costs.js';
 import { type Played, type Player, play } from './forecast.js';
-import { getsLater, latePromises } from './promise.js';
+import { type Late, getsLater, latePromises } from './promise.js';
 import type { PlannedRequest } from './request.js';
 import { type PlanningState, inService } from './state.js';
 
@@ -17,16 +17,16 @@ export type Exits = ReadonlyMap<PlannedRequest, ExitIndex>;
  * @param most deepest exit that the load allows
  */
 export function chooseExits(state: PlanningState, most: ExitIndex): Exits {
+  // Depth takes no time of other keys.
+  const careful = Math.max(1, (1 - state.policy.noBudgetShare) / Math.max(0.1, 1 - state.othersShare));
+  let unavoidable: Late | null = null;
   for (let deepest = most; ; deepest -= 1) {
     const exits = exitsWithin(state, deepest);
     // A lone request begins no shallower for a promise than without one.
-    if (deepest === 0 || state.requests.length < 2 || !breaksPromise(state, exits)) return exits;
+    if (deepest === 0 || state.requests.length < 2) return exits;
+    const late = latePromises(state, careful, exits);
+    if (late.size === 0 || !getsLater(late, (unavoidable ??= latePromises(state, careful)))) return exits;
   }
-}
-
-function breaksPromise(state: PlanningState, exits: Exits): boolean {
-  const late = latePromises(state, 1, exits);
-  return late.size > 0 && getsLater(late, latePromises(state, 1));
 }
 
 function exitsWithin(state: PlanningState, deepest: ExitIndex): Exits {
@@ -102,8 +102,8 @@ export function forecast(state: PlanningState, exits: Exits): ReadonlyMap<Planne
 
 /**
  * Milliseconds until a new request of no length has its first token, behind all others and with every prompt at its
- * shallowest exit: the load of a server in the unit of budgets, for balancers of several servers. Depth gives way under
- * load, so deeper exits say nothing about the room that is left. 0 on an idle server.
+ * shallowest exit. It is the load of a server in the unit of budgets, for balancers of several servers. Depth gives way
+ * under load, so deeper exits say nothing about the room that is left. 0 on an idle server.
  * @param state with all waiting requests
  */
 export function predictedWaitMs({ requests, engine, costs }: PlanningState): number {

@@ -23,7 +23,8 @@ export class PlanningState implements Moment {
   readonly requests: readonly PlannedRequest[];
   /** By exit, with the margin. */
   readonly costs: readonly ExitCost[];
-  /** Slots that requests without a promise keep while one is present: their share, but never all. */
+  /** Share of the machine that promises leave to other requests, and the slots that these keep: never all. */
+  readonly othersShare: number;
   readonly keptSlots: number;
   /** Milliseconds of a step, by rows at each exit, at the mean context of all requests. */
   readonly #step: StepMs;
@@ -59,8 +60,8 @@ export class PlanningState implements Moment {
       ...counted.map((each) => new PlannedRequest(each, null, this)),
     ];
     const others = this.requests.filter(({ isPromised }) => !isPromised).length;
-    const share = Math.max(1, Math.floor(this.policy.noBudgetShare * slots));
-    this.keptSlots = Math.max(0, Math.min(others, share, slots - 1));
+    this.othersShare = othersShare(this.requests, this.policy.noBudgetShare);
+    this.keptSlots = Math.max(0, Math.min(others, Math.max(1, Math.floor(this.othersShare * slots)), slots - 1));
   }
 
   /** Milliseconds of a step of one row at each of these exits. */
@@ -74,6 +75,13 @@ export class PlanningState implements Moment {
   get hasDeadlines(): boolean {
     return this.requests.some(({ hasDeadline }) => hasDeadline);
   }
+}
+
+/** Requests without a promise have their share, and at least that of the keys that have no promise. */
+function othersShare(requests: readonly PlannedRequest[], noBudgetShare: number): number {
+  const keys = new Set(requests.map(({ request }) => request.tenant));
+  const promised = new Set(requests.filter(({ isPromised }) => isPromised).map(({ request }) => request.tenant));
+  return promised.size === 0 ? noBudgetShare : Math.max(noBudgetShare, 1 - promised.size / keys.size);
 }
 
 /** Whether a live sequence has all but its last position. */

@@ -1,6 +1,6 @@
 /**
- * What a step runs: the rows that pause, and the prompts that prefill, in order of service, as long as the stall of
- * decoding rows allows.
+ * The rows that pause in a step, and the prompts that prefill: in order of service, as far as the stall of decoding rows
+ * and the promises of rows allow.
  */
 import { advanceWork } from '../cost/frontier.js';
 import { type ExitIndex, at, predictMs } from '../cost/model.js';
@@ -74,7 +74,12 @@ export interface Chosen {
  * @returns one chunk of each chosen prompt, in order of service; none where nothing is to be prefilled, or where a
  * decoding row has no time for it
  */
-export function choosePrefill(state: PlanningState, chosen: Chosen, isOtherDue: boolean, isTight: boolean): PrefillChunk[] {
+export function choosePrefill(
+  state: PlanningState,
+  chosen: Chosen,
+  isOtherDue: boolean,
+  isTight: boolean,
+): PrefillChunk[] {
   const { policy } = state;
   const left = (each: PlannedRequest): number => each.remainingPrefill(chosen.exitOf(each));
   const live = state.requests.filter((each) => each.live !== null);
@@ -136,7 +141,12 @@ function chunkMs({ model, policy }: PlanningState, prompt: PlannedRequest, chose
  * any token may be the last. A promised row that is due before the prompt needs the steps that its promise covers. A row
  * that is late anyway delays no prompt.
  */
-function stepSlack(state: PlanningState, chosen: Chosen, rows: readonly PlannedRequest[], prompt: PlannedRequest): number {
+function stepSlack(
+  state: PlanningState,
+  chosen: Chosen,
+  rows: readonly PlannedRequest[],
+  prompt: PlannedRequest,
+): number {
   const { now, policy } = state;
   const stepMs = state.stepOf(rows.map(chosen.exitOf));
   // Prompts join the rows when they end.

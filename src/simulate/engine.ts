@@ -90,7 +90,7 @@ class SimulatedEngine implements StepHost {
   now: number;
   live: LiveRequest[] = [];
   waiting: LiveRequest[] = [];
-  /** What the step runs, as the router decided. */
+  /** The parts of the step that the router chose. */
   selected: StepParts = { paused: new Set(), chunks: [] };
   readonly outcomes: Outcome[] = [];
   readonly #admissions = new Map<string, Admission>();
@@ -123,7 +123,8 @@ class SimulatedEngine implements StepHost {
 
   arrivals(): readonly LiveRequest[] {
     const clients = this.machine.clients ?? null;
-    if (clients === null && this.isIdle) this.now = Math.max(this.now, this.requests[this.#next]?.arrivedAt ?? this.now);
+    if (clients === null && this.isIdle)
+      this.now = Math.max(this.now, this.requests[this.#next]?.arrivedAt ?? this.now);
     const free = (clients ?? Infinity) - this.waiting.length - this.live.length;
     const arrived: LiveRequest[] = [];
     for (let each = this.requests[this.#next]; each !== undefined; each = this.requests[this.#next]) {

@@ -1,5 +1,13 @@
 /** One simulated request, and the effect of a step on it. */
-import { type CostModel, type DepthShape, type ExitIndex, type PrefillWork, type Work, exitIndex, predictMs } from '../cost/model.js';
+import {
+  type CostModel,
+  type DepthShape,
+  type ExitIndex,
+  type PrefillWork,
+  type Work,
+  exitIndex,
+  predictMs,
+} from '../cost/model.js';
 import {
   type Budget,
   type ExitLayer,

@@ -36,7 +36,10 @@ export function fill(
     const hasRoom = (): boolean => running.length < room.slots && wanted <= freePositions(running, room);
     while (each.serviceClass === 'guaranteed' && !hasRoom()) {
       const others = running.filter(({ serviceClass }) => serviceClass !== 'guaranteed');
-      const victim = others.sort((a, b) => a.arrivedAt - b.arrivedAt).slice(kept).at(-1);
+      const victim = others
+        .sort((a, b) => a.arrivedAt - b.arrivedAt)
+        .slice(kept)
+        .at(-1);
       if (victim === undefined) break;
       running.splice(running.indexOf(victim), 1);
       yielded.push({ ...victim, preemptions: victim.preemptions + 1 });

@@ -15,7 +15,9 @@ import {
   stateOf,
   total,
   unstated,
-  within, arrive } from './fixtures.js';
+  within,
+  arrive,
+} from './fixtures.js';
 import { layers } from './sample.js';
 
 const landing = (id: string, totalMs: number, more: Partial<RequestView> = {}): RequestView =>

@@ -1,6 +1,13 @@
 /** Requests over time: how deep an answer is, when it lands, what its client is told and gets. */
 import t, { type Test } from 'tap';
-import { type Admission, type Budget, type EngineState, type RequestView, Router, defaultPolicy } from '../../src/router/index.js';
+import {
+  type Admission,
+  type Budget,
+  type EngineState,
+  type RequestView,
+  Router,
+  defaultPolicy,
+} from '../../src/router/index.js';
 import { isGuaranteed, isMet } from '../../src/simulate/report.js';
 import type { SimulatedRequest } from '../../src/simulate/request.js';
 import { seeded } from '../../src/util/random.js';
@@ -102,7 +109,12 @@ void t.test(
   async (t) => {
     for (const isExactLength of [true, false]) {
       const tight = (i: number, alone: number): Budget => total(20 + alone * ([0.2, 0.5, 3][i % 3] ?? 1), 'reject');
-      const router = new Asking(shape, table, { ...defaultPolicy, requestOverheadMs: 0 }, { lengths: prior, kept: null });
+      const router = new Asking(
+        shape,
+        table,
+        { ...defaultPolicy, requestOverheadMs: 0 },
+        { lengths: prior, kept: null },
+      );
       const requests = poisson({ count: 300, load: 1.5, isExactLength, budgetOf: tight }, 2);
       const { outcomes } = serve(requests, { router });
       const { again, taken } = router;

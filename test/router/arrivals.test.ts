@@ -19,7 +19,10 @@ for (const gapMs of [50, 100, 1000]) {
   void t.test(`one arrival each ${gapMs} ms is that rate, and falls without arrivals`, async (t) => {
     const arrivals = regular(gapMs);
     t.ok(Math.abs((perSecond(arrivals) * gapMs) / 1000 - 1) < 0.1, `${perSecond(arrivals)} a second`);
-    t.ok(Math.abs(expectedAt(arrivals, 0, defaultPolicy).positions - 200) < 1e-6, 'prompts are as long as those that came');
+    t.ok(
+      Math.abs(expectedAt(arrivals, 0, defaultPolicy).positions - 200) < 1e-6,
+      'prompts are as long as those that came',
+    );
     t.ok(perSecond(arrivals, 5_000) < 0.8 * perSecond(arrivals));
     t.ok(perSecond(arrivals, 600_000) < 1e-3 * perSecond(arrivals));
   });

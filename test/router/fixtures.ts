@@ -43,7 +43,16 @@ export const prior: LengthPrior = layers.map(() => [
 export function asking(id: string, budget: Budget | null, more: Partial<RequestView> = {}): RequestView {
   const request: RequestView = {
     ...{ id, arrivedAt: NOW, promptLength: 200, generated: 0, firstTokenAt: null, maxTokens: 50, lands: false },
-    ...{ isExactLength: true, sentenceTokens: 0, lengthGroup: chat, tenant: '', exit: 30, minExit: 10, maxExit: 30, budget },
+    ...{
+      isExactLength: true,
+      sentenceTokens: 0,
+      lengthGroup: chat,
+      tenant: '',
+      exit: 30,
+      minExit: 10,
+      maxExit: 30,
+      budget,
+    },
     ...{ serviceClass: 'guaranteed', frontier: layers.map(() => 0), expectedFrontier: layers.map(() => 0) },
     ...more,
   };

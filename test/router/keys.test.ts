@@ -12,10 +12,10 @@ const flood = Array.from({ length: 160 }, (_, i) =>
 
 /** Answers without a budget that one more key gets in these 4 s. */
 function answersBeside(others: readonly SimulatedRequest[]): number {
-  const queue = Array.from({ length: 120 }, (_, i) => simulated(`free${i}`, 0, null, { ...answer, tenant: 'free' }));
+  const queue = Array.from({ length: 60 }, (_, i) => simulated(`free${i}`, 0, null, { ...answer, tenant: 'free' }));
   const all = [...queue, ...others].sort((a, b) => a.arrivedAt - b.arrivedAt);
   const { outcomes } = serve(all, { machine: { slots: 8 } });
-  return outcomes.filter(({ request, endedAt }) => request.tenant === 'free' && endedAt <= 4_000).length;
+  return outcomes.filter(({ request, endedAt }) => request.id.startsWith('free') && endedAt <= 4_000).length;
 }
 
 void t.test('a flood of promises leaves another key a share of the machine, not only what is set aside', async (t) => {
@@ -26,14 +26,17 @@ void t.test('a flood of promises leaves another key a share of the machine, not 
   t.ok(sameKey < 0.75 * beside, `${sameKey} answers beside a flood of its own key`);
 });
 
-void t.test('one promise of a key is made whatever other keys wait for, and a second one within its share', async (t) => {
-  const rivals = ['b', 'c', 'd'].map((tenant) => asking(tenant, null, { ...natural, tenant }));
-  const ask = (id: string, tenant: string) => asking(id, total(220, 'land'), { ...natural, tenant });
-  const first = { ...ask('first', 'a'), serviceClass: 'guaranteed' as const };
-  const classOf = (tenant: string, waiting: readonly ReturnType<typeof ask>[]): string =>
-    admitted(routerOf(), ask('new', tenant), stateOf({ waiting })).serviceClass;
-  t.equal(classOf('a', rivals), 'guaranteed');
-  t.equal(classOf('a', [first]), 'guaranteed', 'a key alone has the whole machine');
-  t.equal(classOf('a', [...rivals, first]), 'best_effort');
-  t.equal(classOf('e', [...rivals, first]), 'guaranteed', 'the first one of another key');
-});
+void t.test(
+  'one promise of a key is made whatever other keys wait for, and a second one within its share',
+  async (t) => {
+    const rivals = ['b', 'c', 'd'].map((tenant) => asking(tenant, null, { ...natural, tenant }));
+    const ask = (id: string, tenant: string) => asking(id, total(220, 'land'), { ...natural, tenant });
+    const first = { ...ask('first', 'a'), serviceClass: 'guaranteed' as const };
+    const classOf = (tenant: string, waiting: readonly ReturnType<typeof ask>[]): string =>
+      admitted(routerOf(), ask('new', tenant), stateOf({ waiting })).serviceClass;
+    t.equal(classOf('a', rivals), 'guaranteed');
+    t.equal(classOf('a', [first]), 'guaranteed', 'a key alone has the whole machine');
+    t.equal(classOf('a', [...rivals, first]), 'best_effort');
+    t.equal(classOf('e', [...rivals, first]), 'guaranteed', 'the first one of another key');
+  },
+);

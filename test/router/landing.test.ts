@@ -4,7 +4,19 @@ import t from 'tap';
 import type { Budget, EngineState, OnMiss, RequestView, Router } from '../../src/router/index.js';
 import { defaultPolicy } from '../../src/router/policy.js';
 import { runs } from './arbitrary.js';
-import { NOW, answering, asking, natural, planOf, prompting, routerOf, stateOf, total, unstated, arrive } from './fixtures.js';
+import {
+  NOW,
+  answering,
+  asking,
+  natural,
+  planOf,
+  prompting,
+  routerOf,
+  stateOf,
+  total,
+  unstated,
+  arrive,
+} from './fixtures.js';
 
 const OVERHEAD = defaultPolicy.requestOverheadMs;
 const lander = answering('a', total(5000, 'land'), natural);

@@ -1,12 +1,7 @@
 /** Exits of requests that begin, and the pauses of a step. */
 import t from 'tap';
 import { at } from '../../src/cost/model.js';
-import {
-  type Budget,
-  type EngineState,
-  type Policy,
-  type SequenceView,
-} from '../../src/router/index.js';
+import { type Budget, type EngineState, type Policy, type SequenceView } from '../../src/router/index.js';
 import { chooseExits, forecast } from '../../src/router/plan.js';
 import {
   NOW,

@@ -88,7 +88,8 @@ void t.test('promises that fit one by one do not all fit together', async (t) =>
 });
 
 void t.test('a promise counts the slots: an older answer keeps its own until it ends or lands', async (t) => {
-  const least = (slots: number): number => leastOf(landing('last', 1), { slots, waiting: many(1, 400) });
+  const older = answering('older', total(NOW + 400, 'land'), natural);
+  const least = (slots: number): number => leastOf(landing('last', 1), { slots, live: [older] });
   const alone = aloneMs(landing('a', 1), 0, SENTENCE);
   t.ok(least(1) >= 400 - OVERHEAD + alone, `${least(1)} ms, ${alone} alone`);
   t.ok(least(16) < 0.5 * least(1), `${least(16)} ms with 16 slots`);

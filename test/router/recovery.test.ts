@@ -3,7 +3,19 @@ import t, { type Test } from 'tap';
 import { type Work, predictMs } from '../../src/cost/model.js';
 import type { Router } from '../../src/router/index.js';
 import { isGuaranteed, isMet } from '../../src/simulate/report.js';
-import { NOW, admission, admitted, asking, leastOf, routerOf, serve, simulated, stateOf, total, arrive } from './fixtures.js';
+import {
+  NOW,
+  admission,
+  admitted,
+  asking,
+  leastOf,
+  routerOf,
+  serve,
+  simulated,
+  stateOf,
+  total,
+  arrive,
+} from './fixtures.js';
 import { sample } from './sample.js';
 
 const step = { decode: { rows: [0, 0, 0, 0, 4], context: 200 }, prefill: [] };

@@ -78,19 +78,19 @@ export class AdmissionQueue {
     if (reason === null) this.#arrived.push(this.#sequence(request, constraint));
     else {
       constraint?.close();
-      this.#refuse(request.id, reason);
+      this.#reject(request.id, reason);
     }
   }
 
   /** Rejects a request that was never submitted. */
-  refuse(event: Omit<RefusedEvent, 'leastFeasibleMs'>): void {
+  reject(event: Omit<RefusedEvent, 'leastFeasibleMs'>): void {
     this.#output.refused.push({ leastFeasibleMs: null, ...event });
   }
 
   /** Rejects a request whose budget expired before it was submitted. */
-  refuseLate(request: GenerateMessage, context: StepContext): void {
+  rejectLate(request: GenerateMessage, context: StepContext): void {
     const [admission] = this.#router.admit([this.#sequence(request, null)], context);
-    this.#refuse(request.id, 'budget_infeasible', admission?.kind === 'reject' ? admission.leastFeasibleMs : null);
+    this.#reject(request.id, 'budget_infeasible', admission?.kind === 'reject' ? admission.leastFeasibleMs : null);
   }
 
   /** Ends a request that was never submitted. */
@@ -128,7 +128,7 @@ export class AdmissionQueue {
       sequence.constraint?.close();
       // Its followers look for another leader.
       sequence.isOver = true;
-      this.#refuse(sequence.id, 'budget_infeasible', admission?.leastFeasibleMs ?? null, admission?.bestExit ?? null);
+      this.#reject(sequence.id, 'budget_infeasible', admission?.leastFeasibleMs ?? null, admission?.bestExit ?? null);
       return [];
     });
     const sequences = admitted.map(({ sequence }) => sequence);
@@ -180,7 +180,7 @@ export class AdmissionQueue {
     return new Sequence(request, model.exitIndex(request.depth.maxExit), constraint, units.exits);
   }
 
-  #refuse(
+  #reject(
     id: string,
     reason: RefusedEvent['reason'],
     leastFeasibleMs: number | null = null,

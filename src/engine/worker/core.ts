@@ -110,13 +110,13 @@ export class EngineCore {
   }
 
   /** Rejects a request that was never submitted. */
-  refuse(event: Omit<RefusedEvent, 'leastFeasibleMs'>): void {
-    this.#admissions.refuse(event);
+  reject(event: Omit<RefusedEvent, 'leastFeasibleMs'>): void {
+    this.#admissions.reject(event);
   }
 
   /** Rejects a request whose budget ended before it was submitted. */
-  refuseLate(request: GenerateMessage): void {
-    this.#admissions.refuseLate(request, this.#context(this.#options.clock()));
+  rejectLate(request: GenerateMessage): void {
+    this.#admissions.rejectLate(request, this.#context(this.#options.clock()));
   }
 
   /** Cancels a request that was never submitted. */

@@ -33,8 +33,8 @@ export class GrammarQueue {
     const isWithout = request.maxTokens === 0 || request.isDryRun === true;
     const grammar = isWithout ? null : (request.grammar ?? null);
     if (grammar === null) this.#core.submit(request, null, this.#opening.size);
-    else if (this.#core.isFull(this.#opening.size)) this.#core.refuse({ id: request.id, reason: 'queue_full' });
-    else if (this.#isHopeless(request)) this.#core.refuse({ id: request.id, reason: 'budget_infeasible' });
+    else if (this.#core.isFull(this.#opening.size)) this.#core.reject({ id: request.id, reason: 'queue_full' });
+    else if (this.#isHopeless(request)) this.#core.reject({ id: request.id, reason: 'budget_infeasible' });
     else void this.#open(request, grammar);
   }
 
@@ -53,11 +53,11 @@ export class GrammarQueue {
     this.#core.abandon(request, reason);
   }
 
-  #refuse(id: string): void {
+  #reject(id: string): void {
     const request = this.#take(id);
     if (request === null) return;
     this.#grammars.abandon(id);
-    this.#core.refuseLate(request);
+    this.#core.rejectLate(request);
   }
 
   async #open(request: GenerateMessage, grammar: Grammar): Promise<void> {
@@ -72,8 +72,8 @@ export class GrammarQueue {
       // Null: its end was already reported.
       if (this.#take(id) === null) return;
       const detail = error instanceof Error ? error.message : String(error);
-      if (error instanceof GrammarError) this.#core.refuse({ id, reason: 'grammar', detail, part: error.part });
-      else this.#core.refuse({ id, reason: 'grammars_lost', detail });
+      if (error instanceof GrammarError) this.#core.reject({ id, reason: 'grammar', detail, part: error.part });
+      else this.#core.reject({ id, reason: 'grammars_lost', detail });
     }
     this.#changed();
   }
@@ -93,7 +93,7 @@ export class GrammarQueue {
     const until = waitEnd(request);
     if (until === Infinity) return null;
     const end = (): void => {
-      if (depth.budget?.onMiss === 'reject') this.#refuse(id);
+      if (depth.budget?.onMiss === 'reject') this.#reject(id);
       else this.cancel(id, 'deadline');
       this.#changed();
     };
@@ -112,7 +112,7 @@ export class GrammarQueue {
 function waitEnd(request: GenerateMessage): number {
   const { arrivedAt, depth } = request;
   const { budget } = depth;
-  const isRefused = budget?.onMiss === 'reject';
-  const totalMs = isRefused || isCutAtDeadline(request) ? (budget?.totalMs ?? Infinity) : Infinity;
-  return arrivedAt + Math.min(totalMs, isRefused ? (budget.ttftMs ?? Infinity) : Infinity);
+  const isRejected = budget?.onMiss === 'reject';
+  const totalMs = isRejected || isCutAtDeadline(request) ? (budget?.totalMs ?? Infinity) : Infinity;
+  return arrivedAt + Math.min(totalMs, isRejected ? (budget.ttftMs ?? Infinity) : Infinity);
 }

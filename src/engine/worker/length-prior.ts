@@ -39,8 +39,7 @@ function quantilesFault(quantiles: LengthPrior[number]): string | null {
   for (const [nextShare, nextTokens] of quantiles) {
     if (!(nextShare > share && nextShare < 1))
       return `has the share ${nextShare} after ${share}; shares rise from 0 to 1`;
-    if (!(nextTokens > tokens && nextTokens <= 1 << 17))
-      return `has ${nextTokens} tokens after ${tokens}; tokens rise`;
+    if (!(nextTokens > tokens && nextTokens <= 1 << 17)) return `has ${nextTokens} tokens after ${tokens}; tokens rise`;
     [share, tokens] = [nextShare, nextTokens];
   }
   return null;

@@ -48,14 +48,14 @@ function withoutNulls(value: unknown, schema: Schema): unknown {
 }
 
 /** @throws ApiError invalid_value for a field, known or not, so deep that reading it would overflow the stack */
-function refuseDeep(body: object): void {
+function rejectDeep(body: object): void {
   const [field] = Object.entries(body).find(([, value]) => isTooDeep(value)) ?? [];
   if (field === undefined) return;
   throw tooDeep(field);
 }
 
 /** @throws ApiError invalid_value */
-function refuseMany(body: object): void {
+function rejectMany(body: object): void {
   const { length } = Object.keys(body);
   if (length <= MAX_FIELDS) return;
   throw new ApiError('invalid_value', `The body must have at most ${MAX_FIELDS} fields, got ${length}.`);
@@ -71,7 +71,7 @@ function logUnknown(request: FastifyRequest, body: object, properties: object): 
 const CHARSET = /;\s*charset\s*=\s*"?([^\s;"]+)/i;
 
 /** @throws ApiError unsupported_media_type for a charset other than UTF-8 and its subset ASCII */
-function refuseCharset(contentType: string | undefined): void {
+function rejectCharset(contentType: string | undefined): void {
   const charset = CHARSET.exec(contentType ?? '')?.[1];
   if (charset === undefined || /^(utf-?8|us-ascii)$/i.test(charset)) return;
   const message = `The body must be sent in UTF-8, got the charset ${quoted(charset)}.`;
@@ -85,15 +85,15 @@ export function registerBody(app: FastifyInstance): void {
       const message = `The body must be sent uncompressed, without content-encoding, got ${quoted(encoding)}.`;
       throw new ApiError('unsupported_media_type', message, 'content-encoding');
     }
-    refuseCharset(request.headers['content-type']);
+    rejectCharset(request.headers['content-type']);
     done();
   });
   app.addHook('preValidation', (request, _reply, done) => {
     const schema = request.routeOptions.schema?.body as Schema | undefined;
     if (schema !== undefined) {
       if (isObject(request.body)) {
-        refuseMany(request.body);
-        refuseDeep(request.body);
+        rejectMany(request.body);
+        rejectDeep(request.body);
       }
       request.body = withoutNulls(request.body, schema);
       if (isObject(request.body)) logUnknown(request, request.body, schema.properties ?? {});

@@ -5,7 +5,7 @@ import type { Duplex } from 'node:stream';
 import type { FastifyError, FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
 import type { allowHeader, challengeHeader, HeadersOf, retryHeaders } from '../../api/schemas/headers.js';
 import { ApiError, ClientGone, toApiError, type ErrorCode } from '../../api/errors.js';
-import { noteRefused } from '../response-lifecycle.js';
+import { noteRejected } from '../response-lifecycle.js';
 import { protocolOf } from '../protocol.js';
 import { commonHeaders, requestId } from './headers.js';
 import { quoted } from '../../util/quoted.js';
@@ -177,8 +177,8 @@ export function clientError(this: FastifyInstance, error: ParserError, socket: S
     line === null
       ? { error: new ApiError(...(SOCKET_ERRORS[error.code ?? ''] ?? NO_HTTP)), headers: {} }
       : this.routeError(line.method, line.url);
-  for (const response of open) noteRefused(response, answer.status);
-  refuseSocket(socket, answer, headers);
+  for (const response of open) noteRejected(response, answer.status);
+  rejectSocket(socket, answer, headers);
 }
 
 /**
@@ -211,7 +211,7 @@ const LINGER_MS = 2000;
  * Responds where no response object exists, and closes. Node.js may have detached the socket (it does on CONNECT), so
  * this function handles the socket's errors and its end.
  */
-export function refuseSocket(socket: Duplex, error: ApiError, headers: Readonly<Record<string, string>> = {}): void {
+export function rejectSocket(socket: Duplex, error: ApiError, headers: Readonly<Record<string, string>> = {}): void {
   const destroy = (): void => {
     socket.destroy();
   };

@@ -6,7 +6,7 @@
 import type { FastifyInstance } from 'fastify';
 import { ApiError } from '../../api/errors.js';
 import { quoted } from '../../util/quoted.js';
-import { refuseSocket } from './errors.js';
+import { rejectSocket } from './errors.js';
 
 /** @param isServed see allowed-hosts.ts */
 export function registerHttpConformance(app: FastifyInstance, isServed: (host: string) => boolean): void {
@@ -17,7 +17,7 @@ export function registerHttpConformance(app: FastifyInstance, isServed: (host: s
   // A server may ignore an unmet expectation: the final response is enough.
   app.server.on('checkExpectation', (request, response) => app.server.emit('request', request, response));
   app.server.on('connect', (_request, socket) => {
-    refuseSocket(
+    rejectSocket(
       socket,
       new ApiError('method_not_allowed', 'CONNECT is not allowed here: this server is not a proxy.'),
     );

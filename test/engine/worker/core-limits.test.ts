@@ -259,7 +259,7 @@ void t.test(
   async (t) => {
     const engine = core(() => 0);
     t.notOk(engine.busy);
-    engine.refuse({ id: 'refused', reason: 'queue_full' });
+    engine.reject({ id: 'refused', reason: 'queue_full' });
     t.ok(engine.busy);
     t.match(engine.step().refused, [{ id: 'refused', reason: 'queue_full' }]);
     t.notOk(engine.busy);
