@@ -1,6 +1,13 @@
 /** The graphs that reduce logits to the host's needs: select (top k, log-sum-exp, targets) and argmax. */
 import { Graph } from './graph.js';
 
+/**
+ * Logits further than this below a row's largest one are raised. The exponentials of the kernel below e^-87 are denormal
+ * numbers, which processors add ten times slower, and a low temperature makes most of the vocabulary such. A million
+ * raised logits add e^-66 to the sum.
+ */
+const DEPTH = 80;
+
 /** More candidates than samplers use in practice, and few enough to copy for every row. */
 const MAX_TOP_K = 64;
 
@@ -26,9 +33,16 @@ export function selectGraph(vocab: number): Graph {
   const best = graph.node('Slice', ['top_ids', start, end, axis], ['select.best']);
   logSumExp(graph, 'logits', best, 'lse');
   graph.node('Mul', ['logits', 'inv_temperature'], ['select.tempered']);
-  logSumExp(graph, 'select.tempered', best, 'lse_t');
+  logSumExp(graph, raised(graph, 'select.tempered', best), best, 'lse_t');
   graph.node('GatherElements', ['logits', 'targets'], ['target_values'], { axis: 1 });
   return graph;
+}
+
+/** Raises values [N, V] to DEPTH below each row's largest one. @param best ids [N, 1] */
+function raised(graph: Graph, values: string, best: string): string {
+  const depth = graph.constant('select.depth', 'f32', [], Float32Array.of(DEPTH));
+  const largest = graph.node('GatherElements', [values, best], [`${values}.largest`], { axis: 1 });
+  return graph.node('Max', [values, graph.node('Sub', [largest, depth], [`${values}.floor`])], [`${values}.raised`]);
 }
 
 /**

@@ -1,6 +1,6 @@
-/** The argmax graph against a loop, for vocabularies with and without blocks. */
+/** The argmax graph against a loop, for vocabularies with and without blocks; log-sum-exp of the select graph. */
 import t from 'tap';
-import { argmaxGraph } from '../../../src/convert/onnx/select.js';
+import { argmaxGraph, selectGraph, topKOf } from '../../../src/convert/onnx/select.js';
 import { cpuDevice } from '../../../src/runtime/cpu.js';
 import { createEnvironment } from '../../../src/runtime/environment.js';
 import { Session } from '../../../src/runtime/session.js';
@@ -43,3 +43,60 @@ for (const vocab of [49152, 32000, 96, 264, 33])
     t.strictSame(argmaxOf(vocab, logits), expected);
     t.equal(expected[1], vocab - 1, 'one possible token');
   });
+
+const VOCAB = 4096;
+
+/** lse_t of one row at each temperature. */
+function lseOf(logits: Float32Array, temperatures: readonly number[]): number[] {
+  const environment = createEnvironment(2);
+  const device = cpuDevice(environment);
+  const session = new Session(environment, device, selectGraph(VOCAB).encode(), {
+    weights: new Map(),
+    accumulateInt32: false,
+  });
+  const rows = temperatures.length;
+  const host = (address: bigint, width: number, type: 'f32' | 'i64'): Tensor =>
+    new Tensor(environment, environment.hostMemory, address, [rows, width], type);
+  const input = hostF32(rows * VOCAB);
+  temperatures.forEach((_, row) => {
+    input.data.set(logits, row * VOCAB);
+  });
+  const inverse = hostF32(rows);
+  inverse.data.set(temperatures.map((temperature) => 1 / temperature));
+  const k = topKOf(VOCAB);
+  const lse = hostF32(rows);
+  const binding = session.bind({
+    hostInputs: {
+      inv_temperature: host(inverse.address, 1, 'f32'),
+      targets: host(hostI64(rows).address, 1, 'i64'),
+    },
+    inputs: { logits: host(input.address, VOCAB, 'f32') },
+    outputs: {
+      top_values: host(hostF32(rows * k).address, k, 'f32'),
+      top_ids: host(hostI64(rows * k).address, k, 'i64'),
+      lse: host(hostF32(rows).address, 1, 'f32'),
+      lse_t: host(lse.address, 1, 'f32'),
+      target_values: host(hostF32(rows).address, 1, 'f32'),
+    },
+  });
+  binding.run();
+  binding.dispose();
+  session.dispose();
+  return Array.from(lse.data);
+}
+
+void t.test('log-sum-exp where most exponentials vanish, and with logits of -Infinity', (t) => {
+  const next = random(5);
+  const logits = Float32Array.from({ length: VOCAB }, () => next() * 60 - 40);
+  logits.fill(-Infinity, 100, 200);
+  // At 0.02 the logits span 3,000, at 20 they span 3.
+  const temperatures = [0.02, 0.2, 1, 20];
+  const found = lseOf(logits, temperatures);
+  const most = logits.reduce((a, b) => Math.max(a, b));
+  temperatures.forEach((temperature, row) => {
+    const sum = logits.reduce((total, logit) => total + Math.exp((logit - most) / temperature), 0);
+    const expected = most / temperature + Math.log(sum);
+    t.ok(Math.abs((found[row] ?? NaN) - expected) < 1e-5 * Math.abs(expected), `temperature ${temperature}`);
+  });
+  t.end();
+});
