@@ -1,6 +1,6 @@
 /** One answer of an engine process. */
 import type { EngineClient } from '../src/engine/client/client.js';
-import type { EndedEvent, GenerateMessage } from '../src/engine/protocol.js';
+import type { EndedEvent, GenerateMessage, TokenEvent } from '../src/engine/protocol.js';
 
 /**
  * @param token called at the arrival of each token
@@ -10,7 +10,7 @@ import type { EndedEvent, GenerateMessage } from '../src/engine/protocol.js';
 export function answerOf(
   engine: EngineClient,
   request: Omit<GenerateMessage, 'type'>,
-  token: () => void,
+  token: (event: TokenEvent) => void,
 ): Promise<EndedEvent> {
   return new Promise((resolve, reject) => {
     engine.generate(request, {

@@ -20,7 +20,7 @@ import type { ReadyMessage } from '../src/engine/protocol.js';
 import type { StageKernel } from '../src/model/manifest.js';
 import { monotonicMs } from '../src/util/clock.js';
 import { type Card, readCard, usedMib } from './gpu/card.js';
-import { type Comparison, hasVllm, measureSortie, measureVllm, tableOf } from './gpu/compare.js';
+import { type Comparison, comparisonTable, hasVllm, measureSortie, measureVllm } from './gpu/compare.js';
 import { agreement, greedyAnswers, rates, stress } from './gpu/measure.js';
 import { missing } from './gpu/preflight.js';
 import { SHAPES, type ShapeName } from './gpu/shapes.js';
@@ -224,7 +224,7 @@ for (const [size, made] of models) {
     await measure(modelDir, kernel, forms.join());
     if (device === 'cuda') await measure(`${modelDir}-w4a16`, 'w4a16', 'w4a16,w4a16-graph');
     if (device === 'cuda' && hasVllm()) Object.assign(found, await measureVllm(`${modelDir}.source`));
-    tables.push(`${size}\n\n${tableOf(found)}`);
+    tables.push(`${size}\n\n${comparisonTable(found)}`);
     return found;
   });
 }

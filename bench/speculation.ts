@@ -8,46 +8,36 @@
  * the same seeds. Prints tokens per second after the first token, their ratio, and the drafts by source. Exit code 2
  * for a bad option, 1 for a failed measurement.
  */
-import { join } from 'node:path';
 import { Command } from 'commander';
 import { loadServedModel } from '../src/api/served-model.js';
 import { monotonicMs } from '../src/util/clock.js';
-import { OptionError, packageRoot } from '../src/config.js';
+import { OptionError } from '../src/config.js';
 import { EngineClient } from '../src/engine/client/client.js';
 import type { DraftCount } from '../src/engine/protocol.js';
 import { GREEDY } from '../src/engine/sampling/sampler.js';
 import { answerOf } from './engine-answer.js';
 import { benchOptions } from './engine-side.js';
 import { greedy, GREEDY_BASE } from './greedy-request.js';
-import { positive } from './options.js';
+import { EMBEDDED, positive, runBench } from './options.js';
 import { readRows } from './quality/documents.js';
-
-interface Options {
-  readonly model: string;
-  readonly data: string;
-  readonly rows: string;
-  readonly tokens: string;
-  readonly temperatures: string;
-  readonly exits?: string;
-  readonly threads: string;
-}
 
 const SIDES = ['off', 'all'] as const;
 
-const command = new Command('bench:speculation')
+const options = new Command('bench:speculation')
   .description('speed of lone sequences with and without drafts')
   .requiredOption('--data <file>', 'JSONL of questions and answers')
-  .option('--model <dir>', 'model folder', join(packageRoot, 'models', 'smollm2-135m-sorted'))
+  .option('--model <dir>', 'model folder', EMBEDDED)
   .option('--rows <n>', 'questions to use', '20')
   .option('--tokens <n>', 'most tokens of an answer', '128')
   .option('--temperatures <list>', 'temperatures, separated by commas', '0,0.7,1')
   .option('--exits <list>', 'exit layers, separated by commas (default: the deepest)')
   .option('--threads <n>', 'compute threads', '2')
-  .exitOverride((error) => {
-    process.exit(error.exitCode === 0 ? 0 : 2);
-  });
+  .parse()
+  .opts<
+    Record<'model' | 'data' | 'rows' | 'tokens' | 'temperatures' | 'threads', string> & { readonly exits?: string }
+  >();
 
-async function measure(options: Options): Promise<void> {
+async function measure(): Promise<void> {
   const maxTokens = positive('--tokens', options.tokens);
   const { chat, tokenizer, exits, eosTokens } = loadServedModel(options.model);
   if (chat === null) throw new Error(`--model: ${options.model} has no chat template`);
@@ -133,9 +123,4 @@ class Side {
   }
 }
 
-try {
-  await measure(command.parse().opts<Options>());
-} catch (error) {
-  console.error(error instanceof Error ? error.message : error);
-  process.exitCode = error instanceof OptionError ? 2 : 1;
-}
+await runBench(measure);

@@ -1,5 +1,5 @@
 /** The sides of bench:engine: engine processes, llama.cpp, and both behind their HTTP servers. */
-import type { EngineOptions } from '../../src/engine/client/options.js';
+import type { StageKernel } from '../../src/model/manifest.js';
 import { benchOptions, engineRates } from '../engine-side.js';
 import { eventLoopLagP99, httpRates } from '../http-side.js';
 import { ATTENTION, better, peerRates } from '../peer-side.js';
@@ -13,24 +13,17 @@ export interface BenchSide {
 
 const base = (path: string): string => path.replace(/\/+$/, '').split('/').at(-1) ?? path;
 
-/** A growth run takes minutes: each of its figures appears at once. */
-function noted({ parallel, promptTokens }: Scenario, { prefill, decode }: Rate): void {
-  const figures = `prefill ${prefill.toFixed(0)}, decode ${decode.toFixed(1)} tokens/s`;
-  process.stderr.write(`  ${parallel} x ${promptTokens}: ${figures}\n`);
-}
-
-/** @param exit `full`, or the layer of an exit */
+/** @param exit `full`, or the layer of an exit. @param kernels null for the folder's */
 export function engineSide(
   dir: string,
   exit: string,
   threads: number,
-  overrides: Pick<EngineOptions, 'kernels'> & Partial<EngineOptions>,
+  kernels: readonly StageKernel[] | null,
 ): BenchSide {
-  const parts = ['sortie', base(dir), overrides.kernels?.join('+') ?? [], exit];
   return {
-    name: parts.flat().join(' '),
+    name: ['sortie', base(dir), ...(kernels === null ? [] : [kernels.join('+')]), exit].join(' '),
     run: (scenarios) =>
-      engineRates(benchOptions(dir, threads, overrides), exit === 'full' ? null : Number(exit), scenarios, noted),
+      engineRates(benchOptions(dir, threads, { kernels }), exit === 'full' ? null : Number(exit), scenarios),
   };
 }
 

@@ -1,4 +1,5 @@
 /** Lines and tables that bench:goodput prints. */
+import { tableOf } from '../table.js';
 import type { Cell, Comparison } from './cells.js';
 import { meanOf } from './cells.js';
 import type { Run } from './record.js';
@@ -84,8 +85,3 @@ export function comparisonTable(comparisons: readonly Comparison[]): string[] {
 }
 
 const withError = ({ worth, error }: Cell): string => `${worth.toFixed(3)} ± ${error.toFixed(3)}`;
-
-function tableOf(rows: readonly (readonly string[])[]): string[] {
-  const [head = [], ...others] = rows;
-  return [head, head.map(() => '-'), ...others].map((row) => `| ${row.join(' | ')} |`);
-}

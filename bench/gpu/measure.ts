@@ -2,6 +2,7 @@
 import type { EngineClient } from '../../src/engine/client/client.js';
 import type { TokenEvent } from '../../src/engine/protocol.js';
 import { monotonicMs } from '../../src/util/clock.js';
+import { answerOf } from '../engine-answer.js';
 import { engineRate } from '../engine-side.js';
 import { greedy, GREEDY_BASE } from '../greedy-request.js';
 import type { Rate } from '../scenario.js';
@@ -29,39 +30,17 @@ export async function greedyAnswers(
   const serve = async (): Promise<void> => {
     for (let index = next++; index < prompts.length; index = next++) {
       const prompt = prompts[index] ?? [];
-      const events = await tokensOf(engine, `greedy-${exit}-${index}`, exit, prompt, tokens);
+      const events: TokenEvent[] = [];
+      const fields = { sampling: GREEDY_BASE, logprobs: 2 };
+      await answerOf(engine, greedy(`greedy-${exit}-${index}`, prompt, exit, tokens, fields), (event) =>
+        events.push(event),
+      );
       const margins = events.map(({ logprobs }) => (logprobs?.top[0]?.[1] ?? NaN) - (logprobs?.top[1]?.[1] ?? NaN));
       answers[index] = { prompt, tokens: events.map(({ token }) => token), margins };
     }
   };
   await Promise.all(Array.from({ length: parallel }, serve));
   return answers;
-}
-
-function tokensOf(
-  engine: EngineClient,
-  id: string,
-  exit: number,
-  prompt: readonly number[],
-  tokens: number,
-): Promise<TokenEvent[]> {
-  const events: TokenEvent[] = [];
-  return new Promise((resolve, reject) => {
-    engine.generate(greedy(id, prompt, exit, tokens, { sampling: GREEDY_BASE, logprobs: 2 }), {
-      planned: () => undefined,
-      prompt: () => undefined,
-      token: (event) => events.push(event),
-      refused: ({ reason }) => {
-        reject(new Error(reason));
-      },
-      lost: (message) => {
-        reject(new Error(message));
-      },
-      ended: () => {
-        resolve(events);
-      },
-    });
-  });
 }
 
 export interface Agreement {
