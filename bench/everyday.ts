@@ -18,7 +18,7 @@ import { type Answer, pressed } from './everyday/answer.js';
 import { keptTable, kindTable, measuredOf, settingTable, withMeasured } from './everyday/report.js';
 import { readRequests, REQUESTS } from './everyday/requests.js';
 import { EMBEDDED, nonNegatives, positive, runBench } from './options.js';
-import { startSortie } from './server.js';
+import { startSortie, withServer } from './server.js';
 
 const values = new Command('bench:everyday')
   .description('scores, lengths and loops of everyday requests at every exit; the worth of shorter answers')
@@ -78,15 +78,11 @@ async function asked(
       ),
     ),
   );
-  const server = await startSortie(values.model, ['--threads', String(threads), '--max-running', String(clients)]);
-  try {
-    const answers = await askAll({ url: server.url, model, clients }, jobs);
-    return answers.map(({ job: { exit, pressure, request }, text, tokens, isCut }) => {
-      return { exit, pressure, request, text, tokens, isComplete: !isCut };
-    });
-  } finally {
-    await server.stop();
-  }
+  const server = startSortie(values.model, ['--threads', String(threads), '--max-running', String(clients)]);
+  const answers = await withServer(server, ({ url }) => askAll({ url, model, clients }, jobs));
+  return answers.map(({ job: { exit, pressure, request }, text, tokens, isCut }) => {
+    return { exit, pressure, request, text, tokens, isComplete: !isCut };
+  });
 }
 
 await runBench(main);

@@ -27,7 +27,7 @@ import { seeded } from '../src/util/random.js';
 import { type BudgetClass, budgetsOf } from './goodput/budgets.js';
 import { cellsOf, comparisonsOf } from './goodput/cells.js';
 import { jobsOf, type Question, sender } from './goodput/job.js';
-import { cellTable, comparisonTable, lineOf, missLines } from './goodput/lines.js';
+import { cellTable, comparisonTable, lineOf } from './goodput/lines.js';
 import { checkedQuestions, sampledQuestions } from './goodput/questions.js';
 import { type Record as BenchRecord, type Traffic, earlier, withRun } from './goodput/record.js';
 import { routerTime } from './goodput/router-time.js';
@@ -43,7 +43,6 @@ const values = new Command('bench:goodput')
   .option('--keep <n>', 'size of the random sample of that file', '60')
   .option('--out <dir>', 'folder for the JSON', 'runs/goodput')
   .option('--model <dir>', 'model folder', EMBEDDED)
-  .option('--url <url>', 'a running Sortie, instead of one that the bench starts')
   .option('--server-args <text>', 'further arguments of `sortie serve`, separated by spaces', '')
   .option('--label <text>', 'text after the names of the sides; default: the server arguments')
   .option('--peer <dir>', 'a build of llama.cpp, for the sides "llama-server[+BIAS]"')
@@ -62,7 +61,6 @@ const values = new Command('bench:goodput')
   .option('--threads <n>', 'compute threads of every side', '2')
   .option('--slots <n>', 'concurrent sequences of every side', '16')
   .option('--seeds <list>', 'seeds of requests, classes and arrivals', '1')
-  .option('--misses', 'print every request that missed its budget', false)
   .option('--router-time', "measure only the router's time for a step with 64 requests", false)
   .parse()
   .opts<
@@ -83,8 +81,8 @@ const values = new Command('bench:goodput')
       | 'seeds',
       string
     > &
-      Partial<Record<'questions' | 'url' | 'label' | 'peer' | 'peerModel', string>> &
-      Record<'misses' | 'routerTime', boolean>
+      Partial<Record<'questions' | 'label' | 'peer' | 'peerModel', string>> &
+      Record<'routerTime', boolean>
   >();
 
 function trafficKinds(): Traffic[] {
@@ -167,7 +165,6 @@ async function main(): Promise<void> {
         const run = { side: labelled(side.name), kind, ...planName(plan), ...summaryOf(sent, layers.at(-1) ?? 0) };
         record = withRun(record, run);
         console.error(lineOf(run));
-        if (values.misses) for (const line of missLines(sent)) console.error(line);
         await writeFile(file, `${JSON.stringify(record, null, 1)}\n`);
       }
     }
@@ -245,11 +242,8 @@ async function sayRouterTime(): Promise<void> {
 }
 
 function sortieServer(slots: number): Promise<Server> {
-  const { url, serverArgs } = values;
-  if (url !== undefined)
-    return Promise.resolve({ url: url.replace(/\/+$/, ''), pid: 0, stop: () => Promise.resolve(0) });
   const threads = String(positive('--threads', values.threads));
-  const more = serverArgs.split(' ').filter((part) => part !== '');
+  const more = values.serverArgs.split(' ').filter((part) => part !== '');
   const own = ['--threads', threads, '--max-running', String(slots), '--max-queue', '100000'];
   return startSortie(values.model, [...own, ...more]);
 }

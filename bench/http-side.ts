@@ -28,10 +28,3 @@ async function httpRate(server: Server, model: string, scenario: Scenario, salt:
   );
   return meter.rate();
 }
-
-/** p99 of the gateway's event-loop lag in ms, from its own metrics. */
-export async function eventLoopLagP99(server: Server): Promise<number> {
-  const text = await (await fetch(`${server.url}/metrics`)).text();
-  const line = text.split('\n').find((each) => /^\w*nodejs_eventloop_lag_p99_seconds[ {]/.test(each));
-  return 1000 * Number(line?.split(' ').at(-1) ?? NaN);
-}

@@ -17,7 +17,7 @@ import { quantile } from '../src/util/stats.js';
 import { askAll } from './chat.js';
 import { type Length, withPrior } from './lengths/prior.js';
 import { EMBEDDED, positive, runBench } from './options.js';
-import { startSortie } from './server.js';
+import { startSortie, withServer } from './server.js';
 import { tableOf } from './table.js';
 
 const values = new Command('bench:lengths')
@@ -48,13 +48,9 @@ async function lengthsOf(model: string, exits: readonly number[]): Promise<Lengt
       }),
     ),
   );
-  const server = await startSortie(values.model, ['--threads', String(threads), '--max-running', String(clients)]);
-  try {
-    const answers = await askAll({ url: server.url, model, clients }, jobs);
-    return answers.map(({ job: { exit, kind }, tokens, isCut }) => ({ exit, kind, tokens, isCut }));
-  } finally {
-    await server.stop();
-  }
+  const server = startSortie(values.model, ['--threads', String(threads), '--max-running', String(clients)]);
+  const answers = await withServer(server, ({ url }) => askAll({ url, model, clients }, jobs));
+  return answers.map(({ job: { exit, kind }, tokens, isCut }) => ({ exit, kind, tokens, isCut }));
 }
 
 function rowOf(exit: number, kind: string, lengths: readonly Length[]): string[] {

@@ -23,15 +23,15 @@ export function positive(flag: string, text: string): number {
 }
 
 /** @throws OptionError that names the option, its rule and the value */
-export function positives(flag: string, text: string): number[] {
-  const list = text.split(',').map(Number);
-  if (list.every((value) => value > 0)) return list;
-  throw new OptionError(`${flag} must be positive numbers separated by commas, got "${text}"`);
-}
+export const positives = (flag: string, text: string): number[] =>
+  numbers(flag, text, 'positive numbers', (value) => value > 0);
 
 /** @throws OptionError that names the option, its rule and the value */
-export function nonNegatives(flag: string, text: string): number[] {
+export const nonNegatives = (flag: string, text: string): number[] =>
+  numbers(flag, text, 'numbers of 0 and more', (value) => value >= 0);
+
+function numbers(flag: string, text: string, rule: string, isAllowed: (value: number) => boolean): number[] {
   const list = text.split(',').map(Number);
-  if (list.every((value) => value >= 0)) return list;
-  throw new OptionError(`${flag} must be numbers of 0 and more, separated by commas, got "${text}"`);
+  if (list.every(isAllowed)) return list;
+  throw new OptionError(`${flag} must be ${rule}, separated by commas, got "${text}"`);
 }

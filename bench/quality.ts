@@ -6,7 +6,7 @@
  * The reference is the full depth of --base, a folder converted from the same base with `--kernels fp32`. Measures are
  * KL divergence, top-1 agreement and perplexity of the text, on the first tokens of held-out rows. Held-out rows are
  * the first rows of a data file, which training never uses. The option --kernel-cost also compares each exit with the
- * same exit of --base, which shows the cost of rounding. Exit code 2 for a bad option, 1 for a failed measurement.
+ * same exit of --base, which shows the cost of rounding.
  */
 import { writeFileSync } from 'node:fs';
 import { Command } from 'commander';
@@ -16,7 +16,7 @@ import { loadManifest } from '../src/model/manifest-io.js';
 import type { KernelName } from '../src/model/manifest.js';
 import { compare, type ExitResult } from './quality/compare.js';
 import { documentOf, readRows } from './quality/documents.js';
-import { EMBEDDED, runBench } from './options.js';
+import { EMBEDDED, positive, runBench } from './options.js';
 import { openExecutor } from './quality/exit-logits.js';
 import { tableOf } from './table.js';
 
@@ -31,9 +31,6 @@ const values = new Command('bench:quality')
   .option('--kernel <name>', 'kernel of the model, if it has several (default: the preferred one)')
   .option('--kernel-cost', 'also compare each exit with the same exit of --base', false)
   .option('--out <file>', 'JSON file for `sortie convert --quality`')
-  .exitOverride((error) => {
-    process.exit(error.exitCode === 0 ? 0 : 2);
-  })
   .parse()
   .opts<
     Record<'model' | 'base' | 'data' | 'documents' | 'tokens' | 'threads', string> &
@@ -43,9 +40,9 @@ const values = new Command('bench:quality')
 await runBench(measure);
 
 async function measure(): Promise<void> {
-  const [documents, tokens, threads] = (['documents', 'tokens', 'threads'] as const).map((name) =>
-    atLeast(name, values[name], name === 'tokens' ? 2 : 1),
-  ) as [number, number, number];
+  const documents = positive('--documents', values.documents);
+  const tokens = positive('--tokens', values.tokens);
+  const threads = positive('--threads', values.threads);
   const kernel = values.kernel === undefined ? null : kernelOf(values.model, values.kernel);
   const { chat, tokenizer } = loadServedModel(values.model);
   if (chat === null) throw new Error(`--model: ${values.model} has no chat template`);
@@ -63,13 +60,6 @@ async function measure(): Promise<void> {
   base.dispose();
   for (const line of table(results)) console.log(line);
   if (values.out !== undefined) writeFileSync(values.out, `${JSON.stringify(qualityFile(results), null, 2)}\n`);
-}
-
-/** @throws OptionError that names the option, its rule and the value */
-function atLeast(name: string, text: string, least: number): number {
-  const value = Number(text);
-  if (Number.isInteger(value) && value >= least) return value;
-  throw new OptionError(`--${name} must be an integer of at least ${least}, got "${text}"`);
 }
 
 /** @throws OptionError if the folder lacks the kernel */

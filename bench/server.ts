@@ -37,6 +37,16 @@ export function startPeer(
   return startServer([peerProgram(dir, 'llama-server'), '-m', model, ...compute, ...serve], '/health');
 }
 
+/** Uses a server, and stops it afterwards. */
+export async function withServer<T>(starting: Promise<Server>, use: (server: Server) => Promise<T>): Promise<T> {
+  const server = await starting;
+  try {
+    return await use(server);
+  } finally {
+    await server.stop();
+  }
+}
+
 async function freePort(): Promise<number> {
   const server = createServer().listen(0, '127.0.0.1');
   await once(server, 'listening');

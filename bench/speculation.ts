@@ -5,15 +5,14 @@
  *   npm run bench:speculation -- --data FILE.jsonl [--model DIR] [--rows 20] [--temperatures 0,0.7,1] [--exits 30,15]
  *
  * Answers questions from a data file of `training/` with `--speculate all` and with `off`. The sides alternate and use
- * the same seeds. Prints tokens per second after the first token, their ratio, and the drafts by source. Exit code 2
- * for a bad option, 1 for a failed measurement.
+ * the same seeds. Prints tokens per second after the first token, their ratio, and the drafts by source.
  */
 import { Command } from 'commander';
 import { loadServedModel } from '../src/api/served-model.js';
 import { monotonicMs } from '../src/util/clock.js';
 import { OptionError } from '../src/config.js';
 import { EngineClient } from '../src/engine/client/client.js';
-import type { DraftCount } from '../src/engine/protocol.js';
+import type { DraftCount, GenerateMessage } from '../src/engine/protocol.js';
 import { GREEDY } from '../src/engine/sampling/sampler.js';
 import { answerOf } from './engine-answer.js';
 import { benchOptions } from './engine-side.js';
@@ -65,8 +64,11 @@ async function measure(): Promise<void> {
         for (const [row, prompt] of prompts.entries())
           for (const index of row % 2 === 0 ? [0, 1] : [1, 0]) {
             const engine = engines[index];
-            const asked = { prompt, layer, isFull: layer === full, temperature, row, maxTokens, eosTokens };
-            if (engine) await sides[index]?.answer(engine, asked);
+            // Full depth answers as the base does. Other exits have their DRY rule.
+            const sampling = { ...(layer === full ? GREEDY_BASE : GREEDY), temperature, seed: row };
+            const fields = { stopTokens: eosTokens, sampling };
+            const request = greedy(`${layer}-${temperature}-${row}`, prompt, layer, maxTokens, fields);
+            if (engine) await sides[index]?.answer(engine, request);
           }
         const [off = 0, all = 0] = sides.map(({ rate }) => rate);
         const drafts = sides[1]?.drafts ?? '';
@@ -76,17 +78,6 @@ async function measure(): Promise<void> {
   } finally {
     for (const engine of engines) await engine.close();
   }
-}
-
-interface Ask {
-  readonly prompt: readonly number[];
-  readonly layer: number;
-  /** Whether the layer is full depth, which answers as the base does. Other exits have their DRY rule. */
-  readonly isFull: boolean;
-  readonly temperature: number;
-  readonly row: number;
-  readonly maxTokens: number;
-  readonly eosTokens: readonly number[];
 }
 
 /** Answers one request after another and sums up tokens and time. */
@@ -107,13 +98,9 @@ class Side {
     return sources.map((of) => `${of} ${sum(of, 'drafted')}, ${sum(of, 'accepted')}`).join('; ');
   }
 
-  async answer(engine: EngineClient, { layer, isFull, temperature, row, ...ask }: Ask): Promise<void> {
+  async answer(engine: EngineClient, request: GenerateMessage): Promise<void> {
     let tokens = 0;
     let first = 0;
-    const request = greedy(`${layer}-${temperature}-${row}`, ask.prompt, layer, ask.maxTokens, {
-      stopTokens: ask.eosTokens,
-      sampling: { ...(isFull ? GREEDY_BASE : GREEDY), temperature, seed: row },
-    });
     const { endedAt, drafts } = await answerOf(engine, request, () => {
       if (tokens++ === 0) first = monotonicMs();
     });

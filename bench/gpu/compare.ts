@@ -6,7 +6,7 @@ import { spawnSync } from 'node:child_process';
 import { monotonicMs } from '../../src/util/clock.js';
 import { promptOf } from '../scenario.js';
 import { median } from '../../src/util/stats.js';
-import { type Server, startServer, startSortie } from '../server.js';
+import { type Server, startServer, startSortie, withServer } from '../server.js';
 import { streamed } from '../stream.js';
 import { tableOf } from '../table.js';
 
@@ -41,26 +41,20 @@ export async function measureSortie(
   format: string,
   options: readonly string[],
 ): Promise<Comparison> {
-  const server = await startSortie(modelDir, options);
-  try {
+  return withServer(startSortie(modelDir, options), async (server) => {
     const found: Comparison = {};
     for (const exit of exits) found[`Sortie ${exit} ${format}`] = await cellsOf(server, exit);
     return found;
-  } finally {
-    await server.stop();
-  }
+  });
 }
 
 /** @param source the Hugging Face folder of the same shape */
 export async function measureVllm(source: string): Promise<Comparison> {
   const limits = ['--max-model-len', '8192', '--dtype', 'float16', '--no-enable-prefix-caching'];
   const command = ['vllm', 'serve', source, '--host', '127.0.0.1', '--port', 'PORT', ...limits];
-  const server = await startServer(command, '/health');
-  try {
-    return { 'vLLM fp16': await cellsOf(server, source) };
-  } finally {
-    await server.stop();
-  }
+  return withServer(startServer(command, '/health'), async (server) => ({
+    'vLLM fp16': await cellsOf(server, source),
+  }));
 }
 
 async function cellsOf(server: Server, model: string): Promise<Record<string, Cell>> {

@@ -4,7 +4,6 @@ import { APICallError, generateText, jsonSchema, Output, stepCountIs, streamText
 import t from 'tap';
 import { apiKey, connect, deepest, ENDLESS, modelName, shallowest, weather, weatherArguments } from './helper.js';
 
-t.setTimeout(180_000);
 const server = await connect(t);
 const sortie = createOpenAICompatible({ name: 'sortie', baseURL: server.baseURL, apiKey, includeUsage: true });
 const chat = sortie(modelName);

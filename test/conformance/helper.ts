@@ -3,7 +3,8 @@ import { join } from 'node:path';
 import type { Test } from 'tap';
 import { packageRoot } from '../../src/config.js';
 import { loadManifest } from '../../src/model/manifest-io.js';
-import { serve, until } from '../deploy/helper.js';
+import { serve } from '../deploy/helper.js';
+import { until } from '../support/until.js';
 
 export const modelDir = process.env.SORTIE_TEST_MODEL ?? join(packageRoot, 'models', 'smollm2-135m-sorted');
 const manifest = loadManifest(modelDir);

@@ -4,7 +4,6 @@ import { ChatOpenAI, OpenAI } from '@langchain/openai';
 import t from 'tap';
 import { apiKey, connect, ENDLESS, modelName, shallowest, weather, weatherArguments } from './helper.js';
 
-t.setTimeout(180_000);
 // Tracing would use the network, which no test here may.
 process.env.LANGSMITH_TRACING = 'false';
 const server = await connect(t);

@@ -22,7 +22,6 @@ import {
   weatherArguments,
 } from './helper.js';
 
-t.setTimeout(240_000);
 const server = await connect(t);
 const origin = new URL(server.baseURL).origin;
 const client = new Anthropic({ baseURL: origin, apiKey, maxRetries: 0 });

@@ -16,7 +16,6 @@ import {
   weatherArguments,
 } from './helper.js';
 
-t.setTimeout(180_000);
 const server = await connect(t);
 const client = new OpenAI({ baseURL: server.baseURL, apiKey, maxRetries: 0 });
 const chat = {

@@ -17,7 +17,6 @@ import {
   weatherArguments,
 } from './helper.js';
 
-t.setTimeout(240_000);
 // Tracing would use the network, which no test here may.
 process.env.LANGSMITH_TRACING = 'false';
 const server = await connect(t);

@@ -10,8 +10,6 @@ import { type Installation, runScript, withCuda } from './installation.js';
 import { type Kernel, kernelsOf, linesOf, readTrace, type Section } from './trace.js';
 import { WIDE_MODELS, writeWideFolder } from './wide-model.js';
 
-t.setTimeout(600_000);
-
 /** Kernels that copy whole contexts, attend by a scalar, or unpack a whole matrix in each step. */
 const SLOW = /GatherAndExpand|PagedDecodeSplitKV|Dequantize/;
 /** Most kernels of a layer: two norms, five products, attention's five, and one that gates. */

@@ -4,6 +4,7 @@ import { setTimeout as delay } from 'node:timers/promises';
 import { monitorEventLoopDelay } from 'node:perf_hooks';
 import t from 'tap';
 import { build, events, exchange, says, tokenizer } from '../fakes/server.js';
+import { until } from '../support/until.js';
 
 interface ErrorBody {
   readonly error: { readonly message: string; readonly code: string; readonly param: string | null };
@@ -295,6 +296,6 @@ void t.test('a half-closed connection counts as gone', async (t) => {
     );
   });
   await new Promise((resolve) => socket.once('close', resolve));
-  for (let i = 0; i < 100 && engine.live > 0; i++) await delay(10);
+  await until('idle', () => engine.live === 0);
   t.equal(engine.live, 0, 'the answer is cancelled');
 });

@@ -12,8 +12,8 @@ import { GREEDY } from '../../../src/engine/sampling/sampler.js';
 import { ChatTemplate, type ChatMessage } from '../../../src/text/chat-template.js';
 import { TextTokenizer } from '../../../src/text/tokenizer.js';
 import { answersOf, greedy, holdProcess, makeCore, makeExecutor, MODEL } from '../helper.js';
+import { until } from '../../support/until.js';
 
-t.setTimeout(240_000);
 const executor = await makeExecutor(t);
 const { manifest } = executor.model;
 const file = join(MODEL, manifest.tokenizer);
@@ -210,8 +210,8 @@ void t.test('masks are not enforced until an answer is known to be a call', asyn
   holdProcess(t);
   const grammar = { kind: 'calls', functions, most: 1, isOptional: true } as const;
   const masked = async (constraint: Constraint): Promise<Uint8Array> => {
-    while (constraint.mask === null) await new Promise((resolve) => setTimeout(resolve, 1));
-    return constraint.mask;
+    await until('a mask', () => constraint.mask !== null, 1);
+    return constraint.mask ?? new Uint8Array();
   };
   const call = await grammars.open('call', grammar, manifest.eosTokens);
   for (const id of tokenizer.encode('<tool_', false)) {
