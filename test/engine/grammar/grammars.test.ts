@@ -23,8 +23,11 @@ const file = join(MODEL, manifest.tokenizer);
 const json = JSON.parse(readFileSync(file, 'utf8')) as TokenizerJson;
 const tokenizer = new TextTokenizer(json);
 const options = { tokenizer: file, endTokens: manifest.eosTokens };
-/** Shared by tests whose schemas break no thread: a thread reads the vocabulary for a second or two. */
-const grammars = new Grammars(options, () => undefined);
+/**
+ * Shared by tests whose schemas break no thread: a thread reads the vocabulary for a second or two. On a busy machine it
+ * is silent for long.
+ */
+const grammars = new Grammars({ ...options, silenceMs: 300_000 }, () => undefined);
 const layers = executor.units.exits.map(({ layer }) => layer);
 /** For answers of which only the grammar is tested: a third of the layers. */
 const shallowest = layers[0] ?? 0;

@@ -20,8 +20,11 @@ const file = join(MODEL, manifest.tokenizer);
 const tokenizer = new TextTokenizer(JSON.parse(readFileSync(file, 'utf8')));
 const template = new ChatTemplate(readFileSync(join(MODEL, manifest.chatTemplate ?? ''), 'utf8'), {});
 const options = { tokenizer: file, endTokens: manifest.eosTokens };
-/** Shared by tests whose schemas break no thread: a thread reads the vocabulary for a second or two. */
-const grammars = new Grammars(options, () => undefined);
+/**
+ * Shared by tests whose schemas break no thread: a thread reads the vocabulary for a second or two. On a busy machine it
+ * is silent for long.
+ */
+const grammars = new Grammars({ ...options, silenceMs: 300_000 }, () => undefined);
 const exits = executor.units.exits.map(({ layer }) => layer);
 const ends = [exits[0] ?? 0, exits.at(-1) ?? 0];
 
