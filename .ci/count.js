@@ -28,16 +28,21 @@ function countTap(text) {
     own.tests += 1;
     if (!isOk && !isSkipped) own.failed += 1;
   };
-  for (const line of text.split('\n')) {
+  // Diagnostics stand between lines of three dashes and of three dots, and quote code.
+  for (const line of text.replace(/^( *)---$.*?^\1\.\.\.$/gms, '').split('\n')) {
     const depth = line.search(/\S/) / 4;
-    if (line.trim() === '}') end(depth, ...(opened.pop() ?? []));
+    if (line.trim() === '}' && opened.at(-1)?.depth === depth) {
+      const { isOk, isSkipped } = opened.pop();
+      end(depth, isOk, isSkipped);
+    }
     const [, not, name] = /^ *(not )?ok \d+(.*)$/.exec(line) ?? [];
     if (name === undefined) continue;
     const isSkipped = / # (?:SKIP|TODO)\b/i.test(name);
     if (!isSkipped && !name.includes(' # time=')) continue;
     // The tests of a buffered test follow between braces.
-    if (name.endsWith(' {')) opened.push([not === undefined, isSkipped]);
-    else end(depth, not === undefined, isSkipped);
+    const isOk = not === undefined;
+    if (name.endsWith(' {')) opened.push({ depth, isOk, isSkipped });
+    else end(depth, isOk, isSkipped);
   }
   return counts;
 }

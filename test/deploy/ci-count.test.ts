@@ -35,6 +35,11 @@ const BAD_TAP = `# Subtest: a.test.js
     # Subtest: first
         ok 1 - should be equal
         not ok 2 - should be equal
+          ---
+          source: |
+            }
+        ok 9 - quoted # time=1ms
+          ...
     not ok 1 - first # time=2ms
     ok 2 - second # SKIP no program
     not ok 3 - third # TODO
