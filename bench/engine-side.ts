@@ -7,7 +7,7 @@ import { greedy, GREEDY_BASE } from './greedy-request.js';
 import { RateMeter } from './rate-meter.js';
 import { promptOf, type Rate, type Scenario } from './scenario.js';
 
-/** @param overrides other kernels, or room for more sequences than 16 */
+/** @param overrides of these options */
 export function benchOptions(modelDir: string, threads: number, overrides: Partial<EngineOptions> = {}): EngineOptions {
   return {
     modelDir,
@@ -23,12 +23,11 @@ export function benchOptions(modelDir: string, threads: number, overrides: Parti
   };
 }
 
-/** Runs scenarios at one exit in an engine process of its own. @param measured called after each scenario */
+/** Runs scenarios at one exit in an engine process of its own. */
 export async function engineRates(
   options: EngineOptions,
   exit: number | null,
   scenarios: readonly Scenario[],
-  measured: (scenario: Scenario, rate: Rate) => void = () => undefined,
 ): Promise<Rate[]> {
   const engine = new EngineClient(options);
   const ready = await engine.start();
@@ -36,11 +35,8 @@ export async function engineRates(
     const depth = exit ?? ready.exits.at(-1) ?? 0;
     await engineRate(engine, depth, { parallel: 2, promptTokens: 64, answerTokens: 8 }, 9000);
     const rates: Rate[] = [];
-    for (const [index, scenario] of scenarios.entries()) {
-      const rate = await engineRate(engine, depth, scenario, index * 100);
-      measured(scenario, rate);
-      rates.push(rate);
-    }
+    for (const [index, scenario] of scenarios.entries())
+      rates.push(await engineRate(engine, depth, scenario, index * 100));
     return rates;
   } finally {
     await engine.close();

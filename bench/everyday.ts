@@ -12,31 +12,17 @@ import { readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { Command } from 'commander';
 import { loadServedModel } from '../src/api/served-model.js';
-import { packageRoot } from '../src/config.js';
 import { MANIFEST_FILE } from '../src/model/manifest-io.js';
-import { type Answer, askAll } from './everyday/ask.js';
+import { askAll } from './chat.js';
+import { type Answer, pressed } from './everyday/answer.js';
 import { keptTable, kindTable, measuredOf, settingTable, withMeasured } from './everyday/report.js';
 import { readRequests, REQUESTS } from './everyday/requests.js';
-import { nonNegatives, positive } from './options.js';
-import { startSortie } from './server.js';
-
-interface Options {
-  readonly model: string;
-  readonly requests: string;
-  readonly pressures: string;
-  readonly sampled: boolean;
-  readonly draws: string;
-  readonly tokens: string;
-  readonly fields: string;
-  readonly threads: string;
-  readonly slots: string;
-  readonly out?: string;
-  readonly write: boolean;
-}
+import { EMBEDDED, nonNegatives, positive, runBench } from './options.js';
+import { startSortie, withServer } from './server.js';
 
 const values = new Command('bench:everyday')
   .description('scores, lengths and loops of everyday requests at every exit; the worth of shorter answers')
-  .option('--model <dir>', 'model folder', join(packageRoot, 'models', 'smollm2-135m-sorted'))
+  .option('--model <dir>', 'model folder', EMBEDDED)
   .option('--requests <file>', 'requests', REQUESTS)
   .option('--pressures <list>', 'biases on the end tokens, 0 among them', '0,2,4,6')
   .option('--sampled', 'sampling defaults as served, instead of greedy answers', false)
@@ -48,7 +34,10 @@ const values = new Command('bench:everyday')
   .option('--out <file>', 'JSON file for the answers')
   .option('--write', "write each exit's `quality.right` and `kept` to the manifest of the model folder", false)
   .parse()
-  .opts<Options>();
+  .opts<
+    Record<'model' | 'requests' | 'pressures' | 'draws' | 'tokens' | 'fields' | 'threads' | 'slots', string> &
+      Record<'sampled' | 'write', boolean> & { readonly out?: string }
+  >();
 
 async function main(): Promise<void> {
   if (values.write && values.sampled) throw new Error('--write must be without --sampled: it measures greedy answers');
@@ -76,27 +65,24 @@ async function asked(
 ): Promise<Answer[]> {
   const requests = readRequests(values.requests);
   const [clients, threads] = [positive('--slots', values.slots), positive('--threads', values.threads)];
-  const server = await startSortie(values.model, ['--threads', String(threads), '--max-running', String(clients)]);
-  try {
-    const asking = {
-      ...{ url: server.url, model, endTokens, clients },
-      settings: layers.flatMap((exit) => pressures.map((pressure) => ({ exit, pressure }))),
-      maxTokens: positive('--tokens', values.tokens),
-      draws: positive('--draws', values.draws),
-      fields: {
-        ...(values.sampled ? {} : { temperature: 0 }),
-        ...(JSON.parse(values.fields) as Record<string, unknown>),
-      },
-    };
-    return await askAll(requests, asking, (done, all) => {
-      if (done % 100 === 0) console.error(`${done} of ${all} answers`);
-    });
-  } finally {
-    await server.stop();
-  }
+  const draws = Array.from({ length: positive('--draws', values.draws) }, (_, seed) => seed);
+  const own = JSON.parse(values.fields) as Record<string, unknown>;
+  const common = { max_tokens: positive('--tokens', values.tokens), ...(values.sampled ? {} : { temperature: 0 }) };
+  const jobs = layers.flatMap((exit) =>
+    pressures.flatMap((pressure) =>
+      requests.flatMap((request) =>
+        draws.map((seed) => {
+          const fields = { ...common, seed, ...pressed(endTokens, pressure), ...own };
+          return { exit, pressure, request, content: request.request, fields };
+        }),
+      ),
+    ),
+  );
+  const server = startSortie(values.model, ['--threads', String(threads), '--max-running', String(clients)]);
+  const answers = await withServer(server, ({ url }) => askAll({ url, model, clients }, jobs));
+  return answers.map(({ job: { exit, pressure, request }, text, tokens, isCut }) => {
+    return { exit, pressure, request, text, tokens, isComplete: !isCut };
+  });
 }
 
-await main().catch((error: unknown) => {
-  console.error(error instanceof Error ? error.message : error);
-  process.exitCode = 1;
-});
+await runBench(main);

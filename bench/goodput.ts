@@ -11,13 +11,12 @@
  * - Load 1 is the throughput of full depth with clients that never pause.
  * - A pressure is the client's bias on the end tokens; a request of a fixed side has no budget.
  *
- * Writes goodput.json and a plot for each open load. A later call with the same options adds its sides, loads, arrivals
+ * Writes goodput.json. A later call with the same options adds its sides, loads, arrivals
  * and seeds, so a long bench can run in pieces. Other server arguments make other sides, by their label.
  */
 import { mkdir, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { Command } from 'commander';
-import { packageRoot } from '../src/config.js';
 import { depthShape } from '../src/engine/depth-shape.js';
 import { calibrateCommand } from '../src/engine/calibration/command.js';
 import { arrivalTimes } from '../src/load/arrivals.js';
@@ -28,50 +27,22 @@ import { seeded } from '../src/util/random.js';
 import { type BudgetClass, budgetsOf } from './goodput/budgets.js';
 import { cellsOf, comparisonsOf } from './goodput/cells.js';
 import { jobsOf, type Question, sender } from './goodput/job.js';
-import { cellTable, comparisonTable, lineOf, missLines } from './goodput/lines.js';
-import { plots } from './goodput/plots.js';
+import { cellTable, comparisonTable, lineOf } from './goodput/lines.js';
 import { checkedQuestions, sampledQuestions } from './goodput/questions.js';
 import { type Record as BenchRecord, type Traffic, earlier, withRun } from './goodput/record.js';
 import { routerTime } from './goodput/router-time.js';
 import { measureSetup, type Setup } from './goodput/setup.js';
 import { allSides, modelOf, type Side, sideOf } from './goodput/side.js';
 import { summaryOf } from './goodput/summary.js';
-import { nonNegatives, positive, positives } from './options.js';
+import { EMBEDDED, nonNegatives, positive, positives, runBench } from './options.js';
 import { type Server, startPeer, startSortie } from './server.js';
-
-interface Options {
-  readonly questions?: string;
-  readonly kind?: string;
-  readonly keep: string;
-  readonly out: string;
-  readonly model: string;
-  readonly url?: string;
-  readonly serverArgs: string;
-  readonly label?: string;
-  readonly peer?: string;
-  readonly peerModel?: string;
-  readonly peerAttention: string;
-  readonly budgets: string;
-  readonly loads: string;
-  readonly arrivals: string;
-  readonly pressures: string;
-  readonly sides: string;
-  readonly requests: string;
-  readonly threads: string;
-  readonly slots: string;
-  readonly seeds: string;
-  readonly misses: boolean;
-  readonly routerTime: boolean;
-}
 
 const values = new Command('bench:goodput')
   .description('right answers in time under load, over HTTP: routed, fixed settings, llama-server')
   .option('--questions <file>', 'questions without a check: JSON array of {instruction, input}, or one a line')
-  .option('--kind <name>', 'everyday requests of one kind (fact, ...), of both halves, instead of the held-out half')
   .option('--keep <n>', 'size of the random sample of that file', '60')
-  .option('--out <dir>', 'folder for the JSON and the plots', 'runs/goodput')
-  .option('--model <dir>', 'model folder', join(packageRoot, 'models', 'smollm2-135m-sorted'))
-  .option('--url <url>', 'a running Sortie, instead of one that the bench starts')
+  .option('--out <dir>', 'folder for the JSON', 'runs/goodput')
+  .option('--model <dir>', 'model folder', EMBEDDED)
   .option('--server-args <text>', 'further arguments of `sortie serve`, separated by spaces', '')
   .option('--label <text>', 'text after the names of the sides; default: the server arguments')
   .option('--peer <dir>', 'a build of llama.cpp, for the sides "llama-server[+BIAS]"')
@@ -90,10 +61,29 @@ const values = new Command('bench:goodput')
   .option('--threads <n>', 'compute threads of every side', '2')
   .option('--slots <n>', 'concurrent sequences of every side', '16')
   .option('--seeds <list>', 'seeds of requests, classes and arrivals', '1')
-  .option('--misses', 'print every request that missed its budget', false)
   .option('--router-time', "measure only the router's time for a step with 64 requests", false)
   .parse()
-  .opts<Options>();
+  .opts<
+    Record<
+      | 'keep'
+      | 'out'
+      | 'model'
+      | 'serverArgs'
+      | 'peerAttention'
+      | 'budgets'
+      | 'loads'
+      | 'arrivals'
+      | 'pressures'
+      | 'sides'
+      | 'requests'
+      | 'threads'
+      | 'slots'
+      | 'seeds',
+      string
+    > &
+      Partial<Record<'questions' | 'label' | 'peer' | 'peerModel', string>> &
+      Record<'routerTime', boolean>
+  >();
 
 function trafficKinds(): Traffic[] {
   return values.arrivals.split(',').map((kind) => {
@@ -125,13 +115,12 @@ async function main(): Promise<void> {
   if (theirs.length > 0 && values.peer === undefined)
     throw new Error(`--sides ${theirs[0]?.name} must have --peer DIR and --peer-model FILE`);
   const { questions: path, keep, requests, threads, budgets } = values;
-  const questions =
-    path === undefined ? checkedQuestions(values.kind ?? null) : sampledQuestions(path, positive('--keep', keep));
+  const questions = path === undefined ? checkedQuestions() : sampledQuestions(path, positive('--keep', keep));
   const slots = positive('--slots', values.slots);
   const plans = plansOf(positive('--requests', requests));
   // A wrong budget fails before the setup.
   budgetsOf(budgets, 1);
-  const source = path === undefined ? { questions: questions.length, kind: values.kind } : { questions: path, keep };
+  const source = path === undefined ? { questions: questions.length } : { questions: path, keep };
   let record = earlier<BenchRecord>(file, {
     options: { model: model.name, ...source, budgets, requests, threads, slots },
     setup: null,
@@ -176,9 +165,7 @@ async function main(): Promise<void> {
         const run = { side: labelled(side.name), kind, ...planName(plan), ...summaryOf(sent, layers.at(-1) ?? 0) };
         record = withRun(record, run);
         console.error(lineOf(run));
-        if (values.misses) for (const line of missLines(sent)) console.error(line);
         await writeFile(file, `${JSON.stringify(record, null, 1)}\n`);
-        for (const [plot, svg] of plots(cellsOf(record.runs), layers)) await writeFile(join(values.out, plot), svg);
       }
     }
   }
@@ -255,10 +242,8 @@ async function sayRouterTime(): Promise<void> {
 }
 
 function sortieServer(slots: number): Promise<Server> {
-  const { url, serverArgs } = values;
-  if (url !== undefined) return Promise.resolve({ url: url.replace(/\/+$/, ''), stop: () => Promise.resolve() });
   const threads = String(positive('--threads', values.threads));
-  const more = serverArgs.split(' ').filter((part) => part !== '');
+  const more = values.serverArgs.split(' ').filter((part) => part !== '');
   const own = ['--threads', threads, '--max-running', String(slots), '--max-queue', '100000'];
   return startSortie(values.model, [...own, ...more]);
 }
@@ -268,7 +253,4 @@ function llamaServer(slots: number): Promise<Server> {
   return startPeer(peer, peerModel, { threads: positive('--threads', values.threads), slots, attention });
 }
 
-await main().catch((error: unknown) => {
-  console.error(error instanceof Error ? error.message : error);
-  process.exitCode = 1;
-});
+await runBench(main);

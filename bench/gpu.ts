@@ -20,7 +20,7 @@ import type { ReadyMessage } from '../src/engine/protocol.js';
 import type { StageKernel } from '../src/model/manifest.js';
 import { monotonicMs } from '../src/util/clock.js';
 import { type Card, readCard, usedMib } from './gpu/card.js';
-import { type Comparison, hasVllm, measureSortie, measureVllm, tableOf } from './gpu/compare.js';
+import { type Comparison, comparisonTable, hasVllm, measureSortie, measureVllm } from './gpu/compare.js';
 import { agreement, greedyAnswers, rates, stress } from './gpu/measure.js';
 import { missing } from './gpu/preflight.js';
 import { SHAPES, type ShapeName } from './gpu/shapes.js';
@@ -217,14 +217,13 @@ for (const [size, made] of models) {
     const limits = ['--max-running', '64', '--kv-memory', kv, '--max-queue', '100'];
     const exits = [layers, layers / 2].map((layer) => `${size}:${layer}`);
     const found: Comparison = {};
-    const measure = async (dir: string, names: string, list: string): Promise<void> => {
-      const options = ['--device', device, '--kernels', list, ...limits];
-      Object.assign(found, await measureSortie(dir, exits, names, options));
+    const measure = async (dir: string, format: string): Promise<void> => {
+      Object.assign(found, await measureSortie(dir, exits, format, ['--device', device, ...limits]));
     };
-    await measure(modelDir, kernel, forms.join());
-    if (device === 'cuda') await measure(`${modelDir}-w4a16`, 'w4a16', 'w4a16,w4a16-graph');
+    await measure(modelDir, kernel);
+    if (device === 'cuda') await measure(`${modelDir}-w4a16`, 'w4a16');
     if (device === 'cuda' && hasVllm()) Object.assign(found, await measureVllm(`${modelDir}.source`));
-    tables.push(`${size}\n\n${tableOf(found)}`);
+    tables.push(`${size}\n\n${comparisonTable(found)}`);
     return found;
   });
 }

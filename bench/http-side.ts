@@ -2,6 +2,7 @@
 import { RateMeter } from './rate-meter.js';
 import { promptOf, type Rate, type Scenario } from './scenario.js';
 import type { Server } from './server.js';
+import { streamed } from './stream.js';
 
 /** Runs all scenarios, one after another. */
 export async function httpRates(server: Server, model: string, scenarios: readonly Scenario[]): Promise<Rate[]> {
@@ -17,40 +18,13 @@ async function httpRate(server: Server, model: string, scenario: Scenario, salt:
   const meter = new RateMeter(scenario);
   await Promise.all(
     Array.from({ length: parallel }, async (_, index) => {
-      const response = await fetch(`${server.url}/v1/completions`, {
-        method: 'POST',
-        headers: { 'content-type': 'application/json' },
-        body: JSON.stringify({
-          model,
-          prompt: promptOf(promptTokens, salt + index),
-          max_tokens: answerTokens,
-          temperature: 0,
-          dry_multiplier: 0,
-          ignore_eos: true,
-          stream: true,
-        }),
-      });
-      if (!response.ok || !response.body) throw new Error(`${response.status}: ${await response.text()}`);
+      const prompt = promptOf(promptTokens, salt + index);
+      const plain = { temperature: 0, dry_multiplier: 0, ignore_eos: true };
       let seen = 0;
-      let rest = '';
-      const decoder = new TextDecoder();
-      for await (const bytes of response.body as AsyncIterable<Uint8Array>) {
-        const lines = (rest + decoder.decode(bytes, { stream: true })).split('\n');
-        rest = lines.pop() ?? '';
-        for (const line of lines) {
-          if (!line.startsWith('data: {') || !line.includes('"finish_reason":null')) continue;
-          meter.token(seen++ === 0);
-        }
-      }
+      for await (const event of streamed(server.url, { model, prompt, max_tokens: answerTokens, ...plain }))
+        if (event.includes('"finish_reason":null')) meter.token(seen++ === 0);
       meter.ended();
     }),
   );
   return meter.rate();
-}
-
-/** p99 of the gateway's event-loop lag in ms, from its own metrics. */
-export async function eventLoopLagP99(server: Server): Promise<number> {
-  const text = await (await fetch(`${server.url}/metrics`)).text();
-  const line = text.split('\n').find((each) => /^\w*nodejs_eventloop_lag_p99_seconds[ {]/.test(each));
-  return 1000 * Number(line?.split(' ').at(-1) ?? NaN);
 }

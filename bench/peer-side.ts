@@ -54,24 +54,11 @@ async function peerRate(
   { parallel, promptTokens, answerTokens }: Scenario,
   flashAttention: string,
 ): Promise<Rate> {
-  const { stdout } = await run(peerProgram(dir, 'llama-batched-bench'), [
-    ...[
-      '-m',
-      model,
-      '-t',
-      String(threads),
-      '-c',
-      String(Math.max(16_384, parallel * (promptTokens + answerTokens))),
-      '-b',
-      '2048',
-      '-ub',
-      '512',
-      '-fa',
-      flashAttention,
-    ],
-    ...['-npp', String(promptTokens), '-ntg', String(answerTokens - 1), '-npl', String(parallel)],
-    ...['--output-format', 'jsonl'],
-  ]);
+  const context = Math.max(16_384, parallel * (promptTokens + answerTokens));
+  const compute = ['-m', model, '-t', String(threads), '-c', String(context), '-fa', flashAttention];
+  const scenario = ['-npp', String(promptTokens), '-ntg', String(answerTokens - 1), '-npl', String(parallel)];
+  const more = ['-b', '2048', '-ub', '512', '--output-format', 'jsonl'];
+  const { stdout } = await run(peerProgram(dir, 'llama-batched-bench'), [...compute, ...scenario, ...more]);
   const line = stdout.split('\n').find((each) => each.startsWith('{'));
   if (line === undefined) throw new Error('llama-batched-bench printed no result');
   const { speed_pp, speed_tg } = JSON.parse(line) as Line;

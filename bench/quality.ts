@@ -6,34 +6,23 @@
  * The reference is the full depth of --base, a folder converted from the same base with `--kernels fp32`. Measures are
  * KL divergence, top-1 agreement and perplexity of the text, on the first tokens of held-out rows. Held-out rows are
  * the first rows of a data file, which training never uses. The option --kernel-cost also compares each exit with the
- * same exit of --base, which shows the cost of rounding. Exit code 2 for a bad option, 1 for a failed measurement.
+ * same exit of --base, which shows the cost of rounding.
  */
 import { writeFileSync } from 'node:fs';
-import { join } from 'node:path';
 import { Command } from 'commander';
 import { loadServedModel } from '../src/api/served-model.js';
-import { OptionError, packageRoot } from '../src/config.js';
+import { OptionError } from '../src/config.js';
 import { loadManifest } from '../src/model/manifest-io.js';
 import type { KernelName } from '../src/model/manifest.js';
 import { compare, type ExitResult } from './quality/compare.js';
 import { documentOf, readRows } from './quality/documents.js';
+import { EMBEDDED, positive, runBench } from './options.js';
 import { openExecutor } from './quality/exit-logits.js';
+import { tableOf } from './table.js';
 
-interface Options {
-  readonly model: string;
-  readonly base: string;
-  readonly data: string;
-  readonly documents: string;
-  readonly tokens: string;
-  readonly threads: string;
-  readonly kernel?: string;
-  readonly kernelCost: boolean;
-  readonly out?: string;
-}
-
-const command = new Command('bench:quality')
+const values = new Command('bench:quality')
   .description('KL and agreement of every exit with the full depth of a reference, through the served graphs')
-  .option('--model <dir>', 'model folder', join(packageRoot, 'models', 'smollm2-135m-sorted'))
+  .option('--model <dir>', 'model folder', EMBEDDED)
   .requiredOption('--base <dir>', 'reference: a folder converted from the same base with --kernels fp32')
   .requiredOption('--data <file>', 'JSONL of questions and answers; its first rows are held out')
   .option('--documents <n>', 'rows to use', '40')
@@ -42,45 +31,35 @@ const command = new Command('bench:quality')
   .option('--kernel <name>', 'kernel of the model, if it has several (default: the preferred one)')
   .option('--kernel-cost', 'also compare each exit with the same exit of --base', false)
   .option('--out <file>', 'JSON file for `sortie convert --quality`')
-  .exitOverride((error) => {
-    process.exit(error.exitCode === 0 ? 0 : 2);
-  });
+  .parse()
+  .opts<
+    Record<'model' | 'base' | 'data' | 'documents' | 'tokens' | 'threads', string> &
+      Partial<Record<'kernel' | 'out', string>> & { readonly kernelCost: boolean }
+  >();
 
-try {
-  await measure(command.parse().opts<Options>());
-} catch (error) {
-  console.error(error instanceof Error ? error.message : error);
-  process.exitCode = error instanceof OptionError ? 2 : 1;
-}
+await runBench(measure);
 
-async function measure(options: Options): Promise<void> {
-  const [documents, tokens, threads] = (['documents', 'tokens', 'threads'] as const).map((name) =>
-    atLeast(name, options[name], name === 'tokens' ? 2 : 1),
-  ) as [number, number, number];
-  const kernel = options.kernel === undefined ? null : kernelOf(options.model, options.kernel);
-  const { chat, tokenizer } = loadServedModel(options.model);
-  if (chat === null) throw new Error(`--model: ${options.model} has no chat template`);
-  const texts = readRows(options.data)
+async function measure(): Promise<void> {
+  const documents = positive('--documents', values.documents);
+  const tokens = positive('--tokens', values.tokens);
+  const threads = positive('--threads', values.threads);
+  const kernel = values.kernel === undefined ? null : kernelOf(values.model, values.kernel);
+  const { chat, tokenizer } = loadServedModel(values.model);
+  if (chat === null) throw new Error(`--model: ${values.model} has no chat template`);
+  const texts = readRows(values.data)
     .slice(0, documents)
     .map((row) => documentOf(row, chat, tokenizer, tokens))
     .filter((ids) => ids.length > 1);
-  if (texts.length === 0) throw new Error(`--data: ${options.data} has no usable row`);
-  const model = await openExecutor(options.model, tokens, threads, kernel);
-  const base = await openExecutor(options.base, tokens, threads, null);
-  const results = compare(model, base, texts, options.kernelCost, (done) => {
+  if (texts.length === 0) throw new Error(`--data: ${values.data} has no usable row`);
+  const model = await openExecutor(values.model, tokens, threads, kernel);
+  const base = await openExecutor(values.base, tokens, threads, null);
+  const results = compare(model, base, texts, values.kernelCost, (done) => {
     process.stderr.write(`${done} of ${texts.length} documents\n`);
   });
   model.dispose();
   base.dispose();
   for (const line of table(results)) console.log(line);
-  if (options.out !== undefined) writeFileSync(options.out, `${JSON.stringify(qualityFile(results), null, 2)}\n`);
-}
-
-/** @throws OptionError that names the option, its rule and the value */
-function atLeast(name: string, text: string, least: number): number {
-  const value = Number(text);
-  if (Number.isInteger(value) && value >= least) return value;
-  throw new OptionError(`--${name} must be an integer of at least ${least}, got "${text}"`);
+  if (values.out !== undefined) writeFileSync(values.out, `${JSON.stringify(qualityFile(results), null, 2)}\n`);
 }
 
 /** @throws OptionError if the folder lacks the kernel */
@@ -93,21 +72,11 @@ function kernelOf(dir: string, name: string): [KernelName] {
 
 function table(results: readonly ExitResult[]): string[] {
   const kernelHeads = results.some(({ kernel }) => kernel !== null) ? ['kernel KL', 'kernel agreement'] : [];
-  const heads = ['exit', 'KL', 'agreement', 'perplexity', ...kernelHeads];
-  const line = (cells: readonly string[]): string => `| ${cells.join(' | ')} |`;
-  return [
-    line(heads),
-    line(heads.map(() => '---')),
-    ...results.map(({ layer, full, kernel }) =>
-      line([
-        String(layer),
-        full.kl.toFixed(4),
-        full.agreement.toFixed(4),
-        full.perplexity.toFixed(2),
-        ...(kernel === null ? [] : [kernel.kl.toFixed(4), kernel.agreement.toFixed(4)]),
-      ]),
-    ),
-  ];
+  const rows = results.map(({ layer, full, kernel }) => [
+    ...[String(layer), full.kl.toFixed(4), full.agreement.toFixed(4), full.perplexity.toFixed(2)],
+    ...(kernel === null ? [] : [kernel.kl.toFixed(4), kernel.agreement.toFixed(4)]),
+  ]);
+  return tableOf([['exit', 'KL', 'agreement', 'perplexity', ...kernelHeads], ...rows]);
 }
 
 function qualityFile(results: readonly ExitResult[]): Record<string, { kl: number; agreement: number }> {

@@ -9,7 +9,9 @@ import { peerProgram } from './peer-side.js';
 
 export interface Server {
   readonly url: string;
-  readonly stop: () => Promise<void>;
+  readonly pid: number;
+  /** @returns the exit code; null for a process that a signal killed */
+  readonly stop: () => Promise<number | null>;
 }
 
 /** Path of the built command line. */
@@ -18,9 +20,9 @@ export const main = fileURLToPath(new URL('../src/main.js', import.meta.url));
 /** Most time until a server is ready. */
 const LIMIT_MS = 120_000;
 
-/** Starts `sortie serve`. @param options flags and values other than model and port */
+/** Starts `sortie serve`. @param options flags and values other than model, port and log level */
 export function startSortie(model: string, options: readonly string[]): Promise<Server> {
-  const serve = ['serve', '--port', 'PORT', '--host', '127.0.0.1', '--model', model, '--log-level', 'error'];
+  const serve = ['serve', '--port', 'PORT', '--host', '127.0.0.1', '--model', model, '--log-level', 'warn'];
   return startServer([process.execPath, ...process.execArgv, main, ...serve, ...options], '/health/ready');
 }
 
@@ -35,7 +37,17 @@ export function startPeer(
   return startServer([peerProgram(dir, 'llama-server'), '-m', model, ...compute, ...serve], '/health');
 }
 
-export async function freePort(): Promise<number> {
+/** Uses a server, and stops it afterwards. */
+export async function withServer<T>(starting: Promise<Server>, use: (server: Server) => Promise<T>): Promise<T> {
+  const server = await starting;
+  try {
+    return await use(server);
+  } finally {
+    await server.stop();
+  }
+}
+
+async function freePort(): Promise<number> {
   const server = createServer().listen(0, '127.0.0.1');
   await once(server, 'listening');
   const { port } = server.address() as AddressInfo;
@@ -45,16 +57,16 @@ export async function freePort(): Promise<number> {
 }
 
 /**
+ * Its standard output appears on the bench's standard error.
  * @param command program and arguments; PORT in an argument stands for the port
- * @param fixed a port that the command names already; absent: a free one
  * @throws Error if the server exits, or is not ready within the limit
  */
-export async function startServer(command: readonly string[], readyPath: string, fixed?: number): Promise<Server> {
-  const port = fixed ?? (await freePort());
+export async function startServer(command: readonly string[], readyPath: string): Promise<Server> {
+  const port = await freePort();
   const [program = '', ...args] = command.map((part) => part.replace('PORT', String(port)));
-  const child = spawn(program, args, { stdio: ['ignore', 'ignore', 'pipe'] });
+  const child = spawn(program, args, { stdio: ['ignore', 2, 'pipe'] });
   let errors = '';
-  child.stderr.on('data', (data: Buffer) => (errors = (errors + data.toString()).slice(-2000)));
+  child.stderr?.on('data', (data: Buffer) => (errors = (errors + data.toString()).slice(-2000)));
   const url = `http://127.0.0.1:${port}`;
   const deadline = Date.now() + LIMIT_MS;
   for (;;) {
@@ -67,16 +79,17 @@ export async function startServer(command: readonly string[], readyPath: string,
       ({ ok }) => ok,
       () => false,
     );
-    if (ready) return { url, stop: () => stop(child) };
+    if (ready) return { url, pid: child.pid ?? 0, stop: () => stop(child) };
     await sleep(100);
   }
 }
 
-async function stop(child: ChildProcess): Promise<void> {
-  if (child.exitCode !== null) return;
+async function stop(child: ChildProcess): Promise<number | null> {
+  if (child.exitCode !== null) return child.exitCode;
   const ended = once(child, 'exit');
   child.kill('SIGTERM');
   const killer = setTimeout(() => child.kill('SIGKILL'), 10_000);
   await ended;
   clearTimeout(killer);
+  return child.exitCode;
 }

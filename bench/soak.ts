@@ -9,18 +9,13 @@
  * the warm-up ends. Exit code 1 for a slope above 1 MB per minute, an unexpected end of a request, or a request that
  * still runs at the end.
  */
-import { type ChildProcess, spawn } from 'node:child_process';
-import { once } from 'node:events';
-import { join } from 'node:path';
-import { createInterface } from 'node:readline';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { Command } from 'commander';
 import { monotonicMs } from '../src/util/clock.js';
-import { packageRoot } from '../src/config.js';
 import { loadManifest } from '../src/model/manifest-io.js';
 import { seeded } from '../src/util/random.js';
-import { positive } from './options.js';
-import { main } from './server.js';
+import { EMBEDDED, positive, runBench } from './options.js';
+import { type Server, startSortie } from './server.js';
 import { ENDS, send } from './soak/client.js';
 import { childrenOf, residentMb, slope } from './soak/memory.js';
 import { nextRequest } from './soak/mix.js';
@@ -31,50 +26,17 @@ const SAMPLE_MS = 2000;
 const PROGRESS_MS = 30_000;
 /** Most failures that are printed. */
 const FAILURES_SHOWN = 20;
-/** Level of warnings in pino. */
-const LOG_WARN = 40;
-
-interface Options {
-  readonly minutes: string;
-  readonly clients: string;
-  readonly kvMemory: string;
-  readonly model: string;
-  readonly threads: string;
-  readonly seed: string;
-}
 
 const values = new Command('soak')
   .description('mixed load: is memory stable, and does every request end as expected?')
   .option('--minutes <n>', 'duration', '20')
   .option('--clients <n>', 'concurrent requests', '12')
   .option('--kv-memory <size>', 'KV budget of the server', '96MiB')
-  .option('--model <dir>', 'model folder', join(packageRoot, 'models', 'smollm2-135m-sorted'))
+  .option('--model <dir>', 'model folder', EMBEDDED)
   .option('--threads <n>', 'threads of the engine', '2')
   .option('--seed <n>', 'seed of the requests', '1')
   .parse()
-  .opts<Options>();
-
-/** Starts the server on a free port, and prints the warnings and errors of its log. */
-async function startServer(): Promise<{ child: ChildProcess; url: string }> {
-  const args = ['serve', '--port', '0', '--host', '127.0.0.1', '--model', values.model, '--threads', values.threads];
-  const child = spawn(process.execPath, [main, ...args, '--kv-memory', values.kvMemory, '--max-queue', '32'], {
-    stdio: ['ignore', 'pipe', 'inherit'],
-  });
-  const port = await new Promise<number>((resolve, reject) => {
-    child.once('exit', (code) => {
-      reject(new Error(`the server exited with code ${code ?? 'unknown'}`));
-    });
-    createInterface(child.stdout).on('line', (line) => {
-      if (!line.startsWith('{')) return;
-      const entry = JSON.parse(line) as { level: number; port?: number };
-      if (entry.port !== undefined) resolve(entry.port);
-      if (entry.level >= LOG_WARN) console.error(`log: ${line}`);
-    });
-  });
-  const url = `http://127.0.0.1:${port}`;
-  while (!(await fetch(`${url}/health/ready`)).ok) await sleep(200);
-  return { child, url };
-}
+  .opts<Record<'minutes' | 'clients' | 'kvMemory' | 'model' | 'threads' | 'seed', string>>();
 
 /** Running and waiting sequences, by the server's metrics. */
 async function live(url: string): Promise<number> {
@@ -84,10 +46,9 @@ async function live(url: string): Promise<number> {
 }
 
 /** @returns the exit code */
-async function soak(child: ChildProcess, url: string): Promise<number> {
+async function soak({ url, pid: gateway }: Server): Promise<number> {
   const { name, exits, architecture } = loadManifest(values.model);
   const served = { name, exits: exits.map(({ layer }) => layer), vocabulary: architecture.vocab };
-  const gateway = child.pid ?? 0;
   const [engine] = childrenOf(gateway);
   if (engine === undefined) throw new Error('no engine process');
   const startedAt = monotonicMs();
@@ -138,16 +99,14 @@ async function soak(child: ChildProcess, url: string): Promise<number> {
   return still && count.failed === 0 && left === 0 && count.answered > 0 ? 0 : 1;
 }
 
-const { child, url } = await startServer();
-try {
-  process.exitCode = await soak(child, url);
-} catch (error) {
-  console.error(error instanceof Error ? error.message : error);
-  process.exitCode = 1;
-} finally {
-  const ended = once(child, 'exit');
-  child.kill('SIGTERM');
-  const [code] = (await ended) as [number | null];
-  console.log(`the server exited with code ${code ?? 'unknown'}`);
-  if (code !== 0) process.exitCode = 1;
-}
+await runBench(async () => {
+  const options = ['--threads', values.threads, '--kv-memory', values.kvMemory, '--max-queue', '32'];
+  const server = await startSortie(values.model, options);
+  try {
+    process.exitCode = await soak(server);
+  } finally {
+    const code = await server.stop();
+    console.log(`the server exited with code ${code ?? 'unknown'}`);
+    if (code !== 0) process.exitCode = 1;
+  }
+});

@@ -5,49 +5,38 @@
  *   npm run bench:speculation -- --data FILE.jsonl [--model DIR] [--rows 20] [--temperatures 0,0.7,1] [--exits 30,15]
  *
  * Answers questions from a data file of `training/` with `--speculate all` and with `off`. The sides alternate and use
- * the same seeds. Prints tokens per second after the first token, their ratio, and the drafts by source. Exit code 2
- * for a bad option, 1 for a failed measurement.
+ * the same seeds. Prints tokens per second after the first token, their ratio, and the drafts by source.
  */
-import { join } from 'node:path';
 import { Command } from 'commander';
 import { loadServedModel } from '../src/api/served-model.js';
 import { monotonicMs } from '../src/util/clock.js';
-import { OptionError, packageRoot } from '../src/config.js';
+import { OptionError } from '../src/config.js';
 import { EngineClient } from '../src/engine/client/client.js';
-import type { DraftCount } from '../src/engine/protocol.js';
+import type { DraftCount, GenerateMessage } from '../src/engine/protocol.js';
 import { GREEDY } from '../src/engine/sampling/sampler.js';
 import { answerOf } from './engine-answer.js';
 import { benchOptions } from './engine-side.js';
 import { greedy, GREEDY_BASE } from './greedy-request.js';
-import { positive } from './options.js';
+import { EMBEDDED, positive, runBench } from './options.js';
 import { readRows } from './quality/documents.js';
-
-interface Options {
-  readonly model: string;
-  readonly data: string;
-  readonly rows: string;
-  readonly tokens: string;
-  readonly temperatures: string;
-  readonly exits?: string;
-  readonly threads: string;
-}
 
 const SIDES = ['off', 'all'] as const;
 
-const command = new Command('bench:speculation')
+const options = new Command('bench:speculation')
   .description('speed of lone sequences with and without drafts')
   .requiredOption('--data <file>', 'JSONL of questions and answers')
-  .option('--model <dir>', 'model folder', join(packageRoot, 'models', 'smollm2-135m-sorted'))
+  .option('--model <dir>', 'model folder', EMBEDDED)
   .option('--rows <n>', 'questions to use', '20')
   .option('--tokens <n>', 'most tokens of an answer', '128')
   .option('--temperatures <list>', 'temperatures, separated by commas', '0,0.7,1')
   .option('--exits <list>', 'exit layers, separated by commas (default: the deepest)')
   .option('--threads <n>', 'compute threads', '2')
-  .exitOverride((error) => {
-    process.exit(error.exitCode === 0 ? 0 : 2);
-  });
+  .parse()
+  .opts<
+    Record<'model' | 'data' | 'rows' | 'tokens' | 'temperatures' | 'threads', string> & { readonly exits?: string }
+  >();
 
-async function measure(options: Options): Promise<void> {
+async function measure(): Promise<void> {
   const maxTokens = positive('--tokens', options.tokens);
   const { chat, tokenizer, exits, eosTokens } = loadServedModel(options.model);
   if (chat === null) throw new Error(`--model: ${options.model} has no chat template`);
@@ -75,8 +64,11 @@ async function measure(options: Options): Promise<void> {
         for (const [row, prompt] of prompts.entries())
           for (const index of row % 2 === 0 ? [0, 1] : [1, 0]) {
             const engine = engines[index];
-            const asked = { prompt, layer, isFull: layer === full, temperature, row, maxTokens, eosTokens };
-            if (engine) await sides[index]?.answer(engine, asked);
+            // Full depth answers as the base does. Other exits have their DRY rule.
+            const sampling = { ...(layer === full ? GREEDY_BASE : GREEDY), temperature, seed: row };
+            const fields = { stopTokens: eosTokens, sampling };
+            const request = greedy(`${layer}-${temperature}-${row}`, prompt, layer, maxTokens, fields);
+            if (engine) await sides[index]?.answer(engine, request);
           }
         const [off = 0, all = 0] = sides.map(({ rate }) => rate);
         const drafts = sides[1]?.drafts ?? '';
@@ -86,17 +78,6 @@ async function measure(options: Options): Promise<void> {
   } finally {
     for (const engine of engines) await engine.close();
   }
-}
-
-interface Ask {
-  readonly prompt: readonly number[];
-  readonly layer: number;
-  /** Whether the layer is full depth, which answers as the base does. Other exits have their DRY rule. */
-  readonly isFull: boolean;
-  readonly temperature: number;
-  readonly row: number;
-  readonly maxTokens: number;
-  readonly eosTokens: readonly number[];
 }
 
 /** Answers one request after another and sums up tokens and time. */
@@ -117,13 +98,9 @@ class Side {
     return sources.map((of) => `${of} ${sum(of, 'drafted')}, ${sum(of, 'accepted')}`).join('; ');
   }
 
-  async answer(engine: EngineClient, { layer, isFull, temperature, row, ...ask }: Ask): Promise<void> {
+  async answer(engine: EngineClient, request: GenerateMessage): Promise<void> {
     let tokens = 0;
     let first = 0;
-    const request = greedy(`${layer}-${temperature}-${row}`, ask.prompt, layer, ask.maxTokens, {
-      stopTokens: ask.eosTokens,
-      sampling: { ...(isFull ? GREEDY_BASE : GREEDY), temperature, seed: row },
-    });
     const { endedAt, drafts } = await answerOf(engine, request, () => {
       if (tokens++ === 0) first = monotonicMs();
     });
@@ -133,9 +110,4 @@ class Side {
   }
 }
 
-try {
-  await measure(command.parse().opts<Options>());
-} catch (error) {
-  console.error(error instanceof Error ? error.message : error);
-  process.exitCode = error instanceof OptionError ? 2 : 1;
-}
+await runBench(measure);

@@ -56,7 +56,7 @@ export function engineOptions(options: ServeOptions): EngineOptions {
     waitIntervalMs: options.loadHeader ? LOAD_HEADER_MS : READINESS_MS,
     recalibrate: options.recalibrate,
     ...(options.audit !== 'off' && {
-      audit: { busyShare: options.audit === 'idle' ? 0 : options.audit, idleShare: options.auditCpuShare },
+      audit: { busyShare: options.audit === 'idle' ? 0 : options.audit },
     }),
   };
 }

@@ -84,7 +84,7 @@ void t.test('origins have the form that browsers write', (t) => {
   t.end();
 });
 
-void t.test('the error on an invalid value names the option, the rule and the value', (t) => {
+void t.test('the error on an invalid value names the option, the rule and the value', async (t) => {
   const wrong: [Record<string, string>, Record<string, string>, RegExp][] = [
     [{ port: '70000' }, {}, /^--port must be an integer from 0 to 65535, got "70000"$/],
     [{ port: '80x' }, {}, /--port/],
@@ -114,8 +114,9 @@ void t.test('the error on an invalid value names the option, the rule and the va
     [{ logLevel: 'loud' }, {}, /one of trace/],
   ];
   for (const [flags, env, message] of wrong)
-    t.throws(() => resolveOptions(flags, env), { name: 'OptionError', message });
-  t.end();
+    await t.test(JSON.stringify({ ...flags, ...env }), async (t) => {
+      t.throws(() => resolveOptions(flags, env), { name: 'OptionError', message });
+    });
 });
 
 void t.test('a device may name its card', (t) => {

@@ -4,6 +4,7 @@ import { setTimeout as delay } from 'node:timers/promises';
 import t from 'tap';
 import { LoadProgress } from '../src/load-progress.js';
 import { FakeEngine, READY } from './fakes/engine.js';
+import { until } from './support/until.js';
 
 function terminal(): { stream: NodeJS.WritableStream; text: () => string } {
   const stream = Object.assign(new PassThrough(), {
@@ -21,11 +22,9 @@ void t.test('a load of more than a second shows its share, and nothing after the
   progress.start();
   engine.emit('loading', 1, 4);
   t.equal(text(), '', 'nothing in the first second');
-  await delay(1200);
-  t.match(text(), /loading the model .* 25%/);
+  await until('shown', () => /loading the model .* 25%/.test(text()));
   engine.emit('loading', 4, 4);
-  await delay(200);
-  t.match(text(), /measuring steps, checking files .* 100%/);
+  await until('shown', () => /measuring steps, checking files .* 100%/.test(text()));
   engine.emit('ready', READY);
   const ended = text();
   engine.emit('loading', 1, 4);

@@ -34,7 +34,7 @@ const ALONE = [
   /^engine\/\w+\/(core|core-limits|dry|grammars|grammars-lost|length-prior|sharing|thread|tools)\./,
 ];
 const AT_MOST = 14;
-/** Time-out of a process, for machines that are busy with other work. */
+/** Time-out of a process and of its tests. It bounds a hang, and leaves time to a machine that is busy with other work. */
 const MOST_MS = 600_000;
 
 function rank(name: string): number {
@@ -59,7 +59,7 @@ for (const name of names) {
 
 const model = join(folder, 'inflated-model');
 if (process.env.SORTIE_TEST_MODEL === undefined) await inflateModel(EMBEDDED_MODEL, model);
-const env = { SORTIE_TEST_MODEL: model, ...process.env };
+const env = { SORTIE_TEST_MODEL: model, ...process.env, TAP_TIMEOUT: String(MOST_MS / 1000 - 10) };
 
 const { SORTIE_TEST_IMPORT: module } = process.env;
 const imports = module === undefined ? [] : ['--import', module];

@@ -3,9 +3,9 @@
  */
 import { spawn, type ChildProcess } from 'node:child_process';
 import { once } from 'node:events';
-import { setTimeout as delay } from 'node:timers/promises';
 import t, { type Test } from 'tap';
 import { main } from './deploy/helper.js';
+import { until } from './support/until.js';
 
 interface Server {
   readonly child: ChildProcess;
@@ -13,15 +13,6 @@ interface Server {
   readonly exit: Promise<number | null>;
   /** Everything that the server has printed so far. */
   output(): string;
-}
-
-async function until(what: () => Promise<boolean> | boolean, timeoutMs = 60_000): Promise<boolean> {
-  const end = performance.now() + timeoutMs;
-  while (performance.now() < end) {
-    if (await what()) return true;
-    await delay(50);
-  }
-  return false;
 }
 
 const ok = (url: string): Promise<boolean> =>
@@ -45,9 +36,9 @@ function launch(t: Test, args: string[], stdout: 'pipe' | number = 'pipe'): Omit
 async function start(t: Test): Promise<Server> {
   const server = launch(t, ['--port', '0']);
   const port = (): string | undefined => /"port":(\d+)/.exec(server.output())?.[1];
-  await until(() => port() !== undefined);
+  await until('a port', () => port() !== undefined);
   const url = `http://127.0.0.1:${port() ?? ''}`;
-  t.ok(await until(() => ok(`${url}/health/ready`)), 'ready');
+  await until('ready', () => ok(`${url}/health/ready`));
   return { ...server, url };
 }
 

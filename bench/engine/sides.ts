@@ -1,10 +1,10 @@
 /** The sides of bench:engine: engine processes, llama.cpp, and both behind their HTTP servers. */
-import type { EngineOptions } from '../../src/engine/client/options.js';
+import type { StageKernel } from '../../src/model/manifest.js';
 import { benchOptions, engineRates } from '../engine-side.js';
-import { eventLoopLagP99, httpRates } from '../http-side.js';
+import { httpRates } from '../http-side.js';
 import { ATTENTION, better, peerRates } from '../peer-side.js';
 import type { Rate, Scenario } from '../scenario.js';
-import { startPeer, startSortie } from '../server.js';
+import { startPeer, startSortie, withServer } from '../server.js';
 
 export interface BenchSide {
   readonly name: string;
@@ -13,24 +13,17 @@ export interface BenchSide {
 
 const base = (path: string): string => path.replace(/\/+$/, '').split('/').at(-1) ?? path;
 
-/** A growth run takes minutes: each of its figures appears at once. */
-function noted({ parallel, promptTokens }: Scenario, { prefill, decode }: Rate): void {
-  const figures = `prefill ${prefill.toFixed(0)}, decode ${decode.toFixed(1)} tokens/s`;
-  process.stderr.write(`  ${parallel} x ${promptTokens}: ${figures}\n`);
-}
-
-/** @param exit `full`, or the layer of an exit */
+/** @param exit `full`, or the layer of an exit. @param kernels null for the folder's */
 export function engineSide(
   dir: string,
   exit: string,
   threads: number,
-  overrides: Pick<EngineOptions, 'kernels'> & Partial<EngineOptions>,
+  kernels: readonly StageKernel[] | null,
 ): BenchSide {
-  const parts = ['sortie', base(dir), overrides.kernels?.join('+') ?? [], exit];
   return {
-    name: parts.flat().join(' '),
+    name: ['sortie', base(dir), ...(kernels === null ? [] : [kernels.join('+')]), exit].join(' '),
     run: (scenarios) =>
-      engineRates(benchOptions(dir, threads, overrides), exit === 'full' ? null : Number(exit), scenarios, noted),
+      engineRates(benchOptions(dir, threads, { kernels }), exit === 'full' ? null : Number(exit), scenarios),
   };
 }
 
@@ -42,17 +35,11 @@ export function peerSide(peer: string, file: string, threads: number): BenchSide
 export function httpSide(model: string, threads: number): BenchSide {
   return {
     name: `http ${base(model)} full`,
-    run: async (scenarios) => {
-      const server = await startSortie(model, ['--threads', String(threads)]);
-      try {
+    run: (scenarios) =>
+      withServer(startSortie(model, ['--threads', String(threads)]), async (server) => {
         const { data } = (await (await fetch(`${server.url}/v1/models`)).json()) as { data: { id: string }[] };
-        const rates = await httpRates(server, data.at(-1)?.id ?? '', scenarios);
-        process.stderr.write(`event-loop lag p99 ${(await eventLoopLagP99(server)).toFixed(1)} ms\n`);
-        return rates;
-      } finally {
-        await server.stop();
-      }
-    },
+        return httpRates(server, data.at(-1)?.id ?? '', scenarios);
+      }),
   };
 }
 
@@ -63,12 +50,8 @@ export function httpPeerSide(peer: string, file: string, threads: number): Bench
     run: async (scenarios) => {
       const runs: Rate[][] = [];
       for (const attention of ATTENTION) {
-        const server = await startPeer(peer, file, { threads, slots: 16, attention });
-        try {
-          runs.push(await httpRates(server, 'any', scenarios));
-        } finally {
-          await server.stop();
-        }
+        const peerServer = startPeer(peer, file, { threads, slots: 16, attention });
+        runs.push(await withServer(peerServer, (server) => httpRates(server, 'any', scenarios)));
       }
       return better(runs);
     },

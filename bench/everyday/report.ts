@@ -1,7 +1,8 @@
 /** Scores and tables of bench:everyday, and its values for the manifest. */
 import type { KeptPoint } from '../../src/model/manifest.js';
 import { quantile } from '../../src/util/stats.js';
-import type { Answer, Setting } from './ask.js';
+import { tableOf } from '../table.js';
+import type { Answer, Setting } from './answer.js';
 import { type Course, courseOf, keptCurve, worthWithin } from './kept.js';
 import { loops } from './loops.js';
 import { type Half, isChecked } from './requests.js';
@@ -114,9 +115,4 @@ export function withMeasured(text: string, { right, kept }: Measured): string {
     quality: { ...exit.quality, right: right.get(exit.layer) },
   }));
   return `${JSON.stringify({ ...manifest, exits, kept, files }, null, 2)}\n`;
-}
-
-function tableOf(rows: readonly (readonly string[])[]): string[] {
-  const [head = [], ...others] = rows;
-  return [head, head.map(() => '-'), ...others].map((row) => `| ${row.join(' | ')} |`);
 }

@@ -2,7 +2,6 @@
 import { ask, type Answered } from '../../src/load/ask.js';
 import type { Send } from '../../src/load/run.js';
 import { serverAt } from '../../src/remote/server.js';
-import type { SortieReport } from '../../src/remote/stream.js';
 import { seeded } from '../../src/util/random.js';
 import type { CheckedRequest } from '../everyday/requests.js';
 import { score } from '../everyday/score.js';
@@ -25,8 +24,6 @@ export interface Job extends BudgetClass {
 export interface GoodputAnswer extends Answered {
   /** 0..1; null without a check. A failed answer has 0. */
   readonly right: number | null;
-  /** Whether the server ended the answer early within its budget. */
-  readonly isLanded: boolean;
 }
 
 /** The same jobs for every side: the questions in a shuffled order that repeats, each in a random class. */
@@ -61,7 +58,6 @@ export function sender(
   return async ({ question: { text, check }, budgetMs }, scheduledAt) => {
     const messages = [{ role: 'user', content: text }];
     let answered = '';
-    let isLanded = false;
     const answer = await ask(
       server,
       model,
@@ -71,16 +67,10 @@ export function sender(
         scheduledAt,
         onPart: (part) => {
           answered += part.text;
-          isLanded ||= hasLanded(part.report);
         },
       },
     );
     const right = check === null ? null : answer.error === null ? score(check, answered) : 0;
-    return { ...answer, right, isLanded };
+    return { ...answer, right };
   };
-}
-
-/** Whether the report of a whole answer says that it landed. Servers of earlier versions lack the field. */
-function hasLanded(report: (SortieReport & { readonly landed?: object | null }) | null): boolean {
-  return report?.landed !== undefined && report.landed !== null;
 }

@@ -1,8 +1,8 @@
 /** Lines and tables that bench:goodput prints. */
+import { tableOf } from '../table.js';
 import type { Cell, Comparison } from './cells.js';
 import { meanOf } from './cells.js';
 import type { Run } from './record.js';
-import { isInTime, type Sent } from './summary.js';
 
 const share = (value: number | null): string => (value === null ? '-' : value.toFixed(3));
 const whole = (ms: number | null): string => ms?.toFixed(0) ?? '-';
@@ -30,19 +30,6 @@ export function lineOf(run: Run): string {
     `failed ${run.failed}`,
     `${run.seconds.toFixed(0)} s`,
   ].join(', ');
-}
-
-/** A line for each request that missed its budget. */
-export function missLines(sent: readonly Sent[]): string[] {
-  return sent
-    .filter((each) => !isInTime(each))
-    .map(({ job, answer }) =>
-      [
-        `  ${job.id} ${job.budgetClass} ${answer.serviceClass ?? '-'} ${answer.finishReason ?? answer.error?.kind ?? '-'} ${answer.tokens} tokens, budget ${whole(job.budgetMs)}`,
-        `took ${whole(answer.totalMs)} (server says ${whole(answer.actualMs)}, queue ${whole(answer.queueMs)})`,
-        `ttft ${whole(answer.ttftMs)} predicted ${whole(answer.predictedMs)} exits ${JSON.stringify(answer.exits)}`,
-      ].join(' '),
-    );
 }
 
 /** One row for each cell, seeds together; the worth with its standard error. */
@@ -84,8 +71,3 @@ export function comparisonTable(comparisons: readonly Comparison[]): string[] {
 }
 
 const withError = ({ worth, error }: Cell): string => `${worth.toFixed(3)} ± ${error.toFixed(3)}`;
-
-function tableOf(rows: readonly (readonly string[])[]): string[] {
-  const [head = [], ...others] = rows;
-  return [head, head.map(() => '-'), ...others].map((row) => `| ${row.join(' | ')} |`);
-}

@@ -7,17 +7,11 @@ import { type Question, shuffled } from './job.js';
 /** Seed of the sample, the same for all runs. */
 const SAMPLE_SEED = 7;
 
-/**
- * The checked requests of the held-out half, or of one kind in both halves.
- * @throws Error for a kind that no request has
- */
-export function checkedQuestions(only: string | null): Question[] {
-  const all = readRequests(REQUESTS).filter(isChecked);
-  const kinds = [...new Set(all.map(({ kind }) => kind))];
-  if (only !== null && !kinds.some((kind) => kind === only))
-    throw new Error(`--kind must be one of ${kinds.join(', ')}, got "${only}"`);
-  return all
-    .filter(({ half, kind }) => (only === null ? half === 'held-out' : kind === only))
+/** The checked requests of the held-out half. */
+export function checkedQuestions(): Question[] {
+  return readRequests(REQUESTS)
+    .filter(isChecked)
+    .filter(({ half }) => half === 'held-out')
     .map((check) => ({ text: check.request, check }));
 }
 

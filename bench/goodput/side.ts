@@ -1,6 +1,6 @@
 /** The sides of bench:goodput: the server of each side, and what its requests state. */
 import type { Manifest } from '../../src/model/manifest.js';
-import { pressed } from '../everyday/ask.js';
+import { pressed } from '../everyday/answer.js';
 
 export interface Side {
   readonly name: string;

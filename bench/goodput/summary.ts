@@ -16,7 +16,6 @@ export interface Summary {
   readonly rightInTime: number | null;
   /** Standard deviation of a request's score in time, or of its being in time where it has no check. */
   readonly deviation: number;
-  readonly byClass: Readonly<Record<string, number>>;
   /** Share of answers that the server ended early within their budget. */
   readonly landed: number;
   /** Share of answers that a limit cut. */
@@ -55,22 +54,20 @@ export function summaryOf(sent: readonly Sent[], deepest: number): Summary {
   const tokens = byExit.reduce((sum, [, count]) => sum + count, 0);
   const guaranteed = sent.filter(({ answer }) => answer.serviceClass === 'guaranteed');
   const ttfts = sent.flatMap(({ answer }) => answer.ttftMs ?? []);
-  const group = (of: (each: Sent) => string | null): Map<string, Sent[]> => {
-    const names = [...new Set(sent.flatMap((each) => of(each) ?? []))].sort();
-    return new Map(names.map((name) => [name, sent.filter((each) => of(each) === name)]));
-  };
+  const classes = sent.flatMap(({ answer }) => answer.serviceClass ?? []);
   return {
     requests: sent.length,
     inTime: mean(sent.map(timely)),
     right: scored.length === 0 ? null : mean(scored.map(({ answer }) => answer.right ?? 0)),
     rightInTime: scored.length === 0 ? null : mean(values),
     deviation: Math.sqrt(mean(values.map((value) => (value - mean(values)) ** 2))),
-    byClass: Object.fromEntries([...group(({ job }) => job.budgetClass)].map(([k, own]) => [k, mean(own.map(timely))])),
     landed: mean(sent.map(({ answer }) => Number(answer.isLanded))),
     cut: mean(sent.map(({ answer }) => Number(answer.finishReason === 'length'))),
     tokens: mean(sent.map(({ answer }) => answer.tokens)),
     meanExit: byExit.reduce((sum, [layer, count]) => sum + layer * count, 0) / Math.max(1, tokens),
-    classes: Object.fromEntries([...group(({ answer }) => answer.serviceClass)].map(([k, own]) => [k, own.length])),
+    classes: Object.fromEntries(
+      [...new Set(classes)].sort().map((name) => [name, classes.filter((each) => each === name).length]),
+    ),
     kept: guaranteed.length === 0 ? null : mean(guaranteed.map(timely)),
     ttftP50Ms: median(ttfts),
     ttftP99Ms: quantile(ttfts, 0.99),

@@ -5,7 +5,10 @@
 import { spawnSync } from 'node:child_process';
 import { monotonicMs } from '../../src/util/clock.js';
 import { promptOf } from '../scenario.js';
-import { type Server, startServer, startSortie } from '../server.js';
+import { median } from '../../src/util/stats.js';
+import { type Server, startServer, startSortie, withServer } from '../server.js';
+import { streamed } from '../stream.js';
+import { tableOf } from '../table.js';
 
 /** Prompts of so many tokens, and so many at a time. */
 const CONTEXTS = [32, 2000, 8000];
@@ -38,26 +41,20 @@ export async function measureSortie(
   format: string,
   options: readonly string[],
 ): Promise<Comparison> {
-  const server = await startSortie(modelDir, options);
-  try {
+  return withServer(startSortie(modelDir, options), async (server) => {
     const found: Comparison = {};
     for (const exit of exits) found[`Sortie ${exit} ${format}`] = await cellsOf(server, exit);
     return found;
-  } finally {
-    await server.stop();
-  }
+  });
 }
 
 /** @param source the Hugging Face folder of the same shape */
 export async function measureVllm(source: string): Promise<Comparison> {
   const limits = ['--max-model-len', '8192', '--dtype', 'float16', '--no-enable-prefix-caching'];
   const command = ['vllm', 'serve', source, '--host', '127.0.0.1', '--port', 'PORT', ...limits];
-  const server = await startServer(command, '/health');
-  try {
-    return { 'vLLM fp16': await cellsOf(server, source) };
-  } finally {
-    await server.stop();
-  }
+  return withServer(startServer(command, '/health'), async (server) => ({
+    'vLLM fp16': await cellsOf(server, source),
+  }));
 }
 
 async function cellsOf(server: Server, model: string): Promise<Record<string, Cell>> {
@@ -66,13 +63,7 @@ async function cellsOf(server: Server, model: string): Promise<Record<string, Ce
   for (const [i, context] of CONTEXTS.entries())
     for (const rows of ROWS)
       if (context * rows <= MOST_POSITIONS)
-        cells[`${context} tokens, ${rows} rows`] = await cellOf(
-          server,
-          model,
-          context,
-          rows,
-          100_000 * i + 1000 * rows,
-        );
+        cells[`${context} tokens, ${rows} rows`] = await cellOf(server, model, context, rows, 1e5 * i + 1000 * rows);
   return cells;
 }
 
@@ -80,42 +71,29 @@ async function cellOf(server: Server, model: string, context: number, rows: numb
   const answers = await Promise.all(
     Array.from({ length: rows }, (_, row) => answerOf(server, model, promptOf(context, salt + row))),
   );
-  const median = (pick: (cell: Cell) => number): number =>
-    answers.map(pick).sort((a, b) => a - b)[Math.floor(rows / 2)] ?? NaN;
-  return { ttft: median(({ ttft }) => ttft), tpot: median(({ tpot }) => tpot) };
+  const of = (time: keyof Cell): number => median(answers.map((answer) => answer[time]));
+  return { ttft: of('ttft'), tpot: of('tpot') };
 }
 
 /** Streams one answer. A server may put several tokens in an event, so times count those of the usage. */
 async function answerOf(server: Server, model: string, prompt: readonly number[]): Promise<Cell> {
   const started = monotonicMs();
-  const request = { model, prompt, max_tokens: ANSWER, temperature: 0, ignore_eos: true, stream: true };
-  const response = await fetch(`${server.url}/v1/completions`, {
-    method: 'POST',
-    headers: { 'content-type': 'application/json' },
-    body: JSON.stringify(request),
-  });
-  if (!response.ok || !response.body) throw new Error(`${response.status}: ${await response.text()}`);
-  let first = NaN;
-  let rest = '';
-  const decoder = new TextDecoder();
-  for await (const bytes of response.body as AsyncIterable<Uint8Array>) {
-    const lines = (rest + decoder.decode(bytes, { stream: true })).split('\n');
-    rest = lines.pop() ?? '';
-    if (Number.isNaN(first) && lines.some((line) => line.startsWith('data: {'))) first = monotonicMs();
-  }
+  const request = { model, prompt, max_tokens: ANSWER, temperature: 0, ignore_eos: true };
+  const events = streamed(server.url, request);
+  await events.next();
+  const first = monotonicMs();
+  while ((await events.next()).done !== true);
   return { ttft: first - started, tpot: (monotonicMs() - first) / (ANSWER - 1) };
 }
 
 /** One table of Markdown: TTFT / TPOT in ms. */
-export function tableOf(comparison: Comparison): string {
+export function comparisonTable(comparison: Comparison): string {
   const sides = Object.keys(comparison);
   const rows = [...new Set(sides.flatMap((side) => Object.keys(comparison[side] ?? {})))];
   const text = (cell: Cell | undefined): string =>
     cell === undefined ? '–' : `${cell.ttft.toFixed(0)} / ${cell.tpot.toFixed(2)}`;
-  const lines = [
+  return tableOf([
     ['TTFT / TPOT, ms', ...sides],
-    ['-', ...sides.map(() => '-')],
     ...rows.map((row) => [row, ...sides.map((side) => text(comparison[side]?.[row]))]),
-  ];
-  return lines.map((cells) => `| ${cells.join(' | ')} |`).join('\n');
+  ]).join('\n');
 }

@@ -30,26 +30,17 @@ export async function greedyAnswers(
   const serve = async (): Promise<void> => {
     for (let index = next++; index < prompts.length; index = next++) {
       const prompt = prompts[index] ?? [];
-      const events = await tokensOf(engine, `greedy-${exit}-${index}`, exit, prompt, tokens);
+      const events: TokenEvent[] = [];
+      const fields = { sampling: GREEDY_BASE, logprobs: 2 };
+      await answerOf(engine, greedy(`greedy-${exit}-${index}`, prompt, exit, tokens, fields), (event) =>
+        events.push(event),
+      );
       const margins = events.map(({ logprobs }) => (logprobs?.top[0]?.[1] ?? NaN) - (logprobs?.top[1]?.[1] ?? NaN));
       answers[index] = { prompt, tokens: events.map(({ token }) => token), margins };
     }
   };
   await Promise.all(Array.from({ length: parallel }, serve));
   return answers;
-}
-
-async function tokensOf(
-  engine: EngineClient,
-  id: string,
-  exit: number,
-  prompt: readonly number[],
-  tokens: number,
-): Promise<TokenEvent[]> {
-  const events: TokenEvent[] = [];
-  const request = greedy(id, prompt, exit, tokens, { sampling: GREEDY_BASE, logprobs: 2 });
-  await answerOf(engine, request, (event) => events.push(event));
-  return events;
 }
 
 export interface Agreement {

@@ -1,21 +1,23 @@
 /** The prior of answer lengths for the manifest: by exit, the number of tokens within which a share of answers ends. */
 import type { LengthQuantile } from '../../src/model/manifest.js';
-import type { Length, QuestionLengths } from './ask.js';
+
+/** The length of one answer. */
+export interface Length {
+  readonly exit: number;
+  readonly kind: 'greedy' | 'sampled';
+  readonly tokens: number;
+  /** Whether the answer reached the cap, instead of its own end. */
+  readonly isCut: boolean;
+}
 
 const SHARES = [0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.98] as const;
-
-/** Lengths of all answers at an exit, greedy and sampled. */
-export function lengthsAt(exit: number, answers: readonly QuestionLengths[]): { greedy: Length[]; sampled: Length[] } {
-  const of = (kind: 'greedy' | 'sampled'): Length[] => answers.flatMap((answer) => answer[kind][exit] ?? []);
-  return { greedy: of('greedy'), sampled: of('sampled') };
-}
 
 /**
  * Answers that the model ends are shorter than the cap, so a share is known unless it reaches into the cut answers. Of
  * several shares with the same number of tokens, the largest is kept.
  * @returns increasing shares with increasing numbers of tokens
  */
-export function quantiles(lengths: readonly Length[]): LengthQuantile[] {
+export function quantiles(lengths: readonly Pick<Length, 'tokens' | 'isCut'>[]): LengthQuantile[] {
   const ended = lengths
     .filter(({ isCut }) => !isCut)
     .map(({ tokens }) => tokens)
@@ -28,11 +30,11 @@ export function quantiles(lengths: readonly Length[]): LengthQuantile[] {
 }
 
 /** Adds the prior of each exit to a manifest's text. @param text JSON with an indent of two spaces */
-export function withPrior(text: string, answers: readonly QuestionLengths[]): string {
+export function withPrior(text: string, lengths: readonly Length[]): string {
   const manifest = JSON.parse(text) as { exits: ({ layer: number } & Record<string, unknown>)[] };
-  const exits = manifest.exits.map((exit) => {
-    const { greedy, sampled } = lengthsAt(exit.layer, answers);
-    return { ...exit, lengths: { chat: quantiles([...greedy, ...sampled]) } };
-  });
+  const exits = manifest.exits.map((entry) => ({
+    ...entry,
+    lengths: { chat: quantiles(lengths.filter(({ exit }) => exit === entry.layer)) },
+  }));
   return `${JSON.stringify({ ...manifest, exits }, null, 2)}\n`;
 }

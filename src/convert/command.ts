@@ -114,7 +114,7 @@ export function describe(dir: string, report: Report): string {
     `origin     ${manifest.origin}`,
     `licence    ${manifest.licence}`,
     `shape      ${a.layers} layers${a.loops ? ` in ${a.loops.count} loops` : ''}, hidden ${a.hidden}, ${a.heads} heads (${a.kvHeads} KV) of ${a.headDim}, FFN ${a.ffn}, vocabulary ${a.vocab} (${a.tiedHead ? 'tied' : 'untied'} head), context ${a.context}`,
-    `kernels    ${manifest.kernels.join(', ')}; hidden states ${manifest.floatType}, KV cache ${manifest.kvType ?? manifest.floatType}`,
+    `kernels    ${manifest.kernels.join(', ')}; hidden states ${manifest.floatType}, KV cache ${manifest.kvType}`,
     `sampling   ${samplingText(manifest.generation ?? {})}`,
     `weights    ${report.tensors} tensors, ${megabytes(report.weightBytes)} in memory, ${megabytes(report.diskBytes)} on disk`,
     ...exits,

@@ -10,6 +10,24 @@ import { EncodingThread } from '../text/encoding/encoding-thread.js';
 import { RequestMetrics } from '../telemetry/requests.js';
 import { createSeries } from '../telemetry/series.js';
 import { createApp } from './app.js';
+import type { HttpContext } from './context.js';
+
+/** A server without anything that an operator adds. */
+export const PLAIN_OPTIONS: HttpContext['options'] = {
+  host: '0.0.0.0',
+  allowedHosts: [],
+  maxBody: 1024,
+  maxConnections: 1,
+  requestTimeout: 1,
+  stallTimeout: 1,
+  keepAlive: 1,
+  corsOrigin: [],
+  logPrompts: false,
+  opsPort: null,
+  mainMetrics: false,
+  trustedProxies: [],
+  readyWait: 60,
+};
 
 export async function openapiDocument(version: string): Promise<string> {
   const series = createSeries('none');
@@ -32,21 +50,7 @@ export async function openapiDocument(version: string): Promise<string> {
       quality: new ExitQuality([]),
     },
     series,
-    options: {
-      host: '0.0.0.0',
-      allowedHosts: [],
-      maxBody: 1024,
-      maxConnections: 1,
-      requestTimeout: 1,
-      stallTimeout: 1,
-      keepAlive: 1,
-      corsOrigin: [],
-      logPrompts: false,
-      opsPort: null,
-      mainMetrics: false,
-      trustedProxies: [],
-      readyWait: 60,
-    },
+    options: PLAIN_OPTIONS,
     apiKeys: [],
     tracing: null,
     version,

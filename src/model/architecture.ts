@@ -125,3 +125,17 @@ export function kindOf({ pattern }: Architecture, index: number): LayerKind {
   if (kind === undefined) throw new RangeError('the pattern of layers is empty');
   return kind;
 }
+
+/** The fields of a Llama that are the same for every Llama. */
+export const PLAIN = {
+  qkvBias: false,
+  outputBias: false,
+  qkNorm: 'none',
+  norms: 'pre',
+  activation: 'silu',
+  softcap: null,
+  logitSoftcap: null,
+  embeddingScale: 1,
+  queryGrowth: null,
+  pattern: [{ rotary: 0, window: null }],
+} as const satisfies Partial<Architecture>;

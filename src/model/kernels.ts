@@ -1,19 +1,22 @@
 /** Chooses the kernels of a model folder for a device. */
 import type { DeviceKind } from '../runtime/device.js';
-import { GPU_KERNELS, isCaptured, type Manifest, servedKernels, type StageKernel } from './manifest.js';
+import { capturedForms, GPU_KERNELS, type Manifest, type StageKernel, storedKernel } from './manifest.js';
 
-/** @throws Error if the folder lacks a kernel or does not fit the device */
+/**
+ * Without a list, all kernels of the folder. On CUDA also the captured form of each: calibration measures both, and the
+ * faster one runs.
+ * @throws Error if the folder lacks a kernel or does not fit the device
+ */
 export function chooseKernels(
   manifest: Pick<Manifest, 'kernels' | 'floatType' | 'pages' | 'architecture'>,
   { kernels, device }: { readonly kernels: readonly StageKernel[] | null; readonly device: DeviceKind },
 ): readonly StageKernel[] {
-  const wanted = kernels ?? manifest.kernels;
-  const offered = servedKernels(manifest.kernels);
-  const missing = wanted.filter((kernel) => !offered.includes(kernel));
-  if (missing.length > 0)
+  const wanted = kernels ?? [...manifest.kernels, ...(device === 'cuda' ? capturedForms(manifest.kernels) : [])];
+  const missing = wanted.filter((kernel) => !manifest.kernels.includes(storedKernel(kernel)));
+  if (missing.length > 0) {
+    const offered = [...manifest.kernels, ...(manifest.kernels.includes('w8a8') ? ['int8'] : [])];
     throw new Error(`--kernels: the model offers ${offered.join(', ')}, not ${missing.join(', ')}`);
-  const captured = wanted.find(isCaptured);
-  if (captured !== undefined && device !== 'cuda') throw new Error(`--kernels: ${captured} needs --device cuda`);
+  }
   if (device !== 'cpu' && manifest.pages === undefined)
     throw new Error(`--device ${device} needs a model converted with --kernels ${GPU_KERNELS.join(' or ')}`);
   if (device === 'webgpu') checkWebGpu(manifest.architecture);

@@ -6,8 +6,7 @@ import { pipeline } from 'node:stream/promises';
 import type {} from '../util/schema.js';
 import { hubHint } from '../util/hub-name.js';
 import { validationMessage } from '../util/validation-message.js';
-import { upgraded } from './manifest-upgrade.js';
-import { type FileEntry, type KeptPoint, Manifest, MANIFEST_VERSION, PAGES_LAYOUT } from './manifest.js';
+import { type FileEntry, type KeptPoint, Manifest, MANIFEST_VERSION } from './manifest.js';
 
 export const MANIFEST_FILE = 'manifest.json';
 
@@ -24,26 +23,15 @@ export function loadManifest(dir: string): Manifest {
   } catch (cause) {
     throw new Error(`cannot read ${file}: ${(cause as Error).message}`);
   }
-  const version = (json as { version?: unknown } | null)?.version;
-  if (typeof version === 'number' && !(Number.isInteger(version) && version >= 1 && version <= MANIFEST_VERSION))
-    throw new Error(`${file}: version must be 1 to ${MANIFEST_VERSION}, got ${version}`);
-  json = upgraded(json);
-  if (typeof json === 'string') throw new Error(`${file}: ${json}`);
-  const old = oldPages(json);
-  if (old !== null) throw new Error(`${file}: ${old}`);
+  const { version } = (json ?? {}) as { version?: unknown };
+  if (typeof version === 'number' && version !== MANIFEST_VERSION)
+    throw new Error(`${file}: version must be ${MANIFEST_VERSION}, got ${version}; convert the model again`);
   const fault = validationMessage(Manifest, json);
   if (fault !== null) throw new Error(`${file}: ${fault}`);
   const manifest = json as Manifest;
   const disorder = disorderOf(manifest);
   if (disorder !== null) throw new Error(`${file}: ${disorder}`);
   return manifest;
-}
-
-/** The remedy for a folder for GPUs whose graphs have an earlier form; null for all others. */
-function oldPages(json: unknown): string | null {
-  const { pages, kernels } = (json ?? {}) as { pages?: { layout?: unknown } | null; kernels?: unknown };
-  if (pages === undefined || pages?.layout === PAGES_LAYOUT) return null;
-  return `its graphs for GPUs are those of an earlier version; convert the model again with --kernels ${String(kernels)}`;
 }
 
 /** Finds an inconsistency of an edited manifest, which would serve the wrong layers; null if there is none. */

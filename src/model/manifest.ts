@@ -41,10 +41,7 @@
 import { type Static, Type } from '../util/schema.js';
 import { Architecture } from './architecture.js';
 
-/**
- * Increased when a reader of an older version would misread a folder. Version 2 adds int8 KV caches. Version 3 describes
- * the architecture in place of a family's name; manifest-upgrade.ts reads the older forms.
- */
+/** Increased when a reader of an older version would misread a folder. */
 export const MANIFEST_VERSION = 3;
 
 export const KernelName = Type.Union([
@@ -65,7 +62,7 @@ export function gpuKernel(kernels: readonly KernelName[]): (typeof GPU_KERNELS)[
   return GPU_KERNELS.find((kernel) => kernels.includes(kernel));
 }
 
-/** A kernel for GPUs whose decode batches CUDA replays as captured graphs. Other batches run as without it. */
+/** Forms of the GPU kernels whose decode batches CUDA replays as captured graphs. Other batches run as without it. */
 export const CAPTURED_KERNELS = { 'fp16-graph': 'fp16', 'w8a16-graph': 'w8a16', 'w4a16-graph': 'w4a16' } as const;
 export type CapturedKernel = keyof typeof CAPTURED_KERNELS;
 
@@ -85,10 +82,10 @@ export function storedKernel(kernel: StageKernel): KernelName {
   return kernel === 'int8' ? 'w8a8' : kernel;
 }
 
-/** Kernels that a folder with these graphs can be served with. */
-export function servedKernels(kernels: readonly KernelName[]): readonly StageKernel[] {
-  const all: readonly StageKernel[] = ['int8', 'fp16-graph', 'w8a16-graph', 'w4a16-graph'];
-  return [...kernels, ...all.filter((kernel) => kernels.includes(storedKernel(kernel)))];
+/** The captured forms of these kernels. */
+export function capturedForms(kernels: readonly KernelName[]): readonly CapturedKernel[] {
+  const all: readonly CapturedKernel[] = ['fp16-graph', 'w8a16-graph', 'w4a16-graph'];
+  return all.filter((kernel) => kernels.includes(CAPTURED_KERNELS[kernel]));
 }
 
 /** Measured against the full depth of the untouched base model (training/evaluate); absent without a measurement. */
@@ -200,7 +197,7 @@ export const FileEntry = Type.Object({
 });
 export type FileEntry = Static<typeof FileEntry>;
 
-/** The form of the graphs of a paged folder; those of earlier forms must be converted again. */
+/** The form of the graphs of a paged folder. */
 export const PAGES_LAYOUT = 2 as const;
 
 /** A KV cache in pages, whose size the device decides (paged-limits.ts). */
@@ -222,8 +219,8 @@ export const Manifest = Type.Object({
   kernels: Type.Array(KernelName, { minItems: 1 }),
   /** Element type of hidden states. */
   floatType: Type.Union([Type.Literal('f32'), Type.Literal('f16')]),
-  /** Element type of the KV cache; if it is absent (version 1), floatType. */
-  kvType: Type.Optional(Type.Union([Type.Literal('f32'), Type.Literal('f16'), Type.Literal('i8')])),
+  /** Element type of the KV cache. */
+  kvType: Type.Union([Type.Literal('f32'), Type.Literal('f16'), Type.Literal('i8')]),
   /** Absent: the KV cache has slots, for CPUs. */
   pages: Type.Optional(Pages),
   /** File of a looped model's gate (gate.ts); absent for a model without one. */

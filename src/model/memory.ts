@@ -1,5 +1,5 @@
 /** Bytes of a position in a model's KV caches and stored hidden states. Pure. */
-import { type ElementType, elementBytes } from '../runtime/tensor.js';
+import { elementBytes } from '../runtime/tensor.js';
 import type { Manifest } from './manifest.js';
 
 /** Most bytes of one position of a sequence: the KV cache of all layers, the largest exit block, hidden states. */
@@ -42,11 +42,6 @@ export function stateBytes({ architecture, floatType }: Manifest): number {
   return architecture.hidden * elementBytes(floatType);
 }
 
-/** Element type of the KV cache. */
-export function kvElement({ kvType, floatType }: Manifest): ElementType {
-  return kvType ?? floatType;
-}
-
 function trunkLayers({ stages }: Manifest): number {
   return stages.reduce((sum, stage) => sum + stage.layers, 0);
 }
@@ -59,5 +54,5 @@ function blockLayers({ exits }: Manifest): number[] {
 /** Bytes of keys and values of one position in one layer. */
 export function layerBytes(manifest: Manifest): number {
   const { kvHeads, headDim } = manifest.architecture;
-  return 2 * kvHeads * headDim * elementBytes(kvElement(manifest));
+  return 2 * kvHeads * headDim * elementBytes(manifest.kvType);
 }

@@ -19,7 +19,7 @@ import {
 import { HiddenStateCache } from './hidden-state-cache.js';
 import { KvCache } from './kv-cache.js';
 import type { ExitEntry, Manifest, StageEntry } from './manifest.js';
-import { bytesPerPosition, keptBoundaries, kvElement, stateBytes } from './memory.js';
+import { bytesPerPosition, keptBoundaries, stateBytes } from './memory.js';
 
 /** A trunk stage or an exit block: each reads a boundary and owns a KV cache. */
 export interface Stage extends ModelUnit {
@@ -59,7 +59,7 @@ export class StagedModel implements Model {
     const graphs = new GraphLoader(source, device);
     const { kvHeads, headDim } = manifest.architecture;
     const { slots, capacity } = limits;
-    const shape = { slots, kvHeads, capacity, headDim, type: kvElement(manifest) };
+    const shape = { slots, kvHeads, capacity, headDim, type: manifest.kvType };
     const stage = (entry: StageEntry): Stage => ({
       ...graphs.unit(entry),
       kv: new KvCache(environment, device, entry.layers, shape),

@@ -2,7 +2,6 @@
 import {
   auditMode,
   exitLayer,
-  fraction,
   integer,
   oneOf,
   optionalLayer,
@@ -109,12 +108,5 @@ export const audits = {
     auditMode,
     'idle',
     "compares answers of early exits with full depth while no request runs, or with this share of the engine's time",
-  ),
-  auditCpuShare: spec(
-    'audit-cpu-share',
-    'SHARE',
-    fraction(0.01, 1, 'share'),
-    1,
-    'most of the idle time that audits take',
   ),
 } as const satisfies Group;

@@ -86,15 +86,10 @@ export const onOff: Kind<boolean> = {
   },
 };
 
-/** `on` was the option's only other value in earlier versions. It selects the default. */
 export const prefixReuse: Kind<'off' | 'key' | 'all'> = {
   rule: 'off, key or all',
   type: 'off, key, all',
-  parse: (text) => {
-    if (text === 'key' || text === 'all') return text;
-    const isOn = onOff.parse(text);
-    return isOn === undefined ? undefined : isOn ? 'key' : 'off';
-  },
+  parse: (text) => (['off', 'key', 'all'] as const).find((value) => value === text),
 };
 
 export const text: Kind<string> = {
@@ -179,10 +174,8 @@ const listOf = <const T extends string>(...known: readonly T[]): Kind<readonly T
 
 /** Kernels that `convert` writes. */
 export const kernelList = listOf('int4', 'w8a8', 'fp32', 'fp16', 'w8a16', 'w4a16');
-/** Kernels that the engine runs. */
-export const servedKernelList = listOf(
-  ...(['int4', 'w8a8', 'fp32', 'fp16', 'w8a16', 'w4a16', 'int8', 'fp16-graph', 'w8a16-graph', 'w4a16-graph'] as const),
-);
+/** Kernels that an operator names for the engine. */
+export const servedKernelList = listOf('int4', 'w8a8', 'fp32', 'fp16', 'w8a16', 'w4a16', 'int8');
 
 export const optionalPort: Kind<number | null> = integer(0, 65535);
 

@@ -1,7 +1,7 @@
 /** The everyday requests, the score of their answers, and the worth of shorter ones. */
 import { join } from 'node:path';
 import t from 'tap';
-import { pressed } from '../../bench/everyday/ask.js';
+import { pressed } from '../../bench/everyday/answer.js';
 import { courseOf, keptCurve, worthWithin } from '../../bench/everyday/kept.js';
 import { loops } from '../../bench/everyday/loops.js';
 import { measuredOf, withMeasured } from '../../bench/everyday/report.js';

@@ -3,11 +3,11 @@ import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import t from 'tap';
-import { embeddedModel, enginePid, metric, post, serve, until } from './helper.js';
+import { embeddedModel, enginePid, metric, post, serve } from './helper.js';
+import { until } from '../support/until.js';
 
 const TOKENS = 8;
 
-t.setTimeout(240_000);
 void t.test('an engine that is killed during an audit loses no answer', async (t) => {
   const cache = mkdtempSync(join(tmpdir(), 'sortie-audit-'));
   t.teardown(() => {

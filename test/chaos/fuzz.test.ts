@@ -21,7 +21,6 @@ const anyBody = fc.oneof(
   fc.string().map((text) => ({ path: '/v1/completions', text: `{"prompt":${text}` })),
 );
 
-t.setTimeout(240_000);
 void t.test('no body gets a 500, and memory, sockets and sequences are released', async (t) => {
   const server = await serve(t, model, ['--max-tokens-default', '2']);
   const files = openFiles(server);

@@ -2,9 +2,8 @@
 import { renameSync } from 'node:fs';
 import { join } from 'node:path';
 import t from 'tap';
-import { serve, tinyModel, until } from './helper.js';
-
-t.setTimeout(180_000);
+import { serve, tinyModel } from './helper.js';
+import { until } from '../support/until.js';
 
 void t.test('constrained requests get a 503 without a path during the fault, and are served after it', async (t) => {
   const model = tinyModel(t.testdir());

@@ -5,9 +5,10 @@ import { join } from 'node:path';
 import type { Test } from 'tap';
 import { childrenOf, residentMb } from '../../bench/soak/memory.js';
 import { packageRoot } from '../../src/config.js';
-import { type Sortie, until } from '../deploy/helper.js';
+import type { Sortie } from '../deploy/helper.js';
+import { until } from '../support/until.js';
 
-export { serve, tinyModel, until, untilReady } from '../deploy/helper.js';
+export { serve, tinyModel, untilReady } from '../deploy/helper.js';
 
 export const embeddedModel = process.env.SORTIE_TEST_MODEL ?? join(packageRoot, 'models', 'smollm2-135m-sorted');
 

@@ -55,7 +55,6 @@ async function survives(t: Test, log: number | 'closed pipe' | 'stalled pipe'): 
   t.same(await exit, [0, null]);
 }
 
-t.setTimeout(180_000);
 void t.test('a full disk does not disturb the server', (t) => survives(t, openSync('/dev/full', 'w')));
 void t.test('a stalled reader of the log does not disturb the server', (t) => survives(t, 'stalled pipe'));
 void t.test('a closed log pipe does not disturb the server', (t) => survives(t, 'closed pipe'));

@@ -5,8 +5,9 @@ import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import t from 'tap';
 import { loadManifest, MANIFEST_FILE } from '../../src/model/manifest-io.js';
-import { portOf, serverArgs, start } from '../deploy/helper.js';
-import { embeddedModel, enginePid, metric, post, serve, tinyModel, until } from './helper.js';
+import { portOf, serverArgs, type Sortie, start } from '../deploy/helper.js';
+import { embeddedModel, enginePid, metric, openFiles, post, serve, tinyModel } from './helper.js';
+import { until } from '../support/until.js';
 
 const EACH = 12;
 const TOKENS = 400;
@@ -15,7 +16,6 @@ const tiny = tinyModel(t.testdir({}), 4096);
 // The server may close a kept connection under the next request, so each request has its own connection here.
 const alone = { connection: 'close' };
 
-t.setTimeout(240_000);
 void t.test('accepted requests finish, later requests get a 503, exit code 0', async (t) => {
   // More requests than slots: some wait when the signal arrives, and waiting requests are accepted as well.
   const server = await serve(t, tiny, ['--drain-timeout', '120', '--max-running', '8']);
@@ -82,7 +82,9 @@ void t.test('texts in the encoding thread do not delay the exit', async (t) => {
   const exit = once(server.process, 'exit');
   // Each text takes some seconds, one after another.
   const prompt = 'xyz'.repeat(200_000);
+  const before = openFiles(server);
   const texts = Array.from({ length: 8 }, () => post(server, '/tokenize', { prompt }, alone));
+  await until('all are connected', () => openFiles(server) >= before + 8);
   await sleep(300);
   server.process.kill('SIGTERM');
   const refused = (await Promise.all(texts)).filter(({ status }) => status !== 200);
@@ -120,7 +122,7 @@ void t.test('a stuck engine delays neither the draining error nor the exit', asy
   process.kill(engine, 'SIGSTOP');
   const stream = post(server, '/v1/completions', { ...body, stream: true });
   const whole = post(server, '/v1/completions', body);
-  await sleep(300);
+  await until('both are accepted', async () => (await load(server)) === 2);
   server.process.kill('SIGTERM');
   for (const answer of [stream, whole]) {
     const refused = await answer;
@@ -137,7 +139,7 @@ void t.test('a second signal kills a stuck engine as well', async (t) => {
   const engine = enginePid(server);
   process.kill(engine, 'SIGSTOP');
   const lost = post(server, '/v1/completions', body).catch(() => null);
-  await sleep(300);
+  await until('it is accepted', async () => (await load(server)) === 1);
   server.process.kill('SIGTERM');
   await sleep(1200);
   server.process.kill('SIGTERM');
@@ -145,6 +147,11 @@ void t.test('a second signal kills a stuck engine as well', async (t) => {
   await lost;
   await until('the engine is gone', async () => !isAlive(engine));
 });
+
+/** Answers that the gateway holds. */
+async function load(server: Sortie): Promise<number> {
+  return ((await (await fetch(`${server.url}/load`)).json()) as { server_load: number }).server_load;
+}
 
 function isAlive(pid: number): boolean {
   try {

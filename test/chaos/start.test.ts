@@ -22,7 +22,6 @@ function run(args: readonly string[], env: Record<string, string> = {}) {
   return { status, stderr, stdout };
 }
 
-t.setTimeout(180_000);
 void t.test('a kernel that the model lacks is named in one line', (t) => {
   const { status, stderr } = run(['--model', model, '--kernels', 'int4']);
   t.equal(status, 1);

@@ -6,16 +6,13 @@ import { noteOf } from '../../src/chat/answer.js';
 import { chatCommand } from '../../src/chat/command.js';
 import { closedUrl, plainServer } from '../fakes/plain-server.js';
 import { build, says } from '../fakes/server.js';
+import { until } from '../support/until.js';
 
 /** The text of a stream so far. */
 function reader(stream: PassThrough): () => string {
   let text = '';
   stream.on('data', (data: Buffer) => (text += data.toString()));
   return () => text;
-}
-
-async function until(isTrue: () => boolean): Promise<void> {
-  while (!isTrue()) await sleep(10);
 }
 
 /** Chats through pipes: each line is a question. */
@@ -120,25 +117,25 @@ void t.test('on a terminal Ctrl+C cancels the answer, and Ctrl+D leaves', async 
     index === 0 ? { parts: Array<string>(500).fill('a '), pace: 10 } : { parts: ['Second.'] },
   );
   const chat = typed(url);
-  await until(() => chat.text().includes('> '));
+  await until('shown', () => chat.text().includes('> '));
   t.match(chat.notes(), /^plain-7b at http.*\/help lists the commands/);
   chat.type('count\r');
-  await until(() => chat.text().includes('a a a'));
+  await until('shown', () => chat.text().includes('a a a'));
   chat.type('\u0003');
-  await until(() => chat.notes().includes('cancelled · '));
-  await until(() => left.count === 1);
+  await until('noted', () => chat.notes().includes('cancelled · '));
+  await until('left', () => left.count === 1);
   chat.type('half a li\u0003');
   await sleep(50);
   chat.type('again\r');
-  await until(() => chat.text().includes('Second.'));
+  await until('shown', () => chat.text().includes('Second.'));
   t.equal(requests.length, 2, 'the cleared line is not sent');
   t.match(requests[1]?.body.messages, [{ content: 'count' }, { content: /^a a a/ }, { content: 'again' }]);
-  await until(() => chat.notes().includes('1 token in'));
+  await until('noted', () => chat.notes().includes('1 token in'));
   chat.type('\u0003');
-  await until(() => chat.notes().includes('Ctrl+D or /quit leaves.'));
+  await until('noted', () => chat.notes().includes('Ctrl+D or /quit leaves.'));
   const before = chat.text().length;
   chat.type('\u001b[A');
-  await until(() => chat.text().slice(before).includes('again'));
+  await until('shown', () => chat.text().slice(before).includes('again'));
   chat.type('\u0003\u0004');
   t.equal(await chat.ended, true);
   t.notMatch(chat.text(), '\u001b[2m', 'a terminal without colours has none');
@@ -147,9 +144,9 @@ void t.test('on a terminal Ctrl+C cancels the answer, and Ctrl+D leaves', async 
 void t.test('on a terminal the text has the colour of its exit', async (t) => {
   const { url, engine } = await build(t, says('Paris is the capital.', { exits: [10, 10, 30, 30, 30, 30] }));
   const chat = typed(url, true);
-  await until(() => chat.text().includes('> '));
+  await until('shown', () => chat.text().includes('> '));
   chat.type('Hi\r');
-  await until(() => chat.notes().includes('first after'));
+  await until('noted', () => chat.notes().includes('first after'));
   t.match(chat.text(), /\u001b\[38;5;221mParis.*\u001b\[38;5;105m/, 'from the colour of the shallowest to the deepest');
   chat.type('/quit\r');
   t.equal(await chat.ended, true);
@@ -159,12 +156,12 @@ void t.test('on a terminal the text has the colour of its exit', async (t) => {
 void t.test('Ctrl+D during an answer cancels it and leaves', async (t) => {
   const { url, left } = await plainServer(t, () => ({ parts: Array<string>(500).fill('a '), pace: 10 }));
   const chat = typed(url);
-  await until(() => chat.text().includes('> '));
+  await until('shown', () => chat.text().includes('> '));
   chat.type('count\r');
-  await until(() => chat.text().includes('a a a'));
+  await until('shown', () => chat.text().includes('a a a'));
   chat.type('\u0004');
   t.equal(await chat.ended, true);
-  await t.resolves(until(() => left.count === 1));
+  await t.resolves(until('left', () => left.count === 1));
 });
 
 void t.test('the note says a cut, and one exit without its count', async (t) => {

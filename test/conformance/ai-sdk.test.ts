@@ -2,9 +2,10 @@
 import { createOpenAICompatible } from '@ai-sdk/openai-compatible';
 import { APICallError, generateText, jsonSchema, Output, stepCountIs, streamText, tool } from 'ai';
 import t from 'tap';
-import { apiKey, connect, deepest, ENDLESS, modelName, shallowest, weather, weatherArguments } from './helper.js';
+import { bothWays } from './both-ways.js';
+import { apiKey, connect, deepest, ENDLESS, modelName, shallowest } from './helper.js';
+import { weather, weatherArguments } from './weather.js';
 
-t.setTimeout(180_000);
 const server = await connect(t);
 const sortie = createOpenAICompatible({ name: 'sortie', baseURL: server.baseURL, apiKey, includeUsage: true });
 const chat = sortie(modelName);
@@ -15,18 +16,7 @@ const keepsBody = { include: { responseBody: true } };
 const greedy = { prompt, maxOutputTokens: 12, temperature: 0, maxRetries: 0 };
 
 void t.test('chat and completion: streamed text is the same as whole text', async (t) => {
-  for (const model of [chat, completion]) {
-    const whole = await generateText({ model, ...greedy });
-    t.ok(whole.text.length > 0);
-    t.ok((whole.usage.outputTokens ?? 0) > 0, 'usage');
-    t.match(whole.finishReason, /^(stop|length)$/);
-    const streamed = streamText({ model, ...greedy });
-    let text = '';
-    for await (const delta of streamed.textStream) text += delta;
-    t.equal(text, whole.text, model.modelId);
-    t.equal((await streamed.usage).outputTokens, whole.usage.outputTokens, 'usage of a stream');
-    t.equal(await streamed.finishReason, whole.finishReason);
-  }
+  for (const model of [chat, completion]) await bothWays(t, { model, ...greedy });
 });
 
 void t.test('a budget and a depth need one more header each', async (t) => {

@@ -3,7 +3,8 @@ import { join } from 'node:path';
 import type { Test } from 'tap';
 import { packageRoot } from '../../src/config.js';
 import { loadManifest } from '../../src/model/manifest-io.js';
-import { serve, until } from '../deploy/helper.js';
+import { serve } from '../deploy/helper.js';
+import { until } from '../support/until.js';
 
 export const modelDir = process.env.SORTIE_TEST_MODEL ?? join(packageRoot, 'models', 'smollm2-135m-sorted');
 const manifest = loadManifest(modelDir);
@@ -49,21 +50,6 @@ async function startServer(t: Test): Promise<RealServer> {
     },
   };
 }
-
-/** A function that any client can offer. Its schema keeps the arguments short. */
-export const weather = {
-  name: 'get_weather',
-  description: 'Weather of a city.',
-  parameters: {
-    type: 'object',
-    properties: { city: { type: 'string', minLength: 1, maxLength: 8 }, unit: { enum: ['C', 'F'] } },
-    required: ['city', 'unit'],
-    additionalProperties: false,
-  },
-};
-
-/** Patterns of its arguments. */
-export const weatherArguments = { city: /^.{1,8}$/su, unit: /^[CF]$/ };
 
 /** The error that a call of a client rejects with. */
 export const thrown = (promise: Promise<unknown>): Promise<unknown> => promise.catch((error: unknown) => error);

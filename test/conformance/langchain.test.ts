@@ -2,9 +2,9 @@
 import { HumanMessage, ToolMessage, type AIMessageChunk } from '@langchain/core/messages';
 import { ChatOpenAI, OpenAI } from '@langchain/openai';
 import t from 'tap';
-import { apiKey, connect, ENDLESS, modelName, shallowest, weather, weatherArguments } from './helper.js';
+import { apiKey, connect, ENDLESS, modelName, shallowest } from './helper.js';
+import { weather, weatherArguments } from './weather.js';
 
-t.setTimeout(180_000);
 // Tracing would use the network, which no test here may.
 process.env.LANGSMITH_TRACING = 'false';
 const server = await connect(t);

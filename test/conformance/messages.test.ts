@@ -9,20 +9,11 @@ import Anthropic, {
 } from '@anthropic-ai/sdk';
 import { generateText, jsonSchema, Output, stepCountIs, streamText, tool } from 'ai';
 import t from 'tap';
+import { bothWays } from './both-ways.js';
 import { build, says } from '../fakes/server.js';
-import {
-  aborted,
-  apiKey,
-  connect,
-  ENDLESS,
-  modelName,
-  shallowest,
-  thrown,
-  weather,
-  weatherArguments,
-} from './helper.js';
+import { aborted, apiKey, connect, ENDLESS, modelName, shallowest, thrown } from './helper.js';
+import { weather, weatherArguments } from './weather.js';
 
-t.setTimeout(240_000);
 const server = await connect(t);
 const origin = new URL(server.baseURL).origin;
 const client = new Anthropic({ baseURL: origin, apiKey, maxRetries: 0 });
@@ -125,14 +116,7 @@ const prompt = { prompt: 'Name a color.', maxOutputTokens: 12, temperature: 0, m
 
 void t.test('AI SDK: text whole and streamed, and the default of max_tokens', async (t) => {
   const model = anthropic(modelName);
-  const whole = await generateText({ model, ...prompt });
-  t.ok(whole.text.length > 0);
-  t.match(whole.finishReason, /^(stop|length)$/);
-  const streamed = streamText({ model, ...prompt });
-  let text = '';
-  for await (const delta of streamed.textStream) text += delta;
-  t.equal(text, whole.text);
-  t.equal((await streamed.usage).outputTokens, whole.usage.outputTokens);
+  await bothWays(t, { model, ...prompt });
   const unlimited = { prompt: prompt.prompt, temperature: 0, maxRetries: 0 };
   const free = await generateText({ model, ...unlimited, stopSequences: ['.'] });
   t.equal(free.finishReason, 'stop');

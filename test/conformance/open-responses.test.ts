@@ -8,7 +8,6 @@ import { Errors } from 'typebox/value';
 import { namedEvents } from '../fakes/named-events.js';
 import { apiKey, connect, deepest, modelName } from './helper.js';
 
-t.setTimeout(240_000);
 const server = await connect(t);
 
 const orNull = (type: TSchema) => Type.Union([type, Type.Null()]);

@@ -4,19 +4,9 @@
  */
 import OpenAI, { APIUserAbortError, AuthenticationError, BadRequestError, NotFoundError } from 'openai';
 import t from 'tap';
-import {
-  apiKey,
-  connect,
-  deepest,
-  ENDLESS,
-  exits,
-  modelName,
-  shallowest,
-  weather,
-  weatherArguments,
-} from './helper.js';
+import { apiKey, connect, deepest, ENDLESS, exits, modelName, shallowest } from './helper.js';
+import { weather, weatherArguments } from './weather.js';
 
-t.setTimeout(180_000);
 const server = await connect(t);
 const client = new OpenAI({ baseURL: server.baseURL, apiKey, maxRetries: 0 });
 const chat = {

@@ -3,6 +3,7 @@ import OpenAI, { APIError, AuthenticationError, BadRequestError, NotFoundError, 
 import t from 'tap';
 import { build, says, tokenizer, type Overrides } from '../fakes/server.js';
 import type { FakeEngine } from '../fakes/engine.js';
+import { until } from '../support/until.js';
 
 const messages = [{ role: 'user' as const, content: 'What is the capital of France?' }];
 
@@ -64,7 +65,7 @@ void t.test('breaking off a stream cancels its sequence', async (t) => {
   for await (const chunk of await client.chat.completions.create({ model: 'fake', messages, stream: true })) {
     if (chunk.choices.length > 0) break;
   }
-  for (let i = 0; i < 100 && server.engine.live > 0; i++) await new Promise((resolve) => setTimeout(resolve, 10));
+  await until('idle', () => server.engine.live === 0);
   t.equal(server.engine.cancelled.length, 1);
 });
 

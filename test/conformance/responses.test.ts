@@ -5,19 +5,10 @@ import type { AIMessageChunk } from '@langchain/core/messages';
 import { APICallError, generateText, jsonSchema, Output, stepCountIs, streamText, tool } from 'ai';
 import OpenAI, { APIUserAbortError, BadRequestError, NotFoundError } from 'openai';
 import t from 'tap';
-import {
-  aborted,
-  apiKey,
-  connect,
-  ENDLESS,
-  modelName,
-  shallowest,
-  thrown,
-  weather,
-  weatherArguments,
-} from './helper.js';
+import { bothWays } from './both-ways.js';
+import { aborted, apiKey, connect, ENDLESS, modelName, shallowest, thrown } from './helper.js';
+import { weather, weatherArguments } from './weather.js';
 
-t.setTimeout(240_000);
 // Tracing would use the network, which no test here may.
 process.env.LANGSMITH_TRACING = 'false';
 const server = await connect(t);
@@ -104,15 +95,7 @@ const prompt = { prompt: input, maxOutputTokens: 12, temperature: 0, maxRetries:
 void t.test('AI SDK: the default model of @ai-sdk/openai, whole and streamed', async (t) => {
   const model = openai(modelName);
   t.match(model.provider, 'responses');
-  const whole = await generateText({ model, ...prompt });
-  t.ok(whole.text.length > 0);
-  t.match(whole.finishReason, /^(stop|length)$/);
-  const streamed = streamText({ model, ...prompt });
-  let text = '';
-  for await (const delta of streamed.textStream) text += delta;
-  t.equal(text, whole.text);
-  t.equal((await streamed.usage).outputTokens, whole.usage.outputTokens);
-  t.equal(await streamed.finishReason, whole.finishReason);
+  await bothWays(t, { model, ...prompt });
 });
 
 void t.test('AI SDK: an output with a schema', async (t) => {

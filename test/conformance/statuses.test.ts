@@ -2,13 +2,12 @@
 import { once } from 'node:events';
 import { join } from 'node:path';
 import t, { type Test } from 'tap';
-import { portOf, serve, serverArgs, start, tinyModel, until } from '../deploy/helper.js';
+import { portOf, serve, serverArgs, start, tinyModel } from '../deploy/helper.js';
+import { until } from '../support/until.js';
 
 const model = tinyModel(t.testdir());
 const key = 'sesame';
 const endless = { prompt: 'a', max_tokens: 200, ignore_eos: true };
-
-t.setTimeout(180_000);
 
 const post = (url: string, body: unknown, headers: Record<string, string> = {}): Promise<Response> =>
   fetch(`${url}/v1/completions`, {

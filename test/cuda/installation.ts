@@ -46,7 +46,7 @@ export async function fakeLibraries(t: Test): Promise<string> {
 }
 
 /** @throws Missing if the wheel can't be had, or no variable asks for 247 MB */
-export async function install(t: Test): Promise<Installation> {
+async function install(t: Test): Promise<Installation> {
   if (process.env.SORTIE_TEST_CUDA !== '1') throw new Missing('SORTIE_TEST_CUDA=1 starts it; it downloads 247 MB');
   const libraries = await fakeLibraries(t);
   const provider = await providerFolder();
@@ -130,4 +130,20 @@ function temporary(t: Test): string {
 function link(target: string, path: string): void {
   mkdirSync(dirname(path), { recursive: true });
   symlinkSync(target, path);
+}
+
+/**
+ * Runs tests with an installation and a folder of their own. Where something is missing, they are skipped with the
+ * reason.
+ */
+export async function withCuda(
+  t: Test,
+  tests: (installation: Installation, folder: string) => Promise<void>,
+): Promise<void> {
+  const installation = await install(t).catch((error: unknown) => {
+    if (error instanceof Missing) return error;
+    throw error;
+  });
+  if (installation instanceof Missing) t.pass('skipped', { skip: installation.message });
+  else await tests(installation, temporary(t));
 }

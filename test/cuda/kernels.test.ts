@@ -2,17 +2,13 @@
  * Which kernels ONNX Runtime's real CUDA provider chooses, over fake CUDA libraries: for every architecture and format, on
  * two generations of cards. The names are those of the provider's functions.
  */
-import { mkdtempSync, rmSync } from 'node:fs';
-import { tmpdir } from 'node:os';
 import { basename, join } from 'node:path';
 import t from 'tap';
 import { convert } from '../../src/convert/convert.js';
 import { GPU_KERNELS } from '../../src/model/manifest.js';
-import { install, type Installation, Missing, runScript } from './installation.js';
+import { type Installation, runScript, withCuda } from './installation.js';
 import { type Kernel, kernelsOf, linesOf, readTrace, type Section } from './trace.js';
 import { WIDE_MODELS, writeWideFolder } from './wide-model.js';
-
-t.setTimeout(600_000);
 
 /** Kernels that copy whole contexts, attend by a scalar, or unpack a whole matrix in each step. */
 const SLOW = /GatherAndExpand|PagedDecodeSplitKV|Dequantize/;
@@ -23,18 +19,9 @@ const MORE: Readonly<Record<string, number>> = { gemma2: 5, gemma3: 5, olmo2: 5,
 /** Kernels of a stage outside its layers: gather, last sum (three kernels for one row), scatter. */
 const OUTSIDE = 5;
 
-const installation = await install(t).catch((error: unknown) => {
-  if (error instanceof Missing) return error;
-  throw error;
-});
-if (installation instanceof Missing) t.pass('skipped', { skip: installation.message });
-else await tests(installation);
+await withCuda(t, tests);
 
-async function tests(installation: Installation): Promise<void> {
-  const folder = mkdtempSync(join(tmpdir(), 'sortie-cuda-kernels-'));
-  t.teardown(() => {
-    rmSync(folder, { recursive: true });
-  });
+async function tests(installation: Installation, folder: string): Promise<void> {
   const models: { name: string; kernel: string; dir: string; layers: number }[] = [];
   for (const name of WIDE_MODELS) {
     const source = writeWideFolder(join(folder, `${name}.source`), name);

@@ -2,8 +2,7 @@
  * The engine on ONNX Runtime's real CUDA provider, over fake CUDA libraries: which nodes the provider takes, and which
  * calls it and Sortie make. Kernels do nothing, so no number is tested.
  */
-import { mkdtempSync, readdirSync, rmSync } from 'node:fs';
-import { tmpdir } from 'node:os';
+import { readdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import t from 'tap';
@@ -13,7 +12,7 @@ import type { MemoryPlan } from '../../src/model/memory-plan.js';
 import { externalTensors } from '../../src/model/onnx-weights.js';
 import { goldenLoops, loopWeights } from '../convert/golden-loops.js';
 import { writeGoldenFolder } from '../convert/golden-model.js';
-import { install, type Installation, Missing, runScript } from './installation.js';
+import { type Installation, runScript, withCuda } from './installation.js';
 import { linesOf, readTrace, type Section } from './trace.js';
 
 const STEPS = 1000;
@@ -21,18 +20,9 @@ const ROWS = 4;
 /** `kvMemoryBytes` of child/serve.ts. */
 const KV_BYTES = 2 ** 26;
 
-const installation = await install(t).catch((error: unknown) => {
-  if (error instanceof Missing) return error;
-  throw error;
-});
-if (installation instanceof Missing) t.pass('skipped', { skip: installation.message });
-else await tests(installation);
+await withCuda(t, tests);
 
-async function tests(installation: Installation): Promise<void> {
-  const folder = mkdtempSync(join(tmpdir(), 'sortie-cuda-model-'));
-  t.teardown(() => {
-    rmSync(folder, { recursive: true });
-  });
+async function tests(installation: Installation, folder: string): Promise<void> {
   const source = fileURLToPath(new URL('../../../test/golden/tiny', import.meta.url));
   const model = join(folder, 'fp16');
   const exitBlocks = join(source, 'exit-blocks.safetensors');
@@ -186,7 +176,7 @@ async function tests(installation: Installation): Promise<void> {
   });
 
   await t.test('calibration takes a kernel and its captured form', async (t) => {
-    const { code, stderr, trace } = await script('serve', [model, '50', '4', '16', '110', 'fp16,fp16-graph']);
+    const { code, stderr, trace } = await script('serve', [model, '50', '4', '16', '110', 'all']);
     t.equal(code, 0, stderr);
     for (const fault of ['illegal', 'outside', 'unordered']) t.strictSame(linesOf(trace, fault), [], fault);
   });

@@ -4,8 +4,52 @@ import { join } from 'node:path';
 import t, { type Test } from 'tap';
 import { packageRoot } from '../../src/config.js';
 
-const GOOD_TAP = '# { total: 4, pass: 4 }\n';
-const BAD_TAP = 'not ok 1 - x\n# { total: 5, pass: 2, fail: 1, skip: 1, todo: 1 }\n';
+/** A file with two tests, of which one has a nested test; and a file with one, written in braces. */
+const GOOD_TAP = `TAP version 14
+# Subtest: a.test.js
+    # Subtest: first
+        ok 1 - should be equal
+        ok 2 - should be equal
+        # Subtest: nested
+            1..0
+        ok 3 - nested # time=1ms
+        1..3
+    ok 1 - first # time=2ms
+
+    # Subtest: second
+        ok 1 - should be equal
+    ok 2 - second # time=2ms
+ok 1 - a.test.js # time=9ms
+ok 2 - b.test.js # time=9ms {
+    ok 1 - third # time=1ms {
+        ok 1 - should be equal
+    }
+    ok 2 - fourth # time=1ms {
+        ok 1 - should be equal
+    }
+}
+# { total: 4, pass: 4 }
+`;
+/** A failed test, a test that is left out, one to do, two that passed; and a file that ended early. */
+const BAD_TAP = `# Subtest: a.test.js
+    # Subtest: first
+        ok 1 - should be equal
+        not ok 2 - should be equal
+          ---
+          source: |
+            }
+        ok 9 - quoted # time=1ms
+          ...
+    not ok 1 - first # time=2ms
+    ok 2 - second # SKIP no program
+    not ok 3 - third # TODO
+    ok 4 - fourth # time=2ms
+not ok 1 - a.test.js # time=9ms
+# Subtest: b.test.js
+    ok 1 - fifth # time=2ms
+    not ok 2 - timeout!
+not ok 2 - b.test.js # time=9ms
+`;
 const JUNIT =
   '<testsuites><testsuite name="pytest" errors="1" failures="1" skipped="2" tests="9" time="0.1" /></testsuites>';
 
@@ -37,7 +81,7 @@ void t.test('tests and single checks are added up', (t) => {
       [1, 'bad.tap'],
       [0, '-'],
     ]),
-    { status: 1, last: '3 passed, 1 failed, 2 skipped' },
+    { status: 1, last: '3 passed, 2 failed, 2 skipped' },
   );
   t.same(count(t, [[1, 'pytest.xml']]), { status: 1, last: '5 passed, 2 failed, 2 skipped' });
   t.end();

@@ -4,9 +4,9 @@ import { once } from 'node:events';
 import { cpSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
-import { setTimeout as sleep } from 'node:timers/promises';
 import type { Test } from 'tap';
 import { packageRoot } from '../../src/config.js';
+import { until } from '../support/until.js';
 
 export const main = join(packageRoot, 'dist', 'src', 'main.js');
 
@@ -25,20 +25,6 @@ export function start(t: Test, command: string, args: readonly string[], env: No
     await once(child, 'exit');
   });
   return child;
-}
-
-/**
- * Polls.
- * @param pauseMs between two polls: 25 catches a short moment
- * @throws Error if it is not done within a minute
- */
-export async function until(what: string, done: () => Promise<boolean>, pauseMs = 25): Promise<void> {
-  const end = performance.now() + 60_000;
-  while (performance.now() < end) {
-    if (await done().catch(() => false)) return;
-    await sleep(pauseMs);
-  }
-  throw new Error(`${what}: not within a minute`);
 }
 
 /** The port in the server's log. @throws Error if the server exits first */

@@ -1,16 +1,10 @@
 /**
- * Cluster files against the schemas that are available, and against each other.
- *
- * HTTPRoute has the schema of Gateway API 1.0 from npm. No package has schemas of InferencePool (v1 of the inference
- * extension 1.4) and of EndpointPickerConfig (v1alpha1 of llm-d Router 0.9). The closed shapes below follow the published
- * ones. They catch mistakes in the files, not changes of the schemas. deploy/validate.py checks Kubernetes' own kinds,
- * KEDA, KServe and compose.
+ * Cluster files against each other, and HTTPRoute against the schema of Gateway API 1.0 from npm. deploy/validate.py checks
+ * Kubernetes' own kinds, KEDA, KServe and compose. No package has schemas of InferencePool and of EndpointPickerConfig.
  */
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { HTTPRoute } from '@kubernetes-models/gateway-api/gateway.networking.k8s.io/v1/HTTPRoute';
-import Type from 'typebox';
-import { Value } from 'typebox/value';
 import t from 'tap';
 import { parse, parseAllDocuments } from 'yaml';
 import { packageRoot, resolveOptions } from '../../src/config.js';
@@ -34,87 +28,23 @@ function only(file: string, kind: string): unknown {
   return found;
 }
 
-const closed = { additionalProperties: false };
-const Port = Type.Object({ number: Type.Integer({ minimum: 1, maximum: 65_535 }) }, closed);
-const InferencePool = Type.Object(
-  {
-    apiVersion: Type.Literal('inference.networking.k8s.io/v1'),
-    kind: Type.Literal('InferencePool'),
-    metadata: Type.Object({ name: Type.String() }),
-    spec: Type.Object(
-      {
-        appProtocol: Type.Optional(Type.Union([Type.Literal('http'), Type.Literal('kubernetes.io/h2c')])),
-        selector: Type.Object(
-          { matchLabels: Type.Record(Type.String(), Type.String({ maxLength: 63 }), { minProperties: 1 }) },
-          closed,
-        ),
-        targetPorts: Type.Array(Port, { minItems: 1, maxItems: 8 }),
-        endpointPickerRef: Type.Object(
-          {
-            group: Type.Optional(Type.String()),
-            kind: Type.Optional(Type.String()),
-            name: Type.String({ minLength: 1 }),
-            // Kinds other than Service may omit the port.
-            port: Port,
-            failureMode: Type.Optional(Type.Union([Type.Literal('FailOpen'), Type.Literal('FailClose')])),
-          },
-          closed,
-        ),
-      },
-      closed,
-    ),
-  },
-  closed,
-);
-type InferencePool = Type.Static<typeof InferencePool>;
+interface InferencePool extends Resource {
+  readonly spec: {
+    readonly selector: { readonly matchLabels: Record<string, string> };
+    readonly targetPorts: readonly { readonly number: number }[];
+  };
+}
 
-const EndpointPickerConfig = Type.Object(
-  {
-    apiVersion: Type.Literal('llm-d.ai/v1alpha1'),
-    kind: Type.Literal('EndpointPickerConfig'),
-    plugins: Type.Array(
-      Type.Object(
-        {
-          // The picker joins source and extractor of the metrics by type only where they have no name.
-          type: Type.String(),
-          parameters: Type.Optional(
-            Type.Object(
-              {
-                defaultEngine: Type.String(),
-                engineConfigs: Type.Array(
-                  Type.Object(
-                    {
-                      name: Type.String(),
-                      queuedRequestsSpec: Type.String(),
-                      runningRequestsSpec: Type.String(),
-                      kvUsageSpec: Type.String(),
-                      cacheInfoSpec: Type.Optional(Type.String()),
-                      loraSpec: Type.Optional(Type.String()),
-                    },
-                    closed,
-                  ),
-                ),
-              },
-              closed,
-            ),
-          ),
-        },
-        closed,
-      ),
-    ),
-    schedulingProfiles: Type.Array(
-      Type.Object(
-        {
-          name: Type.String(),
-          plugins: Type.Array(Type.Object({ pluginRef: Type.String(), weight: Type.Optional(Type.Number()) }, closed)),
-        },
-        closed,
-      ),
-    ),
-  },
-  closed,
-);
-type EndpointPickerConfig = Type.Static<typeof EndpointPickerConfig>;
+interface EndpointPickerConfig {
+  readonly plugins: readonly {
+    readonly type: string;
+    readonly parameters?: {
+      readonly defaultEngine: string;
+      readonly engineConfigs: readonly { readonly name: string }[];
+    };
+  }[];
+  readonly schedulingProfiles: readonly { readonly plugins: readonly { readonly pluginRef: string }[] }[];
+}
 
 interface Probe {
   readonly httpGet: { readonly path: string; readonly port: string };
@@ -180,8 +110,7 @@ void t.test('HTTPRoute is valid by the schema of Gateway API, and a copy with a 
   t.end();
 });
 
-void t.test('InferencePool has its shape and selects the pods of the Deployment at their port', (t) => {
-  t.same([...Value.Errors(InferencePool, pool)], []);
+void t.test('InferencePool selects the pods of the Deployment at their port', (t) => {
   t.match(template.metadata.labels, pool.spec.selector.matchLabels);
   const http = container.ports.find(({ name }) => name === 'http');
   t.same(pool.spec.targetPorts, [{ number: http?.containerPort }]);
@@ -208,8 +137,7 @@ void t.test('probes and scrapes use a port whose connections clients cannot exha
   for (const url of [server.url, server.opsUrl]) t.equal((await fetch(`${url}/metrics`)).status, 200);
 });
 
-void t.test('EndpointPickerConfig has its shape, names only its own plugins, and the engine of the pods', (t) => {
-  t.same([...Value.Errors(EndpointPickerConfig, picker)], []);
+void t.test('EndpointPickerConfig names only its own plugins, and the engine of the pods', (t) => {
   const names = new Set(picker.plugins.map(({ type }) => type));
   const references = picker.schedulingProfiles.flatMap(({ plugins }) => plugins.map(({ pluginRef }) => pluginRef));
   t.ok(references.length > 2);

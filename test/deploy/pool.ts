@@ -8,7 +8,8 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import type { ChildProcess } from 'node:child_process';
 import type { Test } from 'tap';
 import { packageRoot } from '../../src/config.js';
-import { main, start, until, untilReady } from './helper.js';
+import { main, start, untilReady } from './helper.js';
+import { until } from '../support/until.js';
 
 export type ProxyName = 'haproxy' | 'nginx';
 const PROXIES = ['haproxy', 'nginx'] as const;

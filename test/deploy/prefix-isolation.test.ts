@@ -3,7 +3,6 @@ import { join } from 'node:path';
 import t, { type Test } from 'tap';
 import { serve, tinyModel } from './helper.js';
 
-t.setTimeout(180_000);
 const dir = t.testdir({ keys: 'alpha\nbeta\n' });
 const model = tinyModel(dir);
 

@@ -7,7 +7,8 @@ import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import t, { type Test } from 'tap';
 import { collect } from '../fakes/collector.js';
-import { main, portOf, serve, serverArgs, start, tinyModel, until, untilReady } from './helper.js';
+import { main, portOf, serve, serverArgs, start, tinyModel, untilReady } from './helper.js';
+import { until } from '../support/until.js';
 
 const model = tinyModel(t.testdir());
 

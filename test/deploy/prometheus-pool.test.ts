@@ -1,9 +1,10 @@
 /** Two replicas scraped by Debian's Prometheus: records add up their requests, alerts name what they are about. */
 import { setTimeout as sleep } from 'node:timers/promises';
 import t from 'tap';
-import { serve, tinyModel, until } from './helper.js';
+import { serve, tinyModel } from './helper.js';
 import { post } from './pool.js';
 import { dashboard, hasData, missing, query, startPrometheus } from './prometheus.js';
+import { until } from '../support/until.js';
 
 const model = tinyModel(t.testdir({}));
 const ATTAINMENT = 'model_name:sortie_budget_attainment:ratio_rate5m';
@@ -13,7 +14,6 @@ interface Alert {
   readonly state: string;
 }
 
-t.setTimeout(120_000);
 void t.test('every query of the dashboard follows the selector of replicas', (t) => {
   const { templating, panels } = dashboard();
   t.match(

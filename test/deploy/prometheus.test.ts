@@ -5,8 +5,9 @@ import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import t from 'tap';
 import { packageRoot } from '../../src/config.js';
-import { serve, tinyModel, until } from './helper.js';
+import { serve, tinyModel } from './helper.js';
 import { type Dashboard, hasData, missing, query, startPrometheus } from './prometheus.js';
+import { until } from '../support/until.js';
 
 const deploy = join(packageRoot, 'deploy');
 const model = tinyModel(t.testdir({}));
@@ -46,7 +47,6 @@ void t.test('rules and alerts pass promtool, with their own tests', { skip: miss
   t.end();
 });
 
-t.setTimeout(180_000);
 const skip = missing('prometheus');
 void t.test('a real Prometheus has data for every rule and every panel', { skip }, async (t) => {
   const { url: sortie } = await serve(t, model);

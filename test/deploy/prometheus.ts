@@ -4,8 +4,9 @@ import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import type { Test } from 'tap';
 import { packageRoot } from '../../src/config.js';
-import { start, until } from './helper.js';
+import { start } from './helper.js';
 import { freePorts } from './pool.js';
+import { until } from '../support/until.js';
 
 const deploy = join(packageRoot, 'deploy');
 

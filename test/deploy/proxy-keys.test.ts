@@ -24,7 +24,6 @@ writeFileSync(
 const ask = (url: string, key: string) =>
   post(url, { prompt: 'Hello', max_tokens: 1 }, { authorization: `Bearer ${key}` });
 
-t.setTimeout(120_000);
 void t.test('each replica counts the requests of a key by itself', (t) =>
   throughEach(t, model, ['--api-key-file', keys], async (t, proxy, { url }) => {
     const limited = `sk-${proxy}`;

@@ -1,7 +1,7 @@
 /** Behind each proxy of deploy/: kill -9 of an engine, then of a whole replica, in mid-stream. */
 import t, { type Test } from 'tap';
 import { childrenOf } from '../../bench/soak/memory.js';
-import { tinyModel, until } from './helper.js';
+import { tinyModel } from './helper.js';
 import {
   haproxyServer,
   inFlight,
@@ -12,6 +12,7 @@ import {
   type Replica,
   throughEach,
 } from './pool.js';
+import { until } from '../support/until.js';
 
 const EACH = 8;
 const model = tinyModel(t.testdir({}), 4096);
@@ -124,5 +125,4 @@ async function test(t: Test, proxy: ProxyName, pool: Pool): Promise<void> {
   });
 }
 
-t.setTimeout(180_000);
 void t.test('an engine is killed, and a replica', (t) => throughEach(t, model, ['--max-running', '64'], test));

@@ -1,8 +1,9 @@
 /** A rolling restart of two replicas behind the proxies of deploy/, with 300 requests in flight all the time. */
 import { setTimeout as sleep } from 'node:timers/promises';
 import t from 'tap';
-import { tinyModel, until } from './helper.js';
+import { tinyModel } from './helper.js';
 import { inFlight, missing, post, startPools } from './pool.js';
+import { until } from '../support/until.js';
 
 const IN_FLIGHT = 300;
 const TOKENS = 40;
@@ -43,7 +44,6 @@ async function load(url: string, count: number, isOver: () => boolean): Promise<
   return { answers, faults };
 }
 
-t.setTimeout(180_000);
 const skip = missing('haproxy') && missing('nginx');
 void t.test('no accepted request is lost, and no client sees an error', { skip }, async (t) => {
   const pools = await startPools(t, model, ['--max-queue', '1000', '--drain-timeout', '60']);

@@ -5,8 +5,9 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import t, { type Test } from 'tap';
 import { childrenOf } from '../../bench/soak/memory.js';
-import { tinyModel, until } from './helper.js';
+import { tinyModel } from './helper.js';
 import { haproxyServer, missing, type Pool, post, type Replica, startPool } from './pool.js';
+import { until } from '../support/until.js';
 
 const STOP_MS = 2000;
 const STOPS = 2;
@@ -80,7 +81,6 @@ async function whileSlowed(t: Test, pool: Pool): Promise<Slowed> {
 
 const attainment = (answers: readonly Answer[]): number => answers.filter(({ met }) => met).length / answers.length;
 
-t.setTimeout(120_000);
 const skip = missing('haproxy');
 async function takesFew(t: Test, pool: Pool): Promise<void> {
   const { answers, sent, toStopped } = await whileSlowed(t, pool);

@@ -11,7 +11,7 @@ import { tinyModel } from './tiny-model.js';
 
 const counts: GuardedCounts = { runs: 0, copies: 0, uploads: 0, downloads: 0 };
 const modelDir = await tinyModel(t, 'float');
-const audit = { busyShare: 1, idleShare: 1 };
+const audit = { busyShare: 1 };
 const options = { modelDir, maxRunning: 4, kvMemoryBytes: 2 ** 22, audit };
 
 /** Tokens of a course with shared prompts, drafts, preemption, scores and audits, by request. */

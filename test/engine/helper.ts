@@ -135,7 +135,7 @@ export async function answersOf(
 ): Promise<Map<string, Outcome>> {
   const all = new Map(ids.map((id): [string, Outcome] => [id, { tokens: [], ended: null, refused: null }]));
   const open = (): boolean => [...all.values()].some(({ ended, refused }) => ended === null && refused === null);
-  const until = monotonicMs() + 120_000;
+  const until = monotonicMs() + 500_000;
   while (open() && monotonicMs() < until) {
     const isReady = core.busy && !core.isStalled;
     if (isReady) {

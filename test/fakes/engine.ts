@@ -2,7 +2,7 @@
  * A deterministic engine without a model. Its answers come from a script, step by step, in real time. A test can make
  * it reject, stall and lose sequences, and read its requests.
  */
-import { PLAIN } from '../../src/model/manifest-upgrade.js';
+import { PLAIN } from '../../src/model/architecture.js';
 import { EventEmitter } from 'node:events';
 import { monotonicMs } from '../../src/util/clock.js';
 import type { Engine, EngineEvents, SequenceRequest } from '../../src/engine/client/engine.js';

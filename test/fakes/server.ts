@@ -10,6 +10,7 @@ import type { ServedModel } from '../../src/api/served-model.js';
 import { resolveOptions } from '../../src/config.js';
 import { createApp, createOpsApp } from '../../src/http/app.js';
 import type { HttpContext } from '../../src/http/context.js';
+import { PLAIN_OPTIONS } from '../../src/http/openapi.js';
 import { openKey, type ApiKey } from '../../src/http/keys.js';
 import { EncodingThread } from '../../src/text/encoding/encoding-thread.js';
 import { ChatTemplate } from '../../src/text/chat-template.js';
@@ -139,19 +140,12 @@ export async function build(
     },
     series,
     options: {
-      host: '0.0.0.0',
-      allowedHosts: [],
+      ...PLAIN_OPTIONS,
       maxBody: 1 << 20,
       maxConnections: 1000,
       requestTimeout: 30,
       stallTimeout: 30,
       keepAlive: 30,
-      corsOrigin: [],
-      logPrompts: false,
-      opsPort: null,
-      mainMetrics: false,
-      trustedProxies: [],
-      readyWait: 60,
       ...overrides.options,
     },
     apiKeys: (overrides.apiKeys ?? []).map((key) => (typeof key === 'string' ? openKey(key) : key)),

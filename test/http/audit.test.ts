@@ -6,6 +6,7 @@ import type { AuditReport } from '../../src/api/schemas/audit.js';
 import { openKey } from '../../src/http/keys.js';
 import { openPolicy } from '../../src/api/params/policy.js';
 import { build, events, model, says, tokenizer } from '../fakes/server.js';
+import { until } from '../support/until.js';
 
 interface Body {
   readonly sortie: { readonly actual_ms: number; readonly audit?: AuditReport };
@@ -99,6 +100,7 @@ void t.test('an answer without an audit states the reason', async (t) => {
   const whole = (await (await server.post('/v1/completions', { ...prompt, prompt: 'One, two, three' })).json()) as Body;
   t.same(whole.sortie.audit, { skipped: 'memory' });
   // Nothing waits for the audit of an answer whose client is gone.
+  const asked = server.engine.requests.length;
   const gone = new AbortController();
   const cut = fetch(`${server.url}/v1/completions`, {
     method: 'POST',
@@ -107,6 +109,7 @@ void t.test('an answer without an audit states the reason', async (t) => {
     signal: gone.signal,
   });
   cut.catch(() => undefined);
+  await until('asked', () => server.engine.requests.length > asked);
   await new Promise((resolve) => setTimeout(resolve, 100));
   gone.abort();
   await t.rejects(cut);

@@ -1,6 +1,7 @@
 import t from 'tap';
 import type { Script } from '../fakes/engine.js';
 import { build, exchange } from '../fakes/server.js';
+import { until } from '../support/until.js';
 
 interface ErrorAnswer {
   error: { message: string; param: string | null; exits?: number[] };
@@ -47,10 +48,12 @@ void t.test('headers and body fields become the budget', async (t) => {
     [{}, { latency_budget_ms: null }, null],
   ];
   for (const [headers, sortie, want] of cases) {
-    const response = await server.post('/v1/completions', { ...prompt, sortie }, headers);
-    t.equal(response.status, 200);
-    const got = server.engine.requests.at(-1)?.depth.budget;
-    t.same(got, want, JSON.stringify([headers, sortie]));
+    await t.test(JSON.stringify([headers, sortie]), async (t) => {
+      const response = await server.post('/v1/completions', { ...prompt, sortie }, headers);
+      t.equal(response.status, 200);
+      const got = server.engine.requests.at(-1)?.depth.budget;
+      t.same(got, want, JSON.stringify([headers, sortie]));
+    });
   }
 });
 
@@ -75,11 +78,13 @@ void t.test('of several values for a budget header, the smallest counts', async 
     [{ [ttft]: '50', 'x-llm-d-slo-ttft-ms': '70' }, { slo_ttft_ms: 60 }, { ttftMs: 60 }],
   ];
   for (const [headers, sortie, want] of cases) {
-    const response = await server.post('/v1/completions', { ...prompt, sortie }, headers);
-    t.equal(response.status, 200);
-    const got = server.engine.requests.at(-1)?.depth.budget;
-    const onMiss = 'totalMs' in want ? 'land' : 'continue';
-    t.same(got, { ...none, onMiss, ...want }, JSON.stringify([headers, sortie]));
+    await t.test(JSON.stringify([headers, sortie]), async (t) => {
+      const response = await server.post('/v1/completions', { ...prompt, sortie }, headers);
+      t.equal(response.status, 200);
+      const got = server.engine.requests.at(-1)?.depth.budget;
+      const onMiss = 'totalMs' in want ? 'land' : 'continue';
+      t.same(got, { ...none, onMiss, ...want }, JSON.stringify([headers, sortie]));
+    });
   }
 });
 
@@ -111,12 +116,14 @@ void t.test('the error names the invalid one of several header values', async (t
     [{ 'X-Budget-On-Miss': 'reject, reject, continue' }, 'X-Budget-On-Miss', 'different ones: reject, continue'],
   ];
   for (const [headers, param, got] of cases) {
-    const response = await server.post('/v1/completions', prompt, headers);
-    t.equal(response.status, 400, JSON.stringify(headers));
-    const { error } = (await response.json()) as ErrorAnswer;
-    t.equal(error.param, param);
-    t.ok(error.message.startsWith(`${param} must `), error.message);
-    t.ok(error.message.endsWith(`${got}.`), error.message);
+    await t.test(JSON.stringify(headers), async (t) => {
+      const response = await server.post('/v1/completions', prompt, headers);
+      t.equal(response.status, 400, JSON.stringify(headers));
+      const { error } = (await response.json()) as ErrorAnswer;
+      t.equal(error.param, param);
+      t.ok(error.message.startsWith(`${param} must `), error.message);
+      t.ok(error.message.endsWith(`${got}.`), error.message);
+    });
   }
   t.equal(server.engine.requests.length, 0);
 });
@@ -142,9 +149,11 @@ void t.test('a malformed or non-positive budget is a 400 with its header as para
     ['X-Max-Exit-Layer', '31'],
   ];
   for (const [name, value] of cases) {
-    const response = await server.post('/v1/completions', prompt, { [name]: value });
-    t.equal(response.status, 400, `${name}: ${value}`);
-    t.equal(((await response.json()) as ErrorAnswer).error.param, name);
+    await t.test(`${name}: ${value}`, async (t) => {
+      const response = await server.post('/v1/completions', prompt, { [name]: value });
+      t.equal(response.status, 400, `${name}: ${value}`);
+      t.equal(((await response.json()) as ErrorAnswer).error.param, name);
+    });
   }
   t.equal(server.engine.requests.length, 0);
 });
@@ -344,7 +353,7 @@ void t.test('an answer whose deadline comes before its plan is empty, streamed o
     [false, { ...truncate, 'X-SLO-TTFT-Ms': '0.001' }, false],
   ] as const) {
     const asked = server.post('/v1/completions', { ...prompt, stream }, headers);
-    while (server.engine.live === 0) await new Promise((resolve) => setTimeout(resolve, 5));
+    await until('running', () => server.engine.live > 0);
     // EngineClient ends an answer this way when the deadline timer fires.
     server.engine.cancel(server.engine.requests.at(-1)?.id ?? '', 'deadline');
     const response = await asked;

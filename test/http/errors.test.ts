@@ -1,6 +1,5 @@
 import { once } from 'node:events';
 import net from 'node:net';
-import { setTimeout as delay } from 'node:timers/promises';
 import t from 'tap';
 import { ChatBody } from '../../src/api/schemas/chat.js';
 import { CompletionBody } from '../../src/api/schemas/completions.js';
@@ -9,6 +8,7 @@ import { ChatTemplate } from '../../src/text/chat-template.js';
 import { READY } from '../fakes/engine.js';
 import { asText, nested } from '../fakes/nested.js';
 import { build, events, exchange, says } from '../fakes/server.js';
+import { until } from '../support/until.js';
 
 interface ErrorAnswer {
   error: { message: string; type: string; param: string | null; code: string | null; [extra: string]: unknown };
@@ -89,11 +89,13 @@ void t.test('each invalid parameter is a 400 that names it', async (t) => {
     ['a name that sortie does not have', { sortie: { exit: 15 } }, 'sortie.exit'],
   ];
   for (const [name, fields, param] of wrong) {
-    const response = await server.post('/v1/completions', asText({ prompt: 'Hello', ...fields }));
-    const { error } = (await response.json()) as ErrorAnswer;
-    t.equal(response.status, 400, name);
-    t.match(error, { type: 'invalid_request_error', param }, name);
-    t.type(error.code, 'string');
+    await t.test(name, async (t) => {
+      const response = await server.post('/v1/completions', asText({ prompt: 'Hello', ...fields }));
+      const { error } = (await response.json()) as ErrorAnswer;
+      t.equal(response.status, 400, name);
+      t.match(error, { type: 'invalid_request_error', param }, name);
+      t.type(error.code, 'string');
+    });
   }
   t.equal(server.engine.requests.length, 0, 'nothing reached the engine');
 });
@@ -237,10 +239,12 @@ void t.test(
       ['samplers', ['top_k'], []],
     ];
     for (const [field, asked, neutral] of asks) {
-      const refused = await server.post('/v1/chat/completions', { messages, [field]: asked });
-      t.equal(refused.status, 400, field);
-      t.match(await refused.json(), { error: { code: 'unsupported_parameter', param: field } });
-      t.equal((await server.post('/v1/chat/completions', { messages, [field]: neutral })).status, 200, field);
+      await t.test(field, async (t) => {
+        const refused = await server.post('/v1/chat/completions', { messages, [field]: asked });
+        t.equal(refused.status, 400, field);
+        t.match(await refused.json(), { error: { code: 'unsupported_parameter', param: field } });
+        t.equal((await server.post('/v1/chat/completions', { messages, [field]: neutral })).status, 200, field);
+      });
     }
   },
 );
@@ -343,8 +347,7 @@ void t.test('a fault mid-stream ends that answer and nothing else', async (t) =>
     lines.some((line) => line.includes('"fault"')),
     'the log has the fault',
   );
-  for (let tries = 0; server.engine.live > 0 && tries < 100; tries++) await delay(10);
-  t.equal(server.engine.live, 0);
+  await until('idle', () => server.engine.live === 0);
   t.equal(server.context.api.metrics.live, 0);
   const metrics = await (await fetch(`${server.url}/metrics`)).text();
   t.match(metrics, /^sortie_request_failure_total\{reason="internal",[^}]*\} 2$/m);
@@ -366,9 +369,11 @@ void t.test('chat rejects unsupported fields', async (t) => {
     [{ messages: [...messages, { role: 'assistant', content: null }] }, 'messages[1].content'],
   ];
   for (const [fields, param] of wrong) {
-    const response = await server.post('/v1/chat/completions', { messages, ...fields });
-    t.equal(response.status, 400, param);
-    t.equal(((await response.json()) as ErrorAnswer).error.param, param);
+    await t.test(JSON.stringify(fields), async (t) => {
+      const response = await server.post('/v1/chat/completions', { messages, ...fields });
+      t.equal(response.status, 400, param);
+      t.equal(((await response.json()) as ErrorAnswer).error.param, param);
+    });
   }
   const neutral = {
     tools: [],
@@ -524,15 +529,17 @@ void t.test('an unknown path is reported before the body is checked', async (t) 
     ['compressed', { body: 'x', headers: { 'content-type': 'application/json', 'content-encoding': 'gzip' } }],
   ];
   for (const [name, init] of bodies) {
-    const unknown = await fetch(`${server.url}/v1/audio/transcriptions`, { method: 'POST', ...init });
-    t.equal(unknown.status, 404, name);
-    t.equal(unknown.headers.get('x-content-type-options'), 'nosniff');
-    t.match(await unknown.json(), {
-      error: { code: 'route_not_found', message: /POST "\/v1\/audio\/transcriptions"/ },
+    await t.test(name, async (t) => {
+      const unknown = await fetch(`${server.url}/v1/audio/transcriptions`, { method: 'POST', ...init });
+      t.equal(unknown.status, 404, name);
+      t.equal(unknown.headers.get('x-content-type-options'), 'nosniff');
+      t.match(await unknown.json(), {
+        error: { code: 'route_not_found', message: /POST "\/v1\/audio\/transcriptions"/ },
+      });
+      const known = await fetch(`${server.url}/v1/models`, { method: 'POST', ...init });
+      t.equal(known.status, 405, name);
+      t.match(await known.json(), { error: { code: 'method_not_allowed' } });
     });
-    const known = await fetch(`${server.url}/v1/models`, { method: 'POST', ...init });
-    t.equal(known.status, 405, name);
-    t.match(await known.json(), { error: { code: 'method_not_allowed' } });
   }
 });
 
@@ -622,16 +629,13 @@ void t.test('a CONNECT client that resets or never closes does no harm', async (
   const server = await build(t);
   const connectRequest = 'CONNECT x:1 HTTP/1.1\r\nHost: x\r\n\r\n';
   const untilClosed = async (): Promise<void> => {
-    for (let tries = 0; tries < 1000; tries++) {
-      const open = await new Promise((resolve) => {
+    const open = (): Promise<number> =>
+      new Promise((resolve) => {
         server.app.server.getConnections((_error, count) => {
           resolve(count);
         });
       });
-      if (open === 0) return;
-      await delay(10);
-    }
-    t.fail('a connection stays open');
+    await until('all connections close', async () => (await open()) === 0);
   };
   for (const after of ['data', 'connect'] as const) {
     const resetting = net.connect(server.port, '127.0.0.1', () => resetting.write(connectRequest));
@@ -665,19 +669,19 @@ void t.test(
       socket.on('error', () => undefined);
       const closed = once(socket, 'close');
       if (stream) await once(socket, 'data');
-      for (let tries = 0; server.engine.live === 0 && tries < 500; tries++) await delay(10);
+      await until('running', () => server.engine.live > 0);
       socket.write('NONSENSE\r\n\r\n');
       await closed;
       t.notMatch(answer, /HTTP\/1\.1 400/, `stream ${stream}`);
       t.match(answer, stream ? /data: \[DONE\]/ : /one two three four five/, 'the answer is whole');
-      for (let tries = 0; server.engine.live > 0 && tries < 500; tries++) await delay(10);
+      await until('idle', () => server.engine.live === 0);
     }
     t.equal(server.engine.cancelled.length, 0);
     const leaving = net.connect(server.port, '127.0.0.1', () => leaving.write(post({ messages })));
     leaving.on('error', () => undefined);
-    for (let tries = 0; server.engine.live === 0 && tries < 500; tries++) await delay(10);
+    await until('running', () => server.engine.live > 0);
     leaving.end('NONSENSE\r\n\r\n');
-    for (let tries = 0; server.engine.live > 0 && tries < 500; tries++) await delay(10);
+    await until('idle', () => server.engine.live === 0);
     t.equal(server.engine.cancelled.length, 1, 'a client that leaves gets no answer');
     const bad = 'POST /v1/completions HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n';
     const chunked = `${bad}Transfer-Encoding: chunked\r\n\r\nNONSENSE\r\n`;
@@ -776,7 +780,7 @@ void t.test('an engine that exits before it gets a request leaves no sequence be
       const response = await server.post('/v1/chat/completions', { messages, stream });
       t.ok([200, 503].includes(response.status), `${response.status} when it is there for ${most} turns`);
       await response.text();
-      for (let tries = 0; server.engine.live > 0 && tries < 100; tries++) await delay(10);
+      await until('idle', () => server.engine.live === 0);
       t.equal(server.context.api.metrics.live, 0, 'a drain would wait for a leftover');
     }
   }
@@ -793,7 +797,9 @@ void t.test('the error on malformed JSON names the fault and its place', async (
     ['', /^The body is empty/],
   ];
   for (const [body, message] of wrong) {
-    const { error } = (await (await server.post('/v1/completions', body)).json()) as { error: { message: string } };
-    t.match(error, { code: 'invalid_json', message });
+    await t.test(body || 'no body', async (t) => {
+      const { error } = (await (await server.post('/v1/completions', body)).json()) as { error: { message: string } };
+      t.match(error, { code: 'invalid_json', message });
+    });
   }
 });

@@ -2,6 +2,7 @@
 import t from 'tap';
 import { traceIdOf, waitedMs } from '../../src/http/forwarded.js';
 import { build, exchange, says, type Overrides } from '../fakes/server.js';
+import { until } from '../support/until.js';
 
 const NOW = 1_800_000_000_000;
 const TRACE = '0af7651916cd43dd8448eb211c80319c';
@@ -55,7 +56,7 @@ async function ask(t: Parameters<typeof build>[0], headers: Record<string, strin
   const server = await build(t, says('one two'), { ...overrides, log: (line) => lines.push(line) });
   const response = await server.post('/v1/completions', { prompt: 'Hello' }, headers);
   const { sortie } = (await response.json()) as { sortie: { actual_ms: number; met: boolean | null } };
-  while (!lines.some((line) => line.includes('"msg":"request"'))) await new Promise(setImmediate);
+  await until('logged', () => lines.some((line) => line.includes('"msg":"request"')));
   const line = JSON.parse(lines.find((each) => each.includes('"msg":"request"')) ?? '') as Record<string, unknown>;
   return { status: response.status, sortie, line };
 }

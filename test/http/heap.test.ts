@@ -24,7 +24,6 @@ async function retained(): Promise<number> {
   return process.memoryUsage().heapUsed;
 }
 
-t.setTimeout(240_000);
 void t.test('requests that finish, are rejected, fail or lose their client leave no memory behind', async (t) => {
   const server = await build(t, (request) => says('one two three', request.maxTokens === 7 ? { end: 'error' } : {})());
   const send = async (index: number): Promise<void> => {

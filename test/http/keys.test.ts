@@ -63,7 +63,7 @@ void t.test('a key file may have a byte order mark and Windows line ends', (t) =
   t.end();
 });
 
-void t.test('the error on an invalid file names the place and no key', (t) => {
+void t.test('the error on an invalid file names the place and no key', async (t) => {
   const cases: [unknown, RegExp][] = [
     ['{ "keys": ', /valid JSON/],
     // Read as lines, this file would make a key of "[".
@@ -86,16 +86,16 @@ void t.test('the error on an invalid file names the place and no key', (t) => {
     ['# staff\nalpha\nsecret # comment\n', /line 3 must be one word of printable ASCII characters/],
     ['secret\u00a0x', /line 1 must be/],
   ];
-  for (const [file, message] of cases) {
-    try {
-      load(t, file);
-      t.fail(`accepted ${JSON.stringify(file)}`);
-    } catch (error) {
-      t.match((error as Error).message, message);
-      t.notMatch((error as Error).message, /secret/);
-    }
-  }
-  t.end();
+  for (const [file, message] of cases)
+    await t.test(JSON.stringify(file), async (t) => {
+      try {
+        load(t, file);
+        t.fail('the file was accepted');
+      } catch (error) {
+        t.match((error as Error).message, message);
+        t.notMatch((error as Error).message, /secret/);
+      }
+    });
 });
 
 void t.test('exit bounds of a key must be exits of the model, and leave at least one exit', (t) => {

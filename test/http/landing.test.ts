@@ -5,6 +5,7 @@ import type { FakeEngine } from '../fakes/engine.js';
 import { namedEvents } from '../fakes/named-events.js';
 import { build, events, says } from '../fakes/server.js';
 import { openKey } from '../../src/http/keys.js';
+import { until } from '../support/until.js';
 
 const landed = { at: 4, pressure: 3.25, probability: 0.00041234 };
 const report = { at_token: 4, pressure: 3.25, probability: 0.000412, choices: [0] };
@@ -112,7 +113,7 @@ void t.test('GET /load has the expected tokens of the answers in progress, witho
       body: JSON.stringify({ prompt: 'x' }),
     }).catch(() => null),
   );
-  while (server.engine.live < 2) await sleep(5);
+  await until('both run', () => server.engine.live === 2);
   await sleep(30);
   t.same(
     await load(),
@@ -160,7 +161,7 @@ void t.test('the log line of an answer has the landing and the reason', async (t
   const script: FakeEngine['script'] = says('Paris.', { ended: { landed }, plan: { reason: 'noise' } });
   const server = await build(t, script, { log: (line) => lines.push(line) });
   await server.post('/v1/completions', { prompt: 'x' }, budget);
-  while (!lines.some((line) => line.includes('completion_tokens'))) await sleep(5);
+  await until('logged', () => lines.some((line) => line.includes('completion_tokens')));
   const line: unknown = JSON.parse(lines.find((each) => each.includes('completion_tokens')) ?? '');
   t.match(line, { sortie: { landed: report, plan: { reason: 'noise' } } });
 });

@@ -3,6 +3,7 @@ import { setTimeout as delay } from 'node:timers/promises';
 import t, { type Test } from 'tap';
 import { EncodingThread } from '../../src/text/encoding/encoding-thread.js';
 import { build, tokenizerFile, type Overrides, type TestServer } from '../fakes/server.js';
+import { until } from '../support/until.js';
 
 const unbroken = 'xyz'.repeat(100_000);
 const bodies = {
@@ -81,7 +82,7 @@ for (const [path, body] of Object.entries(bodies)) {
     await encoding.begun;
     abort.abort();
     const lines = (): object[] => log.map((line) => JSON.parse(line) as object).slice(1);
-    for (let i = 0; i < 500 && (encoding.ends.length === 0 || lines().length === 0); i++) await delay(10);
+    await until('encoded and logged', () => encoding.ends.length > 0 && lines().length > 0);
     await delay(20);
     t.same(encoding.ends, ['ClientGone']);
     t.equal(server.app.inFlightResponses.size, 0);
@@ -114,7 +115,7 @@ void t.test(
     for (const other of others) other.catch(() => undefined);
     const last = server.post('/tokenize', bodies['/tokenize']);
     const isNext = (): boolean => server.app.inFlightResponses.size > 0;
-    for (let i = 0; i < 500 && !isNext(); i++) await delay(10);
+    await until('the next one runs', isNext);
     const statuses: number[] = [];
     for (const [path, body] of Object.entries(bodies)) {
       const refused = await server.post(path, body);

@@ -247,13 +247,15 @@ void t.test('an error has the form of Anthropic and names the parameter as the c
     [{ temperature: 9 }, 'temperature'],
   ];
   for (const [fields, param, code = 'invalid_value'] of wrong) {
-    const response = await server.post(PATH, { ...base, ...fields });
-    const body = (await response.json()) as { error: { message: string } };
-    const error = { type: 'invalid_request_error', param, code };
-    const request_id = response.headers.get('request-id');
-    t.strictSame(response.status, 400, JSON.stringify(fields).slice(0, 90));
-    t.match(body, { type: 'error', error, request_id }, JSON.stringify(fields).slice(0, 90));
-    if (code !== 'context_length_exceeded') t.ok(body.error.message.startsWith(param), body.error.message);
+    await t.test(JSON.stringify(fields).slice(0, 90), async (t) => {
+      const response = await server.post(PATH, { ...base, ...fields });
+      const body = (await response.json()) as { error: { message: string } };
+      const error = { type: 'invalid_request_error', param, code };
+      const request_id = response.headers.get('request-id');
+      t.strictSame(response.status, 400, JSON.stringify(fields).slice(0, 90));
+      t.match(body, { type: 'error', error, request_id }, JSON.stringify(fields).slice(0, 90));
+      if (code !== 'context_length_exceeded') t.ok(body.error.message.startsWith(param), body.error.message);
+    });
   }
 });
 

@@ -4,6 +4,7 @@ import t from 'tap';
 import { monotonicMs } from '../../src/util/clock.js';
 import { READY } from '../fakes/engine.js';
 import { build, events, says, tokenizer, withBegin } from '../fakes/server.js';
+import { until } from '../support/until.js';
 
 void t.test('model cards: the routed model and one per exit', async (t) => {
   const server = await build(t);
@@ -309,7 +310,7 @@ void t.test('probes and scrapes have no line at the default level; other request
   }
   const before = monotonicMs();
   await fetch(`${server.url}/version`);
-  while (lines.length === 0) await new Promise((resolve) => setImmediate(resolve));
+  await until('logged', () => lines.length > 0);
   const took = monotonicMs() - before;
   const [line, ...others] = lines.map((line) => JSON.parse(line) as { ms: number });
   t.match(line, { route: '/version', status: 200 });
@@ -341,7 +342,7 @@ void t.test('the line of a failed request has the reason, also for a stream that
     lines.map((line) => JSON.parse(line) as { msg: string }).filter((line) => line.msg === 'request');
   const next = async (): Promise<void> => {
     const before = requests().length;
-    while (requests().length === before) await new Promise((resolve) => setImmediate(resolve));
+    await until('logged', () => requests().length > before);
   };
   const path = '/v1/completions';
   for (const [body, line] of [

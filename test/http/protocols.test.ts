@@ -8,6 +8,7 @@ import { startTracing } from '../../src/telemetry/tracing.js';
 import { collect, valuesOf } from '../fakes/collector.js';
 import { namedEvents } from '../fakes/named-events.js';
 import { build, says } from '../fakes/server.js';
+import { until } from '../support/until.js';
 
 const SECRET = 'a secret question';
 const ANSWER = 'a hidden answer';
@@ -20,10 +21,6 @@ const wires = [
   },
 ] as const;
 const long = says('one two three four five six seven eight nine ten', { pace: 20 });
-
-async function until(what: () => boolean): Promise<void> {
-  for (let i = 0; i < 500 && !what(); i++) await delay(10);
-}
 
 for (const { path, body, limit } of wires) {
   void t.test(`${path}: a key's limits reject, and headers report them`, async (t) => {
@@ -51,7 +48,7 @@ for (const { path, body, limit } of wires) {
       const log: string[] = [];
       const server = await build(t, says(ANSWER), { log: (line) => log.push(line) });
       await (await server.post(path, { ...body, stream })).text();
-      await until(() => log.some((line) => line.includes('"msg":"request"')));
+      await until('logged', () => log.some((line) => line.includes('"msg":"request"')));
       const lines = log.filter((line) => line.includes('"msg":"request"'));
       t.equal(lines.length, 1);
       t.match(JSON.parse(lines[0] ?? ''), {
@@ -74,7 +71,7 @@ for (const { path, body, limit } of wires) {
     const script = says('one two three', { loseAfter: 1 });
     const server = await build(t, script, { log: (line) => log.push(line) });
     await (await server.post(path, { ...body, stream: true })).text();
-    await until(() => log.some((line) => line.includes('engine_lost')));
+    await until('logged', () => log.some((line) => line.includes('engine_lost')));
     t.match(JSON.parse(log.find((line) => line.includes('engine_lost')) ?? ''), { status: 200, code: 'engine_lost' });
   });
 
@@ -89,7 +86,7 @@ for (const { path, body, limit } of wires) {
     if (tracing === null) throw new Error('tracing is off');
     const server = await build(t, says(ANSWER), { tracing });
     await (await server.post(path, { ...body, stream: true })).text();
-    await until(() => server.app.inFlightResponses.size === 0);
+    await until('responses end', () => server.app.inFlightResponses.size === 0);
     await tracing.shutdown();
     const span = collector.spans().find(({ name }) => name === `POST ${path}`);
     t.match(valuesOf(span?.attributes ?? []), {
@@ -109,13 +106,13 @@ for (const { path, body, limit } of wires) {
       const options = { method: 'POST', headers, body: JSON.stringify({ ...body, stream }), signal: abort.signal };
       fetch(server.url + path, options).catch(() => undefined);
       const before = server.engine.cancelled.length;
-      await until(() => server.engine.live === 1);
+      await until('running', () => server.engine.live === 1);
       await delay(30);
       abort.abort();
-      await until(() => server.engine.live === 0);
+      await until('idle', () => server.engine.live === 0);
       t.equal(server.engine.cancelled.length, before + 1, `stream ${stream}`);
     }
-    await until(() => server.app.inFlightResponses.size === 0);
+    await until('responses end', () => server.app.inFlightResponses.size === 0);
     t.equal(server.app.inFlightResponses.size, 0);
   });
 
@@ -139,7 +136,7 @@ for (const { path, body, limit } of wires) {
   void t.test(`${path}: at the deadline of a drain a stream ends with an error event`, async (t) => {
     const server = await build(t, says('one two three four five six', { pace: 100 }));
     const stream = server.post(path, { ...body, stream: true });
-    await until(() => server.engine.live === 1);
+    await until('running', () => server.engine.live === 1);
     const response = await stream;
     server.context.draining = true;
     const running = {

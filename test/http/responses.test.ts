@@ -241,10 +241,12 @@ void t.test('an error names the parameter as the client wrote it', async (t) => 
     [{ sortie: { exit: 5 } }, 'sortie.exit', 'unsupported_parameter'],
   ];
   for (const [fields, param, code = 'invalid_value'] of wrong) {
-    const response = await server.post(PATH, { input, ...fields });
-    const { error } = (await response.json()) as { error: { message: string; param: string; code: string } };
-    t.match({ ...error, status: response.status }, { status: 400, param, code }, JSON.stringify(fields).slice(0, 90));
-    if (code !== 'context_length_exceeded') t.ok(error.message.startsWith(param), error.message);
+    await t.test(JSON.stringify(fields).slice(0, 90), async (t) => {
+      const response = await server.post(PATH, { input, ...fields });
+      const { error } = (await response.json()) as { error: { message: string; param: string; code: string } };
+      t.match({ ...error, status: response.status }, { status: 400, param, code }, JSON.stringify(fields).slice(0, 90));
+      if (code !== 'context_length_exceeded') t.ok(error.message.startsWith(param), error.message);
+    });
   }
   const neutral = {
     ...{ previous_response_id: null, background: false, truncation: 'disabled', reasoning: { effort: null } },

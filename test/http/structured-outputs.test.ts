@@ -37,15 +37,17 @@ void t.test('each field becomes the grammar of the answer, on both endpoints', a
     [{ structured_outputs: null, guided_json: null, guided_choice: [], grammar: '', regex: '' }, null],
   ];
   for (const [fields, grammar] of cases) {
-    for (const [path, base] of [
-      ['/v1/chat/completions', { messages }],
-      ['/v1/completions', { prompt: 'Hi' }],
-    ] as const) {
-      const response = await server.post(path, { ...base, ...fields });
-      t.equal(response.status, 200, `${await response.text()} for ${JSON.stringify(fields)}`);
-      t.strictSame(server.engine.requests.at(-1)?.grammar, grammar, JSON.stringify(fields));
-      t.equal(server.engine.requests.at(-1)?.lengthGroup.kind === 'schema', grammar !== null);
-    }
+    await t.test(JSON.stringify(fields).slice(0, 90), async (t) => {
+      for (const [path, base] of [
+        ['/v1/chat/completions', { messages }],
+        ['/v1/completions', { prompt: 'Hi' }],
+      ] as const) {
+        const response = await server.post(path, { ...base, ...fields });
+        t.equal(response.status, 200, `${await response.text()} for ${JSON.stringify(fields)}`);
+        t.strictSame(server.engine.requests.at(-1)?.grammar, grammar, JSON.stringify(fields));
+        t.equal(server.engine.requests.at(-1)?.lengthGroup.kind === 'schema', grammar !== null);
+      }
+    });
   }
 });
 
@@ -81,10 +83,12 @@ void t.test('a wrong form is a 400 that names the field', async (t) => {
     [{ regex: '\ud800' }, 'regex', /surrogate/],
   ];
   for (const [fields, param, message] of cases) {
-    const response = await server.post('/v1/chat/completions', { messages, ...fields });
-    const { error } = (await response.json()) as ErrorAnswer;
-    t.equal(response.status, 400, param);
-    t.match(error, { code: 'invalid_value', param, message });
+    await t.test(JSON.stringify(fields).slice(0, 90), async (t) => {
+      const response = await server.post('/v1/chat/completions', { messages, ...fields });
+      const { error } = (await response.json()) as ErrorAnswer;
+      t.equal(response.status, 400, param);
+      t.match(error, { code: 'invalid_value', param, message });
+    });
   }
   for (const name of ['structural_tag', 'whitespace_pattern', 'disable_additional_properties']) {
     const response = await server.post('/v1/completions', {

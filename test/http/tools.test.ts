@@ -310,10 +310,12 @@ void t.test('an unsupported use of tools is a 400 that names the parameter', asy
     [{ messages: [...messages, assistant({})] }, 'messages[1].tool_calls[0].id'],
   ];
   for (const [fields, param] of wrong) {
-    const response = await server.post(PATH, { messages, tools, ...fields });
-    const { error } = (await response.json()) as ErrorAnswer;
-    t.equal(response.status, 400, param);
-    t.equal(error.param, param, error.message);
+    await t.test(param, async (t) => {
+      const response = await server.post(PATH, { messages, tools, ...fields });
+      const { error } = (await response.json()) as ErrorAnswer;
+      t.equal(response.status, 400, param);
+      t.equal(error.param, param, error.message);
+    });
   }
   const nameless = { messages: [...messages, assistant(call), { role: 'tool', content: 'x' }] };
   const { error } = (await (await server.post(PATH, nameless)).json()) as ErrorAnswer;

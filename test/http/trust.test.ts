@@ -4,6 +4,7 @@ import { setTimeout as delay } from 'node:timers/promises';
 import { monitorEventLoopDelay } from 'node:perf_hooks';
 import t from 'tap';
 import { build, events, exchange, says, tokenizer } from '../fakes/server.js';
+import { until } from '../support/until.js';
 
 interface ErrorBody {
   readonly error: { readonly message: string; readonly code: string; readonly param: string | null };
@@ -254,6 +255,9 @@ const HUGE: Readonly<Record<string, readonly [body: string, message: RegExp]>> =
   'unknown characters': [filled('{"prompt":"', '🤗', '"}', 2e6), /maximum context length/],
 };
 
+/** Most time that a body may hold the event loop. Without the scan, brackets and objects take 250 ms and more. */
+const MOST_MS = 100;
+
 void t.test('huge and deep bodies are refused, and the loop goes on meanwhile', async (t) => {
   const { url } = await build(t, undefined, { options: { maxBody: 8 << 20 } });
   const held: Record<string, number> = {};
@@ -261,8 +265,8 @@ void t.test('huge and deep bodies are refused, and the loop goes on meanwhile', 
     const body = Buffer.from(text);
     const ask = (): Promise<Response> =>
       fetch(`${url}/v1/completions`, { method: 'POST', headers: { 'content-type': 'application/json' }, body });
-    // A shared machine holds a process for a while, too, so the shortest hold of three counts.
-    for (let round = 0; round < 3; round++) {
+    // A shared machine holds a process for a while, too, so the shortest hold counts.
+    for (let round = 0; round < 3 || (round < 30 && (held[name] ?? Infinity) >= MOST_MS); round++) {
       const delays = monitorEventLoopDelay({ resolution: 1 });
       delays.enable();
       const response = await ask();
@@ -274,9 +278,8 @@ void t.test('huge and deep bodies are refused, and the loop goes on meanwhile', 
     }
   }
   t.comment(`longest hold of the event loop in ms, client included: ${JSON.stringify(held)}`);
-  // Without the scan, each of these bodies takes 250 ms and more.
   for (const name of ['brackets', 'brackets in a field', 'objects', 'empty lists', 'empty objects'])
-    t.ok((held[name] ?? Infinity) < 100, `${name}: ${held[name]} ms`);
+    t.ok((held[name] ?? Infinity) < MOST_MS, `${name}: ${held[name]} ms`);
 });
 
 void t.test('a bias for each token of the vocabulary passes', async (t) => {
@@ -295,6 +298,6 @@ void t.test('a half-closed connection counts as gone', async (t) => {
     );
   });
   await new Promise((resolve) => socket.once('close', resolve));
-  for (let i = 0; i < 100 && engine.live > 0; i++) await delay(10);
+  await until('idle', () => engine.live === 0);
   t.equal(engine.live, 0, 'the answer is cancelled');
 });

@@ -11,6 +11,7 @@ import { benchDefaults, type BenchOptions } from '../../src/load/options.js';
 import { openLoop } from '../../src/load/run.js';
 import { closedUrl, plainServer } from '../fakes/plain-server.js';
 import { build, says } from '../fakes/server.js';
+import { until } from '../support/until.js';
 
 async function bench(
   options: Partial<BenchOptions> & { readonly url: string },
@@ -130,13 +131,13 @@ void t.test('failures count by kind and as missed; an answer at a limit of the s
     if (index === 1 || index === 2) return { parts: [], raw: overload };
     if (index === 3) return { parts: ['a'], isBroken: true };
     if (index === 4) return { parts: ['a', 'b'], finish: 'length' };
-    return { parts: ['a'], usage: null, pace: index === 5 ? 400 : 0 };
+    return { parts: ['a'], usage: null, pace: index === 5 ? 60_000 : 0 };
   });
   const { result, lines } = await bench({
     url,
     requests: 8,
     clients: [1],
-    timeout: 0.3,
+    timeout: 2,
     budgets: parseBudgets('any=none'),
   });
   const summary = result.runs[0]?.summary;
@@ -195,11 +196,15 @@ void t.test('a log gives arrivals and budgets, and with --lengths trace the leng
 });
 
 void t.test('an interrupt ends the bench and keeps the answers so far', async (t) => {
-  const { url, left } = await plainServer(t, (_, index) => ({ parts: ['a'], pace: index < 4 ? 0 : 60_000 }));
+  const { url, left, requests } = await plainServer(t, (_, index) => ({
+    parts: ['a'],
+    pace: index < 4 ? 0 : 60_000,
+  }));
   const stop = new AbortController();
   const out = file(t, 'bench.json');
   const running = bench({ url, requests: 50, rates: [100], out }, stop.signal);
-  await sleep(1000);
+  await until('later requests', () => requests.length >= 12);
+  await sleep(500);
   stop.abort();
   const { result } = await running;
   t.equal(result.isInterrupted, true);

@@ -11,7 +11,7 @@ import { writeGoldenFolder } from '../convert/golden-model.js';
 import { advance, auditsOf, drain, greedy, makeCore, makeExecutor, openSlot } from '../engine/helper.js';
 
 const model = goldenLoops('ouro-4');
-const audit = { busyShare: 0, idleShare: 1 };
+const audit = { busyShare: 0 };
 
 async function folderOf(t: Test): Promise<string> {
   const dir = t.testdir();

@@ -5,7 +5,6 @@ import { loopedModel } from './looped-model.js';
 
 const LAYERS = 5;
 
-t.setTimeout(120_000);
 const { url } = await serve(t, await loopedModel(t.testdir(), LAYERS, ['w8a8']));
 
 interface Answer {

@@ -6,7 +6,6 @@ import { Sequence } from '../../src/engine/sequence.js';
 import { advanceTo, drain, greedy, makeCore, makeExecutor, openSlot, PROMPTS } from '../engine/helper.js';
 import { LOOPS, loopedModel } from './looped-model.js';
 
-t.setTimeout(120_000);
 const executor = await makeExecutor(t, { modelDir: await loopedModel(t.testdir(), 2) });
 const [start = []] = PROMPTS;
 

@@ -18,7 +18,6 @@ const SUITES: readonly (readonly [name: string, without: string | null])[] = [
   ['chaos/fuzz', null],
 ];
 
-t.setTimeout(300_000);
 const model = await loopedModel(t.testdir(), 1);
 
 for (const [name, without] of SUITES)

@@ -21,11 +21,11 @@ void t.test('the gauge shows a blocked event loop at any scrape rate, and falls 
     await series.registry.metrics();
   }
   const busy = await lag();
-  t.ok(busy > 0.06 && busy < 5, `${busy} s while each turn took 100 ms`);
+  t.ok(busy > 0.06 && busy < 60, `${busy} s while each turn took 100 ms`);
   // On a shared machine one window may be late by itself, so the gauge may fall at a later sample. Without windows it
   // would fall only once idle samples outnumber the blocked ones a hundred times.
   let idle = busy;
-  for (const end = monotonicMs() + 5000; idle >= busy / 2 && monotonicMs() < end;) {
+  for (const end = monotonicMs() + 60_000; idle >= busy / 2 && monotonicMs() < end;) {
     await sleep(100);
     idle = await lag();
   }

@@ -24,7 +24,7 @@ void t.test('the last prediction, and the silence since then while a sequence is
   metrics.oldestArrival = monotonicMs();
   await sleep(30);
   const silent = wait() ?? 0;
-  t.ok(silent >= 99 && silent < 1000, `${silent} ms: silence counts from the arrival`);
+  t.ok(silent >= 99 && silent < 60_000, `${silent} ms: silence counts from the arrival`);
   engine.emit('step', step(20));
   t.ok((wait() ?? 0) < 60, 'a step ends it');
   engine.emit('down', 'lost');

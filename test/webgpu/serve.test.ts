@@ -1,11 +1,10 @@
 /** The server with `--device webgpu`: answers of every exit, disconnects, a killed engine, and faults at the start. */
 import { spawnSync } from 'node:child_process';
 import t from 'tap';
-import { enginePid, post, serve, until, untilIdle } from '../chaos/helper.js';
+import { enginePid, post, serve, untilIdle } from '../chaos/helper.js';
 import { main, type Sortie } from '../deploy/helper.js';
 import { needsGpu, tinyFolders } from './helper.js';
-
-t.setTimeout(240_000);
+import { until } from '../support/until.js';
 
 if (needsGpu()) {
   const folders = await tinyFolders(t);

@@ -95,3 +95,13 @@ const limitHeaders = (what: Limited, meaning: string) =>
 
 export const requestLimitHeaders = limitHeaders('requests', 'Requests');
 export const tokenLimitHeaders = limitHeaders('tokens', 'Tokens of prompt and answer');
+
+/** Headers that scripts of other origins may read. */
+export const browserHeaders = {
+  ...requestIdHeader,
+  ...loadHeader,
+  ...planHeaders,
+  ...retryHeaders,
+  ...requestLimitHeaders,
+  ...tokenLimitHeaders,
+};

@@ -64,7 +64,7 @@ function pagedInputs(graph: Graph, arch: Architecture, floatType: FloatType): st
   return gatherStates(graph, arch, floatType);
 }
 
-/** Adds the rotary tables of the layers' kinds. Folders of earlier versions name one table `rope`, so the first keeps that name. */
+/** Adds the rotary tables of the layers' kinds. The first one is `rope`, as in folders with one table. */
 async function rotaryTables(
   graph: Graph,
   layers: readonly StageLayer[],

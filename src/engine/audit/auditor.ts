@@ -41,7 +41,7 @@ export class Auditor {
   #jobs: AuditJob[] = [];
   #finished: AuditEvent[] = [];
   #nextProbe = 0;
-  /** When shares allow the next chunk. */
+  /** When the share beside requests allows the next chunk. */
   #dueAt = -Infinity;
   #idleSince: number | null = null;
   readonly #slot: Slot;
@@ -115,8 +115,7 @@ export class Auditor {
     if (isComplete) this.#finish(job);
     else if (!isInSlot) this.#leaveOut(job, 'memory');
     else if (job.ms > MOST_MS) this.#leaveOut(job, 'time');
-    const share = isIdle ? this.#options.idleShare : this.#options.busyShare;
-    this.#dueAt = startedAt + (now - startedAt) / share;
+    if (!isIdle) this.#dueAt = startedAt + (now - startedAt) / this.#options.busyShare;
   }
 
   #isInSlot(job: AuditJob): boolean {

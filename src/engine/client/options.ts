@@ -49,6 +49,4 @@ export interface EngineOptions {
 export interface AuditOptions {
   /** Share of the engine's time that audits may take beside requests; 0: idle time only. */
   readonly busyShare: number;
-  /** Share of the idle time that audits may take, above 0. */
-  readonly idleShare: number;
 }

@@ -1,6 +1,7 @@
 /**
  * Serves steps with the real engine on `--device cuda`, and marks each step in the trace. Prints a line of JSON.
- * Usage: serve.js MODEL STEPS ROWS [TOKENS PROMPT [KERNELS [KV_MIB]]]: tokens of each answer and of the longest prompt
+ * Usage: serve.js MODEL STEPS ROWS [TOKENS PROMPT [KERNEL [KV_MIB]]]: tokens of each answer and of the longest prompt.
+ * KERNEL `all` is the default of the engine.
  */
 import { greedy } from '../../../bench/greedy-request.js';
 import { calibrate, calibrationPlan } from '../../../src/engine/calibration/calibrate.js';
@@ -8,7 +9,7 @@ import { Executor } from '../../../src/engine/execution/executor.js';
 import { loadModel } from '../../../src/engine/execution/load-model.js';
 import { EngineCore } from '../../../src/engine/worker/core.js';
 import { chunkSizes, defaultPolicy } from '../../../src/router/index.js';
-import { servedKernelList } from '../../../src/options/kinds.js';
+import type { StageKernel } from '../../../src/model/manifest.js';
 import { monotonicMs } from '../../../src/util/clock.js';
 import { mark } from './fake.js';
 
@@ -23,7 +24,7 @@ const options = {
   maxRunning: Number(rows),
   maxQueue: 1000,
   prefillChunk: 64,
-  kernels: servedKernelList.parse(kernel) ?? null,
+  kernels: kernel === 'all' ? null : [kernel as StageKernel],
   prefixReuse: true,
 } as const;
 

@@ -2,7 +2,7 @@ import t from 'tap';
 import type { AuditEvent, GenerateMessage } from '../../../src/engine/protocol.js';
 import { auditsOf, drain, greedy, makeCore, makeExecutor, PROMPTS } from '../helper.js';
 
-const audit = { busyShare: 1, idleShare: 1 };
+const audit = { busyShare: 1 };
 const executor = await makeExecutor(t, { audit, maxRunning: 4 });
 const { table } = executor;
 const layers = executor.units.exits.map(({ layer }) => layer);

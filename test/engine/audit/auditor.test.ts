@@ -15,7 +15,7 @@ import {
   PROMPTS,
 } from '../helper.js';
 
-const audit = { busyShare: 0, idleShare: 1 };
+const audit = { busyShare: 0 };
 const executor = await makeExecutor(t, { audit, maxRunning: 4 });
 const { table } = executor;
 const deepest = executor.units.exits.length - 1;

@@ -11,7 +11,6 @@ import { packageRoot } from '../../../src/config.js';
 import { TextTokenizer } from '../../../src/text/tokenizer.js';
 import { holdProcess } from '../helper.js';
 
-t.setTimeout(240_000);
 /** Of 259 tokens: each thread reads the vocabulary, which takes a second with the embedded model's. */
 const tokenizer = join(packageRoot, 'test', 'golden', 'tiny', 'tokenizer.json');
 const ends = [2];

@@ -11,7 +11,6 @@ import type { GenerateMessage } from '../../../src/engine/protocol.js';
 import { loadManifest } from '../../../src/model/manifest-io.js';
 import { greedy, holdProcess, MODEL } from '../helper.js';
 
-t.setTimeout(240_000);
 const manifest = loadManifest(MODEL);
 const options = { tokenizer: join(MODEL, manifest.tokenizer), endTokens: manifest.eosTokens };
 const grammar = { kind: 'json', schema: '{}' } as const;

@@ -12,16 +12,19 @@ import { GREEDY } from '../../../src/engine/sampling/sampler.js';
 import { ChatTemplate, type ChatMessage } from '../../../src/text/chat-template.js';
 import { TextTokenizer } from '../../../src/text/tokenizer.js';
 import { answersOf, greedy, holdProcess, makeCore, makeExecutor, MODEL } from '../helper.js';
+import { until } from '../../support/until.js';
 
-t.setTimeout(240_000);
 const executor = await makeExecutor(t);
 const { manifest } = executor.model;
 const file = join(MODEL, manifest.tokenizer);
 const tokenizer = new TextTokenizer(JSON.parse(readFileSync(file, 'utf8')));
 const template = new ChatTemplate(readFileSync(join(MODEL, manifest.chatTemplate ?? ''), 'utf8'), {});
 const options = { tokenizer: file, endTokens: manifest.eosTokens };
-/** Shared by tests whose schemas break no thread: a thread reads the vocabulary for a second or two. */
-const grammars = new Grammars(options, () => undefined);
+/**
+ * Shared by tests whose schemas break no thread: a thread reads the vocabulary for a second or two. On a busy machine it
+ * is silent for long.
+ */
+const grammars = new Grammars({ ...options, silenceMs: 300_000 }, () => undefined);
 const exits = executor.units.exits.map(({ layer }) => layer);
 const ends = [exits[0] ?? 0, exits.at(-1) ?? 0];
 
@@ -210,8 +213,8 @@ void t.test('masks are not enforced until an answer is known to be a call', asyn
   holdProcess(t);
   const grammar = { kind: 'calls', functions, most: 1, isOptional: true } as const;
   const masked = async (constraint: Constraint): Promise<Uint8Array> => {
-    while (constraint.mask === null) await new Promise((resolve) => setTimeout(resolve, 1));
-    return constraint.mask;
+    await until('a mask', () => constraint.mask !== null, 1);
+    return constraint.mask ?? new Uint8Array();
   };
   const call = await grammars.open('call', grammar, manifest.eosTokens);
   for (const id of tokenizer.encode('<tool_', false)) {

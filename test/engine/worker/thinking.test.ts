@@ -70,7 +70,7 @@ void t.test('audits compare thoughts with full depth, unless masks bound them', 
     [6, 'schema'],
   ] as const) {
     const thoughts = { ...TAGS, most };
-    const core = makeCore(executor, { audit: { busyShare: 0, idleShare: 1 } });
+    const core = makeCore(executor, { audit: { busyShare: 0 } });
     core.submit(
       greedy('a', PROMPT, deep, 12, { depth, audit: true, grammar: { kind: 'free', thoughts } }),
       new AfterThoughts(FREE_TEXT, thoughts),

@@ -17,13 +17,15 @@ import json
 import re
 import sys
 import tempfile
-import zlib
 from pathlib import Path
 
 import gguf
 import numpy as np
 import torch
 import transformers
+
+sys.path.insert(0, str(Path(__file__).parent.parent))
+from golden import values  # noqa: E402
 
 FOLDER = Path(__file__).parent
 COMPARED = ("shapes", "prompts")
@@ -144,18 +146,6 @@ MODELS: dict[str, tuple[str, dict, dict]] = {
         {"norm": 0},
     ),
 }
-
-
-def values(name: str, shape: tuple[int, ...]) -> np.ndarray:
-    """Multiples of 1/128 in [-1/4, 1/4], from the name (mulberry32 of its CRC-32)."""
-    count, seed = int(np.prod(shape)), zlib.crc32(name.encode())
-    with np.errstate(over="ignore"):
-        state = np.uint32(seed) + np.arange(1, count + 1, dtype=np.uint32) * np.uint32(0x6D2B79F5)
-        t = (state ^ (state >> np.uint32(15))) * (np.uint32(1) | state)
-        t = (t + (t ^ (t >> np.uint32(7))) * (np.uint32(61) | t)) ^ t
-        bits = t ^ (t >> np.uint32(14))
-    unit = bits.astype(np.float64) / 2**31 - 1
-    return (np.floor(unit * 32 + 0.5) / 128).astype(np.float32).reshape(shape)
 
 
 def model_of(kind: str, changes: dict, norm: float) -> torch.nn.Module:

@@ -13,11 +13,13 @@ from __future__ import annotations
 import importlib
 import json
 import sys
-import zlib
 from pathlib import Path
 
 import numpy as np
 import torch
+
+sys.path.insert(0, str(Path(__file__).parent.parent))
+from golden import difference, values  # noqa: E402
 
 FOLDER = Path(__file__).parent
 COMMIT = "531187ba2862d53c4cd9b2fe74fa5970d6c4e3f6"
@@ -40,18 +42,6 @@ MODELS = {
     "ouro-4": {"num_hidden_layers": 2, "total_ut_steps": 4, "tie_word_embeddings": False},
     "ouro-4-tied": {"num_hidden_layers": 1, "total_ut_steps": 4, "tie_word_embeddings": True, "num_key_value_heads": 2},
 }
-
-
-def values(name: str, shape: tuple[int, ...]) -> np.ndarray:
-    """Multiples of 1/128 in [-1/4, 1/4], from the name (mulberry32 of its CRC-32)."""
-    count, seed = int(np.prod(shape)), zlib.crc32(name.encode())
-    with np.errstate(over="ignore"):
-        state = np.uint32(seed) + np.arange(1, count + 1, dtype=np.uint32) * np.uint32(0x6D2B79F5)
-        t = (state ^ (state >> np.uint32(15))) * (np.uint32(1) | state)
-        t = (t + (t ^ (t >> np.uint32(7))) * (np.uint32(61) | t)) ^ t
-        bits = t ^ (t >> np.uint32(14))
-    unit = bits.astype(np.float64) / 2**31 - 1
-    return (np.floor(unit * 32 + 0.5) / 128).astype(np.float32).reshape(shape)
 
 
 def model_of(modeling, configuration, changes: dict) -> torch.nn.Module:
@@ -86,15 +76,6 @@ def prompts_of(model: torch.nn.Module) -> list[dict]:
             tops.append({"at": position, "loops": loops})
         prompts.append({"ids": ids, "positions": tops})
     return prompts
-
-
-def difference(a, b) -> float:
-    """Greatest difference of two values of equal form."""
-    if isinstance(a, dict):
-        return max((difference(a[key], b[key]) for key in a), default=0)
-    if isinstance(a, list):
-        return max((difference(x, y) for x, y in zip(a, b, strict=True)), default=0)
-    return abs(a - b)
 
 
 def main() -> None:
