@@ -73,7 +73,7 @@ async function rejected(server: SoakServer, count: number): Promise<number> {
     const tally = await followRejections(
       {
         ...{ url: server.url, key: null, pauseMs: 100, body: { n: answers, max_tokens: 16 } },
-        waitedMs: () => waitedMs(server.gateway) + waitedMs(server.engine),
+        waitedMs: () => [server.gateway, server.engine].map(waitedMs),
       },
       count,
     );
