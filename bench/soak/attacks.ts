@@ -23,7 +23,7 @@ export interface Target {
 /** Outcomes of an attacker's requests. */
 export interface Outcomes {
   answered: number;
-  /** By an error of 4xx or 503. */
+  /** By an error of 4xx or 503, or because its own grammar took the worker along. */
   refused: number;
   /** The attacker disconnected. */
   left: number;
@@ -70,7 +70,7 @@ async function send(
     const { status } = response;
     const json: unknown = await response.json();
     if (status === 200) outcomes.answered++;
-    else if (status < 500 || status === 503) outcomes.refused++;
+    else if (status < 500 || status === 503 || isLostGrammar(json)) outcomes.refused++;
     else outcomes.failed.push(`${status} ${JSON.stringify(json)}`);
     if (status !== 200) await sleep(PAUSE_MS);
     return { status, json };
@@ -79,6 +79,10 @@ async function send(
     else outcomes.failed.push(error instanceof Error ? `${error.message}: ${String(error.cause)}` : String(error));
     return null;
   }
+}
+
+function isLostGrammar(json: unknown): boolean {
+  return (json as { error?: { code?: string } } | null)?.error?.code === 'grammars_lost';
 }
 
 /** Callers that repeat requests. @param request the next one of a caller, by the count of all */

@@ -37,6 +37,8 @@ export function within<T>(ms: number, work: () => T): T {
     } catch (error) {
       if ((error as NodeJS.ErrnoException).code !== 'ERR_SCRIPT_EXECUTION_TIMEOUT') throw error;
       if (computedMs() - start > ms / 2) throw new TimeLimitError(ms);
+    } finally {
+      scope.work = undefined;
     }
   }
 }
