@@ -1,6 +1,8 @@
 /**
  * Mixed load on the real server, to find memory leaks in minutes. Requests carry only the information of a client.
  *
+ *   npm run soak -- --attack '' [--seconds 120] [--kv-memory 512MiB]
+ *   npm run soak -- --rejections 300
  *   npm run soak -- [--minutes 20] [--clients 12] [--kv-memory 96MiB] [--model DIR] [--threads 2] [--seed 1]
  *
  * Clients send requests with random depths, budgets and streams; some disconnect, and some requests are wrong. Prints
@@ -8,17 +10,26 @@
  * warm-up is the first quarter, in which caches fill and heaps grow. The KV budget is small, so that it is full before
  * the warm-up ends. Exit code 1 for a slope above 1 MB per minute, an unexpected end of a request, or a request that
  * still runs at the end.
+ *
+ * With --attack, ten clients with budgets run beside one attacker, one attack after another. Exit code 1 unless they keep
+ * 99% of their promises and lose no request, and memory is flat. With --rejections, a client repeats rejected requests
+ * with the budgets that the rejections name.
  */
 import { setTimeout as sleep } from 'node:timers/promises';
 import { Command } from 'commander';
 import { monotonicMs } from '../src/util/clock.js';
 import { loadManifest } from '../src/model/manifest-io.js';
+import { bytes } from '../src/options/kinds.js';
 import { seeded } from '../src/util/random.js';
 import { EMBEDDED, positive, runBench } from './options.js';
 import { type Server, startSortie } from './server.js';
+import { CLIENTS, faultsOf, GROWTH_MB, HEAD, honestKey, KEPT, line, type Row, underAttack } from './soak/attacked.js';
+import { ATTACKS, type Target } from './soak/attacks.js';
 import { ENDS, send } from './soak/client.js';
-import { childrenOf, residentMb, slope } from './soak/memory.js';
-import { nextRequest } from './soak/mix.js';
+import { residentMb, slope, waitedMs } from './soak/memory.js';
+import { nextRequest, type Served } from './soak/mix.js';
+import { followRejections, rejectionsLine } from './soak/rejected.js';
+import { live, type SoakServer, soakServer } from './soak/server.js';
 
 const LIMIT_MB_PER_MINUTE = 1;
 const WARM_UP_SHARE = 0.25;
@@ -26,6 +37,20 @@ const SAMPLE_MS = 2000;
 const PROGRESS_MS = 30_000;
 /** Most failures that are printed. */
 const FAILURES_SHOWN = 20;
+/** Key of the attacker. */
+const ATTACKER = 'sk-attacker';
+
+interface Options {
+  readonly minutes: string;
+  readonly clients: string;
+  readonly kvMemory: string;
+  readonly model: string;
+  readonly threads: string;
+  readonly seed: string;
+  readonly attack?: string;
+  readonly rejections?: string;
+  readonly seconds: string;
+}
 
 const values = new Command('soak')
   .description('mixed load: is memory stable, and does every request end as expected?')
@@ -35,22 +60,50 @@ const values = new Command('soak')
   .option('--model <dir>', 'model folder', EMBEDDED)
   .option('--threads <n>', 'threads of the engine', '2')
   .option('--seed <n>', 'seed of the requests', '1')
+  .option('--attack <name>', 'honest clients beside one attacker: the attacks whose names have this text; "" for all')
+  .option('--rejections <n>', 'rejections that a client follows with the budget that they name')
+  .option('--seconds <n>', 'duration of each attack', '120')
   .parse()
-  .opts<Record<'minutes' | 'clients' | 'kvMemory' | 'model' | 'threads' | 'seed', string>>();
+  .opts<Options>();
 
-/** Running and waiting sequences, by the server's metrics. */
-async function live(url: string): Promise<number> {
-  const text = await (await fetch(`${url}/metrics`)).text();
-  const of = (name: string): number => Number(new RegExp(`^${name}\\{.*\\} (\\S+)$`, 'm').exec(text)?.[1]);
-  return of('sortie_num_requests_running') + of('sortie_num_requests_waiting');
+/** Rejections that are followed, of one answer and of eight. @returns the exit code */
+async function rejected(server: SoakServer, count: number): Promise<number> {
+  let least = 1;
+  for (const answers of [1, 8]) {
+    const tally = await followRejections(
+      {
+        ...{ url: server.url, key: null, pauseMs: 100, body: { n: answers, max_tokens: 16 } },
+        waitedMs: () => [server.gateway, server.engine].map(waitedMs),
+      },
+      count,
+    );
+    for (const fault of tally.faults.slice(0, FAILURES_SHOWN)) console.error(fault);
+    console.log(rejectionsLine(answers, tally));
+    least = Math.min(least, tally.followedKept / tally.rejected);
+  }
+  return least >= KEPT ? 0 : 1;
+}
+
+/** Honest clients beside each attack in turn. @returns the exit code */
+async function attacked(server: SoakServer, target: Target): Promise<number> {
+  const names = [null, ...ATTACKS.map(({ name }) => name)];
+  const chosen = names.filter((name) => name?.includes(values.attack ?? '') ?? true);
+  const rows: Row[] = [];
+  for (const name of chosen) {
+    const row = await underAttack(server, name, positive('--seconds', values.seconds), target);
+    rows.push(row);
+    for (const fault of row.tally.faults.slice(0, FAILURES_SHOWN)) console.error(`${row.name}: ${fault}`);
+    console.log(line(row));
+  }
+  const kvBytes = bytes(1, '1').parse(values.kvMemory) ?? 0;
+  const mostMb = (rows[0]?.memory.start ?? 0) + kvBytes / 1e6 + GROWTH_MB;
+  const faults = rows.flatMap((row) => faultsOf(row, mostMb).map((fault) => `${row.name}: ${fault}`));
+  console.log([HEAD, ...rows.map(line), ...faults].join('\n'));
+  return faults.length === 0 ? 0 : 1;
 }
 
 /** @returns the exit code */
-async function soak({ url, pid: gateway }: Server): Promise<number> {
-  const { name, exits, architecture } = loadManifest(values.model);
-  const served = { name, exits: exits.map(({ layer }) => layer), vocabulary: architecture.vocab };
-  const [engine] = childrenOf(gateway);
-  if (engine === undefined) throw new Error('no engine process');
+async function soak({ url, gateway, engine }: SoakServer, served: Served): Promise<number> {
   const startedAt = monotonicMs();
   const minutes = (): number => (monotonicMs() - startedAt) / 60_000;
   const length = positive('--minutes', values.minutes);
@@ -99,11 +152,25 @@ async function soak({ url, pid: gateway }: Server): Promise<number> {
   return still && count.failed === 0 && left === 0 && count.answered > 0 ? 0 : 1;
 }
 
+/** Runs what the options ask for. @returns the exit code */
+async function run(started: Server): Promise<number> {
+  const server = soakServer(started);
+  const { name, exits, architecture } = loadManifest(values.model);
+  const layers = exits.map(({ layer }) => layer);
+  const { vocab: vocabulary, context } = architecture;
+  if (values.rejections !== undefined) return rejected(server, positive('--rejections', values.rejections));
+  if (values.attack !== undefined)
+    return attacked(server, { url: server.url, key: ATTACKER, context, exit: layers[0] ?? 0, vocabulary });
+  return soak(server, { name, exits: layers, vocabulary });
+}
+
 await runBench(async () => {
-  const options = ['--threads', values.threads, '--kv-memory', values.kvMemory, '--max-queue', '32'];
+  const keys = [ATTACKER, ...Array.from({ length: CLIENTS }, (_, index) => honestKey(index))];
+  const more = values.attack === undefined ? ['--max-queue', '32'] : ['--api-key', keys.join(',')];
+  const options = ['--threads', values.threads, '--kv-memory', values.kvMemory, ...more];
   const server = await startSortie(values.model, options);
   try {
-    process.exitCode = await soak(server);
+    process.exitCode = await run(server);
   } finally {
     const code = await server.stop();
     console.log(`the server exited with code ${code ?? 'unknown'}`);

@@ -1,4 +1,4 @@
-/** Resident memory of processes over time (Linux's /proc), and its slope. */
+/** Resident memory of processes over time, its slope, and waits for a core (Linux's /proc). */
 import { readFileSync } from 'node:fs';
 
 const MB = 1e6;
@@ -11,6 +11,14 @@ export function residentMb(pid: number): number {
   } catch {
     throw new Error(`process ${pid} has ended`);
   }
+}
+
+/**
+ * Time in ms that the main thread of a process has waited for a core while it could run. On a machine with other work, a
+ * part of each answer's time.
+ */
+export function waitedMs(pid: number): number {
+  return Number(readFileSync(`/proc/${pid}/task/${pid}/schedstat`, 'utf8').split(' ')[1]) / 1e6;
 }
 
 /** Running child processes of a process. */

@@ -10,6 +10,12 @@ import type { SourceTokenizer } from './source.js';
 
 type Json = TokenizerJson & { readonly post_processor?: unknown };
 
+/** Parts of texts that begin and end the pieces of tokenizers. */
+const PROBES = ['a', 'A', '1', ' ', '\n', '!', 'é', '漢', 'aA', 'a1', ' \n', " '"];
+const REPEATS = 2000;
+/** A character that no expression expects: a match that needs the end of the text fails at it. */
+const BREAK = '\u0001';
+
 /** Most tokens that a message lists. */
 const MAX_NAMED = 5;
 
@@ -21,7 +27,9 @@ const MAX_NAMED = 5;
 export function checkTokenizer(tokenizer: SourceTokenizer, rows: number): string[] {
   const { chatTemplate } = tokenizer;
   const json = JSON.parse(tokenizer.json) as Json;
-  loads('tokenizer', () => new TextTokenizer(json, rows));
+  loads('tokenizer', () => {
+    probe(new TextTokenizer(json, rows), json);
+  });
   if (chatTemplate !== null) loads('chat template', () => new ChatTemplate(chatTemplate, {}));
   const warnings = checkIds(json, tokenizer, rows);
   if (!tokenizer.eosTokens.some((id) => id < rows))
@@ -29,6 +37,18 @@ export function checkTokenizer(tokenizer: SourceTokenizer, rows: number): string
   if (chatTemplate === null)
     warnings.push('the source has no chat template, or several without a default: chat completions will be rejected');
   return warnings;
+}
+
+/**
+ * Encodes texts of one repeated part. A regular expression of a tokenizer may take a time that is exponential in the
+ * length of such a text; the characters of the expressions themselves are the likeliest.
+ * @throws TimeLimitError
+ */
+function probe(tokenizer: TextTokenizer, { normalizer = null, pre_tokenizer: split = null }: Json): void {
+  const written = JSON.stringify([normalizer, split]);
+  if (!written.includes('"Regex"')) return;
+  const parts = new Set([...PROBES, ...Array.from(written)]);
+  for (const part of parts) tokenizer.encode(part.repeat(REPEATS) + BREAK, false);
 }
 
 /** Loads a part as the server does, so that a fault shows up here and not after hours of conversion. */

@@ -1,6 +1,6 @@
 /** Renders chat messages as one prompt text, by the model's own Jinja template. */
 import { randomUUID } from 'node:crypto';
-import { Template } from '@huggingface/jinja';
+import { BoundedTemplate } from './bounded-template.js';
 import { thoughtTags, type ThoughtTags } from './thoughts.js';
 import { speaksOfTools, withoutTools, type ChatTool, type ChatToolCall } from './tool-form.js';
 
@@ -17,14 +17,14 @@ export interface ChatMessage {
 
 export type TemplateVariables = Readonly<Record<string, unknown>>;
 
-/** The template rejected the messages with `raise_exception`; the message is for the client. */
+/** The template rejected the messages with `raise_exception`, or failed; the message is for the client. */
 export class ChatTemplateError extends Error {
   override readonly name = 'ChatTemplateError';
 }
 
 /** A chat template, parsed once. */
 export class ChatTemplate {
-  readonly #template: Template;
+  readonly #template: BoundedTemplate;
   readonly #speaksOfTools: boolean;
   readonly #specials: Readonly<Record<string, string>>;
   readonly #source: string;
@@ -36,7 +36,7 @@ export class ChatTemplate {
     this.#specials = specials;
     this.#source = source;
     this.thoughts = thoughtTags(source);
-    this.#template = new Template(source);
+    this.#template = new BoundedTemplate(source);
     this.#speaksOfTools = speaksOfTools(source);
   }
 

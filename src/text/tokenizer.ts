@@ -8,8 +8,11 @@ import { tokenBytes, type TokenBytes, type TokenizerJson } from './token-bytes.j
 /** Like `TextTokenizer.encode`, but outside the event loop. */
 export type EncodeInWorker = (text: string, addSpecial: boolean) => Promise<Iterable<number>>;
 
+/** Time limit of a call in the event loop. A piece of the greatest length takes up to 46 ms of a core. */
+const MOST_MS = 3000;
+
 export class TextTokenizer {
-  /** @param addSpecial whether to add the begin and end tokens of the tokenizer */
+  /** Throws TimeLimitError. @param addSpecial whether to add the begin and end tokens of the tokenizer */
   readonly encode: Encode;
   readonly #tokens: TokenBytes;
   /** Boundaries at which a long text may be cut; null if a cut would change the ids. */
@@ -26,7 +29,7 @@ export class TextTokenizer {
    * @param rows of the model's embedding
    */
   constructor(json: unknown, rows = Infinity) {
-    this.encode = hubTokenizer(json as object);
+    this.encode = hubTokenizer(json as object, MOST_MS);
     this.#tokens = tokenBytes(json as TokenizerJson);
     this.#boundary = this.#tokens.byteLevel ? boundaryOf(json as TokenizerJson) : null;
     this.vocabulary = Math.min(this.#tokens.bytes.length, rows);

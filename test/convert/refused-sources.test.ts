@@ -1,6 +1,6 @@
 /** Invalid sources of a conversion: each gives one clear error and leaves no output. */
 import { execFileSync } from 'node:child_process';
-import { readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { cpSync, readFileSync, rmSync, symlinkSync, truncateSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import t from 'tap';
 import { packageRoot } from '../../src/config.js';
@@ -195,8 +195,99 @@ void t.test('damaged files and unknown formats are rejected', (t) =>
   ]),
 );
 
+/** A GGUF file of a terabyte that takes no space on the disk: a key k with an array of so many bytes. */
+function sparse(dir: string, values: number): string {
+  const type = 0;
+  const head = damagedGguf(0, 1, [
+    [1, 8],
+    [0x6b, 1],
+    [9, 4],
+    [type, 4],
+    [values, 8],
+  ]);
+  const name = write(dir, 'sparse.gguf', head);
+  truncateSync(name, 2 ** 40);
+  return name;
+}
+
+/** A folder with a file that is a link. */
+function linked(dir: string, name: string, target: string): string {
+  const source = folder(dir);
+  rmSync(path.join(source, name), { force: true });
+  symlinkSync(target, path.join(source, name));
+  return source;
+}
+
 void t.test('a folder can neither name files outside of it, nor hang or fill the conversion', (t) =>
   refuses(t, [
+    [
+      'an array of a sparse GGUF',
+      'bad_source',
+      /the header must have at most 8388608 values, got 100000000001/,
+      (dir) => sparse(dir, 1e11),
+    ],
+    [
+      'a string of a sparse GGUF',
+      'bad_source',
+      /the header must have at most 268435456 bytes, got 1000000000/,
+      (dir) => {
+        const name = write(dir, 'sparse.gguf', damagedGguf(0, 1, [[1e9 - 32, 8]]));
+        truncateSync(name, 2 ** 40);
+        return name;
+      },
+    ],
+    [
+      'an array that is longer than the file',
+      'truncated_file',
+      /its header needs 1000049 bytes, the file has 49/,
+      (dir) =>
+        write(
+          dir,
+          'x.gguf',
+          damagedGguf(0, 1, [
+            [1, 8],
+            [0x6b, 1],
+            [9, 4],
+            [0, 4],
+            [1e6, 8],
+          ]).subarray(0, 49),
+        ),
+    ],
+    ...['config.json', 'chat_template.jinja', 'README.md', 'model.safetensors'].map((name): Case => [
+      `${name} is a link to a file of the machine`,
+      'bad_source',
+      new RegExp(`${name} must be in its folder, got a link to /etc/hosts`),
+      (dir) => linked(dir, name, '/etc/hosts'),
+    ]),
+    [
+      'a chat template without end',
+      'bad_source',
+      /chat_template\.jinja must be in its folder, got a link to \/dev\/zero/,
+      (dir) => linked(dir, 'chat_template.jinja', '/dev/zero'),
+    ],
+    [
+      'blobs that are a link',
+      'bad_source',
+      /chat_template\.jinja must be in its folder, got a link to /,
+      (dir) => {
+        const snapshot = path.join(dir, 'snapshots', 'main');
+        cpSync(folder(dir), snapshot, { recursive: true });
+        symlinkSync('/etc', path.join(dir, 'blobs'));
+        symlinkSync('../../blobs/hosts', path.join(snapshot, 'chat_template.jinja'));
+        return snapshot;
+      },
+    ],
+    [
+      'a tokenizer whose expression takes an exponential time',
+      'unsupported_feature',
+      /the source's tokenizer must be one that the server can load, got: it takes more than 3 s/,
+      (dir) => {
+        const split = { type: 'Split', pattern: { Regex: '^(a+)+$' }, behavior: 'Isolated', invert: false };
+        const source = folder(dir);
+        write(source, 'tokenizer.json', JSON.stringify(tokenizerJson({ pre_tokenizer: split })));
+        return source;
+      },
+    ],
     [
       'weights outside of the folder',
       'bad_source',

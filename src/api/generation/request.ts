@@ -21,6 +21,7 @@ import { behindThoughts, thoughtsExit } from '../params/thoughts.js';
 import type { GenerationBody } from '../schemas/shared.js';
 import { StopList } from '../../text/stop-strings.js';
 import { quoted } from '../../util/quoted.js';
+import { TimeLimitError } from '../../util/time-limit.js';
 
 /** Answer tokens that an allowance must hold for a request that states no length. */
 const UNSTATED_TOKENS = 256;
@@ -93,8 +94,8 @@ export interface Encoding {
 
 /**
  * Tokenizes a prompt as far as it can fit, without blocking other requests.
- * @throws ApiError context_length_exceeded, invalid_value (empty, or a token outside the model's vocabulary), or an
- * error of `encodeWithin`
+ * @throws ApiError context_length_exceeded, invalid_value (empty, a token outside the model's vocabulary, or a text over
+ * which the tokenizer takes too long), or an error of `encodeWithin`
  */
 export async function encodePrompt(
   context: ApiContext,
@@ -105,7 +106,13 @@ export async function encodePrompt(
   const { tokenizer } = context.model;
   const ids = tokenizer.mustExceed(text, maxLength)
     ? null
-    : await tokenizer.encodeLong(text, addSpecial, most ?? maxLength, encodeWithin(context, waitLimit));
+    : await tokenizer
+        .encodeLong(text, addSpecial, most ?? maxLength, encodeWithin(context, waitLimit))
+        .catch((error: unknown) => {
+          if (!(error instanceof TimeLimitError)) throw error;
+          const rule = `${param} must be a text that the model's tokenizer splits in time: ${error.message}.`;
+          throw new ApiError('invalid_value', rule, param);
+        });
   if (ids === null) throw tooLong(maxLength, `over ${maxLength}`, null, param);
   if (ids.length === 0) throw new ApiError('invalid_value', `${param} must not be empty.`, param);
   const wrong = ids.find((id) => id >= tokenizer.vocabulary);

@@ -31,8 +31,18 @@ const MAX_RANK = 4;
 /** The reader takes the file in windows of this size: headers of large vocabularies are a few MB. */
 const WINDOW_BYTES = 16 << 20;
 
+/**
+ * Most values of the header: those of arrays, keys and tensors together. The largest vocabularies have a million with
+ * their scores, types and merges. A sparse file may have any length, so its size bounds nothing.
+ */
+const MAX_VALUES = 2 ** 23;
+const MAX_HEADER_BYTES = 2 ** 28;
+/** The length of a name, and a type. */
+const MIN_ENTRY_BYTES = 12;
+
 /** Reads the header forwards, one window at a time. */
 class Cursor {
+  #values = 0;
   #window = new Uint8Array(0);
   #view = new DataView(this.#window.buffer);
   #start = 0;
@@ -44,6 +54,7 @@ class Cursor {
   }
 
   take(length: number): { view: DataView; at: number } {
+    if (this.position + length > Math.min(MAX_HEADER_BYTES, this.#file.size)) this.#refuse(this.position + length);
     if (this.position < this.#start || this.position + length > this.#start + this.#window.length) {
       const size = Math.max(length, Math.min(WINDOW_BYTES, this.#file.size - this.position));
       this.#window = this.#file.read(this.position, size, 'the GGUF header');
@@ -53,6 +64,29 @@ class Cursor {
     const at = this.position - this.#start;
     this.position += length;
     return { view: this.#view, at };
+  }
+
+  #refuse(end: number): never {
+    const { path, size } = this.#file;
+    if (end > size)
+      throw new ConvertError(
+        'truncated_file',
+        `${path} is truncated: its header needs ${end} bytes, the file has ${size}`,
+      );
+    throw new ConvertError('bad_source', `${path}: the header must have at most ${MAX_HEADER_BYTES} bytes, got ${end}`);
+  }
+
+  /** Reads a count of values. @param bytes that each of them has at least @throws ConvertError for more than fit */
+  count(bytes: number): number {
+    const count = this.u64();
+    this.#values += count;
+    if (this.#values > MAX_VALUES)
+      throw new ConvertError(
+        'bad_source',
+        `${this.#file.path}: the header must have at most ${MAX_VALUES} values, got ${this.#values}`,
+      );
+    if (this.position + count * bytes > this.#file.size) this.#refuse(this.position + count * bytes);
+    return count;
   }
 
   u32(): number {
@@ -103,7 +137,7 @@ class Cursor {
         // llama.cpp reads no nested arrays, and a damaged file may nest them deeper than the stack allows.
         if (element === 9)
           throw new ConvertError('bad_source', `${this.#file.path}: metadata holds an array of arrays`);
-        const length = this.u64();
+        const length = this.count(1);
         const out: GgufValue[] = [];
         for (let i = 0; i < length; i++) out.push(this.value(element));
         return out;
@@ -129,8 +163,8 @@ export function readGguf(path: string): GgufFile {
     const version = cursor.u32();
     if (version !== 2 && version !== 3)
       throw new ConvertError('bad_source', `${path}: GGUF version must be 2 or 3 (little endian), got ${version}`);
-    const tensorCount = cursor.u64();
-    const keyCount = cursor.u64();
+    const tensorCount = cursor.count(MIN_ENTRY_BYTES);
+    const keyCount = cursor.count(MIN_ENTRY_BYTES);
     const metadata = new Map<string, GgufValue>();
     for (let i = 0; i < keyCount; i++) {
       const key = cursor.string();

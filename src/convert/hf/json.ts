@@ -9,7 +9,7 @@ export type Json = Record<string, unknown>;
 /** Throws ConvertError bad_source if the file is missing, malformed or not an object. */
 export function readJson(folder: string, name: string): Json {
   const file = path.join(folder, name);
-  const text = readText(file);
+  const text = readText(folder, name);
   let json: unknown;
   try {
     json = JSON.parse(text);

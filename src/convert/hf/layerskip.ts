@@ -2,8 +2,9 @@
  * The exits of a LayerSkip checkpoint (arXiv 2404.16710): a plain Llama whose layers were all trained as exits with the
  * shared norm and head. No field of its config says so, but its names do.
  */
-import { existsSync, readFileSync } from 'node:fs';
+import { existsSync } from 'node:fs';
 import path from 'node:path';
+import { readText } from './text-file.js';
 
 /** Exits that a folder gets without `--exits`. */
 const EXITS = 4;
@@ -13,12 +14,11 @@ const EXITS = 4;
  * @returns every quarter of the layers if the config, the model card or the hub's folder names LayerSkip; else null
  */
 export function layerSkipExits(folder: string, name: unknown, layers: number): number[] | null {
-  const card = path.join(folder, 'README.md');
   const names = [
     String(name),
     // The cache of the hub has one folder for each repository.
     /models--[^/]*/.exec(path.resolve(folder))?.[0] ?? '',
-    existsSync(card) ? (/^#+ .*$/m.exec(readFileSync(card, 'utf8'))?.[0] ?? '') : '',
+    existsSync(path.join(folder, 'README.md')) ? (/^#+ .*$/m.exec(readText(folder, 'README.md'))?.[0] ?? '') : '',
   ];
   if (!names.some((each) => /layer-?skip/i.test(each))) return null;
   const exits = Array.from({ length: EXITS }, (_, i) => Math.ceil(((i + 1) * layers) / EXITS));

@@ -1,5 +1,5 @@
 /** A Hugging Face folder as a model source: config.json, tokenizer.json, one or several safetensors files. */
-import { existsSync, readFileSync } from 'node:fs';
+import { existsSync } from 'node:fs';
 import path from 'node:path';
 import { isValid, Type } from '../../util/schema.js';
 import { type Description, type Family, folderRecipes } from '../architectures/description.js';
@@ -13,9 +13,11 @@ import { GENERATION_FIELDS } from '../generation.js';
 import type { ModelSource, SourceSampling, SourceTokenizer } from '../source.js';
 import { HEAD, type Tensors } from '../tensors.js';
 import { balconyExits, isBalcony } from './balcony.js';
+import { inside } from './inside.js';
 import { layerSkipExits } from './layerskip.js';
 import { type Json, readJson, readOptionalJson } from './json.js';
 import { openSafetensors, type Safetensors } from './safetensors.js';
+import { readText } from './text-file.js';
 import { readTokenizer } from './tokenizer.js';
 
 /** Tensors that older versions of transformers store although rope_theta determines them. */
@@ -140,7 +142,7 @@ function openWeights(folder: string): Safetensors[] {
   }
   const open: Safetensors[] = [];
   try {
-    for (const name of names) open.push(openSafetensors(path.join(folder, name)));
+    for (const name of names) open.push(openSafetensors(inside(folder, name)));
   } catch (error) {
     for (const file of open) file.close();
     throw error;
@@ -150,7 +152,6 @@ function openWeights(folder: string): Safetensors[] {
 
 /** The licence in the front matter of the model card. */
 function licenceOf(folder: string): string {
-  const card = path.join(folder, 'README.md');
-  if (!existsSync(card)) return 'unknown';
-  return /^license:\s*(\S+)/m.exec(readFileSync(card, 'utf8'))?.[1] ?? 'unknown';
+  if (!existsSync(path.join(folder, 'README.md'))) return 'unknown';
+  return /^license:\s*(\S+)/m.exec(readText(folder, 'README.md'))?.[1] ?? 'unknown';
 }

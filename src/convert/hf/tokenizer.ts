@@ -41,7 +41,7 @@ export function readTokenizer(folder: string, config: Json): SourceTokenizer {
   const generation = readOptionalJson(folder, 'generation_config.json');
   const bos = [idOf(settings.bos_token), ...ids(generation.bos_token_id), ...ids(config.bos_token_id)];
   return {
-    json: readText(file),
+    json: readText(folder, 'tokenizer.json'),
     chatTemplate: readTemplate(folder, settings),
     bosToken: bos.find((id) => id !== null) ?? null,
     // The tokenizer's token ends a turn, as templates expect; the configs often name only the token that ends a text.
@@ -53,8 +53,8 @@ export function readTokenizer(folder: string, config: Json): SourceTokenizer {
 
 /** The file wins, as in transformers. In a list of named templates only the default is for general use. */
 function readTemplate(folder: string, { chat_template: template }: Json): string | null {
-  const file = path.join(folder, 'chat_template.jinja');
-  if (existsSync(file)) return readText(file);
+  const file = 'chat_template.jinja';
+  if (existsSync(path.join(folder, file))) return readText(folder, file);
   if (typeof template === 'string') return template;
   if (!isValid(NamedTemplates, template)) return null;
   const chosen = template.length === 1 ? template[0] : template.find(({ name }) => name === 'default');

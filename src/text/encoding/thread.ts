@@ -7,10 +7,13 @@ import { parentPort, workerData } from 'node:worker_threads';
 import { hubTokenizer } from '../hub-tokenizer.js';
 import type { EncodeMessage, EncodingThreadData } from './encoding-thread.js';
 
+/** The longest texts take 8 s of a core. */
+const MOST_MS = 60_000;
+
 const port = parentPort;
 if (port === null) throw new Error('this module must run in a worker thread');
 const { tokenizer } = workerData as EncodingThreadData;
-const encode = hubTokenizer(JSON.parse(readFileSync(tokenizer, 'utf8')) as object);
+const encode = hubTokenizer(JSON.parse(readFileSync(tokenizer, 'utf8')) as object, MOST_MS);
 port.on('message', ({ text, addSpecial }: EncodeMessage) => {
   const ids = Uint32Array.from(encode(text, addSpecial));
   port.postMessage(ids, [ids.buffer]);

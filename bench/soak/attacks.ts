@@ -1,0 +1,242 @@
+/**
+ * Attacks of one client, each a load that a client of the API can make. They come from reviews by adversaries: the names
+ * are those of docs/reliability.md.
+ *
+ * Must not know: the other clients.
+ */
+import { connect } from 'node:net';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { seeded } from '../../src/util/random.js';
+
+/** The server under attack. Lengths of prompts and answers are shares of its context. */
+export interface Target {
+  readonly url: string;
+  /** API key of the attacker; null for a server without keys. */
+  readonly key: string | null;
+  /** Most positions of a sequence. */
+  readonly context: number;
+  readonly vocabulary: number;
+  /** The shallowest exit. */
+  readonly exit: number;
+}
+
+/** Outcomes of an attacker's requests. */
+export interface Outcomes {
+  answered: number;
+  /** By an error of 4xx or 503, or because its own grammar took the worker along. */
+  refused: number;
+  /** The attacker disconnected. */
+  left: number;
+  /** Any other end, which the server must never cause: status or error. */
+  readonly failed: string[];
+}
+
+export interface Attack {
+  readonly name: string;
+  /** Attacks until the signal aborts. */
+  readonly run: (target: Target, outcomes: Outcomes, signal: AbortSignal) => Promise<void>;
+}
+
+interface AttackRequest {
+  readonly body: Readonly<Record<string, unknown>>;
+  readonly headers?: Readonly<Record<string, string>>;
+  /** Time in ms until the attacker disconnects; absent: it waits. */
+  readonly leaveAfterMs?: number;
+}
+
+/** Pause after a refusal, as of an attacker that counts on the next place. */
+const PAUSE_MS = 10;
+const LATE = { 'x-latency-budget-ms': '1' };
+
+/** @returns the parsed answer; null if the attacker disconnected, or the signal aborted */
+async function send(
+  { url, key }: Target,
+  { body, headers = {}, leaveAfterMs }: AttackRequest,
+  outcomes: Outcomes,
+  signal: AbortSignal,
+): Promise<{ readonly status: number; readonly json: unknown } | null> {
+  const leave = leaveAfterMs === undefined ? signal : AbortSignal.any([signal, AbortSignal.timeout(leaveAfterMs)]);
+  try {
+    const response = await fetch(`${url}/v1/completions`, {
+      method: 'POST',
+      headers: {
+        'content-type': 'application/json',
+        ...(key !== null && { authorization: `Bearer ${key}` }),
+        ...headers,
+      },
+      body: JSON.stringify(body),
+      signal: leave,
+    });
+    const { status } = response;
+    const json: unknown = await response.json();
+    if (status === 200) outcomes.answered++;
+    else if (status < 500 || status === 503 || isLostGrammar(json)) outcomes.refused++;
+    else outcomes.failed.push(`${status} ${JSON.stringify(json)}`);
+    if (status !== 200) await sleep(PAUSE_MS);
+    return { status, json };
+  } catch (error) {
+    if (leave.aborted) outcomes.left++;
+    else outcomes.failed.push(error instanceof Error ? `${error.message}: ${String(error.cause)}` : String(error));
+    return null;
+  }
+}
+
+function isLostGrammar(json: unknown): boolean {
+  return (json as { error?: { code?: string } } | null)?.error?.code === 'grammars_lost';
+}
+
+/** Callers that repeat requests. @param request the next one of a caller, by the count of all */
+function callers(name: string, count: number, request: (target: Target, index: number) => AttackRequest): Attack {
+  return {
+    name,
+    async run(target, outcomes, signal) {
+      let sent = 0;
+      const call = async (): Promise<void> => {
+        while (!signal.aborted) await send(target, request(target, sent++), outcomes, signal);
+      };
+      await Promise.all(Array.from({ length: count }, call));
+    },
+  };
+}
+
+const random = seeded(1);
+/** Random tokens, so that no prompt shares a prefix with another. @param share of the context */
+function prompt({ context, vocabulary }: Target, share: number): number[] {
+  return Array.from({ length: Math.floor(share * context) }, () => 3 + Math.floor(random() * (vocabulary - 3)));
+}
+
+const tokens = ({ context }: Target, share: number) => ({
+  max_tokens: Math.max(1, Math.floor(share * context)),
+  ignore_eos: true,
+});
+
+/** Repeats a rejected request with the least budget that the rejection names, and asks for many answers at once. */
+const followed: Attack = {
+  name: 'rejections of 8 answers, each followed',
+  async run(target, outcomes, signal) {
+    const call = async (): Promise<void> => {
+      let budget = 100;
+      while (!signal.aborted) {
+        const headers = { 'x-latency-budget-ms': String(budget), 'x-budget-on-miss': 'reject' };
+        const body = { prompt: 'x', n: 8, ...tokens(target, 0.005) };
+        const answer = await send(target, { body, headers }, outcomes, signal);
+        const { error } = (answer?.json ?? {}) as { error?: { least_feasible_budget_ms?: number | null } };
+        budget = error?.least_feasible_budget_ms ?? 100;
+      }
+    };
+    await Promise.all(Array.from({ length: 8 }, call));
+  },
+};
+
+/** Connections whose bodies of almost 4 MB never end. The attacker opens a closed one again. */
+const unfinished: Attack = {
+  name: '300 bodies that never end',
+  async run({ url, key }, outcomes, signal) {
+    const { hostname, port } = new URL(url);
+    const head =
+      `POST /v1/completions HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 4000000\r\n` +
+      `${key === null ? '' : `Authorization: Bearer ${key}\r\n`}\r\n{"prompt": "`;
+    const filler = Buffer.alloc(3_900_000, 'a');
+    const call = async (): Promise<void> => {
+      while (!signal.aborted) {
+        await new Promise<void>((resolve) => {
+          const socket = connect(Number(port), hostname, () => {
+            socket.write(head);
+            socket.write(filler);
+          });
+          const end = (): void => void socket.destroy();
+          signal.addEventListener('abort', end);
+          socket.on('error', () => undefined).resume();
+          socket.once('close', () => {
+            signal.removeEventListener('abort', end);
+            outcomes[signal.aborted ? 'left' : 'refused']++;
+            resolve();
+          });
+        });
+        await sleep(PAUSE_MS);
+      }
+    };
+    await Promise.all(Array.from({ length: 300 }, call));
+  },
+};
+
+/** Many kinds of costly requests at once. */
+function costly(target: Target, index: number): AttackRequest {
+  const { vocabulary } = target;
+  const bias = Object.fromEntries(Array.from({ length: vocabulary >> 2 }, (_, id) => [String(id), id % 100]));
+  const kinds: readonly AttackRequest[] = [
+    { body: { prompt: 'x', logit_bias: bias, n: 4, ...tokens(target, 0.02) } },
+    { body: { prompt: prompt(target, 0.1), logprobs: 5, echo: true, ...tokens(target, 0.001) } },
+    { body: { prompt: 'x'.repeat(3_900_000) } },
+    {
+      body: { prompt: 'x', ...tokens(target, 0.01) },
+      headers: { 'x-latency-budget-ms': '2', 'x-budget-on-miss': 'reject' },
+    },
+    { body: { prompt: 'x', structured_outputs: { json: bomb(6) }, ...tokens(target, 0.01) } },
+  ];
+  return kinds[index % kinds.length] ?? { body: {} };
+}
+
+/** A schema whose grammar grows exponentially with its depth. */
+function bomb(depth: number): object {
+  const inner = depth === 0 ? { type: 'string', maxLength: 1000 } : bomb(depth - 1);
+  return { type: 'object', properties: { a: inner, b: inner }, required: ['a'] };
+}
+
+export const ATTACKS: readonly Attack[] = [
+  callers('40 callers without a budget', 40, (target) => ({ body: { prompt: 'hi', ...tokens(target, 0.025) } })),
+  callers('40 callers with a budget of 90 s', 40, (target) => ({
+    body: { prompt: 'hi', ...tokens(target, 0.025) },
+    headers: { 'x-latency-budget-ms': '90000' },
+  })),
+  callers('3 rows that fill the KV memory', 3, (target) => ({
+    body: { prompt: prompt(target, 0.33), ...tokens(target, 0.05) },
+  })),
+  callers('8 prompts of 6,000 tokens', 8, (target) => ({
+    body: { prompt: prompt(target, 0.73), ...tokens(target, 0.001) },
+  })),
+  callers('24 budgets of 3 s', 24, (target) => ({
+    body: { prompt: 'hi', ...tokens(target, 0.006) },
+    headers: { 'x-latency-budget-ms': '3000' },
+  })),
+  callers('24 rows with logprobs and penalties', 24, (target) => ({
+    body: { prompt: 'hi', logprobs: 5, frequency_penalty: 1, ...tokens(target, 0.012) },
+  })),
+  callers('biases, log-probabilities of prompts, 4 MB, schemas', 8, costly),
+  callers('64 answers a request', 4, (target, index) => ({
+    body: { prompt: 'x', n: 64, ...tokens(target, 0.49) },
+    ...(index % 2 === 1 && { headers: LATE }),
+  })),
+  callers('64 answers, then a disconnect', 8, (target) => ({
+    body: { prompt: 'hi', n: 64, ...tokens(target, 0.006) },
+    leaveAfterMs: 30,
+  })),
+  callers('64 answers, cut after 1 ms', 8, (target) => ({
+    body: { prompt: prompt(target, 0.36), n: 64, ...tokens(target, 0.006) },
+    headers: { ...LATE, 'x-budget-on-miss': 'truncate' },
+  })),
+  callers('8 regular expressions a request', 2, (target) => ({
+    body: {
+      prompt: 'x',
+      n: 8,
+      ...tokens(target, 0.36),
+      structured_outputs: { regex: '[a-z ]*[0-9]{4000}' },
+    },
+  })),
+  followed,
+  callers('audits of biased answers', 2, (target) => ({
+    body: {
+      prompt: 'a',
+      n: 16,
+      ...tokens(target, 0.004),
+      logit_bias: { '28': 100 },
+      sortie: { exit_layer: target.exit },
+    },
+    headers: { 'x-audit': '1' },
+  })),
+  callers('audits past a budget', 8, (target) => ({
+    body: { prompt: 'a', ...tokens(target, 0.01) },
+    headers: { 'x-audit': '1', 'x-latency-budget-ms': '2000', 'x-budget-on-miss': 'truncate' },
+  })),
+  unfinished,
+];

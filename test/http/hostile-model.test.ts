@@ -1,0 +1,60 @@
+/** A tokenizer and a chat template of a model folder that never end: the request fails, and the server goes on. */
+import t from 'tap';
+import { ChatTemplate } from '../../src/text/chat-template.js';
+import { TextTokenizer } from '../../src/text/tokenizer.js';
+import { build, tokenizerJson } from '../fakes/server.js';
+
+interface ErrorBody {
+  readonly error: { readonly message: string; readonly param: string };
+}
+const chat = { messages: [{ role: 'user', content: 'hi' }] };
+
+void t.test(
+  'a text over which the tokenizer takes an exponential time is a 400, and other texts are served',
+  async (t) => {
+    const split = { type: 'Split', pattern: { Regex: '^(a+)+$' }, behavior: 'Isolated', invert: false };
+    const tokenizer = new TextTokenizer({ ...tokenizerJson, pre_tokenizer: split });
+    const server = await build(t, undefined, { model: { tokenizer } });
+    const refused = await server.post('/v1/completions', { prompt: `${'a'.repeat(50)}b` });
+    t.equal(refused.status, 400);
+    const { error } = (await refused.json()) as ErrorBody;
+    t.match(error, { param: 'prompt', message: /prompt must be a text .* splits in time: it takes more than 3 s\./ });
+    t.equal((await server.post('/v1/completions', { prompt: 'aab' })).status, 200);
+  },
+);
+
+for (const [name, template, message] of [
+  [
+    'a range without end',
+    '{% for i in range(10000000000) %}a{% endfor %}',
+    /range\(\) must have at most 100000 numbers/,
+  ],
+  [
+    'a range within an object',
+    "{{ {'a': range(10000000000)}['a'] | length }}",
+    /at most 100000 numbers, got 10000000000/,
+  ],
+  ['another name of a range', '{% set r = range %}{{ r(0, 1, 0.000000001) }}', /at most 100000 numbers/],
+  ['loops that never end', `${'{% for i in range(99999) %}'.repeat(3)}a${'{% endfor %}'.repeat(3)}`, /more than 3 s/],
+] as const)
+  void t.test(`a chat template with ${name} is a 400`, async (t) => {
+    const server = await build(t, undefined, { model: { chat: new ChatTemplate(template, {}) } });
+    const refused = await server.post('/v1/chat/completions', chat);
+    t.equal(refused.status, 400);
+    t.match(((await refused.json()) as ErrorBody).error.message, message);
+    t.equal((await server.post('/v1/completions', { prompt: 'x' })).status, 200);
+  });
+
+void t.test('a bounded range is that of Jinja', (t) => {
+  const render = (source: string) =>
+    new ChatTemplate(source, {}).render([{ role: 'user', content: 'x' }], false, [], { x: { range: 'field' } });
+  t.equal(render('{{ range(4) | join(" ") }}, {{ range(2, 5) | join(" ") }}'), '0 1 2 3, 2 3 4');
+  t.equal(render('{{ range(5, 0, -2) | join(" ") }}, {{ range(3, 0) | length }}'), '5 3 1, 0');
+  t.equal(
+    render('{% set n = namespace(range=7) %}{{ n.range }} {{ x.range }} {{ [1, 2][range(1, 2)[0]] }}'),
+    '7 field 2',
+  );
+  t.throws(() => new ChatTemplate('{% set range = 1 %}', {}), /must not declare range/);
+  t.throws(() => render('{{ range(1, 2, 0) }}'), /step must not be zero/);
+  t.end();
+});
