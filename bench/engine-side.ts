@@ -1,6 +1,7 @@
 /** Sortie's engine process as a side of bench:engine. */
 import { EngineClient } from '../src/engine/client/client.js';
 import type { EngineOptions } from '../src/engine/client/options.js';
+import type { StepMessage, StepPart, PartMs } from '../src/engine/protocol.js';
 import { answerOf } from './engine-answer.js';
 import { GREEDY } from '../src/engine/sampling/sampler.js';
 import { greedy, GREEDY_BASE } from './greedy-request.js';
@@ -23,11 +24,15 @@ export function benchOptions(modelDir: string, threads: number, overrides: Parti
   };
 }
 
-/** Runs scenarios at one exit in an engine process of its own. */
+/**
+ * Runs scenarios at one exit in an engine process of its own.
+ * @param measured called after each scenario, with the mean parts of its decode steps; null without one
+ */
 export async function engineRates(
   options: EngineOptions,
   exit: number | null,
   scenarios: readonly Scenario[],
+  measured: (scenario: Scenario, step: PartMs | null) => void = () => undefined,
 ): Promise<Rate[]> {
   const engine = new EngineClient(options);
   const ready = await engine.start();
@@ -35,12 +40,34 @@ export async function engineRates(
     const depth = exit ?? ready.exits.at(-1) ?? 0;
     await engineRate(engine, depth, { parallel: 2, promptTokens: 64, answerTokens: 8 }, 9000);
     const rates: Rate[] = [];
-    for (const [index, scenario] of scenarios.entries())
-      rates.push(await engineRate(engine, depth, scenario, index * 100));
+    for (const [index, scenario] of scenarios.entries()) {
+      const parts: PartMs[] = [];
+      const noted = ({ tokens, work }: StepMessage): void => {
+        if (work !== null && work.prefillTokens === 0 && tokens.length === scenario.parallel) parts.push(work.partMs);
+      };
+      engine.on('step', noted);
+      const rate = await engineRate(engine, depth, scenario, index * 100);
+      engine.off('step', noted);
+      measured(scenario, meanParts(parts));
+      rates.push(rate);
+    }
     return rates;
   } finally {
     await engine.close();
   }
+}
+
+function meanParts(steps: readonly PartMs[]): PartMs | null {
+  if (steps.length === 0) return null;
+  const mean = (part: StepPart): number => steps.reduce((sum, parts) => sum + parts[part], 0) / steps.length;
+  return {
+    planning: mean('planning'),
+    prefill: mean('prefill'),
+    decode: mean('decode'),
+    head: mean('head'),
+    sampling: mean('sampling'),
+    messages: mean('messages'),
+  };
 }
 
 /** Runs one scenario in a running engine. @param salt makes prompts that no cache holds */

@@ -22,6 +22,7 @@ import type { Manifest } from './model/manifest.js';
 import { loadManifest, verifyFiles } from './model/manifest-io.js';
 import { collectGarbage } from './util/memory.js';
 import { createLog } from './telemetry/log.js';
+import { logSlowSteps } from './telemetry/slow-steps.js';
 import { watchLoopLag } from './telemetry/loop-lag.js';
 import { RequestMetrics } from './telemetry/requests.js';
 import { createSeries } from './telemetry/series.js';
@@ -159,6 +160,7 @@ export async function serveForever(options: ServeOptions, version: string): Prom
   const tracing = await startTracing(process.env, version, log);
   tracing?.observe(engine);
   logEngine(engine, log);
+  logSlowSteps(engine, log);
   warnOfShortContext(engine, log, options.kvMemory);
   const ending = new AbortController();
   // The engine loads in its own process while the gateway prepares.

@@ -1,4 +1,5 @@
 /** The sides of bench:engine: engine processes, llama.cpp, and both behind their HTTP servers. */
+import type { PartMs } from '../../src/engine/protocol.js';
 import type { StageKernel } from '../../src/model/manifest.js';
 import { benchOptions, engineRates } from '../engine-side.js';
 import { httpRates } from '../http-side.js';
@@ -13,6 +14,12 @@ export interface BenchSide {
 
 const base = (path: string): string => path.replace(/\/+$/, '').split('/').at(-1) ?? path;
 
+/** The parts of a decode step, on the bench's standard error. */
+function noted({ parallel, promptTokens }: Scenario, step: PartMs | null): void {
+  const parts = Object.entries(step ?? {}).map(([part, ms]: [string, number]) => `${part} ${ms.toFixed(2)}`);
+  process.stderr.write(`  ${parallel} x ${promptTokens}: ms of a decode step: ${parts.join(', ')}\n`);
+}
+
 /** @param exit `full`, or the layer of an exit. @param kernels null for the folder's */
 export function engineSide(
   dir: string,
@@ -23,7 +30,7 @@ export function engineSide(
   return {
     name: ['sortie', base(dir), ...(kernels === null ? [] : [kernels.join('+')]), exit].join(' '),
     run: (scenarios) =>
-      engineRates(benchOptions(dir, threads, { kernels }), exit === 'full' ? null : Number(exit), scenarios),
+      engineRates(benchOptions(dir, threads, { kernels }), exit === 'full' ? null : Number(exit), scenarios, noted),
   };
 }
 

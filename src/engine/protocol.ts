@@ -251,11 +251,25 @@ export interface StepMessage {
   readonly work: StepWork | null;
 }
 
+/**
+ * Parts of the engine's cycle:
+ * - `planning`: admission, exits, slots, and what the step runs.
+ * - `prefill`: chunks of prompts and catch-ups. `decode`: embedding, stages and exit blocks of the rows.
+ * - `head`: logits, and the choice of the values that sampling reads. A draft's own runs are part of `decode`.
+ * - `sampling`: tokens and ends of the step before. `messages`: its message, and the arrival of requests since.
+ */
+export type StepPart = 'planning' | 'prefill' | 'decode' | 'head' | 'sampling' | 'messages';
+
+/** Milliseconds of each part. */
+export type PartMs = Readonly<Record<StepPart, number>>;
+
 export interface StepWork {
   /** Duration of the step. */
   readonly ms: number;
   /** Duration with the time since the previous step; the cost model learns and predicts this figure. */
   readonly cycleMs: number;
+  /** The parts of `cycleMs`. */
+  readonly partMs: PartMs;
   /** Prediction of `cycleMs` by the cost model, made before it learnt from this step. */
   readonly predictedMs: number;
   /** Rows decoded in each trunk stage. */

@@ -94,6 +94,7 @@ export class EngineMetrics {
     const series = this.#series;
     series.steps.observe(work.ms / 1000);
     if (work.predictedMs > 0) series.stepRatio.observe(work.cycleMs / work.predictedMs);
+    for (const [part, ms] of Object.entries(work.partMs)) series.stepParts.observe({ part }, ms / 1000);
     series.slowdown.set(work.slowdown);
     work.stageRows.forEach((rows, stage) => {
       series.stageRows.inc({ stage: String(stage) }, rows);

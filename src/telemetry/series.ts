@@ -4,7 +4,7 @@
  * Labels are bounded: exits, routes and reasons, never a value that a client chooses.
  */
 import { collectDefaultMetrics, Registry } from 'prom-client';
-import { LENGTH_RATIO, NATS, PER_TOKEN_S, RATIO, STEP_S, TTFT_S } from './buckets.js';
+import { LENGTH_RATIO, NATS, PER_TOKEN_S, RATIO, STEP_PART_S, STEP_S, TTFT_S } from './buckets.js';
 import { sortieHttpSeries, vllmHttpSeries } from './http-series.js';
 import { makersOf } from './series-makers.js';
 import { vllmSeries } from './vllm-series.js';
@@ -89,6 +89,9 @@ export function createSeries(modelName: string, prefix: MetricsPrefix = OWN_PREF
       'time',
     ]),
     steps: histogram('engine_step_seconds', 'Duration of an engine step.', STEP_S),
+    stepParts: histogram('engine_step_part_seconds', 'Time of a step with the gap before it, by part.', STEP_PART_S, [
+      'part',
+    ]),
     stepRatio: histogram('engine_step_drift_ratio', 'Actual over predicted duration of a step.', RATIO),
     slowdown: gauge('engine_slowdown_ratio', 'Learned ratio of current step times to those measured at startup.'),
     kernelRuns: counter('engine_kernel_runs_total', 'Runs of stages and exit blocks by the kernel chosen.', [

@@ -12,6 +12,8 @@ const budget = (totalMs: number | null): Budget => ({
   onMiss: 'continue',
 });
 
+const PARTS = { planning: 1, prefill: 0, decode: 4, head: 1, sampling: 1, messages: 1 };
+
 function planned(id: string, exit: number, overrides: Partial<PlannedEvent> = {}): PlannedEvent {
   return plannedEvent(id, exit, { predictedTtftMs: 10, predictedTpotMs: 10, predictedMs: 40, ...overrides });
 }
@@ -313,6 +315,7 @@ void t.test('exits: planned against actual, changes, time', async (t) => {
         work: {
           ms: 5,
           cycleMs: 8,
+          partMs: PARTS,
           predictedMs: 4,
           stageRows: [1, 1],
           prefillTokens: 0,
@@ -412,7 +415,7 @@ void t.test('times are never negative, and each exit of the engine is counted', 
   metrics.step(step(40, { ended: [ended('early', 'stop', 40)] }));
   t.equal(await value('e2e_request_latency_seconds_sum'), 0);
   t.equal(await value('time_to_first_token_seconds_sum'), 0);
-  const work = { ms: 5, cycleMs: 8, predictedMs: 0, stageRows: [], prefillTokens: 0, catchUpTokens: 0 };
+  const work = { ms: 5, cycleMs: 8, partMs: PARTS, predictedMs: 0, stageRows: [], prefillTokens: 0, catchUpTokens: 0 };
   metrics.step(step(50, { work: { ...work, exitMs: [], kernelRuns: [], slowdown: 1 } }));
   t.equal(await value('engine_step_drift_ratio_count'), 0, 'the step has no prediction');
   t.equal(metrics.live, 1);
@@ -428,7 +431,7 @@ void t.test('every figure of an answer and of the engine', async (t) => {
   begin('a', 1000);
   const load = { running: 2, waiting: 3, deferred: 1, kvUsed: 0.5, kvCached: 0.25 };
   const work = {
-    ...{ ms: 5, cycleMs: 8, predictedMs: 4, stageRows: [4, 2], prefillTokens: 7, catchUpTokens: 6 },
+    ...{ ms: 5, cycleMs: 8, partMs: PARTS, predictedMs: 4, stageRows: [4, 2], prefillTokens: 7, catchUpTokens: 6 },
     ...{ exitMs: [0.5], kernelRuns: [], slowdown: 1 },
     draft: { source: 'lookup' as const, drafted: 4, accepted: 2 },
   };
@@ -445,6 +448,7 @@ void t.test('every figure of an answer and of the engine', async (t) => {
     ...{ kv_cache_usage_perc: 0.5, kv_cache_reusable_perc: 0.25 },
     ...{ 'num_requests_waiting_by_reason{reason="capacity"': 2, 'num_requests_waiting_by_reason{reason="deferred"': 1 },
     ...{ 'engine_stage_rows_total{stage="0"': 8, 'engine_stage_rows_total{stage="1"': 4 },
+    ...{ 'engine_step_part_seconds_sum{part="decode"': 0.008, 'engine_step_part_seconds_count{part="prefill"': 2 },
     ...{ engine_step_seconds_sum: 0.01, engine_prefill_tokens_total: 7, engine_catch_up_tokens_total: 12 },
     ...{ iteration_tokens_total_sum: 8, iteration_tokens_total_count: 2 },
     ...{ 'spec_decode_num_accepted_tokens_per_pos_total{position="0"': 2 },

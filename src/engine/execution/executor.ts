@@ -17,6 +17,7 @@ import type { Layout, UnitRuns } from './layout.js';
 import { PagesLayout } from './pages-layout.js';
 import { SlotsLayout } from './slots-layout.js';
 import { commit, rowSpans, type StepBatch } from './step-batch.js';
+import type { StepClock } from './step-clock.js';
 
 export class Executor {
   readonly model: Model;
@@ -46,9 +47,10 @@ export class Executor {
   /**
    * Runs a batch, waits for it, and then moves the frontiers of its slots.
    * @param choose brings to the host what sampling needs of the rows' logits: the only wait of a batch with rows
+   * @param clock learns the parts of the step's time
    * @throws RangeError for a chunk beyond the tokens of its slot, or larger than the buffers of the model
    */
-  run(batch: StepBatch, choose?: (head: Head) => void): void {
+  run(batch: StepBatch, choose?: (head: Head) => void, clock?: StepClock): void {
     const spans = [...batch.chunks, ...rowSpans(batch)];
     if (spans.length === 0) return;
     for (const { slot, exit, end } of batch.chunks) {
@@ -56,7 +58,8 @@ export class Executor {
       if (end - start > this.model.limits.maxChunk || end > slot.tokens.length)
         throw new RangeError(`positions ${start} to ${end} exceed a chunk or the tokens of the slot`);
     }
-    this.#layout.run(batch, this.#kernel);
+    clock?.enter(batch.rows.length > 0 ? 'decode' : 'prefill');
+    this.#layout.run(batch, this.#kernel, clock);
     if (choose !== undefined && batch.rows.length > 0) choose(this.head);
     else this.#layout.wait();
     commit(spans);

@@ -4,6 +4,7 @@ import type { StageKernel } from '../../model/manifest.js';
 import type { SlotTable } from '../slots/slot-table.js';
 import type { KernelChoice } from './kernels.js';
 import type { StepBatch } from './step-batch.js';
+import type { StepClock } from './step-clock.js';
 
 export interface Layout {
   readonly table: SlotTable;
@@ -12,7 +13,7 @@ export interface Layout {
   readonly mostPrefill: number;
   readonly alone: UnitRuns;
   /** Runs a batch, and leaves the logits of its rows in the head. It moves no frontier. */
-  run(batch: StepBatch, kernel: KernelChoice): void;
+  run(batch: StepBatch, kernel: KernelChoice, clock?: StepClock): void;
   /** Waits until all runs are done. */
   wait(): void;
   dispose(): void;

@@ -25,7 +25,7 @@ interface HeadRow extends Row {
   readonly headRow: number;
 }
 
-/** Runs the batch and leaves the logits of rows[i] as row i of the head runner. */
+/** Runs the batch and leaves the state and the norm of rows[i] as row i of the head runner. */
 export function runDecode(context: DecodeContext, batch: readonly Row[]): void {
   const { model, units, runner, head, kernel, frontier } = context;
   const rows: HeadRow[] = batch.map(({ slot, exit }, headRow) => ({ slot, exit, headRow }));
@@ -60,7 +60,6 @@ export function runDecode(context: DecodeContext, batch: readonly Row[]): void {
     );
   }
   rows.forEach(({ exit }, index) => (head.norms[index] = BigInt(exit.norm)));
-  head.logits(rows.length);
 }
 
 /** Takes the rows that leave at one boundary to the head, through their exit block where they have one. */

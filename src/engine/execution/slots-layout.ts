@@ -12,6 +12,7 @@ import type { Layout, UnitRuns } from './layout.js';
 import { runDecode } from './run-decode.js';
 import { type PrefillContext, runPrefill } from './run-prefill.js';
 import { type Frontier, frontierBehind, rowSpans, type StepBatch } from './step-batch.js';
+import type { StepClock } from './step-clock.js';
 
 export class SlotsLayout implements Layout {
   readonly table: SlotTable;
@@ -31,19 +32,24 @@ export class SlotsLayout implements Layout {
     this.#decode = new DecodeRunner(model);
   }
 
-  run(batch: StepBatch, kernel: KernelChoice): void {
+  run(batch: StepBatch, kernel: KernelChoice, clock?: StepClock): void {
     const { chunks, rows, draft } = batch;
     if (draft === null) compact(this.table, this.#units, rows);
     const parts = { model: this.#model, units: this.#units, head: this.head, kernel };
     const prefill = { ...parts, runner: this.#prefill };
     for (const chunk of chunks) {
+      clock?.enter('prefill');
       const states = runPrefill(prefill, chunk, chunk.slot.tokens, frontierBehind([]));
       if (states !== null) chunk.read?.(states);
     }
     const frontier = frontierBehind(chunks);
-    if (draft !== null) this.#verify(prefill, batch, draft.tokens, frontier);
-    else if (rows.length > 0)
+    if (rows.length > 0) clock?.enter('decode');
+    if (draft !== null) this.#verify(prefill, batch, draft.tokens, frontier, clock);
+    else if (rows.length > 0) {
       runDecode({ ...parts, runner: this.#decode, at: (index) => this.table.at(index), frontier }, rows);
+      clock?.enter('head');
+      this.head.logits(rows.length);
+    }
   }
 
   wait(): void {
@@ -77,9 +83,16 @@ export class SlotsLayout implements Layout {
   }
 
   /** Runs the last token and the draft of the only row as one chunk, and takes all of their states to the head. */
-  #verify(context: PrefillContext, batch: StepBatch, draft: readonly number[], frontier: Frontier): void {
+  #verify(
+    context: PrefillContext,
+    batch: StepBatch,
+    draft: readonly number[],
+    frontier: Frontier,
+    clock?: StepClock,
+  ): void {
     for (const span of rowSpans(batch)) {
       const states = runPrefill(context, span, [...span.slot.tokens, ...draft], frontier);
+      clock?.enter('head');
       states?.toHead(span.end - draft.length - 1, draft.length + 1);
     }
   }

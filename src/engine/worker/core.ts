@@ -11,6 +11,8 @@ import { Auditor } from '../audit/auditor.js';
 import type { AuditOptions, Speculate } from '../client/options.js';
 import type { Constraint } from '../constraint.js';
 import type { Executor } from '../execution/executor.js';
+import { StepClock } from '../execution/step-clock.js';
+import type { Head } from '../../model/head.js';
 import type { TokenTexts } from '../landing/token-texts.js';
 import type { AuditEvent, CancelReason, GenerateMessage, RefusedEvent, StepMessage, StepWork } from '../protocol.js';
 import { prepareTokens, type SampledToken, sampleBatch } from '../sampling/sample-batch.js';
@@ -59,6 +61,7 @@ export class EngineCore {
   readonly #admissions: AdmissionQueue;
   /** Null without audits. */
   readonly #auditor: Auditor | null;
+  readonly #clock: StepClock;
   /** End of the previous step; null while the loop is idle. */
   #stepEndedAt: number | null = null;
 
@@ -72,6 +75,7 @@ export class EngineCore {
     const priors = { lengths: prior, kept: manifest.kept ?? null };
     this.#router = new RouterAdapter(depthShape(manifest), costs, options.policy, priors, options.slowdown);
     const { audit, clock, speculate } = options;
+    this.#clock = new StepClock(clock);
     this.#landings = new Landings(options.texts ?? null, (sequence) => this.#router.landing(sequence));
     const parts = { executor, slotManager: this.slotManager, router: this.#router, landings: this.#landings };
     this.#drafting = new Drafting({ ...parts, speculate });
@@ -79,7 +83,8 @@ export class EngineCore {
     this.#auditor = audit === undefined ? null : new Auditor(executor, this.slotManager, audit, clock);
     this.#endings = new Endings(executor, this.slotManager, this.#router, this.#output, this.#auditor);
     const limits = { prefillChunk: options.prefillChunk, maxStallMs: options.policy.maxStallMs };
-    this.#steps = new StepBuilder({ ...parts, ...limits, drafting: this.#drafting, output: this.#output });
+    const own = { drafting: this.#drafting, output: this.#output, clock: this.#clock };
+    this.#steps = new StepBuilder({ ...parts, ...limits, ...own });
     this.#loadReport = new LoadReport(executor, this.#router, options);
   }
 
@@ -155,15 +160,19 @@ export class EngineCore {
   /** The loop is idle from here on: the time until the next step belongs to no step. */
   rest(): void {
     this.#stepEndedAt = null;
+    this.#clock.rest();
   }
 
   /** Runs one step and reports its events. */
   step(): StepMessage {
     const { clock } = this.#options;
-    const step = this.#schedule(clock());
-    this.#executor.run(step, (head) => {
+    const startedAt = clock();
+    this.#clock.enter('planning', startedAt);
+    const step = this.#schedule(startedAt);
+    const choose = (head: Head): void => {
       prepareTokens(head, step.rows, step.draft);
-    });
+    };
+    this.#executor.run(step, choose, this.#clock);
     return this.#commit(step, clock());
   }
 
@@ -219,11 +228,15 @@ export class EngineCore {
   #commit(step: Step, at: number): StepMessage {
     const { startedAt, chunks, rows } = step;
     // Sampling, messages and admission between two steps take time as well, and plans count on the whole cycle.
-    const took = { ms: at - startedAt, cycleMs: at - (this.#stepEndedAt ?? startedAt) };
+    const partMs = this.#clock.take(at);
+    const took = { ms: at - startedAt, cycleMs: at - (this.#stepEndedAt ?? startedAt), partMs };
+    this.#clock.enter('sampling', at);
     const work = chunks.length + rows.length === 0 ? null : this.#commitTokens(step, took, at);
     this.#endings.endScored(at);
+    this.#clock.enter('messages');
     const message = this.#output.take(at, this.#loadReport.take(this.#context(at)), work);
-    this.#stepEndedAt = this.busy ? at : null;
+    if (this.busy) this.#stepEndedAt = at;
+    else this.rest();
     return message;
   }
 

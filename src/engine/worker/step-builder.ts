@@ -6,9 +6,11 @@
 import type { States } from '../../model/head.js';
 import type { Work } from '../../cost/model.js';
 import type { PrefillChunk } from '../../router/index.js';
+import type { StepClock } from '../execution/step-clock.js';
 import { scorePrompt } from '../sampling/prompt-scores.js';
 import { isPlainGreedy } from '../sampling/sample-batch.js';
 import type { Sequence } from '../sequence.js';
+import type { Draft } from '../speculation/speculation.js';
 import type { Drafting } from './drafting.js';
 import type { Landings } from './landings.js';
 import { type PrefillParts, type PrefillTask, selectPrefill } from './select-prefill.js';
@@ -19,6 +21,7 @@ interface StepParts extends PrefillParts {
   readonly landings: Landings;
   readonly drafting: Drafting;
   readonly output: StepOutput;
+  readonly clock: StepClock;
 }
 
 /** What a step would run. */
@@ -43,7 +46,7 @@ export class StepBuilder {
 
   /** The batch of the selected sequences that are not over. */
   build({ tasks, paused }: Selection, now: number): Step {
-    const { executor, router, landings, drafting } = this.#parts;
+    const { executor, router, landings } = this.#parts;
     const chunks = tasks.filter(({ sequence }) => !sequence.isOver).map((task) => this.#scored(task));
     const decoding = this.#decoding(chunks, paused);
     const work = this.#workOf(chunks, decoding);
@@ -52,7 +55,7 @@ export class StepBuilder {
     landings.begin(decoding, decodesAt, () => router.predictMs({ ...work, prefill: [] }));
     decoding.sort((a, b) => Number(isPlainGreedy(b)) - Number(isPlainGreedy(a)));
     const [lone] = decoding;
-    const draft = lone !== undefined && decoding.length === 1 ? drafting.draft(lone, decodesAt) : null;
+    const draft = lone !== undefined && decoding.length === 1 ? this.#draft(lone, decodesAt) : null;
     const rows = decoding.flatMap((sequence) => {
       const { slot, exit } = sequence;
       return slot === null ? [] : { sequence, slot, exit: executor.exit(exit) };
@@ -62,6 +65,12 @@ export class StepBuilder {
 
   #workOf(chunks: readonly PrefillTask[], decoding: readonly Sequence[]): Work {
     return { decode: decodeWork(decoding, this.#parts.router.shape), prefill: chunks.flatMap(({ work }) => work) };
+  }
+
+  /** The runs of a shallower exit that drafts are decoding, whenever they happen. */
+  #draft(sequence: Sequence, now: number): Draft | null {
+    const { clock, drafting } = this.#parts;
+    return clock.run('decode', () => drafting.draft(sequence, now));
   }
 
   /** The sequences that decode behind these chunks. */

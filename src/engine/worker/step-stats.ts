@@ -22,7 +22,7 @@ export interface Step extends StepBatch {
 }
 
 /** Durations of a step, see StepWork. */
-export type StepTimes = Pick<StepWork, 'ms' | 'cycleMs'>;
+export type StepTimes = Pick<StepWork, 'ms' | 'cycleMs' | 'partMs'>;
 
 /** One position for each row; null without rows. */
 export function decodeWork(rows: readonly Sequence[], { exits }: DepthShape): Work['decode'] {
