@@ -56,7 +56,8 @@ const gateway = ['api', 'http', 'telemetry', 'serve.ts'];
 const commands = ['util', 'model', 'engine', 'hub', 'convert', 'simulate', 'load', 'chat'];
 /** The floors of the engine process, lowest first: each part imports only parts of lower floors. */
 const floors = [
-  ['protocol.ts', 'protocol'],
+  ['protocol'],
+  ['protocol.ts'],
   ['landing-plan.ts', 'constraint.ts', 'draws.ts', 'slot.ts', 'units.ts'],
   ['landing'],
   ['sequence.ts'],

@@ -56,7 +56,7 @@ export interface CostMemo {
   /** [context / grain][unit][rows] */
   readonly decode: number[][][];
   /** [chunk][exit][positions / grain] */
-  readonly prompts: number[][][];
+  readonly prompts: ((number[] | undefined)[] | undefined)[];
 }
 
 /** The entry of an index that a shape or a batch gave. @throws RangeError for an index without an entry */

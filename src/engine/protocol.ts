@@ -15,16 +15,8 @@ import type { FatalMessage, LoadingMessage, ReadyMessage } from './protocol/star
 export type * from './protocol/audit.js';
 export type * from './protocol/grammar.js';
 export type * from './protocol/start.js';
-export type {
-  Budget,
-  DepthReason,
-  DepthRequest,
-  ExitIndex,
-  ExitLayer,
-  LengthGroup,
-  OnMiss,
-  ServiceClass,
-} from '../router/index.js';
+export type { Budget, DepthReason, DepthRequest, ExitIndex, ExitLayer } from '../router/index.js';
+export type { LengthGroup, OnMiss, ServiceClass } from '../router/index.js';
 
 export interface Sampling {
   /** 0 is greedy. */

@@ -48,7 +48,7 @@ export class PlannedRequest {
   /** By exit; empty where the answer runs to maxTokens. */
   readonly #lengths: readonly LengthDistribution[];
   /** By exit. */
-  readonly #setupMs: number[] = [];
+  readonly #setupMs: (number | undefined)[] = [];
   #dueAt: number | undefined;
   #isReachable: boolean | undefined;
 

@@ -194,7 +194,7 @@ class SimulatedEngine implements StepHost {
   endAll(
     reason: Outcome['reason'],
     ends: (each: LiveRequest) => boolean,
-    endedAt = (_: LiveRequest): number => this.now,
+    endedAt: (each: LiveRequest) => number = () => this.now,
   ): void {
     const ended = [...this.live, ...this.waiting].filter(ends);
     for (const each of ended) this.end(each, reason, endedAt(each));

@@ -24,7 +24,7 @@ export function folderPrior({ exits }: Pick<Manifest, 'exits'>): FolderPrior {
     if (lengths === undefined) return without(`exit ${layer} has no lengths`);
     const fault = validationMessage(Type.Object({ lengths: Lengths }), { lengths });
     if (fault !== null) return without(`/exits/${i}${fault}`);
-    const quantiles = (lengths as Lengths).chat.map(([share = NaN, tokens = NaN]): [number, number] => [share, tokens]);
+    const quantiles = (lengths as Lengths).chat.map(([share, tokens]): [number, number] => [share, tokens]);
     const disorder = quantilesFault(quantiles);
     if (disorder !== null) return without(`the prior ${disorder}`);
     prior.push(quantiles);

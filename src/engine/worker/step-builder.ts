@@ -24,7 +24,7 @@ interface StepParts extends PrefillParts {
   readonly clock: StepClock;
 }
 
-/** What a step would run. */
+/** The work that a step has selected, not yet a batch. */
 export interface Selection {
   readonly tasks: readonly PrefillTask[];
   readonly paused: ReadonlySet<string>;
