@@ -181,8 +181,8 @@ void t.test('a log gives arrivals and budgets, and with --lengths trace the leng
   t.same(
     run?.requests.map(({ budgetClass, atMs, isMet }) => [budgetClass, atMs, isMet]),
     [
-      ['stated', 0, true],
-      ['stated', 50, false],
+      ['logged', 0, true],
+      ['logged', 50, false],
       ['none', 100, true],
     ],
   );
