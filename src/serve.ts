@@ -18,6 +18,7 @@ import { type ApiKey, checkKeyExits, exposure, loadApiKeys } from './http/keys.j
 import { reloadKeysOnSignal } from './http/reload-keys.js';
 import { EncodingThread } from './text/encoding/encoding-thread.js';
 import { LoadProgress } from './load-progress.js';
+import { samplingWarning } from './model/common-sampling.js';
 import { chooseKernels } from './model/kernels.js';
 import type { Manifest } from './model/manifest.js';
 import { loadManifest, verifyFiles } from './model/manifest-io.js';
@@ -174,12 +175,22 @@ export function warnOfVariables(env: Readonly<Record<string, string | undefined>
   }
 }
 
+/** Warns of a model whose sampling is guessed. */
+export function warnOfSampling(
+  manifest: Pick<Manifest, 'generation'>,
+  source: ServeOptions['samplingDefaults'],
+  log: Logger,
+): void {
+  const warning = source === 'model' ? samplingWarning(manifest) : null;
+  if (warning !== null) log.warn(warning);
+}
+
 /** @throws OptionError if the default model is not there, as in an installed npm package */
 function checkEmbeddedModel(dir: string): void {
   if (dir !== EMBEDDED_MODEL || existsSync(dir)) return;
   throw new OptionError(
-    'the npm package holds no model: --model must name a model folder; `sortie convert` makes one of a GGUF file or ' +
-      'a Hugging Face folder, and a clone of the repository has one in models/',
+    'the npm package holds no model: --model must name one, such as --model ORG/NAME of the Hugging Face Hub, a GGUF ' +
+      'file, or a folder that `sortie convert` wrote; a clone of the repository has one in models/',
   );
 }
 
@@ -207,6 +218,7 @@ export async function serveForever(options: ServeOptions, version: string): Prom
   warnOfVariables(process.env, log);
   warnOfKeyFile(options.apiKeyFile, log);
   const manifest = loadManifest(options.model);
+  warnOfSampling(manifest, options.samplingDefaults, log);
   chooseKernels(manifest, { kernels: options.kernels, device: options.device.kind });
   const engine = new EngineClient(engineOptions(options));
   const [name = manifest.name] = options.modelName;
