@@ -1,6 +1,7 @@
 /** `sortie serve`: starts the engine, the gateway and the log, and stops them in order after a signal. */
 import { once } from 'node:events';
 import { existsSync } from 'node:fs';
+import { join } from 'node:path';
 import { thoughtTokens } from './api/chat/thoughts.js';
 import type { RequestPolicy } from './api/params/policy.js';
 import { loadServedModel, type ServedModel } from './api/served-model.js';
@@ -14,6 +15,7 @@ import type { EngineOptions } from './engine/client/options.js';
 import { createApp, createOpsApp } from './http/app.js';
 import { drain } from './http/shutdown.js';
 import type { HttpContext } from './http/context.js';
+import { DailyTokens } from './http/daily-tokens.js';
 import { type ApiKey, checkKeyExits, exposure, loadApiKeys } from './http/keys.js';
 import { reloadKeysOnSignal } from './http/reload-keys.js';
 import { EncodingThread } from './text/encoding/encoding-thread.js';
@@ -247,6 +249,13 @@ export async function serveForever(options: ServeOptions, version: string): Prom
     const encoding = new EncodingThread(model.tokenizerFile);
     closing.push(() => encoding.close());
     const waitMs = watchWait(engine, metrics);
+    const usage = join(options.cacheDir, `tokens-of-the-day-${options.port}.json`);
+    const dailyTokens = new DailyTokens(usage, (reason) => {
+      log.warn({ reason }, 'the tokens of the day are not kept');
+    });
+    closing.push(() => {
+      dailyTokens.close();
+    });
     const context: HttpContext = {
       api: { engine, model, encoding, limits: { ...options, policy }, metrics, quality, gates },
       series,
@@ -257,6 +266,7 @@ export async function serveForever(options: ServeOptions, version: string): Prom
       predictedWaitMs: options.loadHeader ? waitMs : () => null,
       waitMs,
       log,
+      dailyTokens,
       draining: false,
     };
     const stopWatching = watchLoopLag(series);

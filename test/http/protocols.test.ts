@@ -28,7 +28,7 @@ async function until(what: () => boolean): Promise<void> {
 for (const { path, body, limit } of wires) {
   void t.test(`${path}: a key's limits reject, and headers report them`, async (t) => {
     const key = openKey('sesame');
-    const limits = { requestsPerMinute: 2, tokensPerMinute: 100, requestsInFlight: null };
+    const limits = { requestsPerMinute: 2, tokensPerMinute: 100, requestsInFlight: null, tokensPerDay: null };
     const server = await build(t, says(ANSWER), { apiKeys: [{ ...key, limits }] });
     const authorization = { authorization: 'Bearer sesame' };
     t.equal((await server.post(path, body)).status, 401);

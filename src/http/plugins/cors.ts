@@ -8,6 +8,7 @@ import {
   requestLimitHeaders,
   retryHeaders,
   tokenLimitHeaders,
+  warningHeader,
 } from '../../api/schemas/headers.js';
 
 const EXPOSED = Object.keys({
@@ -17,6 +18,7 @@ const EXPOSED = Object.keys({
   ...retryHeaders,
   ...requestLimitHeaders,
   ...tokenLimitHeaders,
+  ...warningHeader,
 });
 
 export async function registerCors(app: FastifyInstance, origins: readonly string[]): Promise<void> {

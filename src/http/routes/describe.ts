@@ -9,15 +9,21 @@ import {
   requestLimitHeaders,
   retryHeaders,
   tokenLimitHeaders,
+  warningHeader,
 } from '../../api/schemas/headers.js';
 
-const text = (description: string, example: string) => Type.Optional(Type.String({ description, examples: [example] }));
+/** The example is a part of the description: Swagger's page would fill it in, and several of them contradict each other. */
+const text = (description: string, example: string) =>
+  Type.Optional(Type.String({ description: `${description} Such as ${example}.` }));
 
 export const budgetHeaders = Type.Object({
   'x-latency-budget-ms': text('Total latency budget in ms, from the arrival of the request to the last byte.', '300'),
-  'x-slo-ttft-ms': text('TTFT budget in ms. Also x-llm-d-slo-ttft-ms.', '100'),
+  'x-slo-ttft-ms': text('TTFT budget in ms. Also x-llm-d-slo-ttft-ms and x-dynamo-slo-ttft-ms.', '100'),
   'x-slo-tpot-ms': text('TPOT budget in ms, the mean over the tokens after the first. Also x-llm-d-slo-tpot-ms.', '10'),
-  'x-budget-on-miss': text('Action on a missed budget: continue (default), truncate or reject.', 'continue'),
+  'x-budget-on-miss': text(
+    'End of a late answer: land (default with a total), continue, truncate or reject.',
+    'continue',
+  ),
   'x-exit-layer': text('Pins the exit layer, which must be an exit of the model.', '15'),
   'x-min-exit-layer': text('Shallowest exit layer of the answer.', '10'),
   'x-max-exit-layer': text('Deepest exit layer of the answer.', '30'),
@@ -58,7 +64,7 @@ const limitHeaders = { ...requestLimitHeaders, ...tokenLimitHeaders };
  * counted.
  */
 const GENERATION_HEADERS: Partial<Record<Status, HeaderSchemas>> = {
-  200: { ...planHeaders, ...limitHeaders },
+  200: { ...planHeaders, ...limitHeaders, ...warningHeader },
   400: limitHeaders,
   404: requestLimitHeaders,
   413: requestLimitHeaders,

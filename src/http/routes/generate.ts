@@ -1,4 +1,4 @@
-/** POST /v1/completions, /v1/chat/completions and /v1/responses, in OpenAI's form. */
+/** POST /v1/chat/completions, /v1/completions and /v1/responses, in OpenAI's form. */
 import type { FastifyInstance } from 'fastify';
 import { chat } from '../../api/chat/chat.js';
 import { completions } from '../../api/completions/completions.js';
@@ -16,26 +16,6 @@ const userOf = ({ user }: { readonly user?: string }): string | undefined => use
 export function registerGeneration(app: FastifyInstance, context: HttpContext): void {
   const config = { protected: true, inference: true } as const;
   const generates = { generates: true };
-  app.post(
-    '/v1/completions',
-    {
-      config: { ...config, operation: 'text_completion' },
-      schema: {
-        operationId: 'createCompletion',
-        summary: 'Complete a prompt at the depth that the budget allows',
-        tags: ['OpenAI'],
-        headers: budgetHeaders,
-        body: CompletionBody,
-        response: answers(
-          CompletionAnswer,
-          'With stream: true, server-sent events of the same form.',
-          undefined,
-          generates,
-        ),
-      },
-    },
-    generationHandler(context, ofChunks(completions), userOf),
-  );
   app.post(
     '/v1/chat/completions',
     {
@@ -55,6 +35,26 @@ export function registerGeneration(app: FastifyInstance, context: HttpContext): 
       },
     },
     generationHandler(context, ofChunks(chat), userOf),
+  );
+  app.post(
+    '/v1/completions',
+    {
+      config: { ...config, operation: 'text_completion' },
+      schema: {
+        operationId: 'createCompletion',
+        summary: 'Complete a prompt at the depth that the budget allows',
+        tags: ['OpenAI'],
+        headers: budgetHeaders,
+        body: CompletionBody,
+        response: answers(
+          CompletionAnswer,
+          'With stream: true, server-sent events of the same form.',
+          undefined,
+          generates,
+        ),
+      },
+    },
+    generationHandler(context, ofChunks(completions), userOf),
   );
   app.post(
     '/v1/responses',
