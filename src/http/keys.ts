@@ -36,6 +36,8 @@ const PRESENTABLE_RULE = 'one word of printable ASCII characters';
 
 const closed = { additionalProperties: false };
 const count = Type.Optional(Type.Integer({ minimum: 1 }));
+/** Completions without a length have 16 tokens, as OpenAI's. */
+const longest = Type.Optional(Type.Integer({ minimum: 16 }));
 const { latency_budget_ms, slo_ttft_ms, slo_tpot_ms, budget_on_miss, min_exit_layer, max_exit_layer, min_quality } =
   SortieRequest.properties;
 
@@ -51,7 +53,7 @@ const KeyEntry = Type.Object(
           tokens_per_minute: count,
           tokens_per_day: count,
           requests_in_flight: count,
-          max_tokens: count,
+          max_tokens: longest,
         },
         closed,
       ),

@@ -167,7 +167,7 @@ export class RequestMetrics {
     const exit = String(event.exit);
     series.generationTokens.inc();
     series.exitTokens.inc({ exit_layer: exit });
-    series.exitLayers.inc(exit);
+    series.exitLayers.inc(event.exit);
     const live = this.#live.get(event.id);
     // Tokens after the cut are not part of the answer.
     if (live?.cut !== null) return;

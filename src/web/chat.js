@@ -49,7 +49,8 @@ export function openChat() {
   const requestOf = (budget, turns = chat.turns) => ({
     model: $('depth').value || null,
     messages: messagesOf(turns),
-    max_tokens: Number($('chat-tokens').value) || 256,
+    // An empty field leaves the bound to the server.
+    ...(Number($('chat-tokens').value) > 0 && { max_tokens: Number($('chat-tokens').value) }),
     temperature: Number($('temperature').value),
     budget,
     onMiss: $('on-miss').value,
@@ -95,7 +96,7 @@ export function openChat() {
         const follow = follower();
         turn.add(part.text, part.exit, part.reasoning);
         ({ tokens } = part);
-        if (part.finish !== null) turn.cut(part.finish, tokens, request.max_tokens);
+        if (part.finish !== null) turn.cut(part.finish, tokens, request);
         if (part.report !== null) {
           if (begun !== '' && tokens === 0) turn.note('The answer was complete: the model adds nothing.');
           turn.end(part.report, actionsOf(own, length, turn));
@@ -138,7 +139,7 @@ export function openChat() {
   /** Continues a text at full depth, token by token: it may end within a sentence. */
   const continuationOf = (turns, text) => {
     const { messages, max_tokens, temperature } = requestOf(null, turns);
-    const request = { messages, max_tokens, temperature, model: deepest };
+    const request = { messages, temperature, model: deepest, ...(max_tokens !== undefined && { max_tokens }) };
     return { parts: (signal) => streamContinuation({ ...request, text }, signal), request, begun: text };
   };
 

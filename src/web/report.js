@@ -22,14 +22,17 @@ const REASONS = {
 
 const reasonText = ({ reason }) => REASONS[reason] ?? 'no plan';
 
-/** The used share of the budget; its colours are the depths of the tokens as they were. Without a budget it is full. */
-function budgetBar({ exit_layers: exits, actual_ms: actual, budget_ms: budget }) {
+/**
+ * The used share of the budget. Its colours are the depths of the answer in order. Without a budget it is full.
+ * @param pieces parts of the text, each with its exit
+ */
+function budgetBar({ actual_ms: actual, budget_ms: budget }, pieces) {
   const used = budget === null ? 1 : Math.min(1, actual / budget);
-  const total = Object.values(exits).reduce((sum, tokens) => sum + tokens, 0);
-  const parts = Object.entries(exits).map(([layer, tokens]) => {
+  const total = pieces.reduce((sum, [text]) => sum + text.length, 0);
+  const parts = pieces.map(([text, layer]) => {
     const part = element('span');
-    part.style.background = `var(--exit-${layer})`;
-    part.style.inlineSize = `${(100 * used * tokens) / Math.max(1, total)}%`;
+    part.style.background = layer === null ? 'var(--muted)' : `var(--exit-${layer})`;
+    part.style.inlineSize = `${(100 * used * text.length) / total}%`;
     return part;
   });
   return element('span', { class: 'used', 'aria-hidden': 'true' }, ...parts);
@@ -50,9 +53,10 @@ function outcomeText({ actual_ms: actual, budget_ms: budget, met }) {
 
 /**
  * The line under an answer: the used budget, and a button that opens the receipt.
+ * @param pieces parts of the text, each with its exit
  * @param onToggle called with whether the receipt is open
  */
-export function reportOf(report, onToggle) {
+export function reportOf(report, pieces, onToggle) {
   const receipt = receiptOf(report);
   const button = element(
     'button',
@@ -70,7 +74,7 @@ export function reportOf(report, onToggle) {
     element(
       'p',
       { class: 'report-line' },
-      budgetBar(report),
+      budgetBar(report, pieces),
       element('span', { class: report.met === false ? 'missed' : '' }, outcomeText(report)),
       element('span', {}, depthText(report.exit_layers)),
       button,
@@ -123,10 +127,10 @@ export function landingOf({ landed, plan }, onGoOn) {
   );
 }
 
-/** The reason for an end that is not the model's own, or null. @param most the request's max_tokens */
-export function endReason(finish, tokens, most) {
+/** The reason for an end that is not the model's own, or null. @param request its budget and max_tokens, if it has them */
+export function endReason(finish, tokens, { budget = null, max_tokens: most = Infinity }) {
   if (finish !== 'length') return null;
-  return tokens >= most
+  return budget === null || tokens >= most
     ? `Cut at ${tokens} tokens, the longest answer.`
     : `Cut at the deadline after ${tokens} tokens.`;
 }

@@ -68,8 +68,8 @@ export class AnswerTurn {
   }
 
   /** Notes why the answer ended, unless it ended by itself. */
-  cut(finish, tokens, most) {
-    this.note(endReason(finish, tokens, most) ?? '');
+  cut(finish, tokens, request) {
+    this.note(endReason(finish, tokens, request) ?? '');
   }
 
   /**
@@ -80,7 +80,7 @@ export class AnswerTurn {
   end(report, { onContinue, onGoOn }) {
     this.report = report;
     const { audit, landed } = report;
-    const line = reportOf(report, (isOpen) => {
+    const line = reportOf(report, this.pieces, (isOpen) => {
       this.#text.hidden = isOpen;
       this.#byDepth.hidden = !isOpen;
     });

@@ -80,6 +80,27 @@ void t.test('tokens per day end at midnight (UTC), are kept over a restart, and 
   t.end();
 });
 
+void t.test('the max_tokens of a key bounds answers that state a length, and those that state none', async (t) => {
+  const policy = { maxTokens: 20 };
+  const server = await build(t, says('one'), { apiKeys: [key('short', { policy }), 'free'] });
+  const messages = [{ role: 'user', content: 'Hi' }];
+  const longest = async (path: string, body: object, who = 'short'): Promise<unknown> => {
+    const response = await server.post(path, body, as(who));
+    if (response.status !== 200) return ((await response.json()) as { error: { message: string } }).error.message;
+    await response.text();
+    return server.engine.requests.at(-1)?.maxTokens;
+  };
+  t.equal(await longest('/v1/chat/completions', { messages }), 20);
+  t.equal(await longest('/v1/chat/completions', { messages, max_tokens: 7 }), 7);
+  t.equal(await longest('/v1/completions', { prompt }), 16);
+  t.equal(await longest('/v1/messages', { model: 'fake', messages, max_tokens: 200 }), 20);
+  const rule = (field: string): string => `${field} must be at most 20 with this API key, got 21.`;
+  for (const field of ['max_tokens', 'max_completion_tokens'])
+    t.equal(await longest('/v1/chat/completions', { messages, [field]: 21 }), rule(field));
+  t.equal(await longest('/v1/responses', { input: 'Hi', max_output_tokens: 21 }), rule('max_output_tokens'));
+  t.equal(await longest('/v1/chat/completions', { messages, max_tokens: 21 }, 'free'), 21);
+});
+
 void t.test('tokens per day are enforced beside tokens per minute', async (t) => {
   const most = 2 * (promptTokens + 4);
   const limits = { tokensPerDay: most, tokensPerMinute: 1000 };

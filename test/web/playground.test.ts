@@ -47,7 +47,7 @@ void t.test('Compare answers one prompt at every exit in turn, each at its own s
     texts,
     Array.from({ length: 5 }, () => answer),
   );
-  t.match(await text(page, '.speed'), /^\d+ tokens\/s$/);
+  t.match(await text(page, '.speed'), /^[\d.]+ tokens\/s$/);
   t.same(page.complaints, []);
 });
 
@@ -60,7 +60,7 @@ void t.test('Compare side by side shows no speed until each exit has run alone',
   t.equal(await text(page, '.speed'), '– tokens/s');
   server.engine.script = says(answer, { pace: 1 });
   await idle(page, 'compare-stop');
-  t.match(await text(page, '.column:last-child .speed'), /^\d+ tokens\/s$/);
+  t.match(await text(page, '.column:last-child .speed'), /^[\d.]+ tokens\/s$/);
   t.equal(asked(server.engine).length, 10);
   t.ok(asked(server.engine).every(({ speculate }) => speculate === false));
 });

@@ -6,6 +6,8 @@ import { serveStream, serveWhole } from '../../api/generation/serve.js';
 import { clientAbortSignal } from '../response-lifecycle.js';
 import { eventStream } from '../sse.js';
 import type { HttpContext } from '../context.js';
+import { underCap } from '../key-cap.js';
+import { anthropic, protocolOf } from '../protocol.js';
 
 /** @param userOf the client's name of its user, for the log */
 export function generationHandler<Body extends { readonly stream?: boolean }>(
@@ -15,7 +17,8 @@ export function generationHandler<Body extends { readonly stream?: boolean }>(
 ) {
   const keepAliveMs = context.options.keepAlive * 1000;
   return async (request: FastifyRequest, reply: FastifyReply): Promise<object> => {
-    const body = request.body as Body;
+    const isMessages = protocolOf(request) === anthropic;
+    const { api: limited, body } = underCap(context.api, request.caller, request.body as Body, isMessages);
     const user = userOf(body);
     if (user !== undefined) request.notes.user = user;
     const api: ApiRequest<Body> = {
@@ -29,10 +32,10 @@ export function generationHandler<Body extends { readonly stream?: boolean }>(
       addLogFields: (fields) => Object.assign(request.notes, fields),
     };
     if (body.stream === true) {
-      await serveStream(context.api, api, endpoint, (headers) => eventStream(reply, keepAliveMs, headers));
+      await serveStream(limited, api, endpoint, (headers) => eventStream(reply, keepAliveMs, headers));
       return reply;
     }
-    const answer = await serveWhole(context.api, api, endpoint);
+    const answer = await serveWhole(limited, api, endpoint);
     void reply.headers(answer.headers);
     return answer.body;
   };
