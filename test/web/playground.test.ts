@@ -322,7 +322,10 @@ void t.test('Load answers one burst three ways, beside the metrics', { skip }, a
     [...new Set(told)].sort((a, b) => a - b),
     [2000, 4000, 8000, 16_000],
   );
-  t.same([...new Set(all.slice(24).map(({ depth: { budget, minExit } }) => [budget?.totalMs ?? 'none', minExit].join()))], ['none,30', 'none,10']);
+  t.same(
+    [...new Set(all.slice(24).map(({ depth: { budget, minExit } }) => [budget?.totalMs ?? 'none', minExit].join()))],
+    ['none,30', 'none,10'],
+  );
   await page.until("document.getElementById('tile-kept').textContent === '100%'");
   await click(page, 'steady-toggle');
   await page.until("document.querySelectorAll('#steady .cell.kept').length > 1");
