@@ -1,6 +1,7 @@
 /**
- * Scores a run of AIPerf by the budget of each request: node scripts/score-aiperf.js TRACE RECORDS
- * The trace is AIPerf's `mooncake_trace` with a `session_id` of its own and a budget in `extra` on each line. RECORDS is
+ * Scores a run of AIPerf by the budget of each request: `node scripts/score-aiperf.js TRACE RECORDS`.
+ *
+ * Each line of the trace (`mooncake_trace`) has its own `session_id`, and may have a budget in `extra`. RECORDS is
  * profile_export.jsonl. A request without a record, and one with an error, misses its budget.
  */
 import { readFileSync } from 'node:fs';
