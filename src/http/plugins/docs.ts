@@ -5,7 +5,7 @@
 import swagger, { type StaticDocumentSpec } from '@fastify/swagger';
 import swaggerUi from '@fastify/swagger-ui';
 import type { FastifyInstance } from 'fastify';
-import { readFileSync } from 'node:fs';
+import { existsSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { packageRoot } from '../../config.js';
 import { MessagesErrorAnswer } from '../../api/schemas/messages.js';
@@ -44,7 +44,10 @@ export async function describeRoutes(app: FastifyInstance, version: string): Pro
 
 /** Name and icon of the page, in place of the framework's. */
 function look() {
-  const icon = readFileSync(join(packageRoot, 'src', 'web', 'icon.svg'), 'utf8');
+  const file = join(packageRoot, 'src', 'web', 'icon.svg');
+  // A deployment may omit the playground.
+  if (!existsSync(file)) return {};
+  const icon = readFileSync(file, 'utf8');
   const type = 'image/svg+xml';
   const logo = `${icon.replace('</svg>', '')}<text x="38" y="25" font-family="sans-serif" font-weight="700" font-size="24" fill="#fff">Sortie</text></svg>`;
   return {
