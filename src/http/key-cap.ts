@@ -8,7 +8,7 @@ import { ApiError } from '../api/errors.js';
 /** Fields that state a length. */
 const FIELDS = ['max_tokens', 'max_completion_tokens', 'max_output_tokens'] as const;
 
-type Lengths = { readonly [Field in (typeof FIELDS)[number]]?: number };
+type Lengths = Readonly<Partial<Record<(typeof FIELDS)[number], number>>>;
 
 export interface Capped<Body> {
   readonly api: ApiContext;
