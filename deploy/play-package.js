@@ -5,7 +5,8 @@
  * - Starts `sortie serve` without a model, which must fail with one sentence, and with the model of this checkout.
  * - Requests an answer, and stops the server by SIGTERM.
  *
- * With --npx, npx installs and starts the tarball in place of `npm install --global`.
+ * With --npx, npx installs and starts the tarball in place of `npm install --global`, and the scripts of all packages
+ * run: no host but the registry's is needed (scripts/preinstall.js).
  */
 import { execFileSync, spawn, spawnSync } from 'node:child_process';
 import { once } from 'node:events';
@@ -62,7 +63,7 @@ function emptiedEnvironment() {
 function install(tarball, env) {
   // npx takes an absolute path for a program.
   const local = `./${basename(tarball)}`;
-  if (usesNpx) return [process.execPath, npmFile('npx-cli.js'), '--yes', '--ignore-scripts', local];
+  if (usesNpx) return [process.execPath, npmFile('npx-cli.js'), '--yes', local];
   const prefix = join(work, 'prefix');
   const args = ['install', '--global', '--silent', '--ignore-scripts', '--prefix', prefix, tarball];
   execFileSync(process.execPath, [npmFile('npm-cli.js'), ...args], { cwd: work, env, stdio: 'inherit' });

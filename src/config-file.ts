@@ -1,6 +1,7 @@
 /** Reads the file of `--config`: YAML or JSON, one entry for each option, named as its flag. */
 import { readFileSync } from 'node:fs';
 import { environmentName, OptionError, resolveOptions, SERVE_OPTIONS, type ServeOptions } from './config.js';
+import { inWords } from './util/file-fault.js';
 import { mostSimilar } from './util/similar.js';
 
 type Texts = Readonly<Record<string, string | undefined>>;
@@ -31,7 +32,7 @@ async function readConfigFile(file: string): Promise<Texts> {
     text = readFileSync(file, 'utf8');
   } catch (error) {
     const { code = 'unknown' } = error as NodeJS.ErrnoException;
-    throw new OptionError(`--config must be a readable file, got "${file}" (${code})`);
+    throw new OptionError(`--config must be a readable file, got "${file}" (${inWords(code)})`);
   }
   const { parse, YAMLError } = await import('yaml');
   let content: unknown;

@@ -1,6 +1,7 @@
 /** `sortie serve`: starts the engine, the gateway and the log, and stops them in order after a signal. */
 import { once } from 'node:events';
 import { existsSync } from 'node:fs';
+import { join } from 'node:path';
 import { thoughtTokens } from './api/chat/thoughts.js';
 import type { RequestPolicy } from './api/params/policy.js';
 import { loadServedModel, type ServedModel } from './api/served-model.js';
@@ -13,6 +14,7 @@ import type { EngineOptions } from './engine/client/options.js';
 import { createApp, createOpsApp } from './http/app.js';
 import { drain } from './http/shutdown.js';
 import type { HttpContext } from './http/context.js';
+import { DailyTokens } from './http/daily-tokens.js';
 import { type ApiKey, checkKeyExits, loadApiKeys } from './http/keys.js';
 import { reloadKeysOnSignal } from './http/reload-keys.js';
 import { EncodingThread } from './text/encoding/encoding-thread.js';
@@ -28,7 +30,7 @@ import { RequestMetrics } from './telemetry/requests.js';
 import { createSeries } from './telemetry/series.js';
 import { watchWait } from './telemetry/wait.js';
 import { startTracing } from './telemetry/tracing.js';
-import { logEngine, warnOfKeyFile, warnOfShortContext, warnOfVariables } from './startup-log.js';
+import { logEngine, warnOfKeyFile, warnOfSampling, warnOfShortContext, warnOfVariables } from './startup-log.js';
 import { welcome } from './welcome.js';
 
 /** Intervals at which the engine predicts the wait of a new request. The prediction takes as long as planning a step. */
@@ -121,8 +123,8 @@ async function firstSignal(): Promise<NodeJS.Signals> {
 function checkEmbeddedModel(dir: string): void {
   if (dir !== EMBEDDED_MODEL || existsSync(dir)) return;
   throw new OptionError(
-    'the npm package holds no model: --model must name a model folder; `sortie convert` makes one of a GGUF file or ' +
-      'a Hugging Face folder, and a clone of the repository has one in models/',
+    'the npm package holds no model: --model must name one, such as --model ORG/NAME of the Hugging Face Hub, a GGUF ' +
+      'file, or a folder that `sortie convert` wrote; a clone of the repository has one in models/',
   );
 }
 
@@ -150,6 +152,7 @@ export async function serveForever(options: ServeOptions, version: string): Prom
   warnOfVariables(process.env, log);
   warnOfKeyFile(options.apiKeyFile, log);
   const manifest = loadManifest(options.model);
+  warnOfSampling(manifest, options.samplingDefaults, log);
   chooseKernels(manifest, { kernels: options.kernels, device: options.device.kind });
   const engine = new EngineClient(engineOptions(options));
   const [name = manifest.name] = options.modelName;
@@ -179,6 +182,13 @@ export async function serveForever(options: ServeOptions, version: string): Prom
     const encoding = new EncodingThread(model.tokenizerFile);
     closing.push(() => encoding.close());
     const waitMs = watchWait(engine, metrics);
+    const usage = join(options.cacheDir, `tokens-of-the-day-${options.port}.json`);
+    const dailyTokens = new DailyTokens(usage, (reason) => {
+      log.warn({ reason }, 'the tokens of the day are not kept');
+    });
+    closing.push(() => {
+      dailyTokens.close();
+    });
     const context: HttpContext = {
       api: { engine, model, encoding, limits: { ...options, policy }, metrics, quality, gates },
       series,
@@ -189,6 +199,7 @@ export async function serveForever(options: ServeOptions, version: string): Prom
       predictedWaitMs: options.loadHeader ? waitMs : () => null,
       waitMs,
       log,
+      dailyTokens,
       draining: false,
     };
     const stopWatching = watchLoopLag(series);

@@ -1,7 +1,9 @@
 /** Log lines for the operator: the engine's starts, and options that are likely mistakes. */
-import { unknownVariables } from './config.js';
+import { type ServeOptions, unknownVariables } from './config.js';
 import type { Engine } from './engine/client/engine.js';
 import { exposure } from './http/keys.js';
+import { samplingWarning } from './model/common-sampling.js';
+import type { Manifest } from './model/manifest.js';
 import type { Logger } from './telemetry/log.js';
 
 /** Logs the life of the engine process for the operator. */
@@ -60,4 +62,14 @@ export function warnOfVariables(env: Readonly<Record<string, string | undefined>
     const hint = suggestion === null ? 'see serve --help' : `did you mean ${suggestion}?`;
     log.warn({ variable }, `${variable} is not a variable of an option; ${hint}`);
   }
+}
+
+/** Warns of a model whose sampling is guessed. */
+export function warnOfSampling(
+  manifest: Pick<Manifest, 'generation'>,
+  source: ServeOptions['samplingDefaults'],
+  log: Logger,
+): void {
+  const warning = source === 'model' ? samplingWarning(manifest) : null;
+  if (warning !== null) log.warn(warning);
 }

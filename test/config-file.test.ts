@@ -71,7 +71,7 @@ void t.test('an error names the file, the entry, the rule and the value, and nev
   }
   await t.rejects(loadOptions({ config: '/nowhere.yaml' }, {}), {
     name: 'OptionError',
-    message: '--config must be a readable file, got "/nowhere.yaml" (ENOENT)',
+    message: '--config must be a readable file, got "/nowhere.yaml" (it does not exist)',
   });
 });
 

@@ -6,6 +6,7 @@ import { type Part, type SortieReport, streamAnswer } from '../remote/stream.js'
 import type { Abilities } from './commands.js';
 import type { ChatSession } from './session.js';
 import { printable, type Style } from './style.js';
+import { WordWrap } from './wrap.js';
 
 export interface Facts {
   readonly tokens: number;
@@ -36,6 +37,8 @@ export interface AnswerOutput {
   readonly style: Style;
   /** Whether the reader sees reasoning and depth: a terminal. */
   readonly isTerminal: boolean;
+  /** Columns of the terminal at that moment; null for a pipe. */
+  readonly columns?: (() => number) | null;
 }
 
 /** Streams an answer. @param signal cancels it; the text so far stays in the conversation */
@@ -43,12 +46,18 @@ export async function streamTurn(
   chat: ChatServer,
   session: ChatSession,
   question: string,
-  { write, style, isTerminal }: AnswerOutput,
+  { write, style, isTerminal, columns = null }: AnswerOutput,
   signal: AbortSignal,
 ): Promise<Finished> {
   const startedAt = performance.now();
   const elapsed = (): number => performance.now() - startedAt;
   const depths = new DepthReader(chat.exits);
+  const wrap = columns === null ? null : new WordWrap(write, columns);
+  const show = (shown: string, styled: (text: string) => string): void => {
+    if (shown === '') return;
+    if (wrap === null) write(styled(shown));
+    else wrap.add(shown, styled);
+  };
   let text = '';
   let events = 0;
   let facts: Facts = {
@@ -62,15 +71,16 @@ export async function streamTurn(
       if (part.hasOutput) events++;
       const firstMs = facts.firstMs ?? (part.hasOutput ? elapsed() : null);
       facts = { ...facts, firstMs, ...endOf(part, facts), tokens: part.tokens ?? Math.max(facts.tokens, events) };
-      if (isTerminal && part.reasoning !== '') write(style.reasoning(printable(part.reasoning)));
-      const shown = printable(part.text);
+      if (isTerminal && part.reasoning !== '') show(printable(part.reasoning), style.reasoning);
       const position = depths.position(part.exits);
-      if (shown !== '') write(style.depth(shown, position));
+      show(printable(part.text), (shown) => style.depth(shown, position));
       text += part.text;
     }
+    wrap?.flush();
     session.add(question, text);
     return { text, isFailed: false, note: noteOf({ ...facts, totalMs: elapsed() }) };
   } catch (error) {
+    wrap?.flush();
     if (!(error instanceof RemoteError)) throw error;
     if (error.kind === 'cancelled') {
       session.add(question, text);

@@ -4,7 +4,7 @@
  * Answers go to standard output, all other lines to standard error, so a pipe holds the answers alone.
  */
 import { createInterface } from 'node:readline/promises';
-import { chooseModel, serverAt } from '../remote/server.js';
+import { chooseModel, hasOwnBound, serverAt } from '../remote/server.js';
 import { streamTurn } from './answer.js';
 import { runCommand } from './commands.js';
 import { ChatSession } from './session.js';
@@ -16,7 +16,10 @@ export interface ChatOptions {
   readonly apiKey: string | null;
 }
 
-type Output = NodeJS.WritableStream & Terminal;
+type Output = NodeJS.WritableStream & Terminal & { readonly columns?: number };
+
+/** `max_tokens` of an answer whose server has no bound of its own. */
+const MAX_TOKENS = 1024;
 
 export interface ChatIo {
   readonly input: NodeJS.ReadableStream & { readonly isTTY?: boolean };
@@ -35,6 +38,8 @@ export async function chatCommand(options: ChatOptions, { input, output, errors 
   const server = serverAt(options.url, options.apiKey);
   const chat = { server, ...(await chooseModel(server, options.model)) };
   const session = new ChatSession();
+  // A small model may ramble to the end of the context.
+  if (!(chat.isSortie && (await hasOwnBound(server)))) session.maxTokens = MAX_TOKENS;
   const isTerminal = output.isTTY === true;
   const isInteractive = input.isTTY === true && isTerminal;
   const style = styleOf(hasColours(output));
@@ -75,7 +80,9 @@ export async function chatCommand(options: ChatOptions, { input, output, errors 
       const write = (text: string): void => {
         output.write(text);
       };
-      const turn = await streamTurn(chat, session, line.trim(), { write, style, isTerminal }, answering.signal);
+      const columns = isTerminal ? () => output.columns ?? 80 : null;
+      const shown = { write, style, isTerminal, columns };
+      const turn = await streamTurn(chat, session, line.trim(), shown, answering.signal);
       answering = null;
       if (turn.text !== '' || !turn.isFailed) output.write('\n');
       say(turn.note, turn.isFailed);

@@ -11,6 +11,8 @@ export class ChatSession {
   budgetMs: number | null = null;
   /** Pinned exit layer; null leaves it to the server. */
   exitLayer: number | null = null;
+  /** Most tokens of an answer; null leaves it to the server. */
+  maxTokens: number | null = null;
   /** System prompt; null for none. */
   system: string | null = null;
   #turns: Message[] = [];
@@ -24,7 +26,8 @@ export class ChatSession {
   asked(question: string): Asked {
     const system: Message[] = this.system === null ? [] : [{ role: 'system', content: this.system }];
     const messages = [...system, ...this.#turns, { role: 'user', content: question }];
-    return { path: '/chat/completions', body: { messages } };
+    const bound = this.maxTokens === null ? {} : { max_tokens: this.maxTokens };
+    return { path: '/chat/completions', body: { messages, ...bound } };
   }
 
   /** Headers of Sortie for budget and depth. */

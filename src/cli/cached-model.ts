@@ -38,10 +38,12 @@ export async function servedFolder(model: string, conversion: Conversion): Promi
 export async function download(name: HubName): Promise<Pulled> {
   const { readOutline } = await import('../convert/hf/source.js');
   const { checkGgufHead } = await import('../convert/gguf/head.js');
+  const access = hubAccess(process.env);
+  if (!access.offline) complain(`asking ${access.endpoint} for ${name.repo}\n`);
   const display = pullDisplay(process.stderr);
   try {
     return await interruptible('the next `sortie pull` continues', (signal) =>
-      pull(name, hubAccess(process.env), {
+      pull(name, access, {
         signal,
         progress: display.progress,
         check: readOutline,

@@ -102,22 +102,14 @@ function addCalibrate(root: Command): void {
     .addOption(servedOption(SERVE_OPTIONS.prefillChunk))
     .action(async (dir: string, options: CalibrateOptions) => {
       const { calibrateCommand } = await import('../engine/calibration/command.js');
-      if (!process.stderr.isTTY) {
-        output().write(await calibrateCommand(dir, options));
-        return;
-      }
-      const { progressBar } = await import('../util/progress-bar.js');
-      const bar = progressBar('{what} {bar} {percentage}%', process.stderr);
-      bar.start(1, 0, { what: '' });
+      const { calibrationDisplay } = await import('./calibration-display.js');
+      const display = calibrationDisplay(process.stderr);
       try {
-        const costs = await calibrateCommand(dir, options, (what, done, total) => {
-          bar.setTotal(total);
-          bar.update(done, { what });
-        });
-        bar.stop();
+        const costs = await calibrateCommand(dir, options, display.progress);
+        display.stop();
         output().write(costs);
       } finally {
-        bar.stop();
+        display.stop();
       }
     });
 }

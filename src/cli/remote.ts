@@ -90,7 +90,11 @@ function addBench(root: Command, finish: (code: number) => void): void {
     )
     .option('--send-budgets', "state budgets in Sortie's headers (default: if the server is Sortie)")
     .option('--no-send-budgets', 'never state budgets')
-    .option('--max-tokens <n>', 'max_tokens of each request (default: none)', positive)
+    .option(
+      '--max-tokens <n>',
+      'max_tokens of each request (default: none for Sortie, 512 for other servers)',
+      positive,
+    )
     .option('--body <json>', 'further fields of each request, such as {"temperature": 0}', jsonObject)
     .option('--header <text>', 'further header of each request, such as "Name: value"; repeatable', header)
     .option('--timeout <s>', 'seconds until the client cancels a request, at most 300', timeout, benchDefaults.timeout)

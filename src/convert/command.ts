@@ -4,6 +4,7 @@ import { convert, type Progress } from './convert.js';
 import { GENERATION_FIELDS } from './generation.js';
 import { inspect, type Report } from './inspect.js';
 import type { ConvertOptions } from './options.js';
+import { samplingWarning } from '../model/common-sampling.js';
 import type { Generation } from '../model/manifest.js';
 import { interruptible } from '../util/interruption.js';
 import { unknownExitsWarning } from './unknown-exits.js';
@@ -41,6 +42,8 @@ export async function convertCommand(
     );
     const unknown = unknownExitsWarning(manifest);
     if (unknown !== null) errors.write(`warning: ${unknown}\n`);
+    const sampling = samplingWarning(manifest);
+    if (sampling !== null) errors.write(`warning: ${sampling}\n`);
   } finally {
     display.stop();
   }

@@ -1,6 +1,7 @@
 /** The values that the HTTP layer gets, and its small state. */
 import type { ApiContext } from '../api/context.js';
 import type { ServeOptions } from '../config.js';
+import type { DailyTokens } from './daily-tokens.js';
 import type { ApiKey } from './keys.js';
 import type { Logger } from '../telemetry/log.js';
 import type { Tracing } from '../telemetry/trace.js';
@@ -37,6 +38,8 @@ export interface HttpContext {
   /** The same for readiness. */
   readonly waitMs: () => number | null;
   readonly log: Logger;
+  /** Counts the tokens of each key; absent: in memory, from 0. */
+  readonly dailyTokens?: DailyTokens;
   /** Set once on SIGTERM. Readiness fails then, and new requests are rejected. */
   draining: boolean;
 }

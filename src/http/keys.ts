@@ -17,6 +17,8 @@ export interface KeyLimits {
   /** Prompt and answer tokens together. */
   readonly tokensPerMinute: number | null;
   readonly requestsInFlight: number | null;
+  /** Prompt and answer tokens together, from midnight to midnight (UTC). */
+  readonly tokensPerDay: number | null;
 }
 
 export interface ApiKey {
@@ -34,6 +36,8 @@ const PRESENTABLE_RULE = 'one word of printable ASCII characters';
 
 const closed = { additionalProperties: false };
 const count = Type.Optional(Type.Integer({ minimum: 1 }));
+/** Completions without a length have 16 tokens, as OpenAI's. */
+const longest = Type.Optional(Type.Integer({ minimum: 16 }));
 const { latency_budget_ms, slo_ttft_ms, slo_tpot_ms, budget_on_miss, min_exit_layer, max_exit_layer, min_quality } =
   SortieRequest.properties;
 
@@ -43,7 +47,16 @@ const KeyEntry = Type.Object(
     sha256: Type.Optional(Type.String({ pattern: '^[0-9a-f]{64}$' })),
     name: Type.Optional(Type.String({ pattern: '^[\\w.-]{1,64}$' })),
     limits: Type.Optional(
-      Type.Object({ requests_per_minute: count, tokens_per_minute: count, requests_in_flight: count }, closed),
+      Type.Object(
+        {
+          requests_per_minute: count,
+          tokens_per_minute: count,
+          tokens_per_day: count,
+          requests_in_flight: count,
+          max_tokens: longest,
+        },
+        closed,
+      ),
     ),
     default_budget: Type.Optional(
       Type.Object({ latency_budget_ms, slo_ttft_ms, slo_tpot_ms, budget_on_miss }, { ...closed, minProperties: 1 }),
@@ -65,7 +78,7 @@ export function keyDigest(key: string): Buffer {
 
 /** A key without restrictions. */
 export function openKey(key: string): ApiKey {
-  const limits = { requestsPerMinute: null, tokensPerMinute: null, requestsInFlight: null };
+  const limits = { requestsPerMinute: null, tokensPerMinute: null, requestsInFlight: null, tokensPerDay: null };
   return { digest: keyDigest(key), name: null, limits, policy: openPolicy };
 }
 
@@ -148,6 +161,7 @@ function keyOf(entry: KeyEntry, place: string): ApiKey {
       requestsPerMinute: limits?.requests_per_minute ?? null,
       tokensPerMinute: limits?.tokens_per_minute ?? null,
       requestsInFlight: limits?.requests_in_flight ?? null,
+      tokensPerDay: limits?.tokens_per_day ?? null,
     },
     policy: {
       defaultBudget:
@@ -163,6 +177,7 @@ function keyOf(entry: KeyEntry, place: string): ApiKey {
       minExit: entry.min_exit_layer ?? null,
       maxExit: entry.max_exit_layer ?? null,
       minQuality: entry.min_quality ?? null,
+      maxTokens: limits?.max_tokens ?? null,
     },
   };
 }

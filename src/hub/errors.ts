@@ -17,6 +17,9 @@ export class PassingError extends Error {
   }
 }
 
+/** The hub is out of reach: no connection, or no answer in time. */
+export class UnreachableError extends PassingError {}
+
 /** The request that the hub rejected, in words. */
 export interface Rejected {
   readonly endpoint: string;

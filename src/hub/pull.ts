@@ -11,9 +11,13 @@ import type { HubName } from '../util/hub-name.js';
 import type { HubAccess } from './access.js';
 import { chooseFiles, indexedFiles } from './choose.js';
 import { beginning, download, missingBytes } from './download.js';
-import { HubError } from './errors.js';
-import { type HubFile, openRepository } from './repository.js';
+import { HubError, UnreachableError } from './errors.js';
+import { type HubFile, openRepository, type Repository } from './repository.js';
 import { withRetries } from './retry.js';
+
+/** Attempts to reach the hub at all. They take 1.5 s with their pauses, or one attempt without an answer. */
+const FIRST_CONTACTS = 3;
+const SLOW_CONTACT_MS = 1000;
 
 /** `done` of `total` bytes are there; `what` is the file that arrives. */
 export type PullProgress = (event: { done: number; total: number; what: string }) => void;
@@ -54,7 +58,20 @@ async function pullFiles(
 ): Promise<Pulled> {
   const { repo } = name;
   const revision = name.revision ?? 'main';
-  const repository = await withRetries(() => openRepository(access, repo, revision, signal), signal, pausesMs);
+  let unreached = 0;
+  const open = async (): Promise<Repository> => {
+    const startedAt = performance.now();
+    try {
+      return await openRepository(access, repo, revision, signal);
+    } catch (error) {
+      if (!(error instanceof UnreachableError)) throw error;
+      // A download that breaks waits for its network; one that never began is told at once.
+      const isLast = ++unreached === FIRST_CONTACTS || performance.now() - startedAt > SLOW_CONTACT_MS;
+      if (!isLast) throw error;
+      throw new HubError(`${error.message}; without a network, --model takes a folder or a file of this machine`);
+    }
+  };
+  const repository = await withRetries(open, signal, pausesMs);
   const { commit, files } = repository;
   const folder = join(access.cacheDir, `models--${repo.replaceAll('/', '--')}`);
   const snapshot = join(folder, 'snapshots', commit);

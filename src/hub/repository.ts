@@ -1,6 +1,6 @@
 /** A repository of the hub: its commit, its files, and requests to it. */
 import type { HubAccess } from './access.js';
-import { causeOf, HubError, PassingError, rejection } from './errors.js';
+import { causeOf, HubError, PassingError, rejection, UnreachableError } from './errors.js';
 
 /** A file of a repository. */
 export interface HubFile {
@@ -98,19 +98,37 @@ async function answered<T>(endpoint: string, repo: string, ask: () => Promise<T>
   }
 }
 
+/** Longest wait for the first answer of a hub: an operator without a network learns so at once. */
+const FIRST_ANSWER_MS = 4000;
+
 /** A fetch with the token and the errors of a repository. */
 function requests({ endpoint, token }: HubAccess, repo: string, revision: string, signal: AbortSignal): typeof fetch {
+  /** Whether the hub has answered. */
+  let isKnown = false;
   return async (input, init) => {
     const headers = new Headers(init?.headers);
     const url = new URL(input instanceof Request ? input.url : input);
     // A page of a mirror may link to another host, which must not learn the token. A redirect drops it by itself.
     if (token !== null && url.origin === new URL(endpoint).origin) headers.set('authorization', `Bearer ${token}`);
     let response: Response;
+    // Node.js itself waits 10 s for a connection that a firewall drops.
+    const first = isKnown ? null : new AbortController();
+    const timer = setTimeout(
+      () => first?.abort(new Error(`no answer in ${FIRST_ANSWER_MS / 1000} s`)),
+      FIRST_ANSWER_MS,
+    );
     try {
-      response = await fetch(url, { ...init, headers, signal });
+      response = await fetch(url, {
+        ...init,
+        headers,
+        signal: first === null ? signal : AbortSignal.any([signal, first.signal]),
+      });
+      isKnown = true;
     } catch (error) {
       signal.throwIfAborted();
-      throw new PassingError(`${url.origin} can't be reached (${causeOf(error)})`);
+      throw new UnreachableError(`${url.origin} can't be reached (${causeOf(error)})`);
+    } finally {
+      clearTimeout(timer);
     }
     if (response.ok) return response;
     await response.body?.cancel();

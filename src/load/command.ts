@@ -12,7 +12,7 @@ import { ask } from './ask.js';
 import { budgetHeaders } from './budgets.js';
 import type { BenchJob } from './jobs.js';
 import { loadText, runLines } from './lines.js';
-import type { BenchOptions } from './options.js';
+import { type BenchOptions, FOREIGN_MAX_TOKENS } from './options.js';
 import { plansOf, type RunPlan } from './plans.js';
 import { plotOf } from './plot.js';
 import { RunProgress } from './progress.js';
@@ -54,15 +54,18 @@ type RequestRecord = Omit<BenchJob, 'asked'> & {
  */
 export async function benchCommand(options: BenchOptions, io: BenchIo): Promise<BenchResult> {
   const server = serverAt(options.url, options.apiKey);
-  const plans = plansOf(options);
+  const stated = plansOf(options);
   // A bench may take minutes, so check the output files first.
   await checkWritable('--out', options.out);
   await checkWritable('--plot', options.plot);
   const chosen = await chooseModel(server, options.model);
   const sendsBudgets = options.sendBudgets ?? chosen.isSortie;
+  // Sortie ends the loops of a model by itself. Other servers answer to the end of the context.
+  const isBounded = chosen.isSortie || options.maxTokens !== null || 'max_tokens' in options.body;
+  const plans = isBounded ? stated : plansOf({ ...options, maxTokens: FOREIGN_MAX_TOKENS });
   io.say(
     `${server.baseUrl}, model ${chosen.model}${chosen.isSortie ? ' (Sortie)' : ''}; ` +
-      `requests ${sendsBudgets ? 'state' : 'do not state'} their budget`,
+      `requests ${sendsBudgets ? 'state' : 'do not state'} their budget${isBounded ? '' : `, and max_tokens ${FOREIGN_MAX_TOKENS} (--max-tokens)`}`,
   );
   await warmUp(server, chosen, plans[0]?.jobs[0], options, io.signal);
 

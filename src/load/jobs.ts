@@ -59,7 +59,7 @@ export function traceJobs(
   const order = shuffled(questions, random);
   const isStated = hasBudgets(trace);
   return trace.map((entry, i) => {
-    const budgetClass = isStated ? statedClass(entry) : classOf(classes, random);
+    const budgetClass = isStated ? loggedClass(entry) : classOf(classes, random);
     if (!isLength) return jobOf(`r${i}`, order[i % order.length] ?? '', budgetClass, form);
     const maxTokens = Math.max(1, entry.outputTokens);
     const exact = { ...form, maxTokens, fields: { ignore_eos: true, ...form.fields } };
@@ -71,8 +71,8 @@ function jobOf(id: string, question: string, { name, budget }: BudgetClass, form
   return { id, budgetClass: name, budget, asked: askedOf(question, form), maxTokens: form.maxTokens };
 }
 
-function statedClass({ budget }: TraceEntry): BudgetClass {
-  return budget == null ? { name: 'none', budget: NO_BUDGET } : { name: 'stated', budget };
+function loggedClass({ budget }: TraceEntry): BudgetClass {
+  return budget == null ? { name: 'none', budget: NO_BUDGET } : { name: 'logged', budget };
 }
 
 function classOf(classes: readonly BudgetClass[], random: () => number): BudgetClass {

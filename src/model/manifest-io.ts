@@ -13,7 +13,8 @@ export const MANIFEST_FILE = 'manifest.json';
 /** Parses and validates the manifest. An error names the file and the field. */
 export function loadManifest(dir: string): Manifest {
   const file = path.join(dir, MANIFEST_FILE);
-  if (!existsSync(dir)) throw new Error(`there is no folder ${dir}${hubHint(dir)}`);
+  if (!existsSync(dir))
+    throw new Error(`there is no ${/\.gguf$/i.test(dir) ? 'file' : 'folder'} ${dir}${hubHint(dir)}`);
   // A GGUF file or a Hugging Face folder is the likeliest mistake, so the error explains how to convert it.
   if (!existsSync(file))
     throw new Error(`${dir} is not a model folder (it has no ${MANIFEST_FILE}); \`sortie convert\` makes one`);

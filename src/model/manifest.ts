@@ -241,7 +241,7 @@ export const Manifest = Type.Object({
   bosToken: Type.Union([Type.Integer(), Type.Null()]),
   /** Ids that end an answer. */
   eosTokens: Type.Array(Type.Integer()),
-  /** Sampling defaults; absent: temperature 1 and no other rule. */
+  /** Sampling defaults; without temperature, top_p, top_k and min_p: those of common-sampling.ts. */
   generation: Type.Optional(Generation),
   /**
    * Worth of an answer that ends at its last sentence within so many tokens: a mean of everyday requests at full depth

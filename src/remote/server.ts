@@ -87,3 +87,18 @@ export async function chooseModel(server: RemoteServer, stated: string | null): 
     exits: models.flatMap(({ exitLayer }) => exitLayer ?? []).sort((a, b) => a - b),
   };
 }
+
+/** Whether Sortie bounds an answer whose request states no `max_tokens` (`GET /props`). */
+export async function hasOwnBound(server: RemoteServer): Promise<boolean> {
+  const url = new URL('../props', `${server.baseUrl}/`);
+  try {
+    const response = await fetch(url, {
+      headers: headersOf(server, false),
+      signal: AbortSignal.timeout(LIST_LIMIT_MS),
+    });
+    const { limits } = (await response.json()) as { limits?: { max_tokens_default?: unknown } };
+    return typeof limits?.max_tokens_default === 'number';
+  } catch {
+    return false;
+  }
+}

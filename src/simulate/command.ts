@@ -11,17 +11,28 @@ import { svgOf } from '../util/plot.js';
 import { seeded } from '../util/random.js';
 import { SERVE_OPTIONS } from '../config.js';
 import { parseCostFile } from './costs.js';
-import type { Machine } from './engine.js';
+import type { Machine, Outcome } from './engine.js';
 import { noisy } from './noise.js';
 import type { SimulateOptions } from './options.js';
 import { simulateReplicas } from './replicas.js';
-import { type Report, reportOf } from './report.js';
+import { isMet, type Report, reportOf } from './report.js';
+import type { SimulatedRequest } from './request.js';
 import { classesFor, requestsOf } from './workload.js';
 
 export interface SpeedReport extends Report {
   readonly speed: number;
   /** The report is of `SimulateOptions.replicas`. This is the least number that reaches the target; null if maxReplicas are too few. */
   readonly replicas: number | null;
+  /** Why no number of replicas reaches the target; absent if one does. */
+  readonly shortfall?: Shortfall;
+}
+
+export interface Shortfall {
+  /** Share of budgets kept by `maxReplicas`. */
+  readonly attainment: number;
+  readonly missed: number;
+  /** Missed requests that an idle server misses as well. */
+  readonly missedAlone: number;
 }
 
 /** Runs the simulation and writes the requested files. `say` receives progress lines. @returns one report per speed */
@@ -52,22 +63,28 @@ export async function simulateCommand(
     predictMs(model, { decode: { rows: one, context: 256 }, prefill: [] }),
   );
 
-  const runAt = (speed: number, replicas: number): Report => {
+  const requestsAt = (speed: number): SimulatedRequest[] => {
     const scale = { speed, length: options.lengthScale, limit: options.limit, maxLength: options.maxLength };
     const random = seeded(options.seed);
-    const requests = requestsOf(trace, classes, scale, random, shape.exits.length, options.limits).map((request) => ({
+    return requestsOf(trace, classes, scale, random, shape.exits.length, options.limits).map((request) => ({
       ...request,
       minExit,
     }));
+  };
+  const outcomesOf = (requests: readonly SimulatedRequest[], replicas: number): Outcome[] => {
     const { slots, kvPositions, overheadMs } = options;
     const machines = Array.from({ length: replicas }, (_, replica): Machine => {
       const noise = noisy({ step: options.noise, spellEveryS: options.slowSpells }, seeded(options.seed + 1 + replica));
       return { slots, kvPositions, overheadMs, actual: (work, now) => noise(predictMs(model, work), now) };
     });
-    return reportOf(
-      simulateReplicas(requests, machines, () => new Router(shape, cost, policy), model, policy),
-      shape,
-    );
+    return simulateReplicas(requests, machines, () => new Router(shape, cost, policy), model, policy);
+  };
+  const runAt = (speed: number, replicas: number): Report => reportOf(outcomesOf(requestsAt(speed), replicas), shape);
+  const shortfallAt = (speed: number): Shortfall => {
+    const outcomes = outcomesOf(requestsAt(speed), options.maxReplicas);
+    const missed = outcomes.filter((outcome) => !isMet(outcome));
+    const missedAlone = missed.filter(({ request }) => !outcomesOf([request], 1).every(isMet)).length;
+    return { attainment: 1 - missed.length / outcomes.length, missed: missed.length, missedAlone };
   };
 
   say(budgetsLine(trace.slice(0, options.limit)));
@@ -75,8 +92,14 @@ export async function simulateCommand(
   for (const speed of options.speeds) {
     const report = runAt(speed, options.replicas);
     const replicas = leastReplicas(options, (count) => (count === options.replicas ? report : runAt(speed, count)));
-    reports.push({ speed, replicas, ...report });
-    say(lineOf(options, speed, report, replicas));
+    const found: SpeedReport = {
+      speed,
+      replicas,
+      ...report,
+      ...(replicas === null && { shortfall: shortfallAt(speed) }),
+    };
+    reports.push(found);
+    say(lineOf(options, found));
   }
   if (options.out !== null) await writeFile(options.out, `${JSON.stringify({ options, reports }, null, 2)}\n`);
   if (options.plot !== null)
@@ -139,20 +162,25 @@ function leastReplicas({ target, maxReplicas }: SimulateOptions, runWith: (repli
 
 const percent = (share: number): string => `${(100 * share).toFixed(1)}%`;
 
-function lineOf(
-  { target, replicas: simulated }: SimulateOptions,
-  speed: number,
-  report: Report,
-  replicas: number | null,
-): string {
+function lineOf({ target, replicas: simulated, maxReplicas }: SimulateOptions, report: SpeedReport): string {
   const classes = report.classes.map(({ name, attainment }) => `${name} ${percent(attainment)}`).join(', ');
   return [
-    `speed ${speed}${simulated === 1 ? '' : `, ${simulated} replicas`}: ${percent(report.attainment)} inside their budgets (${classes})`,
+    `speed ${report.speed}${simulated === 1 ? '' : `, ${simulated} replicas`}: ${percent(report.attainment)} inside their budgets (${classes})`,
     `goodput ${report.goodput.toFixed(2)}/s, mean depth ${report.meanDepth.toFixed(1)}`,
-    replicas === null
-      ? `the most replicas tried do not reach ${percent(target)}`
-      : `${replicas} replica(s) for ${percent(target)}`,
+    report.shortfall === undefined
+      ? `${report.replicas} replica(s) for ${percent(target)}`
+      : `no number of replicas up to ${maxReplicas} reaches ${percent(target)}: ${shortfallText(report.shortfall, maxReplicas)}`,
   ].join('; ');
+}
+
+function shortfallText({ attainment, missed, missedAlone }: Shortfall, maxReplicas: number): string {
+  const reached = `${maxReplicas} reach ${percent(attainment)}`;
+  if (missedAlone === 0)
+    return `${reached}, and an idle server keeps each budget, so more replicas help (--max-replicas)`;
+  return (
+    `${reached}; of the ${missed} requests that miss, ${missedAlone} miss on an idle server too: ` +
+    'their budgets need a faster machine, or a lower --min-quality'
+  );
 }
 
 /** Names the source of the budgets. */

@@ -75,7 +75,7 @@ export function requestsOf(
     const promptLength = Math.min(scale.maxLength - tokens, wanted);
     let left = random() * weights;
     const drawn = classes.find((each) => (left -= each.weight) < 0) ?? classes.at(-1);
-    const budgetClass = isKnown ? statedClass(entry) : drawn;
+    const budgetClass = isKnown ? loggedClass(entry) : drawn;
     return {
       id: `r${i}`,
       arrivedAt: entry.atMs / scale.speed,
@@ -94,9 +94,9 @@ export function requestsOf(
 }
 
 /** The class of one logged request; undefined if it has no budget. */
-function statedClass({ budget }: TraceEntry): BudgetClass | undefined {
+function loggedClass({ budget }: TraceEntry): BudgetClass | undefined {
   if (budget === undefined || budget === null) return undefined;
   const { totalMs, ttftMs, tpotMs } = budget;
   const total = totalMs === null ? null : { fixed: totalMs, perPromptToken: 0, perOutputToken: 0 };
-  return { name: 'stated', weight: 1, totalMs: total, ttftMs, tpotMs, onMiss: total === null ? 'continue' : 'land' };
+  return { name: 'logged', weight: 1, totalMs: total, ttftMs, tpotMs, onMiss: total === null ? 'continue' : 'land' };
 }

@@ -47,7 +47,7 @@ export async function prettyLines(isTerminal: boolean): Promise<(line: string) =
   const format = pinoPretty.prettyFactory({
     colorize: isTerminal && (process.env.NO_COLOR ?? '') === '',
     translateTime: 'SYS:HH:MM:ss',
-    ignore: 'pid,hostname,reqId',
+    ignore: 'pid,hostname',
     singleLine: true,
   });
   return (line) => format(condensed(JSON.parse(line) as Line));
@@ -60,16 +60,22 @@ interface Line extends Record<string, unknown> {
 /** Shortens the line of a request to the facts of one glance; the JSON log has them all. */
 function condensed(line: Line): Line {
   if (line.msg !== 'request') return line;
-  const { method, route, status, ms, sortie, ...others } = line;
-  const rest = { ...others, client: undefined, model: undefined };
+  const { method, route, status, ms, sortie, reqId, ...others } = line;
+  const rest = { ...others, id: reqId, client: undefined, model: undefined };
   const msg = `${String(method)} ${String(route)} ${String(status)} in ${Math.round(Number(ms))} ms`;
   if (typeof sortie !== 'object' || sortie === null) return { ...rest, msg };
-  const { exit_layers, budget_ms, met, landed, plan } = sortie as Line;
-  const reason = (plan as Line | undefined)?.reason;
+  const { exit_layers, budget_ms, met, landed, plan, ttft_ms, queue_ms } = sortie as Line;
   return {
-    ...{ ...rest, msg, exit_layers },
-    ...(typeof reason === 'string' && reason !== 'deepest' && { reason }),
+    ...{ ...rest, msg, plan: planText(plan as Line | undefined), exit_layers },
+    ...(typeof ttft_ms === 'number' && { ttft_ms: Math.round(ttft_ms) }),
+    ...(typeof queue_ms === 'number' && { queue_ms: Math.round(queue_ms) }),
     ...(met === null ? {} : { budget_ms, met }),
     ...(typeof landed === 'object' && landed !== null && { landed_at: (landed as Line).at_token }),
   };
+}
+
+/** The plan at admission in words, such as "exit 15, guaranteed, load". The reason `deepest` says nothing. */
+function planText({ exit_layer: exit, service_class: name, reason }: Line = {}): string {
+  const parts = [typeof exit === 'number' ? `exit ${exit}` : null, name === 'none' ? null : name, reason];
+  return parts.filter((part) => typeof part === 'string' && part !== 'deepest').join(', ');
 }

@@ -23,11 +23,10 @@ export function createSeries(modelName: string, prefix: MetricsPrefix = OWN_PREF
   const registry = new Registry();
   const isVllm = prefix === 'vllm:';
   registry.setDefaultLabels({ model_name: modelName, ...(isVllm && { engine: '0' }) });
-  collectDefaultMetrics({ register: registry, prefix: isVllm ? '' : OWN_PREFIX });
   const shared = makersOf(registry, prefix);
   const own = makersOf(registry, OWN_PREFIX);
   const { gauge, counter, histogram } = own;
-  return {
+  const series = {
     registry,
     ...vllmSeries(shared),
     /** Null without vLLM's names: the engine never sleeps. */
@@ -44,6 +43,10 @@ export function createSeries(modelName: string, prefix: MetricsPrefix = OWN_PREF
     ]),
     failed: counter('request_failure_total', 'Sequences that failed or were rejected.', ['reason']),
     exitTokens: counter('exit_tokens_total', 'Tokens by the exit layer that emitted them.', ['exit_layer']),
+    exitLayers: counter(
+      'exit_layers_total',
+      'Exit layers of all tokens, added up: over exit_tokens_total the mean depth.',
+    ),
     plannedExitTokens: counter(
       'planned_exit_tokens_total',
       'Tokens by the exit layer planned at admission and the one that emitted them.',
@@ -135,6 +138,9 @@ export function createSeries(modelName: string, prefix: MetricsPrefix = OWN_PREF
       'Lag of the event loop of the gateway, 99th percentile of the last 10 seconds.',
     ),
   };
+  // The series of the process come last: an operator reads the server's own first.
+  collectDefaultMetrics({ register: registry, prefix: isVllm ? '' : OWN_PREFIX });
+  return series;
 }
 
 export type Series = ReturnType<typeof createSeries>;

@@ -7,7 +7,7 @@ import type { Series } from './series.js';
  * @param plannedOf the exit planned at admission; null for tokens that are not part of an answer
  */
 export function countTokens(
-  series: Pick<Series, 'generationTokens' | 'exitTokens' | 'plannedExitTokens'>,
+  series: Pick<Series, 'generationTokens' | 'exitTokens' | 'exitLayers' | 'plannedExitTokens'>,
   tokens: readonly TokenEvent[],
   plannedOf: (event: TokenEvent) => number | null,
 ): void {
@@ -24,6 +24,7 @@ export function countTokens(
   for (const { exit, planned, tokens: count } of counts.values()) {
     const exit_layer = String(exit);
     series.exitTokens.inc({ exit_layer }, count);
+    series.exitLayers.inc(exit * count);
     if (planned !== null) series.plannedExitTokens.inc({ planned_exit_layer: String(planned), exit_layer }, count);
   }
 }

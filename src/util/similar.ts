@@ -14,9 +14,9 @@ function distance(from: string, to: string): number {
   return row.at(-1) ?? 0;
 }
 
-/** @returns the known word that differs least, or null if each differs by more than three characters */
-export function mostSimilar(word: string, known: readonly string[]): string | null {
+/** @returns the known word that differs least, or null if each differs by more than `most` characters */
+export function mostSimilar(word: string, known: readonly string[], most = 3): string | null {
   const ranked = known.map((each) => ({ each, edits: distance(word, each) })).sort((a, b) => a.edits - b.edits);
   const [best] = ranked;
-  return best !== undefined && best.edits <= 3 ? best.each : null;
+  return best !== undefined && best.edits <= most ? best.each : null;
 }

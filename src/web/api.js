@@ -116,11 +116,12 @@ function exitReader() {
  * - in the last part the `report`.
  *
  * @param budget total in ms; null states none
+ * @param sortie further fields of Sortie
  * @throws RequestError
  */
-export async function* streamChat({ budget, onMiss = 'land', audit = false, ...body }, signal) {
+export async function* streamChat({ budget, onMiss = 'land', audit = false, sortie = {}, ...body }, signal) {
   const limits = budget === null ? {} : { latency_budget_ms: budget, budget_on_miss: onMiss };
-  yield* stream('v1/chat/completions', { ...body, sortie: { ...limits, ...(audit && { audit }) } }, signal);
+  yield* stream('v1/chat/completions', { ...body, sortie: { ...sortie, ...limits, ...(audit && { audit }) } }, signal);
 }
 
 /**

@@ -38,18 +38,29 @@ function wrap(text, from, to, wrapper) {
 /** Units of the first code points of a text. */
 const unitsOf = (text, points) => [...text].slice(0, points).join('').length;
 
+/** The cost of depth, in words and then in its unit. */
+function costText(nats) {
+  if (nats < 0.005) return 'nothing that full depth can measure';
+  const times = Math.exp(nats);
+  return `full depth finds its own choice ${times.toFixed(times < 9.95 ? 1 : 0)} times as likely, per token (${nats.toFixed(2)} nats)`;
+}
+
 /**
  * Underlines the tokens of an answer that differ. A click on one offers to continue there.
- * @param text the element of the answer's text
+ * @param text the element of the answer's plain text
  * @param onContinue gets the text before a token, with full depth's token at the end
- * @returns the line of the report
+ * @returns the lines of the receipt
  */
 export function showAudit(text, audit, onContinue) {
   if (audit.tokens === undefined) {
-    return element('p', { class: 'report-line' }, `Not audited: ${SKIPPED[audit.skipped] ?? audit.skipped}.`);
+    return element(
+      'p',
+      { class: 'legend' },
+      `Not compared with full depth: ${SKIPPED[audit.skipped] ?? audit.skipped}.`,
+    );
   }
   const whole = text.textContent;
-  const chosen = element('span', { class: 'audit-choice' });
+  const chosen = element('p', { class: 'legend audit-choice' });
   // From the end, so that earlier offsets stay right.
   for (const difference of audit.differences.toReversed()) {
     const from = unitsOf(whole, difference.text_offset);
@@ -64,11 +75,10 @@ export function showAudit(text, audit, onContinue) {
     button.setAttribute('aria-label', `${button.textContent}, ${choiceText(difference)}`);
   }
   const share = audit.agreement === null ? '' : ` (${Math.round(audit.agreement * 100)}%)`;
-  const given = audit.logprob_given_up === null ? '' : `, ${audit.logprob_given_up.toFixed(2)} nats given up per token`;
-  return element(
-    'p',
-    { class: 'report-line' },
-    element('span', {}, `Full depth agrees at ${audit.agreeing} of ${audit.tokens} tokens${share}${given}`),
-    chosen,
-  );
+  const cost = audit.logprob_given_up === null ? [] : [`What depth cost: ${costText(audit.logprob_given_up)}.`];
+  const lines = [
+    `Underlined: full depth would have written another token; a click shows it. It agrees at ${audit.agreeing} of ${audit.tokens}${share}.`,
+    ...cost,
+  ];
+  return element('div', {}, ...lines.map((line) => element('p', { class: 'legend' }, line)), chosen);
 }

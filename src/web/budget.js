@@ -1,6 +1,5 @@
 /** The budget slider: a logarithmic scale from a tight budget to none at the right end. */
-import { element, duration } from './dom.js';
-import { paint } from './depth.js';
+import { duration } from './dom.js';
 
 const STEPS = 100;
 const LEAST_MS = 50;
@@ -14,28 +13,20 @@ export function budgetAt(step) {
   return Math.round(exact / unit) * unit;
 }
 
-/** The place of a time on the slider, from 0 to 1. */
-export function placeOf(ms) {
-  const step = (Math.log(ms / LEAST_MS) / Math.log(MOST_MS / LEAST_MS)) * (STEPS - 1);
-  return Math.min(STEPS - 1, Math.max(0, step)) / STEPS;
-}
-
 export const budgetText = (ms) => (ms === null ? 'no budget' : duration(ms));
 
 export class BudgetSlider {
   #input;
   #output;
-  #marks;
   #reason;
 
   /**
    * @param parts.reason the element that explains a disabled slider
    * @param parts.onChange called when the budget changes
    */
-  constructor({ input, output, marks, reason, onChange }) {
+  constructor({ input, output, reason, onChange }) {
     this.#input = input;
     this.#output = output;
-    this.#marks = marks;
     this.#reason = reason;
     input.max = STEPS;
     input.value = STEPS;
@@ -58,23 +49,9 @@ export class BudgetSlider {
     this.#show();
   }
 
-  /** Marks the time that each exit needs for so many tokens. @param times a list of { layer, ms } */
-  mark(times, tokens) {
-    const marks = times.map(({ layer, ms }) => {
-      const mark = paint(
-        element('span', { class: 'mark', title: `exit ${layer}: ${tokens} tokens in ${duration(ms)}` }),
-        layer,
-      );
-      mark.style.setProperty('--at', placeOf(ms));
-      return mark;
-    });
-    this.#marks.replaceChildren(...marks);
-  }
-
   #show() {
     const text = budgetText(budgetAt(Number(this.#input.value)));
     this.#output.textContent = this.#input.disabled ? 'off' : text;
     this.#input.setAttribute('aria-valuetext', text);
-    this.#input.style.setProperty('--filled', `${this.#input.value}%`);
   }
 }

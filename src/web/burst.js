@@ -1,4 +1,7 @@
-/** Load that the page makes: steady traffic, one answer at a time, and bursts with one request per budget. */
+/**
+ * Load that the page makes: steady traffic, one answer at a time, and bursts with one request per budget. The router,
+ * full depth and a shallow exit answer a burst in turn.
+ */
 import { streamChat } from './api.js';
 import { meanDepth } from './metrics.js';
 import { paint } from './depth.js';
@@ -48,9 +51,7 @@ class Cell {
     this.#fill.style.blockSize = `${Math.min(1, this.#tokens / this.#longest) * 100}%`;
   }
 
-  /** The whole cell shows the mix of an answer that has ended. */
   end(inTime) {
-    this.#fill.style.blockSize = '100%';
     this.root.classList.add(inTime ? 'kept' : 'late');
   }
 }
@@ -62,12 +63,15 @@ class Row {
   ended = 0;
   landed = 0;
   #budget;
+  #isTold;
   #cells = [];
   #list = element('span', { class: 'cells', 'aria-hidden': 'true' });
   #summary = element('span', { class: 'row-summary' });
 
-  constructor(budget, name = duration(budget)) {
+  /** @param isTold whether the server knows the budget */
+  constructor(budget, { name = duration(budget), isTold = true } = {}) {
     this.#budget = budget;
+    this.#isTold = isTold;
     const title = element('span', { class: 'row-budget' }, name);
     this.root = element('div', { class: 'burst-row', role: 'listitem' }, title, this.#list, this.#summary);
   }
@@ -84,7 +88,7 @@ class Row {
     const cells = this.#cells.slice(-request.n);
     const started = performance.now();
     try {
-      for await (const part of streamChat({ ...request, budget: this.#budget }, signal)) {
+      for await (const part of streamChat({ ...request, budget: this.#isTold ? this.#budget : null }, signal)) {
         cells[part.index]?.add(part.exit);
         if (part.finish !== null && part.report === null)
           this.#end(cells[part.index], performance.now() - started <= this.#budget);
@@ -105,14 +109,83 @@ class Row {
     this.#summarize();
   }
 
+  /** Tokens by exit. */
+  get exits() {
+    return summed(this.#cells.map(({ exits }) => exits));
+  }
+
   #summarize() {
-    const exits = {};
-    for (const each of this.#cells) {
-      for (const [layer, tokens] of Object.entries(each.exits)) exits[layer] = (exits[layer] ?? 0) + tokens;
+    this.#summary.textContent = summaryText(this);
+    this.onChange();
+  }
+
+  /** Called when an answer has ended. */
+  onChange = () => undefined;
+}
+
+function summed(counts) {
+  const all = {};
+  for (const each of counts)
+    for (const [layer, tokens] of Object.entries(each)) all[layer] = (all[layer] ?? 0) + tokens;
+  return all;
+}
+
+function summaryText({ inTime, ended, landed, exits }) {
+  const depth = meanDepth(exits);
+  const mean = depth === null ? '' : `, mean depth ${depth.toFixed(1)}`;
+  return `${inTime} of ${ended} in time${landed === 0 ? '' : `, ${landed} landed`}${mean}`;
+}
+
+/** One way to answer the burst: a row for each budget, and their sum. */
+class Lane {
+  root;
+  #way;
+  #rows;
+  #sum = element('p', { class: 'lane-sum' }, 'waits for its turn');
+
+  /** @param way name, the model name that pins an exit or null, and whether the server knows the budgets */
+  constructor(way, budgets, count, longest) {
+    this.#way = way;
+    this.#rows = budgets.map((budget) => new Row(budget, { isTold: way.isTold }));
+    for (const row of this.#rows) {
+      row.add(count, longest);
+      row.onChange = () => this.#summarize();
     }
-    const depth = meanDepth(exits);
-    const mean = depth === null ? '' : `, mean depth ${depth.toFixed(1)}`;
-    this.#summary.textContent = `${this.inTime} of ${this.ended} in time${this.landed === 0 ? '' : `, ${this.landed} landed`}${mean}`;
+    const list = element(
+      'div',
+      { class: 'burst-rows', role: 'list', 'aria-label': `Answers of ${way.name}` },
+      ...this.#rows.map(({ root }) => root),
+    );
+    this.root = element('section', { class: 'lane' }, element('h3', {}, way.name), this.#sum, list);
+  }
+
+  get inTime() {
+    return this.#rows.reduce((sum, row) => sum + row.inTime, 0);
+  }
+
+  get ended() {
+    return this.#rows.reduce((sum, row) => sum + row.ended, 0);
+  }
+
+  get landed() {
+    return this.#rows.reduce((sum, row) => sum + row.landed, 0);
+  }
+
+  get exits() {
+    return summed(this.#rows.map(({ exits }) => exits));
+  }
+
+  /** Sends the burst. Each row shows its own error. */
+  async run(requests, signal) {
+    this.#sum.textContent = 'running';
+    this.root.classList.add('running');
+    const model = this.#way.model === null ? {} : { model: this.#way.model };
+    await Promise.allSettled(this.#rows.map((row, index) => row.run({ ...requests[index], ...model }, signal)));
+    this.root.classList.remove('running');
+  }
+
+  #summarize() {
+    this.#sum.textContent = summaryText(this);
   }
 }
 
@@ -132,7 +205,7 @@ function openSteady() {
     const own = new AbortController();
     running = own;
     const budget = tightest() * STEADY_FACTOR;
-    const row = new Row(budget, `${duration(budget)}, steady`);
+    const row = new Row(budget, { name: `${duration(budget)}, steady` });
     $('steady').replaceChildren(row.root);
     try {
       while (!own.signal.aborted) {
@@ -164,10 +237,22 @@ function openSteady() {
 /** @param onSend called when a burst begins */
 export function openBurst({ onSend }) {
   let running = null;
+  let exits = [];
   openSteady();
 
   const showCount = () => {
     $('burst-count').textContent = String(Number($('burst-size').value) * PROMPTS.length);
+  };
+
+  /** The router, full depth alone and a pinned exit. */
+  const ways = () => {
+    const shallow = exits.find(({ model }) => model === $('burst-exit').value) ?? exits[0];
+    const deepest = exits.at(-1);
+    return [
+      { name: 'Router', model: null, isTold: true },
+      { name: `Full depth, exit ${deepest.layer}`, model: deepest.model, isTold: false },
+      { name: `Always exit ${shallow.layer}`, model: shallow.model, isTold: false },
+    ];
   };
 
   const send = async () => {
@@ -176,18 +261,20 @@ export function openBurst({ onSend }) {
     running = own;
     showError('');
     $('burst-stop').hidden = false;
+    $('burst-legend').hidden = false;
     const count = Number($('burst-size').value);
-    const rows = PROMPTS.map((_, index) => new Row(tightest() * 2 ** index));
-    for (const row of rows) row.add(count, Number($('burst-tokens').value));
-    $('burst').replaceChildren(...rows.map(({ root }) => root));
+    const longest = Number($('burst-tokens').value);
+    const budgets = PROMPTS.map((_, index) => tightest() * 2 ** index);
+    const lanes = ways().map((way) => new Lane(way, budgets, count, longest));
+    $('burst').replaceChildren(...lanes.map(({ root }) => root));
     onSend();
-    announce(`A burst of ${count * rows.length} answers was sent.`);
-    // Each row shows its own error.
-    await Promise.allSettled(rows.map((row, index) => row.run(requestOf(PROMPTS[index], count), own.signal)));
+    announce(`A burst of ${count * budgets.length} answers was sent.`);
+    const requests = PROMPTS.map((prompt) => requestOf(prompt, count));
+    for (const lane of lanes) if (!own.signal.aborted) await lane.run(requests, own.signal);
     if (running !== own) return;
     $('burst-stop').hidden = true;
-    const total = (key) => rows.reduce((all, row) => all + row[key], 0);
-    announce(`The burst finished: ${total('inTime')} of ${total('ended')} answers in time.`);
+    const [router] = lanes;
+    announce(`The burst finished: the router kept ${router.inTime} of ${router.ended} budgets.`);
   };
 
   $('burst-form').addEventListener('submit', (event) => {
@@ -199,8 +286,11 @@ export function openBurst({ onSend }) {
   showCount();
 
   return {
-    /** Keeps the number of answers of a request within the server's limit. */
-    show({ maxChoices }) {
+    /** Offers the exits, and keeps the number of answers of a request within the server's limit. */
+    show({ exits: offered, maxChoices }) {
+      exits = offered;
+      const shallow = offered.slice(0, -1);
+      $('burst-exit').replaceChildren(...shallow.map(({ layer, model }) => new Option(`exit ${layer}`, model)));
       $('burst-size').max = Math.min(12, maxChoices);
       showCount();
     },

@@ -1,10 +1,10 @@
-/** The chat view: several turns, coloured by exit, each with its plan and its times. */
+/** The chat view: turns that the browser keeps, each answer with its used budget. */
 import { predictPlan, streamChat, streamContinuation } from './api.js';
-import { showAudit } from './audit.js';
 import { BudgetSlider, budgetText } from './budget.js';
-import { DepthText, mixBar, mixKeys, mixText } from './depth.js';
-import { $, announce, duration, element, showError, submitOnEnter } from './dom.js';
-import { endReason, landingOf, nextText, planText, reportOf } from './report.js';
+import { forgetChat, keepChat, keptChats, titleOf } from './chats.js';
+import { $, announce, element, showError, submitOnEnter } from './dom.js';
+import { nextText } from './report.js';
+import { AnswerTurn, follower } from './turn.js';
 
 /** Wait after the last change of the budget or the text before the plan is asked for. */
 const PLAN_DELAY_MS = 200;
@@ -20,28 +20,25 @@ export function openChat() {
     onChange: planNext,
     input: $('budget'),
     output: $('budget-text'),
-    marks: $('budget-marks'),
     reason: $('budget-reason'),
   });
-  let history = [];
+  /** The chat on the page: an id for the storage, and its turns. */
+  let chat = { id: crypto.randomUUID?.() ?? String(Date.now()), turns: [] };
   let running = null;
   /** The model name that pins full depth. */
   let deepest = null;
 
-  const scrollToEnd = () => {
-    $('turns').scrollTop = $('turns').scrollHeight;
+  const show = (turn) => {
+    const follow = follower();
+    $('chat-empty').hidden = true;
+    $('turns').append(turn);
+    follow();
   };
 
-  const say = (role, ...children) => {
-    $('chat-empty').hidden = true;
-    const turn = element(
-      'article',
-      { class: `turn-${role}`, 'aria-label': role === 'user' ? 'You' : 'Answer' },
-      ...children,
-    );
-    $('turns').append(turn);
-    scrollToEnd();
-    return turn;
+  const showQuestion = ({ content, budget }) => {
+    const text = element('p', { class: 'text' }, content);
+    const sub = element('span', { class: 'sub' }, budgetText(budget));
+    show(element('article', { class: 'turn-user', 'aria-label': 'You' }, text, sub));
   };
 
   const messagesOf = (turns) => [
@@ -49,10 +46,11 @@ export function openChat() {
     ...turns.map(({ role, content }) => ({ role, content })),
   ];
 
-  const requestOf = (budget, turns = history) => ({
+  const requestOf = (budget, turns = chat.turns) => ({
     model: $('depth').value || null,
     messages: messagesOf(turns),
-    max_tokens: Number($('chat-tokens').value) || 128,
+    // An empty field leaves the bound to the server.
+    ...(Number($('chat-tokens').value) > 0 && { max_tokens: Number($('chat-tokens').value) }),
     temperature: Number($('temperature').value),
     budget,
     onMiss: $('on-miss').value,
@@ -64,82 +62,70 @@ export function openChat() {
     planning.abort = new AbortController();
     const { signal } = planning.abort;
     const content = $('chat-prompt').value.trim() || $('chat-prompt').placeholder;
-    const report = await predictPlan(requestOf(slider.value, [...history, { role: 'user', content }]), signal);
+    const report = await predictPlan(requestOf(slider.value, [...chat.turns, { role: 'user', content }]), signal);
     if (!signal.aborted) $('next-plan').textContent = report === null ? '' : nextText(report);
   };
 
-  /**
-   * Streams one answer into its turn.
-   * @param parts parts of `streamChat`
-   * @param begun text that the answer begins with
-   * @param onContinue gets the text after which full depth is to continue
-   * @param onGoOn gets the text of a landed answer that is to go on without a budget
-   * @returns the text
-   */
-  const answer = async (turn, { parts, request, begun = '', onContinue, onGoOn }, signal) => {
-    const thoughts = element('p', { class: 'thoughts' });
-    const text = element('p', { class: 'text' });
-    const note = element('p', { class: 'turn-note' });
-    turn.replaceChildren(thoughts, text, note);
-    const shown = new DepthText(text);
-    shown.append(begun, null);
-    let said = begun;
-    let tokens = 0;
-    let exits = {};
-    try {
-      for await (const part of parts(signal)) {
-        thoughts.append(part.reasoning);
-        shown.append(part.text, part.exit);
-        said += part.text;
-        ({ tokens, exits } = part);
-        if (part.finish !== null) note.textContent = endReason(part.finish, tokens, request.max_tokens) ?? '';
-        if (part.report !== null) {
-          const { audit, landed } = part.report;
-          const whole = said;
-          if (begun !== '' && tokens === 0) note.textContent = 'The answer was complete: the model adds nothing.';
-          if (landed !== null) turn.append(landingOf(part.report, () => onGoOn(whole)));
-          turn.append(reportOf(part.report), ...(audit === undefined ? [] : [showAudit(text, audit, onContinue)]));
-          $('last-plan').textContent = planText(part.report);
-          announce(
-            `Answer ${landed === null ? 'finished' : 'landed'}. ${mixText(part.report.exit_layers)}. ` +
-              `Took ${duration(part.report.actual_ms)}.`,
-          );
-        }
-        scrollToEnd();
-      }
-    } catch (error) {
-      note.textContent = signal.aborted ? `Stopped after ${tokens} tokens.` : error.message;
-      note.classList.toggle('failed', !signal.aborted);
-      if (tokens > 0) turn.append(mixBar(exits), element('p', { class: 'report-line' }, mixKeys(exits)));
-      announce(note.textContent);
-    }
-    return said;
+  /** The list of kept chats; the first entry is a new one. */
+  const showList = () => {
+    const options = keptChats().map((kept) => new Option(titleOf(kept), kept.id));
+    const isKept = options.some(({ value }) => value === chat.id);
+    $('chat-list').replaceChildren(...(isKept ? [] : [new Option('this chat', chat.id)]), ...options);
+    $('chat-list').value = chat.id;
+    $('chat-forget').disabled = !isKept;
   };
 
-  /** Runs an answer to the last message of a conversation; it stops the one in progress, which stays as it is. */
+  const keep = (own) => {
+    keepChat(own.id, own.turns);
+    showList();
+  };
+
+  /** The next actions of an answer at this place of a chat. @param length turns in front of the answer */
+  const actionsOf = (own, length, turn) => ({
+    onContinue: (text) => void again(own, length, turn, continuationOf(own.turns.slice(0, length), text)),
+    onGoOn: () => void again(own, length, turn, restOf(own.turns.slice(0, length), turn.said)),
+  });
+
+  /** Streams one answer into its turn. @param options parts of `streamChat`, the request, and text that it begins with */
+  const answer = async (own, turn, { parts, request, begun = '' }, signal) => {
+    const { length } = own.turns;
+    let tokens = 0;
+    turn.reset(begun);
+    try {
+      for await (const part of parts(signal)) {
+        const follow = follower();
+        turn.add(part.text, part.exit, part.reasoning);
+        ({ tokens } = part);
+        if (part.finish !== null) turn.cut(part.finish, tokens, request);
+        if (part.report !== null) {
+          if (begun !== '' && tokens === 0) turn.note('The answer was complete: the model adds nothing.');
+          turn.end(part.report, actionsOf(own, length, turn));
+          turn.announceEnd();
+        }
+        follow();
+      }
+    } catch (error) {
+      turn.note(signal.aborted ? `Stopped after ${tokens} tokens.` : error.message, !signal.aborted);
+      announce(signal.aborted ? 'The answer was stopped.' : error.message);
+    }
+  };
+
+  /** Runs an answer to the last message of a chat; it stops the one in progress, which stays as it is. */
   const run = async (own, turn, options) => {
     const controller = new AbortController();
     $('chat-stop').hidden = false;
     $('turns').setAttribute('aria-busy', 'true');
-    turn.classList.add('running');
-    const length = own.length;
-    const done = answer(
-      turn,
-      {
-        ...options,
-        onContinue: (text) => void again(own, length, turn, continuationOf(own.slice(0, length), text)),
-        onGoOn: (text) => void again(own, length, turn, restOf(own.slice(0, length), text)),
-      },
-      controller.signal,
-    ).then((said) => {
-      turn.classList.remove('running');
-      if (said !== '') own.push({ role: 'assistant', content: said });
-      else own.pop();
+    turn.root.classList.add('running');
+    const done = answer(own, turn, options, controller.signal).then(() => {
+      turn.root.classList.remove('running');
+      const { said: content, pieces, report } = turn;
+      if (content !== '') own.turns.push({ role: 'assistant', content, pieces, report });
+      else own.turns.pop();
+      keep(own);
       if (running?.controller !== controller) return;
       running = null;
       $('turns').setAttribute('aria-busy', 'false');
       $('chat-stop').hidden = true;
-      scrollToEnd();
     });
     running = { controller, done };
     await done;
@@ -152,10 +138,9 @@ export function openChat() {
 
   /** Continues a text at full depth, token by token: it may end within a sentence. */
   const continuationOf = (turns, text) => {
-    const request = { ...requestOf(null), messages: messagesOf(turns), model: deepest };
-    const { messages, max_tokens, temperature, model } = request;
-    const body = { messages, text, max_tokens, temperature, model };
-    return { parts: (signal) => streamContinuation(body, signal), request, begun: text };
+    const { messages, max_tokens, temperature } = requestOf(null, turns);
+    const request = { messages, temperature, model: deepest, ...(max_tokens !== undefined && { max_tokens }) };
+    return { parts: (signal) => streamContinuation({ ...request, text }, signal), request, begun: text };
   };
 
   /** Continues a landed answer as a chat, without a budget. */
@@ -168,9 +153,9 @@ export function openChat() {
   /** Runs a continuation of an answer. Later turns would not follow from it, so they are removed. */
   const again = async (own, length, turn, options) => {
     await stop();
-    if (own !== history) return;
-    while (turn.nextElementSibling !== null) turn.nextElementSibling.remove();
-    own.splice(length);
+    if (own !== chat) return;
+    while (turn.root.nextElementSibling !== null) turn.root.nextElementSibling.remove();
+    own.turns.splice(length);
     await run(own, turn, options);
   };
 
@@ -184,11 +169,41 @@ export function openChat() {
     $('next-plan').textContent = '';
     clearTimeout(planning.timer);
     planning.abort.abort();
-    const own = history;
-    own.push({ role: 'user', content });
-    say('user', element('p', { class: 'text' }, content), element('span', { class: 'sub' }, budgetText(budget)));
+    const own = chat;
+    const question = { role: 'user', content, budget };
+    own.turns.push(question);
+    showQuestion(question);
+    // The reader of a new question follows its answer.
+    $('turns').scrollTop = $('turns').scrollHeight;
+    $('chat-form').scrollIntoView({ block: 'nearest' });
     const request = requestOf(budget);
-    await run(own, say('assistant'), { parts: (signal) => streamChat(request, signal), request });
+    const turn = new AnswerTurn();
+    show(turn.root);
+    await run(own, turn, { parts: (signal) => streamChat(request, signal), request });
+  };
+
+  /** Shows a chat with its turns in place of the one on the page. */
+  const open = async (next) => {
+    await stop();
+    chat = next;
+    $('turns').replaceChildren($('chat-empty'));
+    $('chat-empty').hidden = chat.turns.length > 0;
+    for (const [index, kept] of chat.turns.entries()) {
+      if (kept.role === 'user') showQuestion({ budget: null, ...kept });
+      else {
+        const turn = new AnswerTurn();
+        for (const [text, exit] of kept.pieces ?? [[kept.content, null]]) turn.add(text, exit);
+        if (kept.report) turn.end(kept.report, actionsOf(chat, index, turn));
+        show(turn.root);
+      }
+    }
+    $('turns').scrollTop = $('turns').scrollHeight;
+    showList();
+  };
+
+  const openNew = async () => {
+    await open({ id: crypto.randomUUID?.() ?? String(Date.now()), turns: [] });
+    $('chat-prompt').focus();
   };
 
   const showDepth = () => {
@@ -202,12 +217,14 @@ export function openChat() {
   });
   submitOnEnter($('chat-prompt'));
   $('chat-stop').addEventListener('click', () => running?.controller.abort());
-  $('chat-new').addEventListener('click', () => {
-    running?.controller.abort();
-    history = [];
-    $('turns').replaceChildren($('chat-empty'));
-    $('chat-empty').hidden = false;
-    $('chat-prompt').focus();
+  $('chat-new').addEventListener('click', () => void openNew());
+  $('chat-forget').addEventListener('click', () => {
+    forgetChat(chat.id);
+    void openNew();
+  });
+  $('chat-list').addEventListener('change', () => {
+    const chosen = keptChats().find(({ id }) => id === $('chat-list').value);
+    if (chosen !== undefined) void open(chosen);
   });
   $('depth').addEventListener('change', () => {
     showDepth();
@@ -217,6 +234,9 @@ export function openChat() {
   $('temperature').addEventListener('input', () => {
     $('temperature-text').textContent = Number($('temperature').value).toFixed(1);
   });
+  const [last] = keptChats();
+  if (last === undefined) showList();
+  else void open(last);
 
   return {
     /** Offers the exits of the server. */
@@ -229,12 +249,6 @@ export function openChat() {
       });
       $('depth').replaceChildren(new Option('chosen by the budget', model), ...pinned);
       showDepth();
-    },
-    /** Shows on the slider how long each exit took in a comparison. */
-    mark(times, tokens) {
-      slider.mark(times, tokens);
-      $('budget-key').textContent =
-        times.length === 0 ? '' : `Marks: ${tokens} tokens at each exit, as measured in Compare.`;
     },
   };
 }

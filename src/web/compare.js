@@ -1,18 +1,17 @@
-/** The compare view: one prompt at all exits, streaming side by side, then the speed of each exit alone. */
+/** The compare view: one prompt at all exits, one after the other, or side by side with the speed of each alone. */
 import { streamChat } from './api.js';
 import { gauge, paint } from './depth.js';
 import { $, announce, duration, element, showError, submitOnEnter } from './dom.js';
 
-const EXAMPLES = ['Why is the sky blue?', 'What are the three primary colors?', 'Write one sentence about a cat.'];
+const EXAMPLES = ['What is water made of?', 'What is the opposite of hot?', 'Why is the sky blue?'];
 
 /** Tokens over which the speed of an exit alone is measured. */
 const MEASURED_TOKENS = 24;
 
-/** One exit's column. */
+/** One exit's column. On a phone it is a row of a table, whose text a tap opens. */
 class Column {
   #text = element('div', { class: 'column-text' });
   #speed = element('strong', {}, '–');
-  #unit = element('span', {}, 'tokens/s');
   #time = element('p', { class: 'time' });
   #note = element('p', { class: 'column-note' });
   #bar = element('span', { class: 'speed-bar', 'aria-hidden': 'true' });
@@ -31,7 +30,7 @@ class Column {
       element('p', { class: 'sub' }, agreed),
     ];
     const figures = [
-      element('p', { class: 'speed' }, this.#speed, ' ', this.#unit),
+      element('p', { class: 'speed' }, this.#speed, ' tokens/s'),
       element('span', { class: 'speed-track' }, this.#bar),
       this.#time,
     ];
@@ -46,12 +45,12 @@ class Column {
       ),
       layer,
     );
+    this.#text.addEventListener('click', () => this.root.classList.toggle('open'));
   }
 
   reset() {
     for (const part of [this.#text, this.#note, this.#time]) part.textContent = '';
     this.#speed.textContent = '–';
-    this.#unit.textContent = 'tokens/s';
     this.speed = 0;
     this.scaleTo(0);
   }
@@ -72,12 +71,13 @@ class Column {
         firstAt ??= at;
         this.#text.append(part.reasoning, part.text);
         ({ tokens } = part);
-        if (tokens > 1 && at > firstAt) this.#showSpeed(((tokens - 1) / (at - firstAt)) * 1000, how);
+        // Side by side all answers have one pace, which says nothing about an exit.
+        if (how === 'alone' && tokens > 1 && at > firstAt) this.#showSpeed(((tokens - 1) / (at - firstAt)) * 1000);
         this.#showTime(at - started, tokens, how);
         if (part.finish === 'length') this.#note.textContent = `Cut at ${tokens} tokens.`;
         onProgress();
         if (part.report === null) continue;
-        if (part.report.tpot_ms) this.#showSpeed(1000 / part.report.tpot_ms, how);
+        if (how === 'alone' && part.report.tpot_ms) this.#showSpeed(1000 / part.report.tpot_ms);
         this.#showTime(part.report.actual_ms, tokens, how);
         announce(`Exit ${this.exit.layer} finished: ${tokens} tokens in ${duration(part.report.actual_ms)}.`);
         return part.report;
@@ -97,7 +97,7 @@ class Column {
       const short = { ...request, max_tokens: MEASURED_TOKENS, min_tokens: MEASURED_TOKENS };
       for await (const { report } of this.#stream(short, signal)) {
         if (report === null) continue;
-        this.#showSpeed(1000 / report.tpot_ms, 'alone');
+        this.#showSpeed(1000 / report.tpot_ms);
         return report;
       }
     } catch (error) {
@@ -114,22 +114,21 @@ class Column {
   }
 
   #stream(request, signal) {
-    return streamChat({ ...request, model: this.exit.model, budget: null }, signal);
+    // Drafts would add the speed of another exit.
+    return streamChat({ ...request, model: this.exit.model, budget: null, sortie: { speculate: false } }, signal);
   }
 
-  #showSpeed(speed, how) {
+  #showSpeed(speed) {
     this.speed = speed;
     this.#speed.textContent = speed < 10 ? speed.toFixed(1) : String(Math.round(speed));
-    this.#unit.textContent = `tokens/s ${how}`;
   }
 
   #showTime(ms, tokens, how) {
-    this.#time.textContent = `${duration(ms)} for ${tokens} token${tokens === 1 ? '' : 's'} ${how}`;
+    this.#time.textContent = `${duration(ms)} for ${tokens} token${tokens === 1 ? '' : 's'}${how === 'alone' ? '' : ', side by side'}`;
   }
 }
 
-/** @param onTimes called with the time that each exit alone needs for an answer of `tokens` tokens */
-export function openCompare({ onTimes }) {
+export function openCompare() {
   let columns = [];
   let running = null;
 
@@ -140,12 +139,11 @@ export function openCompare({ onTimes }) {
 
   /** Runs a step of each column in turn. A stopped comparison has no further step. */
   const inTurn = async (signal, step) => {
-    const results = [];
     for (const column of columns) {
-      results.push(signal.aborted ? null : await step(column));
+      if (signal.aborted) return;
+      await step(column);
       scaleBars();
     }
-    return results;
   };
 
   const compare = async (signal) => {
@@ -155,19 +153,10 @@ export function openCompare({ onTimes }) {
       temperature: 0,
     };
     const run = (how) => (column) => column.run(request, signal, { how, onProgress: scaleBars });
-    let alone;
-    if ($('compare-turns').checked) {
-      alone = await inTurn(signal, run('alone'));
-    } else {
+    if ($('compare-together').checked) {
       await Promise.all(columns.map(run('together')));
-      alone = await inTurn(signal, (column) => column.measure(request, signal));
-    }
-    const tokens = request.max_tokens;
-    const times = alone.flatMap((report, index) => {
-      if (!report?.tpot_ms) return [];
-      return { layer: columns[index].exit.layer, ms: report.ttft_ms + (tokens - 1) * report.tpot_ms };
-    });
-    if (!signal.aborted) onTimes(times, tokens);
+      await inTurn(signal, (column) => column.measure(request, signal));
+    } else await inTurn(signal, run('alone'));
   };
 
   /** A new comparison stops the one in progress. */

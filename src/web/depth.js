@@ -1,4 +1,4 @@
-/** The visual language for depth: one colour per exit, a gauge of layers, a bar of tokens by exit, coloured text. */
+/** The visual language for depth: one colour per exit, a gauge of layers, tokens by exit, coloured text. */
 import { element } from './dom.js';
 
 /** The stylesheet defines the stops of the scale, --scale-0 (shallow) to --scale-4 (deep), for light and dark. */
@@ -43,16 +43,6 @@ export function mixText(counts) {
   return parts.length === 0 ? 'no tokens' : parts.join(', ');
 }
 
-/** A stacked bar of tokens by exit. @param counts tokens by exit layer */
-export function mixBar(counts) {
-  const parts = shallowFirst(counts).map(([layer, tokens]) => {
-    const part = paint(element('span', { class: 'mix-part' }), layer);
-    part.style.flexGrow = tokens;
-    return part;
-  });
-  return element('span', { class: 'mix', role: 'img', 'aria-label': `Tokens by exit: ${mixText(counts)}` }, ...parts);
-}
-
 /** One coloured key per exit with its tokens. */
 export function mixKeys(counts) {
   const keys = shallowFirst(counts).map(([layer, tokens]) =>
@@ -61,7 +51,7 @@ export function mixKeys(counts) {
   return element('span', { class: 'keys', 'aria-hidden': 'true' }, ...keys);
 }
 
-/** Text whose parts have the colour of the exit that emitted them. A mark shows each change of exit. */
+/** Text whose parts have the colour of the exit that emitted them. */
 export class DepthText {
   #target;
   #part = null;
@@ -76,18 +66,11 @@ export class DepthText {
     const next = exit ?? this.#exit;
     if (text === '') return;
     if (this.#part === null || next !== this.#exit) {
-      if (this.#exit !== null) this.#mark(this.#exit, next);
       this.#part = element('span', { class: 'depth' });
       if (next !== null) paint(this.#part, next);
       this.#target.append(this.#part);
       this.#exit = next;
     }
     this.#part.append(text);
-  }
-
-  #mark(from, to) {
-    const mark = element('span', { class: 'turn', 'aria-hidden': 'true', title: `Replanned: exit ${from} to ${to}` });
-    mark.dataset.label = `${from} → ${to}`;
-    this.#target.append(paint(mark, to));
   }
 }

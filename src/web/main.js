@@ -10,7 +10,7 @@ const RETRY_MS = 1500;
 const VIEWS = ['compare', 'chat', 'load'];
 
 const chat = openChat();
-const compare = openCompare({ onTimes: (times, tokens) => chat.mark(times, tokens) });
+const compare = openCompare();
 const load = openLoad();
 
 function showScale({ model, exits, layers, unit, device }) {
@@ -86,9 +86,11 @@ $('settings-form').addEventListener('submit', (event) => {
   event.preventDefault();
   $('settings').close();
 });
-$('tint').addEventListener('change', () => document.body.classList.toggle('untinted', !$('tint').checked));
-
-// The hash begins with a slash: the name of a section would scroll to it.
-const asked = location.hash.slice(2);
-select(VIEWS.includes(asked) ? asked : VIEWS[0]);
+/** The view of the address. The hash begins with a slash: the name of a section would scroll to it. */
+const selectAsked = () => {
+  const asked = location.hash.slice(2);
+  select(VIEWS.includes(asked) ? asked : VIEWS[0]);
+};
+addEventListener('hashchange', selectAsked);
+selectAsked();
 await connect();

@@ -1,10 +1,10 @@
-/** The receipt of an answer in the chat: plan, depth, landing and times, in words and on one axis. */
-import { mixBar, mixKeys } from './depth.js';
+/** The end of an answer in the chat: one bar of its budget, its landing, and a receipt that a click opens. */
+import { mixKeys } from './depth.js';
 import { $, duration, element } from './dom.js';
 
 const CLASSES = {
-  guaranteed: 'guaranteed',
-  best_effort: 'best effort',
+  guaranteed: 'a promise',
+  best_effort: 'an attempt',
   none: 'no budget',
 };
 
@@ -22,77 +22,99 @@ const REASONS = {
 
 const reasonText = ({ reason }) => REASONS[reason] ?? 'no plan';
 
-/** Opens the explanation of the reasons. */
-function whyButton({ exit_layer: exit, reason }) {
-  if (reason === null) return [];
-  const button = element('button', { type: 'button', class: 'chip' }, `exit ${exit}: ${reasonText({ reason })}`);
-  button.addEventListener('click', () => $('why').showModal());
-  return [button];
+/**
+ * The used share of the budget. Its colours are the depths of the answer in order. Without a budget it is full.
+ * @param pieces parts of the text, each with its exit
+ */
+function budgetBar({ actual_ms: actual, budget_ms: budget }, pieces) {
+  const used = budget === null ? 1 : Math.min(1, actual / budget);
+  const total = pieces.reduce((sum, [text]) => sum + text.length, 0);
+  const parts = pieces.map(([text, layer]) => {
+    const part = element('span');
+    part.style.background = layer === null ? 'var(--muted)' : `var(--exit-${layer})`;
+    part.style.inlineSize = `${(100 * used * text.length) / total}%`;
+    return part;
+  });
+  return element('span', { class: 'used', 'aria-hidden': 'true' }, ...parts);
 }
 
-/** Predicted range, actual time and budget on one axis. */
-function timeline(report) {
-  const end = Math.max(report.predicted_p90_ms, report.actual_ms, report.budget_ms ?? 0) * 1.04 || 1;
-  const part = (name, from, to = from) => {
-    const made = element('span', { class: name });
-    made.style.insetInlineStart = `${(from / end) * 100}%`;
-    if (to > from) made.style.inlineSize = `${((to - from) / end) * 100}%`;
-    return made;
-  };
-  const budget = report.budget_ms === null ? [] : [part('at-budget', report.budget_ms)];
-  return element(
-    'span',
-    { class: 'timeline', 'aria-hidden': 'true' },
-    part('at-range', report.predicted_p10_ms, report.predicted_p90_ms),
-    part('at-actual', 0, report.actual_ms),
-    part('at-predicted', report.predicted_ms),
-    ...budget,
+/** Deepest and shallowest exit of an answer, in words. */
+function depthText(exits) {
+  const layers = Object.keys(exits).map(Number);
+  if (layers.length === 0) return 'no tokens';
+  const [least, most] = [Math.min(...layers), Math.max(...layers)];
+  return least === most ? `exit ${most}` : `exits ${least} to ${most}`;
+}
+
+function outcomeText({ actual_ms: actual, budget_ms: budget, met }) {
+  if (budget === null) return `${duration(actual)}, no budget`;
+  return `${duration(actual)} of ${duration(budget)}${met ? '' : ', late'}`;
+}
+
+/**
+ * The line under an answer: the used budget, and a button that opens the receipt.
+ * @param pieces parts of the text, each with its exit
+ * @param onToggle called with whether the receipt is open
+ */
+export function reportOf(report, pieces, onToggle) {
+  const receipt = receiptOf(report);
+  const button = element(
+    'button',
+    { type: 'button', class: 'link receipt-toggle', 'aria-expanded': 'false' },
+    'Receipt',
   );
-}
-
-function outcome({ met }) {
-  if (met === null) return [];
-  return [element('span', { class: met ? 'chip met' : 'chip missed' }, met ? '✓ budget met' : '✕ budget missed')];
-}
-
-/** The end of an answer: class, depth and times. */
-export function reportOf(report) {
-  const { plan, budget_ms: budget } = report;
-  const of = budget === null ? '' : ` of ${duration(budget)}`;
+  button.addEventListener('click', () => {
+    receipt.hidden = !receipt.hidden;
+    button.setAttribute('aria-expanded', String(!receipt.hidden));
+    onToggle(!receipt.hidden);
+  });
   return element(
     'div',
     { class: 'report' },
-    mixBar(report.exit_layers),
     element(
       'p',
       { class: 'report-line' },
-      ...outcome(report),
-      element('span', { class: 'chip' }, CLASSES[plan.service_class] ?? plan.service_class),
-      ...whyButton(plan),
-      mixKeys(report.exit_layers),
+      budgetBar(report, pieces),
+      element('span', { class: report.met === false ? 'missed' : '' }, outcomeText(report)),
+      element('span', {}, depthText(report.exit_layers)),
+      button,
     ),
-    timeline(report),
-    element(
-      'p',
-      { class: 'report-line' },
-      element('span', {}, element('i', { class: 'dot-actual' }), `took ${duration(report.actual_ms)}${of}`),
-      element(
-        'span',
-        {},
-        element('i', { class: 'dot-predicted' }),
-        `predicted ${duration(report.predicted_ms)}${range(report)}`,
-      ),
-      ...(report.ttft_ms === null ? [] : [element('span', {}, `first token ${duration(report.ttft_ms)}`)]),
-    ),
+    receipt,
   );
+}
+
+/** The facts of an answer, and the legend of the marks in its text. */
+function receiptOf(report) {
+  const { plan, exit_layers: exits } = report;
+  const fact = (name, ...value) => [element('dt', {}, name), element('dd', {}, ...value)];
+  const why = element('button', { type: 'button', class: 'link' }, reasonText(plan));
+  why.addEventListener('click', () => $('why').showModal());
+  const list = element(
+    'dl',
+    { class: 'facts' },
+    ...fact('Tokens by exit', mixKeys(exits)),
+    ...(plan.reason === null ? [] : fact('Why this depth', why)),
+    ...fact('Predicted', `${duration(report.predicted_ms)}${range(report)}`),
+    ...(report.ttft_ms === null ? [] : fact('First token', `after ${duration(report.ttft_ms)}`)),
+    ...(report.budget_ms === null ? [] : fact('The budget was', CLASSES[plan.service_class] ?? plan.service_class)),
+  );
+  const receipt = element(
+    'div',
+    { class: 'receipt' },
+    list,
+    element('p', { class: 'legend' }, 'Colour: the exit that each token left at.'),
+  );
+  receipt.hidden = true;
+  return receipt;
 }
 
 /** An answer that ended early to keep its budget. @param onGoOn continues it */
 export function landingOf({ landed, plan }, onGoOn) {
   const { at_token: at, probability } = landed;
-  const of = plan.expected_tokens > at ? ` of about ${plan.expected_tokens} expected` : '';
+  const of = plan.expected_tokens > at ? ` of about ${plan.expected_tokens}` : '';
   const chance = probability < 0.01 ? 'under 1%' : `${Math.round(probability * 100)}%`;
-  const button = element('button', { type: 'button', class: 'quiet' }, 'Go on from here');
+  const button = element('button', { type: 'button', class: 'quiet' }, 'Go on');
+  button.title = `Without the budget, this end had a chance of ${chance}.`;
   button.addEventListener('click', () => {
     button.disabled = true;
     onGoOn();
@@ -100,29 +122,21 @@ export function landingOf({ landed, plan }, onGoOn) {
   return element(
     'p',
     { class: 'report-line landed' },
-    element('span', { class: 'chip' }, 'landed'),
-    element('span', {}, `after ${at}${of} tokens, to keep the budget. Chance of this end without one: ${chance}.`),
+    element('span', {}, `Landed: it ended early, at a sentence, to keep its budget (${at}${of} tokens).`),
     button,
   );
 }
 
-/** The reason for an end that is not the model's own, or null. @param most the request's max_tokens */
-export function endReason(finish, tokens, most) {
+/** The reason for an end that is not the model's own, or null. @param request its budget and max_tokens, if it has them */
+export function endReason(finish, tokens, { budget = null, max_tokens: most = Infinity }) {
   if (finish !== 'length') return null;
-  return tokens >= most
+  return budget === null || tokens >= most
     ? `Cut at ${tokens} tokens, the longest answer.`
     : `Cut at the deadline after ${tokens} tokens.`;
 }
 
-export function planText({ plan, predicted_ms: predicted, ...report }) {
-  const budget = report.budget_ms === null ? 'no budget' : `a budget of ${duration(report.budget_ms)}`;
-  const name = report.budget_ms === null ? '' : `, ${CLASSES[plan.service_class] ?? plan.service_class}`;
-  return `Last plan: exit ${plan.exit_layer} (${reasonText(plan)})${name}, ${duration(predicted)} predicted${range(report)} for ${budget}.`;
-}
-
 /** A plan that the server predicts for the next answer. */
 export function nextText({ plan, predicted_ms: predicted, ...report }) {
-  const name = CLASSES[plan.service_class] ?? plan.service_class;
   const chance = plan.probability === null ? '' : `, ${Math.round(plan.probability * 100)}% in time`;
-  return `Next answer: exit ${plan.exit_layer} (${reasonText(plan)}), ${name}, about ${duration(predicted)}${range(report)}${chance}.`;
+  return `Next answer: exit ${plan.exit_layer} (${reasonText(plan)}), about ${duration(predicted)}${range(report)}${chance}.`;
 }

@@ -43,7 +43,7 @@ void t.test('from the package, serve without --model says in one sentence how to
   t.equal(serve.status, 2);
   t.match(
     serve.stderr,
-    /^error: the npm package holds no model: --model must name a model folder; `sortie convert` .*\n$/,
+    /^error: the npm package holds no model: --model must name one, such as --model ORG\/NAME of the Hugging Face Hub, .*\n$/,
   );
   t.end();
 });

@@ -63,7 +63,7 @@ const bytes =
 
 const limited = {
   ...openKey('sesame'),
-  limits: { requestsPerMinute: 1, tokensPerMinute: null, requestsInFlight: null },
+  limits: { requestsPerMinute: 1, tokensPerMinute: null, requestsInFlight: null, tokensPerDay: null },
 };
 const authorization = { authorization: 'Bearer sesame' };
 

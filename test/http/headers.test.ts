@@ -55,7 +55,7 @@ const BODIES: Readonly<Record<string, object>> = {
 
 const limited = {
   ...openKey('sesame'),
-  limits: { requestsPerMinute: 1000, tokensPerMinute: 1000, requestsInFlight: null },
+  limits: { requestsPerMinute: 1000, tokensPerMinute: 1000, requestsInFlight: null, tokensPerDay: null },
 };
 
 /** A text without a boundary, which another thread tokenizes. */
@@ -119,6 +119,7 @@ const PROVOKED: Readonly<Record<string, Provocation>> = {
  */
 const GENERATION: Readonly<Record<string, Provocation>> = {
   ...PROVOKED,
+  200: { body: { strean: false } },
   400: { script: refuse('unknown_token') },
   429: { script: refuse('queue_full') },
   500: { script: () => ({ tokens: [], end: 'error' }) },

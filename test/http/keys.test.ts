@@ -14,7 +14,13 @@ void t.test('a JSON file gives each key its limits and its policy', (t) => {
       {
         key: 'alpha',
         name: 'team-a',
-        limits: { requests_per_minute: 60, tokens_per_minute: 10000, requests_in_flight: 4 },
+        limits: {
+          requests_per_minute: 60,
+          tokens_per_minute: 10000,
+          requests_in_flight: 4,
+          tokens_per_day: 500000,
+          max_tokens: 512,
+        },
         default_budget: { latency_budget_ms: 500, budget_on_miss: 'truncate' },
         budget_on_miss: 'reject',
         min_exit_layer: 15,
@@ -27,13 +33,14 @@ void t.test('a JSON file gives each key its limits and its policy', (t) => {
   t.same(keys[0], {
     digest: keyDigest('alpha'),
     name: 'team-a',
-    limits: { requestsPerMinute: 60, tokensPerMinute: 10000, requestsInFlight: 4 },
+    limits: { requestsPerMinute: 60, tokensPerMinute: 10000, requestsInFlight: 4, tokensPerDay: 500_000 },
     policy: {
       defaultBudget: { totalMs: 500, ttftMs: null, tpotMs: null, onMiss: 'truncate' },
       onMiss: 'reject',
       minExit: 15,
       maxExit: 25,
       minQuality: 0.7,
+      maxTokens: 512,
     },
   });
   t.match(keys[1], { digest: keyDigest('beta'), name: null, policy: openPolicy });

@@ -335,6 +335,23 @@ void t.test('a log line lists unknown fields: at most 20, shortened', async (t) 
   );
 });
 
+void t.test('a misspelt field is named in a header and in the log', async (t) => {
+  const lines: string[] = [];
+  const server = await build(t, undefined, { log: (line) => lines.push(line) });
+  const post = (more: object) => server.post('/v1/completions', { prompt: 'x', ...more });
+  const misspelt = await post({ max_token: 5, temprature: 0 });
+  t.equal(misspelt.status, 200);
+  const hint = 'max_token is ignored; did you mean max_tokens? temprature is ignored; did you mean temperature?';
+  t.equal(misspelt.headers.get('x-sortie-warning'), hint);
+  const told = lines.map((line) => JSON.parse(line) as { level: number; msg: string });
+  t.match(
+    told.filter(({ level }) => level === 40),
+    [{ msg: `unknown fields ignored: ${hint}` }],
+  );
+  for (const more of [{ max_tokens: 5 }, { safety_identifier: 'x' }, { 'max_token\r\nx': 1 }])
+    t.equal((await post(more)).headers.get('x-sortie-warning'), null, JSON.stringify(more));
+});
+
 void t.test('the line of a failed request has the reason, also for a stream that has begun', async (t) => {
   const lines: string[] = [];
   const server = await build(t, says('one two', { loseAfter: 1 }), { log: (line) => lines.push(line) });

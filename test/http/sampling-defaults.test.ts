@@ -2,6 +2,8 @@
 import t from 'tap';
 import { loadServedModel } from '../../src/api/served-model.js';
 import { resolveOptions } from '../../src/config.js';
+import { samplingWarning } from '../../src/model/common-sampling.js';
+import type { Generation } from '../../src/model/manifest.js';
 import type { Sampling } from '../../src/engine/protocol.js';
 import { build } from '../fakes/server.js';
 
@@ -38,10 +40,24 @@ void t.test('each field that a request states wins by itself over the default of
     }
 });
 
-void t.test('a model without defaults has neutral ones', async (t) => {
-  const server = await build(t);
-  await server.post('/v1/chat/completions', { messages });
-  t.match(server.engine.requests[0]?.sampling, neutral);
+void t.test(
+  'a model that states no sampling has that of llama.cpp, and one that states a part is neutral',
+  async (t) => {
+    const sampled = async (generation: Generation): Promise<Sampling | undefined> => {
+      const server = await build(t, undefined, { model: { generation } });
+      await server.post('/v1/chat/completions', { messages });
+      return server.engine.requests[0]?.sampling;
+    };
+    t.match(await sampled({}), { ...neutral, temperature: 0.8, topP: 0.95, topK: 40 });
+    t.match(await sampled({ maxTokens: 9, repetitionPenalty: 1.1 }), { temperature: 0.8, repetitionPenalty: 1.1 });
+    t.match(await sampled({ topK: 20 }), { ...neutral, topK: 20 });
+  },
+);
+
+void t.test('the warning about guessed sampling names the option that states it', (t) => {
+  t.match(samplingWarning({}), /temperature 0\.8, top_p 0\.95 and top_k 40.*sortie convert SOURCE .*--generation/s);
+  t.equal(samplingWarning({ generation: { temperature: 1 } }), null);
+  t.end();
 });
 
 void t.test('--sampling-defaults openai ignores defaults and rules of the model', async (t) => {

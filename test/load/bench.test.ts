@@ -34,7 +34,7 @@ void t.test('any server: attainment, times, JSON and plot, without a word about 
   t.match(result, { model: 'plain-7b', isSortie: false, isInterrupted: false });
   t.equal(requests.length, 41, 'one request warms up');
   for (const { headers, body } of requests) {
-    t.same([Object.keys(headers).filter((name) => /budget|slo|exit/.test(name)), body.max_tokens], [[], undefined]);
+    t.same([Object.keys(headers).filter((name) => /budget|slo|exit/.test(name)), body.max_tokens], [[], 512]);
   }
   const [first, second] = result.runs;
   t.same([first?.rate, second?.rate, first?.requests.length], [40, 80, 20]);
@@ -182,8 +182,8 @@ void t.test('a log gives arrivals and budgets, and with --lengths trace the leng
   t.same(
     run?.requests.map(({ budgetClass, atMs, isMet }) => [budgetClass, atMs, isMet]),
     [
-      ['stated', 0, true],
-      ['stated', 50, false],
+      ['logged', 0, true],
+      ['logged', 50, false],
       ['none', 100, true],
     ],
   );

@@ -1,7 +1,9 @@
 /** The simulate command: chunks, stated lengths, output files, and numbers of replicas. */
 import { link, readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
+import fc from 'fast-check';
 import t, { type Test } from 'tap';
+import { packageRoot } from '../../src/config.js';
 import { simulateCommand } from '../../src/simulate/command.js';
 import { simulateDefaults } from '../../src/simulate/options.js';
 import type { Limits } from '../../src/simulate/workload.js';
@@ -89,14 +91,73 @@ void t.test("a log's own budgets are used and reported, and the plot shows depth
   t.same(
     report?.classes.map(({ name, requests, attainment }) => [name, requests, attainment]),
     [
+      ['logged', 3, 0],
       ['none', 1, 1],
-      ['stated', 3, 0],
     ],
   );
   const svg = await readFile(plot, 'utf8');
-  for (const text of ['mean depth', 'mean exit layer of the tokens', 'share of requests', 'stated']) t.match(svg, text);
+  for (const text of ['mean depth', 'mean exit layer of the tokens', 'share of requests', 'logged']) t.match(svg, text);
   await simulateCommand({ ...options, trace: csv }, (line) => lines.push(line));
   t.match(lines[3], /^budgets: made up in three classes/);
+});
+
+void t.test('a greater load never keeps more budgets, but for one request in twenty', async (t) => {
+  const { dir } = await files(t);
+  const cost = join(packageRoot, 'test', 'quality', 'costs.json');
+  const trace = join(dir, 'sortie.log');
+  const request = fc.record({
+    gapMs: fc.integer({ min: 1, max: 1500 }),
+    prompt: fc.integer({ min: 10, max: 200 }),
+    tokens: fc.constantFrom(3, 12, 26, 45, 99, 200, 500),
+    isTight: fc.boolean(),
+  });
+  const log = fc.record({
+    requests: fc.array(request, { minLength: 20, maxLength: 20 }),
+    budgets: fc.constantFrom(
+      { tight: 1000, loose: 4000 },
+      { tight: 500, loose: 2000 },
+      { tight: 300, loose: 8000 },
+      { tight: 1000, loose: null },
+    ),
+  });
+  await fc.assert(
+    fc.asyncProperty(log, async ({ requests, budgets: { tight, loose } }) => {
+      let time = 0;
+      const lines = requests.map(({ gapMs, prompt, tokens, isTight }) =>
+        JSON.stringify({
+          ...{ msg: 'request', time: (time += gapMs), ms: 0, prompt_tokens: prompt, completion_tokens: tokens },
+          sortie: { budget_ms: isTight ? tight : loose },
+        }),
+      );
+      await writeFile(trace, lines.join('\n'));
+      const options = { ...simulateDefaults, trace, cost, speeds: [0.1, 1, 8], noise: 0, maxReplicas: 1 };
+      const reports = await simulateCommand(options, () => undefined);
+      const [idle = NaN, usual = NaN, heavy = NaN] = reports.map(({ attainment }) => attainment);
+      return idle >= usual - 0.05 && usual >= heavy - 0.05 && idle >= heavy - 0.05;
+    }),
+    { numRuns: 12, seed: 51 },
+  );
+});
+
+void t.test('a target that no number of replicas reaches has its reason', async (t) => {
+  const { dir, cost } = await files(t);
+  const trace = join(dir, 'sortie.log');
+  const run = async (budgets: readonly number[], maxReplicas: number): Promise<string | undefined> => {
+    const lines = budgets.map((budget, i) =>
+      JSON.stringify({
+        ...{ msg: 'request', time: 1000 + i, ms: 0, prompt_tokens: 600, completion_tokens: 20 },
+        sortie: { budget_ms: budget },
+      }),
+    );
+    await writeFile(trace, lines.join('\n'));
+    const said: string[] = [];
+    const options = { ...simulateDefaults, trace, cost, speeds: [1], noise: 0, maxReplicas };
+    await simulateCommand(options, (line) => said.push(line));
+    return said[1];
+  };
+  t.match(await run([1, 60_000], 2), /no number of replicas up to 2 reaches 99\.0%: 2 reach 50\.0%; of the 1 requests/);
+  const crowd = Array.from({ length: 40 }, () => 1500);
+  t.match(await run(crowd, 1), /an idle server keeps each budget, so more replicas help/);
 });
 
 void t.test('an output that is not writable fails before the simulation', async (t) => {

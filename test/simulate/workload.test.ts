@@ -72,7 +72,7 @@ void t.test('the budgets of a log replace the classes, and its other requests ha
     all.map((request) => [request.budgetClass, request.budget]),
     [
       ['none', null],
-      ['stated', budget],
+      ['logged', budget],
       ['none', null],
     ],
   );

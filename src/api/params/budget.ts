@@ -63,7 +63,7 @@ function milliseconds(headers: Headers, ...names: readonly string[]): number | n
   return least(names.map((name) => leastOf(headers, name, rule, read)));
 }
 
-/** The time-out of a proxy, which may be longer than any budget. */
+/** The time-out of a proxy or router, which may be longer than any budget. */
 function proxyTimeout(headers: Headers, name: string, unit: 'milliseconds' | 'seconds'): number | null {
   const rule = `a number of ${unit} above 0`;
   return leastOf(headers, name, rule, (text) => Math.min(numberIn(text) * (unit === 'seconds' ? 1000 : 1), MAX_MS));
@@ -98,7 +98,8 @@ function onMiss(headers: Headers): OnMiss | null {
 
 /**
  * The budget that a request states, else the fallback, or null. A body field wins over its header. Of several header
- * values the smallest counts. Proxy time-outs only lower the total. A request may state the action on a miss alone.
+ * values the smallest counts. Deadlines of proxies and routers only lower a budget. A request may state the action on a
+ * miss alone.
  * Without a total no instant tells an answer to land, so `land` is then `continue`.
  * @param policy its default budget is that of requests that state neither a total, a TTFT nor a TPOT
  * @throws ApiError invalid_value for a malformed or non-positive value, with the header as param
@@ -126,8 +127,10 @@ export function requestBudget(
     grpcTimeout(headers),
     proxyTimeout(headers, 'Request-Timeout', 'seconds'),
     proxyTimeout(headers, 'x-envoy-expected-rq-timeout-ms', 'milliseconds'),
+    proxyTimeout(headers, 'x-request-ttl-ms', 'milliseconds'),
   ]);
-  const { ttftMs, tpotMs } = stated;
+  const ttftMs = least([stated.ttftMs, proxyTimeout(headers, 'x-dynamo-slo-ttft-ms', 'milliseconds')]);
+  const { tpotMs } = stated;
   if (totalMs === null && ttftMs === null && tpotMs === null) return null;
   const inherited = isStated ? null : fallback?.onMiss;
   const action = body?.budget_on_miss ?? header.onMiss ?? inherited ?? byPolicy ?? 'land';

@@ -18,6 +18,8 @@ export interface RequestPolicy {
   readonly maxExit: number | null;
   /** Least quality of a request that states none; absent or null: any. */
   readonly minQuality?: number | null;
+  /** Most tokens of an answer; absent or null: no bound. */
+  readonly maxTokens?: number | null;
   /** Least share of right answers of the exits that the router chooses among; absent: any. */
   readonly minRight?: number;
 }
@@ -32,6 +34,7 @@ export function policyOf(all: RequestPolicy, key: RequestPolicy): RequestPolicy 
     minExit: key.minExit ?? all.minExit,
     maxExit: key.maxExit ?? all.maxExit,
     minQuality: key.minQuality ?? all.minQuality ?? null,
+    maxTokens: key.maxTokens ?? all.maxTokens ?? null,
     ...(all.minRight !== undefined && { minRight: all.minRight }),
   };
 }

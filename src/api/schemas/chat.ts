@@ -103,7 +103,7 @@ export const ChatBody = Type.Object(
         messages: [{ role: 'user', content: 'What is the capital of France?' }],
         max_tokens: 32,
         temperature: 0,
-        sortie: { latency_budget_ms: 300 },
+        sortie: { latency_budget_ms: 2000 },
       },
       {
         model: 'smollm2-135m-sorted',
@@ -125,7 +125,7 @@ export const ChatBody = Type.Object(
         ],
         tool_choice: 'required',
         max_tokens: 64,
-        sortie: { latency_budget_ms: 1000 },
+        sortie: { latency_budget_ms: 2000 },
       },
     ],
   },

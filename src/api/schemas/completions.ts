@@ -28,7 +28,7 @@ export const CompletionBody = Type.Object(
         prompt: 'The capital of France is',
         max_tokens: 16,
         temperature: 0,
-        sortie: { latency_budget_ms: 200 },
+        sortie: { latency_budget_ms: 2000 },
       },
     ],
   },

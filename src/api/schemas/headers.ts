@@ -53,6 +53,11 @@ export const planHeaders = {
   }),
 };
 
+/** Of requests with a body. */
+export const warningHeader = {
+  'x-sortie-warning': Type.String({ description: 'Names ignored fields that look misspelt. Absent without one.' }),
+};
+
 /** Headers of errors for which a retry helps. */
 export const retryHeaders = {
   'retry-after': Type.Integer({ minimum: 1, description: 'Shortest useful wait before a retry, s.' }),
@@ -104,4 +109,5 @@ export const browserHeaders = {
   ...retryHeaders,
   ...requestLimitHeaders,
   ...tokenLimitHeaders,
+  ...warningHeader,
 };

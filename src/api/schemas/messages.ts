@@ -120,7 +120,7 @@ export const MessagesBody = Type.Object(
         max_tokens: 32,
         messages: [{ role: 'user', content: 'What is the capital of France?' }],
         temperature: 0,
-        sortie: { latency_budget_ms: 300 },
+        sortie: { latency_budget_ms: 2000 },
       },
     ],
   },
@@ -128,7 +128,9 @@ export const MessagesBody = Type.Object(
 export type MessagesBody = Static<typeof MessagesBody>;
 
 /** A body of /v1/messages can be counted unchanged. */
-export const CountTokensBody = Type.Object(promptFields);
+export const CountTokensBody = Type.Object(promptFields, {
+  examples: [{ messages: [{ role: 'user', content: 'Why is the sky blue?' }] }],
+});
 export type CountTokensBody = Static<typeof CountTokensBody>;
 
 export const CountTokensAnswer = Type.Object({ input_tokens: Type.Integer() });

@@ -134,7 +134,7 @@ export const ResponsesBody = Type.Object(
         input: 'What is the capital of France?',
         max_output_tokens: 32,
         temperature: 0,
-        sortie: { latency_budget_ms: 300 },
+        sortie: { latency_budget_ms: 2000 },
       },
     ],
   },

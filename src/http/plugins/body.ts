@@ -1,13 +1,15 @@
 /**
  * Checks and cleans request bodies before validation.
  * - `null` for an optional field equals a missing field (clients send `stop: null`).
- * - Unknown fields go to the log (SDKs add fields).
+ * - Unknown fields go to the log (SDKs add fields), and misspelt ones to the client as well.
  * - Compressed and very deep bodies, and bodies in another charset, are rejected.
  */
-import type { FastifyInstance, FastifyRequest } from 'fastify';
+import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
 import { isTooDeep } from '../../api/params/nesting.js';
 import { ApiError } from '../../api/errors.js';
+import type { HeadersOf, warningHeader } from '../../api/schemas/headers.js';
 import { quoted } from '../../util/quoted.js';
+import { mostSimilar } from '../../util/similar.js';
 import { tooDeep } from '../json-scan.js';
 
 /** Most unknown fields in one log line: a client must not fill the log. */
@@ -61,11 +63,32 @@ function rejectMany(body: object): void {
   throw new ApiError('invalid_value', `The body must have at most ${MAX_FIELDS} fields, got ${length}.`);
 }
 
-/** Logs the fields that the route's schema does not have. */
-function logUnknown(request: FastifyRequest, body: object, properties: object): void {
-  const unknown = Object.keys(body).filter((key) => !(key in properties));
+/** A field that clients misspell has so many characters, and at most two of them are wrong. */
+const MISSPELT = { least: 5, most: 40, wrong: 2 } as const;
+
+/** The unknown fields that look like known ones, in words. SDKs add other fields on purpose. */
+function hintsOf(unknown: readonly string[], known: readonly string[]): string[] {
+  return unknown.flatMap((field) => {
+    if (field.length < MISSPELT.least || field.length > MISSPELT.most || !/^[\w.-]+$/.test(field)) return [];
+    const meant = mostSimilar(field, known, MISSPELT.wrong);
+    return meant === null ? [] : [`${field} is ignored; did you mean ${meant}?`];
+  });
+}
+
+/** Logs the fields that the route's schema does not have. A misspelt one is told to the client as well. */
+function tellUnknown(request: FastifyRequest, reply: FastifyReply, body: object, properties: object): void {
+  const unknown = Object.keys(body)
+    .filter((key) => !(key in properties))
+    .slice(0, MAX_LOGGED);
   if (unknown.length === 0) return;
-  request.log.info({ fields: unknown.slice(0, MAX_LOGGED).map((key) => key.slice(0, 64)) }, 'unknown fields ignored');
+  const hints = hintsOf(unknown, Object.keys(properties));
+  const fields = unknown.map((key) => key.slice(0, 64));
+  if (hints.length === 0) request.log.info({ fields }, 'unknown fields ignored');
+  else {
+    const told: HeadersOf<typeof warningHeader> = { 'x-sortie-warning': hints.join(' ') };
+    void reply.headers(told);
+    request.log.warn({ fields }, `unknown fields ignored: ${hints.join(' ')}`);
+  }
 }
 
 const CHARSET = /;\s*charset\s*=\s*"?([^\s;"]+)/i;
@@ -88,7 +111,7 @@ export function registerBody(app: FastifyInstance): void {
     rejectCharset(request.headers['content-type']);
     done();
   });
-  app.addHook('preValidation', (request, _reply, done) => {
+  app.addHook('preValidation', (request, reply, done) => {
     const schema = request.routeOptions.schema?.body as Schema | undefined;
     if (schema !== undefined) {
       if (isObject(request.body)) {
@@ -96,7 +119,7 @@ export function registerBody(app: FastifyInstance): void {
         rejectDeep(request.body);
       }
       request.body = withoutNulls(request.body, schema);
-      if (isObject(request.body)) logUnknown(request, request.body, schema.properties ?? {});
+      if (isObject(request.body)) tellUnknown(request, reply, request.body, schema.properties ?? {});
     }
     done();
   });

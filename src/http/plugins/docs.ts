@@ -5,6 +5,9 @@
 import swagger, { type StaticDocumentSpec } from '@fastify/swagger';
 import swaggerUi from '@fastify/swagger-ui';
 import type { FastifyInstance } from 'fastify';
+import { existsSync, readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { packageRoot } from '../../config.js';
 import { MessagesErrorAnswer } from '../../api/schemas/messages.js';
 import { ErrorAnswer } from '../../api/schemas/shared.js';
 import { ERROR_SCHEMA_ID, MESSAGES_ERROR_ID } from '../routes/describe.js';
@@ -33,14 +36,35 @@ export async function describeRoutes(app: FastifyInstance, version: string): Pro
         },
       },
       security: [{}, { bearer: [] }, { apiKey: [] }],
+      // The page shows the groups in this order.
+      tags: ['OpenAI', 'Anthropic', 'Sortie', 'Tokens', 'Operations'].map((name) => ({ name })),
     },
   });
+}
+
+/** Name and icon of the page, in place of the framework's. */
+function look() {
+  const file = join(packageRoot, 'src', 'web', 'icon.svg');
+  // A deployment may omit the playground.
+  if (!existsSync(file)) return {};
+  const icon = readFileSync(file, 'utf8');
+  const type = 'image/svg+xml';
+  const logo = `${icon.replace('</svg>', '')}<text x="38" y="25" font-family="sans-serif" font-weight="700" font-size="24" fill="#fff">Sortie</text></svg>`;
+  return {
+    theme: { title: 'Sortie API', favicon: [{ filename: 'icon.svg', rel: 'icon', type, sizes: 'any', content: icon }] },
+    logo: {
+      type,
+      content: logo.replace('viewBox="0 0 32 32"', 'viewBox="0 0 120 32"'),
+      href: '/',
+      target: '_self' as const,
+    },
+  };
 }
 
 /** Serves the app's own document and a page with forms to call it. */
 export async function registerDocs(app: FastifyInstance): Promise<void> {
   app.get('/openapi.json', { schema: { hide: true } }, () => app.swagger());
-  await app.register(swaggerUi, { routePrefix: '/docs', uiConfig: { docExpansion: 'list' } });
+  await app.register(swaggerUi, { routePrefix: '/docs', uiConfig: { docExpansion: 'list' }, ...look() });
 }
 
 /** Serves the document of another app. The page has no forms, since they would call this port. */
@@ -52,5 +76,6 @@ export async function registerForeignDocs(app: FastifyInstance, other: FastifyIn
   await app.register(swaggerUi, {
     routePrefix: '/docs',
     uiConfig: { docExpansion: 'list', supportedSubmitMethods: [] },
+    ...look(),
   });
 }

@@ -1,5 +1,5 @@
 /**
- * Limits of API keys on generation: requests and tokens a minute, requests in flight.
+ * Limits of API keys on generation: requests and tokens a minute, tokens a day, requests in flight.
  *
  * Must not know: the content of prompts and answers.
  */
@@ -10,6 +10,7 @@ import { openPolicy } from '../../api/params/policy.js';
 import { rateLimitHeaders, type Limited } from '../../api/schemas/headers.js';
 import { monotonicMs } from '../../util/clock.js';
 import { ApiError } from '../../api/errors.js';
+import { DailyTokens } from '../daily-tokens.js';
 import type { ApiKey } from '../keys.js';
 import { TokenBucket } from '../token-bucket.js';
 import { networkOf } from '../network.js';
@@ -69,12 +70,13 @@ function tell(reply: FastifyReply, what: Limited, bucket: TokenBucket): void {
   );
 }
 
-export function registerLimits(app: FastifyInstance, { series }: HttpContext): void {
+export function registerLimits(app: FastifyInstance, { series, dailyTokens }: HttpContext): void {
+  const daily = dailyTokens ?? new DailyTokens(null);
   /** A reload keeps the objects of unchanged keys, and so their meters. */
   const meters = new WeakMap<ApiKey, Meter>();
   app.decorateRequest('caller');
 
-  function exceeded(limit: Limited | 'in_flight', message: string, waitMs: number): ApiError {
+  function exceeded(limit: Limited | 'in_flight' | 'tokens_day', message: string, waitMs: number): ApiError {
     series.limited.inc({ limit });
     return new ApiError('rate_limit_exceeded', message, null, {}, waitMs);
   }
@@ -125,6 +127,16 @@ export function registerLimits(app: FastifyInstance, { series }: HttpContext): v
     onClosed(reply, () => (meter.inFlight -= more));
   }
 
+  /** Takes tokens of the day. @returns gives the unused ones back */
+  function reserveDay(key: ApiKey, most: number, tokens: number, param: string): (used: number) => void {
+    const rule = `This API key may use ${most} tokens per day (UTC), prompt and answer together`;
+    if (tokens > most) throw new ApiError('invalid_value', `${rule}; this request asks for up to ${tokens}.`, param);
+    const id = tenantOf(key);
+    const used = daily.used(id);
+    if (used + tokens > most) throw exceeded('tokens_day', `${rule}; ${used} are used.`, daily.msLeft());
+    return daily.take(id, tokens);
+  }
+
   function reserve(bucket: TokenBucket, reply: FastifyReply, tokens: number, param: string): (used: number) => void {
     const waitMs = bucket.waitMs(tokens, monotonicMs());
     const rule = `This API key may use ${bucket.perMinute} tokens per minute, prompt and answer together`;
@@ -153,7 +165,19 @@ export function registerLimits(app: FastifyInstance, { series }: HttpContext): v
         policy: key.policy,
         reserve: ({ tokens: most, maxTokensParam, answers }) => {
           if (answers > 1) countAnswers(key, meter, reply, answers);
-          return tokens === null ? unlimited : reserve(tokens, reply, most, maxTokensParam);
+          const { tokensPerDay } = key.limits;
+          const settleDay = tokensPerDay === null ? unlimited : reserveDay(key, tokensPerDay, most, maxTokensParam);
+          if (tokens === null) return settleDay;
+          try {
+            const settleMinute = reserve(tokens, reply, most, maxTokensParam);
+            return (used) => {
+              settleDay(used);
+              settleMinute(used);
+            };
+          } catch (error) {
+            settleDay(0);
+            throw error;
+          }
         },
       };
       if (key.name !== null) request.notes.key = key.name;

@@ -10,17 +10,19 @@ import {
   requestLimitHeaders,
   retryHeaders,
   tokenLimitHeaders,
+  warningHeader,
 } from '../../api/schemas/headers.js';
 
+/** The example is a part of the description: Swagger's page would fill it in, and several of them contradict each other. */
 const text = (name: string, description: string, example: string) => ({
-  [name.toLowerCase()]: Type.Optional(Type.String({ description, examples: [example] })),
+  [name.toLowerCase()]: Type.Optional(Type.String({ description: `${description} Such as ${example}.` })),
 });
 
 export const budgetHeaders = Type.Object({
   ...text(ASKED.budget, 'Total latency budget in ms, from the arrival of the request to the last byte.', '300'),
-  ...text(ASKED.ttft, 'TTFT budget in ms. Also x-llm-d-slo-ttft-ms.', '100'),
+  ...text(ASKED.ttft, 'TTFT budget in ms. Also x-llm-d-slo-ttft-ms and x-dynamo-slo-ttft-ms.', '100'),
   ...text(ASKED.tpot, 'TPOT budget in ms, the mean over the tokens after the first. Also x-llm-d-slo-tpot-ms.', '10'),
-  ...text(ASKED.onMiss, 'Action on a missed budget: continue (default), truncate or reject.', 'continue'),
+  ...text(ASKED.onMiss, 'End of a late answer: land (default with a total), continue, truncate or reject.', 'continue'),
   ...text(ASKED.exit, 'Pins the exit layer, which must be an exit of the model.', '15'),
   ...text(ASKED.minExit, 'Shallowest exit layer of the answer.', '10'),
   ...text(ASKED.maxExit, 'Deepest exit layer of the answer.', '30'),
@@ -61,7 +63,7 @@ const limitHeaders = { ...requestLimitHeaders, ...tokenLimitHeaders };
  * counted.
  */
 const GENERATION_HEADERS: Partial<Record<Status, HeaderSchemas>> = {
-  200: { ...planHeaders, ...limitHeaders },
+  200: { ...planHeaders, ...limitHeaders, ...warningHeader },
   400: limitHeaders,
   404: requestLimitHeaders,
   413: requestLimitHeaders,

@@ -1,4 +1,4 @@
-/** POST /v1/completions, /v1/chat/completions and /v1/responses, in OpenAI's form. */
+/** POST /v1/chat/completions, /v1/completions and /v1/responses, in OpenAI's form. */
 import type { FastifyInstance } from 'fastify';
 import { chat } from '../../api/chat/chat.js';
 import { completions } from '../../api/completions/completions.js';

@@ -5,7 +5,8 @@ import { type Endpoint, serveStream, serveWhole } from '../../api/generation/ser
 import { clientAbortSignal } from '../response-lifecycle.js';
 import { eventStream } from '../sse.js';
 import type { HttpContext } from '../context.js';
-import type { Protocol } from '../protocol.js';
+import { underCap } from '../key-cap.js';
+import { anthropic, type Protocol, protocolOf } from '../protocol.js';
 import type { TSchema } from '../../util/schema.js';
 import { type AnswerOptions, answers, budgetHeaders } from './describe.js';
 
@@ -44,7 +45,8 @@ export function registerEndpoint<Body extends { readonly stream?: boolean }>(
 function generationHandler<Body extends { readonly stream?: boolean }>(context: HttpContext, endpoint: Endpoint<Body>) {
   const keepAliveMs = context.options.keepAlive * 1000;
   return async (request: FastifyRequest, reply: FastifyReply): Promise<object> => {
-    const body = request.body as Body;
+    const isMessages = protocolOf(request) === anthropic;
+    const { api: limited, body } = underCap(context.api, request.caller, request.body as Body, isMessages);
     const user = endpoint.userOf(body);
     if (user !== undefined) request.notes.user = user;
     const api: ApiRequest<Body> = {
@@ -58,10 +60,10 @@ function generationHandler<Body extends { readonly stream?: boolean }>(context: 
       addLogFields: (fields) => Object.assign(request.notes, fields),
     };
     if (body.stream === true) {
-      await serveStream(context.api, api, endpoint, (headers) => eventStream(reply, keepAliveMs, headers));
+      await serveStream(limited, api, endpoint, (headers) => eventStream(reply, keepAliveMs, headers));
       return reply;
     }
-    const answer = await serveWhole(context.api, api, endpoint);
+    const answer = await serveWhole(limited, api, endpoint);
     void reply.headers(answer.headers);
     return answer.body;
   };

@@ -29,6 +29,7 @@ export function registerModels(app: FastifyInstance, context: HttpContext): void
       config,
       schema: {
         operationId: 'listModels',
+        summary: 'List the model, and one name for each exit',
         tags,
         response: answers(list, 'The routed model, and one model per exit that the client may use.', [401, 405, 503]),
       },
@@ -45,6 +46,7 @@ export function registerModels(app: FastifyInstance, context: HttpContext): void
       config,
       schema: {
         operationId: 'getModel',
+        summary: 'Describe one model',
         tags,
         params: Type.Object({ model: Type.String({ description: 'The model id. Its slashes need no escaping.' }) }),
         response: answers(Card, 'One model.', [401, 404, 405, 503]),

@@ -25,15 +25,32 @@ export function registerHealth(app: FastifyInstance, context: HttpContext): void
   };
   const liveAnswers = answers(Status, 'The server process lives. This says nothing about the engine.', []);
   const readyAnswers = answers(Status, 'The model is loaded, and the server accepts requests.', [503]);
-  app.get('/health', { schema: { operationId: 'health', tags, response: liveAnswers } }, live);
-  app.get('/v2/health/live', { schema: { operationId: 'healthLiveV2', tags, response: liveAnswers } }, live);
-  app.get('/health/ready', { schema: { operationId: 'healthReady', tags, response: readyAnswers } }, ready);
-  app.get('/v2/health/ready', { schema: { operationId: 'healthReadyV2', tags, response: readyAnswers } }, ready);
+  app.get(
+    '/health',
+    { schema: { operationId: 'health', summary: 'Tell that the process lives', tags, response: liveAnswers } },
+    live,
+  );
+  app.get(
+    '/v2/health/live',
+    { schema: { operationId: 'healthLiveV2', summary: 'The same as /health', tags, response: liveAnswers } },
+    live,
+  );
+  app.get(
+    '/health/ready',
+    { schema: { operationId: 'healthReady', summary: 'Tell that the model answers', tags, response: readyAnswers } },
+    ready,
+  );
+  app.get(
+    '/v2/health/ready',
+    { schema: { operationId: 'healthReadyV2', summary: 'The same as /health/ready', tags, response: readyAnswers } },
+    ready,
+  );
   app.get(
     '/version',
     {
       schema: {
         operationId: 'version',
+        summary: 'Version of the server',
         tags,
         response: answers(Type.Object({ version: Type.String() }), 'Version.', []),
       },
@@ -60,16 +77,20 @@ const Load = Type.Object({
 export function registerLoad(app: FastifyInstance, { api: { metrics }, predictedWaitMs }: HttpContext): void {
   const round = (value: number): number => Math.round(value * 10) / 10;
   const response = answers(Load, 'The answers that this server holds, and how long they are expected to get.', []);
-  app.get('/load', { schema: { operationId: 'load', tags, response } }, (): Static<typeof Load> => {
-    const { mean, left } = metrics.held;
-    const waitMs = predictedWaitMs();
-    return {
-      server_load: metrics.live,
-      expected_tokens: mean === null ? null : round(mean),
-      expected_tokens_left: round(left),
-      wait_ms: waitMs === null ? null : Math.round(waitMs),
-    };
-  });
+  app.get(
+    '/load',
+    { schema: { operationId: 'load', summary: 'Answers in progress, and the wait of a new one', tags, response } },
+    (): Static<typeof Load> => {
+      const { mean, left } = metrics.held;
+      const waitMs = predictedWaitMs();
+      return {
+        server_load: metrics.live,
+        expected_tokens: mean === null ? null : round(mean),
+        expected_tokens_left: round(left),
+        wait_ms: waitMs === null ? null : Math.round(waitMs),
+      };
+    },
+  );
 }
 
 export function registerMetrics(app: FastifyInstance, context: HttpContext): void {
@@ -78,6 +99,7 @@ export function registerMetrics(app: FastifyInstance, context: HttpContext): voi
     {
       schema: {
         operationId: 'metrics',
+        summary: 'Series of Prometheus',
         tags,
         produces: ['text/plain'],
         response: { 200: { ...Type.String(), headers: { ...requestIdHeader, ...loadHeader } } },

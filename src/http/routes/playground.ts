@@ -12,8 +12,11 @@ const TYPES: Readonly<Record<string, string>> = {
   '.svg': 'image/svg+xml',
 };
 
-/** ECharts with line and bar charts: 500 kB, Apache-2.0. The page loads it with the load view. */
-const LIBRARY = 'echarts/dist/echarts.simple.min.js';
+/**
+ * Libraries of the page, by their file there. ECharts with line and bar charts: 500 kB, Apache-2.0, loaded with the load
+ * view. Marked, which reads Markdown: 50 kB, MIT.
+ */
+const LIBRARIES = { 'echarts.js': 'echarts/dist/echarts.simple.min.js', 'marked.js': 'marked' };
 
 /** The page may load and call its own origin only. */
 const POLICY = "default-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
@@ -36,7 +39,7 @@ export function registerPlayground(app: FastifyInstance, { hasOps }: { readonly 
     app.log.warn('no playground: src/web is not installed');
     return;
   }
-  for (const { url, type, text, caching } of [...pageFiles(dir, hasOps), library()]) {
+  for (const { url, type, text, caching } of [...pageFiles(dir, hasOps), ...libraries()]) {
     app.get(url, { schema: { hide: true } }, (_request, reply) =>
       reply.type(type).header('content-security-policy', POLICY).header('cache-control', caching).send(text),
     );
@@ -59,7 +62,9 @@ function pageFiles(dir: string, hasOps: boolean): File[] {
   });
 }
 
-function library(): File {
-  const text = readFileSync(fileURLToPath(import.meta.resolve(LIBRARY)), 'utf8');
-  return { url: '/playground/echarts.js', type: TYPES['.js'] ?? '', text, caching: 'max-age=86400' };
+function libraries(): File[] {
+  return Object.entries(LIBRARIES).map(([name, library]) => {
+    const text = readFileSync(fileURLToPath(import.meta.resolve(library)), 'utf8');
+    return { url: `/playground/${name}`, type: TYPES['.js'] ?? '', text, caching: 'max-age=86400' };
+  });
 }

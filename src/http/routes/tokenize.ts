@@ -18,6 +18,7 @@ export function registerTokenize(app: FastifyInstance, context: HttpContext): vo
       config,
       schema: {
         operationId: 'tokenize',
+        summary: 'Turn a text or a chat into token ids',
         tags,
         body: TokenizeBody,
         response: answers(TokenizeAnswer, 'Token ids.', [...ERRORS, 429, 503]),
@@ -31,6 +32,7 @@ export function registerTokenize(app: FastifyInstance, context: HttpContext): vo
       config,
       schema: {
         operationId: 'detokenize',
+        summary: 'Turn token ids into text',
         tags,
         body: DetokenizeBody,
         response: answers(DetokenizeAnswer, 'Text.', ERRORS),

@@ -1,0 +1,31 @@
+/**
+ * Scores a run of AIPerf by the budget of each request: `node scripts/score-aiperf.js TRACE RECORDS`.
+ *
+ * Each line of the trace (`mooncake_trace`) has its own `session_id`, and may have a budget in `extra`. RECORDS is
+ * profile_export.jsonl. A request without a record, and one with an error, misses its budget.
+ */
+import { readFileSync } from 'node:fs';
+
+const lines = (file) =>
+  readFileSync(file, 'utf8')
+    .split('\n')
+    .filter((line) => line.trim() !== '')
+    .map((line) => JSON.parse(line));
+
+const [trace, records] = process.argv.slice(2);
+const answered = new Map(lines(records).map((record) => [record.metadata.conversation_id, record]));
+const classes = new Map();
+for (const { session_id: id, extra } of lines(trace)) {
+  const budget = extra?.sortie?.latency_budget_ms ?? null;
+  const record = answered.get(id);
+  const ms = record?.error ? null : (record?.metrics.request_latency?.value ?? null);
+  const counts = classes.get(budget) ?? { requests: 0, kept: 0, failed: 0 };
+  counts.requests += 1;
+  if (ms === null) counts.failed += 1;
+  else if (ms <= (budget ?? Infinity)) counts.kept += 1;
+  classes.set(budget, counts);
+}
+for (const [budget, { requests, kept, failed }] of [...classes].sort(([a], [b]) => (a ?? Infinity) - (b ?? Infinity))) {
+  const share = ((100 * kept) / requests).toFixed(1);
+  console.log(`${budget === null ? 'no budget' : `${budget} ms`}: ${share}% of ${requests} kept, ${failed} failed`);
+}
