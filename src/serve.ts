@@ -2,6 +2,7 @@
 import { once } from 'node:events';
 import { existsSync } from 'node:fs';
 import { thoughtTokens } from './api/chat/thoughts.js';
+import { requestDepth } from './api/params/depth.js';
 import type { RequestPolicy } from './api/params/policy.js';
 import { loadServedModel, type ServedModel } from './api/served-model.js';
 import { monotonicMs } from './util/clock.js';
@@ -27,6 +28,7 @@ import { watchLoopLag } from './telemetry/loop-lag.js';
 import { RequestMetrics } from './telemetry/requests.js';
 import { createSeries } from './telemetry/series.js';
 import { watchWait } from './telemetry/wait.js';
+import { LoadMeter } from './telemetry/load-meter.js';
 import { startTracing } from './telemetry/tracing.js';
 import { welcome } from './welcome.js';
 
@@ -235,6 +237,9 @@ export async function serveForever(options: ServeOptions, version: string): Prom
     const encoding = new EncodingThread(model.tokenizerFile);
     closing.push(() => encoding.close());
     const waitMs = watchWait(engine, metrics);
+    const { minExit: floor } = requestDepth(model, undefined, {}, undefined, { ...policy, defaultExit: null });
+    const meter = new LoadMeter(waitMs, () => metrics.held.left);
+    if (options.loadHeader) meter.observe(engine, floor);
     const context: HttpContext = {
       api: { engine, model, encoding, limits: { ...options, policy }, metrics, quality, gates },
       series,
@@ -243,6 +248,7 @@ export async function serveForever(options: ServeOptions, version: string): Prom
       tracing,
       version,
       predictedWaitMs: options.loadHeader ? waitMs : () => null,
+      load: options.loadHeader ? () => meter.read() : () => null,
       waitMs,
       log,
       draining: false,

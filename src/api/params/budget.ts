@@ -100,12 +100,15 @@ function onMiss(headers: Headers): OnMiss | null {
  * values the smallest counts. Proxy time-outs only lower the total. A request may state the action on a miss alone.
  * Without a total no instant tells an answer to land, so `land` is then `continue`.
  * @param policy its default budget is that of requests that state neither a total, a TTFT nor a TPOT
+ * @param waitedMs of the request at proxies. Budgets count from its arrival there, but Envoy and gRPC lower their
+ * time-outs by this time at every attempt.
  * @throws ApiError invalid_value for a malformed or non-positive value, with the header as param
  */
 export function requestBudget(
   headers: Headers,
   body: SortieRequest | undefined,
   { defaultBudget: fallback, onMiss: byPolicy }: Pick<RequestPolicy, 'defaultBudget' | 'onMiss'>,
+  waitedMs = 0,
 ): Budget | null {
   const header = {
     total: milliseconds(headers, 'X-Latency-Budget-Ms'),
@@ -120,11 +123,11 @@ export function requestBudget(
   };
   const isStated = own.totalMs !== null || own.ttftMs !== null || own.tpotMs !== null;
   const stated = isStated ? own : { ...own, ...fallback };
+  const here = least([grpcTimeout(headers), proxyTimeout(headers, 'x-envoy-expected-rq-timeout-ms', 'milliseconds')]);
   const totalMs = least([
     stated.totalMs,
-    grpcTimeout(headers),
     proxyTimeout(headers, 'Request-Timeout', 'seconds'),
-    proxyTimeout(headers, 'x-envoy-expected-rq-timeout-ms', 'milliseconds'),
+    here === null ? null : Math.min(MAX_MS, here + waitedMs),
   ]);
   const { ttftMs, tpotMs } = stated;
   if (totalMs === null && ttftMs === null && tpotMs === null) return null;

@@ -21,6 +21,7 @@ export function generationHandler<Body extends { readonly stream?: boolean }>(
     const api: ApiRequest<Body> = {
       id: request.id,
       arrivedAt: request.forwarded.arrivedAt,
+      waitedMs: request.forwarded.waitedMs,
       headers: request.headers,
       body,
       caller: request.caller,

@@ -17,7 +17,7 @@ void t.test('nothing is generated for a client that disconnected while its reque
   const request = {
     ...{
       id: 'x',
-      arrivedAt: 0,
+      arrivedAt: 0, waitedMs: 0,
       headers: {},
       body: { prompt: 'Hello' },
       signal,
