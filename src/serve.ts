@@ -28,7 +28,8 @@ import { watchLoopLag } from './telemetry/loop-lag.js';
 import { RequestMetrics } from './telemetry/requests.js';
 import { createSeries } from './telemetry/series.js';
 import { watchWait } from './telemetry/wait.js';
-import { LoadMeter } from './telemetry/load-meter.js';
+import { meterSteps } from './telemetry/load.js';
+import { LoadMeter } from './util/load-meter.js';
 import { startTracing } from './telemetry/tracing.js';
 import { welcome } from './welcome.js';
 
@@ -239,7 +240,7 @@ export async function serveForever(options: ServeOptions, version: string): Prom
     const waitMs = watchWait(engine, metrics);
     const { minExit: floor } = requestDepth(model, undefined, {}, undefined, { ...policy, defaultExit: null });
     const meter = new LoadMeter(waitMs, () => metrics.held.left);
-    if (options.loadHeader) meter.observe(engine, floor);
+    if (options.loadHeader) meterSteps(engine, meter, floor);
     const context: HttpContext = {
       api: { engine, model, encoding, limits: { ...options, policy }, metrics, quality, gates },
       series,

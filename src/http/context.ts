@@ -4,7 +4,7 @@ import type { ServeOptions } from '../config.js';
 import type { ApiKey } from './keys.js';
 import type { Logger } from '../telemetry/log.js';
 import type { Tracing } from '../telemetry/trace.js';
-import type { Load } from '../telemetry/load-meter.js';
+import type { Load } from '../util/load-meter.js';
 import type { Series } from '../telemetry/series.js';
 
 export type HttpOptions = Pick<

@@ -14,7 +14,8 @@ import { parseCostFile } from './costs.js';
 import type { Machine } from './engine.js';
 import { noisy } from './noise.js';
 import type { SimulateOptions } from './options.js';
-import { simulateReplicas } from './replicas.js';
+import { balancerOf } from './balance.js';
+import { simulateFleet } from './replicas.js';
 import { type Report, reportOf } from './report.js';
 import { classesFor, requestsOf } from './workload.js';
 
@@ -22,7 +23,11 @@ export interface SpeedReport extends Report {
   readonly speed: number;
   /** The report is of `SimulateOptions.replicas`. This is the least number that reaches the target; null if maxReplicas are too few. */
   readonly replicas: number | null;
+  /** Requests whose answer broke off with its server. */
+  readonly lost: number;
 }
+
+type FleetReport = Omit<SpeedReport, 'speed' | 'replicas'>;
 
 /** Runs the simulation and writes the requested files. `say` receives progress lines. @returns one report per speed */
 export async function simulateCommand(
@@ -52,7 +57,7 @@ export async function simulateCommand(
     predictMs(model, { decode: { rows: one, context: 256 }, prefill: [] }),
   );
 
-  const runAt = (speed: number, replicas: number): Report => {
+  const runAt = (speed: number, replicas: number): FleetReport => {
     const scale = { speed, length: options.lengthScale, limit: options.limit, maxLength: options.maxLength };
     const random = seeded(options.seed);
     const requests = requestsOf(trace, classes, scale, random, shape.exits.length, options.limits).map((request) => ({
@@ -64,10 +69,16 @@ export async function simulateCommand(
       const noise = noisy({ step: options.noise, spellEveryS: options.slowSpells }, seeded(options.seed + 1 + replica));
       return { slots, kvPositions, overheadMs, actual: (work, now) => noise(predictMs(model, work), now) };
     });
-    return reportOf(
-      simulateReplicas(requests, machines, () => new Router(shape, cost, policy), model, policy),
-      shape,
-    );
+    const gone = Math.min(replicas - 1, Math.ceil(options.lose * replicas));
+    const halfway = requests[requests.length >> 1]?.arrivedAt ?? 0;
+    const { outcomes, lost } = simulateFleet(requests, {
+      ...{ machines, routerOf: () => new Router(shape, cost, policy), costs: model, policy },
+      balancer: balancerOf(options.balance, seeded(options.seed)),
+      ...(gone > 0 && { loss: { at: halfway, servers: Array.from({ length: gone }, (_, i) => i) } }),
+    });
+    const report = reportOf(outcomes, shape);
+    const served = outcomes.length / Math.max(1, outcomes.length + lost.length);
+    return { ...report, attainment: report.attainment * served, lost: lost.length };
   };
 
   say(budgetsLine(trace.slice(0, options.limit)));
@@ -142,13 +153,14 @@ const percent = (share: number): string => `${(100 * share).toFixed(1)}%`;
 function lineOf(
   { target, replicas: simulated }: SimulateOptions,
   speed: number,
-  report: Report,
+  report: FleetReport,
   replicas: number | null,
 ): string {
   const classes = report.classes.map(({ name, attainment }) => `${name} ${percent(attainment)}`).join(', ');
   return [
     `speed ${speed}${simulated === 1 ? '' : `, ${simulated} replicas`}: ${percent(report.attainment)} inside their budgets (${classes})`,
     `goodput ${report.goodput.toFixed(2)}/s, mean depth ${report.meanDepth.toFixed(1)}`,
+    ...(report.lost > 0 ? [`${report.lost} answers broke off`] : []),
     replicas === null
       ? `the most replicas tried do not reach ${percent(target)}`
       : `${replicas} replica(s) for ${percent(target)}`,

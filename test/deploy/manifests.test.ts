@@ -1,18 +1,14 @@
 /**
  * Cluster files against the schemas that are available, and against each other.
  *
- * HTTPRoute has the schema of Gateway API 1.0 from npm. No package has schemas of InferencePool (v1 of the inference
- * extension 1.4) and of EndpointPickerConfig (v1alpha1 of llm-d Router 0.9). The closed shapes below follow the published
- * ones. They catch mistakes in the files, not changes of the schemas. deploy/validate.py checks Kubernetes' own kinds,
- * KEDA, KServe and compose.
+ * HTTPRoute has the schema of Gateway API 1.0 from npm. deploy/validate.py checks Kubernetes' own kinds, KEDA, KServe and
+ * compose.
  */
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { HTTPRoute } from '@kubernetes-models/gateway-api/gateway.networking.k8s.io/v1/HTTPRoute';
-import Type from 'typebox';
-import { Value } from 'typebox/value';
 import t from 'tap';
-import { parse, parseAllDocuments } from 'yaml';
+import { parseAllDocuments } from 'yaml';
 import { packageRoot, resolveOptions } from '../../src/config.js';
 import { createSeries } from '../../src/telemetry/series.js';
 import { build } from '../fakes/server.js';
@@ -33,88 +29,6 @@ function only(file: string, kind: string): unknown {
   if (found === undefined || more.length > 0) throw new Error(`${file} must have one ${kind}`);
   return found;
 }
-
-const closed = { additionalProperties: false };
-const Port = Type.Object({ number: Type.Integer({ minimum: 1, maximum: 65_535 }) }, closed);
-const InferencePool = Type.Object(
-  {
-    apiVersion: Type.Literal('inference.networking.k8s.io/v1'),
-    kind: Type.Literal('InferencePool'),
-    metadata: Type.Object({ name: Type.String() }),
-    spec: Type.Object(
-      {
-        appProtocol: Type.Optional(Type.Union([Type.Literal('http'), Type.Literal('kubernetes.io/h2c')])),
-        selector: Type.Object(
-          { matchLabels: Type.Record(Type.String(), Type.String({ maxLength: 63 }), { minProperties: 1 }) },
-          closed,
-        ),
-        targetPorts: Type.Array(Port, { minItems: 1, maxItems: 8 }),
-        endpointPickerRef: Type.Object(
-          {
-            group: Type.Optional(Type.String()),
-            kind: Type.Optional(Type.String()),
-            name: Type.String({ minLength: 1 }),
-            // Kinds other than Service may omit the port.
-            port: Port,
-            failureMode: Type.Optional(Type.Union([Type.Literal('FailOpen'), Type.Literal('FailClose')])),
-          },
-          closed,
-        ),
-      },
-      closed,
-    ),
-  },
-  closed,
-);
-type InferencePool = Type.Static<typeof InferencePool>;
-
-const EndpointPickerConfig = Type.Object(
-  {
-    apiVersion: Type.Literal('llm-d.ai/v1alpha1'),
-    kind: Type.Literal('EndpointPickerConfig'),
-    plugins: Type.Array(
-      Type.Object(
-        {
-          // The picker joins source and extractor of the metrics by type only where they have no name.
-          type: Type.String(),
-          parameters: Type.Optional(
-            Type.Object(
-              {
-                defaultEngine: Type.String(),
-                engineConfigs: Type.Array(
-                  Type.Object(
-                    {
-                      name: Type.String(),
-                      queuedRequestsSpec: Type.String(),
-                      runningRequestsSpec: Type.String(),
-                      kvUsageSpec: Type.String(),
-                      cacheInfoSpec: Type.Optional(Type.String()),
-                      loraSpec: Type.Optional(Type.String()),
-                    },
-                    closed,
-                  ),
-                ),
-              },
-              closed,
-            ),
-          ),
-        },
-        closed,
-      ),
-    ),
-    schedulingProfiles: Type.Array(
-      Type.Object(
-        {
-          name: Type.String(),
-          plugins: Type.Array(Type.Object({ pluginRef: Type.String(), weight: Type.Optional(Type.Number()) }, closed)),
-        },
-        closed,
-      ),
-    ),
-  },
-  closed,
-);
-type EndpointPickerConfig = Type.Static<typeof EndpointPickerConfig>;
 
 interface Probe {
   readonly httpGet: { readonly path: string; readonly port: string };
@@ -163,28 +77,19 @@ interface ScaledObject {
 
 const { template } = (only('sortie.yaml', 'Deployment') as Deployment).spec;
 const [container] = template.spec.containers;
-const pool = only('inference-pool.yaml', 'InferencePool') as InferencePool;
-const { data } = only('inference-pool.yaml', 'ConfigMap') as Resource & { data: Record<string, string> };
-const picker = parse(data['endpoint-picker.yaml'] ?? '') as EndpointPickerConfig;
 
 void t.test('HTTPRoute is valid by the schema of Gateway API, and a copy with a mistake is not', (t) => {
-  const route = only('inference-pool.yaml', 'HTTPRoute') as ConstructorParameters<typeof HTTPRoute>[0];
+  const route = only('route.yaml', 'HTTPRoute') as ConstructorParameters<typeof HTTPRoute>[0];
   new HTTPRoute(route).validate();
   const wrong = JSON.parse(JSON.stringify(route).replace('PathPrefix', 'Prefix')) as typeof route;
   t.throws(() => {
     new HTTPRoute(wrong).validate();
   });
+  const service = only('sortie.yaml', 'Service') as Resource & {
+    readonly spec: { readonly ports: readonly { port: number }[] };
+  };
   const backends = route?.spec.rules?.flatMap(({ backendRefs }) => backendRefs ?? []);
-  const group = 'inference.networking.k8s.io';
-  t.match(backends, [{ group, kind: 'InferencePool', name: pool.metadata.name }], 'its backend is the pool');
-  t.end();
-});
-
-void t.test('InferencePool has its shape and selects the pods of the Deployment at their port', (t) => {
-  t.same([...Value.Errors(InferencePool, pool)], []);
-  t.match(template.metadata.labels, pool.spec.selector.matchLabels);
-  const http = container.ports.find(({ name }) => name === 'http');
-  t.same(pool.spec.targetPorts, [{ number: http?.containerPort }]);
+  t.match(backends, [{ name: service.metadata.name, port: service.spec.ports[0]?.port }], 'its backend is the Service');
   t.end();
 });
 
@@ -202,32 +107,13 @@ void t.test('probes and scrapes use a port whose connections clients cannot exha
     ['/health/ready', 'ops'],
     ['/health', 'ops'],
   ]);
-  // With the manifest's own variables, the picker can scrape the metrics.
+  // With the manifest's own variables, a picker can scrape the metrics.
   const { mainMetrics, opsPort } = resolveOptions({}, Object.fromEntries(container.env.map((e) => [e.name, e.value])));
   const server = await build(t, undefined, { options: { mainMetrics, opsPort } });
   for (const url of [server.url, server.opsUrl]) t.equal((await fetch(`${url}/metrics`)).status, 200);
 });
 
-void t.test('EndpointPickerConfig has its shape, names only its own plugins, and the engine of the pods', (t) => {
-  t.same([...Value.Errors(EndpointPickerConfig, picker)], []);
-  const names = new Set(picker.plugins.map(({ type }) => type));
-  const references = picker.schedulingProfiles.flatMap(({ plugins }) => plugins.map(({ pluginRef }) => pluginRef));
-  t.ok(references.length > 2);
-  for (const type of ['metrics-data-source', 'core-metrics-extractor']) t.ok(names.has(type), type);
-  t.same(
-    references.filter((reference) => !names.has(reference)),
-    [],
-  );
-  const parameters = picker.plugins.find(({ type }) => type === 'core-metrics-extractor')?.parameters;
-  t.equal(parameters?.defaultEngine, template.metadata.labels['llm-d.ai/engine-type']);
-  t.same(
-    parameters?.engineConfigs.map(({ name }) => name),
-    [parameters?.defaultEngine],
-  );
-  t.end();
-});
-
-void t.test("the picker's built-in engine finds its series under vLLM's names", async (t) => {
+void t.test("the endpoint picker of llm-d finds its series under vLLM's names", async (t) => {
   const { registry } = createSeries('m', 'vllm:');
   for (const name of ['num_requests_waiting', 'num_requests_running', 'kv_cache_usage_perc', 'cache_config_info'])
     t.equal((await registry.getSingleMetric(`vllm:${name}`)?.get())?.type, 'gauge', name);

@@ -68,6 +68,15 @@ function proxyTimeout(headers: Headers, name: string, unit: 'milliseconds' | 'se
   return leastOf(headers, name, rule, (text) => Math.min(numberIn(text) * (unit === 'seconds' ? 1000 : 1), MAX_MS));
 }
 
+/** The last part of Envoy's time-out is for the way back: at the time-out itself, Envoy ends the request with a 504. */
+const RETURN_SHARE = 0.05;
+const MOST_RETURN_MS = 250;
+
+function envoyTimeout(headers: Headers): number | null {
+  const ms = proxyTimeout(headers, 'x-envoy-expected-rq-timeout-ms', 'milliseconds');
+  return ms === null ? null : ms - Math.min(MOST_RETURN_MS, RETURN_SHARE * ms);
+}
+
 /** gRPC's own format: up to 8 digits and a unit. */
 const GRPC_UNITS_MS: Readonly<Record<string, number>> = { H: 3.6e6, M: 6e4, S: 1e3, m: 1, u: 1e-3, n: 1e-6 };
 
@@ -123,7 +132,7 @@ export function requestBudget(
   };
   const isStated = own.totalMs !== null || own.ttftMs !== null || own.tpotMs !== null;
   const stated = isStated ? own : { ...own, ...fallback };
-  const here = least([grpcTimeout(headers), proxyTimeout(headers, 'x-envoy-expected-rq-timeout-ms', 'milliseconds')]);
+  const here = least([grpcTimeout(headers), envoyTimeout(headers)]);
   const totalMs = least([
     stated.totalMs,
     proxyTimeout(headers, 'Request-Timeout', 'seconds'),

@@ -4,7 +4,7 @@
  */
 import type { FastifyInstance } from 'fastify';
 import type { HeadersOf, loadHeader } from '../../api/schemas/headers.js';
-import type { Load } from '../../telemetry/load-meter.js';
+import type { Load } from '../../util/load-meter.js';
 import type { HttpContext } from '../context.js';
 
 declare module 'fastify' {

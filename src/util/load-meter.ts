@@ -1,9 +1,8 @@
 /**
  * The load of this server for balancers: tokens a second, the share of the engine's time that it needs, and the work
- * that it holds. Must not know: HTTP.
+ * that it holds.
  */
-import type { Engine } from '../engine/client/engine.js';
-import { monotonicMs } from '../util/clock.js';
+import { monotonicMs } from './clock.js';
 
 /** Time constant of all means, seconds: several answers, and fewer than a minute of a changed load. */
 const MEAN_S = 8;
@@ -62,18 +61,6 @@ export class LoadMeter {
     this.#left = left;
     this.#startedAt = this.#readAt = now;
     [this.#tokens, this.#floorS, this.#backlog] = [new Faded(now), new Faded(now), new Faded(now)];
-  }
-
-  /** Counts the steps of an engine. @param floor the shallowest exit layer of a request that states no depth */
-  observe(engine: Engine, floor: number): void {
-    let exits: readonly number[] = [];
-    engine.on('ready', (ready) => {
-      ({ exits } = ready);
-    });
-    engine.on('step', ({ tokens, work }) => {
-      const floorMs = work?.exitMs.reduce((sum, ms, exit) => sum + ms * Math.min(1, floor / (exits[exit] ?? floor)), 0);
-      this.step(tokens.length, floorMs ?? 0);
-    });
   }
 
   /** Counts a step. @param floorMs its time with every token at the shallowest exit. @param now its end */

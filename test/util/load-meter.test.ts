@@ -1,8 +1,9 @@
 /** The load of a server for balancers, from its steps. */
 import { setTimeout as sleep } from 'node:timers/promises';
 import t from 'tap';
-import { LoadMeter } from '../../src/telemetry/load-meter.js';
+import { LoadMeter } from '../../src/util/load-meter.js';
 import type { ReadyMessage, StepMessage } from '../../src/engine/protocol.js';
+import { meterSteps } from '../../src/telemetry/load.js';
 import { monotonicMs } from '../../src/util/clock.js';
 import { FakeEngine } from '../fakes/engine.js';
 
@@ -50,7 +51,7 @@ void t.test('time at deeper exits counts as far as the shallowest one would take
     () => 0,
     start,
   );
-  meter.observe(engine, 10);
+  meterSteps(engine, meter, 10);
   engine.emit('ready', { exits: EXITS } as unknown as ReadyMessage);
   await sleep(50);
   engine.emit('step', { tokens: [], work: { exitMs: [2, 30] } } as unknown as StepMessage);
