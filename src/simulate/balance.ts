@@ -106,13 +106,20 @@ export function weighted(): Balancer {
 
 /** A conversation keeps its server: rendezvous hashing of its name. Other requests go by another policy. */
 export function affine(other: Balancer): Balancer {
+  const numbers = new WeakMap<Server, number>();
+  let count = 0;
+  const numberOf = (server: Server): number => {
+    const number = numbers.get(server) ?? count++;
+    numbers.set(server, number);
+    return number;
+  };
   return (servers, request, at) => {
     const { session } = request;
     if (session === undefined) return other(servers, request, at);
     let best = 0;
     let most = -1;
-    for (let i = 0; i < servers.length; i++) {
-      const score = hash(`${session} ${i}`);
+    for (const [i, server] of servers.entries()) {
+      const score = hash(`${session} ${numberOf(server)}`);
       if (score > most) [best, most] = [i, score];
     }
     return best;

@@ -9,6 +9,8 @@ export interface Fleet {
   /** With `/v1`. */
   readonly baseURL: string;
   readonly model: string;
+  /** Absent: the proxy asks for none. */
+  readonly apiKey?: string;
   readonly replicas: readonly [Replica, Replica];
   /** The name of an answer's header behind this proxy. */
   readonly headerOf: (name: string) => string;
@@ -16,8 +18,8 @@ export interface Fleet {
   readonly rejection: { readonly status: number; readonly code: unknown; readonly attempts: readonly number[] };
 }
 
-const clientOf = ({ baseURL }: Fleet): OpenAI =>
-  new OpenAI({ baseURL, apiKey: 'none', maxRetries: 0, timeout: 120_000 });
+const clientOf = ({ baseURL, apiKey = 'none' }: Fleet): OpenAI =>
+  new OpenAI({ baseURL, apiKey, maxRetries: 0, timeout: 120_000 });
 
 const chatOf = ({ model }: Fleet) => ({
   ...{ model, max_completion_tokens: 8, temperature: 0 },
@@ -45,14 +47,8 @@ async function sentBy(
 }
 
 export async function testClients(t: Test, fleet: Fleet): Promise<void> {
-  const { baseURL, model, headerOf } = fleet;
-  const client = new OpenAI({ baseURL, apiKey: 'none', maxRetries: 0, timeout: 120_000 });
-  const chat = {
-    model,
-    messages: [{ role: 'user' as const, content: 'Name a color.' }],
-    max_tokens: 8,
-    temperature: 0,
-  };
+  const { headerOf } = fleet;
+  const [client, chat] = [clientOf(fleet), chatOf(fleet)];
 
   await t.test('chat: streamed text is the same as whole text', async (t) => {
     const whole = (await client.chat.completions.create(chat)).choices[0];
@@ -107,7 +103,8 @@ export async function testClients(t: Test, fleet: Fleet): Promise<void> {
     const words = 'river stone bread window garden letter winter music paper bridge '.repeat(12);
     for (const session of ['a', 'b', 'c', 'd']) {
       const messages = [{ role: 'user' as const, content: `${session}: ${words}` }];
-      const own = { 'X-Session-Id': session, 'X-Max-Exit-Layer': String(deepest) };
+      // LiteLLM has a header of its own.
+      const own = { 'X-Session-Id': session, 'X-Litellm-Session-Id': session, 'X-Max-Exit-Layer': String(deepest) };
       let cached = 0;
       const sent = await sentBy(fleet, 2, async (id) => {
         const headers = { ...own, ...id };

@@ -97,6 +97,20 @@ async function stateOf({ operationsUrl }: Pool, { url }: Replica): Promise<strin
   return lines.filter((line) => line.startsWith(`sortie::${new URL(url).host}::`)).join('\n');
 }
 
+/** When half of a stream has come, as a share of the whole time. */
+async function halfTime(url: string): Promise<number> {
+  const start = performance.now();
+  const response = await post(url, { ...long, max_tokens: 300, stream: true });
+  if (response.body === null) throw new Error('no body');
+  const parts: { readonly at: number; readonly length: number }[] = [];
+  let length = 0;
+  for await (const part of response.body.pipeThrough(new TextDecoderStream())) {
+    length += part.length;
+    parts.push({ at: performance.now() - start, length });
+  }
+  return (parts.find((part) => part.length >= length / 2)?.at ?? NaN) / (performance.now() - start);
+}
+
 t.setTimeout(240_000);
 void t.test('Envoy', { skip }, async (t) => {
   const replicas = await startReplicas(t, model, ['--load-header', 'on', '--max-running', '8', '--keep-alive', '2']);
@@ -141,6 +155,18 @@ void t.test('Envoy', { skip }, async (t) => {
       const response = await post(url, { prompt: 'Hello', max_tokens: 1 }, { 'x-latency-budget-ms': own });
       t.equal(((await response.json()) as Answer).sortie.budget_ms, counts);
     }
+  });
+
+  await t.test('a proxy that buffers streams shows the whole answer at its end', async (t) => {
+    const filter = `- name: buffer
+                    typed_config:
+                      '@type': type.googleapis.com/envoy.extensions.filters.http.file_system_buffer.v3.FileSystemBufferFilterConfig
+                      manager_config: { thread_pool: { thread_count: 1 } }
+                      response: { behavior: { fully_buffer: {} }, memory_buffer_bytes_limit: 4194304 }
+                  `;
+    const buffering = await withSetting(t, '- name: envoy.filters.http.lua', `${filter}- name: envoy.filters.http.lua`);
+    const [passed, held] = [await halfTime(pool.url), await halfTime(buffering.url)];
+    t.ok(passed < 0.9 && held > 0.95, `half of a stream after ${passed} of the time, and after ${held}`);
   });
 
   await t.test('a silent stream is cut by a shorter idle time-out than the interval of comments', async (t) => {

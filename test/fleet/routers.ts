@@ -5,6 +5,9 @@ import type { Test } from 'tap';
 import { start, until } from '../deploy/helper.js';
 import { freePorts, type Replica, withPorts } from '../deploy/pool.js';
 
+/** The key that LiteLLM asks of clients. */
+export const LITELLM_KEY = 'sk-fleet';
+
 const portOf = ({ url }: Replica): number => Number(new URL(url).port);
 
 /** @param options more of its flags. @returns the address for clients */
@@ -29,13 +32,20 @@ export async function startLitellm(t: Test, [a, b]: readonly [Replica, Replica])
   writeFileSync(file, withPorts('litellm/config.yaml', { 8081: portOf(a), 8082: portOf(b) }));
   const options = ['--config', file, '--host', '127.0.0.1', '--port', String(front)];
   // LiteLLM would fetch its table of prices otherwise.
-  const env = { LITELLM_LOCAL_MODEL_COST_MAP: 'True', LITELLM_LOG: 'ERROR', JSON_LOGS: 'true' };
+  const env = {
+    LITELLM_MASTER_KEY: LITELLM_KEY,
+    LITELLM_LOCAL_MODEL_COST_MAP: 'True',
+    LITELLM_LOG: 'ERROR',
+    JSON_LOGS: 'true',
+  };
   const proxy = start(t, 'litellm', options, env);
   proxy.stdout?.resume();
   return untilServing(`http://127.0.0.1:${front}`, '/health/liveliness');
 }
 
 async function untilServing(url: string, path: string): Promise<string> {
-  await until(`${url}${path}`, async () => (await fetch(url + path)).ok, 200);
+  const serves = async (): Promise<boolean> => (await fetch(url + path)).ok;
+  // LiteLLM takes several seconds of a core to start.
+  await until(`${url}${path}`, serves, 200).catch(() => until(`${url}${path}`, serves, 200));
   return url;
 }
