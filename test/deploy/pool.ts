@@ -216,6 +216,12 @@ export async function haproxyServer(
   return [Number(value('stot')), value('status').split(' ')[0] ?? ''];
 }
 
+/** Whether Envoy sends requests to a replica. */
+export async function isHealthy({ operationsUrl }: Pool, { url }: Replica): Promise<boolean> {
+  const text = await (await fetch(`${operationsUrl}/clusters`)).text();
+  return text.includes(`\nsortie::${new URL(url).host}::health_flags::healthy\n`);
+}
+
 /** Sequences that run or wait at a replica. */
 export async function inFlightAt({ opsUrl }: Replica): Promise<number> {
   const text = await (await fetch(`${opsUrl}/metrics`)).text();

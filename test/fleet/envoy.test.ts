@@ -3,7 +3,16 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import t, { type Test } from 'tap';
 import { childrenOf } from '../../bench/soak/memory.js';
 import { tinyModel, until } from '../deploy/helper.js';
-import { missing, type Pool, post, type Replica, startBefore, startProxy, startReplicas } from '../deploy/pool.js';
+import {
+  isHealthy,
+  missing,
+  type Pool,
+  post,
+  type Replica,
+  startBefore,
+  startProxy,
+  startReplicas,
+} from '../deploy/pool.js';
 
 const model = tinyModel(t.testdir({}), 16_384);
 const skip = missing('envoy');
@@ -89,12 +98,7 @@ async function leavesStopped(t: Test, pool: Pool): Promise<void> {
   t.ok(ms > 5000 && ms < 10_000, `${ms} ms: the time-out is the budget and 5 s`);
   t.same(await Promise.all(Array.from({ length: 8 }, ask)), new Array(8).fill(200), 'it is out');
   signal(b, 'SIGCONT', 'replica');
-  await until('back', async () => /::health_flags::healthy$/m.test(await stateOf(pool, b)));
-}
-
-async function stateOf({ operationsUrl }: Pool, { url }: Replica): Promise<string> {
-  const lines = (await (await fetch(`${operationsUrl}/clusters`)).text()).split('\n');
-  return lines.filter((line) => line.startsWith(`sortie::${new URL(url).host}::`)).join('\n');
+  await until('back', () => isHealthy(pool, b));
 }
 
 /** When half of a stream has come, as a share of the whole time. */
