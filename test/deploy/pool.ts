@@ -121,7 +121,8 @@ export async function startProxy(
   if (proxy === 'envoy') {
     const ports = { 8080: front, 8081: a, 8082: b, 9081: replicas[0].opsPort, 9082: replicas[1].opsPort };
     const file = join(dir, 'envoy.yaml');
-    writeFileSync(file, change(withPorts('envoy/envoy.yaml', { ...ports, 9901: operations })));
+    const text = withPorts('envoy/envoy.yaml', { ...ports, 9901: operations }).replace('0.0.0.0', '127.0.0.1');
+    writeFileSync(file, change(text));
     // Without shared memory between restarts, several can run on a machine.
     start(t, 'envoy', ['-c', file, '--disable-hot-restart', '--concurrency', '1', '-l', 'error']).stdout?.resume();
   } else if (proxy === 'haproxy') {

@@ -101,6 +101,38 @@ async function leavesStopped(t: Test, pool: Pool): Promise<void> {
   await until('back', () => isHealthy(pool, b));
 }
 
+/** Requests over a kill and a rolling restart. `SORTIE_FLEET_REQUESTS=2000` for the run of docs/fleet.md. */
+const REQUESTS = Number(process.env.SORTIE_FLEET_REQUESTS ?? '200');
+
+/** Whole answers, whose first byte is their last, while a replica is killed and both are started again. */
+async function losesNone(t: Test, pool: Pool): Promise<void> {
+  const [a, b] = pool.replicas;
+  let [sent, isDone] = [0, false];
+  const faults: string[] = [];
+  const clients = Array.from({ length: 16 }, async () => {
+    while (sent < REQUESTS || !isDone) {
+      sent++;
+      const response = await post(pool.url, { ...long, max_tokens: 20 });
+      const text = await response.text();
+      if (!text.includes('"completion_tokens":20')) faults.push(`${response.status} ${text.slice(0, 100)}`);
+    }
+  });
+  await until('begun', async () => sent >= 50);
+  b.process.kill('SIGKILL');
+  await until('seen', async () => !(await isHealthy(pool, b)));
+  await b.start();
+  await until('back', () => isHealthy(pool, b));
+  for (const replica of [a, b]) {
+    t.equal(await replica.stop(), 0);
+    await replica.start();
+    await until('back', () => isHealthy(pool, replica));
+  }
+  isDone = true;
+  await Promise.all(clients);
+  t.same(faults.slice(0, 5), [], `${faults.length} of ${sent} requests were lost`);
+  t.comment(`${sent} requests over a kill and a rolling restart, ${faults.length} lost`);
+}
+
 /** When half of a stream has come, as a share of the whole time. */
 async function halfTime(url: string): Promise<number> {
   const start = performance.now();
@@ -182,6 +214,10 @@ void t.test('Envoy', { skip }, async (t) => {
     t.equal(cut.status, 504, 'no byte of the answer was there');
     t.equal(await cut.text(), 'stream timeout');
   });
+
+  await t.test('a killed replica and a rolling restart cost no request without a first byte', (t) =>
+    losesNone(t, pool),
+  );
 
   await t.test('HTTP/2 towards a replica is an error of Envoy', async (t) => {
     const [url] = await startProxy(t, 'envoy', replicas, (text) =>
