@@ -31,7 +31,10 @@ for (const [program, requirement] of Object.entries(PROGRAMS)) {
   const venv = join(cache, program);
   const pip = join(venv, 'bin', 'pip');
   rmSync(link, { force: true });
-  if (run('python3', ['-m', 'venv', venv]) && run(pip, ['install', '--quiet', '--disable-pip-version-check', requirement]))
+  if (
+    run('python3', ['-m', 'venv', venv]) &&
+    run(pip, ['install', '--quiet', '--disable-pip-version-check', requirement])
+  )
     symlinkSync(join(venv, 'bin', program), link);
   else console.error(`${requirement} can't be installed`);
 }
