@@ -47,7 +47,8 @@ export async function withServer<T>(starting: Promise<Server>, use: (server: Ser
   }
 }
 
-async function freePort(): Promise<number> {
+/** A port of the loopback address that is free at this instant. */
+export async function freePort(): Promise<number> {
   const server = createServer().listen(0, '127.0.0.1');
   await once(server, 'listening');
   const { port } = server.address() as AddressInfo;
@@ -59,10 +60,11 @@ async function freePort(): Promise<number> {
 /**
  * Its standard output appears on the bench's standard error.
  * @param command program and arguments; PORT in an argument stands for the port
+ * @param fixed a port that the command names already; absent: a free one
  * @throws Error if the server exits, or is not ready within the limit
  */
-export async function startServer(command: readonly string[], readyPath: string): Promise<Server> {
-  const port = await freePort();
+export async function startServer(command: readonly string[], readyPath: string, fixed?: number): Promise<Server> {
+  const port = fixed ?? (await freePort());
   const [program = '', ...args] = command.map((part) => part.replace('PORT', String(port)));
   const child = spawn(program, args, { stdio: ['ignore', 2, 'pipe'] });
   let errors = '';

@@ -3,6 +3,7 @@ import { once } from 'node:events';
 import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import { thoughtTokens } from './api/chat/thoughts.js';
+import { requestDepth } from './api/params/depth.js';
 import type { RequestPolicy } from './api/params/policy.js';
 import { loadServedModel, type ServedModel } from './api/served-model.js';
 import { monotonicMs } from './util/clock.js';
@@ -29,6 +30,8 @@ import { watchLoopLag } from './telemetry/loop-lag.js';
 import { RequestMetrics } from './telemetry/requests.js';
 import { createSeries } from './telemetry/series.js';
 import { watchWait } from './telemetry/wait.js';
+import { meterSteps } from './telemetry/load.js';
+import { LoadMeter } from './util/load-meter.js';
 import { startTracing } from './telemetry/tracing.js';
 import { logEngine, warnOfKeyFile, warnOfSampling, warnOfShortContext, warnOfVariables } from './startup-log.js';
 import { welcome } from './welcome.js';
@@ -189,6 +192,9 @@ export async function serveForever(options: ServeOptions, version: string): Prom
     closing.push(() => {
       dailyTokens.close();
     });
+    const { minExit: floor } = requestDepth(model, undefined, {}, undefined, { ...policy, defaultExit: null });
+    const meter = new LoadMeter(waitMs, () => metrics.held.left);
+    if (options.loadHeader) meterSteps(engine, meter, floor);
     const context: HttpContext = {
       api: { engine, model, encoding, limits: { ...options, policy }, metrics, quality, gates },
       series,
@@ -197,6 +203,7 @@ export async function serveForever(options: ServeOptions, version: string): Prom
       tracing,
       version,
       predictedWaitMs: options.loadHeader ? waitMs : () => null,
+      load: options.loadHeader ? () => meter.read() : () => null,
       waitMs,
       log,
       dailyTokens,

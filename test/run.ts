@@ -17,8 +17,8 @@ import { inflateModel } from './inflated-model.js';
  * files that compute.
  */
 const FIRST = [
-  ...['deploy/process', 'conformance/a', 'chaos/sigterm', 'http/', 'deploy/proxy-slow', 'web', 'engine', 'chaos'],
-  ...['deploy', 'conformance', 'serve', 'quality', 'convert', 'router', 'cli'],
+  ...['fleet', 'deploy/process', 'conformance/a', 'chaos/sigterm', 'http/', 'deploy/proxy-slow', 'web', 'engine'],
+  ...['chaos', 'deploy', 'conformance', 'serve', 'quality', 'convert', 'router', 'cli'],
 ];
 
 /**

@@ -79,6 +79,8 @@ export interface ApiRequest<Body> {
   readonly id: string;
   /** Arrival on the monotonic clock, here or at the first trusted proxy that states it. */
   readonly arrivedAt: number;
+  /** Milliseconds from that arrival to the arrival here. */
+  readonly waitedMs: number;
   readonly headers: Headers;
   readonly body: Body;
   readonly caller: Caller;

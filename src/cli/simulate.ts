@@ -1,5 +1,6 @@
 /** `sortie simulate`: the router against a trace. */
 import { Option, type Command } from 'commander';
+import { BALANCES } from '../simulate/balance.js';
 import { simulateDefaults, type SimulateOptions } from '../simulate/options.js';
 import { LIMITS } from '../simulate/workload.js';
 import { output } from './output.js';
@@ -32,7 +33,18 @@ export function addSimulate(root: Command): void {
       positive,
       simulateDefaults.prefillChunk,
     )
-    .option('--replicas <n>', 'servers behind a balancer by least connections', positive, simulateDefaults.replicas)
+    .option('--replicas <n>', 'servers behind a balancer', positive, simulateDefaults.replicas)
+    .addOption(
+      new Option('--balance <policy>', 'least_request, or orca: by load reports, as in deploy/envoy')
+        .choices(BALANCES)
+        .default(simulateDefaults.balance),
+    )
+    .option(
+      '--lose <share>',
+      'share of the servers that are lost halfway, as with a zone',
+      fraction,
+      simulateDefaults.lose,
+    )
     .option('--target <share>', 'attainment that the replicas must reach', share, simulateDefaults.target)
     .option('--max-replicas <n>', 'most replicas to try', positive, simulateDefaults.maxReplicas)
     .option('--noise <share>', "relative noise of a step's time", fraction, simulateDefaults.noise)

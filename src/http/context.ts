@@ -5,6 +5,7 @@ import type { DailyTokens } from './daily-tokens.js';
 import type { ApiKey } from './keys.js';
 import type { Logger } from '../telemetry/log.js';
 import type { Tracing } from '../telemetry/trace.js';
+import type { Load } from '../util/load-meter.js';
 import type { Series } from '../telemetry/series.js';
 
 export type HttpOptions = Pick<
@@ -35,6 +36,8 @@ export interface HttpContext {
   readonly version: string;
   /** The predicted wait of a new request for X-Sortie-Load, ms; null without the header or a ready engine. */
   readonly predictedWaitMs: () => number | null;
+  /** The measured load for the same headers. */
+  readonly load: () => Load | null;
   /** The same for readiness. */
   readonly waitMs: () => number | null;
   readonly log: Logger;

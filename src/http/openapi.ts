@@ -55,6 +55,7 @@ export async function openapiDocument(version: string): Promise<string> {
     tracing: null,
     version,
     predictedWaitMs: () => null,
+    load: () => null,
     waitMs: () => null,
     log: pino({ level: 'silent' }),
     draining: false,

@@ -74,6 +74,6 @@ export const clients = {
     'on|off',
     onOff,
     false,
-    'X-Sortie-Load in every response: the wait of a new request at the shallowest exit, ms',
+    'X-Sortie-Load in every response, the wait of a new request in ms, and endpoint-load-metrics for Envoy',
   ),
 } as const satisfies Group;

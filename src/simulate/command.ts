@@ -11,10 +11,11 @@ import { svgOf } from '../util/plot.js';
 import { seeded } from '../util/random.js';
 import { SERVE_OPTIONS } from '../config.js';
 import { parseCostFile } from './costs.js';
-import type { Machine, Outcome } from './engine.js';
+import type { Machine } from './engine.js';
 import { noisy } from './noise.js';
 import type { SimulateOptions } from './options.js';
-import { simulateReplicas } from './replicas.js';
+import { balancerOf } from './balance.js';
+import { simulateFleet } from './replicas.js';
 import { isMet, type Report, reportOf } from './report.js';
 import type { SimulatedRequest } from './request.js';
 import { classesFor, requestsOf } from './workload.js';
@@ -23,6 +24,8 @@ export interface SpeedReport extends Report {
   readonly speed: number;
   /** The report is of `SimulateOptions.replicas`. This is the least number that reaches the target; null if maxReplicas are too few. */
   readonly replicas: number | null;
+  /** Requests whose answer broke off with its server. */
+  readonly lost: number;
   /** Why no number of replicas reaches the target; absent if one does. */
   readonly shortfall?: Shortfall;
 }
@@ -34,6 +37,8 @@ export interface Shortfall {
   /** Missed requests that an idle server misses as well. */
   readonly missedAlone: number;
 }
+
+type FleetReport = Omit<SpeedReport, 'speed' | 'replicas'>;
 
 /** Runs the simulation and writes the requested files. `say` receives progress lines. @returns one report per speed */
 export async function simulateCommand(
@@ -71,20 +76,32 @@ export async function simulateCommand(
       minExit,
     }));
   };
-  const outcomesOf = (requests: readonly SimulatedRequest[], replicas: number): Outcome[] => {
+  const runOf = (requests: readonly SimulatedRequest[], replicas: number) => {
     const { slots, kvPositions, overheadMs } = options;
     const machines = Array.from({ length: replicas }, (_, replica): Machine => {
       const noise = noisy({ step: options.noise, spellEveryS: options.slowSpells }, seeded(options.seed + 1 + replica));
       return { slots, kvPositions, overheadMs, actual: (work, now) => noise(predictMs(model, work), now) };
     });
-    return simulateReplicas(requests, machines, () => new Router(shape, cost, policy), model, policy);
+    const gone = Math.min(replicas - 1, Math.ceil(options.lose * replicas));
+    const halfway = requests[requests.length >> 1]?.arrivedAt ?? 0;
+    return simulateFleet(requests, {
+      ...{ machines, routerOf: () => new Router(shape, cost, policy), costs: model, policy },
+      balancer: balancerOf(options.balance, seeded(options.seed)),
+      ...(gone > 0 && { loss: { at: halfway, servers: Array.from({ length: gone }, (_, i) => i) } }),
+    });
   };
-  const runAt = (speed: number, replicas: number): Report => reportOf(outcomesOf(requestsAt(speed), replicas), shape);
+  const runAt = (speed: number, replicas: number): FleetReport => {
+    const { outcomes, lost } = runOf(requestsAt(speed), replicas);
+    const report = reportOf(outcomes, shape);
+    const served = outcomes.length / Math.max(1, outcomes.length + lost.length);
+    return { ...report, attainment: report.attainment * served, lost: lost.length };
+  };
   const shortfallAt = (speed: number): Shortfall => {
-    const outcomes = outcomesOf(requestsAt(speed), options.maxReplicas);
+    const { outcomes, lost } = runOf(requestsAt(speed), options.maxReplicas);
     const missed = outcomes.filter((outcome) => !isMet(outcome));
-    const missedAlone = missed.filter(({ request }) => !outcomesOf([request], 1).every(isMet)).length;
-    return { attainment: 1 - missed.length / outcomes.length, missed: missed.length, missedAlone };
+    const missedAlone = missed.filter(({ request }) => !runOf([request], 1).outcomes.every(isMet)).length;
+    const all = outcomes.length + lost.length;
+    return { attainment: (outcomes.length - missed.length) / all, missed: missed.length + lost.length, missedAlone };
   };
 
   say(budgetsLine(trace.slice(0, options.limit)));
@@ -167,6 +184,7 @@ function lineOf({ target, replicas: simulated, maxReplicas }: SimulateOptions, r
   return [
     `speed ${report.speed}${simulated === 1 ? '' : `, ${simulated} replicas`}: ${percent(report.attainment)} inside their budgets (${classes})`,
     `goodput ${report.goodput.toFixed(2)}/s, mean depth ${report.meanDepth.toFixed(1)}`,
+    ...(report.lost > 0 ? [`${report.lost} answers broke off`] : []),
     report.shortfall === undefined
       ? `${report.replicas} replica(s) for ${percent(target)}`
       : `no number of replicas up to ${maxReplicas} reaches ${percent(target)}: ${shortfallText(report.shortfall, maxReplicas)}`,

@@ -1,6 +1,7 @@
 /** Options of a simulation, with their defaults. */
 
 import { SERVE_OPTIONS } from '../config.js';
+import type { Balance } from './balance.js';
 import type { Limits } from './workload.js';
 
 export interface SimulateOptions {
@@ -22,8 +23,11 @@ export interface SimulateOptions {
   readonly maxLength: number;
   /** Most prompt positions between two decode steps, as the server's --prefill-chunk. */
   readonly prefillChunk: number;
-  /** Servers behind a balancer by least connections, each with the slots and the KV cache above. */
+  /** Servers behind a balancer, each with the slots and the KV cache above. */
   readonly replicas: number;
+  readonly balance: Balance;
+  /** Share of the servers that are lost halfway, as with a zone. */
+  readonly lose: number;
   /** Attainment to reach; the report has the least number of replicas for it at each speed. */
   readonly target: number;
   readonly maxReplicas: number;
@@ -51,6 +55,8 @@ export const simulateDefaults = {
   maxLength: 8192,
   prefillChunk: SERVE_OPTIONS.prefillChunk.default,
   replicas: 1,
+  balance: 'least_request' as Balance,
+  lose: 0,
   target: 0.99,
   maxReplicas: 64,
   noise: 0.05,

@@ -1,80 +1,94 @@
-/**
- * Several simulated servers behind a balancer that sends each request to the server with the fewest open ones, as the
- * files of deploy/ do. Must not know: what a server does with a request.
- */
+/** Several simulated servers behind a balancer. Must not know: what a server does with a request. */
 import type { CostModel } from '../cost/model.js';
 import type { Policy } from '../router/index.js';
-import { type Machine, type Outcome, type RouterFacade, type SimulatedStep, simulate } from './engine.js';
-import type { SimulatedRequest } from './request.js';
+import { type Balancer, type FleetRequest, leastRequest } from './balance.js';
+import type { Machine, Outcome, RouterFacade } from './engine.js';
+import { seeded } from '../util/random.js';
+import { Replica } from './replica.js';
 
-/** A server that takes requests while it runs. Times are ms on the clock of the requests. */
-class Replica {
-  readonly #taken: SimulatedRequest[] = [];
-  readonly #steps: Generator<SimulatedStep, Outcome[], void>;
-  #outcomes: readonly Outcome[] = [];
-  #isOpen = true;
-  /** When its next step begins, if a request is open. */
-  #nextStart = 0;
-  /** When the balancer chose it last. */
-  chosenAt = -Infinity;
+/** Servers that are lost at one time, as with their zone. */
+export interface Loss {
+  /** Ms on the clock of the requests. */
+  readonly at: number;
+  /** Indices of the servers. */
+  readonly servers: readonly number[];
+}
 
-  constructor(machine: Machine, router: RouterFacade, costs: CostModel, policy: Policy) {
-    this.#steps = simulate(this.#taken, machine, router, costs, policy, () => this.#isOpen);
-  }
+export interface Fleet {
+  /** One for each server. */
+  readonly machines: readonly Machine[];
+  /** Makes the router of a server. */
+  readonly routerOf: () => RouterFacade;
+  readonly costs: CostModel;
+  readonly policy: Policy;
+  readonly balancer: Balancer;
+  readonly loss?: Loss;
+}
 
-  /** Requests that have not ended at this time. */
-  connections(at: number): number {
-    return this.#taken.length - this.#outcomes.filter(({ endedAt }) => endedAt <= at).length;
-  }
+export interface FleetRun {
+  readonly outcomes: Outcome[];
+  /** Requests whose answer broke off with its server. */
+  readonly lost: readonly FleetRequest[];
+}
 
-  /** Runs the steps that begin before this time. */
-  runUntil(time: number): void {
-    while (this.#taken.length > this.#outcomes.length && this.#nextStart < time) this.#step();
-  }
-
-  /** A server without work sleeps until the request. */
-  take(request: SimulatedRequest): void {
-    if (this.#taken.length === this.#outcomes.length) this.#nextStart = Math.max(this.#nextStart, request.arrivedAt);
-    this.#taken.push(request);
-  }
-
-  finish(): Outcome[] {
-    this.#isOpen = false;
-    for (let next = this.#steps.next(); ; next = this.#steps.next()) if (next.done === true) return next.value;
-  }
-
-  #step(): void {
-    const next = this.#steps.next();
-    if (next.done === true) throw new Error('a server that takes requests has ended');
-    this.#outcomes = next.value.outcomes;
-    this.#nextStart = next.value.now;
-  }
+/** A request that the proxy repeats: it has the rest of its budget. */
+function repeated(request: FleetRequest, at: number): FleetRequest {
+  const { budget, arrivedAt } = request;
+  const less = (ms: number | null): number | null => (ms === null ? null : Math.max(1, ms - (at - arrivedAt)));
+  return {
+    ...request,
+    arrivedAt: at,
+    budget: budget && { ...budget, totalMs: less(budget.totalMs), ttftMs: less(budget.ttftMs) },
+  };
 }
 
 /**
- * Serves all requests, in order of arrival. Of servers with equally many open requests, the balancer takes the one that
- * it chose the longest time ago.
+ * Serves all requests, in order of arrival. A request whose server is lost before its first token is repeated.
+ * @throws Error if all servers are lost
+ */
+export function simulateFleet(requests: readonly FleetRequest[], fleet: Fleet): FleetRun {
+  const { machines, routerOf, costs, policy, balancer, loss } = fleet;
+  let up = machines.map((machine) => new Replica(machine, routerOf(), costs, policy));
+  const outcomes: Outcome[] = [];
+  const lost: FleetRequest[] = [];
+  const give = (request: FleetRequest): void => {
+    const at = request.arrivedAt;
+    for (const replica of up) replica.runUntil(at);
+    const chosen = up[balancer(up, request, at)];
+    if (chosen === undefined) throw new Error('there must be at least one server');
+    chosen.take(request);
+  };
+  let pending = loss;
+  for (const request of requests) {
+    if (pending !== undefined && request.arrivedAt >= pending.at) {
+      const { at, servers } = pending;
+      pending = undefined;
+      const gone = up.filter((_, i) => servers.includes(i)).map((replica) => replica.stop(at));
+      up = up.filter((_, i) => !servers.includes(i));
+      for (const { outcomes: ended, begun, waiting } of gone) {
+        outcomes.push(...ended);
+        lost.push(...begun);
+        for (const each of waiting) give(repeated(each, at));
+      }
+    }
+    give(request);
+  }
+  for (const replica of up) for (const outcome of replica.finish()) outcomes.push(outcome);
+  return { outcomes, lost };
+}
+
+/**
+ * Serves all requests, in order of arrival, by least connections.
  * @param machines one for each server
  * @param routerOf makes the router of a server
  * @returns one outcome per request
  */
 export function simulateReplicas(
-  requests: readonly SimulatedRequest[],
+  requests: readonly FleetRequest[],
   machines: readonly Machine[],
   routerOf: () => RouterFacade,
   costs: CostModel,
   policy: Policy,
 ): Outcome[] {
-  const replicas = machines.map((machine) => new Replica(machine, routerOf(), costs, policy));
-  for (const [i, request] of requests.entries()) {
-    const at = request.arrivedAt;
-    for (const replica of replicas) replica.runUntil(at);
-    const [chosen] = replicas
-      .map((replica) => ({ replica, open: replica.connections(at) }))
-      .sort((a, b) => a.open - b.open || a.replica.chosenAt - b.replica.chosenAt);
-    if (chosen === undefined) throw new Error('there must be at least one server');
-    chosen.replica.chosenAt = i;
-    chosen.replica.take(request);
-  }
-  return replicas.flatMap((replica) => replica.finish());
+  return simulateFleet(requests, { machines, routerOf, costs, policy, balancer: leastRequest(seeded(1)) }).outcomes;
 }

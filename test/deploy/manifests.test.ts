@@ -1,12 +1,12 @@
 /**
  * Cluster files against each other, and HTTPRoute against the schema of Gateway API 1.0 from npm. deploy/validate.py checks
- * Kubernetes' own kinds, KEDA, KServe and compose. No package has schemas of InferencePool and of EndpointPickerConfig.
+ * Kubernetes' own kinds, KEDA, KServe and compose.
  */
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { HTTPRoute } from '@kubernetes-models/gateway-api/gateway.networking.k8s.io/v1/HTTPRoute';
 import t from 'tap';
-import { parse, parseAllDocuments } from 'yaml';
+import { parseAllDocuments } from 'yaml';
 import { packageRoot, resolveOptions } from '../../src/config.js';
 import { createSeries } from '../../src/telemetry/series.js';
 import { build } from '../fakes/server.js';
@@ -26,24 +26,6 @@ function only(file: string, kind: string): unknown {
   const [found, ...more] = resources(file).filter((resource) => resource.kind === kind);
   if (found === undefined || more.length > 0) throw new Error(`${file} must have one ${kind}`);
   return found;
-}
-
-interface InferencePool extends Resource {
-  readonly spec: {
-    readonly selector: { readonly matchLabels: Record<string, string> };
-    readonly targetPorts: readonly { readonly number: number }[];
-  };
-}
-
-interface EndpointPickerConfig {
-  readonly plugins: readonly {
-    readonly type: string;
-    readonly parameters?: {
-      readonly defaultEngine: string;
-      readonly engineConfigs: readonly { readonly name: string }[];
-    };
-  }[];
-  readonly schedulingProfiles: readonly { readonly plugins: readonly { readonly pluginRef: string }[] }[];
 }
 
 interface Probe {
@@ -93,27 +75,19 @@ interface ScaledObject {
 
 const { template } = (only('sortie.yaml', 'Deployment') as Deployment).spec;
 const [container] = template.spec.containers;
-const pool = only('inference-pool.yaml', 'InferencePool') as InferencePool;
-const { data } = only('inference-pool.yaml', 'ConfigMap') as Resource & { data: Record<string, string> };
-const picker = parse(data['endpoint-picker.yaml'] ?? '') as EndpointPickerConfig;
 
 void t.test('HTTPRoute is valid by the schema of Gateway API, and a copy with a mistake is not', (t) => {
-  const route = only('inference-pool.yaml', 'HTTPRoute') as ConstructorParameters<typeof HTTPRoute>[0];
+  const route = only('route.yaml', 'HTTPRoute') as ConstructorParameters<typeof HTTPRoute>[0];
   new HTTPRoute(route).validate();
   const wrong = JSON.parse(JSON.stringify(route).replace('PathPrefix', 'Prefix')) as typeof route;
   t.throws(() => {
     new HTTPRoute(wrong).validate();
   });
+  const service = only('sortie.yaml', 'Service') as Resource & {
+    readonly spec: { readonly ports: readonly { port: number }[] };
+  };
   const backends = route?.spec.rules?.flatMap(({ backendRefs }) => backendRefs ?? []);
-  const group = 'inference.networking.k8s.io';
-  t.match(backends, [{ group, kind: 'InferencePool', name: pool.metadata.name }], 'its backend is the pool');
-  t.end();
-});
-
-void t.test('InferencePool selects the pods of the Deployment at their port', (t) => {
-  t.match(template.metadata.labels, pool.spec.selector.matchLabels);
-  const http = container.ports.find(({ name }) => name === 'http');
-  t.same(pool.spec.targetPorts, [{ number: http?.containerPort }]);
+  t.match(backends, [{ name: service.metadata.name, port: service.spec.ports[0]?.port }], 'its backend is the Service');
   t.end();
 });
 
@@ -131,31 +105,13 @@ void t.test('probes and scrapes use a port whose connections clients cannot exha
     ['/health/ready', 'ops'],
     ['/health', 'ops'],
   ]);
-  // With the manifest's own variables, the picker can scrape the metrics.
+  // With the manifest's own variables, a picker can scrape the metrics.
   const { mainMetrics, opsPort } = resolveOptions({}, Object.fromEntries(container.env.map((e) => [e.name, e.value])));
   const server = await build(t, undefined, { options: { mainMetrics, opsPort } });
   for (const url of [server.url, server.opsUrl]) t.equal((await fetch(`${url}/metrics`)).status, 200);
 });
 
-void t.test('EndpointPickerConfig names only its own plugins, and the engine of the pods', (t) => {
-  const names = new Set(picker.plugins.map(({ type }) => type));
-  const references = picker.schedulingProfiles.flatMap(({ plugins }) => plugins.map(({ pluginRef }) => pluginRef));
-  t.ok(references.length > 2);
-  for (const type of ['metrics-data-source', 'core-metrics-extractor']) t.ok(names.has(type), type);
-  t.same(
-    references.filter((reference) => !names.has(reference)),
-    [],
-  );
-  const parameters = picker.plugins.find(({ type }) => type === 'core-metrics-extractor')?.parameters;
-  t.equal(parameters?.defaultEngine, template.metadata.labels['llm-d.ai/engine-type']);
-  t.same(
-    parameters?.engineConfigs.map(({ name }) => name),
-    [parameters?.defaultEngine],
-  );
-  t.end();
-});
-
-void t.test("the picker's built-in engine finds its series under vLLM's names", async (t) => {
+void t.test("the endpoint picker of llm-d finds its series under vLLM's names", async (t) => {
   const { registry } = createSeries('m', 'vllm:');
   for (const name of ['num_requests_waiting', 'num_requests_running', 'kv_cache_usage_perc', 'cache_config_info'])
     t.equal((await registry.getSingleMetric(`vllm:${name}`)?.get())?.type, 'gauge', name);

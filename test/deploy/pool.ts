@@ -11,8 +11,8 @@ import { packageRoot } from '../../src/config.js';
 import { main, start, untilReady } from './helper.js';
 import { until } from '../support/until.js';
 
-export type ProxyName = 'haproxy' | 'nginx';
-const PROXIES = ['haproxy', 'nginx'] as const;
+export type ProxyName = 'envoy' | 'haproxy' | 'nginx';
+const PROXIES = ['envoy', 'haproxy', 'nginx'] as const;
 
 /** A reason to skip, or false. */
 export function missing(program: string): string | false {
@@ -87,6 +87,9 @@ export class Replica {
   }
 }
 
+/** A change of a proxy's configuration. */
+type Change = (text: string) => string;
+
 export interface Pool {
   readonly url: string;
   readonly replicas: readonly [Replica, Replica];
@@ -95,28 +98,42 @@ export interface Pool {
 }
 
 /** Replaces each port of a deployed file; a port that is missing there is an error. */
-function withPorts(file: string, ports: Readonly<Record<string, number>>): string {
+export function withPorts(file: string, ports: Readonly<Record<string, number>>): string {
   let text = readFileSync(join(packageRoot, 'deploy', file), 'utf8');
   for (const [from, to] of Object.entries(ports)) {
-    const pattern = new RegExp(`(?<=:|port |listen )${from}\\b`, 'g');
+    const pattern = new RegExp(`(?<=:|port |listen |port_value: |-port )${from}\\b`, 'g');
     if (!pattern.test(text)) throw new Error(`${file} must name port ${from}`);
     text = text.replace(pattern, String(to));
   }
   return text;
 }
 
-async function startProxy(t: Test, proxy: ProxyName, replicas: Pool['replicas']): Promise<[string, string]> {
+/** Starts a proxy. @param change of the configuration of Envoy or nginx. @returns the addresses for clients and for operators */
+export async function startProxy(
+  t: Test,
+  proxy: ProxyName,
+  replicas: Pool['replicas'],
+  change: Change,
+): Promise<[string, string]> {
   const [front = 0, operations = 0] = await freePorts(2);
   const [a, b] = replicas.map(({ url }) => Number(new URL(url).port)) as [number, number];
   const dir = join(t.testdirName, proxy);
   mkdirSync(dir, { recursive: true });
-  if (proxy === 'haproxy') {
+  if (proxy === 'envoy') {
+    const ports = { 8080: front, 8081: a, 8082: b, 9081: replicas[0].opsPort, 9082: replicas[1].opsPort };
+    const file = join(dir, 'envoy.yaml');
+    const text = withPorts('envoy/envoy.yaml', { ...ports, 9901: operations }).replace('0.0.0.0', '127.0.0.1');
+    writeFileSync(file, change(text));
+    // Without shared memory between restarts, several can run on a machine.
+    start(t, 'envoy', ['-c', file, '--disable-hot-restart', '--concurrency', '1', '-l', 'error']).stdout?.resume();
+  } else if (proxy === 'haproxy') {
     const ports = { 8080: front, 8081: a, 8082: b, 9081: replicas[0].opsPort, 9082: replicas[1].opsPort };
     const file = join(dir, 'haproxy.cfg');
     writeFileSync(file, withPorts('haproxy/haproxy.cfg', { ...ports, 8404: operations }));
     start(t, 'haproxy', ['-db', '-q', '-f', file]).stdout?.resume();
   } else {
-    writeFileSync(join(dir, 'sortie.conf'), withPorts('nginx/sortie.conf', { 8080: front, 8081: a, 8082: b }));
+    const text = withPorts('nginx/sortie.conf', { 8080: front, 8081: a, 8082: b });
+    writeFileSync(join(dir, 'sortie.conf'), change(text));
     const main = `daemon off; pid ${dir}/nginx.pid; error_log stderr crit; worker_processes 1;
       events { worker_connections 4096; }
       http { access_log off; client_body_temp_path ${dir}/body; proxy_temp_path ${dir}/proxy;
@@ -125,19 +142,25 @@ async function startProxy(t: Test, proxy: ProxyName, replicas: Pool['replicas'])
     start(t, 'nginx', ['-p', dir, '-c', join(dir, 'nginx.conf'), '-e', 'stderr']);
   }
   const url = `http://127.0.0.1:${front}`;
-  return [url, proxy === 'haproxy' ? `http://127.0.0.1:${operations}` : url];
+  return [url, proxy === 'nginx' ? url : `http://127.0.0.1:${operations}`];
 }
 
 /** Two ready replicas. @param options more of their flags */
-async function startReplicas(t: Test, model: string, options: readonly string[]): Promise<Pool['replicas']> {
+export async function startReplicas(t: Test, model: string, options: readonly string[]): Promise<Pool['replicas']> {
   const [portA = 0, opsA = 0, portB = 0, opsB = 0] = await freePorts(4);
   const replicas = [new Replica(t, model, portA, opsA, options), new Replica(t, model, portB, opsB, options)] as const;
   await Promise.all(replicas.map((replica) => replica.start()));
   return replicas;
 }
 
-async function startBefore(t: Test, proxy: ProxyName, replicas: Pool['replicas']): Promise<Pool> {
-  const [url, operationsUrl] = await startProxy(t, proxy, replicas);
+/** Starts a proxy in front of running replicas. @param change of the configuration of Envoy or nginx, for tests of other settings */
+export async function startBefore(
+  t: Test,
+  proxy: ProxyName,
+  replicas: Pool['replicas'],
+  change: Change = (text) => text,
+): Promise<Pool> {
+  const [url, operationsUrl] = await startProxy(t, proxy, replicas, change);
   await until('the proxy', async () => (await fetch(`${url}/health/ready`)).ok);
   // HAProxy starts with all replicas up, before its first check.
   await sleep(600);
@@ -193,6 +216,12 @@ export async function haproxyServer(
   const row = rows.find((line) => line.startsWith(`sortie,${name},`))?.split(',') ?? [];
   const value = (column: string): string => row[columns.indexOf(column)] ?? '';
   return [Number(value('stot')), value('status').split(' ')[0] ?? ''];
+}
+
+/** Whether Envoy sends requests to a replica. */
+export async function isHealthy({ operationsUrl }: Pool, { url }: Replica): Promise<boolean> {
+  const text = await (await fetch(`${operationsUrl}/clusters`)).text();
+  return text.includes(`\nsortie::${new URL(url).host}::health_flags::healthy\n`);
 }
 
 /** Sequences that run or wait at a replica. */

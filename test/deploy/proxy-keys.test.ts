@@ -13,7 +13,7 @@ writeFileSync(
   keys,
   JSON.stringify({
     keys: [
-      ...['haproxy', 'nginx'].map((proxy) => ({
+      ...['envoy', 'haproxy', 'nginx'].map((proxy) => ({
         ...{ key: `sk-${proxy}`, name: proxy },
         limits: { requests_per_minute: PER_MINUTE },
       })),

@@ -6,6 +6,7 @@ import {
   haproxyServer,
   inFlight,
   inFlightAt,
+  isHealthy,
   type Pool,
   post,
   type ProxyName,
@@ -100,6 +101,7 @@ async function test(t: Test, proxy: ProxyName, pool: Pool): Promise<void> {
     t.ok(quick.filter((status) => status !== 200 && status !== 502).length === 0, quick.join(' '));
     await until('restarted', async () => (await fetch(`${a.opsUrl}/health/ready`)).ok);
     if (proxy === 'haproxy') await until('seen', async () => (await haproxyServer(pool, 'a'))[1] === 'UP');
+    if (proxy === 'envoy') await until('seen', () => isHealthy(pool, a));
   });
 
   await t.test('a replica: its streams are cut, all others finish, and the proxy leaves it alone', async (t) => {

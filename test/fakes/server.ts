@@ -89,6 +89,7 @@ export interface Overrides {
   readonly metricsPrefix?: MetricsPrefix;
   readonly log?: (line: string) => void;
   readonly predictedWaitMs?: HttpContext['predictedWaitMs'];
+  readonly load?: HttpContext['load'];
   readonly waitMs?: HttpContext['waitMs'];
 }
 
@@ -152,6 +153,7 @@ export async function build(
     tracing: overrides.tracing ?? null,
     version: '0.0.0-test',
     predictedWaitMs: overrides.predictedWaitMs ?? (() => null),
+    load: overrides.load ?? (() => null),
     waitMs: overrides.waitMs ?? (() => null),
     log: overrides.log === undefined ? pino({ level: 'silent' }) : pino({ level: 'info' }, { write: overrides.log }),
     draining: false,

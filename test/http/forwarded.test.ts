@@ -131,3 +131,29 @@ void t.test('X-Sortie-Load is on every response while a wait is predicted', asyn
   t.equal(await load('/v1/completions', { prompt: 'x', stream: true }), '42');
   t.equal(await load('/v1/completions', { prompt: 4 }), '42', 'an error');
 });
+
+void t.test("Envoy's time-out counts from the arrival here, and a budget from the arrival at the proxy", async (t) => {
+  const server = await build(t, says('one two'), loopback);
+  const totalMs = async (more: Record<string, string>): Promise<number | null | undefined> => {
+    await (await server.post('/v1/completions', { prompt: 'Hello' }, { ...headers(), ...more })).text();
+    return server.engine.requests.at(-1)?.depth.budget?.totalMs;
+  };
+  // The request waited for 3 s.
+  const byEnvoy = (await totalMs({ 'x-latency-budget-ms': '9000', 'x-envoy-expected-rq-timeout-ms': '1500' })) ?? NaN;
+  t.ok(byEnvoy >= 4415 && byEnvoy < 6000, `${byEnvoy} ms`);
+  t.equal(await totalMs({ 'x-latency-budget-ms': '4000', 'x-envoy-expected-rq-timeout-ms': '1500' }), 4000);
+});
+
+void t.test('the load report is in the text form of ORCA', async (t) => {
+  const load = { tokensPerS: 31.526, headroom: 0.6, expectedTokens: 85.2, backlogS: 3 };
+  const report = [
+    ...['cpu_utilization=0.400', 'rps_fractional=31.53', 'named_metrics.wait_ms=12', 'named_metrics.headroom=0.600'],
+    ...['named_metrics.expected_tokens=85', 'named_metrics.backlog_minutes=0.050000'],
+  ];
+  const server = await build(t, says('one two'), { predictedWaitMs: () => 12.4, load: () => load });
+  for (const body of [{ prompt: 'x' }, { prompt: 'x', stream: true }, { prompt: 4 }]) {
+    const response = await server.post('/v1/completions', body);
+    await response.text();
+    t.equal(response.headers.get('endpoint-load-metrics'), `TEXT ${report.join(',')}`);
+  }
+});

@@ -167,6 +167,7 @@ async function tryAll(t: Test, generates: boolean): Promise<void> {
         apiKeys: [limited],
         options: { maxBody: 16_384 },
         predictedWaitMs: () => 12,
+        load: () => ({ tokensPerS: 31.53, headroom: 0.6, expectedTokens: 85.2, backlogS: 3 }),
       });
       provocation.first?.(server);
       for (const place of places) {

@@ -100,10 +100,11 @@ void t.test('the expected length is a header, of all choices together, in a stre
 
 void t.test('GET /load has the expected tokens of the answers in progress, without a key', async (t) => {
   const lengths = [30, 10];
+  const load = () => ({ tokensPerS: 0, headroom: 0.61239, expectedTokens: 0, backlogS: 0 });
   const script = () => ({ tokens: [5, 5, 5, 5], pace: 10_000, plan: { expectedTokens: lengths.shift() ?? NaN } });
-  const server = await build(t, script, { apiKeys: ['secret'], predictedWaitMs: () => 12.4 });
-  const load = async (): Promise<unknown> => (await fetch(`${server.url}/load`)).json();
-  t.same(await load(), { server_load: 0, expected_tokens: null, expected_tokens_left: 0, wait_ms: 12 });
+  const server = await build(t, script, { apiKeys: ['secret'], predictedWaitMs: () => 12.4, load });
+  const ask = async (): Promise<unknown> => (await fetch(`${server.url}/load`)).json();
+  t.same(await ask(), { server_load: 0, expected_tokens: null, expected_tokens_left: 0, wait_ms: 12, headroom: 0.612 });
   const over = new AbortController();
   const asked = [1, 2].map(() =>
     fetch(`${server.url}/v1/completions`, {
@@ -116,8 +117,8 @@ void t.test('GET /load has the expected tokens of the answers in progress, witho
   await until('both run', () => server.engine.live === 2);
   await sleep(30);
   t.same(
-    await load(),
-    { server_load: 2, expected_tokens: 20, expected_tokens_left: 38, wait_ms: 12 },
+    await ask(),
+    { server_load: 2, expected_tokens: 20, expected_tokens_left: 38, wait_ms: 12, headroom: 0.612 },
     'one token of each is there',
   );
   over.abort();
@@ -127,7 +128,7 @@ void t.test('GET /load has the expected tokens of the answers in progress, witho
 void t.test('with an operations port, /load is there', async (t) => {
   const server = await build(t, undefined, { options: { opsPort: 0 } });
   t.equal((await fetch(`${server.url}/load`)).status, 404);
-  t.match(await (await fetch(`${server.opsUrl}/load`)).json(), { server_load: 0, wait_ms: null });
+  t.match(await (await fetch(`${server.opsUrl}/load`)).json(), { server_load: 0, wait_ms: null, headroom: null });
 });
 
 void t.test('the key, then the server say what becomes of late answers whose request does not', async (t) => {

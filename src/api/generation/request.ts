@@ -135,8 +135,9 @@ export async function encodePrediction(
 }
 
 /** The budget of a request, stated or from the policy. @throws ApiError invalid_value */
-export function budgetOf({ limits }: ApiContext, { headers, body, caller }: ApiRequest<GenerationBody>): Budget | null {
-  return requestBudget(headers, body.sortie, policyOf(limits.policy, caller.policy));
+export function budgetOf({ limits }: ApiContext, request: ApiRequest<GenerationBody>): Budget | null {
+  const { headers, body, caller, waitedMs } = request;
+  return requestBudget(headers, body.sortie, policyOf(limits.policy, caller.policy), waitedMs);
 }
 
 /** The error for a prompt that does not fit. @param prompt its number of tokens */

@@ -69,6 +69,15 @@ function proxyTimeout(headers: Headers, name: string, unit: 'milliseconds' | 'se
   return leastOf(headers, name, rule, (text) => Math.min(numberIn(text) * (unit === 'seconds' ? 1000 : 1), MAX_MS));
 }
 
+/** The last part of Envoy's time-out is for the way back: at the time-out itself, Envoy ends the request with a 504. */
+const RETURN_SHARE = 0.05;
+const MOST_RETURN_MS = 250;
+
+function envoyTimeout(headers: Headers): number | null {
+  const ms = proxyTimeout(headers, 'x-envoy-expected-rq-timeout-ms', 'milliseconds');
+  return ms === null ? null : ms - Math.min(MOST_RETURN_MS, RETURN_SHARE * ms);
+}
+
 /** gRPC's own format: up to 8 digits and a unit. */
 const GRPC_UNITS_MS: Readonly<Record<string, number>> = { H: 3.6e6, M: 6e4, S: 1e3, m: 1, u: 1e-3, n: 1e-6 };
 
@@ -102,12 +111,15 @@ function onMiss(headers: Headers): OnMiss | null {
  * miss alone.
  * Without a total no instant tells an answer to land, so `land` is then `continue`.
  * @param policy its default budget is that of requests that state neither a total, a TTFT nor a TPOT
+ * @param waitedMs of the request at proxies. Budgets count from its arrival there, but Envoy and gRPC lower their
+ * time-outs by this time at every attempt.
  * @throws ApiError invalid_value for a malformed or non-positive value, with the header as param
  */
 export function requestBudget(
   headers: Headers,
   body: SortieRequest | undefined,
   { defaultBudget: fallback, onMiss: byPolicy }: Pick<RequestPolicy, 'defaultBudget' | 'onMiss'>,
+  waitedMs = 0,
 ): Budget | null {
   const header = {
     total: milliseconds(headers, ASKED.budget),
@@ -122,11 +134,11 @@ export function requestBudget(
   };
   const isStated = own.totalMs !== null || own.ttftMs !== null || own.tpotMs !== null;
   const stated = isStated ? own : { ...own, ...fallback };
+  const here = least([grpcTimeout(headers), envoyTimeout(headers)]);
   const totalMs = least([
     stated.totalMs,
-    grpcTimeout(headers),
     proxyTimeout(headers, 'Request-Timeout', 'seconds'),
-    proxyTimeout(headers, 'x-envoy-expected-rq-timeout-ms', 'milliseconds'),
+    here === null ? null : Math.min(MAX_MS, here + waitedMs),
     proxyTimeout(headers, 'x-request-ttl-ms', 'milliseconds'),
   ]);
   const ttftMs = least([stated.ttftMs, proxyTimeout(headers, 'x-dynamo-slo-ttft-ms', 'milliseconds')]);

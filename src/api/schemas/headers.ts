@@ -34,6 +34,10 @@ export const loadHeader = {
     minimum: 0,
     description: 'Predicted wait of a new request at the shallowest exit, ms. Only with --load-header on.',
   }),
+  'endpoint-load-metrics': Type.String({
+    description: 'A load report in the text form of ORCA, for Envoy. Only with --load-header on.',
+    examples: ['TEXT cpu_utilization=0.4,rps_fractional=31.5,named_metrics.wait_ms=12'],
+  }),
 };
 
 /** Headers of the plan at admission. */

@@ -52,6 +52,7 @@ function generationHandler<Body extends { readonly stream?: boolean }>(context: 
     const api: ApiRequest<Body> = {
       id: request.id,
       arrivedAt: request.forwarded.arrivedAt,
+      waitedMs: request.forwarded.waitedMs,
       headers: request.headers,
       body,
       caller: request.caller,

@@ -71,10 +71,13 @@ const Load = Type.Object({
   wait_ms: Type.Union([Type.Number({ minimum: 0 }), Type.Null()], {
     description: 'Predicted wait of a new request, as X-Sortie-Load. Null without --load-header on.',
   }),
+  headroom: Type.Union([Type.Number({ minimum: 0, maximum: 1 }), Type.Null()], {
+    description: "Share of the engine's time that is free at the shallowest exit. Null without --load-header on.",
+  }),
 });
 
 /** The load that a router in front of servers asks for. */
-export function registerLoad(app: FastifyInstance, { api: { metrics }, predictedWaitMs }: HttpContext): void {
+export function registerLoad(app: FastifyInstance, { api: { metrics }, predictedWaitMs, load }: HttpContext): void {
   const round = (value: number): number => Math.round(value * 10) / 10;
   const response = answers(Load, 'The answers that this server holds, and how long they are expected to get.', []);
   app.get(
@@ -83,11 +86,13 @@ export function registerLoad(app: FastifyInstance, { api: { metrics }, predicted
     (): Static<typeof Load> => {
       const { mean, left } = metrics.held;
       const waitMs = predictedWaitMs();
+      const headroom = load()?.headroom;
       return {
         server_load: metrics.live,
         expected_tokens: mean === null ? null : round(mean),
         expected_tokens_left: round(left),
         wait_ms: waitMs === null ? null : Math.round(waitMs),
+        headroom: headroom === undefined ? null : Math.round(headroom * 1000) / 1000,
       };
     },
   );

@@ -17,6 +17,7 @@ void t.test('nothing is generated for a client that disconnected while its reque
     ...{
       id: 'x',
       arrivedAt: 0,
+      waitedMs: 0,
       headers: {},
       body: { prompt: 'Hello' },
       signal,

@@ -1,0 +1,242 @@
+/** Envoy with the file of deploy/ before two replicas: weights by load reports, deadlines, and settings that do harm. */
+import { setTimeout as sleep } from 'node:timers/promises';
+import t, { type Test } from 'tap';
+import { childrenOf } from '../../bench/soak/memory.js';
+import { tinyModel } from '../deploy/helper.js';
+import { until } from '../support/until.js';
+import {
+  isHealthy,
+  missing,
+  type Pool,
+  post,
+  type Replica,
+  startBefore,
+  startProxy,
+  startReplicas,
+} from '../deploy/pool.js';
+
+const model = tinyModel(t.testdir({}), 16_384);
+const skip = missing('envoy');
+const long = { prompt: 'Count: one, two,', max_tokens: 16_000, ignore_eos: true };
+
+interface Answer {
+  readonly sortie: { readonly budget_ms: number | null; readonly actual_ms: number };
+}
+
+function signal({ pid }: Replica, name: 'SIGSTOP' | 'SIGCONT', what: 'engine' | 'replica'): void {
+  for (const each of what === 'engine' ? childrenOf(pid) : [pid, ...childrenOf(pid)]) process.kill(each, name);
+}
+
+/** Completions that a replica has logged. */
+const served = (replica: Replica): number =>
+  replica.requests().filter(({ route }) => route === '/v1/completions').length;
+
+/** The weight of each replica without sessions. */
+async function weights({ operationsUrl, replicas }: Pool): Promise<number[]> {
+  const text = await (await fetch(`${operationsUrl}/clusters`)).text();
+  return replicas.map(({ url }) =>
+    Number(new RegExp(`^sortie::${new URL(url).host}::weight::(\\d+)$`, 'm').exec(text)?.[1]),
+  );
+}
+
+/** Lets the engine of a replica run a third of the time. @returns a function that ends this */
+function slowDown(t: Test, replica: Replica): () => Promise<void> {
+  const over = new AbortController();
+  const done = (async () => {
+    while (!over.signal.aborted) {
+      signal(replica, 'SIGSTOP', 'engine');
+      await sleep(40);
+      signal(replica, 'SIGCONT', 'engine');
+      await sleep(20);
+    }
+  })();
+  const end = async (): Promise<void> => {
+    over.abort();
+    await done;
+  };
+  t.teardown(end);
+  return end;
+}
+
+async function sharesByLoad(t: Test, pool: Pool): Promise<void> {
+  const [a, b] = pool.replicas;
+  const end = slowDown(t, b);
+  let isOver = false;
+  const clients = Array.from({ length: 8 }, async () => {
+    while (!isOver) await (await post(pool.url, { ...long, max_tokens: 60 })).text();
+  });
+  await until('reports', async () => {
+    const [fast = 0, slow = 0] = await weights(pool);
+    return slow > 1 && fast > 1.2 * slow;
+  });
+  const before = [served(a), served(b)] as const;
+  await until('60 requests', async () => served(a) + served(b) - before[0] - before[1] >= 60);
+  isOver = true;
+  await Promise.all(clients);
+  await end();
+  const [fast, slow] = [served(a) - before[0], served(b) - before[1]];
+  t.ok(fast > 1.2 * slow && slow > 0, `${fast} requests at the fast replica, ${slow} at the slow one`);
+  t.comment(`weights ${(await weights(pool)).join(' and ')}, ${fast} and ${slow} requests`);
+}
+
+async function leavesStopped(t: Test, pool: Pool): Promise<void> {
+  const [, b] = pool.replicas;
+  signal(b, 'SIGSTOP', 'replica');
+  t.teardown(() => {
+    signal(b, 'SIGCONT', 'replica');
+  });
+  const headers = { 'x-latency-budget-ms': '500', 'x-budget-on-miss': 'truncate' };
+  const ask = async (): Promise<number> => {
+    const response = await post(pool.url, { ...long, max_tokens: 20 }, headers);
+    await response.text();
+    return response.status;
+  };
+  const start = performance.now();
+  // They come before the next check fails.
+  const first = await Promise.all(Array.from({ length: 8 }, ask));
+  const ms = performance.now() - start;
+  t.ok(first.includes(504) && first.every((status) => status === 200 || status === 504), first.join(' '));
+  t.ok(ms > 5000 && ms < 10_000, `${ms} ms: the time-out is the budget and 5 s`);
+  t.same(await Promise.all(Array.from({ length: 8 }, ask)), new Array(8).fill(200), 'it is out');
+  signal(b, 'SIGCONT', 'replica');
+  await until('back', () => isHealthy(pool, b));
+}
+
+/** Requests over a kill and a rolling restart. `SORTIE_FLEET_REQUESTS=2000` for the run of docs/fleet.md. */
+const REQUESTS = Number(process.env.SORTIE_FLEET_REQUESTS ?? '200');
+
+/** Whole answers, whose first byte is their last, while a replica is killed and both are started again. */
+async function losesNone(t: Test, pool: Pool): Promise<void> {
+  const [a, b] = pool.replicas;
+  let [sent, isDone] = [0, false];
+  const faults: string[] = [];
+  const clients = Array.from({ length: 16 }, async () => {
+    while (sent < REQUESTS || !isDone) {
+      sent++;
+      const response = await post(pool.url, { ...long, max_tokens: 20 });
+      const text = await response.text();
+      if (!text.includes('"completion_tokens":20')) faults.push(`${response.status} ${text.slice(0, 100)}`);
+    }
+  });
+  await until('begun', async () => sent >= 50);
+  b.process.kill('SIGKILL');
+  await until('seen', async () => !(await isHealthy(pool, b)));
+  await b.start();
+  await until('back', () => isHealthy(pool, b));
+  for (const replica of [a, b]) {
+    t.equal(await replica.stop(), 0);
+    await replica.start();
+    await until('back', () => isHealthy(pool, replica));
+  }
+  isDone = true;
+  await Promise.all(clients);
+  t.same(faults.slice(0, 5), [], `${faults.length} of ${sent} requests were lost`);
+  t.comment(`${sent} requests over a kill and a rolling restart, ${faults.length} lost`);
+}
+
+/** When half of a stream has come, as a share of the whole time. */
+async function halfTime(url: string): Promise<number> {
+  const start = performance.now();
+  const response = await post(url, { ...long, max_tokens: 300, stream: true });
+  if (response.body === null) throw new Error('no body');
+  const parts: { readonly at: number; readonly length: number }[] = [];
+  let length = 0;
+  for await (const part of response.body.pipeThrough(new TextDecoderStream())) {
+    length += part.length;
+    parts.push({ at: performance.now() - start, length });
+  }
+  return (parts.find((part) => part.length >= length / 2)?.at ?? NaN) / (performance.now() - start);
+}
+
+t.setTimeout(240_000);
+void t.test('Envoy', { skip }, async (t) => {
+  const replicas = await startReplicas(t, model, ['--load-header', 'on', '--max-running', '8', '--keep-alive', '2']);
+  const pool = await startBefore(t, 'envoy', replicas);
+  /** A pool with another setting. */
+  const withSetting = (t: Test, from: string, to: string): Promise<Pool> =>
+    startBefore(t, 'envoy', replicas, (text) => {
+      if (!text.includes(from)) throw new Error(`no ${from} in the file`);
+      return text.replaceAll(from, to);
+    });
+
+  await t.test('two replicas of unequal speed share the work by their load reports', (t) => sharesByLoad(t, pool));
+  await t.test('a report stays between replica and proxy', async (t) => {
+    const response = await post(pool.url, { prompt: 'Hello', max_tokens: 1 });
+    await response.text();
+    t.ok(response.headers.has('x-sortie-load'));
+    t.notOk(response.headers.has('endpoint-load-metrics'));
+    t.notOk(response.headers.has('x-envoy-expected-rq-timeout-ms'));
+  });
+  await t.test('a stopped replica costs a time-out after the budget, and is left', (t) => leavesStopped(t, pool));
+
+  await t.test("the earlier of Envoy's time-out and the client's budget is the deadline", async (t) => {
+    const { url } = await withSetting(t, 'timeout: 0s', 'timeout: 6s');
+    const ask = async (headers: Record<string, string>): Promise<Answer> =>
+      (await (await post(url, { ...long, sortie: { budget_on_miss: 'truncate' } }, headers)).json()) as Answer;
+    const both = await Promise.all([{}, { 'x-latency-budget-ms': '60000' }].map(ask));
+    for (const { sortie } of both) {
+      t.ok(sortie.budget_ms !== null && sortie.budget_ms > 5000 && sortie.budget_ms < 6500, `${sortie.budget_ms} ms`);
+      t.ok(sortie.actual_ms < 6100, `${sortie.actual_ms} ms: the answer ends before Envoy would cut it`);
+    }
+    t.equal((await ask({ 'x-latency-budget-ms': '700' })).sortie.budget_ms, 700);
+  });
+
+  await t.test('of two budget headers the smaller counts', async (t) => {
+    const line = "header: { key: X-Latency-Budget-Ms, value: '3000' }, append_action: APPEND_IF_EXISTS_OR_ADD";
+    const more = `request_headers_to_add:\n                    - { ${line} }`;
+    const { url } = await withSetting(t, 'request_headers_to_add:', more);
+    for (const [own, counts] of [
+      ['900', 900],
+      ['8000', 3000],
+    ] as const) {
+      const response = await post(url, { prompt: 'Hello', max_tokens: 1 }, { 'x-latency-budget-ms': own });
+      t.equal(((await response.json()) as Answer).sortie.budget_ms, counts);
+    }
+  });
+
+  await t.test('a proxy that buffers streams shows the whole answer at its end', async (t) => {
+    const filter = `- name: buffer
+                    typed_config:
+                      '@type': type.googleapis.com/envoy.extensions.filters.http.file_system_buffer.v3.FileSystemBufferFilterConfig
+                      manager_config: { thread_pool: { thread_count: 1 } }
+                      response: { behavior: { fully_buffer: {} }, memory_buffer_bytes_limit: 4194304 }
+                  `;
+    const buffering = await withSetting(t, '- name: envoy.filters.http.lua', `${filter}- name: envoy.filters.http.lua`);
+    const [passed, held] = [await halfTime(pool.url), await halfTime(buffering.url)];
+    t.ok(passed < 0.9 && held > 0.95, `half of a stream after ${passed} of the time, and after ${held}`);
+  });
+
+  await t.test('a silent stream is cut by a shorter idle time-out than the interval of comments', async (t) => {
+    const { url } = await withSetting(t, 'stream_idle_timeout: 600s', 'stream_idle_timeout: 1s');
+    signal(replicas[0], 'SIGSTOP', 'engine');
+    signal(replicas[1], 'SIGSTOP', 'engine');
+    const cut = await post(url, { ...long, stream: true });
+    for (const replica of replicas) signal(replica, 'SIGCONT', 'engine');
+    t.equal(cut.status, 504, 'no byte of the answer was there');
+    t.equal(await cut.text(), 'stream timeout');
+  });
+
+  await t.test('a killed replica and a rolling restart cost no request without a first byte', (t) =>
+    losesNone(t, pool),
+  );
+
+  await t.test('HTTP/2 towards a replica is an error of Envoy', async (t) => {
+    const [url] = await startProxy(t, 'envoy', replicas, (text) =>
+      text
+        .replaceAll(
+          'explicit_http_config: { http_protocol_options: {} }',
+          'explicit_http_config: { http2_protocol_options: {} }',
+        )
+        // The checks speak HTTP/2 as well, and would take both replicas out.
+        .replace(/health_checks: &checks\n(?: {8}.*\n)+/, '')
+        .replace('health_checks: *checks', ''),
+    );
+    let refused: Response | undefined;
+    await until('Envoy', async () => {
+      refused = await post(url, { prompt: 'Hello', max_tokens: 1 });
+      return true;
+    });
+    t.equal(refused?.status, 502);
+    t.match(await refused?.text(), /protocol error/);
+  });
+});
