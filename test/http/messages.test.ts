@@ -170,6 +170,26 @@ void t.test('blocks become the messages of a chat; thinking and cache_control ha
   t.strictSame(await (await server.post(`${PATH}/count_tokens`, body)).json(), answer, 'a whole body counts, too');
 });
 
+void t.test('texts before and between results follow the results, which belong to their calls', async (t) => {
+  const server = await build(t);
+  const text = (said: string) => ({ type: 'text', text: said });
+  const use = (id: string) => ({ type: 'tool_use', id, name: 'get_weather', input: { city: 'Paris' } });
+  const result = (id: string) => ({ type: 'tool_result', tool_use_id: id, content: `result ${id}` });
+  const turns = (...content: object[]) => ({
+    ...base,
+    messages: [...messages, { role: 'assistant', content: [use('a'), use('b')] }, { role: 'user', content }],
+    tools: [weather],
+  });
+  const early = turns(text('Here '), text('it is.'), result('a'), text('And:'), result('b'), text('Go on.'));
+  const answer = await server.post(PATH, early);
+  t.equal(answer.status, 200, await answer.text());
+  await server.post(PATH, turns(result('a'), result('b'), text('Here it is.\n\nAnd:\n\nGo on.')));
+  const [one, other] = server.engine.requests;
+  t.strictSame(one?.prompt, other?.prompt);
+  const unknown = await server.post(PATH, turns(text('Here it is.'), result('a'), result('c')));
+  t.match(await unknown.json(), { error: { param: 'messages[2].content[2].tool_use_id' } });
+});
+
 void t.test('tool choices, formats and other fields reach the engine', async (t) => {
   const server = await build(t, says('x'));
   const ask = async (fields: object) => {
@@ -225,6 +245,8 @@ void t.test('an error has the form of Anthropic and names the parameter as the c
     [blocks('assistant', { type: 'tool_result', tool_use_id: 'a' }), `${place}.type`, 'unsupported_parameter'],
     [blocks('assistant', { ...use, input: undefined }), `${place}.input`],
     [blocks('assistant', { ...use, input: 'x' }), `${place}.input`],
+    [blocks('assistant', { type: 'thinking', signature: 'x' }), `${place}.thinking`],
+    [blocks('user', { type: 'thinking' }), `${place}.type`, 'unsupported_parameter'],
     [blocks('user', { type: 'tool_result', tool_use_id: 'z' }), `${place}.tool_use_id`],
     [
       blocks('user', { type: 'tool_result', tool_use_id: 'z', content: [{ type: 'image' }] }),

@@ -20,7 +20,9 @@ function textsOf(content: Blocks | undefined, place: string): readonly string[] 
 
 /** Adds the blocks of one message in order. Texts that follow each other are one text. */
 class MessageReader {
-  #texts: string[] = [];
+  readonly #texts: string[] = [];
+  /** Texts before a result. A chat has results directly behind their calls, so these texts follow the results. */
+  readonly #early: string[] = [];
 
   constructor(
     readonly messages: TranslatedMessages,
@@ -49,12 +51,13 @@ class MessageReader {
       case 'tool_result':
         only('user');
         if (callId === undefined) throw required(`${place}.tool_use_id`);
-        this.end();
+        if (this.#texts.length > 0) this.#early.push(this.#texts.splice(0).join(''));
         this.messages.result(callId, resultOf(block, `${place}.content`), place);
         return;
       case 'thinking':
         only('assistant');
-        this.messages.thoughts(block.thinking ?? '');
+        if (block.thinking === undefined) throw required(`${place}.thinking`);
+        this.messages.thoughts(block.thinking);
         return;
       case 'redacted_thinking':
         // A client returns the thoughts of other models.
@@ -65,10 +68,10 @@ class MessageReader {
     }
   }
 
-  /** Ends the message, or its text before a call or a result. */
+  /** Ends the message, or its text before a call. */
   end(): void {
-    if (this.#texts.length > 0) this.messages.say(this.role, this.#texts.join(''), this.place);
-    this.#texts = [];
+    if (this.#texts.length > 0) this.#early.push(this.#texts.splice(0).join(''));
+    if (this.#early.length > 0) this.messages.say(this.role, this.#early.splice(0).join('\n\n'), this.place);
   }
 }
 
