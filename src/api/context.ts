@@ -90,6 +90,8 @@ export interface ApiRequest<Body> {
   readonly trace: RequestTrace | null;
   /** Adds fields to the request's log line. */
   addLogFields(fields: Readonly<Record<string, unknown>>): void;
+  /** Adds fields that are read if the client disconnects, when the log line is written. */
+  addCancelFields(fields: () => Readonly<Record<string, unknown>>): void;
 }
 
 /** The output of a streamed answer. */

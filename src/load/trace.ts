@@ -31,6 +31,8 @@ const AnsweredLine = Type.Object({
   ms: Type.Number({ minimum: 0, maximum: LAST_MS }),
   prompt_tokens: Type.Integer({ minimum: 1 }),
   completion_tokens: Type.Integer({ minimum: 0 }),
+  // A cancelled answer has no budget to keep, and its tokens are a part.
+  cancelled: Type.Optional(Type.Literal(false)),
   sortie: Type.Optional(
     Type.Object({
       budget_ms: NullableMs,

@@ -61,11 +61,16 @@ void t.test('a request whose client disconnects has its log line and its count, 
   const lines = linesOf(log, 'request');
   t.equal(lines.length, 3);
   const route = '/v1/chat/completions';
+  const tokens = { model: 'fake', prompt_tokens: server.engine.requests[0]?.prompt.length };
   t.match(lines, [
-    { method: 'POST', route, status: 200, ms: Number, cancelled: true },
-    { method: 'POST', route, status: 499, ms: Number, cancelled: true, user: 'u1' },
+    { method: 'POST', route, status: 200, ms: Number, cancelled: true, ...tokens },
+    { method: 'POST', route, status: 499, ms: Number, cancelled: true, user: 'u1', ...tokens },
     { method: 'POST', route, status: 200, ms: Number, sortie: {} },
   ]);
+  const counts = lines.map(({ completion_tokens: count }) => Number(count));
+  const [streamed = 0, whole = 0] = counts;
+  t.ok(streamed > 0 && streamed < 10 && whole > 0 && whole < 10, `the tokens before it left: ${counts.join()}`);
+  t.equal(counts[2], 10);
   t.notOk('cancelled' in (lines[2] ?? {}));
   const text = await (await fetch(`${server.url}/metrics`)).text();
   for (const count of ['status="200",model_name="fake"} 2', 'status="499",model_name="fake"} 1']) {

@@ -53,6 +53,7 @@ void t.test('reads answered completions from the log of the server, at their arr
     answered(10_000, 2500, 30, 7),
     JSON.stringify({ level: 30, time: 10_100, route: '/v1/models', status: 200, ms: 3, msg: 'request' }),
     JSON.stringify({ level: 30, time: 10_200, msg: 'model loaded' }),
+    answered(10_300, 200, 9, 3).replace('{', '{"cancelled":true,'),
     answered(10_500, 4000, 12, 64),
     '{"level":30,"ti',
   ].join('\n');

@@ -101,7 +101,9 @@ async function planned<Body>(
   const { reserved, maxTokensParam, prompts, n } = plan;
   request.trace?.describe(askedAttributes(plan, drained !== undefined));
   const settle = request.caller.reserve({ tokens: reserved, maxTokensParam, answers: prompts.length * n });
-  return new Answer(context, plan, request, settle, drained);
+  const answer = new Answer(context, plan, request, settle, drained);
+  request.addCancelFields(() => tokenFields(answer));
+  return answer;
 }
 
 /** Writes a finished answer to the log and the trace. @returns its report */
@@ -118,12 +120,18 @@ function failed(request: ApiRequest<unknown>, answer: Answer, thrown: unknown): 
   return error;
 }
 
-function logFields(answer: Answer, report: SortieReport): Record<string, unknown> {
+/** The tokens so far. */
+function tokenFields(answer: Answer): Record<string, unknown> {
   const { prompt_tokens, completion_tokens } = answer.usage();
-  const { modelName, budget, isDryRun } = answer.plan;
+  const { modelName, isDryRun } = answer.plan;
   // Without completion_tokens the line is not an answered request.
-  if (isDryRun) return { model: modelName, prompt_tokens, dry_run: true };
+  return { model: modelName, prompt_tokens, ...(isDryRun ? { dry_run: true } : { completion_tokens }) };
+}
+
+function logFields(answer: Answer, report: SortieReport): Record<string, unknown> {
+  const { budget, isDryRun } = answer.plan;
+  if (isDryRun) return tokenFields(answer);
   // `sortie simulate` reads the whole budget from the log; the client knows its own.
   const stated = { slo_ttft_ms: budget?.ttftMs ?? null, slo_tpot_ms: budget?.tpotMs ?? null };
-  return { model: modelName, prompt_tokens, completion_tokens, sortie: { ...report, ...stated } };
+  return { ...tokenFields(answer), sortie: { ...report, ...stated } };
 }

@@ -7,6 +7,8 @@ declare module 'fastify' {
   interface FastifyRequest {
     /** Fields that request handling adds to the log line. */
     notes: Record<string, unknown>;
+    /** Gives further fields for the line of a client that disconnected; null for none. */
+    cancelNotes: (() => Readonly<Record<string, unknown>>) | null;
   }
 }
 
@@ -18,8 +20,9 @@ export function accessLog(context: HttpContext): (request: FastifyRequest, reply
   // Fastify calls onResponse only for responses sent in full, never for a client that disconnected.
   return (request, reply) => {
     request.notes = {};
+    request.cancelNotes = null;
     onClosed(reply, () => {
-      if (!isSent(reply)) request.notes.cancelled = true;
+      if (!isSent(reply)) Object.assign(request.notes, { cancelled: true }, request.cancelNotes?.());
       log(request, reply);
     });
   };
@@ -59,6 +62,7 @@ export function registerAccessLog(
   watch: ReturnType<typeof accessLog>,
 ): void {
   app.decorateRequest('notes');
+  app.decorateRequest('cancelNotes', null);
   // The count of faults starts at 0: an alert asks for an increase, and a new series shows none at its first fault.
   // Only POST routes start, since a GET handler can hardly fail.
   app.addHook('onRoute', ({ method, url }) => {

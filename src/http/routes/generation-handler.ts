@@ -59,6 +59,7 @@ function generationHandler<Body extends { readonly stream?: boolean }>(context: 
       signal: clientAbortSignal(reply),
       trace: request.trace,
       addLogFields: (fields) => Object.assign(request.notes, fields),
+      addCancelFields: (fields) => (request.cancelNotes = fields),
     };
     if (body.stream === true) {
       await serveStream(limited, api, endpoint, (headers) => eventStream(reply, keepAliveMs, headers));

@@ -23,6 +23,7 @@ void t.test('nothing is generated for a client that disconnected while its reque
       signal,
       trace: null,
       addLogFields: () => undefined,
+      addCancelFields: () => undefined,
     },
     caller: {
       ...{ keyName: null, keyId: null, tenant: 'a', policy: openPolicy },
