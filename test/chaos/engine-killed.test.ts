@@ -33,7 +33,7 @@ const wires: readonly Wire[] = [
     path: '/v1/responses',
     endless: { input: prompt, max_output_tokens: 2000, ignore_eos: true },
     begins: /^event: response\.created\n.*event: response\.output_text\.delta\n/s,
-    ends: /event: error\ndata: .*"code":"engine_lost".*\n\nevent: response\.failed\ndata: .*"status":"failed".*\n\ndata: \[DONE\]\n\n$/,
+    ends: /event: error\ndata: .*"code":"engine_lost".*\n\nevent: response\.failed\ndata: .*"status":"failed".*\n\n$/,
     error: openaiError,
   },
   {

@@ -51,7 +51,7 @@ void t.test('a whole response has the items, the usage, the settings used and th
       output_tokens_details: { reasoning_tokens: 0 },
       total_tokens: Number,
     },
-    ...{ instructions: 'Be brief.', temperature: 0.5, top_p: 1, metadata, store: false, user: 'ann' },
+    ...{ instructions: 'Be brief.', temperature: 0.5, top_p: 0.95, metadata, store: false, user: 'ann' },
     ...{ tools: [], tool_choice: 'auto', text: { format: { type: 'text' } }, previous_response_id: null },
     sortie: { budget_ms: 250, plan: { exit_layer: 30 } },
   });
@@ -78,7 +78,7 @@ void t.test('a stream has all events of a message, numbered, from created to com
     events.map((_, index) => index),
   );
   t.ok(events.every(({ name, data }) => data.type === name));
-  t.strictSame(last, ['[DONE]']);
+  t.strictSame(last, [], 'no [DONE]');
   const [created] = events;
   t.match(created?.data, { response: { status: 'in_progress', output: [], usage: null } });
   const final = events.at(-1)?.data.response as Whole & { sortie: object };
@@ -230,12 +230,13 @@ void t.test('an error names the parameter as the client wrote it', async (t) => 
     [{ text: { format: { type: 'json_schema' } } }, 'text.format'],
     [{ text: { format: { type: 'json_schema', schema: { maxItems: 1e5 } } } }, 'text.format'],
     [{ text: { format: { type: 'json_schema', schema: {} } } }, 'text.format'],
-    [{ text: { verbosity: 'low' } }, 'text.verbosity', 'unsupported_parameter'],
-    [{ reasoning: { effort: 'high' } }, 'reasoning.effort', 'unsupported_parameter'],
+    [{ text: { verbosity: 'loud' } }, 'text.verbosity'],
+    [{ reasoning: { effort: 'most' } }, 'reasoning.effort'],
     [{ previous_response_id: 'resp_1' }, 'previous_response_id', 'unsupported_parameter'],
     [{ conversation: 'conv_1' }, 'conversation', 'unsupported_parameter'],
     [{ background: true }, 'background', 'unsupported_parameter'],
-    [{ truncation: 'auto' }, 'truncation', 'unsupported_parameter'],
+    [{ truncation: 'last' }, 'truncation'],
+    [{ truncation: 'auto', input: 'word '.repeat(3000) }, 'input', 'context_length_exceeded'],
     [{ max_tokens: 5 }, 'max_tokens', 'unsupported_parameter'],
     [{ temperature: 9 }, 'temperature'],
     [{ sortie: { exit: 5 } }, 'sortie.exit', 'unsupported_parameter'],
@@ -252,7 +253,38 @@ void t.test('an error names the parameter as the client wrote it', async (t) => 
     ...{ previous_response_id: null, background: false, truncation: 'disabled', reasoning: { effort: null } },
     ...{ store: true, include: ['reasoning.encrypted_content'], service_tier: 'auto', conversation: null },
   };
-  t.equal((await server.post(PATH, { input, ...neutral })).status, 200);
+  const served = await server.post(PATH, { input, ...neutral });
+  t.equal(served.status, 200);
+  t.equal(served.headers.get('x-sortie-warning'), null);
+});
+
+void t.test('settings without effect on this model are served, and a header names them', async (t) => {
+  const server = await build(t, says('It rains.'));
+  const effort = 'reasoning.effort is ignored: this model has no thoughts.';
+  const verbosity = 'text.verbosity is ignored: this model has no such setting.';
+  const truncation = 'truncation is ignored: input beyond the context is rejected.';
+  const settings: [object, string | null][] = [
+    [{ reasoning: { effort: 'high', summary: 'auto' } }, effort],
+    [{ reasoning: { effort: 'none' }, text: { verbosity: 'medium' }, truncation: 'disabled' }, null],
+    [{ text: { verbosity: 'low' } }, verbosity],
+    [{ truncation: 'auto' }, truncation],
+    [
+      { reasoning: { effort: 'low' }, text: { verbosity: 'high' }, truncation: 'auto', storee: true },
+      `storee is ignored; did you mean store? ${effort} ${verbosity} ${truncation}`,
+    ],
+  ];
+  for (const [fields, warning] of settings) {
+    const whole = await server.post(PATH, { input, ...fields });
+    t.equal(whole.headers.get('x-sortie-warning'), warning);
+    t.match(await whole.json(), { status: 'completed', text: { verbosity: 'medium' }, truncation: 'disabled' });
+    const stream = await server.post(PATH, { input, ...fields, stream: true });
+    t.equal(stream.headers.get('x-sortie-warning'), warning);
+    t.match(await stream.text(), /response\.completed/);
+  }
+  const answer = await server.post(PATH, { input, reasoning: { effort: 'high' } });
+  t.match(await answer.json(), { reasoning: { effort: null, summary: null } });
+  const prompts = server.engine.requests.map(({ prompt }) => prompt.join());
+  t.equal(new Set(prompts).size, 1, 'the prompt has none of them');
 });
 
 void t.test('a failure after the first token is an error event and a failed response', async (t) => {
@@ -267,7 +299,7 @@ void t.test('a failure after the first token is an error event and a failed resp
     data: { response: { status: 'failed', error: { code, message: String }, output: [{ status: 'incomplete' }] } },
   });
   t.equal(failed?.data.sequence_number, events.length - 1);
-  t.strictSame(last, ['[DONE]']);
+  t.strictSame(last, [], 'no [DONE]');
 });
 
 void t.test('a rejection is a plain error in OpenAI form, streamed or not', async (t) => {

@@ -5,6 +5,7 @@ import type { GenerationPlan } from '../generation/request.js';
 import { commonFields } from '../params/common-fields.js';
 import type { ResponsesBody } from '../schemas/responses.js';
 import type { ResponseFormat } from '../schemas/shared.js';
+import { ignoredSettings, withoutIgnored } from './ignored.js';
 import { inputMessages } from './input.js';
 import { responseTools } from './tools.js';
 import { refuseUnsupportedOfResponses } from './unsupported.js';
@@ -51,6 +52,9 @@ export function translate(body: ResponsesBody): Translation {
 }
 
 export async function plan(context: ApiContext, request: ApiRequest<ResponsesBody>): Promise<GenerationPlan> {
-  refuseUnsupportedOfResponses(request.body);
-  return planAsChat(context, request, translate(request.body));
+  const { body } = request;
+  refuseUnsupportedOfResponses(body);
+  const planned = await planAsChat(context, request, translate(withoutIgnored(context, body)));
+  for (const each of ignoredSettings(context, body)) request.warn(each);
+  return planned;
 }

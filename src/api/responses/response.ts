@@ -30,7 +30,7 @@ function asked(body: ResponsesBody, { plan: { sampling } }: Answer) {
     service_tier: 'default',
     store: false,
     background: false,
-    text: { format: body.text?.format ?? { type: 'text' } },
+    text: { format: body.text?.format ?? { type: 'text' }, verbosity: 'medium' },
     tools: (body.tools ?? []).map(({ type, name, description = null, parameters = null, strict = null }) => ({
       ...{ type, name, description, parameters, strict },
     })),

@@ -4,16 +4,19 @@ import type { Answer } from '../generation/answer.js';
 import type { Endpoint, Formatter, SendEvent } from '../generation/serve.js';
 import { chatLogprobs } from '../generation/logprobs.js';
 import type { OutputItem, ResponsesBody } from '../schemas/responses.js';
+import { withoutIgnored } from './ignored.js';
 import { type Emit, Output } from './output.js';
 import { plan } from './plan.js';
 import { ID_PREFIX, responseOf } from './response.js';
 
 function responseFormatter(
-  { model }: ApiContext,
-  { body }: ApiRequest<ResponsesBody>,
+  context: ApiContext,
+  request: ApiRequest<ResponsesBody>,
   answer: Answer,
   send?: SendEvent,
 ): Formatter {
+  const { tokenizer } = context.model;
+  const body = withoutIgnored(context, request.body);
   let number = 0;
   const emit: Emit = (type, fields) => send?.({ type, sequence_number: number++, ...fields }, type);
   const output = new Output(answer.id, emit);
@@ -37,7 +40,7 @@ function responseFormatter(
           output.end(status);
         } else if (piece.thoughts !== '') output.thoughts(piece.thoughts);
         else if (piece.call !== null) output.call(piece.call);
-        else output.text(piece.text, isScored ? chatLogprobs(model.tokenizer, piece.tokens) : []);
+        else output.text(piece.text, isScored ? chatLogprobs(tokenizer, piece.tokens) : []);
       }
       const response = responseOf(body, answer, { status, output: output.items });
       emit(`response.${status}`, { response: { ...response, sortie: answer.report() } });
@@ -60,5 +63,6 @@ export const responses: Endpoint<ResponsesBody> = {
   userOf: ({ user }) => user,
   plan,
   formatter: responseFormatter,
-  terminator: '[DONE]',
+  // OpenAI's streams end with their last event. Open Responses adds a [DONE], which its clients can do without.
+  terminator: null,
 };

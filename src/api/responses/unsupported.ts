@@ -7,7 +7,6 @@ const OF_BODY: NeutralValues = {
   conversation: [],
   prompt: [],
   background: [],
-  truncation: ['disabled'],
   context_management: [],
   // A chat's names of fields that have other names here. To ignore them would change the answer.
   messages: [],
@@ -17,11 +16,9 @@ const OF_BODY: NeutralValues = {
   logprobs: [],
   n: [1],
 };
-const OF_TEXT: NeutralValues = { verbosity: ['medium'] };
 
 /** @throws ApiError unsupported_parameter */
 export function refuseUnsupportedOfResponses(body: ResponsesBody): void {
   refuseUnsupported(body, ResponsesBody.properties);
   refuseFields(body, OF_BODY);
-  refuseFields(body.text ?? {}, OF_TEXT, 'text.');
 }

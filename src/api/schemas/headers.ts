@@ -59,7 +59,9 @@ export const planHeaders = {
 
 /** Of requests with a body. */
 export const warningHeader = {
-  'x-sortie-warning': Type.String({ description: 'Names ignored fields that look misspelt. Absent without one.' }),
+  'x-sortie-warning': Type.String({
+    description: 'Names ignored fields: misspelt ones, and settings that have no effect. Absent without one.',
+  }),
 };
 
 /** Headers of errors for which a retry helps. */

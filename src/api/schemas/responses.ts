@@ -83,6 +83,28 @@ const Format = oneOf('{type: "text"}, {type: "json_object"} or {type: "json_sche
   }),
 ]);
 
+const Text = Type.Object({
+  format: Type.Optional(Format),
+  verbosity: Type.Optional(
+    oneOf(
+      '"low", "medium" or "high"',
+      [Type.Literal('low'), Type.Literal('medium'), Type.Literal('high')],
+      'Has no effect; X-Sortie-Warning says so.',
+    ),
+  ),
+});
+
+const Reasoning = Type.Object(
+  { effort: Type.Optional(Effort) },
+  { description: 'For chat templates that have thinking. No effect on other models; X-Sortie-Warning says so.' },
+);
+
+const Truncation = oneOf(
+  '"auto" or "disabled"',
+  [Type.Literal('auto'), Type.Literal('disabled')],
+  'Has no effect, and X-Sortie-Warning says so: input beyond the context is rejected.',
+);
+
 const { stream, temperature, top_p, user, ...others } = Type.Omit(Type.Object(generationFields), [
   'n',
   'response_format',
@@ -101,15 +123,14 @@ export const ResponsesBody = Type.Object(
     }),
     instructions: Type.Optional(Type.String({ description: 'A system message before the input.' })),
     max_output_tokens: Type.Optional(Type.Integer({ minimum: 1 })),
-    text: Type.Optional(Type.Object({ format: Type.Optional(Format) })),
+    text: Type.Optional(Text),
     tools: Type.Optional(Type.Array(ResponseTool, { maxItems: 128, 'x-rule': 'an array of at most 128 functions' })),
     tool_choice: Type.Optional(ResponseToolChoice),
     parallel_tool_calls: Type.Optional(
       Type.Boolean({ default: true, description: 'Allows several calls in one answer.' }),
     ),
-    reasoning: Type.Optional(
-      Type.Object({ effort: Type.Optional(Effort) }, { description: 'For chat templates that have thinking.' }),
-    ),
+    reasoning: Type.Optional(Reasoning),
+    truncation: Type.Optional(Truncation),
     top_logprobs: Type.Optional(Type.Integer({ minimum: 0, maximum: 20 })),
     include: Type.Optional(
       Type.Array(Type.String(), {
@@ -214,7 +235,7 @@ export const ResponsesAnswer = Type.Object({
   service_tier: Type.Literal('default'),
   store: Type.Literal(false),
   background: Type.Literal(false),
-  text: Type.Object({ format: Type.Unknown() }),
+  text: Type.Object({ format: Type.Unknown(), verbosity: Type.Literal('medium') }),
   tools: Type.Array(Type.Unknown()),
   tool_choice: Type.Unknown(),
   temperature: Type.Number(),

@@ -7,10 +7,10 @@
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
 import { isTooDeep } from '../../api/params/nesting.js';
 import { ApiError } from '../../api/errors.js';
-import type { HeadersOf, warningHeader } from '../../api/schemas/headers.js';
 import { quoted } from '../../util/quoted.js';
 import { mostSimilar } from '../../util/similar.js';
 import { tooDeep } from '../json-scan.js';
+import { warn } from '../warning.js';
 
 /** Most unknown fields in one log line: a client must not fill the log. */
 const MAX_LOGGED = 20;
@@ -85,8 +85,7 @@ function tellUnknown(request: FastifyRequest, reply: FastifyReply, body: object,
   const fields = unknown.map((key) => key.slice(0, 64));
   if (hints.length === 0) request.log.info({ fields }, 'unknown fields ignored');
   else {
-    const told: HeadersOf<typeof warningHeader> = { 'x-sortie-warning': hints.join(' ') };
-    void reply.headers(told);
+    warn(reply, hints.join(' '));
     request.log.warn({ fields }, `unknown fields ignored: ${hints.join(' ')}`);
   }
 }

@@ -78,7 +78,7 @@ const GENERATION_HEADERS: Partial<Record<Status, HeaderSchemas>> = {
 export const ERROR_SCHEMA_ID = 'Error';
 export const MESSAGES_ERROR_ID = 'MessagesError';
 
-/** One event of a stream: `data` is JSON, or `[DONE]` in the last event. */
+/** One event of a stream: `data` is JSON, or `[DONE]` in the last event of chats and completions. */
 const EVENT = { type: 'object', properties: { data: { type: 'string' } } };
 
 const json = (schema: object) => ({ 'application/json': { schema } });

@@ -8,6 +8,7 @@ import type { HttpContext } from '../context.js';
 import { underCap } from '../key-cap.js';
 import { anthropic, type Protocol, protocolOf } from '../protocol.js';
 import type { TSchema } from '../../util/schema.js';
+import { warn } from '../warning.js';
 import { type AnswerOptions, answers, budgetHeaders } from './describe.js';
 
 interface Route<Body> {
@@ -59,6 +60,9 @@ function generationHandler<Body extends { readonly stream?: boolean }>(context: 
       signal: clientAbortSignal(reply),
       trace: request.trace,
       addLogFields: (fields) => Object.assign(request.notes, fields),
+      warn: (text) => {
+        warn(reply, text);
+      },
       addCancelFields: (fields) => (request.cancelNotes = fields),
     };
     if (body.stream === true) {

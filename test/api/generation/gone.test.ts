@@ -22,6 +22,7 @@ void t.test('nothing is generated for a client that disconnected while its reque
       body: { prompt: 'Hello' },
       signal,
       trace: null,
+      warn: () => undefined,
       addLogFields: () => undefined,
       addCancelFields: () => undefined,
     },
