@@ -1,11 +1,10 @@
 /** POST /tokenize and /detokenize. Must not know: the engine's work. */
 import { ApiError } from './errors.js';
 import { chatPrompt } from './chat/chat.js';
+import { countedFrame } from './chat/counted-frame.js';
 import { encodePrompt, type Encoding } from './generation/request.js';
 import { readyEngine, type ApiContext, type ApiRequest } from './context.js';
 import { modelExit } from './params/depth.js';
-import { promptEnding } from './chat/prompt-ending.js';
-import { templateVariables } from './chat/template-variables.js';
 import { chatTools } from './chat/tools.js';
 import { ChatBody } from './schemas/chat.js';
 import { CompletionBody } from './schemas/completions.js';
@@ -29,15 +28,7 @@ export async function tokenize(
   if (body.tools !== undefined && body.messages === undefined) {
     throw new ApiError('invalid_value', 'tools is only allowed with messages.', 'tools');
   }
-  const frame = {
-    ...promptEnding(body.messages ?? [], body),
-    variables: templateVariables(context.model.chat, body),
-    closesThoughts: body.reasoning_effort === 'none',
-    addSpecial: body.add_special_tokens ?? false,
-    // The count may exceed the context, so the text has no limit.
-    most: Infinity,
-    waitLimit: { signal, deadlineAt: null },
-  };
+  const frame = countedFrame(context, body.messages ?? [], body, signal);
   const tokens =
     body.messages !== undefined
       ? (await chatPrompt(context, body.messages, chatTools(body.tools ?? []), frame)).ids

@@ -27,6 +27,8 @@ void t.test('openai-node: create, iterated events and the stream helper have the
   const whole = await client.responses.create(asked);
   t.ok(whole.output_text.length > 0);
   t.match(whole, { object: 'response', usage: { input_tokens: Number, output_tokens: Number } });
+  const counted = await client.responses.inputTokens.count({ model: modelName, input });
+  t.match(counted, { object: 'response.input_tokens', input_tokens: whole.usage?.input_tokens });
   let text = '';
   for await (const event of await client.responses.create({ ...asked, stream: true })) {
     if (event.type === 'response.output_text.delta') text += event.delta;

@@ -3,7 +3,7 @@ import fc from 'fast-check';
 import { ChatBody } from '../../src/api/schemas/chat.js';
 import { CompletionBody } from '../../src/api/schemas/completions.js';
 import { CountTokensBody, MessagesBody } from '../../src/api/schemas/messages.js';
-import { ResponsesBody } from '../../src/api/schemas/responses.js';
+import { InputTokensBody, ResponsesBody } from '../../src/api/schemas/responses.js';
 import { nested } from './nested.js';
 
 /**
@@ -204,6 +204,14 @@ export const targets = [
       { weight: 3, arbitrary: bodies(Object.keys(ResponsesBody.properties)) },
       { weight: 2, arbitrary: itemBodies },
       { weight: 1, arbitrary: flatToolBodies },
+    ),
+  },
+  {
+    path: '/v1/responses/input_tokens',
+    base: { input: 'Hi' },
+    body: fc.oneof<fc.WeightedArbitrary<Record<string, unknown>>[]>(
+      { weight: 1, arbitrary: bodies(Object.keys(InputTokensBody.properties)) },
+      { weight: 1, arbitrary: itemBodies },
     ),
   },
   {

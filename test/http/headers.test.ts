@@ -48,6 +48,7 @@ const BODIES: Readonly<Record<string, object>> = {
   '/v1/chat/completions': { messages: [{ role: 'user', content: 'Hello' }] },
   '/v1/responses': { input: 'Hello' },
   '/v1/messages': { model: 'fake', max_tokens: 8, messages: [{ role: 'user', content: 'Hello' }] },
+  '/v1/responses/input_tokens': { input: 'Hello' },
   '/v1/messages/count_tokens': { model: 'fake', messages: [{ role: 'user', content: 'Hello' }] },
   '/tokenize': { prompt: 'Hello' },
   '/detokenize': { tokens: [1] },
@@ -90,7 +91,10 @@ const PROVOKED: Readonly<Record<string, Provocation>> = {
   413: { body: { prompt: 'x'.repeat(20_000) } },
   415: { headers: { ...authorization, 'content-type': 'text/plain' } },
   429: {
-    bodyOf: (path) => (path === '/tokenize' ? { prompt: LONG } : { messages: [{ role: 'user', content: LONG }] }),
+    bodyOf: (path) => {
+      if (path === '/tokenize') return { prompt: LONG };
+      return path.startsWith('/v1/responses') ? { input: LONG } : { messages: [{ role: 'user', content: LONG }] };
+    },
     first: ({ context, engine }) => {
       if (engine.ready !== null) engine.ready = { ...engine.ready, maxLength: 8192 };
       context.api.encoding.encode = () => Promise.reject(new EncodingRefused('full'));

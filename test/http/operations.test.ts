@@ -432,7 +432,7 @@ void t.test('no client adds a label: unknown paths share one, and models and key
   const routes = new Set([...text.matchAll(/http_requests_total\{.*route="([^"]*)"/g)].map(([, route]) => route));
   // Routes with a body have a series from the start.
   const answers = ['/v1/completions', '/v1/chat/completions', '/v1/responses', '/v1/messages'];
-  const posts = [...answers, '/v1/messages/count_tokens', '/tokenize', '/detokenize'];
+  const posts = [...answers, '/v1/responses/input_tokens', '/v1/messages/count_tokens', '/tokenize', '/detokenize'];
   t.same(routes, new Set(['unknown', '/v1/models/:model', ...posts]));
 });
 

@@ -311,3 +311,41 @@ void t.test('a rejection is a plain error in OpenAI form, streamed or not', asyn
     t.match(await response.json(), { error: { code: 'queue_full', type: 'rate_limit_error', param: null } });
   }
 });
+
+void t.test('input_tokens counts the prompt of a response with the same fields, whatever its length', async (t) => {
+  const server = await build(t);
+  const count = async (body: object): Promise<unknown> => (await server.post(`${PATH}/input_tokens`, body)).json();
+  const items = [
+    { role: 'user', content: 'Weather?' },
+    { type: 'function_call', call_id: 'a', name: 'get_weather', arguments: '{"city":"Paris"}' },
+    { type: 'function_call_output', call_id: 'a', output: 'sunny' },
+  ];
+  const time = { type: 'function', name: 'get_time' };
+  const allowed = { type: 'allowed_tools', tools: [time] };
+  for (const body of [
+    { input },
+    { input, instructions: 'Be brief.', reasoning: { effort: 'low' }, truncation: 'auto', model: 'fake' },
+    { input: items, tools: [weather, time] },
+    { input: items, tools: [weather, time], tool_choice: allowed, parallel_tool_calls: false },
+    { input: items, tools: [weather], tool_choice: 'none', text: { verbosity: 'low' } },
+  ]) {
+    t.equal((await server.post(PATH, body)).status, 200);
+    const input_tokens = server.engine.requests.at(-1)?.prompt.length;
+    t.strictSame(await count(body), { object: 'response.input_tokens', input_tokens });
+  }
+  const long = (await count({ input: 'word '.repeat(9000) })) as { input_tokens: number };
+  t.ok(long.input_tokens > 9000, `${long.input_tokens}`);
+  t.match(await count({ instructions: 'Be brief.' }), { input_tokens: Number });
+  const wrong: [object, object][] = [
+    [{}, { param: 'input', message: 'input is required.' }],
+    [{ input: [{ role: 'user' }] }, { param: 'input[0].content' }],
+    [
+      { input, previous_response_id: 'resp_1' },
+      { param: 'previous_response_id', code: 'unsupported_parameter' },
+    ],
+    [{ input, tool_choice: 'required' }, { param: 'tool_choice' }],
+    [{ input, tools: [weather, weather] }, { param: 'tools[1].name' }],
+    [{ input, model: 'gpt-9' }, { code: 'model_not_found' }],
+  ];
+  for (const [body, error] of wrong) t.match(await count(body), { error }, JSON.stringify(body));
+});

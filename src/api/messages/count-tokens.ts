@@ -1,7 +1,7 @@
 /** POST /v1/messages/count_tokens. */
 import { chatPrompt } from '../chat/chat.js';
-import { promptEnding, withOpenEnd } from '../chat/prompt-ending.js';
-import { templateVariables } from '../chat/template-variables.js';
+import { countedFrame } from '../chat/counted-frame.js';
+import { withOpenEnd } from '../chat/prompt-ending.js';
 import { chatTools } from '../chat/tools.js';
 import { withNames } from '../chat/translated.js';
 import type { ApiContext, ApiRequest } from '../context.js';
@@ -24,15 +24,7 @@ export async function countTokens(
   const messages = withOpenEnd(translated);
   const tools = body.tool_choice?.type === 'none' ? [] : toolsOf(body);
   return withNames([...names, ...toolNames(body)], async () => {
-    const thinking = thinkingOf(context, body);
-    const frame = {
-      ...promptEnding(messages, {}),
-      variables: templateVariables(context.model.chat, thinking),
-      closesThoughts: thinking.reasoning_effort === 'none',
-      addSpecial: false,
-      most: Infinity,
-      waitLimit: { signal, deadlineAt: null },
-    };
+    const frame = countedFrame(context, messages, thinkingOf(context, body), signal);
     const { ids } = await chatPrompt(context, messages, chatTools(tools), frame);
     return { input_tokens: ids.length };
   });

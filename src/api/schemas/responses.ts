@@ -162,6 +162,25 @@ export const ResponsesBody = Type.Object(
 );
 export type ResponsesBody = Static<typeof ResponsesBody>;
 
+const { model, input, instructions, tools, tool_choice, parallel_tool_calls, reasoning, text, truncation } =
+  ResponsesBody.properties;
+
+/** The fields that make the prompt, of which `input` may be absent beside `instructions`. */
+export const InputTokensBody = Type.Object(
+  {
+    ...{ model, input: Type.Optional(input), instructions, reasoning, text, truncation },
+    ...{ tools, tool_choice, parallel_tool_calls },
+  },
+  { examples: [{ input: 'Why is the sky blue?' }] },
+);
+export type InputTokensBody = Static<typeof InputTokensBody>;
+
+export const InputTokensAnswer = Type.Object({
+  object: Type.Literal('response.input_tokens'),
+  input_tokens: Type.Integer(),
+});
+export type InputTokensAnswer = Static<typeof InputTokensAnswer>;
+
 const Status = Type.Union([Type.Literal('in_progress'), Type.Literal('completed'), Type.Literal('incomplete')]);
 
 const MessageItem = Type.Object({

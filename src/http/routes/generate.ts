@@ -1,12 +1,15 @@
-/** POST /v1/chat/completions, /v1/completions and /v1/responses, in OpenAI's form. */
+/** POST /v1/chat/completions, /v1/completions, /v1/responses and its count of tokens, in OpenAI's form. */
 import type { FastifyInstance } from 'fastify';
 import { chat } from '../../api/chat/chat.js';
 import { completions } from '../../api/completions/completions.js';
+import { inputTokens } from '../../api/responses/input-tokens.js';
 import { responses } from '../../api/responses/responses.js';
 import { ChatAnswer, ChatBody } from '../../api/schemas/chat.js';
 import { CompletionAnswer, CompletionBody } from '../../api/schemas/completions.js';
-import { ResponsesAnswer, ResponsesBody } from '../../api/schemas/responses.js';
+import { InputTokensAnswer, InputTokensBody, ResponsesAnswer, ResponsesBody } from '../../api/schemas/responses.js';
 import type { HttpContext } from '../context.js';
+import { clientAbortSignal } from '../response-lifecycle.js';
+import { answers } from './describe.js';
 import { registerEndpoint } from './generation-handler.js';
 
 export function registerGeneration(app: FastifyInstance, context: HttpContext): void {
@@ -47,4 +50,18 @@ export function registerGeneration(app: FastifyInstance, context: HttpContext): 
     events: 'from response.created to response.completed.',
     endpoint: responses,
   });
+  app.post<{ Body: InputTokensBody }>(
+    '/v1/responses/input_tokens',
+    {
+      config: { protected: true },
+      schema: {
+        operationId: 'countInputTokens',
+        summary: 'Count the tokens of the prompt of a response',
+        tags,
+        body: InputTokensBody,
+        response: answers(InputTokensAnswer, 'The tokens of the prompt.'),
+      },
+    },
+    (request, reply) => inputTokens(context.api, { body: request.body, signal: clientAbortSignal(reply) }),
+  );
 }
