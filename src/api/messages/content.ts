@@ -51,7 +51,7 @@ class MessageReader {
       case 'tool_result':
         only('user');
         if (callId === undefined) throw required(`${place}.tool_use_id`);
-        if (this.#texts.length > 0) this.#early.push(this.#texts.splice(0).join(''));
+        this.#endText();
         this.messages.result(callId, resultOf(block, `${place}.content`), place);
         return;
       case 'thinking':
@@ -70,8 +70,12 @@ class MessageReader {
 
   /** Ends the message, or its text before a call. */
   end(): void {
-    if (this.#texts.length > 0) this.#early.push(this.#texts.splice(0).join(''));
+    this.#endText();
     if (this.#early.length > 0) this.messages.say(this.role, this.#early.splice(0).join('\n\n'), this.place);
+  }
+
+  #endText(): void {
+    if (this.#texts.length > 0) this.#early.push(this.#texts.splice(0).join(''));
   }
 }
 
