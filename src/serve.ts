@@ -155,8 +155,8 @@ export async function serveForever(options: ServeOptions, version: string): Prom
   warnOfVariables(process.env, log);
   warnOfKeyFile(options.apiKeyFile, log);
   const manifest = loadManifest(options.model);
-  warnOfSampling(manifest, options.samplingDefaults, log);
   chooseKernels(manifest, { kernels: options.kernels, device: options.device.kind });
+  warnOfSampling(manifest, options.samplingDefaults, log);
   const engine = new EngineClient(engineOptions(options));
   const [name = manifest.name] = options.modelName;
   const bar = isPretty && process.stderr.isTTY ? new LoadProgress(engine, process.stderr) : null;

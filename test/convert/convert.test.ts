@@ -519,11 +519,17 @@ void t.test('a warning about early exits of unknown quality follows the summary'
     const out = path.join(dir, 'out');
     await convertCommand({ ...OPTIONS, source, out, force: true, ...options }, terminal, errors);
     t.match(String(terminal.read()), /kernels fp32, .* files\n$/);
-    return errors.read() as Buffer | null;
+    // The source states no sampling either: its warning belongs to another test.
+    return (
+      (errors.read() as Buffer)
+        .toString()
+        .split('\n')
+        .find((line) => line.includes('exits')) ?? null
+    );
   };
   const warning = /^warning: exits without a block and without a measured quality: 1\. .*bench:quality.*--quality/;
-  t.match(String(await warningOf({})), warning);
-  t.match(String(await warningOf({ quality: path.join(dir, 'kl.json') })), warning, 'the router reads agreement');
+  t.match(await warningOf({}), warning);
+  t.match(await warningOf({ quality: path.join(dir, 'kl.json') }), warning, 'the router reads agreement');
   t.equal(await warningOf({ quality: path.join(dir, 'quality.json') }), null);
   t.equal(await warningOf({ exitBlocks }), null);
   t.equal(await warningOf({ exits: [3] }), null);

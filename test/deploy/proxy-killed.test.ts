@@ -74,6 +74,7 @@ async function test(t: Test, proxy: ProxyName, pool: Pool): Promise<void> {
   const [a, b] = pool.replicas;
   // The test through the other proxy has killed it.
   if (b.process.signalCode !== null) await b.start();
+  if (proxy === 'haproxy') await until('seen', async () => (await haproxyServer(pool, 'b'))[1] === 'UP');
 
   await t.test('an engine: its answers end with an error, all others finish', async (t) => {
     await until('idle', async () => (await inFlight(pool)) === 0);

@@ -4,7 +4,7 @@
  * Must not know: requests, sampling.
  */
 import type { Slot } from '../slot.js';
-import type { Swaps } from '../slots/places.js';
+import type { Swaps } from '../slots/kv-memory.js';
 import type { SlotTable } from '../slots/slot-table.js';
 import type { Units } from '../units.js';
 import type { Row } from './step-batch.js';
@@ -61,7 +61,7 @@ export function planCompaction(rows: readonly DecodingRow[], stages: number): Co
 
 /** Exchanges slots where the unneeded rows of the batch cost more than the exchange. */
 export function compact(table: SlotTable, units: Units, rows: readonly Row[]): void {
-  const { swaps: moves } = table.places;
+  const { swaps: moves } = table.kv;
   if (moves === null) return;
   const decoding = rows.map(({ slot, exit }) => ({ index: slot.index, stage: exit.stage }));
   const { swaps, waste } = planCompaction(decoding, units.trunk);

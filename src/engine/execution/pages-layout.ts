@@ -8,7 +8,7 @@ import type { PagedModel, PagedRun } from '../../model/paged-model.js';
 import type { PagedHead, WantedRow } from '../../model/paged-head.js';
 import type { States } from '../../model/head.js';
 import type { HiddenStore } from '../../model/hidden-store.js';
-import { PagePlaces } from '../slots/page-places.js';
+import { BlockPool } from '../slots/block-pool.js';
 import { SlotTable } from '../slots/slot-table.js';
 import type { Slot } from '../slot.js';
 import { type ExitUnits, stageAt, type Units, unitsOf } from '../units.js';
@@ -32,7 +32,7 @@ export class PagesLayout implements Layout {
   readonly alone: PagedUnitRuns;
   readonly #model: PagedModel;
   readonly #units: Units;
-  readonly #places: PagePlaces;
+  readonly #blocks: BlockPool;
   /** The work of the last run, whose results lie where they were written. */
   #ran: PagedWork;
   /** All units in the order in which they run. */
@@ -45,12 +45,12 @@ export class PagesLayout implements Layout {
     this.mostPrefill = model.maxTokens - model.limits.maxRows;
     this.#ran = new PagedWork(this.#units.stages.length);
     const { pages, page, slots } = model.limits;
-    this.#places = new PagePlaces({ pages, page, pageBytes: page * model.bytesPerPosition }, (except) => {
+    this.#blocks = new BlockPool({ pages, page, pageBytes: page * model.bytesPerPosition }, (except) => {
       const oldest = this.table.leastRecentlyUsed(except);
       if (oldest !== null) this.table.drop(oldest);
       return oldest !== null;
     });
-    this.table = new SlotTable(slots, this.#units, this.#places);
+    this.table = new SlotTable(slots, this.#units, this.#blocks);
     const units = this.#units.stages.map((_, unit) => unit);
     this.#order = units.sort((a, b) => this.#depth(a) - this.#depth(b) || a - b);
     this.alone = new PagedUnitRuns(model, this.#units, this.#output(this.#units.trunk - 1));
@@ -93,8 +93,8 @@ export class PagesLayout implements Layout {
   /** Adds a span with pages for its positions. */
   #add(work: PagedWork, span: Span, frontier: Frontier): number | null {
     const { slot, end } = span;
-    this.#places.reserve(slot, end);
-    return work.add(span, frontier, this.#places.pagesOf(slot));
+    this.#blocks.reserve(slot, end);
+    return work.add(span, frontier, this.#blocks.blockTableOf(slot));
   }
 
   /** Runs work, and leaves the logits of wanted positions in the head. */
@@ -144,7 +144,7 @@ export class PagesLayout implements Layout {
   /** Row of the state that an exit's head reads. */
   #stateRow({ slot, exit, position }: Wanted): WantedRow {
     const unit = exit.block ?? exit.stage;
-    if (this.#output(unit).isPaged) return { unit, row: this.#places.rowOf(slot, position) };
+    if (this.#output(unit).isPaged) return { unit, row: this.#blocks.rowOf(slot, position) };
     const part = this.#ran.find(unit, slot);
     if (part === undefined || position < part.past || position >= part.past + part.count)
       throw new RangeError(`position ${position} of slot ${slot.index} is not in the last run`);

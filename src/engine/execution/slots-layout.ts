@@ -3,7 +3,7 @@ import { DecodeRunner } from '../../model/decode-runner.js';
 import { HeadRunner } from '../../model/head-runner.js';
 import { PrefillRunner } from '../../model/prefill-runner.js';
 import type { Stage, StagedModel } from '../../model/staged-model.js';
-import { SlotPlaces } from '../slots/slot-places.js';
+import { SlotMemory } from '../slots/slot-memory.js';
 import { SlotTable } from '../slots/slot-table.js';
 import { stageAt, type Units, unitsOf } from '../units.js';
 import { compact } from './compaction.js';
@@ -26,7 +26,7 @@ export class SlotsLayout implements Layout {
   constructor(model: StagedModel) {
     this.#model = model;
     this.#units = unitsOf(model);
-    this.table = new SlotTable(model.limits.slots, this.#units, new SlotPlaces(model, this.#units));
+    this.table = new SlotTable(model.limits.slots, this.#units, new SlotMemory(model, this.#units));
     this.head = new HeadRunner(model);
     this.#prefill = new PrefillRunner(model);
     this.#decode = new DecodeRunner(model);

@@ -153,7 +153,7 @@ export class SlotManager {
     if (!slot || !prompt.isPrompt || !this.#reuses(prompt) || request.prefixSpace !== sequence.request.prefixSpace)
       return false;
     const common = commonLength(tokens, sequence.tokens, Math.min(end, tokens.length - 1));
-    const length = common - (common % this.#table.places.granularity);
+    const length = common - (common % this.#table.kv.granularity);
     if (length < LEAST_MATCH_TOKENS) return false;
     const units = this.#table.needed(sequence.exit).filter((unit) => this.#table.needed(prompt.exit).includes(unit));
     return units.reduce((sum, unit) => sum + Math.max(0, length - slot.frontier(unit)), 0) >= LEAST_MATCH_TOKENS;
@@ -252,7 +252,7 @@ export class SlotManager {
     const { tokens, exit, slot, request } = sequence;
     // A slot of another space stays invisible: its match would show a client the text of another one.
     const slots = this.#table.slots.filter(({ space }) => space === request.prefixSpace);
-    return findPrefix(tokens, slots, this.#table.needed(exit), slot, this.#table.places.granularity);
+    return findPrefix(tokens, slots, this.#table.needed(exit), slot, this.#table.kv.granularity);
   }
 
   #lookForLeader(sequence: Sequence, beside: readonly Sequence[] = []): void {
@@ -267,7 +267,7 @@ export class SlotManager {
 
   /** Bytes of a prefix beyond what a sequence's exit needs of it. */
   #excess({ exit }: Sequence, { slot, length }: PrefixMatch): number {
-    return Math.max(0, this.#table.places.bytes(slot, length) - this.#table.bytesAt(exit, length));
+    return Math.max(0, this.#table.kv.bytes(slot, length) - this.#table.bytesAt(exit, length));
   }
 
   /** Gives a sequence a slot, filled with the matched prefix. */

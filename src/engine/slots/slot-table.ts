@@ -1,11 +1,11 @@
 /**
  * All slots of the KV cache: which are live, which are stored prefixes, and what they hold.
  *
- * Must not know: memory (Places moves it), requests, scheduling policy.
+ * Must not know: memory (KvMemory moves it), requests, scheduling policy.
  */
 import type { ExitIndex } from '../protocol.js';
 import { exitAt, type ExitUnits, type Units } from '../units.js';
-import type { Places } from './places.js';
+import type { KvMemory } from './kv-memory.js';
 import { Slot } from '../slot.js';
 
 /** A live sequence, as far as its memory goes. */
@@ -19,14 +19,14 @@ export class SlotTable {
   readonly #slots: Slot[];
   readonly #units: Units;
   /** The memory of the slots. */
-  readonly places: Places;
+  readonly kv: KvMemory;
   #clock = 0;
   #reserved: Slot | null = null;
 
   /** @param slots number of sequences with a cache at the same time */
-  constructor(slots: number, units: Units, places: Places) {
+  constructor(slots: number, units: Units, kv: KvMemory) {
     this.#units = units;
-    this.places = places;
+    this.kv = kv;
     this.#slots = Array.from({ length: slots }, (_, index) => new Slot(index, units.stages.length));
   }
 
@@ -56,12 +56,12 @@ export class SlotTable {
 
   /** Bytes of a sequence of `length` positions at an exit. */
   bytesAt(exit: ExitIndex, length: number): number {
-    return this.places.bytesAt(this.#exit(exit), length);
+    return this.kv.bytesAt(this.#exit(exit), length);
   }
 
   /** Bytes that live sequences need up to their next position, with their whole prompts. */
   demand(live: readonly Live[]): number {
-    return this.places.demand(
+    return this.kv.demand(
       live.map(({ slot, exit, tokens }) => ({ slot, exit: this.#exit(exit), length: tokens.length + 1 })),
     );
   }
@@ -73,13 +73,13 @@ export class SlotTable {
 
   /** Bytes of live slots, or those that stored prefixes alone hold. */
   used(which: 'live' | 'cached'): number {
-    const live = this.places.held(this.#slots.filter((slot) => slot.live));
-    return which === 'live' ? live : this.places.held(this.#slots) - live;
+    const live = this.kv.held(this.#slots.filter((slot) => slot.live));
+    return which === 'live' ? live : this.kv.held(this.#slots) - live;
   }
 
   /** Empties a slot and releases its memory. */
   drop(slot: Slot): void {
-    this.places.release(slot);
+    this.kv.release(slot);
     slot.tokens = [];
     slot.space = undefined;
     slot.live = false;
@@ -109,13 +109,13 @@ export class SlotTable {
    * target may hold some of the same tokens; they stay.
    */
   copyPrefix(from: Slot, to: Slot, length: number): void {
-    this.places.share(from, to, length);
+    this.kv.share(from, to, length);
     if (length > to.tokens.length) to.tokens = from.tokens.slice(0, length);
   }
 
   /** Exchanges the places of two slots with their contents. @throws RangeError where slots have no order */
   swap(a: Slot, b: Slot): void {
-    const { swaps } = this.places;
+    const { swaps } = this.kv;
     if (swaps === null) throw new RangeError('slots of pages have no order');
     swaps.swap(a, b);
     this.#slots[a.index] = a;
@@ -124,7 +124,7 @@ export class SlotTable {
 
   /** Rolls a slot back to at most `length` positions; a long tail's memory is released. */
   truncate(slot: Slot, length: number): void {
-    this.places.rewind(slot, length);
+    this.kv.rewind(slot, length);
   }
 
   #exit(exit: ExitIndex): ExitUnits {

@@ -135,7 +135,7 @@ async function start(options: EngineOptions): Promise<{ core: EngineCore; ready:
       exits: manifest.exits.map(({ layer }) => layer),
       maxLength: limits.capacity,
       slots: options.maxRunning,
-      kvTokens: whole(Math.floor(options.kvMemoryBytes / bytesPerPosition), executor.table.places.granularity),
+      kvTokens: whole(Math.floor(options.kvMemoryBytes / bytesPerPosition), executor.table.kv.granularity),
       kernels: executor.kernels,
       kernelFaults: executor.model.kernelFaults,
       device: device.kind,

@@ -25,7 +25,8 @@ export function orcaReport(waitMs: number, { headroom, tokensPerS, expectedToken
     'named_metrics.wait_ms': waitMs.toFixed(0),
     'named_metrics.headroom': headroom.toFixed(3),
     'named_metrics.expected_tokens': expectedTokens.toFixed(0),
-    'named_metrics.backlog_minutes': (backlogS / 60).toFixed(6),
+    // Without a backlog Envoy would take cpu_utilization for it, and weights of two units would differ by thousands.
+    'named_metrics.backlog_minutes': Math.max(1e-6, backlogS / 60).toFixed(6),
   };
   const pairs = Object.entries(metrics).map(([name, value]) => `${name}=${value}`);
   return `TEXT ${pairs.join(',')}`;

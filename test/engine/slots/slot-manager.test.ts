@@ -4,7 +4,7 @@ import { leaderOf } from '../../../src/engine/slots/prefix-group.js';
 import type { Budget, GenerateMessage } from '../../../src/engine/protocol.js';
 import { SlotManager, type SlotManagerLimits } from '../../../src/engine/slots/slot-manager.js';
 import { Sequence } from '../../../src/engine/sequence.js';
-import { SlotPlaces } from '../../../src/engine/slots/slot-places.js';
+import { SlotMemory } from '../../../src/engine/slots/slot-memory.js';
 import { SlotTable } from '../../../src/engine/slots/slot-table.js';
 import type { Units } from '../../../src/engine/units.js';
 import type { Stage, StagedModel } from '../../../src/model/staged-model.js';
@@ -23,7 +23,7 @@ const [SHALLOW, DEEP] = [0, 1];
 /** A slot manager with enough bytes for all tests that set no limit. */
 function over(slots: number, limits: Partial<SlotManagerLimits> = {}): { slotManager: SlotManager; table: SlotTable } {
   const model = { hiddenBytes: 0, boundaries: [null, null, null] };
-  const table = new SlotTable(slots, units, new SlotPlaces(model as unknown as StagedModel, units));
+  const table = new SlotTable(slots, units, new SlotMemory(model as unknown as StagedModel, units));
   const all = { maxRunning: slots, maxQueue: 9, kvBytes: 1e6, prefixReuse: true, ...limits };
   return { slotManager: new SlotManager(table, all), table };
 }

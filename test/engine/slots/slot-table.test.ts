@@ -79,8 +79,8 @@ void t.test('exchanged slots leave no pages behind, even repeatedly', (t) => {
   write(b, short, 2);
   for (let round = 0; round < 3; round++) {
     t.equal(
-      table.places.swaps?.freshBytes(a, b),
-      table.places.bytes(a, long) * (1 - short / long),
+      table.kv.swaps?.freshBytes(a, b),
+      table.kv.bytes(a, long) * (1 - short / long),
       'bytes that move into new pages',
     );
     table.swap(a, b);

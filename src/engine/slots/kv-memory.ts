@@ -14,7 +14,7 @@ export interface Claim {
   readonly length: number;
 }
 
-export interface Places {
+export interface KvMemory {
   /** Positions that slots share together: a shared prefix has a multiple of them. */
   readonly granularity: number;
   /** Bytes of the first `length` positions of a slot. */

@@ -1,13 +1,13 @@
 /** Slots of equal size in every KV buffer, whose pages the system commits on their first write. */
 import type { Stage, StagedModel } from '../../model/staged-model.js';
 import type { ExitUnits, Units } from '../units.js';
-import type { Claim, Places, Swaps } from './places.js';
+import type { Claim, KvMemory, Swaps } from './kv-memory.js';
 import type { Slot } from '../slot.js';
 
 /** Least unused positions behind a sequence that are worth some hundred calls to release their pages: a chunk. */
 const LEAST_TAIL_POSITIONS = 128;
 
-export class SlotPlaces implements Places, Swaps {
+export class SlotMemory implements KvMemory, Swaps {
   readonly granularity = 1;
   readonly swaps = this;
   readonly #model: StagedModel;
