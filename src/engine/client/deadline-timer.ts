@@ -12,14 +12,20 @@ import { unreportedEnd } from './sequence-events.js';
 
 interface Watched {
   readonly promptTokens: number;
+  /** Instant of the last bytes, if no other answer ended then. */
+  readonly due: number;
   readonly deadline: number;
   /** Undefined for a request with `reject` that has no plan. */
   timer: NodeJS.Timeout | undefined;
   firstTokenAt: number | null;
 }
 
-/** Time of the last bytes to the client. */
+/** Time of the last bytes to the client. Answers that end together are written one after the other. */
 const LAST_BYTES_MS = 4;
+/** Answers whose deadlines are this close end together. */
+const TOGETHER_MS = 10;
+/** Most that an answer gives up for others, ms. */
+const MOST_TOGETHER_MS = 16;
 /** Least time for the engine to plan a request: response headers report the plan. */
 const PLAN_MS = 10;
 
@@ -37,9 +43,11 @@ export class DeadlineTimer {
     const { id, arrivedAt, prompt, depth } = request;
     if (!isCutAtDeadline(request)) return;
     const due = arrivedAt + (depth.budget?.totalMs ?? Infinity) - LAST_BYTES_MS;
-    const deadline = Math.max(due, monotonicMs() + PLAN_MS);
+    const others = [...this.#watched.values()].filter((each) => Math.abs(each.due - due) < TOGETHER_MS).length;
+    const early = Math.min(MOST_TOGETHER_MS, others * LAST_BYTES_MS);
+    const deadline = Math.max(due - early, monotonicMs() + PLAN_MS);
     const timer = depth.budget?.onMiss === 'reject' ? undefined : this.#at(id, deadline);
-    this.#watched.set(id, { promptTokens: prompt.length, deadline, timer, firstTokenAt: null });
+    this.#watched.set(id, { promptTokens: prompt.length, due, deadline, timer, firstTokenAt: null });
   }
 
   hear({ at, planned, tokens }: StepMessage): void {
