@@ -17,7 +17,7 @@ export async function answerOf(
     for (const each of events) {
       if (each.type === 'token') token(each.event);
       else if (each.type === 'ended') return each.event;
-      else if (each.type === 'refused') throw new Error(each.event.reason);
+      else if (each.type === 'rejected') throw new Error(each.event.reason);
       else if (each.type === 'lost') throw new Error(each.message);
     }
   }

@@ -153,7 +153,7 @@ for (const model of models.values()) model.catch(() => undefined);
 const small = { modelDir: await tiny(kernel), kvMemoryBytes: 2 ** 26, prefillChunk: 64 };
 
 await part('placement', () =>
-  // The engine refuses a graph of which the provider does not take every node.
+  // The engine rejects a graph of which the provider does not take every node.
   withEngine(small, (_, { device, loadMs, calibrateMs }) => Promise.resolve({ device, loadMs, calibrateMs })),
 );
 await part('answers against fp32 on the CPU', async () => {

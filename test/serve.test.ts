@@ -145,9 +145,9 @@ void t.test('response_format: the answer follows the schema, streamed or not, at
     ...ask,
     response_format: { type: 'json_schema', json_schema: { name: 'x', schema: { type: 'pear' } } },
   };
-  const refused = await post(`${url}/v1/chat/completions`, wrong);
-  t.equal(refused.status, 400);
-  t.match(await refused.json(), { error: { param: 'response_format', message: /pear/ } });
+  const rejected = await post(`${url}/v1/chat/completions`, wrong);
+  t.equal(rejected.status, 400);
+  t.match(await rejected.json(), { error: { param: 'response_format', message: /pear/ } });
   const any = await post(`${url}/v1/completions`, {
     prompt: 'A JSON object:',
     max_tokens: 40,

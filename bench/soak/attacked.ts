@@ -115,7 +115,7 @@ export function line(row: Row): string {
   const attacker =
     outcomes === null
       ? '-'
-      : `${outcomes.answered} answered, ${outcomes.refused} refused, ${outcomes.left} left, ${outcomes.failed.length} failed`;
+      : `${outcomes.answered} answered, ${outcomes.rejected} rejected, ${outcomes.left} left, ${outcomes.failed.length} failed`;
   return `| ${[
     row.name,
     ...[tally.asked, tally.promised, tally.kept, tally.starved, tally.lost, tally.rejected, tally.unnamed],

@@ -7,7 +7,7 @@ const attack = ATTACKS.find((each) => each.name === name);
 if (attack === undefined) throw new Error(`there is no attack "${name}"`);
 const over = new AbortController();
 setMaxListeners(Infinity, over.signal);
-const outcomes: Outcomes = { answered: 0, refused: 0, left: 0, failed: [] };
+const outcomes: Outcomes = { answered: 0, rejected: 0, left: 0, failed: [] };
 process.once('message', () => {
   over.abort();
 });

@@ -24,7 +24,7 @@ export interface Target {
 export interface Outcomes {
   answered: number;
   /** By an error of 4xx or 503, or because its own grammar took the worker along. */
-  refused: number;
+  rejected: number;
   /** The attacker disconnected. */
   left: number;
   /** Any other end, which the server must never cause: status or error. */
@@ -70,7 +70,7 @@ async function send(
     const { status } = response;
     const json: unknown = await response.json();
     if (status === 200) outcomes.answered++;
-    else if (status < 500 || status === 503 || isLostGrammar(json)) outcomes.refused++;
+    else if (status < 500 || status === 503 || isLostGrammar(json)) outcomes.rejected++;
     else outcomes.failed.push(`${status} ${JSON.stringify(json)}`);
     if (status !== 200) await sleep(PAUSE_MS);
     return { status, json };
@@ -149,7 +149,7 @@ const unfinished: Attack = {
           socket.on('error', () => undefined).resume();
           socket.once('close', () => {
             signal.removeEventListener('abort', end);
-            outcomes[signal.aborted ? 'left' : 'refused']++;
+            outcomes[signal.aborted ? 'left' : 'rejected']++;
             resolve();
           });
         });

@@ -9,7 +9,7 @@ import { chatTools } from './chat/tools.js';
 import { ChatBody } from './schemas/chat.js';
 import { CompletionBody } from './schemas/completions.js';
 import { TokenizeBody, type DetokenizeAnswer, type DetokenizeBody, type TokenizeAnswer } from './schemas/tokenize.js';
-import { refuseUnsupported } from './params/unsupported.js';
+import { rejectUnsupported } from './params/unsupported.js';
 
 /** Fields of generation requests, which /tokenize accepts so that a request can be counted unchanged. */
 const COUNTED = { ...CompletionBody.properties, ...ChatBody.properties, ...TokenizeBody.properties };
@@ -19,7 +19,7 @@ export async function tokenize(
   context: ApiContext,
   { body, signal }: Pick<ApiRequest<TokenizeBody>, 'body' | 'signal'>,
 ): Promise<TokenizeAnswer> {
-  refuseUnsupported(body, COUNTED);
+  rejectUnsupported(body, COUNTED);
   modelExit(context.model, body.model);
   const { maxLength } = readyEngine(context);
   if ((body.prompt === undefined) === (body.messages === undefined)) {

@@ -156,7 +156,7 @@ export interface PlannedEvent {
 }
 
 /** A rejected request. */
-export interface RefusedEvent {
+export interface RejectedEvent {
   readonly id: string;
   /**
    * `unknown_token`: the embedding has no row for an id. `grammar`: the grammar is invalid. `grammars_lost`: the grammar
@@ -234,7 +234,7 @@ export interface StepMessage {
   readonly type: 'step';
   readonly at: number;
   readonly planned: readonly PlannedEvent[];
-  readonly refused: readonly RefusedEvent[];
+  readonly rejected: readonly RejectedEvent[];
   readonly prompts: readonly PromptEvent[];
   readonly tokens: readonly TokenEvent[];
   readonly ended: readonly EndedEvent[];

@@ -10,7 +10,7 @@ import type {
   Landed,
   PlannedEvent,
   ReadyMessage,
-  RefusedEvent,
+  RejectedEvent,
   StepMessage,
   TokenEvent,
 } from '../engine/protocol.js';
@@ -140,7 +140,7 @@ export class RequestMetrics {
       return live?.cut === null && live.plan !== null ? live.plan.exit : null;
     });
     for (const event of step.tokens) this.#token(event, step.at);
-    for (const event of step.refused) this.#refused(event);
+    for (const event of step.rejected) this.#rejected(event);
     for (const event of step.ended) this.#ended(event);
     this.#engine.step(step);
   }
@@ -185,7 +185,7 @@ export class RequestMetrics {
     if (this.#series.sleepState !== null) this.#series.success.inc({ finished_reason: 'error' });
   }
 
-  #refused({ id, reason }: RefusedEvent): void {
+  #rejected({ id, reason }: RejectedEvent): void {
     const live = this.#live.get(id);
     if (live === undefined) return;
     this.#live.delete(id);
@@ -292,4 +292,4 @@ export class RequestMetrics {
 }
 
 /** Reasons of rejections for lack of capacity: the server's doing and not the client's. */
-const REJECTIONS: ReadonlySet<RefusedEvent['reason']> = new Set(['queue_full', 'budget_infeasible', 'grammars_lost']);
+const REJECTIONS: ReadonlySet<RejectedEvent['reason']> = new Set(['queue_full', 'budget_infeasible', 'grammars_lost']);

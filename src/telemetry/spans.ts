@@ -120,7 +120,7 @@ export class SequenceSpans {
       live.lastAt = step.at;
       live.tokens++;
     }
-    for (const { id } of step.refused) this.#live.delete(id);
+    for (const { id } of step.rejected) this.#live.delete(id);
     for (const event of step.ended) {
       const live = this.#live.get(event.id);
       if (live === undefined) continue;

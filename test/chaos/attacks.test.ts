@@ -27,7 +27,7 @@ void t.test('clients keep their promises beside each attack', { skip: process.pl
   const target = { url: server.url, key: 'sk-attacker', context: CONTEXT, vocabulary: 256, exit: 2 };
   const before = memoryOf(server);
   for (const { name, run } of ATTACKS) {
-    const outcomes: Outcomes = { answered: 0, refused: 0, left: 0, failed: [] };
+    const outcomes: Outcomes = { answered: 0, rejected: 0, left: 0, failed: [] };
     const tally = newTally();
     const over = new AbortController();
     setMaxListeners(Infinity, over.signal);
@@ -44,7 +44,7 @@ void t.test('clients keep their promises beside each attack', { skip: process.pl
     t.equal(tally.kept + tally.starved, tally.promised, `${name}: kept`);
     t.equal(tally.lost, 0, `${name}: ${tally.faults.join('; ')}`);
     t.same(outcomes.failed, [], `${name}: no error of the server`);
-    t.ok(outcomes.answered + outcomes.refused + outcomes.left > 0, `${name} took place`);
+    t.ok(outcomes.answered + outcomes.rejected + outcomes.left > 0, `${name} took place`);
     await untilIdle(server);
   }
   const grown = memoryOf(server) - before;

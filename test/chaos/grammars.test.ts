@@ -21,10 +21,10 @@ void t.test('constrained requests get a 503 without a path during the fault, and
   const file = join(model, 'tokenizer.json');
   renameSync(file, `${file}.gone`);
   for (const stream of [false, true]) {
-    const refused = await ask({ ...json, stream });
-    t.equal(refused.status, 502);
-    t.ok(refused.headers.has('retry-after') && refused.headers.has('retry-after-ms'));
-    const text = await refused.text();
+    const rejected = await ask({ ...json, stream });
+    t.equal(rejected.status, 502);
+    t.ok(rejected.headers.has('retry-after') && rejected.headers.has('retry-after-ms'));
+    const text = await rejected.text();
     t.match(JSON.parse(text), { error: { type: 'unavailable_error', code: 'grammars_lost', param: null } });
     t.notMatch(text, /tokenizer|ENOENT|\/tiny/);
   }

@@ -35,7 +35,7 @@ void t.test('accepted requests finish, later requests get a 503, exit code 0', a
   await until('draining', async () => (await fetch(`${server.url}/health/ready`)).status === 503);
 
   // New requests continue until the port is closed.
-  let refused = 0;
+  let rejected = 0;
   const latecomers = (async () => {
     for (;;) {
       const response = await post(server, '/v1/completions', body, alone).catch(() => null);
@@ -43,7 +43,7 @@ void t.test('accepted requests finish, later requests get a 503, exit code 0', a
       t.equal(response.status, 503);
       t.match(await response.json(), { error: { type: 'unavailable_error', code: 'draining' } });
       t.type(response.headers.get('retry-after'), 'string');
-      refused++;
+      rejected++;
       await sleep(50);
     }
   })();
@@ -58,7 +58,7 @@ void t.test('accepted requests finish, later requests get a 503, exit code 0', a
     t.match(text, /"finish_reason":"length".*\[DONE\]\n\n$/s);
   }
   await latecomers;
-  t.ok(refused > 0);
+  t.ok(rejected > 0);
   t.same(await exit, [0, null]);
 });
 
@@ -70,9 +70,9 @@ void t.test('at the drain deadline the remaining requests end with a draining er
   await until('both run', async () => (await metric(server, 'sortie_num_requests_running')) === 2);
   server.process.kill('SIGTERM');
   t.match(await response.text(), /"code":"draining".*\n\ndata: \[DONE\]\n\n$/s);
-  const refused = await whole;
-  t.equal(refused.status, 503);
-  t.match(await refused.json(), { error: { type: 'unavailable_error', code: 'draining' } });
+  const rejected = await whole;
+  t.equal(rejected.status, 503);
+  t.match(await rejected.json(), { error: { type: 'unavailable_error', code: 'draining' } });
   t.same(await exit, [0, null]);
 });
 
@@ -87,9 +87,9 @@ void t.test('texts in the encoding thread do not delay the exit', async (t) => {
   await until('all are connected', () => openFiles(server) >= before + 8);
   await sleep(300);
   server.process.kill('SIGTERM');
-  const refused = (await Promise.all(texts)).filter(({ status }) => status !== 200);
-  t.ok(refused.length > 0);
-  for (const each of refused) {
+  const rejected = (await Promise.all(texts)).filter(({ status }) => status !== 200);
+  t.ok(rejected.length > 0);
+  for (const each of rejected) {
     t.equal(each.status, 503);
     t.match(await each.json(), { error: { type: 'unavailable_error', code: 'draining' } });
   }
@@ -125,9 +125,9 @@ void t.test('a stuck engine delays neither the draining error nor the exit', asy
   await until('both are accepted', async () => (await load(server)) === 2);
   server.process.kill('SIGTERM');
   for (const answer of [stream, whole]) {
-    const refused = await answer;
-    t.equal(refused.status, 503);
-    t.match(await refused.json(), { error: { type: 'unavailable_error', code: 'draining' } });
+    const rejected = await answer;
+    t.equal(rejected.status, 503);
+    t.match(await rejected.json(), { error: { type: 'unavailable_error', code: 'draining' } });
   }
   t.same(await exit, [0, null]);
   t.notOk(isAlive(engine));

@@ -79,7 +79,7 @@ void t.test('faults are said, end no pipe, and count in the exit code', async (t
     const { text, notes, isComplete } = await piped(url, [line, 'Hi']);
     t.same([text, notes[0], isComplete], ['Yes.\n', note, false]);
   }
-  engine.script = () => ({ tokens: [], refuse: { reason: 'queue_full', detail: '' } as never });
+  engine.script = () => ({ tokens: [], reject: { reason: 'queue_full', detail: '' } as never });
   const { text, notes, isComplete } = await piped(url, ['Hi', '/help']);
   t.same([text, isComplete], ['', false]);
   t.match(notes.join('\n'), /^429: [^]*\/exit-layer LAYER/);

@@ -82,7 +82,7 @@ void t.test('errors arrive as the classes of the client', async (t) => {
   t.match(tooHot, { status: 400, param: 'temperature', code: 'invalid_value', type: 'invalid_request_error' });
   const closed = await connect(t, undefined, { apiKeys: ['other'] });
   t.type(await thrown(closed.client.models.list().then(() => null)), AuthenticationError);
-  const full = await connect(t, () => ({ tokens: [], refuse: { reason: 'queue_full', leastFeasibleMs: null } }));
+  const full = await connect(t, () => ({ tokens: [], reject: { reason: 'queue_full', leastFeasibleMs: null } }));
   t.type(await thrown(full.client.chat.completions.create({ model: 'fake', messages, stream: true })), RateLimitError);
 });
 
@@ -103,7 +103,7 @@ void t.test('the client retries a full queue by itself', async (t) => {
   let count = 0;
   const { server } = await connect(t, (request) =>
     ++count === 1
-      ? { tokens: [], refuse: { reason: 'queue_full', leastFeasibleMs: null } }
+      ? { tokens: [], reject: { reason: 'queue_full', leastFeasibleMs: null } }
       : { tokens: request.prompt.slice(0, 1) },
   );
   const client = new OpenAI({ baseURL: `${server.url}/v1`, apiKey: 'x' });

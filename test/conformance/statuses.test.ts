@@ -45,9 +45,9 @@ void t.test('400, 401, 404, 405, 413, 415, 429 and 503', async (t) => {
   const reject = { 'x-latency-budget-ms': '0.001', 'x-budget-on-miss': 'reject' };
   await match(t, await post(url, endless, reject), 503, 'budget_infeasible');
   const answers = await Promise.all(Array.from({ length: 8 }, () => post(url, endless)));
-  const refused = answers.filter(({ status }) => status !== 200);
-  t.ok(refused.length > 0 && refused.length < 8, `one runs, one waits, ${refused.length} of 8 are rejected`);
-  for (const response of refused) await match(t, response, 429, 'queue_full');
+  const rejected = answers.filter(({ status }) => status !== 200);
+  t.ok(rejected.length > 0 && rejected.length < 8, `one runs, one waits, ${rejected.length} of 8 are rejected`);
+  for (const response of rejected) await match(t, response, 429, 'queue_full');
 });
 
 void t.test('500 for a fault of the server, which costs one answer and reveals no detail', async (t) => {

@@ -8,7 +8,7 @@ import type { ConvertOptions } from '../../src/convert/options.js';
 import { convert } from '../../src/convert/convert.js';
 import { OPTIONS, run } from './conversion.js';
 import { goldenModel, goldenWeights, writeGoldenFolder, writeGoldenGguf } from './golden-model.js';
-import { refuses, type Case } from './refused.js';
+import { rejects, type Case } from './rejected.js';
 import { random, safetensors, weight, type Weights } from './tiny.js';
 
 type Changes = Record<string, unknown>;
@@ -157,7 +157,7 @@ const FOUR: Partial<ConvertOptions> = { exits: [4] };
 const ROPE = { rope_type: 'longrope', rope_theta: 1e4, partial_rotary_factor: 0.5 };
 
 void t.test('models that the graphs cannot follow are rejected by name', (t) =>
-  refuses(t, [
+  rejects(t, [
     ...['Qwen3MoeForCausalLM', 'DeepseekV2ForCausalLM', 'MambaForCausalLM', 'Gemma4ForCausalLM'].map((name): Case => [
       `the class ${name}`,
       'unsupported_architecture',

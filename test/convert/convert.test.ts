@@ -436,13 +436,13 @@ void t.test('tokens beyond the embedding: added tokens are a warning, tokens of 
   const { tokenizer } = loadServedModel(path.join(dir, 'pad'));
   t.equal(tokenizer.vocabulary, 264, 'the rows of the embedding bound the vocabulary');
   t.strictSame(tokenizer.encode('<pad>', false), [264]);
-  const refused: [name: string, metadata: object, type?: number][] = [
+  const rejected: [name: string, metadata: object, type?: number][] = [
     ['template', { 'tokenizer.chat_template': '<pad>{{ messages[0].content }}' }],
     ['bos', { 'tokenizer.ggml.bos_token_id': 264, 'tokenizer.ggml.add_bos_token': true }],
     ['eos', { 'tokenizer.ggml.eos_token_id': 264 }],
     ['word', {}, 1],
   ];
-  for (const [name, metadata, type] of refused)
+  for (const [name, metadata, type] of rejected)
     await t.rejects(
       convertWith(name, ['<pad>'], metadata, type),
       {

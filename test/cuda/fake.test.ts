@@ -139,7 +139,7 @@ async function tests(libraries: string): Promise<void> {
     lines();
   });
 
-  await t.test('a capture records copies, and refuses calls that CUDA forbids', async (t) => {
+  await t.test('a capture records copies, and rejects calls that CUDA forbids', async (t) => {
     const begin = runtime.func('int cudaStreamBeginCapture(void*, int)');
     const end = runtime.func('int cudaStreamEndCapture(void*, _Out_ void**)');
     const launch = runtime.func('int cudaGraphLaunch(void*, void*)');

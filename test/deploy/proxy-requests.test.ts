@@ -137,10 +137,10 @@ void t.test('a full queue sends the request to the other replica, and two give t
     }
     t.same(statuses, [200, 200, 200, 200]);
     await busy[1]?.();
-    const refused = await post(pool.url, { prompt: 'Hello', max_tokens: 1 });
-    t.equal(refused.status, 429);
-    t.equal(refused.headers.get('retry-after'), '1');
-    t.match(await refused.json(), { error: { code: 'queue_full' } });
+    const rejected = await post(pool.url, { prompt: 'Hello', max_tokens: 1 });
+    t.equal(rejected.status, 429);
+    t.equal(rejected.headers.get('retry-after'), '1');
+    t.match(await rejected.json(), { error: { code: 'queue_full' } });
     leave.abort();
   }),
 );

@@ -9,7 +9,7 @@ import type { TokenTexts } from '../../src/engine/landing/token-texts.js';
 import { Executor } from '../../src/engine/execution/executor.js';
 import { loadModel } from '../../src/engine/execution/load-model.js';
 import { chunksOnly, type Row } from '../../src/engine/execution/step-batch.js';
-import type { AuditEvent, EndedEvent, RefusedEvent, StepMessage, TokenEvent } from '../../src/engine/protocol.js';
+import type { AuditEvent, EndedEvent, RejectedEvent, StepMessage, TokenEvent } from '../../src/engine/protocol.js';
 import type { EngineOptions } from '../../src/engine/client/options.js';
 import type { States } from '../../src/model/head.js';
 import { HeadRunner } from '../../src/model/head-runner.js';
@@ -124,7 +124,7 @@ export function drain(core: EngineCore, each: (step: StepMessage) => void = () =
 export interface Outcome {
   readonly tokens: number[];
   ended: EndedEvent | null;
-  refused: RefusedEvent | null;
+  rejected: RejectedEvent | null;
 }
 
 /** Runs steps until these requests have ended, with turns of the event loop for the grammar thread in between. */
@@ -133,8 +133,8 @@ export async function answersOf(
   ids: readonly string[],
   onStep: (step: StepMessage) => void = () => undefined,
 ): Promise<Map<string, Outcome>> {
-  const all = new Map(ids.map((id): [string, Outcome] => [id, { tokens: [], ended: null, refused: null }]));
-  const open = (): boolean => [...all.values()].some(({ ended, refused }) => ended === null && refused === null);
+  const all = new Map(ids.map((id): [string, Outcome] => [id, { tokens: [], ended: null, rejected: null }]));
+  const open = (): boolean => [...all.values()].some(({ ended, rejected }) => ended === null && rejected === null);
   const until = monotonicMs() + 500_000;
   while (open() && monotonicMs() < until) {
     const isReady = core.busy && !core.isStalled;
@@ -142,7 +142,7 @@ export async function answersOf(
       const step = core.step();
       for (const { id, token } of step.tokens) all.get(id)?.tokens.push(token);
       for (const event of step.ended) Object.assign(all.get(event.id) ?? {}, { ended: event });
-      for (const event of step.refused) Object.assign(all.get(event.id) ?? {}, { refused: event });
+      for (const event of step.rejected) Object.assign(all.get(event.id) ?? {}, { rejected: event });
       onStep(step);
     }
     // Spinning would take CPU time from the grammar thread on a busy machine.

@@ -16,7 +16,7 @@ import type {
   PlannedEvent,
   PromptEvent,
   ReadyMessage,
-  RefusedEvent,
+  RejectedEvent,
   StepMessage,
   TokenEvent,
   TokenLogprobs,
@@ -28,7 +28,7 @@ export interface Script {
   /** Exits of the tokens. Beyond the list, the greatest allowed exit. */
   readonly exits?: readonly number[];
   /** Rejects the request instead. */
-  readonly refuse?: Omit<RefusedEvent, 'id'>;
+  readonly reject?: Omit<RejectedEvent, 'id'>;
   /** The reason of the end after the tokens; absent: `stop`. */
   readonly end?: EndReason;
   /** Fields of the end that differ from the default. */
@@ -194,9 +194,9 @@ export class FakeEngine extends EventEmitter<EngineEvents> implements Engine {
   }
 
   #begin(request: SequenceRequest, script: Script): void {
-    if (script.refuse !== undefined) {
+    if (script.reject !== undefined) {
       this.#live.delete(request.id);
-      this.#step({ refused: [{ id: request.id, ...script.refuse }] });
+      this.#step({ rejected: [{ id: request.id, ...script.reject }] });
       return;
     }
     const { budget, maxExit } = request.depth;
@@ -305,7 +305,7 @@ export class FakeEngine extends EventEmitter<EngineEvents> implements Engine {
       type: 'step',
       at: monotonicMs(),
       planned: [],
-      refused: [],
+      rejected: [],
       prompts: [],
       tokens: [],
       ended: [],

@@ -233,12 +233,12 @@ void t.test('Envoy', { skip }, async (t) => {
         .replace(/health_checks: &checks\n(?: {8}.*\n)+/, '')
         .replace('health_checks: *checks', ''),
     );
-    let refused: Response | undefined;
+    let rejected: Response | undefined;
     await until('Envoy', async () => {
-      refused = await post(url, { prompt: 'Hello', max_tokens: 1 });
+      rejected = await post(url, { prompt: 'Hello', max_tokens: 1 });
       return true;
     });
-    t.equal(refused?.status, 502);
-    t.match(await refused?.text(), /protocol error/);
+    t.equal(rejected?.status, 502);
+    t.match(await rejected?.text(), /protocol error/);
   });
 });

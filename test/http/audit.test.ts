@@ -180,8 +180,8 @@ void t.test("the operator's floor holds for requests that state none", async (t)
 });
 
 void t.test('a budget that only exits below the floor can meet is rejected with their quality', async (t) => {
-  const refuse = { reason: 'budget_infeasible', leastFeasibleMs: 411.2, bestExit: 15 } as const;
-  const server = await build(t, () => ({ tokens: [], refuse }), { model: { exits } });
+  const reject = { reason: 'budget_infeasible', leastFeasibleMs: 411.2, bestExit: 15 } as const;
+  const server = await build(t, () => ({ tokens: [], reject }), { model: { exits } });
   const body = { prompt: 'x', sortie: { min_quality: 0.8, latency_budget_ms: 300, budget_on_miss: 'reject' } };
   const response = await server.post('/v1/completions', body);
   t.equal(response.status, 503);

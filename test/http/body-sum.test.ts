@@ -22,10 +22,10 @@ void t.test('unfinished bodies of a client are bounded in sum, and free their by
     for (let tries = 0; tries < 200 && (await ask('10.0.0.1')).status !== status; tries++) await ask('10.0.0.9');
     return ask('10.0.0.1');
   };
-  const refused = await refusedOr(503);
-  t.equal(refused.status, 503);
-  t.equal(refused.headers.get('retry-after'), '1');
-  t.match(await refused.json(), { error: { code: 'overloaded', message: /65536 bytes are on their way/ } });
+  const rejected = await refusedOr(503);
+  t.equal(rejected.status, 503);
+  t.equal(rejected.headers.get('retry-after'), '1');
+  t.match(await rejected.json(), { error: { code: 'overloaded', message: /65536 bytes are on their way/ } });
   t.equal((await ask('10.0.0.2')).status, 200, 'another client has room');
   open[0]?.destroy();
   t.equal((await refusedOr(200)).status, 200);

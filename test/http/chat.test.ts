@@ -84,8 +84,8 @@ void t.test('variables of the chat template come from the request, except the us
   const own = { reasoning_effort: 'low', chat_template_kwargs: { x: {}, enable_thinking: false } };
   t.equal(await textOf(own), 'Hi|false||true|<s>|', 'the more exact field wins');
   const plain = await build(t);
-  const refused = await plain.post('/v1/chat/completions', { messages: ask, reasoning_effort: 'low' });
-  t.match(await refused.json(), { error: { code: 'unsupported_parameter', param: 'reasoning_effort' } });
+  const rejected = await plain.post('/v1/chat/completions', { messages: ask, reasoning_effort: 'low' });
+  t.match(await rejected.json(), { error: { code: 'unsupported_parameter', param: 'reasoning_effort' } });
   const fields = { reasoning_effort: 'none', chat_template_kwargs: { enable_thinking: false } };
   t.equal((await plain.post('/v1/chat/completions', { messages: ask, ...fields })).status, 200, 'asks for nothing');
 });
@@ -336,9 +336,9 @@ void t.test(
       [{ sortie: { speculate: 'yes' } }, 'sortie.speculate'],
     ];
     for (const [fields, param] of wrong) {
-      const refused = await ask(fields);
-      t.equal(refused.status, 400, param);
-      t.match(await refused.json(), { error: { param } });
+      const rejected = await ask(fields);
+      t.equal(rejected.status, 400, param);
+      t.match(await rejected.json(), { error: { param } });
     }
   },
 );

@@ -481,9 +481,9 @@ void t.test('a stop list as long as the body is served, for every choice, and he
 });
 
 void t.test('response_format reaches the engine as a schema; a rejected schema is a 400 with the reason', async (t) => {
-  const refuse = { reason: 'grammar', leastFeasibleMs: null, detail: 'Invalid type: banana' } as const;
+  const reject = { reason: 'grammar', leastFeasibleMs: null, detail: 'Invalid type: banana' } as const;
   const server = await build(t, ({ grammar }) =>
-    JSON.stringify(grammar).includes('banana') ? { tokens: [], refuse } : says('{}')(),
+    JSON.stringify(grammar).includes('banana') ? { tokens: [], reject } : says('{}')(),
   );
   const schema = { type: 'object', properties: { a: { enum: [null, 'x'] } } };
   const cases: [unknown, string | null][] = [

@@ -51,8 +51,8 @@ void t.test('the answer is empty, and the report has the plan', async (t) => {
 });
 
 void t.test('a request that the engine rejects is rejected, and a wrong value names its field', async (t) => {
-  const refuse = { reason: 'budget_infeasible', leastFeasibleMs: 313 } as const;
-  const server = await build(t, () => ({ tokens: [], refuse }));
+  const reject = { reason: 'budget_infeasible', leastFeasibleMs: 313 } as const;
+  const server = await build(t, () => ({ tokens: [], reject }));
   const response = await server.post('/v1/chat/completions', { messages, sortie });
   t.equal(response.status, 503);
   t.match(await response.json(), { error: { code: 'budget_infeasible', least_feasible_budget_ms: 313 } });

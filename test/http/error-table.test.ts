@@ -51,9 +51,9 @@ function post({ path = '/v1/completions', body = {}, headers, script, overrides,
   };
 }
 
-const refuse = (reason: 'queue_full' | 'budget_infeasible' | 'grammars_lost') => () => ({
+const reject = (reason: 'queue_full' | 'budget_infeasible' | 'grammars_lost') => () => ({
   tokens: [],
-  refuse: { reason, leastFeasibleMs: null, detail: 'ENOENT: /srv/secret/tokenizer.json' },
+  reject: { reason, leastFeasibleMs: null, detail: 'ENOENT: /srv/secret/tokenizer.json' },
 });
 
 const bytes =
@@ -89,7 +89,7 @@ const PROVOKED: Readonly<Record<ErrorCode, Provocation>> = {
     overrides: { apiKeys: [limited] },
     first: (server) => server.post('/v1/completions', { prompt: 'Hello' }, authorization),
   }),
-  queue_full: post({ body: { stream: true }, script: refuse('queue_full') }),
+  queue_full: post({ body: { stream: true }, script: reject('queue_full') }),
   internal_error: post({
     first: ({ engine }) => {
       engine.generate = () => {
@@ -98,8 +98,8 @@ const PROVOKED: Readonly<Record<ErrorCode, Provocation>> = {
     },
   }),
   engine_failed: post({ script: says('x', { end: 'error' }) }),
-  budget_infeasible: post({ body: { stream: true }, script: refuse('budget_infeasible') }),
-  grammars_lost: post({ body: { response_format: { type: 'json_object' } }, script: refuse('grammars_lost') }),
+  budget_infeasible: post({ body: { stream: true }, script: reject('budget_infeasible') }),
+  grammars_lost: post({ body: { response_format: { type: 'json_object' } }, script: reject('grammars_lost') }),
   engine_lost: post({ script: says('one two', { loseAfter: 1 }) }),
   overloaded: async (t) =>
     answerOf(await fetch(`${(await build(t, undefined, { waitMs: () => 61_000 })).url}/health/ready`)),

@@ -240,9 +240,9 @@ void t.test(
     ];
     for (const [field, asked, neutral] of asks) {
       await t.test(field, async (t) => {
-        const refused = await server.post('/v1/chat/completions', { messages, [field]: asked });
-        t.equal(refused.status, 400, field);
-        t.match(await refused.json(), { error: { code: 'unsupported_parameter', param: field } });
+        const rejected = await server.post('/v1/chat/completions', { messages, [field]: asked });
+        t.equal(rejected.status, 400, field);
+        t.match(await rejected.json(), { error: { code: 'unsupported_parameter', param: field } });
         t.equal((await server.post('/v1/chat/completions', { messages, [field]: neutral })).status, 200, field);
       });
     }
@@ -694,7 +694,7 @@ void t.test(
 );
 
 void t.test('a full queue is a 429 with Retry-After, streamed or not', async (t) => {
-  const server = await build(t, () => ({ tokens: [], refuse: { reason: 'queue_full', leastFeasibleMs: null } }));
+  const server = await build(t, () => ({ tokens: [], reject: { reason: 'queue_full', leastFeasibleMs: null } }));
   for (const stream of [false, true]) {
     const response = await server.post('/v1/chat/completions', { messages, stream });
     t.equal(response.status, 429);
@@ -704,7 +704,7 @@ void t.test('a full queue is a 429 with Retry-After, streamed or not', async (t)
 });
 
 void t.test('an infeasible budget is a 503 that names the smallest accepted budget', async (t) => {
-  const server = await build(t, () => ({ tokens: [], refuse: { reason: 'budget_infeasible', leastFeasibleMs: 41.2 } }));
+  const server = await build(t, () => ({ tokens: [], reject: { reason: 'budget_infeasible', leastFeasibleMs: 41.2 } }));
   const headers = { 'x-latency-budget-ms': '5', 'x-budget-on-miss': 'reject' };
   const response = await server.post('/v1/chat/completions', { messages }, headers);
   t.equal(response.status, 503);
@@ -721,7 +721,7 @@ void t.test('one rejected choice cancels its siblings', async (t) => {
   let count = 0;
   const server = await build(t, () =>
     ++count === 2
-      ? { tokens: [], refuse: { reason: 'queue_full', leastFeasibleMs: null } }
+      ? { tokens: [], reject: { reason: 'queue_full', leastFeasibleMs: null } }
       : { tokens: [5], delay: 20 },
   );
   const response = await server.post('/v1/chat/completions', { messages, n: 3 });

@@ -5,7 +5,7 @@ import t, { type Test } from 'tap';
 import type { TSchema } from 'typebox';
 import { Value } from 'typebox/value';
 import { openKey } from '../../src/http/keys.js';
-import { EncodingRefused } from '../../src/text/encoding/encoding-thread.js';
+import { EncodingRejected } from '../../src/text/encoding/encoding-thread.js';
 import type { FakeEngine } from '../fakes/engine.js';
 import { build, type TestServer } from '../fakes/server.js';
 
@@ -65,9 +65,9 @@ const LONG = 'x'.repeat(10_000);
 const authorization = { authorization: 'Bearer sesame' };
 const jsonType = { 'content-type': 'application/json' };
 
-const refuse = (reason: 'queue_full' | 'budget_infeasible' | 'unknown_token') => () => ({
+const reject = (reason: 'queue_full' | 'budget_infeasible' | 'unknown_token') => () => ({
   tokens: [],
-  refuse: { reason, leastFeasibleMs: null },
+  reject: { reason, leastFeasibleMs: null },
 });
 
 /** Provokes a status on a path. The fields are the differences from the request that gets a 200. */
@@ -97,7 +97,7 @@ const PROVOKED: Readonly<Record<string, Provocation>> = {
     },
     first: ({ context, engine }) => {
       if (engine.ready !== null) engine.ready = { ...engine.ready, maxLength: 8192 };
-      context.api.encoding.encode = () => Promise.reject(new EncodingRefused('full'));
+      context.api.encoding.encode = () => Promise.reject(new EncodingRejected('full'));
     },
   },
   500: {
@@ -124,11 +124,11 @@ const PROVOKED: Readonly<Record<string, Provocation>> = {
 const GENERATION: Readonly<Record<string, Provocation>> = {
   ...PROVOKED,
   200: { body: { strean: false } },
-  400: { script: refuse('unknown_token') },
-  429: { script: refuse('queue_full') },
+  400: { script: reject('unknown_token') },
+  429: { script: reject('queue_full') },
   500: { script: () => ({ tokens: [], end: 'error' }) },
   502: { script: () => ({ tokens: [1], loseAfter: 0 }) },
-  503: { script: refuse('budget_infeasible') },
+  503: { script: reject('budget_infeasible') },
 };
 
 /** @param more further fields of the body */

@@ -15,9 +15,9 @@ void t.test(
     const split = { type: 'Split', pattern: { Regex: '^(a+)+$' }, behavior: 'Isolated', invert: false };
     const tokenizer = new TextTokenizer({ ...tokenizerJson, pre_tokenizer: split });
     const server = await build(t, undefined, { model: { tokenizer } });
-    const refused = await server.post('/v1/completions', { prompt: `${'a'.repeat(50)}b` });
-    t.equal(refused.status, 400);
-    const { error } = (await refused.json()) as ErrorBody;
+    const rejected = await server.post('/v1/completions', { prompt: `${'a'.repeat(50)}b` });
+    t.equal(rejected.status, 400);
+    const { error } = (await rejected.json()) as ErrorBody;
     t.match(error, { param: 'prompt', message: /prompt must be a text .* splits in time: it takes more than 3 s\./ });
     t.equal((await server.post('/v1/completions', { prompt: 'aab' })).status, 200);
   },
@@ -39,9 +39,9 @@ for (const [name, template, message] of [
 ] as const)
   void t.test(`a chat template with ${name} is a 400`, async (t) => {
     const server = await build(t, undefined, { model: { chat: new ChatTemplate(template, {}) } });
-    const refused = await server.post('/v1/chat/completions', chat);
-    t.equal(refused.status, 400);
-    t.match(((await refused.json()) as ErrorBody).error.message, message);
+    const rejected = await server.post('/v1/chat/completions', chat);
+    t.equal(rejected.status, 400);
+    t.match(((await rejected.json()) as ErrorBody).error.message, message);
     t.equal((await server.post('/v1/completions', { prompt: 'x' })).status, 200);
   });
 

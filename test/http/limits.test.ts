@@ -115,9 +115,9 @@ void t.test('tokens per day are enforced beside tokens per minute', async (t) =>
   for (let i = 0; i < 9; i++) used.push((await ask(4)).status);
   t.ok(used.includes(200), 'unused tokens returned');
   t.equal(used.at(-1), 429);
-  const refused = await ask(4);
-  t.ok(Number(refused.headers.get('retry-after')) <= 86_400);
-  t.match(await refused.json(), { error: { code: 'rate_limit_exceeded', message: /tokens per day.* are used/ } });
+  const rejected = await ask(4);
+  t.ok(Number(rejected.headers.get('retry-after')) <= 86_400);
+  t.match(await rejected.json(), { error: { code: 'rate_limit_exceeded', message: /tokens per day.* are used/ } });
   t.match(await (await fetch(`${server.url}/metrics`)).text(), /key_limited_total\{[^}]*limit="tokens_day"/);
 });
 
@@ -133,14 +133,14 @@ void t.test('requests per minute: reported, then rejected with the time to wait'
   t.match(first.headers.get('x-ratelimit-reset-requests'), /^(30s|29\.\d+s)$/);
   t.equal(first.headers.get('x-ratelimit-limit-tokens'), null);
   t.equal((await ask('limited')).status, 200);
-  const refused = await ask('limited');
-  t.equal(refused.status, 429);
-  t.match(await refused.json(), { error: { type: 'rate_limit_error', code: 'rate_limit_exceeded', param: null } });
-  t.match(refused.headers.get('retry-after'), /^(29|30)$/);
-  const ms = Number(refused.headers.get('retry-after-ms'));
+  const rejected = await ask('limited');
+  t.equal(rejected.status, 429);
+  t.match(await rejected.json(), { error: { type: 'rate_limit_error', code: 'rate_limit_exceeded', param: null } });
+  t.match(rejected.headers.get('retry-after'), /^(29|30)$/);
+  const ms = Number(rejected.headers.get('retry-after-ms'));
   t.ok(ms > 25_000 && ms <= 30_000, `${ms}`);
-  t.ok(Number(refused.headers.get('retry-after')) * 1000 >= ms, 'the seconds are rounded up');
-  t.equal(refused.headers.get('x-ratelimit-remaining-requests'), '0');
+  t.ok(Number(rejected.headers.get('retry-after')) * 1000 >= ms, 'the seconds are rounded up');
+  t.equal(rejected.headers.get('x-ratelimit-remaining-requests'), '0');
   t.equal((await ask('free')).status, 200, 'another key has its own limits');
   const models = await fetch(`${server.url}/v1/models`, { headers: as('limited') });
   t.equal(models.status, 200, 'only generation is limited');
@@ -156,9 +156,9 @@ void t.test('a rejected request costs nothing, so a retry has the same wait', as
     const ask = () => server.post('/v1/completions', { prompt, max_tokens: 2 }, as(who));
     t.equal((await ask()).status, 200, who);
     for (let i = 0; i < 3; i++) {
-      const refused = await ask();
-      t.equal(refused.status, 429, who);
-      t.ok(Number(refused.headers.get('retry-after-ms')) <= 60_000, `${who}: a minute fills it`);
+      const rejected = await ask();
+      t.equal(rejected.status, 429, who);
+      t.ok(Number(rejected.headers.get('retry-after-ms')) <= 60_000, `${who}: a minute fills it`);
     }
   }
 });
@@ -172,12 +172,12 @@ void t.test('tokens per minute: the longest answer is reserved, and unused token
   const begun = await running;
   t.equal(begun.headers.get('x-ratelimit-limit-tokens'), '100');
   t.equal(begun.headers.get('x-ratelimit-remaining-tokens'), String(10 - promptTokens));
-  const refused = await ask(20);
-  t.equal(refused.status, 429);
-  t.match(await refused.json(), { error: { code: 'rate_limit_exceeded', message: /100 tokens per minute/ } });
-  t.ok(Number(refused.headers.get('retry-after')) >= 1);
-  t.equal(refused.headers.get('x-ratelimit-limit-tokens'), '100');
-  t.match(refused.headers.get('x-ratelimit-remaining-tokens'), /^\d+$/);
+  const rejected = await ask(20);
+  t.equal(rejected.status, 429);
+  t.match(await rejected.json(), { error: { code: 'rate_limit_exceeded', message: /100 tokens per minute/ } });
+  t.ok(Number(rejected.headers.get('retry-after')) >= 1);
+  t.equal(rejected.headers.get('x-ratelimit-limit-tokens'), '100');
+  t.match(rejected.headers.get('x-ratelimit-remaining-tokens'), /^\d+$/);
   t.match(await (await fetch(`${server.url}/metrics`)).text(), /key_limited_total\{limit="tokens",[^}]*\} 1\n/);
   await begun.text();
   const used = promptTokens + tokenizer.encode('one two three', false).length;
@@ -212,13 +212,13 @@ void t.test('a request without a length needs a usual answer only, and a longer 
 
 void t.test('a request that is rejected or abandoned uses only the tokens that it got', async (t) => {
   const limits = { tokensPerMinute: 100 };
-  let refuse = true;
+  let reject = true;
   const server = await build(
     t,
     () => ({
       tokens: tokenizer.encode('one two three four', false),
       pace: 30,
-      ...(refuse ? { refuse: { reason: 'queue_full', leastFeasibleMs: null } } : {}),
+      ...(reject ? { reject: { reason: 'queue_full', leastFeasibleMs: null } } : {}),
     }),
     { apiKeys: [key('k', { limits })] },
   );
@@ -230,7 +230,7 @@ void t.test('a request that is rejected or abandoned uses only the tokens that i
       signal,
     });
   t.equal((await ask()).status, 429, 'the queue is full');
-  refuse = false;
+  reject = false;
   const leaver = new AbortController();
   const left = await ask({ stream: true }, leaver.signal);
   t.equal(left.status, 200, 'the rejected request left nothing behind');

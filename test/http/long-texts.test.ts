@@ -118,10 +118,10 @@ void t.test(
     await until('the next one runs', isNext);
     const statuses: number[] = [];
     for (const [path, body] of Object.entries(bodies)) {
-      const refused = await server.post(path, body);
-      statuses.push(refused.status);
-      t.ok(refused.headers.has('retry-after'));
-      t.match(await refused.json(), { error: { code: 'queue_full' } });
+      const rejected = await server.post(path, body);
+      statuses.push(rejected.status);
+      t.ok(rejected.headers.has('retry-after'));
+      t.match(await rejected.json(), { error: { code: 'queue_full' } });
     }
     t.same(statuses, [429, 429, 429]);
     await encoding.close();

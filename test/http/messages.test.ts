@@ -282,7 +282,7 @@ void t.test('an error has the form of Anthropic and names the parameter as the c
 });
 
 void t.test('each status has its type of error, before routing, too', async (t) => {
-  const refused = await build(t, () => ({ tokens: [], refuse: { reason: 'queue_full', leastFeasibleMs: null } }));
+  const rejected = await build(t, () => ({ tokens: [], reject: { reason: 'queue_full', leastFeasibleMs: null } }));
   const server = await build(t, undefined, { apiKeys: ['sesame'], options: { maxBody: 2048 } });
   const key = { 'x-api-key': 'sesame' };
   const ask = async (response: Promise<Response>): Promise<unknown[]> => {
@@ -298,8 +298,8 @@ void t.test('each status has its type of error, before routing, too', async (t) 
   t.strictSame(await ask(server.post(PATH, large, key)), [413, 'error', 'request_too_large']);
   t.strictSame(await ask(server.post(PATH, '{', key)), [400, 'error', 'invalid_request_error']);
   t.strictSame(await ask(server.post(`${PATH}/count_tokens`, {}, key)), [400, 'error', 'invalid_request_error']);
-  t.strictSame(await ask(refused.post(PATH, base)), [429, 'error', 'rate_limit_error']);
-  t.strictSame(await ask(refused.post(PATH, { ...base, stream: true })), [429, 'error', 'rate_limit_error']);
+  t.strictSame(await ask(rejected.post(PATH, base)), [429, 'error', 'rate_limit_error']);
+  t.strictSame(await ask(rejected.post(PATH, { ...base, stream: true })), [429, 'error', 'rate_limit_error']);
   server.context.draining = true;
   t.strictSame(await ask(server.post(PATH, base, key)), [503, 'error', 'overloaded_error']);
 });

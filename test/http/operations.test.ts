@@ -50,8 +50,8 @@ void t.test('each name of the model is listed with its depths, accepted, and in 
   t.match(JSON.parse((await events(streamed))[0] ?? ''), { model: 'gpt-4o' });
   t.match(await (await server.post('/v1/completions', { prompt: 'x' })).json(), { model: 'own' }, 'no name: the first');
   for (const name of ['gpt-4o:12', 'gpt-4', 'own:gpt-4o', '10']) {
-    const refused = await server.post('/v1/completions', { model: name, prompt: 'x' });
-    t.match(await refused.json(), { error: { code: 'model_not_found', message: /it has own, own:10, .*gpt-4o:30/ } });
+    const rejected = await server.post('/v1/completions', { model: name, prompt: 'x' });
+    t.match(await rejected.json(), { error: { code: 'model_not_found', message: /it has own, own:10, .*gpt-4o:30/ } });
   }
 });
 
@@ -173,7 +173,7 @@ void t.test(
       stop: ['x'],
     };
     t.same(await ask(whole), [...spoken, ...answer], "a chat's whole body");
-    const refused: Record<string, unknown> = {
+    const rejected: Record<string, unknown> = {
       chat_template: 'x',
       documents: [{}],
       truncate_prompt_tokens: 1,
@@ -181,7 +181,7 @@ void t.test(
       mm_processor_kwargs: { a: 1 },
       functions: [{ name: 'f' }],
     };
-    for (const [field, value] of Object.entries(refused)) {
+    for (const [field, value] of Object.entries(rejected)) {
       const response = await server.post('/tokenize', { messages, [field]: value });
       t.equal(response.status, 400, field);
       t.match(await response.json(), { error: { code: 'unsupported_parameter', param: field } });
@@ -542,8 +542,8 @@ void t.test('the operations port responds while clients hold all connections of 
     }),
   );
   let told = '';
-  const refused = connect(server.port, '127.0.0.1').on('data', (data: Buffer) => (told += data.toString()));
-  await once(refused, 'close');
+  const rejected = connect(server.port, '127.0.0.1').on('data', (data: Buffer) => (told += data.toString()));
+  await once(rejected, 'close');
   t.equal(told, '', 'closed immediately, without a response');
   for (const path of ['/health', '/health/ready', '/metrics']) {
     t.equal((await fetch(server.opsUrl + path)).status, 200, path);

@@ -6,10 +6,10 @@ import { build, says } from '../fakes/server.js';
 void t.test('a request without room in the engine gets a 429, and the engine none of its choices', async (t) => {
   const server = await build(t);
   server.engine.room = 3;
-  const refused = await server.post('/v1/completions', { prompt: 'x', n: 4 }, { 'x-latency-budget-ms': '50' });
-  t.equal(refused.status, 429);
-  t.equal(refused.headers.get('retry-after'), '1');
-  t.match(await refused.json(), { error: { code: 'queue_full', type: 'rate_limit_error' } });
+  const rejected = await server.post('/v1/completions', { prompt: 'x', n: 4 }, { 'x-latency-budget-ms': '50' });
+  t.equal(rejected.status, 429);
+  t.equal(rejected.headers.get('retry-after'), '1');
+  t.match(await rejected.json(), { error: { code: 'queue_full', type: 'rate_limit_error' } });
   t.same(server.engine.requests, []);
   t.equal((await server.post('/v1/completions', { prompt: 'x', n: 3 })).status, 200);
   const metrics = await (await fetch(`${server.url}/metrics`)).text();
@@ -23,9 +23,9 @@ void t.test('readiness falls while a new request would wait too long', async (t)
   const ready = async () => (await fetch(`${server.url}/health/ready`)).status;
   t.equal(await ready(), 200);
   waitMs = 10_001;
-  const refused = await fetch(`${server.url}/v2/health/ready`);
-  t.equal(refused.status, 503);
-  t.match(await refused.json(), {
+  const rejected = await fetch(`${server.url}/v2/health/ready`);
+  t.equal(rejected.status, 503);
+  t.match(await rejected.json(), {
     error: { code: 'overloaded', message: /would wait 10 s: more than --ready-wait, 10 s/ },
   });
   waitMs = 0;

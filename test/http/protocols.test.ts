@@ -127,10 +127,10 @@ for (const { path, body, limit } of wires) {
     const wrong = await server.post(path, body, { 'x-exit-layer': '16' });
     t.equal(wrong.status, 400);
     t.match(await wrong.json(), { error: { param: 'X-Exit-Layer', exits: [10, 15, 20, 25, 30] } });
-    const full = await build(t, () => ({ tokens: [], refuse: { reason: 'budget_infeasible', leastFeasibleMs: 99.5 } }));
-    const refused = await full.post(path, { ...body, stream: true }, headers);
-    t.equal(refused.status, 503);
-    t.match(await refused.json(), { error: { code: 'budget_infeasible', least_feasible_budget_ms: 100 } });
+    const full = await build(t, () => ({ tokens: [], reject: { reason: 'budget_infeasible', leastFeasibleMs: 99.5 } }));
+    const rejected = await full.post(path, { ...body, stream: true }, headers);
+    t.equal(rejected.status, 503);
+    t.match(await rejected.json(), { error: { code: 'budget_infeasible', least_feasible_budget_ms: 100 } });
   });
 
   void t.test(`${path}: at the deadline of a drain a stream ends with an error event`, async (t) => {

@@ -197,7 +197,7 @@ void t.test('an error names the parameter as the client wrote it', async (t) => 
   const server = await build(t, ({ grammar }) =>
     grammar === null
       ? { tokens: [5] }
-      : { tokens: [], refuse: { reason: 'grammar', leastFeasibleMs: null, detail: 'it cannot', part: 0 } },
+      : { tokens: [], reject: { reason: 'grammar', leastFeasibleMs: null, detail: 'it cannot', part: 0 } },
   );
   const call = { type: 'function_call', call_id: 'a', name: 'f', arguments: '{}' };
   const first = { role: 'user', content: 'x' };
@@ -303,7 +303,7 @@ void t.test('a failure after the first token is an error event and a failed resp
 });
 
 void t.test('a rejection is a plain error in OpenAI form, streamed or not', async (t) => {
-  const server = await build(t, () => ({ tokens: [], refuse: { reason: 'queue_full', leastFeasibleMs: null } }));
+  const server = await build(t, () => ({ tokens: [], reject: { reason: 'queue_full', leastFeasibleMs: null } }));
   for (const stream of [false, true]) {
     const response = await server.post(PATH, { input, stream });
     t.equal(response.status, 429);

@@ -103,9 +103,9 @@ void t.test('a wrong form is a 400 that names the field', async (t) => {
 void t.test(
   'the reason of a grammar that cannot be enforced reaches the client, at its start or in the answer',
   async (t) => {
-    const refuse = { reason: 'grammar', leastFeasibleMs: null, detail: 'line 1 lacks a """' } as const;
-    const refused = await build(t, () => ({ tokens: [], refuse }));
-    const wrong = await refused.post('/v1/chat/completions', { messages, grammar: 'root ::= "' });
+    const reject = { reason: 'grammar', leastFeasibleMs: null, detail: 'line 1 lacks a """' } as const;
+    const rejected = await build(t, () => ({ tokens: [], reject }));
+    const wrong = await rejected.post('/v1/chat/completions', { messages, grammar: 'root ::= "' });
     t.equal(wrong.status, 400);
     const form =
       /^grammar must be a grammar in the notation of Lark or GBNF that this server can enforce: line 1 lacks/;

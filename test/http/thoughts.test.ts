@@ -222,8 +222,8 @@ void t.test('a bound of thoughts is that of vLLM and of Anthropic, and needs tag
   await server.post(CHAT, { messages, thinking_token_budget: 7, response_format: { type: 'json_object' } });
   t.match(bound(), { kind: 'json', thoughts: { most: 7 } });
   const others = await thinking(t, ANSWER);
-  const refused = await others.post(CHAT, { messages, thinking_token_budget: 7 });
-  t.match(await refused.json(), { error: { code: 'unsupported_parameter', param: 'thinking_token_budget' } });
+  const rejected = await others.post(CHAT, { messages, thinking_token_budget: 7 });
+  t.match(await rejected.json(), { error: { code: 'unsupported_parameter', param: 'thinking_token_budget' } });
   const ignored = await others.post('/v1/messages', { messages, max_tokens: 9, thinking: thought });
   t.equal(ignored.status, 200);
   t.notOk(others.engine.requests.at(-1)?.grammar);

@@ -195,9 +195,9 @@ void t.test('beside a schema, an answer is calls or JSON text, whole and streame
   const choices = chunks.flatMap((chunk) => chunk.choices);
   t.equal(choices.map(({ delta }) => delta.content ?? '').join(''), CITY);
   t.ok(choices.length > 3, 'the text streams from its first token on');
-  const refuse = { reason: 'grammar', leastFeasibleMs: null, detail: 'Invalid type: banana', part: 2 } as const;
-  const refusing = await build(t, () => ({ tokens: [], refuse }));
-  t.match(await (await refusing.post(PATH, ask)).json(), { error: { param: 'response_format', message: /banana/ } });
+  const reject = { reason: 'grammar', leastFeasibleMs: null, detail: 'Invalid type: banana', part: 2 } as const;
+  const rejecting = await build(t, () => ({ tokens: [], reject }));
+  t.match(await (await rejecting.post(PATH, ask)).json(), { error: { param: 'response_format', message: /banana/ } });
 });
 
 void t.test('a history of calls and results is part of the prompt, also for /tokenize', async (t) => {
@@ -328,21 +328,21 @@ void t.test('an unsupported use of tools is a 400 that names the parameter', asy
 });
 
 void t.test('an unenforceable schema is named; a lost grammar worker is a 502 without its reason', async (t) => {
-  const refuse = { reason: 'grammar', leastFeasibleMs: null, detail: 'Invalid type: banana' } as const;
+  const reject = { reason: 'grammar', leastFeasibleMs: null, detail: 'Invalid type: banana' } as const;
   const cases: [object, number | null, string][] = [
     [{}, 1, 'tools[1].function.parameters'],
     [{}, null, 'tools'],
     [{ tool_choice: { type: 'function', function: { name: 'get_time' } } }, 0, 'tools[1].function.parameters'],
   ];
   for (const [fields, part, param] of cases) {
-    const server = await build(t, () => ({ tokens: [], refuse: { ...refuse, part } }));
+    const server = await build(t, () => ({ tokens: [], reject: { ...reject, part } }));
     const response = await server.post(PATH, { messages, tools, ...fields });
     t.equal(response.status, 400);
     t.match(await response.json(), { error: { param, message: /banana/ } });
   }
   const detail = 'ENOENT: /srv/secret/tokenizer.json';
   const lines: string[] = [];
-  const lost = { tokens: [], refuse: { reason: 'grammars_lost', leastFeasibleMs: null, detail } } as const;
+  const lost = { tokens: [], reject: { reason: 'grammars_lost', leastFeasibleMs: null, detail } } as const;
   const server = await build(t, () => lost, { log: (line) => lines.push(line) });
   const response = await server.post(PATH, { messages, tools });
   t.equal(response.status, 502);

@@ -120,10 +120,10 @@ void t.test('continuous_usage_stats alone sends no usage', async (t) => {
 });
 
 void t.test(
-  'fields of other servers that change an answer are refused by name, and their neutral values pass',
+  'fields of other servers that change an answer are rejected by name, and their neutral values pass',
   async (t) => {
     const server = await build(t);
-    const refused: Readonly<Record<string, unknown>> = {
+    const rejected: Readonly<Record<string, unknown>> = {
       lora: [{ id: 0, scale: 1 }],
       t_max_predict_ms: 100,
       n_probs: 2,
@@ -148,7 +148,7 @@ void t.test(
       logprob_token_ids: [1],
       post_sampling_probs: true,
     };
-    for (const [field, value] of Object.entries(refused))
+    for (const [field, value] of Object.entries(rejected))
       for (const [path, body] of [
         ['/v1/completions', { prompt: 'a' }],
         ['/v1/chat/completions', { messages: [{ role: 'user', content: 'a' }] }],
@@ -258,7 +258,7 @@ const HUGE: Readonly<Record<string, readonly [body: string, message: RegExp]>> =
 /** Most time that a body may hold the event loop. Without the scan, brackets and objects take 250 ms and more. */
 const MOST_MS = 100;
 
-void t.test('huge and deep bodies are refused, and the loop goes on meanwhile', async (t) => {
+void t.test('huge and deep bodies are rejected, and the loop goes on meanwhile', async (t) => {
   const { url } = await build(t, undefined, { options: { maxBody: 8 << 20 } });
   const held: Record<string, number> = {};
   for (const [name, [text, message]] of Object.entries(HUGE)) {

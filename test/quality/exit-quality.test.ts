@@ -116,9 +116,9 @@ void t.test('the cache folder keeps the evidence', async (t) => {
   writeFileSync(file, text);
   store(fewer).restore();
   t.same(fewer.of(group('a')), [0.5, 1], 'another number of exits');
-  const refused = store(make(), 'abcdef', '/proc/none/cache');
-  refused.changed();
-  refused.close();
+  const rejected = store(make(), 'abcdef', '/proc/none/cache');
+  rejected.changed();
+  rejected.close();
   t.match(reasons.pop(), /can't be written/);
 });
 

@@ -105,9 +105,9 @@ void t.test('every failure has a kind and a message', async (t) => {
     await t.rejects(failed, { name: 'RemoteError', kind, message }, kind);
   }
   const closed = await closedUrl();
-  const refused = chooseModel(serverAt(closed, null), 'm');
+  const rejected = chooseModel(serverAt(closed, null), 'm');
   await t.rejects(
-    refused,
+    rejected,
     new RemoteError('connection refused', `connection refused (${closed}/v1/models, ECONNREFUSED)`),
   );
   await t.rejects(chooseModel(serverAt('http://127.0.0.1:1', null), 'm'), { message: /connection lost .*bad port/ });

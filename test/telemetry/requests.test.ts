@@ -25,7 +25,7 @@ function ended(id: string, reason: EndReason, endedAt: number): EndedEvent {
 
 function step(at: number, events: Partial<StepMessage>): StepMessage {
   const load = { running: 1, waiting: 0, deferred: 0, kvUsed: 0, kvCached: 0 };
-  const none = { planned: [], refused: [], prompts: [], tokens: [], ended: [], work: null };
+  const none = { planned: [], rejected: [], prompts: [], tokens: [], ended: [], work: null };
   return { type: 'step', at, load, ...none, ...events };
 }
 
@@ -123,7 +123,7 @@ void t.test('plans count by exit and service class, and a single token has no TP
 
 void t.test('an answer in time keeps a guarantee, cut or not; any other end misses it', async (t) => {
   const { metrics, begin, value } = fixture();
-  const ids = ['met', 'cut', 'late', 'broken', 'refused', 'lost', 'gone', 'best'];
+  const ids = ['met', 'cut', 'late', 'broken', 'rejected', 'lost', 'gone', 'best'];
   for (const id of ids) begin(id, 200);
   metrics.begin('free', { arrivedAt: 0, promptTokens: 3, maxTokens: 9, budget: null });
   metrics.step(
@@ -135,7 +135,7 @@ void t.test('an answer in time keeps a guarantee, cut or not; any other end miss
   );
   metrics.step(
     step(300, {
-      refused: [{ id: 'refused', reason: 'grammars_lost', leastFeasibleMs: null }],
+      rejected: [{ id: 'rejected', reason: 'grammars_lost', leastFeasibleMs: null }],
       ended: [
         ended('met', 'stop', 199),
         ended('cut', 'deadline', 200),
@@ -153,7 +153,7 @@ void t.test('an answer in time keeps a guarantee, cut or not; any other end miss
 });
 
 void t.test('a cut answer is truncated, whatever the engine reports later', async (t) => {
-  const ids = ['length', 'error', 'refused', 'silent', 'whole', 'late'];
+  const ids = ['length', 'error', 'rejected', 'silent', 'whole', 'late'];
   const { metrics, value } = fixture();
   const truncate: Budget = { ...budget(200), onMiss: 'truncate' };
   for (const id of ids) metrics.begin(id, { arrivedAt: 0, promptTokens: 3, maxTokens: 9, budget: truncate });
@@ -166,7 +166,7 @@ void t.test('a cut answer is truncated, whatever the engine reports later', asyn
   metrics.step(
     step(300, {
       tokens: [token('length')],
-      refused: [{ id: 'refused', reason: 'queue_full', leastFeasibleMs: null }],
+      rejected: [{ id: 'rejected', reason: 'queue_full', leastFeasibleMs: null }],
       ended: [
         { ...ended('length', 'length', 300), startedAt: 5 },
         { ...ended('error', 'error', 300), firstTokenAt: 300 },
@@ -239,11 +239,11 @@ void t.test('an answer cut before its engine exits is not lost', async (t) => {
 
 void t.test('every end of a request with a budget has an outcome', async (t) => {
   const { metrics, begin, value } = fixture();
-  for (const id of ['met', 'late', 'cut', 'gone', 'broken', 'refused', 'lost']) begin(id, 200);
+  for (const id of ['met', 'late', 'cut', 'gone', 'broken', 'rejected', 'lost']) begin(id, 200);
   begin('first', null);
   metrics.step(
     step(300, {
-      refused: [{ id: 'refused', reason: 'budget_infeasible', leastFeasibleMs: 1 }],
+      rejected: [{ id: 'rejected', reason: 'budget_infeasible', leastFeasibleMs: 1 }],
       ended: [
         ended('met', 'stop', 199),
         ended('late', 'length', 201),
@@ -270,7 +270,7 @@ void t.test("a rejection for lack of capacity is a rejected budget; a client's m
   const { metrics, begin, value } = fixture();
   const reasons = ['queue_full', 'budget_infeasible', 'grammars_lost', 'grammar', 'too_long'] as const;
   for (const reason of reasons) begin(reason, 200);
-  metrics.step(step(10, { refused: reasons.map((reason) => ({ id: reason, reason, leastFeasibleMs: null })) }));
+  metrics.step(step(10, { rejected: reasons.map((reason) => ({ id: reason, reason, leastFeasibleMs: null })) }));
   for (const reason of reasons) t.equal(await value(`request_failure_total{reason="${reason}"`), 1, reason);
   const outcome = (of: string) => value(`budget_requests_total{budget_class="up_to_250ms",outcome="${of}"`);
   t.same([await outcome('rejected'), await outcome('missed')], [3, 0]);
@@ -380,10 +380,10 @@ void t.test('a cancelled or failed answer is not truncated, and a late complete 
   const facts = { arrivedAt: 0, promptTokens: 3, maxTokens: 9 };
   const cut: Budget = { ...budget(200), onMiss: 'truncate' };
   for (const id of ['left', 'broken']) metrics.begin(id, { ...facts, budget: cut });
-  metrics.begin('refusing', { ...facts, budget: { ...cut, onMiss: 'reject' } });
+  metrics.begin('rejecting', { ...facts, budget: { ...cut, onMiss: 'reject' } });
   metrics.step(
     step(300, {
-      ended: [ended('left', 'cancelled', 230), ended('broken', 'error', 230), ended('refusing', 'stop', 230)],
+      ended: [ended('left', 'cancelled', 230), ended('broken', 'error', 230), ended('rejecting', 'stop', 230)],
     }),
   );
   const outcome = (of: string) => value(`budget_requests_total{budget_class="up_to_250ms",outcome="${of}"`);

@@ -5,7 +5,7 @@ import { slowStep } from '../../src/telemetry/slow-steps.js';
 
 function step(cycleMs: number, predictedMs: number): StepMessage {
   return {
-    ...{ type: 'step', at: 100, planned: [], refused: [], prompts: [], ended: [] },
+    ...{ type: 'step', at: 100, planned: [], rejected: [], prompts: [], ended: [] },
     tokens: [{ id: 'a', token: 1, exit: 30, logprobs: null }],
     load: { running: 2, waiting: 3, deferred: 0, kvUsed: 0, kvCached: 0 },
     work: {

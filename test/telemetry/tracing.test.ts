@@ -351,7 +351,7 @@ void t.test('a sequence that fails before its first token has a failed prefill s
 });
 
 void t.test('a rejected sequence has no spans, even if the engine exits later', async (t) => {
-  const server = await traced(t, () => ({ tokens: [], refuse: { reason: 'queue_full', leastFeasibleMs: null } }));
+  const server = await traced(t, () => ({ tokens: [], reject: { reason: 'queue_full', leastFeasibleMs: null } }));
   t.equal((await server.post('/v1/completions', { prompt: 'Hi' })).status, 429);
   server.engine.die();
   t.same(

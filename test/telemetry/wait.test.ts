@@ -7,7 +7,7 @@ import { monotonicMs } from '../../src/util/clock.js';
 import { FakeEngine } from '../fakes/engine.js';
 
 const step = (waitMs: number): StepMessage => ({
-  ...{ type: 'step', at: monotonicMs(), planned: [], refused: [], prompts: [], tokens: [], ended: [], work: null },
+  ...{ type: 'step', at: monotonicMs(), planned: [], rejected: [], prompts: [], tokens: [], ended: [], work: null },
   load: { running: 1, waiting: 0, deferred: 0, kvUsed: 0, kvCached: 0, waitMs },
 });
 

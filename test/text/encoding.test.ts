@@ -102,13 +102,13 @@ void t.test('a waiting client that disconnects does not stop the running text', 
 void t.test('more than eight texts are rejected, and waiting texts are rejected on close', async (t) => {
   const thread = threadOf(t);
   const waiting = Array.from({ length: 8 }, () => thread.encode(endless, false));
-  const closed = waiting.map((each) => t.rejects(each, { name: 'EncodingRefused', reason: 'closed' }));
-  await t.rejects(thread.encode('Hello', false), { name: 'EncodingRefused', reason: 'full' });
+  const closed = waiting.map((each) => t.rejects(each, { name: 'EncodingRejected', reason: 'closed' }));
+  await t.rejects(thread.encode('Hello', false), { name: 'EncodingRejected', reason: 'full' });
   await thread.close();
   await Promise.all(closed);
   await t.rejects(
     thread.encode('Hello', false),
-    { name: 'EncodingRefused', reason: 'closed' },
+    { name: 'EncodingRejected', reason: 'closed' },
     'later texts are rejected',
   );
 });

@@ -1,4 +1,4 @@
-/** Each architecture that a GPU serves, in fp16 against the CPU in fp32; the others are refused by name. */
+/** Each architecture that a GPU serves, in fp16 against the CPU in fp32; the others are rejected by name. */
 import { join } from 'node:path';
 import t from 'tap';
 import { convert } from '../../src/convert/convert.js';
@@ -34,8 +34,8 @@ if (needsGpu()) {
       const { softcap, queryGrowth, pattern, context } = cpu.model.manifest.architecture;
       const hasWindow = pattern.some(({ window }) => window !== null && window < context);
       if (softcap !== null || queryGrowth !== null || hasWindow) {
-        const refused = folder('fp16').then((gpu) => load(gpu, 'webgpu'));
-        await t.rejects(refused, { message: /--(device webgpu|kernels fp16) has no .*, (which|and) this model / });
+        const rejected = folder('fp16').then((gpu) => load(gpu, 'webgpu'));
+        await t.rejects(rejected, { message: /--(device webgpu|kernels fp16) has no .*, (which|and) this model / });
       } else {
         const gpu = await load(await folder('fp16'), 'webgpu');
         for (const { ids } of model.prompts) {

@@ -30,7 +30,7 @@ import { promptEnding, type PromptEnding } from './prompt-ending.js';
 import { templateVariables } from './template-variables.js';
 import { answerThoughts, thoughtTokens, withoutThoughts } from './thoughts.js';
 import { planTools } from './tools.js';
-import { refuseUnsupported, refuseUnsupportedOfMessages } from '../params/unsupported.js';
+import { rejectUnsupported, rejectUnsupportedOfMessages } from '../params/unsupported.js';
 
 /** The parts around the messages: the end of the prompt, and the tokenizer's own begin and end tokens. */
 export interface PromptFrame extends Omit<Encoding, 'param'>, PromptEnding {
@@ -50,7 +50,7 @@ export async function chatPrompt(
   tools: readonly ChatTool[],
   { addGenerationPrompt, continuesLast = false, variables = {}, closesThoughts = false, ...encoding }: PromptFrame,
 ): Promise<Prompt> {
-  refuseUnsupportedOfMessages(messages);
+  rejectUnsupportedOfMessages(messages);
   const template = context.model.chat;
   if (template === null) {
     throw new ApiError('unsupported_parameter', 'This model has no chat template; use /v1/completions.', 'messages');
@@ -79,7 +79,7 @@ export async function chatPrompt(
 
 async function plan(context: ApiContext, request: ApiRequest<ChatBody>): Promise<GenerationPlan> {
   const { body } = request;
-  refuseUnsupported(body, ChatBody.properties);
+  rejectUnsupported(body, ChatBody.properties);
   if ((body.top_logprobs ?? 0) > 0 && body.logprobs !== true) {
     throw new ApiError('invalid_value', 'top_logprobs is only allowed with logprobs: true.', 'top_logprobs');
   }

@@ -51,17 +51,17 @@ export function chatTools(tools: readonly Tool[]): ChatTool[] {
 
 /** Rejects fields that cannot be combined with calls. @returns the schema of an answer without calls; null for any text */
 function checkTogether(body: ChatBody, format: PlannedGrammar | null, isForced: boolean): string | null {
-  const refuse = (param: string, why: string): void => {
+  const reject = (param: string, why: string): void => {
     throw wrong(`${param} cannot be combined with tools${isForced ? ' that must be called' : ''}: ${why}.`, param);
   };
   const { stop, stop_token_ids: stopIds = [] } = body;
   // A text that another grammar allows may begin like a call.
   const schema = format?.grammar.kind === 'json' ? format.grammar.schema : null;
-  if (format !== null && schema === null) refuse(format.placeOf(null), 'beside calls an answer can only be JSON');
-  if (stopIds.length > 0) refuse('stop_token_ids', 'a call must not be cut');
+  if (format !== null && schema === null) reject(format.placeOf(null), 'beside calls an answer can only be JSON');
+  if (stopIds.length > 0) reject('stop_token_ids', 'a call must not be cut');
   if (!isForced) return schema;
-  if (stop !== undefined && stop.length > 0) refuse('stop', 'stop strings apply to text, and the answer has none');
-  if (body.logprobs === true) refuse('logprobs', 'they belong to text, and the answer has none');
+  if (stop !== undefined && stop.length > 0) reject('stop', 'stop strings apply to text, and the answer has none');
+  if (body.logprobs === true) reject('logprobs', 'they belong to text, and the answer has none');
   return null;
 }
 

@@ -11,7 +11,7 @@ import { answerGrammar } from '../params/structured-outputs.js';
 import { CompletionBody } from '../schemas/completions.js';
 import { chunkFormatter } from '../generation/chunks.js';
 import type { Endpoint } from '../generation/serve.js';
-import { refuseUnsupported } from '../params/unsupported.js';
+import { rejectUnsupported } from '../params/unsupported.js';
 
 /** OpenAI's default for this endpoint. */
 const DEFAULT_MAX_TOKENS = 16;
@@ -58,7 +58,7 @@ async function prompts(context: ApiContext, body: CompletionBody, waitLimit: Wai
 
 async function plan(context: ApiContext, request: ApiRequest<CompletionBody>): Promise<GenerationPlan> {
   const { body } = request;
-  refuseUnsupported(body, CompletionBody.properties);
+  rejectUnsupported(body, CompletionBody.properties);
   checkBounds(body, null);
   const echo = body.echo === true;
   const maxTokens = body.max_completion_tokens ?? body.max_tokens ?? null;

@@ -189,7 +189,7 @@ export class Answer implements AsyncIterable<Piece> {
       case 'audited':
         this.#receipt?.audited(index, event.event);
         return;
-      case 'refused': {
+      case 'rejected': {
         const { reason, detail } = event.event;
         if (reason === 'grammars_lost' && detail !== undefined) this.#request.addLogFields({ fault: detail });
         throw engineError(event.event, this.plan.grammar, (layer) => this.#qualityOf(layer));

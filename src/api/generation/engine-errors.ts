@@ -1,5 +1,5 @@
 /** Maps the engine's rejections and failures to errors for the client. Must not know: HTTP. */
-import type { EndedEvent, Grammar, RefusedEvent } from '../../engine/protocol.js';
+import type { EndedEvent, Grammar, RejectedEvent } from '../../engine/protocol.js';
 import { ApiError } from '../errors.js';
 import type { PlannedGrammar } from '../params/response-format.js';
 
@@ -44,7 +44,7 @@ export function failure({ isLost, error }: EndedEvent, grammar: PlannedGrammar |
  * @param qualityOf estimated quality of an exit layer
  */
 export function engineError(
-  event: RefusedEvent,
+  event: RejectedEvent,
   grammar: PlannedGrammar | null,
   qualityOf: (layer: number) => number = () => 0,
 ): ApiError {

@@ -6,7 +6,7 @@
 import { monotonicMs } from '../../util/clock.js';
 import type { Budget } from '../../engine/protocol.js';
 import { ApiError } from '../errors.js';
-import { EncodingRefused } from '../../text/encoding/encoding-thread.js';
+import { EncodingRejected } from '../../text/encoding/encoding-thread.js';
 import type { EncodeInWorker } from '../../text/tokenizer.js';
 import type { ApiContext, ApiRequest } from '../context.js';
 
@@ -49,7 +49,7 @@ export function encodeWithin(
     try {
       return await encoding.encode(text, addSpecial, over.signal);
     } catch (error) {
-      if (!(error instanceof EncodingRefused)) throw error;
+      if (!(error instanceof EncodingRejected)) throw error;
       if (error.reason === 'closed') throw new ApiError('draining', 'The server is shutting down.');
       throw new ApiError('queue_full', 'Too many long texts are being tokenized; try again shortly.');
     } finally {

@@ -6,7 +6,7 @@ import { planAsChat, type Translation } from '../chat/translated.js';
 import type { ApiContext, ApiRequest } from '../context.js';
 import type { GenerationPlan } from '../generation/request.js';
 import { commonFields } from '../params/common-fields.js';
-import { refuseFields, refuseUnsupported, type NeutralValues } from '../params/unsupported.js';
+import { rejectFields, rejectUnsupported, type NeutralValues } from '../params/unsupported.js';
 import type { ChatBody } from '../schemas/chat.js';
 import { MessagesBody } from '../schemas/messages.js';
 import { chatMessagesOf } from './content.js';
@@ -70,8 +70,8 @@ export function translate(context: ApiContext, body: MessagesBody): Translation 
 /** @throws ApiError as a chat does. More tokens than the context has left are allowed: the answer ends there. */
 export async function plan(context: ApiContext, request: ApiRequest<MessagesBody>): Promise<GenerationPlan> {
   const { body } = request;
-  refuseUnsupported(body, MessagesBody.properties);
-  refuseFields(body, UNSUPPORTED);
+  rejectUnsupported(body, MessagesBody.properties);
+  rejectFields(body, UNSUPPORTED);
   // Clients ask for 4,096 or 32,000 tokens without knowing the context. A default is cut to the context, as Anthropic
   // does with the limit.
   const limits = { ...context.limits, maxTokensDefault: body.max_tokens };

@@ -20,22 +20,22 @@ const COUNTS = new Set(['minItems', 'maxItems', 'minProperties', 'maxProperties'
  * @throws ApiError invalid_value for a schema that is too large, with `param`
  */
 export function schemaText(schema: unknown, place: string, param: string): string {
-  const refuse = (rule: string): ApiError => new ApiError('invalid_value', `${place} ${rule}.`, param);
+  const reject = (rule: string): ApiError => new ApiError('invalid_value', `${place} ${rule}.`, param);
   // The walk has no recursion, because it checks the depth.
   const left: { readonly value: unknown; readonly depth: number }[] = [{ value: schema, depth: 1 }];
   for (let each = left.pop(); each !== undefined; each = left.pop()) {
     const { value, depth } = each;
     if (typeof value !== 'object' || value === null) continue;
-    if (depth > MAX_DEPTH) throw refuse(`must be nested at most ${MAX_DEPTH} deep`);
+    if (depth > MAX_DEPTH) throw reject(`must be nested at most ${MAX_DEPTH} deep`);
     for (const [key, child] of Object.entries(value) as [string, unknown][]) {
       if (COUNTS.has(key) && typeof child === 'number' && child > MAX_COUNT) {
-        throw refuse(`must have ${key} of at most ${MAX_COUNT}, got ${quoted(child)}`);
+        throw reject(`must have ${key} of at most ${MAX_COUNT}, got ${quoted(child)}`);
       }
       left.push({ value: child, depth: depth + 1 });
     }
   }
   const text = JSON.stringify(schema);
   if (text.length > MAX_SCHEMA_UNITS)
-    throw refuse(`must have at most ${MAX_SCHEMA_UNITS} characters, got ${text.length}`);
+    throw reject(`must have at most ${MAX_SCHEMA_UNITS} characters, got ${text.length}`);
   return text;
 }

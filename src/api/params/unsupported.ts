@@ -119,10 +119,10 @@ function isNeutral(value: unknown, neutral: readonly unknown[]): boolean {
 
 /**
  * @param place the path of the object, with a dot at its end
- * @param served fields that are not refused
+ * @param served fields that are not rejected
  * @throws ApiError unsupported_parameter
  */
-export function refuseFields(object: object, fields: NeutralValues, place = '', served: object = {}): void {
+export function rejectFields(object: object, fields: NeutralValues, place = '', served: object = {}): void {
   for (const [field, neutral] of Object.entries(fields)) {
     if (field in served) continue;
     const value = (object as Record<string, unknown>)[field];
@@ -135,16 +135,16 @@ export function refuseFields(object: object, fields: NeutralValues, place = '', 
  * @param served the fields of the endpoint's schema
  * @throws ApiError unsupported_parameter
  */
-export function refuseUnsupported(body: object, served: object): void {
-  refuseFields(body, UNSUPPORTED, '', served);
+export function rejectUnsupported(body: object, served: object): void {
+  rejectFields(body, UNSUPPORTED, '', served);
   const { structured_outputs: outputs } = body as { readonly structured_outputs?: unknown };
   if (typeof outputs === 'object' && outputs !== null)
-    refuseFields(outputs, UNSUPPORTED_OF_OUTPUTS, 'structured_outputs.');
+    rejectFields(outputs, UNSUPPORTED_OF_OUTPUTS, 'structured_outputs.');
 }
 
 /** @throws ApiError unsupported_parameter, with the message's place in the param */
-export function refuseUnsupportedOfMessages(messages: readonly object[]): void {
+export function rejectUnsupportedOfMessages(messages: readonly object[]): void {
   messages.forEach((message, index) => {
-    refuseFields(message, UNSUPPORTED_OF_MESSAGES, `messages[${index}].`);
+    rejectFields(message, UNSUPPORTED_OF_MESSAGES, `messages[${index}].`);
   });
 }

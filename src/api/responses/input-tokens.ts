@@ -9,7 +9,7 @@ import { required } from '../params/refusals.js';
 import type { InputTokensAnswer, InputTokensBody } from '../schemas/responses.js';
 import { withoutIgnored } from './ignored.js';
 import { translate } from './plan.js';
-import { refuseUnsupportedOfResponses } from './unsupported.js';
+import { rejectUnsupportedOfResponses } from './unsupported.js';
 
 /**
  * Counts the prompt as /v1/responses makes it, the start of the answer included.
@@ -22,7 +22,7 @@ export async function inputTokens(
   const { input, ...others } = body;
   if (input === undefined && body.instructions === undefined) throw required('input');
   const asked = { ...others, input: input ?? [] };
-  refuseUnsupportedOfResponses(asked);
+  rejectUnsupportedOfResponses(asked);
   modelExit(context.model, body.model);
   const { body: chat, names } = translate(withoutIgnored(context, asked));
   return withNames(names, async () => {

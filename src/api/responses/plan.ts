@@ -8,7 +8,7 @@ import type { ResponseFormat } from '../schemas/shared.js';
 import { ignoredSettings, withoutIgnored } from './ignored.js';
 import { inputMessages } from './input.js';
 import { responseTools } from './tools.js';
-import { refuseUnsupportedOfResponses } from './unsupported.js';
+import { rejectUnsupportedOfResponses } from './unsupported.js';
 
 const LOGPROBS = 'message.output_text.logprobs';
 
@@ -53,7 +53,7 @@ export function translate(body: ResponsesBody): Translation {
 
 export async function plan(context: ApiContext, request: ApiRequest<ResponsesBody>): Promise<GenerationPlan> {
   const { body } = request;
-  refuseUnsupportedOfResponses(body);
+  rejectUnsupportedOfResponses(body);
   const planned = await planAsChat(context, request, translate(withoutIgnored(context, body)));
   for (const each of ignoredSettings(context, body)) request.warn(each);
   return planned;

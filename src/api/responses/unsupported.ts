@@ -1,5 +1,5 @@
 /** Fields of OpenAI's responses that would change an answer and that this server does not have. */
-import { refuseFields, refuseUnsupported, type NeutralValues } from '../params/unsupported.js';
+import { rejectFields, rejectUnsupported, type NeutralValues } from '../params/unsupported.js';
 import { ResponsesBody } from '../schemas/responses.js';
 
 const OF_BODY: NeutralValues = {
@@ -18,7 +18,7 @@ const OF_BODY: NeutralValues = {
 };
 
 /** @throws ApiError unsupported_parameter */
-export function refuseUnsupportedOfResponses(body: ResponsesBody): void {
-  refuseUnsupported(body, ResponsesBody.properties);
-  refuseFields(body, OF_BODY);
+export function rejectUnsupportedOfResponses(body: ResponsesBody): void {
+  rejectUnsupported(body, ResponsesBody.properties);
+  rejectFields(body, OF_BODY);
 }

@@ -54,7 +54,7 @@ class Cursor {
   }
 
   take(length: number): { view: DataView; at: number } {
-    if (this.position + length > Math.min(MAX_HEADER_BYTES, this.#file.size)) this.#refuse(this.position + length);
+    if (this.position + length > Math.min(MAX_HEADER_BYTES, this.#file.size)) this.#reject(this.position + length);
     if (this.position < this.#start || this.position + length > this.#start + this.#window.length) {
       const size = Math.max(length, Math.min(WINDOW_BYTES, this.#file.size - this.position));
       this.#window = this.#file.read(this.position, size, 'the GGUF header');
@@ -66,7 +66,7 @@ class Cursor {
     return { view: this.#view, at };
   }
 
-  #refuse(end: number): never {
+  #reject(end: number): never {
     const { path, size } = this.#file;
     if (end > size)
       throw new ConvertError(
@@ -85,7 +85,7 @@ class Cursor {
         'bad_source',
         `${this.#file.path}: the header must have at most ${MAX_VALUES} values, got ${this.#values}`,
       );
-    if (this.position + count * bytes > this.#file.size) this.#refuse(this.position + count * bytes);
+    if (this.position + count * bytes > this.#file.size) this.#reject(this.position + count * bytes);
     return count;
   }
 

@@ -54,9 +54,9 @@ export class Outstanding {
     this.#sent.set(id, { tenant, tokens: prompt.length, sentAt, isRead: false, hasGrammar: grammar !== null });
   }
 
-  hear({ planned, refused, ended }: Pick<StepMessage, 'planned' | 'refused' | 'ended'>): void {
+  hear({ planned, rejected, ended }: Pick<StepMessage, 'planned' | 'rejected' | 'ended'>): void {
     for (const { id } of planned) this.#read(this.#sent.get(id));
-    for (const { id } of [...refused, ...ended]) this.#over(id);
+    for (const { id } of [...rejected, ...ended]) this.#over(id);
   }
 
   /** The engine is gone, with everything that was sent to it. */

@@ -10,13 +10,13 @@ import type {
   EndedEvent,
   PlannedEvent,
   PromptEvent,
-  RefusedEvent,
+  RejectedEvent,
   StepMessage,
   TokenEvent,
 } from '../protocol.js';
 
 /**
- * An event of one sequence. Exactly one of `refused`, `ended` and `lost` ends it. If the request asks for an audit,
+ * An event of one sequence. Exactly one of `rejected`, `ended` and `lost` ends it. If the request asks for an audit,
  * `audited` follows `ended`.
  */
 export type SequenceEvent = {
@@ -24,7 +24,7 @@ export type SequenceEvent = {
   readonly index: number;
 } & (
   | { readonly type: 'planned'; readonly event: PlannedEvent }
-  | { readonly type: 'refused'; readonly event: RefusedEvent }
+  | { readonly type: 'rejected'; readonly event: RejectedEvent }
   | { readonly type: 'prompt'; readonly event: PromptEvent }
   /** `at`: end of the step that sampled the token. */
   | { readonly type: 'token'; readonly event: TokenEvent; readonly at: number }
@@ -162,9 +162,9 @@ export class OpenSequences {
       const open = this.#live.get(event.id);
       if (open) answerOf(open).add({ index: open.index, type: 'token', event, at: step.at });
     }
-    for (const event of step.refused) {
+    for (const event of step.rejected) {
       const open = this.#take(event.id);
-      if (open) answerOf(open).add({ index: open.index, type: 'refused', event }, true);
+      if (open) answerOf(open).add({ index: open.index, type: 'rejected', event }, true);
     }
     for (const answer of touched) answer.wake();
     for (const event of step.ended) this.end(event);

@@ -8,7 +8,7 @@
 import { landingPlan } from '../landing-plan.js';
 import type { Constraint } from '../constraint.js';
 import type { Executor } from '../execution/executor.js';
-import type { CancelReason, EndReason, GenerateMessage, PlannedEvent, RefusedEvent } from '../protocol.js';
+import type { CancelReason, EndReason, GenerateMessage, PlannedEvent, RejectedEvent } from '../protocol.js';
 import type { Admission } from '../../router/index.js';
 import type { StepOutput } from './step-output.js';
 import type { RouterAdapter, StepContext } from './router-adapter.js';
@@ -83,8 +83,8 @@ export class AdmissionQueue {
   }
 
   /** Rejects a request that was never submitted. */
-  reject(event: Omit<RefusedEvent, 'leastFeasibleMs'>): void {
-    this.#output.refused.push({ leastFeasibleMs: null, ...event });
+  reject(event: Omit<RejectedEvent, 'leastFeasibleMs'>): void {
+    this.#output.rejected.push({ leastFeasibleMs: null, ...event });
   }
 
   /** Rejects a request whose budget expired before it was submitted. */
@@ -163,7 +163,7 @@ export class AdmissionQueue {
     if (sequence.request.promptLogprobs !== null) this.#output.prompts.push({ id: sequence.id, logprobs: [null] });
   }
 
-  #fault({ prompt, maxTokens, prediction }: GenerateMessage): RefusedEvent['reason'] | null {
+  #fault({ prompt, maxTokens, prediction }: GenerateMessage): RejectedEvent['reason'] | null {
     if (prompt.length === 0 || prompt.length + maxTokens > this.#executor.model.limits.capacity) return 'too_long';
     // The gateway checks token ids with better messages. In the engine, an unknown id would crash the process.
     return this.#areKnown(prompt) && this.#areKnown(prediction ?? []) ? null : 'unknown_token';
@@ -182,10 +182,10 @@ export class AdmissionQueue {
 
   #reject(
     id: string,
-    reason: RefusedEvent['reason'],
+    reason: RejectedEvent['reason'],
     leastFeasibleMs: number | null = null,
     bestExit: number | null = null,
   ): void {
-    this.#output.refused.push({ id, reason, leastFeasibleMs, ...(bestExit !== null && { bestExit }) });
+    this.#output.rejected.push({ id, reason, leastFeasibleMs, ...(bestExit !== null && { bestExit }) });
   }
 }

@@ -14,7 +14,7 @@ import type { Executor } from '../execution/executor.js';
 import { StepClock } from '../execution/step-clock.js';
 import type { Head } from '../../model/head.js';
 import type { TokenTexts } from '../landing/token-texts.js';
-import type { AuditEvent, CancelReason, GenerateMessage, RefusedEvent, StepMessage, StepWork } from '../protocol.js';
+import type { AuditEvent, CancelReason, GenerateMessage, RejectedEvent, StepMessage, StepWork } from '../protocol.js';
 import { prepareTokens, type SampledToken, sampleBatch } from '../sampling/sample-batch.js';
 import type { Sequence } from '../sequence.js';
 import { SlotManager, type SlotManagerLimits } from '../slots/slot-manager.js';
@@ -115,7 +115,7 @@ export class EngineCore {
   }
 
   /** Rejects a request that was never submitted. */
-  reject(event: Omit<RefusedEvent, 'leastFeasibleMs'>): void {
+  reject(event: Omit<RejectedEvent, 'leastFeasibleMs'>): void {
     this.#admissions.reject(event);
   }
 

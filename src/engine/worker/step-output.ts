@@ -4,7 +4,7 @@ import type {
   LoadSnapshot,
   PlannedEvent,
   PromptEvent,
-  RefusedEvent,
+  RejectedEvent,
   StepMessage,
   StepWork,
   TokenEvent,
@@ -12,14 +12,14 @@ import type {
 
 export class StepOutput {
   readonly planned: PlannedEvent[] = [];
-  readonly refused: RefusedEvent[] = [];
+  readonly rejected: RejectedEvent[] = [];
   readonly prompts: PromptEvent[] = [];
   readonly tokens: TokenEvent[] = [];
   readonly ended: EndedEvent[] = [];
 
   /** Whether rejections or ends are pending, which must be sent without waiting for a step. */
   get hasNews(): boolean {
-    return this.refused.length + this.ended.length > 0;
+    return this.rejected.length + this.ended.length > 0;
   }
 
   /** The message with all events so far; empties the output. */
@@ -28,7 +28,7 @@ export class StepOutput {
       type: 'step',
       at,
       planned: this.planned.splice(0),
-      refused: this.refused.splice(0),
+      rejected: this.rejected.splice(0),
       prompts: this.prompts.splice(0),
       tokens: this.tokens.splice(0),
       ended: this.ended.splice(0),

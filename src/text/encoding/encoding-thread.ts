@@ -25,8 +25,8 @@ export interface EncodeMessage {
 }
 
 /** The thread rejects a text: too many wait (`full`), or the server shuts down (`closed`). */
-export class EncodingRefused extends Error {
-  override readonly name = 'EncodingRefused';
+export class EncodingRejected extends Error {
+  override readonly name = 'EncodingRejected';
 
   constructor(readonly reason: 'full' | 'closed') {
     super(`the encoding thread is ${reason}`);
@@ -63,12 +63,12 @@ export class EncodingThread {
 
   /**
    * @param signal cancels the work; the promise rejects with its reason
-   * @throws EncodingRefused, or EncodingLost if the thread died over this text
+   * @throws EncodingRejected, or EncodingLost if the thread died over this text
    */
   async encode(text: string, addSpecial: boolean, signal?: AbortSignal): Promise<Uint32Array> {
     signal?.throwIfAborted();
-    if (this.#isClosed) throw new EncodingRefused('closed');
-    if (this.#jobs.length >= MAX_JOBS) throw new EncodingRefused('full');
+    if (this.#isClosed) throw new EncodingRejected('closed');
+    if (this.#jobs.length >= MAX_JOBS) throw new EncodingRejected('full');
     let abandon: () => void = () => undefined;
     try {
       return await new Promise<Uint32Array>((resolve, reject) => {
@@ -88,7 +88,7 @@ export class EncodingThread {
   /** Ends the thread for good; waiting and later texts are rejected. */
   async close(): Promise<void> {
     this.#isClosed = true;
-    for (const job of this.#jobs.splice(0)) job.reject(new EncodingRefused('closed'));
+    for (const job of this.#jobs.splice(0)) job.reject(new EncodingRejected('closed'));
     await this.#end();
   }
 

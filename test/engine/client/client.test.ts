@@ -37,7 +37,7 @@ function watch(engine: EngineClient, id: string, maxTokens: number, ids = prompt
         if (event.type === 'token') {
           tokens.push(event.event.token);
           first();
-        } else if (event.type === 'ended' || event.type === 'refused') end(event.event.reason);
+        } else if (event.type === 'ended' || event.type === 'rejected') end(event.event.reason);
         else if (event.type === 'lost') end('lost');
       }
     }

@@ -25,7 +25,7 @@ function heard(planned: readonly string[], tokens: readonly string[]): StepMessa
   return {
     type: 'step',
     at: 7,
-    refused: [],
+    rejected: [],
     prompts: [],
     ended: [],
     work: null,

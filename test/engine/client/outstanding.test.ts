@@ -3,7 +3,7 @@ import fc from 'fast-check';
 import { Outstanding } from '../../../src/engine/client/outstanding.js';
 import { Shares } from '../../../src/util/shares.js';
 
-const none = { planned: [], refused: [], ended: [] };
+const none = { planned: [], rejected: [], ended: [] };
 const message = (id: string, tenant: string, tokens = 1) => ({ id, tenant, prompt: Array<number>(tokens).fill(1) });
 
 void t.test('a client alone gets all places, and a new client always finds some', (t) => {
@@ -37,7 +37,7 @@ void t.test(
     t.equal(sent.unreadMs(12), 0);
     sent.add(message('b', 'x'), 6);
     t.notOk(sent.hasRoom('x', 1, 1), 'both places are taken');
-    sent.hear({ ...none, refused: [{ id: 'b' } as never], ended: [{ id: 'a' } as never, { id: 'unknown' } as never] });
+    sent.hear({ ...none, rejected: [{ id: 'b' } as never], ended: [{ id: 'a' } as never, { id: 'unknown' } as never] });
     t.equal(sent.count, 0);
     t.ok(sent.hasRoom('x', 2, 2 ** 30), 'a request of any length passes alone');
     sent.add({ ...message('c', 'x'), grammar: { kind: 'free' } }, 7);

@@ -93,7 +93,7 @@ void t.test('an expression, a choice and written grammars hold answers at every 
   grammarQueue.generate(ask('wrong', null, { grammar: { kind: 'regex', pattern: '(' } }));
   const wrong = await answersOf(core, ['wide', 'wrong']);
   t.match(wrong.get('wide')?.ended, { reason: 'error', isLost: false, error: /items/ });
-  t.match(wrong.get('wrong')?.refused, { reason: 'grammar', detail: /invalid regex/ });
+  t.match(wrong.get('wrong')?.rejected, { reason: 'grammar', detail: /invalid regex/ });
 });
 
 void t.test('an answer thinks freely up to a bound, and the grammar holds behind its thoughts', async (t) => {
@@ -203,10 +203,10 @@ void t.test('an invalid schema is rejected with a reason, and the next one works
   grammarQueue.generate(ask('right', true, { maxTokens: 3 }));
   const all = await answersOf(core, [...wrong.map((_, index) => `w${index}`), 'right']);
   wrong.forEach(([, message], index) => {
-    const refused = all.get(`w${index}`)?.refused;
-    t.equal(refused?.reason, 'grammar');
-    t.match(refused?.detail, message);
-    t.notMatch(refused?.detail, /\n|<state>/, 'one line, without internals of the parser');
+    const rejected = all.get(`w${index}`)?.rejected;
+    t.equal(rejected?.reason, 'grammar');
+    t.match(rejected?.detail, message);
+    t.notMatch(rejected?.detail, /\n|<state>/, 'one line, without internals of the parser');
   });
   t.ok(all.get('right')?.ended);
 });
@@ -221,8 +221,8 @@ void t.test('a rejection states the fault and names no option of the library', a
   ];
   for (const [schema, message] of wrong) {
     grammarQueue.generate(ask('a', schema));
-    const { refused } = (await answersOf(core, ['a'])).get('a') ?? {};
-    t.match(refused, { reason: 'grammar', detail: message });
+    const { rejected } = (await answersOf(core, ['a'])).get('a') ?? {};
+    t.match(rejected, { reason: 'grammar', detail: message });
   }
 });
 
@@ -271,7 +271,7 @@ void t.test('a cancel during the wait for a grammar ends the request immediately
   for (const id of [...HOLDERS, 'waits', 'stops']) grammarQueue.generate(ask(id, { type: 'boolean' }));
   grammarQueue.generate(ask('full', { type: 'boolean' }));
   t.equal(grammarQueue.waiting, 10);
-  t.match(core.step().refused, [{ id: 'full', reason: 'queue_full' }]);
+  t.match(core.step().rejected, [{ id: 'full', reason: 'queue_full' }]);
   t.notOk(core.busy, 'no other event is pending');
   // The first is being compiled; the second has no parser.
   grammarQueue.cancel('h0', 'cancelled');
@@ -285,8 +285,8 @@ void t.test('a cancel during the wait for a grammar ends the request immediately
   grammarQueue.generate(ask('late', { type: 'boolean' }));
   let again = 0;
   const rest = [...HOLDERS.slice(1), 'stops', 'late'];
-  const all = await answersOf(core, rest, ({ ended, refused }) => {
-    again += [...ended, ...refused].filter(({ id }) => !rest.includes(id)).length;
+  const all = await answersOf(core, rest, ({ ended, rejected }) => {
+    again += [...ended, ...rejected].filter(({ id }) => !rest.includes(id)).length;
   });
   for (const id of rest) t.match(tokenizer.decode(all.get(id)?.tokens ?? []), /^(true|false)$/, id);
   t.equal(again, 0, 'no request ends twice');
@@ -303,7 +303,7 @@ void t.test('a budget that expires during the wait for a parser ends the wait by
   const arrivedAt = monotonicMs();
   const budgets = {
     cut: { totalMs: 50, onMiss: 'truncate' },
-    refused: { totalMs: 50, onMiss: 'reject' },
+    rejected: { totalMs: 50, onMiss: 'reject' },
     first: { totalMs: null, ttftMs: 50, onMiss: 'reject' },
     late: { totalMs: 50, onMiss: 'continue' },
   } as const;
@@ -314,13 +314,13 @@ void t.test('a budget that expires during the wait for a parser ends the wait by
   }
   await until('one is cut', () => grammarQueue.waiting <= 1, 1);
   t.equal(changes, 3, 'the step loop wakes up');
-  const { ended, refused } = core.step();
+  const { ended, rejected } = core.step();
   t.match(ended, [{ id: 'cut', reason: 'deadline', firstTokenAt: null }]);
-  t.same(refused.map(({ id, reason }) => [id, reason]).sort(), [
+  t.same(rejected.map(({ id, reason }) => [id, reason]).sort(), [
     ['first', 'budget_infeasible'],
-    ['refused', 'budget_infeasible'],
+    ['rejected', 'budget_infeasible'],
   ]);
-  for (const { leastFeasibleMs } of refused) t.ok((leastFeasibleMs ?? 0) > 50, `${leastFeasibleMs ?? NaN} ms`);
+  for (const { leastFeasibleMs } of rejected) t.ok((leastFeasibleMs ?? 0) > 50, `${leastFeasibleMs ?? NaN} ms`);
   const lateMs = (ended[0]?.endedAt ?? Infinity) - arrivedAt - 50;
   t.ok(lateMs > -2, `${lateMs} ms after its deadline`);
   const all = await answersOf(core, [...HOLDERS, 'late']);
@@ -343,7 +343,7 @@ void t.test('a tenant with all its parsers leaves some to others, and no promise
   await until('the other tenant has parsers', () => grammarQueue.waiting <= 2, 1);
   t.equal(grammarQueue.waiting, 2, 'the parsers of the first tenant are still in use');
   const all = await answersOf(core, [...flood, 'hopeless', 'b0', 'b1']);
-  t.match(all.get('hopeless')?.refused, { reason: 'budget_infeasible', leastFeasibleMs: null });
+  t.match(all.get('hopeless')?.rejected, { reason: 'budget_infeasible', leastFeasibleMs: null });
   for (const id of [...flood, 'b0']) t.match(tokenizer.decode(all.get(id)?.tokens ?? []), /^(true|false)$/, id);
 });
 
@@ -367,7 +367,7 @@ void t.test('grammars of a lost or starved thread are rejected as lost, not as i
       () => undefined,
     );
     grammarQueue.generate(ask('a', city));
-    t.match((await answersOf(core, ['a'])).get('a')?.refused, { reason: 'grammars_lost', detail: /lost/ });
+    t.match((await answersOf(core, ['a'])).get('a')?.rejected, { reason: 'grammars_lost', detail: /lost/ });
   }
 });
 
@@ -405,7 +405,7 @@ void t.test('answers validate against schemas written by zod and pydantic', asyn
   for (const [name, schema] of schemas) {
     const answer = all.get(name);
     const text = tokenizer.decode(answer?.tokens ?? []);
-    t.match(answer?.ended?.reason, /^(stop|length)$/, `${name}: ${answer?.refused?.detail ?? text}`);
+    t.match(answer?.ended?.reason, /^(stop|length)$/, `${name}: ${answer?.rejected?.detail ?? text}`);
     if (answer?.ended?.reason === 'stop') t.ok(Value.Check(schema, JSON.parse(text)), text);
   }
 });
@@ -494,9 +494,9 @@ void t.test('a malformed schema is rejected with its path, and an answer beside 
     },
   );
   for (const [index, [, detail]] of wrong.entries()) {
-    t.match(all.get(`w${index}`)?.refused, { reason: 'grammar', detail });
+    t.match(all.get(`w${index}`)?.rejected, { reason: 'grammar', detail });
   }
-  t.match(all.get('calls')?.refused, { reason: 'grammar', detail: /^minLength must be/, part: 1 });
+  t.match(all.get('calls')?.rejected, { reason: 'grammar', detail: /^minLength must be/, part: 1 });
   for (const id of ['right', 'deep']) t.equal(all.get(id)?.ended?.reason, 'length');
   const answer = all.get('beside');
   t.match(answer?.ended, { reason: 'stop' });
@@ -516,7 +516,7 @@ void t.test('a schema that crashes the library is rejected as invalid; an answer
     isLate = true;
     grammarQueue.generate(ask('offender', null, { grammar: { kind: 'json', schema } }));
   });
-  t.match(all.get('offender')?.refused, { reason: 'grammar', detail: /crashes/ });
+  t.match(all.get('offender')?.rejected, { reason: 'grammar', detail: /crashes/ });
   t.match(all.get('beside')?.ended, { reason: 'stop' });
   grammarQueue.generate(ask('alone', city));
   const alone = (await answersOf(core, ['alone'])).get('alone');
@@ -531,7 +531,7 @@ void t.test('requests that wait for a parser take places in the queue', async (t
   t.equal(grammarQueue.waiting, 3);
   const all = await answersOf(core, ids);
   t.strictSame(
-    ids.filter((id) => all.get(id)?.refused?.reason === 'queue_full'),
+    ids.filter((id) => all.get(id)?.rejected?.reason === 'queue_full'),
     ['q3', 'q4'],
   );
   t.equal(grammarQueue.waiting, 0);

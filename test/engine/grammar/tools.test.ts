@@ -252,10 +252,10 @@ void t.test('an unsupported schema is rejected with the index of its function', 
   const banana = JSON.stringify({ type: 'banana' });
   grammarQueue.generate(ask('answer', { ...wrong({}), answer: banana }, ends[0] ?? 0));
   const all = await answersOf(core, ['type', 'not', 'ref', 'never', 'answer']);
-  for (const [id, { refused }] of all) {
+  for (const [id, { rejected }] of all) {
     // The schema of the answer follows the functions.
     const part = functions.length + (id === 'answer' ? 1 : 0);
-    t.match(refused, { reason: 'grammar', part }, `${id}: ${refused?.detail ?? ''}`);
-    t.notMatch(refused?.detail, /\n|lark|^at /);
+    t.match(rejected, { reason: 'grammar', part }, `${id}: ${rejected?.detail ?? ''}`);
+    t.notMatch(rejected?.detail, /\n|lark|^at /);
   }
 });

@@ -185,7 +185,7 @@ void t.test("the library's own errors are sentences without its rules", (t) => {
   t.end();
 });
 
-void t.test('GBNF of any text is translated or refused, and soon', (t) => {
+void t.test('GBNF of any text is translated or rejected, and soon', (t) => {
   const piece = fc.constantFrom(
     'root',
     ' ::= ',

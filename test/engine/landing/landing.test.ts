@@ -63,10 +63,10 @@ function answers(requests: readonly GenerateMessage[], trial: Trial = {}): (Cour
   const core = makeCore(executor, { prefixReuse: false, ...options }, () => now, texts);
   for (const request of requests) core.submit({ ...request, arrivedAt: 0 }, constraint);
   const planned = new Map<string, PlannedEvent>();
-  const refused = new Set<string>();
+  const rejected = new Set<string>();
   const ended = drain(core, (step) => {
     for (const event of step.planned) planned.set(event.id, event);
-    for (const { id } of step.refused) refused.add(id);
+    for (const { id } of step.rejected) rejected.add(id);
     now += tickMs(++steps);
     if (steps === cancelAt) for (const { id } of requests) core.cancel(id);
   });
@@ -75,7 +75,7 @@ function answers(requests: readonly GenerateMessage[], trial: Trial = {}): (Cour
   return requests.map(({ id }) => {
     const plan = planned.get(id);
     const own = ended.get(id);
-    if (refused.has(id)) return null;
+    if (rejected.has(id)) return null;
     if (plan === undefined || own?.ended == null) throw new Error(`${id} got lost`);
     return { ...own, ended: own.ended, planned: plan };
   });

@@ -97,7 +97,7 @@ void t.test('a request that waits outside the queue holds a place, and keeps it 
   submit('kept', null);
   submit('later', 0);
   t.strictSame(
-    engine.step().refused.map(({ id, reason }) => [id, reason]),
+    engine.step().rejected.map(({ id, reason }) => [id, reason]),
     [
       ['beyond', 'queue_full'],
       ['later', 'queue_full'],
@@ -171,8 +171,8 @@ void t.test('a request with a grammar closes its constraint, however it ends', a
   engine.submit(greedy('lost', [3], deepest, 2, ask), constraint('lost', { released: false, failed }));
   engine.cancel('cancelled');
   const steps = stepsOf(engine);
-  const refused = steps.flatMap((step) => step.refused.map(({ id, reason }) => [id, reason]));
-  t.same(Object.fromEntries(refused), { 'too long': 'too_long', infeasible: 'budget_infeasible' });
+  const rejected = steps.flatMap((step) => step.rejected.map(({ id, reason }) => [id, reason]));
+  t.same(Object.fromEntries(rejected), { 'too long': 'too_long', infeasible: 'budget_infeasible' });
   const ended = steps.flatMap((step) => step.ended.map(({ id, reason }) => [id, reason]));
   t.same(Object.fromEntries(ended), {
     late: 'deadline',
@@ -181,7 +181,7 @@ void t.test('a request with a grammar closes its constraint, however it ends', a
     complete: 'stop',
     lost: 'error',
   });
-  t.same(closed.sort(), [...refused, ...ended].map(([id]) => id).sort(), 'each once');
+  t.same(closed.sort(), [...rejected, ...ended].map(([id]) => id).sort(), 'each once');
 });
 
 void t.test('a sequence that waits for a mask does not delay others', async (t) => {
@@ -205,7 +205,7 @@ void t.test('prompt and answer may fill a slot to its last position', async (t) 
   engine.submit(greedy('full', [3, 4], deepest, capacity - 2, { arrivedAt: 0 }));
   engine.submit(greedy('beyond', [3, 4], deepest, capacity - 1, { arrivedAt: 0 }));
   engine.cancel('full');
-  t.match(engine.step(), { planned: [{ id: 'full' }], refused: [{ id: 'beyond', reason: 'too_long' }] });
+  t.match(engine.step(), { planned: [{ id: 'full' }], rejected: [{ id: 'beyond', reason: 'too_long' }] });
 });
 
 void t.test('the least recently used prefix is evicted first', async (t) => {
@@ -259,9 +259,9 @@ void t.test(
   async (t) => {
     const engine = core(() => 0);
     t.notOk(engine.busy);
-    engine.reject({ id: 'refused', reason: 'queue_full' });
+    engine.reject({ id: 'rejected', reason: 'queue_full' });
     t.ok(engine.busy);
-    t.match(engine.step().refused, [{ id: 'refused', reason: 'queue_full' }]);
+    t.match(engine.step().rejected, [{ id: 'rejected', reason: 'queue_full' }]);
     t.notOk(engine.busy);
     engine.abandon(greedy('left', [3], deepest, 2), 'cancelled');
     t.ok(engine.busy);

@@ -230,10 +230,10 @@ void t.test('an unknown token id rejects its own request only', async (t) => {
   core.submit(greedy('negative', [-1], deepest, 2));
   core.submit(greedy('prediction', first, deepest, 2, { prediction: [vocab] }));
   core.submit(greedy('last', [vocab - 1], deepest, 2));
-  const refused: (readonly [string, string])[] = [];
-  const answers = drain(core, (step) => refused.push(...step.refused.map(({ id, reason }) => [id, reason] as const)));
+  const rejected: (readonly [string, string])[] = [];
+  const answers = drain(core, (step) => rejected.push(...step.rejected.map(({ id, reason }) => [id, reason] as const)));
   t.strictSame(
-    refused,
+    rejected,
     ['prompt', 'negative', 'prediction'].map((id) => [id, 'unknown_token']),
   );
   t.strictSame([...answers.keys()].sort(), ['good', 'last']);
@@ -245,7 +245,7 @@ void t.test('a request that is too long, or meets a full queue, is rejected', as
   for (const id of ['a', 'b', 'c']) core.submit(greedy(id, first, deepest, 2));
   const step = core.step();
   t.strictSame(
-    step.refused.map(({ id, reason }) => [id, reason]),
+    step.rejected.map(({ id, reason }) => [id, reason]),
     [
       ['too-long', 'too_long'],
       ['c', 'queue_full'],
@@ -321,8 +321,8 @@ void t.test('a dry run gets the plan of a real request, and takes no slot, no st
   core.submit({ ...request('full'), isDryRun: true });
   const plans = new Map<string, number>();
   const rejected: string[] = [];
-  const answers = drain(core, ({ planned, refused }) => {
-    for (const { id, reason } of refused) rejected.push(`${id} ${reason}`);
+  const answers = drain(core, ({ planned, rejected: events }) => {
+    for (const { id, reason } of events) rejected.push(`${id} ${reason}`);
     for (const event of planned) plans.set(event.id, event.predictedMs);
   });
   t.same([...plans.keys()], ['a', 'b', 'c', 'before', 'beside'], 'real requests are admitted first');

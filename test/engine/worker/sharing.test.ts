@@ -275,9 +275,9 @@ void t.test('admission does not count on the prompt of a request that ends in th
   const refusedOf = (requests: readonly GenerateMessage[]): string[] => {
     const core = makeCore();
     for (const request of requests) core.submit(request);
-    const refused = core.step().refused.map(({ id }) => id);
+    const rejected = core.step().rejected.map(({ id }) => id);
     executor.forget(0);
-    return refused;
+    return rejected;
   };
   t.strictSame(refusedOf([tight]), ['tight'], 'its prefill takes longer than its budget');
   t.strictSame(refusedOf([hopeless, tight]), ['hopeless', 'tight']);
@@ -287,5 +287,5 @@ void t.test('admission does not count on the prompt of a request that ends in th
   core.submit(ask('gone', [], { depth: { ...depth(20), budget: { ...budget(20), onMiss: 'continue' } } }));
   core.submit(tight);
   core.cancel('gone');
-  t.match(core.step(), { ended: [{ id: 'gone' }], refused: [{ id: 'tight' }] });
+  t.match(core.step(), { ended: [{ id: 'gone' }], rejected: [{ id: 'tight' }] });
 });

@@ -3,7 +3,7 @@ import path from 'node:path';
 import t from 'tap';
 import { goldenLoops, loopWeights } from './golden-loops.js';
 import { writeGoldenFolder } from './golden-model.js';
-import { refuses, write, type Case } from './refused.js';
+import { rejects, write, type Case } from './rejected.js';
 import { gguf, ggufMetadata, tinyWeights, type GgufMetadata, type Weights } from './tiny.js';
 
 const model = goldenLoops('ouro-4');
@@ -31,7 +31,7 @@ function file(dir: string, architecture: string, more: GgufMetadata): string {
 const base = { exits: [1, 2] };
 
 void t.test('looped models with a fault are rejected', (t) =>
-  refuses(t, [
+  rejects(t, [
     ...[0, 2.5, -1, 1e9].map((loops): Case => [
       `${loops} loops`,
       'bad_source',

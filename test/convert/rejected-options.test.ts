@@ -8,11 +8,11 @@ import { inspect } from '../../src/convert/inspect.js';
 import type { ConvertOptions } from '../../src/convert/options.js';
 import { loadManifest } from '../../src/model/manifest-io.js';
 import { LAYER_SHAPES, random, safetensors, SHAPE, weight, type Weight } from './tiny.js';
-import { folder, refuses, type Case } from './refused.js';
+import { folder, rejects, type Case } from './rejected.js';
 import { run, OPTIONS } from './conversion.js';
 
 void t.test('invalid options and exits are rejected', (t) =>
-  refuses(t, [
+  rejects(t, [
     ['exits in descending order', 'bad_exits', /must increase, got 2,1,3/, folder, { exits: [2, 1, 3] }],
     ['exits without the last layer', 'bad_exits', /must end at the last layer, 3, got 1,2/, folder, { exits: [1, 2] }],
     ['fp16 beside another kernel', 'bad_option', /fp16 can't be combined/, folder, { kernels: ['fp16', 'int4'] }],

@@ -15,7 +15,7 @@ export type Case = [
 ];
 
 /** Converts the source of each case: each gives one clear error and leaves no output. */
-export async function refuses(t: Test, cases: readonly Case[]): Promise<void> {
+export async function rejects(t: Test, cases: readonly Case[]): Promise<void> {
   for (const [name, code, message, source, options] of cases) {
     await t.test(name, async (t) => {
       const dir = t.testdir();

@@ -5,7 +5,7 @@ import path from 'node:path';
 import t from 'tap';
 import { packageRoot } from '../../src/config.js';
 import { gguf, ggufMetadata, random, SHAPE, tinyWeights, tokenizerJson, weight } from './tiny.js';
-import { edit, file, folder, refuses, write, type Case } from './refused.js';
+import { edit, file, folder, rejects, write, type Case } from './rejected.js';
 import { writeGguf } from './conversion.js';
 
 const bytes = () => gguf(tinyWeights(1), ggufMetadata());
@@ -60,7 +60,7 @@ function manyDimensions(): Buffer {
 }
 
 void t.test('damaged files and unknown formats are rejected', (t) =>
-  refuses(t, [
+  rejects(t, [
     ['a missing source', 'bad_source', /does not exist/, (dir) => path.join(dir, 'nothing')],
     [
       'a GGUF truncated in the weights',
@@ -219,7 +219,7 @@ function linked(dir: string, name: string, target: string): string {
 }
 
 void t.test('a folder can neither name files outside of it, nor hang or fill the conversion', (t) =>
-  refuses(t, [
+  rejects(t, [
     [
       'an array of a sparse GGUF',
       'bad_source',
@@ -318,7 +318,7 @@ void t.test('a folder can neither name files outside of it, nor hang or fill the
 );
 
 void t.test('unsupported architectures are rejected', (t) =>
-  refuses(t, [
+  rejects(t, [
     [
       'another architecture in a folder',
       'unsupported_architecture',
@@ -365,7 +365,7 @@ void t.test('unsupported architectures are rejected', (t) =>
 );
 
 void t.test('missing, misshapen and infinite tensors are rejected', (t) =>
-  refuses(t, [
+  rejects(t, [
     [
       'a missing tensor in a folder',
       'missing_tensor',
@@ -427,7 +427,7 @@ void t.test('missing, misshapen and infinite tensors are rejected', (t) =>
 );
 
 void t.test('unsupported features are rejected', (t) =>
-  refuses(t, [
+  rejects(t, [
     [
       'rope scaling of another kind',
       'unsupported_feature',
