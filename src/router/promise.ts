@@ -43,17 +43,16 @@ export function latePromises(
     chosen.get(each) ?? (each.isBeginning ? each.minExit : each.currentExit);
   const playing = areAllRunning ? requests.filter((each) => each.live !== null || each.isPromised) : promised;
   const players = playing.map((each): Player => {
-    const exit = exitOf(each);
-    const covered = each.isPromised ? each.coveredSteps(exit) : 0;
-    const player = each.player(exit);
-    return { ...player, setupMs: player.setupMs * factor, tokens: Math.max(covered, player.tokens), covered };
+    const { dueAt, leavesAt, exit, setupMs, chunks, tokens, covered, hasSlot } = each.player(exitOf(each));
+    const most = each.isPromised ? Math.max(covered, tokens) : tokens;
+    return { dueAt, leavesAt, exit, setupMs: setupMs * factor, chunks, tokens: most, covered, hasSlot };
   });
   const plays = play(players, engine.slots - (hasOthers ? state.keptSlots : 0), costs);
   const late = new Map<PlannedRequest, number>();
   for (const [i, each] of playing.entries()) {
     if (!each.isPromised) continue;
     const { coveredAt, firstTokenAt } = at(plays, i);
-    const { setupMs, covered = 0 } = at(players, i);
+    const { setupMs, covered } = at(players, i);
     const { deadlines, request } = each;
     const first = request.firstTokenAt ?? now + (setupMs > 0 ? firstTokenAt : 0);
     const tokens = request.generated + covered - 1;

@@ -12,7 +12,16 @@ const costs = [
 /** A row at exit 0 with ten tokens to go. */
 const row = (more: Partial<Player> = {}): Player => {
   return {
-    ...{ dueAt: Infinity, leavesAt: Infinity, exit: 0, setupMs: 0, chunks: 1, tokens: 10, hasSlot: true },
+    ...{
+      dueAt: Infinity,
+      leavesAt: Infinity,
+      exit: 0,
+      setupMs: 0,
+      chunks: 1,
+      tokens: 10,
+      covered: Infinity,
+      hasSlot: true,
+    },
     ...more,
   };
 };
@@ -118,6 +127,7 @@ const player: fc.Arbitrary<Player> = fc.record({
   setupMs: fc.oneof(fc.constant(0), ms(1e-6), ms(5_000)),
   chunks: fc.integer({ min: 1, max: 40 }),
   tokens: fc.oneof(fc.nat(300), ms(300)),
+  covered: fc.constant(Infinity),
   hasSlot: fc.boolean(),
 });
 const players = fc.array(player, { maxLength: 24 });
