@@ -22,6 +22,8 @@ export interface Player {
   readonly tokens: number;
   readonly covered: number;
   readonly hasSlot: boolean;
+  /** Its promise: the covered steps are due by then. Infinity without one. */
+  readonly promisedBy: number;
 }
 
 /** How a request fares in the play; milliseconds from the present. */
@@ -78,6 +80,26 @@ class Rows {
       ms = Math.min(ms, (player.tokens - tokens) * cycleMs, player.leavesAt - t);
     }
     return Math.max(0, ms);
+  }
+
+  /**
+   * Milliseconds that a prompt may run beside them: until the promises of rows that are due before it have no time left. At
+   * most 0: the prompt waits so long, to the end of such a promise.
+   */
+  roomFor({ player: { dueAt, exit } }: Row, t: number, cycleMs: number): number {
+    const { stepMs } = this;
+    const { fixedMs, rowMs } = at(this.costs, exit);
+    const withIt = Math.max(this.#fixedMs, fixedMs) + this.#rowsMs + rowMs;
+    let [roomMs, coveredMs] = [Infinity, Infinity];
+    for (const { player, coveredAt, tokens } of this.#rows) {
+      if (player.promisedBy === Infinity || player.dueAt > dueAt || coveredAt < Infinity) continue;
+      const [leftMs, steps] = [player.promisedBy - t, player.covered - tokens];
+      // A promise that is late anyway holds up no prompt.
+      if (leftMs < steps * stepMs) continue;
+      coveredMs = Math.min(coveredMs, steps * stepMs);
+      roomMs = Math.min(roomMs, ((leftMs - steps * withIt) * cycleMs) / Math.max(NONE, cycleMs - withIt));
+    }
+    return roomMs > NONE ? roomMs : -coveredMs;
   }
 
   /** Decodes from an instant to another. @returns how many rows ended */
@@ -147,15 +169,19 @@ export function play(players: readonly Player[], slots: number, costs: readonly 
       t = nextEvent;
       continue;
     }
-    const chunkMs = prompt === undefined ? 0 : prompt.player.setupMs / prompt.player.chunks;
-    const cycleMs = Math.max(NONE, rows.stepMs + chunkMs);
+    let chunkMs = prompt === undefined ? 0 : prompt.player.setupMs / prompt.player.chunks;
+    let cycleMs = Math.max(NONE, rows.stepMs + chunkMs);
     let ms = nextEvent - t;
-    if (prompt !== undefined) ms = Math.min(ms, chunkMs > 0 ? (prompt.setupLeft / chunkMs) * cycleMs : 0);
+    const roomMs = prompt === undefined ? Infinity : rows.roomFor(prompt, t, cycleMs);
+    ms = Math.min(ms, Math.abs(roomMs));
+    const isHeld = roomMs <= 0;
+    if (isHeld) [chunkMs, cycleMs] = [0, Math.max(NONE, rows.stepMs)];
+    else if (prompt !== undefined) ms = Math.min(ms, chunkMs > 0 ? (prompt.setupLeft / chunkMs) * cycleMs : 0);
     ms = rows.untilEnd(ms, t, cycleMs);
     const steps = ms / cycleMs;
     taken -= rows.advance(t, t + ms, steps, cycleMs);
     t += ms;
-    if (prompt === undefined) continue;
+    if (prompt === undefined || isHeld) continue;
     prompt.setupLeft -= steps * chunkMs;
     if (prompt.setupLeft > NONE) continue;
     prompts.splice(next, 1);

@@ -96,9 +96,9 @@ export function forecast(state: PlanningState, exits: Exits): ReadonlyMap<Planne
   const { requests, engine, costs } = state;
   const players = requests.map((each): Player => {
     const player = each.player(exits.get(each) ?? each.currentExit);
-    const { leavesAt, exit, setupMs, chunks, tokens, covered, hasSlot } = player;
+    const { leavesAt, exit, setupMs, chunks, tokens, covered, hasSlot, promisedBy } = player;
     const dueAt = each.isReachable ? each.dueAt : Infinity;
-    return { dueAt, leavesAt, exit, setupMs, chunks, tokens: Math.max(1, tokens), covered, hasSlot };
+    return { dueAt, leavesAt, exit, setupMs, chunks, tokens: Math.max(1, tokens), covered, hasSlot, promisedBy };
   });
   const plays = play(players, engine.slots, costs);
   return new Map(requests.map((each, i) => [each, at(plays, i)]));
@@ -115,7 +115,7 @@ export function predictedWaitMs({ requests, engine, costs }: PlanningState): num
   const players = requests.map((each): Player => {
     return { ...each.player(each.isBeginning ? each.minExit : each.currentExit), leavesAt: Infinity };
   });
-  const [dueAt, leavesAt] = [Infinity, Infinity];
-  const last = { dueAt, leavesAt, exit: 0, setupMs: 0, chunks: 1, tokens: 1, covered: 0, hasSlot: false };
+  const [dueAt, leavesAt, promisedBy] = [Infinity, Infinity, Infinity];
+  const last = { dueAt, leavesAt, exit: 0, setupMs: 0, chunks: 1, tokens: 1, covered: 0, hasSlot: false, promisedBy };
   return play([...players, last], engine.slots, costs).at(-1)?.firstTokenAt ?? 0;
 }

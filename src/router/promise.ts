@@ -26,14 +26,17 @@ export function getsLater(late: Late, before: Late): boolean {
  * @param careful factor on all times, 1 or more
  * @param chosen exits of requests that begin; absent: the shallowest
  * @param areAllRunning rows without a promise run at full pace; else in their share
+ * @param without ids of requests that do not come
  */
 export function latePromises(
   state: PlanningState,
   careful: number,
   chosen: ReadonlyMap<PlannedRequest, ExitIndex> = new Map(),
   areAllRunning = false,
+  without: readonly string[] = [],
 ): Late {
-  const { now, engine, policy, requests } = state;
+  const { now, engine, policy } = state;
+  const requests = state.requests.filter(({ request }) => !without.includes(request.id));
   const promised = requests.filter(({ isPromised }) => isPromised);
   if (promised.length === 0) return new Map();
   const hasOthers = !areAllRunning && promised.length < requests.length;
@@ -45,7 +48,8 @@ export function latePromises(
   const players = playing.map((each): Player => {
     const { dueAt, leavesAt, exit, setupMs, chunks, tokens, covered, hasSlot } = each.player(exitOf(each));
     const most = each.isPromised ? Math.max(covered, tokens) : tokens;
-    return { dueAt, leavesAt, exit, setupMs: setupMs * factor, chunks, tokens: most, covered, hasSlot };
+    const promisedBy = each.isPromised ? each.deadlines.end - now : Infinity;
+    return { dueAt, leavesAt, exit, setupMs: setupMs * factor, chunks, tokens: most, covered, hasSlot, promisedBy };
   });
   const plays = play(players, engine.slots - (hasOthers ? state.keptSlots : 0), costs);
   const late = new Map<PlannedRequest, number>();

@@ -157,7 +157,8 @@ export class PlannedRequest {
     const leavesAt = request.lands ? deadlines.end - this.#moment.now : Infinity;
     const [setupMs, chunks] = [this.setupMs(exit), this.chunks(exit)];
     const [tokens, covered] = [this.meanLeft(exit), this.coveredSteps(exit)];
-    return { dueAt, leavesAt, exit, setupMs, chunks, tokens, covered, hasSlot: live !== null };
+    const promisedBy = Infinity;
+    return { dueAt, leavesAt, exit, setupMs, chunks, tokens, covered, hasSlot: live !== null, promisedBy };
   }
 
   /** Share of full depth's right answers that an exit gives. */
