@@ -7,7 +7,6 @@ import type { Played } from './forecast.js';
 import { type Arrivals, deepestUnder, expectedAt } from './load.js';
 import { chooseExits, forecast } from './plan.js';
 import { type SafetyMargin, latePromises, marginAt } from './promise.js';
-import type { Policy } from './policy.js';
 import { type PlannedRequest, type Planning, cutAt, hasBudget } from './request.js';
 import { PlanningState } from './state.js';
 import type { Admission, DepthReason, EngineState, ExitLayer, RequestView } from './types.js';
@@ -45,13 +44,18 @@ export function admitAll(arrived: readonly RequestView[], engine: EngineState, l
     };
   };
   const decisions = arrived.map((request, i): Decision => {
-    const isHeldAlone = hasBudget(request.budget) && promised([request])({});
+    const siblings = arrived.slice(i).filter((each) => isSibling(each, request));
+    // Choices hold each by itself, or all that are left together.
+    const isHeldAlone =
+      hasBudget(request.budget) &&
+      (promised([request])({}) ||
+        (request.budget.onMiss === 'reject' && siblings.length > 1 && promised(siblings)({})));
     if (isHeldAlone || request.budget?.onMiss !== 'reject') {
       taken.push({ ...request, serviceClass: isHeldAlone ? 'guaranteed' : 'best_effort' });
       return { kind: 'admit', isPromised: isHeldAlone };
     }
-    const fits = promised(arrived.slice(i).filter((each) => isSibling(each, request)));
-    const leastFeasibleMs = leastFeasible(request, now, learned.policy, fits);
+    const fits = promised(siblings);
+    const leastFeasibleMs = leastFeasible(request, stateWith([]), fits);
     return { kind: 'reject', leastFeasibleMs, bestExit: bestBelow(request, learned, fits) };
   });
   const state = stateWith([]);
@@ -86,10 +90,9 @@ function areAllKept(state: PlanningState, asked: readonly string[], careful: num
   const late = latePromises(state, careful);
   if (late.size === 0) return true;
   if ([...late.keys()].some(({ request }) => asked.includes(request.id))) return false;
-  const waiting = state.engine.waiting.filter(({ id }) => !asked.includes(id));
-  const without = new PlanningState({ ...state.engine, waiting }, state, Infinity);
-  const wasLate = new Set([...latePromises(without, careful).keys()].map(({ request }) => request.id));
-  return [...late.keys()].every(({ request }) => wasLate.has(request.id));
+  // At the same costs: one more context in their mean makes no promise late.
+  const wasLate = latePromises(state, careful, new Map(), false, asked);
+  return [...late.keys()].every((each) => wasLate.has(each));
 }
 
 /**
@@ -135,7 +138,8 @@ function find({ requests }: PlanningState, id: string): PlannedRequest {
  * budget has time for. So the least budget in time is found by doubling and bisection, and none exists where the KV cache
  * does not hold that one.
  */
-function leastFeasible({ arrivedAt }: RequestView, now: number, policy: Policy, fits: Fits): number | null {
+function leastFeasible({ arrivedAt }: RequestView, state: PlanningState, fits: Fits): number | null {
+  const { now, policy } = state;
   const holds = (totalMs: number, kvPositions?: number): boolean =>
     fits({ budget: { totalMs, ttftMs: null, tpotMs: null, onMiss: 'reject' } }, kvPositions);
   let least = now - arrivedAt;
@@ -151,8 +155,20 @@ function leastFeasible({ arrivedAt }: RequestView, now: number, policy: Policy, 
     if (holds(between, Infinity)) most = between;
     else least = between;
   }
-  const named = [1 + policy.retryRoom, 1 + policy.leastAccuracy, 1].map((room) => Math.ceil(most * room));
-  return named.find((totalMs) => holds(totalMs)) ?? null;
+  // A retry waits for the step that begins as its rejection leaves. Then it is due later, with less time.
+  const waitMs = now - arrivedAt + nextStepMs(state) + policy.requestOverheadMs;
+  for (let named = most * (1 + policy.retryRoom) + waitMs, i = 0; i < policy.retrySearch; named *= 1.25, i += 1) {
+    const totalMs = Math.ceil(named);
+    if (holds(totalMs) && holds(totalMs - waitMs) && holds(totalMs + waitMs)) return totalMs;
+  }
+  return [1 + policy.leastAccuracy, 1].map((room) => Math.ceil(most * room)).find((totalMs) => holds(totalMs)) ?? null;
+}
+
+/** Milliseconds of the step that begins, about. */
+function nextStepMs({ requests, policy, batchStepMs }: PlanningState): number {
+  let setupMs = 0;
+  for (const each of requests) if (each.isPrefilling) setupMs += each.setupMs(each.currentExit);
+  return batchStepMs + Math.min(policy.maxStallMs, setupMs);
 }
 
 /** The answer to a request that is admitted: its times by the play, its lengths by the estimate, within its budget. */

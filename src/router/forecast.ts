@@ -20,8 +20,10 @@ export interface Player {
   readonly chunks: number;
   /** Decode steps until its planned end, and those of them that a promise covers. */
   readonly tokens: number;
-  readonly covered?: number;
+  readonly covered: number;
   readonly hasSlot: boolean;
+  /** Its promise: the covered steps are due by then. Infinity without one. */
+  readonly promisedBy: number;
 }
 
 /** How a request fares in the play; milliseconds from the present. */
@@ -35,14 +37,95 @@ export interface Played {
   endsAt: number;
 }
 
-interface Row {
+interface Row extends Played {
   readonly player: Player;
-  readonly played: Played;
   setupLeft: number;
 }
 
 /** Milliseconds and tokens that count as none. */
 const NONE = 1e-6;
+
+/** The rows that decode. The play takes most of the planning time, so their step is summed as they change. */
+class Rows {
+  readonly #rows: Row[] = [];
+  #fixedMs = 0;
+  #rowsMs = 0;
+
+  constructor(readonly costs: readonly ExitCost[]) {}
+
+  get count(): number {
+    return this.#rows.length;
+  }
+
+  /** Milliseconds of a step. */
+  get stepMs(): number {
+    return this.#fixedMs + this.#rowsMs;
+  }
+
+  add(row: Row): void {
+    this.#rows.push(row);
+    this.#count(row);
+  }
+
+  #count({ player: { exit } }: Row): void {
+    const { fixedMs, rowMs } = at(this.costs, exit);
+    if (fixedMs > this.#fixedMs) this.#fixedMs = fixedMs;
+    this.#rowsMs += rowMs;
+  }
+
+  /** Milliseconds until the first of them ends, at most `most`. */
+  untilEnd(most: number, t: number, cycleMs: number): number {
+    let ms = most;
+    for (const { player, tokens } of this.#rows) {
+      ms = Math.min(ms, (player.tokens - tokens) * cycleMs, player.leavesAt - t);
+    }
+    return Math.max(0, ms);
+  }
+
+  /**
+   * Milliseconds that a prompt may run beside them: until the promises of rows that are due before it have no time left. At
+   * most 0: the prompt waits so long, to the end of such a promise.
+   */
+  roomFor({ player: { dueAt, exit } }: Row, t: number, cycleMs: number): number {
+    const { stepMs } = this;
+    const { fixedMs, rowMs } = at(this.costs, exit);
+    const withIt = Math.max(this.#fixedMs, fixedMs) + this.#rowsMs + rowMs;
+    let [roomMs, coveredMs] = [Infinity, Infinity];
+    for (const { player, coveredAt, tokens } of this.#rows) {
+      if (player.promisedBy === Infinity || player.dueAt > dueAt || coveredAt < Infinity) continue;
+      const [leftMs, steps] = [player.promisedBy - t, player.covered - tokens];
+      // A promise that is late anyway holds up no prompt.
+      if (leftMs < steps * stepMs) continue;
+      coveredMs = Math.min(coveredMs, steps * stepMs);
+      roomMs = Math.min(roomMs, ((leftMs - steps * withIt) * cycleMs) / Math.max(NONE, cycleMs - withIt));
+    }
+    return roomMs > NONE ? roomMs : -coveredMs;
+  }
+
+  /** Decodes from an instant to another. @returns how many rows ended */
+  advance(from: number, to: number, steps: number, cycleMs: number): number {
+    const rows = this.#rows;
+    const before = rows.length;
+    [this.#fixedMs, this.#rowsMs] = [0, 0];
+    let going = 0;
+    for (const row of rows) {
+      const { covered, tokens, leavesAt } = row.player;
+      if (row.coveredAt === Infinity && row.tokens + steps >= covered - NONE) {
+        row.coveredAt = from + Math.max(0, covered - row.tokens) * cycleMs;
+      }
+      row.tokens += steps;
+      if (tokens - row.tokens < NONE || leavesAt - to < NONE) {
+        row.endsAt = to;
+        continue;
+      }
+      rows[going] = row;
+      going += 1;
+      this.#count(row);
+    }
+    rows.length = going;
+    return before - going;
+  }
+}
 
 /**
  * @param slots sequences that run at once
@@ -51,80 +134,62 @@ const NONE = 1e-6;
  */
 export function play(players: readonly Player[], slots: number, costs: readonly ExitCost[]): Played[] {
   const all = players.map((player): Row => {
-    return {
-      player,
-      played: { tokens: 0, firstTokenAt: Infinity, coveredAt: Infinity, endsAt: Infinity },
-      setupLeft: player.setupMs,
-    };
+    const { setupMs: setupLeft } = player;
+    return { player, setupLeft, tokens: 0, firstTokenAt: Infinity, coveredAt: Infinity, endsAt: Infinity };
   });
-  const isRow = ({ player }: Row): boolean => player.hasSlot && player.setupMs <= 0;
-  let rows = all.filter(isRow);
-  const prompts = all.filter((each) => !isRow(each)).sort((a, b) => compare(a.player.dueAt, b.player.dueAt));
-  let taken = all.filter(({ player }) => player.hasSlot).length;
-  const stepMs = (): number => {
-    let [fixedMs, rowsMs] = [0, 0];
-    for (const { player } of rows) {
-      const cost = at(costs, player.exit);
-      if (cost.fixedMs > fixedMs) fixedMs = cost.fixedMs;
-      rowsMs += cost.rowMs;
-    }
-    return fixedMs + rowsMs;
-  };
-  const end = (row: Row, at: number): void => {
-    row.played.endsAt = at;
-    taken -= 1;
-  };
+  const rows = new Rows(costs);
+  const prompts: Row[] = [];
+  let taken = 0;
+  for (const row of all) {
+    const { hasSlot, setupMs } = row.player;
+    if (hasSlot) taken += 1;
+    if (hasSlot && setupMs <= 0) rows.add(row);
+    else prompts.push(row);
+  }
+  prompts.sort((a, b) => compare(a.player.dueAt, b.player.dueAt));
 
   for (let t = 0; ;) {
+    let nextEvent = Infinity;
     // Prompts that can't be in time leave.
     for (let i = prompts.length - 1; i >= 0; i -= 1) {
       const row = at(prompts, i);
-      if (row.player.leavesAt - t > Math.max(NONE, row.setupLeft)) continue;
-      if (row.player.hasSlot) taken -= 1;
-      row.played.endsAt = Math.max(t, row.player.leavesAt);
+      const { leavesAt, hasSlot } = row.player;
+      if (leavesAt - t > Math.max(NONE, row.setupLeft)) {
+        nextEvent = Math.min(nextEvent, leavesAt);
+        continue;
+      }
+      if (hasSlot) taken -= 1;
+      row.endsAt = Math.max(t, leavesAt);
       prompts.splice(i, 1);
     }
-    const next = prompts.findIndex(({ player }) => player.hasSlot || taken < slots);
+    const next = taken < slots ? 0 : prompts.findIndex(({ player }) => player.hasSlot);
     const prompt = prompts[next];
-    let nextEvent = Infinity;
-    for (const { player } of prompts) nextEvent = Math.min(nextEvent, player.leavesAt);
-    if (prompt === undefined && rows.length === 0) {
+    if (prompt === undefined && rows.count === 0) {
       if (nextEvent === Infinity) break;
       t = nextEvent;
       continue;
     }
-    const chunkMs = prompt === undefined ? 0 : prompt.player.setupMs / prompt.player.chunks;
-    const cycleMs = Math.max(NONE, stepMs() + chunkMs);
+    let chunkMs = prompt === undefined ? 0 : prompt.player.setupMs / prompt.player.chunks;
+    let cycleMs = Math.max(NONE, rows.stepMs + chunkMs);
     let ms = nextEvent - t;
-    if (prompt !== undefined) ms = Math.min(ms, chunkMs > 0 ? (prompt.setupLeft / chunkMs) * cycleMs : 0);
-    for (const { player, played } of rows) {
-      ms = Math.min(ms, (player.tokens - played.tokens) * cycleMs, player.leavesAt - t);
-    }
-    ms = Math.max(0, ms);
+    const roomMs = prompt === undefined ? Infinity : rows.roomFor(prompt, t, cycleMs);
+    ms = Math.min(ms, Math.abs(roomMs));
+    const isHeld = roomMs <= 0;
+    if (isHeld) [chunkMs, cycleMs] = [0, Math.max(NONE, rows.stepMs)];
+    else if (prompt !== undefined) ms = Math.min(ms, chunkMs > 0 ? (prompt.setupLeft / chunkMs) * cycleMs : 0);
+    ms = rows.untilEnd(ms, t, cycleMs);
     const steps = ms / cycleMs;
+    taken -= rows.advance(t, t + ms, steps, cycleMs);
     t += ms;
-    const going: Row[] = [];
-    for (const row of rows) {
-      const { covered = Infinity } = row.player;
-      const isCovered = row.played.tokens + steps >= covered - NONE && row.played.coveredAt === Infinity;
-      if (isCovered) row.played.coveredAt = t - ms + Math.max(0, covered - row.played.tokens) * cycleMs;
-      row.played.tokens += steps;
-      if (row.player.tokens - row.played.tokens < NONE || row.player.leavesAt - t < NONE) end(row, t);
-      else going.push(row);
-    }
-    rows = going;
-    if (prompt === undefined) continue;
+    if (prompt === undefined || isHeld) continue;
     prompt.setupLeft -= steps * chunkMs;
     if (prompt.setupLeft > NONE) continue;
     prompts.splice(next, 1);
     if (!prompt.player.hasSlot) taken += 1;
-    rows.push(prompt);
-    prompt.played.firstTokenAt = t + stepMs();
-    if (prompt.player.tokens > 0) continue;
-    prompt.played.coveredAt = t;
-    end(rows.pop() ?? prompt, t);
+    rows.add(prompt);
+    prompt.firstTokenAt = t + rows.stepMs;
   }
-  return all.map(({ played }) => played);
+  return all;
 }
 
 function compare(a: number, b: number): number {

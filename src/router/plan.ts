@@ -19,9 +19,10 @@ export type Exits = ReadonlyMap<PlannedRequest, ExitIndex>;
 export function chooseExits(state: PlanningState, most: ExitIndex): Exits {
   // Depth takes no time of other keys.
   const careful = Math.max(1, (1 - state.policy.noBudgetShare) / Math.max(0.1, 1 - state.othersShare));
+  const order = inService(state.requests);
   let unavoidable: Late | null = null;
   for (let deepest = most; ; deepest -= 1) {
-    const exits = exitsWithin(state, deepest);
+    const exits = exitsWithin(state, order, deepest);
     // A lone request begins no shallower for a promise than without one.
     if (deepest === 0 || state.requests.length < 2) return exits;
     const late = latePromises(state, careful, exits);
@@ -29,12 +30,13 @@ export function chooseExits(state: PlanningState, most: ExitIndex): Exits {
   }
 }
 
-function exitsWithin(state: PlanningState, deepest: ExitIndex): Exits {
+/** @param order requests in order of service */
+function exitsWithin(state: PlanningState, order: readonly PlannedRequest[], deepest: ExitIndex): Exits {
   const company = new Company(state.costs);
   const exits = new Map<PlannedRequest, ExitIndex>();
   for (const each of state.requests) if (each.live !== null && !each.isPrefilling) company.add(each.currentExit);
   let waitMs = 0;
-  for (const each of inService(state.requests)) {
+  for (const each of order) {
     if (!each.isPrefilling) {
       if (each.isBeginning) exits.set(each, each.currentExit);
       continue;
@@ -94,7 +96,9 @@ export function forecast(state: PlanningState, exits: Exits): ReadonlyMap<Planne
   const { requests, engine, costs } = state;
   const players = requests.map((each): Player => {
     const player = each.player(exits.get(each) ?? each.currentExit);
-    return { ...player, dueAt: each.isReachable ? each.dueAt : Infinity, tokens: Math.max(1, player.tokens) };
+    const { leavesAt, exit, setupMs, chunks, tokens, covered, hasSlot, promisedBy } = player;
+    const dueAt = each.isReachable ? each.dueAt : Infinity;
+    return { dueAt, leavesAt, exit, setupMs, chunks, tokens: Math.max(1, tokens), covered, hasSlot, promisedBy };
   });
   const plays = play(players, engine.slots, costs);
   return new Map(requests.map((each, i) => [each, at(plays, i)]));
@@ -111,6 +115,7 @@ export function predictedWaitMs({ requests, engine, costs }: PlanningState): num
   const players = requests.map((each): Player => {
     return { ...each.player(each.isBeginning ? each.minExit : each.currentExit), leavesAt: Infinity };
   });
-  const last = { dueAt: Infinity, leavesAt: Infinity, exit: 0, setupMs: 0, chunks: 1, tokens: 1, hasSlot: false };
+  const [dueAt, leavesAt, promisedBy] = [Infinity, Infinity, Infinity];
+  const last = { dueAt, leavesAt, exit: 0, setupMs: 0, chunks: 1, tokens: 1, covered: 0, hasSlot: false, promisedBy };
   return play([...players, last], engine.slots, costs).at(-1)?.firstTokenAt ?? 0;
 }

@@ -82,6 +82,8 @@ export const defaultPolicy = {
   longestBudgetMs: 86_400_000,
   /** Room for the requests that arrive until a retry. Of 94 retries without it, 17 were rejected again beside 4 clients. */
   retryRoom: 0.15,
+  /** Budgets that are tried for one that also holds a step later. */
+  retrySearch: 6,
 };
 
 export type Policy = { readonly [K in keyof typeof defaultPolicy]: (typeof defaultPolicy)[K] };

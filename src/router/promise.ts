@@ -26,14 +26,17 @@ export function getsLater(late: Late, before: Late): boolean {
  * @param careful factor on all times, 1 or more
  * @param chosen exits of requests that begin; absent: the shallowest
  * @param areAllRunning rows without a promise run at full pace; else in their share
+ * @param without ids of requests that do not come
  */
 export function latePromises(
   state: PlanningState,
   careful: number,
   chosen: ReadonlyMap<PlannedRequest, ExitIndex> = new Map(),
   areAllRunning = false,
+  without: readonly string[] = [],
 ): Late {
-  const { now, engine, policy, requests } = state;
+  const { now, engine, policy } = state;
+  const requests = state.requests.filter(({ request }) => !without.includes(request.id));
   const promised = requests.filter(({ isPromised }) => isPromised);
   if (promised.length === 0) return new Map();
   const hasOthers = !areAllRunning && promised.length < requests.length;
@@ -43,17 +46,17 @@ export function latePromises(
     chosen.get(each) ?? (each.isBeginning ? each.minExit : each.currentExit);
   const playing = areAllRunning ? requests.filter((each) => each.live !== null || each.isPromised) : promised;
   const players = playing.map((each): Player => {
-    const exit = exitOf(each);
-    const covered = each.isPromised ? each.coveredSteps(exit) : 0;
-    const player = each.player(exit);
-    return { ...player, setupMs: player.setupMs * factor, tokens: Math.max(covered, player.tokens), covered };
+    const { dueAt, leavesAt, exit, setupMs, chunks, tokens, covered, hasSlot } = each.player(exitOf(each));
+    const most = each.isPromised ? Math.max(covered, tokens) : tokens;
+    const promisedBy = each.isPromised ? each.deadlines.end - now : Infinity;
+    return { dueAt, leavesAt, exit, setupMs: setupMs * factor, chunks, tokens: most, covered, hasSlot, promisedBy };
   });
   const plays = play(players, engine.slots - (hasOthers ? state.keptSlots : 0), costs);
   const late = new Map<PlannedRequest, number>();
   for (const [i, each] of playing.entries()) {
     if (!each.isPromised) continue;
     const { coveredAt, firstTokenAt } = at(plays, i);
-    const { setupMs, covered = 0 } = at(players, i);
+    const { setupMs, covered } = at(players, i);
     const { deadlines, request } = each;
     const first = request.firstTokenAt ?? now + (setupMs > 0 ? firstTokenAt : 0);
     const tokens = request.generated + covered - 1;

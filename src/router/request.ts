@@ -42,6 +42,8 @@ export class PlannedRequest {
   readonly currentExit: ExitIndex;
   readonly deadlines: Deadlines;
   readonly hasDeadline: boolean;
+  /** Whether its budget is promised. A budget that is over has no promise to be late for. */
+  readonly isPromised: boolean;
   /** Positions that every stage of its exit has processed before its next decode step: all but the last. */
   readonly target: number;
   readonly #moment: Moment;
@@ -49,6 +51,7 @@ export class PlannedRequest {
   readonly #lengths: readonly LengthDistribution[];
   /** By exit. */
   readonly #setupMs: (number | undefined)[] = [];
+  readonly #players: (Player | undefined)[] = [];
   #dueAt: number | undefined;
   #isReachable: boolean | undefined;
 
@@ -71,11 +74,7 @@ export class PlannedRequest {
     // A request past its total budget, or with the first token that was its whole budget, has nothing left to lose.
     const isOpen = end < Infinity || tpotMs < Infinity || (request.firstTokenAt === null && firstToken < Infinity);
     this.hasDeadline = isOpen && end >= moment.now;
-  }
-
-  /** Whether its budget is promised. A budget that is over has no promise to be late for. */
-  get isPromised(): boolean {
-    return this.hasDeadline && this.request.serviceClass === 'guaranteed';
+    this.isPromised = this.hasDeadline && request.serviceClass === 'guaranteed';
   }
 
   /** Prompt, or after preemption prompt and answer, is not processed yet. */
@@ -150,10 +149,16 @@ export class PlannedRequest {
 
   /** The request in a play of the batch: to its mean length, or to its deadline where it lands. */
   player(exit: ExitIndex): Player {
-    const { dueAt, request, deadlines } = this;
+    return (this.#players[exit] ??= this.#playerAt(exit));
+  }
+
+  #playerAt(exit: ExitIndex): Player {
+    const { dueAt, request, deadlines, live } = this;
     const leavesAt = request.lands ? deadlines.end - this.#moment.now : Infinity;
-    const [setupMs, chunks, tokens] = [this.setupMs(exit), this.chunks(exit), this.meanLeft(exit)];
-    return { dueAt, leavesAt, exit, setupMs, chunks, tokens, hasSlot: this.live !== null };
+    const [setupMs, chunks] = [this.setupMs(exit), this.chunks(exit)];
+    const [tokens, covered] = [this.meanLeft(exit), this.coveredSteps(exit)];
+    const promisedBy = Infinity;
+    return { dueAt, leavesAt, exit, setupMs, chunks, tokens, covered, hasSlot: live !== null, promisedBy };
   }
 
   /** Share of full depth's right answers that an exit gives. */

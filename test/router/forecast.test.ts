@@ -12,7 +12,17 @@ const costs = [
 /** A row at exit 0 with ten tokens to go. */
 const row = (more: Partial<Player> = {}): Player => {
   return {
-    ...{ dueAt: Infinity, leavesAt: Infinity, exit: 0, setupMs: 0, chunks: 1, tokens: 10, hasSlot: true },
+    ...{
+      dueAt: Infinity,
+      leavesAt: Infinity,
+      exit: 0,
+      setupMs: 0,
+      chunks: 1,
+      tokens: 10,
+      covered: Infinity,
+      hasSlot: true,
+      promisedBy: Infinity,
+    },
     ...more,
   };
 };
@@ -100,6 +110,24 @@ const cases: readonly (readonly [string, readonly Player[], number, readonly (nu
       [10, 43, 70],
     ],
   ],
+  [
+    'a prompt takes no time that an older promise needs, and waits until that is covered',
+    [row({ dueAt: 45, promisedBy: 45, covered: 10 }), prompt()],
+    9,
+    [
+      [10, null, 35.263158],
+      [10, 73, 100],
+    ],
+  ],
+  [
+    'a prompt that is due before a promise does not wait for it',
+    [row({ dueAt: 45, promisedBy: 45, covered: 10 }), prompt({ dueAt: 44 })],
+    9,
+    [
+      [10, null, 78],
+      [10, 50, 84],
+    ],
+  ],
   ['a request without tokens ends with its prompt', [prompt({ tokens: 0 })], 9, [[0, 43, 40]]],
   ['without a slot no request begins', [prompt({ hasSlot: false, leavesAt: 90 })], 0, [[0, null, 90]]],
   ['no request at all', [], 9, []],
@@ -118,6 +146,8 @@ const player: fc.Arbitrary<Player> = fc.record({
   setupMs: fc.oneof(fc.constant(0), ms(1e-6), ms(5_000)),
   chunks: fc.integer({ min: 1, max: 40 }),
   tokens: fc.oneof(fc.nat(300), ms(300)),
+  covered: fc.constant(Infinity),
+  promisedBy: fc.constant(Infinity),
   hasSlot: fc.boolean(),
 });
 const players = fc.array(player, { maxLength: 24 });
