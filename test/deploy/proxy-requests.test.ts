@@ -63,7 +63,7 @@ async function testAll(t: Test, proxy: ProxyName, pool: Pool): Promise<void> {
       body: JSON.stringify(long),
       signal: leave.signal,
     }).catch(() => null);
-    await until('running', async () => (await inFlight(pool)) <= 1);
+    await until('running', async () => (await inFlight(pool)) === 1);
     leave.abort();
     await lost;
     await until('cancelled', async () => (await inFlight(pool)) === 0);
@@ -140,7 +140,7 @@ void t.test('a full queue sends the request to the other replica, and two give t
       statuses.push(answer.status);
       await answer.text();
       // A replica frees the place of an answer behind the answer's last byte.
-      await until('the free replica is idle', async () => (await inFlight(pool)) === 1);
+      await until('the free replica is idle', async () => (await inFlight(pool)) <= 1);
     }
     t.same(statuses, [200, 200, 200, 200]);
     await busy[1]?.();
