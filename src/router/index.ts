@@ -19,20 +19,21 @@ import {
   predictMs,
 } from '../cost/model.js';
 import type { CostTable } from '../cost/table.js';
+import { isWithin, timesOf } from '../util/within-budget.js';
 import { admitAll } from './admission.js';
 import { type Kept, type LengthPrior, OutputLengths, Worth } from './answers.js';
 import { deepestUnder, expectedAt, noArrivals, withArrival } from './load.js';
 import { chooseExits, predictedWaitMs } from './plan.js';
 import type { Policy } from './policy.js';
 import { type SafetyMargin, observePromise } from './promise.js';
-import { type PlannedRequest, type Planning, cutAt, isWithin } from './request.js';
+import { type PlannedRequest, type Planning, cutAt } from './request.js';
 import { PlanningState, served } from './state.js';
 import { choosePrefill, isTight, rowsWithShare, shareDueAt, tokenMsOf } from './step-plan.js';
 import type { Admission, AnswerEnd, EngineState, Landing, RequestView, Service, StepHost, StepPlan } from './types.js';
 
 export type { Kept, LengthPrior } from './answers.js';
 export { chunkSizes, defaultPolicy, type Policy } from './policy.js';
-export { cutAt, hasBudget, isWithin } from './request.js';
+export { cutAt, hasBudget } from './request.js';
 export { advanceWork, frontierAt } from '../cost/frontier.js';
 export type * from './types.js';
 
@@ -87,7 +88,8 @@ export class Router {
     const plan = this.planStep(state);
     host.apply(plan.exits);
     const work = host.select(plan);
-    const overdue = [...state.live, ...state.waiting].filter((each) => this.isOverdue(each, state.now, work));
+    const seenAt = this.#seenAt(state.now, work);
+    const overdue = [...state.live, ...state.waiting].filter((each) => cutAt(each) < seenAt);
     if (overdue.length > 0) host.endOverdue(overdue.map(({ id }) => id));
   }
 
@@ -158,8 +160,12 @@ export class Router {
 
   /** Whether an answer that is cut at its deadline would pass it in a step. */
   isOverdue(request: RequestView, now: number, work: Work): boolean {
-    const end = cutAt(request);
-    return end < Infinity && this.predictMs(work) > end - this.#policy.requestOverheadMs - now;
+    return cutAt(request) < this.#seenAt(now, work);
+  }
+
+  /** When clients have the tokens of a step. */
+  #seenAt(now: number, work: Work): number {
+    return now + this.predictMs(work) + this.#policy.requestOverheadMs;
   }
 
   /** The work that advances a sequence to a position at an exit. */
@@ -196,7 +202,8 @@ export class Router {
     const endedAt = end.endedAt + requestOverheadMs;
     const firstTokenAt = (end.firstTokenAt ?? end.endedAt) + requestOverheadMs;
     // An answer that is cut had no time for its sentence.
-    const isKept = end.reason !== 'deadline' && isWithin(budget, { arrivedAt, firstTokenAt, endedAt, tokens });
+    const times = timesOf({ arrivedAt, firstTokenAt, endedAt, tokens });
+    const isKept = end.reason !== 'deadline' && isWithin(times, budget);
     this.#margin = observePromise(this.#margin, isKept, end.endedAt, this.#policy);
   }
 

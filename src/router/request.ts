@@ -234,22 +234,3 @@ export function deadlinesOf(arrivedAt: number, budget: Budget | null, { requestO
 export function cutAt({ arrivedAt, budget, lands }: Pick<RequestView, 'arrivedAt' | 'budget' | 'lands'>): number {
   return budget?.totalMs != null && (lands || budget.onMiss === 'truncate') ? arrivedAt + budget.totalMs : Infinity;
 }
-
-/** An answer as its client sees it: instants in ms. */
-export interface Finish {
-  readonly arrivedAt: number;
-  readonly firstTokenAt: number;
-  readonly endedAt: number;
-  readonly tokens: number;
-}
-
-/** Whether an answer came within all that its budget states. */
-export function isWithin(budget: Budget | null, { arrivedAt, firstTokenAt, endedAt, tokens }: Finish): boolean {
-  const within = (ms: number, limit: number | null | undefined): boolean => limit == null || ms <= limit;
-  const tpot = tokens < 2 ? 0 : (endedAt - firstTokenAt) / (tokens - 1);
-  return (
-    within(endedAt - arrivedAt, budget?.totalMs) &&
-    within(firstTokenAt - arrivedAt, budget?.ttftMs) &&
-    within(tpot, budget?.tpotMs)
-  );
-}

@@ -1,7 +1,7 @@
 /** Summarizes a simulated run: attainment, goodput, depth. */
 import type { DepthShape } from '../cost/model.js';
-import { isWithin } from '../router/index.js';
 import { quantile } from '../util/stats.js';
+import { isWithin, timesOf } from '../util/within-budget.js';
 import type { Outcome } from './engine.js';
 
 export interface ClassReport {
@@ -36,7 +36,7 @@ export interface Report extends Omit<ClassReport, 'name'> {
 /** Whether an answer is complete and inside its budget. */
 export function isMet({ request, reason, firstTokenAt, endedAt, tokens }: Outcome): boolean {
   if (firstTokenAt === null || (reason !== 'length' && reason !== 'landed')) return false;
-  return isWithin(request.budget, { arrivedAt: request.arrivedAt, firstTokenAt, endedAt, tokens });
+  return isWithin(timesOf({ arrivedAt: request.arrivedAt, firstTokenAt, endedAt, tokens }), request.budget);
 }
 
 const share = (part: number, all: number): number => (all === 0 ? 1 : part / all);

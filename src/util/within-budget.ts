@@ -10,6 +10,23 @@ export interface BudgetTimes {
 /** Lateness at which an answer that is cut at its deadline still counts as in time: timers are late on a busy machine. */
 const CUT_LATE_MS = 250;
 
+/** An answer as its client sees it: instants in ms. */
+export interface Finish {
+  readonly arrivedAt: number;
+  readonly firstTokenAt: number;
+  readonly endedAt: number;
+  readonly tokens: number;
+}
+
+/** The times of an answer. One token has no TPOT. */
+export function timesOf({ arrivedAt, firstTokenAt, endedAt, tokens }: Finish): BudgetTimes {
+  return {
+    totalMs: endedAt - arrivedAt,
+    ttftMs: firstTokenAt - arrivedAt,
+    tpotMs: tokens < 2 ? null : (endedAt - firstTokenAt) / (tokens - 1),
+  };
+}
+
 /** @param isCut whether the answer ended at its deadline, as its request asked */
 export function missedParts(actual: BudgetTimes, limits: BudgetTimes, isCut = false) {
   const isOver = (time: number | null, limit: number | null): boolean => (time ?? 0) > (limit ?? Infinity);
@@ -21,8 +38,9 @@ export function missedParts(actual: BudgetTimes, limits: BudgetTimes, isCut = fa
   };
 }
 
-/** Whether every part holds. @param isCut as above */
-export function isWithin(actual: BudgetTimes, limits: BudgetTimes, isCut = false): boolean {
+/** Whether every part holds. @param limits null for an answer without a budget. @param isCut as above */
+export function isWithin(actual: BudgetTimes, limits: BudgetTimes | null, isCut = false): boolean {
+  if (limits === null) return true;
   const { total, ttft, tpot } = missedParts(actual, limits, isCut);
   return !total && !ttft && !tpot;
 }
