@@ -2,7 +2,7 @@
  * Costs that planning asks for at every step, tabulated: decode steps by context, and prompts by length. The affine view
  * of a step has a fixed part per depth and a part per row.
  */
-import { type CostModel, type ExitIndex, cascadeMs, prefillMs, unitDecodeMs } from './model.js';
+import { type CostModel, type ExitIndex, at, cascadeMs, prefillMs, unitDecodeMs } from './model.js';
 
 /** Milliseconds of a step in which `rows[exit]` rows leave at each exit, drift included. */
 export type StepMs = (rows: Int32Array) => number;
@@ -56,4 +56,37 @@ export function affineStepCost(step: StepMs, exits: number, rows: number): ExitC
     fixedMs = Math.max(fixedMs, one - slope);
     return { rowMs, fixedMs };
   });
+}
+
+/** The milliseconds of a step of some rows: the fixed part of their deepest exit, and the parts of all rows. */
+export class StepSum {
+  readonly #costs: readonly ExitCost[];
+  #fixedMs = 0;
+  #rowsMs = 0;
+
+  /** @param costs by exit */
+  constructor(costs: readonly ExitCost[]) {
+    this.#costs = costs;
+  }
+
+  /** Milliseconds of the step. */
+  get ms(): number {
+    return this.#fixedMs + this.#rowsMs;
+  }
+
+  /** Milliseconds with one more row at an exit. */
+  with(exit: ExitIndex): number {
+    const { fixedMs, rowMs } = at(this.#costs, exit);
+    return Math.max(this.#fixedMs, fixedMs) + this.#rowsMs + rowMs;
+  }
+
+  add(exit: ExitIndex): void {
+    const { fixedMs, rowMs } = at(this.#costs, exit);
+    if (fixedMs > this.#fixedMs) this.#fixedMs = fixedMs;
+    this.#rowsMs += rowMs;
+  }
+
+  clear(): void {
+    [this.#fixedMs, this.#rowsMs] = [0, 0];
+  }
 }

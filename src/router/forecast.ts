@@ -6,7 +6,7 @@
  * from event to event.
  */
 import { type ExitIndex, at } from '../cost/model.js';
-import type { ExitCost } from '../cost/step-costs.js';
+import { type ExitCost, StepSum } from '../cost/step-costs.js';
 
 /** One request in the play, in tokens and in milliseconds from the present. */
 export interface Player {
@@ -48,10 +48,11 @@ const NONE = 1e-6;
 /** The rows that decode. The play takes most of the planning time, so their step is summed as they change. */
 class Rows {
   readonly #rows: Row[] = [];
-  #fixedMs = 0;
-  #rowsMs = 0;
+  readonly #step: StepSum;
 
-  constructor(readonly costs: readonly ExitCost[]) {}
+  constructor(costs: readonly ExitCost[]) {
+    this.#step = new StepSum(costs);
+  }
 
   get count(): number {
     return this.#rows.length;
@@ -59,18 +60,12 @@ class Rows {
 
   /** Milliseconds of a step. */
   get stepMs(): number {
-    return this.#fixedMs + this.#rowsMs;
+    return this.#step.ms;
   }
 
   add(row: Row): void {
     this.#rows.push(row);
-    this.#count(row);
-  }
-
-  #count({ player: { exit } }: Row): void {
-    const { fixedMs, rowMs } = at(this.costs, exit);
-    if (fixedMs > this.#fixedMs) this.#fixedMs = fixedMs;
-    this.#rowsMs += rowMs;
+    this.#step.add(row.player.exit);
   }
 
   /** Milliseconds until the first of them ends, at most `most`. */
@@ -88,8 +83,7 @@ class Rows {
    */
   roomFor({ player: { dueAt, exit } }: Row, t: number, cycleMs: number): number {
     const { stepMs } = this;
-    const { fixedMs, rowMs } = at(this.costs, exit);
-    const withIt = Math.max(this.#fixedMs, fixedMs) + this.#rowsMs + rowMs;
+    const withIt = this.#step.with(exit);
     let [roomMs, coveredMs] = [Infinity, Infinity];
     for (const { player, coveredAt, tokens } of this.#rows) {
       if (player.promisedBy === Infinity || player.dueAt > dueAt || coveredAt < Infinity) continue;
@@ -106,7 +100,7 @@ class Rows {
   advance(from: number, to: number, steps: number, cycleMs: number): number {
     const rows = this.#rows;
     const before = rows.length;
-    [this.#fixedMs, this.#rowsMs] = [0, 0];
+    this.#step.clear();
     let going = 0;
     for (const row of rows) {
       const { covered, tokens, leavesAt } = row.player;
@@ -120,7 +114,7 @@ class Rows {
       }
       rows[going] = row;
       going += 1;
-      this.#count(row);
+      this.#step.add(row.player.exit);
     }
     rows.length = going;
     return before - going;

@@ -2,7 +2,7 @@
  * The exits of the requests that begin, and the forecast of the batch with them.
  */
 import { type ExitIndex, at } from '../cost/model.js';
-import type { ExitCost } from '../cost/step-costs.js';
+import { StepSum } from '../cost/step-costs.js';
 import { type Played, type Player, play } from './forecast.js';
 import { type Late, getsLater, latePromises } from './promise.js';
 import type { PlannedRequest } from './request.js';
@@ -32,7 +32,8 @@ export function chooseExits(state: PlanningState, most: ExitIndex): Exits {
 
 /** @param order requests in order of service */
 function exitsWithin(state: PlanningState, order: readonly PlannedRequest[], deepest: ExitIndex): Exits {
-  const company = new Company(state.costs);
+  // The step of the rows that the next request joins.
+  const company = new StepSum(state.costs);
   const exits = new Map<PlannedRequest, ExitIndex>();
   for (const each of state.requests) if (each.live !== null && !each.isPrefilling) company.add(each.currentExit);
   let waitMs = 0;
@@ -51,32 +52,12 @@ function exitsWithin(state: PlanningState, order: readonly PlannedRequest[], dee
   return exits;
 }
 
-/** The rows that share the steps of a request. */
-class Company {
-  #fixedMs = 0;
-  #rowsMs = 0;
-
-  constructor(readonly costs: readonly ExitCost[]) {}
-
-  add(exit: ExitIndex): void {
-    const { fixedMs, rowMs } = at(this.costs, exit);
-    this.#fixedMs = Math.max(this.#fixedMs, fixedMs);
-    this.#rowsMs += rowMs;
-  }
-
-  /** Milliseconds of a step with one more row at an exit. */
-  stepWith(exit: ExitIndex): number {
-    const { fixedMs, rowMs } = at(this.costs, exit);
-    return Math.max(this.#fixedMs, fixedMs) + this.#rowsMs + rowMs;
-  }
-}
-
 /** The deepest exit of the most worth; the shallowest where none is in time. @param from when its prompt begins */
-function bestExit(each: PlannedRequest, deepest: ExitIndex, from: number, company: Company): ExitIndex {
+function bestExit(each: PlannedRequest, deepest: ExitIndex, from: number, company: StepSum): ExitIndex {
   if (!each.hasDeadline) return each.maxExit;
   let [best, most]: [ExitIndex, number] = [each.minExit, 0];
   for (let exit = Math.max(each.minExit, Math.min(each.maxExit, deepest)); exit >= each.minExit; exit -= 1) {
-    const worth = worthOf(each, exit, from, company.stepWith(exit));
+    const worth = worthOf(each, exit, from, company.with(exit));
     if (worth > most) [best, most] = [exit, worth];
   }
   return best;

@@ -82,7 +82,7 @@ export function choosePrefill(
 ): PrefillChunk[] {
   const { policy } = state;
   const left = (each: PlannedRequest): number => each.remainingPrefill(chosen.exitOf(each));
-  const live = state.requests.filter((each) => each.live !== null);
+  const live = liveOf(state);
   const due = inService(live.filter((each) => each.isPrefilling && left(each) > 0));
   // Where a promise has no slack, promises go first.
   const prompts = isTight ? [...new Set([...due.filter(({ isPromised }) => isPromised), ...due])] : due;
