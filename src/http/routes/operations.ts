@@ -25,26 +25,12 @@ export function registerHealth(app: FastifyInstance, context: HttpContext): void
   };
   const liveAnswers = answers(Status, 'The server process lives. This says nothing about the engine.', []);
   const readyAnswers = answers(Status, 'The model is loaded, and the server accepts requests.', [503]);
-  app.get(
-    '/health',
-    { schema: { operationId: 'health', summary: 'Tell that the process lives', tags, response: liveAnswers } },
-    live,
-  );
-  app.get(
-    '/v2/health/live',
-    { schema: { operationId: 'healthLiveV2', summary: 'The same as /health', tags, response: liveAnswers } },
-    live,
-  );
-  app.get(
-    '/health/ready',
-    { schema: { operationId: 'healthReady', summary: 'Tell that the model answers', tags, response: readyAnswers } },
-    ready,
-  );
-  app.get(
-    '/v2/health/ready',
-    { schema: { operationId: 'healthReadyV2', summary: 'The same as /health/ready', tags, response: readyAnswers } },
-    ready,
-  );
+  const probe = (path: string, operationId: string, summary: string, response: object, handler: () => object) =>
+    app.get(path, { schema: { operationId, summary, tags, response } }, handler);
+  probe('/health', 'health', 'Tell that the process lives', liveAnswers, live);
+  probe('/v2/health/live', 'healthLiveV2', 'The same as /health', liveAnswers, live);
+  probe('/health/ready', 'healthReady', 'Tell that the model answers', readyAnswers, ready);
+  probe('/v2/health/ready', 'healthReadyV2', 'The same as /health/ready', readyAnswers, ready);
   app.get(
     '/version',
     {
