@@ -1,9 +1,8 @@
 /** Several simulated servers behind a balancer. Must not know: what a server does with a request. */
 import type { CostModel } from '../cost/model.js';
 import type { Policy } from '../router/index.js';
-import { type Balancer, type FleetRequest, leastRequest } from './balance.js';
+import type { Balancer, FleetRequest } from './balance.js';
 import type { Machine, Outcome, RouterFacade } from './engine.js';
-import { seeded } from '../util/random.js';
 import { Replica } from './replica.js';
 
 /** Servers that are lost at one time, as with their zone. */
@@ -75,20 +74,4 @@ export function simulateFleet(requests: readonly FleetRequest[], fleet: Fleet): 
   }
   for (const replica of up) for (const outcome of replica.finish()) outcomes.push(outcome);
   return { outcomes, lost };
-}
-
-/**
- * Serves all requests, in order of arrival, by least connections.
- * @param machines one for each server
- * @param routerOf makes the router of a server
- * @returns one outcome per request
- */
-export function simulateReplicas(
-  requests: readonly FleetRequest[],
-  machines: readonly Machine[],
-  routerOf: () => RouterFacade,
-  costs: CostModel,
-  policy: Policy,
-): Outcome[] {
-  return simulateFleet(requests, { machines, routerOf, costs, policy, balancer: leastRequest(seeded(1)) }).outcomes;
 }

@@ -5,7 +5,7 @@ import { type Work, predictMs } from '../../src/cost/model.js';
 import { Router, defaultPolicy } from '../../src/router/index.js';
 import { type Machine, type Outcome, simulate } from '../../src/simulate/engine.js';
 import { affine, type FleetRequest, leastRequest, weighted } from '../../src/simulate/balance.js';
-import { type Fleet, simulateFleet, simulateReplicas } from '../../src/simulate/replicas.js';
+import { type Fleet, simulateFleet } from '../../src/simulate/replicas.js';
 import { seeded } from '../../src/util/random.js';
 import { isMet } from '../../src/simulate/report.js';
 import type { SimulatedRequest } from '../../src/simulate/request.js';
@@ -15,8 +15,13 @@ import { sample, shape, table } from '../router/sample.js';
 const actual = (work: Work): number => predictMs(sample, work);
 const machine: Machine = { slots: 4, kvPositions: 1e6, actual };
 const routerOf = (): Router => new Router(shape, table, defaultPolicy);
+const fleetOf = (machines: readonly Machine[], more: Partial<Fleet> = {}): Fleet => ({
+  ...{ machines, routerOf, costs: sample, policy: defaultPolicy, balancer: leastRequest(seeded(1)) },
+  ...more,
+});
+/** By least request. */
 const serve = (requests: readonly SimulatedRequest[], machines: readonly Machine[]): Outcome[] =>
-  simulateReplicas(requests, machines, routerOf, sample, defaultPolicy);
+  simulateFleet(requests, fleetOf(machines)).outcomes;
 const inOrder = (requests: readonly SimulatedRequest[]): SimulatedRequest[] =>
   [...requests].sort((a, b) => a.arrivedAt - b.arrivedAt);
 
@@ -72,11 +77,6 @@ void t.test('two servers keep budgets that one cannot', async (t) => {
     serve(requests, new Array<Machine>(count).fill(machine)).filter(isMet).length / requests.length;
   const [one, two] = [attainment(1), attainment(2)];
   t.ok(one < 0.7 && two > one + 0.2, `${one} by one server, ${two} by two`);
-});
-
-const fleetOf = (machines: readonly Machine[], more: Partial<Fleet> = {}): Fleet => ({
-  ...{ machines, routerOf, costs: sample, policy: defaultPolicy, balancer: leastRequest(seeded(1)) },
-  ...more,
 });
 
 void t.test('by load reports, a server of a third of the speed gets a small part of the work', async (t) => {
