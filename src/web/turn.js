@@ -1,8 +1,7 @@
 /** One answer of the chat on the page: its text as Markdown, and behind a click the text by depth with its receipt. */
 import { showAudit } from './audit.js';
-import { DepthText } from './depth.js';
+import { DepthText, mixText } from './depth.js';
 import { $, announce, duration, element } from './dom.js';
-import { mixText } from './depth.js';
 import { showMarkdown } from './markdown.js';
 import { endReason, landingOf, reportOf } from './report.js';
 
