@@ -1,5 +1,5 @@
 import { setTimeout as sleep } from 'node:timers/promises';
-import t from 'tap';
+import t, { type Test } from 'tap';
 import { monotonicMs } from '../../../src/util/clock.js';
 import { DeadlineTimer } from '../../../src/engine/client/deadline-timer.js';
 import type { EndedEvent, GenerateMessage, OnMiss, StepMessage } from '../../../src/engine/protocol.js';
@@ -21,6 +21,16 @@ const request = (id: string, totalMs: number, onMiss: OnMiss = 'truncate'): Gene
   depth: { minExit: 1, maxExit: 2, budget: { totalMs, ttftMs: null, tpotMs: null, onMiss } },
 });
 
+/** A timer of one test, and the answers that it has ended. */
+function watching(t: Test) {
+  const ends: EndedEvent[] = [];
+  const watch = new DeadlineTimer((end) => ends.push(end));
+  t.teardown(() => {
+    watch.clear();
+  });
+  return { watch, ends };
+}
+
 function heard(planned: readonly string[], tokens: readonly string[]): StepMessage {
   return {
     type: 'step',
@@ -36,11 +46,7 @@ function heard(planned: readonly string[], tokens: readonly string[]): StepMessa
 }
 
 void t.test('an answer ends at its deadline while the engine is silent, planned or not', async (t) => {
-  const ends: EndedEvent[] = [];
-  const watch = new DeadlineTimer((end) => ends.push(end));
-  t.teardown(() => {
-    watch.clear();
-  });
+  const { watch, ends } = watching(t);
   const asked = request('a', 60);
   watch.add(asked);
   watch.add(request('no plan', 60));
@@ -69,11 +75,7 @@ void t.test('an answer ends at its deadline while the engine is silent, planned 
 });
 
 void t.test('the engine has 10 ms to plan a request whose budget is already over', async (t) => {
-  const ends: EndedEvent[] = [];
-  const watch = new DeadlineTimer((end) => ends.push(end));
-  t.teardown(() => {
-    watch.clear();
-  });
+  const { watch, ends } = watching(t);
   const asked = request('a', 1);
   watch.add(asked);
   await sleep(40);
@@ -82,11 +84,7 @@ void t.test('the engine has 10 ms to plan a request whose budget is already over
 });
 
 void t.test('answers that end together end earlier: their last bytes leave one after the other', async (t) => {
-  const ends: EndedEvent[] = [];
-  const watch = new DeadlineTimer((end) => ends.push(end));
-  t.teardown(() => {
-    watch.clear();
-  });
+  const { watch, ends } = watching(t);
   const asked = request('a', 100);
   const ids = Array.from({ length: 9 }, (_, i) => String(i));
   for (const id of ids) watch.add({ ...asked, id });
