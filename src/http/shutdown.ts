@@ -9,6 +9,12 @@ const POLL_MS = 20;
 /** Time that stopped answers have to send their error. */
 const STOP_MS = 2000;
 
+/** A drain ends when no request has come for this time: each load balancer has seen readiness drop then. */
+const QUIET_MS = 1000;
+
+/** Some proxies check nothing, and send requests to the end. So a drain without answers lasts this time at most. */
+const LEAVE_MS = 5000;
+
 /** The answers that run. */
 export interface Running {
   readonly live: number;
@@ -17,29 +23,36 @@ export interface Running {
 }
 
 /**
- * Waits until no answer runs and every byte went out, and closes idle connections meanwhile. The server still listens,
- * so that new requests get a 503 and not a refused connection. At the deadline, running answers are stopped. A
+ * Waits until no answer runs, every byte went out and load balancers have left, and closes idle connections meanwhile.
+ * The server still listens, so that new requests get a 503. The end of a listening socket resets the connections that
+ * the process has not accepted, and a proxy can't repeat their requests. At the deadline, running answers are stopped. A
  * connection whose client does not read its error is cut.
  * @returns false if the deadline came first
  */
 export async function drain(app: FastifyInstance, running: Running, timeoutMs: number): Promise<boolean> {
-  const clean = await quiet(app, running, timeoutMs);
+  const start = monotonicMs();
+  const isIdle = (): boolean => running.live + app.inFlightResponses.size === 0;
+  let lastArrival = isIdle() ? -Infinity : start;
+  app.server.on('request', () => (lastArrival = monotonicMs()));
+  const clean = await until(app, isIdle, start + timeoutMs);
   if (!clean) {
     running.stop();
-    await quiet(app, running, STOP_MS);
+    await until(app, isIdle, monotonicMs() + STOP_MS);
+  }
+  const hasLeft = (): boolean => isIdle() && monotonicMs() - lastArrival >= QUIET_MS;
+  if (!(await until(app, hasLeft, start + Math.min(timeoutMs, LEAVE_MS)))) {
+    await until(app, isIdle, monotonicMs() + STOP_MS);
   }
   app.server.close();
   app.server.closeAllConnections();
   return clean;
 }
 
-/** @returns whether no answer ran and no response was open within that time */
-async function quiet(app: FastifyInstance, running: Running, timeoutMs: number): Promise<boolean> {
-  const deadline = monotonicMs() + timeoutMs;
-  const isQuiet = (): boolean => running.live + app.inFlightResponses.size === 0;
-  while (!isQuiet() && monotonicMs() < deadline) {
+/** Closes idle connections until the condition holds. @returns false if the deadline, on the monotonic clock, came first */
+async function until(app: FastifyInstance, condition: () => boolean, deadline: number): Promise<boolean> {
+  while (!condition() && monotonicMs() < deadline) {
     app.server.closeIdleConnections();
     await delay(POLL_MS);
   }
-  return isQuiet();
+  return condition();
 }

@@ -5,12 +5,12 @@ import { networkInterfaces } from 'node:os';
 import { setTimeout as sleep } from 'node:timers/promises';
 import t, { type Test } from 'tap';
 import { tinyModel } from './helper.js';
-import { inFlight, type Pool, post, type ProxyName, throughEach } from './pool.js';
+import { inFlight, type Pool, post, type ProxyName, type Replica, throughEach } from './pool.js';
 import { until } from '../support/until.js';
 
-const model = tinyModel(t.testdir({}), 16_384);
-// No answer of this length ends within a test, which may take a second.
-const long = { prompt: 'Count: one, two,', max_tokens: 16_000, ignore_eos: true };
+const model = tinyModel(t.testdir({}), 131_072);
+// A quiet machine needs 26 s for an answer of this length; a test has 5 s of work.
+const long = { prompt: 'Count: one, two,', max_tokens: 120_000, ignore_eos: true };
 
 interface Answer {
   readonly sortie: { readonly actual_ms: number };
@@ -129,11 +129,13 @@ void t.test('a full queue sends the request to the other replica, and two give t
   throughEach(t, model, ['--max-running', '1', '--max-queue', '0'], async (t, _, pool) => {
     await until('idle', async () => (await inFlight(pool)) === 0);
     const leave = new AbortController();
-    const busy = pool.replicas.map(({ url }) => async () => {
+    // A response that nothing refers to may be collected as garbage, which cancels its request.
+    const held: Response[] = [];
+    const occupy = async ({ url }: Replica): Promise<void> => {
       const options = { method: 'POST', headers: { 'content-type': 'application/json' }, signal: leave.signal };
-      return fetch(`${url}/v1/completions`, { ...options, body: JSON.stringify({ ...long, stream: true }) });
-    });
-    await busy[0]?.();
+      held.push(await fetch(`${url}/v1/completions`, { ...options, body: JSON.stringify({ ...long, stream: true }) }));
+    };
+    await occupy(pool.replicas[0]);
     const statuses: number[] = [];
     for (let i = 0; i < 4; i++) {
       const answer = await post(pool.url, { prompt: 'Hello', max_tokens: 1 });
@@ -143,11 +145,15 @@ void t.test('a full queue sends the request to the other replica, and two give t
       await until('the free replica is idle', async () => (await inFlight(pool)) <= 1);
     }
     t.same(statuses, [200, 200, 200, 200]);
-    await busy[1]?.();
+    await occupy(pool.replicas[1]);
     const rejected = await post(pool.url, { prompt: 'Hello', max_tokens: 1 });
     t.equal(rejected.status, 429);
     t.equal(rejected.headers.get('retry-after'), '1');
     t.match(await rejected.json(), { error: { code: 'queue_full' } });
+    t.same(
+      held.map(({ status }) => status),
+      [200, 200],
+    );
     leave.abort();
   }),
 );
