@@ -2,14 +2,12 @@
  * Resolves the options of the server from flags, environment and file. src/options holds the table and the rules of
  * values. `npm run docs:configuration` writes docs/configuration.md from the table.
  */
-import type { OptionSpec } from './options/spec.js';
-import { SERVE_OPTIONS, type ServeOptions } from './options/table.js';
+import { type OptionSpec, SERVE_OPTIONS, type ServeOptions } from './options/table.js';
 import { mostSimilar } from './util/similar.js';
 
-export { kernelList, modelName } from './options/kinds.js';
+export { kernelList, modelName, ON_OFF } from './options/kinds.js';
 export { EMBEDDED_MODEL, packageRoot } from './options/paths.js';
-export type { OptionSpec } from './options/spec.js';
-export { OPTION_GROUPS, SERVE_OPTIONS, type ServeOptions } from './options/table.js';
+export { type OptionSpec, SERVE_OPTIONS, type ServeOptions } from './options/table.js';
 
 /** A value that breaks its option's rule. The process exits with code 2. */
 export class OptionError extends Error {
