@@ -2,9 +2,9 @@
 import { once } from 'node:events';
 import { existsSync } from 'node:fs';
 import { join } from 'node:path';
-import { thoughtTokens } from './api/chat/thoughts.js';
+import { thoughtTokens } from './api/params/thoughts.js';
 import { requestDepth } from './api/params/depth.js';
-import type { RequestPolicy } from './api/params/policy.js';
+import type { RequestPolicy } from './api/context.js';
 import { loadServedModel, type ServedModel } from './api/served-model.js';
 import { monotonicMs } from './util/clock.js';
 import { chooseHost, listen, urlOf } from './address.js';

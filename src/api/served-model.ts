@@ -50,11 +50,6 @@ function loadTemplate(file: string, specials: Readonly<Record<string, string>>):
   }
 }
 
-/** All names of a model, the first one first. */
-export function namesOf({ name, aliases = [] }: Pick<ServedModel, 'name' | 'aliases'>): readonly string[] {
-  return [name, ...aliases];
-}
-
 /**
  * @param names for requests; none: the manifest's name
  * @throws Error for a missing or malformed file of the folder; the message names it

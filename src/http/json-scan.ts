@@ -4,7 +4,7 @@
  * JSON.parse takes a second for a few megabytes of brackets, and no other request is served meanwhile. The scan costs
  * 1 to 2 ms for each megabyte. It accepts texts that are not JSON.
  */
-import { MAX_NESTING } from '../api/params/nesting.js';
+import { MAX_NESTING } from '../api/params/value-limits.js';
 import { ApiError } from '../api/errors.js';
 
 /** Most levels of a body: its own object, and MAX_NESTING levels in a field. */
@@ -106,7 +106,7 @@ function tooMany(most: number, things: string): ApiError {
 }
 
 /** @param field the client may have made up the name, which may be as long as the body */
-export function tooDeep(field: string | null): ApiError {
+function tooDeep(field: string | null): ApiError {
   const param = field?.slice(0, 40) ?? null;
   return new ApiError('invalid_value', `${param ?? 'The body'} must be nested at most ${MAX_NESTING} deep.`, param);
 }

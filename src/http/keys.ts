@@ -7,7 +7,7 @@ import { createHash } from 'node:crypto';
 import { readFileSync, statSync } from 'node:fs';
 import { isDeepStrictEqual } from 'node:util';
 import { isValid, type Static, Type } from '../util/schema.js';
-import { openPolicy, policyOf, type RequestPolicy } from '../api/params/policy.js';
+import { openPolicy, policyOf, type RequestPolicy } from '../api/context.js';
 import { SortieRequest } from '../api/schemas/shared.js';
 import { OptionError, type ServeOptions } from '../config.js';
 import { validationMessage } from '../util/validation-message.js';

@@ -3,7 +3,7 @@
  */
 import { pino } from 'pino';
 import type { Engine } from '../engine/client/engine.js';
-import { openPolicy } from '../api/params/policy.js';
+import { openPolicy } from '../api/context.js';
 import type { ServedModel } from '../api/served-model.js';
 import { ExitQuality } from '../quality/exit-quality.js';
 import { EncodingThread } from '../text/encoding/encoding-thread.js';

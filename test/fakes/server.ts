@@ -5,7 +5,7 @@ import { join } from 'node:path';
 import { pino } from 'pino';
 import type { FastifyInstance } from 'fastify';
 import type { ApiContext } from '../../src/api/context.js';
-import { openPolicy } from '../../src/api/params/policy.js';
+import { openPolicy } from '../../src/api/context.js';
 import type { ServedModel } from '../../src/api/served-model.js';
 import { resolveOptions } from '../../src/config.js';
 import { createApp, createOpsApp } from '../../src/http/app.js';

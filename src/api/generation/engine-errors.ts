@@ -1,7 +1,7 @@
 /** Maps the engine's rejections and failures to errors for the client. Must not know: HTTP. */
 import type { EndedEvent, Grammar, RejectedEvent } from '../../engine/protocol.js';
 import { ApiError } from '../errors.js';
-import type { PlannedGrammar } from '../params/response-format.js';
+import type { PlannedGrammar } from '../params/structured-outputs.js';
 
 function grammarsLostError(): ApiError {
   return new ApiError('grammars_lost', 'The worker for structured output restarts; try again shortly.');

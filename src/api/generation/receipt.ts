@@ -6,7 +6,7 @@
 import type { AuditedToken, AuditEvent } from '../../engine/protocol.js';
 import type { TextTokenizer } from '../../text/tokenizer.js';
 import type { Choice } from './choice.js';
-import type { AuditReport } from '../schemas/audit.js';
+import type { AuditReport } from '../schemas/report.js';
 
 /** Longest time between the last token and the report: a busy engine may audit much later. */
 export const AUDIT_WAIT_MS = 10_000;

@@ -2,14 +2,12 @@
  * Checks and cleans request bodies before validation.
  * - `null` for an optional field equals a missing field (clients send `stop: null`).
  * - Unknown fields go to the log (SDKs add fields), and misspelt ones to the client as well.
- * - Compressed and very deep bodies, and bodies in another charset, are rejected.
+ * - Compressed bodies and bodies in another charset are rejected; json-scan.ts rejects very deep ones.
  */
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
-import { isTooDeep } from '../../api/params/nesting.js';
 import { ApiError } from '../../api/errors.js';
 import { quoted } from '../../util/quoted.js';
 import { mostSimilar } from '../../util/similar.js';
-import { tooDeep } from '../json-scan.js';
 import { warn } from '../warning.js';
 
 /** Most unknown fields in one log line: a client must not fill the log. */
@@ -47,13 +45,6 @@ function withoutNulls(value: unknown, schema: Schema): unknown {
       .filter(([key, field]) => field !== null || required?.includes(key))
       .map(([key, field]) => [key, withoutNulls(field, properties[key] ?? {})]),
   );
-}
-
-/** @throws ApiError invalid_value for a field, known or not, so deep that reading it would overflow the stack */
-function rejectDeep(body: object): void {
-  const [field] = Object.entries(body).find(([, value]) => isTooDeep(value)) ?? [];
-  if (field === undefined) return;
-  throw tooDeep(field);
 }
 
 /** @throws ApiError invalid_value */
@@ -113,10 +104,7 @@ export function registerBody(app: FastifyInstance): void {
   app.addHook('preValidation', (request, reply, done) => {
     const schema = request.routeOptions.schema?.body as Schema | undefined;
     if (schema !== undefined) {
-      if (isObject(request.body)) {
-        rejectMany(request.body);
-        rejectDeep(request.body);
-      }
+      if (isObject(request.body)) rejectMany(request.body);
       request.body = withoutNulls(request.body, schema);
       if (isObject(request.body)) tellUnknown(request, reply, request.body, schema.properties ?? {});
     }

@@ -5,8 +5,7 @@
  */
 import { createHash } from 'node:crypto';
 import type { FastifyInstance, FastifyReply } from 'fastify';
-import type { Caller } from '../../api/context.js';
-import { openPolicy } from '../../api/params/policy.js';
+import { type Caller, openPolicy } from '../../api/context.js';
 import { rateLimitHeaders, type Limited } from '../../api/schemas/headers.js';
 import { monotonicMs } from '../../util/clock.js';
 import { ApiError } from '../../api/errors.js';

@@ -2,7 +2,7 @@
 import type { FastifyInstance } from 'fastify';
 import { chat } from '../../api/chat/chat.js';
 import { completions } from '../../api/completions/completions.js';
-import { inputTokens } from '../../api/responses/input-tokens.js';
+import { inputTokens } from '../../api/responses/plan.js';
 import { responses } from '../../api/responses/responses.js';
 import { ChatAnswer, ChatBody } from '../../api/schemas/chat.js';
 import { CompletionAnswer, CompletionBody } from '../../api/schemas/completions.js';

@@ -1,6 +1,6 @@
 /** POST /v1/messages and /v1/messages/count_tokens, in Anthropic's form. */
 import type { FastifyInstance } from 'fastify';
-import { countTokens } from '../../api/messages/count-tokens.js';
+import { countTokens } from '../../api/messages/plan.js';
 import { messages } from '../../api/messages/messages.js';
 import { messageIdHeader } from '../../api/schemas/headers.js';
 import { CountTokensAnswer, CountTokensBody, MessagesAnswer, MessagesBody } from '../../api/schemas/messages.js';
