@@ -1,8 +1,7 @@
 /** `sortie serve`: its flags are the table of options. */
 import { Option, type Command } from 'commander';
-import { helpText, ON_OFF, type OptionSpec, SERVE_OPTIONS } from '../config.js';
+import { helpText, loadOptions, ON_OFF, type OptionSpec, SERVE_OPTIONS } from '../config.js';
 import { storedKernel } from '../model/manifest.js';
-import { loadOptions } from '../config-file.js';
 
 function optionOf(spec: OptionSpec<unknown>): Option {
   const { placeholder } = spec.kind;
