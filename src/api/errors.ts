@@ -114,12 +114,6 @@ export function notSupported(param: string, got: string, rule: string): ApiError
   return new ApiError('unsupported_parameter', `${param} ${quoted(got)} is not supported: ${rule}.`, param);
 }
 
-/** @throws ApiError invalid_value for an id outside of the vocabulary */
-export function checkIds(param: string, ids: readonly number[], vocabulary: number): void {
-  const wrong = ids.find((id) => id >= vocabulary);
-  if (wrong !== undefined) throw invalid(param, `must hold token ids from 0 to ${vocabulary - 1}, got ${wrong}`);
-}
-
 /** The client disconnected, so no response can reach it. */
 export class ClientGone extends Error {
   override readonly name = 'ClientGone';

@@ -1,5 +1,5 @@
 /** POST /tokenize and /detokenize. Must not know: the engine's work. */
-import { ApiError, checkIds, invalid } from './errors.js';
+import { ApiError, invalid } from './errors.js';
 import { chatPrompt, countedFrame } from './chat/prompt.js';
 import { encodePrompt, type Encoding } from './generation/prompt.js';
 import { readyEngine, type ApiContext, type ApiRequest } from './context.js';
@@ -9,6 +9,7 @@ import { ChatBody } from './schemas/chat.js';
 import { CompletionBody } from './schemas/completions.js';
 import { TokenizeBody, type DetokenizeAnswer, type DetokenizeBody, type TokenizeAnswer } from './schemas/tokenize.js';
 import { rejectUnsupported } from './params/unsupported.js';
+import { checkIds } from './params/value-limits.js';
 
 /** Fields of generation requests, which /tokenize accepts so that a request can be counted unchanged. */
 const COUNTED = { ...CompletionBody.properties, ...ChatBody.properties, ...TokenizeBody.properties };

@@ -1,5 +1,5 @@
 /** POST /v1/completions: from a valid body to an answer. */
-import { checkIds, invalid } from '../errors.js';
+import { invalid } from '../errors.js';
 import type { Answer } from '../generation/answer.js';
 import type { ChoiceToken } from '../generation/choice.js';
 import { chunkFormatter } from '../generation/chunks.js';
@@ -11,6 +11,7 @@ import type { Endpoint } from '../generation/serve.js';
 import { answerGrammar } from '../params/structured-outputs.js';
 import { checkBounds } from '../params/thoughts.js';
 import { rejectUnsupported } from '../params/unsupported.js';
+import { checkIds } from '../params/value-limits.js';
 import { CompletionBody } from '../schemas/completions.js';
 
 /** OpenAI's default for this endpoint. */

@@ -1,10 +1,16 @@
 /**
- * Limits on the nesting, the number and the size of a client's values and schemas.
+ * Limits of a client's values and schemas: nesting, number, size, vocabulary.
  *
  * Must not know: the meaning of a schema, which the engine checks.
  */
-import { ApiError } from '../errors.js';
+import { ApiError, invalid } from '../errors.js';
 import { quoted } from '../../util/quoted.js';
+
+/** @throws ApiError invalid_value for an id outside of the vocabulary */
+export function checkIds(param: string, ids: readonly number[], vocabulary: number): void {
+  const wrong = ids.find((id) => id >= vocabulary);
+  if (wrong !== undefined) throw invalid(param, `must hold token ids from 0 to ${vocabulary - 1}, got ${wrong}`);
+}
 
 /**
  * Most levels of objects and arrays within each other. JSON.stringify and templates read values by recursion, and a
