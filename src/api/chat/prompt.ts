@@ -146,7 +146,7 @@ function chatMessages(bodies: readonly ChatMessageBody[]): ChatMessage[] {
   let open = new Set<string>();
   return bodies.map((body, index) => {
     const place = `messages[${index}]`;
-    const { role, tool_calls: calls = [], tool_call_id: callId, reasoning_content: reasoning } = body;
+    const { role, tool_calls: calls = [], tool_call_id: callId, reasoning_content: thoughts } = body;
     if (calls.length > 0 && role !== 'assistant') {
       throw invalid(`${place}.tool_calls`, 'is only allowed in an assistant message');
     }
@@ -167,7 +167,7 @@ function chatMessages(bodies: readonly ChatMessageBody[]): ChatMessage[] {
       // Models are tuned with the role's older name.
       role: role === 'developer' ? 'system' : role,
       content: textOf(body),
-      ...(reasoning !== undefined && role === 'assistant' && { reasoning_content: reasoning }),
+      ...(thoughts !== undefined && role === 'assistant' && { reasoning_content: thoughts }),
       ...(calls.length > 0 && { tool_calls: callsOf(calls, `${place}.tool_calls`) }),
     };
   });
@@ -219,6 +219,6 @@ function templateVariables(template: ChatTemplate | null, fields: PromptFields):
   if (template.mentions('reasoning_effort')) return { reasoning_effort: effort, ...given };
   if (template.mentions('enable_thinking')) return { enable_thinking: effort !== 'none', ...given };
   if (effort === 'none' || hasThoughts(template)) return given;
-  const rule = 'reasoning_effort must be "none" or absent: the chat template of this model has no thinking';
+  const rule = 'reasoning_effort must be "none" or absent: the chat template of this model has no thoughts';
   throw new ApiError('unsupported_parameter', `${rule}, got "${effort}".`, 'reasoning_effort');
 }

@@ -80,7 +80,7 @@ const Text = Type.Object({
 
 const Reasoning = Type.Object(
   { effort: Type.Optional(Effort) },
-  { description: 'For chat templates that have thinking. No effect on other models; X-Sortie-Warning says so.' },
+  { description: 'For chat templates that have thoughts. No effect on other models; X-Sortie-Warning says so.' },
 );
 
 const Truncation = oneWord(

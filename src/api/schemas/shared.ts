@@ -9,7 +9,10 @@ import { ASKED } from './headers.js';
 import { type Static, type TObject, type TSchema, Type, allOptional, words, nullable } from '../../util/schema.js';
 
 /** One of these words, with the words as its error. */
-export function oneWord<const T extends string[]>(values: readonly [...T], description?: string) {
+export function oneWord<const T extends string[]>(
+  values: readonly [...T],
+  description?: string,
+): ReturnType<typeof words<T>> {
   const quoted = values.map((value) => `"${value}"`);
   const rule = `${quoted.slice(0, -1).join(', ')} or ${quoted.at(-1)}`;
   return words(values, { 'x-rule': rule, ...(description !== undefined && { description }) });
