@@ -2,6 +2,7 @@
 import { createHash } from 'node:crypto';
 import type { Engine } from '../engine/client/engine.js';
 import type { Budget, OnMiss, ReadyMessage } from '../engine/protocol.js';
+import type { ServeOptions } from '../config.js';
 import { ApiError } from './errors.js';
 import type { EncodingThread } from '../text/encoding/encoding-thread.js';
 import type { ExitQuality } from '../quality/exit-quality.js';
@@ -9,7 +10,6 @@ import type { GateMeans } from '../quality/gate-means.js';
 import type { RequestMetrics } from '../telemetry/requests.js';
 import type { RequestTrace } from '../telemetry/trace.js';
 import type { Headers } from './params/headers.js';
-import type { SamplingSource } from './params/sampling.js';
 import type { ServedModel } from './served-model.js';
 
 /** A budget of the operator; without an action on a miss, that of the policy holds. */
@@ -46,18 +46,11 @@ export function policyOf(all: RequestPolicy, key: RequestPolicy): RequestPolicy 
   };
 }
 
-export interface Limits {
-  readonly defaultExit: number | null;
-  /** Deepest exit of thoughts whose request states none; null: that of the answer. */
-  readonly thinkingExit: number | null;
-  /** Most tokens of a chat answer whose request states no length; null: as many as the model's defaults say. */
-  readonly maxTokensDefault: number | null;
-  /** Source of the sampling fields that a request does not state. */
-  readonly samplingDefaults: SamplingSource;
-  /** Most prompts times n. */
-  readonly maxChoices: number;
-  /** Clients that share prefixes of their prompts: none, those with the same key, or all. */
-  readonly prefixReuse: 'off' | 'key' | 'all';
+/** The operator's limits, by the options of the same names. */
+export interface Limits extends Pick<
+  ServeOptions,
+  'defaultExit' | 'thinkingExit' | 'maxTokensDefault' | 'samplingDefaults' | 'maxChoices' | 'prefixReuse'
+> {
   /** The policy for every client. The policy of an API key wins. */
   readonly policy: RequestPolicy;
 }
@@ -165,12 +158,6 @@ export interface EventStream {
   reject(error: ApiError): boolean;
   /** @param last the data of the last event; null for none */
   end(last: string | null): void;
-}
-
-/** An answer in one piece. */
-export interface JsonAnswer {
-  readonly headers: Readonly<Record<string, string>>;
-  readonly body: object;
 }
 
 /** @throws ApiError loading while no engine is ready */

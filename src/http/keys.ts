@@ -10,6 +10,7 @@ import { isValid, type Static, Type } from '../util/schema.js';
 import { openPolicy, policyOf, type RequestPolicy } from '../api/context.js';
 import { SortieRequest } from '../api/schemas/shared.js';
 import { OptionError, type ServeOptions } from '../config.js';
+import type { Logger } from '../telemetry/log.js';
 import { validationMessage } from '../util/validation-message.js';
 
 export interface KeyLimits {
@@ -200,4 +201,31 @@ export function checkKeyExits(keys: readonly ApiKey[], all: RequestPolicy, exits
       throw new OptionError(`--api-key-file: the shallowest exit of a key must be at most ${maxExit}, got ${minExit}`);
     }
   }
+}
+
+/**
+ * Reads the API keys again on SIGHUP, without a restart. Running answers of a removed key continue.
+ * @param read reads and checks all keys; after an error the present keys stay
+ * @returns a function that stops listening
+ */
+export function reloadKeysOnSignal(
+  context: { apiKeys: readonly ApiKey[]; readonly log: Logger },
+  read: () => ApiKey[],
+): () => void {
+  const reload = (): void => {
+    try {
+      const before = context.apiKeys;
+      const keys = keepUnchanged(before, read());
+      context.apiKeys = keys;
+      const changed = keys.filter((key) => !before.includes(key)).length;
+      context.log.info({ keys: keys.length, changed }, 'API keys read again');
+    } catch (error) {
+      const reason = error instanceof Error ? error.message : String(error);
+      context.log.error({ reason }, 'the API keys are not changed, because they cannot be read');
+    }
+  };
+  process.on('SIGHUP', reload);
+  return () => {
+    process.off('SIGHUP', reload);
+  };
 }

@@ -3,7 +3,7 @@ import { once } from 'node:events';
 import net from 'node:net';
 import { setTimeout as delay } from 'node:timers/promises';
 import t from 'tap';
-import { drain, type Running } from '../../src/http/shutdown.js';
+import { drain, type Running } from '../../src/http/in-flight.js';
 import { build, events, exchange, says, type TestServer } from '../fakes/server.js';
 import { until } from '../support/until.js';
 

@@ -2,7 +2,7 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import { pino } from 'pino';
 import t from 'tap';
-import { drain } from '../../src/http/shutdown.js';
+import { drain } from '../../src/http/in-flight.js';
 import { openKey } from '../../src/http/keys.js';
 import { startTracing } from '../../src/telemetry/tracing.js';
 import { collect, valuesOf } from '../fakes/collector.js';

@@ -2,13 +2,11 @@
 import { COMMON_SAMPLING, statesNoSampling } from '../../model/common-sampling.js';
 import type { Dry, Generation } from '../../model/manifest.js';
 import type { Sampling } from '../../engine/protocol.js';
+import type { Limits } from '../context.js';
 import { invalid } from '../errors.js';
 import type { SamplingReport } from '../schemas/report.js';
 import type { GenerationBody } from '../schemas/shared.js';
 import { quoted } from '../../util/quoted.js';
-
-/** `--sampling-defaults`: the manifest's values and rules, or temperature 1, top_p 1 and no rule. */
-export type SamplingSource = 'model' | 'openai';
 
 export interface SamplingDefaults extends Required<Omit<Generation, 'maxTokens'>> {
   /** Most tokens of a chat answer; null: to the end of the context. */
@@ -19,8 +17,8 @@ export interface SamplingDefaults extends Required<Omit<Generation, 'maxTokens'>
 
 const NEUTRAL = { temperature: 1, topP: 1, topK: 0, minP: 0, repetitionPenalty: 1, maxTokens: null };
 
-/** Sampling fields of a request that states none: the model's, or those of OpenAI's API. */
-export function samplingDefaults(generation: Generation, source: SamplingSource): SamplingDefaults {
+/** Sampling fields of a request that states none: the model's values and rules, or OpenAI's values and no rule. */
+export function samplingDefaults(generation: Generation, source: Limits['samplingDefaults']): SamplingDefaults {
   if (source === 'openai') return { ...NEUTRAL, dry: false };
   return { ...NEUTRAL, ...(statesNoSampling(generation) && COMMON_SAMPLING), ...generation, dry: true };
 }

@@ -1,14 +1,16 @@
 /**
- * Checks and cleans request bodies before validation.
+ * Bounds request bodies that arrive, and checks and cleans them before validation.
  * - `null` for an optional field equals a missing field (clients send `stop: null`).
  * - Unknown fields go to the log (SDKs add fields), and misspelt ones to the client as well.
- * - Compressed bodies and bodies in another charset are rejected; json-scan.ts rejects very deep ones.
+ * - Compressed bodies and bodies in another charset are rejected; json.ts rejects very deep ones.
  */
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
 import { ApiError } from '../../api/errors.js';
 import { quoted } from '../../util/quoted.js';
+import { Shares } from '../../util/shares.js';
 import { mostSimilar } from '../../util/similar.js';
-import { warn } from '../warning.js';
+import { onClosed } from '../response-lifecycle.js';
+import { warn } from './headers.js';
 
 /** Most unknown fields in one log line: a client must not fill the log. */
 const MAX_LOGGED = 20;
@@ -108,6 +110,42 @@ export function registerBody(app: FastifyInstance): void {
       request.body = withoutNulls(request.body, schema);
       if (isObject(request.body)) tellUnknown(request, reply, request.body, schema.properties ?? {});
     }
+    done();
+  });
+}
+
+/** Largest bodies that a tenant alone may have on their way. All tenants together have under twice as many. */
+const MOST_BODIES = 16;
+
+/**
+ * Bounds the sum of the request bodies that are arriving: their bytes stay in memory until the last one is there.
+ * Tenants share the sum.
+ * @param maxBody largest body, bytes; a body of an unknown length counts as one
+ */
+export function registerBodySum(app: FastifyInstance, maxBody: number): void {
+  const shares = new Shares(MOST_BODIES * maxBody);
+  /** Gives back the bytes of a request's body. */
+  const held = new WeakMap<FastifyRequest, () => void>();
+  app.addHook('preParsing', (request, reply, _payload, done) => {
+    const stated = Number(request.headers['content-length'] ?? maxBody);
+    const bytes = Math.min(maxBody, stated);
+    const { tenant } = request.caller;
+    if (bytes > shares.room(tenant)) {
+      const message = `Bodies of ${shares.held(tenant)} bytes are on their way; try again shortly.`;
+      throw new ApiError('overloaded', message, null, {}, 1000);
+    }
+    shares.take(tenant, bytes);
+    let isHeld = true;
+    const give = (): void => {
+      if (isHeld) shares.give(tenant, bytes);
+      isHeld = false;
+    };
+    held.set(request, give);
+    onClosed(reply, give);
+    done();
+  });
+  app.addHook('preValidation', (request, _reply, done) => {
+    held.get(request)?.();
     done();
   });
 }

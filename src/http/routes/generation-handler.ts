@@ -8,7 +8,7 @@ import { eventStream } from '../sse.js';
 import type { HttpContext } from '../context.js';
 import { anthropic, type Protocol, protocolOf } from '../protocol.js';
 import type { TSchema } from '../../util/schema.js';
-import { warn } from '../warning.js';
+import { warn } from '../plugins/headers.js';
 import { type AnswerOptions, answers, budgetHeaders } from './describe.js';
 
 interface Route<Body> {

@@ -1,0 +1,108 @@
+/**
+ * The responses in flight, and the drain that waits for them before the server stops. A connection whose client does not
+ * read is cut.
+ */
+import type { ServerResponse } from 'node:http';
+import type { Socket } from 'node:net';
+import { setTimeout as delay } from 'node:timers/promises';
+import type { FastifyInstance, FastifyRequest } from 'fastify';
+import { monotonicMs } from '../util/clock.js';
+import { ApiError } from '../api/errors.js';
+import type { HttpContext } from './context.js';
+import { onClosed } from './response-lifecycle.js';
+
+declare module 'fastify' {
+  interface FastifyInstance {
+    readonly inFlightResponses: ReadonlyMap<ServerResponse, FastifyRequest>;
+  }
+}
+
+/** @param stallMs how long a connection may hold unsent bytes while the client reads none */
+export function registerInFlight(app: FastifyInstance, stallMs: number): void {
+  const open = new Map<ServerResponse, FastifyRequest>();
+  app.decorate('inFlightResponses', open);
+  app.addHook('onRequest', (request, reply, done) => {
+    open.set(reply.raw, request);
+    onClosed(reply, () => open.delete(reply.raw));
+    done();
+  });
+
+  /** For each socket, the number of bytes that it has taken and the time of the last progress. */
+  const progress = new WeakMap<Socket, { readonly taken: number; readonly at: number }>();
+  const sweep = setInterval(
+    () => {
+      const now = monotonicMs();
+      const oldest = new Map<Socket, FastifyRequest>();
+      for (const request of open.values()) {
+        if (!oldest.has(request.raw.socket)) oldest.set(request.raw.socket, request);
+      }
+      for (const [socket, request] of oldest) {
+        const taken = socket.bytesWritten - socket.writableLength;
+        const last = progress.get(socket);
+        if (socket.writableLength === 0 || last?.taken !== taken) {
+          progress.set(socket, { taken, at: now });
+        } else if (now - last.at >= stallMs) {
+          request.log.warn({ unsent: socket.writableLength }, 'the client does not read; cutting its connection');
+          socket.destroy();
+        }
+      }
+    },
+    Math.min(1000, stallMs / 4),
+  );
+  sweep.unref();
+  app.addHook('onClose', (_app, done) => {
+    clearInterval(sweep);
+    done();
+  });
+}
+
+/** Rejects new requests while the server drains. Running requests finish. */
+export function registerRejectWhenDraining(app: FastifyInstance, context: HttpContext): void {
+  app.addHook('onRequest', async (request, reply) => {
+    if (!context.draining) return;
+    void reply.header('connection', 'close');
+    if (request.routeOptions.config.inference !== true) return;
+    throw new ApiError('draining', 'The server is shutting down; retry with another server.');
+  });
+}
+
+/** Interval at which idle connections are closed and running answers counted. */
+const POLL_MS = 20;
+
+/** Time that stopped answers have to send their error. */
+const STOP_MS = 2000;
+
+/** The answers that run. */
+export interface Running {
+  readonly live: number;
+  /** Ends each running answer with an error, shortly after. */
+  stop(): void;
+}
+
+/**
+ * Waits until no answer runs and every byte went out, and closes idle connections meanwhile. The server still listens,
+ * so that new requests get a 503 and not a refused connection. At the deadline, running answers are stopped. A
+ * connection whose client does not read its error is cut.
+ * @returns false if the deadline came first
+ */
+export async function drain(app: FastifyInstance, running: Running, timeoutMs: number): Promise<boolean> {
+  const clean = await quiet(app, running, timeoutMs);
+  if (!clean) {
+    running.stop();
+    await quiet(app, running, STOP_MS);
+  }
+  app.server.close();
+  app.server.closeAllConnections();
+  return clean;
+}
+
+/** @returns whether no answer ran and no response was open within that time */
+async function quiet(app: FastifyInstance, running: Running, timeoutMs: number): Promise<boolean> {
+  const deadline = monotonicMs() + timeoutMs;
+  const isQuiet = (): boolean => running.live + app.inFlightResponses.size === 0;
+  while (!isQuiet() && monotonicMs() < deadline) {
+    app.server.closeIdleConnections();
+    await delay(POLL_MS);
+  }
+  return isQuiet();
+}
