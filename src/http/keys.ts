@@ -154,7 +154,7 @@ function keyOf(entry: KeyEntry, place: string): ApiKey {
   if (budget !== undefined && times.every((ms) => ms === undefined)) {
     throw new OptionError(`${place}/default_budget must have latency_budget_ms, slo_ttft_ms or slo_tpot_ms`);
   }
-  const [totalMs, ttftMs, tpotMs] = times.map((ms) => ms ?? null);
+  const [totalMs = null, ttftMs = null, tpotMs = null] = times;
   return {
     digest: key === undefined ? Buffer.from(sha256 ?? '', 'hex') : keyDigest(key),
     name: name ?? null,
@@ -165,15 +165,7 @@ function keyOf(entry: KeyEntry, place: string): ApiKey {
       tokensPerDay: limits?.tokens_per_day ?? null,
     },
     policy: {
-      defaultBudget:
-        budget === undefined
-          ? null
-          : {
-              totalMs: totalMs ?? null,
-              ttftMs: ttftMs ?? null,
-              tpotMs: tpotMs ?? null,
-              onMiss: budget.budget_on_miss ?? null,
-            },
+      defaultBudget: budget === undefined ? null : { totalMs, ttftMs, tpotMs, onMiss: budget.budget_on_miss ?? null },
       onMiss: entry.budget_on_miss ?? null,
       minExit: entry.min_exit_layer ?? null,
       maxExit: entry.max_exit_layer ?? null,
