@@ -119,7 +119,7 @@ const zones = [
   zone(
     'cli',
     [...folders.filter((each) => !commands.includes(each)), 'main.ts', 'cli.ts'],
-    `cli imports only serve.ts, config.ts, config-file.ts and ${commands.join(', ')}`,
+    `cli imports only serve.ts, config.ts and ${commands.join(', ')}`,
   ),
   zone('config.ts', [...folders.filter((each) => !['util', 'options'].includes(each)), ...root], 'options'),
   { target: './src', from: ['./bench', './test'], message: 'the server imports no bench and no test' },

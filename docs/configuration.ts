@@ -1,5 +1,5 @@
 /** Prints docs/configuration.md from the table of options: `npm run docs:configuration`. */
-import { defaultText, OPTION_GROUPS, type OptionSpec } from '../src/config.js';
+import { defaultText, type OptionSpec, SERVE_OPTIONS } from '../src/config.js';
 
 const INTRO = `<!-- Written by \`npm run docs:configuration\` from the table of options. -->
 
@@ -42,8 +42,9 @@ function optionRow(spec: OptionSpec<unknown>): string {
   return row([`\`--${flag}\``, `${kind.type}${unit}`, defaultText(spec), help]);
 }
 
-const groups = Object.entries(OPTION_GROUPS).map(([title, specs]) => {
-  const rows = (Object.values(specs) as OptionSpec<unknown>[]).map(optionRow);
+const specs = Object.values(SERVE_OPTIONS);
+const groups = [...new Set(specs.map(({ group }) => group))].map((title) => {
+  const rows = specs.filter(({ group }) => group === title).map(optionRow);
   return `\n## ${title}\n\n${[...HEADER, ...rows].join('\n')}\n`;
 });
 

@@ -6,7 +6,7 @@ import type { Engine } from './engine/client/engine.js';
 import type { Manifest } from './model/manifest.js';
 import { ExitQuality } from './quality/exit-quality.js';
 import { GateMeans } from './quality/gate-means.js';
-import { QualityStore } from './quality/quality-store.js';
+import { qualityStore } from './quality/quality-store.js';
 import type { Logger } from './telemetry/log.js';
 import type { Series } from './telemetry/series.js';
 
@@ -22,7 +22,7 @@ export function auditedQuality(parts: {
   const { engine, model, manifest, series, options, log } = parts;
   const quality = new ExitQuality(model.exits.map(({ layer, quality: { agreement } }) => ({ layer, agreement })));
   const digest = createHash('sha256').update(JSON.stringify(manifest)).digest('hex');
-  const store = new QualityStore(options.cacheDir, digest, quality, (reason) => {
+  const store = qualityStore(options.cacheDir, digest, quality, (reason) => {
     log.warn({ reason }, 'the cache of audited quality is unusable');
   });
   const gates = new GateMeans();
@@ -32,7 +32,7 @@ export function auditedQuality(parts: {
       series.exitQuality.set({ exit_layer: String(layer), source: 'estimate' }, estimate);
     }
   };
-  if (options.audit !== 'off') store.restore();
+  if (options.audit !== 'off') quality.restore(store.read()?.cells ?? []);
   show();
   engine.on('audit', ({ audits }) => {
     for (const { probe, lengthGroup, gate } of audits) {

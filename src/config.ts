@@ -2,14 +2,14 @@
  * Resolves the options of the server from flags, environment and file. src/options holds the table and the rules of
  * values. `npm run docs:configuration` writes docs/configuration.md from the table.
  */
-import type { OptionSpec } from './options/spec.js';
-import { SERVE_OPTIONS, type ServeOptions } from './options/table.js';
+import { readFileSync } from 'node:fs';
+import { type OptionSpec, SERVE_OPTIONS, type ServeOptions } from './options/table.js';
+import { inWords } from './util/file-fault.js';
 import { mostSimilar } from './util/similar.js';
 
-export { kernelList, modelName } from './options/kinds.js';
+export { kernelList, modelName, ON_OFF } from './options/kinds.js';
 export { EMBEDDED_MODEL, packageRoot } from './options/paths.js';
-export type { OptionSpec } from './options/spec.js';
-export { OPTION_GROUPS, SERVE_OPTIONS, type ServeOptions } from './options/table.js';
+export { type OptionSpec, SERVE_OPTIONS, type ServeOptions } from './options/table.js';
 
 /** A value that breaks its option's rule. The process exits with code 2. */
 export class OptionError extends Error {
@@ -19,6 +19,8 @@ export class OptionError extends Error {
 export function environmentName(flag: string): string {
   return `SORTIE_${flag.toUpperCase().replaceAll('-', '_')}`;
 }
+
+type Texts = Readonly<Record<string, string | undefined>>;
 
 /** Variables that Kubernetes sets for a Service named `sortie`. */
 const SERVICE_LINK = /^SORTIE_(SERVICE_|PORT_\d)/;
@@ -34,7 +36,7 @@ export interface UnknownVariable {
 }
 
 /** Finds misspelt variables, which would otherwise have no effect without a word. */
-export function unknownVariables(env: Readonly<Record<string, string | undefined>>): UnknownVariable[] {
+export function unknownVariables(env: Texts): UnknownVariable[] {
   const known = Object.values(SERVE_OPTIONS).map(({ flag }) => environmentName(flag));
   return Object.keys(env)
     .filter((name) => name.startsWith('SORTIE_') && !known.includes(name))
@@ -50,9 +52,9 @@ function parseValue<T>({ kind }: OptionSpec<T>, source: string, text: string): T
 }
 
 /** A configuration file: the texts of its options, by key. */
-export interface FileOptions {
+interface FileOptions {
   readonly file: string;
-  readonly texts: Readonly<Record<string, string | undefined>>;
+  readonly texts: Texts;
 }
 
 /**
@@ -60,11 +62,7 @@ export interface FileOptions {
  * file, then from the defaults. An empty environment variable counts as unset.
  * @throws OptionError for a value that breaks its rule, or for one port that both servers should share.
  */
-export function resolveOptions(
-  flags: Readonly<Record<string, string | undefined>>,
-  env: Readonly<Record<string, string | undefined>>,
-  configured: FileOptions | null = null,
-): ServeOptions {
+export function resolveOptions(flags: Texts, env: Texts, configured: FileOptions | null = null): ServeOptions {
   const entries = Object.entries(SERVE_OPTIONS).map(([key, spec]: [string, OptionSpec<unknown>]) => {
     const variable = environmentName(spec.flag);
     const flag = flags[key];
@@ -91,4 +89,77 @@ export function defaultText({ default: initial, defaultText }: OptionSpec<unknow
 /** The help text of one option, with its default and its environment variable. */
 export function helpText(spec: OptionSpec<unknown>): string {
   return `${spec.help} (default: ${defaultText(spec)}; env: ${environmentName(spec.flag)})`;
+}
+
+/** The options that a file may set, by flag. */
+const KEYS = new Map(
+  Object.entries(SERVE_OPTIONS)
+    .filter(([key]) => key !== 'config')
+    .map(([key, { flag }]) => [flag, key] as const),
+);
+
+/** The text of a value as a flag would have it; undefined for a value that no flag can state. */
+function textOf(value: unknown): string | undefined {
+  if (Array.isArray(value)) {
+    const items = value.map(textOf);
+    return items.every((item) => item !== undefined) ? items.join(',') : undefined;
+  }
+  return ['string', 'number', 'boolean'].includes(typeof value) ? String(value) : undefined;
+}
+
+/**
+ * @returns the texts of the options by their key; an empty entry counts as unset
+ * @throws OptionError for an unreadable file, wrong syntax, an unknown name or a value that is neither a scalar nor a list
+ */
+async function readConfigFile(file: string): Promise<Texts> {
+  let text: string;
+  try {
+    text = readFileSync(file, 'utf8');
+  } catch (error) {
+    const { code = 'unknown' } = error as NodeJS.ErrnoException;
+    throw new OptionError(`--config must be a readable file, got "${file}" (${inWords(code)})`);
+  }
+  const { parse, YAMLError } = await import('yaml');
+  let content: unknown;
+  try {
+    content = parse(text);
+  } catch (error) {
+    // The message of the parser quotes lines of the file, which may hold keys.
+    if (!(error instanceof YAMLError)) throw error;
+    const [line] = error.linePos ?? [];
+    const place = line === undefined ? '' : ` at line ${line.line}, column ${line.col}`;
+    throw new OptionError(`${file} is neither YAML nor JSON${place} (${error.code})`);
+  }
+  if (content === null) return {};
+  if (typeof content !== 'object' || Array.isArray(content)) {
+    throw new OptionError(`${file} must hold options by name, such as "port: 8080"`);
+  }
+  const entries = Object.entries(content).filter(([, value]) => value !== null && value !== '');
+  return Object.fromEntries(
+    entries.map(([name, value]: [string, unknown]) => {
+      const key = KEYS.get(name);
+      if (key === undefined) throw unknownName(file, name);
+      const valueText = textOf(value);
+      if (valueText !== undefined) return [key, valueText];
+      throw new OptionError(`${file}: ${name} must be a text, a number, true, false or a list of these`);
+    }),
+  );
+}
+
+function unknownName(file: string, name: string): OptionError {
+  const similar = mostSimilar(name, [...KEYS.keys()]);
+  const hint = similar === null ? 'see serve --help' : `did you mean ${similar}?`;
+  return new OptionError(`${file}: ${name} is not an option of a configuration file; ${hint}`);
+}
+
+/**
+ * Resolves each option from the command line, then from the environment, then from the file of `--config`, then from
+ * the defaults.
+ * @throws OptionError
+ */
+export async function loadOptions(flags: Texts, env: Texts): Promise<ServeOptions> {
+  const named = [flags.config, env[environmentName(SERVE_OPTIONS.config.flag)]];
+  const file = named.find((each) => each !== undefined && each !== '');
+  if (file === undefined) return resolveOptions(flags, env);
+  return resolveOptions(flags, env, { file, texts: await readConfigFile(file) });
 }

@@ -2,9 +2,9 @@
 import { once } from 'node:events';
 import { existsSync } from 'node:fs';
 import { join } from 'node:path';
-import { thoughtTokens } from './api/chat/thoughts.js';
+import { thoughtTokens } from './api/params/thoughts.js';
 import { requestDepth } from './api/params/depth.js';
-import type { RequestPolicy } from './api/params/policy.js';
+import type { RequestPolicy } from './api/context.js';
 import { loadServedModel, type ServedModel } from './api/served-model.js';
 import { monotonicMs } from './util/clock.js';
 import { chooseHost, listen, urlOf } from './address.js';
@@ -16,8 +16,7 @@ import { createApp, createOpsApp } from './http/app.js';
 import { drain } from './http/shutdown.js';
 import type { HttpContext } from './http/context.js';
 import { DailyTokens } from './http/daily-tokens.js';
-import { type ApiKey, checkKeyExits, loadApiKeys } from './http/keys.js';
-import { reloadKeysOnSignal } from './http/reload-keys.js';
+import { type ApiKey, checkKeyExits, loadApiKeys, reloadKeysOnSignal } from './http/keys.js';
 import { EncodingThread } from './text/encoding/encoding-thread.js';
 import { LoadProgress } from './load-progress.js';
 import { chooseKernels } from './model/kernels.js';
@@ -29,12 +28,17 @@ import { logSlowSteps } from './telemetry/slow-steps.js';
 import { watchLoopLag } from './telemetry/loop-lag.js';
 import { RequestMetrics } from './telemetry/requests.js';
 import { createSeries } from './telemetry/series.js';
-import { watchWait } from './telemetry/wait.js';
-import { meterSteps } from './telemetry/load.js';
+import { meterSteps, watchWait } from './telemetry/load.js';
 import { LoadMeter } from './util/load-meter.js';
 import { startTracing } from './telemetry/tracing.js';
-import { logEngine, warnOfKeyFile, warnOfSampling, warnOfShortContext, warnOfVariables } from './startup-log.js';
-import { welcome } from './welcome.js';
+import {
+  logEngine,
+  warnOfKeyFile,
+  warnOfSampling,
+  warnOfShortContext,
+  warnOfVariables,
+  welcome,
+} from './startup-log.js';
 
 /** Intervals at which the engine predicts the wait of a new request. The prediction takes as long as planning a step. */
 const LOAD_HEADER_MS = 50;
@@ -73,7 +77,7 @@ function checkExit({ exits }: Pick<ServedModel, 'exits'>, flag: string, exit: nu
   throw new OptionError(`${flag} must be an exit of the model (${layers.join(', ')}), got "${exit}"`);
 }
 
-function checkThinkingExit(model: ServedModel, exit: number | null): void {
+function checkThoughtsExit(model: ServedModel, exit: number | null): void {
   checkExit(model, '--thinking-exit', exit);
   const tags = model.chat?.thoughts ?? null;
   if (exit === null || (tags !== null && thoughtTokens(tags, model.tokenizer) !== null)) return;
@@ -176,7 +180,7 @@ export async function serveForever(options: ServeOptions, version: string): Prom
   try {
     const model = loadServedModel(options.model, options.modelName);
     checkExit(model, '--default-exit', options.defaultExit);
-    checkThinkingExit(model, options.thinkingExit);
+    checkThoughtsExit(model, options.thinkingExit);
     const policy = requestPolicy(model, options);
     const layers = model.exits.map(({ layer }) => layer);
     checkKeyExits(apiKeys, policy, layers);

@@ -59,7 +59,7 @@ void t.test('prefixes are shared within a key by default', async (t) => {
     t.equal(options.prefixReuse, value, text);
     t.equal(engineOptions(options).prefixReuse, value !== 'off');
   }
-  t.throws(() => resolveOptions({ prefixReuse: 'on' }, {}), /--prefix-reuse must be off, key or all, got "on"/);
+  t.throws(() => resolveOptions({ prefixReuse: 'on' }, {}), /--prefix-reuse must be one of off, key, all, got "on"/);
 });
 
 void t.test('each option of the engine comes from its own flag', async (t) => {

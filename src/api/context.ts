@@ -1,29 +1,56 @@
 /** The values that an endpoint needs, passed in by the HTTP layer. Must not know: HTTP frameworks. */
+import { createHash } from 'node:crypto';
 import type { Engine } from '../engine/client/engine.js';
-import type { ReadyMessage } from '../engine/protocol.js';
+import type { Budget, OnMiss, ReadyMessage } from '../engine/protocol.js';
+import type { ServeOptions } from '../config.js';
 import { ApiError } from './errors.js';
 import type { EncodingThread } from '../text/encoding/encoding-thread.js';
 import type { ExitQuality } from '../quality/exit-quality.js';
 import type { GateMeans } from '../quality/gate-means.js';
 import type { RequestMetrics } from '../telemetry/requests.js';
 import type { RequestTrace } from '../telemetry/trace.js';
-import type { Headers } from './params/budget.js';
-import type { RequestPolicy } from './params/policy.js';
-import type { SamplingSource } from './params/sampling-defaults.js';
+import type { Headers } from './params/headers.js';
 import type { ServedModel } from './served-model.js';
 
-export interface Limits {
-  readonly defaultExit: number | null;
-  /** Deepest exit of thoughts whose request states none; null: that of the answer. */
-  readonly thinkingExit: number | null;
-  /** Most tokens of a chat answer whose request states no length; null: as many as the model's defaults say. */
-  readonly maxTokensDefault: number | null;
-  /** Source of the sampling fields that a request does not state. */
-  readonly samplingDefaults: SamplingSource;
-  /** Most prompts times n. */
-  readonly maxChoices: number;
-  /** Clients that share prefixes of their prompts: none, those with the same key, or all. */
-  readonly prefixReuse: 'off' | 'key' | 'all';
+/** A budget of the operator; without an action on a miss, that of the policy holds. */
+export type DefaultBudget = Omit<Budget, 'onMiss'> & { readonly onMiss: OnMiss | null };
+
+export interface RequestPolicy {
+  /** The budget of requests that state none. */
+  readonly defaultBudget: DefaultBudget | null;
+  /** The action on a miss of requests that state none; absent or null: `land`. */
+  readonly onMiss?: OnMiss | null;
+  /** Depth bounds of every request; null for the model's own bound. */
+  readonly minExit: number | null;
+  readonly maxExit: number | null;
+  /** Least quality of a request that states none; absent or null: any. */
+  readonly minQuality?: number | null;
+  /** Most tokens of an answer; absent or null: no bound. */
+  readonly maxTokens?: number | null;
+  /** Least share of right answers of the exits that the router chooses among; absent: any. */
+  readonly minRight?: number;
+}
+
+export const openPolicy: RequestPolicy = { defaultBudget: null, minExit: null, maxExit: null };
+
+/** The policy of a key wins over the policy for all. */
+export function policyOf(all: RequestPolicy, key: RequestPolicy): RequestPolicy {
+  return {
+    defaultBudget: key.defaultBudget ?? all.defaultBudget,
+    onMiss: key.onMiss ?? all.onMiss ?? null,
+    minExit: key.minExit ?? all.minExit,
+    maxExit: key.maxExit ?? all.maxExit,
+    minQuality: key.minQuality ?? all.minQuality ?? null,
+    maxTokens: key.maxTokens ?? all.maxTokens ?? null,
+    ...(all.minRight !== undefined && { minRight: all.minRight }),
+  };
+}
+
+/** The operator's limits, by the options of the same names. */
+export interface Limits extends Pick<
+  ServeOptions,
+  'defaultExit' | 'thinkingExit' | 'maxTokensDefault' | 'samplingDefaults' | 'maxChoices' | 'prefixReuse'
+> {
   /** The policy for every client. The policy of an API key wins. */
   readonly policy: RequestPolicy;
 }
@@ -58,6 +85,24 @@ export interface Caller {
    * @throws ApiError rate_limit_exceeded, or invalid_value if the allowance is always too small
    */
   reserve(asked: Reservation): (used: number) => void;
+}
+
+/**
+ * The space in which a prompt may share its prefix with other prompts. A shared prefix shows in `cached_tokens` and in
+ * the time to the first token. Across clients it would tell one client about the prompts of another one.
+ * @param salt the request's `cache_salt`
+ * @returns a digest of key and salt, which reveals neither; null for the common space
+ */
+export function prefixSpace(
+  reuse: Limits['prefixReuse'],
+  { keyId }: Pick<Caller, 'keyId'>,
+  salt: string | undefined,
+): string | null {
+  const key = reuse === 'key' ? keyId : null;
+  if (key === null && salt === undefined) return null;
+  return createHash('sha256')
+    .update(JSON.stringify([key, salt ?? null]))
+    .digest('base64url');
 }
 
 export interface ApiContext {
@@ -113,12 +158,6 @@ export interface EventStream {
   reject(error: ApiError): boolean;
   /** @param last the data of the last event; null for none */
   end(last: string | null): void;
-}
-
-/** An answer in one piece. */
-export interface JsonAnswer {
-  readonly headers: Readonly<Record<string, string>>;
-  readonly body: object;
 }
 
 /** @throws ApiError loading while no engine is ready */

@@ -3,6 +3,7 @@
  *
  * Must not know: HTTP frameworks, the engine.
  */
+import { quoted } from '../util/quoted.js';
 
 /** `retryAfterS` is the shortest useful wait before a retry of the same request. OpenAI's SDKs respect it. */
 interface ErrorKind {
@@ -96,6 +97,21 @@ export class ApiError extends Error {
   logged(): Readonly<Record<string, string>> {
     return { code: this.code, ...(this.param === null ? {} : { param: this.param.slice(0, 64) }) };
   }
+}
+
+/** The error of a wrong value. @param rule completes the sentence that begins with the parameter */
+export function invalid(param: string, rule: string, extra: Readonly<Record<string, unknown>> = {}): ApiError {
+  return new ApiError('invalid_value', `${param} ${rule}.`, param, extra);
+}
+
+/** The error of a field that a schema cannot require, because its need depends on another field. */
+export function required(param: string): ApiError {
+  return invalid(param, 'is required');
+}
+
+/** @param rule says what the server supports instead */
+export function notSupported(param: string, got: string, rule: string): ApiError {
+  return new ApiError('unsupported_parameter', `${param} ${quoted(got)} is not supported: ${rule}.`, param);
 }
 
 /** The client disconnected, so no response can reach it. */

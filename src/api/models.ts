@@ -1,11 +1,10 @@
 /** GET /v1/models and /props. */
 import { ApiError } from './errors.js';
-import { learningKey, readyEngine, type ApiContext, type Caller } from './context.js';
-import { allowedExits, requestedModel, type RequestedModel } from './params/depth.js';
-import { policyOf } from './params/policy.js';
+import { learningKey, policyOf, readyEngine, type ApiContext, type Caller } from './context.js';
+import { allowedExits, namesOf, requestedModel, type RequestedModel } from './params/depth.js';
 import type { QualityRow } from '../quality/exit-quality.js';
-import { samplingDefaults } from './params/sampling-defaults.js';
-import { namesOf, type ServedModel } from './served-model.js';
+import { samplingDefaults } from './params/sampling.js';
+import type { ServedModel } from './served-model.js';
 
 function card(context: ApiContext, { name, exit }: RequestedModel) {
   const { model, engine } = context;

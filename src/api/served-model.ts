@@ -34,25 +34,13 @@ export interface ServedModel {
   readonly chat: ChatTemplate | null;
 }
 
-function loadTokenizer(file: string, rows: number): TextTokenizer {
+/** Makes a part of the model of a file's text. @throws Error that names the file */
+function load<T>(file: string, make: (text: string) => T): T {
   try {
-    return new TextTokenizer(JSON.parse(readFileSync(file, 'utf8')), rows);
+    return make(readFileSync(file, 'utf8'));
   } catch (cause) {
     throw new Error(`cannot read ${file}: ${(cause as Error).message}`);
   }
-}
-
-function loadTemplate(file: string, specials: Readonly<Record<string, string>>): ChatTemplate {
-  try {
-    return new ChatTemplate(readFileSync(file, 'utf8'), specials);
-  } catch (cause) {
-    throw new Error(`cannot read ${file}: ${(cause as Error).message}`);
-  }
-}
-
-/** All names of a model, the first one first. */
-export function namesOf({ name, aliases = [] }: Pick<ServedModel, 'name' | 'aliases'>): readonly string[] {
-  return [name, ...aliases];
 }
 
 /**
@@ -63,7 +51,8 @@ export function loadServedModel(dir: string, names: readonly string[] = []): Ser
   const manifest = loadManifest(dir);
   const [name = manifest.name, ...aliases] = names;
   const tokenizerFile = join(dir, manifest.tokenizer);
-  const tokenizer = loadTokenizer(tokenizerFile, manifest.architecture.vocab);
+  const { architecture, chatTemplate } = manifest;
+  const tokenizer = load(tokenizerFile, (text) => new TextTokenizer(JSON.parse(text), architecture.vocab));
   const specials = {
     bos_token: manifest.bosToken === null ? '' : tokenizer.decode([manifest.bosToken], { special: true }),
     eos_token: tokenizer.decode(manifest.eosTokens.slice(0, 1), { special: true }),
@@ -74,12 +63,12 @@ export function loadServedModel(dir: string, names: readonly string[] = []): Ser
     created: Math.floor(statSync(join(dir, MANIFEST_FILE)).mtimeMs / 1000),
     licence: manifest.licence,
     exits: manifest.exits.map(({ layer, quality, dry }) => ({ layer, quality, ...(dry && { dry }) })),
-    ...(manifest.architecture.loops && { loopLayers: manifest.architecture.layers }),
+    ...(architecture.loops && { loopLayers: architecture.layers }),
     generation: manifest.generation ?? {},
-    context: manifest.architecture.context,
+    context: architecture.context,
     eosTokens: manifest.eosTokens,
     tokenizer,
     tokenizerFile,
-    chat: manifest.chatTemplate === null ? null : loadTemplate(join(dir, manifest.chatTemplate), specials),
+    chat: chatTemplate === null ? null : load(join(dir, chatTemplate), (text) => new ChatTemplate(text, specials)),
   };
 }

@@ -1,8 +1,7 @@
 /** POST /tokenize and /detokenize. Must not know: the engine's work. */
-import { ApiError } from './errors.js';
-import { chatPrompt } from './chat/chat.js';
-import { countedFrame } from './chat/counted-frame.js';
-import { encodePrompt, type Encoding } from './generation/request.js';
+import { ApiError, invalid } from './errors.js';
+import { chatPrompt, countedFrame } from './chat/prompt.js';
+import { encodePrompt, type Encoding } from './generation/prompt.js';
 import { readyEngine, type ApiContext, type ApiRequest } from './context.js';
 import { modelExit } from './params/depth.js';
 import { chatTools } from './chat/tools.js';
@@ -10,6 +9,7 @@ import { ChatBody } from './schemas/chat.js';
 import { CompletionBody } from './schemas/completions.js';
 import { TokenizeBody, type DetokenizeAnswer, type DetokenizeBody, type TokenizeAnswer } from './schemas/tokenize.js';
 import { rejectUnsupported } from './params/unsupported.js';
+import { checkIds } from './params/value-limits.js';
 
 /** Fields of generation requests, which /tokenize accepts so that a request can be counted unchanged. */
 const COUNTED = { ...CompletionBody.properties, ...ChatBody.properties, ...TokenizeBody.properties };
@@ -26,7 +26,7 @@ export async function tokenize(
     throw new ApiError('invalid_value', 'Give either prompt or messages.', 'prompt');
   }
   if (body.tools !== undefined && body.messages === undefined) {
-    throw new ApiError('invalid_value', 'tools is only allowed with messages.', 'tools');
+    throw invalid('tools', 'is only allowed with messages');
   }
   const frame = countedFrame(context, body.messages ?? [], body, signal);
   const tokens =
@@ -50,10 +50,6 @@ async function promptTokens(
 export function detokenize(context: ApiContext, body: DetokenizeBody): DetokenizeAnswer {
   modelExit(context.model, body.model);
   const { tokenizer } = context.model;
-  const wrong = body.tokens.find((id) => id >= tokenizer.vocabulary);
-  if (wrong !== undefined) {
-    const rule = `tokens must hold ids from 0 to ${tokenizer.vocabulary - 1}, got ${wrong}.`;
-    throw new ApiError('invalid_value', rule, 'tokens');
-  }
+  checkIds('tokens', body.tokens, tokenizer.vocabulary);
   return { prompt: tokenizer.decode(body.tokens, { special: true }) };
 }

@@ -35,7 +35,7 @@ export interface ChatServer extends Abilities {
 export interface AnswerOutput {
   readonly write: (text: string) => void;
   readonly style: Style;
-  /** Whether the reader sees reasoning and depth: a terminal. */
+  /** Whether the reader sees thoughts and depth: a terminal. */
   readonly isTerminal: boolean;
   /** Columns of the terminal at that moment; null for a pipe. */
   readonly columns?: (() => number) | null;
@@ -71,7 +71,7 @@ export async function streamTurn(
       if (part.hasOutput) events++;
       const firstMs = facts.firstMs ?? (part.hasOutput ? elapsed() : null);
       facts = { ...facts, firstMs, ...endOf(part, facts), tokens: part.tokens ?? Math.max(facts.tokens, events) };
-      if (isTerminal && part.reasoning !== '') show(printable(part.reasoning), style.reasoning);
+      if (isTerminal && part.thoughts !== '') show(printable(part.thoughts), style.thoughts);
       const position = depths.position(part.exits);
       show(printable(part.text), (shown) => style.depth(shown, position));
       text += part.text;

@@ -9,7 +9,7 @@ export interface Terminal {
 export interface Style {
   readonly note: (text: string) => string;
   readonly fault: (text: string) => string;
-  readonly reasoning: (text: string) => string;
+  readonly thoughts: (text: string) => string;
   /** Text in the colour of its depth. @param position 0 at the shallowest exit, 1 at the deepest; null if unknown */
   readonly depth: (text: string, position: number | null) => string;
 }
@@ -22,11 +22,11 @@ const plain = (text: string): string => text;
 
 /** @param isColoured whether the stream is a terminal that shows colours */
 export function styleOf(isColoured: boolean): Style {
-  if (!isColoured) return { note: plain, fault: plain, reasoning: plain, depth: plain };
+  if (!isColoured) return { note: plain, fault: plain, thoughts: plain, depth: plain };
   return {
     note: escaped('2'),
     fault: escaped('31'),
-    reasoning: escaped('2'),
+    thoughts: escaped('2'),
     depth: (text, position) => {
       if (position === null || text === '') return text;
       const colour = DEPTH_COLOURS[Math.round(position * (DEPTH_COLOURS.length - 1))];

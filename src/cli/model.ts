@@ -87,7 +87,7 @@ function addInspect(root: Command): void {
 
 /** An option of `serve` that has the same meaning here. */
 function servedOption<T>(spec: OptionSpec<T>): Option {
-  const option = new Option(`--${spec.flag} <${spec.value}>`, spec.help);
+  const option = new Option(`--${spec.flag} <${spec.kind.placeholder}>`, spec.help);
   return option.argParser(ruleOf(spec)).default(spec.default, spec.defaultText);
 }
 

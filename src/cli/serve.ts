@@ -1,13 +1,12 @@
 /** `sortie serve`: its flags are the table of options. */
 import { Option, type Command } from 'commander';
-import { helpText, OPTION_GROUPS, type OptionSpec } from '../config.js';
+import { helpText, loadOptions, ON_OFF, type OptionSpec, SERVE_OPTIONS } from '../config.js';
 import { storedKernel } from '../model/manifest.js';
-import { loadOptions } from '../config-file.js';
 
 function optionOf(spec: OptionSpec<unknown>): Option {
-  const isSwitch = spec.value === 'on|off';
-  const flag = isSwitch ? `--${spec.flag} [${spec.value}]` : `--${spec.flag} <${spec.value}>`;
-  const option = new Option(flag, helpText(spec));
+  const { placeholder } = spec.kind;
+  const flag = `--${spec.flag} ${placeholder === ON_OFF ? `[${placeholder}]` : `<${placeholder}>`}`;
+  const option = new Option(flag, helpText(spec)).helpGroup(`${spec.group}:`);
   // They are shown in the help and by completion. resolveOptions checks them.
   if (spec.kind.values !== undefined) option.argChoices = [...spec.kind.values];
   // Commander reads a flag that starts with --no- as the negation of another option. These flags are options
@@ -24,10 +23,7 @@ function optionOf(spec: OptionSpec<unknown>): Option {
 export function addServe(root: Command, version: string, finish: (code: number) => void): void {
   const serve = root.command('serve').description('serve a model folder with the API of OpenAI');
   // Commander passes these values on as text. src/options holds the rules of flags and variables alike.
-  for (const [title, specs] of Object.entries(OPTION_GROUPS)) {
-    const group = Object.values(specs) as OptionSpec<unknown>[];
-    for (const spec of group) serve.addOption(optionOf(spec).helpGroup(`${title}:`));
-  }
+  for (const spec of Object.values(SERVE_OPTIONS)) serve.addOption(optionOf(spec));
   serve.action(async (flags: Record<string, string | true>) => {
     // A switch without a value means "on".
     const texts = Object.fromEntries(Object.entries(flags).map(([key, flag]) => [key, flag === true ? 'on' : flag]));

@@ -1,15 +1,14 @@
 /** Composes the HTTP server. Hooks run in the order of registration here. */
+import cors from '@fastify/cors';
 import type { FastifyInstance } from 'fastify';
+import { browserHeaders } from '../api/schemas/headers.js';
 import { createServer } from './create-server.js';
 import { registerAuth } from './auth.js';
-import { registerBody } from './plugins/body.js';
-import { registerBodySum } from './plugins/body-sum.js';
-import { registerCors } from './plugins/cors.js';
+import { registerBody, registerBodySum } from './plugins/body.js';
 import { describeRoutes, registerDocs, registerForeignDocs } from './plugins/docs.js';
-import { registerRejectWhenDraining } from './plugins/reject-when-draining.js';
+import { registerRejectWhenDraining } from './in-flight.js';
 import { registerLimits } from './plugins/limits.js';
-import { registerGeneration } from './routes/generate.js';
-import { registerMessages } from './routes/messages.js';
+import { registerGeneration, registerMessages } from './routes/generate.js';
 import { registerHealth, registerLoad, registerMetrics } from './routes/operations.js';
 import { registerModels } from './routes/models.js';
 import { registerPlayground } from './routes/playground.js';
@@ -58,4 +57,15 @@ export async function createOpsApp(context: HttpContext, main: FastifyInstance):
   registerLoad(app, context);
   await app.ready();
   return app;
+}
+
+/** Cross-origin calls from browsers: off unless the operator names origins. */
+async function registerCors(app: FastifyInstance, origins: readonly string[]): Promise<void> {
+  if (origins.length === 0) return;
+  await app.register(cors, {
+    origin: origins.includes('*') ? '*' : [...origins],
+    exposedHeaders: Object.keys(browserHeaders),
+    // With this option on, the plugin rejects a plain OPTIONS with a text body instead of JSON.
+    strictPreflight: false,
+  });
 }

@@ -8,27 +8,10 @@ import type { Tracing } from '../telemetry/trace.js';
 import type { Load } from '../util/load-meter.js';
 import type { Series } from '../telemetry/series.js';
 
-export type HttpOptions = Pick<
-  ServeOptions,
-  | 'host'
-  | 'allowedHosts'
-  | 'maxBody'
-  | 'maxConnections'
-  | 'requestTimeout'
-  | 'stallTimeout'
-  | 'keepAlive'
-  | 'corsOrigin'
-  | 'logPrompts'
-  | 'opsPort'
-  | 'mainMetrics'
-  | 'trustedProxies'
-  | 'readyWait'
->;
-
 export interface HttpContext {
   readonly api: ApiContext;
   readonly series: Series;
-  readonly options: HttpOptions;
+  readonly options: ServeOptions;
   /** Without keys every request passes. A reload of the key file replaces the keys. */
   apiKeys: readonly ApiKey[];
   /** Null if tracing is off. */

@@ -5,12 +5,10 @@ import { AjvCompiler } from '@fastify/ajv-compiler';
 import { fastify, LogController, type FastifyInstance } from 'fastify';
 import { accessLog, registerAccessLog } from './plugins/access-log.js';
 import { clientError, registerErrors, sendError } from './plugins/errors.js';
-import { registerHeaders, requestId } from './plugins/headers.js';
-import { registerLoadHeader } from './plugins/load-header.js';
+import { registerHeaders, registerLoadHeader, requestId } from './plugins/headers.js';
 import { registerJson } from './plugins/json.js';
-import { registerInFlight } from './plugins/in-flight.js';
-import { registerHttpConformance } from './plugins/http-conformance.js';
-import { hostRule } from './allowed-hosts.js';
+import { registerInFlight } from './in-flight.js';
+import { hostRule, registerHttpConformance } from './plugins/http-conformance.js';
 import { forwardedOf, trustRule } from './forwarded.js';
 import type { HttpContext } from './context.js';
 

@@ -1,14 +1,10 @@
 /**
  * Tokens that each API key has used since midnight (UTC), kept in the cache folder over restarts.
  *
- * Must not know: limits, keys (callers pass a digest). A folder that fails costs the counts of a restart, and nothing
- * else.
+ * Must not know: limits, keys (callers pass a digest).
  */
-import { readCacheFile, writeCacheFile } from '../util/cache-file.js';
-import { isValid, Type } from '../util/schema.js';
-
-/** Time between writes. A killed server forgets the use of this time. */
-const WRITE_MS = 10_000;
+import { Type } from '../util/schema.js';
+import { StoredValue } from '../util/stored-value.js';
 
 const DAY_MS = 86_400_000;
 
@@ -20,12 +16,10 @@ const Stored = Type.Object({
 });
 
 export class DailyTokens {
-  readonly #file: string | null;
-  readonly #failed: (reason: string) => void;
+  readonly #store: StoredValue<typeof Stored> | null;
   readonly #now: () => number;
   #day: number;
   #used = new Map<string, number>();
-  #timer: NodeJS.Timeout | null = null;
 
   /**
    * @param file null keeps the counts in memory
@@ -37,11 +31,14 @@ export class DailyTokens {
     failed: (reason: string) => void = () => undefined,
     now: () => number = () => Date.now(),
   ) {
-    this.#file = file;
-    this.#failed = failed;
     this.#now = now;
     this.#day = this.#today();
-    this.#restore();
+    const content = 'the tokens of a day';
+    const value = () => ({ version: 1, day: this.#day, used: Object.fromEntries(this.#used) });
+    this.#store =
+      file === null ? null : new StoredValue(file, { schema: Stored, content, writeMs: 10_000, value, failed });
+    const stored = this.#store?.read();
+    if (stored?.day === this.#day) this.#used = new Map(Object.entries(stored.used));
   }
 
   /** Tokens of this day. */
@@ -66,7 +63,7 @@ export class DailyTokens {
 
   /** Writes counts that are not written yet. */
   close(): void {
-    if (this.#timer !== null) this.#write();
+    this.#store?.close();
   }
 
   #today(): number {
@@ -82,32 +79,6 @@ export class DailyTokens {
 
   #add(id: string, tokens: number): void {
     this.#used.set(id, Math.max(0, this.used(id) + tokens));
-    if (this.#file === null) return;
-    this.#timer ??= setTimeout(() => {
-      this.#write();
-    }, WRITE_MS).unref();
-  }
-
-  #restore(): void {
-    if (this.#file === null) return;
-    const { text, why } = readCacheFile(this.#file);
-    if (why !== null) this.#failed(why);
-    if (text === null) return;
-    try {
-      const stored: unknown = JSON.parse(text);
-      if (!isValid(Stored, stored)) throw new Error('the file has another shape');
-      if (stored.day === this.#day) this.#used = new Map(Object.entries(stored.used));
-    } catch {
-      this.#failed(`${this.#file} does not hold the tokens of a day`);
-    }
-  }
-
-  #write(): void {
-    if (this.#timer !== null) clearTimeout(this.#timer);
-    this.#timer = null;
-    if (this.#file === null) return;
-    const stored = { version: 1, day: this.#day, used: Object.fromEntries(this.#used) };
-    const why = writeCacheFile(this.#file, JSON.stringify(stored));
-    if (why !== null) this.#failed(why);
+    this.#store?.changed();
   }
 }

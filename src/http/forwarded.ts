@@ -2,7 +2,7 @@
  * The facts that a trusted proxy states about a request. The same headers of any other client are ignored, and a
  * malformed value counts as none: a proxy's mistake must not fail a request.
  */
-import { isIP } from 'node:net';
+import { isIP, isIPv6 } from 'node:net';
 import proxyAddr from '@fastify/proxy-addr';
 import type { FastifyReply, FastifyRequest } from 'fastify';
 import { monotonicMs, turnStartedAt } from '../util/clock.js';
@@ -84,4 +84,23 @@ export function forwardedOf({ raw, headers }: FastifyRequest, reply: FastifyRepl
 export function traceIdOf(header: string | string[] | undefined): string | null {
   const match = /^(?!ff)[\da-f]{2}-(?!0{32})([\da-f]{32})-(?!0{16})[\da-f]{16}-[\da-f]{2}(?:-|$)/.exec(String(header));
   return match?.[1] ?? null;
+}
+
+/** Groups of an IPv6 address that name a network: a client has all addresses of its /64. */
+const GROUPS = 4;
+
+/**
+ * The network of a client without a key, by which such clients are told apart.
+ * @returns an IPv4 address as it is, and an IPv6 address without its last 64 bits
+ */
+export function networkOf(address: string): string {
+  const [bare = ''] = address.split('%');
+  const mapped = /^::ffff:(\d+\.\d+\.\d+\.\d+)$/i.exec(bare)?.[1];
+  if (mapped !== undefined || !isIPv6(bare)) return mapped ?? address;
+  const [head = '', tail = ''] = bare.split('::');
+  const before = head === '' ? [] : head.split(':');
+  const after = tail === '' ? [] : tail.split(':');
+  const zeros = bare.includes('::') ? Array.from({ length: 8 - before.length - after.length }, () => '0') : [];
+  const groups = [...before, ...zeros, ...after].slice(0, GROUPS);
+  return groups.map((group) => parseInt(group, 16).toString(16)).join(':');
 }

@@ -7,9 +7,10 @@ import { createHash } from 'node:crypto';
 import { readFileSync, statSync } from 'node:fs';
 import { isDeepStrictEqual } from 'node:util';
 import { isValid, type Static, Type } from '../util/schema.js';
-import { openPolicy, policyOf, type RequestPolicy } from '../api/params/policy.js';
+import { openPolicy, policyOf, type RequestPolicy } from '../api/context.js';
 import { SortieRequest } from '../api/schemas/shared.js';
 import { OptionError, type ServeOptions } from '../config.js';
+import type { Logger } from '../telemetry/log.js';
 import { validationMessage } from '../util/validation-message.js';
 
 export interface KeyLimits {
@@ -153,7 +154,7 @@ function keyOf(entry: KeyEntry, place: string): ApiKey {
   if (budget !== undefined && times.every((ms) => ms === undefined)) {
     throw new OptionError(`${place}/default_budget must have latency_budget_ms, slo_ttft_ms or slo_tpot_ms`);
   }
-  const [totalMs, ttftMs, tpotMs] = times.map((ms) => ms ?? null);
+  const [totalMs = null, ttftMs = null, tpotMs = null] = times;
   return {
     digest: key === undefined ? Buffer.from(sha256 ?? '', 'hex') : keyDigest(key),
     name: name ?? null,
@@ -164,15 +165,7 @@ function keyOf(entry: KeyEntry, place: string): ApiKey {
       tokensPerDay: limits?.tokens_per_day ?? null,
     },
     policy: {
-      defaultBudget:
-        budget === undefined
-          ? null
-          : {
-              totalMs: totalMs ?? null,
-              ttftMs: ttftMs ?? null,
-              tpotMs: tpotMs ?? null,
-              onMiss: budget.budget_on_miss ?? null,
-            },
+      defaultBudget: budget === undefined ? null : { totalMs, ttftMs, tpotMs, onMiss: budget.budget_on_miss ?? null },
       onMiss: entry.budget_on_miss ?? null,
       minExit: entry.min_exit_layer ?? null,
       maxExit: entry.max_exit_layer ?? null,
@@ -200,4 +193,31 @@ export function checkKeyExits(keys: readonly ApiKey[], all: RequestPolicy, exits
       throw new OptionError(`--api-key-file: the shallowest exit of a key must be at most ${maxExit}, got ${minExit}`);
     }
   }
+}
+
+/**
+ * Reads the API keys again on SIGHUP, without a restart. Running answers of a removed key continue.
+ * @param read reads and checks all keys; after an error the present keys stay
+ * @returns a function that stops listening
+ */
+export function reloadKeysOnSignal(
+  context: { apiKeys: readonly ApiKey[]; readonly log: Logger },
+  read: () => ApiKey[],
+): () => void {
+  const reload = (): void => {
+    try {
+      const before = context.apiKeys;
+      const keys = keepUnchanged(before, read());
+      context.apiKeys = keys;
+      const changed = keys.filter((key) => !before.includes(key)).length;
+      context.log.info({ keys: keys.length, changed }, 'API keys read again');
+    } catch (error) {
+      const reason = error instanceof Error ? error.message : String(error);
+      context.log.error({ reason }, 'the API keys are not changed, because they cannot be read');
+    }
+  };
+  process.on('SIGHUP', reload);
+  return () => {
+    process.off('SIGHUP', reload);
+  };
 }

@@ -3,33 +3,17 @@
  */
 import { pino } from 'pino';
 import type { Engine } from '../engine/client/engine.js';
-import { openPolicy } from '../api/params/policy.js';
+import { openPolicy } from '../api/context.js';
 import type { ServedModel } from '../api/served-model.js';
 import { ExitQuality } from '../quality/exit-quality.js';
 import { EncodingThread } from '../text/encoding/encoding-thread.js';
 import { RequestMetrics } from '../telemetry/requests.js';
 import { createSeries } from '../telemetry/series.js';
+import { resolveOptions } from '../config.js';
 import { createApp } from './app.js';
-import type { HttpContext } from './context.js';
-
-/** A server without anything that an operator adds. */
-export const PLAIN_OPTIONS: HttpContext['options'] = {
-  host: '0.0.0.0',
-  allowedHosts: [],
-  maxBody: 1024,
-  maxConnections: 1,
-  requestTimeout: 1,
-  stallTimeout: 1,
-  keepAlive: 1,
-  corsOrigin: [],
-  logPrompts: false,
-  opsPort: null,
-  mainMetrics: false,
-  trustedProxies: [],
-  readyWait: 60,
-};
 
 export async function openapiDocument(version: string): Promise<string> {
+  const options = resolveOptions({}, {});
   const series = createSeries('none');
   const app = await createApp({
     // The app serves no request; it only describes its routes.
@@ -37,20 +21,12 @@ export async function openapiDocument(version: string): Promise<string> {
       engine: {} as Engine,
       model: {} as ServedModel,
       encoding: new EncodingThread(''),
-      limits: {
-        defaultExit: null,
-        thinkingExit: null,
-        maxTokensDefault: 1,
-        samplingDefaults: 'model',
-        prefixReuse: 'key',
-        maxChoices: 1,
-        policy: openPolicy,
-      },
+      limits: { ...options, policy: openPolicy },
       metrics: new RequestMetrics(series),
       quality: new ExitQuality([]),
     },
     series,
-    options: PLAIN_OPTIONS,
+    options,
     apiKeys: [],
     tracing: null,
     version,

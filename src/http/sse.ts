@@ -1,7 +1,7 @@
 /**
  * One answer as server-sent events on a raw response.
  *
- * Must not know: the content of an event, when a slow client is cut (plugins/in-flight.ts).
+ * Must not know: the content of an event, when a slow client is cut (in-flight.ts).
  */
 import type { FastifyReply } from 'fastify';
 import type { EventStream } from '../api/context.js';

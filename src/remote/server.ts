@@ -41,22 +41,26 @@ interface ModelList {
 
 const LIST_LIMIT_MS = 10_000;
 
-/** The models of `GET /models`. @throws RemoteError */
-export async function listModels(server: RemoteServer): Promise<RemoteModel[]> {
-  const url = `${server.baseUrl}/models`;
+/** A JSON answer of the server, within a limit. @throws RemoteError */
+async function getJson(server: RemoteServer, url: string): Promise<unknown> {
   const signal = AbortSignal.timeout(LIST_LIMIT_MS);
   try {
     const response = await fetch(url, { headers: headersOf(server, false), signal });
     if (!response.ok) throw await errorOf(response);
-    const { data = [] } = (await response.json()) as ModelList;
-    return data.flatMap(({ id, owned_by: owner, exit_layer: layer }) =>
-      typeof id === 'string'
-        ? [{ id, exitLayer: typeof layer === 'number' ? layer : null, isSortie: owner === 'sortie' }]
-        : [],
-    );
+    return await response.json();
   } catch (error) {
     throw connectionError(error, url, signal);
   }
+}
+
+/** The models of `GET /models`. @throws RemoteError */
+export async function listModels(server: RemoteServer): Promise<RemoteModel[]> {
+  const { data = [] } = (await getJson(server, `${server.baseUrl}/models`)) as ModelList;
+  return data.flatMap(({ id, owned_by: owner, exit_layer: layer }) =>
+    typeof id === 'string'
+      ? [{ id, exitLayer: typeof layer === 'number' ? layer : null, isSortie: owner === 'sortie' }]
+      : [],
+  );
 }
 
 export interface Chosen {
@@ -90,13 +94,9 @@ export async function chooseModel(server: RemoteServer, stated: string | null): 
 
 /** Whether Sortie bounds an answer whose request states no `max_tokens` (`GET /props`). */
 export async function hasOwnBound(server: RemoteServer): Promise<boolean> {
-  const url = new URL('../props', `${server.baseUrl}/`);
+  const url = new URL('../props', `${server.baseUrl}/`).href;
   try {
-    const response = await fetch(url, {
-      headers: headersOf(server, false),
-      signal: AbortSignal.timeout(LIST_LIMIT_MS),
-    });
-    const { limits } = (await response.json()) as { limits?: { max_tokens_default?: unknown } };
+    const { limits } = (await getJson(server, url)) as { limits?: { max_tokens_default?: unknown } };
     return typeof limits?.max_tokens_default === 'number';
   } catch {
     return false;

@@ -1,7 +1,6 @@
 /** One streamed completion of an OpenAI-compatible server. */
 import { connectionError, errorOf, RemoteError, streamError } from './errors.js';
 import { headersOf, type RemoteServer } from './server.js';
-import { eventData } from './sse.js';
 
 export interface Asked {
   /** Path after the base URL. */
@@ -39,9 +38,9 @@ export interface SortieReport {
 /** The new part of an answer that one event brings. */
 export interface Part {
   readonly text: string;
-  /** Text of a model that reasons before it answers. */
-  readonly reasoning: string;
-  /** Whether the event has output of the model: text, reasoning or a tool call. */
+  /** Text of a model that thinks before it answers. */
+  readonly thoughts: string;
+  /** Whether the event has output of the model: text, thoughts or a tool call. */
   readonly hasOutput: boolean;
   /** OpenAI's `finish_reason`; null before the end. */
   readonly finishReason: string | null;
@@ -137,14 +136,14 @@ function partOf({ choices, usage, sortie }: Event): Part {
   const [choice] = choices ?? [];
   const delta = choice?.delta ?? {};
   const text = choice?.text ?? delta.content ?? '';
-  const reasoning = delta.reasoning_content ?? delta.reasoning ?? '';
+  const thoughts = delta.reasoning_content ?? delta.reasoning ?? '';
   const finishReason = choice?.finish_reason ?? null;
   // A token that is half a character has an empty text. In a chat the first event may have the role alone.
   const isEmptyToken = choice?.text === '' && finishReason === null;
   return {
     text,
-    reasoning,
-    hasOutput: text !== '' || reasoning !== '' || (delta.tool_calls ?? []).length > 0 || isEmptyToken,
+    thoughts,
+    hasOutput: text !== '' || thoughts !== '' || (delta.tool_calls ?? []).length > 0 || isEmptyToken,
     finishReason,
     tokens: usage?.completion_tokens ?? null,
     exits: sortie?.exit_layers ?? null,
@@ -155,4 +154,28 @@ function partOf({ choices, usage, sortie }: Event): Part {
 /** Whether the field is the report of a whole answer, instead of the tokens so far. */
 function isReport(sortie: Event['sortie']): sortie is SortieReport {
   return sortie?.plan !== undefined && sortie.exit_layers !== undefined && typeof sortie.actual_ms === 'number';
+}
+
+/** Yields the data of each event of a `text/event-stream` body; several data lines of one event are joined by line breaks, as the standard says. */
+export async function* eventData(body: AsyncIterable<Uint8Array>): AsyncGenerator<string> {
+  let data: string[] = [];
+  for await (const line of linesOf(body)) {
+    if (line.startsWith('data:')) data.push(line.slice(line.startsWith('data: ') ? 6 : 5));
+    if (line !== '' || data.length === 0) continue;
+    yield data.join('\n');
+    data = [];
+  }
+  // Some servers omit the empty line after the last event.
+  if (data.length > 0) yield data.join('\n');
+}
+
+async function* linesOf(body: AsyncIterable<Uint8Array>): AsyncGenerator<string> {
+  const decoder = new TextDecoder();
+  let rest = '';
+  for await (const bytes of body) {
+    const lines = (rest + decoder.decode(bytes, { stream: true })).split('\n');
+    rest = lines.pop() ?? '';
+    for (const line of lines) yield line.endsWith('\r') ? line.slice(0, -1) : line;
+  }
+  yield rest + decoder.decode();
 }

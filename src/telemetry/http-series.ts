@@ -17,36 +17,31 @@ export interface HttpSeries {
   zero(method: string, route: string, status: number): void;
 }
 
-const UNKNOWN = 'unknown';
-
-export function sortieHttpSeries({ counter, histogram }: Makers): HttpSeries {
-  const labels = ['method', 'route'] as const;
-  const count = counter('http_requests_total', 'HTTP requests.', [...labels, 'status']);
-  const time = histogram('http_request_duration_seconds', 'Arrival to the last byte.', REQUEST_S, labels);
-  return {
-    observe: ({ method, route, status, seconds }) => {
-      count.inc({ method, route: route ?? UNKNOWN, status: String(status) });
-      if (route !== null) time.observe({ method, route }, seconds);
-    },
-    zero: (method, route, status) => {
-      count.inc({ method, route, status: String(status) }, 0);
-    },
-  };
+interface Names {
+  /** The label of the route. */
+  readonly route: 'route' | 'handler';
+  /** Stands for the route of an unknown path. */
+  readonly unknown: string;
+  /** The label of a status. */
+  readonly status: (status: number) => string;
 }
 
-/** @param makers without a prefix */
-export function vllmHttpSeries({ counter, histogram }: Makers): HttpSeries {
-  const labels = ['method', 'handler'] as const;
+const SORTIE: Names = { route: 'route', unknown: 'unknown', status: String };
+const VLLM: Names = { route: 'handler', unknown: 'none', status: (status) => `${Math.floor(status / 100)}xx` };
+
+/** @param makers for vLLM's names: without a prefix */
+export function httpSeries({ counter, histogram }: Makers, isVllm: boolean): HttpSeries {
+  const names = isVllm ? VLLM : SORTIE;
+  const labels = ['method', names.route] as const;
   const count = counter('http_requests_total', 'HTTP requests.', [...labels, 'status']);
   const time = histogram('http_request_duration_seconds', 'Arrival to the last byte.', REQUEST_S, labels);
-  const group = (status: number): string => `${Math.floor(status / 100)}xx`;
   return {
     observe: ({ method, route, status, seconds }) => {
-      count.inc({ method, handler: route ?? 'none', status: group(status) });
-      if (route !== null) time.observe({ method, handler: route }, seconds);
+      count.inc({ method, [names.route]: route ?? names.unknown, status: names.status(status) });
+      if (route !== null) time.observe({ method, [names.route]: route }, seconds);
     },
-    zero: (method, handler, status) => {
-      count.inc({ method, handler, status: group(status) }, 0);
+    zero: (method, route, status) => {
+      count.inc({ method, [names.route]: route, status: names.status(status) }, 0);
     },
   };
 }

@@ -15,13 +15,10 @@ import type {
   TokenEvent,
 } from '../engine/protocol.js';
 import { missedParts } from '../util/within-budget.js';
-import { actualTimes } from './actual-times.js';
-import { budgetClass } from './budget-class.js';
 import { EngineMetrics } from './engine-metrics.js';
-import { type HeldTokens, heldTokens } from './held-tokens.js';
 import { type BudgetOutcome, FINISHED_REASON, initialize } from './labels.js';
+import { actualTimes, budgetClass, countTokens, type HeldTokens, heldTokens } from './sequences.js';
 import type { Series } from './series.js';
-import { countTokens } from './token-counts.js';
 
 export interface SequenceFacts {
   readonly arrivedAt: number;
@@ -273,10 +270,8 @@ export class RequestMetrics {
     const { budget } = live;
     if (budget === null) return 'met';
     const isCut = event.reason === 'deadline';
-    const times = actualTimes(live, event);
-    // A sequence cut before its first token has waited for that token all the time.
-    const ttftMs = times.ttftMs ?? (isCut ? times.totalMs : null);
-    const missed = missedParts({ ...times, ttftMs }, budget, isCut);
+    const { awaitedMs: ttftMs, tpotMs, totalMs } = actualTimes(live, event);
+    const missed = missedParts({ ttftMs, tpotMs, totalMs }, budget, isCut);
     if (missed.ttft) this.#series.ttftViolation.inc();
     if (missed.tpot) this.#series.tpotViolation.inc();
     if (missed.ttft || missed.tpot || missed.total) return 'missed';

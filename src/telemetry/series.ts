@@ -5,7 +5,7 @@
  */
 import { collectDefaultMetrics, Registry } from 'prom-client';
 import { LENGTH_RATIO, NATS, PER_TOKEN_S, RATIO, STEP_PART_S, STEP_S, TTFT_S } from './buckets.js';
-import { sortieHttpSeries, vllmHttpSeries } from './http-series.js';
+import { httpSeries } from './http-series.js';
 import { makersOf } from './series-makers.js';
 import { vllmSeries } from './vllm-series.js';
 
@@ -31,7 +31,7 @@ export function createSeries(modelName: string, prefix: MetricsPrefix = OWN_PREF
     ...vllmSeries(shared),
     /** Null without vLLM's names: the engine never sleeps. */
     sleepState: isVllm ? shared.gauge('engine_sleep_state', '1 for the state of the engine.', ['sleep_state']) : null,
-    http: isVllm ? vllmHttpSeries(makersOf(registry, '')) : sortieHttpSeries(own),
+    http: httpSeries(isVllm ? makersOf(registry, '') : own, isVllm),
     kvCached: gauge('kv_cache_reusable_perc', 'Share of the KV budget that holds reusable prefixes, 0 to 1.'),
     engineUp: gauge('engine_up', '1 while an engine process is ready.'),
     engineDown: counter('engine_down_total', 'Unexpected exits of the engine process.'),

@@ -67,17 +67,8 @@ export class SequenceSpans {
   }
 
   begin(id: string, index: number, facts: SequenceFacts, parent: Context): void {
-    const nothing = {
-      plan: null,
-      cut: null,
-      exit: null,
-      firstAt: null,
-      lastAt: null,
-      tokens: 0,
-      replans: 0,
-      changes: [],
-    };
-    this.#live.set(id, { parent, index, facts, ...nothing });
+    const nothing = { plan: null, cut: null, exit: null, firstAt: null, lastAt: null };
+    this.#live.set(id, { parent, index, facts, ...nothing, tokens: 0, replans: 0, changes: [] });
   }
 
   observe(engine: Engine): void {
@@ -146,14 +137,10 @@ export class SequenceSpans {
       'sortie.audit.tokens': tokens.length,
       'sortie.audit.agreeing': tokens.filter(({ token, best }) => token === best).length,
       'sortie.audit.ms': ms,
-      ...(probe === null
-        ? {}
-        : {
-            'sortie.audit.probe.exit_layer': probe.exit,
-            'sortie.audit.probe.tokens': probe.tokens,
-            'sortie.audit.probe.agreeing': probe.agreeing,
-            ...(probe.kl !== null && { 'sortie.audit.probe.kl': probe.kl }),
-          }),
+      'sortie.audit.probe.exit_layer': probe?.exit,
+      'sortie.audit.probe.tokens': probe?.tokens,
+      'sortie.audit.probe.agreeing': probe?.agreeing,
+      'sortie.audit.probe.kl': probe?.kl ?? undefined,
     };
     // The chunks of an audit lie apart: the span has the length of their work, and ends with the last one.
     const span = this.#tracer.startSpan('audit', { startTime: epoch(now - ms), attributes }, ended.parent);
@@ -191,18 +178,14 @@ export class SequenceSpans {
     };
     const queueEnd = startedAt ?? firstTokenAt ?? endedAt;
     span('queue', facts.arrivedAt, queueEnd, {
-      ...(plan === null
-        ? {}
-        : {
-            'sortie.plan.exit_layer': plan.exit,
-            'sortie.plan.reason': plan.reason,
-            'sortie.plan.landing': plan.landing,
-            'sortie.plan.predicted_ttft_ms': plan.predictedTtftMs,
-            'sortie.plan.predicted_tpot_ms': plan.predictedTpotMs,
-            'sortie.plan.predicted_ms': plan.predictedMs,
-            'sortie.plan.service_class': plan.serviceClass,
-          }),
-      ...(facts.budget?.totalMs == null ? {} : { 'sortie.budget_ms': facts.budget.totalMs }),
+      'sortie.plan.exit_layer': plan?.exit,
+      'sortie.plan.reason': plan?.reason,
+      'sortie.plan.landing': plan?.landing,
+      'sortie.plan.predicted_ttft_ms': plan?.predictedTtftMs,
+      'sortie.plan.predicted_tpot_ms': plan?.predictedTpotMs,
+      'sortie.plan.predicted_ms': plan?.predictedMs,
+      'sortie.plan.service_class': plan?.serviceClass,
+      'sortie.budget_ms': facts.budget?.totalMs ?? undefined,
     });
     if (startedAt !== null) {
       const end = firstTokenAt ?? endedAt;
@@ -215,7 +198,7 @@ export class SequenceSpans {
       ...outcome,
       'gen_ai.usage.output_tokens': live.tokens,
       'sortie.replans': live.replans,
-      ...(live.exit === null ? {} : { 'sortie.exit_layer': live.exit }),
+      'sortie.exit_layer': live.exit ?? undefined,
     });
     const below = trace.setSpan(live.parent, decode);
     for (const { since, at, from, to, tokens } of live.changes) {

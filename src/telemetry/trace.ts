@@ -2,7 +2,8 @@
 import type { Engine } from '../engine/client/engine.js';
 import type { SequenceFacts } from './requests.js';
 
-export type Attributes = Readonly<Record<string, string | number | boolean | string[]>>;
+/** A span leaves out attributes that are undefined. */
+export type Attributes = Readonly<Record<string, string | number | boolean | string[] | undefined>>;
 
 /** One HTTP request: a span, with the spans of its sequences below it. */
 export interface RequestTrace {

@@ -78,7 +78,7 @@ export function withoutTools(messages: readonly Message[], tools: readonly ChatT
     if (results.length > 0) plain.push({ role: 'user', content: results.join('\n') });
     results = [];
   };
-  for (const { role, content, tool_calls: calls, reasoning_content: reasoning } of tools.length > 0 && system !== null
+  for (const { role, content, tool_calls: calls, reasoning_content: thoughts } of tools.length > 0 && system !== null
     ? others
     : messages) {
     if (role === 'tool') {
@@ -88,7 +88,7 @@ export function withoutTools(messages: readonly Message[], tools: readonly ChatT
     say();
     plain.push({
       role,
-      ...(reasoning !== undefined && { reasoning_content: reasoning }),
+      ...(thoughts !== undefined && { reasoning_content: thoughts }),
       content: calls === undefined ? content : CALLS.render({ content, calls, between: CALL.between }),
     });
   }

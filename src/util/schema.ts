@@ -6,7 +6,7 @@
  * `schema.test.ts` compares the builders with TypeBox's.
  */
 import type * as TypeBox from 'typebox';
-import type { Static, TSchema } from 'typebox';
+import type { Static, TLiteral, TNull, TOptional, TProperties, TSchema, TUnion } from 'typebox';
 import type { TLocalizedValidationError } from 'typebox/error';
 import { Check, Errors } from 'typebox/schema';
 
@@ -59,6 +59,27 @@ const builders = {
 
 /** TypeBox's builders, with its types. */
 export const Type = builders as unknown as Pick<typeof TypeBox, keyof typeof builders>;
+
+/** The fields of an object, each of them optional. */
+export function allOptional<const T extends TProperties>(fields: T) {
+  const entries = Object.entries(fields).map(([name, type]) => [name, Type.Optional(type)]);
+  return Object.fromEntries(entries) as { [K in keyof T]: TOptional<T[K]> };
+}
+
+/** One of these words. */
+export function words<const T extends string[]>(values: readonly [...T], options?: Schema) {
+  type Words = TUnion<{ [K in keyof T]: TLiteral<T[K]> }>;
+  return Type.Union(
+    values.map((value) => Type.Literal(value)),
+    options,
+  ) as unknown as Words;
+}
+
+/** A type, or null. */
+export function nullable<const T extends TSchema>(type: T, options?: Schema) {
+  const types = 'anyOf' in type ? (type.anyOf as T[]) : [type];
+  return Type.Union([...types, Type.Null()], options) as unknown as TUnion<[T, TNull]>;
+}
 
 /** Whether the value has the shape of the schema. */
 export function isValid<const T extends TSchema>(schema: T, value: unknown): value is Static<T> {

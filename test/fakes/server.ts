@@ -5,12 +5,11 @@ import { join } from 'node:path';
 import { pino } from 'pino';
 import type { FastifyInstance } from 'fastify';
 import type { ApiContext } from '../../src/api/context.js';
-import { openPolicy } from '../../src/api/params/policy.js';
+import { openPolicy } from '../../src/api/context.js';
 import type { ServedModel } from '../../src/api/served-model.js';
 import { resolveOptions } from '../../src/config.js';
 import { createApp, createOpsApp } from '../../src/http/app.js';
 import type { HttpContext } from '../../src/http/context.js';
-import { PLAIN_OPTIONS } from '../../src/http/openapi.js';
 import { openKey, type ApiKey } from '../../src/http/keys.js';
 import { EncodingThread } from '../../src/text/encoding/encoding-thread.js';
 import { ChatTemplate } from '../../src/text/chat-template.js';
@@ -141,7 +140,8 @@ export async function build(
     },
     series,
     options: {
-      ...PLAIN_OPTIONS,
+      ...resolveOptions({}, {}),
+      host: '0.0.0.0',
       maxBody: 1 << 20,
       maxConnections: 1000,
       requestTimeout: 30,

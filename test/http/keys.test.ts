@@ -1,6 +1,6 @@
 import { join } from 'node:path';
 import t, { type Test } from 'tap';
-import { openPolicy } from '../../src/api/params/policy.js';
+import { openPolicy } from '../../src/api/context.js';
 import { checkKeyExits, keyDigest, keepUnchanged, loadApiKeys, type ApiKey } from '../../src/http/keys.js';
 
 function load(t: Test, file: unknown): ApiKey[] {

@@ -8,7 +8,7 @@ import { packageRoot } from '../../src/config.js';
 import { createServer } from '../../src/http/create-server.js';
 import { openapiDocument } from '../../src/http/openapi.js';
 import { registerGeneration } from '../../src/http/routes/generate.js';
-import { registerMessages } from '../../src/http/routes/messages.js';
+import { registerMessages } from '../../src/http/routes/generate.js';
 import { registerModels } from '../../src/http/routes/models.js';
 import { registerTokenize } from '../../src/http/routes/tokenize.js';
 import { build } from '../fakes/server.js';

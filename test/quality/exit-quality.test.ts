@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import fc from 'fast-check';
 import t from 'tap';
 import { ExitQuality } from '../../src/quality/exit-quality.js';
-import { QualityStore } from '../../src/quality/quality-store.js';
+import { qualityStore } from '../../src/quality/quality-store.js';
 
 const PRIORS = [0.6, 0.8, 0.9];
 const LAYERS = [10, 20, 30];
@@ -85,21 +85,24 @@ void t.test('the cache folder keeps the evidence', async (t) => {
   });
   const cache = join(dir, 'cache');
   const reasons: string[] = [];
-  const store = (quality: ExitQuality, model = 'abcdef', folder = cache): QualityStore =>
-    new QualityStore(folder, model, quality, (reason) => reasons.push(reason));
+  const store = (quality: ExitQuality, model = 'abcdef', folder = cache) =>
+    qualityStore(folder, model, quality, (reason) => reasons.push(reason));
+  const restore = (quality: ExitQuality, model?: string): void => {
+    quality.restore(store(quality, model).read()?.cells ?? []);
+  };
   const before = make();
   const first = store(before);
-  first.restore();
+  t.equal(first.read(), null);
   first.close();
   observe(before, 'a', 0.4, 20);
   first.changed();
   first.close();
   const after = make();
-  store(after).restore();
+  restore(after);
   t.same(after.of(group('a')), before.of(group('a')));
   t.same(after.rows('b'), before.rows('b'));
   const other = make();
-  store(other, 'fedcba').restore();
+  restore(other, 'fedcba');
   t.same(other.of(group('a')), PRIORS, 'of the same model alone');
   t.same(reasons, []);
 
@@ -108,13 +111,13 @@ void t.test('the cache folder keeps the evidence', async (t) => {
   for (const broken of ['', '{', '[]', text.replace('"version":1', '"version":2'), text.replace('abcdef', 'abcdeg')]) {
     writeFileSync(file, broken);
     const quality = make();
-    store(quality).restore();
+    restore(quality);
     t.same(quality.of(group('a')), PRIORS);
     t.match(reasons.pop(), /does not hold the evidence/);
   }
   const fewer = new ExitQuality([{ layer: 1 }, { layer: 2 }]);
   writeFileSync(file, text);
-  store(fewer).restore();
+  restore(fewer);
   t.same(fewer.of(group('a')), [0.5, 1], 'another number of exits');
   const rejected = store(make(), 'abcdef', '/proc/none/cache');
   rejected.changed();

@@ -2,8 +2,7 @@
 import t from 'tap';
 import { RemoteError } from '../../src/remote/errors.js';
 import { chooseModel, serverAt } from '../../src/remote/server.js';
-import { eventData } from '../../src/remote/sse.js';
-import { type Asked, type Part, streamAnswer } from '../../src/remote/stream.js';
+import { type Asked, eventData, type Part, streamAnswer } from '../../src/remote/stream.js';
 import { closedUrl, plainServer, type PlainAnswer } from '../fakes/plain-server.js';
 import { until } from '../support/until.js';
 
@@ -64,7 +63,7 @@ void t.test('a chat without any field of Sortie', async (t) => {
   t.match(request?.body, { model: 'plain-7b', stream: true, stream_options: { include_usage: true } });
 });
 
-void t.test('reasoning and tool calls are output', async (t) => {
+void t.test('thoughts and tool calls are output', async (t) => {
   const chunk = (delta: object): string => `data: ${JSON.stringify({ choices: [{ delta, finish_reason: null }] })}\n\n`;
   const text = [
     chunk({ reasoning_content: 'a' }),
@@ -74,7 +73,7 @@ void t.test('reasoning and tool calls are output', async (t) => {
   ].join('');
   const { url } = await plainServer(t, () => ({ parts: [], raw: { status: 200, type: 'text/event-stream', text } }));
   const parts = await partsOf(streamAnswer(serverAt(url, null), 'm', QUESTION));
-  t.equal(parts.map(({ reasoning }) => reasoning).join(''), 'ab');
+  t.equal(parts.map(({ thoughts }) => thoughts).join(''), 'ab');
   t.same(
     parts.map(({ hasOutput }) => hasOutput),
     [true, true, true, false],

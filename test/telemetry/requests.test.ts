@@ -1,6 +1,6 @@
 import t from 'tap';
 import type { Budget, EndedEvent, EndReason, PlannedEvent, StepMessage } from '../../src/engine/protocol.js';
-import { budgetClass } from '../../src/telemetry/budget-class.js';
+import { budgetClass } from '../../src/telemetry/sequences.js';
 import { RequestMetrics } from '../../src/telemetry/requests.js';
 import { createSeries } from '../../src/telemetry/series.js';
 import { FakeEngine, plannedEvent, READY } from '../fakes/engine.js';

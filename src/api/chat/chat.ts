@@ -1,87 +1,27 @@
 /** POST /v1/chat/completions: from a valid body to an answer. */
-import { ApiError } from '../errors.js';
-import { ChatTemplateError, type TemplateVariables } from '../../text/chat-template.js';
-import type { ChatTool } from '../../text/tool-form.js';
+import { invalid } from '../errors.js';
 import type { Answer } from '../generation/answer.js';
 import type { CallPart } from '../generation/call-reader.js';
 import type { ChoiceToken, Delta } from '../generation/choice.js';
-import { readyEngine, type ApiContext, type ApiRequest } from '../context.js';
-import { chatLogprobs } from '../generation/logprobs.js';
-import { chatMessages, textOf } from './messages.js';
-import { hasMoreValues } from '../params/nesting.js';
-import {
-  budgetOf,
-  encodePrompt,
-  encodePrediction,
-  planGeneration,
-  tooLong,
-  type Encoding,
-  type GenerationPlan,
-  type Prompt,
-} from '../generation/request.js';
-import { waitLimitOf } from '../generation/wait-limit.js';
-import { answerGrammar } from '../params/structured-outputs.js';
-import { checkBounds } from '../params/thoughts.js';
-import { ChatBody, type ChatMessageBody } from '../schemas/chat.js';
-import type { ToolCall } from '../schemas/tools.js';
 import { chunkFormatter, type Collected } from '../generation/chunks.js';
+import type { ApiContext, ApiRequest } from '../context.js';
+import { chatLogprobs } from '../generation/logprobs.js';
+import { encodePrediction, waitLimitOf } from '../generation/prompt.js';
+import { budgetOf, planGeneration, type GenerationPlan } from '../generation/request.js';
 import type { Endpoint } from '../generation/serve.js';
-import { promptEnding, type PromptEnding } from './prompt-ending.js';
-import { templateVariables } from './template-variables.js';
-import { answerThoughts, thoughtTokens, withoutThoughts } from './thoughts.js';
+import { answerGrammar } from '../params/structured-outputs.js';
+import { answerThoughts, checkBounds, thoughtTokens } from '../params/thoughts.js';
+import { rejectUnsupported } from '../params/unsupported.js';
+import { ChatBody } from '../schemas/chat.js';
+import type { ToolCall } from '../schemas/tools.js';
+import { chatPrompt, promptFrame, textOf } from './prompt.js';
 import { planTools } from './tools.js';
-import { rejectUnsupported, rejectUnsupportedOfMessages } from '../params/unsupported.js';
-
-/** The parts around the messages: the end of the prompt, and the tokenizer's own begin and end tokens. */
-export interface PromptFrame extends Omit<Encoding, 'param'>, PromptEnding {
-  /** Further variables of the chat template; absent: none. */
-  readonly variables?: TemplateVariables;
-  /** Closes the thoughts that the template opens. Absent: false. */
-  readonly closesThoughts?: boolean;
-}
-
-/**
- * Renders the messages as the prompt form that the model was tuned with.
- * @param tools functions that the model may call
- */
-export async function chatPrompt(
-  context: ApiContext,
-  messages: readonly ChatMessageBody[],
-  tools: readonly ChatTool[],
-  { addGenerationPrompt, continuesLast = false, variables = {}, closesThoughts = false, ...encoding }: PromptFrame,
-): Promise<Prompt> {
-  rejectUnsupportedOfMessages(messages);
-  const template = context.model.chat;
-  if (template === null) {
-    throw new ApiError('unsupported_parameter', 'This model has no chat template; use /v1/completions.', 'messages');
-  }
-  const { maxLength } = readyEngine(context);
-  // Rendering blocks the event loop, so a prompt that cannot fit is rejected first.
-  const content = messages.map((each) => (each.reasoning_content ?? '') + textOf(each)).join('');
-  if (messages.length > maxLength || context.model.tokenizer.mustExceed(content, maxLength)) {
-    throw tooLong(maxLength, `over ${maxLength}`, null, 'messages');
-  }
-  const plain = chatMessages(messages);
-  // Templates write structured values one by one, which is slow. Nearly every value takes at least one token.
-  const structured = [tools, plain.map(({ tool_calls: calls }) => calls ?? []), variables].flat(2);
-  if (hasMoreValues(structured, maxLength)) throw tooLong(maxLength, `over ${maxLength}`, null, 'messages');
-  try {
-    const text = continuesLast
-      ? template.renderOpen(plain, tools, variables)
-      : template.render(plain, addGenerationPrompt, tools, variables);
-    const prompt = closesThoughts && template.thoughts !== null ? withoutThoughts(template.thoughts, text) : text;
-    return await encodePrompt(context, prompt, { ...encoding, param: 'messages' });
-  } catch (error) {
-    if (!(error instanceof ChatTemplateError)) throw error;
-    throw new ApiError('invalid_value', `The chat template rejects these messages: ${error.message}`, 'messages');
-  }
-}
 
 async function plan(context: ApiContext, request: ApiRequest<ChatBody>): Promise<GenerationPlan> {
   const { body } = request;
   rejectUnsupported(body, ChatBody.properties);
   if ((body.top_logprobs ?? 0) > 0 && body.logprobs !== true) {
-    throw new ApiError('invalid_value', 'top_logprobs is only allowed with logprobs: true.', 'top_logprobs');
+    throw invalid('top_logprobs', 'is only allowed with logprobs: true');
   }
   const { tools, grammar: asked } = planTools(body, answerGrammar(body));
   const tags = context.model.chat?.thoughts ?? null;
@@ -91,15 +31,8 @@ async function plan(context: ApiContext, request: ApiRequest<ChatBody>): Promise
   const mayThink = asked === null || tokens !== null;
   const budget = budgetOf(context, request);
   const waitLimit = waitLimitOf(request, budget);
-  // The chat template writes the begin token itself.
-  const frame: PromptFrame = {
-    ...promptEnding(body.messages, body),
-    variables: templateVariables(context.model.chat, body),
-    closesThoughts: body.reasoning_effort === 'none' || !mayThink,
-    addSpecial: body.add_special_tokens ?? false,
-    waitLimit,
-  };
-  const prompt = await chatPrompt(context, body.messages, tools, frame);
+  const frame = promptFrame(context, body.messages, body, waitLimit);
+  const prompt = await chatPrompt(context, body.messages, tools, mayThink ? frame : { ...frame, closesThoughts: true });
   const continued = frame.continuesLast === true ? body.messages.map(textOf).at(-1) : null;
   const thoughts = tags !== null && mayThink ? answerThoughts(tags, prompt.text, continued ?? null) : null;
   return planGeneration(context, request, {

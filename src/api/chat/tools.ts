@@ -4,10 +4,10 @@
  *
  * Must not know: the written form of calls, grammars.
  */
-import { ApiError } from '../errors.js';
+import { type ApiError, invalid } from '../errors.js';
 import type { ChatTool } from '../../text/tool-form.js';
-import type { PlannedGrammar } from '../params/response-format.js';
-import { schemaText } from '../params/schema-limits.js';
+import type { PlannedGrammar } from '../params/structured-outputs.js';
+import { schemaText } from '../params/value-limits.js';
 import type { ChatBody } from '../schemas/chat.js';
 import type { Tool } from '../schemas/tools.js';
 import { quoted } from '../../util/quoted.js';
@@ -24,19 +24,15 @@ export interface ToolPlan {
   readonly grammar: PlannedGrammar | null;
 }
 
-const wrong = (rule: string, param: string): ApiError => new ApiError('invalid_value', rule, param);
-
 /** @throws ApiError invalid_value for two tools with one name, or parameters that are not an object */
 export function chatTools(tools: readonly Tool[]): ChatTool[] {
   const seen = new Set<string>();
   return tools.map(({ function: { name, description, parameters } }, index) => {
     const place = `tools[${index}].function`;
-    if (seen.has(name)) throw wrong(`${place}.name must be unique, got ${quoted(name)} twice.`, `${place}.name`);
+    if (seen.has(name)) throw invalid(`${place}.name`, `must be unique, got ${quoted(name)} twice`);
     seen.add(name);
     const type = parameters?.type ?? 'object';
-    if (type !== 'object') {
-      throw wrong(`${place}.parameters must have the type "object", got ${quoted(type)}.`, `${place}.parameters`);
-    }
+    if (type !== 'object') throw invalid(`${place}.parameters`, `must have the type "object", got ${quoted(type)}`);
     const none = { properties: {}, additionalProperties: false };
     return {
       type: 'function',
@@ -52,7 +48,7 @@ export function chatTools(tools: readonly Tool[]): ChatTool[] {
 /** Rejects fields that cannot be combined with calls. @returns the schema of an answer without calls; null for any text */
 function checkTogether(body: ChatBody, format: PlannedGrammar | null, isForced: boolean): string | null {
   const reject = (param: string, why: string): void => {
-    throw wrong(`${param} cannot be combined with tools${isForced ? ' that must be called' : ''}: ${why}.`, param);
+    throw invalid(param, `cannot be combined with tools${isForced ? ' that must be called' : ''}: ${why}`);
   };
   const { stop, stop_token_ids: stopIds = [] } = body;
   // A text that another grammar allows may begin like a call.
@@ -65,7 +61,7 @@ function checkTogether(body: ChatBody, format: PlannedGrammar | null, isForced: 
   return null;
 }
 
-const withoutTools = (param: string): ApiError => wrong(`${param} is only allowed with tools.`, param);
+const withoutTools = (param: string): ApiError => invalid(param, 'is only allowed with tools');
 
 /**
  * @param format the grammar of an answer without calls; null for any text
@@ -81,8 +77,7 @@ export function planTools(body: ChatBody, format: PlannedGrammar | null): ToolPl
   }
   const named = typeof choice === 'object' ? choice.function.name : null;
   const index = tools.findIndex(({ function: { name } }) => name === named);
-  if (named !== null && index < 0)
-    throw wrong(`tool_choice must name one of tools, got ${quoted(named)}.`, 'tool_choice');
+  if (named !== null && index < 0) throw invalid('tool_choice', `must name one of tools, got ${quoted(named)}`);
   if (tools.length === 0 || choice === 'none') return { tools: [], grammar: format };
   const answer = checkTogether(body, format, choice !== 'auto');
   const placeOf = (part: number): string => `tools[${part}].function.parameters`;
@@ -92,7 +87,7 @@ export function planTools(body: ChatBody, format: PlannedGrammar | null): ToolPl
   }));
   const length = functions.reduce((sum, { schema }) => sum + schema.length, 0);
   if (length > MAX_SCHEMA_UNITS) {
-    throw wrong(`tools must have at most ${MAX_SCHEMA_UNITS} characters of parameters in all, got ${length}.`, 'tools');
+    throw invalid('tools', `must have at most ${MAX_SCHEMA_UNITS} characters of parameters in all, got ${length}`);
   }
   return {
     tools,

@@ -6,8 +6,12 @@
 import type { ApiContext, ApiRequest } from '../context.js';
 import { ApiError } from '../errors.js';
 import type { GenerationPlan } from '../generation/request.js';
-import type { ChatBody } from '../schemas/chat.js';
+import type { ChatBody, ChatMessageBody } from '../schemas/chat.js';
+import { generationFields, type GenerationBody } from '../schemas/shared.js';
+import type { ToolCall } from '../schemas/tools.js';
 import { chat } from './chat.js';
+import { chatPrompt, countedFrame } from './prompt.js';
+import { planTools } from './tools.js';
 
 /** A body of another protocol as the body of a chat. */
 export interface Translation {
@@ -20,7 +24,7 @@ export interface Translation {
 }
 
 /** The client's name of a chat parameter, by the longest part of it that has a name. */
-export function clientName(names: Translation['names'], param: string): string {
+function clientName(names: Translation['names'], param: string): string {
   const known = new Map(names);
   for (let head = param; head !== ''; head = head.replace(/(\.[^.[]*|\[\d+\]|^[^.[]*)$/, '')) {
     const name = known.get(head);
@@ -38,7 +42,7 @@ function translated(error: ApiError, names: Translation['names']): ApiError {
 }
 
 /** Runs a part of the chat. @throws its ApiError with the client's parameter */
-export async function withNames<T>(names: Translation['names'], run: () => Promise<T> | T): Promise<T> {
+async function withNames<T>(names: Translation['names'], run: () => Promise<T> | T): Promise<T> {
   try {
     return await run();
   } catch (error) {
@@ -59,4 +63,97 @@ export async function planAsChat(
     maxTokensParam: clientName(names, maxTokensParam),
     grammar: grammar && { ...grammar, placeOf: (part) => clientName(names, grammar.placeOf(part)) },
   };
+}
+
+/**
+ * Counts the tokens of the prompt that the endpoint of the translation makes, the start of the answer included.
+ * @throws ApiError as that endpoint, except that the count may exceed the context
+ */
+export async function countTranslated(
+  context: ApiContext,
+  { body, names }: Translation,
+  signal: AbortSignal,
+): Promise<number> {
+  const prompt = await withNames(names, () => {
+    const { tools } = planTools(body, null);
+    return chatPrompt(context, body.messages, tools, countedFrame(context, body.messages, body, signal));
+  });
+  return prompt.ids.length;
+}
+
+/** Fields of OpenAI's chunked answers, which another protocol does not have or spells differently. */
+type Chunked = 'n' | 'stream_options' | 'response_format';
+const CHUNKED = new Set<string>(['n', 'stream_options', 'response_format'] satisfies Chunked[]);
+
+/** The generation fields that have one name and meaning in all protocols. */
+export function commonFields(body: Omit<GenerationBody, Chunked>): Omit<GenerationBody, Chunked> {
+  return Object.fromEntries(Object.entries(body).filter(([name]) => name in generationFields && !CHUNKED.has(name)));
+}
+
+type Message = ChatMessageBody & { content?: string; tool_calls?: ToolCall[] };
+
+/** The client's names of the fields of a message. */
+interface FieldNames {
+  /** The field that holds the id of a result's call. */
+  readonly callId: string;
+  /** The field that holds the text of a result. */
+  readonly result: string;
+}
+
+/** Collects the messages of a chat from another protocol, with the client's name of each part. */
+export class TranslatedMessages {
+  readonly messages: Message[] = [];
+  readonly names: [chat: string, client: string][] = [];
+  readonly #fields: FieldNames;
+  /** Thoughts in front of the assistant's next message. */
+  #thoughts = '';
+
+  /** @param list the client's name of the list of messages */
+  constructor(list: string, fields: FieldNames) {
+    this.names.push(['messages', list]);
+    this.#fields = fields;
+  }
+
+  /** Adds a text. Leading system texts become one message: many templates take no second one. */
+  say(role: 'system' | 'user' | 'assistant', text: string, place: string): void {
+    const [first] = this.messages;
+    if (role === 'system' && first?.role === 'system' && this.messages.length === 1) {
+      first.content = `${first.content ?? ''}\n\n${text}`;
+      return;
+    }
+    this.#add({ role, content: text }, place);
+  }
+
+  /** Adds thoughts, which belong to the assistant's next message. */
+  thoughts(text: string): void {
+    this.#thoughts += text;
+  }
+
+  /** Adds a call to the last message if it is the assistant's, else to a new one. */
+  call(id: string, name: string, text: string, place: string): void {
+    if (this.messages.at(-1)?.role !== 'assistant') this.#add({ role: 'assistant' }, place);
+    const message = this.messages.at(-1);
+    if (message === undefined) return;
+    const calls = (message.tool_calls ??= []);
+    this.names.push([`messages[${this.messages.length - 1}].tool_calls[${calls.length}].function`, place]);
+    calls.push({ id, type: 'function', function: { name, arguments: text } });
+  }
+
+  /** Adds the result of a call. */
+  result(callId: string, text: string, place: string): void {
+    const { callId: id, result } = this.#fields;
+    const index = this.#add({ role: 'tool', content: text, tool_call_id: callId }, place);
+    this.names.push(
+      [`messages[${index}].tool_call_id`, `${place}.${id}`],
+      [`messages[${index}].content`, `${place}.${result}`],
+    );
+  }
+
+  #add(message: Message, place: string): number {
+    const isThought = this.#thoughts !== '' && message.role === 'assistant';
+    const index = this.messages.push(isThought ? { ...message, reasoning_content: this.#thoughts } : message) - 1;
+    this.#thoughts = '';
+    this.names.push([`messages[${index}]`, place]);
+    return index;
+  }
 }

@@ -1,17 +1,18 @@
 /** POST /v1/completions: from a valid body to an answer. */
-import { ApiError } from '../errors.js';
+import { invalid } from '../errors.js';
 import type { Answer } from '../generation/answer.js';
 import type { ChoiceToken } from '../generation/choice.js';
-import { readyEngine, type ApiContext, type ApiRequest } from '../context.js';
-import { waitLimitOf, type WaitLimit } from '../generation/wait-limit.js';
-import { completionLogprobs, promptTokens, type ScoredToken } from '../generation/logprobs.js';
-import { budgetOf, encodePrompt, planGeneration, type GenerationPlan, type Prompt } from '../generation/request.js';
-import { checkBounds } from '../params/thoughts.js';
-import { answerGrammar } from '../params/structured-outputs.js';
-import { CompletionBody } from '../schemas/completions.js';
 import { chunkFormatter } from '../generation/chunks.js';
+import { readyEngine, type ApiContext, type ApiRequest } from '../context.js';
+import { completionLogprobs, promptTokens, type ScoredToken } from '../generation/logprobs.js';
+import { encodePrompt, waitLimitOf, type Prompt, type WaitLimit } from '../generation/prompt.js';
+import { budgetOf, planGeneration, type GenerationPlan } from '../generation/request.js';
 import type { Endpoint } from '../generation/serve.js';
+import { answerGrammar } from '../params/structured-outputs.js';
+import { checkBounds } from '../params/thoughts.js';
 import { rejectUnsupported } from '../params/unsupported.js';
+import { checkIds } from '../params/value-limits.js';
+import { CompletionBody } from '../schemas/completions.js';
 
 /** OpenAI's default for this endpoint. */
 const DEFAULT_MAX_TOKENS = 16;
@@ -21,16 +22,8 @@ function isTokenIds(prompt: readonly unknown[]): prompt is readonly number[] {
 }
 
 function idsPrompt(context: ApiContext, ids: readonly number[]): Prompt {
-  const { vocabulary } = context.model.tokenizer;
-  const wrong = ids.find((id) => id >= vocabulary);
-  if (wrong !== undefined) {
-    throw new ApiError(
-      'invalid_value',
-      `prompt must hold token ids from 0 to ${vocabulary - 1}, got ${wrong}.`,
-      'prompt',
-    );
-  }
-  if (ids.length === 0) throw new ApiError('invalid_value', 'prompt must not be empty.', 'prompt');
+  checkIds('prompt', ids, context.model.tokenizer.vocabulary);
+  if (ids.length === 0) throw invalid('prompt', 'must not be empty');
   // planGeneration rejects a prompt that does not fit, so its text is not needed.
   const fits = ids.length <= readyEngine(context).maxLength;
   return { ids, text: fits ? context.model.tokenizer.decode(ids, { special: true }) : '' };
@@ -42,13 +35,8 @@ async function prompts(context: ApiContext, body: CompletionBody, waitLimit: Wai
   if (typeof prompt === 'string') return [await encodePrompt(context, prompt, encoding)];
   if (isTokenIds(prompt)) return [idsPrompt(context, prompt)];
   const { maxChoices } = context.limits;
-  if (prompt.length > maxChoices) {
-    throw new ApiError(
-      'invalid_value',
-      `prompt must have at most ${maxChoices} items, got ${prompt.length}.`,
-      'prompt',
-    );
-  }
+  if (prompt.length > maxChoices)
+    throw invalid('prompt', `must have at most ${maxChoices} items, got ${prompt.length}`);
   const encoded: Prompt[] = [];
   for (const item of prompt) {
     encoded.push(typeof item === 'string' ? await encodePrompt(context, item, encoding) : idsPrompt(context, item));
@@ -62,9 +50,7 @@ async function plan(context: ApiContext, request: ApiRequest<CompletionBody>): P
   checkBounds(body, null);
   const echo = body.echo === true;
   const maxTokens = body.max_completion_tokens ?? body.max_tokens ?? null;
-  if (maxTokens === 0 && !echo) {
-    throw new ApiError('invalid_value', 'max_tokens must be at least 1, or echo must be true.', 'max_tokens');
-  }
+  if (maxTokens === 0 && !echo) throw invalid('max_tokens', 'must be at least 1, or echo must be true');
   const budget = budgetOf(context, request);
   return planGeneration(context, request, {
     endpoint: 'completion',

@@ -6,14 +6,14 @@
 import { randomBytes } from 'node:crypto';
 import type { SequenceRequest } from '../../engine/client/engine.js';
 import type { SequenceEvent, SequenceEvents } from '../../engine/client/sequence-events.js';
-import type { EndedEvent } from '../../engine/protocol.js';
+import type { AuditEvent, EndedEvent } from '../../engine/protocol.js';
 import { ApiError, toApiError } from '../errors.js';
 import { codePointLength } from '../../util/code-points.js';
 import { Choice, type ChoiceEnd, type Piece } from './choice.js';
 import { readyEngine, type ApiContext, type ApiRequest } from '../context.js';
 import type { GenerationPlan } from './request.js';
 import { engineError, failure, queueFull } from './engine-errors.js';
-import { AUDIT_WAIT_MS, Receipt } from './receipt.js';
+import { AUDIT_WAIT_MS, auditReport } from './audit-report.js';
 import { exitLayersOf, expectedTokens, reportOf, rounded, usageOf } from './report.js';
 import { ofChoice, samplingFields } from '../params/sampling.js';
 import type { HeadersOf, planHeaders } from '../schemas/headers.js';
@@ -35,8 +35,8 @@ export class Answer implements AsyncIterable<Piece> {
   #last: ChoiceEnd | null = null;
   /** When the last choice ended. */
   #finishedAt: number | null = null;
-  /** Null unless the client asks for an audit. */
-  readonly #receipt: Receipt | null;
+  /** By the index of the choice; null where the engine exited first. */
+  readonly #audits = new Map<number, AuditEvent | null>();
   readonly #context: ApiContext;
   readonly #request: AnsweredRequest;
   readonly #settle: (tokens: number) => void;
@@ -59,7 +59,6 @@ export class Answer implements AsyncIterable<Piece> {
     this.#drained = drained;
     const count = plan.prompts.length * plan.n;
     this.#left = count;
-    this.#receipt = plan.audit ? new Receipt(count) : null;
     this.choices = Array.from({ length: count }, (_, index) => this.#choice(index));
   }
 
@@ -79,7 +78,7 @@ export class Answer implements AsyncIterable<Piece> {
       signal.addEventListener('abort', leave);
       for await (const events of sequences) {
         for (const event of events) this.#hear(event);
-        if (this.#receipt !== null && this.#finishedAt !== null)
+        if (this.plan.audit && this.#finishedAt !== null)
           auditTimer ??= setTimeout(leave, this.#auditWaitMs(this.#finishedAt));
         const draining = this.#drained();
         if (draining === null) {
@@ -187,7 +186,7 @@ export class Answer implements AsyncIterable<Piece> {
         this.#end(choice, index, event.event, event.heardAt);
         return;
       case 'audited':
-        this.#receipt?.audited(index, event.event);
+        this.#audits.set(index, event.event);
         return;
       case 'rejected': {
         const { reason, detail } = event.event;
@@ -237,7 +236,7 @@ export class Answer implements AsyncIterable<Piece> {
     return {
       ...reportOf({ plan, choices, ends: this.#ends, arrivedAt, finishedAt: this.#finishedAt }),
       ...(plan.showsSampling && { sampling: samplingFields(plan.sampling) }),
-      ...(this.#receipt && { audit: this.#receipt.report(choices, this.#context.model.tokenizer) }),
+      ...(plan.audit && { audit: auditReport(this.#audits, choices, this.#context.model.tokenizer) }),
     };
   }
 

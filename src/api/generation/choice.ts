@@ -9,7 +9,7 @@ import { StopStrings, type StopList } from '../../text/stop-strings.js';
 import { ThoughtReader, type ThoughtTags } from '../../text/thoughts.js';
 import { codePointLength } from '../../util/code-points.js';
 import { CallReader, type CallPart } from './call-reader.js';
-import type { PlannedGrammar } from '../params/response-format.js';
+import type { PlannedGrammar } from '../params/structured-outputs.js';
 
 export interface ChoiceToken {
   readonly id: number;

@@ -1,11 +1,10 @@
 /** Maps the engine's rejections and failures to errors for the client. Must not know: HTTP. */
 import type { EndedEvent, Grammar, RejectedEvent } from '../../engine/protocol.js';
 import { ApiError } from '../errors.js';
-import type { PlannedGrammar } from '../params/response-format.js';
+import type { PlannedGrammar } from '../params/structured-outputs.js';
 
-function grammarsLostError(): ApiError {
-  return new ApiError('grammars_lost', 'The worker for structured output restarts; try again shortly.');
-}
+const grammarsLost = (): ApiError =>
+  new ApiError('grammars_lost', 'The worker for structured output restarts; try again shortly.');
 
 export function queueFull(): ApiError {
   return new ApiError('queue_full', 'Too many requests are waiting; try again shortly.');
@@ -33,7 +32,7 @@ function grammarError(planned: PlannedGrammar, part: number | null, why: string)
  * @param grammar the grammar of the request's plan
  */
 export function failure({ isLost, error }: EndedEvent, grammar: PlannedGrammar | null): ApiError {
-  if (isLost === true) return grammarsLostError();
+  if (isLost === true) return grammarsLost();
   if (isLost === false && grammar !== null)
     return grammarError(grammar, null, error ?? 'the answer exceeds its limits');
   return new ApiError('engine_failed', 'The engine failed on this request.');
@@ -57,7 +56,7 @@ export function engineError(
       return new ApiError('invalid_value', `The grammar must be one that this server can enforce: ${why}`);
     }
     case 'grammars_lost':
-      return grammarsLostError();
+      return grammarsLost();
     case 'too_long':
       return new ApiError('context_length_exceeded', 'Prompt and answer exceed the capacity of this server.');
     case 'unknown_token':
@@ -66,16 +65,14 @@ export function engineError(
       const least = event.leastFeasibleMs === null ? null : Math.ceil(event.leastFeasibleMs);
       const hint = least === null ? '' : `; the smallest budget accepted at this moment is ${least} ms`;
       const { bestExit } = event;
-      if (bestExit === undefined) {
-        return new ApiError('budget_infeasible', `No exit can meet the latency budget${hint}.`, null, {
-          least_feasible_budget_ms: least,
-        });
-      }
-      const quality = Math.floor(qualityOf(bestExit) * 1000) / 1000;
-      const rule = `No exit of the least quality can meet the latency budget; exit ${bestExit} of quality ${quality} can${hint}.`;
-      return new ApiError('budget_infeasible', rule, null, {
+      const quality = bestExit === undefined ? null : Math.floor(qualityOf(bestExit) * 1000) / 1000;
+      const rule =
+        quality === null
+          ? 'No exit can meet the latency budget'
+          : `No exit of the least quality can meet the latency budget; exit ${bestExit} of quality ${quality} can`;
+      return new ApiError('budget_infeasible', `${rule}${hint}.`, null, {
         least_feasible_budget_ms: least,
-        best_quality: quality,
+        ...(quality !== null && { best_quality: quality }),
       });
     }
   }

@@ -4,7 +4,7 @@ import type { TokenLogprobs } from '../../engine/protocol.js';
 import type { TextTokenizer } from '../../text/tokenizer.js';
 import { codePointLength } from '../../util/code-points.js';
 import type { ChoiceToken } from './choice.js';
-import type { Prompt } from './request.js';
+import type { Prompt } from './prompt.js';
 import type { ChatLogprob } from '../schemas/chat.js';
 import type { CompletionLogprobs } from '../schemas/completions.js';
 

@@ -4,6 +4,7 @@
  * Must not know: the engine, HTTP.
  */
 import type { DraftSource, EndedEvent, PlannedEvent, ServiceClass } from '../../engine/protocol.js';
+import { actualTimes } from '../../telemetry/sequences.js';
 import { monotonicMs } from '../../util/clock.js';
 import { isWithin } from '../../util/within-budget.js';
 import type { SortieReport } from '../schemas/report.js';
@@ -29,10 +30,13 @@ export function reportOf(facts: AnswerFacts): Omit<SortieReport, 'sampling' | 'a
   const plans = choices.flatMap((choice) => choice.plan ?? []);
   const actual = (facts.finishedAt ?? monotonicMs()) - arrivedAt;
   const isCut = ends.some((end) => end?.reason === 'deadline');
-  const times = ends.map((end, i) => tokenTimes(end, choices[i]));
-  const ttft = worst(times.map(({ firstAt }) => (firstAt === null ? null : firstAt - arrivedAt)));
-  const awaited = worst(times.map(({ awaitedTo }) => (awaitedTo === null ? null : awaitedTo - arrivedAt)));
-  const tpot = worst(times.map((time) => time.tpot));
+  const times = ends.flatMap((end, i) => {
+    const { lastTokenAt: lastAt = null, completionTokens: tokens = 0 } = choices[i] ?? {};
+    return end === undefined ? [] : actualTimes({ arrivedAt, lastAt, tokens }, end);
+  });
+  const ttft = worst(times.map(({ ttftMs }) => ttftMs));
+  const awaited = worst(times.map(({ awaitedMs }) => awaitedMs));
+  const tpot = worst(times.map(({ tpotMs }) => tpotMs));
   const started = worst(ends.map((end) => end?.startedAt ?? null));
   const probability = plans.reduce<number | null>(
     (least, each) => (each.probability === null ? least : Math.min(least ?? 1, each.probability)),
@@ -136,25 +140,6 @@ function landedOf(
   // Most landings are at places where the model rarely ends: thousandths would show 0.
   const rare = Math.round(probability * 1e6) / 1e6;
   return { at_token: at, pressure: rounded(pressure), probability: rare, choices: choicesLanded };
-}
-
-interface TokenTimes {
-  readonly firstAt: number | null;
-  /** The end of the wait for the first token. If the deadline came first, it is the deadline. */
-  readonly awaitedTo: number | null;
-  readonly tpot: number | null;
-}
-
-function tokenTimes(
-  end: EndedEvent | undefined,
-  choice: Pick<Choice, 'completionTokens' | 'lastTokenAt'> | undefined,
-): TokenTimes {
-  const firstAt = end?.firstTokenAt ?? null;
-  const awaitedTo = firstAt ?? (end?.reason === 'deadline' ? end.endedAt : null);
-  const lastAt = choice?.lastTokenAt ?? null;
-  const tokens = choice?.completionTokens ?? 0;
-  if (firstAt === null || lastAt === null || tokens < 2) return { firstAt, awaitedTo, tpot: null };
-  return { firstAt, awaitedTo, tpot: Math.max(0, lastAt - firstAt) / (tokens - 1) };
 }
 
 function worst(values: readonly (number | null)[]): number | null {

@@ -4,35 +4,31 @@
  * Must not know: response forms.
  */
 import type { Budget, LengthGroup, Sampling, ThoughtTokens } from '../../engine/protocol.js';
-import { ApiError } from '../errors.js';
-import { auditHeader } from '../params/audit.js';
-import { requestBudget } from '../params/budget.js';
-import { learningKey, readyEngine, type ApiContext, type ApiRequest, type Caller } from '../context.js';
-import type { AnswerThoughts } from './choice.js';
-import { requestDepth, type DepthBounds } from '../params/depth.js';
-import { encodeWithin, type WaitLimit } from './wait-limit.js';
-import { policyOf } from '../params/policy.js';
-import { qualityFloor } from '../params/quality.js';
-import { prefixSpace } from '../params/prefix-space.js';
-import type { PlannedGrammar } from '../params/response-format.js';
-import { sampling } from '../params/sampling.js';
-import { samplingDefaults } from '../params/sampling-defaults.js';
-import { behindThoughts, thoughtsExit } from '../params/thoughts.js';
-import type { GenerationBody } from '../schemas/shared.js';
 import { StopList } from '../../text/stop-strings.js';
-import { quoted } from '../../util/quoted.js';
-import { TimeLimitError } from '../../util/time-limit.js';
+import {
+  learningKey,
+  policyOf,
+  prefixSpace,
+  readyEngine,
+  type ApiContext,
+  type ApiRequest,
+  type Caller,
+} from '../context.js';
+import { ApiError, invalid } from '../errors.js';
+import { requestBudget } from '../params/budget.js';
+import { qualityFloor, requestDepth, type DepthBounds } from '../params/depth.js';
+import { agreed, type Headers, headerValues } from '../params/headers.js';
+import { sampling, samplingDefaults } from '../params/sampling.js';
+import type { PlannedGrammar } from '../params/structured-outputs.js';
+import { behindThoughts, thoughtsExit } from '../params/thoughts.js';
+import { checkIds, LONE_SURROGATE } from '../params/value-limits.js';
+import { ASKED } from '../schemas/headers.js';
+import type { GenerationBody } from '../schemas/shared.js';
+import type { AnswerThoughts } from './choice.js';
+import { tooLong, type Prompt } from './prompt.js';
 
 /** Answer tokens that an allowance must hold for a request that states no length. */
 const UNSTATED_TOKENS = 256;
-
-const LONE_SURROGATE = /\p{Surrogate}/u;
-
-/** One prompt in both forms. */
-export interface Prompt {
-  readonly ids: readonly number[];
-  readonly text: string;
-}
 
 /** The whole request to the engine, equal for all choices except the prompt. */
 export interface GenerationPlan {
@@ -79,88 +75,17 @@ export interface GenerationPlan {
   readonly continuousUsage: boolean;
 }
 
-/** Rules for turning a text into a prompt. */
-export interface Encoding {
-  readonly addSpecial: boolean;
-  /** The field that holds the text, for errors. */
-  readonly param: string;
-  readonly waitLimit: WaitLimit;
-  /**
-   * Most tokens of the text; absent: the server's context. A byte limit bounds the work in any case: it rejects a text
-   * with more bytes than the longest tokens could spell.
-   */
-  readonly most?: number;
-}
-
-/**
- * Tokenizes a prompt as far as it can fit, without blocking other requests.
- * @throws ApiError context_length_exceeded, invalid_value (empty, a token outside the model's vocabulary, or a text over
- * which the tokenizer takes too long), or an error of `encodeWithin`
- */
-export async function encodePrompt(
-  context: ApiContext,
-  text: string,
-  { addSpecial, param, waitLimit, most }: Encoding,
-): Promise<Prompt> {
-  const { maxLength } = readyEngine(context);
-  const { tokenizer } = context.model;
-  const ids = tokenizer.mustExceed(text, maxLength)
-    ? null
-    : await tokenizer
-        .encodeLong(text, addSpecial, most ?? maxLength, encodeWithin(context, waitLimit))
-        .catch((error: unknown) => {
-          if (!(error instanceof TimeLimitError)) throw error;
-          const rule = `${param} must be a text that the model's tokenizer splits in time: ${error.message}.`;
-          throw new ApiError('invalid_value', rule, param);
-        });
-  if (ids === null) throw tooLong(maxLength, `over ${maxLength}`, null, param);
-  if (ids.length === 0) throw new ApiError('invalid_value', `${param} must not be empty.`, param);
-  const wrong = ids.find((id) => id >= tokenizer.vocabulary);
-  if (wrong !== undefined) {
-    const token = `${quoted(tokenizer.spelt(wrong))} (id ${wrong})`;
-    const rule = `must hold tokens that the model knows, with ids up to ${tokenizer.vocabulary - 1}`;
-    throw new ApiError('invalid_value', `${param} ${rule}, got ${token}.`, param);
-  }
-  return { ids, text };
-}
-
-/** @throws ApiError context_length_exceeded if no answer can be so long, else as for a prompt */
-export async function encodePrediction(
-  context: ApiContext,
-  text: string,
-  waitLimit: WaitLimit,
-): Promise<readonly number[]> {
-  if (text === '') return [];
-  return (await encodePrompt(context, text, { addSpecial: false, param: 'prediction.content', waitLimit })).ids;
-}
-
 /** The budget of a request, stated or from the policy. @throws ApiError invalid_value */
 export function budgetOf({ limits }: ApiContext, request: ApiRequest<GenerationBody>): Budget | null {
   const { headers, body, caller, waitedMs } = request;
   return requestBudget(headers, body.sortie, policyOf(limits.policy, caller.policy), waitedMs);
 }
 
-/** The error for a prompt that does not fit. @param prompt its number of tokens */
-export function tooLong(maxLength: number, prompt: string | number, maxTokens: number | null, param: string): ApiError {
-  const asked = maxTokens === null ? '' : ` and asks for ${maxTokens} more`;
-  // OpenAI's words come first: clients that shorten a conversation on this error recognize it by them.
-  const rule = `This model's maximum context length is ${maxLength} tokens for prompt and answer together`;
-  return new ApiError('context_length_exceeded', `${rule}; the prompt has ${prompt}${asked}.`, param);
-}
-
-/** @throws ApiError invalid_value for an id outside the vocabulary */
-function stopTokens({ stop_token_ids: ids = [] }: GenerationBody, vocabulary: number): readonly number[] {
-  const wrong = ids.find((id) => id >= vocabulary);
-  if (wrong === undefined) return ids;
-  const rule = `stop_token_ids must hold token ids from 0 to ${vocabulary - 1}, got ${wrong}.`;
-  throw new ApiError('invalid_value', rule, 'stop_token_ids');
-}
-
 /** @throws ApiError invalid_value for a string with half a character, which would cut a character of the answer */
 function stopList({ stop = [] }: GenerationBody): StopList {
   const stops = typeof stop === 'string' ? [stop] : stop;
   if (stops.every((each) => !LONE_SURROGATE.test(each))) return new StopList(stops);
-  throw new ApiError('invalid_value', 'stop must hold whole characters, got a lone UTF-16 surrogate.', 'stop');
+  throw invalid('stop', 'must hold whole characters, got a lone UTF-16 surrogate');
 }
 
 export interface PlanInput {
@@ -214,6 +139,15 @@ function grammarOf(
   return behindThoughts(grammar, { ...tagTokens, isOpen: thoughts.isOpen, ...(exit !== null && { exit }) }, lands);
 }
 
+/** Whether the header asks for an audit. @throws ApiError invalid_value for another value, or for different ones */
+function asksAudit(headers: Headers): boolean {
+  const values = headerValues(headers, ASKED.audit, '1, true, 0 or false', (text) => {
+    if (['1', 'true'].includes(text)) return true;
+    return ['0', 'false'].includes(text) ? false : undefined;
+  });
+  return agreed(ASKED.audit, values) ?? false;
+}
+
 /** @throws ApiError for a request outside the limits, the model's abilities or the budget contract */
 export function planGeneration(
   context: ApiContext,
@@ -238,7 +172,7 @@ export function planGeneration(
     throw new ApiError('invalid_value', rule, input.prompts.length > 1 ? input.promptParam : 'n');
   }
   if (body.stream_options !== undefined && body.stream !== true) {
-    throw new ApiError('invalid_value', 'stream_options is only allowed with stream: true.', 'stream_options');
+    throw invalid('stream_options', 'is only allowed with stream: true');
   }
   const defaults = samplingDefaults(model.generation, limits.samplingDefaults);
   const unstated = input.defaultTokens ?? defaults.maxTokens ?? Infinity;
@@ -252,9 +186,10 @@ export function planGeneration(
   });
   const minTokens = body.min_tokens ?? 0;
   if (maxTokens.some((most) => minTokens > most)) {
-    const rule = `min_tokens must be at most max_tokens (${Math.min(...maxTokens)}), got ${minTokens}.`;
-    throw new ApiError('invalid_value', rule, 'min_tokens');
+    throw invalid('min_tokens', `must be at most max_tokens (${Math.min(...maxTokens)}), got ${minTokens}`);
   }
+  const stopIds = body.stop_token_ids ?? [];
+  checkIds('stop_token_ids', stopIds, vocabulary);
   const includeUsage = body.stream_options?.include_usage === true;
   return {
     modelName: body.model ?? model.name,
@@ -265,7 +200,7 @@ export function planGeneration(
     maxTokensParam: 'max_tokens',
     minTokens,
     stops: stopList(body),
-    stopTokens: [...(body.ignore_eos === true ? [] : model.eosTokens), ...stopTokens(body, vocabulary)],
+    stopTokens: [...(body.ignore_eos === true ? [] : model.eosTokens), ...stopIds],
     sampling: sampling(body, { vocabulary, choices, defaults }),
     showsSampling: body.sortie?.show_sampling === true,
     logprobs: input.logprobs,
@@ -280,7 +215,7 @@ export function planGeneration(
     prediction: input.prediction,
     speculate: body.sortie?.speculate ?? null,
     isDryRun: body.sortie?.dry_run === true,
-    audit: body.sortie?.audit ?? auditHeader(headers),
+    audit: body.sortie?.audit ?? asksAudit(headers),
     includeUsage,
     // As in vLLM, continuous_usage_stats adds to include_usage and has no effect alone.
     continuousUsage: includeUsage && body.stream_options?.continuous_usage_stats === true,

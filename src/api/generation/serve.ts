@@ -5,10 +5,10 @@
  */
 import { Answer } from './answer.js';
 import { type ApiError, ClientGone } from '../errors.js';
-import type { ApiContext, ApiRequest, EventStream, JsonAnswer } from '../context.js';
+import type { ApiContext, ApiRequest, EventStream } from '../context.js';
 import type { SortieReport } from '../schemas/report.js';
 import type { GenerationPlan } from './request.js';
-import { answeredAttributes, askedAttributes } from './trace-attributes.js';
+import type { Attributes } from '../../telemetry/trace.js';
 
 /**
  * Sends one event of a stream.
@@ -48,7 +48,7 @@ export async function serveWhole<Body>(
   context: ApiContext,
   request: ApiRequest<Body>,
   endpoint: Endpoint<Body>,
-): Promise<JsonAnswer> {
+): Promise<{ readonly headers: Readonly<Record<string, string>>; readonly body: object }> {
   const answer = await planned(context, request, endpoint);
   const formatter = endpoint.formatter(context, request, answer);
   try {
@@ -134,4 +134,58 @@ function logFields(answer: Answer, report: SortieReport): Record<string, unknown
   // `sortie simulate` reads the whole budget from the log; the client knows its own.
   const stated = { slo_ttft_ms: budget?.ttftMs ?? null, slo_tpot_ms: budget?.tpotMs ?? null };
   return { ...tokenFields(answer), sortie: { ...report, ...stated } };
+}
+
+/** A request may state thousands of stop strings. Its span names the first ones. */
+const MAX_STOPS = 16;
+
+/**
+ * Trace attributes of the request, named by OpenTelemetry's GenAI conventions where they exist. They hold no text of
+ * prompts and answers.
+ */
+function askedAttributes(plan: GenerationPlan, isStream: boolean): Attributes {
+  const { modelName, sampling, maxTokens, n, grammar, depth, budget } = plan;
+  const { stops } = plan.stops;
+  const { temperature, topP, topK, frequencyPenalty, presencePenalty, seed } = sampling;
+  return {
+    'gen_ai.request.model': modelName,
+    'gen_ai.request.stream': isStream,
+    'gen_ai.output.type': grammar?.grammar.kind === 'json' ? 'json' : 'text',
+    'gen_ai.request.max_tokens': Math.max(...maxTokens),
+    'gen_ai.request.temperature': temperature,
+    'gen_ai.request.top_p': topP,
+    'gen_ai.request.top_k': topK > 0 ? topK : undefined,
+    'gen_ai.request.frequency_penalty': frequencyPenalty === 0 ? undefined : frequencyPenalty,
+    'gen_ai.request.presence_penalty': presencePenalty === 0 ? undefined : presencePenalty,
+    'gen_ai.request.stop_sequences': stops.length === 0 ? undefined : stops.slice(0, MAX_STOPS),
+    'gen_ai.request.seed': seed ?? undefined,
+    'gen_ai.request.choice.count': n === 1 ? undefined : n,
+    'sortie.min_exit_layer': depth.minExit,
+    'sortie.max_exit_layer': depth.maxExit,
+    'sortie.budget_ms': budget?.totalMs ?? undefined,
+    'sortie.slo_ttft_ms': budget?.ttftMs ?? undefined,
+    'sortie.slo_tpot_ms': budget?.tpotMs ?? undefined,
+    'sortie.budget_on_miss': budget?.onMiss,
+  };
+}
+
+/**
+ * Trace attributes of the answer.
+ * @param id the id that the client gets
+ */
+function answeredAttributes(answer: Answer, id: string): Attributes {
+  const { prompt_tokens, completion_tokens, prompt_tokens_details } = answer.usage();
+  const { plan, landed, met, ttft_ms } = answer.report();
+  return {
+    'gen_ai.response.id': id,
+    'gen_ai.response.finish_reasons': answer.choices.flatMap(({ finishReason }) => finishReason ?? []),
+    'gen_ai.usage.input_tokens': prompt_tokens,
+    'gen_ai.usage.output_tokens': completion_tokens,
+    'gen_ai.usage.cache_read.input_tokens': prompt_tokens_details.cached_tokens,
+    'gen_ai.response.time_to_first_chunk': ttft_ms === null ? undefined : ttft_ms / 1000,
+    'sortie.plan.exit_layer': plan.exit_layer,
+    'sortie.plan.reason': plan.reason ?? undefined,
+    'sortie.landed.at_token': landed?.at_token,
+    'sortie.budget_met': met ?? undefined,
+  };
 }

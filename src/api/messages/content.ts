@@ -1,7 +1,6 @@
 /** Anthropic's messages and their blocks as the messages of a chat. Must not know: tools, sampling. */
-import { TranslatedMessages } from '../chat/translated-messages.js';
-import { ApiError } from '../errors.js';
-import { notSupported, required } from '../params/refusals.js';
+import { TranslatedMessages } from '../chat/translated.js';
+import { invalid, notSupported, required } from '../errors.js';
 import type { ContentBlock, CountTokensBody, InputMessage } from '../schemas/messages.js';
 
 type Role = InputMessage['role'];
@@ -101,8 +100,6 @@ export function chatMessagesOf({ system, messages }: Pick<CountTokensBody, 'syst
     });
     reader.end();
   });
-  if (translated.messages.length === 0) {
-    throw new ApiError('invalid_value', 'messages must have content, got none.', 'messages');
-  }
+  if (translated.messages.length === 0) throw invalid('messages', 'must have content, got none');
   return translated;
 }

@@ -1,12 +1,141 @@
 /** POST /v1/messages: a chat in the form of Anthropic's messages, whole or as named events. */
 import type { Answer } from '../generation/answer.js';
+import type { CallPart } from '../generation/call-reader.js';
 import type { Endpoint, Formatter, SendEvent } from '../generation/serve.js';
 import type { ApiRequest } from '../context.js';
-import type { MessagesBody } from '../schemas/messages.js';
-import { Blocks, type Emit } from './blocks.js';
+import type { AnswerBlock, MessagesAnswer, MessagesBody, MessagesUsage, StopReason } from '../schemas/messages.js';
 import { messagesError } from './errors.js';
-import { endOf, ID_PREFIX, messageOf, usageOf } from './message.js';
 import { plan } from './plan.js';
+
+/** The id of a message begins with it. */
+const ID_PREFIX = 'msg_';
+
+/** The fields that no answer of this server fills. */
+const UNFILLED = { stop_details: null, container: null } as const;
+
+/** Anthropic counts the tokens of a shared prefix apart from the other input. */
+function usageOf(answer: Answer): MessagesUsage {
+  const { prompt_tokens, completion_tokens, prompt_tokens_details } = answer.usage();
+  const { cached_tokens: cached } = prompt_tokens_details;
+  return {
+    input_tokens: prompt_tokens - cached,
+    cache_creation_input_tokens: 0,
+    cache_read_input_tokens: cached,
+    output_tokens: completion_tokens,
+  };
+}
+
+function stopReason(answer: Answer, { max_tokens: asked }: MessagesBody): StopReason {
+  const [choice] = answer.choices;
+  if (choice?.finishReason === 'tool_calls') return 'tool_use';
+  if (choice?.finishReason === 'stop') return choice.stopString === null ? 'end_turn' : 'stop_sequence';
+  const [most = asked] = answer.plan.maxTokens;
+  // An answer that its deadline cut has fewer tokens.
+  const isAtContext = most < asked && choice?.completionTokens === most;
+  return isAtContext ? 'model_context_window_exceeded' : 'max_tokens';
+}
+
+/** The end of an answer, as a whole message and the last delta of a stream state it. */
+function endOf(answer: Answer, body: MessagesBody) {
+  return {
+    stop_reason: stopReason(answer, body),
+    stop_sequence: answer.choices[0]?.stopString ?? null,
+    ...UNFILLED,
+  };
+}
+
+/** @param end absent: the answer has only begun */
+function messageOf(
+  answer: Answer,
+  content: AnswerBlock[],
+  end?: ReturnType<typeof endOf>,
+): Omit<MessagesAnswer, 'sortie'> {
+  return {
+    id: ID_PREFIX + answer.id,
+    type: 'message',
+    role: 'assistant',
+    model: answer.plan.modelName,
+    content,
+    ...(end ?? { stop_reason: null, stop_sequence: null, ...UNFILLED }),
+    diagnostics: null,
+    usage: usageOf(answer),
+  };
+}
+
+/** Sends an event of this type, if the message is a stream. */
+type Emit = (type: string, fields?: object) => void;
+
+type Block<T extends AnswerBlock['type']> = Extract<AnswerBlock, { type: T }>;
+
+/** The input of a call, or an empty one for a call that was cut. */
+function inputOf(text: string): Record<string, unknown> {
+  try {
+    // The grammar of calls lets only objects through.
+    return JSON.parse(text) as Record<string, unknown>;
+  } catch {
+    return {};
+  }
+}
+
+/** The blocks of a message: one for its thoughts, one for its text, one for each call. The last one may be open. */
+class Blocks {
+  readonly content: AnswerBlock[] = [];
+  readonly #emit: Emit;
+  #isOpen = false;
+  /** Arguments of the last call so far. */
+  #arguments = '';
+
+  constructor(emit: Emit) {
+    this.#emit = emit;
+  }
+
+  text(text: string): void {
+    if (text === '') return;
+    const block = this.#open('text') ?? this.#start({ type: 'text', text: '' });
+    this.#delta({ type: 'text_delta', text });
+    block.text += text;
+  }
+
+  thoughts(thinking: string): void {
+    const block = this.#open('thinking') ?? this.#start({ type: 'thinking', thinking: '', signature: '' });
+    this.#delta({ type: 'thinking_delta', thinking });
+    block.thinking += thinking;
+  }
+
+  call({ id, name = '', arguments: text }: CallPart): void {
+    // The prefix of the id is Anthropic's. The id comes back in a tool_result.
+    const head = { name, input: {}, caller: { type: 'direct' } } as const;
+    if (id !== undefined) this.#start({ type: 'tool_use', id: id.replace(/^call_/, 'toolu_'), ...head });
+    if (text !== '') this.#delta({ type: 'input_json_delta', partial_json: text });
+    this.#arguments += text;
+  }
+
+  end(): void {
+    const call = this.#open('tool_use');
+    if (call !== null) call.input = inputOf(this.#arguments);
+    if (this.#isOpen) this.#emit('content_block_stop', { index: this.content.length - 1 });
+    this.#isOpen = false;
+  }
+
+  #open<T extends AnswerBlock['type']>(type: T): Block<T> | null {
+    const last = this.content.at(-1);
+    return this.#isOpen && last?.type === type ? (last as Block<T>) : null;
+  }
+
+  #start<T extends AnswerBlock>(block: T): T {
+    this.end();
+    this.#arguments = '';
+    this.#isOpen = true;
+    const index = this.content.push(block) - 1;
+    this.#emit('content_block_start', { index, content_block: block });
+    if (index === 0) this.#emit('ping');
+    return block;
+  }
+
+  #delta(delta: object): void {
+    this.#emit('content_block_delta', { index: this.content.length - 1, delta });
+  }
+}
 
 /** Most characters of a user's name in the log. Claude Code's names are longer than OpenAI's limit. */
 const MAX_USER = 256;

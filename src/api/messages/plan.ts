@@ -1,14 +1,13 @@
-/** POST /v1/messages: from a valid body to the plan of a chat. */
-import { withOpenEnd } from '../chat/prompt-ending.js';
-import { hasThoughts } from '../chat/template-variables.js';
-import { thoughtTokens } from '../chat/thoughts.js';
-import { planAsChat, type Translation } from '../chat/translated.js';
+/** POST /v1/messages and its count of tokens: from a valid body to the plan of a chat. */
+import { hasThoughts, withOpenEnd } from '../chat/prompt.js';
+import { commonFields, countTranslated, planAsChat, type Translation } from '../chat/translated.js';
 import type { ApiContext, ApiRequest } from '../context.js';
 import type { GenerationPlan } from '../generation/request.js';
-import { commonFields } from '../params/common-fields.js';
+import { modelExit } from '../params/depth.js';
+import { thoughtTokens } from '../params/thoughts.js';
 import { rejectFields, rejectUnsupported, type NeutralValues } from '../params/unsupported.js';
 import type { ChatBody } from '../schemas/chat.js';
-import { MessagesBody } from '../schemas/messages.js';
+import { type CountTokensAnswer, type CountTokensBody, MessagesBody } from '../schemas/messages.js';
 import { chatMessagesOf } from './content.js';
 import { toolFieldsOf, toolNames } from './tools.js';
 
@@ -28,7 +27,7 @@ const UNSUPPORTED: NeutralValues = {
  * Anthropic's thinking as fields of a chat. Its models think only if a request asks for it, and its clients expect no
  * other block in front of the text.
  */
-export function thinkingOf(
+function thoughtsOf(
   { model }: ApiContext,
   { thinking }: Pick<MessagesBody, 'thinking'>,
 ): Pick<ChatBody, 'reasoning_effort' | 'thinking_token_budget'> {
@@ -40,8 +39,10 @@ export function thinkingOf(
   return { reasoning_effort: 'medium', ...(isBound && { thinking_token_budget: most }) };
 }
 
+type PromptBody = CountTokensBody & Pick<Partial<MessagesBody>, 'stop_sequences' | 'output_config'>;
+
 /** @throws ApiError invalid_value or unsupported_parameter for blocks and tools that a chat does not have */
-export function translate(context: ApiContext, body: MessagesBody): Translation {
+function translate(context: ApiContext, body: PromptBody): Translation {
   const { messages, names } = chatMessagesOf(body);
   const { stop_sequences: stop, output_config: output } = body;
   return {
@@ -49,7 +50,7 @@ export function translate(context: ApiContext, body: MessagesBody): Translation 
       ...commonFields(body),
       messages: withOpenEnd(messages),
       ...toolFieldsOf(body),
-      ...thinkingOf(context, body),
+      ...thoughtsOf(context, body),
       ...(stop && { stop }),
       ...(output?.format && {
         response_format: { type: 'json_schema', json_schema: { schema: output.format.schema } },
@@ -76,4 +77,13 @@ export async function plan(context: ApiContext, request: ApiRequest<MessagesBody
   // does with the limit.
   const limits = { ...context.limits, maxTokensDefault: body.max_tokens };
   return planAsChat({ ...context, limits }, request, translate(context, body));
+}
+
+/** Counts the prompt as /v1/messages makes it. @throws ApiError as countTranslated */
+export async function countTokens(
+  context: ApiContext,
+  { body, signal }: Pick<ApiRequest<CountTokensBody>, 'body' | 'signal'>,
+): Promise<CountTokensAnswer> {
+  modelExit(context.model, body.model);
+  return { input_tokens: await countTranslated(context, translate(context, body), signal) };
 }

@@ -1,6 +1,6 @@
 /** Anthropic's tools and tool choice in the form of a chat. Must not know: grammars. */
-import { toolSchema } from '../params/loose-schema.js';
-import { notSupported, required } from '../params/refusals.js';
+import { notSupported, required } from '../errors.js';
+import { toolSchema } from '../params/value-limits.js';
 import type { ChatBody } from '../schemas/chat.js';
 import type { CountTokensBody, MessagesTool, MessagesToolChoice } from '../schemas/messages.js';
 import type { Tool } from '../schemas/tools.js';
@@ -20,7 +20,7 @@ function toolOf(tool: MessagesTool, place: string): Tool {
 }
 
 /** @throws ApiError unsupported_parameter for a tool of Anthropic's server */
-export function toolsOf({ tools = [] }: Pick<CountTokensBody, 'tools'>): Tool[] {
+function toolsOf({ tools = [] }: Pick<CountTokensBody, 'tools'>): Tool[] {
   return tools.map((tool, index) => toolOf(tool, `tools[${index}]`));
 }
 

@@ -4,13 +4,10 @@
  * Must not know: plans, HTTP frameworks.
  */
 import type { Budget, OnMiss } from '../../engine/protocol.js';
-import { ApiError } from '../errors.js';
-import type { RequestPolicy } from './policy.js';
+import type { RequestPolicy } from '../context.js';
+import { agreed, type Headers, headerValues, least } from './headers.js';
 import { ASKED } from '../schemas/headers.js';
 import type { SortieRequest } from '../schemas/shared.js';
-import { quoted } from '../../util/quoted.js';
-
-export type Headers = Readonly<Record<string, string | string[] | undefined>>;
 
 /** One day: the longest wait. The bound also keeps arithmetic on instants exact. */
 const MAX_MS = 86_400_000;
@@ -20,37 +17,13 @@ function numberIn(text: string): number {
   return /^\d+(\.\d+)?$/.test(text) ? Number(text) : NaN;
 }
 
-/** @returns the values of a header, in order. Node.js joins repeated headers by commas, the separator of lists. */
-export function headerValues(headers: Headers, name: string): readonly string[] {
-  const texts = [headers[name.toLowerCase()] ?? []].flat();
-  // `trim` would remove a no-break space as well, which is not white space in a header.
-  return texts.flatMap((text) => text.split(',')).map((text) => text.replace(/^[ \t]+|[ \t]+$/g, ''));
-}
-
-/**
- * The smallest value of a header, or null without the header.
- * @param rule completes "NAME must be ..."
- * @param read returns NaN or a number up to 0 for a text that breaks the rule
- * @throws ApiError invalid_value that names the header and the value
- */
+/** The smallest value of a header, or null without the header. @param read returns NaN for a text that breaks the rule */
 function leastOf(headers: Headers, name: string, rule: string, read: (text: string) => number): number | null {
-  const texts = headerValues(headers, name);
-  const values = texts.map((text, index) => {
+  const positive = (text: string): number | undefined => {
     const value = read(text);
-    if (value > 0) return value;
-    throw wrongValue(name, rule, texts, index);
-  });
-  return least(values);
-}
-
-function wrongValue(name: string, rule: string, texts: readonly string[], index: number): ApiError {
-  const place = texts.length === 1 ? '' : ` as value ${index + 1} of ${texts.length}`;
-  return new ApiError('invalid_value', `${name} must be ${rule}, got ${quoted(texts[index] ?? '')}${place}.`, name);
-}
-
-function least(values: readonly (number | null)[]): number | null {
-  const stated = values.filter((value) => value !== null);
-  return stated.length === 0 ? null : Math.min(...stated);
+    return value > 0 ? value : undefined;
+  };
+  return least(headerValues(headers, name, rule, positive));
 }
 
 /** The smallest value of these headers, which are names for one time. */
@@ -90,19 +63,10 @@ function grpcTimeout(headers: Headers): number | null {
 
 const ON_MISS: readonly OnMiss[] = ['land', 'continue', 'truncate', 'reject'];
 
-/** Actions on a miss have no order, so all values must agree. */
 function onMiss(headers: Headers): OnMiss | null {
-  const name = ASKED.onMiss;
-  const texts = headerValues(headers, name);
-  const values = texts.map((text, index): OnMiss => {
-    const value = ON_MISS.find((each) => each === text);
-    if (value !== undefined) return value;
-    throw wrongValue(name, 'land, continue, truncate or reject', texts, index);
-  });
-  const [first = null, ...others] = new Set(values);
-  if (others.length === 0) return first;
-  const rule = 'must have one value, got different ones';
-  throw new ApiError('invalid_value', `${name} ${rule}: ${[first, ...others].join(', ')}.`, name);
+  const read = (text: string): OnMiss | undefined => ON_MISS.find((each) => each === text);
+  const values = headerValues(headers, ASKED.onMiss, 'land, continue, truncate or reject', read);
+  return agreed(ASKED.onMiss, values);
 }
 
 /**

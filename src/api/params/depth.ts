@@ -3,13 +3,12 @@
  *
  * Must not know: budgets, plans.
  */
-import { ApiError } from '../errors.js';
-import { headerValues, type Headers } from './budget.js';
-import type { RequestPolicy } from './policy.js';
-import { exitOfQuality, type QualityFloor } from './quality.js';
+import type { RequestPolicy } from '../context.js';
+import { ApiError, invalid } from '../errors.js';
+import { agreed, type Headers, headerValues } from './headers.js';
 import { ASKED } from '../schemas/headers.js';
 import type { SortieRequest } from '../schemas/shared.js';
-import { namesOf, type ServedModel } from '../served-model.js';
+import type { ServedModel } from '../served-model.js';
 import { quoted } from '../../util/quoted.js';
 
 export interface DepthBounds {
@@ -31,33 +30,27 @@ function exitOf({ exits, loopLayers }: Depths, written: number): number | undefi
   return numbers.find((number) => number * loopLayers === written);
 }
 
-function checkedExit(model: Depths, layer: number, written: string, param: string): number {
-  const exit = exitOf(model, layer);
+function checkedExit(model: Depths, written: string | number, param: string): number {
+  const exit = /^\d+$/.test(String(written)) ? exitOf(model, Number(written)) : undefined;
   if (exit !== undefined) return exit;
-  const exits = model.exits.map((each) => each.layer);
-  const unit = model.loopLayers === undefined ? '' : ' loops';
-  throw new ApiError(
-    'invalid_value',
-    `${param} must be an exit of the model (${exits.join(', ')}${unit}), got ${quoted(written)}.`,
-    param,
-    { exits },
-  );
+  const exits = model.exits.map(({ layer }) => layer);
+  const all = `${exits.join(', ')}${model.loopLayers === undefined ? '' : ' loops'}`;
+  throw invalid(param, `must be an exit of the model (${all}), got ${quoted(String(written))}`, { exits });
 }
 
 /** @returns the layer and the field or header that states it; null if neither does */
 function exitOption(model: Depths, headers: Headers, header: string, twin: number | undefined, twinName: string) {
-  if (twin !== undefined) {
-    const param = `sortie.${twinName}`;
-    return { layer: checkedExit(model, twin, String(twin), param), param };
-  }
-  const [text, ...others] = new Set(headerValues(headers, header));
-  if (text === undefined) return null;
+  const param = twin === undefined ? header : `sortie.${twinName}`;
+  if (twin !== undefined) return { layer: checkedExit(model, twin, param), param };
   // Depths have no order of preference, so all values must agree.
-  if (others.length > 0) {
-    const values = quoted([text, ...others].join(', '));
-    throw new ApiError('invalid_value', `${header} must have one value, got different ones: ${values}.`, header);
-  }
-  return { layer: checkedExit(model, /^\d+$/.test(text) ? Number(text) : NaN, text, header), param: header };
+  const layers = headerValues(headers, header, 'an exit of the model', (text) => checkedExit(model, text, header));
+  const layer = agreed(header, layers);
+  return layer === null ? null : { layer, param };
+}
+
+/** All names of a model, the first one first. */
+export function namesOf({ name, aliases = [] }: Pick<ServedModel, 'name' | 'aliases'>): readonly string[] {
+  return [name, ...aliases];
 }
 
 /** The parts of a model name in a request. */
@@ -95,6 +88,47 @@ export function requestedModel(model: ServedModel, asked: string | undefined): R
  */
 export function modelExit(model: ServedModel, asked: string | undefined): number | null {
   return requestedModel(model, asked).exit;
+}
+
+/** The least quality that a request asks for. */
+export interface QualityFloor {
+  readonly least: number;
+  /** The field or header that states it; null for the operator's. */
+  readonly param: string | null;
+}
+
+/**
+ * The floor that a request states, else the operator's. Of several header values the largest counts.
+ * @throws ApiError invalid_value for a value that is not a number from 0 to 1
+ */
+export function qualityFloor(
+  headers: Headers,
+  body: SortieRequest | undefined,
+  operators: number | null,
+): QualityFloor | null {
+  const values = headerValues(headers, ASKED.minQuality, 'a number from 0 to 1', (text) =>
+    /^(\d+\.?\d*|\.\d+)$/.test(text) && Number(text) <= 1 ? Number(text) : undefined,
+  );
+  if (body?.min_quality !== undefined) return { least: body.min_quality, param: 'sortie.min_quality' };
+  if (values.length > 0) return { least: Math.max(...values), param: ASKED.minQuality };
+  return operators === null ? null : { least: operators, param: null };
+}
+
+/**
+ * The shallowest of these exits with at least the quality of the floor. The operator's floor is as deep as it can be.
+ * @param exits shallowest first
+ * @param qualities by exit
+ * @throws ApiError invalid_value if no exit reaches the floor of a request
+ */
+function exitOfQuality({ least, param }: QualityFloor, exits: readonly number[], qualities: readonly number[]): number {
+  const found = exits.find((_, i) => (qualities[i] ?? 0) >= least);
+  if (found !== undefined) return found;
+  const best = Math.max(...qualities);
+  if (param === null) return exits.at(-1) ?? 0;
+  // Rounded down, so that the client may ask for it.
+  const most = Math.floor(best * 1000) / 1000;
+  const rule = `must be at most ${most}, the best quality of the exits ${exits.join(', ')}`;
+  throw invalid(param, `${rule}, got ${least}`, { best_quality: most });
 }
 
 /** The operator's rules for depth. */

@@ -1,11 +1,27 @@
 /** Sampling parameters of a request body, in the engine's terms. */
-import type { Dry } from '../../model/manifest.js';
+import { COMMON_SAMPLING, statesNoSampling } from '../../model/common-sampling.js';
+import type { Dry, Generation } from '../../model/manifest.js';
 import type { Sampling } from '../../engine/protocol.js';
-import { ApiError } from '../errors.js';
+import type { Limits } from '../context.js';
+import { invalid } from '../errors.js';
 import type { SamplingReport } from '../schemas/report.js';
 import type { GenerationBody } from '../schemas/shared.js';
 import { quoted } from '../../util/quoted.js';
-import type { SamplingDefaults } from './sampling-defaults.js';
+
+export interface SamplingDefaults extends Required<Omit<Generation, 'maxTokens'>> {
+  /** Most tokens of a chat answer; null: to the end of the context. */
+  readonly maxTokens: number | null;
+  /** Whether the exits' DRY rules apply. */
+  readonly dry: boolean;
+}
+
+const NEUTRAL = { temperature: 1, topP: 1, topK: 0, minP: 0, repetitionPenalty: 1, maxTokens: null };
+
+/** Sampling fields of a request that states none: the model's values and rules, or OpenAI's values and no rule. */
+export function samplingDefaults(generation: Generation, source: Limits['samplingDefaults']): SamplingDefaults {
+  if (source === 'openai') return { ...NEUTRAL, dry: false };
+  return { ...NEUTRAL, ...(statesNoSampling(generation) && COMMON_SAMPLING), ...generation, dry: true };
+}
 
 /**
  * Lower temperatures count as 0; vLLM has the same bound. Logits divided by less overflow floats, and the resulting NaN
@@ -20,18 +36,12 @@ const MIN_TEMPERATURE = 1e-5;
 function logitBias(entries: Readonly<Record<string, number>>, vocabulary: number, choices: number): [number, number][] {
   const listed = Object.entries(entries);
   const most = Math.floor(vocabulary / choices);
-  if (listed.length > most) {
-    const rule = `logit_bias must have at most ${most} entries with ${choices} choices, got ${listed.length}.`;
-    throw new ApiError('invalid_value', rule, 'logit_bias');
-  }
+  if (listed.length > most)
+    throw invalid('logit_bias', `must have at most ${most} entries with ${choices} choices, got ${listed.length}`);
   return listed.map(([key, bias]) => {
     const id = /^\d+$/.test(key) ? Number(key) : NaN;
     if (id < vocabulary) return [id, bias];
-    throw new ApiError(
-      'invalid_value',
-      `logit_bias keys must be token ids from 0 to ${vocabulary - 1}, got ${quoted(key)}.`,
-      'logit_bias',
-    );
+    throw invalid('logit_bias', `keys must be token ids from 0 to ${vocabulary - 1}, got ${quoted(key)}`);
   });
 }
 
@@ -48,7 +58,7 @@ function dry(body: GenerationBody, hasRules: boolean): Dry | undefined {
     (body.presence_penalty ?? 0) !== 0 || (body.frequency_penalty ?? 0) !== 0 || (body.repetition_penalty ?? 1) !== 1;
   for (const name of ['dry_base', 'dry_allowed_length'] as const)
     if (isStated(body[name]) && !isStated(body.dry_multiplier))
-      throw new ApiError('invalid_value', `${name} needs dry_multiplier, got ${body[name]} without it.`, name);
+      throw invalid(name, `needs dry_multiplier, got ${body[name]} without it`);
   const multiplier = body.dry_multiplier ?? (penalizes || !hasRules ? 0 : null);
   if (multiplier === null) return undefined;
   return { multiplier, base: body.dry_base ?? 1.75, allowedLength: body.dry_allowed_length ?? 2 };

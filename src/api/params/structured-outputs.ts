@@ -6,22 +6,23 @@
  * `json_schema`. Must not know: how grammars work.
  */
 import type { Grammar } from '../../engine/protocol.js';
-import { ApiError } from '../errors.js';
-import type { GenerationBody } from '../schemas/shared.js';
+import { invalid } from '../errors.js';
+import type { GenerationBody, ResponseFormat } from '../schemas/shared.js';
 import { quoted } from '../../util/quoted.js';
-import { isTooDeep, MAX_NESTING } from './nesting.js';
-import { formatGrammar, type PlannedGrammar } from './response-format.js';
-import { MAX_SCHEMA_UNITS, schemaText } from './schema-limits.js';
+import { isTooDeep, LONE_SURROGATE, MAX_NESTING, MAX_SCHEMA_UNITS, schemaText } from './value-limits.js';
 
-const LONE_SURROGATE = /\p{Surrogate}/u;
-
-const wrong = (param: string, rule: string): ApiError => new ApiError('invalid_value', `${param} ${rule}.`, param);
+/** The grammar of an answer, and the parameter that states it. */
+export interface PlannedGrammar {
+  readonly grammar: Grammar;
+  /** The parameter at fault if the grammar cannot be enforced. @param part index of a function, if it is known */
+  placeOf(part: number | null): string;
+}
 
 /** @throws ApiError invalid_value for a text that is too long or holds half a character */
 function checkedText(text: string, param: string): string {
   if (text.length > MAX_SCHEMA_UNITS)
-    throw wrong(param, `must have at most ${MAX_SCHEMA_UNITS} characters, got ${text.length}`);
-  if (LONE_SURROGATE.test(text)) throw wrong(param, 'must hold whole characters, got a lone UTF-16 surrogate');
+    throw invalid(param, `must have at most ${MAX_SCHEMA_UNITS} characters, got ${text.length}`);
+  if (LONE_SURROGATE.test(text)) throw invalid(param, 'must hold whole characters, got a lone UTF-16 surrogate');
   return text;
 }
 
@@ -33,10 +34,10 @@ function jsonGrammar(schema: unknown, param: string): Grammar {
     try {
       value = JSON.parse(schema);
     } catch {
-      throw wrong(param, `must be a JSON schema, or its text, got ${quoted(schema)}`);
+      throw invalid(param, `must be a JSON schema, or its text, got ${quoted(schema)}`);
     }
     // The schema is text within the body, so the body's own check has not seen its depth.
-    if (isTooDeep(value)) throw wrong(param, `must be nested at most ${MAX_NESTING} deep`);
+    if (isTooDeep(value)) throw invalid(param, `must be nested at most ${MAX_NESTING} deep`);
   }
   return { kind: 'json', schema: schemaText(value, param, param) };
 }
@@ -44,8 +45,16 @@ function jsonGrammar(schema: unknown, param: string): Grammar {
 function choiceGrammar(choices: readonly string[], param: string): Grammar {
   const length = choices.reduce((sum, each) => sum + checkedText(each, param).length, 0);
   if (length > MAX_SCHEMA_UNITS)
-    throw wrong(param, `must have at most ${MAX_SCHEMA_UNITS} characters in all, got ${length}`);
+    throw invalid(param, `must have at most ${MAX_SCHEMA_UNITS} characters in all, got ${length}`);
   return { kind: 'choice', choices };
+}
+
+function formatGrammar(format: Exclude<ResponseFormat, { type: 'text' }>, param: string): Grammar {
+  const [schema, place] =
+    format.type === 'json_schema'
+      ? [format.json_schema.schema, `${param}.json_schema.schema`]
+      : [format.schema ?? { type: 'object' }, `${param}.schema`];
+  return { kind: 'json', schema: schemaText(schema, place, param) };
 }
 
 const ofKind = {
@@ -60,15 +69,14 @@ const ofKind = {
  * @throws ApiError invalid_value for two grammars, or one that is too large
  */
 export function answerGrammar(body: GenerationBody): PlannedGrammar | null {
-  const found: { readonly param: string; plan(): PlannedGrammar | null }[] = [];
+  const found: { readonly param: string; plan(): PlannedGrammar }[] = [];
   const add = <T>(param: string, value: T | undefined, grammarOf: (value: T, param: string) => Grammar): void => {
     // An empty text or list asks for nothing: llama.cpp's clients send `grammar: ""`.
     if (value === undefined || value === '' || (Array.isArray(value) && value.length === 0)) return;
     found.push({ param, plan: () => ({ grammar: grammarOf(value, param), placeOf: () => param }) });
   };
   const { response_format: format, structured_outputs: outputs = {} } = body;
-  if (format !== undefined && format.type !== 'text')
-    found.push({ param: 'response_format', plan: () => formatGrammar(format) });
+  if (format?.type !== 'text') add('response_format', format, formatGrammar);
   const own = 'structured_outputs';
   add(`${own}.json`, outputs.json, ofKind.json);
   if (outputs.json_object === true) add(`${own}.json_object`, { type: 'object' }, ofKind.json);
@@ -85,8 +93,8 @@ export function answerGrammar(body: GenerationBody): PlannedGrammar | null {
   add('ebnf', body.ebnf, ofKind.grammar);
   const [first, second] = found;
   if (body.structured_outputs !== undefined && !found.some(({ param }) => param.startsWith(own)))
-    throw wrong(own, 'must have one of json, json_object, regex, choice and grammar');
+    throw invalid(own, 'must have one of json, json_object, regex, choice and grammar');
   if (first === undefined) return null;
   if (second === undefined) return first.plan();
-  throw wrong(second.param, `cannot be combined with ${first.param}: an answer can follow only one grammar`);
+  throw invalid(second.param, `cannot be combined with ${first.param}: an answer can follow only one grammar`);
 }

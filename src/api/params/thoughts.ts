@@ -1,13 +1,15 @@
 /**
- * The bounds of a model's thoughts: vLLM's `thinking_token_budget`, and the exit that thoughts may be limited to.
- *
- * Must not know: templates, tags as text.
+ * How answers think: by the template's tags and the end of the prompt. The bounds of thoughts: vLLM's
+ * `thinking_token_budget`, and the exit that thoughts may be limited to.
  */
 import type { ThoughtTokens } from '../../engine/protocol.js';
-import { ApiError } from '../errors.js';
+import { endsInThoughts, type ThoughtTags } from '../../text/thoughts.js';
+import type { TextTokenizer } from '../../text/tokenizer.js';
+import { ApiError, invalid } from '../errors.js';
+import type { AnswerThoughts } from '../generation/choice.js';
 import type { SortieRequest } from '../schemas/shared.js';
 import type { DepthBounds } from './depth.js';
-import type { PlannedGrammar } from './response-format.js';
+import type { PlannedGrammar } from './structured-outputs.js';
 
 /** The tags of thoughts, if each of them is one token. */
 export type TagTokens = Pick<ThoughtTokens, 'open' | 'close' | 'blanks'>;
@@ -47,8 +49,7 @@ export function thoughtsExit(
   const exit = asked ?? Math.max(usual ?? maxExit, minExit);
   if (asked !== undefined && (!exits.includes(asked) || asked < minExit || asked > maxExit)) {
     const own = exits.filter((layer) => layer >= minExit && layer <= maxExit);
-    const rule = `must be an exit that this request may use (${own.join(', ')}), got ${asked}.`;
-    throw new ApiError('invalid_value', `${EXIT} ${rule}`, EXIT, { exits: own });
+    throw invalid(EXIT, `must be an exit that this request may use (${own.join(', ')}), got ${asked}`, { exits: own });
   }
   return exit < maxExit ? exit : null;
 }
@@ -65,4 +66,35 @@ export function behindThoughts(
   if (planned !== null) return { ...planned, grammar: { ...planned.grammar, thoughts } };
   if (thoughts.most === null && thoughts.exit === undefined && !lands) return null;
   return { grammar: { kind: 'free', thoughts }, placeOf: () => TOKENS };
+}
+
+/** A prompt that opens thoughts, with an empty one instead, as templates write it. */
+export function withoutThoughts({ open, close }: ThoughtTags, prompt: string): string {
+  const text = prompt.trimEnd();
+  return text.endsWith(open) ? `${text}\n\n${close}\n\n` : prompt;
+}
+
+/**
+ * @param prompt the text that the answer follows
+ * @param continued the message that the answer continues, or null
+ * @returns null if the prompt rules thoughts out
+ */
+export function answerThoughts(tags: ThoughtTags, prompt: string, continued: string | null): AnswerThoughts | null {
+  const end = prompt.trimEnd();
+  // A user may write a tag as well, so only the end of a prompt counts, or the message that the answer continues.
+  const isOpen = continued === null ? end.endsWith(tags.open) : endsInThoughts(tags, continued);
+  if (isOpen) return { tags, isOpen };
+  const isOver = continued === null ? end.endsWith(tags.close) : continued.trim() !== '';
+  return isOver ? null : { tags, isOpen };
+}
+
+/** The tags as tokens; null unless each of them is one token. */
+export function thoughtTokens(tags: ThoughtTags, tokenizer: TextTokenizer): TagTokens | null {
+  const single = (text: string): number[] => {
+    const ids = tokenizer.encode(text, false);
+    return ids.length === 1 ? ids : [];
+  };
+  const [[open], [close]] = [single(tags.open), single(tags.close)];
+  if (open === undefined || close === undefined) return null;
+  return { open, close, blanks: ['\n', '\n\n'].flatMap(single) };
 }

@@ -1,6 +1,6 @@
 /** The items of a conversation as the messages of a chat. Must not know: tools, sampling. */
-import { TranslatedMessages } from '../chat/translated-messages.js';
-import { notSupported, required } from '../params/refusals.js';
+import { TranslatedMessages } from '../chat/translated.js';
+import { notSupported, required } from '../errors.js';
 import type { InputItem, ResponsesBody } from '../schemas/responses.js';
 
 const SERVED = 'the server takes message, function_call, function_call_output and reasoning';

@@ -1,14 +1,58 @@
-/** POST /v1/responses: from a valid body to the plan of a chat. */
-import { planAsChat, type Translation } from '../chat/translated.js';
+/** POST /v1/responses and its count of tokens: from a valid body to the plan of a chat. */
+import { hasThoughts } from '../chat/prompt.js';
+import { commonFields, countTranslated, planAsChat, type Translation } from '../chat/translated.js';
 import type { ApiContext, ApiRequest } from '../context.js';
+import { required } from '../errors.js';
 import type { GenerationPlan } from '../generation/request.js';
-import { commonFields } from '../params/common-fields.js';
-import type { ResponsesBody } from '../schemas/responses.js';
+import { modelExit } from '../params/depth.js';
+import { rejectFields, rejectUnsupported, type NeutralValues } from '../params/unsupported.js';
+import { type InputTokensAnswer, type InputTokensBody, ResponsesBody } from '../schemas/responses.js';
 import type { ResponseFormat } from '../schemas/shared.js';
-import { ignoredSettings, withoutIgnored } from './ignored.js';
 import { inputMessages } from './input.js';
 import { responseTools } from './tools.js';
-import { rejectUnsupportedOfResponses } from './unsupported.js';
+
+/** Fields of OpenAI's responses that would change an answer and that this server does not have. */
+const UNSUPPORTED: NeutralValues = {
+  previous_response_id: [],
+  conversation: [],
+  prompt: [],
+  background: [],
+  context_management: [],
+  // A chat's names of fields that have other names here. To ignore them would change the answer.
+  messages: [],
+  max_tokens: [],
+  max_completion_tokens: [],
+  response_format: [],
+  logprobs: [],
+  n: [1],
+};
+
+/** @throws ApiError unsupported_parameter */
+function checkSupported(body: ResponsesBody): void {
+  rejectUnsupported(body, ResponsesBody.properties);
+  rejectFields(body, UNSUPPORTED);
+}
+
+/** Whether the request asks a model without thoughts to think. */
+function isThoughtless({ model: { chat } }: ApiContext, { reasoning }: ResponsesBody): boolean {
+  const effort = reasoning?.effort ?? 'none';
+  return effort !== 'none' && chat !== null && !hasThoughts(chat);
+}
+
+/** A sentence for each setting of the request that has no effect. */
+function ignoredSettings(context: ApiContext, body: ResponsesBody): string[] {
+  const { text: { verbosity = 'medium' } = {}, truncation } = body;
+  return [
+    isThoughtless(context, body) ? 'reasoning.effort is ignored: this model has no thoughts.' : [],
+    verbosity === 'medium' ? [] : 'text.verbosity is ignored: this model has no such setting.',
+    truncation === 'auto' ? 'truncation is ignored: input beyond the context is rejected.' : [],
+  ].flat();
+}
+
+/** The request without the effort that has no effect. */
+export function withoutIgnored(context: ApiContext, body: ResponsesBody): ResponsesBody {
+  return isThoughtless(context, body) ? { ...body, reasoning: {} } : body;
+}
 
 const LOGPROBS = 'message.output_text.logprobs';
 
@@ -24,7 +68,7 @@ function logprobFields({ include = [], top_logprobs: top = 0 }: ResponsesBody) {
 }
 
 /** @throws ApiError invalid_value or unsupported_parameter for items, parts and tools that a chat does not have */
-export function translate(body: ResponsesBody): Translation {
+function translate(body: ResponsesBody): Translation {
   const { messages, names } = inputMessages(body);
   const tools = responseTools(body);
   const format = chatFormat(body);
@@ -53,8 +97,22 @@ export function translate(body: ResponsesBody): Translation {
 
 export async function plan(context: ApiContext, request: ApiRequest<ResponsesBody>): Promise<GenerationPlan> {
   const { body } = request;
-  rejectUnsupportedOfResponses(body);
+  checkSupported(body);
   const planned = await planAsChat(context, request, translate(withoutIgnored(context, body)));
   for (const each of ignoredSettings(context, body)) request.warn(each);
   return planned;
+}
+
+/** Counts the prompt as /v1/responses makes it. @throws ApiError as countTranslated */
+export async function inputTokens(
+  context: ApiContext,
+  { body, signal }: Pick<ApiRequest<InputTokensBody>, 'body' | 'signal'>,
+): Promise<InputTokensAnswer> {
+  const { input, ...others } = body;
+  if (input === undefined && body.instructions === undefined) throw required('input');
+  const asked = { ...others, input: input ?? [] };
+  checkSupported(asked);
+  modelExit(context.model, body.model);
+  const tokens = await countTranslated(context, translate(withoutIgnored(context, asked)), signal);
+  return { object: 'response.input_tokens', input_tokens: tokens };
 }

@@ -1,7 +1,6 @@
 /** Tools and tool choice of a response in the form of a chat. Must not know: grammars. */
-import { ApiError } from '../errors.js';
-import { toolSchema } from '../params/loose-schema.js';
-import { notSupported, required } from '../params/refusals.js';
+import { invalid, notSupported, required } from '../errors.js';
+import { toolSchema } from '../params/value-limits.js';
 import type { ChatBody } from '../schemas/chat.js';
 import type { ResponsesBody, ResponseTool } from '../schemas/responses.js';
 import type { Tool } from '../schemas/tools.js';
@@ -35,8 +34,7 @@ export function responseTools(body: ResponsesBody): TranslatedTools {
   const { allowed, asked } = askedOf(body);
   const unknown = allowed?.find((name) => tools.every((tool) => tool.name !== name));
   if (unknown !== undefined) {
-    const rule = `tool_choice.tools must name functions of tools, got ${quoted(unknown)}.`;
-    throw new ApiError('invalid_value', rule, 'tool_choice.tools');
+    throw invalid('tool_choice.tools', `must name functions of tools, got ${quoted(unknown)}`);
   }
   const offered = listed.filter(({ tool }) => allowed?.includes(tool.function.name) ?? true);
   const isEmpty = offered.length === 0;

@@ -1,8 +1,8 @@
 /** Schemas of POST /v1/chat/completions. */
-import { type Static, Type } from '../../util/schema.js';
+import { type Static, Type, allOptional, nullable } from '../../util/schema.js';
 import { FinishReason } from './completions.js';
 import { SortieReport } from './report.js';
-import { generationFields, NullableString, oneOf, Usage } from './shared.js';
+import { generationFields, NullableString, oneOf, Usage, oneWord } from './shared.js';
 import { ToolCall, toolFields } from './tools.js';
 
 const TextPart = Type.Object({ type: Type.Literal('text'), text: Type.String() });
@@ -14,66 +14,50 @@ const textContent = (description: string) =>
   ]);
 
 export const ChatMessageBody = Type.Object({
-  role: oneOf('"system", "developer", "user", "assistant" or "tool"', [
-    Type.Literal('system'),
-    Type.Literal('developer'),
-    Type.Literal('user'),
-    Type.Literal('assistant'),
-    Type.Literal('tool'),
-  ]),
-  content: Type.Optional(textContent('Required, except for an assistant message with tool_calls.')),
-  name: Type.Optional(Type.String()),
-  reasoning_content: Type.Optional(
-    Type.String({
+  role: oneWord(['system', 'developer', 'user', 'assistant', 'tool']),
+  ...allOptional({
+    content: textContent('Required, except for an assistant message with tool_calls.'),
+    name: Type.String(),
+    reasoning_content: Type.String({
       description: 'Thoughts of an assistant message; the chat template decides whether the model sees them.',
     }),
-  ),
-  tool_calls: Type.Optional(Type.Array(ToolCall, { description: 'Calls of an assistant message.' })),
-  prefix: Type.Optional(
-    Type.Boolean({
+    tool_calls: Type.Array(ToolCall, { description: 'Calls of an assistant message.' }),
+    prefix: Type.Boolean({
       description: 'In a last assistant message: the answer continues it, as with continue_final_message.',
     }),
-  ),
-  tool_call_id: Type.Optional(Type.String({ description: 'In a tool message: the id of the call that it answers.' })),
+    tool_call_id: Type.String({ description: 'In a tool message: the id of the call that it answers.' }),
+  }),
 });
 export type ChatMessageBody = Static<typeof ChatMessageBody>;
 
 /** vLLM's fields for the end of the prompt. */
 export const endingFields = {
-  add_generation_prompt: Type.Optional(
-    Type.Boolean({
+  ...allOptional({
+    add_generation_prompt: Type.Boolean({
       description:
         'Adds the start of the answer after the messages. Default: true, or false with continue_final_message.',
     }),
-  ),
-  continue_final_message: Type.Optional(
-    Type.Boolean({
+    continue_final_message: Type.Boolean({
       default: false,
       description: 'The answer continues the last message, which stays open, and holds only the continuation.',
     }),
-  ),
+  }),
 };
 
-export const Effort = oneOf('"none", "minimal", "low", "medium", "high" or "xhigh"', [
-  Type.Literal('none'),
-  Type.Literal('minimal'),
-  Type.Literal('low'),
-  Type.Literal('medium'),
-  Type.Literal('high'),
-  Type.Literal('xhigh'),
-]);
+export const Effort = oneWord(['none', 'minimal', 'low', 'medium', 'high', 'xhigh']);
 
 /** Fields for variables of the chat template. */
 export const templateFields = {
-  chat_template_kwargs: Type.Optional(
-    Type.Record(Type.String(), Type.Unknown(), {
+  ...allOptional({
+    chat_template_kwargs: Type.Record(Type.String(), Type.Unknown(), {
       description: 'Further variables of the chat template, such as enable_thinking, as in vLLM.',
     }),
-  ),
-  reasoning_effort: Type.Optional(Effort),
-  thinking_token_budget: Type.Optional(
-    Type.Integer({ minimum: 0, description: 'Most tokens of the thoughts of a model that thinks, as in vLLM.' }),
-  ),
+    reasoning_effort: Effort,
+    thinking_token_budget: Type.Integer({
+      minimum: 0,
+      description: 'Most tokens of the thoughts of a model that thinks, as in vLLM.',
+    }),
+  }),
 };
 
 export const ChatBody = Type.Object(
@@ -151,7 +135,7 @@ export const ChatAnswer = Type.Object({
         reasoning_content: Type.Optional(Type.String({ description: 'Thoughts in front of the answer.' })),
         tool_calls: Type.Optional(Type.Array(ToolCall)),
       }),
-      logprobs: Type.Union([Type.Object({ content: Type.Array(ChatLogprob), refusal: Type.Null() }), Type.Null()]),
+      logprobs: nullable(Type.Object({ content: Type.Array(ChatLogprob), refusal: Type.Null() })),
       finish_reason: Type.Union([...FinishReason.anyOf, Type.Literal('tool_calls')]),
     }),
   ),

@@ -1,5 +1,5 @@
 /** Schemas of POST /v1/completions. */
-import { type Static, Type } from '../../util/schema.js';
+import { type Static, Type, words, nullable } from '../../util/schema.js';
 import { SortieReport } from './report.js';
 import { generationFields, NullableNumber, oneOf, Usage } from './shared.js';
 
@@ -42,12 +42,12 @@ export const CompletionLogprobs = Type.Object({
     }),
   ),
   token_logprobs: Type.Array(NullableNumber),
-  top_logprobs: Type.Array(Type.Union([Type.Record(Type.String(), Type.Number()), Type.Null()])),
+  top_logprobs: Type.Array(nullable(Type.Record(Type.String(), Type.Number()))),
   text_offset: Type.Array(Type.Integer({ description: "Start of the token in the choice's text, in code points." })),
 });
 export type CompletionLogprobs = Static<typeof CompletionLogprobs>;
 
-export const FinishReason = Type.Union([Type.Literal('stop'), Type.Literal('length')]);
+export const FinishReason = words(['stop', 'length']);
 
 export const CompletionAnswer = Type.Object({
   id: Type.String(),
@@ -58,7 +58,7 @@ export const CompletionAnswer = Type.Object({
     Type.Object({
       index: Type.Integer(),
       text: Type.String(),
-      logprobs: Type.Union([CompletionLogprobs, Type.Null()]),
+      logprobs: nullable(CompletionLogprobs),
       finish_reason: FinishReason,
     }),
   ),

@@ -1,9 +1,8 @@
 /** Schemas of POST /v1/messages and /v1/messages/count_tokens, in Anthropic's form. */
-import { type Static, Type } from '../../util/schema.js';
+import { type Static, Type, allOptional, words, nullable } from '../../util/schema.js';
 import { SortieReport } from './report.js';
-import { generationFields, NullableString, oneOf } from './shared.js';
+import { generationFields, NullableString, oneOf, oneWord, stringOr } from './shared.js';
 import { STRICT } from './responses.js';
-import { stringOr } from './text-or-parts.js';
 
 const TextBlock = Type.Object({ type: Type.String({ description: '"text".' }), text: Type.Optional(Type.String()) });
 
@@ -27,11 +26,7 @@ export const ContentBlock = Type.Object({
 export type ContentBlock = Static<typeof ContentBlock>;
 
 export const InputMessage = Type.Object({
-  role: oneOf('"user", "assistant" or "system"', [
-    Type.Literal('user'),
-    Type.Literal('assistant'),
-    Type.Literal('system'),
-  ]),
+  role: oneWord(['user', 'assistant', 'system']),
   content: stringOr(BLOCKS, ContentBlock),
 });
 export type InputMessage = Static<typeof InputMessage>;
@@ -65,12 +60,12 @@ export const MessagesToolChoice = oneOf('{type: "auto"}, {type: "any"}, {type: "
 export type MessagesToolChoice = Static<typeof MessagesToolChoice>;
 
 const OutputConfig = Type.Object({
-  format: Type.Optional(
-    Type.Object({
+  ...allOptional({
+    format: Type.Object({
       type: Type.Literal('json_schema'),
       schema: Type.Record(Type.String(), Type.Unknown()),
     }),
-  ),
+  }),
 });
 
 /** The fields that make the prompt. */
@@ -153,12 +148,12 @@ export const AnswerBlock = Type.Union([
 ]);
 export type AnswerBlock = Static<typeof AnswerBlock>;
 
-export const StopReason = Type.Union([
-  Type.Literal('end_turn'),
-  Type.Literal('stop_sequence'),
-  Type.Literal('tool_use'),
-  Type.Literal('max_tokens'),
-  Type.Literal('model_context_window_exceeded'),
+export const StopReason = words([
+  'end_turn',
+  'stop_sequence',
+  'tool_use',
+  'max_tokens',
+  'model_context_window_exceeded',
 ]);
 export type StopReason = Static<typeof StopReason>;
 
@@ -176,7 +171,7 @@ export const MessagesAnswer = Type.Object({
   role: Type.Literal('assistant'),
   model: Type.String(),
   content: Type.Array(AnswerBlock),
-  stop_reason: Type.Union([StopReason, Type.Null()]),
+  stop_reason: nullable(StopReason),
   stop_sequence: NullableString,
   stop_details: Type.Null(),
   container: Type.Null(),

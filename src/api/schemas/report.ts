@@ -1,6 +1,5 @@
 /** Sortie's own report on an answer: plan, depth, times, landing. The `sortie` field of every response has it. */
-import { type Static, Type } from '../../util/schema.js';
-import { AuditReport } from './audit.js';
+import { type Static, Type, allOptional, words, nullable } from '../../util/schema.js';
 import { NullableNumber } from './shared.js';
 
 /** The sampling of an answer, in the names of the request fields. */
@@ -43,53 +42,80 @@ const Landed = Type.Object(
   },
 );
 
+const count = Type.Integer({ minimum: 0 });
+const share = nullable(Type.Number({ minimum: 0, maximum: 1 }));
+
+const Difference = Type.Object(
+  {
+    choice: Type.Integer({ minimum: 0, description: 'Index of the choice.' }),
+    position: Type.Integer({ minimum: 0, description: 'Index of the token in its choice.' }),
+    text_offset: Type.Integer({ minimum: 0, description: "Start of the token in its choice's text, in code points." }),
+    exit_layer: Type.Integer({ description: 'The exit that wrote the token.' }),
+    token: Type.String(),
+    full_depth: Type.String({ description: "Full depth's most likely token at this position." }),
+    rank: nullable(Type.Integer({ minimum: 1 }), {
+      description: 'Rank of the token at full depth. Null: lower than the engine looks.',
+    }),
+    logprob: Type.Number({ description: 'Log-probability of the token at full depth.' }),
+    full_depth_logprob: Type.Number(),
+  },
+  { description: 'A token that is not the most likely one at full depth.' },
+);
+
+export const AuditReport = Type.Object(
+  {
+    ...allOptional({
+      skipped: Type.String({
+        description:
+          'Why the answer, or one of its choices, has no audit. off: --audit. full_depth: no token is from an early ' +
+          'exit. schema: rules that audits do not repeat. cancelled. busy: no idle moment within 10 s. ' +
+          'queue, stale, memory: the server is short of them. time: the audit takes over 20 s. engine_lost: the engine restarts.',
+      }),
+      tokens: count,
+      agreeing: count,
+      agreement: share,
+      probability: share,
+      logprob_given_up: nullable(Type.Number({ minimum: 0 })),
+      exits: Type.Record(Type.String(), Type.Object({ tokens: count, agreeing: count })),
+      differences: Type.Array(Difference),
+    }),
+  },
+  {
+    description:
+      'The tokens of early exits under full depth, if sortie.audit asks for it. agreeing counts those that are the ' +
+      'most likely token there; probability and logprob_given_up (nats) are means. Penalties and the DRY rule apply.',
+  },
+);
+export type AuditReport = Static<typeof AuditReport>;
+
 /** Sortie's own report on an answer. */
 export const SortieReport = Type.Object({
   plan: Type.Object({
-    service_class: Type.Union([Type.Literal('guaranteed'), Type.Literal('best_effort'), Type.Literal('none')], {
+    service_class: words(['guaranteed', 'best_effort', 'none'], {
       description:
         'guaranteed: the plan holds capacity for the prompt and for the end of a sentence, and the target is to keep ' +
         '995 of 1000 such budgets. best_effort: no exit has capacity at admission, or the budget was missed. none: ' +
         'the request states no budget.',
     }),
     exit_layer: Type.Integer(),
-    reason: Type.Union(
-      [
-        Type.Literal('deepest'),
-        Type.Literal('budget'),
-        Type.Literal('noise'),
-        Type.Literal('load'),
-        Type.Literal('thoughts'),
-        Type.Null(),
-      ],
-      {
-        description:
-          'Why the first choice has its exit. deepest: the request allows no deeper one. budget: a deeper one is worth ' +
-          'less within the budget. noise: the same, because the machine is slower than at its calibration. load: a ' +
-          'deeper one costs other requests more than it gives. thoughts: thoughts have a shallower exit than the ' +
-          'answer. Null without a plan.',
-      },
-    ),
-    landing: Type.Union(
-      [
-        Type.Literal('possible'),
-        Type.Literal('off'),
-        Type.Literal('exact_length'),
-        Type.Literal('grammar'),
-        Type.Null(),
-      ],
-      {
-        description:
-          'Whether the answer may end early to keep its total budget. off: budget_on_miss says otherwise, or there is ' +
-          'no total. exact_length: the request has no end token. grammar: its text can end only where the grammar ' +
-          'says. Null without a plan.',
-      },
-    ),
+    reason: nullable(words(['deepest', 'budget', 'noise', 'load', 'thoughts']), {
+      description:
+        'Why the first choice has its exit. deepest: the request allows no deeper one. budget: a deeper one is worth ' +
+        'less within the budget. noise: the same, because the machine is slower than at its calibration. load: a ' +
+        'deeper one costs other requests more than it gives. thoughts: thoughts have a shallower exit than the ' +
+        'answer. Null without a plan.',
+    }),
+    landing: nullable(words(['possible', 'off', 'exact_length', 'grammar']), {
+      description:
+        'Whether the answer may end early to keep its total budget. off: budget_on_miss says otherwise, or there is ' +
+        'no total. exact_length: the request has no end token. grammar: its text can end only where the grammar ' +
+        'says. Null without a plan.',
+    }),
     expected_tokens: Type.Integer({
       description: 'Predicted median length of the answer, on which the plan is based.',
     }),
     expected_tokens_p90: Type.Integer({ description: 'Predicted length that 90% of such answers do not exceed.' }),
-    probability: Type.Union([Type.Number({ minimum: 0, maximum: 1 }), Type.Null()], {
+    probability: nullable(Type.Number({ minimum: 0, maximum: 1 }), {
       description: 'Probability that the plan meets the total budget. Null without a total budget.',
     }),
     predicted_ttft_ms: Type.Number(),
@@ -107,8 +133,8 @@ export const SortieReport = Type.Object({
   ttft_ms: NullableNumber,
   tpot_ms: NullableNumber,
   budget_ms: NullableNumber,
-  met: Type.Union([Type.Boolean(), Type.Null()], { description: 'Null without a budget, and in a dry run.' }),
-  landed: Type.Union([Landed, Type.Null()]),
+  met: nullable(Type.Boolean(), { description: 'Null without a budget, and in a dry run.' }),
+  landed: nullable(Landed),
   queue_ms: NullableNumber,
   draft_tokens: Type.Integer({ description: 'Tokens drafted for the answer (speculative decoding).' }),
   accepted_draft_tokens: Type.Integer({ description: 'Drafted tokens that the exit accepted.' }),

@@ -1,9 +1,9 @@
 /** Schemas of POST /v1/responses, in OpenAI's form and that of Open Responses. */
-import { type Static, type TSchema, Type } from '../../util/schema.js';
+import { allOptional, nullable, type Static, Type, words } from '../../util/schema.js';
 import { ChatLogprob, Effort } from './chat.js';
 import { SortieReport } from './report.js';
-import { generationFields, NullableNumber, NullableString, oneOf } from './shared.js';
-import { stringOr } from './text-or-parts.js';
+import { generationFields, NullableNumber, NullableString, oneOf, oneWord, stringOr } from './shared.js';
+import { FunctionName } from './tools.js';
 
 const Part = Type.Object({
   type: Type.String({ description: '"input_text", "output_text", "text" or "refusal".' }),
@@ -15,26 +15,19 @@ const PARTS = 'a string or an array of parts with a text';
 
 /** One schema for all types of items: src/api/responses/input.ts checks the fields of each type. */
 export const InputItem = Type.Object({
-  type: Type.Optional(
-    Type.String({
+  ...allOptional({
+    type: Type.String({
       default: 'message',
       description: '"message", "function_call", "function_call_output" or "reasoning".',
     }),
-  ),
-  role: Type.Optional(
-    oneOf('"system", "developer", "user" or "assistant"', [
-      Type.Literal('system'),
-      Type.Literal('developer'),
-      Type.Literal('user'),
-      Type.Literal('assistant'),
-    ]),
-  ),
-  content: Type.Optional(stringOr(PARTS, Part, { description: 'Text of a message, or thoughts of a reasoning item.' })),
-  summary: Type.Optional(Type.Array(Part, { description: 'Of a reasoning item; counts without content.' })),
-  call_id: Type.Optional(Type.String({ minLength: 1 })),
-  name: Type.Optional(Type.String({ minLength: 1 })),
-  arguments: Type.Optional(Type.String({ description: 'Of a function_call: a JSON object as text.' })),
-  output: Type.Optional(stringOr(PARTS, Part, { description: 'Of a function_call_output.' })),
+    role: oneWord(['system', 'developer', 'user', 'assistant']),
+    content: stringOr(PARTS, Part, { description: 'Text of a message, or thoughts of a reasoning item.' }),
+    summary: Type.Array(Part, { description: 'Of a reasoning item; counts without content.' }),
+    call_id: Type.String({ minLength: 1 }),
+    name: Type.String({ minLength: 1 }),
+    arguments: Type.String({ description: 'Of a function_call: a JSON object as text.' }),
+    output: stringOr(PARTS, Part, { description: 'Of a function_call_output.' }),
+  }),
 });
 export type InputItem = Static<typeof InputItem>;
 
@@ -42,14 +35,9 @@ export type InputItem = Static<typeof InputItem>;
 export const STRICT =
   'Every call follows its schema. Without strict, maxLength, maxItems and maxProperties above 4,096 have no effect.';
 
-const Name = Type.String({
-  pattern: '^[a-zA-Z0-9_-]{1,64}$',
-  'x-rule': '1 to 64 letters, digits, underscores and hyphens',
-});
-
 export const ResponseTool = Type.Object({
   type: Type.String({ description: '"function".' }),
-  name: Type.Optional(Name),
+  name: Type.Optional(FunctionName),
   description: Type.Optional(Type.String()),
   parameters: Type.Optional(
     Type.Record(Type.String(), Type.Unknown(), { description: 'JSON schema of the arguments, which are an object.' }),
@@ -58,7 +46,7 @@ export const ResponseTool = Type.Object({
 });
 export type ResponseTool = Static<typeof ResponseTool>;
 
-const Choice = Type.Union([Type.Literal('none'), Type.Literal('auto'), Type.Literal('required')]);
+const Choice = words(['none', 'auto', 'required']);
 const NamedChoice = Type.Object({ type: Type.Literal('function'), name: Type.String() });
 
 export const ResponseToolChoice = oneOf(
@@ -84,24 +72,19 @@ const Format = oneOf('{type: "text"}, {type: "json_object"} or {type: "json_sche
 ]);
 
 const Text = Type.Object({
-  format: Type.Optional(Format),
-  verbosity: Type.Optional(
-    oneOf(
-      '"low", "medium" or "high"',
-      [Type.Literal('low'), Type.Literal('medium'), Type.Literal('high')],
-      'Has no effect; X-Sortie-Warning says so.',
-    ),
-  ),
+  ...allOptional({
+    format: Format,
+    verbosity: oneWord(['low', 'medium', 'high'], 'Has no effect; X-Sortie-Warning says so.'),
+  }),
 });
 
 const Reasoning = Type.Object(
   { effort: Type.Optional(Effort) },
-  { description: 'For chat templates that have thinking. No effect on other models; X-Sortie-Warning says so.' },
+  { description: 'For chat templates that have thoughts. No effect on other models; X-Sortie-Warning says so.' },
 );
 
-const Truncation = oneOf(
-  '"auto" or "disabled"',
-  [Type.Literal('auto'), Type.Literal('disabled')],
+const Truncation = oneWord(
+  ['auto', 'disabled'],
   'Has no effect, and X-Sortie-Warning says so: input beyond the context is rejected.',
 );
 
@@ -121,30 +104,26 @@ export const ResponsesBody = Type.Object(
       minItems: 1,
       description: 'A user message, or the items of the whole conversation: the server stores none.',
     }),
-    instructions: Type.Optional(Type.String({ description: 'A system message before the input.' })),
-    max_output_tokens: Type.Optional(Type.Integer({ minimum: 1 })),
-    text: Type.Optional(Text),
-    tools: Type.Optional(Type.Array(ResponseTool, { maxItems: 128, 'x-rule': 'an array of at most 128 functions' })),
-    tool_choice: Type.Optional(ResponseToolChoice),
-    parallel_tool_calls: Type.Optional(
-      Type.Boolean({ default: true, description: 'Allows several calls in one answer.' }),
-    ),
-    reasoning: Type.Optional(Reasoning),
-    truncation: Type.Optional(Truncation),
-    top_logprobs: Type.Optional(Type.Integer({ minimum: 0, maximum: 20 })),
-    include: Type.Optional(
-      Type.Array(Type.String(), {
+    ...allOptional({
+      instructions: Type.String({ description: 'A system message before the input.' }),
+      max_output_tokens: Type.Integer({ minimum: 1 }),
+      text: Text,
+      tools: Type.Array(ResponseTool, { maxItems: 128, 'x-rule': 'an array of at most 128 functions' }),
+      tool_choice: ResponseToolChoice,
+      parallel_tool_calls: Type.Boolean({ default: true, description: 'Allows several calls in one answer.' }),
+      reasoning: Reasoning,
+      truncation: Truncation,
+      top_logprobs: Type.Integer({ minimum: 0, maximum: 20 }),
+      include: Type.Array(Type.String(), {
         description: 'message.output_text.logprobs adds log-probabilities. Other values have no effect.',
       }),
-    ),
-    store: Type.Optional(Type.Boolean({ description: 'Has no effect: the server stores no response.' })),
-    metadata: Type.Optional(Type.Record(Type.String(), Type.String(), { description: 'Returned unchanged.' })),
-    safety_identifier: Type.Optional(Type.String({ description: 'Returned unchanged.' })),
-    prompt_cache_key: Type.Optional(Type.String({ description: 'Returned unchanged.' })),
-    max_tool_calls: Type.Optional(
-      Type.Integer({ minimum: 1, description: 'A limit for tools of the server, which has none.' }),
-    ),
-    service_tier: Type.Optional(Type.String({ description: 'Has no effect.' })),
+      store: Type.Boolean({ description: 'Has no effect: the server stores no response.' }),
+      metadata: Type.Record(Type.String(), Type.String(), { description: 'Returned unchanged.' }),
+      safety_identifier: Type.String({ description: 'Returned unchanged.' }),
+      prompt_cache_key: Type.String({ description: 'Returned unchanged.' }),
+      max_tool_calls: Type.Integer({ minimum: 1, description: 'A limit for tools of the server, which has none.' }),
+      service_tier: Type.String({ description: 'Has no effect.' }),
+    }),
     ...others,
   },
   {
@@ -181,7 +160,7 @@ export const InputTokensAnswer = Type.Object({
 });
 export type InputTokensAnswer = Static<typeof InputTokensAnswer>;
 
-const Status = Type.Union([Type.Literal('in_progress'), Type.Literal('completed'), Type.Literal('incomplete')]);
+const Status = words(['in_progress', 'completed', 'incomplete']);
 
 const MessageItem = Type.Object({
   type: Type.Literal('message'),
@@ -228,8 +207,6 @@ export const ResponsesUsage = Type.Object({
 });
 export type ResponsesUsage = Static<typeof ResponsesUsage>;
 
-const orNull = <T extends TSchema>(type: T) => Type.Union([type, Type.Null()]);
-
 /** A response. Fields of the request come back as they were sent, sampling fields as they were used. */
 export const ResponsesAnswer = Type.Object({
   id: Type.String(),
@@ -237,11 +214,11 @@ export const ResponsesAnswer = Type.Object({
   created_at: Type.Integer(),
   completed_at: NullableNumber,
   status: Type.Union([...Status.anyOf, Type.Literal('failed')]),
-  incomplete_details: orNull(Type.Object({ reason: Type.Literal('max_output_tokens') })),
-  error: orNull(Type.Object({ code: Type.String(), message: Type.String() })),
+  incomplete_details: nullable(Type.Object({ reason: Type.Literal('max_output_tokens') })),
+  error: nullable(Type.Object({ code: Type.String(), message: Type.String() })),
   model: Type.String(),
   output: Type.Array(OutputItem),
-  usage: orNull(ResponsesUsage),
+  usage: nullable(ResponsesUsage),
   instructions: NullableString,
   max_output_tokens: NullableNumber,
   max_tool_calls: NullableNumber,
@@ -249,7 +226,7 @@ export const ResponsesAnswer = Type.Object({
   parallel_tool_calls: Type.Boolean(),
   previous_response_id: Type.Null(),
   prompt_cache_key: NullableString,
-  reasoning: orNull(Type.Object({ effort: NullableString, summary: Type.Null() })),
+  reasoning: nullable(Type.Object({ effort: NullableString, summary: Type.Null() })),
   safety_identifier: NullableString,
   service_tier: Type.Literal('default'),
   store: Type.Literal(false),

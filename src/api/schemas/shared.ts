@@ -6,15 +6,34 @@
  * error of a union.
  */
 import { ASKED } from './headers.js';
-import { type Static, type TObject, type TSchema, Type } from '../../util/schema.js';
+import { type Static, type TObject, type TSchema, Type, allOptional, words, nullable } from '../../util/schema.js';
+
+/** One of these words, with the words as its error. */
+export function oneWord<const T extends string[]>(
+  values: readonly [...T],
+  description?: string,
+): ReturnType<typeof words<T>> {
+  const quoted = values.map((value) => `"${value}"`);
+  const rule = `${quoted.slice(0, -1).join(', ')} or ${quoted.at(-1)}`;
+  return words(values, { 'x-rule': rule, ...(description !== undefined && { description }) });
+}
 
 /** A union with one sentence as its error. */
 export function oneOf<const T extends TSchema[]>(rule: string, types: [...T], description?: string) {
   return Type.Union(types, { 'x-rule': rule, ...(description !== undefined && { description }) });
 }
 
-export const NullableString = Type.Union([Type.String(), Type.Null()]);
-export const NullableNumber = Type.Union([Type.Number(), Type.Null()]);
+/**
+ * A string or an array, without a union: an error then names the item at fault.
+ * @param rule completes "must be ..." in the error for another type
+ * @param options more keywords, such as a description
+ */
+export function stringOr<const Item extends TSchema>(rule: string, items: Item, options: object = {}) {
+  return Type.Unsafe<string | Static<Item>[]>({ type: ['string', 'array'], items, 'x-rule': rule, ...options });
+}
+
+export const NullableString = nullable(Type.String());
+export const NullableNumber = nullable(Type.Number());
 
 export const ErrorAnswer = Type.Object({
   error: Type.Object(
@@ -28,70 +47,54 @@ const positiveMs = { exclusiveMinimum: 0, maximum: 86_400_000 };
 /** Body fields equal to the budget headers, for clients that cannot set headers. They win over the headers. */
 export const SortieRequest = Type.Object(
   {
-    latency_budget_ms: Type.Optional(
-      Type.Number({
+    ...allOptional({
+      latency_budget_ms: Type.Number({
         ...positiveMs,
         description: `Total latency budget in ms, from arrival to the last byte. Header: ${ASKED.budget}.`,
       }),
-    ),
-    slo_ttft_ms: Type.Optional(
-      Type.Number({ ...positiveMs, description: `TTFT budget in ms. Header: ${ASKED.ttft}.` }),
-    ),
-    slo_tpot_ms: Type.Optional(
-      Type.Number({ ...positiveMs, description: `TPOT budget in ms, a mean. Header: ${ASKED.tpot}.` }),
-    ),
-    budget_on_miss: Type.Optional(
-      oneOf(
-        '"land", "continue", "truncate" or "reject"',
-        [Type.Literal('land'), Type.Literal('continue'), Type.Literal('truncate'), Type.Literal('reject')],
+      slo_ttft_ms: Type.Number({ ...positiveMs, description: `TTFT budget in ms. Header: ${ASKED.ttft}.` }),
+      slo_tpot_ms: Type.Number({ ...positiveMs, description: `TPOT budget in ms, a mean. Header: ${ASKED.tpot}.` }),
+      budget_on_miss: oneWord(
+        ['land', 'continue', 'truncate', 'reject'],
         'What becomes of an answer that would be late. land (the default with a total budget): it ends early, at the ' +
           'end of a sentence, or at its deadline where no sentence ends. continue (the default without one): it ends ' +
           'late. truncate: it ends at its deadline. reject: it lands, and the server rejects a budget that not even a ' +
           `landing keeps. Header: ${ASKED.onMiss}.`,
       ),
-    ),
-    exit_layer: Type.Optional(Type.Integer({ description: `Pins the exit layer. Header: ${ASKED.exit}.` })),
-    min_exit_layer: Type.Optional(Type.Integer({ description: `Shallowest exit layer. Header: ${ASKED.minExit}.` })),
-    max_exit_layer: Type.Optional(Type.Integer({ description: `Deepest exit layer. Header: ${ASKED.maxExit}.` })),
-    thinking_exit_layer: Type.Optional(
-      Type.Integer({
+      exit_layer: Type.Integer({ description: `Pins the exit layer. Header: ${ASKED.exit}.` }),
+      min_exit_layer: Type.Integer({ description: `Shallowest exit layer. Header: ${ASKED.minExit}.` }),
+      max_exit_layer: Type.Integer({ description: `Deepest exit layer. Header: ${ASKED.maxExit}.` }),
+      thinking_exit_layer: Type.Integer({
         description:
           'Deepest exit layer of the thoughts of a model that thinks, from the shallowest of the request on. The answer ' +
           'behind them goes deeper. Default: as --thinking-exit says.',
       }),
-    ),
-    min_quality: Type.Optional(
-      Type.Number({
+      min_quality: Type.Number({
         minimum: 0,
         maximum: 1,
         description:
           'Least quality: the shallowest exit is the first whose estimated agreement with full depth (GET /props) is ' +
           `at least this. Header: ${ASKED.minQuality}.`,
       }),
-    ),
-    speculate: Type.Optional(
-      Type.Boolean({
+      speculate: Type.Boolean({
         description:
           'Allows drafts: several tokens per step while the answer decodes alone. Absent: as --speculate says.',
       }),
-    ),
-    dry_run: Type.Optional(
-      Type.Boolean({
+      dry_run: Type.Boolean({
         default: false,
         description:
           'Plans the request as at this moment, and generates nothing. The answer is empty, and the report has the ' +
           'plan and its predictions.',
       }),
-    ),
-    audit: Type.Optional(
-      Type.Boolean({
+      audit: Type.Boolean({
         default: false,
         description: `Compares the answer with full depth after its last token, as audit in the report. Header: ${ASKED.audit}.`,
       }),
-    ),
-    show_sampling: Type.Optional(
-      Type.Boolean({ default: false, description: 'Adds the sampling of the answer to the report, as sampling.' }),
-    ),
+      show_sampling: Type.Boolean({
+        default: false,
+        description: 'Adds the sampling of the answer to the report, as sampling.',
+      }),
+    }),
   },
   // Sortie's own object: an unknown name is a mistake, not another server's extension.
   { description: 'Latency budget and depth.', additionalProperties: false },
@@ -167,42 +170,34 @@ const OF_MODEL = "Default: the model's (sampling_defaults in GET /props).";
 
 /** Fields that completions and chat completions have in common. */
 export const generationFields = {
-  model: Type.Optional(
-    Type.String({
+  ...allOptional({
+    model: Type.String({
       description:
         'NAME routes by budget, NAME:EXIT pins an exit: its layers, or loops of a looped model. Absent: NAME.',
     }),
-  ),
-  stream: Type.Optional(Type.Boolean({ default: false })),
-  stream_options: Type.Optional(
-    Type.Object({
+    stream: Type.Boolean({ default: false }),
+    stream_options: Type.Object({
       include_usage: Type.Optional(Type.Boolean()),
       continuous_usage_stats: Type.Optional(Type.Boolean()),
     }),
-  ),
-  min_tokens: Type.Optional(Type.Integer({ minimum: 0, default: 0 })),
-  n: Type.Optional(Type.Integer({ minimum: 1, default: 1 })),
-  stop: Type.Optional(Stop),
-  stop_token_ids: Type.Optional(Type.Array(Type.Integer({ minimum: 0 }), { maxItems: 64 })),
-  ignore_eos: Type.Optional(Type.Boolean({ default: false })),
-  temperature: Type.Optional(
-    Type.Number({
+    min_tokens: Type.Integer({ minimum: 0, default: 0 }),
+    n: Type.Integer({ minimum: 1, default: 1 }),
+    stop: Stop,
+    stop_token_ids: Type.Array(Type.Integer({ minimum: 0 }), { maxItems: 64 }),
+    ignore_eos: Type.Boolean({ default: false }),
+    temperature: Type.Number({
       minimum: 0,
       maximum: 2,
       description: `A value below 0.00001 counts as 0, which picks the most likely token. ${OF_MODEL}`,
     }),
-  ),
-  top_p: Type.Optional(Type.Number({ exclusiveMinimum: 0, maximum: 1, description: OF_MODEL })),
-  top_k: Type.Optional(Type.Integer({ minimum: -1, description: `0 and -1 turn it off. ${OF_MODEL}` })),
-  min_p: Type.Optional(Type.Number({ minimum: 0, maximum: 1, description: `0 turns it off. ${OF_MODEL}` })),
-  seed: Type.Optional(Type.Integer({ minimum: -Number.MAX_SAFE_INTEGER, maximum: Number.MAX_SAFE_INTEGER })),
-  presence_penalty: Type.Optional(Type.Number({ minimum: -2, maximum: 2, default: 0 })),
-  frequency_penalty: Type.Optional(Type.Number({ minimum: -2, maximum: 2, default: 0 })),
-  repetition_penalty: Type.Optional(
-    Type.Number({ exclusiveMinimum: 0, maximum: 2, description: `1 turns it off. ${OF_MODEL}` }),
-  ),
-  dry_multiplier: Type.Optional(
-    Type.Number({
+    top_p: Type.Number({ exclusiveMinimum: 0, maximum: 1, description: OF_MODEL }),
+    top_k: Type.Integer({ minimum: -1, description: `0 and -1 turn it off. ${OF_MODEL}` }),
+    min_p: Type.Number({ minimum: 0, maximum: 1, description: `0 turns it off. ${OF_MODEL}` }),
+    seed: Type.Integer({ minimum: -Number.MAX_SAFE_INTEGER, maximum: Number.MAX_SAFE_INTEGER }),
+    presence_penalty: Type.Number({ minimum: -2, maximum: 2, default: 0 }),
+    frequency_penalty: Type.Number({ minimum: -2, maximum: 2, default: 0 }),
+    repetition_penalty: Type.Number({ exclusiveMinimum: 0, maximum: 2, description: `1 turns it off. ${OF_MODEL}` }),
+    dry_multiplier: Type.Number({
       minimum: 0,
       maximum: 100,
       description:
@@ -210,12 +205,12 @@ export const generationFields = {
         'repetition of n tokens loses dry_multiplier * dry_base^(n - dry_allowed_length). 0 turns it off. Default: ' +
         'the rule of the exit (GET /props), or off if the request states another penalty that is not neutral.',
     }),
-  ),
-  dry_base: Type.Optional(Type.Number({ minimum: 1, maximum: 10, default: 1.75 })),
-  dry_allowed_length: Type.Optional(Type.Integer({ minimum: 1, maximum: 64, default: 2 })),
-  logit_bias: Type.Optional(Type.Record(Type.String(), Type.Number({ minimum: -100, maximum: 100 }))),
-  response_format: Type.Optional(ResponseFormat),
-  structured_outputs: Type.Optional(StructuredOutputs),
+    dry_base: Type.Number({ minimum: 1, maximum: 10, default: 1.75 }),
+    dry_allowed_length: Type.Integer({ minimum: 1, maximum: 64, default: 2 }),
+    logit_bias: Type.Record(Type.String(), Type.Number({ minimum: -100, maximum: 100 })),
+    response_format: ResponseFormat,
+    structured_outputs: StructuredOutputs,
+  }),
   ...grammarFields,
   add_special_tokens: Type.Optional(AddSpecialTokens),
   cache_salt: Type.Optional(

@@ -2,7 +2,7 @@
 import { type Static, Type } from '../../util/schema.js';
 import { oneOf } from './shared.js';
 
-const Name = Type.String({
+export const FunctionName = Type.String({
   pattern: '^[a-zA-Z0-9_-]{1,64}$',
   'x-rule': '1 to 64 letters, digits, underscores and hyphens',
 });
@@ -10,7 +10,7 @@ const Name = Type.String({
 export const Tool = Type.Object({
   type: Type.Literal('function', { 'x-rule': '"function"' }),
   function: Type.Object({
-    name: Name,
+    name: FunctionName,
     description: Type.Optional(Type.String()),
     parameters: Type.Optional(
       Type.Record(Type.String(), Type.Unknown(), {
@@ -41,6 +41,6 @@ export const toolFields = {
 export const ToolCall = Type.Object({
   id: Type.String({ minLength: 1 }),
   type: Type.Literal('function', { 'x-rule': '"function"' }),
-  function: Type.Object({ name: Name, arguments: Type.String({ description: 'A JSON object as text.' }) }),
+  function: Type.Object({ name: FunctionName, arguments: Type.String({ description: 'A JSON object as text.' }) }),
 });
 export type ToolCall = Static<typeof ToolCall>;

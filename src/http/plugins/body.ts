@@ -1,16 +1,16 @@
 /**
- * Checks and cleans request bodies before validation.
+ * Bounds request bodies that arrive, and checks and cleans them before validation.
  * - `null` for an optional field equals a missing field (clients send `stop: null`).
  * - Unknown fields go to the log (SDKs add fields), and misspelt ones to the client as well.
- * - Compressed and very deep bodies, and bodies in another charset, are rejected.
+ * - Compressed bodies and bodies in another charset are rejected; json.ts rejects very deep ones.
  */
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
-import { isTooDeep } from '../../api/params/nesting.js';
 import { ApiError } from '../../api/errors.js';
 import { quoted } from '../../util/quoted.js';
+import { Shares } from '../../util/shares.js';
 import { mostSimilar } from '../../util/similar.js';
-import { tooDeep } from '../json-scan.js';
-import { warn } from '../warning.js';
+import { onClosed } from '../response-lifecycle.js';
+import { warn } from './headers.js';
 
 /** Most unknown fields in one log line: a client must not fill the log. */
 const MAX_LOGGED = 20;
@@ -47,13 +47,6 @@ function withoutNulls(value: unknown, schema: Schema): unknown {
       .filter(([key, field]) => field !== null || required?.includes(key))
       .map(([key, field]) => [key, withoutNulls(field, properties[key] ?? {})]),
   );
-}
-
-/** @throws ApiError invalid_value for a field, known or not, so deep that reading it would overflow the stack */
-function rejectDeep(body: object): void {
-  const [field] = Object.entries(body).find(([, value]) => isTooDeep(value)) ?? [];
-  if (field === undefined) return;
-  throw tooDeep(field);
 }
 
 /** @throws ApiError invalid_value */
@@ -113,13 +106,46 @@ export function registerBody(app: FastifyInstance): void {
   app.addHook('preValidation', (request, reply, done) => {
     const schema = request.routeOptions.schema?.body as Schema | undefined;
     if (schema !== undefined) {
-      if (isObject(request.body)) {
-        rejectMany(request.body);
-        rejectDeep(request.body);
-      }
+      if (isObject(request.body)) rejectMany(request.body);
       request.body = withoutNulls(request.body, schema);
       if (isObject(request.body)) tellUnknown(request, reply, request.body, schema.properties ?? {});
     }
+    done();
+  });
+}
+
+/** Largest bodies that a tenant alone may have on their way. All tenants together have under twice as many. */
+const MOST_BODIES = 16;
+
+/**
+ * Bounds the sum of the request bodies that are arriving: their bytes stay in memory until the last one is there.
+ * Tenants share the sum.
+ * @param maxBody largest body, bytes; a body of an unknown length counts as one
+ */
+export function registerBodySum(app: FastifyInstance, maxBody: number): void {
+  const shares = new Shares(MOST_BODIES * maxBody);
+  /** Gives back the bytes of a request's body. */
+  const held = new WeakMap<FastifyRequest, () => void>();
+  app.addHook('preParsing', (request, reply, _payload, done) => {
+    const stated = Number(request.headers['content-length'] ?? maxBody);
+    const bytes = Math.min(maxBody, stated);
+    const { tenant } = request.caller;
+    if (bytes > shares.room(tenant)) {
+      const message = `Bodies of ${shares.held(tenant)} bytes are on their way; try again shortly.`;
+      throw new ApiError('overloaded', message, null, {}, 1000);
+    }
+    shares.take(tenant, bytes);
+    let isHeld = true;
+    const give = (): void => {
+      if (isHeld) shares.give(tenant, bytes);
+      isHeld = false;
+    };
+    held.set(request, give);
+    onClosed(reply, give);
+    done();
+  });
+  app.addHook('preValidation', (request, _reply, done) => {
+    held.get(request)?.();
     done();
   });
 }

@@ -5,15 +5,14 @@
  */
 import { createHash } from 'node:crypto';
 import type { FastifyInstance, FastifyReply } from 'fastify';
-import type { Caller } from '../../api/context.js';
-import { openPolicy } from '../../api/params/policy.js';
+import { type Caller, openPolicy } from '../../api/context.js';
 import { rateLimitHeaders, type Limited } from '../../api/schemas/headers.js';
 import { monotonicMs } from '../../util/clock.js';
 import { ApiError } from '../../api/errors.js';
 import { DailyTokens } from '../daily-tokens.js';
 import type { ApiKey } from '../keys.js';
 import { TokenBucket } from '../token-bucket.js';
-import { networkOf } from '../network.js';
+import { networkOf } from '../forwarded.js';
 import { onClosed } from '../response-lifecycle.js';
 import type { HttpContext } from '../context.js';
 
@@ -81,48 +80,35 @@ export function registerLimits(app: FastifyInstance, { series, dailyTokens }: Ht
     return new ApiError('rate_limit_exceeded', message, null, {}, waitMs);
   }
 
-  function begin(key: ApiKey, meter: Meter, reply: FastifyReply): void {
-    const most = key.limits.requestsInFlight;
-    if (most !== null && meter.inFlight >= most) {
-      throw exceeded('in_flight', `This API key may have ${most} requests in flight at a time.`, 1000);
-    }
-    const { requests } = meter;
-    if (requests !== null) {
-      const waitMs = requests.waitMs(1, monotonicMs());
-      if (waitMs === 0) requests.take(1, monotonicMs());
-      tell(reply, 'requests', requests);
-      if (waitMs > 0) {
-        throw exceeded('requests', `This API key may send ${requests.perMinute} requests per minute.`, waitMs);
-      }
-    }
-    meter.inFlight++;
-    onClosed(reply, () => meter.inFlight--);
-  }
-
-  /** Counts each answer of a request as a request. `begin` has counted one. */
-  function countAnswers({ limits }: ApiKey, meter: Meter, reply: FastifyReply, answers: number): void {
+  /**
+   * Counts each answer of a request as a request.
+   * @param counted of these answers: 0 at the arrival of the request, 1 once its answers are known
+   */
+  function count({ limits }: ApiKey, meter: Meter, reply: FastifyReply, answers: number, counted: 0 | 1): void {
     const { requests } = meter;
     const most = limits.requestsInFlight ?? Infinity;
     const fits = Math.min(most, limits.requestsPerMinute ?? Infinity);
-    const rule = 'each answer (prompts times n) counts as one';
+    const each = 'each answer (prompts times n) counts as one';
     if (answers > fits) {
-      const message = `This API key may have ${fits} requests at a time or a minute, and ${rule}; got ${answers}.`;
+      const message = `This API key may have ${fits} requests at a time or a minute, and ${each}; got ${answers}.`;
       throw new ApiError('invalid_value', message, 'n');
     }
-    const more = answers - 1;
+    const more = answers - counted;
     const waitMs = requests?.waitMs(more, monotonicMs()) ?? 0;
     const isFull = meter.inFlight + more > most;
+    const isRejected = isFull || waitMs > 0;
     // A request that is rejected costs nothing, so that a retry succeeds in time.
-    if (isFull || waitMs > 0) requests?.give(1, monotonicMs());
-    if (isFull) throw exceeded('in_flight', `This API key may have ${most} requests in flight, and ${rule}.`, 1000);
-    if (waitMs > 0)
+    requests?.take(isRejected ? -counted : more, monotonicMs());
+    if (requests !== null) tell(reply, 'requests', requests);
+    const rule = counted === 0 ? '' : `, and ${each}`;
+    if (isFull) throw exceeded('in_flight', `This API key may have ${most} requests in flight${rule}.`, 1000);
+    if (isRejected) {
       throw exceeded(
         'requests',
-        `This API key may send ${limits.requestsPerMinute} requests per minute, and ${rule}.`,
+        `This API key may send ${limits.requestsPerMinute} requests per minute${rule}.`,
         waitMs,
       );
-    requests?.take(more, monotonicMs());
-    if (requests !== null) tell(reply, 'requests', requests);
+    }
     meter.inFlight += more;
     onClosed(reply, () => (meter.inFlight -= more));
   }
@@ -164,7 +150,7 @@ export function registerLimits(app: FastifyInstance, { series, dailyTokens }: Ht
         tenant: tenantOf(key),
         policy: key.policy,
         reserve: ({ tokens: most, maxTokensParam, answers }) => {
-          if (answers > 1) countAnswers(key, meter, reply, answers);
+          if (answers > 1) count(key, meter, reply, answers, 1);
           const { tokensPerDay } = key.limits;
           const settleDay = tokensPerDay === null ? unlimited : reserveDay(key, tokensPerDay, most, maxTokensParam);
           if (tokens === null) return settleDay;
@@ -181,7 +167,7 @@ export function registerLimits(app: FastifyInstance, { series, dailyTokens }: Ht
         },
       };
       if (key.name !== null) request.notes.key = key.name;
-      if (request.routeOptions.config.inference === true) begin(key, meter, reply);
+      if (request.routeOptions.config.inference === true) count(key, meter, reply, 1, 0);
     }
     done();
   });

@@ -29,7 +29,6 @@ export function registerTracing(app: FastifyInstance, { tracing, api }: HttpCont
   app.addHook('onRequest', (request, reply, done) => {
     const { operation } = request.routeOptions.config;
     const route = request.routeOptions.url;
-    const { localPort } = request.socket;
     if (operation !== undefined && route !== undefined) {
       const { isTrusted, client, scheme, arrivedAt } = request.forwarded;
       const trace = tracing.request(`${request.method} ${route}`, isTrusted ? request.headers : {}, arrivedAt, {
@@ -38,7 +37,7 @@ export function registerTracing(app: FastifyInstance, { tracing, api }: HttpCont
         'url.path': route,
         'url.scheme': scheme,
         'server.address': request.hostname,
-        ...(localPort === undefined ? {} : { 'server.port': localPort }),
+        'server.port': request.socket.localPort,
         'client.address': client,
         'gen_ai.operation.name': operation,
         'gen_ai.provider.name': 'sortie',

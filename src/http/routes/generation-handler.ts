@@ -1,14 +1,14 @@
 /** The routes that generate, whole or streamed. */
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
-import type { ApiRequest } from '../../api/context.js';
+import type { ApiContext, ApiRequest, Caller } from '../../api/context.js';
+import { invalid } from '../../api/errors.js';
 import { type Endpoint, serveStream, serveWhole } from '../../api/generation/serve.js';
 import { clientAbortSignal } from '../response-lifecycle.js';
 import { eventStream } from '../sse.js';
 import type { HttpContext } from '../context.js';
-import { underCap } from '../key-cap.js';
 import { anthropic, type Protocol, protocolOf } from '../protocol.js';
 import type { TSchema } from '../../util/schema.js';
-import { warn } from '../warning.js';
+import { warn } from '../plugins/headers.js';
 import { type AnswerOptions, answers, budgetHeaders } from './describe.js';
 
 interface Route<Body> {
@@ -72,5 +72,33 @@ function generationHandler<Body extends { readonly stream?: boolean }>(context: 
     const answer = await serveWhole(limited, api, endpoint);
     void reply.headers(answer.headers);
     return answer.body;
+  };
+}
+
+/** Fields that state a length. */
+const FIELDS = ['max_tokens', 'max_completion_tokens', 'max_output_tokens'] as const;
+
+type Lengths = Readonly<Partial<Record<(typeof FIELDS)[number], number>>>;
+
+/**
+ * Applies the longest answer of an API key (`max_tokens` of the key file): the default of requests that state no length,
+ * and the bound of the others.
+ * @param mustState whether clients of the endpoint must state a length, and so can't know the bound: a longer answer
+ * ends there
+ * @throws ApiError invalid_value for a longer answer of another endpoint
+ */
+function underCap<Body>(api: ApiContext, caller: Caller, body: Body, mustState: boolean) {
+  const cap = caller.policy.maxTokens ?? null;
+  if (cap === null) return { api, body };
+  const lengths: Lengths = body as Lengths;
+  const longer = FIELDS.find((field) => (lengths[field] ?? 0) > cap);
+  if (longer !== undefined && !mustState) {
+    throw invalid(longer, `must be at most ${cap} with this API key, got ${lengths[longer]}`);
+  }
+  const { limits, model } = api;
+  const usual = limits.maxTokensDefault ?? model.generation.maxTokens ?? Infinity;
+  return {
+    api: { ...api, limits: { ...limits, maxTokensDefault: Math.min(usual, cap) } },
+    body: longer === undefined ? body : { ...body, [longer]: cap },
   };
 }

@@ -1,6 +1,6 @@
 /** GET /v1/models, /v1/models/{id} and /props. */
 import type { FastifyInstance } from 'fastify';
-import { Type } from '../../util/schema.js';
+import { Type, nullable } from '../../util/schema.js';
 import { getModel, listModels, props } from '../../api/models.js';
 import { ApiError } from '../../api/errors.js';
 import type { HttpContext } from '../context.js';
@@ -12,9 +12,9 @@ const Card = Type.Object({
   created: Type.Integer(),
   owned_by: Type.String(),
   root: Type.String(),
-  parent: Type.Union([Type.String(), Type.Null()]),
+  parent: nullable(Type.String()),
   max_model_len: Type.Integer(),
-  exit_layer: Type.Union([Type.Integer(), Type.Null()]),
+  exit_layer: nullable(Type.Integer()),
   loops: Type.Optional(Type.Integer({ description: 'Loops of this exit, which number the exits of a looped model.' })),
   layers: Type.Optional(Type.Integer({ description: 'Layers that these loops run.' })),
 });

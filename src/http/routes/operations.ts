@@ -1,6 +1,6 @@
 /** Liveness, readiness, metrics and version, for clusters and operators. None requires a key. */
 import type { FastifyInstance } from 'fastify';
-import { type Static, Type } from '../../util/schema.js';
+import { type Static, Type, nullable } from '../../util/schema.js';
 import { loadHeader, requestIdHeader } from '../../api/schemas/headers.js';
 import { ApiError } from '../../api/errors.js';
 import type { HttpContext } from '../context.js';
@@ -47,17 +47,17 @@ export function registerHealth(app: FastifyInstance, context: HttpContext): void
 
 const Load = Type.Object({
   server_load: Type.Integer({ minimum: 0, description: 'Answers in progress, waiting ones included.' }),
-  expected_tokens: Type.Union([Type.Number({ minimum: 0 }), Type.Null()], {
+  expected_tokens: nullable(Type.Number({ minimum: 0 }), {
     description: 'Mean expected length of these answers, in tokens. Null without a planned one.',
   }),
   expected_tokens_left: Type.Number({
     minimum: 0,
     description: 'Expected tokens that are still to be generated, all answers together.',
   }),
-  wait_ms: Type.Union([Type.Number({ minimum: 0 }), Type.Null()], {
+  wait_ms: nullable(Type.Number({ minimum: 0 }), {
     description: 'Predicted wait of a new request, as X-Sortie-Load. Null without --load-header on.',
   }),
-  headroom: Type.Union([Type.Number({ minimum: 0, maximum: 1 }), Type.Null()], {
+  headroom: nullable(Type.Number({ minimum: 0, maximum: 1 }), {
     description: "Share of the engine's time that is free at the shallowest exit. Null without --load-header on.",
   }),
 });

@@ -1,8 +1,8 @@
 /** Clients that disconnect before any work for their request. */
 import t from 'tap';
 import { completions } from '../../../src/api/completions/completions.js';
-import { encodeWithin } from '../../../src/api/generation/wait-limit.js';
-import { openPolicy } from '../../../src/api/params/policy.js';
+import { encodeWithin } from '../../../src/api/generation/prompt.js';
+import { openPolicy } from '../../../src/api/context.js';
 import { serveStream, serveWhole } from '../../../src/api/generation/serve.js';
 import { ClientGone } from '../../../src/api/errors.js';
 import type { EncodingThread } from '../../../src/text/encoding/encoding-thread.js';
