@@ -204,12 +204,5 @@ export interface StepHost {
   endOverdue(ids: readonly string[]): void;
 }
 
-/** How an answer ended. Instants in ms. */
-export interface AnswerEnd {
-  readonly firstTokenAt: number | null;
-  readonly endedAt: number;
-  /** Tokens in order, by exit layer: the exit path. */
-  readonly path: readonly { readonly exit: ExitLayer; readonly tokens: number }[];
-  /** `ended`: by itself or at maxTokens; `landed`: early; `deadline`: cut there; `cancelled`: by the client. */
-  readonly reason: 'ended' | 'landed' | 'deadline' | 'cancelled';
-}
+/** `ended`: by itself or at maxTokens; `landed`: early; `deadline`: cut there; `cancelled`: by the client. */
+export type AnswerEnd = 'ended' | 'landed' | 'deadline' | 'cancelled';

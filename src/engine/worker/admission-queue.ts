@@ -9,9 +9,9 @@ import { landingPlan } from '../landing-plan.js';
 import type { Constraint } from '../constraint.js';
 import type { Executor } from '../execution/executor.js';
 import type { CancelReason, EndReason, GenerateMessage, PlannedEvent, RejectedEvent } from '../protocol.js';
-import type { Admission } from '../../router/index.js';
+import type { Admission, Router } from '../../router/index.js';
 import type { StepOutput } from './step-output.js';
-import type { RouterAdapter, StepContext } from './router-adapter.js';
+import { stateOf, type StepContext, viewOf } from './views.js';
 import type { SlotManager } from '../slots/slot-manager.js';
 import { Sequence } from '../sequence.js';
 
@@ -49,10 +49,10 @@ export class AdmissionQueue {
   #deciding: readonly Sequence[] = [];
   readonly #executor: Executor;
   readonly #slotManager: SlotManager;
-  readonly #router: RouterAdapter;
+  readonly #router: Router;
   readonly #output: StepOutput;
 
-  constructor(executor: Executor, slotManager: SlotManager, router: RouterAdapter, output: StepOutput) {
+  constructor(executor: Executor, slotManager: SlotManager, router: Router, output: StepOutput) {
     this.#executor = executor;
     this.#slotManager = slotManager;
     this.#router = router;
@@ -89,7 +89,8 @@ export class AdmissionQueue {
 
   /** Rejects a request whose budget expired before it was submitted. */
   rejectLate(request: GenerateMessage, context: StepContext): void {
-    const [admission] = this.#router.admit([this.#sequence(request, null)], context);
+    const { shape } = this.#router;
+    const [admission] = this.#router.admit([viewOf(this.#sequence(request, null), shape)], stateOf(context, shape));
     this.#reject(request.id, 'budget_infeasible', admission?.kind === 'reject' ? admission.leastFeasibleMs : null);
   }
 

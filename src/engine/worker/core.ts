@@ -4,7 +4,7 @@
  * A step schedules (admission, ends, slots, exits, then one batch), runs the batch, and commits (cost model, sampling, ends,
  * message). It knows token ids, never text, HTTP or processes.
  */
-import type { Policy, Service, StepPlan } from '../../router/index.js';
+import { type Policy, Router, type Service, type StepPlan } from '../../router/index.js';
 import type { CostTable } from '../../cost/table.js';
 import { depthShape } from '../depth-shape.js';
 import { Auditor } from '../audit/auditor.js';
@@ -24,10 +24,10 @@ import { Endings } from './endings.js';
 import { Landings } from './landings.js';
 import { folderPrior } from './length-prior.js';
 import { LoadReport } from './load-report.js';
-import { RouterAdapter, type StepContext } from './router-adapter.js';
 import { type Selection, StepBuilder } from './step-builder.js';
 import { StepOutput } from './step-output.js';
 import { type Step, type StepTimes, stepWork } from './step-stats.js';
+import { stateOf, type StepContext, viewOf } from './views.js';
 
 export interface CoreOptions extends SlotManagerLimits {
   readonly policy: Policy;
@@ -51,7 +51,7 @@ export class EngineCore {
   readonly lengthPriorFault: string | null;
   readonly #executor: Executor;
   readonly #options: CoreOptions;
-  readonly #router: RouterAdapter;
+  readonly #router: Router;
   readonly #output = new StepOutput();
   readonly #landings: Landings;
   readonly #drafting: Drafting;
@@ -73,10 +73,12 @@ export class EngineCore {
     const { prior, fault } = folderPrior(manifest);
     this.lengthPriorFault = fault;
     const priors = { lengths: prior, kept: manifest.kept ?? null };
-    this.#router = new RouterAdapter(depthShape(manifest), costs, options.policy, priors, options.slowdown);
+    this.#router = new Router(depthShape(manifest), costs, options.policy, priors, options.slowdown);
     const { audit, clock, speculate } = options;
     this.#clock = new StepClock(clock);
-    this.#landings = new Landings(options.texts ?? null, (sequence) => this.#router.landing(sequence));
+    this.#landings = new Landings(options.texts ?? null, (sequence) =>
+      this.#router.landing(viewOf(sequence, this.#router.shape)),
+    );
     const parts = { executor, slotManager: this.slotManager, router: this.#router, landings: this.#landings };
     this.#drafting = new Drafting({ ...parts, speculate });
     this.#admissions = new AdmissionQueue(executor, this.slotManager, this.#router, this.#output);
@@ -178,10 +180,10 @@ export class EngineCore {
 
   /** The router decides what the step runs; the engine puts each decision into force. */
   #schedule(now: number): Step {
-    const views = (sequences: readonly Sequence[]) => sequences.map((sequence) => this.#router.view(sequence));
+    const views = (sequences: readonly Sequence[]) => sequences.map((each) => viewOf(each, this.#router.shape));
     let selection: Selection = { tasks: [], paused: new Set(), work: { decode: null, prefill: [] } };
     this.#router.step({
-      state: () => this.#router.state(this.#context(now)),
+      state: () => stateOf(this.#context(now), this.#router.shape),
       arrivals: () => views(this.#admissions.next()),
       decide: (admissions) => {
         const { queued, next } = this.#admissions.decide(admissions, now);

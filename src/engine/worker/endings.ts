@@ -6,17 +6,17 @@
 import { type Auditor, skipped } from '../audit/auditor.js';
 import type { Executor } from '../execution/executor.js';
 import type { AuditEvent, EndedEvent, EndReason } from '../protocol.js';
-import type { AnswerEnd } from '../../router/index.js';
+import type { AnswerEnd, Router } from '../../router/index.js';
 import type { Sequence } from '../sequence.js';
 import type { SlotManager } from '../slots/slot-manager.js';
-import type { RouterAdapter } from './router-adapter.js';
 import type { StepOutput } from './step-output.js';
+import { viewOf } from './views.js';
 
 /** The end token as an end event reports it. */
 type LastToken = Pick<EndedEvent, 'endToken' | 'landed'>;
 
 /** The end of an answer in the router's terms. */
-function endOf(reason: Exclude<EndReason, 'error'>, hasLanded: boolean): AnswerEnd['reason'] {
+function endOf(reason: Exclude<EndReason, 'error'>, hasLanded: boolean): AnswerEnd {
   if (hasLanded) return 'landed';
   if (reason === 'deadline' || reason === 'cancelled') return reason;
   return 'ended';
@@ -25,7 +25,7 @@ function endOf(reason: Exclude<EndReason, 'error'>, hasLanded: boolean): AnswerE
 export class Endings {
   readonly #executor: Executor;
   readonly #slotManager: SlotManager;
-  readonly #router: RouterAdapter;
+  readonly #router: Router;
   readonly #output: StepOutput;
   /** Null without audits: clients that wait for one get a reason. */
   readonly #auditor: Auditor | null;
@@ -34,7 +34,7 @@ export class Endings {
   constructor(
     executor: Executor,
     slotManager: SlotManager,
-    router: RouterAdapter,
+    router: Router,
     output: StepOutput,
     auditor: Auditor | null,
   ) {
@@ -78,7 +78,9 @@ export class Endings {
     else if (sequence.request.audit === true) this.#unaudited.push(skipped(sequence, 'off'));
     sequence.constraint?.close();
     const failure = reason === 'error' ? sequence.constraint?.failed : null;
-    if (reason !== 'error') this.#router.observeEnd(sequence, at, endOf(reason, last.landed !== undefined));
+    const router = this.#router;
+    if (reason !== 'error')
+      router.observeEnd(viewOf(sequence, router.shape), at, endOf(reason, last.landed !== undefined));
     this.#output.ended.push({
       id: sequence.id,
       reason,

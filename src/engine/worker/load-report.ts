@@ -1,11 +1,12 @@
 /** The load that each message reports. Must not know: steps. */
 import type { Executor } from '../execution/executor.js';
 import type { LoadSnapshot } from '../protocol.js';
-import type { RouterAdapter, StepContext } from './router-adapter.js';
+import type { Router } from '../../router/index.js';
+import { stateOf, type StepContext } from './views.js';
 
 export class LoadReport {
   readonly #executor: Executor;
-  readonly #router: RouterAdapter;
+  readonly #router: Router;
   readonly #kvBytes: number;
   readonly #intervalMs: number | null;
   /** The predicted wait of a new request, and when it was computed. */
@@ -13,7 +14,7 @@ export class LoadReport {
 
   constructor(
     executor: Executor,
-    router: RouterAdapter,
+    router: Router,
     { kvBytes, waitIntervalMs }: { readonly kvBytes: number; readonly waitIntervalMs?: number },
   ) {
     this.#executor = executor;
@@ -37,7 +38,7 @@ export class LoadReport {
   #waitMs(context: StepContext, intervalMs: number): number {
     const isIdle = context.live.length + context.waiting.length === 0;
     if (isIdle || context.now - this.#wait.at >= intervalMs)
-      this.#wait = { ms: this.#router.predictedWaitMs(context), at: context.now };
+      this.#wait = { ms: this.#router.predictedWaitMs(stateOf(context, this.#router.shape)), at: context.now };
     return this.#wait.ms;
   }
 }
