@@ -32,12 +32,8 @@ const PLAN_MS = 10;
 export class DeadlineTimer {
   readonly #watched = new Map<string, Watched>();
 
-  readonly #due: (end: EndedEvent) => void;
-
   /** @param due receives the end of an answer that is still open at its deadline */
-  constructor(due: (end: EndedEvent) => void) {
-    this.#due = due;
-  }
+  constructor(private readonly due: (end: EndedEvent) => void) {}
 
   add(request: Omit<GenerateMessage, 'type'>): void {
     const { id, arrivedAt, prompt, depth } = request;
@@ -87,6 +83,6 @@ export class DeadlineTimer {
     }
     this.drop(id);
     const { promptTokens, firstTokenAt } = watched;
-    this.#due(unreportedEnd(id, 'deadline', { promptTokens, firstTokenAt, endedAt: now }));
+    this.due(unreportedEnd(id, 'deadline', { promptTokens, firstTokenAt, endedAt: now }));
   }
 }

@@ -23,31 +23,20 @@ function endOf(reason: Exclude<EndReason, 'error'>, hasLanded: boolean): AnswerE
 }
 
 export class Endings {
-  readonly #executor: Executor;
-  readonly #slotManager: SlotManager;
-  readonly #router: Router;
-  readonly #output: StepOutput;
-  /** Null without audits: clients that wait for one get a reason. */
-  readonly #auditor: Auditor | null;
   readonly #unaudited: AuditEvent[] = [];
 
   constructor(
-    executor: Executor,
-    slotManager: SlotManager,
-    router: Router,
-    output: StepOutput,
-    auditor: Auditor | null,
-  ) {
-    this.#executor = executor;
-    this.#slotManager = slotManager;
-    this.#router = router;
-    this.#output = output;
-    this.#auditor = auditor;
-  }
+    private readonly executor: Executor,
+    private readonly slotManager: SlotManager,
+    private readonly router: Router,
+    private readonly output: StepOutput,
+    /** Null without audits: clients that wait for one get a reason. */
+    private readonly auditor: Auditor | null,
+  ) {}
 
   /** Audits that ended since the last call. */
   takeAudits(): AuditEvent[] {
-    return this.#auditor?.take() ?? this.#unaudited.splice(0);
+    return this.auditor?.take() ?? this.#unaudited.splice(0);
   }
 
   /** Ends every sequence that is cancelled, or whose grammar failed or is complete. */
@@ -66,22 +55,22 @@ export class Endings {
 
   /** Ends requests that asked for prompt scores only. */
   endScored(at: number): void {
-    for (const sequence of [...this.#slotManager.running])
-      if (sequence.request.maxTokens === 0 && sequence.isDecodable(this.#executor.exit(sequence.exit).needed))
+    for (const sequence of [...this.slotManager.running])
+      if (sequence.request.maxTokens === 0 && sequence.isDecodable(this.executor.exit(sequence.exit).needed))
         this.end(sequence, 'length', at);
   }
 
   end(sequence: Sequence, reason: EndReason, at: number, last: LastToken = {}): void {
     const { slot } = sequence;
-    this.#slotManager.finish(sequence);
-    if (this.#auditor !== null) this.#auditor.ended(sequence, slot, reason, at);
+    this.slotManager.finish(sequence);
+    if (this.auditor !== null) this.auditor.ended(sequence, slot, reason, at);
     else if (sequence.request.audit === true) this.#unaudited.push(skipped(sequence, 'off'));
     sequence.constraint?.close();
     const failure = reason === 'error' ? sequence.constraint?.failed : null;
-    const router = this.#router;
+    const router = this.router;
     if (reason !== 'error')
       router.observeEnd(viewOf(sequence, router.shape), at, endOf(reason, last.landed !== undefined));
-    this.#output.ended.push({
+    this.output.ended.push({
       id: sequence.id,
       reason,
       error: failure?.message ?? null,
@@ -98,6 +87,6 @@ export class Endings {
   }
 
   #all(): Sequence[] {
-    return [...this.#slotManager.running, ...this.#slotManager.waiting];
+    return [...this.slotManager.running, ...this.slotManager.waiting];
   }
 }
