@@ -4,7 +4,7 @@
  */
 import { type ExitIndex, at } from '../cost/model.js';
 import type { Played } from './forecast.js';
-import { type Arrivals, deepestUnder, expectedAt } from './load.js';
+import { type Arrival, deepestUnder, expectedAt } from './load.js';
 import { chooseExits, forecast } from './plan.js';
 import { type SafetyMargin, latePromises, marginAt } from './promise.js';
 import { type PlannedRequest, type Planning, cutAt, hasBudget } from './request.js';
@@ -13,7 +13,7 @@ import type { Admission, DepthReason, EngineState, ExitLayer, RequestView } from
 
 /** The estimates that admission goes by. */
 export interface Learned extends Planning {
-  readonly arrivals: Arrivals;
+  readonly arrivals: readonly Arrival[];
   readonly margin: SafetyMargin;
 }
 

@@ -22,7 +22,7 @@ import type { CostTable } from '../cost/table.js';
 import { isWithin, timesOf } from '../util/within-budget.js';
 import { admitAll } from './admission.js';
 import { type Kept, type LengthPrior, OutputLengths, Worth } from './answers.js';
-import { deepestUnder, expectedAt, noArrivals, withArrival } from './load.js';
+import { type Arrival, deepestUnder, expectedAt } from './load.js';
 import { chooseExits, predictedWaitMs } from './plan.js';
 import type { Policy } from './policy.js';
 import { type SafetyMargin, observePromise } from './promise.js';
@@ -49,7 +49,8 @@ export class Router {
   // Learned:
   readonly #lengths: OutputLengths;
   #costs: CostModel;
-  #arrivals = noArrivals;
+  /** In order. */
+  #arrivals: readonly Arrival[] = [];
   #margin: SafetyMargin;
   /** Instant of the last step or arrival. */
   #busyAt: number | null = null;
@@ -206,7 +207,8 @@ export class Router {
   #learnArrival({ budget, promptLength, expectedFrontier }: RequestView, now: number): void {
     if (budget?.totalMs == null) return;
     const positions = promptLength - (expectedFrontier[0] ?? 0);
-    this.#arrivals = withArrival(this.#arrivals, now, positions, budget.totalMs, this.#policy);
+    const arrival = { at: now, positions, budgetMs: budget.totalMs };
+    this.#arrivals = [...this.#arrivals, arrival].slice(-this.#policy.mostArrivals);
   }
 
   #planning(): Planning {
