@@ -7,7 +7,7 @@
  * both processes share.
  */
 import type { Dry, StageKernel } from '../model/manifest.js';
-import type { DepthReason, DepthRequest, ExitLayer, LengthGroup, ServiceClass } from '../router/index.js';
+import type { Admitted, DepthRequest, ExitLayer, LengthGroup } from '../router/index.js';
 import type { AuditMessage } from './protocol/audit.js';
 import type { Grammar } from './protocol/grammar.js';
 import type { FatalMessage, LoadingMessage, ReadyMessage } from './protocol/start.js';
@@ -132,25 +132,9 @@ export interface Landed {
 }
 
 /** The router's decision for an admitted request. */
-export interface PlannedEvent {
+export interface PlannedEvent extends Omit<Admitted, 'kind'> {
   readonly id: string;
-  /** Exit at start. */
-  readonly exit: ExitLayer;
-  readonly reason: DepthReason;
   readonly landing: LandingPlan;
-  readonly predictedTtftMs: number;
-  readonly predictedTpotMs: number;
-  readonly predictedMs: number;
-  /** 80% of the outcomes lie between these two total times. */
-  readonly predictedP10Ms: number;
-  readonly predictedP90Ms: number;
-  readonly serviceClass: ServiceClass;
-  /** Median length of such answers, which the plan uses. */
-  readonly expectedTokens: number;
-  /** 90th percentile of the length of such answers. */
-  readonly expectedTokensP90: number;
-  /** Probability that the plan meets the total budget; null without a total budget. */
-  readonly probability: number | null;
   /** The plan of a dry run, which no work follows. */
   readonly isDryRun?: boolean;
 }

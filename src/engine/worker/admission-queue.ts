@@ -9,37 +9,23 @@ import { landingPlan } from '../landing-plan.js';
 import type { Constraint } from '../constraint.js';
 import type { Executor } from '../execution/executor.js';
 import type { CancelReason, EndReason, GenerateMessage, PlannedEvent, RejectedEvent } from '../protocol.js';
-import type { Admission, Router } from '../../router/index.js';
+import type { Admission, Admitted, Router } from '../../router/index.js';
 import type { StepOutput } from './step-output.js';
 import { stateOf, type StepContext, viewOf } from './views.js';
 import type { SlotManager } from '../slots/slot-manager.js';
 import { Sequence } from '../sequence.js';
 
 /** An admitted sequence. */
-interface Admitted {
+interface Decided {
   readonly sequence: Sequence;
-  readonly admission: Extract<Admission, { kind: 'admit' }>;
+  readonly admission: Admitted;
 }
 
 const isDryRun = ({ request }: Sequence): boolean => request.isDryRun === true;
 
-function plannedEvent({ sequence, admission }: Admitted): PlannedEvent {
-  const { exit, reason, prediction, serviceClass, expectedTokens, expectedTokensP90, probability } = admission;
-  return {
-    id: sequence.id,
-    exit,
-    reason,
-    landing: landingPlan(sequence.request),
-    serviceClass,
-    expectedTokens,
-    expectedTokensP90,
-    probability,
-    predictedTtftMs: prediction.ttftMs,
-    predictedTpotMs: prediction.tpotMs,
-    predictedMs: prediction.totalMs,
-    predictedP10Ms: prediction.p10Ms,
-    predictedP90Ms: prediction.p90Ms,
-  };
+function plannedEvent({ sequence, admission }: Decided): PlannedEvent {
+  const plan: Omit<Admitted, 'kind'> = admission;
+  return { ...plan, id: sequence.id, landing: landingPlan(sequence.request) };
 }
 
 export class AdmissionQueue {
@@ -123,7 +109,7 @@ export class AdmissionQueue {
   /** Queues or rejects the requests of `next`. @returns those in the queue, and the next ones to be decided */
   decide(admissions: readonly Admission[], now: number): { queued: readonly Sequence[]; next: readonly Sequence[] } {
     const round = this.#deciding;
-    const admitted = round.flatMap((sequence, i): Admitted[] => {
+    const admitted = round.flatMap((sequence, i): Decided[] => {
       const admission = admissions[i];
       if (admission?.kind === 'admit') return [{ sequence, admission }];
       sequence.constraint?.close();
@@ -143,7 +129,7 @@ export class AdmissionQueue {
   }
 
   /** Reports the plan that a request would get, and ends it. */
-  #preview(admitted: Admitted, now: number): void {
+  #preview(admitted: Decided, now: number): void {
     this.#output.planned.push({ ...plannedEvent(admitted), isDryRun: true });
     this.#end(admitted.sequence.request, 'length', now, true);
   }
@@ -156,7 +142,7 @@ export class AdmissionQueue {
     return (this.#deciding = sequences);
   }
 
-  #enqueue({ sequence, admission }: Admitted): void {
+  #enqueue({ sequence, admission }: Decided): void {
     sequence.exit = this.#executor.model.exitIndex(admission.exit);
     sequence.admission = admission;
     this.#slotManager.enqueue(sequence);
