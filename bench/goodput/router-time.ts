@@ -1,7 +1,7 @@
 /** Measures the router's time for a step with 64 live requests, against the time of the step. */
 import { performance } from 'node:perf_hooks';
 import { stateOf, viewOf } from '../../src/engine/worker/views.js';
-import { GREEDY } from '../../src/engine/sampling/sampler.js';
+import { GREEDY } from '../greedy-request.js';
 import { Sequence } from '../../src/engine/sequence.js';
 import { Slot } from '../../src/engine/slot.js';
 import type { CostTable } from '../../src/cost/table.js';

@@ -69,7 +69,7 @@ function worthOf(each: PlannedRequest, exit: ExitIndex, from: number, stepMs: nu
   const isFirstLate = request.firstTokenAt === null && begins + stepMs > deadlines.firstToken;
   if (isFirstLate || stepMs > deadlines.tpotMs) return 0;
   const fitting = (deadlines.end - begins) / stepMs;
-  return fitting <= 0 ? 0 : each.right(exit) * each.worthAt(exit, fitting);
+  return fitting <= 0 ? 0 : each.worthAt(exit, fitting);
 }
 
 /** How the present requests fare if no other one comes. */

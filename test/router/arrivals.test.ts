@@ -9,7 +9,8 @@ function regular(gapMs: number, sinceMs = 60_000): readonly Arrival[] {
   for (let at = -sinceMs; at < 0; at += gapMs) arrivals.push({ at, positions: 200, budgetMs: 2000 });
   return arrivals.slice(-defaultPolicy.mostArrivals);
 }
-const perSecond = (arrivals: readonly Arrival[], now = 0): number => 1000 * expectedAt(arrivals, now, defaultPolicy).rate;
+const perSecond = (arrivals: readonly Arrival[], now = 0): number =>
+  1000 * expectedAt(arrivals, now, defaultPolicy).rate;
 
 void t.test('without arrivals nothing is expected', async (t) => {
   t.same(expectedAt([], 0, defaultPolicy), { rate: 0, positions: 0, budgets: [] });

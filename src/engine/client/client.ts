@@ -235,7 +235,7 @@ export class EngineClient extends EventEmitter<EngineEvents> implements Engine {
     }
   }
 
-  /** The process is gone. One that was ready starts again. */
+  /** Ends what the lost process had. A process that was ready starts again. */
   #lose(why: string, startedAt: number): void {
     const wasReady = this.#ready !== null;
     this.#watchdog.stop();

@@ -9,16 +9,9 @@ import { landingPlan } from '../landing-plan.js';
 import type { Sequence } from '../sequence.js';
 
 /** The engine at the beginning of a step. */
-export interface StepContext {
-  /** Most live sequences. */
-  readonly slots: number;
+export interface StepContext extends Omit<EngineState, 'live' | 'waiting'> {
   readonly live: readonly Sequence[];
   readonly waiting: readonly Sequence[];
-  readonly now: number;
-  /** Tokens within which nine of ten sentences end. */
-  readonly sentenceTokens: number;
-  /** Positions that the KV cache holds for live sequences. */
-  readonly kvPositions: number;
 }
 
 export function stateOf({ live, waiting, ...rest }: StepContext, shape: DepthShape): EngineState {

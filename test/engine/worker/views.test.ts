@@ -2,7 +2,7 @@ import t from 'tap';
 import type { GenerateMessage } from '../../../src/engine/protocol.js';
 import { workTo } from '../../../src/engine/worker/select-prefill.js';
 import { stateOf, viewOf } from '../../../src/engine/worker/views.js';
-import { GREEDY } from '../../../src/engine/sampling/sampler.js';
+import { GREEDY } from '../../../bench/greedy-request.js';
 import { Sequence } from '../../../src/engine/sequence.js';
 import { Slot } from '../../../src/engine/slot.js';
 import { defaultPolicy, type EngineState, type OnMiss, Router, type SequenceView } from '../../../src/router/index.js';
