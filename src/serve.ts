@@ -33,7 +33,14 @@ import { watchWait } from './telemetry/wait.js';
 import { meterSteps } from './telemetry/load.js';
 import { LoadMeter } from './util/load-meter.js';
 import { startTracing } from './telemetry/tracing.js';
-import { logEngine, warnOfKeyFile, warnOfSampling, warnOfShortContext, warnOfVariables } from './startup-log.js';
+import {
+  logEngine,
+  warnOfKeyFile,
+  warnOfLengths,
+  warnOfSampling,
+  warnOfShortContext,
+  warnOfVariables,
+} from './startup-log.js';
 import { welcome } from './welcome.js';
 
 /** Intervals at which the engine predicts the wait of a new request. The prediction takes as long as planning a step. */
@@ -156,6 +163,7 @@ export async function serveForever(options: ServeOptions, version: string): Prom
   warnOfKeyFile(options.apiKeyFile, log);
   const manifest = loadManifest(options.model);
   chooseKernels(manifest, { kernels: options.kernels, device: options.device.kind });
+  warnOfLengths(manifest, log);
   warnOfSampling(manifest, options.samplingDefaults, log);
   const engine = new EngineClient(engineOptions(options));
   const [name = manifest.name] = options.modelName;

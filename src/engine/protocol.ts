@@ -89,24 +89,14 @@ export interface DraftCount {
 /** Reason of an early end: client or operator cancelled, the text holds a stop string, or the deadline is over. */
 export type CancelReason = Extract<EndReason, 'cancelled' | 'stop' | 'deadline'>;
 
-/** Ends sequences early; the engine answers with `ended` and this reason. The engine ignores unknown ids. */
-export interface CancelMessage {
-  readonly type: 'cancel';
-  readonly ids: readonly string[];
-  readonly reason: CancelReason;
-}
-
-/** The engine exits with code 0, without finishing anything. */
-export interface StopMessage {
-  readonly type: 'stop';
-}
-
-/** Asks for a `pong`, which shows that the engine still reads messages. */
-export interface PingMessage {
-  readonly type: 'ping';
-}
-
-export type ToEngine = GenerateMessage | CancelMessage | PingMessage | StopMessage;
+export type ToEngine =
+  | GenerateMessage
+  /** Ends sequences early; the engine answers with `ended` and this reason. The engine ignores unknown ids. */
+  | { readonly type: 'cancel'; readonly ids: readonly string[]; readonly reason: CancelReason }
+  /** Asks for a `pong`, which shows that the engine still reads messages. */
+  | { readonly type: 'ping' }
+  /** The engine exits with code 0, without finishing anything. */
+  | { readonly type: 'stop' };
 
 export interface TokenLogprobs {
   /** Log-probability of the token under the model's own distribution (temperature 1, before penalties). */
@@ -270,9 +260,11 @@ export interface KernelRun {
   readonly kernel: StageKernel;
 }
 
-/** Reply to a ping, sent between two steps. */
-export interface PongMessage {
-  readonly type: 'pong';
-}
-
-export type FromEngine = LoadingMessage | ReadyMessage | StepMessage | AuditMessage | PongMessage | FatalMessage;
+export type FromEngine =
+  | LoadingMessage
+  | ReadyMessage
+  | StepMessage
+  | AuditMessage
+  | FatalMessage
+  /** Reply to a ping, sent between two steps. */
+  | { readonly type: 'pong' };

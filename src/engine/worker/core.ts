@@ -6,7 +6,7 @@
  */
 import { type Policy, Router, type Service, type StepPlan } from '../../router/index.js';
 import type { CostTable } from '../../cost/table.js';
-import { depthShape } from '../depth-shape.js';
+import { depthShape, lengthPrior } from '../depth-shape.js';
 import { Auditor } from '../audit/auditor.js';
 import type { AuditOptions, Speculate } from '../client/options.js';
 import type { Constraint } from '../constraint.js';
@@ -22,7 +22,6 @@ import { AdmissionQueue } from './admission-queue.js';
 import { Drafting } from './drafting.js';
 import { Endings } from './endings.js';
 import { Landings } from './landings.js';
-import { folderPrior } from './length-prior.js';
 import { LoadReport } from './load-report.js';
 import { type Selection, StepBuilder } from './step-builder.js';
 import { StepOutput } from './step-output.js';
@@ -47,8 +46,6 @@ export interface CoreOptions extends SlotManagerLimits {
 
 export class EngineCore {
   readonly slotManager: SlotManager;
-  /** Why the model folder's prior of output lengths is not used; null where it is. */
-  readonly lengthPriorFault: string | null;
   readonly #executor: Executor;
   readonly #options: CoreOptions;
   readonly #router: Router;
@@ -70,9 +67,7 @@ export class EngineCore {
     this.#options = options;
     this.slotManager = new SlotManager(executor.table, options);
     const { manifest } = executor.model;
-    const { prior, fault } = folderPrior(manifest);
-    this.lengthPriorFault = fault;
-    const priors = { lengths: prior, kept: manifest.kept ?? null };
+    const priors = { lengths: lengthPrior(manifest), kept: manifest.kept ?? null };
     this.#router = new Router(depthShape(manifest), costs, options.policy, priors, options.slowdown);
     const { audit, clock, speculate } = options;
     this.#clock = new StepClock(clock);

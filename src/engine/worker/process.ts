@@ -146,7 +146,6 @@ async function start(options: EngineOptions): Promise<Started> {
       loadMs: loadedAt - startedAt,
       calibrateMs: monotonicMs() - loadedAt,
       calibration,
-      lengthPriorFault: core.lengthPriorFault,
     },
   };
 }
