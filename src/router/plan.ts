@@ -77,9 +77,7 @@ export function forecast(state: PlanningState, exits: Exits): ReadonlyMap<Planne
   const { requests, engine, costs } = state;
   const players = requests.map((each): Player => {
     const player = each.player(exits.get(each) ?? each.currentExit);
-    const { leavesAt, exit, setupMs, chunks, tokens, covered, hasSlot, promisedBy } = player;
-    const dueAt = each.isReachable ? each.dueAt : Infinity;
-    return { dueAt, leavesAt, exit, setupMs, chunks, tokens: Math.max(1, tokens), covered, hasSlot, promisedBy };
+    return { ...player, dueAt: each.isReachable ? each.dueAt : Infinity, tokens: Math.max(1, player.tokens) };
   });
   const plays = play(players, engine.slots, costs);
   return new Map(requests.map((each, i) => [each, at(plays, i)]));

@@ -175,9 +175,7 @@ export class EngineClient extends EventEmitter<EngineEvents> implements Engine {
     this.#child = child;
     this.#isSilent = false;
     // A process exits when its channel closes, unless it is stuck.
-    const kill = (): void => {
-      child.kill('SIGKILL');
-    };
+    const kill = (): boolean => child.kill('SIGKILL');
     process.once('exit', kill);
     const startedAt = performance.now();
     return new Promise((resolve, reject) => {

@@ -33,17 +33,13 @@ export class AdmissionQueue {
   #arrived: Sequence[] = [];
   /** The requests that the router decides at present. */
   #deciding: readonly Sequence[] = [];
-  readonly #executor: Executor;
-  readonly #slotManager: SlotManager;
-  readonly #router: Router;
-  readonly #output: StepOutput;
 
-  constructor(executor: Executor, slotManager: SlotManager, router: Router, output: StepOutput) {
-    this.#executor = executor;
-    this.#slotManager = slotManager;
-    this.#router = router;
-    this.#output = output;
-  }
+  constructor(
+    private readonly executor: Executor,
+    private readonly slotManager: SlotManager,
+    private readonly router: Router,
+    private readonly output: StepOutput,
+  ) {}
 
   get count(): number {
     return this.#arrived.length;
@@ -51,7 +47,7 @@ export class AdmissionQueue {
 
   /** Whether the queue is full. @param elsewhere requests that wait outside this queue and the slot manager's */
   isFull(elsewhere: number): boolean {
-    return this.#slotManager.isFull(elsewhere + this.#arrived.filter((each) => !isDryRun(each)).length);
+    return this.slotManager.isFull(elsewhere + this.#arrived.filter((each) => !isDryRun(each)).length);
   }
 
   find(id: string): Sequence | undefined {
@@ -70,13 +66,13 @@ export class AdmissionQueue {
 
   /** Rejects a request that was never submitted. */
   reject(event: Omit<RejectedEvent, 'leastFeasibleMs'>): void {
-    this.#output.rejected.push({ leastFeasibleMs: null, ...event });
+    this.output.rejected.push({ leastFeasibleMs: null, ...event });
   }
 
   /** Rejects a request whose budget expired before it was submitted. */
   rejectLate(request: GenerateMessage, context: StepContext): void {
-    const { shape } = this.#router;
-    const [admission] = this.#router.admit([viewOf(this.#sequence(request, null), shape)], stateOf(context, shape));
+    const { shape } = this.router;
+    const [admission] = this.router.admit([viewOf(this.#sequence(request, null), shape)], stateOf(context, shape));
     this.#reject(request.id, 'budget_infeasible', admission?.kind === 'reject' ? admission.leastFeasibleMs : null);
   }
 
@@ -86,7 +82,7 @@ export class AdmissionQueue {
   }
 
   #end({ id, prompt }: GenerateMessage, reason: EndReason, at: number, isDryRun: boolean): void {
-    this.#output.ended.push({
+    this.output.ended.push({
       id,
       reason,
       error: null,
@@ -130,40 +126,40 @@ export class AdmissionQueue {
 
   /** Reports the plan that a request would get, and ends it. */
   #preview(admitted: Decided, now: number): void {
-    this.#output.planned.push({ ...plannedEvent(admitted), isDryRun: true });
+    this.output.planned.push({ ...plannedEvent(admitted), isDryRun: true });
     this.#end(admitted.sequence.request, 'length', now, true);
   }
 
   #decideNext(sequences: readonly Sequence[]): readonly Sequence[] {
     sequences.forEach((sequence, i) => {
-      this.#slotManager.lookUp(sequence, sequences.slice(0, i));
+      this.slotManager.lookUp(sequence, sequences.slice(0, i));
     });
     this.#arrived = this.#arrived.filter((sequence) => !sequences.includes(sequence));
     return (this.#deciding = sequences);
   }
 
   #enqueue({ sequence, admission }: Decided): void {
-    sequence.exit = this.#executor.model.exitIndex(admission.exit);
+    sequence.exit = this.executor.model.exitIndex(admission.exit);
     sequence.admission = admission;
-    this.#slotManager.enqueue(sequence);
-    this.#output.planned.push(plannedEvent({ sequence, admission }));
-    if (sequence.request.promptLogprobs !== null) this.#output.prompts.push({ id: sequence.id, logprobs: [null] });
+    this.slotManager.enqueue(sequence);
+    this.output.planned.push(plannedEvent({ sequence, admission }));
+    if (sequence.request.promptLogprobs !== null) this.output.prompts.push({ id: sequence.id, logprobs: [null] });
   }
 
   #fault({ prompt, maxTokens, prediction }: GenerateMessage): RejectedEvent['reason'] | null {
-    if (prompt.length === 0 || prompt.length + maxTokens > this.#executor.model.limits.capacity) return 'too_long';
+    if (prompt.length === 0 || prompt.length + maxTokens > this.executor.model.limits.capacity) return 'too_long';
     // The gateway checks token ids with better messages. In the engine, an unknown id would crash the process.
     return this.#areKnown(prompt) && this.#areKnown(prediction ?? []) ? null : 'unknown_token';
   }
 
   /** Whether the embedding has a row for each token. */
   #areKnown(tokens: readonly number[]): boolean {
-    const { vocab } = this.#executor.model.manifest.architecture;
+    const { vocab } = this.executor.model.manifest.architecture;
     return tokens.every((token) => Number.isInteger(token) && token >= 0 && token < vocab);
   }
 
   #sequence(request: GenerateMessage, constraint: Constraint | null): Sequence {
-    const { model, units } = this.#executor;
+    const { model, units } = this.executor;
     return new Sequence(request, model.exitIndex(request.depth.maxExit), constraint, units.exits);
   }
 
@@ -173,6 +169,6 @@ export class AdmissionQueue {
     leastFeasibleMs: number | null = null,
     bestExit: number | null = null,
   ): void {
-    this.#output.rejected.push({ id, reason, leastFeasibleMs, ...(bestExit !== null && { bestExit }) });
+    this.output.rejected.push({ id, reason, leastFeasibleMs, ...(bestExit !== null && { bestExit }) });
   }
 }
