@@ -3,8 +3,7 @@ import { EngineClient } from '../src/engine/client/client.js';
 import type { EngineOptions } from '../src/engine/client/options.js';
 import type { StepMessage, StepPart, PartMs } from '../src/engine/protocol.js';
 import { answerOf } from './engine-answer.js';
-import { GREEDY } from '../src/engine/sampling/sampler.js';
-import { greedy, GREEDY_BASE } from './greedy-request.js';
+import { GREEDY, greedy, GREEDY_BASE } from './greedy-request.js';
 import { RateMeter } from './rate-meter.js';
 import { promptOf, type Rate, type Scenario } from './scenario.js';
 

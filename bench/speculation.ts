@@ -13,10 +13,9 @@ import { monotonicMs } from '../src/util/clock.js';
 import { OptionError } from '../src/config.js';
 import { EngineClient } from '../src/engine/client/client.js';
 import type { DraftCount, GenerateMessage } from '../src/engine/protocol.js';
-import { GREEDY } from '../src/engine/sampling/sampler.js';
 import { answerOf } from './engine-answer.js';
 import { benchOptions } from './engine-side.js';
-import { greedy, GREEDY_BASE } from './greedy-request.js';
+import { GREEDY, greedy, GREEDY_BASE } from './greedy-request.js';
 import { EMBEDDED, positive, runBench } from './options.js';
 import { readRows } from './quality/documents.js';
 

@@ -34,6 +34,7 @@ import { startTracing } from './telemetry/tracing.js';
 import {
   logEngine,
   warnOfKeyFile,
+  warnOfLengths,
   warnOfSampling,
   warnOfShortContext,
   warnOfVariables,
@@ -160,6 +161,7 @@ export async function serveForever(options: ServeOptions, version: string): Prom
   warnOfKeyFile(options.apiKeyFile, log);
   const manifest = loadManifest(options.model);
   chooseKernels(manifest, { kernels: options.kernels, device: options.device.kind });
+  warnOfLengths(manifest, log);
   warnOfSampling(manifest, options.samplingDefaults, log);
   const engine = new EngineClient(engineOptions(options));
   const [name = manifest.name] = options.modelName;

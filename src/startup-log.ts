@@ -9,9 +9,8 @@ import type { Logger } from './telemetry/log.js';
 /** Logs the life of the engine process for the operator. */
 export function logEngine(engine: Engine, log: Logger): void {
   // A restarted engine loads the same folder, so the same fault is logged once.
-  let loggedFault: string | null = null;
   const loggedKernels = new Set<string>();
-  engine.on('ready', ({ calibration, lengthPriorFault = null, kernelFaults = [], ...ready }) => {
+  engine.on('ready', ({ calibration, kernelFaults = [], ...ready }) => {
     const { device, cards, kernels, exits, maxLength, slots } = ready;
     const [loadMs, calibrateMs] = [Math.round(ready.loadMs), Math.round(ready.calibrateMs)];
     const costs = calibration?.source;
@@ -23,10 +22,6 @@ export function logEngine(engine: Engine, log: Logger): void {
       if (!loggedKernels.has(reason)) log.warn({ reason }, 'a kernel failed to load, the others serve');
       loggedKernels.add(reason);
     }
-    if (lengthPriorFault !== null && lengthPriorFault !== loggedFault) {
-      log.warn({ reason: lengthPriorFault }, 'the model folder has no usable output-length prior');
-    }
-    loggedFault = lengthPriorFault;
   });
   engine.on('down', (message) => {
     log.error({ reason: message }, 'engine down, restarting it');
@@ -62,6 +57,13 @@ export function warnOfVariables(env: Readonly<Record<string, string | undefined>
     const hint = suggestion === null ? 'see serve --help' : `did you mean ${suggestion}?`;
     log.warn({ variable }, `${variable} is not a variable of an option; ${hint}`);
   }
+}
+
+/** Warns of a model without measured lengths of answers. */
+export function warnOfLengths({ exits }: Pick<Manifest, 'exits'>, log: Logger): void {
+  const without = exits.filter(({ lengths }) => lengths === undefined).map(({ layer }) => layer);
+  if (without.length > 0)
+    log.warn({ exits: without }, 'the model folder has no lengths of answers, so the router guesses');
 }
 
 /** Warns of a model whose sampling is guessed. */

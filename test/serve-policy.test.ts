@@ -86,42 +86,31 @@ void t.test('each option of the engine comes from its own flag', async (t) => {
   t.same(engineOptions(resolveOptions(flags, {})), told);
 });
 
-void t.test(
-  'the log has the ready engine, unused costs and priors, and the reason why the engine exited',
-  async (t) => {
-    const lines: string[] = [];
-    const engine = new FakeEngine(() => ({ tokens: [] }));
-    logEngine(engine, pino({ base: null, timestamp: false }, { write: (line) => lines.push(line) }));
-    const { device, kernels, exits, maxLength, slots, loadMs, calibrateMs } = READY;
-    const ready = { ...{ device, kernels, exits, maxLength, slots, loadMs, calibrateMs }, msg: 'engine ready' };
-    engine.emit('ready', { ...READY, loadMs: loadMs + 0.4, calibration: { source: 'cache', note: null } });
-    engine.emit('ready', { ...READY, calibration: { source: 'measured', note: 'the checksum is wrong' } });
-    engine.emit('ready', { ...READY, lengthPriorFault: 'exit 10 has no lengths' });
-    engine.emit('ready', { ...READY, lengthPriorFault: 'exit 10 has no lengths' });
-    for (let start = 0; start < 2; start++) engine.emit('ready', { ...READY, kernelFaults: ['int4: no such node'] });
-    const down = once(engine, 'down');
-    engine.die();
-    await down;
-    t.strictSame(
-      lines.map((line) => JSON.parse(line) as unknown),
-      [
-        { level: 30, ...ready, costs: 'cache' },
-        { level: 30, ...ready, costs: 'measured' },
-        { level: 40, reason: 'the checksum is wrong', msg: 'the cache of measured step costs is unusable' },
-        { level: 30, ...ready },
-        {
-          ...{ level: 40, reason: 'exit 10 has no lengths' },
-          msg: 'the model folder has no usable output-length prior',
-        },
-        { level: 30, ...ready },
-        { level: 30, ...ready },
-        { level: 40, reason: 'int4: no such node', msg: 'a kernel failed to load, the others serve' },
-        { level: 30, ...ready },
-        { level: 50, reason: 'killed', msg: 'engine down, restarting it' },
-      ],
-    );
-  },
-);
+void t.test('the log has the ready engine, unused costs, and the reason why the engine exited', async (t) => {
+  const lines: string[] = [];
+  const engine = new FakeEngine(() => ({ tokens: [] }));
+  logEngine(engine, pino({ base: null, timestamp: false }, { write: (line) => lines.push(line) }));
+  const { device, kernels, exits, maxLength, slots, loadMs, calibrateMs } = READY;
+  const ready = { ...{ device, kernels, exits, maxLength, slots, loadMs, calibrateMs }, msg: 'engine ready' };
+  engine.emit('ready', { ...READY, loadMs: loadMs + 0.4, calibration: { source: 'cache', note: null } });
+  engine.emit('ready', { ...READY, calibration: { source: 'measured', note: 'the checksum is wrong' } });
+  for (let start = 0; start < 2; start++) engine.emit('ready', { ...READY, kernelFaults: ['int4: no such node'] });
+  const down = once(engine, 'down');
+  engine.die();
+  await down;
+  t.strictSame(
+    lines.map((line) => JSON.parse(line) as unknown),
+    [
+      { level: 30, ...ready, costs: 'cache' },
+      { level: 30, ...ready, costs: 'measured' },
+      { level: 40, reason: 'the checksum is wrong', msg: 'the cache of measured step costs is unusable' },
+      { level: 30, ...ready },
+      { level: 40, reason: 'int4: no such node', msg: 'a kernel failed to load, the others serve' },
+      { level: 30, ...ready },
+      { level: 50, reason: 'killed', msg: 'engine down, restarting it' },
+    ],
+  );
+});
 
 /** @returns the lines that `write` logs */
 function logged(write: (log: Logger) => void): object[] {

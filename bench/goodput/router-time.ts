@@ -1,12 +1,12 @@
 /** Measures the router's time for a step with 64 live requests, against the time of the step. */
 import { performance } from 'node:perf_hooks';
-import { RouterAdapter } from '../../src/engine/worker/router-adapter.js';
-import { GREEDY } from '../../src/engine/sampling/sampler.js';
+import { stateOf, viewOf } from '../../src/engine/worker/views.js';
+import { GREEDY } from '../greedy-request.js';
 import { Sequence } from '../../src/engine/sequence.js';
 import { Slot } from '../../src/engine/slot.js';
 import type { CostTable } from '../../src/cost/table.js';
 import { type DepthShape, costModel, predictMs } from '../../src/cost/model.js';
-import { type StepHost, defaultPolicy } from '../../src/router/index.js';
+import { Router, type StepHost, defaultPolicy } from '../../src/router/index.js';
 
 export interface RouterTime {
   readonly live: number;
@@ -34,7 +34,7 @@ export function routerTime(table: CostTable, shape: DepthShape, live = 64): Rout
   const stepMs = (exit: number): number =>
     predictMs(model, { decode: { rows: rows(exit), context: 300 }, prefill: [] });
   const deepStepMs = stepMs(layers.length - 1);
-  const router = new RouterAdapter(shape, table, defaultPolicy);
+  const router = new Router(shape, table, defaultPolicy);
   let count = 0;
   let now = 0;
   const arrive = (): Sequence => {
@@ -76,7 +76,7 @@ export function routerTime(table: CostTable, shape: DepthShape, live = 64): Rout
   };
   const none = (): void => undefined;
   const host: StepHost = {
-    state: () => router.state(context(now)),
+    state: () => stateOf(context(now), shape),
     arrivals: () => [],
     decide: () => ({ queued: [], next: [] }),
     ...{ endDue: none, start: none, endOverdue: none },
@@ -96,7 +96,7 @@ export function routerTime(table: CostTable, shape: DepthShape, live = 64): Rout
     // Starts are evenly spread over the steps of an answer.
     while (sequences.length < Math.min(live, 1 + (step * live) / (PROMPT_STEPS + ANSWER_TOKENS))) {
       const sequence = arrive();
-      const { value, ms } = timed(() => router.admit([sequence], context(now)));
+      const { value, ms } = timed(() => router.admit([viewOf(sequence, shape)], stateOf(context(now), shape)));
       if (isMeasured) admitted += ms;
       if (isMeasured) arrivals++;
       sequence.admission = value[0] ?? null;

@@ -60,14 +60,11 @@ export function affineStepCost(step: StepMs, exits: number, rows: number): ExitC
 
 /** The milliseconds of a step of some rows: the fixed part of their deepest exit, and the parts of all rows. */
 export class StepSum {
-  readonly #costs: readonly ExitCost[];
   #fixedMs = 0;
   #rowsMs = 0;
 
   /** @param costs by exit */
-  constructor(costs: readonly ExitCost[]) {
-    this.#costs = costs;
-  }
+  constructor(private readonly costs: readonly ExitCost[]) {}
 
   /** Milliseconds of the step. */
   get ms(): number {
@@ -76,12 +73,12 @@ export class StepSum {
 
   /** Milliseconds with one more row at an exit. */
   with(exit: ExitIndex): number {
-    const { fixedMs, rowMs } = at(this.#costs, exit);
+    const { fixedMs, rowMs } = at(this.costs, exit);
     return Math.max(this.#fixedMs, fixedMs) + this.#rowsMs + rowMs;
   }
 
   add(exit: ExitIndex): void {
-    const { fixedMs, rowMs } = at(this.#costs, exit);
+    const { fixedMs, rowMs } = at(this.costs, exit);
     if (fixedMs > this.#fixedMs) this.#fixedMs = fixedMs;
     this.#rowsMs += rowMs;
   }

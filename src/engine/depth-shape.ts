@@ -1,6 +1,7 @@
 /** The shape of a model folder, as the cost model and the router see it. */
 import type { DepthShape } from '../cost/model.js';
 import type { Manifest } from '../model/manifest.js';
+import type { LengthPrior } from '../router/index.js';
 
 /**
  * An exit without a measured agreement counts with its share of the layers, and one without a measured share of right
@@ -20,4 +21,12 @@ export function depthShape({ stages, exits }: Pick<Manifest, 'stages' | 'exits'>
       return { layer, stage, block: block?.name ?? null, quality: agreement, right };
     }),
   };
+}
+
+/** The lengths of answers by exit; null unless each exit has some. */
+export function lengthPrior({ exits }: Pick<Manifest, 'exits'>): LengthPrior | null {
+  const known = exits.flatMap(({ lengths }) =>
+    lengths === undefined || lengths.chat.length === 0 ? [] : [lengths.chat],
+  );
+  return known.length === exits.length ? known : null;
 }

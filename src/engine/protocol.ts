@@ -7,7 +7,7 @@
  * both processes share.
  */
 import type { Dry, StageKernel } from '../model/manifest.js';
-import type { DepthReason, DepthRequest, ExitLayer, LengthGroup, ServiceClass } from '../router/index.js';
+import type { Admitted, DepthRequest, ExitLayer, LengthGroup } from '../router/index.js';
 import type { AuditMessage } from './protocol/audit.js';
 import type { Grammar } from './protocol/grammar.js';
 import type { FatalMessage, LoadingMessage, ReadyMessage } from './protocol/start.js';
@@ -89,24 +89,14 @@ export interface DraftCount {
 /** Reason of an early end: client or operator cancelled, the text holds a stop string, or the deadline is over. */
 export type CancelReason = Extract<EndReason, 'cancelled' | 'stop' | 'deadline'>;
 
-/** Ends sequences early; the engine answers with `ended` and this reason. The engine ignores unknown ids. */
-export interface CancelMessage {
-  readonly type: 'cancel';
-  readonly ids: readonly string[];
-  readonly reason: CancelReason;
-}
-
-/** The engine exits with code 0, without finishing anything. */
-export interface StopMessage {
-  readonly type: 'stop';
-}
-
-/** Asks for a `pong`, which shows that the engine still reads messages. */
-export interface PingMessage {
-  readonly type: 'ping';
-}
-
-export type ToEngine = GenerateMessage | CancelMessage | PingMessage | StopMessage;
+export type ToEngine =
+  | GenerateMessage
+  /** Ends sequences early; the engine answers with `ended` and this reason. The engine ignores unknown ids. */
+  | { readonly type: 'cancel'; readonly ids: readonly string[]; readonly reason: CancelReason }
+  /** Asks for a `pong`, which shows that the engine still reads messages. */
+  | { readonly type: 'ping' }
+  /** The engine exits with code 0, without finishing anything. */
+  | { readonly type: 'stop' };
 
 export interface TokenLogprobs {
   /** Log-probability of the token under the model's own distribution (temperature 1, before penalties). */
@@ -132,25 +122,9 @@ export interface Landed {
 }
 
 /** The router's decision for an admitted request. */
-export interface PlannedEvent {
+export interface PlannedEvent extends Omit<Admitted, 'kind'> {
   readonly id: string;
-  /** Exit at start. */
-  readonly exit: ExitLayer;
-  readonly reason: DepthReason;
   readonly landing: LandingPlan;
-  readonly predictedTtftMs: number;
-  readonly predictedTpotMs: number;
-  readonly predictedMs: number;
-  /** 80% of the outcomes lie between these two total times. */
-  readonly predictedP10Ms: number;
-  readonly predictedP90Ms: number;
-  readonly serviceClass: ServiceClass;
-  /** Median length of such answers, which the plan uses. */
-  readonly expectedTokens: number;
-  /** 90th percentile of the length of such answers. */
-  readonly expectedTokensP90: number;
-  /** Probability that the plan meets the total budget; null without a total budget. */
-  readonly probability: number | null;
   /** The plan of a dry run, which no work follows. */
   readonly isDryRun?: boolean;
 }
@@ -286,9 +260,11 @@ export interface KernelRun {
   readonly kernel: StageKernel;
 }
 
-/** Reply to a ping, sent between two steps. */
-export interface PongMessage {
-  readonly type: 'pong';
-}
-
-export type FromEngine = LoadingMessage | ReadyMessage | StepMessage | AuditMessage | PongMessage | FatalMessage;
+export type FromEngine =
+  | LoadingMessage
+  | ReadyMessage
+  | StepMessage
+  | AuditMessage
+  | FatalMessage
+  /** Reply to a ping, sent between two steps. */
+  | { readonly type: 'pong' };

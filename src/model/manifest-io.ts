@@ -6,7 +6,7 @@ import { pipeline } from 'node:stream/promises';
 import type {} from '../util/schema.js';
 import { hubHint } from '../util/hub-name.js';
 import { validationMessage } from '../util/validation-message.js';
-import { type FileEntry, type KeptPoint, Manifest, MANIFEST_VERSION } from './manifest.js';
+import { type FileEntry, type KeptPoint, type LengthQuantile, Manifest, MANIFEST_VERSION } from './manifest.js';
 
 export const MANIFEST_FILE = 'manifest.json';
 
@@ -42,14 +42,25 @@ function disorderOf({ architecture, stages, exits, kept = [] }: Manifest): strin
   if (kind >= 0) return `/architecture/pattern/${kind}/rotary must be below ${rotary.length}`;
   if (exits.length !== stages.length) return `/exits must be one for each of the ${stages.length} stages`;
   let before = 0;
-  for (const [i, { layer, stage, block }] of exits.entries()) {
+  for (const [i, { layer, stage, block, lengths }] of exits.entries()) {
     if (stages[i]?.boundary !== i) return `/stages/${i}/boundary must be ${i}`;
     if (stage !== i) return `/exits/${i}/stage must be ${i}`;
     if (layer <= before) return `/exits/${i}/layer must be above ${before}`;
     if (block !== null && block.boundary !== i + 1) return `/exits/${i}/block/boundary must be ${i + 1}`;
+    const fault = disorderOfLengths(lengths?.chat ?? []);
+    if (fault !== null) return `/exits/${i}/lengths/chat/${fault}`;
     before = layer;
   }
   return disorderOfKept(kept);
+}
+
+function disorderOfLengths(quantiles: readonly LengthQuantile[]): string | null {
+  for (const [i, [share, tokens]] of quantiles.entries()) {
+    const [less, fewer] = quantiles[i - 1] ?? [0, 0];
+    if (share <= less) return `${i}/0 must be above ${less}, got ${share}`;
+    if (tokens <= fewer) return `${i}/1 must be above ${fewer}, got ${tokens}`;
+  }
+  return null;
 }
 
 function disorderOfKept(kept: readonly KeptPoint[]): string | null {

@@ -182,11 +182,8 @@ export const ExitEntry = Type.Object({
   quality: Quality,
   /** DRY rule for requests that state no repetition parameter, or neutral ones; absent: no rule. */
   dry: Type.Optional(Dry),
-  /**
-   * Prior of answer lengths for the router (`Lengths`), until it has seen answers; absent without a measurement. A
-   * folder with any other value is served without a prior (engine/worker/length-prior.ts).
-   */
-  lengths: Type.Optional(Type.Unknown()),
+  /** Prior of answer lengths for the router, until it has seen answers; absent without a measurement. */
+  lengths: Type.Optional(Lengths),
 });
 export type ExitEntry = Static<typeof ExitEntry>;
 

@@ -4,7 +4,7 @@
  */
 import { type ExitIndex, at } from '../cost/model.js';
 import type { Played } from './forecast.js';
-import { type Arrivals, deepestUnder, expectedAt } from './load.js';
+import { type Arrival, deepestUnder, expectedAt } from './load.js';
 import { chooseExits, forecast } from './plan.js';
 import { type SafetyMargin, latePromises, marginAt } from './promise.js';
 import { type PlannedRequest, type Planning, cutAt, hasBudget } from './request.js';
@@ -13,7 +13,7 @@ import type { Admission, DepthReason, EngineState, ExitLayer, RequestView } from
 
 /** The estimates that admission goes by. */
 export interface Learned extends Planning {
-  readonly arrivals: Arrivals;
+  readonly arrivals: readonly Arrival[];
   readonly margin: SafetyMargin;
 }
 
@@ -205,7 +205,11 @@ function admitted(
     exit: at(state.model.shape.exits, exit).layer,
     reason: reasonOf(state, self, exit),
     serviceClass: !hasBudget(budget) ? 'none' : isPromised ? 'guaranteed' : 'best_effort',
-    prediction: { ttftMs, tpotMs, totalMs: totalMs(0.5), p10Ms: totalMs(0.1), p90Ms: totalMs(0.9) },
+    predictedTtftMs: ttftMs,
+    predictedTpotMs: tpotMs,
+    predictedMs: totalMs(0.5),
+    predictedP10Ms: totalMs(0.1),
+    predictedP90Ms: totalMs(0.9),
     expectedTokens: generated + tokens(0.5),
     expectedTokensP90: generated + tokens(0.9),
     probability: budget?.totalMs == null ? null : probability,

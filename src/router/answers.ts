@@ -26,35 +26,25 @@ export const DEFAULT_QUANTILES: LengthPrior[number] = [
 /** Longest length that is told apart, tokens. */
 const LONGEST = 1 << 17;
 
-/** From here to the next point, share x (tokens / here)^slope of the answers are longer than so many tokens. */
-interface Point {
-  readonly tokens: number;
+/** Between two lengths, share x (tokens / from)^slope of the answers are longer than so many tokens. */
+interface Segment {
+  readonly from: number;
+  readonly to: number;
   readonly share: number;
   readonly slope: number;
-  /** Mean tokens beyond here, times the share. */
-  readonly beyond: number;
 }
 
 /** The distribution at one exit. All lengths are whole answers, tokens that were emitted already included. */
 export class LengthDistribution {
-  readonly #points: readonly Point[];
+  readonly #segments: readonly Segment[];
 
   /** @param longer [tokens, share of answers that are longer], from [below 1, 1]; behind the last, the last slope holds */
   constructor(private readonly longer: readonly (readonly [number, number])[]) {
-    const points: Point[] = [];
-    let [slope, beyond, end] = [NaN, 0, LONGEST];
-    for (let i = longer.length - 1; i >= 0; i -= 1) {
-      const [tokens, share] = at(longer, i);
-      const [nextTokens, nextShare] = longer[i + 1] ?? [NaN, NaN];
-      const [beforeTokens, beforeShare] = longer[i - 1] ?? [NaN, NaN];
-      slope = Number.isNaN(nextShare)
-        ? slopeOf(beforeTokens, beforeShare, tokens, share)
-        : slopeOf(tokens, share, nextTokens, nextShare);
-      beyond += areaOf({ tokens, share, slope, beyond }, tokens, end);
-      points.unshift({ tokens, share, slope, beyond });
-      end = tokens;
-    }
-    this.#points = points;
+    this.#segments = longer.map(([from, share], i) => {
+      const [x0, y0] = at(longer, Math.min(i, longer.length - 2));
+      const [x1, y1] = at(longer, Math.min(i, longer.length - 2) + 1);
+      return { from, to: longer[i + 1]?.[0] ?? LONGEST, share, slope: Math.log(y1 / y0) / Math.log(x1 / x0) };
+    });
   }
 
   /** The same with so many times the hazard of ending at each token. */
@@ -64,51 +54,42 @@ export class LengthDistribution {
 
   /** Share of all answers that are longer than so many tokens. */
   longerThan(tokens: number): number {
-    const point = at(this.#points, this.#before(tokens));
-    return tokens <= point.tokens ? point.share : point.share * (tokens / point.tokens) ** point.slope;
+    const { from, share, slope } = this.#last((each) => each.from <= tokens);
+    return tokens <= from ? share : share * (tokens / from) ** slope;
   }
 
   /** Mean tokens still to come after `generated`, at least one, at most up to `most`. */
   meanLeft(generated: number, most: number): number {
     const least = Math.min(1, most - generated);
     const longer = this.longerThan(generated);
-    return longer < 1e-9 ? least : Math.max(least, (this.#beyond(generated) - this.#beyond(most)) / longer);
+    if (longer < 1e-9) return least;
+    // All answers are longer than the first point.
+    let tokens = Math.max(0, Math.min(most, at(this.#segments, 0).from) - generated);
+    for (const segment of this.#segments) tokens += areaOf(segment, generated, most);
+    return Math.max(least, tokens / longer);
   }
 
   /** Length that a share of the answers that are longer than `generated` does not exceed, at most `most`. */
   quantile(share: number, generated: number, most: number): number {
     const aim = (1 - share) * this.longerThan(generated);
-    let i = 0;
-    while (i + 1 < this.#points.length && at(this.#points, i + 1).share >= aim) i += 1;
-    const point = at(this.#points, i);
-    const tokens = point.tokens * (aim / point.share) ** (1 / point.slope);
+    const segment = this.#last((each) => each.share >= aim);
+    const tokens = segment.from * (aim / segment.share) ** (1 / segment.slope);
     return Math.max(Math.min(most, generated + 1), Math.min(most, Math.ceil(tokens - 1e-9)));
   }
 
-  /** Index of the last point up to so many tokens; the first below it. */
-  #before(tokens: number): number {
-    let i = 0;
-    while (i + 1 < this.#points.length && at(this.#points, i + 1).tokens <= tokens) i += 1;
-    return i;
-  }
-
-  #beyond(tokens: number): number {
-    const i = this.#before(tokens);
-    const point = at(this.#points, i);
-    if (tokens <= point.tokens) return point.beyond + point.share * (point.tokens - tokens);
-    return point.beyond - areaOf(point, point.tokens, Math.min(LONGEST, tokens));
+  /** The last segment of which something holds, else the first. */
+  #last(holds: (each: Segment) => boolean): Segment {
+    return this.#segments.findLast(holds) ?? at(this.#segments, 0);
   }
 }
 
-function slopeOf(x0: number, y0: number, x1: number, y1: number): number {
-  return Math.log(y1 / y0) / Math.log(x1 / x0);
-}
-
-/** Tokens between two lengths behind a point, times the share of answers that have them. */
-function areaOf({ tokens, share, slope }: Point, from: number, to: number): number {
+/** Tokens between two lengths inside of a segment, times the share of answers that have them. */
+function areaOf({ from, to, share, slope }: Segment, start: number, end: number): number {
+  const [low, high] = [Math.max(from, start) / from, Math.min(to, end) / from];
+  if (high <= low) return 0;
   const power = slope + 1;
-  if (Math.abs(power) < 1e-9) return share * tokens * Math.log(to / from);
-  return ((share * tokens) / power) * ((to / tokens) ** power - (from / tokens) ** power);
+  if (Math.abs(power) < 1e-9) return share * from * Math.log(high / low);
+  return ((share * from) / power) * (high ** power - low ** power);
 }
 
 /** The answers of a kind: how many ended, and how many would have by the prior. */

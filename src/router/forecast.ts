@@ -50,8 +50,9 @@ class Rows {
   readonly #rows: Row[] = [];
   readonly #step: StepSum;
 
-  constructor(costs: readonly ExitCost[]) {
+  constructor(costs: readonly ExitCost[], rows: readonly Row[]) {
     this.#step = new StepSum(costs);
+    for (const row of rows) this.add(row);
   }
 
   get count(): number {
@@ -131,31 +132,13 @@ export function play(players: readonly Player[], slots: number, costs: readonly 
     const { setupMs: setupLeft } = player;
     return { player, setupLeft, tokens: 0, firstTokenAt: Infinity, coveredAt: Infinity, endsAt: Infinity };
   });
-  const rows = new Rows(costs);
-  const prompts: Row[] = [];
-  let taken = 0;
-  for (const row of all) {
-    const { hasSlot, setupMs } = row.player;
-    if (hasSlot) taken += 1;
-    if (hasSlot && setupMs <= 0) rows.add(row);
-    else prompts.push(row);
-  }
-  prompts.sort((a, b) => compare(a.player.dueAt, b.player.dueAt));
-
+  const isRow = ({ player: { hasSlot, setupMs } }: Row): boolean => hasSlot && setupMs <= 0;
+  const rows = new Rows(costs, all.filter(isRow));
+  const prompts = all.filter((each) => !isRow(each)).sort((a, b) => compare(a.player.dueAt, b.player.dueAt));
+  let taken = all.filter(({ player }) => player.hasSlot).length;
   for (let t = 0; ;) {
-    let nextEvent = Infinity;
-    // Prompts that can't be in time leave.
-    for (let i = prompts.length - 1; i >= 0; i -= 1) {
-      const row = at(prompts, i);
-      const { leavesAt, hasSlot } = row.player;
-      if (leavesAt - t > Math.max(NONE, row.setupLeft)) {
-        nextEvent = Math.min(nextEvent, leavesAt);
-        continue;
-      }
-      if (hasSlot) taken -= 1;
-      row.endsAt = Math.max(t, leavesAt);
-      prompts.splice(i, 1);
-    }
+    taken -= dropLate(prompts, t);
+    const nextEvent = Math.min(...prompts.map(({ player }) => player.leavesAt));
     const next = taken < slots ? 0 : prompts.findIndex(({ player }) => player.hasSlot);
     const prompt = prompts[next];
     if (prompt === undefined && rows.count === 0) {
@@ -184,6 +167,20 @@ export function play(players: readonly Player[], slots: number, costs: readonly 
     prompt.firstTokenAt = t + rows.stepMs;
   }
   return all;
+}
+
+/** Prompts that can't be in time leave. @returns how many slots they had */
+function dropLate(prompts: Row[], t: number): number {
+  let slots = 0;
+  for (let i = prompts.length - 1; i >= 0; i -= 1) {
+    const row = at(prompts, i);
+    const { leavesAt, hasSlot } = row.player;
+    if (leavesAt - t > Math.max(NONE, row.setupLeft)) continue;
+    row.endsAt = Math.max(t, leavesAt);
+    prompts.splice(i, 1);
+    if (hasSlot) slots += 1;
+  }
+  return slots;
 }
 
 function compare(a: number, b: number): number {

@@ -22,7 +22,7 @@ import type { CostTable } from '../cost/table.js';
 import { isWithin, timesOf } from '../util/within-budget.js';
 import { admitAll } from './admission.js';
 import { type Kept, type LengthPrior, OutputLengths, Worth } from './answers.js';
-import { deepestUnder, expectedAt, noArrivals, withArrival } from './load.js';
+import { type Arrival, deepestUnder, expectedAt } from './load.js';
 import { chooseExits, predictedWaitMs } from './plan.js';
 import type { Policy } from './policy.js';
 import { type SafetyMargin, observePromise } from './promise.js';
@@ -49,7 +49,8 @@ export class Router {
   // Learned:
   readonly #lengths: OutputLengths;
   #costs: CostModel;
-  #arrivals = noArrivals;
+  /** In order. */
+  #arrivals: readonly Arrival[] = [];
   #margin: SafetyMargin;
   /** Instant of the last step or arrival. */
   #busyAt: number | null = null;
@@ -188,29 +189,26 @@ export class Router {
     this.#costs = observeStep(this.#costs, work, actualMs);
   }
 
-  /** Learns from an answer that ended. */
-  observeEnd(request: RequestView, admission: Admission | null, end: AnswerEnd): void {
-    const { arrivedAt, budget, isExactLength, lengthGroup, maxTokens } = request;
-    const tokens = end.path.reduce((sum, part) => sum + part.tokens, 0);
-    const last = end.path.at(-1);
-    if (!isExactLength && last !== undefined) {
-      const hasEnded = end.reason === 'ended' && tokens < maxTokens;
-      this.#lengths.observe(lengthGroup.kind, exitIndex(this.shape, last.exit), tokens, hasEnded);
+  /** Learns from an admitted request whose answer ended. */
+  observeEnd(request: RequestView, at: number, end: AnswerEnd): void {
+    const { arrivedAt, budget, exit, generated: tokens, isExactLength, lengthGroup, maxTokens, serviceClass } = request;
+    if (!isExactLength) {
+      const hasEnded = end === 'ended' && tokens < maxTokens;
+      this.#lengths.observe(lengthGroup.kind, exitIndex(this.shape, exit), tokens, hasEnded);
     }
-    if (admission?.kind !== 'admit' || admission.serviceClass !== 'guaranteed' || end.reason === 'cancelled') return;
-    const { requestOverheadMs } = this.#policy;
-    const endedAt = end.endedAt + requestOverheadMs;
-    const firstTokenAt = (end.firstTokenAt ?? end.endedAt) + requestOverheadMs;
+    if (serviceClass !== 'guaranteed' || end === 'cancelled') return;
+    const endedAt = at + this.#policy.requestOverheadMs;
+    const firstTokenAt = (request.firstTokenAt ?? at) + this.#policy.requestOverheadMs;
     // An answer that is cut had no time for its sentence.
-    const times = timesOf({ arrivedAt, firstTokenAt, endedAt, tokens });
-    const isKept = end.reason !== 'deadline' && isWithin(times, budget);
-    this.#margin = observePromise(this.#margin, isKept, end.endedAt, this.#policy);
+    const isKept = end !== 'deadline' && isWithin(timesOf({ arrivedAt, firstTokenAt, endedAt, tokens }), budget);
+    this.#margin = observePromise(this.#margin, isKept, at, this.#policy);
   }
 
   #learnArrival({ budget, promptLength, expectedFrontier }: RequestView, now: number): void {
     if (budget?.totalMs == null) return;
     const positions = promptLength - (expectedFrontier[0] ?? 0);
-    this.#arrivals = withArrival(this.#arrivals, now, positions, budget.totalMs, this.#policy);
+    const arrival = { at: now, positions, budgetMs: budget.totalMs };
+    this.#arrivals = [...this.#arrivals, arrival].slice(-this.#policy.mostArrivals);
   }
 
   #planning(): Planning {

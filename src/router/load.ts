@@ -13,18 +13,13 @@ import { promptMs } from '../cost/step-costs.js';
 import { type Policy, plannedChunk } from './policy.js';
 import type { PlanningState } from './state.js';
 
-/** Sums over requests with a total budget, decayed to the last arrival. */
-export interface Arrivals {
-  readonly requests: number;
-  /** Positions of their prompts to prefill. */
-  readonly positions: number;
-  /** Total budgets of the last ones, ms. */
-  readonly budgets: readonly number[];
+/** A request with a total budget that arrived. */
+export interface Arrival {
   readonly at: number;
-  readonly since: number;
+  /** Positions of its prompt to prefill. */
+  readonly positions: number;
+  readonly budgetMs: number;
 }
-
-export const noArrivals: Arrivals = { requests: 0, positions: 0, budgets: [], at: -Infinity, since: -Infinity };
 
 /** The requests that are to be expected. */
 export interface Expected {
@@ -32,38 +27,20 @@ export interface Expected {
   readonly rate: number;
   /** Positions of a prompt to prefill. */
   readonly positions: number;
+  /** Total budgets of the last ones, ms. */
   readonly budgets: readonly number[];
 }
 
-const decay = ({ at }: Arrivals, now: number, { arrivalDecayMs }: Policy): number =>
-  at === -Infinity ? 0 : Math.exp(-Math.max(0, now - at) / arrivalDecayMs);
-
-/** With one more request. @param positions of its prompt to prefill */
-export function withArrival(
-  past: Arrivals,
-  now: number,
-  positions: number,
-  budgetMs: number,
-  policy: Policy,
-): Arrivals {
-  const keep = decay(past, now, policy);
+/** @param arrivals in order */
+export function expectedAt(arrivals: readonly Arrival[], now: number, policy: Policy): Expected {
+  const recent = arrivals.filter(({ at }) => now - at < policy.arrivalWindowMs);
+  const [first] = recent;
+  if (first === undefined) return { rate: 0, positions: 0, budgets: [] };
   return {
-    requests: past.requests * keep + 1,
-    positions: past.positions * keep + positions,
-    budgets: [...past.budgets.slice(1 - policy.arrivalBudgets), budgetMs],
-    at: now,
-    // After a pause the count begins anew.
-    since: now - past.at > 3 * policy.arrivalDecayMs ? now : past.since,
+    rate: recent.length / Math.max(policy.arrivalLeastMs, now - first.at),
+    positions: mean(recent, ({ positions }) => positions),
+    budgets: recent.slice(-policy.arrivalBudgets).map(({ budgetMs }) => budgetMs),
   };
-}
-
-export function expectedAt(past: Arrivals, now: number, policy: Policy): Expected {
-  const { requests, positions, budgets, since } = past;
-  if (requests === 0) return { rate: 0, positions: 0, budgets };
-  // Since the first arrival the sums have only begun to fill.
-  const full = 1 - Math.exp(-Math.max(policy.arrivalLeastMs, now - since) / policy.arrivalDecayMs);
-  const rate = (requests * decay(past, now, policy)) / policy.arrivalDecayMs / full;
-  return { rate, positions: positions / requests, budgets };
 }
 
 /** @returns the deepest exit of an answer that begins; full depth for a lone request */
@@ -121,6 +98,6 @@ function valueAt(state: PlanningState, { rate, positions, budgets }: Demand, exi
   return worth.right(exit) * served * mean(budgets, (budgetMs) => worth.kept(fitting(budgetMs)));
 }
 
-function mean(values: readonly number[], of: (value: number) => number): number {
+function mean<T>(values: readonly T[], of: (value: T) => number): number {
   return values.reduce((sum, value) => sum + of(value), 0) / values.length;
 }

@@ -69,7 +69,7 @@ function worthOf(each: PlannedRequest, exit: ExitIndex, from: number, stepMs: nu
   const isFirstLate = request.firstTokenAt === null && begins + stepMs > deadlines.firstToken;
   if (isFirstLate || stepMs > deadlines.tpotMs) return 0;
   const fitting = (deadlines.end - begins) / stepMs;
-  return fitting <= 0 ? 0 : each.right(exit) * each.worthAt(exit, fitting);
+  return fitting <= 0 ? 0 : each.worthAt(exit, fitting);
 }
 
 /** How the present requests fare if no other one comes. */
@@ -77,9 +77,7 @@ export function forecast(state: PlanningState, exits: Exits): ReadonlyMap<Planne
   const { requests, engine, costs } = state;
   const players = requests.map((each): Player => {
     const player = each.player(exits.get(each) ?? each.currentExit);
-    const { leavesAt, exit, setupMs, chunks, tokens, covered, hasSlot, promisedBy } = player;
-    const dueAt = each.isReachable ? each.dueAt : Infinity;
-    return { dueAt, leavesAt, exit, setupMs, chunks, tokens: Math.max(1, tokens), covered, hasSlot, promisedBy };
+    return { ...player, dueAt: each.isReachable ? each.dueAt : Infinity, tokens: Math.max(1, player.tokens) };
   });
   const plays = play(players, engine.slots, costs);
   return new Map(requests.map((each, i) => [each, at(plays, i)]));

@@ -44,11 +44,12 @@ export const defaultPolicy = {
   mostLoad: 0.85,
   /** Share of right answers that a shallower bound gains at least. */
   depthGain: 0.01,
-  /** Time constant of arrivals, ms: several requests at the rates that matter, short against a day's swings. */
-  arrivalDecayMs: 6_000,
+  /** Arrivals count for so long, ms: several requests at the rates that matter, short against a day's swings. */
+  arrivalWindowMs: 12_000,
   /** Least time over which arrivals count as a rate, ms. */
   arrivalLeastMs: 2_000,
-  /** Budgets of arrivals that are remembered. */
+  /** Arrivals that are remembered, and those of them whose budgets count. */
+  mostArrivals: 64,
   arrivalBudgets: 16,
 
   // Answers.

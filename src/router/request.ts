@@ -161,19 +161,16 @@ export class PlannedRequest {
     return { dueAt, leavesAt, exit, setupMs, chunks, tokens, covered, hasSlot: live !== null, promisedBy };
   }
 
-  /** Share of full depth's right answers that an exit gives. */
-  right(exit: ExitIndex): number {
-    return this.#moment.worth.right(exit, this.request.quality?.[exit]);
-  }
-
   /**
-   * Share of a whole answer's worth that it has with so many tokens at its deadline, 0..1. An answer that can't land is
-   * worth as much as it is likely to be whole.
+   * Expected right answers at an exit with so many further tokens at the deadline, as a share of full depth's, 0..1. An
+   * answer that can't land is worth as much as it is likely to be whole.
    */
   worthAt(exit: ExitIndex, steps: number): number {
-    const { generated, maxTokens, lands } = this.request;
-    if (generated + steps >= maxTokens) return 1;
-    return lands ? this.#moment.worth.kept(generated + steps) : this.probabilityWithin(exit, steps);
+    const { generated, maxTokens, lands, quality } = this.request;
+    const { worth } = this.#moment;
+    const right = worth.right(exit, quality?.[exit]);
+    if (generated + steps >= maxTokens) return right;
+    return right * (lands ? worth.kept(generated + steps) : this.probabilityWithin(exit, steps));
   }
 
   /** Instant by which the request is to be served; Infinity without a deadline. */

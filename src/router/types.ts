@@ -118,23 +118,20 @@ export interface EngineState {
   readonly kvPositions: number;
 }
 
-export interface Prediction {
-  readonly ttftMs: number;
-  /** Mean per token after the first. */
-  readonly tpotMs: number;
-  /** From arrival to the last token: the median, and the bounds that hold 80% of outcomes. */
-  readonly totalMs: number;
-  readonly p10Ms: number;
-  readonly p90Ms: number;
-}
-
+/** The plan of an admitted request. Times are from its arrival. */
 export interface Admitted {
   readonly kind: 'admit';
   /** Exit layer at start. */
   readonly exit: ExitLayer;
   readonly reason: DepthReason;
   readonly serviceClass: ServiceClass;
-  readonly prediction: Prediction;
+  readonly predictedTtftMs: number;
+  /** Mean per token after the first. */
+  readonly predictedTpotMs: number;
+  /** To the last token: the median, and the bounds that hold 80% of outcomes. */
+  readonly predictedMs: number;
+  readonly predictedP10Ms: number;
+  readonly predictedP90Ms: number;
   /** Median and 90th percentile of the output length that the plan goes by, tokens. */
   readonly expectedTokens: number;
   readonly expectedTokensP90: number;
@@ -204,12 +201,5 @@ export interface StepHost {
   endOverdue(ids: readonly string[]): void;
 }
 
-/** How an answer ended. Instants in ms. */
-export interface AnswerEnd {
-  readonly firstTokenAt: number | null;
-  readonly endedAt: number;
-  /** Tokens in order, by exit layer: the exit path. */
-  readonly path: readonly { readonly exit: ExitLayer; readonly tokens: number }[];
-  /** `ended`: by itself or at maxTokens; `landed`: early; `deadline`: cut there; `cancelled`: by the client. */
-  readonly reason: 'ended' | 'landed' | 'deadline' | 'cancelled';
-}
+/** `ended`: by itself or at maxTokens; `landed`: early; `deadline`: cut there; `cancelled`: by the client. */
+export type AnswerEnd = 'ended' | 'landed' | 'deadline' | 'cancelled';

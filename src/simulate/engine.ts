@@ -212,7 +212,7 @@ class SimulatedEngine implements StepHost {
     this.outcomes.push({ request, admission, firstTokenAt, endedAt, path, tokens, reason, replans, preemptions });
     if (reason === 'rejected') return;
     const how = reason === 'length' ? 'ended' : reason;
-    this.router.observeEnd(each, admission, { firstTokenAt: each.firstTokenAt, endedAt: at, path, reason: how });
+    this.router.observeEnd(each, at, how);
   }
 }
 

@@ -97,7 +97,7 @@ export function isGuaranteed({ admission }: Outcome): boolean {
 function isInInterval({ admission, request, endedAt }: Outcome): boolean {
   if (admission.kind !== 'admit') return false;
   const ms = endedAt - request.arrivedAt;
-  return ms >= admission.prediction.p10Ms && ms <= admission.prediction.p90Ms;
+  return ms >= admission.predictedP10Ms && ms <= admission.predictedP90Ms;
 }
 
 function ttft(outcomes: readonly Outcome[]): Report['ttftMs'] {
@@ -107,5 +107,5 @@ function ttft(outcomes: readonly Outcome[]): Report['ttftMs'] {
 
 function errorOf({ admission, request, endedAt }: Outcome): number {
   if (admission.kind !== 'admit') return 0;
-  return Math.abs(admission.prediction.totalMs / Math.max(1e-9, endedAt - request.arrivedAt) - 1);
+  return Math.abs(admission.predictedMs / Math.max(1e-9, endedAt - request.arrivedAt) - 1);
 }

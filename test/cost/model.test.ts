@@ -1,7 +1,7 @@
 /** Cost of a step by its units: trunk stages, exit blocks, head and what a step costs beside its graphs. */
 import t from 'tap';
 import { costModel, exitIndex, predictMs, prefillMs } from '../../src/cost/model.js';
-import { depthShape } from '../../src/engine/depth-shape.js';
+import { depthShape, lengthPrior } from '../../src/engine/depth-shape.js';
 import type { CostPoint, CostTable } from '../../src/cost/table.js';
 import { blockSample, layers, sample, shape, table } from '../router/sample.js';
 
@@ -98,6 +98,14 @@ void t.test('an exit without a measured quality counts with its share of the lay
     exits.map(({ block }) => block),
     [null, null, 'x'],
   );
+});
+
+void t.test('lengths of answers are a prior where each exit has some', async (t) => {
+  const priorOf = (...all: object[]) => lengthPrior({ exits: all } as unknown as Parameters<typeof lengthPrior>[0]);
+  const [some, more] = [[[0.5, 20]], [[0.5, 30]]];
+  t.same(priorOf({ lengths: { chat: some } }, { lengths: { chat: more } }), [some, more]);
+  t.equal(priorOf({ lengths: { chat: some } }, {}), null);
+  t.equal(priorOf({ lengths: { chat: [] } }, { lengths: { chat: more } }), null, 'all answers were cut');
 });
 
 void t.test('an exit layer has its index, and a layer without an exit is an error that names the exits', async (t) => {

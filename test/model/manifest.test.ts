@@ -36,6 +36,34 @@ void t.test('inconsistent stages and exits are named', async (t) => {
     [{ exits: [{ ...first, layer: second.layer }, ...exits.slice(1)] }, /: \/exits\/1\/layer must be above \d+$/],
     [{ exits: [{ ...first, block: second.block }, ...exits.slice(1)] }, /: \/exits\/0\/block\/boundary must be 1$/],
     [{ stages: [...stages].reverse() }, /: \/stages\/0\/boundary must be 0$/],
+    ...(
+      [
+        [7, /: \/exits\/0\/lengths must be object$/],
+        [{}, /: \/exits\/0\/lengths must have required properties chat$/],
+        [{ chat: [[0.5]] }, /: \/exits\/0\/lengths\/chat\/0 /],
+        [{ chat: [[1, 20]] }, /: \/exits\/0\/lengths\/chat\/0\/0 /],
+        [{ chat: [[0.5, 0]] }, /: \/exits\/0\/lengths\/chat\/0\/1 /],
+        [{ chat: [[0.5, 2.5]] }, /: \/exits\/0\/lengths\/chat\/0\/1 must be integer$/],
+        [
+          {
+            chat: [
+              [0.9, 20],
+              [0.5, 30],
+            ],
+          },
+          /: \/exits\/0\/lengths\/chat\/1\/0 must be above 0.9, got 0.5$/,
+        ],
+        [
+          {
+            chat: [
+              [0.5, 20],
+              [0.9, 20],
+            ],
+          },
+          /: \/exits\/0\/lengths\/chat\/1\/1 must be above 20, got 20$/,
+        ],
+      ] as const
+    ).map(([lengths, fault]): [object, RegExp] => [{ exits: [{ ...first, lengths }, ...exits.slice(1)] }, fault]),
     [
       { exits: [{ ...first, quality: { right: 1.1 } }, ...exits.slice(1)] },
       /: \/exits\/0\/quality\/right must be <= 1$/,
@@ -122,24 +150,5 @@ void t.test('sampling defaults are optional, and a wrong one is named with its r
     [{ top_p: 0.9 }, /: \/generation\/top_p is not a field of this file$/],
   ] as const)
     t.throws(() => load(wrong), { message });
-  t.end();
-});
-
-void t.test('lengths of answers are optional, and a fault in them does not stop a folder from loading', (t) => {
-  const dir = t.testdir();
-  const manifest = loadManifest(MODEL);
-  const load = (lengths: unknown) => {
-    const exits = manifest.exits.map((exit) => ({ ...exit, lengths }));
-    writeFileSync(join(dir, MANIFEST_FILE), JSON.stringify({ ...manifest, exits }));
-    return loadManifest(dir).exits[0]?.lengths;
-  };
-  t.equal(load(undefined), undefined);
-  const chat = [
-    [0.5, 20],
-    [0.9, 100],
-  ];
-  t.strictSame(load({ chat }), { chat });
-  t.strictSame(load({ chat: [] }), { chat: [] });
-  for (const wrong of [{ chat: [[0, 20]] }, { chat: 'short' }, {}, [], 7, null]) t.strictSame(load(wrong), wrong);
   t.end();
 });

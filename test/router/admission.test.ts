@@ -174,16 +174,20 @@ void t.test('rows without a budget leave their slots to a promise, and budgets d
   t.ok(beside(total(20_000, 'land')) > 1.2 * least(), 'promised rows keep them to the end of a sentence');
 });
 
-const end: AnswerEnd = { firstTokenAt: NOW + 100, endedAt: 0, path: [{ exit: 30, tokens: 50 }], reason: 'ended' };
+interface Ended {
+  readonly endedAt: number;
+  readonly end?: AnswerEnd;
+  readonly firstTokenAt?: number;
+}
 /** The least budget after three guaranteed answers that ended so. */
-function leastAfter(budget: Budget, ended: Partial<AnswerEnd>, waitMs = 0): number {
+function leastAfter(budget: Budget, { endedAt, end = 'ended', firstTokenAt = NOW + 100 }: Ended, waitMs = 0): number {
   const router: Router = routerOf();
   const ask = asking('a', budget, natural);
-  const taken = admitted(router, ask);
-  if (taken.serviceClass !== 'guaranteed') throw new Error(`the class was to be guaranteed, not ${taken.serviceClass}`);
-  const last = { ...end, ...ended };
-  for (let i = 0; i < 3; i += 1) router.observeEnd({ ...ask, isExactLength: true }, taken, last);
-  const now = last.endedAt + waitMs;
+  const { serviceClass } = admitted(router, ask);
+  if (serviceClass !== 'guaranteed') throw new Error(`the class was to be guaranteed, not ${serviceClass}`);
+  const answered = { ...ask, isExactLength: true, serviceClass, firstTokenAt, generated: 50 };
+  for (let i = 0; i < 3; i += 1) router.observeEnd(answered, endedAt, end);
+  const now = endedAt + waitMs;
   return least({ ...ask, arrivedAt: now }, stateOf({ now }), router);
 }
 const wanted = total(5000, 'land');
@@ -191,7 +195,7 @@ const DUE = NOW + 5000 - 12;
 
 for (const [name, budget, ended] of [
   ['that ended late', wanted, { endedAt: DUE + 1 }],
-  ['that was cut', wanted, { endedAt: DUE - 100, reason: 'deadline' }],
+  ['that was cut', wanted, { endedAt: DUE - 100, end: 'deadline' }],
   ['whose first token was late', { ...wanted, ttftMs: 500 }, { firstTokenAt: NOW + 489, endedAt: DUE - 100 }],
 ] as const) {
   void t.test(`a guaranteed answer ${name} makes the next ones more careful, for a while`, async (t) => {
@@ -203,8 +207,8 @@ for (const [name, budget, ended] of [
 
 for (const [name, ended] of [
   ['that ended in time', { endedAt: DUE }],
-  ['that landed', { endedAt: DUE, reason: 'landed' }],
-  ['that its client cancelled late', { endedAt: DUE + 9000, reason: 'cancelled' }],
+  ['that landed', { endedAt: DUE, end: 'landed' }],
+  ['that its client cancelled late', { endedAt: DUE + 9000, end: 'cancelled' }],
 ] as const) {
   void t.test(`a guaranteed answer ${name} makes no later one more careful`, async (t) => {
     t.ok(leastAfter(wanted, ended) <= 1.001 * least(), `${leastAfter(wanted, ended)} and ${least()}`);

@@ -1,24 +1,28 @@
 /** The prediction of an answer when its request is admitted. */
 import t from 'tap';
 import { predictMs } from '../../src/cost/model.js';
-import type { Budget, Prediction, RequestView } from '../../src/router/index.js';
+import type { Admitted, Budget, RequestView } from '../../src/router/index.js';
 import { NOW, admitted, asking, natural, outcomeOf, routerOf, serve, simulated, stateOf, total } from './fixtures.js';
 import { layers, sample } from './sample.js';
 
-const predictionOf = (request: RequestView, waiting: readonly RequestView[] = []): Prediction =>
-  admitted(routerOf(), request, stateOf({ waiting })).prediction;
+const predictionOf = (request: RequestView, waiting: readonly RequestView[] = []): Admitted =>
+  admitted(routerOf(), request, stateOf({ waiting }));
 const isNear = (found: number, expected: number): boolean => Math.abs(found - expected) < 1e-6 * Math.max(1, expected);
 
 void t.test('times count from arrival, not from admission', async (t) => {
   const soon = predictionOf(asking('a', total(9000)));
   const late = predictionOf(asking('a', total(9000), { arrivedAt: NOW - 400 }));
-  t.ok(isNear(late.totalMs - soon.totalMs, 400), `${late.totalMs} and ${soon.totalMs}`);
-  t.ok(isNear(late.ttftMs - soon.ttftMs, 400));
+  t.ok(isNear(late.predictedMs - soon.predictedMs, 400), `${late.predictedMs} and ${soon.predictedMs}`);
+  t.ok(isNear(late.predictedTtftMs - soon.predictedTtftMs, 400));
 });
 
 for (const budget of [null, total(900, 'reject'), total(900), total(60), total(900, 'truncate')]) {
   void t.test(`first token, TPOT and total fit together: ${JSON.stringify(budget)}`, async (t) => {
-    const { ttftMs, tpotMs, totalMs } = predictionOf(asking('a', budget));
+    const {
+      predictedTtftMs: ttftMs,
+      predictedTpotMs: tpotMs,
+      predictedMs: totalMs,
+    } = predictionOf(asking('a', budget));
     t.ok(ttftMs > 0 && tpotMs > 0 && ttftMs <= totalMs, `${ttftMs}, ${tpotMs}, ${totalMs}`);
     t.ok(isNear(ttftMs + tpotMs * 49, totalMs), `${ttftMs} + 49 x ${tpotMs}, not ${totalMs}`);
   });
@@ -29,11 +33,9 @@ for (const [name, budget, more] of [
   ['is cut', total(400, 'truncate'), { ...natural, lengths: layers.map(() => 900) }],
 ] as const) {
   void t.test(`an answer that ${name} ends within its budget, and is predicted so`, async (t) => {
-    const { prediction, probability, expectedTokens, expectedTokensP90 } = admitted(
-      routerOf(),
-      asking('a', budget, natural),
-    );
-    t.ok(prediction.totalMs <= 400 && prediction.p90Ms <= 400, JSON.stringify(prediction));
+    const plan = admitted(routerOf(), asking('a', budget, natural));
+    const { probability, expectedTokens, expectedTokensP90 } = plan;
+    t.ok(plan.predictedMs <= 400 && plan.predictedP90Ms <= 400, JSON.stringify(plan));
     const { tokens, endedAt } = outcomeOf(serve([simulated('a', 0, budget, more)]).outcomes, 'a');
     t.ok(endedAt <= 400, `${endedAt} ms`);
     t.ok(expectedTokens <= expectedTokensP90 && expectedTokensP90 >= 0.7 * tokens, `${expectedTokensP90} of ${tokens}`);
@@ -69,7 +71,7 @@ void t.test('the probability to be in time rises with the budget', async (t) => 
 
 void t.test('an answer of one token has its first one as its last', async (t) => {
   for (const budget of [null, total(500), total(500, 'land')]) {
-    const { ttftMs, totalMs } = predictionOf(asking('a', budget, { maxTokens: 1 }));
+    const { predictedTtftMs: ttftMs, predictedMs: totalMs } = predictionOf(asking('a', budget, { maxTokens: 1 }));
     t.equal(ttftMs, totalMs);
   }
 });
@@ -78,17 +80,26 @@ void t.test('a hopeless answer is predicted as it will be, at the shallowest exi
   const one = { decode: { rows: [1, 0, 0, 0, 0], context: 225 }, prefill: [] };
   const leastMs = 50 * predictMs(sample, one);
   for (const ms of [20, 50]) {
-    const { serviceClass, exit, prediction } = admitted(routerOf(), asking('a', total(ms)));
+    const { serviceClass, exit, predictedMs } = admitted(routerOf(), asking('a', total(ms)));
     t.equal(serviceClass, 'best_effort');
     t.equal(exit, 10);
-    t.ok(prediction.totalMs >= leastMs && prediction.totalMs < 3 * leastMs, `${prediction.totalMs} of ${leastMs}`);
+    t.ok(predictedMs >= leastMs && predictedMs < 3 * leastMs, `${predictedMs} of ${leastMs}`);
   }
 });
 
 void t.test('the bounds of the total are those of its length', async (t) => {
   const exact = predictionOf(asking('a', total(9000)));
-  t.same([exact.p10Ms, exact.p90Ms], [exact.totalMs, exact.totalMs], 'an exact length has none');
-  const { p10Ms, totalMs, p90Ms, tpotMs } = predictionOf(asking('a', total(60_000), natural));
+  t.same(
+    [exact.predictedP10Ms, exact.predictedP90Ms],
+    [exact.predictedMs, exact.predictedMs],
+    'an exact length has none',
+  );
+  const {
+    predictedP10Ms: p10Ms,
+    predictedMs: totalMs,
+    predictedP90Ms: p90Ms,
+    predictedTpotMs: tpotMs,
+  } = predictionOf(asking('a', total(60_000), natural));
   // 20, 100 and 260 tokens by the prior.
   t.ok(Math.abs((totalMs - p10Ms) / tpotMs - 80) <= 3, `${(totalMs - p10Ms) / tpotMs} tokens below the median`);
   t.ok(Math.abs((p90Ms - totalMs) / tpotMs - 160) <= 5, `${(p90Ms - totalMs) / tpotMs} tokens above`);
@@ -103,7 +114,7 @@ for (const tokens of [1, 20, 200]) {
     });
     const outcome = outcomeOf(serve([request], { policy: { margin: 0 } }).outcomes, 'a');
     if (outcome.admission.kind !== 'admit') throw new Error('it was to be admitted');
-    const { totalMs, ttftMs } = outcome.admission.prediction;
+    const { predictedMs: totalMs, predictedTtftMs: ttftMs } = outcome.admission;
     t.ok(Math.abs(totalMs / outcome.endedAt - 1) < 0.05, `${totalMs} of ${outcome.endedAt} ms`);
     t.ok(Math.abs(ttftMs / (outcome.firstTokenAt ?? NaN) - 1) < 0.05, `${ttftMs} of ${outcome.firstTokenAt} ms`);
   });
@@ -113,8 +124,8 @@ void t.test('burst: each request is predicted with the others', async (t) => {
   const burst = Array.from({ length: 8 }, (_, i) => asking(`r${i}`, total(60_000)));
   const ends = routerOf()
     .admit(burst, stateOf())
-    .map((each) => (each.kind === 'admit' ? each.prediction.totalMs : NaN));
-  const alone = predictionOf(asking('r0', total(60_000))).totalMs;
+    .map((each) => (each.kind === 'admit' ? each.predictedMs : NaN));
+  const alone = predictionOf(asking('r0', total(60_000))).predictedMs;
   t.ok((ends[0] ?? NaN) > 1.5 * alone, `${ends[0]} ms, ${alone} alone`);
   t.ok(Math.max(...ends) < 2 * Math.min(...ends), 'they run side by side');
   const { outcomes } = serve(

@@ -152,7 +152,8 @@ void t.test('numbers of an admission are sane in any state', async () => {
     fc.property(state, waiting, (now, request) => {
       const found = admission(routerOf(), request, now);
       if (found.kind === 'reject') return;
-      const { ttftMs, tpotMs, totalMs, p10Ms, p90Ms } = found.prediction;
+      const { predictedTtftMs: ttftMs, predictedTpotMs: tpotMs, predictedMs: totalMs } = found;
+      const { predictedP10Ms: p10Ms, predictedP90Ms: p90Ms } = found;
       for (const ms of [ttftMs, totalMs, p10Ms, p90Ms]) if (!(ms > 0 && ms < 1e9)) throw new Error(`${ms} ms`);
       if (!(tpotMs >= 0)) throw new Error(`a TPOT of ${tpotMs} ms`);
       if (p10Ms > totalMs || totalMs > p90Ms) throw new Error(`${p10Ms}, ${totalMs}, ${p90Ms} ms`);

@@ -27,7 +27,8 @@ function outcome(known: Known = {}): Outcome {
   const admission: Admission = {
     ...{ kind: 'admit', exit: 30, reason: 'deepest', serviceClass },
     ...{ expectedTokens: 10, expectedTokensP90: 10, probability: 1 },
-    prediction: { ttftMs: 100, tpotMs: 40, totalMs: predictedMs, p10Ms: 0.8 * predictedMs, p90Ms: 1.2 * predictedMs },
+    ...{ predictedTtftMs: 100, predictedTpotMs: 40, predictedMs },
+    ...{ predictedP10Ms: 0.8 * predictedMs, predictedP90Ms: 1.2 * predictedMs },
   };
   return {
     request: {

@@ -46,17 +46,14 @@ export class Auditor {
   #idleSince: number | null = null;
   readonly #slot: Slot;
   readonly #deepest: ExitIndex;
-  readonly #executor: Executor;
-  readonly #slotManager: SlotManager;
-  readonly #options: AuditOptions;
   readonly #gate: Gate | null;
-  readonly #clock: () => number;
 
-  constructor(executor: Executor, slotManager: SlotManager, options: AuditOptions, clock: () => number) {
-    this.#executor = executor;
-    this.#slotManager = slotManager;
-    this.#options = options;
-    this.#clock = clock;
+  constructor(
+    private readonly executor: Executor,
+    private readonly slotManager: SlotManager,
+    private readonly options: AuditOptions,
+    private readonly clock: () => number,
+  ) {
     this.#gate = executor.model.gate;
     this.#slot = executor.table.reserve();
     this.#deepest = executor.units.exits.length - 1;
@@ -93,11 +90,11 @@ export class Auditor {
    * @param isIdle whether no request runs or waits
    */
   delayMs(isIdle: boolean): number {
-    const now = this.#clock();
+    const now = this.clock();
     for (const job of this.#jobs.filter(({ endedAt }) => now - endedAt > STALE_MS)) this.#leaveOut(job, 'stale');
     if (!isIdle) this.#idleSince = null;
     const [job] = this.#jobs;
-    if (job === undefined || (!isIdle && this.#options.busyShare === 0)) return Infinity;
+    if (job === undefined || (!isIdle && this.options.busyShare === 0)) return Infinity;
     if (!isIdle || job.request.audit === true) return Math.max(0, this.#dueAt - now);
     this.#idleSince ??= now;
     return Math.max(0, this.#dueAt - now, this.#idleSince + IDLE_MS - now);
@@ -107,15 +104,15 @@ export class Auditor {
   step(isIdle: boolean): void {
     const [job] = this.#jobs;
     if (job === undefined) return;
-    const startedAt = this.#clock();
+    const startedAt = this.clock();
     const isInSlot = this.#isInSlot(job) || this.#begin(job);
     const isComplete = isInSlot && this.#advance(job);
-    const now = this.#clock();
+    const now = this.clock();
     job.ms += now - startedAt;
     if (isComplete) this.#finish(job);
     else if (!isInSlot) this.#leaveOut(job, 'memory');
     else if (job.ms > MOST_MS) this.#leaveOut(job, 'time');
-    if (!isIdle) this.#dueAt = startedAt + (now - startedAt) / this.#options.busyShare;
+    if (!isIdle) this.#dueAt = startedAt + (now - startedAt) / this.options.busyShare;
   }
 
   #isInSlot(job: AuditJob): boolean {
@@ -126,12 +123,12 @@ export class Auditor {
   #begin(job: AuditJob): boolean {
     if (job.isBegun) return false;
     job.isBegun = true;
-    const { table } = this.#executor;
+    const { table } = this.executor;
     const exits = job.probe === null ? [this.#deepest] : [this.#deepest, job.probe];
     const bytes = exits.reduce((sum, exit) => sum + table.bytesAt(exit, job.tokens.length), 0);
-    const most = this.#slotManager.limits.kvBytes * MEMORY_SHARE;
+    const most = this.slotManager.limits.kvBytes * MEMORY_SHARE;
     table.drop(this.#slot);
-    if (bytes > most || !this.#slotManager.makeRoomFor(bytes)) return false;
+    if (bytes > most || !this.slotManager.makeRoomFor(bytes)) return false;
     const { source, tokens } = job;
     if (source?.tokens === tokens && !source.live) {
       table.copyPrefix(source, this.#slot, Math.min(source.length, this.#answerStart(job)));
@@ -150,8 +147,8 @@ export class Auditor {
   #advance(job: AuditJob): boolean {
     const exits = job.probe === null ? [this.#deepest] : [job.probe, this.#deepest];
     const from = this.#answerStart(job);
-    const chunk = Math.min(CHUNK, this.#executor.model.limits.maxChunk);
-    const frontier = (exit: ExitIndex): number => this.#slot.least(this.#executor.exit(exit).needed);
+    const chunk = Math.min(CHUNK, this.executor.model.limits.maxChunk);
+    const frontier = (exit: ExitIndex): number => this.#slot.least(this.executor.exit(exit).needed);
     // First the prompt, which the deeper stages lack, and the probed exit's block.
     const behind = exits.find((exit) => from - frontier(exit) > 1);
     if (behind !== undefined) {
@@ -174,18 +171,18 @@ export class Auditor {
       this.#run(index, end, (states) => {
         const range = rangeOf(states);
         if (this.#gate !== null) stops.push(gateStops(this.#gate, states, range));
-        if (index === probe) probed = probedTokens(this.#executor, job, states, range);
+        if (index === probe) probed = probedTokens(this.executor, job, states, range);
       });
     if (stops.length === this.#deepest) addGates(job, stops);
     this.#run(this.#deepest, end, (states) => {
-      const audited = auditedTokens(this.#executor, job, states, rangeOf(states), probed);
+      const audited = auditedTokens(this.executor, job, states, rangeOf(states), probed);
       job.audited.push(...audited.filter(({ index }) => job.exits[index] !== this.#deepest));
     });
   }
 
   /** Runs the audit's slot up to a position at an exit. */
   #run(exit: ExitIndex, end: number, read?: Chunk['read']): void {
-    this.#executor.run(chunksOnly({ slot: this.#slot, exit: this.#executor.exit(exit), end, read }));
+    this.executor.run(chunksOnly({ slot: this.#slot, exit: this.executor.exit(exit), end, read }));
   }
 
   /** Exits below full depth whose states are read: those of all loops for a gate, which no block interrupts. */
@@ -198,7 +195,7 @@ export class Auditor {
     this.#remove(job);
     const { id, request, audited, probed: tokens, agreeing, ms } = job;
     const kl = job.compared === 0 ? null : job.kl / job.compared;
-    const probe = job.probe === null ? null : { exit: this.#executor.exit(job.probe).layer, tokens, agreeing, kl };
+    const probe = job.probe === null ? null : { exit: this.executor.exit(job.probe).layer, tokens, agreeing, kl };
     const { lengthGroup } = request;
     this.#finished.push({ id, lengthGroup, skipped: null, tokens: audited, probe, ...gatesOf(job), ms });
   }
@@ -210,7 +207,7 @@ export class Auditor {
   }
 
   #remove(job: AuditJob): void {
-    if (this.#isInSlot(job)) this.#executor.table.drop(this.#slot);
+    if (this.#isInSlot(job)) this.executor.table.drop(this.#slot);
     this.#jobs = this.#jobs.filter((each) => each !== job);
   }
 }

@@ -64,46 +64,27 @@ export function calibrate(
   progress: (done: number, total: number) => void = () => undefined,
 ): CostTable {
   const { units, kernels, alone } = executor;
-  const byUnit: Timed[][] = [];
-  const measure = (
-    sizes: readonly number[],
-    contexts: readonly number[],
-    run: (rows: number, context: number) => void,
-  ): Timed[] => {
-    const points = contexts.flatMap((context) =>
-      sizes.map((rows): Timed => ({
-        point: { rows, context },
-        run: () => {
-          run(rows, context);
-        },
-        ms: Infinity,
-      })),
-    );
-    byUnit.push(points);
-    return points;
-  };
-
   const stages = kernels.flatMap((kernel) =>
     units.stages.map(({ entry }, unit) => ({
       unit: entry.name,
       kernel,
       /** Trunk stages differ only in their number of layers. */
       layers: unit < units.trunk ? entry.layers : null,
-      decode: measure(plan.rows, plan.contexts, (rows, context) => {
+      decode: timed(plan.rows, plan.contexts, (rows, context) => {
         alone.rows(unit, kernel, rows, context);
       }),
-      prefill: measure(plan.chunks, plan.contexts, (positions, context) => {
+      prefill: timed(plan.chunks, plan.contexts, (positions, context) => {
         alone.chunk(unit, kernel, context, positions);
       }),
     })),
   );
-  const [kernel = 'fp32'] = kernels;
-  const embed = measure(plan.rows, [0], (rows) => {
+  const embed = timed(plan.rows, [0], (rows) => {
     alone.embed(rows);
   });
-  const head = measure(plan.rows, [0], (rows) => {
+  const head = timed(plan.rows, [0], (rows) => {
     alone.head(rows);
   });
+  const byUnit = [...stages.flatMap(({ decode, prefill }) => [decode, prefill]), embed, head];
   inRounds(alternated(byUnit), plan, now, progress);
   for (const each of kernels) {
     const trunk = stages.filter((stage) => stage.kernel === each && stage.layers !== null);
@@ -111,17 +92,34 @@ export function calibrate(
     smooth(trunk.map(({ layers, prefill }) => ({ layers: layers ?? 1, points: prefill })));
   }
   executor.forget(Math.max(...plan.contexts) + Math.max(...plan.chunks));
-  const costs: UnitCost[] = stages.map(({ unit, kernel: own, decode, prefill }) => {
-    return { unit, kernel: own, decode: decode.map(costOf), prefill: prefill.map(costOf) };
-  });
+  const [kernel = 'fp32'] = kernels;
   const embedding = embed.map(costOf);
   return {
     units: [
-      ...costs,
+      ...stages.map(({ unit, kernel: own, decode, prefill }): UnitCost => {
+        return { unit, kernel: own, decode: decode.map(costOf), prefill: prefill.map(costOf) };
+      }),
       { unit: 'embed', kernel, decode: embedding, prefill: embedding },
       { unit: 'head', kernel, decode: head.map(costOf), prefill: [] },
     ],
   };
+}
+
+/** The points of one unit: each size behind each past. */
+function timed(
+  sizes: readonly number[],
+  contexts: readonly number[],
+  run: (rows: number, context: number) => void,
+): Timed[] {
+  return contexts.flatMap((context) =>
+    sizes.map((rows) => ({
+      point: { rows, context },
+      run: () => {
+        run(rows, context);
+      },
+      ms: Infinity,
+    })),
+  );
 }
 
 /**

@@ -10,7 +10,7 @@ import { fileURLToPath } from 'node:url';
 import { monotonicMs, turnStartedAt } from '../../util/clock.js';
 import { DeadlineTimer } from './deadline-timer.js';
 import type { Engine, EngineEvents, SequenceRequest } from './engine.js';
-import type { CancelReason, FromEngine, ReadyMessage, ToEngine } from '../protocol.js';
+import type { CancelReason, FatalMessage, FromEngine, ReadyMessage, ToEngine } from '../protocol.js';
 import type { EngineOptions } from './options.js';
 import { Outstanding } from './outstanding.js';
 import { silenceOf } from './silence.js';
@@ -29,6 +29,15 @@ const STOP_MS = 2000;
 /** The engine reported that it cannot start, and why. */
 export class EngineStartError extends Error {
   override readonly name = 'EngineStartError';
+}
+
+function forkEngine(options: EngineOptions): ChildProcess {
+  const entry = fileURLToPath(new URL('../worker/process.js', import.meta.url));
+  return fork(entry, [JSON.stringify(options)], {
+    // With a fixed threshold, glibc maps each large tensor separately, and freed ones go back to the system.
+    env: { ...process.env, MALLOC_MMAP_THRESHOLD_: String(2 ** 20) },
+    stdio: ['ignore', 'inherit', 'inherit', 'ipc'],
+  });
 }
 
 export class EngineClient extends EventEmitter<EngineEvents> implements Engine {
@@ -162,39 +171,26 @@ export class EngineClient extends EventEmitter<EngineEvents> implements Engine {
 
   /** Starts a process and resolves when it is ready. @throws EngineStartError if it exits first or takes too long */
   #launch(): Promise<ReadyMessage> {
-    const child = fork(
-      fileURLToPath(new URL('../worker/process.js', import.meta.url)),
-      [JSON.stringify(this.#options)],
-      {
-        // With a fixed threshold, glibc maps each large tensor separately, and freed ones go back to the system.
-        env: { ...process.env, MALLOC_MMAP_THRESHOLD_: String(2 ** 20) },
-        stdio: ['ignore', 'inherit', 'inherit', 'ipc'],
-      },
-    );
+    const child = forkEngine(this.#options);
     this.#child = child;
-    // A process exits when its channel closes, unless it is stuck.
-    const kill = (): void => {
-      child.kill('SIGKILL');
-    };
-    process.once('exit', kill);
     this.#isSilent = false;
+    // A process exits when its channel closes, unless it is stuck.
+    const kill = (): boolean => child.kill('SIGKILL');
+    process.once('exit', kill);
     const startedAt = performance.now();
     return new Promise((resolve, reject) => {
       let reason: string | null = null;
       // The watchdog pings only a ready engine: an engine that loads does not answer.
       const late = setTimeout(() => {
         reason = `the gateway killed the engine, which was not ready after ${this.#startMs} ms`;
-        child.kill('SIGKILL');
+        kill();
       }, this.#startMs).unref();
       child.on('message', (message: FromEngine) => {
         turnStartedAt();
         this.#watchdog.heard();
-        if (message.type === 'pong') return;
-        if (message.type === 'loading') {
-          this.emit('loading', message.done, message.total);
-          return;
-        }
-        if (message.type === 'ready') {
+        if (message.type === 'fatal') reason = message.message;
+        else if (message.type !== 'ready') this.#hear(message);
+        else {
           clearTimeout(late);
           const isReady = (): void => {
             if (this.#child !== child) return;
@@ -202,35 +198,14 @@ export class EngineClient extends EventEmitter<EngineEvents> implements Engine {
             resolve(message);
           };
           this.#checked.then(isReady, () => undefined);
-        } else if (message.type === 'fatal') {
-          reason = message.message;
-        } else if (message.type === 'audit') {
-          this.#sequences.audited(message.audits);
-          this.#tell(() => this.emit('audit', message));
-        } else {
-          this.#outstanding.hear(message);
-          this.#deadlines.hear(message);
-          this.#sequences.dispatch(message);
-          this.#tell(() => this.emit('step', message));
         }
       });
       const gone = (why: string): void => {
         clearTimeout(late);
         process.off('exit', kill);
         if (this.#child !== child) return;
-        const wasReady = this.#ready !== null;
-        this.#watchdog.stop();
-        this.#ready = null;
-        this.#child = null;
-        this.#cancels.clear();
-        this.#outstanding.clear();
-        this.#sequences.loseAll(why);
-        if (!wasReady) reject(new EngineStartError(why));
-        if (wasReady && performance.now() - startedAt > HEALTHY_MS) this.#failures = 0;
-        if (wasReady && !this.#isClosing()) {
-          this.#tell(() => this.emit('down', why));
-          void this.#restart();
-        }
+        if (this.#ready === null) reject(new EngineStartError(why));
+        this.#lose(why, startedAt);
       };
       child.on('error', (error) => {
         reason = error.message;
@@ -243,6 +218,35 @@ export class EngineClient extends EventEmitter<EngineEvents> implements Engine {
         gone(reason ?? `${how} (${signal ?? `code ${code ?? 'unknown'}`})`);
       });
     });
+  }
+
+  #hear(message: Exclude<FromEngine, ReadyMessage | FatalMessage>): void {
+    if (message.type === 'loading') this.emit('loading', message.done, message.total);
+    else if (message.type === 'audit') {
+      this.#sequences.audited(message.audits);
+      this.#tell(() => this.emit('audit', message));
+    } else if (message.type === 'step') {
+      this.#outstanding.hear(message);
+      this.#deadlines.hear(message);
+      this.#sequences.dispatch(message);
+      this.#tell(() => this.emit('step', message));
+    }
+  }
+
+  /** Ends what the lost process had. A process that was ready starts again. */
+  #lose(why: string, startedAt: number): void {
+    const wasReady = this.#ready !== null;
+    this.#watchdog.stop();
+    this.#ready = null;
+    this.#child = null;
+    this.#cancels.clear();
+    this.#outstanding.clear();
+    this.#sequences.loseAll(why);
+    if (!wasReady) return;
+    if (performance.now() - startedAt > HEALTHY_MS) this.#failures = 0;
+    if (this.#isClosing()) return;
+    this.#tell(() => this.emit('down', why));
+    void this.#restart();
   }
 
   #becomeReady(message: ReadyMessage): void {

@@ -3,7 +3,7 @@
  * gateway's event loop is free meanwhile. An answer that has no plan at its deadline ends as well; with `reject` the
  * engine rejects it.
  *
- * Knows: deadlines, and the events of each answer. Must not know: how the engine ends answers (RouterAdapter.isOverdue).
+ * Knows: deadlines, and the events of each answer. Must not know: how the engine ends answers (Router.isOverdue).
  */
 import { monotonicMs, timerUntil } from '../../util/clock.js';
 import { isCutAtDeadline } from '../landing-plan.js';
@@ -32,12 +32,8 @@ const PLAN_MS = 10;
 export class DeadlineTimer {
   readonly #watched = new Map<string, Watched>();
 
-  readonly #due: (end: EndedEvent) => void;
-
   /** @param due receives the end of an answer that is still open at its deadline */
-  constructor(due: (end: EndedEvent) => void) {
-    this.#due = due;
-  }
+  constructor(private readonly due: (end: EndedEvent) => void) {}
 
   add(request: Omit<GenerateMessage, 'type'>): void {
     const { id, arrivedAt, prompt, depth } = request;
@@ -87,6 +83,6 @@ export class DeadlineTimer {
     }
     this.drop(id);
     const { promptTokens, firstTokenAt } = watched;
-    this.#due(unreportedEnd(id, 'deadline', { promptTokens, firstTokenAt, endedAt: now }));
+    this.due(unreportedEnd(id, 'deadline', { promptTokens, firstTokenAt, endedAt: now }));
   }
 }

@@ -19,10 +19,12 @@ import type {
  * An event of one sequence. Exactly one of `rejected`, `ended` and `lost` ends it. If the request asks for an audit,
  * `audited` follows `ended`.
  */
-export type SequenceEvent = {
+export type SequenceEvent = Payload & {
   /** Index of the sequence in its answer. */
   readonly index: number;
-} & (
+};
+
+type Payload =
   | { readonly type: 'planned'; readonly event: PlannedEvent }
   | { readonly type: 'rejected'; readonly event: RejectedEvent }
   | { readonly type: 'prompt'; readonly event: PromptEvent }
@@ -33,8 +35,7 @@ export type SequenceEvent = {
   /** Null where the engine process died first. */
   | { readonly type: 'audited'; readonly event: AuditEvent | null }
   /** The engine process died or is unreachable. */
-  | { readonly type: 'lost'; readonly message: string }
-);
+  | { readonly type: 'lost'; readonly message: string };
 
 /**
  * The events of one answer's sequences, in order, as an async iterable. Each turn brings all events since the last one: a
@@ -146,26 +147,15 @@ export class OpenSequences {
   dispatch(step: StepMessage): void {
     /** An answer is woken once it has all its events of the step. */
     const touched = new Set<SequenceEvents>();
-    const answerOf = (open: Open): SequenceEvents => {
+    const give = (open: Open | undefined, event: Payload, isLast = false): void => {
+      if (open === undefined) return;
       touched.add(open.answer);
-      return open.answer;
+      open.answer.add({ index: open.index, ...event }, isLast);
     };
-    for (const event of step.planned) {
-      const open = this.#live.get(event.id);
-      if (open) answerOf(open).add({ index: open.index, type: 'planned', event });
-    }
-    for (const event of step.prompts) {
-      const open = this.#live.get(event.id);
-      if (open) answerOf(open).add({ index: open.index, type: 'prompt', event });
-    }
-    for (const event of step.tokens) {
-      const open = this.#live.get(event.id);
-      if (open) answerOf(open).add({ index: open.index, type: 'token', event, at: step.at });
-    }
-    for (const event of step.rejected) {
-      const open = this.#take(event.id);
-      if (open) answerOf(open).add({ index: open.index, type: 'rejected', event }, true);
-    }
+    for (const event of step.planned) give(this.#live.get(event.id), { type: 'planned', event });
+    for (const event of step.prompts) give(this.#live.get(event.id), { type: 'prompt', event });
+    for (const event of step.tokens) give(this.#live.get(event.id), { type: 'token', event, at: step.at });
+    for (const event of step.rejected) give(this.#take(event.id), { type: 'rejected', event }, true);
     for (const answer of touched) answer.wake();
     for (const event of step.ended) this.end(event);
   }

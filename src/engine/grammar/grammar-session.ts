@@ -25,21 +25,18 @@ export class GrammarSession implements Constraint {
   readonly #tokens: number[] = [];
   /** Masks that the thread still has to send; more than one only after another thread took over. */
   #pending = 0;
-  readonly #spec: GrammarSessionSpec;
-  readonly #send: (message: ToGrammars) => void;
-  readonly #closed: () => void;
 
-  constructor(spec: GrammarSessionSpec, send: (message: ToGrammars) => void, closed: () => void) {
-    this.#spec = spec;
-    this.#send = send;
-    this.#closed = closed;
-  }
+  constructor(
+    private readonly spec: GrammarSessionSpec,
+    private readonly send: (message: ToGrammars) => void,
+    private readonly closed: () => void,
+  ) {}
 
   /** Opens the session on a new thread and requests the current mask. @throws the error of `send` */
   open(): void {
-    const { id, grammar } = this.#spec;
+    const { id, grammar } = this.spec;
     this.#pending = 1;
-    this.#send({ type: 'open', id, grammar, tokens: [...this.#tokens] });
+    this.send({ type: 'open', id, grammar, tokens: [...this.#tokens] });
   }
 
   /** @param mask from the library, which knows only the first end token; null if no token may come */
@@ -47,7 +44,7 @@ export class GrammarSession implements Constraint {
     this.#pending--;
     // A token was accepted while a thread took over: this mask is the one before it.
     if (this.#pending > 0) return;
-    const { ownEnds, allEnds } = this.#spec;
+    const { ownEnds, allEnds } = this.spec;
     this.enforced = enforced;
     if (mask !== null) {
       const mayEnd = mask[allEnds[0] ?? -1] === 1;
@@ -68,11 +65,11 @@ export class GrammarSession implements Constraint {
     this.mask = null;
     this.#tokens.push(token);
     this.#pending++;
-    this.#send({ type: 'accept', id: this.#spec.id, token });
+    this.send({ type: 'accept', id: this.spec.id, token });
   }
 
   close(): void {
-    this.#send({ type: 'close', id: this.#spec.id });
-    this.#closed();
+    this.send({ type: 'close', id: this.spec.id });
+    this.closed();
   }
 }

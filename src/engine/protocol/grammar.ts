@@ -1,12 +1,6 @@
 /** Grammars, which constrain an answer: a part of a request. */
 import type { ExitLayer } from '../../router/index.js';
 
-/** JSON that validates against a schema, which is given as text. */
-export interface JsonGrammar {
-  readonly kind: 'json';
-  readonly schema: string;
-}
-
 /** Function calls, in the format of text/tool-form.ts. */
 export interface CallsGrammar {
   readonly kind: 'calls';
@@ -18,24 +12,6 @@ export interface CallsGrammar {
   readonly isOptional: boolean;
   /** The answer may be JSON that validates against this schema, given as text. Absent: calls, or text if optional. */
   readonly answer?: string;
-}
-
-/** A text that a regular expression matches as a whole. */
-export interface RegexGrammar {
-  readonly kind: 'regex';
-  readonly pattern: string;
-}
-
-/** One of these texts; at least one. */
-export interface ChoiceGrammar {
-  readonly kind: 'choice';
-  readonly choices: readonly string[];
-}
-
-/** A text of a grammar that the client wrote in Lark's or GBNF's notation. */
-export interface WrittenGrammar {
-  readonly kind: 'written';
-  readonly grammar: string;
 }
 
 /** The tokens around the thoughts that may precede what a grammar holds. */
@@ -52,12 +28,19 @@ export interface ThoughtTokens {
   readonly exit?: ExitLayer;
 }
 
-/** Any text: only its thoughts are bounded. */
-export interface FreeGrammar {
-  readonly kind: 'free';
-}
-
-export type Grammar = (JsonGrammar | CallsGrammar | RegexGrammar | ChoiceGrammar | WrittenGrammar | FreeGrammar) & {
+export type Grammar = (
+  | CallsGrammar
+  /** JSON that validates against a schema, which is given as text. */
+  | { readonly kind: 'json'; readonly schema: string }
+  /** A text that a regular expression matches as a whole. */
+  | { readonly kind: 'regex'; readonly pattern: string }
+  /** One of these texts; at least one. */
+  | { readonly kind: 'choice'; readonly choices: readonly string[] }
+  /** A text of a grammar that the client wrote in Lark's or GBNF's notation. */
+  | { readonly kind: 'written'; readonly grammar: string }
+  /** Any text: only its thoughts are bounded. */
+  | { readonly kind: 'free' }
+) & {
   /** Absent: the grammar holds from the first token. */
   readonly thoughts?: ThoughtTokens;
 };

@@ -30,8 +30,6 @@ export interface ReadyMessage {
   readonly loadMs: number;
   readonly calibrateMs: number;
   readonly calibration?: Calibration;
-  /** Why the engine does not use the folder's prior of output lengths, for the log; null if it does. */
-  readonly lengthPriorFault?: string | null;
 }
 
 /** Progress before `ready`: loaded parts of the model. With all parts loaded, the engine measures its steps. */

@@ -6,19 +6,6 @@
  */
 import type { Sampling } from '../protocol.js';
 
-/** Always samples the most likely token. */
-export const GREEDY: Sampling = {
-  temperature: 0,
-  topP: 1,
-  topK: 0,
-  minP: 0,
-  seed: null,
-  presencePenalty: 0,
-  frequencyPenalty: 0,
-  repetitionPenalty: 1,
-  logitBias: [],
-};
-
 /** The largest logits of a row, descending, and the log-sum-exp of all of them divided by the temperature. */
 export interface TopLogits {
   readonly values: ArrayLike<number>;

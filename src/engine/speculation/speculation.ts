@@ -32,11 +32,8 @@ export class Speculation {
   readonly #speedups = new Map<string, Speedup>();
   readonly #baselines = new Map<ExitIndex, BaselineStep>();
   readonly #lengths = new WeakMap<Sequence, DraftLength>();
-  readonly #executor: Executor;
 
-  constructor(executor: Executor) {
-    this.#executor = executor;
-  }
+  constructor(private readonly executor: Executor) {}
 
   /**
    * Drafts the next tokens if a draft is likely to pay off.
@@ -44,7 +41,7 @@ export class Speculation {
    * @param isEnd whether the answer ends behind these tokens, whatever the draft says
    */
   draft(sequence: Sequence, most: number, isEnd: IsEnd = () => false): Draft | null {
-    const { maxRows, maxChunk } = this.#executor.model.limits;
+    const { maxRows, maxChunk } = this.executor.model.limits;
     const length = Math.min(most, maxRows - 1, maxChunk - 1, this.#length(sequence).tokens);
     if (length < 1 || isEnd([]) || this.#baseline(sequence).isDue()) return null;
     return this.#fromText(sequence, length, isEnd) ?? this.#fromExit(sequence, length, isEnd);
@@ -56,7 +53,7 @@ export class Speculation {
    * @returns number of accepted draft tokens
    */
   verify(sequence: Sequence, draft: Draft, take: (choice: SampledToken) => boolean): number {
-    const { head } = this.#executor;
+    const { head } = this.executor;
     const { slot, tokens } = sequence;
     const before = tokens.length;
     let accepted = 0;
@@ -112,15 +109,15 @@ export class Speculation {
     // Penalties and biases would need all logits of each draft token.
     if (wantsAllLogits(sequence)) return null;
     // Behind the last chunk of its prompt, which runs in the same step, no exit has the positions yet.
-    if (!sequence.isDecodable(this.#executor.exit(sequence.exit).needed)) return null;
-    const exits = draftExits(this.#executor, sequence).map((exit) => ({
+    if (!sequence.isDecodable(this.executor.exit(sequence.exit).needed)) return null;
+    const exits = draftExits(this.executor, sequence).map((exit) => ({
       exit,
       speedup: this.#speedup(sequence, `exit ${exit}`),
     }));
     const [best] = exits.filter(({ speedup }) => speedup.tryNow()).sort((a, b) => b.speedup.ratio - a.speedup.ratio);
     if (best === undefined) return null;
     const { exit, speedup } = best;
-    return { source: 'exit', tokens: draftAt(this.#executor, sequence, exit, length, isEnd), speedup, isArgmax: false };
+    return { source: 'exit', tokens: draftAt(this.executor, sequence, exit, length, isEnd), speedup, isArgmax: false };
   }
 
   /** Speed-up by source, exit, and greedy or sampled decoding: greedy text repeats itself more often. */

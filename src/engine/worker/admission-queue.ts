@@ -9,37 +9,23 @@ import { landingPlan } from '../landing-plan.js';
 import type { Constraint } from '../constraint.js';
 import type { Executor } from '../execution/executor.js';
 import type { CancelReason, EndReason, GenerateMessage, PlannedEvent, RejectedEvent } from '../protocol.js';
-import type { Admission } from '../../router/index.js';
+import type { Admission, Admitted, Router } from '../../router/index.js';
 import type { StepOutput } from './step-output.js';
-import type { RouterAdapter, StepContext } from './router-adapter.js';
+import { stateOf, type StepContext, viewOf } from './views.js';
 import type { SlotManager } from '../slots/slot-manager.js';
 import { Sequence } from '../sequence.js';
 
 /** An admitted sequence. */
-interface Admitted {
+interface Decided {
   readonly sequence: Sequence;
-  readonly admission: Extract<Admission, { kind: 'admit' }>;
+  readonly admission: Admitted;
 }
 
 const isDryRun = ({ request }: Sequence): boolean => request.isDryRun === true;
 
-function plannedEvent({ sequence, admission }: Admitted): PlannedEvent {
-  const { exit, reason, prediction, serviceClass, expectedTokens, expectedTokensP90, probability } = admission;
-  return {
-    id: sequence.id,
-    exit,
-    reason,
-    landing: landingPlan(sequence.request),
-    serviceClass,
-    expectedTokens,
-    expectedTokensP90,
-    probability,
-    predictedTtftMs: prediction.ttftMs,
-    predictedTpotMs: prediction.tpotMs,
-    predictedMs: prediction.totalMs,
-    predictedP10Ms: prediction.p10Ms,
-    predictedP90Ms: prediction.p90Ms,
-  };
+function plannedEvent({ sequence, admission }: Decided): PlannedEvent {
+  const plan: Omit<Admitted, 'kind'> = admission;
+  return { ...plan, id: sequence.id, landing: landingPlan(sequence.request) };
 }
 
 export class AdmissionQueue {
@@ -47,17 +33,13 @@ export class AdmissionQueue {
   #arrived: Sequence[] = [];
   /** The requests that the router decides at present. */
   #deciding: readonly Sequence[] = [];
-  readonly #executor: Executor;
-  readonly #slotManager: SlotManager;
-  readonly #router: RouterAdapter;
-  readonly #output: StepOutput;
 
-  constructor(executor: Executor, slotManager: SlotManager, router: RouterAdapter, output: StepOutput) {
-    this.#executor = executor;
-    this.#slotManager = slotManager;
-    this.#router = router;
-    this.#output = output;
-  }
+  constructor(
+    private readonly executor: Executor,
+    private readonly slotManager: SlotManager,
+    private readonly router: Router,
+    private readonly output: StepOutput,
+  ) {}
 
   get count(): number {
     return this.#arrived.length;
@@ -65,7 +47,7 @@ export class AdmissionQueue {
 
   /** Whether the queue is full. @param elsewhere requests that wait outside this queue and the slot manager's */
   isFull(elsewhere: number): boolean {
-    return this.#slotManager.isFull(elsewhere + this.#arrived.filter((each) => !isDryRun(each)).length);
+    return this.slotManager.isFull(elsewhere + this.#arrived.filter((each) => !isDryRun(each)).length);
   }
 
   find(id: string): Sequence | undefined {
@@ -84,12 +66,13 @@ export class AdmissionQueue {
 
   /** Rejects a request that was never submitted. */
   reject(event: Omit<RejectedEvent, 'leastFeasibleMs'>): void {
-    this.#output.rejected.push({ leastFeasibleMs: null, ...event });
+    this.output.rejected.push({ leastFeasibleMs: null, ...event });
   }
 
   /** Rejects a request whose budget expired before it was submitted. */
   rejectLate(request: GenerateMessage, context: StepContext): void {
-    const [admission] = this.#router.admit([this.#sequence(request, null)], context);
+    const { shape } = this.router;
+    const [admission] = this.router.admit([viewOf(this.#sequence(request, null), shape)], stateOf(context, shape));
     this.#reject(request.id, 'budget_infeasible', admission?.kind === 'reject' ? admission.leastFeasibleMs : null);
   }
 
@@ -99,7 +82,7 @@ export class AdmissionQueue {
   }
 
   #end({ id, prompt }: GenerateMessage, reason: EndReason, at: number, isDryRun: boolean): void {
-    this.#output.ended.push({
+    this.output.ended.push({
       id,
       reason,
       error: null,
@@ -122,7 +105,7 @@ export class AdmissionQueue {
   /** Queues or rejects the requests of `next`. @returns those in the queue, and the next ones to be decided */
   decide(admissions: readonly Admission[], now: number): { queued: readonly Sequence[]; next: readonly Sequence[] } {
     const round = this.#deciding;
-    const admitted = round.flatMap((sequence, i): Admitted[] => {
+    const admitted = round.flatMap((sequence, i): Decided[] => {
       const admission = admissions[i];
       if (admission?.kind === 'admit') return [{ sequence, admission }];
       sequence.constraint?.close();
@@ -142,41 +125,41 @@ export class AdmissionQueue {
   }
 
   /** Reports the plan that a request would get, and ends it. */
-  #preview(admitted: Admitted, now: number): void {
-    this.#output.planned.push({ ...plannedEvent(admitted), isDryRun: true });
+  #preview(admitted: Decided, now: number): void {
+    this.output.planned.push({ ...plannedEvent(admitted), isDryRun: true });
     this.#end(admitted.sequence.request, 'length', now, true);
   }
 
   #decideNext(sequences: readonly Sequence[]): readonly Sequence[] {
     sequences.forEach((sequence, i) => {
-      this.#slotManager.lookUp(sequence, sequences.slice(0, i));
+      this.slotManager.lookUp(sequence, sequences.slice(0, i));
     });
     this.#arrived = this.#arrived.filter((sequence) => !sequences.includes(sequence));
     return (this.#deciding = sequences);
   }
 
-  #enqueue({ sequence, admission }: Admitted): void {
-    sequence.exit = this.#executor.model.exitIndex(admission.exit);
+  #enqueue({ sequence, admission }: Decided): void {
+    sequence.exit = this.executor.model.exitIndex(admission.exit);
     sequence.admission = admission;
-    this.#slotManager.enqueue(sequence);
-    this.#output.planned.push(plannedEvent({ sequence, admission }));
-    if (sequence.request.promptLogprobs !== null) this.#output.prompts.push({ id: sequence.id, logprobs: [null] });
+    this.slotManager.enqueue(sequence);
+    this.output.planned.push(plannedEvent({ sequence, admission }));
+    if (sequence.request.promptLogprobs !== null) this.output.prompts.push({ id: sequence.id, logprobs: [null] });
   }
 
   #fault({ prompt, maxTokens, prediction }: GenerateMessage): RejectedEvent['reason'] | null {
-    if (prompt.length === 0 || prompt.length + maxTokens > this.#executor.model.limits.capacity) return 'too_long';
+    if (prompt.length === 0 || prompt.length + maxTokens > this.executor.model.limits.capacity) return 'too_long';
     // The gateway checks token ids with better messages. In the engine, an unknown id would crash the process.
     return this.#areKnown(prompt) && this.#areKnown(prediction ?? []) ? null : 'unknown_token';
   }
 
   /** Whether the embedding has a row for each token. */
   #areKnown(tokens: readonly number[]): boolean {
-    const { vocab } = this.#executor.model.manifest.architecture;
+    const { vocab } = this.executor.model.manifest.architecture;
     return tokens.every((token) => Number.isInteger(token) && token >= 0 && token < vocab);
   }
 
   #sequence(request: GenerateMessage, constraint: Constraint | null): Sequence {
-    const { model, units } = this.#executor;
+    const { model, units } = this.executor;
     return new Sequence(request, model.exitIndex(request.depth.maxExit), constraint, units.exits);
   }
 
@@ -186,6 +169,6 @@ export class AdmissionQueue {
     leastFeasibleMs: number | null = null,
     bestExit: number | null = null,
   ): void {
-    this.#output.rejected.push({ id, reason, leastFeasibleMs, ...(bestExit !== null && { bestExit }) });
+    this.output.rejected.push({ id, reason, leastFeasibleMs, ...(bestExit !== null && { bestExit }) });
   }
 }

@@ -4,9 +4,9 @@
  * A step schedules (admission, ends, slots, exits, then one batch), runs the batch, and commits (cost model, sampling, ends,
  * message). It knows token ids, never text, HTTP or processes.
  */
-import type { Policy, Service, StepPlan } from '../../router/index.js';
+import { type Policy, Router, type Service, type StepPlan } from '../../router/index.js';
 import type { CostTable } from '../../cost/table.js';
-import { depthShape } from '../depth-shape.js';
+import { depthShape, lengthPrior } from '../depth-shape.js';
 import { Auditor } from '../audit/auditor.js';
 import type { AuditOptions, Speculate } from '../client/options.js';
 import type { Constraint } from '../constraint.js';
@@ -22,12 +22,11 @@ import { AdmissionQueue } from './admission-queue.js';
 import { Drafting } from './drafting.js';
 import { Endings } from './endings.js';
 import { Landings } from './landings.js';
-import { folderPrior } from './length-prior.js';
 import { LoadReport } from './load-report.js';
-import { RouterAdapter, type StepContext } from './router-adapter.js';
 import { type Selection, StepBuilder } from './step-builder.js';
 import { StepOutput } from './step-output.js';
 import { type Step, type StepTimes, stepWork } from './step-stats.js';
+import { stateOf, type StepContext, viewOf } from './views.js';
 
 export interface CoreOptions extends SlotManagerLimits {
   readonly policy: Policy;
@@ -47,11 +46,9 @@ export interface CoreOptions extends SlotManagerLimits {
 
 export class EngineCore {
   readonly slotManager: SlotManager;
-  /** Why the model folder's prior of output lengths is not used; null where it is. */
-  readonly lengthPriorFault: string | null;
   readonly #executor: Executor;
   readonly #options: CoreOptions;
-  readonly #router: RouterAdapter;
+  readonly #router: Router;
   readonly #output = new StepOutput();
   readonly #landings: Landings;
   readonly #drafting: Drafting;
@@ -70,13 +67,13 @@ export class EngineCore {
     this.#options = options;
     this.slotManager = new SlotManager(executor.table, options);
     const { manifest } = executor.model;
-    const { prior, fault } = folderPrior(manifest);
-    this.lengthPriorFault = fault;
-    const priors = { lengths: prior, kept: manifest.kept ?? null };
-    this.#router = new RouterAdapter(depthShape(manifest), costs, options.policy, priors, options.slowdown);
+    const priors = { lengths: lengthPrior(manifest), kept: manifest.kept ?? null };
+    this.#router = new Router(depthShape(manifest), costs, options.policy, priors, options.slowdown);
     const { audit, clock, speculate } = options;
     this.#clock = new StepClock(clock);
-    this.#landings = new Landings(options.texts ?? null, (sequence) => this.#router.landing(sequence));
+    this.#landings = new Landings(options.texts ?? null, (sequence) =>
+      this.#router.landing(viewOf(sequence, this.#router.shape)),
+    );
     const parts = { executor, slotManager: this.slotManager, router: this.#router, landings: this.#landings };
     this.#drafting = new Drafting({ ...parts, speculate });
     this.#admissions = new AdmissionQueue(executor, this.slotManager, this.#router, this.#output);
@@ -178,10 +175,10 @@ export class EngineCore {
 
   /** The router decides what the step runs; the engine puts each decision into force. */
   #schedule(now: number): Step {
-    const views = (sequences: readonly Sequence[]) => sequences.map((sequence) => this.#router.view(sequence));
+    const views = (sequences: readonly Sequence[]) => sequences.map((each) => viewOf(each, this.#router.shape));
     let selection: Selection = { tasks: [], paused: new Set(), work: { decode: null, prefill: [] } };
     this.#router.step({
-      state: () => this.#router.state(this.#context(now)),
+      state: () => stateOf(this.#context(now), this.#router.shape),
       arrivals: () => views(this.#admissions.next()),
       decide: (admissions) => {
         const { queued, next } = this.#admissions.decide(admissions, now);

@@ -13,13 +13,15 @@ import { maySpeculate } from '../speculation/eligibility.js';
 import { type Draft, Speculation } from '../speculation/speculation.js';
 import type { Speculate } from '../client/options.js';
 import type { StepWork } from '../protocol.js';
-import type { RouterAdapter } from './router-adapter.js';
+import type { Router } from '../../router/index.js';
+import { workTo } from './select-prefill.js';
 import { decodeWork } from './step-stats.js';
+import { viewOf } from './views.js';
 
 interface DraftingParts {
   readonly executor: Executor;
   readonly slotManager: SlotManager;
-  readonly router: RouterAdapter;
+  readonly router: Router;
   readonly landings: Landings;
   readonly speculate: Speculate;
 }
@@ -41,8 +43,8 @@ export class Drafting {
     if (isCutAtDeadline(request)) {
       // Drafting and verification together take no longer than two steps.
       const decode = decodeWork([sequence], router.shape);
-      if (router.isOverdue(sequence, now, { decode, prefill: router.advanceWork(sequence, tokens.length) }))
-        return null;
+      const prefill = workTo(router, sequence, tokens.length);
+      if (router.isOverdue(viewOf(sequence, router.shape), now, { decode, prefill })) return null;
     }
     const bytesAt = (ahead: number): number => executor.table.bytesAt(exit, tokens.length + 1 + ahead);
     let most = request.maxTokens - generated - 1;

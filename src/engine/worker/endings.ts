@@ -6,48 +6,37 @@
 import { type Auditor, skipped } from '../audit/auditor.js';
 import type { Executor } from '../execution/executor.js';
 import type { AuditEvent, EndedEvent, EndReason } from '../protocol.js';
-import type { AnswerEnd } from '../../router/index.js';
+import type { AnswerEnd, Router } from '../../router/index.js';
 import type { Sequence } from '../sequence.js';
 import type { SlotManager } from '../slots/slot-manager.js';
-import type { RouterAdapter } from './router-adapter.js';
 import type { StepOutput } from './step-output.js';
+import { viewOf } from './views.js';
 
 /** The end token as an end event reports it. */
 type LastToken = Pick<EndedEvent, 'endToken' | 'landed'>;
 
 /** The end of an answer in the router's terms. */
-function endOf(reason: Exclude<EndReason, 'error'>, hasLanded: boolean): AnswerEnd['reason'] {
+function endOf(reason: Exclude<EndReason, 'error'>, hasLanded: boolean): AnswerEnd {
   if (hasLanded) return 'landed';
   if (reason === 'deadline' || reason === 'cancelled') return reason;
   return 'ended';
 }
 
 export class Endings {
-  readonly #executor: Executor;
-  readonly #slotManager: SlotManager;
-  readonly #router: RouterAdapter;
-  readonly #output: StepOutput;
-  /** Null without audits: clients that wait for one get a reason. */
-  readonly #auditor: Auditor | null;
   readonly #unaudited: AuditEvent[] = [];
 
   constructor(
-    executor: Executor,
-    slotManager: SlotManager,
-    router: RouterAdapter,
-    output: StepOutput,
-    auditor: Auditor | null,
-  ) {
-    this.#executor = executor;
-    this.#slotManager = slotManager;
-    this.#router = router;
-    this.#output = output;
-    this.#auditor = auditor;
-  }
+    private readonly executor: Executor,
+    private readonly slotManager: SlotManager,
+    private readonly router: Router,
+    private readonly output: StepOutput,
+    /** Null without audits: clients that wait for one get a reason. */
+    private readonly auditor: Auditor | null,
+  ) {}
 
   /** Audits that ended since the last call. */
   takeAudits(): AuditEvent[] {
-    return this.#auditor?.take() ?? this.#unaudited.splice(0);
+    return this.auditor?.take() ?? this.#unaudited.splice(0);
   }
 
   /** Ends every sequence that is cancelled, or whose grammar failed or is complete. */
@@ -66,20 +55,22 @@ export class Endings {
 
   /** Ends requests that asked for prompt scores only. */
   endScored(at: number): void {
-    for (const sequence of [...this.#slotManager.running])
-      if (sequence.request.maxTokens === 0 && sequence.isDecodable(this.#executor.exit(sequence.exit).needed))
+    for (const sequence of [...this.slotManager.running])
+      if (sequence.request.maxTokens === 0 && sequence.isDecodable(this.executor.exit(sequence.exit).needed))
         this.end(sequence, 'length', at);
   }
 
   end(sequence: Sequence, reason: EndReason, at: number, last: LastToken = {}): void {
     const { slot } = sequence;
-    this.#slotManager.finish(sequence);
-    if (this.#auditor !== null) this.#auditor.ended(sequence, slot, reason, at);
+    this.slotManager.finish(sequence);
+    if (this.auditor !== null) this.auditor.ended(sequence, slot, reason, at);
     else if (sequence.request.audit === true) this.#unaudited.push(skipped(sequence, 'off'));
     sequence.constraint?.close();
     const failure = reason === 'error' ? sequence.constraint?.failed : null;
-    if (reason !== 'error') this.#router.observeEnd(sequence, at, endOf(reason, last.landed !== undefined));
-    this.#output.ended.push({
+    const router = this.router;
+    if (reason !== 'error')
+      router.observeEnd(viewOf(sequence, router.shape), at, endOf(reason, last.landed !== undefined));
+    this.output.ended.push({
       id: sequence.id,
       reason,
       error: failure?.message ?? null,
@@ -96,6 +87,6 @@ export class Endings {
   }
 
   #all(): Sequence[] {
-    return [...this.#slotManager.running, ...this.#slotManager.waiting];
+    return [...this.slotManager.running, ...this.slotManager.waiting];
   }
 }

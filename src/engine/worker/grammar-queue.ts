@@ -18,23 +18,20 @@ interface Opening {
 
 export class GrammarQueue {
   readonly #opening = new Map<string, Opening>();
-  readonly #core: EngineCore;
-  readonly #grammars: Grammars;
-  readonly #changed: () => void;
 
   /** @param changed called when the core has new work */
-  constructor(core: EngineCore, grammars: Grammars, changed: () => void) {
-    this.#core = core;
-    this.#grammars = grammars;
-    this.#changed = changed;
-  }
+  constructor(
+    private readonly core: EngineCore,
+    private readonly grammars: Grammars,
+    private readonly changed: () => void,
+  ) {}
 
   generate(request: GenerateMessage): void {
     const isWithout = request.maxTokens === 0 || request.isDryRun === true;
     const grammar = isWithout ? null : (request.grammar ?? null);
-    if (grammar === null) this.#core.submit(request, null, this.#opening.size);
-    else if (this.#core.isFull(this.#opening.size)) this.#core.reject({ id: request.id, reason: 'queue_full' });
-    else if (this.#isHopeless(request)) this.#core.reject({ id: request.id, reason: 'budget_infeasible' });
+    if (grammar === null) this.core.submit(request, null, this.#opening.size);
+    else if (this.core.isFull(this.#opening.size)) this.core.reject({ id: request.id, reason: 'queue_full' });
+    else if (this.#isHopeless(request)) this.core.reject({ id: request.id, reason: 'budget_infeasible' });
     else void this.#open(request, grammar);
   }
 
@@ -46,36 +43,36 @@ export class GrammarQueue {
   cancel(id: string, reason: CancelReason): void {
     const request = this.#take(id);
     if (request === null) {
-      this.#core.cancel(id, reason);
+      this.core.cancel(id, reason);
       return;
     }
-    this.#grammars.abandon(id);
-    this.#core.abandon(request, reason);
+    this.grammars.abandon(id);
+    this.core.abandon(request, reason);
   }
 
   #reject(id: string): void {
     const request = this.#take(id);
     if (request === null) return;
-    this.#grammars.abandon(id);
-    this.#core.rejectLate(request);
+    this.grammars.abandon(id);
+    this.core.rejectLate(request);
   }
 
   async #open(request: GenerateMessage, grammar: Grammar): Promise<void> {
     const { id, stopTokens, tenant = '' } = request;
     this.#opening.set(id, { request, timer: this.#timer(request) });
     try {
-      const constraint = await this.#grammars.open(id, grammar, stopTokens, tenant);
+      const constraint = await this.grammars.open(id, grammar, stopTokens, tenant);
       if (this.#take(id) === null) constraint.close();
       // Null: the request already has a place in the queue.
-      else this.#core.submit(request, constraint, null);
+      else this.core.submit(request, constraint, null);
     } catch (error) {
       // Null: its end was already reported.
       if (this.#take(id) === null) return;
       const detail = error instanceof Error ? error.message : String(error);
-      if (error instanceof GrammarError) this.#core.reject({ id, reason: 'grammar', detail, part: error.part });
-      else this.#core.reject({ id, reason: 'grammars_lost', detail });
+      if (error instanceof GrammarError) this.core.reject({ id, reason: 'grammar', detail, part: error.part });
+      else this.core.reject({ id, reason: 'grammars_lost', detail });
     }
-    this.#changed();
+    this.changed();
   }
 
   /** Removes a request; null if it does not wait here. */
@@ -95,7 +92,7 @@ export class GrammarQueue {
     const end = (): void => {
       if (depth.budget?.onMiss === 'reject') this.#reject(id);
       else this.cancel(id, 'deadline');
-      this.#changed();
+      this.changed();
     };
     return setTimeout(end, timerUntil(until)).unref();
   }
@@ -104,7 +101,7 @@ export class GrammarQueue {
   #isHopeless(request: GenerateMessage): boolean {
     if (request.depth.budget?.onMiss !== 'reject') return false;
     const now = monotonicMs();
-    return now + this.#grammars.expectedWaitMs(request.tenant ?? '', now) >= waitEnd(request);
+    return now + this.grammars.expectedWaitMs(request.tenant ?? '', now) >= waitEnd(request);
   }
 }
 

@@ -1,29 +1,26 @@
 /** The load that each message reports. Must not know: steps. */
 import type { Executor } from '../execution/executor.js';
 import type { LoadSnapshot } from '../protocol.js';
-import type { RouterAdapter, StepContext } from './router-adapter.js';
+import type { Router } from '../../router/index.js';
+import { stateOf, type StepContext } from './views.js';
 
 export class LoadReport {
-  readonly #executor: Executor;
-  readonly #router: RouterAdapter;
   readonly #kvBytes: number;
   readonly #intervalMs: number | null;
   /** The predicted wait of a new request, and when it was computed. */
   #wait = { ms: 0, at: -Infinity };
 
   constructor(
-    executor: Executor,
-    router: RouterAdapter,
+    private readonly executor: Executor,
+    private readonly router: Router,
     { kvBytes, waitIntervalMs }: { readonly kvBytes: number; readonly waitIntervalMs?: number },
   ) {
-    this.#executor = executor;
-    this.#router = router;
     this.#kvBytes = kvBytes;
     this.#intervalMs = waitIntervalMs ?? null;
   }
 
   take(context: StepContext): LoadSnapshot {
-    const { table } = this.#executor;
+    const { table } = this.executor;
     return {
       running: context.live.length,
       waiting: context.waiting.length,
@@ -37,7 +34,7 @@ export class LoadReport {
   #waitMs(context: StepContext, intervalMs: number): number {
     const isIdle = context.live.length + context.waiting.length === 0;
     if (isIdle || context.now - this.#wait.at >= intervalMs)
-      this.#wait = { ms: this.#router.predictedWaitMs(context), at: context.now };
+      this.#wait = { ms: this.router.predictedWaitMs(stateOf(context, this.router.shape)), at: context.now };
     return this.#wait.ms;
   }
 }

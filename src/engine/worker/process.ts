@@ -17,7 +17,6 @@ import { loadModel } from '../execution/load-model.js';
 import type { FatalMessage, FromEngine, ReadyMessage, StepMessage, ToEngine } from '../protocol.js';
 import { deviceFault, memoryFault } from './device-fault.js';
 import { readTokenTexts } from '../landing/token-texts.js';
-import { loadManifest } from '../../model/manifest-io.js';
 import type { EngineOptions } from '../client/options.js';
 import { collectGarbage } from '../../util/memory.js';
 import { useHugePages } from '../../runtime/huge-pages.js';
@@ -29,7 +28,7 @@ const MASK_WAIT_MS = 2;
 
 async function main(): Promise<void> {
   const options = JSON.parse(process.argv[2] ?? '') as EngineOptions;
-  const { core, ready } = await start(options).catch((error: unknown) => {
+  const { core, ready, grammars } = await start(options).catch((error: unknown) => {
     throw new StartError(memoryFault(error, options.device, 'load') ?? error);
   });
 
@@ -38,7 +37,7 @@ async function main(): Promise<void> {
   const changed = (): void => {
     wake();
   };
-  const grammarQueue = new GrammarQueue(core, new Grammars(grammarOptions(options.modelDir), changed), changed);
+  const grammarQueue = new GrammarQueue(core, new Grammars(grammars, changed), changed);
   process.on('message', (message: ToEngine) => {
     if (message.type === 'generate') grammarQueue.generate(message);
     else if (message.type === 'cancel') {
@@ -95,12 +94,13 @@ function sendAudits(core: EngineCore): void {
   if (audits.length > 0) send({ type: 'audit', audits });
 }
 
-function grammarOptions(modelDir: string): GrammarOptions {
-  const { tokenizer, eosTokens } = loadManifest(modelDir);
-  return { tokenizer: join(modelDir, tokenizer), endTokens: eosTokens };
+interface Started {
+  readonly core: EngineCore;
+  readonly ready: ReadyMessage;
+  readonly grammars: GrammarOptions;
 }
 
-async function start(options: EngineOptions): Promise<{ core: EngineCore; ready: ReadyMessage }> {
+async function start(options: EngineOptions): Promise<Started> {
   const startedAt = monotonicMs();
   const executor = new Executor(
     await loadModel(options, (done, total) => {
@@ -112,6 +112,7 @@ async function start(options: EngineOptions): Promise<{ core: EngineCore; ready:
   const { costs, slowdown, ...calibration } = calibrateAtStartup(executor, options, monotonicMs);
   executor.useCosts(costs);
   await releaseLoadMemory();
+  const tokenizer = join(options.modelDir, manifest.tokenizer);
   const core = new EngineCore(executor, costs, {
     slowdown,
     maxRunning: options.maxRunning,
@@ -120,7 +121,7 @@ async function start(options: EngineOptions): Promise<{ core: EngineCore; ready:
     prefixReuse: options.prefixReuse,
     prefillChunk: options.prefillChunk,
     speculate: options.speculate ?? 'off',
-    texts: readTokenTexts(join(options.modelDir, manifest.tokenizer)),
+    texts: readTokenTexts(tokenizer),
     audit: options.audit,
     ...(options.waitIntervalMs !== undefined && { waitIntervalMs: options.waitIntervalMs }),
     policy: { ...defaultPolicy, ...options.policy, chunks: chunkSizes(options.prefillChunk) },
@@ -128,6 +129,7 @@ async function start(options: EngineOptions): Promise<{ core: EngineCore; ready:
   });
   return {
     core,
+    grammars: { tokenizer, endTokens: manifest.eosTokens },
     ready: {
       type: 'ready',
       name: manifest.name,
@@ -144,7 +146,6 @@ async function start(options: EngineOptions): Promise<{ core: EngineCore; ready:
       loadMs: loadedAt - startedAt,
       calibrateMs: monotonicMs() - loadedAt,
       calibration,
-      lengthPriorFault: core.lengthPriorFault,
     },
   };
 }

@@ -4,12 +4,12 @@
  * Must not know: which prompt goes on (the router selects it), decoding.
  */
 import type { Work } from '../../cost/model.js';
-import type { PrefillChunk } from '../../router/index.js';
+import type { PrefillChunk, Router } from '../../router/index.js';
 import type { Executor } from '../execution/executor.js';
 import { type Chunk, chunkEnd } from '../execution/step-batch.js';
 import type { Sequence } from '../sequence.js';
 import type { SlotManager } from '../slots/slot-manager.js';
-import type { RouterAdapter } from './router-adapter.js';
+import { viewOf } from './views.js';
 
 /** A chunk of one sequence, and its work. */
 export interface PrefillTask extends Chunk {
@@ -23,7 +23,7 @@ export interface PrefillTask extends Chunk {
 
 interface Costs {
   readonly executor: Executor;
-  readonly router: RouterAdapter;
+  readonly router: Router;
 }
 
 export interface PrefillParts extends Costs {
@@ -53,6 +53,11 @@ export function selectPrefill(planned: readonly PrefillChunk[], parts: PrefillPa
   return fittingTasks(tasks, executor);
 }
 
+/** The work that advances a sequence to a position at its exit. */
+export function workTo(router: Router, sequence: Sequence, end: number): Work['prefill'] {
+  return router.advanceWork(viewOf(sequence, router.shape).frontier, sequence.exit, end);
+}
+
 /** The next positions of a sequence, at most `most`; null without a slot. */
 export function prefillTask(sequence: Sequence, most: number, { executor, router }: Costs): PrefillTask | null {
   const { slot, tokens } = sequence;
@@ -61,7 +66,7 @@ export function prefillTask(sequence: Sequence, most: number, { executor, router
   const start = slot.least(exit.needed);
   const end = chunkEnd(start, most, tokens.length - 1);
   const prefilled = Math.max(0, end - slot.length);
-  return { sequence, slot, exit, end, positions: end - start, prefilled, work: router.advanceWork(sequence, end) };
+  return { sequence, slot, exit, end, positions: end - start, prefilled, work: workTo(router, sequence, end) };
 }
 
 /**

@@ -32,21 +32,17 @@ export interface Selection {
 }
 
 export class StepBuilder {
-  readonly #parts: StepParts;
-
-  constructor(parts: StepParts) {
-    this.#parts = parts;
-  }
+  constructor(private readonly parts: StepParts) {}
 
   /** The chunks of a step, and the rows that can decode behind them. @param paused ids of the sequences that do not decode */
   select(planned: readonly PrefillChunk[], paused: ReadonlySet<string>): Selection {
-    const tasks = selectPrefill(planned, this.#parts);
+    const tasks = selectPrefill(planned, this.parts);
     return { tasks, paused, work: this.#workOf(tasks, this.#decoding(tasks, paused)) };
   }
 
   /** The batch of the selected sequences that are not over. */
   build({ tasks, paused }: Selection, now: number): Step {
-    const { executor, router, landings } = this.#parts;
+    const { executor, router, landings } = this.parts;
     const chunks = tasks.filter(({ sequence }) => !sequence.isOver).map((task) => this.#scored(task));
     const decoding = this.#decoding(chunks, paused);
     const work = this.#workOf(chunks, decoding);
@@ -64,18 +60,18 @@ export class StepBuilder {
   }
 
   #workOf(chunks: readonly PrefillTask[], decoding: readonly Sequence[]): Work {
-    return { decode: decodeWork(decoding, this.#parts.router.shape), prefill: chunks.flatMap(({ work }) => work) };
+    return { decode: decodeWork(decoding, this.parts.router.shape), prefill: chunks.flatMap(({ work }) => work) };
   }
 
   /** The runs of a shallower exit that drafts are decoding, whenever they happen. */
   #draft(sequence: Sequence, now: number): Draft | null {
-    const { clock, drafting } = this.#parts;
+    const { clock, drafting } = this.parts;
     return clock.run('decode', () => drafting.draft(sequence, now));
   }
 
   /** The sequences that decode behind these chunks. */
   #decoding(chunks: readonly PrefillTask[], paused: ReadonlySet<string>): Sequence[] {
-    const { slotManager, executor } = this.#parts;
+    const { slotManager, executor } = this.parts;
     const completed = new Set<Sequence>();
     for (const { sequence, end } of chunks) if (end >= sequence.tokens.length - 1) completed.add(sequence);
     return slotManager.running.filter((each) => {
@@ -88,7 +84,7 @@ export class StepBuilder {
   #scored(task: PrefillTask): PrefillTask {
     const { sequence } = task;
     if (sequence.request.promptLogprobs === null) return task;
-    const { executor, output } = this.#parts;
+    const { executor, output } = this.parts;
     const read = (states: States): void => {
       scorePrompt(executor.head, executor.model.limits.maxRows, sequence, states, output.prompts);
     };

@@ -4,11 +4,11 @@
  * Must not know: how a step runs.
  */
 import type { DepthShape, Work } from '../../cost/model.js';
+import type { Router } from '../../router/index.js';
 import type { Row, StepBatch } from '../execution/step-batch.js';
 import type { StepWork } from '../protocol.js';
 import type { Sequence } from '../sequence.js';
 import type { Draft } from '../speculation/speculation.js';
-import type { RouterAdapter } from './router-adapter.js';
 import type { PrefillTask } from './select-prefill.js';
 
 /** The batch of a step with its sequences, and the work that the router counts. */
@@ -32,7 +32,7 @@ export function decodeWork(rows: readonly Sequence[], { exits }: DepthShape): Wo
 }
 
 /** All metrics of a step except the kernels that ran. */
-export function stepWork(router: RouterAdapter, step: Step, took: StepTimes): Omit<StepWork, 'kernelRuns'> {
+export function stepWork(router: Router, step: Step, took: StepTimes): Omit<StepWork, 'kernelRuns'> {
   const { chunks, work } = step;
   const predict = (part: Work): number => router.predictMs(part);
   const prefillTokens = chunks.reduce((sum, { prefilled }) => sum + prefilled, 0);

@@ -7,7 +7,7 @@ import { TokenTexts } from '../../../src/engine/landing/token-texts.js';
 import type { Constraint } from '../../../src/engine/constraint.js';
 import type { EngineOptions, Speculate } from '../../../src/engine/client/options.js';
 import type { EndedEvent, GenerateMessage, OnMiss, PlannedEvent, Sampling } from '../../../src/engine/protocol.js';
-import { GREEDY } from '../../../src/engine/sampling/sampler.js';
+import { GREEDY } from '../../../bench/greedy-request.js';
 import { type Answer, drain, greedy, makeCore, makeExecutor } from '../helper.js';
 import { tinyModel } from '../tiny-model.js';
 

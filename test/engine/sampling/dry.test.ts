@@ -6,7 +6,7 @@ import { repetitionPenalties } from '../../../src/engine/sampling/dry.js';
 import type { GenerateMessage, Sampling } from '../../../src/engine/protocol.js';
 import type { Constraint } from '../../../src/engine/constraint.js';
 import { dryPenalties } from '../../../src/engine/sampling/sample-batch.js';
-import { GREEDY } from '../../../src/engine/sampling/sampler.js';
+import { GREEDY } from '../../../bench/greedy-request.js';
 import { Sequence } from '../../../src/engine/sequence.js';
 import { drain, greedy, makeCore, makeExecutor, PROMPTS } from '../helper.js';
 

@@ -6,10 +6,10 @@ import type { Constraint } from '../../../src/engine/constraint.js';
 import type { EndPressure } from '../../../src/engine/landing/text-state.js';
 import type { GenerateMessage, Sampling } from '../../../src/engine/protocol.js';
 import { Draws } from '../../../src/engine/draws.js';
-import { GREEDY, sampleFull } from '../../../src/engine/sampling/sampler.js';
+import { sampleFull } from '../../../src/engine/sampling/sampler.js';
 import { Sequence } from '../../../src/engine/sequence.js';
 import type { Head } from '../../../src/model/head.js';
-import { greedy } from '../../../bench/greedy-request.js';
+import { GREEDY, greedy } from '../../../bench/greedy-request.js';
 
 const VOCAB = 8;
 /** Descending: the model prefers token 0. */

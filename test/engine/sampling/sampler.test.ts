@@ -2,7 +2,8 @@
 import fc from 'fast-check';
 import t from 'tap';
 import type { Sampling } from '../../../src/engine/protocol.js';
-import { adjust, GREEDY, sampleFull, sampleTop, type TokenCounts } from '../../../src/engine/sampling/sampler.js';
+import { GREEDY } from '../../../bench/greedy-request.js';
+import { adjust, sampleFull, sampleTop, type TokenCounts } from '../../../src/engine/sampling/sampler.js';
 
 /** The sampling rules in their plainest form. */
 function naive(logits: Float32Array, sampling: Sampling, counts: TokenCounts, u: number): number | null {

@@ -274,9 +274,9 @@ void t.test('a leader is due no later, does not follow its follower, and shares 
 /** A sequence with an admission of a class. */
 function admitted(id: string, serviceClass: ServiceClass, kind: number, arrivedAt = 0, length = 4): Sequence {
   const each = sequence(id, prompt(length, kind), { arrivedAt });
-  const prediction = { ttftMs: 1, tpotMs: 1, totalMs: 1, p10Ms: 1, p90Ms: 1 };
   each.admission = {
-    ...{ kind: 'admit', exit: 2, reason: 'deepest', serviceClass, prediction },
+    ...{ kind: 'admit', exit: 2, reason: 'deepest', serviceClass },
+    ...{ predictedTtftMs: 1, predictedTpotMs: 1, predictedMs: 1, predictedP10Ms: 1, predictedP90Ms: 1 },
     ...{ expectedTokens: 1, expectedTokensP90: 1, probability: null },
   };
   return each;

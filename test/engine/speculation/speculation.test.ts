@@ -6,7 +6,7 @@ import t from 'tap';
 import type { EngineCore } from '../../../src/engine/worker/core.js';
 import type { DraftCount, GenerateMessage, Sampling } from '../../../src/engine/protocol.js';
 import { Draws } from '../../../src/engine/draws.js';
-import { GREEDY } from '../../../src/engine/sampling/sampler.js';
+import { GREEDY } from '../../../bench/greedy-request.js';
 import { Sequence } from '../../../src/engine/sequence.js';
 import { DraftLength } from '../../../src/engine/speculation/draft-length.js';
 import { draftAt, draftExits } from '../../../src/engine/speculation/exit-draft.js';

@@ -1,6 +1,6 @@
 import t from 'tap';
 import type { GenerateMessage } from '../../../src/engine/protocol.js';
-import { GREEDY } from '../../../src/engine/sampling/sampler.js';
+import { GREEDY } from '../../../bench/greedy-request.js';
 import { Sequence } from '../../../src/engine/sequence.js';
 import { drain, greedy, makeCore, makeExecutor, PROMPTS } from '../helper.js';
 

@@ -2,7 +2,7 @@
 import t from 'tap';
 import { prefillTask, catchUpTasks, fittingTasks } from '../../../src/engine/worker/select-prefill.js';
 import type { Executor } from '../../../src/engine/execution/executor.js';
-import type { RouterAdapter } from '../../../src/engine/worker/router-adapter.js';
+import type { Router } from '../../../src/router/index.js';
 import { Sequence } from '../../../src/engine/sequence.js';
 import { Slot } from '../../../src/engine/slot.js';
 import { greedy } from '../../../bench/greedy-request.js';
@@ -11,10 +11,17 @@ const exits = [{ needed: [0] }, { needed: [0, 1] }];
 const executor = { exit: (index: number) => exits[index] } as unknown as Executor;
 /** A position takes a millisecond. */
 const router = {
-  advanceWork: ({ slot }: Sequence, end: number) => [{ positions: end - (slot?.frontier(1) ?? 0) }],
+  shape: {
+    stages: ['a', 'b'],
+    exits: [
+      { layer: 1, block: null },
+      { layer: 2, block: null },
+    ],
+  },
+  advanceWork: ([, second = 0]: readonly number[], _: number, end: number) => [{ positions: end - second }],
   predictMs: ({ prefill }: { prefill: { positions: number }[] }) =>
     prefill.reduce((sum, { positions }) => sum + positions, 0),
-} as unknown as RouterAdapter;
+} as unknown as Router;
 const costs = { executor, router };
 
 /** A sequence of 40 tokens whose stages have processed these positions. */
