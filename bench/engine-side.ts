@@ -6,7 +6,7 @@ import { answerOf } from './engine-answer.js';
 import { GREEDY } from '../src/engine/sampling/sampler.js';
 import { greedy, GREEDY_BASE } from './greedy-request.js';
 import { RateMeter } from './rate-meter.js';
-import { promptOf, type Rate, type Scenario } from './scenario.js';
+import { promptOf, type Rate, type Scenario, WARM_UP } from './scenario.js';
 
 /** @param overrides of these options */
 export function benchOptions(modelDir: string, threads: number, overrides: Partial<EngineOptions> = {}): EngineOptions {
@@ -38,7 +38,7 @@ export async function engineRates(
   const ready = await engine.start();
   try {
     const depth = exit ?? ready.exits.at(-1) ?? 0;
-    await engineRate(engine, depth, { parallel: 2, promptTokens: 64, answerTokens: 8 }, 9000);
+    await engineRate(engine, depth, WARM_UP, 9000);
     const rates: Rate[] = [];
     for (const [index, scenario] of scenarios.entries()) {
       const parts: PartMs[] = [];

@@ -7,6 +7,7 @@
 import { connect } from 'node:net';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { seeded } from '../../src/util/random.js';
+import { post, reasonOf } from '../post.js';
 
 /** The server under attack. Lengths of prompts and answers are shares of its context. */
 export interface Target {
@@ -48,6 +49,8 @@ interface AttackRequest {
 const PAUSE_MS = 10;
 const LATE = { 'x-latency-budget-ms': '1' };
 
+const codeOf = (json: unknown) => (json as { error?: { code?: string } } | null)?.error?.code;
+
 /** @returns the parsed answer; null if the attacker disconnected, or the signal aborted */
 async function send(
   { url, key }: Target,
@@ -57,46 +60,45 @@ async function send(
 ): Promise<{ readonly status: number; readonly json: unknown } | null> {
   const leave = leaveAfterMs === undefined ? signal : AbortSignal.any([signal, AbortSignal.timeout(leaveAfterMs)]);
   try {
-    const response = await fetch(`${url}/v1/completions`, {
-      method: 'POST',
-      headers: {
-        'content-type': 'application/json',
-        ...(key !== null && { authorization: `Bearer ${key}` }),
-        ...headers,
-      },
-      body: JSON.stringify(body),
-      signal: leave,
-    });
+    const response = await post(`${url}/v1/completions`, body, { key, headers, signal: leave });
     const { status } = response;
     const json: unknown = await response.json();
     if (status === 200) outcomes.answered++;
-    else if (status < 500 || status === 503 || isLostGrammar(json)) outcomes.rejected++;
+    else if (status < 500 || status === 503 || codeOf(json) === 'grammars_lost') outcomes.rejected++;
     else outcomes.failed.push(`${status} ${JSON.stringify(json)}`);
     if (status !== 200) await sleep(PAUSE_MS);
     return { status, json };
   } catch (error) {
     if (leave.aborted) outcomes.left++;
-    else outcomes.failed.push(error instanceof Error ? `${error.message}: ${String(error.cause)}` : String(error));
+    else outcomes.failed.push(reasonOf(error));
     return null;
   }
 }
 
-function isLostGrammar(json: unknown): boolean {
-  return (json as { error?: { code?: string } } | null)?.error?.code === 'grammars_lost';
+/** Runs so many callers at once, each of which repeats a call until the signal aborts. */
+function repeated(
+  name: string,
+  count: number,
+  callerOf: (...run: Parameters<Attack['run']>) => () => Promise<unknown>,
+) {
+  const run: Attack['run'] = async (target, outcomes, signal) => {
+    const callers = Array.from({ length: count }, async () => {
+      const call = callerOf(target, outcomes, signal);
+      while (!signal.aborted) await call();
+    });
+    await Promise.all(callers);
+  };
+  return { name, run };
 }
 
 /** Callers that repeat requests. @param request the next one of a caller, by the count of all */
 function callers(name: string, count: number, request: (target: Target, index: number) => AttackRequest): Attack {
-  return {
+  let sent = 0;
+  return repeated(
     name,
-    async run(target, outcomes, signal) {
-      let sent = 0;
-      const call = async (): Promise<void> => {
-        while (!signal.aborted) await send(target, request(target, sent++), outcomes, signal);
-      };
-      await Promise.all(Array.from({ length: count }, call));
-    },
-  };
+    count,
+    (target, outcomes, signal) => () => send(target, request(target, sent++), outcomes, signal),
+  );
 }
 
 const random = seeded(1);
@@ -111,54 +113,37 @@ const tokens = ({ context }: Target, share: number) => ({
 });
 
 /** Repeats a rejected request with the least budget that the rejection names, and asks for many answers at once. */
-const followed: Attack = {
-  name: 'rejections of 8 answers, each followed',
-  async run(target, outcomes, signal) {
-    const call = async (): Promise<void> => {
-      let budget = 100;
-      while (!signal.aborted) {
-        const headers = { 'x-latency-budget-ms': String(budget), 'x-budget-on-miss': 'reject' };
-        const body = { prompt: 'x', n: 8, ...tokens(target, 0.005) };
-        const answer = await send(target, { body, headers }, outcomes, signal);
-        const { error } = (answer?.json ?? {}) as { error?: { least_feasible_budget_ms?: number | null } };
-        budget = error?.least_feasible_budget_ms ?? 100;
-      }
-    };
-    await Promise.all(Array.from({ length: 8 }, call));
-  },
-};
+const followed = repeated('rejections of 8 answers, each followed', 8, (target, outcomes, signal) => {
+  let budget = 100;
+  return async () => {
+    const headers = { 'x-latency-budget-ms': String(budget), 'x-budget-on-miss': 'reject' };
+    const body = { prompt: 'x', n: 8, ...tokens(target, 0.005) };
+    const answer = await send(target, { body, headers }, outcomes, signal);
+    const { error } = (answer?.json ?? {}) as { error?: { least_feasible_budget_ms?: number | null } };
+    budget = error?.least_feasible_budget_ms ?? 100;
+  };
+});
+
+const UNFINISHED = Buffer.alloc(3_900_000, 'a');
 
 /** Connections whose bodies of almost 4 MB never end. The attacker opens a closed one again. */
-const unfinished: Attack = {
-  name: '300 bodies that never end',
-  async run({ url, key }, outcomes, signal) {
-    const { hostname, port } = new URL(url);
-    const head =
-      `POST /v1/completions HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 4000000\r\n` +
-      `${key === null ? '' : `Authorization: Bearer ${key}\r\n`}\r\n{"prompt": "`;
-    const filler = Buffer.alloc(3_900_000, 'a');
-    const call = async (): Promise<void> => {
-      while (!signal.aborted) {
-        await new Promise<void>((resolve) => {
-          const socket = connect(Number(port), hostname, () => {
-            socket.write(head);
-            socket.write(filler);
-          });
-          const end = (): void => void socket.destroy();
-          signal.addEventListener('abort', end);
-          socket.on('error', () => undefined).resume();
-          socket.once('close', () => {
-            signal.removeEventListener('abort', end);
-            outcomes[signal.aborted ? 'left' : 'rejected']++;
-            resolve();
-          });
-        });
-        await sleep(PAUSE_MS);
-      }
-    };
-    await Promise.all(Array.from({ length: 300 }, call));
-  },
-};
+const unfinished = repeated('300 bodies that never end', 300, ({ url, key }, outcomes, signal) => async () => {
+  const { hostname, port } = new URL(url);
+  const head =
+    `POST /v1/completions HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 4000000\r\n` +
+    `${key === null ? '' : `Authorization: Bearer ${key}\r\n`}\r\n{"prompt": "`;
+  const socket = connect(Number(port), hostname, () => {
+    socket.write(head);
+    socket.write(UNFINISHED);
+  });
+  const end = (): void => void socket.destroy();
+  signal.addEventListener('abort', end);
+  socket.on('error', () => undefined).resume();
+  await new Promise((resolve) => socket.once('close', resolve));
+  signal.removeEventListener('abort', end);
+  outcomes[signal.aborted ? 'left' : 'rejected']++;
+  await sleep(PAUSE_MS);
+});
 
 /** Many kinds of costly requests at once. */
 function costly(target: Target, index: number): AttackRequest {

@@ -6,7 +6,6 @@ import { timesOf } from '../util/within-budget.js';
 import type { Outcome } from './engine.js';
 
 export interface Report extends summary.Summary {
-  /** Mean over tokens of the exits' measured quality. */
   readonly meanQuality: number;
 }
 
@@ -50,10 +49,15 @@ export function isGuaranteed({ admission }: Outcome): boolean {
 
 export function reportOf(outcomes: readonly Outcome[], shape: DepthShape): Report {
   const found = summary.summaryOf(outcomes.map(sentOf));
-  const parts = Object.entries(found.exits ?? {}).map(([layer, share]) => {
+  return { ...found, meanQuality: meanQualityOf(found, shape) };
+}
+
+/** Mean over the tokens of a run of their exits' measured quality. @throws Error if the shape lacks an exit */
+export function meanQualityOf({ exits }: summary.Summary, shape: DepthShape): number {
+  const parts = Object.entries(exits ?? {}).map(([layer, share]) => {
     const exit = shape.exits.find((each) => each.layer === Number(layer));
     if (exit === undefined) throw new Error(`no exit ${layer} in the costs`);
     return share * exit.quality;
   });
-  return { ...found, meanQuality: parts.reduce((sum, part) => sum + part, 0) };
+  return parts.reduce((sum, part) => sum + part, 0);
 }

@@ -1,11 +1,9 @@
 /** The everyday requests, the score of their answers, and the worth of shorter ones. */
 import { join } from 'node:path';
 import t from 'tap';
-import { pressed } from '../../bench/everyday/answer.js';
 import { courseOf, keptCurve, worthWithin } from '../../bench/everyday/kept.js';
-import { loops } from '../../bench/everyday/loops.js';
-import { measuredOf, withMeasured } from '../../bench/everyday/report.js';
-import { type CheckedRequest, isChecked, readRequests, REQUESTS } from '../../bench/everyday/requests.js';
+import { loops, measuredOf, withMeasured } from '../../bench/everyday/report.js';
+import { type CheckedRequest, isChecked, pressed, readRequests, REQUESTS } from '../../bench/everyday/requests.js';
 import { score } from '../../bench/everyday/score.js';
 import { sentenceEnds } from '../../bench/everyday/sentences.js';
 
