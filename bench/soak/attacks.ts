@@ -47,7 +47,6 @@ interface AttackRequest {
 
 /** Pause after a refusal, as of an attacker that counts on the next place. */
 const PAUSE_MS = 10;
-const LATE = { 'x-latency-budget-ms': '1' };
 
 const codeOf = (json: unknown) => (json as { error?: { code?: string } } | null)?.error?.code;
 
@@ -116,7 +115,7 @@ const tokens = ({ context }: Target, share: number) => ({
 const followed = repeated('rejections of 8 answers, each followed', 8, (target, outcomes, signal) => {
   let budget = 100;
   return async () => {
-    const headers = { 'x-latency-budget-ms': String(budget), 'x-budget-on-miss': 'reject' };
+    const headers = within(budget, 'reject');
     const body = { prompt: 'x', n: 8, ...tokens(target, 0.005) };
     const answer = await send(target, { body, headers }, outcomes, signal);
     const { error } = (answer?.json ?? {}) as { error?: { least_feasible_budget_ms?: number | null } };
@@ -145,6 +144,12 @@ const unfinished = repeated('300 bodies that never end', 300, ({ url, key }, out
   await sleep(PAUSE_MS);
 });
 
+/** The headers of a total budget. */
+const within = (ms: number, onMiss?: string) => ({
+  'x-latency-budget-ms': String(ms),
+  ...(onMiss !== undefined && { 'x-budget-on-miss': onMiss }),
+});
+
 /** Many kinds of costly requests at once. */
 function costly(target: Target, index: number): AttackRequest {
   const { vocabulary } = target;
@@ -153,10 +158,7 @@ function costly(target: Target, index: number): AttackRequest {
     { body: { prompt: 'x', logit_bias: bias, n: 4, ...tokens(target, 0.02) } },
     { body: { prompt: prompt(target, 0.1), logprobs: 5, echo: true, ...tokens(target, 0.001) } },
     { body: { prompt: 'x'.repeat(3_900_000) } },
-    {
-      body: { prompt: 'x', ...tokens(target, 0.01) },
-      headers: { 'x-latency-budget-ms': '2', 'x-budget-on-miss': 'reject' },
-    },
+    { body: { prompt: 'x', ...tokens(target, 0.01) }, headers: within(2, 'reject') },
     { body: { prompt: 'x', structured_outputs: { json: bomb(6) }, ...tokens(target, 0.01) } },
   ];
   return kinds[index % kinds.length] ?? { body: {} };
@@ -168,60 +170,35 @@ function bomb(depth: number): object {
   return { type: 'object', properties: { a: inner, b: inner }, required: ['a'] };
 }
 
+const LATE = within(1);
+const REGEX = { regex: '[a-z ]*[0-9]{4000}' };
+
+/** A request of a caller that repeats it. @param share of the context, the length of the answer */
+function fixed(share: number, body: object, more: Omit<AttackRequest, 'body'> = {}) {
+  return (target: Target): AttackRequest => ({ body: { prompt: 'hi', ...tokens(target, share), ...body }, ...more });
+}
+
 export const ATTACKS: readonly Attack[] = [
-  callers('40 callers without a budget', 40, (target) => ({ body: { prompt: 'hi', ...tokens(target, 0.025) } })),
-  callers('40 callers with a budget of 90 s', 40, (target) => ({
-    body: { prompt: 'hi', ...tokens(target, 0.025) },
-    headers: { 'x-latency-budget-ms': '90000' },
-  })),
-  callers('3 rows that fill the KV memory', 3, (target) => ({
-    body: { prompt: prompt(target, 0.33), ...tokens(target, 0.05) },
-  })),
-  callers('8 prompts of 6,000 tokens', 8, (target) => ({
-    body: { prompt: prompt(target, 0.73), ...tokens(target, 0.001) },
-  })),
-  callers('24 budgets of 3 s', 24, (target) => ({
-    body: { prompt: 'hi', ...tokens(target, 0.006) },
-    headers: { 'x-latency-budget-ms': '3000' },
-  })),
-  callers('24 rows with logprobs and penalties', 24, (target) => ({
-    body: { prompt: 'hi', logprobs: 5, frequency_penalty: 1, ...tokens(target, 0.012) },
-  })),
+  callers('40 callers without a budget', 40, fixed(0.025, {})),
+  callers('40 callers with a budget of 90 s', 40, fixed(0.025, {}, { headers: within(90_000) })),
+  callers('3 rows that fill the KV memory', 3, (to) => fixed(0.05, { prompt: prompt(to, 0.33) })(to)),
+  callers('8 prompts of 6,000 tokens', 8, (to) => fixed(0.001, { prompt: prompt(to, 0.73) })(to)),
+  callers('24 budgets of 3 s', 24, fixed(0.006, {}, { headers: within(3000) })),
+  callers('24 rows with logprobs and penalties', 24, fixed(0.012, { logprobs: 5, frequency_penalty: 1 })),
   callers('biases, log-probabilities of prompts, 4 MB, schemas', 8, costly),
-  callers('64 answers a request', 4, (target, index) => ({
-    body: { prompt: 'x', n: 64, ...tokens(target, 0.49) },
-    ...(index % 2 === 1 && { headers: LATE }),
-  })),
-  callers('64 answers, then a disconnect', 8, (target) => ({
-    body: { prompt: 'hi', n: 64, ...tokens(target, 0.006) },
-    leaveAfterMs: 30,
-  })),
-  callers('64 answers, cut after 1 ms', 8, (target) => ({
-    body: { prompt: prompt(target, 0.36), n: 64, ...tokens(target, 0.006) },
-    headers: { ...LATE, 'x-budget-on-miss': 'truncate' },
-  })),
-  callers('8 regular expressions a request', 2, (target) => ({
-    body: {
-      prompt: 'x',
-      n: 8,
-      ...tokens(target, 0.36),
-      structured_outputs: { regex: '[a-z ]*[0-9]{4000}' },
-    },
-  })),
+  callers('64 answers a request', 4, (to, index) =>
+    fixed(0.49, { n: 64 }, index % 2 === 1 ? { headers: LATE } : {})(to),
+  ),
+  callers('64 answers, then a disconnect', 8, fixed(0.006, { n: 64 }, { leaveAfterMs: 30 })),
+  callers('64 answers, cut after 1 ms', 8, (to) =>
+    fixed(0.006, { prompt: prompt(to, 0.36), n: 64 }, { headers: within(1, 'truncate') })(to),
+  ),
+  callers('8 regular expressions a request', 2, fixed(0.36, { n: 8, structured_outputs: REGEX })),
   followed,
-  callers('audits of biased answers', 2, (target) => ({
-    body: {
-      prompt: 'a',
-      n: 16,
-      ...tokens(target, 0.004),
-      logit_bias: { '28': 100 },
-      sortie: { exit_layer: target.exit },
-    },
-    headers: { 'x-audit': '1' },
-  })),
-  callers('audits past a budget', 8, (target) => ({
-    body: { prompt: 'a', ...tokens(target, 0.01) },
-    headers: { 'x-audit': '1', 'x-latency-budget-ms': '2000', 'x-budget-on-miss': 'truncate' },
-  })),
+  callers('audits of biased answers', 2, (to) => {
+    const sortie = { exit_layer: to.exit };
+    return fixed(0.004, { n: 16, logit_bias: { '28': 100 }, sortie }, { headers: { 'x-audit': '1' } })(to);
+  }),
+  callers('audits past a budget', 8, fixed(0.01, {}, { headers: { 'x-audit': '1', ...within(2000, 'truncate') } })),
   unfinished,
 ];
