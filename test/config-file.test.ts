@@ -58,9 +58,9 @@ void t.test('an error names the file, the entry, the rule and the value, and nev
     ['port: 1\nport: 2', 'sortie.yaml is neither YAML nor JSON at line 2, column 1 (DUPLICATE_KEY)'],
     ['api-key: "sk-secret', /^\S+sortie.yaml is neither YAML nor JSON at line \d+, column \d+ \([A-Z_]+\)$/],
     ['port: 9\nops-port: 9', /^--ops-port must differ from --port/],
-  ] as const)
+  ] as const) {
+    const config = fileOf(t, text);
     await t.test(text, async (t) => {
-      const config = fileOf(t, text);
       const error = await loadOptions({ config }, {}).then(
         () => null,
         (thrown: unknown) => thrown as Error,
@@ -70,6 +70,7 @@ void t.test('an error names the file, the entry, the rule and the value, and nev
       t.match(shown, message);
       t.notMatch(error?.message, /sk-secret/);
     });
+  }
   await t.rejects(loadOptions({ config: '/nowhere.yaml' }, {}), {
     name: 'OptionError',
     message: '--config must be a readable file, got "/nowhere.yaml" (it does not exist)',
