@@ -1,4 +1,6 @@
 /** Whole answers of a running Sortie to chat questions at given exits. */
+import { post } from './post.js';
+import { startSortie, withServer } from './server.js';
 
 export interface ChatJob {
   readonly exit: number;
@@ -21,12 +23,25 @@ interface Body {
 }
 
 /**
- * Asks all jobs in order, with so many clients that never pause. Logs every hundredth answer.
+ * Starts a server, and asks it all jobs in order, with so many clients that never pause. Logs every hundredth answer.
+ * @param dir the model folder
  * @returns answers in the order of their ends
  * @throws Error that names the status if the server rejects a request
  */
-export async function askAll<Job extends ChatJob>(
-  { url, model, clients }: { readonly url: string; readonly model: string; readonly clients: number },
+export function askAll<Job extends ChatJob>(
+  dir: string,
+  model: string,
+  { threads, slots }: { readonly threads: number; readonly slots: number },
+  jobs: readonly Job[],
+): Promise<ChatAnswer<Job>[]> {
+  const options = ['--threads', String(threads), '--max-running', String(slots)];
+  return withServer(startSortie(dir, options), ({ url }) => asked(url, model, slots, jobs));
+}
+
+async function asked<Job extends ChatJob>(
+  url: string,
+  model: string,
+  clients: number,
   jobs: readonly Job[],
 ): Promise<ChatAnswer<Job>[]> {
   const answers: ChatAnswer<Job>[] = [];
@@ -34,11 +49,8 @@ export async function askAll<Job extends ChatJob>(
   const client = async (): Promise<void> => {
     for (let job = jobs[next++]; job !== undefined; job = jobs[next++]) {
       const messages = [{ role: 'user', content: job.content }];
-      const response = await fetch(`${url}/v1/chat/completions`, {
-        method: 'POST',
-        headers: { 'content-type': 'application/json', 'x-exit-layer': String(job.exit) },
-        body: JSON.stringify({ model, messages, ...job.fields }),
-      });
+      const headers = { 'x-exit-layer': String(job.exit) };
+      const response = await post(`${url}/v1/chat/completions`, { model, messages, ...job.fields }, { headers });
       if (response.status !== 200) throw new Error(`the server answered ${response.status}: ${await response.text()}`);
       const { choices, usage } = (await response.json()) as Body;
       const [{ finish_reason, message }] = choices;

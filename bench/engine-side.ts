@@ -5,7 +5,7 @@ import type { StepMessage, StepPart, PartMs } from '../src/engine/protocol.js';
 import { answerOf } from './engine-answer.js';
 import { GREEDY, greedy, GREEDY_BASE } from './greedy-request.js';
 import { RateMeter } from './rate-meter.js';
-import { promptOf, type Rate, type Scenario } from './scenario.js';
+import { promptOf, type Rate, type Scenario, WARM_UP } from './scenario.js';
 
 /** @param overrides of these options */
 export function benchOptions(modelDir: string, threads: number, overrides: Partial<EngineOptions> = {}): EngineOptions {
@@ -37,7 +37,7 @@ export async function engineRates(
   const ready = await engine.start();
   try {
     const depth = exit ?? ready.exits.at(-1) ?? 0;
-    await engineRate(engine, depth, { parallel: 2, promptTokens: 64, answerTokens: 8 }, 9000);
+    await engineRate(engine, depth, WARM_UP, 9000);
     const rates: Rate[] = [];
     for (const [index, scenario] of scenarios.entries()) {
       const parts: PartMs[] = [];

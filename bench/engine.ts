@@ -6,60 +6,46 @@
  * one run, and at equal bits per weight.
  */
 import { writeFileSync } from 'node:fs';
-import { fileURLToPath } from 'node:url';
-import { Command } from 'commander';
 import { type BenchSide, engineSide, httpPeerSide, httpSide, peerSide } from './engine/sides.js';
-import { positive } from './options.js';
+import { EMBEDDED, flag, number, optional, optionsOf, text, words } from './options.js';
 import { type Rate, SCENARIOS } from './scenario.js';
+import { tableOf } from './table.js';
 import { servedKernelList } from '../src/options/kinds.js';
 import type { StageKernel } from '../src/model/manifest.js';
 import { median } from '../src/util/stats.js';
 
-interface Options {
-  readonly model: string[];
-  readonly kernels?: string[];
-  readonly peer?: string;
-  readonly peerModel: string[];
-  readonly exits: string;
-  readonly rounds: string;
-  readonly threads: string;
-  readonly http: boolean;
-  readonly out?: string;
-}
-
-const embedded = fileURLToPath(new URL('../../models/smollm2-135m-sorted', import.meta.url));
-const options = new Command('bench:engine')
-  .description('tokens per second of the engine, its depths, llama.cpp and the HTTP server, side by side')
-  .option('--model <dir...>', 'model folders, each a side of its own', [embedded])
-  .option('--kernels <list...>', 'kernels of the engine, such as w8a8 or w8a8,int8, each list a side of its own')
-  .option('--exits <layers>', 'exits to measure, deepest first', 'full,15')
-  .option('--peer <dir>', 'a build of llama.cpp, to run its llama-batched-bench and llama-server as well')
-  .option('--peer-model <file...>', 'GGUF files for the peer, each a side of its own', [])
-  .option('--rounds <n>', 'rounds to take medians over', '5')
-  .option('--threads <n>', 'compute threads of every side', '2')
-  .option('--no-http', 'skip the HTTP servers')
-  .option('--out <file>', 'write all figures as JSON')
-  .parse()
-  .opts<Options>();
-
-const threads = positive('--threads', options.threads);
-const rounds = positive('--rounds', options.rounds);
-const kernels = (options.kernels ?? []).map((list): readonly StageKernel[] => {
+const options = optionsOf(
+  'bench:engine',
+  'tokens per second of the engine, its depths, llama.cpp and the HTTP server, side by side',
+  {
+    model: words('dir...', 'model folders, each a side of its own', [EMBEDDED]),
+    kernels: words('list...', 'kernels of the engine, such as w8a8 or w8a8,int8, each list a side of its own', []),
+    exits: text('layers', 'exits to measure, deepest first', 'full,15'),
+    peer: optional('dir', 'a build of llama.cpp, to run its llama-batched-bench and llama-server as well'),
+    peerModel: words('file...', 'GGUF files for the peer, each a side of its own', []),
+    rounds: number('rounds to take medians over', 5),
+    threads: number('compute threads of every side', 2),
+    noHttp: flag('skip the HTTP servers'),
+    out: optional('file', 'write all figures as JSON'),
+  },
+);
+const { threads, rounds } = options;
+const kernels = options.kernels.map((list): readonly StageKernel[] => {
   const parsed = servedKernelList.parse(list);
   if (parsed) return parsed;
   throw new Error(`--kernels must be ${servedKernelList.rule}, got "${list}"`);
 });
 
 function sides(): BenchSide[] {
-  const { model: folders, peer = '', peerModel: files } = options;
+  const { model: folders, peer = '', peerModel: files, noHttp } = options;
   const exits = options.exits.split(',');
   const lists = kernels.length > 0 ? kernels : [null];
   return [
     ...folders.flatMap((dir) => lists.flatMap((list) => exits.map((exit) => engineSide(dir, exit, threads, list)))),
     ...files.map((file) => peerSide(peer, file, threads)),
-    ...(options.http
-      ? [httpSide(folders[0] ?? embedded, threads), ...files.map((file) => httpPeerSide(peer, file, threads))]
-      : []),
+    ...(noHttp
+      ? []
+      : [httpSide(folders[0] ?? EMBEDDED, threads), ...files.map((file) => httpPeerSide(peer, file, threads))]),
   ];
 }
 
@@ -86,19 +72,16 @@ const heads = SCENARIOS.flatMap(({ parallel, promptTokens }) => [
   `prefill ${parallel}x${promptTokens}`,
   `decode x${parallel}`,
 ]);
-console.log(['tokens per second, medians (ratio of the first side to this one)', ...heads].join(' | '));
-for (const { name, rates } of medians)
-  console.log(
-    [
-      name,
-      ...rates.flatMap(({ prefill, decode }, index) => {
-        const first = reference?.rates[index];
-        return [
-          `${prefill.toFixed(0)} (${((first?.prefill ?? NaN) / prefill).toFixed(2)})`,
-          `${decode.toFixed(0)} (${((first?.decode ?? NaN) / decode).toFixed(2)})`,
-        ];
-      }),
-    ].join(' | '),
-  );
+const ratio = (all: number | undefined, own: number): string =>
+  `${own.toFixed(0)} (${((all ?? NaN) / own).toFixed(2)})`;
+const rows = medians.map(({ name, rates }) => [
+  name,
+  ...rates.flatMap(({ prefill, decode }, index) => {
+    const first = reference?.rates[index];
+    return [ratio(first?.prefill, prefill), ratio(first?.decode, decode)];
+  }),
+]);
+for (const line of tableOf([['tokens per second, medians (ratio of the first side to this one)', ...heads], ...rows]))
+  console.log(line);
 if (options.out !== undefined)
   writeFileSync(options.out, `${JSON.stringify({ scenarios: SCENARIOS, medians }, null, 2)}\n`);

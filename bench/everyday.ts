@@ -10,43 +10,36 @@
  */
 import { readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { Command } from 'commander';
 import { loadServedModel } from '../src/api/served-model.js';
+import { fractions } from '../src/cli/values.js';
 import { MANIFEST_FILE } from '../src/model/manifest-io.js';
 import { askAll } from './chat.js';
-import { type Answer, pressed } from './everyday/answer.js';
-import { keptTable, kindTable, measuredOf, settingTable, withMeasured } from './everyday/report.js';
-import { readRequests, REQUESTS } from './everyday/requests.js';
-import { EMBEDDED, nonNegatives, positive, runBench } from './options.js';
-import { startSortie, withServer } from './server.js';
+import { type Answer, keptTable, kindTable, measuredOf, settingTable, withMeasured } from './everyday/report.js';
+import { pressed, readRequests, REQUESTS } from './everyday/requests.js';
+import { EMBEDDED, flag, number, numbers, optional, optionsOf, runBench, text } from './options.js';
 
-const values = new Command('bench:everyday')
-  .description('scores, lengths and loops of everyday requests at every exit; the worth of shorter answers')
-  .option('--model <dir>', 'model folder', EMBEDDED)
-  .option('--requests <file>', 'requests', REQUESTS)
-  .option('--pressures <list>', 'biases on the end tokens, 0 among them', '0,2,4,6')
-  .option('--sampled', 'sampling defaults as served, instead of greedy answers', false)
-  .option('--draws <n>', 'answers to each request with each setting', '1')
-  .option('--tokens <n>', 'safety cap of an answer', '400')
-  .option('--fields <json>', 'fields of each request that win over the others', '{}')
-  .option('--threads <n>', 'compute threads', '2')
-  .option('--slots <n>', 'concurrent requests', '16')
-  .option('--out <file>', 'JSON file for the answers')
-  .option('--write', "write each exit's `quality.right` and `kept` to the manifest of the model folder", false)
-  .parse()
-  .opts<
-    Record<'model' | 'requests' | 'pressures' | 'draws' | 'tokens' | 'fields' | 'threads' | 'slots', string> &
-      Record<'sampled' | 'write', boolean> & { readonly out?: string }
-  >();
+const about = 'scores, lengths and loops of everyday requests at every exit; the worth of shorter answers';
+const values = optionsOf('bench:everyday', about, {
+  model: text('dir', 'model folder', EMBEDDED),
+  requests: text('file', 'requests', REQUESTS),
+  pressures: numbers('biases on the end tokens, 0 among them', [0, 2, 4, 6], fractions),
+  sampled: flag('sampling defaults as served, instead of greedy answers'),
+  draws: number('answers to each request with each setting', 1),
+  tokens: number('safety cap of an answer', 400),
+  fields: text('json', 'fields of each request that win over the others', '{}'),
+  threads: number('compute threads', 2),
+  slots: number('concurrent requests', 16),
+  out: optional('file', 'JSON file for the answers'),
+  write: flag("write each exit's `quality.right` and `kept` to the manifest of the model folder"),
+});
 
 async function main(): Promise<void> {
   if (values.write && values.sampled) throw new Error('--write must be without --sampled: it measures greedy answers');
-  const pressures = nonNegatives('--pressures', values.pressures);
-  if (!pressures.includes(0)) throw new Error(`--pressures must hold 0, got "${values.pressures}"`);
+  if (!values.pressures.includes(0)) throw new Error(`--pressures must hold 0, got "${values.pressures.join(',')}"`);
   const { name, exits, eosTokens, tokenizer } = loadServedModel(values.model);
   const layers = exits.map(({ layer }) => layer);
   const deepest = Math.max(...layers);
-  const answers = await asked(name, layers, pressures, eosTokens);
+  const answers = await asked(name, layers, eosTokens);
   if (values.out !== undefined) writeFileSync(values.out, `${JSON.stringify(answers, null, 1)}\n`);
   const encode = (text: string): number[] => tokenizer.encode(text, false);
   const full = answers.filter(({ exit, pressure }) => exit === deepest && pressure === 0);
@@ -57,29 +50,21 @@ async function main(): Promise<void> {
   writeFileSync(file, withMeasured(readFileSync(file, 'utf8'), measuredOf(answers, deepest, encode)));
 }
 
-async function asked(
-  model: string,
-  layers: readonly number[],
-  pressures: readonly number[],
-  endTokens: readonly number[],
-): Promise<Answer[]> {
-  const requests = readRequests(values.requests);
-  const [clients, threads] = [positive('--slots', values.slots), positive('--threads', values.threads)];
-  const draws = Array.from({ length: positive('--draws', values.draws) }, (_, seed) => seed);
+async function asked(model: string, layers: readonly number[], endTokens: readonly number[]): Promise<Answer[]> {
+  const { pressures, draws, tokens, sampled } = values;
   const own = JSON.parse(values.fields) as Record<string, unknown>;
-  const common = { max_tokens: positive('--tokens', values.tokens), ...(values.sampled ? {} : { temperature: 0 }) };
+  const common = { max_tokens: tokens, ...(sampled ? {} : { temperature: 0 }) };
   const jobs = layers.flatMap((exit) =>
     pressures.flatMap((pressure) =>
-      requests.flatMap((request) =>
-        draws.map((seed) => {
+      readRequests(values.requests).flatMap((request) =>
+        Array.from({ length: draws }, (_, seed) => {
           const fields = { ...common, seed, ...pressed(endTokens, pressure), ...own };
           return { exit, pressure, request, content: request.request, fields };
         }),
       ),
     ),
   );
-  const server = startSortie(values.model, ['--threads', String(threads), '--max-running', String(clients)]);
-  const answers = await withServer(server, ({ url }) => askAll({ url, model, clients }, jobs));
+  const answers = await askAll(values.model, model, values, jobs);
   return answers.map(({ job: { exit, pressure, request }, text, tokens, isCut }) => {
     return { exit, pressure, request, text, tokens, isComplete: !isCut };
   });

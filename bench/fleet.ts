@@ -6,16 +6,17 @@
  * is lost halfway. FILE is what `sortie calibrate` wrote.
  */
 import { readFileSync } from 'node:fs';
-import { parseArgs } from 'node:util';
+import { positives } from '../src/cli/values.js';
 import { costModel, predictMs } from '../src/cost/model.js';
 import { defaultPolicy, Router } from '../src/router/index.js';
 import { affine, type Balancer, type FleetRequest, leastRequest, weighted } from '../src/simulate/balance.js';
 import { parseCostFile } from '../src/simulate/costs.js';
 import type { Machine } from '../src/simulate/engine.js';
-import { type Fleet, simulateFleet } from '../src/simulate/replicas.js';
+import { type Fleet, type FleetRun, simulateFleet } from '../src/simulate/replicas.js';
 import { isMet, reportOf } from '../src/simulate/report.js';
 import { seeded } from '../src/util/random.js';
-import { positive, positives } from './options.js';
+import { number, numbers, optionsOf, required } from './options.js';
+import { tableOf } from './table.js';
 
 const TURNS = 4;
 /** Total budgets in turn, ms. */
@@ -23,19 +24,14 @@ const BUDGETS = [1500, 3000, 6000, 12_000];
 /** Mean time between the turns of a conversation, ms. */
 const THINK_MS = 10_000;
 
-const { values } = parseArgs({
-  options: {
-    cost: { type: 'string' },
-    replicas: { type: 'string', default: '2,3,10,100' },
-    rate: { type: 'string', default: '1' },
-    requests: { type: 'string', default: '60' },
-  },
+const values = optionsOf('bench:fleet', 'policies of balancers on paper, a lost zone', {
+  cost: required('file', 'costs that `sortie calibrate` wrote'),
+  replicas: numbers('sizes of the fleet', [2, 3, 10, 100], positives),
+  rate: number('requests a second of each replica', 1),
+  requests: number('requests of each replica', 60),
 });
-if (values.cost === undefined) throw new Error('--cost must be a file that `sortie calibrate` wrote');
 const { cost, shape } = parseCostFile(readFileSync(values.cost, 'utf8'));
 const costs = costModel(cost, shape);
-const rate = positive('--rate', values.rate);
-const each = positive('--requests', values.requests);
 
 /** The turns of conversations, in order of arrival. A turn's prompt begins with the turns before it. */
 function conversations(count: number, perSecond: number): FleetRequest[] {
@@ -70,9 +66,10 @@ const policies: Readonly<Record<string, () => Balancer>> = {
   'by conversation': () => affine(leastRequest(seeded(1))),
 };
 
-console.log('replicas | policy | in budget | mean quality | in budget, a zone lost halfway | answers that broke off');
-for (const replicas of positives('--replicas', values.replicas)) {
-  const requests = conversations(each * replicas, rate * replicas);
+const head = ['replicas', 'policy', 'in budget', 'mean quality', 'in budget, a zone lost halfway', 'broke off'];
+const rows: string[][] = [];
+for (const replicas of values.replicas) {
+  const requests = conversations(values.requests * replicas, values.rate * replicas);
   const at = requests[requests.length >> 1]?.arrivedAt ?? 0;
   const zone = Array.from({ length: Math.floor(replicas / 3) || 1 }, (_, i) => i);
   for (const [name, balancerOf] of Object.entries(policies)) {
@@ -83,8 +80,9 @@ for (const replicas of positives('--replicas', values.replicas)) {
         ...{ balancer: balancerOf(), ...more },
       });
     const [whole, less] = [run({}), run({ loss: { at, servers: zone } })];
-    const met = ({ outcomes }: typeof whole): string => (outcomes.filter(isMet).length / requests.length).toFixed(3);
+    const met = ({ outcomes }: FleetRun): string => (outcomes.filter(isMet).length / requests.length).toFixed(3);
     const quality = reportOf(whole.outcomes, shape).meanQuality.toFixed(3);
-    console.log([replicas, name, met(whole), quality, met(less), less.lost.length].join(' | '));
+    rows.push([String(replicas), name, met(whole), quality, met(less), String(less.lost.length)]);
   }
 }
+for (const line of tableOf([head, ...rows])) console.log(line);

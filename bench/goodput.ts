@@ -16,74 +16,53 @@
  */
 import { mkdir, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { Command } from 'commander';
+import { fractions } from '../src/cli/values.js';
 import { depthShape } from '../src/engine/depth-shape.js';
 import { calibrateCommand } from '../src/engine/calibration/command.js';
 import { arrivalTimes } from '../src/load/arrivals.js';
-import { closedLoop, openLoop } from '../src/load/run.js';
+import { type BudgetClass, budgetText } from '../src/load/budgets.js';
+import { closedLoop, openLoop, type Send } from '../src/load/run.js';
 import { loadManifest } from '../src/model/manifest-io.js';
 import { parseCostFile } from '../src/simulate/costs.js';
 import { seeded } from '../src/util/random.js';
-import { type BudgetClass, budgetsOf } from './goodput/budgets.js';
 import { cellsOf, comparisonsOf } from './goodput/cells.js';
-import { jobsOf, type Question, sender } from './goodput/job.js';
+import { budgetsOf, checkedQuestions, type GoodputAnswer, type Job, jobsOf } from './goodput/job.js';
+import { sampledQuestions, sender } from './goodput/job.js';
 import { cellTable, comparisonTable, lineOf } from './goodput/lines.js';
-import { checkedQuestions, sampledQuestions } from './goodput/questions.js';
-import { type Record as BenchRecord, type Traffic, earlier, withRun } from './goodput/record.js';
+import { type Record as BenchRecord, type Run, type Traffic, earlier, withRun } from './goodput/record.js';
 import { routerTime } from './goodput/router-time.js';
 import { measureSetup, type Setup } from './goodput/setup.js';
 import { allSides, modelOf, type Side, sideOf } from './goodput/side.js';
 import { summaryOf } from './goodput/summary.js';
-import { EMBEDDED, nonNegatives, positive, positives, runBench } from './options.js';
-import { type Server, startPeer, startSortie } from './server.js';
+import { EMBEDDED, flag, number, numbers, optional, optionsOf, runBench, text } from './options.js';
+import { type Server, startPeer, startSortie, withServer } from './server.js';
 
-const values = new Command('bench:goodput')
-  .description('right answers in time under load, over HTTP: routed, fixed settings, llama-server')
-  .option('--questions <file>', 'questions without a check: JSON array of {instruction, input}, or one a line')
-  .option('--keep <n>', 'size of the random sample of that file', '60')
-  .option('--out <dir>', 'folder for the JSON', 'runs/goodput')
-  .option('--model <dir>', 'model folder', EMBEDDED)
-  .option('--server-args <text>', 'further arguments of `sortie serve`, separated by spaces', '')
-  .option('--label <text>', 'text after the names of the sides; default: the server arguments')
-  .option('--peer <dir>', 'a build of llama.cpp, for the sides "llama-server[+BIAS]"')
-  .option('--peer-model <file>', 'GGUF file for the peer')
-  .option('--peer-attention <mode>', "the peer's flash attention: on, off or auto", 'auto')
-  .option('--budgets <list>', 'multiples of the median time of full depth alone, or ms', '1x,2x,4x')
-  .option('--loads <list>', 'multiples of the throughput of full depth', '0.5,1,2')
-  .option('--arrivals <list>', 'some of poisson, bursty and closed (clients that never pause)', 'poisson')
-  .option(
-    '--sides <list>',
+const about = 'right answers in time under load, over HTTP: routed, fixed settings, llama-server';
+const values = optionsOf('bench:goodput', about, {
+  questions: optional('file', 'questions without a check: JSON array of {instruction, input}, or one a line'),
+  keep: number('size of the random sample of that file', 60),
+  out: text('dir', 'folder for the JSON', 'runs/goodput'),
+  model: text('dir', 'model folder', EMBEDDED),
+  serverArgs: text('text', 'further arguments of `sortie serve`, separated by spaces', ''),
+  label: optional('text', 'text after the names of the sides; default: the server arguments'),
+  peer: optional('dir', 'a build of llama.cpp, for the sides "llama-server[+BIAS]"'),
+  peerModel: optional('file', 'GGUF file for the peer'),
+  peerAttention: text('mode', "the peer's flash attention: on, off or auto", 'auto'),
+  budgets: text('list', 'multiples of the median time of full depth alone, or ms', '1x,2x,4x'),
+  loads: numbers('multiples of the throughput of full depth', [0.5, 1, 2]),
+  arrivals: text('list', 'some of poisson, bursty and closed (clients that never pause)', 'poisson'),
+  sides: text(
+    'list',
     '"routed [ON_MISS]", "fixed EXIT[+BIAS]", "llama-server[+BIAS]"; all: every one',
     'routed,fixed 30,fixed 30+4,fixed 15',
-  )
-  .option('--pressures <list>', 'biases on the end tokens of `--sides all`', '0,2,4,6')
-  .option('--requests <n>', 'requests per run', '200')
-  .option('--threads <n>', 'compute threads of every side', '2')
-  .option('--slots <n>', 'concurrent sequences of every side', '16')
-  .option('--seeds <list>', 'seeds of requests, classes and arrivals', '1')
-  .option('--router-time', "measure only the router's time for a step with 64 requests", false)
-  .parse()
-  .opts<
-    Record<
-      | 'keep'
-      | 'out'
-      | 'model'
-      | 'serverArgs'
-      | 'peerAttention'
-      | 'budgets'
-      | 'loads'
-      | 'arrivals'
-      | 'pressures'
-      | 'sides'
-      | 'requests'
-      | 'threads'
-      | 'slots'
-      | 'seeds',
-      string
-    > &
-      Partial<Record<'questions' | 'label' | 'peer' | 'peerModel', string>> &
-      Record<'routerTime', boolean>
-  >();
+  ),
+  pressures: numbers('biases on the end tokens of `--sides all`', [0, 2, 4, 6], fractions),
+  requests: number('requests per run', 200),
+  threads: number('compute threads of every side', 2),
+  slots: number('concurrent sequences of every side', 16),
+  seeds: numbers('seeds of requests, classes and arrivals', [1]),
+  routerTime: flag("measure only the router's time for a step with 64 requests"),
+});
 
 function trafficKinds(): Traffic[] {
   return values.arrivals.split(',').map((kind) => {
@@ -97,27 +76,20 @@ const file = join(values.out, 'goodput.json');
 const CAPACITY_REQUESTS = 120;
 
 async function main(): Promise<void> {
+  const { questions: path, keep, requests, slots, threads, budgets } = values;
   if ((values.peer === undefined) !== (values.peerModel === undefined))
     throw new Error('--peer DIR and --peer-model FILE must be given together');
-  if (values.routerTime) {
-    await sayRouterTime();
-    return;
-  }
+  if (values.routerTime) return sayRouterTime();
   const model = modelOf(loadManifest(values.model));
-  const { layers } = model;
-  const names =
-    values.sides === 'all'
-      ? allSides(layers, nonNegatives('--pressures', values.pressures), values.peer !== undefined)
-      : values.sides.split(',');
+  const all = values.sides === 'all';
+  const names = all ? allSides(model.layers, values.pressures, values.peer !== undefined) : values.sides.split(',');
   const sides = names.map((name) => sideOf(name, model));
   const theirs = sides.filter(({ kind }) => kind === 'peer');
   const ours = sides.filter(({ kind }) => kind !== 'peer');
   if (theirs.length > 0 && values.peer === undefined)
     throw new Error(`--sides ${theirs[0]?.name} must have --peer DIR and --peer-model FILE`);
-  const { questions: path, keep, requests, threads, budgets } = values;
-  const questions = path === undefined ? checkedQuestions() : sampledQuestions(path, positive('--keep', keep));
-  const slots = positive('--slots', values.slots);
-  const plans = plansOf(positive('--requests', requests));
+  const questions = path === undefined ? checkedQuestions() : sampledQuestions(path, keep);
+  const plans = plansOf();
   // A wrong budget fails before the setup.
   budgetsOf(budgets, 1);
   const source = path === undefined ? { questions: questions.length } : { questions: path, keep };
@@ -127,29 +99,19 @@ async function main(): Promise<void> {
     runs: [],
   });
   await mkdir(values.out, { recursive: true });
+  const save = (): Promise<void> => writeFile(file, `${JSON.stringify(record, null, 1)}\n`);
 
-  if (record.setup === null || ours.length > 0) {
-    const sortie = await sortieServer(slots);
-    try {
+  if (record.setup === null || ours.length > 0)
+    await withServer(sortieServer(), async (sortie) => {
       if (record.setup === null) {
-        const sample = Math.min(CAPACITY_REQUESTS, plans[0]?.requests ?? 0);
+        const sample = Math.min(CAPACITY_REQUESTS, requests);
         console.error(`set-up at full depth: ${questions.length} questions alone, ${sample} with ${slots} clients`);
         record = { ...record, setup: await measureSetup(sortie.url, model, questions, slots, sample) };
-        await writeFile(file, `${JSON.stringify(record, null, 1)}\n`);
+        await save();
       }
       await runSides(sortie, ours);
-    } finally {
-      await sortie.stop();
-    }
-  }
-  if (theirs.length > 0) {
-    const peer = await llamaServer(slots);
-    try {
-      await runSides(peer, theirs);
-    } finally {
-      await peer.stop();
-    }
-  }
+    });
+  if (theirs.length > 0) await withServer(llamaServer(), (peer) => runSides(peer, theirs));
   const cells = cellsOf(record.runs);
   console.log([cellTable(cells), comparisonTable(comparisonsOf(cells))].map((lines) => lines.join('\n')).join('\n\n'));
 
@@ -158,57 +120,36 @@ async function main(): Promise<void> {
     if (setup === null) return;
     const classes = budgetsOf(budgets, setup.medianMs);
     saySetup(setup, classes, plans, its.length);
-    for (const plan of plans) {
+    for (const plan of plans)
       for (const side of its) {
-        const sent = await sentOf(url, model.name, side, plan, { questions, classes, setup, slots });
-        const { kind } = side;
-        const run = { side: labelled(side.name), kind, ...planName(plan), ...summaryOf(sent, layers.at(-1) ?? 0) };
+        const sent = await sentOf(
+          sender(url, model.name, side),
+          jobsOf(questions, classes, requests, plan.seed),
+          plan,
+          setup,
+        );
+        const run = { side: labelled(side.name), kind: side.kind, ...plan, ...summaryOf(sent) };
         record = withRun(record, run);
         console.error(lineOf(run));
-        await writeFile(file, `${JSON.stringify(record, null, 1)}\n`);
+        await save();
       }
-    }
   }
 }
 
-/** Requests of all sides in turn: arrivals, load and seed. */
-interface Plan {
-  readonly arrivals: Traffic;
-  /** Null for clients that never pause. */
-  readonly load: number | null;
-  readonly seed: number;
-  readonly requests: number;
-}
+/** Requests of all sides in turn. */
+type Plan = Pick<Run, 'arrivals' | 'load' | 'seed'>;
 
-const planName = ({ arrivals, load, seed }: Plan): Omit<Plan, 'requests'> => ({ arrivals, load, seed });
-
-function plansOf(requests: number): Plan[] {
-  const loads = positives('--loads', values.loads);
-  return positives('--seeds', values.seeds).flatMap((seed) =>
+function plansOf(): Plan[] {
+  return values.seeds.flatMap((seed) =>
     trafficKinds().flatMap((arrivals) =>
-      (arrivals === 'closed' ? [null] : loads).map((load) => ({ arrivals, load, seed, requests })),
+      (arrivals === 'closed' ? [null] : values.loads).map((load) => ({ arrivals, load, seed })),
     ),
   );
 }
 
-interface Traffics {
-  readonly questions: readonly Question[];
-  readonly classes: readonly BudgetClass[];
-  readonly setup: Setup;
-  readonly slots: number;
-}
-
-function sentOf(
-  url: string,
-  model: string,
-  side: Side,
-  { arrivals, load, seed, requests }: Plan,
-  { questions, classes, setup, slots }: Traffics,
-) {
-  const send = sender(url, model, side);
-  const jobs = jobsOf(questions, classes, requests, seed);
-  if (arrivals === 'closed' || load === null) return closedLoop(send, jobs, 2 * slots);
-  return openLoop(send, jobs, arrivalTimes(requests, load * setup.perSecond, arrivals, seeded(seed + 2)));
+function sentOf(send: Send<Job, GoodputAnswer>, jobs: readonly Job[], { arrivals, load, seed }: Plan, setup: Setup) {
+  if (arrivals === 'closed' || load === null) return closedLoop(send, jobs, 2 * values.slots);
+  return openLoop(send, jobs, arrivalTimes(jobs.length, load * setup.perSecond, arrivals, seeded(seed + 2)));
 }
 
 function labelled(name: string): string {
@@ -218,18 +159,16 @@ function labelled(name: string): string {
 
 function saySetup(setup: Setup, classes: readonly BudgetClass[], plans: readonly Plan[], sides: number): void {
   const { medianMs, tokens, perSecond } = setup;
-  const seconds = plans.reduce((sum, { load, requests }) => sum + requests / (Math.min(1, load ?? 1) * perSecond), 0);
+  const seconds = plans.reduce((sum, { load }) => sum + values.requests / (Math.min(1, load ?? 1) * perSecond), 0);
   console.error(
     `full depth alone: median ${medianMs.toFixed(0)} ms, mean ${tokens.toFixed(0)} tokens; load 1 is ` +
-      `${perSecond.toFixed(2)} requests/s; budgets ${classes.map(({ budgetMs }) => `${budgetMs} ms`).join(', ')}\n` +
+      `${perSecond.toFixed(2)} requests/s; budgets ${classes.map(({ budget }) => budgetText(budget)).join(', ')}\n` +
       `${plans.length * sides} runs, at most about ${Math.ceil((sides * seconds) / 60)} min`,
   );
 }
 
 async function sayRouterTime(): Promise<void> {
-  const { cost } = parseCostFile(
-    await calibrateCommand(values.model, { threads: positive('--threads', values.threads) }),
-  );
+  const { cost } = parseCostFile(await calibrateCommand(values.model, { threads: values.threads }));
   const time = routerTime(cost, depthShape(loadManifest(values.model)));
   const perStep = time.stepMs + time.arrivals * time.admitMs;
   const share = (stepMs: number): string =>
@@ -241,16 +180,15 @@ async function sayRouterTime(): Promise<void> {
   );
 }
 
-function sortieServer(slots: number): Promise<Server> {
-  const threads = String(positive('--threads', values.threads));
-  const more = values.serverArgs.split(' ').filter((part) => part !== '');
-  const own = ['--threads', threads, '--max-running', String(slots), '--max-queue', '100000'];
-  return startSortie(values.model, [...own, ...more]);
+function sortieServer(): Promise<Server> {
+  const { model, threads, slots, serverArgs } = values;
+  const own = ['--threads', String(threads), '--max-running', String(slots), '--max-queue', '100000'];
+  return startSortie(model, [...own, ...serverArgs.split(' ').filter((part) => part !== '')]);
 }
 
-function llamaServer(slots: number): Promise<Server> {
-  const { peer = '', peerModel = '', peerAttention: attention } = values;
-  return startPeer(peer, peerModel, { threads: positive('--threads', values.threads), slots, attention });
+function llamaServer(): Promise<Server> {
+  const { peer = '', peerModel = '', peerAttention: attention, threads, slots } = values;
+  return startPeer(peer, peerModel, { threads, slots, attention });
 }
 
 await runBench(main);

@@ -11,7 +11,6 @@ import { availableParallelism, cpus, tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
-import { Command } from 'commander';
 import { packageRoot } from '../src/config.js';
 import { convert } from '../src/convert/convert.js';
 import { EngineClient } from '../src/engine/client/client.js';
@@ -19,34 +18,31 @@ import type { EngineOptions } from '../src/engine/client/options.js';
 import type { ReadyMessage } from '../src/engine/protocol.js';
 import type { StageKernel } from '../src/model/manifest.js';
 import { monotonicMs } from '../src/util/clock.js';
+import { benchOptions } from './engine-side.js';
 import { type Card, readCard, usedMib } from './gpu/card.js';
 import { type Comparison, comparisonTable, hasVllm, measureSortie, measureVllm } from './gpu/compare.js';
 import { agreement, greedyAnswers, rates, stress } from './gpu/measure.js';
 import { missing } from './gpu/preflight.js';
 import { SHAPES, type ShapeName } from './gpu/shapes.js';
-import { positive, positives } from './options.js';
+import { number, numbers, optionsOf, text } from './options.js';
 
-const options = new Command('bench:gpu')
-  .description('placement, precision, order, memory and speed on a GPU')
-  .option('--device <name>', 'cuda, or cpu for a dry run', 'cuda')
-  .option('--sizes <list>', `models to time: ${Object.keys(SHAPES).join(', ')}`, '1b')
-  .option('--rows <list>', 'sequences that decode together', '1,16,64,256')
-  .option('--prompts <n>', 'prompts to compare with the CPU', '200')
-  .option('--stress <seconds>', 'time for repeated answers', '60')
-  .option('--minutes <n>', 'time for everything', '10')
-  .option('--out <file>', 'all figures as JSON', 'gpu.json')
-  .parse()
-  .opts<Record<'device' | 'sizes' | 'rows' | 'prompts' | 'stress' | 'minutes' | 'out', string>>();
-
+const options = optionsOf('bench:gpu', 'placement, precision, order, memory and speed on a GPU', {
+  device: text('name', 'cuda, or cpu for a dry run', 'cuda'),
+  sizes: text('list', `models to time: ${Object.keys(SHAPES).join(', ')}`, '1b'),
+  rows: numbers('sequences that decode together', [1, 16, 64, 256]),
+  prompts: number('prompts to compare with the CPU', 200),
+  stress: number('seconds for repeated answers', 60),
+  minutes: number('time for everything', 10),
+  out: text('file', 'all figures as JSON', 'gpu.json'),
+});
+const { rows } = options;
 const device = options.device === 'cpu' ? 'cpu' : 'cuda';
 if (options.device !== device) throw new Error(`--device must be cuda or cpu, got "${options.device}"`);
 const sizes = options.sizes.split(',').map((size) => {
   if (size in SHAPES) return size as ShapeName;
   throw new Error(`--sizes must name ${Object.keys(SHAPES).join(', ')}, got "${size}"`);
 });
-const rows = positives('--rows', options.rows);
-const promptCount = positive('--prompts', options.prompts);
-const deadline = monotonicMs() + 60_000 * positive('--minutes', options.minutes);
+const deadline = monotonicMs() + 60_000 * options.minutes;
 const kernel = device === 'cpu' ? 'fp32' : 'fp16';
 /** The kernels of an engine each: on CUDA also the captured form. */
 const forms: readonly StageKernel[] = device === 'cpu' ? [kernel] : [kernel, 'fp16-graph'];
@@ -98,17 +94,10 @@ async function withEngine<T>(
   changes: Partial<EngineOptions> & Pick<EngineOptions, 'modelDir'>,
   use: (engine: EngineClient, ready: ReadyMessage) => Promise<T>,
 ): Promise<T> {
-  const engine = new EngineClient({
-    device,
-    threads: Math.min(16, availableParallelism()),
-    kvMemoryBytes: 2 ** 30,
-    maxRunning: 16,
-    maxQueue: 1000,
-    prefillChunk: 512,
-    kernels: null,
-    prefixReuse: false,
-    ...changes,
-  });
+  const usual = { device, kvMemoryBytes: 2 ** 30, maxQueue: 1000, prefillChunk: 512 } as const;
+  const engine = new EngineClient(
+    benchOptions(changes.modelDir, Math.min(16, availableParallelism()), { ...usual, ...changes }),
+  );
   running.add(engine);
   try {
     return await use(engine, await engine.start());
@@ -144,7 +133,7 @@ async function tiny(name: 'fp16' | 'fp32'): Promise<string> {
 }
 
 /** Prompts of 8 to 40 tokens of the tiny model. */
-const prompts = Array.from({ length: promptCount }, (_, i) =>
+const prompts = Array.from({ length: options.prompts }, (_, i) =>
   Array.from({ length: 8 + (i % 33) }, (_, j) => 3 + ((i * 53 + j * j * 7 + j * 31) % 250)),
 );
 
@@ -174,9 +163,7 @@ await part('answers against fp32 on the CPU', async () => {
   return table;
 });
 await part('repeated answers of one row', () =>
-  withEngine(small, (engine, { exits }) =>
-    stress(engine, exits, prompts.slice(0, 16), positive('--stress', options.stress)),
-  ),
+  withEngine(small, (engine, { exits }) => stress(engine, exits, prompts.slice(0, 16), options.stress)),
 );
 for (const [size, made] of models) {
   const most = Math.max(...rows);

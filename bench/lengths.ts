@@ -9,37 +9,31 @@
  */
 import { readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { Command } from 'commander';
 import { loadManifest, MANIFEST_FILE } from '../src/model/manifest-io.js';
 import { readQuestions } from '../src/load/questions.js';
 import { packageRoot } from '../src/config.js';
+import { meanOf } from '../src/load/summary.js';
 import { quantile } from '../src/util/stats.js';
 import { askAll } from './chat.js';
 import { type Length, withPrior } from './lengths/prior.js';
-import { EMBEDDED, positive, runBench } from './options.js';
-import { startSortie, withServer } from './server.js';
+import { EMBEDDED, flag, number, optionsOf, runBench, text } from './options.js';
 import { tableOf } from './table.js';
 
-const values = new Command('bench:lengths')
-  .description('tokens of answers to chat questions at every exit, greedy and sampled')
-  .option('--model <dir>', 'model folder', EMBEDDED)
-  .option('--questions <file>', 'questions, one per line', join(packageRoot, 'bench', 'lengths', 'questions.txt'))
-  .option('--cap <tokens>', 'most tokens of an answer', '512')
-  .option('--seed <n>', 'seed of the sampled answers', '1')
-  .option('--threads <n>', 'compute threads', '2')
-  .option('--slots <n>', 'concurrent questions', '16')
-  .option('--write-manifest', 'write the quantiles of the lengths to the manifest of the model folder', false)
-  .parse()
-  .opts<
-    Record<'model' | 'questions' | 'cap' | 'seed' | 'threads' | 'slots', string> & { readonly writeManifest: boolean }
-  >();
+const values = optionsOf('bench:lengths', 'tokens of answers to chat questions at every exit, greedy and sampled', {
+  model: text('dir', 'model folder', EMBEDDED),
+  questions: text('file', 'questions, one per line', join(packageRoot, 'bench', 'lengths', 'questions.txt')),
+  cap: number('most tokens of an answer', 512),
+  seed: number('seed of the sampled answers', 1),
+  threads: number('compute threads', 2),
+  slots: number('concurrent questions', 16),
+  writeManifest: flag('write the quantiles of the lengths to the manifest of the model folder'),
+});
 
 const KINDS = ['greedy', 'sampled'] as const;
 
 async function lengthsOf(model: string, exits: readonly number[]): Promise<Length[]> {
   const questions = readQuestions(values.questions);
-  const [cap, seed] = [positive('--cap', values.cap), positive('--seed', values.seed)];
-  const [threads, clients] = [positive('--threads', values.threads), positive('--slots', values.slots)];
+  const { cap, seed } = values;
   const jobs = exits.flatMap((exit) =>
     KINDS.flatMap((kind) =>
       questions.map((content, i) => {
@@ -48,17 +42,15 @@ async function lengthsOf(model: string, exits: readonly number[]): Promise<Lengt
       }),
     ),
   );
-  const server = startSortie(values.model, ['--threads', String(threads), '--max-running', String(clients)]);
-  const answers = await withServer(server, ({ url }) => askAll({ url, model, clients }, jobs));
+  const answers = await askAll(values.model, model, values, jobs);
   return answers.map(({ job: { exit, kind }, tokens, isCut }) => ({ exit, kind, tokens, isCut }));
 }
 
 function rowOf(exit: number, kind: string, lengths: readonly Length[]): string[] {
   const tokens = lengths.map((length) => length.tokens);
-  const mean = tokens.reduce((sum, each) => sum + each, 0) / tokens.length;
-  const cut = lengths.filter(({ isCut }) => isCut).length / lengths.length;
+  const cut = meanOf(lengths.map(({ isCut }) => Number(isCut)));
   const quantiles = [0.5, 0.9].map((share) => String(quantile(tokens, share)));
-  return [String(exit), kind, ...quantiles, mean.toFixed(0), `${(100 * cut).toFixed(0)}%`];
+  return [String(exit), kind, ...quantiles, meanOf(tokens).toFixed(0), `${(100 * cut).toFixed(0)}%`];
 }
 
 await runBench(async () => {

@@ -1,9 +1,62 @@
-/** Parts that all command lines of benches share. */
+/** Command lines of benches. */
 import { join } from 'node:path';
+import { Command, Option } from 'commander';
+import { factor, factors } from '../src/cli/values.js';
 import { OptionError, packageRoot } from '../src/config.js';
 
 /** The model folder that benches measure by default. */
 export const EMBEDDED = join(packageRoot, 'models', 'smollm2-135m-sorted');
+
+interface Flag<T> {
+  /** The placeholder of the value; empty for a switch. */
+  readonly value: string;
+  readonly help: string;
+  readonly initial: T;
+  readonly parse?: (text: string) => T;
+  readonly isRequired?: boolean;
+}
+
+export const text = (value: string, help: string, initial: string): Flag<string> => ({ value, help, initial });
+export const optional = (value: string, help: string): Flag<string | undefined> => ({
+  ...{ value, help, initial: undefined },
+});
+export const required = (value: string, help: string): Flag<string> => ({ value, help, initial: '', isRequired: true });
+/** Several values after one option. @param value a placeholder that ends with `...` */
+export const words = (value: string, help: string, initial: readonly string[]): Flag<readonly string[]> => ({
+  ...{ value, help, initial },
+});
+/** A switch, off by default. */
+export const flag = (help: string): Flag<boolean> => ({ value: '', help, initial: false });
+/** A number above 0. */
+export const number = (help: string, initial: number): Flag<number> => ({ value: 'n', help, initial, parse: factor });
+/** Numbers above 0, or by another rule, separated by commas. */
+export const numbers = (help: string, initial: readonly number[], parse = factors): Flag<readonly number[]> => ({
+  ...{ value: 'list', help, initial, parse },
+});
+
+/**
+ * Reads the command line of a bench. It ends the process with exit code 2 for a wrong option.
+ * @param flags by the names of their options in camel case
+ */
+export function optionsOf<T extends Readonly<Record<string, unknown>>>(
+  name: string,
+  description: string,
+  flags: { readonly [K in keyof T]: Flag<T[K]> },
+): T {
+  const command = new Command(name).description(description);
+  command.exitOverride(({ exitCode }) => process.exit(exitCode === 0 ? 0 : 2));
+  for (const [key, { value, help, initial, parse, isRequired = false }] of Object.entries<Flag<unknown>>(flags)) {
+    const flagName = key.replaceAll(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`);
+    const option = new Option(value === '' ? `--${flagName}` : `--${flagName} <${value}>`, help);
+    // Commander would make --no-x the negation of --x.
+    option.negate = false;
+    if (parse !== undefined) option.argParser(parse);
+    if (isRequired) option.makeOptionMandatory();
+    else option.default(initial, Array.isArray(initial) ? initial.join(',') : undefined);
+    command.addOption(option);
+  }
+  return command.parse().opts<T>();
+}
 
 /** Runs a bench. Exit code 2 for a bad option, 1 for a failed measurement. */
 export async function runBench(main: () => Promise<void>): Promise<void> {
@@ -13,25 +66,4 @@ export async function runBench(main: () => Promise<void>): Promise<void> {
     console.error(error instanceof Error ? error.message : error);
     process.exitCode = error instanceof OptionError ? 2 : 1;
   }
-}
-
-/** @throws OptionError that names the option, its rule and the value */
-export function positive(flag: string, text: string): number {
-  const value = Number(text);
-  if (value > 0 && Number.isFinite(value)) return value;
-  throw new OptionError(`${flag} must be a positive number, got "${text}"`);
-}
-
-/** @throws OptionError that names the option, its rule and the value */
-export const positives = (flag: string, text: string): number[] =>
-  numbers(flag, text, 'positive numbers', (value) => value > 0);
-
-/** @throws OptionError that names the option, its rule and the value */
-export const nonNegatives = (flag: string, text: string): number[] =>
-  numbers(flag, text, 'numbers of 0 and more', (value) => value >= 0);
-
-function numbers(flag: string, text: string, rule: string, isAllowed: (value: number) => boolean): number[] {
-  const list = text.split(',').map(Number);
-  if (list.every(isAllowed)) return list;
-  throw new OptionError(`${flag} must be ${rule}, separated by commas, got "${text}"`);
 }

@@ -9,40 +9,33 @@
  * same exit of --base, which shows the cost of rounding.
  */
 import { writeFileSync } from 'node:fs';
-import { Command } from 'commander';
 import { loadServedModel } from '../src/api/served-model.js';
 import { OptionError } from '../src/config.js';
 import { loadManifest } from '../src/model/manifest-io.js';
 import type { KernelName } from '../src/model/manifest.js';
 import { compare, type ExitResult } from './quality/compare.js';
 import { documentOf, readRows } from './quality/documents.js';
-import { EMBEDDED, positive, runBench } from './options.js';
+import { EMBEDDED, flag, number, optional, optionsOf, required, runBench, text } from './options.js';
 import { openExecutor } from './quality/exit-logits.js';
 import { tableOf } from './table.js';
 
-const values = new Command('bench:quality')
-  .description('KL and agreement of every exit with the full depth of a reference, through the served graphs')
-  .option('--model <dir>', 'model folder', EMBEDDED)
-  .requiredOption('--base <dir>', 'reference: a folder converted from the same base with --kernels fp32')
-  .requiredOption('--data <file>', 'JSONL of questions and answers; its first rows are held out')
-  .option('--documents <n>', 'rows to use', '40')
-  .option('--tokens <n>', 'tokens to use of each row', '256')
-  .option('--threads <n>', 'compute threads', '2')
-  .option('--kernel <name>', 'kernel of the model, if it has several (default: the preferred one)')
-  .option('--kernel-cost', 'also compare each exit with the same exit of --base', false)
-  .option('--out <file>', 'JSON file for `sortie convert --quality`')
-  .parse()
-  .opts<
-    Record<'model' | 'base' | 'data' | 'documents' | 'tokens' | 'threads', string> &
-      Partial<Record<'kernel' | 'out', string>> & { readonly kernelCost: boolean }
-  >();
+const about = 'KL and agreement of every exit with the full depth of a reference, through the served graphs';
+const values = optionsOf('bench:quality', about, {
+  model: text('dir', 'model folder', EMBEDDED),
+  base: required('dir', 'reference: a folder converted from the same base with --kernels fp32'),
+  data: required('file', 'JSONL of questions and answers; its first rows are held out'),
+  documents: number('rows to use', 40),
+  tokens: number('tokens to use of each row', 256),
+  threads: number('compute threads', 2),
+  kernel: optional('name', 'kernel of the model, if it has several (default: the preferred one)'),
+  kernelCost: flag('also compare each exit with the same exit of --base'),
+  out: optional('file', 'JSON file for `sortie convert --quality`'),
+});
 
 await runBench(measure);
 
 async function measure(): Promise<void> {
-  const documents = positive('--documents', values.documents);
-  const tokens = positive('--tokens', values.tokens);
-  const threads = positive('--threads', values.threads);
+  const { documents, tokens, threads } = values;
   const kernel = values.kernel === undefined ? null : kernelOf(values.model, values.kernel);
   const { chat, tokenizer } = loadServedModel(values.model);
   if (chat === null) throw new Error(`--model: ${values.model} has no chat template`);

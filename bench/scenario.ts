@@ -21,6 +21,9 @@ export const SCENARIOS: readonly Scenario[] = [
   { parallel: 16, promptTokens: 128, answerTokens: 65 },
 ];
 
+/** A first scenario, which allocates memory and connections. */
+export const WARM_UP: Scenario = { parallel: 2, promptTokens: 64, answerTokens: 8 };
+
 /** Token ids that no cache holds: different for every sequence and round. */
 export function promptOf(tokens: number, salt: number): number[] {
   let state = salt + 1;

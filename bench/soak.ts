@@ -16,20 +16,31 @@
  * with the budgets that the rejections name.
  */
 import { setTimeout as sleep } from 'node:timers/promises';
-import { Command } from 'commander';
-import { monotonicMs } from '../src/util/clock.js';
+import { positive } from '../src/cli/values.js';
 import { loadManifest } from '../src/model/manifest-io.js';
 import { bytes } from '../src/options/kinds.js';
+import { monotonicMs } from '../src/util/clock.js';
 import { seeded } from '../src/util/random.js';
-import { EMBEDDED, positive, runBench } from './options.js';
+import { EMBEDDED, number, optional, optionsOf, runBench, text } from './options.js';
 import { type Server, startSortie } from './server.js';
-import { CLIENTS, faultsOf, GROWTH_MB, HEAD, honestKey, KEPT, line, type Row, underAttack } from './soak/attacked.js';
+import {
+  cellsOf,
+  CLIENTS,
+  faultsOf,
+  GROWTH_MB,
+  HEAD,
+  honestKey,
+  KEPT,
+  type Row,
+  underAttack,
+} from './soak/attacked.js';
 import { ATTACKS, type Target } from './soak/attacks.js';
-import { ENDS, send } from './soak/client.js';
-import { residentMb, slope, waitedMs } from './soak/memory.js';
+import { send } from './soak/client.js';
+import { followRejections } from './soak/honest.js';
+import { residentMb, slope } from './soak/memory.js';
 import { nextRequest, type Served } from './soak/mix.js';
-import { followRejections, rejectionsLine } from './soak/rejected.js';
-import { live, type SoakServer, soakServer } from './soak/server.js';
+import { liveAtRest, type SoakServer, soakServer, waits } from './soak/server.js';
+import { tableOf } from './table.js';
 
 const LIMIT_MB_PER_MINUTE = 1;
 const WARM_UP_SHARE = 0.25;
@@ -40,47 +51,32 @@ const FAILURES_SHOWN = 20;
 /** Key of the attacker. */
 const ATTACKER = 'sk-attacker';
 
-interface Options {
-  readonly minutes: string;
-  readonly clients: string;
-  readonly kvMemory: string;
-  readonly model: string;
-  readonly threads: string;
-  readonly seed: string;
-  readonly attack?: string;
-  readonly rejections?: string;
-  readonly seconds: string;
-}
-
-const values = new Command('soak')
-  .description('mixed load: is memory stable, and does every request end as expected?')
-  .option('--minutes <n>', 'duration', '20')
-  .option('--clients <n>', 'concurrent requests', '12')
-  .option('--kv-memory <size>', 'KV budget of the server', '96MiB')
-  .option('--model <dir>', 'model folder', EMBEDDED)
-  .option('--threads <n>', 'threads of the engine', '2')
-  .option('--seed <n>', 'seed of the requests', '1')
-  .option('--attack <name>', 'honest clients beside one attacker: the attacks whose names have this text; "" for all')
-  .option('--rejections <n>', 'rejections that a client follows with the budget that they name')
-  .option('--seconds <n>', 'duration of each attack', '120')
-  .parse()
-  .opts<Options>();
+const values = optionsOf('soak', 'mixed load: is memory stable, and does every request end as expected?', {
+  minutes: number('duration', 20),
+  clients: number('concurrent requests', 12),
+  kvMemory: text('size', 'KV budget of the server', '96MiB'),
+  model: text('dir', 'model folder', EMBEDDED),
+  threads: number('threads of the engine', 2),
+  seed: number('seed of the requests', 1),
+  attack: optional('name', 'honest clients beside one attacker: the attacks whose names have this text; "" for all'),
+  rejections: optional('n', 'rejections that a client follows with the budget that they name'),
+  seconds: number('duration of each attack', 120),
+});
 
 /** Rejections that are followed, of one answer and of eight. @returns the exit code */
 async function rejected(server: SoakServer, count: number): Promise<number> {
+  const rows: string[][] = [];
   let least = 1;
   for (const answers of [1, 8]) {
-    const tally = await followRejections(
-      {
-        ...{ url: server.url, key: null, pauseMs: 100, body: { n: answers, max_tokens: 16 } },
-        waitedMs: () => [server.gateway, server.engine].map(waitedMs),
-      },
-      count,
-    );
+    const client = { url: server.url, key: null, pauseMs: 100, body: { n: answers, max_tokens: 16 } };
+    const tally = await followRejections({ ...client, waitedMs: waits(server) }, count);
     for (const fault of tally.faults.slice(0, FAILURES_SHOWN)) console.error(fault);
-    console.log(rejectionsLine(answers, tally));
-    least = Math.min(least, tally.followedKept / tally.rejected);
+    const { rejected: named, followed, followedKept, never, unnamed } = tally;
+    rows.push([answers, named, followed, followedKept, never, unnamed].map(String));
+    least = Math.min(least, followedKept / named);
   }
+  const head = ['Answers a request', 'Named', 'Accepted at once', 'Kept', 'Chains of 8 without an end', 'Unnamed'];
+  for (const line of tableOf([head, ...rows])) console.log(line);
   return least >= KEPT ? 0 : 1;
 }
 
@@ -90,15 +86,15 @@ async function attacked(server: SoakServer, target: Target): Promise<number> {
   const chosen = names.filter((name) => name?.includes(values.attack ?? '') ?? true);
   const rows: Row[] = [];
   for (const name of chosen) {
-    const row = await underAttack(server, name, positive('--seconds', values.seconds), target);
+    const row = await underAttack(server, name, values.seconds, target);
     rows.push(row);
     for (const fault of row.tally.faults.slice(0, FAILURES_SHOWN)) console.error(`${row.name}: ${fault}`);
-    console.log(line(row));
+    console.error(cellsOf(row).join(' | '));
   }
   const kvBytes = bytes(1, '1').parse(values.kvMemory) ?? 0;
   const mostMb = (rows[0]?.memory.start ?? 0) + kvBytes / 1e6 + GROWTH_MB;
   const faults = rows.flatMap((row) => faultsOf(row, mostMb).map((fault) => `${row.name}: ${fault}`));
-  console.log([HEAD, ...rows.map(line), ...faults].join('\n'));
+  console.log([...tableOf([HEAD, ...rows.map(cellsOf)]), ...faults].join('\n'));
   return faults.length === 0 ? 0 : 1;
 }
 
@@ -106,9 +102,13 @@ async function attacked(server: SoakServer, target: Target): Promise<number> {
 async function soak({ url, gateway, engine }: SoakServer, served: Served): Promise<number> {
   const startedAt = monotonicMs();
   const minutes = (): number => (monotonicMs() - startedAt) / 60_000;
-  const length = positive('--minutes', values.minutes);
-  const random = seeded(positive('--seed', values.seed));
-  const count = Object.fromEntries(ENDS.map((end) => [end, 0])) as Record<(typeof ENDS)[number], number>;
+  const { minutes: length, clients } = values;
+  const random = seeded(values.seed);
+  const count = { answered: 0, disconnected: 0, rejected: 0, failed: 0 };
+  const counts = (): string =>
+    Object.entries(count)
+      .map(([end, n]) => `${n} ${end}`)
+      .join(', ');
   const samples: { readonly minute: number; readonly gateway: number; readonly engine: number }[] = [];
   const slopes = () => {
     const after = samples.filter(({ minute }) => minute >= WARM_UP_SHARE * length);
@@ -130,24 +130,21 @@ async function soak({ url, gateway, engine }: SoakServer, served: Served): Promi
       if (monotonicMs() - shownAt > PROGRESS_MS) {
         shownAt = monotonicMs();
         const { gateway, engine } = samples.at(-1) ?? { gateway: NaN, engine: NaN };
-        console.log(
-          `${minutes().toFixed(1)} min: gateway ${gateway.toFixed(0)} MB, engine ${engine.toFixed(0)} MB; ` +
-            ENDS.map((end) => `${count[end]} ${end}`).join(', '),
-        );
+        const memory = `gateway ${gateway.toFixed(0)} MB, engine ${engine.toFixed(0)} MB`;
+        console.log(`${minutes().toFixed(1)} min: ${memory}; ${counts()}`);
       }
       await sleep(SAMPLE_MS);
     }
   };
-  await Promise.all([watch(), ...Array.from({ length: positive('--clients', values.clients) }, client)]);
+  await Promise.all([watch(), ...Array.from({ length: clients }, client)]);
 
-  for (let tries = 0; tries < 50 && (await live(url)) > 0; tries++) await sleep(200);
-  const left = await live(url);
+  const left = await liveAtRest(url, 50);
   const result = slopes();
   const text = ([part, value]: [string, number]) => `${part} ${value.toFixed(3)} MB/min`;
   console.log(
     `slopes after ${(WARM_UP_SHARE * length).toFixed(1)} min: ${Object.entries(result).map(text).join(', ')}`,
   );
-  console.log(`${ENDS.map((end) => `${count[end]} ${end}`).join(', ')}; ${left} still live`);
+  console.log(`${counts()}; ${left} still live`);
   const still = Object.values(result).every((value) => value <= LIMIT_MB_PER_MINUTE);
   return still && count.failed === 0 && left === 0 && count.answered > 0 ? 0 : 1;
 }
@@ -158,7 +155,7 @@ async function run(started: Server): Promise<number> {
   const { name, exits, architecture } = loadManifest(values.model);
   const layers = exits.map(({ layer }) => layer);
   const { vocab: vocabulary, context } = architecture;
-  if (values.rejections !== undefined) return rejected(server, positive('--rejections', values.rejections));
+  if (values.rejections !== undefined) return rejected(server, positive(values.rejections));
   if (values.attack !== undefined)
     return attacked(server, { url: server.url, key: ATTACKER, context, exit: layers[0] ?? 0, vocabulary });
   return soak(server, { name, exits: layers, vocabulary });
@@ -167,7 +164,7 @@ async function run(started: Server): Promise<number> {
 await runBench(async () => {
   const keys = [ATTACKER, ...Array.from({ length: CLIENTS }, (_, index) => honestKey(index))];
   const more = values.attack === undefined ? ['--max-queue', '32'] : ['--api-key', keys.join(',')];
-  const options = ['--threads', values.threads, '--kv-memory', values.kvMemory, ...more];
+  const options = ['--threads', String(values.threads), '--kv-memory', values.kvMemory, ...more];
   const server = await startSortie(values.model, options);
   try {
     process.exitCode = await run(server);

@@ -7,8 +7,8 @@
  * Answers questions from a data file of `training/` with `--speculate all` and with `off`. The sides alternate and use
  * the same seeds. Prints tokens per second after the first token, their ratio, and the drafts by source.
  */
-import { Command } from 'commander';
 import { loadServedModel } from '../src/api/served-model.js';
+import { fractions } from '../src/cli/values.js';
 import { monotonicMs } from '../src/util/clock.js';
 import { OptionError } from '../src/config.js';
 import { EngineClient } from '../src/engine/client/client.js';
@@ -16,47 +16,38 @@ import type { DraftCount, GenerateMessage } from '../src/engine/protocol.js';
 import { answerOf } from './engine-answer.js';
 import { benchOptions } from './engine-side.js';
 import { GREEDY, greedy, GREEDY_BASE } from './greedy-request.js';
-import { EMBEDDED, positive, runBench } from './options.js';
+import { EMBEDDED, number, numbers, optional, optionsOf, required, runBench, text } from './options.js';
 import { readRows } from './quality/documents.js';
+import { tableOf } from './table.js';
 
 const SIDES = ['off', 'all'] as const;
 
-const options = new Command('bench:speculation')
-  .description('speed of lone sequences with and without drafts')
-  .requiredOption('--data <file>', 'JSONL of questions and answers')
-  .option('--model <dir>', 'model folder', EMBEDDED)
-  .option('--rows <n>', 'questions to use', '20')
-  .option('--tokens <n>', 'most tokens of an answer', '128')
-  .option('--temperatures <list>', 'temperatures, separated by commas', '0,0.7,1')
-  .option('--exits <list>', 'exit layers, separated by commas (default: the deepest)')
-  .option('--threads <n>', 'compute threads', '2')
-  .parse()
-  .opts<
-    Record<'model' | 'data' | 'rows' | 'tokens' | 'temperatures' | 'threads', string> & { readonly exits?: string }
-  >();
+const options = optionsOf('bench:speculation', 'speed of lone sequences with and without drafts', {
+  data: required('file', 'JSONL of questions and answers'),
+  model: text('dir', 'model folder', EMBEDDED),
+  rows: number('questions to use', 20),
+  tokens: number('most tokens of an answer', 128),
+  temperatures: numbers('temperatures', [0, 0.7, 1], fractions),
+  exits: optional('list', 'exit layers, separated by commas (default: the deepest)'),
+  threads: number('compute threads', 2),
+});
 
 async function measure(): Promise<void> {
-  const maxTokens = positive('--tokens', options.tokens);
+  const { rows, tokens: maxTokens, temperatures, threads } = options;
   const { chat, tokenizer, exits, eosTokens } = loadServedModel(options.model);
   if (chat === null) throw new Error(`--model: ${options.model} has no chat template`);
   const prompts = readRows(options.data)
-    .slice(0, positive('--rows', options.rows))
+    .slice(0, rows)
     .map(({ question }) => tokenizer.encode(chat.render([{ role: 'user', content: question }], true), false));
-  const temperatures = options.temperatures.split(',').map(Number);
   const full = exits.at(-1)?.layer ?? 0;
   const layers = options.exits?.split(',').map(Number) ?? [full];
   const wrong = layers.find((layer) => !exits.some((exit) => exit.layer === layer));
   if (wrong !== undefined) throw new OptionError(`--exits must name exits of the model, got "${wrong}"`);
-  if (!temperatures.every((value) => value >= 0 && value <= 2))
-    throw new OptionError(`--temperatures must be numbers from 0 to 2, got "${options.temperatures}"`);
 
-  const engines = SIDES.map((speculate) => {
-    return new EngineClient({ ...benchOptions(options.model, positive('--threads', options.threads)), speculate });
-  });
+  const engines = SIDES.map((speculate) => new EngineClient(benchOptions(options.model, threads, { speculate })));
   try {
     for (const engine of engines) await engine.start();
-    console.log('| exit | temperature | off, tokens/s | all, tokens/s | ratio | drafted, accepted |');
-    console.log('|---|---|---|---|---|---|');
+    const table = [['exit', 'temperature', 'off, tokens/s', 'all, tokens/s', 'ratio', 'drafted, accepted']];
     for (const layer of layers)
       for (const temperature of temperatures) {
         const sides = SIDES.map(() => new Side());
@@ -71,9 +62,10 @@ async function measure(): Promise<void> {
           }
         const [off = 0, all = 0] = sides.map(({ rate }) => rate);
         const drafts = sides[1]?.drafts ?? '';
-        const cells = [layer, temperature, off.toFixed(1), all.toFixed(1), (all / off).toFixed(2), drafts];
-        console.log(`| ${cells.join(' | ')} |`);
+        const cells = [off.toFixed(1), all.toFixed(1), (all / off).toFixed(2), drafts];
+        table.push([String(layer), String(temperature), ...cells]);
       }
+    for (const line of tableOf(table)) console.log(line);
   } finally {
     for (const engine of engines) await engine.close();
   }

@@ -49,11 +49,12 @@ void t.test('simulate rejects impossible values', async (t) => {
     ['--target', '2', /must be a share, above 0 and at most 1/],
     ['--target', '0', /must be a number above 0/],
     ['--limits', 'exact', /Allowed choices are stated, unstated/],
-  ] as const) {
-    const { code, text } = await printed(t, ['simulate', '--trace', '/x', '--cost', '/x', option, value]);
-    t.equal(code, 2, `${option} ${value}`);
-    t.match(text, rule);
-  }
+  ] as const)
+    await t.test(`${option} ${value}`, async (t) => {
+      const { code, text } = await printed(t, ['simulate', '--trace', '/x', '--cost', '/x', option, value]);
+      t.equal(code, 2);
+      t.match(text, rule);
+    });
 });
 
 void t.test('bench shows its defaults, and rejects impossible values', async (t) => {
@@ -71,11 +72,12 @@ void t.test('bench shows its defaults, and rejects impossible values', async (t)
     [['--body', '{'], /must be a JSON object/],
     [['--header', 'X'], /must be a header such as "Name: value"/],
     [['--timeout', '301'], /at most 300/],
-  ] as const) {
-    const { code, text } = await printed(t, ['bench', 'http://localhost:1', ...args]);
-    t.equal(code, 2, args.join(' '));
-    t.match(text, rule);
-  }
+  ] as const)
+    await t.test(args.join(' '), async (t) => {
+      const { code, text } = await printed(t, ['bench', 'http://localhost:1', ...args]);
+      t.equal(code, 2);
+      t.match(text, rule);
+    });
 });
 
 void t.test('chat and bench run from the command line, against a server without any field of Sortie', async (t) => {

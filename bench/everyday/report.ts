@@ -1,17 +1,39 @@
 /** Scores and tables of bench:everyday, and its values for the manifest. */
 import type { KeptPoint } from '../../src/model/manifest.js';
+import { meanOf } from '../../src/load/summary.js';
 import { quantile } from '../../src/util/stats.js';
 import { tableOf } from '../table.js';
-import type { Answer, Setting } from './answer.js';
 import { type Course, courseOf, keptCurve, worthWithin } from './kept.js';
-import { loops } from './loops.js';
-import { type Half, isChecked } from './requests.js';
+import { type EverydayRequest, type Half, isChecked } from './requests.js';
 import { score } from './score.js';
+
+/** An exit layer with a constant end pressure: a bias on the logits of the end tokens. */
+interface Setting {
+  readonly exit: number;
+  readonly pressure: number;
+}
+
+export interface Answer extends Setting {
+  readonly request: EverydayRequest;
+  readonly text: string;
+  readonly tokens: number;
+  /** Whether the answer ended by itself, below the cap. */
+  readonly isComplete: boolean;
+}
 
 type Encode = (text: string) => readonly number[];
 
 const HALVES = ['tuning', 'held-out'] as const satisfies readonly Half[];
-const mean = (values: readonly number[]): number => values.reduce((sum, value) => sum + value, 0) / values.length;
+
+/** Whether a text loops: some sequence of 4 tokens occurs more than 4 times. */
+export function loops(tokens: readonly number[]): boolean {
+  const counts = new Map<string, number>();
+  for (let i = 0; i + 4 <= tokens.length; i++) {
+    const key = tokens.slice(i, i + 4).join(' ');
+    counts.set(key, (counts.get(key) ?? 0) + 1);
+  }
+  return Math.max(0, ...counts.values()) > 4;
+}
 
 /** Scores of the answers to checked requests. */
 export function scoresOf(answers: readonly Answer[]): number[] {
@@ -39,10 +61,10 @@ export function settingTable(answers: readonly Answer[], encode: Encode): string
     return [
       pressure === 0 ? String(exit) : `${exit}+${pressure}`,
       String(own.length),
-      `${mean(tokens).toFixed(0)} (${quantile(tokens, 0.9).toFixed(0)})`,
+      `${meanOf(tokens).toFixed(0)} (${quantile(tokens, 0.9).toFixed(0)})`,
       String(own.filter(({ text }) => loops(encode(text))).length),
-      `${(100 * mean(own.map(({ isComplete }) => Number(isComplete)))).toFixed(0)}%`,
-      ...HALVES.map((half) => mean(scoresOf(ofHalf(half, own))).toFixed(3)),
+      `${(100 * meanOf(own.map(({ isComplete }) => Number(isComplete)))).toFixed(0)}%`,
+      ...HALVES.map((half) => meanOf(scoresOf(ofHalf(half, own))).toFixed(3)),
     ];
   });
   return tableOf([head, ...rows]);
@@ -53,22 +75,15 @@ export function kindTable(answers: readonly Answer[]): string[] {
   const kinds = [...new Set(answers.flatMap(({ request }) => (isChecked(request) ? [request.kind] : [])))];
   const rows = settingsOf(answers.filter(({ pressure }) => pressure === 0)).map(({ exit, own }) => [
     String(exit),
-    ...kinds.map((kind) => mean(scoresOf(own.filter(({ request }) => request.kind === kind))).toFixed(2)),
+    ...kinds.map((kind) => meanOf(scoresOf(own.filter(({ request }) => request.kind === kind))).toFixed(2)),
   ]);
   return tableOf([['exit', ...kinds], ...rows]);
 }
 
 function coursesOf(answers: readonly Answer[], encode: Encode): Course[] {
+  const tokensOf = (part: string): number => encode(part).length;
   return answers.flatMap(({ request, text }) =>
-    isChecked(request)
-      ? [
-          courseOf(
-            text,
-            (part) => score(request, part),
-            (part) => encode(part).length,
-          ),
-        ]
-      : [],
+    isChecked(request) ? [courseOf(text, (part) => score(request, part), tokensOf)] : [],
   );
 }
 
@@ -93,9 +108,9 @@ export interface Measured {
 export function measuredOf(answers: readonly Answer[], deepest: number, encode: Encode): Measured {
   const plain = ofHalf('tuning', answers).filter(({ pressure }) => pressure === 0);
   const at = (layer: number): Answer[] => plain.filter(({ exit }) => exit === layer);
-  const whole = mean(scoresOf(at(deepest)));
+  const whole = meanOf(scoresOf(at(deepest)));
   const layers = [...new Set(plain.map(({ exit }) => exit))];
-  const share = (layer: number): number => Math.min(1, mean(scoresOf(at(layer))) / whole);
+  const share = (layer: number): number => Math.min(1, meanOf(scoresOf(at(layer))) / whole);
   return {
     right: new Map(layers.map((layer) => [layer, Math.round(1000 * share(layer)) / 1000])),
     kept: keptCurve(coursesOf(at(deepest), encode)),

@@ -1,39 +1,24 @@
 /** The everyday requests of bench:everyday and bench:goodput. */
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
-import Type, { type Static } from 'typebox';
-import { Value } from 'typebox/value';
 import { packageRoot } from '../../src/config.js';
+import { isValid, type Static, Type } from '../../src/util/schema.js';
 import { validationMessage } from '../../src/util/validation-message.js';
 
-const Half = Type.Union([Type.Literal('tuning'), Type.Literal('held-out')]);
+const oneOf = <T extends string>(...values: T[]) => Type.Unsafe<T>({ enum: values });
+const Half = oneOf('tuning', 'held-out');
 /** Defaults are chosen with one half of the requests and reported with the other half. */
 export type Half = Static<typeof Half>;
 
 const Word = Type.String({ minLength: 1 });
 
 /** The form that a request asks for. */
-const Form = Type.Union([
-  Type.Literal('yes-no'),
-  Type.Literal('one-word'),
-  Type.Literal('number'),
-  Type.Literal('commas'),
-  Type.Literal('one-sentence'),
-  Type.Literal('numbered'),
-  Type.Literal('bullets'),
-]);
+const Form = oneOf('yes-no', 'one-word', 'number', 'commas', 'one-sentence', 'numbered', 'bullets');
 export type Form = Static<typeof Form>;
 
 const EverydayRequest = Type.Object({
   half: Half,
-  kind: Type.Union([
-    Type.Literal('fact'),
-    Type.Literal('list'),
-    Type.Literal('arithmetic'),
-    Type.Literal('explanation'),
-    Type.Literal('format'),
-    Type.Literal('free'),
-  ]),
+  kind: oneOf('fact', 'list', 'arithmetic', 'explanation', 'format', 'free'),
   request: Type.String({ minLength: 1 }),
   /** Points of a right answer. A point is a word, or words that stand for each other. Absent: no check. */
   right: Type.Optional(Type.Array(Type.Union([Word, Type.Array(Word, { minItems: 2 })]), { minItems: 1 })),
@@ -52,11 +37,16 @@ export const REQUESTS = join(packageRoot, 'bench', 'everyday', 'requests.json');
 export function readRequests(file: string): EverydayRequest[] {
   const schema = Type.Array(EverydayRequest, { minItems: 1 });
   const json: unknown = JSON.parse(readFileSync(file, 'utf8'));
-  const fault = validationMessage(schema, json);
-  if (fault !== null) throw new Error(`${file}: ${fault}`);
-  return Value.Decode(schema, json);
+  if (isValid(schema, json)) return json;
+  throw new Error(`${file}: ${validationMessage(schema, json)}`);
 }
 
 export function isChecked(request: EverydayRequest): request is CheckedRequest {
   return request.right !== undefined;
+}
+
+/** The bias of a pressure as a field of a request; no field for pressure 0. */
+export function pressed(endTokens: readonly number[], pressure: number): Record<string, unknown> {
+  if (pressure === 0) return {};
+  return { logit_bias: Object.fromEntries(endTokens.map((token) => [String(token), pressure])) };
 }

@@ -1,11 +1,13 @@
-/** The jobs of bench:goodput, and their sending to a side's server. */
+/** The questions and jobs of bench:goodput, and their sending to a side's server. */
 import { ask, type Answered } from '../../src/load/ask.js';
+import { type BudgetClass, NO_BUDGET } from '../../src/load/budgets.js';
+import { type BenchJob, questionJobs, shuffled } from '../../src/load/jobs.js';
+import { readQuestions } from '../../src/load/questions.js';
 import type { Send } from '../../src/load/run.js';
 import { serverAt } from '../../src/remote/server.js';
 import { seeded } from '../../src/util/random.js';
-import type { CheckedRequest } from '../everyday/requests.js';
+import { type CheckedRequest, isChecked, readRequests, REQUESTS } from '../everyday/requests.js';
 import { score } from '../everyday/score.js';
-import type { BudgetClass } from './budgets.js';
 import type { Side } from './side.js';
 
 /** A question of the bench. A question without a check counts by its time alone. */
@@ -15,9 +17,8 @@ export interface Question {
 }
 
 /** One request of the bench, the same for every side. */
-export interface Job extends BudgetClass {
-  readonly id: string;
-  readonly question: Question;
+export interface Job extends BenchJob {
+  readonly check: CheckedRequest | null;
 }
 
 /** An answer with its score. */
@@ -26,47 +27,71 @@ export interface GoodputAnswer extends Answered {
   readonly right: number | null;
 }
 
-/** The same jobs for every side: the questions in a shuffled order that repeats, each in a random class. */
+/** Seed of the sample, the same for all runs. */
+const SAMPLE_SEED = 7;
+
+/** The checked everyday requests of the held-out half. */
+export function checkedQuestions(): Question[] {
+  return readRequests(REQUESTS)
+    .filter(isChecked)
+    .filter(({ half }) => half === 'held-out')
+    .map((check) => ({ text: check.request, check }));
+}
+
+/** A random sample of a file's questions, without regard to their answers. @param most questions of the sample */
+export function sampledQuestions(file: string, most: number): Question[] {
+  return shuffled(readQuestions(file), seeded(SAMPLE_SEED))
+    .slice(0, most)
+    .map((text) => ({ text, check: null }));
+}
+
+/**
+ * Reads budgets such as `500,1000,2000` in ms, or `1x,2x,4x` as multiples of a time.
+ * @param medianMs the median time of full depth alone over the questions
+ * @throws Error that names the option, its rule and the value
+ */
+export function budgetsOf(text: string, medianMs: number): BudgetClass[] {
+  return text.split(',').map((name) => {
+    const [, number = '', unit] = /^(\d+(?:\.\d+)?)(x?)$/.exec(name.trim()) ?? [];
+    const value = Number(number);
+    if (!(value > 0))
+      throw new Error(`--budgets must be positive ms or multiples such as 2x, separated by commas, got "${text}"`);
+    const totalMs = Math.round(unit === 'x' ? value * medianMs : value);
+    return { name: name.trim(), budget: { ...NO_BUDGET, totalMs } };
+  });
+}
+
+/** The same jobs for every side: greedy and without `max_tokens`. */
 export function jobsOf(
   questions: readonly Question[],
   classes: readonly BudgetClass[],
   count: number,
   seed: number,
 ): Job[] {
-  const random = seeded(seed);
-  const order = shuffled(questions, random);
-  return Array.from({ length: count }, (_, i) => order[i % order.length]).flatMap((question, i): Job[] => {
-    const budget = classes[Math.floor(random() * classes.length)];
-    return question === undefined || budget === undefined ? [] : [{ id: `q${i}`, question, ...budget }];
+  const checks = new Map(questions.map(({ text, check }) => [text, check]));
+  const form = { api: 'chat', maxTokens: null, fields: { temperature: 0 } } as const;
+  return questionJobs([...checks.keys()], classes, count, form, seeded(seed)).map((job) => {
+    return { ...job, check: checks.get(job.question) ?? null };
   });
 }
 
-export function shuffled<T>(items: readonly T[], random: () => number): T[] {
-  return items
-    .map((item) => ({ item, at: random() }))
-    .sort((a, b) => a.at - b.at)
-    .map(({ item }) => item);
-}
-
-/** Sends jobs to a server, greedily and without `max_tokens`. */
+/** Sends jobs to a server with the headers and fields of a side. */
 export function sender(
   url: string,
   model: string,
   { headers, fields }: Pick<Side, 'headers' | 'fields'>,
 ): Send<Job, GoodputAnswer> {
   const server = serverAt(url, null);
-  return async ({ question: { text, check }, budgetMs }, scheduledAt) => {
-    const messages = [{ role: 'user', content: text }];
+  return async ({ asked: { path, body }, budget, check }, scheduledAt) => {
     let answered = '';
     const answer = await ask(
       server,
       model,
-      { path: '/chat/completions', body: { messages, temperature: 0, ...fields } },
+      { path, body: { ...body, ...fields } },
       {
-        headers: headers(budgetMs),
-        scheduledAt,
-        onPart: (part) => {
-          answered += part.text;
+        ...{ headers: headers(budget), scheduledAt },
+        onPart: ({ text }) => {
+          answered += text;
         },
       },
     );

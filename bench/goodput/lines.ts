@@ -1,19 +1,12 @@
 /** Lines and tables that bench:goodput prints. */
 import { tableOf } from '../table.js';
-import type { Cell, Comparison } from './cells.js';
-import { meanOf } from './cells.js';
+import { type Cell, type Comparison, meanOf } from './cells.js';
 import type { Run } from './record.js';
 
 const share = (value: number | null): string => (value === null ? '-' : value.toFixed(3));
-const whole = (ms: number | null): string => ms?.toFixed(0) ?? '-';
+const whole = (value: number | null | undefined): string => value?.toFixed(0) ?? '-';
 const loadOf = ({ arrivals, load }: Pick<Run, 'arrivals' | 'load'>): string =>
   load === null ? arrivals : `${arrivals} ${load}`;
-
-function classesOf(classes: Run['classes']): string {
-  return Object.entries(classes)
-    .map(([name, count]) => `${count} ${name}`)
-    .join(' ');
-}
 
 /** One run as a line. */
 export function lineOf(run: Run): string {
@@ -22,11 +15,11 @@ export function lineOf(run: Run): string {
     `in time ${share(run.inTime)}`,
     `right ${share(run.right)}`,
     `landed ${share(run.landed)}`,
-    `cut ${share(run.cut)}`,
+    `cut ${share(run.cut / run.requests)}`,
     `tokens ${run.tokens.toFixed(0)}`,
-    `exit ${run.meanExit.toFixed(1)}`,
-    `${classesOf(run.classes)} kept ${share(run.kept)}`,
-    `TTFT ${whole(run.ttftP50Ms)}, 99% ${whole(run.ttftP99Ms)} ms`,
+    `exit ${run.meanExit?.toFixed(1) ?? '-'}`,
+    `${run.guaranteed} guaranteed kept ${share(run.kept)}`,
+    `TTFT ${whole(run.ttftMs?.p50)}, 99% ${whole(run.ttftMs?.p99)} ms`,
     `failed ${run.failed}`,
     `${run.seconds.toFixed(0)} s`,
   ].join(', ');
@@ -35,26 +28,27 @@ export function lineOf(run: Run): string {
 /** One row for each cell, seeds together; the worth with its standard error. */
 export function cellTable(cells: readonly Cell[]): string[] {
   const head = ['load', 'side', 'seeds', 'right in time', 'in time', 'right', 'landed', 'cut', 'tokens', 'exit'];
-  const more = ['guaranteed', 'kept', 'TTFT 50%, 99%'];
   const rows = cells.map((cell) => {
     const { runs } = cell;
-    const mean = (value: (run: Run) => number): number => meanOf(runs, value);
-    const isChecked = runs.every(({ right }) => right !== null);
-    const guaranteed = runs.reduce((sum, { classes }) => sum + (classes.guaranteed ?? 0), 0);
-    const kept = runs.reduce((sum, run) => sum + (run.kept ?? 0) * (run.classes.guaranteed ?? 0), 0) / guaranteed;
+    /** Mean over the runs of a value, if all of them have it. */
+    const mean = (value: (run: Run) => number | null | undefined): number | null => {
+      const found = meanOf(runs, (run) => value(run) ?? NaN);
+      return Number.isNaN(found) ? null : found;
+    };
+    const guaranteed = mean((run) => run.guaranteed / run.requests);
+    const kept = mean((run) => ((run.kept ?? 0) * run.guaranteed) / run.requests);
+    const right = mean((run) => run.right);
     const inTime = share(mean((run) => run.inTime));
     return [
       ...[loadOf(cell), cell.side, String(runs.length)],
-      ...(isChecked ? [withError(cell), inTime] : ['-', withError(cell)]),
-      isChecked ? share(mean(({ right }) => right ?? NaN)) : '-',
-      ...[share(mean(({ landed }) => landed)), share(mean(({ cut }) => cut))],
-      ...[mean(({ tokens }) => tokens).toFixed(0), mean(({ meanExit }) => meanExit).toFixed(1)],
-      ...[share(guaranteed / runs.reduce((sum, { requests }) => sum + requests, 0))],
-      guaranteed === 0 ? '-' : share(kept),
-      `${whole(mean(({ ttftP50Ms }) => ttftP50Ms))}, ${whole(mean(({ ttftP99Ms }) => ttftP99Ms))}`,
+      ...(right === null ? ['-', withError(cell)] : [withError(cell), inTime]),
+      ...[right, mean((run) => run.landed), mean((run) => run.cut / run.requests)].map(share),
+      ...[whole(mean((run) => run.tokens)), mean((run) => run.meanExit)?.toFixed(1) ?? '-'],
+      ...[share(guaranteed), guaranteed === 0 ? '-' : share((kept ?? NaN) / (guaranteed ?? NaN))],
+      `${whole(mean((run) => run.ttftMs?.p50))}, ${whole(mean((run) => run.ttftMs?.p99))}`,
     ];
   });
-  return tableOf([[...head, ...more], ...rows]);
+  return tableOf([[...head, 'guaranteed', 'kept', 'TTFT 50%, 99%'], ...rows]);
 }
 
 /** One row for each routed side and load, beside the best fixed setting with hindsight. */

@@ -1,5 +1,7 @@
 /** The setup of a bench under load: the times of full depth alone, and the request rate of load 1. */
+import { NO_BUDGET } from '../../src/load/budgets.js';
 import { closedLoop, rateOf } from '../../src/load/run.js';
+import { meanOf } from '../../src/load/summary.js';
 import { median } from '../../src/util/stats.js';
 import { jobsOf, type Question, sender } from './job.js';
 import { type SidedModel, sideOf } from './side.js';
@@ -26,15 +28,15 @@ export async function measureSetup(
   requests: number,
 ): Promise<Setup> {
   const send = sender(url, model.name, sideOf(`fixed ${model.layers.at(-1)}`, model));
-  const endless = [{ budgetClass: 'none', budgetMs: Infinity }];
+  const endless = [{ name: 'none', budget: NO_BUDGET }];
   // The first answers allocate memory and bindings that later answers reuse.
   await closedLoop(send, jobsOf(questions, endless, 2, 0), 1);
   const alone = await closedLoop(send, jobsOf(questions, endless, questions.length, 0), 1);
   const failed = alone.find(({ answer }) => answer.error !== null);
   if (failed !== undefined)
-    throw new Error(`the server failed "${failed.job.question.text}": ${failed.answer.error?.message}`);
+    throw new Error(`the server failed "${failed.job.question}": ${failed.answer.error?.message}`);
   const medianMs = median(alone.map(({ answer }) => answer.totalMs));
-  const tokens = alone.reduce((sum, { answer }) => sum + answer.tokens, 0) / alone.length;
+  const tokens = meanOf(alone.map(({ answer }) => answer.tokens));
   const perSecond = rateOf(await closedLoop(send, jobsOf(questions, endless, requests, 0), slots));
   return { medianMs, tokens, perSecond };
 }

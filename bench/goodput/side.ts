@@ -1,13 +1,13 @@
 /** The sides of bench:goodput: the server of each side, and what its requests state. */
 import type { Manifest } from '../../src/model/manifest.js';
-import { pressed } from '../everyday/answer.js';
+import { type Budget, budgetHeaders } from '../../src/load/budgets.js';
+import { pressed } from '../everyday/requests.js';
 
 export interface Side {
   readonly name: string;
   /** Routed sides have a budget. Fixed ones have an exit, and the peer has neither. */
   readonly kind: 'routed' | 'fixed' | 'peer';
-  /** Headers of a request with a total budget in ms. */
-  readonly headers: (budgetMs: number) => Record<string, string>;
+  readonly headers: (budget: Budget) => Record<string, string>;
   /** Further fields of a request. */
   readonly fields: Readonly<Record<string, unknown>>;
 }
@@ -40,7 +40,7 @@ export function sideOf(text: string, { layers, endTokens }: SidedModel): Side {
     const miss = onMiss === undefined ? {} : { 'x-budget-on-miss': onMiss };
     return {
       ...{ name, kind: 'routed', fields: {} },
-      headers: (budgetMs) => ({ 'x-latency-budget-ms': String(Math.round(budgetMs)), ...miss }),
+      headers: (budget) => ({ ...budgetHeaders(budget), ...miss }),
     };
   }
   const { layer, pressure = '0' } = FIXED.exec(name)?.groups ?? {};

@@ -3,11 +3,11 @@
  * `vllm` the table has Sortie alone, and says so.
  */
 import { spawnSync } from 'node:child_process';
-import { monotonicMs } from '../../src/util/clock.js';
-import { promptOf } from '../scenario.js';
+import { ask } from '../../src/load/ask.js';
+import { serverAt } from '../../src/remote/server.js';
 import { median } from '../../src/util/stats.js';
+import { promptOf } from '../scenario.js';
 import { type Server, startServer, startSortie, withServer } from '../server.js';
-import { streamed } from '../stream.js';
 import { tableOf } from '../table.js';
 
 /** Prompts of so many tokens, and so many at a time. */
@@ -75,15 +75,11 @@ async function cellOf(server: Server, model: string, context: number, rows: numb
   return { ttft: of('ttft'), tpot: of('tpot') };
 }
 
-/** Streams one answer. A server may put several tokens in an event, so times count those of the usage. */
-async function answerOf(server: Server, model: string, prompt: readonly number[]): Promise<Cell> {
-  const started = monotonicMs();
-  const request = { model, prompt, max_tokens: ANSWER, temperature: 0, ignore_eos: true };
-  const events = streamed(server.url, request);
-  await events.next();
-  const first = monotonicMs();
-  while ((await events.next()).done !== true);
-  return { ttft: first - started, tpot: (monotonicMs() - first) / (ANSWER - 1) };
+async function answerOf({ url }: Server, model: string, prompt: readonly number[]): Promise<Cell> {
+  const body = { prompt, max_tokens: ANSWER, temperature: 0, ignore_eos: true };
+  const { ttftMs, tpotMs, error } = await ask(serverAt(url, null), model, { path: '/completions', body });
+  if (error !== null) throw new Error(error.message);
+  return { ttft: ttftMs ?? NaN, tpot: tpotMs ?? NaN };
 }
 
 /** One table of Markdown: TTFT / TPOT in ms. */

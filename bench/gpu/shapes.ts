@@ -2,13 +2,17 @@
 import { closeSync, copyFileSync, mkdirSync, openSync, writeFileSync, writeSync } from 'node:fs';
 import { join } from 'node:path';
 
-interface Shape {
-  readonly layers: number;
+/** Sizes of a layer. */
+interface LayerSize {
   readonly hidden: number;
   readonly heads: number;
   readonly kvHeads: number;
   readonly headDim: number;
   readonly ffn: number;
+}
+
+interface Shape extends LayerSize {
+  readonly layers: number;
 }
 
 /** Shapes of SmolLM2 135M, Llama 3.2 1B and Mistral 7B, all with the tokenizer of the first. */
@@ -73,23 +77,27 @@ function randomBlock(): Uint16Array {
 
 const elements = (dims: readonly number[]): number => dims.reduce((product, dim) => product * dim, 1);
 
-function tensorsOf({ layers, hidden, heads, kvHeads, headDim, ffn }: Shape): [string, number[]][] {
-  const layer: [string, number[]][] = [
-    ['input_layernorm', [hidden]],
-    ['self_attn.q_proj', [heads * headDim, hidden]],
-    ['self_attn.k_proj', [kvHeads * headDim, hidden]],
-    ['self_attn.v_proj', [kvHeads * headDim, hidden]],
-    ['self_attn.o_proj', [hidden, heads * headDim]],
-    ['post_attention_layernorm', [hidden]],
-    ['mlp.gate_proj', [ffn, hidden]],
-    ['mlp.up_proj', [ffn, hidden]],
-    ['mlp.down_proj', [hidden, ffn]],
-  ];
+/** Hugging Face's names and shapes of a layer. */
+export function layerShapes({ hidden, heads, kvHeads, headDim, ffn }: LayerSize): [string, number[]][] {
   return [
-    ['model.embed_tokens.weight', [VOCAB, hidden]],
-    ['model.norm.weight', [hidden]],
-    ...Array.from({ length: layers }, (_, i) =>
-      layer.map(([tensor, dims]): [string, number[]] => [`model.layers.${i}.${tensor}.weight`, dims]),
+    ['input_layernorm.weight', [hidden]],
+    ['self_attn.q_proj.weight', [heads * headDim, hidden]],
+    ['self_attn.k_proj.weight', [kvHeads * headDim, hidden]],
+    ['self_attn.v_proj.weight', [kvHeads * headDim, hidden]],
+    ['self_attn.o_proj.weight', [hidden, heads * headDim]],
+    ['post_attention_layernorm.weight', [hidden]],
+    ['mlp.gate_proj.weight', [ffn, hidden]],
+    ['mlp.up_proj.weight', [ffn, hidden]],
+    ['mlp.down_proj.weight', [hidden, ffn]],
+  ];
+}
+
+function tensorsOf(shape: Shape): [string, number[]][] {
+  return [
+    ['model.embed_tokens.weight', [VOCAB, shape.hidden]],
+    ['model.norm.weight', [shape.hidden]],
+    ...Array.from({ length: shape.layers }, (_, i) =>
+      layerShapes(shape).map(([tensor, dims]): [string, number[]] => [`model.layers.${i}.${tensor}`, dims]),
     ).flat(),
   ];
 }

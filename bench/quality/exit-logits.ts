@@ -4,6 +4,7 @@ import { loadModel } from '../../src/engine/execution/load-model.js';
 import { chunksOnly } from '../../src/engine/execution/step-batch.js';
 import type { States } from '../../src/model/head.js';
 import type { KernelName } from '../../src/model/manifest.js';
+import { benchOptions } from '../engine-side.js';
 
 /** Rows per run of the head, whose logits share one buffer. */
 const BATCH_ROWS = 32;
@@ -28,19 +29,8 @@ export async function openExecutor(
   threads: number,
   kernels: readonly KernelName[] | null,
 ): Promise<Executor> {
-  return new Executor(
-    await loadModel({
-      modelDir,
-      device: 'cpu',
-      threads,
-      kvMemoryBytes: 2 ** 30,
-      maxRunning: BATCH_ROWS,
-      maxQueue: 0,
-      prefillChunk: tokens,
-      kernels,
-      prefixReuse: false,
-    }),
-  );
+  const limits = { kvMemoryBytes: 2 ** 30, maxRunning: BATCH_ROWS, maxQueue: 0, prefillChunk: tokens, kernels };
+  return new Executor(await loadModel(benchOptions(modelDir, threads, limits)));
 }
 
 /**

@@ -1,17 +1,16 @@
 /** Honest clients with budgets beside one attacker, one attack after another: what do the honest ones see? */
 import { fork } from 'node:child_process';
 import { once } from 'node:events';
-import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import { loadavg } from 'node:os';
+import { quantile } from '../../src/util/stats.js';
 import type { Outcomes, Target } from './attacks.js';
-import { ask, newTally, type Tally } from './honest.js';
-import { residentMb, waitedMs } from './memory.js';
-import { live, type SoakServer } from './server.js';
+import { ask, BUDGETS_MS, newTally, type Tally } from './honest.js';
+import { residentMb } from './memory.js';
+import { liveAtRest, type SoakServer, waits } from './server.js';
 
 /** Honest clients, each with a key of its own. */
 export const CLIENTS = 10;
-const BUDGETS_MS = [4000, 8000, 16_000];
 const MAX_TOKENS = 32;
 const PAUSE_MS = 1000;
 const SAMPLE_MS = 1000;
@@ -24,17 +23,12 @@ const IDLE_POLLS = 300;
 
 export const honestKey = (index: number): string => `sk-honest-${index}`;
 
-interface Memory {
-  readonly start: number;
-  readonly most: number;
-  readonly end: number;
-}
-
 export interface Row {
   readonly name: string;
   readonly tally: Tally;
   readonly outcomes: Outcomes | null;
-  readonly memory: Memory;
+  /** Resident memory of both processes in MB. */
+  readonly memory: { readonly start: number; readonly most: number; readonly end: number };
   /** Sequences that are left when the server should be idle. */
   readonly left: number;
 }
@@ -59,7 +53,7 @@ export async function underAttack(
     const signal = AbortSignal.timeout(seconds * 1000);
     const honest = (index: number) => ({
       ...{ url: server.url, key: honestKey(index), body: { max_tokens: MAX_TOKENS } },
-      ...{ budgets: BUDGETS_MS, pauseMs: PAUSE_MS, waitedMs: () => [server.gateway, server.engine].map(waitedMs) },
+      ...{ budgets: BUDGETS_MS, pauseMs: PAUSE_MS, waitedMs: waits(server) },
     });
     await Promise.all(Array.from({ length: CLIENTS }, (_, index) => ask(honest(index), tally, signal)));
     let outcomes: Outcomes | null = null;
@@ -68,11 +62,7 @@ export async function underAttack(
       attacker.send('over');
       [outcomes] = (await told) as [Outcomes];
     }
-    let left = await live(server.url);
-    for (let polls = 0; polls < IDLE_POLLS && left > 0; polls++) {
-      await sleep(200);
-      left = await live(server.url);
-    }
+    const left = await liveAtRest(server.url, IDLE_POLLS);
     return {
       name: name ?? 'none',
       tally,
@@ -103,26 +93,20 @@ export function faultsOf({ tally, outcomes, memory, left }: Row, mostMb: number)
 }
 
 export const HEAD = [
-  '| Attack | Asked | Promised | Kept | Starved | Lost | Rejected | Unnamed | Followed (kept) | p50, p95, most (s) | Memory (MB) | Attacker | Load |',
-  '| - | - | - | - | - | - | - | - | - | - | - | - | - |',
-].join('\n');
+  ...['Attack', 'Asked', 'Promised', 'Kept', 'Starved', 'Lost', 'Rejected', 'Unnamed', 'Followed (kept)'],
+  ...['p50, p95, most (s)', 'Memory (MB)', 'Attacker', 'Load'],
+];
 
-export function line(row: Row): string {
-  const { tally, outcomes, memory } = row;
-  const times = tally.times.toSorted((a, b) => a - b);
-  const at = (share: number) =>
-    ((times[Math.min(times.length - 1, Math.floor(share * times.length))] ?? NaN) / 1000).toFixed(1);
-  const attacker =
-    outcomes === null
-      ? '-'
-      : `${outcomes.answered} answered, ${outcomes.rejected} rejected, ${outcomes.left} left, ${outcomes.failed.length} failed`;
-  return `| ${[
-    row.name,
-    ...[tally.asked, tally.promised, tally.kept, tally.starved, tally.lost, tally.rejected, tally.unnamed],
+export function cellsOf({ name, tally, outcomes, memory }: Row): string[] {
+  const at = (share: number): string => (quantile(tally.times, share) / 1000).toFixed(1);
+  const { answered, rejected, left, failed } = outcomes ?? { failed: [] };
+  return [
+    name,
+    ...[tally.asked, tally.promised, tally.kept, tally.starved, tally.lost, tally.rejected, tally.unnamed].map(String),
     `${tally.followed} (${tally.followedKept})`,
-    `${at(0.5)}, ${at(0.95)}, ${at(1)}`,
-    `${memory.start.toFixed(0)}, ${memory.most.toFixed(0)}, ${memory.end.toFixed(0)}`,
-    attacker,
+    [0.5, 0.95, 1].map(at).join(', '),
+    [memory.start, memory.most, memory.end].map((mb) => mb.toFixed(0)).join(', '),
+    outcomes === null ? '-' : `${answered} answered, ${rejected} rejected, ${left} left, ${failed.length} failed`,
     (loadavg()[0] ?? NaN).toFixed(0),
-  ].join(' | ')} |`;
+  ];
 }

@@ -7,6 +7,7 @@
 import { connect } from 'node:net';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { seeded } from '../../src/util/random.js';
+import { post, reasonOf } from '../post.js';
 
 /** The server under attack. Lengths of prompts and answers are shares of its context. */
 export interface Target {
@@ -46,7 +47,8 @@ interface AttackRequest {
 
 /** Pause after a refusal, as of an attacker that counts on the next place. */
 const PAUSE_MS = 10;
-const LATE = { 'x-latency-budget-ms': '1' };
+
+const codeOf = (json: unknown) => (json as { error?: { code?: string } } | null)?.error?.code;
 
 /** @returns the parsed answer; null if the attacker disconnected, or the signal aborted */
 async function send(
@@ -57,46 +59,45 @@ async function send(
 ): Promise<{ readonly status: number; readonly json: unknown } | null> {
   const leave = leaveAfterMs === undefined ? signal : AbortSignal.any([signal, AbortSignal.timeout(leaveAfterMs)]);
   try {
-    const response = await fetch(`${url}/v1/completions`, {
-      method: 'POST',
-      headers: {
-        'content-type': 'application/json',
-        ...(key !== null && { authorization: `Bearer ${key}` }),
-        ...headers,
-      },
-      body: JSON.stringify(body),
-      signal: leave,
-    });
+    const response = await post(`${url}/v1/completions`, body, { key, headers, signal: leave });
     const { status } = response;
     const json: unknown = await response.json();
     if (status === 200) outcomes.answered++;
-    else if (status < 500 || status === 503 || isLostGrammar(json)) outcomes.rejected++;
+    else if (status < 500 || status === 503 || codeOf(json) === 'grammars_lost') outcomes.rejected++;
     else outcomes.failed.push(`${status} ${JSON.stringify(json)}`);
     if (status !== 200) await sleep(PAUSE_MS);
     return { status, json };
   } catch (error) {
     if (leave.aborted) outcomes.left++;
-    else outcomes.failed.push(error instanceof Error ? `${error.message}: ${String(error.cause)}` : String(error));
+    else outcomes.failed.push(reasonOf(error));
     return null;
   }
 }
 
-function isLostGrammar(json: unknown): boolean {
-  return (json as { error?: { code?: string } } | null)?.error?.code === 'grammars_lost';
+/** Runs so many callers at once, each of which repeats a call until the signal aborts. */
+function repeated(
+  name: string,
+  count: number,
+  callerOf: (...run: Parameters<Attack['run']>) => () => Promise<unknown>,
+) {
+  const run: Attack['run'] = async (target, outcomes, signal) => {
+    const callers = Array.from({ length: count }, async () => {
+      const call = callerOf(target, outcomes, signal);
+      while (!signal.aborted) await call();
+    });
+    await Promise.all(callers);
+  };
+  return { name, run };
 }
 
 /** Callers that repeat requests. @param request the next one of a caller, by the count of all */
 function callers(name: string, count: number, request: (target: Target, index: number) => AttackRequest): Attack {
-  return {
+  let sent = 0;
+  return repeated(
     name,
-    async run(target, outcomes, signal) {
-      let sent = 0;
-      const call = async (): Promise<void> => {
-        while (!signal.aborted) await send(target, request(target, sent++), outcomes, signal);
-      };
-      await Promise.all(Array.from({ length: count }, call));
-    },
-  };
+    count,
+    (target, outcomes, signal) => () => send(target, request(target, sent++), outcomes, signal),
+  );
 }
 
 const random = seeded(1);
@@ -111,54 +112,43 @@ const tokens = ({ context }: Target, share: number) => ({
 });
 
 /** Repeats a rejected request with the least budget that the rejection names, and asks for many answers at once. */
-const followed: Attack = {
-  name: 'rejections of 8 answers, each followed',
-  async run(target, outcomes, signal) {
-    const call = async (): Promise<void> => {
-      let budget = 100;
-      while (!signal.aborted) {
-        const headers = { 'x-latency-budget-ms': String(budget), 'x-budget-on-miss': 'reject' };
-        const body = { prompt: 'x', n: 8, ...tokens(target, 0.005) };
-        const answer = await send(target, { body, headers }, outcomes, signal);
-        const { error } = (answer?.json ?? {}) as { error?: { least_feasible_budget_ms?: number | null } };
-        budget = error?.least_feasible_budget_ms ?? 100;
-      }
-    };
-    await Promise.all(Array.from({ length: 8 }, call));
-  },
-};
+const followed = repeated('rejections of 8 answers, each followed', 8, (target, outcomes, signal) => {
+  let budget = 100;
+  return async () => {
+    const headers = within(budget, 'reject');
+    const body = { prompt: 'x', n: 8, ...tokens(target, 0.005) };
+    const answer = await send(target, { body, headers }, outcomes, signal);
+    const { error } = (answer?.json ?? {}) as { error?: { least_feasible_budget_ms?: number | null } };
+    budget = error?.least_feasible_budget_ms ?? 100;
+  };
+});
+
+const UNFINISHED = Buffer.alloc(3_900_000, 'a');
 
 /** Connections whose bodies of almost 4 MB never end. The attacker opens a closed one again. */
-const unfinished: Attack = {
-  name: '300 bodies that never end',
-  async run({ url, key }, outcomes, signal) {
-    const { hostname, port } = new URL(url);
-    const head =
-      `POST /v1/completions HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 4000000\r\n` +
-      `${key === null ? '' : `Authorization: Bearer ${key}\r\n`}\r\n{"prompt": "`;
-    const filler = Buffer.alloc(3_900_000, 'a');
-    const call = async (): Promise<void> => {
-      while (!signal.aborted) {
-        await new Promise<void>((resolve) => {
-          const socket = connect(Number(port), hostname, () => {
-            socket.write(head);
-            socket.write(filler);
-          });
-          const end = (): void => void socket.destroy();
-          signal.addEventListener('abort', end);
-          socket.on('error', () => undefined).resume();
-          socket.once('close', () => {
-            signal.removeEventListener('abort', end);
-            outcomes[signal.aborted ? 'left' : 'rejected']++;
-            resolve();
-          });
-        });
-        await sleep(PAUSE_MS);
-      }
-    };
-    await Promise.all(Array.from({ length: 300 }, call));
-  },
-};
+const unfinished = repeated('300 bodies that never end', 300, ({ url, key }, outcomes, signal) => async () => {
+  const { hostname, port } = new URL(url);
+  const head =
+    `POST /v1/completions HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 4000000\r\n` +
+    `${key === null ? '' : `Authorization: Bearer ${key}\r\n`}\r\n{"prompt": "`;
+  const socket = connect(Number(port), hostname, () => {
+    socket.write(head);
+    socket.write(UNFINISHED);
+  });
+  const end = (): void => void socket.destroy();
+  signal.addEventListener('abort', end);
+  socket.on('error', () => undefined).resume();
+  await new Promise((resolve) => socket.once('close', resolve));
+  signal.removeEventListener('abort', end);
+  outcomes[signal.aborted ? 'left' : 'rejected']++;
+  await sleep(PAUSE_MS);
+});
+
+/** The headers of a total budget. */
+const within = (ms: number, onMiss?: string) => ({
+  'x-latency-budget-ms': String(ms),
+  ...(onMiss !== undefined && { 'x-budget-on-miss': onMiss }),
+});
 
 /** Many kinds of costly requests at once. */
 function costly(target: Target, index: number): AttackRequest {
@@ -168,10 +158,7 @@ function costly(target: Target, index: number): AttackRequest {
     { body: { prompt: 'x', logit_bias: bias, n: 4, ...tokens(target, 0.02) } },
     { body: { prompt: prompt(target, 0.1), logprobs: 5, echo: true, ...tokens(target, 0.001) } },
     { body: { prompt: 'x'.repeat(3_900_000) } },
-    {
-      body: { prompt: 'x', ...tokens(target, 0.01) },
-      headers: { 'x-latency-budget-ms': '2', 'x-budget-on-miss': 'reject' },
-    },
+    { body: { prompt: 'x', ...tokens(target, 0.01) }, headers: within(2, 'reject') },
     { body: { prompt: 'x', structured_outputs: { json: bomb(6) }, ...tokens(target, 0.01) } },
   ];
   return kinds[index % kinds.length] ?? { body: {} };
@@ -183,60 +170,35 @@ function bomb(depth: number): object {
   return { type: 'object', properties: { a: inner, b: inner }, required: ['a'] };
 }
 
+const LATE = within(1);
+const REGEX = { regex: '[a-z ]*[0-9]{4000}' };
+
+/** A request of a caller that repeats it. @param share of the context, the length of the answer */
+function fixed(share: number, body: object, more: Omit<AttackRequest, 'body'> = {}) {
+  return (target: Target): AttackRequest => ({ body: { prompt: 'hi', ...tokens(target, share), ...body }, ...more });
+}
+
 export const ATTACKS: readonly Attack[] = [
-  callers('40 callers without a budget', 40, (target) => ({ body: { prompt: 'hi', ...tokens(target, 0.025) } })),
-  callers('40 callers with a budget of 90 s', 40, (target) => ({
-    body: { prompt: 'hi', ...tokens(target, 0.025) },
-    headers: { 'x-latency-budget-ms': '90000' },
-  })),
-  callers('3 rows that fill the KV memory', 3, (target) => ({
-    body: { prompt: prompt(target, 0.33), ...tokens(target, 0.05) },
-  })),
-  callers('8 prompts of 6,000 tokens', 8, (target) => ({
-    body: { prompt: prompt(target, 0.73), ...tokens(target, 0.001) },
-  })),
-  callers('24 budgets of 3 s', 24, (target) => ({
-    body: { prompt: 'hi', ...tokens(target, 0.006) },
-    headers: { 'x-latency-budget-ms': '3000' },
-  })),
-  callers('24 rows with logprobs and penalties', 24, (target) => ({
-    body: { prompt: 'hi', logprobs: 5, frequency_penalty: 1, ...tokens(target, 0.012) },
-  })),
+  callers('40 callers without a budget', 40, fixed(0.025, {})),
+  callers('40 callers with a budget of 90 s', 40, fixed(0.025, {}, { headers: within(90_000) })),
+  callers('3 rows that fill the KV memory', 3, (to) => fixed(0.05, { prompt: prompt(to, 0.33) })(to)),
+  callers('8 prompts of 6,000 tokens', 8, (to) => fixed(0.001, { prompt: prompt(to, 0.73) })(to)),
+  callers('24 budgets of 3 s', 24, fixed(0.006, {}, { headers: within(3000) })),
+  callers('24 rows with logprobs and penalties', 24, fixed(0.012, { logprobs: 5, frequency_penalty: 1 })),
   callers('biases, log-probabilities of prompts, 4 MB, schemas', 8, costly),
-  callers('64 answers a request', 4, (target, index) => ({
-    body: { prompt: 'x', n: 64, ...tokens(target, 0.49) },
-    ...(index % 2 === 1 && { headers: LATE }),
-  })),
-  callers('64 answers, then a disconnect', 8, (target) => ({
-    body: { prompt: 'hi', n: 64, ...tokens(target, 0.006) },
-    leaveAfterMs: 30,
-  })),
-  callers('64 answers, cut after 1 ms', 8, (target) => ({
-    body: { prompt: prompt(target, 0.36), n: 64, ...tokens(target, 0.006) },
-    headers: { ...LATE, 'x-budget-on-miss': 'truncate' },
-  })),
-  callers('8 regular expressions a request', 2, (target) => ({
-    body: {
-      prompt: 'x',
-      n: 8,
-      ...tokens(target, 0.36),
-      structured_outputs: { regex: '[a-z ]*[0-9]{4000}' },
-    },
-  })),
+  callers('64 answers a request', 4, (to, index) =>
+    fixed(0.49, { n: 64 }, index % 2 === 1 ? { headers: LATE } : {})(to),
+  ),
+  callers('64 answers, then a disconnect', 8, fixed(0.006, { n: 64 }, { leaveAfterMs: 30 })),
+  callers('64 answers, cut after 1 ms', 8, (to) =>
+    fixed(0.006, { prompt: prompt(to, 0.36), n: 64 }, { headers: within(1, 'truncate') })(to),
+  ),
+  callers('8 regular expressions a request', 2, fixed(0.36, { n: 8, structured_outputs: REGEX })),
   followed,
-  callers('audits of biased answers', 2, (target) => ({
-    body: {
-      prompt: 'a',
-      n: 16,
-      ...tokens(target, 0.004),
-      logit_bias: { '28': 100 },
-      sortie: { exit_layer: target.exit },
-    },
-    headers: { 'x-audit': '1' },
-  })),
-  callers('audits past a budget', 8, (target) => ({
-    body: { prompt: 'a', ...tokens(target, 0.01) },
-    headers: { 'x-audit': '1', 'x-latency-budget-ms': '2000', 'x-budget-on-miss': 'truncate' },
-  })),
+  callers('audits of biased answers', 2, (to) => {
+    const sortie = { exit_layer: to.exit };
+    return fixed(0.004, { n: 16, logit_bias: { '28': 100 }, sortie }, { headers: { 'x-audit': '1' } })(to);
+  }),
+  callers('audits past a budget', 8, fixed(0.01, {}, { headers: { 'x-audit': '1', ...within(2000, 'truncate') } })),
   unfinished,
 ];

@@ -1,6 +1,10 @@
 /** A client with budgets: it asks, judges its promises, and follows a rejection once. */
 import { setTimeout as sleep } from 'node:timers/promises';
 import { monotonicMs } from '../../src/util/clock.js';
+import { post, reasonOf } from '../post.js';
+
+/** Budgets of clients, taken in turn. */
+export const BUDGETS_MS = [4000, 8000, 16_000];
 
 export interface Honest {
   readonly url: string;
@@ -42,20 +46,8 @@ export interface Tally {
 }
 
 export function newTally(): Tally {
-  return {
-    asked: 0,
-    promised: 0,
-    kept: 0,
-    starved: 0,
-    lost: 0,
-    rejected: 0,
-    unnamed: 0,
-    followed: 0,
-    followedKept: 0,
-    never: 0,
-    times: [],
-    faults: [],
-  };
+  const counts = { asked: 0, promised: 0, kept: 0, starved: 0, lost: 0, rejected: 0, unnamed: 0 };
+  return { ...counts, followed: 0, followedKept: 0, never: 0, times: [], faults: [] };
 }
 
 interface Answer {
@@ -69,21 +61,30 @@ interface Answer {
 
 /** Asks until the signal aborts; the last request is awaited. Every other request rejects a late answer. */
 export async function ask(client: Honest, tally: Tally, signal: AbortSignal): Promise<void> {
-  for (let index = 0; !signal.aborted; index++) {
-    const budget = client.budgets[index % client.budgets.length] ?? 1000;
-    const end = await one(client, budget, index % 2 === 0, tally);
-    if (typeof end === 'number') await follow(client, end, tally);
-    await sleep(client.pauseMs);
-  }
+  for (let index = 0; !signal.aborted; index++)
+    await askOnce(client, client.budgets[index % client.budgets.length] ?? 1000, index % 2 === 0, tally);
 }
 
-/** Asks for the impossible until so many rejections have named a budget, and follows each. */
-export async function askRejected(client: Honest, count: number, tally: Tally): Promise<void> {
-  while (tally.rejected < count) {
-    const end = await one(client, 1, true, tally);
-    if (typeof end === 'number') await follow(client, end, tally);
-    await sleep(client.pauseMs);
-  }
+/**
+ * Is the least budget true that a rejection names? A client asks for the impossible until so many rejections have named
+ * a budget, and follows each, beside four others.
+ * @param client without its budgets
+ */
+export async function followRejections(client: Omit<Honest, 'budgets'>, count: number): Promise<Tally> {
+  const over = new AbortController();
+  const beside = { ...client, body: { max_tokens: 32 }, budgets: BUDGETS_MS, pauseMs: 500 };
+  const others = Array.from({ length: 4 }, () => ask(beside, newTally(), over.signal));
+  const tally = newTally();
+  while (tally.rejected < count) await askOnce({ ...client, budgets: [] }, 1, true, tally);
+  over.abort();
+  await Promise.all(others);
+  return tally;
+}
+
+async function askOnce(client: Honest, budget: number, rejects: boolean, tally: Tally): Promise<void> {
+  const end = await one(client, budget, rejects, tally);
+  if (typeof end === 'number') await follow(client, end, tally);
+  await sleep(client.pauseMs);
 }
 
 /** Most repetitions of a request that is rejected again and again. */
@@ -116,16 +117,9 @@ async function one(
   tally.asked++;
   const [start, waitedBefore] = [monotonicMs(), client.waitedMs()];
   try {
-    const response = await fetch(`${client.url}/v1/completions`, {
-      method: 'POST',
-      headers: {
-        'content-type': 'application/json',
-        ...(client.key !== null && { authorization: `Bearer ${client.key}` }),
-        'x-latency-budget-ms': String(budget),
-        ...(rejects && { 'x-budget-on-miss': 'reject' }),
-      },
-      body: JSON.stringify({ prompt: `Question ${tally.asked}: name a river.`, ...client.body }),
-    });
+    const headers = { 'x-latency-budget-ms': String(budget), ...(rejects && { 'x-budget-on-miss': 'reject' }) };
+    const body = { prompt: `Question ${tally.asked}: name a river.`, ...client.body };
+    const response = await post(`${client.url}/v1/completions`, body, { key: client.key, headers });
     const { sortie, error } = (await response.json()) as Answer;
     const took = monotonicMs() - start;
     if (error?.code === 'budget_infeasible') {
@@ -155,7 +149,7 @@ async function one(
     return 'starved';
   } catch (error) {
     tally.lost++;
-    tally.faults.push(error instanceof Error ? `${error.message} ${String(error.cause)}` : String(error));
+    tally.faults.push(reasonOf(error));
     return 'lost';
   }
 }

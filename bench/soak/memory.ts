@@ -1,5 +1,6 @@
 /** Resident memory of processes over time, its slope, and waits for a core (Linux's /proc). */
 import { readFileSync } from 'node:fs';
+import { meanOf } from '../../src/load/summary.js';
 
 const MB = 1e6;
 
@@ -28,10 +29,8 @@ export function childrenOf(pid: number): number[] {
 
 /** Slope of the least-squares line through the points, in units of y per unit of x; NaN for fewer than two points. */
 export function slope(points: readonly (readonly [x: number, y: number])[]): number {
-  const mean = (values: readonly number[]): number => values.reduce((sum, value) => sum + value, 0) / values.length;
-  const mx = mean(points.map(([x]) => x));
-  const my = mean(points.map(([, y]) => y));
-  const sxy = points.reduce((sum, [x, y]) => sum + (x - mx) * (y - my), 0);
-  const sxx = points.reduce((sum, [x]) => sum + (x - mx) ** 2, 0);
-  return sxy / sxx;
+  const [mx, my] = [meanOf(points.map(([x]) => x)), meanOf(points.map(([, y]) => y))];
+  const sum = (of: (dx: number, dy: number) => number): number =>
+    points.reduce((all, [x, y]) => all + of(x - mx, y - my), 0);
+  return sum((dx, dy) => dx * dy) / sum((dx) => dx ** 2);
 }

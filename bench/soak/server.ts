@@ -1,6 +1,7 @@
 /** The two processes of a server under a soak. */
 import type { Server } from '../server.js';
-import { childrenOf } from './memory.js';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { childrenOf, waitedMs } from './memory.js';
 
 export interface SoakServer {
   readonly url: string;
@@ -16,8 +17,24 @@ export function soakServer({ url, pid: gateway }: Server): SoakServer {
   return { url, gateway, engine };
 }
 
+/** Reads the waits of both processes for a core. */
+export const waits =
+  ({ gateway, engine }: SoakServer) =>
+  () =>
+    [gateway, engine].map(waitedMs);
+
+/** Polls an idle server until nothing runs or waits. @returns the sequences that are left */
+export async function liveAtRest(url: string, polls: number): Promise<number> {
+  let left = await live(url);
+  for (; polls > 0 && left > 0; polls--) {
+    await sleep(200);
+    left = await live(url);
+  }
+  return left;
+}
+
 /** Running and waiting sequences, by the server's metrics. Idle connections may close under a fetch, so it tries twice. */
-export async function live(url: string): Promise<number> {
+async function live(url: string): Promise<number> {
   const get = () => fetch(`${url}/metrics`);
   const text = await (await get().catch(get)).text();
   const of = (name: string): number => Number(new RegExp(`^${name}\\{.*\\} (\\S+)$`, 'm').exec(text)?.[1]);

@@ -11,7 +11,7 @@ import { ggufPart, ggufPaths } from '../util/gguf-parts.js';
 import { type HubName, parseHubName } from '../util/hub-name.js';
 import { interruptible } from '../util/interruption.js';
 import { complain } from './output.js';
-import { pullDisplay } from './pull-display.js';
+import { pullDisplay } from './progress-display.js';
 
 export interface Conversion {
   /** The folder of `--cache-dir`. */

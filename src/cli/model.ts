@@ -1,10 +1,10 @@
 /** The commands that write, check and measure a model folder: `sortie convert`, `inspect` and `calibrate`. */
 import { Option, type Command } from 'commander';
-import { kernelList, modelName, type OptionSpec, SERVE_OPTIONS } from '../config.js';
+import { kernelList, modelName, SERVE_OPTIONS } from '../config.js';
 import type { CalibrateOptions } from '../engine/calibration/command.js';
 import type { KernelName } from '../model/manifest.js';
 import { output } from './output.js';
-import { exits, fraction, fractions, positive, ruleOf } from './values.js';
+import { exits, fraction, fractions, positive, ruleOf, servedOption } from './values.js';
 
 interface ConvertFlags {
   readonly out: string;
@@ -85,12 +85,6 @@ function addInspect(root: Command): void {
     });
 }
 
-/** An option of `serve` that has the same meaning here. */
-function servedOption<T>(spec: OptionSpec<T>): Option {
-  const option = new Option(`--${spec.flag} <${spec.kind.placeholder}>`, spec.help);
-  return option.argParser(ruleOf(spec)).default(spec.default, spec.defaultText);
-}
-
 function addCalibrate(root: Command): void {
   root
     .command('calibrate <dir>')
@@ -102,7 +96,7 @@ function addCalibrate(root: Command): void {
     .addOption(servedOption(SERVE_OPTIONS.prefillChunk))
     .action(async (dir: string, options: CalibrateOptions) => {
       const { calibrateCommand } = await import('../engine/calibration/command.js');
-      const { calibrationDisplay } = await import('./calibration-display.js');
+      const { calibrationDisplay } = await import('./progress-display.js');
       const display = calibrationDisplay(process.stderr);
       try {
         const costs = await calibrateCommand(dir, options, display.progress);

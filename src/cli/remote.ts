@@ -1,9 +1,9 @@
 /** The commands that call a server: `sortie chat` and `sortie bench`. */
 import { constants } from 'node:os';
 import { Option, type Command } from 'commander';
-import { benchDefaults, type BenchOptions, DEFAULT_REQUESTS } from '../load/options.js';
+import { benchDefaults as initial, type BenchOptions, DEFAULT_REQUESTS } from '../load/options.js';
 import { output } from './output.js';
-import { budgets, factors, header, jsonObject, positive, positives, timeout } from './values.js';
+import { budgets, choice, factors, header, jsonObject, option, positive, positives, timeout } from './values.js';
 
 interface ChatFlags {
   readonly url: string;
@@ -45,18 +45,10 @@ function addBench(root: Command, finish: (code: number) => void): void {
     .description('measure how many requests a server with the API of OpenAI answers within their deadlines')
     .option('--model <name>', "model to ask (default: the first of the server's list)")
     .addOption(apiKeyOption())
-    .addOption(new Option('--api <kind>', 'endpoint').choices(['chat', 'completions']).default(benchDefaults.api))
-    .addOption(
-      new Option('--rates <list>', 'open load: requests per second, one run each')
-        .argParser(factors)
-        .default(benchDefaults.rates, benchDefaults.rates.join(',')),
-    )
-    .addOption(
-      new Option('--arrivals <kind>', 'arrivals of open load')
-        .choices(['poisson', 'bursts'])
-        .default(benchDefaults.arrivals),
-    )
-    .option('--burst <n>', 'requests of a burst', positive, benchDefaults.burst)
+    .addOption(choice('--api <kind>', 'endpoint', ['chat', 'completions'], initial.api))
+    .addOption(option('--rates <list>', 'open load: requests per second, one run each', factors, initial.rates))
+    .addOption(choice('--arrivals <kind>', 'arrivals of open load', ['poisson', 'bursts'], initial.arrivals))
+    .option('--burst <n>', 'requests of a burst', positive, initial.burst)
     .addOption(
       new Option('--clients <list>', 'closed load instead: clients that never pause, one run each')
         .argParser(positives)
@@ -71,22 +63,29 @@ function addBench(root: Command, finish: (code: number) => void): void {
       ).conflicts(['rates', 'arrivals', 'burst']),
     )
     .addOption(
-      new Option('--speeds <list>', "arrival rates, as multiples of the trace's own, one run each")
-        .argParser(factors)
-        .default(benchDefaults.speeds, benchDefaults.speeds.join(',')),
+      option(
+        '--speeds <list>',
+        "arrival rates, as multiples of the trace's own, one run each",
+        factors,
+        initial.speeds,
+      ),
     )
     .addOption(
-      new Option('--lengths <kind>', 'trace: prompts of about, and answers of exactly the lengths of the trace')
-        .choices(['natural', 'trace'])
-        .default(benchDefaults.lengths),
+      choice(
+        '--lengths <kind>',
+        'trace: prompts of about, and answers of exactly the lengths of the trace',
+        ['natural', 'trace'],
+        initial.lengths,
+      ),
     )
     .addOption(
-      new Option('--budgets <list>', 'classes of deadlines, such as chat=ttft:300+tpot:50,page=2000,batch=none')
-        .argParser(budgets)
-        .default(
-          benchDefaults.budgets,
-          benchDefaults.budgets.map(({ name, budget }) => `${name}=${budget.totalMs}`).join(','),
-        ),
+      option(
+        '--budgets <list>',
+        'classes of deadlines, such as chat=ttft:300+tpot:50,page=2000,batch=none',
+        budgets,
+        initial.budgets,
+        initial.budgets.map(({ name, budget }) => `${name}=${budget.totalMs}`).join(','),
+      ),
     )
     .option('--send-budgets', "state budgets in Sortie's headers (default: if the server is Sortie)")
     .option('--no-send-budgets', 'never state budgets')
@@ -97,8 +96,8 @@ function addBench(root: Command, finish: (code: number) => void): void {
     )
     .option('--body <json>', 'further fields of each request, such as {"temperature": 0}', jsonObject)
     .option('--header <text>', 'further header of each request, such as "Name: value"; repeatable', header)
-    .option('--timeout <s>', 'seconds until the client cancels a request, at most 300', timeout, benchDefaults.timeout)
-    .option('--seed <n>', 'seed of arrivals, questions and classes', positive, benchDefaults.seed)
+    .option('--timeout <s>', 'seconds until the client cancels a request, at most 300', timeout, initial.timeout)
+    .option('--seed <n>', 'seed of arrivals, questions and classes', positive, initial.seed)
     .option('--out <file>', 'write the results and all requests as JSON')
     .option('--plot <file>', 'write attainment against load, or the times of a single run, as SVG')
     .action(async (url: string, { header: headers = {}, ...options }: BenchFlags) => {
@@ -112,7 +111,7 @@ function addBench(root: Command, finish: (code: number) => void): void {
         terminal: process.stderr.isTTY ? process.stderr : null,
         signal: stop.signal,
       };
-      const { isInterrupted } = await benchCommand({ ...benchDefaults, ...options, headers, url }, io);
+      const { isInterrupted } = await benchCommand({ ...initial, ...options, headers, url }, io);
       if (isInterrupted) finish(128 + constants.signals.SIGINT);
     });
 }

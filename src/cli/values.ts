@@ -1,5 +1,5 @@
 /** The rules of values on the command line. Each parser throws commander's error, which completes "must be ...". */
-import { InvalidArgumentError } from 'commander';
+import { InvalidArgumentError, Option } from 'commander';
 import type { OptionSpec } from '../config.js';
 import { parseBudgets } from '../load/budgets.js';
 import type { BenchOptions } from '../load/options.js';
@@ -12,6 +12,27 @@ export function ruleOf<T>({ kind }: Pick<OptionSpec<T>, 'kind'>): (value: string
     throw new InvalidArgumentError(`must be ${kind.rule}`);
   };
 }
+
+/** An option of `serve` that has the same meaning here. */
+export function servedOption<T>(spec: OptionSpec<T>): Option {
+  return option<unknown>(
+    `--${spec.flag} <${spec.kind.placeholder}>`,
+    spec.help,
+    ruleOf(spec),
+    spec.default,
+    spec.defaultText,
+  );
+}
+
+/** An option with a default. @param shown the default in the help; absent: the value itself, a list with commas */
+export function option<T>(flags: string, help: string, parse: (text: string) => T, initial: T, shown?: string): Option {
+  const text = shown ?? (Array.isArray(initial) ? initial.join(',') : undefined);
+  return new Option(flags, help).argParser(parse).default(initial, text);
+}
+
+/** An option of some words. */
+export const choice = (flags: string, help: string, choices: readonly string[], initial: string): Option =>
+  new Option(flags, help).choices(choices).default(initial);
 
 export function exits(value: string): number[] {
   const layers = value.split(',').map((item) => (/^[1-9]\d{0,3}$/.test(item.trim()) ? Number(item) : NaN));

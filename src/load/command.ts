@@ -43,7 +43,7 @@ export interface BenchResult {
   }[];
 }
 
-type RequestRecord = Omit<BenchJob, 'asked'> & {
+type RequestRecord = Omit<BenchJob, 'asked' | 'question'> & {
   readonly atMs: number;
   readonly isMet: boolean;
 } & Sent<unknown>['answer'];

@@ -7,6 +7,7 @@ export interface BenchJob {
   readonly id: string;
   readonly budgetClass: string;
   readonly budget: Budget;
+  readonly question: string;
   readonly asked: Asked;
   /** Tokens that the request demands or allows at most; null if it states none. */
   readonly maxTokens: number | null;
@@ -68,7 +69,7 @@ export function traceJobs(
 }
 
 function jobOf(id: string, question: string, { name, budget }: BudgetClass, form: Form): BenchJob {
-  return { id, budgetClass: name, budget, asked: askedOf(question, form), maxTokens: form.maxTokens };
+  return { id, budgetClass: name, budget, question, asked: askedOf(question, form), maxTokens: form.maxTokens };
 }
 
 function loggedClass({ budget }: TraceEntry): BudgetClass {
@@ -79,7 +80,7 @@ function classOf(classes: readonly BudgetClass[], random: () => number): BudgetC
   return classes[Math.floor(random() * classes.length)] ?? { name: 'none', budget: NO_BUDGET };
 }
 
-function shuffled(questions: readonly string[], random: () => number): string[] {
+export function shuffled(questions: readonly string[], random: () => number): string[] {
   return questions
     .map((question) => ({ question, at: random() }))
     .sort((a, b) => a.at - b.at)

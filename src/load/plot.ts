@@ -17,42 +17,49 @@ export interface PlottedRun {
 export function plotOf(model: string, runs: readonly PlottedRun[]): string {
   const [first, second] = runs;
   if (first !== undefined && second === undefined) return svgOf(timesPlot(model, first));
-  return svgOf(loadPlot(model, runs));
+  const isClosed = runs.some(({ plan }) => plan.clients !== null);
+  return loadPlot(
+    `${model}: requests in budget against load`,
+    isClosed ? 'clients without a pause' : 'requests/s',
+    runs.map(({ plan: { rate, clients }, summary }) => ({ load: rate ?? clients ?? 0, summary })),
+    { name: 'goodput', y: 'goodput, requests/s', most: null, valueOf: ({ goodput }) => goodput },
+  );
 }
 
-const loadOf = ({ plan: { rate, clients } }: PlottedRun): number => rate ?? clients ?? 0;
+/** A measure of its own axis, from 0 to `most`; a null `most` fits the points. */
+interface Measure {
+  readonly name: string;
+  readonly y: string;
+  readonly most: number | null;
+  readonly valueOf: (summary: Summary) => number | null;
+}
 
-function loadPlot(model: string, runs: readonly PlottedRun[]): Plot {
-  const sorted = [...runs].sort((a, b) => loadOf(a) - loadOf(b));
-  const names = [...new Set(sorted.flatMap(({ summary }) => summary.classes.map(({ name }) => name)))];
-  const isClosed = runs.some(({ plan }) => plan.clients !== null);
-  const points = (valueOf: (summary: Summary) => number | undefined): (readonly [number, number])[] =>
-    sorted.flatMap((run) => {
-      const value = valueOf(run.summary);
-      return value === undefined ? [] : [[loadOf(run), value] as const];
+/** Attainment of each class against load, with another measure at the right. @param x what the load counts */
+export function loadPlot(
+  title: string,
+  x: string,
+  runs: readonly { readonly load: number; readonly summary: Summary }[],
+  { name, y, most, valueOf }: Measure,
+): string {
+  const sorted = runs.toSorted((a, b) => a.load - b.load);
+  const points = (value: (summary: Summary) => number | null | undefined): (readonly [number, number])[] =>
+    sorted.flatMap(({ load, summary }) => {
+      const found = value(summary);
+      return found == null ? [] : [[load, found] as const];
     });
-  const landed = points(({ landed }) => landed ?? undefined);
-  return {
-    title: `${model}: requests in budget against load`,
-    x: isClosed ? 'clients without a pause' : 'requests/s',
-    y: 'share of requests in budget',
-    yRange: [0, 1],
+  const classes = new Map(sorted.flatMap(({ summary }) => summary.classes.map((each) => [each.name, each.budget])));
+  const landed = points((summary) => summary.landed);
+  return svgOf({
+    ...{ title, x, y: 'share of requests in budget', yRange: [0, 1] },
     series: [
-      ...names.map((name) => {
-        const budget = sorted[0]?.summary.classes.find((each) => each.name === name)?.budget;
-        return {
-          name: budget == null ? name : `${name} (${budgetText(budget)})`,
-          points: points(({ classes }) => classes.find((each) => each.name === name)?.attainment),
-        };
-      }),
+      ...[...classes].map(([each, budget]) => ({
+        name: budget === null ? each : `${each} (${budgetText(budget)})`,
+        points: points((summary) => summary.classes.find((other) => other.name === each)?.attainment),
+      })),
       ...(landed.length === 0 ? [] : [{ name: 'landed, all classes', points: landed }]),
     ],
-    right: {
-      y: 'goodput, requests/s',
-      yRange: [0, null],
-      series: [{ name: 'goodput', points: points(({ goodput }) => goodput) }],
-    },
-  };
+    right: { y, yRange: [0, most], series: [{ name, points: points(valueOf) }] },
+  });
 }
 
 /** Shares of the requests that are answered within a time. */

@@ -1,4 +1,5 @@
-/** Summarizes a run of a bench from the client's point of view. */
+/** Summarizes a run from the client's point of view: of `sortie bench`, of the simulator and of bench:goodput. */
+import { isDeepStrictEqual } from 'node:util';
 import { quantile } from '../util/stats.js';
 import { isWithin } from '../util/within-budget.js';
 import type { Answered } from './ask.js';
@@ -6,18 +7,27 @@ import type { Budget } from './budgets.js';
 import type { BenchJob } from './jobs.js';
 import { durationMs, type Sent } from './run.js';
 
+/** The part of a request that its judgement needs. */
+export interface Judged extends Pick<BenchJob, 'budgetClass' | 'maxTokens'> {
+  readonly budget: Budget | null;
+}
+
 export interface Spread {
   readonly p50: number;
   readonly p95: number;
+  readonly p99: number;
 }
 
 export interface ClassSummary {
   readonly name: string;
-  /** Null for all classes together. */
+  /** Null where the budgets of its requests differ. */
   readonly budget: Budget | null;
   readonly requests: number;
-  /** Share of all requests with a complete answer inside the budget. */
+  /** Share of all requests with a complete answer inside the budget; without a budget, with a complete answer. */
   readonly attainment: number;
+  /** Requests of the service class `guaranteed`, and the share of their answers in time; null without one. */
+  readonly guaranteed: number;
+  readonly kept: number | null;
   /** Share of all requests whose answer ended early to keep its budget; null if the server does not report it. */
   readonly landed: number | null;
   /** Requests without a complete answer from the server, and answers that a limit of the server cut. */
@@ -33,6 +43,7 @@ export interface Summary extends ClassSummary {
   readonly seconds: number;
   /** Requests inside their budget per second. */
   readonly goodput: number;
+  /** Tokens of incomplete answers included. */
   readonly tokensPerSecond: number;
   /** |predicted - actual| / actual of the total time and of the TTFT; null without predictions. */
   readonly predictionError: { readonly total: Spread; readonly ttft: Spread | null } | null;
@@ -52,21 +63,31 @@ export interface Summary extends ClassSummary {
 
 const share = (part: number, all: number): number => (all === 0 ? 1 : part / all);
 
-/** Median and 95th percentile; null without values. */
-export function spreadOf(values: readonly number[]): Spread | null {
-  return values.length === 0 ? null : { p50: quantile(values, 0.5), p95: quantile(values, 0.95) };
+/** Null without values. */
+function spreadOf(values: readonly number[]): Spread | null {
+  const [p50, p95, p99] = [quantile(values, 0.5), quantile(values, 0.95), quantile(values, 0.99)];
+  return values.length === 0 ? null : { p50, p95, p99 };
+}
+
+/** The mean; NaN without values. */
+export function meanOf(values: readonly number[]): number {
+  return values.reduce((sum, value) => sum + value, 0) / values.length;
 }
 
 /** Whether a limit that the request does not state cut the answer. */
-function isCut({ job, answer }: Sent<BenchJob>): boolean {
+function isCut({ job, answer }: Sent<Judged>): boolean {
   return answer.finishReason === 'length' && (job.maxTokens === null || answer.tokens < job.maxTokens);
 }
 
+/** Whether the answer has ended inside every part of its budget, although a limit of the server may have cut it. */
+export function isInTime({ job, answer }: Sent<Judged>): boolean {
+  const { error, totalMs, ttftMs, tpotMs } = answer;
+  return error === null && isWithin({ totalMs, ttftMs: ttftMs ?? totalMs, tpotMs }, job.budget);
+}
+
 /** Whether the answer is complete and inside every part of its budget. */
-export function isMet(sent: Sent<BenchJob>): boolean {
-  const { budget } = sent.job;
-  const { error, totalMs, ttftMs, tpotMs } = sent.answer;
-  return error === null && !isCut(sent) && isWithin({ totalMs, ttftMs: ttftMs ?? totalMs, tpotMs }, budget);
+export function isMet(sent: Sent<Judged>): boolean {
+  return isInTime(sent) && !isCut(sent);
 }
 
 /** Share of answers with a total between the predicted 10% and 90% quantiles; null without intervals. */
@@ -74,7 +95,7 @@ export function intervalShare(answers: readonly Answered[]): number | null {
   const inside = answers.flatMap(({ error, totalMs, predictedP10Ms: from, predictedP90Ms: to }) =>
     error !== null || from === null || to === null ? [] : from <= totalMs && totalMs <= to,
   );
-  return inside.length === 0 ? null : share(inside.filter((isInside) => isInside).length, inside.length);
+  return inside.length === 0 ? null : meanOf(inside.map(Number));
 }
 
 /** Relative errors of a predicted time. */
@@ -87,8 +108,9 @@ function errorsOf(answers: readonly Answered[], times: (answer: Answered) => (nu
   );
 }
 
-export function summaryOf(sent: readonly Sent<BenchJob>[]): Summary {
-  const answered = sent.map(({ answer }) => answer).filter(({ error }) => error === null);
+export function summaryOf(sent: readonly Sent<Judged>[]): Summary {
+  const answers = sent.map(({ answer }) => answer);
+  const answered = answers.filter(({ error }) => error === null);
   const seconds = durationMs(sent) / 1000;
   const perSecond = (count: number): number => (seconds === 0 ? 0 : count / seconds);
   const total = errorsOf(answered, ({ predictedMs, totalMs }) => [predictedMs, totalMs]);
@@ -96,16 +118,15 @@ export function summaryOf(sent: readonly Sent<BenchJob>[]): Summary {
   const names = [...new Set(sent.map(({ job }) => job.budgetClass))];
   return {
     ...classSummary('all', sent),
-    budget: null,
     seconds,
     goodput: perSecond(sent.filter(isMet).length),
-    tokensPerSecond: perSecond(answered.reduce((sum, { tokens }) => sum + tokens, 0)),
+    tokensPerSecond: perSecond(answers.reduce((sum, { tokens }) => sum + tokens, 0)),
     predictionError: total === null ? null : { total, ttft },
     insideInterval: intervalShare(answered),
-    ...depthOf(answered),
-    reasons: reasonsOf(answered),
-    errors: errorCounts(sent),
-    lagMs: spreadOf(sent.map(({ answer }) => answer.lagMs)),
+    ...depthOf(answers),
+    reasons: sharesOf(answered.flatMap(({ depthReason }) => depthReason ?? [])),
+    errors: countsOf(answers.flatMap(({ error }) => error?.kind ?? [])),
+    lagMs: spreadOf(answers.map(({ lagMs }) => lagMs)),
     classes: names.sort().map((name) =>
       classSummary(
         name,
@@ -115,13 +136,16 @@ export function summaryOf(sent: readonly Sent<BenchJob>[]): Summary {
   };
 }
 
-function classSummary(name: string, sent: readonly Sent<BenchJob>[]): ClassSummary {
+function classSummary(name: string, sent: readonly Sent<Judged>[]): ClassSummary {
+  const guaranteed = sent.filter(({ answer }) => answer.serviceClass === 'guaranteed');
   const answered = sent.map(({ answer }) => answer).filter(({ error }) => error === null);
   return {
     name,
-    budget: sent[0]?.job.budget ?? null,
+    budget: commonBudget(sent),
     requests: sent.length,
     attainment: share(sent.filter(isMet).length, sent.length),
+    guaranteed: guaranteed.length,
+    kept: guaranteed.length === 0 ? null : meanOf(guaranteed.map(isInTime).map(Number)),
     landed: landedShare(answered, sent.length),
     failed: sent.length - answered.length,
     cut: sent.filter(isCut).length,
@@ -131,12 +155,22 @@ function classSummary(name: string, sent: readonly Sent<BenchJob>[]): ClassSumma
   };
 }
 
-function errorCounts(sent: readonly Sent<BenchJob>[]): Record<string, number> {
+function commonBudget(sent: readonly Sent<Judged>[]): Budget | null {
+  const [first] = sent;
+  const isCommon = sent.every(({ job }) => isDeepStrictEqual(job.budget, first?.job.budget));
+  return isCommon ? (first?.job.budget ?? null) : null;
+}
+
+function countsOf(names: readonly string[]): Record<string, number> {
   const counts: Record<string, number> = {};
-  for (const { answer } of sent) {
-    if (answer.error !== null) counts[answer.error.kind] = (counts[answer.error.kind] ?? 0) + 1;
-  }
+  for (const name of names) counts[name] = (counts[name] ?? 0) + 1;
   return counts;
+}
+
+/** Null without a name. */
+function sharesOf(names: readonly string[]): Record<string, number> | null {
+  if (names.length === 0) return null;
+  return Object.fromEntries(Object.entries(countsOf(names)).map(([name, count]) => [name, count / names.length]));
 }
 
 function landedShare(answers: readonly Answered[], requests: number): number | null {
@@ -144,14 +178,7 @@ function landedShare(answers: readonly Answered[], requests: number): number | n
   return share(answers.filter(({ isLanded }) => isLanded === true).length, requests);
 }
 
-function reasonsOf(answers: readonly Answered[]): Record<string, number> | null {
-  const reasons = answers.flatMap(({ depthReason }) => depthReason ?? []);
-  if (reasons.length === 0) return null;
-  const counts: Record<string, number> = {};
-  for (const reason of reasons) counts[reason] = (counts[reason] ?? 0) + 1;
-  return Object.fromEntries(Object.entries(counts).map(([reason, count]) => [reason, count / reasons.length]));
-}
-
+/** Tokens of all answers by exit layer, shallowest first. */
 function depthOf(answers: readonly Answered[]): Pick<Summary, 'exits' | 'meanExit'> {
   const byExit = new Map<number, number>();
   for (const { exits } of answers) {
@@ -161,7 +188,7 @@ function depthOf(answers: readonly Answered[]): Pick<Summary, 'exits' | 'meanExi
   const tokens = [...byExit.values()].reduce((sum, count) => sum + count, 0);
   if (tokens === 0) return { exits: null, meanExit: null };
   return {
-    exits: Object.fromEntries([...byExit].map(([layer, count]) => [layer, count / tokens])),
+    exits: Object.fromEntries([...byExit].sort(([a], [b]) => a - b).map(([layer, count]) => [layer, count / tokens])),
     meanExit: [...byExit].reduce((sum, [layer, count]) => sum + layer * count, 0) / tokens,
   };
 }

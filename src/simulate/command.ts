@@ -4,10 +4,10 @@
  */
 import { readFile, stat, writeFile } from 'node:fs/promises';
 import { type CostModel, costModel, predictMs } from '../cost/model.js';
+import { loadPlot } from '../load/plot.js';
 import { hasBudgets, parseTrace, type TraceEntry } from '../load/trace.js';
 import { type Policy, Router, chunkSizes, defaultPolicy } from '../router/index.js';
 import { checkWritable } from '../util/output-file.js';
-import { svgOf } from '../util/plot.js';
 import { seeded } from '../util/random.js';
 import { SERVE_OPTIONS } from '../config.js';
 import { parseCostFile } from './costs.js';
@@ -18,7 +18,7 @@ import { balancerOf } from './balance.js';
 import { simulateFleet } from './replicas.js';
 import { isMet, type Report, reportOf } from './report.js';
 import type { SimulatedRequest } from './request.js';
-import { classesFor, requestsOf } from './workload.js';
+import { requestsOf } from './workload.js';
 
 export interface SpeedReport extends Report {
   readonly speed: number;
@@ -63,15 +63,15 @@ export async function simulateCommand(
   const policy: Policy = { ...defaultPolicy, chunks: chunkSizes(options.prefillChunk) };
   const one = new Array<number>(shape.exits.length).fill(0).with(-1, 1);
   const chunk = { exit: shape.exits.length - 1, positions: 128, context: 0, chunk: 128 };
-  const classes = classesFor(
-    predictMs(model, { decode: null, prefill: [chunk] }) / 128,
-    predictMs(model, { decode: { rows: one, context: 256 }, prefill: [] }),
-  );
+  const times = {
+    perPromptToken: predictMs(model, { decode: null, prefill: [chunk] }) / chunk.positions,
+    perOutputToken: predictMs(model, { decode: { rows: one, context: 256 }, prefill: [] }),
+  };
 
   const requestsAt = (speed: number): SimulatedRequest[] => {
     const scale = { speed, length: options.lengthScale, limit: options.limit, maxLength: options.maxLength };
     const random = seeded(options.seed);
-    return requestsOf(trace, classes, scale, random, shape.exits.length, options.limits).map((request) => ({
+    return requestsOf(trace, times, scale, random, shape.exits.length, options.limits).map((request) => ({
       ...request,
       minExit,
     }));
@@ -119,8 +119,16 @@ export async function simulateCommand(
     say(lineOf(options, found));
   }
   if (options.out !== null) await writeFile(options.out, `${JSON.stringify({ options, reports }, null, 2)}\n`);
-  if (options.plot !== null)
-    await writeFile(options.plot, plotOf(reports, Math.max(...shape.exits.map(({ layer }) => layer))));
+  if (options.plot !== null) {
+    const runs = reports.map((report) => ({ load: report.speed, summary: report }));
+    const depth = { name: 'mean depth', y: 'mean exit layer of the tokens', most: shape.exits.at(-1)?.layer ?? null };
+    const title = 'Simulated: requests in budget, and mean depth';
+    const svg = loadPlot(title, 'arrival rate, multiples of the trace', runs, {
+      ...depth,
+      valueOf: ({ meanExit }) => meanExit,
+    });
+    await writeFile(options.plot, svg);
+  }
   return reports;
 }
 
@@ -183,7 +191,7 @@ function lineOf({ target, replicas: simulated, maxReplicas }: SimulateOptions, r
   const classes = report.classes.map(({ name, attainment }) => `${name} ${percent(attainment)}`).join(', ');
   return [
     `speed ${report.speed}${simulated === 1 ? '' : `, ${simulated} replicas`}: ${percent(report.attainment)} inside their budgets (${classes})`,
-    `goodput ${report.goodput.toFixed(2)}/s, mean depth ${report.meanDepth.toFixed(1)}`,
+    `goodput ${report.goodput.toFixed(2)}/s, mean depth ${report.meanExit?.toFixed(1) ?? '-'}`,
     ...(report.lost > 0 ? [`${report.lost} answers broke off`] : []),
     report.shortfall === undefined
       ? `${report.replicas} replica(s) for ${percent(target)}`
@@ -206,27 +214,4 @@ function budgetsLine(trace: readonly TraceEntry[]): string {
   if (!hasBudgets(trace)) return 'budgets: made up in three classes, because the trace has none';
   const stated = trace.filter(({ budget }) => budget != null).length;
   return `budgets: those of the log; ${stated} of ${trace.length} requests state a budget`;
-}
-
-function plotOf(reports: readonly SpeedReport[], deepest: number): string {
-  const names = [...new Set(reports.flatMap(({ classes }) => classes.map(({ name }) => name)))];
-  return svgOf({
-    title: 'Simulated: share of requests inside their budgets, and mean depth',
-    x: 'arrival rate, multiples of the trace',
-    y: 'share of requests',
-    yRange: [0, 1],
-    series: [
-      ...names.map((name) => ({
-        name,
-        points: reports.map(
-          ({ speed, classes }) => [speed, classes.find((each) => each.name === name)?.attainment ?? 0] as const,
-        ),
-      })),
-    ],
-    right: {
-      y: 'mean exit layer of the tokens',
-      yRange: [0, deepest],
-      series: [{ name: 'mean depth', points: reports.map(({ speed, meanDepth }) => [speed, meanDepth] as const) }],
-    },
-  });
 }

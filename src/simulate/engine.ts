@@ -36,8 +36,6 @@ export interface Machine extends Room {
   readonly overheadMs?: number;
   /** Clients that never pause: a request arrives when one of them is free. Absent or null: at its own time. */
   readonly clients?: number | null;
-  /** A rejected request arrives again at once, with the least budget that its rejection names. */
-  readonly repeatsRejected?: boolean;
   /** Real time of a step in ms, from its work and the current time. */
   readonly actual: (work: Work, now: number) => number;
 }
@@ -52,7 +50,6 @@ export interface Outcome {
   readonly path: LiveRequest['path'];
   readonly tokens: number;
   readonly reason: 'length' | 'landed' | 'deadline' | 'rejected';
-  readonly replans: number;
   readonly preemptions: number;
 }
 
@@ -66,12 +63,6 @@ function hasLanded(each: LiveRequest, router: RouterFacade, now: number): boolea
   if (each.generated === 0 || each.sentenceTokens !== 0 || isPrefilling(each)) return false;
   const landing = router.landing(each);
   return landing !== null && now + LONG_SENTENCE_TOKENS * landing.tokenMs > landing.endsAt;
-}
-
-/** A request with another total budget. */
-function withTotal(each: LiveRequest, totalMs: number): LiveRequest {
-  const budget = each.budget && { ...each.budget, totalMs };
-  return { ...each, budget, request: { ...each.request, budget } };
 }
 
 /** One step, for observers (tests, progress). */
@@ -137,21 +128,16 @@ class SimulatedEngine implements StepHost {
 
   decide(admissions: readonly Admission[]): Decided {
     const queued: LiveRequest[] = [];
-    const next: LiveRequest[] = [];
     for (const [i, each] of this.#deciding.entries()) {
       const admission = admissions[i];
       if (admission === undefined) throw new Error(`request ${each.id} has no admission`);
-      const isRepeated = this.#admissions.has(each.id);
       this.#admissions.set(each.id, admission);
-      if (admission.kind === 'admit') {
+      if (admission.kind === 'admit')
         queued.push({ ...each, exit: admission.exit, serviceClass: admission.serviceClass });
-      } else if (admission.leastFeasibleMs !== null && this.machine.repeatsRejected === true && !isRepeated) {
-        next.push(withTotal(each, admission.leastFeasibleMs));
-      } else this.end(each, 'rejected');
+      else this.end(each, 'rejected');
     }
     this.waiting.push(...queued);
-    this.#deciding = next;
-    return { queued, next };
+    return { queued, next: [] };
   }
 
   endDue(): void {
@@ -169,7 +155,7 @@ class SimulatedEngine implements StepHost {
     const room = preempt(
       this.live.map((each) => {
         const exit = exits.get(each.id);
-        return exit === undefined ? each : { ...each, exit, replans: each.replans + 1 };
+        return exit === undefined ? each : { ...each, exit };
       }),
       this.machine,
     );
@@ -205,11 +191,11 @@ class SimulatedEngine implements StepHost {
   end(each: LiveRequest, reason: Outcome['reason'], at = this.now): void {
     const admission = this.#admissions.get(each.id);
     if (admission === undefined) throw new Error(`request ${each.id} ended before it was admitted`);
-    const { request, path, generated: tokens, replans, preemptions } = each;
+    const { request, path, generated: tokens, preemptions } = each;
     const { overheadMs = 0 } = this.machine;
     const firstTokenAt = each.firstTokenAt === null ? null : each.firstTokenAt + overheadMs;
     const endedAt = at + overheadMs;
-    this.outcomes.push({ request, admission, firstTokenAt, endedAt, path, tokens, reason, replans, preemptions });
+    this.outcomes.push({ request, admission, firstTokenAt, endedAt, path, tokens, reason, preemptions });
     if (reason === 'rejected') return;
     const how = reason === 'length' ? 'ended' : reason;
     this.router.observeEnd(each, at, how);

@@ -25,8 +25,6 @@ export interface SimulatedRequest {
   readonly promptLength: number;
   /** Tokens of the answer by exit index, shallowest first, if all of its tokens leave at that exit. */
   readonly lengths: readonly number[];
-  /** Lengths of an answer that changes its exit; absent, or of exact length: the length of the other exit. */
-  readonly change?: LengthChange;
   readonly maxTokens: number;
   /** Whether the router knows that the answer runs to maxTokens; no client states that. */
   readonly isExactLength: boolean;
@@ -43,24 +41,12 @@ export interface SimulatedRequest {
   readonly budgetClass: string;
 }
 
-/**
- * An answer that changes its exit goes on like some answer of that exit that is as long: measured, its own length at that
- * exit says nothing about the rest.
- */
-export interface LengthChange {
-  /** By exit index, lengths of answers, rising. */
-  readonly answers: readonly (readonly number[])[];
-  /** Chooses among them, in [0, 1). */
-  readonly luck: number;
-}
-
 export interface LiveRequest extends SequenceView {
   readonly request: SimulatedRequest;
   /** Tokens of the whole answer if it keeps its exit. */
   readonly length: number;
   /** Tokens in order, by exit layer. */
   readonly path: readonly { readonly exit: ExitLayer; readonly tokens: number }[];
-  readonly replans: number;
   readonly preemptions: number;
 }
 
@@ -72,23 +58,6 @@ export function isPrefilling({ generated, frontier, promptLength }: LiveRequest)
 /** Whether an answer has ended. */
 export function isDone({ path, length, generated, maxTokens }: LiveRequest): boolean {
   return generated >= (path.length === 0 ? maxTokens : Math.min(maxTokens, length));
-}
-
-/**
- * Times that the rest of an answer that gets shallower is longer than of one that began there. Measured after 32 tokens:
- * 74 tokens (75% of answers: 228) against 36 (81).
- */
-const SHALLOWER_REST = 2.3;
-
-/** Length of an answer after `generated` tokens whose next one leaves at another exit than the last. */
-function lengthAfter({ request, generated, path }: LiveRequest, exit: ExitIndex, isShallower: boolean): number {
-  const { change, lengths } = request;
-  if (change === undefined || request.isExactLength || path.length === 0) return lengths[exit] ?? Infinity;
-  const longer = change.answers[exit]?.filter((tokens) => tokens > generated) ?? [];
-  // The golden ratio spreads the draws of one answer evenly.
-  const draw = (change.luck + path.length * 0.618034) % 1;
-  const rest = (longer[Math.floor(draw * longer.length)] ?? Infinity) - generated;
-  return generated + Math.ceil(rest * (isShallower ? SHALLOWER_REST : 1));
 }
 
 /** A request without any finished work. */
@@ -121,7 +90,6 @@ export function start(request: SimulatedRequest, shape: DepthShape): LiveRequest
     lastTokenAt: null,
     path: [],
     length: Infinity,
-    replans: 0,
     preemptions: 0,
   };
 }
@@ -224,7 +192,7 @@ export function planStep(
         : [...each.path, { exit: each.exit, tokens: 1 }];
       return {
         ...withFrontier(each, frontier),
-        length: hasExit ? each.length : lengthAfter(each, exitOf(each), each.exit < (last?.exit ?? 0)),
+        length: hasExit ? each.length : (each.request.lengths[exitOf(each)] ?? Infinity),
         generated: each.generated + 1,
         sentenceTokens: (each.generated + 1) % SENTENCE_TOKENS,
         firstTokenAt: each.firstTokenAt ?? now,

@@ -83,19 +83,16 @@ async function* events(response) {
  * @returns the report of the answer; null if the server cannot tell
  */
 export async function predictPlan({ budget, onMiss = 'land', ...body }, signal) {
-  const stated = budget === null ? {} : { latency_budget_ms: budget, budget_on_miss: onMiss };
   try {
-    const response = await fetch('v1/chat/completions', {
-      method: 'POST',
-      signal,
-      headers: headers(),
-      body: JSON.stringify({ ...body, sortie: { ...stated, dry_run: true } }),
-    });
-    return response.ok ? ((await response.json()).sortie ?? null) : null;
+    const dry = { ...sortieOf(budget, onMiss), dry_run: true };
+    return (await postJson('v1/chat/completions', { ...body, sortie: dry }, signal)).sortie ?? null;
   } catch {
     return null;
   }
 }
+
+/** The fields that state a budget. */
+const sortieOf = (budget, onMiss) => (budget === null ? {} : { latency_budget_ms: budget, budget_on_miss: onMiss });
 
 /** Finds the exit of each chunk from the running totals of tokens by exit. */
 function exitReader() {
@@ -120,8 +117,8 @@ function exitReader() {
  * @throws RequestError
  */
 export async function* streamChat({ budget, onMiss = 'land', audit = false, sortie = {}, ...body }, signal) {
-  const limits = budget === null ? {} : { latency_budget_ms: budget, budget_on_miss: onMiss };
-  yield* stream('v1/chat/completions', { ...body, sortie: { ...sortie, ...limits, ...(audit && { audit }) } }, signal);
+  const fields = { ...sortie, ...sortieOf(budget, onMiss), ...(audit && { audit }) };
+  yield* stream('v1/chat/completions', { ...body, sortie: fields }, signal);
 }
 
 /**
@@ -137,24 +134,17 @@ export async function* streamContinuation({ messages, text, ...body }, signal) {
   yield* stream('v1/completions', { ...body, prompt: [...before.tokens, ...said.tokens] }, signal);
 }
 
-async function postJson(path, body, signal) {
+async function post(path, body, signal) {
   const response = await fetch(path, { method: 'POST', signal, headers: headers(), body: JSON.stringify(body) });
   if (!response.ok) throw await errorOf(response);
-  return response.json();
+  return response;
 }
 
+const postJson = async (...request) => (await post(...request)).json();
+
 async function* stream(path, body, signal) {
-  const response = await fetch(path, {
-    method: 'POST',
-    signal,
-    headers: headers(),
-    body: JSON.stringify({
-      ...body,
-      stream: true,
-      stream_options: { include_usage: true, continuous_usage_stats: true },
-    }),
-  });
-  if (!response.ok) throw await errorOf(response);
+  const streamed = { stream: true, stream_options: { include_usage: true, continuous_usage_stats: true } };
+  const response = await post(path, { ...body, ...streamed }, signal);
   const exitOf = exitReader();
   let finish = null;
   for await (const event of events(response)) {

@@ -5,7 +5,7 @@
 import { streamChat } from './api.js';
 import { meanDepth } from './metrics.js';
 import { paint } from './depth.js';
-import { $, announce, duration, element, showError } from './dom.js';
+import { $, announce, duration, element, onSubmit, showError } from './dom.js';
 
 /** One per budget, so that no request reuses the prefix of another. */
 const PROMPTS = [
@@ -159,20 +159,11 @@ class Lane {
     this.root = element('section', { class: 'lane' }, element('h3', {}, way.name), this.#sum, list);
   }
 
-  get inTime() {
-    return this.#rows.reduce((sum, row) => sum + row.inTime, 0);
-  }
-
-  get ended() {
-    return this.#rows.reduce((sum, row) => sum + row.ended, 0);
-  }
-
-  get landed() {
-    return this.#rows.reduce((sum, row) => sum + row.landed, 0);
-  }
-
-  get exits() {
-    return summed(this.#rows.map(({ exits }) => exits));
+  /** Answers in time, ended and landed, and tokens by exit, of all rows. */
+  get counts() {
+    const sum = (name) => this.#rows.reduce((all, row) => all + row[name], 0);
+    const exits = summed(this.#rows.map((row) => row.exits));
+    return { inTime: sum('inTime'), ended: sum('ended'), landed: sum('landed'), exits };
   }
 
   /** Sends the burst. Each row shows its own error. */
@@ -185,7 +176,7 @@ class Lane {
   }
 
   #summarize() {
-    this.#sum.textContent = summaryText(this);
+    this.#sum.textContent = summaryText(this.counts);
   }
 }
 
@@ -273,15 +264,11 @@ export function openBurst({ onSend }) {
     for (const lane of lanes) if (!own.signal.aborted) await lane.run(requests, own.signal);
     if (running !== own) return;
     $('burst-stop').hidden = true;
-    const [router] = lanes;
-    announce(`The burst finished: the router kept ${router.inTime} of ${router.ended} budgets.`);
+    const { inTime, ended } = lanes[0].counts;
+    announce(`The burst finished: the router kept ${inTime} of ${ended} budgets.`);
   };
 
-  $('burst-form').addEventListener('submit', (event) => {
-    event.preventDefault();
-    void send();
-  });
-  $('burst-stop').addEventListener('click', () => running?.abort());
+  onSubmit('burst', { send, stop: () => running?.abort() });
   $('burst-size').addEventListener('input', showCount);
   showCount();
 

@@ -2,12 +2,14 @@
 import { predictPlan, streamChat, streamContinuation } from './api.js';
 import { BudgetSlider, budgetText } from './budget.js';
 import { forgetChat, keepChat, keptChats, titleOf } from './chats.js';
-import { $, announce, element, showError, submitOnEnter } from './dom.js';
+import { $, announce, element, onSubmit, showError, submitOnEnter } from './dom.js';
 import { nextText } from './report.js';
 import { AnswerTurn, follower } from './turn.js';
 
 /** Wait after the last change of the budget or the text before the plan is asked for. */
 const PLAN_DELAY_MS = 200;
+
+const newChat = () => ({ id: crypto.randomUUID?.() ?? String(Date.now()), turns: [] });
 
 export function openChat() {
   const planNext = () => {
@@ -23,7 +25,7 @@ export function openChat() {
     reason: $('budget-reason'),
   });
   /** The chat on the page: an id for the storage, and its turns. */
-  let chat = { id: crypto.randomUUID?.() ?? String(Date.now()), turns: [] };
+  let chat = newChat();
   let running = null;
   /** The model name that pins full depth. */
   let deepest = null;
@@ -202,7 +204,7 @@ export function openChat() {
   };
 
   const openNew = async () => {
-    await open({ id: crypto.randomUUID?.() ?? String(Date.now()), turns: [] });
+    await open(newChat());
     $('chat-prompt').focus();
   };
 
@@ -211,12 +213,8 @@ export function openChat() {
     slider.disable(pinned === undefined ? '' : `Exit ${pinned} is pinned, so a budget has no depth to choose.`);
   };
 
-  $('chat-form').addEventListener('submit', (event) => {
-    event.preventDefault();
-    void send();
-  });
+  onSubmit('chat', { send, stop: () => running?.controller.abort() });
   submitOnEnter($('chat-prompt'));
-  $('chat-stop').addEventListener('click', () => running?.controller.abort());
   $('chat-new').addEventListener('click', () => void openNew());
   $('chat-forget').addEventListener('click', () => {
     forgetChat(chat.id);

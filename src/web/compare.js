@@ -1,7 +1,7 @@
 /** The compare view: one prompt at all exits, one after the other, or side by side with the speed of each alone. */
 import { streamChat } from './api.js';
 import { gauge, paint } from './depth.js';
-import { $, announce, duration, element, showError, submitOnEnter } from './dom.js';
+import { $, announce, duration, element, onSubmit, showError, submitOnEnter } from './dom.js';
 
 const EXAMPLES = ['What is water made of?', 'What is the opposite of hot?', 'Why is the sky blue?'];
 
@@ -171,12 +171,8 @@ export function openCompare() {
     if (running === own) $('compare-stop').hidden = true;
   };
 
-  $('compare-form').addEventListener('submit', (event) => {
-    event.preventDefault();
-    void send();
-  });
+  onSubmit('compare', { send, stop: () => running?.abort() });
   submitOnEnter($('compare-prompt'));
-  $('compare-stop').addEventListener('click', () => running?.abort());
   for (const text of EXAMPLES) {
     const chip = element('button', { type: 'button', class: 'chip' }, text);
     chip.addEventListener('click', () => {

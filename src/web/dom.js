@@ -24,6 +24,15 @@ export function submitOnEnter(area) {
   });
 }
 
+/** Runs `send` in place of the submission of a form, and `stop` at its button. */
+export function onSubmit(form, { send, stop }) {
+  $(`${form}-form`).addEventListener('submit', (event) => {
+    event.preventDefault();
+    void send();
+  });
+  $(`${form}-stop`).addEventListener('click', stop);
+}
+
 /** Says a sentence to screen readers. */
 export function announce(text) {
   $('status').textContent = text;

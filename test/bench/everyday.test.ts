@@ -1,11 +1,9 @@
 /** The everyday requests, the score of their answers, and the worth of shorter ones. */
 import { join } from 'node:path';
 import t from 'tap';
-import { pressed } from '../../bench/everyday/answer.js';
 import { courseOf, keptCurve, worthWithin } from '../../bench/everyday/kept.js';
-import { loops } from '../../bench/everyday/loops.js';
-import { measuredOf, withMeasured } from '../../bench/everyday/report.js';
-import { type CheckedRequest, isChecked, readRequests, REQUESTS } from '../../bench/everyday/requests.js';
+import { loops, measuredOf, withMeasured } from '../../bench/everyday/report.js';
+import { type CheckedRequest, isChecked, pressed, readRequests, REQUESTS } from '../../bench/everyday/requests.js';
 import { score } from '../../bench/everyday/score.js';
 import { sentenceEnds } from '../../bench/everyday/sentences.js';
 
@@ -68,7 +66,7 @@ void t.test('an explanation has the share of its points', (t) => {
   t.end();
 });
 
-void t.test('a right answer in another form than the asked one has half of its score', (t) => {
+void t.test('a right answer in another form than the asked one has half of its score', async (t) => {
   const cases: [Partial<CheckedRequest>, text: string, number][] = [
     [{ form: 'yes-no', right: ['yes'] }, 'Yes, it is. There is no doubt.', 1],
     [{ form: 'yes-no', right: ['yes'] }, 'The answer is yes.', 0.5],
@@ -87,8 +85,8 @@ void t.test('a right answer in another form than the asked one has half of its s
     [{ form: 'bullets', right: ['milk', 'cheese'], least: 2 }, 'Here:\n- milk\n* cheese', 1],
     [{ form: 'bullets', right: ['milk', 'cheese'], least: 2 }, '1. milk\n2. cheese', 0.5],
   ];
-  for (const [fields, text, expected] of cases) t.equal(score(asking(fields), text), expected, text);
-  t.end();
+  for (const [fields, text, expected] of cases)
+    await t.test(`${fields.form}: ${text}`, async (t) => void t.equal(score(asking(fields), text), expected));
 });
 
 void t.test('a text may end after sentences and lines', (t) => {

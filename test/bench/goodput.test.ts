@@ -3,15 +3,15 @@ import { createServer } from 'node:http';
 import { once } from 'node:events';
 import type { AddressInfo } from 'node:net';
 import t from 'tap';
-import { budgetsOf } from '../../bench/goodput/budgets.js';
 import { cellsOf, comparisonsOf, errorOf } from '../../bench/goodput/cells.js';
-import { type GoodputAnswer, type Job, jobsOf, type Question, sender } from '../../bench/goodput/job.js';
+import { budgetsOf, checkedQuestions, type GoodputAnswer, type Job, jobsOf } from '../../bench/goodput/job.js';
+import { sampledQuestions, sender } from '../../bench/goodput/job.js';
 import { cellTable, comparisonTable } from '../../bench/goodput/lines.js';
-import { checkedQuestions, sampledQuestions } from '../../bench/goodput/questions.js';
 import { earlier, type Record as BenchRecord, type Run, withRun } from '../../bench/goodput/record.js';
 import { allSides, sideOf } from '../../bench/goodput/side.js';
-import { isInTime, type Sent, summaryOf } from '../../bench/goodput/summary.js';
-import { intervalShare } from '../../src/load/summary.js';
+import { type Sent, summaryOf } from '../../bench/goodput/summary.js';
+import { NO_BUDGET } from '../../src/load/budgets.js';
+import { intervalShare, isInTime } from '../../src/load/summary.js';
 import { parseQuestions, readQuestions } from '../../src/load/questions.js';
 
 const ANSWER: GoodputAnswer = {
@@ -19,11 +19,15 @@ const ANSWER: GoodputAnswer = {
   ...{ exits: { '10': 5, '30': 15 }, serviceClass: 'guaranteed', predictedMs: 80, predictedTtftMs: null },
   ...{ predictedP10Ms: null, predictedP90Ms: null, actualMs: 99, queueMs: 0, right: 1, isLanded: false },
 };
-const QUESTION: Question = {
-  text: 'What is the capital of France?',
-  check: { half: 'held-out', kind: 'fact', request: 'What is the capital of France?', right: ['Paris'] },
-};
-const JOB: Job = { id: 'q0', budgetClass: '1x', budgetMs: 150, question: QUESTION };
+const budget = (totalMs: number) => ({ ...NO_BUDGET, totalMs });
+const QUESTION = 'What is the capital of France?';
+const CHECK = { half: 'held-out', kind: 'fact', request: QUESTION, right: ['Paris'] } as const;
+const [JOB] = jobsOf(
+  [{ text: QUESTION, check: { ...CHECK, right: [...CHECK.right] } }],
+  [{ name: '1x', budget: budget(150) }],
+  1,
+  0,
+) as [Job];
 const sentOf = (answer: Partial<GoodputAnswer> = {}, job: Partial<Job> = {}): Sent => ({
   ...{ job: { ...JOB, ...job }, atMs: 0, answer: { ...ANSWER, ...answer } },
 });
@@ -65,10 +69,10 @@ void t.test('jobs repeat one shuffled order, and a budget belongs to the class a
   t.equal(jobs.length, 60);
   t.strictSame(jobs, jobsOf(questions, classes, 60, 3), 'every side gets the same jobs');
   t.notSame(jobs, jobsOf(questions, classes, 60, 4));
-  const texts = jobs.map(({ question }) => question.text);
+  const texts = jobs.map(({ question }) => question);
   t.equal(new Set(texts.slice(0, 7)).size, 7);
   t.strictSame(texts.slice(7, 14), texts.slice(0, 7));
-  const times = new Map(jobs.map(({ budgetClass, budgetMs }) => [budgetClass, budgetMs]));
+  const times = new Map(jobs.map((job) => [job.budgetClass, job.budget.totalMs]));
   t.strictSame([...times].sort(), [
     ['1x', 250],
     ['2x', 501],
@@ -78,8 +82,8 @@ void t.test('jobs repeat one shuffled order, and a budget belongs to the class a
 
 void t.test('budgets are ms or multiples, and others are named', async (t) => {
   t.strictSame(budgetsOf('500, 1.5x', 1000), [
-    { budgetClass: '500', budgetMs: 500 },
-    { budgetClass: '1.5x', budgetMs: 1500 },
+    { name: '500', budget: budget(500) },
+    { name: '1.5x', budget: budget(1500) },
   ]);
   for (const text of ['', '0', '-1', '2y', 'x', '1x,,2x'])
     t.throws(() => budgetsOf(text, 1), { message: /^--budgets must be positive ms or multiples .*, got "/ });
@@ -89,7 +93,7 @@ void t.test('a side states a budget, or an exit with a pressure', async (t) => {
   const model = { name: 'm', layers: [10, 30], endTokens: [2] };
   const stated = (name: string) => {
     const { kind, headers, fields } = sideOf(name, model);
-    return [kind, headers(500.4), fields];
+    return [kind, headers(budget(500.4)), fields];
   };
   t.strictSame(stated('routed'), ['routed', { 'x-latency-budget-ms': '500' }, {}]);
   t.strictSame(stated(' routed truncate')[1], { 'x-latency-budget-ms': '500', 'x-budget-on-miss': 'truncate' });
@@ -128,7 +132,7 @@ void t.test('a request is greedy and without max_tokens, and its answer is score
   const [first, second] = [await send(JOB, performance.now()), await send(JOB, performance.now())];
   t.match(first, { right: 1, isLanded: true, tokens: 3, finishReason: 'stop', serviceClass: 'best_effort' });
   t.match(second, { right: 0, isLanded: false });
-  const unchecked = await send({ ...JOB, question: { text: 'Hello', check: null } }, performance.now());
+  const unchecked = await send({ ...JOB, check: null }, performance.now());
   t.equal(unchecked.right, null);
   t.match(bodies[0], { model: 'm', temperature: 0, logit_bias: { '2': 4 } });
   t.notOk('max_tokens' in (bodies[0] ?? {}));
@@ -146,35 +150,31 @@ void t.test('a right answer counts in time only, by the time of the client', asy
   t.equal(isInTime(sentOf({ totalMs: 150 })), true);
   t.equal(isInTime(sentOf({ totalMs: 150.1 })), false);
   t.equal(isInTime(sentOf({ error: { kind: '429', message: '' } })), false);
-  const summary = summaryOf(
-    [
-      sentOf(),
-      sentOf({ right: 0.5, isLanded: true, serviceClass: 'best_effort' }),
-      sentOf({ right: 1, totalMs: 200, finishReason: 'length', tokens: 40, exits: { '30': 40 } }),
-      sentOf({ right: 0, error: { kind: '500', message: '' }, tokens: 0, exits: null, serviceClass: null }),
-    ],
-    30,
-  );
+  const summary = summaryOf([
+    sentOf(),
+    sentOf({ right: 0.5, isLanded: true, serviceClass: 'best_effort' }),
+    sentOf({ right: 1, totalMs: 200, finishReason: 'length', tokens: 40, exits: { '30': 40 } }),
+    sentOf({ right: 0, error: { kind: '500', message: '' }, tokens: 0, exits: null, serviceClass: null }),
+  ]);
   t.match(summary, {
-    ...{ requests: 4, inTime: 0.5, right: 0.625, rightInTime: 0.375, landed: 0.25, cut: 0.25, tokens: 20 },
-    ...{ meanExit: 27.5, classes: { guaranteed: 2, best_effort: 1 }, kept: 0.5, failed: 1 },
-    ...{ ttftP50Ms: 10, seconds: 0.2 },
+    ...{ requests: 4, inTime: 0.5, right: 0.625, rightInTime: 0.375, landed: 0.25, cut: 1, tokens: 20 },
+    ...{ meanExit: 27.5, guaranteed: 2, kept: 0.5, failed: 1, ttftMs: { p50: 10 }, seconds: 0.2 },
   });
   t.ok(Math.abs(summary.deviation - Math.sqrt((1 + 0.25) / 4 - 0.375 ** 2)) < 1e-9);
 });
 
-void t.test('without checks only the time counts; the peer has full depth and no classes', async (t) => {
+void t.test('without checks only the time counts; a server without exits and classes has neither', async (t) => {
   const answer = { right: null, exits: null, serviceClass: null };
-  const { right, rightInTime, inTime, deviation, meanExit, classes, kept } = summaryOf(
-    [sentOf(answer), sentOf({ ...answer, totalMs: 151 })],
-    30,
-  );
-  t.strictSame([right, rightInTime, inTime, deviation, meanExit, kept], [null, null, 0.5, 0.5, 30, null]);
-  t.strictSame(classes, {});
+  const { right, rightInTime, inTime, deviation, meanExit, guaranteed, kept } = summaryOf([
+    sentOf(answer),
+    sentOf({ ...answer, totalMs: 151 }),
+  ]);
+  t.strictSame([right, rightInTime, inTime, deviation, meanExit], [null, null, 0.5, 0.5, null]);
+  t.strictSame([guaranteed, kept], [0, null]);
 });
 
 const RUN: Run = {
-  ...summaryOf([sentOf(), sentOf({ totalMs: 151 })], 30),
+  ...summaryOf([sentOf(), sentOf({ totalMs: 151 })]),
   ...{ side: 'routed', kind: 'routed', arrivals: 'poisson', load: 1, seed: 1 },
 };
 const runOf = (side: string, rightInTime: number | null, more: Partial<Run> = {}): Run => ({

@@ -4,6 +4,7 @@ import { APICallError, generateText, jsonSchema, Output, stepCountIs, streamText
 import t from 'tap';
 import { bothWays } from './both-ways.js';
 import { apiKey, connect, deepest, ENDLESS, modelName, shallowest } from './helper.js';
+import { sunnyTool } from './sunny-tool.js';
 import { weather, weatherArguments } from './weather.js';
 
 const server = await connect(t);
@@ -83,15 +84,7 @@ void t.test('tools beside an output: each step is calls or the object, whole and
 });
 
 void t.test('a tool is called and run, and the next step gets its result; the streamed call is equal', async (t) => {
-  const asked: unknown[] = [];
-  const get_weather = tool({
-    description: weather.description,
-    inputSchema: jsonSchema<{ city: string; unit: string }>(weather.parameters as object),
-    execute: (input) => {
-      asked.push(input);
-      return 'sunny';
-    },
-  });
+  const { tool: get_weather, inputs: asked } = sunnyTool();
   const options = {
     ...greedy,
     model: chat,

@@ -2,11 +2,12 @@
 import { createOpenAI } from '@ai-sdk/openai';
 import { ChatOpenAI } from '@langchain/openai';
 import type { AIMessageChunk } from '@langchain/core/messages';
-import { APICallError, generateText, jsonSchema, Output, stepCountIs, streamText, tool } from 'ai';
+import { APICallError, generateText, jsonSchema, Output, stepCountIs, streamText } from 'ai';
 import OpenAI, { APIUserAbortError, BadRequestError, NotFoundError } from 'openai';
 import t from 'tap';
 import { bothWays } from './both-ways.js';
 import { aborted, apiKey, connect, ENDLESS, modelName, shallowest, thrown } from './helper.js';
+import { sunnyTool } from './sunny-tool.js';
 import { weather, weatherArguments } from './weather.js';
 
 // Tracing would use the network, which no test here may.
@@ -115,15 +116,7 @@ void t.test('AI SDK: an output with a schema', async (t) => {
 });
 
 void t.test('AI SDK: a tool runs, and the next step gets its result; the streamed call is equal', async (t) => {
-  const inputs: unknown[] = [];
-  const get_weather = tool({
-    description: weather.description,
-    inputSchema: jsonSchema<{ city: string; unit: string }>(weather.parameters as object),
-    execute: (given) => {
-      inputs.push(given);
-      return 'sunny';
-    },
-  });
+  const { tool: get_weather, inputs } = sunnyTool();
   const tools = { get_weather };
   const options = { ...prompt, model: openai(modelName), tools, toolChoice: 'required' as const, maxOutputTokens: 60 };
   const { steps } = await generateText({ ...options, stopWhen: stepCountIs(2) });

@@ -4,8 +4,8 @@ import { cpSync, readFileSync, rmSync, symlinkSync, truncateSync, writeFileSync 
 import path from 'node:path';
 import t from 'tap';
 import { packageRoot } from '../../src/config.js';
-import { gguf, ggufMetadata, random, SHAPE, tinyWeights, tokenizerJson, weight } from './tiny.js';
-import { edit, file, folder, rejects, write, type Case } from './rejected.js';
+import { gguf, ggufMetadata, SHAPE, tinyWeights, tokenizerJson } from './tiny.js';
+import { edit, file, folder, rejects, withTensor, write, type Case } from './rejected.js';
 import { writeGguf } from './conversion.js';
 
 const bytes = () => gguf(tinyWeights(1), ggufMetadata());
@@ -390,11 +390,7 @@ void t.test('missing, misshapen and infinite tensors are rejected', (t) =>
       'a wrong shape',
       'wrong_shape',
       /model\.norm\.weight must have shape \[64\], got \[32\]/,
-      (dir) =>
-        folder(
-          dir,
-          edit((w) => w.set('model.norm.weight', weight(random(1), [32]))),
-        ),
+      withTensor(folder, 'model.norm.weight', [32]),
     ],
     [
       'NaN',
@@ -444,41 +440,25 @@ void t.test('unsupported features are rejected', (t) =>
       'a bias of the FFN in a GGUF',
       'unsupported_feature',
       /biases only of attention, in every layer\), got blk\.1\.ffn_up\.bias/,
-      (dir) =>
-        writeGguf(
-          dir,
-          edit((w) => w.set('blk.1.ffn_up.bias', weight(random(1), [SHAPE.ffn]))),
-        ),
+      withTensor(writeGguf, 'blk.1.ffn_up.bias', [SHAPE.ffn]),
     ],
     [
       'a bias of one layer in a GGUF',
       'unsupported_feature',
       /got blk\.2\.attn_output\.bias/,
-      (dir) =>
-        writeGguf(
-          dir,
-          edit((w) => w.set('blk.2.attn_output.bias', weight(random(1), [SHAPE.hidden]))),
-        ),
+      withTensor(writeGguf, 'blk.2.attn_output.bias', [SHAPE.hidden]),
     ],
     [
       'biases against the config',
       'unsupported_feature',
       /got model\.layers\.0\.self_attn\.q_proj\.bias/,
-      (dir) =>
-        folder(
-          dir,
-          edit((w) => w.set('model.layers.0.self_attn.q_proj.bias', weight(random(1), [SHAPE.hidden]))),
-        ),
+      withTensor(folder, 'model.layers.0.self_attn.q_proj.bias', [SHAPE.hidden]),
     ],
     [
       'a tensor of another architecture in a folder',
       'unsupported_feature',
       /got model\.layers\.0\.self_attn\.q_norm\.weight/,
-      (dir) =>
-        folder(
-          dir,
-          edit((w) => w.set('model.layers.0.self_attn.q_norm.weight', weight(random(1), [SHAPE.headDim]))),
-        ),
+      withTensor(folder, 'model.layers.0.self_attn.q_norm.weight', [SHAPE.headDim]),
     ],
     [
       'an unknown pre-tokenizer',

@@ -4,7 +4,7 @@ import path from 'node:path';
 import type { Test } from 'tap';
 import type { ConvertOptions } from '../../src/convert/options.js';
 import { run, writeGguf } from './conversion.js';
-import { ggufMetadata, tinyWeights, writeFolder, type Weights } from './tiny.js';
+import { ggufMetadata, random, tinyWeights, weight, writeFolder, type Weights } from './tiny.js';
 
 export type Case = [
   name: string,
@@ -32,6 +32,15 @@ export function edit(change: (weights: Weights) => void): Weights {
   const weights = tinyWeights(1);
   change(weights);
   return weights;
+}
+
+/** A source with one more tensor, or with another shape of one. @param write as a folder or a GGUF file */
+export function withTensor(write: (dir: string, weights: Weights) => string, name: string, shape: number[]) {
+  return (dir: string): string =>
+    write(
+      dir,
+      edit((weights) => weights.set(name, weight(random(1), shape))),
+    );
 }
 
 /** A Hugging Face folder of the tiny model. */

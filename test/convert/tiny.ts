@@ -1,6 +1,7 @@
 /** Tiny random llamas as GGUF files and as Hugging Face folders, for the converter's tests. */
 import { mkdirSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
+import { layerShapes } from '../../bench/gpu/shapes.js';
 import { toHalf } from '../../src/convert/half.js';
 
 export const SHAPE = { layers: 3, hidden: 64, heads: 4, kvHeads: 2, headDim: 16, ffn: 96, vocab: 264, context: 32 };
@@ -23,18 +24,7 @@ export function random(seed: number): () => number {
   };
 }
 
-/** Hugging Face's names and shapes of a layer. */
-export const LAYER_SHAPES: [string, number[]][] = [
-  ['input_layernorm.weight', [hidden]],
-  ['self_attn.q_proj.weight', [heads * headDim, hidden]],
-  ['self_attn.k_proj.weight', [kvHeads * headDim, hidden]],
-  ['self_attn.v_proj.weight', [kvHeads * headDim, hidden]],
-  ['self_attn.o_proj.weight', [hidden, heads * headDim]],
-  ['post_attention_layernorm.weight', [hidden]],
-  ['mlp.gate_proj.weight', [ffn, hidden]],
-  ['mlp.up_proj.weight', [ffn, hidden]],
-  ['mlp.down_proj.weight', [hidden, ffn]],
-];
+export const LAYER_SHAPES = layerShapes(SHAPE);
 
 export function weight(next: () => number, shape: number[]): Weight {
   // Multiples of 1/128 are exact in F16 and BF16 as well.

@@ -68,37 +68,45 @@ function count(t: Test, steps: readonly (readonly [number, string])[]) {
   return { status, last: stdout.trimEnd().split('\n').at(-1) };
 }
 
-void t.test('tests and single checks are added up', (t) => {
-  t.same(
-    count(t, [
+type Case = [title: string, steps: [code: number, report: string][], status: number, last: string];
+
+const CASES: readonly Case[] = [
+  [
+    'tests and single checks',
+    [
       [0, 'good.tap'],
       [0, '-'],
-    ]),
-    { status: 0, last: '5 passed, 0 failed' },
-  );
-  t.same(
-    count(t, [
+    ],
+    0,
+    '5 passed, 0 failed',
+  ],
+  [
+    'failed tests beside a check',
+    [
       [1, 'bad.tap'],
       [0, '-'],
-    ]),
-    { status: 1, last: '3 passed, 2 failed, 2 skipped' },
-  );
-  t.same(count(t, [[1, 'pytest.xml']]), { status: 1, last: '5 passed, 2 failed, 2 skipped' });
-  t.end();
-});
-
-void t.test('a failure without a report is counted', (t) => {
-  t.same(
-    count(t, [
+    ],
+    1,
+    '3 passed, 2 failed, 2 skipped',
+  ],
+  ['a report of pytest', [[1, 'pytest.xml']], 1, '5 passed, 2 failed, 2 skipped'],
+  [
+    'a failed check',
+    [
       [1, '-'],
       [0, 'good.tap'],
-    ]),
-    { status: 1, last: '4 passed, 1 failed' },
-    'a check',
-  );
-  t.same(count(t, [[1, 'good.tap']]), { status: 1, last: '4 passed, 1 failed' }, 'the exit code outranks the report');
-  t.same(count(t, [[1, 'missing.tap']]), { status: 1, last: '0 passed, 1 failed' }, 'a crash before the first test');
-  t.same(count(t, [[0, 'missing.tap']]), { status: 1, last: '0 passed, 1 failed' }, 'no test ran');
-  t.same(count(t, []), { status: 1, last: '0 passed, 1 failed' }, 'nothing ran');
-  t.end();
-});
+    ],
+    1,
+    '4 passed, 1 failed',
+  ],
+  ['an exit code that outranks the report', [[1, 'good.tap']], 1, '4 passed, 1 failed'],
+  ['a crash before the first test', [[1, 'missing.tap']], 1, '0 passed, 1 failed'],
+  ['a report without a test', [[0, 'missing.tap']], 1, '0 passed, 1 failed'],
+  ['no step', [], 1, '0 passed, 1 failed'],
+];
+
+for (const [title, steps, status, last] of CASES)
+  void t.test(`the count of ${title}`, (t) => {
+    t.same(count(t, steps), { status, last });
+    t.end();
+  });

@@ -66,18 +66,13 @@ export function makeCore(
   clock = monotonicMs,
   texts?: TokenTexts,
 ): EngineCore {
-  const options = engineOptions(overrides);
+  const { maxRunning, maxQueue, kvMemoryBytes, prefixReuse, prefillChunk, speculate, audit } = engineOptions(overrides);
   costs ??= calibrate(executor, { ...calibrationPlan(4, 32, 128), repeats: 1 }, monotonicMs);
   return new EngineCore(executor, costs, {
-    maxRunning: options.maxRunning,
-    maxQueue: options.maxQueue,
-    kvBytes: options.kvMemoryBytes,
-    prefixReuse: options.prefixReuse,
-    prefillChunk: options.prefillChunk,
-    speculate: options.speculate ?? 'off',
-    audit: options.audit,
+    ...{ maxRunning, maxQueue, kvBytes: kvMemoryBytes, prefixReuse, prefillChunk, audit },
+    speculate: speculate ?? 'off',
     ...(texts && { texts }),
-    policy: { ...defaultPolicy, chunks: chunkSizes(options.prefillChunk) },
+    policy: { ...defaultPolicy, chunks: chunkSizes(prefillChunk) },
     clock,
   });
 }

@@ -180,56 +180,40 @@ const flatToolBodies = fc.record(
   { requiredKeys: ['tools'] },
 );
 
+type Body = Record<string, unknown>;
+const mixed = (...parts: readonly (readonly [weight: number, arbitrary: fc.Arbitrary<Body>])[]): fc.Arbitrary<Body> =>
+  fc.oneof(...parts.map(([weight, arbitrary]) => ({ weight, arbitrary })));
+
 export const targets = [
   {
     path: '/v1/completions',
     base: { prompt: 'Hello', max_tokens: 2 },
-    body: fc.oneof<fc.WeightedArbitrary<Record<string, unknown>>[]>(
-      { weight: 9, arbitrary: bodies(Object.keys(CompletionBody.properties)) },
-      { weight: 1, arbitrary: grammarBodies },
-    ),
+    body: mixed([9, bodies(Object.keys(CompletionBody.properties))], [1, grammarBodies]),
   },
   {
     path: '/v1/chat/completions',
     base: { messages: [{ role: 'user', content: 'Hi' }], max_tokens: 2 },
-    body: fc.oneof<fc.WeightedArbitrary<Record<string, unknown>>[]>(
-      { weight: 9, arbitrary: bodies(Object.keys(ChatBody.properties)) },
-      { weight: 1, arbitrary: toolBodies },
-    ),
+    body: mixed([9, bodies(Object.keys(ChatBody.properties))], [1, toolBodies]),
   },
   {
     path: '/v1/responses',
     base: { input: 'Hi', max_output_tokens: 2 },
-    body: fc.oneof<fc.WeightedArbitrary<Record<string, unknown>>[]>(
-      { weight: 3, arbitrary: bodies(Object.keys(ResponsesBody.properties)) },
-      { weight: 2, arbitrary: itemBodies },
-      { weight: 1, arbitrary: flatToolBodies },
-    ),
+    body: mixed([3, bodies(Object.keys(ResponsesBody.properties))], [2, itemBodies], [1, flatToolBodies]),
   },
   {
     path: '/v1/responses/input_tokens',
     base: { input: 'Hi' },
-    body: fc.oneof<fc.WeightedArbitrary<Record<string, unknown>>[]>(
-      { weight: 1, arbitrary: bodies(Object.keys(InputTokensBody.properties)) },
-      { weight: 1, arbitrary: itemBodies },
-    ),
+    body: mixed([1, bodies(Object.keys(InputTokensBody.properties))], [1, itemBodies]),
   },
   {
     path: '/v1/messages',
     base: { messages: [{ role: 'user', content: 'Hi' }], max_tokens: 2 },
-    body: fc.oneof<fc.WeightedArbitrary<Record<string, unknown>>[]>(
-      { weight: 3, arbitrary: bodies(Object.keys(MessagesBody.properties)) },
-      { weight: 2, arbitrary: blockBodies },
-      { weight: 1, arbitrary: flatToolBodies },
-    ),
+    body: mixed([3, bodies(Object.keys(MessagesBody.properties))], [2, blockBodies], [1, flatToolBodies]),
   },
   {
     path: '/v1/messages/count_tokens',
     base: { messages: [{ role: 'user', content: 'Hi' }] },
-    body: fc.oneof<fc.WeightedArbitrary<Record<string, unknown>>[]>(
-      { weight: 1, arbitrary: bodies(Object.keys(CountTokensBody.properties)) },
-      { weight: 1, arbitrary: blockBodies },
-    ),
+    body: mixed([1, bodies(Object.keys(CountTokensBody.properties))], [1, blockBodies]),
   },
   {
     path: '/tokenize',

@@ -10,6 +10,7 @@ import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Readable, Writable } from 'node:stream';
 import t from 'tap';
+import { until } from '../support/until.js';
 
 /** The reason to skip a test that needs Chromium, or false. */
 export const noChromium: string | false =
@@ -130,12 +131,8 @@ export class Page {
   }
 
   /** Waits until an expression is true. */
-  async until(expression: string, limitMs = 60_000): Promise<void> {
-    const end = Date.now() + limitMs;
-    while (!(await this.evaluate<boolean>(`Boolean(${expression})`))) {
-      if (Date.now() > end) throw new Error(`not true within ${limitMs} ms: ${expression}`);
-      await sleep(50);
-    }
+  async until(expression: string): Promise<void> {
+    await until(expression, () => this.evaluate<boolean>(`Boolean(${expression})`), 50);
   }
 
   async press(key: string, code: number, modifiers = 0): Promise<void> {

@@ -280,10 +280,11 @@ void t.test('each part of a budget can be missed on its own', async (t) => {
     [{ slo_ttft_ms: 3, slo_tpot_ms: 0.001, latency_budget_ms: 60_000 }, false],
     [{ slo_ttft_ms: 3, slo_tpot_ms: 60_000, latency_budget_ms: 60_000 }, true],
   ];
-  for (const [sortie, met] of cases) {
-    const response = await server.post('/v1/completions', { ...prompt, sortie });
-    t.match(await response.json(), { sortie: { met } }, JSON.stringify(sortie));
-  }
+  for (const [sortie, met] of cases)
+    await t.test(JSON.stringify(sortie), async (t) => {
+      const response = await server.post('/v1/completions', { ...prompt, sortie });
+      t.match(await response.json(), { sortie: { met } });
+    });
 });
 
 void t.test('the report describes the slowest choice, and its TPOT covers the tokens after the first', async (t) => {

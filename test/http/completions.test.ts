@@ -431,10 +431,11 @@ void t.test('a temperature too small to divide by reaches the engine as 0', asyn
     [0.3, 0.3],
     [null, 0.8],
   ] as const;
-  for (const [asked, expected] of cases) {
-    await server.post('/v1/completions', { prompt: 'Say', temperature: asked, top_k: 40, seed: 1 });
-    t.strictSame(server.engine.requests.at(-1)?.sampling.temperature, expected, String(asked));
-  }
+  for (const [asked, expected] of cases)
+    await t.test(String(asked), async (t) => {
+      await server.post('/v1/completions', { prompt: 'Say', temperature: asked, top_k: 40, seed: 1 });
+      t.strictSame(server.engine.requests.at(-1)?.sampling.temperature, expected);
+    });
 });
 
 void t.test("the DRY penalty is the exit's own, unless the request states a penalty that is not neutral", async (t) => {
@@ -455,13 +456,14 @@ void t.test("the DRY penalty is the exit's own, unless the request states a pena
     [{ frequency_penalty: 0, presence_penalty: 0, repetition_penalty: 1, top_p: 1, top_k: -1, min_p: 0 }, undefined],
     [{ repetition_penalty: 1.1, dry_multiplier: 1 }, { multiplier: 1 }],
   ];
-  for (const [body, expected] of cases) {
-    const response = await server.post('/v1/completions', { prompt: 'Say', ...body });
-    t.equal(response.status, 200, JSON.stringify(body));
-    const { dry } = server.engine.requests.at(-1)?.sampling ?? {};
-    if (expected === undefined) t.equal(dry, undefined, JSON.stringify(body));
-    else t.match(dry, expected, JSON.stringify(body));
-  }
+  for (const [body, expected] of cases)
+    await t.test(JSON.stringify(body), async (t) => {
+      const response = await server.post('/v1/completions', { prompt: 'Say', ...body });
+      t.equal(response.status, 200);
+      const { dry } = server.engine.requests.at(-1)?.sampling ?? {};
+      if (expected === undefined) t.equal(dry, undefined);
+      else t.match(dry, expected);
+    });
 });
 
 void t.test('a stop list as long as the body is served, for every choice, and health answers meanwhile', async (t) => {

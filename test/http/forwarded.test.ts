@@ -8,7 +8,7 @@ const NOW = 1_800_000_000_000;
 const TRACE = '0af7651916cd43dd8448eb211c80319c';
 const loopback = { options: { trustedProxies: ['loopback'] } } as const;
 
-void t.test('X-Request-Start: seconds, milliseconds or microseconds, within a minute of the own clock', (t) => {
+void t.test('X-Request-Start: seconds, milliseconds or microseconds, within a minute of the own clock', async (t) => {
   const cases: [string, number][] = [
     ['t=1799999998.500', 1500],
     ['1799999998.5', 1500],
@@ -28,10 +28,12 @@ void t.test('X-Request-Start: seconds, milliseconds or microseconds, within a mi
     ['t=99999999999999999999999', 0],
     ['yesterday', 0],
   ];
-  for (const [header, ms] of cases) t.equal(Math.round(waitedMs(header, NOW) * 1000) / 1000, ms, header);
+  for (const [header, ms] of cases)
+    await t.test(JSON.stringify(header), async (t) => {
+      t.equal(Math.round(waitedMs(header, NOW) * 1000) / 1000, ms);
+    });
   t.equal(waitedMs(undefined, NOW), 0);
   t.equal(waitedMs(['t=1799999998', 't=1799999999'], NOW), 0);
-  t.end();
 });
 
 void t.test('a trace id by the rules of W3C', (t) => {

@@ -1,5 +1,4 @@
 /** Rules of a chat that hold for responses and messages as well: limits, log, metrics, traces, disconnects, drain. */
-import { setTimeout as delay } from 'node:timers/promises';
 import { pino } from 'pino';
 import t from 'tap';
 import { drain } from '../../src/http/shutdown.js';
@@ -8,6 +7,7 @@ import { startTracing } from '../../src/telemetry/tracing.js';
 import { collect, valuesOf } from '../fakes/collector.js';
 import { namedEvents } from '../fakes/named-events.js';
 import { build, says } from '../fakes/server.js';
+import { checkDisconnects } from './disconnect.js';
 import { until } from '../support/until.js';
 
 const SECRET = 'a secret question';
@@ -100,20 +100,7 @@ for (const { path, body, limit } of wires) {
 
   void t.test(`${path}: a client that disconnects cancels its sequence, streamed or not`, async (t) => {
     const server = await build(t, long);
-    for (const stream of [true, false]) {
-      const abort = new AbortController();
-      const headers = { 'content-type': 'application/json' };
-      const options = { method: 'POST', headers, body: JSON.stringify({ ...body, stream }), signal: abort.signal };
-      fetch(server.url + path, options).catch(() => undefined);
-      const before = server.engine.cancelled.length;
-      await until('running', () => server.engine.live === 1);
-      await delay(30);
-      abort.abort();
-      await until('idle', () => server.engine.live === 0);
-      t.equal(server.engine.cancelled.length, before + 1, `stream ${stream}`);
-    }
-    await until('responses end', () => server.app.inFlightResponses.size === 0);
-    t.equal(server.app.inFlightResponses.size, 0);
+    await checkDisconnects(t, server, path, body, 1);
   });
 
   void t.test(`${path}: budgets and depth bounds apply, and a rejected budget states the least one`, async (t) => {

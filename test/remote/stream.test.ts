@@ -99,10 +99,11 @@ void t.test('every failure has a kind and a message', async (t) => {
     [{ parts: ['a'], isBroken: true }, 'connection lost', /connection lost/],
   ];
   const { url } = await plainServer(t, (_, index) => cases[index]?.[0] ?? { parts: [] });
-  for (const [, kind, message] of cases) {
-    const failed = partsOf(streamAnswer(serverAt(url, null), 'm', QUESTION));
-    await t.rejects(failed, { name: 'RemoteError', kind, message }, kind);
-  }
+  for (const [, kind, message] of cases)
+    await t.test(`${kind}: ${message.source}`, async (t) => {
+      const failed = partsOf(streamAnswer(serverAt(url, null), 'm', QUESTION));
+      await t.rejects(failed, { name: 'RemoteError', kind, message });
+    });
   const closed = await closedUrl();
   const rejected = chooseModel(serverAt(closed, null), 'm');
   await t.rejects(

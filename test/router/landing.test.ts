@@ -4,19 +4,8 @@ import t from 'tap';
 import type { Budget, EngineState, OnMiss, RequestView, Router } from '../../src/router/index.js';
 import { defaultPolicy } from '../../src/router/policy.js';
 import { runs } from './arbitrary.js';
-import {
-  NOW,
-  answering,
-  asking,
-  natural,
-  planOf,
-  prompting,
-  routerOf,
-  stateOf,
-  total,
-  unstated,
-  arrive,
-} from './fixtures.js';
+import { NOW, answering, arrive, asking, natural, planOf, prompting } from './fixtures.js';
+import { routerOf, stateOf, total, unstated } from './fixtures.js';
 
 const OVERHEAD = defaultPolicy.requestOverheadMs;
 const lander = answering('a', total(5000, 'land'), natural);

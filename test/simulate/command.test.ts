@@ -24,7 +24,7 @@ void t.test("a smaller --prefill-chunk makes prompts slower; the default is the 
   const ttft = async (chunk: { readonly prefillChunk?: number }): Promise<number> => {
     const options = { ...simulateDefaults, trace, cost, speeds: [1], noise: 0, maxReplicas: 1, ...chunk };
     const [report] = await simulateCommand(options, () => undefined);
-    return report?.ttftMs.p50 ?? 0;
+    return report?.ttftMs?.p50 ?? 0;
   };
   const usual = await ttft({});
   t.equal(usual, await ttft({ prefillChunk: 128 }));
@@ -44,7 +44,7 @@ void t.test('stated lengths improve the predictions', async (t) => {
       ...(limits && { limits }),
     };
     const [report] = await simulateCommand(options, () => undefined);
-    return report?.predictionError ?? NaN;
+    return report?.predictionError?.total.p50 ?? NaN;
   };
   const [usual, unstated, stated] = [await error(), await error('unstated'), await error('stated')];
   t.equal(usual, unstated);

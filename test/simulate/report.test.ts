@@ -38,7 +38,7 @@ function outcome(known: Known = {}): Outcome {
     },
     admission: rest.reason === 'rejected' ? { kind: 'reject', leastFeasibleMs: 2000 } : admission,
     ...{ firstTokenAt: arrivedAt + 100, endedAt: arrivedAt + 500, tokens: 10, reason: 'length' },
-    ...{ path: path.map(([exit, tokens]) => ({ exit, tokens })), replans: 0, preemptions: 0 },
+    ...{ path: path.map(([exit, tokens]) => ({ exit, tokens })), preemptions: 0 },
     ...rest,
   };
 }
@@ -51,22 +51,22 @@ void t.test('the report has attainment, goodput and depth of all requests and of
       outcome({
         arrivedAt: 1500,
         reason: 'deadline',
+        tokens: 5,
         exits: [[10, 5]],
         budgetClass: 'loose',
         serviceClass: 'best_effort',
       }),
-      outcome({ arrivedAt: 1500, reason: 'rejected', firstTokenAt: null, endedAt: 1500, exits: [] }),
+      outcome({ arrivedAt: 1500, reason: 'rejected', firstTokenAt: null, endedAt: 1500, tokens: 0, exits: [] }),
     ],
     shape,
   );
   t.match(report, {
     ...{ requests: 4, seconds: 2, attainment: 0.25, guaranteed: 2, kept: 0.5, goodput: 0.5, tokensPerSecond: 12.5 },
     exits: { 10: 0.6, 30: 0.4 },
-    meanDepth: 18,
-    ttftMs: { p50: 100, p99: 100 },
+    ...{ meanExit: 18, ttftMs: { p50: 100, p99: 100 }, errors: { deadline: 1, rejected: 1 } },
     classes: [
-      { name: 'loose', requests: 2, attainment: 0, guaranteed: 1, kept: 0, rejected: 0 },
-      { name: 'tight', requests: 2, attainment: 0.5, guaranteed: 1, kept: 1, rejected: 1 },
+      { name: 'loose', requests: 2, attainment: 0, guaranteed: 1, kept: 0, failed: 1 },
+      { name: 'tight', requests: 2, attainment: 0.5, guaranteed: 1, kept: 1, failed: 1 },
     ],
   });
   const quality = (layer: number): number => shape.exits.find((exit) => exit.layer === layer)?.quality ?? 0;
@@ -78,15 +78,15 @@ void t.test('the prediction error is a median, and an empty run has zero seconds
     [400, 500, 1000].map((predictedMs) => outcome({ predictedMs })),
     shape,
   );
-  t.equal(report.predictionError.toFixed(6), '0.200000');
+  t.equal(report.predictionError?.total.p50.toFixed(6), '0.200000');
   // Intervals of 320 to 480 ms, 400 to 600 ms, and 800 to 1200 ms.
-  t.equal(report.inInterval.toFixed(6), '0.333333');
+  t.equal(report.insideInterval?.toFixed(6), '0.333333');
   t.match(reportOf([], shape), {
     requests: 0,
     seconds: 0,
     attainment: 1,
     goodput: 0,
     tokensPerSecond: 0,
-    meanDepth: 0,
+    meanExit: null,
   });
 });

@@ -1,6 +1,6 @@
 /** Requests from a trace: selection, arrivals and lengths. */
 import t from 'tap';
-import { classesFor, requestsOf, type Limits, type Scale } from '../../src/simulate/workload.js';
+import { requestsOf, type Limits, type Scale } from '../../src/simulate/workload.js';
 import { seeded } from '../../src/util/random.js';
 
 const trace = [
@@ -8,12 +8,12 @@ const trace = [
   { atMs: 4000, promptTokens: 6000, outputTokens: 200 },
   { atMs: 9000, promptTokens: 1, outputTokens: 0 },
 ];
-const classes = classesFor(2, 5);
+const times = { perPromptToken: 2, perOutputToken: 5 };
 
 const EXITS = 3;
 
 const requests = (scale: Partial<Scale> = {}, limits: Limits = 'unstated') =>
-  requestsOf(trace, classes, { speed: 1, length: 1, limit: 500, maxLength: 8192, ...scale }, seeded(1), EXITS, limits);
+  requestsOf(trace, times, { speed: 1, length: 1, limit: 500, maxLength: 8192, ...scale }, seeded(1), EXITS, limits);
 
 void t.test('requestsOf scales arrivals and lengths, and cuts the end of the trace', async (t) => {
   t.same(
@@ -41,20 +41,20 @@ void t.test('requestsOf scales arrivals and lengths, and cuts the end of the tra
 });
 
 void t.test('the budget of a class is 50 ms plus a multiple of the time of full depth', async (t) => {
-  const times = { tight: 2, medium: 4, loose: 10 };
+  const multiples = { tight: 2, medium: 4, loose: 10 };
   for (const { budgetClass, budget, promptLength, lengths } of requests()) {
-    const multiple = times[budgetClass as keyof typeof times];
+    const multiple = multiples[budgetClass as keyof typeof multiples];
     t.equal(budget?.totalMs, 50 + multiple * (2 * promptLength + 5 * (lengths[0] ?? NaN)), budgetClass);
   }
   const many = requestsOf(
     Array.from({ length: 3000 }, () => ({ atMs: 0, promptTokens: 1, outputTokens: 1 })),
-    classes,
+    times,
     { speed: 1, length: 1, limit: 3000, maxLength: 8192 },
     seeded(1),
     EXITS,
     'unstated',
   );
-  for (const name of Object.keys(times)) {
+  for (const name of Object.keys(multiples)) {
     const share = many.filter(({ budgetClass }) => budgetClass === name).length / many.length;
     t.ok(Math.abs(share - 1 / 3) < 0.05, `${name}: ${share}`);
   }
@@ -66,7 +66,7 @@ void t.test('the budgets of a log replace the classes, and its other requests ha
     budget: i === 1 ? { totalMs: 700, ttftMs: null, tpotMs: 50 } : null,
   }));
   const scale = { speed: 1, length: 2, limit: 500, maxLength: 8192 };
-  const all = requestsOf(logged, classes, scale, seeded(1), EXITS, 'unstated');
+  const all = requestsOf(logged, times, scale, seeded(1), EXITS, 'unstated');
   const budget = { totalMs: 700, ttftMs: null, tpotMs: 50, onMiss: 'land' };
   t.same(
     all.map((request) => [request.budgetClass, request.budget]),
@@ -77,7 +77,7 @@ void t.test('the budgets of a log replace the classes, and its other requests ha
     ],
   );
   const none = trace.map((entry) => ({ ...entry, budget: null }));
-  const made = requestsOf(none, classes, scale, seeded(1), EXITS, 'unstated');
+  const made = requestsOf(none, times, scale, seeded(1), EXITS, 'unstated');
   t.ok(
     made.every((request) => request.budget !== null),
     'a log without any budget gets the classes',

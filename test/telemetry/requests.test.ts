@@ -121,6 +121,15 @@ void t.test('plans count by exit and service class, and a single token has no TP
   t.equal(await value('request_predicted_ttft_seconds_count'), 4);
 });
 
+/** Every end of an answer with a budget of 200 ms. */
+const ends = [
+  ended('met', 'stop', 199),
+  ended('cut', 'deadline', 200),
+  ended('late', 'length', 201),
+  ended('broken', 'error', 10),
+  ended('gone', 'cancelled', 10),
+];
+
 void t.test('an answer in time keeps a guarantee, cut or not; any other end misses it', async (t) => {
   const { metrics, begin, value } = fixture();
   const ids = ['met', 'cut', 'late', 'broken', 'rejected', 'lost', 'gone', 'best'];
@@ -136,15 +145,7 @@ void t.test('an answer in time keeps a guarantee, cut or not; any other end miss
   metrics.step(
     step(300, {
       rejected: [{ id: 'rejected', reason: 'grammars_lost', leastFeasibleMs: null }],
-      ended: [
-        ended('met', 'stop', 199),
-        ended('cut', 'deadline', 200),
-        ended('late', 'length', 201),
-        ended('broken', 'error', 10),
-        ended('gone', 'cancelled', 10),
-        ended('best', 'length', 201),
-        ended('free', 'length', 201),
-      ],
+      ended: [...ends, ended('best', 'length', 201), ended('free', 'length', 201)],
     }),
   );
   metrics.down();
@@ -244,14 +245,7 @@ void t.test('every end of a request with a budget has an outcome', async (t) => 
   metrics.step(
     step(300, {
       rejected: [{ id: 'rejected', reason: 'budget_infeasible', leastFeasibleMs: 1 }],
-      ended: [
-        ended('met', 'stop', 199),
-        ended('late', 'length', 201),
-        ended('cut', 'deadline', 200),
-        ended('gone', 'cancelled', 10),
-        ended('broken', 'error', 10),
-        ended('first', 'stop', 30),
-      ],
+      ended: [...ends, ended('first', 'stop', 30)],
     }),
   );
   metrics.down();

@@ -10,6 +10,7 @@ import { startTracing } from '../../src/telemetry/tracing.js';
 import { collect, valuesOf, type CollectedSpan, type Collector } from '../fakes/collector.js';
 import type { Script } from '../fakes/engine.js';
 import { build, exchange, says, type Overrides, type TestServer } from '../fakes/server.js';
+import { until } from '../support/until.js';
 
 const log = pino({ level: 'silent' });
 const VARIABLES = { OTEL_EXPORTER_OTLP_PROTOCOL: 'http/json', OTEL_SERVICE_NAME: 'gateway-7' };
@@ -33,9 +34,7 @@ async function traced(t: Test, script: () => Script, overrides: Overrides = {}):
     ...server,
     collector,
     spans: async () => {
-      for (let tries = 0; server.app.inFlightResponses.size > 0 && tries < 100; tries++) {
-        await new Promise((resolve) => setTimeout(resolve, 10));
-      }
+      await until('responses end', () => server.app.inFlightResponses.size === 0);
       await tracing.shutdown();
       return collector.spans();
     },

@@ -12,7 +12,7 @@ function read(pieces: readonly string[], isOpen = false): { thoughts: string; te
   return { thoughts: parts.map((part) => part.thoughts).join(''), text: parts.map((part) => part.text).join('') };
 }
 
-void t.test('thoughts, their tags and the space around them leave the text', (t) => {
+void t.test('thoughts, their tags and the space around them leave the text', async (t) => {
   const cases: [answer: string, isOpen: boolean, thoughts: string, text: string][] = [
     ['<think>\nHm.\n</think>\n\nParis.', false, 'Hm.', 'Paris.'],
     ['\n<think>Hm.</think>Paris.', false, 'Hm.', 'Paris.'],
@@ -28,11 +28,11 @@ void t.test('thoughts, their tags and the space around them leave the text', (t)
     ['<think>a</think>', false, 'a', ''],
     ['a </th> b</think>c', true, 'a </th> b', 'c'],
   ];
-  for (const [answer, isOpen, thoughts, text] of cases) {
-    t.same(read([answer], isOpen), { thoughts, text }, JSON.stringify(answer));
-    t.same(read(Array.from(answer), isOpen), { thoughts, text }, `${JSON.stringify(answer)}, by characters`);
-  }
-  t.end();
+  for (const [answer, isOpen, thoughts, text] of cases)
+    await t.test(JSON.stringify(answer), async (t) => {
+      t.same(read([answer], isOpen), { thoughts, text });
+      t.same(read(Array.from(answer), isOpen), { thoughts, text }, 'by characters');
+    });
 });
 
 void t.test('the cuts of an answer change nothing', (t) => {

@@ -21,77 +21,42 @@ function ends(text: string): string[] {
   });
 }
 
-void t.test('a sentence ends behind its closing mark, in any script', async (t) => {
-  for (const text of [
-    ...['It is Paris.', 'Is it?', 'Yes!', 'Well…', 'Wait...', 'What?!', 'In 1889.', "It's.", 'Он жив.', 'Yes. '],
-    ...['東京です。', '真的吗？', '好！', '「はい。」', 'هل هذا صحيح؟', 'یہ درست ہے۔', 'यह सच है।', 'श्लोक॥'],
-    ...['Դա ճիշտ է։', 'ያ ነው።', 'မှန်တယ်။', 'Yes.\n', 'Yes.\n\n', '(It is.)', '"Yes."', '“Yes.”', '„Ja.“', '«Oui.»'],
-    ...['**Yes.**', 'It is `x`.', '[It is.]', 'It works (mostly).', "Say 'yes.'"],
-  ])
-    t.equal(endOf(text), 'free', JSON.stringify(text));
-});
+const CASES: readonly [title: string, end: string, texts: readonly string[]][] = [
+  [
+    'a sentence ends behind its closing mark, in any script',
+    'free',
+    [
+      ...['It is Paris.', 'Is it?', 'Yes!', 'Well…', 'Wait...', 'What?!', 'In 1889.', "It's.", 'Он жив.'],
+      ...['Yes. ', '東京です。', '真的吗？', '好！', '「はい。」', 'هل هذا صحيح؟', 'یہ درست ہے۔', 'यह सच है।', 'श्लोक॥'],
+      ...['Դա ճիշտ է։', 'ያ ነው።', 'မှန်တယ်။', 'Yes.\n', 'Yes.\n\n', '(It is.)', '"Yes."', '“Yes.”', '„Ja.“'],
+      ...['«Oui.»', '**Yes.**', 'It is `x`.', '[It is.]', 'It works (mostly).', "Say 'yes.'"],
+    ],
+  ],
+  [
+    'no sentence ends in its middle',
+    'no',
+    [
+      ...['', ' ', '\n', 'It is', 'It is,', 'It is Paris. The', 'It is: ', 'U.S.', 'e.g.', 'J. R. R.'],
+      ...['Mr.', 'Dr.', 'vs.', '1.', '1. ', '  12)', '- ', '* ', '**1.', '# What is it?'],
+      ...['# What is it?\n', '## A.\n\n', 'Three steps:\n', 'A light,\n', 'A light;\n\n', 'Yes. "'],
+      ...['Yes. (', '```', '```\nx.', '```js\nx.\n', '~~~\nyes.\n\nno.\n', '````\n```\n', '```\n```x'],
+    ],
+  ],
+  [
+    'only a deadline ends a text inside of lists, quotations, brackets and behind bare lines',
+    'forced',
+    [
+      ...['1. One.', '1. One.\n', '- One\n', '* One.\n\n', '• One\n  Two.', '**1. Title** One.'],
+      ...['1. One\n\n   More.\n\n', '"Yes. No.', '(It is.', '“Yes. No.', '**It is.', 'Call `ab.'],
+      ...['A title\n', 'A title\n\n', '| a. |\n', '1. ```\nx\n```'],
+    ],
+  ],
+];
 
-void t.test('no sentence ends in its middle', async (t) => {
-  for (const text of [
-    ...[
-      '',
-      ' ',
-      '\n',
-      'It is',
-      'It is,',
-      'It is Paris. The',
-      'It is: ',
-      'U.S.',
-      'e.g.',
-      'J. R. R.',
-      'Mr.',
-      'Dr.',
-      'vs.',
-    ],
-    ...[
-      '1.',
-      '1. ',
-      '  12)',
-      '- ',
-      '* ',
-      '**1.',
-      '# What is it?',
-      '# What is it?\n',
-      '## A.\n\n',
-      'Three steps:\n',
-      'A light,\n',
-      'A light;\n\n',
-    ],
-    ...['Yes. "', 'Yes. (', '```', '```\nx.', '```js\nx.\n', '~~~\nyes.\n\nno.\n', '````\n```\n', '```\n```x'],
-  ])
-    t.equal(endOf(text), 'no', JSON.stringify(text));
-});
-
-void t.test('only a deadline ends a text inside of lists, quotations, brackets and behind bare lines', async (t) => {
-  for (const text of [
-    ...[
-      '1. One.',
-      '1. One.\n',
-      '- One\n',
-      '* One.\n\n',
-      '• One\n  Two.',
-      '**1. Title** One.',
-      '1. One\n\n   More.\n\n',
-    ],
-    ...[
-      '"Yes. No.',
-      '(It is.',
-      '“Yes. No.',
-      '**It is.',
-      'Call `ab.',
-      'A title\n',
-      'A title\n\n',
-      '| a. |\n',
-      '1. ```\nx\n```',
-    ],
-  ])
-    t.equal(endOf(text), 'forced', JSON.stringify(text));
-});
+for (const [title, end, texts] of CASES)
+  void t.test(title, async (t) => {
+    for (const text of texts) await t.test(JSON.stringify(text), async (t) => void t.equal(endOf(text), end));
+  });
 
 void t.test('behind a list or a code fence, a text ends as elsewhere', async (t) => {
   t.strictSame(ends('1. One.\n2. Two.\n\nThat is all.'), ['1. One.\n2. Two.\n\nThat is all.']);
