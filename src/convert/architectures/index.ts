@@ -16,7 +16,7 @@ import type { Family } from './description.js';
 import { gemma2, gemma3 } from './gemma.js';
 import { granite, graniteHybrid } from './granite.js';
 import { llama } from './llama.js';
-import { ministral, ministral3, mistral } from './mistral.js';
+import { ministral3, mistral } from './mistral.js';
 import { nanbeige } from './nanbeige.js';
 import { olmo2 } from './olmo.js';
 import { ouro } from './ouro.js';
@@ -27,7 +27,6 @@ import { smollm3 } from './smollm3.js';
 const FAMILIES: readonly Family[] = [
   llama,
   mistral,
-  ministral,
   ministral3,
   qwen2,
   qwen3,
@@ -74,9 +73,9 @@ export function familyOfConfig(architectures: unknown, modelType: unknown, file:
 
 /** The family of `general.architecture`. */
 export function familyOfGguf(name: unknown, file: string): Family {
-  const found = FAMILIES.find(({ gguf }) => gguf.includes(String(name)));
+  const found = FAMILIES.find(({ gguf }) => gguf?.includes(String(name)));
   if (found) return found;
-  const known = FAMILIES.flatMap(({ gguf }) => gguf).join(', ');
+  const known = FAMILIES.flatMap(({ gguf = [] }) => gguf).join(', ');
   throw new ConvertError(
     'unsupported_architecture',
     `${file}: architecture must be one of ${known}, got ${JSON.stringify(name)}`,

@@ -5,12 +5,7 @@ import type { Fields } from './fields.js';
 import { rotaryOf, rotaryOfMetadata, type RotaryDefaults } from './rotary.js';
 
 /** Rotation of a family. */
-export interface Defaults {
-  /** Base of a source that states none. */
-  readonly theta?: number;
-  /** Share of each head's channels that rotate. */
-  readonly partial?: number;
-}
+type Defaults = Pick<RotaryDefaults, 'theta' | 'partial'>;
 
 /** Longest context: the graphs hold tables of all positions, 64 bytes and more each. */
 const MOST_POSITIONS = 2 ** 21;
@@ -41,7 +36,7 @@ export function plainConfig(config: Fields, defaults: Defaults = {}): Descriptio
     outputBias: bias,
     activation: activationOf(config),
     attentionScale: headDim ** -0.5,
-    rotary: [rotaryOf(config, { ...rotaryDefaults(defaults), headDim, context })],
+    rotary: [rotaryOf(config, { ...defaults, headDim, context })],
     pattern: [...PLAIN.pattern],
   });
 }
@@ -70,7 +65,7 @@ export function plainMetadata(metadata: GgufFields, defaults: Defaults = {}): De
     qkvBias: metadata.has('blk.0.attn_q.bias'),
     outputBias: metadata.has('blk.0.attn_output.bias'),
     attentionScale: headDim ** -0.5,
-    rotary: [rotaryOfMetadata(metadata, { ...rotaryDefaults(defaults), headDim, context })],
+    rotary: [rotaryOfMetadata(metadata, { ...defaults, headDim, context })],
     pattern: [...PLAIN.pattern],
   });
 }
@@ -83,10 +78,6 @@ function kvHeadsOf(fields: Fields, heads: number): number {
   if (others.some((count) => count !== first))
     throw fields.fault('unsupported_architecture', key, 'the same for all layers');
   return first;
-}
-
-function rotaryDefaults({ theta = 10000, partial = 1 }: Defaults): Pick<RotaryDefaults, 'theta' | 'partial'> {
-  return { theta, partial };
 }
 
 function description(architecture: Architecture): Description {
