@@ -27,7 +27,7 @@ import { loopExits, loopStages, rejectBlocks, withLoops } from './loops.js';
 import { smoothedHead } from './smoothing/head.js';
 import { smoothedLayer } from './smoothing/layer.js';
 import { embedGraph, headGraph, type VocabularyFormat } from './onnx/embed-head.js';
-import type { Graph } from './onnx/graph.js';
+import type { Graph } from '../model/onnx-graph.js';
 import { lowerGraph, pagedArgmaxGraph, pagedSelectGraph } from './onnx/paged-select.js';
 import { argmaxGraph, selectGraph, topKOf } from './onnx/select.js';
 import type { StageLayer } from './onnx/layer.js';

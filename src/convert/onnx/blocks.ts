@@ -2,7 +2,7 @@
 import type { WeightStore } from '../output/weight-store.js';
 import type { CodedScales } from '../quantize/scale.js';
 import type { LinearWeight } from '../weight.js';
-import { MICROSOFT, type Graph } from './graph.js';
+import { MICROSOFT, type Graph } from '../../model/onnx-graph.js';
 import { storeScales, useScales } from './scales.js';
 import type { FloatType } from './vectors.js';
 

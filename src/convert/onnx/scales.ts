@@ -2,7 +2,7 @@
 import { DATA_TYPE } from '../../model/onnx-proto.js';
 import type { WeightStore } from '../output/weight-store.js';
 import type { CodedScales } from '../quantize/scale.js';
-import type { Graph } from './graph.js';
+import type { Graph } from '../../model/onnx-graph.js';
 import type { FloatType } from './vectors.js';
 
 /** Stores the scales of [N, blocks] blocks as `${name}.codes` and `${name}.units`. */

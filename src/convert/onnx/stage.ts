@@ -5,7 +5,7 @@ import { ropeTables } from '../rope.js';
 import type { Part } from '../tensors.js';
 import { toHalf } from '../half.js';
 import { attention, type StageValues } from './attention.js';
-import { Graph, MICROSOFT } from './graph.js';
+import { Graph, MICROSOFT } from '../../model/onnx-graph.js';
 import { LayerBuilder, type StageLayer, type StageOptions } from './layer.js';
 import { queryGrowth } from './query-growth.js';
 import { gatherStates, scatterStates } from './store.js';

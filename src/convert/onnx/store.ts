@@ -1,6 +1,6 @@
 /** The hidden states of a paged folder's boundaries: a stage reads rows of one store, and writes rows of the next. */
 import type { Architecture } from '../../model/architecture.js';
-import type { Graph } from './graph.js';
+import type { Graph } from '../../model/onnx-graph.js';
 import type { FloatType } from './vectors.js';
 
 /** Adds both stores with their rows, and gathers the states [T, H] of the positions; returns their name. */
