@@ -10,7 +10,7 @@
 import { checkTensor } from './check.js';
 import { ConvertError } from './errors.js';
 import { openSafetensors, type Safetensors } from './hf/safetensors.js';
-import { NO_SMOOTHING, type InputName, type LayerFactors } from './smoothing/layer-factors.js';
+import { NO_SMOOTHING, type InputName, type LayerFactors } from './smoothing/factors.js';
 import { gptq, inverseFactor } from './quantize/gptq.js';
 import { quantizeToNearest, type Int4Quantizer } from './quantize/int4.js';
 

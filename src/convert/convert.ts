@@ -24,8 +24,7 @@ import { exitBlocksOf, exitLayer, exitNorm, NO_EXIT_BLOCKS, openExitBlocks, type
 import { generationOf } from './generation.js';
 import { openSource } from './open-source.js';
 import { loopExits, loopStages, rejectBlocks, withLoops } from './loops.js';
-import { smoothedHead } from './smoothing/head.js';
-import { smoothedLayer } from './smoothing/layer.js';
+import { smoothedHead, smoothedLayer } from './smoothing/layer.js';
 import { embedGraph, headGraph, type VocabularyFormat } from './onnx/embed-head.js';
 import type { Graph } from '../model/onnx-graph.js';
 import { lowerGraph, pagedArgmaxGraph, pagedSelectGraph } from './onnx/paged-select.js';

@@ -5,9 +5,8 @@ import { toHalf } from '../half.js';
 import type { WeightStore } from '../output/weight-store.js';
 import { quantizeBlocks8 } from '../quantize/int8.js';
 import type { LinearWeight } from '../weight.js';
-import { blocksProduct, storeBlocks } from './blocks.js';
+import { blocksProduct, storeBlocks, useScales } from './blocks.js';
 import { Graph, MICROSOFT } from '../../model/onnx-graph.js';
-import { useScales } from './scales.js';
 import { storeFloats, type FloatType } from './vectors.js';
 import { storeRows, useBytes, w8a8Product, type ByteWeight } from './w8a8.js';
 
