@@ -81,7 +81,7 @@ function addInspect(root: Command): void {
     .description('print what a model folder holds and verify its checksums')
     .action(async (dir: string) => {
       const { inspectCommand } = await import('../convert/command.js');
-      await inspectCommand({ dir }, output());
+      await inspectCommand(dir, output());
     });
 }
 
