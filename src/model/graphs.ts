@@ -168,6 +168,13 @@ export class GraphLoader {
   }
 }
 
+/** The session of a unit. @throws RangeError if the unit has no such kernel */
+export function sessionOf({ entry, sessions }: Pick<ModelUnit, 'entry' | 'sessions'>, kernel: StageKernel): Session {
+  const session = sessions.get(kernel);
+  if (!session) throw new RangeError(`${entry.name} has no kernel ${kernel}`);
+  return session;
+}
+
 /** Releases the sessions of units, which may share them. */
 export function disposeUnits(units: readonly ModelUnit[]): void {
   for (const session of new Set(units.flatMap(({ sessions }) => [...sessions.values()]))) session.dispose();
