@@ -27,7 +27,7 @@ import {
   type Model,
   type ModelSource,
   type ModelUnit,
-  type PlacedCard,
+  type PlacedDevice,
   sessionOf,
 } from './graphs.js';
 import { GpuTensors, type HiddenStore, openStores } from './hidden-store.js';
@@ -144,9 +144,10 @@ export class PagedModel implements Model {
     this.head = new PagedHead(source, this.#gpu, loader, limits.maxRows, targets, { areas: this.#inputs, first: HEAD });
   }
 
-  cards(): PlacedCard[] {
+  devices(): PlacedDevice[] {
     const units = this.#units.map(({ entry }) => entry.name);
-    return this.device.cards().map((card) => ({ ...card, units, ...(this.plan && { plan: this.plan }) }));
+    const info = this.device.info();
+    return info === null ? [] : [{ ...info, units, ...(this.plan && { plan: this.plan }) }];
   }
 
   exitIndex(layer: number): number {

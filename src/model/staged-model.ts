@@ -80,7 +80,7 @@ export class StagedModel implements Model {
     );
   }
 
-  cards(): [] {
+  devices(): [] {
     return [];
   }
 

@@ -8,7 +8,7 @@ import { topKOf } from './select.js';
 
 /**
  * logits, inv_temperature, targets -> selected [N, 3K]: values, ids, then lse, lse_t, target value and zeros. Parts of equal
- * widths: CUDA's Concat copies tables of other widths to the card in each run.
+ * widths: CUDA's Concat copies tables of other widths to the GPU in each run.
  */
 export function pagedSelectGraph(vocab: number): Graph {
   const k = topKOf(vocab);
