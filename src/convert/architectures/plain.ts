@@ -7,9 +7,6 @@ import { rotaryOf, rotaryOfMetadata, type RotaryDefaults } from './rotary.js';
 /** Rotation of a family. */
 type Defaults = Pick<RotaryDefaults, 'theta' | 'partial'>;
 
-/** Longest context: the graphs hold tables of all positions, 64 bytes and more each. */
-const MOST_POSITIONS = 2 ** 21;
-
 /** Reads config.json. @throws ConvertError if a field is missing or has another type */
 export function plainConfig(config: Fields, defaults: Defaults = {}): Description {
   if (config.flag('mlp_bias')) throw config.fault('unsupported_feature', 'mlp_bias', 'false');
@@ -17,8 +14,6 @@ export function plainConfig(config: Fields, defaults: Defaults = {}): Descriptio
   const heads = config.number('num_attention_heads');
   const headDim = config.number('head_dim', hidden / heads);
   const context = config.number('max_position_embeddings');
-  if (context > MOST_POSITIONS)
-    throw config.fault('unsupported_feature', 'max_position_embeddings', `at most ${MOST_POSITIONS}`);
   const bias = config.flag('attention_bias');
   return description({
     ...PLAIN,
