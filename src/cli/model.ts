@@ -2,28 +2,11 @@
 import { Option, type Command } from 'commander';
 import { kernelList, modelName, SERVE_OPTIONS } from '../config.js';
 import type { CalibrateOptions } from '../engine/calibration/command.js';
-import type { KernelName } from '../model/manifest.js';
+import type { ConvertOptions } from '../convert/options.js';
 import { output } from './output.js';
 import { exits, fraction, fractions, positive, ruleOf, servedOption } from './values.js';
 
-interface ConvertFlags {
-  readonly out: string;
-  readonly exits?: number[];
-  readonly context?: number;
-  readonly kernels: readonly KernelName[];
-  readonly block?: number;
-  readonly exitBlocks?: string;
-  readonly calibration?: string;
-  readonly kv?: 'int8' | 'float';
-  readonly headBits?: number;
-  readonly weightBits?: number;
-  readonly quality?: string;
-  readonly dry?: readonly number[];
-  readonly generation?: string;
-  readonly name?: string;
-  readonly compress: boolean;
-  readonly force: boolean;
-}
+type ConvertFlags = Omit<ConvertOptions, 'source' | 'origin' | 'signal'>;
 
 /** Adds `convert`, `inspect` and `calibrate`. */
 export function addModel(root: Command): void {
@@ -81,7 +64,7 @@ function addInspect(root: Command): void {
     .description('print what a model folder holds and verify its checksums')
     .action(async (dir: string) => {
       const { inspectCommand } = await import('../convert/command.js');
-      await inspectCommand({ dir }, output());
+      await inspectCommand(dir, output());
     });
 }
 

@@ -9,10 +9,11 @@
  */
 import { checkTensor } from './check.js';
 import { ConvertError } from './errors.js';
-import { openSafetensors, type Safetensors } from './hf/safetensors.js';
-import { NO_SMOOTHING, type InputName, type LayerFactors } from './smoothing/layer-factors.js';
+import { openSafetensors } from './hf/safetensors.js';
+import { NO_SMOOTHING, type InputName, type LayerFactors } from './smoothing/factors.js';
 import { gptq, inverseFactor } from './quantize/gptq.js';
 import { quantizeToNearest, type Int4Quantizer } from './quantize/int4.js';
+import type { SourceTensor } from './tensors.js';
 
 /** The input that each linear layer reads. */
 const INPUT_OF = { qkv: 'attn_in', o: 'attn_out', gate: 'mlp_in', up: 'mlp_in', down: 'mlp_out' } as const;
@@ -63,36 +64,30 @@ export function openCalibration(file: string): Calibration {
   const names = new Set(source.names);
   if (!source.names.some((name) => /\.(hessian|k_max)$/.test(name))) {
     source.close();
-    throw new ConvertError(
-      'bad_source',
-      `${file} is not a calibration file (it has no tensor named *.hessian or *.k_max)`,
-    );
+    const rule = 'it has no tensor named *.hessian or *.k_max';
+    throw new ConvertError('bad_source', `${file} is not a calibration file (${rule})`);
   }
-  const squares = (input: string, k: number): Float32Array | null => {
-    const name = `${input}.hessian`;
+  /** A tensor of this shape; null if the file lacks it. */
+  const find = (name: string, shape: readonly number[]): SourceTensor | null => {
     if (!names.has(name)) return null;
-    checkTensor(source, name, [k, k], file);
-    return diagonal(source, name, k);
+    checkTensor(source, name, shape, file);
+    return source.tensor(name);
   };
+  const squares = (input: string, k: number): Float32Array | null => diagonal(find(`${input}.hessian`, [k, k]), k);
   // Gate and up read the same input and follow each other: keep the last factor.
   let last: { name: string; quantizer: Int4Quantizer } | null = null;
   const layer = (prefix: string, factors: LayerFactors): LayerCalibration => ({
     int4(label, k) {
       const name = `${prefix}.${INPUT_OF[label]}.hessian`;
-      if (!names.has(name)) return quantizeToNearest;
       if (last?.name === name) return last.quantizer;
-      checkTensor(source, name, [k, k], file);
-      const moments = smoothedMoments(source.tensor(name).rows(0, k), k, factors[INPUT_OF[label]]);
+      const hessian = find(name, [k, k]);
+      if (hessian === null) return quantizeToNearest;
+      const moments = smoothedMoments(hessian.rows(0, k), k, factors[INPUT_OF[label]]);
       last = { name, quantizer: gptq(inverseFactor(moments, k)) };
       return last.quantizer;
     },
     kvRange(channels) {
-      const [k, v] = ['k_max', 'v_max'].map((part) => {
-        const name = `${prefix}.${part}`;
-        if (!names.has(name)) return null;
-        checkTensor(source, name, [channels], file);
-        return source.tensor(name).rows(0, 1);
-      });
+      const [k, v] = ['k_max', 'v_max'].map((part) => find(`${prefix}.${part}`, [channels])?.rows(0, 1));
       return k && v ? { k, v: v.map((value, i) => value / (factors.values?.[i] ?? 1)) } : null;
     },
     squares(input, k) {
@@ -111,9 +106,8 @@ export function openCalibration(file: string): Calibration {
 }
 
 /** Reads row by row: the whole matrix of a wide model needs half a gigabyte. */
-function diagonal(source: Safetensors, name: string, k: number): Float32Array {
-  const tensor = source.tensor(name);
-  return Float32Array.from({ length: k }, (_, i) => tensor.rows(i, 1)[i] ?? 0);
+function diagonal(matrix: SourceTensor | null, k: number): Float32Array | null {
+  return matrix && Float32Array.from({ length: k }, (_, i) => matrix.rows(i, 1)[i] ?? 0);
 }
 
 /** Turns the second moments of x into those of x / factors, in place. */

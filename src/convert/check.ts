@@ -4,8 +4,8 @@ import { ConvertError } from './errors.js';
 import type { ModelSource } from './source.js';
 import { EMBEDDING, FINAL_NORM, HEAD, LAYER, trunkLayer, type Part, type Tensors } from './tensors.js';
 
-/** Far above the context of any model; the rotary tables still fit an array. */
-const MAX_CONTEXT = 2 ** 24;
+/** Longest context: the graphs hold tables of all positions, 64 bytes and more each. */
+const MAX_CONTEXT = 2 ** 21;
 
 /** Checks the sizes that the graphs rely on. */
 export function checkArchitecture(arch: Architecture): void {

@@ -1,20 +1,13 @@
 /** `sortie convert` and `sortie inspect`: runs the conversion or the inspection and prints. */
-import { SingleBar } from 'cli-progress';
-import { convert, type Progress } from './convert.js';
+import { convert } from './convert.js';
 import { GENERATION_FIELDS } from './generation.js';
 import { inspect, type Report } from './inspect.js';
 import type { ConvertOptions } from './options.js';
 import { samplingWarning } from '../model/common-sampling.js';
-import type { Generation } from '../model/manifest.js';
+import type { Generation, Manifest } from '../model/manifest.js';
 import { interruptible } from '../util/interruption.js';
-import { unknownExitsWarning } from './unknown-exits.js';
-
-/** Parsed options of `sortie convert`. */
-export type ConvertCommandOptions = ConvertOptions;
-
-export interface InspectCommandOptions {
-  dir: string;
-}
+import { progressBar } from '../util/progress-bar.js';
+import type { Progress } from './write-model.js';
 
 /** Output of a command; isTTY decides between a bar and plain lines. */
 export type Terminal = NodeJS.WritableStream & { isTTY?: boolean };
@@ -24,11 +17,11 @@ export type Terminal = NodeJS.WritableStream & { isTTY?: boolean };
  * output is removed first.
  */
 export async function convertCommand(
-  options: ConvertCommandOptions,
+  options: ConvertOptions,
   terminal: Terminal = process.stdout,
   errors: NodeJS.WritableStream = process.stderr,
 ): Promise<void> {
-  const display = terminal.isTTY === true ? bar(terminal) : lines(terminal);
+  const display = displayOf(terminal);
   try {
     const manifest = await interruptible('nothing was written', (signal) =>
       convert({ ...options, signal }, display.progress, (warning) => {
@@ -40,58 +33,51 @@ export async function convertCommand(
     terminal.write(
       `${options.out}: ${manifest.name}, kernels ${manifest.kernels.join(', ')}, ${megabytes(size)} in ${manifest.files.length} files\n`,
     );
-    const unknown = unknownExitsWarning(manifest);
-    if (unknown !== null) errors.write(`warning: ${unknown}\n`);
-    const sampling = samplingWarning(manifest);
-    if (sampling !== null) errors.write(`warning: ${sampling}\n`);
+    for (const warning of [unknownExitsWarning(manifest), samplingWarning(manifest)])
+      if (warning !== null) errors.write(`warning: ${warning}\n`);
   } finally {
     display.stop();
   }
 }
 
 /** Prints the content of a model folder. Throws an Error if a file is missing or damaged. */
-export async function inspectCommand(
-  { dir }: InspectCommandOptions,
-  terminal: Terminal = process.stdout,
-): Promise<void> {
+export async function inspectCommand(dir: string, terminal: Terminal = process.stdout): Promise<void> {
   terminal.write(describe(dir, await inspect(dir)));
 }
 
-interface Display {
-  progress: Progress;
-  stop(): void;
+/**
+ * The warning about early exits of unknown quality. Loops are exits by training, an exit with a block was tuned, and an
+ * exit may have a measured agreement. For any other exit the router assumes a quality of its share of the layers.
+ * @returns null if every exit below full depth is known
+ */
+function unknownExitsWarning({ architecture, exits }: Pick<Manifest, 'architecture' | 'exits'>): string | null {
+  if (architecture.loops !== undefined) return null;
+  const unknown = exits.slice(0, -1).filter(({ block, quality }) => block === null && quality.agreement === undefined);
+  if (unknown.length === 0) return null;
+  const layers = unknown.map(({ layer }) => layer).join(', ');
+  return (
+    `exits without a block and without a measured quality: ${layers}. Unless the model was tuned for them, answers from ` +
+    'these exits make no sense, and the router still sends requests with a budget there. Measure the folder (npm run ' +
+    'bench:quality) and convert again with --quality, or convert without --exits'
+  );
 }
 
-function bar(terminal: Terminal): Display {
-  const progressBar = new SingleBar({
-    format: '{bar} {percentage}% {what}',
-    stream: terminal,
-    hideCursor: true,
-    barsize: 30,
-  });
-  let running = false;
-  return {
-    progress({ done, total, what }) {
-      if (running) progressBar.update(done, { what });
-      else progressBar.start(total, done, { what });
-      running = true;
-    },
-    stop() {
-      if (running) progressBar.stop();
-      running = false;
-    },
-  };
-}
-
-/** Writes one line per kind of work, not per layer: logs stay readable. */
-function lines(terminal: Terminal): Display {
+/** A bar on a terminal. Elsewhere one line per kind of work, not per layer: logs stay readable. */
+function displayOf(terminal: Terminal): { readonly progress: Progress; stop(): void } {
+  const bar = terminal.isTTY === true ? progressBar('{bar} {percentage}% {what}', terminal) : null;
   let last = '';
   return {
     progress({ done, total, what }) {
-      if (what !== last) terminal.write(`${String(Math.floor((100 * done) / total)).padStart(3)}% ${what}\n`);
+      if (bar === null && what !== last)
+        terminal.write(`${String(Math.floor((100 * done) / total)).padStart(3)}% ${what}\n`);
+      if (last === '') bar?.start(total, done, { what });
+      bar?.update(done, { what });
       last = what;
     },
-    stop: () => undefined,
+    stop() {
+      if (last !== '') bar?.stop();
+      last = '';
+    },
   };
 }
 

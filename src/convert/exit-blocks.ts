@@ -86,3 +86,19 @@ export function exitBlocksOf(
 
 export const exitNorm = (exit: number): string => `exits.${exit}.norm.weight`;
 export const exitLayer = (exit: number, index: number): string => `exits.${exit}.layers.${index}.`;
+
+/** Prefixes of the initializers of a layer of the trunk, and of a block. */
+export const trunkName = (layer: number): string => `layers.${layer}`;
+export const blockLayerName = (exit: number, index: number): string => exitLayer(exit, index).slice(0, -1);
+
+/** Numbers each exit by the layers that run for a token, block included: exits then compare by cost. */
+export function exitNumbers(exits: readonly number[], { depths }: ExitBlocks): number[] {
+  const numbers = exits.map((exit) => exit + (depths.get(exit) ?? 0));
+  for (const [i, number] of numbers.entries())
+    if (i > 0 && number <= (numbers[i - 1] ?? 0))
+      throw new ConvertError(
+        'bad_exits',
+        `each exit must run more layers than the one before, its block included; got ${numbers.join(', ')}`,
+      );
+  return numbers;
+}

@@ -1,6 +1,7 @@
 /** Reports the content of a model folder after checking every file against the manifest. */
 import path from 'node:path';
-import type { Manifest, StageEntry } from '../model/manifest.js';
+import { graphFiles } from '../model/graphs.js';
+import type { Manifest } from '../model/manifest.js';
 import { loadManifest, verifyFiles } from '../model/manifest-io.js';
 import { externalTensors } from '../model/onnx-weights.js';
 
@@ -26,17 +27,9 @@ export interface Report {
 export async function inspect(dir: string): Promise<Report> {
   const manifest = loadManifest(dir);
   await verifyFiles(dir, manifest);
-  const stages: StageEntry[] = [...manifest.stages, ...manifest.exits.flatMap((exit) => exit.block ?? [])];
-  const files = [
-    manifest.embed,
-    ...stages.flatMap((stage) => Object.values(stage.graphs)),
-    manifest.head,
-    manifest.select,
-    manifest.argmax,
-  ];
   const unique = new Map<string, number>();
   // The loops of a looped model name one graph.
-  const graphs = [...new Set(files)].map((file): GraphReport => {
+  const graphs = [...new Set(graphFiles(manifest, manifest.kernels))].map((file): GraphReport => {
     const tensors = externalTensors(path.join(dir, file));
     for (const { name, length } of tensors) unique.set(name, length);
     return { file, tensors: tensors.length, bytes: sum(tensors.map(({ length }) => length)) };

@@ -58,20 +58,7 @@ async function pullFiles(
 ): Promise<Pulled> {
   const { repo } = name;
   const revision = name.revision ?? 'main';
-  let unreached = 0;
-  const open = async (): Promise<Repository> => {
-    const startedAt = performance.now();
-    try {
-      return await openRepository(access, repo, revision, signal);
-    } catch (error) {
-      if (!(error instanceof UnreachableError)) throw error;
-      // A download that breaks waits for its network; one that never began is told at once.
-      const isLast = ++unreached === FIRST_CONTACTS || performance.now() - startedAt > SLOW_CONTACT_MS;
-      if (!isLast) throw error;
-      throw new HubError(`${error.message}; without a network, --model takes a folder or a file of this machine`);
-    }
-  };
-  const repository = await withRetries(open, signal, pausesMs);
+  const repository = await withRetries(contact(access, repo, revision, signal), signal, pausesMs);
   const { commit, files } = repository;
   const folder = join(access.cacheDir, `models--${repo.replaceAll('/', '--')}`);
   const snapshot = join(folder, 'snapshots', commit);
@@ -109,6 +96,22 @@ async function pullFiles(
   }
   if (revision !== commit) await writeRef(join(folder, 'refs', revision), commit);
   return { commit, path: choice.kind === 'gguf' ? join(snapshot, choice.path) : snapshot };
+}
+
+/** Opens a repository. A download that breaks waits for its network; one that never began is told at once. */
+function contact(access: HubAccess, repo: string, revision: string, signal: AbortSignal): () => Promise<Repository> {
+  let unreached = 0;
+  return async () => {
+    const startedAt = performance.now();
+    try {
+      return await openRepository(access, repo, revision, signal);
+    } catch (error) {
+      if (!(error instanceof UnreachableError)) throw error;
+      const isLast = ++unreached === FIRST_CONTACTS || performance.now() - startedAt > SLOW_CONTACT_MS;
+      if (!isLast) throw error;
+      throw new HubError(`${error.message}; without a network, --model takes a folder or a file of this machine`);
+    }
+  };
 }
 
 async function writeRef(file: string, commit: string): Promise<void> {

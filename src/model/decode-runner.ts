@@ -5,8 +5,9 @@
  * stage to stage without moving a row. A row without a valid position computes into an unused one.
  */
 import type { Binding } from '../runtime/session.js';
-import { hostI32, hostI64, Tensor } from '../runtime/tensor.js';
+import { hostI32, hostI64, type Tensor } from '../runtime/tensor.js';
 import { BindingCache, MAX_RANGES } from './binding-cache.js';
+import { sessionOf } from './graphs.js';
 import type { StageKernel } from './manifest.js';
 import type { Stage, StagedModel } from './staged-model.js';
 
@@ -51,9 +52,9 @@ export class DecodeRunner {
     this.#bindings.run(`embed/${rows}`, () => {
       const model = this.#model;
       return model.embed.bind({
-        hostInputs: { ids: this.#host(this.#ids.address, [rows, 1], 'i64') },
+        hostInputs: { ids: this.#ids.tensor(model.environment, [rows, 1]) },
         inputs: {},
-        outputs: { hidden: this.#rows(this.hidden(0, 0), rows) },
+        outputs: { hidden: model.states(this.hidden(0, 0), [rows, 1]) },
       });
     });
   }
@@ -83,31 +84,15 @@ export class DecodeRunner {
   }
 
   #bind(stage: Stage, kernel: StageKernel, first: number, rows: number, input: bigint, output: bigint): Binding {
-    const session = stage.sessions.get(kernel);
-    if (!session) throw new RangeError(`stage ${stage.entry.name} has no kernel ${kernel}`);
-    return session.bind({
-      hostInputs: {
-        seqlens_k: this.#host(this.#pasts.address + BigInt(4 * first), [rows], 'i32'),
-        total_len: this.#host(this.#total.address, [1], 'i32'),
-      },
-      inputs: { hidden: this.#rows(input, rows), ...stage.kv.tensors('past', first, rows) },
-      outputs: { hidden_out: this.#rows(output, rows), ...stage.kv.tensors('present', first, rows) },
-    });
-  }
-
-  #rows(address: bigint, rows: number): Tensor {
-    const { environment, device, manifest } = this.#model;
-    return new Tensor(
-      environment,
-      device.memoryInfo,
-      address,
-      [rows, 1, manifest.architecture.hidden],
-      manifest.floatType,
-    );
-  }
-
-  #host(address: bigint, dims: readonly number[], type: 'i32' | 'i64'): Tensor {
     const { environment } = this.#model;
-    return new Tensor(environment, environment.hostMemory, address, dims, type);
+    const states = (address: bigint): Tensor => this.#model.states(address, [rows, 1]);
+    return sessionOf(stage, kernel).bind({
+      hostInputs: {
+        seqlens_k: this.#pasts.tensor(environment, [rows], first),
+        total_len: this.#total.tensor(environment, [1]),
+      },
+      inputs: { hidden: states(input), ...stage.kv.tensors('past', first, rows) },
+      outputs: { hidden_out: states(output), ...stage.kv.tensors('present', first, rows) },
+    });
   }
 }

@@ -1,5 +1,5 @@
 /** Runs the head, select and argmax graphs. Logits stay on the device; the host reads only the top K. */
-import { hostF32, hostI64, Tensor } from '../runtime/tensor.js';
+import { type HostBuffer, hostF32, hostI64, Tensor } from '../runtime/tensor.js';
 import { BindingCache, MAX_RANGES } from './binding-cache.js';
 import type { Head, SelectedRow } from './head.js';
 import type { StagedModel } from './staged-model.js';
@@ -54,15 +54,12 @@ export class HeadRunner implements Head {
 
   /** Computes the logits of rows [0, rows). */
   logits(rows: number): void {
-    const { environment, device, manifest } = this.#model;
-    const { hidden, vocab } = manifest.architecture;
+    const model = this.#model;
     this.#bindings.run(`head/${rows}`, () =>
-      this.#model.head.bind({
-        hostInputs: { norm: this.#host(this.#norms.address, [rows], 'i64') },
-        inputs: {
-          hidden: new Tensor(environment, device.memoryInfo, this.#hidden, [rows, hidden], manifest.floatType),
-        },
-        outputs: { logits: new Tensor(environment, device.memoryInfo, this.#logits, [rows, vocab], 'f32') },
+      model.head.bind({
+        hostInputs: { norm: this.#norms.tensor(model.environment, [rows]) },
+        inputs: { hidden: model.states(this.#hidden, [rows]) },
+        outputs: { logits: this.#logitRows(0, rows) },
       }),
     );
   }
@@ -107,29 +104,27 @@ export class HeadRunner implements Head {
       this.#model.argmax.bind({
         hostInputs: {},
         inputs: { logits: this.#logitRows(0, rows) },
-        outputs: { ids: this.#host(this.#argmax.address, [rows], 'i64') },
+        outputs: { ids: this.#argmax.tensor(this.#model.environment, [rows]) },
       }),
     );
   }
 
   /** Selects the top K of rows [first, first + rows); read them with `selected`. */
   select(first: number, rows: number): void {
-    const { topK } = this.#model.manifest;
-    const at = (address: bigint, elementBytes: number, perRow = 1): bigint =>
-      address + BigInt(first * elementBytes * perRow);
+    const { environment, manifest } = this.#model;
+    const { topK } = manifest;
+    const of = <T>(buffer: HostBuffer<T>, perRow = 1): Tensor =>
+      buffer.tensor(environment, [rows, perRow], first * perRow);
     this.#selects.run(`${first}/${rows}`, () =>
       this.#model.select.bind({
-        hostInputs: {
-          inv_temperature: this.#host(at(this.#inverseTemperatures.address, 4), [rows, 1], 'f32'),
-          targets: this.#host(at(this.#targets.address, 8), [rows, 1], 'i64'),
-        },
+        hostInputs: { inv_temperature: of(this.#inverseTemperatures), targets: of(this.#targets) },
         inputs: { logits: this.#logitRows(first, rows) },
         outputs: {
-          top_values: this.#host(at(this.#values.address, 4, topK), [rows, topK], 'f32'),
-          top_ids: this.#host(at(this.#ids.address, 8, topK), [rows, topK], 'i64'),
-          lse: this.#host(at(this.#lse.address, 4), [rows, 1], 'f32'),
-          lse_t: this.#host(at(this.#lseT.address, 4), [rows, 1], 'f32'),
-          target_values: this.#host(at(this.#targetValues.address, 4), [rows, 1], 'f32'),
+          top_values: of(this.#values, topK),
+          top_ids: of(this.#ids, topK),
+          lse: of(this.#lse),
+          lse_t: of(this.#lseT),
+          target_values: of(this.#targetValues),
         },
       }),
     );
@@ -164,10 +159,5 @@ export class HeadRunner implements Head {
     const { environment, device, manifest } = this.#model;
     const { vocab } = manifest.architecture;
     return new Tensor(environment, device.memoryInfo, this.#logits + BigInt(first * vocab * 4), [rows, vocab], 'f32');
-  }
-
-  #host(address: bigint, dims: readonly number[], type: 'f32' | 'i64'): Tensor {
-    const { environment } = this.#model;
-    return new Tensor(environment, environment.hostMemory, address, dims, type);
   }
 }

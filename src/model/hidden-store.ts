@@ -8,7 +8,7 @@ import { Session } from '../runtime/session.js';
 import { type ElementType, Tensor } from '../runtime/tensor.js';
 import type { Manifest } from './manifest.js';
 import { keptBoundaries, stateBytes } from './memory.js';
-import { DATA_TYPE, encodeModel } from './onnx-proto.js';
+import { Graph } from './onnx-graph.js';
 
 export class HiddenStore {
   readonly memory: bigint;
@@ -62,44 +62,17 @@ export function openStores(
   };
 }
 
-/** The session of `collectGraph`. */
-export function openCollector({ environment, device }: GpuTensors, manifest: Manifest): Session {
-  return new Session(environment, device, collectGraph(manifest), { weights: new Map(), accumulateInt32: false });
-}
-
 /**
- * store [R,H], rows i64 [n], states [N,H], places i64 [n,1] -> collected [N,H], bound to the memory of states: writes rows
- * of a store to places. Versions are those of the converter's graphs.
+ * The session of a graph that writes rows of a store to places among the states: store [R,H], rows i64 [n], states [N,H],
+ * places i64 [n,1] -> collected [N,H]. Both states and result are bound to the same memory.
  */
-function collectGraph({ floatType }: Manifest): Uint8Array {
-  const value = (name: string, type: keyof typeof DATA_TYPE, dims: readonly (string | number)[]) => ({
-    name,
-    type: {
-      tensor_type: {
-        elem_type: DATA_TYPE[type],
-        shape: { dim: dims.map((dim) => (typeof dim === 'number' ? { dim_value: dim } : { dim_param: dim })) },
-      },
-    },
-  });
-  const node = (op: string, input: string[], output: string) => ({
-    ...{ name: op, op_type: op, domain: '', input, output: [output] },
-    attribute: [],
-  });
-  return encodeModel({
-    ir_version: 10,
-    producer_name: 'sortie',
-    opset_import: [{ domain: '', version: 21 }],
-    graph: {
-      name: 'collect',
-      node: [node('Gather', ['store', 'rows'], 'taken'), node('ScatterND', ['states', 'places', 'taken'], 'collected')],
-      initializer: [],
-      input: [
-        value('store', floatType, ['R', 'H']),
-        value('rows', 'i64', ['n']),
-        value('states', floatType, ['N', 'H']),
-        value('places', 'i64', ['n', 1]),
-      ],
-      output: [value('collected', floatType, ['N', 'H'])],
-    },
-  });
+export function openCollector({ environment, device }: GpuTensors, { floatType }: Manifest): Session {
+  const graph = new Graph('collect');
+  graph.input('store', floatType, ['R', 'H']);
+  graph.input('rows', 'i64', ['n']);
+  graph.input('states', floatType, ['N', 'H']);
+  graph.input('places', 'i64', ['n', 1]);
+  graph.output('collected', floatType, ['N', 'H']);
+  graph.node('ScatterND', ['states', 'places', graph.node('Gather', ['store', 'rows'], ['taken'])], ['collected']);
+  return new Session(environment, device, graph.encode(), { weights: new Map(), accumulateInt32: false });
 }

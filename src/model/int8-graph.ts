@@ -6,9 +6,9 @@
  * those of w8a8 to the bit, in another order: a copy that the engine makes at load.
  */
 import { decodeModel, encodeModel, DATA_TYPE, type Model, type Node, type Tensor } from './onnx-proto.js';
-import { placeOf, type Placed } from './onnx-weights.js';
+import { MICROSOFT } from './onnx-graph.js';
+import { externalData, placeOf, type Placed } from './onnx-weights.js';
 
-const MICROSOFT = 'com.microsoft';
 /** Weights of a block. Blocks of 128 sum one row in another order than several rows. */
 const BLOCK = 64;
 /** The byte of a zero weight. */
@@ -151,12 +151,11 @@ class WeightFile {
   }
 
   /** Appends bytes and returns their external-data entry. */
-  place(data: Uint8Array): Required<Pick<Tensor, 'data_location' | 'external_data'>> {
-    const entry = (key: string, value: string | number) => ({ key, value: String(value) });
-    const place = [entry('location', INT8_FILE), entry('offset', this.#length), entry('length', data.length)];
+  place(data: Uint8Array): ReturnType<typeof externalData> {
+    const place = externalData({ location: INT8_FILE, offset: this.#length, length: data.length });
     this.#parts.push(data);
     this.#length += data.length;
-    return { data_location: 'EXTERNAL', external_data: place };
+    return place;
   }
 
   /** Every tensor is a multiple of 4 bytes long, so floats are aligned. */

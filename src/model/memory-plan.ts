@@ -41,7 +41,7 @@ export function memoryPlan(
 
 /**
  * @param kvMemory `--kv-memory`, of which a sequence needs `least`
- * @throws Error that names what fits, if the plan is larger than the free memory of the card
+ * @throws Error that names what fits, if the plan is larger than the free memory of the GPU
  */
 export function checkPlan(
   { weights, kv, scratch }: MemoryPlan,
@@ -58,25 +58,25 @@ export function checkPlan(
       : 'no --kv-memory fits; convert with --kernels w4a16, or lower --max-running and --prefill-chunk';
   throw new Error(
     `--device cuda: weights take ${gibibytes(weights)}, KV cache and states ${gibibytes(kv)}, the largest step ${gibibytes(scratch)}, ` +
-      `and the card has ${gibibytes(freeBytes)} free; ${remedy}`,
+      `and the GPU has ${gibibytes(freeBytes)} free; ${remedy}`,
   );
 }
 
-/** Weights on the card: each once, those that a product packs anew once more beside the form that another graph reads. */
+/** Weights on the GPU: each once, those that a product packs anew once more beside the form that another graph reads. */
 function weightBytes(graphs: readonly string[]): number {
   const tensors = graphs.flatMap((file) => externalTensors(file));
   const packed = /\.weight_q[48]$/;
   const seen = new Set<string>();
   let bytes = 0;
   for (const tensor of tensors) {
-    if (!seen.has(tensor.name) || packed.test(tensor.name)) bytes += onCard(tensor);
+    if (!seen.has(tensor.name) || packed.test(tensor.name)) bytes += onGpu(tensor);
     seen.add(tensor.name);
   }
   return bytes;
 }
 
 /** Scales are products of codes and units, in f16. */
-function onCard({ name, dims, length }: ExternalTensor): number {
+function onGpu({ name, dims, length }: ExternalTensor): number {
   if (name.endsWith('.units')) return 0;
   return name.endsWith('.codes') ? 2 * dims.reduce((a, b) => a * b, 1) : length;
 }

@@ -29,6 +29,12 @@ export function placeOf({
   return { location: entry('location'), offset: Number(entry('offset') ?? 0), length: Number(entry('length')) };
 }
 
+/** The fields of an initializer whose bytes lie in a weight file. */
+export function externalData(place: Placed): Required<Pick<Tensor, 'data_location' | 'external_data'>> {
+  const entries = Object.entries(place).map(([key, value]) => ({ key, value: String(value) }));
+  return { data_location: 'EXTERNAL', external_data: entries };
+}
+
 /** The initializers of a graph that lie in weight files. Throws an Error that names the file if it can't be read. */
 export function externalTensors(graphFile: string): ExternalTensor[] {
   const model = decodeModel(readFileSync(graphFile));

@@ -9,7 +9,7 @@
 import type { Gpu, InputAreas } from '../runtime/device.js';
 import type { Environment } from '../runtime/environment.js';
 import type { Session } from '../runtime/session.js';
-import { elementBytes, hostI32, Tensor } from '../runtime/tensor.js';
+import { elementBytes, hostI32, type Tensor } from '../runtime/tensor.js';
 import { BindingCache, MAX_RANGES } from './binding-cache.js';
 import {
   type BatchPart,
@@ -27,7 +27,8 @@ import {
   type Model,
   type ModelSource,
   type ModelUnit,
-  type PlacedCard,
+  type PlacedDevice,
+  sessionOf,
 } from './graphs.js';
 import { GpuTensors, type HiddenStore, openStores } from './hidden-store.js';
 import type { StageKernel, Manifest } from './manifest.js';
@@ -126,7 +127,7 @@ export class PagedModel implements Model {
     this.#ids = intsOf(this.#inputs, IDS);
     this.#places = openPlaces(device, this.maxTokens);
     this.#units = units.map(({ entry, sessions }, unit) => ({
-      name: entry.name,
+      entry,
       source: itemAt(stores.boundaries, entry.boundary),
       target:
         unit < this.stages.length
@@ -143,9 +144,10 @@ export class PagedModel implements Model {
     this.head = new PagedHead(source, this.#gpu, loader, limits.maxRows, targets, { areas: this.#inputs, first: HEAD });
   }
 
-  cards(): PlacedCard[] {
-    const units = this.#units.map(({ name }) => name);
-    return this.device.cards().map((card) => ({ ...card, units, ...(this.plan && { plan: this.plan }) }));
+  devices(): PlacedDevice[] {
+    const units = this.#units.map(({ entry }) => entry.name);
+    const info = this.device.info();
+    return info === null ? [] : [{ ...info, units, ...(this.plan && { plan: this.plan }) }];
   }
 
   exitIndex(layer: number): number {
@@ -229,8 +231,7 @@ export class PagedModel implements Model {
   #runUnit(index: number, owner: number, kernel: StageKernel, parts: readonly BatchPart[]): void {
     const unit = this.#unit(index);
     const { control } = this.#unit(owner);
-    const session = unit.sessions.get(kernel);
-    if (!session) throw new RangeError(`no unit has the kernel ${kernel}`);
+    const session = sessionOf(unit, kernel);
     const isGraph = isReplayed(kernel, parts);
     const shape = isGraph ? control.shape : { ...sizesOf(parts), pages: control.shape.pages };
     const { tokens, pages } = shape;
@@ -256,7 +257,7 @@ export class PagedModel implements Model {
       );
     const rowsOf = ({ isPaged }: HiddenStore): bigint => (isPaged ? control.rows : this.#places);
     return {
-      hostInputs: { bounds: new Tensor(this.environment, this.environment.hostMemory, bounds.address, [3], 'i32') },
+      hostInputs: { bounds: bounds.tensor(this.environment, [3]) },
       inputs: {
         store: source.tensor(),
         next: target.tensor(),

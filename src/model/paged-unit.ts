@@ -1,18 +1,16 @@
 /** A unit of a paged model, and the batches that it runs. */
 import type { Gpu } from '../runtime/device.js';
-import type { Session } from '../runtime/session.js';
 import type { hostI32 } from '../runtime/tensor.js';
 import type { BindingCache } from './binding-cache.js';
 import type { BatchPart, BatchShape, Control } from './control.js';
+import type { ModelUnit } from './graphs.js';
 import type { HiddenStore } from './hidden-store.js';
 import { isCaptured, type StageKernel } from './manifest.js';
 
-export interface PagedUnit {
-  readonly name: string;
+export interface PagedUnit extends ModelUnit {
   /** Stores of the states that the unit reads and writes. */
   readonly source: HiddenStore;
   readonly target: HiddenStore;
-  readonly sessions: ReadonlyMap<StageKernel, Session>;
   /** Number of the unit's first captured graph: loops share a session, and each captures graphs of its own. */
   readonly firstGraph: number;
   /** K and V of layer i are buffers 2i and 2i + 1. */

@@ -2,8 +2,10 @@
  * Runs several positions of one slot, one stage at a time: prefill chunks, catch-up and verification. The caller names
  * the addresses of inputs and outputs: a hidden-state cache, or one of two scratch buffers.
  */
-import { hostI32, hostI64, Tensor } from '../runtime/tensor.js';
+import type { BindingSpec, Session } from '../runtime/session.js';
+import { hostI32, hostI64, type Tensor } from '../runtime/tensor.js';
 import type { StageKernel } from './manifest.js';
+import { sessionOf } from './graphs.js';
 import type { Stage, StagedModel } from './staged-model.js';
 
 export class PrefillRunner {
@@ -30,16 +32,12 @@ export class PrefillRunner {
   embed(tokens: readonly number[], output: bigint): void {
     const model = this.#model;
     tokens.forEach((token, index) => (this.#ids.data[index] = BigInt(token)));
-    const { environment } = model;
-    const binding = model.embed.bind({
-      hostInputs: {
-        ids: new Tensor(environment, environment.hostMemory, this.#ids.address, [1, tokens.length], 'i64'),
-      },
+    const count = tokens.length;
+    runOnce(model.embed, {
+      hostInputs: { ids: this.#ids.tensor(model.environment, [1, count]) },
       inputs: {},
-      outputs: { hidden: this.#positions(output, tokens.length) },
+      outputs: { hidden: model.states(output, [1, count]) },
     });
-    binding.run();
-    binding.dispose();
   }
 
   /** Runs a stage over positions [start, start + count) of a slot. The stage must have run all earlier positions. */
@@ -52,31 +50,23 @@ export class PrefillRunner {
     input: bigint,
     output: bigint,
   ): void {
-    const session = stage.sessions.get(kernel);
-    if (!session) throw new RangeError(`stage ${stage.entry.name} has no kernel ${kernel}`);
     const { environment } = this.#model;
     this.#past.data[0] = start + count - 1;
     this.#total.data[0] = start + count;
-    const binding = session.bind({
+    const states = (address: bigint): Tensor => this.#model.states(address, [1, count]);
+    runOnce(sessionOf(stage, kernel), {
       hostInputs: {
-        seqlens_k: new Tensor(environment, environment.hostMemory, this.#past.address, [1], 'i32'),
-        total_len: new Tensor(environment, environment.hostMemory, this.#total.address, [1], 'i32'),
+        seqlens_k: this.#past.tensor(environment, [1]),
+        total_len: this.#total.tensor(environment, [1]),
       },
-      inputs: { hidden: this.#positions(input, count), ...stage.kv.tensors('past', slot, 1) },
-      outputs: { hidden_out: this.#positions(output, count), ...stage.kv.tensors('present', slot, 1) },
+      inputs: { hidden: states(input), ...stage.kv.tensors('past', slot, 1) },
+      outputs: { hidden_out: states(output), ...stage.kv.tensors('present', slot, 1) },
     });
-    binding.run();
-    binding.dispose();
   }
+}
 
-  #positions(address: bigint, count: number): Tensor {
-    const { environment, device, manifest } = this.#model;
-    return new Tensor(
-      environment,
-      device.memoryInfo,
-      address,
-      [1, count, manifest.architecture.hidden],
-      manifest.floatType,
-    );
-  }
+function runOnce(session: Session, spec: BindingSpec): void {
+  const binding = session.bind(spec);
+  binding.run();
+  binding.dispose();
 }

@@ -10,7 +10,7 @@ import { Tensor } from '../runtime/tensor.js';
 import { type ExternalTensor, externalTensors } from './onnx-weights.js';
 import { weightBytes } from './weight-files.js';
 
-/** ONNX Runtime multiplies the parts of coded scales at load, so no GPU holds them (convert/onnx/scales.ts). */
+/** ONNX Runtime multiplies the parts of coded scales at load, so no GPU holds them (convert/onnx/blocks.ts). */
 const FOLDED = /\.(codes|units)$/;
 
 interface Folder {

@@ -6,6 +6,7 @@
 import type { HostDevice } from '../runtime/device.js';
 import type { Environment } from '../runtime/environment.js';
 import type { Session } from '../runtime/session.js';
+import { Tensor } from '../runtime/tensor.js';
 import { type Gate, loadGate } from './gate.js';
 import {
   disposeUnits,
@@ -79,7 +80,7 @@ export class StagedModel implements Model {
     );
   }
 
-  cards(): [] {
+  devices(): [] {
     return [];
   }
 
@@ -89,6 +90,12 @@ export class StagedModel implements Model {
 
   get bytesPerPosition(): number {
     return bytesPerPosition(this.manifest);
+  }
+
+  /** Hidden states at an address, [...dims, hidden]. The caller disposes the tensor. */
+  states(address: bigint, dims: readonly number[]): Tensor {
+    const { architecture, floatType } = this.manifest;
+    return new Tensor(this.environment, this.device.memoryInfo, address, [...dims, architecture.hidden], floatType);
   }
 
   dispose(): void {

@@ -9,7 +9,7 @@
  */
 import { readFileSync } from 'node:fs';
 import koffi from 'koffi';
-import type { Card, Gpu, InputAreas } from './device.js';
+import type { DeviceInfo, Gpu, InputAreas } from './device.js';
 import type { Environment } from './environment.js';
 import { reserve, viewMemory } from './libc.js';
 import type { Handle } from './ort-api.js';
@@ -30,20 +30,7 @@ const RELEASE_FILE = '/proc/driver/nvidia/version';
 
 const INSTALL = "install NVIDIA's driver and ONNX Runtime's CUDA provider (docs/gpu.md)";
 
-/** The driver's calls on one card. */
-interface Driver {
-  /** CUstream of the device. */
-  readonly stream: bigint;
-  readonly alloc: (bytes: number) => bigint;
-  readonly free: (address: bigint) => void;
-  readonly zero: (address: bigint, bytes: number) => void;
-  readonly toHost: (source: bigint, target: Uint8Array) => void;
-  readonly fromHost: (target: bigint, source: Uint8Array) => void;
-  readonly wait: () => void;
-  readonly describe: () => Card;
-}
-
-/** @throws Error if the driver is missing, finds no such card, or a call fails */
+/** @throws Error if the driver is missing, finds no such device, or a call fails */
 export function cudaDevice(environment: Environment, deviceId = 0): Gpu {
   const driver = openDriver(deviceId);
   const memoryInfo = environment.ort.create('CreateMemoryInfo', 'Cuda', 0, deviceId, 0);
@@ -64,7 +51,7 @@ export function cudaDevice(environment: Environment, deviceId = 0): Gpu {
     padsParts: false,
     memoryInfo,
     maxBufferBytes: Infinity,
-    cards: () => [driver.describe()],
+    info: () => driver.describe(),
     configure: (options, captures) => {
       // Weights take what they need, outside the memory that grows in powers of two.
       environment.ort.call('AddSessionConfigEntry', options, 'session.use_device_allocator_for_initializers', '1');
@@ -115,96 +102,116 @@ function aligned(bytes: number): number {
   return Math.ceil(bytes / ALIGNMENT) * ALIGNMENT;
 }
 
-function openDriver(deviceId: number): Driver {
-  const library = loadDriver();
-  const errorString = library.func('int cuGetErrorString(int, _Out_ const char**)');
-  const check = (call: string, code: unknown): void => {
-    if (code === 0) return;
-    const text: [string | null] = [null];
-    errorString(code, text);
-    throw new Error(`${call}: ${text[0] ?? `error ${String(code)}`}`);
-  };
-  const made = (call: string, make: (out: [bigint | null]) => unknown): bigint => {
-    const out: [bigint | null] = [null];
-    check(call, make(out));
-    if (out[0] === null) throw new Error(`${call} returned nothing`);
-    return out[0];
-  };
-  const memAlloc = library.func('int cuMemAlloc_v2(_Out_ void**, size_t)');
-  const memFree = library.func('int cuMemFree_v2(void*)');
-  const memset = library.func('int cuMemsetD8Async(void*, uint8_t, size_t, void*)');
-  const deviceToHost = library.func('int cuMemcpyDtoHAsync_v2(uint8_t*, void*, size_t, void*)');
-  const hostToDevice = library.func('int cuMemcpyHtoDAsync_v2(void*, uint8_t*, size_t, void*)');
-  const synchronize = library.func('int cuStreamSynchronize(void*)');
-  const getDevice = library.func('int cuDeviceGet(_Out_ int*, int)');
-  const countDevices = library.func('int cuDeviceGetCount(_Out_ int*)');
-  const retain = library.func('int cuDevicePrimaryCtxRetain(_Out_ void**, int)');
-  const setCurrent = library.func('int cuCtxSetCurrent(void*)');
-  const createStream = library.func('int cuStreamCreate(_Out_ void**, unsigned int)');
-  const getName = library.func('int cuDeviceGetName(uint8_t*, int, int)');
-  const getMemory = library.func('int cuMemGetInfo_v2(_Out_ size_t*, _Out_ size_t*)');
-  const getVersion = library.func('int cuDriverGetVersion(_Out_ int*)');
+/** The driver's calls on one device, in the order of its stream. */
+type Driver = ReturnType<typeof openDriver>;
 
+/** A call of the driver; an error has its name and the driver's message. */
+type Call = (...args: unknown[]) => void;
+
+function openDriver(deviceId: number) {
+  const callOf = loadCalls();
   try {
-    check('cuInit', library.func('int cuInit(unsigned int)')(0));
+    callOf('cuInit', 'unsigned int')(0);
   } catch (error) {
     throw new Error(`--device cuda: ${error instanceof Error ? error.message : String(error)}; ${INSTALL}`, {
       cause: error,
     });
   }
-  const version: [number] = [0];
-  check('cuDriverGetVersion', getVersion(version));
-  if (version[0] < LEAST_CUDA)
+  const version = numberOf(callOf('cuDriverGetVersion', '_Out_ int*'));
+  if (version < LEAST_CUDA)
     throw new Error(
-      `--device cuda: the driver supports ${cudaName(version[0])}, and ONNX Runtime's CUDA provider needs ${cudaName(LEAST_CUDA)}; install NVIDIA's driver ${LEAST_DRIVER} or a later one`,
+      `--device cuda: the driver supports ${cudaName(version)}, and ONNX Runtime's CUDA provider needs ${cudaName(LEAST_CUDA)}; install NVIDIA's driver ${LEAST_DRIVER} or a later one`,
     );
-  const card: [number] = [0];
-  const count: [number] = [0];
-  check('cuDeviceGetCount', countDevices(count));
-  if (deviceId >= count[0])
-    throw new Error(`--device cuda:${deviceId}: the driver has ${count[0]} card(s), numbered from 0`);
-  check('cuDeviceGet', getDevice(card, deviceId));
+  const count = numberOf(callOf('cuDeviceGetCount', '_Out_ int*'));
+  if (deviceId >= count)
+    throw new Error(`--device cuda:${deviceId}: the driver has ${count} device(s), numbered from 0`);
+  const device = numberOf(callOf('cuDeviceGet', '_Out_ int*, int'), deviceId);
   // The primary context is the one that the provider's runtime library uses.
-  const context = made('cuDevicePrimaryCtxRetain', (out) => retain(out, card[0]));
-  check('cuCtxSetCurrent', setCurrent(context));
-  const stream = made('cuStreamCreate', (out) => createStream(out, STREAM_NON_BLOCKING));
+  callOf('cuCtxSetCurrent', 'void*')(pointerOf(callOf('cuDevicePrimaryCtxRetain', '_Out_ void**, int'), device));
+  const getName = callOf('cuDeviceGetName', 'uint8_t*, int, int');
+  const getMemory = callOf('cuMemGetInfo_v2', '_Out_ size_t*, _Out_ size_t*');
+  const describe = (): DeviceInfo => {
+    const name = new Uint8Array(NAME_BYTES);
+    getName(koffi.as(name, 'uint8_t*'), NAME_BYTES, device);
+    const [free, total]: [[number | bigint], [number | bigint]] = [[0], [0]];
+    getMemory(free, total);
+    return {
+      index: deviceId,
+      name: new TextDecoder().decode(name.subarray(0, name.indexOf(0))),
+      driver: driverName(version),
+      memoryBytes: Number(total[0]),
+      freeBytes: Number(free[0]),
+    };
+  };
+  return { describe, ...streamCalls(callOf) };
+}
+
+/** Memory of the device, and copies on a stream of their own. */
+function streamCalls(callOf: CallOf) {
+  const stream = pointerOf(callOf('cuStreamCreate', '_Out_ void**, unsigned int'), STREAM_NON_BLOCKING);
+  const alloc = callOf('cuMemAlloc_v2', '_Out_ void**, size_t');
+  const free = callOf('cuMemFree_v2', 'void*');
+  const fill = callOf('cuMemsetD8Async', 'void*, uint8_t, size_t, void*');
+  const toHost = callOf('cuMemcpyDtoHAsync_v2', 'uint8_t*, void*, size_t, void*');
+  const fromHost = callOf('cuMemcpyHtoDAsync_v2', 'void*, uint8_t*, size_t, void*');
+  const synchronize = callOf('cuStreamSynchronize', 'void*');
   return {
+    /** CUstream of the device. */
     stream,
-    alloc: (bytes) => {
-      return made(`cannot reserve ${bytes} bytes on the GPU: cuMemAlloc`, (out) => memAlloc(out, bytes));
+    alloc: (bytes: number): bigint => {
+      try {
+        return pointerOf(alloc, bytes);
+      } catch (error) {
+        throw new Error(`cannot reserve ${bytes} bytes on the GPU: ${(error as Error).message}`, { cause: error });
+      }
     },
-    free: (address) => {
-      check('cuMemFree', memFree(address));
+    free,
+    zero: (address: bigint, bytes: number): void => {
+      fill(address, 0, bytes, stream);
     },
-    zero: (address, bytes) => {
-      check('cuMemsetD8Async', memset(address, 0, bytes, stream));
+    toHost: (source: bigint, target: Uint8Array): void => {
+      toHost(koffi.as(target, 'uint8_t*'), source, target.byteLength, stream);
     },
-    toHost: (source, target) => {
-      const host = koffi.as(target, 'uint8_t*');
-      check('cuMemcpyDtoHAsync', deviceToHost(host, source, target.byteLength, stream));
+    /** The driver has read pageable memory when the call returns. */
+    fromHost: (target: bigint, source: Uint8Array): void => {
+      fromHost(target, koffi.as(source, 'uint8_t*'), source.byteLength, stream);
     },
-    fromHost: (target, source) => {
-      // The driver has read pageable memory when the call returns.
-      const host = koffi.as(source, 'uint8_t*');
-      check('cuMemcpyHtoDAsync', hostToDevice(target, host, source.byteLength, stream));
-    },
-    wait: () => {
-      check('cuStreamSynchronize', synchronize(stream));
-    },
-    describe: () => {
-      const name = new Uint8Array(NAME_BYTES);
-      check('cuDeviceGetName', getName(koffi.as(name, 'uint8_t*'), NAME_BYTES, card[0]));
-      const [free, total]: [number][] = [[0], [0]];
-      check('cuMemGetInfo', getMemory(free, total));
-      return {
-        index: deviceId,
-        name: new TextDecoder().decode(name.subarray(0, name.indexOf(0))),
-        driver: driverName(version[0]),
-        memoryBytes: Number(total?.[0]),
-        freeBytes: Number(free?.[0]),
-      };
+    wait: (): void => {
+      synchronize(stream);
     },
   };
+}
+
+type CallOf = (name: string, parameters: string) => Call;
+
+/** The calls of the driver's library. */
+function loadCalls(): CallOf {
+  const library = loadDriver();
+  const errorString = library.func('int cuGetErrorString(int, _Out_ const char**)');
+  return (name, parameters) => {
+    const call = library.func(`int ${name}(${parameters})`);
+    return (...args) => {
+      const code: unknown = call(...args);
+      if (code === 0) return;
+      const text: [string | null] = [null];
+      errorString(code, text);
+      throw new Error(`${name.replace('_v2', '')}: ${text[0] ?? `error ${String(code)}`}`);
+    };
+  };
+}
+
+/** The result that a call writes to its first parameter. */
+function numberOf(call: Call, ...args: unknown[]): number {
+  const out: [number] = [0];
+  call(out, ...args);
+  return out[0];
+}
+
+function pointerOf(call: Call, ...args: unknown[]): bigint {
+  const out: [bigint | null] = [null];
+  call(out, ...args);
+  if (out[0] === null) throw new Error('a call of the CUDA driver returned no pointer');
+  return out[0];
 }
 
 /** The driver's release where the system tells it, and the newest CUDA version that the driver supports, as 12040. */
@@ -232,7 +239,7 @@ function loadDriver(): ReturnType<typeof koffi.load> {
   }
 }
 
-/** The provider's options for all sessions of a card. @throws Error that says what to install */
+/** The provider's options for all sessions of a device. @throws Error that says what to install */
 function providerOptions({ ort }: Environment, deviceId: number, stream: bigint, captures: boolean): Handle {
   const settings = {
     device_id: String(deviceId),
@@ -254,7 +261,7 @@ function providerOptions({ ort }: Environment, deviceId: number, stream: bigint,
 }
 
 /**
- * Gives the card one arena for the intermediate results of all sessions: their runs are in order, on one stream. Call it
+ * Gives the device one arena for the intermediate results of all sessions: their runs are in order, on one stream. Call it
  * when the provider is loaded. The arena grows in powers of two, at the first runs and rarely later.
  */
 function shareArena({ ort, handle }: Environment, memoryInfo: Handle): void {

@@ -9,7 +9,7 @@
 import type { Device } from './device.js';
 import type { Environment } from './environment.js';
 import { Session, type SessionSpec } from './session.js';
-import { hostF32, Tensor } from './tensor.js';
+import { hostF32 } from './tensor.js';
 
 /** Rows, inner width and columns of the product. */
 export const PROBE = { rows: 2, width: 64, columns: 16 } as const;
@@ -43,9 +43,9 @@ export function saturates(
   const y = hostF32(rows * columns);
   x.data.fill(1);
   const binding = session.bind({
-    hostInputs: { x: new Tensor(environment, environment.hostMemory, x.address, [rows, width], 'f32') },
+    hostInputs: { x: x.tensor(environment, [rows, width]) },
     inputs: {},
-    outputs: { y: new Tensor(environment, environment.hostMemory, y.address, [rows, columns], 'f32') },
+    outputs: { y: y.tensor(environment, [rows, columns]) },
   });
   binding.run();
   binding.dispose();

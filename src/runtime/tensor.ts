@@ -49,19 +49,27 @@ export class Tensor {
 }
 
 /** Host memory with a typed view, in pages of its own: V8 may move a small typed array, but never mapped memory. */
-export class HostBuffer<T extends Float32Array | Int32Array | BigInt64Array> {
+export class HostBuffer<T> {
   readonly address: bigint;
   readonly data: T;
 
-  constructor(make: (memory: ArrayBuffer, length: number) => T, length: number, elementSize: number) {
-    this.address = reserve(length * elementSize);
-    this.data = make(viewMemory(this.address, length * elementSize), length);
+  constructor(
+    View: new (memory: ArrayBuffer, offset: number, length: number) => T,
+    readonly type: ElementType,
+    length: number,
+  ) {
+    const bytes = length * elementBytes(type);
+    this.address = reserve(bytes);
+    this.data = new View(viewMemory(this.address, bytes), 0, length);
+  }
+
+  /** A tensor over the elements from `first` on. The caller disposes it. */
+  tensor(environment: Environment, dims: readonly number[], first = 0): Tensor {
+    const address = this.address + BigInt(first * elementBytes(this.type));
+    return new Tensor(environment, environment.hostMemory, address, dims, this.type);
   }
 }
 
-export const hostF32 = (length: number): HostBuffer<Float32Array> =>
-  new HostBuffer((memory, n) => new Float32Array(memory, 0, n), length, 4);
-export const hostI32 = (length: number): HostBuffer<Int32Array> =>
-  new HostBuffer((memory, n) => new Int32Array(memory, 0, n), length, 4);
-export const hostI64 = (length: number): HostBuffer<BigInt64Array> =>
-  new HostBuffer((memory, n) => new BigInt64Array(memory, 0, n), length, 8);
+export const hostF32 = (length: number) => new HostBuffer(Float32Array, 'f32', length);
+export const hostI32 = (length: number) => new HostBuffer(Int32Array, 'i32', length);
+export const hostI64 = (length: number) => new HostBuffer(BigInt64Array, 'i64', length);

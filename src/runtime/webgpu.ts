@@ -2,7 +2,7 @@
  * Any vendor's GPU as a device, through ONNX Runtime's WebGPU provider. Memory is a buffer's handle. All sessions share
  * one queue, so runs and copies are ordered; only a download waits.
  */
-import type { Device, Gpu, Upload } from './device.js';
+import type { Device, Gpu, InputAreas, Upload } from './device.js';
 import type { Environment } from './environment.js';
 import { reserve, unreserve, viewMemory } from './libc.js';
 import type { Handle } from './ort-api.js';
@@ -27,16 +27,7 @@ export function webgpuDevice(environment: Environment, index = 0): Gpu {
   const memoryInfo = ort.create('CreateMemoryInfo', 'WebGPU_Buf', 0, 0, 0);
   const staging = new Staging();
   const [adapter] = vulkanAdapters();
-
-  /** Copies between host and buffers in one call, each from the beginning of its allocation. */
-  const copyAll = (pairs: readonly { host: bigint; buffer: bigint; bytes: number }[], toHost: boolean): void => {
-    const hosts = pairs.map(({ host, bytes }) => new Tensor(environment, environment.hostMemory, host, [bytes], 'u8'));
-    const buffers = pairs.map(({ buffer, bytes }) => new Tensor(environment, memoryInfo, buffer, [bytes], 'u8'));
-    const handles = (tensors: readonly Tensor[]): bigint[] => tensors.map(({ handle }) => handle);
-    const [from, to] = toHost ? [buffers, hosts] : [hosts, buffers];
-    ort.call('CopyTensors', environment.handle, handles(from), handles(to), null, pairs.length);
-    for (const tensor of [...hosts, ...buffers]) tensor.dispose();
-  };
+  const copyAll = copier(environment, memoryInfo);
 
   const device: Omit<Gpu, 'alloc' | 'allocInputs' | 'dispose'> = {
     kind: 'webgpu',
@@ -44,21 +35,18 @@ export function webgpuDevice(environment: Environment, index = 0): Gpu {
     padsParts: true,
     memoryInfo,
     maxBufferBytes: adapter?.maxBufferBytes ?? Infinity,
-    cards: () => (adapter === undefined ? [] : [adapter.card]),
+    info: () => adapter?.info ?? null,
     configure: (options) => {
       appendProvider(environment, options);
     },
     upload: (copies) => {
       if (copies.length === 0) return;
       const places = staging.hold(copies);
-      copyAll(
-        copies.map(({ target, source }, i) => ({
-          host: places[i] ?? 0n,
-          buffer: target,
-          bytes: source.byteLength,
-        })),
-        false,
-      );
+      const pairs = copies.map(({ target: buffer, source }, i) => ({
+        ...{ host: places[i] ?? 0n, buffer },
+        bytes: source.byteLength,
+      }));
+      copyAll(pairs, false);
     },
     download: (source, target) => {
       const host = staging.place(target.byteLength);
@@ -66,6 +54,17 @@ export function webgpuDevice(environment: Environment, index = 0): Gpu {
       target.set(new Uint8Array(viewMemory(host, target.byteLength)));
     },
   };
+  const { alloc, dispose } = buffers(environment, device, copyAll);
+  return { ...device, alloc, allocInputs: (sizes) => inputAreas(device, sizes.map(alloc), sizes), dispose };
+}
+
+/** Allocates zeroed buffers, and frees all of them. */
+function buffers(
+  environment: Environment,
+  device: Omit<Gpu, 'alloc' | 'allocInputs' | 'dispose'>,
+  copyAll: ReturnType<typeof copier>,
+): Pick<Gpu, 'alloc' | 'dispose'> {
+  const { ort } = environment;
   const allocator = openAllocator(environment, device);
   const held: bigint[] = [];
   const alloc = (bytes: number): bigint => {
@@ -86,23 +85,32 @@ export function webgpuDevice(environment: Environment, index = 0): Gpu {
     held.push(buffer);
     return buffer;
   };
+  const dispose = (): void => {
+    for (const buffer of held.splice(0)) ort.call('AllocatorFree', allocator, buffer);
+  };
+  return { alloc, dispose };
+}
+
+/** Copies between host and buffers in one call, each from the beginning of its allocation. */
+function copier(environment: Environment, memoryInfo: Handle) {
+  return (pairs: readonly { host: bigint; buffer: bigint; bytes: number }[], toHost: boolean): void => {
+    const hosts = pairs.map(({ host, bytes }) => new Tensor(environment, environment.hostMemory, host, [bytes], 'u8'));
+    const buffers = pairs.map(({ buffer, bytes }) => new Tensor(environment, memoryInfo, buffer, [bytes], 'u8'));
+    const handles = (tensors: readonly Tensor[]): bigint[] => tensors.map(({ handle }) => handle);
+    const [from, to] = toHost ? [buffers, hosts] : [hosts, buffers];
+    environment.ort.call('CopyTensors', environment.handle, handles(from), handles(to), null, pairs.length);
+    for (const tensor of [...hosts, ...buffers]) tensor.dispose();
+  };
+}
+
+function inputAreas(device: Pick<Gpu, 'upload'>, addresses: bigint[], sizes: readonly number[]): InputAreas {
+  const hosts = sizes.map((bytes) => new Uint8Array(bytes));
   return {
-    ...device,
-    alloc,
-    allocInputs: (sizes) => {
-      const addresses = sizes.map(alloc);
-      const hosts = sizes.map((bytes) => new Uint8Array(bytes));
-      return {
-        addresses,
-        hosts,
-        upload: (bytes) => {
-          const copies = addresses.map((target, i) => ({ target, source: hosts[i]?.subarray(0, bytes[i]) }));
-          device.upload(copies.flatMap(({ target, source }) => (source?.byteLength ? { target, source } : [])));
-        },
-      };
-    },
-    dispose: () => {
-      for (const buffer of held.splice(0)) ort.call('AllocatorFree', allocator, buffer);
+    addresses,
+    hosts,
+    upload: (bytes) => {
+      const copies = addresses.map((target, i) => ({ target, source: hosts[i]?.subarray(0, bytes[i]) }));
+      device.upload(copies.flatMap(({ target, source }) => (source?.byteLength ? { target, source } : [])));
     },
   };
 }

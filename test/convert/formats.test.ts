@@ -3,7 +3,7 @@ import t from 'tap';
 import { GGML_FORMATS } from '../../src/convert/gguf/dequantize.js';
 import { floatToHalf, HALF_TO_FLOAT } from '../../src/convert/half.js';
 import { inverseFrequencies, llama3Factor } from '../../src/convert/rope.js';
-import { ropeScalingFromFactors } from '../../src/convert/gguf/rope.js';
+import { ropeScalingFromFactors } from '../../src/convert/architectures/rotary.js';
 import { GGML_BLOCKS } from './ggml-blocks.js';
 
 for (const { type, name, bytes, floats } of GGML_BLOCKS)

@@ -310,8 +310,8 @@ void t.test('a folder can neither name files outside of it, nor hang or fill the
     ]),
     [
       'more positions than any model has',
-      'unsupported_feature',
-      /max_position_embeddings must be at most 2097152, got 16777216/,
+      'unsupported_architecture',
+      /context must be at most 2097152, got 16777216/,
       (dir) => folder(dir, undefined, { max_position_embeddings: 2 ** 24 }),
     ],
   ]),
@@ -351,8 +351,8 @@ void t.test('unsupported architectures are rejected', (t) =>
     ],
     [
       'a context beyond every table',
-      'unsupported_feature',
-      /max_position_embeddings must be at most 2097152, got 1000000000000/,
+      'unsupported_architecture',
+      /context must be at most 2097152, got 1000000000000/,
       (dir) => folder(dir, undefined, { max_position_embeddings: 1e12 }),
     ],
     [

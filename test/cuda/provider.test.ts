@@ -224,12 +224,12 @@ async function tests(installation: Installation, folder: string): Promise<void> 
     );
     t.equal(
       await errorOf('cuda:2', { FAKE_CUDA_DEVICES: '2' }),
-      'error: --device cuda:2: the driver has 2 card(s), numbered from 0',
+      'error: --device cuda:2: the driver has 2 device(s), numbered from 0',
     );
     const lacking = async (mebibytes: string): Promise<string> => errorOf('cuda', { FAKE_CUDA_MEMORY_MIB: mebibytes });
     const [, fits = ''] = /KV cache and states .* GiB free; --kv-memory (\d+MiB) fits$/.exec(await lacking('8')) ?? [];
     t.ok(fits.endsWith('MiB'), `${fits} fits`);
-    t.match(await lacking('1'), /the card has 0\.00 GiB free; no --kv-memory fits; convert with --kernels w4a16/);
+    t.match(await lacking('1'), /the GPU has 0\.00 GiB free; no --kv-memory fits; convert with --kernels w4a16/);
   });
 }
 

@@ -1,5 +1,5 @@
 import t from 'tap';
-import { Graph, MICROSOFT } from '../../src/convert/onnx/graph.js';
+import { Graph, MICROSOFT } from '../../src/model/onnx-graph.js';
 import { cpuDevice } from '../../src/runtime/cpu.js';
 import { createEnvironment } from '../../src/runtime/environment.js';
 import { PROBE, PROBE_GRAPH, saturates } from '../../src/runtime/saturation.js';

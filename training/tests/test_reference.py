@@ -39,7 +39,8 @@ def as_folder(model):
         scaling = {ours: rope[theirs] for ours, theirs in names.items()}
     arch = {
         "layers": c.num_hidden_layers, "heads": c.num_attention_heads, "kvHeads": c.num_key_value_heads,
-        "headDim": c.head_dim, "normEps": c.rms_norm_eps, "ropeTheta": rope["rope_theta"], "ropeScaling": scaling,
+        "headDim": c.head_dim, "normEps": c.rms_norm_eps,
+        "rotary": [{"theta": rope["rope_theta"], "scaling": scaling}],
     }  # fmt: skip
     weights, norms, exits = {"embed": model.base.model.embed_tokens.weight, "head.weight": model.head}, [], []
     layers = [(f"layers.{i}", layer) for i, layer in enumerate(model.base.model.layers)]
@@ -131,7 +132,7 @@ def test_reading_a_folder_with_compressed_external_data(tmp_path):
     onnx.save(helper.make_model(helper.make_graph([node], "stage", [], [], [external, *others])), tmp_path / "s.onnx")
     onnx.save(helper.make_model(empty), tmp_path / "empty.onnx")
     manifest = {
-        "format": "sortie", "version": 1, "kernels": ["w8a8"], "embed": "empty.onnx", "head": "empty.onnx",
+        "format": "sortie", "version": 3, "kernels": ["w8a8"], "embed": "empty.onnx", "head": "empty.onnx",
         "stages": [{"graphs": {"w8a8": "s.onnx"}}], "exits": [{"block": None}],
     }  # fmt: skip
     (tmp_path / "manifest.json").write_text(json.dumps(manifest))
@@ -168,7 +169,7 @@ def test_scales_that_the_graph_unpacks_itself(tmp_path):
     graph = helper.make_graph(nodes, "head", [], [], [numpy_helper.from_array(v, n) for n, v in constants.items()])
     onnx.save(helper.make_model(graph), tmp_path / "head.onnx")
     onnx.save(helper.make_model(helper.make_graph([], "empty", [], [])), tmp_path / "empty.onnx")
-    manifest = {"format": "sortie", "version": 1, "kernels": ["int4"], "embed": "empty.onnx", "head": "head.onnx"}
+    manifest = {"format": "sortie", "version": 3, "kernels": ["int4"], "embed": "empty.onnx", "head": "head.onnx"}
     (tmp_path / "manifest.json").write_text(json.dumps({**manifest, "stages": [], "exits": []}))
     assert read_weights(tmp_path, "int4")["head.weight"].tolist() == [[-4, 0, -0.5, 3.5], [-8, 0, -1, 7]]
 
@@ -198,7 +199,7 @@ def test_a_levelled_head_in_bytes_that_the_embedding_shares(tmp_path):
     for name, nodes in graphs.items():
         initializers = [numpy_helper.from_array(v, n) for n, v in constants.items()]
         onnx.save(helper.make_model(helper.make_graph(nodes, name, [], [], initializers)), tmp_path / f"{name}.onnx")
-    manifest = {"format": "sortie", "version": 2, "kernels": ["w8a8"], "embed": "embed.onnx", "head": "head.onnx"}
+    manifest = {"format": "sortie", "version": 3, "kernels": ["w8a8"], "embed": "embed.onnx", "head": "head.onnx"}
     (tmp_path / "manifest.json").write_text(json.dumps({**manifest, "stages": [], "exits": []}))
     found = read_weights(tmp_path, "w8a8")
     assert set(found) == {"embed", "head.weight", "norms"}
@@ -229,7 +230,7 @@ def test_queries_that_carry_attentions_scale(tmp_path, scale):
     constants = [numpy_helper.from_array(stored.T.copy(), "layers.0.qkv.weight")]
     onnx.save(helper.make_model(helper.make_graph(nodes, "stage", [], [], constants)), tmp_path / "s.onnx")
     onnx.save(helper.make_model(helper.make_graph([], "empty", [], [])), tmp_path / "empty.onnx")
-    manifest = {"format": "sortie", "version": 2, "kernels": ["fp32"], "embed": "empty.onnx", "head": "empty.onnx"}
+    manifest = {"format": "sortie", "version": 3, "kernels": ["fp32"], "embed": "empty.onnx", "head": "empty.onnx"}
     (tmp_path / "manifest.json").write_text(
         json.dumps({**manifest, "stages": [{"graphs": {"fp32": "s.onnx"}}], "exits": []})
     )
@@ -252,7 +253,7 @@ def test_blocks_of_the_embedded_model_go_back_onto_a_base(tmp_path):
     norms = [found[f"{e.layer}.norm.weight"] for e in exits if e.block]
     assert all(not torch.equal(a, b) for a, b in zip(norms, norms[1:]))
     stages, plain = [{"layers": 30}], [{"block": None}]
-    manifest = {"format": "sortie", "version": 2, "architecture": arch, "stages": stages, "exits": plain}
+    manifest = {"format": "sortie", "version": 3, "architecture": arch, "stages": stages, "exits": plain}
     (tmp_path / "manifest.json").write_text(json.dumps(manifest))
     with pytest.raises(TuningError, match="blocks-from: must be a model folder with exit blocks"):
         read_blocks(tmp_path)

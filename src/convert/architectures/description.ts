@@ -22,12 +22,12 @@ export interface Family {
   readonly classes: Readonly<Record<string, string>>;
   /** Fields that the class has if the config leaves them out. */
   readonly defaults?: Readonly<Record<string, unknown>>;
-  /** Values of `general.architecture` of GGUF files. */
-  readonly gguf: readonly string[];
+  /** Values of `general.architecture` of GGUF files; absent: none of its own. */
+  readonly gguf?: readonly string[];
   /** @throws ConvertError for a field that the graphs cannot follow */
   fromConfig(config: Fields): Description;
-  /** @throws ConvertError for a field that the graphs cannot follow */
-  fromMetadata(metadata: GgufFields): Description;
+  /** The same for a GGUF file; absent: as of a Llama. */
+  fromMetadata?(metadata: GgufFields): Description;
   /** Tensors of a folder's layer that are not named or packed like a Llama's. */
   readonly tensors?: (arch: Architecture) => Differences;
   /** The same for a GGUF file. */

@@ -3,7 +3,7 @@ import type { Architecture, LayerKind } from '../../model/architecture.js';
 import type { Description, Differences, Family } from './description.js';
 import { patternOf, windowOf } from './description.js';
 import type { Fields } from './fields.js';
-import { slidingKinds, slidingLayers } from './layer-types.js';
+import { slidingLayers, windowed } from './layer-types.js';
 import { changed, plainConfig, plainMetadata } from './plain.js';
 import { ropeFields, rotaryOf } from './rotary.js';
 
@@ -28,25 +28,21 @@ export const gemma2: Family = {
   defaults: { ...DEFAULTS, attn_logit_softcapping: 50, final_logit_softcapping: 30 },
   gguf: ['gemma2'],
   fromConfig(config) {
-    const plain = fromConfig(config, {});
-    const { layers, context } = plain.architecture;
-    const sliding = slidingLayers(config, layers, isSliding(2));
-    return changed(plain, {
-      softcap: config.optional('attn_logit_softcapping'),
-      pattern: patternOf(slidingKinds(sliding, config.optional('sliding_window'), context)),
-    });
+    const plain = changed(fromConfig(config, {}), { softcap: config.optional('attn_logit_softcapping') });
+    const sliding = slidingLayers(config, plain.architecture.layers, isSliding(2));
+    return windowed(plain, config.optional('sliding_window'), sliding);
   },
   fromMetadata(metadata) {
     const { fields } = metadata;
     const plain = gemma(plainMetadata(metadata));
-    const { layers, context } = plain.architecture;
-    const sliding = Array.from({ length: layers }, (_, i) => isSliding(2)(i));
-    return changed(plain, {
-      attentionScale: scaleOf(plain.architecture, 46),
+    const { architecture } = plain;
+    const bounded = changed(plain, {
+      attentionScale: scaleOf(architecture, 46),
       softcap: fields.optional('attn_logit_softcapping'),
       logitSoftcap: fields.optional('final_logit_softcapping'),
-      pattern: patternOf(slidingKinds(sliding, fields.optional('attention.sliding_window'), context)),
     });
+    const sliding = Array.from({ length: architecture.layers }, (_, i) => isSliding(2)(i));
+    return windowed(bounded, fields.optional('attention.sliding_window'), sliding);
   },
   tensors: () => TENSORS,
   normOffset: 1,

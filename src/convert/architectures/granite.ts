@@ -28,7 +28,6 @@ export const granite: Family = {
 export const graniteHybrid: Family = {
   classes: { GraniteMoeHybridForCausalLM: 'granitemoehybrid' },
   defaults: { num_local_experts: 8 },
-  gguf: [],
   fromConfig(config) {
     if (config.number('num_local_experts') > 0)
       throw config.fault(
@@ -45,7 +44,6 @@ export const graniteHybrid: Family = {
     const pattern = [{ rotary, window: null }];
     return multiplied(changed(plain, { ffn: config.number('shared_intermediate_size'), pattern }), config);
   },
-  fromMetadata: (metadata) => plainMetadata(metadata),
   tensors: ({ ffn }: Architecture): Differences => ({
     gate: { stored: 'shared_mlp.input_linear.weight', rows: { start: 0, count: ffn, of: 2 * ffn } },
     up: { stored: 'shared_mlp.input_linear.weight', rows: { start: ffn, count: ffn, of: 2 * ffn } },

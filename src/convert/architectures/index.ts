@@ -16,7 +16,7 @@ import type { Family } from './description.js';
 import { gemma2, gemma3 } from './gemma.js';
 import { granite, graniteHybrid } from './granite.js';
 import { llama } from './llama.js';
-import { ministral, ministral3, mistral } from './mistral.js';
+import { ministral3, mistral } from './mistral.js';
 import { nanbeige } from './nanbeige.js';
 import { olmo2 } from './olmo.js';
 import { ouro } from './ouro.js';
@@ -27,7 +27,6 @@ import { smollm3 } from './smollm3.js';
 const FAMILIES: readonly Family[] = [
   llama,
   mistral,
-  ministral,
   ministral3,
   qwen2,
   qwen3,
@@ -65,20 +64,19 @@ export function familyOfConfig(architectures: unknown, modelType: unknown, file:
   const missing = name === null ? undefined : UNBUILT[name];
   if (missing !== undefined)
     throw new ConvertError('unsupported_architecture', `${file}: ${name} is not supported: ${missing}`);
-  const known = FAMILIES.flatMap(({ classes }) => Object.keys(classes)).join(', ');
-  throw new ConvertError(
-    'unsupported_architecture',
-    `${file}: architecture must be one of ${known}, got ${name ?? String(modelType)}`,
-  );
+  const known = FAMILIES.flatMap(({ classes }) => Object.keys(classes));
+  throw unknown(file, known, name ?? String(modelType));
 }
 
 /** The family of `general.architecture`. */
 export function familyOfGguf(name: unknown, file: string): Family {
-  const found = FAMILIES.find(({ gguf }) => gguf.includes(String(name)));
+  const found = FAMILIES.find(({ gguf }) => gguf?.includes(String(name)));
   if (found) return found;
-  const known = FAMILIES.flatMap(({ gguf }) => gguf).join(', ');
-  throw new ConvertError(
-    'unsupported_architecture',
-    `${file}: architecture must be one of ${known}, got ${JSON.stringify(name)}`,
-  );
+  const known = FAMILIES.flatMap(({ gguf = [] }) => gguf);
+  throw unknown(file, known, JSON.stringify(name));
+}
+
+function unknown(file: string, known: readonly string[], got: string): ConvertError {
+  const rule = `architecture must be one of ${known.join(', ')}, got ${got}`;
+  return new ConvertError('unsupported_architecture', `${file}: ${rule}`);
 }

@@ -1,7 +1,8 @@
 /** The windows of layers, from `layer_types` and `sliding_window`. */
-import type { LayerKind } from '../../model/architecture.js';
-import { windowOf } from './description.js';
+import type { Description } from './description.js';
+import { patternOf, windowOf } from './description.js';
 import type { Fields } from './fields.js';
+import { changed } from './plain.js';
 
 const FULL = ['full_attention', 'attention'];
 
@@ -21,8 +22,18 @@ export function slidingLayers(config: Fields, layers: number, fallback: (index: 
   });
 }
 
-/** The kinds of layers with one rotary table, of which some attend to a window. */
-export function slidingKinds(sliding: readonly boolean[], positions: number | null, context: number): LayerKind[] {
-  const window = windowOf(positions, context);
-  return sliding.map((slides) => ({ rotary: 0, window: slides ? window : null }));
+/**
+ * Gives layers with one rotary table a window.
+ * @param positions of the window; null for none
+ * @param sliding whether each layer has the window; absent: all have it
+ */
+export function windowed(
+  description: Description,
+  positions: number | null,
+  sliding: readonly boolean[] = [true],
+): Description {
+  const window = windowOf(positions, description.architecture.context);
+  return changed(description, {
+    pattern: patternOf(sliding.map((slides) => ({ rotary: 0, window: slides ? window : null }))),
+  });
 }

@@ -5,7 +5,7 @@
 import type { Family } from './description.js';
 import { loopsOf, loopsOfMetadata } from './loops.js';
 import { changed, plainConfig, plainMetadata } from './plain.js';
-import { windowed } from './qwen.js';
+import { withDeepWindows } from './qwen.js';
 
 export const ouro: Family = {
   classes: { OuroForCausalLM: 'ouro' },
@@ -13,7 +13,7 @@ export const ouro: Family = {
   gguf: ['ouro'],
   fromConfig(config) {
     const loops = loopsOf(config, 'total_ut_steps', 'final');
-    return windowed(changed(plainConfig(config), { norms: 'both', loops }), config);
+    return withDeepWindows(changed(plainConfig(config), { norms: 'both', loops }), config);
   },
   // The keys of llama.cpp's pull request 29823, which leaves out the gate.
   fromMetadata: (metadata) =>

@@ -1,8 +1,8 @@
 /** Phi-3, Phi-3.5, Phi-4 and their mini models: packed projections, part of each head rotates, longrope. */
 import type { Architecture } from '../../model/architecture.js';
-import type { Description, Differences, Family } from './description.js';
-import { windowOf } from './description.js';
-import { changed, plainConfig, plainMetadata } from './plain.js';
+import type { Differences, Family } from './description.js';
+import { windowed } from './layer-types.js';
+import { plainConfig, plainMetadata } from './plain.js';
 import { ropeFields } from './rotary.js';
 
 export const phi3: Family = {
@@ -17,10 +17,6 @@ export const phi3: Family = {
   tensors: (arch) => packed(arch, 'self_attn.qkv_proj.weight', 'mlp.gate_up_proj.weight'),
   ggufTensors: (arch) => packed(arch, 'attn_qkv.weight', 'ffn_up.weight'),
 };
-
-function windowed(plain: Description, positions: number | null): Description {
-  return changed(plain, { pattern: [{ rotary: 0, window: windowOf(positions, plain.architecture.context) }] });
-}
 
 function packed({ heads, kvHeads, headDim, ffn }: Architecture, qkv: string, gateUp: string): Differences {
   const [q, kv] = [heads * headDim, kvHeads * headDim];

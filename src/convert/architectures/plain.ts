@@ -5,15 +5,7 @@ import type { Fields } from './fields.js';
 import { rotaryOf, rotaryOfMetadata, type RotaryDefaults } from './rotary.js';
 
 /** Rotation of a family. */
-export interface Defaults {
-  /** Base of a source that states none. */
-  readonly theta?: number;
-  /** Share of each head's channels that rotate. */
-  readonly partial?: number;
-}
-
-/** Longest context: the graphs hold tables of all positions, 64 bytes and more each. */
-const MOST_POSITIONS = 2 ** 21;
+type Defaults = Pick<RotaryDefaults, 'theta' | 'partial'>;
 
 /** Reads config.json. @throws ConvertError if a field is missing or has another type */
 export function plainConfig(config: Fields, defaults: Defaults = {}): Description {
@@ -22,8 +14,6 @@ export function plainConfig(config: Fields, defaults: Defaults = {}): Descriptio
   const heads = config.number('num_attention_heads');
   const headDim = config.number('head_dim', hidden / heads);
   const context = config.number('max_position_embeddings');
-  if (context > MOST_POSITIONS)
-    throw config.fault('unsupported_feature', 'max_position_embeddings', `at most ${MOST_POSITIONS}`);
   const bias = config.flag('attention_bias');
   return description({
     ...PLAIN,
@@ -41,7 +31,7 @@ export function plainConfig(config: Fields, defaults: Defaults = {}): Descriptio
     outputBias: bias,
     activation: activationOf(config),
     attentionScale: headDim ** -0.5,
-    rotary: [rotaryOf(config, { ...rotaryDefaults(defaults), headDim, context })],
+    rotary: [rotaryOf(config, { ...defaults, headDim, context })],
     pattern: [...PLAIN.pattern],
   });
 }
@@ -70,7 +60,7 @@ export function plainMetadata(metadata: GgufFields, defaults: Defaults = {}): De
     qkvBias: metadata.has('blk.0.attn_q.bias'),
     outputBias: metadata.has('blk.0.attn_output.bias'),
     attentionScale: headDim ** -0.5,
-    rotary: [rotaryOfMetadata(metadata, { ...rotaryDefaults(defaults), headDim, context })],
+    rotary: [rotaryOfMetadata(metadata, { ...defaults, headDim, context })],
     pattern: [...PLAIN.pattern],
   });
 }
@@ -83,10 +73,6 @@ function kvHeadsOf(fields: Fields, heads: number): number {
   if (others.some((count) => count !== first))
     throw fields.fault('unsupported_architecture', key, 'the same for all layers');
   return first;
-}
-
-function rotaryDefaults({ theta = 10000, partial = 1 }: Defaults): Pick<RotaryDefaults, 'theta' | 'partial'> {
-  return { theta, partial };
 }
 
 function description(architecture: Architecture): Description {

@@ -1,8 +1,7 @@
 /** Qwen2, Qwen2.5 and Qwen3, dense. */
 import type { Description, Family } from './description.js';
-import { patternOf } from './description.js';
 import type { Fields } from './fields.js';
-import { slidingKinds, slidingLayers } from './layer-types.js';
+import { slidingLayers, windowed } from './layer-types.js';
 import { changed, plainConfig, plainMetadata } from './plain.js';
 
 /** First layer with a window, and the window, of a config that states neither. */
@@ -12,8 +11,7 @@ const [MAX_WINDOW_LAYERS, WINDOW] = [28, 4096];
 export const qwen2: Family = {
   classes: { Qwen2ForCausalLM: 'qwen2' },
   gguf: ['qwen2'],
-  fromConfig: (config) => windowed(changed(plainConfig(config), { qkvBias: true, outputBias: false }), config),
-  fromMetadata: (metadata) => plainMetadata(metadata),
+  fromConfig: (config) => withDeepWindows(changed(plainConfig(config), { qkvBias: true, outputBias: false }), config),
 };
 
 /** Norms of each head of queries and keys. */
@@ -21,15 +19,15 @@ export const qwen3: Family = {
   classes: { Qwen3ForCausalLM: 'qwen3' },
   defaults: { head_dim: 128 },
   gguf: ['qwen3'],
-  fromConfig: (config) => windowed(changed(plainConfig(config), { qkNorm: 'head' }), config),
+  fromConfig: (config) => withDeepWindows(changed(plainConfig(config), { qkNorm: 'head' }), config),
   fromMetadata: (metadata) => changed(plainMetadata(metadata), { qkNorm: 'head' }),
 };
 
 /** Adds the windows of the layers from `max_window_layers` on. */
-export function windowed(description: Description, config: Fields): Description {
-  const { layers, context } = description.architecture;
+export function withDeepWindows(description: Description, config: Fields): Description {
   const first = config.number('max_window_layers', MAX_WINDOW_LAYERS);
   const window = config.flag('use_sliding_window') ? config.number('sliding_window', WINDOW) : null;
+  const { layers } = description.architecture;
   const sliding = slidingLayers(config, layers, (index) => window !== null && index >= first);
-  return changed(description, { pattern: patternOf(slidingKinds(sliding, window, context)) });
+  return windowed(description, window, sliding);
 }

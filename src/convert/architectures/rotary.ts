@@ -1,6 +1,7 @@
 /** Reads rotary tables from config.json and from GGUF metadata. */
 import type { RopeScaling, Rotary } from '../../model/architecture.js';
-import { ropeScalingFromFactors } from '../gguf/rope.js';
+import { ConvertError } from '../errors.js';
+import { inverseFrequencies, llama3Factor } from '../rope.js';
 import type { GgufFields } from './description.js';
 import type { Fields } from './fields.js';
 
@@ -8,11 +9,13 @@ export interface RotaryDefaults {
   /** Head size. */
   readonly headDim: number;
   readonly context: number;
-  readonly theta: number;
-  /** Share of each head's channels that rotate. */
+  /** Base of a source that states none; absent: 10,000. */
+  readonly theta?: number;
+  /** Share of each head's channels that rotate; absent: all. */
   readonly partial?: number;
 }
 
+const THETA = 10_000;
 const KINDS = 'none, linear, llama3, yarn or longrope';
 
 /**
@@ -21,9 +24,9 @@ const KINDS = 'none, linear, llama3, yarn or longrope';
  * @param rope `rope_parameters` or `rope_scaling`; default: those of the config
  */
 export function rotaryOf(config: Fields, defaults: RotaryDefaults, rope = ropeFields(config)): Rotary {
-  const { headDim, partial = 1 } = defaults;
+  const { headDim, theta = THETA, partial = 1 } = defaults;
   return {
-    theta: rope.number('rope_theta', config.number('rope_theta', defaults.theta)),
+    theta: rope.number('rope_theta', config.number('rope_theta', theta)),
     width: Math.trunc(headDim * partial),
     scaling: scalingOf(config, rope, defaults),
   };
@@ -97,9 +100,12 @@ function scalingOf(config: Fields, rope: Fields, { context }: RotaryDefaults): R
 
 /** Yarn's multiplier of cosines and sines, as its paper suggests. */
 function yarnAttention(rope: Fields, factor: number): number {
-  const growth = (scale: number): number => (factor <= 1 ? 1 : 0.1 * scale * Math.log(factor) + 1);
   const [scale, all] = [rope.number('mscale', 0), rope.number('mscale_all_dim', 0)];
-  return scale !== 0 && all !== 0 ? growth(scale) / growth(all) : growth(1);
+  return scale !== 0 && all !== 0 ? growth(factor, scale) / growth(factor, all) : growth(factor);
+}
+
+function growth(factor: number, scale = 1): number {
+  return factor <= 1 ? 1 : 0.1 * scale * Math.log(factor) + 1;
 }
 
 /** Longrope's multiplier of cosines and sines. */
@@ -108,7 +114,7 @@ function longAttention(factor: number, originalContext: number): number {
 }
 
 /** The table of a GGUF file. */
-export function rotaryOfMetadata(metadata: GgufFields, { headDim, context, theta }: RotaryDefaults): Rotary {
+export function rotaryOfMetadata(metadata: GgufFields, { headDim, context, theta = THETA }: RotaryDefaults): Rotary {
   const { fields } = metadata;
   const width = fields.number('rope.dimension_count', headDim);
   if (width > headDim) throw fields.fault('bad_source', 'rope.dimension_count', `at most the head's ${headDim}`);
@@ -161,11 +167,32 @@ function scalingOfMetadata(metadata: GgufFields, rotary: Rotary, context: number
   }
 }
 
+/**
+ * llama3 scaling from the divisors of a rope_freqs tensor, which are not its parameters. Assumes low 1 and high 4, as in every published llama3 checkpoint, and checks the result against the
+ * tensor.
+ */
+export function ropeScalingFromFactors(
+  factors: Float32Array,
+  rotary: Rotary,
+  originalContext: number,
+  path: string,
+): RopeScaling | null {
+  const factor = factors.reduce((a, b) => Math.max(a, b), 1);
+  if (factor === 1) return null;
+  const scaling = { type: 'llama3' as const, factor, lowFreqFactor: 1, highFreqFactor: 4, originalContext };
+  inverseFrequencies({ ...rotary, scaling: null }, 0).forEach((frequency, i) => {
+    const expected = llama3Factor(frequency, scaling);
+    if (Math.abs((factors[i] ?? 0) - expected) > 1e-3 * expected)
+      throw new ConvertError(
+        'unsupported_feature',
+        `${path}: rope_freqs[${i}] = ${factors[i]} is not a llama3 scaling (expected ${expected})`,
+      );
+  });
+  return scaling;
+}
+
 /** llama.cpp multiplies the paper's value by attn_factor, and divides by the growth of yarn_log_multiplier. */
 function yarnAttentionOfMetadata(fields: Fields, factor: number): number {
-  const growth = (scale: number): number => (factor <= 1 ? 1 : 0.1 * scale * Math.log(factor) + 1);
-  return (
-    (fields.number('rope.scaling.attn_factor', 1) * growth(1)) /
-    growth(fields.number('rope.scaling.yarn_log_multiplier', 0))
-  );
+  const divisor = growth(factor, fields.number('rope.scaling.yarn_log_multiplier', 0));
+  return (fields.number('rope.scaling.attn_factor', 1) * growth(factor)) / divisor;
 }

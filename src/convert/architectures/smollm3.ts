@@ -1,7 +1,7 @@
 /** SmolLM3: some layers do not rotate. */
 import type { Family } from './description.js';
-import { patternOf } from './description.js';
-import { slidingKinds, slidingLayers } from './layer-types.js';
+import { patternOf, windowOf } from './description.js';
+import { slidingLayers } from './layer-types.js';
 import { changed, plainConfig, plainMetadata } from './plain.js';
 
 /** Every fourth layer has no positions. llama.cpp assumes it for every file. */
@@ -21,9 +21,8 @@ export const smollm3: Family = {
     const rotated = Array.from({ length: layers }, (_, i) => (listed ? listed[i] === 1 : isRotated(i, interval)));
     const window = config.flag('use_sliding_window') ? config.optional('sliding_window') : null;
     const sliding = slidingLayers(config, layers, (index) => window !== null && rotated[index] === false);
-    const kinds = slidingKinds(sliding, window, context).map((kind, i) =>
-      rotated[i] ? kind : { ...kind, rotary: null },
-    );
+    const width = windowOf(window, context);
+    const kinds = rotated.map((rotates, i) => ({ rotary: rotates ? 0 : null, window: sliding[i] ? width : null }));
     return changed(plain, { pattern: patternOf(kinds) });
   },
   fromMetadata(metadata) {

@@ -40,6 +40,23 @@ const MAX_HEADER_BYTES = 2 ** 28;
 /** The length of a name, and a type. */
 const MIN_ENTRY_BYTES = 12;
 
+const STRING = 8;
+const ARRAY = 9;
+/** Bytes of the other types of values, and how they are read. */
+const SCALARS = new Map<number, readonly [bytes: number, read: (view: DataView, at: number) => number | boolean]>([
+  [0, [1, (view, at) => view.getUint8(at)]],
+  [1, [1, (view, at) => view.getInt8(at)]],
+  [2, [2, (view, at) => view.getUint16(at, true)]],
+  [3, [2, (view, at) => view.getInt16(at, true)]],
+  [4, [4, (view, at) => view.getUint32(at, true)]],
+  [5, [4, (view, at) => view.getInt32(at, true)]],
+  [6, [4, (view, at) => view.getFloat32(at, true)]],
+  [7, [1, (view, at) => view.getUint8(at) !== 0]],
+  [10, [8, (view, at) => Number(view.getBigUint64(at, true))]],
+  [11, [8, (view, at) => Number(view.getBigInt64(at, true))]],
+  [12, [8, (view, at) => view.getFloat64(at, true)]],
+]);
+
 /** Reads the header forwards, one window at a time. */
 class Cursor {
   #values = 0;
@@ -109,48 +126,20 @@ class Cursor {
   }
 
   value(type: number): GgufValue {
-    const scalar = (size: number, get: (view: DataView, at: number) => number): number => {
-      const { view, at } = this.take(size);
-      return get(view, at);
-    };
-    switch (type) {
-      case 0:
-        return scalar(1, (v, at) => v.getUint8(at));
-      case 1:
-        return scalar(1, (v, at) => v.getInt8(at));
-      case 2:
-        return scalar(2, (v, at) => v.getUint16(at, true));
-      case 3:
-        return scalar(2, (v, at) => v.getInt16(at, true));
-      case 4:
-        return scalar(4, (v, at) => v.getUint32(at, true));
-      case 5:
-        return scalar(4, (v, at) => v.getInt32(at, true));
-      case 6:
-        return scalar(4, (v, at) => v.getFloat32(at, true));
-      case 7:
-        return scalar(1, (v, at) => v.getUint8(at)) !== 0;
-      case 8:
-        return this.string();
-      case 9: {
-        const element = this.u32();
-        // llama.cpp reads no nested arrays, and a damaged file may nest them deeper than the stack allows.
-        if (element === 9)
-          throw new ConvertError('bad_source', `${this.#file.path}: metadata holds an array of arrays`);
-        const length = this.count(1);
-        const out: GgufValue[] = [];
-        for (let i = 0; i < length; i++) out.push(this.value(element));
-        return out;
-      }
-      case 10:
-        return scalar(8, (v, at) => Number(v.getBigUint64(at, true)));
-      case 11:
-        return scalar(8, (v, at) => Number(v.getBigInt64(at, true)));
-      case 12:
-        return scalar(8, (v, at) => v.getFloat64(at, true));
-      default:
-        throw new ConvertError('bad_source', `${this.#file.path}: metadata value of unknown type ${type}`);
+    const scalar = SCALARS.get(type);
+    if (scalar !== undefined) {
+      const [bytes, read] = scalar;
+      const { view, at } = this.take(bytes);
+      return read(view, at);
     }
+    if (type === STRING) return this.string();
+    if (type !== ARRAY)
+      throw new ConvertError('bad_source', `${this.#file.path}: metadata value of unknown type ${type}`);
+    const element = this.u32();
+    // llama.cpp reads no nested arrays, and a damaged file may nest them deeper than the stack allows.
+    if (element === ARRAY)
+      throw new ConvertError('bad_source', `${this.#file.path}: metadata holds an array of arrays`);
+    return Array.from({ length: this.count(1) }, () => this.value(element));
   }
 }
 

@@ -3,6 +3,7 @@ import path from 'node:path';
 import { folderRecipes, ggufRecipes } from '../architectures/description.js';
 import { Fields } from '../architectures/fields.js';
 import { familyOfGguf } from '../architectures/index.js';
+import { plainMetadata } from '../architectures/plain.js';
 import { cooked } from '../architectures/recipe.js';
 import { ggufPart } from '../../util/gguf-parts.js';
 import { ConvertError } from '../errors.js';
@@ -42,7 +43,7 @@ function source(gguf: GgufModel): ModelSource {
   const name = metadata.get('general.architecture');
   const family = familyOfGguf(name, file);
   const vocabulary = metadata.get('tokenizer.ggml.tokens');
-  const description = family.fromMetadata({
+  const description = (family.fromMetadata ?? plainMetadata)({
     name: String(name),
     file,
     fields: new Fields(

@@ -16,9 +16,8 @@ type Metadata = ReadonlyMap<string, GgufValue>;
 export function ggufTokenizer(metadata: Metadata, path: string): SourceTokenizer {
   const model = metadata.get('tokenizer.ggml.model');
   const tokens = list(metadata, 'tokenizer.ggml.tokens', path).map(String);
-  const types = metadata.has('tokenizer.ggml.token_type')
-    ? list(metadata, 'tokenizer.ggml.token_type', path).map(Number)
-    : tokens.map(() => 1);
+  const typeKey = 'tokenizer.ggml.token_type';
+  const types = metadata.has(typeKey) ? list(metadata, typeKey, path).map(Number) : tokens.map(() => 1);
   const template = metadata.get('tokenizer.chat_template');
   const id = (key: string): number | null => {
     const value = metadata.get(`tokenizer.ggml.${key}_token_id`);
@@ -26,14 +25,8 @@ export function ggufTokenizer(metadata: Metadata, path: string): SourceTokenizer
   };
   const flag = (key: string, fallback: boolean): boolean =>
     (metadata.get(`tokenizer.ggml.${key}`) as boolean | undefined) ?? fallback;
-  const added = tokens.flatMap((content, index) => {
-    const type = types[index];
-    const special = type === TOKEN_TYPE.control || type === TOKEN_TYPE.unknown;
-    if (!special && type !== TOKEN_TYPE.userDefined) return [];
-    return [{ id: index, content, single_word: false, lstrip: false, rstrip: false, normalized: false, special }];
-  });
   const bos = id('bos');
-  const bosText = bos === null ? undefined : tokens[bos];
+  const bosText = tokens[bos ?? -1];
   let parts: object;
   let addBos: boolean;
   if (model === 'gpt2') {
@@ -46,21 +39,16 @@ export function ggufTokenizer(metadata: Metadata, path: string): SourceTokenizer
     const scores = list(metadata, 'tokenizer.ggml.scores', path).map(Number);
     parts = sentencePieceBpe(tokens, types, scores, flag('add_space_prefix', true));
   } else {
-    throw new ConvertError(
-      'unsupported_feature',
-      `${path}: tokenizer.ggml.model must be gpt2 or llama, got ${String(model)}`,
-    );
+    const rule = `tokenizer.ggml.model must be gpt2 or llama, got ${String(model)}`;
+    throw new ConvertError('unsupported_feature', `${path}: ${rule}`);
   }
   const json = {
     version: '1.0',
     truncation: null,
     padding: null,
-    added_tokens: added,
+    added_tokens: addedTokens(tokens, types),
     ...parts,
-    post_processor:
-      addBos && bos !== null && bosText !== undefined
-        ? bosTemplate(bosText, bos)
-        : ((parts as { post_processor?: unknown }).post_processor ?? null),
+    post_processor: addBos && bos !== null && bosText !== undefined ? bosTemplate(bosText, bos) : null,
   };
   // A token that also stands for unknown text may occur inside an answer, so it does not end one.
   const known = tokens.flatMap((text, index) =>
@@ -73,6 +61,15 @@ export function ggufTokenizer(metadata: Metadata, path: string): SourceTokenizer
     bosToken: bos,
     eosTokens: [...new Set(eos)],
   };
+}
+
+function addedTokens(tokens: string[], types: number[]): object[] {
+  return tokens.flatMap((content, id) => {
+    const type = types[id];
+    const special = type === TOKEN_TYPE.control || type === TOKEN_TYPE.unknown;
+    if (!special && type !== TOKEN_TYPE.userDefined) return [];
+    return [{ id, content, single_word: false, lstrip: false, rstrip: false, normalized: false, special }];
+  });
 }
 
 /** Files without the key are rejected: they may be of any model, and a different split gives different tokens. */

@@ -2,9 +2,8 @@
  * The exits of a LayerSkip checkpoint (arXiv 2404.16710): a plain Llama whose layers were all trained as exits with the
  * shared norm and head. No field of its config says so, but its names do.
  */
-import { existsSync } from 'node:fs';
 import path from 'node:path';
-import { readText } from './text-file.js';
+import { readOptionalText } from './files.js';
 
 /** Exits that a folder gets without `--exits`. */
 const EXITS = 4;
@@ -18,7 +17,7 @@ export function layerSkipExits(folder: string, name: unknown, layers: number): n
     String(name),
     // The cache of the hub has one folder for each repository.
     /models--[^/]*/.exec(path.resolve(folder))?.[0] ?? '',
-    existsSync(path.join(folder, 'README.md')) ? (/^#+ .*$/m.exec(readText(folder, 'README.md'))?.[0] ?? '') : '',
+    /^#+ .*$/m.exec(readOptionalText(folder, 'README.md') ?? '')?.[0] ?? '',
   ];
   if (!names.some((each) => /layer-?skip/i.test(each))) return null;
   const exits = Array.from({ length: EXITS }, (_, i) => Math.ceil(((i + 1) * layers) / EXITS));

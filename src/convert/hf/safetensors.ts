@@ -5,27 +5,15 @@
 import { isValid, type Static, Type } from '../../util/schema.js';
 import { ConvertError } from '../errors.js';
 import { assertFinite, SourceFile } from '../file.js';
-import { bf16 } from '../gguf/dequantize.js';
-import { HALF_TO_FLOAT } from '../half.js';
+import { bf16, f16, f32 } from '../gguf/dequantize.js';
 import type { SourceTensor, Tensors } from '../tensors.js';
 
 /** The format's own limit of the JSON header, in bytes. */
 const MAX_HEADER_BYTES = 100_000_000;
 
 const DECODERS: Record<string, { bytes: number; decode(src: Uint8Array, out: Float32Array): void }> = {
-  F32: {
-    bytes: 4,
-    decode(src, out) {
-      new Uint8Array(out.buffer).set(src);
-    },
-  },
-  F16: {
-    bytes: 2,
-    decode(src, out) {
-      for (let i = 0; i < out.length; i++)
-        out[i] = HALF_TO_FLOAT[(src[2 * i] ?? 0) | ((src[2 * i + 1] ?? 0) << 8)] ?? 0;
-    },
-  },
+  F32: { bytes: 4, decode: f32 },
+  F16: { bytes: 2, decode: f16 },
   BF16: { bytes: 2, decode: bf16 },
 };
 

@@ -13,11 +13,9 @@ import { GENERATION_FIELDS } from '../generation.js';
 import type { ModelSource, SourceSampling, SourceTokenizer } from '../source.js';
 import { HEAD, type Tensors } from '../tensors.js';
 import { balconyExits, isBalcony } from './balcony.js';
-import { inside } from './inside.js';
+import { inside, type Json, readJson, readOptionalJson, readOptionalText } from './files.js';
 import { layerSkipExits } from './layerskip.js';
-import { type Json, readJson, readOptionalJson } from './json.js';
 import { openSafetensors, type Safetensors } from './safetensors.js';
-import { readText } from './text-file.js';
 import { readTokenizer } from './tokenizer.js';
 
 /** Tensors that older versions of transformers store although rope_theta determines them. */
@@ -152,6 +150,5 @@ function openWeights(folder: string): Safetensors[] {
 
 /** The licence in the front matter of the model card. */
 function licenceOf(folder: string): string {
-  if (!existsSync(path.join(folder, 'README.md'))) return 'unknown';
-  return /^license:\s*(\S+)/m.exec(readText(folder, 'README.md'))?.[1] ?? 'unknown';
+  return /^license:\s*(\S+)/m.exec(readOptionalText(folder, 'README.md') ?? '')?.[1] ?? 'unknown';
 }

@@ -9,8 +9,7 @@ import { vocabularyEntries, type TokenizerJson } from '../../text/token-bytes.js
 import { validationMessage } from '../../util/validation-message.js';
 import { ConvertError } from '../errors.js';
 import type { SourceTokenizer } from '../source.js';
-import { readJson, readOptionalJson, type Json } from './json.js';
-import { readText } from './text-file.js';
+import { type Json, readJson, readOptionalJson, readOptionalText, readText } from './files.js';
 
 /** Tables of tokens are as long as the largest id, so a damaged id would cost minutes and gigabytes. */
 const Id = Type.Integer({ minimum: 0, maximum: 2 ** 24 });
@@ -53,8 +52,8 @@ export function readTokenizer(folder: string, config: Json): SourceTokenizer {
 
 /** The file wins, as in transformers. In a list of named templates only the default is for general use. */
 function readTemplate(folder: string, { chat_template: template }: Json): string | null {
-  const file = 'chat_template.jinja';
-  if (existsSync(path.join(folder, file))) return readText(folder, file);
+  const text = readOptionalText(folder, 'chat_template.jinja');
+  if (text !== null) return text;
   if (typeof template === 'string') return template;
   if (!isValid(NamedTemplates, template)) return null;
   const chosen = template.length === 1 ? template[0] : template.find(({ name }) => name === 'default');

@@ -2,7 +2,7 @@
 import type { LayerCalibration } from '../calibration.js';
 import { ConvertError } from '../errors.js';
 import { scaled } from '../weight.js';
-import { MICROSOFT, type Graph } from './graph.js';
+import { MICROSOFT, type Graph } from '../../model/onnx-graph.js';
 import type { LayerBuilder } from './layer.js';
 import { storeFloats } from './vectors.js';
 
@@ -132,7 +132,7 @@ async function separate(
   const { graph, arch, id } = build;
   const { heads, kvHeads, headDim, qkNorm } = arch;
   const widths = [heads, kvHeads, kvHeads].map((count) => count * headDim);
-  const sizes = graph.constant('attention.widths', 'i64', [3], BigInt64Array.from(widths, BigInt));
+  const sizes = graph.ints('attention.widths', ...widths);
   const parts = ['q', 'k', 'v'].map((part) => `${id}.${part}`) as [string, string, string];
   graph.node('Split', [qkv, sizes], parts, { axis: -1 });
   let [q, k] = parts;
@@ -149,11 +149,9 @@ async function separate(
 function normalized(build: LayerBuilder, x: string, scale: string, heads: number): string {
   const { graph, arch } = build;
   if (arch.qkNorm === 'all') return build.norm(x, scale, `${x}.normed`);
-  const shape = (label: string, dims: number[]) =>
-    graph.constant(label, 'i64', [dims.length], BigInt64Array.from(dims, BigInt));
   // Zeros keep the dimensions of positions.
-  const byHead = shape(`attention.by_head.${heads}`, [0, 0, heads, arch.headDim]);
-  const joined = shape(`attention.joined.${heads}`, [0, 0, heads * arch.headDim]);
+  const byHead = graph.ints(`attention.by_head.${heads}`, 0, 0, heads, arch.headDim);
+  const joined = graph.ints(`attention.joined.${heads}`, 0, 0, heads * arch.headDim);
   const rows = graph.node('Reshape', [x, byHead], [`${x}.heads`]);
   return graph.node('Reshape', [build.norm(rows, scale, `${x}.normed`), joined], [`${x}.joined`]);
 }

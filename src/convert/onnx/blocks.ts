@@ -2,8 +2,8 @@
 import type { WeightStore } from '../output/weight-store.js';
 import type { CodedScales } from '../quantize/scale.js';
 import type { LinearWeight } from '../weight.js';
-import { MICROSOFT, type Graph } from './graph.js';
-import { storeScales, useScales } from './scales.js';
+import { MICROSOFT, type Graph } from '../../model/onnx-graph.js';
+import { DATA_TYPE } from '../../model/onnx-proto.js';
 import type { FloatType } from './vectors.js';
 
 export interface BlockFormat {
@@ -61,4 +61,22 @@ export function blocksProduct(
     { K: k, N: n, bits, block_size: block, ...level },
     MICROSOFT,
   );
+}
+
+/** Stores the scales of [N, blocks] blocks as `${name}.codes` and `${name}.units`. */
+async function storeScales(store: WeightStore, name: string, { codes, units }: CodedScales): Promise<void> {
+  const n = units.length;
+  await store.add(`${name}.codes`, 'i8', [n, codes.length / n], [codes]);
+  await store.add(`${name}.units`, 'f32', [n, 1], [units]);
+}
+
+/** Adds the scales as floats [N, blocks], a product that ONNX Runtime folds at load; returns their name. */
+export function useScales(graph: Graph, store: WeightStore, name: string, floatType: FloatType): string {
+  if (graph.produces(name)) return name;
+  const codes = graph.weight(store.require(`${name}.codes`));
+  const floats = graph.node('Cast', [codes], [`${name}.floats`], { to: DATA_TYPE.f32 });
+  const units = graph.weight(store.require(`${name}.units`));
+  if (floatType === 'f32') return graph.node('Mul', [floats, units], [name]);
+  const product = graph.node('Mul', [floats, units], [`${name}.f32`]);
+  return graph.node('Cast', [product], [name], { to: DATA_TYPE.f16 });
 }

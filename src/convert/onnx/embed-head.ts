@@ -5,9 +5,8 @@ import { toHalf } from '../half.js';
 import type { WeightStore } from '../output/weight-store.js';
 import { quantizeBlocks8 } from '../quantize/int8.js';
 import type { LinearWeight } from '../weight.js';
-import { blocksProduct, storeBlocks } from './blocks.js';
-import { Graph, MICROSOFT } from './graph.js';
-import { useScales } from './scales.js';
+import { blocksProduct, storeBlocks, useScales } from './blocks.js';
+import { Graph, MICROSOFT } from '../../model/onnx-graph.js';
 import { storeFloats, type FloatType } from './vectors.js';
 import { storeRows, useBytes, w8a8Product, type ByteWeight } from './w8a8.js';
 
@@ -107,17 +106,9 @@ function embedBlocks(
   out: string,
 ): void {
   const blocks = Math.ceil(arch.hidden / block);
-  const scaleShape = graph.constant(
-    'embed.scale_shape',
-    'i64',
-    [3],
-    BigInt64Array.from([arch.vocab, blocks, 1], BigInt),
-  );
-  const scale = graph.node(
-    'Reshape',
-    [useScales(graph, store, `${name}.scale_q8`, floatType), scaleShape],
-    ['embed.scale'],
-  );
+  const scales = useScales(graph, store, `${name}.scale_q8`, floatType);
+  const scaleShape = graph.ints('embed.scale_shape', arch.vocab, blocks, 1);
+  const scale = graph.node('Reshape', [scales, scaleShape], ['embed.scale']);
   const gathered = graph.node(
     'GatherBlockQuantized',
     [graph.weight(store.require(`${name}.weight_q8`)), 'ids', scale],
@@ -128,15 +119,12 @@ function embedBlocks(
   const padded = blocks * block;
   // Zeros keep the dimensions of positions.
   const dims = isPaged ? [0, padded] : [0, 0, padded];
-  const rowShape = graph.constant('embed.row_shape', 'i64', [dims.length], BigInt64Array.from(dims, BigInt));
-  if (padded === arch.hidden) {
-    graph.node('Reshape', [gathered, rowShape], [out]);
-    return;
-  }
-  const rows = graph.node('Reshape', [gathered, rowShape], ['embed.padded']);
-  const index = (label: string, value: number) =>
-    graph.constant(`embed.${label}`, 'i64', [1], BigInt64Array.of(BigInt(value)));
-  graph.node('Slice', [rows, index('from', 0), index('to', arch.hidden), index('axis', dims.length - 1)], [out]);
+  const isPadded = padded > arch.hidden;
+  const rowShape = graph.ints('embed.row_shape', ...dims);
+  const rows = graph.node('Reshape', [gathered, rowShape], [isPadded ? 'embed.padded' : out]);
+  if (!isPadded) return;
+  const [from, to] = [graph.ints('embed.from', 0), graph.ints('embed.to', arch.hidden)];
+  graph.node('Slice', [rows, from, to, graph.ints('embed.axis', dims.length - 1)], [out]);
 }
 
 /** Multiplies each row by its token's scale, and reverses the smoothing of a shared head. */
@@ -144,15 +132,11 @@ function embedBytes(graph: Graph, name: string, undo: Float32Array | null, store
   const weight = useBytes(graph, store, name);
   const rows = graph.node('Gather', [weight.bytes, 'ids'], ['embed.rows']);
   const floats = graph.node('Cast', [rows], ['embed.floats'], { to: DATA_TYPE.f32 });
-  const last = graph.constant('embed.last', 'i64', [1], BigInt64Array.of(-1n));
+  const last = graph.ints('embed.last', -1);
   const scales = graph.node('Gather', [weight.scales, 'ids'], ['embed.scales']);
   const column = graph.node('Unsqueeze', [scales, last], ['embed.scale']);
-  if (undo === null) {
-    graph.node('Mul', [floats, column], [out]);
-    return;
-  }
-  const scaled = graph.node('Mul', [floats, column], ['embed.levelled']);
-  graph.node('Mul', [scaled, graph.constant('embed.undo', 'f32', [undo.length], undo)], [out]);
+  const scaled = graph.node('Mul', [floats, column], [undo === null ? out : 'embed.levelled']);
+  if (undo !== null) graph.node('Mul', [scaled, graph.constant('embed.undo', 'f32', [undo.length], undo)], [out]);
 }
 
 /**
@@ -192,22 +176,18 @@ export async function headGraph(
   const rows = graph.node('Gather', [table, 'norm'], ['head.norm_rows']);
   const normed = graph.node('Mul', [unit, rows], ['head.normed']);
   const out = arch.logitSoftcap === null ? 'logits' : 'head.unbounded';
+  const product = floatType === 'f32' ? out : 'head.logits_f16';
   switch (format.kind) {
     case 'w8a8':
       w8a8Product(graph, normed, turned(graph, useBytes(graph, store, weight.name)), out);
       break;
     case 'blocks':
-      if (floatType === 'f32')
-        blocksProduct(graph, store, normed, weight, { bits: 8, block: format.block }, 'f32', out);
-      else {
-        const half = 'head.logits_f16';
-        blocksProduct(graph, store, normed, weight, { bits: 8, block: format.block }, 'f16', half);
-        graph.node('Cast', [half], [out], { to: DATA_TYPE.f32 });
-      }
+      blocksProduct(graph, store, normed, weight, { bits: 8, block: format.block }, floatType, product);
       break;
     case 'floats':
-      floatProduct(graph, normed, graph.weight(store.require(`${weight.name}.weight`)), floatType, out);
+      graph.node('Gemm', [normed, graph.weight(store.require(`${weight.name}.weight`))], [product], { transB: 1 });
   }
+  if (product !== out) graph.node('Cast', [product], [out], { to: DATA_TYPE.f32 });
   if (arch.logitSoftcap !== null) bounded(graph, out, arch.logitSoftcap);
   return graph;
 }
@@ -222,13 +202,4 @@ function bounded(graph: Graph, x: string, bound: number): void {
 /** Transposes the embedding's [V, H] to [H, V]; ONNX Runtime folds it into a constant at load. */
 function turned(graph: Graph, { bytes, scales }: ByteWeight): ByteWeight {
   return { bytes: graph.node('Transpose', [bytes], [`${bytes}.turned`], { perm: [1, 0] }), scales };
-}
-
-function floatProduct(graph: Graph, x: string, weight: string, floatType: FloatType, out: string): void {
-  if (floatType === 'f32') {
-    graph.node('Gemm', [x, weight], [out], { transB: 1 });
-    return;
-  }
-  const half = graph.node('Gemm', [x, weight], ['head.logits_f16'], { transB: 1 });
-  graph.node('Cast', [half], [out], { to: DATA_TYPE.f32 });
 }

@@ -4,7 +4,7 @@ import type { LayerCalibration, LinearLabel } from '../calibration.js';
 import type { WeightStore } from '../output/weight-store.js';
 import { LAYER, type Part, type SourceTensor, type Tensors } from '../tensors.js';
 import { linearWeight, scaled } from '../weight.js';
-import type { Graph } from './graph.js';
+import type { Graph } from '../../model/onnx-graph.js';
 import { addLinear, type KernelOptions } from './linear.js';
 import { storeFloats, type FloatType } from './vectors.js';
 

@@ -6,7 +6,7 @@ import { quantizeBlocks8 } from '../quantize/int8.js';
 import { toHalf } from '../half.js';
 import type { LinearWeight } from '../weight.js';
 import { blocksProduct, storeBlocks } from './blocks.js';
-import type { Graph } from './graph.js';
+import type { Graph } from '../../model/onnx-graph.js';
 import { storeColumns, useBytes, w8a8Product } from './w8a8.js';
 
 export interface KernelOptions {

@@ -3,12 +3,12 @@
  * one transfer brings it to the host.
  */
 import { DATA_TYPE } from '../../model/onnx-proto.js';
-import { Graph } from './graph.js';
+import { Graph } from '../../model/onnx-graph.js';
 import { topKOf } from './select.js';
 
 /**
  * logits, inv_temperature, targets -> selected [N, 3K]: values, ids, then lse, lse_t, target value and zeros. Parts of equal
- * widths: CUDA's Concat copies tables of other widths to the card in each run.
+ * widths: CUDA's Concat copies tables of other widths to the GPU in each run.
  */
 export function pagedSelectGraph(vocab: number): Graph {
   const k = topKOf(vocab);
@@ -17,20 +17,23 @@ export function pagedSelectGraph(vocab: number): Graph {
   graph.input('inv_temperature', 'f32', ['N', 1]);
   graph.input('targets', 'i64', ['N', 1]);
   graph.output('selected', 'f32', ['N', 3 * k]);
-  const ints = (name: string, value: number): string =>
-    graph.constant(`select.${name}`, 'i64', [1], BigInt64Array.of(BigInt(value)));
-  graph.node('TopK', ['logits', ints('k', k)], ['top_values', 'top_ids'], { axis: 1, largest: 1, sorted: 1 });
+  graph.node('TopK', ['logits', graph.ints('select.k', k)], ['top_values', 'top_ids'], {
+    axis: 1,
+    largest: 1,
+    sorted: 1,
+  });
   // Ids stay exact in f32 below 2^24.
   const ids = graph.node('Cast', ['top_ids'], ['select.ids'], { to: DATA_TYPE.f32 });
-  const axis = ints('axis', 1);
-  const most = graph.node('Slice', ['top_values', ints('start', 0), ints('end', 1), axis], ['select.most']);
+  const axis = graph.ints('select.axis', 1);
+  const [start, end] = [graph.ints('select.start', 0), graph.ints('select.end', 1)];
+  const most = graph.node('Slice', ['top_values', start, end, axis], ['select.most']);
   const lse = logSumExp(graph, 'logits', most, axis, 'lse');
   const tempered = graph.node('Mul', ['logits', 'inv_temperature'], ['select.tempered']);
   const mostTempered = graph.node('Mul', [most, 'inv_temperature'], ['select.most_tempered']);
   const lseT = logSumExp(graph, tempered, mostTempered, axis, 'lse_t');
   const target = graph.node('GatherElements', ['logits', 'targets'], ['select.target'], { axis: 1 });
   const others = graph.node('Concat', [lse, lseT, target], ['select.others'], { axis: 1 });
-  const widths = graph.constant('select.widths', 'i64', [4], BigInt64Array.of(0n, 0n, 0n, BigInt(k - 3)));
+  const widths = graph.ints('select.widths', 0, 0, 0, k - 3);
   const wide = graph.node('Pad', [others, widths], ['select.wide']);
   graph.node('Concat', ['top_values', ids, wide], ['selected'], { axis: 1 });
   return graph;

@@ -1,7 +1,7 @@
 /** Multipliers of queries that grow with the position (`queryGrowth` of the manifest), from `seqlens_k`. */
 import type { Architecture } from '../../model/architecture.js';
 import { DATA_TYPE } from '../../model/onnx-proto.js';
-import type { Graph } from './graph.js';
+import type { Graph } from '../../model/onnx-graph.js';
 import type { FloatType } from './vectors.js';
 
 /** Adds 1 + beta * ln(1 + floor(p / originalContext)) for the positions p of the call; returns the name, [B, S, 1]. */

@@ -1,5 +1,5 @@
 /** The graphs that reduce logits to the host's needs: select (top k, log-sum-exp, targets) and argmax. */
-import { Graph } from './graph.js';
+import { Graph } from '../../model/onnx-graph.js';
 
 /**
  * Logits further than this below a row's largest one are raised. The exponentials of the kernel below e^-87 are denormal
@@ -25,11 +25,11 @@ export function selectGraph(vocab: number): Graph {
   graph.output('lse', 'f32', ['N', 1]);
   graph.output('lse_t', 'f32', ['N', 1]);
   graph.output('target_values', 'f32', ['N', 1]);
-  const count = graph.constant('select.k', 'i64', [1], BigInt64Array.of(BigInt(k)));
-  const axis = graph.constant('select.axis', 'i64', [1], BigInt64Array.of(1n));
+  const count = graph.ints('select.k', k);
+  const axis = graph.ints('select.axis', 1);
   graph.node('TopK', ['logits', count], ['top_values', 'top_ids'], { axis: 1, largest: 1, sorted: 1 });
-  const start = graph.constant('select.start', 'i64', [1], BigInt64Array.of(0n));
-  const end = graph.constant('select.end', 'i64', [1], BigInt64Array.of(1n));
+  const start = graph.ints('select.start', 0);
+  const end = graph.ints('select.end', 1);
   const best = graph.node('Slice', ['top_ids', start, end, axis], ['select.best']);
   logSumExp(graph, 'logits', best, 'lse');
   graph.node('Mul', ['logits', 'inv_temperature'], ['select.tempered']);
@@ -69,8 +69,7 @@ export function argmaxGraph(vocab: number): Graph {
     graph.node('ArgMax', ['logits'], ['ids'], { axis: 1, keepdims: 0 });
     return graph;
   }
-  const ints = (name: string, ...values: number[]): string =>
-    graph.constant(`argmax.${name}`, 'i64', [values.length], BigInt64Array.from(values, BigInt));
+  const ints = (name: string, ...values: number[]): string => graph.ints(`argmax.${name}`, ...values);
   const blocks = graph.node('Reshape', ['logits', ints('blocked', 0, vocab / block, block)], ['argmax.blocks']);
   const most = graph.node('ReduceMax', [blocks, ints('last', 2)], ['argmax.most'], { keepdims: 0 });
   const best = graph.node('ArgMax', [most], ['argmax.best'], { axis: 1, keepdims: 1 });

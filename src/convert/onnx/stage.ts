@@ -5,10 +5,9 @@ import { ropeTables } from '../rope.js';
 import type { Part } from '../tensors.js';
 import { toHalf } from '../half.js';
 import { attention, type StageValues } from './attention.js';
-import { Graph, MICROSOFT } from './graph.js';
+import { Graph, MICROSOFT } from '../../model/onnx-graph.js';
 import { LayerBuilder, type StageLayer, type StageOptions } from './layer.js';
 import { queryGrowth } from './query-growth.js';
-import { gatherStates, scatterStates } from './store.js';
 import { storeFloats, type FloatType } from './vectors.js';
 
 /** Builds the graph and stores tensors that are not stored yet. Calls `done` after each layer. */
@@ -42,7 +41,8 @@ export async function stageGraph(
     const scale = await storeFloats(store, 'loop.norm', [arch.hidden], floatType, () => loopNorm.rows(0, 1));
     stream.endNormed(out, graph.weight(scale));
   }
-  if (options.isPaged) scatterStates(graph, out);
+  // Input and output are bound to the same memory, so no other row moves.
+  if (options.isPaged) graph.node('ScatterND', ['next', 'rows_out', out], ['next_out']);
   return graph;
 }
 
@@ -55,13 +55,21 @@ function slotInputs(graph: Graph, arch: Architecture, floatType: FloatType): str
   return 'hidden';
 }
 
-/** Adds those of a stage whose KV cache has pages; returns the states [T, H] of its positions. */
-function pagedInputs(graph: Graph, arch: Architecture, floatType: FloatType): string {
+/**
+ * Adds those of a stage whose KV cache has pages. It reads rows of one store of hidden states, and writes rows of the next.
+ * @returns the states [T, H] of its positions
+ */
+function pagedInputs(graph: Graph, { hidden }: Architecture, floatType: FloatType): string {
   graph.input('cumulative', 'i32', ['B1']);
   graph.input('pasts', 'i32', ['B']);
   graph.input('table', 'i32', ['B', 'M']);
   graph.input('bounds', 'i32', [3]);
-  return gatherStates(graph, arch, floatType);
+  graph.input('store', floatType, ['R', hidden]);
+  graph.input('next', floatType, ['R1', hidden]);
+  graph.input('rows_in', 'i64', ['T']);
+  graph.input('rows_out', 'i64', ['T', 1]);
+  graph.output('next_out', floatType, ['R1', hidden]);
+  return graph.node('Gather', ['store', 'rows_in'], ['hidden'], { axis: 0 });
 }
 
 /** Adds the rotary tables of the layers' kinds. The first one is `rope`, as in folders with one table. */

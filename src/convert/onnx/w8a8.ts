@@ -2,7 +2,7 @@
 import type { WeightStore } from '../output/weight-store.js';
 import { quantizeRows, quantizeRowsTransposed } from '../quantize/int8.js';
 import type { LinearWeight } from '../weight.js';
-import { MICROSOFT, type Graph } from './graph.js';
+import { MICROSOFT, type Graph } from '../../model/onnx-graph.js';
 
 /** Names of a weight in a graph: its bytes and its scales [N]. */
 export interface ByteWeight {
@@ -75,7 +75,7 @@ function quantizeActivation(graph: Graph, x: string, unit: string, zero: string)
   const bytes = `${x}.bytes`;
   const max = `${x}.max`;
   if (!graph.produces(bytes)) {
-    const axis = graph.constant('w8a8.axis', 'i64', [1], BigInt64Array.of(-1n));
+    const axis = graph.ints('w8a8.axis', -1);
     graph.node('Abs', [x], [`${x}.abs`]);
     graph.node('ReduceMax', [`${x}.abs`, axis], [max], { keepdims: 1 });
     graph.node('Div', [x, max], [`${x}.unit`]);

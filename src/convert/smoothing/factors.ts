@@ -44,3 +44,14 @@ export function smoothingFactors(squares: Float32Array, columnMaxima: Float32Arr
   const mean = known.reduce((a, b) => a + b, 0) / known.length;
   return Float32Array.from(logs, (value) => (Number.isNaN(value) ? 1 : 2 ** (value - mean)));
 }
+
+/** Inputs of linear layers: attn_in of q, k and v; attn_out of o; mlp_in of gate and up; mlp_out of down. */
+export type InputName = 'attn_in' | 'attn_out' | 'mlp_in' | 'mlp_out';
+
+/** The factors that smooth the inputs of a layer; null leaves an input unchanged. */
+export interface LayerFactors extends Readonly<Record<InputName, Float32Array | null>> {
+  /** By channel of the values [kv_heads * head_dim]; attn_out [heads * head_dim] repeats them for each query head. */
+  readonly values: Float32Array | null;
+}
+
+export const NO_SMOOTHING: LayerFactors = { attn_in: null, attn_out: null, values: null, mlp_in: null, mlp_out: null };

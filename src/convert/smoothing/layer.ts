@@ -7,8 +7,7 @@ import type { Architecture } from '../../model/architecture.js';
 import type { StageLayer } from '../onnx/layer.js';
 import { LAYER, type Part, type SourceTensor, type Tensors } from '../tensors.js';
 import { columnMaxima, scaledColumns, scaledRows } from '../weight.js';
-import { smoothingFactors } from './factors.js';
-import type { InputName, LayerFactors } from './layer-factors.js';
+import { type InputName, type LayerFactors, smoothingFactors } from './factors.js';
 
 /** Returns the layer with smoothed tensors, and with the statistics of its smoothed inputs. */
 export function smoothedLayer(layer: StageLayer, arch: Architecture): StageLayer {
@@ -93,4 +92,18 @@ function perHead(values: Float32Array, { heads, kvHeads, headDim }: Architecture
     { length: heads * headDim },
     (_, i) => values[Math.floor(i / headDim / group) * headDim + (i % headDim)] ?? 1,
   );
+}
+
+/**
+ * A head with a smoothed input: factors multiply the columns of its weight.
+ * @param weight [vocab, hidden]
+ * @param squares sums over tokens of the squares of the input's channels; null if they were not measured
+ * @returns the weight, and the multiplier of the input and of the rows of an embedding that shares it; null for none
+ */
+export function smoothedHead(
+  weight: SourceTensor,
+  squares: Float32Array | null,
+): { readonly weight: SourceTensor; readonly undo: Float32Array | null } {
+  const factors = squares && smoothingFactors(squares, columnMaxima([weight]));
+  return { weight: scaledColumns(weight, factors), undo: factors?.map((factor) => 1 / factor) ?? null };
 }

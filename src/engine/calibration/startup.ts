@@ -34,7 +34,7 @@ export function calibrateAtStartup(executor: Executor, options: EngineOptions, n
   const measured = (): CostTable => calibrate(executor, plan, now);
   const dir = options.cacheDir;
   if (dir === undefined) return { costs: measured(), slowdown: 1, source: 'measured', note: null };
-  const cards = executor.model.cards().map(({ name, driver }) => [name, driver] as const);
+  const cards = executor.model.devices().map(({ name, driver }) => [name, driver] as const);
   const key: CalibrationKey = {
     manifest: fileDigest(join(options.modelDir, MANIFEST_FILE)),
     machine: machineName(),

@@ -77,7 +77,7 @@ export async function loadModel(
     );
   const plan = memoryPlan(options.modelDir, manifest, kernels, { ...limits, pages, page });
   const pageBytes = page * allocatedPerPosition(manifest);
-  if (device === 'cuda') checkPlan(plan, gpu.cards()[0]?.freeBytes ?? null, options.kvMemoryBytes, pageBytes);
+  if (device === 'cuda') checkPlan(plan, gpu.info()?.freeBytes ?? null, options.kvMemoryBytes, pageBytes);
   return new PagedModel(source, gpu, { ...limits, capacity, pages, page }, plan);
 }
 

@@ -20,4 +20,4 @@ function errorOf(graph: string | Uint8Array): string | null {
 }
 
 const graphs = process.argv.slice(2).map((graph) => [graph, errorOf(graph)] as const);
-console.log(JSON.stringify({ cards: device.cards(), graphs, bytes: errorOf(Buffer.from(PROBE_GRAPH, 'base64')) }));
+console.log(JSON.stringify({ cards: [device.info()], graphs, bytes: errorOf(Buffer.from(PROBE_GRAPH, 'base64')) }));

@@ -29,46 +29,21 @@ CONSTANT = {
 """Operators that a graph may apply to its own constants before it uses them; of matrices, when it turns them."""
 
 
-LLAMA = {
-    "qkNorm": "none",
-    "norms": "pre",
-    "activation": "silu",
-    "softcap": None,
-    "logitSoftcap": None,
-    "embeddingScale": 1,
-    "queryGrowth": None,
-    "pattern": [{"rotary": 0, "window": None}],
-}
-"""The fields of version 3 in which every Llama is the same."""
+MANIFEST_VERSION = 3
 
 
 def read_manifest(folder: Path) -> dict:
-    """manifest.json of a model folder; the architecture of a Llama has the fields of version 2."""
+    """manifest.json of a model folder."""
     path = Path(folder) / "manifest.json"
     if not path.is_file():
         raise TuningError(f"model folder: must hold a manifest.json, got {folder}")
     manifest = json.loads(path.read_text("utf-8"))
-    if manifest.get("format") != "sortie" or manifest.get("version") not in (1, 2, 3):
+    if manifest.get("format") != "sortie" or manifest.get("version") != MANIFEST_VERSION:
         raise TuningError(
-            f"{path}: must be format sortie version 1 to 3, got {manifest.get('format')!r} {manifest.get('version')!r}"
+            f"{path}: must be format sortie version {MANIFEST_VERSION}, "
+            f"got {manifest.get('format')!r} {manifest.get('version')!r}"
         )
-    if manifest["version"] == 3 and "architecture" in manifest:
-        manifest["architecture"] = _named(manifest["architecture"])
     return manifest
-
-
-def _named(arch: dict) -> dict:
-    """The architecture of a Llama in version 2's fields; any other architecture as it is."""
-    if any(arch.get(field) != value for field, value in LLAMA.items()) or arch["qkvBias"] != arch["outputBias"]:
-        return arch
-    rotary = arch["rotary"][0]
-    return {
-        **arch,
-        "family": "llama",
-        "ropeTheta": rotary["theta"],
-        "ropeScaling": rotary["scaling"],
-        "attentionBias": arch["qkvBias"],
-    }
 
 
 def read_weights(folder: Path, kernel: str) -> Tensors:

@@ -14,7 +14,21 @@ import math
 
 import torch
 
+from sorted_tuning.errors import TuningError
 from sorted_tuning.reference.converted import Tensors
+
+
+LLAMA = {
+    "qkNorm": "none",
+    "norms": "pre",
+    "activation": "silu",
+    "softcap": None,
+    "logitSoftcap": None,
+    "embeddingScale": 1,
+    "queryGrowth": None,
+    "pattern": [{"rotary": 0, "window": None}],
+}
+"""The fields of an architecture in which every Llama is the same."""
 
 
 class PlainModel:
@@ -22,6 +36,9 @@ class PlainModel:
 
     def __init__(self, manifest: dict, weights: Tensors):
         self.manifest, self.arch = manifest, manifest["architecture"]
+        for field, value in LLAMA.items():
+            if self.arch.get(field, value) != value:
+                raise TuningError(f"model folder: must hold a Llama, whose {field} is {value}, got {self.arch[field]}")
         self.weights = {name: torch.from_numpy(value) for name, value in weights.items()}
         self.head = self.weights["head.weight"] if "head.weight" in self.weights else self.weights["embed"]
 
@@ -69,9 +86,10 @@ class PlainModel:
 
     def _rope(self, length: int) -> tuple[torch.Tensor, torch.Tensor]:
         width = self.arch["headDim"]
-        turns = self.arch["ropeTheta"] ** -(torch.arange(0, width, 2, dtype=torch.float64) / width)
-        if self.arch["ropeScaling"]:
-            turns = _llama3(turns, self.arch["ropeScaling"])
+        rotary = self.arch["rotary"][0]
+        turns = rotary["theta"] ** -(torch.arange(0, width, 2, dtype=torch.float64) / width)
+        if rotary["scaling"]:
+            turns = _llama3(turns, rotary["scaling"])
         angles = torch.outer(torch.arange(length, dtype=torch.float64), turns)
         return angles.cos().float(), angles.sin().float()
 

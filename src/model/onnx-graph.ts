@@ -7,8 +7,8 @@ import {
   type Node,
   type Tensor,
   type ValueInfo,
-} from '../../model/onnx-proto.js';
-import type { ExternalTensor } from '../../model/onnx-weights.js';
+} from './onnx-proto.js';
+import { externalData, type ExternalTensor } from './onnx-weights.js';
 
 /** ONNX Runtime's own operators: fused attention, norms, low-bit products. */
 export const MICROSOFT = 'com.microsoft';
@@ -73,16 +73,15 @@ export class Graph {
     return name;
   }
 
+  /** Adds a vector of whole numbers, i64. */
+  ints(name: string, ...values: number[]): string {
+    return this.constant(name, 'i64', [values.length], BigInt64Array.from(values, BigInt));
+  }
+
   /** Adds an initializer that lies in a weight file. */
   weight({ name, dtype, dims, location, offset, length }: ExternalTensor): string {
-    const entry = (key: string, value: string | number) => ({ key, value: String(value) });
-    this.#initializers.set(name, {
-      name,
-      data_type: DATA_TYPE[dtype],
-      dims,
-      data_location: 'EXTERNAL',
-      external_data: [entry('location', location), entry('offset', offset), entry('length', length)],
-    });
+    const place = externalData({ location, offset, length });
+    this.#initializers.set(name, { name, data_type: DATA_TYPE[dtype], dims, ...place });
     return name;
   }
 

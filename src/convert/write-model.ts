@@ -1,0 +1,247 @@
+/**
+ * Writes the graphs, the tokenizer and the manifest of a model folder.
+ *
+ * Knows: which graphs a folder holds, and the order of weights. Must not know: file formats, operators.
+ */
+import { writeFileSync } from 'node:fs';
+import path from 'node:path';
+import { kindOf, type Architecture } from '../model/architecture.js';
+import {
+  MANIFEST_VERSION,
+  PAGES_LAYOUT,
+  type Dry,
+  type Generation,
+  type Manifest,
+  type Quality,
+  type StageEntry,
+} from '../model/manifest.js';
+import { describeFile, MANIFEST_FILE } from '../model/manifest-io.js';
+import type { Graph } from '../model/onnx-graph.js';
+import type { Calibration } from './calibration.js';
+import { blockLayerName, type ExitBlocks, exitLayer, exitNorm, exitNumbers, trunkName } from './exit-blocks.js';
+import { type StageForm, stageForm, vocabularyFormat } from './form.js';
+import { loopStages, withLoops } from './loops.js';
+import { smoothedHead, smoothedLayer } from './smoothing/layer.js';
+import { embedGraph, headGraph, type VocabularyFormat } from './onnx/embed-head.js';
+import type { StageLayer, StageOptions } from './onnx/layer.js';
+import { lowerGraph, pagedArgmaxGraph, pagedSelectGraph } from './onnx/paged-select.js';
+import { argmaxGraph, selectGraph, topKOf } from './onnx/select.js';
+import { stageGraph } from './onnx/stage.js';
+import { type ConvertOptions, DEFAULT_BLOCK, dryRule, nameOf } from './options.js';
+import { WeightStore } from './output/weight-store.js';
+import { levelsOf } from './quantize/int8.js';
+import { readQuality } from './quality.js';
+import type { ModelSource } from './source.js';
+import { EMBEDDING, FINAL_NORM, HEAD, trunkLayer } from './tensors.js';
+import { linearWeight } from './weight.js';
+import { yieldToEventLoop } from './yield.js';
+
+/** `done` of `total` steps are finished; `what` is the step that runs. */
+export type Progress = (event: { done: number; total: number; what: string }) => void;
+
+/** A checked conversion. */
+export interface Conversion {
+  readonly folder: string;
+  readonly source: ModelSource;
+  readonly exits: readonly number[];
+  readonly blocks: ExitBlocks;
+  readonly calibration: Calibration;
+  readonly generation: Generation;
+  readonly options: ConvertOptions;
+  readonly progress: Progress;
+}
+
+/** @returns the manifest of the folder @throws ConvertError, or the abort reason of `options.signal` */
+export async function writeModel(conversion: Conversion): Promise<Manifest> {
+  const writer = new ModelWriter(conversion);
+  try {
+    return await writer.write();
+  } finally {
+    writer.abandon();
+  }
+}
+
+class ModelWriter {
+  readonly #conversion: Conversion;
+  readonly #arch: Architecture;
+  readonly #form: StageForm;
+  readonly #format: VocabularyFormat;
+  readonly #store: WeightStore;
+  /** Files beside those of the store. */
+  readonly #files: string[] = [];
+  /** Numbers that clients give the exits, and the exits with a norm of their own. */
+  readonly #numbers: readonly number[];
+  readonly #normed: readonly number[];
+  readonly #quality: ReadonlyMap<number, Quality>;
+  readonly #dry: Dry | undefined;
+  readonly #blockLayers: number;
+  readonly #total: number;
+  #done = 0;
+
+  constructor(conversion: Conversion) {
+    const { folder, source, exits, blocks, calibration, options } = conversion;
+    const arch = withLoops(source.architecture, exits.length);
+    this.#conversion = conversion;
+    this.#arch = arch;
+    this.#form = stageForm(options, calibration, arch, blocks);
+    this.#format = vocabularyFormat(options, arch);
+    this.#numbers = arch.loops === undefined ? exitNumbers(exits, blocks) : exits.map((_, loop) => loop + 1);
+    this.#normed = exits.filter((exit) => blocks.depths.has(exit));
+    this.#quality = options.quality === undefined ? new Map() : readQuality(options.quality, this.#numbers);
+    this.#dry = dryRule(options);
+    this.#blockLayers = [...blocks.depths.values()].reduce((a, b) => a + b, 0);
+    this.#total = (arch.layers + this.#blockLayers) * options.kernels.length + 3;
+    this.#store = new WeightStore(folder, options.compress, options.signal);
+  }
+
+  async write(): Promise<Manifest> {
+    const { source, generation, options } = this.#conversion;
+    const { tokenizer } = source;
+    const { floatType, kvType } = this.#form;
+    this.#step('embedding and head');
+    const vocabulary = await this.#vocabulary();
+    const stages = await this.#stages();
+    // A retuned model changes its blocks but not its trunk, so no weight file holds tensors of both.
+    if (this.#blockLayers > 0) await this.#store.finish();
+    const exits = await this.#exits();
+    this.#step('tokenizer');
+    await this.#store.finish();
+    return this.#finish({
+      format: 'sortie',
+      version: MANIFEST_VERSION,
+      name: nameOf(options),
+      licence: source.licence,
+      origin: options.origin ?? source.origin,
+      architecture: this.#arch,
+      kernels: [...options.kernels],
+      ...{ floatType, kvType },
+      ...(source.gate && { gate: this.#save('gate.bin', new Uint8Array(source.gate.buffer)) }),
+      ...vocabulary,
+      topK: topKOf(this.#arch.vocab),
+      ...{ stages, exits },
+      tokenizer: this.#save('tokenizer.json', JSON.stringify(JSON.parse(tokenizer.json))),
+      chatTemplate: tokenizer.chatTemplate === null ? null : this.#save('chat_template.jinja', tokenizer.chatTemplate),
+      bosToken: tokenizer.bosToken,
+      eosTokens: tokenizer.eosTokens,
+      ...(Object.keys(generation).length > 0 && { generation }),
+      files: [],
+    });
+  }
+
+  /** Closes the current weight file after a failure. */
+  abandon(): void {
+    this.#store.abandon();
+  }
+
+  /** Writes the graphs around the stages. */
+  async #vocabulary(): Promise<Pick<Manifest, 'pages' | 'embed' | 'head' | 'select' | 'argmax'>> {
+    const { source, blocks, calibration } = this.#conversion;
+    const [arch, store, format, { floatType, isPaged }] = [this.#arch, this.#store, this.#format, this.#form];
+    const norms = [
+      this.#loopNorm ? new Float32Array(arch.hidden).fill(1) : source.tensor(FINAL_NORM).rows(0, 1),
+      ...this.#normed.map((exit) => blocks.source.tensor(exitNorm(exit)).rows(0, 1)),
+    ];
+    const { weight, undo } = smoothedHead(
+      source.tensor(arch.tiedHead ? EMBEDDING : HEAD),
+      format.kind === 'w8a8' ? calibration.head(arch.hidden) : null,
+    );
+    const head = { weight: linearWeight('head', [weight]), undo };
+    const embedding = arch.tiedHead ? head : { weight: linearWeight('embed', [source.tensor(EMBEDDING)]), undo: null };
+    return {
+      embed: this.#saveGraph('embed', await embedGraph(embedding, arch, store, format, floatType, isPaged)),
+      head: this.#saveGraph('head', await headGraph(head, norms, arch, store, format, floatType)),
+      select: this.#saveGraph('select', (isPaged ? pagedSelectGraph : selectGraph)(arch.vocab)),
+      argmax: this.#saveGraph('argmax', (isPaged ? pagedArgmaxGraph : argmaxGraph)(arch.vocab)),
+      ...(isPaged && { pages: { layout: PAGES_LAYOUT, lower: this.#saveGraph('lower', lowerGraph(arch.vocab)) } }),
+    };
+  }
+
+  async #stages(): Promise<StageEntry[]> {
+    const { exits, source } = this.#conversion;
+    const { layers, loops } = this.#arch;
+    const trunk = async (name: string, boundary: number, first: number, end: number): Promise<StageEntry> => {
+      const stage: StageLayer[] = [];
+      for (let layer = first; layer < end; layer++)
+        stage.push(await this.#layer(source, layer, trunkLayer(layer), trunkName(layer)));
+      return this.#stage(name, boundary, stage);
+    };
+    if (loops !== undefined) return loopStages(await trunk('loop', 0, 0, layers), loops.count);
+    const stages: StageEntry[] = [];
+    for (const [s, exit] of exits.entries()) stages.push(await trunk(`stage-${s}`, s, exits[s - 1] ?? 0, exit));
+    return stages;
+  }
+
+  async #exits(): Promise<Manifest['exits']> {
+    const { exits, blocks } = this.#conversion;
+    const entries: Manifest['exits'] = [];
+    for (const [s, exit] of exits.entries()) {
+      const depth = blocks.depths.get(exit) ?? 0;
+      const branch: StageLayer[] = [];
+      for (let i = 0; i < depth; i++)
+        branch.push(await this.#layer(blocks.source, exit + i, exitLayer(exit, i), blockLayerName(exit, i)));
+      const number = this.#numbers[s] ?? exit;
+      entries.push({
+        layer: number,
+        stage: s,
+        block: depth > 0 ? await this.#stage(`exit-${number}`, s + 1, branch) : null,
+        norm: this.#normed.indexOf(exit) + 1,
+        quality: this.#quality.get(number) ?? {},
+        ...(this.#dry && { dry: this.#dry }),
+      });
+    }
+    return entries;
+  }
+
+  /** @param index of the layer in its exit's stack, trunk and block */
+  async #layer(source: StageLayer['source'], index: number, prefix: string, name: string): Promise<StageLayer> {
+    const { options, calibration } = this.#conversion;
+    await yieldToEventLoop(options.signal);
+    const layer = { source, prefix, name, kind: kindOf(this.#arch, index), calibration: calibration.layer(name) };
+    return options.kernels.includes('w8a8') ? smoothedLayer(layer, this.#arch) : layer;
+  }
+
+  async #stage(name: string, boundary: number, layers: StageLayer[]): Promise<StageEntry> {
+    const { kernels, block = DEFAULT_BLOCK, weightBits = 8 } = this.#conversion.options;
+    const graphs: StageEntry['graphs'] = {};
+    for (const kernel of kernels) {
+      const form = { ...this.#form, kernel, block, levels: levelsOf(weightBits), loopNorm: this.#loopNorm };
+      const graph = await stageGraph(name, layers, this.#arch, this.#store, form, () => {
+        this.#step(`${name} ${kernel}`);
+      });
+      graphs[kernel] = this.#saveGraph(`${name}.${kernel}`, graph);
+    }
+    return { name, boundary, layers: layers.length, graphs };
+  }
+
+  /** The norm that ends every loop; null for none. */
+  get #loopNorm(): StageOptions['loopNorm'] {
+    return this.#arch.loops?.norm === 'final' ? this.#conversion.source.tensor(FINAL_NORM) : null;
+  }
+
+  /** Adds the checksums, and writes the manifest. */
+  async #finish(manifest: Manifest): Promise<Manifest> {
+    const { folder, options, progress } = this.#conversion;
+    this.#step('checksums');
+    for (const name of [...this.#files, ...this.#store.files].sort()) {
+      manifest.files.push(await describeFile(folder, name));
+      options.signal?.throwIfAborted();
+    }
+    writeFileSync(path.join(folder, MANIFEST_FILE), `${JSON.stringify(manifest, null, 2)}\n`);
+    progress({ done: this.#total, total: this.#total, what: 'done' });
+    return manifest;
+  }
+
+  #step(what: string): void {
+    this.#conversion.progress({ done: this.#done++, total: this.#total, what });
+  }
+
+  #saveGraph(name: string, graph: Graph): string {
+    return this.#save(`${name}.onnx`, graph.encode());
+  }
+
+  #save(name: string, data: Uint8Array | string): string {
+    writeFileSync(path.join(this.#conversion.folder, name), data);
+    this.#files.push(name);
+    return name;
+  }
+}
