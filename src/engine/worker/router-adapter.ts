@@ -51,6 +51,11 @@ export class RouterAdapter {
     this.#router.step(host);
   }
 
+  /** Tells of a step in which nothing is to decide. */
+  pass(now: number): void {
+    this.#router.pass(now);
+  }
+
   /** Decides requests that have no place in a step: dry runs, and budgets that end before a grammar is compiled. */
   admit(arrived: readonly Sequence[], context: StepContext): Admission[] {
     return this.#router.admit(
