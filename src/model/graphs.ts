@@ -1,7 +1,7 @@
 /** A loaded model folder, whatever the layout of its KV cache: the sessions of its graphs, its units and its limits. */
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
-import type { Card, Device } from '../runtime/device.js';
+import type { Device, DeviceInfo } from '../runtime/device.js';
 import type { Environment } from '../runtime/environment.js';
 import { saturates } from '../runtime/saturation.js';
 import { Session, type WeightFiles } from '../runtime/session.js';
@@ -36,7 +36,7 @@ export interface ModelLimits {
 }
 
 /** A GPU with the names of the units on it, and the bytes that the model takes by the plan of memory-plan.ts. */
-export type PlacedCard = Card & {
+export type PlacedDevice = DeviceInfo & {
   readonly units: readonly string[];
   readonly plan?: { readonly weights: number; readonly kv: number; readonly scratch: number };
 };
@@ -56,7 +56,7 @@ export interface Model {
   /** The gate of a looped model; null without one, and on a GPU, whose states are not read. */
   readonly gate: Gate | null;
   /** The GPU that holds the model; none on the CPU. */
-  cards(): readonly PlacedCard[];
+  devices(): readonly PlacedDevice[];
   /** The exit of a layer number. @throws RangeError if the layer is not an exit */
   exitIndex(layer: number): number;
   dispose(): void;

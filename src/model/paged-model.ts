@@ -27,7 +27,7 @@ import {
   type Model,
   type ModelSource,
   type ModelUnit,
-  type PlacedCard,
+  type PlacedDevice,
 } from './graphs.js';
 import { GpuTensors, type HiddenStore, openStores } from './hidden-store.js';
 import type { StageKernel, Manifest } from './manifest.js';
@@ -143,9 +143,9 @@ export class PagedModel implements Model {
     this.head = new PagedHead(source, this.#gpu, loader, limits.maxRows, targets, { areas: this.#inputs, first: HEAD });
   }
 
-  cards(): PlacedCard[] {
+  devices(): PlacedDevice[] {
     const units = this.#units.map(({ name }) => name);
-    return this.device.cards().map((card) => ({ ...card, units, ...(this.plan && { plan: this.plan }) }));
+    return this.device.describe().map((info) => ({ ...info, units, ...(this.plan && { plan: this.plan }) }));
   }
 
   exitIndex(layer: number): number {

@@ -79,7 +79,7 @@ export class StagedModel implements Model {
     );
   }
 
-  cards(): [] {
+  devices(): [] {
     return [];
   }
 

@@ -79,7 +79,7 @@ export const modelAndHardware = {
     'device',
     'NAME',
     device,
-    { kind: 'cpu', card: 0 },
+    { kind: 'cpu', index: 0 },
     'hardware that runs the model; cuda is cuda:0',
     'cpu',
   ),

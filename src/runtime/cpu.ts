@@ -9,7 +9,7 @@ export function cpuDevice(environment: Environment): HostDevice {
     copiesInputsAtBind: false,
     memoryInfo: environment.hostMemory,
     maxBufferBytes: Infinity,
-    cards: () => [],
+    describe: () => [],
     configure: () => undefined,
     alloc: reserve,
     free: unreserve,

@@ -9,7 +9,7 @@
  */
 import { readFileSync } from 'node:fs';
 import koffi from 'koffi';
-import type { Card, Gpu, InputAreas } from './device.js';
+import type { DeviceInfo, Gpu, InputAreas } from './device.js';
 import type { Environment } from './environment.js';
 import { reserve, viewMemory } from './libc.js';
 import type { Handle } from './ort-api.js';
@@ -30,7 +30,7 @@ const RELEASE_FILE = '/proc/driver/nvidia/version';
 
 const INSTALL = "install NVIDIA's driver and ONNX Runtime's CUDA provider (docs/gpu.md)";
 
-/** The driver's calls on one card. */
+/** The driver's calls on one device. */
 interface Driver {
   /** CUstream of the device. */
   readonly stream: bigint;
@@ -40,10 +40,10 @@ interface Driver {
   readonly toHost: (source: bigint, target: Uint8Array) => void;
   readonly fromHost: (target: bigint, source: Uint8Array) => void;
   readonly wait: () => void;
-  readonly describe: () => Card;
+  readonly describe: () => DeviceInfo;
 }
 
-/** @throws Error if the driver is missing, finds no such card, or a call fails */
+/** @throws Error if the driver is missing, finds no such device, or a call fails */
 export function cudaDevice(environment: Environment, deviceId = 0): Gpu {
   const driver = openDriver(deviceId);
   const memoryInfo = environment.ort.create('CreateMemoryInfo', 'Cuda', 0, deviceId, 0);
@@ -64,7 +64,7 @@ export function cudaDevice(environment: Environment, deviceId = 0): Gpu {
     padsParts: false,
     memoryInfo,
     maxBufferBytes: Infinity,
-    cards: () => [driver.describe()],
+    describe: () => [driver.describe()],
     configure: (options, captures) => {
       // Weights take what they need, outside the memory that grows in powers of two.
       environment.ort.call('AddSessionConfigEntry', options, 'session.use_device_allocator_for_initializers', '1');
@@ -158,14 +158,14 @@ function openDriver(deviceId: number): Driver {
     throw new Error(
       `--device cuda: the driver supports ${cudaName(version[0])}, and ONNX Runtime's CUDA provider needs ${cudaName(LEAST_CUDA)}; install NVIDIA's driver ${LEAST_DRIVER} or a later one`,
     );
-  const card: [number] = [0];
+  const device: [number] = [0];
   const count: [number] = [0];
   check('cuDeviceGetCount', countDevices(count));
   if (deviceId >= count[0])
-    throw new Error(`--device cuda:${deviceId}: the driver has ${count[0]} card(s), numbered from 0`);
-  check('cuDeviceGet', getDevice(card, deviceId));
+    throw new Error(`--device cuda:${deviceId}: the driver has ${count[0]} device(s), numbered from 0`);
+  check('cuDeviceGet', getDevice(device, deviceId));
   // The primary context is the one that the provider's runtime library uses.
-  const context = made('cuDevicePrimaryCtxRetain', (out) => retain(out, card[0]));
+  const context = made('cuDevicePrimaryCtxRetain', (out) => retain(out, device[0]));
   check('cuCtxSetCurrent', setCurrent(context));
   const stream = made('cuStreamCreate', (out) => createStream(out, STREAM_NON_BLOCKING));
   return {
@@ -193,7 +193,7 @@ function openDriver(deviceId: number): Driver {
     },
     describe: () => {
       const name = new Uint8Array(NAME_BYTES);
-      check('cuDeviceGetName', getName(koffi.as(name, 'uint8_t*'), NAME_BYTES, card[0]));
+      check('cuDeviceGetName', getName(koffi.as(name, 'uint8_t*'), NAME_BYTES, device[0]));
       const [free, total]: [number][] = [[0], [0]];
       check('cuMemGetInfo', getMemory(free, total));
       return {
@@ -232,7 +232,7 @@ function loadDriver(): ReturnType<typeof koffi.load> {
   }
 }
 
-/** The provider's options for all sessions of a card. @throws Error that says what to install */
+/** The provider's options for all sessions of a device. @throws Error that says what to install */
 function providerOptions({ ort }: Environment, deviceId: number, stream: bigint, captures: boolean): Handle {
   const settings = {
     device_id: String(deviceId),
@@ -254,7 +254,7 @@ function providerOptions({ ort }: Environment, deviceId: number, stream: bigint,
 }
 
 /**
- * Gives the card one arena for the intermediate results of all sessions: their runs are in order, on one stream. Call it
+ * Gives the device one arena for the intermediate results of all sessions: their runs are in order, on one stream. Call it
  * when the provider is loaded. The arena grows in powers of two, at the first runs and rarely later.
  */
 function shareArena({ ort, handle }: Environment, memoryInfo: Handle): void {

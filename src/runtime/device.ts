@@ -10,8 +10,8 @@ export interface Upload {
 }
 
 /** A GPU as its driver describes it; null for what the driver does not say. */
-export interface Card {
-  /** The provider's number of the card. */
+export interface DeviceInfo {
+  /** The provider's number of the device. */
   readonly index: number;
   readonly name: string;
   /** Driver and its version. */
@@ -29,8 +29,8 @@ export interface Device {
   readonly maxBufferBytes: number;
   /** ONNX Runtime's memory description of this device's tensors. */
   readonly memoryInfo: bigint;
-  /** The cards that the device computes on; none for the CPU, or where the system does not name them. */
-  cards(): readonly Card[];
+  /** The hardware that the device computes on; none for the CPU, or where the system does not name them. */
+  describe(): readonly DeviceInfo[];
   /**
    * Adds the provider to a session's options.
    * @param captures whether runs of the session may be captured as a graph (BindingSpec)

@@ -1,6 +1,6 @@
 /** The GPUs that Vulkan names: ONNX Runtime's WebGPU provider runs on the first one here, and does not tell which. */
 import koffi from 'koffi';
-import type { Card } from './device.js';
+import type { DeviceInfo } from './device.js';
 import { reserve, unreserve, viewMemory } from './libc.js';
 
 const LOADER = 'libvulkan.so.1';
@@ -21,7 +21,7 @@ const MEMORY = { heapCount: 260, heaps: 264, heapBytes: 16, heapFlags: 8 } as co
 const SCRATCH_BYTES = 4096;
 
 export interface Adapter {
-  readonly card: Card;
+  readonly info: DeviceInfo;
   /** Most bytes of a buffer that a kernel binds. */
   readonly maxBufferBytes: number;
 }
@@ -91,5 +91,5 @@ function describe(
   });
   const memoryBytes = heaps.reduce((a, b) => a + b, 0);
   const driverName = names.filter(Boolean).join(' ') || null;
-  return { card: { index: 0, name, driver: driverName, memoryBytes, freeBytes: null }, maxBufferBytes, rank };
+  return { info: { index: 0, name, driver: driverName, memoryBytes, freeBytes: null }, maxBufferBytes, rank };
 }

@@ -44,7 +44,7 @@ export function webgpuDevice(environment: Environment, index = 0): Gpu {
     padsParts: true,
     memoryInfo,
     maxBufferBytes: adapter?.maxBufferBytes ?? Infinity,
-    cards: () => (adapter === undefined ? [] : [adapter.card]),
+    describe: () => (adapter === undefined ? [] : [adapter.info]),
     configure: (options) => {
       appendProvider(environment, options);
     },

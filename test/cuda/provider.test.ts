@@ -67,12 +67,12 @@ async function tests(installation: Installation, folder: string): Promise<void> 
     );
     t.equal(code, 0, stderr);
     const placed = JSON.parse(stdout || '{}') as {
-      cards: object[];
+      devices: object[];
       graphs: [string, string | null][];
       bytes: string | null;
     };
     const memoryBytes = 80 * 2 ** 30;
-    t.match(placed.cards, [{ index: 0, name: 'fake', driver: 'CUDA 13.0', memoryBytes }]);
+    t.match(placed.devices, [{ index: 0, name: 'fake', driver: 'CUDA 13.0', memoryBytes }]);
     t.strictSame(
       placed.graphs,
       graphs.map((name) => [join(model, name), null]),
@@ -224,12 +224,12 @@ async function tests(installation: Installation, folder: string): Promise<void> 
     );
     t.equal(
       await errorOf('cuda:2', { FAKE_CUDA_DEVICES: '2' }),
-      'error: --device cuda:2: the driver has 2 card(s), numbered from 0',
+      'error: --device cuda:2: the driver has 2 device(s), numbered from 0',
     );
     const lacking = async (mebibytes: string): Promise<string> => errorOf('cuda', { FAKE_CUDA_MEMORY_MIB: mebibytes });
     const [, fits = ''] = /KV cache and states .* GiB free; --kv-memory (\d+MiB) fits$/.exec(await lacking('8')) ?? [];
     t.ok(fits.endsWith('MiB'), `${fits} fits`);
-    t.match(await lacking('1'), /the card has 0\.00 GiB free; no --kv-memory fits; convert with --kernels w4a16/);
+    t.match(await lacking('1'), /the device has 0\.00 GiB free; no --kv-memory fits; convert with --kernels w4a16/);
   });
 }
 

@@ -1,6 +1,6 @@
 /** The start of an engine: its progress, its properties, its failure. */
 import type { Architecture } from '../../model/architecture.js';
-import type { PlacedCard } from '../../model/graphs.js';
+import type { PlacedDevice } from '../../model/graphs.js';
 import type { CostTable } from '../../cost/table.js';
 import type { ExitLayer } from '../../router/index.js';
 
@@ -25,7 +25,7 @@ export interface ReadyMessage {
   readonly kernelFaults?: readonly string[];
   readonly device: string;
   /** The GPUs, after the load; empty on the CPU. */
-  readonly cards: readonly PlacedCard[];
+  readonly devices: readonly PlacedDevice[];
   readonly cost: CostTable;
   readonly loadMs: number;
   readonly calibrateMs: number;

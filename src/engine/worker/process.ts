@@ -139,7 +139,7 @@ async function start(options: EngineOptions): Promise<{ core: EngineCore; ready:
       kernels: executor.kernels,
       kernelFaults: executor.model.kernelFaults,
       device: device.kind,
-      cards: executor.model.cards(),
+      devices: executor.model.devices(),
       cost: costs,
       loadMs: loadedAt - startedAt,
       calibrateMs: monotonicMs() - loadedAt,
