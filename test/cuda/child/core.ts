@@ -1,7 +1,7 @@
 /**
- * The host's part of whole decode steps on `--device cuda`, of requests without a budget. For numbers of rows it prints, as
- * a line of JSON, medians of a step: CPU time, time in which the device has no work, and each part of the cycle, in ms, and
- * the bytes that it allocates. FAKE_CUDA_KERNEL_NS is the time of a kernel. Usage: core.js MODEL KERNEL [ROWS...]
+ * The host's part of whole decode steps on `--device cuda`, of requests without a budget. Prints medians for each number of
+ * rows as a line of JSON, in ms and bytes. They are CPU time, time in which the device has no work, bytes that a step
+ * allocates, and the parts of the cycle. FAKE_CUDA_KERNEL_NS is the time of a kernel. Usage: core.js MODEL KERNEL [ROWS...]
  */
 import { getHeapStatistics } from 'node:v8';
 import { greedy } from '../../../bench/greedy-request.js';
