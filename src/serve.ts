@@ -50,7 +50,7 @@ export function engineOptions(options: ServeOptions): EngineOptions {
   return {
     modelDir: options.model,
     device: options.device.kind,
-    card: options.device.card,
+    deviceIndex: options.device.index,
     threads: options.threads,
     kvMemoryBytes: options.kvMemory,
     maxRunning: options.maxRunning,

@@ -11,10 +11,10 @@ export function logEngine(engine: Engine, log: Logger): void {
   // A restarted engine loads the same folder, so the same fault is logged once.
   const loggedKernels = new Set<string>();
   engine.on('ready', ({ calibration, kernelFaults = [], ...ready }) => {
-    const { device, cards, kernels, exits, maxLength, slots } = ready;
+    const { device, devices, kernels, exits, maxLength, slots } = ready;
     const [loadMs, calibrateMs] = [Math.round(ready.loadMs), Math.round(ready.calibrateMs)];
     const costs = calibration?.source;
-    const shown = { device, ...(cards.length > 0 && { cards }), kernels, exits, maxLength, slots };
+    const shown = { device, ...(devices.length > 0 && { cards: devices }), kernels, exits, maxLength, slots };
     log.info({ ...shown, loadMs, calibrateMs, costs }, 'engine ready');
     if (calibration?.note != null)
       log.warn({ reason: calibration.note }, 'the cache of measured step costs is unusable');

@@ -118,15 +118,15 @@ void t.test('the error on an invalid value names the option, the rule and the va
     });
 });
 
-void t.test('a device may name its card', (t) => {
-  for (const [text, kind, card] of [
+void t.test('a device may have a number', (t) => {
+  for (const [text, kind, index] of [
     ['cpu', 'cpu', 0],
     ['webgpu', 'webgpu', 0],
     ['webgpu:1', 'webgpu', 1],
     ['cuda', 'cuda', 0],
     ['cuda:3', 'cuda', 3],
   ] as const)
-    t.same(resolveOptions({ device: text }, {}).device, { kind, card }, text);
+    t.same(resolveOptions({ device: text }, {}).device, { kind, index }, text);
   t.end();
 });
 

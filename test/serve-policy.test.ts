@@ -73,7 +73,7 @@ void t.test('each option of the engine comes from its own flag', async (t) => {
     ...{
       modelDir: '/m',
       device: 'cuda',
-      card: 0,
+      deviceIndex: 0,
       threads: 3,
       kvMemoryBytes: 5 * 2 ** 20,
       maxRunning: 7,

@@ -108,7 +108,7 @@ export function props(context: ApiContext, caller: Caller): object {
     min_exit_layer: shallowest,
     max_exit_layer: deepest,
     device: ready.device,
-    cards: ready.cards.map(({ index, name, driver, memoryBytes, freeBytes, units }) => ({
+    cards: ready.devices.map(({ index, name, driver, memoryBytes, freeBytes, units }) => ({
       index,
       name,
       driver,

@@ -41,7 +41,7 @@ export function memoryPlan(
 
 /**
  * @param kvMemory `--kv-memory`, of which a sequence needs `least`
- * @throws Error that names what fits, if the plan is larger than the free memory of the GPU
+ * @throws Error that names what fits, if the plan is larger than the free memory of the device
  */
 export function checkPlan(
   { weights, kv, scratch }: MemoryPlan,
@@ -58,11 +58,11 @@ export function checkPlan(
       : 'no --kv-memory fits; convert with --kernels w4a16, or lower --max-running and --prefill-chunk';
   throw new Error(
     `--device cuda: weights take ${gibibytes(weights)}, KV cache and states ${gibibytes(kv)}, the largest step ${gibibytes(scratch)}, ` +
-      `and the GPU has ${gibibytes(freeBytes)} free; ${remedy}`,
+      `and the device has ${gibibytes(freeBytes)} free; ${remedy}`,
   );
 }
 
-/** Weights on the GPU: each once, those that a product packs anew once more beside the form that another graph reads. */
+/** Weights on the device: each once, those that a product packs anew once more beside the form that another graph reads. */
 function weightBytes(graphs: readonly string[]): number {
   const tensors = graphs.flatMap((file) => externalTensors(file));
   const packed = /\.weight_q[48]$/;

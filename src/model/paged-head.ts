@@ -44,6 +44,9 @@ export class PagedHead implements Head {
   readonly #inputs: HeadInputs;
   /** Inverse temperatures and targets on the device. */
   readonly #drawing: InputAreas;
+  /** Images of the inputs: norms, and for each unit the rows that it wrote and their places. */
+  readonly #norms: Int32Array;
+  readonly #wanted: readonly { readonly rows: Int32Array; readonly places: Int32Array }[];
   /** Wanted rows of each unit in the last batch. */
   readonly #counts: number[];
 
@@ -64,6 +67,12 @@ export class PagedHead implements Head {
     this.#gpu = gpu;
     this.#stores = stores;
     this.#inputs = inputs;
+    const { areas, first } = inputs;
+    this.#norms = intsOf(areas, first);
+    this.#wanted = stores.map((_, unit) => ({
+      rows: intsOf(areas, first + 1 + 2 * unit),
+      places: intsOf(areas, first + 2 + 2 * unit),
+    }));
     this.#counts = stores.map(() => 0);
     this.#head = graphs.session(manifest.head);
     this.#select = graphs.session(manifest.select);
@@ -82,15 +91,15 @@ export class PagedHead implements Head {
 
   /** Writes wanted rows with their norms. @returns bytes of each area that they use */
   fill(rows: readonly WantedRow[], norms: readonly number[]): number[] {
-    const { areas, first } = this.#inputs;
-    writeLongs(intsOf(areas, first), norms);
+    writeLongs(this.#norms, norms);
     this.#counts.fill(0);
-    for (let place = 0; place < rows.length; place++) {
-      const { unit, row } = rows[place] ?? { unit: -1, row: NaN };
+    let place = 0;
+    for (const { unit, row } of rows) {
       const at = this.#counts[unit];
-      if (at === undefined) throw new RangeError(`unit ${unit} does not exist`);
-      intsOf(areas, first + 1 + 2 * unit)[2 * at] = row;
-      intsOf(areas, first + 2 + 2 * unit)[2 * at] = place;
+      const wanted = this.#wanted[unit];
+      if (at === undefined || wanted === undefined) throw new RangeError(`unit ${unit} does not exist`);
+      wanted.rows[2 * at] = row;
+      wanted.places[2 * at] = place++;
       this.#counts[unit] = at + 1;
     }
     return [norms.length * 8, ...this.#counts.flatMap((count) => [count * 8, count * 8])];

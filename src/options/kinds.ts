@@ -79,7 +79,7 @@ export const oneOf = <const T extends string>(placeholder: string, ...values: re
 export interface DeviceChoice {
   readonly kind: 'cpu' | 'cuda' | 'webgpu';
   /** Number of the GPU; 0 for the CPU. */
-  readonly card: number;
+  readonly index: number;
 }
 
 export const device: Kind<DeviceChoice> = {
@@ -88,9 +88,9 @@ export const device: Kind<DeviceChoice> = {
   type: 'cpu, webgpu, cuda or cuda:N',
   values: ['cpu', 'cuda', 'webgpu'],
   parse: (text) => {
-    const [, kind, card = '0'] = /^(cpu|cuda|webgpu)(?::(\d{1,3}))?$/.exec(text.trim()) ?? [];
-    if (kind === 'cpu') return text.includes(':') ? undefined : { kind, card: 0 };
-    return kind === 'cuda' || kind === 'webgpu' ? { kind, card: Number(card) } : undefined;
+    const [, kind, index = '0'] = /^(cpu|cuda|webgpu)(?::(\d{1,3}))?$/.exec(text.trim()) ?? [];
+    if (kind === 'cpu') return text.includes(':') ? undefined : { kind, index: 0 };
+    return kind === 'cuda' || kind === 'webgpu' ? { kind, index: Number(index) } : undefined;
   },
 };
 

@@ -101,7 +101,7 @@ export const SERVE_OPTIONS = {
       "sampling of requests that state none: the model's, or temperature 1, top_p 1 and no rule",
     ),
     kernels: option(servedKernelList, null, 'kernels to load and measure', 'all of the folder'),
-    device: option(device, { kind: 'cpu', card: 0 }, 'hardware that runs the model; cuda is cuda:0', 'cpu'),
+    device: option(device, { kind: 'cpu', index: 0 }, 'hardware that runs the model; cuda is cuda:0', 'cpu'),
     threads: option(
       integer(1, 1024, 'threads'),
       availableParallelism(),

@@ -94,6 +94,12 @@ export class Router {
     if (overdue.length > 0) host.endOverdue(overdue.map(({ id }) => id));
   }
 
+  /** A step in which nothing is to decide: no request arrives, waits or prefills, and none has a budget. */
+  pass(now: number): void {
+    this.#busyAt = now;
+    this.#shareDueAt = null;
+  }
+
   /** Admissions, or rejections with the least budget, of requests that arrived together. */
   admit(arrived: readonly RequestView[], state: EngineState): Admission[] {
     if (state.live.length === 0 && state.waiting.length === 0) {

@@ -39,11 +39,11 @@ export class EngineMetrics {
   }
 
   /** The CPU counts as one card without a name. */
-  #device({ device, cards }: ReadyMessage): void {
+  #device({ device, devices }: ReadyMessage): void {
     const { device: info, deviceMemory, deviceFree } = this.#series;
     for (const gauge of [info, deviceMemory, deviceFree]) gauge.reset();
-    if (cards.length === 0) info.set({ device, card: '', name: '', driver: '' }, 1);
-    for (const { index, name, driver, memoryBytes, freeBytes } of cards) {
+    if (devices.length === 0) info.set({ device, card: '', name: '', driver: '' }, 1);
+    for (const { index, name, driver, memoryBytes, freeBytes } of devices) {
       const card = String(index);
       info.set({ device, card, name, driver: driver ?? '' }, 1);
       if (memoryBytes !== null) deviceMemory.set({ card }, memoryBytes);

@@ -15,7 +15,7 @@ const SLOW = /GatherAndExpand|PagedDecodeSplitKV|Dequantize/;
 /** Most kernels of a layer: two norms, five products, attention's five, and one that gates. */
 const MOST = 13;
 /** Further ones: norms behind products or of all heads, biases, and an activation with its product for GELU. */
-const MORE: Readonly<Record<string, number>> = { gemma2: 5, gemma3: 5, olmo2: 5, qwen2: 1, 'qwen2-window': 1 };
+const MORE: Readonly<Record<string, number>> = { gemma2: 3, gemma3: 3, olmo2: 5, qwen2: 1, 'qwen2-window': 1 };
 /** Kernels of a stage outside its layers: gather, last sum (three kernels for one row), scatter. */
 const OUTSIDE = 5;
 

@@ -67,12 +67,12 @@ async function tests(installation: Installation, folder: string): Promise<void> 
     );
     t.equal(code, 0, stderr);
     const placed = JSON.parse(stdout || '{}') as {
-      cards: object[];
+      devices: object[];
       graphs: [string, string | null][];
       bytes: string | null;
     };
     const memoryBytes = 80 * 2 ** 30;
-    t.match(placed.cards, [{ index: 0, name: 'fake', driver: 'CUDA 13.0', memoryBytes }]);
+    t.match(placed.devices, [{ index: 0, name: 'fake', driver: 'CUDA 13.0', memoryBytes }]);
     t.strictSame(
       placed.graphs,
       graphs.map((name) => [join(model, name), null]),
@@ -193,6 +193,26 @@ async function tests(installation: Installation, folder: string): Promise<void> 
     }
   });
 
+  await t.test(
+    'what a whole decode step allocates, and how long the device has no work between two steps',
+    async (t) => {
+      const variables = { FAKE_CUDA_KERNEL_NS: '30000' };
+      const { code, stdout, stderr } = await runScript(
+        installation,
+        'test/cuda/child/core.js',
+        [model, 'fp16'],
+        variables,
+      );
+      t.equal(code, 0, stderr);
+      const found = JSON.parse(stdout || '{}') as Record<string, Record<'bytes' | 'idle' | 'planning', number>>;
+      for (const [rows, most] of Object.entries({ 1: 75_000, 64: 220_000, 256: 700_000 })) {
+        const { bytes = NaN, idle = NaN, planning = NaN } = found[rows] ?? {};
+        t.ok(bytes < most, `${rows} rows: ${bytes} bytes`);
+        t.comment(`${rows} rows: the device has no work for ${idle} ms; planning takes ${planning} ms`);
+      }
+    },
+  );
+
   await t.test('a fault of the card ends each answer with a sentence, and the engine starts again', async (t) => {
     const sentence = (reason: RegExp): RegExp =>
       new RegExp(`^--device cuda: the GPU failed in a step \\(.*${reason.source}\\); the engine starts again; if`);
@@ -229,7 +249,7 @@ async function tests(installation: Installation, folder: string): Promise<void> 
     const lacking = async (mebibytes: string): Promise<string> => errorOf('cuda', { FAKE_CUDA_MEMORY_MIB: mebibytes });
     const [, fits = ''] = /KV cache and states .* GiB free; --kv-memory (\d+MiB) fits$/.exec(await lacking('8')) ?? [];
     t.ok(fits.endsWith('MiB'), `${fits} fits`);
-    t.match(await lacking('1'), /the GPU has 0\.00 GiB free; no --kv-memory fits; convert with --kernels w4a16/);
+    t.match(await lacking('1'), /the device has 0\.00 GiB free; no --kv-memory fits; convert with --kernels w4a16/);
   });
 }
 

@@ -84,7 +84,7 @@ export const READY: ReadyMessage = {
   kvTokens: 4096,
   kernels: ['fp32'],
   device: 'cpu',
-  cards: [],
+  devices: [],
   cost: { units: [] },
   loadMs: 1,
   calibrateMs: 1,

@@ -23,14 +23,14 @@ void t.test('a plan larger than the free memory names the budget that fits', (t)
     },
     {
       message:
-        '--device cuda: weights take 5.00 GiB, KV cache and states 16.00 GiB, the largest step 1.00 GiB, and the GPU has 20.00 GiB free; --kv-memory 14336MiB fits',
+        '--device cuda: weights take 5.00 GiB, KV cache and states 16.00 GiB, the largest step 1.00 GiB, and the device has 20.00 GiB free; --kv-memory 14336MiB fits',
     },
   );
   t.throws(
     () => {
       check(6 * GIB);
     },
-    { message: /the GPU has 6\.00 GiB free; no --kv-memory fits; convert with/ },
+    { message: /the device has 6\.00 GiB free; no --kv-memory fits; convert with/ },
   );
   t.end();
 });

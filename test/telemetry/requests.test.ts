@@ -390,7 +390,7 @@ void t.test('the engine names its device, and the memory of its cards', async (t
   t.equal(await value('engine_device_info{device="cpu",card=""'), 1);
   t.ok(Number.isNaN(await value('engine_device_memory_bytes')), 'the CPU has no series of memory');
   const card = { name: 'NVIDIA L4', driver: '580.1, CUDA 13.0', memoryBytes: 2 ** 34, freeBytes: 2 ** 30 };
-  metrics.ready({ ...READY, device: 'cuda', cards: [1, 2].map((index) => ({ index, ...card, units: [] })) });
+  metrics.ready({ ...READY, device: 'cuda', devices: [1, 2].map((index) => ({ index, ...card, units: [] })) });
   for (const index of [1, 2])
     t.equal(await value(`engine_device_info{device="cuda",card="${index}",name="NVIDIA L4",driver="580.1`), 1);
   t.equal(await value('engine_device_memory_bytes{card="2"'), 2 ** 34);

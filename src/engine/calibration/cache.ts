@@ -22,7 +22,7 @@ export interface CalibrationKey {
   readonly threads: number;
   readonly device: string;
   /** Name and driver of each GPU, and of several the units on each; absent on the CPU. */
-  readonly cards?: readonly (readonly [name: string, driver: string | null])[];
+  readonly devices?: readonly (readonly [name: string, driver: string | null])[];
   readonly kernels: readonly string[];
   readonly runtime: string;
   /** Points that were measured. */

@@ -9,7 +9,7 @@ import { loadModel } from '../execution/load-model.js';
 /** Options of the server that change what a step costs. */
 export interface CalibrateOptions {
   readonly threads: number;
-  readonly device?: { readonly kind: EngineOptions['device']; readonly card: number };
+  readonly device?: { readonly kind: EngineOptions['device']; readonly index: number };
   /** Bytes. */
   readonly kvMemory?: number;
   readonly maxRunning?: number;
@@ -24,7 +24,7 @@ export async function calibrateCommand(
   modelDir: string,
   {
     threads,
-    device = { kind: 'cpu', card: 0 },
+    device = { kind: 'cpu', index: 0 },
     kvMemory = 2 ** 30,
     maxRunning = 16,
     prefillChunk = 128,
@@ -34,7 +34,7 @@ export async function calibrateCommand(
   const options: EngineOptions = {
     modelDir,
     device: device.kind,
-    card: device.card,
+    deviceIndex: device.index,
     threads,
     kvMemoryBytes: kvMemory,
     maxRunning,

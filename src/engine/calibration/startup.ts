@@ -34,13 +34,13 @@ export function calibrateAtStartup(executor: Executor, options: EngineOptions, n
   const measured = (): CostTable => calibrate(executor, plan, now);
   const dir = options.cacheDir;
   if (dir === undefined) return { costs: measured(), slowdown: 1, source: 'measured', note: null };
-  const cards = executor.model.devices().map(({ name, driver }) => [name, driver] as const);
+  const devices = executor.model.devices().map(({ name, driver }) => [name, driver] as const);
   const key: CalibrationKey = {
     manifest: fileDigest(join(options.modelDir, MANIFEST_FILE)),
     machine: machineName(),
     threads: options.threads,
     device: device.kind,
-    ...(cards.length > 0 && { cards }),
+    ...(devices.length > 0 && { devices }),
     kernels: executor.kernels,
     runtime: loadOrt().version,
     // Costs of earlier versions, whose points of one unit ran in a row, are too low.

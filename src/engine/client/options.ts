@@ -16,7 +16,7 @@ export interface EngineOptions {
   readonly modelDir: string;
   readonly device: 'cpu' | 'cuda' | 'webgpu';
   /** Number of the GPU; absent: 0. */
-  readonly card?: number;
+  readonly deviceIndex?: number;
   /** Threads of the one pool that all sessions share. */
   readonly threads: number;
   /** Bytes for KV cache and stored hidden states, of live sequences and reusable prefixes together. */

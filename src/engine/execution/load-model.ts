@@ -30,12 +30,13 @@ export type LoadProgress = (done: number, total: number) => void;
 /** Opens devices; tests watch or guard their memory. */
 export interface Devices {
   readonly host: (environment: Environment) => HostDevice;
-  readonly gpu: (kind: 'cuda' | 'webgpu', environment: Environment, card: number) => Gpu;
+  readonly gpu: (kind: 'cuda' | 'webgpu', environment: Environment, index: number) => Gpu;
 }
 
 const DEVICES: Devices = {
   host: cpuDevice,
-  gpu: (kind, environment, card) => (kind === 'cuda' ? cudaDevice(environment, card) : webgpuDevice(environment, card)),
+  gpu: (kind, environment, index) =>
+    kind === 'cuda' ? cudaDevice(environment, index) : webgpuDevice(environment, index),
 };
 
 /** @throws Error when the folder is not a model, lacks a kernel, or the KV budget holds no sequence */
@@ -63,7 +64,7 @@ export async function loadModel(
   }
   if (options.maxRunning > MOST_PARTS)
     throw new Error(`--max-running: a GPU runs at most ${MOST_PARTS} sequences together, got ${options.maxRunning}`);
-  const gpu = devices.gpu(device, environment, options.card ?? 0);
+  const gpu = devices.gpu(device, environment, options.deviceIndex ?? 0);
   const page = pagePositions(manifest.architecture.headDim, device);
   const pages = Math.floor(options.kvMemoryBytes / (page * allocatedPerPosition(manifest)));
   const capacity = Math.min(

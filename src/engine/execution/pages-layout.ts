@@ -154,10 +154,11 @@ export class PagesLayout implements Layout {
 
 /** The last position of each row, and those of its draft, in the order of the head's rows. */
 function wantedOf({ rows, draft }: StepBatch): Wanted[] {
-  const count = (draft?.tokens.length ?? 0) + 1;
-  return rows.flatMap(({ slot, exit }) =>
-    Array.from({ length: count }, (_, i) => ({ slot, exit, position: slot.tokens.length - 1 + i })),
-  );
+  const ahead = draft?.tokens.length ?? 0;
+  const wanted: Wanted[] = [];
+  for (const { slot, exit } of rows)
+    for (let i = 0; i <= ahead; i++) wanted.push({ slot, exit, position: slot.tokens.length - 1 + i });
+  return wanted;
 }
 
 function kernelOf(kernel: KernelChoice, unit: number, parts: readonly Part[]): StageKernel {

@@ -25,7 +25,7 @@ export interface ReadyMessage {
   readonly kernelFaults?: readonly string[];
   readonly device: string;
   /** The GPUs, after the load; empty on the CPU. */
-  readonly cards: readonly PlacedDevice[];
+  readonly devices: readonly PlacedDevice[];
   readonly cost: CostTable;
   readonly loadMs: number;
   readonly calibrateMs: number;

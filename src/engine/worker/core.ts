@@ -23,6 +23,7 @@ import { Drafting } from './drafting.js';
 import { Endings } from './endings.js';
 import { Landings } from './landings.js';
 import { LoadReport } from './load-report.js';
+import { allDecode } from './quiet.js';
 import { type Selection, StepBuilder } from './step-builder.js';
 import { StepOutput } from './step-output.js';
 import { type Step, type StepTimes, stepWork } from './step-stats.js';
@@ -175,6 +176,11 @@ export class EngineCore {
 
   /** The router decides what the step runs; the engine puts each decision into force. */
   #schedule(now: number): Step {
+    if (this.#isQuiet) {
+      this.#router.pass(now);
+      this.slotManager.makeRoom();
+      return this.#steps.build({ tasks: [], paused: new Set() }, now);
+    }
     const views = (sequences: readonly Sequence[]) => sequences.map((each) => viewOf(each, this.#router.shape));
     let selection: Selection = { tasks: [], paused: new Set(), work: { decode: null, prefill: [] } };
     this.#router.step({
@@ -202,6 +208,12 @@ export class EngineCore {
       },
     });
     return this.#steps.build(selection, now);
+  }
+
+  /** Whether the router has nothing to decide in a step. */
+  get #isQuiet(): boolean {
+    const { running, waiting } = this.slotManager;
+    return waiting.length + this.#admissions.count === 0 && running.length > 0 && allDecode(running, this.#executor);
   }
 
   /** Gives slots to the waiting sequences. */

@@ -24,7 +24,7 @@ const CUDA_FAULT =
   /CUDA error \w+:[^;\n]*|CUDA failure \d+: [^;\n]*|CU(?:BLAS|DNN) failure \d+: [^;\n]*|\bcu[A-Z]\w+: [^;\n]*/;
 
 /**
- * The sentence for an error that a card or its driver reports, such as an illegal address or an ECC error; null for other
+ * The sentence for an error that a device or its driver reports, such as an illegal address or an ECC error; null for other
  * errors. All later work of the process fails as well, and a new process may serve again.
  */
 export function deviceFault(error: unknown): string | null {

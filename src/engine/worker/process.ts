@@ -141,7 +141,7 @@ async function start(options: EngineOptions): Promise<Started> {
       kernels: executor.kernels,
       kernelFaults: executor.model.kernelFaults,
       device: device.kind,
-      cards: executor.model.devices(),
+      devices: executor.model.devices(),
       cost: costs,
       loadMs: loadedAt - startedAt,
       calibrateMs: monotonicMs() - loadedAt,

@@ -41,7 +41,7 @@ export class StepBuilder {
   }
 
   /** The batch of the selected sequences that are not over. */
-  build({ tasks, paused }: Selection, now: number): Step {
+  build({ tasks, paused }: Omit<Selection, 'work'>, now: number): Step {
     const { executor, router, landings } = this.parts;
     const chunks = tasks.filter(({ sequence }) => !sequence.isOver).map((task) => this.#scored(task));
     const decoding = this.#decoding(chunks, paused);

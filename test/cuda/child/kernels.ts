@@ -26,15 +26,16 @@ for (const modelDir of process.argv.slice(2)) {
   executor.alone.chunk(0, kernel, 200, 100);
   mark('end');
   const exit = executor.exit(executor.units.exits.length - 1);
-  const slots = Array.from({ length: 64 }, () => executor.table.takeFree());
-  for (const [row, slot] of slots.entries()) {
+  const slots = Array.from({ length: 64 }, (_, row) => {
+    const slot = executor.table.takeFree();
     if (slot === null) throw new Error('no slot is free');
     slot.live = true;
     slot.tokens = [1 + row, 2];
     executor.run(chunksOnly({ slot, exit, end: 1 }));
-  }
+    return slot;
+  });
   for (const rows of ROWS) {
-    const batch = slots.slice(0, rows).flatMap((slot) => (slot === null ? [] : { slot, exit }));
+    const batch = slots.slice(0, rows).map((slot) => ({ slot, exit }));
     for (const [what, greedy] of [
       ['step', rows],
       ['sampled', 0],

@@ -1,5 +1,5 @@
 /**
- * Loads graphs on `--device cuda`, and prints the card and the error of each graph, or null, as a line of JSON.
+ * Loads graphs on `--device cuda`, and prints the device and the error of each graph, or null, as a line of JSON.
  * Usage: place.js GRAPH...
  */
 import { createEnvironment } from '../../../src/runtime/environment.js';
@@ -20,4 +20,4 @@ function errorOf(graph: string | Uint8Array): string | null {
 }
 
 const graphs = process.argv.slice(2).map((graph) => [graph, errorOf(graph)] as const);
-console.log(JSON.stringify({ cards: [device.info()], graphs, bytes: errorOf(Buffer.from(PROBE_GRAPH, 'base64')) }));
+console.log(JSON.stringify({ devices: [device.info()], graphs, bytes: errorOf(Buffer.from(PROBE_GRAPH, 'base64')) }));

@@ -58,6 +58,6 @@ for (let step = 0; step < Number(steps); step++) {
   tokens += drawn.length;
   mark(`end ${JSON.stringify({ rows: drawn.length })}`);
 }
-const [card] = executor.model.devices();
-console.log(JSON.stringify({ sent, tokens, plan: card?.plan, capacity: executor.model.limits.capacity }));
+const [placed] = executor.model.devices();
+console.log(JSON.stringify({ sent, tokens, plan: placed?.plan, capacity: executor.model.limits.capacity }));
 executor.dispose();

@@ -1,9 +1,9 @@
 #!/bin/sh
 # build.sh FOLDER: builds the fake CUDA libraries that ONNX Runtime's provider of CUDA 13 names. Needs gcc.
 set -e
+mkdir -p "$1"
+out=$(cd "$1" && pwd)
 cd "$(dirname "$0")"
-out=$1
-mkdir -p "$out"
 build() {
   name=$1
   shift
@@ -12,7 +12,7 @@ build() {
   gcc -std=gnu11 -O2 -Wall -Wextra -Werror -shared -fPIC "-Wl,-soname,$name,--version-script=$out/$name.map,-rpath,\$ORIGIN" \
     -o "$out/$name" "$@"
 }
-build libcuda.so.1 trace.c memory.c order.c work.c driver.c
+build libcuda.so.1 trace.c memory.c order.c pace.c work.c driver.c
 build libcudart.so.13 runtime.c "$out/libcuda.so.1"
 build libcublas.so.13 blas.c "$out/libcuda.so.1"
 build libcublasLt.so.13 -DLT blas.c "$out/libcuda.so.1"

@@ -73,6 +73,13 @@ int fake_wait_stream(void *stream);
 int fake_wait_event(void *event);
 int fake_wait_device(void);
 
+/* pace.c */
+
+/** Kernels begin behind the card's work. */
+void fake_busy(int kernels);
+/** Sleeps until the card has done its work. */
+void fake_rest(void);
+
 /* work.c */
 
 /** A copy of `rows` rows. A synchronous one goes to the default stream; the host waits only if it ends there. */

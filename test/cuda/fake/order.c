@@ -125,6 +125,7 @@ int fake_wait_stream(void *stream) {
   int id = fake_stream_id(stream);
   if (id < 0) return INVALID_HANDLE;
   if (fake_forbidden("a wait for a stream")) return CAPTURE_UNSUPPORTED;
+  fake_rest();
   join(host, streams[id].seen);
   fake_note("wait s%d", id);
   return OK;
@@ -134,6 +135,7 @@ int fake_wait_event(void *event) {
   if (fake_failure() != OK) return fake_failure();
   if (!event) return INVALID_HANDLE;
   if (fake_forbidden("a wait for an event")) return CAPTURE_UNSUPPORTED;
+  fake_rest();
   join(host, ((struct event *)event)->seen);
   fake_note("wait event");
   return OK;
@@ -142,6 +144,7 @@ int fake_wait_event(void *event) {
 int fake_wait_device(void) {
   if (fake_failure() != OK) return fake_failure();
   if (fake_forbidden("a wait for the device")) return CAPTURE_UNSUPPORTED;
+  fake_rest();
   for (int id = 0; id < STREAMS; id++) join(host, streams[id].seen);
   fake_note("wait device");
   return OK;

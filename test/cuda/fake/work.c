@@ -108,6 +108,7 @@ int fake_kernel(void *stream, const char *name, unsigned x, unsigned y, unsigned
     return INVALID_HANDLE;
   }
   fake_enqueue(id, KERNEL, 1u << fake_stream_card(id));
+  fake_busy(1);
   fake_note("kernel s%d k%d %ux%ux%u", id, number, x, y, z);
   return OK;
 }
@@ -143,6 +144,7 @@ int fake_launch_graph(void *graph, void *stream) {
     code = run(&launched->copies[i]);
   }
   fake_enqueue(id, KERNEL, 1u << fake_stream_card(id));
+  fake_busy(launched->kernels);
   fake_note("launch s%d", id);
   return code;
 }

@@ -25,13 +25,13 @@ void t.test('a stored calibration is read back only for the same model, machine,
   t.equal(writeCalibration(dir, key, table), null);
   t.same(readCalibration(dir, key).cost, table);
   const others = [{ manifest: 'b' }, { machine: 'x' }, { threads: 3 }, { runtime: '2' }, { kernels: ['int4'] }];
-  const cards = ['570.86, CUDA 12.8', '580.1, CUDA 13.0'].map((driver) => ({
-    cards: [['NVIDIA L4', driver] as const],
+  const devices = ['570.86, CUDA 12.8', '580.1, CUDA 13.0'].map((driver) => ({
+    devices: [['NVIDIA L4', driver] as const],
   }));
-  for (const other of [...others, ...cards]) {
+  for (const other of [...others, ...devices]) {
     t.equal(readCalibration(dir, { ...key, ...other }).cost, null, JSON.stringify(other));
   }
-  const [older = {}, newer = {}] = cards;
+  const [older = {}, newer = {}] = devices;
   writeCalibration(dir, { ...key, ...older }, table);
   t.same(readCalibration(dir, { ...key, ...older }).cost, table);
   t.equal(readCalibration(dir, { ...key, ...newer }).cost, null, 'a new driver');
