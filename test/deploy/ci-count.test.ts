@@ -50,6 +50,11 @@ not ok 1 - a.test.js # time=9ms
     not ok 2 - timeout!
 not ok 2 - b.test.js # time=9ms
 `;
+/** A file whose only test a missing program leaves out. */
+const SKIPPED_TAP = `# Subtest: a.test.js
+    ok 1 - skipped # SKIP no program
+ok 1 - a.test.js # time=9ms
+`;
 const JUNIT =
   '<testsuites><testsuite name="pytest" errors="1" failures="1" skipped="2" tests="9" time="0.1" /></testsuites>';
 
@@ -58,6 +63,7 @@ function count(t: Test, steps: readonly (readonly [number, string])[]) {
   const dir = t.testdir({
     'good.tap': GOOD_TAP,
     'bad.tap': BAD_TAP,
+    'skipped.tap': SKIPPED_TAP,
     'pytest.xml': JUNIT,
     steps: steps.map(([code, report]) => `${code}\tstep\t${report}\n`).join(''),
   });
@@ -82,6 +88,14 @@ void t.test('tests and single checks are added up', (t) => {
       [0, '-'],
     ]),
     { status: 1, last: '3 passed, 2 failed, 2 skipped' },
+  );
+  t.same(
+    count(t, [
+      [0, 'skipped.tap'],
+      [0, '-'],
+    ]),
+    { status: 0, last: '1 passed, 0 failed, 1 skipped' },
+    'a report that skips all its tests is no failure',
   );
   t.same(count(t, [[1, 'pytest.xml']]), { status: 1, last: '5 passed, 2 failed, 2 skipped' });
   t.end();
