@@ -25,6 +25,7 @@ import { generationOf } from './generation.js';
 import { openSource } from './open-source.js';
 import { loopExits, loopStages, rejectBlocks, withLoops } from './loops.js';
 import { smoothedHead } from './smoothing/head.js';
+import { orderedLayer } from './rotary-order.js';
 import { smoothedLayer } from './smoothing/layer.js';
 import { embedGraph, headGraph, type VocabularyFormat } from './onnx/embed-head.js';
 import type { Graph } from './onnx/graph.js';
@@ -174,7 +175,7 @@ async function writeModel(conversion: Conversion): Promise<Manifest> {
       await yieldToEventLoop(signal);
       const kind = kindOf(arch, index);
       const layer = { source: from, prefix, name, kind, calibration: calibration.layer(name) };
-      return kernels.includes('w8a8') ? smoothedLayer(layer, arch) : layer;
+      return orderedLayer(kernels.includes('w8a8') ? smoothedLayer(layer, arch) : layer, arch);
     };
     const trunk = async (first: number, end: number): Promise<StageLayer[]> => {
       const layers: StageLayer[] = [];
