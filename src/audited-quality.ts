@@ -20,7 +20,10 @@ export function auditedQuality(parts: {
   readonly log: Logger;
 }): { readonly quality: ExitQuality; readonly gates: GateMeans; readonly close: () => void } {
   const { engine, model, manifest, series, options, log } = parts;
-  const quality = new ExitQuality(model.exits.map(({ layer, quality: { agreement } }) => ({ layer, agreement })));
+  const priors = model.exits.map(({ layer, quality: { agreement } }) => ({ layer, agreement }));
+  /** Estimates of a looped model's gate. A measured model has no need of them. */
+  const gated = new ExitQuality(priors.map(({ layer }) => ({ layer })));
+  const quality = new ExitQuality(priors, gated);
   const digest = createHash('sha256').update(JSON.stringify(manifest)).digest('hex');
   const store = qualityStore(options.cacheDir, digest, quality, (reason) => {
     log.warn({ reason }, 'the cache of audited quality is unusable');
@@ -35,8 +38,13 @@ export function auditedQuality(parts: {
   if (options.audit !== 'off') quality.restore(store.read()?.cells ?? []);
   show();
   engine.on('audit', ({ audits }) => {
-    for (const { probe, lengthGroup, gate } of audits) {
-      if (gate !== undefined) gates.observe(gate);
+    for (const { probe, lengthGroup, gate, tokens } of audits) {
+      if (gate !== undefined) {
+        gates.observe(gate);
+        const counted = probe?.tokens ?? tokens.length;
+        for (const [i, { layer }] of priors.entries())
+          gated.observe(lengthGroup, layer, (gate[i] ?? NaN) * counted, counted);
+      }
       if (probe === null) continue;
       quality.observe(lengthGroup, probe.exit, probe.agreeing, probe.tokens);
       store.changed();

@@ -30,7 +30,10 @@ export function checkArchitecture(arch: Architecture): void {
   positive({ normEps, attentionScale, softcap, logitSoftcap, embeddingScale, ...queryGrowth });
   if (queryGrowth !== null) whole('originalContext', queryGrowth.originalContext);
   for (const { theta, width, scaling } of arch.rotary) {
-    rule(width > 0 && width % 16 === 0, `rotary width must be a multiple of 16, got ${width}`);
+    rule(
+      width > 0 && width % 2 === 0 && width <= arch.headDim,
+      `rotary width must be an even number up to the head size (${arch.headDim}), got ${width}`,
+    );
     positive({ ropeTheta: theta, ...scaling });
     if (scaling !== null && 'originalContext' in scaling) whole('originalContext', scaling.originalContext);
     if (scaling?.type !== 'longrope') continue;

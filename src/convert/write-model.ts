@@ -21,6 +21,7 @@ import type { Calibration } from './calibration.js';
 import { blockLayerName, type ExitBlocks, exitLayer, exitNorm, exitNumbers, trunkName } from './exit-blocks.js';
 import { type StageForm, stageForm, vocabularyFormat } from './form.js';
 import { loopStages, withLoops } from './loops.js';
+import { orderedLayer } from './rotary-order.js';
 import { smoothedHead, smoothedLayer } from './smoothing/layer.js';
 import { embedGraph, headGraph, type VocabularyFormat } from './onnx/embed-head.js';
 import type { StageLayer, StageOptions } from './onnx/layer.js';
@@ -197,7 +198,8 @@ class ModelWriter {
     const { options, calibration } = this.#conversion;
     await yieldToEventLoop(options.signal);
     const layer = { source, prefix, name, kind: kindOf(this.#arch, index), calibration: calibration.layer(name) };
-    return options.kernels.includes('w8a8') ? smoothedLayer(layer, this.#arch) : layer;
+    const smoothed = options.kernels.includes('w8a8') ? smoothedLayer(layer, this.#arch) : layer;
+    return orderedLayer(smoothed, this.#arch);
   }
 
   async #stage(name: string, boundary: number, layers: StageLayer[]): Promise<StageEntry> {

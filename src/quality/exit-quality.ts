@@ -1,5 +1,6 @@
 /**
- * Quality of each exit as an estimate: the model's measured value as the prior, audits as evidence.
+ * Quality of each exit as an estimate: the model's measured value as the prior, audits as evidence. An exit without a
+ * measurement has the estimate of a second instance as its prior, if there is one: a looped model's gate feeds it.
  *
  * Pure. Must not know: audits, requests, files.
  *
@@ -7,7 +8,8 @@
  *   depth, so its share counts times full depth's own value.
  * - The prior counts as PRIOR_ANSWERS answers. Evidence fades: the last MEMORY_ANSWERS answers count most.
  * - Each API key has its own estimate, and each kind of its requests one that starts from it. Evidence of any other key
- *   counts as at most MOST_FOREIGN answers. So one key moves the estimates of all others by at most .1.
+ *   counts as at most MOST_FOREIGN answers. So one key moves the estimates of all others by at most .1, and by as much
+ *   again where the prior is an estimate.
  */
 
 /** Requests of a similar kind. A null key stands for all clients without a key. */
@@ -66,16 +68,22 @@ export class ExitQuality {
   /** By exit, shallowest first. */
   readonly priors: readonly number[];
   readonly #layers: readonly number[];
+  /** Estimates that are the priors of exits without a measurement, by exit; null for a measured one. */
+  readonly #guesses: readonly (ExitQuality | null)[];
   /** Least recently used first. */
   readonly #cells = new Map<string, Cell>();
   /** Null after new evidence. */
   #summed: Sums | null = null;
 
-  /** @param exits shallowest first; an exit without a measurement counts with its share of the layers */
-  constructor(exits: readonly PriorExit[]) {
+  /**
+   * @param exits shallowest first; an exit without a measurement counts with its share of the layers
+   * @param guess estimates of the same exits, which come before that share
+   */
+  constructor(exits: readonly PriorExit[], guess: ExitQuality | null = null) {
     const deepest = exits.at(-1)?.layer ?? 1;
     this.#layers = exits.map(({ layer }) => layer);
     this.priors = exits.map(({ layer, agreement }) => agreement ?? layer / deepest);
+    this.#guesses = exits.map(({ agreement }) => (agreement === undefined ? guess : null));
   }
 
   /** Learns that an exit agreed with full depth at so many tokens of an answer. An unknown layer is ignored. */
@@ -106,9 +114,8 @@ export class ExitQuality {
   rows(key: string | null): QualityRow[] {
     return this.#layers.map((layer, exit) => {
       const { answers, agreement } = added(this.#own(key, exit), this.#foreign(key, exit));
-      const prior = this.priors[exit] ?? 0;
       const audited = answers > 0 ? agreement / answers : null;
-      return { layer, prior, answers, audited, estimate: this.#ofKey(key, exit) };
+      return { layer, prior: this.#prior(key, exit), answers, audited, estimate: this.#ofKey(key, exit) };
     });
   }
 
@@ -132,8 +139,13 @@ export class ExitQuality {
   }
 
   #ofKey(key: string | null, exit: number): number {
-    const start = shrunk(this.priors[exit] ?? 0, this.#scaled(this.#foreign(key, exit), exit));
+    const start = shrunk(this.#prior(key, exit), this.#scaled(this.#foreign(key, exit), exit));
     return shrunk(start, this.#scaled(this.#own(key, exit), exit));
+  }
+
+  #prior(key: string | null, exit: number): number {
+    const guess = this.#guesses[exit] ?? null;
+    return guess === null ? (this.priors[exit] ?? 0) : guess.#ofKey(key, exit);
   }
 
   #own(key: string | null, exit: number): Evidence {

@@ -232,10 +232,10 @@ void t.test('models that the graphs cannot follow are rejected by name', (t) =>
       FOUR,
     ],
     [
-      'a rotary width that the kernels have not',
+      'a rotary width without a pair for each channel',
       'unsupported_architecture',
-      /rotary width must be a multiple of 16, got 24$/,
-      changedFolder('phi3', { rope_parameters: { rope_type: 'default', partial_rotary_factor: 0.75 } }),
+      /rotary width must be an even number up to the head size \(32\), got 23$/,
+      changedFolder('phi3', { rope_parameters: { rope_type: 'default', partial_rotary_factor: 0.72 } }),
       FOUR,
     ],
     [

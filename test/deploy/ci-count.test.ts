@@ -50,6 +50,11 @@ not ok 1 - a.test.js # time=9ms
     not ok 2 - timeout!
 not ok 2 - b.test.js # time=9ms
 `;
+/** A file whose only test a missing program leaves out. */
+const SKIPPED_TAP = `# Subtest: a.test.js
+    ok 1 - skipped # SKIP no program
+ok 1 - a.test.js # time=9ms
+`;
 const JUNIT =
   '<testsuites><testsuite name="pytest" errors="1" failures="1" skipped="2" tests="9" time="0.1" /></testsuites>';
 
@@ -58,6 +63,7 @@ function count(t: Test, steps: readonly (readonly [number, string])[]) {
   const dir = t.testdir({
     'good.tap': GOOD_TAP,
     'bad.tap': BAD_TAP,
+    'skipped.tap': SKIPPED_TAP,
     'pytest.xml': JUNIT,
     steps: steps.map(([code, report]) => `${code}\tstep\t${report}\n`).join(''),
   });
@@ -88,6 +94,15 @@ const CASES: readonly Case[] = [
     ],
     1,
     '3 passed, 2 failed, 2 skipped',
+  ],
+  [
+    'a report that skips all its tests',
+    [
+      [0, 'skipped.tap'],
+      [0, '-'],
+    ],
+    0,
+    '1 passed, 0 failed, 1 skipped',
   ],
   ['a report of pytest', [[1, 'pytest.xml']], 1, '5 passed, 2 failed, 2 skipped'],
   [

@@ -78,6 +78,26 @@ void t.test('one key moves the estimates of others by at most .1, with any evide
   t.end();
 });
 
+void t.test('estimates by a gate are the prior of exits without a measurement', (t) => {
+  const unmeasured = LAYERS.map((layer) => ({ layer }));
+  const gated = new ExitQuality(unmeasured);
+  const [measured, quality] = [
+    new ExitQuality([{ layer: 10, agreement: 0.6 }, { layer: 20 }, { layer: 30 }], gated),
+    new ExitQuality(unmeasured, gated),
+  ];
+  for (let i = 0; i < 400; i++) for (const layer of LAYERS) gated.observe(group('a'), layer, 28, 32);
+  const [first = 0, second = 0, deepest] = quality.of(group('a'));
+  t.ok(first > 0.8 && first < 0.875, `${first}`);
+  t.ok(second > 0.85 && second < 0.875, `${second}`);
+  t.equal(deepest, 1, 'full depth is the measure');
+  t.same(measured.of(group('a')), [0.6, second, 1]);
+  t.equal(quality.rows('a')[0]?.prior, first);
+  t.ok((quality.of(group('b'))[0] ?? 1) <= 1 / 3 + 0.1, 'the gate at the answers of one key moves other keys little');
+  observe(quality, 'a', 0.2, 400);
+  t.ok((quality.of(group('a'))[0] ?? 1) < 0.3, 'audits outweigh the gate');
+  t.end();
+});
+
 void t.test('the cache folder keeps the evidence', async (t) => {
   const dir = mkdtempSync(join(tmpdir(), 'sortie-quality-'));
   t.teardown(() => {

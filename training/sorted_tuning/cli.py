@@ -561,11 +561,11 @@ def golden_tiny(
 @app.command()
 def loops(
     out: Annotated[Path, typer.Option(help="Hugging Face folder to write, in the form of Ouro's.")],
-    steps: Annotated[int, typer.Option(min=1, help="Steps of 24 lines with 12 answers each.")] = 6000,
-    rate: Annotated[float, typer.Option(min=0.0, help="Highest learning rate.")] = 3e-3,
+    steps: Annotated[int, typer.Option(min=1, help="Steps of 24 lines with 12 answers each.")] = 2500,
+    rate: Annotated[float, typer.Option(min=0.0, help="Highest learning rate.")] = 2e-3,
     seed: Annotated[int, typer.Option(help="Seed of weights and lines.")] = 0,
 ) -> None:
-    """A looped model in miniature, tuned on walks through a function: each loop is an exit."""
+    """A looped model in miniature, tuned on walks through a permutation: each loop is an exit."""
     import torch
 
     from sorted_tuning.looped import Looped, Shape, accuracy, export, tune

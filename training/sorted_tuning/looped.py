@@ -1,12 +1,13 @@
 """A looped model in miniature, tuned by sorted fine-tuning: every loop of one block is an exit, and each loop pays.
 
-The task is a walk. A line defines a function over letters by pairs, and asks where some steps lead: in
+The task is a walk. A line defines a permutation of letters by pairs, and asks where some steps lead: in
 
-     ae bd ca dc ed fb a1 e c2 e a3 c
+     ae bd ca dc eb fg gf a1 e b2 a c3 b
 
-` a3 c` says that three steps from a end at c. One loop has the layers for about one step, so a longer walk needs more
-loops. The loss is the mean of the exits' losses (arXiv 2309.08968, equation 3) on the answers. The gate learns, from
-fixed states, whether a loop's answer is right.
+` b2 a` says that two steps from b end at a. Questions have an order, so that a line goes on by itself. An exit learns
+the place that as many steps reach as it has loops, or all steps of a shorter walk. So a loop is a step, and a longer walk
+needs more loops. The loss is the mean of the exits' losses (arXiv 2309.08968, equation 3). The gate learns, from fixed
+states, whether a loop's answer is right.
 
 The model has the formulas and the names of Ouro: norms around attention and MLP, and one norm that ends every loop.
 """
@@ -24,10 +25,11 @@ from safetensors.torch import save_file
 from torch import nn
 from torch.nn import functional as F
 
-LETTERS = "abcdef"
+LETTERS = "abcdefg"
 MOST_STEPS = 4
 IGNORED = -100
-LEARNT = 0.95
+FOLLOWING = 0.2
+"""Weight of the next question's loss."""
 SPECIALS = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
 SPACE = "Ġ"
 """A space, in the characters of byte-level tokenizers."""
@@ -39,7 +41,7 @@ IDS = {word.replace(SPACE, " "): FIRST_WORD + i for i, word in enumerate(WORDS)}
 
 @dataclass(frozen=True)
 class Shape:
-    layers: int = 1
+    layers: int = 2
     loops: int = 4
     hidden: int = 64
     heads: int = 4
@@ -50,31 +52,54 @@ class Shape:
     eps: float = 1e-6
 
 
-def line(rng: random.Random, questions: int, most: int = MOST_STEPS) -> list[str]:
-    """The words of a line with walks of at most `most` steps; the last ones are questions and answers in turn."""
-    step = {letter: rng.choice(LETTERS) for letter in LETTERS}
+@dataclass(frozen=True)
+class Batch:
+    ids: torch.Tensor
+    """[R, T], as all others; those have IGNORED where nothing is asked."""
+    steps: torch.Tensor
+    """Of the walks, at the questions; 0 elsewhere."""
+    places: list[torch.Tensor]
+    """At the questions, the place after at most 1, 2, ... steps; the last one is the answer."""
+    following: torch.Tensor
+    """At the answers, the next question."""
+
+
+def walk(step: dict[str, str], start: str, steps: int) -> str:
+    for _ in range(steps):
+        start = step[start]
+    return start
+
+
+def line(rng: random.Random, questions: int) -> list[str]:
+    """The words of a line; the last ones are questions and answers in turn."""
+    step = dict(zip(LETTERS, rng.sample(LETTERS, len(LETTERS)), strict=True))
     words = [f" {letter}{target}" for letter, target in step.items()]
     rng.shuffle(words)
-    for _ in range(questions):
-        start, count = rng.choice(LETTERS), rng.randint(1, most)
-        end = start
-        for _ in range(count):
-            end = step[end]
-        words += [f" {start}{count}", f" {end}"]
+    first = rng.randrange(len(LETTERS) * MOST_STEPS)
+    for i in range(first, first + questions):
+        start, count = LETTERS[i % len(LETTERS)], i % MOST_STEPS + 1
+        words += [f" {start}{count}", f" {walk(step, start, count)}"]
     return words
 
 
-def batch(
-    rng: random.Random, rows: int, questions: int, most: int = MOST_STEPS
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Tokens [R, T], the answers at the questions in front of them [R, T], and the steps of these [R, T]."""
-    lines = [line(rng, questions, most) for _ in range(rows)]
+def batch(rng: random.Random, rows: int, questions: int) -> Batch:
+    lines = [line(rng, questions) for _ in range(rows)]
     ids = torch.tensor([[IDS[word] for word in words] for words in lines])
-    answers, steps = torch.full_like(ids, IGNORED), torch.zeros_like(ids)
+    empty = torch.full_like(ids, IGNORED)
     at = slice(len(LETTERS), None, 2)
-    answers[:, at] = ids[:, len(LETTERS) + 1 :: 2]
+    steps = torch.zeros_like(ids)
     steps[:, at] = torch.tensor([[int(word[2]) for word in words[at]] for words in lines])
-    return ids, answers, steps
+    places = []
+    for most in range(1, MOST_STEPS + 1):
+        place = empty.clone()
+        for row, words in enumerate(lines):
+            step = dict(word.strip() for word in words[: len(LETTERS)])
+            asked = [walk(step, word[1], min(most, int(word[2]))) for word in words[at]]
+            place[row, at] = torch.tensor([IDS[f" {letter}"] for letter in asked])
+        places.append(place)
+    following = empty.clone()
+    following[:, len(LETTERS) + 1 : -1 : 2] = ids[:, len(LETTERS) + 2 :: 2]
+    return Batch(ids, steps, places, following)
 
 
 class Norm(nn.Module):
@@ -130,13 +155,13 @@ class Looped(nn.Module):
         self.norm = Norm(shape)
         self.early_exit_gate = nn.Linear(shape.hidden, 1)
 
-    def forward(self, ids: torch.Tensor, loops: int | None = None) -> list[torch.Tensor]:
-        """The normed states [R, T, H] of each loop, or of the first `loops`; the head is the embedding."""
+    def forward(self, ids: torch.Tensor) -> list[torch.Tensor]:
+        """The normed states [R, T, H] of each loop; the head is the embedding."""
         half = self.shape.hidden // self.shape.heads // 2
         angles = torch.arange(ids.shape[1])[:, None] * self.shape.theta ** (-torch.arange(half) / half)
         turn = (angles.cos(), angles.sin())
         x, states = self.embed_tokens(ids), []
-        for _ in range(loops or self.shape.loops):
+        for _ in range(self.shape.loops):
             for layer in self.layers:
                 x = layer(x, turn)
             x = self.norm(x)
@@ -147,55 +172,48 @@ class Looped(nn.Module):
         return F.linear(states, self.embed_tokens.weight)
 
 
-def losses(
-    model: Looped, ids: torch.Tensor, answers: torch.Tensor, loops: int | None = None
-) -> tuple[torch.Tensor, float]:
-    """The mean loss of the first `loops` exits, cross entropy of answers and gate, and the last one's accuracy."""
-    at = answers != IGNORED
-    wanted = answers[at]
-    states = model(ids, loops)
-    total, right = torch.zeros(()), torch.zeros(())
-    for each in states:
-        logits = model.logits(each[at])
-        right = (logits.argmax(-1) == wanted).float()
-        gate = model.early_exit_gate(each[at].detach())[:, 0]
-        total = total + F.cross_entropy(logits, wanted) + F.binary_cross_entropy_with_logits(gate, right)
-    return total / len(states), right.mean().item()
+def losses(model: Looped, lines: Batch) -> torch.Tensor:
+    """The mean loss of all exits: cross entropy of places, gate and next questions."""
+    asked, told = lines.steps > 0, lines.following != IGNORED
+    total = torch.zeros(())
+    states = model(lines.ids)
+    for loop, each in enumerate(states):
+        logits = model.logits(each[asked])
+        right = (logits.argmax(-1) == lines.places[-1][asked]).float()
+        gate = model.early_exit_gate(each[asked].detach())[:, 0]
+        total = total + F.cross_entropy(logits, lines.places[min(loop, MOST_STEPS - 1)][asked])
+        total = total + F.binary_cross_entropy_with_logits(gate, right)
+        total = total + FOLLOWING * F.cross_entropy(model.logits(each[told]), lines.following[told])
+    return total / len(states)
 
 
 def tune(model: Looped, steps: int, rows: int, questions: int, rate: float, seed: int, report=print) -> None:
-    """Walks begin with one step, and loops with one. Both grow once the last loop is right at LEARNT of the answers."""
     rng = random.Random(seed)
     optimizer = torch.optim.AdamW(model.parameters(), lr=rate, betas=(0.9, 0.98), weight_decay=0.01)
-    ramp = lambda step: min(1, (step + 1) / 50, 5 * (1 - step / steps))  # noqa: E731
+    ramp = lambda step: min(1, (step + 1) / 50, 2 * (1 - step / steps))  # noqa: E731
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, ramp)
-    started = time.monotonic()
-    most, recent = 1, 0.0
+    started = time.process_time()
     for step in range(1, steps + 1):
-        ids, answers, _ = batch(rng, rows, questions, min(most, MOST_STEPS))
-        loss, right = losses(model, ids, answers, min(most, model.shape.loops))
+        loss = losses(model, batch(rng, rows, questions))
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
         schedule.step()
-        recent = 0.9 * recent + 0.1 * right
-        if recent > LEARNT and most < max(MOST_STEPS, model.shape.loops):
-            report(f"step {step}, {time.monotonic() - started:.0f} s: walks of {most} steps are learnt")
-            most, recent = most + 1, 0.0
         if step % 100 == 0 or step == steps:
-            report(f"step {step}, {time.monotonic() - started:.0f} s, loss {loss.item():.3f}, {accuracy(model, 64)[0]}")
+            seconds = time.process_time() - started
+            report(f"step {step}, {seconds:.0f} s of processor time, loss {loss.item():.3f}, {accuracy(model, 32)[0]}")
 
 
 @torch.no_grad()
 def accuracy(model: Looped, rows: int, seed: int = 1) -> tuple[list[float], list[list[float]]]:
     """Shares of right answers by loop, and by loop and steps."""
-    ids, answers, steps = batch(random.Random(seed), rows, 16)
+    lines = batch(random.Random(seed), rows, 12)
     whole, parts = [], []
-    for states in model(ids):
-        right = (model.logits(states).argmax(-1) == answers).float()
-        whole.append(round(right[answers != IGNORED].mean().item(), 3))
-        parts.append([round(right[steps == count].mean().item(), 3) for count in range(1, MOST_STEPS + 1)])
+    for states in model(lines.ids):
+        right = (model.logits(states).argmax(-1) == lines.places[-1]).float()
+        whole.append(round(right[lines.steps > 0].mean().item(), 3))
+        parts.append([round(right[lines.steps == count].mean().item(), 3) for count in range(1, MOST_STEPS + 1)])
     return whole, parts
 
 

@@ -11,6 +11,7 @@ from sorted_tuning.looped import (
     IDS,
     IGNORED,
     LETTERS,
+    MOST_STEPS,
     SPECIALS,
     Looped,
     Shape,
@@ -26,7 +27,7 @@ SMALL = Shape(layers=1, loops=3, hidden=32, ffn=32)
 
 
 def test_a_line_says_where_the_walk_ends():
-    words = line(random.Random(3), 5)
+    words = line(random.Random(3), 9)
     step = dict(word.strip() for word in words[: len(LETTERS)])
     assert sorted(step) == list(LETTERS)
     for question, answer in zip(words[len(LETTERS) :: 2], words[len(LETTERS) + 1 :: 2], strict=True):
@@ -36,14 +37,22 @@ def test_a_line_says_where_the_walk_ends():
         assert answer == f" {place}"
 
 
-def test_answers_stand_at_their_questions():
-    ids, answers, steps = batch(random.Random(4), 2, 3, 2)
-    rows, at = (answers != IGNORED).nonzero(as_tuple=True)
-    assert len(rows) == 6
-    assert torch.equal(ids[rows, at + 1], answers[rows, at])
+def test_places_stand_at_their_questions():
+    lines = batch(random.Random(4), 2, 6)
     words = {id_: word for word, id_ in IDS.items()}
-    assert [int(words[id_][-1]) for id_ in ids[rows, at].tolist()] == steps[rows, at].tolist()
-    assert steps.max() <= 2
+    rows, at = (lines.steps > 0).nonzero(as_tuple=True)
+    assert len(rows) == 12
+    assert torch.equal(lines.ids[rows, at + 1], lines.places[-1][rows, at])
+    assert [int(words[id_][-1]) for id_ in lines.ids[rows, at].tolist()] == lines.steps[rows, at].tolist()
+    for row, place in zip(rows.tolist(), at.tolist(), strict=True):
+        step = dict(words[id_].strip() for id_ in lines.ids[row, : len(LETTERS)].tolist())
+        reached = [words[places[row, place].item()][1:] for places in lines.places]
+        assert reached[0] == step[words[lines.ids[row, place].item()][1]]
+        for loop in range(1, MOST_STEPS):
+            more = loop < lines.steps[row, place]
+            assert reached[loop] == (step[reached[loop - 1]] if more else reached[loop - 1])
+    rows, at = (lines.following != IGNORED).nonzero(as_tuple=True)
+    assert torch.equal(lines.ids[rows, at + 1], lines.following[rows, at])
 
 
 def test_loops_share_weights_and_differ_in_states():
@@ -59,10 +68,10 @@ def test_loops_share_weights_and_differ_in_states():
 def test_tuning_lowers_the_loss_of_all_loops():
     torch.manual_seed(0)
     model = Looped(SMALL)
-    held_out = batch(random.Random(9), 16, 4)[:2]
-    before = losses(model, *held_out)[0].item()
+    held_out = batch(random.Random(9), 16, 4)
+    before = losses(model, held_out).item()
     tune(model, 30, 8, 4, 3e-3, 0, lambda _: None)
-    assert losses(model, *held_out)[0].item() < 0.9 * before
+    assert losses(model, held_out).item() < 0.9 * before
 
 
 def test_the_folder_has_the_names_of_ouro(tmp_path):

@@ -1,7 +1,7 @@
 /** The graph of one stage: decoder layers between two boundaries, with their KV cache. See model/manifest.ts. */
 import type { Architecture } from '../../model/architecture.js';
 import type { WeightStore } from '../output/weight-store.js';
-import { ropeTables } from '../rope.js';
+import { kernelTables, kernelWidth } from '../rotary-order.js';
 import type { Part } from '../tensors.js';
 import { toHalf } from '../half.js';
 import { attention, type StageValues } from './attention.js';
@@ -84,9 +84,9 @@ async function rotaryTables(
   for (const [index, rotary] of arch.rotary.entries()) {
     if (!layers.some(({ kind }) => kind.rotary === index)) continue;
     const name = index === 0 ? 'rope' : `rope.${index}`;
-    const dims = [arch.context, rotary.width / 2];
+    const dims = [arch.context, kernelWidth(rotary) / 2];
     const table = (part: 'cos' | 'sin') =>
-      storeFloats(store, `${name}.${part}`, dims, floatType, () => ropeTables(rotary, arch.context)[part]);
+      storeFloats(store, `${name}.${part}`, dims, floatType, () => kernelTables(rotary, arch.context)[part]);
     tables.set(index, [graph.weight(await table('cos')), graph.weight(await table('sin'))]);
   }
   return tables;

@@ -116,6 +116,11 @@ MODELS: dict[str, tuple[str, dict, dict]] = {
         {},
     ),
     "phi3": ("Phi3", {**PHI, "sliding_window": 12, "rope_parameters": {"rope_type": "default", "rope_theta": 1e4}}, {}),
+    "phi3-narrow": (
+        "Phi3",
+        {**PHI, "rope_parameters": {"rope_type": "default", "rope_theta": 1e4, "partial_rotary_factor": 0.75}},
+        {},
+    ),
     "phi4-long": ("Phi3", {**PHI, "rope_parameters": LONG, "original_max_position_embeddings": 32}, {"from": 40}),
     "phi4-short": (
         "Phi3",
