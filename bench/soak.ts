@@ -68,12 +68,13 @@ const values = new Command('soak')
 
 /** Rejections that are followed, of one answer and of eight. @returns the exit code */
 async function rejected(server: SoakServer, count: number): Promise<number> {
+  const processes = [server.gateway, server.engine];
   let least = 1;
   for (const answers of [1, 8]) {
     const tally = await followRejections(
       {
         ...{ url: server.url, key: null, pauseMs: 100, body: { n: answers, max_tokens: 16 } },
-        waitedMs: () => [server.gateway, server.engine].map(waitedMs),
+        waitedMs: () => processes.map(waitedMs),
       },
       count,
     );

@@ -6,7 +6,7 @@ import { fileURLToPath } from 'node:url';
 import { loadavg } from 'node:os';
 import type { Outcomes, Target } from './attacks.js';
 import { ask, newTally, type Tally } from './honest.js';
-import { residentMb, waitedMs } from './memory.js';
+import { childrenOf, residentMb, waitedMs } from './memory.js';
 import { live, type SoakServer } from './server.js';
 
 /** Honest clients, each with a key of its own. */
@@ -37,6 +37,8 @@ export interface Row {
   readonly memory: Memory;
   /** Sequences that are left when the server should be idle. */
   readonly left: number;
+  /** Whether the engine process ended under the attack. */
+  readonly isEngineLost: boolean;
 }
 
 /** @param name of the attack; null: the honest clients are alone */
@@ -46,10 +48,14 @@ export async function underAttack(
   seconds: number,
   target: Target,
 ): Promise<Row> {
+  const { engine } = server;
   const memory = () => residentMb(server.gateway) + residentMb(server.engine);
   const start = memory();
   const samples = [start];
-  const sampler = setInterval(() => samples.push(memory()), SAMPLE_MS);
+  const sampler = setInterval(() => {
+    // An engine that ended is a fault of its row.
+    if (childrenOf(server.gateway).includes(engine)) samples.push(memory());
+  }, SAMPLE_MS);
   const attacker =
     name === null
       ? null
@@ -59,7 +65,7 @@ export async function underAttack(
     const signal = AbortSignal.timeout(seconds * 1000);
     const honest = (index: number) => ({
       ...{ url: server.url, key: honestKey(index), body: { max_tokens: MAX_TOKENS } },
-      ...{ budgets: BUDGETS_MS, pauseMs: PAUSE_MS, waitedMs: () => [server.gateway, server.engine].map(waitedMs) },
+      ...{ budgets: BUDGETS_MS, pauseMs: PAUSE_MS, waitedMs: () => [server.gateway, engine].map(waitedMs) },
     });
     await Promise.all(Array.from({ length: CLIENTS }, (_, index) => ask(honest(index), tally, signal)));
     let outcomes: Outcomes | null = null;
@@ -69,7 +75,8 @@ export async function underAttack(
       [outcomes] = (await told) as [Outcomes];
     }
     let left = await live(server.url);
-    for (let polls = 0; polls < IDLE_POLLS && left > 0; polls++) {
+    const isDown = () => childrenOf(server.gateway).length === 0;
+    for (let polls = 0; polls < IDLE_POLLS && (left > 0 || isDown()); polls++) {
       await sleep(200);
       left = await live(server.url);
     }
@@ -78,6 +85,7 @@ export async function underAttack(
       tally,
       outcomes,
       left,
+      isEngineLost: server.engine !== engine,
       memory: { start, most: Math.max(...samples), end: memory() },
     };
   } finally {
@@ -87,7 +95,7 @@ export async function underAttack(
 }
 
 /** Faults of a row against the bounds; empty for none. @param mostMb resident memory of the idle server */
-export function faultsOf({ tally, outcomes, memory, left }: Row, mostMb: number): string[] {
+export function faultsOf({ tally, outcomes, memory, left, isEngineLost }: Row, mostMb: number): string[] {
   const { promised, kept, starved, lost, times } = tally;
   const broken = promised - kept - starved;
   return [
@@ -99,6 +107,7 @@ export function faultsOf({ tally, outcomes, memory, left }: Row, mostMb: number)
       : []),
     ...(memory.end > mostMb ? [`memory grew to ${memory.end.toFixed(0)} MB`] : []),
     ...(left > 0 ? [`${left} sequences left`] : []),
+    ...(isEngineLost ? ['the engine process ended'] : []),
   ];
 }
 

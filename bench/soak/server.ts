@@ -6,14 +6,20 @@ export interface SoakServer {
   readonly url: string;
   /** Process ids. */
   readonly gateway: number;
+  /** That of the present engine. @throws Error while the gateway has none */
   readonly engine: number;
 }
 
-/** @throws Error if the server has no engine process */
 export function soakServer({ url, pid: gateway }: Server): SoakServer {
-  const [engine] = childrenOf(gateway);
-  if (engine === undefined) throw new Error('no engine process');
-  return { url, gateway, engine };
+  return {
+    url,
+    gateway,
+    get engine() {
+      const [engine] = childrenOf(gateway);
+      if (engine === undefined) throw new Error('no engine process');
+      return engine;
+    },
+  };
 }
 
 /** Running and waiting sequences, by the server's metrics. Idle connections may close under a fetch, so it tries twice. */
