@@ -57,15 +57,21 @@ async function send(
 ): Promise<{ readonly status: number; readonly json: unknown } | null> {
   const leave = leaveAfterMs === undefined ? signal : AbortSignal.any([signal, AbortSignal.timeout(leaveAfterMs)]);
   try {
-    const response = await fetch(`${url}/v1/completions`, {
-      method: 'POST',
-      headers: {
-        'content-type': 'application/json',
-        ...(key !== null && { authorization: `Bearer ${key}` }),
-        ...headers,
-      },
-      body: JSON.stringify(body),
-      signal: leave,
+    const post = () =>
+      fetch(`${url}/v1/completions`, {
+        method: 'POST',
+        headers: {
+          'content-type': 'application/json',
+          ...(key !== null && { authorization: `Bearer ${key}` }),
+          ...headers,
+        },
+        body: JSON.stringify(body),
+        signal: leave,
+      });
+    // The server may close an idle connection under a request.
+    const response = await post().catch((error: unknown) => {
+      if (leave.aborted || !isReset(error)) throw error;
+      return post();
     });
     const { status } = response;
     const json: unknown = await response.json();
@@ -79,6 +85,10 @@ async function send(
     else outcomes.failed.push(error instanceof Error ? `${error.message}: ${String(error.cause)}` : String(error));
     return null;
   }
+}
+
+function isReset(error: unknown): boolean {
+  return (error as { cause?: { code?: string } } | null)?.cause?.code === 'ECONNRESET';
 }
 
 function isLostGrammar(json: unknown): boolean {
