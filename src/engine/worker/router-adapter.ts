@@ -144,6 +144,7 @@ export class RouterAdapter {
       expectedFrontier: sequence.leader === null ? frontier : this.#frontier((unit) => sequence.expectedFrontier(unit)),
       firstTokenAt: sequence.firstTokenAt,
       lastTokenAt: sequence.lastTokenAt,
+      ...(request.isDryRun === true && { isDryRun: true }),
     };
   }
 
