@@ -138,7 +138,7 @@ async function soak({ url, gateway, engine }: SoakServer, served: Served): Promi
   };
   await Promise.all([watch(), ...Array.from({ length: clients }, client)]);
 
-  const left = await liveAtRest(url, 50);
+  const left = await liveAtRest({ url, gateway }, 50);
   const result = slopes();
   const text = ([part, value]: [string, number]) => `${part} ${value.toFixed(3)} MB/min`;
   console.log(

@@ -6,7 +6,7 @@ import { loadavg } from 'node:os';
 import { quantile } from '../../src/util/stats.js';
 import type { Outcomes, Target } from './attacks.js';
 import { ask, BUDGETS_MS, newTally, type Tally } from './honest.js';
-import { residentMb } from './memory.js';
+import { childrenOf, residentMb } from './memory.js';
 import { liveAtRest, type SoakServer, waits } from './server.js';
 
 /** Honest clients, each with a key of its own. */
@@ -31,6 +31,8 @@ export interface Row {
   readonly memory: { readonly start: number; readonly most: number; readonly end: number };
   /** Sequences that are left when the server should be idle. */
   readonly left: number;
+  /** Whether the engine process ended under the attack. */
+  readonly isEngineLost: boolean;
 }
 
 /** @param name of the attack; null: the honest clients are alone */
@@ -40,10 +42,14 @@ export async function underAttack(
   seconds: number,
   target: Target,
 ): Promise<Row> {
+  const { engine } = server;
   const memory = () => residentMb(server.gateway) + residentMb(server.engine);
   const start = memory();
   const samples = [start];
-  const sampler = setInterval(() => samples.push(memory()), SAMPLE_MS);
+  const sampler = setInterval(() => {
+    // An engine that ended is a fault of its row.
+    if (childrenOf(server.gateway).includes(engine)) samples.push(memory());
+  }, SAMPLE_MS);
   const attacker =
     name === null
       ? null
@@ -62,12 +68,13 @@ export async function underAttack(
       attacker.send('over');
       [outcomes] = (await told) as [Outcomes];
     }
-    const left = await liveAtRest(server.url, IDLE_POLLS);
+    const left = await liveAtRest(server, IDLE_POLLS);
     return {
       name: name ?? 'none',
       tally,
       outcomes,
       left,
+      isEngineLost: server.engine !== engine,
       memory: { start, most: Math.max(...samples), end: memory() },
     };
   } finally {
@@ -77,7 +84,7 @@ export async function underAttack(
 }
 
 /** Faults of a row against the bounds; empty for none. @param mostMb resident memory of the idle server */
-export function faultsOf({ tally, outcomes, memory, left }: Row, mostMb: number): string[] {
+export function faultsOf({ tally, outcomes, memory, left, isEngineLost }: Row, mostMb: number): string[] {
   const { promised, kept, starved, lost, times } = tally;
   const broken = promised - kept - starved;
   return [
@@ -89,6 +96,7 @@ export function faultsOf({ tally, outcomes, memory, left }: Row, mostMb: number)
       : []),
     ...(memory.end > mostMb ? [`memory grew to ${memory.end.toFixed(0)} MB`] : []),
     ...(left > 0 ? [`${left} sequences left`] : []),
+    ...(isEngineLost ? ['the engine process ended'] : []),
   ];
 }
 

@@ -59,7 +59,12 @@ async function send(
 ): Promise<{ readonly status: number; readonly json: unknown } | null> {
   const leave = leaveAfterMs === undefined ? signal : AbortSignal.any([signal, AbortSignal.timeout(leaveAfterMs)]);
   try {
-    const response = await post(`${url}/v1/completions`, body, { key, headers, signal: leave });
+    const ask = () => post(`${url}/v1/completions`, body, { key, headers, signal: leave });
+    // The server may close an idle connection under a request.
+    const response = await ask().catch((error: unknown) => {
+      if (leave.aborted || !isReset(error)) throw error;
+      return ask();
+    });
     const { status } = response;
     const json: unknown = await response.json();
     if (status === 200) outcomes.answered++;
@@ -72,6 +77,10 @@ async function send(
     else outcomes.failed.push(reasonOf(error));
     return null;
   }
+}
+
+function isReset(error: unknown): boolean {
+  return (error as { cause?: { code?: string } } | null)?.cause?.code === 'ECONNRESET';
 }
 
 /** Runs so many callers at once, each of which repeats a call until the signal aborts. */

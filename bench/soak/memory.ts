@@ -16,10 +16,14 @@ export function residentMb(pid: number): number {
 
 /**
  * Time in ms that the main thread of a process has waited for a core while it could run. On a machine with other work, a
- * part of each answer's time.
+ * part of each answer's time. 0 for a process that has ended.
  */
 export function waitedMs(pid: number): number {
-  return Number(readFileSync(`/proc/${pid}/task/${pid}/schedstat`, 'utf8').split(' ')[1]) / 1e6;
+  try {
+    return Number(readFileSync(`/proc/${pid}/task/${pid}/schedstat`, 'utf8').split(' ')[1]) / 1e6;
+  } catch {
+    return 0;
+  }
 }
 
 /** Running child processes of a process. */

@@ -7,14 +7,20 @@ export interface SoakServer {
   readonly url: string;
   /** Process ids. */
   readonly gateway: number;
+  /** That of the present engine. @throws Error while the gateway has none */
   readonly engine: number;
 }
 
-/** @throws Error if the server has no engine process */
 export function soakServer({ url, pid: gateway }: Server): SoakServer {
-  const [engine] = childrenOf(gateway);
-  if (engine === undefined) throw new Error('no engine process');
-  return { url, gateway, engine };
+  return {
+    url,
+    gateway,
+    get engine() {
+      const [engine] = childrenOf(gateway);
+      if (engine === undefined) throw new Error('no engine process');
+      return engine;
+    },
+  };
 }
 
 /** Reads the waits of both processes for a core. */
@@ -23,10 +29,13 @@ export const waits =
   () =>
     [gateway, engine].map(waitedMs);
 
-/** Polls an idle server until nothing runs or waits. @returns the sequences that are left */
-export async function liveAtRest(url: string, polls: number): Promise<number> {
+/** Polls an idle server until it has an engine, and nothing runs or waits. @returns the sequences that are left */
+export async function liveAtRest(
+  { url, gateway }: Pick<SoakServer, 'url' | 'gateway'>,
+  polls: number,
+): Promise<number> {
   let left = await live(url);
-  for (; polls > 0 && left > 0; polls--) {
+  for (; polls > 0 && (left > 0 || childrenOf(gateway).length === 0); polls--) {
     await sleep(200);
     left = await live(url);
   }

@@ -15,6 +15,9 @@ import type { Admission, DepthReason, EngineState, ExitLayer, RequestView } from
 export interface Learned extends Planning {
   readonly arrivals: readonly Arrival[];
   readonly margin: SafetyMargin;
+  /** Rejected requests whose named budgets are held for their retries, and the ids of the retries that came. */
+  readonly reserved: readonly RequestView[];
+  readonly claimed: ReadonlySet<string>;
 }
 
 type Decision =
@@ -36,27 +39,32 @@ export function admitAll(arrived: readonly RequestView[], engine: EngineState, l
   const taken: RequestView[] = [];
   const stateWith = (more: readonly RequestView[], kvPositions = engine.kvPositions): PlanningState =>
     new PlanningState({ ...engine, kvPositions, waiting: [...engine.waiting, ...taken, ...more] }, learned, Infinity);
-  const promised = (requests: readonly RequestView[]): Fits => {
+  const promised = (requests: readonly RequestView[], factor = careful): Fits => {
     const ids = requests.map(({ id }) => id);
     return (change, kvPositions) => {
       const asked = requests.map((each) => ({ ...each, ...change, serviceClass: 'guaranteed' as const }));
-      return isHeld(stateWith(asked, kvPositions), ids, careful);
+      return isHeld(stateWith([...learned.reserved, ...asked], kvPositions), ids, factor);
     };
   };
-  const decisions = arrived.map((request, i): Decision => {
-    const siblings = arrived.slice(i).filter((each) => isSibling(each, request));
-    // Choices hold each by itself, or all that are left together.
-    const isHeldAlone =
-      hasBudget(request.budget) &&
-      (promised([request])({}) ||
-        (request.budget.onMiss === 'reject' && siblings.length > 1 && promised(siblings)({})));
-    if (isHeldAlone || request.budget?.onMiss !== 'reject') {
-      taken.push({ ...request, serviceClass: isHeldAlone ? 'guaranteed' : 'best_effort' });
-      return { kind: 'admit', isPromised: isHeldAlone };
+  const decide = (choices: readonly RequestView[]): Decision => {
+    const [request] = choices;
+    if (request === undefined) throw new RangeError('a request must have a choice');
+    const fits = promised(choices);
+    const isPromised = learned.claimed.has(request.id) || (hasBudget(request.budget) && fits({}));
+    if (isPromised || request.budget?.onMiss !== 'reject') {
+      const serviceClass = isPromised ? 'guaranteed' : 'best_effort';
+      taken.push(...choices.map((each) => ({ ...each, serviceClass }) as const));
+      return { kind: 'admit', isPromised };
     }
-    const fits = promised(siblings);
-    const leastFeasibleMs = leastFeasible(request, stateWith([]), fits);
+    const state = stateWith(learned.reserved);
+    const leastFeasibleMs =
+      leastFeasible(request, state, promised(choices, careful * surgeOf(learned))) ??
+      leastFeasible(request, state, fits);
     return { kind: 'reject', leastFeasibleMs, bestExit: bestBelow(request, learned, fits) };
+  };
+  const decisions = decidedTogether(arrived).flatMap((choices) => {
+    const decision = decide(choices);
+    return choices.map(() => decision);
   });
   const state = stateWith([]);
   const exits = chooseExits(state, deepestUnder(state, expectedAt(learned.arrivals, now, learned.policy)));
@@ -70,11 +78,26 @@ export function admitAll(arrived: readonly RequestView[], engine: EngineState, l
   });
 }
 
-/** Choices of one request arrive together, and a rejection of one rejects all. */
+/** How many times slower than the learned pace the slowest of the last steps was: the pace may get there. */
+function surgeOf({ model: { drift } }: Learned): number {
+  return Math.max(1, ...drift.ratios.map((ratio) => ratio / drift.slowdown));
+}
+
+/** Requests by themselves, and the choices of one that may be rejected together: a rejection of one rejects all. */
+export function decidedTogether(arrived: readonly RequestView[]): readonly (readonly RequestView[])[] {
+  const groups: RequestView[][] = [];
+  for (const request of arrived) {
+    const last = groups.at(-1);
+    const [first] = last ?? [];
+    if (first !== undefined && isSibling(first, request)) last?.push(request);
+    else groups.push([request]);
+  }
+  return groups;
+}
+
 function isSibling(a: RequestView, b: RequestView): boolean {
-  return (
-    a.arrivedAt === b.arrivedAt && a.budget?.totalMs === b.budget?.totalMs && a.budget?.onMiss === b.budget?.onMiss
-  );
+  const mayReject = a.budget?.onMiss === 'reject' && b.budget?.onMiss === 'reject';
+  return mayReject && a.arrivedAt === b.arrivedAt && a.budget.totalMs === b.budget.totalMs;
 }
 
 /** Whether the promises to these requests hold, make no older promise late, and leave other keys their share. */

@@ -20,13 +20,14 @@ import {
 } from '../cost/model.js';
 import type { CostTable } from '../cost/table.js';
 import { isWithin, timesOf } from '../util/within-budget.js';
-import { admitAll } from './admission.js';
+import { admitAll, decidedTogether } from './admission.js';
 import { type Kept, type LengthPrior, OutputLengths, Worth } from './answers.js';
 import { type Arrival, deepestUnder, expectedAt } from './load.js';
 import { chooseExits, predictedWaitMs } from './plan.js';
 import type { Policy } from './policy.js';
 import { type SafetyMargin, observePromise } from './promise.js';
 import { type PlannedRequest, type Planning, cutAt } from './request.js';
+import { Reservations } from './reservations.js';
 import { PlanningState, served } from './state.js';
 import { choosePrefill, isTight, rowsWithShare, shareDueAt, tokenMsOf } from './step-plan.js';
 import type { Admission, AnswerEnd, EngineState, Landing, RequestView, Service, StepHost, StepPlan } from './types.js';
@@ -51,6 +52,7 @@ export class Router {
   #costs: CostModel;
   /** In order. */
   #arrivals: readonly Arrival[] = [];
+  readonly #reservations: Reservations;
   #margin: SafetyMargin;
   /** Instant of the last step or arrival. */
   #busyAt: number | null = null;
@@ -68,6 +70,7 @@ export class Router {
     slowdown = 1,
   ) {
     this.#policy = policy;
+    this.#reservations = new Reservations(policy);
     this.#costs = costModel(table, shape, slowdown);
     this.#lengths = new OutputLengths(shape.exits.length, lengths, policy);
     this.#worth = new Worth(shape, kept);
@@ -106,7 +109,21 @@ export class Router {
       this.#costs = decayWhileIdle(this.#costs, state.now - (this.#busyAt ?? state.now));
       this.#busyAt = state.now;
     }
-    return admitAll(arrived, state, { ...this.#planning(), arrivals: this.#arrivals, margin: this.#margin });
+    // A dry run neither takes nor leaves a reservation.
+    const groups = decidedTogether(arrived).filter(([first]) => first?.isDryRun !== true);
+    const retries = groups.filter((choices) => this.#reservations.take(choices));
+    const admissions = admitAll(arrived, state, {
+      ...this.#planning(),
+      ...{ arrivals: this.#arrivals, margin: this.#margin },
+      reserved: this.#reservations.at(state.now),
+      claimed: new Set(retries.flat().map(({ id }) => id)),
+    });
+    for (const choices of groups) {
+      const admission = admissions[arrived.indexOf(at(choices, 0))];
+      if (admission?.kind === 'reject' && admission.leastFeasibleMs !== null)
+        this.#reservations.add(choices, admission.leastFeasibleMs, state.now);
+    }
+    return admissions;
   }
 
   /** Milliseconds until a request that would arrive now has its first token, with every prompt at its shallowest exit. */

@@ -85,6 +85,10 @@ export const defaultPolicy = {
   retryRoom: 0.15,
   /** Budgets that are tried for one that also holds a step later. */
   retrySearch: 6,
+  /** A rejection holds the budget that it names for a retry: so long, ms; the last few of a tenant, and most in all. */
+  reservedMs: 1000,
+  reservedByTenant: 4,
+  mostReserved: 32,
 };
 
 export type Policy = { readonly [K in keyof typeof defaultPolicy]: (typeof defaultPolicy)[K] };

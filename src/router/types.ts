@@ -97,6 +97,8 @@ export interface RequestView extends DepthRequest {
   readonly frontier: readonly number[];
   /** The same at its turn, with the prefix that another live prompt brings until then. */
   readonly expectedFrontier: readonly number[];
+  /** It gets a plan and no answer. */
+  readonly isDryRun?: boolean;
 }
 
 /** A request that holds a slot. */

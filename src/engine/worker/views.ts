@@ -52,6 +52,7 @@ export function viewOf(sequence: Sequence, shape: DepthShape): SequenceView {
       sequence.leader === null ? frontier : frontierOf(shape, (unit) => sequence.expectedFrontier(unit)),
     firstTokenAt: sequence.firstTokenAt,
     lastTokenAt: sequence.lastTokenAt,
+    ...(request.isDryRun === true && { isDryRun: true }),
   };
 }
 
