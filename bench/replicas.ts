@@ -1,111 +1,82 @@
 /**
- * Real replicas behind proxies against the simulation of the same pool:
- * `npm run bench:replicas -- [--sides split,haproxy,envoy] [--rates LIST] [--seconds N]`.
+ * Real replicas behind proxies, on this machine:
+ * `npm run bench:replicas -- [--sides split,haproxy,envoy] [--rates LIST] [--seconds N] [--seeds LIST] [--questions]`.
  *
- * Each replica has one thread and serves the embedded model on this machine. `split` sends to the replicas in turns, as
- * to separate servers. The client sends requests with budgets at each rate. The simulation gets their arrivals, lengths
- * and budgets, and the costs that `sortie calibrate` measures on all cores at once, as the replicas share them. It takes
- * the policy of the proxy. The programs `haproxy` and `envoy`, and a machine without other load, are required.
+ * Each replica has one thread and serves the embedded model. `split` sends to the replicas in turns, as to separate
+ * servers with an ideal split. The sides take turns, so that other work on the machine meets all of them.
+ *
+ * - By default, requests with budgets have a stated length. The simulator then serves the same arrivals, lengths and
+ *   budgets by the policy of the side. It has the costs of the replicas, and the speeds that their steps had in the run.
+ * - With `--questions`, the requests are those of bench:goodput, and the share of right answers in time counts. A rate
+ *   is a multiple of the throughput of one replica at full depth.
+ *
+ * The programs `haproxy` and `envoy` are required. FILE of `--out` gets the runs as JSON.
  */
-import { execFile } from 'node:child_process';
-import { mkdtempSync, readFileSync, writeFileSync } from 'node:fs';
+import { mkdtempSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { cpus, loadavg, tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { parseArgs, promisify } from 'node:util';
+import { parseArgs } from 'node:util';
 import { packageRoot } from '../src/config.js';
-import { parseCostFile, type CostFile } from '../src/simulate/costs.js';
-import { simulateCommand } from '../src/simulate/command.js';
-import { simulateDefaults } from '../src/simulate/options.js';
+import { depthShape } from '../src/engine/depth-shape.js';
 import { arrivalTimes } from '../src/load/arrivals.js';
+import { loadManifest } from '../src/model/manifest-io.js';
+import { type CostFile, parseCostFile } from '../src/simulate/costs.js';
 import { seeded } from '../src/util/random.js';
 import { quantile } from '../src/util/stats.js';
-import { positive, positives } from './options.js';
-import { freePort, main, type Server, startServer, startSortie } from './server.js';
+import { EMBEDDED, positive, positives } from './options.js';
+import { rightInTime, setupOf } from './replicas/questions.js';
+import { type Answered, measured, type Result, type Run, type Side, SIDES, simulated } from './replicas/simulated.js';
+import { speedsOf } from './replicas/speed.js';
+import { freePort, type Server, startServer, startSortie } from './server.js';
 
-const MODEL = join(packageRoot, 'models', 'smollm2-135m-sorted');
 /** The files of deploy/ have two. */
 const REPLICAS = 2;
 /** Total budgets in turn, ms. */
-const BUDGETS = [1500, 3000, 6000, 12_000];
+const BUDGETS = [1000, 2000, 4000, 8000];
 const WORDS = 'river stone bread window garden letter winter music paper bridge'.split(' ');
-
-/** One request, and its answer as the client sees it. */
-interface Answered {
-  /** Milliseconds from the start of the run. */
-  readonly atMs: number;
-  readonly budgetMs: number;
-  readonly promptTokens: number;
-  readonly tokens: number;
-  readonly met: boolean;
-  readonly exits: Readonly<Record<string, number>>;
-}
 
 interface Body {
   readonly usage: { readonly prompt_tokens: number; readonly completion_tokens: number };
-  readonly sortie: { readonly met: boolean; readonly exit_layers: Readonly<Record<string, number>> };
+  readonly sortie: { readonly exit_layers: Readonly<Record<string, number>> };
 }
 
-async function ask(url: string, i: number, atMs: number, random: () => number): Promise<Answered> {
+/** @param name begins the prompt, so that no prompt shares a prefix: the simulated requests share none */
+async function ask(url: string, name: string, i: number, atMs: number, random: () => number): Promise<Answered> {
   const word = (): string => WORDS[Math.floor(random() * WORDS.length)] ?? 'word';
   const words = Array.from({ length: 20 + Math.floor(random() * 80) }, word).join(' ');
   const budgetMs = BUDGETS[i % BUDGETS.length] ?? NaN;
+  const max_tokens = 20 + Math.floor(random() * 80);
+  const start = performance.now();
   const response = await fetch(`${url}/v1/completions`, {
     method: 'POST',
     headers: { 'content-type': 'application/json', 'x-latency-budget-ms': String(budgetMs) },
-    // The number comes first, so that no prompt shares a prefix: the simulator has no prefix reuse.
-    body: JSON.stringify({
-      prompt: `${i} ${words}`,
-      max_tokens: 20 + Math.floor(random() * 80),
-      ignore_eos: true,
-      seed: i,
-    }),
+    // Answers with a seed have no drafts: the simulator has none either.
+    body: JSON.stringify({ prompt: `${name}.${i} ${words}`, max_tokens, ignore_eos: true, seed: i }),
   });
   if (!response.ok) throw new Error(`status ${response.status}: ${await response.text()}`);
   const { usage, sortie } = (await response.json()) as Body;
   const { prompt_tokens: promptTokens, completion_tokens: tokens } = usage;
-  return { atMs, budgetMs, promptTokens, tokens, met: sortie.met, exits: sortie.exit_layers };
+  return { atMs, budgetMs, promptTokens, tokens, ms: performance.now() - start, exits: sortie.exit_layers };
 }
 
 /** Sends requests at a mean rate per second to the addresses in turns, without waiting for answers. */
-async function load(urls: readonly string[], rate: number, seconds: number): Promise<Answered[]> {
-  const random = seeded(Math.round(rate * 1000));
+async function load(urls: readonly string[], side: Side, rate: number, seed: number): Promise<Run> {
+  const random = seeded(1000 * seed + Math.round(rate * 10));
   const start = performance.now();
+  const over = new AbortController();
+  const speeds = direct.map((url) => speedsOf(url, start, over.signal));
   const answers: Promise<Answered>[] = [];
   for (const at of arrivalTimes(Math.round(rate * seconds), rate, 'poisson', random)) {
     await new Promise((resolve) => setTimeout(resolve, Math.max(0, at - (performance.now() - start))));
     const url = urls[answers.length % urls.length] ?? '';
-    answers.push(ask(url, answers.length, performance.now() - start, random));
+    answers.push(ask(url, `${side} ${rate} ${seed}`, answers.length, performance.now() - start, random));
   }
-  return Promise.all(answers);
-}
-
-/** The run as a log that `simulate` reads. */
-function traceOf(answers: readonly Answered[]): string {
-  return answers
-    .map(({ atMs, budgetMs, promptTokens, tokens }) =>
-      JSON.stringify({
-        ...{ msg: 'request', time: 1e12 + atMs, ms: 0, prompt_tokens: promptTokens, completion_tokens: tokens },
-        sortie: { budget_ms: budgetMs },
-      }),
-    )
-    .join('\n');
-}
-
-/** Mean quality of the tokens, as the simulation's report has it. */
-function qualityOf(answers: readonly Answered[], { shape }: CostFile): number {
-  let [sum, count] = [0, 0];
-  for (const [layer, tokens] of answers.flatMap(({ exits }) => Object.entries(exits))) {
-    const exit = shape.exits.find((each) => each.layer === Number(layer));
-    if (exit === undefined) throw new Error(`no exit ${layer} in the costs`);
-    sum += exit.quality * tokens;
-    count += tokens;
-  }
-  return sum / count;
+  const all = await Promise.all(answers);
+  over.abort();
+  return { side, rate, seed, answers: all, speeds: await Promise.all(speeds) };
 }
 
 type Proxy = 'haproxy' | 'envoy';
-const SIDES = ['split', 'haproxy', 'envoy'] as const;
-type Side = (typeof SIDES)[number];
 
 /** A proxy with the file of deploy/ in front of two servers. */
 async function startProxy(proxy: Proxy, dir: string, replicas: readonly Server[]): Promise<Server> {
@@ -116,6 +87,8 @@ async function startProxy(proxy: Proxy, dir: string, replicas: readonly Server[]
   let text = readFileSync(join(packageRoot, 'deploy', proxy, name), 'utf8');
   for (const [from, to] of Object.entries(ports))
     text = text.replace(new RegExp(`(?<=:|port |port_value: )${from}\\b`, 'g'), String(to));
+  // The policy of the simulation counts connections only.
+  text = text.replace(/^ *use-server .*\n/gm, '');
   const file = join(dir, name);
   writeFileSync(file, text);
   const command =
@@ -137,21 +110,15 @@ async function shortP99(urls: readonly string[], count: number): Promise<number[
   return times.map((each) => quantile(each, 0.99));
 }
 
-/** Costs of one thread while other processes use the other cores in the same way. */
-async function calibrateAll(file: string, replicas: number): Promise<CostFile> {
-  const calibrate = () => promisify(execFile)(process.execPath, [main, 'calibrate', MODEL, '--threads', '1']);
-  const [first] = await Promise.all(Array.from({ length: replicas }, calibrate));
-  if (first === undefined) throw new Error('there must be at least one replica');
-  const { stdout } = first;
-  writeFileSync(file, stdout);
-  return parseCostFile(stdout);
-}
-
 const { values } = parseArgs({
   options: {
     sides: { type: 'string', default: 'haproxy' },
-    rates: { type: 'string', default: '0.5,1,2' },
+    rates: { type: 'string', default: '8,14,20' },
     seconds: { type: 'string', default: '60' },
+    seeds: { type: 'string', default: '1' },
+    short: { type: 'string', default: '500' },
+    questions: { type: 'boolean', default: false },
+    out: { type: 'string' },
   },
 });
 const sides = values.sides.split(',').map((name): Side => {
@@ -159,43 +126,89 @@ const sides = values.sides.split(',').map((name): Side => {
   if (side === undefined) throw new Error(`--sides must be of ${SIDES.join(', ')}, got "${name}"`);
   return side;
 });
-const rates = positives('--rates', values.rates);
+const [rates, seeds] = [positives('--rates', values.rates), positives('--seeds', values.seeds)];
 const seconds = positive('--seconds', values.seconds);
+const short = positive('--short', values.short);
 const dir = mkdtempSync(join(tmpdir(), 'sortie-replicas-'));
-const costFile = join(dir, 'cost.json');
-const costs = await calibrateAll(costFile, REPLICAS);
-const options = ['--threads', '1', '--load-header', 'on'];
-const servers = await Promise.all(Array.from({ length: REPLICAS }, () => startSortie(MODEL, options)));
+const cache = join(dir, 'costs');
+const options = ['--threads', '1', '--load-header', 'on', '--audit', 'off', '--cache-dir', cache];
+// The first replica measures the costs, and the others start with its table.
+const servers = [await startSortie(EMBEDDED, options)];
+while (servers.length < REPLICAS) servers.push(await startSortie(EMBEDDED, options));
 const direct = servers.map(({ url }) => url);
 const proxies: Server[] = [];
 
-/** The simulation of a run. */
-async function simulated(side: Side, rate: number, answers: readonly Answered[]) {
-  const { limits } = (await (await fetch(`${direct[0] ?? ''}/props`)).json()) as {
-    limits: { kv_tokens: number; max_model_len: number };
-  };
-  const trace = join(dir, `${side}-${rate}.log`);
-  writeFileSync(trace, traceOf(answers));
-  const shape = { kvPositions: limits.kv_tokens, maxLength: limits.max_model_len };
-  const fleet = {
-    replicas: REPLICAS,
-    maxReplicas: REPLICAS,
-    balance: side === 'envoy' ? 'orca' : 'least_request',
-  } as const;
-  const [report] = await simulateCommand(
-    {
-      ...{ ...simulateDefaults, trace, cost: costFile, speeds: [1], limit: answers.length },
-      ...{ limits: 'stated', ...shape, ...fleet },
-    },
-    () => undefined,
-  );
-  if (report === undefined) throw new Error('the simulation has no report');
-  return report;
+function costsOf(): CostFile {
+  const [name = ''] = readdirSync(cache).filter((each) => each.startsWith('calibration-'));
+  const { cost } = JSON.parse(readFileSync(join(cache, name), 'utf8')) as { cost: unknown };
+  return parseCostFile(JSON.stringify({ cost, shape: depthShape(loadManifest(EMBEDDED)) }));
+}
+
+/** The runs of all sides, each pair of rate and seed in another order. */
+function* inTurns(): Generator<{ readonly side: Side; readonly rate: number; readonly seed: number }> {
+  let turn = 0;
+  for (const seed of seeds)
+    for (const rate of rates) {
+      for (let i = 0; i < sides.length; i++) yield { side: sides[(turn + i) % sides.length] ?? 'split', rate, seed };
+      turn++;
+    }
+}
+
+const mean = (values: readonly number[]): number => values.reduce((sum, value) => sum + value, 0) / values.length;
+const row = (...cells: (string | number)[]): void => {
+  const text = (cell: string | number) =>
+    typeof cell === 'number' && !Number.isInteger(cell) ? cell.toFixed(3) : cell;
+  console.log(cells.map(text).join(' | '));
+};
+
+/** Right answers in time. */
+async function askQuestions(urls: ReadonlyMap<Side, readonly string[]>): Promise<void> {
+  const setup = await setupOf(direct[0] ?? '');
+  console.log(`one replica at full depth: ${setup.perSecond.toFixed(2)} requests/s`);
+  row('side', 'load of one replica', 'seed', 'requests', 'right in time', 'in time', 'standard error');
+  for (const { side, rate, seed } of inTurns()) {
+    const of = await rightInTime(urls.get(side) ?? [], setup, { rate, seconds, seed });
+    const error = of.deviation / Math.sqrt(of.requests);
+    row(side, rate, seed, of.requests, of.rightInTime ?? NaN, of.inTime, error);
+  }
+}
+
+/** Measured and simulated shares in budget, and their means over the seeds. */
+async function compare(urls: ReadonlyMap<Side, readonly string[]>): Promise<void> {
+  const { limits } = (await (await fetch(`${direct[0] ?? ''}/props`)).json()) as { limits: { kv_tokens: number } };
+  const costs = costsOf();
+  const runs: (Run & { readonly real: Result; readonly paper: Result })[] = [];
+  const columns = ['requests', 'in budget', 'simulated', 'mean quality', 'simulated'];
+  row('side', 'requests/s', 'seed', ...columns);
+  for (const { side, rate, seed } of inTurns()) {
+    const run = await load(urls.get(side) ?? [], side, rate, seed);
+    const paper = simulated(run, costs, { kvPositions: limits.kv_tokens, overheadMs: 12 });
+    const real = measured(run, costs);
+    runs.push({ ...run, real, paper });
+    row(side, rate, seed, run.answers.length, real.met, paper.met, real.quality, paper.quality);
+  }
+  if (values.out !== undefined) writeFileSync(values.out, JSON.stringify({ limits, costs, runs }));
+  row('side', 'requests/s', ...columns);
+  for (const side of sides)
+    for (const rate of rates) {
+      const same = runs.filter((run) => run.side === side && run.rate === rate);
+      const of = (value: (run: (typeof runs)[number]) => number): number => mean(same.map(value));
+      const count = same.reduce((sum, { answers }) => sum + answers.length, 0);
+      const met = [of(({ real }) => real.met), of(({ paper }) => paper.met)];
+      row(
+        side,
+        rate,
+        count,
+        ...met,
+        of(({ real }) => real.quality),
+        of(({ paper }) => paper.quality),
+      );
+    }
 }
 
 try {
   console.log(
-    `${cpus()[0]?.model ?? 'unknown CPU'}, load average ${loadavg()[0]?.toFixed(2) ?? ''}, ${seconds} s a rate`,
+    `${cpus()[0]?.model ?? 'unknown CPU'}, load average ${loadavg()[0]?.toFixed(2) ?? ''}, ${seconds} s a run`,
   );
   const urls = new Map<Side, readonly string[]>();
   for (const side of sides) {
@@ -204,19 +217,11 @@ try {
       const proxy = await startProxy(side, dir, servers);
       proxies.push(proxy);
       urls.set(side, [proxy.url]);
-      const [own = NaN, through = NaN] = await shortP99([direct[0] ?? '', proxy.url], 500);
+      const [own = NaN, through = NaN] = await shortP99([direct[0] ?? '', proxy.url], short);
       console.log(`${side}: p99 of a short request ${through.toFixed(2)} ms, without the proxy ${own.toFixed(2)} ms`);
     }
   }
-  console.log('side | requests/s | requests | attainment measured | simulated | mean quality measured | simulated');
-  for (const rate of rates)
-    for (const [side, addresses] of urls) {
-      const answers = await load(addresses, rate, seconds);
-      const report = await simulated(side, rate, answers);
-      const measured = answers.filter(({ met }) => met).length / answers.length;
-      const numbers = [measured, report.attainment, qualityOf(answers, costs), report.meanQuality];
-      console.log([side, rate, answers.length, ...numbers.map((value) => value.toFixed(3))].join(' | '));
-    }
+  await (values.questions ? askQuestions(urls) : compare(urls));
 } finally {
   for (const server of [...proxies, ...servers]) await server.stop();
 }
