@@ -1,18 +1,19 @@
 /**
- * Fleets on paper, by the simulator: `npm run bench:fleet -- --cost FILE [--replicas LIST] [--rate N] [--requests N]`.
+ * Fleets on paper, by the simulator: `npm run bench:fleet -- --cost FILE [--replicas LIST] [--rates LIST] [--seconds N]`.
  *
  * Conversations of four turns arrive at a rate per replica. Each policy of a balancer serves the same arrivals: least
- * request, load reports (deploy/envoy), and conversations that keep their replica. Then a third of the replicas, a zone,
- * is lost halfway. FILE is what `sortie calibrate` wrote.
+ * request, load reports (deploy/envoy), and conversations that keep their replica. A third of the replicas, a zone, is
+ * lost halfway. FILE is what `sortie calibrate` wrote.
  */
 import { readFileSync } from 'node:fs';
 import { parseArgs } from 'node:util';
+import { SERVE_OPTIONS } from '../src/config.js';
 import { costModel, predictMs } from '../src/cost/model.js';
 import { defaultPolicy, Router } from '../src/router/index.js';
 import { affine, type Balancer, type FleetRequest, leastRequest, weighted } from '../src/simulate/balance.js';
 import { parseCostFile } from '../src/simulate/costs.js';
 import type { Machine } from '../src/simulate/engine.js';
-import { type Fleet, simulateFleet } from '../src/simulate/replicas.js';
+import { simulateFleet } from '../src/simulate/replicas.js';
 import { isMet, reportOf } from '../src/simulate/report.js';
 import { seeded } from '../src/util/random.js';
 import { positive, positives } from './options.js';
@@ -27,35 +28,41 @@ const { values } = parseArgs({
   options: {
     cost: { type: 'string' },
     replicas: { type: 'string', default: '2,3,10,100' },
-    rate: { type: 'string', default: '1' },
-    requests: { type: 'string', default: '60' },
+    rates: { type: 'string', default: '2' },
+    seconds: { type: 'string', default: '40' },
   },
 });
 if (values.cost === undefined) throw new Error('--cost must be a file that `sortie calibrate` wrote');
 const { cost, shape } = parseCostFile(readFileSync(values.cost, 'utf8'));
 const costs = costModel(cost, shape);
-const rate = positive('--rate', values.rate);
-const each = positive('--requests', values.requests);
+const rates = positives('--rates', values.rates);
+const durationMs = 1000 * positive('--seconds', values.seconds);
+/** As a server with its defaults. */
+const minExit = shape.exits.find(({ right }) => right >= SERVE_OPTIONS.minRight.default)?.layer ?? null;
 
-/** The turns of conversations, in order of arrival. A turn's prompt begins with the turns before it. */
-function conversations(count: number, perSecond: number): FleetRequest[] {
+/**
+ * The turns of conversations, in order of arrival. A turn's prompt begins with the turns before it. Conversations begin
+ * early enough for a constant rate from 0 on.
+ */
+function conversations(perSecond: number): FleetRequest[] {
   const random = seeded(20_26);
   const exponential = (mean: number): number => -mean * Math.log(1 - random());
   const requests: FleetRequest[] = [];
-  let at = 0;
-  for (let session = 0; requests.length < count; session++) {
-    at += exponential((1000 * TURNS) / perSecond);
+  let session = 0;
+  for (let at = -2 * TURNS * THINK_MS; at < durationMs; at += exponential((1000 * TURNS) / perSecond)) {
+    session++;
     let [arrivedAt, shared] = [at, 0];
     for (let turn = 0; turn < TURNS; turn++) {
       const tokens = 20 + Math.floor(random() * 80);
       const promptLength = shared + 30 + Math.floor(random() * 100);
       const totalMs = BUDGETS[session % BUDGETS.length] ?? NaN;
-      requests.push({
+      const request: FleetRequest = {
         ...{ id: `${session}.${turn}`, session: `s${session}`, sharedPositions: shared, arrivedAt, promptLength },
         ...{ lengths: shape.exits.map(() => tokens), maxTokens: tokens, isExactLength: true },
-        ...{ lengthGroup: { kind: 'chat', key: null }, minExit: null, maxExit: null, budgetClass: String(totalMs) },
+        ...{ lengthGroup: { kind: 'chat', key: null }, minExit, maxExit: null, budgetClass: String(totalMs) },
         budget: { totalMs, ttftMs: null, tpotMs: null, onMiss: 'land' },
-      });
+      };
+      if (arrivedAt >= 0 && arrivedAt < durationMs) requests.push(request);
       shared = promptLength + tokens;
       arrivedAt += exponential(THINK_MS);
     }
@@ -70,21 +77,34 @@ const policies: Readonly<Record<string, () => Balancer>> = {
   'by conversation': () => affine(leastRequest(seeded(1))),
 };
 
-console.log('replicas | policy | in budget | mean quality | in budget, a zone lost halfway | answers that broke off');
-for (const replicas of positives('--replicas', values.replicas)) {
-  const requests = conversations(each * replicas, rate * replicas);
-  const at = requests[requests.length >> 1]?.arrivedAt ?? 0;
-  const zone = Array.from({ length: Math.floor(replicas / 3) || 1 }, (_, i) => i);
-  for (const [name, balancerOf] of Object.entries(policies)) {
-    const run = (more: Partial<Fleet>) =>
-      simulateFleet(requests, {
+const at = durationMs / 2;
+/** Requests that the loss can't change, and those that arrive after it. */
+const isEarly = ({ arrivedAt }: FleetRequest): boolean => arrivedAt < at - Math.max(...BUDGETS);
+const isLate = ({ arrivedAt }: FleetRequest): boolean => arrivedAt >= at;
+
+console.log(
+  'replicas | requests/s each | policy | in budget | mean quality | in budget, a zone lost | answers that broke off | run s',
+);
+for (const replicas of positives('--replicas', values.replicas))
+  for (const rate of rates) {
+    const requests = conversations(rate * replicas);
+    const loss = { at, servers: Array.from({ length: Math.floor(replicas / 3) }, (_, i) => i) };
+    for (const [name, balancerOf] of Object.entries(policies)) {
+      const start = performance.now();
+      const { outcomes, lost } = simulateFleet(requests, {
         machines: new Array<Machine>(replicas).fill(machine),
         ...{ routerOf: () => new Router(shape, cost, defaultPolicy), costs, policy: defaultPolicy },
-        ...{ balancer: balancerOf(), ...more },
+        ...{ balancer: balancerOf(), loss },
       });
-    const [whole, less] = [run({}), run({ loss: { at, servers: zone } })];
-    const met = ({ outcomes }: typeof whole): string => (outcomes.filter(isMet).length / requests.length).toFixed(3);
-    const quality = reportOf(whole.outcomes, shape).meanQuality.toFixed(3);
-    console.log([replicas, name, met(whole), quality, met(less), less.lost.length].join(' | '));
+      const met = new Set(outcomes.filter(isMet).map(({ request }) => request.id));
+      const share = (all: readonly FleetRequest[]): string =>
+        (all.filter(({ id }) => met.has(id)).length / all.length).toFixed(3);
+      const { meanQuality } = reportOf(
+        outcomes.filter(({ request }) => isEarly(request)),
+        shape,
+      );
+      const seconds = Math.round((performance.now() - start) / 1000);
+      const shares = [share(requests.filter(isEarly)), meanQuality.toFixed(3), share(requests.filter(isLate))];
+      console.log([replicas, rate, name, ...shares, lost.length, seconds].join(' | '));
+    }
   }
-}
