@@ -1,9 +1,10 @@
 /**
- * Fleets on paper, by the simulator: `npm run bench:fleet -- --cost FILE [--replicas LIST] [--rates LIST] [--seconds N]`.
+ * Fleets on paper, by the simulator: `npm run bench:fleet -- --cost FILE [--replicas LIST] [--rates LIST] [--seconds N]
+ * [--slow SHARE]`.
  *
  * Conversations of four turns arrive at a rate per replica. Each policy of a balancer serves the same arrivals: least
  * request, load reports (deploy/envoy), and conversations that keep their replica. A third of the replicas, a zone, is
- * lost halfway. FILE is what `sortie calibrate` wrote.
+ * lost halfway. FILE is what `sortie calibrate` wrote. A share of the replicas may have half the speed.
  */
 import { readFileSync } from 'node:fs';
 import { parseArgs } from 'node:util';
@@ -16,11 +17,13 @@ import type { Machine } from '../src/simulate/engine.js';
 import { simulateFleet } from '../src/simulate/replicas.js';
 import { isMet, reportOf } from '../src/simulate/report.js';
 import { seeded } from '../src/util/random.js';
-import { positive, positives } from './options.js';
+import { nonNegatives, positive, positives } from './options.js';
 
 const TURNS = 4;
 /** Total budgets in turn, ms. */
 const BUDGETS = [1500, 3000, 6000, 12_000];
+/** Most answers of a fleet that is not overloaded take less, ms. */
+const EARLY_MS = 4000;
 /** Mean time between the turns of a conversation, ms. */
 const THINK_MS = 10_000;
 
@@ -30,6 +33,7 @@ const { values } = parseArgs({
     replicas: { type: 'string', default: '2,3,10,100' },
     rates: { type: 'string', default: '2' },
     seconds: { type: 'string', default: '40' },
+    slow: { type: 'string', default: '0' },
   },
 });
 if (values.cost === undefined) throw new Error('--cost must be a file that `sortie calibrate` wrote');
@@ -37,6 +41,7 @@ const { cost, shape } = parseCostFile(readFileSync(values.cost, 'utf8'));
 const costs = costModel(cost, shape);
 const rates = positives('--rates', values.rates);
 const durationMs = 1000 * positive('--seconds', values.seconds);
+const [slow = 0] = nonNegatives('--slow', values.slow);
 /** As a server with its defaults. */
 const minExit = shape.exits.find(({ right }) => right >= SERVE_OPTIONS.minRight.default)?.layer ?? null;
 
@@ -70,7 +75,10 @@ function conversations(perSecond: number): FleetRequest[] {
   return requests.sort((a, b) => a.arrivedAt - b.arrivedAt);
 }
 
-const machine: Machine = { slots: 32, kvPositions: 18_396, actual: (work) => predictMs(costs, work) };
+const machineOf = (factor: number): Machine => ({
+  ...{ slots: 32, kvPositions: 18_396 },
+  actual: (work) => factor * predictMs(costs, work),
+});
 const policies: Readonly<Record<string, () => Balancer>> = {
   'least request': () => leastRequest(seeded(1)),
   'load reports': weighted,
@@ -78,8 +86,8 @@ const policies: Readonly<Record<string, () => Balancer>> = {
 };
 
 const at = durationMs / 2;
-/** Requests that the loss can't change, and those that arrive after it. */
-const isEarly = ({ arrivedAt }: FleetRequest): boolean => arrivedAt < at - Math.max(...BUDGETS);
+/** Requests whose answers end before the loss, except for a few late ones, and those that arrive after it. */
+const isEarly = ({ arrivedAt }: FleetRequest): boolean => arrivedAt < at - EARLY_MS;
 const isLate = ({ arrivedAt }: FleetRequest): boolean => arrivedAt >= at;
 
 console.log(
@@ -92,7 +100,8 @@ for (const replicas of positives('--replicas', values.replicas))
     for (const [name, balancerOf] of Object.entries(policies)) {
       const start = performance.now();
       const { outcomes, lost } = simulateFleet(requests, {
-        machines: new Array<Machine>(replicas).fill(machine),
+        // The lost zone has the first replicas, and the slow ones are the last.
+        machines: Array.from({ length: replicas }, (_, i) => machineOf(i >= replicas * (1 - slow) ? 2 : 1)),
         ...{ routerOf: () => new Router(shape, cost, defaultPolicy), costs, policy: defaultPolicy },
         ...{ balancer: balancerOf(), loss },
       });

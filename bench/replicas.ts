@@ -134,6 +134,7 @@ const cache = join(dir, 'costs');
 const options = ['--threads', '1', '--load-header', 'on', '--audit', 'off', '--cache-dir', cache];
 // The first replica measures the costs, and the others start with its table.
 const servers = [await startSortie(EMBEDDED, options)];
+const costs = costsOf();
 while (servers.length < REPLICAS) servers.push(await startSortie(EMBEDDED, options));
 const direct = servers.map(({ url }) => url);
 const proxies: Server[] = [];
@@ -176,7 +177,8 @@ async function askQuestions(urls: ReadonlyMap<Side, readonly string[]>): Promise
 /** Measured and simulated shares in budget, and their means over the seeds. */
 async function compare(urls: ReadonlyMap<Side, readonly string[]>): Promise<void> {
   const { limits } = (await (await fetch(`${direct[0] ?? ''}/props`)).json()) as { limits: { kv_tokens: number } };
-  const costs = costsOf();
+  if (JSON.stringify(costsOf()) !== JSON.stringify(costs))
+    throw new Error('the machine is too busy: a later replica found other costs than the first one');
   const runs: (Run & { readonly real: Result; readonly paper: Result })[] = [];
   const columns = ['requests', 'in budget', 'simulated', 'mean quality', 'simulated'];
   row('side', 'requests/s', 'seed', ...columns);
