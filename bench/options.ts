@@ -27,8 +27,10 @@ export const words = (value: string, help: string, initial: readonly string[]): 
 });
 /** A switch, off by default. */
 export const flag = (help: string): Flag<boolean> => ({ value: '', help, initial: false });
-/** A number above 0. */
-export const number = (help: string, initial: number): Flag<number> => ({ value: 'n', help, initial, parse: factor });
+/** A number above 0, or by another rule. */
+export const number = (help: string, initial: number, parse = factor): Flag<number> => ({
+  ...{ value: 'n', help, initial, parse },
+});
 /** Numbers above 0, or by another rule, separated by commas. */
 export const numbers = (help: string, initial: readonly number[], parse = factors): Flag<readonly number[]> => ({
   ...{ value: 'list', help, initial, parse },

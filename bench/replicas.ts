@@ -1,58 +1,85 @@
 /**
- * Real replicas behind proxies against the simulation of the same pool:
- * `npm run bench:replicas -- [--sides split,haproxy,envoy] [--rates LIST] [--seconds N]`.
+ * Real replicas behind proxies, on this machine:
+ * `npm run bench:replicas -- [--sides split,haproxy,envoy] [--rates LIST] [--seconds N] [--seeds LIST] [--questions]`.
  *
- * Each replica has one thread and serves the embedded model on this machine. `split` sends to the replicas in turns, as
- * to separate servers. For each rate, `sortie bench` and the simulation get one log of arrivals, lengths and budgets. The
- * simulation has the policy of the proxy, and the costs that `sortie calibrate` measures on all cores at once, as the
- * replicas share them. The programs `haproxy` and `envoy`, and a machine without other load, are required.
+ * Each replica has one thread and serves the embedded model. `split` sends to the replicas in turns, as to separate
+ * servers with an ideal split. The sides take turns, so that other work on the machine meets all of them.
+ *
+ * - By default, requests with budgets have a stated length. The simulator then serves the same arrivals, lengths and
+ *   budgets by the policy of the side. It has the costs of the replicas, and the speeds that their steps had in the run.
+ * - With `--questions`, the requests are those of bench:goodput, and the share of right answers in time counts. A rate
+ *   is a multiple of the throughput of one replica at full depth.
+ *
+ * The programs `haproxy` and `envoy` are required. FILE of `--out` gets the runs as JSON.
  */
-import { execFile } from 'node:child_process';
-import { mkdtempSync, readFileSync, writeFileSync } from 'node:fs';
+import { mkdtempSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { cpus, loadavg, tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { promisify } from 'node:util';
 import { packageRoot } from '../src/config.js';
+import { depthShape } from '../src/engine/depth-shape.js';
 import { arrivalTimes } from '../src/load/arrivals.js';
-import { benchCommand } from '../src/load/command.js';
-import { benchDefaults } from '../src/load/options.js';
-import { meanOf, type Summary } from '../src/load/summary.js';
-import { simulateCommand } from '../src/simulate/command.js';
+import { meanOf } from '../src/load/summary.js';
+import { loadManifest } from '../src/model/manifest-io.js';
 import { type CostFile, parseCostFile } from '../src/simulate/costs.js';
-import { simulateDefaults } from '../src/simulate/options.js';
-import { meanQualityOf } from '../src/simulate/report.js';
 import { seeded } from '../src/util/random.js';
 import { quantile } from '../src/util/stats.js';
-import { EMBEDDED, number, numbers, optionsOf, text } from './options.js';
-import { freePort, main, type Server, startServer, startSortie } from './server.js';
-import { tableOf } from './table.js';
+import { EMBEDDED, flag, number, numbers, optional, optionsOf, text } from './options.js';
+import { rightInTime, setupOf } from './replicas/questions.js';
+import { type Answered, measured, type Result, type Run, type Side, SIDES, simulated } from './replicas/simulated.js';
+import { speedsOf } from './replicas/speed.js';
+import { freePort, type Server, startServer, startSortie } from './server.js';
 
 /** The files of deploy/ have two. */
 const REPLICAS = 2;
 /** Total budgets in turn, ms. */
-const BUDGETS = [1500, 3000, 6000, 12_000];
-const SIDES = ['split', 'haproxy', 'envoy'] as const;
-type Side = (typeof SIDES)[number];
+const BUDGETS = [1000, 2000, 4000, 8000];
+const WORDS = 'river stone bread window garden letter winter music paper bridge'.split(' ');
 
-/** Writes the requests of a rate as a log: one file for each address, which get them in turns. */
-function writeLogs(dir: string, rate: number, seconds: number, addresses: number): string[] {
-  const random = seeded(Math.round(rate * 1000));
-  const length = (): number => 20 + Math.floor(random() * 80);
-  const lines = arrivalTimes(Math.round(rate * seconds), rate, 'poisson', random).map((at, i) =>
-    JSON.stringify({
-      ...{ msg: 'request', time: 1e12 + at, ms: 0, prompt_tokens: length(), completion_tokens: length() },
-      sortie: { budget_ms: BUDGETS[i % BUDGETS.length] },
-    }),
-  );
-  return Array.from({ length: addresses }, (_, own) => {
-    const file = join(dir, `${rate}-${own}.log`);
-    writeFileSync(file, lines.filter((__, i) => i % addresses === own).join('\n'));
-    return file;
-  });
+interface Body {
+  readonly usage: { readonly prompt_tokens: number; readonly completion_tokens: number };
+  readonly sortie: { readonly exit_layers: Readonly<Record<string, number>> };
 }
 
+/** @param name begins the prompt, so that no prompt shares a prefix: the simulated requests share none */
+async function ask(url: string, name: string, i: number, atMs: number, random: () => number): Promise<Answered> {
+  const word = (): string => WORDS[Math.floor(random() * WORDS.length)] ?? 'word';
+  const words = Array.from({ length: 20 + Math.floor(random() * 80) }, word).join(' ');
+  const budgetMs = BUDGETS[i % BUDGETS.length] ?? NaN;
+  const max_tokens = 20 + Math.floor(random() * 80);
+  const start = performance.now();
+  const response = await fetch(`${url}/v1/completions`, {
+    method: 'POST',
+    headers: { 'content-type': 'application/json', 'x-latency-budget-ms': String(budgetMs) },
+    // Answers with a seed have no drafts: the simulator has none either.
+    body: JSON.stringify({ prompt: `${name}.${i} ${words}`, max_tokens, ignore_eos: true, seed: i }),
+  });
+  if (!response.ok) throw new Error(`status ${response.status}: ${await response.text()}`);
+  const { usage, sortie } = (await response.json()) as Body;
+  const { prompt_tokens: promptTokens, completion_tokens: tokens } = usage;
+  return { atMs, budgetMs, promptTokens, tokens, ms: performance.now() - start, exits: sortie.exit_layers };
+}
+
+/** Sends requests at a mean rate per second to the addresses in turns, without waiting for answers. */
+async function load(urls: readonly string[], side: Side, rate: number, seed: number): Promise<Run> {
+  const random = seeded(1000 * seed + Math.round(rate * 10));
+  const start = performance.now();
+  const over = new AbortController();
+  const speeds = direct.map((url) => speedsOf(url, start, over.signal));
+  const answers: Promise<Answered>[] = [];
+  for (const at of arrivalTimes(Math.round(rate * seconds), rate, 'poisson', random)) {
+    await new Promise((resolve) => setTimeout(resolve, Math.max(0, at - (performance.now() - start))));
+    const url = urls[answers.length % urls.length] ?? '';
+    answers.push(ask(url, `${side} ${rate} ${seed}`, answers.length, performance.now() - start, random));
+  }
+  const all = await Promise.all(answers);
+  over.abort();
+  return { side, rate, seed, answers: all, speeds: await Promise.all(speeds) };
+}
+
+type Proxy = 'haproxy' | 'envoy';
+
 /** A proxy with the file of deploy/ in front of two servers. */
-async function startProxy(proxy: 'haproxy' | 'envoy', dir: string, replicas: readonly Server[]): Promise<Server> {
+async function startProxy(proxy: Proxy, dir: string, replicas: readonly Server[]): Promise<Server> {
   const [front, operations] = [await freePort(), await freePort()];
   const [a, b] = replicas.map(({ url }) => new URL(url).port);
   const ports = { 8080: front, 8081: a, 9081: a, 8082: b, 9082: b, 8404: operations, 9901: operations };
@@ -60,6 +87,8 @@ async function startProxy(proxy: 'haproxy' | 'envoy', dir: string, replicas: rea
   let config = readFileSync(join(packageRoot, 'deploy', proxy, name), 'utf8');
   for (const [from, to] of Object.entries(ports))
     config = config.replace(new RegExp(`(?<=:|port |port_value: )${from}\\b`, 'g'), String(to));
+  // The policy of the simulation counts connections only.
+  config = config.replace(/^ *use-server .*\n/gm, '');
   const file = join(dir, name);
   writeFileSync(file, config);
   const command =
@@ -81,59 +110,103 @@ async function shortP99(urls: readonly string[], count: number): Promise<number[
   return times.map((each) => quantile(each, 0.99));
 }
 
-/** Costs of one thread while other processes use the other cores in the same way. */
-async function calibrateAll(file: string): Promise<CostFile> {
-  const calibrate = () => promisify(execFile)(process.execPath, [main, 'calibrate', EMBEDDED, '--threads', '1']);
-  const [{ stdout } = { stdout: '' }] = await Promise.all(Array.from({ length: REPLICAS }, calibrate));
-  writeFileSync(file, stdout);
-  return parseCostFile(stdout);
-}
-
-const values = optionsOf('bench:replicas', 'two replicas behind proxies against the simulator', {
+const values = optionsOf('bench:replicas', 'two replicas behind proxies, and the same on paper', {
   sides: text('list', `some of ${SIDES.join(', ')}`, 'haproxy'),
-  rates: numbers('requests per second', [0.5, 1, 2]),
-  seconds: number('duration of each rate', 60),
+  rates: numbers('requests per second, or with --questions multiples of one replica at full depth', [8, 14, 20]),
+  seconds: number('duration of each run', 60),
+  seeds: numbers('seeds of arrivals', [1]),
+  short: number('short requests through each proxy and without it', 500),
+  questions: flag('questions of bench:goodput, judged by right answers in time'),
+  out: optional('file', 'file for the runs as JSON'),
 });
 const sides = values.sides.split(',').map((name): Side => {
   const side = SIDES.find((each) => each === name);
   if (side === undefined) throw new Error(`--sides must be of ${SIDES.join(', ')}, got "${name}"`);
   return side;
 });
+const { rates, seconds, seeds, short } = values;
 const dir = mkdtempSync(join(tmpdir(), 'sortie-replicas-'));
-const cost = join(dir, 'cost.json');
-const { shape } = await calibrateAll(cost);
-const options = ['--threads', '1', '--load-header', 'on'];
-const servers = await Promise.all(Array.from({ length: REPLICAS }, () => startSortie(EMBEDDED, options)));
+const cache = join(dir, 'costs');
+const options = ['--threads', '1', '--load-header', 'on', '--audit', 'off', '--cache-dir', cache];
+// The first replica measures the costs, and the others start with its table.
+const servers = [await startSortie(EMBEDDED, options)];
+const costs = costsOf();
+while (servers.length < REPLICAS) servers.push(await startSortie(EMBEDDED, options));
 const direct = servers.map(({ url }) => url);
 const proxies: Server[] = [];
 
-/** The client's summaries of the requests in the logs, one for each address. */
-async function measured(urls: readonly string[], logs: readonly string[]): Promise<Summary[]> {
-  const io = { say: () => undefined, terminal: null, signal: new AbortController().signal };
-  const runs = urls.map((url, i) =>
-    benchCommand({ ...benchDefaults, url, trace: logs[i] ?? null, lengths: 'trace', api: 'completions' }, io),
-  );
-  return (await Promise.all(runs)).flatMap((result) => result.runs.map(({ summary }) => summary));
+function costsOf(): CostFile {
+  const [name = ''] = readdirSync(cache).filter((each) => each.startsWith('calibration-'));
+  const { cost } = JSON.parse(readFileSync(join(cache, name), 'utf8')) as { cost: unknown };
+  return parseCostFile(JSON.stringify({ cost, shape: depthShape(loadManifest(EMBEDDED)) }));
 }
 
-async function simulated(side: Side, trace: string) {
-  const { limits } = (await (await fetch(`${direct[0] ?? ''}/props`)).json()) as {
-    limits: { kv_tokens: number; max_model_len: number };
-  };
-  const [report] = await simulateCommand(
-    {
-      ...{ ...simulateDefaults, trace, cost, speeds: [1], limit: 1e6, limits: 'stated' },
-      ...{ kvPositions: limits.kv_tokens, maxLength: limits.max_model_len, replicas: REPLICAS, maxReplicas: REPLICAS },
-      balance: side === 'envoy' ? 'orca' : 'least_request',
-    },
-    () => undefined,
-  );
-  if (report === undefined) throw new Error('the simulation has no report');
-  return report;
+/** The runs of all sides, each pair of rate and seed in another order. */
+function* inTurns(): Generator<{ readonly side: Side; readonly rate: number; readonly seed: number }> {
+  let turn = 0;
+  for (const seed of seeds)
+    for (const rate of rates) {
+      for (let i = 0; i < sides.length; i++) yield { side: sides[(turn + i) % sides.length] ?? 'split', rate, seed };
+      turn++;
+    }
+}
+
+const row = (...cells: (string | number)[]): void => {
+  const shown = (cell: string | number) =>
+    typeof cell === 'number' && !Number.isInteger(cell) ? cell.toFixed(3) : cell;
+  console.log(cells.map(shown).join(' | '));
+};
+
+/** Right answers in time. */
+async function askQuestions(urls: ReadonlyMap<Side, readonly string[]>): Promise<void> {
+  const setup = await setupOf(direct[0] ?? '');
+  console.log(`one replica at full depth: ${setup.perSecond.toFixed(2)} requests/s`);
+  row('side', 'load of one replica', 'seed', 'requests', 'right in time', 'in time', 'standard error');
+  for (const { side, rate, seed } of inTurns()) {
+    const of = await rightInTime(urls.get(side) ?? [], setup, { rate, seconds, seed });
+    const error = of.deviation / Math.sqrt(of.requests);
+    row(side, rate, seed, of.requests, of.rightInTime ?? NaN, of.inTime, error);
+  }
+}
+
+/** Measured and simulated shares in budget, and their means over the seeds. */
+async function compare(urls: ReadonlyMap<Side, readonly string[]>): Promise<void> {
+  const { limits } = (await (await fetch(`${direct[0] ?? ''}/props`)).json()) as { limits: { kv_tokens: number } };
+  if (JSON.stringify(costsOf()) !== JSON.stringify(costs))
+    throw new Error('the machine is too busy: a later replica found other costs than the first one');
+  const runs: (Run & { readonly real: Result; readonly paper: Result })[] = [];
+  const columns = ['requests', 'in budget', 'simulated', 'mean quality', 'simulated'];
+  row('side', 'requests/s', 'seed', ...columns);
+  for (const { side, rate, seed } of inTurns()) {
+    const run = await load(urls.get(side) ?? [], side, rate, seed);
+    const paper = simulated(run, costs, { kvPositions: limits.kv_tokens, overheadMs: 12 });
+    const real = measured(run, costs);
+    runs.push({ ...run, real, paper });
+    row(side, rate, seed, run.answers.length, real.met, paper.met, real.quality, paper.quality);
+  }
+  if (values.out !== undefined) writeFileSync(values.out, JSON.stringify({ limits, costs, runs }));
+  row('side', 'requests/s', ...columns);
+  for (const side of sides)
+    for (const rate of rates) {
+      const same = runs.filter((run) => run.side === side && run.rate === rate);
+      const of = (value: (run: (typeof runs)[number]) => number): number => meanOf(same.map(value));
+      const count = same.reduce((sum, { answers }) => sum + answers.length, 0);
+      const met = [of(({ real }) => real.met), of(({ paper }) => paper.met)];
+      row(
+        side,
+        rate,
+        count,
+        ...met,
+        of(({ real }) => real.quality),
+        of(({ paper }) => paper.quality),
+      );
+    }
 }
 
 try {
-  console.log(`${cpus()[0]?.model ?? 'unknown CPU'}, load average ${loadavg()[0]?.toFixed(2) ?? ''}`);
+  console.log(
+    `${cpus()[0]?.model ?? 'unknown CPU'}, load average ${loadavg()[0]?.toFixed(2) ?? ''}, ${seconds} s a run`,
+  );
   const urls = new Map<Side, readonly string[]>();
   for (const side of sides) {
     if (side === 'split') urls.set(side, direct);
@@ -141,26 +214,11 @@ try {
       const proxy = await startProxy(side, dir, servers);
       proxies.push(proxy);
       urls.set(side, [proxy.url]);
-      const [own = NaN, through = NaN] = await shortP99([direct[0] ?? '', proxy.url], 500);
+      const [own = NaN, through = NaN] = await shortP99([direct[0] ?? '', proxy.url], short);
       console.log(`${side}: p99 of a short request ${through.toFixed(2)} ms, without the proxy ${own.toFixed(2)} ms`);
     }
   }
-  const rows = [
-    ['side', 'requests/s', 'requests', 'attainment measured', 'simulated', 'mean quality measured', 'simulated'],
-  ];
-  for (const rate of values.rates)
-    for (const [side, addresses] of urls) {
-      const found = await measured(addresses, writeLogs(dir, rate, values.seconds, addresses.length));
-      const report = await simulated(side, writeLogs(dir, rate, values.seconds, 1)[0] ?? '');
-      const [attainment, quality] = [
-        found.map((each) => each.attainment),
-        found.map((each) => meanQualityOf(each, shape)),
-      ];
-      const cells = [meanOf(attainment), report.attainment, meanOf(quality), report.meanQuality];
-      const requests = found.reduce((sum, each) => sum + each.requests, 0);
-      rows.push([side, String(rate), String(requests), ...cells.map((value) => value.toFixed(3))]);
-    }
-  for (const line of tableOf(rows)) console.log(line);
+  await (values.questions ? askQuestions(urls) : compare(urls));
 } finally {
   for (const server of [...proxies, ...servers]) await server.stop();
 }

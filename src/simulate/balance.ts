@@ -60,7 +60,7 @@ export function leastRequest(random: () => number): Balancer {
 }
 
 /** Milliseconds between two updates of weights, and those for which a report counts (deploy/envoy). */
-const UPDATE_MS = 500;
+const UPDATE_MS = 5000;
 const EXPIRY_MS = 10_000;
 
 /** The weight of a server: its tokens a second over its backlog in minutes, as Envoy computes it; null without load. */

@@ -1,6 +1,9 @@
 /** Two replicas scraped by Debian's Prometheus: records add up their requests, alerts name what they are about. */
+import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import t from 'tap';
+import { packageRoot } from '../../src/config.js';
 import { serve, tinyModel } from './helper.js';
 import { post } from './pool.js';
 import { dashboard, hasData, missing, query, startPrometheus } from './prometheus.js';
@@ -69,6 +72,12 @@ void t.test(
     t.ok(isNear(await shown(new URL(a.url).host), 1), 'the panel, one replica');
     t.ok(isNear(await shown(new URL(b.url).host), 2 / 6), 'the panel, the other replica');
     t.ok(hasData(await query(prometheus, 'model_name:sortie_requests_waiting:per_replica')));
+
+    const scaler = readFileSync(join(packageRoot, 'deploy', 'kubernetes', 'autoscaling.yaml'), 'utf8');
+    const [load, missedShare, ...others] = [...scaler.matchAll(/^ +query: (.*)$/gm)].map(([, expr = '']) => expr);
+    t.same(await values(load ?? ''), [0], "the autoscaler's load of both replicas");
+    t.ok(isNear((await values(missedShare ?? ''))[0], 4 / 24), 'its share of missed budgets');
+    for (const expr of others) t.equal((await values(expr)).length, 1, expr);
 
     const alerts = async (): Promise<readonly Alert[]> => {
       const { data } = (await (await fetch(`${prometheus}/api/v1/alerts`)).json()) as { data: { alerts: Alert[] } };

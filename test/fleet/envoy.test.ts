@@ -5,11 +5,12 @@ import { childrenOf } from '../../bench/soak/memory.js';
 import { tinyModel } from '../deploy/helper.js';
 import { until } from '../support/until.js';
 import {
+  freePorts,
   isHealthy,
   missing,
   type Pool,
   post,
-  type Replica,
+  Replica,
   startBefore,
   startProxy,
   startReplicas,
@@ -70,7 +71,8 @@ async function sharesByLoad(t: Test, pool: Pool): Promise<void> {
     return slow > 1 && fast > 1.2 * slow;
   });
   const before = [served(a), served(b)] as const;
-  await until('60 requests', async () => served(a) + served(b) - before[0] - before[1] >= 60);
+  // Weights change every 5 s, and their means fade within 8 s.
+  await sleep(15_000);
   isOver = true;
   await Promise.all(clients);
   await end();
@@ -136,6 +138,43 @@ async function losesNone(t: Test, pool: Pool): Promise<void> {
   t.comment(`${sent} requests over a kill and a rolling restart, ${faults.length} lost`);
 }
 
+/** The changes that the file names for a third replica. */
+async function withThird(t: Test, [a, b]: Pool['replicas'], options: readonly string[]): Promise<void> {
+  const [port = 0, opsPort = 0] = await freePorts(2);
+  const c = new Replica(t, model, port, opsPort, options);
+  await c.start();
+  const endpoint = `- endpoint:
+                  address: { socket_address: { address: 127.0.0.1, port_value: ${port} } }
+                  health_check_config: { port_value: ${opsPort} }
+              `;
+  const pool = await startBefore(t, 'envoy', [a, b], (text) =>
+    text.replace('lb_endpoints:\n              ', `$&${endpoint}`).replace('num_retries: 1', 'num_retries: 2'),
+  );
+  await until('all', async () => (await Promise.all([a, b, c].map((each) => isHealthy(pool, each)))).every(Boolean));
+  const headers = { 'x-latency-budget-ms': '1', 'x-budget-on-miss': 'reject', 'x-request-id': 'third' };
+  const rejected = await post(pool.url, { prompt: 'Hello', max_tokens: 1 }, headers);
+  t.equal(rejected.status, 503);
+  const attempts = (): number[] =>
+    [a, b, c].map((each) => each.requests().filter(({ reqId }) => reqId === 'third').length);
+  await until('logged', async () => attempts().reduce((sum, count) => sum + count, 0) >= 3);
+  t.same(attempts(), [1, 1, 1], 'a rejected budget is tried once at each replica');
+
+  const before = [a, b, c].map(served);
+  let sent = 0;
+  const statuses = await Promise.all(
+    Array.from({ length: 90 }, async (_, i) => {
+      if (i >= 60) await until('answers', async () => sent >= 30);
+      const response = await post(pool.url, { ...long, max_tokens: 20 });
+      await response.text();
+      if (++sent === 30) c.process.kill('SIGKILL');
+      return response.status;
+    }),
+  );
+  const shares = [a, b, c].map((each, i) => served(each) - (before[i] ?? 0));
+  t.same(statuses, new Array(90).fill(200), 'a killed one costs no request');
+  t.ok(Math.min(...shares) > 0, `${shares.join(', ')} requests`);
+}
+
 /** When half of a stream has come, as a share of the whole time. */
 async function halfTime(url: string): Promise<number> {
   const start = performance.now();
@@ -152,7 +191,8 @@ async function halfTime(url: string): Promise<number> {
 
 t.setTimeout(240_000);
 void t.test('Envoy', { skip }, async (t) => {
-  const replicas = await startReplicas(t, model, ['--load-header', 'on', '--max-running', '8', '--keep-alive', '2']);
+  const options = ['--load-header', 'on', '--max-running', '8', '--keep-alive', '2'];
+  const replicas = await startReplicas(t, model, options);
   const pool = await startBefore(t, 'envoy', replicas);
   /** A pool with another setting. */
   const withSetting = (t: Test, from: string, to: string): Promise<Pool> =>
@@ -163,8 +203,9 @@ void t.test('Envoy', { skip }, async (t) => {
 
   await t.test('two replicas of unequal speed share the work by their load reports', (t) => sharesByLoad(t, pool));
   await t.test('a report stays between replica and proxy', async (t) => {
-    const response = await post(pool.url, { prompt: 'Hello', max_tokens: 1 });
+    const response = await post(pool.url, { prompt: 'Hello', max_tokens: 1 }, { 'x-request-id': 'own' });
     await response.text();
+    t.equal(response.headers.get('x-request-id'), 'own', 'the id of the client passes');
     t.ok(response.headers.has('x-sortie-load'));
     t.notOk(response.headers.has('endpoint-load-metrics'));
     t.notOk(response.headers.has('x-envoy-expected-rq-timeout-ms'));
@@ -217,6 +258,8 @@ void t.test('Envoy', { skip }, async (t) => {
     t.equal(cut.status, 504, 'no byte of the answer was there');
     t.equal(await cut.text(), 'stream timeout');
   });
+
+  await t.test('three replicas', (t) => withThird(t, replicas, options));
 
   await t.test('a killed replica and a rolling restart cost no request without a first byte', (t) =>
     losesNone(t, pool),
