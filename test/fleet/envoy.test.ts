@@ -159,7 +159,7 @@ async function withThird(t: Test, [a, b]: Pool['replicas'], options: readonly st
   await until('logged', async () => attempts().reduce((sum, count) => sum + count, 0) >= 3);
   t.same(attempts(), [1, 1, 1], 'a rejected budget is tried once at each replica');
 
-  const before = [a, b, c].map(served);
+  const before = [a, b].map(served);
   let sent = 0;
   const statuses = await Promise.all(
     Array.from({ length: 90 }, async (_, i) => {
@@ -170,8 +170,9 @@ async function withThird(t: Test, [a, b]: Pool['replicas'], options: readonly st
       return response.status;
     }),
   );
-  const shares = [a, b, c].map((each, i) => served(each) - (before[i] ?? 0));
   t.same(statuses, new Array(90).fill(200), 'a killed one costs no request');
+  // The killed process has not written its last log lines.
+  const shares = [a, b].map((each, i) => served(each) - (before[i] ?? 0));
   t.ok(Math.min(...shares) > 0, `${shares.join(', ')} requests`);
 }
 
