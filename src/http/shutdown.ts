@@ -9,7 +9,7 @@ const POLL_MS = 20;
 /** Time that stopped answers have to send their error. */
 const STOP_MS = 2000;
 
-/** A drain ends when no request has come for this time: each load balancer has seen readiness drop then. */
+/** A drain in which requests come ends this long after the last one: each load balancer has seen readiness drop then. */
 const QUIET_MS = 1000;
 
 /** Some proxies check nothing, and send requests to the end. So a drain without answers lasts this time at most. */
@@ -32,7 +32,7 @@ export interface Running {
 export async function drain(app: FastifyInstance, running: Running, timeoutMs: number): Promise<boolean> {
   const start = monotonicMs();
   const isIdle = (): boolean => running.live + app.inFlightResponses.size === 0;
-  let lastArrival = isIdle() ? -Infinity : start;
+  let lastArrival = -Infinity;
   app.server.on('request', () => (lastArrival = monotonicMs()));
   const clean = await until(app, isIdle, start + timeoutMs);
   if (!clean) {
@@ -50,9 +50,10 @@ export async function drain(app: FastifyInstance, running: Running, timeoutMs: n
 
 /** Closes idle connections until the condition holds. @returns false if the deadline, on the monotonic clock, came first */
 async function until(app: FastifyInstance, condition: () => boolean, deadline: number): Promise<boolean> {
-  while (!condition() && monotonicMs() < deadline) {
+  do {
+    // Connections that wait to be accepted have their turn meanwhile.
     app.server.closeIdleConnections();
     await delay(POLL_MS);
-  }
+  } while (!condition() && monotonicMs() < deadline);
   return condition();
 }
