@@ -65,7 +65,8 @@ const { SORTIE_TEST_IMPORT: module } = process.env;
 const imports = module === undefined ? [] : ['--import', module];
 
 t.setTimeout(0);
-t.jobs = 2;
+// One more than the cores that CI has: some files wait for processes most of their time.
+t.jobs = 3;
 for (const { folder: shared, files } of groups) {
   const [first = ''] = files;
   const name = files.length > 1 ? `${files.length} files of ${shared}` : first;
