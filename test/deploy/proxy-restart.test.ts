@@ -1,10 +1,10 @@
-/** A rolling restart of two replicas behind the proxies of deploy/, with 300 requests in flight all the time. */
+/** A rolling restart of two replicas behind the proxies of deploy/, with 120 requests in flight all the time. */
 import { setTimeout as sleep } from 'node:timers/promises';
 import t from 'tap';
 import { tinyModel } from './helper.js';
 import { missing, post, startPools } from './pool.js';
 
-const IN_FLIGHT = 300;
+const IN_FLIGHT = 120;
 const TOKENS = 40;
 const model = tinyModel(t.testdir({}));
 /** Budgets of the requests in turn, ms. */
