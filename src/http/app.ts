@@ -6,7 +6,7 @@ import { createServer } from './create-server.js';
 import { registerAuth } from './auth.js';
 import { registerBody, registerBodySum } from './plugins/body.js';
 import { describeRoutes, registerDocs, registerForeignDocs } from './plugins/docs.js';
-import { registerRejectWhenDraining } from './in-flight.js';
+import { registerRejectWhenDraining } from './shutdown.js';
 import { registerLimits } from './plugins/limits.js';
 import { registerGeneration, registerMessages } from './routes/generate.js';
 import { registerHealth, registerLoad, registerMetrics } from './routes/operations.js';

@@ -3,8 +3,6 @@ import type { ServerResponse } from 'node:http';
 import type { Socket } from 'node:net';
 import type { FastifyInstance, FastifyRequest } from 'fastify';
 import { monotonicMs } from '../util/clock.js';
-import { ApiError } from '../api/errors.js';
-import type { HttpContext } from './context.js';
 import { onClosed } from './response-lifecycle.js';
 
 declare module 'fastify' {
@@ -49,15 +47,5 @@ export function registerInFlight(app: FastifyInstance, stallMs: number): void {
   app.addHook('onClose', (_app, done) => {
     clearInterval(sweep);
     done();
-  });
-}
-
-/** Rejects new requests while the server drains. Running requests finish. */
-export function registerRejectWhenDraining(app: FastifyInstance, context: HttpContext): void {
-  app.addHook('onRequest', async (request, reply) => {
-    if (!context.draining) return;
-    void reply.header('connection', 'close');
-    if (request.routeOptions.config.inference !== true) return;
-    throw new ApiError('draining', 'The server is shutting down; retry with another server.');
   });
 }

@@ -1,7 +1,9 @@
-/** Stops the HTTP server after it has answered every accepted request. */
+/** Stops the HTTP server: new requests are rejected, and every accepted one is answered first. */
 import { setTimeout as delay } from 'node:timers/promises';
 import type { FastifyInstance } from 'fastify';
+import { ApiError } from '../api/errors.js';
 import { monotonicMs } from '../util/clock.js';
+import type { HttpContext } from './context.js';
 
 /** Interval at which idle connections are closed and running answers counted. */
 const POLL_MS = 20;
@@ -22,6 +24,16 @@ export interface Running {
   stop(): void;
 }
 
+/** Rejects new requests while the server drains. Running requests finish. */
+export function registerRejectWhenDraining(app: FastifyInstance, context: HttpContext): void {
+  app.addHook('onRequest', async (request, reply) => {
+    if (!context.draining) return;
+    void reply.header('connection', 'close');
+    if (request.routeOptions.config.inference !== true) return;
+    throw new ApiError('draining', 'The server is shutting down; retry with another server.');
+  });
+}
+
 /**
  * Waits until no answer runs, every byte went out and load balancers have left, and closes idle connections meanwhile.
  * The server still listens, so that new requests get a 503. The end of a listening socket resets the connections that
@@ -35,14 +47,11 @@ export async function drain(app: FastifyInstance, running: Running, timeoutMs: n
   let lastArrival = -Infinity;
   app.server.on('request', () => (lastArrival = monotonicMs()));
   const clean = await until(app, isIdle, start + timeoutMs);
-  if (!clean) {
-    running.stop();
-    await until(app, isIdle, monotonicMs() + STOP_MS);
-  }
-  const hasLeft = (): boolean => isIdle() && monotonicMs() - lastArrival >= QUIET_MS;
-  if (!(await until(app, hasLeft, start + Math.min(timeoutMs, LEAVE_MS)))) {
-    await until(app, isIdle, monotonicMs() + STOP_MS);
-  }
+  if (clean) {
+    const isQuiet = (): boolean => monotonicMs() - lastArrival >= QUIET_MS;
+    await until(app, isQuiet, start + Math.min(timeoutMs, LEAVE_MS));
+  } else running.stop();
+  await until(app, isIdle, monotonicMs() + STOP_MS);
   app.server.close();
   app.server.closeAllConnections();
   return clean;
