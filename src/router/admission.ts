@@ -30,10 +30,15 @@ type Fits = (change: Partial<RequestView>, kvPositions?: number) => boolean;
 /**
  * Admits what arrived since the last step. Promises are made one after the other; exits and predictions know of all that
  * are admitted, so the first of a burst is not predicted as if it were alone.
+ * @param groups by decidedTogether
  * @param engine without them
  * @returns by request
  */
-export function admitAll(arrived: readonly RequestView[], engine: EngineState, learned: Learned): Admission[] {
+export function admitAll(
+  groups: readonly (readonly RequestView[])[],
+  engine: EngineState,
+  learned: Learned,
+): Admission[] {
   const { now } = engine;
   const careful = 1 + marginAt(learned.margin, now, learned.policy);
   const taken: RequestView[] = [];
@@ -62,14 +67,14 @@ export function admitAll(arrived: readonly RequestView[], engine: EngineState, l
       leastFeasible(request, state, fits);
     return { kind: 'reject', leastFeasibleMs, bestExit: bestBelow(request, learned, fits) };
   };
-  const decisions = decidedTogether(arrived).flatMap((choices) => {
+  const decisions = groups.flatMap((choices) => {
     const decision = decide(choices);
     return choices.map(() => decision);
   });
   const state = stateWith([]);
   const exits = chooseExits(state, deepestUnder(state, expectedAt(learned.arrivals, now, learned.policy)));
   const played = forecast(state, exits);
-  return arrived.map(({ id }, i) => {
+  return groups.flat().map(({ id }, i) => {
     const decision = at(decisions, i);
     if (decision.kind === 'reject') return decision;
     const self = find(state, id);

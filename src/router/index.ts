@@ -109,16 +109,17 @@ export class Router {
       this.#costs = decayWhileIdle(this.#costs, state.now - (this.#busyAt ?? state.now));
       this.#busyAt = state.now;
     }
+    const groups = decidedTogether(arrived);
     // A dry run neither takes nor leaves a reservation.
-    const groups = decidedTogether(arrived).filter(([first]) => first?.isDryRun !== true);
-    const retries = groups.filter((choices) => this.#reservations.take(choices));
-    const admissions = admitAll(arrived, state, {
+    const asking = groups.filter(([first]) => first?.isDryRun !== true);
+    const retries = asking.filter((choices) => this.#reservations.take(choices));
+    const admissions = admitAll(groups, state, {
       ...this.#planning(),
       ...{ arrivals: this.#arrivals, margin: this.#margin },
       reserved: this.#reservations.at(state.now),
       claimed: new Set(retries.flat().map(({ id }) => id)),
     });
-    for (const choices of groups) {
+    for (const choices of asking) {
       const admission = admissions[arrived.indexOf(at(choices, 0))];
       if (admission?.kind === 'reject' && admission.leastFeasibleMs !== null)
         this.#reservations.add(choices, admission.leastFeasibleMs, state.now);
