@@ -5,38 +5,23 @@
  */
 import { getHeapStatistics } from 'node:v8';
 import { greedy } from '../../../bench/greedy-request.js';
-import { calibrate, calibrationPlan } from '../../../src/engine/calibration/calibrate.js';
-import { Executor } from '../../../src/engine/execution/executor.js';
-import { loadModel } from '../../../src/engine/execution/load-model.js';
-import { EngineCore } from '../../../src/engine/worker/core.js';
 import { servedKernelList } from '../../../src/options/kinds.js';
-import { chunkSizes, defaultPolicy } from '../../../src/router/index.js';
-import { monotonicMs } from '../../../src/util/clock.js';
+import { cudaEngine } from './engine.js';
 import { idleMs } from './fake.js';
 
 const STEPS = 100;
 const [modelDir = '', kernel = 'fp16', ...numbers] = process.argv.slice(2);
-const limits = { threads: 1, kvMemoryBytes: 2 ** 28, maxRunning: 256, maxQueue: 1000, prefillChunk: 64 };
 const kernels = servedKernelList.parse(kernel) ?? null;
-const executor = new Executor(await loadModel({ modelDir, device: 'cuda', ...limits, kernels, prefixReuse: false }));
-const costs = calibrate(executor, { ...calibrationPlan(limits.maxRunning, 32, 64), repeats: 1 }, monotonicMs);
+const { executor, coreOf } = await cudaEngine({
+  ...{ modelDir, kernels, maxRunning: 256, kvMemoryBytes: 2 ** 28, prefixReuse: false },
+});
 const deepest = executor.model.exits.at(-1)?.entry.layer ?? 0;
 const median = (values: number[]): number => values.sort((a, b) => a - b)[values.length >> 1] ?? NaN;
 const allocated = (): number => getHeapStatistics().used_heap_size;
 
 const found: Record<string, object> = {};
 for (const rows of numbers.length > 0 ? numbers.map(Number) : [1, 64, 256]) {
-  const core = new EngineCore(executor, costs, {
-    maxRunning: limits.maxRunning,
-    maxQueue: limits.maxQueue,
-    kvBytes: limits.kvMemoryBytes,
-    prefixReuse: false,
-    prefillChunk: limits.prefillChunk,
-    speculate: 'off',
-    policy: { ...defaultPolicy, chunks: chunkSizes(limits.prefillChunk) },
-    waitIntervalMs: 100,
-    clock: monotonicMs,
-  });
+  const core = coreOf({ waitIntervalMs: 100 });
   for (let row = 0; row < rows; row++) core.submit(greedy(`r${row}`, [3 + (row % 90), 4, 5], deepest, 2 * STEPS));
   let drawn = 0;
   while (drawn < rows) drawn = core.step().tokens.length;

@@ -4,49 +4,29 @@
  * KERNEL `all` is the default of the engine.
  */
 import { greedy } from '../../../bench/greedy-request.js';
-import { calibrate, calibrationPlan } from '../../../src/engine/calibration/calibrate.js';
-import { Executor } from '../../../src/engine/execution/executor.js';
-import { loadModel } from '../../../src/engine/execution/load-model.js';
-import { EngineCore } from '../../../src/engine/worker/core.js';
-import { chunkSizes, defaultPolicy } from '../../../src/router/index.js';
 import type { StageKernel } from '../../../src/model/manifest.js';
-import { monotonicMs } from '../../../src/util/clock.js';
+import { cudaEngine } from './engine.js';
 import { mark } from './fake.js';
 
 const [model = '', steps = '100', rows = '4', length = '16', longest = '110', kernel = 'fp16', kv = '64'] =
   process.argv.slice(2);
 const answer = Number(length);
-const options = {
+const maxRunning = Number(rows);
+const { executor, coreOf } = await cudaEngine({
   modelDir: model,
-  device: 'cuda',
-  threads: 1,
-  kvMemoryBytes: Number(kv) * 2 ** 20,
-  maxRunning: Number(rows),
-  maxQueue: 1000,
-  prefillChunk: 64,
   kernels: kernel === 'all' ? null : [kernel as StageKernel],
+  maxRunning,
+  kvMemoryBytes: Number(kv) * 2 ** 20,
   prefixReuse: true,
-} as const;
-
-const executor = new Executor(await loadModel(options));
-const costs = calibrate(executor, { ...calibrationPlan(options.maxRunning, 32, 64), repeats: 1 }, monotonicMs);
-const core = new EngineCore(executor, costs, {
-  maxRunning: options.maxRunning,
-  maxQueue: options.maxQueue,
-  kvBytes: options.kvMemoryBytes,
-  prefixReuse: options.prefixReuse,
-  prefillChunk: options.prefillChunk,
-  speculate: 'off',
-  policy: { ...defaultPolicy, chunks: chunkSizes(options.prefillChunk) },
-  clock: monotonicMs,
 });
+const core = coreOf();
 const exits = executor.model.exits.map(({ entry }) => entry.layer);
 let sent = 0;
 let tokens = 0;
 mark('serve');
 for (let step = 0; step < Number(steps); step++) {
   // Prompts of many lengths share a prefix, and leave at every exit: chunks, decoding, copies and swaps of slots mix.
-  while (sent - tokens / answer < options.maxRunning) {
+  while (sent - tokens / answer < maxRunning) {
     const prompt = Array.from({ length: Math.max(1, Number(longest) - 90 + ((sent * 7) % 90)) }, (_, i) =>
       i < 12 ? i + 3 : (sent * 31 + i) % 200,
     );

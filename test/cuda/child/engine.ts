@@ -1,0 +1,32 @@
+/** The real engine on `--device cuda`, with costs that it measures once. */
+import { calibrate, calibrationPlan } from '../../../src/engine/calibration/calibrate.js';
+import type { EngineOptions } from '../../../src/engine/client/options.js';
+import { Executor } from '../../../src/engine/execution/executor.js';
+import { loadModel } from '../../../src/engine/execution/load-model.js';
+import { type CoreOptions, EngineCore } from '../../../src/engine/worker/core.js';
+import { chunkSizes, defaultPolicy } from '../../../src/router/index.js';
+import { monotonicMs } from '../../../src/util/clock.js';
+
+type Stated = 'modelDir' | 'kernels' | 'maxRunning' | 'kvMemoryBytes' | 'prefixReuse';
+
+export interface CudaEngine {
+  readonly executor: Executor;
+  /** A core without sequences. */
+  readonly coreOf: (more?: Partial<CoreOptions>) => EngineCore;
+}
+
+export async function cudaEngine(stated: Pick<EngineOptions, Stated>): Promise<CudaEngine> {
+  const options = { ...stated, device: 'cuda', threads: 1, maxQueue: 1000, prefillChunk: 64 } as const;
+  const { maxRunning, maxQueue, kvMemoryBytes, prefixReuse, prefillChunk } = options;
+  const executor = new Executor(await loadModel(options));
+  const costs = calibrate(executor, { ...calibrationPlan(maxRunning, 32, 64), repeats: 1 }, monotonicMs);
+  const coreOf = (more: Partial<CoreOptions> = {}): EngineCore =>
+    new EngineCore(executor, costs, {
+      ...{ maxRunning, maxQueue, kvBytes: kvMemoryBytes, prefixReuse, prefillChunk },
+      speculate: 'off',
+      policy: { ...defaultPolicy, chunks: chunkSizes(prefillChunk) },
+      clock: monotonicMs,
+      ...more,
+    });
+  return { executor, coreOf };
+}
