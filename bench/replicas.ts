@@ -24,10 +24,11 @@ import { type CostFile, parseCostFile } from '../src/simulate/costs.js';
 import { seeded } from '../src/util/random.js';
 import { quantile } from '../src/util/stats.js';
 import { EMBEDDED, flag, number, numbers, optional, optionsOf, text } from './options.js';
+import { freePort } from './ports.js';
 import { rightInTime, setupOf } from './replicas/questions.js';
 import { type Answered, measured, type Result, type Run, type Side, SIDES, simulated } from './replicas/simulated.js';
 import { speedsOf } from './replicas/speed.js';
-import { freePort, type Server, startServer, startSortie } from './server.js';
+import { type Server, startServer, startSortie } from './server.js';
 
 /** The files of deploy/ have two. */
 const REPLICAS = 2;

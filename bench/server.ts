@@ -1,11 +1,10 @@
 /** Servers under test, Sortie and llama-server, each a process on a free port. */
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { createServer } from 'node:net';
-import type { AddressInfo } from 'node:net';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import { peerProgram } from './peer-side.js';
+import { freePort } from './ports.js';
 
 export interface Server {
   readonly url: string;
@@ -45,16 +44,6 @@ export async function withServer<T>(starting: Promise<Server>, use: (server: Ser
   } finally {
     await server.stop();
   }
-}
-
-/** A port of the loopback address that is free at this instant. */
-export async function freePort(): Promise<number> {
-  const server = createServer().listen(0, '127.0.0.1');
-  await once(server, 'listening');
-  const { port } = server.address() as AddressInfo;
-  server.close();
-  await once(server, 'close');
-  return port;
 }
 
 /**

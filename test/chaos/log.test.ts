@@ -2,21 +2,13 @@
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { openSync } from 'node:fs';
-import { createServer, type AddressInfo } from 'node:net';
 import t, { type Test } from 'tap';
+import { freePort } from '../../bench/ports.js';
 import { serverArgs } from '../deploy/helper.js';
 import { memoryOf, post, tinyModel, untilReady } from './helper.js';
 
 const model = tinyModel(t.testdir());
 const REQUESTS = 400;
-
-async function freePort(): Promise<number> {
-  const probe = createServer().listen(0, '127.0.0.1');
-  await once(probe, 'listening');
-  const { port } = probe.address() as AddressInfo;
-  probe.close();
-  return port;
-}
 
 /** @param log destination of standard output and standard error */
 async function survives(t: Test, log: number | 'closed pipe' | 'stalled pipe'): Promise<void> {
@@ -31,7 +23,7 @@ async function survives(t: Test, log: number | 'closed pipe' | 'stalled pipe'): 
   }
   const exit = once(child, 'exit');
   const server = { process: child, url: `http://127.0.0.1:${port}` };
-  await untilReady(server.url);
+  await untilReady(server.url, child);
   const ask = async (): Promise<void> => {
     // The log line contains the body: lines that can't be written must not pile up.
     const response = await post(server, '/v1/completions', {

@@ -61,13 +61,18 @@ export async function serve(
 ): Promise<Sortie> {
   const server = start(t, process.execPath, serverArgs(model, ...options), env);
   const url = `http://127.0.0.1:${await portOf(server)}`;
-  await untilReady(url);
+  await untilReady(url, server);
   return { process: server, url };
 }
 
-/** Waits until a server is ready. Ten polls per second, because each takes 3 ms from a start of some seconds. */
-export async function untilReady(url: string): Promise<void> {
-  await until('ready', async () => (await fetch(`${url}/health/ready`)).ok, 100);
+/**
+ * Waits until a server is ready. Ten polls per second, because each takes 3 ms from a start of some seconds.
+ * @throws Error if the server exits first
+ */
+export async function untilReady(url: string, server: ChildProcess): Promise<void> {
+  const end = (): number | string | null => server.exitCode ?? server.signalCode;
+  await until('ready', async () => end() !== null || (await fetch(`${url}/health/ready`)).ok, 100);
+  if (end() !== null) throw new Error(`the server exited with ${end()}`);
 }
 
 /** Converts the tiny random Llama of test/golden into `dir`. @param context the longest sequence, for long answers */

@@ -2,11 +2,11 @@
 import { spawnSync } from 'node:child_process';
 import { once } from 'node:events';
 import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
-import { createServer, type AddressInfo } from 'node:net';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { ChildProcess } from 'node:child_process';
 import type { Test } from 'tap';
+import { freePorts } from '../../bench/ports.js';
 import { packageRoot } from '../../src/config.js';
 import { main, start, untilReady } from './helper.js';
 import { until } from '../support/until.js';
@@ -17,15 +17,6 @@ const PROXIES = ['envoy', 'haproxy', 'nginx'] as const;
 /** A reason to skip, or false. */
 export function missing(program: string): string | false {
   return spawnSync(program, ['-v']).error === undefined ? false : `${program} is not installed`;
-}
-
-/** Free ports, all different. */
-export async function freePorts(count: number): Promise<number[]> {
-  const servers = Array.from({ length: count }, () => createServer().listen(0, '127.0.0.1'));
-  await Promise.all(servers.map((server) => once(server, 'listening')));
-  const ports = servers.map((server) => (server.address() as AddressInfo).port);
-  await Promise.all(servers.map((server) => once(server.close(), 'close')));
-  return ports;
 }
 
 /** One replica, which can be started again on its port. */
@@ -68,7 +59,7 @@ export class Replica {
       rest = lines.pop() ?? '';
       this.lines.push(...lines);
     });
-    await untilReady(this.opsUrl);
+    await untilReady(this.opsUrl, started);
   }
 
   /** Sends SIGTERM. @returns the exit code after the drain */

@@ -125,7 +125,7 @@ void t.test('SIGHUP reads the key file again; a file with a fault changes nothin
   let text = '';
   server.stdout?.on('data', (data: Buffer) => (text += data.toString()));
   const url = `http://127.0.0.1:${await portOf(server)}`;
-  await untilReady(url);
+  await untilReady(url, server);
   const statuses = async () =>
     Promise.all(
       ['alpha', 'beta'].map(async (key) => (await fetch(`${url}/v1/models`, { headers: { 'x-api-key': key } })).status),
@@ -187,7 +187,7 @@ for (const signal of ['SIGTERM', 'SIGINT'] as const) {
     const npm = start(t, 'npm', args);
     const exit = once(npm, 'exit');
     const url = `http://127.0.0.1:${await portOf(npm)}`;
-    await untilReady(url);
+    await untilReady(url, npm);
     npm.kill(signal);
     const [code] = (await exit) as [number | null];
     t.equal(code, 0);

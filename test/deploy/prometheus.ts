@@ -3,9 +3,9 @@ import { spawnSync } from 'node:child_process';
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import type { Test } from 'tap';
+import { freePorts } from '../../bench/ports.js';
 import { packageRoot } from '../../src/config.js';
 import { start } from './helper.js';
-import { freePorts } from './pool.js';
 import { until } from '../support/until.js';
 
 const deploy = join(packageRoot, 'deploy');

@@ -1,11 +1,11 @@
 /** Envoy with the file of deploy/ before two replicas: weights by load reports, deadlines, and settings that do harm. */
 import { setTimeout as sleep } from 'node:timers/promises';
 import t, { type Test } from 'tap';
+import { freePorts } from '../../bench/ports.js';
 import { childrenOf } from '../../bench/soak/memory.js';
 import { tinyModel } from '../deploy/helper.js';
 import { until } from '../support/until.js';
 import {
-  freePorts,
   isHealthy,
   missing,
   type Pool,

@@ -3,9 +3,10 @@ import { realpathSync } from 'node:fs';
 import { once } from 'node:events';
 import { dirname, join } from 'node:path';
 import t from 'tap';
+import { freePorts } from '../../bench/ports.js';
 import { packageRoot } from '../../src/config.js';
 import { main, serve, start, tinyModel } from '../deploy/helper.js';
-import { freePorts, missing } from '../deploy/pool.js';
+import { missing } from '../deploy/pool.js';
 
 const skip = missing('ray');
 const model = skip === false ? tinyModel(t.testdir({}), 4096) : '';

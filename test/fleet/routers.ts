@@ -2,9 +2,10 @@
 import { mkdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import type { Test } from 'tap';
+import { freePorts } from '../../bench/ports.js';
 import { start } from '../deploy/helper.js';
 import { until } from '../support/until.js';
-import { freePorts, type Replica, withPorts } from '../deploy/pool.js';
+import { type Replica, withPorts } from '../deploy/pool.js';
 
 /** The key that LiteLLM asks of clients. */
 export const LITELLM_KEY = 'sk-fleet';
