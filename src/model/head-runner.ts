@@ -22,6 +22,8 @@ export class HeadRunner implements Head {
   readonly #lse;
   readonly #lseT;
   readonly #targetValues;
+  /** The row that `fullLogits` read last. */
+  readonly #row: Float32Array<ArrayBuffer>;
   readonly #bindings = new BindingCache();
   readonly #selects = new BindingCache(MAX_RANGES);
   readonly #model: StagedModel;
@@ -41,6 +43,7 @@ export class HeadRunner implements Head {
     this.#lse = hostF32(maxRows);
     this.#lseT = hostF32(maxRows);
     this.#targetValues = hostF32(maxRows);
+    this.#row = new Float32Array(architecture.vocab);
     this.norms = this.#norms.data;
     this.inverseTemperatures = this.#inverseTemperatures.data;
     this.targets = this.#targets.data;
@@ -142,12 +145,10 @@ export class HeadRunner implements Head {
     };
   }
 
-  /** Copies all logits of a row to the host, for requests that need more than the top K. */
   fullLogits(row: number): Float32Array {
-    const { vocab } = this.#model.manifest.architecture;
-    const logits = new Float32Array(vocab);
-    this.#model.device.download(this.#logits + BigInt(row * vocab * 4), new Uint8Array(logits.buffer));
-    return logits;
+    const { device, manifest } = this.#model;
+    device.download(this.#logits + BigInt(row * manifest.architecture.vocab * 4), new Uint8Array(this.#row.buffer));
+    return this.#row;
   }
 
   dispose(): void {

@@ -85,7 +85,7 @@ function check(t: Test, executor: Executor, { prompts }: GoldenModel, bound = BO
         });
         decodeRows(executor, rows);
         for (const [row, { ids: top, logits: expected }] of batch.entries()) {
-          const logits = executor.head.fullLogits(row);
+          const logits = executor.head.fullLogits(row).slice();
           for (const [rank, id] of top.entries())
             worst = Math.max(worst, Math.abs((logits[id] ?? NaN) - (expected[rank] ?? NaN)));
         }

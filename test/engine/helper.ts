@@ -187,7 +187,7 @@ export function advanceTo(executor: Executor, slot: Slot, exit: number, end: num
 /** Decodes the slot's last token at an exit and returns all logits. */
 export function logitsAt(executor: Executor, slot: Slot, exit: number): Float32Array {
   decodeRows(executor, [{ slot, exit: executor.exit(exit) }]);
-  return executor.head.fullLogits(0);
+  return executor.head.fullLogits(0).slice();
 }
 
 export function argmax(logits: Float32Array): number {

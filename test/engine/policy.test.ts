@@ -5,7 +5,8 @@ import { kernelChoice } from '../../src/engine/execution/kernels.js';
 import { findPrefix } from '../../src/engine/slots/prefix.js';
 import { randomStream } from '../../src/engine/draws.js';
 import { GREEDY } from '../../bench/greedy-request.js';
-import { sampleFull, sampleTop } from '../../src/engine/sampling/sampler.js';
+import { sampleFull } from '../../src/engine/sampling/sample-row.js';
+import { sampleTop } from '../../src/engine/sampling/sampler.js';
 import { Slot } from '../../src/engine/slot.js';
 import { chunkSizes } from '../../src/router/index.js';
 

@@ -14,7 +14,7 @@ void t.test('each row has its own logits, top K, temperature and target, from an
   }
   head.norms.fill(0n, 0, ROWS);
   head.logits(ROWS);
-  const [first, ...others] = Array.from({ length: ROWS }, (_, row) => head.fullLogits(row));
+  const [first, ...others] = Array.from({ length: ROWS }, (_, row) => head.fullLogits(row).slice());
   head.applyPenalties(1, new Map([[5, 2]]));
   t.same(head.fullLogits(0), first, 'a penalty changes only its own row');
   t.ok(Math.abs((others[0]?.[5] ?? NaN) - (head.fullLogits(1)[5] ?? NaN) - 2) < 1e-5);

@@ -38,7 +38,7 @@ if (needsGpu()) {
     for (const rows of [5, 1, 3, 5, 3]) {
       const batch = slots.slice(0, rows).map((slot, i) => ({ slot, exit: executor.exit((i + rows) % (deepest + 1)) }));
       decodeRows(executor, batch);
-      found.push(...batch.map((_, row) => executor.head.fullLogits(row)));
+      found.push(...batch.map((_, row) => executor.head.fullLogits(row).slice()));
       // Deeper units catch up over the kept states.
       for (const slot of slots) advanceTo(executor, slot, deepest, slot.tokens.length - 1);
       for (const { slot } of batch) slot.tokens.push(5 + found.length);

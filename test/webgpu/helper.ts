@@ -130,7 +130,7 @@ export function decode(
     rows: rows.map(([slot, exit]) => ({ slot, exit: executor.exit(exit) })),
     draft: null,
   });
-  return rows.map((_, row) => executor.head.fullLogits(row));
+  return rows.map((_, row) => executor.head.fullLogits(row).slice());
 }
 
 /** Two steps of mixed exits and lengths: one with a chunk, and one in which every row has another exit. */

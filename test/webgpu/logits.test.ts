@@ -77,7 +77,7 @@ if (needsGpu()) {
       slot.tokens.push(...tokens(6, 9));
       const output = advance(executor, slot, deepest, 86);
       output?.toHead(79, 6);
-      const found = Array.from({ length: 6 }, (_, row) => executor.head.fullLogits(row));
+      const found = Array.from({ length: 6 }, (_, row) => executor.head.fullLogits(row).slice());
       slot.truncate(81);
       slot.tokens.length = 81;
       slot.tokens.push(42);
@@ -152,7 +152,7 @@ if (needsGpu()) {
       head.targets.set([1n, 9n, 6n]);
       head.choose(1, 2);
       const rows = [1, 2].map((row) => head.selected(row));
-      const all = [0, 1, 2].map((row) => head.fullLogits(row));
+      const all = [0, 1, 2].map((row) => head.fullLogits(row).slice());
       return { most: Number(head.argmaxIds[0]), rows, all };
     };
     const [expected, found] = [course(cpu), course(gpu)];

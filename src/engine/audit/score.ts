@@ -66,7 +66,7 @@ export function probedTokens(
 ): Probed[] {
   const probed: Probed[] = [];
   withLogits(executor, job, states, range, (index, row, { ids, lse }) => {
-    const all = index % KL_INTERVAL === 0 ? { logits: executor.head.fullLogits(row), lse } : null;
+    const all = index % KL_INTERVAL === 0 ? { logits: executor.head.fullLogits(row).slice(), lse } : null;
     probed.push({ best: Number(ids[0]), all });
   });
   return probed;

@@ -4,10 +4,10 @@
  * Must not know: slots, scheduling.
  */
 import type { Head, SelectedRow } from '../../model/head.js';
-import { applyMask } from '../constraint.js';
 import type { Landed, Sampling, TokenLogprobs } from '../protocol.js';
 import { repetitionPenalties } from './dry.js';
-import { needsAllLogits, rulesUnder, rulesWith, sampleFull, sampleTop } from './sampler.js';
+import { sampleRow } from './sample-row.js';
+import { needsAllLogits, rulesUnder, rulesWith, sampleTop } from './sampler.js';
 import type { Sequence } from '../sequence.js';
 
 /** No amounts off logits. */
@@ -153,28 +153,30 @@ function drawn(head: Head, row: number, sequence: Sequence, ahead: number): Samp
   const rules = rulesWith(request.sampling, amounts, mustGoOn(sequence) ? request.stopTokens : []);
   const pressure = pressureOn(sequence, ahead, selected);
   const u = sequence.draw();
-  const top =
-    wantsAllLogits(sequence) || rules !== request.sampling || pressure > 0 ? null : sampleTop(selected, rules, u);
-  const logits = top === null ? head.fullLogits(row) : null;
-  const sample = (under: Sampling): number => {
-    const own = (logits ?? head.fullLogits(row)).slice();
-    if (constraint?.enforced && constraint.mask) applyMask(own, constraint.mask);
-    // If the mask excludes every token, the model's most likely token is the fallback.
-    return sampleFull(own, under, sequence.counts, u) ?? Number(selected.ids[0]);
-  };
-  const token = top ?? sample(rulesUnder(rules, pressure, request.stopTokens));
-  const logit = logits === null ? selected.values[selected.ids.indexOf(BigInt(token))] : logits[token];
+  const mask = constraint?.enforced === true ? constraint.mask : null;
+  const all = (): Float32Array => head.fullLogits(row);
+  // If the mask excludes every token, the model's most likely token is the fallback.
+  const sample = (under: Sampling): number =>
+    sampleRow(selected, all, under, () => sequence.counts, mask, u) ?? Number(selected.ids[0]);
+  const token = sample(rulesUnder(rules, pressure, request.stopTokens));
   const isEnd = (id: number): boolean => request.stopTokens.includes(id);
-  const hasLanded = pressure > 0 && logits !== null && isEnd(token) && !isEnd(sample(rules));
+  const hasLanded = pressure > 0 && isEnd(token) && !isEnd(sample(rules));
+  const endProbability = (): number => probabilityOfAny(all(), selected.lse, request.stopTokens);
   return {
     token,
-    logprobs: request.logprobs === null ? null : describe(selected, logit ?? NaN, request.logprobs),
-    ...(hasLanded && { landed: { pressure, probability: endProbability(logits, selected.lse, request.stopTokens) } }),
+    logprobs: request.logprobs === null ? null : describe(selected, logitOf(head, row, token), request.logprobs),
+    ...(hasLanded && { landed: { pressure, probability: endProbability() } }),
   };
 }
 
-/** Probability of any end token, at temperature 1. */
-function endProbability(logits: Float32Array, lse: number, endTokens: readonly number[]): number {
+/** A token's own logit. */
+function logitOf(head: Head, row: number, token: number): number {
+  const { ids, values } = head.selected(row);
+  return values[ids.indexOf(BigInt(token))] ?? head.fullLogits(row)[token] ?? NaN;
+}
+
+/** Probability of any of these tokens, at temperature 1. */
+function probabilityOfAny(logits: Float32Array, lse: number, endTokens: readonly number[]): number {
   return Math.min(
     1,
     [...new Set(endTokens)].reduce((sum, id) => sum + Math.exp((logits[id] ?? -Infinity) - lse), 0),

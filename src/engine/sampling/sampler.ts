@@ -103,55 +103,30 @@ export function probabilityOf(top: TopLogits, sampling: Sampling, token: number,
   return place < 0 || place >= cut.count ? 0 : (probabilities[place] ?? 0) / cut.mass;
 }
 
-/** Tokens to sort first without a top_k; few draws need more. */
-const FIRST_SORTED_TOKENS = 256;
+/** Bias and penalties, in place. */
+export function adjust(logits: Float32Array, sampling: Sampling, counts: TokenCounts): void {
+  for (const [id, logit] of changedLogits(logits, sampling, counts)) logits[id] = logit;
+}
 
 /**
- * Samples from all logits of a row. It sorts only as many as the draw needs: first top_k or FIRST_SORTED_TOKENS of them, then
- * eight times as many, until the draw falls among them.
- * @param logits changed in place
- * @returns null if no token is possible
+ * The logits that bias and penalties change, by token id (OpenAI's additive penalties; CTRL's multiplicative repetition
+ * penalty).
  */
-export function sampleFull(logits: Float32Array, sampling: Sampling, counts: TokenCounts, u: number): number | null {
-  adjust(logits, sampling, counts);
-  const possible = fillBins(logits);
-  if (possible === 0) return null;
-  const kept = { ...sampling, topK: Math.min(sampling.topK, possible) };
-  const inverse = sampling.temperature === 0 ? 1 : 1 / sampling.temperature;
-  const greedy = sampling.temperature === 0 || kept.topK === 1;
-  const first = greedy ? 1 : kept.topK || FIRST_SORTED_TOKENS;
-  let lseT: number | null = null;
-  for (let count = first; ; count *= 8) {
-    const ids = largest(logits, count);
-    const values = ids.map((id) => logits[id] ?? -Infinity);
-    const best = (values[0] ?? 0) * inverse;
-    // With top_k, probabilities are relative to the kept tokens: any constant works.
-    lseT ??= greedy || kept.topK > 0 ? best : best + Math.log(sumOfExp(logits, inverse, best));
-    // With all logits sorted, no kept token lies below them.
-    const rules = ids.length === possible ? { ...kept, topK: kept.topK || possible } : kept;
-    const token = sampleTop({ values, ids, lseT }, rules, u);
-    if (token !== null) return token;
+export function changedLogits(logits: Float32Array, sampling: Sampling, counts: TokenCounts): Map<number, number> {
+  const { repetitionPenalty, presencePenalty, frequencyPenalty, logitBias } = sampling;
+  const changed = new Map<number, number>();
+  const change = (id: number, rule: (logit: number) => number): void => {
+    const logit = changed.get(id) ?? logits[id];
+    if (logit !== undefined) changed.set(id, Math.fround(rule(logit)));
+  };
+  if (repetitionPenalty !== 1) {
+    const rule = (logit: number): number => (logit > 0 ? logit / repetitionPenalty : logit * repetitionPenalty);
+    for (const id of new Set([...counts.prompt, ...counts.answer.keys()])) change(id, rule);
   }
-}
-
-function sumOfExp(logits: Float32Array, inverse: number, best: number): number {
-  let sum = 0;
-  for (const logit of logits) sum += Math.exp(logit * inverse - best);
-  return sum;
-}
-
-/** Bias and penalties, in place (OpenAI's additive penalties; CTRL's multiplicative repetition penalty). */
-export function adjust(logits: Float32Array, sampling: Sampling, counts: TokenCounts): void {
-  const { repetitionPenalty, presencePenalty, frequencyPenalty } = sampling;
-  if (repetitionPenalty !== 1)
-    for (const id of new Set([...counts.prompt, ...counts.answer.keys()])) {
-      const logit = logits[id] ?? 0;
-      logits[id] = logit > 0 ? logit / repetitionPenalty : logit * repetitionPenalty;
-    }
   if (presencePenalty !== 0 || frequencyPenalty !== 0)
-    for (const [id, count] of counts.answer)
-      logits[id] = (logits[id] ?? 0) - presencePenalty - frequencyPenalty * count;
-  for (const [id, bias] of sampling.logitBias) logits[id] = (logits[id] ?? 0) + bias;
+    for (const [id, count] of counts.answer) change(id, (logit) => logit - presencePenalty - frequencyPenalty * count);
+  for (const [id, bias] of logitBias) change(id, (logit) => logit + bias);
+  return changed;
 }
 
 /** Number and mass of the probabilities that top_p and min_p keep; `closed` if no token below them can be kept. */
@@ -168,49 +143,4 @@ function nucleus(
     mass += p;
   }
   return { count: probabilities.length, mass, closed: topP < 1 && mass >= topP * total };
-}
-
-/** Bits for a token id below its logit's sort key, so that both fit one exact number. */
-const ID_BITS = 20;
-
-/** Maps the bits of a float to an unsigned 32-bit key that falls while the float rises. */
-function falling(bits: number): number {
-  return bits >= 2 ** 31 ? bits : 2 ** 31 - 1 - bits;
-}
-
-/** Histogram of the upper 16 bits of `falling`, for the row that `fillBins` read last. */
-const bins = new Uint32Array(2 ** 16);
-
-/** @returns number of possible tokens */
-function fillBins(logits: Float32Array): number {
-  const bits = new Uint32Array(logits.buffer, logits.byteOffset, logits.length);
-  bins.fill(0);
-  let count = 0;
-  for (let id = 0; id < logits.length; id++) {
-    if (logits[id] === -Infinity) continue;
-    const bin = falling(bits[id] ?? 0) >>> 16;
-    bins[bin] = (bins[bin] ?? 0) + 1;
-    count++;
-  }
-  return count;
-}
-
-/**
- * The ids of at least the `least` largest logits, descending; of equal logits, the lower id first. All logits in the bin
- * of the last one are included. Logit and id form one number, because native sorting of numbers is several times faster
- * than sorting with a comparison function.
- */
-function largest(logits: Float32Array, least: number): number[] {
-  let count = 0;
-  let bin = 0;
-  while (bin < bins.length && count < least) count += bins[bin++] ?? 0;
-  const bits = new Uint32Array(logits.buffer, logits.byteOffset, logits.length);
-  const keys = new Float64Array(count);
-  let at = 0;
-  for (let id = 0; id < logits.length && at < count; id++) {
-    if (logits[id] === -Infinity) continue;
-    const key = falling(bits[id] ?? 0);
-    if (key >>> 16 < bin) keys[at++] = key * 2 ** ID_BITS + id;
-  }
-  return Array.from(keys.sort(), (key) => key % 2 ** ID_BITS);
 }

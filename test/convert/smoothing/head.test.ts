@@ -60,7 +60,7 @@ async function headAnswer(t: Test, modelDir: string): Promise<Float32Array> {
   model.device.copy(head.input(0), states.address, model.hiddenBytes);
   head.norms[0] = 0n;
   head.logits(1);
-  return head.fullLogits(0);
+  return head.fullLogits(0).slice();
 }
 
 for (const tied of [true, false])

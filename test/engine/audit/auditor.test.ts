@@ -47,7 +47,7 @@ function directLogits(prompt: readonly number[], answer: readonly number[]): Flo
     if (output === null) throw new Error('no output');
     for (let position = Math.max(start, prompt.length - 1); position < output.end; position++) {
       output.toHead(position, 1);
-      rows.push(head.fullLogits(0));
+      rows.push(head.fullLogits(0).slice());
     }
   }
   table.drop(slot);
@@ -120,7 +120,7 @@ void t.test('the probed exit changes from audit to audit, and agrees with a pref
     const divergences: number[] = [];
     for (let row = 0; row < answer.length; row++) {
       output.toHead(prompt.length - 1 + row, 1);
-      const shallow = executor.head.fullLogits(0);
+      const shallow = executor.head.fullLogits(0).slice();
       const deep = direct[row] ?? new Float32Array(1);
       if (argmax(shallow) === argmax(deep)) agreeing++;
       if (row % 8 === 0) divergences.push(klOf(deep, shallow));

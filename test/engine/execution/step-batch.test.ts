@@ -61,7 +61,7 @@ void t.test('the head has the logits behind each token of a draft', async (t) =>
   advanceTo(executor, slot, deepest, 19);
   const found: Float32Array[] = [];
   executor.run({ chunks: [], rows: [{ slot, exit: executor.exit(deepest) }], draft: { tokens: draft } }, (head) => {
-    for (let row = 0; row <= draft.length; row++) found.push(head.fullLogits(row));
+    for (let row = 0; row <= draft.length; row++) found.push(head.fullLogits(row).slice());
   });
   t.equal(slot.tokens.length, 20, 'the sequence keeps its tokens');
   t.equal(slot.length, 23);

@@ -6,7 +6,7 @@ import type { Constraint } from '../../../src/engine/constraint.js';
 import type { EndPressure } from '../../../src/engine/landing/text-state.js';
 import type { GenerateMessage, Sampling } from '../../../src/engine/protocol.js';
 import { Draws } from '../../../src/engine/draws.js';
-import { sampleFull } from '../../../src/engine/sampling/sampler.js';
+import { sampleFull } from '../../../src/engine/sampling/sample-row.js';
 import { Sequence } from '../../../src/engine/sequence.js';
 import type { Head } from '../../../src/model/head.js';
 import { GREEDY, greedy } from '../../../bench/greedy-request.js';
@@ -15,6 +15,8 @@ const VOCAB = 8;
 /** Descending: the model prefers token 0. */
 const logits = Float32Array.from({ length: VOCAB }, (_, id) => VOCAB - id);
 const nothing = (): void => undefined;
+/** Log-sum-exp of all logits times an inverse temperature. */
+const lse = (inverse: number): number => Math.log(logits.reduce((sum, logit) => sum + Math.exp(logit * inverse), 0));
 const head: Head = {
   inverseTemperatures: new Float32Array(1),
   targets: new BigInt64Array(1),
@@ -26,7 +28,7 @@ const head: Head = {
     values: logits,
     ids: BigInt64Array.from(logits, (_, id) => BigInt(id)),
     lse: 9,
-    lseT: 9,
+    lseT: lse(head.inverseTemperatures[0] ?? NaN),
     target: 0,
   }),
   fullLogits: () => logits.slice(),
@@ -72,14 +74,13 @@ void t.test('log-probabilities are those of the model, without the bias', async 
   const sampling = { ...GREEDY, logitBias: [[5, 100]] as const };
   const sequence = new Sequence(greedy('a', [3, 4], 1, 20, { logprobs: 2, sampling }), 0);
   const [choice] = sample(head, [sequence]);
-  const lse = 9;
   t.strictSame(choice, {
     token: 5,
     logprobs: {
-      logprob: VOCAB - 5 - lse,
+      logprob: VOCAB - 5 - 9,
       top: [
-        [0, VOCAB - lse],
-        [1, VOCAB - 1 - lse],
+        [0, VOCAB - 9],
+        [1, VOCAB - 1 - 9],
       ],
     },
   });
@@ -145,7 +146,6 @@ void t.test('penalties count the tokens of prompt and answer', async (t) => {
 void t.test('rows of different temperatures sample as from all logits, each with its own draws', async (t) => {
   const rows = [0, 0.25, 2, 1].map((temperature, seed) => ({ ...GREEDY, temperature, seed: seed + 1 }));
   const inverseTemperatures = new Float32Array(rows.length);
-  const lse = (inverse: number): number => Math.log(logits.reduce((sum, logit) => sum + Math.exp(logit * inverse), 0));
   const batch: Head = {
     applyPenalties: nothing,
     replaceLogits: nothing,

@@ -3,7 +3,9 @@ import fc from 'fast-check';
 import t from 'tap';
 import type { Sampling } from '../../../src/engine/protocol.js';
 import { GREEDY } from '../../../bench/greedy-request.js';
-import { adjust, sampleFull, sampleTop, type TokenCounts } from '../../../src/engine/sampling/sampler.js';
+import { applyMask } from '../../../src/engine/constraint.js';
+import { sampleFull, sampleRow } from '../../../src/engine/sampling/sample-row.js';
+import { adjust, sampleTop, type TokenCounts, type TopLogits } from '../../../src/engine/sampling/sampler.js';
 
 /** The sampling rules in their plainest form. */
 function naive(logits: Float32Array, sampling: Sampling, counts: TokenCounts, u: number): number | null {
@@ -63,6 +65,45 @@ void t.test('sampling equals sorting everything', async (t) => {
     { numRuns: 500 },
   );
   t.equal(sampleFull(new Float32Array(3).fill(-Infinity), GREEDY, counts, 0.5), null, 'no token is possible');
+});
+
+/** The largest logits of a row, as the head selects them. */
+function topOf(logits: Float32Array, count: number, temperature: number): TopLogits {
+  const ids = [...logits.keys()].sort((a, b) => (logits[b] ?? 0) - (logits[a] ?? 0) || a - b).slice(0, count);
+  const inverse = temperature > 0 ? 1 / temperature : 1;
+  const best = (logits[ids[0] ?? 0] ?? 0) * inverse;
+  const sum = logits.reduce((sum, logit) => sum + Math.exp(logit * inverse - best), 0);
+  return { ids, values: ids.map((id) => logits[id] ?? NaN), lseT: best + Math.log(sum) };
+}
+
+void t.test('a row samples by its largest logits as by all of them, with changes and a mask', async (t) => {
+  const counts = { prompt: new Set([0, 5, 9]), answer: new Map([[5, 2]]) };
+  const more = fc.record({
+    bias: fc.array(fc.tuple(fc.nat(12), fc.constantFrom(-Infinity, -3, 1, 40)), { maxLength: 3 }),
+    every: fc.constantFrom(null, 2, 3, 5000),
+    count: fc.constantFrom(8, 64),
+    u: fc.double({ min: 0, max: 0.999999, noNaN: true }),
+  });
+  let reads = 0;
+  fc.assert(
+    fc.property(row, rules, more, (logits, change, { bias, every, count, u }) => {
+      if (logits.length < count + 10 || logits.includes(-Infinity)) return;
+      const sampling = { ...GREEDY, ...change, logitBias: bias };
+      const mask = every === null ? null : Uint8Array.from(logits, (_, id) => Number((id + 1) % every === 0));
+      const read = (): Float32Array => {
+        reads++;
+        return logits.slice();
+      };
+      const top = topOf(logits, count, change.temperature);
+      const token = sampleRow(top, read, sampling, () => counts, mask, u);
+      const own = logits.slice();
+      if (mask !== null) applyMask(own, mask);
+      const expected = naive(own, sampling, counts, u);
+      if (token !== expected) throw new Error(`got ${token ?? 'nothing'}, not ${expected ?? 'nothing'}`);
+    }),
+    { numRuns: 1000 },
+  );
+  t.ok(reads > 100 && reads < 1000, `${reads} rows of 1000 were read whole`);
 });
 
 void t.test('sampleTop returns null if the draw may fall below the top logits', async (t) => {

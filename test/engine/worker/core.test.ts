@@ -145,11 +145,13 @@ void t.test('a shared prefix is not computed again; only exact tokens are shared
 });
 
 void t.test('admission counts on a stored prefix only while it is stored', async (t) => {
-  const core = makeCore(executor, { prefillChunk: 64 });
+  // Steps take no time that a busy machine could stretch, and predictions follow it.
+  let now = 0;
+  const core = makeCore(executor, { prefillChunk: 64 }, () => (now += 0.01));
   const turn = Array.from({ length: 900 }, (_, i) => 300 + (i % 350));
   const next = [...turn, 400, 401, 402, 403];
   const predictedMs = (id: string, prompt: readonly number[]): number => {
-    core.submit(greedy(id, [...prompt], deepest, 2));
+    core.submit(greedy(id, [...prompt], deepest, 2, { arrivedAt: now }));
     let ms = 0;
     drain(core, ({ planned }) => (ms = planned.find((each) => each.id === id)?.predictedTtftMs ?? ms));
     return ms;
