@@ -7,7 +7,10 @@ export interface BudgetTimes {
   readonly tpotMs: number | null;
 }
 
-/** Lateness at which an answer that is cut at its deadline still counts as in time: timers are late on a busy machine. */
+/**
+ * Lateness at which an answer that is cut at its deadline still counts as in time: timers are late on a busy machine. A
+ * shorter budget allows as much as itself.
+ */
 const CUT_LATE_MS = 250;
 
 /** An answer as its client sees it: instants in ms. */
@@ -30,9 +33,10 @@ export function timesOf({ arrivedAt, firstTokenAt, endedAt, tokens }: Finish): B
 /** @param isCut whether the answer ended at its deadline, as its request asked */
 export function missedParts(actual: BudgetTimes, limits: BudgetTimes, isCut = false) {
   const isOver = (time: number | null, limit: number | null): boolean => (time ?? 0) > (limit ?? Infinity);
-  const late = isCut ? CUT_LATE_MS : 0;
+  const { totalMs } = limits;
+  const lateMs = isCut && totalMs !== null ? Math.min(CUT_LATE_MS, totalMs) : 0;
   return {
-    total: isOver(actual.totalMs, limits.totalMs === null ? null : limits.totalMs + late),
+    total: isOver(actual.totalMs, totalMs === null ? null : totalMs + lateMs),
     ttft: isOver(actual.ttftMs, limits.ttftMs),
     tpot: isOver(actual.tpotMs, limits.tpotMs),
   };

@@ -14,3 +14,9 @@ void t.test('every stated part of a budget is judged, and nothing else', async (
   t.notOk(isWithin(timesOf(finish), { ...unstated, tpotMs: 29 }));
   t.ok(isWithin(timesOf({ ...finish, tokens: 1 }), { ...unstated, tpotMs: 1 }), 'one token has no TPOT');
 });
+
+void t.test('an answer that is cut at its deadline may be late by 250 ms, and by its budget at most', async (t) => {
+  const isKept = (totalMs: number, budget: number): boolean =>
+    isWithin({ ...unstated, totalMs }, { ...unstated, totalMs: budget }, true);
+  t.same([isKept(1250, 1000), isKept(1251, 1000), isKept(10, 5), isKept(55, 5)], [true, false, true, false]);
+});
