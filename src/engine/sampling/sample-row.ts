@@ -6,14 +6,17 @@
 import { applyMask } from '../constraint.js';
 import type { Sampling } from '../protocol.js';
 import { sampleAll } from './all-logits.js';
-import { adjust, changedLogits, needsAllLogits, sampleTop, type TokenCounts, type TopLogits } from './sampler.js';
+import { adjust, needsAllLogits, sampleTop, type TokenCounts, type TopLogits } from './sampler.js';
 
 /** Share of the probability that must be left after changes: rounding of the log-sum-exp decides no draw then. */
 const LEAST_MASS = 0.05;
 
+/** More tokens than this take longer to sort than all take in bins. */
+const MOST_KNOWN = 1000;
+
 /**
  * Samples a row: from its largest logits and those that bias and penalties change, or from all where others may decide.
- * @param top the largest logits, without the changes
+ * @param top the largest logits, without the changes; of equal ones, those of the lowest ids
  * @param all copies all logits, without the changes
  * @param mask 1 for tokens that may come, by id; null: all may
  * @returns null if no token is possible
@@ -29,56 +32,30 @@ export function sampleRow(
   if (!needsAllLogits(sampling) && mask === null)
     return sampleTop(top, sampling, u) ?? sampleAll(all(), sampling, u, top.lseT);
   const logits = all();
-  const changed = changedLogits(logits, sampling, counts());
-  const lseT = mask === null ? lseAfter(top.lseT, logits, changed, sampling) : null;
-  const token = sampleChanged(top, changed, sampling, mask, lseT, u);
-  if (token !== null) return token;
-  for (const [id, logit] of changed) logits[id] = logit;
-  if (mask !== null) applyMask(logits, mask);
-  return sampleAll(logits, sampling, u, lseT);
-}
-
-/** The log-sum-exp of a row after changes, or null if it does not follow from the one before. */
-function lseAfter(
-  lseT: number,
-  logits: Float32Array,
-  changed: ReadonlyMap<number, number>,
-  { temperature }: Sampling,
-): number | null {
-  const exp = (logit: number): number => Math.exp(logit / (temperature || 1) - lseT);
+  const needsMass = sampling.temperature > 0 && sampling.topK === 0;
+  const exp = (logit: number): number => Math.exp(logit / sampling.temperature - top.lseT);
   let mass = 1;
-  for (const [id, logit] of changed) mass += exp(logit) - exp(logits[id] ?? NaN);
-  return mass < LEAST_MASS ? null : lseT + Math.log(mass);
-}
-
-/**
- * Samples from the largest logits and the changed ones: every other logit is at most the last of `top`.
- * @param lseT of all logits after the changes; null: unknown
- * @returns the token, or null when other tokens may decide
- */
-function sampleChanged(
-  top: TopLogits,
-  changed: ReadonlyMap<number, number>,
-  sampling: Sampling,
-  mask: Uint8Array | null,
-  lseT: number | null,
-  u: number,
-): number | null {
-  if (lseT === null && sampling.temperature > 0 && sampling.topK === 0) return null;
   const last = top.values.length - 1;
   const [lastId, floor] = [Number(top.ids[last]), top.values[last] ?? NaN];
-  const known: [id: number, logit: number][] = [];
-  for (let i = 0; i <= last; i++) {
-    const id = Number(top.ids[i]);
-    if (!changed.has(id)) known.push([id, top.values[i] ?? NaN]);
+  // Every other logit is at most `floor`.
+  const known = new Set(Array.from(top.ids, Number));
+  adjust(logits, sampling, counts(), (id, from, to) => {
+    if (needsMass) mass += exp(to) - exp(from);
+    if (to >= floor) known.add(id);
+  });
+  if (mask !== null) applyMask(logits, mask);
+  const lseT = needsMass && mask === null && mass >= LEAST_MASS ? top.lseT + Math.log(mass) : null;
+  if ((needsMass && lseT === null) || known.size > MOST_KNOWN) return sampleAll(logits, sampling, u, lseT);
+  const largest: [id: number, logit: number][] = [];
+  for (const id of known) {
+    const logit = logits[id] ?? NaN;
+    if (logit > floor || (logit === floor && id <= lastId)) largest.push([id, logit]);
   }
-  for (const [id, logit] of changed) if (logit > floor || (logit === floor && id < lastId)) known.push([id, logit]);
-  const possible = known.filter(([id]) => mask === null || mask[id] === 1);
-  if (possible.length === 0) return null;
-  possible.sort(([a, x], [b, y]) => y - x || a - b);
-  const [ids, values] = [possible.map(([id]) => id), possible.map(([, logit]) => logit)];
+  largest.sort(([a, x], [b, y]) => y - x || a - b);
+  const [ids, values] = [largest.map(([id]) => id), largest.map(([, logit]) => logit)];
   // With top_k or without a temperature, any constant works.
-  return sampleTop({ ids, values, lseT: lseT ?? (values[0] ?? 0) / (sampling.temperature || 1) }, sampling, u);
+  const changed = { ids, values, lseT: lseT ?? (values[0] ?? 0) / (sampling.temperature || 1) };
+  return (ids.length > 0 ? sampleTop(changed, sampling, u) : null) ?? sampleAll(logits, sampling, u, lseT);
 }
 
 /** Samples from all logits of a row. @param logits changed in place. @returns null if no token is possible */

@@ -103,21 +103,22 @@ export function probabilityOf(top: TopLogits, sampling: Sampling, token: number,
   return place < 0 || place >= cut.count ? 0 : (probabilities[place] ?? 0) / cut.mass;
 }
 
-/** Bias and penalties, in place. */
-export function adjust(logits: Float32Array, sampling: Sampling, counts: TokenCounts): void {
-  for (const [id, logit] of changedLogits(logits, sampling, counts)) logits[id] = logit;
-}
-
 /**
- * The logits that bias and penalties change, by token id (OpenAI's additive penalties; CTRL's multiplicative repetition
- * penalty).
+ * Bias and penalties, in place (OpenAI's additive penalties; CTRL's multiplicative repetition penalty).
+ * @param changed called for each change; a token can have several
  */
-export function changedLogits(logits: Float32Array, sampling: Sampling, counts: TokenCounts): Map<number, number> {
+export function adjust(
+  logits: Float32Array,
+  sampling: Sampling,
+  counts: TokenCounts,
+  changed: (id: number, from: number, to: number) => void = () => undefined,
+): void {
   const { repetitionPenalty, presencePenalty, frequencyPenalty, logitBias } = sampling;
-  const changed = new Map<number, number>();
   const change = (id: number, rule: (logit: number) => number): void => {
-    const logit = changed.get(id) ?? logits[id];
-    if (logit !== undefined) changed.set(id, Math.fround(rule(logit)));
+    const from = logits[id];
+    if (from === undefined) return;
+    logits[id] = rule(from);
+    changed(id, from, logits[id]);
   };
   if (repetitionPenalty !== 1) {
     const rule = (logit: number): number => (logit > 0 ? logit / repetitionPenalty : logit * repetitionPenalty);
@@ -126,7 +127,6 @@ export function changedLogits(logits: Float32Array, sampling: Sampling, counts: 
   if (presencePenalty !== 0 || frequencyPenalty !== 0)
     for (const [id, count] of counts.answer) change(id, (logit) => logit - presencePenalty - frequencyPenalty * count);
   for (const [id, bias] of logitBias) change(id, (logit) => logit + bias);
-  return changed;
 }
 
 /** Number and mass of the probabilities that top_p and min_p keep; `closed` if no token below them can be kept. */
