@@ -85,8 +85,14 @@ async function post(body: object, stream: boolean): Promise<string> {
   const response = await fetch(`${server.baseURL}/responses`, {
     method: 'POST',
     headers: { 'content-type': 'application/json', authorization: `Bearer ${apiKey}` },
-    // Without a limit, an answer that loops would take minutes.
-    body: JSON.stringify({ model: `${modelName}:${deepest}`, max_output_tokens: 1024, ...body, stream }),
+    // A sampled answer sometimes rambles up to its limit, which takes minutes.
+    body: JSON.stringify({
+      model: `${modelName}:${deepest}`,
+      temperature: 0,
+      max_output_tokens: 1024,
+      ...body,
+      stream,
+    }),
   });
   const answer = await response.text();
   if (!response.ok) throw new Error(answer);
