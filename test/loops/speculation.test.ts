@@ -1,9 +1,21 @@
 /** Speculation of a looped model: fewer loops draft, all loops verify, and the answer stays that of all loops. */
 import t from 'tap';
 import type { DraftCount } from '../../src/engine/protocol.js';
-import { draftAt, draftExits } from '../../src/engine/speculation/exit-draft.js';
+import { draftAt, draftByGate, draftExits } from '../../src/engine/speculation/exit-draft.js';
 import { Sequence } from '../../src/engine/sequence.js';
-import { advanceTo, drain, greedy, makeCore, makeExecutor, openSlot, PROMPTS } from '../engine/helper.js';
+import type { Slot } from '../../src/engine/slot.js';
+import {
+  advance,
+  advanceTo,
+  argmax,
+  drain,
+  greedy,
+  logitsAt,
+  makeCore,
+  makeExecutor,
+  openSlot,
+  PROMPTS,
+} from '../engine/helper.js';
 import { LOOPS, loopedModel } from './looped-model.js';
 
 const executor = await makeExecutor(t, { modelDir: await loopedModel(t.testdir(), 2) });
@@ -13,12 +25,18 @@ t.afterEach(() => {
   executor.forget(0);
 });
 
-void t.test('one to three loops may draft for four, and leave their states for the verification', async (t) => {
+/** A sequence of all loops that lacks its last position only. */
+function prefilled(): { readonly sequence: Sequence; readonly slot: Slot } {
   const sequence = new Sequence(greedy('a', start, LOOPS, 8), LOOPS - 1);
   const slot = openSlot(executor, []);
   slot.tokens = sequence.tokens;
   sequence.slot = slot;
   advanceTo(executor, slot, LOOPS - 1, start.length - 1);
+  return { sequence, slot };
+}
+
+void t.test('one to three loops may draft for four, and leave their states for the verification', async (t) => {
+  const { sequence, slot } = prefilled();
   t.strictSame(draftExits(executor, sequence), [0, 1, 2]);
   const drafts = [0, 1, 2].map((exit) => {
     const draft = draftAt(executor, sequence, exit, 4);
@@ -32,6 +50,62 @@ void t.test('one to three loops may draft for four, and leave their states for t
     drafts.some((draft) => draft.length > 0),
     `drafted ${drafts.map((draft) => draft.length).join(', ')}`,
   );
+});
+
+/** Runs a loop up to a position. @returns the first values of its states behind the prompt */
+function firstValues(slot: Slot, loop: number, end: number): number[] {
+  const states = advance(executor, slot, loop, end);
+  return [0, 1, 2].map((ahead) => states?.read(start.length - 1 + ahead)?.[0] ?? NaN);
+}
+
+void t.test('the gate drafts each token at the first loop whose cumulated probability is high', async (t) => {
+  const { sequence, slot } = prefilled();
+  const read: number[] = [];
+  // The probability to stop at each state that is read: at loop 1; at loops 1 and 2 together; at none.
+  const stops = [0.8, 0.5, 0.5, 0.1, 0.1, 0.1];
+  const gate = {
+    stop: (state: Float32Array) => {
+      read.push(state[0] ?? NaN);
+      return stops[read.length - 1] ?? NaN;
+    },
+  };
+  const draft = draftByGate(executor, sequence, gate, 8);
+  t.strictSame(sequence.tokens, start, 'the sequence has its old tokens');
+  t.equal(slot.frontier(LOOPS - 1), start.length - 1, 'the last loop has not run');
+  t.strictSame(
+    [0, 1, 2].map((loop) => slot.frontier(loop)),
+    [start.length + 2, start.length + 2, start.length + 2],
+  );
+  slot.truncate(start.length - 1);
+  const expected = [0, 1].map((loop) => {
+    const token = argmax(logitsAt(executor, slot, loop));
+    slot.tokens.push(token);
+    return token;
+  });
+  t.strictSame(draft, expected, 'loop 1 and loop 2 have drafted');
+  slot.truncate(start.length - 1);
+  const states = [0, 1, 2].map((loop) => firstValues(slot, loop, start.length + 2));
+  /** Loop and place of each state. */
+  const places = [
+    [0, 0],
+    [0, 1],
+    [1, 1],
+    [0, 2],
+    [1, 2],
+    [2, 2],
+  ] as const;
+  t.equal(read.length, places.length);
+  for (const [i, [loop, ahead]] of places.entries())
+    t.ok(Math.abs((read[i] ?? NaN) - (states[loop]?.[ahead] ?? NaN)) < 1e-3, `loop ${loop + 1}, token ${ahead}`);
+});
+
+void t.test('a draft by the gate ends with the answer, and is empty where the gate never stops', async (t) => {
+  const { sequence, slot } = prefilled();
+  t.strictSame(draftByGate(executor, sequence, { stop: () => 0 }, 4), []);
+  slot.truncate(start.length - 1);
+  t.equal(draftByGate(executor, sequence, { stop: () => 1 }, 4).length, 4);
+  slot.truncate(start.length - 1);
+  t.equal(draftByGate(executor, sequence, { stop: () => 1 }, 4, ({ length }) => length === 2).length, 2);
 });
 
 void t.test('drafted answers equal the plain ones', async (t) => {

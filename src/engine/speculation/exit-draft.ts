@@ -1,18 +1,26 @@
 /**
- * Self-speculation: drafts tokens at a shallower exit of the same model while that exit is confident.
+ * Self-speculation: drafts tokens at a shallower exit of the same model while that exit is confident, or each token at
+ * the loop at which a looped model's gate stops.
  *
  * Must not know: whether drafts pay off.
  *
  * Verification reuses the states that the shallow stages compute for a draft.
  */
 import { draftToken } from '../sampling/sample-batch.js';
+import type { Gate } from '../../model/gate.js';
 import type { Executor } from '../execution/executor.js';
-import type { Chunk } from '../execution/step-batch.js';
+import { type Chunk, chunksOnly } from '../execution/step-batch.js';
 import type { ExitIndex } from '../protocol.js';
 import type { Sequence } from '../sequence.js';
+import type { Slot } from '../slot.js';
 
 /** Least probability of a drafted token (the paper's 13B model: 0.7 to 0.95). */
 const LEAST_PROBABILITY = 0.6;
+/** Least cumulated probability of the gate; .9 is slower (bench/results/2026-11-loops.md). */
+const LEAST_STOP = 0.7;
+
+/** Whether the answer ends behind a draft. */
+export type IsEnd = (draft: readonly number[]) => boolean;
 
 /**
  * Exits that can draft for a sequence. Such an exit leaves the trunk earlier than the sequence's own exit, and its units
@@ -28,25 +36,75 @@ export function draftExits(executor: Executor, { slot, exit, tokens }: Sequence)
 
 /**
  * Drafts at most `most` tokens at an exit. Afterwards, the sequence has its old tokens, and its stages are ahead.
- * @param isEnd whether the answer ends behind a draft
  */
 export function draftAt(
   executor: Executor,
   sequence: Sequence,
   exit: ExitIndex,
   most: number,
-  isEnd: (draft: readonly number[]) => boolean = () => false,
+  isEnd: IsEnd = () => false,
 ): number[] {
   const { slot, tokens } = sequence;
   const units = executor.exit(exit);
-  const before = tokens.length;
   if (slot === null) return [];
   const rows = [{ slot, exit: units }];
-  while (tokens.length - before < most) {
+  const run = (): boolean => {
     const isBehind = slot.least(units.needed) < tokens.length - 1;
     const chunks: Chunk[] = isBehind ? [{ slot, exit: units, end: tokens.length - 1 }] : [];
     executor.run({ chunks, rows, draft: null });
-    const token = draftToken(executor.head, sequence, tokens.length - before, LEAST_PROBABILITY);
+    return true;
+  };
+  return drafted(executor, sequence, { run, most, least: LEAST_PROBABILITY, isEnd });
+}
+
+/**
+ * Drafts as `draftAt`, each token at the first loop below the sequence's own at which the gate stops. The draft ends
+ * where it stops at none: the verification emits that token.
+ */
+export function draftByGate(
+  executor: Executor,
+  sequence: Sequence,
+  gate: Gate,
+  most: number,
+  isEnd: IsEnd = () => false,
+): number[] {
+  const { slot } = sequence;
+  if (slot === null) return [];
+  const exits = draftExits(executor, sequence);
+  const run = (): boolean => runByGate(executor, slot, gate, exits);
+  return drafted(executor, sequence, { run, most, least: 0, isEnd });
+}
+
+/** Leaves the logits behind a slot's last token in row 0 of the head. @returns whether the gate stops at an exit */
+function runByGate(executor: Executor, slot: Slot, gate: Gate, exits: readonly ExitIndex[]): boolean {
+  const end = slot.tokens.length;
+  let goesOn = 1;
+  const stops = (): boolean => 1 - goesOn >= LEAST_STOP;
+  return exits.some((exit) => {
+    const read: Chunk['read'] = (states) => {
+      const state = states.read(end - 1);
+      if (state !== null) goesOn *= 1 - gate.stop(state);
+      if (stops()) states.toHead(end - 1, 1);
+    };
+    executor.run(chunksOnly({ slot, exit: executor.exit(exit), end, read }));
+    return stops();
+  });
+}
+
+interface DraftRuns {
+  /** Leaves the logits behind the last token in row 0 of the head. @returns false where the draft ends */
+  readonly run: () => boolean;
+  readonly most: number;
+  /** Least probability of a token. */
+  readonly least: number;
+  readonly isEnd: IsEnd;
+}
+
+function drafted(executor: Executor, sequence: Sequence, { run, most, least, isEnd }: DraftRuns): number[] {
+  const { tokens } = sequence;
+  const before = tokens.length;
+  while (tokens.length - before < most && run()) {
+    const token = draftToken(executor.head, sequence, tokens.length - before, least);
     if (token === null) break;
     tokens.push(token);
     if (isEnd(tokens.slice(before))) break;

@@ -13,7 +13,7 @@ import type { Executor } from '../execution/executor.js';
 import type { DraftSource, ExitIndex } from '../protocol.js';
 import type { Sequence } from '../sequence.js';
 import { DraftLength } from './draft-length.js';
-import { draftAt, draftExits } from './exit-draft.js';
+import { draftAt, draftByGate, draftExits, type IsEnd } from './exit-draft.js';
 import { lookUp, lookUpIn } from './lookup.js';
 import { Speedup, BaselineStep } from './speedup.js';
 
@@ -24,9 +24,6 @@ export interface Draft {
   /** Whether the most likely tokens alone decide; set when the draft has run (`prepareVerification`). */
   isArgmax: boolean;
 }
-
-/** Whether an answer ends behind these tokens of a draft. */
-type IsEnd = (draft: readonly number[]) => boolean;
 
 export class Speculation {
   readonly #speedups = new Map<string, Speedup>();
@@ -110,14 +107,21 @@ export class Speculation {
     if (wantsAllLogits(sequence)) return null;
     // Behind the last chunk of its prompt, which runs in the same step, no exit has the positions yet.
     if (!sequence.isDecodable(this.executor.exit(sequence.exit).needed)) return null;
-    const exits = draftExits(this.executor, sequence).map((exit) => ({
-      exit,
+    const { executor } = this;
+    const { gate } = executor.model;
+    const exits = draftExits(executor, sequence);
+    const ways = exits.map((exit) => ({
       speedup: this.#speedup(sequence, `exit ${exit}`),
+      run: () => draftAt(executor, sequence, exit, length, isEnd),
     }));
-    const [best] = exits.filter(({ speedup }) => speedup.tryNow()).sort((a, b) => b.speedup.ratio - a.speedup.ratio);
+    if (gate !== null && exits.length > 0)
+      ways.unshift({
+        speedup: this.#speedup(sequence, 'gate'),
+        run: () => draftByGate(executor, sequence, gate, length, isEnd),
+      });
+    const [best] = ways.filter(({ speedup }) => speedup.tryNow()).sort((a, b) => b.speedup.ratio - a.speedup.ratio);
     if (best === undefined) return null;
-    const { exit, speedup } = best;
-    return { source: 'exit', tokens: draftAt(this.executor, sequence, exit, length, isEnd), speedup, isArgmax: false };
+    return { source: 'exit', tokens: best.run(), speedup: best.speedup, isArgmax: false };
   }
 
   /** Speed-up by source, exit, and greedy or sampled decoding: greedy text repeats itself more often. */
