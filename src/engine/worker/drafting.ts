@@ -41,7 +41,7 @@ export class Drafting {
     const { request, generated, tokens, exit } = sequence;
     if (!maySpeculate(request, speculate)) return null;
     if (isCutAtDeadline(request)) {
-      // Drafting and verification together take no longer than two steps.
+      // Drafting and verification together take about two steps, and three at most.
       const decode = decodeWork([sequence], router.shape);
       const prefill = workTo(router, sequence, tokens.length);
       if (router.isOverdue(viewOf(sequence, router.shape), now, { decode, prefill })) return null;
