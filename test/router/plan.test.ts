@@ -3,6 +3,7 @@ import t from 'tap';
 import { at } from '../../src/cost/model.js';
 import { type Budget, type EngineState, type Policy, type SequenceView } from '../../src/router/index.js';
 import { chooseExits, forecast } from '../../src/router/plan.js';
+import { latePromises } from '../../src/router/promise.js';
 import {
   NOW,
   answering,
@@ -98,7 +99,27 @@ void t.test('a request that begins behind others has less time: it is planned in
   const exits = exitsOf({ live });
   t.ok(at(Object.values(exits), 3) < (exitOf(total(303, 'land')) ?? 0), JSON.stringify(exits));
   t.same(exitsOf({ live: [...live].reverse() }), exits, 'whatever the order of the slots');
+  const unpromised = live.map((each) => ({ ...each, serviceClass: 'best_effort' as const }));
+  t.same(exitsOf({ live: unpromised }), { a: 4, b: 4, c: 4, d: 1 }, 'no promise bounds the others');
 });
+
+for (const [totalMs, exit] of [
+  [500, 4],
+  [400, 3],
+  [300, 1],
+  [200, 0],
+] as const) {
+  void t.test(`four promises of ${totalMs} ms begin at exit ${exit}, the deepest one that keeps all`, async (t) => {
+    const live = ['a', 'b', 'c', 'd'].map((id) => prompting(id, total(totalMs), { maxTokens: 20 }));
+    t.same(exitsOf({ live }), { a: exit, b: exit, c: exit, d: exit });
+    const late = (deepest: number): number => {
+      const state = planningState({ live });
+      return latePromises(state, 1, new Map(state.requests.map((each) => [each, deepest]))).size;
+    };
+    t.equal(late(exit), 0);
+    if (exit < DEEPEST) t.not(late(exit + 1), 0, 'a deeper one is late');
+  });
+}
 
 void t.test('a request that is late anyway takes no time of others', async (t) => {
   const late = prompting('late', total(500, 'land'), { ...natural, arrivedAt: NOW - 480, promptLength: 900 });
@@ -108,8 +129,7 @@ void t.test('a request that is late anyway takes no time of others', async (t) =
 
 void t.test('the forecast of a row is its length at its exit, within its budget', async (t) => {
   const tokensOf = (live: SequenceView): number => {
-    const state = planningState({ live: [live] });
-    return forecast(state, new Map()).get(at(state.requests, 0))?.tokens ?? NaN;
+    return at(forecast(planningState({ live: [live] }), new Map()), 0).tokens;
   };
   const isNear = (found: number, expected: number): boolean => Math.abs(found - expected) < 1e-3;
   t.ok(isNear(tokensOf(answering('a', total(9000))), 40), 'an exact length');
