@@ -40,6 +40,19 @@ void t.test('late requests have their share of the slots, and wait behind reacha
   t.strictSame(ordered([...many, ...late], [], { slots: 1 }), [...idsOf(many), ...idsOf(late)], 'never the only slot');
 });
 
+void t.test('requests without a promise keep their share of the slots: one at least, and never all', async (t) => {
+  const kept = (free: number, slots: number, tenant = ''): number => {
+    const others = Array.from({ length: free }, (_, i) => asking(`free${i}`, null, { tenant }));
+    return routerOf().service(stateOf({ slots, waiting: [asking('promised', total(9000)), ...others] })).kept;
+  };
+  t.equal(kept(0, 20), 0, 'promises alone may take all slots');
+  t.equal(kept(1, 20), 1);
+  t.equal(kept(12, 20), 20 * defaultPolicy.noBudgetShare);
+  t.equal(kept(12, 4), 1);
+  t.equal(kept(12, 1), 0);
+  t.equal(kept(12, 20, 'other key'), 10, 'a key without promises has its share of the keys');
+});
+
 void t.test('a promise goes before a request without one that is due earlier', async (t) => {
   const soon = { ...waiting('soon', LATER, 1_000), serviceClass: 'best_effort' as const };
   t.strictSame(ordered([soon, waiting('promised', LATER, 5_000)], [holding(waiting('free', 0, null))]), [
