@@ -60,6 +60,15 @@ for (const budgetMs of [500, 2000, 10_000]) {
   });
 }
 
+void t.test('long prompts wait for each other: they make answers shallower at a lower rate', async (t) => {
+  const exit = (positions: number, perSecond: number): number =>
+    deepestUnder(planningState({ live: rows }), { ...expected(perSecond, 500), positions });
+  t.equal(exit(100, 1.9), DEEPEST);
+  t.equal(exit(800, 1.5), DEEPEST);
+  t.equal(exit(800, 1.9), 1);
+  t.equal(exit(800, 8), 0);
+});
+
 void t.test('no bound is shallower than all requests allow', async (t) => {
   const live = rows.map((each) => ({ ...each, minExit: 20 }));
   t.ok(deepestUnder(planningState({ live }), expected(1e4)) >= 2);

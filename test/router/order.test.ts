@@ -81,6 +81,15 @@ void t.test('a deadline is reachable while the shallowest exit has time for it',
   t.notOk(isFirst({ ...lands(200), lands: false }), 'of one that does not, half of all answers');
 });
 
+void t.test('a deadline is reachable beside the rows that decode, and prompts are none of these', async (t) => {
+  const live = Array.from({ length: 16 }, (_, i) => holding(waiting(`row${i}`, 0, null)));
+  const isFirst = (beside: readonly SequenceView[]): boolean =>
+    ordered([waiting('patient', LATER, 60_000), waiting('urgent', LATER, 500)], beside)[0] === 'urgent';
+  t.ok(isFirst(live.slice(0, 1)));
+  t.notOk(isFirst(live));
+  t.ok(isFirst(live.map((each) => ({ ...each, frontier: each.frontier.map((positions) => positions - 1) }))));
+});
+
 void t.test('a first token is due before its answer, and a tight TPOT before a loose one', async (t) => {
   const begins = { ...waiting('begins', LATER, null), budget: { ...unstated, totalMs: 60_000, ttftMs: 1_000 } };
   t.strictSame(ordered([waiting('ends', LATER, 5_000), begins]), ['begins', 'ends']);

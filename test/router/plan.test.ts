@@ -61,6 +61,21 @@ void t.test(
   },
 );
 
+void t.test('an answer that can not land begins at the deepest exit that has time for all of it', async (t) => {
+  const exact = { isExactLength: true, maxTokens: 50 };
+  for (const [totalMs, exit] of [
+    [200, 0],
+    [240, 1],
+    [280, 2],
+    [320, 3],
+    [370, 4],
+  ] as const) {
+    t.equal(exitOf(total(totalMs), exact), exit, `${totalMs} ms`);
+  }
+  t.equal(exitOf(total(740), natural), 1, 'it may get long');
+  t.equal(exitOf(total(740, 'land'), natural), 4);
+});
+
 void t.test('a first token and a TPOT bound the exit', async (t) => {
   const within = (part: Partial<Budget>): number => exitOf({ ...unstated, ...part }) ?? -1;
   t.equal(within({ ttftMs: 1000 }), 4);
@@ -91,7 +106,9 @@ void t.test('an answer keeps its exit: no plan changes it', async (t) => {
 
 void t.test('an answer behind shallower thoughts begins like a prompt, at the exit that it was given', async (t) => {
   const frontier = layers.map((layer) => (layer === 10 ? 239 : 0));
-  t.same(exitsOf({ live: [answering('a', total(60_000, 'land'), { ...natural, frontier })] }), { a: 4 });
+  for (const totalMs of [60_000, NOW + 30]) {
+    t.same(exitsOf({ live: [answering('a', total(totalMs, 'land'), { ...natural, frontier })] }), { a: 4 });
+  }
 });
 
 void t.test('a request that begins behind others has less time: it is planned in order of service', async (t) => {
