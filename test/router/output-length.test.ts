@@ -11,6 +11,7 @@ import { type LengthGroup, defaultPolicy } from '../../src/router/index.js';
 import { seeded } from '../../src/util/random.js';
 import { runs } from './arbitrary.js';
 import { admitted, asking, prior, routerOf, total } from './fixtures.js';
+import { shape } from './sample.js';
 
 const EXITS = 5;
 const MOST = 100_000;
@@ -99,6 +100,17 @@ void t.test('a distribution is one: it falls with tokens, and its quantiles and 
     }),
     runs,
   );
+});
+
+void t.test('a length that halves the answers as often as it doubles has a mean as well', async (t) => {
+  const halving: LengthPrior[number] = [
+    [0.5, 100],
+    [0.75, 200],
+    [0.9, 1000],
+  ];
+  const each = at(fresh(shape.exits.map(() => halving)));
+  const mean = 100 * Math.LN2;
+  t.ok(Math.abs(each.meanLeft(100, 200) - mean) < 1e-9, `${each.meanLeft(100, 200)}, not ${mean}`);
 });
 
 void t.test('evidence counts from the first answer on', async (t) => {
