@@ -81,6 +81,10 @@ void t.test('a burst counts as load, and one prompt does not', async (t) => {
     deepestUnder(planningState({ live: rows, waiting: prompts(count) }), expected(0));
   t.equal(of(1), of(0), 'one prompt');
   t.ok(of(60) < of(1), `${of(60)}`);
+  // Beside the request itself, 23 prompts that are due within two seconds are as much as 11.5 a second.
+  const atRate = (perSecond: number): number => deepestUnder(planningState({ live: rows }), expected(perSecond));
+  t.same([of(23), of(24)], [atRate(10), atRate(11.5)]);
+  t.ok(of(24) < of(23));
 });
 
 void t.test('prompts that can not be in time are no load', async (t) => {
