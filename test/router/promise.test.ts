@@ -64,10 +64,17 @@ void t.test('a promised answer that has begun is covered at its exit', async (t)
   const begun = answering('a', total(NOW + 1000, 'land'), { ...natural, exit: 30 });
   const state = planningState({ live: [begun] });
   const { rowMs, fixedMs } = at(state.costs, 4);
-  const dueIn = (ms: number): string[] => lateOf({ live: [within(begun, total(NOW + OVERHEAD + ms, 'land'))] });
-  const needs = SENTENCE * (rowMs + fixedMs);
-  t.same(dueIn(needs + 0.01), []);
-  t.same(dueIn(needs - 0.01), ['a']);
+  const dueIn = (ms: number, sentenceTokens: number): string[] =>
+    lateOf({ live: [{ ...within(begun, total(NOW + OVERHEAD + ms, 'land')), sentenceTokens }] });
+  for (const [sentenceTokens, left] of [
+    [0, SENTENCE],
+    [10, SENTENCE - 10],
+    [2 * SENTENCE, 1],
+  ] as const) {
+    const needs = left * (rowMs + fixedMs);
+    t.same(dueIn(needs + 0.01, sentenceTokens), [], `${sentenceTokens} tokens of its sentence`);
+    t.same(dueIn(needs - 0.01, sentenceTokens), ['a'], `${sentenceTokens} tokens of its sentence`);
+  }
 });
 
 void t.test('a first token and a TPOT are part of a promise', async (t) => {
