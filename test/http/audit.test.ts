@@ -180,6 +180,26 @@ void t.test("the operator's floor holds for requests that state none", async (t)
   t.same(await bounds('high', { sortie: { latency_budget_ms: 900 } }), [30, 30], 'as deep as it can be');
 });
 
+void t.test('an exit of too few right answers is for requests that state a depth', async (t) => {
+  const right = [0.4, 0.6, 0.5, 0.8, 1];
+  const server = await build(t, undefined, {
+    model: { exits: exits.map((exit, i) => ({ ...exit, quality: { right: right[i] ?? 1 } })) },
+    limits: { policy: { ...openPolicy, minRight: 0.6 } },
+  });
+  for (const [sortie, expected] of [
+    [{}, [15, 30]],
+    [{ max_exit_layer: 20 }, [15, 20]],
+    [{ max_exit_layer: 10 }, [10, 10]],
+    [{ min_exit_layer: 10 }, [10, 30]],
+    [{ exit_layer: 10 }, [10, 10]],
+  ] as const) {
+    const response = await server.post('/v1/completions', { prompt: 'x', sortie });
+    t.equal(response.status, 200);
+    const { minExit, maxExit } = server.engine.requests.at(-1)?.depth ?? {};
+    t.same([minExit, maxExit], expected, JSON.stringify(sortie));
+  }
+});
+
 void t.test('a budget that only exits below the floor can meet is rejected with their quality', async (t) => {
   const reject = { reason: 'budget_infeasible', leastFeasibleMs: 411.2, bestExit: 15 } as const;
   const server = await build(t, () => ({ tokens: [], reject }), { model: { exits } });
