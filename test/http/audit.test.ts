@@ -146,6 +146,7 @@ void t.test('a floor of quality takes the shallowest exit that reaches it', asyn
     best_quality: 0.72,
   });
   t.match(await bounds({ 'X-Min-Quality': '0.7' }, {}, 'fake:10'), { param: 'X-Min-Quality', best_quality: 0.57 });
+  t.match(await bounds({ 'X-Min-Quality': '1' }, { max_exit_layer: 20 }), { best_quality: 0.72 }, 'one is a quality');
   for (const wrong of ['', 'x', '1.1', '-1', '0.7, x', '1e-1', 'NaN', 'Infinity']) {
     const error = { code: 'invalid_value', param: 'X-Min-Quality', message: /must be a number from 0 to 1, got/ };
     t.match(await bounds({ 'X-Min-Quality': wrong }), error, wrong);

@@ -41,14 +41,18 @@ void t.test('late requests have their share of the slots, and wait behind reacha
 });
 
 void t.test('requests without a promise keep their share of the slots: one at least, and never all', async (t) => {
+  const keptOf = (waiting: readonly RequestView[], slots: number): number =>
+    routerOf().service(stateOf({ slots, waiting })).kept;
   const kept = (free: number, slots: number, tenant = ''): number => {
     const others = Array.from({ length: free }, (_, i) => asking(`free${i}`, null, { tenant }));
-    return routerOf().service(stateOf({ slots, waiting: [asking('promised', total(9000)), ...others] })).kept;
+    return keptOf([asking('promised', total(9000)), ...others], slots);
   };
   t.equal(kept(0, 20), 0, 'promises alone may take all slots');
   t.equal(kept(1, 20), 1);
   t.equal(kept(12, 20), 20 * defaultPolicy.noBudgetShare);
   t.equal(kept(12, 4), 1);
+  const free = Array.from({ length: 12 }, (_, i) => asking(`free${i}`, null));
+  t.equal(keptOf(free, 20), 20 * defaultPolicy.noBudgetShare, 'without promises too');
   t.equal(kept(12, 1), 0);
   t.equal(kept(12, 20, 'other key'), 10, 'a key without promises has its share of the keys');
 });

@@ -49,10 +49,7 @@ void t.test('the quantiles of the prior are reproduced at each exit', async (t) 
   mixed.forEach((quantiles, exit) => {
     for (const [share, tokens] of quantiles) {
       const found = at(lengths, exit).quantile(share, 0, MOST);
-      t.ok(
-        Math.abs(found - tokens) <= 1 + 0.01 * tokens,
-        `exit ${exit}: ${share} within ${found} tokens, not ${tokens}`,
-      );
+      t.equal(found, tokens, `exit ${exit}: ${share} of the answers`);
       const within = 1 - at(lengths, exit).longerThan(tokens);
       t.ok(Math.abs(within - share) < 0.01, `exit ${exit}: ${within} within ${tokens} tokens, not ${share}`);
     }

@@ -104,6 +104,18 @@ void t.test('an answer keeps its exit: no plan changes it', async (t) => {
   t.same(exitsOf({ waiting: [preempted] }), {}, 'nor does a preemption');
 });
 
+void t.test('a prompt that has begun keeps its exit, unless another one begins', async (t) => {
+  const tight = (id: string, done: number): SequenceView =>
+    prompting(id, total(20, 'land'), { ...natural, frontier: layers.map((layer) => (layer === 30 ? 0 : done)) });
+  const changes = (...live: SequenceView[]) => routerOf().planStep(stateOf({ live })).exits;
+  t.same(changes(tight('a', 0)), [{ id: 'a', exit: 10 }]);
+  t.same(changes(tight('a', 16)), []);
+  t.same(changes(tight('a', 16), tight('b', 0)), [
+    { id: 'a', exit: 10 },
+    { id: 'b', exit: 10 },
+  ]);
+});
+
 void t.test('an answer behind shallower thoughts begins like a prompt, at the exit that it was given', async (t) => {
   const frontier = layers.map((layer) => (layer === 10 ? 239 : 0));
   for (const totalMs of [60_000, NOW + 30]) {

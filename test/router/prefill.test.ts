@@ -32,6 +32,12 @@ void t.test('a prompt that is alone takes the largest chunk, up to its last posi
   );
 });
 
+void t.test('a preempted sequence prefills its prompt and its answer', async (t) => {
+  const of = (done: number): SequenceView => answering('p', null, { generated: 40, frontier: layers.map(() => done) });
+  t.same(chunksOf([of(190)]), [['p', 49]]);
+  t.same(chunksOf([of(239)]), []);
+});
+
 void t.test('a longer stall allows larger chunks, and the smallest one always goes on', async (t) => {
   const live = [answering('row', total(60_000, 'land'), natural), prompting('p', null)];
   t.equal(firstOf(live, { maxStallMs: 1 }), 16);
