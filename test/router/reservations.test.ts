@@ -69,7 +69,7 @@ void t.test('a tenant has its last few reservations', async (t) => {
   t.equal(retry(many.router, many.ms), 'reject');
   const beside = named();
   for (let i = 0; i < defaultPolicy.reservedByTenant; i += 1) {
-    leastOf(beside.router, { ...first, tenant: 'other', promptLength: 1 });
+    leastOf(beside.router, { ...first, id: `other${i}`, tenant: 'other', promptLength: 1 });
   }
   t.equal(retry(beside.router, beside.ms), 'admit', 'another tenant has its own');
 });
