@@ -77,9 +77,9 @@ export function admitAll(
   return groups.flat().map(({ id }, i) => {
     const decision = at(decisions, i);
     if (decision.kind === 'reject') return decision;
-    const self = find(state, id);
-    const exit = exits.get(self) ?? self.currentExit;
-    return admitted(state, self, exit, decision.isPromised, played.get(self));
+    const index = state.requests.findIndex(({ request }) => request.id === id);
+    const self = at(state.requests, index);
+    return admitted(state, self, exits.get(self) ?? self.currentExit, decision.isPromised, at(played, index));
   });
 }
 
@@ -152,13 +152,6 @@ function bestBelow({ minExit, openExit = minExit }: RequestView, { model }: Lear
   return below.reverse().find((exit) => fits({ minExit: exit })) ?? null;
 }
 
-/** @throws Error where the request is not in the state */
-function find({ requests }: PlanningState, id: string): PlannedRequest {
-  const found = requests.find(({ request }) => request.id === id);
-  if (found === undefined) throw new Error(`request ${id} must be among the waiting`);
-  return found;
-}
-
 /**
  * The least total budget, from arrival, whose promise would hold, with room for a retry.
  *
@@ -205,16 +198,15 @@ function admitted(
   self: PlannedRequest,
   exit: ExitIndex,
   isPromised: boolean,
-  played: Played | undefined,
+  played: Played,
 ): Admission {
   const { now, policy, sentenceTokens } = state;
   const { request, deadlines } = self;
   const { budget, generated } = request;
   const from = request.arrivedAt - policy.requestOverheadMs;
-  // Requests without a deadline wait for their share under a price.
-  const firstAt = played?.firstTokenAt ?? self.setupMs(exit) / policy.noBudgetShare;
-  const isRun = played !== undefined && played.endsAt < Infinity && firstAt < Infinity;
-  const tpotMs = isRun && played.tokens > 1 ? (played.endsAt - firstAt) / (played.tokens - 1) : self.stepMs(exit);
+  const { firstTokenAt: firstAt, endsAt } = played;
+  const isRun = endsAt < Infinity && firstAt < Infinity;
+  const tpotMs = isRun && played.tokens > 1 ? (endsAt - firstAt) / (played.tokens - 1) : self.stepMs(exit);
   const ttftMs = now + (firstAt < Infinity ? firstAt : self.setupMs(exit)) - from;
   const steps = (deadlines.end - from - ttftMs) / Math.max(1e-3, tpotMs);
   const isCut = cutAt(request) < Infinity;

@@ -1,7 +1,7 @@
 /**
  * The exits of the requests that begin, and the forecast of the batch with them.
  */
-import { type ExitIndex, at } from '../cost/model.js';
+import type { ExitIndex } from '../cost/model.js';
 import { StepSum } from '../cost/step-costs.js';
 import { type Played, type Player, play } from './forecast.js';
 import { type Late, getsLater, latePromises } from './promise.js';
@@ -72,15 +72,14 @@ function worthOf(each: PlannedRequest, exit: ExitIndex, from: number, stepMs: nu
   return fitting <= 0 ? 0 : each.worthAt(exit, fitting);
 }
 
-/** How the present requests fare if no other one comes. */
-export function forecast(state: PlanningState, exits: Exits): ReadonlyMap<PlannedRequest, Played> {
+/** How the present requests fare if no other one comes, by request. */
+export function forecast(state: PlanningState, exits: Exits): readonly Played[] {
   const { requests, engine, costs } = state;
   const players = requests.map((each): Player => {
     const player = each.player(exits.get(each) ?? each.currentExit);
     return { ...player, dueAt: each.isReachable ? each.dueAt : Infinity, tokens: Math.max(1, player.tokens) };
   });
-  const plays = play(players, engine.slots, costs);
-  return new Map(requests.map((each, i) => [each, at(plays, i)]));
+  return play(players, engine.slots, costs);
 }
 
 /**

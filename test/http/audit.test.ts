@@ -146,8 +146,10 @@ void t.test('a floor of quality takes the shallowest exit that reaches it', asyn
     best_quality: 0.72,
   });
   t.match(await bounds({ 'X-Min-Quality': '0.7' }, {}, 'fake:10'), { param: 'X-Min-Quality', best_quality: 0.57 });
+  t.match(await bounds({ 'X-Min-Quality': '1' }, { max_exit_layer: 20 }), { best_quality: 0.72 }, 'one is a quality');
   for (const wrong of ['', 'x', '1.1', '-1', '0.7, x', '1e-1', 'NaN', 'Infinity']) {
-    t.match(await bounds({ 'X-Min-Quality': wrong }), { code: 'invalid_value', param: 'X-Min-Quality' }, wrong);
+    const error = { code: 'invalid_value', param: 'X-Min-Quality', message: /must be a number from 0 to 1, got/ };
+    t.match(await bounds({ 'X-Min-Quality': wrong }), error, wrong);
   }
   for (const wrong of ['', 'yes', '2', '1, 0']) {
     t.match(await bounds({ 'X-Audit': wrong }), { code: 'invalid_value', param: 'X-Audit' }, wrong);
@@ -177,6 +179,26 @@ void t.test("the operator's floor holds for requests that state none", async (t)
   t.same(await bounds('k', { sortie: { min_quality: 0.7, latency_budget_ms: 900 } }), [20, 30]);
   t.same(await bounds('k', { model: 'fake:10' }), [10, 10], 'a pinned depth is stronger');
   t.same(await bounds('high', { sortie: { latency_budget_ms: 900 } }), [30, 30], 'as deep as it can be');
+});
+
+void t.test('an exit of too few right answers is for requests that state a depth', async (t) => {
+  const right = [0.4, 0.6, 0.5, 0.8, 1];
+  const server = await build(t, undefined, {
+    model: { exits: exits.map((exit, i) => ({ ...exit, quality: { right: right[i] ?? 1 } })) },
+    limits: { policy: { ...openPolicy, minRight: 0.6 } },
+  });
+  for (const [sortie, expected] of [
+    [{}, [15, 30]],
+    [{ max_exit_layer: 20 }, [15, 20]],
+    [{ max_exit_layer: 10 }, [10, 10]],
+    [{ min_exit_layer: 10 }, [10, 30]],
+    [{ exit_layer: 10 }, [10, 10]],
+  ] as const) {
+    const response = await server.post('/v1/completions', { prompt: 'x', sortie });
+    t.equal(response.status, 200);
+    const { minExit, maxExit } = server.engine.requests.at(-1)?.depth ?? {};
+    t.same([minExit, maxExit], expected, JSON.stringify(sortie));
+  }
 });
 
 void t.test('a budget that only exits below the floor can meet is rejected with their quality', async (t) => {

@@ -43,6 +43,8 @@ void t.test('headers and body fields become the budget', async (t) => {
     [{ 'x-envoy-expected-rq-timeout-ms': '99999999999' }, {}, { ...none, totalMs: 86_399_750 }],
     [{ 'X-Latency-Budget-Ms': '86400000' }, {}, { ...none, totalMs: 86_400_000 }],
     [{ 'Request-Timeout': '86401' }, {}, { ...none, totalMs: 86_400_000 }],
+    [{ 'grpc-timeout': '20000u' }, {}, { ...none, totalMs: 20 }],
+    [{ 'grpc-timeout': '50000000n' }, {}, { ...none, totalMs: 50 }],
     [{ 'grpc-timeout': '99999999H' }, {}, { ...none, totalMs: 86_400_000 }],
     [{ 'x-request-ttl-ms': '700' }, {}, { ...none, totalMs: 700 }],
     [{ 'x-request-ttl-ms': '700', 'X-Latency-Budget-Ms': '250' }, {}, { ...none, totalMs: 250 }],

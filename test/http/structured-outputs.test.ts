@@ -100,6 +100,26 @@ void t.test('a wrong form is a 400 that names the field', async (t) => {
   t.equal(server.engine.requests.length, 0, 'nothing reached the engine');
 });
 
+void t.test('the largest grammars are accepted, and larger ones are a 400', async (t) => {
+  const server = await build(t);
+  const nested = (levels: number): object => (levels === 1 ? {} : { items: nested(levels - 1) });
+  const cases: [string, (size: number) => object, number, RegExp][] = [
+    ['levels', (size) => ({ guided_json: nested(size) }), 64, /nested at most 64 deep/],
+    ['items', (size) => ({ guided_json: { maxItems: size } }), 4096, /maxItems of at most 4096, got 4097/],
+    ['units of a schema', (size) => ({ guided_json: { a: 'x'.repeat(size - 8) } }), 32_768, /at most 32768 characters/],
+    ['units of a text', (size) => ({ regex: 'x'.repeat(size) }), 32_768, /at most 32768 characters, got 32769/],
+    ['units of choices', (size) => ({ guided_choice: ['x', 'y'.repeat(size - 1)] }), 32_768, /32768 characters in all/],
+  ];
+  for (const [name, fields, most, message] of cases) {
+    await t.test(name, async (t) => {
+      const ask = (size: number) => server.post('/v1/chat/completions', { messages, ...fields(size) });
+      const [largest, larger] = [await ask(most), await ask(most + 1)];
+      t.equal(largest.status, 200, await largest.text());
+      t.match(await larger.json(), { error: { code: 'invalid_value', message } });
+    });
+  }
+});
+
 void t.test(
   'the reason of a grammar that cannot be enforced reaches the client, at its start or in the answer',
   async (t) => {

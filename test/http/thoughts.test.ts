@@ -258,6 +258,7 @@ void t.test('thoughts may be limited to a shallower exit than the answer', async
   t.equal((await asked({ thinking_exit_layer: exits.at(-1) })).grammar, null, 'the deepest exit bounds nothing');
   for (const [sortie, own] of [
     [{ thinking_exit_layer: 1 }, exits],
+    [{ thinking_exit_layer: first + 1 }, exits],
     [{ thinking_exit_layer: first, min_exit_layer: second }, exits.slice(1)],
     [{ thinking_exit_layer: exits.at(-1), max_exit_layer: second }, exits.slice(0, 2)],
   ] as const) {

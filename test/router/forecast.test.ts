@@ -128,6 +128,15 @@ const cases: readonly (readonly [string, readonly Player[], number, readonly (nu
       [10, 50, 84],
     ],
   ],
+  [
+    'a promise that is late anyway holds up no prompt',
+    [row({ dueAt: 20, promisedBy: 20, covered: 10 }), prompt()],
+    9,
+    [
+      [10, null, 78],
+      [10, 50, 84],
+    ],
+  ],
   ['a request without tokens ends with its prompt', [prompt({ tokens: 0 })], 9, [[0, 43, 40]]],
   ['without a slot no request begins', [prompt({ hasSlot: false, leavesAt: 90 })], 0, [[0, null, 90]]],
   ['no request at all', [], 9, []],

@@ -60,6 +60,15 @@ for (const budgetMs of [500, 2000, 10_000]) {
   });
 }
 
+void t.test('long prompts wait for each other: they make answers shallower at a lower rate', async (t) => {
+  const exit = (positions: number, perSecond: number): number =>
+    deepestUnder(planningState({ live: rows }), { ...expected(perSecond, 500), positions });
+  t.equal(exit(100, 1.9), DEEPEST);
+  t.equal(exit(800, 1.5), DEEPEST);
+  t.equal(exit(800, 1.9), 1);
+  t.equal(exit(800, 8), 0);
+});
+
 void t.test('no bound is shallower than all requests allow', async (t) => {
   const live = rows.map((each) => ({ ...each, minExit: 20 }));
   t.ok(deepestUnder(planningState({ live }), expected(1e4)) >= 2);
@@ -72,6 +81,10 @@ void t.test('a burst counts as load, and one prompt does not', async (t) => {
     deepestUnder(planningState({ live: rows, waiting: prompts(count) }), expected(0));
   t.equal(of(1), of(0), 'one prompt');
   t.ok(of(60) < of(1), `${of(60)}`);
+  // Beside the request itself, 23 prompts that are due within two seconds are as much as 11.5 a second.
+  const atRate = (perSecond: number): number => deepestUnder(planningState({ live: rows }), expected(perSecond));
+  t.same([of(23), of(24)], [atRate(10), atRate(11.5)]);
+  t.ok(of(24) < of(23));
 });
 
 void t.test('prompts that can not be in time are no load', async (t) => {

@@ -40,6 +40,23 @@ void t.test('late requests have their share of the slots, and wait behind reacha
   t.strictSame(ordered([...many, ...late], [], { slots: 1 }), [...idsOf(many), ...idsOf(late)], 'never the only slot');
 });
 
+void t.test('requests without a promise keep their share of the slots: one at least, and never all', async (t) => {
+  const keptOf = (waiting: readonly RequestView[], slots: number): number =>
+    routerOf().service(stateOf({ slots, waiting })).kept;
+  const kept = (free: number, slots: number, tenant = ''): number => {
+    const others = Array.from({ length: free }, (_, i) => asking(`free${i}`, null, { tenant }));
+    return keptOf([asking('promised', total(9000)), ...others], slots);
+  };
+  t.equal(kept(0, 20), 0, 'promises alone may take all slots');
+  t.equal(kept(1, 20), 1);
+  t.equal(kept(12, 20), 20 * defaultPolicy.noBudgetShare);
+  t.equal(kept(12, 4), 1);
+  const free = Array.from({ length: 12 }, (_, i) => asking(`free${i}`, null));
+  t.equal(keptOf(free, 20), 20 * defaultPolicy.noBudgetShare, 'without promises too');
+  t.equal(kept(12, 1), 0);
+  t.equal(kept(12, 20, 'other key'), 10, 'a key without promises has its share of the keys');
+});
+
 void t.test('a promise goes before a request without one that is due earlier', async (t) => {
   const soon = { ...waiting('soon', LATER, 1_000), serviceClass: 'best_effort' as const };
   t.strictSame(ordered([soon, waiting('promised', LATER, 5_000)], [holding(waiting('free', 0, null))]), [
@@ -66,6 +83,15 @@ void t.test('a deadline is reachable while the shallowest exit has time for it',
     asking('urgent', total(totalMs, 'land'), { ...natural, arrivedAt: LATER, promptLength: 100 });
   t.ok(isFirst(lands(200)), 'of an answer that lands one sentence must fit');
   t.notOk(isFirst({ ...lands(200), lands: false }), 'of one that does not, half of all answers');
+});
+
+void t.test('a deadline is reachable beside the rows that decode, and prompts are none of these', async (t) => {
+  const live = Array.from({ length: 16 }, (_, i) => holding(waiting(`row${i}`, 0, null)));
+  const isFirst = (beside: readonly SequenceView[]): boolean =>
+    ordered([waiting('patient', LATER, 60_000), waiting('urgent', LATER, 500)], beside)[0] === 'urgent';
+  t.ok(isFirst(live.slice(0, 1)));
+  t.notOk(isFirst(live));
+  t.ok(isFirst(live.map((each) => ({ ...each, frontier: each.frontier.map((positions) => positions - 1) }))));
 });
 
 void t.test('a first token is due before its answer, and a tight TPOT before a loose one', async (t) => {

@@ -11,6 +11,7 @@ import { type LengthGroup, defaultPolicy } from '../../src/router/index.js';
 import { seeded } from '../../src/util/random.js';
 import { runs } from './arbitrary.js';
 import { admitted, asking, prior, routerOf, total } from './fixtures.js';
+import { shape } from './sample.js';
 
 const EXITS = 5;
 const MOST = 100_000;
@@ -48,10 +49,7 @@ void t.test('the quantiles of the prior are reproduced at each exit', async (t) 
   mixed.forEach((quantiles, exit) => {
     for (const [share, tokens] of quantiles) {
       const found = at(lengths, exit).quantile(share, 0, MOST);
-      t.ok(
-        Math.abs(found - tokens) <= 1 + 0.01 * tokens,
-        `exit ${exit}: ${share} within ${found} tokens, not ${tokens}`,
-      );
+      t.equal(found, tokens, `exit ${exit}: ${share} of the answers`);
       const within = 1 - at(lengths, exit).longerThan(tokens);
       t.ok(Math.abs(within - share) < 0.01, `exit ${exit}: ${within} within ${tokens} tokens, not ${share}`);
     }
@@ -99,6 +97,17 @@ void t.test('a distribution is one: it falls with tokens, and its quantiles and 
     }),
     runs,
   );
+});
+
+void t.test('a length that halves the answers as often as it doubles has a mean as well', async (t) => {
+  const halving: LengthPrior[number] = [
+    [0.5, 100],
+    [0.75, 200],
+    [0.9, 1000],
+  ];
+  const each = at(fresh(shape.exits.map(() => halving)));
+  const mean = 100 * Math.LN2;
+  t.ok(Math.abs(each.meanLeft(100, 200) - mean) < 1e-9, `${each.meanLeft(100, 200)}, not ${mean}`);
 });
 
 void t.test('evidence counts from the first answer on', async (t) => {

@@ -3,6 +3,7 @@ import t from 'tap';
 import { at } from '../../src/cost/model.js';
 import { type Budget, type EngineState, type Policy, type SequenceView } from '../../src/router/index.js';
 import { chooseExits, forecast } from '../../src/router/plan.js';
+import { latePromises } from '../../src/router/promise.js';
 import {
   NOW,
   answering,
@@ -60,6 +61,21 @@ void t.test(
   },
 );
 
+void t.test('an answer that can not land begins at the deepest exit that has time for all of it', async (t) => {
+  const exact = { isExactLength: true, maxTokens: 50 };
+  for (const [totalMs, exit] of [
+    [200, 0],
+    [240, 1],
+    [280, 2],
+    [320, 3],
+    [370, 4],
+  ] as const) {
+    t.equal(exitOf(total(totalMs), exact), exit, `${totalMs} ms`);
+  }
+  t.equal(exitOf(total(740), natural), 1, 'it may get long');
+  t.equal(exitOf(total(740, 'land'), natural), 4);
+});
+
 void t.test('a first token and a TPOT bound the exit', async (t) => {
   const within = (part: Partial<Budget>): number => exitOf({ ...unstated, ...part }) ?? -1;
   t.equal(within({ ttftMs: 1000 }), 4);
@@ -88,9 +104,23 @@ void t.test('an answer keeps its exit: no plan changes it', async (t) => {
   t.same(exitsOf({ waiting: [preempted] }), {}, 'nor does a preemption');
 });
 
+void t.test('a prompt that has begun keeps its exit, unless another one begins', async (t) => {
+  const tight = (id: string, done: number): SequenceView =>
+    prompting(id, total(20, 'land'), { ...natural, frontier: layers.map((layer) => (layer === 30 ? 0 : done)) });
+  const changes = (...live: SequenceView[]) => routerOf().planStep(stateOf({ live })).exits;
+  t.same(changes(tight('a', 0)), [{ id: 'a', exit: 10 }]);
+  t.same(changes(tight('a', 16)), []);
+  t.same(changes(tight('a', 16), tight('b', 0)), [
+    { id: 'a', exit: 10 },
+    { id: 'b', exit: 10 },
+  ]);
+});
+
 void t.test('an answer behind shallower thoughts begins like a prompt, at the exit that it was given', async (t) => {
   const frontier = layers.map((layer) => (layer === 10 ? 239 : 0));
-  t.same(exitsOf({ live: [answering('a', total(60_000, 'land'), { ...natural, frontier })] }), { a: 4 });
+  for (const totalMs of [60_000, NOW + 30]) {
+    t.same(exitsOf({ live: [answering('a', total(totalMs, 'land'), { ...natural, frontier })] }), { a: 4 });
+  }
 });
 
 void t.test('a request that begins behind others has less time: it is planned in order of service', async (t) => {
@@ -98,7 +128,27 @@ void t.test('a request that begins behind others has less time: it is planned in
   const exits = exitsOf({ live });
   t.ok(at(Object.values(exits), 3) < (exitOf(total(303, 'land')) ?? 0), JSON.stringify(exits));
   t.same(exitsOf({ live: [...live].reverse() }), exits, 'whatever the order of the slots');
+  const unpromised = live.map((each) => ({ ...each, serviceClass: 'best_effort' as const }));
+  t.same(exitsOf({ live: unpromised }), { a: 4, b: 4, c: 4, d: 1 }, 'no promise bounds the others');
 });
+
+for (const [totalMs, exit] of [
+  [500, 4],
+  [400, 3],
+  [300, 1],
+  [200, 0],
+] as const) {
+  void t.test(`four promises of ${totalMs} ms begin at exit ${exit}, the deepest one that keeps all`, async (t) => {
+    const live = ['a', 'b', 'c', 'd'].map((id) => prompting(id, total(totalMs), { maxTokens: 20 }));
+    t.same(exitsOf({ live }), { a: exit, b: exit, c: exit, d: exit });
+    const late = (deepest: number): number => {
+      const state = planningState({ live });
+      return latePromises(state, 1, new Map(state.requests.map((each) => [each, deepest]))).size;
+    };
+    t.equal(late(exit), 0);
+    if (exit < DEEPEST) t.not(late(exit + 1), 0, 'a deeper one is late');
+  });
+}
 
 void t.test('a request that is late anyway takes no time of others', async (t) => {
   const late = prompting('late', total(500, 'land'), { ...natural, arrivedAt: NOW - 480, promptLength: 900 });
@@ -108,8 +158,7 @@ void t.test('a request that is late anyway takes no time of others', async (t) =
 
 void t.test('the forecast of a row is its length at its exit, within its budget', async (t) => {
   const tokensOf = (live: SequenceView): number => {
-    const state = planningState({ live: [live] });
-    return forecast(state, new Map()).get(at(state.requests, 0))?.tokens ?? NaN;
+    return at(forecast(planningState({ live: [live] }), new Map()), 0).tokens;
   };
   const isNear = (found: number, expected: number): boolean => Math.abs(found - expected) < 1e-3;
   t.ok(isNear(tokensOf(answering('a', total(9000))), 40), 'an exact length');

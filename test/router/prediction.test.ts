@@ -85,6 +85,16 @@ void t.test('a hopeless answer is predicted as it will be, at the shallowest exi
     t.equal(exit, 10);
     t.ok(predictedMs >= leastMs && predictedMs < 3 * leastMs, `${predictedMs} of ${leastMs}`);
   }
+  t.match(predictionOf(asking('a', total(20, 'land'), natural)), { expectedTokens: 1, expectedTokensP90: 1 });
+});
+
+void t.test('a first token is predicted by the order of deadlines, and behind them where it is hopeless', async (t) => {
+  const waiting = Array.from({ length: 6 }, (_, i) => asking(`w${i}`, total(9000 + i, 'land'), natural));
+  const ttftMs = (totalMs: number): number =>
+    predictionOf(asking('a', total(totalMs, 'land'), natural), waiting).predictedTtftMs;
+  t.ok(ttftMs(8000) < 0.5 * ttftMs(9900), `${ttftMs(8000)} ms, ${ttftMs(9900)} ms where it is due last`);
+  const late = predictionOf(asking('a', total(60), natural), waiting).predictedTtftMs;
+  t.ok(late > 2 * ttftMs(8000), `${late} ms where it is hopeless`);
 });
 
 void t.test('the bounds of the total are those of its length', async (t) => {

@@ -3,6 +3,7 @@ import t from 'tap';
 import { at } from '../../src/cost/model.js';
 import { type Budget, type OnMiss, type Policy, type SequenceView, defaultPolicy } from '../../src/router/index.js';
 import { NOW, answering, natural, planOf, prompting, routerOf, stateOf, total, unstated } from './fixtures.js';
+import { layers } from './sample.js';
 
 /** [id, positions] of each prompt that goes on in a step. */
 function chunksOf(live: readonly SequenceView[], policy: Partial<Policy> = {}): (readonly [string, number])[] {
@@ -21,7 +22,20 @@ void t.test('nothing goes on where no prompt is', async (t) => {
 void t.test('a prompt that is alone takes the largest chunk, up to its last position', async (t) => {
   t.same(chunksOf([prompting('p', null, { promptLength: 2000 })], { maxStallMs: 1 }), [['p', largest]]);
   t.same(chunksOf([prompting('p', null, { promptLength: 50 })]), [['p', 49]]);
-  t.same(chunksOf([prompting('p', null, { frontier: [190, 190, 190, 190, 190] })]), [['p', 9]]);
+  for (const left of [9, 1]) {
+    t.same(chunksOf([prompting('p', null, { frontier: layers.map(() => 199 - left) })]), [['p', left]]);
+  }
+  t.same(
+    chunksOf([prompting('p', null, { frontier: layers.map(() => 199) })]),
+    [],
+    'its last position is a decode step',
+  );
+});
+
+void t.test('a preempted sequence prefills its prompt and its answer', async (t) => {
+  const of = (done: number): SequenceView => answering('p', null, { generated: 40, frontier: layers.map(() => done) });
+  t.same(chunksOf([of(190)]), [['p', 49]]);
+  t.same(chunksOf([of(239)]), []);
 });
 
 void t.test('a longer stall allows larger chunks, and the smallest one always goes on', async (t) => {

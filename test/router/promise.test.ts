@@ -5,7 +5,9 @@ import { at } from '../../src/cost/model.js';
 import { defaultPolicy } from '../../src/router/policy.js';
 import { latePromises } from '../../src/router/promise.js';
 import type { Budget, EngineState, RequestView } from '../../src/router/types.js';
-import { NOW, SENTENCE, answering, asking, natural, planningState, total, unstated, within } from './fixtures.js';
+import { NOW, SENTENCE, answering, asking, natural, planningState, prompting } from './fixtures.js';
+import { total, unstated, within } from './fixtures.js';
+import { layers } from './sample.js';
 
 const lateOf = (parts: Partial<EngineState>, careful = 1): string[] =>
   [...latePromises(planningState(parts), careful).keys()].map(({ request }) => request.id).sort();
@@ -64,10 +66,17 @@ void t.test('a promised answer that has begun is covered at its exit', async (t)
   const begun = answering('a', total(NOW + 1000, 'land'), { ...natural, exit: 30 });
   const state = planningState({ live: [begun] });
   const { rowMs, fixedMs } = at(state.costs, 4);
-  const dueIn = (ms: number): string[] => lateOf({ live: [within(begun, total(NOW + OVERHEAD + ms, 'land'))] });
-  const needs = SENTENCE * (rowMs + fixedMs);
-  t.same(dueIn(needs + 0.01), []);
-  t.same(dueIn(needs - 0.01), ['a']);
+  const dueIn = (ms: number, sentenceTokens: number): string[] =>
+    lateOf({ live: [{ ...within(begun, total(NOW + OVERHEAD + ms, 'land')), sentenceTokens }] });
+  for (const [sentenceTokens, left] of [
+    [0, SENTENCE],
+    [10, SENTENCE - 10],
+    [2 * SENTENCE, 1],
+  ] as const) {
+    const needs = left * (rowMs + fixedMs);
+    t.same(dueIn(needs + 0.01, sentenceTokens), [], `${sentenceTokens} tokens of its sentence`);
+    t.same(dueIn(needs - 0.01, sentenceTokens), ['a'], `${sentenceTokens} tokens of its sentence`);
+  }
 });
 
 void t.test('a first token and a TPOT are part of a promise', async (t) => {
@@ -76,6 +85,8 @@ void t.test('a first token and a TPOT are part of a promise', async (t) => {
     lateOf({ waiting: [landing('a', 1, { budget: { ...total(60_000, 'land'), ...part }, lands: true })] });
   t.same(late({ ttftMs: first + OVERHEAD + 0.01 }), []);
   t.same(late({ ttftMs: first + OVERHEAD - 0.01 }), ['a']);
+  const there = prompting('a', { ...total(60_000, 'land'), ttftMs: 100 }, { frontier: layers.map(() => 199) });
+  t.same(lateOf({ live: [{ ...there, expectedFrontier: there.frontier }] }), [], 'a prompt that is there');
   const stepMs = aloneMs(landing('a', 1), 0, 2) - first;
   t.same(late({ tpotMs: stepMs + 0.01 }), []);
   t.same(late({ tpotMs: stepMs - 0.01 }), ['a']);

@@ -1,12 +1,13 @@
 /** The meaning of each part of a budget, and the work that advances a sequence. */
 import fc from 'fast-check';
 import t from 'tap';
-import { predictMs } from '../../src/cost/model.js';
+import { at, predictMs } from '../../src/cost/model.js';
 import { defaultPolicy } from '../../src/router/policy.js';
 import { advanceMs, advanceWork, frontierAt } from '../../src/cost/frontier.js';
 import { deadlinesOf, hasBudget } from '../../src/router/request.js';
+import type { SequenceView } from '../../src/router/types.js';
 import { runs } from './arbitrary.js';
-import { total, unstated } from './fixtures.js';
+import { answering, natural, planningState, total, unstated } from './fixtures.js';
 import { blockLayers, blockSample, sample } from './sample.js';
 
 void t.test('a budget that states nothing is none', async (t) => {
@@ -21,6 +22,19 @@ void t.test('deadlines count from arrival, less what a request takes outside the
   t.same(deadlinesOf(1000, budget, policy), { firstToken: 1088, end: 1388, tpotMs: 30 });
   t.same(deadlinesOf(1000, null, policy), { firstToken: Infinity, end: Infinity, tpotMs: Infinity });
   t.equal(deadlinesOf(1000, total(50), policy).firstToken, Infinity);
+});
+
+void t.test('the chance that an answer ends in time is of answers that got as long as it is', async (t) => {
+  const within = (more: Partial<SequenceView>, steps: number): number =>
+    at(planningState({ live: [answering('a', null, { ...natural, ...more })] }).requests, 0).probabilityWithin(
+      4,
+      steps,
+    );
+  const isNear = (found: number, expected: number): boolean => Math.abs(found - expected) < 1e-9;
+  t.ok(isNear(within({ generated: 50 }, 50), 1 - 0.5 / 0.75), 'of four answers three are longer than 50 tokens');
+  t.equal(within({ generated: 50 }, 0), 0);
+  t.equal(within({ generated: 50, maxTokens: 60 }, 10), 1, 'its limit ends it');
+  t.ok(within({ generated: 50, maxTokens: 60 }, 9) < 1);
 });
 
 const STAGES = blockLayers.length;

@@ -67,4 +67,9 @@ void t.test('a tenant has its last few reservations', async (t) => {
   t.equal(retry(few.router, few.ms), 'admit');
   const many = named(first, defaultPolicy.reservedByTenant);
   t.equal(retry(many.router, many.ms), 'reject');
+  const beside = named();
+  for (let i = 0; i < defaultPolicy.reservedByTenant; i += 1) {
+    leastOf(beside.router, { ...first, id: `other${i}`, tenant: 'other', promptLength: 1 });
+  }
+  t.equal(retry(beside.router, beside.ms), 'admit', 'another tenant has its own');
 });

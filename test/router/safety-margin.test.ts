@@ -38,6 +38,8 @@ void t.test('a margin without outcomes decays to where it began: what it rejects
   t.equal(marginAt(missed, 1000), 1);
   t.equal(marginAt(missed, 10_000), 1, 'outcomes may be ten seconds apart');
   t.ok(marginAt(missed, 21_000) < 0.7, `ten seconds later: ${marginAt(missed, 21_000)}`);
+  const halfMs = 1000 + defaultPolicy.marginHoldMs + defaultPolicy.marginHalfLifeMs;
+  t.equal(marginAt(missed, halfMs), (initial.margin + 1) / 2, 'half of the excess');
   t.ok(marginAt(missed, 181_000) < 0.2, `three minutes later: ${marginAt(missed, 181_000)}`);
   t.ok(marginAt(missed, 1e9) >= initial.margin);
   const kept = observe(missed, true, 181_000);

@@ -117,7 +117,7 @@ export class BlockPool implements KvMemory {
     const { page } = this.#pool;
     if (length >= slot.length) return;
     const last = this.#blockTable(slot)[Math.floor(length / page)];
-    const isShared = length % page > 0 && last !== undefined && (this.#refCounts[last] ?? 0) > 1;
+    const isShared = last !== undefined && (this.#refCounts[last] ?? 0) > 1;
     // New positions must not overwrite those of sequences that share the page.
     const end = isShared ? length - (length % page) : length;
     slot.truncate(end);

@@ -50,6 +50,20 @@ void t.test('a sequence takes whole pages, and gives them back', (t) => {
   t.end();
 });
 
+void t.test('a position has a row of the page that holds it', (t) => {
+  const { pool, slot } = world(5);
+  slot(4, 4);
+  const b = slot(9, 9);
+  const rows = Array.from({ length: 12 }, (_, position) => pool.rowOf(b, position));
+  t.same(
+    rows,
+    pool.blockTableOf(b).flatMap((block) => [0, 1, 2, 3].map((row) => block * PAGE + row)),
+  );
+  t.equal(pool.granularity, PAGE);
+  t.throws(() => pool.rowOf(b, 12), new RangeError('position 12 has no page'));
+  t.end();
+});
+
 void t.test('full pages are shared and counted once, each unit as far as it came', (t) => {
   const { pool, slot } = world(8);
   const [a, b] = [slot(11, 6), slot(0, 0)];
@@ -79,8 +93,12 @@ void t.test('a slot with progress keeps its full pages', (t) => {
   t.same(pool.blockTableOf(b), [own, ...pool.blockTableOf(a).slice(1)]);
   t.same([...b.frontiers], [12, 2], 'the second unit lacks positions of its own page');
   const before = [...pool.blockTableOf(b)];
-  pool.share(slot(7, 7), b, 7);
+  const other = slot(7, 7);
+  pool.share(other, b, 7);
   t.same(pool.blockTableOf(b), before, 'nothing is gained');
+  const c = slot(6, 6);
+  pool.share(other, c, 7);
+  t.equal(pool.blockTableOf(c).length, 2, 'nor is its last page lost');
   t.end();
 });
 

@@ -86,12 +86,16 @@ void t.test('a sequence yields to a tenant below its share, and to a promise', (
   t.equal(yielding(rows('a', 'a', 'a', 'b'), next('b'), share)?.id, 2);
   t.equal(yielding(rows('a', 'a', 'b', 'b'), next('b'), share), null, 'both have their share');
   t.equal(yielding(rows('a', 'a', 'b', 'b'), next('a'), share), null, 'no two take turns');
+  t.equal(yielding(rows('a', 'a', 'a', 'b', 'b'), next('b'), share), null, 'one with its share is owed nothing');
   t.equal(yielding(rows('a', 'a', 'a', 'a'), next('a'), share), null);
   t.equal(yielding(rows('a', 'a', 'a', 'b'), next('b', true), share)?.id, 2, 'the tenant with the most slots');
   t.equal(yielding(rows('a', 'a'), next('a', true), share)?.id, 1, 'its own sequences as well');
+  t.equal(yielding(rows('a', 'a'), next('b', true), share, 1)?.id, 1);
+  t.equal(yielding(rows('a', 'a'), next('b', true), share, 2), null, 'the oldest keep their share');
   const promised = rows('a', 'a', 'a').map((each) => ({ ...each, isPromised: true }));
   t.equal(yielding(promised, next('b', true), share), null, 'a promise yields to none');
   t.equal(yielding(promised, next('b'), share), null);
   t.equal(fairShare(2, new Set(['a', 'b', 'c'])), 1);
+  t.equal(yielding(rows('a', 'b'), next('c'), 1), null, 'no tenant has more than its share');
   t.end();
 });

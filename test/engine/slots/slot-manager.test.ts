@@ -2,8 +2,10 @@
 import t from 'tap';
 import { leaderOf } from '../../../src/engine/slots/prefix-group.js';
 import type { Budget, GenerateMessage } from '../../../src/engine/protocol.js';
+import { findPrefix } from '../../../src/engine/slots/prefix.js';
 import { SlotManager, type SlotManagerLimits } from '../../../src/engine/slots/slot-manager.js';
 import { Sequence } from '../../../src/engine/sequence.js';
+import { Slot } from '../../../src/engine/slot.js';
 import { SlotMemory } from '../../../src/engine/slots/slot-memory.js';
 import { SlotTable } from '../../../src/engine/slots/slot-table.js';
 import type { Units } from '../../../src/engine/units.js';
@@ -131,7 +133,9 @@ void t.test('a used prefix stays stored while other sequences end and start', as
   store(other.slotManager, 'system', prompt(80));
   store(other.slotManager, 'once', prompt(40, 1));
   // Taking over its slot would lose most of it, so the shared part is copied.
-  start(other.slotManager, sequence('copies', [...prompt(30), 7, 8, 9, 10]));
+  const copies = sequence('copies', [...prompt(30), 7, 8, 9, 10]);
+  start(other.slotManager, copies);
+  t.equal(copies.slot?.length, 30);
   start(other.slotManager, sequence('long', prompt(40, 3)));
   const [system, once] = [sequence('s', prompt(90)), sequence('o', prompt(90, 1))];
   for (const each of [system, once]) other.slotManager.lookUp(each);
@@ -161,6 +165,37 @@ void t.test('a shallow prompt copies no deep prefix that does not fit beside oth
   }
 });
 
+void t.test('a shallow prompt starts with a deep stored prefix if all of it fits', async (t) => {
+  for (const [kvBytes, length] of [
+    [42 + 51 + 39, 39],
+    [42 + 51 + 38, 0],
+  ] as const) {
+    const { slotManager } = over(3, { kvBytes });
+    store(slotManager, 'stored', prompt(40));
+    const shallow = sequence('shallow', prompt(50), {}, SHALLOW);
+    start(slotManager, sequence('live', prompt(20, 1)), shallow);
+    t.equal(shallow.slot?.length, length, `${kvBytes} bytes`);
+  }
+});
+
+void t.test(
+  'a copy takes whole pages, a stored slot is taken over to the position, and little is worth neither',
+  async (t) => {
+    const holding = (tokens: readonly number[], live: boolean, length: number): Slot => {
+      const slot = new Slot(0, 2);
+      Object.assign(slot, { tokens, live });
+      for (const unit of [0, 1]) slot.reach(unit, length);
+      return slot;
+    };
+    const asked = [...prompt(38), 7, 8, 9, 10];
+    const found = (from: Slot, own: Slot | null = null) => findPrefix(asked, [from], [0, 1], own, 16);
+    t.match(found(holding(prompt(40), false, 39)), { length: 38, takeOver: true });
+    t.match(found(holding(prompt(40), true, 39)), { length: 32, takeOver: false });
+    t.match(found(holding(prompt(40), false, 39), holding(asked, true, 24)), { length: 32 });
+    t.equal(found(holding(prompt(40), false, 39), holding(asked, true, 25)), null, 'seven positions of two units');
+  },
+);
+
 void t.test('after the first follower, others copy their prefix only while the step has time', async (t) => {
   const { slotManager } = over(4);
   const all = ['leads', 'b', 'c', 'd'].map((id) => sequence(id, prompt(40)));
@@ -171,10 +206,15 @@ void t.test('after the first follower, others copy their prefix only while the s
   }
   slotManager.start(0);
   t.ok(others.every(({ leader }) => leader?.sequence === leads));
-  if (leads) prefill(leads);
   const taken = (): number[] => others.map(({ slot }) => slot?.length ?? 0);
+  leads?.slot?.reach(0, 39);
+  leads?.slot?.reach(1, 38);
+  slotManager.syncFollowers(() => true);
+  t.same(taken(), [0, 0, 0], 'a stage of the leader is behind');
+  if (leads) prefill(leads);
   slotManager.syncFollowers(() => false);
   t.same(taken(), [39, 0, 0]);
+  t.equal(others[0]?.cachedTokens, 39);
   slotManager.syncFollowers(() => true);
   t.same(taken(), [39, 39, 39]);
 });
@@ -206,6 +246,87 @@ void t.test('a leader is expected to process the prefix in the stages it needs, 
   t.same(expected(), [39, 10], 'deeper stages count as far as they have come');
   slotManager.finish(leads);
   t.same(expected(), [0, 0]);
+});
+
+void t.test('a prompt awaits the chunk of another one that brings enough positions of its own prefix', async (t) => {
+  const { slotManager } = over(3);
+  const [a, b] = [sequence('a', prompt(40)), sequence('b', [...prompt(30), 7, 8, 9])];
+  start(slotManager, a, b);
+  const awaits = (end: number, follower = b): boolean => slotManager.awaits(follower, { sequence: a, end });
+  // A position of two stages counts twice; matches below 16 tokens are worth no copy.
+  t.same(
+    [15, 16, 39].map((end) => awaits(end)),
+    [false, true, true],
+  );
+  for (const unit of [0, 1]) b.slot?.reach(unit, 22);
+  t.same(
+    [29, 30].map((end) => awaits(end)),
+    [false, true],
+    'beyond its own progress',
+  );
+  t.notOk(awaits(39, sequence('waits', prompt(40))), 'without a slot');
+  const other = sequence('other', prompt(40), { prefixSpace: 'B' });
+  start(slotManager, other);
+  t.notOk(awaits(39, other), 'in another prefix space');
+  prefill(b);
+  t.notOk(awaits(39), 'it has its prefix');
+});
+
+void t.test('without prefix reuse no prompt uses another one, and a slot that ends is empty', async (t) => {
+  const { slotManager, table } = over(3, { prefixReuse: false });
+  store(slotManager, 'stored', prompt(40));
+  t.ok(table.slots.every(({ length }) => length === 0));
+  const [a, b] = [sequence('a', prompt(40)), sequence('b', prompt(40))];
+  start(slotManager, a);
+  prefill(a);
+  start(slotManager, b);
+  slotManager.lookUp(b);
+  t.match(b, { cachedTokens: 0, leader: null, slot: { length: 0 } });
+  t.notOk(slotManager.awaits(b, { sequence: a, end: 39 }));
+  t.notOk(slotManager.share(b));
+});
+
+void t.test('the queue holds its limit beside the free slots, without those that were preempted', async (t) => {
+  const { slotManager } = over(2, { maxQueue: 1 });
+  const isFullWith = (waiting: number, elsewhere = 0): boolean => {
+    while (slotManager.waiting.length < waiting) slotManager.enqueue(sequence('waits', prompt(4)));
+    return slotManager.isFull(elsewhere);
+  };
+  t.same([isFullWith(2), isFullWith(2, 1), isFullWith(3)], [false, true, true]);
+  slotManager.start(0);
+  t.same([slotManager.freeSlots, isFullWith(0), isFullWith(1)], [0, true, true]);
+  for (const each of slotManager.waiting) each.preemptions = 1;
+  t.notOk(slotManager.isFull());
+});
+
+void t.test('other cached bytes take the room of stored prefixes, and none of live sequences', async (t) => {
+  const { slotManager, table } = over(3, { kvBytes: 200 });
+  store(slotManager, 'stored', prompt(40));
+  start(slotManager, sequence('live', prompt(20, 1)));
+  t.equal(slotManager.demand, 42);
+  t.notOk(slotManager.makeRoomFor(159));
+  t.equal(table.used('cached'), 78, 'nothing is evicted in vain');
+  t.ok(slotManager.makeRoomFor(80));
+  t.equal(table.used('cached'), 78);
+  t.ok(slotManager.makeRoomFor(158));
+  t.equal(table.used('cached'), 0);
+});
+
+void t.test('a tenant pays for the tokens that its sequences got, not for those that were expected', async (t) => {
+  const { slotManager } = over(2, { maxRunning: 1 });
+  const of = (id: string, tenant: string, length: number): Sequence => sequence(id, prompt(length), { tenant });
+  // A token of an answer counts twice: 24 and 22.
+  for (const [each, answer] of [
+    [of('short prompt', 'a', 4), 10],
+    [of('long prompt', 'b', 20), 1],
+  ] as const) {
+    start(slotManager, each);
+    each.tokens.push(...prompt(answer, 3));
+    slotManager.finish(each);
+  }
+  for (const each of [of('a', 'a', 4), of('b', 'b', 5)]) slotManager.enqueue(each);
+  reorder(slotManager, 1);
+  t.same(ids(slotManager.waiting), ['b', 'a']);
 });
 
 void t.test('sequences of different prefix spaces share neither stored nor coming prefixes', async (t) => {
@@ -253,6 +374,7 @@ void t.test('a leader is due no later, does not follow its follower, and shares 
   const [soon, later] = [sequence('soon', prompt(40), budget(100)), sequence('later', prompt(40), budget(200))];
   t.equal(leaderOf(soon, [later]), null);
   t.match(leaderOf(later, [soon]), { sequence: { id: 'soon' }, length: 39 });
+  t.equal(leaderOf(later, [Object.assign(sequence('ends', prompt(40), budget(100)), { ending: 'cancelled' })]), null);
   t.equal(leaderOf(sequence('begins sooner', prompt(40), budget(null, 50)), [soon]), null);
   const others = Array.from({ length: 64 }, (_, i) => sequence(`other ${i}`, prompt(40, i + 1), budget(100)));
   t.match(leaderOf(later, [...others, soon]), { sequence: { id: 'soon' } }, 'among the newest 64');
@@ -336,6 +458,9 @@ void t.test('without memory, sequences on best effort are preempted before promi
   slotManager.makeRoom();
   t.same(ids(slotManager.running), ['promised', 'promised too']);
   t.same(ids(slotManager.waiting), ['other']);
+  first.tokens.push(...prompt(9));
+  slotManager.makeRoom();
+  t.same(ids(slotManager.running), ['promised'], 'of promised ones the newest');
 });
 
 const admission = { kind: 'admit', serviceClass: 'guaranteed', expectedTokens: 5 } as unknown as Sequence['admission'];
