@@ -4,7 +4,7 @@ import type { ApiContext, ApiRequest, Caller } from '../../api/context.js';
 import { invalid } from '../../api/errors.js';
 import { type Endpoint, serveStream, serveWhole } from '../../api/generation/serve.js';
 import { clientAbortSignal } from '../response-lifecycle.js';
-import { eventStream } from '../sse.js';
+import { SseStream } from '../sse.js';
 import type { HttpContext } from '../context.js';
 import { anthropic, type Protocol, protocolOf } from '../protocol.js';
 import type { TSchema } from '../../util/schema.js';
@@ -66,7 +66,7 @@ function generationHandler<Body extends { readonly stream?: boolean }>(context: 
       addCancelFields: (fields) => (request.cancelNotes = fields),
     };
     if (body.stream === true) {
-      await serveStream(limited, api, endpoint, (headers) => eventStream(reply, keepAliveMs, headers));
+      await serveStream(limited, api, endpoint, (headers) => new SseStream(reply, keepAliveMs, headers));
       return reply;
     }
     const answer = await serveWhole(limited, api, endpoint);
