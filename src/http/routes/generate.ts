@@ -21,11 +21,9 @@ export function registerGeneration(app: FastifyInstance, context: HttpContext): 
   const tags = ['OpenAI'];
   registerEndpoint(app, context, '/v1/completions', {
     operation: 'text_completion',
-    schema: {
-      operationId: 'createCompletion',
-      summary: 'Complete a prompt at the depth that the budget allows',
-      tags,
-    },
+    operationId: 'createCompletion',
+    summary: 'Complete a prompt at the depth that the budget allows',
+    tags,
     body: CompletionBody,
     answer: CompletionAnswer,
     events: 'of the same form.',
@@ -33,11 +31,9 @@ export function registerGeneration(app: FastifyInstance, context: HttpContext): 
   });
   registerEndpoint(app, context, '/v1/chat/completions', {
     operation: 'chat',
-    schema: {
-      operationId: 'createChatCompletion',
-      summary: 'Answer a chat at the depth that the budget allows',
-      tags,
-    },
+    operationId: 'createChatCompletion',
+    summary: 'Answer a chat at the depth that the budget allows',
+    tags,
     body: ChatBody,
     answer: ChatAnswer,
     events: '(chat.completion.chunk).',
@@ -45,11 +41,9 @@ export function registerGeneration(app: FastifyInstance, context: HttpContext): 
   });
   registerEndpoint(app, context, '/v1/responses', {
     operation: 'chat',
-    schema: {
-      operationId: 'createResponse',
-      summary: 'Answer a conversation of items at the depth that the budget allows; no response is stored',
-      tags,
-    },
+    operationId: 'createResponse',
+    summary: 'Answer a conversation of items at the depth that the budget allows; no response is stored',
+    tags,
     body: ResponsesBody,
     answer: ResponsesAnswer,
     events: 'from response.created to response.completed.',
@@ -77,11 +71,9 @@ export function registerMessages(app: FastifyInstance, context: HttpContext): vo
   registerEndpoint(app, context, '/v1/messages', {
     protocol: anthropic,
     operation: 'chat',
-    schema: {
-      operationId: 'createMessage',
-      summary: 'Answer a chat at the depth that the budget allows',
-      tags,
-    },
+    operationId: 'createMessage',
+    summary: 'Answer a chat at the depth that the budget allows',
+    tags,
     body: MessagesBody,
     answer: MessagesAnswer,
     events: 'from message_start to message_stop.',

@@ -16,7 +16,9 @@ interface Route<Body> {
   readonly protocol?: Protocol;
   /** OpenTelemetry's name of the operation. */
   readonly operation: 'chat' | 'text_completion';
-  readonly schema: { readonly operationId: string; readonly summary: string; readonly tags: string[] };
+  readonly operationId: string;
+  readonly summary: string;
+  readonly tags: string[];
   readonly body: TSchema;
   readonly answer: TSchema;
   /** Completes "With stream: true, server-sent events ...". */
@@ -29,7 +31,7 @@ export function registerEndpoint<Body extends { readonly stream?: boolean }>(
   app: FastifyInstance,
   context: HttpContext,
   path: string,
-  { protocol, operation, schema, body, answer, events, describes, endpoint }: Route<Body>,
+  { protocol, operation, operationId, summary, tags, body, answer, events, describes, endpoint }: Route<Body>,
 ): void {
   const description = `With stream: true, server-sent events ${events}`;
   const response = answers(answer, description, undefined, { generates: true, ...describes });
@@ -37,7 +39,7 @@ export function registerEndpoint<Body extends { readonly stream?: boolean }>(
     path,
     {
       config: { protected: true, inference: true, operation, ...(protocol && { protocol }) },
-      schema: { ...schema, headers: budgetHeaders, body, response },
+      schema: { operationId, summary, tags, headers: budgetHeaders, body, response },
     },
     generationHandler(context, endpoint),
   );
