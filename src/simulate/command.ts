@@ -10,15 +10,15 @@ import { type Policy, Router, chunkSizes, defaultPolicy } from '../router/index.
 import { checkWritable } from '../util/output-file.js';
 import { seeded } from '../util/random.js';
 import { SERVE_OPTIONS } from '../config.js';
-import { parseCostFile } from './costs.js';
+import { type CostFile, parseCostFile } from './costs.js';
 import type { Machine } from './engine.js';
 import { noisy } from './noise.js';
 import type { SimulateOptions } from './options.js';
 import { balancerOf } from './balance.js';
-import { simulateFleet } from './replicas.js';
+import { type FleetRun, simulateFleet } from './replicas.js';
 import { isMet, type Report, reportOf } from './report.js';
 import type { SimulatedRequest } from './request.js';
-import { requestsOf } from './workload.js';
+import { requestsOf, type TokenTimes } from './workload.js';
 
 export interface SpeedReport extends Report {
   readonly speed: number;
@@ -46,7 +46,7 @@ export async function simulateCommand(
   say: (line: string) => void = console.error,
 ): Promise<SpeedReport[]> {
   const trace = parseTrace(await read('--trace', options.trace));
-  const { cost, shape } = parseCostFile(await read('--cost', options.cost));
+  const costs = parseCostFile(await read('--cost', options.cost));
   // A simulation may take minutes, so check the output files first.
   await checkWritable('--out', options.out);
   await checkWritable('--plot', options.plot);
@@ -56,80 +56,103 @@ export async function simulateCommand(
     '--out': options.out,
     '--plot': options.plot,
   });
-  const model = costModel(cost, shape);
-  const floor = exitOfQuality(options.minQuality, shape.exits);
-  const useful = shape.exits.find(({ right }) => right >= SERVE_OPTIONS.minRight.default)?.layer;
-  const minExit = Math.max(floor ?? 0, useful ?? 0) || null;
-  const policy: Policy = { ...defaultPolicy, chunks: chunkSizes(options.prefillChunk) };
-  const one = new Array<number>(shape.exits.length).fill(0).with(-1, 1);
-  const chunk = { exit: shape.exits.length - 1, positions: 128, context: 0, chunk: 128 };
-  const times = {
-    perPromptToken: predictMs(model, { decode: null, prefill: [chunk] }) / chunk.positions,
-    perOutputToken: predictMs(model, { decode: { rows: one, context: 256 }, prefill: [] }),
-  };
-
-  const requestsAt = (speed: number): SimulatedRequest[] => {
-    const scale = { speed, length: options.lengthScale, limit: options.limit, maxLength: options.maxLength };
-    const random = seeded(options.seed);
-    return requestsOf(trace, times, scale, random, shape.exits.length, options.limits).map((request) => ({
-      ...request,
-      minExit,
-    }));
-  };
-  const runOf = (requests: readonly SimulatedRequest[], replicas: number) => {
-    const { slots, kvPositions, overheadMs } = options;
-    const machines = Array.from({ length: replicas }, (_, replica): Machine => {
-      const noise = noisy({ step: options.noise, spellEveryS: options.slowSpells }, seeded(options.seed + 1 + replica));
-      return { slots, kvPositions, overheadMs, actual: (work, now) => noise(predictMs(model, work), now) };
-    });
-    const gone = Math.min(replicas - 1, Math.ceil(options.lose * replicas));
-    const halfway = requests[requests.length >> 1]?.arrivedAt ?? 0;
-    return simulateFleet(requests, {
-      ...{ machines, routerOf: () => new Router(shape, cost, policy), costs: model, policy },
-      balancer: balancerOf(options.balance, seeded(options.seed)),
-      ...(gone > 0 && { loss: { at: halfway, servers: Array.from({ length: gone }, (_, i) => i) } }),
-    });
-  };
-  const runAt = (speed: number, replicas: number): FleetReport => {
-    const { outcomes, lost } = runOf(requestsAt(speed), replicas);
-    const report = reportOf(outcomes, shape);
-    const served = outcomes.length / Math.max(1, outcomes.length + lost.length);
-    return { ...report, attainment: report.attainment * served, lost: lost.length };
-  };
-  const shortfallAt = (speed: number): Shortfall => {
-    const { outcomes, lost } = runOf(requestsAt(speed), options.maxReplicas);
-    const missed = outcomes.filter((outcome) => !isMet(outcome));
-    const missedAlone = missed.filter(({ request }) => !runOf([request], 1).outcomes.every(isMet)).length;
-    const all = outcomes.length + lost.length;
-    return { attainment: (outcomes.length - missed.length) / all, missed: missed.length + lost.length, missedAlone };
-  };
-
+  const sizing = new Sizing(options, trace, costs);
   say(budgetsLine(trace.slice(0, options.limit)));
   const reports: SpeedReport[] = [];
   for (const speed of options.speeds) {
-    const report = runAt(speed, options.replicas);
-    const replicas = leastReplicas(options, (count) => (count === options.replicas ? report : runAt(speed, count)));
-    const found: SpeedReport = {
-      speed,
-      replicas,
-      ...report,
-      ...(replicas === null && { shortfall: shortfallAt(speed) }),
-    };
-    reports.push(found);
-    say(lineOf(options, found));
+    const report = sizing.at(speed);
+    reports.push(report);
+    say(lineOf(options, report));
   }
   if (options.out !== null) await writeFile(options.out, `${JSON.stringify({ options, reports }, null, 2)}\n`);
   if (options.plot !== null) {
     const runs = reports.map((report) => ({ load: report.speed, summary: report }));
-    const depth = { name: 'mean depth', y: 'mean exit layer of the tokens', most: shape.exits.at(-1)?.layer ?? null };
     const title = 'Simulated: requests in budget, and mean depth';
     const svg = loadPlot(title, 'arrival rate, multiples of the trace', runs, {
-      ...depth,
+      name: 'mean depth',
+      y: 'mean exit layer of the tokens',
+      most: costs.shape.exits.at(-1)?.layer ?? null,
       valueOf: ({ meanExit }) => meanExit,
     });
     await writeFile(options.plot, svg);
   }
   return reports;
+}
+
+/** Runs a trace at any speed on any number of servers. */
+class Sizing {
+  readonly #model: CostModel;
+  readonly #policy: Policy;
+  readonly #minExit: number | null;
+  readonly #times: TokenTimes;
+
+  /** @throws Error if no exit has the least quality */
+  constructor(
+    private readonly options: SimulateOptions,
+    private readonly trace: readonly TraceEntry[],
+    private readonly costs: CostFile,
+  ) {
+    const { shape } = costs;
+    this.#model = costModel(costs.cost, shape);
+    this.#policy = { ...defaultPolicy, chunks: chunkSizes(options.prefillChunk) };
+    const floor = exitOfQuality(options.minQuality, shape.exits);
+    const useful = shape.exits.find(({ right }) => right >= SERVE_OPTIONS.minRight.default)?.layer;
+    this.#minExit = Math.max(floor ?? 0, useful ?? 0) || null;
+    const one = new Array<number>(shape.exits.length).fill(0).with(-1, 1);
+    const chunk = { exit: shape.exits.length - 1, positions: 128, context: 0, chunk: 128 };
+    this.#times = {
+      perPromptToken: predictMs(this.#model, { decode: null, prefill: [chunk] }) / chunk.positions,
+      perOutputToken: predictMs(this.#model, { decode: { rows: one, context: 256 }, prefill: [] }),
+    };
+  }
+
+  /** The report at a speed, and the least number of servers that reaches the target. */
+  at(speed: number): SpeedReport {
+    const { options } = this;
+    const report = this.#reportOf(speed, options.replicas);
+    const runWith = (count: number): Report => (count === options.replicas ? report : this.#reportOf(speed, count));
+    const replicas = leastReplicas(options, runWith);
+    return { speed, replicas, ...report, ...(replicas === null && { shortfall: this.#shortfallAt(speed) }) };
+  }
+
+  #reportOf(speed: number, replicas: number): FleetReport {
+    const { outcomes, lost } = this.#run(this.#requestsAt(speed), replicas);
+    const report = reportOf(outcomes, this.costs.shape);
+    const served = outcomes.length / Math.max(1, outcomes.length + lost.length);
+    return { ...report, attainment: report.attainment * served, lost: lost.length };
+  }
+
+  #shortfallAt(speed: number): Shortfall {
+    const { outcomes, lost } = this.#run(this.#requestsAt(speed), this.options.maxReplicas);
+    const missed = outcomes.filter((outcome) => !isMet(outcome));
+    const missedAlone = missed.filter(({ request }) => !this.#run([request], 1).outcomes.every(isMet)).length;
+    const all = outcomes.length + lost.length;
+    return { attainment: (outcomes.length - missed.length) / all, missed: missed.length + lost.length, missedAlone };
+  }
+
+  #requestsAt(speed: number): SimulatedRequest[] {
+    const { lengthScale: length, limit, maxLength, seed, limits } = this.options;
+    const scale = { speed, length, limit, maxLength };
+    const exits = this.costs.shape.exits.length;
+    const requests = requestsOf(this.trace, this.#times, scale, seeded(seed), exits, limits);
+    return requests.map((request) => ({ ...request, minExit: this.#minExit }));
+  }
+
+  #run(requests: readonly SimulatedRequest[], replicas: number): FleetRun {
+    const { slots, kvPositions, overheadMs, noise: step, slowSpells: spellEveryS, seed, lose, balance } = this.options;
+    const machines = Array.from({ length: replicas }, (_, replica): Machine => {
+      const noise = noisy({ step, spellEveryS }, seeded(seed + 1 + replica));
+      return { slots, kvPositions, overheadMs, actual: (work, now) => noise(predictMs(this.#model, work), now) };
+    });
+    const gone = Math.min(replicas - 1, Math.ceil(lose * replicas));
+    const halfway = requests[requests.length >> 1]?.arrivedAt ?? 0;
+    const { cost, shape } = this.costs;
+    return simulateFleet(requests, {
+      ...{ machines, routerOf: () => new Router(shape, cost, this.#policy), costs: this.#model, policy: this.#policy },
+      balancer: balancerOf(balance, seeded(seed)),
+      ...(gone > 0 && { loss: { at: halfway, servers: Array.from({ length: gone }, (_, i) => i) } }),
+    });
+  }
 }
 
 /** The shallowest exit of at least this quality; null for any. @throws Error if there is none */
