@@ -15,7 +15,7 @@ import type { Machine } from './engine.js';
 import { noisy } from './noise.js';
 import type { SimulateOptions } from './options.js';
 import { balancerOf } from './balance.js';
-import { type FleetRun, simulateFleet } from './replicas.js';
+import { simulateFleet } from './replicas.js';
 import { isMet, type Report, reportOf } from './report.js';
 import type { SimulatedRequest } from './request.js';
 import { requestsOf, type TokenTimes } from './workload.js';
@@ -56,11 +56,11 @@ export async function simulateCommand(
     '--out': options.out,
     '--plot': options.plot,
   });
-  const sizing = new Sizing(options, trace, costs);
+  const reportAt = simulation(options, trace, costs);
   say(budgetsLine(trace.slice(0, options.limit)));
   const reports: SpeedReport[] = [];
   for (const speed of options.speeds) {
-    const report = sizing.at(speed);
+    const report = reportAt(speed);
     reports.push(report);
     say(lineOf(options, report));
   }
@@ -79,80 +79,66 @@ export async function simulateCommand(
   return reports;
 }
 
-/** Runs a trace at any speed on any number of servers. */
-class Sizing {
-  readonly #model: CostModel;
-  readonly #policy: Policy;
-  readonly #minExit: number | null;
-  readonly #times: TokenTimes;
-
-  /** @throws Error if no exit has the least quality */
-  constructor(
-    private readonly options: SimulateOptions,
-    private readonly trace: readonly TraceEntry[],
-    private readonly costs: CostFile,
-  ) {
-    const { shape } = costs;
-    this.#model = costModel(costs.cost, shape);
-    this.#policy = { ...defaultPolicy, chunks: chunkSizes(options.prefillChunk) };
-    const floor = exitOfQuality(options.minQuality, shape.exits);
-    const useful = shape.exits.find(({ right }) => right >= SERVE_OPTIONS.minRight.default)?.layer;
-    this.#minExit = Math.max(floor ?? 0, useful ?? 0) || null;
-    const one = new Array<number>(shape.exits.length).fill(0).with(-1, 1);
-    const chunk = { exit: shape.exits.length - 1, positions: 128, context: 0, chunk: 128 };
-    this.#times = {
-      perPromptToken: predictMs(this.#model, { decode: null, prefill: [chunk] }) / chunk.positions,
-      perOutputToken: predictMs(this.#model, { decode: { rows: one, context: 256 }, prefill: [] }),
-    };
-  }
-
-  /** The report at a speed, and the least number of servers that reaches the target. */
-  at(speed: number): SpeedReport {
-    const { options } = this;
-    const report = this.#reportOf(speed, options.replicas);
-    const runWith = (count: number): Report => (count === options.replicas ? report : this.#reportOf(speed, count));
-    const replicas = leastReplicas(options, runWith);
-    return { speed, replicas, ...report, ...(replicas === null && { shortfall: this.#shortfallAt(speed) }) };
-  }
-
-  #reportOf(speed: number, replicas: number): FleetReport {
-    const { outcomes, lost } = this.#run(this.#requestsAt(speed), replicas);
-    const report = reportOf(outcomes, this.costs.shape);
-    const served = outcomes.length / Math.max(1, outcomes.length + lost.length);
-    return { ...report, attainment: report.attainment * served, lost: lost.length };
-  }
-
-  #shortfallAt(speed: number): Shortfall {
-    const { outcomes, lost } = this.#run(this.#requestsAt(speed), this.options.maxReplicas);
-    const missed = outcomes.filter((outcome) => !isMet(outcome));
-    const missedAlone = missed.filter(({ request }) => !this.#run([request], 1).outcomes.every(isMet)).length;
-    const all = outcomes.length + lost.length;
-    return { attainment: (outcomes.length - missed.length) / all, missed: missed.length + lost.length, missedAlone };
-  }
-
-  #requestsAt(speed: number): SimulatedRequest[] {
-    const { lengthScale: length, limit, maxLength, seed, limits } = this.options;
-    const scale = { speed, length, limit, maxLength };
-    const exits = this.costs.shape.exits.length;
-    const requests = requestsOf(this.trace, this.#times, scale, seeded(seed), exits, limits);
-    return requests.map((request) => ({ ...request, minExit: this.#minExit }));
-  }
-
-  #run(requests: readonly SimulatedRequest[], replicas: number): FleetRun {
-    const { slots, kvPositions, overheadMs, noise: step, slowSpells: spellEveryS, seed, lose, balance } = this.options;
+/** @returns gives the report of the trace at a speed. @throws Error if no exit has the least quality */
+function simulation(options: SimulateOptions, trace: readonly TraceEntry[], { cost, shape }: CostFile) {
+  const model = costModel(cost, shape);
+  const minExit = leastExit(options.minQuality, shape.exits);
+  const times = fullDepthTimes(model);
+  const policy: Policy = { ...defaultPolicy, chunks: chunkSizes(options.prefillChunk) };
+  const requestsAt = (speed: number): SimulatedRequest[] => {
+    const scale = { speed, length: options.lengthScale, limit: options.limit, maxLength: options.maxLength };
+    const random = seeded(options.seed);
+    const requests = requestsOf(trace, times, scale, random, shape.exits.length, options.limits);
+    return requests.map((request) => ({ ...request, minExit }));
+  };
+  const runOf = (requests: readonly SimulatedRequest[], replicas: number) => {
+    const { slots, kvPositions, overheadMs } = options;
     const machines = Array.from({ length: replicas }, (_, replica): Machine => {
-      const noise = noisy({ step, spellEveryS }, seeded(seed + 1 + replica));
-      return { slots, kvPositions, overheadMs, actual: (work, now) => noise(predictMs(this.#model, work), now) };
+      const noise = noisy({ step: options.noise, spellEveryS: options.slowSpells }, seeded(options.seed + 1 + replica));
+      return { slots, kvPositions, overheadMs, actual: (work, now) => noise(predictMs(model, work), now) };
     });
-    const gone = Math.min(replicas - 1, Math.ceil(lose * replicas));
+    const gone = Math.min(replicas - 1, Math.ceil(options.lose * replicas));
     const halfway = requests[requests.length >> 1]?.arrivedAt ?? 0;
-    const { cost, shape } = this.costs;
     return simulateFleet(requests, {
-      ...{ machines, routerOf: () => new Router(shape, cost, this.#policy), costs: this.#model, policy: this.#policy },
-      balancer: balancerOf(balance, seeded(seed)),
+      ...{ machines, routerOf: () => new Router(shape, cost, policy), costs: model, policy },
+      balancer: balancerOf(options.balance, seeded(options.seed)),
       ...(gone > 0 && { loss: { at: halfway, servers: Array.from({ length: gone }, (_, i) => i) } }),
     });
-  }
+  };
+  const runAt = (speed: number, replicas: number): FleetReport => {
+    const { outcomes, lost } = runOf(requestsAt(speed), replicas);
+    const report = reportOf(outcomes, shape);
+    const served = outcomes.length / Math.max(1, outcomes.length + lost.length);
+    return { ...report, attainment: report.attainment * served, lost: lost.length };
+  };
+  const shortfallAt = (speed: number): Shortfall => {
+    const { outcomes, lost } = runOf(requestsAt(speed), options.maxReplicas);
+    const missed = outcomes.filter((outcome) => !isMet(outcome));
+    const missedAlone = missed.filter(({ request }) => !runOf([request], 1).outcomes.every(isMet)).length;
+    const all = outcomes.length + lost.length;
+    return { attainment: (outcomes.length - missed.length) / all, missed: missed.length + lost.length, missedAlone };
+  };
+  return (speed: number): SpeedReport => {
+    const report = runAt(speed, options.replicas);
+    const replicas = leastReplicas(options, (count) => (count === options.replicas ? report : runAt(speed, count)));
+    return { speed, replicas, ...report, ...(replicas === null && { shortfall: shortfallAt(speed) }) };
+  };
+}
+
+function fullDepthTimes(model: CostModel): TokenTimes {
+  const { length } = model.shape.exits;
+  const chunk = { exit: length - 1, positions: 128, context: 0, chunk: 128 };
+  const rows = new Array<number>(length).fill(0).with(-1, 1);
+  return {
+    perPromptToken: predictMs(model, { decode: null, prefill: [chunk] }) / chunk.positions,
+    perOutputToken: predictMs(model, { decode: { rows, context: 256 }, prefill: [] }),
+  };
+}
+
+/** The shallowest exit that the router may choose: of this quality, and with enough right answers; null for any. */
+function leastExit(quality: number | null, exits: CostModel['shape']['exits']): number | null {
+  const useful = exits.find(({ right }) => right >= SERVE_OPTIONS.minRight.default)?.layer;
+  return Math.max(exitOfQuality(quality, exits) ?? 0, useful ?? 0) || null;
 }
 
 /** The shallowest exit of at least this quality; null for any. @throws Error if there is none */
