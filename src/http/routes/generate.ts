@@ -14,7 +14,7 @@ import { InputTokensAnswer, InputTokensBody, ResponsesAnswer, ResponsesBody } fr
 import type { HttpContext } from '../context.js';
 import { anthropic } from '../protocol.js';
 import { clientAbortSignal } from '../response-lifecycle.js';
-import { answers, MESSAGES_ERROR_ID } from './describe.js';
+import { answers, MESSAGES_ERROR_ID, withKey } from './describe.js';
 import { registerEndpoint } from './generation-handler.js';
 
 export function registerGeneration(app: FastifyInstance, context: HttpContext): void {
@@ -51,16 +51,13 @@ export function registerGeneration(app: FastifyInstance, context: HttpContext): 
   });
   app.post<{ Body: InputTokensBody }>(
     '/v1/responses/input_tokens',
-    {
-      config: { protected: true },
-      schema: {
-        operationId: 'countInputTokens',
-        summary: 'Count the tokens of the prompt of a response',
-        tags,
-        body: InputTokensBody,
-        response: answers(InputTokensAnswer, 'The tokens of the prompt.'),
-      },
-    },
+    withKey({
+      operationId: 'countInputTokens',
+      summary: 'Count the tokens of the prompt of a response',
+      tags,
+      body: InputTokensBody,
+      response: answers(InputTokensAnswer, 'The tokens of the prompt.'),
+    }),
     (request, reply) => inputTokens(context.api, { body: request.body, signal: clientAbortSignal(reply) }),
   );
 }

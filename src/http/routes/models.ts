@@ -1,10 +1,10 @@
 /** GET /v1/models, /v1/models/{id} and /props. */
-import type { FastifyInstance, FastifySchema } from 'fastify';
+import type { FastifyInstance } from 'fastify';
 import { Type, nullable } from '../../util/schema.js';
 import { getModel, listModels, props } from '../../api/models.js';
 import { ApiError } from '../../api/errors.js';
 import type { HttpContext } from '../context.js';
-import { answers } from './describe.js';
+import { answers, withKey } from './describe.js';
 
 const Card = Type.Object({
   id: Type.String(),
@@ -24,7 +24,6 @@ const Props = Type.Object({}, { additionalProperties: true });
 
 export function registerModels(app: FastifyInstance, context: HttpContext): void {
   const tags = ['OpenAI'];
-  const withKey = (schema: FastifySchema) => ({ config: { protected: true }, schema });
   app.get(
     '/v1/models',
     withKey({
