@@ -2,9 +2,10 @@
 import { once } from 'node:events';
 import { existsSync } from 'node:fs';
 import { join } from 'node:path';
+import type { FastifyInstance } from 'fastify';
 import { thoughtTokens } from './api/params/thoughts.js';
 import { requestDepth } from './api/params/depth.js';
-import type { RequestPolicy } from './api/context.js';
+import type { ApiContext, RequestPolicy } from './api/context.js';
 import { loadServedModel, type ServedModel } from './api/served-model.js';
 import { monotonicMs } from './util/clock.js';
 import { chooseHost, listen, urlOf } from './address.js';
@@ -147,6 +148,92 @@ async function start(engine: EngineClient, dir: string, manifest: Manifest, sign
   await collectGarbage();
 }
 
+/** The parts of the server that end with it, in this order. */
+type Closing = { close(): unknown }[];
+
+type Parts = Pick<HttpContext, 'options' | 'version' | 'apiKeys' | 'log' | 'series' | 'tracing'> &
+  Pick<ApiContext, 'engine' | 'metrics'> & { readonly manifest: Manifest };
+
+/**
+ * Checks the options against the model, and prepares what the HTTP server needs of it.
+ * @throws OptionError, or Error for an unusable model
+ */
+function gateway({ engine, manifest, metrics, ...parts }: Parts, closing: Closing): HttpContext {
+  const { options, apiKeys, series, log } = parts;
+  const model = loadServedModel(options.model, options.modelName);
+  checkExit(model, '--default-exit', options.defaultExit);
+  checkThoughtsExit(model, options.thinkingExit);
+  const policy = requestPolicy(model, options);
+  const layers = model.exits.map(({ layer }) => layer);
+  checkKeyExits(apiKeys, policy, layers);
+  const audited = auditedQuality({ engine, model, manifest, series, options, log });
+  closing.push(audited);
+  const { quality, gates } = audited;
+  const encoding = new EncodingThread(model.tokenizerFile);
+  closing.push(encoding);
+  const waitMs = watchWait(engine, metrics);
+  const usage = join(options.cacheDir, `tokens-of-the-day-${options.port}.json`);
+  const dailyTokens = new DailyTokens(usage, (reason) => {
+    log.warn({ reason }, 'the tokens of the day are not kept');
+  });
+  closing.push(dailyTokens);
+  const { minExit: floor } = requestDepth(model, undefined, {}, undefined, { ...policy, defaultExit: null });
+  const meter = new LoadMeter(waitMs, () => metrics.held.left);
+  if (options.loadHeader) meterSteps(engine, meter, floor);
+  const context: HttpContext = {
+    ...parts,
+    api: { engine, model, encoding, limits: { ...options, policy }, metrics, quality, gates },
+    predictedWaitMs: options.loadHeader ? waitMs : () => null,
+    load: options.loadHeader ? () => meter.read() : () => null,
+    waitMs,
+    dailyTokens,
+    draining: false,
+  };
+  closing.push({ close: watchLoopLag(series) });
+  if (options.apiKeyFile !== null) {
+    const readKeys = (): ApiKey[] => {
+      const keys = loadApiKeys(options);
+      checkKeyExits(keys, policy, layers);
+      return keys;
+    };
+    closing.push({ close: reloadKeysOnSignal(context, readKeys) });
+  }
+  return context;
+}
+
+/** Opens the ports. Liveness is reported while the model loads. Readiness waits for the model. */
+async function openPorts(context: HttpContext, closing: Closing) {
+  const { options, apiKeys, log } = context;
+  const app = await createApp(context);
+  closing.push(app);
+  const ops = options.opsPort === null ? null : await createOpsApp(context, app);
+  if (ops !== null) closing.push(ops);
+  const { address: host, reason } = chooseHost(options.host, apiKeys.length);
+  const opsPort = ops === null ? null : await listen(ops, host, options.opsPort ?? 0, 'ops-port');
+  const port = await listen(app, host, options.port, 'port');
+  const url = urlOf(host, port);
+  const model = context.api.model.name;
+  log.info({ port, ...(opsPort !== null && { opsPort }), host, reason, model }, `listening on ${url}, the model loads`);
+  return { app, facts: { url, docsUrl: urlOf(host, opsPort ?? port), model, needsKey: apiKeys.length > 0 } };
+}
+
+/** Lets the running requests finish, as far as the time for a drain allows. */
+async function drainRequests(app: FastifyInstance, context: HttpContext): Promise<void> {
+  const { api, log, options } = context;
+  context.draining = true;
+  const running = {
+    get live() {
+      return api.metrics.live;
+    },
+    stop: () => {
+      log.warn({ running: api.metrics.live }, 'drain time-out, cancelling the running requests');
+      api.engine.cancelAll('cancelled');
+      void api.encoding.close();
+    },
+  };
+  if (await drain(app, running, options.drainTimeout * 1000)) log.info('drained');
+}
+
 /**
  * Serves until SIGTERM or SIGINT.
  * @returns the exit code: 0 after a drain
@@ -178,93 +265,24 @@ export async function serveForever(options: ServeOptions, version: string): Prom
   // The engine loads in its own process while the gateway prepares.
   const started = start(engine, options.model, manifest, ending.signal);
   started.catch(() => undefined);
-  const closing: (() => unknown)[] = [];
+  const closing: Closing = [];
   try {
-    const model = loadServedModel(options.model, options.modelName);
-    checkExit(model, '--default-exit', options.defaultExit);
-    checkThoughtsExit(model, options.thinkingExit);
-    const policy = requestPolicy(model, options);
-    const layers = model.exits.map(({ layer }) => layer);
-    checkKeyExits(apiKeys, policy, layers);
-    const { quality, gates, close: closeQuality } = auditedQuality({ engine, model, manifest, series, options, log });
-    closing.push(closeQuality);
-    const encoding = new EncodingThread(model.tokenizerFile);
-    closing.push(() => encoding.close());
-    const waitMs = watchWait(engine, metrics);
-    const usage = join(options.cacheDir, `tokens-of-the-day-${options.port}.json`);
-    const dailyTokens = new DailyTokens(usage, (reason) => {
-      log.warn({ reason }, 'the tokens of the day are not kept');
-    });
-    closing.push(() => {
-      dailyTokens.close();
-    });
-    const { minExit: floor } = requestDepth(model, undefined, {}, undefined, { ...policy, defaultExit: null });
-    const meter = new LoadMeter(waitMs, () => metrics.held.left);
-    if (options.loadHeader) meterSteps(engine, meter, floor);
-    const context: HttpContext = {
-      api: { engine, model, encoding, limits: { ...options, policy }, metrics, quality, gates },
-      series,
-      options,
-      apiKeys,
-      tracing,
-      version,
-      predictedWaitMs: options.loadHeader ? waitMs : () => null,
-      load: options.loadHeader ? () => meter.read() : () => null,
-      waitMs,
-      log,
-      dailyTokens,
-      draining: false,
-    };
-    const stopWatching = watchLoopLag(series);
-    closing.push(stopWatching);
-    if (options.apiKeyFile !== null) {
-      const readKeys = (): ApiKey[] => {
-        const keys = loadApiKeys(options);
-        checkKeyExits(keys, policy, layers);
-        return keys;
-      };
-      closing.push(reloadKeysOnSignal(context, readKeys));
-    }
-    const app = await createApp(context);
-    closing.push(() => app.close());
-    const ops = options.opsPort === null ? null : await createOpsApp(context, app);
-    if (ops !== null) closing.push(() => ops.close());
-    // Liveness is reported while the model loads. Readiness waits for the model.
-    const host = chooseHost(options.host, apiKeys.length);
-    const opsPort = ops === null ? null : await listen(ops, host.address, options.opsPort ?? 0, 'ops-port');
-    const port = await listen(app, host.address, options.port, 'port');
-    const url = urlOf(host.address, port);
-    log.info(
-      { port, ...(opsPort === null ? {} : { opsPort }), host: host.address, reason: host.reason, model: name },
-      `listening on ${url}, the model loads`,
-    );
+    const context = gateway({ options, version, apiKeys, log, manifest, engine, series, metrics, tracing }, closing);
+    const { app, facts } = await openPorts(context, closing);
     if (engine.ready === null) bar?.start();
     const readied = started.then(() => {
-      if (!isPretty) return;
-      const docsUrl = urlOf(host.address, opsPort ?? port);
-      print(welcome({ url, docsUrl, model: name, needsKey: apiKeys.length > 0 }));
+      if (isPretty) print(welcome(facts));
     });
     const signal = await Promise.race([stopping, readied.then(() => stopping)]);
     bar?.stop();
     log.info({ signal, running: metrics.live }, 'draining');
-    context.draining = true;
-    const running = {
-      get live() {
-        return metrics.live;
-      },
-      stop: () => {
-        log.warn({ running: metrics.live }, 'drain time-out, cancelling the running requests');
-        engine.cancelAll('cancelled');
-        void encoding.close();
-      },
-    };
-    if (await drain(app, running, options.drainTimeout * 1000)) log.info('drained');
+    await drainRequests(app, context);
     return 0;
   } finally {
     ending.abort();
     bar?.stop();
     await engine.close();
-    for (const close of closing) await close();
+    for (const each of closing) await each.close();
     const sent = (await tracing?.shutdown()) ?? true;
     // The exporter's retries would keep the process alive. main.ts has set the exit code by this time.
     if (!sent) setTimeout(() => process.exit(), 50).unref();

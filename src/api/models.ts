@@ -70,13 +70,29 @@ function qualityOf(row: QualityRow | undefined): object | null {
   };
 }
 
+/** Each exit with its quality. @param hasDry whether requests that state no DRY get the model's */
+function exitRows({ model, quality: known, gates }: ApiContext, caller: Caller, hasDry: boolean): object[] {
+  const rows = known.rows(learningKey(caller));
+  return model.exits.map(({ layer, quality, dry }, index) => ({
+    layer,
+    ...loopsOf(model, layer),
+    ...(model.loopLayers !== undefined && { gate: gates?.of(index) ?? null }),
+    kl: quality.kl ?? null,
+    agreement: quality.agreement ?? null,
+    quality: qualityOf(rows.find((row) => row.layer === layer)),
+    dry:
+      dry && hasDry
+        ? { dry_multiplier: dry.multiplier, dry_base: dry.base, dry_allowed_length: dry.allowedLength }
+        : null,
+  }));
+}
+
 /** Exits, calibration and limits, with the client's bounds. @throws ApiError loading */
 export function props(context: ApiContext, caller: Caller): object {
   const ready = readyEngine(context);
   const { model, limits } = context;
   const allowed = exitsFor(context, caller);
   const defaults = samplingDefaults(model.generation, limits.samplingDefaults);
-  const rows = context.quality.rows(learningKey(caller));
   const [shallowest = 0] = allowed;
   const deepest = allowed.at(-1) ?? 0;
   return {
@@ -84,18 +100,7 @@ export function props(context: ApiContext, caller: Caller): object {
     aliases: model.aliases ?? [],
     licence: model.licence,
     architecture: ready.architecture,
-    exits: model.exits.map(({ layer, quality, dry }, index) => ({
-      layer,
-      ...loopsOf(model, layer),
-      ...(model.loopLayers !== undefined && { gate: context.gates?.of(index) ?? null }),
-      kl: quality.kl ?? null,
-      agreement: quality.agreement ?? null,
-      quality: qualityOf(rows.find((row) => row.layer === layer)),
-      dry:
-        dry && defaults.dry
-          ? { dry_multiplier: dry.multiplier, dry_base: dry.base, dry_allowed_length: dry.allowedLength }
-          : null,
-    })),
+    exits: exitRows(context, caller, defaults.dry),
     sampling_defaults: {
       source: limits.samplingDefaults,
       temperature: defaults.temperature,
@@ -109,9 +114,7 @@ export function props(context: ApiContext, caller: Caller): object {
     max_exit_layer: deepest,
     device: ready.device,
     cards: ready.devices.map(({ index, name, driver, memoryBytes, freeBytes, units }) => ({
-      index,
-      name,
-      driver,
+      ...{ index, name, driver },
       memory_bytes: memoryBytes,
       free_bytes: freeBytes,
       units,

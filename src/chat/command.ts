@@ -3,7 +3,7 @@
  *
  * Answers go to standard output, all other lines to standard error, so a pipe holds the answers alone.
  */
-import { createInterface } from 'node:readline/promises';
+import { createInterface, type Interface } from 'node:readline/promises';
 import { chooseModel, hasOwnBound, serverAt } from '../remote/server.js';
 import { streamTurn } from './answer.js';
 import { runCommand } from './commands.js';
@@ -42,51 +42,37 @@ export async function chatCommand(options: ChatOptions, { input, output, errors 
   if (!(chat.isSortie && (await hasOwnBound(server)))) session.maxTokens = MAX_TOKENS;
   const isTerminal = output.isTTY === true;
   const isInteractive = input.isTTY === true && isTerminal;
-  const style = styleOf(hasColours(output));
+  const shown = {
+    write: (text: string) => output.write(text),
+    style: styleOf(hasColours(output)),
+    isTerminal,
+    columns: isTerminal ? () => output.columns ?? 80 : null,
+  };
   const noteStyle = styleOf(hasColours(errors));
+  let isComplete = true;
   const say = (text: string, isFault = false): void => {
     errors.write(`${isFault ? noteStyle.fault(text) : noteStyle.note(text)}\n`);
+    if (isFault) isComplete = false;
   };
 
   const lines = createInterface({ input, ...(isInteractive ? { output, terminal: true, prompt: PROMPT } : {}) });
   let answering: AbortController | null = null;
-  let isComplete = true;
-  const cancel = (): void => answering?.abort();
   if (isInteractive) {
     const exits = chat.exits.length === 0 ? '' : `, exits ${chat.exits.join(', ')}`;
     say(`${chat.model} at ${server.baseUrl}${exits}. /help lists the commands.`);
-    lines.on('close', cancel);
-    lines.on('SIGINT', () => {
-      if (answering !== null) cancel();
-      else {
-        if (lines.line === '') errors.write(`\n${noteStyle.note('Ctrl+D or /quit leaves.')}`);
-        // Clears the line, whose text is not sent.
-        lines.write(null, { ctrl: true, name: 'e' });
-        lines.write(null, { ctrl: true, name: 'u' });
-        errors.write('\n');
-        lines.prompt();
-      }
-    });
+    watchKeys(lines, errors, noteStyle.note('Ctrl+D or /quit leaves.'), () => answering);
     lines.prompt();
   }
   for await (const line of lines) {
     const outcome = runCommand(line, session, chat);
     if (outcome === 'quit') break;
-    if (outcome !== null) {
-      say(outcome.text, outcome.isFault);
-      if (outcome.isFault) isComplete = false;
-    } else if (line.trim() !== '') {
+    if (outcome !== null) say(outcome.text, outcome.isFault);
+    else if (line.trim() !== '') {
       answering = new AbortController();
-      const write = (text: string): void => {
-        output.write(text);
-      };
-      const columns = isTerminal ? () => output.columns ?? 80 : null;
-      const shown = { write, style, isTerminal, columns };
       const turn = await streamTurn(chat, session, line.trim(), shown, answering.signal);
       answering = null;
       if (turn.text !== '' || !turn.isFailed) output.write('\n');
       say(turn.note, turn.isFailed);
-      if (turn.isFailed) isComplete = false;
     }
     if (isInteractive) lines.prompt();
   }
@@ -94,4 +80,21 @@ export async function chatCommand(options: ChatOptions, { input, output, errors 
   // The prompt of the shell begins a line of its own.
   if (isInteractive) errors.write('\n');
   return isInteractive || isComplete;
+}
+
+/** Ctrl+C cancels the answer in progress, or drops the line. @param hint shown where the line is empty */
+function watchKeys(lines: Interface, errors: Output, hint: string, answering: () => AbortController | null): void {
+  lines.on('close', () => answering()?.abort());
+  lines.on('SIGINT', () => {
+    if (answering() !== null) {
+      answering()?.abort();
+      return;
+    }
+    if (lines.line === '') errors.write(`\n${hint}`);
+    // Clears the line, whose text is not sent.
+    lines.write(null, { ctrl: true, name: 'e' });
+    lines.write(null, { ctrl: true, name: 'u' });
+    errors.write('\n');
+    lines.prompt();
+  });
 }

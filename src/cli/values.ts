@@ -24,9 +24,9 @@ export function servedOption<T>(spec: OptionSpec<T>): Option {
   );
 }
 
-/** An option with a default. @param shown the default in the help; absent: the value itself, a list with commas */
-export function option<T>(flags: string, help: string, parse: (text: string) => T, initial: T, shown?: string): Option {
-  const text = shown ?? (Array.isArray(initial) ? initial.join(',') : undefined);
+/** An option of a value. @param seen the default in the help; absent: the value itself, a list with commas */
+export function option<T>(flags: string, help: string, parse: (text: string) => T, initial?: T, seen?: string): Option {
+  const text = seen ?? (Array.isArray(initial) ? initial.join(',') : undefined);
   return new Option(flags, help).argParser(parse).default(initial, text);
 }
 

@@ -15,6 +15,26 @@ import type { HttpContext } from './context.js';
 /** Shared by all apps of the process: compiling the schemas of all routes takes 0.1 s. */
 const buildValidator = AjvCompiler();
 
+/** Fastify's options of validation. Bodies are checked as they are, and never changed. */
+const VALIDATION = {
+  schemaController: { compilersFactory: { buildValidator } },
+  ajv: {
+    customOptions: {
+      coerceTypes: false,
+      removeAdditional: false,
+      useDefaults: false,
+      strict: false,
+      // The schemas are our own; openapi.test.ts checks them against the meta-schema. Its compilation, and Ajv's own
+      // optimization of code that V8 optimizes again, would take 0.2 s of each start.
+      meta: false,
+      validateSchema: false,
+      code: { optimize: false },
+      // Error messages quote the offending value, shortened.
+      verbose: true,
+    },
+  },
+};
+
 export function createServer(context: HttpContext): FastifyInstance {
   const timeoutMs = context.options.requestTimeout * 1000;
   const watch = accessLog(context);
@@ -44,22 +64,7 @@ export function createServer(context: HttpContext): FastifyInstance {
       sendError(error, request, reply);
     },
     clientErrorHandler: clientError,
-    schemaController: { compilersFactory: { buildValidator } },
-    ajv: {
-      customOptions: {
-        coerceTypes: false,
-        removeAdditional: false,
-        useDefaults: false,
-        strict: false,
-        // The schemas are our own; openapi.test.ts checks them against the meta-schema. Its compilation, and Ajv's own
-        // optimization of code that V8 optimizes again, would take 0.2 s of each start.
-        meta: false,
-        validateSchema: false,
-        code: { optimize: false },
-        // Error messages quote the offending value, shortened.
-        verbose: true,
-      },
-    },
+    ...VALIDATION,
   }) as unknown as FastifyInstance;
   app.server.maxConnections = context.options.maxConnections;
   // Schemas describe answers and must not rewrite them: Fastify's serializer turns null into "" or {}.

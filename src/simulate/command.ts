@@ -10,7 +10,7 @@ import { type Policy, Router, chunkSizes, defaultPolicy } from '../router/index.
 import { checkWritable } from '../util/output-file.js';
 import { seeded } from '../util/random.js';
 import { SERVE_OPTIONS } from '../config.js';
-import { parseCostFile } from './costs.js';
+import { type CostFile, parseCostFile } from './costs.js';
 import type { Machine } from './engine.js';
 import { noisy } from './noise.js';
 import type { SimulateOptions } from './options.js';
@@ -18,7 +18,7 @@ import { balancerOf } from './balance.js';
 import { simulateFleet } from './replicas.js';
 import { isMet, type Report, reportOf } from './report.js';
 import type { SimulatedRequest } from './request.js';
-import { requestsOf } from './workload.js';
+import { requestsOf, type TokenTimes } from './workload.js';
 
 export interface SpeedReport extends Report {
   readonly speed: number;
@@ -46,7 +46,7 @@ export async function simulateCommand(
   say: (line: string) => void = console.error,
 ): Promise<SpeedReport[]> {
   const trace = parseTrace(await read('--trace', options.trace));
-  const { cost, shape } = parseCostFile(await read('--cost', options.cost));
+  const costs = parseCostFile(await read('--cost', options.cost));
   // A simulation may take minutes, so check the output files first.
   await checkWritable('--out', options.out);
   await checkWritable('--plot', options.plot);
@@ -56,25 +56,40 @@ export async function simulateCommand(
     '--out': options.out,
     '--plot': options.plot,
   });
-  const model = costModel(cost, shape);
-  const floor = exitOfQuality(options.minQuality, shape.exits);
-  const useful = shape.exits.find(({ right }) => right >= SERVE_OPTIONS.minRight.default)?.layer;
-  const minExit = Math.max(floor ?? 0, useful ?? 0) || null;
-  const policy: Policy = { ...defaultPolicy, chunks: chunkSizes(options.prefillChunk) };
-  const one = new Array<number>(shape.exits.length).fill(0).with(-1, 1);
-  const chunk = { exit: shape.exits.length - 1, positions: 128, context: 0, chunk: 128 };
-  const times = {
-    perPromptToken: predictMs(model, { decode: null, prefill: [chunk] }) / chunk.positions,
-    perOutputToken: predictMs(model, { decode: { rows: one, context: 256 }, prefill: [] }),
-  };
+  const reportAt = simulation(options, trace, costs);
+  say(budgetsLine(trace.slice(0, options.limit)));
+  const reports: SpeedReport[] = [];
+  for (const speed of options.speeds) {
+    const report = reportAt(speed);
+    reports.push(report);
+    say(lineOf(options, report));
+  }
+  if (options.out !== null) await writeFile(options.out, `${JSON.stringify({ options, reports }, null, 2)}\n`);
+  if (options.plot !== null) {
+    const runs = reports.map((report) => ({ load: report.speed, summary: report }));
+    const title = 'Simulated: requests in budget, and mean depth';
+    const svg = loadPlot(title, 'arrival rate, multiples of the trace', runs, {
+      name: 'mean depth',
+      y: 'mean exit layer of the tokens',
+      most: costs.shape.exits.at(-1)?.layer ?? null,
+      valueOf: ({ meanExit }) => meanExit,
+    });
+    await writeFile(options.plot, svg);
+  }
+  return reports;
+}
 
+/** @returns gives the report of the trace at a speed. @throws Error if no exit has the least quality */
+function simulation(options: SimulateOptions, trace: readonly TraceEntry[], { cost, shape }: CostFile) {
+  const model = costModel(cost, shape);
+  const minExit = leastExit(options.minQuality, shape.exits);
+  const times = fullDepthTimes(model);
+  const policy: Policy = { ...defaultPolicy, chunks: chunkSizes(options.prefillChunk) };
   const requestsAt = (speed: number): SimulatedRequest[] => {
     const scale = { speed, length: options.lengthScale, limit: options.limit, maxLength: options.maxLength };
     const random = seeded(options.seed);
-    return requestsOf(trace, times, scale, random, shape.exits.length, options.limits).map((request) => ({
-      ...request,
-      minExit,
-    }));
+    const requests = requestsOf(trace, times, scale, random, shape.exits.length, options.limits);
+    return requests.map((request) => ({ ...request, minExit }));
   };
   const runOf = (requests: readonly SimulatedRequest[], replicas: number) => {
     const { slots, kvPositions, overheadMs } = options;
@@ -103,33 +118,27 @@ export async function simulateCommand(
     const all = outcomes.length + lost.length;
     return { attainment: (outcomes.length - missed.length) / all, missed: missed.length + lost.length, missedAlone };
   };
-
-  say(budgetsLine(trace.slice(0, options.limit)));
-  const reports: SpeedReport[] = [];
-  for (const speed of options.speeds) {
+  return (speed: number): SpeedReport => {
     const report = runAt(speed, options.replicas);
     const replicas = leastReplicas(options, (count) => (count === options.replicas ? report : runAt(speed, count)));
-    const found: SpeedReport = {
-      speed,
-      replicas,
-      ...report,
-      ...(replicas === null && { shortfall: shortfallAt(speed) }),
-    };
-    reports.push(found);
-    say(lineOf(options, found));
-  }
-  if (options.out !== null) await writeFile(options.out, `${JSON.stringify({ options, reports }, null, 2)}\n`);
-  if (options.plot !== null) {
-    const runs = reports.map((report) => ({ load: report.speed, summary: report }));
-    const depth = { name: 'mean depth', y: 'mean exit layer of the tokens', most: shape.exits.at(-1)?.layer ?? null };
-    const title = 'Simulated: requests in budget, and mean depth';
-    const svg = loadPlot(title, 'arrival rate, multiples of the trace', runs, {
-      ...depth,
-      valueOf: ({ meanExit }) => meanExit,
-    });
-    await writeFile(options.plot, svg);
-  }
-  return reports;
+    return { speed, replicas, ...report, ...(replicas === null && { shortfall: shortfallAt(speed) }) };
+  };
+}
+
+function fullDepthTimes(model: CostModel): TokenTimes {
+  const { length } = model.shape.exits;
+  const chunk = { exit: length - 1, positions: 128, context: 0, chunk: 128 };
+  const rows = new Array<number>(length).fill(0).with(-1, 1);
+  return {
+    perPromptToken: predictMs(model, { decode: null, prefill: [chunk] }) / chunk.positions,
+    perOutputToken: predictMs(model, { decode: { rows, context: 256 }, prefill: [] }),
+  };
+}
+
+/** The shallowest exit that the router may choose: of this quality, and with enough right answers; null for any. */
+function leastExit(quality: number | null, exits: CostModel['shape']['exits']): number | null {
+  const useful = exits.find(({ right }) => right >= SERVE_OPTIONS.minRight.default)?.layer;
+  return Math.max(exitOfQuality(quality, exits) ?? 0, useful ?? 0) || null;
 }
 
 /** The shallowest exit of at least this quality; null for any. @throws Error if there is none */

@@ -128,6 +128,44 @@ function unitsOf(exit: ExitIndex, { shape }: CostModel): number[] {
   return block === null ? units : [...units, shape.stages.length + exit];
 }
 
+/** Positions of a request up to its next token. */
+const whole = ({ promptLength, generated }: LiveRequest): number => promptLength + generated;
+
+/** The decode of requests that emit a token. */
+function decodeOf(emitting: readonly LiveRequest[], shape: DepthShape): Work['decode'] {
+  if (emitting.length === 0) return null;
+  const rows = new Array<number>(shape.exits.length).fill(0);
+  let context = 0;
+  for (const each of emitting) {
+    const exit = exitIndex(shape, each.exit);
+    rows[exit] = (rows[exit] ?? 0) + 1;
+    context += whole(each) - 1;
+  }
+  return { rows, context: context / emitting.length };
+}
+
+/** A request after a step that processed its positions up to `target`. Its last position emits a token. */
+function advanced(each: LiveRequest, target: number, model: CostModel, now: number): LiveRequest {
+  const exit = exitIndex(model.shape, each.exit);
+  const units = new Set(unitsOf(exit, model));
+  const frontier = each.frontier.map((at, unit) => (units.has(unit) ? Math.max(at, target) : at));
+  if (target < whole(each)) return withFrontier(each, frontier);
+  const last = each.path.at(-1);
+  const hasExit = last?.exit === each.exit;
+  const path = hasExit
+    ? [...each.path.slice(0, -1), { exit: each.exit, tokens: last.tokens + 1 }]
+    : [...each.path, { exit: each.exit, tokens: 1 }];
+  return {
+    ...withFrontier(each, frontier),
+    length: hasExit ? each.length : (each.request.lengths[exit] ?? Infinity),
+    generated: each.generated + 1,
+    sentenceTokens: (each.generated + 1) % SENTENCE_TOKENS,
+    firstTokenAt: each.firstTokenAt ?? now,
+    lastTokenAt: now,
+    path,
+  };
+}
+
 /**
  * The work of one step. A sequence that changed its exit catches up first, and decodes in the same step once it has.
  * Prompts continue only if no sequence catches up. A prompt decodes in the same step if only its last position is left.
@@ -142,7 +180,6 @@ export function planStep(
   const largest = policy.chunks.at(-1) ?? 1;
   const exitOf = (each: LiveRequest): ExitIndex => exitIndex(shape, each.exit);
   const least = (each: LiveRequest): number => frontierAt(each.frontier, exitOf(each), model);
-  const whole = (each: LiveRequest): number => each.promptLength + each.generated;
   /** Positions that each request reaches; a request that processes its last position emits a token. */
   const targets = new Map<string, number>();
 
@@ -165,40 +202,12 @@ export function planStep(
   if (prefill.length === 0) for (const { prompt, positions } of chosen) goOn(prompt, whole(prompt) - 1, positions);
   const decoding = live.filter((each) => !isPrefilling(each) && !paused.has(each.id));
   const ready = [...decoding, ...chosen.map(({ prompt }) => prompt).filter(isPrefilling)];
-
-  const rows = new Array<number>(shape.exits.length).fill(0);
-  let context = 0;
-  let count = 0;
-  for (const each of ready) {
-    if ((targets.get(each.id) ?? least(each)) < whole(each) - 1) continue;
-    const exit = exitOf(each);
-    rows[exit] = (rows[exit] ?? 0) + 1;
-    context += whole(each) - 1;
-    count++;
-    targets.set(each.id, whole(each));
-  }
-  const decode = count === 0 ? null : { rows, context: context / count };
+  const emitting = ready.filter((each) => (targets.get(each.id) ?? least(each)) >= whole(each) - 1);
+  for (const each of emitting) targets.set(each.id, whole(each));
   const advance = (before: readonly LiveRequest[], now: number): LiveRequest[] =>
     before.map((each) => {
       const target = targets.get(each.id);
-      if (target === undefined) return each;
-      const units = new Set(unitsOf(exitOf(each), model));
-      const frontier = each.frontier.map((at, unit) => (units.has(unit) ? Math.max(at, target) : at));
-      if (target < whole(each)) return withFrontier(each, frontier);
-      const last = each.path.at(-1);
-      const hasExit = last?.exit === each.exit;
-      const path = hasExit
-        ? [...each.path.slice(0, -1), { exit: each.exit, tokens: last.tokens + 1 }]
-        : [...each.path, { exit: each.exit, tokens: 1 }];
-      return {
-        ...withFrontier(each, frontier),
-        length: hasExit ? each.length : (each.request.lengths[exitOf(each)] ?? Infinity),
-        generated: each.generated + 1,
-        sentenceTokens: (each.generated + 1) % SENTENCE_TOKENS,
-        firstTokenAt: each.firstTokenAt ?? now,
-        lastTokenAt: now,
-        path,
-      };
+      return target === undefined ? each : advanced(each, target, model, now);
     });
-  return { work: { decode, prefill }, advance };
+  return { work: { decode: decodeOf(emitting, shape), prefill }, advance };
 }

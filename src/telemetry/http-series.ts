@@ -2,8 +2,9 @@
  * Series of HTTP requests under Sortie's own names, or under the names that vLLM's dashboards read. Those have no
  * prefix, the label `handler` for the route, and statuses such as `5xx`.
  */
+import type { Registry } from 'prom-client';
 import { REQUEST_S } from './buckets.js';
-import type { Makers } from './series-makers.js';
+import { counter, histogram, madeFrom } from './series-makers.js';
 
 export interface HttpSeries {
   /** Counts a request. `route` is null for an unknown path, whose time is not recorded: its method may be any. */
@@ -29,12 +30,14 @@ interface Names {
 const SORTIE: Names = { route: 'route', unknown: 'unknown', status: String };
 const VLLM: Names = { route: 'handler', unknown: 'none', status: (status) => `${Math.floor(status / 100)}xx` };
 
-/** @param makers for vLLM's names: without a prefix */
-export function httpSeries({ counter, histogram }: Makers, isVllm: boolean): HttpSeries {
-  const names = isVllm ? VLLM : SORTIE;
+/** @param prefix none for vLLM's names */
+export function httpSeries(registry: Registry, prefix: string): HttpSeries {
+  const names = prefix === '' ? VLLM : SORTIE;
   const labels = ['method', names.route] as const;
-  const count = counter('http_requests_total', 'HTTP requests.', [...labels, 'status']);
-  const time = histogram('http_request_duration_seconds', 'Arrival to the last byte.', REQUEST_S, labels);
+  const { count, time } = madeFrom(registry, prefix, {
+    count: counter('http_requests_total', 'HTTP requests.', [...labels, 'status']),
+    time: histogram('http_request_duration_seconds', 'Arrival to the last byte.', REQUEST_S, labels),
+  });
   return {
     observe: ({ method, route, status, seconds }) => {
       count.inc({ method, [names.route]: route ?? names.unknown, status: names.status(status) });

@@ -1,21 +1,31 @@
-/** Makes the metrics of one registry, with one prefix of their names. */
+/** Makes metrics from tables that describe them. */
 import { Counter, Gauge, Histogram, type Registry } from 'prom-client';
 
-/** @param prefix begins each name */
-export function makersOf(registry: Registry, prefix: string) {
-  const base = (name: string, help: string) => ({ name: prefix + name, help, registers: [registry] });
-  return {
-    gauge: <T extends string = never>(name: string, help: string, labelNames: readonly T[] = []) =>
-      new Gauge<T>({ ...base(name, help), labelNames }),
-    counter: <T extends string = never>(name: string, help: string, labelNames: readonly T[] = []) =>
-      new Counter<T>({ ...base(name, help), labelNames }),
-    histogram: <T extends string = never>(
-      name: string,
-      help: string,
-      buckets: number[],
-      labelNames: readonly T[] = [],
-    ) => new Histogram<T>({ ...base(name, help), buckets, labelNames }),
-  };
-}
+/** Makes a metric in a registry. `prefix` begins its name. */
+type Maker<M> = (registry: Registry, prefix: string) => M;
 
-export type Makers = ReturnType<typeof makersOf>;
+export const gauge =
+  <T extends string = never>(name: string, help: string, labelNames: readonly T[] = []): Maker<Gauge<T>> =>
+  (registry, prefix) =>
+    new Gauge({ name: prefix + name, help, labelNames, registers: [registry] });
+
+export const counter =
+  <T extends string = never>(name: string, help: string, labelNames: readonly T[] = []): Maker<Counter<T>> =>
+  (registry, prefix) =>
+    new Counter({ name: prefix + name, help, labelNames, registers: [registry] });
+
+export const histogram =
+  <T extends string = never>(
+    name: string,
+    help: string,
+    buckets: number[],
+    labelNames: readonly T[] = [],
+  ): Maker<Histogram<T>> =>
+  (registry, prefix) =>
+    new Histogram({ name: prefix + name, help, buckets, labelNames, registers: [registry] });
+
+/** The metrics of a table, made in its order. */
+export function madeFrom<T extends Record<string, Maker<unknown>>>(registry: Registry, prefix: string, table: T) {
+  const made = Object.entries(table).map(([key, make]) => [key, make(registry, prefix)]);
+  return Object.fromEntries(made) as { readonly [K in keyof T]: ReturnType<T[K]> };
+}

@@ -1,18 +1,119 @@
 /**
- * Every series that the server exports, in one table. A series that vLLM also has keeps vLLM's meaning.
+ * Every series that the server exports. A series that vLLM also has keeps vLLM's name and meaning.
  *
  * Labels are bounded: exits, routes and reasons, never a value that a client chooses.
  */
 import { collectDefaultMetrics, Registry } from 'prom-client';
 import { LENGTH_RATIO, NATS, PER_TOKEN_S, RATIO, STEP_PART_S, STEP_S, TTFT_S } from './buckets.js';
 import { httpSeries } from './http-series.js';
-import { makersOf } from './series-makers.js';
-import { vllmSeries } from './vllm-series.js';
+import { counter, gauge, histogram, madeFrom } from './series-makers.js';
+import { SHARED } from './vllm-series.js';
 
 /** The prefix of every series that vLLM has no name for. */
 const OWN_PREFIX = 'sortie_';
 
 export type MetricsPrefix = typeof OWN_PREFIX | 'vllm:';
+
+/** The series that vLLM has no name for. */
+const OWN = {
+  kvCached: gauge('kv_cache_reusable_perc', 'Share of the KV budget that holds reusable prefixes, 0 to 1.'),
+  engineUp: gauge('engine_up', '1 while an engine process is ready.'),
+  engineDown: counter('engine_down_total', 'Unexpected exits of the engine process.'),
+  engineLoad: gauge('engine_load_seconds', 'Load and calibration time of the engine.'),
+  device: gauge('engine_device_info', '1 for each device of the engine.', ['device', 'card', 'name', 'driver']),
+  deviceMemory: gauge('engine_device_memory_bytes', 'Memory of each GPU.', ['card']),
+  deviceFree: gauge('engine_device_free_bytes', 'Memory of each GPU that was free once the model was loaded.', [
+    'card',
+  ]),
+  failed: counter('request_failure_total', 'Sequences that failed or were rejected.', ['reason']),
+  exitTokens: counter('exit_tokens_total', 'Tokens by the exit layer that emitted them.', ['exit_layer']),
+  exitLayers: counter(
+    'exit_layers_total',
+    'Exit layers of all tokens, added up: over exit_tokens_total the mean depth.',
+  ),
+  plannedExitTokens: counter(
+    'planned_exit_tokens_total',
+    'Tokens by the exit layer planned at admission and the one that emitted them.',
+    ['planned_exit_layer', 'exit_layer'],
+  ),
+  exitTime: counter('engine_exit_seconds_total', 'Time of engine steps, attributed to exit layers.', ['exit_layer']),
+  exitItl: histogram(
+    'exit_inter_token_latency_seconds',
+    'Time between two tokens of a sequence by the exit layer that emitted the second.',
+    PER_TOKEN_S,
+    ['exit_layer'],
+  ),
+  planned: counter('planned_total', 'Sequences by the exit layer and the service class planned at admission.', [
+    'exit_layer',
+    'service_class',
+  ]),
+  replans: counter('exit_changes_total', 'Changes of exit after admission, token by token.', ['direction']),
+  predictedTtft: histogram('request_predicted_ttft_seconds', 'Predicted time to first token.', TTFT_S),
+  predictedTpot: histogram('request_predicted_tpot_seconds', 'Predicted time per later token.', PER_TOKEN_S),
+  ttftViolation: counter('request_ttft_slo_violation_total', 'Sequences whose first token missed its budget.'),
+  tpotViolation: counter('request_tpot_slo_violation_total', 'Sequences whose later tokens missed their budget.'),
+  budgets: counter('budget_requests_total', 'Sequences with a budget, by its class and its outcome.', [
+    'budget_class',
+    'outcome',
+  ]),
+  landed: counter('landed_total', 'Sequences with a budget that ended early to keep it, by the class of the budget.', [
+    'budget_class',
+  ]),
+  landedShare: histogram(
+    'landed_length_ratio',
+    'Tokens of a landed answer over its expected tokens at admission.',
+    LENGTH_RATIO,
+  ),
+  depthReasons: counter('depth_reasons_total', 'Sequences by the reason of the exit planned at admission.', ['reason']),
+  guarantees: counter('guarantees_total', 'Finished sequences with a guaranteed budget: kept or missed.', ['outcome']),
+  ratio: histogram('actual_over_predicted_ratio', 'Actual over predicted time: ttft, tpot or total.', RATIO, ['time']),
+  steps: histogram('engine_step_seconds', 'Duration of an engine step.', STEP_S),
+  stepParts: histogram('engine_step_part_seconds', 'Time of a step with the gap before it, by part.', STEP_PART_S, [
+    'part',
+  ]),
+  stepRatio: histogram('engine_step_drift_ratio', 'Actual over predicted duration of a step.', RATIO),
+  slowdown: gauge('engine_slowdown_ratio', 'Learned ratio of current step times to those measured at startup.'),
+  kernelRuns: counter('engine_kernel_runs_total', 'Runs of stages and exit blocks by the kernel chosen.', [
+    'unit',
+    'mode',
+    'kernel',
+  ]),
+  stageRows: counter('engine_stage_rows_total', 'Rows decoded by each trunk stage.', ['stage']),
+  prefilled: counter('engine_prefill_tokens_total', 'Prompt positions computed.'),
+  caughtUp: counter('engine_catch_up_tokens_total', 'Positions that deeper stages computed to catch up.'),
+  auditTokens: counter(
+    'audit_tokens_total',
+    'Audited tokens by the exit layer that wrote them, each split by the probability that full depth draws it.',
+    ['exit_layer', 'agrees'],
+  ),
+  auditGivenUp: histogram(
+    'audit_logprob_given_up_nats',
+    "Log-probability of full depth's most likely token over that of the written one, by exit layer.",
+    NATS,
+    ['exit_layer'],
+  ),
+  auditKl: histogram(
+    'audit_kl_nats',
+    'Mean KL of full depth to an exit over an audited answer, by the measured exit layer.',
+    NATS,
+    ['exit_layer'],
+  ),
+  auditAnswers: counter('audit_answers_total', 'Ended answers: audited, or the reason without an audit.', ['outcome']),
+  auditTime: counter('audit_seconds_total', 'Time of the steps of audits.'),
+  auditLast: gauge('audit_last_timestamp_seconds', 'Unix time of the last audit; 0 before the first.'),
+  exitQuality: gauge(
+    'exit_quality',
+    'Quality of exits: the measured one of the model, and the estimate after audits.',
+    ['exit_layer', 'source'],
+  ),
+  limited: counter('key_limited_total', 'Requests rejected by a limit of their API key.', ['limit']),
+  gatewayLag: gauge(
+    'gateway_lag_p99_seconds',
+    'Lag of the event loop of the gateway, 99th percentile of the last 10 seconds.',
+  ),
+};
+
+const sleepState = gauge('engine_sleep_state', '1 for the state of the engine.', ['sleep_state']);
 
 /**
  * @param modelName label of every series, as vLLM's dashboards expect
@@ -23,120 +124,13 @@ export function createSeries(modelName: string, prefix: MetricsPrefix = OWN_PREF
   const registry = new Registry();
   const isVllm = prefix === 'vllm:';
   registry.setDefaultLabels({ model_name: modelName, ...(isVllm && { engine: '0' }) });
-  const shared = makersOf(registry, prefix);
-  const own = makersOf(registry, OWN_PREFIX);
-  const { gauge, counter, histogram } = own;
   const series = {
     registry,
-    ...vllmSeries(shared),
+    ...madeFrom(registry, prefix, SHARED),
     /** Null without vLLM's names: the engine never sleeps. */
-    sleepState: isVllm ? shared.gauge('engine_sleep_state', '1 for the state of the engine.', ['sleep_state']) : null,
-    http: httpSeries(isVllm ? makersOf(registry, '') : own, isVllm),
-    kvCached: gauge('kv_cache_reusable_perc', 'Share of the KV budget that holds reusable prefixes, 0 to 1.'),
-    engineUp: gauge('engine_up', '1 while an engine process is ready.'),
-    engineDown: counter('engine_down_total', 'Unexpected exits of the engine process.'),
-    engineLoad: gauge('engine_load_seconds', 'Load and calibration time of the engine.'),
-    device: gauge('engine_device_info', '1 for each device of the engine.', ['device', 'card', 'name', 'driver']),
-    deviceMemory: gauge('engine_device_memory_bytes', 'Memory of each GPU.', ['card']),
-    deviceFree: gauge('engine_device_free_bytes', 'Memory of each GPU that was free once the model was loaded.', [
-      'card',
-    ]),
-    failed: counter('request_failure_total', 'Sequences that failed or were rejected.', ['reason']),
-    exitTokens: counter('exit_tokens_total', 'Tokens by the exit layer that emitted them.', ['exit_layer']),
-    exitLayers: counter(
-      'exit_layers_total',
-      'Exit layers of all tokens, added up: over exit_tokens_total the mean depth.',
-    ),
-    plannedExitTokens: counter(
-      'planned_exit_tokens_total',
-      'Tokens by the exit layer planned at admission and the one that emitted them.',
-      ['planned_exit_layer', 'exit_layer'],
-    ),
-    exitTime: counter('engine_exit_seconds_total', 'Time of engine steps, attributed to exit layers.', ['exit_layer']),
-    exitItl: histogram(
-      'exit_inter_token_latency_seconds',
-      'Time between two tokens of a sequence by the exit layer that emitted the second.',
-      PER_TOKEN_S,
-      ['exit_layer'],
-    ),
-    planned: counter('planned_total', 'Sequences by the exit layer and the service class planned at admission.', [
-      'exit_layer',
-      'service_class',
-    ]),
-    replans: counter('exit_changes_total', 'Changes of exit after admission, token by token.', ['direction']),
-    predictedTtft: histogram('request_predicted_ttft_seconds', 'Predicted time to first token.', TTFT_S),
-    predictedTpot: histogram('request_predicted_tpot_seconds', 'Predicted time per later token.', PER_TOKEN_S),
-    ttftViolation: counter('request_ttft_slo_violation_total', 'Sequences whose first token missed its budget.'),
-    tpotViolation: counter('request_tpot_slo_violation_total', 'Sequences whose later tokens missed their budget.'),
-    budgets: counter('budget_requests_total', 'Sequences with a budget, by its class and its outcome.', [
-      'budget_class',
-      'outcome',
-    ]),
-    landed: counter(
-      'landed_total',
-      'Sequences with a budget that ended early to keep it, by the class of the budget.',
-      ['budget_class'],
-    ),
-    landedShare: histogram(
-      'landed_length_ratio',
-      'Tokens of a landed answer over its expected tokens at admission.',
-      LENGTH_RATIO,
-    ),
-    depthReasons: counter('depth_reasons_total', 'Sequences by the reason of the exit planned at admission.', [
-      'reason',
-    ]),
-    guarantees: counter('guarantees_total', 'Finished sequences with a guaranteed budget: kept or missed.', [
-      'outcome',
-    ]),
-    ratio: histogram('actual_over_predicted_ratio', 'Actual over predicted time: ttft, tpot or total.', RATIO, [
-      'time',
-    ]),
-    steps: histogram('engine_step_seconds', 'Duration of an engine step.', STEP_S),
-    stepParts: histogram('engine_step_part_seconds', 'Time of a step with the gap before it, by part.', STEP_PART_S, [
-      'part',
-    ]),
-    stepRatio: histogram('engine_step_drift_ratio', 'Actual over predicted duration of a step.', RATIO),
-    slowdown: gauge('engine_slowdown_ratio', 'Learned ratio of current step times to those measured at startup.'),
-    kernelRuns: counter('engine_kernel_runs_total', 'Runs of stages and exit blocks by the kernel chosen.', [
-      'unit',
-      'mode',
-      'kernel',
-    ]),
-    stageRows: counter('engine_stage_rows_total', 'Rows decoded by each trunk stage.', ['stage']),
-    prefilled: counter('engine_prefill_tokens_total', 'Prompt positions computed.'),
-    caughtUp: counter('engine_catch_up_tokens_total', 'Positions that deeper stages computed to catch up.'),
-    auditTokens: counter(
-      'audit_tokens_total',
-      'Audited tokens by the exit layer that wrote them, each split by the probability that full depth draws it.',
-      ['exit_layer', 'agrees'],
-    ),
-    auditGivenUp: histogram(
-      'audit_logprob_given_up_nats',
-      "Log-probability of full depth's most likely token over that of the written one, by exit layer.",
-      NATS,
-      ['exit_layer'],
-    ),
-    auditKl: histogram(
-      'audit_kl_nats',
-      'Mean KL of full depth to an exit over an audited answer, by the measured exit layer.',
-      NATS,
-      ['exit_layer'],
-    ),
-    auditAnswers: counter('audit_answers_total', 'Ended answers: audited, or the reason without an audit.', [
-      'outcome',
-    ]),
-    auditTime: counter('audit_seconds_total', 'Time of the steps of audits.'),
-    auditLast: gauge('audit_last_timestamp_seconds', 'Unix time of the last audit; 0 before the first.'),
-    exitQuality: gauge(
-      'exit_quality',
-      'Quality of exits: the measured one of the model, and the estimate after audits.',
-      ['exit_layer', 'source'],
-    ),
-    limited: counter('key_limited_total', 'Requests rejected by a limit of their API key.', ['limit']),
-    gatewayLag: gauge(
-      'gateway_lag_p99_seconds',
-      'Lag of the event loop of the gateway, 99th percentile of the last 10 seconds.',
-    ),
+    sleepState: isVllm ? sleepState(registry, prefix) : null,
+    http: httpSeries(registry, isVllm ? '' : OWN_PREFIX),
+    ...madeFrom(registry, OWN_PREFIX, OWN),
   };
   // The series of the process come last: an operator reads the server's own first.
   collectDefaultMetrics({ register: registry, prefix: isVllm ? '' : OWN_PREFIX });

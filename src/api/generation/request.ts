@@ -115,6 +115,28 @@ function lengthGroup(caller: Caller, { endpoint, grammar }: PlanInput): LengthGr
   return { kind, key: learningKey(caller) };
 }
 
+/** Most tokens of an answer to each prompt. @throws ApiError context_length_exceeded */
+function longestAnswers(
+  { prompts, promptParam, maxTokens, defaultTokens }: PlanInput,
+  maxLength: number,
+  usual: number,
+): number[] {
+  return prompts.map(({ ids }) => {
+    const room = maxLength - ids.length;
+    const asked = maxTokens ?? Math.min(defaultTokens ?? usual, room);
+    if (asked > room || room < (maxTokens === 0 ? 0 : 1)) throw tooLong(maxLength, ids.length, maxTokens, promptParam);
+    return asked;
+  });
+}
+
+/** The token counts that a stream sends. @throws ApiError invalid_value for options of a stream without a stream */
+function streamedUsage({ stream, stream_options: asked }: GenerationBody) {
+  if (asked !== undefined && stream !== true) throw invalid('stream_options', 'is only allowed with stream: true');
+  const includeUsage = asked?.include_usage === true;
+  // As in vLLM, continuous_usage_stats adds to include_usage and has no effect alone.
+  return { includeUsage, continuousUsage: includeUsage && asked.continuous_usage_stats === true };
+}
+
 /**
  * Prompt and answer of every choice. An answer without a stated length counts with at most a usual length: to the end of
  * the context it would exceed most allowances. The tokens beyond it are charged at the end, as a debt.
@@ -159,65 +181,42 @@ export function planGeneration(
   const { vocabulary } = model.tokenizer;
   const { maxLength } = readyEngine(context);
   const policy = policyOf(limits.policy, request.caller.policy);
-  const { budget } = input;
+  const { prompts, logprobs, echo, budget, prediction } = input;
   const defaultExit = budget === null ? limits.defaultExit : null;
   const group = lengthGroup(request.caller, input);
   const quality = context.quality.of(group);
   const floor = qualityFloor(headers, body.sortie, policy.minQuality ?? null);
   const depth = requestDepth(model, body.model, headers, body.sortie, { ...policy, defaultExit, floor, quality });
-  const n = body.n ?? 1;
-  const choices = n * input.prompts.length;
+  const { n = 1, min_tokens: minTokens = 0, stop_token_ids: stopIds = [] } = body;
+  const choices = n * prompts.length;
   if (choices > limits.maxChoices) {
     const rule = `n times the number of prompts must be at most ${limits.maxChoices}, got ${choices}.`;
-    throw new ApiError('invalid_value', rule, input.prompts.length > 1 ? input.promptParam : 'n');
+    throw new ApiError('invalid_value', rule, prompts.length > 1 ? input.promptParam : 'n');
   }
-  if (body.stream_options !== undefined && body.stream !== true) {
-    throw invalid('stream_options', 'is only allowed with stream: true');
-  }
+  const usage = streamedUsage(body);
   const defaults = samplingDefaults(model.generation, limits.samplingDefaults);
-  const unstated = input.defaultTokens ?? defaults.maxTokens ?? Infinity;
-  const maxTokens = input.prompts.map(({ ids }) => {
-    const room = maxLength - ids.length;
-    const asked = input.maxTokens ?? Math.min(unstated, room);
-    if (asked > room || room < (input.maxTokens === 0 ? 0 : 1)) {
-      throw tooLong(maxLength, ids.length, input.maxTokens, input.promptParam);
-    }
-    return asked;
-  });
-  const minTokens = body.min_tokens ?? 0;
+  const maxTokens = longestAnswers(input, maxLength, defaults.maxTokens ?? Infinity);
   if (maxTokens.some((most) => minTokens > most)) {
     throw invalid('min_tokens', `must be at most max_tokens (${Math.min(...maxTokens)}), got ${minTokens}`);
   }
-  const stopIds = body.stop_token_ids ?? [];
   checkIds('stop_token_ids', stopIds, vocabulary);
-  const includeUsage = body.stream_options?.include_usage === true;
   return {
+    ...{ prompts, n, maxTokens, minTokens, logprobs, echo, budget, prediction, ...usage },
     modelName: body.model ?? model.name,
-    prompts: input.prompts,
-    n,
-    maxTokens,
     reserved: reservedTokens(input, maxTokens, n),
     maxTokensParam: 'max_tokens',
-    minTokens,
     stops: stopList(body),
     stopTokens: [...(body.ignore_eos === true ? [] : model.eosTokens), ...stopIds],
     sampling: sampling(body, { vocabulary, choices, defaults }),
     showsSampling: body.sortie?.show_sampling === true,
-    logprobs: input.logprobs,
-    echo: input.echo,
     depth: { ...depth, quality },
-    budget,
     lengthGroup: group,
     tenant: request.caller.tenant,
     prefixSpace: prefixSpace(limits.prefixReuse, request.caller, body.cache_salt),
     grammar: grammarOf(context, request, input, depth),
     thoughts: input.thoughts ?? null,
-    prediction: input.prediction,
     speculate: body.sortie?.speculate ?? null,
     isDryRun: body.sortie?.dry_run === true,
     audit: body.sortie?.audit ?? asksAudit(headers),
-    includeUsage,
-    // As in vLLM, continuous_usage_stats adds to include_usage and has no effect alone.
-    continuousUsage: includeUsage && body.stream_options?.continuous_usage_stats === true,
   };
 }

@@ -4,7 +4,7 @@
  */
 import { DATA_TYPE } from '../../model/onnx-proto.js';
 import { Graph } from '../../model/onnx-graph.js';
-import { topKOf } from './select.js';
+import { topGraph, topKOf } from './select.js';
 
 /**
  * logits, inv_temperature, targets -> selected [N, 3K]: values, ids, then lse, lse_t, target value and zeros. Parts of equal
@@ -12,16 +12,8 @@ import { topKOf } from './select.js';
  */
 export function pagedSelectGraph(vocab: number): Graph {
   const k = topKOf(vocab);
-  const graph = new Graph('select');
-  graph.input('logits', 'f32', ['N', vocab]);
-  graph.input('inv_temperature', 'f32', ['N', 1]);
-  graph.input('targets', 'i64', ['N', 1]);
+  const graph = topGraph(vocab, k);
   graph.output('selected', 'f32', ['N', 3 * k]);
-  graph.node('TopK', ['logits', graph.ints('select.k', k)], ['top_values', 'top_ids'], {
-    axis: 1,
-    largest: 1,
-    sorted: 1,
-  });
   // Ids stay exact in f32 below 2^24.
   const ids = graph.node('Cast', ['top_ids'], ['select.ids'], { to: DATA_TYPE.f32 });
   const axis = graph.ints('select.axis', 1);

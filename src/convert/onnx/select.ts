@@ -13,21 +13,27 @@ const MAX_TOP_K = 64;
 
 export const topKOf = (vocab: number): number => Math.min(MAX_TOP_K, vocab);
 
-/** logits, inv_temperature, targets -> top_values, top_ids, lse, lse_t, target_values. */
-export function selectGraph(vocab: number): Graph {
-  const k = topKOf(vocab);
+/** A graph that finds the k largest logits: logits, inv_temperature, targets -> top_values, top_ids. */
+export function topGraph(vocab: number, k: number): Graph {
   const graph = new Graph('select');
   graph.input('logits', 'f32', ['N', vocab]);
   graph.input('inv_temperature', 'f32', ['N', 1]);
   graph.input('targets', 'i64', ['N', 1]);
+  const count = graph.ints('select.k', k);
+  graph.node('TopK', ['logits', count], ['top_values', 'top_ids'], { axis: 1, largest: 1, sorted: 1 });
+  return graph;
+}
+
+/** logits, inv_temperature, targets -> top_values, top_ids, lse, lse_t, target_values. */
+export function selectGraph(vocab: number): Graph {
+  const k = topKOf(vocab);
+  const graph = topGraph(vocab, k);
   graph.output('top_values', 'f32', ['N', k]);
   graph.output('top_ids', 'i64', ['N', k]);
   graph.output('lse', 'f32', ['N', 1]);
   graph.output('lse_t', 'f32', ['N', 1]);
   graph.output('target_values', 'f32', ['N', 1]);
-  const count = graph.ints('select.k', k);
   const axis = graph.ints('select.axis', 1);
-  graph.node('TopK', ['logits', count], ['top_values', 'top_ids'], { axis: 1, largest: 1, sorted: 1 });
   const start = graph.ints('select.start', 0);
   const end = graph.ints('select.end', 1);
   const best = graph.node('Slice', ['top_ids', start, end, axis], ['select.best']);

@@ -38,6 +38,35 @@ interface Place {
   readonly last: number | null;
 }
 
+/**
+ * Walks down the row, by bins until `isIn` says that the place lies in one, and by tokens in it.
+ * @param masses of the bins, as far as a walk came
+ */
+function walk(
+  p: (id: number) => number,
+  masses: number[],
+  isIn: (mass: number, ids: Uint32Array) => boolean,
+  isAt: (mass: number, p: number) => boolean,
+): Place {
+  let mass = 0;
+  let last: number | null = null;
+  let index = 0;
+  for (const ids of bins.filled()) {
+    const own = (masses[index++] ??= ids.reduce((sum, id) => sum + p(id), 0));
+    if (!isIn(mass + own, ids)) {
+      mass += own;
+      last = ids.at(-1) ?? null;
+      continue;
+    }
+    for (const id of bins.sorted(ids)) {
+      if (isAt(mass, p(id))) return { mass, id, last };
+      mass += p(id);
+      last = id;
+    }
+  }
+  return { mass, id: null, last };
+}
+
 function drawn(
   logits: Float32Array,
   { temperature, topP, minP }: Sampling,
@@ -46,35 +75,13 @@ function drawn(
 ): number | null {
   const lseT = lse ?? lseOf(logits, 1 / temperature);
   const p = (id: number): number => Math.exp((logits[id] ?? -Infinity) / temperature - lseT);
-  /** Mass of each bin, as far as a walk came. */
   const masses: number[] = [];
-  /** Walks down the row, by bins until `isIn` says that the place lies in one, and by tokens in it. */
-  const walk = (
-    isIn: (mass: number, ids: Uint32Array) => boolean,
-    isAt: (mass: number, p: number) => boolean,
-  ): Place => {
-    let mass = 0;
-    let last: number | null = null;
-    let index = 0;
-    for (const ids of bins.filled()) {
-      const own = (masses[index++] ??= ids.reduce((sum, id) => sum + p(id), 0));
-      if (!isIn(mass + own, ids)) {
-        mass += own;
-        last = ids.at(-1) ?? null;
-        continue;
-      }
-      for (const id of bins.sorted(ids)) {
-        if (isAt(mass, p(id))) return { mass, id, last };
-        mass += p(id);
-        last = id;
-      }
-    }
-    return { mass, id: null, last };
-  };
   let kept = 1;
   if (topP < 1 || minP > 0) {
     let least: number | null = null;
     kept = walk(
+      p,
+      masses,
       (mass, ids) => mass >= topP || least === null || ids.some((id) => p(id) < (least ?? 0)),
       (mass, p) => {
         if (least !== null) return p < least || mass >= topP;
@@ -85,6 +92,8 @@ function drawn(
   }
   const target = u * kept;
   const { id, last } = walk(
+    p,
+    masses,
     (mass) => mass > target,
     (mass, p) => mass + p > target,
   );

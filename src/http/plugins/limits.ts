@@ -7,6 +7,7 @@ import { createHash } from 'node:crypto';
 import type { FastifyInstance, FastifyReply } from 'fastify';
 import { type Caller, openPolicy } from '../../api/context.js';
 import { rateLimitHeaders, type Limited } from '../../api/schemas/headers.js';
+import type { Series } from '../../telemetry/series.js';
 import { monotonicMs } from '../../util/clock.js';
 import { ApiError } from '../../api/errors.js';
 import { DailyTokens } from '../daily-tokens.js';
@@ -37,19 +38,6 @@ function tenantOf({ digest }: ApiKey): string {
   return createHash('sha256').update('tenant').update(digest).digest('hex').slice(0, TENANT_DIGITS);
 }
 
-/** The use of one key. */
-interface Meter {
-  readonly requests: TokenBucket | null;
-  readonly tokens: TokenBucket | null;
-  inFlight: number;
-}
-
-function meterOf({ limits }: ApiKey): Meter {
-  const bucket = (perMinute: number | null): TokenBucket | null =>
-    perMinute === null ? null : new TokenBucket(perMinute, monotonicMs());
-  return { requests: bucket(limits.requestsPerMinute), tokens: bucket(limits.tokensPerMinute), inFlight: 0 };
-}
-
 /** A duration in OpenAI's form: 20ms, 1.5s, 6m0s. */
 export function duration(ms: number): string {
   if (ms < 1000) return `${Math.ceil(ms)}ms`;
@@ -69,105 +57,128 @@ function tell(reply: FastifyReply, what: Limited, bucket: TokenBucket): void {
   );
 }
 
-export function registerLimits(app: FastifyInstance, { series, dailyTokens }: HttpContext): void {
-  const daily = dailyTokens ?? new DailyTokens(null);
-  /** A reload keeps the objects of unchanged keys, and so their meters. */
-  const meters = new WeakMap<ApiKey, Meter>();
-  app.decorateRequest('caller');
+const bucketOf = (perMinute: number | null): TokenBucket | null =>
+  perMinute === null ? null : new TokenBucket(perMinute, monotonicMs());
 
-  function exceeded(limit: Limited | 'in_flight' | 'tokens_day', message: string, waitMs: number): ApiError {
-    series.limited.inc({ limit });
-    return new ApiError('rate_limit_exceeded', message, null, {}, waitMs);
+/** The use of one key. */
+class Meter {
+  readonly tenant: string;
+  readonly #requests: TokenBucket | null;
+  readonly #tokens: TokenBucket | null;
+  #inFlight = 0;
+
+  constructor(
+    private readonly key: ApiKey,
+    private readonly daily: DailyTokens,
+    private readonly limited: Series['limited'],
+  ) {
+    this.tenant = tenantOf(key);
+    this.#requests = bucketOf(key.limits.requestsPerMinute);
+    this.#tokens = bucketOf(key.limits.tokensPerMinute);
   }
 
   /**
    * Counts each answer of a request as a request.
    * @param counted of these answers: 0 at the arrival of the request, 1 once its answers are known
    */
-  function count({ limits }: ApiKey, meter: Meter, reply: FastifyReply, answers: number, counted: 0 | 1): void {
-    const { requests } = meter;
-    const most = limits.requestsInFlight ?? Infinity;
-    const fits = Math.min(most, limits.requestsPerMinute ?? Infinity);
+  count(reply: FastifyReply, answers: number, counted: 0 | 1): void {
+    const { requestsInFlight, requestsPerMinute } = this.key.limits;
+    const most = requestsInFlight ?? Infinity;
+    const fits = Math.min(most, requestsPerMinute ?? Infinity);
     const each = 'each answer (prompts times n) counts as one';
     if (answers > fits) {
       const message = `This API key may have ${fits} requests at a time or a minute, and ${each}; got ${answers}.`;
       throw new ApiError('invalid_value', message, 'n');
     }
     const more = answers - counted;
-    const waitMs = requests?.waitMs(more, monotonicMs()) ?? 0;
-    const isFull = meter.inFlight + more > most;
+    const waitMs = this.#requests?.waitMs(more, monotonicMs()) ?? 0;
+    const isFull = this.#inFlight + more > most;
     const isRejected = isFull || waitMs > 0;
     // A request that is rejected costs nothing, so that a retry succeeds in time.
-    requests?.take(isRejected ? -counted : more, monotonicMs());
-    if (requests !== null) tell(reply, 'requests', requests);
+    this.#requests?.take(isRejected ? -counted : more, monotonicMs());
+    if (this.#requests !== null) tell(reply, 'requests', this.#requests);
     const rule = counted === 0 ? '' : `, and ${each}`;
-    if (isFull) throw exceeded('in_flight', `This API key may have ${most} requests in flight${rule}.`, 1000);
+    if (isFull) throw this.#exceeded('in_flight', `This API key may have ${most} requests in flight${rule}.`, 1000);
     if (isRejected) {
-      throw exceeded(
-        'requests',
-        `This API key may send ${limits.requestsPerMinute} requests per minute${rule}.`,
-        waitMs,
-      );
+      const message = `This API key may send ${requestsPerMinute} requests per minute${rule}.`;
+      throw this.#exceeded('requests', message, waitMs);
     }
-    meter.inFlight += more;
-    onClosed(reply, () => (meter.inFlight -= more));
+    this.#inFlight += more;
+    onClosed(reply, () => (this.#inFlight -= more));
   }
 
-  /** Takes tokens of the day. @returns gives the unused ones back */
-  function reserveDay(key: ApiKey, most: number, tokens: number, param: string): (used: number) => void {
+  /**
+   * Takes tokens of the day, then of the minute.
+   * @param param the client's name of the parameter that bounds an answer
+   * @returns gives the unused ones back
+   */
+  reserve(reply: FastifyReply, tokens: number, param: string): (used: number) => void {
+    const settleDay = this.#reserveDay(tokens, param);
+    if (this.#tokens === null) return settleDay;
+    try {
+      const settleMinute = this.#reserveMinute(this.#tokens, reply, tokens, param);
+      return (used) => {
+        settleDay(used);
+        settleMinute(used);
+      };
+    } catch (error) {
+      settleDay(0);
+      throw error;
+    }
+  }
+
+  #reserveDay(tokens: number, param: string): (used: number) => void {
+    const most = this.key.limits.tokensPerDay;
+    if (most === null) return unlimited;
     const rule = `This API key may use ${most} tokens per day (UTC), prompt and answer together`;
     if (tokens > most) throw new ApiError('invalid_value', `${rule}; this request asks for up to ${tokens}.`, param);
-    const id = tenantOf(key);
-    const used = daily.used(id);
-    if (used + tokens > most) throw exceeded('tokens_day', `${rule}; ${used} are used.`, daily.msLeft());
-    return daily.take(id, tokens);
+    const used = this.daily.used(this.tenant);
+    if (used + tokens > most) throw this.#exceeded('tokens_day', `${rule}; ${used} are used.`, this.daily.msLeft());
+    return this.daily.take(this.tenant, tokens);
   }
 
-  function reserve(bucket: TokenBucket, reply: FastifyReply, tokens: number, param: string): (used: number) => void {
+  #reserveMinute(bucket: TokenBucket, reply: FastifyReply, tokens: number, param: string): (used: number) => void {
     const waitMs = bucket.waitMs(tokens, monotonicMs());
     const rule = `This API key may use ${bucket.perMinute} tokens per minute, prompt and answer together`;
-    if (waitMs === Infinity) {
+    if (waitMs === Infinity)
       throw new ApiError('invalid_value', `${rule}; this request asks for up to ${tokens}.`, param);
-    }
     if (waitMs === 0) bucket.take(tokens, monotonicMs());
     tell(reply, 'tokens', bucket);
-    if (waitMs > 0) throw exceeded('tokens', `${rule}.`, waitMs);
+    if (waitMs > 0) throw this.#exceeded('tokens', `${rule}.`, waitMs);
     return (used) => {
       bucket.give(tokens - used, monotonicMs());
     };
   }
 
+  #exceeded(limit: Limited | 'in_flight' | 'tokens_day', message: string, waitMs: number): ApiError {
+    this.limited.inc({ limit });
+    return new ApiError('rate_limit_exceeded', message, null, {}, waitMs);
+  }
+}
+
+export function registerLimits(app: FastifyInstance, { series, dailyTokens }: HttpContext): void {
+  const daily = dailyTokens ?? new DailyTokens(null);
+  /** A reload keeps the objects of unchanged keys, and so their meters. */
+  const meters = new WeakMap<ApiKey, Meter>();
+  app.decorateRequest('caller');
   app.addHook('onRequest', (request, reply, done) => {
     const key = request.apiKey;
     request.caller = anonymous(request.forwarded.client);
     if (key !== null) {
-      const meter = meters.get(key) ?? meterOf(key);
+      const meter = meters.get(key) ?? new Meter(key, daily, series.limited);
       meters.set(key, meter);
-      const { tokens } = meter;
       request.caller = {
         keyName: key.name,
         keyId: key.digest.toString('hex'),
-        tenant: tenantOf(key),
+        tenant: meter.tenant,
         policy: key.policy,
-        reserve: ({ tokens: most, maxTokensParam, answers }) => {
-          if (answers > 1) count(key, meter, reply, answers, 1);
-          const { tokensPerDay } = key.limits;
-          const settleDay = tokensPerDay === null ? unlimited : reserveDay(key, tokensPerDay, most, maxTokensParam);
-          if (tokens === null) return settleDay;
-          try {
-            const settleMinute = reserve(tokens, reply, most, maxTokensParam);
-            return (used) => {
-              settleDay(used);
-              settleMinute(used);
-            };
-          } catch (error) {
-            settleDay(0);
-            throw error;
-          }
+        reserve: ({ tokens, maxTokensParam, answers }) => {
+          if (answers > 1) meter.count(reply, answers, 1);
+          return meter.reserve(reply, tokens, maxTokensParam);
         },
       };
       if (key.name !== null) request.notes.key = key.name;
-      if (request.routeOptions.config.inference === true) count(key, meter, reply, 1, 0);
+      if (request.routeOptions.config.inference === true) meter.count(reply, 1, 0);
     }
     done();
   });

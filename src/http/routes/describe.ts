@@ -1,4 +1,5 @@
 /** Responses and headers in openapi.json. These schemas describe only: src/api checks the header values. */
+import type { FastifySchema } from 'fastify';
 import { type TSchema, Type } from '../../util/schema.js';
 import {
   allowHeader,
@@ -88,6 +89,9 @@ export interface AnswerOptions {
   readonly errorSchema?: string;
   readonly more?: HeaderSchemas;
 }
+
+/** The options of a route that requires an API key, where the server has keys. */
+export const withKey = (schema: FastifySchema) => ({ config: { protected: true }, schema });
 
 /**
  * @param statuses errors that the endpoint may return

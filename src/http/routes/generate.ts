@@ -14,18 +14,16 @@ import { InputTokensAnswer, InputTokensBody, ResponsesAnswer, ResponsesBody } fr
 import type { HttpContext } from '../context.js';
 import { anthropic } from '../protocol.js';
 import { clientAbortSignal } from '../response-lifecycle.js';
-import { answers, MESSAGES_ERROR_ID } from './describe.js';
+import { answers, MESSAGES_ERROR_ID, withKey } from './describe.js';
 import { registerEndpoint } from './generation-handler.js';
 
 export function registerGeneration(app: FastifyInstance, context: HttpContext): void {
   const tags = ['OpenAI'];
   registerEndpoint(app, context, '/v1/completions', {
     operation: 'text_completion',
-    schema: {
-      operationId: 'createCompletion',
-      summary: 'Complete a prompt at the depth that the budget allows',
-      tags,
-    },
+    operationId: 'createCompletion',
+    summary: 'Complete a prompt at the depth that the budget allows',
+    tags,
     body: CompletionBody,
     answer: CompletionAnswer,
     events: 'of the same form.',
@@ -33,11 +31,9 @@ export function registerGeneration(app: FastifyInstance, context: HttpContext): 
   });
   registerEndpoint(app, context, '/v1/chat/completions', {
     operation: 'chat',
-    schema: {
-      operationId: 'createChatCompletion',
-      summary: 'Answer a chat at the depth that the budget allows',
-      tags,
-    },
+    operationId: 'createChatCompletion',
+    summary: 'Answer a chat at the depth that the budget allows',
+    tags,
     body: ChatBody,
     answer: ChatAnswer,
     events: '(chat.completion.chunk).',
@@ -45,11 +41,9 @@ export function registerGeneration(app: FastifyInstance, context: HttpContext): 
   });
   registerEndpoint(app, context, '/v1/responses', {
     operation: 'chat',
-    schema: {
-      operationId: 'createResponse',
-      summary: 'Answer a conversation of items at the depth that the budget allows; no response is stored',
-      tags,
-    },
+    operationId: 'createResponse',
+    summary: 'Answer a conversation of items at the depth that the budget allows; no response is stored',
+    tags,
     body: ResponsesBody,
     answer: ResponsesAnswer,
     events: 'from response.created to response.completed.',
@@ -57,16 +51,13 @@ export function registerGeneration(app: FastifyInstance, context: HttpContext): 
   });
   app.post<{ Body: InputTokensBody }>(
     '/v1/responses/input_tokens',
-    {
-      config: { protected: true },
-      schema: {
-        operationId: 'countInputTokens',
-        summary: 'Count the tokens of the prompt of a response',
-        tags,
-        body: InputTokensBody,
-        response: answers(InputTokensAnswer, 'The tokens of the prompt.'),
-      },
-    },
+    withKey({
+      operationId: 'countInputTokens',
+      summary: 'Count the tokens of the prompt of a response',
+      tags,
+      body: InputTokensBody,
+      response: answers(InputTokensAnswer, 'The tokens of the prompt.'),
+    }),
     (request, reply) => inputTokens(context.api, { body: request.body, signal: clientAbortSignal(reply) }),
   );
 }
@@ -77,11 +68,9 @@ export function registerMessages(app: FastifyInstance, context: HttpContext): vo
   registerEndpoint(app, context, '/v1/messages', {
     protocol: anthropic,
     operation: 'chat',
-    schema: {
-      operationId: 'createMessage',
-      summary: 'Answer a chat at the depth that the budget allows',
-      tags,
-    },
+    operationId: 'createMessage',
+    summary: 'Answer a chat at the depth that the budget allows',
+    tags,
     body: MessagesBody,
     answer: MessagesAnswer,
     events: 'from message_start to message_stop.',

@@ -4,7 +4,7 @@ import type { ApiContext, ApiRequest, Caller } from '../../api/context.js';
 import { invalid } from '../../api/errors.js';
 import { type Endpoint, serveStream, serveWhole } from '../../api/generation/serve.js';
 import { clientAbortSignal } from '../response-lifecycle.js';
-import { eventStream } from '../sse.js';
+import { SseStream } from '../sse.js';
 import type { HttpContext } from '../context.js';
 import { anthropic, type Protocol, protocolOf } from '../protocol.js';
 import type { TSchema } from '../../util/schema.js';
@@ -16,7 +16,9 @@ interface Route<Body> {
   readonly protocol?: Protocol;
   /** OpenTelemetry's name of the operation. */
   readonly operation: 'chat' | 'text_completion';
-  readonly schema: { readonly operationId: string; readonly summary: string; readonly tags: string[] };
+  readonly operationId: string;
+  readonly summary: string;
+  readonly tags: string[];
   readonly body: TSchema;
   readonly answer: TSchema;
   /** Completes "With stream: true, server-sent events ...". */
@@ -29,7 +31,7 @@ export function registerEndpoint<Body extends { readonly stream?: boolean }>(
   app: FastifyInstance,
   context: HttpContext,
   path: string,
-  { protocol, operation, schema, body, answer, events, describes, endpoint }: Route<Body>,
+  { protocol, operation, operationId, summary, tags, body, answer, events, describes, endpoint }: Route<Body>,
 ): void {
   const description = `With stream: true, server-sent events ${events}`;
   const response = answers(answer, description, undefined, { generates: true, ...describes });
@@ -37,7 +39,7 @@ export function registerEndpoint<Body extends { readonly stream?: boolean }>(
     path,
     {
       config: { protected: true, inference: true, operation, ...(protocol && { protocol }) },
-      schema: { ...schema, headers: budgetHeaders, body, response },
+      schema: { operationId, summary, tags, headers: budgetHeaders, body, response },
     },
     generationHandler(context, endpoint),
   );
@@ -66,7 +68,7 @@ function generationHandler<Body extends { readonly stream?: boolean }>(context: 
       addCancelFields: (fields) => (request.cancelNotes = fields),
     };
     if (body.stream === true) {
-      await serveStream(limited, api, endpoint, (headers) => eventStream(reply, keepAliveMs, headers));
+      await serveStream(limited, api, endpoint, (headers) => new SseStream(reply, keepAliveMs, headers));
       return reply;
     }
     const answer = await serveWhole(limited, api, endpoint);

@@ -7,6 +7,7 @@ import type { HttpContext } from '../context.js';
 import { answers } from './describe.js';
 
 const Status = Type.Object({ status: Type.String() });
+const Version = Type.Object({ version: Type.String() });
 
 const tags = ['Operations'];
 
@@ -25,24 +26,14 @@ export function registerHealth(app: FastifyInstance, context: HttpContext): void
   };
   const liveAnswers = answers(Status, 'The server process lives. This says nothing about the engine.', []);
   const readyAnswers = answers(Status, 'The model is loaded, and the server accepts requests.', [503]);
-  const probe = (path: string, operationId: string, summary: string, response: object, handler: () => object) =>
+  const get = (path: string, operationId: string, summary: string, response: object, handler: () => object) =>
     app.get(path, { schema: { operationId, summary, tags, response } }, handler);
-  probe('/health', 'health', 'Tell that the process lives', liveAnswers, live);
-  probe('/v2/health/live', 'healthLiveV2', 'The same as /health', liveAnswers, live);
-  probe('/health/ready', 'healthReady', 'Tell that the model answers', readyAnswers, ready);
-  probe('/v2/health/ready', 'healthReadyV2', 'The same as /health/ready', readyAnswers, ready);
-  app.get(
-    '/version',
-    {
-      schema: {
-        operationId: 'version',
-        summary: 'Version of the server',
-        tags,
-        response: answers(Type.Object({ version: Type.String() }), 'Version.', []),
-      },
-    },
-    () => ({ version: context.version }),
-  );
+  get('/health', 'health', 'Tell that the process lives', liveAnswers, live);
+  get('/v2/health/live', 'healthLiveV2', 'The same as /health', liveAnswers, live);
+  get('/health/ready', 'healthReady', 'Tell that the model answers', readyAnswers, ready);
+  get('/v2/health/ready', 'healthReadyV2', 'The same as /health/ready', readyAnswers, ready);
+  const versionAnswer = answers(Version, 'Version.', []);
+  get('/version', 'version', 'Version of the server', versionAnswer, () => ({ version: context.version }));
 }
 
 const Load = Type.Object({
