@@ -146,6 +146,11 @@ export default tseslint.config(
     },
   },
   {
+    // All lines count, those of comments as well.
+    files: ['src/**/*.ts'],
+    rules: { 'max-lines-per-function': ['error', 50] },
+  },
+  {
     // An async subtest ends by itself in tap; a sync one needs t.end().
     files: ['test/**/*.ts'],
     rules: { '@typescript-eslint/require-await': 'off' },

@@ -2,7 +2,6 @@
 import { once } from 'node:events';
 import { existsSync } from 'node:fs';
 import { join } from 'node:path';
-import type { FastifyInstance } from 'fastify';
 import { thoughtTokens } from './api/params/thoughts.js';
 import { requestDepth } from './api/params/depth.js';
 import type { ApiContext, RequestPolicy } from './api/context.js';
@@ -217,23 +216,6 @@ async function openPorts(context: HttpContext, closing: Closing) {
   return { app, facts: { url, docsUrl: urlOf(host, opsPort ?? port), model, needsKey: apiKeys.length > 0 } };
 }
 
-/** Lets the running requests finish, as far as the time for a drain allows. */
-async function drainRequests(app: FastifyInstance, context: HttpContext): Promise<void> {
-  const { api, log, options } = context;
-  context.draining = true;
-  const running = {
-    get live() {
-      return api.metrics.live;
-    },
-    stop: () => {
-      log.warn({ running: api.metrics.live }, 'drain time-out, cancelling the running requests');
-      api.engine.cancelAll('cancelled');
-      void api.encoding.close();
-    },
-  };
-  if (await drain(app, running, options.drainTimeout * 1000)) log.info('drained');
-}
-
 /**
  * Serves until SIGTERM or SIGINT.
  * @returns the exit code: 0 after a drain
@@ -276,7 +258,7 @@ export async function serveForever(options: ServeOptions, version: string): Prom
     const signal = await Promise.race([stopping, readied.then(() => stopping)]);
     bar?.stop();
     log.info({ signal, running: metrics.live }, 'draining');
-    await drainRequests(app, context);
+    if (await drain(app, context, options.drainTimeout * 1000)) log.info('drained');
     return 0;
   } finally {
     ending.abort();

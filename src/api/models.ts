@@ -1,4 +1,5 @@
 /** GET /v1/models and /props. */
+import type { ReadyMessage } from '../engine/protocol.js';
 import { ApiError } from './errors.js';
 import { learningKey, policyOf, readyEngine, type ApiContext, type Caller } from './context.js';
 import { allowedExits, namesOf, requestedModel, type RequestedModel } from './params/depth.js';
@@ -87,6 +88,10 @@ function exitRows({ model, quality: known, gates }: ApiContext, caller: Caller, 
   }));
 }
 
+function deviceCard({ index, name, driver, memoryBytes, freeBytes, units }: ReadyMessage['devices'][number]) {
+  return { index, name, driver, memory_bytes: memoryBytes, free_bytes: freeBytes, units };
+}
+
 /** Exits, calibration and limits, with the client's bounds. @throws ApiError loading */
 export function props(context: ApiContext, caller: Caller): object {
   const ready = readyEngine(context);
@@ -113,12 +118,7 @@ export function props(context: ApiContext, caller: Caller): object {
     min_exit_layer: shallowest,
     max_exit_layer: deepest,
     device: ready.device,
-    cards: ready.devices.map(({ index, name, driver, memoryBytes, freeBytes, units }) => ({
-      ...{ index, name, driver },
-      memory_bytes: memoryBytes,
-      free_bytes: freeBytes,
-      units,
-    })),
+    cards: ready.devices.map(deviceCard),
     kernels: ready.kernels,
     limits: {
       max_model_len: ready.maxLength,

@@ -17,13 +17,6 @@ const QUIET_MS = 1000;
 /** Some proxies check nothing, and send requests to the end. So a drain without answers lasts this time at most. */
 const LEAVE_MS = 5000;
 
-/** The answers that run. */
-export interface Running {
-  readonly live: number;
-  /** Ends each running answer with an error, shortly after. */
-  stop(): void;
-}
-
 /** Rejects new requests while the server drains. Running requests finish. */
 export function registerRejectWhenDraining(app: FastifyInstance, context: HttpContext): void {
   app.addHook('onRequest', async (request, reply) => {
@@ -35,22 +28,28 @@ export function registerRejectWhenDraining(app: FastifyInstance, context: HttpCo
 }
 
 /**
- * Waits until no answer runs, every byte went out and load balancers have left, and closes idle connections meanwhile.
- * The server still listens, so that new requests get a 503. The end of a listening socket resets the connections that
- * the process has not accepted, and a proxy can't repeat their requests. At the deadline, running answers are stopped. A
- * connection whose client does not read its error is cut.
+ * Rejects new requests, waits until no answer runs, every byte went out and load balancers have left, and closes idle
+ * connections meanwhile. The server still listens, so that new requests get a 503. The end of a listening socket resets
+ * the connections that the process has not accepted, and a proxy can't repeat their requests. At the deadline, running
+ * answers are cancelled. A connection whose client does not read its error is cut.
  * @returns false if the deadline came first
  */
-export async function drain(app: FastifyInstance, running: Running, timeoutMs: number): Promise<boolean> {
+export async function drain(app: FastifyInstance, context: HttpContext, timeoutMs: number): Promise<boolean> {
+  const { metrics, engine, encoding } = context.api;
+  context.draining = true;
   const start = monotonicMs();
-  const isIdle = (): boolean => running.live + app.inFlightResponses.size === 0;
+  const isIdle = (): boolean => metrics.live + app.inFlightResponses.size === 0;
   let lastArrival = -Infinity;
   app.server.on('request', () => (lastArrival = monotonicMs()));
   const clean = await until(app, isIdle, start + timeoutMs);
   if (clean) {
     const isQuiet = (): boolean => monotonicMs() - lastArrival >= QUIET_MS;
     await until(app, isQuiet, start + Math.min(timeoutMs, LEAVE_MS));
-  } else running.stop();
+  } else {
+    context.log.warn({ running: metrics.live }, 'drain time-out, cancelling the running requests');
+    engine.cancelAll('cancelled');
+    void encoding.close();
+  }
   await until(app, isIdle, monotonicMs() + STOP_MS);
   app.server.close();
   app.server.closeAllConnections();

@@ -3,9 +3,9 @@ import { once } from 'node:events';
 import net from 'node:net';
 import { setTimeout as delay } from 'node:timers/promises';
 import t from 'tap';
-import { drain, type Running } from '../../src/http/shutdown.js';
+import { drain } from '../../src/http/shutdown.js';
 import { checkDisconnects } from './disconnect.js';
-import { build, events, exchange, says, type TestServer } from '../fakes/server.js';
+import { build, events, exchange, says } from '../fakes/server.js';
 import { until } from '../support/until.js';
 
 const long = says('one two three four five six seven eight nine ten', { pace: 20 });
@@ -143,18 +143,6 @@ void t.test('a closing server does not wait for connections that have sent nothi
   t.equal(await Promise.race([closed, delay(60_000, 'open', { ref: false })]), 'closed');
 });
 
-/** The answers that a drain waits for and stops. */
-function runningOf({ context, engine }: TestServer): Running {
-  return {
-    get live() {
-      return context.api.metrics.live;
-    },
-    stop: () => {
-      engine.cancelAll('cancelled');
-    },
-  };
-}
-
 /** Half a request, which opens a response. */
 const HALF = 'POST /v1/completions HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 9\r\n\r\n{';
 
@@ -164,8 +152,7 @@ void t.test('a drain lets running answers finish, rejects new ones and closes id
   idle.on('error', () => undefined);
   const running = server.post('/v1/chat/completions', { messages, stream: true });
   await until('running', () => server.engine.live === 1);
-  server.context.draining = true;
-  const drained = drain(server.app, runningOf(server), 5000);
+  const drained = drain(server.app, server.context, 5000);
   for (const path of ['/health/ready', '/v1/models']) t.equal((await fetch(server.url + path)).status, 503, path);
   const rejected = await server.post('/v1/chat/completions', { messages });
   t.equal(rejected.status, 503);
@@ -184,8 +171,7 @@ void t.test('a drain closes an idle kept-alive connection while an answer still 
   await once(kept, 'data');
   const running = server.post('/v1/chat/completions', { messages });
   await until('running', () => server.engine.live === 1);
-  server.context.draining = true;
-  const drained = drain(server.app, runningOf(server), 5000);
+  const drained = drain(server.app, server.context, 5000);
   await once(kept, 'close');
   t.equal(server.engine.live, 1);
   server.engine.cancelAll('cancelled');
@@ -198,8 +184,7 @@ void t.test('a drain waits for a request that has arrived in part', async (t) =>
   const half = net.connect(server.port, '127.0.0.1', () => half.write(HALF));
   half.on('error', () => undefined);
   await until('responses begin', () => server.app.inFlightResponses.size === 1);
-  server.context.draining = true;
-  t.equal(await drain(server.app, runningOf(server), 100), false);
+  t.equal(await drain(server.app, server.context, 100), false);
 });
 
 void t.test('at the deadline of a drain each answer ends with an error that states the reason', async (t) => {
@@ -209,8 +194,7 @@ void t.test('at the deadline of a drain each answer ends with an error that stat
   const unread = net.connect(server.port, '127.0.0.1', () => unread.write(HALF));
   unread.on('error', () => undefined);
   await until('responses begin', () => server.engine.live === 3 && server.app.inFlightResponses.size === 3);
-  server.context.draining = true;
-  t.equal(await drain(server.app, runningOf(server), 100), false);
+  t.equal(await drain(server.app, server.context, 100), false);
   const error = { type: 'unavailable_error', code: 'draining' };
   const data = await events(streamed);
   t.equal(data.at(-1), '[DONE]');

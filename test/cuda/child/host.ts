@@ -4,27 +4,18 @@
  */
 import { Executor } from '../../../src/engine/execution/executor.js';
 import { loadModel } from '../../../src/engine/execution/load-model.js';
-import { chunksOnly } from '../../../src/engine/execution/step-batch.js';
 import { servedKernelList } from '../../../src/options/kinds.js';
+import { liveRows } from './rows.js';
 
 const STEPS = 60;
 const [modelDir = '', kernel = 'fp16', kv = '256'] = process.argv.slice(2);
 const limits = { threads: 1, kvMemoryBytes: Number(kv) * 2 ** 20, maxRunning: 256, maxQueue: 0, prefillChunk: 64 };
 const kernels = servedKernelList.parse(kernel) ?? null;
 const executor = new Executor(await loadModel({ modelDir, device: 'cuda', ...limits, kernels, prefixReuse: false }));
-const deepest = executor.units.exits.length - 1;
-const exit = executor.exit(deepest);
-const slots = Array.from({ length: 256 }, (_, row) => {
-  const slot = executor.table.takeFree();
-  if (slot === null) throw new Error('no slot is free');
-  slot.live = true;
-  slot.tokens = [1 + row, 2];
-  executor.run(chunksOnly({ slot, exit, end: 1 }));
-  return slot;
-});
+const live = liveRows(executor, 256);
 const medians: Record<string, number> = {};
 for (const rows of [1, 16, 64, 256]) {
-  const batch = slots.slice(0, rows).map((slot) => ({ slot, exit }));
+  const batch = live.slice(0, rows);
   const times: number[] = [];
   for (let step = 0; step < STEPS; step++) {
     const before = process.cpuUsage();

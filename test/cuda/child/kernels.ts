@@ -4,8 +4,8 @@
  */
 import { Executor } from '../../../src/engine/execution/executor.js';
 import { loadModel } from '../../../src/engine/execution/load-model.js';
-import { chunksOnly } from '../../../src/engine/execution/step-batch.js';
 import { mark } from './fake.js';
+import { liveRows } from './rows.js';
 
 const ROWS = [1, 8, 17, 64];
 
@@ -25,17 +25,9 @@ for (const modelDir of process.argv.slice(2)) {
   mark(`${modelDir} chunk`);
   executor.alone.chunk(0, kernel, 200, 100);
   mark('end');
-  const exit = executor.exit(executor.units.exits.length - 1);
-  const slots = Array.from({ length: 64 }, (_, row) => {
-    const slot = executor.table.takeFree();
-    if (slot === null) throw new Error('no slot is free');
-    slot.live = true;
-    slot.tokens = [1 + row, 2];
-    executor.run(chunksOnly({ slot, exit, end: 1 }));
-    return slot;
-  });
+  const live = liveRows(executor, 64);
   for (const rows of ROWS) {
-    const batch = slots.slice(0, rows).map((slot) => ({ slot, exit }));
+    const batch = live.slice(0, rows);
     for (const [what, greedy] of [
       ['step', rows],
       ['sampled', 0],
