@@ -72,7 +72,7 @@ function worthOf(each: PlannedRequest, exit: ExitIndex, from: number, stepMs: nu
   return fitting <= 0 ? 0 : each.worthAt(exit, fitting);
 }
 
-/** How the present requests fare if no other one comes, by request. */
+/** How the present requests fare if no other one comes, in the order of the state. */
 export function forecast(state: PlanningState, exits: Exits): readonly Played[] {
   const { requests, engine, costs } = state;
   const players = requests.map((each): Player => {

@@ -1,6 +1,14 @@
 /** Service class, exit and reason of a request that arrives, or the least budget that would be guaranteed. */
 import t from 'tap';
-import type { Admission, AnswerEnd, Budget, OnMiss, RequestView, Router } from '../../src/router/index.js';
+import type {
+  Admission,
+  AnswerEnd,
+  Budget,
+  OnMiss,
+  RequestView,
+  Router,
+  ServiceClass,
+} from '../../src/router/index.js';
 import {
   NOW,
   admission,
@@ -160,6 +168,17 @@ void t.test('no guarantee is made out of the time of an older one, though the ne
   );
   const unpromised = older(tight).map((each) => ({ ...each, serviceClass: 'best_effort' as const }));
   t.equal(classOf(landing('new', 2.5 * one), unpromised), 'guaranteed', 'best effort holds no time');
+});
+
+void t.test('beside a request of another key without a promise, a second promise has an equal share', async (t) => {
+  const beside = (serviceClass: ServiceClass, own: readonly RequestView[]): string => {
+    const rival = landing('rival', 20_000, { tenant: 'b', serviceClass });
+    return classOf(landing('new', 1.1 * least(), { tenant: 'a' }), [...own, rival]);
+  };
+  const own = [landing('own', 20_000, { tenant: 'a' })];
+  t.equal(beside('best_effort', own), 'best_effort');
+  t.equal(beside('guaranteed', own), 'guaranteed', 'a promise of another key takes its time alone');
+  t.equal(beside('best_effort', []), 'guaranteed', 'the first promise has the machine');
 });
 
 void t.test('a promise that is broken anyway is no reason against a new one', async (t) => {

@@ -3,8 +3,9 @@ import t from 'tap';
 import type { Expected } from '../../src/router/load.js';
 import { deepestUnder } from '../../src/router/load.js';
 import type { RequestView } from '../../src/router/types.js';
-import { answering, asking, natural, planningState, total } from './fixtures.js';
-import { sample } from './sample.js';
+import { NOW, answering, arrive, asking, natural, planOf, planningState } from './fixtures.js';
+import { prompting, routerOf, stateOf, total } from './fixtures.js';
+import { layers, sample } from './sample.js';
 
 const DEEPEST = 4;
 const ample = total(60_000, 'land');
@@ -45,6 +46,11 @@ void t.test('a light load with ample budgets is free', async (t) => {
 
 void t.test('a heavy load makes answers shallower', async (t) => {
   t.ok(deepestUnder(planningState({ live: rows }), expected(60)) < DEEPEST);
+  t.equal(
+    deepestUnder(planningState({ live: rows }, { depthGain: 10 }), expected(60)),
+    DEEPEST,
+    'for too small a gain',
+  );
 });
 
 for (const budgetMs of [500, 2000, 10_000]) {
@@ -67,6 +73,20 @@ void t.test('long prompts wait for each other: they make answers shallower at a 
   t.equal(exit(800, 1.5), DEEPEST);
   t.equal(exit(800, 1.9), 1);
   t.equal(exit(800, 8), 0);
+});
+
+void t.test('of the prompts that came only the positions without a prefix are load', async (t) => {
+  const exitAfter = (cached: number): number | undefined => {
+    const router = routerOf();
+    for (let arrivedAt = NOW - 12_000; arrivedAt < NOW; arrivedAt += 400) {
+      const expectedFrontier = layers.map(() => cached);
+      const more = { ...natural, arrivedAt, promptLength: 800, expectedFrontier };
+      arrive(router, asking(`past${arrivedAt}`, total(500, 'land'), more), arrivedAt);
+    }
+    return planOf(router, stateOf({ live: [...rows, prompting('new', ample, natural)] })).exits.get('new');
+  };
+  t.equal(exitAfter(700), 30);
+  t.equal(exitAfter(0), 15);
 });
 
 void t.test('no bound is shallower than all requests allow', async (t) => {

@@ -11,7 +11,6 @@ import { type LengthGroup, defaultPolicy } from '../../src/router/index.js';
 import { seeded } from '../../src/util/random.js';
 import { runs } from './arbitrary.js';
 import { admitted, asking, prior, routerOf, total } from './fixtures.js';
-import { shape } from './sample.js';
 
 const EXITS = 5;
 const MOST = 100_000;
@@ -105,7 +104,7 @@ void t.test('a length that halves the answers as often as it doubles has a mean 
     [0.75, 200],
     [0.9, 1000],
   ];
-  const each = at(fresh(shape.exits.map(() => halving)));
+  const each = at(fresh(Array.from({ length: EXITS }, () => halving)));
   const mean = 100 * Math.LN2;
   t.ok(Math.abs(each.meanLeft(100, 200) - mean) < 1e-9, `${each.meanLeft(100, 200)}, not ${mean}`);
 });

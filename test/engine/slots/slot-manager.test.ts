@@ -219,6 +219,31 @@ void t.test('after the first follower, others copy their prefix only while the s
   t.same(taken(), [39, 39, 39]);
 });
 
+void t.test(
+  'a follower that gets ahead leads, and the end of a leader makes its follower look for another',
+  async (t) => {
+    const { slotManager } = over(3);
+    const [a, b, c] = [sequence('a', prompt(40)), sequence('b', prompt(40)), sequence('c', prompt(40))];
+    for (const each of [a, b, c]) {
+      slotManager.lookUp(each);
+      slotManager.enqueue(each);
+    }
+    slotManager.start(0);
+    const advance = ({ slot }: Sequence, length: number): void => {
+      for (const unit of [0, 1]) slot?.reach(unit, length);
+    };
+    const leaders = (): (Sequence | undefined)[] => [a, b, c].map(({ leader }) => leader?.sequence);
+    t.same(leaders(), [undefined, a, a]);
+    advance(b, 10);
+    slotManager.syncFollowers(() => true);
+    t.same(leaders(), [b, undefined, a]);
+    advance(c, 5);
+    slotManager.finish(a);
+    slotManager.syncFollowers(() => true);
+    t.same(leaders(), [undefined, undefined, b]);
+  },
+);
+
 void t.test('a waiting sequence reuses the slot of its ended leader', async (t) => {
   const { slotManager } = over(1);
   const [leads, waits] = [sequence('leads', prompt(40)), sequence('waits', prompt(40))];
