@@ -84,7 +84,7 @@ function othersShare(requests: readonly PlannedRequest[], noBudgetShare: number)
   return promised.size === 0 ? noBudgetShare : Math.max(noBudgetShare, 1 - promised.size / keys.size);
 }
 
-/** Whether a live sequence has all but its last position. */
+/** Whether a live sequence has begun its answer, and has all but its last position. */
 function isDecoding({ generated, frontier, promptLength }: SequenceView): boolean {
   return generated > 0 && (frontier[0] ?? 0) >= promptLength + generated - 1;
 }
