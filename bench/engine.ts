@@ -45,7 +45,10 @@ function sides(): BenchSide[] {
     ...files.map((file) => peerSide(peer, file, threads)),
     ...(noHttp
       ? []
-      : [httpSide(folders[0] ?? EMBEDDED, threads), ...files.map((file) => httpPeerSide(peer, file, threads))]),
+      : [
+          ...exits.map((exit) => httpSide(folders[0] ?? EMBEDDED, exit, threads)),
+          ...files.map((file) => httpPeerSide(peer, file, threads)),
+        ]),
   ];
 }
 

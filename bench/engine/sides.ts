@@ -39,13 +39,15 @@ export function peerSide(peer: string, file: string, threads: number): BenchSide
   return { name: `llama.cpp ${base(file)}`, run: (scenarios) => peerRates(peer, file, threads, scenarios) };
 }
 
-export function httpSide(model: string, threads: number): BenchSide {
+/** @param exit as above */
+export function httpSide(model: string, exit: string, threads: number): BenchSide {
   return {
-    name: `http ${base(model)} full`,
+    name: `http ${base(model)} ${exit}`,
     run: (scenarios) =>
       withServer(startSortie(model, ['--threads', String(threads)]), async (server) => {
         const { data } = (await (await fetch(`${server.url}/v1/models`)).json()) as { data: { id: string }[] };
-        return httpRates(server, data.at(-1)?.id ?? '', scenarios);
+        const id = exit === 'full' ? data.at(-1)?.id : `${data[0]?.id ?? ''}:${exit}`;
+        return httpRates(server, id ?? '', scenarios);
       }),
   };
 }
