@@ -19,7 +19,7 @@ export function sampleAll(logits: Float32Array, sampling: Sampling, u: number, l
   const count = temperature === 0 ? 1 : Math.min(topK, possible);
   const first: number[] = [];
   for (const ids of bins.filled()) {
-    first.push(...ids);
+    for (const id of ids) first.push(id);
     if (first.length >= count) break;
   }
   const ids = bins.sorted(first).slice(0, count);
