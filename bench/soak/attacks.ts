@@ -194,6 +194,7 @@ export const ATTACKS: readonly Attack[] = [
   callers('8 prompts of 6,000 tokens', 8, (to) => fixed(0.001, { prompt: prompt(to, 0.73) })(to)),
   callers('24 budgets of 3 s', 24, fixed(0.006, {}, { headers: within(3000) })),
   callers('24 rows with logprobs and penalties', 24, fixed(0.012, { logprobs: 5, frequency_penalty: 1 })),
+  callers('24 rows at temperature 2', 24, fixed(0.012, { temperature: 2, top_p: 1, top_k: 0, min_p: 0 })),
   callers('biases, log-probabilities of prompts, 4 MB, schemas', 8, costly),
   callers('64 answers a request', 4, (to, index) =>
     fixed(0.49, { n: 64 }, index % 2 === 1 ? { headers: LATE } : {})(to),
