@@ -20,7 +20,7 @@ export interface SampledToken {
   readonly landed?: Omit<Landed, 'at'>;
 }
 
-/** Whether the next token needs all logits instead of the largest ones. */
+/** Whether a grammar or the request changes single logits of the next token: the largest ones then can't decide alone. */
 export function wantsAllLogits({ request, constraint }: Sequence): boolean {
   return needsAllLogits(request.sampling) || constraint?.enforced === true;
 }
@@ -161,18 +161,14 @@ function drawn(head: Head, row: number, sequence: Sequence, ahead: number): Samp
   const token = sample(rulesUnder(rules, pressure, request.stopTokens));
   const isEnd = (id: number): boolean => request.stopTokens.includes(id);
   const hasLanded = pressure > 0 && isEnd(token) && !isEnd(sample(rules));
-  const endProbability = (): number => probabilityOfAny(all(), selected.lse, request.stopTokens);
+  const logit = (): number => selected.values[selected.ids.indexOf(BigInt(token))] ?? all()[token] ?? NaN;
   return {
     token,
-    logprobs: request.logprobs === null ? null : describe(selected, logitOf(head, row, token), request.logprobs),
-    ...(hasLanded && { landed: { pressure, probability: endProbability() } }),
+    logprobs: request.logprobs === null ? null : describe(selected, logit(), request.logprobs),
+    ...(hasLanded && {
+      landed: { pressure, probability: probabilityOfAny(all(), selected.lse, request.stopTokens) },
+    }),
   };
-}
-
-/** A token's own logit. */
-function logitOf(head: Head, row: number, token: number): number {
-  const { ids, values } = head.selected(row);
-  return values[ids.indexOf(BigInt(token))] ?? head.fullLogits(row)[token] ?? NaN;
 }
 
 /** Probability of any of these tokens, at temperature 1. */

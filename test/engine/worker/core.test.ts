@@ -145,7 +145,7 @@ void t.test('a shared prefix is not computed again; only exact tokens are shared
 });
 
 void t.test('admission counts on a stored prefix only while it is stored', async (t) => {
-  // Steps take no time that a busy machine could stretch, and predictions follow it.
+  // Predictions follow the measured steps, which a busy machine stretches.
   let now = 0;
   const core = makeCore(executor, { prefillChunk: 64 }, () => (now += 0.01));
   const turn = Array.from({ length: 900 }, (_, i) => 300 + (i % 350));
