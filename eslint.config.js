@@ -1,5 +1,5 @@
-// Imports run one way (ARCHITECTURE.md): http -> api -> engine/client and engine/protocol.ts. In the engine process:
-// engine -> router | model; router -> cost; model -> runtime. Text is apart from tensors. util imports nothing of src.
+// Imports run one way (ARCHITECTURE.md): http -> api -> engine-client -> protocol. In the engine process:
+// engine -> router | model | protocol; router -> cost; model -> runtime. Text is apart from tensors. util imports nothing of src.
 // In src, only the command line imports hub, simulate, convert, load and chat, and no file imports bench. remote, load and chat
 // know other servers by HTTP alone.
 import importX from 'eslint-plugin-import-x';
@@ -8,14 +8,14 @@ import noImportCycle from './.ci/no-import-cycle.js';
 
 /** The folders of src. */
 const folders = [
-  ...['util', 'options', 'runtime', 'model', 'text', 'cost', 'router', 'engine', 'telemetry', 'quality'],
-  ...['api', 'http', 'web', 'hub', 'convert', 'simulate', 'remote', 'load', 'chat'],
+  ...['util', 'options', 'runtime', 'model', 'text', 'cost', 'protocol', 'router', 'engine', 'engine-client'],
+  ...['telemetry', 'quality', 'api', 'http', 'web', 'hub', 'convert', 'simulate', 'remote', 'load', 'chat'],
 ];
 
 /** The command line and the wiring, which no folder below imports. */
 const root = ['main.ts', 'cli.ts', 'cli', 'serve.ts'];
 
-/** The folders that each folder imports. The gateway's part of the engine has a rule of its own. */
+/** The folders that each folder imports. */
 const layers = {
   util: [],
   options: ['router'],
@@ -23,18 +23,20 @@ const layers = {
   model: ['util', 'runtime'],
   text: ['util'],
   cost: ['util'],
-  router: ['util', 'cost'],
-  engine: ['util', 'runtime', 'model', 'text', 'cost', 'router'],
-  telemetry: ['util', 'engine'],
+  protocol: ['cost', 'model'],
+  router: ['util', 'cost', 'protocol'],
+  engine: ['util', 'runtime', 'model', 'text', 'cost', 'protocol', 'router'],
+  'engine-client': ['util', 'cost', 'protocol'],
+  telemetry: ['util', 'protocol', 'engine-client'],
   quality: ['util'],
-  api: ['util', 'model', 'text', 'engine', 'telemetry', 'quality'],
-  http: ['util', 'text', 'engine', 'telemetry', 'quality', 'api'],
+  api: ['util', 'model', 'text', 'protocol', 'engine-client', 'telemetry', 'quality'],
+  http: ['util', 'text', 'protocol', 'engine-client', 'telemetry', 'quality', 'api'],
   hub: ['util'],
   convert: ['util', 'runtime', 'model', 'text'],
   remote: [],
   load: ['util', 'remote'],
   chat: ['remote'],
-  simulate: ['util', 'cost', 'router', 'load'],
+  simulate: ['util', 'cost', 'protocol', 'router', 'load'],
 };
 
 /** Forbids a file or folder of src the imports from other paths of src. */
@@ -43,22 +45,11 @@ const zone = (target, from, message) => ({
   from: from.map((path) => `./src/${path}`),
   message,
 });
-/** Forbids a file or folder of src all imports from a folder, with exceptions. */
-const only = (target, from, except, message) => ({
-  target: `./src/${target}`,
-  from: `./src/${from}`,
-  except: except.map((path) => `./${path}`),
-  message,
-});
-
-const gateway = ['api', 'http', 'telemetry', 'serve.ts'];
 /** The folders that commands import. */
-const commands = ['util', 'model', 'engine', 'hub', 'convert', 'simulate', 'load', 'chat'];
+const commands = ['util', 'model', 'engine', 'protocol', 'hub', 'convert', 'simulate', 'load', 'chat'];
 /** The floors of the engine process, lowest first: each part imports only parts of lower floors. */
 const floors = [
-  ['protocol'],
-  ['protocol.ts'],
-  ['landing-plan.ts', 'constraint.ts', 'draws.ts', 'slot.ts', 'units.ts'],
+  ['constraint.ts', 'draws.ts', 'slot.ts', 'units.ts'],
   ['landing'],
   ['sequence.ts'],
   ['sampling', 'slots', 'grammar'],
@@ -66,9 +57,6 @@ const floors = [
   ['speculation', 'audit', 'calibration'],
   ['worker'],
 ];
-/** All parts that the protocol and the gateway do not know; the gateway goes by the rule of landing-plan.ts as well. */
-const engineParts = floors.flat().filter((part) => !['protocol.ts', 'protocol', 'landing-plan.ts'].includes(part));
-
 const zones = [
   ...Object.entries(layers).map(([folder, imports]) =>
     zone(
@@ -76,23 +64,6 @@ const zones = [
       [...folders.filter((each) => each !== folder && !imports.includes(each)), ...root],
       `${folder} imports ${imports.length === 0 ? 'no other folder of src' : `only ${imports.join(', ')}`}`,
     ),
-  ),
-  // The two processes share the protocol, and nothing else.
-  ...gateway.map((target) =>
-    only(
-      target,
-      'engine',
-      ['client', 'protocol', 'protocol.ts'],
-      'the gateway imports engine/client and engine/protocol.ts alone',
-    ),
-  ),
-  zone(
-    'engine/client',
-    engineParts.map((part) => `engine/${part}`),
-    "the engine's client runs in the gateway: the protocol is all that it shares with the engine process",
-  ),
-  ...engineParts.map((part) =>
-    only(`engine/${part}`, 'engine/client', ['options.ts'], 'the engine process knows nothing of the gateway'),
   ),
   ...floors.slice(0, -1).flatMap((parts, floor) =>
     parts.map((part) =>
@@ -107,13 +78,10 @@ const zones = [
       ),
     ),
   ),
-  ...['protocol.ts', 'protocol'].map((part) =>
-    zone(`engine/${part}`, [...engineParts.map((each) => `engine/${each}`), 'engine/client'], 'the protocol is data'),
-  ),
   // The root.
   zone(
     'serve.ts',
-    ['hub', 'convert', 'simulate', 'load', 'chat', 'remote', 'runtime', 'router', 'cost', 'cli.ts', 'cli'],
+    ['engine', 'hub', 'convert', 'simulate', 'load', 'chat', 'remote', 'runtime', 'router', 'cost', 'cli.ts', 'cli'],
     'serve wires gateway and engine',
   ),
   zone(

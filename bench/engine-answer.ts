@@ -1,7 +1,6 @@
 /** One answer of an engine process. */
-import type { EngineClient } from '../src/engine/client/client.js';
-import type { SequenceRequest } from '../src/engine/client/engine.js';
-import type { EndedEvent, TokenEvent } from '../src/engine/protocol.js';
+import type { EngineClient } from '../src/engine-client/client.js';
+import type { EndedEvent, EngineRequest, TokenEvent } from '../src/protocol/index.js';
 
 /**
  * @param token called at the arrival of each token
@@ -10,7 +9,7 @@ import type { EndedEvent, TokenEvent } from '../src/engine/protocol.js';
  */
 export async function answerOf(
   engine: EngineClient,
-  request: SequenceRequest,
+  request: EngineRequest,
   token: (event: TokenEvent) => void,
 ): Promise<EndedEvent> {
   for await (const events of engine.generate([request])) {

@@ -1,6 +1,6 @@
 /** A request at one exit, for benches and tests. */
 import { monotonicMs } from '../src/util/clock.js';
-import type { GenerateMessage, Sampling } from '../src/engine/protocol.js';
+import type { EngineRequest, Sampling } from '../src/protocol/index.js';
 
 /** Always samples the most likely token. */
 export const GREEDY: Sampling = {
@@ -24,10 +24,9 @@ export function greedy(
   prompt: readonly number[],
   exit: number,
   maxTokens: number,
-  overrides: Partial<GenerateMessage> = {},
-): GenerateMessage {
+  overrides: Partial<EngineRequest> = {},
+): EngineRequest {
   return {
-    type: 'generate',
     id,
     arrivedAt: monotonicMs(),
     prompt,

@@ -2,7 +2,7 @@
 import { createHash } from 'node:crypto';
 import type { ServedModel } from './api/served-model.js';
 import type { ServeOptions } from './config.js';
-import type { Engine } from './engine/client/engine.js';
+import type { Engine } from './engine-client/engine.js';
 import type { Manifest } from './model/manifest.js';
 import { ExitQuality } from './quality/exit-quality.js';
 import { GateMeans } from './quality/gate-means.js';

@@ -1,6 +1,6 @@
 /** A bar on a terminal while the model loads. */
 import type { SingleBar } from 'cli-progress';
-import type { Engine } from './engine/client/engine.js';
+import type { Engine } from './engine-client/engine.js';
 import { progressBar } from './util/progress-bar.js';
 
 /** A shorter load shows no bar. */

@@ -1,6 +1,6 @@
 /** Text for the operator: the engine's starts, options that are likely mistakes, and the welcome on a terminal. */
 import { type ServeOptions, unknownVariables } from './config.js';
-import type { Engine } from './engine/client/engine.js';
+import type { Engine } from './engine-client/engine.js';
 import { exposure } from './http/keys.js';
 import { samplingWarning } from './model/common-sampling.js';
 import type { Manifest } from './model/manifest.js';

@@ -1,5 +1,5 @@
 /** The sides of bench:engine: engine processes, llama.cpp, and both behind their HTTP servers. */
-import type { PartMs } from '../../src/engine/protocol.js';
+import type { PartMs } from '../../src/protocol/index.js';
 import type { StageKernel } from '../../src/model/manifest.js';
 import { benchOptions, engineRates } from '../engine-side.js';
 import { httpRates } from '../http-side.js';

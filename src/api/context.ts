@@ -1,7 +1,7 @@
 /** The values that an endpoint needs, passed in by the HTTP layer. Must not know: HTTP frameworks. */
 import { createHash } from 'node:crypto';
-import type { Engine } from '../engine/client/engine.js';
-import type { Budget, OnMiss, ReadyMessage } from '../engine/protocol.js';
+import type { Engine } from '../engine-client/engine.js';
+import type { Budget, OnMiss, ReadyMessage } from '../protocol/index.js';
 import type { ServeOptions } from '../config.js';
 import { ApiError } from './errors.js';
 import type { EncodingThread } from '../text/encoding/encoding-thread.js';

@@ -1,5 +1,5 @@
 /** GET /v1/models and /props. */
-import type { ReadyMessage } from '../engine/protocol.js';
+import type { ReadyMessage } from '../protocol/index.js';
 import { ApiError } from './errors.js';
 import { learningKey, policyOf, readyEngine, type ApiContext, type Caller } from './context.js';
 import { allowedExits, namesOf, requestedModel, type RequestedModel } from './params/depth.js';

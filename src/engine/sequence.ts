@@ -5,7 +5,7 @@
  */
 import type { Dry } from '../model/manifest.js';
 import { type Constraint, isPending } from './constraint.js';
-import type { DraftCount, DraftSource, EndReason, ExitIndex, ExitLayer, GenerateMessage } from './protocol.js';
+import type { DraftCount, DraftSource, EndReason, ExitIndex, ExitLayer, EngineRequest } from '../protocol/index.js';
 import type { Admission } from '../router/index.js';
 import { Draws } from './draws.js';
 import { type EndPressure, TextState } from './landing/text-state.js';
@@ -61,7 +61,7 @@ export class Sequence {
   readonly drafts: DraftCount[] = [];
 
   constructor(
-    readonly request: GenerateMessage,
+    readonly request: EngineRequest,
     /** Deepest exit of the request. */
     exit: ExitIndex,
     /** Constrains the tokens of the answer; null without a grammar. */

@@ -4,7 +4,7 @@
  * Must not know: sequences, kernels.
  */
 import type { Dry, ExitEntry } from '../model/manifest.js';
-import type { ExitIndex, ExitLayer } from './protocol.js';
+import type { ExitIndex, ExitLayer } from '../protocol/index.js';
 import type { ModelUnit } from '../model/graphs.js';
 
 export interface ExitUnits {

@@ -2,7 +2,7 @@
  * The OpenAPI document as text, reproducible byte by byte. `npm run openapi` writes the committed file; CI compares it.
  */
 import { pino } from 'pino';
-import type { Engine } from '../engine/client/engine.js';
+import type { Engine } from '../engine-client/engine.js';
 import { openPolicy } from '../api/context.js';
 import type { ServedModel } from '../api/served-model.js';
 import { ExitQuality } from '../quality/exit-quality.js';

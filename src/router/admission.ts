@@ -7,7 +7,8 @@ import type { Played } from './forecast.js';
 import { type Arrival, deepestUnder, expectedAt } from './load.js';
 import { chooseExits, forecast } from './plan.js';
 import { type SafetyMargin, latePromises, marginAt } from './promise.js';
-import { type PlannedRequest, type Planning, cutAt, hasBudget } from './request.js';
+import { cutAt, hasBudget } from '../protocol/early-end.js';
+import type { PlannedRequest, Planning } from './request.js';
 import { PlanningState } from './state.js';
 import type { Admission, DepthReason, EngineState, ExitLayer, RequestView } from './types.js';
 

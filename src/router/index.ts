@@ -26,7 +26,8 @@ import { type Arrival, deepestUnder, expectedAt } from './load.js';
 import { chooseExits, predictedWaitMs } from './plan.js';
 import type { Policy } from './policy.js';
 import { type SafetyMargin, observePromise } from './promise.js';
-import { type PlannedRequest, type Planning, cutAt } from './request.js';
+import { cutAt } from '../protocol/early-end.js';
+import type { PlannedRequest, Planning } from './request.js';
 import { Reservations } from './reservations.js';
 import { PlanningState, served } from './state.js';
 import { choosePrefill, isTight, rowsWithShare, shareDueAt, tokenMsOf } from './step-plan.js';
@@ -34,7 +35,6 @@ import type { Admission, AnswerEnd, EngineState, Landing, RequestView, Service, 
 
 export type { Kept, LengthPrior } from './answers.js';
 export { chunkSizes, defaultPolicy, type Policy } from './policy.js';
-export { cutAt, hasBudget } from './request.js';
 export { advanceWork, frontierAt } from '../cost/frontier.js';
 export type * from './types.js';
 

@@ -212,11 +212,6 @@ export class PlannedRequest {
   }
 }
 
-/** Whether a budget states anything at all. */
-export function hasBudget(budget: Budget | null): budget is Budget {
-  return budget !== null && (budget.totalMs !== null || budget.ttftMs !== null || budget.tpotMs !== null);
-}
-
 /** The request's overhead outside the engine is taken off. */
 export function deadlinesOf(arrivedAt: number, budget: Budget | null, { requestOverheadMs }: Policy): Deadlines {
   const from = arrivedAt - requestOverheadMs;
@@ -225,9 +220,4 @@ export function deadlinesOf(arrivedAt: number, budget: Budget | null, { requestO
     end: from + (budget?.totalMs ?? Infinity),
     tpotMs: budget?.tpotMs ?? Infinity,
   };
-}
-
-/** Instant at which an answer ends wherever it is, as its client sees it; Infinity for an answer that goes on. */
-export function cutAt({ arrivedAt, budget, lands }: Pick<RequestView, 'arrivedAt' | 'budget' | 'lands'>): number {
-  return budget?.totalMs != null && (lands || budget.onMiss === 'truncate') ? arrivedAt + budget.totalMs : Infinity;
 }

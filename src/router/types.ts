@@ -4,25 +4,10 @@
  * All times are milliseconds; instants ("...At", now) are on one monotonic clock of the caller's choice.
  */
 import type { ExitLayer, Work } from '../cost/model.js';
+import type { Admitted, DepthRequest, LengthGroup, ServiceClass } from '../protocol/index.js';
 
-export type { ExitIndex, ExitLayer } from '../cost/model.js';
-
-/**
- * The effect of a budget on an answer that would be late.
- * - `land`: the answer ends early at the end of a sentence, or at its deadline where no sentence ends.
- * - `continue`: it ends late. `truncate`: it ends at its deadline, wherever that is.
- * - `reject`: it lands, and does not begin where not even one sentence fits.
- */
-export type OnMiss = 'land' | 'continue' | 'truncate' | 'reject';
-
-/**
- * Why an answer has its exit.
- * - `deepest`: the request allows no deeper one. `budget`: a deeper one is worth less within the budget, even alone.
- * - `noise`: the same, because the machine is slower than at its calibration.
- * - `load`: a deeper one costs more right answers than it gives, beside the other requests.
- * - `thoughts`: the thoughts have a shallower exit than the answer.
- */
-export type DepthReason = 'deepest' | 'budget' | 'noise' | 'load' | 'thoughts';
+export type { Admitted, Budget, DepthReason, DepthRequest, ExitIndex, ExitLayer } from '../protocol/index.js';
+export type { LengthGroup, OnMiss, ServiceClass } from '../protocol/index.js';
 
 /** When an answer ends early. Instants are of the engine's clock. */
 export interface Landing {
@@ -32,41 +17,6 @@ export interface Landing {
   readonly endsAt: number;
   /** Expected time until each next token, prompts of other requests included; ms. */
   readonly tokenMs: number;
-}
-
-/** A client's latency budget. Null fields were not stated. */
-export interface Budget {
-  /** From arrival of the request to the last byte. */
-  readonly totalMs: number | null;
-  readonly ttftMs: number | null;
-  /** Mean per token after the first. */
-  readonly tpotMs: number | null;
-  readonly onMiss: OnMiss;
-}
-
-/**
- * - `guaranteed`: capacity is held, and the client may rely on the budget.
- * - `best_effort`: a budget that no exit has capacity for.
- * - `none`: the request states no budget.
- */
-export type ServiceClass = 'guaranteed' | 'best_effort' | 'none';
-
-/** The depths a request may use: a pinned depth has minExit = maxExit. */
-export interface DepthRequest {
-  readonly minExit: ExitLayer;
-  readonly maxExit: ExitLayer;
-  readonly budget: Budget | null;
-  /** Shallowest exit without the client's floor of quality, where that floor sets minExit. */
-  readonly openExit?: ExitLayer;
-  /** Estimated quality of each exit for this request, shallowest first; absent: the model's. */
-  readonly quality?: readonly number[];
-}
-
-/** Requests whose answers get about as long: the unit of output-length estimation. */
-export interface LengthGroup {
-  readonly kind: 'chat' | 'completion' | 'schema' | 'tools';
-  /** Name of the API key; null without keys. */
-  readonly key: string | null;
 }
 
 /** A request, with or without a slot. */
@@ -118,27 +68,6 @@ export interface EngineState {
   readonly sentenceTokens: number;
   /** Positions that the KV cache holds for live sequences. */
   readonly kvPositions: number;
-}
-
-/** The plan of an admitted request. Times are from its arrival. */
-export interface Admitted {
-  readonly kind: 'admit';
-  /** Exit layer at start. */
-  readonly exit: ExitLayer;
-  readonly reason: DepthReason;
-  readonly serviceClass: ServiceClass;
-  readonly predictedTtftMs: number;
-  /** Mean per token after the first. */
-  readonly predictedTpotMs: number;
-  /** To the last token: the median, and the bounds that hold 80% of outcomes. */
-  readonly predictedMs: number;
-  readonly predictedP10Ms: number;
-  readonly predictedP90Ms: number;
-  /** Median and 90th percentile of the output length that the plan goes by, tokens. */
-  readonly expectedTokens: number;
-  readonly expectedTokensP90: number;
-  /** Probability that the total budget is met as planned; null without a total budget. */
-  readonly probability: number | null;
 }
 
 /** @see Budget.onMiss `reject` */

@@ -5,6 +5,7 @@
  * that is slower, noisier or drifting.
  */
 import { type CostModel, type Work } from '../cost/model.js';
+import { cutAt } from '../protocol/early-end.js';
 import {
   type Admission,
   type Decided,
@@ -14,7 +15,6 @@ import {
   type Service,
   type StepHost,
   type StepPlan as RouterPlan,
-  cutAt,
 } from '../router/index.js';
 import {
   type LiveRequest,
@@ -235,7 +235,7 @@ export function* simulate(
     }
     engine.now += ms;
     router.observeStep(work, ms);
-    // The gateway's timer ends answers whose deadline passed during a slow step (engine/client/deadline-timer.ts).
+    // The gateway's timer ends answers whose deadline passed during a slow step (engine-client/deadline-timer.ts).
     const endsAt = (each: LiveRequest): number => cutAt(each) - overheadMs;
     engine.endAll('deadline', (each) => endsAt(each) < engine.now, endsAt);
     engine.live = advance(engine.live, engine.now);

@@ -3,7 +3,7 @@
  *
  * Must not know: requests, HTTP.
  */
-import type { AuditEvent, ReadyMessage, StepMessage, StepWork } from '../engine/protocol.js';
+import type { AuditEvent, ReadyMessage, StepMessage, StepWork } from '../protocol/index.js';
 import { initializeExits, SLEEP_STATES, WAITING_REASONS } from './labels.js';
 import type { Series } from './series.js';
 

@@ -1,5 +1,5 @@
 /** Closed sets of label values. Each series starts at 0, so a query finds data before the first event. */
-import type { AuditSkip, DepthReason, DraftSource, ServiceClass } from '../engine/protocol.js';
+import type { AuditSkip, DepthReason, DraftSource, ServiceClass } from '../protocol/index.js';
 import { BUDGET_CLASSES } from './sequences.js';
 import type { Series } from './series.js';
 

@@ -1,5 +1,5 @@
 /** The load of an engine: its steps, and the wait of a new request. Must not know: HTTP. */
-import type { Engine } from '../engine/client/engine.js';
+import type { Engine } from '../engine-client/engine.js';
 import { monotonicMs } from '../util/clock.js';
 import type { LoadMeter } from '../util/load-meter.js';
 import type { RequestMetrics } from './requests.js';

@@ -3,7 +3,7 @@
  *
  * Must not know: HTTP, text. It runs after the gateway has sent the answers.
  */
-import type { Engine } from '../engine/client/engine.js';
+import type { Engine } from '../engine-client/engine.js';
 import type {
   Budget,
   EndedEvent,
@@ -13,7 +13,7 @@ import type {
   RejectedEvent,
   StepMessage,
   TokenEvent,
-} from '../engine/protocol.js';
+} from '../protocol/index.js';
 import { missedParts } from '../util/within-budget.js';
 import { EngineMetrics } from './engine-metrics.js';
 import { type BudgetOutcome, FINISHED_REASON, initialize } from './labels.js';

@@ -1,5 +1,5 @@
 /** Figures of sequences for their metrics: actual times, classes of budgets, expected lengths, tokens by exit. */
-import type { Budget, EndedEvent, PlannedEvent, TokenEvent } from '../engine/protocol.js';
+import type { Budget, EndedEvent, PlannedEvent, TokenEvent } from '../protocol/index.js';
 import type { Series } from './series.js';
 
 interface Observed {

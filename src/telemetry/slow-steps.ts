@@ -3,8 +3,8 @@
  *
  * Must not know: requests, HTTP.
  */
-import type { Engine } from '../engine/client/engine.js';
-import type { StepMessage } from '../engine/protocol.js';
+import type { Engine } from '../engine-client/engine.js';
+import type { StepMessage } from '../protocol/index.js';
 import type { Logger } from './log.js';
 
 /** Actual over predicted time of a slow step. The load of other processes alone rarely reaches it. */

@@ -8,8 +8,8 @@
  */
 import { type Context, type Span, SpanKind, SpanStatusCode, trace, type Tracer } from '@opentelemetry/api';
 import { monotonicMs } from '../util/clock.js';
-import type { Engine } from '../engine/client/engine.js';
-import type { AuditEvent, EndedEvent, PlannedEvent, StepMessage } from '../engine/protocol.js';
+import type { Engine } from '../engine-client/engine.js';
+import type { AuditEvent, EndedEvent, PlannedEvent, StepMessage } from '../protocol/index.js';
 import type { SequenceFacts } from './requests.js';
 import type { Attributes, RequestTrace } from './trace.js';
 

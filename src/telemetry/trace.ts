@@ -1,5 +1,5 @@
 /** Traces as the rest of the server sees them. Must not know: the SDK, when tracing is on, HTTP frameworks. */
-import type { Engine } from '../engine/client/engine.js';
+import type { Engine } from '../engine-client/engine.js';
 import type { SequenceFacts } from './requests.js';
 
 /** A span leaves out attributes that are undefined. */

@@ -5,14 +5,15 @@
 import { PLAIN } from '../../src/model/architecture.js';
 import { EventEmitter } from 'node:events';
 import { monotonicMs } from '../../src/util/clock.js';
-import type { Engine, EngineEvents, SequenceRequest } from '../../src/engine/client/engine.js';
-import { OpenSequences, SequenceEvents } from '../../src/engine/client/sequence-events.js';
+import type { Engine, EngineEvents } from '../../src/engine-client/engine.js';
+import { OpenSequences, SequenceEvents } from '../../src/engine-client/sequence-events.js';
 import type {
   AuditedToken,
   AuditEvent,
   CancelReason,
   EndedEvent,
   EndReason,
+  EngineRequest,
   PlannedEvent,
   PromptEvent,
   ReadyMessage,
@@ -20,7 +21,7 @@ import type {
   StepMessage,
   TokenEvent,
   TokenLogprobs,
-} from '../../src/engine/protocol.js';
+} from '../../src/protocol/index.js';
 
 export interface Script {
   /** Token ids of the answer, before max_tokens cuts them. */
@@ -52,7 +53,7 @@ export interface Script {
 }
 
 interface Live {
-  readonly request: SequenceRequest;
+  readonly request: EngineRequest;
   readonly lose: () => void;
   readonly script: Script;
   timer: NodeJS.Timeout;
@@ -113,7 +114,7 @@ export function plannedEvent(id: string, exit: number, overrides: Partial<Planne
 
 export class FakeEngine extends EventEmitter<EngineEvents> implements Engine {
   ready: ReadyMessage | null = READY;
-  readonly requests: SequenceRequest[] = [];
+  readonly requests: EngineRequest[] = [];
   readonly cancelled: string[] = [];
   readonly #live = new Map<string, Live>();
   readonly #open = new OpenSequences(() => undefined);
@@ -121,7 +122,7 @@ export class FakeEngine extends EventEmitter<EngineEvents> implements Engine {
   /** Most sequences of a request that the engine takes. */
   room = Infinity;
 
-  constructor(public script: (request: SequenceRequest) => Script) {
+  constructor(public script: (request: EngineRequest) => Script) {
     super();
   }
 
@@ -138,7 +139,7 @@ export class FakeEngine extends EventEmitter<EngineEvents> implements Engine {
     return sequences <= this.room;
   }
 
-  generate(requests: readonly SequenceRequest[]): SequenceEvents {
+  generate(requests: readonly EngineRequest[]): SequenceEvents {
     const answer = new SequenceEvents(requests.length, () => {
       for (const { id } of requests) this.cancel(id, 'cancelled');
     });
@@ -154,7 +155,7 @@ export class FakeEngine extends EventEmitter<EngineEvents> implements Engine {
     return answer;
   }
 
-  #start(request: SequenceRequest, lose: () => void, open: Parameters<OpenSequences['add']>[1]): void {
+  #start(request: EngineRequest, lose: () => void, open: Parameters<OpenSequences['add']>[1]): void {
     const script = this.script(request);
     const timer = setTimeout(() => {
       this.#begin(request, script);
@@ -193,7 +194,7 @@ export class FakeEngine extends EventEmitter<EngineEvents> implements Engine {
     return Promise.resolve();
   }
 
-  #begin(request: SequenceRequest, script: Script): void {
+  #begin(request: EngineRequest, script: Script): void {
     if (script.reject !== undefined) {
       this.#live.delete(request.id);
       this.#step({ rejected: [{ id: request.id, ...script.reject }] });
@@ -231,7 +232,7 @@ export class FakeEngine extends EventEmitter<EngineEvents> implements Engine {
     else live.timer = setTimeout(first, script.prefill);
   }
 
-  #next(request: SequenceRequest, script: Script, index: number): void {
+  #next(request: EngineRequest, script: Script, index: number): void {
     const live = this.#live.get(request.id);
     if (live === undefined) return;
     if (script.loseAfter === index) {

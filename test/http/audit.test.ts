@@ -1,7 +1,7 @@
 /** Audits and floors of quality over HTTP. */
 import fc from 'fast-check';
 import t from 'tap';
-import type { AuditedToken } from '../../src/engine/protocol.js';
+import type { AuditedToken } from '../../src/protocol/index.js';
 import type { AuditReport } from '../../src/api/schemas/report.js';
 import { openKey } from '../../src/http/keys.js';
 import { openPolicy } from '../../src/api/context.js';

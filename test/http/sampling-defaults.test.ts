@@ -4,7 +4,7 @@ import { loadServedModel } from '../../src/api/served-model.js';
 import { resolveOptions } from '../../src/config.js';
 import { samplingWarning } from '../../src/model/common-sampling.js';
 import type { Generation } from '../../src/model/manifest.js';
-import type { Sampling } from '../../src/engine/protocol.js';
+import type { Sampling } from '../../src/protocol/index.js';
 import { build } from '../fakes/server.js';
 
 const generation = { temperature: 0.3, topP: 0.9, topK: 40, minP: 0.05, repetitionPenalty: 1.05 };

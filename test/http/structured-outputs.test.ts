@@ -1,6 +1,6 @@
 /** The fields of vLLM, SGLang and llama.cpp for the form of an answer: the grammar in the engine, and wrong requests. */
 import t from 'tap';
-import type { Grammar } from '../../src/engine/protocol.js';
+import type { Grammar } from '../../src/protocol/index.js';
 import { build, events, says } from '../fakes/server.js';
 
 const messages = [{ role: 'user', content: 'Hi' }];

@@ -1,6 +1,6 @@
 /** Tools over HTTP: the request to the engine, and the answer that follows its grammar. */
 import t from 'tap';
-import type { CallsGrammar } from '../../src/engine/protocol.js';
+import type { CallsGrammar } from '../../src/protocol/index.js';
 import { build, spelt } from '../fakes/calls.js';
 import { events, says, tokenizer } from '../fakes/server.js';
 

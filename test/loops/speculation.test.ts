@@ -1,6 +1,6 @@
 /** Speculation of a looped model: fewer loops draft, all loops verify, and the answer stays that of all loops. */
 import t from 'tap';
-import type { DraftCount } from '../../src/engine/protocol.js';
+import type { DraftCount } from '../../src/protocol/index.js';
 import { draftAt, draftByGate, draftExits } from '../../src/engine/speculation/exit-draft.js';
 import { Sequence } from '../../src/engine/sequence.js';
 import type { Slot } from '../../src/engine/slot.js';

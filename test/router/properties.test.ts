@@ -2,7 +2,7 @@
 import fc from 'fast-check';
 import t from 'tap';
 import type { Budget, OnMiss, RequestView, SequenceView } from '../../src/router/index.js';
-import { hasBudget } from '../../src/router/index.js';
+import { hasBudget } from '../../src/protocol/early-end.js';
 import { budget, factor, larger, runs, state, waiting } from './arbitrary.js';
 import { admission, asking, natural, planOf, routerOf, stateOf, total, within, arrive, orderOf } from './fixtures.js';
 import { layers } from './sample.js';

@@ -1,7 +1,7 @@
 /** The predicted wait of a new request, from the engine's steps and its silence. */
 import { setTimeout as sleep } from 'node:timers/promises';
 import t from 'tap';
-import type { StepMessage } from '../../src/engine/protocol.js';
+import type { StepMessage } from '../../src/protocol/index.js';
 import { watchWait } from '../../src/telemetry/load.js';
 import { monotonicMs } from '../../src/util/clock.js';
 import { FakeEngine } from '../fakes/engine.js';

@@ -1,5 +1,5 @@
 import t from 'tap';
-import type { Budget, EndedEvent, EndReason, PlannedEvent, StepMessage } from '../../src/engine/protocol.js';
+import type { Budget, EndedEvent, EndReason, PlannedEvent, StepMessage } from '../../src/protocol/index.js';
 import { budgetClass } from '../../src/telemetry/sequences.js';
 import { RequestMetrics } from '../../src/telemetry/requests.js';
 import { createSeries } from '../../src/telemetry/series.js';

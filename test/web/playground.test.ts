@@ -1,7 +1,7 @@
 /** The playground in Debian's Chromium, with the fake engine: its views, keys, names for screen readers, policy. */
 import t, { type Test } from 'tap';
 import { noChromium, openBrowser, type Page } from '../fakes/browser.js';
-import type { AuditedToken } from '../../src/engine/protocol.js';
+import type { AuditedToken } from '../../src/protocol/index.js';
 import { ChatTemplate } from '../../src/text/chat-template.js';
 import { build, chatTemplate, says, tokenizer, type Overrides } from '../fakes/server.js';
 import type { FakeEngine } from '../fakes/engine.js';

@@ -7,7 +7,7 @@
 import t, { type Test } from 'tap';
 import { EngineCore, type CoreOptions } from '../../src/engine/worker/core.js';
 import type { Executor } from '../../src/engine/execution/executor.js';
-import type { GenerateMessage } from '../../src/engine/protocol.js';
+import type { EngineRequest } from '../../src/protocol/index.js';
 import { PagedModel } from '../../src/model/paged-model.js';
 import { chunkSizes, defaultPolicy } from '../../src/router/index.js';
 import { advanceTo, type Answer, auditsOf, drain, greedy, logitsAt, margin, openSlot } from '../engine/helper.js';
@@ -46,7 +46,7 @@ if (needsGpu()) {
     });
   };
 
-  const run = (core: EngineCore, requests: readonly GenerateMessage[]): Map<string, Answer> => {
+  const run = (core: EngineCore, requests: readonly EngineRequest[]): Map<string, Answer> => {
     for (const request of requests) core.submit(request);
     return drain(core);
   };
@@ -62,7 +62,7 @@ if (needsGpu()) {
   };
 
   /** Compares the GPU's answers with the CPU's, each computed alone. @returns tokens before a near-tie, and all tokens */
-  const compare = (t: Test, requests: readonly GenerateMessage[], found: ReadonlyMap<string, Answer>) => {
+  const compare = (t: Test, requests: readonly EngineRequest[], found: ReadonlyMap<string, Answer>) => {
     const share = { equal: 0, all: 0 };
     for (const request of requests) {
       const expected = run(coreOf(cpu, { prefixReuse: false }), [request]).get(request.id)?.tokens ?? [];
@@ -79,7 +79,7 @@ if (needsGpu()) {
     return share;
   };
 
-  const ask = (id: string, length: number, seed: number, exit: number, more: Partial<GenerateMessage> = {}) =>
+  const ask = (id: string, length: number, seed: number, exit: number, more: Partial<EngineRequest> = {}) =>
     greedy(id, tokens(length, seed), exit, 24, { arrivedAt: 0, ...more });
 
   void t.test('40 prompts at every exit, six at a time', (t) => {

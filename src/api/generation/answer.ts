@@ -4,9 +4,8 @@
  * Must not know: JSON forms of an endpoint, HTTP.
  */
 import { randomBytes } from 'node:crypto';
-import type { SequenceRequest } from '../../engine/client/engine.js';
-import type { SequenceEvent, SequenceEvents } from '../../engine/client/sequence-events.js';
-import type { AuditEvent, EndedEvent } from '../../engine/protocol.js';
+import type { SequenceEvent, SequenceEvents } from '../../engine-client/sequence-events.js';
+import type { AuditEvent, EndedEvent, EngineRequest } from '../../protocol/index.js';
 import { ApiError, toApiError } from '../errors.js';
 import { codePointLength } from '../../util/code-points.js';
 import { Choice, type ChoiceEnd, type Piece } from './choice.js';
@@ -133,7 +132,7 @@ export class Answer implements AsyncIterable<Piece> {
     return context.engine.generate(requests);
   }
 
-  #sequence(index: number): SequenceRequest {
+  #sequence(index: number): EngineRequest {
     const { plan } = this;
     const maxTokens = plan.maxTokens[Math.floor(index / plan.n)] ?? 0;
     return {

@@ -3,7 +3,7 @@
  *
  * Must not know: how audits are made, HTTP.
  */
-import type { AuditedToken, AuditEvent } from '../../engine/protocol.js';
+import type { AuditedToken, AuditEvent } from '../../protocol/index.js';
 import type { TextTokenizer } from '../../text/tokenizer.js';
 import type { Choice } from './choice.js';
 import type { AuditReport } from '../schemas/report.js';

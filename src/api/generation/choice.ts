@@ -3,7 +3,7 @@
  *
  * Must not know: JSON forms, HTTP.
  */
-import type { EndedEvent, PlannedEvent, TokenEvent, TokenLogprobs } from '../../engine/protocol.js';
+import type { EndedEvent, PlannedEvent, TokenEvent, TokenLogprobs } from '../../protocol/index.js';
 import type { Detokenizer } from '../../text/detokenizer.js';
 import { StopStrings, type StopList } from '../../text/stop-strings.js';
 import { ThoughtReader, type ThoughtTags } from '../../text/thoughts.js';

@@ -1,5 +1,5 @@
 /** Maps the engine's rejections and failures to errors for the client. Must not know: HTTP. */
-import type { EndedEvent, Grammar, RejectedEvent } from '../../engine/protocol.js';
+import type { EndedEvent, Grammar, RejectedEvent } from '../../protocol/index.js';
 import { ApiError } from '../errors.js';
 import type { PlannedGrammar } from '../params/structured-outputs.js';
 

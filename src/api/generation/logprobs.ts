@@ -1,6 +1,6 @@
 /** Log-probabilities in OpenAI's two forms. */
 import { isUtf8 } from 'node:buffer';
-import type { TokenLogprobs } from '../../engine/protocol.js';
+import type { TokenLogprobs } from '../../protocol/index.js';
 import type { TextTokenizer } from '../../text/tokenizer.js';
 import { codePointLength } from '../../util/code-points.js';
 import type { ChoiceToken } from './choice.js';

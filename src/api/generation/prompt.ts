@@ -4,7 +4,7 @@
  *
  * Must not know: chats, HTTP.
  */
-import type { Budget } from '../../engine/protocol.js';
+import type { Budget } from '../../protocol/index.js';
 import { EncodingRejected } from '../../text/encoding/encoding-thread.js';
 import type { EncodeInWorker } from '../../text/tokenizer.js';
 import { monotonicMs } from '../../util/clock.js';

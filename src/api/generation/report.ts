@@ -3,7 +3,7 @@
  *
  * Must not know: the engine, HTTP.
  */
-import type { DraftSource, EndedEvent, PlannedEvent, ServiceClass } from '../../engine/protocol.js';
+import type { DraftSource, EndedEvent, PlannedEvent, ServiceClass } from '../../protocol/index.js';
 import { actualTimes } from '../../telemetry/sequences.js';
 import { monotonicMs } from '../../util/clock.js';
 import { isWithin } from '../../util/within-budget.js';

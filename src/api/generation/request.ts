@@ -3,7 +3,7 @@
  *
  * Must not know: response forms.
  */
-import type { Budget, LengthGroup, Sampling, ThoughtTokens } from '../../engine/protocol.js';
+import type { Budget, LengthGroup, Sampling, ThoughtTokens } from '../../protocol/index.js';
 import { StopList } from '../../text/stop-strings.js';
 import {
   learningKey,

@@ -3,7 +3,7 @@
  *
  * Must not know: plans, HTTP frameworks.
  */
-import type { Budget, OnMiss } from '../../engine/protocol.js';
+import type { Budget, OnMiss } from '../../protocol/index.js';
 import type { RequestPolicy } from '../context.js';
 import { agreed, type Headers, headerValues, least } from './headers.js';
 import { ASKED } from '../schemas/headers.js';

@@ -1,7 +1,7 @@
 /** Sampling parameters of a request body, in the engine's terms. */
 import { COMMON_SAMPLING, statesNoSampling } from '../../model/common-sampling.js';
 import type { Dry, Generation } from '../../model/manifest.js';
-import type { Sampling } from '../../engine/protocol.js';
+import type { Sampling } from '../../protocol/index.js';
 import type { Limits } from '../context.js';
 import { invalid } from '../errors.js';
 import type { SamplingReport } from '../schemas/report.js';

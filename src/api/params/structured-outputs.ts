@@ -5,7 +5,7 @@
  * Names: vLLM's `guided_*` (until 0.11), SGLang's `regex`, `ebnf` and `json_schema`, llama.cpp's `grammar` and
  * `json_schema`. Must not know: how grammars work.
  */
-import type { Grammar } from '../../engine/protocol.js';
+import type { Grammar } from '../../protocol/index.js';
 import { invalid } from '../errors.js';
 import type { GenerationBody, ResponseFormat } from '../schemas/shared.js';
 import { quoted } from '../../util/quoted.js';

@@ -2,7 +2,7 @@
  * How answers think: by the template's tags and the end of the prompt. The bounds of thoughts: vLLM's
  * `thinking_token_budget`, and the exit that thoughts may be limited to.
  */
-import type { ThoughtTokens } from '../../engine/protocol.js';
+import type { ThoughtTokens } from '../../protocol/index.js';
 import { endsInThoughts, type ThoughtTags } from '../../text/thoughts.js';
 import type { TextTokenizer } from '../../text/tokenizer.js';
 import { ApiError, invalid } from '../errors.js';

@@ -6,13 +6,13 @@
 import type { Dry } from '../../model/manifest.js';
 import { repetitionPenalties } from '../sampling/dry.js';
 import { rulesWith, type TokenCounts } from '../sampling/sampler.js';
-import type { AuditedToken, AuditSkip, EndReason, ExitIndex, GenerateMessage, Sampling } from '../protocol.js';
+import type { AuditedToken, AuditSkip, EndReason, ExitIndex, EngineRequest, Sampling } from '../../protocol/index.js';
 import type { Sequence } from '../sequence.js';
 import type { Slot } from '../slot.js';
 
 export interface AuditJob {
   readonly id: string;
-  readonly request: GenerateMessage;
+  readonly request: EngineRequest;
   /** Prompt and answer. */
   readonly tokens: number[];
   readonly promptLength: number;

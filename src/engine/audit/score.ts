@@ -7,7 +7,7 @@ import type { SelectedRow, States } from '../../model/head.js';
 import type { Dry } from '../../model/manifest.js';
 import type { Executor } from '../execution/executor.js';
 import { adjust, needsAllLogits, probabilityOf } from '../sampling/sampler.js';
-import type { AuditedToken } from '../protocol.js';
+import type { AuditedToken } from '../../protocol/index.js';
 import { type AuditJob, countsBefore, rulesAt } from './job.js';
 
 /** The KL is measured at every so many positions of an answer: it reads all logits of both exits, a millisecond each. */

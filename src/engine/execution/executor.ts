@@ -9,7 +9,7 @@ import type { Head } from '../../model/head.js';
 import type { StageKernel } from '../../model/manifest.js';
 import { PagedModel } from '../../model/paged-model.js';
 import type { StagedModel } from '../../model/staged-model.js';
-import type { ExitIndex, KernelRun } from '../protocol.js';
+import type { ExitIndex, KernelRun } from '../../protocol/index.js';
 import type { SlotTable } from '../slots/slot-table.js';
 import { exitAt, type ExitUnits, stageAt, type Units, unitsOf } from '../units.js';
 import { type KernelChoice, kernelChoice } from './kernels.js';

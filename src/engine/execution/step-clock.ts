@@ -3,7 +3,7 @@
  *
  * Must not know: what the parts do.
  */
-import type { StepPart, PartMs } from '../protocol.js';
+import type { StepPart, PartMs } from '../../protocol/index.js';
 
 export class StepClock {
   #part: StepPart = 'messages';

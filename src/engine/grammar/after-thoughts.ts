@@ -4,7 +4,7 @@
  *
  * Must not know: grammars, logits.
  */
-import type { ThoughtTokens } from '../protocol.js';
+import type { ThoughtTokens } from '../../protocol/index.js';
 import type { Constraint, ConstraintFailure } from '../constraint.js';
 
 type Phase = 'start' | 'thoughts' | 'gap' | 'answer';

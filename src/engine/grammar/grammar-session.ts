@@ -4,7 +4,7 @@
  * Must not know: threads, the grammar library, logits.
  */
 import type { Constraint, ConstraintFailure } from '../constraint.js';
-import type { Grammar } from '../protocol.js';
+import type { Grammar } from '../../protocol/index.js';
 import type { ToGrammars } from './messages.js';
 
 export interface GrammarSessionSpec {

@@ -6,7 +6,7 @@
  */
 import { AfterThoughts, FREE_TEXT } from './after-thoughts.js';
 import type { Constraint, ConstraintFailure } from '../constraint.js';
-import type { Grammar } from '../protocol.js';
+import type { Grammar } from '../../protocol/index.js';
 import { GrammarSession } from './grammar-session.js';
 import type { GrammarAnswer, ToGrammars } from './messages.js';
 import { Quarantine } from './quarantine.js';

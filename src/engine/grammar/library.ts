@@ -4,7 +4,7 @@
  * Must not know: threads, tokens.
  */
 import { CALL } from '../../text/tool-form.js';
-import type { CallsGrammar, Grammar } from '../protocol.js';
+import type { CallsGrammar, Grammar } from '../../protocol/index.js';
 import { isGbnf, larkOfGbnf } from './gbnf.js';
 import { checkLark } from './lark-check.js';
 import { checkSchema } from './schema-check.js';

@@ -1,5 +1,5 @@
 /** Messages between the engine's main thread and the grammar thread. */
-import type { Grammar } from '../protocol.js';
+import type { Grammar } from '../../protocol/index.js';
 
 export interface GrammarThreadData {
   /** Path of the model's tokenizer.json. */

@@ -5,7 +5,7 @@
  */
 import { createHash } from 'node:crypto';
 import { monotonicMs } from '../../util/clock.js';
-import type { Grammar } from '../protocol.js';
+import type { Grammar } from '../../protocol/index.js';
 
 /** Clients retry twice within seconds. A machine that starved a thread may have recovered after this time. */
 const QUARANTINE_MS = 60_000;

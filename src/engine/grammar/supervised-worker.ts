@@ -5,7 +5,7 @@
  * Must not know: sequences, and what happens to the sessions of a lost thread.
  */
 import { Worker } from 'node:worker_threads';
-import type { Grammar } from '../protocol.js';
+import type { Grammar } from '../../protocol/index.js';
 import { Watchdog } from '../../util/watchdog.js';
 import type { FromGrammars, GrammarAnswer, GrammarThreadData, ToGrammars } from './messages.js';
 

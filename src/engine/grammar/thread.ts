@@ -10,7 +10,7 @@ import { readFileSync } from 'node:fs';
 import { parentPort, workerData } from 'node:worker_threads';
 import { tokenBytes, type TokenizerJson } from '../../text/token-bytes.js';
 import { CALL_BEGINS } from '../../text/tool-form.js';
-import type { Grammar } from '../protocol.js';
+import type { Grammar } from '../../protocol/index.js';
 import { GuidanceParser, type Parser } from './guidance.js';
 import { toInvalidGrammar, libraryGrammar } from './library.js';
 import type { FromGrammars, GrammarThreadData, ToGrammars } from './messages.js';

@@ -1,5 +1,5 @@
 /** Samples a token from all logits of a row, without bias and penalties. */
-import type { Sampling } from '../protocol.js';
+import type { Sampling } from '../../protocol/index.js';
 import { Bins } from './bins.js';
 import { sampleTop } from './sampler.js';
 

@@ -4,7 +4,7 @@
  * Must not know: scheduling.
  */
 import type { Head, States } from '../../model/head.js';
-import type { PromptEvent, TokenLogprobs } from '../protocol.js';
+import type { PromptEvent, TokenLogprobs } from '../../protocol/index.js';
 import type { Sequence } from '../sequence.js';
 import { describe } from './sample-batch.js';
 

@@ -4,7 +4,7 @@
  * Must not know: slots, scheduling.
  */
 import type { Head, SelectedRow } from '../../model/head.js';
-import type { Landed, Sampling, TokenLogprobs } from '../protocol.js';
+import type { Landed, Sampling, TokenLogprobs } from '../../protocol/index.js';
 import { repetitionPenalties } from './dry.js';
 import { sampleRow } from './sample-row.js';
 import { needsAllLogits, rulesUnder, rulesWith, sampleTop } from './sampler.js';

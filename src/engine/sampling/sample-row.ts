@@ -4,7 +4,7 @@
  * Must not know: sequences, tensors.
  */
 import { applyMask } from '../constraint.js';
-import type { Sampling } from '../protocol.js';
+import type { Sampling } from '../../protocol/index.js';
 import { sampleAll } from './all-logits.js';
 import { adjust, needsAllLogits, sampleTop, type TokenCounts, type TopLogits } from './sampler.js';
 

@@ -4,7 +4,7 @@
  * Must not know: sequences, tensors.
  * The order of the rules is vLLM's: bias and penalties on logits, temperature, then top_k, top_p and min_p.
  */
-import type { Sampling } from '../protocol.js';
+import type { Sampling } from '../../protocol/index.js';
 
 /** The largest logits of a row, descending, and the log-sum-exp of all of them divided by the temperature. */
 export interface TopLogits {

@@ -3,7 +3,7 @@
  *
  * Must not know: memory (KvMemory moves it), requests, scheduling policy.
  */
-import type { ExitIndex } from '../protocol.js';
+import type { ExitIndex } from '../../protocol/index.js';
 import { exitAt, type ExitUnits, type Units } from '../units.js';
 import type { KvMemory } from './kv-memory.js';
 import { Slot } from '../slot.js';

@@ -7,11 +7,11 @@
  * (ARCHITECTURE.md, "Depth, exactly"). The distribution is the same, but at a near-tie of two tokens a drafted answer may
  * differ. So answers that a client can reproduce are not drafted by default.
  */
-import type { Speculate } from '../client/options.js';
-import type { GenerateMessage } from '../protocol.js';
+import type { Speculate } from '../../protocol/options.js';
+import type { EngineRequest } from '../../protocol/index.js';
 
 /** The operator's `off` overrides the request; otherwise the request decides. */
-export function maySpeculate(request: GenerateMessage, mode: Speculate): boolean {
+export function maySpeculate(request: EngineRequest, mode: Speculate): boolean {
   const { speculate, prediction, sampling, grammar } = request;
   // Grammar masks are computed for one token after another.
   if (mode === 'off' || speculate === false || (grammar ?? null) !== null) return false;

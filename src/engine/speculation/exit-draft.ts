@@ -10,7 +10,7 @@ import { draftToken } from '../sampling/sample-batch.js';
 import type { Gate } from '../../model/gate.js';
 import type { Executor } from '../execution/executor.js';
 import { type Chunk, chunksOnly } from '../execution/step-batch.js';
-import type { ExitIndex } from '../protocol.js';
+import type { ExitIndex } from '../../protocol/index.js';
 import type { Sequence } from '../sequence.js';
 import type { Slot } from '../slot.js';
 

@@ -10,7 +10,7 @@
  */
 import { dryPenalties, type SampledToken, sampledToken, wantsAllLogits } from '../sampling/sample-batch.js';
 import type { Executor } from '../execution/executor.js';
-import type { DraftSource, ExitIndex } from '../protocol.js';
+import type { DraftSource, ExitIndex } from '../../protocol/index.js';
 import type { Sequence } from '../sequence.js';
 import { DraftLength } from './draft-length.js';
 import { draftAt, draftByGate, draftExits, type IsEnd } from './exit-draft.js';

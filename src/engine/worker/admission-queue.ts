@@ -5,10 +5,10 @@
  * request would not include the others.
  * Must not know: slots, graphs, the work of a step.
  */
-import { landingPlan } from '../landing-plan.js';
+import { landingPlan } from '../../protocol/early-end.js';
 import type { Constraint } from '../constraint.js';
 import type { Executor } from '../execution/executor.js';
-import type { CancelReason, EndReason, GenerateMessage, PlannedEvent, RejectedEvent } from '../protocol.js';
+import type { CancelReason, EndReason, EngineRequest, PlannedEvent, RejectedEvent } from '../../protocol/index.js';
 import type { Admission, Admitted, Router } from '../../router/index.js';
 import type { StepOutput } from './step-output.js';
 import { stateOf, type StepContext, viewOf } from './views.js';
@@ -55,7 +55,7 @@ export class AdmissionQueue {
   }
 
   /** Takes a request for the next step, or rejects it if it cannot be served. @param elsewhere see `EngineCore.submit` */
-  submit(request: GenerateMessage, constraint: Constraint | null, elsewhere: number | null): void {
+  submit(request: EngineRequest, constraint: Constraint | null, elsewhere: number | null): void {
     const reason = this.#fault(request) ?? (elsewhere !== null && this.isFull(elsewhere) ? 'queue_full' : null);
     if (reason === null) this.#arrived.push(this.#sequence(request, constraint));
     else {
@@ -70,18 +70,18 @@ export class AdmissionQueue {
   }
 
   /** Rejects a request whose budget expired before it was submitted. */
-  rejectLate(request: GenerateMessage, context: StepContext): void {
+  rejectLate(request: EngineRequest, context: StepContext): void {
     const { shape } = this.router;
     const [admission] = this.router.admit([viewOf(this.#sequence(request, null), shape)], stateOf(context, shape));
     this.#reject(request.id, 'budget_infeasible', admission?.kind === 'reject' ? admission.leastFeasibleMs : null);
   }
 
   /** Ends a request that was never submitted. */
-  abandon(request: GenerateMessage, reason: CancelReason, at: number): void {
+  abandon(request: EngineRequest, reason: CancelReason, at: number): void {
     this.#end(request, reason, at, false);
   }
 
-  #end({ id, prompt }: GenerateMessage, reason: EndReason, at: number, isDryRun: boolean): void {
+  #end({ id, prompt }: EngineRequest, reason: EndReason, at: number, isDryRun: boolean): void {
     this.output.ended.push({
       id,
       reason,
@@ -146,7 +146,7 @@ export class AdmissionQueue {
     if (sequence.request.promptLogprobs !== null) this.output.prompts.push({ id: sequence.id, logprobs: [null] });
   }
 
-  #fault({ prompt, maxTokens, prediction }: GenerateMessage): RejectedEvent['reason'] | null {
+  #fault({ prompt, maxTokens, prediction }: EngineRequest): RejectedEvent['reason'] | null {
     if (prompt.length === 0 || prompt.length + maxTokens > this.executor.model.limits.capacity) return 'too_long';
     // The gateway checks token ids with better messages. In the engine, an unknown id would crash the process.
     return this.#areKnown(prompt) && this.#areKnown(prediction ?? []) ? null : 'unknown_token';
@@ -158,7 +158,7 @@ export class AdmissionQueue {
     return tokens.every((token) => Number.isInteger(token) && token >= 0 && token < vocab);
   }
 
-  #sequence(request: GenerateMessage, constraint: Constraint | null): Sequence {
+  #sequence(request: EngineRequest, constraint: Constraint | null): Sequence {
     const { model, units } = this.executor;
     return new Sequence(request, model.exitIndex(request.depth.maxExit), constraint, units.exits);
   }

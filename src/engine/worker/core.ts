@@ -8,13 +8,20 @@ import { type Policy, Router, type Service, type StepPlan } from '../../router/i
 import type { CostTable } from '../../cost/table.js';
 import { depthShape, lengthPrior } from '../depth-shape.js';
 import { Auditor } from '../audit/auditor.js';
-import type { AuditOptions, Speculate } from '../client/options.js';
+import type { AuditOptions, Speculate } from '../../protocol/options.js';
 import type { Constraint } from '../constraint.js';
 import type { Executor } from '../execution/executor.js';
 import { StepClock } from '../execution/step-clock.js';
 import type { Head } from '../../model/head.js';
 import type { TokenTexts } from '../landing/token-texts.js';
-import type { AuditEvent, CancelReason, GenerateMessage, RejectedEvent, StepMessage, StepWork } from '../protocol.js';
+import type {
+  AuditEvent,
+  CancelReason,
+  EngineRequest,
+  RejectedEvent,
+  StepMessage,
+  StepWork,
+} from '../../protocol/index.js';
 import { prepareTokens, type SampledToken, sampleBatch } from '../sampling/sample-batch.js';
 import type { Sequence } from '../sequence.js';
 import { SlotManager, type SlotManagerLimits } from '../slots/slot-manager.js';
@@ -108,7 +115,7 @@ export class EngineCore {
    * Takes a request. The next step admits or rejects it, and its message says which.
    * @param elsewhere requests in the grammar queue, which count against the queue's size; null for one of them
    */
-  submit(request: GenerateMessage, constraint: Constraint | null = null, elsewhere: number | null = 0): void {
+  submit(request: EngineRequest, constraint: Constraint | null = null, elsewhere: number | null = 0): void {
     this.#admissions.submit(request, constraint, elsewhere);
   }
 
@@ -118,12 +125,12 @@ export class EngineCore {
   }
 
   /** Rejects a request whose budget ended before it was submitted. */
-  rejectLate(request: GenerateMessage): void {
+  rejectLate(request: EngineRequest): void {
     this.#admissions.rejectLate(request, this.#context(this.#options.clock()));
   }
 
   /** Cancels a request that was never submitted. */
-  abandon(request: GenerateMessage, reason: CancelReason): void {
+  abandon(request: EngineRequest, reason: CancelReason): void {
     this.#admissions.abandon(request, reason, this.#options.clock());
   }
 

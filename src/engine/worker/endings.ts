@@ -5,7 +5,7 @@
  */
 import { type Auditor, skipped } from '../audit/auditor.js';
 import type { Executor } from '../execution/executor.js';
-import type { AuditEvent, EndedEvent, EndReason } from '../protocol.js';
+import type { AuditEvent, EndedEvent, EndReason } from '../../protocol/index.js';
 import type { AnswerEnd, Router } from '../../router/index.js';
 import type { Sequence } from '../sequence.js';
 import type { SlotManager } from '../slots/slot-manager.js';

@@ -4,14 +4,14 @@
  * Must not know: processes, steps.
  */
 import { monotonicMs, timerUntil } from '../../util/clock.js';
-import { isCutAtDeadline } from '../landing-plan.js';
+import { isCutAtDeadline } from '../../protocol/early-end.js';
 import type { EngineCore } from './core.js';
 import { GrammarError, type Grammars } from '../grammar/grammars.js';
-import type { CancelReason, GenerateMessage, Grammar } from '../protocol.js';
+import type { CancelReason, EngineRequest, Grammar } from '../../protocol/index.js';
 
 /** A request whose grammar is being compiled. */
 interface Opening {
-  readonly request: GenerateMessage;
+  readonly request: EngineRequest;
   /** Fires when the budget expires. */
   readonly timer: NodeJS.Timeout | null;
 }
@@ -26,7 +26,7 @@ export class GrammarQueue {
     private readonly changed: () => void,
   ) {}
 
-  generate(request: GenerateMessage): void {
+  generate(request: EngineRequest): void {
     const isWithout = request.maxTokens === 0 || request.isDryRun === true;
     const grammar = isWithout ? null : (request.grammar ?? null);
     if (grammar === null) this.core.submit(request, null, this.#opening.size);
@@ -57,7 +57,7 @@ export class GrammarQueue {
     this.core.rejectLate(request);
   }
 
-  async #open(request: GenerateMessage, grammar: Grammar): Promise<void> {
+  async #open(request: EngineRequest, grammar: Grammar): Promise<void> {
     const { id, stopTokens, tenant = '' } = request;
     this.#opening.set(id, { request, timer: this.#timer(request) });
     try {
@@ -76,7 +76,7 @@ export class GrammarQueue {
   }
 
   /** Removes a request; null if it does not wait here. */
-  #take(id: string): GenerateMessage | null {
+  #take(id: string): EngineRequest | null {
     const opening = this.#opening.get(id);
     if (opening === undefined) return null;
     this.#opening.delete(id);
@@ -85,7 +85,7 @@ export class GrammarQueue {
   }
 
   /** Ends the wait when the budget expires. The core enforces budgets only after `submit`. */
-  #timer(request: GenerateMessage): NodeJS.Timeout | null {
+  #timer(request: EngineRequest): NodeJS.Timeout | null {
     const { id, depth } = request;
     const until = waitEnd(request);
     if (until === Infinity) return null;
@@ -98,7 +98,7 @@ export class GrammarQueue {
   }
 
   /** Whether a `reject` request is expected to wait for a parser until its budget is over. */
-  #isHopeless(request: GenerateMessage): boolean {
+  #isHopeless(request: EngineRequest): boolean {
     if (request.depth.budget?.onMiss !== 'reject') return false;
     const now = monotonicMs();
     return now + this.grammars.expectedWaitMs(request.tenant ?? '', now) >= waitEnd(request);
@@ -106,7 +106,7 @@ export class GrammarQueue {
 }
 
 /** When a request ends whose grammar is not open; Infinity for one that waits on. */
-function waitEnd(request: GenerateMessage): number {
+function waitEnd(request: EngineRequest): number {
   const { arrivedAt, depth } = request;
   const { budget } = depth;
   const isRejected = budget?.onMiss === 'reject';

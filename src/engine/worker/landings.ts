@@ -4,7 +4,7 @@
  * Must not know: logits, how a budget becomes a window.
  */
 import type { Landing } from '../../router/index.js';
-import { landingPlan } from '../landing-plan.js';
+import { landingPlan } from '../../protocol/early-end.js';
 import type { Sequence } from '../sequence.js';
 import { continuesSentence } from '../landing/characters.js';
 import type { Place } from '../landing/place.js';

@@ -1,6 +1,6 @@
 /** The load that each message reports. Must not know: steps. */
 import type { Executor } from '../execution/executor.js';
-import type { LoadSnapshot } from '../protocol.js';
+import type { LoadSnapshot } from '../../protocol/index.js';
 import type { Router } from '../../router/index.js';
 import { stateOf, type StepContext } from './views.js';
 

@@ -14,10 +14,10 @@ import { Executor } from '../execution/executor.js';
 import { type GrammarOptions, Grammars } from '../grammar/grammars.js';
 import { GrammarQueue } from './grammar-queue.js';
 import { loadModel } from '../execution/load-model.js';
-import type { FatalMessage, FromEngine, ReadyMessage, StepMessage, ToEngine } from '../protocol.js';
+import type { FatalMessage, FromEngine, ReadyMessage, StepMessage, ToEngine } from '../../protocol/index.js';
 import { deviceFault, memoryFault } from './device-fault.js';
 import { readTokenTexts } from '../landing/token-texts.js';
-import type { EngineOptions } from '../client/options.js';
+import type { EngineOptions } from '../../protocol/options.js';
 import { collectGarbage } from '../../util/memory.js';
 import { useHugePages } from '../../runtime/huge-pages.js';
 import { trimHeap } from '../../runtime/libc.js';
@@ -39,7 +39,7 @@ async function main(): Promise<void> {
   };
   const grammarQueue = new GrammarQueue(core, new Grammars(grammars, changed), changed);
   process.on('message', (message: ToEngine) => {
-    if (message.type === 'generate') grammarQueue.generate(message);
+    if (message.type === 'generate') grammarQueue.generate(message.request);
     else if (message.type === 'cancel') {
       for (const id of message.ids) grammarQueue.cancel(id, message.reason);
     } else if (message.type === 'ping') send({ type: 'pong' });

@@ -4,7 +4,7 @@
  *
  * Must not know: how a step runs.
  */
-import { hasBudget } from '../../router/index.js';
+import { hasBudget } from '../../protocol/early-end.js';
 import type { Executor } from '../execution/executor.js';
 import type { Sequence } from '../sequence.js';
 

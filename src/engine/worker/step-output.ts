@@ -8,7 +8,7 @@ import type {
   StepMessage,
   StepWork,
   TokenEvent,
-} from '../protocol.js';
+} from '../../protocol/index.js';
 
 export class StepOutput {
   readonly planned: PlannedEvent[] = [];

@@ -6,7 +6,7 @@
 import type { DepthShape, Work } from '../../cost/model.js';
 import type { Router } from '../../router/index.js';
 import type { Row, StepBatch } from '../execution/step-batch.js';
-import type { StepWork } from '../protocol.js';
+import type { StepWork } from '../../protocol/index.js';
 import type { Sequence } from '../sequence.js';
 import type { Draft } from '../speculation/speculation.js';
 import type { PrefillTask } from './select-prefill.js';

@@ -5,7 +5,7 @@
  */
 import { type DepthShape, at } from '../../cost/model.js';
 import type { EngineState, SequenceView } from '../../router/index.js';
-import { landingPlan } from '../landing-plan.js';
+import { landingPlan } from '../../protocol/early-end.js';
 import type { Sequence } from '../sequence.js';
 
 /** The engine at the beginning of a step. */

@@ -7,7 +7,7 @@ import {
   type FinishReason,
   type Piece,
 } from '../../../src/api/generation/choice.js';
-import type { EndReason } from '../../../src/engine/protocol.js';
+import type { EndReason } from '../../../src/protocol/index.js';
 import { StopList } from '../../../src/text/stop-strings.js';
 import { fakeLogprobs } from '../../fakes/engine.js';
 import { tokenizer } from '../../fakes/server.js';

@@ -1,6 +1,6 @@
 import t from 'tap';
 import { waitLimitOf } from '../../../src/api/generation/prompt.js';
-import type { Budget } from '../../../src/engine/protocol.js';
+import type { Budget } from '../../../src/protocol/index.js';
 
 void t.test('the wait for a prompt ends with the total budget, if the answer ends then as well', (t) => {
   const signal = new AbortController().signal;

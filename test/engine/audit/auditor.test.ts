@@ -1,5 +1,5 @@
 import t from 'tap';
-import type { GenerateMessage } from '../../../src/engine/protocol.js';
+import type { EngineRequest } from '../../../src/protocol/index.js';
 import { repetitionPenalties } from '../../../src/engine/sampling/dry.js';
 import {
   advance,
@@ -30,7 +30,7 @@ t.afterEach(() => {
 const coreOf = (overrides: Parameters<typeof engineOptions>[0] = {}) =>
   makeCore(executor, { audit, maxRunning: 4, ...overrides });
 
-function request(id: string, index: number, layer: number, changes: Partial<GenerateMessage> = {}): GenerateMessage {
+function request(id: string, index: number, layer: number, changes: Partial<EngineRequest> = {}): EngineRequest {
   const base = greedy(id, PROMPTS[index] ?? [], layer, 24);
   return { ...base, ...changes, sampling: { ...base.sampling, ...PLAIN, ...changes.sampling } };
 }

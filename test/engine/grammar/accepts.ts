@@ -2,7 +2,7 @@
 import { GuidanceParser } from '../../../src/engine/grammar/guidance.js';
 import { libraryGrammar } from '../../../src/engine/grammar/library.js';
 import { grammarVocabulary } from '../../../src/engine/grammar/vocabulary.js';
-import type { Grammar } from '../../../src/engine/protocol.js';
+import type { Grammar } from '../../../src/protocol/index.js';
 
 const END = 256;
 const bytes = [...Array.from({ length: END }, (_, byte) => Uint8Array.of(byte)), Buffer.from('<end>')];

@@ -6,7 +6,7 @@ import t, { type Test } from 'tap';
 import { type Constraint, isPending } from '../../../src/engine/constraint.js';
 import { Grammars } from '../../../src/engine/grammar/grammars.js';
 import { Quarantine } from '../../../src/engine/grammar/quarantine.js';
-import type { Grammar } from '../../../src/engine/protocol.js';
+import type { Grammar } from '../../../src/protocol/index.js';
 import { packageRoot } from '../../../src/config.js';
 import { TextTokenizer } from '../../../src/text/tokenizer.js';
 import { holdProcess } from '../helper.js';

@@ -3,7 +3,7 @@ import fc from 'fast-check';
 import t from 'tap';
 import { larkOfGbnf } from '../../../src/engine/grammar/gbnf.js';
 import { libraryGrammar, toInvalidGrammar } from '../../../src/engine/grammar/library.js';
-import type { Grammar } from '../../../src/engine/protocol.js';
+import type { Grammar } from '../../../src/protocol/index.js';
 import { accepts } from './accepts.js';
 
 const regex = (pattern: string): Grammar => ({ kind: 'regex', pattern });

@@ -3,7 +3,7 @@ import fc from 'fast-check';
 import t from 'tap';
 import { constraintOf } from '../constraint.js';
 import { repetitionPenalties } from '../../../src/engine/sampling/dry.js';
-import type { GenerateMessage, Sampling } from '../../../src/engine/protocol.js';
+import type { EngineRequest, Sampling } from '../../../src/protocol/index.js';
 import type { Constraint } from '../../../src/engine/constraint.js';
 import { dryPenalties } from '../../../src/engine/sampling/sample-batch.js';
 import { GREEDY } from '../../../bench/greedy-request.js';
@@ -13,7 +13,7 @@ import { drain, greedy, makeCore, makeExecutor, PROMPTS } from '../helper.js';
 const RULE = { multiplier: 8, base: 2, allowedLength: 3 };
 const OFF = { ...RULE, multiplier: 0 };
 
-const withDry = (dry: Sampling['dry']): Partial<GenerateMessage> => ({
+const withDry = (dry: Sampling['dry']): Partial<EngineRequest> => ({
   sampling: dry === undefined ? GREEDY : { ...GREEDY, dry },
 });
 
@@ -103,7 +103,7 @@ const executor = await makeExecutor(t, { maxRunning });
 const layers = executor.units.exits.map(({ layer }) => layer);
 const full = layers.at(-1) ?? 0;
 
-function answers(requests: readonly GenerateMessage[]): number[][] {
+function answers(requests: readonly EngineRequest[]): number[][] {
   const core = makeCore(executor, { prefixReuse: false, maxRunning });
   for (const request of requests) core.submit(request);
   const all = drain(core);
@@ -114,11 +114,11 @@ const asked = (
   exit: number,
   name: string,
   prompt: readonly number[],
-  more: Partial<GenerateMessage> = {},
-): GenerateMessage => greedy(name, prompt, exit, 80, { stopTokens: [2], ...more });
+  more: Partial<EngineRequest> = {},
+): EngineRequest => greedy(name, prompt, exit, 80, { stopTokens: [2], ...more });
 
 void t.test('greedy answers loop at half and full depth without a DRY rule of manifest or request', async (t) => {
-  const each = (name: string, exits: readonly number[], dry?: Sampling['dry']): GenerateMessage[] =>
+  const each = (name: string, exits: readonly number[], dry?: Sampling['dry']): EngineRequest[] =>
     exits.flatMap((exit) => PROMPTS.map((prompt, i) => asked(exit, `${name} ${exit} ${i}`, prompt, withDry(dry))));
   for (const { dry, layer } of executor.model.manifest.exits) t.same(dry, RULE, `the manifest's rule at ${layer}`);
   const own = answers(each('own', layers));
@@ -141,7 +141,7 @@ void t.test('penalties on the device and in the sampler give the same tokens', a
     { ...GREEDY, temperature: 0.7, seed: 3 },
     { ...GREEDY, temperature: 0.7, topK: 20, seed: 4 },
   ];
-  const each = (name: string, more: Partial<GenerateMessage>): GenerateMessage[] =>
+  const each = (name: string, more: Partial<EngineRequest>): EngineRequest[] =>
     samplings.flatMap((sampling, n) =>
       PROMPTS.map((prompt, i) => asked(15, `${name} ${n} ${i}`, prompt, { sampling, ...more })),
     );

@@ -4,7 +4,7 @@ import { constraintOf } from '../constraint.js';
 import { prepareBatch, sampleBatch, type SampledToken } from '../../../src/engine/sampling/sample-batch.js';
 import type { Constraint } from '../../../src/engine/constraint.js';
 import type { EndPressure } from '../../../src/engine/landing/text-state.js';
-import type { GenerateMessage, Sampling } from '../../../src/engine/protocol.js';
+import type { EngineRequest, Sampling } from '../../../src/protocol/index.js';
 import { Draws } from '../../../src/engine/draws.js';
 import { sampleFull } from '../../../src/engine/sampling/sample-row.js';
 import { Sequence } from '../../../src/engine/sequence.js';
@@ -89,7 +89,7 @@ void t.test('log-probabilities are those of the model, without the bias', async 
 /** The next token of a sequence with end token 7 under this pressure. */
 function pressed(
   amount: number,
-  more: Partial<GenerateMessage> = {},
+  more: Partial<EngineRequest> = {},
   isLifted: EndPressure['isLifted'] = null,
 ): SampledToken | undefined {
   const sequence = new Sequence(greedy('a', [3, 4], 1, 20, { stopTokens: [7], ...more }), 0);

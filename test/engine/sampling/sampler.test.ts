@@ -1,7 +1,7 @@
 /** The sampler, which sorts only as many logits as a draw needs, against one that sorts all. */
 import fc from 'fast-check';
 import t from 'tap';
-import type { Sampling } from '../../../src/engine/protocol.js';
+import type { Sampling } from '../../../src/protocol/index.js';
 import { GREEDY } from '../../../bench/greedy-request.js';
 import { applyMask } from '../../../src/engine/constraint.js';
 import { sampleFull, sampleRow } from '../../../src/engine/sampling/sample-row.js';

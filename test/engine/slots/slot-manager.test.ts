@@ -1,7 +1,7 @@
 /** Slots and prefixes of sequences: on slots of two stages whose positions take a byte each, without a model. */
 import t from 'tap';
 import { leaderOf } from '../../../src/engine/slots/prefix-group.js';
-import type { Budget, GenerateMessage } from '../../../src/engine/protocol.js';
+import type { Budget, EngineRequest } from '../../../src/protocol/index.js';
 import { findPrefix } from '../../../src/engine/slots/prefix.js';
 import { SlotManager, type SlotManagerLimits } from '../../../src/engine/slots/slot-manager.js';
 import { Sequence } from '../../../src/engine/sequence.js';
@@ -33,7 +33,7 @@ function over(slots: number, limits: Partial<SlotManagerLimits> = {}): { slotMan
 /** A prompt of this length. Prompts of one kind share their beginning. */
 const prompt = (length: number, kind = 0): number[] => Array.from({ length }, (_, i) => 1000 * kind + i);
 
-function sequence(id: string, tokens: readonly number[], more: Partial<GenerateMessage> = {}, exit = DEEP): Sequence {
+function sequence(id: string, tokens: readonly number[], more: Partial<EngineRequest> = {}, exit = DEEP): Sequence {
   return new Sequence(greedy(id, tokens, exit, 9, { arrivedAt: 0, ...more }), exit, null, exits);
 }
 
@@ -392,7 +392,7 @@ void t.test('sequences of different prefix spaces share neither stored nor comin
 });
 
 void t.test('a leader is due no later, does not follow its follower, and shares enough tokens', async (t) => {
-  const budget = (totalMs: number | null, ttftMs: number | null = null): Partial<GenerateMessage> => {
+  const budget = (totalMs: number | null, ttftMs: number | null = null): Partial<EngineRequest> => {
     const within: Budget = { totalMs, ttftMs, tpotMs: null, onMiss: 'continue' };
     return { depth: { minExit: 1, maxExit: 2, budget: within } };
   };

@@ -4,7 +4,7 @@
  */
 import t from 'tap';
 import type { EngineCore } from '../../../src/engine/worker/core.js';
-import type { DraftCount, GenerateMessage, Sampling } from '../../../src/engine/protocol.js';
+import type { DraftCount, EngineRequest, Sampling } from '../../../src/protocol/index.js';
 import { Draws } from '../../../src/engine/draws.js';
 import { GREEDY } from '../../../bench/greedy-request.js';
 import { Sequence } from '../../../src/engine/sequence.js';
@@ -36,7 +36,7 @@ interface Course extends Answer {
 }
 
 /** One answer, the steps that decoded it, and their drafts. */
-function answerOf(core: EngineCore, request: GenerateMessage): Course {
+function answerOf(core: EngineCore, request: EngineRequest): Course {
   const drafts: DraftCount[] = [];
   let steps = 0;
   let advanced = 0;
@@ -119,7 +119,7 @@ void t.test('peeking at random draws does not change them', async (t) => {
 });
 
 void t.test('maySpeculate: the operator decides first, then the request', async (t) => {
-  const request = (more: Partial<GenerateMessage>): GenerateMessage => greedy('a', [1], deepest, 4, more);
+  const request = (more: Partial<EngineRequest>): EngineRequest => greedy('a', [1], deepest, 4, more);
   const unseeded = request({ sampling: { ...SAMPLED, seed: null } });
   t.notOk(maySpeculate(unseeded, 'off'));
   t.ok(maySpeculate(unseeded, 'unseeded'));
@@ -134,7 +134,7 @@ void t.test('maySpeculate: the operator decides first, then the request', async 
 });
 
 void t.test('drafted answers equal the plain ones, token for token, in fewer steps', async (t) => {
-  const kinds: Record<string, Partial<GenerateMessage>> = {
+  const kinds: Record<string, Partial<EngineRequest>> = {
     greedy: {},
     seeded: { sampling: SAMPLED },
     'with top_k': { sampling: { ...SAMPLED, temperature: 1.5, topK: 5 } },

@@ -7,7 +7,7 @@ import { constraintOf } from '../constraint.js';
 import { chunkSizes } from '../../../src/router/index.js';
 import type { Constraint } from '../../../src/engine/constraint.js';
 import { EngineCore, type CoreOptions } from '../../../src/engine/worker/core.js';
-import type { EndedEvent, PromptEvent, StepMessage, TokenLogprobs } from '../../../src/engine/protocol.js';
+import type { EndedEvent, PromptEvent, StepMessage, TokenLogprobs } from '../../../src/protocol/index.js';
 import { scorePrompt } from '../../../src/engine/sampling/prompt-scores.js';
 import { SlotManager } from '../../../src/engine/slots/slot-manager.js';
 import { Sequence } from '../../../src/engine/sequence.js';

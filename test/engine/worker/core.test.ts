@@ -1,5 +1,5 @@
 import t from 'tap';
-import type { GenerateMessage } from '../../../src/engine/protocol.js';
+import type { EngineRequest } from '../../../src/protocol/index.js';
 import { GREEDY } from '../../../bench/greedy-request.js';
 import { Sequence } from '../../../src/engine/sequence.js';
 import { drain, greedy, makeCore, makeExecutor, PROMPTS } from '../helper.js';
@@ -22,7 +22,7 @@ function numbers(seed: number): (below: number) => number {
   };
 }
 
-function alone(request: GenerateMessage): number[] {
+function alone(request: EngineRequest): number[] {
   const core = makeCore(executor, { prefixReuse: false });
   core.submit(request);
   const answer = drain(core).get(request.id);
@@ -211,7 +211,7 @@ void t.test('prompts that arrive together share steps, and each gets its own tok
 
 void t.test('the same seed gives the same text, another seed another text', async (t) => {
   const core = makeCore(executor);
-  const sampled = (id: string, seed: number): GenerateMessage =>
+  const sampled = (id: string, seed: number): EngineRequest =>
     greedy(id, second, deepest, 12, { sampling: { ...GREEDY, temperature: 1, seed } });
   for (const [id, seed] of [
     ['a', 7],
@@ -299,7 +299,7 @@ void t.test('a sampled end token is reported with log-probabilities, outside the
 
 void t.test('a dry run gets the plan of a real request, and takes no slot, no step and no place', async (t) => {
   const budget = { totalMs: 60_000, ttftMs: null, tpotMs: null, onMiss: 'continue' } as const;
-  const request = (id: string): GenerateMessage => {
+  const request = (id: string): EngineRequest => {
     const plain = greedy(id, first, deepest, 6);
     return { ...plain, depth: { ...plain.depth, budget } };
   };

@@ -3,7 +3,7 @@ import t from 'tap';
 import { Landings } from '../../../src/engine/worker/landings.js';
 import { LANDING } from '../../../src/engine/landing/pressure.js';
 import { TokenTexts } from '../../../src/engine/landing/token-texts.js';
-import type { GenerateMessage } from '../../../src/engine/protocol.js';
+import type { EngineRequest } from '../../../src/protocol/index.js';
 import { Sequence } from '../../../src/engine/sequence.js';
 import { greedy } from '../../../bench/greedy-request.js';
 
@@ -14,7 +14,7 @@ const texts = new TokenTexts({ bytes, special: new Set([END]) });
 /** The window of every sequence: at 500 its pressure has risen to a part. */
 const window = { opensAt: 0, endsAt: 1000, tokenMs: 1 };
 
-function sequenceOf(answer: readonly number[], more: Partial<GenerateMessage> = {}): Sequence {
+function sequenceOf(answer: readonly number[], more: Partial<EngineRequest> = {}): Sequence {
   const budget = { totalMs: 1000, ttftMs: null, tpotMs: null, onMiss: 'land' as const };
   const depth = { minExit: 1, maxExit: 1, budget };
   const sequence = new Sequence(greedy('a', [MARK, MARK], 1, 20, { stopTokens: [END], depth, ...more }), 0);

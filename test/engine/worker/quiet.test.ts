@@ -1,6 +1,6 @@
 /** Steps without a plan: which they are, and that they change no token. */
 import t from 'tap';
-import type { GenerateMessage } from '../../../src/engine/protocol.js';
+import type { EngineRequest } from '../../../src/protocol/index.js';
 import { Router } from '../../../src/router/index.js';
 import { drain, greedy, makeCore, makeExecutor } from '../helper.js';
 import { tinyModel } from '../tiny-model.js';
@@ -18,7 +18,7 @@ void t.test('the router plans the steps in which something is to decide', async 
   const passed = t.capture(Router.prototype, 'pass', function (this: Router, now) {
     pass.call(this, now);
   });
-  const run = (requests: readonly GenerateMessage[]): { plans: number; passes: number; tokens: number[][] } => {
+  const run = (requests: readonly EngineRequest[]): { plans: number; passes: number; tokens: number[][] } => {
     const core = makeCore(executor, options, () => 0);
     for (const request of requests) core.submit(request);
     const answers = drain(core);

@@ -1,7 +1,7 @@
 /** Prompts that share a prefix and arrive together are computed once, whatever happens to the first one. */
 import t from 'tap';
 import { EngineCore, type CoreOptions } from '../../../src/engine/worker/core.js';
-import type { Budget, EndedEvent, GenerateMessage, StepMessage } from '../../../src/engine/protocol.js';
+import type { Budget, EndedEvent, EngineRequest, StepMessage } from '../../../src/protocol/index.js';
 import { chunkSizes, defaultPolicy } from '../../../src/router/index.js';
 import type { CostPoint } from '../../../src/cost/table.js';
 import { drain, greedy, makeExecutor } from '../helper.js';
@@ -41,14 +41,14 @@ function makeCore(limits: Partial<CoreOptions> = {}): EngineCore {
 
 const SHARED = Array.from({ length: 64 }, (_, i) => 3 + ((i * 7) % 20));
 
-const ask = (id: string, rest: readonly number[] = [], overrides: Partial<GenerateMessage> = {}): GenerateMessage =>
+const ask = (id: string, rest: readonly number[] = [], overrides: Partial<EngineRequest> = {}): EngineRequest =>
   greedy(id, [...SHARED, ...rest], deepest, 6, { arrivedAt: 0, ...overrides });
 
-const atExit = (exit: number): Partial<GenerateMessage> => ({
+const atExit = (exit: number): Partial<EngineRequest> => ({
   depth: { minExit: exit, maxExit: exit, budget: null },
 });
 
-function alone(request: GenerateMessage): number[] {
+function alone(request: EngineRequest): number[] {
   const core = makeCore({ prefixReuse: false });
   core.submit(request);
   const answer = drain(core).get(request.id);
@@ -68,7 +68,7 @@ interface Course {
 /** Outcome of requests that arrive within one step. */
 function run(
   core: EngineCore,
-  requests: readonly GenerateMessage[],
+  requests: readonly EngineRequest[],
   each: (step: StepMessage) => void = () => undefined,
 ): Course {
   for (const request of requests) core.submit(request);
@@ -265,14 +265,14 @@ void t.test('predictions count a shared prompt once, and only while a sequence c
 
 void t.test('admission does not count on the prompt of a request that ends in the same step', async (t) => {
   const budget = (totalMs: number): Budget => ({ totalMs, ttftMs: null, tpotMs: null, onMiss: 'reject' });
-  const depth = (totalMs: number): GenerateMessage['depth'] => ({
+  const depth = (totalMs: number): EngineRequest['depth'] => ({
     minExit: deepest,
     maxExit: deepest,
     budget: budget(totalMs),
   });
   const hopeless = ask('hopeless', [], { depth: depth(20) });
   const [tight, loose] = [ask('tight', [], { depth: depth(150) }), ask('loose', [], { depth: depth(2000) })];
-  const refusedOf = (requests: readonly GenerateMessage[]): string[] => {
+  const refusedOf = (requests: readonly EngineRequest[]): string[] => {
     const core = makeCore();
     for (const request of requests) core.submit(request);
     const rejected = core.step().rejected.map(({ id }) => id);

@@ -1,6 +1,6 @@
 /** The parts of a step's time in its report. */
 import t from 'tap';
-import type { StepWork } from '../../../src/engine/protocol.js';
+import type { StepWork } from '../../../src/protocol/index.js';
 import { drain, greedy, makeCore, makeExecutor, PROMPTS } from '../helper.js';
 import { tinyModel } from '../tiny-model.js';
 

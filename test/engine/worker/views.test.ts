@@ -1,5 +1,5 @@
 import t from 'tap';
-import type { GenerateMessage } from '../../../src/engine/protocol.js';
+import type { EngineRequest } from '../../../src/protocol/index.js';
 import { workTo } from '../../../src/engine/worker/select-prefill.js';
 import { stateOf, viewOf } from '../../../src/engine/worker/views.js';
 import { GREEDY } from '../../../bench/greedy-request.js';
@@ -9,8 +9,7 @@ import { defaultPolicy, type EngineState, type OnMiss, Router, type SequenceView
 import { blockLayers, blockShape, blockTable, shape, table } from '../../router/sample.js';
 
 function decoding(id: string, totalMs: number, onMiss: OnMiss = 'continue'): Sequence {
-  const request: GenerateMessage = {
-    type: 'generate',
+  const request: EngineRequest = {
     id,
     arrivedAt: 0,
     prompt: [1, 2, 3],

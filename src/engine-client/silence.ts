@@ -3,7 +3,7 @@
  *
  * Must not know: processes, timers.
  */
-import type { CostPoint, CostTable } from '../../cost/table.js';
+import type { CostPoint, CostTable } from '../cost/table.js';
 
 /** Shortest silence after which the gateway kills an engine. */
 const LEAST_SILENCE_MS = 30_000;

@@ -2,11 +2,11 @@ import { once } from 'node:events';
 import { chmodSync } from 'node:fs';
 import { setTimeout as delay } from 'node:timers/promises';
 import t from 'tap';
-import { EngineClient, EngineStartError } from '../../../src/engine/client/client.js';
-import { silenceOf } from '../../../src/engine/client/silence.js';
-import { Watchdog } from '../../../src/util/watchdog.js';
-import { engineOptions, greedy, PROMPTS } from '../helper.js';
-import { tinyModel } from '../tiny-model.js';
+import { EngineClient, EngineStartError } from '../../src/engine-client/client.js';
+import { silenceOf } from '../../src/engine-client/silence.js';
+import { Watchdog } from '../../src/util/watchdog.js';
+import { engineOptions, greedy, PROMPTS } from '../engine/helper.js';
+import { tinyModel } from '../engine/tiny-model.js';
 
 const prompt = PROMPTS[0] ?? [];
 /** For tests that need no long answers: it starts in a fraction of a second and has 256 positions. */

@@ -5,9 +5,9 @@
  *
  * Knows: deadlines, and the events of each answer. Must not know: how the engine ends answers (Router.isOverdue).
  */
-import { monotonicMs, timerUntil } from '../../util/clock.js';
-import { isCutAtDeadline } from '../landing-plan.js';
-import type { EndedEvent, GenerateMessage, StepMessage } from '../protocol.js';
+import { monotonicMs, timerUntil } from '../util/clock.js';
+import { isCutAtDeadline } from '../protocol/early-end.js';
+import type { EndedEvent, EngineRequest, StepMessage } from '../protocol/index.js';
 import { unreportedEnd } from './sequence-events.js';
 
 interface Watched {
@@ -35,7 +35,7 @@ export class DeadlineTimer {
   /** @param due receives the end of an answer that is still open at its deadline */
   constructor(private readonly due: (end: EndedEvent) => void) {}
 
-  add(request: Omit<GenerateMessage, 'type'>): void {
+  add(request: EngineRequest): void {
     const { id, arrivedAt, prompt, depth } = request;
     if (!isCutAtDeadline(request)) return;
     const due = arrivedAt + (depth.budget?.totalMs ?? Infinity) - LAST_BYTES_MS;

@@ -1,5 +1,5 @@
 /** Grammars, which constrain an answer: a part of a request. */
-import type { ExitLayer } from '../../router/index.js';
+import type { ExitLayer } from '../cost/model.js';
 
 /** Function calls, in the format of text/tool-form.ts. */
 export interface CallsGrammar {

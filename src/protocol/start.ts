@@ -1,8 +1,8 @@
 /** The start of an engine: its progress, its properties, its failure. */
-import type { Architecture } from '../../model/architecture.js';
-import type { PlacedDevice } from '../../model/graphs.js';
-import type { CostTable } from '../../cost/table.js';
-import type { ExitLayer } from '../../router/index.js';
+import type { Architecture } from '../model/architecture.js';
+import type { PlacedDevice } from '../model/graphs.js';
+import type { CostTable } from '../cost/table.js';
+import type { ExitLayer } from '../cost/model.js';
 
 /** Source of the costs, and the fault of the cache, for the log. */
 export interface Calibration {

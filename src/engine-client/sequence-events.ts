@@ -3,7 +3,7 @@
  *
  * Must not know: the engine process, text.
  */
-import { monotonicMs } from '../../util/clock.js';
+import { monotonicMs } from '../util/clock.js';
 import type {
   AuditEvent,
   CancelReason,
@@ -13,7 +13,7 @@ import type {
   RejectedEvent,
   StepMessage,
   TokenEvent,
-} from '../protocol.js';
+} from '../protocol/index.js';
 
 /**
  * An event of one sequence. Exactly one of `rejected`, `ended` and `lost` ends it. If the request asks for an audit,

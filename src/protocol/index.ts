@@ -1,80 +1,25 @@
 /**
- * The only contract between gateway and engine process: plain data that survives structured clone.
+ * The only contract between gateway and engine process: plain data that survives JSON.
+ * So no message holds a Map, a typed array or a number that is not finite.
  *
- * This file has the messages of sequences and steps; protocol/ has grammars, audits and the start.
+ * This file has the messages of sequences and steps; its neighbours have requests, grammars, audits and the start.
  * Must not know: HTTP, text, ONNX Runtime.
  * All times are milliseconds. Instants ("...At") are on the machine-wide monotonic clock (src/util/clock.ts), which
  * both processes share.
  */
-import type { Dry, StageKernel } from '../model/manifest.js';
-import type { Admitted, DepthRequest, ExitLayer, LengthGroup } from '../router/index.js';
-import type { AuditMessage } from './protocol/audit.js';
-import type { Grammar } from './protocol/grammar.js';
-import type { FatalMessage, LoadingMessage, ReadyMessage } from './protocol/start.js';
+import type { ExitLayer } from '../cost/model.js';
+import type { StageKernel } from '../model/manifest.js';
+import type { Admitted } from './admitted.js';
+import type { AuditMessage } from './audit.js';
+import type { EngineRequest } from './request.js';
+import type { FatalMessage, LoadingMessage, ReadyMessage } from './start.js';
 
-export type * from './protocol/audit.js';
-export type * from './protocol/grammar.js';
-export type * from './protocol/start.js';
-export type { Budget, DepthReason, DepthRequest, ExitIndex, ExitLayer } from '../router/index.js';
-export type { LengthGroup, OnMiss, ServiceClass } from '../router/index.js';
-
-export interface Sampling {
-  /** 0 is greedy. */
-  readonly temperature: number;
-  readonly topP: number;
-  /** 0 is off. */
-  readonly topK: number;
-  readonly minP: number;
-  readonly seed: number | null;
-  readonly presencePenalty: number;
-  readonly frequencyPenalty: number;
-  /** 1 is off. */
-  readonly repetitionPenalty: number;
-  /** Absent: the DRY rule of each token's exit. */
-  readonly dry?: Dry;
-  /** [token id, bias] pairs. */
-  readonly logitBias: readonly (readonly [number, number])[];
-}
-
-/** One answer to one prompt. A request with n choices or several prompts sends several of these. */
-export interface GenerateMessage {
-  readonly type: 'generate';
-  readonly id: string;
-  /** Arrival of the HTTP request. */
-  readonly arrivedAt: number;
-  /** At least one token id. */
-  readonly prompt: readonly number[];
-  /** 0 is allowed with promptLogprobs only: the engine generates nothing. */
-  readonly maxTokens: number;
-  /** The engine samples no end token before this many tokens. */
-  readonly minTokens: number;
-  /** Ids that end the answer (empty with ignore_eos). The engine does not emit the end token itself. */
-  readonly stopTokens: readonly number[];
-  readonly sampling: Sampling;
-  /** Null: none. 0 to 20: log-probability of the sampled token, and of this many alternatives. */
-  readonly logprobs: number | null;
-  /** The same for the prompt's own tokens (echo). */
-  readonly promptLogprobs: number | null;
-  readonly depth: DepthRequest;
-  readonly lengthGroup: LengthGroup;
-  /** Opaque name of the client: fair shares count by it. Absent: a client in common with all such requests. */
-  readonly tenant?: string;
-  /**
-   * Opaque name of the space in which the prompt may share its prefix. Prompts of different spaces share nothing.
-   * Absent: the common space.
-   */
-  readonly prefixSpace?: string;
-  /** Constrains the answer. Absent or null: any text. */
-  readonly grammar?: Grammar | null;
-  /** Tokens that the client expects in the answer; a source of drafts. */
-  readonly prediction?: readonly number[] | null;
-  /** Whether drafts are allowed; absent or null: by the engine's options. */
-  readonly speculate?: boolean | null;
-  /** The engine plans the request as it would at this moment, and ends it before it takes a place in the queue. */
-  readonly isDryRun?: boolean;
-  /** Whether the client waits for the audit of the answer. Absent: the audit is the engine's choice. */
-  readonly audit?: boolean;
-}
+export type { ExitIndex, ExitLayer } from '../cost/model.js';
+export type * from './admitted.js';
+export type * from './audit.js';
+export type * from './grammar.js';
+export type * from './request.js';
+export type * from './start.js';
 
 /** Source of a draft: the client's prediction, the text so far, or a shallower exit. */
 export type DraftSource = 'prediction' | 'lookup' | 'exit';
@@ -90,7 +35,7 @@ export interface DraftCount {
 export type CancelReason = Extract<EndReason, 'cancelled' | 'stop' | 'deadline'>;
 
 export type ToEngine =
-  | GenerateMessage
+  | { readonly type: 'generate'; readonly request: EngineRequest }
   /** Ends sequences early; the engine answers with `ended` and this reason. The engine ignores unknown ids. */
   | { readonly type: 'cancel'; readonly ids: readonly string[]; readonly reason: CancelReason }
   /** Asks for a `pong`, which shows that the engine still reads messages. */

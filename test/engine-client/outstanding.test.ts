@@ -1,7 +1,7 @@
 import t from 'tap';
 import fc from 'fast-check';
-import { Outstanding } from '../../../src/engine/client/outstanding.js';
-import { Shares } from '../../../src/util/shares.js';
+import { Outstanding } from '../../src/engine-client/outstanding.js';
+import { Shares } from '../../src/util/shares.js';
 
 const none = { planned: [], rejected: [], ended: [] };
 const message = (id: string, tenant: string, tokens = 1) => ({ id, tenant, prompt: Array<number>(tokens).fill(1) });

@@ -5,8 +5,8 @@
  * A request that its client or its deadline has ended still counts: its messages are on their way.
  * Must not know: processes, answers.
  */
-import type { GenerateMessage, StepMessage } from '../protocol.js';
-import { Shares } from '../../util/shares.js';
+import type { EngineRequest, StepMessage } from '../protocol/index.js';
+import { Shares } from '../util/shares.js';
 
 /** Most prompt tokens of one tenant that the engine has not read: some 6 MB of messages, which take seconds to read. */
 const MOST_UNREAD_TOKENS = 2 ** 20;
@@ -21,7 +21,7 @@ interface Sent {
   readonly hasGrammar: boolean;
 }
 
-type Message = Pick<GenerateMessage, 'id' | 'tenant' | 'prompt' | 'grammar'>;
+type Message = Pick<EngineRequest, 'id' | 'tenant' | 'prompt' | 'grammar'>;
 
 export class Outstanding {
   readonly #sequences: Shares;

@@ -7,14 +7,11 @@ import type {
   AuditMessage,
   CancelReason,
   EndedEvent,
-  GenerateMessage,
+  EngineRequest,
   ReadyMessage,
   StepMessage,
-} from '../protocol.js';
+} from '../protocol/index.js';
 import type { SequenceEvents } from './sequence-events.js';
-
-/** One sequence of an answer. */
-export type SequenceRequest = Omit<GenerateMessage, 'type'>;
 
 export interface EngineEvents {
   /** Progress of a start: loaded parts of the model. */
@@ -47,7 +44,7 @@ export interface Engine {
   /** Milliseconds since the gateway sent the first request that the engine has not read; 0 without one. */
   readonly unreadMs: number;
   /** Starts the sequences of one answer. Without a ready process they are lost. */
-  generate(requests: readonly SequenceRequest[]): SequenceEvents;
+  generate(requests: readonly EngineRequest[]): SequenceEvents;
   /** `ended` follows with this reason, unless another end came first. */
   cancel(id: string, reason: CancelReason): void;
   /** Cancels all live sequences immediately, without waiting for the engine. */

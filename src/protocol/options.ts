@@ -3,14 +3,16 @@
  *
  * Must not know: flags and environment variables (config.ts).
  */
-import type { StageKernel } from '../../model/manifest.js';
-import type { Policy } from '../../router/index.js';
+import type { StageKernel } from '../model/manifest.js';
 
 /** `unseeded`: answers that no client can reproduce, and answers whose requests allow drafts. */
 export type Speculate = 'off' | 'unseeded' | 'all';
 
-/** Part of the router's policy that the operator sets. */
-export type OperatorPolicy = Pick<Policy, 'noBudgetShare' | 'maxStallMs'>;
+/** The tunables of the scheduler that the operator sets (src/router/policy.ts). */
+export interface OperatorPolicy {
+  readonly noBudgetShare: number;
+  readonly maxStallMs: number;
+}
 
 export interface EngineOptions {
   readonly modelDir: string;

@@ -3,10 +3,10 @@ import { once } from 'node:events';
 import { chmodSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import t, { type Test } from 'tap';
-import { monotonicMs } from '../../../src/util/clock.js';
-import { EngineClient } from '../../../src/engine/client/client.js';
-import type { EngineOptions } from '../../../src/engine/client/options.js';
-import { engineOptions, greedy } from '../helper.js';
+import { monotonicMs } from '../../src/util/clock.js';
+import { EngineClient } from '../../src/engine-client/client.js';
+import type { EngineOptions } from '../../src/protocol/options.js';
+import { engineOptions, greedy } from '../engine/helper.js';
 
 interface Silent {
   readonly engine: EngineClient;

@@ -1,6 +1,6 @@
 /** Audits: answers compared with full depth. */
-import type { LengthGroup } from '../../router/index.js';
-import type { ExitLayer } from '../../router/index.js';
+import type { LengthGroup } from './request.js';
+import type { ExitLayer } from '../cost/model.js';
 
 /**
  * Why an answer has no audit.

@@ -7,15 +7,22 @@ import { type ChildProcess, fork } from 'node:child_process';
 import { EventEmitter } from 'node:events';
 import { setTimeout as delay } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
-import { monotonicMs, turnStartedAt } from '../../util/clock.js';
+import { monotonicMs, turnStartedAt } from '../util/clock.js';
 import { DeadlineTimer } from './deadline-timer.js';
-import type { Engine, EngineEvents, SequenceRequest } from './engine.js';
-import type { CancelReason, FatalMessage, FromEngine, ReadyMessage, ToEngine } from '../protocol.js';
-import type { EngineOptions } from './options.js';
+import type { Engine, EngineEvents } from './engine.js';
+import type {
+  CancelReason,
+  EngineRequest,
+  FatalMessage,
+  FromEngine,
+  ReadyMessage,
+  ToEngine,
+} from '../protocol/index.js';
+import type { EngineOptions } from '../protocol/options.js';
 import { Outstanding } from './outstanding.js';
 import { silenceOf } from './silence.js';
 import { OpenSequences, SequenceEvents, unreportedEnd } from './sequence-events.js';
-import { Watchdog } from '../../util/watchdog.js';
+import { Watchdog } from '../util/watchdog.js';
 
 /** Delay of a start after the n-th failure in a row; the last one repeats. */
 const BACK_OFF_MS = [0, 500, 1000, 2000, 5000, 10_000, 30_000];
@@ -32,7 +39,7 @@ export class EngineStartError extends Error {
 }
 
 function forkEngine(options: EngineOptions): ChildProcess {
-  const entry = fileURLToPath(new URL('../worker/process.js', import.meta.url));
+  const entry = fileURLToPath(new URL('../engine/worker/process.js', import.meta.url));
   return fork(entry, [JSON.stringify(options)], {
     // With a fixed threshold, glibc maps each large tensor separately, and freed ones go back to the system.
     env: { ...process.env, MALLOC_MMAP_THRESHOLD_: String(2 ** 20) },
@@ -111,7 +118,7 @@ export class EngineClient extends EventEmitter<EngineEvents> implements Engine {
     return this.#outstanding.unreadMs(monotonicMs());
   }
 
-  generate(requests: readonly SequenceRequest[]): SequenceEvents {
+  generate(requests: readonly EngineRequest[]): SequenceEvents {
     const ids = requests.map(({ id }) => id);
     const answer = new SequenceEvents(ids.length, () => {
       for (const id of ids) this.cancel(id, 'cancelled');
@@ -123,11 +130,11 @@ export class EngineClient extends EventEmitter<EngineEvents> implements Engine {
     return answer;
   }
 
-  #start(request: SequenceRequest, open: Parameters<OpenSequences['add']>[1]): void {
+  #start(request: EngineRequest, open: Parameters<OpenSequences['add']>[1]): void {
     this.#sequences.add(request.id, open);
     this.#deadlines.add(request);
     this.#outstanding.add(request, monotonicMs());
-    this.#send({ type: 'generate', ...request });
+    this.#send({ type: 'generate', request });
   }
 
   cancel(id: string, reason: CancelReason): void {

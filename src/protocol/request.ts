@@ -1,0 +1,101 @@
+/**
+ * A request as the engine gets it: made once from the validated body, sent over IPC, and read by the scheduler.
+ *
+ * Must not know: HTTP, text.
+ */
+import type { ExitLayer } from '../cost/model.js';
+import type { Dry } from '../model/manifest.js';
+import type { Grammar } from './grammar.js';
+
+/**
+ * The effect of a budget on an answer that would be late.
+ * - `land`: the answer ends early at the end of a sentence, or at its deadline where no sentence ends.
+ * - `continue`: it ends late. `truncate`: it ends at its deadline, wherever that is.
+ * - `reject`: it lands, and does not begin where not even one sentence fits.
+ */
+export type OnMiss = 'land' | 'continue' | 'truncate' | 'reject';
+
+/** A client's latency budget. Null fields were not stated. */
+export interface Budget {
+  /** From arrival of the request to the last byte. */
+  readonly totalMs: number | null;
+  readonly ttftMs: number | null;
+  /** Mean per token after the first. */
+  readonly tpotMs: number | null;
+  readonly onMiss: OnMiss;
+}
+
+/** The depths a request may use: a pinned depth has minExit = maxExit. */
+export interface DepthRequest {
+  readonly minExit: ExitLayer;
+  readonly maxExit: ExitLayer;
+  readonly budget: Budget | null;
+  /** Shallowest exit without the client's floor of quality, where that floor sets minExit. */
+  readonly openExit?: ExitLayer;
+  /** Estimated quality of each exit for this request, shallowest first; absent: the model's. */
+  readonly quality?: readonly number[];
+}
+
+/** Requests whose answers get about as long: the unit of output-length estimation. */
+export interface LengthGroup {
+  readonly kind: 'chat' | 'completion' | 'schema' | 'tools';
+  /** Name of the API key; null without keys. */
+  readonly key: string | null;
+}
+
+export interface Sampling {
+  /** 0 is greedy. */
+  readonly temperature: number;
+  readonly topP: number;
+  /** 0 is off. */
+  readonly topK: number;
+  readonly minP: number;
+  readonly seed: number | null;
+  readonly presencePenalty: number;
+  readonly frequencyPenalty: number;
+  /** 1 is off. */
+  readonly repetitionPenalty: number;
+  /** Absent: the DRY rule of each token's exit. */
+  readonly dry?: Dry;
+  /** [token id, bias] pairs. */
+  readonly logitBias: readonly (readonly [number, number])[];
+}
+
+/** One answer to one prompt. A request with n choices or several prompts sends several of these. */
+export interface EngineRequest {
+  readonly id: string;
+  /** Arrival of the HTTP request. */
+  readonly arrivedAt: number;
+  /** At least one token id. */
+  readonly prompt: readonly number[];
+  /** 0 is allowed with promptLogprobs only: the engine generates nothing. */
+  readonly maxTokens: number;
+  /** The engine samples no end token before this many tokens. */
+  readonly minTokens: number;
+  /** Ids that end the answer (empty with ignore_eos). The engine does not emit the end token itself. */
+  readonly stopTokens: readonly number[];
+  readonly sampling: Sampling;
+  /** Null: none. 0 to 20: log-probability of the sampled token, and of this many alternatives. */
+  readonly logprobs: number | null;
+  /** The same for the prompt's own tokens (echo). */
+  readonly promptLogprobs: number | null;
+  readonly depth: DepthRequest;
+  readonly lengthGroup: LengthGroup;
+  /** Opaque name of the client: fair shares count by it. Absent: a client in common with all such requests. */
+  readonly tenant?: string;
+  /**
+   * Opaque name of the space in which the prompt may share its prefix. Prompts of different spaces share nothing.
+   * Absent: the common space.
+   */
+  readonly prefixSpace?: string;
+  /** Constrains the answer. Absent or null: any text. */
+  readonly grammar?: Grammar | null;
+  /** Tokens that the client expects in the answer; a source of drafts. */
+  readonly prediction?: readonly number[] | null;
+  /** Whether drafts are allowed; absent or null: by the engine's options. */
+  readonly speculate?: boolean | null;
+  /** The engine plans the request as it would at this moment, and ends it before it takes a place in the queue. */
+  readonly isDryRun?: boolean;
+  /** Whether the client waits for the audit of the answer. Absent: the audit is the engine's choice. */
+  readonly audit?: boolean;
+}
