@@ -10,7 +10,7 @@ import { readFileSync } from 'node:fs';
 import { fraction, positives } from '../src/cli/values.js';
 import { SERVE_OPTIONS } from '../src/config.js';
 import { costModel, predictMs } from '../src/cost/model.js';
-import { defaultPolicy, Router } from '../src/router/index.js';
+import { defaultPolicy, Router } from '../src/scheduler/router.js';
 import { affine, type Balancer, type FleetRequest, leastRequest, weighted } from '../src/simulate/balance.js';
 import { parseCostFile } from '../src/simulate/costs.js';
 import type { Machine } from '../src/simulate/engine.js';

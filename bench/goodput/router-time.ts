@@ -2,7 +2,7 @@
 import { performance } from 'node:perf_hooks';
 import { type DepthShape, costModel, predictMs } from '../../src/cost/model.js';
 import type { CostTable } from '../../src/cost/table.js';
-import { Router, defaultPolicy } from '../../src/router/index.js';
+import { Router, defaultPolicy } from '../../src/scheduler/router.js';
 import { type Machine, type RouterFacade, simulate } from '../../src/simulate/engine.js';
 import type { SimulatedRequest } from '../../src/simulate/request.js';
 import { meanOf } from '../../src/load/summary.js';

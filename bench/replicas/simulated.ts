@@ -1,7 +1,7 @@
 /** A run of real replicas in the simulator: the same arrivals, lengths and budgets, and the speeds that were measured. */
 import { costModel, predictMs } from '../../src/cost/model.js';
 import { SERVE_OPTIONS } from '../../src/config.js';
-import { defaultPolicy, Router } from '../../src/router/index.js';
+import { defaultPolicy, Router } from '../../src/scheduler/router.js';
 import { type Balancer, leastRequest, weighted } from '../../src/simulate/balance.js';
 import type { CostFile } from '../../src/simulate/costs.js';
 import { simulateFleet } from '../../src/simulate/replicas.js';

@@ -6,7 +6,7 @@ import { readFile, stat, writeFile } from 'node:fs/promises';
 import { type CostModel, costModel, predictMs } from '../cost/model.js';
 import { loadPlot } from '../load/plot.js';
 import { hasBudgets, parseTrace, type TraceEntry } from '../load/trace.js';
-import { type Policy, Router, chunkSizes, defaultPolicy } from '../router/index.js';
+import { type Policy, Router, chunkSizes, defaultPolicy } from '../scheduler/router.js';
 import { checkWritable } from '../util/output-file.js';
 import { seeded } from '../util/random.js';
 import { SERVE_OPTIONS } from '../config.js';

@@ -15,7 +15,7 @@ import {
   type Service,
   type StepHost,
   type StepPlan as RouterPlan,
-} from '../router/index.js';
+} from '../scheduler/router.js';
 import {
   type LiveRequest,
   type SimulatedRequest,

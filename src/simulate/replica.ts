@@ -1,6 +1,6 @@
 /** One of several simulated servers: it takes requests while it runs, and reports its load. */
 import type { CostModel, Work } from '../cost/model.js';
-import type { Policy } from '../router/index.js';
+import type { Policy } from '../scheduler/router.js';
 import { LoadMeter } from '../util/load-meter.js';
 import type { FleetRequest, Server } from './balance.js';
 import { type Machine, type Outcome, type RouterFacade, type SimulatedStep, simulate } from './engine.js';

@@ -1,6 +1,6 @@
 /** Several simulated servers behind a balancer. Must not know: what a server does with a request. */
 import type { CostModel } from '../cost/model.js';
-import type { Policy } from '../router/index.js';
+import type { Policy } from '../scheduler/router.js';
 import type { Balancer, FleetRequest } from './balance.js';
 import type { Machine, Outcome, RouterFacade } from './engine.js';
 import { Replica } from './replica.js';

@@ -17,7 +17,7 @@ import {
   type SequenceView,
   advanceWork,
   frontierAt,
-} from '../router/index.js';
+} from '../scheduler/router.js';
 
 export interface SimulatedRequest {
   readonly id: string;

@@ -4,7 +4,7 @@ import path from 'node:path';
 import t, { type Test } from 'tap';
 import { convert } from '../../src/convert/convert.js';
 import type { Executor } from '../../src/engine/execution/executor.js';
-import type { Slot } from '../../src/engine/slot.js';
+import type { Slot } from '../../src/scheduler/kv/slot.js';
 import { loadManifest } from '../../src/model/manifest-io.js';
 import { advance, decodeRows, distance, logitsAt, makeExecutor, openSlot } from '../engine/helper.js';
 import { safetensors, type Weight } from './tiny.js';

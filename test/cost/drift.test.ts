@@ -1,7 +1,7 @@
 /** Drift: predictions follow the machine within a second, and neither its noise nor one hiccup. */
 import t from 'tap';
 import { type CostModel, type Work, decayWhileIdle, observeStep, predictMs } from '../../src/cost/model.js';
-import { sample } from '../router/sample.js';
+import { sample } from '../scheduler/sample.js';
 
 const step: Work = { decode: { rows: [0, 0, 0, 0, 4], context: 200 }, prefill: [] };
 const tableMs = predictMs(sample, step);

@@ -3,7 +3,7 @@ import t from 'tap';
 import { costModel, exitIndex, predictMs, prefillMs } from '../../src/cost/model.js';
 import { depthShape, lengthPrior } from '../../src/engine/depth-shape.js';
 import type { CostPoint, CostTable } from '../../src/cost/table.js';
-import { blockSample, layers, sample, shape, table } from '../router/sample.js';
+import { blockSample, layers, sample, shape, table } from '../scheduler/sample.js';
 
 const decodeMs = (rows: readonly number[], model = sample, context = 200): number =>
   predictMs(model, { decode: { rows, context }, prefill: [] });

@@ -3,8 +3,8 @@ import fc from 'fast-check';
 import t from 'tap';
 import { type CostModel, at, observeStep, predictMs } from '../../src/cost/model.js';
 import { affineStepCost, oneRowStepMs, promptMs, stepTable } from '../../src/cost/step-costs.js';
-import { runs } from '../router/arbitrary.js';
-import { blockSample, sample } from '../router/sample.js';
+import { runs } from '../scheduler/arbitrary.js';
+import { blockSample, sample } from '../scheduler/sample.js';
 
 /** The sample machine after a slow spell. */
 const slow: CostModel = Array.from({ length: 50 }).reduce<CostModel>((model) => {

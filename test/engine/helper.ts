@@ -14,9 +14,9 @@ import type { EngineOptions } from '../../src/protocol/options.js';
 import type { States } from '../../src/model/head.js';
 import { HeadRunner } from '../../src/model/head-runner.js';
 import { StagedModel } from '../../src/model/staged-model.js';
-import type { Slot } from '../../src/engine/slot.js';
+import type { Slot } from '../../src/scheduler/kv/slot.js';
 import { monotonicMs } from '../../src/util/clock.js';
-import { chunkSizes, defaultPolicy } from '../../src/router/index.js';
+import { chunkSizes, defaultPolicy } from '../../src/scheduler/router.js';
 import type { CostTable } from '../../src/cost/table.js';
 
 export { greedy } from '../../bench/greedy-request.js';

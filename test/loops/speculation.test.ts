@@ -2,8 +2,8 @@
 import t from 'tap';
 import type { DraftCount } from '../../src/protocol/index.js';
 import { draftAt, draftByGate, draftExits } from '../../src/engine/speculation/exit-draft.js';
-import { Sequence } from '../../src/engine/sequence.js';
-import type { Slot } from '../../src/engine/slot.js';
+import { Sequence } from '../../src/scheduler/sequence.js';
+import type { Slot } from '../../src/scheduler/kv/slot.js';
 import {
   advance,
   advanceTo,

@@ -5,8 +5,8 @@
 import t from 'tap';
 import { ExitQuality } from '../../src/quality/exit-quality.js';
 import { seeded } from '../../src/util/random.js';
-import { admitted, asking, natural, routerOf, total } from '../router/fixtures.js';
-import { layers, quality as TRUE, right } from '../router/sample.js';
+import { admitted, asking, natural, routerOf, total } from '../scheduler/fixtures.js';
+import { layers, quality as TRUE, right } from '../scheduler/sample.js';
 
 const deepest = TRUE.length - 1;
 /** Answers before the comparison, and tokens of each. */

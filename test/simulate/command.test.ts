@@ -7,7 +7,7 @@ import { packageRoot } from '../../src/config.js';
 import { simulateCommand } from '../../src/simulate/command.js';
 import { simulateDefaults } from '../../src/simulate/options.js';
 import type { Limits } from '../../src/simulate/workload.js';
-import { shape, table } from '../router/sample.js';
+import { shape, table } from '../scheduler/sample.js';
 
 /** Files with four requests and with their costs. */
 async function files(t: Test): Promise<{ dir: string; trace: string; cost: string }> {

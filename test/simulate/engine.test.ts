@@ -2,13 +2,13 @@
 import fc from 'fast-check';
 import t from 'tap';
 import { type Work, predictMs } from '../../src/cost/model.js';
-import { Router, defaultPolicy } from '../../src/router/index.js';
+import { Router, defaultPolicy } from '../../src/scheduler/router.js';
 import { type Outcome, type SimulatedStep, simulate } from '../../src/simulate/engine.js';
 import { noisy } from '../../src/simulate/noise.js';
 import type { SimulatedRequest } from '../../src/simulate/request.js';
 import { seeded } from '../../src/util/random.js';
-import { arrivals } from '../router/arbitrary.js';
-import { sample, shape, table } from '../router/sample.js';
+import { arrivals } from '../scheduler/arbitrary.js';
+import { sample, shape, table } from '../scheduler/sample.js';
 
 const exact = (work: Work): number => predictMs(sample, work);
 

@@ -2,15 +2,15 @@
 import fc from 'fast-check';
 import t from 'tap';
 import { type Work, predictMs } from '../../src/cost/model.js';
-import { Router, defaultPolicy } from '../../src/router/index.js';
+import { Router, defaultPolicy } from '../../src/scheduler/router.js';
 import { type Machine, type Outcome, simulate } from '../../src/simulate/engine.js';
 import { affine, type FleetRequest, leastRequest, weighted } from '../../src/simulate/balance.js';
 import { type Fleet, simulateFleet } from '../../src/simulate/replicas.js';
 import { seeded } from '../../src/util/random.js';
 import { isMet } from '../../src/simulate/report.js';
 import type { SimulatedRequest } from '../../src/simulate/request.js';
-import { arrivals } from '../router/arbitrary.js';
-import { sample, shape, table } from '../router/sample.js';
+import { arrivals } from '../scheduler/arbitrary.js';
+import { sample, shape, table } from '../scheduler/sample.js';
 
 const actual = (work: Work): number => predictMs(sample, work);
 const machine: Machine = { slots: 4, kvPositions: 1e6, actual };

@@ -1,9 +1,9 @@
 /** Summaries of known outcomes. */
 import t from 'tap';
-import type { Admission, ServiceClass } from '../../src/router/index.js';
+import type { Admission, ServiceClass } from '../../src/scheduler/router.js';
 import type { Outcome } from '../../src/simulate/engine.js';
 import { reportOf } from '../../src/simulate/report.js';
-import { shape } from '../router/sample.js';
+import { shape } from '../scheduler/sample.js';
 
 type Known = Partial<Pick<Outcome, 'reason' | 'firstTokenAt' | 'endedAt' | 'tokens'>> & {
   readonly arrivedAt?: number;

@@ -9,7 +9,7 @@ import { EngineCore, type CoreOptions } from '../../src/engine/worker/core.js';
 import type { Executor } from '../../src/engine/execution/executor.js';
 import type { EngineRequest } from '../../src/protocol/index.js';
 import { PagedModel } from '../../src/model/paged-model.js';
-import { chunkSizes, defaultPolicy } from '../../src/router/index.js';
+import { chunkSizes, defaultPolicy } from '../../src/scheduler/router.js';
 import { advanceTo, type Answer, auditsOf, drain, greedy, logitsAt, margin, openSlot } from '../engine/helper.js';
 import { monotonicMs } from '../../src/util/clock.js';
 import { needsGpu, tinyPair, tokens } from './helper.js';

@@ -8,7 +8,7 @@ import { join } from 'node:path';
 import t, { type Test } from 'tap';
 import { convert } from '../../src/convert/convert.js';
 import { Executor } from '../../src/engine/execution/executor.js';
-import type { Slot } from '../../src/engine/slot.js';
+import type { Slot } from '../../src/scheduler/kv/slot.js';
 import { loadModel } from '../../src/engine/execution/load-model.js';
 import type { EngineOptions } from '../../src/protocol/options.js';
 import { packageRoot } from '../../src/config.js';

@@ -6,7 +6,7 @@
 import t, { type Test } from 'tap';
 import { PagedModel } from '../../src/model/paged-model.js';
 import type { Executor } from '../../src/engine/execution/executor.js';
-import type { Slot } from '../../src/engine/slot.js';
+import type { Slot } from '../../src/scheduler/kv/slot.js';
 import { advance, advanceTo, openSlot, rms } from '../engine/helper.js';
 import { decode, mixedBatches, needsGpu, tinyPair, tokens } from './helper.js';
 

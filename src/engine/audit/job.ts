@@ -7,8 +7,8 @@ import type { Dry } from '../../model/manifest.js';
 import { repetitionPenalties } from '../sampling/dry.js';
 import { rulesWith, type TokenCounts } from '../sampling/sampler.js';
 import type { AuditedToken, AuditSkip, EndReason, ExitIndex, EngineRequest, Sampling } from '../../protocol/index.js';
-import type { Sequence } from '../sequence.js';
-import type { Slot } from '../slot.js';
+import type { Sequence } from '../../scheduler/sequence.js';
+import type { Slot } from '../../scheduler/kv/slot.js';
 
 export interface AuditJob {
   readonly id: string;

@@ -4,7 +4,7 @@ import type { HiddenStore } from '../../model/hidden-store.js';
 import { isCaptured, type StageKernel } from '../../model/manifest.js';
 import { MOST_PARTS } from '../../model/paged-limits.js';
 import type { PagedModel } from '../../model/paged-model.js';
-import type { Units } from '../units.js';
+import type { Units } from '../../scheduler/kv/units.js';
 import type { UnitRuns } from './layout.js';
 
 type Part = Omit<BatchPart, 'pages'>;

@@ -1,6 +1,6 @@
 /** Positions that the units of a paged model run together: for each unit one part of each slot. */
 import type { BatchPart } from '../../model/control.js';
-import type { Slot } from '../slot.js';
+import type { Slot } from '../../scheduler/kv/slot.js';
 import type { Frontier, Span } from './step-batch.js';
 
 /** Positions of a slot that a unit runs. */

@@ -8,7 +8,7 @@
  * This position lies beyond all valid ones, and is written again before it is read.
  */
 import type { DecodeRunner } from '../../model/decode-runner.js';
-import type { Slot } from '../slot.js';
+import type { Slot } from '../../scheduler/kv/slot.js';
 import type { SlotParts } from './run-prefill.js';
 import type { Frontier, Row } from './step-batch.js';
 

@@ -3,7 +3,7 @@
  *
  * Pure functions. Must not know: tokens, logits, sequences.
  */
-import type { Landing } from '../../router/index.js';
+import type { Landing } from '../../scheduler/router.js';
 import type { MayEnd } from './place.js';
 
 /** The tunables of a landing. */

@@ -5,7 +5,7 @@
  */
 import type { Head, States } from '../../model/head.js';
 import type { PromptEvent, TokenLogprobs } from '../../protocol/index.js';
-import type { Sequence } from '../sequence.js';
+import type { Sequence } from '../../scheduler/sequence.js';
 import { describe } from './sample-batch.js';
 
 /**

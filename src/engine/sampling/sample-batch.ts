@@ -8,7 +8,7 @@ import type { Landed, Sampling, TokenLogprobs } from '../../protocol/index.js';
 import { repetitionPenalties } from './dry.js';
 import { sampleRow } from './sample-row.js';
 import { needsAllLogits, rulesUnder, rulesWith, sampleTop } from './sampler.js';
-import type { Sequence } from '../sequence.js';
+import type { Sequence } from '../../scheduler/sequence.js';
 
 /** No amounts off logits. */
 const NONE: ReadonlyMap<number, number> = new Map();

@@ -11,8 +11,8 @@ import type { Gate } from '../../model/gate.js';
 import type { Executor } from '../execution/executor.js';
 import { type Chunk, chunksOnly } from '../execution/step-batch.js';
 import type { ExitIndex } from '../../protocol/index.js';
-import type { Sequence } from '../sequence.js';
-import type { Slot } from '../slot.js';
+import type { Sequence } from '../../scheduler/sequence.js';
+import type { Slot } from '../../scheduler/kv/slot.js';
 
 /** Least probability of a drafted token (the paper's 13B model: 0.7 to 0.95). */
 const LEAST_PROBABILITY = 0.6;

@@ -11,11 +11,11 @@
 import { dryPenalties, type SampledToken, sampledToken, wantsAllLogits } from '../sampling/sample-batch.js';
 import type { Executor } from '../execution/executor.js';
 import type { DraftSource, ExitIndex } from '../../protocol/index.js';
-import type { Sequence } from '../sequence.js';
-import { DraftLength } from './draft-length.js';
+import type { Sequence } from '../../scheduler/sequence.js';
+import { DraftLength } from '../../scheduler/drafts/draft-length.js';
 import { draftAt, draftByGate, draftExits, type IsEnd } from './exit-draft.js';
-import { lookUp, lookUpIn } from './lookup.js';
-import { Speedup, BaselineStep } from './speedup.js';
+import { lookUp, lookUpIn } from '../../scheduler/drafts/lookup.js';
+import { Speedup, BaselineStep } from '../../scheduler/drafts/speedup.js';
 
 export interface Draft {
   readonly source: DraftSource;

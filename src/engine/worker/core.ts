@@ -4,7 +4,7 @@
  * A step schedules (admission, ends, slots, exits, then one batch), runs the batch, and commits (cost model, sampling, ends,
  * message). It knows token ids, never text, HTTP or processes.
  */
-import { type Policy, Router, type Service, type StepPlan } from '../../router/index.js';
+import { type Policy, Router, type Service, type StepPlan } from '../../scheduler/router.js';
 import type { CostTable } from '../../cost/table.js';
 import { depthShape, lengthPrior } from '../depth-shape.js';
 import { Auditor } from '../audit/auditor.js';
@@ -23,9 +23,9 @@ import type {
   StepWork,
 } from '../../protocol/index.js';
 import { prepareTokens, type SampledToken, sampleBatch } from '../sampling/sample-batch.js';
-import type { Sequence } from '../sequence.js';
-import { SlotManager, type SlotManagerLimits } from '../slots/slot-manager.js';
-import { AdmissionQueue } from './admission-queue.js';
+import type { Sequence } from '../../scheduler/sequence.js';
+import { SlotManager, type SlotManagerLimits } from '../../scheduler/slot-manager.js';
+import { AdmissionQueue } from '../../scheduler/arrivals.js';
 import { Drafting } from './drafting.js';
 import { Endings } from './endings.js';
 import { Landings } from './landings.js';

@@ -5,16 +5,16 @@
  */
 import type { Executor } from '../execution/executor.js';
 import type { SampledToken } from '../sampling/sample-batch.js';
-import type { Sequence } from '../sequence.js';
-import type { SlotManager } from '../slots/slot-manager.js';
+import type { Sequence } from '../../scheduler/sequence.js';
+import type { SlotManager } from '../../scheduler/slot-manager.js';
 import { isCutAtDeadline } from '../../protocol/early-end.js';
 import type { Landings } from './landings.js';
-import { maySpeculate } from '../speculation/eligibility.js';
+import { maySpeculate } from '../../scheduler/drafts/eligibility.js';
 import { type Draft, Speculation } from '../speculation/speculation.js';
 import type { Speculate } from '../../protocol/options.js';
 import type { StepWork } from '../../protocol/index.js';
-import type { Router } from '../../router/index.js';
-import { workTo } from './select-prefill.js';
+import type { Router } from '../../scheduler/router.js';
+import { workTo } from '../../scheduler/chunks.js';
 import { decodeWork } from './step-stats.js';
 import { viewOf } from './views.js';
 

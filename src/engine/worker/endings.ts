@@ -6,9 +6,9 @@
 import { type Auditor, skipped } from '../audit/auditor.js';
 import type { Executor } from '../execution/executor.js';
 import type { AuditEvent, EndedEvent, EndReason } from '../../protocol/index.js';
-import type { AnswerEnd, Router } from '../../router/index.js';
-import type { Sequence } from '../sequence.js';
-import type { SlotManager } from '../slots/slot-manager.js';
+import type { AnswerEnd, Router } from '../../scheduler/router.js';
+import type { Sequence } from '../../scheduler/sequence.js';
+import type { SlotManager } from '../../scheduler/slot-manager.js';
 import type { StepOutput } from './step-output.js';
 import { viewOf } from './views.js';
 

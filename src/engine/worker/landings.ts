@@ -3,13 +3,13 @@
  *
  * Must not know: logits, how a budget becomes a window.
  */
-import type { Landing } from '../../router/index.js';
+import type { Landing } from '../../scheduler/router.js';
 import { landingPlan } from '../../protocol/early-end.js';
-import type { Sequence } from '../sequence.js';
+import type { Sequence } from '../../scheduler/sequence.js';
 import { continuesSentence } from '../landing/characters.js';
 import type { Place } from '../landing/place.js';
 import { endPressure, LANDING, thoughtsEnd } from '../landing/pressure.js';
-import { SentenceTokens } from '../landing/sentence-tokens.js';
+import { SentenceTokens } from '../../scheduler/sentence-length.js';
 import type { EndPressure } from '../landing/text-state.js';
 import type { TokenTexts } from '../landing/token-texts.js';
 

@@ -1,7 +1,7 @@
 /** The load that each message reports. Must not know: steps. */
 import type { Executor } from '../execution/executor.js';
 import type { LoadSnapshot } from '../../protocol/index.js';
-import type { Router } from '../../router/index.js';
+import type { Router } from '../../scheduler/router.js';
 import { stateOf, type StepContext } from './views.js';
 
 export class LoadReport {

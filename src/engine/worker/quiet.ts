@@ -6,7 +6,7 @@
  */
 import { hasBudget } from '../../protocol/early-end.js';
 import type { Executor } from '../execution/executor.js';
-import type { Sequence } from '../sequence.js';
+import type { Sequence } from '../../scheduler/sequence.js';
 
 /** Whether each of the running sequences decodes its next token, whatever the time is. */
 export function allDecode(running: readonly Sequence[], executor: Pick<Executor, 'exit'>): boolean {

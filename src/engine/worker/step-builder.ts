@@ -5,15 +5,15 @@
  */
 import type { States } from '../../model/head.js';
 import type { Work } from '../../cost/model.js';
-import type { PrefillChunk } from '../../router/index.js';
+import type { PrefillChunk } from '../../scheduler/router.js';
 import type { StepClock } from '../execution/step-clock.js';
 import { scorePrompt } from '../sampling/prompt-scores.js';
 import { isPlainGreedy } from '../sampling/sample-batch.js';
-import type { Sequence } from '../sequence.js';
+import type { Sequence } from '../../scheduler/sequence.js';
 import type { Draft } from '../speculation/speculation.js';
 import type { Drafting } from './drafting.js';
 import type { Landings } from './landings.js';
-import { type PrefillParts, type PrefillTask, selectPrefill } from './select-prefill.js';
+import { type PrefillParts, type PrefillTask, selectPrefill } from '../../scheduler/chunks.js';
 import type { StepOutput } from './step-output.js';
 import { decodeWork, type Step } from './step-stats.js';
 

@@ -4,12 +4,12 @@
  * Must not know: how a step runs.
  */
 import type { DepthShape, Work } from '../../cost/model.js';
-import type { Router } from '../../router/index.js';
+import type { Router } from '../../scheduler/router.js';
 import type { Row, StepBatch } from '../execution/step-batch.js';
 import type { StepWork } from '../../protocol/index.js';
-import type { Sequence } from '../sequence.js';
+import type { Sequence } from '../../scheduler/sequence.js';
 import type { Draft } from '../speculation/speculation.js';
-import type { PrefillTask } from './select-prefill.js';
+import type { PrefillTask } from '../../scheduler/chunks.js';
 
 /** The batch of a step with its sequences, and the work that the router counts. */
 export interface Step extends StepBatch {

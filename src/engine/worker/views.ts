@@ -4,9 +4,9 @@
  * Must not know: slots' memory, sampling.
  */
 import { type DepthShape, at } from '../../cost/model.js';
-import type { EngineState, SequenceView } from '../../router/index.js';
+import type { EngineState, SequenceView } from '../../scheduler/router.js';
 import { landingPlan } from '../../protocol/early-end.js';
-import type { Sequence } from '../sequence.js';
+import type { Sequence } from '../../scheduler/sequence.js';
 
 /** The engine at the beginning of a step. */
 export interface StepContext extends Omit<EngineState, 'live' | 'waiting'> {

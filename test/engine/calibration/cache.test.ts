@@ -7,7 +7,7 @@ import {
   readCalibration,
   writeCalibration,
 } from '../../../src/engine/calibration/cache.js';
-import { table } from '../../router/sample.js';
+import { table } from '../../scheduler/sample.js';
 
 const key: CalibrationKey = {
   manifest: 'a',

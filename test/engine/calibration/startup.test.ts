@@ -12,7 +12,7 @@ import type { CostTable, UnitCost } from '../../../src/cost/table.js';
 import { costModel } from '../../../src/cost/model.js';
 import { depthShape } from '../../../src/engine/depth-shape.js';
 import { loadOrt } from '../../../src/runtime/ort-api.js';
-import { table } from '../../router/sample.js';
+import { table } from '../../scheduler/sample.js';
 import { engineOptions, makeExecutor } from '../helper.js';
 import { tinyModel } from '../tiny-model.js';
 

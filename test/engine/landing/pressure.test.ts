@@ -1,7 +1,7 @@
 /** End pressure by time and place, and the lengths of sentences that it counts on. */
 import t from 'tap';
 import { endPressure, LANDING, thoughtsEnd } from '../../../src/engine/landing/pressure.js';
-import { SentenceTokens } from '../../../src/engine/landing/sentence-tokens.js';
+import { SentenceTokens } from '../../../src/scheduler/sentence-length.js';
 import { TextState } from '../../../src/engine/landing/text-state.js';
 
 const landing = { opensAt: 1000, endsAt: 2000, tokenMs: 10 };

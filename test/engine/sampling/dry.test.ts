@@ -7,7 +7,7 @@ import type { EngineRequest, Sampling } from '../../../src/protocol/index.js';
 import type { Constraint } from '../../../src/engine/constraint.js';
 import { dryPenalties } from '../../../src/engine/sampling/sample-batch.js';
 import { GREEDY } from '../../../bench/greedy-request.js';
-import { Sequence } from '../../../src/engine/sequence.js';
+import { Sequence } from '../../../src/scheduler/sequence.js';
 import { drain, greedy, makeCore, makeExecutor, PROMPTS } from '../helper.js';
 
 const RULE = { multiplier: 8, base: 2, allowedLength: 3 };

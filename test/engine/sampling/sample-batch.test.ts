@@ -7,7 +7,7 @@ import type { EndPressure } from '../../../src/engine/landing/text-state.js';
 import type { EngineRequest, Sampling } from '../../../src/protocol/index.js';
 import { Draws } from '../../../src/engine/draws.js';
 import { sampleFull } from '../../../src/engine/sampling/sample-row.js';
-import { Sequence } from '../../../src/engine/sequence.js';
+import { Sequence } from '../../../src/scheduler/sequence.js';
 import type { Head } from '../../../src/model/head.js';
 import { GREEDY, greedy } from '../../../bench/greedy-request.js';
 

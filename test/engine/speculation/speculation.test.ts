@@ -7,12 +7,12 @@ import type { EngineCore } from '../../../src/engine/worker/core.js';
 import type { DraftCount, EngineRequest, Sampling } from '../../../src/protocol/index.js';
 import { Draws } from '../../../src/engine/draws.js';
 import { GREEDY } from '../../../bench/greedy-request.js';
-import { Sequence } from '../../../src/engine/sequence.js';
-import { DraftLength } from '../../../src/engine/speculation/draft-length.js';
+import { Sequence } from '../../../src/scheduler/sequence.js';
+import { DraftLength } from '../../../src/scheduler/drafts/draft-length.js';
 import { draftAt, draftExits } from '../../../src/engine/speculation/exit-draft.js';
-import { lookUp, lookUpIn } from '../../../src/engine/speculation/lookup.js';
-import { Speedup, BaselineStep } from '../../../src/engine/speculation/speedup.js';
-import { maySpeculate } from '../../../src/engine/speculation/eligibility.js';
+import { lookUp, lookUpIn } from '../../../src/scheduler/drafts/lookup.js';
+import { Speedup, BaselineStep } from '../../../src/scheduler/drafts/speedup.js';
+import { maySpeculate } from '../../../src/scheduler/drafts/eligibility.js';
 import { type Answer, advanceTo, drain, greedy, makeCore, makeExecutor, MODEL, openSlot, PROMPTS } from '../helper.js';
 import { tinyModel } from '../tiny-model.js';
 

@@ -1,7 +1,7 @@
 import t from 'tap';
 import type { EngineRequest } from '../../../src/protocol/index.js';
 import { GREEDY } from '../../../bench/greedy-request.js';
-import { Sequence } from '../../../src/engine/sequence.js';
+import { Sequence } from '../../../src/scheduler/sequence.js';
 import { drain, greedy, makeCore, makeExecutor, PROMPTS } from '../helper.js';
 
 const executor = await makeExecutor(t);

@@ -4,7 +4,7 @@ import { Landings } from '../../../src/engine/worker/landings.js';
 import { LANDING } from '../../../src/engine/landing/pressure.js';
 import { TokenTexts } from '../../../src/engine/landing/token-texts.js';
 import type { EngineRequest } from '../../../src/protocol/index.js';
-import { Sequence } from '../../../src/engine/sequence.js';
+import { Sequence } from '../../../src/scheduler/sequence.js';
 import { greedy } from '../../../bench/greedy-request.js';
 
 const TEXTS = ['<end>', ' Yes', '.', ' 3', '\n'];

@@ -1,7 +1,7 @@
 /** Steps without a plan: which they are, and that they change no token. */
 import t from 'tap';
 import type { EngineRequest } from '../../../src/protocol/index.js';
-import { Router } from '../../../src/router/index.js';
+import { Router } from '../../../src/scheduler/router.js';
 import { drain, greedy, makeCore, makeExecutor } from '../helper.js';
 import { tinyModel } from '../tiny-model.js';
 

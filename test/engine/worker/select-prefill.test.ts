@@ -1,10 +1,10 @@
 /** Selection of catch-ups and chunks, on slots of two stages with fake costs. */
 import t from 'tap';
-import { prefillTask, catchUpTasks, fittingTasks } from '../../../src/engine/worker/select-prefill.js';
+import { prefillTask, catchUpTasks, fittingTasks } from '../../../src/scheduler/chunks.js';
 import type { Executor } from '../../../src/engine/execution/executor.js';
-import type { Router } from '../../../src/router/index.js';
-import { Sequence } from '../../../src/engine/sequence.js';
-import { Slot } from '../../../src/engine/slot.js';
+import type { Router } from '../../../src/scheduler/router.js';
+import { Sequence } from '../../../src/scheduler/sequence.js';
+import { Slot } from '../../../src/scheduler/kv/slot.js';
 import { greedy } from '../../../bench/greedy-request.js';
 
 const exits = [{ needed: [0] }, { needed: [0, 1] }];

@@ -2,7 +2,7 @@
 import t from 'tap';
 import { EngineCore, type CoreOptions } from '../../../src/engine/worker/core.js';
 import type { Budget, EndedEvent, EngineRequest, StepMessage } from '../../../src/protocol/index.js';
-import { chunkSizes, defaultPolicy } from '../../../src/router/index.js';
+import { chunkSizes, defaultPolicy } from '../../../src/scheduler/router.js';
 import type { CostPoint } from '../../../src/cost/table.js';
 import { drain, greedy, makeExecutor } from '../helper.js';
 import { tinyModel } from '../tiny-model.js';

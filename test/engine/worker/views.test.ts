@@ -1,12 +1,12 @@
 import t from 'tap';
 import type { EngineRequest } from '../../../src/protocol/index.js';
-import { workTo } from '../../../src/engine/worker/select-prefill.js';
+import { workTo } from '../../../src/scheduler/chunks.js';
 import { stateOf, viewOf } from '../../../src/engine/worker/views.js';
 import { GREEDY } from '../../../bench/greedy-request.js';
-import { Sequence } from '../../../src/engine/sequence.js';
-import { Slot } from '../../../src/engine/slot.js';
-import { defaultPolicy, type EngineState, type OnMiss, Router, type SequenceView } from '../../../src/router/index.js';
-import { blockLayers, blockShape, blockTable, shape, table } from '../../router/sample.js';
+import { Sequence } from '../../../src/scheduler/sequence.js';
+import { Slot } from '../../../src/scheduler/kv/slot.js';
+import { defaultPolicy, type EngineState, type OnMiss, Router, type SequenceView } from '../../../src/scheduler/router.js';
+import { blockLayers, blockShape, blockTable, shape, table } from '../../scheduler/sample.js';
 
 function decoding(id: string, totalMs: number, onMiss: OnMiss = 'continue'): Sequence {
   const request: EngineRequest = {

@@ -1,0 +1,103 @@
+/**
+ * The load: arrivals that are to be expected, and the deepest exit of new answers with which the most right answers are in
+ * time at that rate. Landings shorten the answers of a busy machine by themselves; depth gives way where that is not enough.
+ *
+ * Rows share steps, so the depth of one row is paid by all: one bound for all is worth more than a choice for each.
+ *
+ * The batch counts as a fluid. Requests arrive at rate l; each takes s ms of prefill and m tokens, and a step takes f ms
+ * and r ms a row. Rows in the batch are b = l m t, with t = (f + r b) / (1 - l s) the time of a token. So
+ * t = f / (1 - l (s + m r)), as long as the load l (s + m r) is below 1; beyond it a share of the requests is served.
+ */
+import { type ExitIndex, at } from '../cost/model.js';
+import { promptMs } from '../cost/step-costs.js';
+import { type Policy, plannedChunk } from './policy.js';
+import type { PlanningState } from './snapshot.js';
+
+/** A request with a total budget that arrived. */
+export interface Arrival {
+  readonly at: number;
+  /** Positions of its prompt to prefill. */
+  readonly positions: number;
+  readonly budgetMs: number;
+}
+
+/** The requests that are to be expected. */
+export interface Expected {
+  /** Requests with a total budget per millisecond. */
+  readonly rate: number;
+  /** Positions of a prompt to prefill. */
+  readonly positions: number;
+  /** Total budgets of the last ones, ms. */
+  readonly budgets: readonly number[];
+}
+
+/** @param arrivals in order */
+export function expectedAt(arrivals: readonly Arrival[], now: number, policy: Policy): Expected {
+  const recent = arrivals.filter(({ at }) => now - at < policy.arrivalWindowMs);
+  const [first] = recent;
+  if (first === undefined) return { rate: 0, positions: 0, budgets: [] };
+  return {
+    rate: recent.length / Math.max(policy.arrivalLeastMs, now - first.at),
+    positions: mean(recent, ({ positions }) => positions),
+    budgets: recent.slice(-policy.arrivalBudgets).map(({ budgetMs }) => budgetMs),
+  };
+}
+
+/** @returns the deepest exit of an answer that begins; full depth for a lone request */
+export function deepestUnder(state: PlanningState, expected: Expected): ExitIndex {
+  const deepest = state.model.shape.exits.length - 1;
+  const demand = demandOf(state, expected);
+  if (demand === null) return deepest;
+  let [best, most] = [deepest, valueAt(state, demand, deepest)];
+  for (let exit = deepest - 1; exit >= demand.minExit; exit -= 1) {
+    const value = valueAt(state, demand, exit);
+    if (value > most * (1 + state.policy.depthGain)) [best, most] = [exit, value];
+  }
+  // A gain without arrivals is the choice of each request: the budgets that came may be tighter than its own.
+  const gain = (by: Demand): number => valueAt(state, by, best) / valueAt(state, by, deepest);
+  return gain(demand) > gain({ ...demand, rate: 0 }) * (1 + state.policy.depthGain) ? best : deepest;
+}
+
+interface Demand extends Expected {
+  readonly minExit: ExitIndex;
+}
+
+/** The demand on the machine: arrivals, and present prompts that are due within a typical budget. */
+function demandOf({ requests }: PlanningState, expected: Expected): Demand | null {
+  const present = requests.filter(({ hasDeadline, deadlines }) => hasDeadline && deadlines.end < Infinity);
+  const budgets = [...expected.budgets].sort((a, b) => a - b);
+  if (present.length < 2 || budgets.length === 0) return null;
+  const prompts = present.filter((each) => each.isBeginning && each.isReachable).length;
+  // One prompt is the request itself.
+  const backlog = Math.max(0, prompts - 1) / at(budgets, budgets.length >> 1);
+  return { ...expected, rate: expected.rate + backlog, minExit: Math.min(...present.map(({ minExit }) => minExit)) };
+}
+
+/** Rounds until pace and lengths agree. */
+const ROUNDS = 4;
+
+/** Right answers in time, as a share of the arrivals. */
+function valueAt(state: PlanningState, { rate, positions, budgets }: Demand, exit: ExitIndex): number {
+  const { model, policy, worth } = state;
+  const setupMs = promptMs(model, exit, Math.max(1, positions), plannedChunk(policy)) * (1 + policy.margin);
+  const { fixedMs, rowMs } = at(state.costs, exit);
+  const distribution = at(state.lengths.of('chat'), exit);
+  let tokenMs = fixedMs + rowMs;
+  let [served, waitMs] = [1, 0];
+  const fitting = (budgetMs: number): number =>
+    Math.max(0, (budgetMs - policy.requestOverheadMs - waitMs - setupMs) / tokenMs);
+  for (let round = 0; round < ROUNDS; round += 1) {
+    const tokens = mean(budgets, (budgetMs) => distribution.meanLeft(0, fitting(budgetMs)));
+    const load = rate * (setupMs + tokens * rowMs);
+    served = Math.min(1, policy.mostLoad / load);
+    const next = Math.max(fixedMs + rowMs, fixedMs / (1 - served * load));
+    tokenMs = (tokenMs + next) / 2;
+    const prefill = Math.min(policy.mostLoad, served * rate * setupMs);
+    waitMs = ((prefill / (1 - prefill)) * (setupMs + tokenMs)) / 2;
+  }
+  return worth.right(exit) * served * mean(budgets, (budgetMs) => worth.kept(fitting(budgetMs)));
+}
+
+function mean<T>(values: readonly T[], of: (value: T) => number): number {
+  return values.reduce((sum, value) => sum + of(value), 0) / values.length;
+}

@@ -1,0 +1,45 @@
+/**
+ * The memory of slots in a layout of the KV cache: slots of equal size on a CPU, pages on a GPU.
+ *
+ * Must not know: requests, scheduling policy.
+ */
+import type { ExitUnits } from './units.js';
+import type { Slot } from './slot.js';
+
+/** A live sequence that needs memory up to `length` positions. */
+export interface Claim {
+  /** Null for a sequence without a slot. */
+  readonly slot: Slot | null;
+  readonly exit: ExitUnits;
+  readonly length: number;
+}
+
+export interface KvMemory {
+  /** Positions that slots share together: a shared prefix has a multiple of them. */
+  readonly granularity: number;
+  /** Bytes of the first `length` positions of a slot. */
+  bytes(slot: Slot, length: number): number;
+  /** Bytes of a sequence of `length` positions at an exit. */
+  bytesAt(exit: ExitUnits, length: number): number;
+  /** Bytes of these slots together; what they share counts once. */
+  held(slots: readonly Slot[]): number;
+  /** Bytes that live sequences need together. */
+  demand(claims: readonly Claim[]): number;
+  /** Gives a slot the caches and hidden states of another one's first positions. The target keeps its own positions. */
+  share(from: Slot, to: Slot, length: number): void;
+  /** Rolls a slot back to at most `length` positions; it may lose some more that others share. */
+  rewind(slot: Slot, length: number): void;
+  /** Empties a slot. */
+  release(slot: Slot): void;
+  /** Exchanges of slots; null where the rows of a batch may lie anywhere. */
+  readonly swaps: Swaps | null;
+}
+
+export interface Swaps {
+  /** Exchanges the memory and the indices of two slots. */
+  swap(a: Slot, b: Slot): void;
+  /** Bytes that `swap` moves. */
+  swapBytes(a: Slot, b: Slot): number;
+  /** Bytes that `swap` moves into pages without memory. */
+  freshBytes(a: Slot, b: Slot): number;
+}

@@ -1,0 +1,62 @@
+/**
+ * The units that own a KV cache: trunk stages first, then exit blocks. Each sequence has one frontier per unit.
+ *
+ * Must not know: sequences, kernels.
+ */
+import type { Dry, ExitEntry } from '../../model/manifest.js';
+import type { ExitIndex, ExitLayer } from '../../protocol/index.js';
+import type { ModelUnit } from '../../model/graphs.js';
+
+export interface ExitUnits {
+  readonly layer: ExitLayer;
+  /** Last trunk stage. */
+  readonly stage: number;
+  /** Unit index of the exit's block, or null. */
+  readonly block: number | null;
+  /** Row of the head's norm table. */
+  readonly norm: number;
+  /** The manifest's DRY rule for this exit, or null. */
+  readonly dry: Dry | null;
+  /** Units that must have processed all positions before this exit emits a token. */
+  readonly needed: readonly number[];
+}
+
+/** @typeParam S a unit of the model's layout */
+export interface Units<S extends ModelUnit = ModelUnit> {
+  readonly stages: readonly S[];
+  readonly trunk: number;
+  readonly exits: readonly ExitUnits[];
+  /** Whether an exit block reads boundary b: its hidden states stay stored for all positions. */
+  readonly branched: readonly boolean[];
+}
+
+export function unitsOf<S extends ModelUnit>(model: {
+  readonly stages: readonly S[];
+  readonly exits: readonly { entry: ExitEntry; block: S | null }[];
+}): Units<S> {
+  const trunk = model.stages.length;
+  const blocks: S[] = [];
+  const branched = new Array<boolean>(trunk + 1).fill(false);
+  const exits = model.exits.map(({ entry, block }): ExitUnits => {
+    const unit = block ? trunk + blocks.push(block) - 1 : null;
+    if (block) branched[block.entry.boundary] = true;
+    const needed = Array.from({ length: entry.stage + 1 }, (_, stage) => stage);
+    if (unit !== null) needed.push(unit);
+    return { layer: entry.layer, stage: entry.stage, block: unit, norm: entry.norm, dry: entry.dry ?? null, needed };
+  });
+  return { stages: [...model.stages, ...blocks], trunk, exits, branched };
+}
+
+/** @throws RangeError for an index without an exit */
+export function exitAt({ exits }: Units, index: ExitIndex): ExitUnits {
+  const exit = exits[index];
+  if (!exit) throw new RangeError(`exit ${index} does not exist`);
+  return exit;
+}
+
+/** @throws RangeError if there is no such unit */
+export function stageAt<S extends ModelUnit>({ stages }: Units<S>, unit: number): S {
+  const stage = stages[unit];
+  if (!stage) throw new RangeError(`unit ${unit} does not exist`);
+  return stage;
+}

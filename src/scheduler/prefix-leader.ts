@@ -1,0 +1,45 @@
+/**
+ * Links prompts in progress that share a prefix: one prompt leads, and the others copy the shared part from it.
+ *
+ * Pure. Must not know: memory, plans.
+ *
+ * A leader delays no other prompt: the router decides which prompt runs first, and that prompt copies any progress that
+ * exists by then (SlotManager.share). The link announces the coming prefix. Plans then count it once, and followers copy
+ * it as soon as it is ready.
+ */
+import { LEAST_MATCH_TOKENS, commonLength } from './kv/prefix.js';
+import type { PrefixLeader, Sequence } from './sequence.js';
+
+/** Most sequences that are compared, newest first: sequences of one burst are neighbours. */
+const COMPARED_SEQUENCES = 64;
+
+/**
+ * The sequence with the longest common prefix among those of the same prefix space that still prefill it and are due no
+ * later.
+ * @param before sequences ahead in order of service, newest last
+ */
+export function leaderOf(sequence: Sequence, before: readonly Sequence[]): PrefixLeader | null {
+  let best: PrefixLeader | null = null;
+  for (const candidate of before.slice(-COMPARED_SEQUENCES).reverse()) {
+    const most = Math.min(sequence.tokens.length, candidate.tokens.length) - 1;
+    if (candidate.request.prefixSpace !== sequence.request.prefixSpace) continue;
+    // An ending sequence processes nothing more.
+    if (candidate.ending !== null || most < (best?.length ?? 0)) continue;
+    if (!candidate.isPrompt || dueOf(candidate) > dueOf(sequence) || follows(candidate, sequence)) continue;
+    const length = commonLength(sequence.tokens, candidate.tokens, most);
+    // Of equal lengths, the oldest sequence wins: the others follow it as well.
+    if (length >= (best?.length ?? 0)) best = { sequence: candidate, length };
+  }
+  return best !== null && best.length >= sequence.frontier(0) + LEAST_MATCH_TOKENS ? best : null;
+}
+
+function dueOf({ request: { arrivedAt, depth } }: Sequence): number {
+  return arrivedAt + Math.min(depth.budget?.totalMs ?? Infinity, depth.budget?.ttftMs ?? Infinity);
+}
+
+/** Whether a sequence follows another, directly or through others. */
+function follows(sequence: Sequence, other: Sequence): boolean {
+  for (let at: Sequence | undefined = sequence; at !== undefined; at = at.leader?.sequence)
+    if (at === other) return true;
+  return false;
+}

@@ -1,0 +1,118 @@
+/**
+ * Promises: whether the budgets that the router guarantees hold, with one more of them, and how carefully they are made.
+ *
+ * A promise covers the prompt at the shallowest exit, and the tokens to the end of a sentence. An answer that can't land is
+ * covered to its own end. Slots and the KV cache count as well. Requests without a promise run in their share of the time
+ * and of the slots.
+ */
+import { type ExitIndex, at } from '../cost/model.js';
+import { type Player, play } from './forecast.js';
+import type { Policy } from './policy.js';
+import type { PlannedRequest } from './planned-request.js';
+import type { PlanningState } from './snapshot.js';
+
+/** Promised requests that would be late, with the milliseconds behind their deadlines. */
+export type Late = ReadonlyMap<PlannedRequest, number>;
+
+/** Whether a request gets late, or later, that can still be in time. Plays of equal requests, by id. */
+export function getsLater(late: Late, before: Late): boolean {
+  const was = new Map([...before].map(([{ request }, ms]) => [request.id, ms]));
+  return [...late].some(([each, ms]) => each.isReachable && ms > (was.get(each.request.id) ?? -1) + ROUNDING_MS);
+}
+
+/**
+ * The promised requests that would be late if all times were longer by a factor. Each goes on to its mean length, or to its
+ * deadline where it lands, and is late if what its promise covers is.
+ * @param careful factor on all times, 1 or more
+ * @param chosen exits of requests that begin; absent: the shallowest
+ * @param areAllRunning rows without a promise run at full pace; else in their share
+ * @param without ids of requests that do not come
+ */
+export function latePromises(
+  state: PlanningState,
+  careful: number,
+  chosen: ReadonlyMap<PlannedRequest, ExitIndex> = new Map(),
+  areAllRunning = false,
+  without: readonly string[] = [],
+): Late {
+  const { now, engine, policy } = state;
+  const requests = state.requests.filter(({ request }) => !without.includes(request.id));
+  const promised = requests.filter(({ isPromised }) => isPromised);
+  if (promised.length === 0) return new Map();
+  const hasOthers = !areAllRunning && promised.length < requests.length;
+  const factor = careful / (1 - (hasOthers ? Math.min(0.9, policy.noBudgetShare) : 0));
+  const costs = state.costs.map(({ rowMs, fixedMs }) => ({ rowMs: rowMs * factor, fixedMs: fixedMs * factor }));
+  const exitOf = (each: PlannedRequest): ExitIndex =>
+    chosen.get(each) ?? (each.isBeginning ? each.minExit : each.currentExit);
+  const playing = areAllRunning ? requests.filter((each) => each.live !== null || each.isPromised) : promised;
+  const players = playing.map((each): Player => {
+    const { dueAt, leavesAt, exit, setupMs, chunks, tokens, covered, hasSlot } = each.player(exitOf(each));
+    const most = each.isPromised ? Math.max(covered, tokens) : tokens;
+    const promisedBy = each.isPromised ? each.deadlines.end - now : Infinity;
+    return { dueAt, leavesAt, exit, setupMs: setupMs * factor, chunks, tokens: most, covered, hasSlot, promisedBy };
+  });
+  const plays = play(players, engine.slots - (hasOthers ? state.keptSlots : 0), costs);
+  const late = new Map<PlannedRequest, number>();
+  for (const [i, each] of playing.entries()) {
+    if (!each.isPromised) continue;
+    const { coveredAt, firstTokenAt } = at(plays, i);
+    const { setupMs, covered } = at(players, i);
+    const { deadlines, request } = each;
+    const first = request.firstTokenAt ?? now + (setupMs > 0 ? firstTokenAt : 0);
+    const tokens = request.generated + covered - 1;
+    const tpotMs = tokens < 1 ? 0 : (now + coveredAt - first) / tokens;
+    const lateMs = now + coveredAt - deadlines.end;
+    const isLate = lateMs > ROUNDING_MS || first > deadlines.firstToken || tpotMs > deadlines.tpotMs;
+    if (isLate) late.set(each, Math.max(0, lateMs));
+  }
+  for (const each of withoutMemory(state, promised, exitOf)) late.set(each, Infinity);
+  return late;
+}
+
+const ROUNDING_MS = 1e-6;
+
+/** The latest promised requests whose positions the KV cache does not hold beside those of the others. */
+function withoutMemory(
+  { engine, costs, now }: PlanningState,
+  promised: readonly PlannedRequest[],
+  exitOf: (each: PlannedRequest) => ExitIndex,
+): PlannedRequest[] {
+  let positions = 0;
+  return promised.filter((each) => {
+    const { request, deadlines } = each;
+    const { rowMs, fixedMs } = at(costs, exitOf(each));
+    // An answer that lands has no more tokens than fit before its deadline.
+    const fitting = request.lands ? Math.ceil((deadlines.end - now) / Math.max(1e-3, rowMs + fixedMs)) : Infinity;
+    const most = Math.min(request.maxTokens, request.generated + fitting);
+    positions += request.promptLength + most;
+    return positions > engine.kvPositions;
+  });
+}
+
+/**
+ * Safety margin of promises: online quantile tracking. A miss adds a step to the margin, and a kept promise takes so much
+ * off that it settles where the target share is kept, whatever makes answers late.
+ *
+ * A margin that rejects all requests has no outcome to fall by, so its excess decays without outcomes.
+ */
+export interface SafetyMargin {
+  /** As of the last outcome: see marginAt. */
+  readonly margin: number;
+  /** Instant of the last outcome, ms. */
+  readonly at: number;
+}
+
+/** Share by which a budget must exceed the planned time, at an instant. */
+export function marginAt({ margin, at }: SafetyMargin, now: number, policy: Policy): number {
+  const { initialMargin, marginHoldMs, marginHalfLifeMs } = policy;
+  const idleMs = now - at - marginHoldMs;
+  if (margin <= initialMargin || idleMs <= 0) return margin;
+  return initialMargin + (margin - initialMargin) * 2 ** (-idleMs / marginHalfLifeMs);
+}
+
+/** Learns at an instant that a promise was kept or missed. */
+export function observePromise(margin: SafetyMargin, isKept: boolean, now: number, policy: Policy): SafetyMargin {
+  const { keptShare, marginStep, leastMargin, mostMargin } = policy;
+  const next = marginAt(margin, now, policy) + (isKept ? (-marginStep * (1 - keptShare)) / keptShare : marginStep);
+  return { margin: Math.min(mostMargin, Math.max(leastMargin, next)), at: now };
+}

@@ -1,0 +1,297 @@
+/**
+ * Assigns slots to sequences: admission from the queue, prefix reuse, eviction and preemption within the KV budget.
+ * Tenants share the slots (tenant-shares.ts).
+ *
+ * Must not know: graphs, sampling, HTTP.
+ */
+import { leaderOf } from './prefix-leader.js';
+import { commonLength, findPrefix, LEAST_MATCH_TOKENS, type PrefixMatch } from './kv/prefix.js';
+import type { Sequence } from './sequence.js';
+import type { Slot } from './kv/slot.js';
+import type { SlotTable } from './kv/slot-table.js';
+import { TenantShares } from './tenant-shares.js';
+
+export interface SlotManagerLimits {
+  readonly maxRunning: number;
+  /** Most waiting requests, without preempted ones. */
+  readonly maxQueue: number;
+  readonly kvBytes: number;
+  readonly prefixReuse: boolean;
+}
+
+export class SlotManager {
+  /** Sequences with a slot, in order of admission. */
+  readonly running: Sequence[] = [];
+  readonly waiting: Sequence[] = [];
+  readonly #table: SlotTable;
+  readonly #shares = new TenantShares();
+
+  constructor(
+    table: SlotTable,
+    readonly limits: SlotManagerLimits,
+  ) {
+    this.#table = table;
+  }
+
+  /** Adds a sequence without a check; see `isFull`. */
+  enqueue(sequence: Sequence): void {
+    this.waiting.push(sequence);
+  }
+
+  /** @param elsewhere requests that wait outside this queue */
+  isFull(elsewhere = 0): boolean {
+    const queued = this.waiting.filter(({ preemptions }) => preemptions === 0).length;
+    return queued + elsewhere >= this.limits.maxQueue + this.freeSlots;
+  }
+
+  find(id: string): Sequence | undefined {
+    return this.running.find((each) => each.id === id) ?? this.waiting.find((each) => each.id === id);
+  }
+
+  get freeSlots(): number {
+    return Math.max(0, this.limits.maxRunning - this.running.length);
+  }
+
+  /** Bytes that live sequences need up to their next position, with their whole prompts. */
+  get demand(): number {
+    return this.#table.demand(this.running);
+  }
+
+  /** Bytes of the budget that no live sequence needs. */
+  get freeBytes(): number {
+    return Math.max(0, this.limits.kvBytes - this.demand);
+  }
+
+  /**
+   * Finds the stored prefix and the leader of a sequence without a slot, for plans that are made before it gets one.
+   * @param beside earlier sequences of the same burst that are not in the queue yet
+   */
+  lookUp(sequence: Sequence, beside: readonly Sequence[] = []): void {
+    const match = this.#match(sequence);
+    sequence.prefix = match && { slot: match.slot, tokens: match.slot.tokens, length: match.length };
+    this.#lookForLeader(sequence, beside);
+  }
+
+  /** Replaces the order of the waiting sequences. @param ids all of them in the router's order */
+  reorder(ids: readonly string[], now: number): void {
+    this.#shares.now = now;
+    const byId = new Map(this.waiting.map((sequence) => [sequence.id, sequence]));
+    const ordered = ids.flatMap((id) => byId.get(id) ?? []);
+    this.waiting.splice(0, this.waiting.length, ...this.#shares.order(ordered));
+  }
+
+  /**
+   * Starts waiting sequences in order while slots and memory last, and for promises in place of others.
+   * @param kept running sequences without a promise that no promise preempts, oldest first
+   */
+  start(now: number, kept = 0): void {
+    this.#shares.now = now;
+    for (;;) {
+      const [sequence] = this.waiting;
+      if (!sequence) break;
+      const need = this.#table.bytesAt(sequence.exit, sequence.tokens.length + 1);
+      const isAlone = this.running.length === 0;
+      if (this.running.length >= this.limits.maxRunning || (need > this.freeBytes && !isAlone)) {
+        if (!this.#preemptForShare(kept)) break;
+        continue;
+      }
+      this.waiting.shift();
+      const match = this.#match(sequence);
+      // A prefix includes the deeper stages that its sequence used. If only the needed part fits, makeRoom would evict
+      // it, and `share` copy it again, at every step.
+      const fits = match !== null && (isAlone || need + this.#excess(sequence, match) <= this.freeBytes);
+      this.#place(sequence, fits ? match : null);
+      sequence.startedAt ??= now;
+      this.running.push(sequence);
+      this.#shares.started(sequence);
+      this.#evict();
+    }
+  }
+
+  /**
+   * Copies a shared prefix from its leader to the followers, once the leader has computed it or ended. After the first
+   * copy, it goes on only while the step has time.
+   */
+  syncFollowers(hasTime: () => boolean): void {
+    for (const sequence of this.waiting) if (sequence.leader?.sequence.isOver === true) this.lookUp(sequence);
+    let copies = 0;
+    for (const sequence of this.running) {
+      const { leader } = sequence;
+      if (leader === null) continue;
+      const ahead = leader.sequence.slot;
+      if (ahead !== null && isAhead(sequence, leader.sequence)) {
+        // The follower started first: from now on it leads.
+        sequence.leader = null;
+        if (this.#reuses(leader.sequence)) leader.sequence.leader ??= { sequence, length: leader.length };
+        continue;
+      }
+      if (ahead !== null && ahead.least(this.#table.needed(leader.sequence.exit)) < leader.length) continue;
+      if (copies > 0 && !hasTime()) return;
+      if (this.share(sequence)) copies++;
+      sequence.leader = null;
+      if (ahead === null) this.#lookForLeader(sequence);
+    }
+  }
+
+  /** Copies to a prompt the positions that others have processed since it got its slot. @returns whether any exist */
+  share(sequence: Sequence): boolean {
+    const { slot } = sequence;
+    const match = slot && sequence.isPrompt ? this.#match(sequence) : null;
+    if (!slot || !match) return false;
+    if (this.#excess(sequence, match) > this.freeBytes && this.running.length > 1) return false;
+    const before = slot.length;
+    this.#table.touch(match.slot);
+    this.#table.copyPrefix(match.slot, slot, match.length);
+    if (sequence.preemptions === 0) sequence.cachedTokens += slot.length - before;
+    this.#evict();
+    return true;
+  }
+
+  /** Whether a prompt will copy positions of another one's chunk up to `end`, so that it computes none of them itself. */
+  awaits(prompt: Sequence, { sequence, end }: { readonly sequence: Sequence; readonly end: number }): boolean {
+    const { slot, tokens, request } = prompt;
+    if (!slot || !prompt.isPrompt || !this.#reuses(prompt) || request.prefixSpace !== sequence.request.prefixSpace)
+      return false;
+    const common = commonLength(tokens, sequence.tokens, Math.min(end, tokens.length - 1));
+    const length = common - (common % this.#table.kv.granularity);
+    if (length < LEAST_MATCH_TOKENS) return false;
+    const units = this.#table.needed(sequence.exit).filter((unit) => this.#table.needed(prompt.exit).includes(unit));
+    return units.reduce((sum, unit) => sum + Math.max(0, length - slot.frontier(unit)), 0) >= LEAST_MATCH_TOKENS;
+  }
+
+  /**
+   * Frees memory for the next step: preempts the newest sequences while the live ones need too much, then evicts. A
+   * sequence with a promise is preempted last.
+   */
+  makeRoom(): void {
+    while (this.demand > this.limits.kvBytes && this.running.length > 1) {
+      const unpromised = this.running.filter((each) => !this.#shares.isPromised(each));
+      const candidates = unpromised.length > 0 ? unpromised : this.running;
+      const newest = candidates.reduce((a, b) => (b.request.arrivedAt >= a.request.arrivedAt ? b : a));
+      this.#leave(newest);
+      if (newest.slot) this.#table.drop(newest.slot);
+      this.#wait(newest);
+      this.waiting.unshift(newest);
+    }
+    this.#evict();
+  }
+
+  /** Evicts stored prefixes for other cached bytes. @returns whether the bytes fit beside the live sequences */
+  makeRoomFor(bytes: number): boolean {
+    const room = this.limits.kvBytes - this.demand - bytes;
+    if (room < 0) return false;
+    this.#evictTo(room);
+    return true;
+  }
+
+  /** Ends a sequence; its slot stays as a reusable prefix. */
+  finish(sequence: Sequence): void {
+    if (this.running.includes(sequence)) this.#leave(sequence);
+    const queued = this.waiting.indexOf(sequence);
+    if (queued >= 0) this.waiting.splice(queued, 1);
+    const { slot } = sequence;
+    sequence.slot = null;
+    sequence.isOver = true;
+    sequence.leader = null;
+    if (slot) this.#store(slot);
+  }
+
+  /** Keeps the contents of a slot as a reusable prefix. */
+  #store(slot: Slot): void {
+    slot.live = false;
+    this.#table.touch(slot);
+    if (!this.limits.prefixReuse || slot.length === 0) this.#table.drop(slot);
+  }
+
+  /**
+   * Preempts a sequence for a waiting one, which becomes the first. The slot of the preempted one stays as a prefix, from
+   * which it goes on later.
+   */
+  #preemptForShare(kept: number): boolean {
+    const yielded = this.#shares.yielded(this.running, this.waiting, { slots: this.limits.maxRunning, kept });
+    if (yielded === null) return false;
+    const { next, victim } = yielded;
+    this.#leave(victim);
+    if (victim.slot) this.#store(victim.slot);
+    this.#wait(victim);
+    this.waiting.splice(this.waiting.indexOf(next), 1);
+    this.waiting.unshift(next);
+    this.waiting.push(victim);
+    this.lookUp(victim);
+    return true;
+  }
+
+  /** Takes a sequence out of the running ones. */
+  #leave(sequence: Sequence): void {
+    this.running.splice(this.running.indexOf(sequence), 1);
+    this.#shares.left(sequence);
+  }
+
+  /** The caller gives a preempted sequence its place in the queue. */
+  #wait(sequence: Sequence): void {
+    sequence.slot = null;
+    sequence.leader = null;
+    sequence.preemptions++;
+  }
+
+  /** Evicts stored prefixes until they fit beside the live sequences. */
+  #evict(): void {
+    this.#evictTo(this.limits.kvBytes - this.demand);
+  }
+
+  #evictTo(room: number): void {
+    while (this.#table.used('cached') > room) {
+      const oldest = this.#table.leastRecentlyUsed();
+      if (!oldest) return;
+      this.#table.drop(oldest);
+    }
+  }
+
+  #match(sequence: Sequence): PrefixMatch | null {
+    if (!this.#reuses(sequence)) return null;
+    const { tokens, exit, slot, request } = sequence;
+    // A slot of another space stays invisible: its match would show a client the text of another one.
+    const slots = this.#table.slots.filter(({ space }) => space === request.prefixSpace);
+    return findPrefix(tokens, slots, this.#table.needed(exit), slot, this.#table.kv.granularity);
+  }
+
+  #lookForLeader(sequence: Sequence, beside: readonly Sequence[] = []): void {
+    const all = [...this.running, ...this.waiting, ...beside];
+    const place = all.indexOf(sequence);
+    sequence.leader = this.#reuses(sequence) ? leaderOf(sequence, place < 0 ? all : all.slice(0, place)) : null;
+  }
+
+  #reuses({ request }: Sequence): boolean {
+    return this.limits.prefixReuse && request.promptLogprobs === null;
+  }
+
+  /** Bytes of a prefix beyond what a sequence's exit needs of it. */
+  #excess({ exit }: Sequence, { slot, length }: PrefixMatch): number {
+    return Math.max(0, this.#table.kv.bytes(slot, length) - this.#table.bytesAt(exit, length));
+  }
+
+  /** Gives a sequence a slot, filled with the matched prefix. */
+  #place(sequence: Sequence, match: PrefixMatch | null): void {
+    if (match) this.#table.touch(match.slot);
+    let slot = match?.takeOver ? match.slot : this.#table.takeFree(match?.slot);
+    if (!slot) {
+      // Every other slot is live, so the match's own stored slot is the last candidate.
+      slot = match && !match.slot.live ? match.slot : null;
+      if (!slot) throw new RangeError('no slot is free');
+    }
+    if (slot === match?.slot) this.#table.truncate(slot, match.length);
+    else if (match) this.#table.copyPrefix(match.slot, slot, match.length);
+    slot.tokens = sequence.tokens;
+    slot.space = sequence.request.prefixSpace;
+    slot.live = true;
+    sequence.prefix = null;
+    this.#table.touch(slot);
+    sequence.slot = slot;
+    if (sequence.preemptions === 0) sequence.cachedTokens = slot.length;
+  }
+}
+
+/** Whether a prompt has more positions than another. */
+function isAhead({ slot }: Sequence, other: Sequence): boolean {
+  return (slot?.length ?? 0) > (other.slot?.length ?? 0);
+}

@@ -1,0 +1,310 @@
+/** Service class, exit and reason of a request that arrives, or the least budget that would be guaranteed. */
+import t from 'tap';
+import type {
+  Admission,
+  AnswerEnd,
+  Budget,
+  OnMiss,
+  RequestView,
+  Router,
+  ServiceClass,
+} from '../../src/scheduler/router.js';
+import {
+  NOW,
+  admission,
+  admitted,
+  answering,
+  asking,
+  leastOf,
+  natural,
+  planOf,
+  prompting,
+  routerOf,
+  stateOf,
+  total,
+  unstated,
+  within,
+  arrive,
+} from './fixtures.js';
+import { layers } from './sample.js';
+
+const landing = (id: string, totalMs: number, more: Partial<RequestView> = {}): RequestView =>
+  asking(id, total(totalMs, 'land'), { ...natural, ...more });
+const classOf = (request: RequestView, waiting: readonly RequestView[] = [], router = routerOf()): string =>
+  admitted(router, request, stateOf({ waiting })).serviceClass;
+const least = (request: RequestView = landing('a', 1), state = stateOf(), router = routerOf()): number =>
+  leastOf(router, request, state) ?? NaN;
+
+for (const [name, budget, more, expected] of [
+  ['no budget', null, natural, 'none'],
+  ['a budget that states nothing', unstated, natural, 'none'],
+  ['an ample budget that lands', total(2000, 'land'), natural, 'guaranteed'],
+  ['an ample budget of an exact length', total(2000), {}, 'guaranteed'],
+  ['a first token', { ...unstated, ttftMs: 1000 }, natural, 'guaranteed'],
+  ['a TPOT', { ...unstated, tpotMs: 30 }, natural, 'guaranteed'],
+  ['a total that not even a sentence fits', total(60, 'land'), natural, 'best_effort'],
+  ['an answer that may get longer than its budget', total(500), natural, 'best_effort'],
+  ['the same, where it lands', total(500, 'land'), natural, 'guaranteed'],
+  ['a TPOT that no exit has', { ...unstated, tpotMs: 0.5 }, natural, 'best_effort'],
+] as const) {
+  void t.test(`class: ${name} is ${expected}`, async (t) => {
+    t.equal(classOf(asking('a', budget, more)), expected);
+  });
+}
+
+void t.test('class: a budget up to the sentence is guaranteed at any load that holds it', async (t) => {
+  const ms = 12 * least();
+  const router = routerOf();
+  const burst = router.admit(
+    Array.from({ length: 8 }, (_, i) => landing(`r${i}`, ms)),
+    stateOf(),
+  );
+  for (const each of burst) t.match(each, { kind: 'admit', serviceClass: 'guaranteed' });
+});
+
+for (const onMiss of ['land', 'continue', 'truncate'] as const satisfies OnMiss[]) {
+  void t.test(`reject: a hopeless request with ${onMiss} is served all the same`, async (t) => {
+    t.match(admission(routerOf(), asking('a', total(1, onMiss))), { kind: 'admit', serviceClass: 'best_effort' });
+  });
+}
+
+void t.test('reject: what is admitted is guaranteed', async (t) => {
+  let rejected = 0;
+  for (let ms = 20; ms < 2000; ms *= 1.3) {
+    const found = admission(routerOf(), asking('a', total(ms, 'reject'), natural));
+    if (found.kind === 'admit') t.equal(found.serviceClass, 'guaranteed', `${ms} ms`);
+    else rejected += 1;
+  }
+  t.ok(rejected > 2 && rejected < 15, `${rejected} rejected`);
+});
+
+void t.test('reject: the named budget is enough, and a quarter less is not', async (t) => {
+  for (const request of [asking('a', null), asking('a', null, natural), asking('a', null, { minExit: 30 })]) {
+    const named = least(request);
+    const at = (ms: number): string => admission(routerOf(), within(request, total(ms, 'reject'))).kind;
+    t.equal(at(named), 'admit', `${named} ms`);
+    t.equal(at(named * 0.75), 'reject', `${named} ms`);
+  }
+});
+
+void t.test('reject: a request that holds no memory has no least budget', async (t) => {
+  const state = stateOf({ kvPositions: 210 });
+  t.equal(leastOf(routerOf(), asking('a', null), state), null);
+  t.equal(typeof leastOf(routerOf(), asking('a', null), stateOf({ kvPositions: 250 })), 'number');
+});
+
+void t.test(
+  'reject: the named budget leaves the room of the KV cache, of which a longer one may take more',
+  async (t) => {
+    const found = { named: 0, none: 0 };
+    for (let kvPositions = 225; kvPositions < 300; kvPositions += 1) {
+      const state = stateOf({ kvPositions });
+      const named = leastOf(routerOf(), landing('a', 1), state);
+      found[named === null ? 'none' : 'named'] += 1;
+      if (named === null) continue;
+      const asked = landing('a', named, { budget: total(named, 'reject') });
+      t.equal(admission(routerOf(), asked, state).kind, 'admit', `${named} ms with ${kvPositions} positions`);
+    }
+    t.ok(found.named > 10 && found.none > 0, JSON.stringify(found));
+  },
+);
+
+void t.test('reject: the named budget holds all choices of a request', async (t) => {
+  const choices = (count: number, totalMs: number): RequestView[] =>
+    Array.from({ length: count }, (_, i) => asking(`n${i}`, total(totalMs, 'reject'), natural));
+  const named = (count: number): number => {
+    const [first] = routerOf().admit(choices(count, 1), stateOf());
+    return (first?.kind === 'reject' ? first.leastFeasibleMs : null) ?? NaN;
+  };
+  for (const count of [1, 2, 6, 40]) {
+    const kinds = routerOf()
+      .admit(choices(count, named(count)), stateOf())
+      .map(({ kind }) => kind);
+    t.same(new Set(kinds), new Set(['admit']), `${count} choices in ${named(count)} ms`);
+  }
+  t.ok(named(6) > 1.5 * named(1), `${named(6)} and ${named(1)} ms`);
+});
+
+void t.test('reject: a promise without slack leaves a number, which holds at once and a step later', async (t) => {
+  let [later, of] = [0, 0];
+  for (let ms = 1100; ms < 1500; ms += 5) {
+    const old = (generated: number) => answering('old', total(ms), { serviceClass: 'guaranteed', generated });
+    const named = leastOf(routerOf(), asking('new', null, natural), stateOf({ live: [old(40)] })) ?? NaN;
+    const retry = (arrivedAt: number, now: number, generated: number): string => {
+      const ask = within(asking('new', null, { ...natural, arrivedAt }), total(named, 'reject'));
+      return admission(routerOf(), ask, stateOf({ now, live: [old(generated)] })).kind;
+    };
+    t.equal(retry(NOW, NOW, 40), 'admit', `${named} ms beside a promise of ${ms}`);
+    of += 1;
+    if (retry(NOW + 3, NOW + 8, 41) === 'admit') later += 1;
+  }
+  t.ok(later >= 0.95 * of, `${later} of ${of}`);
+});
+
+void t.test('reject: where a floor of quality is the cause, the best exit below it is named', async (t) => {
+  const ms = 1.2 * least();
+  const floored = asking('a', total(ms, 'reject'), { ...natural, minExit: 30, openExit: 10, promptLength: 200 });
+  const found = admission(routerOf(), floored);
+  if (found.kind === 'admit') throw new Error('full depth was to take longer');
+  const { bestExit } = found;
+  t.ok(bestExit != null && layers.includes(bestExit) && bestExit < 30, `exit ${bestExit}`);
+  t.equal(admission(routerOf(), { ...floored, minExit: bestExit ?? 0 }).kind, 'admit');
+  t.match(admission(routerOf(), { ...floored, openExit: 30 }), { bestExit: null });
+});
+
+void t.test('no guarantee is made out of the time of an older one, though the new request is due first', async (t) => {
+  const one = least();
+  const older = (ms: number): RequestView[] => ['a', 'b', 'c'].map((id, i) => landing(id, ms + i));
+  const loose = 20 * one;
+  let tight = one;
+  while (classOf(landing('c', tight + 2), older(tight).slice(0, 2)) !== 'guaranteed') tight *= 1.02;
+  t.equal(classOf(landing('new', 2.5 * one), older(loose)), 'guaranteed', 'there is time for all');
+  t.equal(classOf(landing('new', 0.9 * tight), older(tight)), 'best_effort', 'it would be in time, the others not');
+  const broken = landing('late', 100, { arrivedAt: NOW - 60 });
+  t.equal(
+    classOf(landing('new', 0.9 * tight), [...older(tight), broken]),
+    'best_effort',
+    'beside a broken promise too',
+  );
+  const unpromised = older(tight).map((each) => ({ ...each, serviceClass: 'best_effort' as const }));
+  t.equal(classOf(landing('new', 2.5 * one), unpromised), 'guaranteed', 'best effort holds no time');
+});
+
+void t.test('beside a request of another key without a promise, a second promise has an equal share', async (t) => {
+  const beside = (serviceClass: ServiceClass, own: readonly RequestView[]): string => {
+    const rival = landing('rival', 20_000, { tenant: 'b', serviceClass });
+    return classOf(landing('new', 1.1 * least(), { tenant: 'a' }), [...own, rival]);
+  };
+  const own = [landing('own', 20_000, { tenant: 'a' })];
+  t.equal(beside('best_effort', own), 'best_effort');
+  t.equal(beside('guaranteed', own), 'guaranteed', 'a promise of another key takes its time alone');
+  t.equal(beside('best_effort', []), 'guaranteed', 'the first promise has the machine');
+});
+
+void t.test('a promise that is broken anyway is no reason against a new one', async (t) => {
+  const broken = landing('late', 100, { arrivedAt: NOW - 60 });
+  t.equal(classOf(landing('new', 4 * least()), [broken]), 'guaranteed');
+});
+
+void t.test('a prefix that another prompt brings by its turn needs no time', async (t) => {
+  const led = landing('a', 1, { expectedFrontier: layers.map(() => 190) });
+  t.ok(least(led) < 0.9 * least(), `${least(led)} of ${least()} ms`);
+});
+
+void t.test('rows without a budget leave their slots to a promise, and budgets do not', async (t) => {
+  const rows = (budget: Budget | null) =>
+    Array.from({ length: 2 }, (_, i) => answering(`r${i}`, budget, { ...natural, maxTokens: 8000 }));
+  const beside = (budget: Budget | null): number => least(landing('a', 1), stateOf({ slots: 2, live: rows(budget) }));
+  t.ok(beside(null) < 1.2 * least(), `${beside(null)} of ${least()} ms`);
+  t.ok(beside(total(20_000, 'land')) > 1.2 * least(), 'promised rows keep them to the end of a sentence');
+});
+
+interface Ended {
+  readonly endedAt: number;
+  readonly end?: AnswerEnd;
+  readonly firstTokenAt?: number;
+}
+/** The least budget after three guaranteed answers that ended so. */
+function leastAfter(budget: Budget, { endedAt, end = 'ended', firstTokenAt = NOW + 100 }: Ended, waitMs = 0): number {
+  const router: Router = routerOf();
+  const ask = asking('a', budget, natural);
+  const { serviceClass } = admitted(router, ask);
+  if (serviceClass !== 'guaranteed') throw new Error(`the class was to be guaranteed, not ${serviceClass}`);
+  const answered = { ...ask, isExactLength: true, serviceClass, firstTokenAt, generated: 50 };
+  for (let i = 0; i < 3; i += 1) router.observeEnd(answered, endedAt, end);
+  const now = endedAt + waitMs;
+  return least({ ...ask, arrivedAt: now }, stateOf({ now }), router);
+}
+const wanted = total(5000, 'land');
+const DUE = NOW + 5000 - 12;
+
+for (const [name, budget, ended] of [
+  ['that ended late', wanted, { endedAt: DUE + 1 }],
+  ['that was cut', wanted, { endedAt: DUE - 100, end: 'deadline' }],
+  ['whose first token was late', { ...wanted, ttftMs: 500 }, { firstTokenAt: NOW + 489, endedAt: DUE - 100 }],
+] as const) {
+  void t.test(`a guaranteed answer ${name} makes the next ones more careful, for a while`, async (t) => {
+    const kept = leastAfter(budget, { endedAt: DUE });
+    t.ok(leastAfter(budget, ended) > 1.1 * kept, `${leastAfter(budget, ended)} after ${kept}`);
+    t.ok(leastAfter(budget, ended, 300_000) < 1.05 * kept, 'five minutes later');
+  });
+}
+
+for (const [name, ended] of [
+  ['that ended in time', { endedAt: DUE }],
+  ['that landed', { endedAt: DUE, end: 'landed' }],
+  ['that its client cancelled late', { endedAt: DUE + 9000, end: 'cancelled' }],
+] as const) {
+  void t.test(`a guaranteed answer ${name} makes no later one more careful`, async (t) => {
+    t.ok(leastAfter(wanted, ended) <= 1.001 * least(), `${leastAfter(wanted, ended)} and ${least()}`);
+  });
+}
+
+void t.test('reason: full depth, and why not', async (t) => {
+  const reasonOf = (router: Router, request: RequestView, state = stateOf()): string =>
+    admitted(router, request, state).reason;
+  const tight = landing('a', 150);
+  t.equal(reasonOf(routerOf(), landing('a', 60_000)), 'deepest');
+  t.equal(reasonOf(routerOf(), landing('a', 150, { minExit: 10, maxExit: 10 })), 'deepest', 'of those that it allows');
+  t.equal(reasonOf(routerOf(), tight), 'budget');
+  let ms = 150;
+  while (reasonOf(routerOf(), landing('a', ms)) !== 'deepest') ms *= 1.02;
+  t.equal(reasonOf(routerOf({}, undefined, 2), landing('a', ms)), 'noise', `${ms} ms are enough on a calm machine`);
+  const waiting = Array.from({ length: 8 }, (_, i) => landing(`w${i}`, 100 + i, { serviceClass: 'best_effort' }));
+  const others = waiting.map((each) => ({ ...each, budget: total(ms - 1, 'land') }));
+  t.equal(reasonOf(routerOf(), landing('a', ms), stateOf({ waiting: others })), 'load');
+});
+
+void t.test('the exit of an admission is the one that the request begins with', async (t) => {
+  for (const ms of [120, 200, 400, 900, 5000]) {
+    const router = routerOf();
+    const ask = landing('new', ms);
+    const { exit, serviceClass } = admitted(router, ask);
+    arrive(router, ask, NOW);
+    const live = [prompting('new', ask.budget, { ...natural, exit, serviceClass })];
+    t.equal(planOf(router, stateOf({ live })).exits.get('new'), exit, `${ms} ms`);
+  }
+});
+
+/** One after the other, each waiting while the next arrives. */
+function apart(requests: readonly RequestView[]): Admission[] {
+  const router = routerOf();
+  let waiting: readonly RequestView[] = [];
+  return requests.map((request) => {
+    const found = admission(router, request, stateOf({ waiting }));
+    if (found.kind === 'reject') return found;
+    waiting = [...waiting, { ...request, exit: found.exit, serviceClass: found.serviceClass }];
+    return found;
+  });
+}
+const together = (requests: readonly RequestView[]): Admission[] => routerOf().admit(requests, stateOf());
+
+for (const onMiss of ['land', 'reject'] as const) {
+  void t.test(`burst: promises with ${onMiss} are made as if each request had come by itself`, async (t) => {
+    const kindOf = (each: Admission): string => (each.kind === 'admit' ? each.serviceClass : 'rejected');
+    const seen = new Set<string>();
+    for (const totalMs of [200, 400, 800]) {
+      const burst = Array.from({ length: 24 }, (_, i) =>
+        asking(`r${i}`, total(totalMs * (1 + (i % 3)), onMiss), natural),
+      );
+      const kinds = together(burst).map(kindOf);
+      t.strictSame(kinds, apart(burst).map(kindOf), `${totalMs} ms`);
+      for (const kind of kinds) seen.add(kind);
+    }
+    t.same(seen, new Set(['guaranteed', onMiss === 'land' ? 'best_effort' : 'rejected']));
+  });
+}
+
+void t.test('burst: a rejected request is no company', async (t) => {
+  const some = Array.from({ length: 3 }, (_, i) => asking(`r${i}`, total(5_000)));
+  const hopeless = Array.from({ length: 5 }, (_, i) => asking(`no${i}`, total(1, 'reject')));
+  const all = together([...hopeless.slice(0, 2), ...some, ...hopeless.slice(2)]);
+  t.same(
+    all.map(({ kind }) => kind),
+    ['reject', 'reject', 'admit', 'admit', 'admit', 'reject', 'reject', 'reject'],
+  );
+  t.strictSame(
+    all.filter(({ kind }) => kind === 'admit'),
+    together(some),
+  );
+});

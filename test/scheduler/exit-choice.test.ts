@@ -1,0 +1,191 @@
+/** Exits of requests that begin, and the pauses of a step. */
+import t from 'tap';
+import { at } from '../../src/cost/model.js';
+import { type Budget, type EngineState, type Policy, type SequenceView } from '../../src/scheduler/router.js';
+import { chooseExits, forecast } from '../../src/scheduler/exit-choice.js';
+import { latePromises } from '../../src/scheduler/promise.js';
+import {
+  NOW,
+  answering,
+  asking,
+  natural,
+  planOf,
+  planningState,
+  prompting,
+  routerOf,
+  stateOf,
+  total,
+  unstated,
+} from './fixtures.js';
+import { layers } from './sample.js';
+
+const DEEPEST = 4;
+/** Exit (index) of each request that begins, by id. */
+function exitsOf(parts: Partial<EngineState>, deepest = DEEPEST): Record<string, number> {
+  const chosen = chooseExits(planningState(parts), deepest);
+  return Object.fromEntries([...chosen].map(([{ request }, exit]) => [request.id, exit]));
+}
+const exitOf = (budget: Budget | null, more: Partial<SequenceView> = {}, deepest?: number): number | undefined =>
+  exitsOf({ live: [prompting('a', budget, { ...natural, ...more })] }, deepest).a;
+const bare = total(150, 'land');
+
+void t.test('an ample budget begins at full depth, and so does none', async (t) => {
+  t.equal(exitOf(total(60_000, 'land')), 4);
+  t.equal(exitOf(null), 4);
+});
+
+void t.test('a tight budget begins shallower, and a hopeless one as shallow as it may', async (t) => {
+  const exit = exitOf(bare) ?? 9;
+  t.ok(exit < 4, `exit ${exit}`);
+  t.equal(exitOf(total(20, 'land')), 0);
+  t.equal(exitOf(total(20, 'land'), { minExit: 20 }), 2);
+});
+
+void t.test('more budget begins no shallower', async (t) => {
+  let before = 0;
+  for (let ms = 20; ms < 20_000; ms *= 1.1) {
+    const exit = exitOf(total(ms, 'land')) ?? -1;
+    t.ok(exit >= before, `${ms} ms: exit ${exit} after ${before}`);
+    before = exit;
+  }
+  t.equal(before, 4);
+});
+
+void t.test(
+  'an exit that is worth nothing more is not taken: the worth of a deeper one pays for its time',
+  async (t) => {
+    const quality = [0.94, 0.94, 0.94, 0.94, 0.94];
+    t.equal(exitOf(bare, { quality }), 0, 'all exits agree alike');
+    const poor = [0.1, 0.2, 0.2, 0.2, 0.94];
+    t.equal(exitOf(bare, { quality: poor }), 4, 'the others are of no use');
+  },
+);
+
+void t.test('an answer that can not land begins at the deepest exit that has time for all of it', async (t) => {
+  const exact = { isExactLength: true, maxTokens: 50 };
+  for (const [totalMs, exit] of [
+    [200, 0],
+    [240, 1],
+    [280, 2],
+    [320, 3],
+    [370, 4],
+  ] as const) {
+    t.equal(exitOf(total(totalMs), exact), exit, `${totalMs} ms`);
+  }
+  t.equal(exitOf(total(740), natural), 1, 'it may get long');
+  t.equal(exitOf(total(740, 'land'), natural), 4);
+});
+
+void t.test('a first token and a TPOT bound the exit', async (t) => {
+  const within = (part: Partial<Budget>): number => exitOf({ ...unstated, ...part }) ?? -1;
+  t.equal(within({ ttftMs: 1000 }), 4);
+  t.ok(within({ ttftMs: 60 }) < 4);
+  t.equal(within({ tpotMs: 20 }), 4);
+  t.ok(within({ tpotMs: 4.6 }) < 4);
+  t.equal(within({ tpotMs: 0.1 }), 0);
+});
+
+void t.test('the load bounds the exit of answers that begin with a budget, and of no other one', async (t) => {
+  t.equal(exitOf(total(60_000, 'land'), {}, 1), 1);
+  t.equal(exitOf(total(60_000, 'land'), { minExit: 25 }, 1), 3, 'its own bound comes first');
+  t.equal(exitOf(null, {}, 1), 4);
+  t.same(exitsOf({ live: [answering('a', total(60_000, 'land'), natural)] }, 1), {}, 'it has begun');
+});
+
+void t.test('an answer keeps its exit: no plan changes it', async (t) => {
+  for (const [budget, exit] of [
+    [total(1100, 'land'), 30],
+    [total(60_000, 'land'), 10],
+    [null, 15],
+  ] as const) {
+    t.same(exitsOf({ live: [answering('a', budget, { ...natural, exit })] }), {});
+  }
+  const preempted = asking('a', total(60_000, 'land'), { ...natural, generated: 20, exit: 15, firstTokenAt: 50 });
+  t.same(exitsOf({ waiting: [preempted] }), {}, 'nor does a preemption');
+});
+
+void t.test('a prompt that has begun keeps its exit, unless another one begins', async (t) => {
+  const tight = (id: string, done: number): SequenceView =>
+    prompting(id, total(20, 'land'), { ...natural, frontier: layers.map((layer) => (layer === 30 ? 0 : done)) });
+  const changes = (...live: SequenceView[]) => routerOf().planStep(stateOf({ live })).exits;
+  t.same(changes(tight('a', 0)), [{ id: 'a', exit: 10 }]);
+  t.same(changes(tight('a', 16)), []);
+  t.same(changes(tight('a', 16), tight('b', 0)), [
+    { id: 'a', exit: 10 },
+    { id: 'b', exit: 10 },
+  ]);
+});
+
+void t.test('an answer behind shallower thoughts begins like a prompt, at the exit that it was given', async (t) => {
+  const frontier = layers.map((layer) => (layer === 10 ? 239 : 0));
+  for (const totalMs of [60_000, NOW + 30]) {
+    t.same(exitsOf({ live: [answering('a', total(totalMs, 'land'), { ...natural, frontier })] }), { a: 4 });
+  }
+});
+
+void t.test('a request that begins behind others has less time: it is planned in order of service', async (t) => {
+  const live = ['a', 'b', 'c', 'd'].map((id, i) => prompting(id, total(300 + i, 'land'), natural));
+  const exits = exitsOf({ live });
+  t.ok(at(Object.values(exits), 3) < (exitOf(total(303, 'land')) ?? 0), JSON.stringify(exits));
+  t.same(exitsOf({ live: [...live].reverse() }), exits, 'whatever the order of the slots');
+  const unpromised = live.map((each) => ({ ...each, serviceClass: 'best_effort' as const }));
+  t.same(exitsOf({ live: unpromised }), { a: 4, b: 4, c: 4, d: 1 }, 'no promise bounds the others');
+});
+
+for (const [totalMs, exit] of [
+  [500, 4],
+  [400, 3],
+  [300, 1],
+  [200, 0],
+] as const) {
+  void t.test(`four promises of ${totalMs} ms begin at exit ${exit}, the deepest one that keeps all`, async (t) => {
+    const live = ['a', 'b', 'c', 'd'].map((id) => prompting(id, total(totalMs), { maxTokens: 20 }));
+    t.same(exitsOf({ live }), { a: exit, b: exit, c: exit, d: exit });
+    const late = (deepest: number): number => {
+      const state = planningState({ live });
+      return latePromises(state, 1, new Map(state.requests.map((each) => [each, deepest]))).size;
+    };
+    t.equal(late(exit), 0);
+    if (exit < DEEPEST) t.not(late(exit + 1), 0, 'a deeper one is late');
+  });
+}
+
+void t.test('a request that is late anyway takes no time of others', async (t) => {
+  const late = prompting('late', total(500, 'land'), { ...natural, arrivedAt: NOW - 480, promptLength: 900 });
+  const one = prompting('a', total(400, 'land'), natural);
+  t.equal(exitsOf({ live: [late, one] }).a, exitsOf({ live: [one] }).a);
+});
+
+void t.test('the forecast of a row is its length at its exit, within its budget', async (t) => {
+  const tokensOf = (live: SequenceView): number => {
+    return at(forecast(planningState({ live: [live] }), new Map()), 0).tokens;
+  };
+  const isNear = (found: number, expected: number): boolean => Math.abs(found - expected) < 1e-3;
+  t.ok(isNear(tokensOf(answering('a', total(9000))), 40), 'an exact length');
+  const lander = answering('a', total(9000, 'land'), natural);
+  const free = tokensOf(lander);
+  t.ok(free > 50 && free < 200, `${free}`);
+  const tight = tokensOf({ ...lander, budget: total(1112, 'land') });
+  t.ok(tight > 10 && tight < 20, `${tight} tokens in 100 ms`);
+});
+
+const pausedOf = (live: readonly SequenceView[], policy: Partial<Policy> = {}): readonly string[] =>
+  planOf(routerOf(policy), stateOf({ live })).paused;
+const rows = [0, 1, 2].map((i) => answering(`row${i}`, total(60_000, 'land'), natural));
+/** It has time for a sentence by itself, and not beside another row. */
+const tight = answering('tight', total(NOW + 155, 'land'), natural);
+const free = (lastTokenAt: number): SequenceView => answering('free', null, { lastTokenAt });
+
+for (const [name, live, policy, paused] of [
+  ['while every deadline has slack, rows without one run', [...rows, free(NOW)], {}, []],
+  ['beside a deadline without slack, a row without one pauses', [...rows, tight, free(NOW)], {}, ['free']],
+  ['a paused row runs when its share is due', [...rows, tight, free(NOW - 2000)], {}, []],
+  ['a row whose share is the whole machine runs', [tight, free(NOW)], { noBudgetShare: 1 }, []],
+  ['without deadlines no row pauses', [free(NOW), answering('late', total(500), { lastTokenAt: NOW })], {}, []],
+  ['a late row pauses as one without a promise', [tight, answering('late', total(500), {})], {}, ['late']],
+  ['no row with a budget pauses, and no prompt', [tight, ...rows, prompting('p', null)], {}, []],
+] as const) {
+  void t.test(`pauses: ${name}`, async (t) => {
+    t.same(pausedOf(live, policy), paused);
+  });
+}

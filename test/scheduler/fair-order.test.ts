@@ -1,0 +1,101 @@
+import t from 'tap';
+import fc from 'fast-check';
+import { FairOrder, serviceOf, type Share } from '../../src/scheduler/fair-order.js';
+import { fairShare, yielding } from '../../src/scheduler/yielding.js';
+
+interface Item extends Share {
+  readonly id: number;
+}
+
+const item = (tenant: string, service: number, id: number, isPromised = false): Item => ({
+  ...{ tenant, service, id, isPromised },
+});
+const itself = (each: Item): Share => each;
+
+void t.test('two tenants with waiting sequences get equal service, up to one sequence of each', (t) => {
+  const services = fc.array(fc.integer({ min: 1, max: 1000 }), { minLength: 30, maxLength: 30 });
+  fc.assert(
+    fc.property(services, services, fc.integer({ min: 1, max: 5 }), (first, second, slots) => {
+      const fair = new FairOrder();
+      let waiting = [...first.map((s, i) => item('a', s, i)), ...second.map((s, i) => item('b', s, 100 + i))];
+      const got = { a: 0, b: 0 };
+      const bound = Math.max(...first) + Math.max(...second);
+      while (waiting.some(({ tenant }) => tenant === 'a') && waiting.some(({ tenant }) => tenant === 'b')) {
+        if (Math.abs(got.a - got.b) > bound) return false;
+        const ordered = fair.order(waiting, itself);
+        for (const each of ordered.slice(0, slots)) {
+          fair.started(each);
+          got[each.tenant as 'a' | 'b'] += each.service;
+        }
+        waiting = ordered.slice(slots);
+      }
+      return true;
+    }),
+  );
+  t.end();
+});
+
+void t.test(
+  'the order holds each sequence once, and keeps the order of a tenant, of promises and of a lead before them',
+  (t) => {
+    const items = fc.array(
+      fc.record({ tenant: fc.constantFrom('a', 'b', 'c'), service: fc.nat(50), isPromised: fc.boolean() }),
+    );
+    fc.assert(
+      fc.property(items, (some) => {
+        const waiting = some.map((each, id) => ({ ...each, id }));
+        const ordered = new FairOrder().order(waiting, itself);
+        const promised = waiting.filter(({ isPromised }) => isPromised);
+        const lead = waiting[0]?.isPromised === false ? 1 : 0;
+        t.same(ordered.slice(lead, lead + promised.length), promised);
+        for (const tenant of ['a', 'b', 'c']) {
+          const own = (list: readonly Item[]) => list.filter((each) => each.tenant === tenant && !each.isPromised);
+          t.same(own(ordered), own(waiting));
+        }
+        return ordered.length === waiting.length;
+      }),
+      { numRuns: 50 },
+    );
+    t.end();
+  },
+);
+
+void t.test('a tenant that was idle goes first, and gains no credit', (t) => {
+  const fair = new FairOrder();
+  for (let i = 0; i < 64; i++) fair.started(item('flood', 100, i));
+  const flood = Array.from({ length: 4 }, (_, i) => item('flood', 100, i));
+  const late = Array.from({ length: 4 }, (_, i) => item('late', 100, 10 + i));
+  const names = fair.order([...flood, ...late], itself).map(({ tenant }) => tenant);
+  t.same(names, ['late', 'flood', 'late', 'flood', 'late', 'flood', 'late', 'flood']);
+  for (const each of flood) fair.left(each.tenant, 90);
+  t.equal(
+    fair.order([...late, ...flood], itself)[1]?.tenant,
+    'flood',
+    'sequences that end early are charged their service',
+  );
+  t.equal(serviceOf(10, 3), 16);
+  t.end();
+});
+
+void t.test('a sequence yields to a tenant below its share, and to a promise', (t) => {
+  const rows = (...tenants: string[]) => tenants.map((tenant, id) => item(tenant, 1, id));
+  const next = (tenant: string, isPromised = false) => item(tenant, 1, 99, isPromised);
+  const share = fairShare(4, new Set(['a', 'b']));
+  t.equal(share, 2);
+  t.equal(yielding(rows('a', 'a', 'a', 'a'), next('b'), share)?.id, 3, 'the newest');
+  t.equal(yielding(rows('a', 'a', 'a', 'b'), next('b'), share)?.id, 2);
+  t.equal(yielding(rows('a', 'a', 'b', 'b'), next('b'), share), null, 'both have their share');
+  t.equal(yielding(rows('a', 'a', 'b', 'b'), next('a'), share), null, 'no two take turns');
+  t.equal(yielding(rows('a', 'a', 'a', 'b', 'b'), next('b'), share), null, 'one with its share is owed nothing');
+  t.equal(yielding(rows('a', 'a', 'a', 'a'), next('a'), share), null);
+  t.equal(yielding(rows('a', 'a', 'a', 'b'), next('b', true), share)?.id, 2, 'the tenant with the most slots');
+  t.equal(yielding(rows('a', 'a'), next('a', true), share)?.id, 1, 'its own sequences as well');
+  t.equal(yielding(rows('a', 'a'), next('b', true), share, 1)?.id, 1);
+  t.equal(yielding(rows('a', 'a'), next('b', true), share, 2), null, 'the oldest keep their share');
+  const promised = rows('a', 'a', 'a').map((each) => ({ ...each, isPromised: true }));
+  t.equal(yielding(promised, next('b', true), share), null, 'a promise yields to none');
+  t.equal(yielding(promised, next('b'), share), null);
+  t.equal(fairShare(2, new Set(['a', 'b', 'c'])), 1);
+  t.equal(yielding(rows('a', 'b'), next('c'), 1), null, 'no tenant has more than its share');
+  t.end();
+});

@@ -1,0 +1,214 @@
+/** The memory behind slots: committed pages follow the positions that slots hold. */
+import t from 'tap';
+import { compact } from '../../../src/scheduler/kv/compaction.js';
+import type { Slot } from '../../../src/scheduler/kv/slot.js';
+import { PAGE, residentPages } from '../../../src/runtime/libc.js';
+import {
+  advanceTo,
+  decodeRows,
+  drain,
+  greedy,
+  logitsAt,
+  makeCore,
+  makeExecutor,
+  openSlot,
+  slotParts,
+} from '../../engine/helper.js';
+
+const executor = await makeExecutor(t);
+const { table, units } = executor;
+const { model } = slotParts(executor);
+const stages = [...model.stages, ...model.exits.flatMap(({ block }) => block ?? [])];
+const long = 2000;
+const short = 40;
+
+t.afterEach(() => {
+  executor.forget(0);
+});
+
+/** Rows of each head at a slot index, as [address, bytes of a position]. */
+function rowsOf(index: number): [bigint, number][] {
+  return stages.flatMap(({ kv }) =>
+    Object.values(kv.tensors('past', index, 1)).flatMap((tensor) => {
+      const { address, dims, type } = tensor;
+      tensor.dispose();
+      const [, heads = 0, capacity = 0, width = 0] = dims;
+      const position = width * (type === 'f32' ? 4 : type === 'f16' ? 2 : 1);
+      return Array.from({ length: heads }, (_, head): [bigint, number] => [
+        address + BigInt(head * capacity * position),
+        position,
+      ]);
+    }),
+  );
+}
+
+/** Writes a slot's first positions in every unit. */
+function write(slot: Slot, length: number, value: number): void {
+  for (const [address, position] of rowsOf(slot.index)) {
+    model.device.upload([{ target: address, source: new Uint8Array(length * position).fill(value) }]);
+  }
+  units.stages.forEach((_, unit) => {
+    slot.reach(unit, length);
+  });
+  slot.tokens = Array.from({ length }, (_, i) => i);
+}
+
+/** Resident positions at a slot index, rounded to whole pages: the maximum over all rows. */
+function committed(index: number): number {
+  const counts = rowsOf(index).map(([address, position]) => {
+    const bytes = Math.ceil((2 * long * position) / PAGE) * PAGE;
+    return (residentPages(address, bytes) * PAGE) / position;
+  });
+  return Math.max(...counts);
+}
+
+/** Whether a slot holds the written value. */
+function holds(slot: Slot, value: number): boolean {
+  return rowsOf(slot.index).every(([address, position]) => {
+    const bytes = new Uint8Array(slot.length * position);
+    model.device.download(address, bytes);
+    return bytes.every((byte) => byte === value);
+  });
+}
+
+const close = (positions: number, length: number): boolean => positions >= length && positions <= length + 16;
+
+void t.test('exchanged slots leave no pages behind, even repeatedly', (t) => {
+  const [a, b] = [openSlot(executor, []), openSlot(executor, [])];
+  write(a, long, 1);
+  write(b, short, 2);
+  for (let round = 0; round < 3; round++) {
+    t.equal(
+      table.kv.swaps?.freshBytes(a, b),
+      table.kv.bytes(a, long) * (1 - short / long),
+      'bytes that move into new pages',
+    );
+    table.swap(a, b);
+    for (const slot of [a, b]) {
+      const held = committed(slot.index);
+      t.ok(close(held, slot.length), `${held} positions of ${slot.length}`);
+      t.equal(slot.touched, slot.length);
+    }
+    t.ok(holds(a, 1) && holds(b, 2));
+  }
+  t.end();
+});
+
+void t.test('a long sequence moves only if that pays off, including its new pages', (t) => {
+  const places = (length: number): number => {
+    executor.forget(0);
+    const slots = Array.from({ length: 5 }, () => openSlot(executor, []));
+    const [, , , , last] = slots;
+    if (last === undefined) throw new Error('no slot is free');
+    write(last, length, 1);
+    compact(table, units, [{ slot: last, exit: executor.exit(units.exits.length - 1) }]);
+    return last.index;
+  };
+  t.equal(places(1000), 0, 'four unneeded rows cost more than the move');
+  t.equal(places(2500), 4, 'four unneeded rows cost less than the move');
+  t.end();
+});
+
+void t.test('a long sequence that moves leaves an empty place', (t) => {
+  const slot = openSlot(executor, []);
+  write(slot, long, 1);
+  const from = slot.index;
+  const other = table.slots.find(({ live }) => !live);
+  if (other === undefined) throw new Error('no slot is free');
+  table.swap(slot, other);
+  t.equal(committed(from), 0);
+  t.ok(holds(slot, 1));
+  t.end();
+});
+
+void t.test('a released slot is empty, at any page boundary', (t) => {
+  const slot = openSlot(executor, []);
+  for (const length of [1607, 1200, 803, 90, 1]) {
+    write(slot, length, 1);
+    table.drop(slot);
+    t.equal(committed(slot.index), 0, `after ${length} positions`);
+  }
+  t.end();
+});
+
+void t.test('positions that a batch writes behind a stored prefix are released with it', (t) => {
+  const positionsOfPage = PAGE / (rowsOf(0)[0]?.[1] ?? 1);
+  const [stored, decoding] = [openSlot(executor, []), openSlot(executor, [])];
+  write(stored, 20 * positionsOfPage, 1);
+  stored.live = false;
+  t.ok(stored.index < decoding.index);
+  // Long, so that it stays where it is.
+  write(decoding, long, 2);
+  decoding.tokens.push(4);
+  decodeRows(executor, [{ slot: decoding, exit: executor.exit(units.exits.length - 1) }]);
+  table.drop(stored);
+  t.equal(committed(stored.index), 0);
+  t.end();
+});
+
+void t.test('a truncated slot releases a long tail and keeps a short one', (t) => {
+  const slot = openSlot(executor, []);
+  write(slot, long, 1);
+  table.truncate(slot, long - 100);
+  t.ok(close(committed(slot.index), long), 'a short tail is not worth the calls');
+  table.truncate(slot, 1000);
+  const held = committed(slot.index);
+  t.ok(close(held, 1000), `${held} positions of 1000`);
+  t.ok(holds(slot, 1));
+  t.end();
+});
+
+void t.test('a sequence that takes over a stored prefix does not keep its tail', (t) => {
+  const core = makeCore(executor);
+  const prompt = Array.from({ length: 400 }, (_, i) => 260 + ((i * 37) % 400));
+  const exit = units.exits[0]?.layer ?? 0;
+  core.submit(greedy('first', prompt, exit, 1));
+  drain(core);
+  const stored = table.slots.find(({ length }) => length > 0);
+  t.ok((stored?.touched ?? 0) >= 400);
+  core.submit(greedy('second', [...prompt.slice(0, 210), 300, 301, 302, 303], exit, 2));
+  core.step();
+  const [second] = core.slotManager.running;
+  t.equal(second?.slot, stored, 'taken over');
+  t.equal(second?.cachedTokens, 210);
+  t.ok((stored?.touched ?? Infinity) < 230, `${stored?.touched ?? NaN} positions`);
+  drain(core);
+  t.end();
+});
+
+void t.test('a prefix is copied behind the present positions, in each unit as far as its source has come', (t) => {
+  const tokens = Array.from({ length: 90 }, (_, i) => 300 + ((i * 37) % 400));
+  const last = units.exits.length - 1;
+  const [from, to, alone] = [openSlot(executor, tokens), openSlot(executor, tokens), openSlot(executor, tokens)];
+  // Source and own progress, as [exit, positions].
+  for (const [source, own] of [
+    [
+      [last, 60],
+      [0, 30],
+    ],
+    [
+      [0, 60],
+      [last, 30],
+    ],
+    [
+      [1, 60],
+      [0, 60],
+    ],
+  ] as const) {
+    advanceTo(executor, from, source[0], source[1]);
+    advanceTo(executor, to, own[0], own[1]);
+    table.copyPrefix(from, to, 60);
+    t.equal(to.length, 60);
+    for (const exit of [0, last]) {
+      advanceTo(executor, to, exit, 89);
+      advanceTo(executor, alone, exit, 89);
+      t.strictSame(
+        logitsAt(executor, to, exit),
+        logitsAt(executor, alone, exit),
+        `exit ${exit} after ${source.join()} on ${own.join()}`,
+      );
+    }
+    for (const slot of [from, to, alone]) table.truncate(slot, 0);
+  }
+  t.end();
+});

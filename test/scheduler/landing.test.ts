@@ -1,0 +1,118 @@
+/** The window of a landing, and what is cut at its deadline. */
+import fc from 'fast-check';
+import t from 'tap';
+import type { Budget, EngineState, OnMiss, RequestView, Router } from '../../src/scheduler/router.js';
+import { defaultPolicy } from '../../src/scheduler/policy.js';
+import { runs } from './arbitrary.js';
+import { NOW, answering, arrive, asking, natural, planOf, prompting } from './fixtures.js';
+import { routerOf, stateOf, total, unstated } from './fixtures.js';
+
+const OVERHEAD = defaultPolicy.requestOverheadMs;
+const lander = answering('a', total(5000, 'land'), natural);
+/** A router that has planned a step of this state. */
+function planned(state: EngineState, router: Router = routerOf()): Router {
+  planOf(router, state);
+  return router;
+}
+const alone = planned(stateOf({ live: [lander] }));
+
+void t.test('an answer lands where its budget says so', async (t) => {
+  for (const onMiss of ['land', 'reject'] as const) {
+    t.type(alone.landing(asking('a', total(5000, onMiss), natural)), 'object', onMiss);
+  }
+  for (const [name, request] of [
+    ['continue', asking('a', total(5000), natural)],
+    ['truncate', asking('a', total(5000, 'truncate'), natural)],
+    ['an exact length', asking('a', total(5000, 'land'))],
+    ['no budget', asking('a', null, natural)],
+    ['no total budget', asking('a', { ...unstated, ttftMs: 100, onMiss: 'land' }, { ...natural, lands: true })],
+    ['a text that may not end', asking('a', total(5000, 'land'), { ...natural, lands: false })],
+  ] as const) {
+    t.equal(alone.landing(request), null, name);
+  }
+});
+
+void t.test('without load the window is the end of the budget, less the overhead of the request', async (t) => {
+  const endsAt = 5000 - OVERHEAD;
+  t.match(alone.landing(lander), { opensAt: defaultPolicy.landingOpens * endsAt, endsAt });
+});
+
+void t.test('the window stays while the answer goes on', async (t) => {
+  const later = { ...lander, generated: 200 };
+  t.same(alone.landing(later), alone.landing(lander));
+});
+
+void t.test('the time of a token is that of a step, with margin, and with the prompts that wait', async (t) => {
+  const tokenMs = (state: EngineState): number => planned(state).landing(lander)?.tokenMs ?? NaN;
+  const one = tokenMs(stateOf({ live: [lander] }));
+  const decode = { rows: [0, 0, 0, 0, 1], context: 240 };
+  const stepMs = routerOf().predictMs({ decode, prefill: [] });
+  t.ok(Math.abs(one / (stepMs * (1 + defaultPolicy.margin)) - 1) < 0.02, `${one} of ${stepMs} ms`);
+  const rows = Array.from({ length: 8 }, (_, i) => ({ ...lander, id: `row${i}` }));
+  t.ok(tokenMs(stateOf({ live: [lander, ...rows] })) > 1.5 * one, 'more rows');
+  const waiting = [asking('w', total(9000, 'land'), natural)];
+  t.ok(tokenMs(stateOf({ live: [lander], waiting })) > one + 1, 'a prompt');
+  const flood = Array.from({ length: 40 }, (_, i) => asking(`w${i}`, total(60_000, 'land'), { promptLength: 2000 }));
+  const crowded = tokenMs(stateOf({ live: [lander], waiting: flood }));
+  t.ok(crowded <= one + defaultPolicy.maxStallMs + 5, `${crowded} ms: chunks stall a step no longer`);
+});
+
+void t.test('a router that has planned nothing lands by the budget alone', async (t) => {
+  t.match(routerOf().landing(lander), { endsAt: 5000 - OVERHEAD, tokenMs: 0 });
+});
+
+/** A router that has planned a step under load. */
+function loaded(): Router {
+  const router = routerOf();
+  for (let at = NOW - 5000; at <= NOW; at += 25) {
+    arrive(router, asking(`past${at}`, total(4000, 'land'), { ...natural, arrivedAt: at }), at);
+  }
+  const state = stateOf({ live: [lander, { ...lander, id: 'b' }, prompting('c', total(4000, 'land'), natural)] });
+  return planned(state, router);
+}
+
+void t.test('in any state the window opens after arrival and ends by the deadline', async () => {
+  const times = fc.record({
+    agoMs: fc.nat(20_000),
+    totalMs: fc.integer({ min: 20, max: 60_000 }),
+    generated: fc.nat(900),
+  });
+  const router = loaded();
+  fc.assert(
+    fc.property(times, fc.boolean(), ({ agoMs, totalMs, generated }, isLoaded) => {
+      const request = { ...lander, arrivedAt: NOW - agoMs, budget: total(totalMs, 'land'), generated };
+      const found = (isLoaded ? router : alone).landing(request);
+      if (found === null) throw new Error('it lands');
+      const { opensAt, endsAt, tokenMs } = found;
+      if (!(endsAt <= request.arrivedAt + totalMs - OVERHEAD)) throw new Error(`it ends at ${endsAt}`);
+      if (opensAt > Math.max(endsAt, request.arrivedAt)) throw new Error(`it opens at ${opensAt}, ends at ${endsAt}`);
+      if (!(tokenMs >= 0 && tokenMs < 1e4)) throw new Error(`${tokenMs} ms a token`);
+    }),
+    runs,
+  );
+});
+
+const work = { decode: { rows: [0, 0, 0, 0, 4], context: 200 }, prefill: [] };
+const stepMs = routerOf().predictMs(work);
+/** Whether a request is overdue, whose budget has so much time left. */
+function isOverdue(budget: Budget, leftMs: number, more: Partial<RequestView> = natural): boolean {
+  return routerOf().isOverdue(asking('a', budget, more), NOW + (budget.totalMs ?? 0) - OVERHEAD - leftMs, work);
+}
+
+for (const onMiss of ['truncate', 'land', 'reject'] as const) {
+  void t.test(`${onMiss}: an answer is cut before the step that would pass its deadline`, async (t) => {
+    t.ok(isOverdue(total(1000, onMiss), stepMs - 0.01));
+    t.notOk(isOverdue(total(1000, onMiss), stepMs + 0.01));
+  });
+}
+
+for (const [name, budget, more] of [
+  ['continue', total(1000), natural],
+  ['an exact length that would land', total(1000, 'land'), {}],
+  ['a text that may not end', total(1000, 'land'), { ...natural, lands: false }],
+  ['a budget without a total', { ...unstated, ttftMs: 1, onMiss: 'truncate' as OnMiss }, natural],
+] as const) {
+  void t.test(`${name}: an answer is not cut`, async (t) => {
+    t.notOk(isOverdue(budget, -500, more));
+  });
+}

@@ -1,0 +1,203 @@
+/** Output lengths: from the prior of the model folder to what answers of a kind show, by exit. */
+import fc from 'fast-check';
+import t from 'tap';
+import {
+  DEFAULT_QUANTILES,
+  type LengthDistribution,
+  type LengthPrior,
+  OutputLengths,
+} from '../../src/scheduler/output-length.js';
+import { type LengthGroup, defaultPolicy } from '../../src/scheduler/router.js';
+import { seeded } from '../../src/util/random.js';
+import { runs } from './arbitrary.js';
+import { admitted, asking, prior, routerOf, total } from './fixtures.js';
+
+const EXITS = 5;
+const MOST = 100_000;
+const fresh = (from: LengthPrior | null = prior): OutputLengths => new OutputLengths(EXITS, from, defaultPolicy);
+type Kind = LengthGroup['kind'];
+
+function at(lengths: OutputLengths, exit = 0, kind: Kind = 'chat'): LengthDistribution {
+  const found = lengths.of(kind)[exit];
+  if (found === undefined) throw new RangeError(`no distribution at exit ${exit}`);
+  return found;
+}
+
+interface Answers {
+  readonly kind?: Kind;
+  readonly exit?: number;
+  readonly hasEnded?: boolean;
+}
+
+function learn(lengths: OutputLengths, tokens: readonly number[], answers: Answers = {}): OutputLengths {
+  const { kind = 'chat', exit = 0, hasEnded = true } = answers;
+  for (const count of tokens) lengths.observe(kind, exit, count, hasEnded);
+  return lengths;
+}
+const times = (count: number, tokens: number): number[] => new Array<number>(count).fill(tokens);
+const median = (each: LengthDistribution): number => each.quantile(0.5, 0, MOST);
+
+void t.test('the quantiles of the prior are reproduced at each exit', async (t) => {
+  const shallow: LengthPrior[number] = [
+    [0.2, 30],
+    [0.5, 120],
+    [0.9, 900],
+  ];
+  const mixed: LengthPrior = [shallow, ...prior.slice(1)];
+  const lengths = fresh(mixed);
+  mixed.forEach((quantiles, exit) => {
+    for (const [share, tokens] of quantiles) {
+      const found = at(lengths, exit).quantile(share, 0, MOST);
+      t.equal(found, tokens, `exit ${exit}: ${share} of the answers`);
+      const within = 1 - at(lengths, exit).longerThan(tokens);
+      t.ok(Math.abs(within - share) < 0.01, `exit ${exit}: ${within} within ${tokens} tokens, not ${share}`);
+    }
+  });
+});
+
+void t.test('beyond the last quantile the answers end at the same rate a doubling', async (t) => {
+  const [last, tokens] = prior[0]?.at(-1) ?? [0, 0];
+  const each = at(fresh());
+  t.ok(each.longerThan(2 * tokens) > 0 && each.longerThan(2 * tokens) < 1 - last);
+  const ratio = (from: number): number => each.longerThan(2 * from) / each.longerThan(from);
+  t.ok(Math.abs(ratio(300) - ratio(600)) < 0.02, `${ratio(300)} and ${ratio(600)}`);
+});
+
+void t.test('a distribution is one: it falls with tokens, and its quantiles and means agree with it', async () => {
+  const evidence = fc.array(fc.tuple(fc.integer({ min: 1, max: 600 }), fc.nat(EXITS - 1), fc.boolean()), {
+    maxLength: 30,
+  });
+  const asked = fc.record({
+    generated: fc.nat(300),
+    more: fc.integer({ min: 1, max: 700 }),
+    share: fc.double({ min: 0.01, max: 0.99, noNaN: true }),
+    exit: fc.nat(EXITS - 1),
+  });
+  fc.assert(
+    fc.property(evidence, asked, (answers, { generated, more, share, exit }) => {
+      const lengths = fresh();
+      for (const [tokens, where, hasEnded] of answers) learn(lengths, [tokens], { exit: where, hasEnded });
+      const each = at(lengths, exit);
+      const most = generated + more;
+      let mean = 0;
+      for (let n = generated; n < most; n += 1) {
+        if (each.longerThan(n + 1) > each.longerThan(n) + 1e-12) throw new Error(`it rises after ${n} tokens`);
+        mean += (each.longerThan(n) + each.longerThan(n + 1)) / 2;
+      }
+      mean = Math.max(Math.min(1, more), mean / each.longerThan(generated));
+      if (Math.abs(each.meanLeft(generated, most) - mean) > 0.02 * mean + 0.1) {
+        throw new Error(`mean ${each.meanLeft(generated, most)}, not ${mean}`);
+      }
+      const quantile = each.quantile(share, generated, most);
+      if (quantile <= generated || quantile > most) throw new Error(`${quantile} of (${generated}, ${most}]`);
+      const within = (tokens: number): number => 1 - each.longerThan(tokens) / each.longerThan(generated);
+      if (quantile < most && within(quantile) < share - 1e-6) throw new Error(`${within(quantile)} is below ${share}`);
+      if (quantile > generated + 1 && within(quantile - 1) > share + 1e-6) throw new Error(`${quantile} is too long`);
+    }),
+    runs,
+  );
+});
+
+void t.test('a length that halves the answers as often as it doubles has a mean as well', async (t) => {
+  const halving: LengthPrior[number] = [
+    [0.5, 100],
+    [0.75, 200],
+    [0.9, 1000],
+  ];
+  const each = at(fresh(Array.from({ length: EXITS }, () => halving)));
+  const mean = 100 * Math.LN2;
+  t.ok(Math.abs(each.meanLeft(100, 200) - mean) < 1e-9, `${each.meanLeft(100, 200)}, not ${mean}`);
+});
+
+void t.test('evidence counts from the first answer on', async (t) => {
+  const [before, short, long] = [fresh(), learn(fresh(), [5]), learn(fresh(), [800])].map((each) => at(each));
+  if (before === undefined || short === undefined || long === undefined) throw new Error('three distributions');
+  t.ok(median(short) < median(before), `${median(short)} after a short answer, ${median(before)} before`);
+  t.ok(median(long) > median(before), `${median(long)} after a long answer`);
+  t.ok(median(short) > 5, 'one answer is not all there is');
+});
+
+void t.test('many answers with another hazard than the prior outweigh it', async (t) => {
+  const random = seeded(4);
+  const expected = at(fresh()).scaled(0.4);
+  const tokens = Array.from({ length: 600 }, () => expected.quantile(random(), 0, MOST));
+  const each = at(learn(fresh(), tokens));
+  for (const share of [0.25, 0.5, 0.75]) {
+    const [found, true_] = [each.quantile(share, 0, MOST), expected.quantile(share, 0, MOST)];
+    t.ok(Math.abs(found / true_ - 1) < 0.2, `${share}: ${found}, of answers ${true_}`);
+  }
+});
+
+void t.test('no answer is longer than its limit', async (t) => {
+  t.equal(at(fresh()).quantile(0.9, 0, 64), 64);
+});
+
+void t.test('an answer that was cut makes no end before its cut more likely', async () => {
+  const history = fc.array(fc.tuple(fc.integer({ min: 1, max: 400 }), fc.nat(EXITS - 1), fc.boolean()), {
+    maxLength: 12,
+  });
+  const cut = fc.record({ exit: fc.nat(EXITS - 1), tokens: fc.integer({ min: 1, max: 600 }) });
+  fc.assert(
+    fc.property(history, cut, (answers, { exit: where, tokens: until }) => {
+      const lengths = fresh();
+      for (const [tokens, exit, hasEnded] of answers) learn(lengths, [tokens], { exit, hasEnded });
+      const before = at(lengths, where);
+      const after = at(learn(lengths, [until], { exit: where, hasEnded: false }), where);
+      for (let n = 1; n <= until; n += 1) {
+        // Older evidence fades by a thousandth with each answer.
+        const [was, is] = [before.longerThan(n), after.longerThan(n)];
+        if (is < was - 2e-3) throw new Error(`longer than ${n} of ${until} tokens: ${is} after ${was}`);
+      }
+    }),
+    runs,
+  );
+});
+
+void t.test('an answer that was cut is longer evidence than one that ended there', async (t) => {
+  const cut = at(learn(fresh(), times(10, 60), { hasEnded: false }));
+  const ended = at(learn(fresh(), times(10, 60)));
+  t.ok(median(cut) > median(at(fresh())), `${median(cut)}`);
+  t.ok(median(ended) < median(cut), `${median(ended)}`);
+});
+
+void t.test('evidence at one exit moves the others the same way', async (t) => {
+  for (const tokens of [10, 700]) {
+    const lengths = learn(fresh(), times(30, tokens), { exit: 1 });
+    const shift = (exit: number): number => Math.log(median(at(lengths, exit)) / median(at(fresh(), exit)));
+    const sign = tokens < 100 ? -1 : 1;
+    for (const exit of [0, 2, 4]) {
+      t.ok(sign * shift(exit) > 0.05, `${tokens} tokens: exit ${exit} by ${shift(exit)}`);
+    }
+  }
+});
+
+void t.test('kinds of requests are told apart, and an unseen one begins with the prior', async (t) => {
+  const lengths = learn(fresh(), times(60, 20), { kind: 'chat' });
+  learn(lengths, times(60, 400), { kind: 'tools' });
+  const of = (kind: Kind): number => median(at(lengths, 0, kind));
+  t.ok(of('chat') < 40 && of('tools') > 200, `${of('chat')} and ${of('tools')}`);
+  t.equal(of('schema'), median(at(fresh())));
+});
+
+void t.test('an exit that the model lacks is an error', async (t) => {
+  t.throws(() => learn(fresh(), [5], { exit: EXITS }), new RangeError('no exit 5'));
+});
+
+void t.test('an empty answer teaches nothing, and an endless one does no harm', async (t) => {
+  const lengths = fresh();
+  lengths.observe('chat', 0, 0, true);
+  t.equal(at(lengths), at(lengths), 'the prior itself');
+  t.equal(median(at(lengths)), median(at(fresh())));
+  learn(lengths, [1e6, 1e6]);
+  t.ok(Number.isFinite(at(lengths).meanLeft(10, 1e6)) && median(at(lengths)) > median(at(fresh())));
+});
+
+void t.test('without a prior the default one holds', async (t) => {
+  const lengths = fresh(null);
+  for (const [share, tokens] of DEFAULT_QUANTILES) {
+    t.ok(Math.abs(at(lengths, 2).quantile(share, 0, MOST) - tokens) <= 1 + 0.01 * tokens, `${share}`);
+  }
+  const ask = asking('a', total(20_000), { maxTokens: 1024, isExactLength: false });
+  const { expectedTokens, expectedTokensP90 } = admitted(routerOf({}, null), ask);
+  t.ok(Math.abs(expectedTokens - 100) <= 1 && Math.abs(expectedTokensP90 - 450) <= 5, 'the router serves with it');
+});

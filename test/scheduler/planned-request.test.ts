@@ -1,0 +1,94 @@
+/** The meaning of each part of a budget, and the work that advances a sequence. */
+import fc from 'fast-check';
+import t from 'tap';
+import { at, predictMs } from '../../src/cost/model.js';
+import { defaultPolicy } from '../../src/scheduler/policy.js';
+import { advanceMs, advanceWork, frontierAt } from '../../src/cost/frontier.js';
+import { hasBudget } from '../../src/protocol/early-end.js';
+import { deadlinesOf } from '../../src/scheduler/planned-request.js';
+import type { SequenceView } from '../../src/scheduler/types.js';
+import { runs } from './arbitrary.js';
+import { answering, natural, planningState, total, unstated } from './fixtures.js';
+import { blockLayers, blockSample, sample } from './sample.js';
+
+void t.test('a budget that states nothing is none', async (t) => {
+  t.notOk(hasBudget(null));
+  t.notOk(hasBudget(unstated));
+  for (const part of ['totalMs', 'ttftMs', 'tpotMs']) t.ok(hasBudget({ ...unstated, [part]: 1 }), part);
+});
+
+void t.test('deadlines count from arrival, less what a request takes outside the engine', async (t) => {
+  const policy = { ...defaultPolicy, requestOverheadMs: 12 };
+  const budget = { ...unstated, totalMs: 400, ttftMs: 100, tpotMs: 30 };
+  t.same(deadlinesOf(1000, budget, policy), { firstToken: 1088, end: 1388, tpotMs: 30 });
+  t.same(deadlinesOf(1000, null, policy), { firstToken: Infinity, end: Infinity, tpotMs: Infinity });
+  t.equal(deadlinesOf(1000, total(50), policy).firstToken, Infinity);
+});
+
+void t.test('the chance that an answer ends in time is of answers that got as long as it is', async (t) => {
+  const within = (more: Partial<SequenceView>, steps: number): number =>
+    at(planningState({ live: [answering('a', null, { ...natural, ...more })] }).requests, 0).probabilityWithin(
+      4,
+      steps,
+    );
+  const isNear = (found: number, expected: number): boolean => Math.abs(found - expected) < 1e-9;
+  t.ok(isNear(within({ generated: 50 }, 50), 1 - 0.5 / 0.75), 'of four answers three are longer than 50 tokens');
+  t.equal(within({ generated: 50 }, 0), 0);
+  t.equal(within({ generated: 50, maxTokens: 60 }, 10), 1, 'its limit ends it');
+  t.ok(within({ generated: 50, maxTokens: 60 }, 9) < 1);
+});
+
+const STAGES = blockLayers.length;
+
+void t.test('a frontier is what the unit furthest behind has processed', async (t) => {
+  const frontier = [50, 40, 30, 0, 0, 20, 45];
+  t.equal(frontierAt(frontier, 0, blockSample), 20, 'the block of the first exit');
+  t.equal(frontierAt(frontier, 1, blockSample), 40, 'a stage');
+  t.equal(frontierAt(frontier, 2, blockSample), 0, 'a block without an entry');
+  t.equal(frontierAt(frontier, 4, blockSample), 0, 'the deepest exit has no block');
+  t.equal(frontierAt([], 2, sample), 0);
+  t.equal(frontierAt([7, 7, 7], 2, sample), 7);
+});
+
+void t.test('a change to a shallower exit runs the catch-up of its block alone', async (t) => {
+  const deep = [...blockLayers.map(() => 239), ...blockLayers.map(() => 0)];
+  const work = advanceWork(deep, 0, 239, blockSample, 128);
+  t.same(
+    work.map(({ positions, context, from, to }) => [positions, context, from, to]),
+    [[239, 0, 1, undefined]],
+  );
+  t.same(advanceWork(deep, 4, 239, blockSample, 128), [], 'nothing where all units are there');
+});
+
+void t.test('stages that are equally far run in one piece', async (t) => {
+  const work = advanceWork([100, 100, 60, 60, 0], 4, 120, sample, 128);
+  t.same(
+    work.map(({ positions, context, from, to }) => [positions, context, from, to]),
+    [
+      [20, 100, 0, 2],
+      [60, 60, 2, 4],
+      [120, 0, 4, 5],
+    ],
+  );
+});
+
+void t.test('a prompt is prefilled in the trunk up to its exit, and in the block', async (t) => {
+  const none = new Array<number>(2 * STAGES).fill(0);
+  const ms = (exit: number): number =>
+    predictMs(blockSample, { decode: null, prefill: advanceWork(none, exit, 200, blockSample, 128) });
+  t.ok(Math.abs(ms(0) / ms(4) - 10 / 30) < 0.02, `${ms(0)} of ${ms(4)}: 8 layers and 2`);
+});
+
+void t.test('the setup of an exit costs what its pieces cost', async () => {
+  const positions = fc.array(fc.nat(200), { minLength: 2 * STAGES, maxLength: 2 * STAGES });
+  fc.assert(
+    fc.property(positions, fc.nat(STAGES - 1), fc.constantFrom(16, 64, 128, 512), (some, exit, chunk) => {
+      // At least one position is there: a prompt's very beginning is priced by a table, in whole grains.
+      const frontier = some.map((at, unit) => (unit === 0 ? at + 1 : at));
+      const prefill = advanceWork(frontier, exit, 199, blockSample, chunk);
+      const expected = predictMs(blockSample, { decode: null, prefill });
+      return Math.abs(advanceMs(frontier, exit, 199, blockSample, chunk) - expected) <= 1e-9 * expected;
+    }),
+    runs,
+  );
+});

@@ -1,0 +1,159 @@
+/** Which prompts go on in a step, and how far. */
+import t from 'tap';
+import { at } from '../../src/cost/model.js';
+import { type Budget, type OnMiss, type Policy, type SequenceView, defaultPolicy } from '../../src/scheduler/router.js';
+import { NOW, answering, natural, planOf, prompting, routerOf, stateOf, total, unstated } from './fixtures.js';
+import { layers } from './sample.js';
+
+/** [id, positions] of each prompt that goes on in a step. */
+function chunksOf(live: readonly SequenceView[], policy: Partial<Policy> = {}): (readonly [string, number])[] {
+  return planOf(routerOf(policy), stateOf({ live })).chunks.map(({ id, positions }) => [id, positions] as const);
+}
+const firstOf = (live: readonly SequenceView[], policy: Partial<Policy> = {}): number =>
+  chunksOf(live, policy)[0]?.[1] ?? 0;
+const largest = at(defaultPolicy.chunks, defaultPolicy.chunks.length - 1);
+const short = (id: string, budget: Budget | null = null): SequenceView => prompting(id, budget, { promptLength: 17 });
+
+void t.test('nothing goes on where no prompt is', async (t) => {
+  t.same(chunksOf([answering('a', null)]), []);
+  t.same(chunksOf([]), []);
+});
+
+void t.test('a prompt that is alone takes the largest chunk, up to its last position', async (t) => {
+  t.same(chunksOf([prompting('p', null, { promptLength: 2000 })], { maxStallMs: 1 }), [['p', largest]]);
+  t.same(chunksOf([prompting('p', null, { promptLength: 50 })]), [['p', 49]]);
+  for (const left of [9, 1]) {
+    t.same(chunksOf([prompting('p', null, { frontier: layers.map(() => 199 - left) })]), [['p', left]]);
+  }
+  t.same(
+    chunksOf([prompting('p', null, { frontier: layers.map(() => 199) })]),
+    [],
+    'its last position is a decode step',
+  );
+});
+
+void t.test('a preempted sequence prefills its prompt and its answer', async (t) => {
+  const of = (done: number): SequenceView => answering('p', null, { generated: 40, frontier: layers.map(() => done) });
+  t.same(chunksOf([of(190)]), [['p', 49]]);
+  t.same(chunksOf([of(239)]), []);
+});
+
+void t.test('a longer stall allows larger chunks, and the smallest one always goes on', async (t) => {
+  const live = [answering('row', total(60_000, 'land'), natural), prompting('p', null)];
+  t.equal(firstOf(live, { maxStallMs: 1 }), 16);
+  const [some, all] = [firstOf(live, { maxStallMs: 20 }), firstOf(live, { maxStallMs: 500 })];
+  t.ok(some > 16 && some < all, `${some} and ${all}`);
+  t.equal(all, largest);
+});
+
+void t.test('short prompts share a step within the stall, in order of service', async (t) => {
+  const ids = ['a', 'b', 'c', 'd'];
+  const row = answering('row', null);
+  const burst = ids.map((id) => short(id));
+  t.same(
+    chunksOf([row, ...burst], { maxStallMs: 500 }),
+    ids.map((id) => [id, 16]),
+  );
+  t.same(chunksOf([row, ...burst], { maxStallMs: 1, prefillShare: 0.01 }), [['a', 16]]);
+  const due = ids.map((id, i) => short(id, total(5000 - i, 'land')));
+  t.same(
+    chunksOf([row, ...due], { maxStallMs: 500 }).map(([id]) => id),
+    [...ids].reverse(),
+    'the earliest deadline goes first',
+  );
+});
+
+void t.test(
+  'beside a deadline a prompt whose chunk does not end it leaves the rest of the step to the rows',
+  async (t) => {
+    const live = [answering('row', null), prompting('long', null, { promptLength: 900 }), short('short')];
+    t.equal(chunksOf(live, { maxStallMs: 500 }).length, 2);
+    const due = live.map((each) => ({ ...each, budget: total(60_000) }));
+    t.same(chunksOf(due, { maxStallMs: 500 }), [['long', largest]]);
+  },
+);
+
+void t.test('a prompt that copies its prefix from another one is in no step with it', async (t) => {
+  const leader = short('leader');
+  const follower = { ...short('follower'), expectedFrontier: leader.frontier.map(() => 16) };
+  const ids = chunksOf([leader, follower, short('other')], { maxStallMs: 500 }).map(([id]) => id);
+  t.same(ids, ['leader', 'other']);
+});
+
+void t.test('rows without deadlines that take long leave prompts their share of a step', async (t) => {
+  const rows = Array.from({ length: 8 }, (_, i) => answering(`row${i}`, null));
+  const positions = (prefillShare: number, budget: Budget | null = null): number =>
+    firstOf([...rows, prompting('p', budget)], { maxStallMs: 1, prefillShare });
+  t.equal(positions(0.01), 16);
+  t.ok(positions(0.5) >= 16 && positions(0.8) > positions(0.5), `${positions(0.5)} and ${positions(0.8)}`);
+  t.equal(positions(0.8, total(60_000, 'land')), 16, 'beside a deadline the stall holds');
+});
+
+void t.test('a chunk is as small as the TPOT of a row asks for, while that can be kept', async (t) => {
+  const beside = (tpotMs: number): number =>
+    firstOf([answering('paced', { ...unstated, tpotMs }), prompting('p', total(5000), { minExit: 30 })]);
+  t.equal(beside(30), largest);
+  const small = beside(8.3);
+  t.ok(small > 0 && small < largest, `${small}`);
+  t.equal(beside(5), largest, 'a row that misses its TPOT anyway delays no prompt');
+});
+
+void t.test(
+  'a prompt waits for a row whose exact length needs all of its time, and not for one that lands',
+  async (t) => {
+    const prompt = prompting('p', null);
+    const decode = { rows: [0, 0, 0, 0, 1], context: 239 };
+    const restMs = 40 * routerOf().predictMs({ decode, prefill: [] }) * (1 + defaultPolicy.margin);
+    const inMs = (ms: number, onMiss: OnMiss = 'continue'): Budget =>
+      total(NOW + defaultPolicy.requestOverheadMs + ms, onMiss);
+    t.same(chunksOf([answering('row', inMs(1.02 * restMs)), prompt]), []);
+    t.equal(firstOf([answering('row', inMs(2 * restMs)), prompt]), largest, 'there is time for both');
+    t.equal(firstOf([answering('row', inMs(1.02 * restMs, 'land'), natural), prompt]), largest, 'it may land earlier');
+    t.equal(firstOf([answering('row', inMs(0.5 * restMs)), prompt]), largest, 'it is late anyway');
+  },
+);
+
+void t.test('the prompt that is due first goes first, and one without a deadline behind its share', async (t) => {
+  const next = (live: readonly SequenceView[]): string | undefined => {
+    const router = routerOf();
+    // The first prompt without a deadline has its share at once.
+    planOf(router, stateOf({ live: [prompting('share', null), prompting('due', total(60_000))] }));
+    return planOf(router, stateOf({ live, now: NOW + 1 })).chunks[0]?.id;
+  };
+  const [a, b] = [prompting('a', total(900)), prompting('b', total(800))];
+  t.equal(next([a, b]), 'b');
+  t.equal(next([prompting('none', null), a]), 'a');
+  const late = prompting('late', total(500), { arrivedAt: NOW - 700 });
+  t.equal(next([late, a]), 'a', 'a hopeless one is last');
+  t.equal(next([late]), 'late', 'where no other prompt waits, it goes on');
+});
+
+void t.test('a prompt without a deadline gets its share of the prefill, whatever else waits', async (t) => {
+  const router = routerOf();
+  const long = { promptLength: 100_000 };
+  const live = [prompting('due', total(1e7, 'land'), { ...natural, ...long }), prompting('free', null, long)];
+  const msOf = { due: 0, free: 0 };
+  for (let now = NOW; now < NOW + 60_000;) {
+    const [chunk] = planOf(router, stateOf({ live, now })).chunks;
+    if (chunk === undefined) throw new Error('a prompt goes on');
+    const ms = router.predictMs({
+      decode: null,
+      prefill: [{ exit: 4, positions: chunk.positions, context: 0, chunk: chunk.positions }],
+    });
+    msOf[chunk.id as keyof typeof msOf] += ms;
+    now += ms;
+  }
+  const share = msOf.free / (msOf.free + msOf.due);
+  t.ok(Math.abs(share - defaultPolicy.noBudgetShare) < 0.02, `${share} of the prefill`);
+});
+
+void t.test('a sequence advances by the part that its exit lacks', async (t) => {
+  const work = routerOf().advanceWork([100, 100, 60, 0, 0], 2, 150);
+  t.same(
+    work.map(({ positions, context, from, to }) => [positions, context, from, to]),
+    [
+      [50, 100, 0, 2],
+      [90, 60, 2, 3],
+    ],
+  );
+});

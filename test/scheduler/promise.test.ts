@@ -1,0 +1,146 @@
+/** Promises: which guaranteed budgets would be late. */
+import t from 'tap';
+import { type ExitCost } from '../../src/cost/step-costs.js';
+import { at } from '../../src/cost/model.js';
+import { defaultPolicy } from '../../src/scheduler/policy.js';
+import { latePromises } from '../../src/scheduler/promise.js';
+import type { Budget, EngineState, RequestView } from '../../src/scheduler/types.js';
+import { NOW, SENTENCE, answering, asking, natural, planningState, prompting } from './fixtures.js';
+import { total, unstated, within } from './fixtures.js';
+import { layers } from './sample.js';
+
+const lateOf = (parts: Partial<EngineState>, careful = 1): string[] =>
+  [...latePromises(planningState(parts), careful).keys()].map(({ request }) => request.id).sort();
+const landing = (id: string, totalMs: number, more: Partial<RequestView> = {}): RequestView =>
+  asking(id, total(totalMs, 'land'), { ...natural, ...more });
+const many = (count: number, totalMs: number, more: Partial<RequestView> = {}): RequestView[] =>
+  Array.from({ length: count }, (_, i) => landing(`r${i}`, totalMs, more));
+
+/** Least budget, by bisection, with which a request that waits beside others is not late. */
+function leastOf(request: RequestView, others: Partial<EngineState> = {}, careful = 1): number {
+  let [low, high] = [0, 1e6];
+  while (high - low > 1e-6) {
+    const middle = (low + high) / 2;
+    const asked = within(request, { ...(request.budget ?? unstated), totalMs: middle });
+    if (lateOf({ ...others, waiting: [...(others.waiting ?? []), asked] }, careful).includes(request.id)) low = middle;
+    else high = middle;
+  }
+  return high;
+}
+
+/** Milliseconds of a request alone: its prompt, then so many tokens at an exit. */
+function aloneMs(request: RequestView, exit: number, tokens: number): number {
+  const state = planningState({ waiting: [request] });
+  const { rowMs, fixedMs }: ExitCost = at(state.costs, exit);
+  return at(state.requests, 0).setupMs(exit) + tokens * (rowMs + fixedMs);
+}
+const OVERHEAD = defaultPolicy.requestOverheadMs;
+const isNear = (found: number, expected: number): boolean => Math.abs(found - expected) < 1e-3;
+
+for (const [name, request, exit, tokens] of [
+  ['prompt and one sentence at the shallowest exit', landing('a', 1), 0, SENTENCE],
+  ['the shallowest exit that the request allows', landing('a', 1, { minExit: 25 }), 3, SENTENCE],
+  ['a whole answer that is shorter than a sentence', landing('a', 1, { maxTokens: 9 }), 0, 9],
+  ['an exact length in full', asking('a', total(1, 'land')), 0, 50],
+  ['a prompt that has begun', landing('a', 1, { expectedFrontier: [150, 150, 0, 0, 0] }), 0, SENTENCE],
+] as const) {
+  void t.test(`a promise covers ${name}`, async (t) => {
+    const least = leastOf(request);
+    t.ok(isNear(least, aloneMs(request, exit, tokens) + OVERHEAD), `${least} ms`);
+  });
+}
+
+void t.test('an answer that can not land is covered to its likely end', async (t) => {
+  const [lands, goesOn] = (['land', 'continue'] as const).map((onMiss) =>
+    leastOf(asking('a', total(1, onMiss), natural)),
+  );
+  t.ok((goesOn ?? 0) > 5 * (lands ?? 0), `${goesOn} ms, ${lands} ms where it lands`);
+});
+
+void t.test('a careful promise takes that much more time', async (t) => {
+  const ms = (careful: number): number => leastOf(landing('a', 1), {}, careful) - OVERHEAD;
+  t.ok(isNear(ms(1.5), 1.5 * ms(1)), `${ms(1.5)} and ${ms(1)}`);
+});
+
+void t.test('a promised answer that has begun is covered at its exit', async (t) => {
+  const begun = answering('a', total(NOW + 1000, 'land'), { ...natural, exit: 30 });
+  const state = planningState({ live: [begun] });
+  const { rowMs, fixedMs } = at(state.costs, 4);
+  const dueIn = (ms: number, sentenceTokens: number): string[] =>
+    lateOf({ live: [{ ...within(begun, total(NOW + OVERHEAD + ms, 'land')), sentenceTokens }] });
+  for (const [sentenceTokens, left] of [
+    [0, SENTENCE],
+    [10, SENTENCE - 10],
+    [2 * SENTENCE, 1],
+  ] as const) {
+    const needs = left * (rowMs + fixedMs);
+    t.same(dueIn(needs + 0.01, sentenceTokens), [], `${sentenceTokens} tokens of its sentence`);
+    t.same(dueIn(needs - 0.01, sentenceTokens), ['a'], `${sentenceTokens} tokens of its sentence`);
+  }
+});
+
+void t.test('a first token and a TPOT are part of a promise', async (t) => {
+  const first = aloneMs(landing('a', 1), 0, 1);
+  const late = (part: Partial<Budget>): string[] =>
+    lateOf({ waiting: [landing('a', 1, { budget: { ...total(60_000, 'land'), ...part }, lands: true })] });
+  t.same(late({ ttftMs: first + OVERHEAD + 0.01 }), []);
+  t.same(late({ ttftMs: first + OVERHEAD - 0.01 }), ['a']);
+  const there = prompting('a', { ...total(60_000, 'land'), ttftMs: 100 }, { frontier: layers.map(() => 199) });
+  t.same(lateOf({ live: [{ ...there, expectedFrontier: there.frontier }] }), [], 'a prompt that is there');
+  const stepMs = aloneMs(landing('a', 1), 0, 2) - first;
+  t.same(late({ tpotMs: stepMs + 0.01 }), []);
+  t.same(late({ tpotMs: stepMs - 0.01 }), ['a']);
+});
+
+void t.test('promises that fit one by one do not all fit together', async (t) => {
+  const ms = 2 * leastOf(landing('a', 1));
+  t.same(lateOf({ waiting: many(2, ms) }), []);
+  t.not(lateOf({ waiting: many(12, ms) }).length, 0);
+});
+
+void t.test('a promise counts the slots: an older answer keeps its own until it ends or lands', async (t) => {
+  const older = answering('older', total(NOW + 400, 'land'), natural);
+  const least = (slots: number): number => leastOf(landing('last', 1), { slots, live: [older] });
+  const alone = aloneMs(landing('a', 1), 0, SENTENCE);
+  t.ok(least(1) >= 400 - OVERHEAD + alone, `${least(1)} ms, ${alone} alone`);
+  t.ok(least(16) < 0.5 * least(1), `${least(16)} ms with 16 slots`);
+});
+
+void t.test('a promise counts the positions of the KV cache: prompts and what their answers may get to', async (t) => {
+  const exact = (id: string): RequestView => asking(id, total(60_000));
+  const waiting = [exact('a'), exact('b'), exact('c')];
+  t.same(lateOf({ waiting, kvPositions: 750 }), [], 'three times 200 positions and 50 tokens');
+  t.same(lateOf({ waiting, kvPositions: 749 }), ['c'], 'the last one does not fit');
+  t.same(lateOf({ waiting, kvPositions: 249 }), ['a', 'b', 'c']);
+});
+
+void t.test('an answer that lands takes no more positions than its budget has time for', async (t) => {
+  const tight = { waiting: [landing('a', 1000, { maxTokens: 4000 })], kvPositions: 1500 };
+  t.same(lateOf(tight), []);
+  t.same(lateOf({ ...tight, waiting: [landing('a', 600_000, { maxTokens: 4000 })] }), ['a']);
+});
+
+for (const [name, others] of [
+  ['best effort', many(12, 5000, { serviceClass: 'best_effort' })],
+  ['budgets that are over', many(12, 5000, { arrivedAt: NOW - 9000 })],
+] as const) {
+  void t.test(`a promise does not wait for ${name}, nor for its slots`, async (t) => {
+    const ms = leastOf(landing('a', 1));
+    const waiting = others.map((each, i) => ({ ...each, id: `other${i}` }));
+    const beside = leastOf(landing('a', 1), { slots: 1, waiting });
+    t.ok(beside <= ms / (1 - defaultPolicy.noBudgetShare) + 1, `${beside} ms, ${ms} alone`);
+  });
+}
+
+void t.test('rows without a budget take their share of the time of a promise, and no slot', async (t) => {
+  const live = [answering('free', null), answering('other', null)];
+  const [alone, beside] = [{}, { live, slots: 2 }].map((others) => leastOf(landing('a', 1), others) - OVERHEAD);
+  const share = 1 - (alone ?? NaN) / (beside ?? NaN);
+  // Their contexts count in the mean of a step.
+  t.ok(Math.abs(share - defaultPolicy.noBudgetShare) < 0.01, `${share} of the time`);
+});
+
+void t.test('without promises none is late', async (t) => {
+  t.same(lateOf({}), []);
+  t.same(lateOf({ live: [answering('a', null)], waiting: [asking('b', unstated)] }), []);
+});

@@ -1,0 +1,540 @@
+/** Slots and prefixes of sequences: on slots of two stages whose positions take a byte each, without a model. */
+import t from 'tap';
+import { leaderOf } from '../../src/scheduler/prefix-leader.js';
+import type { Budget, EngineRequest } from '../../src/protocol/index.js';
+import { findPrefix } from '../../src/scheduler/kv/prefix.js';
+import { SlotManager, type SlotManagerLimits } from '../../src/scheduler/slot-manager.js';
+import { Sequence } from '../../src/scheduler/sequence.js';
+import { Slot } from '../../src/scheduler/kv/slot.js';
+import { SlotMemory } from '../../src/scheduler/kv/slot-account.js';
+import { SlotTable } from '../../src/scheduler/kv/slot-table.js';
+import type { Units } from '../../src/scheduler/kv/units.js';
+import type { Stage, StagedModel } from '../../src/model/staged-model.js';
+import type { ServiceClass } from '../../src/scheduler/router.js';
+import { greedy } from '../../bench/greedy-request.js';
+
+const nothing = (): void => undefined;
+const kv = { bytesPerPosition: 1, copy: nothing, swap: nothing, giveBack: nothing };
+const exits = [0, 1].map((stage) => ({
+  ...{ layer: stage + 1, stage, block: null, norm: 0, dry: null },
+  needed: stage === 0 ? [0] : [0, 1],
+}));
+const units = { stages: [{ kv }, { kv }], trunk: 2, exits, branched: [false, false, false] } as unknown as Units<Stage>;
+const [SHALLOW, DEEP] = [0, 1];
+
+/** A slot manager with enough bytes for all tests that set no limit. */
+function over(slots: number, limits: Partial<SlotManagerLimits> = {}): { slotManager: SlotManager; table: SlotTable } {
+  const model = { hiddenBytes: 0, boundaries: [null, null, null] };
+  const table = new SlotTable(slots, units, new SlotMemory(model as unknown as StagedModel, units));
+  const all = { maxRunning: slots, maxQueue: 9, kvBytes: 1e6, prefixReuse: true, ...limits };
+  return { slotManager: new SlotManager(table, all), table };
+}
+
+/** A prompt of this length. Prompts of one kind share their beginning. */
+const prompt = (length: number, kind = 0): number[] => Array.from({ length }, (_, i) => 1000 * kind + i);
+
+function sequence(id: string, tokens: readonly number[], more: Partial<EngineRequest> = {}, exit = DEEP): Sequence {
+  return new Sequence(greedy(id, tokens, exit, 9, { arrivedAt: 0, ...more }), exit, null, exits);
+}
+
+function start(slotManager: SlotManager, ...sequences: Sequence[]): void {
+  for (const each of sequences) slotManager.enqueue(each);
+  slotManager.start(0);
+}
+
+/** Processes all tokens of a sequence except the last, in the stages it needs. */
+function prefill({ slot, tokens, exit }: Sequence): void {
+  for (const unit of exits[exit]?.needed ?? []) slot?.reach(unit, tokens.length - 1);
+}
+
+/** Runs a sequence from start to end, so that it becomes a stored prefix. */
+function store(slotManager: SlotManager, id: string, tokens: readonly number[]): void {
+  const each = sequence(id, tokens);
+  start(slotManager, each);
+  prefill(each);
+  slotManager.finish(each);
+}
+
+/** Orders the waiting as they are, at an instant. */
+function reorder(slotManager: SlotManager, now: number): void {
+  slotManager.reorder(
+    slotManager.waiting.map(({ id }) => id),
+    now,
+  );
+}
+
+void t.test('a sequence starts if its prompt and one token fit; a lone sequence always starts', async (t) => {
+  const [first, second] = [sequence('first', prompt(40)), sequence('second', prompt(20, 1))];
+  for (const [kvBytes, running] of [
+    [2 * 41 + 2 * 21, 2],
+    [2 * 41 + 2 * 21 - 1, 1],
+    [10, 1],
+  ] as const) {
+    const { slotManager } = over(2, { kvBytes });
+    start(slotManager, first, second);
+    t.equal(slotManager.running.length, running, `${kvBytes} bytes`);
+  }
+});
+
+void t.test('of sequences that arrived together, the last one started is preempted', async (t) => {
+  const { slotManager } = over(3, { kvBytes: 2 * (31 + 31 + 21) });
+  const all = ['a', 'b', 'c'].map((id, kind) => sequence(id, prompt(id === 'c' ? 20 : 30, kind)));
+  start(slotManager, ...all);
+  t.equal(slotManager.running.length, 3);
+  all[0]?.tokens.push(1);
+  slotManager.makeRoom();
+  t.same(
+    slotManager.running.map(({ id }) => id),
+    ['a', 'b'],
+  );
+  t.match(slotManager.waiting, [{ id: 'c', preemptions: 1, slot: null }]);
+});
+
+void t.test('a prefix counts as cached at the first start of a sequence only', async (t) => {
+  const { slotManager, table } = over(3);
+  store(slotManager, 'stored', prompt(40));
+  const resumed = sequence('resumed', [...prompt(40).slice(0, 30), 7, 8, 9, 10]);
+  start(slotManager, resumed);
+  t.equal(resumed.cachedTokens, 30);
+  // The sequence was preempted, and another one prefilled the same prompt meanwhile.
+  slotManager.running.splice(0);
+  if (resumed.slot) table.drop(resumed.slot);
+  Object.assign(resumed, { slot: null, preemptions: 1 });
+  store(slotManager, 'other', resumed.tokens);
+  start(slotManager, resumed);
+  t.equal(resumed.slot?.length, 33, 'the sequence takes over the stored positions');
+  t.equal(resumed.cachedTokens, 30);
+  const live = sequence('live', [...resumed.tokens, 11, 12, 13]);
+  resumed.tokens.push(11, 12, 13, 14, ...prompt(30, 2));
+  live.tokens.push(14, ...prompt(30, 2), 5);
+  start(slotManager, live);
+  prefill(live);
+  t.ok(slotManager.share(resumed));
+  t.equal(resumed.cachedTokens, 30, 'a copy from a live sequence does not count either');
+});
+
+void t.test('a used prefix stays stored while other sequences end and start', async (t) => {
+  const { slotManager } = over(3, { kvBytes: 2 * (40 + 80 + 41) });
+  const [early, late] = [sequence('early', prompt(40, 1)), sequence('late', prompt(40, 2))];
+  start(slotManager, early, late);
+  for (const each of [early, late]) prefill(each);
+  slotManager.finish(late);
+  slotManager.finish(early);
+  const long = sequence('long', prompt(100, 3));
+  start(slotManager, long);
+  const found = (kind: number): number => {
+    const probe = sequence('probe', prompt(60, kind));
+    slotManager.lookUp(probe);
+    return probe.frontier(0);
+  };
+  t.same([found(1), found(2)], [39, 0], 'evicted by order of end, not of start');
+
+  const other = over(4, { kvBytes: 2 * 160 });
+  store(other.slotManager, 'system', prompt(80));
+  store(other.slotManager, 'once', prompt(40, 1));
+  // Taking over its slot would lose most of it, so the shared part is copied.
+  const copies = sequence('copies', [...prompt(30), 7, 8, 9, 10]);
+  start(other.slotManager, copies);
+  t.equal(copies.slot?.length, 30);
+  start(other.slotManager, sequence('long', prompt(40, 3)));
+  const [system, once] = [sequence('s', prompt(90)), sequence('o', prompt(90, 1))];
+  for (const each of [system, once]) other.slotManager.lookUp(each);
+  t.same([system.frontier(0), once.frontier(0)], [79, 0]);
+});
+
+void t.test('if the last slot holds the prefix, it is truncated to the shared part', async (t) => {
+  const { slotManager } = over(2);
+  store(slotManager, 'stored', prompt(100));
+  const [live, next] = [sequence('live', prompt(20, 1)), sequence('next', [...prompt(40), 7, 8, 9, 10])];
+  start(slotManager, live, next);
+  t.equal(next.slot?.length, 40);
+  t.equal(next.cachedTokens, 40);
+});
+
+void t.test('a shallow prompt copies no deep prefix that does not fit beside others', async (t) => {
+  for (const [spare, isShared] of [
+    [39, true],
+    [38, false],
+  ] as const) {
+    const { slotManager } = over(2, { kvBytes: 2 * 41 + 51 + spare });
+    const [deep, shallow] = [sequence('deep', prompt(40)), sequence('shallow', prompt(50), {}, SHALLOW)];
+    start(slotManager, deep, shallow);
+    prefill(deep);
+    t.equal(slotManager.share(shallow), isShared, `${spare} bytes`);
+    t.equal(shallow.slot?.length, isShared ? 39 : 0);
+  }
+});
+
+void t.test('a shallow prompt starts with a deep stored prefix if all of it fits', async (t) => {
+  for (const [kvBytes, length] of [
+    [42 + 51 + 39, 39],
+    [42 + 51 + 38, 0],
+  ] as const) {
+    const { slotManager } = over(3, { kvBytes });
+    store(slotManager, 'stored', prompt(40));
+    const shallow = sequence('shallow', prompt(50), {}, SHALLOW);
+    start(slotManager, sequence('live', prompt(20, 1)), shallow);
+    t.equal(shallow.slot?.length, length, `${kvBytes} bytes`);
+  }
+});
+
+void t.test(
+  'a copy takes whole pages, a stored slot is taken over to the position, and little is worth neither',
+  async (t) => {
+    const holding = (tokens: readonly number[], live: boolean, length: number): Slot => {
+      const slot = new Slot(0, 2);
+      Object.assign(slot, { tokens, live });
+      for (const unit of [0, 1]) slot.reach(unit, length);
+      return slot;
+    };
+    const asked = [...prompt(38), 7, 8, 9, 10];
+    const found = (from: Slot, own: Slot | null = null) => findPrefix(asked, [from], [0, 1], own, 16);
+    t.match(found(holding(prompt(40), false, 39)), { length: 38, takeOver: true });
+    t.match(found(holding(prompt(40), true, 39)), { length: 32, takeOver: false });
+    t.match(found(holding(prompt(40), false, 39), holding(asked, true, 24)), { length: 32 });
+    t.equal(found(holding(prompt(40), false, 39), holding(asked, true, 25)), null, 'seven positions of two units');
+  },
+);
+
+void t.test('after the first follower, others copy their prefix only while the step has time', async (t) => {
+  const { slotManager } = over(4);
+  const all = ['leads', 'b', 'c', 'd'].map((id) => sequence(id, prompt(40)));
+  const [leads, ...others] = all;
+  for (const each of all) {
+    slotManager.lookUp(each);
+    slotManager.enqueue(each);
+  }
+  slotManager.start(0);
+  t.ok(others.every(({ leader }) => leader?.sequence === leads));
+  const taken = (): number[] => others.map(({ slot }) => slot?.length ?? 0);
+  leads?.slot?.reach(0, 39);
+  leads?.slot?.reach(1, 38);
+  slotManager.syncFollowers(() => true);
+  t.same(taken(), [0, 0, 0], 'a stage of the leader is behind');
+  if (leads) prefill(leads);
+  slotManager.syncFollowers(() => false);
+  t.same(taken(), [39, 0, 0]);
+  t.equal(others[0]?.cachedTokens, 39);
+  slotManager.syncFollowers(() => true);
+  t.same(taken(), [39, 39, 39]);
+});
+
+void t.test(
+  'a follower that gets ahead leads, and the end of a leader makes its follower look for another',
+  async (t) => {
+    const { slotManager } = over(3);
+    const [a, b, c] = [sequence('a', prompt(40)), sequence('b', prompt(40)), sequence('c', prompt(40))];
+    for (const each of [a, b, c]) {
+      slotManager.lookUp(each);
+      slotManager.enqueue(each);
+    }
+    slotManager.start(0);
+    const advance = ({ slot }: Sequence, length: number): void => {
+      for (const unit of [0, 1]) slot?.reach(unit, length);
+    };
+    const leaders = (): (Sequence | undefined)[] => [a, b, c].map(({ leader }) => leader?.sequence);
+    t.same(leaders(), [undefined, a, a]);
+    advance(b, 10);
+    slotManager.syncFollowers(() => true);
+    t.same(leaders(), [b, undefined, a]);
+    advance(c, 5);
+    slotManager.finish(a);
+    slotManager.syncFollowers(() => true);
+    t.same(leaders(), [undefined, undefined, b]);
+  },
+);
+
+void t.test('a waiting sequence reuses the slot of its ended leader', async (t) => {
+  const { slotManager } = over(1);
+  const [leads, waits] = [sequence('leads', prompt(40)), sequence('waits', prompt(40))];
+  start(slotManager, leads);
+  slotManager.lookUp(waits);
+  slotManager.enqueue(waits);
+  t.equal(waits.leader?.sequence, leads);
+  prefill(leads);
+  slotManager.finish(leads);
+  slotManager.syncFollowers(() => true);
+  t.equal(waits.frontier(0), 39);
+  if (waits.prefix) waits.prefix.slot.tokens = [];
+  t.equal(waits.frontier(0), 0, 'only while the slot holds the prefix');
+});
+
+void t.test('a leader is expected to process the prefix in the stages it needs, until it ends', async (t) => {
+  const { slotManager } = over(2);
+  const [leads, follows] = [sequence('leads', prompt(40), {}, SHALLOW), sequence('follows', prompt(40))];
+  start(slotManager, leads);
+  slotManager.lookUp(follows);
+  leads.slot?.reach(0, 20);
+  const expected = (): number[] => [0, 1].map((unit) => follows.expectedFrontier(unit));
+  t.same(expected(), [39, 0]);
+  leads.slot?.reach(1, 10);
+  t.same(expected(), [39, 10], 'deeper stages count as far as they have come');
+  slotManager.finish(leads);
+  t.same(expected(), [0, 0]);
+});
+
+void t.test('a prompt awaits the chunk of another one that brings enough positions of its own prefix', async (t) => {
+  const { slotManager } = over(3);
+  const [a, b] = [sequence('a', prompt(40)), sequence('b', [...prompt(30), 7, 8, 9])];
+  start(slotManager, a, b);
+  const awaits = (end: number, follower = b): boolean => slotManager.awaits(follower, { sequence: a, end });
+  // A position of two stages counts twice; matches below 16 tokens are worth no copy.
+  t.same(
+    [15, 16, 39].map((end) => awaits(end)),
+    [false, true, true],
+  );
+  for (const unit of [0, 1]) b.slot?.reach(unit, 22);
+  t.same(
+    [29, 30].map((end) => awaits(end)),
+    [false, true],
+    'beyond its own progress',
+  );
+  t.notOk(awaits(39, sequence('waits', prompt(40))), 'without a slot');
+  const other = sequence('other', prompt(40), { prefixSpace: 'B' });
+  start(slotManager, other);
+  t.notOk(awaits(39, other), 'in another prefix space');
+  prefill(b);
+  t.notOk(awaits(39), 'it has its prefix');
+});
+
+void t.test('without prefix reuse no prompt uses another one, and a slot that ends is empty', async (t) => {
+  const { slotManager, table } = over(3, { prefixReuse: false });
+  store(slotManager, 'stored', prompt(40));
+  t.ok(table.slots.every(({ length }) => length === 0));
+  const [a, b] = [sequence('a', prompt(40)), sequence('b', prompt(40))];
+  start(slotManager, a);
+  prefill(a);
+  start(slotManager, b);
+  slotManager.lookUp(b);
+  t.match(b, { cachedTokens: 0, leader: null, slot: { length: 0 } });
+  t.notOk(slotManager.awaits(b, { sequence: a, end: 39 }));
+  t.notOk(slotManager.share(b));
+});
+
+void t.test('the queue holds its limit beside the free slots, without those that were preempted', async (t) => {
+  const { slotManager } = over(2, { maxQueue: 1 });
+  const isFullWith = (waiting: number, elsewhere = 0): boolean => {
+    while (slotManager.waiting.length < waiting) slotManager.enqueue(sequence('waits', prompt(4)));
+    return slotManager.isFull(elsewhere);
+  };
+  t.same([isFullWith(2), isFullWith(2, 1), isFullWith(3)], [false, true, true]);
+  slotManager.start(0);
+  t.same([slotManager.freeSlots, isFullWith(0), isFullWith(1)], [0, true, true]);
+  for (const each of slotManager.waiting) each.preemptions = 1;
+  t.notOk(slotManager.isFull());
+});
+
+void t.test('other cached bytes take the room of stored prefixes, and none of live sequences', async (t) => {
+  const { slotManager, table } = over(3, { kvBytes: 200 });
+  store(slotManager, 'stored', prompt(40));
+  start(slotManager, sequence('live', prompt(20, 1)));
+  t.equal(slotManager.demand, 42);
+  t.notOk(slotManager.makeRoomFor(159));
+  t.equal(table.used('cached'), 78, 'nothing is evicted in vain');
+  t.ok(slotManager.makeRoomFor(80));
+  t.equal(table.used('cached'), 78);
+  t.ok(slotManager.makeRoomFor(158));
+  t.equal(table.used('cached'), 0);
+});
+
+void t.test('a tenant pays for the tokens that its sequences got, not for those that were expected', async (t) => {
+  const { slotManager } = over(2, { maxRunning: 1 });
+  const of = (id: string, tenant: string, length: number): Sequence => sequence(id, prompt(length), { tenant });
+  // A token of an answer counts twice: 24 and 22.
+  for (const [each, answer] of [
+    [of('short prompt', 'a', 4), 10],
+    [of('long prompt', 'b', 20), 1],
+  ] as const) {
+    start(slotManager, each);
+    each.tokens.push(...prompt(answer, 3));
+    slotManager.finish(each);
+  }
+  for (const each of [of('a', 'a', 4), of('b', 'b', 5)]) slotManager.enqueue(each);
+  reorder(slotManager, 1);
+  t.same(ids(slotManager.waiting), ['b', 'a']);
+});
+
+void t.test('sequences of different prefix spaces share neither stored nor coming prefixes', async (t) => {
+  const { slotManager, table } = over(4);
+  const inSpace = (id: string, prefixSpace?: string): Sequence =>
+    sequence(id, prompt(40), prefixSpace === undefined ? {} : { prefixSpace });
+  const stored = inSpace('stored', 'A');
+  start(slotManager, stored);
+  prefill(stored);
+  slotManager.finish(stored);
+  for (const [space, length] of [
+    ['B', 0],
+    [undefined, 0],
+    ['A', 39],
+  ] as const) {
+    const probe = inSpace('probe', space);
+    slotManager.lookUp(probe);
+    t.equal(probe.frontier(0), length, `space ${space}`);
+  }
+  const other = inSpace('other', 'B');
+  start(slotManager, other);
+  t.match(other, { cachedTokens: 0, slot: { length: 0 } });
+  t.equal(leaderOf(inSpace('follower', 'A'), [other]), null);
+  t.match(leaderOf(inSpace('follower', 'B'), [other]), { sequence: { id: 'other' }, length: 39 });
+  t.notOk(slotManager.share(other), 'no copy from the stored slot of the other space');
+  prefill(other);
+  const late = inSpace('late', 'A');
+  start(slotManager, late);
+  t.equal(late.cachedTokens, 39, 'its own space keeps the stored prefix');
+  prefill(late);
+  for (const each of [other, late]) slotManager.finish(each);
+  t.same(table.slots.map(({ space }) => space).sort(), ['A', 'B', undefined, undefined]);
+  for (const slot of table.slots) table.drop(slot);
+  t.ok(
+    table.slots.every(({ space }) => space === undefined),
+    'an empty slot has no space',
+  );
+});
+
+void t.test('a leader is due no later, does not follow its follower, and shares enough tokens', async (t) => {
+  const budget = (totalMs: number | null, ttftMs: number | null = null): Partial<EngineRequest> => {
+    const within: Budget = { totalMs, ttftMs, tpotMs: null, onMiss: 'continue' };
+    return { depth: { minExit: 1, maxExit: 2, budget: within } };
+  };
+  const [soon, later] = [sequence('soon', prompt(40), budget(100)), sequence('later', prompt(40), budget(200))];
+  t.equal(leaderOf(soon, [later]), null);
+  t.match(leaderOf(later, [soon]), { sequence: { id: 'soon' }, length: 39 });
+  t.equal(leaderOf(later, [Object.assign(sequence('ends', prompt(40), budget(100)), { ending: 'cancelled' })]), null);
+  t.equal(leaderOf(sequence('begins sooner', prompt(40), budget(null, 50)), [soon]), null);
+  const others = Array.from({ length: 64 }, (_, i) => sequence(`other ${i}`, prompt(40, i + 1), budget(100)));
+  t.match(leaderOf(later, [...others, soon]), { sequence: { id: 'soon' } }, 'among the newest 64');
+  t.equal(leaderOf(later, [soon, ...others]), null, 'older than the newest 64');
+  const [a, b, c] = [sequence('a', prompt(40)), sequence('b', prompt(40)), sequence('c', prompt(40))];
+  b.leader = { sequence: c, length: 39 };
+  a.leader = { sequence: b, length: 39 };
+  t.equal(leaderOf(c, [a, b]), null, 'a cycle');
+  a.leader = b.leader = null;
+  t.match(leaderOf(c, [a, b]), { sequence: { id: 'a' } }, 'of equal prefixes the oldest sequence');
+  const { slotManager } = over(2);
+  start(slotManager, a, b);
+  b.slot?.reach(0, 23);
+  t.match(leaderOf(b, [a]), { length: 39 });
+  b.slot?.reach(0, 24);
+  t.equal(leaderOf(b, [a]), null);
+});
+
+/** A sequence with an admission of a class. */
+function admitted(id: string, serviceClass: ServiceClass, kind: number, arrivedAt = 0, length = 4): Sequence {
+  const each = sequence(id, prompt(length, kind), { arrivedAt });
+  each.admission = {
+    ...{ kind: 'admit', exit: 2, reason: 'deepest', serviceClass },
+    ...{ predictedTtftMs: 1, predictedTpotMs: 1, predictedMs: 1, predictedP10Ms: 1, predictedP90Ms: 1 },
+    ...{ expectedTokens: 1, expectedTokensP90: 1, probability: null },
+  };
+  return each;
+}
+const ids = (sequences: readonly Sequence[]): string[] => sequences.map(({ id }) => id);
+
+void t.test('a promised sequence takes the slot of the newest one that may yield, and its prefix stays', async (t) => {
+  const { slotManager, table } = over(4, { maxRunning: 2 });
+  const [old, young] = [admitted('old', 'none', 1, 5), admitted('young', 'none', 2, 9, 40)];
+  start(slotManager, old, young);
+  prefill(young);
+  const promised = admitted('promised', 'guaranteed', 3);
+  slotManager.enqueue(promised);
+  slotManager.start(1);
+  t.same(ids(slotManager.running), ['old', 'promised']);
+  t.same(ids(slotManager.waiting), ['young']);
+  t.match(young, { slot: null, preemptions: 1 });
+  slotManager.finish(promised);
+  slotManager.start(2);
+  t.same(ids(slotManager.running), ['old', 'young']);
+  t.equal(young.slot?.length, 39, 'its positions are still there');
+  t.equal(table.slots.filter(({ live }) => live).length, 2);
+});
+
+for (const [name, serviceClass, held] of [
+  ['a sequence on best effort', 'best_effort', 'none'],
+  ['one without a budget', 'none', 'none'],
+  ['a promised one, where another promise holds the slot', 'guaranteed', 'guaranteed'],
+] as const) {
+  void t.test(`${name} takes no slot of another one`, async (t) => {
+    const { slotManager } = over(3, { maxRunning: 1 });
+    start(slotManager, admitted('running', held, 1));
+    slotManager.enqueue(admitted('next', serviceClass, 2));
+    slotManager.start(1);
+    t.same([ids(slotManager.running), ids(slotManager.waiting)], [['running'], ['next']]);
+  });
+}
+
+void t.test('sequences yield memory as well, and no more than a promised one needs', async (t) => {
+  const { slotManager } = over(4, { kvBytes: 2 * 5 * 3 });
+  start(slotManager, ...[1, 2, 3].map((kind) => admitted(`r${kind}`, 'none', kind, kind)));
+  t.equal(slotManager.running.length, 3);
+  slotManager.enqueue(admitted('promised', 'guaranteed', 4));
+  slotManager.start(1);
+  t.same(ids(slotManager.running), ['r1', 'r2', 'promised']);
+});
+
+void t.test('without memory, sequences on best effort are preempted before promised ones', async (t) => {
+  const { slotManager } = over(3, { kvBytes: 2 * 5 * 3 });
+  const [first, second, last] = [
+    admitted('promised', 'guaranteed', 1, 1),
+    admitted('other', 'best_effort', 2, 2),
+    admitted('promised too', 'guaranteed', 3, 3),
+  ];
+  start(slotManager, first, second, last);
+  first.tokens.push(7);
+  slotManager.makeRoom();
+  t.same(ids(slotManager.running), ['promised', 'promised too']);
+  t.same(ids(slotManager.waiting), ['other']);
+  first.tokens.push(...prompt(9));
+  slotManager.makeRoom();
+  t.same(ids(slotManager.running), ['promised'], 'of promised ones the newest');
+});
+
+const admission = { kind: 'admit', serviceClass: 'guaranteed', expectedTokens: 5 } as unknown as Sequence['admission'];
+const startedIds = ({ running }: SlotManager): string[] => running.map(({ id }) => id).sort();
+
+void t.test('a tenant with all slots leaves a fair share to another one, and resumes where it was', async (t) => {
+  const { slotManager } = over(6, { maxRunning: 4 });
+  const flood = Array.from({ length: 6 }, (_, i) => sequence(`a${i}`, prompt(20, i), { tenant: 'a' }));
+  start(slotManager, ...flood);
+  for (const each of slotManager.running) prefill(each);
+  const others = ['b0', 'b1', 'b2'].map((id, i) => sequence(id, prompt(20, 10 + i), { tenant: 'b' }));
+  for (const each of others) slotManager.enqueue(each);
+  reorder(slotManager, 1);
+  slotManager.start(1);
+  t.same(startedIds(slotManager), ['a0', 'a1', 'b0', 'b1'], 'two slots for each');
+  reorder(slotManager, 2);
+  slotManager.start(2);
+  t.same(startedIds(slotManager), ['a0', 'a1', 'b0', 'b1'], 'none takes turns');
+  t.equal(flood[3]?.preemptions, 1);
+  t.equal(flood[3]?.frontier(1), 19, 'its slot stays as a prefix');
+  for (const each of [flood[0], flood[1]]) if (each) slotManager.finish(each);
+  slotManager.finish(others[0] ?? sequence('', []));
+  slotManager.finish(others[1] ?? sequence('', []));
+  reorder(slotManager, 3);
+  slotManager.start(3);
+  t.ok(slotManager.running.includes(flood[3] ?? sequence('', [])), 'it goes on');
+  t.ok(slotManager.running.includes(others[2] ?? sequence('', [])));
+});
+
+void t.test('a promise gets its slot and memory from sequences without one', async (t) => {
+  const budget = { totalMs: 100, ttftMs: null, tpotMs: null, onMiss: 'reject' } as const;
+  const depth = { minExit: 2, maxExit: 2, budget };
+  const promise = (id: string, kind: number) =>
+    Object.assign(sequence(id, prompt(30, kind), { tenant: 'b', depth }), { admission });
+  const { slotManager } = over(4, { maxRunning: 2, kvBytes: 2 * (31 + 31 + 5) });
+  const [first, second] = [sequence('a0', prompt(30), { tenant: 'b' }), sequence('a1', prompt(30, 1), { tenant: 'b' })];
+  start(slotManager, first, second);
+  t.equal(slotManager.running.length, 2);
+  const promises = [promise('p0', 2), promise('p1', 3), promise('p2', 4)];
+  for (const each of promises) slotManager.enqueue(each);
+  reorder(slotManager, 1);
+  slotManager.start(1);
+  t.same(startedIds(slotManager), ['p0', 'p1'], 'also of the same tenant; a promise yields to none');
+  slotManager.finish(promises[0] ?? first);
+  slotManager.finish(promises[2] ?? first);
+  reorder(slotManager, 2);
+  slotManager.start(2);
+  t.same(startedIds(slotManager), ['a1', 'p1']);
+  promises[1]?.tokens.push(...prompt(10, 9));
+  slotManager.makeRoom();
+  t.same(startedIds(slotManager), ['p1'], 'the newest sequence keeps its memory, because it has a promise');
+});
