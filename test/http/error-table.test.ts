@@ -77,9 +77,7 @@ const PROVOKED: Readonly<Record<ErrorCode, Provocation>> = {
   model_not_found: post({ body: { model: 'gpt-9' } }),
   route_not_found: post({ path: '/v1/nothing' }),
   method_not_allowed: async (t) => answerOf(await fetch(`${(await build(t)).url}/v1/completions`)),
-  host_not_allowed: bytes('GET /health HTTP/1.1\r\nHost: evil.example\r\nConnection: close\r\n\r\n', {
-    host: '127.0.0.1',
-  }),
+  host_not_allowed: bytes('GET / HTTP/1.1\r\nHost: evil.example\r\nConnection: close\r\n\r\n', { host: '127.0.0.1' }),
   request_timeout: bytes('POST /v1/completions HTTP/1.1\r\nHost: x\r\nContent-Le', { requestTimeout: 0.3 }),
   body_too_large: post({ body: { prompt: 'x'.repeat(3000) }, overrides: { options: { maxBody: 2048 } } }),
   unsupported_media_type: post({ headers: { 'content-type': 'text/plain' } }),
@@ -132,9 +130,6 @@ for (const [code, provoke] of Object.entries(PROVOKED) as [ErrorCode, Provocatio
 
 void t.test('the table has all statuses of OpenAI-compatible servers', (t) => {
   const statuses = new Set<number>(Object.values(ERRORS).map(({ status }) => status));
-  t.same(
-    [400, 401, 404, 405, 413, 415, 429, 500, 502, 503].filter((status) => !statuses.has(status)),
-    [],
-  );
+  for (const status of [400, 401, 404, 405, 413, 415, 429, 500, 502, 503]) t.ok(statuses.has(status), String(status));
   t.end();
 });

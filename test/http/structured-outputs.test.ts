@@ -3,7 +3,8 @@ import t from 'tap';
 import type { Grammar } from '../../src/engine/protocol.js';
 import { build, events, says } from '../fakes/server.js';
 
-const messages = [{ role: 'user', content: 'Hi' }];
+const prompt = 'Hi';
+const messages = [{ role: 'user', content: prompt }];
 const schema = { type: 'object', properties: { a: { type: 'integer' } } };
 const json: Grammar = { kind: 'json', schema: JSON.stringify(schema) };
 const GBNF = 'root ::= "a" [0-9]+';
@@ -14,6 +15,7 @@ interface ErrorAnswer {
 
 void t.test('each field becomes the grammar of the answer, on both endpoints', async (t) => {
   const server = await build(t, says('a1'));
+  const written: Grammar = { kind: 'written', grammar: GBNF };
   const cases: [object, Grammar | null][] = [
     [{ structured_outputs: { json: schema } }, json],
     [{ structured_outputs: { json: JSON.stringify(schema) } }, json],
@@ -30,18 +32,15 @@ void t.test('each field becomes the grammar of the answer, on both endpoints', a
     [{ json_schema: JSON.stringify(schema) }, json],
     [{ regex: 'a' }, { kind: 'regex', pattern: 'a' }],
     [{ ebnf: GBNF }, { kind: 'written', grammar: GBNF }],
-    [
-      { grammar: GBNF, response_format: { type: 'text' } },
-      { kind: 'written', grammar: GBNF },
-    ],
+    [{ grammar: GBNF, response_format: { type: 'text' } }, written],
     [{ structured_outputs: null, guided_json: null, guided_choice: [], grammar: '', regex: '' }, null],
   ];
   for (const [fields, grammar] of cases) {
     await t.test(JSON.stringify(fields).slice(0, 90), async (t) => {
-      for (const [path, base] of [
-        ['/v1/chat/completions', { messages }],
-        ['/v1/completions', { prompt: 'Hi' }],
-      ] as const) {
+      for (const [path, base] of Object.entries({
+        '/v1/chat/completions': { messages },
+        '/v1/completions': { prompt },
+      })) {
         const response = await server.post(path, { ...base, ...fields });
         t.equal(response.status, 200, `${await response.text()} for ${JSON.stringify(fields)}`);
         t.strictSame(server.engine.requests.at(-1)?.grammar, grammar, JSON.stringify(fields));
@@ -54,19 +53,12 @@ void t.test('each field becomes the grammar of the answer, on both endpoints', a
 void t.test('a wrong form is a 400 that names the field', async (t) => {
   const server = await build(t);
   const deep = '['.repeat(200) + ']'.repeat(200);
+  const beside = /cannot be combined with structured_outputs\.regex/;
   const cases: [object, string, RegExp][] = [
     [{ structured_outputs: {} }, 'structured_outputs', /must have one of json, json_object, regex/],
     [{ structured_outputs: { json_object: false } }, 'structured_outputs', /must have one of/],
-    [
-      { structured_outputs: { regex: 'a', choice: ['b'] } },
-      'structured_outputs.choice',
-      /combined with structured_outputs\.regex/,
-    ],
-    [
-      { structured_outputs: { regex: 'a' }, grammar: GBNF },
-      'grammar',
-      /cannot be combined with structured_outputs\.regex/,
-    ],
+    [{ structured_outputs: { regex: 'a', choice: ['b'] } }, 'structured_outputs.choice', beside],
+    [{ structured_outputs: { regex: 'a' }, grammar: GBNF }, 'grammar', beside],
     [{ response_format: { type: 'json_object' }, regex: 'a' }, 'regex', /cannot be combined with response_format/],
     [{ structured_outputs: { regex: '' } }, 'structured_outputs.regex', /./],
     [{ structured_outputs: { regex: 5 } }, 'structured_outputs.regex', /./],
@@ -91,10 +83,7 @@ void t.test('a wrong form is a 400 that names the field', async (t) => {
     });
   }
   for (const name of ['structural_tag', 'whitespace_pattern', 'disable_additional_properties']) {
-    const response = await server.post('/v1/completions', {
-      prompt: 'Hi',
-      structured_outputs: { regex: 'a', [name]: 'x' },
-    });
+    const response = await server.post('/v1/completions', { prompt, structured_outputs: { regex: 'a', [name]: 'x' } });
     t.match(await response.json(), { error: { code: 'unsupported_parameter', param: `structured_outputs.${name}` } });
   }
   t.equal(server.engine.requests.length, 0, 'nothing reached the engine');
