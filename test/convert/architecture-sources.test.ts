@@ -126,10 +126,8 @@ void t.test('the exits of a Balcony checkpoint are exit blocks', async (t) => {
   const expected = await run(dir, plain, { exits: [1, 2, 4], exitBlocks: file, out: path.join(dir, 'a') });
   const options = { kernels: OPTIONS.kernels, compress: false, force: false, name: 'tiny' };
   const manifest = await convert({ ...options, source: folder({}), out: path.join(dir, 'b') });
-  t.strictSame(
-    manifest.exits.map(({ layer }) => layer),
-    [2, 3, 4],
-  );
+  const found = manifest.exits.map(({ layer }) => layer);
+  t.strictSame(found, [2, 3, 4]);
   t.strictSame(manifest.files, expected.files);
   for (const [changes, message] of [
     [{ tie_exit_lm_head: false }, /tie_exit_lm_head must be true \(all exits share one head\), got false$/],
