@@ -9,7 +9,7 @@ function budget(totalMs: number | null): Budget {
   return { totalMs, ttftMs: totalMs === null ? 5 : null, tpotMs: null, onMiss: 'continue' };
 }
 
-/** What the gateway knows of a request, without its budget. */
+/** Facts of a request, without its budget. */
 const FACTS = { arrivedAt: 0, promptTokens: 3, maxTokens: 9 };
 
 const PARTS = { planning: 1, prefill: 0, decode: 4, head: 1, sampling: 1, messages: 1 };
