@@ -27,7 +27,7 @@ const LIMITS = `
 | Texts over 8,192 characters without a place to split (base64), in tokenization | 8, one after another | 429 \`queue_full\` |
 | Stop token ids; log-probabilities | 64; 20 | 400 |
 | [JSON schema](structured-output.md#schemas) | 32,768 characters, 64 levels | 400 |
-| Constrained answers of a client at a time | 8 | the ninth waits |
+| Constrained answers at a time | 8 of a client, under 16 of all | the next one waits |
 | Budget | above 0, at most a day | 400 |
 | Depth changes in a trace | the first 64 of an answer | \`sortie.replans\` has the number |
 `;

@@ -1,6 +1,16 @@
 /**
  * Scores a run of AIPerf by the budget of each request: `node scripts/score-aiperf.js TRACE RECORDS`.
  *
+ *     {"session_id": "r0", "timestamp": 0, "text_input": "Why?", "extra": {"sortie": {"latency_budget_ms": 2000}}}
+ *     {"session_id": "r1", "timestamp": 700, "text_input": "How do I boil an egg?"}
+ *
+ *     aiperf profile --model smollm2-135m-sorted --url http://localhost:8080 --endpoint-type chat --streaming \
+ *       --input-file trace.jsonl --custom-dataset-type mooncake_trace --fixed-schedule --use-server-token-count \
+ *       --tokenizer HuggingFaceTB/SmolLM2-135M-Instruct --ui none --output-artifact-dir out
+ *     node scripts/score-aiperf.js trace.jsonl out/profile_export.jsonl
+ *
+ * Lines without `output_length` state no `max_tokens`.
+ *
  * Each line of the trace (`mooncake_trace`) has its own `session_id`, and may have a budget in `extra`. RECORDS is
  * profile_export.jsonl. A request without a record, and one with an error, misses its budget.
  */

@@ -171,11 +171,8 @@ void t.test('every option has a unique flag, an environment variable and its def
   const specs = Object.entries(SERVE_OPTIONS);
   t.equal(new Set(specs.map(([, { flag }]) => flag)).size, specs.length);
   for (const [key, spec] of specs) {
-    t.equal(
-      spec.flag.replace(/-(\w)/g, (_, letter: string) => letter.toUpperCase()),
-      key,
-      'key and flag agree',
-    );
+    const found = spec.flag.replace(/-(\w)/g, (_, letter: string) => letter.toUpperCase());
+    t.equal(found, key, 'key and flag agree');
     t.match(helpText(spec), environmentName(spec.flag));
   }
   const help = sortie(['serve', '--help']);

@@ -69,13 +69,14 @@ function anchorOf(heading: string): string {
 
 /** All documents except records (`bench/results`, `training/lab`). */
 const files = [
-  ...['README.md', 'ARCHITECTURE.md', 'CONTRIBUTING.md', 'CHANGELOG.md', 'training/README.md'],
+  ...['README.md', 'ARCHITECTURE.md', 'CONTRIBUTING.md', 'SECURITY.md', 'CHANGELOG.md', 'training/README.md'],
   'models/smollm2-135m-sorted/README.md',
   ...readdirSync(docs).flatMap((name) => (name.endsWith('.md') ? [`docs/${name}`] : [])),
 ];
 
-/** Bytes of a page that a reader takes in at once. */
+/** Bytes of a page that a reader takes in at once, and of all pages. */
 const MOST_BYTES = 9 * 1024;
+const MOST_BYTES_IN_ALL = 132_500;
 
 for (const file of files.filter((name) => name !== 'docs/configuration.md')) {
   void t.test(`${file} has at most ${MOST_BYTES} bytes`, async (t) => {
@@ -83,6 +84,30 @@ for (const file of files.filter((name) => name !== 'docs/configuration.md')) {
     t.ok(length <= MOST_BYTES, `${length} bytes`);
   });
 }
+
+void t.test(`the documents have at most ${MOST_BYTES_IN_ALL} bytes in all`, async (t) => {
+  const sum = files.reduce((bytes, file) => bytes + readFileSync(join(packageRoot, file)).length, 0);
+  t.ok(sum <= MOST_BYTES_IN_ALL, `${sum} bytes`);
+});
+
+void t.test('each file that the glossary names exists and contains its term', async (t) => {
+  const rows = documentOf('glossary.md')
+    .split('\n')
+    .map((line) => line.split('|').slice(1, -1))
+    .filter((cells) => cells.at(-1)?.includes('`'));
+  t.ok(rows.length > 20, `${rows.length} terms`);
+  for (const cells of rows) {
+    // A row of several terms has one file for each, in order.
+    const named = [...(cells.at(-1) ?? '').matchAll(/`([^`]+)`/g)].map(([, path = '']) => path);
+    const terms = (cells[0] ?? '').split(',').map((term) => term.trim());
+    t.equal(named.length, terms.length, `${cells[0]}: a file for each term`);
+    terms.forEach((term, i) => {
+      const path = join(packageRoot, 'src', named[i] ?? '');
+      const words = term.split(/[\s-]+/).join('[^a-z]*');
+      t.ok(existsSync(path) && new RegExp(words, 'i').test(readFileSync(path, 'utf8')), `${term} in ${named[i]}`);
+    });
+  }
+});
 
 void t.test('every link between the documents leads to a file and a heading', async (t) => {
   let count = 0;

@@ -98,18 +98,16 @@ void t.test('the log has the ready engine, unused costs, and the reason why the 
   const down = once(engine, 'down');
   engine.die();
   await down;
-  t.strictSame(
-    lines.map((line) => JSON.parse(line) as unknown),
-    [
-      { level: 30, ...ready, costs: 'cache' },
-      { level: 30, ...ready, costs: 'measured' },
-      { level: 40, reason: 'the checksum is wrong', msg: 'the cache of measured step costs is unusable' },
-      { level: 30, ...ready },
-      { level: 40, reason: 'int4: no such node', msg: 'a kernel failed to load, the others serve' },
-      { level: 30, ...ready },
-      { level: 50, reason: 'killed', msg: 'engine down, restarting it' },
-    ],
-  );
+  const found = lines.map((line) => JSON.parse(line) as unknown);
+  t.strictSame(found, [
+    { level: 30, ...ready, costs: 'cache' },
+    { level: 30, ...ready, costs: 'measured' },
+    { level: 40, reason: 'the checksum is wrong', msg: 'the cache of measured step costs is unusable' },
+    { level: 30, ...ready },
+    { level: 40, reason: 'int4: no such node', msg: 'a kernel failed to load, the others serve' },
+    { level: 30, ...ready },
+    { level: 50, reason: 'killed', msg: 'engine down, restarting it' },
+  ]);
 });
 
 /** @returns the lines that `write` logs */

@@ -90,11 +90,8 @@ void t.test('scoring a prompt: echo, logprobs, max_tokens 0', async (t) => {
     const [choice] = body.choices;
     t.equal(choice.text, text);
     t.equal(choice.logprobs.tokens.join(''), text);
-    t.equal(
-      choice.logprobs.token_logprobs.filter((value) => value === null).length,
-      1,
-      'only the first token has none',
-    );
+    const found = choice.logprobs.token_logprobs.filter((value) => value === null).length;
+    t.equal(found, 1, 'only the first token has none');
     return choice.logprobs.token_logprobs.reduce<number>((sum, value) => sum + (value ?? 0), 0);
   };
   const sense = await score(`${prompt} Paris.`);

@@ -185,13 +185,11 @@ const runOf = (side: string, rightInTime: number | null, more: Partial<Run> = {}
 void t.test('a run replaces that of the same side, load and seed, and other options begin anew', async (t) => {
   const empty: BenchRecord = { options: { budgets: '1x' }, setup: null, runs: [] };
   const record = [RUN, { ...RUN, seed: 2 }, { ...RUN, inTime: 0 }].reduce(withRun, empty);
-  t.strictSame(
-    record.runs.map(({ seed, inTime }) => [seed, inTime]),
-    [
-      [2, 0.5],
-      [1, 0],
-    ],
-  );
+  const found = record.runs.map(({ seed, inTime }) => [seed, inTime]);
+  t.strictSame(found, [
+    [2, 0.5],
+    [1, 0],
+  ]);
   const dir = t.testdir({ 'goodput.json': JSON.stringify(record) });
   t.equal(earlier(`${dir}/goodput.json`, empty).runs.length, 2);
   t.equal(earlier(`${dir}/goodput.json`, { ...empty, options: { budgets: '2x' } }).runs.length, 0);
@@ -216,33 +214,29 @@ void t.test('a routed side is compared with the fixed setting that is best at it
     ],
   ];
   const cells = cellsOf(runs);
-  t.strictSame(
-    cells.map(({ arrivals, load, side, worth }) => [arrivals, load, side, worth]),
-    [
-      ...[
-        ['poisson', 1, 'routed', 0.6],
-        ['poisson', 1, 'fixed 30+4', 0.55],
-        ['poisson', 1, 'fixed 30', 0.5],
-      ],
-      ...[
-        ['poisson', 2, 'fixed 10', 0.4],
-        ['poisson', 2, 'routed', 0.3],
-        ['poisson', 2, 'fixed 30+4', 0.1],
-      ],
-      ...[
-        ['poisson', 4, 'routed', 0.9],
-        ['bursty', 1, 'fixed 10', 1],
-      ],
+  const listed = cells.map(({ arrivals, load, side, worth }) => [arrivals, load, side, worth]);
+  t.strictSame(listed, [
+    ...[
+      ['poisson', 1, 'routed', 0.6],
+      ['poisson', 1, 'fixed 30+4', 0.55],
+      ['poisson', 1, 'fixed 30', 0.5],
     ],
-  );
+    ...[
+      ['poisson', 2, 'fixed 10', 0.4],
+      ['poisson', 2, 'routed', 0.3],
+      ['poisson', 2, 'fixed 30+4', 0.1],
+    ],
+    ...[
+      ['poisson', 4, 'routed', 0.9],
+      ['bursty', 1, 'fixed 10', 1],
+    ],
+  ]);
   const comparisons = comparisonsOf(cells);
-  t.strictSame(
-    comparisons.map(({ routed, best }) => [routed.load, best.side]),
-    [
-      [1, 'fixed 30+4'],
-      [2, 'fixed 10'],
-    ],
-  );
+  const shown = comparisons.map(({ routed, best }) => [routed.load, best.side]);
+  t.strictSame(shown, [
+    [1, 'fixed 30+4'],
+    [2, 'fixed 10'],
+  ]);
   t.match(
     comparisonTable(comparisons)[2],
     /^\| poisson 1 \| routed \| 0\.600 ± .* \| fixed 30\+4 \| .* \| \+0\.050 ± /,

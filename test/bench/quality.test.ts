@@ -69,10 +69,8 @@ void t.test('rows become chats with the same tokens as in the training package',
     ],
     [...system, 198, 1, 4093, 3805, 10181, 253, 7302, 216, 2, 198, 1, 520, 9531, 198, 23390, 26411, 216, 33, 34],
   ]);
-  t.strictSame(
-    readRows(file).map((row) => documentOf(row, chat, tokenizer, 10)),
-    [system.slice(0, 10), system.slice(0, 10)],
-  );
+  const found = readRows(file).map((row) => documentOf(row, chat, tokenizer, 10));
+  t.strictSame(found, [system.slice(0, 10), system.slice(0, 10)]);
   writeFileSync(file, '{"q": "a", "a": "bc"}\n{"q": 1}\n');
   t.throws(() => readRows(file), /data\.jsonl:2 must be an object with texts "q" and "a"/);
   t.end();
@@ -115,10 +113,8 @@ void t.test('a folder agrees with itself; an early exit does not agree with full
 
   const rounded = await openExecutor(await tinyFolder(dir, 'w8a8'), 48, 2, null);
   const cost = compare(rounded, same, TEXTS, true, () => undefined);
-  t.ok(
-    cost.every(({ kernel }) => (kernel?.kl ?? 0) > 0 && (kernel?.kl ?? 1) < 0.05),
-    JSON.stringify(cost),
-  );
+  const isSmall = cost.every(({ kernel }) => (kernel?.kl ?? 0) > 0 && (kernel?.kl ?? 1) < 0.05);
+  t.ok(isSmall, JSON.stringify(cost));
   for (const executor of [model, same, rounded]) executor.dispose();
 });
 

@@ -15,12 +15,8 @@ const text = Type.String();
 const count = Type.Integer();
 const status = Type.Enum(['in_progress', 'completed', 'incomplete']);
 const logprobs = Type.Array(Type.Object({ token: text, logprob: Type.Number(), bytes: Type.Array(count) }));
-const part = Type.Object({
-  type: Type.Literal('output_text'),
-  text,
-  annotations: Type.Array(Type.Object({})),
-  logprobs,
-});
+const annotations = Type.Array(Type.Object({}));
+const part = Type.Object({ type: Type.Literal('output_text'), text, annotations, logprobs });
 const item = Type.Union([
   Type.Object({
     ...{ type: Type.Literal('message'), id: text, status, role: Type.Literal('assistant') },

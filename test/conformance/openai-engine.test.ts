@@ -9,12 +9,8 @@ import { weather, weatherArguments } from './weather.js';
 
 const server = await connect(t);
 const client = new OpenAI({ baseURL: server.baseURL, apiKey, maxRetries: 0 });
-const chat = {
-  model: modelName,
-  messages: [{ role: 'user' as const, content: 'Name a color.' }],
-  max_tokens: 12,
-  temperature: 0,
-};
+const messages = [{ role: 'user' as const, content: 'Name a color.' }];
+const chat = { model: modelName, messages, max_tokens: 12, temperature: 0 };
 const completion = { model: modelName, prompt: 'The capital of France is', max_tokens: 8, temperature: 0 };
 
 void t.test('models: the routed model and one per exit', async (t) => {
@@ -99,19 +95,13 @@ void t.test('auto: the model answers with text, or with a call after a history o
   const tools = [{ type: 'function' as const, function: weather }];
   const text = await client.chat.completions.create({ ...chat, tools });
   t.match(text.choices[0], { message: { role: 'assistant', content: /./ } });
+  const callOf = (city: string, id: string) => {
+    const called = { name: weather.name, arguments: JSON.stringify({ city, unit: 'C' }) };
+    return { id, type: 'function' as const, function: called };
+  };
   const history = ['Rome', 'Oslo', 'Lima', 'Cairo'].flatMap((city, index) => [
     { role: 'user' as const, content: `Weather in ${city}?` },
-    {
-      role: 'assistant' as const,
-      content: null,
-      tool_calls: [
-        {
-          id: `c${index}`,
-          type: 'function' as const,
-          function: { name: weather.name, arguments: JSON.stringify({ city, unit: 'C' }) },
-        },
-      ],
-    },
+    { role: 'assistant' as const, content: null, tool_calls: [callOf(city, `c${index}`)] },
     { role: 'tool' as const, tool_call_id: `c${index}`, content: 'sunny' },
     { role: 'assistant' as const, content: 'It is sunny.' },
   ]);

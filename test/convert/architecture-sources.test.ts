@@ -8,7 +8,14 @@ import type { ConvertOptions } from '../../src/convert/options.js';
 import { convert } from '../../src/convert/convert.js';
 import { OPTIONS, run } from './conversion.js';
 import { goldenModel, goldenWeights, writeGoldenFolder, writeGoldenGguf } from './golden-model.js';
-import { rejects, type Case } from './rejected.js';
+import {
+  badSource,
+  missingTensor,
+  rejects,
+  unsupportedArchitecture,
+  unsupportedFeature,
+  wrongShape,
+} from './rejected.js';
 import { random, safetensors, weight, type Weights } from './tiny.js';
 
 type Changes = Record<string, unknown>;
@@ -119,10 +126,8 @@ void t.test('the exits of a Balcony checkpoint are exit blocks', async (t) => {
   const expected = await run(dir, plain, { exits: [1, 2, 4], exitBlocks: file, out: path.join(dir, 'a') });
   const options = { kernels: OPTIONS.kernels, compress: false, force: false, name: 'tiny' };
   const manifest = await convert({ ...options, source: folder({}), out: path.join(dir, 'b') });
-  t.strictSame(
-    manifest.exits.map(({ layer }) => layer),
-    [2, 3, 4],
-  );
+  const found = manifest.exits.map(({ layer }) => layer);
+  t.strictSame(found, [2, 3, 4]);
   t.strictSame(manifest.files, expected.files);
   for (const [changes, message] of [
     [{ tie_exit_lm_head: false }, /tie_exit_lm_head must be true \(all exits share one head\), got false$/],
@@ -158,117 +163,104 @@ const ROPE = { rope_type: 'longrope', rope_theta: 1e4, partial_rotary_factor: 0.
 
 void t.test('models that the graphs cannot follow are rejected by name', (t) =>
   rejects(t, [
-    ...['Qwen3MoeForCausalLM', 'DeepseekV2ForCausalLM', 'MambaForCausalLM', 'Gemma4ForCausalLM'].map((name): Case => [
-      `the class ${name}`,
-      'unsupported_architecture',
-      new RegExp(`config\\.json: architecture must be one of LlamaForCausalLM, .*Gemma3ForCausalLM, .*, got ${name}$`),
-      changedFolder('qwen3', { architectures: [name] }),
-    ]),
-    [
+    ...['Qwen3MoeForCausalLM', 'DeepseekV2ForCausalLM', 'MambaForCausalLM', 'Gemma4ForCausalLM'].map((name) =>
+      unsupportedArchitecture(
+        `the class ${name}`,
+        new RegExp(
+          `config\\.json: architecture must be one of LlamaForCausalLM, .*Gemma3ForCausalLM, .*, got ${name}$`,
+        ),
+        changedFolder('qwen3', { architectures: [name] }),
+      ),
+    ),
+    unsupportedArchitecture(
       'the architecture of a GGUF',
-      'unsupported_architecture',
       /architecture must be one of llama, .*, got "qwen9"$/,
       changedGguf('qwen3', 'qwen3', 'qwen9'),
-    ],
-    [
+    ),
+    unsupportedArchitecture(
       'experts of Granite 4',
-      'unsupported_architecture',
       /num_local_experts must be 0 \(mixture-of-experts models are not supported\), got 8$/,
       changedFolder('granite4', { num_local_experts: 8 }),
-    ],
-    [
+    ),
+    unsupportedFeature(
       'recurrent layers of Granite 4',
-      'unsupported_feature',
       /layer_types must be full_attention or sliding_attention for each layer, got \["mamba"/,
       changedFolder('granite4', { layer_types: ['mamba', 'attention', 'mamba', 'mamba'] }),
-    ],
-    [
+    ),
+    unsupportedArchitecture(
       'Granite 4 without types of layers, which are then recurrent',
-      'unsupported_architecture',
       /layer_types must be a list of attention layers, got nothing$/,
       changedFolder('granite4', { layer_types: undefined }),
-    ],
-    [
+    ),
+    unsupportedFeature(
       'linear attention',
-      'unsupported_feature',
       /layer_types must be full_attention or sliding_attention for each layer, got \["linear_attention"/,
       changedFolder('qwen3', { layer_types: Array.from({ length: 4 }, () => 'linear_attention') }),
-    ],
-    [
+    ),
+    badSource(
       'too few types of layers',
-      'bad_source',
       /layer_types must be a list of 4 types, got \["full_attention"\]$/,
       changedFolder('qwen3', { layer_types: ['full_attention'] }),
-    ],
-    [
+    ),
+    unsupportedFeature(
       'attention in both directions',
-      'unsupported_feature',
       /use_bidirectional_attention must be false, got true$/,
       changedFolder('gemma3', { use_bidirectional_attention: true }),
-    ],
-    [
+    ),
+    unsupportedFeature(
       'bounded scores of Gemma 3',
-      'unsupported_feature',
       /attn_logit_softcapping must be absent, got 50$/,
       changedFolder('gemma3', { attn_logit_softcapping: 50 }),
-    ],
-    [
+    ),
+    unsupportedFeature(
       'another activation',
-      'unsupported_feature',
       /hidden_act must be silu or gelu_pytorch_tanh, got "relu2"$/,
       changedFolder('qwen2', { hidden_act: 'relu2' }),
-    ],
-    [
+    ),
+    badSource(
       'longrope without factors',
-      'bad_source',
       /rope_parameters\.short_factor must be a list of numbers, got nothing$/,
       changedFolder('phi4-long', { rope_parameters: ROPE }),
-    ],
-    [
+    ),
+    unsupportedArchitecture(
       'longrope with factors for other heads',
-      'unsupported_architecture',
       /rotary factors must be 8, one for each pair, got 2$/,
       changedFolder('phi4-long', { rope_parameters: { ...ROPE, short_factor: [1, 1], long_factor: [1, 2] } }),
       FOUR,
-    ],
-    [
+    ),
+    unsupportedArchitecture(
       'a rotary width without a pair for each channel',
-      'unsupported_architecture',
       /rotary width must be an even number up to the head size \(32\), got 23$/,
       changedFolder('phi3', { rope_parameters: { rope_type: 'default', partial_rotary_factor: 0.72 } }),
       FOUR,
-    ],
-    [
+    ),
+    missingTensor(
       'a missing norm of the queries',
-      'missing_tensor',
       /has no tensor model\.layers\.2\.self_attn\.q_norm\.weight$/,
       changedFolder('qwen3', {}, (weights) => weights.delete('model.layers.2.self_attn.q_norm.weight')),
       FOUR,
-    ],
-    [
+    ),
+    missingTensor(
       'a missing bias',
-      'missing_tensor',
       /has no tensor model\.layers\.1\.self_attn\.k_proj\.bias$/,
       changedFolder('qwen2', {}, (weights) => weights.delete('model.layers.1.self_attn.k_proj.bias')),
       FOUR,
-    ],
-    [
+    ),
+    wrongShape(
       'a packed tensor of another size',
-      'wrong_shape',
       /model\.layers\.0\.self_attn\.qkv_proj\.weight must have 128 rows, got \[96, 64\]$/,
       changedFolder('phi3', {}, (weights) =>
         weights.set('model.layers.0.self_attn.qkv_proj.weight', weight(random(1), [96, 64])),
       ),
       FOUR,
-    ],
-    [
+    ),
+    unsupportedFeature(
       'a norm in front of the attention of OLMo 2',
-      'unsupported_feature',
       /tensors must be those of the architecture .*, got model\.layers\.0\.input_layernorm\.weight$/,
       changedFolder('olmo2', {}, (weights) =>
         weights.set('model.layers.0.input_layernorm.weight', weight(random(1), [64])),
       ),
       FOUR,
-    ],
+    ),
   ]),
 );

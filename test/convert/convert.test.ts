@@ -16,8 +16,6 @@ import { externalTensors } from '../../src/model/onnx-weights.js';
 import { TextTokenizer } from '../../src/text/tokenizer.js';
 import {
   CONFIG,
-  gguf,
-  ggufMetadata,
   LAYER_SHAPES,
   random,
   safetensors,
@@ -25,17 +23,22 @@ import {
   tinyVocabulary,
   tinyWeights,
   tokenizerJson,
-  weight,
-  writeFolder,
-  type GgufMetadata,
-  type Weights,
 } from './tiny.js';
+import { gguf, ggufMetadata, weight, writeFolder, type GgufMetadata, type Weights } from './tiny.js';
 import { OPTIONS, run, writeGguf } from './conversion.js';
 
 /** Graphs and weights of a folder by file name. */
 function content(dir: string): Map<string, Buffer> {
   const names = readdirSync(dir).filter((name) => /\.(onnx|bin)$/.test(name));
   return new Map(names.map((name) => [name, readFileSync(path.join(dir, name))]));
+}
+
+/** A file with a block of one layer for exit 1, of its own random weights and norm. */
+function oneBlock(file: string, next: () => number, norm = next): string {
+  const layer = LAYER_SHAPES.map(([name, shape]) => [`exits.1.layers.0.${name}`, weight(next, shape)] as const);
+  const blocks: Weights = new Map([['exits.1.norm.weight', weight(norm, [SHAPE.hidden])], ...layer]);
+  writeFileSync(file, safetensors(blocks));
+  return file;
 }
 
 /** The floats of a stored tensor. */
@@ -61,17 +64,13 @@ void t.test('GGUF and sharded safetensors of one model give the same graphs and 
   // The stored weights are the source's: q (with attention's scale), k and v are stacked to qkv and transposed for
   // MatMul.
   const stored = floats(d, 'stage-1.fp32.onnx', 'layers.2.qkv.weight');
-  const rows = ['q', 'k', 'v'].map(
-    (part) => weights.get(`model.layers.2.self_attn.${part}_proj.weight`)?.data ?? new Float32Array(),
-  );
-  const stacked = rows.flatMap((data, part) =>
-    Array.from(data, (value) => (part === 0 ? value * SHAPE.headDim ** -0.5 : value)),
-  );
+  const stacked = ['q', 'k', 'v'].flatMap((part) => {
+    const { data = new Float32Array() } = weights.get(`model.layers.2.self_attn.${part}_proj.weight`) ?? {};
+    return Array.from(data, (value) => (part === 'q' ? value * SHAPE.headDim ** -0.5 : value));
+  });
   const n = stacked.length / SHAPE.hidden;
-  t.strictSame(
-    Array.from({ length: stacked.length }, (_, i) => stored[(i % SHAPE.hidden) * n + Math.floor(i / SHAPE.hidden)]),
-    stacked,
-  );
+  const back = stacked.map((_, i) => stored[(i % SHAPE.hidden) * n + Math.floor(i / SHAPE.hidden)]);
+  t.strictSame(back, stacked);
 });
 
 void t.test('stages, exit blocks and shared tensors have the layout of the manifest', async (t) => {
@@ -89,33 +88,23 @@ void t.test('stages, exit blocks and shared tensors have the layout of the manif
     kernels: ['int4', 'w8a8'],
     exitBlocks,
   });
-  t.strictSame(
-    manifest.exits.map(({ layer, stage, norm, block }) => ({ layer, stage, norm, block: block?.boundary ?? null })),
-    [
-      { layer: 2, stage: 0, norm: 1, block: 1 },
-      { layer: 3, stage: 1, norm: 0, block: null },
-    ],
+  const exits = manifest.exits.map(({ layer, stage, norm, block }) =>
+    [layer, stage, norm, block?.boundary ?? null].join(),
   );
-  t.strictSame(
-    manifest.stages.map(({ boundary, layers }) => [boundary, layers]),
-    [
-      [0, 1],
-      [1, 2],
-    ],
-  );
-  t.strictSame(
-    floats(out, 'head.onnx', 'head.norms').subarray(SHAPE.hidden, 2 * SHAPE.hidden),
-    blocks.get('exits.1.norm.weight')?.data,
-  );
+  t.strictSame(exits, ['2,0,1,1', '3,1,0,']);
+  const stages = manifest.stages.map(({ boundary, layers }) => ({ boundary, layers }));
+  t.strictSame(stages, [
+    { boundary: 0, layers: 1 },
+    { boundary: 1, layers: 2 },
+  ]);
+  const norm = floats(out, 'head.onnx', 'head.norms').subarray(SHAPE.hidden, 2 * SHAPE.hidden);
+  t.strictSame(norm, blocks.get('exits.1.norm.weight')?.data);
 
   const find = (graph: string, name: string) =>
     externalTensors(path.join(out, graph)).find((tensor) => tensor.name === name);
-  t.strictSame(
-    find('embed.onnx', 'head.weight_q8'),
-    find('head.onnx', 'head.weight_q8'),
-    'tied tensors are stored once',
-  );
-  t.ok(find('embed.onnx', 'head.weight_q8'));
+  const tied = find('embed.onnx', 'head.weight_q8');
+  t.ok(tied);
+  t.strictSame(tied, find('head.onnx', 'head.weight_q8'), 'tied tensors are stored once');
   t.strictSame(find('stage-0.int4.onnx', 'rope.cos'), find('exit-2.w8a8.onnx', 'rope.cos'));
   t.ok(find('exit-2.int4.onnx', 'exits.1.layers.0.down.weight_q4'));
   t.strictSame(loadManifest(out), manifest);
@@ -126,12 +115,8 @@ void t.test("blocks have separate weight files: other blocks leave the trunk's f
   const dir = t.testdir();
   const source = writeFolder(path.join(dir, 'hf'), tinyWeights(2));
   const withBlocks = async (seed: number) => {
-    const next = random(seed);
-    const layer = LAYER_SHAPES.map(([name, shape]) => [`exits.1.layers.0.${name}`, weight(next, shape)] as const);
     // The norm is in the head's table, so it stays the same.
-    const blocks: Weights = new Map([['exits.1.norm.weight', weight(random(1), [SHAPE.hidden])], ...layer]);
-    const exitBlocks = path.join(dir, `blocks-${seed}.safetensors`);
-    writeFileSync(exitBlocks, safetensors(blocks));
+    const exitBlocks = oneBlock(path.join(dir, `blocks-${seed}.safetensors`), random(seed), random(1));
     const out = path.join(dir, `out-${seed}`);
     await run(dir, source, { exits: [1, 3], kernels: ['w8a8', 'int4'], exitBlocks, out });
     return content(out);
@@ -153,11 +138,8 @@ void t.test('the same input gives the same bytes, compressed or not', async (t) 
   const manifest = await run(dir, source, { out: one, kernels: ['int4'], compress: true });
   t.strictSame(await run(dir, source, { out: two, kernels: ['int4'], compress: true }), manifest);
   await run(dir, source, { out: raw, kernels: ['int4'] });
-  t.strictSame(
-    gunzipSync(readFileSync(path.join(one, 'weights-000.bin.gz'))),
-    readFileSync(path.join(raw, 'weights-000.bin')),
-    'gunzip restores the file in the graphs',
-  );
+  const unzipped = gunzipSync(readFileSync(path.join(one, 'weights-000.bin.gz')));
+  t.strictSame(unzipped, readFileSync(path.join(raw, 'weights-000.bin')), 'gunzip restores the file in the graphs');
 });
 
 void t.test('an untied head and attention biases are kept', async (t) => {
@@ -165,12 +147,7 @@ void t.test('an untied head and attention biases are kept', async (t) => {
   const weights = tinyWeights(4, false);
   const next = random(10);
   for (let i = 0; i < SHAPE.layers; i++)
-    for (const [part, size] of [
-      ['q', 64],
-      ['k', 32],
-      ['v', 32],
-      ['o', 64],
-    ] as const)
+    for (const [part, size] of Object.entries({ q: 64, k: 32, v: 32, o: 64 }))
       weights.set(`model.layers.${i}.self_attn.${part}_proj.bias`, weight(next, [size]));
   const config = { tie_word_embeddings: false, attention_bias: true };
   const manifest = await run(dir, writeFolder(path.join(dir, 'hf'), weights, { config }));
@@ -178,17 +155,14 @@ void t.test('an untied head and attention biases are kept', async (t) => {
   const out = path.join(dir, 'out');
   t.strictSame(floats(out, 'head.onnx', 'head.weight'), weights.get('lm_head.weight')?.data);
   t.strictSame(floats(out, 'embed.onnx', 'embed.weight'), weights.get('model.embed_tokens.weight')?.data);
-  t.strictSame(
-    floats(out, 'stage-0.fp32.onnx', 'layers.0.qkv.bias').subarray(64, 96),
-    weights.get('model.layers.0.self_attn.k_proj.bias')?.data,
-  );
+  const keys = floats(out, 'stage-0.fp32.onnx', 'layers.0.qkv.bias').subarray(64, 96);
+  t.strictSame(keys, weights.get('model.layers.0.self_attn.k_proj.bias')?.data);
 });
 
 void t.test('repeated rotary frequencies, and a factor without scaling, change nothing', async (t) => {
   const dir = t.testdir();
   const frequencies = weight(random(1), [SHAPE.headDim / 2]);
-  const source = (names: string[]): Weights =>
-    new Map([...tinyWeights(1), ...names.map((n) => [n, frequencies] as const)]);
+  const source = (names: string[]) => new Map([...tinyWeights(1), ...names.map((n) => [n, frequencies] as const)]);
   await run(dir, writeGguf(dir, tinyWeights(1)), { out: path.join(dir, 'plain') });
   const names = ['model.layers.0.self_attn.rotary_emb.inv_freq', 'model.rotary_emb.inv_freq'];
   await run(dir, writeFolder(path.join(dir, 'source'), source(names)), { out: path.join(dir, 'hf') });
@@ -197,10 +171,10 @@ void t.test('repeated rotary frequencies, and a factor without scaling, change n
     { 'llama.rope.scaling.factor': 0 },
     { 'llama.rope.scaling.factor': 8, 'llama.rope.scaling.type': 'none' },
   ];
-  for (const metadata of scaling)
-    await run(dir, writeGguf(dir, source(['blk.0.attn_rot_embd']), { ...ggufMetadata(), ...metadata }), {
-      force: true,
-    });
+  for (const metadata of scaling) {
+    const file = writeGguf(dir, source(['blk.0.attn_rot_embd']), { ...ggufMetadata(), ...metadata });
+    await run(dir, file, { force: true });
+  }
   for (const name of ['hf', 'out']) t.strictSame(content(path.join(dir, name)), content(path.join(dir, 'plain')), name);
 });
 
@@ -213,10 +187,8 @@ void t.test('the tokenizer of a GGUF file works', async (t) => {
   };
   const tokenizer = new TextTokenizer(json);
   const ids = tokenizer.encode('hello wor12</s>', true);
-  t.strictSame(
-    ids,
-    ['hello', 'Ġw', 'or', '1', '2', '</s>'].map((token) => json.model.vocab[token]),
-  );
+  const expected = ['hello', 'Ġw', 'or', '1', '2', '</s>'].map((token) => json.model.vocab[token]);
+  t.strictSame(ids, expected);
   t.equal(tokenizer.decode(ids), 'hello wor12');
   t.strictSame([manifest.bosToken, manifest.eosTokens, manifest.licence], [0, [1], 'apache-2.0']);
   t.equal(readFileSync(path.join(dir, 'out', manifest.chatTemplate ?? ''), 'utf8'), '{{ messages[0].content }}');
@@ -281,11 +253,8 @@ void t.test('all end tokens are found, first the token that templates use', asyn
     return writeGguf(dir, tinyWeights(1), { ...ggufMetadata(), ...all });
   };
   t.strictSame(await ends(file({})), [0, [1, 100, 101, 102, 103, 104, 105]]);
-  t.strictSame(
-    await ends(file({ 'tokenizer.ggml.eot_token_id': 102, 'tokenizer.ggml.unknown_token_id': 104 })),
-    [0, [1, 102, 100, 101, 103, 105]],
-    'the token for unknown text does not end an answer',
-  );
+  const unknown = await ends(file({ 'tokenizer.ggml.eot_token_id': 102, 'tokenizer.ggml.unknown_token_id': 104 }));
+  t.strictSame(unknown, [0, [1, 102, 100, 101, 103, 105]], 'the token for unknown text does not end an answer');
 });
 
 void t.test('sampling defaults come from both formats, and --generation wins field by field', async (t) => {
@@ -347,10 +316,8 @@ void t.test('a Unigram tokenizer of a folder works', async (t) => {
   t.strictSame([manifest.bosToken, manifest.eosTokens], [1, [2, 1]]);
   const { tokenizer } = loadServedModel(path.join(dir, 'out'));
   const ids = tokenizer.encode('hello he', true);
-  t.strictSame(
-    ids.map((id) => pieces[id]),
-    ['▁hello', '▁he'],
-  );
+  const found = ids.map((id) => pieces[id]);
+  t.strictSame(found, ['▁hello', '▁he']);
   t.equal(tokenizer.decode(ids), 'hello he');
   t.equal(tokenizer.spelt(8), ' he');
   t.equal(tokenizer.vocabulary, pieces.length);
@@ -406,10 +373,8 @@ void t.test('a SentencePiece tokenizer of a GGUF file works', async (t) => {
   const json: unknown = JSON.parse(readFileSync(path.join(dir, 'out', manifest.tokenizer), 'utf8'));
   const tokenizer = new TextTokenizer(json);
   const ids = tokenizer.encode('hello é', true);
-  t.strictSame(
-    ids.map((id) => tokens[id]),
-    ['<s>', '▁he', 'l', 'lo', '▁', '<0xC3>', '<0xA9>'],
-  );
+  const found = ids.map((id) => tokens[id]);
+  t.strictSame(found, ['<s>', '▁he', 'l', 'lo', '▁', '<0xC3>', '<0xA9>']);
   t.equal(tokenizer.decode(ids), 'hello é');
 });
 
@@ -430,9 +395,8 @@ void t.test('tokens beyond the embedding: added tokens are a warning, tokens of 
     return warnings;
   };
   t.strictSame(await convertWith('none', [], {}), []);
-  t.strictSame(await convertWith('pad', ['<pad>'], {}), [
-    'the tokenizer\'s ids must be below the embedding\'s 264 rows, got "<pad>" (264); prompts that hold one will be rejected',
-  ]);
+  const rule = `the tokenizer's ids must be below the embedding's 264 rows, got "<pad>" (264)`;
+  t.strictSame(await convertWith('pad', ['<pad>'], {}), [`${rule}; prompts that hold one will be rejected`]);
   const { tokenizer } = loadServedModel(path.join(dir, 'pad'));
   t.equal(tokenizer.vocabulary, 264, 'the rows of the embedding bound the vocabulary');
   t.strictSame(tokenizer.encode('<pad>', false), [264]);
@@ -442,21 +406,11 @@ void t.test('tokens beyond the embedding: added tokens are a warning, tokens of 
     ['eos', { 'tokenizer.ggml.eos_token_id': 264 }],
     ['word', {}, 1],
   ];
+  const message = /below the embedding's 264 rows, got "<pad>" \(264\), which ordinary prompts hold/;
   for (const [name, metadata, type] of rejected)
-    await t.rejects(
-      convertWith(name, ['<pad>'], metadata, type),
-      {
-        code: 'bad_source',
-        message: /below the embedding's 264 rows, got "<pad>" \(264\), which ordinary prompts hold/,
-      },
-      name,
-    );
-  t.strictSame(
-    readdirSync(dir)
-      .filter((name) => !name.endsWith('.gguf'))
-      .sort(),
-    ['none', 'pad'],
-  );
+    await t.rejects(convertWith(name, ['<pad>'], metadata, type), { code: 'bad_source', message }, name);
+  const folders = readdirSync(dir).filter((name) => !name.endsWith('.gguf'));
+  t.strictSame(folders.sort(), ['none', 'pad']);
 });
 
 void t.test('invalid ids end no answer, and the manifest stays readable', async (t) => {
@@ -479,11 +433,7 @@ void t.test('invalid ids end no answer, and the manifest stays readable', async 
     const warnings: string[] = [];
     await convert({ ...OPTIONS, source, out, force: true }, undefined, (text) => warnings.push(text));
     t.match(loadManifest(out), { bosToken: null, eosTokens }, source);
-    t.equal(
-      warnings.some((text) => text.includes('no token that ends an answer')),
-      isWarned,
-      source,
-    );
+    t.equal(warnings.join('\n').includes('no token that ends an answer'), isWarned, source);
   }
 });
 
@@ -509,23 +459,15 @@ void t.test('the error about another folder names sortie convert', async (t) => 
 void t.test('a warning about early exits of unknown quality follows the summary', async (t) => {
   const dir = t.testdir({ 'quality.json': '{"1": {"kl": 0.5, "agreement": 0.75}}', 'kl.json': '{"1": {"kl": 0.5}}' });
   const source = writeFolder(path.join(dir, 'hf'), tinyWeights(1));
-  const exitBlocks = path.join(dir, 'blocks.safetensors');
-  const next = random(3);
-  const layer = LAYER_SHAPES.map(([name, shape]) => [`exits.1.layers.0.${name}`, weight(next, shape)] as const);
-  const blocks: Weights = new Map([['exits.1.norm.weight', weight(next, [SHAPE.hidden])], ...layer]);
-  writeFileSync(exitBlocks, safetensors(blocks));
+  const exitBlocks = oneBlock(path.join(dir, 'blocks.safetensors'), random(3));
   const warningOf = async (options: Partial<ConvertOptions>) => {
     const [terminal, errors] = [new PassThrough(), new PassThrough()];
     const out = path.join(dir, 'out');
     await convertCommand({ ...OPTIONS, source, out, force: true, ...options }, terminal, errors);
     t.match(String(terminal.read()), /kernels fp32, .* files\n$/);
     // The source states no sampling either: its warning belongs to another test.
-    return (
-      (errors.read() as Buffer)
-        .toString()
-        .split('\n')
-        .find((line) => line.includes('exits')) ?? null
-    );
+    const lines = (errors.read() as Buffer).toString().split('\n');
+    return lines.find((line) => line.includes('exits')) ?? null;
   };
   const warning = /^warning: exits without a block and without a measured quality: 1\. .*bench:quality.*--quality/;
   t.match(await warningOf({}), warning);
@@ -536,10 +478,8 @@ void t.test('a warning about early exits of unknown quality follows the summary'
 });
 
 void t.test('a signal stops the conversion, keeps the old folder and shows the cursor again', async (t) => {
-  for (const [signal, code] of [
-    ['SIGINT', 130],
-    ['SIGTERM', 143],
-  ] as const) {
+  const codes = { SIGINT: 130, SIGTERM: 143 } as const;
+  for (const [signal, code] of Object.entries(codes) as [keyof typeof codes, number][]) {
     const dir = t.testdir();
     const source = writeFolder(path.join(dir, 'hf'), tinyWeights(1));
     const out = path.join(dir, 'out');
@@ -547,19 +487,14 @@ void t.test('a signal stops the conversion, keeps the old folder and shows the c
     const before = readFileSync(path.join(out, 'manifest.json'));
     const handlers = process.listenerCount(signal);
     const shown: string[] = [];
-    const terminal = Object.assign(
-      new Writable({
-        write(text: Buffer, _, done) {
-          if (shown.length === 0) process.kill(process.pid, signal);
-          shown.push(text.toString());
-          done();
-        },
-      }),
-      { isTTY: true },
-    );
-    const error: unknown = await convertCommand({ ...OPTIONS, source, out, force: true }, terminal).catch(
-      (thrown: unknown) => thrown,
-    );
+    const write = (text: Buffer, _: unknown, done: () => void): void => {
+      if (shown.length === 0) process.kill(process.pid, signal);
+      shown.push(text.toString());
+      done();
+    };
+    const terminal = Object.assign(new Writable({ write }), { isTTY: true });
+    const converting = convertCommand({ ...OPTIONS, source, out, force: true }, terminal);
+    const error: unknown = await converting.catch((thrown: unknown) => thrown);
     t.match(error, { name: 'Interrupted', message: `stopped by ${signal}; nothing was written` });
     t.equal(exitCode(error), code);
     t.strictSame(readdirSync(dir).sort(), ['hf', 'out']);
@@ -623,8 +558,7 @@ void t.test('a calibration with the ranges of keys and values allows an int8 KV 
   await t.rejects(kvType({ kernels: ['w8a8'], kv: 'int8' }), /--kv int8 needs a --calibration file/);
   for (const kernel of ['fp16', 'w4a16'] as const)
     await t.rejects(kvType({ kernels: [kernel], calibration: all, kv: 'int8' }), new RegExp(`--kernels ${kernel}`));
-  await t.rejects(kvType({ kernels: ['w8a8'], calibration: ranges(2), kv: 'int8' }), {
-    code: 'bad_option',
-    message: /--kv int8 needs .* k_max and v_max of each layer, got .* without those of layers\.2$/,
-  });
+  const message = /--kv int8 needs .* k_max and v_max of each layer, got .* without those of layers\.2$/;
+  const half = kvType({ kernels: ['w8a8'], calibration: ranges(2), kv: 'int8' });
+  await t.rejects(half, { code: 'bad_option', message });
 });

@@ -118,10 +118,8 @@ for (const [architecture, isBetween] of [
       const out = path.join(dir, `${path.basename(source)}-out`);
       await convert({ source, out, name: 'tiny', kernels: ['fp32'], compress: false, force: false });
       const executor = await makeExecutor(t, { modelDir: out });
-      t.strictSame(
-        executor.units.exits.map(({ layer }) => layer),
-        [1, 2],
-      );
+      const found = executor.units.exits.map(({ layer }) => layer);
+      t.strictSame(found, [1, 2]);
       for (const loop of [0, 1]) {
         const slot = openSlot(executor, ids);
         advanceTo(executor, slot, loop, ids.length - 1);
@@ -152,8 +150,6 @@ void t.test('fewer loops than the source has', async (t) => {
     ...{ source, out, exits: [1, 2], kernels: ['fp32'], compress: false, force: false },
   });
   t.equal(architecture.loops?.count, 2);
-  t.strictSame(
-    exits.map(({ layer }) => layer),
-    [1, 2],
-  );
+  const got = exits.map(({ layer }) => layer);
+  t.strictSame(got, [1, 2]);
 });

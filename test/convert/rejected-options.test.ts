@@ -8,18 +8,18 @@ import { inspect } from '../../src/convert/inspect.js';
 import type { ConvertOptions } from '../../src/convert/options.js';
 import { loadManifest } from '../../src/model/manifest-io.js';
 import { LAYER_SHAPES, random, safetensors, SHAPE, weight, type Weight } from './tiny.js';
-import { folder, rejects, type Case } from './rejected.js';
+import { badExits, badOption, folder, rejects } from './rejected.js';
 import { run, OPTIONS } from './conversion.js';
 
 void t.test('invalid options and exits are rejected', (t) =>
   rejects(t, [
-    ['exits in descending order', 'bad_exits', /must increase, got 2,1,3/, folder, { exits: [2, 1, 3] }],
-    ['exits without the last layer', 'bad_exits', /must end at the last layer, 3, got 1,2/, folder, { exits: [1, 2] }],
-    ['fp16 beside another kernel', 'bad_option', /fp16 can't be combined/, folder, { kernels: ['fp16', 'int4'] }],
-    ['w4a16 beside another', 'bad_option', /w4a16 can't be combined/, folder, { kernels: ['w8a8', 'w4a16'] }],
-    ['9 bits in a byte', 'bad_option', /--head-bits must be .*, got 9/, folder, { headBits: 9 }],
-    ['4 bits in a byte', 'bad_option', /--weight-bits must be .*, got 4/, folder, { weightBits: 4 }],
-    ['a block of 48', 'bad_option', /--block must be .*, got 48/, folder, { block: 48 }],
+    badExits('exits in descending order', /must increase, got 2,1,3/, folder, { exits: [2, 1, 3] }),
+    badExits('exits without the last layer', /must end at the last layer, 3, got 1,2/, folder, { exits: [1, 2] }),
+    badOption('fp16 beside another kernel', /fp16 can't be combined/, folder, { kernels: ['fp16', 'int4'] }),
+    badOption('w4a16 beside another', /w4a16 can't be combined/, folder, { kernels: ['w8a8', 'w4a16'] }),
+    badOption('9 bits in a byte', /--head-bits must be .*, got 9/, folder, { headBits: 9 }),
+    badOption('4 bits in a byte', /--weight-bits must be .*, got 4/, folder, { weightBits: 4 }),
+    badOption('a block of 48', /--block must be .*, got 48/, folder, { block: 48 }),
     ...(
       [
         ['--block', '--kernels int4, w8a16 or w4a16', { block: 64 }],
@@ -28,38 +28,33 @@ void t.test('invalid options and exits are rejected', (t) =>
         ['--calibration', '--kernels w8a8, int4 or w4a16, or --kv int8', { calibration: 'x' }],
       ] as const
     ).flatMap(([option, rule, value]) =>
-      (['fp32', 'fp16'] as const).map((kernel): Case => [
-        `${option} without effect in ${kernel}`,
-        'bad_option',
-        new RegExp(`^${option} has an effect only with ${rule}, got ${option} \\w+ with --kernels ${kernel}$`),
-        folder,
-        { ...value, kernels: [kernel] },
-      ]),
+      (['fp32', 'fp16'] as const).map((kernel) =>
+        badOption(
+          `${option} without effect in ${kernel}`,
+          new RegExp(`^${option} has an effect only with ${rule}, got ${option} \\w+ with --kernels ${kernel}$`),
+          folder,
+          { ...value, kernels: [kernel] },
+        ),
+      ),
     ),
-    ['--weight-bits of int4', 'bad_option', /--kernels int4$/, folder, { weightBits: 7, kernels: ['int4'] }],
-    ['--calibration of w8a16', 'bad_option', /--kernels w8a16$/, folder, { calibration: 'x', kernels: ['w8a16'] }],
-    ['--block of w8a8', 'bad_option', /--kernels w8a8$/, folder, { block: 64, kernels: ['w8a8'] }],
-    [
+    badOption('--weight-bits of int4', /--kernels int4$/, folder, { weightBits: 7, kernels: ['int4'] }),
+    badOption('--calibration of w8a16', /--kernels w8a16$/, folder, { calibration: 'x', kernels: ['w8a16'] }),
+    badOption('--block of w8a8', /--kernels w8a8$/, folder, { block: 64, kernels: ['w8a8'] }),
+    badOption(
       'an unknown sampling default',
-      'bad_option',
       /^--generation must be a list of name=value with the names temperature, .*, got heat=1$/,
       folder,
       { generation: 'temperature=0.3,heat=1' },
-    ],
-    [
+    ),
+    badOption(
       'a sampling default out of range',
-      'bad_option',
       /^--generation top_p must be a number above 0 and at most 1, got 1.5$/,
       folder,
       { generation: 'top_p=1.5' },
-    ],
-    [
-      'a sampling default without a value',
-      'bad_option',
-      /^--generation min_p must be a number from 0 to 1, got $/,
-      folder,
-      { generation: 'min_p' },
-    ],
+    ),
+    badOption('a sampling default without a value', /^--generation min_p must be a number from 0 to 1, got $/, folder, {
+      generation: 'min_p',
+    }),
   ]),
 );
 
@@ -111,11 +106,8 @@ void t.test('--force replaces neither an input nor a folder that is not a model 
   t.ok(loadManifest(at('empty')));
   await force('out');
   t.notOk(readdirSync(at('out')).includes('stale.bin'));
-  t.strictSame(
-    readdirSync(dir).filter((name) => /partial|old/.test(name)),
-    [`out.partial-${process.pid}`],
-    'no other folder is left',
-  );
+  const left = readdirSync(dir).filter((name) => /partial|old/.test(name));
+  t.strictSame(left, [`out.partial-${process.pid}`], 'no other folder is left');
 });
 
 const shared = '/dev/shm';
@@ -155,27 +147,20 @@ void t.test('the quality file must name exits, and valid fields', async (t) => {
   await t.rejects(quality('odd.json'), { code: 'bad_source', message: /\/1\/kl must be number/ });
   await t.rejects(quality('percent.json'), { code: 'bad_source', message: /\/1\/agreement must be <= 1/ });
   await t.rejects(quality('spelt.json'), { code: 'bad_source', message: /\/1\/agrement is not a field of this file/ });
-  t.strictSame(
-    (await quality('good.json')).exits.map((exit) => exit.quality),
-    [{ kl: 0.5, agreement: 0.75 }, {}],
-  );
+  const measured = (await quality('good.json')).exits.map((exit) => exit.quality);
+  t.strictSame(measured, [{ kl: 0.5, agreement: 0.75 }, {}]);
 });
 
 void t.test('a rule against loops applies to every exit', async (t) => {
   const dir = t.testdir();
   const source = folder(dir);
-  for (const dry of [
-    [8, 2],
-    [8, 0.5, 3],
-    [8, 2, 0],
-    [8, 2, 2.5],
-    [-1, 2, 3],
-  ])
-    await t.rejects(run(dir, source, { dry }), { code: 'bad_option', message: `got ${dry.join(',')}` });
-  t.strictSame(
-    (await run(dir, source, { dry: [8, 2, 3] })).exits.map((exit) => exit.dry),
-    new Array(2).fill({ multiplier: 8, base: 2, allowedLength: 3 }),
-  );
+  for (const text of ['8,2', '8,0.5,3', '8,2,0', '8,2,2.5', '-1,2,3'])
+    await t.rejects(run(dir, source, { dry: text.split(',').map(Number) }), {
+      code: 'bad_option',
+      message: `got ${text}`,
+    });
+  const rules = (await run(dir, source, { dry: [8, 2, 3] })).exits.map((exit) => exit.dry);
+  t.strictSame(rules, new Array(2).fill({ multiplier: 8, base: 2, allowedLength: 3 }));
   t.match(describe(dir, await inspect(path.join(dir, 'out'))), /exit +1 .*, dry 8,2,3\n/);
 });
 

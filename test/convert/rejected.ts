@@ -14,6 +14,29 @@ export type Case = [
   options?: Partial<ConvertOptions>,
 ];
 
+type Source = Case[3];
+
+/** Makes cases that fail with a code. */
+const failing =
+  (code: string) =>
+  (name: string, message: RegExp, source: Source, options: Partial<ConvertOptions> = {}): Case => [
+    name,
+    code,
+    message,
+    source,
+    options,
+  ];
+export const badSource = failing('bad_source');
+export const badOption = failing('bad_option');
+export const badExits = failing('bad_exits');
+export const truncatedFile = failing('truncated_file');
+export const unknownDtype = failing('unknown_dtype');
+export const unsupportedArchitecture = failing('unsupported_architecture');
+export const unsupportedFeature = failing('unsupported_feature');
+export const missingTensor = failing('missing_tensor');
+export const wrongShape = failing('wrong_shape');
+export const notFinite = failing('not_finite');
+
 /** Converts the source of each case: each gives one clear error and leaves no output. */
 export async function rejects(t: Test, cases: readonly Case[]): Promise<void> {
   for (const [name, code, message, source, options] of cases) {
@@ -27,21 +50,43 @@ export async function rejects(t: Test, cases: readonly Case[]): Promise<void> {
   }
 }
 
-/** Weights with one change. */
-export function edit(change: (weights: Weights) => void): Weights {
-  const weights = tinyWeights(1);
-  change(weights);
-  return weights;
+/** A source whose weights have one change. @param write as a folder or a GGUF file */
+export function edited(write: (dir: string, weights: Weights) => string, change: (weights: Weights) => void): Source {
+  return (dir) => {
+    const weights = tinyWeights(1);
+    change(weights);
+    return write(dir, weights);
+  };
 }
 
-/** A source with one more tensor, or with another shape of one. @param write as a folder or a GGUF file */
-export function withTensor(write: (dir: string, weights: Weights) => string, name: string, shape: number[]) {
-  return (dir: string): string =>
-    write(
-      dir,
-      edit((weights) => weights.set(name, weight(random(1), shape))),
-    );
+/** A source with one more tensor, or with another shape of one. */
+export function withTensor(write: (dir: string, weights: Weights) => string, name: string, shape: number[]): Source {
+  return edited(write, (weights) => weights.set(name, weight(random(1), shape)));
 }
+
+/** A folder with changes of its config. */
+export const withConfig =
+  (config: object): Source =>
+  (dir) =>
+    folder(dir, undefined, config);
+
+/** A GGUF file with more metadata. */
+export const withMetadata =
+  (metadata: object): Source =>
+  (dir) =>
+    file(dir, metadata);
+
+/** A folder with another content of a file. */
+export const withFile =
+  (name: string, data: string | Buffer): Source =>
+  (dir) =>
+    path.dirname(write(folder(dir), name, data));
+
+/** A file alone. */
+export const written =
+  (name: string, data: Buffer | string): Source =>
+  (dir) =>
+    write(dir, name, data);
 
 /** A Hugging Face folder of the tiny model. */
 export function folder(dir: string, weights = tinyWeights(1), config = {}): string {

@@ -90,14 +90,10 @@ void t.test('an exit without a measured quality counts with its share of the lay
   const manifest = { stages: [{ name: 's' }], exits: [exit(10), exit(20, 0.9), { ...exit(40), block: { name: 'x' } }] };
   const { stages, exits } = depthShape(manifest as unknown as Parameters<typeof depthShape>[0]);
   t.same(stages, ['s']);
-  t.same(
-    exits.map(({ quality }) => quality),
-    [0.25, 0.9, 1],
-  );
-  t.same(
-    exits.map(({ block }) => block),
-    [null, null, 'x'],
-  );
+  const qualities = exits.map(({ quality }) => quality);
+  t.same(qualities, [0.25, 0.9, 1]);
+  const found = exits.map(({ block }) => block);
+  t.same(found, [null, null, 'x']);
 });
 
 void t.test('lengths of answers are a prior where each exit has some', async (t) => {
@@ -109,9 +105,7 @@ void t.test('lengths of answers are a prior where each exit has some', async (t)
 });
 
 void t.test('an exit layer has its index, and a layer without an exit is an error that names the exits', async (t) => {
-  t.same(
-    layers.map((layer) => exitIndex(shape, layer)),
-    [0, 1, 2, 3, 4],
-  );
+  const got = layers.map((layer) => exitIndex(shape, layer));
+  t.same(got, [0, 1, 2, 3, 4]);
   t.throws(() => exitIndex(shape, 12), /exit layer 12 .* 10, 15, 20, 25, 30/);
 });

@@ -68,9 +68,7 @@ await withCuda(t, async (installation, folder) => {
 
   await t.test('captured, a loop is one launch', async (t) => {
     const { byLoops } = await countsOf('fp16-graph');
-    t.strictSame(
-      byLoops.map(({ launch }) => launch),
-      [1, 2, 3, 4],
-    );
+    const launches = byLoops.map(({ launch }) => launch);
+    t.strictSame(launches, [1, 2, 3, 4]);
   });
 });

@@ -71,17 +71,8 @@ interface Listening {
 
 /** Starts a server on a free port, without --host. @returns its first line that names an address */
 async function listening(t: Test, args: readonly string[]): Promise<Listening> {
-  const server = start(t, process.execPath, [
-    main,
-    'serve',
-    '--port',
-    '0',
-    '--threads',
-    '1',
-    '--model',
-    model,
-    ...args,
-  ]);
+  const serving = ['serve', '--port', '0', '--threads', '1', '--model', model];
+  const server = start(t, process.execPath, [main, ...serving, ...args]);
   let text = '';
   server.stdout?.on('data', (data: Buffer) => (text += data.toString()));
   const lines = (): string[] => text.split('\n').filter((line) => line.includes('istening'));
@@ -126,10 +117,8 @@ void t.test('SIGHUP reads the key file again; a file with a fault changes nothin
   server.stdout?.on('data', (data: Buffer) => (text += data.toString()));
   const url = `http://127.0.0.1:${await portOf(server)}`;
   await untilReady(url, server);
-  const statuses = async () =>
-    Promise.all(
-      ['alpha', 'beta'].map(async (key) => (await fetch(`${url}/v1/models`, { headers: { 'x-api-key': key } })).status),
-    );
+  const status = async (key: string) => (await fetch(`${url}/v1/models`, { headers: { 'x-api-key': key } })).status;
+  const statuses = () => Promise.all(['alpha', 'beta'].map(status));
   t.same(await statuses(), [200, 401]);
   const reload = async (content: string, line: string): Promise<void> => {
     writeFileSync(file, content);
@@ -150,11 +139,8 @@ void t.test('queued spans are sent on SIGTERM, as protobuf by default and as JSO
     delete process.env.OTEL_EXPORTER_OTLP_TRACES_ENDPOINT;
   });
   const body = JSON.stringify({ prompt: 'a b c', max_tokens: 3, ignore_eos: true });
-  const answer = await fetch(`${url}/v1/completions`, {
-    method: 'POST',
-    headers: { 'content-type': 'application/json' },
-    body,
-  });
+  const headers = { 'content-type': 'application/json' };
+  const answer = await fetch(`${url}/v1/completions`, { method: 'POST', headers, body });
   t.equal(answer.status, 200);
   const exit = once(server, 'exit');
   server.kill('SIGTERM');

@@ -19,10 +19,8 @@ interface Alert {
 
 void t.test('every query of the dashboard follows the selector of replicas', (t) => {
   const { templating, panels } = dashboard();
-  t.match(
-    templating.list.find(({ name }) => name === 'instance'),
-    { label: 'Replica', multi: true, includeAll: true },
-  );
+  const found = templating.list.find(({ name }) => name === 'instance');
+  t.match(found, { label: 'Replica', multi: true, includeAll: true });
   for (const { title, targets = [] } of panels) {
     for (const { expr } of targets) {
       const selectors = [...expr.matchAll(/\bsortie_\w+(\{[^}]*\})?/g)].map(([, selector]) => selector);

@@ -18,12 +18,13 @@ interface Chunk {
 }
 
 const messages = [{ role: 'user', content: 'What is the capital of France?' }];
+const texts = (...parts: string[]) => parts.map((text) => ({ type: 'text', text }));
 
 void t.test('a last message may stay open: the answer is its continuation alone', async (t) => {
   const server = await build(t, says(' is Paris.'));
   const ask = [...messages, { role: 'assistant', content: 'The capital, of course,' }];
-  const head =
-    '<|im_start|>user\nWhat is the capital of France?<|im_end|>\n<|im_start|>assistant\nThe capital, of course,';
+  const question = '<|im_start|>user\nWhat is the capital of France?<|im_end|>\n<|im_start|>assistant\n';
+  const head = `${question}The capital, of course,`;
   const promptOf = async (fields: object): Promise<string> => {
     const response = await server.post('/v1/chat/completions', { messages: ask, ...fields });
     t.match(await response.json(), { choices: [{ message: { role: 'assistant', content: ' is Paris.' } }] });
@@ -36,24 +37,20 @@ void t.test('a last message may stay open: the answer is its continuation alone'
   const spoken = `${head}<|im_end|>\n`;
   t.equal(await promptOf({}), `${spoken}<|im_start|>assistant\n`, 'by default the message is complete');
   t.equal(await promptOf({ add_generation_prompt: false }), spoken);
-  t.equal(
-    await promptOf({ continue_final_message: false, add_generation_prompt: true }),
-    `${spoken}<|im_start|>assistant\n`,
-  );
+  const stated = { continue_final_message: false, add_generation_prompt: true };
+  t.equal(await promptOf(stated), `${spoken}<|im_start|>assistant\n`);
   const empty = [...messages, { role: 'assistant', content: '' }];
   t.match(await promptOf({ messages: empty, continue_final_message: true }), /assistant\n$/);
-  const question = await promptOf({ messages, continue_final_message: true });
-  t.match(question, /France\?$/, 'a message of any role, as in vLLM');
+  const open = await promptOf({ messages, continue_final_message: true });
+  t.match(open, /France\?$/, 'a message of any role, as in vLLM');
   const call = { id: 'a', type: 'function', function: { name: 'f', arguments: '{}' } };
+  const calling = [...messages, { role: 'assistant', tool_calls: [call] }];
   const wrong: [object, string][] = [
     [{ continue_final_message: true, add_generation_prompt: true }, 'add_generation_prompt'],
     [{ messages: prefixed, add_generation_prompt: true }, 'add_generation_prompt'],
     [{ messages: [...prefixed, ...messages] }, 'messages[1].prefix'],
     [{ messages: [{ ...messages[0], prefix: true }] }, 'messages[0].prefix'],
-    [
-      { messages: [...messages, { role: 'assistant', tool_calls: [call] }], continue_final_message: true },
-      'messages[1].tool_calls',
-    ],
+    [{ messages: calling, continue_final_message: true }, 'messages[1].tool_calls'],
     [{ continue_final_message: 'yes' }, 'continue_final_message'],
   ];
   for (const [fields, param] of wrong) {
@@ -129,19 +126,10 @@ void t.test('a chat answer has one assistant message', async (t) => {
   const server = await build(t, says('Paris.'));
   const response = await server.post('/v1/chat/completions', { model: 'fake', messages });
   const body = (await response.json()) as Record<string, unknown>;
+  const message = { role: 'assistant', content: 'Paris.', refusal: null };
   t.match(body, {
-    id: /^chatcmpl-\w{24}$/,
-    object: 'chat.completion',
-    created: Number,
-    model: 'fake',
-    choices: [
-      {
-        index: 0,
-        message: { role: 'assistant', content: 'Paris.', refusal: null },
-        finish_reason: 'stop',
-        logprobs: null,
-      },
-    ],
+    ...{ id: /^chatcmpl-\w{24}$/, object: 'chat.completion', created: Number, model: 'fake' },
+    choices: [{ index: 0, message, finish_reason: 'stop', logprobs: null }],
   });
   const prompt = tokenizer.decode(server.engine.requests[0]?.prompt ?? [], { special: true });
   t.equal(prompt, '<|im_start|>user\nWhat is the capital of France?<|im_end|>\n<|im_start|>assistant\n');
@@ -150,11 +138,8 @@ void t.test('a chat answer has one assistant message', async (t) => {
 
 void t.test('raw bytes of a stream: role with the first token, one finish reason, usage, [DONE]', async (t) => {
   const server = await build(t, says('Paris is nice.'));
-  const response = await server.post('/v1/chat/completions', {
-    messages,
-    stream: true,
-    stream_options: { include_usage: true },
-  });
+  const ask = { messages, stream: true, stream_options: { include_usage: true } };
+  const response = await server.post('/v1/chat/completions', ask);
   t.match(response.headers.get('content-type'), /^text\/event-stream/);
   t.equal(response.headers.get('cache-control'), 'no-cache');
   t.equal(response.headers.get('x-accel-buffering'), 'no', 'nginx would hold events back');
@@ -162,10 +147,7 @@ void t.test('raw bytes of a stream: role with the first token, one finish reason
   const raw = await response.text();
   t.ok(raw.endsWith('\n\ndata: [DONE]\n\n'));
   const lines = raw.split('\n\n').filter((line) => line !== '');
-  t.ok(
-    lines.every((line) => line.startsWith('data: ')),
-    'events of one data line each',
-  );
+  t.equal(lines.filter((line) => !line.startsWith('data: ')).length, 0, 'events of one data line each');
   const chunks = lines.slice(0, -1).map((line) => JSON.parse(line.slice(6)) as Chunk);
   const { id, object, created } = chunks[0] ?? {};
   t.match({ id, object }, { id: /^chatcmpl-\w{24}$/, object: 'chat.completion.chunk' });
@@ -194,18 +176,14 @@ void t.test(
     const last = JSON.parse(plain.at(-2) ?? '') as Chunk;
     t.equal(last.choices[0]?.finish_reason, 'stop');
     t.ok(last.sortie !== undefined);
-    const options = { include_usage: true, continuous_usage_stats: true };
-    const counted = await events(
-      await server.post('/v1/chat/completions', { messages, stream: true, stream_options: options }),
-    );
-    const chunks = counted.slice(0, -1).map((chunk) => JSON.parse(chunk) as Chunk);
+    const stream_options = { include_usage: true, continuous_usage_stats: true };
+    const ask = { messages, stream: true, stream_options };
+    const counted = await events(await server.post('/v1/chat/completions', ask));
+    const chunks = counted.slice(0, 3).map((chunk) => JSON.parse(chunk) as Chunk);
+    const counts = chunks.map(({ usage, sortie }) => ({ tokens: usage?.completion_tokens, ...sortie?.exit_layers }));
     t.same(
-      chunks.slice(0, 3).map((chunk) => chunk.usage?.completion_tokens),
-      [1, 2, 3],
-    );
-    t.same(
-      chunks.slice(0, 3).map((chunk) => chunk.sortie?.exit_layers),
-      [{ 30: 1 }, { 30: 2 }, { 30: 3 }],
+      counts,
+      [1, 2, 3].map((tokens) => ({ tokens, 30: tokens })),
     );
   },
 );
@@ -229,20 +207,14 @@ void t.test('an empty answer still has a role chunk and a finish chunk', async (
   const server = await build(t, () => ({ tokens: [] }));
   const raw = await events(await server.post('/v1/chat/completions', { messages, stream: true }));
   const choices = raw.slice(0, -1).flatMap((chunk) => (JSON.parse(chunk) as Chunk).choices);
-  t.same(
-    choices.map(({ delta }) => delta),
-    [{ role: 'assistant', content: '' }, {}],
-  );
+  const deltas = choices.map(({ delta }) => delta);
+  t.same(deltas, [{ role: 'assistant', content: '' }, {}]);
 });
 
 void t.test('tool_choice "none" needs no tools, and top_logprobs 0 needs no logprobs', async (t) => {
   const server = await build(t);
-  for (const fields of [
-    { tool_choice: 'none' },
-    { tools: [], tool_choice: 'none' },
-    { top_logprobs: 0 },
-    { logprobs: false, top_logprobs: 0 },
-  ]) {
+  const none = { tool_choice: 'none' };
+  for (const fields of [none, { tools: [], ...none }, { top_logprobs: 0 }, { logprobs: false, top_logprobs: 0 }]) {
     const response = await server.post('/v1/chat/completions', { messages, ...fields });
     t.equal(response.status, 200, JSON.stringify(fields));
     t.match(await response.json(), { choices: [{ logprobs: null }] });
@@ -265,41 +237,25 @@ void t.test('logprobs: true gives token, bytes and top_logprobs', async (t) => {
   t.same(whole.choices[0]?.logprobs, { content, refusal: null });
   const chunks = await events(await server.post('/v1/chat/completions', { ...ask, stream: true }));
   const choices = chunks.slice(0, -1).flatMap((chunk) => (JSON.parse(chunk) as Chunk).choices);
-  t.same(
-    choices.map(({ logprobs }) => logprobs),
-    [...content.map((token) => ({ content: [token], refusal: null })), null],
-    'each token streams with its logprobs',
-  );
+  const streamed = choices.map(({ logprobs }) => logprobs);
+  const each = content.map((token) => ({ content: [token], refusal: null }));
+  t.same(streamed, [...each, null], 'each token streams with its logprobs');
   const alone = await server.post('/v1/chat/completions', { messages, logprobs: true });
-  t.same(
-    ((await alone.json()) as Chunk).choices[0]?.logprobs,
-    { content: content.map((token) => ({ ...token, top_logprobs: [] })), refusal: null },
-    'no alternatives without top_logprobs',
-  );
+  const bare = { content: content.map((token) => ({ ...token, top_logprobs: [] })), refusal: null };
+  t.same(((await alone.json()) as Chunk).choices[0]?.logprobs, bare, 'no alternatives without top_logprobs');
 });
 
 void t.test('content parts, developer role, max_completion_tokens', async (t) => {
   const server = await build(t);
-  await server.post('/v1/chat/completions', {
-    messages: [
-      { role: 'developer', content: 'Be brief.' },
-      {
-        role: 'user',
-        content: [
-          { type: 'text', text: 'Hel' },
-          { type: 'text', text: 'lo' },
-        ],
-      },
-    ],
-    max_tokens: 9,
-    max_completion_tokens: 5,
-  });
+  const asked = [
+    { role: 'developer', content: 'Be brief.' },
+    { role: 'user', content: texts('Hel', 'lo') },
+  ];
+  await server.post('/v1/chat/completions', { messages: asked, max_tokens: 9, max_completion_tokens: 5 });
   const request = server.engine.requests[0];
   t.equal(request?.maxTokens, 5);
-  t.match(
-    tokenizer.decode(request?.prompt ?? [], { special: true }),
-    /^<\|im_start\|>system\nBe brief\..*user\nHello<\|im_end\|>/s,
-  );
+  const prompt = tokenizer.decode(request?.prompt ?? [], { special: true });
+  t.match(prompt, /^<\|im_start\|>system\nBe brief\..*user\nHello<\|im_end\|>/s);
 });
 
 void t.test(
@@ -310,15 +266,8 @@ void t.test(
       { source: 'lookup', drafted: 5, accepted: 1 },
     ] as const;
     const server = await build(t, says('Paris is nice.', { drafts }));
-    const ask = async (fields: object): Promise<Response> =>
-      server.post('/v1/chat/completions', { messages, ...fields });
-    for (const content of [
-      'Paris is big.',
-      [
-        { type: 'text', text: 'Paris is ' },
-        { type: 'text', text: 'big.' },
-      ],
-    ]) {
+    const ask = (fields: object) => server.post('/v1/chat/completions', { messages, ...fields });
+    for (const content of ['Paris is big.', texts('Paris is ', 'big.')]) {
       const response = await ask({ prediction: { type: 'content', content }, n: 2, sortie: { speculate: true } });
       t.match(await response.json(), {
         usage: { completion_tokens_details: { accepted_prediction_tokens: 14, rejected_prediction_tokens: 4 } },

@@ -23,12 +23,8 @@ interface Body {
 
 void t.test('a completion has text, usage, depth and predictions', async (t) => {
   const server = await build(t, says(' Paris, of course.'));
-  const response = await server.post('/v1/completions', {
-    model: 'fake',
-    prompt: 'The capital is',
-    stop: null,
-    logprobs: null,
-  });
+  const ask = { model: 'fake', prompt: 'The capital is', stop: null, logprobs: null };
+  const response = await server.post('/v1/completions', ask);
   const body = (await response.json()) as Body;
   const count = tokenizer.encode(' Paris, of course.', false).length;
   t.equal(response.status, 200);
@@ -56,21 +52,12 @@ void t.test('several prompts in every form, n each, keep their order', async (t)
   const ids = ['Alpha', 'Beta'].map((text) => tokenizer.encode(text, false));
   for (const prompt of [['Alpha', 'Beta'], ids]) {
     const body = (await (await server.post('/v1/completions', { prompt, n: 2, seed: 7 })).json()) as Body;
-    const first = ids.map(([id]) => tokenizer.decode([id ?? 0]));
-    t.same(
-      body.choices.map(({ index, text }) => [index, text]),
-      [
-        [0, first[0]],
-        [1, first[0]],
-        [2, first[1]],
-        [3, first[1]],
-      ],
-    );
+    const [a, b] = ids.map(([id]) => tokenizer.decode([id ?? 0]));
+    const order = body.choices.map(({ index, text }) => `${index} ${text}`);
+    t.same(order, [`0 ${a}`, `1 ${a}`, `2 ${b}`, `3 ${b}`]);
   }
-  t.same(
-    server.engine.requests.slice(0, 4).map(({ sampling }) => sampling.seed),
-    [7, 8, 7, 8],
-  );
+  const used = server.engine.requests.slice(0, 4).map(({ sampling }) => sampling.seed);
+  t.same(used, [7, 8, 7, 8]);
   await server.post('/v1/completions', { prompt: 'Alpha', n: 4, seed: Number.MAX_SAFE_INTEGER });
   const seeds = server.engine.requests.slice(-4).map(({ sampling }) => sampling.seed);
   t.equal(new Set(seeds).size, 4, 'seeds next to the largest one are different, too');
@@ -122,19 +109,15 @@ void t.test('raw bytes of a stream: one token a chunk, one finish reason a choic
   for (const index of [0, 1, 2, 3]) {
     const own = choices.filter((choice) => choice.index === index);
     t.equal(own.map(({ text }) => text).join(''), ' Paris is nice.');
-    t.same(
-      own.map(({ finish_reason }) => finish_reason),
-      [...Array.from({ length: count }, () => null), 'stop'],
-    );
+    const reasons = own.map(({ finish_reason }) => finish_reason);
+    t.same(reasons, [...Array.from({ length: count }, () => null), 'stop']);
   }
   t.same(chunks.at(-1)?.choices, []);
   t.equal(chunks.at(-1)?.usage?.completion_tokens, 4 * count);
   const totals = chunks.map(({ usage }) => usage?.completion_tokens ?? -1);
   t.same(totals.slice(0, 2), [1, 2]);
-  t.ok(
-    totals.every((total, i) => total >= (totals[i - 1] ?? 0)),
-    'counted in every chunk',
-  );
+  const rises = totals.every((total, i) => total >= (totals[i - 1] ?? 0));
+  t.ok(rises, 'counted in every chunk');
 });
 
 void t.test('echo with logprobs and max_tokens 0 scores the prompt', async (t) => {
@@ -148,10 +131,8 @@ void t.test('echo with logprobs and max_tokens 0 scores the prompt', async (t) =
   t.equal(choice?.logprobs?.tokens.join(''), text);
   t.equal(choice?.logprobs?.token_logprobs[0], null);
   t.equal(choice?.logprobs?.top_logprobs[0], null);
-  t.same(
-    choice?.logprobs?.token_logprobs.slice(1),
-    ids.slice(1).map(() => -0.5),
-  );
+  const others = ids.slice(1).map(() => -0.5);
+  t.same(choice?.logprobs?.token_logprobs.slice(1), others);
   t.same(choice?.logprobs?.text_offset.slice(0, 3), [0, 3, 11]);
 });
 
@@ -163,14 +144,9 @@ void t.test('echo puts the prompt before the answer, streamed or not', async (t)
   const choices = chunks.flatMap((chunk) => (JSON.parse(chunk) as Body).choices);
   t.equal(whole.choices[0]?.text, 'It is Paris.');
   t.equal(choices.map(({ text }) => text).join(''), 'It is Paris.');
-  t.same(
-    choices.flatMap(({ logprobs }) => logprobs?.tokens ?? []),
-    whole.choices[0]?.logprobs?.tokens,
-  );
-  t.same(
-    choices.flatMap(({ logprobs }) => logprobs?.text_offset ?? []),
-    whole.choices[0]?.logprobs?.text_offset,
-  );
+  const tokens = choices.flatMap(({ logprobs }) => logprobs?.tokens ?? []);
+  const offsets = choices.flatMap(({ logprobs }) => logprobs?.text_offset ?? []);
+  t.same([tokens, offsets], [whole.choices[0]?.logprobs?.tokens, whole.choices[0]?.logprobs?.text_offset]);
 });
 
 async function echoed(server: TestServer, prompt: unknown): Promise<[string, [string, number][]]> {
@@ -291,10 +267,8 @@ void t.test('tokens keep their leading space, and concatenate to the text', asyn
   };
   const content = chat.choices[0]?.logprobs.content ?? [];
   t.equal(content.map(({ token }) => token).join(''), ' thethethe Hi');
-  t.same(
-    content[0]?.top_logprobs.map(({ token }) => token),
-    [' the', 'the'],
-  );
+  const top = content[0]?.top_logprobs.map(({ token }) => token);
+  t.same(top, [' the', 'the']);
   for (const { token, bytes } of content) t.equal(Buffer.from(bytes).toString(), token);
 });
 
@@ -314,10 +288,8 @@ void t.test('a stop string ends the answer, stays hidden and cancels the sequenc
     const streamed = await events(await server.post('/v1/completions', { prompt: 'Count', stop, stream: true }));
     const choices = streamed.slice(0, -1).flatMap((chunk) => (JSON.parse(chunk) as Body).choices);
     t.equal(choices.map(({ text }) => text).join(''), shown);
-    t.same(
-      choices.map((choice) => choice.finish_reason).filter((reason) => reason !== null),
-      ['stop'],
-    );
+    const reasons = choices.map((choice) => choice.finish_reason).filter((reason) => reason !== null);
+    t.same(reasons, ['stop']);
   }
   t.equal(server.engine.cancelled.length, 4);
   t.equal(server.engine.live, 0);
@@ -347,7 +319,8 @@ void t.test('a character of several tokens comes whole, in every chunk', async (
 void t.test('a token without a row in the embedding is rejected in every field', async (t) => {
   const server = await build(t, says('x'), { model: { tokenizer: withoutRow() } });
   const id = tokenizer.vocabulary;
-  const messages = [{ role: 'user', content: 'a <pad>' }];
+  const [plain, messages] = ['a', 'a <pad>'].map((content) => [{ role: 'user', content }]);
+  const prediction = { type: 'content', content: '<pad>' };
   const named = new RegExp(`with ids up to ${id - 1}, got "<pad>" \\(id ${id}\\)\\.$`);
   const range = new RegExp(`ids from 0 to ${id - 1}, got "?${id}"?\\.$`);
   const cases: [path: string, body: object, param: string, message: RegExp][] = [
@@ -358,12 +331,7 @@ void t.test('a token without a row in the embedding is rejected in every field',
     ['/v1/completions', { prompt: 'a', logit_bias: { [id]: 1 } }, 'logit_bias', range],
     ['/v1/completions', { prompt: 'a', stop_token_ids: [1, id] }, 'stop_token_ids', range],
     ['/v1/chat/completions', { messages }, 'messages', named],
-    [
-      '/v1/chat/completions',
-      { messages: [{ role: 'user', content: 'a' }], prediction: { type: 'content', content: '<pad>' } },
-      'prediction.content',
-      named,
-    ],
+    ['/v1/chat/completions', { messages: plain, prediction }, 'prediction.content', named],
     ['/tokenize', { prompt: '<pad>' }, 'prompt', named],
     ['/detokenize', { tokens: [id] }, 'tokens', range],
   ];
@@ -474,10 +442,8 @@ void t.test('a stop list as long as the body is served, for every choice, and he
   const healthy = await fetch(`${server.url}/health`);
   t.equal(healthy.status, 200);
   const { choices } = (await (await answer).json()) as { choices: { text: string; finish_reason: string }[] };
-  t.strictSame(
-    choices.map(({ text, finish_reason: reason }) => [text, reason]),
-    Array.from({ length: 8 }, () => ['one two', 'stop']),
-  );
+  const got = choices.map(({ text, finish_reason }) => ({ text, finish_reason }));
+  t.strictSame(got, new Array(8).fill({ text: 'one two', finish_reason: 'stop' }));
   const long = await server.post('/v1/completions', { ...ask, stop: 'x'.repeat(3 << 20) });
   t.match(await long.json(), { choices: [{ text: 'one two three four' }] });
 });

@@ -1,7 +1,8 @@
 import t from 'tap';
-import { ChatBody } from '../../src/api/schemas/chat.js';
-import { CompletionBody } from '../../src/api/schemas/completions.js';
-import { DetokenizeBody, TokenizeBody } from '../../src/api/schemas/tokenize.js';
+import { ChatBody } from '../../src/api/endpoints/chat-completions/chat-body.js';
+import { CompletionBody } from '../../src/api/endpoints/completions.js';
+import { DetokenizeBody } from '../../src/api/endpoints/detokenize.js';
+import { TokenizeBody } from '../../src/api/endpoints/tokenize.js';
 import { ChatTemplate } from '../../src/text/chat-template.js';
 import { READY } from '../fakes/engine.js';
 import { asText, nested } from '../fakes/nested.js';
@@ -13,6 +14,9 @@ interface ErrorAnswer {
 }
 
 const messages = [{ role: 'user', content: 'Hi' }];
+
+/** A format with this schema, under a name. */
+const formatOf = (schema: unknown) => ({ type: 'json_schema', json_schema: { name: 'x', schema } });
 
 /** A bias for each of `count` tokens. */
 const biased = (count: number) => Object.fromEntries(Array.from({ length: count }, (_, id) => [id, 1]));
@@ -50,31 +54,15 @@ void t.test('each invalid parameter is a 400 that names it', async (t) => {
     ['too many prompts', { prompt: Array.from({ length: 9 }, () => 'x') }, 'prompt'],
     ['response_format', { response_format: { type: 'xml' } }, 'response_format'],
     ['a schema that is missing', { response_format: { type: 'json_schema' } }, 'response_format'],
+    ['a schema that is a number', { response_format: formatOf(5) }, 'response_format'],
+    ['any object, a number', { response_format: { type: 'json_object', schema: 5 } }, 'response_format'],
     [
-      'a schema that is a number',
-      { response_format: { type: 'json_schema', json_schema: { name: 'x', schema: 5 } } },
-      'response_format',
-    ],
-    [
-      'a schema of any object that is a number',
-      { response_format: { type: 'json_object', schema: 5 } },
-      'response_format',
-    ],
-    [
-      'a schema of any object that would unroll',
+      'any object, unrolled',
       { response_format: { type: 'json_object', schema: { maxItems: 1e5 } } },
       'response_format',
     ],
-    [
-      'a huge schema',
-      { response_format: { type: 'json_schema', json_schema: { name: 'x', schema: { enum: ['x'.repeat(40_000)] } } } },
-      'response_format',
-    ],
-    [
-      'a schema that would unroll',
-      { response_format: { type: 'json_schema', json_schema: { name: 'x', schema: { items: { maxItems: 1e5 } } } } },
-      'response_format',
-    ],
+    ['a huge schema', { response_format: formatOf({ enum: ['x'.repeat(40_000)] }) }, 'response_format'],
+    ['a schema that would unroll', { response_format: formatOf({ items: { maxItems: 1e5 } }) }, 'response_format'],
     ['tools', { tools: [{ type: 'function' }] }, 'tools'],
     ['exit', { sortie: { exit_layer: 12 } }, 'sortie.exit_layer'],
     ['budget', { sortie: { latency_budget_ms: 0 } }, 'sortie.latency_budget_ms'],
@@ -116,11 +104,7 @@ void t.test('a body nested too deep is a 400', async (t) => {
         { type: 'function', function: { name: 'f', parameters: { type: value } } },
         { type: 'function', function: { name: 'f', parameters: { properties: { a: { enum: [value] } } } } },
       ].map((tool) => [tool]),
-      response_format: [
-        { type: value },
-        { type: 'json_schema', json_schema: { name: 'x', schema: value } },
-        { type: 'json_schema', json_schema: { name: 'x', schema: { enum: [value] } } },
-      ],
+      response_format: [{ type: value }, formatOf(value), formatOf({ enum: [value] })],
       sortie: [{ exit_layer: value }, { unknown: value }],
       stream_options: [{ include_usage: value }],
       logit_bias: [{ '5': value }],
@@ -172,9 +156,8 @@ void t.test('a misspelt name in the sortie object is rejected with the list of v
   const error = { code: 'unsupported_parameter', param: 'sortie.exit' };
   const response = await ask({ exit: 15 });
   t.equal(response.status, 400);
-  t.match(await response.json(), {
-    error: { ...error, message: /^sortie\.exit is not .* sortie takes .*exit_layer,/ },
-  });
+  const message = /^sortie\.exit is not .* sortie takes .*exit_layer,/;
+  t.match(await response.json(), { error: { ...error, message } });
   t.equal((await ask({ exit: null })).status, 200, 'null asks for nothing');
   t.ok((await (await ask({ ['x'.repeat(100_000)]: 1 })).text()).length < 1000, 'the error shortens a long name');
 });
@@ -233,33 +216,16 @@ void t.test(
 
 void t.test('requests of benchmark tools are accepted unchanged', async (t) => {
   const server = await build(t, says('one two three'));
+  const both = { model: 'fake', max_tokens: 8, stop: null, ignore_eos: true, stream: true };
   const vllm = {
-    model: 'fake',
-    prompt: 'Hi',
-    best_of: 1,
-    temperature: 0,
-    repetition_penalty: 1.0,
-    max_tokens: 8,
-    logprobs: null,
-    stop: null,
-    ignore_eos: true,
-    stream: true,
+    ...{ ...both, prompt: 'Hi', best_of: 1, temperature: 0, repetition_penalty: 1.0, logprobs: null },
     stream_options: { include_usage: true },
   };
   const guidellm = {
-    model: 'fake',
-    messages: [{ role: 'user', content: [{ type: 'text', text: 'Hi' }] }],
-    max_tokens: 8,
-    max_completion_tokens: 8,
-    stop: null,
-    ignore_eos: true,
-    stream: true,
+    ...{ ...both, messages: [{ role: 'user', content: [{ type: 'text', text: 'Hi' }] }], max_completion_tokens: 8 },
     stream_options: { include_usage: true, continuous_usage_stats: true },
   };
-  for (const [path, ask] of [
-    ['/v1/completions', vllm],
-    ['/v1/chat/completions', guidellm],
-  ] as const) {
+  for (const [path, ask] of Object.entries({ '/v1/completions': vllm, '/v1/chat/completions': guidellm })) {
     const answer = await server.post(path, ask);
     t.equal(answer.status, 200, path);
     const chunks = await events(answer);
@@ -291,11 +257,8 @@ void t.test(
     const server = await build(t);
     const metrics = await (await fetch(`${server.url}/metrics`)).text();
     for (const route of ['/v1/completions', '/v1/chat/completions', '/tokenize']) {
-      const series = new RegExp(
-        `^sortie_http_requests_total\\{method="POST",route="${route}",status="500",[^}]*\\} 0$`,
-        'm',
-      );
-      t.match(metrics, series, route);
+      const labels = `method="POST",route="${route}",status="500"`;
+      t.match(metrics, new RegExp(`^sortie_http_requests_total\\{${labels},[^}]*\\} 0$`, 'm'), route);
     }
   },
 );
@@ -311,11 +274,11 @@ void t.test('a fault mid-stream ends that answer and nothing else', async (t) =>
       throw new Error('a bug');
     },
   };
-  server.engine.generate = (requests) => {
-    const answer = generate(requests);
+  server.engine.generate = (request) => {
+    const answer = generate(request);
     const add = answer.add.bind(answer);
     answer.add = (event, isLast) => {
-      const isFaulty = event.type === 'token' && requests[0]?.maxTokens === 13;
+      const isFaulty = event.type === 'token' && request.sequences[0]?.maxTokens === 13;
       add(isFaulty ? { ...event, event: { ...event.event, logprobs } } : event, isLast);
     };
     return answer;
@@ -325,10 +288,7 @@ void t.test('a fault mid-stream ends that answer and nothing else', async (t) =>
   const fine = ask(12, true);
   for (const stream of [false, true]) t.match(await (await ask(13, stream)).text(), /"code":"internal_error"/);
   t.match(await (await fine).text(), /\[DONE\]/);
-  t.ok(
-    lines.some((line) => line.includes('"fault"')),
-    'the log has the fault',
-  );
+  t.match(lines.join(''), /"fault"/, 'the log has the fault');
   await until('idle', () => server.engine.live === 0);
   t.equal(server.context.api.metrics.live, 0);
   const metrics = await (await fetch(`${server.url}/metrics`)).text();
@@ -357,14 +317,8 @@ void t.test('chat rejects unsupported fields', async (t) => {
       t.equal(((await response.json()) as ErrorAnswer).error.param, param);
     });
   }
-  const neutral = {
-    tools: [],
-    functions: [],
-    function_call: 'none',
-    response_format: { type: 'text' },
-    unknown_field: 1,
-    stop: null,
-  };
+  const none = { tools: [], functions: [], function_call: 'none', stop: null };
+  const neutral = { ...none, response_format: { type: 'text' }, unknown_field: 1 };
   t.equal((await server.post('/v1/chat/completions', { messages, ...neutral })).status, 200);
 });
 
@@ -537,11 +491,8 @@ void t.test('a rejected body keeps its connection open, so that the response arr
   ];
   for (const [request, status] of requests) {
     const text = await exchange(server.port, request + last);
-    t.strictSame(
-      [...text.matchAll(/HTTP\/1\.1 (\d{3}) /g)].map(([, code]) => Number(code)),
-      [status, 200],
-      `${status}, the request after it gets its response`,
-    );
+    const statuses = [...text.matchAll(/HTTP\/1\.1 (\d{3}) /g)].map(([, code]) => Number(code));
+    t.strictSame(statuses, [status, 200], `${status}, the request after it gets its response`);
   }
 });
 
@@ -549,10 +500,8 @@ void t.test('null for an optional field equals a missing field, at any depth', a
   const server = await build(t);
   const again = { refusal: null, annotations: null, audio: null, function_call: null, tool_calls: null };
   const schema = { enum: [null, 'x'] };
-  const response_format = {
-    type: 'json_schema',
-    json_schema: { name: 'n', description: null, strict: null, schema },
-  };
+  const json_schema = { name: 'n', description: null, strict: null, schema };
+  const response_format = { type: 'json_schema', json_schema };
   const response = await server.post('/v1/chat/completions', {
     messages: [
       { role: 'system', content: 'x', name: null },
@@ -568,11 +517,8 @@ void t.test('null for an optional field equals a missing field, at any depth', a
   t.equal(response.status, 200);
   t.match(server.engine.requests[0]?.grammar, { schema: JSON.stringify(schema) }, 'nulls of the schema itself stay');
   const needed = await server.post('/v1/chat/completions', { messages: null });
-  t.match(
-    await needed.json(),
-    { error: { message: /^messages must be .*, got null\.$/ } },
-    'null for a required field counts as present',
-  );
+  const error = { message: /^messages must be .*, got null\.$/ };
+  t.match(await needed.json(), { error }, 'null for a required field counts as present');
 });
 
 void t.test('null in an error stays null on the wire', async (t) => {

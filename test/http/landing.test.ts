@@ -106,21 +106,13 @@ void t.test('GET /load has the expected tokens of the answers in progress, witho
   const ask = async (): Promise<unknown> => (await fetch(`${server.url}/load`)).json();
   t.same(await ask(), { server_load: 0, expected_tokens: null, expected_tokens_left: 0, wait_ms: 12, headroom: 0.612 });
   const over = new AbortController();
-  const asked = [1, 2].map(() =>
-    fetch(`${server.url}/v1/completions`, {
-      method: 'POST',
-      signal: over.signal,
-      headers: { 'content-type': 'application/json', authorization: 'Bearer secret' },
-      body: JSON.stringify({ prompt: 'x' }),
-    }).catch(() => null),
-  );
+  const headers = { 'content-type': 'application/json', authorization: 'Bearer secret' };
+  const request = { method: 'POST', signal: over.signal, headers, body: '{"prompt":"x"}' };
+  const asked = [1, 2].map(() => fetch(`${server.url}/v1/completions`, request).catch(() => null));
   await until('both run', () => server.engine.live === 2);
   await sleep(30);
-  t.same(
-    await ask(),
-    { server_load: 2, expected_tokens: 20, expected_tokens_left: 38, wait_ms: 12, headroom: 0.612 },
-    'one token of each is there',
-  );
+  const held = { server_load: 2, expected_tokens: 20, expected_tokens_left: 38, wait_ms: 12, headroom: 0.612 };
+  t.same(await ask(), held, 'one token of each is there');
   over.abort();
   await Promise.all(asked);
 });
@@ -134,16 +126,11 @@ void t.test('with an operations port, /load is there', async (t) => {
 void t.test('the key, then the server say what becomes of late answers whose request does not', async (t) => {
   const key = (name: string, policy: object) => ({ ...openKey(name), policy: { ...openKey(name).policy, ...policy } });
   const withBudget = { totalMs: 400, ttftMs: null, tpotMs: null };
-  const server = await build(t, undefined, {
-    limits: {
-      policy: { defaultBudget: { ...withBudget, onMiss: null }, onMiss: 'truncate', minExit: null, maxExit: null },
-    },
-    apiKeys: [
-      'plain',
-      key('own', { onMiss: 'reject' }),
-      key('budget', { onMiss: 'reject', defaultBudget: { ...withBudget, onMiss: 'land' } }),
-    ],
-  });
+  const defaultBudget = { ...withBudget, onMiss: null };
+  const policy = { defaultBudget, onMiss: 'truncate', minExit: null, maxExit: null } as const;
+  const own = key('own', { onMiss: 'reject' });
+  const nearer = key('budget', { onMiss: 'reject', defaultBudget: { ...withBudget, onMiss: 'land' } });
+  const server = await build(t, undefined, { limits: { policy }, apiKeys: ['plain', own, nearer] });
   const onMiss = async (who: string, headers: Record<string, string> = {}): Promise<unknown> => {
     await server.post('/v1/completions', { prompt: 'x' }, { authorization: `Bearer ${who}`, ...headers });
     return server.engine.requests.at(-1)?.depth.budget?.onMiss;

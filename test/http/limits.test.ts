@@ -56,12 +56,9 @@ void t.test('tokens per day end at midnight (UTC), are kept over a restart, and 
   const file = join(dir, 'cache', 'day.json');
   let now = Date.UTC(2026, 10, 30, 23, 0);
   const faults: string[] = [];
-  const open = (): DailyTokens =>
-    new DailyTokens(
-      file,
-      (reason) => faults.push(reason),
-      () => now,
-    );
+  const told = (reason: string) => faults.push(reason);
+  const clock = () => now;
+  const open = () => new DailyTokens(file, told, clock);
   const first = open();
   first.take('a', 100)(40);
   first.take('b', 7);
@@ -122,9 +119,8 @@ void t.test('tokens per day are enforced beside tokens per minute', async (t) =>
 });
 
 void t.test('requests per minute: reported, then rejected with the time to wait', async (t) => {
-  const server = await build(t, undefined, {
-    apiKeys: [key('limited', { limits: { requestsPerMinute: 2 } }), 'free'],
-  });
+  const limited = key('limited', { limits: { requestsPerMinute: 2 } });
+  const server = await build(t, undefined, { apiKeys: [limited, 'free'] });
   const ask = (who: string) => server.post('/v1/completions', { prompt, max_tokens: 2 }, as(who));
   const first = await ask('limited');
   t.equal(first.status, 200);
@@ -149,9 +145,8 @@ void t.test('requests per minute: reported, then rejected with the time to wait'
 
 void t.test('a rejected request costs nothing, so a retry has the same wait', async (t) => {
   const limits = { requests: { requestsPerMinute: 1 }, tokens: { tokensPerMinute: promptTokens + 2 } };
-  const server = await build(t, undefined, {
-    apiKeys: Object.entries(limits).map(([name, limit]) => key(name, { limits: limit })),
-  });
+  const apiKeys = Object.entries(limits).map(([name, limit]) => key(name, { limits: limit }));
+  const server = await build(t, undefined, { apiKeys });
   for (const who of Object.keys(limits)) {
     const ask = () => server.post('/v1/completions', { prompt, max_tokens: 2 }, as(who));
     t.equal((await ask()).status, 200, who);
@@ -213,15 +208,9 @@ void t.test('a request without a length needs a usual answer only, and a longer 
 void t.test('a request that is rejected or abandoned uses only the tokens that it got', async (t) => {
   const limits = { tokensPerMinute: 100 };
   let reject = true;
-  const server = await build(
-    t,
-    () => ({
-      tokens: tokenizer.encode('one two three four', false),
-      pace: 30,
-      ...(reject ? { reject: { reason: 'queue_full', leastFeasibleMs: null } } : {}),
-    }),
-    { apiKeys: [key('k', { limits })] },
-  );
+  const full = { reject: { reason: 'queue_full', leastFeasibleMs: null } } as const;
+  const script = () => says('one two three four', { pace: 30, ...(reject && full) })();
+  const server = await build(t, script, { apiKeys: [key('k', { limits })] });
   const ask = (more: object = {}, signal: AbortSignal | null = null) =>
     fetch(`${server.url}/v1/completions`, {
       method: 'POST',
@@ -236,16 +225,13 @@ void t.test('a request that is rejected or abandoned uses only the tokens that i
   t.equal(left.status, 200, 'the rejected request left nothing behind');
   leaver.abort();
   await t.rejects(left.text());
-  for (let tries = 0; server.engine.live > 0 && tries < 100; tries++) {
-    await new Promise((resolve) => setTimeout(resolve, 10));
-  }
+  await until('idle', () => server.engine.live === 0);
   t.equal((await ask({ max_tokens: 80 })).status, 200);
 });
 
 void t.test('requests in flight', async (t) => {
-  const server = await build(t, says('one two three', { pace: 30 }), {
-    apiKeys: [key('k', { limits: { requestsInFlight: 1 } })],
-  });
+  const apiKeys = [key('k', { limits: { requestsInFlight: 1 } })];
+  const server = await build(t, says('one two three', { pace: 30 }), { apiKeys });
   const ask = () => server.post('/v1/completions', { prompt, max_tokens: 3, stream: true }, as('k'));
   const first = await ask();
   const second = await ask();
@@ -270,9 +256,8 @@ void t.test('n answers count as n requests of a key', async (t) => {
   t.equal(two.status, 200);
   const third = await ask('flight', { n: 2 });
   t.equal(third.status, 429);
-  t.match(await third.json(), {
-    error: { code: 'rate_limit_exceeded', message: /3 requests in flight.*prompts times n/ },
-  });
+  const error = { code: 'rate_limit_exceeded', message: /3 requests in flight.*prompts times n/ };
+  t.match(await third.json(), { error });
   const last = await ask('flight', {});
   t.equal(last.status, 200, 'the third is free');
   await Promise.all([two.text(), last.text()]);
@@ -294,28 +279,17 @@ void t.test('model cards and props show the exits that the key may use', async (
     limits: { defaultExit: 30, policy: { defaultBudget: null, minExit: 15, maxExit: null } },
     apiKeys: [key('k', { policy: { maxExit: 20 } }), key('shallow', { policy: { minExit: 10, maxExit: 10 } }), 'open'],
   });
-  const cases: [string, number[]][] = [
-    ['k', [15, 20]],
-    ['shallow', [10]],
-    ['open', [15, 20, 25, 30]],
-  ];
-  for (const [who, exits] of cases) {
+  for (const [who, exits] of Object.entries({ k: [15, 20], shallow: [10], open: [15, 20, 25, 30] })) {
     const get = (path: string) => fetch(server.url + path, { headers: as(who) });
     const { data } = (await (await get('/v1/models')).json()) as { data: { id: string }[] };
-    t.same(
-      data.map(({ id }) => id),
-      ['fake', ...exits.map((layer) => `fake:${layer}`)],
-      who,
-    );
+    const ids = data.map(({ id }) => id);
+    t.same(ids, ['fake', ...exits.map((layer) => `fake:${layer}`)], who);
     for (const layer of [10, 15, 20, 25, 30]) {
       const card = await get(`/v1/models/fake:${layer}`);
       t.equal(card.status, exits.includes(layer) ? 200 : 404, `${who}, ${layer}`);
     }
-    t.match(await (await get('/props')).json(), {
-      default_exit: exits.at(-1),
-      min_exit_layer: exits[0],
-      max_exit_layer: exits.at(-1),
-    });
+    const bounds = { min_exit_layer: exits[0], max_exit_layer: exits.at(-1) };
+    t.match(await (await get('/props')).json(), { default_exit: exits.at(-1), ...bounds });
     await server.post('/v1/completions', { prompt }, as(who));
     t.equal(server.engine.requests.at(-1)?.depth.maxExit, exits.at(-1), 'the engine gets the same bound');
   }

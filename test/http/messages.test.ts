@@ -41,14 +41,12 @@ void t.test('a stream has the events of a message in their order, and ends witho
   const server = await build(t, says('It rains.'));
   const last: string[] = [];
   const events = namedEvents(await (await server.post(PATH, { ...base, stream: true })).text(), last);
-  t.strictSame(
-    events.map(({ name }) => name),
-    [
-      ...['message_start', 'content_block_start', 'ping'],
-      ...['content_block_delta', 'content_block_delta', 'content_block_delta'],
-      ...['content_block_stop', 'message_delta', 'message_stop'],
-    ],
-  );
+  const names = events.map(({ name }) => name);
+  t.strictSame(names, [
+    ...['message_start', 'content_block_start', 'ping'],
+    ...['content_block_delta', 'content_block_delta', 'content_block_delta'],
+    ...['content_block_stop', 'message_delta', 'message_stop'],
+  ]);
   t.ok(events.every(({ name, data }) => data.type === name));
   t.strictSame(last, []);
   t.match(events[0]?.data, { message: { content: [], stop_reason: null, usage: { input_tokens: Number } } });
@@ -66,16 +64,14 @@ void t.test(
   async (t) => {
     const server = await build(t, says('It rains in Paris.'));
     const end = async (fields: object): Promise<object> => {
-      const { stop_reason, stop_sequence, content } = (await (
-        await server.post(PATH, { ...base, ...fields })
-      ).json()) as Whole;
+      const answer = await server.post(PATH, { ...base, ...fields });
+      const { stop_reason, stop_sequence, content } = (await answer.json()) as Whole;
       const events = namedEvents(await (await server.post(PATH, { ...base, ...fields, stream: true })).text());
       t.match(events.at(-2)?.data, { delta: { stop_reason, stop_sequence } }, 'the stream ends alike');
       return { stop_reason, stop_sequence, text: content[0]?.text };
     };
-    t.strictSame(await end({ stop_sequences: ['x', ' in'] }), {
-      ...{ stop_reason: 'stop_sequence', stop_sequence: ' in', text: 'It rains' },
-    });
+    const stopped = { stop_reason: 'stop_sequence', stop_sequence: ' in', text: 'It rains' };
+    t.strictSame(await end({ stop_sequences: ['x', ' in'] }), stopped);
     t.strictSame(await end({ max_tokens: 2 }), { stop_reason: 'max_tokens', stop_sequence: null, text: 'It rains' });
     const { length } = server.engine.requests[0]?.prompt ?? [];
     server.engine.ready = { ...READY, maxLength: length + 2 };
@@ -124,37 +120,22 @@ void t.test('the answer continues a last message of the assistant, and the count
 
 void t.test('blocks become the messages of a chat; thinking and cache_control have no effect', async (t) => {
   const server = await build(t);
-  const history = [
-    {
-      role: 'user',
-      content: [
-        { type: 'text', text: 'Weather', cache_control: { type: 'ephemeral' } },
-        { type: 'text', text: '?' },
-      ],
-    },
-    {
-      role: 'assistant',
-      content: [
-        { type: 'thinking', thinking: 'Hm.', signature: 'x' },
-        { type: 'text', text: 'I look.', citations: null },
-        { type: 'tool_use', id: 'a', name: 'get_weather', input: { city: 'Paris' } },
-        { type: 'tool_use', id: 'b', name: 'get_weather', input: { city: 'Oslo' } },
-      ],
-    },
-    {
-      role: 'user',
-      content: [
-        { type: 'tool_result', tool_use_id: 'a', content: 'sunny' },
-        { type: 'tool_result', tool_use_id: 'b', content: [{ type: 'text', text: 'no such city' }], is_error: true },
-        { type: 'text', text: 'Go on.' },
-      ],
-    },
+  const text = (said: string, more: object = {}) => ({ type: 'text', text: said, ...more });
+  const asked = [text('Weather', { cache_control: { type: 'ephemeral' } }), text('?')];
+  const uses = [
+    { type: 'thinking', thinking: 'Hm.', signature: 'x' },
+    text('I look.', { citations: null }),
+    { type: 'tool_use', id: 'a', name: 'get_weather', input: { city: 'Paris' } },
+    { type: 'tool_use', id: 'b', name: 'get_weather', input: { city: 'Oslo' } },
   ];
-  const system = [
-    { type: 'text', text: 'Be brief.' },
-    { type: 'text', text: 'Use tools.' },
+  const results = [
+    { type: 'tool_result', tool_use_id: 'a', content: 'sunny' },
+    { type: 'tool_result', tool_use_id: 'b', content: [text('no such city')], is_error: true },
+    text('Go on.'),
   ];
-  const body = { ...base, system, messages: history, tools: [weather], thinking: { type: 'adaptive' } };
+  const turns = [asked, uses, results].map((content, i) => ({ role: i === 1 ? 'assistant' : 'user', content }));
+  const system = [text('Be brief.'), text('Use tools.')];
+  const body = { ...base, system, messages: turns, tools: [weather], thinking: { type: 'adaptive' } };
   const response = await server.post(PATH, body);
   t.equal(response.status, 200, await response.text());
   const chat = [...chatOfCalls(['sunny', 'Error: no such city']), { role: 'user', content: 'Go on.' }];
@@ -164,7 +145,7 @@ void t.test('blocks become the messages of a chat; thinking and cache_control ha
   const [one, other] = server.engine.requests;
   t.strictSame(one?.prompt, other?.prompt, 'the prompt of the chat');
   t.strictSame(one?.grammar, other?.grammar);
-  const counted = { system, messages: history, tools: [weather], model: 'fake' };
+  const counted = { system, messages: turns, tools: [weather], model: 'fake' };
   const answer = await (await server.post(`${PATH}/count_tokens?beta=true`, counted)).json();
   t.strictSame(answer, { input_tokens: one?.prompt.length });
   t.strictSame(await (await server.post(`${PATH}/count_tokens`, body)).json(), answer, 'a whole body counts, too');
@@ -199,9 +180,8 @@ void t.test('tool choices, formats and other fields reach the engine', async (t)
   const tools = [weather, { type: 'custom', name: 'get_time', input_schema: { type: 'object' } }];
   const callsOf = async (tool_choice?: object): Promise<unknown> => {
     const grammar = (await ask({ tools, tool_choice }))?.grammar;
-    return grammar?.kind === 'calls'
-      ? [...grammar.functions.map(({ name }) => name), grammar.isOptional, grammar.most]
-      : grammar;
+    if (grammar?.kind !== 'calls') return grammar;
+    return [...grammar.functions.map(({ name }) => name), grammar.isOptional, grammar.most];
   };
   t.strictSame(await callsOf(), ['get_weather', 'get_time', true, 16]);
   t.strictSame(await callsOf({ type: 'auto', disable_parallel_tool_use: true }), ['get_weather', 'get_time', true, 1]);
@@ -211,14 +191,12 @@ void t.test('tool choices, formats and other fields reach the engine', async (t)
   t.match(await ask({ tools: [], tool_choice: { type: 'auto' } }), { grammar: null });
   const schema = { type: 'object', properties: { a: { type: 'string' } } };
   const format = { type: 'json_schema', schema };
-  t.match(await ask({ output_config: { format, effort: 'low' } }), {
-    grammar: { kind: 'json', schema: JSON.stringify(schema) },
-  });
+  const grammar = { kind: 'json', schema: JSON.stringify(schema) };
+  t.match(await ask({ output_config: { format, effort: 'low' } }), { grammar });
   const long = { type: 'object', properties: { a: { type: 'string', maxLength: 524_288 } }, required: ['a'] };
   const script = { name: 'run', input_schema: long };
-  t.match((await ask({ tools: [script] }))?.grammar, {
-    functions: [{ schema: '{"type":"object","properties":{"a":{"type":"string"}},"required":["a"]}' }],
-  });
+  const unbounded = '{"type":"object","properties":{"a":{"type":"string"}},"required":["a"]}';
+  t.match((await ask({ tools: [script] }))?.grammar, { functions: [{ schema: unbounded }] });
   const strict = await server.post(PATH, { ...base, tools: [{ ...script, strict: true }] });
   t.match(await strict.json(), { error: { param: 'tools[0].input_schema', message: /at most 4096/ } });
   const all = { seed: 7, top_k: 5, temperature: 0.5, max_tokens: 9, sortie: { exit_layer: 15 } };
@@ -231,6 +209,7 @@ void t.test('an error has the form of Anthropic and names the parameter as the c
   const blocks = (role: string, ...content: object[]) => ({ messages: [user, { role, content }] });
   const place = 'messages[1].content[0]';
   const use = { type: 'tool_use', id: 'a', name: 'f', input: {} };
+  const result = { type: 'tool_result', tool_use_id: 'z' };
   const wrong: [object, string, string?][] = [
     [{ messages: undefined }, 'messages'],
     [{ messages: [] }, 'messages'],
@@ -247,12 +226,8 @@ void t.test('an error has the form of Anthropic and names the parameter as the c
     [blocks('assistant', { ...use, input: 'x' }), `${place}.input`],
     [blocks('assistant', { type: 'thinking', signature: 'x' }), `${place}.thinking`],
     [blocks('user', { type: 'thinking' }), `${place}.type`, 'unsupported_parameter'],
-    [blocks('user', { type: 'tool_result', tool_use_id: 'z' }), `${place}.tool_use_id`],
-    [
-      blocks('user', { type: 'tool_result', tool_use_id: 'z', content: [{ type: 'image' }] }),
-      `${place}.content[0].type`,
-      'unsupported_parameter',
-    ],
+    [blocks('user', result), `${place}.tool_use_id`],
+    [blocks('user', { ...result, content: [{ type: 'image' }] }), `${place}.content[0].type`, 'unsupported_parameter'],
     [{ system: [{ type: 'image' }] }, 'system[0].type', 'unsupported_parameter'],
     [{ messages: [{ role: 'user', content: 'word '.repeat(3000) }] }, 'messages', 'context_length_exceeded'],
     [{ tools: [{ type: 'web_search_20250305', name: 'web_search' }] }, 'tools[0].type', 'unsupported_parameter'],
@@ -309,14 +284,9 @@ void t.test('a failure after the first token is an error event, and the last one
   const response = await server.post(PATH, { ...base, stream: true });
   const events = namedEvents(await response.text());
   t.match(events[0]?.name, 'message_start');
-  t.match(events.at(-1), {
-    name: 'error',
-    data: {
-      type: 'error',
-      error: { type: 'overloaded_error', code: 'engine_lost', message: String },
-      request_id: response.headers.get('request-id'),
-    },
-  });
+  const error = { type: 'overloaded_error', code: 'engine_lost', message: String };
+  const request_id = response.headers.get('request-id');
+  t.match(events.at(-1), { name: 'error', data: { type: 'error', error, request_id } });
   t.notOk(events.some(({ name }) => name === 'message_stop'));
 });
 

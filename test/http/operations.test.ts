@@ -9,17 +9,10 @@ import { until } from '../support/until.js';
 void t.test('model cards: the routed model and one per exit', async (t) => {
   const server = await build(t);
   const list = (await (await fetch(`${server.url}/v1/models`)).json()) as { data: Record<string, unknown>[] };
-  t.same(
-    list.data.map(({ id }) => id),
-    ['fake', 'fake:10', 'fake:15', 'fake:20', 'fake:25', 'fake:30'],
-  );
-  t.match(list.data[0], {
-    object: 'model',
-    created: 1_700_000_000,
-    owned_by: 'sortie',
-    root: 'fake',
-    max_model_len: 256,
-  });
+  const ids = list.data.map(({ id }) => id);
+  t.same(ids, ['fake', 'fake:10', 'fake:15', 'fake:20', 'fake:25', 'fake:30']);
+  const card = { object: 'model', created: 1_700_000_000, owned_by: 'sortie', root: 'fake', max_model_len: 256 };
+  t.match(list.data[0], card);
   const one = await fetch(`${server.url}/v1/models/${encodeURIComponent('fake:15')}`);
   t.match(await one.json(), { id: 'fake:15', root: 'fake', exit_layer: 15 });
   const missing = await fetch(`${server.url}/v1/models/fake:12`);
@@ -34,10 +27,8 @@ void t.test('each name of the model is listed with its depths, accepted, and in 
   const { data } = (await (await fetch(`${server.url}/v1/models`)).json()) as { data: { id: string; root: string }[] };
   const names = ['own', 'gpt-4o', 'org/b'];
   const listed = names.flatMap((name) => [name, ...[10, 15, 20, 25, 30].map((layer) => `${name}:${layer}`)]);
-  t.strictSame(
-    data.map(({ id }) => id),
-    listed,
-  );
+  const ids = data.map(({ id }) => id);
+  t.strictSame(ids, listed);
   t.ok(data.every(({ root }) => root === 'own'));
   for (const name of listed) {
     t.match(await (await fetch(`${server.url}/v1/models/${name}`)).json(), { id: name });
@@ -56,10 +47,8 @@ void t.test('each name of the model is listed with its depths, accepted, and in 
 });
 
 void t.test('a model name may have slashes, escaped or not', async (t) => {
-  const server = await build(t, undefined, {
-    model: { name: 'org/team/name' },
-    options: { corsOrigin: ['https://a.b'] },
-  });
+  const options = { corsOrigin: ['https://a.b'] };
+  const server = await build(t, undefined, { model: { name: 'org/team/name' }, options });
   const ask = (name: string, init: RequestInit = {}) => fetch(`${server.url}/v1/models/${name}`, init);
   for (const name of ['org/team/name', 'org%2Fteam%2Fname', 'org/team%2fname', 'org/team/name?x=1']) {
     const response = await ask(name);
@@ -164,15 +153,8 @@ void t.test(
     const hi = tokenizer.encode('Hi', false);
     t.same(await ask({ prompt: 'Hi' }), [begin, ...hi]);
     t.same(await ask({ prompt: 'Hi', add_special_tokens: false }), hi);
-    const whole = {
-      messages,
-      max_tokens: 5,
-      stream: true,
-      tool_choice: 'auto',
-      parallel_tool_calls: true,
-      stop: ['x'],
-    };
-    t.same(await ask(whole), [...spoken, ...answer], "a chat's whole body");
+    const whole = { max_tokens: 5, stream: true, tool_choice: 'auto', parallel_tool_calls: true, stop: ['x'] };
+    t.same(await ask({ messages, ...whole }), [...spoken, ...answer], "a chat's whole body");
     const rejected: Record<string, unknown> = {
       chat_template: 'x',
       documents: [{}],
@@ -287,12 +269,8 @@ void t.test('a log line has the plan, the times and the counts as JSON', async (
   for (let tries = 0; tries < 100 && told().length < 2; tries++) await new Promise((go) => setTimeout(go, 10));
   const requests = told();
   t.equal(requests.length, 2);
-  const sortie = {
-    plan: { exit_layer: 30, predicted_ttft_ms: 1.5 },
-    actual_ms: Number,
-    ttft_ms: Number,
-    queue_ms: Number,
-  };
+  const plan = { exit_layer: 30, predicted_ttft_ms: 1.5 };
+  const sortie = { plan, actual_ms: Number, ttft_ms: Number, queue_ms: Number };
   // The simulator reads its trace from these lines.
   const counts = { prompt_tokens: 1, completion_tokens: tokenizer.encode('Paris is the capital.', false).length };
   for (const line of requests) {
@@ -328,11 +306,8 @@ void t.test('a log line lists unknown fields: at most 20, shortened', async (t) 
   const told = lines.map((line) => JSON.parse(line) as { msg: string; fields: string[] });
   const ignored = told.filter(({ msg }) => msg === 'unknown fields ignored');
   const names = Object.keys(unknown).map((name) => name.slice(0, 64));
-  t.same(
-    ignored.map(({ fields }) => fields),
-    [names.slice(0, 20)],
-    'no line for the request without unknown fields',
-  );
+  const listed = ignored.map(({ fields }) => fields);
+  t.same(listed, [names.slice(0, 20)], 'no line for the request without unknown fields');
 });
 
 void t.test('a misspelt field is named in a header and in the log', async (t) => {
@@ -344,10 +319,8 @@ void t.test('a misspelt field is named in a header and in the log', async (t) =>
   const hint = 'max_token is ignored; did you mean max_tokens? temprature is ignored; did you mean temperature?';
   t.equal(misspelt.headers.get('x-sortie-warning'), hint);
   const told = lines.map((line) => JSON.parse(line) as { level: number; msg: string });
-  t.match(
-    told.filter(({ level }) => level === 40),
-    [{ msg: `unknown fields ignored: ${hint}` }],
-  );
+  const warned = told.filter(({ level }) => level === 40);
+  t.match(warned, [{ msg: `unknown fields ignored: ${hint}` }]);
   for (const more of [{ max_tokens: 5 }, { safety_identifier: 'x' }, { 'max_token\r\nx': 1 }])
     t.equal((await post(more)).headers.get('x-sortie-warning'), null, JSON.stringify(more));
 });
@@ -361,31 +334,17 @@ void t.test('the line of a failed request has the reason, also for a stream that
     const before = requests().length;
     await until('logged', () => requests().length > before);
   };
-  const path = '/v1/completions';
-  for (const [body, line] of [
-    [
-      { prompt: 'x', temperature: 9 },
-      { status: 400, code: 'invalid_value', param: 'temperature' },
-    ],
-    ['{', { status: 400, code: 'invalid_json' }],
-    [
-      { prompt: 'x', model: 'y' },
-      { status: 404, code: 'model_not_found', param: 'model' },
-    ],
-    [
-      { prompt: 'x', stream: true },
-      { status: 200, code: 'engine_lost' },
-    ],
-    [
-      { prompt: 'x', sortie: { ['y'.repeat(99)]: 1 } },
-      { status: 400, param: /^sortie\.y{20,57}$/ },
-    ],
-  ] as const) {
+  const logs = async (body: unknown, line: object): Promise<void> => {
     const written = next();
-    await (await server.post(path, body)).text();
+    await (await server.post('/v1/completions', body)).text();
     await written;
     t.match(requests().at(-1), line);
-  }
+  };
+  await logs({ prompt: 'x', temperature: 9 }, { status: 400, code: 'invalid_value', param: 'temperature' });
+  await logs('{', { status: 400, code: 'invalid_json' });
+  await logs({ prompt: 'x', model: 'y' }, { status: 404, code: 'model_not_found', param: 'model' });
+  await logs({ prompt: 'x', stream: true }, { status: 200, code: 'engine_lost' });
+  await logs({ prompt: 'x', sortie: { ['y'.repeat(99)]: 1 } }, { status: 400, param: /^sortie\.y{20,57}$/ });
 });
 
 void t.test('the measured times of /props have at most three decimals', async (t) => {
@@ -485,16 +444,8 @@ void t.test('the document and its page need no network', async (t) => {
     paths: Record<string, unknown>;
   };
   t.equal(document.openapi, '3.1.0');
-  for (const path of [
-    '/v1/completions',
-    '/v1/chat/completions',
-    '/v1/models',
-    '/tokenize',
-    '/health/ready',
-    '/metrics',
-  ]) {
-    t.ok(path in document.paths, path);
-  }
+  const answers = ['/v1/completions', '/v1/chat/completions', '/v1/models'];
+  for (const path of [...answers, '/tokenize', '/health/ready', '/metrics']) t.ok(path in document.paths, path);
   const page = await fetch(`${server.url}/docs`);
   t.equal(page.status, 200);
   const html = await page.text();
@@ -505,15 +456,10 @@ void t.test('the document and its page need no network', async (t) => {
 
 void t.test('props and version', async (t) => {
   const server = await build(t);
+  const dry = { dry_multiplier: 8, dry_base: 2, dry_allowed_length: 3 };
   t.match(await (await fetch(`${server.url}/props`)).json(), {
     model: 'fake',
-    exits: [
-      { layer: 10, dry: { dry_multiplier: 8, dry_base: 2, dry_allowed_length: 3 } },
-      { layer: 15 },
-      { layer: 20 },
-      { layer: 25 },
-      { layer: 30, dry: null },
-    ],
+    exits: [{ layer: 10, dry }, { layer: 15 }, { layer: 20 }, { layer: 25 }, { layer: 30, dry: null }],
     limits: { max_model_len: 256, max_running: 4, max_choices: 8 },
     calibration: { load_ms: 1, calibrate_ms: 1, cost: [] },
   });

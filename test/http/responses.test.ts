@@ -28,28 +28,14 @@ void t.test('a whole response has the items, the usage, the settings used and th
   const headers = { 'x-latency-budget-ms': '250' };
   const body = { input, instructions: 'Be brief.', temperature: 0.5, metadata, store: true, user: 'ann' };
   const response = await server.post(PATH, body, headers);
+  const content = { type: 'output_text', text: 'It rains.', annotations: [], logprobs: [] };
   t.equal(response.headers.get('x-exit-layer'), '30');
   t.match(await response.json(), {
-    id: /^resp_\w+$/,
-    object: 'response',
-    status: 'completed',
-    incomplete_details: null,
-    error: null,
-    output: [
-      {
-        type: 'message',
-        id: /^msg_\w+$/,
-        status: 'completed',
-        role: 'assistant',
-        content: [{ type: 'output_text', text: 'It rains.', annotations: [], logprobs: [] }],
-      },
-    ],
+    ...{ id: /^resp_\w+$/, object: 'response', status: 'completed', incomplete_details: null, error: null },
+    output: [{ type: 'message', id: /^msg_\w+$/, status: 'completed', role: 'assistant', content: [content] }],
     usage: {
-      input_tokens: Number,
-      input_tokens_details: { cached_tokens: 2 },
-      output_tokens: 3,
-      output_tokens_details: { reasoning_tokens: 0 },
-      total_tokens: Number,
+      ...{ input_tokens: Number, input_tokens_details: { cached_tokens: 2 }, total_tokens: Number },
+      ...{ output_tokens: 3, output_tokens_details: { reasoning_tokens: 0 } },
     },
     ...{ instructions: 'Be brief.', temperature: 0.5, top_p: 0.95, metadata, store: false, user: 'ann' },
     ...{ tools: [], tool_choice: 'auto', text: { format: { type: 'text' } }, previous_response_id: null },
@@ -65,18 +51,13 @@ void t.test('a stream has all events of a message, numbered, from created to com
   const last: string[] = [];
   const text = await (await server.post(PATH, { input, stream: true })).text();
   const events = namedEvents(text, last);
-  t.strictSame(
-    events.map(({ name }) => name.replace('response.', '')),
-    [
-      ...['created', 'in_progress', 'output_item.added', 'content_part.added'],
-      ...['output_text.delta', 'output_text.delta', 'output_text.delta'],
-      ...['output_text.done', 'content_part.done', 'output_item.done', 'completed'],
-    ],
-  );
-  t.strictSame(
-    events.map(({ data }) => data.sequence_number),
-    events.map((_, index) => index),
-  );
+  const names = events.map(({ name }) => name.replace('response.', ''));
+  t.strictSame(names, [
+    ...['created', 'in_progress', 'output_item.added', 'content_part.added'],
+    ...['output_text.delta', 'output_text.delta', 'output_text.delta'],
+    ...['output_text.done', 'content_part.done', 'output_item.done', 'completed'],
+  ]);
+  t.ok(events.every(({ data }, index) => data.sequence_number === index));
   t.ok(events.every(({ name, data }) => data.type === name));
   t.strictSame(last, [], 'no [DONE]');
   const [created] = events;
@@ -136,16 +117,12 @@ void t.test('each call is an item of its own, and its arguments come in pieces',
 
 void t.test('items become the messages of a chat; reasoning has no effect', async (t) => {
   const server = await build(t);
+  const looking = { type: 'output_text', text: 'I look.', annotations: [] };
   const items = [
     { role: 'developer', content: 'Use tools.' },
     { type: 'message', role: 'user', content: [{ type: 'input_text', text: 'Weather?' }] },
     { type: 'reasoning', id: 'rs_1', summary: [], encrypted_content: 'x' },
-    {
-      type: 'message',
-      role: 'assistant',
-      content: [{ type: 'output_text', text: 'I look.', annotations: [] }],
-      id: 'm',
-    },
+    { type: 'message', role: 'assistant', content: [looking], id: 'm' },
     { type: 'function_call', call_id: 'a', name: 'get_weather', arguments: '{"city":"Paris"}', id: null },
     { type: 'function_call', call_id: 'b', name: 'get_weather', arguments: '{"city":"Oslo"}' },
     { type: 'function_call_output', call_id: 'a', output: 'sunny' },
@@ -263,15 +240,13 @@ void t.test('settings without effect on this model are served, and a header name
   const effort = 'reasoning.effort is ignored: this model has no thoughts.';
   const verbosity = 'text.verbosity is ignored: this model has no such setting.';
   const truncation = 'truncation is ignored: input beyond the context is rejected.';
+  const all = { reasoning: { effort: 'low' }, text: { verbosity: 'high' }, truncation: 'auto', storee: true };
   const settings: [object, string | null][] = [
     [{ reasoning: { effort: 'high', summary: 'auto' } }, effort],
     [{ reasoning: { effort: 'none' }, text: { verbosity: 'medium' }, truncation: 'disabled' }, null],
     [{ text: { verbosity: 'low' } }, verbosity],
     [{ truncation: 'auto' }, truncation],
-    [
-      { reasoning: { effort: 'low' }, text: { verbosity: 'high' }, truncation: 'auto', storee: true },
-      `storee is ignored; did you mean store? ${effort} ${verbosity} ${truncation}`,
-    ],
+    [all, `storee is ignored; did you mean store? ${effort} ${verbosity} ${truncation}`],
   ];
   for (const [fields, warning] of settings) {
     const whole = await server.post(PATH, { input, ...fields });
@@ -294,10 +269,8 @@ void t.test('a failure after the first token is an error event and a failed resp
   const [error, failed] = events.slice(-2);
   const code = 'engine_lost';
   t.match(error, { name: 'error', data: { type: 'error', code, message: String, error: { code, message: String } } });
-  t.match(failed, {
-    name: 'response.failed',
-    data: { response: { status: 'failed', error: { code, message: String }, output: [{ status: 'incomplete' }] } },
-  });
+  const response = { status: 'failed', error: { code, message: String }, output: [{ status: 'incomplete' }] };
+  t.match(failed, { name: 'response.failed', data: { response } });
   t.equal(failed?.data.sequence_number, events.length - 1);
   t.strictSame(last, [], 'no [DONE]');
 });
@@ -336,13 +309,11 @@ void t.test('input_tokens counts the prompt of a response with the same fields, 
   const long = (await count({ input: 'word '.repeat(9000) })) as { input_tokens: number };
   t.ok(long.input_tokens > 9000, `${long.input_tokens}`);
   t.match(await count({ instructions: 'Be brief.' }), { input_tokens: Number });
+  const stored = { param: 'previous_response_id', code: 'unsupported_parameter' };
   const wrong: [object, object][] = [
     [{}, { param: 'input', message: 'input is required.' }],
     [{ input: [{ role: 'user' }] }, { param: 'input[0].content' }],
-    [
-      { input, previous_response_id: 'resp_1' },
-      { param: 'previous_response_id', code: 'unsupported_parameter' },
-    ],
+    [{ input, previous_response_id: 'resp_1' }, stored],
     [{ input, tool_choice: 'required' }, { param: 'tool_choice' }],
     [{ input, tools: [weather, weather] }, { param: 'tools[1].name' }],
     [{ input, model: 'gpt-9' }, { code: 'model_not_found' }],

@@ -28,10 +28,10 @@ void t.test('each field that a request states wins by itself over the default of
       { temperature: 0.7, topK: 5 },
     ],
   ];
-  for (const [path, ask] of [
-    ['/v1/chat/completions', { messages }],
-    ['/v1/completions', { prompt: 'Hi' }],
-  ] as const)
+  for (const [path, ask] of Object.entries({
+    '/v1/chat/completions': { messages },
+    '/v1/completions': { prompt: 'Hi' },
+  }))
     for (const [body, expected] of cases) {
       t.equal((await server.post(path, { ...ask, ...body })).status, 200, JSON.stringify(body));
       const { sampling } = server.engine.requests.at(-1) ?? {};
@@ -73,22 +73,14 @@ void t.test('--sampling-defaults openai ignores defaults and rules of the model'
 
 void t.test('/props has the defaults, and an answer states its sampling if the request asks', async (t) => {
   const server = await build(t, undefined, { model: { generation } });
-  t.match(await (await fetch(`${server.url}/props`)).json(), {
-    sampling_defaults: {
-      source: 'model',
-      temperature: 0.3,
-      top_p: 0.9,
-      top_k: 40,
-      min_p: 0.05,
-      repetition_penalty: 1.05,
-    },
-  });
+  const fields = { temperature: 0.3, top_p: 0.9, top_k: 40, min_p: 0.05, repetition_penalty: 1.05 };
+  const props: unknown = await (await fetch(`${server.url}/props`)).json();
+  t.match(props, { sampling_defaults: { source: 'model', ...fields } });
   const report = async (body: object): Promise<Record<string, unknown>> => {
     const response = await server.post('/v1/chat/completions', { messages, ...body });
     return ((await response.json()) as { sortie: Record<string, unknown> }).sortie;
   };
   t.notOk('sampling' in (await report({})));
-  const fields = { temperature: 0.3, top_p: 0.9, top_k: 40, min_p: 0.05, repetition_penalty: 1.05 };
   const penalties = { presence_penalty: 0, frequency_penalty: 0 };
   const { sampling } = await report({ sortie: { show_sampling: true } });
   t.strictSame(sampling, { ...fields, ...penalties });

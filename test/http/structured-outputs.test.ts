@@ -3,7 +3,8 @@ import t from 'tap';
 import type { Grammar } from '../../src/protocol/index.js';
 import { build, events, says } from '../fakes/server.js';
 
-const messages = [{ role: 'user', content: 'Hi' }];
+const prompt = 'Hi';
+const messages = [{ role: 'user', content: prompt }];
 const schema = { type: 'object', properties: { a: { type: 'integer' } } };
 const json: Grammar = { kind: 'json', schema: JSON.stringify(schema) };
 const GBNF = 'root ::= "a" [0-9]+';
@@ -26,10 +27,10 @@ void t.test('each form becomes the grammar of the answer, on both endpoints', as
   ];
   for (const [fields, grammar] of cases) {
     await t.test(JSON.stringify(fields).slice(0, 90), async (t) => {
-      for (const [path, base] of [
-        ['/v1/chat/completions', { messages }],
-        ['/v1/completions', { prompt: 'Hi' }],
-      ] as const) {
+      for (const [path, base] of Object.entries({
+        '/v1/chat/completions': { messages },
+        '/v1/completions': { prompt },
+      })) {
         const response = await server.post(path, { ...base, ...fields });
         t.equal(response.status, 200, `${await response.text()} for ${JSON.stringify(fields)}`);
         t.strictSame(server.engine.requests.at(-1)?.grammar, grammar, JSON.stringify(fields));
@@ -86,10 +87,7 @@ void t.test('a wrong form is a 400 that names the field', async (t) => {
     });
   }
   for (const name of ['structural_tag', 'whitespace_pattern', 'disable_additional_properties']) {
-    const response = await server.post('/v1/completions', {
-      prompt: 'Hi',
-      structured_outputs: { regex: 'a', [name]: 'x' },
-    });
+    const response = await server.post('/v1/completions', { prompt, structured_outputs: { regex: 'a', [name]: 'x' } });
     t.match(await response.json(), { error: { code: 'unsupported_parameter', param: `structured_outputs.${name}` } });
   }
   t.equal(server.engine.requests.length, 0, 'nothing reached the engine');

@@ -24,10 +24,8 @@ function withTags(special = false): TextTokenizer {
     ...{ id: plain.vocabulary + at, content, single_word: false, lstrip: false, rstrip: false },
     ...{ normalized: false, special },
   });
-  return new TextTokenizer({
-    ...tokenizerJson,
-    added_tokens: [...added_tokens, tag('<think>', 0), tag('</think>', 1)],
-  });
+  const tags = [tag('<think>', 0), tag('</think>', 1)];
+  return new TextTokenizer({ ...tokenizerJson, added_tokens: [...added_tokens, ...tags] });
 }
 
 interface Thinker {
@@ -42,10 +40,8 @@ async function thinking(
   answer: string,
   { template = SWITCHED, tokenizer = plain, script = {}, limits = {} }: Thinker = {},
 ): Promise<TestServer & { prompt(): string }> {
-  const server = await build(t, () => ({ tokens: tokenizer.encode(answer, false), ...script }), {
-    model: { chat: new ChatTemplate(template, {}), tokenizer },
-    limits,
-  });
+  const model = { chat: new ChatTemplate(template, {}), tokenizer };
+  const server = await build(t, () => ({ tokens: tokenizer.encode(answer, false), ...script }), { model, limits });
   const prompt = () => tokenizer.decode(server.engine.requests.at(-1)?.prompt ?? [], { special: true });
   return { ...server, prompt };
 }
@@ -70,10 +66,8 @@ void t.test('a chat has its thoughts in reasoning_content, whole and streamed, a
     const whole = (await (await server.post(CHAT, fields)).json()) as Whole & {
       choices: { logprobs: { content: { token: string }[] } }[];
     };
-    t.match(whole.choices[0], {
-      finish_reason: 'stop',
-      message: { content: 'It is Paris.', reasoning_content: THOUGHT },
-    });
+    const message = { content: 'It is Paris.', reasoning_content: THOUGHT };
+    t.match(whole.choices[0], { finish_reason: 'stop', message });
     const { completion_tokens: all, completion_tokens_details: details } = whole.usage;
     const own = plain.encode('It is Paris.', false).length;
     t.equal(details.reasoning_tokens, all - own, 'thoughts and tags count as thoughts');
@@ -103,11 +97,8 @@ void t.test('an answer without thoughts is text, and one that is cut in its thou
   const tokens = plain.encode('<think>\nParty 🎉', false).slice(0, -1);
   const half = await thinking(t, '', { script: { tokens, end: 'length' } });
   const { choices } = (await (await half.post(CHAT, { messages, max_tokens: tokens.length })).json()) as Whole;
-  t.match(
-    choices[0]?.message,
-    { content: '', reasoning_content: 'Party \uFFFD' },
-    'half a character is a thought, too',
-  );
+  const broken = { content: '', reasoning_content: 'Party \uFFFD' };
+  t.match(choices[0]?.message, broken, 'half a character is a thought, too');
 });
 
 void t.test('stop strings end the text, not the thoughts', async (t) => {
@@ -154,9 +145,8 @@ void t.test('earlier thoughts reach the template', async (t) => {
   const server = await thinking(t, 'Yes.');
   const spoken = '<|im_start|>assistant\n<think>\nHm.\n</think>\n\nParis.<|im_end|>\n<|im_start|>user\nSure?';
   const again = { role: 'user', content: 'Sure?' };
-  await server.post(CHAT, {
-    messages: [...messages, { role: 'assistant', content: 'Paris.', reasoning_content: 'Hm.' }, again],
-  });
+  const thought = { role: 'assistant', content: 'Paris.', reasoning_content: 'Hm.' };
+  await server.post(CHAT, { messages: [...messages, thought, again] });
   t.match(server.prompt(), spoken);
   const part = { type: 'reasoning_text', text: 'Hm.' };
   const said = [messages[0], { type: 'reasoning', id: 'rs_1', summary: [], content: [part] }];
@@ -166,9 +156,8 @@ void t.test('earlier thoughts reach the template', async (t) => {
     { type: 'thinking', thinking: 'Hm.', signature: '' },
     { type: 'text', text: 'Paris.' },
   ];
-  await server.post('/v1/messages', {
-    ...{ messages: [...messages, { role: 'assistant', content: blocks }, again], max_tokens: 9 },
-  });
+  const turns = [...messages, { role: 'assistant', content: blocks }, again];
+  await server.post('/v1/messages', { messages: turns, max_tokens: 9 });
   t.match(server.prompt(), spoken);
 });
 
@@ -183,13 +172,8 @@ void t.test('calls and grammars hold behind the thoughts', async (t) => {
     finish_reason: 'tool_calls',
     message: { content: null, reasoning_content: 'A call.', tool_calls: [{ function: { name: 'f' } }] },
   });
-  const thoughts = {
-    open,
-    close,
-    blanks: [...plain.encode('\n', false), ...plain.encode('\n\n', false)],
-    isOpen: false,
-    most: null,
-  };
+  const blanks = [...plain.encode('\n', false), ...plain.encode('\n\n', false)];
+  const thoughts = { open, close, blanks, isOpen: false, most: null };
   t.match(server.engine.requests.at(-1)?.grammar, { kind: 'calls', thoughts });
   await server.post(CHAT, { messages, tools, reasoning_effort: 'none' });
   t.notOk(server.engine.requests.at(-1)?.grammar?.thoughts, 'no thoughts, so the grammar holds at once');
@@ -285,9 +269,8 @@ void t.test('thoughts may be limited to a shallower exit than the answer', async
 
 void t.test('a grammar excludes thoughts if their tags are not tokens', async (t) => {
   const server = await thinking(t, '{}', { template: OPENED });
-  const answer = (await (
-    await server.post(CHAT, { messages, response_format: { type: 'json_object' } })
-  ).json()) as Whole;
+  const asked = await server.post(CHAT, { messages, response_format: { type: 'json_object' } });
+  const answer = (await asked.json()) as Whole;
   t.match(answer.choices[0]?.message, { content: '{}' });
   t.match(server.prompt(), /<think>\n\n<\/think>\n\n$/);
   t.notOk(server.engine.requests.at(-1)?.grammar?.thoughts);
@@ -306,16 +289,14 @@ void t.test('a response has a reasoning item, whole and streamed', async (t) => 
   });
   const stream = namedEvents(await (await server.post('/v1/responses', { ...fields, stream: true })).text());
   const names = stream.map(({ name }) => name.replace('response.', ''));
-  t.same(
-    names.filter((name, index) => name !== names[index - 1]),
-    [
-      ...['created', 'in_progress'],
-      ...['output_item.added', 'content_part.added', 'reasoning_text.delta', 'reasoning_text.done'],
-      ...['content_part.done', 'output_item.done'],
-      ...['output_item.added', 'content_part.added', 'output_text.delta', 'output_text.done'],
-      ...['content_part.done', 'output_item.done', 'completed'],
-    ],
-  );
+  const order = names.filter((name, index) => name !== names[index - 1]);
+  t.same(order, [
+    ...['created', 'in_progress'],
+    ...['output_item.added', 'content_part.added', 'reasoning_text.delta', 'reasoning_text.done'],
+    ...['content_part.done', 'output_item.done'],
+    ...['output_item.added', 'content_part.added', 'output_text.delta', 'output_text.done'],
+    ...['content_part.done', 'output_item.done', 'completed'],
+  ]);
   const deltas = stream.filter(({ name }) => name === 'response.reasoning_text.delta');
   t.equal(deltas.map(({ data }) => data.delta).join(''), THOUGHT);
   t.match(stream.find(({ name }) => name === 'response.reasoning_text.done')?.data, { output_index: 0, text: THOUGHT });

@@ -52,11 +52,8 @@ void t.test('a chat without any field of Sortie', async (t) => {
   t.same(await chooseModel(server, null), { model: 'plain-7b', isSortie: false, exits: [] });
   const parts = await partsOf(streamAnswer(server, 'plain-7b', QUESTION, { headers: { 'x-a': 'b' } }));
   t.equal(parts.map(({ text }) => text).join(''), 'Hello');
-  t.same(
-    parts.map(({ hasOutput }) => hasOutput),
-    [false, true, true, false, false],
-    'the role alone, the end and the usage are not output',
-  );
+  const outputs = parts.map(({ hasOutput }) => hasOutput);
+  t.same(outputs, [false, true, true, false, false], 'the role alone, the end and the usage are not output');
   t.same([parts.at(3)?.finishReason, parts.at(4)?.tokens, parts.at(4)?.report], ['stop', 2, null]);
   const [request] = requests;
   t.match(request?.headers, { authorization: 'Bearer secret', 'x-a': 'b' });
@@ -74,10 +71,8 @@ void t.test('thoughts and tool calls are output', async (t) => {
   const { url } = await plainServer(t, () => ({ parts: [], raw: { status: 200, type: 'text/event-stream', text } }));
   const parts = await partsOf(streamAnswer(serverAt(url, null), 'm', QUESTION));
   t.equal(parts.map(({ thoughts }) => thoughts).join(''), 'ab');
-  t.same(
-    parts.map(({ hasOutput }) => hasOutput),
-    [true, true, true, false],
-  );
+  const listed = parts.map(({ hasOutput }) => hasOutput);
+  t.same(listed, [true, true, true, false]);
 });
 
 void t.test('every failure has a kind and a message', async (t) => {

@@ -5,12 +5,12 @@ import { RequestMetrics } from '../../src/telemetry/requests.js';
 import { createSeries } from '../../src/telemetry/series.js';
 import { FakeEngine, plannedEvent, READY } from '../fakes/engine.js';
 
-const budget = (totalMs: number | null): Budget => ({
-  totalMs,
-  ttftMs: totalMs === null ? 5 : null,
-  tpotMs: null,
-  onMiss: 'continue',
-});
+function budget(totalMs: number | null): Budget {
+  return { totalMs, ttftMs: totalMs === null ? 5 : null, tpotMs: null, onMiss: 'continue' };
+}
+
+/** Facts of a request, without its budget. */
+const FACTS = { arrivedAt: 0, promptTokens: 3, maxTokens: 9 };
 
 const PARTS = { planning: 1, prefill: 0, decode: 4, head: 1, sampling: 1, messages: 1 };
 
@@ -34,20 +34,20 @@ function fixture() {
   const metrics = new RequestMetrics(series);
   metrics.ready(READY);
   const begin = (id: string, totalMs: number | null): void => {
-    metrics.begin(id, { arrivedAt: 0, promptTokens: 3, maxTokens: 9, budget: budget(totalMs) });
+    metrics.begin(id, { ...FACTS, budget: budget(totalMs) });
   };
   /** @param query a name with some of its labels, such as `x_total{a="b",c="d"` */
   const value = async (query: string): Promise<number> => {
     const [name = '', labels] = query.split('{');
     const wanted = labels?.split(',') ?? [];
-    const line = (await series.registry.metrics())
-      .split('\n')
-      .find(
-        (line) => line.startsWith(`sortie_${name}{`) && wanted.every((label) => new RegExp(`[{,]${label}`).test(line)),
-      );
+    const own = (await series.registry.metrics()).split('\n').filter((line) => line.startsWith(`sortie_${name}{`));
+    const line = own.find((line) => wanted.every((label) => new RegExp(`[{,]${label}`).test(line)));
     return line === undefined ? NaN : Number(line.split(' ').at(-1));
   };
-  return { metrics, begin, value };
+  /** Number of budgets up to 250 ms with each outcome. */
+  const outcomes = (...names: string[]) =>
+    Promise.all(names.map((of) => value(`budget_requests_total{budget_class="up_to_250ms",outcome="${of}"`)));
+  return { metrics, begin, value, outcomes };
 }
 
 void t.test('a series is 0 and not absent before its first event', async (t) => {
@@ -100,17 +100,10 @@ void t.test('a budget has a class by its total', (t) => {
 void t.test('plans count by exit and service class, and a single token has no TPOT', async (t) => {
   const { metrics, begin, value } = fixture();
   for (const id of ['a', 'c', 'd']) begin(id, 200);
-  metrics.begin('free', { arrivedAt: 0, promptTokens: 3, maxTokens: 1, budget: null });
-  metrics.step(
-    step(100, {
-      planned: [
-        planned('a', 10),
-        planned('c', 10, { serviceClass: 'best_effort' }),
-        planned('d', 15, { serviceClass: 'best_effort' }),
-        planned('free', 10, { serviceClass: 'none', predictedTpotMs: 0 }),
-      ],
-    }),
-  );
+  metrics.begin('free', { ...FACTS, maxTokens: 1, budget: null });
+  const [c, d] = [planned('c', 10, { serviceClass: 'best_effort' }), planned('d', 15, { serviceClass: 'best_effort' })];
+  const free = planned('free', 10, { serviceClass: 'none', predictedTpotMs: 0 });
+  metrics.step(step(100, { planned: [planned('a', 10), c, d, free] }));
   const classes = ['guaranteed', 'best_effort', 'none'];
   const counted = (exit: number) =>
     Promise.all(classes.map((each) => value(`planned_total{exit_layer="${exit}",service_class="${each}"`)));
@@ -134,20 +127,13 @@ void t.test('an answer in time keeps a guarantee, cut or not; any other end miss
   const { metrics, begin, value } = fixture();
   const ids = ['met', 'cut', 'late', 'broken', 'rejected', 'lost', 'gone', 'best'];
   for (const id of ids) begin(id, 200);
-  metrics.begin('free', { arrivedAt: 0, promptTokens: 3, maxTokens: 9, budget: null });
-  metrics.step(
-    step(10, {
-      planned: [...ids, 'free'].map((id) =>
-        planned(id, 10, id === 'best' || id === 'free' ? { serviceClass: 'best_effort' } : {}),
-      ),
-    }),
-  );
-  metrics.step(
-    step(300, {
-      rejected: [{ id: 'rejected', reason: 'grammars_lost', leastFeasibleMs: null }],
-      ended: [...ends, ended('best', 'length', 201), ended('free', 'length', 201)],
-    }),
-  );
+  metrics.begin('free', { ...FACTS, budget: null });
+  const classOf = (id: string) => (id === 'best' || id === 'free' ? 'best_effort' : 'guaranteed');
+  const plans = [...ids, 'free'].map((id) => planned(id, 10, { serviceClass: classOf(id) }));
+  metrics.step(step(10, { planned: plans }));
+  const rejected = [{ id: 'rejected', reason: 'grammars_lost', leastFeasibleMs: null }] as const;
+  const late = [ended('best', 'length', 201), ended('free', 'length', 201)];
+  metrics.step(step(300, { rejected, ended: [...ends, ...late] }));
   metrics.down();
   const outcome = (of: string) => value(`guarantees_total{outcome="${of}"`);
   t.same([await outcome('kept'), await outcome('missed')], [2, 4], 'late, failed, rejected and lost are missed');
@@ -155,9 +141,9 @@ void t.test('an answer in time keeps a guarantee, cut or not; any other end miss
 
 void t.test('a cut answer is truncated, whatever the engine reports later', async (t) => {
   const ids = ['length', 'error', 'rejected', 'silent', 'whole', 'late'];
-  const { metrics, value } = fixture();
+  const { metrics, value, outcomes } = fixture();
   const truncate: Budget = { ...budget(200), onMiss: 'truncate' };
-  for (const id of ids) metrics.begin(id, { arrivedAt: 0, promptTokens: 3, maxTokens: 9, budget: truncate });
+  for (const id of ids) metrics.begin(id, { ...FACTS, budget: truncate });
   const token = (id: string) => ({ id, token: 1, exit: 30, logprobs: null });
   metrics.step(step(20, { tokens: [token('length'), token('silent')] }));
   for (const id of ids.slice(0, 4)) {
@@ -178,9 +164,7 @@ void t.test('a cut answer is truncated, whatever the engine reports later', asyn
     }),
   );
   metrics.down();
-  const outcome = (of: string) => value(`budget_requests_total{budget_class="up_to_250ms",outcome="${of}"`);
-  const outcomes = ['truncated', 'met', 'missed', 'rejected'];
-  t.same(await Promise.all(outcomes.map(outcome)), [4, 1, 1, 0]);
+  t.same(await outcomes('truncated', 'met', 'missed', 'rejected'), [4, 1, 1, 0]);
   t.equal(await value('request_success_total{finished_reason="deadline"'), 4);
   t.equal(await value('request_success_total{finished_reason="length"'), 2);
   for (const reason of ['error', 'queue_full', 'engine_lost'])
@@ -203,17 +187,9 @@ void t.test('a landed answer counts by the class of its budget, with its share o
   t.same(metrics.held, { mean: 20, left: 98 });
   metrics.cut(ended('cut', 'deadline', 200));
   const landed = (at: number) => ({ landed: { at, pressure: 2, probability: 0.1 } });
-  metrics.step(
-    step(150, {
-      ended: [
-        { ...ended('a', 'stop', 150), ...landed(7) },
-        { ...ended('b', 'stop', 150), ...landed(11) },
-        { ...ended('late', 'stop', 250), ...landed(3) },
-        { ...ended('cut', 'stop', 150), ...landed(3) },
-        ended('whole', 'stop', 150),
-      ],
-    }),
-  );
+  const land = (id: string, endedAt: number, at: number) => ({ ...ended(id, 'stop', endedAt), ...landed(at) });
+  const all = [land('a', 150, 7), land('b', 150, 11), land('late', 250, 3), land('cut', 150, 3)];
+  metrics.step(step(150, { ended: [...all, ended('whole', 'stop', 150)] }));
   t.equal(await value('landed_total{budget_class="up_to_250ms"'), 3, 'the client of the cut answer saw no landing');
   t.equal(await value('landed_total{budget_class="per_token"'), 0);
   t.equal(await value('landed_length_ratio_bucket{le="0.4"'), 2);
@@ -229,8 +205,7 @@ void t.test('an answer cut before its engine exits is not lost', async (t) => {
   const engine = new FakeEngine(() => ({ tokens: [] }));
   metrics.observe(engine);
   const truncate: Budget = { ...budget(200), onMiss: 'truncate' };
-  for (const id of ['cut', 'lost'])
-    metrics.begin(id, { arrivedAt: 0, promptTokens: 3, maxTokens: 9, budget: truncate });
+  for (const id of ['cut', 'lost']) metrics.begin(id, { ...FACTS, budget: truncate });
   engine.emit('cut', ended('cut', 'deadline', 200));
   engine.emit('cut', ended('unknown', 'deadline', 200));
   engine.emit('down', 'killed');
@@ -239,49 +214,38 @@ void t.test('an answer cut before its engine exits is not lost', async (t) => {
 });
 
 void t.test('every end of a request with a budget has an outcome', async (t) => {
-  const { metrics, begin, value } = fixture();
+  const { metrics, begin, value, outcomes } = fixture();
   for (const id of ['met', 'late', 'cut', 'gone', 'broken', 'rejected', 'lost']) begin(id, 200);
   begin('first', null);
-  metrics.step(
-    step(300, {
-      rejected: [{ id: 'rejected', reason: 'budget_infeasible', leastFeasibleMs: 1 }],
-      ended: [...ends, ended('first', 'stop', 30)],
-    }),
-  );
+  const rejected = [{ id: 'rejected', reason: 'budget_infeasible', leastFeasibleMs: 1 }] as const;
+  metrics.step(step(300, { rejected, ended: [...ends, ended('first', 'stop', 30)] }));
   metrics.down();
-  const outcome = (of: string, budgetClass = 'up_to_250ms') =>
-    value(`budget_requests_total{budget_class="${budgetClass}",outcome="${of}"`);
-  t.equal(await outcome('met'), 1);
-  t.equal(await outcome('missed'), 3, 'late, failed and lost');
-  t.equal(await outcome('truncated'), 1);
-  t.equal(await outcome('rejected'), 1);
-  t.equal(await outcome('missed', 'per_token'), 1, 'its first token took 20 ms, the budget is 5 ms');
+  t.same(await outcomes('met', 'truncated', 'rejected'), [1, 1, 1]);
+  t.same(await outcomes('missed'), [3], 'late, failed and lost');
+  const late = await value('budget_requests_total{budget_class="per_token",outcome="missed"');
+  t.equal(late, 1, 'its first token took 20 ms, the budget is 5 ms');
   t.equal(await value('request_success_total{finished_reason="abort"'), 1);
   t.equal(await value('request_failure_total{reason="engine_lost"'), 1);
 });
 
 void t.test("a rejection for lack of capacity is a rejected budget; a client's mistake has no outcome", async (t) => {
-  const { metrics, begin, value } = fixture();
+  const { metrics, begin, value, outcomes } = fixture();
   const reasons = ['queue_full', 'budget_infeasible', 'grammars_lost', 'grammar', 'too_long'] as const;
   for (const reason of reasons) begin(reason, 200);
   metrics.step(step(10, { rejected: reasons.map((reason) => ({ id: reason, reason, leastFeasibleMs: null })) }));
   for (const reason of reasons) t.equal(await value(`request_failure_total{reason="${reason}"`), 1, reason);
-  const outcome = (of: string) => value(`budget_requests_total{budget_class="up_to_250ms",outcome="${of}"`);
-  t.same([await outcome('rejected'), await outcome('missed')], [3, 0]);
+  t.same(await outcomes('rejected', 'missed'), [3, 0]);
   t.equal(metrics.live, 0);
 });
 
 void t.test('an answer cut at its deadline is missed only if its first token was late or absent', async (t) => {
-  const { metrics, value } = fixture();
-  const facts = { arrivedAt: 0, promptTokens: 3, maxTokens: 9 };
-  metrics.begin('cut', { ...facts, budget: { ...budget(200), ttftMs: 30 } });
-  metrics.begin('late', { ...facts, budget: { ...budget(200), ttftMs: 10 } });
-  metrics.begin('never', { ...facts, budget: { ...budget(200), ttftMs: 10 } });
+  const { metrics, value, outcomes } = fixture();
+  for (const [id, ttftMs] of Object.entries({ cut: 30, late: 10, never: 10 }))
+    metrics.begin(id, { ...FACTS, budget: { ...budget(200), ttftMs } });
   // The engine's clock may be slightly behind the deadline of the cut.
   const never = { ...ended('never', 'deadline', 201), firstTokenAt: null };
   metrics.step(step(201, { ended: [ended('cut', 'deadline', 201), ended('late', 'deadline', 201), never] }));
-  const outcome = (of: string) => value(`budget_requests_total{budget_class="up_to_250ms",outcome="${of}"`);
-  t.same([await outcome('truncated'), await outcome('missed')], [1, 2]);
+  t.same(await outcomes('truncated', 'missed'), [1, 2]);
   t.equal(await value('request_ttft_slo_violation_total'), 2);
 });
 
@@ -302,25 +266,14 @@ void t.test('exits: planned against actual, changes, time', async (t) => {
   const { metrics, begin, value } = fixture();
   begin('a', 1000);
   metrics.step(step(10, { planned: [planned('a', 30)] }));
+  const work = {
+    ...{ ms: 5, cycleMs: 8, partMs: PARTS, predictedMs: 4, stageRows: [1, 1], prefillTokens: 0, catchUpTokens: 0 },
+    ...{ exitMs: [0, 2, 0, 0, 3], slowdown: 1.5 },
+    kernelRuns: [{ unit: 'stage0', mode: 'decode', kernel: 'w8a8' } as const],
+    draft: { source: 'lookup', drafted: 4, accepted: 3 } as const,
+  };
   const token = (at: number, exit: number): void => {
-    metrics.step(
-      step(at, {
-        tokens: [{ id: 'a', token: 1, exit, logprobs: null }],
-        work: {
-          ms: 5,
-          cycleMs: 8,
-          partMs: PARTS,
-          predictedMs: 4,
-          stageRows: [1, 1],
-          prefillTokens: 0,
-          catchUpTokens: 0,
-          exitMs: [0, 2, 0, 0, 3],
-          kernelRuns: [{ unit: 'stage0', mode: 'decode', kernel: 'w8a8' }],
-          slowdown: 1.5,
-          draft: { source: 'lookup', drafted: 4, accepted: 3 },
-        },
-      }),
-    );
+    metrics.step(step(at, { tokens: [{ id: 'a', token: 1, exit, logprobs: null }], work }));
   };
   token(20, 15);
   token(30, 30);
@@ -344,11 +297,10 @@ void t.test('exits: planned against actual, changes, time', async (t) => {
 });
 
 void t.test('each missed part of a budget is counted, and a single token has no TPOT', async (t) => {
-  const { metrics, value } = fixture();
-  const facts = { arrivedAt: 0, promptTokens: 3, maxTokens: 9 };
+  const { metrics, value, outcomes } = fixture();
   const tight: Budget = { totalMs: 200, ttftMs: 10, tpotMs: 5, onMiss: 'continue' };
   const budgets = { both: tight, pace: { ...tight, ttftMs: null }, one: { ...tight, ttftMs: null } };
-  for (const [id, each] of Object.entries(budgets)) metrics.begin(id, { ...facts, budget: each });
+  for (const [id, each] of Object.entries(budgets)) metrics.begin(id, { ...FACTS, budget: each });
   const tokens = ['both', 'pace'].map((id) => ({ id, token: 1, exit: 30, logprobs: null }));
   const one = { id: 'one', token: 1, exit: 30, logprobs: null };
   metrics.step(step(20, { tokens: [...tokens, one] }));
@@ -356,8 +308,7 @@ void t.test('each missed part of a budget is counted, and a single token has no 
   t.equal(await value('request_ttft_slo_violation_total'), 1);
   t.equal(await value('request_tpot_slo_violation_total'), 2);
   t.equal(await value('request_time_per_output_token_seconds_count'), 2);
-  const outcome = (of: string) => value(`budget_requests_total{budget_class="up_to_250ms",outcome="${of}"`);
-  t.same([await outcome('missed'), await outcome('met')], [2, 1]);
+  t.same(await outcomes('missed', 'met'), [2, 1]);
 });
 
 void t.test('a cancelled answer and an answer without predictions do not count in the prediction ratios', async (t) => {
@@ -370,18 +321,13 @@ void t.test('a cancelled answer and an answer without predictions do not count i
 });
 
 void t.test('a cancelled or failed answer is not truncated, and a late complete answer is missed', async (t) => {
-  const { metrics, value } = fixture();
-  const facts = { arrivedAt: 0, promptTokens: 3, maxTokens: 9 };
+  const { metrics, value, outcomes } = fixture();
   const cut: Budget = { ...budget(200), onMiss: 'truncate' };
-  for (const id of ['left', 'broken']) metrics.begin(id, { ...facts, budget: cut });
-  metrics.begin('rejecting', { ...facts, budget: { ...cut, onMiss: 'reject' } });
-  metrics.step(
-    step(300, {
-      ended: [ended('left', 'cancelled', 230), ended('broken', 'error', 230), ended('rejecting', 'stop', 230)],
-    }),
-  );
-  const outcome = (of: string) => value(`budget_requests_total{budget_class="up_to_250ms",outcome="${of}"`);
-  t.same([await outcome('truncated'), await outcome('missed')], [0, 2]);
+  for (const id of ['left', 'broken']) metrics.begin(id, { ...FACTS, budget: cut });
+  metrics.begin('rejecting', { ...FACTS, budget: { ...cut, onMiss: 'reject' } });
+  const ends = [ended('left', 'cancelled', 230), ended('broken', 'error', 230), ended('rejecting', 'stop', 230)];
+  metrics.step(step(300, { ended: ends }));
+  t.same(await outcomes('truncated', 'missed'), [0, 2]);
   t.equal(await value('request_success_total{finished_reason="deadline"'), 0);
 });
 
@@ -403,7 +349,7 @@ void t.test('times are never negative, and each exit of the engine is counted', 
   const { metrics, begin, value } = fixture();
   metrics.ready({ ...READY, loadMs: 1500, calibrateMs: 500 });
   t.equal(await value('engine_load_seconds'), 2);
-  metrics.begin('early', { arrivedAt: 50, promptTokens: 3, maxTokens: 9, budget: null });
+  metrics.begin('early', { ...FACTS, arrivedAt: 50, budget: null });
   begin('a', null);
   // The engine's clock was behind the arrival when the answer ended.
   metrics.step(step(40, { ended: [ended('early', 'stop', 40)] }));
@@ -434,9 +380,8 @@ void t.test('every figure of an answer and of the engine', async (t) => {
   for (const at of [2000, 3000]) metrics.step(step(at, { tokens: [token], load }));
   metrics.step(step(4000, { tokens: [token], work: { ...work, prefillTokens: 0 }, load }));
   const times = { startedAt: 500, firstTokenAt: 2000, endedAt: 5000 };
-  metrics.step(
-    step(5000, { ended: [{ ...ended('a', 'length', 5000), ...times, cachedTokens: 2, preemptions: 4 }], load }),
-  );
+  const end = { ...ended('a', 'length', 5000), ...times, cachedTokens: 2, preemptions: 4 };
+  metrics.step(step(5000, { ended: [end], load }));
   const told: Record<string, number> = {
     ...{ engine_up: 1, num_requests_running: 2, num_requests_waiting: 3 },
     ...{ kv_cache_usage_perc: 0.5, kv_cache_reusable_perc: 0.25 },

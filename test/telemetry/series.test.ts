@@ -57,14 +57,9 @@ void t.test('names and types', async (t) => {
 void t.test("the buckets contain vLLM's", async (t) => {
   const text = await registry.metrics();
   for (const [name, buckets] of Object.entries(BUCKETS)) {
-    const own = [...text.matchAll(new RegExp(`^sortie_${name}_bucket\\{le="([^"]+)"`, 'gm'))].map(([, le]) =>
-      Number(le),
-    );
-    t.same(
-      buckets.filter((bucket) => !own.includes(bucket)),
-      [],
-      name,
-    );
+    const found = text.matchAll(new RegExp(`^sortie_${name}_bucket\\{le="([^"]+)"`, 'gm'));
+    const own = new Set([...found].map(([, le]) => Number(le)));
+    for (const bucket of buckets) t.ok(own.has(bucket), `${name} ${bucket}`);
   }
 });
 

@@ -82,89 +82,57 @@ void t.test(
 void t.test('a request continues a trusted trace, with queue, prefill, decode and replans below it', async (t) => {
   const lines: string[] = [];
   const script = says('one two three four', { exits: [30, 15, 15, 30], pace: 5 });
-  const server = await traced(t, script, {
-    log: (line) => lines.push(line),
-    options: { trustedProxies: ['loopback'] },
-  });
+  const options = { trustedProxies: ['loopback'] };
+  const server = await traced(t, script, { log: (line) => lines.push(line), options });
   const traceId = '0af7651916cd43dd8448eb211c80319c';
-  const answer = await server.post(
-    '/v1/chat/completions',
-    {
-      messages: [{ role: 'user', content: 'a secret question' }],
-      temperature: 0,
-      seed: 7,
-      max_tokens: 9,
-      stream: true,
-    },
-    { traceparent: `00-${traceId}-b7ad6b7169203331-01`, 'X-Latency-Budget-Ms': '5000', 'X-Request-Id': 'r1' },
-  );
-  await answer.text();
+  const messages = [{ role: 'user', content: 'a secret question' }];
+  const body = { messages, temperature: 0, seed: 7, max_tokens: 9, stream: true };
+  const traceparent = `00-${traceId}-b7ad6b7169203331-01`;
+  const headers = { traceparent, 'X-Latency-Budget-Ms': '5000', 'X-Request-Id': 'r1' };
+  await (await server.post('/v1/chat/completions', body, headers)).text();
   const spans = await server.spans();
   t.match(server.collector.resource(), { 'service.name': 'gateway-7', 'service.version': '1.2.3' });
   t.equal(server.collector.posts[0]?.path, '/v1/traces');
-  t.same(spans.map(({ name }) => name).sort(), [
-    'POST /v1/chat/completions',
-    'decode',
-    'prefill',
-    'queue',
-    'replan',
-    'replan',
-  ]);
+  const names = ['POST /v1/chat/completions', 'decode', 'prefill', 'queue', 'replan', 'replan'];
+  t.same(spans.map(({ name }) => name).sort(), names);
   t.ok(spans.every((span) => span.traceId === traceId));
 
   const root = named(spans, 'POST /v1/chat/completions');
   t.equal(root.parentSpanId, 'b7ad6b7169203331');
   t.equal(root.kind, 2, 'server');
   t.match(root.values, {
-    'http.request.method': 'POST',
-    'http.route': '/v1/chat/completions',
-    'url.path': '/v1/chat/completions',
-    'url.scheme': 'http',
-    'http.response.status_code': 200,
-    'gen_ai.operation.name': 'chat',
-    'gen_ai.provider.name': 'sortie',
-    'gen_ai.request.model': 'fake',
-    'gen_ai.response.model': 'fake',
-    'gen_ai.request.max_tokens': 9,
-    'gen_ai.request.seed': 7,
-    'gen_ai.usage.output_tokens': 4,
-    'gen_ai.response.finish_reasons': ['stop'],
-    'sortie.budget_ms': 5000,
-    'sortie.budget_met': true,
-    'sortie.request_id': 'r1',
+    ...{ 'http.request.method': 'POST', 'http.route': '/v1/chat/completions', 'url.path': '/v1/chat/completions' },
+    ...{ 'url.scheme': 'http', 'http.response.status_code': 200, 'gen_ai.operation.name': 'chat' },
+    ...{ 'gen_ai.provider.name': 'sortie', 'gen_ai.request.model': 'fake', 'gen_ai.response.model': 'fake' },
+    ...{ 'gen_ai.request.max_tokens': 9, 'gen_ai.request.seed': 7, 'gen_ai.usage.output_tokens': 4 },
+    ...{ 'gen_ai.response.finish_reasons': ['stop'], 'sortie.request_id': 'r1' },
+    ...{ 'sortie.budget_ms': 5000, 'sortie.budget_met': true },
   });
   t.match(JSON.parse(lines.at(-1) ?? ''), { msg: 'request', trace_id: traceId }, 'the log line has the trace id');
 
   const parts = ['queue', 'prefill', 'decode'].map((name) => named(spans, name));
   for (const part of parts) t.equal(part.parentSpanId, root.spanId, part.name);
   const [queue, prefill, decode] = parts;
-  t.match(queue?.values, {
-    'sortie.plan.exit_layer': 30,
-    'sortie.plan.service_class': 'guaranteed',
-    'sortie.plan.predicted_ms': 10,
-  });
+  t.match(queue?.values, { 'sortie.plan.exit_layer': 30, 'sortie.plan.service_class': 'guaranteed' });
+  t.match(queue?.values, { 'sortie.plan.predicted_ms': 10 });
   t.match(prefill?.values, { 'gen_ai.usage.input_tokens': root.values['gen_ai.usage.input_tokens'] });
   t.match(decode?.values, { 'gen_ai.usage.output_tokens': 4, 'sortie.exit_layer': 30 });
   t.match(decode?.values, { 'sortie.cached_tokens': 2, 'sortie.preemptions': 0 });
   t.equal(decode?.values['sortie.replans'], 2);
   const replans = spans.filter(({ name }) => name === 'replan');
-  t.match(
-    replans.map(({ attributes }) => valuesOf(attributes)),
-    [
-      { 'sortie.exit_layer.from': 30, 'sortie.exit_layer.to': 15, 'sortie.tokens': 1 },
-      { 'sortie.exit_layer.from': 15, 'sortie.exit_layer.to': 30, 'sortie.tokens': 3 },
-    ],
-  );
+  const changes = replans.map(({ attributes }) => valuesOf(attributes));
+  t.match(changes, [
+    { 'sortie.exit_layer.from': 30, 'sortie.exit_layer.to': 15, 'sortie.tokens': 1 },
+    { 'sortie.exit_layer.from': 15, 'sortie.exit_layer.to': 30, 'sortie.tokens': 3 },
+  ]);
   for (const replan of replans) {
     t.equal(replan.parentSpanId, decode?.spanId);
     const ms = Number(BigInt(replan.endTimeUnixNano) - BigInt(replan.startTimeUnixNano)) / 1e6;
     t.ok(ms > 1 && ms < 2000, `from one token to the next: ${ms} ms`);
   }
   const ns = (text: string | undefined) => BigInt(text ?? 0);
-  t.ok(
-    ns(queue?.startTimeUnixNano) - ns(root.startTimeUnixNano) < 1_000_000n,
-    'the queue span starts with the request',
-  );
+  const late = ns(queue?.startTimeUnixNano) - ns(root.startTimeUnixNano);
+  t.ok(late < 1_000_000n, 'the queue span starts with the request');
   for (const part of parts) t.ok(ns(part.endTimeUnixNano) >= ns(part.startTimeUnixNano), part.name);
   t.notMatch(server.collector.posts.map(({ body }) => body.toString()).join(''), /secret|one two/, 'no text');
 });
@@ -175,18 +143,14 @@ void t.test('a span has the id of the answer that the client gets, and facts of 
   const chat = (body: object) => server.post('/v1/chat/completions', { messages, ...body });
   const whole = (await (await chat({ stop: ['a', 'b'] })).json()) as { id: string };
   const streamed = await (await chat({ stream: true, stop: Array.from({ length: 4 }, String) })).text();
-  const completion = await server.post('/v1/completions', {
-    prompt: 'Hi',
-    response_format: { type: 'json_object' },
-  });
+  const json = { prompt: 'Hi', response_format: { type: 'json_object' } };
+  const completion = await server.post('/v1/completions', json);
   const text = (await completion.json()) as { id: string };
   const ids = [whole.id, /"id":"(chatcmpl-\w+)"/.exec(streamed)?.[1], text.id];
   const roots = (await server.spans()).filter(({ name }) => name.startsWith('POST'));
   const values = roots.map(({ attributes }) => valuesOf(attributes));
-  t.same(
-    values.map((each) => each['gen_ai.response.id']),
-    ids,
-  );
+  const told = values.map((each) => each['gen_ai.response.id']);
+  t.same(told, ids);
   t.match(ids, [/^chatcmpl-\w{24}$/, /^chatcmpl-\w{24}$/, /^cmpl-\w{24}$/]);
   const always = { 'server.address': '127.0.0.1', 'gen_ai.usage.cache_read.input_tokens': Number };
   const port = { 'server.port': server.port };
@@ -222,9 +186,8 @@ void t.test("each choice has its spans once; without a client's trace a new one 
   server.engine.die();
   const spans = await server.spans();
   t.equal(spans.length, 1 + 2 * 3, 'an engine exit afterwards adds no spans');
-  const indices = spans
-    .filter(({ name }) => name === 'decode')
-    .map((span) => valuesOf(span.attributes)['sortie.choice.index']);
+  const decodes = spans.filter(({ name }) => name === 'decode');
+  const indices = decodes.map((span) => valuesOf(span.attributes)['sortie.choice.index']);
   t.same(indices.sort(), [0, 1]);
   const root = named(spans, 'POST /v1/completions');
   t.notOk(root.parentSpanId);
@@ -257,15 +220,13 @@ void t.test('errors: of the client, of the engine, of the connection', async (t)
   await (await post({})).text();
   await (await post({ stream: true })).text();
   const roots = (await server.spans()).filter(({ name }) => name.startsWith('POST'));
-  t.match(
-    roots.map((span) => [valuesOf(span.attributes), span.status?.code ?? 0]),
-    [
-      [{ 'http.response.status_code': 401, 'error.type': '401' }, 0],
-      [{ 'http.response.status_code': 400, 'error.type': '400' }, 0],
-      [{ 'http.response.status_code': 502, 'error.type': 'engine_lost' }, 2],
-      [{ 'http.response.status_code': 200, 'error.type': 'engine_lost' }, 2],
-    ],
-  );
+  const found = roots.map((span) => ({ ...valuesOf(span.attributes), code: span.status?.code ?? 0 }));
+  t.match(found, [
+    { 'http.response.status_code': 401, 'error.type': '401', code: 0 },
+    { 'http.response.status_code': 400, 'error.type': '400', code: 0 },
+    { 'http.response.status_code': 502, 'error.type': 'engine_lost', code: 2 },
+    { 'http.response.status_code': 200, 'error.type': 'engine_lost', code: 2 },
+  ]);
 });
 
 void t.test('a request that arrives in part has the status sent on its connection', async (t) => {
@@ -281,25 +242,21 @@ void t.test('a client that disconnects ends the span of its request', async (t) 
   for (const stream of [true, false]) {
     const abort = new AbortController();
     const options = { method: 'POST', headers: { 'content-type': 'application/json' }, signal: abort.signal };
-    fetch(`${server.url}/v1/completions`, { ...options, body: JSON.stringify({ prompt: 'Hi', stream }) }).catch(
-      () => undefined,
-    );
-    const live = async (count: number): Promise<void> => {
-      for (let i = 0; i < 500 && server.engine.live !== count; i++) await new Promise((go) => setTimeout(go, 10));
-    };
-    await live(1);
+    const body = JSON.stringify({ prompt: 'Hi', stream });
+    fetch(`${server.url}/v1/completions`, { ...options, body }).catch(() => undefined);
+    await until('running', () => server.engine.live === 1);
     await new Promise((go) => setTimeout(go, 30));
     abort.abort();
-    await live(0);
+    await until('idle', () => server.engine.live === 0);
   }
   const roots = (await server.spans()).filter(({ name }) => name.startsWith('POST'));
-  t.match(
-    roots.map(({ attributes }) => valuesOf(attributes)),
-    [
-      { 'http.response.status_code': 200, 'error.type': 'client_disconnected' },
-      { 'http.response.status_code': 499, 'error.type': 'client_disconnected' },
-    ],
-  );
+  const found = roots.map(({ attributes }) => valuesOf(attributes));
+  const [streamed, whole] = [200, 499].map((status) => ({ 'http.response.status_code': status }));
+  const left = { 'error.type': 'client_disconnected' };
+  t.match(found, [
+    { ...streamed, ...left },
+    { ...whole, ...left },
+  ]);
 });
 
 void t.test('when the engine exits, its running sequences have failed spans', async (t) => {
@@ -353,10 +310,8 @@ void t.test('a rejected sequence has no spans, even if the engine exits later', 
   const server = await traced(t, () => ({ tokens: [], reject: { reason: 'queue_full', leastFeasibleMs: null } }));
   t.equal((await server.post('/v1/completions', { prompt: 'Hi' })).status, 429);
   server.engine.die();
-  t.same(
-    (await server.spans()).map(({ name }) => name),
-    ['POST /v1/completions'],
-  );
+  const names = (await server.spans()).map(({ name }) => name);
+  t.same(names, ['POST /v1/completions']);
 });
 
 void t.test('the first 64 changes of exit are spans, and all are counted', async (t) => {
@@ -405,29 +360,19 @@ void t.test('a trusted trace that is not sampled has no spans; the header of oth
 
 void t.test('an audit has a span below its request, with counts and without text', async (t) => {
   const ids = [504, 3575];
-  const server = await traced(t, () => ({
-    tokens: ids,
-    exits: [15, 15],
-    audit: {
-      ms: 12,
-      tokens: ids.map((token, index) => ({
-        ...{ index, token, best: index === 0 ? token : 260, exit: 15, rank: 1 },
-        ...{ logprob: -1, bestLogprob: -0.5, probability: 0.3 },
-      })),
-      probe: { exit: 20, tokens: 2, agreeing: 1, kl: 0.25 },
-    },
+  const tokens = ids.map((token, index) => ({
+    ...{ index, token, best: index === 0 ? token : 260, exit: 15, rank: 1 },
+    ...{ logprob: -1, bestLogprob: -0.5, probability: 0.3 },
   }));
+  const probe = { exit: 20, tokens: 2, agreeing: 1, kl: 0.25 };
+  const server = await traced(t, () => ({ tokens: ids, exits: [15, 15], audit: { ms: 12, tokens, probe } }));
   await (await server.post('/v1/completions', { prompt: 'x', sortie: { audit: true } })).json();
   const spans = await server.spans();
   const request = named(spans, 'POST /v1/completions');
   const audit = named(spans, 'audit');
   t.equal(audit.parentSpanId, request.spanId);
   t.match(audit.values, {
-    'sortie.choice.index': 0,
-    'sortie.audit.tokens': 2,
-    'sortie.audit.agreeing': 1,
-    'sortie.audit.probe.exit_layer': 20,
-    'sortie.audit.probe.agreeing': 1,
-    'sortie.audit.probe.kl': 0.25,
+    ...{ 'sortie.choice.index': 0, 'sortie.audit.tokens': 2, 'sortie.audit.agreeing': 1 },
+    ...{ 'sortie.audit.probe.exit_layer': 20, 'sortie.audit.probe.agreeing': 1, 'sortie.audit.probe.kl': 0.25 },
   });
 });

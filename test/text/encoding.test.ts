@@ -106,11 +106,8 @@ void t.test('more than eight texts are rejected, and waiting texts are rejected 
   await t.rejects(thread.encode('Hello', false), { name: 'EncodingRejected', reason: 'full' });
   await thread.close();
   await Promise.all(closed);
-  await t.rejects(
-    thread.encode('Hello', false),
-    { name: 'EncodingRejected', reason: 'closed' },
-    'later texts are rejected',
-  );
+  const later = { name: 'EncodingRejected', reason: 'closed' };
+  await t.rejects(thread.encode('Hello', false), later, 'later texts are rejected');
 });
 
 void t.test('an idle thread ends after its idle time', async (t) => {

@@ -65,13 +65,10 @@ void t.test('texts are cut only at boundaries of the pre-tokenizer', async (t) =
     const flags = { special: true, normalized: false, single_word: false, lstrip: false, rstrip: false };
     return { ...gpt2, added_tokens: [...(gpt2.added_tokens ?? []), { id: 265, ...flags, ...token }] };
   };
+  const spaced = { use_regex: true, add_prefix_space: true };
   const others: [name: string, json: TokenizerJson, isCut: boolean][] = [
     ['one word', { ...gpt2, pre_tokenizer: byteLevel }, false],
-    [
-      'a space before each text',
-      { ...gpt2, pre_tokenizer: { ...byteLevel, use_regex: true, add_prefix_space: true } },
-      true,
-    ],
+    ['a space before each text', { ...gpt2, pre_tokenizer: { ...byteLevel, ...spaced } }, true],
     ['a token that swallows spaces', add({ content: 'c', rstrip: true }), false],
     ['a token that swallows spaces before it', add({ content: 'c', lstrip: true }), false],
     ['a token that holds a space', add({ content: 'c a' }), false],
@@ -93,11 +90,8 @@ void t.test('a text is encoded up to its most tokens, with the tokens around it'
   const special_tokens = Object.fromEntries(['<s>', '</s>'].map((id, i) => [id, { id, ids: [i], tokens: [id] }]));
   const [begin, end] = ['<s>', '</s>'].map((id) => ({ SpecialToken: { id, type_id: 0 } }));
   const single = [begin, { Sequence: { id: 'A', type_id: 0 } }, end];
-  const framed = {
-    ...stops('gpt-2'),
-    post_processor: { type: 'TemplateProcessing', single, pair: [], special_tokens },
-  };
-  const both = new TextTokenizer(framed);
+  const post_processor = { type: 'TemplateProcessing', single, pair: [], special_tokens };
+  const both = new TextTokenizer({ ...stops('gpt-2'), post_processor });
   const elsewhere = (piece: string, addSpecial: boolean) => Promise.resolve(both.encode(piece, addSpecial));
   const ids = await both.encodeLong('a b', true, Infinity, elsewhere);
   t.same([ids?.[0], ids?.at(-1)], [0, 1]);
@@ -164,14 +158,9 @@ void t.test('special tokens have a spelling but no text', (t) => {
 });
 
 void t.test('byte-fallback vocabularies decode', (t) => {
-  const json = {
-    model: { vocab: { '\u2581Hi': 0, '<0xE2>': 1, '<0x82>': 2, '<0xAC>': 3 } },
-    decoder: {
-      type: 'Sequence',
-      decoders: [{ type: 'Replace' }, { type: 'ByteFallback' }, { type: 'Fuse' }, { type: 'Strip' }],
-    },
-  };
-  const { bytes, stripsLeadingSpace } = tokenBytes(json);
+  const vocab = { '\u2581Hi': 0, '<0xE2>': 1, '<0x82>': 2, '<0xAC>': 3 };
+  const decoders = ['Replace', 'ByteFallback', 'Fuse', 'Strip'].map((type) => ({ type }));
+  const { bytes, stripsLeadingSpace } = tokenBytes({ model: { vocab }, decoder: { type: 'Sequence', decoders } });
   t.ok(stripsLeadingSpace);
   const detokenizer = new Detokenizer((id) => bytes[id] ?? new Uint8Array());
   t.equal([0, 1, 2, 3].map((id) => detokenizer.push(id)).join(''), ' Hi€');
@@ -205,11 +194,8 @@ void t.test('stop strings are found across pushes and never shown, and no text i
   t.same(stops.push('x\n'), { text: '\nx', stop: null });
   t.same(stops.push('\nrest'), { text: '', stop: '\n\n' });
   t.equal(stops.end(), '', 'no text is held back');
-  t.same(
-    new StopStrings(new StopList(['ab', 'a'])).push('xab'),
-    { text: 'x', stop: 'a' },
-    'of two matches at the same place, the one that ends first',
-  );
+  const first = new StopStrings(new StopList(['ab', 'a'])).push('xab');
+  t.same(first, { text: 'x', stop: 'a' }, 'of two matches at the same place, the one that ends first');
   fc.assert(
     fc.property(
       fc.string({ unit: fc.constantFrom('a', 'b'), maxLength: 30 }),

@@ -3,13 +3,9 @@ import { ChatTemplate, ChatTemplateError, type ChatMessage } from '../../src/tex
 import type { ChatTool } from '../../src/text/tool-form.js';
 import { chatTemplate } from '../fakes/server.js';
 
+const parameters = { type: 'object', properties: { city: { type: 'string' } }, required: ['city'] };
 const weather: ChatTool = {
-  type: 'function',
-  function: {
-    name: 'get_weather',
-    description: 'Weather of a city.',
-    parameters: { type: 'object', properties: { city: { type: 'string' } }, required: ['city'] },
-  },
+  ...{ type: 'function', function: { name: 'get_weather', description: 'Weather of a city.', parameters } },
 };
 const call = (id: string, city: string) =>
   ({ id, type: 'function', function: { name: 'get_weather', arguments: { city } } }) as const;
@@ -72,17 +68,15 @@ rain
     { role: 'assistant', content: '', tool_calls: [call('c', 'Oslo')] },
     { role: 'tool', content: 'snow', tool_call_id: 'c' },
   ];
-  t.match(
-    template.render([...conversation, ...again], false),
-    /user\n<tool_response>\nsnow\n<\/tool_response><\|im_end\|>\n$/,
-    'each round keeps its own results',
-  );
+  const rounds = template.render([...conversation, ...again], false);
+  t.match(rounds, /user\n<tool_response>\nsnow\n<\/tool_response><\|im_end\|>\n$/, 'each round keeps its own results');
   t.end();
 });
 
 void t.test('a template with tools in this form renders them itself', (t) => {
+  const named = '{% if tools %}{% for tool in tools %}[{{ tool.function.name }}]{% endfor %}{% endif %}';
   const source =
-    '{% if tools %}{% for tool in tools %}[{{ tool.function.name }}]{% endfor %}{% endif %}' +
+    named +
     '{% for m in messages %}{{ m.role }}:{{ m.content }}{% for c in m.tool_calls or [] %}' +
     '<tool_call>{{ c.function.arguments | tojson }}</tool_call>{% endfor %}|{% endfor %}';
   const text = new ChatTemplate(source, {}).render(conversation, false, [weather]);
@@ -93,21 +87,11 @@ void t.test('a template with tools in this form renders them itself', (t) => {
   );
   const defined = new ChatTemplate(`{% if tools is defined %}told of <tool_call>{% endif %}.`, {});
   t.equal(defined.render(conversation, false), '.', 'without tools the variable is undefined');
-  const ofCalls = source.replace(
-    '{% if tools %}{% for tool in tools %}[{{ tool.function.name }}]{% endfor %}{% endif %}',
-    '',
-  );
-  t.match(
-    new ChatTemplate(ofCalls, {}).render(conversation, false, [weather]),
-    /# Tools/,
-    'a template with calls alone gets the fixed form',
-  );
-  const otherForm = source.replaceAll('tool_call>', 'python_tag>');
-  t.match(
-    new ChatTemplate(otherForm, {}).render(conversation, false, [weather]),
-    /# Tools/,
-    'a template with another form gets the fixed form',
-  );
+  const fixed = (other: string) => new ChatTemplate(other, {}).render(conversation, false, [weather]);
+  const calls = source.replace(named, '');
+  t.match(fixed(calls), /# Tools/, 'a template with calls alone gets the fixed form');
+  const form = source.replaceAll('tool_call>', 'python_tag>');
+  t.match(fixed(form), /# Tools/, 'a template with another form gets the fixed form');
   t.end();
 });
 
