@@ -56,7 +56,7 @@ export interface Limits extends Pick<
 }
 
 /** The part of its client's allowance that a request may take. */
-export interface Reservation {
+export interface Quota {
   /** Prompt and answer together; the answer may turn out longer, which leaves a debt. */
   readonly tokens: number;
   /** The parameter that bounds the answer, for errors. */
@@ -84,7 +84,7 @@ export interface Caller {
    * @returns a function to call once with the tokens used
    * @throws ApiError rate_limit_exceeded, or invalid_value if the allowance is always too small
    */
-  reserve(asked: Reservation): (used: number) => void;
+  reserve(asked: Quota): (used: number) => void;
 }
 
 /**

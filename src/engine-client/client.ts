@@ -11,14 +11,15 @@ import { monotonicMs, turnStartedAt } from '../util/clock.js';
 import { DeadlineTimer } from './deadline-timer.js';
 import type { Engine, EngineEvents } from './engine.js';
 import type {
+  AnswerRequest,
   CancelReason,
-  EngineRequest,
   FatalMessage,
   FromEngine,
   ReadyMessage,
   ToEngine,
 } from '../protocol/index.js';
 import type { EngineOptions } from '../protocol/options.js';
+import { sequencesOf } from '../protocol/request.js';
 import { Outstanding } from './outstanding.js';
 import { silenceOf } from './silence.js';
 import { OpenSequences, SequenceEvents, unreportedEnd } from './sequence-events.js';
@@ -118,23 +119,23 @@ export class EngineClient extends EventEmitter<EngineEvents> implements Engine {
     return this.#outstanding.unreadMs(monotonicMs());
   }
 
-  generate(requests: readonly EngineRequest[]): SequenceEvents {
-    const ids = requests.map(({ id }) => id);
+  generate(request: AnswerRequest): SequenceEvents {
+    const ids = request.sequences.map(({ id }) => id);
     const answer = new SequenceEvents(ids.length, () => {
       for (const id of ids) this.cancel(id, 'cancelled');
     });
-    for (const [index, request] of requests.entries()) {
-      if (this.#ready) this.#start(request, { answer, index, isAudited: request.audit === true });
-      else answer.add({ index, type: 'lost', message: 'the engine is not ready' }, true);
+    if (!this.#ready) {
+      for (const index of ids.keys()) answer.add({ index, type: 'lost', message: 'the engine is not ready' }, true);
+      return answer;
     }
-    return answer;
-  }
-
-  #start(request: EngineRequest, open: Parameters<OpenSequences['add']>[1]): void {
-    this.#sequences.add(request.id, open);
-    this.#deadlines.add(request);
-    this.#outstanding.add(request, monotonicMs());
+    const now = monotonicMs();
+    for (const [index, sequence] of sequencesOf(request).entries()) {
+      this.#sequences.add(sequence.id, { answer, index, isAudited: request.audit === true });
+      this.#deadlines.add(sequence);
+      this.#outstanding.add(sequence, now);
+    }
     this.#send({ type: 'generate', request });
+    return answer;
   }
 
   cancel(id: string, reason: CancelReason): void {

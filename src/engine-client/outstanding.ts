@@ -5,7 +5,7 @@
  * A request that its client or its deadline has ended still counts: its messages are on their way.
  * Must not know: processes, answers.
  */
-import type { EngineRequest, StepMessage } from '../protocol/index.js';
+import type { SequenceRequest, StepMessage } from '../protocol/index.js';
 import { Shares } from '../util/shares.js';
 
 /** Most prompt tokens of one tenant that the engine has not read: some 6 MB of messages, which take seconds to read. */
@@ -21,7 +21,7 @@ interface Sent {
   readonly hasGrammar: boolean;
 }
 
-type Message = Pick<EngineRequest, 'id' | 'tenant' | 'prompt' | 'grammar'>;
+type Message = Pick<SequenceRequest, 'id' | 'tenant' | 'prompt' | 'grammar'>;
 
 export class Outstanding {
   readonly #sequences: Shares;

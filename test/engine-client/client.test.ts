@@ -3,6 +3,7 @@ import { chmodSync } from 'node:fs';
 import { setTimeout as delay } from 'node:timers/promises';
 import t from 'tap';
 import { EngineClient, EngineStartError } from '../../src/engine-client/client.js';
+import { answerRequest } from '../../bench/greedy-request.js';
 import { silenceOf } from '../../src/engine-client/silence.js';
 import { Watchdog } from '../../src/util/watchdog.js';
 import { engineOptions, greedy, PROMPTS } from '../engine/helper.js';
@@ -30,7 +31,7 @@ function watch(engine: EngineClient, id: string, maxTokens: number, ids = prompt
     first: new Promise<void>((resolve) => (first = resolve)),
   };
   const exit = engine.ready?.exits.at(-1) ?? 0;
-  const events = engine.generate([greedy(id, ids, exit, maxTokens)]);
+  const events = engine.generate(answerRequest(greedy(id, ids, exit, maxTokens)));
   void (async () => {
     for await (const each of events) {
       for (const event of each) {

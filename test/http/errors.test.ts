@@ -329,11 +329,11 @@ void t.test('a fault mid-stream ends that answer and nothing else', async (t) =>
       throw new Error('a bug');
     },
   };
-  server.engine.generate = (requests) => {
-    const answer = generate(requests);
+  server.engine.generate = (request) => {
+    const answer = generate(request);
     const add = answer.add.bind(answer);
     answer.add = (event, isLast) => {
-      const isFaulty = event.type === 'token' && requests[0]?.maxTokens === 13;
+      const isFaulty = event.type === 'token' && request.sequences[0]?.maxTokens === 13;
       add(isFaulty ? { ...event, event: { ...event.event, logprobs } } : event, isLast);
     };
     return answer;

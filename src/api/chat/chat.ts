@@ -7,7 +7,7 @@ import { chunkFormatter, type Collected } from '../generation/chunks.js';
 import type { ApiContext, ApiRequest } from '../context.js';
 import { chatLogprobs } from '../generation/logprobs.js';
 import { encodePrediction, waitLimitOf } from '../generation/prompt.js';
-import { budgetOf, planGeneration, type GenerationPlan } from '../generation/request.js';
+import { budgetOf, readRequest, type GenerationRequest } from '../generation/read-request.js';
 import type { Endpoint } from '../generation/serve.js';
 import { answerGrammar } from '../params/structured-outputs.js';
 import { answerThoughts, checkBounds, thoughtTokens } from '../params/thoughts.js';
@@ -17,7 +17,7 @@ import type { ToolCall } from '../schemas/tools.js';
 import { chatPrompt, promptFrame, textOf } from './prompt.js';
 import { planTools } from './tools.js';
 
-async function plan(context: ApiContext, request: ApiRequest<ChatBody>): Promise<GenerationPlan> {
+async function read(context: ApiContext, request: ApiRequest<ChatBody>): Promise<GenerationRequest> {
   const { body } = request;
   rejectUnsupported(body, ChatBody.properties);
   if ((body.top_logprobs ?? 0) > 0 && body.logprobs !== true) {
@@ -35,7 +35,7 @@ async function plan(context: ApiContext, request: ApiRequest<ChatBody>): Promise
   const prompt = await chatPrompt(context, body.messages, tools, mayThink ? frame : { ...frame, closesThoughts: true });
   const continued = frame.continuesLast === true ? body.messages.map(textOf).at(-1) : null;
   const thoughts = tags !== null && mayThink ? answerThoughts(tags, prompt.text, continued ?? null) : null;
-  return planGeneration(context, request, {
+  return readRequest(context, request, {
     endpoint: 'chat',
     budget,
     prompts: [prompt],
@@ -52,14 +52,14 @@ async function plan(context: ApiContext, request: ApiRequest<ChatBody>): Promise
 }
 
 function logprobs(context: ApiContext, answer: Answer, tokens: readonly ChoiceToken[]) {
-  if (answer.plan.logprobs === null) return null;
+  if (answer.request.engine.logprobs === null) return null;
   return { content: chatLogprobs(context.model.tokenizer, tokens), refusal: null };
 }
 
 const ID_PREFIX = 'chatcmpl-';
 
 function head(answer: Answer, object: 'chat.completion' | 'chat.completion.chunk') {
-  return { id: ID_PREFIX + answer.id, object, created: answer.created, model: answer.plan.modelName };
+  return { id: ID_PREFIX + answer.request.id, object, created: answer.created, model: answer.request.modelName };
 }
 
 function callDelta({ index, id, name, arguments: text }: CallPart, first: boolean) {
@@ -101,7 +101,7 @@ function delta({ text, call, thoughts }: Delta, isFirst: boolean) {
 export const chat: Endpoint<ChatBody> = {
   idPrefix: ID_PREFIX,
   userOf: ({ user }) => user,
-  plan,
+  read,
   formatter(context, _request, answer, send) {
     const chunk = (choices: object[]) => ({ ...head(answer, 'chat.completion.chunk'), choices });
     return chunkFormatter(

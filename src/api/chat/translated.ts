@@ -5,7 +5,7 @@
  */
 import type { ApiContext, ApiRequest } from '../context.js';
 import { ApiError } from '../errors.js';
-import type { GenerationPlan } from '../generation/request.js';
+import type { GenerationRequest } from '../generation/read-request.js';
 import type { ChatBody, ChatMessageBody } from '../schemas/chat.js';
 import { generationFields, type GenerationBody } from '../schemas/shared.js';
 import type { ToolCall } from '../schemas/tools.js';
@@ -51,16 +51,16 @@ async function withNames<T>(names: Translation['names'], run: () => Promise<T> |
 }
 
 /** @throws ApiError as a chat does, with the client's parameters */
-export async function planAsChat(
+export async function readAsChat(
   context: ApiContext,
   request: ApiRequest<unknown>,
   { body, names }: Translation,
-): Promise<GenerationPlan> {
-  const plan = await withNames(names, () => chat.plan(context, { ...request, body }));
-  const { grammar, maxTokensParam } = plan;
+): Promise<GenerationRequest> {
+  const read = await withNames(names, () => chat.read(context, { ...request, body }));
+  const { grammar, quota } = read;
   return {
-    ...plan,
-    maxTokensParam: clientName(names, maxTokensParam),
+    ...read,
+    quota: { ...quota, maxTokensParam: clientName(names, quota.maxTokensParam) },
     grammar: grammar && { ...grammar, placeOf: (part) => clientName(names, grammar.placeOf(part)) },
   };
 }

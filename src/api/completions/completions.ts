@@ -6,7 +6,7 @@ import { chunkFormatter } from '../generation/chunks.js';
 import { readyEngine, type ApiContext, type ApiRequest } from '../context.js';
 import { completionLogprobs, promptTokens, type ScoredToken } from '../generation/logprobs.js';
 import { encodePrompt, waitLimitOf, type Prompt, type WaitLimit } from '../generation/prompt.js';
-import { budgetOf, planGeneration, type GenerationPlan } from '../generation/request.js';
+import { budgetOf, readRequest, type GenerationRequest } from '../generation/read-request.js';
 import type { Endpoint } from '../generation/serve.js';
 import { answerGrammar } from '../params/structured-outputs.js';
 import { checkBounds } from '../params/thoughts.js';
@@ -24,7 +24,7 @@ function isTokenIds(prompt: readonly unknown[]): prompt is readonly number[] {
 function idsPrompt(context: ApiContext, ids: readonly number[]): Prompt {
   checkIds('prompt', ids, context.model.tokenizer.vocabulary);
   if (ids.length === 0) throw invalid('prompt', 'must not be empty');
-  // planGeneration rejects a prompt that does not fit, so its text is not needed.
+  // readRequest rejects a prompt that does not fit, so its text is not needed.
   const fits = ids.length <= readyEngine(context).maxLength;
   return { ids, text: fits ? context.model.tokenizer.decode(ids, { special: true }) : '' };
 }
@@ -44,7 +44,7 @@ async function prompts(context: ApiContext, body: CompletionBody, waitLimit: Wai
   return encoded;
 }
 
-async function plan(context: ApiContext, request: ApiRequest<CompletionBody>): Promise<GenerationPlan> {
+async function read(context: ApiContext, request: ApiRequest<CompletionBody>): Promise<GenerationRequest> {
   const { body } = request;
   rejectUnsupported(body, CompletionBody.properties);
   checkBounds(body, null);
@@ -52,7 +52,7 @@ async function plan(context: ApiContext, request: ApiRequest<CompletionBody>): P
   const maxTokens = body.max_completion_tokens ?? body.max_tokens ?? null;
   if (maxTokens === 0 && !echo) throw invalid('max_tokens', 'must be at least 1, or echo must be true');
   const budget = budgetOf(context, request);
-  return planGeneration(context, request, {
+  return readRequest(context, request, {
     endpoint: 'completion',
     budget,
     prompts: await prompts(context, body, waitLimitOf(request, budget)),
@@ -68,17 +68,17 @@ async function plan(context: ApiContext, request: ApiRequest<CompletionBody>): P
 
 /** Text and tokens, after the echoed prompt if the request asks for it. */
 function withEcho(context: ApiContext, answer: Answer, index: number, text: string, tokens: readonly ChoiceToken[]) {
-  if (!answer.plan.echo) return { text, tokens };
+  if (!answer.request.echo) return { text, tokens };
   const prompt = answer.promptOf(index);
   const scored: ScoredToken[] =
-    answer.plan.logprobs === null
+    answer.request.engine.logprobs === null
       ? []
       : promptTokens(context.model.tokenizer, prompt, answer.choices[index]?.promptLogprobs ?? []);
   return { text: prompt.text + text, tokens: [...scored, ...tokens] };
 }
 
 function choice(context: ApiContext, answer: Answer, index: number, text: string, tokens: readonly ScoredToken[]) {
-  const logprobs = answer.plan.logprobs === null ? null : completionLogprobs(context.model.tokenizer, tokens);
+  const logprobs = answer.request.engine.logprobs === null ? null : completionLogprobs(context.model.tokenizer, tokens);
   return { index, text, logprobs, finish_reason: null };
 }
 
@@ -86,17 +86,17 @@ const ID_PREFIX = 'cmpl-';
 
 function head(answer: Answer) {
   return {
-    id: ID_PREFIX + answer.id,
+    id: ID_PREFIX + answer.request.id,
     object: 'text_completion',
     created: answer.created,
-    model: answer.plan.modelName,
+    model: answer.request.modelName,
   };
 }
 
 export const completions: Endpoint<CompletionBody> = {
   idPrefix: ID_PREFIX,
   userOf: ({ user }) => user,
-  plan,
+  read,
   formatter: (context, _request, answer, send) =>
     chunkFormatter(
       answer,

@@ -39,7 +39,7 @@ interface Forms {
 
 /** OpenAI's rules for a stream of chunks: usage in an own chunk, the report in the last one. */
 export function chunkFormatter(answer: Answer, forms: Forms, send?: SendEvent): Formatter {
-  const { includeUsage, continuousUsage } = answer.plan;
+  const { includeUsage, continuousUsage } = answer.request;
   const sendChunk = (chunk: object, extra: object = {}): void => {
     const usage = continuousUsage
       ? { usage: answer.usage(), sortie: { exit_layers: answer.exitLayers() } }

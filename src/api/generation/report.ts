@@ -3,30 +3,30 @@
  *
  * Must not know: the engine, HTTP.
  */
-import type { DraftSource, EndedEvent, PlannedEvent, ServiceClass } from '../../protocol/index.js';
+import type { Budget, DraftSource, EndedEvent, PlannedEvent, ServiceClass } from '../../protocol/index.js';
 import { actualTimes } from '../../telemetry/sequences.js';
 import { monotonicMs } from '../../util/clock.js';
 import { isWithin } from '../../util/within-budget.js';
 import type { SortieReport } from '../schemas/report.js';
 import type { Usage } from '../schemas/shared.js';
 import type { Choice } from './choice.js';
-import type { GenerationPlan } from './request.js';
+import type { GenerationRequest } from './read-request.js';
 
 interface AnswerFacts {
-  readonly plan: GenerationPlan;
+  readonly request: GenerationRequest;
   readonly choices: readonly Choice[];
   /** The ends of the choices so far, by their index. */
   readonly ends: readonly (EndedEvent | undefined)[];
-  readonly arrivedAt: number;
   /** When the last choice finished; null while one runs. */
   readonly finishedAt: number | null;
 }
 
 /** Times are in ms. The slowest choice counts. */
 export function reportOf(facts: AnswerFacts): Omit<SortieReport, 'sampling' | 'audit'> {
-  const { plan, choices, ends, arrivedAt } = facts;
+  const { choices, ends } = facts;
+  const { arrivedAt, depth, isDryRun } = facts.request.engine;
+  const { budget } = depth;
   const drafts = draftsOf(ends);
-  const { budget } = plan;
   const plans = choices.flatMap((choice) => choice.plan ?? []);
   const actual = (facts.finishedAt ?? monotonicMs()) - arrivedAt;
   const isCut = ends.some((end) => end?.reason === 'deadline');
@@ -44,7 +44,7 @@ export function reportOf(facts: AnswerFacts): Omit<SortieReport, 'sampling' | 'a
   );
   return {
     plan: {
-      service_class: serviceClass(plan, choices),
+      service_class: serviceClass(budget, choices),
       exit_layer: plans[0]?.exit ?? 0,
       reason: plans[0]?.reason ?? null,
       landing: plans[0]?.landing ?? null,
@@ -63,7 +63,7 @@ export function reportOf(facts: AnswerFacts): Omit<SortieReport, 'sampling' | 'a
     tpot_ms: tpot === null ? null : rounded(tpot),
     budget_ms: budget?.totalMs ?? null,
     met:
-      budget === null || plan.isDryRun
+      budget === null || isDryRun === true
         ? null
         : isWithin({ totalMs: actual, ttftMs: awaited, tpotMs: tpot }, budget, isCut),
     landed: landedOf(choices, ends),
@@ -76,7 +76,7 @@ export function reportOf(facts: AnswerFacts): Omit<SortieReport, 'sampling' | 'a
 type Ends = readonly (EndedEvent | undefined)[];
 
 /** @param ends the ends of the choices so far, by their index */
-export function usageOf({ prompts, n }: GenerationPlan, choices: readonly Choice[], ends: Ends): Usage {
+export function usageOf({ prompts, n }: GenerationRequest, choices: readonly Choice[], ends: Ends): Usage {
   const sum = (counts: readonly number[]): number => counts.reduce((all, count) => all + count, 0);
   const prompt = sum(prompts.map(({ ids }) => ids.length));
   const completion = sum(choices.map(({ completionTokens }) => completionTokens));
@@ -118,7 +118,7 @@ export function exitLayersOf(choices: readonly Choice[]): SortieReport['exit_lay
 }
 
 /** The weakest class of all choices. A choice whose deadline came before its plan has no capacity. */
-function serviceClass({ budget }: GenerationPlan, choices: readonly Choice[]): ServiceClass {
+function serviceClass(budget: Budget | null, choices: readonly Choice[]): ServiceClass {
   if (budget === null) return 'none';
   const classes = choices.map(({ plan }) => plan?.serviceClass ?? 'best_effort');
   return WEAKEST_FIRST.find((each) => classes.includes(each)) ?? 'none';

@@ -7,7 +7,7 @@ import { Answer } from './answer.js';
 import { type ApiError, ClientGone } from '../errors.js';
 import type { ApiContext, ApiRequest, EventStream } from '../context.js';
 import type { SortieReport } from '../schemas/report.js';
-import type { GenerationPlan } from './request.js';
+import type { GenerationRequest } from './read-request.js';
 import type { Attributes } from '../../telemetry/trace.js';
 
 /**
@@ -33,7 +33,7 @@ export interface Endpoint<Body> {
   /** The client's name of its user, for the log. */
   userOf(body: Body): string | undefined;
   /** @throws ApiError for a request that the endpoint rejects */
-  plan(context: ApiContext, request: ApiRequest<Body>): Promise<GenerationPlan>;
+  read(context: ApiContext, request: ApiRequest<Body>): Promise<GenerationRequest>;
   /** @param send absent: the answer goes out whole */
   formatter(context: ApiContext, request: ApiRequest<Body>, answer: Answer, send?: SendEvent): Formatter;
   /** The data of the last event of every stream; null for none. */
@@ -97,11 +97,9 @@ async function planned<Body>(
   endpoint: Endpoint<Body>,
   drained?: () => Promise<void> | null,
 ): Promise<Answer> {
-  const plan = await endpoint.plan(context, request);
-  const { reserved, maxTokensParam, prompts, n } = plan;
-  request.trace?.describe(askedAttributes(plan, drained !== undefined));
-  const settle = request.caller.reserve({ tokens: reserved, maxTokensParam, answers: prompts.length * n });
-  const answer = new Answer(context, plan, request, settle, drained);
+  const read = await endpoint.read(context, request);
+  request.trace?.describe(askedAttributes(read, drained !== undefined));
+  const answer = new Answer(context, read, request, request.caller.reserve(read.quota), drained);
   request.addCancelFields(() => tokenFields(answer));
   return answer;
 }
@@ -110,7 +108,7 @@ async function planned<Body>(
 function recorded<Body>(request: ApiRequest<Body>, { idPrefix }: Endpoint<Body>, answer: Answer): SortieReport {
   const report = answer.report();
   request.addLogFields(logFields(answer, report));
-  request.trace?.describe(answeredAttributes(answer, idPrefix + answer.id));
+  request.trace?.describe(answeredAttributes(answer, idPrefix + answer.request.id));
   return report;
 }
 
@@ -123,14 +121,15 @@ function failed(request: ApiRequest<unknown>, answer: Answer, thrown: unknown): 
 /** The tokens so far. */
 function tokenFields(answer: Answer): Record<string, unknown> {
   const { prompt_tokens, completion_tokens } = answer.usage();
-  const { modelName, isDryRun } = answer.plan;
+  const { modelName, engine } = answer.request;
   // Without completion_tokens the line is not an answered request.
-  return { model: modelName, prompt_tokens, ...(isDryRun ? { dry_run: true } : { completion_tokens }) };
+  return { model: modelName, prompt_tokens, ...(engine.isDryRun === true ? { dry_run: true } : { completion_tokens }) };
 }
 
 function logFields(answer: Answer, report: SortieReport): Record<string, unknown> {
-  const { budget, isDryRun } = answer.plan;
-  if (isDryRun) return tokenFields(answer);
+  const { depth, isDryRun } = answer.request.engine;
+  const { budget } = depth;
+  if (isDryRun === true) return tokenFields(answer);
   // `sortie simulate` reads the whole budget from the log; the client knows its own.
   const stated = { slo_ttft_ms: budget?.ttftMs ?? null, slo_tpot_ms: budget?.tpotMs ?? null };
   return { ...tokenFields(answer), sortie: { ...report, ...stated } };
@@ -143,22 +142,23 @@ const MAX_STOPS = 16;
  * Trace attributes of the request, named by OpenTelemetry's GenAI conventions where they exist. They hold no text of
  * prompts and answers.
  */
-function askedAttributes(plan: GenerationPlan, isStream: boolean): Attributes {
-  const { modelName, sampling, maxTokens, n, grammar, depth, budget } = plan;
-  const { stops } = plan.stops;
-  const { temperature, topP, topK, frequencyPenalty, presencePenalty, seed } = sampling;
+function askedAttributes({ modelName, n, stops: list, engine }: GenerationRequest, isStream: boolean): Attributes {
+  const { sequences, sampling, grammar, depth } = engine;
+  const { stops } = list;
+  const { budget } = depth;
+  const { temperature, topP, topK, frequencyPenalty, presencePenalty } = sampling;
   return {
     'gen_ai.request.model': modelName,
     'gen_ai.request.stream': isStream,
-    'gen_ai.output.type': grammar?.grammar.kind === 'json' ? 'json' : 'text',
-    'gen_ai.request.max_tokens': Math.max(...maxTokens),
+    'gen_ai.output.type': grammar?.kind === 'json' ? 'json' : 'text',
+    'gen_ai.request.max_tokens': Math.max(...sequences.map(({ maxTokens }) => maxTokens)),
     'gen_ai.request.temperature': temperature,
     'gen_ai.request.top_p': topP,
     'gen_ai.request.top_k': topK > 0 ? topK : undefined,
     'gen_ai.request.frequency_penalty': frequencyPenalty === 0 ? undefined : frequencyPenalty,
     'gen_ai.request.presence_penalty': presencePenalty === 0 ? undefined : presencePenalty,
     'gen_ai.request.stop_sequences': stops.length === 0 ? undefined : stops.slice(0, MAX_STOPS),
-    'gen_ai.request.seed': seed ?? undefined,
+    'gen_ai.request.seed': sequences[0]?.seed ?? undefined,
     'gen_ai.request.choice.count': n === 1 ? undefined : n,
     'sortie.min_exit_layer': depth.minExit,
     'sortie.max_exit_layer': depth.maxExit,

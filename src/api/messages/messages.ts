@@ -5,7 +5,7 @@ import type { Endpoint, Formatter, SendEvent } from '../generation/serve.js';
 import type { ApiRequest } from '../context.js';
 import type { AnswerBlock, MessagesAnswer, MessagesBody, MessagesUsage, StopReason } from '../schemas/messages.js';
 import { messagesError } from './errors.js';
-import { plan } from './plan.js';
+import { read } from './plan.js';
 
 /** The id of a message begins with it. */
 const ID_PREFIX = 'msg_';
@@ -29,7 +29,7 @@ function stopReason(answer: Answer, { max_tokens: asked }: MessagesBody): StopRe
   const [choice] = answer.choices;
   if (choice?.finishReason === 'tool_calls') return 'tool_use';
   if (choice?.finishReason === 'stop') return choice.stopString === null ? 'end_turn' : 'stop_sequence';
-  const [most = asked] = answer.plan.maxTokens;
+  const { maxTokens: most = asked } = answer.request.engine.sequences[0] ?? {};
   // An answer that its deadline cut has fewer tokens.
   const isAtContext = most < asked && choice?.completionTokens === most;
   return isAtContext ? 'model_context_window_exceeded' : 'max_tokens';
@@ -51,10 +51,10 @@ function messageOf(
   end?: ReturnType<typeof endOf>,
 ): Omit<MessagesAnswer, 'sortie'> {
   return {
-    id: ID_PREFIX + answer.id,
+    id: ID_PREFIX + answer.request.id,
     type: 'message',
     role: 'assistant',
-    model: answer.plan.modelName,
+    model: answer.request.modelName,
     content,
     ...(end ?? { stop_reason: null, stop_sequence: null, ...UNFILLED }),
     diagnostics: null,
@@ -169,7 +169,7 @@ function messageFormatter({ id, body }: ApiRequest<MessagesBody>, answer: Answer
 export const messages: Endpoint<MessagesBody> = {
   idPrefix: ID_PREFIX,
   userOf: ({ metadata }) => metadata?.user_id?.slice(0, MAX_USER),
-  plan,
+  read,
   formatter: (_context, request, answer, send) => messageFormatter(request, answer, send),
   terminator: null,
 };

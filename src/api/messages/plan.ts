@@ -1,8 +1,8 @@
 /** POST /v1/messages and its count of tokens: from a valid body to the plan of a chat. */
 import { hasThoughts, withOpenEnd } from '../chat/prompt.js';
-import { commonFields, countTranslated, planAsChat, type Translation } from '../chat/translated.js';
+import { commonFields, countTranslated, readAsChat, type Translation } from '../chat/translated.js';
 import type { ApiContext, ApiRequest } from '../context.js';
-import type { GenerationPlan } from '../generation/request.js';
+import type { GenerationRequest } from '../generation/read-request.js';
 import { modelExit } from '../params/depth.js';
 import { thoughtTokens } from '../params/thoughts.js';
 import { rejectFields, rejectUnsupported, type NeutralValues } from '../params/unsupported.js';
@@ -69,14 +69,14 @@ function translate(context: ApiContext, body: PromptBody): Translation {
 }
 
 /** @throws ApiError as a chat does. More tokens than the context has left are allowed: the answer ends there. */
-export async function plan(context: ApiContext, request: ApiRequest<MessagesBody>): Promise<GenerationPlan> {
+export async function read(context: ApiContext, request: ApiRequest<MessagesBody>): Promise<GenerationRequest> {
   const { body } = request;
   rejectUnsupported(body, MessagesBody.properties);
   rejectFields(body, UNSUPPORTED);
   // Clients ask for 4,096 or 32,000 tokens without knowing the context. A default is cut to the context, as Anthropic
   // does with the limit.
   const limits = { ...context.limits, maxTokensDefault: body.max_tokens };
-  return planAsChat({ ...context, limits }, request, translate(context, body));
+  return readAsChat({ ...context, limits }, request, translate(context, body));
 }
 
 /** Counts the prompt as /v1/messages makes it. @throws ApiError as countTranslated */

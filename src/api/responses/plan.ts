@@ -1,9 +1,9 @@
 /** POST /v1/responses and its count of tokens: from a valid body to the plan of a chat. */
 import { hasThoughts } from '../chat/prompt.js';
-import { commonFields, countTranslated, planAsChat, type Translation } from '../chat/translated.js';
+import { commonFields, countTranslated, readAsChat, type Translation } from '../chat/translated.js';
 import type { ApiContext, ApiRequest } from '../context.js';
 import { required } from '../errors.js';
-import type { GenerationPlan } from '../generation/request.js';
+import type { GenerationRequest } from '../generation/read-request.js';
 import { modelExit } from '../params/depth.js';
 import { rejectFields, rejectUnsupported, type NeutralValues } from '../params/unsupported.js';
 import { type InputTokensAnswer, type InputTokensBody, ResponsesBody } from '../schemas/responses.js';
@@ -95,12 +95,12 @@ function translate(body: ResponsesBody): Translation {
   };
 }
 
-export async function plan(context: ApiContext, request: ApiRequest<ResponsesBody>): Promise<GenerationPlan> {
+export async function read(context: ApiContext, request: ApiRequest<ResponsesBody>): Promise<GenerationRequest> {
   const { body } = request;
   checkSupported(body);
-  const planned = await planAsChat(context, request, translate(withoutIgnored(context, body)));
+  const read = await readAsChat(context, request, translate(withoutIgnored(context, body)));
   for (const each of ignoredSettings(context, body)) request.warn(each);
-  return planned;
+  return read;
 }
 
 /** Counts the prompt as /v1/responses makes it. @throws ApiError as countTranslated */

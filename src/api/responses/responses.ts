@@ -6,7 +6,7 @@ import { chatLogprobs } from '../generation/logprobs.js';
 import type { Endpoint, Formatter, SendEvent } from '../generation/serve.js';
 import type { OutputItem, ResponsesAnswer, ResponsesBody, ResponsesUsage } from '../schemas/responses.js';
 import { type Emit, Output } from './output.js';
-import { plan, withoutIgnored } from './plan.js';
+import { read, withoutIgnored } from './plan.js';
 
 function usageOf(answer: Answer): ResponsesUsage {
   const { prompt_tokens, completion_tokens, total_tokens, prompt_tokens_details, completion_tokens_details } =
@@ -21,7 +21,7 @@ function usageOf(answer: Answer): ResponsesUsage {
 }
 
 /** The fields that the request decides. */
-function asked(body: ResponsesBody, { plan: { sampling } }: Answer) {
+function asked(body: ResponsesBody, { request: { engine } }: Answer) {
   return {
     instructions: body.instructions ?? null,
     max_output_tokens: body.max_output_tokens ?? null,
@@ -40,11 +40,11 @@ function asked(body: ResponsesBody, { plan: { sampling } }: Answer) {
       ...{ type, name, description, parameters, strict },
     })),
     tool_choice: body.tool_choice ?? 'auto',
-    temperature: sampling.temperature,
-    top_p: sampling.topP,
+    temperature: engine.sampling.temperature,
+    top_p: engine.sampling.topP,
     top_logprobs: body.top_logprobs ?? 0,
-    presence_penalty: sampling.presencePenalty,
-    frequency_penalty: sampling.frequencyPenalty,
+    presence_penalty: engine.sampling.presencePenalty,
+    frequency_penalty: engine.sampling.frequencyPenalty,
     truncation: 'disabled',
     user: body.user ?? null,
   } as const;
@@ -63,14 +63,14 @@ const ID_PREFIX = 'resp_';
 function responseOf(body: ResponsesBody, answer: Answer, { status, output, error }: State): ResponsesAnswer {
   const isEnded = status !== 'in_progress';
   return {
-    id: ID_PREFIX + answer.id,
+    id: ID_PREFIX + answer.request.id,
     object: 'response',
     created_at: answer.created,
     completed_at: status === 'completed' ? Math.floor(Date.now() / 1000) : null,
     status,
     incomplete_details: status === 'incomplete' ? { reason: 'max_output_tokens' } : null,
     error: error === undefined ? null : { code: error.code, message: error.message },
-    model: answer.plan.modelName,
+    model: answer.request.modelName,
     output,
     usage: isEnded ? usageOf(answer) : null,
     ...asked(body, answer),
@@ -87,8 +87,8 @@ function responseFormatter(
   const body = withoutIgnored(context, request.body);
   let number = 0;
   const emit: Emit = (type, fields) => send?.({ type, sequence_number: number++, ...fields }, type);
-  const output = new Output(answer.id, emit);
-  const isScored = answer.plan.logprobs !== null;
+  const output = new Output(answer.request.id, emit);
+  const isScored = answer.request.engine.logprobs !== null;
   let isBegun = false;
   /** Begins the stream with the first token, so that a rejection is a plain error. */
   const begin = (): void => {
@@ -129,7 +129,7 @@ function responseFormatter(
 export const responses: Endpoint<ResponsesBody> = {
   idPrefix: ID_PREFIX,
   userOf: ({ user }) => user,
-  plan,
+  read,
   formatter: responseFormatter,
   // OpenAI's streams end with their last event. Open Responses adds a [DONE], which its clients can do without.
   terminator: null,

@@ -1,9 +1,11 @@
 /**
- * The steps from a valid body to the engine that completions and chat share: checks, lengths, depth, budget.
+ * The way from a valid body to the request that the engine gets, for all endpoints that generate: checks, lengths, depth,
+ * budget. Each field is read here, once.
  *
- * Must not know: response forms.
+ * Must not know: forms of an answer.
  */
-import type { Budget, LengthGroup, Sampling, ThoughtTokens } from '../../protocol/index.js';
+import { randomBytes } from 'node:crypto';
+import type { AnswerRequest, Budget, LengthGroup, ThoughtTokens } from '../../protocol/index.js';
 import { StopList } from '../../text/stop-strings.js';
 import {
   learningKey,
@@ -13,12 +15,13 @@ import {
   type ApiContext,
   type ApiRequest,
   type Caller,
+  type Quota,
 } from '../context.js';
 import { ApiError, invalid } from '../errors.js';
 import { requestBudget } from '../params/budget.js';
 import { qualityFloor, requestDepth, type DepthBounds } from '../params/depth.js';
 import { agreed, type Headers, headerValues } from '../params/headers.js';
-import { sampling, samplingDefaults } from '../params/sampling.js';
+import { sampling, samplingDefaults, seedOf } from '../params/sampling.js';
 import type { PlannedGrammar } from '../params/structured-outputs.js';
 import { behindThoughts, thoughtsExit } from '../params/thoughts.js';
 import { checkIds, LONE_SURROGATE } from '../params/value-limits.js';
@@ -30,47 +33,25 @@ import { tooLong, type Prompt } from './prompt.js';
 /** Answer tokens that an allowance must hold for a request that states no length. */
 const UNSTATED_TOKENS = 256;
 
-/** The whole request to the engine, equal for all choices except the prompt. */
-export interface GenerationPlan {
+/** A request that has passed all checks: the engine's part, and the rest, which turns tokens into the client's answer. */
+export interface GenerationRequest {
+  /** Unique on this server. The ids of its sequences begin with it. */
+  readonly id: string;
+  readonly engine: AnswerRequest;
   readonly modelName: string;
   readonly prompts: readonly Prompt[];
   /** Answers per prompt. */
   readonly n: number;
-  readonly maxTokens: readonly number[];
-  /** Tokens that a key's allowance must hold at admission. */
-  readonly reserved: number;
-  /** The client's name of the parameter that bounds an answer. */
-  readonly maxTokensParam: string;
-  readonly minTokens: number;
+  readonly quota: Quota;
   readonly stops: StopList;
-  readonly stopTokens: readonly number[];
-  readonly sampling: Sampling;
-  /** Whether the report states the sampling. */
-  readonly showsSampling: boolean;
-  readonly logprobs: number | null;
+  /** Whether the answers begin with their prompt. */
   readonly echo: boolean;
-  readonly depth: DepthBounds & {
-    /** Estimated quality of each exit. */
-    readonly quality: readonly number[];
-  };
-  readonly budget: Budget | null;
-  readonly lengthGroup: LengthGroup;
-  /** The client in whose name the engine shares slots and time. */
-  readonly tenant: string;
-  /** The space in which the prompts may share prefixes; null for the common one. */
-  readonly prefixSpace: string | null;
-  /** The grammar of the answers; null for any text. */
+  /** The grammar of the answers with its parameter, for errors; null for any text. */
   readonly grammar: PlannedGrammar | null;
   /** How the answers think; null if they do not. */
   readonly thoughts: AnswerThoughts | null;
-  /** Tokens that the answers are expected to hold, or null. */
-  readonly prediction: readonly number[] | null;
-  /** Null follows the engine's option. */
-  readonly speculate: boolean | null;
-  /** The engine plans the request and generates nothing. */
-  readonly isDryRun: boolean;
-  /** Whether the report has an audit. */
-  readonly audit: boolean;
+  /** Whether the report states the sampling. */
+  readonly showsSampling: boolean;
   readonly includeUsage: boolean;
   readonly continuousUsage: boolean;
 }
@@ -88,7 +69,8 @@ function stopList({ stop = [] }: GenerationBody): StopList {
   throw invalid('stop', 'must hold whole characters, got a lone UTF-16 surrogate');
 }
 
-export interface PlanInput {
+/** The part of a request that an endpoint reads itself. */
+export interface EndpointPart {
   readonly endpoint: 'chat' | 'completion';
   readonly budget: Budget | null;
   readonly prompts: readonly Prompt[];
@@ -110,14 +92,14 @@ export interface PlanInput {
 }
 
 /** The group by which answer lengths are learned. A grammar predicts more than the endpoint does. */
-function lengthGroup(caller: Caller, { endpoint, grammar }: PlanInput): LengthGroup {
+function lengthGroup(caller: Caller, { endpoint, grammar }: EndpointPart): LengthGroup {
   const kind = grammar === null ? endpoint : grammar.grammar.kind === 'calls' ? 'tools' : 'schema';
   return { kind, key: learningKey(caller) };
 }
 
 /** Most tokens of an answer to each prompt. @throws ApiError context_length_exceeded */
 function longestAnswers(
-  { prompts, promptParam, maxTokens, defaultTokens }: PlanInput,
+  { prompts, promptParam, maxTokens, defaultTokens }: EndpointPart,
   maxLength: number,
   usual: number,
 ): number[] {
@@ -141,7 +123,7 @@ function streamedUsage({ stream, stream_options: asked }: GenerationBody) {
  * Prompt and answer of every choice. An answer without a stated length counts with at most a usual length: to the end of
  * the context it would exceed most allowances. The tokens beyond it are charged at the end, as a debt.
  */
-function reservedTokens({ prompts, maxTokens: stated }: PlanInput, maxTokens: readonly number[], n: number): number {
+function reservedTokens({ prompts, maxTokens: stated }: EndpointPart, maxTokens: readonly number[], n: number): number {
   const most = stated === null ? UNSTATED_TOKENS : Infinity;
   return prompts.reduce((sum, { ids }, index) => sum + ids.length + n * Math.min(most, maxTokens[index] ?? 0), 0);
 }
@@ -150,7 +132,7 @@ function reservedTokens({ prompts, maxTokens: stated }: PlanInput, maxTokens: re
 function grammarOf(
   { model, limits }: ApiContext,
   { body }: ApiRequest<GenerationBody>,
-  { grammar, budget, thoughts = null, tagTokens = null }: PlanInput,
+  { grammar, budget, thoughts = null, tagTokens = null }: EndpointPart,
   depth: DepthBounds,
 ): PlannedGrammar | null {
   if (tagTokens === null) return grammar;
@@ -170,53 +152,107 @@ function asksAudit(headers: Headers): boolean {
   return agreed(ASKED.audit, values) ?? false;
 }
 
-/** @throws ApiError for a request outside the limits, the model's abilities or the budget contract */
-export function planGeneration(
-  context: ApiContext,
-  request: ApiRequest<GenerationBody>,
-  input: PlanInput,
-): GenerationPlan {
-  const { body, headers } = request;
+/** Whether the engine scores the tokens of an echoed prompt. An answer without tokens is asked for these scores. */
+function promptLogprobs({ echo, logprobs, maxTokens }: EndpointPart): number | null {
+  if (!echo) return null;
+  return logprobs ?? (maxTokens === 0 ? 0 : null);
+}
+
+/** The sequences of the choices, each with a seed of its own. */
+function sequences(id: string, n: number, longest: readonly number[], seed: number | null): AnswerRequest['sequences'] {
+  return longest.flatMap((maxTokens, prompt) =>
+    Array.from({ length: n }, (_, choice) => ({
+      id: `${id}-${prompt * n + choice}`,
+      prompt,
+      maxTokens,
+      seed: seed === null ? null : seedOf(seed, choice),
+    })),
+  );
+}
+
+/** The depths that the request allows, and its budget. @throws ApiError as requestDepth and qualityFloor */
+function depthOf(context: ApiContext, request: ApiRequest<GenerationBody>, budget: Budget | null, group: LengthGroup) {
+  const { body, headers, caller } = request;
   const { model, limits } = context;
-  const { vocabulary } = model.tokenizer;
-  const { maxLength } = readyEngine(context);
-  const policy = policyOf(limits.policy, request.caller.policy);
-  const { prompts, logprobs, echo, budget, prediction } = input;
-  const defaultExit = budget === null ? limits.defaultExit : null;
-  const group = lengthGroup(request.caller, input);
+  const policy = policyOf(limits.policy, caller.policy);
   const quality = context.quality.of(group);
   const floor = qualityFloor(headers, body.sortie, policy.minQuality ?? null);
+  const defaultExit = budget === null ? limits.defaultExit : null;
   const depth = requestDepth(model, body.model, headers, body.sortie, { ...policy, defaultExit, floor, quality });
-  const { n = 1, min_tokens: minTokens = 0, stop_token_ids: stopIds = [] } = body;
-  const choices = n * prompts.length;
-  if (choices > limits.maxChoices) {
-    const rule = `n times the number of prompts must be at most ${limits.maxChoices}, got ${choices}.`;
-    throw new ApiError('invalid_value', rule, prompts.length > 1 ? input.promptParam : 'n');
+  return { ...depth, quality, budget };
+}
+
+/**
+ * Answers per prompt, and the most tokens of the answers to each prompt.
+ * @throws ApiError invalid_value or context_length_exceeded
+ */
+function lengths(context: ApiContext, { n = 1, min_tokens: least = 0 }: GenerationBody, part: EndpointPart) {
+  const { maxChoices, samplingDefaults: source } = context.limits;
+  const choices = n * part.prompts.length;
+  if (choices > maxChoices) {
+    const rule = `n times the number of prompts must be at most ${maxChoices}, got ${choices}.`;
+    throw new ApiError('invalid_value', rule, part.prompts.length > 1 ? part.promptParam : 'n');
   }
-  const usage = streamedUsage(body);
-  const defaults = samplingDefaults(model.generation, limits.samplingDefaults);
-  const maxTokens = longestAnswers(input, maxLength, defaults.maxTokens ?? Infinity);
-  if (maxTokens.some((most) => minTokens > most)) {
-    throw invalid('min_tokens', `must be at most max_tokens (${Math.min(...maxTokens)}), got ${minTokens}`);
+  const usual = samplingDefaults(context.model.generation, source).maxTokens ?? Infinity;
+  const longest = longestAnswers(part, readyEngine(context).maxLength, usual);
+  if (longest.some((most) => least > most)) {
+    throw invalid('min_tokens', `must be at most max_tokens (${Math.min(...longest)}), got ${least}`);
   }
-  checkIds('stop_token_ids', stopIds, vocabulary);
+  return { n, choices, longest };
+}
+
+/** @throws ApiError invalid_value for an id outside of the vocabulary */
+function stopTokens(
+  { model }: ApiContext,
+  { stop_token_ids: ids = [], ignore_eos: ignores }: GenerationBody,
+): number[] {
+  checkIds('stop_token_ids', ids, model.tokenizer.vocabulary);
+  return [...(ignores === true ? [] : model.eosTokens), ...ids];
+}
+
+/** @throws ApiError for a request outside the limits, the model's abilities or the budget contract */
+export function readRequest(
+  context: ApiContext,
+  request: ApiRequest<GenerationBody>,
+  part: EndpointPart,
+): GenerationRequest {
+  const { body, headers, caller } = request;
+  const group = lengthGroup(caller, part);
+  const depth = depthOf(context, request, part.budget, group);
+  const { n, choices, longest } = lengths(context, body, part);
+  const grammar = grammarOf(context, request, part, depth);
+  const space = prefixSpace(context.limits.prefixReuse, caller, body.cache_salt);
+  const id = randomBytes(12).toString('hex');
   return {
-    ...{ prompts, n, maxTokens, minTokens, logprobs, echo, budget, prediction, ...usage },
-    modelName: body.model ?? model.name,
-    reserved: reservedTokens(input, maxTokens, n),
-    maxTokensParam: 'max_tokens',
+    id,
+    engine: {
+      arrivedAt: request.arrivedAt,
+      prompts: part.prompts.map(({ ids }) => ids),
+      sequences: sequences(id, n, longest, body.seed ?? null),
+      minTokens: body.min_tokens ?? 0,
+      stopTokens: stopTokens(context, body),
+      sampling: sampling(context, body, choices),
+      logprobs: part.logprobs,
+      promptLogprobs: promptLogprobs(part),
+      depth,
+      lengthGroup: group,
+      tenant: caller.tenant,
+      ...(space !== null && { prefixSpace: space }),
+      grammar: grammar?.grammar ?? null,
+      prediction: part.prediction,
+      speculate: body.sortie?.speculate ?? null,
+      isDryRun: body.sortie?.dry_run === true,
+      audit: body.sortie?.audit ?? asksAudit(headers),
+    },
+    modelName: body.model ?? context.model.name,
+    prompts: part.prompts,
+    n,
+    quota: { tokens: reservedTokens(part, longest, n), maxTokensParam: 'max_tokens', answers: choices },
     stops: stopList(body),
-    stopTokens: [...(body.ignore_eos === true ? [] : model.eosTokens), ...stopIds],
-    sampling: sampling(body, { vocabulary, choices, defaults }),
+    echo: part.echo,
+    grammar,
+    thoughts: part.thoughts ?? null,
     showsSampling: body.sortie?.show_sampling === true,
-    depth: { ...depth, quality },
-    lengthGroup: group,
-    tenant: request.caller.tenant,
-    prefixSpace: prefixSpace(limits.prefixReuse, request.caller, body.cache_salt),
-    grammar: grammarOf(context, request, input, depth),
-    thoughts: input.thoughts ?? null,
-    speculate: body.sortie?.speculate ?? null,
-    isDryRun: body.sortie?.dry_run === true,
-    audit: body.sortie?.audit ?? asksAudit(headers),
+    ...streamedUsage(body),
   };
 }
