@@ -145,10 +145,10 @@ export interface ApiRequest<Body> {
 export interface EventStream {
   /**
    * Sends an event, behind the status line.
-   * @param data the JSON text of the event
-   * @param name the event's name; absent: none
+   * @param event written as JSON
+   * @param name the event's name, for protocols that name their events
    */
-  send(data: string, name?: string): void;
+  send(event: object, name?: string): void;
   /** Resolves once the client has read on, or is gone. Null while it keeps up. */
   drained(): Promise<void> | null;
   /**

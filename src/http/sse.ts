@@ -22,12 +22,12 @@ export class SseStream implements EventStream {
 
   /**
    * @param keepAliveMs silence after which the protocol's keep-alive is sent
-   * @param headers the headers known when the status line goes out, which may be before the first event
+   * @param answer gives the headers known when the status line goes out, which may be before the first event
    */
   constructor(
     private readonly reply: FastifyReply,
     keepAliveMs: number,
-    private readonly headers: () => Readonly<Record<string, string>>,
+    private readonly answer: { headers(): Readonly<Record<string, string>> },
   ) {
     reply.hijack();
     this.#raw = reply.raw;
@@ -41,11 +41,11 @@ export class SseStream implements EventStream {
     });
   }
 
-  send(data: string, name?: string): void {
+  send(event: object, name?: string): void {
     if (this.#isOver) return;
     this.#open();
     this.#silence.refresh();
-    this.#raw.write(`${name === undefined ? '' : `event: ${name}\n`}data: ${data}\n\n`);
+    this.#raw.write(`${name === undefined ? '' : `event: ${name}\n`}data: ${JSON.stringify(event)}\n\n`);
   }
 
   drained(): Promise<void> | null {
@@ -79,7 +79,7 @@ export class SseStream implements EventStream {
   #open(): void {
     if (this.#raw.headersSent || this.#isOver) return;
     this.#head(200, {
-      ...this.headers(),
+      ...this.answer.headers(),
       'content-type': 'text/event-stream; charset=utf-8',
       'cache-control': 'no-cache',
       'x-accel-buffering': 'no',

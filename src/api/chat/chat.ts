@@ -3,7 +3,7 @@ import { invalid } from '../errors.js';
 import type { Answer } from '../generation/answer.js';
 import type { CallPart } from '../generation/call-reader.js';
 import type { ChoiceToken, Delta } from '../generation/choice.js';
-import { chunkFormatter, type Collected } from '../generation/chunks.js';
+import { chunkForm, type Collected } from '../generation/chunks.js';
 import type { ApiContext, ApiRequest } from '../context.js';
 import { chatLogprobs } from '../generation/logprobs.js';
 import { encodePrediction, waitLimitOf } from '../generation/prompt.js';
@@ -102,9 +102,9 @@ export const chat: Endpoint<ChatBody> = {
   idPrefix: ID_PREFIX,
   userOf: ({ user }) => user,
   read,
-  formatter(context, _request, answer, send) {
+  form(context, _request, answer, send) {
     const chunk = (choices: object[]) => ({ ...head(answer, 'chat.completion.chunk'), choices });
-    return chunkFormatter(
+    return chunkForm(
       answer,
       {
         delta(piece, isFirst) {

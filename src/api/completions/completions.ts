@@ -2,7 +2,7 @@
 import { invalid } from '../errors.js';
 import type { Answer } from '../generation/answer.js';
 import type { ChoiceToken } from '../generation/choice.js';
-import { chunkFormatter } from '../generation/chunks.js';
+import { chunkForm } from '../generation/chunks.js';
 import { readyEngine, type ApiContext, type ApiRequest } from '../context.js';
 import { completionLogprobs, promptTokens, type ScoredToken } from '../generation/logprobs.js';
 import { encodePrompt, waitLimitOf, type Prompt, type WaitLimit } from '../generation/prompt.js';
@@ -97,8 +97,8 @@ export const completions: Endpoint<CompletionBody> = {
   idPrefix: ID_PREFIX,
   userOf: ({ user }) => user,
   read,
-  formatter: (context, _request, answer, send) =>
-    chunkFormatter(
+  form: (context, _request, answer, send) =>
+    chunkForm(
       answer,
       {
         delta({ index, text, tokens }, isFirst) {

@@ -8,7 +8,7 @@ import type { AuditEvent, EndedEvent } from '../../protocol/index.js';
 import { ApiError, toApiError } from '../errors.js';
 import { codePointLength } from '../../util/code-points.js';
 import { Choice, type ChoiceEnd, type Piece } from './choice.js';
-import { readyEngine, type ApiContext, type ApiRequest } from '../context.js';
+import { readyEngine, type ApiContext, type ApiRequest, type EventStream } from '../context.js';
 import type { GenerationRequest } from './read-request.js';
 import { engineError, failure, queueFull } from './engine-errors.js';
 import { AUDIT_WAIT_MS, auditReport } from './audit-report.js';
@@ -20,7 +20,7 @@ import type { Usage } from '../schemas/shared.js';
 
 type Client = Pick<ApiRequest<unknown>, 'signal' | 'trace' | 'addLogFields'>;
 
-export class Answer implements AsyncIterable<Piece> {
+export class Answer {
   readonly created = Math.floor(Date.now() / 1000);
   readonly choices: readonly Choice[];
   readonly #ends: (EndedEvent | undefined)[] = [];
@@ -36,23 +36,17 @@ export class Answer implements AsyncIterable<Piece> {
   readonly #context: ApiContext;
   readonly #client: Client;
   readonly #releaseQuota: (tokens: number) => void;
-  readonly #drained: () => Promise<void> | null;
 
-  /**
-   * @param releaseQuota called once at the end of the answer, with the tokens used
-   * @param drained gives a promise while the client reads more slowly than the answer grows, else null
-   */
+  /** @param releaseQuota called once at the end of the answer, with the tokens used */
   constructor(
     context: ApiContext,
     readonly request: GenerationRequest,
     client: Client,
     releaseQuota: (tokens: number) => void,
-    drained: () => Promise<void> | null = () => null,
   ) {
     this.#context = context;
     this.#client = client;
     this.#releaseQuota = releaseQuota;
-    this.#drained = drained;
     this.choices = request.engine.sequences.map((_, index) => this.#choice(index));
     this.#left = this.choices.length;
   }
@@ -60,9 +54,10 @@ export class Answer implements AsyncIterable<Piece> {
   /**
    * Starts the sequences and gives the pieces of all choices as they come, once. A reader that returns early cancels the
    * sequences. While the client reads slowly, pieces wait and grow, and stop strings still end their sequences.
+   * @param out the response that they are written to; absent: they are collected
    * @throws ApiError for a request that is rejected or fails, ClientGone
    */
-  async *[Symbol.asyncIterator](): AsyncGenerator<Piece, void, undefined> {
+  async *pieces(out?: Pick<EventStream, 'drained'>): AsyncGenerator<Piece, void, undefined> {
     const { signal } = this.#client;
     let auditTimer: NodeJS.Timeout | undefined;
     let isWaiting = false;
@@ -75,7 +70,7 @@ export class Answer implements AsyncIterable<Piece> {
         for (const event of events) this.#hear(event);
         if (this.request.engine.audit === true && this.#finishedAt !== null)
           auditTimer ??= setTimeout(leave, this.#auditWaitMs(this.#finishedAt));
-        const draining = this.#drained();
+        const draining = out?.drained() ?? null;
         if (draining === null) {
           for (const piece of this.#taken()) yield piece;
         } else if (!isWaiting) {
@@ -86,7 +81,7 @@ export class Answer implements AsyncIterable<Piece> {
           });
         }
       }
-      await this.#drained();
+      await out?.drained();
       signal.throwIfAborted();
       if (this.#last !== null) this.#ended.push(this.#last);
       for (const piece of this.#taken()) yield piece;

@@ -1,8 +1,9 @@
-/** The formatter of completions and chat completions. Must not know: the forms of their chunks (passed in). */
+/** The form of completions and chat completions. Must not know: the forms of their chunks (passed in). */
+import type { EventStream } from '../context.js';
 import type { Answer } from './answer.js';
 import type { CallPart } from './call-reader.js';
 import type { ChoiceToken, Delta, FinishReason, Piece } from './choice.js';
-import type { Formatter, SendEvent } from './serve.js';
+import type { Form } from './serve.js';
 
 /** A whole choice. */
 export interface Collected {
@@ -38,8 +39,10 @@ interface Forms {
 }
 
 /** OpenAI's rules for a stream of chunks: usage in an own chunk, the report in the last one. */
-export function chunkFormatter(answer: Answer, forms: Forms, send?: SendEvent): Formatter {
+export function chunkForm(answer: Answer, forms: Forms, send?: EventStream['send']): Form {
   const { includeUsage, continuousUsage } = answer.request;
+  const choices: Collected[] = [];
+  const begun = new Set<number>();
   const sendChunk = (chunk: object, extra: object = {}): void => {
     const usage = continuousUsage
       ? { usage: answer.usage(), sortie: { exit_layers: answer.exitLayers() } }
@@ -48,26 +51,24 @@ export function chunkFormatter(answer: Answer, forms: Forms, send?: SendEvent): 
         : {};
     send?.({ ...chunk, ...usage, ...extra });
   };
-  const begun = new Set<number>();
-  const write = (piece: Piece): void => {
-    const { index } = piece;
-    const isFirst = !begun.has(index);
-    begun.add(index);
-    if ('text' in piece) {
-      sendChunk(forms.delta(piece, isFirst));
-      return;
-    }
-    if (isFirst) sendChunk(forms.delta({ index, text: '', tokens: [], call: null, thoughts: '' }, true));
-    const report = piece.isLast && !includeUsage ? { sortie: answer.report() } : {};
-    sendChunk(forms.finish(index, piece.finishReason), report);
-  };
   return {
-    async format() {
-      const choices: Collected[] = [];
-      for await (const piece of answer) {
-        if (send === undefined) collect(choices, piece);
-        else write(piece);
+    add(piece) {
+      if (send === undefined) {
+        collect(choices, piece);
+        return;
       }
+      const { index } = piece;
+      const isFirst = !begun.has(index);
+      begun.add(index);
+      if ('text' in piece) {
+        sendChunk(forms.delta(piece, isFirst));
+        return;
+      }
+      if (isFirst) sendChunk(forms.delta({ index, text: '', tokens: [], call: null, thoughts: '' }, true));
+      const report = piece.isLast && !includeUsage ? { sortie: answer.report() } : {};
+      sendChunk(forms.finish(index, piece.finishReason), report);
+    },
+    end() {
       if (includeUsage) sendChunk(forms.empty(), { usage: answer.usage(), sortie: answer.report() });
       return { ...forms.whole(choices), usage: answer.usage() };
     },

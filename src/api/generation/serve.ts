@@ -4,25 +4,19 @@
  * Must not know: the forms of any one endpoint, HTTP.
  */
 import { Answer } from './answer.js';
+import type { Piece } from './choice.js';
 import { type ApiError, ClientGone } from '../errors.js';
 import type { ApiContext, ApiRequest, EventStream } from '../context.js';
 import type { SortieReport } from '../schemas/report.js';
 import type { GenerationRequest } from './read-request.js';
 import type { Attributes } from '../../telemetry/trace.js';
 
-/**
- * Sends one event of a stream.
- * @param name the event's name, for protocols that name their events
- */
-export type SendEvent = (data: object, name?: string) => void;
-
-/** Writes one answer in the form of its endpoint. */
-export interface Formatter {
-  /**
-   * Reads the answer to its end and sends its events.
-   * @returns the body of a whole answer, without the report
-   */
-  format(): Promise<object>;
+/** Writes one answer in the form of its endpoint, whole or as events. */
+export interface Form {
+  /** Takes the next piece of the answer. */
+  add(piece: Piece): void;
+  /** Ends the answer. @returns the body of a whole one, without the report */
+  end(): object;
   /** The answer failed after the status line, which may be before the first event. */
   failed(error: ApiError): void;
 }
@@ -34,8 +28,8 @@ export interface Endpoint<Body> {
   userOf(body: Body): string | undefined;
   /** @throws ApiError for a request that the endpoint rejects */
   read(context: ApiContext, request: ApiRequest<Body>): Promise<GenerationRequest>;
-  /** @param send absent: the answer goes out whole */
-  formatter(context: ApiContext, request: ApiRequest<Body>, answer: Answer, send?: SendEvent): Formatter;
+  /** @param send sends one event of a stream; absent: the answer goes out whole */
+  form(context: ApiContext, request: ApiRequest<Body>, answer: Answer, send?: EventStream['send']): Form;
   /** The data of the last event of every stream; null for none. */
   readonly terminator: string | null;
 }
@@ -49,11 +43,11 @@ export async function serveWhole<Body>(
   request: ApiRequest<Body>,
   endpoint: Endpoint<Body>,
 ): Promise<{ readonly headers: Readonly<Record<string, string>>; readonly body: object }> {
-  const answer = await planned(context, request, endpoint);
-  const formatter = endpoint.formatter(context, request, answer);
+  const answer = await accepted(context, request, endpoint, false);
+  const form = endpoint.form(context, request, answer);
   try {
-    const body = await formatter.format();
-    return { headers: answer.headers(), body: { ...body, sortie: recorded(request, endpoint, answer) } };
+    for await (const piece of answer.pieces()) form.add(piece);
+    return { headers: answer.headers(), body: { ...form.end(), sortie: recorded(request, endpoint, answer) } };
   } catch (thrown) {
     throw thrown instanceof ClientGone ? thrown : failed(request, answer, thrown);
   }
@@ -62,23 +56,23 @@ export async function serveWhole<Body>(
 /**
  * Streams an answer to its end. The status line goes out with the first token, so that a rejection is still a plain
  * error.
- * @param open takes the response over once the request is accepted; its argument returns the headers known when the
- * status line goes out
+ * @param open takes the response over once the request is accepted; the status line has the answer's headers
  * @throws ApiError like serveWhole, until the response is taken over
  */
 export async function serveStream<Body>(
   context: ApiContext,
   request: ApiRequest<Body>,
   endpoint: Endpoint<Body>,
-  open: (headers: () => Readonly<Record<string, string>>) => EventStream,
+  open: (answer: Answer) => EventStream,
 ): Promise<void> {
-  const answer = await planned(context, request, endpoint, () => out.drained());
-  const out = open(() => answer.headers());
-  const formatter = endpoint.formatter(context, request, answer, (data, name) => {
-    out.send(JSON.stringify(data), name);
+  const answer = await accepted(context, request, endpoint, true);
+  const out = open(answer);
+  const form = endpoint.form(context, request, answer, (event, name) => {
+    out.send(event, name);
   });
   try {
-    await formatter.format();
+    for await (const piece of answer.pieces(out)) form.add(piece);
+    form.end();
     recorded(request, endpoint, answer);
   } catch (thrown) {
     if (thrown instanceof ClientGone) return;
@@ -86,20 +80,20 @@ export async function serveStream<Body>(
     // A stream that has begun has status 200, so the status in the log line would hide the failure.
     request.addLogFields(error.logged());
     if (out.reject(error)) return;
-    formatter.failed(error);
+    form.failed(error);
   }
   out.end(endpoint.terminator);
 }
 
-async function planned<Body>(
+async function accepted<Body>(
   context: ApiContext,
   request: ApiRequest<Body>,
   endpoint: Endpoint<Body>,
-  drained?: () => Promise<void> | null,
+  isStream: boolean,
 ): Promise<Answer> {
   const read = await endpoint.read(context, request);
-  request.trace?.describe(askedAttributes(read, drained !== undefined));
-  const answer = new Answer(context, read, request, request.caller.reserve(read.quota), drained);
+  request.trace?.describe(askedAttributes(read, isStream));
+  const answer = new Answer(context, read, request, request.caller.reserve(read.quota));
   request.addCancelFields(() => tokenFields(answer));
   return answer;
 }

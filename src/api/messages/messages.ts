@@ -1,8 +1,8 @@
 /** POST /v1/messages: a chat in the form of Anthropic's messages, whole or as named events. */
 import type { Answer } from '../generation/answer.js';
 import type { CallPart } from '../generation/call-reader.js';
-import type { Endpoint, Formatter, SendEvent } from '../generation/serve.js';
-import type { ApiRequest } from '../context.js';
+import type { Endpoint, Form } from '../generation/serve.js';
+import type { ApiRequest, EventStream } from '../context.js';
 import type { AnswerBlock, MessagesAnswer, MessagesBody, MessagesUsage, StopReason } from '../schemas/messages.js';
 import { messagesError } from './errors.js';
 import { read } from './plan.js';
@@ -140,21 +140,21 @@ class Blocks {
 /** Most characters of a user's name in the log. Claude Code's names are longer than OpenAI's limit. */
 const MAX_USER = 256;
 
-function messageFormatter({ id, body }: ApiRequest<MessagesBody>, answer: Answer, send?: SendEvent): Formatter {
+function messageForm({ id, body }: ApiRequest<MessagesBody>, answer: Answer, send?: EventStream['send']): Form {
   const emit: Emit = (type, fields = {}) => send?.({ type, ...fields }, type);
+  const blocks = new Blocks(emit);
+  let isBegun = false;
   return {
-    async format() {
-      const blocks = new Blocks(emit);
-      let isBegun = false;
-      for await (const piece of answer) {
-        // The stream begins with the first token, so that a rejection is a plain error.
-        if (!isBegun) emit('message_start', { message: messageOf(answer, []) });
-        isBegun = true;
-        if (!('text' in piece)) blocks.end();
-        else if (piece.thoughts !== '') blocks.thoughts(piece.thoughts);
-        else if (piece.call === null) blocks.text(piece.text);
-        else blocks.call(piece.call);
-      }
+    add(piece) {
+      // The stream begins with the first token, so that a rejection is a plain error.
+      if (!isBegun) emit('message_start', { message: messageOf(answer, []) });
+      isBegun = true;
+      if (!('text' in piece)) blocks.end();
+      else if (piece.thoughts !== '') blocks.thoughts(piece.thoughts);
+      else if (piece.call === null) blocks.text(piece.text);
+      else blocks.call(piece.call);
+    },
+    end() {
       const end = endOf(answer, body);
       emit('message_delta', { delta: end, usage: usageOf(answer), sortie: answer.report() });
       emit('message_stop');
@@ -170,6 +170,6 @@ export const messages: Endpoint<MessagesBody> = {
   idPrefix: ID_PREFIX,
   userOf: ({ metadata }) => metadata?.user_id?.slice(0, MAX_USER),
   read,
-  formatter: (_context, request, answer, send) => messageFormatter(request, answer, send),
+  form: (_context, request, answer, send) => messageForm(request, answer, send),
   terminator: null,
 };

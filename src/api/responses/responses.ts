@@ -1,9 +1,9 @@
 /** POST /v1/responses: a chat in the form of OpenAI's responses, whole or as named events. The server keeps none. */
-import type { ApiContext, ApiRequest } from '../context.js';
+import type { ApiContext, ApiRequest, EventStream } from '../context.js';
 import type { ApiError } from '../errors.js';
 import type { Answer } from '../generation/answer.js';
 import { chatLogprobs } from '../generation/logprobs.js';
-import type { Endpoint, Formatter, SendEvent } from '../generation/serve.js';
+import type { Endpoint, Form } from '../generation/serve.js';
 import type { OutputItem, ResponsesAnswer, ResponsesBody, ResponsesUsage } from '../schemas/responses.js';
 import { type Emit, Output } from './output.js';
 import { read, withoutIgnored } from './plan.js';
@@ -77,12 +77,12 @@ function responseOf(body: ResponsesBody, answer: Answer, { status, output, error
   };
 }
 
-function responseFormatter(
+function responseForm(
   context: ApiContext,
   request: ApiRequest<ResponsesBody>,
   answer: Answer,
-  send?: SendEvent,
-): Formatter {
+  send?: EventStream['send'],
+): Form {
   const { tokenizer } = context.model;
   const body = withoutIgnored(context, request.body);
   let number = 0;
@@ -90,6 +90,7 @@ function responseFormatter(
   const output = new Output(answer.request.id, emit);
   const isScored = answer.request.engine.logprobs !== null;
   let isBegun = false;
+  let status: 'completed' | 'incomplete' = 'completed';
   /** Begins the stream with the first token, so that a rejection is a plain error. */
   const begin = (): void => {
     if (isBegun) return;
@@ -99,17 +100,16 @@ function responseFormatter(
     emit('response.in_progress', { response });
   };
   return {
-    async format() {
-      let status: 'completed' | 'incomplete' = 'completed';
-      for await (const piece of answer) {
-        begin();
-        if ('finishReason' in piece) {
-          if (piece.finishReason === 'length') status = 'incomplete';
-          output.end(status);
-        } else if (piece.thoughts !== '') output.thoughts(piece.thoughts);
-        else if (piece.call !== null) output.call(piece.call);
-        else output.text(piece.text, isScored ? chatLogprobs(tokenizer, piece.tokens) : []);
-      }
+    add(piece) {
+      begin();
+      if ('finishReason' in piece) {
+        if (piece.finishReason === 'length') status = 'incomplete';
+        output.end(status);
+      } else if (piece.thoughts !== '') output.thoughts(piece.thoughts);
+      else if (piece.call !== null) output.call(piece.call);
+      else output.text(piece.text, isScored ? chatLogprobs(tokenizer, piece.tokens) : []);
+    },
+    end() {
       const response = responseOf(body, answer, { status, output: output.items });
       emit(`response.${status}`, { response: { ...response, sortie: answer.report() } });
       return response;
@@ -130,7 +130,7 @@ export const responses: Endpoint<ResponsesBody> = {
   idPrefix: ID_PREFIX,
   userOf: ({ user }) => user,
   read,
-  formatter: responseFormatter,
+  form: responseForm,
   // OpenAI's streams end with their last event. Open Responses adds a [DONE], which its clients can do without.
   terminator: null,
 };

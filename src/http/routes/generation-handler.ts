@@ -68,7 +68,7 @@ function generationHandler<Body extends { readonly stream?: boolean }>(context: 
       addCancelFields: (fields) => (request.cancelNotes = fields),
     };
     if (body.stream === true) {
-      await serveStream(limited, api, endpoint, (headers) => new SseStream(reply, keepAliveMs, headers));
+      await serveStream(limited, api, endpoint, (answer) => new SseStream(reply, keepAliveMs, answer));
       return reply;
     }
     const answer = await serveWhole(limited, api, endpoint);
