@@ -1,9 +1,10 @@
 import { once } from 'node:events';
 import net from 'node:net';
 import t from 'tap';
-import { ChatBody } from '../../src/api/schemas/chat.js';
-import { CompletionBody } from '../../src/api/schemas/completions.js';
-import { DetokenizeBody, TokenizeBody } from '../../src/api/schemas/tokenize.js';
+import { ChatBody } from '../../src/api/endpoints/chat-completions/chat-body.js';
+import { CompletionBody } from '../../src/api/endpoints/completions.js';
+import { DetokenizeBody } from '../../src/api/endpoints/detokenize.js';
+import { TokenizeBody } from '../../src/api/endpoints/tokenize.js';
 import { ChatTemplate } from '../../src/text/chat-template.js';
 import { READY } from '../fakes/engine.js';
 import { asText, nested } from '../fakes/nested.js';

@@ -21,7 +21,8 @@ export interface Form {
   failed(error: ApiError): void;
 }
 
-export interface Endpoint<Body> {
+/** How an endpoint reads its body, and writes its answer. */
+export interface Answering<Body> {
   /** The client gets the answer's id with this prefix. */
   readonly idPrefix: string;
   /** The client's name of its user, for the log. */
@@ -41,7 +42,7 @@ export interface Endpoint<Body> {
 export async function serveWhole<Body>(
   context: ApiContext,
   request: ApiRequest<Body>,
-  endpoint: Endpoint<Body>,
+  endpoint: Answering<Body>,
 ): Promise<{ readonly headers: Readonly<Record<string, string>>; readonly body: object }> {
   const answer = await accepted(context, request, endpoint, false);
   const form = endpoint.form(context, request, answer);
@@ -62,7 +63,7 @@ export async function serveWhole<Body>(
 export async function serveStream<Body>(
   context: ApiContext,
   request: ApiRequest<Body>,
-  endpoint: Endpoint<Body>,
+  endpoint: Answering<Body>,
   open: (answer: Answer) => EventStream,
 ): Promise<void> {
   const answer = await accepted(context, request, endpoint, true);
@@ -88,7 +89,7 @@ export async function serveStream<Body>(
 async function accepted<Body>(
   context: ApiContext,
   request: ApiRequest<Body>,
-  endpoint: Endpoint<Body>,
+  endpoint: Answering<Body>,
   isStream: boolean,
 ): Promise<Answer> {
   const read = await endpoint.read(context, request);
@@ -99,7 +100,7 @@ async function accepted<Body>(
 }
 
 /** Writes a finished answer to the log and the trace. @returns its report */
-function recorded<Body>(request: ApiRequest<Body>, { idPrefix }: Endpoint<Body>, answer: Answer): SortieReport {
+function recorded<Body>(request: ApiRequest<Body>, { idPrefix }: Answering<Body>, answer: Answer): SortieReport {
   const report = answer.report();
   request.addLogFields(logFields(answer, report));
   request.trace?.describe(answeredAttributes(answer, idPrefix + answer.request.id));

@@ -6,7 +6,7 @@ import type { FastifyError, FastifyInstance, FastifyReply, FastifyRequest } from
 import type { allowHeader, challengeHeader, HeadersOf, retryHeaders } from '../../api/schemas/headers.js';
 import { ApiError, ClientGone, toApiError, type ErrorCode } from '../../api/errors.js';
 import { noteRejected } from '../response-lifecycle.js';
-import { protocolOf } from '../protocol.js';
+import { dialectOf } from '../api-dialect.js';
 import { commonHeaders, requestId } from './headers.js';
 import { quoted } from '../../util/quoted.js';
 
@@ -132,7 +132,7 @@ export function sendError(error: unknown, request: FastifyRequest, reply: Fastif
   void reply
     .code(answer.status)
     .headers({ ...commonHeaders(request), ...errorHeaders(answer) })
-    .send(protocolOf(request).errorBody(answer, request.id));
+    .send(dialectOf(request).errorBody(answer, request.id));
 }
 
 const SOCKET_ERRORS: Readonly<Record<string, readonly [ErrorCode, string]>> = {

@@ -5,7 +5,7 @@ import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
 import type { HeadersOf, loadHeader, requestIdHeader, warningHeader } from '../../api/schemas/headers.js';
 import type { Load } from '../../util/load-meter.js';
 import type { HttpContext } from '../context.js';
-import { protocolOf } from '../protocol.js';
+import { dialectOf } from '../api-dialect.js';
 
 declare module 'fastify' {
   interface FastifyInstance {
@@ -34,7 +34,7 @@ export function commonHeaders({
 
 export function registerHeaders(app: FastifyInstance): void {
   app.addHook('onRequest', async (request, reply) => {
-    const { idHeader } = protocolOf(request);
+    const { idHeader } = dialectOf(request);
     void reply.headers({ ...commonHeaders(request), ...(idHeader !== null && { [idHeader]: request.id }) });
   });
 }

@@ -1,18 +1,69 @@
-/** POST /v1/completions: from a valid body to an answer. */
+/** POST /v1/completions: from a valid body to an answer, whole or as chunks. */
 import { invalid } from '../errors.js';
 import type { Answer } from '../generation/answer.js';
 import type { ChoiceToken } from '../generation/choice.js';
 import { chunkForm } from '../generation/chunks.js';
 import { readyEngine, type ApiContext, type ApiRequest } from '../context.js';
-import { completionLogprobs, promptTokens, type ScoredToken } from '../generation/logprobs.js';
+import { CompletionLogprobs, completionLogprobs, promptTokens, type ScoredToken } from '../generation/logprobs.js';
 import { encodePrompt, waitLimitOf, type Prompt, type WaitLimit } from '../generation/prompt.js';
 import { budgetOf, readRequest, type GenerationRequest } from '../generation/read-request.js';
-import type { Endpoint } from '../generation/serve.js';
 import { answerGrammar } from '../params/structured-outputs.js';
 import { checkBounds } from '../params/thoughts.js';
 import { rejectUnsupported } from '../params/unsupported.js';
 import { checkIds } from '../params/value-limits.js';
-import { CompletionBody } from '../schemas/completions.js';
+import { FinishReason, generationFields, oneOf, Usage } from '../schemas/shared.js';
+import { SortieReport } from '../schemas/report.js';
+import { nullable, type Static, Type } from '../../util/schema.js';
+import type { GeneratingEndpoint } from './endpoint.js';
+
+const TokenIds = Type.Array(Type.Integer({ minimum: 0 }));
+
+export const CompletionBody = Type.Object(
+  {
+    ...generationFields,
+    prompt: oneOf('a string, an array of strings, an array of token ids or an array of arrays of token ids', [
+      Type.String(),
+      Type.Array(Type.String(), { minItems: 1 }),
+      Type.Array(Type.Integer({ minimum: 0 }), { minItems: 1 }),
+      Type.Array(TokenIds, { minItems: 1 }),
+    ]),
+    max_tokens: Type.Optional(Type.Integer({ minimum: 0, default: 16 })),
+    max_completion_tokens: Type.Optional(Type.Integer({ minimum: 0, description: 'Wins over max_tokens.' })),
+    echo: Type.Optional(Type.Boolean({ default: false })),
+    logprobs: Type.Optional(Type.Integer({ minimum: 0, maximum: 20 })),
+    best_of: Type.Optional(Type.Integer({ minimum: 1, maximum: 1, description: 'The server supports 1 only.' })),
+  },
+  {
+    examples: [
+      { model: 'smollm2-135m-sorted', prompt: 'The capital of France is', max_tokens: 16, temperature: 0 },
+      {
+        model: 'smollm2-135m-sorted',
+        prompt: 'The capital of France is',
+        max_tokens: 16,
+        temperature: 0,
+        sortie: { latency_budget_ms: 2000 },
+      },
+    ],
+  },
+);
+export type CompletionBody = Static<typeof CompletionBody>;
+
+const CompletionAnswer = Type.Object({
+  id: Type.String(),
+  object: Type.Literal('text_completion'),
+  created: Type.Integer(),
+  model: Type.String(),
+  choices: Type.Array(
+    Type.Object({
+      index: Type.Integer(),
+      text: Type.String(),
+      logprobs: nullable(CompletionLogprobs),
+      finish_reason: FinishReason,
+    }),
+  ),
+  usage: Usage,
+  sortie: SortieReport,
+});
 
 /** OpenAI's default for this endpoint. */
 const DEFAULT_MAX_TOKENS = 16;
@@ -93,7 +144,15 @@ function head(answer: Answer) {
   };
 }
 
-export const completions: Endpoint<CompletionBody> = {
+export const completions: GeneratingEndpoint<CompletionBody> = {
+  path: '/v1/completions',
+  operationId: 'createCompletion',
+  summary: 'Complete a prompt at the depth that the budget allows',
+  tag: 'OpenAI',
+  operation: 'text_completion',
+  body: CompletionBody,
+  answer: CompletionAnswer,
+  events: 'of the same form.',
   idPrefix: ID_PREFIX,
   userOf: ({ user }) => user,
   read,

@@ -1,11 +1,85 @@
 /** POST /v1/messages: a chat in the form of Anthropic's messages, whole or as named events. */
-import type { Answer } from '../generation/answer.js';
-import type { CallPart } from '../generation/call-reader.js';
-import type { Endpoint, Form } from '../generation/serve.js';
-import type { ApiRequest, EventStream } from '../context.js';
-import type { AnswerBlock, MessagesAnswer, MessagesBody, MessagesUsage, StopReason } from '../schemas/messages.js';
-import { messagesError } from './errors.js';
-import { read } from './plan.js';
+import type { Answer } from '../../generation/answer.js';
+import type { CallPart } from '../../generation/call-reader.js';
+import type { GenerationRequest } from '../../generation/read-request.js';
+import type { Form } from '../../generation/serve.js';
+import type { ApiContext, ApiRequest, EventStream } from '../../context.js';
+import { type NeutralValues, rejectFields, rejectUnsupported } from '../../params/unsupported.js';
+import { SortieReport } from '../../schemas/report.js';
+import { NullableString } from '../../schemas/shared.js';
+import { nullable, type Static, Type, words } from '../../../util/schema.js';
+import { readAsChat } from '../chat-completions/translated-chat.js';
+import type { GeneratingEndpoint } from '../endpoint.js';
+import { MessagesBody } from './messages-body.js';
+import { messagesError } from './messages-error.js';
+import { translate } from './translate-messages.js';
+
+const AnswerBlock = Type.Union([
+  Type.Object({ type: Type.Literal('text'), text: Type.String() }),
+  Type.Object({
+    type: Type.Literal('thinking'),
+    thinking: Type.String(),
+    signature: Type.String({ description: 'Empty: the server signs nothing.' }),
+  }),
+  Type.Object({
+    type: Type.Literal('tool_use'),
+    id: Type.String(),
+    name: Type.String(),
+    input: Type.Record(Type.String(), Type.Unknown()),
+    caller: Type.Object({ type: Type.Literal('direct') }),
+  }),
+]);
+type AnswerBlock = Static<typeof AnswerBlock>;
+
+const StopReason = words(['end_turn', 'stop_sequence', 'tool_use', 'max_tokens', 'model_context_window_exceeded']);
+type StopReason = Static<typeof StopReason>;
+
+const MessagesUsage = Type.Object({
+  input_tokens: Type.Integer({ description: 'Tokens of the prompt without those in cache_read_input_tokens.' }),
+  cache_creation_input_tokens: Type.Literal(0),
+  cache_read_input_tokens: Type.Integer({ description: 'Tokens of the prompt that a shared prefix saved.' }),
+  output_tokens: Type.Integer(),
+});
+type MessagesUsage = Static<typeof MessagesUsage>;
+
+const MessagesAnswer = Type.Object({
+  id: Type.String(),
+  type: Type.Literal('message'),
+  role: Type.Literal('assistant'),
+  model: Type.String(),
+  content: Type.Array(AnswerBlock),
+  stop_reason: nullable(StopReason),
+  stop_sequence: NullableString,
+  stop_details: Type.Null(),
+  container: Type.Null(),
+  diagnostics: Type.Null(),
+  usage: MessagesUsage,
+  sortie: Type.Optional(SortieReport),
+});
+type MessagesAnswer = Static<typeof MessagesAnswer>;
+
+/** Fields that would change an answer and that this server does not have. */
+const UNSUPPORTED: NeutralValues = {
+  container: [],
+  mcp_servers: [],
+  output_format: [],
+  // A chat's names of fields that have other names here.
+  stop: [],
+  response_format: [],
+  max_completion_tokens: [],
+  n: [1],
+};
+
+/** @throws ApiError as a chat does. More tokens than the context has left are allowed: the answer ends there. */
+async function read(context: ApiContext, request: ApiRequest<MessagesBody>): Promise<GenerationRequest> {
+  const { body } = request;
+  rejectUnsupported(body, MessagesBody.properties);
+  rejectFields(body, UNSUPPORTED);
+  // Clients ask for 4,096 or 32,000 tokens without knowing the context. A default is cut to the context, as Anthropic
+  // does with the limit.
+  const limits = { ...context.limits, maxTokensDefault: body.max_tokens };
+  return readAsChat({ ...context, limits }, request, translate(context, body));
+}
 
 /** The id of a message begins with it. */
 const ID_PREFIX = 'msg_';
@@ -166,7 +240,16 @@ function messageForm({ id, body }: ApiRequest<MessagesBody>, answer: Answer, sen
   };
 }
 
-export const messages: Endpoint<MessagesBody> = {
+export const messages: GeneratingEndpoint<MessagesBody> = {
+  path: '/v1/messages',
+  operationId: 'createMessage',
+  summary: 'Answer a chat at the depth that the budget allows',
+  tag: 'Anthropic',
+  dialect: 'anthropic',
+  operation: 'chat',
+  body: MessagesBody,
+  answer: MessagesAnswer,
+  events: 'from message_start to message_stop.',
   idPrefix: ID_PREFIX,
   userOf: ({ metadata }) => metadata?.user_id?.slice(0, MAX_USER),
   read,

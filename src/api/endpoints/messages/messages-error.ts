@@ -1,5 +1,13 @@
 /** Errors in the form of Anthropic's API. */
-import type { ApiError } from '../errors.js';
+import { Type } from '../../../util/schema.js';
+import type { ApiError } from '../../errors.js';
+
+/** The form of an error, which is also the data of an error event. */
+export const MessagesErrorAnswer = Type.Object({
+  type: Type.Literal('error'),
+  error: Type.Object({ type: Type.String(), message: Type.String() }, { additionalProperties: true }),
+  request_id: Type.String(),
+});
 
 /** Anthropic's name for the kind of an error with this status. */
 function typeOf(status: number): string {

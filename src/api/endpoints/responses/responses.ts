@@ -1,12 +1,83 @@
 /** POST /v1/responses: a chat in the form of OpenAI's responses, whole or as named events. The server keeps none. */
-import type { ApiContext, ApiRequest, EventStream } from '../context.js';
-import type { ApiError } from '../errors.js';
-import type { Answer } from '../generation/answer.js';
-import { chatLogprobs } from '../generation/logprobs.js';
-import type { Endpoint, Form } from '../generation/serve.js';
-import type { OutputItem, ResponsesAnswer, ResponsesBody, ResponsesUsage } from '../schemas/responses.js';
-import { type Emit, Output } from './output.js';
-import { read, withoutIgnored } from './plan.js';
+import type { ApiContext, ApiRequest, EventStream } from '../../context.js';
+import type { ApiError } from '../../errors.js';
+import type { Answer } from '../../generation/answer.js';
+import { chatLogprobs } from '../../generation/logprobs.js';
+import type { GenerationRequest } from '../../generation/read-request.js';
+import type { Form } from '../../generation/serve.js';
+import { SortieReport } from '../../schemas/report.js';
+import { NullableNumber, NullableString } from '../../schemas/shared.js';
+import { nullable, type Static, Type } from '../../../util/schema.js';
+import { readAsChat } from '../chat-completions/translated-chat.js';
+import type { GeneratingEndpoint } from '../endpoint.js';
+import { type Emit, Output, OutputItem, Status } from './output-items.js';
+import { ResponsesBody } from './responses-body.js';
+import { checkSupported, isThoughtless, translate, withoutIgnored } from './translate-responses.js';
+
+const ResponsesUsage = Type.Object({
+  input_tokens: Type.Integer(),
+  input_tokens_details: Type.Object({ cached_tokens: Type.Integer() }),
+  output_tokens: Type.Integer(),
+  output_tokens_details: Type.Object({ reasoning_tokens: Type.Integer() }),
+  total_tokens: Type.Integer(),
+});
+type ResponsesUsage = Static<typeof ResponsesUsage>;
+
+/** A response. Fields of the request come back as they were sent, sampling fields as they were used. */
+const ResponsesAnswer = Type.Object({
+  id: Type.String(),
+  object: Type.Literal('response'),
+  created_at: Type.Integer(),
+  completed_at: NullableNumber,
+  status: Type.Union([...Status.anyOf, Type.Literal('failed')]),
+  incomplete_details: nullable(Type.Object({ reason: Type.Literal('max_output_tokens') })),
+  error: nullable(Type.Object({ code: Type.String(), message: Type.String() })),
+  model: Type.String(),
+  output: Type.Array(OutputItem),
+  usage: nullable(ResponsesUsage),
+  instructions: NullableString,
+  max_output_tokens: NullableNumber,
+  max_tool_calls: NullableNumber,
+  metadata: Type.Record(Type.String(), Type.String()),
+  parallel_tool_calls: Type.Boolean(),
+  previous_response_id: Type.Null(),
+  prompt_cache_key: NullableString,
+  reasoning: nullable(Type.Object({ effort: NullableString, summary: Type.Null() })),
+  safety_identifier: NullableString,
+  service_tier: Type.Literal('default'),
+  store: Type.Literal(false),
+  background: Type.Literal(false),
+  text: Type.Object({ format: Type.Unknown(), verbosity: Type.Literal('medium') }),
+  tools: Type.Array(Type.Unknown()),
+  tool_choice: Type.Unknown(),
+  temperature: Type.Number(),
+  top_p: Type.Number(),
+  top_logprobs: Type.Integer(),
+  presence_penalty: Type.Number(),
+  frequency_penalty: Type.Number(),
+  truncation: Type.Literal('disabled'),
+  user: NullableString,
+  sortie: Type.Optional(SortieReport),
+});
+type ResponsesAnswer = Static<typeof ResponsesAnswer>;
+
+/** A sentence for each setting of the request that has no effect. */
+function ignoredSettings(context: ApiContext, body: ResponsesBody): string[] {
+  const { text: { verbosity = 'medium' } = {}, truncation } = body;
+  return [
+    isThoughtless(context, body) ? 'reasoning.effort is ignored: this model has no thoughts.' : [],
+    verbosity === 'medium' ? [] : 'text.verbosity is ignored: this model has no such setting.',
+    truncation === 'auto' ? 'truncation is ignored: input beyond the context is rejected.' : [],
+  ].flat();
+}
+
+async function read(context: ApiContext, request: ApiRequest<ResponsesBody>): Promise<GenerationRequest> {
+  const { body } = request;
+  checkSupported(body);
+  const read = await readAsChat(context, request, translate(withoutIgnored(context, body)));
+  for (const each of ignoredSettings(context, body)) request.warn(each);
+  return read;
+}
 
 function usageOf(answer: Answer): ResponsesUsage {
   const { prompt_tokens, completion_tokens, total_tokens, prompt_tokens_details, completion_tokens_details } =
@@ -126,7 +197,15 @@ function responseForm(
   };
 }
 
-export const responses: Endpoint<ResponsesBody> = {
+export const responses: GeneratingEndpoint<ResponsesBody> = {
+  path: '/v1/responses',
+  operationId: 'createResponse',
+  summary: 'Answer a conversation of items at the depth that the budget allows; no response is stored',
+  tag: 'OpenAI',
+  operation: 'chat',
+  body: ResponsesBody,
+  answer: ResponsesAnswer,
+  events: 'from response.created to response.completed.',
   idPrefix: ID_PREFIX,
   userOf: ({ user }) => user,
   read,

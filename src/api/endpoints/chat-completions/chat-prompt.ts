@@ -10,17 +10,16 @@ import {
   type ChatTemplate,
   ChatTemplateError,
   type TemplateVariables,
-} from '../../text/chat-template.js';
-import type { ChatTool, ChatToolCall } from '../../text/tool-form.js';
-import { quoted } from '../../util/quoted.js';
-import { type ApiContext, readyEngine } from '../context.js';
-import { ApiError, invalid, required } from '../errors.js';
-import { type Encoding, encodePrompt, type Prompt, tooLong, type WaitLimit } from '../generation/prompt.js';
-import { withoutThoughts } from '../params/thoughts.js';
-import { rejectUnsupportedOfMessages } from '../params/unsupported.js';
-import { hasMoreValues, isTooDeep, MAX_NESTING } from '../params/value-limits.js';
-import type { ChatMessageBody } from '../schemas/chat.js';
-import type { ToolCall } from '../schemas/tools.js';
+} from '../../../text/chat-template.js';
+import type { ChatTool, ChatToolCall } from '../../../text/tool-form.js';
+import { quoted } from '../../../util/quoted.js';
+import { type ApiContext, readyEngine } from '../../context.js';
+import { ApiError, invalid, required } from '../../errors.js';
+import { type Encoding, encodePrompt, type Prompt, tooLong, type WaitLimit } from '../../generation/prompt.js';
+import { withoutThoughts } from '../../params/thoughts.js';
+import { rejectUnsupportedOfMessages } from '../../params/unsupported.js';
+import { hasMoreValues, isTooDeep, MAX_NESTING } from '../../params/value-limits.js';
+import type { ChatMessageBody, ToolCall } from './chat-body.js';
 
 /** Fields of a body that shape the prompt. */
 interface PromptFields {

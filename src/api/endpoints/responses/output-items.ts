@@ -2,15 +2,53 @@
  * The output items of an answer: its thoughts, then a message, or one item for each call. A stream has the events of
  * each item. Only the last part of an item is whole in them: a copy would grow with each token.
  */
-import type { CallPart } from '../generation/call-reader.js';
-import type { ChatLogprob } from '../schemas/chat.js';
-import type { OutputItem } from '../schemas/responses.js';
+import type { CallPart } from '../../generation/call-reader.js';
+import { type Static, Type, words } from '../../../util/schema.js';
+import { ChatLogprob } from '../../generation/logprobs.js';
+
+export const Status = words(['in_progress', 'completed', 'incomplete']);
+
+const MessageItem = Type.Object({
+  type: Type.Literal('message'),
+  id: Type.String(),
+  status: Status,
+  role: Type.Literal('assistant'),
+  content: Type.Array(
+    Type.Object({
+      type: Type.Literal('output_text'),
+      text: Type.String(),
+      annotations: Type.Array(Type.Unknown()),
+      logprobs: Type.Array(ChatLogprob),
+    }),
+  ),
+});
+
+const CallItem = Type.Object({
+  type: Type.Literal('function_call'),
+  id: Type.String(),
+  status: Status,
+  call_id: Type.String(),
+  name: Type.String(),
+  arguments: Type.String(),
+});
+
+/** Thoughts in front of a message or a call. */
+const ReasoningItem = Type.Object({
+  type: Type.Literal('reasoning'),
+  id: Type.String(),
+  status: Status,
+  summary: Type.Array(Type.Unknown()),
+  content: Type.Array(Type.Object({ type: Type.Literal('reasoning_text'), text: Type.String() })),
+});
+
+export const OutputItem = Type.Union([MessageItem, CallItem, ReasoningItem]);
+export type OutputItem = Static<typeof OutputItem>;
 
 /** Sends an event of this type, if the response is a stream. */
 export type Emit = (type: string, fields: object) => void;
 
 type Item<T extends OutputItem['type']> = Extract<OutputItem, { type: T }>;
-type Status = OutputItem['status'];
+type ItemStatus = OutputItem['status'];
 
 /** The part of an item as it begins. */
 const textPart = (): Item<'message'>['content'][number] => ({
@@ -63,7 +101,7 @@ export class Output {
   }
 
   /** Ends the last item. An answer without any has an empty message. */
-  end(status: Status): void {
+  end(status: ItemStatus): void {
     if (this.items.length === 0) this.text('', []);
     this.#close(status);
   }
@@ -83,7 +121,7 @@ export class Output {
     return item;
   }
 
-  #close(status: Status): void {
+  #close(status: ItemStatus): void {
     const item = this.items.at(-1);
     if (!this.#isOpen || item === undefined) return;
     this.#isOpen = false;

@@ -1,10 +1,9 @@
 /** Tools and tool choice of a response in the form of a chat. Must not know: grammars. */
-import { invalid, notSupported, required } from '../errors.js';
-import { toolSchema } from '../params/value-limits.js';
-import type { ChatBody } from '../schemas/chat.js';
-import type { ResponsesBody, ResponseTool } from '../schemas/responses.js';
-import type { Tool } from '../schemas/tools.js';
-import { quoted } from '../../util/quoted.js';
+import { invalid, notSupported, required } from '../../errors.js';
+import { toolSchema } from '../../params/value-limits.js';
+import type { ChatBody, Tool } from '../chat-completions/chat-body.js';
+import type { ResponsesBody, ResponseTool } from './responses-body.js';
+import { quoted } from '../../../util/quoted.js';
 
 interface TranslatedTools {
   readonly fields: Pick<ChatBody, 'tools' | 'tool_choice' | 'parallel_tool_calls'>;

@@ -1,14 +1,12 @@
-/** Schemas of POST /v1/messages and /v1/messages/count_tokens, in Anthropic's form. */
-import { type Static, Type, allOptional, words, nullable } from '../../util/schema.js';
-import { SortieReport } from './report.js';
-import { generationFields, NullableString, oneOf, oneWord, stringOr } from './shared.js';
-import { STRICT } from './responses.js';
+/** Schemas of the bodies of POST /v1/messages and /v1/messages/count_tokens, in Anthropic's form. */
+import { allOptional, type Static, Type } from '../../../util/schema.js';
+import { generationFields, oneOf, oneWord, STRICT, stringOr } from '../../schemas/shared.js';
 
 const TextBlock = Type.Object({ type: Type.String({ description: '"text".' }), text: Type.Optional(Type.String()) });
 
 const BLOCKS = 'a string or an array of blocks with a type';
 
-/** One schema for all types of blocks: src/api/messages/content.ts checks the fields of each type. */
+/** One schema for all types of blocks: content-blocks.ts checks the fields of each type. */
 export const ContentBlock = Type.Object({
   type: Type.String({
     description:
@@ -127,63 +125,3 @@ export const CountTokensBody = Type.Object(promptFields, {
   examples: [{ messages: [{ role: 'user', content: 'Why is the sky blue?' }] }],
 });
 export type CountTokensBody = Static<typeof CountTokensBody>;
-
-export const CountTokensAnswer = Type.Object({ input_tokens: Type.Integer() });
-export type CountTokensAnswer = Static<typeof CountTokensAnswer>;
-
-export const AnswerBlock = Type.Union([
-  Type.Object({ type: Type.Literal('text'), text: Type.String() }),
-  Type.Object({
-    type: Type.Literal('thinking'),
-    thinking: Type.String(),
-    signature: Type.String({ description: 'Empty: the server signs nothing.' }),
-  }),
-  Type.Object({
-    type: Type.Literal('tool_use'),
-    id: Type.String(),
-    name: Type.String(),
-    input: Type.Record(Type.String(), Type.Unknown()),
-    caller: Type.Object({ type: Type.Literal('direct') }),
-  }),
-]);
-export type AnswerBlock = Static<typeof AnswerBlock>;
-
-export const StopReason = words([
-  'end_turn',
-  'stop_sequence',
-  'tool_use',
-  'max_tokens',
-  'model_context_window_exceeded',
-]);
-export type StopReason = Static<typeof StopReason>;
-
-export const MessagesUsage = Type.Object({
-  input_tokens: Type.Integer({ description: 'Tokens of the prompt without those in cache_read_input_tokens.' }),
-  cache_creation_input_tokens: Type.Literal(0),
-  cache_read_input_tokens: Type.Integer({ description: 'Tokens of the prompt that a shared prefix saved.' }),
-  output_tokens: Type.Integer(),
-});
-export type MessagesUsage = Static<typeof MessagesUsage>;
-
-export const MessagesAnswer = Type.Object({
-  id: Type.String(),
-  type: Type.Literal('message'),
-  role: Type.Literal('assistant'),
-  model: Type.String(),
-  content: Type.Array(AnswerBlock),
-  stop_reason: nullable(StopReason),
-  stop_sequence: NullableString,
-  stop_details: Type.Null(),
-  container: Type.Null(),
-  diagnostics: Type.Null(),
-  usage: MessagesUsage,
-  sortie: Type.Optional(SortieReport),
-});
-export type MessagesAnswer = Static<typeof MessagesAnswer>;
-
-/** The form of an error, which is also the data of an error event. */
-export const MessagesErrorAnswer = Type.Object({
-  type: Type.Literal('error'),
-  error: Type.Object({ type: Type.String(), message: Type.String() }, { additionalProperties: true }),
-  request_id: Type.String(),
-});

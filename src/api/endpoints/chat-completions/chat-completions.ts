@@ -1,23 +1,25 @@
-/** POST /v1/chat/completions: from a valid body to an answer. */
-import { invalid } from '../errors.js';
-import type { Answer } from '../generation/answer.js';
-import type { CallPart } from '../generation/call-reader.js';
-import type { ChoiceToken, Delta } from '../generation/choice.js';
-import { chunkForm, type Collected } from '../generation/chunks.js';
-import type { ApiContext, ApiRequest } from '../context.js';
-import { chatLogprobs } from '../generation/logprobs.js';
-import { encodePrediction, waitLimitOf } from '../generation/prompt.js';
-import { budgetOf, readRequest, type GenerationRequest } from '../generation/read-request.js';
-import type { Endpoint } from '../generation/serve.js';
-import { answerGrammar } from '../params/structured-outputs.js';
-import { answerThoughts, checkBounds, thoughtTokens } from '../params/thoughts.js';
-import { rejectUnsupported } from '../params/unsupported.js';
-import { ChatBody } from '../schemas/chat.js';
-import type { ToolCall } from '../schemas/tools.js';
-import { chatPrompt, promptFrame, textOf } from './prompt.js';
-import { planTools } from './tools.js';
+/** POST /v1/chat/completions: from a valid body to an answer, whole or as chunks. */
+import { nullable, Type } from '../../../util/schema.js';
+import { invalid } from '../../errors.js';
+import type { Answer } from '../../generation/answer.js';
+import type { CallPart } from '../../generation/call-reader.js';
+import type { ChoiceToken, Delta } from '../../generation/choice.js';
+import { chunkForm, type Collected } from '../../generation/chunks.js';
+import type { ApiContext, ApiRequest } from '../../context.js';
+import { ChatLogprob, chatLogprobs } from '../../generation/logprobs.js';
+import { encodePrediction, waitLimitOf } from '../../generation/prompt.js';
+import { budgetOf, readRequest, type GenerationRequest } from '../../generation/read-request.js';
+import { answerGrammar } from '../../params/structured-outputs.js';
+import { answerThoughts, checkBounds, thoughtTokens } from '../../params/thoughts.js';
+import { rejectUnsupported } from '../../params/unsupported.js';
+import { SortieReport } from '../../schemas/report.js';
+import { FinishReason, NullableString, Usage } from '../../schemas/shared.js';
+import type { GeneratingEndpoint } from '../endpoint.js';
+import { ChatBody, ToolCall } from './chat-body.js';
+import { chatPrompt, promptFrame, textOf } from './chat-prompt.js';
+import { planTools } from './tool-grammar.js';
 
-async function read(context: ApiContext, request: ApiRequest<ChatBody>): Promise<GenerationRequest> {
+export async function readChat(context: ApiContext, request: ApiRequest<ChatBody>): Promise<GenerationRequest> {
   const { body } = request;
   rejectUnsupported(body, ChatBody.properties);
   if ((body.top_logprobs ?? 0) > 0 && body.logprobs !== true) {
@@ -98,10 +100,41 @@ function delta({ text, call, thoughts }: Delta, isFirst: boolean) {
   return { ...role, ...(call === null ? { content: text } : callDelta(call, isFirst)) };
 }
 
-export const chat: Endpoint<ChatBody> = {
+const ChatAnswer = Type.Object({
+  id: Type.String(),
+  object: Type.Literal('chat.completion'),
+  created: Type.Integer(),
+  model: Type.String(),
+  choices: Type.Array(
+    Type.Object({
+      index: Type.Integer(),
+      message: Type.Object({
+        role: Type.Literal('assistant'),
+        content: NullableString,
+        refusal: Type.Null(),
+        reasoning_content: Type.Optional(Type.String({ description: 'Thoughts in front of the answer.' })),
+        tool_calls: Type.Optional(Type.Array(ToolCall)),
+      }),
+      logprobs: nullable(Type.Object({ content: Type.Array(ChatLogprob), refusal: Type.Null() })),
+      finish_reason: Type.Union([...FinishReason.anyOf, Type.Literal('tool_calls')]),
+    }),
+  ),
+  usage: Usage,
+  sortie: SortieReport,
+});
+
+export const chatCompletions: GeneratingEndpoint<ChatBody> = {
+  path: '/v1/chat/completions',
+  operationId: 'createChatCompletion',
+  summary: 'Answer a chat at the depth that the budget allows',
+  tag: 'OpenAI',
+  operation: 'chat',
+  body: ChatBody,
+  answer: ChatAnswer,
+  events: '(chat.completion.chunk).',
   idPrefix: ID_PREFIX,
   userOf: ({ user }) => user,
-  read,
+  read: readChat,
   form(context, _request, answer, send) {
     const chunk = (choices: object[]) => ({ ...head(answer, 'chat.completion.chunk'), choices });
     return chunkForm(

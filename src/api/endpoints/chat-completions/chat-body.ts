@@ -1,9 +1,49 @@
-/** Schemas of POST /v1/chat/completions. */
-import { type Static, Type, allOptional, nullable } from '../../util/schema.js';
-import { FinishReason } from './completions.js';
-import { SortieReport } from './report.js';
-import { generationFields, NullableString, oneOf, Usage, oneWord } from './shared.js';
-import { ToolCall, toolFields } from './tools.js';
+/** Schema of the body of POST /v1/chat/completions: messages, tools, and the other fields. */
+import { allOptional, type Static, Type } from '../../../util/schema.js';
+import { generationFields, oneOf, oneWord } from '../../schemas/shared.js';
+
+export const FunctionName = Type.String({
+  pattern: '^[a-zA-Z0-9_-]{1,64}$',
+  'x-rule': '1 to 64 letters, digits, underscores and hyphens',
+});
+
+export const Tool = Type.Object({
+  type: Type.Literal('function', { 'x-rule': '"function"' }),
+  function: Type.Object({
+    name: FunctionName,
+    description: Type.Optional(Type.String()),
+    parameters: Type.Optional(
+      Type.Record(Type.String(), Type.Unknown(), {
+        description: 'JSON schema of the arguments, which are an object. Absent: no arguments.',
+      }),
+    ),
+    strict: Type.Optional(Type.Boolean({ description: 'Has no effect: every call follows its schema.' })),
+  }),
+});
+export type Tool = Static<typeof Tool>;
+
+export const ToolChoice = oneOf('"none", "auto", "required" or {type: "function", function: {name}}', [
+  Type.Literal('none'),
+  Type.Literal('auto'),
+  Type.Literal('required'),
+  Type.Object({ type: Type.Literal('function'), function: Type.Object({ name: Type.String() }) }),
+]);
+
+export const toolFields = {
+  tools: Type.Optional(Type.Array(Tool, { maxItems: 128, 'x-rule': 'an array of at most 128 functions' })),
+  tool_choice: Type.Optional(ToolChoice),
+  parallel_tool_calls: Type.Optional(
+    Type.Boolean({ default: true, description: 'Allows several calls in one answer.' }),
+  ),
+};
+
+/** A call of an answer, which the next request returns. */
+export const ToolCall = Type.Object({
+  id: Type.String({ minLength: 1 }),
+  type: Type.Literal('function', { 'x-rule': '"function"' }),
+  function: Type.Object({ name: FunctionName, arguments: Type.String({ description: 'A JSON object as text.' }) }),
+});
+export type ToolCall = Static<typeof ToolCall>;
 
 const TextPart = Type.Object({ type: Type.Literal('text'), text: Type.String() });
 
@@ -115,31 +155,3 @@ export const ChatBody = Type.Object(
   },
 );
 export type ChatBody = Static<typeof ChatBody>;
-
-const TopLogprob = Type.Object({ token: Type.String(), logprob: Type.Number(), bytes: Type.Array(Type.Integer()) });
-export const ChatLogprob = Type.Object({ ...TopLogprob.properties, top_logprobs: Type.Array(TopLogprob) });
-export type ChatLogprob = Static<typeof ChatLogprob>;
-
-export const ChatAnswer = Type.Object({
-  id: Type.String(),
-  object: Type.Literal('chat.completion'),
-  created: Type.Integer(),
-  model: Type.String(),
-  choices: Type.Array(
-    Type.Object({
-      index: Type.Integer(),
-      message: Type.Object({
-        role: Type.Literal('assistant'),
-        content: NullableString,
-        refusal: Type.Null(),
-        reasoning_content: Type.Optional(Type.String({ description: 'Thoughts in front of the answer.' })),
-        tool_calls: Type.Optional(Type.Array(ToolCall)),
-      }),
-      logprobs: nullable(Type.Object({ content: Type.Array(ChatLogprob), refusal: Type.Null() })),
-      finish_reason: Type.Union([...FinishReason.anyOf, Type.Literal('tool_calls')]),
-    }),
-  ),
-  usage: Usage,
-  sortie: SortieReport,
-});
-export type ChatAnswer = Static<typeof ChatAnswer>;

@@ -3,15 +3,14 @@
  *
  * Must not know: the other protocols.
  */
-import type { ApiContext, ApiRequest } from '../context.js';
-import { ApiError } from '../errors.js';
-import type { GenerationRequest } from '../generation/read-request.js';
-import type { ChatBody, ChatMessageBody } from '../schemas/chat.js';
-import { generationFields, type GenerationBody } from '../schemas/shared.js';
-import type { ToolCall } from '../schemas/tools.js';
-import { chat } from './chat.js';
-import { chatPrompt, countedFrame } from './prompt.js';
-import { planTools } from './tools.js';
+import type { ApiContext, ApiRequest } from '../../context.js';
+import { ApiError } from '../../errors.js';
+import type { GenerationRequest } from '../../generation/read-request.js';
+import type { ChatBody, ChatMessageBody, ToolCall } from './chat-body.js';
+import { generationFields, type GenerationBody } from '../../schemas/shared.js';
+import { readChat } from './chat-completions.js';
+import { chatPrompt, countedFrame } from './chat-prompt.js';
+import { planTools } from './tool-grammar.js';
 
 /** A body of another protocol as the body of a chat. */
 export interface Translation {
@@ -56,7 +55,7 @@ export async function readAsChat(
   request: ApiRequest<unknown>,
   { body, names }: Translation,
 ): Promise<GenerationRequest> {
-  const read = await withNames(names, () => chat.read(context, { ...request, body }));
+  const read = await withNames(names, () => readChat(context, { ...request, body }));
   const { grammar, quota } = read;
   return {
     ...read,

@@ -1,9 +1,8 @@
 /** Anthropic's tools and tool choice in the form of a chat. Must not know: grammars. */
-import { notSupported, required } from '../errors.js';
-import { toolSchema } from '../params/value-limits.js';
-import type { ChatBody } from '../schemas/chat.js';
-import type { CountTokensBody, MessagesTool, MessagesToolChoice } from '../schemas/messages.js';
-import type { Tool } from '../schemas/tools.js';
+import { notSupported, required } from '../../errors.js';
+import { toolSchema } from '../../params/value-limits.js';
+import type { ChatBody, Tool } from '../chat-completions/chat-body.js';
+import type { CountTokensBody, MessagesTool, MessagesToolChoice } from './messages-body.js';
 
 function toolOf(tool: MessagesTool, place: string): Tool {
   const { type = 'custom', name, description, input_schema: schema, strict = false } = tool;

@@ -4,13 +4,12 @@
  *
  * Must not know: the written form of calls, grammars.
  */
-import { type ApiError, invalid } from '../errors.js';
-import type { ChatTool } from '../../text/tool-form.js';
-import type { PlannedGrammar } from '../params/structured-outputs.js';
-import { schemaText } from '../params/value-limits.js';
-import type { ChatBody } from '../schemas/chat.js';
-import type { Tool } from '../schemas/tools.js';
-import { quoted } from '../../util/quoted.js';
+import { type ApiError, invalid } from '../../errors.js';
+import type { ChatTool } from '../../../text/tool-form.js';
+import type { PlannedGrammar } from '../../params/structured-outputs.js';
+import { schemaText } from '../../params/value-limits.js';
+import type { ChatBody, Tool } from './chat-body.js';
+import { quoted } from '../../../util/quoted.js';
 
 /** Most calls in one answer. Without a limit, a small model goes on until max_tokens. */
 const MAX_CALLS = 16;

@@ -1,9 +1,7 @@
-/** Schemas of POST /v1/responses, in OpenAI's form and that of Open Responses. */
-import { allOptional, nullable, type Static, Type, words } from '../../util/schema.js';
-import { ChatLogprob, Effort } from './chat.js';
-import { SortieReport } from './report.js';
-import { generationFields, NullableNumber, NullableString, oneOf, oneWord, stringOr } from './shared.js';
-import { FunctionName } from './tools.js';
+/** Schemas of the bodies of POST /v1/responses and /v1/responses/input_tokens. */
+import { allOptional, type Static, Type, words } from '../../../util/schema.js';
+import { Effort, FunctionName } from '../chat-completions/chat-body.js';
+import { generationFields, oneOf, oneWord, STRICT, stringOr } from '../../schemas/shared.js';
 
 const Part = Type.Object({
   type: Type.String({ description: '"input_text", "output_text", "text" or "refusal".' }),
@@ -13,7 +11,7 @@ const Part = Type.Object({
 
 const PARTS = 'a string or an array of parts with a text';
 
-/** One schema for all types of items: src/api/responses/input.ts checks the fields of each type. */
+/** One schema for all types of items: input-items.ts checks the fields of each type. */
 export const InputItem = Type.Object({
   ...allOptional({
     type: Type.String({
@@ -30,10 +28,6 @@ export const InputItem = Type.Object({
   }),
 });
 export type InputItem = Static<typeof InputItem>;
-
-/** The meaning of `strict` in a tool of responses and messages. */
-export const STRICT =
-  'Every call follows its schema. Without strict, maxLength, maxItems and maxProperties above 4,096 have no effect.';
 
 export const ResponseTool = Type.Object({
   type: Type.String({ description: '"function".' }),
@@ -153,94 +147,3 @@ export const InputTokensBody = Type.Object(
   { examples: [{ input: 'Why is the sky blue?' }] },
 );
 export type InputTokensBody = Static<typeof InputTokensBody>;
-
-export const InputTokensAnswer = Type.Object({
-  object: Type.Literal('response.input_tokens'),
-  input_tokens: Type.Integer(),
-});
-export type InputTokensAnswer = Static<typeof InputTokensAnswer>;
-
-const Status = words(['in_progress', 'completed', 'incomplete']);
-
-const MessageItem = Type.Object({
-  type: Type.Literal('message'),
-  id: Type.String(),
-  status: Status,
-  role: Type.Literal('assistant'),
-  content: Type.Array(
-    Type.Object({
-      type: Type.Literal('output_text'),
-      text: Type.String(),
-      annotations: Type.Array(Type.Unknown()),
-      logprobs: Type.Array(ChatLogprob),
-    }),
-  ),
-});
-
-const CallItem = Type.Object({
-  type: Type.Literal('function_call'),
-  id: Type.String(),
-  status: Status,
-  call_id: Type.String(),
-  name: Type.String(),
-  arguments: Type.String(),
-});
-
-/** Thoughts in front of a message or a call. */
-const ReasoningItem = Type.Object({
-  type: Type.Literal('reasoning'),
-  id: Type.String(),
-  status: Status,
-  summary: Type.Array(Type.Unknown()),
-  content: Type.Array(Type.Object({ type: Type.Literal('reasoning_text'), text: Type.String() })),
-});
-
-export const OutputItem = Type.Union([MessageItem, CallItem, ReasoningItem]);
-export type OutputItem = Static<typeof OutputItem>;
-
-export const ResponsesUsage = Type.Object({
-  input_tokens: Type.Integer(),
-  input_tokens_details: Type.Object({ cached_tokens: Type.Integer() }),
-  output_tokens: Type.Integer(),
-  output_tokens_details: Type.Object({ reasoning_tokens: Type.Integer() }),
-  total_tokens: Type.Integer(),
-});
-export type ResponsesUsage = Static<typeof ResponsesUsage>;
-
-/** A response. Fields of the request come back as they were sent, sampling fields as they were used. */
-export const ResponsesAnswer = Type.Object({
-  id: Type.String(),
-  object: Type.Literal('response'),
-  created_at: Type.Integer(),
-  completed_at: NullableNumber,
-  status: Type.Union([...Status.anyOf, Type.Literal('failed')]),
-  incomplete_details: nullable(Type.Object({ reason: Type.Literal('max_output_tokens') })),
-  error: nullable(Type.Object({ code: Type.String(), message: Type.String() })),
-  model: Type.String(),
-  output: Type.Array(OutputItem),
-  usage: nullable(ResponsesUsage),
-  instructions: NullableString,
-  max_output_tokens: NullableNumber,
-  max_tool_calls: NullableNumber,
-  metadata: Type.Record(Type.String(), Type.String()),
-  parallel_tool_calls: Type.Boolean(),
-  previous_response_id: Type.Null(),
-  prompt_cache_key: NullableString,
-  reasoning: nullable(Type.Object({ effort: NullableString, summary: Type.Null() })),
-  safety_identifier: NullableString,
-  service_tier: Type.Literal('default'),
-  store: Type.Literal(false),
-  background: Type.Literal(false),
-  text: Type.Object({ format: Type.Unknown(), verbosity: Type.Literal('medium') }),
-  tools: Type.Array(Type.Unknown()),
-  tool_choice: Type.Unknown(),
-  temperature: Type.Number(),
-  top_p: Type.Number(),
-  top_logprobs: Type.Integer(),
-  presence_penalty: Type.Number(),
-  frequency_penalty: Type.Number(),
-  truncation: Type.Literal('disabled'),
-  user: NullableString,
-  sortie: Type.Optional(SortieReport),
-});
-export type ResponsesAnswer = Static<typeof ResponsesAnswer>;

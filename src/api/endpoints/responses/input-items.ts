@@ -1,7 +1,7 @@
 /** The items of a conversation as the messages of a chat. Must not know: tools, sampling. */
-import { TranslatedMessages } from '../chat/translated.js';
-import { notSupported, required } from '../errors.js';
-import type { InputItem, ResponsesBody } from '../schemas/responses.js';
+import { TranslatedMessages } from '../chat-completions/translated-chat.js';
+import { notSupported, required } from '../../errors.js';
+import type { InputItem, ResponsesBody } from './responses-body.js';
 
 const SERVED = 'the server takes message, function_call, function_call_output and reasoning';
 

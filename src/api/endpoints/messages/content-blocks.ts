@@ -1,7 +1,7 @@
 /** Anthropic's messages and their blocks as the messages of a chat. Must not know: tools, sampling. */
-import { TranslatedMessages } from '../chat/translated.js';
-import { invalid, notSupported, required } from '../errors.js';
-import type { ContentBlock, CountTokensBody, InputMessage } from '../schemas/messages.js';
+import { TranslatedMessages } from '../chat-completions/translated-chat.js';
+import { invalid, notSupported, required } from '../../errors.js';
+import type { ContentBlock, CountTokensBody, InputMessage } from './messages-body.js';
 
 type Role = InputMessage['role'];
 type Blocks = string | readonly Pick<ContentBlock, 'type' | 'text'>[];
