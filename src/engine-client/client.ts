@@ -20,8 +20,8 @@ import type {
 } from '../protocol/index.js';
 import type { EngineOptions } from '../protocol/options.js';
 import { sequencesOf } from '../protocol/request.js';
-import { Outstanding } from './outstanding.js';
-import { silenceOf } from './silence.js';
+import { UnacknowledgedRequests } from './unacknowledged-requests.js';
+import { watchdogTimeout } from './watchdog-timeout.js';
 import { OpenSequences, SequenceEvents, unreportedEnd } from './sequence-events.js';
 import { Watchdog } from '../util/watchdog.js';
 
@@ -61,7 +61,7 @@ export class EngineClient extends EventEmitter<EngineEvents> implements Engine {
     this.#sequences.end(end);
     this.#tell(() => this.emit('cut', end));
   });
-  readonly #outstanding: Outstanding;
+  readonly #unacknowledged: UnacknowledgedRequests;
   /** Ids to cancel, by reason. They leave in one message: a request of 64 choices costs the engine one cancel. */
   readonly #cancels = new Map<CancelReason, string[]>();
   readonly #watchdog = new Watchdog(
@@ -88,9 +88,9 @@ export class EngineClient extends EventEmitter<EngineEvents> implements Engine {
   constructor(options: EngineOptions, leastSilenceMs?: number, startMs = START_MS) {
     super();
     const most = options.maxRunning + options.maxQueue;
-    this.#outstanding = new Outstanding(most);
+    this.#unacknowledged = new UnacknowledgedRequests(most);
     // The gateway bounds each tenant; the engine bounds all of them together.
-    this.#options = { ...options, maxQueue: Outstanding.capacityOf(most) - options.maxRunning };
+    this.#options = { ...options, maxQueue: UnacknowledgedRequests.capacityOf(most) - options.maxRunning };
     this.#leastSilenceMs = leastSilenceMs;
     this.#startMs = startMs;
   }
@@ -112,11 +112,11 @@ export class EngineClient extends EventEmitter<EngineEvents> implements Engine {
   }
 
   hasRoom(tenant: string, sequences: number, tokens: number): boolean {
-    return this.#outstanding.hasRoom(tenant, sequences, tokens);
+    return this.#unacknowledged.hasRoom(tenant, sequences, tokens);
   }
 
   get unreadMs(): number {
-    return this.#outstanding.unreadMs(monotonicMs());
+    return this.#unacknowledged.unreadMs(monotonicMs());
   }
 
   generate(request: AnswerRequest): SequenceEvents {
@@ -132,7 +132,7 @@ export class EngineClient extends EventEmitter<EngineEvents> implements Engine {
     for (const [index, sequence] of sequencesOf(request).entries()) {
       this.#sequences.add(sequence.id, { answer, index, isAudited: request.audit === true });
       this.#deadlines.add(sequence);
-      this.#outstanding.add(sequence, now);
+      this.#unacknowledged.add(sequence, now);
     }
     this.#send({ type: 'generate', request });
     return answer;
@@ -234,7 +234,7 @@ export class EngineClient extends EventEmitter<EngineEvents> implements Engine {
       this.#sequences.audited(message.audits);
       this.#tell(() => this.emit('audit', message));
     } else if (message.type === 'step') {
-      this.#outstanding.hear(message);
+      this.#unacknowledged.hear(message);
       this.#deadlines.hear(message);
       this.#sequences.dispatch(message);
       this.#tell(() => this.emit('step', message));
@@ -248,7 +248,7 @@ export class EngineClient extends EventEmitter<EngineEvents> implements Engine {
     this.#ready = null;
     this.#child = null;
     this.#cancels.clear();
-    this.#outstanding.clear();
+    this.#unacknowledged.clear();
     this.#sequences.loseAll(why);
     if (!wasReady) return;
     if (performance.now() - startedAt > HEALTHY_MS) this.#failures = 0;
@@ -260,7 +260,7 @@ export class EngineClient extends EventEmitter<EngineEvents> implements Engine {
   #becomeReady(message: ReadyMessage): void {
     this.#ready = message;
     const longest = { chunk: this.#options.prefillChunk, context: message.maxLength };
-    this.#watchdog.start(silenceOf(message.cost, longest, this.#leastSilenceMs));
+    this.#watchdog.start(watchdogTimeout(message.cost, longest, this.#leastSilenceMs));
     this.emit('ready', message);
   }
 

@@ -1,4 +1,4 @@
-/** Every failure in the form of the route's protocol: validation, framework, routes, sockets. */
+/** Every failure in the form of the route's dialect: validation, framework, routes, sockets. */
 import { STATUS_CODES, type ServerResponse } from 'node:http';
 import type { Socket } from 'node:net';
 import type { Duplex } from 'node:stream';
@@ -127,7 +127,7 @@ export function errorHeaders(error: ApiError): Partial<HeadersOf<typeof retryHea
 export function sendError(error: unknown, request: FastifyRequest, reply: FastifyReply): void {
   const answer = asApiError(error);
   if (answer.status === 500) request.log.error({ err: error }, 'request failed');
-  Object.assign(request.notes, answer.logged());
+  Object.assign(request.logFields, answer.logged());
   // No hook has run before routing, so the common headers are set here as well.
   void reply
     .code(answer.status)

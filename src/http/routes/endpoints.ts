@@ -43,7 +43,7 @@ function registerGenerating(app: FastifyInstance, context: HttpContext, endpoint
       config: { ...configOf(endpoint), inference: true, operation },
       schema: { ...textOf(endpoint), headers: budgetHeaders, body, response },
     },
-    generationHandler(context, endpoint),
+    generationHandler(context.api, endpoint, context.options.keepAlive * 1000),
   );
 }
 

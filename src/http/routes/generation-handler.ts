@@ -6,7 +6,6 @@ import type { GeneratingEndpoint } from '../../api/endpoints/endpoint.js';
 import { serveStream, serveWhole } from '../../api/generation/serve.js';
 import { clientAbortSignal } from '../response-lifecycle.js';
 import { SseStream } from '../sse.js';
-import type { HttpContext } from '../context.js';
 import { warn } from '../plugins/headers.js';
 
 /** The field of all bodies that this file reads. */
@@ -14,13 +13,12 @@ interface Streamable {
   readonly stream?: boolean;
 }
 
-export function generationHandler(context: HttpContext, endpoint: GeneratingEndpoint<Streamable>) {
-  const keepAliveMs = context.options.keepAlive * 1000;
+export function generationHandler(context: ApiContext, endpoint: GeneratingEndpoint<Streamable>, keepAliveMs: number) {
   return async (request: FastifyRequest, reply: FastifyReply): Promise<object> => {
     const mustState = endpoint.dialect === 'anthropic';
-    const { api: limited, body } = underCap(context.api, request.caller, request.body as Streamable, mustState);
+    const { api: limited, body } = underCap(context, request.caller, request.body as Streamable, mustState);
     const user = endpoint.userOf(body);
-    if (user !== undefined) request.notes.user = user;
+    if (user !== undefined) request.logFields.user = user;
     const api: ApiRequest<Streamable> = {
       id: request.id,
       arrivedAt: request.forwarded.arrivedAt,
@@ -30,11 +28,11 @@ export function generationHandler(context: HttpContext, endpoint: GeneratingEndp
       caller: request.caller,
       signal: clientAbortSignal(reply),
       trace: request.trace,
-      addLogFields: (fields) => Object.assign(request.notes, fields),
+      addLogFields: (fields) => Object.assign(request.logFields, fields),
       warn: (text) => {
         warn(reply, text);
       },
-      addCancelFields: (fields) => (request.cancelNotes = fields),
+      addCancelFields: (fields) => (request.cancelFields = fields),
     };
     if (body.stream === true) {
       await serveStream(limited, api, endpoint, (answer) => new SseStream(reply, keepAliveMs, answer));

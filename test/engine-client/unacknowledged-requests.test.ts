@@ -1,6 +1,6 @@
 import t from 'tap';
 import fc from 'fast-check';
-import { Outstanding } from '../../src/engine-client/outstanding.js';
+import { UnacknowledgedRequests } from '../../src/engine-client/unacknowledged-requests.js';
 import { Shares } from '../../src/util/shares.js';
 
 const none = { planned: [], rejected: [], ended: [] };
@@ -27,7 +27,7 @@ void t.test('a client alone gets all places, and a new client always finds some'
 void t.test(
   'a sequence counts until the engine ends or rejects it; its prompt counts until the engine reads it',
   (t) => {
-    const sent = new Outstanding(2);
+    const sent = new UnacknowledgedRequests(2);
     sent.add(message('a', 'x', 2 ** 20), 5);
     t.ok(sent.hasRoom('y', 1, 1));
     t.notOk(sent.hasRoom('x', 1, 1), 'its unread prompts are at the bound');

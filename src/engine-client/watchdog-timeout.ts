@@ -5,8 +5,8 @@
  */
 import type { CostPoint, CostTable } from '../cost/table.js';
 
-/** Shortest silence after which the gateway kills an engine. */
-const LEAST_SILENCE_MS = 30_000;
+/** Shortest time. */
+const LEAST_MS = 30_000;
 /** Factor between the measured and the accepted time of the longest step: the machine may be busy. */
 const SLOWDOWN_LIMIT = 20;
 
@@ -18,8 +18,8 @@ export interface LongestStep {
   readonly context: number;
 }
 
-/** Accepted silence in ms. The engine answers between steps only, and steps of large models take seconds. */
-export function silenceOf({ units }: CostTable, longest: LongestStep, leastMs = LEAST_SILENCE_MS): number {
+/** The time in ms. The engine answers between steps only, and steps of large models take seconds. */
+export function watchdogTimeout({ units }: CostTable, longest: LongestStep, leastMs = LEAST_MS): number {
   const ms = units.reduce((sum, { prefill }) => sum + chunkMs(prefill, longest), 0);
   return Math.max(leastMs, SLOWDOWN_LIMIT * ms);
 }

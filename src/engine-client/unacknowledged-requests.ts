@@ -23,7 +23,7 @@ interface Sent {
 
 type Message = Pick<SequenceRequest, 'id' | 'tenant' | 'prompt' | 'grammar'>;
 
-export class Outstanding {
+export class UnacknowledgedRequests {
   readonly #sequences: Shares;
   readonly #tokens = new Shares(MOST_UNREAD_TOKENS);
   /** In the order of sending. */
