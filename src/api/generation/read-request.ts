@@ -20,12 +20,11 @@ import {
 import { ApiError, invalid } from '../errors.js';
 import { requestBudget } from '../params/budget.js';
 import { qualityFloor, requestDepth, type DepthBounds } from '../params/depth.js';
-import { agreed, type Headers, headerValues } from '../params/headers.js';
 import { sampling, samplingDefaults, seedOf } from '../params/sampling.js';
 import type { PlannedGrammar } from '../params/structured-outputs.js';
 import { behindThoughts, thoughtsExit } from '../params/thoughts.js';
 import { checkIds, LONE_SURROGATE } from '../params/value-limits.js';
-import { ASKED } from '../schemas/headers.js';
+import { agreed, ASKED, type Headers, headerValues } from '../schemas/headers.js';
 import type { GenerationBody } from '../schemas/shared.js';
 import type { AnswerThoughts } from './choice.js';
 import { tooLong, type Prompt } from './prompt.js';

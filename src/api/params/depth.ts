@@ -5,8 +5,7 @@
  */
 import type { RequestPolicy } from '../context.js';
 import { ApiError, invalid } from '../errors.js';
-import { agreed, type Headers, headerValues } from './headers.js';
-import { ASKED } from '../schemas/headers.js';
+import { agreed, ASKED, type Headers, headerValues } from '../schemas/headers.js';
 import type { SortieRequest } from '../schemas/shared.js';
 import type { ServedModel } from '../served-model.js';
 import { quoted } from '../../util/quoted.js';
