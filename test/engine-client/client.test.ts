@@ -160,7 +160,11 @@ void t.test('watchdogTimeout: at least 30 s, or 20 of the longest steps', async 
   const usual = { chunk: 128, context: 2048 };
   t.equal(watchdogTimeout({ units: [unit(20), unit(30)] }, usual), 30_000);
   t.equal(watchdogTimeout({ units: [unit(2_000), unit(3_000)] }, usual), 100_000);
-  t.equal(watchdogTimeout({ units: [unit(2_000), unit(3_000)] }, { chunk: 1024, context: 2048 }), 800_000, 'longer chunks');
+  t.equal(
+    watchdogTimeout({ units: [unit(2_000), unit(3_000)] }, { chunk: 1024, context: 2048 }),
+    800_000,
+    'longer chunks',
+  );
   t.equal(watchdogTimeout({ units: [unit(2_000)] }, { chunk: 8192, context: 256 }), 80_000, 'at most a sequence');
   const points = [
     { rows: 8, context: 0, ms: 900 },
