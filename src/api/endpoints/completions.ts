@@ -133,11 +133,9 @@ function choice(context: ApiContext, answer: Answer, index: number, text: string
   return { index, text, logprobs, finish_reason: null };
 }
 
-const ID_PREFIX = 'cmpl-';
-
 function head(answer: Answer) {
   return {
-    id: ID_PREFIX + answer.request.id,
+    id: `cmpl-${answer.request.id}`,
     object: 'text_completion',
     created: answer.created,
     model: answer.request.modelName,
@@ -153,7 +151,6 @@ export const completions: GeneratingEndpoint<CompletionBody> = {
   body: CompletionBody,
   answer: CompletionAnswer,
   events: 'of the same form.',
-  idPrefix: ID_PREFIX,
   userOf: ({ user }) => user,
   read,
   form: (context, _request, answer, send) =>

@@ -2,12 +2,12 @@
 import { type Static, Type } from '../../util/schema.js';
 import { ApiError, invalid } from '../errors.js';
 import { type ApiContext, readyEngine } from '../context.js';
-import { encodePrompt, type Encoding } from '../generation/prompt.js';
+import { countingRules, encodePrompt, type Encoding } from '../generation/prompt.js';
 import { modelExit } from '../params/depth.js';
 import { rejectUnsupported } from '../params/unsupported.js';
 import { AddSpecialTokens } from '../schemas/shared.js';
 import { ChatBody, ChatMessageBody, endingFields, templateFields, toolFields } from './chat-completions/chat-body.js';
-import { chatPrompt, countedFrame } from './chat-completions/chat-prompt.js';
+import { chatPrompt } from './chat-completions/chat-prompt.js';
 import { chatTools } from './chat-completions/tool-grammar.js';
 import { CompletionBody } from './completions.js';
 import { plainEndpoint } from './endpoint.js';
@@ -38,14 +38,10 @@ type TokenizeAnswer = Static<typeof TokenizeAnswer>;
 /** Fields of generation requests, which /tokenize accepts so that a request can be counted unchanged. */
 const COUNTED = { ...CompletionBody.properties, ...ChatBody.properties, ...TokenizeBody.properties };
 
-async function promptTokens(
-  context: ApiContext,
-  text: string,
-  encoding: Omit<Encoding, 'param'>,
-): Promise<readonly number[]> {
+async function promptTokens(context: ApiContext, text: string, encoding: Encoding): Promise<readonly number[]> {
   // The empty text can be counted, although no answer can follow it.
   if (text === '') return context.model.tokenizer.encode(text, encoding.addSpecial);
-  return (await encodePrompt(context, text, { ...encoding, param: 'prompt' })).ids;
+  return (await encodePrompt(context, text, encoding)).ids;
 }
 
 export const tokenize = plainEndpoint<TokenizeBody>({
@@ -69,11 +65,18 @@ export const tokenize = plainEndpoint<TokenizeBody>({
     if (body.tools !== undefined && body.messages === undefined) {
       throw invalid('tools', 'is only allowed with messages');
     }
-    const frame = countedFrame(context, body.messages ?? [], body, signal);
+    const rules = countingRules(signal);
+    const addSpecial = body.add_special_tokens ?? true;
     const tokens =
-      body.messages !== undefined
-        ? (await chatPrompt(context, body.messages, chatTools(body.tools ?? []), frame)).ids
-        : await promptTokens(context, body.prompt ?? '', { ...frame, addSpecial: body.add_special_tokens ?? true });
+      body.messages === undefined
+        ? await promptTokens(context, body.prompt ?? '', { ...rules, addSpecial, param: 'prompt' })
+        : (
+            await chatPrompt(
+              context,
+              { ...body, messages: body.messages },
+              { ...rules, tools: chatTools(body.tools ?? []) },
+            )
+          ).ids;
     return { count: tokens.length, max_model_len: maxLength, tokens: [...tokens] };
   },
 });

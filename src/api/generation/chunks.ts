@@ -35,7 +35,7 @@ interface Forms {
   /** A chunk without choices, which carries usage. */
   empty(): object;
   /** A whole answer without usage. */
-  whole(choices: readonly Collected[]): object;
+  whole(choices: readonly Collected[]): { readonly id: string };
 }
 
 /** OpenAI's rules for a stream of chunks: usage in an own chunk, the report in the last one. */

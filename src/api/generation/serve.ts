@@ -16,15 +16,13 @@ export interface Form {
   /** Takes the next piece of the answer. */
   add(piece: Piece): void;
   /** Ends the answer. @returns the body of a whole one, without the report */
-  end(): object;
+  end(): { readonly id: string };
   /** The answer failed after the status line, which may be before the first event. */
   failed(error: ApiError): void;
 }
 
 /** How an endpoint reads its body, and writes its answer. */
 export interface Answering<Body> {
-  /** The client gets the answer's id with this prefix. */
-  readonly idPrefix: string;
   /** The client's name of its user, for the log. */
   userOf(body: Body): string | undefined;
   /** @throws ApiError for a request that the endpoint rejects */
@@ -48,7 +46,8 @@ export async function serveWhole<Body>(
   const form = endpoint.form(context, request, answer);
   try {
     for await (const piece of answer.pieces()) form.add(piece);
-    return { headers: answer.headers(), body: { ...form.end(), sortie: recorded(request, endpoint, answer) } };
+    const body = form.end();
+    return { headers: answer.headers(), body: { ...body, sortie: recorded(request, answer, body.id) } };
   } catch (thrown) {
     throw thrown instanceof ClientGone ? thrown : failed(request, answer, thrown);
   }
@@ -73,8 +72,7 @@ export async function serveStream<Body>(
   });
   try {
     for await (const piece of answer.pieces(out)) form.add(piece);
-    form.end();
-    recorded(request, endpoint, answer);
+    recorded(request, answer, form.end().id);
   } catch (thrown) {
     if (thrown instanceof ClientGone) return;
     const error = failed(request, answer, thrown);
@@ -99,11 +97,11 @@ async function accepted<Body>(
   return answer;
 }
 
-/** Writes a finished answer to the log and the trace. @returns its report */
-function recorded<Body>(request: ApiRequest<Body>, { idPrefix }: Answering<Body>, answer: Answer): SortieReport {
+/** Writes a finished answer to the log and the trace. @param id the client's @returns its report */
+function recorded(request: ApiRequest<unknown>, answer: Answer, id: string): SortieReport {
   const report = answer.report();
   request.addLogFields(logFields(answer, report));
-  request.trace?.describe(answeredAttributes(answer, idPrefix + answer.request.id));
+  request.trace?.describe(answeredAttributes(answer, id));
   return report;
 }
 

@@ -16,7 +16,7 @@ import { SortieReport } from '../../schemas/report.js';
 import { FinishReason, NullableString, Usage } from '../../schemas/shared.js';
 import type { GeneratingEndpoint } from '../endpoint.js';
 import { ChatBody, ToolCall } from './chat-body.js';
-import { chatPrompt, promptFrame, textOf } from './chat-prompt.js';
+import { chatPrompt, continuesLast, textOf } from './chat-prompt.js';
 import { planTools } from './tool-grammar.js';
 
 export async function readChat(context: ApiContext, request: ApiRequest<ChatBody>): Promise<GenerationRequest> {
@@ -33,10 +33,10 @@ export async function readChat(context: ApiContext, request: ApiRequest<ChatBody
   const mayThink = asked === null || tokens !== null;
   const budget = budgetOf(context, request);
   const waitLimit = waitLimitOf(request, budget);
-  const frame = promptFrame(context, body.messages, body, waitLimit);
-  const prompt = await chatPrompt(context, body.messages, tools, mayThink ? frame : { ...frame, closesThoughts: true });
-  const continued = frame.continuesLast === true ? body.messages.map(textOf).at(-1) : null;
-  const thoughts = tags !== null && mayThink ? answerThoughts(tags, prompt.text, continued ?? null) : null;
+  const prompt = await chatPrompt(context, body, { tools, waitLimit, mayThink });
+  const last = body.messages.at(-1);
+  const continued = continuesLast(body) && last !== undefined ? textOf(last) : null;
+  const thoughts = tags !== null && mayThink ? answerThoughts(tags, prompt.text, continued) : null;
   return readRequest(context, request, {
     endpoint: 'chat',
     budget,
@@ -58,10 +58,8 @@ function logprobs(context: ApiContext, answer: Answer, tokens: readonly ChoiceTo
   return { content: chatLogprobs(context.model.tokenizer, tokens), refusal: null };
 }
 
-const ID_PREFIX = 'chatcmpl-';
-
 function head(answer: Answer, object: 'chat.completion' | 'chat.completion.chunk') {
-  return { id: ID_PREFIX + answer.request.id, object, created: answer.created, model: answer.request.modelName };
+  return { id: `chatcmpl-${answer.request.id}`, object, created: answer.created, model: answer.request.modelName };
 }
 
 function callDelta({ index, id, name, arguments: text }: CallPart, first: boolean) {
@@ -132,7 +130,6 @@ export const chatCompletions: GeneratingEndpoint<ChatBody> = {
   body: ChatBody,
   answer: ChatAnswer,
   events: '(chat.completion.chunk).',
-  idPrefix: ID_PREFIX,
   userOf: ({ user }) => user,
   read: readChat,
   form(context, _request, answer, send) {

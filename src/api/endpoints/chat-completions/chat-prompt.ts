@@ -15,77 +15,44 @@ import type { ChatTool, ChatToolCall } from '../../../text/tool-form.js';
 import { quoted } from '../../../util/quoted.js';
 import { type ApiContext, readyEngine } from '../../context.js';
 import { ApiError, invalid, required } from '../../errors.js';
-import { type Encoding, encodePrompt, type Prompt, tooLong, type WaitLimit } from '../../generation/prompt.js';
+import { type Encoding, encodePrompt, type Prompt, tooLong } from '../../generation/prompt.js';
 import { withoutThoughts } from '../../params/thoughts.js';
 import { rejectUnsupportedOfMessages } from '../../params/unsupported.js';
 import { hasMoreValues, isTooDeep, MAX_NESTING } from '../../params/value-limits.js';
-import type { ChatMessageBody, ToolCall } from './chat-body.js';
+import type { ChatBody, ChatMessageBody, ToolCall } from './chat-body.js';
 
-/** Fields of a body that shape the prompt. */
-interface PromptFields {
-  readonly add_generation_prompt?: boolean;
-  readonly continue_final_message?: boolean;
-  readonly chat_template_kwargs?: Readonly<Record<string, unknown>>;
-  readonly reasoning_effort?: string;
-  readonly add_special_tokens?: boolean;
-}
+/** The fields of a body that make the prompt. */
+type PromptFields = Pick<
+  ChatBody,
+  | 'messages'
+  | 'add_generation_prompt'
+  | 'continue_final_message'
+  | 'chat_template_kwargs'
+  | 'reasoning_effort'
+  | 'add_special_tokens'
+>;
 
-/** The parts around the messages: the end of the prompt, and the tokenizer's own begin and end tokens. */
-export interface PromptFrame extends Omit<Encoding, 'param'> {
-  readonly addGenerationPrompt: boolean;
-  /** The last message has no end. Absent: false. */
-  readonly continuesLast?: boolean;
-  /** Further variables of the chat template; absent: none. */
-  readonly variables?: TemplateVariables;
-  /** Closes the thoughts that the template opens. Absent: false. */
-  readonly closesThoughts?: boolean;
-}
-
-/**
- * The frame of the prompt of an answer.
- * @throws ApiError for fields that contradict each other or the model
- */
-export function promptFrame(
-  { model }: ApiContext,
-  messages: readonly ChatMessageBody[],
-  fields: PromptFields,
-  waitLimit: WaitLimit,
-): PromptFrame {
-  return {
-    ...promptEnding(messages, fields),
-    variables: templateVariables(model.chat, fields),
-    closesThoughts: fields.reasoning_effort === 'none',
-    // The chat template writes the begin token itself.
-    addSpecial: fields.add_special_tokens ?? false,
-    waitLimit,
-  };
-}
-
-/**
- * The frame of a prompt that is only counted, without a limit of its length: the count may exceed the context.
- * @param signal ends the wait of a client that disconnects
- */
-export function countedFrame(
-  context: ApiContext,
-  messages: readonly ChatMessageBody[],
-  fields: PromptFields,
-  signal: AbortSignal,
-): PromptFrame {
-  return { ...promptFrame(context, messages, fields, { signal, deadlineAt: null }), most: Infinity };
+interface Rules extends Pick<Encoding, 'waitLimit' | 'most'> {
+  /** Functions that the model may call. */
+  readonly tools: readonly ChatTool[];
+  /** Absent: true. With false, thoughts that the template opens are closed, as without an effort. */
+  readonly mayThink?: boolean;
 }
 
 /**
  * Renders the messages as the prompt form that the model was tuned with.
- * @param tools functions that the model may call
+ * @throws ApiError for messages and fields that contradict each other or the model, and as encodePrompt
  */
 export async function chatPrompt(
   context: ApiContext,
-  messages: readonly ChatMessageBody[],
-  tools: readonly ChatTool[],
-  { addGenerationPrompt, continuesLast = false, variables = {}, closesThoughts = false, ...encoding }: PromptFrame,
+  body: PromptFields,
+  { tools, mayThink = true, ...encoding }: Rules,
 ): Promise<Prompt> {
-  rejectUnsupportedOfMessages(messages);
+  const { messages, reasoning_effort: effort, add_special_tokens: addSpecial = false } = body;
+  const { continuesLast, addGenerationPrompt } = promptEnding(body);
   const template = context.model.chat;
+  const variables = templateVariables(template, body);
+  rejectUnsupportedOfMessages(messages);
   if (template === null) {
     throw new ApiError('unsupported_parameter', 'This model has no chat template; use /v1/completions.', 'messages');
   }
@@ -103,8 +70,10 @@ export async function chatPrompt(
     const text = continuesLast
       ? template.renderOpen(plain, tools, variables)
       : template.render(plain, addGenerationPrompt, tools, variables);
-    const prompt = closesThoughts && template.thoughts !== null ? withoutThoughts(template.thoughts, text) : text;
-    return await encodePrompt(context, prompt, { ...encoding, param: 'messages' });
+    const isClosed = template.thoughts !== null && (effort === 'none' || !mayThink);
+    const prompt = isClosed ? withoutThoughts(template.thoughts, text) : text;
+    // The chat template writes the begin token itself.
+    return await encodePrompt(context, prompt, { ...encoding, addSpecial, param: 'messages' });
   } catch (error) {
     if (!(error instanceof ChatTemplateError)) throw error;
     throw new ApiError('invalid_value', `The chat template rejects these messages: ${error.message}`, 'messages');
@@ -172,8 +141,14 @@ function chatMessages(bodies: readonly ChatMessageBody[]): ChatMessage[] {
   });
 }
 
+/** Whether the answer continues the last message. */
+export function continuesLast({ messages, continue_final_message: continues }: PromptFields): boolean {
+  return continues === true || messages.at(-1)?.prefix === true;
+}
+
 /** @throws ApiError invalid_value for a message that cannot be continued, and for contradicting fields */
-function promptEnding(messages: readonly ChatMessageBody[], fields: PromptFields) {
+function promptEnding(body: PromptFields) {
+  const { messages } = body;
   const last = messages.length - 1;
   const other = messages.findIndex(
     ({ prefix, role }, index) => prefix === true && (index !== last || role !== 'assistant'),
@@ -181,9 +156,8 @@ function promptEnding(messages: readonly ChatMessageBody[], fields: PromptFields
   if (other >= 0) {
     throw invalid(`messages[${other}].prefix`, 'is only allowed in a last message of the role "assistant"');
   }
-  const continuesLast = fields.continue_final_message === true || messages[last]?.prefix === true;
-  if (!continuesLast) return { addGenerationPrompt: fields.add_generation_prompt ?? true };
-  if (fields.add_generation_prompt === true) {
+  if (!continuesLast(body)) return { continuesLast: false, addGenerationPrompt: body.add_generation_prompt ?? true };
+  if (body.add_generation_prompt === true) {
     const rule = 'must be false or absent if the answer continues the last message, got true';
     throw invalid('add_generation_prompt', rule);
   }
@@ -191,7 +165,7 @@ function promptEnding(messages: readonly ChatMessageBody[], fields: PromptFields
     const rule = 'must be absent: an answer cannot continue a message with calls';
     throw invalid(`messages[${last}].tool_calls`, rule);
   }
-  return { addGenerationPrompt: false, continuesLast };
+  return { continuesLast: true, addGenerationPrompt: false };
 }
 
 /** The messages with a last assistant message to continue, as in Anthropic's API. A message with calls is complete. */

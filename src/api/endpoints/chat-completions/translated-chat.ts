@@ -5,11 +5,12 @@
  */
 import type { ApiContext, ApiRequest } from '../../context.js';
 import { ApiError } from '../../errors.js';
+import { countingRules } from '../../generation/prompt.js';
 import type { GenerationRequest } from '../../generation/read-request.js';
 import type { ChatBody, ChatMessageBody, ToolCall } from './chat-body.js';
 import { generationFields, type GenerationBody } from '../../schemas/shared.js';
 import { readChat } from './chat-completions.js';
-import { chatPrompt, countedFrame } from './chat-prompt.js';
+import { chatPrompt } from './chat-prompt.js';
 import { planTools } from './tool-grammar.js';
 
 /** A body of another protocol as the body of a chat. */
@@ -75,7 +76,7 @@ export async function countTranslated(
 ): Promise<number> {
   const prompt = await withNames(names, () => {
     const { tools } = planTools(body, null);
-    return chatPrompt(context, body.messages, tools, countedFrame(context, body.messages, body, signal));
+    return chatPrompt(context, body, { tools, ...countingRules(signal) });
   });
   return prompt.ids.length;
 }
@@ -91,36 +92,29 @@ export function commonFields(body: Omit<GenerationBody, Chunked>): Omit<Generati
 
 type Message = ChatMessageBody & { content?: string; tool_calls?: ToolCall[] };
 
-/** The client's names of the fields of a message. */
-interface FieldNames {
-  /** The field that holds the id of a result's call. */
-  readonly callId: string;
-  /** The field that holds the text of a result. */
-  readonly result: string;
-}
-
-/** Collects the messages of a chat from another protocol, with the client's name of each part. */
+/** Collects the messages of a chat from another protocol, with the client's names of the parts that a chat may reject. */
 export class TranslatedMessages {
   readonly messages: Message[] = [];
-  readonly names: [chat: string, client: string][] = [];
-  readonly #fields: FieldNames;
+  readonly names: [chat: string, client: string][];
+  readonly #callId: string;
   /** Thoughts in front of the assistant's next message. */
   #thoughts = '';
 
-  /** @param list the client's name of the list of messages */
-  constructor(list: string, fields: FieldNames) {
-    this.names.push(['messages', list]);
-    this.#fields = fields;
+  /**
+   * @param list the client's name of the list of messages
+   * @param callId the client's field that holds the id of a result's call
+   */
+  constructor(list: string, callId: string) {
+    this.names = [['messages', list]];
+    this.#callId = callId;
   }
 
   /** Adds a text. Leading system texts become one message: many templates take no second one. */
-  say(role: 'system' | 'user' | 'assistant', text: string, place: string): void {
+  say(role: 'system' | 'user' | 'assistant', text: string): void {
     const [first] = this.messages;
-    if (role === 'system' && first?.role === 'system' && this.messages.length === 1) {
+    if (role === 'system' && first?.role === 'system' && this.messages.length === 1)
       first.content = `${first.content ?? ''}\n\n${text}`;
-      return;
-    }
-    this.#add({ role, content: text }, place);
+    else this.#add({ role, content: text });
   }
 
   /** Adds thoughts, which belong to the assistant's next message. */
@@ -130,9 +124,8 @@ export class TranslatedMessages {
 
   /** Adds a call to the last message if it is the assistant's, else to a new one. */
   call(id: string, name: string, text: string, place: string): void {
-    if (this.messages.at(-1)?.role !== 'assistant') this.#add({ role: 'assistant' }, place);
-    const message = this.messages.at(-1);
-    if (message === undefined) return;
+    const last = this.messages.at(-1);
+    const message = last?.role === 'assistant' ? last : this.#add({ role: 'assistant' });
     const calls = (message.tool_calls ??= []);
     this.names.push([`messages[${this.messages.length - 1}].tool_calls[${calls.length}].function`, place]);
     calls.push({ id, type: 'function', function: { name, arguments: text } });
@@ -140,19 +133,14 @@ export class TranslatedMessages {
 
   /** Adds the result of a call. */
   result(callId: string, text: string, place: string): void {
-    const { callId: id, result } = this.#fields;
-    const index = this.#add({ role: 'tool', content: text, tool_call_id: callId }, place);
-    this.names.push(
-      [`messages[${index}].tool_call_id`, `${place}.${id}`],
-      [`messages[${index}].content`, `${place}.${result}`],
-    );
+    this.names.push([`messages[${this.messages.length}].tool_call_id`, `${place}.${this.#callId}`]);
+    this.#add({ role: 'tool', content: text, tool_call_id: callId });
   }
 
-  #add(message: Message, place: string): number {
-    const isThought = this.#thoughts !== '' && message.role === 'assistant';
-    const index = this.messages.push(isThought ? { ...message, reasoning_content: this.#thoughts } : message) - 1;
+  #add(message: Message): Message {
+    if (this.#thoughts !== '' && message.role === 'assistant') message.reasoning_content = this.#thoughts;
     this.#thoughts = '';
-    this.names.push([`messages[${index}]`, place]);
-    return index;
+    this.messages.push(message);
+    return message;
   }
 }

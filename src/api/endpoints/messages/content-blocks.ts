@@ -26,7 +26,6 @@ class MessageReader {
   constructor(
     readonly messages: TranslatedMessages,
     readonly role: Role,
-    readonly place: string,
   ) {}
 
   add(block: ContentBlock, place: string): void {
@@ -70,7 +69,7 @@ class MessageReader {
   /** Ends the message, or its text before a call. */
   end(): void {
     this.#endText();
-    if (this.#early.length > 0) this.messages.say(this.role, this.#early.splice(0).join('\n\n'), this.place);
+    if (this.#early.length > 0) this.messages.say(this.role, this.#early.splice(0).join('\n\n'));
   }
 
   #endText(): void {
@@ -85,16 +84,16 @@ function resultOf({ content, is_error: isError }: ContentBlock, place: string): 
 
 /** @throws ApiError unsupported_parameter for a block of another type, invalid_value for a missing field */
 export function chatMessagesOf({ system, messages }: Pick<CountTokensBody, 'system' | 'messages'>): TranslatedMessages {
-  const translated = new TranslatedMessages('messages', { callId: 'tool_use_id', result: 'content' });
+  const translated = new TranslatedMessages('messages', 'tool_use_id');
   const rules = textsOf(system, 'system').join('\n\n');
-  if (rules !== '') translated.say('system', rules, 'system');
+  if (rules !== '') translated.say('system', rules);
   messages.forEach(({ role, content }, index) => {
     const place = `messages[${index}]`;
     if (typeof content === 'string') {
-      translated.say(role, content, place);
+      translated.say(role, content);
       return;
     }
-    const reader = new MessageReader(translated, role, place);
+    const reader = new MessageReader(translated, role);
     content.forEach((block, at) => {
       reader.add(block, `${place}.content[${at}]`);
     });

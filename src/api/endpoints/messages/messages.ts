@@ -81,9 +81,6 @@ async function read(context: ApiContext, request: ApiRequest<MessagesBody>): Pro
   return readAsChat({ ...context, limits }, request, translate(context, body));
 }
 
-/** The id of a message begins with it. */
-const ID_PREFIX = 'msg_';
-
 /** The fields that no answer of this server fills. */
 const UNFILLED = { stop_details: null, container: null } as const;
 
@@ -125,7 +122,7 @@ function messageOf(
   end?: ReturnType<typeof endOf>,
 ): Omit<MessagesAnswer, 'sortie'> {
   return {
-    id: ID_PREFIX + answer.request.id,
+    id: `msg_${answer.request.id}`,
     type: 'message',
     role: 'assistant',
     model: answer.request.modelName,
@@ -250,7 +247,6 @@ export const messages: GeneratingEndpoint<MessagesBody> = {
   body: MessagesBody,
   answer: MessagesAnswer,
   events: 'from message_start to message_stop.',
-  idPrefix: ID_PREFIX,
   userOf: ({ metadata }) => metadata?.user_id?.slice(0, MAX_USER),
   read,
   form: (_context, request, answer, send) => messageForm(request, answer, send),

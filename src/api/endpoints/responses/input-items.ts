@@ -32,7 +32,7 @@ function addItem(messages: TranslatedMessages, item: InputItem, place: string): 
   switch (type) {
     case 'message':
       if (role === undefined) throw required(`${place}.role`);
-      messages.say(role === 'developer' ? 'system' : role, textOf(item.content, `${place}.content`), place);
+      messages.say(role === 'developer' ? 'system' : role, textOf(item.content, `${place}.content`));
       return;
     case 'function_call':
       if (callId === undefined) throw required(`${place}.call_id`);
@@ -58,9 +58,9 @@ export function inputMessages({
   input,
   instructions,
 }: Pick<ResponsesBody, 'input' | 'instructions'>): TranslatedMessages {
-  const messages = new TranslatedMessages('input', { callId: 'call_id', result: 'output' });
-  if (instructions !== undefined) messages.say('system', instructions, 'instructions');
-  if (typeof input === 'string') messages.say('user', input, 'input');
+  const messages = new TranslatedMessages('input', 'call_id');
+  if (instructions !== undefined) messages.say('system', instructions);
+  if (typeof input === 'string') messages.say('user', input);
   else
     input.forEach((item, index) => {
       addItem(messages, item, `input[${index}]`);

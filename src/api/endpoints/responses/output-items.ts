@@ -52,7 +52,10 @@ type ItemStatus = OutputItem['status'];
 
 /** The part of an item as it begins. */
 const textPart = (): Item<'message'>['content'][number] => ({
-  ...{ type: 'output_text', text: '', annotations: [], logprobs: [] },
+  type: 'output_text',
+  text: '',
+  annotations: [],
+  logprobs: [],
 });
 const thoughtsPart = (): Item<'reasoning'>['content'][number] => ({ type: 'reasoning_text', text: '' });
 

@@ -141,8 +141,15 @@ const { model, input, instructions, tools, tool_choice, parallel_tool_calls, rea
 /** The fields that make the prompt, of which `input` may be absent beside `instructions`. */
 export const InputTokensBody = Type.Object(
   {
-    ...{ model, input: Type.Optional(input), instructions, reasoning, text, truncation },
-    ...{ tools, tool_choice, parallel_tool_calls },
+    model,
+    input: Type.Optional(input),
+    instructions,
+    reasoning,
+    text,
+    truncation,
+    tools,
+    tool_choice,
+    parallel_tool_calls,
   },
   { examples: [{ input: 'Why is the sky blue?' }] },
 );

@@ -108,7 +108,11 @@ function asked(body: ResponsesBody, { request: { engine } }: Answer) {
     background: false,
     text: { format: body.text?.format ?? { type: 'text' }, verbosity: 'medium' },
     tools: (body.tools ?? []).map(({ type, name, description = null, parameters = null, strict = null }) => ({
-      ...{ type, name, description, parameters, strict },
+      type,
+      name,
+      description,
+      parameters,
+      strict,
     })),
     tool_choice: body.tool_choice ?? 'auto',
     temperature: engine.sampling.temperature,
@@ -127,14 +131,11 @@ interface State {
   readonly error?: ApiError;
 }
 
-/** The id of a response begins with it. */
-const ID_PREFIX = 'resp_';
-
 /** The response in this state. Only an ended one has usage. */
 function responseOf(body: ResponsesBody, answer: Answer, { status, output, error }: State): ResponsesAnswer {
   const isEnded = status !== 'in_progress';
   return {
-    id: ID_PREFIX + answer.request.id,
+    id: `resp_${answer.request.id}`,
     object: 'response',
     created_at: answer.created,
     completed_at: status === 'completed' ? Math.floor(Date.now() / 1000) : null,
@@ -206,7 +207,6 @@ export const responses: GeneratingEndpoint<ResponsesBody> = {
   body: ResponsesBody,
   answer: ResponsesAnswer,
   events: 'from response.created to response.completed.',
-  idPrefix: ID_PREFIX,
   userOf: ({ user }) => user,
   read,
   form: responseForm,
