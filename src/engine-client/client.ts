@@ -129,10 +129,12 @@ export class EngineClient extends EventEmitter<EngineEvents> implements Engine {
       return answer;
     }
     const now = monotonicMs();
+    const { sequences } = request;
     for (const [index, sequence] of sequencesOf(request).entries()) {
+      const isFurther = sequences[index]?.prompt === sequences[index - 1]?.prompt;
       this.#sequences.add(sequence.id, { answer, index, isAudited: request.audit === true });
       this.#deadlines.add(sequence);
-      this.#unacknowledged.add(sequence, now);
+      this.#unacknowledged.add(sequence, isFurther ? 0 : sequence.prompt.length, now);
     }
     this.#send({ type: 'generate', request });
     return answer;

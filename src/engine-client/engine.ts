@@ -38,7 +38,7 @@ export interface Engine {
   /**
    * Whether the engine takes so many sequences of a tenant at this moment: the bound of requests on their way to it, which
    * tenants share.
-   * @param tokens their prompts together
+   * @param tokens of their prompts, each prompt once
    */
   hasRoom(tenant: string, sequences: number, tokens: number): boolean;
   /** Milliseconds since the gateway sent the first request that the engine has not read; 0 without one. */

@@ -21,7 +21,7 @@ interface Sent {
   readonly hasGrammar: boolean;
 }
 
-type Message = Pick<SequenceRequest, 'id' | 'tenant' | 'prompt' | 'grammar'>;
+type Sequence = Pick<SequenceRequest, 'id' | 'tenant' | 'grammar'>;
 
 export class UnacknowledgedRequests {
   readonly #sequences: Shares;
@@ -48,10 +48,11 @@ export class UnacknowledgedRequests {
     return fits && sequences <= this.#sequences.room(tenant);
   }
 
-  add({ id, tenant = '', prompt, grammar = null }: Message, sentAt: number): void {
+  /** @param tokens of its prompt; 0 for a further choice, whose message has the prompt once */
+  add({ id, tenant = '', grammar = null }: Sequence, tokens: number, sentAt: number): void {
     this.#sequences.take(tenant, 1);
-    this.#tokens.take(tenant, prompt.length);
-    this.#sent.set(id, { tenant, tokens: prompt.length, sentAt, isRead: false, hasGrammar: grammar !== null });
+    this.#tokens.take(tenant, tokens);
+    this.#sent.set(id, { tenant, tokens, sentAt, isRead: false, hasGrammar: grammar !== null });
   }
 
   hear({ planned, rejected, ended }: Pick<StepMessage, 'planned' | 'rejected' | 'ended'>): void {

@@ -4,7 +4,6 @@ import { UnacknowledgedRequests } from '../../src/engine-client/unacknowledged-r
 import { Shares } from '../../src/util/shares.js';
 
 const none = { planned: [], rejected: [], ended: [] };
-const message = (id: string, tenant: string, tokens = 1) => ({ id, tenant, prompt: Array<number>(tokens).fill(1) });
 
 void t.test('a client alone gets all places, and a new client always finds some', (t) => {
   fc.assert(
@@ -28,19 +27,19 @@ void t.test(
   'a sequence counts until the engine ends or rejects it; its prompt counts until the engine reads it',
   (t) => {
     const sent = new UnacknowledgedRequests(2);
-    sent.add(message('a', 'x', 2 ** 20), 5);
+    sent.add({ id: 'a', tenant: 'x' }, 2 ** 20, 5);
     t.ok(sent.hasRoom('y', 1, 1));
     t.notOk(sent.hasRoom('x', 1, 1), 'its unread prompts are at the bound');
     t.equal(sent.unreadMs(12), 7);
     sent.hear({ ...none, planned: [{ id: 'a' } as never] });
     t.ok(sent.hasRoom('x', 1, 2 ** 20));
     t.equal(sent.unreadMs(12), 0);
-    sent.add(message('b', 'x'), 6);
+    sent.add({ id: 'b', tenant: 'x' }, 1, 6);
     t.notOk(sent.hasRoom('x', 1, 1), 'both places are taken');
     sent.hear({ ...none, rejected: [{ id: 'b' } as never], ended: [{ id: 'a' } as never, { id: 'unknown' } as never] });
     t.equal(sent.count, 0);
     t.ok(sent.hasRoom('x', 2, 2 ** 30), 'a request of any length passes alone');
-    sent.add({ ...message('c', 'x'), grammar: { kind: 'free' } }, 7);
+    sent.add({ id: 'c', tenant: 'x', grammar: { kind: 'free' } }, 1, 7);
     t.equal(sent.unreadMs(100), 0, 'the engine says nothing of a request whose grammar it compiles');
     sent.clear();
     t.equal(sent.count, 0);

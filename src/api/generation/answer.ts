@@ -125,8 +125,8 @@ export class Answer {
 
   /** All choices or none: a part of a request would be work in vain. @throws ApiError queue_full */
   #checkRoom(): void {
-    const { prompts, n, engine } = this.request;
-    const tokens = prompts.reduce((sum, { ids }) => sum + ids.length * n, 0);
+    const { engine } = this.request;
+    const tokens = engine.prompts.reduce((sum, { length }) => sum + length, 0);
     if (this.#context.engine.hasRoom(engine.tenant ?? '', this.choices.length, tokens)) return;
     if (engine.isDryRun !== true) this.#context.metrics.full(this.choices.length, engine.depth.budget);
     throw queueFull();
