@@ -1,13 +1,12 @@
 /**
- * The command line: `sortie serve | chat | bench | pull | convert | inspect | calibrate | simulate | openapi | completion`.
+ * The command line: `sortie serve | chat | bench | pull | convert | inspect | calibrate | simulate | openapi`.
  *
  * Exit codes: 0 done, 1 failed, 2 wrong usage, 128 plus the signal's number after an interrupt.
  */
 import { readFileSync } from 'node:fs';
 import { constants } from 'node:os';
 import { join } from 'node:path';
-import { Argument, Command, CommanderError } from 'commander';
-import { completionScript, SHELLS, type Shell } from './cli/completion.js';
+import { Command, CommanderError } from 'commander';
 import { addModel } from './cli/model.js';
 import { complain, output } from './cli/output.js';
 import { addPull } from './cli/pull.js';
@@ -47,14 +46,6 @@ function program(finish: (code: number) => void): Command {
     .action(async () => {
       const { openapiDocument } = await import('./http/openapi.js');
       output().write(await openapiDocument(VERSION));
-    });
-
-  root
-    .command('completion')
-    .description('print the completion script of a shell: source <(sortie completion bash)')
-    .addArgument(new Argument('<shell>', 'the shell').choices(SHELLS))
-    .action((shell: Shell) => {
-      output().write(completionScript(root, shell));
     });
 
   for (const command of [root, ...root.commands]) command.exitOverride();

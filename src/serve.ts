@@ -115,7 +115,10 @@ export function requestPolicy(
  */
 const SAME_SIGNAL_MS = 1000;
 
-/** Resolves with the first of these signals. A later one exits the process immediately. */
+/**
+ * Resolves with the first of these signals. A later one exits the process immediately. `close-with-grace` has no such
+ * interval: it would cut the drain at the signal that npm forwards.
+ */
 async function firstSignal(): Promise<NodeJS.Signals> {
   const signals = ['SIGTERM', 'SIGINT'] as const;
   const [signal] = (await Promise.race(signals.map((name) => once(process, name)))) as [NodeJS.Signals];

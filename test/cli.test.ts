@@ -32,7 +32,6 @@ void t.test('simulate shows its defaults', async (t) => {
     ['slots', '32'],
     ['kv-positions', '100000'],
     ['max-length', '8192'],
-    ['target', '0.99'],
     ['noise', '0.05'],
     ['slow-spells', '0'],
     ['overhead-ms', '10'],
@@ -46,8 +45,8 @@ void t.test('simulate rejects impossible values', async (t) => {
     ['--speeds', '0', /must be a number above 0/],
     ['--speeds', '1,0', /must be a number above 0/],
     ['--length-scale', '0', /must be a number above 0/],
-    ['--target', '2', /must be a share, above 0 and at most 1/],
-    ['--target', '0', /must be a number above 0/],
+    ['--min-quality', '2', /must be a share, above 0 and at most 1/],
+    ['--min-quality', '0', /must be a number above 0/],
     ['--limits', 'exact', /Allowed choices are stated, unstated/],
   ] as const)
     await t.test(`${option} ${value}`, async (t) => {

@@ -7,7 +7,7 @@ function optionOf(spec: OptionSpec<unknown>): Option {
   const { placeholder } = spec.kind;
   const flag = `--${spec.flag} ${placeholder === ON_OFF ? `[${placeholder}]` : `<${placeholder}>`}`;
   const option = new Option(flag, helpText(spec)).helpGroup(`${spec.group}:`);
-  // They are shown in the help and by completion. resolveOptions checks them.
+  // The help shows them. resolveOptions checks them.
   if (spec.kind.values !== undefined) option.argChoices = [...spec.kind.values];
   // Commander reads a flag that starts with --no- as the negation of another option. These flags are options
   // themselves.

@@ -1,7 +1,6 @@
 /** `sortie simulate`: the router against a trace. */
 import { Option, type Command } from 'commander';
 import { SERVE_OPTIONS } from '../config.js';
-import { BALANCES } from '../simulate/balance.js';
 import { simulateDefaults as initial, type SimulateOptions } from '../simulate/options.js';
 import { LIMITS } from '../simulate/workload.js';
 import { output } from './output.js';
@@ -19,16 +18,6 @@ const OPTIONS: readonly Option[] = [
   option('--kv-positions <n>', 'positions of KV cache', positive, initial.kvPositions),
   option('--max-length <n>', 'positions of a sequence', positive, initial.maxLength),
   servedOption(SERVE_OPTIONS.prefillChunk),
-  option('--replicas <n>', 'servers behind a balancer', positive, initial.replicas),
-  choice(
-    '--balance <policy>',
-    'least_request, or orca: by load reports, as in deploy/envoy',
-    BALANCES,
-    initial.balance,
-  ),
-  option('--lose <share>', 'share of the servers that are lost halfway, as with a zone', fraction, initial.lose),
-  option('--target <share>', 'attainment that the replicas must reach', share, initial.target),
-  option('--max-replicas <n>', 'most replicas to try', positive, initial.maxReplicas),
   option('--noise <share>', "relative noise of a step's time", fraction, initial.noise),
   option(
     '--slow-spells <s>',
@@ -51,7 +40,7 @@ const OPTIONS: readonly Option[] = [
 export function addSimulate(root: Command): void {
   const simulate = root
     .command('simulate')
-    .description('replay a trace against measured costs: attainment, depth, and replicas for a target')
+    .description('replay a trace against measured costs: attainment and depth at several loads')
     .requiredOption('--trace <file>', "the server's log, or a CSV in the format of the Azure LLM inference traces")
     .requiredOption('--cost <file>', 'JSON that `sortie calibrate` wrote');
   for (const each of OPTIONS) simulate.addOption(each);

@@ -4,11 +4,11 @@
 import { AjvCompiler } from '@fastify/ajv-compiler';
 import { fastify, LogController, type FastifyInstance } from 'fastify';
 import { accessLog, registerAccessLog } from './plugins/access-log.js';
-import { clientError, registerErrors, sendError } from './plugins/errors.js';
+import { registerErrors, sendError } from './plugins/errors.js';
 import { registerHeaders, registerLoadHeader, requestId } from './plugins/headers.js';
 import { registerJson } from './plugins/json.js';
 import { registerInFlight } from './in-flight.js';
-import { hostRule, registerHttpConformance } from './plugins/http-conformance.js';
+import { hostRule, registerAllowedHosts } from './plugins/allowed-hosts.js';
 import { forwardedOf, trustRule } from './forwarded.js';
 import type { HttpContext } from './context.js';
 
@@ -51,8 +51,6 @@ export function createServer(context: HttpContext): FastifyInstance {
     http: {
       connectionsCheckingInterval: Math.min(5000, timeoutMs / 2),
       headersTimeout: timeoutMs,
-      // plugins/http-conformance.ts requires it and sends an error body.
-      requireHostHeader: false,
     },
     return503OnClosing: false,
     // For Node.js a connection that has sent nothing is not idle, so a close would wait for it for ever.
@@ -63,7 +61,6 @@ export function createServer(context: HttpContext): FastifyInstance {
       watch(request, reply);
       sendError(error, request, reply);
     },
-    clientErrorHandler: clientError,
     ...VALIDATION,
   }) as unknown as FastifyInstance;
   app.server.maxConnections = context.options.maxConnections;
@@ -79,7 +76,7 @@ export function createServer(context: HttpContext): FastifyInstance {
   });
   // The access log comes before all checks, so that a request rejected by a later hook is logged as well.
   registerAccessLog(app, context, watch);
-  registerHttpConformance(app, hostRule(context.options, context.apiKeys.length));
+  registerAllowedHosts(app, hostRule(context.options, context.apiKeys.length));
   registerInFlight(app, context.options.stallTimeout * 1000);
   registerHeaders(app);
   registerLoadHeader(app, context);

@@ -45,20 +45,9 @@ export function onClosed(reply: FastifyReply, listener: () => void): void {
   raw.once('close', closed);
 }
 
-/** The status sent on the connection in place of each of these responses. */
-const rejected = new WeakMap<ServerResponse, number>();
-
-/**
- * Records the status sent on the connection of a request that did not arrive in full. Its response object sends
- * nothing.
- */
-export function noteRejected(response: ServerResponse, status: number): void {
-  rejected.set(response, status);
-}
-
 /** Whether every byte went out. `writableFinished` is also true after a socket was destroyed with unsent bytes. */
 export function isSent({ raw }: FastifyReply): boolean {
-  return sent.get(raw) === true || rejected.has(raw);
+  return sent.get(raw) === true;
 }
 
 /**
@@ -77,5 +66,5 @@ export function clientAbortSignal(reply: FastifyReply): AbortSignal {
  * The status that the client got. A client that disconnected before any status counts as 499, nginx's number for it.
  */
 export function statusOf({ raw }: FastifyReply): number {
-  return raw.headersSent ? raw.statusCode : (rejected.get(raw) ?? 499);
+  return raw.headersSent ? raw.statusCode : 499;
 }

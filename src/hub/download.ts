@@ -1,4 +1,10 @@
-/** Downloads one file: an interrupted download goes on where it ended, and the checksum decides. */
+/**
+ * Downloads one file: an interrupted download goes on where it ended, and the checksum decides.
+ *
+ * `snapshotDownload` of `@huggingface/hub` 2.17 takes all files of a repository, such as all 20 quantizations of a GGUF
+ * model. Its `downloadFileToCacheDir` compares no checksum, starts each attempt at the first byte, and takes no signal.
+ * Two processes write to the same unfinished file, which each of them takes for complete.
+ */
 import { createHash, type Hash } from 'node:crypto';
 import { constants } from 'node:fs';
 import { link, mkdir, open, rm, stat, type FileHandle } from 'node:fs/promises';

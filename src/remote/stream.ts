@@ -1,4 +1,5 @@
 /** One streamed completion of an OpenAI-compatible server. */
+import { createParser } from 'eventsource-parser';
 import { connectionError, errorOf, RemoteError, streamError } from './errors.js';
 import { headersOf, type RemoteServer } from './server.js';
 
@@ -156,26 +157,16 @@ function isReport(sortie: Event['sortie']): sortie is SortieReport {
   return sortie?.plan !== undefined && sortie.exit_layers !== undefined && typeof sortie.actual_ms === 'number';
 }
 
-/** Yields the data of each event of a `text/event-stream` body; several data lines of one event are joined by line breaks, as the standard says. */
+/** Yields the data of each event of a `text/event-stream` body. */
 export async function* eventData(body: AsyncIterable<Uint8Array>): AsyncGenerator<string> {
-  let data: string[] = [];
-  for await (const line of linesOf(body)) {
-    if (line.startsWith('data:')) data.push(line.slice(line.startsWith('data: ') ? 6 : 5));
-    if (line !== '' || data.length === 0) continue;
-    yield data.join('\n');
-    data = [];
+  const events: string[] = [];
+  const parser = createParser({ onEvent: ({ data }) => events.push(data) });
+  const decoder = new TextDecoder();
+  for await (const bytes of body) {
+    parser.feed(decoder.decode(bytes, { stream: true }));
+    yield* events.splice(0);
   }
   // Some servers omit the empty line after the last event.
-  if (data.length > 0) yield data.join('\n');
-}
-
-async function* linesOf(body: AsyncIterable<Uint8Array>): AsyncGenerator<string> {
-  const decoder = new TextDecoder();
-  let rest = '';
-  for await (const bytes of body) {
-    const lines = (rest + decoder.decode(bytes, { stream: true })).split('\n');
-    rest = lines.pop() ?? '';
-    for (const line of lines) yield line.endsWith('\r') ? line.slice(0, -1) : line;
-  }
-  yield rest + decoder.decode();
+  parser.feed(`${decoder.decode()}\n\n`);
+  yield* events;
 }

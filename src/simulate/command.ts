@@ -3,7 +3,7 @@
  * only the information of a client: prompt length and budget. `--limits stated` adds the exact length of each answer.
  */
 import { readFile, stat, writeFile } from 'node:fs/promises';
-import { type CostModel, costModel, predictMs } from '../cost/model.js';
+import { type CostModel, type Work, costModel, predictMs } from '../cost/model.js';
 import { loadPlot } from '../load/plot.js';
 import { hasBudgets, parseTrace, type TraceEntry } from '../load/trace.js';
 import { type Policy, Router, chunkSizes, defaultPolicy } from '../router/index.js';
@@ -11,34 +11,16 @@ import { checkWritable } from '../util/output-file.js';
 import { seeded } from '../util/random.js';
 import { SERVE_OPTIONS } from '../config.js';
 import { type CostFile, parseCostFile } from './costs.js';
-import type { Machine } from './engine.js';
+import { type Outcome, simulate } from './engine.js';
 import { noisy } from './noise.js';
 import type { SimulateOptions } from './options.js';
-import { balancerOf } from './balance.js';
-import { simulateFleet } from './replicas.js';
-import { isMet, type Report, reportOf } from './report.js';
+import { type Report, reportOf } from './report.js';
 import type { SimulatedRequest } from './request.js';
 import { requestsOf, type TokenTimes } from './workload.js';
 
 export interface SpeedReport extends Report {
   readonly speed: number;
-  /** The report is of `SimulateOptions.replicas`. This is the least number that reaches the target; null if maxReplicas are too few. */
-  readonly replicas: number | null;
-  /** Requests whose answer broke off with its server. */
-  readonly lost: number;
-  /** Why no number of replicas reaches the target; absent if one does. */
-  readonly shortfall?: Shortfall;
 }
-
-export interface Shortfall {
-  /** Share of budgets kept by `maxReplicas`. */
-  readonly attainment: number;
-  readonly missed: number;
-  /** Missed requests that an idle server misses as well. */
-  readonly missedAlone: number;
-}
-
-type FleetReport = Omit<SpeedReport, 'speed' | 'replicas'>;
 
 /** Runs the simulation and writes the requested files. `say` receives progress lines. @returns one report per speed */
 export async function simulateCommand(
@@ -62,7 +44,7 @@ export async function simulateCommand(
   for (const speed of options.speeds) {
     const report = reportAt(speed);
     reports.push(report);
-    say(lineOf(options, report));
+    say(lineOf(report));
   }
   if (options.out !== null) await writeFile(options.out, `${JSON.stringify({ options, reports }, null, 2)}\n`);
   if (options.plot !== null) {
@@ -91,38 +73,23 @@ function simulation(options: SimulateOptions, trace: readonly TraceEntry[], { co
     const requests = requestsOf(trace, times, scale, random, shape.exits.length, options.limits);
     return requests.map((request) => ({ ...request, minExit }));
   };
-  const runOf = (requests: readonly SimulatedRequest[], replicas: number) => {
-    const { slots, kvPositions, overheadMs } = options;
-    const machines = Array.from({ length: replicas }, (_, replica): Machine => {
-      const noise = noisy({ step: options.noise, spellEveryS: options.slowSpells }, seeded(options.seed + 1 + replica));
-      return { slots, kvPositions, overheadMs, actual: (work, now) => noise(predictMs(model, work), now) };
-    });
-    const gone = Math.min(replicas - 1, Math.ceil(options.lose * replicas));
-    const halfway = requests[requests.length >> 1]?.arrivedAt ?? 0;
-    return simulateFleet(requests, {
-      ...{ machines, routerOf: () => new Router(shape, cost, policy), costs: model, policy },
-      balancer: balancerOf(options.balance, seeded(options.seed)),
-      ...(gone > 0 && { loss: { at: halfway, servers: Array.from({ length: gone }, (_, i) => i) } }),
-    });
-  };
-  const runAt = (speed: number, replicas: number): FleetReport => {
-    const { outcomes, lost } = runOf(requestsAt(speed), replicas);
-    const report = reportOf(outcomes, shape);
-    const served = outcomes.length / Math.max(1, outcomes.length + lost.length);
-    return { ...report, attainment: report.attainment * served, lost: lost.length };
-  };
-  const shortfallAt = (speed: number): Shortfall => {
-    const { outcomes, lost } = runOf(requestsAt(speed), options.maxReplicas);
-    const missed = outcomes.filter((outcome) => !isMet(outcome));
-    const missedAlone = missed.filter(({ request }) => !runOf([request], 1).outcomes.every(isMet)).length;
-    const all = outcomes.length + lost.length;
-    return { attainment: (outcomes.length - missed.length) / all, missed: missed.length + lost.length, missedAlone };
-  };
   return (speed: number): SpeedReport => {
-    const report = runAt(speed, options.replicas);
-    const replicas = leastReplicas(options, (count) => (count === options.replicas ? report : runAt(speed, count)));
-    return { speed, replicas, ...report, ...(replicas === null && { shortfall: shortfallAt(speed) }) };
+    const { slots, kvPositions, overheadMs } = options;
+    const noise = noisy({ step: options.noise, spellEveryS: options.slowSpells }, seeded(options.seed + 1));
+    const machine = {
+      slots,
+      kvPositions,
+      overheadMs,
+      actual: (work: Work, now: number) => noise(predictMs(model, work), now),
+    };
+    const steps = simulate(requestsAt(speed), machine, new Router(shape, cost, policy), model, policy);
+    return { speed, ...reportOf(outcomesOf(steps), shape) };
   };
+}
+
+/** Runs a simulation to its end. */
+function outcomesOf(steps: ReturnType<typeof simulate>): Outcome[] {
+  for (let next = steps.next(); ; next = steps.next()) if (next.done === true) return next.value;
 }
 
 function fullDepthTimes(model: CostModel): TokenTimes {
@@ -175,46 +142,13 @@ async function checkDistinct(files: Readonly<Record<string, string | null>>): Pr
   }
 }
 
-/** Doubles the replicas until they reach the target, then bisects: attainment rises with replicas. */
-function leastReplicas({ target, maxReplicas }: SimulateOptions, runWith: (replicas: number) => Report): number | null {
-  if (runWith(1).attainment >= target) return 1;
-  let low = 1;
-  let high = 2;
-  while (runWith(Math.min(high, maxReplicas)).attainment < target) {
-    if (high >= maxReplicas) return null;
-    low = high;
-    high *= 2;
-  }
-  high = Math.min(high, maxReplicas);
-  while (high - low > 1) {
-    const middle = (low + high) >> 1;
-    if (runWith(middle).attainment >= target) high = middle;
-    else low = middle;
-  }
-  return high;
-}
-
 const percent = (share: number): string => `${(100 * share).toFixed(1)}%`;
 
-function lineOf({ target, replicas: simulated, maxReplicas }: SimulateOptions, report: SpeedReport): string {
-  const classes = report.classes.map(({ name, attainment }) => `${name} ${percent(attainment)}`).join(', ');
-  return [
-    `speed ${report.speed}${simulated === 1 ? '' : `, ${simulated} replicas`}: ${percent(report.attainment)} inside their budgets (${classes})`,
-    `goodput ${report.goodput.toFixed(2)}/s, mean depth ${report.meanExit?.toFixed(1) ?? '-'}`,
-    ...(report.lost > 0 ? [`${report.lost} answers broke off`] : []),
-    report.shortfall === undefined
-      ? `${report.replicas} replica(s) for ${percent(target)}`
-      : `no number of replicas up to ${maxReplicas} reaches ${percent(target)}: ${shortfallText(report.shortfall, maxReplicas)}`,
-  ].join('; ');
-}
-
-function shortfallText({ attainment, missed, missedAlone }: Shortfall, maxReplicas: number): string {
-  const reached = `${maxReplicas} reach ${percent(attainment)}`;
-  if (missedAlone === 0)
-    return `${reached}, and an idle server keeps each budget, so more replicas help (--max-replicas)`;
+function lineOf({ speed, attainment, classes, goodput, meanExit }: SpeedReport): string {
+  const parts = classes.map((each) => `${each.name} ${percent(each.attainment)}`).join(', ');
   return (
-    `${reached}; of the ${missed} requests that miss, ${missedAlone} miss on an idle server too: ` +
-    'their budgets need a faster machine, or a lower --min-quality'
+    `speed ${speed}: ${percent(attainment)} inside their budgets (${parts}); ` +
+    `goodput ${goodput.toFixed(2)}/s, mean depth ${meanExit?.toFixed(1) ?? '-'}`
   );
 }
 

@@ -1,7 +1,6 @@
 /** Options of a simulation, with their defaults. */
 
 import { SERVE_OPTIONS } from '../config.js';
-import type { Balance } from './balance.js';
 import type { Limits } from './workload.js';
 
 export interface SimulateOptions {
@@ -23,14 +22,6 @@ export interface SimulateOptions {
   readonly maxLength: number;
   /** Most prompt positions between two decode steps, as the server's --prefill-chunk. */
   readonly prefillChunk: number;
-  /** Servers behind a balancer, each with the slots and the KV cache above. */
-  readonly replicas: number;
-  readonly balance: Balance;
-  /** Share of the servers that are lost halfway, as with a zone. */
-  readonly lose: number;
-  /** Attainment to reach; the report has the least number of replicas for it at each speed. */
-  readonly target: number;
-  readonly maxReplicas: number;
   /** Standard deviation of the logarithm of a step's real time, about its relative noise; 0 for none. */
   readonly noise: number;
   /** Mean seconds between spells of 0.5 to 2 s in which steps take twice as long; 0 for none. */
@@ -54,11 +45,6 @@ export const simulateDefaults = {
   kvPositions: 100_000,
   maxLength: 8192,
   prefillChunk: SERVE_OPTIONS.prefillChunk.default,
-  replicas: 1,
-  balance: 'least_request' as Balance,
-  lose: 0,
-  target: 0.99,
-  maxReplicas: 64,
   noise: 0.05,
   slowSpells: 0,
   overheadMs: 10,

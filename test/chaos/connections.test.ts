@@ -35,7 +35,7 @@ void t.test(
       const answers = await Promise.all(connections.map(({ closed }) => closed));
       // The last kind has no length, so the server has no room for all of them at once.
       const isRight = (text: string, i: number): boolean =>
-        /^HTTP\/1\.1 408 .*"code":"request_timeout"/s.test(text) || (i % 4 === 3 && text.startsWith('HTTP/1.1 503 '));
+        text.startsWith('HTTP/1.1 408 ') || (i % 4 === 3 && text.startsWith('HTTP/1.1 503 '));
       t.equal(answers.filter(isRight).length, CONNECTIONS, 'each gets a 408, or a 503 without a length');
       await until('sockets return', () => openFiles(server) <= before + 2);
       used.push(memoryOf(server));

@@ -92,14 +92,11 @@ const grammars = fc.oneof(
     maxLength: 9,
   }),
 );
-const GRAMMAR_FIELDS = ['regex', 'grammar', 'ebnf', 'guided_regex', 'guided_grammar', 'json_schema'] as const;
-
 const grammarBodies = fc.oneof(
-  fc.tuple(fc.constantFrom(...GRAMMAR_FIELDS), grammars).map(([field, grammar]) => ({ [field]: grammar })),
   fc
     .tuple(fc.constantFrom('regex', 'grammar', 'json'), grammars)
     .map(([field, grammar]) => ({ structured_outputs: { [field]: grammar } })),
-  fc.array(fc.string(), { maxLength: 3 }).map((guided_choice) => ({ guided_choice })),
+  fc.array(fc.string(), { maxLength: 3 }).map((choice) => ({ structured_outputs: { choice } })),
 );
 
 /** Text, or parts of which some are nonsense. */

@@ -1,4 +1,4 @@
-/** The fields of vLLM, SGLang and llama.cpp for the form of an answer: the grammar in the engine, and wrong requests. */
+/** vLLM's object for the form of an answer: the grammar in the engine, and wrong requests. */
 import t from 'tap';
 import type { Grammar } from '../../src/protocol/index.js';
 import { build, events, says } from '../fakes/server.js';
@@ -12,7 +12,7 @@ interface ErrorAnswer {
   error: { message: string; param: string | null; code: string };
 }
 
-void t.test('each field becomes the grammar of the answer, on both endpoints', async (t) => {
+void t.test('each form becomes the grammar of the answer, on both endpoints', async (t) => {
   const server = await build(t, says('a1'));
   const cases: [object, Grammar | null][] = [
     [{ structured_outputs: { json: schema } }, json],
@@ -22,18 +22,6 @@ void t.test('each field becomes the grammar of the answer, on both endpoints', a
     [{ structured_outputs: { choice: ['a1', 'b'] } }, { kind: 'choice', choices: ['a1', 'b'] }],
     [{ structured_outputs: { grammar: GBNF } }, { kind: 'written', grammar: GBNF }],
     [{ structured_outputs: { regex: 'a', json: null, disable_any_whitespace: true } }, { kind: 'regex', pattern: 'a' }],
-    [{ guided_json: schema }, json],
-    [{ guided_regex: 'a\\d+' }, { kind: 'regex', pattern: 'a\\d+' }],
-    [{ guided_choice: ['a1'] }, { kind: 'choice', choices: ['a1'] }],
-    [{ guided_grammar: 'start: "a"' }, { kind: 'written', grammar: 'start: "a"' }],
-    [{ json_schema: schema }, json],
-    [{ json_schema: JSON.stringify(schema) }, json],
-    [{ regex: 'a' }, { kind: 'regex', pattern: 'a' }],
-    [{ ebnf: GBNF }, { kind: 'written', grammar: GBNF }],
-    [
-      { grammar: GBNF, response_format: { type: 'text' } },
-      { kind: 'written', grammar: GBNF },
-    ],
     [{ structured_outputs: null, guided_json: null, guided_choice: [], grammar: '', regex: '' }, null],
   ];
   for (const [fields, grammar] of cases) {
@@ -63,24 +51,31 @@ void t.test('a wrong form is a 400 that names the field', async (t) => {
       /combined with structured_outputs\.regex/,
     ],
     [
-      { structured_outputs: { regex: 'a' }, grammar: GBNF },
-      'grammar',
-      /cannot be combined with structured_outputs\.regex/,
+      { response_format: { type: 'json_object' }, structured_outputs: { regex: 'a' } },
+      'structured_outputs.regex',
+      /cannot be combined with response_format/,
     ],
-    [{ response_format: { type: 'json_object' }, regex: 'a' }, 'regex', /cannot be combined with response_format/],
     [{ structured_outputs: { regex: '' } }, 'structured_outputs.regex', /./],
     [{ structured_outputs: { regex: 5 } }, 'structured_outputs.regex', /./],
     [{ structured_outputs: { choice: [] } }, 'structured_outputs.choice', /./],
     [{ structured_outputs: { choice: [''] } }, 'structured_outputs.choice[0]', /./],
     [{ structured_outputs: { json: 5 } }, 'structured_outputs.json', /a JSON schema, or its text/],
     [{ structured_outputs: { json: '{"a":' } }, 'structured_outputs.json', /a JSON schema, or its text, got/],
-    [{ guided_json: `{"enum": ${deep}}` }, 'guided_json', /at most 100 deep/],
-    [{ guided_json: { maxItems: 1e5 } }, 'guided_json', /maxItems/],
-    [{ guided_json: `"${'x'.repeat(40_000)}"` }, 'guided_json', /32768 characters/],
-    [{ guided_choice: 'a' }, 'guided_choice', /an array of non-empty strings/],
-    [{ guided_choice: Array.from({ length: 5000 }, (_, i) => `choice ${i}`) }, 'guided_choice', /in all/],
-    [{ grammar: 'x'.repeat(40_000) }, 'grammar', /32768 characters, got 40000/],
-    [{ regex: '\ud800' }, 'regex', /surrogate/],
+    [{ structured_outputs: { json: `{"enum": ${deep}}` } }, 'structured_outputs.json', /at most 100 deep/],
+    [{ structured_outputs: { json: { maxItems: 1e5 } } }, 'structured_outputs.json', /maxItems/],
+    [{ structured_outputs: { json: `"${'x'.repeat(40_000)}"` } }, 'structured_outputs.json', /32768 characters/],
+    [{ structured_outputs: { choice: 'a' } }, 'structured_outputs.choice', /array/],
+    [
+      { structured_outputs: { choice: Array.from({ length: 5000 }, (_, i) => `choice ${i}`) } },
+      'structured_outputs.choice',
+      /in all/,
+    ],
+    [
+      { structured_outputs: { grammar: 'x'.repeat(40_000) } },
+      'structured_outputs.grammar',
+      /32768 characters, got 40000/,
+    ],
+    [{ structured_outputs: { regex: '\ud800' } }, 'structured_outputs.regex', /surrogate/],
   ];
   for (const [fields, param, message] of cases) {
     await t.test(JSON.stringify(fields).slice(0, 90), async (t) => {
@@ -100,19 +95,38 @@ void t.test('a wrong form is a 400 that names the field', async (t) => {
   t.equal(server.engine.requests.length, 0, 'nothing reached the engine');
 });
 
+void t.test("other servers' names are a 400 that names the field to use", async (t) => {
+  const server = await build(t);
+  for (const [field, value, instead] of [
+    ['guided_json', schema, 'json'],
+    ['json_schema', JSON.stringify(schema), 'json'],
+    ['guided_regex', 'a', 'regex'],
+    ['regex', 'a', 'regex'],
+    ['guided_choice', ['a'], 'choice'],
+    ['guided_grammar', GBNF, 'grammar'],
+    ['ebnf', GBNF, 'grammar'],
+    ['grammar', GBNF, 'grammar'],
+  ] as const) {
+    const response = await server.post('/v1/chat/completions', { messages, [field]: value });
+    const message = `${field} is not supported by this server: use structured_outputs.${instead}.`;
+    t.equal(response.status, 400);
+    t.match(await response.json(), { error: { code: 'unsupported_parameter', param: field, message } });
+  }
+});
+
 void t.test('the largest grammars are accepted, and larger ones are a 400', async (t) => {
   const server = await build(t);
   const nested = (levels: number): object => (levels === 1 ? {} : { items: nested(levels - 1) });
   const cases: [string, (size: number) => object, number, RegExp][] = [
-    ['levels', (size) => ({ guided_json: nested(size) }), 64, /nested at most 64 deep/],
-    ['items', (size) => ({ guided_json: { maxItems: size } }), 4096, /maxItems of at most 4096, got 4097/],
-    ['units of a schema', (size) => ({ guided_json: { a: 'x'.repeat(size - 8) } }), 32_768, /at most 32768 characters/],
+    ['levels', (size) => ({ json: nested(size) }), 64, /nested at most 64 deep/],
+    ['items', (size) => ({ json: { maxItems: size } }), 4096, /maxItems of at most 4096, got 4097/],
+    ['units of a schema', (size) => ({ json: { a: 'x'.repeat(size - 8) } }), 32_768, /at most 32768 characters/],
     ['units of a text', (size) => ({ regex: 'x'.repeat(size) }), 32_768, /at most 32768 characters, got 32769/],
-    ['units of choices', (size) => ({ guided_choice: ['x', 'y'.repeat(size - 1)] }), 32_768, /32768 characters in all/],
+    ['units of choices', (size) => ({ choice: ['x', 'y'.repeat(size - 1)] }), 32_768, /32768 characters in all/],
   ];
   for (const [name, fields, most, message] of cases) {
     await t.test(name, async (t) => {
-      const ask = (size: number) => server.post('/v1/chat/completions', { messages, ...fields(size) });
+      const ask = (size: number) => server.post('/v1/chat/completions', { messages, structured_outputs: fields(size) });
       const [largest, larger] = [await ask(most), await ask(most + 1)];
       t.equal(largest.status, 200, await largest.text());
       t.match(await larger.json(), { error: { code: 'invalid_value', message } });
@@ -125,17 +139,26 @@ void t.test(
   async (t) => {
     const reject = { reason: 'grammar', leastFeasibleMs: null, detail: 'line 1 lacks a """' } as const;
     const rejected = await build(t, () => ({ tokens: [], reject }));
-    const wrong = await rejected.post('/v1/chat/completions', { messages, grammar: 'root ::= "' });
+    const wrong = await rejected.post('/v1/chat/completions', {
+      messages,
+      structured_outputs: { grammar: 'root ::= "' },
+    });
     t.equal(wrong.status, 400);
     const form =
-      /^grammar must be a grammar in the notation of Lark or GBNF that this server can enforce: line 1 lacks/;
-    t.match(await wrong.json(), { error: { code: 'invalid_value', param: 'grammar', message: form } });
+      /^structured_outputs\.grammar must be a grammar in the notation of Lark or GBNF that this server can enforce: line 1 lacks/;
+    t.match(await wrong.json(), {
+      error: { code: 'invalid_value', param: 'structured_outputs.grammar', message: form },
+    });
     // The answer has begun: the client of a stream gets an error event.
     const error = { error: 'Current row has 3001 items', isLost: false };
     const failing = await build(t, says('a1', { end: 'error', ended: error }));
-    const cut = await failing.post('/v1/chat/completions', { messages, regex: 'a\\d*', stream: true });
+    const cut = await failing.post('/v1/chat/completions', {
+      messages,
+      structured_outputs: { regex: 'a\\d*' },
+      stream: true,
+    });
     const last = (await events(cut)).at(-2) ?? '';
-    const message = /^regex must be a regular expression that this server can enforce: Current row/;
-    t.match(JSON.parse(last), { error: { code: 'invalid_value', param: 'regex', message } });
+    const message = /^structured_outputs\.regex must be a regular expression that this server can enforce: Current row/;
+    t.match(JSON.parse(last), { error: { code: 'invalid_value', param: 'structured_outputs.regex', message } });
   },
 );

@@ -269,7 +269,7 @@ void t.test('an unsupported use of tools is a 400 that names the parameter', asy
     [{ tool_choice: 'any', parallel_tool_calls: 'yes' }, 'tool_choice'],
     [{ parallel_tool_calls: 'yes' }, 'parallel_tool_calls'],
     [{ structured_outputs: { regex: 'a' } }, 'structured_outputs.regex'],
-    [{ tool_choice: 'required', guided_choice: ['a'] }, 'guided_choice'],
+    [{ tool_choice: 'required', structured_outputs: { choice: ['a'] } }, 'structured_outputs.choice'],
     [{ stop_token_ids: [5] }, 'stop_token_ids'],
     [{ tool_choice: 'required', stop: 'x' }, 'stop'],
     [{ tool_choice: named('get_time'), logprobs: true }, 'logprobs'],

@@ -179,36 +179,6 @@ void t.test(
   },
 );
 
-void t.test('a complete request is answered although garbage follows it', async (t) => {
-  const { port } = await build(t, says('Paris is the capital.', { pace: 5 }));
-  const request = (body: object): string => {
-    const text = JSON.stringify(body);
-    return (
-      `POST /v1/completions HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n` +
-      `Content-Length: ${text.length}\r\n\r\n${text}`
-    );
-  };
-  const good = request({ prompt: 'a' });
-  const whole = await exchange(port, `${good}\x00\x01garbage\r\n\r\n`);
-  t.match(whole, /^HTTP\/1\.1 200 OK[^]*Paris is the capital\./);
-  const twice = await exchange(port, `${good}${good}garbage\r\n\r\n`);
-  t.equal(twice.split('HTTP/1.1 200 OK').length, 3, 'two pipelined requests');
-  const stream = await exchange(port, `${request({ prompt: 'a', stream: true })}garbage\r\n\r\nmore\r\n\r\n`);
-  t.match(stream, /data: \[DONE\]/);
-});
-
-void t.test('a transfer coding besides chunked is a 400', async (t) => {
-  const { port } = await build(t);
-  const ask = (coding: string): Promise<string> =>
-    exchange(
-      port,
-      `POST /v1/completions HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Type: application/json\r\n` +
-        `Transfer-Encoding: ${coding}\r\n\r\ne\r\n{"prompt":"a"}\r\n0\r\n\r\n`,
-    );
-  t.match(await ask('gzip, chunked'), /^HTTP\/1\.1 400 [^]*"param":"transfer-encoding"/);
-  t.match(await ask('Chunked'), /^HTTP\/1\.1 200 OK/);
-});
-
 void t.test('on a loopback address without keys, only local names and listed hosts are served', async (t) => {
   const ask = (port: number, host: string, path = '/v1/models'): Promise<string> =>
     exchange(port, `GET ${path} HTTP/1.1\r\nHost: ${host}\r\nConnection: close\r\n\r\n`);
@@ -243,12 +213,12 @@ const filled = (open: string, piece: string, close: string, size = 4e6): string 
 
 const HUGE: Readonly<Record<string, readonly [body: string, message: RegExp]>> = {
   brackets: ['['.repeat(2e6) + ']'.repeat(2e6), /nested at most 100 deep/],
-  'brackets in a field': [`{"prompt":${'['.repeat(2e6)}${']'.repeat(2e6)}}`, /^prompt must be nested at most 100 deep/],
+  'brackets in a field': [`{"prompt":${'['.repeat(2e6)}${']'.repeat(2e6)}}`, /nested at most 100 deep/],
   objects: [`${'{"a":'.repeat(6e5)}1${'}'.repeat(6e5)}`, /nested at most 100 deep/],
   'empty lists': [filled('{"prompt":[', '[],', '[]]}'), /at most 50000 objects and arrays/],
   'empty objects': [filled('{"x":[', '{},', '{}]}'), /at most 50000 objects and arrays/],
-  numbers: [filled('{"prompt":[', '0,', '0]}'), /at most 300000 values/],
-  keys: [`{"x":{${Array.from({ length: 2e5 }, (_, i) => `"k${i}":1`).join(',')}}}`, /at most 20000 keys/],
+  numbers: [filled('{"prompt":[', '0,', '0]}'), /at most 300000 commas/],
+  keys: [`{"x":{${Array.from({ length: 4e5 }, (_, i) => `"k${i}":1`).join(',')}}}`, /at most 300000 commas/],
   text: [filled('{"prompt":"', 'word ', '"}'), /maximum context length/],
   quotes: [filled('{"prompt":"', '\\"', '"}'), /maximum context length/],
   lines: [filled('', '\n', '{'), /not valid JSON/],

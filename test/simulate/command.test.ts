@@ -1,4 +1,4 @@
-/** The simulate command: chunks, stated lengths, output files, and numbers of replicas. */
+/** The simulate command: chunks, stated lengths, and output files. */
 import { link, readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import fc from 'fast-check';
@@ -22,7 +22,7 @@ async function files(t: Test): Promise<{ dir: string; trace: string; cost: strin
 void t.test("a smaller --prefill-chunk makes prompts slower; the default is the server's", async (t) => {
   const { trace, cost } = await files(t);
   const ttft = async (chunk: { readonly prefillChunk?: number }): Promise<number> => {
-    const options = { ...simulateDefaults, trace, cost, speeds: [1], noise: 0, maxReplicas: 1, ...chunk };
+    const options = { ...simulateDefaults, trace, cost, speeds: [1], noise: 0, ...chunk };
     const [report] = await simulateCommand(options, () => undefined);
     return report?.ttftMs?.p50 ?? 0;
   };
@@ -40,7 +40,6 @@ void t.test('stated lengths improve the predictions', async (t) => {
       cost,
       speeds: [1],
       noise: 0,
-      maxReplicas: 1,
       ...(limits && { limits }),
     };
     const [report] = await simulateCommand(options, () => undefined);
@@ -63,7 +62,7 @@ void t.test('a floor of quality excludes shallower exits', async (t) => {
   const best = Math.max(...shape.exits.map(({ quality }) => quality));
   const run = (minQuality: number | null) =>
     simulateCommand(
-      { ...simulateDefaults, trace, cost, speeds: [1], noise: 0, maxReplicas: 1, limits: 'stated', minQuality },
+      { ...simulateDefaults, trace, cost, speeds: [1], noise: 0, limits: 'stated', minQuality },
       () => undefined,
     );
   const [free] = await run(null);
@@ -85,7 +84,7 @@ void t.test("a log's own budgets are used and reported, and the plot shows depth
     });
   await writeFile(trace, [0, 1, 2, 3].map(line).join('\n'));
   const lines: string[] = [];
-  const options = { ...simulateDefaults, cost, speeds: [1, 2], maxReplicas: 1 };
+  const options = { ...simulateDefaults, cost, speeds: [1, 2] };
   const [report] = await simulateCommand({ ...options, trace, plot }, (line) => lines.push(line));
   t.equal(lines[0], 'budgets: those of the log; 3 of 4 requests state a budget');
   t.same(
@@ -130,34 +129,13 @@ void t.test('a greater load never keeps more budgets, but for one request in twe
         }),
       );
       await writeFile(trace, lines.join('\n'));
-      const options = { ...simulateDefaults, trace, cost, speeds: [0.1, 1, 8], noise: 0, maxReplicas: 1 };
+      const options = { ...simulateDefaults, trace, cost, speeds: [0.1, 1, 8], noise: 0 };
       const reports = await simulateCommand(options, () => undefined);
       const [idle = NaN, usual = NaN, heavy = NaN] = reports.map(({ attainment }) => attainment);
       return idle >= usual - 0.05 && usual >= heavy - 0.05 && idle >= heavy - 0.05;
     }),
     { numRuns: 12, seed: 51 },
   );
-});
-
-void t.test('a target that no number of replicas reaches has its reason', async (t) => {
-  const { dir, cost } = await files(t);
-  const trace = join(dir, 'sortie.log');
-  const run = async (budgets: readonly number[], maxReplicas: number): Promise<string | undefined> => {
-    const lines = budgets.map((budget, i) =>
-      JSON.stringify({
-        ...{ msg: 'request', time: 1000 + i, ms: 0, prompt_tokens: 600, completion_tokens: 20 },
-        sortie: { budget_ms: budget },
-      }),
-    );
-    await writeFile(trace, lines.join('\n'));
-    const said: string[] = [];
-    const options = { ...simulateDefaults, trace, cost, speeds: [1], noise: 0, maxReplicas };
-    await simulateCommand(options, (line) => said.push(line));
-    return said[1];
-  };
-  t.match(await run([1, 60_000], 2), /no number of replicas up to 2 reaches 99\.0%: 2 reach 50\.0%; of the 1 requests/);
-  const crowd = Array.from({ length: 40 }, () => 1500);
-  t.match(await run(crowd, 1), /an idle server keeps each budget, so more replicas help/);
 });
 
 void t.test('an output that is not writable fails before the simulation', async (t) => {
@@ -168,7 +146,7 @@ void t.test('an output that is not writable fails before the simulation', async 
       [join(dir, 'no', 'such.json'), 'ENOENT'],
     ] as const) {
       const lines: string[] = [];
-      const options = { ...simulateDefaults, trace, cost, speeds: [1], maxReplicas: 1, [option]: file };
+      const options = { ...simulateDefaults, trace, cost, speeds: [1], [option]: file };
       const run = simulateCommand(options, (line) => lines.push(line));
       await t.rejects(run, { message: `--${option} must be a file that can be written, got "${file}" (${code})` });
       t.same(lines, []);
@@ -186,7 +164,7 @@ void t.test('report and plot must be distinct files, and not an input', async (t
     [{ plot: linked }, `--plot must be another file than --cost, got "${linked}"`],
     [{ out: both, plot: both }, `--plot must be another file than --out, got "${both}"`],
   ] as const) {
-    const options = { ...simulateDefaults, trace, cost, speeds: [1], maxReplicas: 1, ...places };
+    const options = { ...simulateDefaults, trace, cost, speeds: [1], ...places };
     await t.rejects(
       simulateCommand(options, () => undefined),
       { message },
@@ -194,24 +172,6 @@ void t.test('report and plot must be distinct files, and not an input', async (t
   }
   t.equal(await readFile(trace, 'utf8'), before);
   const nowhere = { out: '/dev/null', plot: '/dev/null' };
-  const options = { ...simulateDefaults, trace, cost, speeds: [1], maxReplicas: 1, ...nowhere };
+  const options = { ...simulateDefaults, trace, cost, speeds: [1], ...nowhere };
   t.equal((await simulateCommand(options, () => undefined)).length, 1, 'a file that keeps nothing may be both');
-});
-
-void t.test('the report has the least number of replicas that reach the target', async (t) => {
-  const { dir, cost } = await files(t);
-  // All requests arrive together; each further replica takes a share of them.
-  const burst = join(dir, 'burst.csv');
-  const lines = Array.from({ length: 40 }, () => '2023-11-16 18:15:46.0000000,600,20');
-  await writeFile(burst, ['TIMESTAMP,ContextTokens,GeneratedTokens', ...lines, ''].join('\n'));
-  const told = async (maxReplicas: number): Promise<number | null | undefined> => {
-    const options = { ...simulateDefaults, trace: burst, cost, speeds: [1], noise: 0, target: 0.95, maxReplicas };
-    const [report] = await simulateCommand(options, () => undefined);
-    return report?.replicas;
-  };
-  const least = (await told(64)) ?? 0;
-  t.ok(least > 2, `between two powers of two: ${least}`);
-  t.equal(await told(least), least, 'maxReplicas itself is tried');
-  t.equal(await told(least - 1), null);
-  t.equal(await told(1), null);
 });

@@ -1,9 +1,6 @@
 /**
- * The grammar of an answer: `response_format`, vLLM's `structured_outputs`, and the fields of other servers with the same
- * meaning.
- *
- * Names: vLLM's `guided_*` (until 0.11), SGLang's `regex`, `ebnf` and `json_schema`, llama.cpp's `grammar` and
- * `json_schema`. Must not know: how grammars work.
+ * The grammar of an answer: OpenAI's `response_format`, and vLLM's `structured_outputs`. Must not know: how grammars
+ * work, and other servers' names (unsupported.ts).
  */
 import type { Grammar } from '../../protocol/index.js';
 import { invalid } from '../errors.js';
@@ -71,8 +68,7 @@ const ofKind = {
 export function answerGrammar(body: GenerationBody): PlannedGrammar | null {
   const found: { readonly param: string; plan(): PlannedGrammar }[] = [];
   const add = <T>(param: string, value: T | undefined, grammarOf: (value: T, param: string) => Grammar): void => {
-    // An empty text or list asks for nothing: llama.cpp's clients send `grammar: ""`.
-    if (value === undefined || value === '' || (Array.isArray(value) && value.length === 0)) return;
+    if (value === undefined) return;
     found.push({ param, plan: () => ({ grammar: grammarOf(value, param), placeOf: () => param }) });
   };
   const { response_format: format, structured_outputs: outputs = {} } = body;
@@ -83,14 +79,6 @@ export function answerGrammar(body: GenerationBody): PlannedGrammar | null {
   add(`${own}.regex`, outputs.regex, ofKind.regex);
   add(`${own}.choice`, outputs.choice, ofKind.choice);
   add(`${own}.grammar`, outputs.grammar, ofKind.grammar);
-  add('guided_json', body.guided_json, ofKind.json);
-  add('json_schema', body.json_schema, ofKind.json);
-  add('guided_regex', body.guided_regex, ofKind.regex);
-  add('regex', body.regex, ofKind.regex);
-  add('guided_choice', body.guided_choice, ofKind.choice);
-  add('guided_grammar', body.guided_grammar, ofKind.grammar);
-  add('grammar', body.grammar, ofKind.grammar);
-  add('ebnf', body.ebnf, ofKind.grammar);
   const [first, second] = found;
   if (body.structured_outputs !== undefined && !found.some(({ param }) => param.startsWith(own)))
     throw invalid(own, 'must have one of json, json_object, regex, choice and grammar');

@@ -63,6 +63,18 @@ const UNSUPPORTED: NeutralValues = {
   dynatemp_range: [0],
 };
 
+/** The fields of this server for the form of an answer, by their names at vLLM until 0.11, SGLang and llama.cpp. */
+const INSTEAD: Readonly<Record<string, string>> = {
+  guided_json: 'structured_outputs.json',
+  json_schema: 'structured_outputs.json',
+  guided_regex: 'structured_outputs.regex',
+  regex: 'structured_outputs.regex',
+  guided_choice: 'structured_outputs.choice',
+  guided_grammar: 'structured_outputs.grammar',
+  ebnf: 'structured_outputs.grammar',
+  grammar: 'structured_outputs.grammar',
+};
+
 /** The same for `structured_outputs`. */
 const UNSUPPORTED_OF_OUTPUTS: NeutralValues = {
   structural_tag: [],
@@ -92,7 +104,13 @@ export function rejectFields(object: object, fields: NeutralValues, place = '', 
     if (field in served) continue;
     const value = (object as Record<string, unknown>)[field];
     if (isNeutral(value, neutral)) continue;
-    throw new ApiError('unsupported_parameter', `${place}${field} is not supported by this server.`, place + field);
+    const instead = place === '' && 'structured_outputs' in served ? INSTEAD[field] : undefined;
+    const hint = instead === undefined ? '' : `: use ${instead}`;
+    throw new ApiError(
+      'unsupported_parameter',
+      `${place}${field} is not supported by this server${hint}.`,
+      place + field,
+    );
   }
 }
 

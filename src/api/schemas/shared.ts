@@ -135,10 +135,6 @@ export type ResponseFormat = Static<typeof ResponseFormat>;
 /** A JSON schema, or its text. */
 const SchemaOrText = oneOf('a JSON schema, or its text', [...JsonSchema.anyOf, Type.String()]);
 
-const Choices = Type.Array(Type.String({ minLength: 1 }), { 'x-rule': 'an array of non-empty strings' });
-
-const GRAMMAR = 'A grammar in the notation of Lark (llguidance), or of GBNF (llama.cpp), whose rules have "::=".';
-
 /** vLLM's object. */
 const StructuredOutputs = Type.Object(
   {
@@ -146,22 +142,15 @@ const StructuredOutputs = Type.Object(
     json_object: Type.Optional(Type.Boolean()),
     regex: Type.Optional(Type.String({ minLength: 1, description: 'The expression matches the whole answer.' })),
     choice: Type.Optional(Type.Array(Type.String({ minLength: 1 }), { minItems: 1 })),
-    grammar: Type.Optional(Type.String({ minLength: 1, description: GRAMMAR })),
+    grammar: Type.Optional(
+      Type.String({
+        minLength: 1,
+        description: 'In the notation of Lark (llguidance), or of GBNF (llama.cpp), whose rules have "::=".',
+      }),
+    ),
   },
   { description: 'The form of the answer: exactly one of these fields.' },
 );
-
-/** Other servers' names for the fields of `structured_outputs`. */
-const grammarFields = {
-  guided_json: Type.Optional(SchemaOrText),
-  guided_regex: Type.Optional(Type.String()),
-  guided_choice: Type.Optional(Choices),
-  guided_grammar: Type.Optional(Type.String()),
-  json_schema: Type.Optional(SchemaOrText),
-  regex: Type.Optional(Type.String()),
-  ebnf: Type.Optional(Type.String()),
-  grammar: Type.Optional(Type.String({ description: GRAMMAR })),
-};
 
 export const AddSpecialTokens = Type.Boolean({
   description:
@@ -215,7 +204,6 @@ export const generationFields = {
     response_format: ResponseFormat,
     structured_outputs: StructuredOutputs,
   }),
-  ...grammarFields,
   add_special_tokens: Type.Optional(AddSpecialTokens),
   cache_salt: Type.Optional(
     Type.String({

@@ -1,25 +1,17 @@
-/** Every failure in the form of the route's dialect: validation, framework, routes, sockets. */
-import { STATUS_CODES, type ServerResponse } from 'node:http';
-import type { Socket } from 'node:net';
-import type { Duplex } from 'node:stream';
+/**
+ * Every failure of a request in the form of the route's dialect: validation, framework, routes. Bytes that are not a
+ * request get Fastify's own answers.
+ */
 import type { FastifyError, FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
 import type { allowHeader, challengeHeader, HeadersOf, retryHeaders } from '../../api/schemas/headers.js';
 import { ApiError, ClientGone, toApiError, type ErrorCode } from '../../api/errors.js';
-import { noteRejected } from '../response-lifecycle.js';
 import { dialectOf } from '../api-dialect.js';
-import { commonHeaders, requestId } from './headers.js';
+import { commonHeaders } from './headers.js';
 import { quoted } from '../../util/quoted.js';
 
 interface Rule {
   readonly const?: unknown;
   readonly 'x-rule'?: string;
-}
-
-declare module 'fastify' {
-  interface FastifyInstance {
-    /** The error of a request that no route takes: the path is unknown, or the path has other methods. */
-    readonly routeError: (method: string, url: string) => RouteError;
-  }
 }
 
 interface RouteError {
@@ -135,105 +127,6 @@ export function sendError(error: unknown, request: FastifyRequest, reply: Fastif
     .send(dialectOf(request).errorBody(answer, request.id));
 }
 
-const SOCKET_ERRORS: Readonly<Record<string, readonly [ErrorCode, string]>> = {
-  HPE_HEADER_OVERFLOW: ['headers_too_large', 'The request headers are larger than this server accepts.'],
-  ERR_HTTP_REQUEST_TIMEOUT: ['request_timeout', 'The request did not arrive in time.'],
-};
-const NO_HTTP = ['bad_request', 'This is not a valid HTTP request.'] as const;
-
-/** An error of Node's HTTP parser. `rawPacket` holds the last bytes, `bytesParsed` the position of the error. */
-interface ParserError extends NodeJS.ErrnoException {
-  readonly rawPacket?: unknown;
-  readonly bytesParsed?: number;
-}
-
-/** A request line, RFC 9112, section 3. */
-const REQUEST_LINE = /^([!#$%&'*+.^_`|~0-9A-Za-z-]+) (\S+) HTTP\/1\.[01]\r?$/;
-
-/** Method and path of a request line whose method the parser does not know; null for another error. */
-function unknownMethod({ code, rawPacket, bytesParsed = 0 }: ParserError): { method: string; url: string } | null {
-  if (code !== 'HPE_INVALID_METHOD' || !Buffer.isBuffer(rawPacket)) return null;
-  const start = rawPacket.lastIndexOf('\n', bytesParsed) + 1;
-  const end = rawPacket.indexOf('\n', start);
-  const [, method, url] = REQUEST_LINE.exec(rawPacket.toString('latin1', start, Math.max(start, end))) ?? [];
-  return method === undefined || url === undefined ? null : { method, url };
-}
-
-/** Responds on a socket whose request is malformed or late. */
-export function clientError(this: FastifyInstance, error: ParserError, socket: Socket): void {
-  const open = [...this.inFlightResponses.keys()].filter(({ req }) => req.socket === socket);
-  // A socket whose client has left is closed immediately.
-  const isOpen = error.code !== 'ECONNRESET' && socket.writable && !socket.readableEnded;
-  if (isOpen && open.length > 0 && open.every(({ req }) => req.complete)) {
-    closeAfter(open, socket);
-    return;
-  }
-  if (error.code === 'ECONNRESET' || !socket.writable || open.some(isAnswering)) {
-    socket.destroy();
-    return;
-  }
-  const line = unknownMethod(error);
-  const { error: answer, headers } =
-    line === null
-      ? { error: new ApiError(...(SOCKET_ERRORS[error.code ?? ''] ?? NO_HTTP)), headers: {} }
-      : this.routeError(line.method, line.url);
-  for (const response of open) noteRejected(response, answer.status);
-  rejectSocket(socket, answer, headers);
-}
-
-/**
- * Whether the client would read a write to the connection as part of this response. A request that has not arrived in
- * full is the faulty one: it gets the error unless its response has begun.
- */
-function isAnswering({ req, headersSent }: ServerResponse): boolean {
-  return headersSent || req.complete;
-}
-
-/** Connections that close after their last response. Each further faulty chunk is an error, too. */
-const closing = new WeakSet<Socket>();
-
-/** Lets complete requests finish, and closes their connection then: the bytes after them are not a request. */
-function closeAfter(open: readonly ServerResponse[], socket: Socket): void {
-  if (closing.has(socket)) return;
-  closing.add(socket);
-  let left = open.length;
-  for (const response of open) {
-    response.once('close', () => {
-      if (--left === 0) socket.destroySoon();
-    });
-  }
-}
-
-/** Time that a rejected client has to read the response and close. */
-const LINGER_MS = 2000;
-
-/**
- * Responds where no response object exists, and closes. Node.js may have detached the socket (it does on CONNECT), so
- * this function handles the socket's errors and its end.
- */
-export function rejectSocket(socket: Duplex, error: ApiError, headers: Readonly<Record<string, string>> = {}): void {
-  const destroy = (): void => {
-    socket.destroy();
-  };
-  const linger = setTimeout(destroy, LINGER_MS);
-  socket.on('error', destroy);
-  socket.once('close', () => {
-    clearTimeout(linger);
-  });
-  // Closing a socket with unread bytes resets the connection, and the client may lose the response.
-  socket.resume();
-  const body = JSON.stringify(error.body());
-  const all = {
-    'content-type': 'application/json',
-    'content-length': Buffer.byteLength(body),
-    connection: 'close',
-    ...commonHeaders({ id: requestId({ headers: {} }) }),
-    ...headers,
-  };
-  const lines = Object.entries(all).map(([name, value]) => `${name}: ${value}\r\n`);
-  socket.end(`HTTP/1.1 ${error.status} ${STATUS_CODES[error.status] ?? ''}\r\n${lines.join('')}\r\n${body}`);
-}
-
 /** The paths of a route: `:name` is a part, and a `*` at the end any parts. CORS has all paths, `*`: no route. */
 function pathsOf(url: string): RegExp {
   const literal = url.replace(/[.*+?^${}()|[\]\\]/g, '\\$&');
@@ -243,6 +136,10 @@ function pathsOf(url: string): RegExp {
 /** Installs the handlers, and tells 405 from 404 by the routes that it sees. */
 export function registerErrors(app: FastifyInstance): void {
   const routes: { readonly pattern: RegExp; readonly methods: readonly string[] }[] = [];
+  // Node.js 20.19.2 parses QUERY, but its list of method names lacks it.
+  app.server.prependListener('request', (request) => {
+    request.method ??= 'QUERY';
+  });
   app.addHook('onRoute', ({ url, method }) => {
     routes.push({ pattern: pathsOf(url), methods: [method].flat() });
   });
@@ -258,7 +155,6 @@ export function registerErrors(app: FastifyInstance): void {
     const message = `${name} is not allowed here; use ${allowed.join(' or ')}.`;
     return { error: new ApiError('method_not_allowed', message), headers: { allow: allowed.join(', ') } };
   };
-  app.decorate('routeError', routeError);
   const noRoute = (request: FastifyRequest, reply: FastifyReply): ApiError => {
     const { error, headers } = routeError(request.method, request.url);
     void reply.headers(headers);
