@@ -1,10 +1,10 @@
 /** POST /v1/completions: from a valid body to an answer, whole or as chunks. */
 import { invalid } from '../errors.js';
 import type { Answer } from '../generation/answer.js';
-import type { ChoiceToken } from '../generation/choice.js';
+import type { Delta } from '../generation/choice.js';
 import { chunkForm } from '../generation/chunks.js';
 import { readyEngine, type ApiContext, type ApiRequest } from '../context.js';
-import { CompletionLogprobs, completionLogprobs, promptTokens, type ScoredToken } from '../generation/logprobs.js';
+import { CompletionLogprobs, completionLogprobs, promptTokens } from '../generation/logprobs.js';
 import { encodePrompt, waitLimitOf, type Prompt, type WaitLimit } from '../generation/prompt.js';
 import { budgetOf, readRequest, type GenerationRequest } from '../generation/read-request.js';
 import { answerGrammar } from '../params/structured-outputs.js';
@@ -117,29 +117,15 @@ async function read(context: ApiContext, request: ApiRequest<CompletionBody>): P
   });
 }
 
-/** Text and tokens, after the echoed prompt if the request asks for it. */
-function withEcho(context: ApiContext, answer: Answer, index: number, text: string, tokens: readonly ChoiceToken[]) {
-  if (!answer.request.echo) return { text, tokens };
-  const prompt = answer.promptOf(index);
-  const scored: ScoredToken[] =
-    answer.request.engine.logprobs === null
-      ? []
-      : promptTokens(context.model.tokenizer, prompt, answer.choices[index]?.promptLogprobs ?? []);
-  return { text: prompt.text + text, tokens: [...scored, ...tokens] };
-}
-
-function choice(context: ApiContext, answer: Answer, index: number, text: string, tokens: readonly ScoredToken[]) {
-  const logprobs = answer.request.engine.logprobs === null ? null : completionLogprobs(context.model.tokenizer, tokens);
-  return { index, text, logprobs, finish_reason: null };
-}
-
-function head(answer: Answer) {
-  return {
-    id: `cmpl-${answer.request.id}`,
-    object: 'text_completion',
-    created: answer.created,
-    model: answer.request.modelName,
-  };
+/** Text and log-probabilities of a choice, or of a part. @param isFirst whether the part has the echoed prompt, if any */
+function fields(context: ApiContext, answer: Answer, part: Pick<Delta, 'index' | 'text' | 'tokens'>, isFirst: boolean) {
+  const { tokenizer } = context.model;
+  const { echo, engine } = answer.request;
+  const prompt = echo && isFirst ? answer.promptOf(part.index) : null;
+  const text = (prompt?.text ?? '') + part.text;
+  if (engine.logprobs === null) return { text, logprobs: null };
+  const echoed = prompt && promptTokens(tokenizer, prompt, answer.choices[part.index]?.promptLogprobs ?? []);
+  return { text, logprobs: completionLogprobs(tokenizer, [...(echoed ?? []), ...part.tokens]) };
 }
 
 export const completions: GeneratingEndpoint<CompletionBody> = {
@@ -157,22 +143,11 @@ export const completions: GeneratingEndpoint<CompletionBody> = {
     chunkForm(
       answer,
       {
-        delta({ index, text, tokens }, isFirst) {
-          const all = isFirst ? withEcho(context, answer, index, text, tokens) : { text, tokens };
-          return { ...head(answer), choices: [choice(context, answer, index, all.text, all.tokens)] };
-        },
-        finish: (index, finish_reason) => ({
-          ...head(answer),
-          choices: [{ index, text: '', logprobs: null, finish_reason }],
-        }),
-        empty: () => ({ ...head(answer), choices: [] }),
-        whole: (choices) => ({
-          ...head(answer),
-          choices: choices.map(({ text, tokens, finishReason }, index) => {
-            const all = withEcho(context, answer, index, text, tokens);
-            return { ...choice(context, answer, index, all.text, all.tokens), finish_reason: finishReason };
-          }),
-        }),
+        idPrefix: 'cmpl-',
+        object: { chunk: 'text_completion', whole: 'text_completion' },
+        delta: (piece, isFirst) => fields(context, answer, piece, isFirst),
+        end: { text: '', logprobs: null },
+        whole: (choice, index) => fields(context, answer, { ...choice, index }, true),
       },
       send,
     ),

@@ -1,7 +1,6 @@
 /** POST /v1/chat/completions: from a valid body to an answer, whole or as chunks. */
 import { nullable, Type } from '../../../util/schema.js';
 import { invalid } from '../../errors.js';
-import type { Answer } from '../../generation/answer.js';
 import type { CallPart } from '../../generation/call-reader.js';
 import type { ChoiceToken, Delta } from '../../generation/choice.js';
 import { chunkForm, type Collected } from '../../generation/chunks.js';
@@ -51,15 +50,6 @@ export async function readChat(context: ApiContext, request: ApiRequest<ChatBody
     tagTokens: tokens === null ? null : { ...tokens, most: body.thinking_token_budget ?? null },
     prediction: body.prediction ? await encodePrediction(context, textOf(body.prediction), waitLimit) : null,
   });
-}
-
-function logprobs(context: ApiContext, answer: Answer, tokens: readonly ChoiceToken[]) {
-  if (answer.request.engine.logprobs === null) return null;
-  return { content: chatLogprobs(context.model.tokenizer, tokens), refusal: null };
-}
-
-function head(answer: Answer, object: 'chat.completion' | 'chat.completion.chunk') {
-  return { id: `chatcmpl-${answer.request.id}`, object, created: answer.created, model: answer.request.modelName };
 }
 
 function callDelta({ index, id, name, arguments: text }: CallPart, first: boolean) {
@@ -133,25 +123,23 @@ export const chatCompletions: GeneratingEndpoint<ChatBody> = {
   userOf: ({ user }) => user,
   read: readChat,
   form(context, _request, answer, send) {
-    const chunk = (choices: object[]) => ({ ...head(answer, 'chat.completion.chunk'), choices });
+    const scores = (tokens: readonly ChoiceToken[]) =>
+      answer.request.engine.logprobs === null
+        ? null
+        : { content: chatLogprobs(context.model.tokenizer, tokens), refusal: null };
     return chunkForm(
       answer,
       {
-        delta(piece, isFirst) {
-          const isText = piece.call === null && piece.thoughts === '';
-          const scores = isText ? logprobs(context, answer, piece.tokens) : null;
-          return chunk([{ index: piece.index, delta: delta(piece, isFirst), logprobs: scores, finish_reason: null }]);
-        },
-        finish: (index, finish_reason) => chunk([{ index, delta: {}, logprobs: null, finish_reason }]),
-        empty: () => chunk([]),
-        whole: (choices) => ({
-          ...head(answer, 'chat.completion'),
-          choices: choices.map((choice, index) => ({
-            index,
-            message: message(choice),
-            logprobs: choice.calls.length === 0 ? logprobs(context, answer, choice.tokens) : null,
-            finish_reason: choice.finishReason,
-          })),
+        idPrefix: 'chatcmpl-',
+        object: { chunk: 'chat.completion.chunk', whole: 'chat.completion' },
+        delta: (piece, isFirst) => ({
+          delta: delta(piece, isFirst),
+          logprobs: piece.call === null && piece.thoughts === '' ? scores(piece.tokens) : null,
+        }),
+        end: { delta: {}, logprobs: null },
+        whole: (choice) => ({
+          message: message(choice),
+          logprobs: choice.calls.length === 0 ? scores(choice.tokens) : null,
         }),
       },
       send,
