@@ -1,6 +1,7 @@
 /** One answer of an engine process. */
 import type { EngineClient } from '../src/engine-client/client.js';
 import type { EndedEvent, EngineRequest, TokenEvent } from '../src/protocol/index.js';
+import { answerRequest } from './greedy-request.js';
 
 /**
  * @param token called at the arrival of each token
@@ -12,7 +13,7 @@ export async function answerOf(
   request: EngineRequest,
   token: (event: TokenEvent) => void,
 ): Promise<EndedEvent> {
-  for await (const events of engine.generate([request])) {
+  for await (const events of engine.generate(answerRequest(request))) {
     for (const each of events) {
       if (each.type === 'token') token(each.event);
       else if (each.type === 'ended') return each.event;

@@ -10,7 +10,7 @@
  */
 import { readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { loadServedModel } from '../src/api/served-model.js';
+import { loadServedModel } from '../src/api/load-served-model.js';
 import { fractions } from '../src/cli/values.js';
 import { MANIFEST_FILE } from '../src/model/manifest-io.js';
 import { askAll } from './chat.js';

@@ -1,6 +1,6 @@
 /** A request at one exit, for benches and tests. */
 import { monotonicMs } from '../src/util/clock.js';
-import type { EngineRequest, Sampling } from '../src/protocol/index.js';
+import type { AnswerRequest, EngineRequest, Sampling } from '../src/protocol/index.js';
 
 /** Always samples the most likely token. */
 export const GREEDY: Sampling = {
@@ -39,5 +39,14 @@ export function greedy(
     depth: { minExit: exit, maxExit: exit, budget: null },
     lengthGroup: { kind: 'completion', key: null },
     ...overrides,
+  };
+}
+
+/** The request of an answer that has these sequences only. They share the fields of the first one. */
+export function answerRequest(...requests: readonly [EngineRequest, ...EngineRequest[]]): AnswerRequest {
+  return {
+    ...requests[0],
+    prompts: requests.map(({ prompt }) => prompt),
+    sequences: requests.map(({ id, maxTokens, sampling: { seed } }, prompt) => ({ id, prompt, maxTokens, seed })),
   };
 }

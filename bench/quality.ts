@@ -9,7 +9,7 @@
  * same exit of --base, which shows the cost of rounding.
  */
 import { writeFileSync } from 'node:fs';
-import { loadServedModel } from '../src/api/served-model.js';
+import { loadServedModel } from '../src/api/load-served-model.js';
 import { OptionError } from '../src/config.js';
 import { loadManifest } from '../src/model/manifest-io.js';
 import type { KernelName } from '../src/model/manifest.js';

@@ -7,7 +7,7 @@
  * Answers questions from a data file of `training/` with `--speculate all` and with `off`. The sides alternate and use
  * the same seeds. Prints tokens per second after the first token, their ratio, and the drafts by source.
  */
-import { loadServedModel } from '../src/api/served-model.js';
+import { loadServedModel } from '../src/api/load-served-model.js';
 import { fractions } from '../src/cli/values.js';
 import { monotonicMs } from '../src/util/clock.js';
 import { OptionError } from '../src/config.js';

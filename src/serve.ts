@@ -5,7 +5,8 @@ import { join } from 'node:path';
 import { thoughtTokens } from './api/params/thoughts.js';
 import { requestDepth } from './api/params/depth.js';
 import type { ApiContext, RequestPolicy } from './api/context.js';
-import { loadServedModel, type ServedModel } from './api/served-model.js';
+import { loadServedModel } from './api/load-served-model.js';
+import type { ServedModel } from './api/served-model.js';
 import { monotonicMs } from './util/clock.js';
 import { chooseHost, listen, urlOf } from './address.js';
 import { auditedQuality } from './audited-quality.js';
@@ -154,7 +155,7 @@ async function start(engine: EngineClient, dir: string, manifest: Manifest, sign
 type Closing = { close(): unknown }[];
 
 type Parts = Pick<HttpContext, 'options' | 'version' | 'apiKeys' | 'log' | 'series' | 'tracing'> &
-  Pick<ApiContext, 'engine' | 'metrics'> & { readonly manifest: Manifest };
+  Pick<ApiContext, 'engine'> & { readonly manifest: Manifest; readonly metrics: RequestMetrics };
 
 /**
  * Checks the options against the model, and prepares what the HTTP server needs of it.

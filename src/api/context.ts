@@ -2,14 +2,13 @@
 import { createHash } from 'node:crypto';
 import type { Engine } from '../engine-client/engine.js';
 import type { Budget, OnMiss, ReadyMessage } from '../protocol/index.js';
-import type { ServeOptions } from '../config.js';
 import { ApiError } from './errors.js';
 import type { EncodingThread } from '../text/encoding/encoding-thread.js';
 import type { ExitQuality } from '../quality/exit-quality.js';
 import type { GateMeans } from '../quality/gate-means.js';
-import type { RequestMetrics } from '../telemetry/requests.js';
+import type { HeldTokens, SequenceFacts } from '../telemetry/sequences.js';
 import type { RequestTrace } from '../telemetry/trace.js';
-import type { Headers } from './params/headers.js';
+import type { Headers } from './schemas/headers.js';
 import type { ServedModel } from './served-model.js';
 
 /** A budget of the operator; without an action on a miss, that of the policy holds. */
@@ -47,16 +46,19 @@ export function policyOf(all: RequestPolicy, key: RequestPolicy): RequestPolicy 
 }
 
 /** The operator's limits, by the options of the same names. */
-export interface Limits extends Pick<
-  ServeOptions,
-  'defaultExit' | 'thinkingExit' | 'maxTokensDefault' | 'samplingDefaults' | 'maxChoices' | 'prefixReuse'
-> {
+export interface Limits {
+  readonly defaultExit: number | null;
+  readonly thinkingExit: number | null;
+  readonly maxTokensDefault: number | null;
+  readonly samplingDefaults: 'model' | 'openai';
+  readonly maxChoices: number;
+  readonly prefixReuse: 'off' | 'key' | 'all';
   /** The policy for every client. The policy of an API key wins. */
   readonly policy: RequestPolicy;
 }
 
 /** The part of its client's allowance that a request may take. */
-export interface Reservation {
+export interface Quota {
   /** Prompt and answer together; the answer may turn out longer, which leaves a debt. */
   readonly tokens: number;
   /** The parameter that bounds the answer, for errors. */
@@ -84,7 +86,7 @@ export interface Caller {
    * @returns a function to call once with the tokens used
    * @throws ApiError rate_limit_exceeded, or invalid_value if the allowance is always too small
    */
-  reserve(asked: Reservation): (used: number) => void;
+  reserve(asked: Quota): (used: number) => void;
 }
 
 /**
@@ -105,13 +107,28 @@ export function prefixSpace(
     .digest('base64url');
 }
 
+/** Counts of sequences and requests, for metrics and load reports. */
+export interface AnswerMetrics {
+  /** Registers a sequence before the engine gets it. */
+  begin(id: string, facts: SequenceFacts): void;
+  /** A request that found no room. */
+  full(sequences: number, budget: Budget | null): void;
+  /** A fault of the gateway ended the sequence. */
+  broken(id: string): void;
+  /** @param tokens of each choice */
+  requested(n: number, tokens: readonly number[]): void;
+  /** Sequences that have not ended. */
+  readonly live: number;
+  readonly held: HeldTokens;
+}
+
 export interface ApiContext {
   readonly engine: Engine;
   readonly model: ServedModel;
   /** Encodes long texts, which would block the event loop. */
   readonly encoding: EncodingThread;
   readonly limits: Limits;
-  readonly metrics: RequestMetrics;
+  readonly metrics: AnswerMetrics;
   /** Estimated quality of each exit. */
   readonly quality: ExitQuality;
   /** Absent: the model has no gate. */
@@ -145,10 +162,10 @@ export interface ApiRequest<Body> {
 export interface EventStream {
   /**
    * Sends an event, behind the status line.
-   * @param data the JSON text of the event
-   * @param name the event's name; absent: none
+   * @param event written as JSON
+   * @param name the event's name, for protocols that name their events
    */
-  send(data: string, name?: string): void;
+  send(event: object, name?: string): void;
   /** Resolves once the client has read on, or is gone. Null while it keeps up. */
   drained(): Promise<void> | null;
   /**

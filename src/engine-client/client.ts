@@ -11,16 +11,17 @@ import { monotonicMs, turnStartedAt } from '../util/clock.js';
 import { DeadlineTimer } from './deadline-timer.js';
 import type { Engine, EngineEvents } from './engine.js';
 import type {
+  AnswerRequest,
   CancelReason,
-  EngineRequest,
   FatalMessage,
   FromEngine,
   ReadyMessage,
   ToEngine,
 } from '../protocol/index.js';
 import type { EngineOptions } from '../protocol/options.js';
-import { Outstanding } from './outstanding.js';
-import { silenceOf } from './silence.js';
+import { sequencesOf } from '../protocol/request.js';
+import { UnacknowledgedRequests } from './unacknowledged-requests.js';
+import { watchdogTimeout } from './watchdog-timeout.js';
 import { OpenSequences, SequenceEvents, unreportedEnd } from './sequence-events.js';
 import { Watchdog } from '../util/watchdog.js';
 
@@ -60,7 +61,7 @@ export class EngineClient extends EventEmitter<EngineEvents> implements Engine {
     this.#sequences.end(end);
     this.#tell(() => this.emit('cut', end));
   });
-  readonly #outstanding: Outstanding;
+  readonly #unacknowledged: UnacknowledgedRequests;
   /** Ids to cancel, by reason. They leave in one message: a request of 64 choices costs the engine one cancel. */
   readonly #cancels = new Map<CancelReason, string[]>();
   readonly #watchdog = new Watchdog(
@@ -87,9 +88,9 @@ export class EngineClient extends EventEmitter<EngineEvents> implements Engine {
   constructor(options: EngineOptions, leastSilenceMs?: number, startMs = START_MS) {
     super();
     const most = options.maxRunning + options.maxQueue;
-    this.#outstanding = new Outstanding(most);
+    this.#unacknowledged = new UnacknowledgedRequests(most);
     // The gateway bounds each tenant; the engine bounds all of them together.
-    this.#options = { ...options, maxQueue: Outstanding.capacityOf(most) - options.maxRunning };
+    this.#options = { ...options, maxQueue: UnacknowledgedRequests.capacityOf(most) - options.maxRunning };
     this.#leastSilenceMs = leastSilenceMs;
     this.#startMs = startMs;
   }
@@ -111,30 +112,32 @@ export class EngineClient extends EventEmitter<EngineEvents> implements Engine {
   }
 
   hasRoom(tenant: string, sequences: number, tokens: number): boolean {
-    return this.#outstanding.hasRoom(tenant, sequences, tokens);
+    return this.#unacknowledged.hasRoom(tenant, sequences, tokens);
   }
 
   get unreadMs(): number {
-    return this.#outstanding.unreadMs(monotonicMs());
+    return this.#unacknowledged.unreadMs(monotonicMs());
   }
 
-  generate(requests: readonly EngineRequest[]): SequenceEvents {
-    const ids = requests.map(({ id }) => id);
+  generate(request: AnswerRequest): SequenceEvents {
+    const ids = request.sequences.map(({ id }) => id);
     const answer = new SequenceEvents(ids.length, () => {
       for (const id of ids) this.cancel(id, 'cancelled');
     });
-    for (const [index, request] of requests.entries()) {
-      if (this.#ready) this.#start(request, { answer, index, isAudited: request.audit === true });
-      else answer.add({ index, type: 'lost', message: 'the engine is not ready' }, true);
+    if (!this.#ready) {
+      for (const index of ids.keys()) answer.add({ index, type: 'lost', message: 'the engine is not ready' }, true);
+      return answer;
     }
-    return answer;
-  }
-
-  #start(request: EngineRequest, open: Parameters<OpenSequences['add']>[1]): void {
-    this.#sequences.add(request.id, open);
-    this.#deadlines.add(request);
-    this.#outstanding.add(request, monotonicMs());
+    const now = monotonicMs();
+    const { sequences } = request;
+    for (const [index, sequence] of sequencesOf(request).entries()) {
+      const isFurther = sequences[index]?.prompt === sequences[index - 1]?.prompt;
+      this.#sequences.add(sequence.id, { answer, index, isAudited: request.audit === true });
+      this.#deadlines.add(sequence);
+      this.#unacknowledged.add(sequence, isFurther ? 0 : sequence.prompt.length, now);
+    }
     this.#send({ type: 'generate', request });
+    return answer;
   }
 
   cancel(id: string, reason: CancelReason): void {
@@ -233,7 +236,7 @@ export class EngineClient extends EventEmitter<EngineEvents> implements Engine {
       this.#sequences.audited(message.audits);
       this.#tell(() => this.emit('audit', message));
     } else if (message.type === 'step') {
-      this.#outstanding.hear(message);
+      this.#unacknowledged.hear(message);
       this.#deadlines.hear(message);
       this.#sequences.dispatch(message);
       this.#tell(() => this.emit('step', message));
@@ -247,7 +250,7 @@ export class EngineClient extends EventEmitter<EngineEvents> implements Engine {
     this.#ready = null;
     this.#child = null;
     this.#cancels.clear();
-    this.#outstanding.clear();
+    this.#unacknowledged.clear();
     this.#sequences.loseAll(why);
     if (!wasReady) return;
     if (performance.now() - startedAt > HEALTHY_MS) this.#failures = 0;
@@ -259,7 +262,7 @@ export class EngineClient extends EventEmitter<EngineEvents> implements Engine {
   #becomeReady(message: ReadyMessage): void {
     this.#ready = message;
     const longest = { chunk: this.#options.prefillChunk, context: message.maxLength };
-    this.#watchdog.start(silenceOf(message.cost, longest, this.#leastSilenceMs));
+    this.#watchdog.start(watchdogTimeout(message.cost, longest, this.#leastSilenceMs));
     this.emit('ready', message);
   }
 

@@ -7,7 +7,7 @@
  */
 import { monotonicMs, timerUntil } from '../util/clock.js';
 import { isCutAtDeadline } from '../protocol/early-end.js';
-import type { EndedEvent, EngineRequest, StepMessage } from '../protocol/index.js';
+import type { EndedEvent, SequenceRequest, StepMessage } from '../protocol/index.js';
 import { unreportedEnd } from './sequence-events.js';
 
 interface Watched {
@@ -35,7 +35,7 @@ export class DeadlineTimer {
   /** @param due receives the end of an answer that is still open at its deadline */
   constructor(private readonly due: (end: EndedEvent) => void) {}
 
-  add(request: EngineRequest): void {
+  add(request: SequenceRequest): void {
     const { id, arrivedAt, prompt, depth } = request;
     if (!isCutAtDeadline(request)) return;
     const due = arrivedAt + (depth.budget?.totalMs ?? Infinity) - LAST_BYTES_MS;

@@ -4,10 +4,10 @@
  * Must not know: how the engine runs (client.ts starts the process), text, HTTP.
  */
 import type {
+  AnswerRequest,
   AuditMessage,
   CancelReason,
   EndedEvent,
-  EngineRequest,
   ReadyMessage,
   StepMessage,
 } from '../protocol/index.js';
@@ -38,13 +38,13 @@ export interface Engine {
   /**
    * Whether the engine takes so many sequences of a tenant at this moment: the bound of requests on their way to it, which
    * tenants share.
-   * @param tokens their prompts together
+   * @param tokens of their prompts, each prompt once
    */
   hasRoom(tenant: string, sequences: number, tokens: number): boolean;
   /** Milliseconds since the gateway sent the first request that the engine has not read; 0 without one. */
   readonly unreadMs: number;
   /** Starts the sequences of one answer. Without a ready process they are lost. */
-  generate(requests: readonly EngineRequest[]): SequenceEvents;
+  generate(request: AnswerRequest): SequenceEvents;
   /** `ended` follows with this reason, unless another end came first. */
   cancel(id: string, reason: CancelReason): void;
   /** Cancels all live sequences immediately, without waiting for the engine. */

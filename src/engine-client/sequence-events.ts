@@ -106,8 +106,15 @@ export class SequenceEvents implements AsyncIterableIterator<readonly SequenceEv
 /** The end of a sequence before the engine has reported one. @param known what the gateway knows of it */
 export function unreportedEnd(id: string, reason: CancelReason, known: Partial<EndedEvent> = {}): EndedEvent {
   return {
-    ...{ id, reason, error: null, promptTokens: 0, cachedTokens: 0, preemptions: 0 },
-    ...{ startedAt: null, firstTokenAt: null, endedAt: monotonicMs() },
+    id,
+    reason,
+    error: null,
+    promptTokens: 0,
+    cachedTokens: 0,
+    preemptions: 0,
+    startedAt: null,
+    firstTokenAt: null,
+    endedAt: monotonicMs(),
     ...known,
   };
 }

@@ -8,12 +8,10 @@ import { registerBody, registerBodySum } from './plugins/body.js';
 import { describeRoutes, registerDocs, registerForeignDocs } from './plugins/docs.js';
 import { registerRejectWhenDraining } from './shutdown.js';
 import { registerLimits } from './plugins/limits.js';
-import { registerGeneration, registerMessages } from './routes/generate.js';
+import { registerEndpoints } from './routes/endpoints.js';
 import { registerHealth, registerLoad, registerMetrics } from './routes/operations.js';
-import { registerModels } from './routes/models.js';
 import { registerPlayground } from './routes/playground.js';
 import { registerTracing } from './plugins/tracing.js';
-import { registerTokenize } from './routes/tokenize.js';
 import type { HttpContext } from './context.js';
 
 /** @returns an app that is ready to listen; with an operations port it has no /docs and by default no /metrics */
@@ -28,10 +26,7 @@ export async function createApp(context: HttpContext): Promise<FastifyInstance> 
   registerBody(app);
   await describeRoutes(app, context.version);
   if (context.options.opsPort === null) await registerDocs(app);
-  registerGeneration(app, context);
-  registerMessages(app, context);
-  registerModels(app, context);
-  registerTokenize(app, context);
+  registerEndpoints(app, context);
   registerHealth(app, context);
   // An endpoint picker scrapes the port that it sends requests to.
   if (context.options.opsPort === null || context.options.mainMetrics) {

@@ -5,10 +5,10 @@ import type { DailyTokens } from './daily-tokens.js';
 import type { ApiKey } from './keys.js';
 import type { Logger } from '../telemetry/log.js';
 import type { Tracing } from '../telemetry/trace.js';
-import type { Load } from '../util/load-meter.js';
+import type { LoadReporter } from './plugins/headers.js';
 import type { Series } from '../telemetry/series.js';
 
-export interface HttpContext {
+export interface HttpContext extends LoadReporter {
   readonly api: ApiContext;
   readonly series: Series;
   readonly options: ServeOptions;
@@ -17,11 +17,7 @@ export interface HttpContext {
   /** Null if tracing is off. */
   readonly tracing: Tracing | null;
   readonly version: string;
-  /** The predicted wait of a new request for X-Sortie-Load, ms; null without the header or a ready engine. */
-  readonly predictedWaitMs: () => number | null;
-  /** The measured load for the same headers. */
-  readonly load: () => Load | null;
-  /** The same for readiness. */
+  /** The predicted wait of a new request for readiness, ms; null without a ready engine. */
   readonly waitMs: () => number | null;
   readonly log: Logger;
   /** Counts the tokens of each key; absent: in memory, from 0. */

@@ -9,43 +9,43 @@ import type { EventStream } from '../api/context.js';
 import type { ApiError } from '../api/errors.js';
 import { onClosed } from './response-lifecycle.js';
 import { errorHeaders } from './plugins/errors.js';
-import { type Protocol, protocolOf } from './protocol.js';
+import { type ApiDialect, dialectOf } from './api-dialect.js';
 
 /** Takes the response over from Fastify. */
 export class SseStream implements EventStream {
   readonly #raw: ServerResponse;
-  readonly #protocol: Protocol;
+  readonly #dialect: ApiDialect;
   readonly #silence: NodeJS.Timeout;
   #isOver = false;
   #draining: Promise<void> | null = null;
   #resume = (): void => undefined;
 
   /**
-   * @param keepAliveMs silence after which the protocol's keep-alive is sent
-   * @param headers the headers known when the status line goes out, which may be before the first event
+   * @param keepAliveMs silence after which the dialect's keep-alive is sent
+   * @param answer gives the headers known when the status line goes out, which may be before the first event
    */
   constructor(
     private readonly reply: FastifyReply,
     keepAliveMs: number,
-    private readonly headers: () => Readonly<Record<string, string>>,
+    private readonly answer: { headers(): Readonly<Record<string, string>> },
   ) {
     reply.hijack();
     this.#raw = reply.raw;
-    this.#protocol = protocolOf(reply.request);
+    this.#dialect = dialectOf(reply.request);
     this.#silence = setInterval(() => {
       this.#open();
-      this.#raw.write(this.#protocol.keepAlive);
+      this.#raw.write(this.#dialect.keepAlive);
     }, keepAliveMs);
     onClosed(reply, () => {
       this.#close();
     });
   }
 
-  send(data: string, name?: string): void {
+  send(event: object, name?: string): void {
     if (this.#isOver) return;
     this.#open();
     this.#silence.refresh();
-    this.#raw.write(`${name === undefined ? '' : `event: ${name}\n`}data: ${data}\n\n`);
+    this.#raw.write(`${name === undefined ? '' : `event: ${name}\n`}data: ${JSON.stringify(event)}\n\n`);
   }
 
   drained(): Promise<void> | null {
@@ -65,7 +65,7 @@ export class SseStream implements EventStream {
     if (this.#raw.headersSent) return false;
     this.#close();
     this.#head(error.status, { 'content-type': 'application/json; charset=utf-8', ...errorHeaders(error) });
-    this.#raw.end(JSON.stringify(this.#protocol.errorBody(error, this.reply.request.id)));
+    this.#raw.end(JSON.stringify(this.#dialect.errorBody(error, this.reply.request.id)));
     return true;
   }
 
@@ -79,7 +79,7 @@ export class SseStream implements EventStream {
   #open(): void {
     if (this.#raw.headersSent || this.#isOver) return;
     this.#head(200, {
-      ...this.headers(),
+      ...this.answer.headers(),
       'content-type': 'text/event-stream; charset=utf-8',
       'cache-control': 'no-cache',
       'x-accel-buffering': 'no',

@@ -4,9 +4,9 @@
  * Must not know: text, clocks, the scheduler.
  */
 import type { LandingPlan } from './index.js';
-import type { Budget, EngineRequest } from './request.js';
+import type { Budget, SequenceRequest } from './request.js';
 
-type Asked = Pick<EngineRequest, 'depth' | 'stopTokens' | 'grammar'>;
+type Asked = Pick<SequenceRequest, 'depth' | 'stopTokens' | 'grammar'>;
 
 /** Whether an answer may end early within its budget, or why not. */
 export function landingPlan({ depth: { budget }, stopTokens, grammar }: Asked): LandingPlan {

@@ -61,20 +61,14 @@ export interface Sampling {
   readonly logitBias: readonly (readonly [number, number])[];
 }
 
-/** One answer to one prompt. A request with n choices or several prompts sends several of these. */
-export interface EngineRequest {
-  readonly id: string;
+/** The fields that all sequences of an answer share. */
+interface SharedFields {
   /** Arrival of the HTTP request. */
   readonly arrivedAt: number;
-  /** At least one token id. */
-  readonly prompt: readonly number[];
-  /** 0 is allowed with promptLogprobs only: the engine generates nothing. */
-  readonly maxTokens: number;
   /** The engine samples no end token before this many tokens. */
   readonly minTokens: number;
   /** Ids that end the answer (empty with ignore_eos). The engine does not emit the end token itself. */
   readonly stopTokens: readonly number[];
-  readonly sampling: Sampling;
   /** Null: none. 0 to 20: log-probability of the sampled token, and of this many alternatives. */
   readonly logprobs: number | null;
   /** The same for the prompt's own tokens (echo). */
@@ -98,4 +92,43 @@ export interface EngineRequest {
   readonly isDryRun?: boolean;
   /** Whether the client waits for the audit of the answer. Absent: the audit is the engine's choice. */
   readonly audit?: boolean;
+}
+
+/** The whole answer to one HTTP request: one message carries it, and holds each prompt once. */
+export interface AnswerRequest extends SharedFields {
+  readonly sampling: Omit<Sampling, 'seed'>;
+  /** Token ids of each prompt, at least one. */
+  readonly prompts: readonly (readonly number[])[];
+  /** One for each choice: those of the first prompt come first. */
+  readonly sequences: readonly {
+    readonly id: string;
+    /** Index of its prompt. */
+    readonly prompt: number;
+    readonly maxTokens: number;
+    readonly seed: number | null;
+  }[];
+}
+
+/** One sequence of an answer, as the scheduler gets it. */
+export interface SequenceRequest extends SharedFields {
+  readonly id: string;
+  /** At least one token id. */
+  readonly prompt: readonly number[];
+  /** 0 is allowed with promptLogprobs only: the engine generates nothing. */
+  readonly maxTokens: number;
+  readonly sampling: Sampling;
+}
+
+/** The name of a sequence's request inside the engine. */
+export type EngineRequest = SequenceRequest;
+
+/** The sequences of an answer, in the order of its choices. They share their prompts and fields by reference. */
+export function sequencesOf({ prompts, sequences, sampling, ...shared }: AnswerRequest): SequenceRequest[] {
+  return sequences.map(({ id, prompt, maxTokens, seed }) => ({
+    ...shared,
+    id,
+    prompt: prompts[prompt] ?? [],
+    maxTokens,
+    sampling: { ...sampling, seed },
+  }));
 }

@@ -1,6 +1,5 @@
 /** The start of an engine: its progress, its properties, its failure. */
 import type { Architecture } from '../model/architecture.js';
-import type { PlacedDevice } from '../model/graphs.js';
 import type { CostTable } from '../cost/table.js';
 import type { ExitLayer } from '../cost/model.js';
 
@@ -8,6 +7,21 @@ import type { ExitLayer } from '../cost/model.js';
 export interface Calibration {
   readonly source: 'cache' | 'measured';
   readonly note: string | null;
+}
+
+/** A GPU with the names of the model's units on it. */
+export interface PlacedDevice {
+  /** The provider's number of the device. */
+  readonly index: number;
+  readonly name: string;
+  /** Driver and its version. */
+  readonly driver: string | null;
+  readonly memoryBytes: number | null;
+  /** Memory that no process has taken, after the load. */
+  readonly freeBytes: number | null;
+  readonly units: readonly string[];
+  /** Bytes that the model takes by plan. */
+  readonly plan?: { readonly weights: number; readonly kv: number; readonly scratch: number };
 }
 
 /** Sent once, after the model is loaded and measured. */

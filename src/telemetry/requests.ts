@@ -15,17 +15,10 @@ import type {
   TokenEvent,
 } from '../protocol/index.js';
 import { missedParts } from '../util/within-budget.js';
-import { EngineMetrics } from './engine-metrics.js';
+import { countTokens, EngineMetrics } from './engine-metrics.js';
 import { type BudgetOutcome, FINISHED_REASON, initialize } from './labels.js';
-import { actualTimes, budgetClass, countTokens, type HeldTokens, heldTokens } from './sequences.js';
+import { actualTimes, budgetClass, type HeldTokens, heldTokens, type SequenceFacts } from './sequences.js';
 import type { Series } from './series.js';
-
-export interface SequenceFacts {
-  readonly arrivedAt: number;
-  readonly promptTokens: number;
-  readonly maxTokens: number;
-  readonly budget: Budget | null;
-}
 
 interface Live extends SequenceFacts {
   plan: PlannedEvent | null;

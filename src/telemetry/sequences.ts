@@ -1,6 +1,13 @@
-/** Figures of sequences for their metrics: actual times, classes of budgets, expected lengths, tokens by exit. */
-import type { Budget, EndedEvent, PlannedEvent, TokenEvent } from '../protocol/index.js';
-import type { Series } from './series.js';
+/** Figures of sequences for their metrics: actual times, classes of budgets, expected lengths. */
+import type { Budget, EndedEvent, PlannedEvent } from '../protocol/index.js';
+
+/** The facts of a sequence before the engine gets it. */
+export interface SequenceFacts {
+  readonly arrivedAt: number;
+  readonly promptTokens: number;
+  readonly maxTokens: number;
+  readonly budget: Budget | null;
+}
 
 interface Observed {
   readonly arrivedAt: number;
@@ -71,31 +78,4 @@ export function heldTokens(sequences: Iterable<Held>): HeldTokens {
     left += Math.max(0, plan.expectedTokens - tokens);
   }
   return { mean: planned === 0 ? null : expected / planned, left };
-}
-
-/**
- * Counts the tokens of a step. It adds equal tokens together: each increment of a counter with labels takes a microsecond.
- * @param plannedOf the exit planned at admission; null for tokens that are not part of an answer
- */
-export function countTokens(
-  series: Pick<Series, 'generationTokens' | 'exitTokens' | 'exitLayers' | 'plannedExitTokens'>,
-  tokens: readonly TokenEvent[],
-  plannedOf: (event: TokenEvent) => number | null,
-): void {
-  const counts = new Map<string, { readonly exit: number; readonly planned: number | null; tokens: number }>();
-  for (const event of tokens) {
-    const { exit } = event;
-    const planned = plannedOf(event);
-    const key = `${exit} ${planned ?? ''}`;
-    const count = counts.get(key) ?? { exit, planned, tokens: 0 };
-    count.tokens++;
-    counts.set(key, count);
-  }
-  series.generationTokens.inc(tokens.length);
-  for (const { exit, planned, tokens: count } of counts.values()) {
-    const exit_layer = String(exit);
-    series.exitTokens.inc({ exit_layer }, count);
-    series.exitLayers.inc(exit * count);
-    if (planned !== null) series.plannedExitTokens.inc({ planned_exit_layer: String(planned), exit_layer }, count);
-  }
 }

@@ -10,7 +10,7 @@ import { type Context, type Span, SpanKind, SpanStatusCode, trace, type Tracer }
 import { monotonicMs } from '../util/clock.js';
 import type { Engine } from '../engine-client/engine.js';
 import type { AuditEvent, EndedEvent, PlannedEvent, StepMessage } from '../protocol/index.js';
-import type { SequenceFacts } from './requests.js';
+import type { SequenceFacts } from './sequences.js';
 import type { Attributes, RequestTrace } from './trace.js';
 
 /** Date.now() has whole milliseconds. A larger difference is a step or a drift of the wall clock. */

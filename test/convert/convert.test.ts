@@ -10,7 +10,7 @@ import { ConvertError } from '../../src/convert/errors.js';
 import { convertCommand, describe } from '../../src/convert/command.js';
 import { inspect } from '../../src/convert/inspect.js';
 import type { ConvertOptions } from '../../src/convert/options.js';
-import { loadServedModel } from '../../src/api/served-model.js';
+import { loadServedModel } from '../../src/api/load-served-model.js';
 import { loadManifest } from '../../src/model/manifest-io.js';
 import { externalTensors } from '../../src/model/onnx-weights.js';
 import { TextTokenizer } from '../../src/text/tokenizer.js';

@@ -5,6 +5,8 @@ import { join } from 'node:path';
 import t, { type Test } from 'tap';
 import { monotonicMs } from '../../src/util/clock.js';
 import { EngineClient } from '../../src/engine-client/client.js';
+import { answerRequest } from '../../bench/greedy-request.js';
+import type { SequenceRequest } from '../../src/protocol/index.js';
 import type { EngineOptions } from '../../src/protocol/options.js';
 import { engineOptions, greedy } from '../engine/helper.js';
 
@@ -21,7 +23,7 @@ async function silent(t: Test, options: Partial<EngineOptions> = {}): Promise<Si
   const dir = t.testdir({
     engine: `#!${execPath}
 const { appendFileSync } = require('node:fs');
-process.on('message', ({ type, id = '', ids = [id] }) => {
+process.on('message', ({ type, request = { sequences: [] }, ids = request.sequences.map(({ id }) => id) }) => {
   appendFileSync(__dirname + '/received', type + ' ' + ids.join() + '\\n');
 });
 process.on('disconnect', () => process.exit());
@@ -48,11 +50,9 @@ process.send(${ready});
   };
 }
 
-type Request = Parameters<EngineClient['generate']>[0][number];
-
 /** Starts an answer of one sequence and records its ends. @returns resolves after the last one */
-async function generate(engine: EngineClient, request: Request, ends: string[] = []): Promise<void> {
-  for await (const events of engine.generate([request])) {
+async function generate(engine: EngineClient, request: SequenceRequest, ends: string[] = []): Promise<void> {
+  for await (const events of engine.generate(answerRequest(request))) {
     for (const event of events) {
       if (event.type === 'ended') ends.push(`${request.id} ${event.event.reason}`);
       if (event.type === 'lost') ends.push(`${request.id} lost`);
@@ -115,10 +115,10 @@ void t.test('a truncate deadline ends the answer and cancels it in the engine', 
 
 void t.test('cancelled requests take room until the engine has ended them, and cost it one message', async (t) => {
   const { engine, received } = await silent(t, { maxRunning: 2, maxQueue: 2 });
-  const ids = ['a', 'b', 'c', 'd'];
   t.ok(engine.hasRoom('x', 4, 4));
   t.notOk(engine.hasRoom('x', 5, 5), 'slots and queue hold 4 sequences of one client');
-  const answer = engine.generate(ids.map((id) => ({ ...greedy(id, [1], 1, 9), tenant: 'x' })));
+  const asked = (id: string) => greedy(id, [1], 1, 9, { tenant: 'x' });
+  const answer = engine.generate(answerRequest(asked('a'), asked('b'), asked('c'), asked('d')));
   const next = answer.next();
   await answer.return();
   t.same(await next, { done: true, value: undefined }, 'its reader waits no longer');
@@ -126,7 +126,7 @@ void t.test('cancelled requests take room until the engine has ended them, and c
   t.ok(engine.hasRoom('y', 2, 2), 'another client finds room');
   t.notOk(engine.hasRoom('y', 3, 3));
   t.ok(engine.unreadMs >= 0);
-  t.same(await received(), [...ids.map((id) => `generate ${id}`), 'cancel a,b,c,d', 'stop ']);
+  t.same(await received(), ['generate a,b,c,d', 'cancel a,b,c,d', 'stop ']);
   t.ok(engine.hasRoom('x', 4, 4), 'the process is gone with its messages');
   t.equal(engine.unreadMs, 0);
 });

@@ -3,7 +3,8 @@ import { chmodSync } from 'node:fs';
 import { setTimeout as delay } from 'node:timers/promises';
 import t from 'tap';
 import { EngineClient, EngineStartError } from '../../src/engine-client/client.js';
-import { silenceOf } from '../../src/engine-client/silence.js';
+import { answerRequest } from '../../bench/greedy-request.js';
+import { watchdogTimeout } from '../../src/engine-client/watchdog-timeout.js';
 import { Watchdog } from '../../src/util/watchdog.js';
 import { engineOptions, greedy, PROMPTS } from '../engine/helper.js';
 import { tinyModel } from '../engine/tiny-model.js';
@@ -30,7 +31,7 @@ function watch(engine: EngineClient, id: string, maxTokens: number, ids = prompt
     first: new Promise<void>((resolve) => (first = resolve)),
   };
   const exit = engine.ready?.exits.at(-1) ?? 0;
-  const events = engine.generate([greedy(id, ids, exit, maxTokens)]);
+  const events = engine.generate(answerRequest(greedy(id, ids, exit, maxTokens)));
   void (async () => {
     for await (const each of events) {
       for (const event of each) {
@@ -154,20 +155,24 @@ void t.test('a stopped or stuck engine is killed and restarted', async (t) => {
   t.equal(await watch(engine, 'b', 3, one).end, 'length');
 });
 
-void t.test('silenceOf: at least 30 s, or 20 of the longest steps', async (t) => {
+void t.test('watchdogTimeout: at least 30 s, or 20 of the longest steps', async (t) => {
   const unit = (ms: number) => ({ unit: 'u', kernel: 'w8a8', decode: [], prefill: [{ rows: 128, context: 0, ms }] });
   const usual = { chunk: 128, context: 2048 };
-  t.equal(silenceOf({ units: [unit(20), unit(30)] }, usual), 30_000);
-  t.equal(silenceOf({ units: [unit(2_000), unit(3_000)] }, usual), 100_000);
-  t.equal(silenceOf({ units: [unit(2_000), unit(3_000)] }, { chunk: 1024, context: 2048 }), 800_000, 'longer chunks');
-  t.equal(silenceOf({ units: [unit(2_000)] }, { chunk: 8192, context: 256 }), 80_000, 'at most a sequence');
+  t.equal(watchdogTimeout({ units: [unit(20), unit(30)] }, usual), 30_000);
+  t.equal(watchdogTimeout({ units: [unit(2_000), unit(3_000)] }, usual), 100_000);
+  t.equal(
+    watchdogTimeout({ units: [unit(2_000), unit(3_000)] }, { chunk: 1024, context: 2048 }),
+    800_000,
+    'longer chunks',
+  );
+  t.equal(watchdogTimeout({ units: [unit(2_000)] }, { chunk: 8192, context: 256 }), 80_000, 'at most a sequence');
   const points = [
     { rows: 8, context: 0, ms: 900 },
     { rows: 128, context: 0, ms: 1000 },
     { rows: 128, context: 512, ms: 1500 },
   ];
   const growing = { units: [{ unit: 'u', kernel: 'w8a8', decode: [], prefill: points }] };
-  t.equal(silenceOf(growing, { chunk: 128, context: 2560 }), 20 * 3500, 'behind the longest past');
+  t.equal(watchdogTimeout(growing, { chunk: 128, context: 2560 }), 20 * 3500, 'behind the longest past');
 });
 
 void t.test('an engine that does not get ready is killed, and its start fails', async (t) => {

@@ -7,13 +7,15 @@ import { EventEmitter } from 'node:events';
 import { monotonicMs } from '../../src/util/clock.js';
 import type { Engine, EngineEvents } from '../../src/engine-client/engine.js';
 import { OpenSequences, SequenceEvents } from '../../src/engine-client/sequence-events.js';
+import { sequencesOf } from '../../src/protocol/request.js';
 import type {
+  AnswerRequest,
   AuditedToken,
   AuditEvent,
   CancelReason,
   EndedEvent,
   EndReason,
-  EngineRequest,
+  SequenceRequest,
   PlannedEvent,
   PromptEvent,
   ReadyMessage,
@@ -53,7 +55,7 @@ export interface Script {
 }
 
 interface Live {
-  readonly request: EngineRequest;
+  readonly request: SequenceRequest;
   readonly lose: () => void;
   readonly script: Script;
   timer: NodeJS.Timeout;
@@ -114,7 +116,7 @@ export function plannedEvent(id: string, exit: number, overrides: Partial<Planne
 
 export class FakeEngine extends EventEmitter<EngineEvents> implements Engine {
   ready: ReadyMessage | null = READY;
-  readonly requests: EngineRequest[] = [];
+  readonly requests: SequenceRequest[] = [];
   readonly cancelled: string[] = [];
   readonly #live = new Map<string, Live>();
   readonly #open = new OpenSequences(() => undefined);
@@ -122,7 +124,7 @@ export class FakeEngine extends EventEmitter<EngineEvents> implements Engine {
   /** Most sequences of a request that the engine takes. */
   room = Infinity;
 
-  constructor(public script: (request: EngineRequest) => Script) {
+  constructor(public script: (request: SequenceRequest) => Script) {
     super();
   }
 
@@ -139,7 +141,8 @@ export class FakeEngine extends EventEmitter<EngineEvents> implements Engine {
     return sequences <= this.room;
   }
 
-  generate(requests: readonly EngineRequest[]): SequenceEvents {
+  generate(asked: AnswerRequest): SequenceEvents {
+    const requests = sequencesOf(asked);
     const answer = new SequenceEvents(requests.length, () => {
       for (const { id } of requests) this.cancel(id, 'cancelled');
     });
@@ -155,7 +158,7 @@ export class FakeEngine extends EventEmitter<EngineEvents> implements Engine {
     return answer;
   }
 
-  #start(request: EngineRequest, lose: () => void, open: Parameters<OpenSequences['add']>[1]): void {
+  #start(request: SequenceRequest, lose: () => void, open: Parameters<OpenSequences['add']>[1]): void {
     const script = this.script(request);
     const timer = setTimeout(() => {
       this.#begin(request, script);
@@ -194,7 +197,7 @@ export class FakeEngine extends EventEmitter<EngineEvents> implements Engine {
     return Promise.resolve();
   }
 
-  #begin(request: EngineRequest, script: Script): void {
+  #begin(request: SequenceRequest, script: Script): void {
     if (script.reject !== undefined) {
       this.#live.delete(request.id);
       this.#step({ rejected: [{ id: request.id, ...script.reject }] });
@@ -232,7 +235,7 @@ export class FakeEngine extends EventEmitter<EngineEvents> implements Engine {
     else live.timer = setTimeout(first, script.prefill);
   }
 
-  #next(request: EngineRequest, script: Script, index: number): void {
+  #next(request: SequenceRequest, script: Script, index: number): void {
     const live = this.#live.get(request.id);
     if (live === undefined) return;
     if (script.loseAfter === index) {

@@ -1,5 +1,5 @@
 import t from 'tap';
-import { ChatBody } from '../../src/api/schemas/chat.js';
+import { ChatBody } from '../../src/api/endpoints/chat-completions/chat-body.js';
 import { ChatTemplate } from '../../src/text/chat-template.js';
 import { build, events, says, tokenizer } from '../fakes/server.js';
 

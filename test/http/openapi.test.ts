@@ -7,10 +7,7 @@ import { VERSION } from '../../src/cli.js';
 import { packageRoot } from '../../src/config.js';
 import { createServer } from '../../src/http/create-server.js';
 import { openapiDocument } from '../../src/http/openapi.js';
-import { registerGeneration } from '../../src/http/routes/generate.js';
-import { registerMessages } from '../../src/http/routes/generate.js';
-import { registerModels } from '../../src/http/routes/models.js';
-import { registerTokenize } from '../../src/http/routes/tokenize.js';
+import { registerEndpoints } from '../../src/http/routes/endpoints.js';
 import { build } from '../fakes/server.js';
 
 void t.test('the committed document equals the one that the schemas generate (npm run openapi)', async (t) => {
@@ -31,8 +28,7 @@ void t.test("the schemas of the routes fit JSON Schema's meta-schema, which the 
   app.addHook('onRoute', (route) => {
     routes.push(route);
   });
-  for (const register of [registerGeneration, registerMessages, registerModels, registerTokenize])
-    register(app, context);
+  registerEndpoints(app, context);
   const compile = AjvCompiler()({}, { customOptions: { strict: false } });
   const schemas = routes.flatMap(({ schema, ...route }) =>
     (['body', 'params', 'querystring', 'headers'] as const).flatMap((httpPart) =>

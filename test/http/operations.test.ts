@@ -201,7 +201,7 @@ void t.test("metrics count requests, and no name has a colon or a client's text"
 
 void t.test("with the prefix vllm: a scrape has vLLM's names and labels", async (t) => {
   const server = await build(t, undefined, { metricsPrefix: 'vllm:' });
-  server.context.api.metrics.ready(READY);
+  server.engine.emit('ready', READY);
   await server.post('/v1/completions', { prompt: 'Hello', n: 2, max_tokens: 3 });
   await server.post('/v1/completions', { prompt: 'Hello', temperature: 9 });
   const text = await (await fetch(`${server.url}/metrics`)).text();

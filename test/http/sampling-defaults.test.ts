@@ -1,6 +1,6 @@
 /** Sampling of requests that state none of its fields, or only some: the model's defaults, or those of OpenAI's API. */
 import t from 'tap';
-import { loadServedModel } from '../../src/api/served-model.js';
+import { loadServedModel } from '../../src/api/load-served-model.js';
 import { resolveOptions } from '../../src/config.js';
 import { samplingWarning } from '../../src/model/common-sampling.js';
 import type { Generation } from '../../src/model/manifest.js';

@@ -9,7 +9,7 @@ import type { Tracing } from '../../src/telemetry/trace.js';
 import { startTracing } from '../../src/telemetry/tracing.js';
 import { collect, valuesOf, type CollectedSpan, type Collector } from '../fakes/collector.js';
 import type { Script } from '../fakes/engine.js';
-import { build, exchange, says, type Overrides, type TestServer } from '../fakes/server.js';
+import { build, says, type Overrides, type TestServer } from '../fakes/server.js';
 import { until } from '../support/until.js';
 
 const log = pino({ level: 'silent' });
@@ -227,14 +227,6 @@ void t.test('errors: of the client, of the engine, of the connection', async (t)
     { 'http.response.status_code': 502, 'error.type': 'engine_lost', code: 2 },
     { 'http.response.status_code': 200, 'error.type': 'engine_lost', code: 2 },
   ]);
-});
-
-void t.test('a request that arrives in part has the status sent on its connection', async (t) => {
-  const server = await traced(t, says('one'));
-  const head = 'POST /v1/completions HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n';
-  await exchange(server.port, `${head}Transfer-Encoding: chunked\r\n\r\nno number\r\n`);
-  const root = named(await server.spans(), 'POST /v1/completions');
-  t.match(root.values, { 'http.response.status_code': 400, 'error.type': '400' });
 });
 
 void t.test('a client that disconnects ends the span of its request', async (t) => {

@@ -3,27 +3,23 @@
  *
  * Must not know: JSON forms of an endpoint, HTTP.
  */
-import { randomBytes } from 'node:crypto';
 import type { SequenceEvent, SequenceEvents } from '../../engine-client/sequence-events.js';
-import type { AuditEvent, EndedEvent, EngineRequest } from '../../protocol/index.js';
+import type { AuditEvent, EndedEvent } from '../../protocol/index.js';
 import { ApiError, toApiError } from '../errors.js';
 import { codePointLength } from '../../util/code-points.js';
 import { Choice, type ChoiceEnd, type Piece } from './choice.js';
-import { readyEngine, type ApiContext, type ApiRequest } from '../context.js';
-import type { GenerationPlan } from './request.js';
+import { readyEngine, type ApiContext, type ApiRequest, type EventStream } from '../context.js';
+import type { GenerationRequest } from './read-request.js';
 import { engineError, failure, queueFull } from './engine-errors.js';
-import { AUDIT_WAIT_MS, auditReport } from './audit-report.js';
-import { exitLayersOf, expectedTokens, reportOf, rounded, usageOf } from './report.js';
-import { ofChoice, samplingFields } from '../params/sampling.js';
+import { AUDIT_WAIT_MS, auditReport, exitLayersOf, expectedTokens, reportOf, rounded, usageOf } from './report.js';
+import { samplingFields } from '../params/sampling.js';
 import type { HeadersOf, planHeaders } from '../schemas/headers.js';
 import type { SortieReport } from '../schemas/report.js';
 import type { Usage } from '../schemas/shared.js';
 
-type AnsweredRequest = Pick<ApiRequest<unknown>, 'arrivedAt' | 'signal' | 'trace' | 'addLogFields'>;
+type Client = Pick<ApiRequest<unknown>, 'signal' | 'trace' | 'addLogFields'>;
 
-export class Answer implements AsyncIterable<Piece> {
-  /** Unique on this server. The id of a choice adds its index. */
-  readonly id = randomBytes(12).toString('hex');
+export class Answer {
   readonly created = Math.floor(Date.now() / 1000);
   readonly choices: readonly Choice[];
   readonly #ends: (EndedEvent | undefined)[] = [];
@@ -37,37 +33,31 @@ export class Answer implements AsyncIterable<Piece> {
   /** By the index of the choice; null where the engine exited first. */
   readonly #audits = new Map<number, AuditEvent | null>();
   readonly #context: ApiContext;
-  readonly #request: AnsweredRequest;
-  readonly #settle: (tokens: number) => void;
-  readonly #drained: () => Promise<void> | null;
+  readonly #client: Client;
+  readonly #releaseQuota: (tokens: number) => void;
 
-  /**
-   * @param settle called once at the end of the answer, with the tokens used
-   * @param drained gives a promise while the client reads more slowly than the answer grows, else null
-   */
+  /** @param releaseQuota called once at the end of the answer, with the tokens used */
   constructor(
     context: ApiContext,
-    readonly plan: GenerationPlan,
-    request: AnsweredRequest,
-    settle: (tokens: number) => void,
-    drained: () => Promise<void> | null = () => null,
+    readonly request: GenerationRequest,
+    client: Client,
+    releaseQuota: (tokens: number) => void,
   ) {
     this.#context = context;
-    this.#request = request;
-    this.#settle = settle;
-    this.#drained = drained;
-    const count = plan.prompts.length * plan.n;
-    this.#left = count;
-    this.choices = Array.from({ length: count }, (_, index) => this.#choice(index));
+    this.#client = client;
+    this.#releaseQuota = releaseQuota;
+    this.choices = request.engine.sequences.map((_, index) => this.#choice(index));
+    this.#left = this.choices.length;
   }
 
   /**
    * Starts the sequences and gives the pieces of all choices as they come, once. A reader that returns early cancels the
    * sequences. While the client reads slowly, pieces wait and grow, and stop strings still end their sequences.
+   * @param out the response that they are written to; absent: they are collected
    * @throws ApiError for a request that is rejected or fails, ClientGone
    */
-  async *[Symbol.asyncIterator](): AsyncGenerator<Piece, void, undefined> {
-    const { signal } = this.#request;
+  async *pieces(out?: Pick<EventStream, 'drained'>): AsyncGenerator<Piece, void, undefined> {
+    const { signal } = this.#client;
     let auditTimer: NodeJS.Timeout | undefined;
     let isWaiting = false;
     try {
@@ -77,9 +67,9 @@ export class Answer implements AsyncIterable<Piece> {
       signal.addEventListener('abort', leave);
       for await (const events of sequences) {
         for (const event of events) this.#hear(event);
-        if (this.plan.audit && this.#finishedAt !== null)
+        if (this.request.engine.audit === true && this.#finishedAt !== null)
           auditTimer ??= setTimeout(leave, this.#auditWaitMs(this.#finishedAt));
-        const draining = this.#drained();
+        const draining = out?.drained() ?? null;
         if (draining === null) {
           for (const piece of this.#taken()) yield piece;
         } else if (!isWaiting) {
@@ -90,7 +80,7 @@ export class Answer implements AsyncIterable<Piece> {
           });
         }
       }
-      await this.#drained();
+      await out?.drained();
       signal.throwIfAborted();
       if (this.#last !== null) this.#ended.push(this.#last);
       for (const piece of this.#taken()) yield piece;
@@ -109,60 +99,36 @@ export class Answer implements AsyncIterable<Piece> {
   }
 
   promptOf(index: number) {
-    const prompt = this.plan.prompts[Math.floor(index / this.plan.n)];
+    const { prompts, engine } = this.request;
+    const prompt = prompts[engine.sequences[index]?.prompt ?? -1];
     if (prompt === undefined) throw new RangeError(`no choice ${index}`);
     return prompt;
   }
 
   #start(): SequenceEvents {
     const context = this.#context;
-    const { arrivedAt, trace } = this.#request;
-    const { isDryRun, budget } = this.plan;
+    const { engine, prompts } = this.request;
+    const { arrivedAt, depth, isDryRun } = engine;
     // The engine may have exited while the prompt was tokenized. Without it, the metrics would keep a sequence that
     // never ends.
     readyEngine(context);
     this.#checkRoom();
-    const requests = this.choices.map((_, index) => this.#sequence(index));
-    for (const [index, { id, prompt, maxTokens }] of requests.entries()) {
-      if (isDryRun) break;
-      const facts = { arrivedAt, promptTokens: prompt.length, maxTokens, budget };
+    for (const [index, { id, prompt, maxTokens }] of engine.sequences.entries()) {
+      if (isDryRun === true) break;
+      const promptTokens = prompts[prompt]?.ids.length ?? 0;
+      const facts = { arrivedAt, promptTokens, maxTokens, budget: depth.budget };
       context.metrics.begin(id, facts);
-      trace?.begin(id, index, facts);
+      this.#client.trace?.begin(id, index, facts);
     }
-    return context.engine.generate(requests);
-  }
-
-  #sequence(index: number): EngineRequest {
-    const { plan } = this;
-    const maxTokens = plan.maxTokens[Math.floor(index / plan.n)] ?? 0;
-    return {
-      id: this.#idOf(index),
-      arrivedAt: this.#request.arrivedAt,
-      prompt: this.promptOf(index).ids,
-      maxTokens,
-      minTokens: plan.minTokens,
-      stopTokens: plan.stopTokens,
-      sampling: ofChoice(plan.sampling, index % plan.n),
-      logprobs: plan.logprobs,
-      promptLogprobs: plan.echo ? (plan.logprobs ?? (maxTokens === 0 ? 0 : null)) : null,
-      depth: { ...plan.depth, budget: plan.budget },
-      lengthGroup: plan.lengthGroup,
-      tenant: plan.tenant,
-      ...(plan.prefixSpace !== null && { prefixSpace: plan.prefixSpace }),
-      grammar: plan.grammar?.grammar ?? null,
-      prediction: plan.prediction,
-      speculate: plan.speculate,
-      ...(plan.isDryRun && { isDryRun: true }),
-      ...(plan.audit && { audit: true }),
-    };
+    return context.engine.generate(engine);
   }
 
   /** All choices or none: a part of a request would be work in vain. @throws ApiError queue_full */
   #checkRoom(): void {
-    const { tenant, prompts, n, budget, isDryRun } = this.plan;
-    const tokens = prompts.reduce((sum, { ids }) => sum + ids.length * n, 0);
-    if (this.#context.engine.hasRoom(tenant, this.choices.length, tokens)) return;
-    if (!isDryRun) this.#context.metrics.full(this.choices.length, budget);
+    const { engine } = this.request;
+    const tokens = engine.prompts.reduce((sum, { length }) => sum + length, 0);
+    if (this.#context.engine.hasRoom(engine.tenant ?? '', this.choices.length, tokens)) return;
+    if (engine.isDryRun !== true) this.#context.metrics.full(this.choices.length, engine.depth.budget);
     throw queueFull();
   }
 
@@ -179,7 +145,7 @@ export class Answer implements AsyncIterable<Piece> {
         choice.promptLogprobs.push(...event.event.logprobs);
         return;
       case 'token':
-        if (choice.token(event.event, event.at)) this.#context.engine.cancel(this.#idOf(index), 'stop');
+        if (choice.token(event.event, event.at)) this.#stop(index);
         return;
       case 'ended':
         this.#end(choice, index, event.event, event.heardAt);
@@ -189,8 +155,8 @@ export class Answer implements AsyncIterable<Piece> {
         return;
       case 'rejected': {
         const { reason, detail } = event.event;
-        if (reason === 'grammars_lost' && detail !== undefined) this.#request.addLogFields({ fault: detail });
-        throw engineError(event.event, this.plan.grammar, (layer) => this.#qualityOf(layer));
+        if (reason === 'grammars_lost' && detail !== undefined) this.#client.addLogFields({ fault: detail });
+        throw engineError(event.event, this.request.grammar, (layer) => this.#qualityOf(layer));
       }
       case 'lost':
         throw new ApiError('engine_lost', 'The engine exited during this request and restarts.');
@@ -199,8 +165,8 @@ export class Answer implements AsyncIterable<Piece> {
 
   #end(choice: Choice, index: number, event: EndedEvent, heardAt: number): void {
     if (event.reason === 'error') {
-      if (event.error !== null) this.#request.addLogFields({ fault: event.error });
-      throw failure(event, this.plan.grammar);
+      if (event.error !== null) this.#client.addLogFields({ fault: event.error });
+      throw failure(event, this.request.grammar);
     }
     if (event.reason === 'cancelled' && !choice.isStopped)
       throw new ApiError('draining', 'The server is shutting down and cancelled this request.');
@@ -212,16 +178,18 @@ export class Answer implements AsyncIterable<Piece> {
 
   /** How long the report may wait for audits: not beyond the budget. */
   #auditWaitMs(endedAt: number): number {
-    const overAt = this.#request.arrivedAt + (this.plan.budget?.totalMs ?? Infinity);
+    const { arrivedAt, depth } = this.request.engine;
+    const overAt = arrivedAt + (depth.budget?.totalMs ?? Infinity);
     return Math.max(0, Math.min(AUDIT_WAIT_MS, overAt - endedAt));
   }
 
   #qualityOf(layer: number): number {
-    return this.plan.depth.quality[this.#context.model.exits.findIndex((exit) => exit.layer === layer)] ?? 0;
+    const { quality = [] } = this.request.engine.depth;
+    return quality[this.#context.model.exits.findIndex((exit) => exit.layer === layer)] ?? 0;
   }
 
   usage(): Usage {
-    return usageOf(this.plan, this.choices, this.#ends);
+    return usageOf(this.request, this.choices, this.#ends);
   }
 
   /** Tokens of all choices so far by the exit layer that emitted them. */
@@ -230,12 +198,12 @@ export class Answer implements AsyncIterable<Piece> {
   }
 
   report(): SortieReport {
-    const { plan, choices } = this;
-    const { arrivedAt } = this.#request;
+    const { request, choices } = this;
+    const { sampling, audit } = request.engine;
     return {
-      ...reportOf({ plan, choices, ends: this.#ends, arrivedAt, finishedAt: this.#finishedAt }),
-      ...(plan.showsSampling && { sampling: samplingFields(plan.sampling) }),
-      ...(plan.audit && { audit: auditReport(this.#audits, choices, this.#context.model.tokenizer) }),
+      ...reportOf({ request, choices, ends: this.#ends, finishedAt: this.#finishedAt }),
+      ...(request.showsSampling && { sampling: samplingFields(sampling) }),
+      ...(audit === true && { audit: auditReport(this.#audits, choices, this.#context.model.tokenizer) }),
     };
   }
 
@@ -255,39 +223,42 @@ export class Answer implements AsyncIterable<Piece> {
   /** The error for the client. Any thrown value except an ApiError is a fault of the server. */
   failed(thrown: unknown): ApiError {
     if (!(thrown instanceof ApiError)) {
-      this.#request.addLogFields({
+      this.#client.addLogFields({
         fault: thrown instanceof Error ? (thrown.stack ?? thrown.message) : String(thrown),
       });
       // The engine has not ended its sequences yet: the metrics would count their cancel as the client's.
-      for (const index of this.choices.keys()) this.#context.metrics.broken(this.#idOf(index));
+      for (const { id } of this.request.engine.sequences) this.#context.metrics.broken(id);
     }
     return toApiError(thrown);
   }
 
   #close(): void {
-    const isBegun = !this.plan.isDryRun && this.choices.some(({ plan }) => plan !== null);
+    const { engine, n } = this.request;
+    const isBegun = engine.isDryRun !== true && this.choices.some(({ plan }) => plan !== null);
     if (isBegun) {
       const tokens = this.choices.map(({ completionTokens }) => completionTokens);
-      this.#context.metrics.requested(this.plan.n, tokens);
+      this.#context.metrics.requested(n, tokens);
     }
-    this.#settle(isBegun ? this.usage().total_tokens : 0);
+    this.#releaseQuota(isBegun ? this.usage().total_tokens : 0);
   }
 
-  #idOf(index: number): string {
-    return `${this.id}-${index}`;
+  /** Ends the sequence of a choice whose text is complete. */
+  #stop(index: number): void {
+    const id = this.request.engine.sequences[index]?.id;
+    if (id !== undefined) this.#context.engine.cancel(id, 'stop');
   }
 
   #choice(index: number): Choice {
-    const { plan } = this;
+    const { echo, stops, engine, grammar, thoughts } = this.request;
     return new Choice(index, {
       // Some models have tags that are special tokens, which a text leaves out.
-      detokenizer: this.#context.model.tokenizer.detokenizer({ shown: Object.values(plan.thoughts?.tags ?? {}) }),
-      stops: plan.stops,
-      minTokens: plan.minTokens,
-      echoLength: plan.echo ? codePointLength(this.promptOf(index).text) : 0,
-      showsEndToken: plan.echo,
-      grammar: plan.grammar,
-      thoughts: plan.thoughts,
+      detokenizer: this.#context.model.tokenizer.detokenizer({ shown: Object.values(thoughts?.tags ?? {}) }),
+      stops,
+      minTokens: engine.minTokens,
+      echoLength: echo ? codePointLength(this.promptOf(index).text) : 0,
+      showsEndToken: echo,
+      grammar,
+      thoughts,
     });
   }
 }

@@ -175,7 +175,7 @@ export class Choice {
     this.#showThoughts(thoughts);
     if (reader.isText) this.#thoughts = null;
     if (reader.isUndecided || (wasUndecided && reader.isText)) return text;
-    // Offsets count from the start of the text, which the first token behind the thoughts begins.
+    // Logprob offsets restart at the first token after the thoughts.
     const last = this.#pending.at(-1);
     this.#pending = reader.isText && last !== undefined ? [{ ...last, offset: this.#shown }] : [];
     this.#decoded = this.#shown + codePointLength(text);

@@ -1,8 +1,9 @@
-/** The formatter of completions and chat completions. Must not know: the forms of their chunks (passed in). */
+/** The form of completions and chat completions. Must not know: the fields of their choices (passed in). */
+import type { EventStream } from '../context.js';
 import type { Answer } from './answer.js';
 import type { CallPart } from './call-reader.js';
 import type { ChoiceToken, Delta, FinishReason, Piece } from './choice.js';
-import type { Formatter, SendEvent } from './serve.js';
+import type { Form } from './serve.js';
 
 /** A whole choice. */
 export interface Collected {
@@ -27,49 +28,57 @@ function collect(choices: Collected[], piece: Piece): void {
   if (piece.call !== null) choice.calls.push(piece.call);
 }
 
-/** The forms of one endpoint. */
-interface Forms {
+/** The parts that differ between the two endpoints. */
+interface Parts {
+  readonly idPrefix: string;
+  /** The names of both objects. */
+  readonly object: { readonly chunk: string; readonly whole: string };
+  /** Fields of a choice in a chunk. */
   delta(delta: Delta, isFirst: boolean): object;
-  finish(index: number, reason: FinishReason): object;
-  /** A chunk without choices, which carries usage. */
-  empty(): object;
-  /** A whole answer without usage. */
-  whole(choices: readonly Collected[]): object;
+  /** The same in the chunk that ends a choice. */
+  readonly end: object;
+  /** Fields of a whole choice. */
+  whole(choice: Collected, index: number): object;
 }
 
 /** OpenAI's rules for a stream of chunks: usage in an own chunk, the report in the last one. */
-export function chunkFormatter(answer: Answer, forms: Forms, send?: SendEvent): Formatter {
-  const { includeUsage, continuousUsage } = answer.plan;
-  const sendChunk = (chunk: object, extra: object = {}): void => {
+export function chunkForm(answer: Answer, parts: Parts, send?: EventStream['send']): Form {
+  const { id, modelName, includeUsage, continuousUsage } = answer.request;
+  const whole: Collected[] = [];
+  const begun = new Set<number>();
+  const head = (object: string) => ({ id: parts.idPrefix + id, object, created: answer.created, model: modelName });
+  const sendChunk = (choices: readonly object[], extra: object = {}): void => {
     const usage = continuousUsage
       ? { usage: answer.usage(), sortie: { exit_layers: answer.exitLayers() } }
       : includeUsage
         ? { usage: null }
         : {};
-    send?.({ ...chunk, ...usage, ...extra });
+    send?.({ ...head(parts.object.chunk), choices, ...usage, ...extra });
   };
-  const begun = new Set<number>();
-  const write = (piece: Piece): void => {
-    const { index } = piece;
-    const isFirst = !begun.has(index);
+  const sendDelta = (delta: Delta): void => {
+    const { index } = delta;
+    sendChunk([{ index, ...parts.delta(delta, !begun.has(index)), finish_reason: null }]);
     begun.add(index);
-    if ('text' in piece) {
-      sendChunk(forms.delta(piece, isFirst));
-      return;
-    }
-    if (isFirst) sendChunk(forms.delta({ index, text: '', tokens: [], call: null, thoughts: '' }, true));
-    const report = piece.isLast && !includeUsage ? { sortie: answer.report() } : {};
-    sendChunk(forms.finish(index, piece.finishReason), report);
   };
   return {
-    async format() {
-      const choices: Collected[] = [];
-      for await (const piece of answer) {
-        if (send === undefined) collect(choices, piece);
-        else write(piece);
+    add(piece) {
+      const { index } = piece;
+      if (send === undefined) collect(whole, piece);
+      else if ('text' in piece) sendDelta(piece);
+      else {
+        if (!begun.has(index)) sendDelta({ index, text: '', tokens: [], call: null, thoughts: '' });
+        const report = piece.isLast && !includeUsage ? { sortie: answer.report() } : {};
+        sendChunk([{ index, ...parts.end, finish_reason: piece.finishReason }], report);
       }
-      if (includeUsage) sendChunk(forms.empty(), { usage: answer.usage(), sortie: answer.report() });
-      return { ...forms.whole(choices), usage: answer.usage() };
+    },
+    end() {
+      if (includeUsage) sendChunk([], { usage: answer.usage(), sortie: answer.report() });
+      const choices = whole.map((choice, index) => ({
+        index,
+        ...parts.whole(choice, index),
+        finish_reason: choice.finishReason,
+      }));
+      return { ...head(parts.object.whole), choices, usage: answer.usage() };
     },
     failed(error) {
       send?.(error.body());

@@ -1,12 +1,28 @@
-/** Log-probabilities in OpenAI's two forms. */
+/** Log-probabilities in OpenAI's two forms: their schemas, and their values. */
 import { isUtf8 } from 'node:buffer';
 import type { TokenLogprobs } from '../../protocol/index.js';
 import type { TextTokenizer } from '../../text/tokenizer.js';
 import { codePointLength } from '../../util/code-points.js';
+import { nullable, type Static, Type } from '../../util/schema.js';
 import type { ChoiceToken } from './choice.js';
 import type { Prompt } from './prompt.js';
-import type { ChatLogprob } from '../schemas/chat.js';
-import type { CompletionLogprobs } from '../schemas/completions.js';
+import { NullableNumber } from '../schemas/shared.js';
+
+const TopLogprob = Type.Object({ token: Type.String(), logprob: Type.Number(), bytes: Type.Array(Type.Integer()) });
+export const ChatLogprob = Type.Object({ ...TopLogprob.properties, top_logprobs: Type.Array(TopLogprob) });
+export type ChatLogprob = Static<typeof ChatLogprob>;
+
+export const CompletionLogprobs = Type.Object({
+  tokens: Type.Array(
+    Type.String({
+      description: 'The text of the token. A part of a character is written as bytes: bytes:\\xf0\\x9f.',
+    }),
+  ),
+  token_logprobs: Type.Array(NullableNumber),
+  top_logprobs: Type.Array(nullable(Type.Record(Type.String(), Type.Number()))),
+  text_offset: Type.Array(Type.Integer({ description: "Start of the token in the choice's text, in code points." })),
+});
+export type CompletionLogprobs = Static<typeof CompletionLogprobs>;
 
 /** A token of the text with its log-probabilities; null for the first token of a prompt. */
 export interface ScoredToken {

@@ -82,6 +82,14 @@ export interface Encoding {
 }
 
 /**
+ * The rules for a text that is only counted: the count may exceed the context.
+ * @param signal ends the wait of a client that disconnects
+ */
+export function countingRules(signal: AbortSignal): Pick<Encoding, 'waitLimit' | 'most'> {
+  return { waitLimit: { signal, deadlineAt: null }, most: Infinity };
+}
+
+/**
  * Tokenizes a prompt as far as it can fit, without blocking other requests.
  * @throws ApiError context_length_exceeded, invalid_value (empty, a token outside the model's vocabulary, or a text over
  * which the tokenizer takes too long), or an error of `encodeWithin`

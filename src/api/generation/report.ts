@@ -1,32 +1,41 @@
 /**
- * The usage of an answer, and its plan, times and outcome for the `sortie` field of a response.
+ * The usage of an answer, and its plan, times, outcome and audit for the `sortie` field of a response.
  *
- * Must not know: the engine, HTTP.
+ * Must not know: the engine, how audits are made, HTTP.
  */
-import type { DraftSource, EndedEvent, PlannedEvent, ServiceClass } from '../../protocol/index.js';
+import type {
+  AuditedToken,
+  AuditEvent,
+  Budget,
+  DraftSource,
+  EndedEvent,
+  PlannedEvent,
+  ServiceClass,
+} from '../../protocol/index.js';
 import { actualTimes } from '../../telemetry/sequences.js';
 import { monotonicMs } from '../../util/clock.js';
 import { isWithin } from '../../util/within-budget.js';
-import type { SortieReport } from '../schemas/report.js';
+import type { TextTokenizer } from '../../text/tokenizer.js';
+import type { AuditReport, SortieReport } from '../schemas/report.js';
 import type { Usage } from '../schemas/shared.js';
 import type { Choice } from './choice.js';
-import type { GenerationPlan } from './request.js';
+import type { GenerationRequest } from './read-request.js';
 
 interface AnswerFacts {
-  readonly plan: GenerationPlan;
+  readonly request: GenerationRequest;
   readonly choices: readonly Choice[];
   /** The ends of the choices so far, by their index. */
   readonly ends: readonly (EndedEvent | undefined)[];
-  readonly arrivedAt: number;
   /** When the last choice finished; null while one runs. */
   readonly finishedAt: number | null;
 }
 
 /** Times are in ms. The slowest choice counts. */
 export function reportOf(facts: AnswerFacts): Omit<SortieReport, 'sampling' | 'audit'> {
-  const { plan, choices, ends, arrivedAt } = facts;
+  const { choices, ends } = facts;
+  const { arrivedAt, depth, isDryRun } = facts.request.engine;
+  const { budget } = depth;
   const drafts = draftsOf(ends);
-  const { budget } = plan;
   const plans = choices.flatMap((choice) => choice.plan ?? []);
   const actual = (facts.finishedAt ?? monotonicMs()) - arrivedAt;
   const isCut = ends.some((end) => end?.reason === 'deadline');
@@ -44,7 +53,7 @@ export function reportOf(facts: AnswerFacts): Omit<SortieReport, 'sampling' | 'a
   );
   return {
     plan: {
-      service_class: serviceClass(plan, choices),
+      service_class: serviceClass(budget, choices),
       exit_layer: plans[0]?.exit ?? 0,
       reason: plans[0]?.reason ?? null,
       landing: plans[0]?.landing ?? null,
@@ -63,7 +72,7 @@ export function reportOf(facts: AnswerFacts): Omit<SortieReport, 'sampling' | 'a
     tpot_ms: tpot === null ? null : rounded(tpot),
     budget_ms: budget?.totalMs ?? null,
     met:
-      budget === null || plan.isDryRun
+      budget === null || isDryRun === true
         ? null
         : isWithin({ totalMs: actual, ttftMs: awaited, tpotMs: tpot }, budget, isCut),
     landed: landedOf(choices, ends),
@@ -76,7 +85,7 @@ export function reportOf(facts: AnswerFacts): Omit<SortieReport, 'sampling' | 'a
 type Ends = readonly (EndedEvent | undefined)[];
 
 /** @param ends the ends of the choices so far, by their index */
-export function usageOf({ prompts, n }: GenerationPlan, choices: readonly Choice[], ends: Ends): Usage {
+export function usageOf({ prompts, n }: GenerationRequest, choices: readonly Choice[], ends: Ends): Usage {
   const sum = (counts: readonly number[]): number => counts.reduce((all, count) => all + count, 0);
   const prompt = sum(prompts.map(({ ids }) => ids.length));
   const completion = sum(choices.map(({ completionTokens }) => completionTokens));
@@ -118,7 +127,7 @@ export function exitLayersOf(choices: readonly Choice[]): SortieReport['exit_lay
 }
 
 /** The weakest class of all choices. A choice whose deadline came before its plan has no capacity. */
-function serviceClass({ budget }: GenerationPlan, choices: readonly Choice[]): ServiceClass {
+function serviceClass(budget: Budget | null, choices: readonly Choice[]): ServiceClass {
   if (budget === null) return 'none';
   const classes = choices.map(({ plan }) => plan?.serviceClass ?? 'best_effort');
   return WEAKEST_FIRST.find((each) => classes.includes(each)) ?? 'none';
@@ -162,4 +171,68 @@ export function expectedTokens(plans: readonly PlannedEvent[]): number {
 /** Rounds to microseconds, or to thousandths of a probability. */
 export function rounded(value: number): number {
   return Math.round(value * 1000) / 1000;
+}
+
+/** Longest time between the last token and the report: a busy engine may audit much later. */
+export const AUDIT_WAIT_MS = 10_000;
+
+/** Reasons of the gateway, beside the engine's. */
+type Missing = 'busy' | 'engine_lost';
+
+/**
+ * @param events audits by the index of their choice; null where the engine exited first, absent without one so far
+ * @param choices of the request
+ */
+export function auditReport(
+  events: ReadonlyMap<number, AuditEvent | null>,
+  choices: readonly Choice[],
+  tokenizer: TextTokenizer,
+): AuditReport {
+  const missing: Missing | null = events.size < choices.length ? 'busy' : null;
+  const audits = choices.map((_, index) => events.get(index));
+  const skipped = missing ?? audits.map((event) => (event === null ? 'engine_lost' : event?.skipped)).find(Boolean);
+  if (!audits.some((event) => event?.skipped === null)) return { skipped: skipped ?? 'busy' };
+  // A choice that a stop string ended holds fewer tokens than the engine generated.
+  const tokens = audits.flatMap((event, index) =>
+    (event?.tokens ?? [])
+      .filter(({ index: place }) => place < (choices[index]?.completionTokens ?? 0))
+      .map((token) => ({ index, token })),
+  );
+  const differences = tokens
+    .filter(({ token }) => token.best !== token.token)
+    .map(({ index, token }) => ({
+      choice: index,
+      position: token.index,
+      text_offset: choices[index]?.offsets[token.index] ?? 0,
+      exit_layer: token.exit,
+      token: tokenizer.spelt(token.token),
+      full_depth: tokenizer.spelt(token.best),
+      rank: token.rank,
+      logprob: tenThousandths(token.logprob),
+      full_depth_logprob: tenThousandths(token.bestLogprob),
+    }));
+  return { ...(skipped && { skipped }), ...totals(tokens.map(({ token }) => token)), differences };
+}
+
+function totals(tokens: readonly AuditedToken[]) {
+  const agreeing = tokens.filter(({ best, token }) => best === token);
+  const mean = (value: (token: AuditedToken) => number): number | null =>
+    tokens.length === 0 ? null : tenThousandths(tokens.reduce((sum, token) => sum + value(token), 0) / tokens.length);
+  const layers = [...new Set(tokens.map(({ exit }) => exit))];
+  const of = (layer: number, all: readonly AuditedToken[]): number => all.filter(({ exit }) => exit === layer).length;
+  return {
+    tokens: tokens.length,
+    agreeing: agreeing.length,
+    agreement: tokens.length === 0 ? null : tenThousandths(agreeing.length / tokens.length),
+    probability: mean(({ probability }) => probability),
+    logprob_given_up: mean(({ bestLogprob, logprob }) => bestLogprob - logprob),
+    exits: Object.fromEntries(
+      layers.map((layer) => [String(layer), { tokens: of(layer, tokens), agreeing: of(layer, agreeing) }]),
+    ),
+  };
+}
+
+/** Rounds to ten-thousandths. A forbidden token has a log-probability of minus infinity, which JSON has no number for. */
+function tenThousandths(value: number): number {
+  return Math.max(-9999, Math.min(9999, Math.round(value * 1e4) / 1e4));
 }

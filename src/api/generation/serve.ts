@@ -4,38 +4,31 @@
  * Must not know: the forms of any one endpoint, HTTP.
  */
 import { Answer } from './answer.js';
+import type { Piece } from './choice.js';
 import { type ApiError, ClientGone } from '../errors.js';
 import type { ApiContext, ApiRequest, EventStream } from '../context.js';
 import type { SortieReport } from '../schemas/report.js';
-import type { GenerationPlan } from './request.js';
+import type { GenerationRequest } from './read-request.js';
 import type { Attributes } from '../../telemetry/trace.js';
 
-/**
- * Sends one event of a stream.
- * @param name the event's name, for protocols that name their events
- */
-export type SendEvent = (data: object, name?: string) => void;
-
-/** Writes one answer in the form of its endpoint. */
-export interface Formatter {
-  /**
-   * Reads the answer to its end and sends its events.
-   * @returns the body of a whole answer, without the report
-   */
-  format(): Promise<object>;
+/** Writes one answer in the form of its endpoint, whole or as events. */
+export interface Form {
+  /** Takes the next piece of the answer. */
+  add(piece: Piece): void;
+  /** Ends the answer. @returns the body of a whole one, without the report */
+  end(): { readonly id: string };
   /** The answer failed after the status line, which may be before the first event. */
   failed(error: ApiError): void;
 }
 
-export interface Endpoint<Body> {
-  /** The client gets the answer's id with this prefix. */
-  readonly idPrefix: string;
+/** How an endpoint reads its body, and writes its answer. */
+export interface Answering<Body> {
   /** The client's name of its user, for the log. */
   userOf(body: Body): string | undefined;
   /** @throws ApiError for a request that the endpoint rejects */
-  plan(context: ApiContext, request: ApiRequest<Body>): Promise<GenerationPlan>;
-  /** @param send absent: the answer goes out whole */
-  formatter(context: ApiContext, request: ApiRequest<Body>, answer: Answer, send?: SendEvent): Formatter;
+  read(context: ApiContext, request: ApiRequest<Body>): Promise<GenerationRequest>;
+  /** @param send sends one event of a stream; absent: the answer goes out whole */
+  form(context: ApiContext, request: ApiRequest<Body>, answer: Answer, send?: EventStream['send']): Form;
   /** The data of the last event of every stream; null for none. */
   readonly terminator: string | null;
 }
@@ -47,13 +40,14 @@ export interface Endpoint<Body> {
 export async function serveWhole<Body>(
   context: ApiContext,
   request: ApiRequest<Body>,
-  endpoint: Endpoint<Body>,
+  endpoint: Answering<Body>,
 ): Promise<{ readonly headers: Readonly<Record<string, string>>; readonly body: object }> {
-  const answer = await planned(context, request, endpoint);
-  const formatter = endpoint.formatter(context, request, answer);
+  const answer = await accepted(context, request, endpoint, false);
+  const form = endpoint.form(context, request, answer);
   try {
-    const body = await formatter.format();
-    return { headers: answer.headers(), body: { ...body, sortie: recorded(request, endpoint, answer) } };
+    for await (const piece of answer.pieces()) form.add(piece);
+    const body = form.end();
+    return { headers: answer.headers(), body: { ...body, sortie: recorded(request, answer, body.id) } };
   } catch (thrown) {
     throw thrown instanceof ClientGone ? thrown : failed(request, answer, thrown);
   }
@@ -62,55 +56,52 @@ export async function serveWhole<Body>(
 /**
  * Streams an answer to its end. The status line goes out with the first token, so that a rejection is still a plain
  * error.
- * @param open takes the response over once the request is accepted; its argument returns the headers known when the
- * status line goes out
+ * @param open takes the response over once the request is accepted; the status line has the answer's headers
  * @throws ApiError like serveWhole, until the response is taken over
  */
 export async function serveStream<Body>(
   context: ApiContext,
   request: ApiRequest<Body>,
-  endpoint: Endpoint<Body>,
-  open: (headers: () => Readonly<Record<string, string>>) => EventStream,
+  endpoint: Answering<Body>,
+  open: (answer: Answer) => EventStream,
 ): Promise<void> {
-  const answer = await planned(context, request, endpoint, () => out.drained());
-  const out = open(() => answer.headers());
-  const formatter = endpoint.formatter(context, request, answer, (data, name) => {
-    out.send(JSON.stringify(data), name);
+  const answer = await accepted(context, request, endpoint, true);
+  const out = open(answer);
+  const form = endpoint.form(context, request, answer, (event, name) => {
+    out.send(event, name);
   });
   try {
-    await formatter.format();
-    recorded(request, endpoint, answer);
+    for await (const piece of answer.pieces(out)) form.add(piece);
+    recorded(request, answer, form.end().id);
   } catch (thrown) {
     if (thrown instanceof ClientGone) return;
     const error = failed(request, answer, thrown);
     // A stream that has begun has status 200, so the status in the log line would hide the failure.
     request.addLogFields(error.logged());
     if (out.reject(error)) return;
-    formatter.failed(error);
+    form.failed(error);
   }
   out.end(endpoint.terminator);
 }
 
-async function planned<Body>(
+async function accepted<Body>(
   context: ApiContext,
   request: ApiRequest<Body>,
-  endpoint: Endpoint<Body>,
-  drained?: () => Promise<void> | null,
+  endpoint: Answering<Body>,
+  isStream: boolean,
 ): Promise<Answer> {
-  const plan = await endpoint.plan(context, request);
-  const { reserved, maxTokensParam, prompts, n } = plan;
-  request.trace?.describe(askedAttributes(plan, drained !== undefined));
-  const settle = request.caller.reserve({ tokens: reserved, maxTokensParam, answers: prompts.length * n });
-  const answer = new Answer(context, plan, request, settle, drained);
+  const read = await endpoint.read(context, request);
+  request.trace?.describe(askedAttributes(read, isStream));
+  const answer = new Answer(context, read, request, request.caller.reserve(read.quota));
   request.addCancelFields(() => tokenFields(answer));
   return answer;
 }
 
-/** Writes a finished answer to the log and the trace. @returns its report */
-function recorded<Body>(request: ApiRequest<Body>, { idPrefix }: Endpoint<Body>, answer: Answer): SortieReport {
+/** Writes a finished answer to the log and the trace. @param id the client's @returns its report */
+function recorded(request: ApiRequest<unknown>, answer: Answer, id: string): SortieReport {
   const report = answer.report();
   request.addLogFields(logFields(answer, report));
-  request.trace?.describe(answeredAttributes(answer, idPrefix + answer.id));
+  request.trace?.describe(answeredAttributes(answer, id));
   return report;
 }
 
@@ -123,14 +114,15 @@ function failed(request: ApiRequest<unknown>, answer: Answer, thrown: unknown): 
 /** The tokens so far. */
 function tokenFields(answer: Answer): Record<string, unknown> {
   const { prompt_tokens, completion_tokens } = answer.usage();
-  const { modelName, isDryRun } = answer.plan;
+  const { modelName, engine } = answer.request;
   // Without completion_tokens the line is not an answered request.
-  return { model: modelName, prompt_tokens, ...(isDryRun ? { dry_run: true } : { completion_tokens }) };
+  return { model: modelName, prompt_tokens, ...(engine.isDryRun === true ? { dry_run: true } : { completion_tokens }) };
 }
 
 function logFields(answer: Answer, report: SortieReport): Record<string, unknown> {
-  const { budget, isDryRun } = answer.plan;
-  if (isDryRun) return tokenFields(answer);
+  const { depth, isDryRun } = answer.request.engine;
+  const { budget } = depth;
+  if (isDryRun === true) return tokenFields(answer);
   // `sortie simulate` reads the whole budget from the log; the client knows its own.
   const stated = { slo_ttft_ms: budget?.ttftMs ?? null, slo_tpot_ms: budget?.tpotMs ?? null };
   return { ...tokenFields(answer), sortie: { ...report, ...stated } };
@@ -143,22 +135,23 @@ const MAX_STOPS = 16;
  * Trace attributes of the request, named by OpenTelemetry's GenAI conventions where they exist. They hold no text of
  * prompts and answers.
  */
-function askedAttributes(plan: GenerationPlan, isStream: boolean): Attributes {
-  const { modelName, sampling, maxTokens, n, grammar, depth, budget } = plan;
-  const { stops } = plan.stops;
-  const { temperature, topP, topK, frequencyPenalty, presencePenalty, seed } = sampling;
+function askedAttributes({ modelName, n, stops: list, engine }: GenerationRequest, isStream: boolean): Attributes {
+  const { sequences, sampling, grammar, depth } = engine;
+  const { stops } = list;
+  const { budget } = depth;
+  const { temperature, topP, topK, frequencyPenalty, presencePenalty } = sampling;
   return {
     'gen_ai.request.model': modelName,
     'gen_ai.request.stream': isStream,
-    'gen_ai.output.type': grammar?.grammar.kind === 'json' ? 'json' : 'text',
-    'gen_ai.request.max_tokens': Math.max(...maxTokens),
+    'gen_ai.output.type': grammar?.kind === 'json' ? 'json' : 'text',
+    'gen_ai.request.max_tokens': Math.max(...sequences.map(({ maxTokens }) => maxTokens)),
     'gen_ai.request.temperature': temperature,
     'gen_ai.request.top_p': topP,
     'gen_ai.request.top_k': topK > 0 ? topK : undefined,
     'gen_ai.request.frequency_penalty': frequencyPenalty === 0 ? undefined : frequencyPenalty,
     'gen_ai.request.presence_penalty': presencePenalty === 0 ? undefined : presencePenalty,
     'gen_ai.request.stop_sequences': stops.length === 0 ? undefined : stops.slice(0, MAX_STOPS),
-    'gen_ai.request.seed': seed ?? undefined,
+    'gen_ai.request.seed': sequences[0]?.seed ?? undefined,
     'gen_ai.request.choice.count': n === 1 ? undefined : n,
     'sortie.min_exit_layer': depth.minExit,
     'sortie.max_exit_layer': depth.maxExit,

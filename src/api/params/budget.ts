@@ -5,8 +5,7 @@
  */
 import type { Budget, OnMiss } from '../../protocol/index.js';
 import type { RequestPolicy } from '../context.js';
-import { agreed, type Headers, headerValues, least } from './headers.js';
-import { ASKED } from '../schemas/headers.js';
+import { agreed, ASKED, type Headers, headerValues, least } from '../schemas/headers.js';
 import type { SortieRequest } from '../schemas/shared.js';
 
 /** One day: the longest wait. The bound also keeps arithmetic on instants exact. */

@@ -5,8 +5,7 @@
  */
 import type { RequestPolicy } from '../context.js';
 import { ApiError, invalid } from '../errors.js';
-import { agreed, type Headers, headerValues } from './headers.js';
-import { ASKED } from '../schemas/headers.js';
+import { agreed, ASKED, type Headers, headerValues } from '../schemas/headers.js';
 import type { SortieRequest } from '../schemas/shared.js';
 import type { ServedModel } from '../served-model.js';
 import { quoted } from '../../util/quoted.js';
@@ -167,8 +166,8 @@ function flooredExit(range: Exits, exits: Exits, { floor, quality = [] }: DepthP
 }
 
 /**
- * The shallowest allowed exit whose answers are of use, so that the router buys no time with wrong ones. A request that
- * allows shallower exits only gets them.
+ * The shallowest allowed exit whose answers are of use, so that the router buys no time with wrong ones. If all allowed
+ * exits are below `--min-right`, the shallowest one is used.
  */
 function usefulExit(model: ServedModel, allowed: Exits, deepest: number, { minRight = 0 }: DepthPolicy): number {
   const rightOf = (layer: number): number => model.exits.find((exit) => exit.layer === layer)?.quality.right ?? 1;

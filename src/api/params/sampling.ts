@@ -1,8 +1,8 @@
 /** Sampling parameters of a request body, in the engine's terms. */
 import { COMMON_SAMPLING, statesNoSampling } from '../../model/common-sampling.js';
 import type { Dry, Generation } from '../../model/manifest.js';
-import type { Sampling } from '../../protocol/index.js';
-import type { Limits } from '../context.js';
+import type { AnswerRequest } from '../../protocol/index.js';
+import type { ApiContext, Limits } from '../context.js';
 import { invalid } from '../errors.js';
 import type { SamplingReport } from '../schemas/report.js';
 import type { GenerationBody } from '../schemas/shared.js';
@@ -71,9 +71,11 @@ function dry(body: GenerationBody, hasRules: boolean): Dry | undefined {
  * without dry_multiplier
  */
 export function sampling(
+  { model, limits }: Pick<ApiContext, 'model' | 'limits'>,
   body: GenerationBody,
-  { vocabulary, choices, defaults }: { vocabulary: number; choices: number; defaults: SamplingDefaults },
-): Sampling {
+  choices: number,
+): AnswerRequest['sampling'] {
+  const defaults = samplingDefaults(model.generation, limits.samplingDefaults);
   const rule = dry(body, defaults.dry);
   const { temperature = defaults.temperature } = body;
   return {
@@ -81,17 +83,16 @@ export function sampling(
     topP: body.top_p ?? defaults.topP,
     topK: Math.max(0, body.top_k ?? defaults.topK),
     minP: body.min_p ?? defaults.minP,
-    seed: body.seed ?? null,
     presencePenalty: body.presence_penalty ?? 0,
     frequencyPenalty: body.frequency_penalty ?? 0,
     repetitionPenalty: body.repetition_penalty ?? defaults.repetitionPenalty,
     ...(rule && { dry: rule }),
-    logitBias: logitBias(body.logit_bias ?? {}, vocabulary, choices),
+    logitBias: logitBias(body.logit_bias ?? {}, model.tokenizer.vocabulary, choices),
   };
 }
 
 /** Sampling in the names of the request fields: a request that states them is sampled alike. */
-export function samplingFields(sampling: Sampling): SamplingReport {
+export function samplingFields(sampling: AnswerRequest['sampling']): SamplingReport {
   const { dry: rule } = sampling;
   return {
     temperature: sampling.temperature,
@@ -106,12 +107,10 @@ export function samplingFields(sampling: Sampling): SamplingReport {
 }
 
 /**
- * The sampling of choice `index`. With a seed, each choice gets its own seed, so that the whole response is
- * reproducible.
+ * The seed of a choice. With a seed, each choice gets its own one, so that the whole response is reproducible.
+ * @param index of the choice among those of its prompt
  */
-export function ofChoice(base: Sampling, index: number): Sampling {
-  if (base.seed === null) return base;
+export function seedOf(seed: number, index: number): number {
   // Above the largest safe integer, two different sums may be one number.
-  const isSafe = base.seed <= Number.MAX_SAFE_INTEGER - index;
-  return { ...base, seed: isSafe ? base.seed + index : base.seed - index };
+  return seed <= Number.MAX_SAFE_INTEGER - index ? seed + index : seed - index;
 }

@@ -11,16 +11,16 @@ import { ApiError } from '../errors.js';
 export type NeutralValues = Readonly<Record<string, readonly unknown[]>>;
 
 /** Fields whose only neutral values are those of `isNeutral`: OpenAI's, vLLM's and SGLang's, llama.cpp's. */
-const REJECTED: readonly string[] = [
-  ...['tools', 'functions', 'parallel_tool_calls', 'suffix', 'audio', 'prediction', 'web_search_options'],
-  ...['echo', 'structured_outputs', 'guided_json', 'guided_regex', 'guided_choice', 'guided_grammar', 'regex'],
-  ...['ebnf', 'use_beam_search', 'prompt_logprobs', 'prompt_embeds', 'truncate_prompt_tokens', 'allowed_token_ids'],
-  ...['bad_words', 'logits_processors', 'include_stop_str_in_output', 'continue_final_message', 'chat_template'],
-  ...['documents', 'return_token_strs', 'return_tokens_as_token_ids', 'no_stop_trim', 'stop_regex'],
-  ...['custom_logit_processor', 'input_ids', 'logprob_token_ids', 'lora_path', 'max_new_tokens'],
-  ...['return_hidden_states', 'return_token_ids', 'sampling_seed', 'truncation_side'],
-  ...['grammar', 'json_schema', 'dry_sequence_breakers', 'lora', 'post_sampling_probs', 'samplers'],
-];
+const REJECTED = `
+  tools functions parallel_tool_calls suffix audio prediction web_search_options echo structured_outputs guided_json
+  guided_regex guided_choice guided_grammar regex ebnf use_beam_search prompt_logprobs prompt_embeds
+  truncate_prompt_tokens allowed_token_ids bad_words logits_processors include_stop_str_in_output
+  continue_final_message chat_template documents return_token_strs return_tokens_as_token_ids no_stop_trim stop_regex
+  custom_logit_processor input_ids logprob_token_ids lora_path max_new_tokens return_hidden_states return_token_ids
+  sampling_seed truncation_side grammar json_schema dry_sequence_breakers lora post_sampling_probs samplers
+`
+  .trim()
+  .split(/\s+/);
 
 const UNSUPPORTED: NeutralValues = {
   ...Object.fromEntries(REJECTED.map((field) => [field, []])),

@@ -18,6 +18,7 @@ import type { FatalMessage, FromEngine, ReadyMessage, StepMessage, ToEngine } fr
 import { deviceFault, memoryFault } from './device-fault.js';
 import { readTokenTexts } from '../landing/token-texts.js';
 import type { EngineOptions } from '../../protocol/options.js';
+import { sequencesOf } from '../../protocol/request.js';
 import { collectGarbage } from '../../util/memory.js';
 import { useHugePages } from '../../runtime/huge-pages.js';
 import { trimHeap } from '../../runtime/libc.js';
@@ -39,7 +40,7 @@ async function main(): Promise<void> {
   };
   const grammarQueue = new GrammarQueue(core, new Grammars(grammars, changed), changed);
   process.on('message', (message: ToEngine) => {
-    if (message.type === 'generate') grammarQueue.generate(message.request);
+    if (message.type === 'generate') for (const each of sequencesOf(message.request)) grammarQueue.generate(each);
     else if (message.type === 'cancel') {
       for (const id of message.ids) grammarQueue.cancel(id, message.reason);
     } else if (message.type === 'ping') send({ type: 'pong' });

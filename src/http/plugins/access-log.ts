@@ -6,9 +6,9 @@ import type { HttpContext } from '../context.js';
 declare module 'fastify' {
   interface FastifyRequest {
     /** Fields that request handling adds to the log line. */
-    notes: Record<string, unknown>;
+    logFields: Record<string, unknown>;
     /** Gives further fields for the line of a client that disconnected; null for none. */
-    cancelNotes: (() => Readonly<Record<string, unknown>>) | null;
+    cancelFields: (() => Readonly<Record<string, unknown>>) | null;
   }
 }
 
@@ -19,10 +19,10 @@ const QUIET = /^\/(health|load|metrics|v2\/health)/;
 export function accessLog(context: HttpContext): (request: FastifyRequest, reply: FastifyReply) => void {
   // Fastify calls onResponse only for responses sent in full, never for a client that disconnected.
   return (request, reply) => {
-    request.notes = {};
-    request.cancelNotes = null;
+    request.logFields = {};
+    request.cancelFields = null;
     onClosed(reply, () => {
-      if (!isSent(reply)) Object.assign(request.notes, { cancelled: true }, request.cancelNotes?.());
+      if (!isSent(reply)) Object.assign(request.logFields, { cancelled: true }, request.cancelFields?.());
       log(request, reply);
     });
   };
@@ -42,7 +42,7 @@ export function accessLog(context: HttpContext): (request: FastifyRequest, reply
       status,
       ms: Math.round(reply.elapsedTime * 100) / 100,
       ...origin(request),
-      ...request.notes,
+      ...request.logFields,
       ...(context.options.logPrompts && request.body !== undefined ? { body: request.body } : {}),
     };
     request.log[QUIET.test(route) ? 'debug' : 'info'](line, 'request');
@@ -61,8 +61,8 @@ export function registerAccessLog(
   context: HttpContext,
   watch: ReturnType<typeof accessLog>,
 ): void {
-  app.decorateRequest('notes');
-  app.decorateRequest('cancelNotes', null);
+  app.decorateRequest('logFields');
+  app.decorateRequest('cancelFields', null);
   // The count of faults starts at 0: an alert asks for an increase, and a new series shows none at its first fault.
   // Only POST routes start, since a GET handler can hardly fail.
   app.addHook('onRoute', ({ method, url }) => {

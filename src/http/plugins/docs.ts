@@ -8,7 +8,7 @@ import type { FastifyInstance } from 'fastify';
 import { existsSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { packageRoot } from '../../config.js';
-import { MessagesErrorAnswer } from '../../api/schemas/messages.js';
+import { MessagesErrorAnswer } from '../../api/endpoints/messages/messages-error.js';
 import { ErrorAnswer } from '../../api/schemas/shared.js';
 import { ERROR_SCHEMA_ID, MESSAGES_ERROR_ID } from '../routes/describe.js';
 

@@ -1,11 +1,11 @@
 /**
- * Every failure of a request in the form of the route's protocol: validation, framework, routes. Bytes that are not a
+ * Every failure of a request in the form of the route's dialect: validation, framework, routes. Bytes that are not a
  * request get Fastify's own answers.
  */
 import type { FastifyError, FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
 import type { allowHeader, challengeHeader, HeadersOf, retryHeaders } from '../../api/schemas/headers.js';
 import { ApiError, ClientGone, toApiError, type ErrorCode } from '../../api/errors.js';
-import { protocolOf } from '../protocol.js';
+import { dialectOf } from '../api-dialect.js';
 import { commonHeaders } from './headers.js';
 import { quoted } from '../../util/quoted.js';
 
@@ -119,12 +119,12 @@ export function errorHeaders(error: ApiError): Partial<HeadersOf<typeof retryHea
 export function sendError(error: unknown, request: FastifyRequest, reply: FastifyReply): void {
   const answer = asApiError(error);
   if (answer.status === 500) request.log.error({ err: error }, 'request failed');
-  Object.assign(request.notes, answer.logged());
+  Object.assign(request.logFields, answer.logged());
   // No hook has run before routing, so the common headers are set here as well.
   void reply
     .code(answer.status)
     .headers({ ...commonHeaders(request), ...errorHeaders(answer) })
-    .send(protocolOf(request).errorBody(answer, request.id));
+    .send(dialectOf(request).errorBody(answer, request.id));
 }
 
 /** The paths of a route: `:name` is a part, and a `*` at the end any parts. CORS has all paths, `*`: no route. */

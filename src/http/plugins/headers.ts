@@ -4,8 +4,7 @@ import type { IncomingMessage } from 'node:http';
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
 import type { HeadersOf, loadHeader, requestIdHeader, warningHeader } from '../../api/schemas/headers.js';
 import type { Load } from '../../util/load-meter.js';
-import type { HttpContext } from '../context.js';
-import { protocolOf } from '../protocol.js';
+import { dialectOf } from '../api-dialect.js';
 
 declare module 'fastify' {
   interface FastifyInstance {
@@ -34,7 +33,7 @@ export function commonHeaders({
 
 export function registerHeaders(app: FastifyInstance): void {
   app.addHook('onRequest', async (request, reply) => {
-    const { idHeader } = protocolOf(request);
+    const { idHeader } = dialectOf(request);
     void reply.headers({ ...commonHeaders(request), ...(idHeader !== null && { [idHeader]: request.id }) });
   });
 }
@@ -65,11 +64,18 @@ function orcaReport(waitMs: number, { headroom, tokensPerS, expectedTokens, back
   return `TEXT ${pairs.join(',')}`;
 }
 
+/** The measured load; null without the header or a ready engine. */
+export interface LoadReporter {
+  /** The predicted wait of a new request for X-Sortie-Load, ms. */
+  readonly predictedWaitMs: () => number | null;
+  readonly load: () => Load | null;
+}
+
 /**
  * X-Sortie-Load and ORCA's load report on every response, for proxies that choose among servers. Absent while no wait
  * is predicted.
  */
-export function registerLoadHeader(app: FastifyInstance, { predictedWaitMs, load }: HttpContext): void {
+export function registerLoadHeader(app: FastifyInstance, { predictedWaitMs, load }: LoadReporter): void {
   const loadHeaders = () => {
     const [waitMs, held] = [predictedWaitMs(), load()];
     return {

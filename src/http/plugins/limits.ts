@@ -113,16 +113,16 @@ class Meter {
    * @returns gives the unused ones back
    */
   reserve(reply: FastifyReply, tokens: number, param: string): (used: number) => void {
-    const settleDay = this.#reserveDay(tokens, param);
-    if (this.#tokens === null) return settleDay;
+    const releaseDay = this.#reserveDay(tokens, param);
+    if (this.#tokens === null) return releaseDay;
     try {
-      const settleMinute = this.#reserveMinute(this.#tokens, reply, tokens, param);
+      const releaseMinute = this.#reserveMinute(this.#tokens, reply, tokens, param);
       return (used) => {
-        settleDay(used);
-        settleMinute(used);
+        releaseDay(used);
+        releaseMinute(used);
       };
     } catch (error) {
-      settleDay(0);
+      releaseDay(0);
       throw error;
     }
   }
@@ -177,7 +177,7 @@ export function registerLimits(app: FastifyInstance, { series, dailyTokens }: Ht
           return meter.reserve(reply, tokens, maxTokensParam);
         },
       };
-      if (key.name !== null) request.notes.key = key.name;
+      if (key.name !== null) request.logFields.key = key.name;
       if (request.routeOptions.config.inference === true) meter.count(reply, 1, 0);
     }
     done();

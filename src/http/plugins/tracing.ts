@@ -21,7 +21,7 @@ export function registerTracing(app: FastifyInstance, { tracing, api }: HttpCont
   if (tracing === null) {
     app.addHook('onRequest', (request, _reply, done) => {
       const id = request.forwarded.isTrusted ? traceIdOf(request.headers.traceparent) : null;
-      if (id !== null) request.notes.trace_id = id;
+      if (id !== null) request.logFields.trace_id = id;
       done();
     });
     return;
@@ -45,7 +45,7 @@ export function registerTracing(app: FastifyInstance, { tracing, api }: HttpCont
         'sortie.request_id': request.id,
       });
       request.trace = trace;
-      request.notes.trace_id = trace.traceId;
+      request.logFields.trace_id = trace.traceId;
       onClosed(reply, () => {
         if (!isSent(reply)) trace.describe({ 'error.type': 'client_disconnected' });
         trace.end(statusOf(reply));

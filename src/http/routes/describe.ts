@@ -1,5 +1,5 @@
 /** Responses and headers in openapi.json. These schemas describe only: src/api checks the header values. */
-import type { FastifySchema } from 'fastify';
+import type { ErrorStatus } from '../../api/endpoints/endpoint.js';
 import { type TSchema, Type } from '../../util/schema.js';
 import {
   allowHeader,
@@ -43,9 +43,9 @@ const ERROR_STATUSES = {
   500: 'The server failed.',
   502: 'A part of the server was lost under the request and restarts; see Retry-After.',
   503: 'The server loads or drains, or the budget is infeasible; see Retry-After.',
-} as const;
+} as const satisfies Record<ErrorStatus, string>;
 
-type Status = 200 | keyof typeof ERROR_STATUSES;
+type Status = 200 | ErrorStatus;
 
 type HeaderSchemas = Readonly<Record<string, TSchema>>;
 
@@ -84,25 +84,22 @@ const EVENT = { type: 'object', properties: { data: { type: 'string' } } };
 
 const json = (schema: object) => ({ 'application/json': { schema } });
 
-export interface AnswerOptions {
+interface AnswerOptions {
   readonly generates?: boolean;
   readonly errorSchema?: string;
   readonly more?: HeaderSchemas;
 }
 
-/** The options of a route that requires an API key, where the server has keys. */
-export const withKey = (schema: FastifySchema) => ({ config: { protected: true }, schema });
-
 /**
  * @param statuses errors that the endpoint may return
  * @param options.generates the answer may be a stream of server-sent events, and has a plan and rate limits
  * @param options.errorSchema the name of the errors' schema
- * @param options.more further headers of the protocol
+ * @param options.more further headers of the dialect
  */
 export function answers(
   answer: TSchema,
   description: string,
-  statuses: readonly Exclude<Status, 200>[] = [400, 401, 404, 405, 413, 415, 429, 500, 503],
+  statuses: readonly ErrorStatus[] = [400, 401, 404, 405, 413, 415, 429, 500, 503],
   { generates = false, errorSchema = ERROR_SCHEMA_ID, more = {} }: AnswerOptions = {},
 ) {
   const errors = generates ? [...statuses, 502 as const].sort() : statuses;
@@ -110,7 +107,7 @@ export function answers(
   const headers = (status: Status): HeaderSchemas => ({
     ...requestIdHeader,
     ...loadHeader,
-    // No route, and so no protocol, takes the method of a 405.
+    // No route, and so no dialect, takes the method of a 405.
     ...(status === 405 ? {} : more),
     ...STATUS_HEADERS[status],
     ...(generates ? GENERATION_HEADERS[status] : {}),

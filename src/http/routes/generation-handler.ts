@@ -1,58 +1,25 @@
-/** The routes that generate, whole or streamed. */
-import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
+/** Serves an endpoint that generates, whole or as a stream. */
+import type { FastifyReply, FastifyRequest } from 'fastify';
 import type { ApiContext, ApiRequest, Caller } from '../../api/context.js';
 import { invalid } from '../../api/errors.js';
-import { type Endpoint, serveStream, serveWhole } from '../../api/generation/serve.js';
+import type { GeneratingEndpoint } from '../../api/endpoints/endpoint.js';
+import { serveStream, serveWhole } from '../../api/generation/serve.js';
 import { clientAbortSignal } from '../response-lifecycle.js';
 import { SseStream } from '../sse.js';
-import type { HttpContext } from '../context.js';
-import { anthropic, type Protocol, protocolOf } from '../protocol.js';
-import type { TSchema } from '../../util/schema.js';
 import { warn } from '../plugins/headers.js';
-import { type AnswerOptions, answers, budgetHeaders } from './describe.js';
 
-interface Route<Body> {
-  /** Absent: OpenAI's. */
-  readonly protocol?: Protocol;
-  /** OpenTelemetry's name of the operation. */
-  readonly operation: 'chat' | 'text_completion';
-  readonly operationId: string;
-  readonly summary: string;
-  readonly tags: string[];
-  readonly body: TSchema;
-  readonly answer: TSchema;
-  /** Completes "With stream: true, server-sent events ...". */
-  readonly events: string;
-  readonly describes?: Omit<AnswerOptions, 'generates'>;
-  readonly endpoint: Endpoint<Body>;
+/** The field of all bodies that this file reads. */
+interface Streamable {
+  readonly stream?: boolean;
 }
 
-export function registerEndpoint<Body extends { readonly stream?: boolean }>(
-  app: FastifyInstance,
-  context: HttpContext,
-  path: string,
-  { protocol, operation, operationId, summary, tags, body, answer, events, describes, endpoint }: Route<Body>,
-): void {
-  const description = `With stream: true, server-sent events ${events}`;
-  const response = answers(answer, description, undefined, { generates: true, ...describes });
-  app.post(
-    path,
-    {
-      config: { protected: true, inference: true, operation, ...(protocol && { protocol }) },
-      schema: { operationId, summary, tags, headers: budgetHeaders, body, response },
-    },
-    generationHandler(context, endpoint),
-  );
-}
-
-function generationHandler<Body extends { readonly stream?: boolean }>(context: HttpContext, endpoint: Endpoint<Body>) {
-  const keepAliveMs = context.options.keepAlive * 1000;
+export function generationHandler(context: ApiContext, endpoint: GeneratingEndpoint<Streamable>, keepAliveMs: number) {
   return async (request: FastifyRequest, reply: FastifyReply): Promise<object> => {
-    const isMessages = protocolOf(request) === anthropic;
-    const { api: limited, body } = underCap(context.api, request.caller, request.body as Body, isMessages);
+    const mustState = endpoint.dialect === 'anthropic';
+    const { api: limited, body } = underCap(context, request.caller, request.body as Streamable, mustState);
     const user = endpoint.userOf(body);
-    if (user !== undefined) request.notes.user = user;
-    const api: ApiRequest<Body> = {
+    if (user !== undefined) request.logFields.user = user;
+    const api: ApiRequest<Streamable> = {
       id: request.id,
       arrivedAt: request.forwarded.arrivedAt,
       waitedMs: request.forwarded.waitedMs,
@@ -61,14 +28,14 @@ function generationHandler<Body extends { readonly stream?: boolean }>(context: 
       caller: request.caller,
       signal: clientAbortSignal(reply),
       trace: request.trace,
-      addLogFields: (fields) => Object.assign(request.notes, fields),
+      addLogFields: (fields) => Object.assign(request.logFields, fields),
       warn: (text) => {
         warn(reply, text);
       },
-      addCancelFields: (fields) => (request.cancelNotes = fields),
+      addCancelFields: (fields) => (request.cancelFields = fields),
     };
     if (body.stream === true) {
-      await serveStream(limited, api, endpoint, (headers) => new SseStream(reply, keepAliveMs, headers));
+      await serveStream(limited, api, endpoint, (answer) => new SseStream(reply, keepAliveMs, answer));
       return reply;
     }
     const answer = await serveWhole(limited, api, endpoint);

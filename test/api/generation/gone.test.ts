@@ -1,6 +1,6 @@
 /** Clients that disconnect before any work for their request. */
 import t from 'tap';
-import { completions } from '../../../src/api/completions/completions.js';
+import { completions } from '../../../src/api/endpoints/completions.js';
 import { encodeWithin } from '../../../src/api/generation/prompt.js';
 import { openPolicy } from '../../../src/api/context.js';
 import { serveStream, serveWhole } from '../../../src/api/generation/serve.js';
