@@ -1,5 +1,5 @@
 // Imports run one way (ARCHITECTURE.md): http -> api -> engine-client -> protocol. In the engine process:
-// engine -> router | model | protocol; router -> cost; model -> runtime. Text is apart from tensors. util imports nothing of src.
+// engine -> scheduler | model | protocol; scheduler -> cost; model -> runtime. Text is apart from tensors. util imports nothing of src.
 // In src, only the command line imports hub, simulate, convert, load and chat, and no file imports bench. remote, load and chat
 // know other servers by HTTP alone.
 import importX from 'eslint-plugin-import-x';
@@ -8,7 +8,7 @@ import noImportCycle from './.ci/no-import-cycle.js';
 
 /** The folders of src. */
 const folders = [
-  ...['util', 'options', 'runtime', 'model', 'text', 'cost', 'protocol', 'router', 'engine', 'engine-client'],
+  ...['util', 'options', 'runtime', 'model', 'text', 'cost', 'protocol', 'scheduler', 'engine', 'engine-client'],
   ...['telemetry', 'quality', 'api', 'http', 'web', 'hub', 'convert', 'simulate', 'remote', 'load', 'chat'],
 ];
 
@@ -18,14 +18,14 @@ const root = ['main.ts', 'cli.ts', 'cli', 'serve.ts'];
 /** The folders that each folder imports. */
 const layers = {
   util: [],
-  options: ['router'],
+  options: ['scheduler'],
   runtime: ['util'],
   model: ['util', 'runtime'],
   text: ['util'],
   cost: ['util'],
   protocol: ['cost', 'model'],
-  router: ['util', 'cost', 'protocol'],
-  engine: ['util', 'runtime', 'model', 'text', 'cost', 'protocol', 'router'],
+  scheduler: ['util', 'cost', 'protocol', 'model'],
+  engine: ['util', 'runtime', 'model', 'text', 'cost', 'protocol', 'scheduler'],
   'engine-client': ['util', 'cost', 'protocol'],
   telemetry: ['util', 'protocol', 'engine-client'],
   quality: ['util'],
@@ -36,7 +36,7 @@ const layers = {
   remote: [],
   load: ['util', 'remote'],
   chat: ['remote'],
-  simulate: ['util', 'cost', 'protocol', 'router', 'load'],
+  simulate: ['util', 'cost', 'protocol', 'scheduler', 'load'],
 };
 
 /** Forbids a file or folder of src the imports from other paths of src. */
@@ -49,10 +49,10 @@ const zone = (target, from, message) => ({
 const commands = ['util', 'model', 'engine', 'protocol', 'hub', 'convert', 'simulate', 'load', 'chat'];
 /** The floors of the engine process, lowest first: each part imports only parts of lower floors. */
 const floors = [
-  ['constraint.ts', 'draws.ts', 'slot.ts', 'units.ts'],
+  ['constraint.ts', 'draws.ts'],
   ['landing'],
-  ['sequence.ts'],
-  ['sampling', 'slots', 'grammar'],
+  ['answer.ts'],
+  ['sampling', 'grammar'],
   ['execution'],
   ['speculation', 'audit', 'calibration'],
   ['worker'],
@@ -81,7 +81,7 @@ const zones = [
   // The root.
   zone(
     'serve.ts',
-    ['engine', 'hub', 'convert', 'simulate', 'load', 'chat', 'remote', 'runtime', 'router', 'cost', 'cli.ts', 'cli'],
+    ['engine', 'hub', 'convert', 'simulate', 'load', 'chat', 'remote', 'runtime', 'scheduler', 'cost', 'cli.ts', 'cli'],
     'serve wires gateway and engine',
   ),
   zone(

@@ -1,6 +1,6 @@
 /** One answer of an engine process. */
 import type { EngineClient } from '../src/engine-client/client.js';
-import type { EndedEvent, EngineRequest, TokenEvent } from '../src/protocol/index.js';
+import type { EndedEvent, SequenceRequest, TokenEvent } from '../src/protocol/index.js';
 import { answerRequest } from './greedy-request.js';
 
 /**
@@ -10,7 +10,7 @@ import { answerRequest } from './greedy-request.js';
  */
 export async function answerOf(
   engine: EngineClient,
-  request: EngineRequest,
+  request: SequenceRequest,
   token: (event: TokenEvent) => void,
 ): Promise<EndedEvent> {
   for await (const events of engine.generate(answerRequest(request))) {

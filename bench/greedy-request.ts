@@ -1,6 +1,6 @@
 /** A request at one exit, for benches and tests. */
 import { monotonicMs } from '../src/util/clock.js';
-import type { AnswerRequest, EngineRequest, Sampling } from '../src/protocol/index.js';
+import type { EngineRequest, SequenceRequest, Sampling } from '../src/protocol/index.js';
 
 /** Always samples the most likely token. */
 export const GREEDY: Sampling = {
@@ -24,8 +24,8 @@ export function greedy(
   prompt: readonly number[],
   exit: number,
   maxTokens: number,
-  overrides: Partial<EngineRequest> = {},
-): EngineRequest {
+  overrides: Partial<SequenceRequest> = {},
+): SequenceRequest {
   return {
     id,
     arrivedAt: monotonicMs(),
@@ -43,7 +43,7 @@ export function greedy(
 }
 
 /** The request of an answer that has these sequences only. They share the fields of the first one. */
-export function answerRequest(...requests: readonly [EngineRequest, ...EngineRequest[]]): AnswerRequest {
+export function answerRequest(...requests: readonly [SequenceRequest, ...SequenceRequest[]]): EngineRequest {
   return {
     ...requests[0],
     prompts: requests.map(({ prompt }) => prompt),

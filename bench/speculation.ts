@@ -12,7 +12,7 @@ import { fractions } from '../src/cli/values.js';
 import { monotonicMs } from '../src/util/clock.js';
 import { OptionError } from '../src/config.js';
 import { EngineClient } from '../src/engine-client/client.js';
-import type { DraftCount, EngineRequest } from '../src/protocol/index.js';
+import type { DraftCount, SequenceRequest } from '../src/protocol/index.js';
 import { answerOf } from './engine-answer.js';
 import { benchOptions } from './engine-side.js';
 import { GREEDY, greedy, GREEDY_BASE } from './greedy-request.js';
@@ -89,7 +89,7 @@ class Side {
     return sources.map((of) => `${of} ${sum(of, 'drafted')}, ${sum(of, 'accepted')}`).join('; ');
   }
 
-  async answer(engine: EngineClient, request: EngineRequest): Promise<void> {
+  async answer(engine: EngineClient, request: SequenceRequest): Promise<void> {
     let tokens = 0;
     let first = 0;
     const { endedAt, drafts } = await answerOf(engine, request, () => {

@@ -18,14 +18,14 @@ import { inflateModel } from './inflated-model.js';
  */
 const FIRST = [
   ...['fleet', 'deploy/process', 'conformance/a', 'chaos/sigterm', 'http/', 'deploy/proxy-slow', 'web', 'engine'],
-  ...['chaos', 'deploy', 'conformance', 'serve', 'quality', 'convert', 'router', 'cli'],
+  ...['chaos', 'deploy', 'conformance', 'serve', 'quality', 'convert', 'scheduler', 'cli'],
 ];
 
 /**
  * Folders whose files share a process: a process of its own costs a file up to two seconds for its imports. Files that
  * measure or change their process have one of their own, and so have engines.
  */
-const TOGETHER = /^(api|bench|conformance|convert|cost|engine|http|router|simulate|text|util)\//;
+const TOGETHER = /^(api|bench|conformance|convert|cost|engine|http|scheduler|simulate|text|util)\//;
 const ALONE = [
   /^http\/(heap|long-texts)/,
   /^convert\/architectures\./,

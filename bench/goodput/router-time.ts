@@ -1,9 +1,10 @@
-/** Measures the router's time for a step with 64 requests, in the simulator. The engine's own work is not counted. */
+/** Measures the scheduler's time for a step with 64 requests, in the simulator. The engine's own work is not counted. */
 import { performance } from 'node:perf_hooks';
 import { type DepthShape, costModel, predictMs } from '../../src/cost/model.js';
 import type { CostTable } from '../../src/cost/table.js';
-import { Router, defaultPolicy } from '../../src/scheduler/router.js';
-import { type Machine, type RouterFacade, simulate } from '../../src/simulate/engine.js';
+import { defaultPolicy } from '../../src/scheduler/policy.js';
+import { simulate } from '../../src/simulate/engine.js';
+import { type Machine, simulatedScheduler } from '../../src/simulate/machine.js';
 import type { SimulatedRequest } from '../../src/simulate/request.js';
 import { meanOf } from '../../src/load/summary.js';
 
@@ -43,36 +44,24 @@ export function routerTime(table: CostTable, shape: DepthShape, live = 64): Rout
       budget: { totalMs, ttftMs: null, tpotMs: null, onMiss: 'land' },
     };
   };
-  const router = new Router(shape, table, defaultPolicy);
-  const steps: { readonly ms: number; readonly arrivals: number }[] = [];
-  let ended = live;
-  const timed: RouterFacade = {
-    step(host) {
-      const start = performance.now();
-      router.step(host);
-      steps.push({ ms: performance.now() - start, arrivals: ended });
-      ended = 0;
-    },
-    landing: (each) => router.landing(each),
-    observeStep: (work, ms) => {
-      router.observeStep(work, ms);
-    },
-    observeEnd: (...end) => {
-      ended++;
-      router.observeEnd(...end);
-    },
-  };
   const machine: Machine = {
-    ...{ slots: live, kvPositions: 100_000, clients: live },
+    slots: live,
+    kvPositions: 100_000,
+    clients: live,
     actual: (work) => predictMs(costs, work),
   };
-  const run = simulate(
-    Array.from({ length: 1e5 }, (_, i) => request(i)),
-    machine,
-    timed,
-    costs,
-    defaultPolicy,
-  );
+  const scheduler = simulatedScheduler(machine, { shape, table, policy: defaultPolicy });
+  const steps: { readonly ms: number; readonly arrivals: number }[] = [];
+  const schedule = scheduler.schedule.bind(scheduler);
+  scheduler.schedule = (now) => {
+    const arrivals = scheduler.arrived;
+    const start = performance.now();
+    const plan = schedule(now);
+    steps.push({ ms: performance.now() - start, arrivals });
+    return plan;
+  };
+  const requests = Array.from({ length: 1e5 }, (_, i) => request(i));
+  const run = simulate(requests, machine, scheduler);
   while (steps.length < WARM_UP_STEPS + MEASURED_STEPS) run.next();
   const measured = steps.slice(WARM_UP_STEPS);
   const alone = meanOf(measured.filter(({ arrivals }) => arrivals === 0).map(({ ms }) => ms));

@@ -1,16 +1,19 @@
 /**
- * Frontiers: how many positions each unit has processed for a sequence (index: trunk stages, then exit blocks by exit), and
+ * Frontiers: how many positions each unit has processed for a sequence (index: trunk stages, then the exits' blocks), and
  * the work that brings them further. A missing entry counts as none processed.
  */
 import { type CostModel, type ExitIndex, type PrefillWork, at, predictMs } from './model.js';
 import { promptMs } from './step-costs.js';
 
+type Depths = Pick<CostModel, 'shape' | 'blockUnits'>;
+
 /** Least number of positions that any unit of an exit has processed. */
-export function frontierAt(frontier: readonly number[], exit: ExitIndex, { shape }: Pick<CostModel, 'shape'>): number {
-  const { stage, block } = at(shape.exits, exit);
+export function frontierAt(frontier: ArrayLike<number>, exit: ExitIndex, model: Depths): number {
+  const { stage } = at(model.shape.exits, exit);
+  const block = at(model.blockUnits, exit);
   let least = Infinity;
   for (let s = 0; s <= stage; s += 1) least = Math.min(least, frontier[s] ?? 0);
-  return block === null ? least : Math.min(least, frontier[shape.stages.length + exit] ?? 0);
+  return block === null ? least : Math.min(least, frontier[block] ?? 0);
 }
 
 /**
@@ -18,13 +21,14 @@ export function frontierAt(frontier: readonly number[], exit: ExitIndex, { shape
  * the exit's block. Empty where all are there.
  */
 export function advanceWork(
-  frontier: readonly number[],
+  frontier: ArrayLike<number>,
   exit: ExitIndex,
   upTo: number,
-  { shape }: Pick<CostModel, 'shape'>,
+  model: Depths,
   chunk: number,
 ): PrefillWork[] {
-  const { stage, block } = at(shape.exits, exit);
+  const { stage } = at(model.shape.exits, exit);
+  const block = at(model.blockUnits, exit);
   const work: PrefillWork[] = [];
   for (let from = 0; from <= stage;) {
     const context = frontier[from] ?? 0;
@@ -33,14 +37,14 @@ export function advanceWork(
     if (context < upTo) work.push({ exit, positions: upTo - context, context, chunk, from, to });
     from = to;
   }
-  const context = block === null ? upTo : (frontier[shape.stages.length + exit] ?? 0);
+  const context = block === null ? upTo : (frontier[block] ?? 0);
   if (context < upTo) work.push({ exit, positions: upTo - context, context, chunk, from: stage + 1 });
   return work;
 }
 
 /** Milliseconds of `advanceWork`; a whole prompt comes from the table of step-costs.ts. */
 export function advanceMs(
-  frontier: readonly number[],
+  frontier: ArrayLike<number>,
   exit: ExitIndex,
   upTo: number,
   model: CostModel,

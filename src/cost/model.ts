@@ -42,6 +42,8 @@ interface UnitCurves {
 
 export interface CostModel {
   readonly shape: DepthShape;
+  /** By exit: index of its block in a frontier; null where it has none. */
+  readonly blockUnits: readonly (number | null)[];
   /** Trunk stages in order, then exit blocks by exit: free where the exit has no block. */
   readonly units: readonly UnitCurves[];
   readonly embed: UnitCurves;
@@ -85,7 +87,21 @@ export function costModel(table: CostTable, shape: DepthShape, slowdown = 1): Co
   });
   const [embed, head, step] = [unit('embed'), unit('head'), unit('step')];
   const drift = { slowdown, ratios: [] };
-  return { shape, units, embed, shared: [embed, head, step], drift, memo: { decode: [], prompts: [] } };
+  return {
+    shape,
+    blockUnits: blockUnits(shape),
+    units,
+    embed,
+    shared: [embed, head, step],
+    drift,
+    memo: { decode: [], prompts: [] },
+  };
+}
+
+/** Blocks follow the trunk stages, shallowest first. */
+function blockUnits({ stages, exits }: DepthShape): (number | null)[] {
+  let unit = stages.length;
+  return exits.map(({ block }) => (block === null ? null : unit++));
 }
 
 /** How this machine differs from its table at present. */

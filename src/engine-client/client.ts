@@ -11,7 +11,7 @@ import { monotonicMs, turnStartedAt } from '../util/clock.js';
 import { DeadlineTimer } from './deadline-timer.js';
 import type { Engine, EngineEvents } from './engine.js';
 import type {
-  AnswerRequest,
+  EngineRequest,
   CancelReason,
   FatalMessage,
   FromEngine,
@@ -119,7 +119,7 @@ export class EngineClient extends EventEmitter<EngineEvents> implements Engine {
     return this.#unacknowledged.unreadMs(monotonicMs());
   }
 
-  generate(request: AnswerRequest): SequenceEvents {
+  generate(request: EngineRequest): SequenceEvents {
     const ids = request.sequences.map(({ id }) => id);
     const answer = new SequenceEvents(ids.length, () => {
       for (const id of ids) this.cancel(id, 'cancelled');

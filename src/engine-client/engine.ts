@@ -4,7 +4,7 @@
  * Must not know: how the engine runs (client.ts starts the process), text, HTTP.
  */
 import type {
-  AnswerRequest,
+  EngineRequest,
   AuditMessage,
   CancelReason,
   EndedEvent,
@@ -44,7 +44,7 @@ export interface Engine {
   /** Milliseconds since the gateway sent the first request that the engine has not read; 0 without one. */
   readonly unreadMs: number;
   /** Starts the sequences of one answer. Without a ready process they are lost. */
-  generate(request: AnswerRequest): SequenceEvents;
+  generate(request: EngineRequest): SequenceEvents;
   /** `ended` follows with this reason, unless another end came first. */
   cancel(id: string, reason: CancelReason): void;
   /** Cancels all live sequences immediately, without waiting for the engine. */

@@ -11,7 +11,7 @@ import type { ExitLayer } from '../cost/model.js';
 import type { StageKernel } from '../model/manifest.js';
 import type { Admitted } from './admitted.js';
 import type { AuditMessage } from './audit.js';
-import type { AnswerRequest } from './request.js';
+import type { EngineRequest } from './request.js';
 import type { FatalMessage, LoadingMessage, ReadyMessage } from './start.js';
 
 export type { ExitIndex, ExitLayer } from '../cost/model.js';
@@ -36,7 +36,7 @@ export type CancelReason = Extract<EndReason, 'cancelled' | 'stop' | 'deadline'>
 
 export type ToEngine =
   /** Starts all sequences of one answer. */
-  | { readonly type: 'generate'; readonly request: AnswerRequest }
+  | { readonly type: 'generate'; readonly request: EngineRequest }
   /** Ends sequences early; the engine answers with `ended` and this reason. The engine ignores unknown ids. */
   | { readonly type: 'cancel'; readonly ids: readonly string[]; readonly reason: CancelReason }
   /** Asks for a `pong`, which shows that the engine still reads messages. */

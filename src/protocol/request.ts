@@ -95,7 +95,7 @@ interface SharedFields {
 }
 
 /** The whole answer to one HTTP request: one message carries it, and holds each prompt once. */
-export interface AnswerRequest extends SharedFields {
+export interface EngineRequest extends SharedFields {
   readonly sampling: Omit<Sampling, 'seed'>;
   /** Token ids of each prompt, at least one. */
   readonly prompts: readonly (readonly number[])[];
@@ -119,11 +119,8 @@ export interface SequenceRequest extends SharedFields {
   readonly sampling: Sampling;
 }
 
-/** The name of a sequence's request inside the engine. */
-export type EngineRequest = SequenceRequest;
-
 /** The sequences of an answer, in the order of its choices. They share their prompts and fields by reference. */
-export function sequencesOf({ prompts, sequences, sampling, ...shared }: AnswerRequest): SequenceRequest[] {
+export function sequencesOf({ prompts, sequences, sampling, ...shared }: EngineRequest): SequenceRequest[] {
   return sequences.map(({ id, prompt, maxTokens, seed }) => ({
     ...shared,
     id,

@@ -3,30 +3,32 @@
  * guaranteed.
  */
 import { type ExitIndex, at } from '../cost/model.js';
-import type { Played } from './forecast.js';
+import { cutAt, hasBudget } from '../protocol/early-end.js';
+import type { Admitted, DepthReason } from '../protocol/index.js';
 import { type Arrival, deepestUnder, expectedAt } from './depth-bound.js';
 import { chooseExits, forecast } from './exit-choice.js';
+import type { BatchOutcome } from './forecast.js';
+import type { Estimates, PlannedRequest } from './planned-request.js';
 import { type SafetyMargin, latePromises, marginAt } from './promise.js';
-import { cutAt, hasBudget } from '../protocol/early-end.js';
-import type { PlannedRequest, Planning } from './planned-request.js';
-import { PlanningState } from './snapshot.js';
-import type { Admission, DepthReason, EngineState, ExitLayer, RequestView } from './types.js';
+import type { Sequence, Terms } from './sequence.js';
+import { type Occupancy, type Proposal, Snapshot, proposed, sequenceOf } from './snapshot.js';
+import type { Admission } from './types.js';
 
-/** The estimates that admission goes by. */
-export interface Learned extends Planning {
+/** What admission goes by, beside the estimates of every plan. */
+export interface AdmissionInputs extends Estimates {
   readonly arrivals: readonly Arrival[];
   readonly margin: SafetyMargin;
-  /** Rejected requests whose named budgets are held for their retries, and the ids of the retries that came. */
-  readonly reserved: readonly RequestView[];
-  readonly claimed: ReadonlySet<string>;
+  /** Rejected requests whose named budgets are held for their retries, and the retries that came. */
+  readonly quoted: readonly Proposal[];
+  readonly claimed: ReadonlySet<Sequence>;
 }
 
 type Decision =
-  | { readonly kind: 'reject'; readonly leastFeasibleMs: number | null; readonly bestExit: ExitLayer | null }
+  | { readonly kind: 'reject'; readonly leastFeasibleMs: number | null }
   | { readonly kind: 'admit'; readonly isPromised: boolean };
 
-/** Whether the promises to some requests hold, if they change so. @param kvPositions of the KV cache, at most */
-type Fits = (change: Partial<RequestView>, kvPositions?: number) => boolean;
+/** Whether the promises to some requests hold under other terms. @param kvPositions of the KV cache, at most */
+type Fits = (change: Partial<Terms>, kvPositions?: number) => boolean;
 
 /**
  * Admits what arrived since the last step. Promises are made one after the other; exits and predictions know of all that
@@ -36,62 +38,60 @@ type Fits = (change: Partial<RequestView>, kvPositions?: number) => boolean;
  * @returns by request
  */
 export function admitAll(
-  groups: readonly (readonly RequestView[])[],
-  engine: EngineState,
-  learned: Learned,
+  groups: readonly (readonly Sequence[])[],
+  engine: Occupancy,
+  inputs: AdmissionInputs,
 ): Admission[] {
   const { now } = engine;
-  const careful = 1 + marginAt(learned.margin, now, learned.policy);
-  const taken: RequestView[] = [];
-  const stateWith = (more: readonly RequestView[], kvPositions = engine.kvPositions): PlanningState =>
-    new PlanningState({ ...engine, kvPositions, waiting: [...engine.waiting, ...taken, ...more] }, learned, Infinity);
-  const promised = (requests: readonly RequestView[], factor = careful): Fits => {
-    const ids = requests.map(({ id }) => id);
+  const careful = 1 + marginAt(inputs.margin, now, inputs.policy);
+  const taken: Proposal[] = [];
+  const stateWith = (more: readonly Proposal[], kvPositions = engine.kvPositions): Snapshot =>
+    new Snapshot({ ...engine, kvPositions, waiting: [...engine.waiting, ...taken, ...more] }, inputs, Infinity);
+  const promised = (requests: readonly Sequence[], factor = careful): Fits => {
     return (change, kvPositions) => {
-      const asked = requests.map((each) => ({ ...each, ...change, serviceClass: 'guaranteed' as const }));
-      return isHeld(stateWith([...learned.reserved, ...asked], kvPositions), ids, factor);
+      const asked = requests.map((each) => proposed(each, { ...change, serviceClass: 'guaranteed' }));
+      return isHeld(stateWith([...inputs.quoted, ...asked], kvPositions), requests, factor);
     };
   };
-  const decide = (choices: readonly RequestView[]): Decision => {
-    const [request] = choices;
-    if (request === undefined) throw new RangeError('a request must have a choice');
+  const decide = (choices: readonly Sequence[]): Decision => {
+    const request = at(choices, 0);
     const fits = promised(choices);
-    const isPromised = learned.claimed.has(request.id) || (hasBudget(request.budget) && fits({}));
+    const isPromised = inputs.claimed.has(request) || (request.hasBudget && fits({}));
     if (isPromised || request.budget?.onMiss !== 'reject') {
       const serviceClass = isPromised ? 'guaranteed' : 'best_effort';
-      taken.push(...choices.map((each) => ({ ...each, serviceClass }) as const));
+      taken.push(...choices.map((each) => proposed(each, { serviceClass })));
       return { kind: 'admit', isPromised };
     }
-    const state = stateWith(learned.reserved);
+    const state = stateWith(inputs.quoted);
     const leastFeasibleMs =
-      leastFeasible(request, state, promised(choices, careful * surgeOf(learned))) ??
+      leastFeasible(request, state, promised(choices, careful * surgeOf(inputs))) ??
       leastFeasible(request, state, fits);
-    return { kind: 'reject', leastFeasibleMs, bestExit: bestBelow(request, learned, fits) };
+    return { kind: 'reject', leastFeasibleMs };
   };
   const decisions = groups.flatMap((choices) => {
     const decision = decide(choices);
     return choices.map(() => decision);
   });
   const state = stateWith([]);
-  const exits = chooseExits(state, deepestUnder(state, expectedAt(learned.arrivals, now, learned.policy)));
-  const played = forecast(state, exits);
-  return groups.flat().map(({ id }, i) => {
+  const exits = chooseExits(state, deepestUnder(state, expectedAt(inputs.arrivals, now, inputs.policy)));
+  const outcomes = forecast(state, exits);
+  return groups.flat().map((sequence, i) => {
     const decision = at(decisions, i);
     if (decision.kind === 'reject') return decision;
-    const index = state.requests.findIndex(({ request }) => request.id === id);
+    const index = state.requests.findIndex((each) => each.sequence === sequence);
     const self = at(state.requests, index);
-    return admitted(state, self, exits.get(self) ?? self.currentExit, decision.isPromised, at(played, index));
+    return admitted(state, self, exits.get(self) ?? self.currentExit, decision.isPromised, at(outcomes, index));
   });
 }
 
 /** How many times slower than the learned pace the slowest of the last steps was: the pace may get there. */
-function surgeOf({ model: { drift } }: Learned): number {
+function surgeOf({ model: { drift } }: Estimates): number {
   return Math.max(1, ...drift.ratios.map((ratio) => ratio / drift.slowdown));
 }
 
 /** Requests by themselves, and the choices of one that may be rejected together: a rejection of one rejects all. */
-export function decidedTogether(arrived: readonly RequestView[]): readonly (readonly RequestView[])[] {
-  const groups: RequestView[][] = [];
+export function decidedTogether(arrived: readonly Sequence[]): readonly (readonly Sequence[])[] {
+  const groups: Sequence[][] = [];
   for (const request of arrived) {
     const last = groups.at(-1);
     const [first] = last ?? [];
@@ -101,25 +101,25 @@ export function decidedTogether(arrived: readonly RequestView[]): readonly (read
   return groups;
 }
 
-function isSibling(a: RequestView, b: RequestView): boolean {
+function isSibling(a: Sequence, b: Sequence): boolean {
   const mayReject = a.budget?.onMiss === 'reject' && b.budget?.onMiss === 'reject';
   return mayReject && a.arrivedAt === b.arrivedAt && a.budget.totalMs === b.budget.totalMs;
 }
 
 /** Whether the promises to these requests hold, make no older promise late, and leave other keys their share. */
-function isHeld(state: PlanningState, asked: readonly string[], careful: number): boolean {
+function isHeld(state: Snapshot, asked: readonly Sequence[], careful: number): boolean {
   // A budget that is over has no promise to be late for.
-  if (state.requests.some((each) => asked.includes(each.request.id) && !each.isPromised)) return false;
+  if (state.requests.some((each) => asked.includes(each.sequence) && !each.isPromised)) return false;
   if (!areAllKept(state, asked, careful)) return false;
   const share = shareOf(state, asked);
   return share === null || areAllKept(share.state, asked, careful * share.keys);
 }
 
-function areAllKept(state: PlanningState, asked: readonly string[], careful: number): boolean {
+function areAllKept(state: Snapshot, asked: readonly Sequence[], careful: number): boolean {
   const late = latePromises(state, careful);
   if (late.size === 0) return true;
-  if ([...late.keys()].some(({ request }) => asked.includes(request.id))) return false;
-  // At the same costs: one more context in their mean makes no promise late.
+  if ([...late.keys()].some(({ sequence }) => asked.includes(sequence))) return false;
+  // Forecast without the new requests, at the same step costs.
   const wasLate = latePromises(state, careful, new Map(), false, asked);
   return [...late.keys()].every((each) => wasLate.has(each));
 }
@@ -129,28 +129,22 @@ function areAllKept(state: PlanningState, asked: readonly string[], careful: num
  * share of time, slots and memory. One promise of a key is free, since no share may be too small for any.
  * @returns null for the whole machine
  */
-function shareOf(state: PlanningState, asked: readonly string[]): { state: PlanningState; keys: number } | null {
-  const { engine, requests } = state;
-  const tenant = requests.find(({ request }) => asked.includes(request.id))?.request.tenant;
-  const isOwn = (each: RequestView): boolean => each.tenant === tenant;
-  const isFirst = !requests.some((each) => each.isPromised && isOwn(each.request) && !asked.includes(each.request.id));
-  const rivals = requests.filter((each) => !each.isPromised && !isOwn(each.request));
-  const keys = 1 + new Set(rivals.map(({ request }) => request.tenant)).size;
+function shareOf(state: Snapshot, asked: readonly Sequence[]): { state: Snapshot; keys: number } | null {
+  const { occupancy, requests } = state;
+  const tenant = asked[0]?.tenant;
+  const isOwn = (each: Sequence): boolean => each.tenant === tenant;
+  const isFirst = !requests.some((each) => each.isPromised && isOwn(each.sequence) && !asked.includes(each.sequence));
+  const rivals = requests.filter((each) => !each.isPromised && !isOwn(each.sequence));
+  const keys = 1 + new Set(rivals.map(({ sequence }) => sequence.tenant)).size;
   if (keys === 1 || isFirst) return null;
   const own = {
-    ...engine,
-    slots: Math.max(1, Math.floor(engine.slots / keys)),
-    kvPositions: engine.kvPositions / keys,
-    live: engine.live.filter(isOwn),
-    waiting: engine.waiting.filter(isOwn),
+    ...occupancy,
+    slots: Math.max(1, Math.floor(occupancy.slots / keys)),
+    kvPositions: occupancy.kvPositions / keys,
+    live: occupancy.live.filter(isOwn),
+    waiting: occupancy.waiting.filter((each) => isOwn(sequenceOf(each))),
   };
-  return { state: new PlanningState(own, state, Infinity), keys };
-}
-
-/** The deepest exit below the floor of quality whose promise would hold, or null. */
-function bestBelow({ minExit, openExit = minExit }: RequestView, { model }: Learned, fits: Fits): ExitLayer | null {
-  const below = model.shape.exits.map(({ layer }) => layer).filter((layer) => layer >= openExit && layer < minExit);
-  return below.reverse().find((exit) => fits({ minExit: exit })) ?? null;
+  return { state: new Snapshot(own, state, Infinity), keys };
 }
 
 /**
@@ -160,7 +154,7 @@ function bestBelow({ minExit, openExit = minExit }: RequestView, { model }: Lear
  * budget has time for. So the least budget in time is found by doubling and bisection, and none exists where the KV cache
  * does not hold that one.
  */
-function leastFeasible({ arrivedAt }: RequestView, state: PlanningState, fits: Fits): number | null {
+function leastFeasible({ arrivedAt }: Sequence, state: Snapshot, fits: Fits): number | null {
   const { now, policy } = state;
   const holds = (totalMs: number, kvPositions?: number): boolean =>
     fits({ budget: { totalMs, ttftMs: null, tpotMs: null, onMiss: 'reject' } }, kvPositions);
@@ -187,30 +181,30 @@ function leastFeasible({ arrivedAt }: RequestView, state: PlanningState, fits: F
 }
 
 /** Milliseconds of the step that begins, about. */
-function nextStepMs({ requests, policy, batchStepMs }: PlanningState): number {
-  let setupMs = 0;
-  for (const each of requests) if (each.isPrefilling) setupMs += each.setupMs(each.currentExit);
-  return batchStepMs + Math.min(policy.maxStallMs, setupMs);
+function nextStepMs({ requests, policy, batchStepMs }: Snapshot): number {
+  let prefillMs = 0;
+  for (const each of requests) if (each.isPrefilling) prefillMs += each.prefillMs(each.currentExit);
+  return batchStepMs + Math.min(policy.maxStallMs, prefillMs);
 }
 
 /** The answer to a request that is admitted: its times by the play, its lengths by the estimate, within its budget. */
 function admitted(
-  state: PlanningState,
+  state: Snapshot,
   self: PlannedRequest,
   exit: ExitIndex,
   isPromised: boolean,
-  played: Played,
-): Admission {
+  outcome: BatchOutcome,
+): Admitted & { readonly kind: 'admit' } {
   const { now, policy, sentenceTokens } = state;
-  const { request, deadlines } = self;
-  const { budget, generated } = request;
-  const from = request.arrivedAt - policy.requestOverheadMs;
-  const { firstTokenAt: firstAt, endsAt } = played;
+  const { sequence, deadlines } = self;
+  const { budget, generated } = sequence;
+  const from = sequence.arrivedAt - policy.requestOverheadMs;
+  const { firstTokenAt: firstAt, endsAt } = outcome;
   const isRun = endsAt < Infinity && firstAt < Infinity;
-  const tpotMs = isRun && played.tokens > 1 ? (endsAt - firstAt) / (played.tokens - 1) : self.stepMs(exit);
-  const ttftMs = now + (firstAt < Infinity ? firstAt : self.setupMs(exit)) - from;
+  const tpotMs = isRun && outcome.tokens > 1 ? (endsAt - firstAt) / (outcome.tokens - 1) : self.stepMs(exit);
+  const ttftMs = now + (firstAt < Infinity ? firstAt : self.prefillMs(exit)) - from;
   const steps = (deadlines.end - from - ttftMs) / Math.max(1e-3, tpotMs);
-  const isCut = cutAt(request) < Infinity;
+  const isCut = cutAt(sequence) < Infinity;
   const tokens = (share: number): number => {
     const whole = self.stepsLeft(exit, share);
     return isCut ? Math.min(whole, Math.max(1, Math.floor(steps))) : whole;
@@ -220,7 +214,7 @@ function admitted(
     return isCut ? Math.min(ms, budget?.totalMs ?? Infinity) : ms;
   };
   const landsInTime = 1 - 0.1 ** (Math.max(0, steps) / sentenceTokens);
-  const probability = request.lands ? landsInTime : self.probabilityWithin(exit, steps);
+  const probability = sequence.lands ? landsInTime : self.probabilityWithin(exit, steps);
   return {
     kind: 'admit',
     exit: at(state.model.shape.exits, exit).layer,
@@ -238,16 +232,9 @@ function admitted(
 }
 
 /** Why a request has an exit: the first cause that alone explains it. */
-function reasonOf(state: PlanningState, self: PlannedRequest, exit: ExitIndex): DepthReason {
+function reasonOf(state: Snapshot, self: PlannedRequest, exit: ExitIndex): DepthReason {
   if (exit === self.maxExit) return 'deepest';
-  const { model, engine } = state;
-  const alone = (planning: Planning): ExitIndex => {
-    const only = new PlanningState({ ...engine, live: [], waiting: [self.request] }, planning);
-    return chooseExits(only, only.costs.length - 1).get(at(only.requests, 0)) ?? exit;
-  };
-  if (alone(state) > exit) return 'load';
-  const calm = { ...model, drift: { ...model.drift, slowdown: Math.min(1, model.drift.slowdown) } };
-  return alone({ model: calm, policy: state.policy, lengths: state.lengths, worth: state.worth }) > exit
-    ? 'noise'
-    : 'budget';
+  const alone = new Snapshot({ ...state.occupancy, live: [], waiting: [self.sequence] }, state);
+  const most = alone.costs.length - 1;
+  return (chooseExits(alone, most).get(at(alone.requests, 0)) ?? exit) > exit ? 'load' : 'budget';
 }

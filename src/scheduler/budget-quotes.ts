@@ -1,80 +1,83 @@
 /**
- * The budgets that rejections named. For a while each counts as a promise, and a retry takes it: other arrivals and a
+ * Budget quotes: the budgets that rejections named. For a while each counts as a promise, and a retry takes it: other arrivals and a
  * slower machine do not make the number false.
  *
- * A tenant reserves no more than its last few, and the oldest ones go first. An unused one holds time for a second.
+ * A tenant holds no more than its last few, and the oldest ones go first. An unused one holds time for a second.
  */
 import { at } from '../cost/model.js';
 import type { Policy } from './policy.js';
-import type { RequestView } from './types.js';
+import type { Sequence, Terms } from './sequence.js';
+import { type Proposal, proposed } from './snapshot.js';
 
-interface Reservation {
+interface Quote {
   /** The choices of the rejected request, promised with the named budget. */
-  readonly requests: readonly RequestView[];
+  readonly choices: readonly Proposal[];
   readonly totalMs: number;
   /** A retry arrives until then. */
   readonly until: number;
-  /** Ids of the retry. A step may decide them twice. */
-  readonly takenBy: ReadonlySet<string> | null;
+  /** The sequences of the retry. A step may decide them twice. */
+  readonly takenBy: ReadonlySet<Sequence> | null;
 }
 
-export class Reservations {
-  #all: readonly Reservation[] = [];
+export class BudgetQuotes {
+  #all: readonly Quote[] = [];
 
   constructor(private readonly policy: Pick<Policy, 'reservedMs' | 'reservedByTenant' | 'mostReserved'>) {}
 
-  /** Reserves the named budget for the choices of a rejected request. */
-  add(rejected: readonly RequestView[], totalMs: number, now: number): void {
+  /** Holds the named budget for the choices of a rejected request. */
+  add(rejected: readonly Sequence[], totalMs: number, now: number): void {
     const { reservedMs, reservedByTenant, mostReserved } = this.policy;
     const budget = { totalMs, ttftMs: null, tpotMs: null, onMiss: 'reject' } as const;
-    const requests = rejected.map((each) => ({ ...each, budget, serviceClass: 'guaranteed' as const }));
+    const choices = rejected.map((each) => proposed(each, { budget, serviceClass: 'guaranteed' }));
     const own = this.#all.filter((each) => tenantOf(each) === rejected[0]?.tenant);
     const replaced = own.slice(0, Math.max(0, own.length + 1 - reservedByTenant));
     const others = this.#all.filter((each) => !replaced.includes(each));
     if (others.length < mostReserved)
-      this.#all = [...others, { requests, totalMs, until: now + reservedMs, takenBy: null }];
+      this.#all = [...others, { choices, totalMs, until: now + reservedMs, takenBy: null }];
   }
 
-  /** Whether the choices of a request take a reservation. Reservations that have ended are dropped. */
-  take(asked: readonly RequestView[]): boolean {
-    const ids = new Set(asked.map(({ id }) => id));
+  /** Whether the choices of a request take a quote. Quotes that have ended are dropped. */
+  take(asked: readonly Sequence[]): boolean {
+    const retry = new Set(asked);
     const found = this.#all.find(
-      ({ takenBy, until, requests, totalMs }) =>
-        (takenBy === null ? asked.every(({ arrivedAt }) => arrivedAt <= until) : isSame(takenBy, ids)) &&
-        asked.length <= requests.length &&
-        asked.every((each, i) => hasTime(each, totalMs) && isCovered(each, at(requests, i))),
+      ({ takenBy, until, choices, totalMs }) =>
+        (takenBy === null ? asked.every(({ arrivedAt }) => arrivedAt <= until) : isSame(takenBy, retry)) &&
+        asked.length <= choices.length &&
+        asked.every((each, i) => hasTime(each, totalMs) && isCovered(each, at(choices, i).sequence)),
     );
-    this.#all = this.#all.map((each) => (each === found ? { ...each, takenBy: ids } : each));
+    this.#all = this.#all.map((each) => (each === found ? { ...each, takenBy: retry } : each));
     return found !== undefined;
   }
 
-  /** The requests of all reservations that are open, as if their retries arrived at an instant. */
-  at(now: number): readonly RequestView[] {
+  /** The requests of all open quotes, as if their retries arrived at an instant. */
+  at(now: number): readonly Proposal[] {
     this.#all = this.#all.filter(({ until }) => until >= now);
     return this.#all
       .filter(({ takenBy }) => takenBy === null)
-      .flatMap(({ requests }) => requests.map((each) => ({ ...each, arrivedAt: now })));
+      .flatMap(({ choices }) =>
+        choices.map(({ sequence, terms }) => ({ sequence, terms: { ...terms, arrivedAt: now } })),
+      );
   }
 }
 
-const tenantOf = ({ requests }: Reservation): string | undefined => requests[0]?.tenant;
+const tenantOf = ({ choices }: Quote): string | undefined => choices[0]?.sequence.tenant;
 
-const isSame = (a: ReadonlySet<string>, b: ReadonlySet<string>): boolean =>
-  a.size === b.size && [...a].every((id) => b.has(id));
+const isSame = (a: ReadonlySet<Sequence>, b: ReadonlySet<Sequence>): boolean =>
+  a.size === b.size && [...a].every((each) => b.has(each));
 
 /** Whether a request states the named budget or a longer one, and no other. */
-function hasTime({ budget }: RequestView, totalMs: number): boolean {
+function hasTime({ budget }: Terms, totalMs: number): boolean {
   return budget?.totalMs != null && budget.totalMs >= totalMs && budget.ttftMs === null && budget.tpotMs === null;
 }
 
-/** Whether a request asks for no more than a reserved one. */
-function isCovered(asked: RequestView, reserved: RequestView): boolean {
+/** Whether a request asks for no more than the quoted one. */
+function isCovered(asked: Sequence, quoted: Sequence): boolean {
   return (
-    asked.tenant === reserved.tenant &&
-    asked.promptLength <= reserved.promptLength &&
-    asked.maxTokens <= reserved.maxTokens &&
-    asked.minExit <= reserved.minExit &&
-    asked.lands === reserved.lands &&
-    asked.isExactLength === reserved.isExactLength
+    asked.tenant === quoted.tenant &&
+    asked.promptLength <= quoted.promptLength &&
+    asked.maxTokens <= quoted.maxTokens &&
+    asked.minExit <= quoted.minExit &&
+    asked.lands === quoted.lands &&
+    asked.isExactLength === quoted.isExactLength
   );
 }

@@ -11,7 +11,7 @@
 import { type ExitIndex, at } from '../cost/model.js';
 import { promptMs } from '../cost/step-costs.js';
 import { type Policy, plannedChunk } from './policy.js';
-import type { PlanningState } from './snapshot.js';
+import type { Snapshot } from './snapshot.js';
 
 /** A request with a total budget that arrived. */
 export interface Arrival {
@@ -44,7 +44,7 @@ export function expectedAt(arrivals: readonly Arrival[], now: number, policy: Po
 }
 
 /** @returns the deepest exit of an answer that begins; full depth for a lone request */
-export function deepestUnder(state: PlanningState, expected: Expected): ExitIndex {
+export function deepestUnder(state: Snapshot, expected: Expected): ExitIndex {
   const deepest = state.model.shape.exits.length - 1;
   const demand = demandOf(state, expected);
   if (demand === null) return deepest;
@@ -53,7 +53,7 @@ export function deepestUnder(state: PlanningState, expected: Expected): ExitInde
     const value = valueAt(state, demand, exit);
     if (value > most * (1 + state.policy.depthGain)) [best, most] = [exit, value];
   }
-  // A gain without arrivals is the choice of each request: the budgets that came may be tighter than its own.
+  // If the shallower bound also wins at rate 0, load is not the cause: each request chooses within its own budget.
   const gain = (by: Demand): number => valueAt(state, by, best) / valueAt(state, by, deepest);
   return gain(demand) > gain({ ...demand, rate: 0 }) * (1 + state.policy.depthGain) ? best : deepest;
 }
@@ -63,7 +63,7 @@ interface Demand extends Expected {
 }
 
 /** The demand on the machine: arrivals, and present prompts that are due within a typical budget. */
-function demandOf({ requests }: PlanningState, expected: Expected): Demand | null {
+function demandOf({ requests }: Snapshot, expected: Expected): Demand | null {
   const present = requests.filter(({ hasDeadline, deadlines }) => hasDeadline && deadlines.end < Infinity);
   const budgets = [...expected.budgets].sort((a, b) => a - b);
   if (present.length < 2 || budgets.length === 0) return null;
@@ -77,25 +77,25 @@ function demandOf({ requests }: PlanningState, expected: Expected): Demand | nul
 const ROUNDS = 4;
 
 /** Right answers in time, as a share of the arrivals. */
-function valueAt(state: PlanningState, { rate, positions, budgets }: Demand, exit: ExitIndex): number {
-  const { model, policy, worth } = state;
-  const setupMs = promptMs(model, exit, Math.max(1, positions), plannedChunk(policy)) * (1 + policy.margin);
+function valueAt(state: Snapshot, { rate, positions, budgets }: Demand, exit: ExitIndex): number {
+  const { model, policy, utility } = state;
+  const prefillMs = promptMs(model, exit, Math.max(1, positions), plannedChunk(policy)) * (1 + policy.margin);
   const { fixedMs, rowMs } = at(state.costs, exit);
   const distribution = at(state.lengths.of('chat'), exit);
   let tokenMs = fixedMs + rowMs;
   let [served, waitMs] = [1, 0];
   const fitting = (budgetMs: number): number =>
-    Math.max(0, (budgetMs - policy.requestOverheadMs - waitMs - setupMs) / tokenMs);
+    Math.max(0, (budgetMs - policy.requestOverheadMs - waitMs - prefillMs) / tokenMs);
   for (let round = 0; round < ROUNDS; round += 1) {
     const tokens = mean(budgets, (budgetMs) => distribution.meanLeft(0, fitting(budgetMs)));
-    const load = rate * (setupMs + tokens * rowMs);
+    const load = rate * (prefillMs + tokens * rowMs);
     served = Math.min(1, policy.mostLoad / load);
     const next = Math.max(fixedMs + rowMs, fixedMs / (1 - served * load));
     tokenMs = (tokenMs + next) / 2;
-    const prefill = Math.min(policy.mostLoad, served * rate * setupMs);
-    waitMs = ((prefill / (1 - prefill)) * (setupMs + tokenMs)) / 2;
+    const prefill = Math.min(policy.mostLoad, served * rate * prefillMs);
+    waitMs = ((prefill / (1 - prefill)) * (prefillMs + tokenMs)) / 2;
   }
-  return worth.right(exit) * served * mean(budgets, (budgetMs) => worth.kept(fitting(budgetMs)));
+  return utility.accuracy(exit) * served * mean(budgets, (budgetMs) => utility.partialValue(fitting(budgetMs)));
 }
 
 function mean<T>(values: readonly T[], of: (value: T) => number): number {

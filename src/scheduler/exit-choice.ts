@@ -3,10 +3,10 @@
  */
 import type { ExitIndex } from '../cost/model.js';
 import { StepSum } from '../cost/step-costs.js';
-import { type Played, type Player, play } from './forecast.js';
+import { type BatchEntry, type BatchOutcome, forecastBatch } from './forecast.js';
 import { type Late, getsLater, latePromises } from './promise.js';
 import type { PlannedRequest } from './planned-request.js';
-import { type PlanningState, inService } from './snapshot.js';
+import { type Snapshot, serviceOrder } from './snapshot.js';
 
 /** Exits of the requests that begin. */
 export type Exits = ReadonlyMap<PlannedRequest, ExitIndex>;
@@ -16,10 +16,10 @@ export type Exits = ReadonlyMap<PlannedRequest, ExitIndex>;
  * all gets shallower until every promise holds that the shallowest exits keep.
  * @param most deepest exit that the load allows
  */
-export function chooseExits(state: PlanningState, most: ExitIndex): Exits {
+export function chooseExits(state: Snapshot, most: ExitIndex): Exits {
   // Depth takes no time of other keys.
   const careful = Math.max(1, (1 - state.policy.noBudgetShare) / Math.max(0.1, 1 - state.othersShare));
-  const order = inService(state.requests);
+  const order = serviceOrder(state.requests);
   let unavoidable: Late | null = null;
   for (let deepest = most; ; deepest -= 1) {
     const exits = exitsWithin(state, order, deepest);
@@ -31,11 +31,11 @@ export function chooseExits(state: PlanningState, most: ExitIndex): Exits {
 }
 
 /** @param order requests in order of service */
-function exitsWithin(state: PlanningState, order: readonly PlannedRequest[], deepest: ExitIndex): Exits {
+function exitsWithin(state: Snapshot, order: readonly PlannedRequest[], deepest: ExitIndex): Exits {
   // The step of the rows that the next request joins.
   const company = new StepSum(state.costs);
   const exits = new Map<PlannedRequest, ExitIndex>();
-  for (const each of state.requests) if (each.live !== null && !each.isPrefilling) company.add(each.currentExit);
+  for (const each of state.requests) if (each.isLive && !each.isPrefilling) company.add(each.currentExit);
   let waitMs = 0;
   for (const each of order) {
     if (!each.isPrefilling) {
@@ -46,7 +46,7 @@ function exitsWithin(state: PlanningState, order: readonly PlannedRequest[], dee
     if (each.isBeginning) exits.set(each, exit);
     // A request that is late anyway holds up none.
     if (each.hasDeadline && !each.isReachable) continue;
-    waitMs += each.setupMs(exit);
+    waitMs += each.prefillMs(exit);
     company.add(exit);
   }
   return exits;
@@ -57,29 +57,29 @@ function bestExit(each: PlannedRequest, deepest: ExitIndex, from: number, compan
   if (!each.hasDeadline) return each.maxExit;
   let [best, most]: [ExitIndex, number] = [each.minExit, 0];
   for (let exit = Math.max(each.minExit, Math.min(each.maxExit, deepest)); exit >= each.minExit; exit -= 1) {
-    const worth = worthOf(each, exit, from, company.with(exit));
-    if (worth > most) [best, most] = [exit, worth];
+    const utility = utilityOf(each, exit, from, company.with(exit));
+    if (utility > most) [best, most] = [exit, utility];
   }
   return best;
 }
 
-function worthOf(each: PlannedRequest, exit: ExitIndex, from: number, stepMs: number): number {
-  const { deadlines, request } = each;
-  const begins = from + each.setupMs(exit);
-  const isFirstLate = request.firstTokenAt === null && begins + stepMs > deadlines.firstToken;
+function utilityOf(each: PlannedRequest, exit: ExitIndex, from: number, stepMs: number): number {
+  const { deadlines, sequence } = each;
+  const begins = from + each.prefillMs(exit);
+  const isFirstLate = sequence.firstTokenAt === null && begins + stepMs > deadlines.firstToken;
   if (isFirstLate || stepMs > deadlines.tpotMs) return 0;
   const fitting = (deadlines.end - begins) / stepMs;
-  return fitting <= 0 ? 0 : each.worthAt(exit, fitting);
+  return fitting <= 0 ? 0 : each.utilityAt(exit, fitting);
 }
 
 /** How the present requests fare if no other one comes, in the order of the state. */
-export function forecast(state: PlanningState, exits: Exits): readonly Played[] {
-  const { requests, engine, costs } = state;
-  const players = requests.map((each): Player => {
-    const player = each.player(exits.get(each) ?? each.currentExit);
-    return { ...player, dueAt: each.isReachable ? each.dueAt : Infinity, tokens: Math.max(1, player.tokens) };
+export function forecast(state: Snapshot, exits: Exits): readonly BatchOutcome[] {
+  const { requests, occupancy, costs } = state;
+  const entries = requests.map((each): BatchEntry => {
+    const entry = each.entry(exits.get(each) ?? each.currentExit);
+    return { ...entry, dueAt: each.isReachable ? each.dueAt : Infinity, tokens: Math.max(1, entry.tokens) };
   });
-  return play(players, engine.slots, costs);
+  return forecastBatch(entries, occupancy.slots, costs);
 }
 
 /**
@@ -88,12 +88,22 @@ export function forecast(state: PlanningState, exits: Exits): readonly Played[] 
  * under load, so deeper exits say nothing about the room that is left. 0 on an idle server.
  * @param state with all waiting requests
  */
-export function predictedWaitMs({ requests, engine, costs }: PlanningState): number {
+export function predictedWaitMs({ requests, occupancy, costs }: Snapshot): number {
   if (requests.length === 0) return 0;
-  const players = requests.map((each): Player => {
-    return { ...each.player(each.isBeginning ? each.minExit : each.currentExit), leavesAt: Infinity };
+  const entries = requests.map((each): BatchEntry => {
+    return { ...each.entry(each.isBeginning ? each.minExit : each.currentExit), leavesAt: Infinity };
   });
   const [dueAt, leavesAt, promisedBy] = [Infinity, Infinity, Infinity];
-  const last = { dueAt, leavesAt, exit: 0, setupMs: 0, chunks: 1, tokens: 1, covered: 0, hasSlot: false, promisedBy };
-  return play([...players, last], engine.slots, costs).at(-1)?.firstTokenAt ?? 0;
+  const last = {
+    dueAt,
+    leavesAt,
+    exit: 0,
+    prefillMs: 0,
+    chunks: 1,
+    tokens: 1,
+    guaranteedTokens: 0,
+    hasSlot: false,
+    promisedBy,
+  };
+  return forecastBatch([...entries, last], occupancy.slots, costs).at(-1)?.firstTokenAt ?? 0;
 }

@@ -33,9 +33,9 @@ export class FairOrder {
   #now = 0;
 
   /**
-   * Promised sequences stay in the router's order: admission has counted their time. The others follow, each tenant's in
-   * the router's order; one of them goes first where the router's order begins with one.
-   * @param ordered the waiting sequences in the router's order
+   * Promised sequences stay in the order of service: admission has counted their time. The others follow, each tenant's in
+   * the order of service; one of them goes first where the order begins with one.
+   * @param ordered the waiting sequences in the order of service
    */
   order<T>(ordered: readonly T[], shareOf: (each: T) => Share): T[] {
     const shares = ordered.map((each, place) => ({ each, place, ...shareOf(each) }));
@@ -87,7 +87,7 @@ interface Queue {
   readonly waiting: readonly { readonly place: number }[];
 }
 
-/** Whether a tenant is served before another one; ties by the router's order. */
+/** Whether a tenant is served before another one; ties by the order of service. */
 function isBefore(a: Queue, b: Queue): boolean {
   return a.tag < b.tag || (a.tag === b.tag && (a.waiting[0]?.place ?? 0) < (b.waiting[0]?.place ?? 0));
 }

@@ -1,15 +1,13 @@
 /**
- * The lengths of answers and their worth, as measured and as learned.
+ * The lengths of answers, as measured and as learned.
  *
  * The output length is a distribution, by exit and kind of request: the model's prior, with its hazard of ending scaled by
  * one ratio for each kind (proportional hazards). The ratio is of the answers that ended to those that would have by the
  * prior. An answer that was cut or landed is censored: it passed its tokens and did not end.
- *
- * The worth is the share of full depth's right answers that the exit gives, times the share that an early end keeps.
  */
-import { type DepthShape, type ExitIndex, at } from '../cost/model.js';
+import { type ExitIndex, at } from '../cost/model.js';
+import type { LengthGroup } from '../protocol/index.js';
 import type { Policy } from './policy.js';
-import type { LengthGroup } from './types.js';
 
 /** By exit, shallowest first: [share of answers, tokens within which that share ended], both rising. */
 export type LengthPrior = readonly (readonly (readonly [number, number])[])[];
@@ -133,61 +131,5 @@ export class OutputLengths {
     const passed = -Math.log(Math.max(1e-9, prior.longerThan(tokens)));
     const expected = priorAnswers + (known.expected - priorAnswers) * fade + passed;
     this.#kinds.set(kind, { ended, expected, lengths: this.#prior.map((each) => each.scaled(ended / expected)) });
-  }
-}
-
-/** [tokens, share of the whole answers' worth that answers of at most so many tokens keep], both rising. */
-export type Kept = readonly (readonly [number, number])[];
-
-/** Without a measurement: that of the embedded model on everyday requests. */
-const DEFAULT_KEPT: Kept = [
-  [4, 0.05],
-  [8, 0.25],
-  [16, 0.55],
-  [24, 0.7],
-  [32, 0.79],
-  [48, 0.88],
-  [64, 0.92],
-  [96, 0.96],
-  [160, 0.99],
-  [320, 1],
-];
-
-/** Points of a curve that rises in straight lines from 0 at 0, and is flat behind the last one. */
-function interpolated(points: readonly (readonly [number, number])[], x: number): number {
-  let [x0, y0] = [0, 0];
-  for (const [x1, y1] of points) {
-    if (x <= x1) return x1 > x0 ? y0 + ((y1 - y0) * Math.max(0, x - x0)) / (x1 - x0) : y1;
-    [x0, y0] = [x1, y1];
-  }
-  return y0;
-}
-
-export class Worth {
-  readonly #kept: Kept;
-  readonly #right: readonly number[];
-  /** [agreement, right], both rising: how audits, which measure agreement, move `right`. */
-  readonly #mapping: readonly (readonly [number, number])[];
-
-  constructor({ exits }: DepthShape, kept: Kept | null) {
-    this.#kept = kept ?? DEFAULT_KEPT;
-    this.#right = exits.map(({ right }) => right);
-    let most = 0;
-    this.#mapping = [...exits]
-      .sort((a, b) => a.quality - b.quality)
-      .map(({ quality, right }) => [quality, (most = Math.max(most, right))]);
-  }
-
-  /**
-   * Share of full depth's right answers that an exit gives, 0..1.
-   * @param agreement the exit's audited agreement; absent: the model's measurement holds
-   */
-  right(exit: ExitIndex, agreement?: number): number {
-    return agreement === undefined ? at(this.#right, exit) : interpolated(this.#mapping, agreement);
-  }
-
-  /** Share of an answer's worth that at most so many tokens keep, 0..1. */
-  kept(tokens: number): number {
-    return interpolated(this.#kept, tokens);
   }
 }

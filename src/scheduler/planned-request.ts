@@ -2,26 +2,28 @@
  * One request in planning units: deadlines as instants, prefill as milliseconds and the rest of the answer as tokens, at
  * each exit.
  *
- * Knows: one request, the moment of planning. Must not know: other requests.
+ * Knows: one sequence, the moment of planning. Must not know: other sequences.
  */
 import { advanceMs, frontierAt } from '../cost/frontier.js';
-import { type CostModel, type ExitIndex, at, exitIndex } from '../cost/model.js';
+import { type CostModel, type ExitIndex, at } from '../cost/model.js';
 import { oneRowStepMs } from '../cost/step-costs.js';
-import type { LengthDistribution, OutputLengths, Worth } from './output-length.js';
-import type { Player } from './forecast.js';
+import type { Budget } from '../protocol/index.js';
+import type { BatchEntry } from './forecast.js';
+import type { LengthDistribution, OutputLengths } from './output-length.js';
 import { type Policy, plannedChunk } from './policy.js';
-import type { Budget, RequestView, SequenceView } from './types.js';
+import type { Sequence, Terms } from './sequence.js';
+import type { Utility } from './utility.js';
 
-/** The estimates that every plan uses. */
-export interface Planning {
+/** What every plan goes by. */
+export interface Estimates {
   readonly model: CostModel;
   readonly policy: Policy;
   readonly lengths: OutputLengths;
-  readonly worth: Worth;
+  readonly utility: Utility;
 }
 
 /** The estimates, and the state of the engine as far as one request depends on it. */
-export interface Moment extends Planning {
+export interface Moment extends Estimates {
   readonly now: number;
   readonly sentenceTokens: number;
   /** Milliseconds of a decode step of all live rows. */
@@ -46,52 +48,62 @@ export class PlannedRequest {
   readonly isPromised: boolean;
   /** Positions that every stage of its exit has processed before its next decode step: all but the last. */
   readonly target: number;
+  readonly frontiers: ArrayLike<number>;
+  /** The same at its turn, with the prefix that another live prompt brings until then. */
+  readonly expectedFrontiers: ArrayLike<number>;
   readonly #moment: Moment;
   /** By exit; empty where the answer runs to maxTokens. */
   readonly #lengths: readonly LengthDistribution[];
   /** By exit. */
-  readonly #setupMs: (number | undefined)[] = [];
-  readonly #players: (Player | undefined)[] = [];
+  readonly #prefillMs: (number | undefined)[] = [];
+  readonly #entries: (BatchEntry | undefined)[] = [];
   #dueAt: number | undefined;
   #isReachable: boolean | undefined;
 
-  /** @param live null while it holds no slot */
+  /** @param terms those of a proposal; absent: the sequence's own */
   constructor(
-    readonly request: RequestView,
-    readonly live: SequenceView | null,
+    readonly sequence: Sequence,
     moment: Moment,
+    readonly terms: Terms = sequence,
   ) {
     this.#moment = moment;
-    const { model, policy, lengths } = moment;
-    const { budget, arrivedAt, generated, isExactLength, lengthGroup } = request;
-    this.minExit = exitIndex(model.shape, request.minExit);
-    this.maxExit = exitIndex(model.shape, request.maxExit);
-    this.currentExit = Math.min(exitIndex(model.shape, request.exit), this.maxExit);
-    this.target = request.promptLength + generated - 1;
+    const { policy, lengths } = moment;
+    const { generated, isExactLength, lengthGroup } = sequence;
+    this.minExit = terms.minExit;
+    this.maxExit = sequence.maxExit;
+    this.currentExit = Math.min(sequence.exit, this.maxExit);
+    this.target = sequence.promptLength + generated - 1;
+    this.frontiers = sequence.frontiers;
+    this.expectedFrontiers = sequence.leader === null ? this.frontiers : sequence.expectedFrontiers;
     this.#lengths = isExactLength ? [] : lengths.of(lengthGroup.kind);
-    this.deadlines = deadlinesOf(arrivedAt, budget, policy);
+    this.deadlines = deadlinesOf(terms.arrivedAt, terms.budget, policy);
     const { firstToken, end, tpotMs } = this.deadlines;
     // A request past its total budget, or with the first token that was its whole budget, has nothing left to lose.
-    const isOpen = end < Infinity || tpotMs < Infinity || (request.firstTokenAt === null && firstToken < Infinity);
+    const isOpen = end < Infinity || tpotMs < Infinity || (sequence.firstTokenAt === null && firstToken < Infinity);
     this.hasDeadline = isOpen && end >= moment.now;
-    this.isPromised = this.hasDeadline && request.serviceClass === 'guaranteed';
+    this.isPromised = this.hasDeadline && terms.serviceClass === 'guaranteed';
+  }
+
+  /** Whether it holds a slot. */
+  get isLive(): boolean {
+    return this.sequence.slot !== null;
   }
 
   /** Prompt, or after preemption prompt and answer, is not processed yet. */
   get isPrefilling(): boolean {
-    return this.request.generated === 0 || (this.live?.frontier[0] ?? 0) < this.target;
+    return this.sequence.generated === 0 || (this.isLive ? (this.frontiers[0] ?? 0) : 0) < this.target;
   }
 
   /** Whether its exit may still be chosen: the answer has not begun, or begins again behind thoughts. */
   get isBeginning(): boolean {
-    if (this.live === null) return this.request.generated === 0;
+    if (!this.isLive) return this.sequence.generated === 0;
     const isBehind = this.remainingPrefill(this.currentExit) > 0;
-    return isBehind && (this.request.generated === 0 || !this.isPrefilling);
+    return isBehind && (this.sequence.generated === 0 || !this.isPrefilling);
   }
 
   /** Mean decode steps left at an exit. @param most tokens of the whole answer that count */
   meanLeft(exit: ExitIndex, most = Infinity): number {
-    const { generated, maxTokens } = this.request;
+    const { generated, maxTokens } = this.sequence;
     const limit = Math.min(maxTokens, most);
     if (limit <= generated) return 0;
     return this.#lengths[exit]?.meanLeft(generated, limit) ?? limit - generated;
@@ -99,13 +111,13 @@ export class PlannedRequest {
 
   /** Decode steps left that a share of such answers does not exceed at an exit. */
   stepsLeft(exit: ExitIndex, share: number): number {
-    const { generated, maxTokens } = this.request;
+    const { generated, maxTokens } = this.sequence;
     return (this.#lengths[exit]?.quantile(share, generated, maxTokens) ?? maxTokens) - generated;
   }
 
   /** Probability that at most so many decode steps are left at an exit. */
   probabilityWithin(exit: ExitIndex, steps: number): number {
-    const { generated, maxTokens } = this.request;
+    const { generated, maxTokens } = this.sequence;
     if (steps >= maxTokens - generated) return 1;
     const length = this.#lengths[exit];
     if (length === undefined || steps <= 0) return 0;
@@ -113,32 +125,32 @@ export class PlannedRequest {
   }
 
   /** Decode steps that a guarantee covers: to the end of a sentence where the answer lands, else to its own end. */
-  coveredSteps(exit: ExitIndex): number {
-    const { request } = this;
+  guaranteedSteps(exit: ExitIndex): number {
+    const { sequence } = this;
     if (this.deadlines.end === Infinity) return this.deadlines.tpotMs === Infinity ? 1 : this.stepsLeft(exit, 0.5);
     const { sentenceTokens, policy } = this.#moment;
     const whole = this.stepsLeft(exit, policy.covered);
-    return request.lands ? Math.min(whole, Math.max(1, sentenceTokens - request.sentenceTokens)) : whole;
+    return sequence.lands ? Math.min(whole, Math.max(1, sentenceTokens - sequence.sentence.tokens)) : whole;
   }
 
   /** Positions that an exit's units lack: the rest of the prompt, or the catch-up of a deeper exit. */
-  remainingPrefill(exit: ExitIndex, frontier = this.request.frontier): number {
-    return Math.max(0, this.target - frontierAt(frontier, exit, this.#moment.model));
+  remainingPrefill(exit: ExitIndex, frontiers = this.frontiers): number {
+    return Math.max(0, this.target - frontierAt(frontiers, exit, this.#moment.model));
   }
 
   /**
    * Prefill or catch-up that an exit takes first, ms, less the prefix that another prompt is expected to compute. A
    * catch-up runs in one piece where it can.
    */
-  setupMs(exit: ExitIndex): number {
+  prefillMs(exit: ExitIndex): number {
     const { model, policy } = this.#moment;
     const chunk = this.isPrefilling ? plannedChunk(policy) : at(policy.chunks, policy.chunks.length - 1);
-    return (this.#setupMs[exit] ??= advanceMs(this.request.expectedFrontier, exit, this.target, model, chunk));
+    return (this.#prefillMs[exit] ??= advanceMs(this.expectedFrontiers, exit, this.target, model, chunk));
   }
 
   /** Chunks of the prefill that is left at an exit, at least one. */
   chunks(exit: ExitIndex): number {
-    const left = this.remainingPrefill(exit, this.request.expectedFrontier);
+    const left = this.remainingPrefill(exit, this.expectedFrontiers);
     return Math.max(1, Math.ceil(left / plannedChunk(this.#moment.policy)));
   }
 
@@ -147,30 +159,36 @@ export class PlannedRequest {
     return oneRowStepMs(this.#moment.model, exit, this.target);
   }
 
-  /** The request in a play of the batch: to its mean length, or to its deadline where it lands. */
-  player(exit: ExitIndex): Player {
-    return (this.#players[exit] ??= this.#playerAt(exit));
+  /** The request in a forecast of the batch: to its mean length, or to its deadline where it lands. */
+  entry(exit: ExitIndex): BatchEntry {
+    return (this.#entries[exit] ??= this.#entryAt(exit));
   }
 
-  #playerAt(exit: ExitIndex): Player {
-    const { dueAt, request, deadlines, live } = this;
-    const leavesAt = request.lands ? deadlines.end - this.#moment.now : Infinity;
-    const [setupMs, chunks] = [this.setupMs(exit), this.chunks(exit)];
-    const [tokens, covered] = [this.meanLeft(exit), this.coveredSteps(exit)];
-    const promisedBy = Infinity;
-    return { dueAt, leavesAt, exit, setupMs, chunks, tokens, covered, hasSlot: live !== null, promisedBy };
+  #entryAt(exit: ExitIndex): BatchEntry {
+    const { dueAt, sequence, deadlines, isLive: hasSlot } = this;
+    return {
+      dueAt,
+      leavesAt: sequence.lands ? deadlines.end - this.#moment.now : Infinity,
+      exit,
+      prefillMs: this.prefillMs(exit),
+      chunks: this.chunks(exit),
+      tokens: this.meanLeft(exit),
+      guaranteedTokens: this.guaranteedSteps(exit),
+      hasSlot,
+      promisedBy: Infinity,
+    };
   }
 
   /**
    * Expected right answers at an exit with so many further tokens at the deadline, as a share of full depth's, 0..1. An
    * answer that can't land is worth as much as it is likely to be whole.
    */
-  worthAt(exit: ExitIndex, steps: number): number {
-    const { generated, maxTokens, lands, quality } = this.request;
-    const { worth } = this.#moment;
-    const right = worth.right(exit, quality?.[exit]);
-    if (generated + steps >= maxTokens) return right;
-    return right * (lands ? worth.kept(generated + steps) : this.probabilityWithin(exit, steps));
+  utilityAt(exit: ExitIndex, steps: number): number {
+    const { generated, maxTokens, lands, quality } = this.sequence;
+    const { utility } = this.#moment;
+    const accuracy = utility.accuracy(exit, quality?.[exit]);
+    if (generated + steps >= maxTokens) return accuracy;
+    return accuracy * (lands ? utility.partialValue(generated + steps) : this.probabilityWithin(exit, steps));
   }
 
   /** Instant by which the request is to be served; Infinity without a deadline. */
@@ -179,13 +197,13 @@ export class PlannedRequest {
   }
 
   #dueAtOf(): number {
-    const { request, deadlines, hasDeadline, maxExit } = this;
+    const { sequence, terms, deadlines, hasDeadline, maxExit } = this;
     if (!hasDeadline) return Infinity;
     const { firstToken, end, tpotMs } = deadlines;
-    const due = Math.min(end, request.firstTokenAt === null ? firstToken : Infinity);
+    const due = Math.min(end, sequence.firstTokenAt === null ? firstToken : Infinity);
     if (due !== Infinity || tpotMs === Infinity) return due;
     // A budget of TPOT alone takes its turn as if that TPOT gave its deadline.
-    return request.arrivedAt + tpotMs * (request.generated + this.stepsLeft(maxExit, 0.9));
+    return terms.arrivedAt + tpotMs * (sequence.generated + this.stepsLeft(maxExit, 0.9));
   }
 
   /**
@@ -199,15 +217,15 @@ export class PlannedRequest {
   /** The same behind so many milliseconds of other prompts. */
   isReachableIn(waitMs: number): boolean {
     const { now, batchStepMs, sentenceTokens } = this.#moment;
-    const { hasDeadline, minExit, deadlines, request } = this;
+    const { hasDeadline, minExit, deadlines, sequence } = this;
     if (!hasDeadline) return false;
-    const from = now + waitMs + this.setupMs(minExit);
+    const from = now + waitMs + this.prefillMs(minExit);
     const stepMs = Math.max(this.stepMs(minExit), batchStepMs);
-    const isFirstLate = request.firstTokenAt === null && from + stepMs > deadlines.firstToken;
+    const isFirstLate = sequence.firstTokenAt === null && from + stepMs > deadlines.firstToken;
     if (isFirstLate && deadlines.end === Infinity) return false;
     const median = this.stepsLeft(minExit, 0.5);
     // Half of the sentences are about half as long.
-    const least = request.lands ? Math.min(median, sentenceTokens / 2) : median;
+    const least = sequence.lands ? Math.min(median, sentenceTokens / 2) : median;
     return from + least * stepMs <= deadlines.end;
   }
 }

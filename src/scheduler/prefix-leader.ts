@@ -33,8 +33,8 @@ export function leaderOf(sequence: Sequence, before: readonly Sequence[]): Prefi
   return best !== null && best.length >= sequence.frontier(0) + LEAST_MATCH_TOKENS ? best : null;
 }
 
-function dueOf({ request: { arrivedAt, depth } }: Sequence): number {
-  return arrivedAt + Math.min(depth.budget?.totalMs ?? Infinity, depth.budget?.ttftMs ?? Infinity);
+function dueOf({ arrivedAt, budget }: Sequence): number {
+  return arrivedAt + Math.min(budget?.totalMs ?? Infinity, budget?.ttftMs ?? Infinity);
 }
 
 /** Whether a sequence follows another, directly or through others. */

@@ -6,18 +6,19 @@
  * and of the slots.
  */
 import { type ExitIndex, at } from '../cost/model.js';
-import { type Player, play } from './forecast.js';
+import { type BatchEntry, forecastBatch } from './forecast.js';
 import type { Policy } from './policy.js';
 import type { PlannedRequest } from './planned-request.js';
-import type { PlanningState } from './snapshot.js';
+import type { Sequence } from './sequence.js';
+import type { Snapshot } from './snapshot.js';
 
 /** Promised requests that would be late, with the milliseconds behind their deadlines. */
 export type Late = ReadonlyMap<PlannedRequest, number>;
 
-/** Whether a request gets late, or later, that can still be in time. Plays of equal requests, by id. */
+/** Compares two forecasts: whether a request gets late, or later, that can still be in time. Sequences match requests. */
 export function getsLater(late: Late, before: Late): boolean {
-  const was = new Map([...before].map(([{ request }, ms]) => [request.id, ms]));
-  return [...late].some(([each, ms]) => each.isReachable && ms > (was.get(each.request.id) ?? -1) + ROUNDING_MS);
+  const was = new Map([...before].map(([{ sequence }, ms]) => [sequence, ms]));
+  return [...late].some(([each, ms]) => each.isReachable && ms > (was.get(each.sequence) ?? -1) + ROUNDING_MS);
 }
 
 /**
@@ -26,17 +27,17 @@ export function getsLater(late: Late, before: Late): boolean {
  * @param careful factor on all times, 1 or more
  * @param chosen exits of requests that begin; absent: the shallowest
  * @param areAllRunning rows without a promise run at full pace; else in their share
- * @param without ids of requests that do not come
+ * @param without sequences that do not come
  */
 export function latePromises(
-  state: PlanningState,
+  state: Snapshot,
   careful: number,
   chosen: ReadonlyMap<PlannedRequest, ExitIndex> = new Map(),
   areAllRunning = false,
-  without: readonly string[] = [],
+  without: readonly Sequence[] = [],
 ): Late {
-  const { now, engine, policy } = state;
-  const requests = state.requests.filter(({ request }) => !without.includes(request.id));
+  const { now, occupancy, policy } = state;
+  const requests = state.requests.filter(({ sequence }) => !without.includes(sequence));
   const promised = requests.filter(({ isPromised }) => isPromised);
   if (promised.length === 0) return new Map();
   const hasOthers = !areAllRunning && promised.length < requests.length;
@@ -44,24 +45,34 @@ export function latePromises(
   const costs = state.costs.map(({ rowMs, fixedMs }) => ({ rowMs: rowMs * factor, fixedMs: fixedMs * factor }));
   const exitOf = (each: PlannedRequest): ExitIndex =>
     chosen.get(each) ?? (each.isBeginning ? each.minExit : each.currentExit);
-  const playing = areAllRunning ? requests.filter((each) => each.live !== null || each.isPromised) : promised;
-  const players = playing.map((each): Player => {
-    const { dueAt, leavesAt, exit, setupMs, chunks, tokens, covered, hasSlot } = each.player(exitOf(each));
-    const most = each.isPromised ? Math.max(covered, tokens) : tokens;
+  const playing = areAllRunning ? requests.filter((each) => each.isLive || each.isPromised) : promised;
+  const entries = playing.map((each): BatchEntry => {
+    const { dueAt, leavesAt, exit, prefillMs, chunks, tokens, guaranteedTokens, hasSlot } = each.entry(exitOf(each));
+    const most = each.isPromised ? Math.max(guaranteedTokens, tokens) : tokens;
     const promisedBy = each.isPromised ? each.deadlines.end - now : Infinity;
-    return { dueAt, leavesAt, exit, setupMs: setupMs * factor, chunks, tokens: most, covered, hasSlot, promisedBy };
+    return {
+      dueAt,
+      leavesAt,
+      exit,
+      prefillMs: prefillMs * factor,
+      chunks,
+      tokens: most,
+      guaranteedTokens,
+      hasSlot,
+      promisedBy,
+    };
   });
-  const plays = play(players, engine.slots - (hasOthers ? state.keptSlots : 0), costs);
+  const outcomes = forecastBatch(entries, occupancy.slots - (hasOthers ? state.protectedRows : 0), costs);
   const late = new Map<PlannedRequest, number>();
   for (const [i, each] of playing.entries()) {
     if (!each.isPromised) continue;
-    const { coveredAt, firstTokenAt } = at(plays, i);
-    const { setupMs, covered } = at(players, i);
-    const { deadlines, request } = each;
-    const first = request.firstTokenAt ?? now + (setupMs > 0 ? firstTokenAt : 0);
-    const tokens = request.generated + covered - 1;
-    const tpotMs = tokens < 1 ? 0 : (now + coveredAt - first) / tokens;
-    const lateMs = now + coveredAt - deadlines.end;
+    const { guaranteedAt, firstTokenAt } = at(outcomes, i);
+    const { prefillMs, guaranteedTokens } = at(entries, i);
+    const { deadlines, sequence } = each;
+    const first = sequence.firstTokenAt ?? now + (prefillMs > 0 ? firstTokenAt : 0);
+    const tokens = sequence.generated + guaranteedTokens - 1;
+    const tpotMs = tokens < 1 ? 0 : (now + guaranteedAt - first) / tokens;
+    const lateMs = now + guaranteedAt - deadlines.end;
     const isLate = lateMs > ROUNDING_MS || first > deadlines.firstToken || tpotMs > deadlines.tpotMs;
     if (isLate) late.set(each, Math.max(0, lateMs));
   }
@@ -73,19 +84,19 @@ const ROUNDING_MS = 1e-6;
 
 /** The latest promised requests whose positions the KV cache does not hold beside those of the others. */
 function withoutMemory(
-  { engine, costs, now }: PlanningState,
+  { occupancy, costs, now }: Snapshot,
   promised: readonly PlannedRequest[],
   exitOf: (each: PlannedRequest) => ExitIndex,
 ): PlannedRequest[] {
   let positions = 0;
   return promised.filter((each) => {
-    const { request, deadlines } = each;
+    const { sequence, deadlines } = each;
     const { rowMs, fixedMs } = at(costs, exitOf(each));
     // An answer that lands has no more tokens than fit before its deadline.
-    const fitting = request.lands ? Math.ceil((deadlines.end - now) / Math.max(1e-3, rowMs + fixedMs)) : Infinity;
-    const most = Math.min(request.maxTokens, request.generated + fitting);
-    positions += request.promptLength + most;
-    return positions > engine.kvPositions;
+    const fitting = sequence.lands ? Math.ceil((deadlines.end - now) / Math.max(1e-3, rowMs + fixedMs)) : Infinity;
+    const most = Math.min(sequence.maxTokens, sequence.generated + fitting);
+    positions += sequence.promptLength + most;
+    return positions > occupancy.kvPositions;
   });
 }
 

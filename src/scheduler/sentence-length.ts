@@ -3,53 +3,72 @@
  *
  * Must not know: texts, time.
  */
-import { LANDING } from '../engine/landing/pressure.js';
-import type { TextState } from '../engine/landing/text-state.js';
+
+/** The tunables of sentence lengths. */
+const SENTENCE = {
+  /** Share of sentences that are no longer than planned. Each longer one at the deadline is an answer that is cut. */
+  quantile: 0.9,
+  /** Length of a sentence in tokens at that quantile, before any was seen: English prose of small models. */
+  tokens: 24,
+  /** Weight of one sentence in that length: about the last 20 long ones count. */
+  gain: 0.1,
+} as const;
+
+/** The present sentence of an answer. */
+export class SentenceState {
+  /** Tokens since the text could end. */
+  tokens = 0;
+  /** The text could not end so far. */
+  isFirst = true;
+  /** The text could end behind the last token. */
+  couldEnd = false;
+  /** The lengths have learnt that these tokens are more than expected. */
+  exceeds = false;
+}
 
 /** A quantile that follows its observations: each moves it by a share of itself, up where it exceeds, else down. */
 class Quantile {
-  #tokens: number = LANDING.sentenceTokens;
+  #tokens: number = SENTENCE.tokens;
 
   get tokens(): number {
     return this.#tokens;
   }
 
   observe(exceeds: boolean): void {
-    const share = exceeds ? LANDING.quantile : LANDING.quantile - 1;
-    this.#tokens = Math.max(1, this.#tokens * Math.exp(LANDING.gain * share));
+    const share = exceeds ? SENTENCE.quantile : SENTENCE.quantile - 1;
+    this.#tokens = Math.max(1, this.#tokens * Math.exp(SENTENCE.gain * share));
   }
 }
 
-export class SentenceTokens {
+export class SentenceLength {
   readonly #first = new Quantile();
   readonly #next = new Quantile();
 
-  /** Tokens of an answer until it may end for the first time, at the quantile of LANDING. */
+  /** Tokens of an answer until it may end for the first time, at the quantile. */
   get first(): number {
     return this.#first.tokens;
   }
 
-  /** The same from one place to the next. */
+  /** The same from one sentence boundary to the next. */
   get next(): number {
     return this.#next.tokens;
   }
 
   /** Learns from an answer's next token. Tokens that are too many count at once: their answer may end without another. */
-  learn(text: TextState): void {
-    const quantile = text.isFirst ? this.#first : this.#next;
-    const couldEnd = text.place.mayEnd !== 'no';
-    text.tokens++;
-    if (!text.exceeds && text.tokens > quantile.tokens) {
-      text.exceeds = true;
+  learn(sentence: SentenceState, couldEnd: boolean): void {
+    const quantile = sentence.isFirst ? this.#first : this.#next;
+    sentence.tokens++;
+    if (!sentence.exceeds && sentence.tokens > quantile.tokens) {
+      sentence.exceeds = true;
       quantile.observe(true);
     }
     if (couldEnd) {
       // A quotation mark behind an end is the same end.
-      if (!text.exceeds && !text.couldEnd) quantile.observe(false);
-      text.tokens = 0;
-      text.exceeds = false;
-      text.isFirst = false;
+      if (!sentence.exceeds && !sentence.couldEnd) quantile.observe(false);
+      sentence.tokens = 0;
+      sentence.exceeds = false;
+      sentence.isFirst = false;
     }
-    text.couldEnd = couldEnd;
+    sentence.couldEnd = couldEnd;
   }
 }

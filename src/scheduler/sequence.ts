@@ -1,16 +1,24 @@
 /**
- * One request's answer in progress: the only mutable per-request object of the engine.
+ * One sequence of a request: its tokens, its exit, its slot and its times. The scheduler owns it, and nothing else changes
+ * it.
  *
- * Must not know: the model, other sequences.
+ * Must not know: the model, logits, text.
  */
-import type { Dry } from '../model/manifest.js';
-import { type Constraint, isPending } from '../engine/constraint.js';
-import type { DraftCount, DraftSource, EndReason, ExitIndex, ExitLayer, EngineRequest } from '../protocol/index.js';
-import type { Admission } from './router.js';
-import { Draws } from '../engine/draws.js';
-import { type EndPressure, TextState } from '../engine/landing/text-state.js';
+import { hasBudget, landingPlan } from '../protocol/early-end.js';
+import type {
+  Budget,
+  DraftCount,
+  DraftSource,
+  EndReason,
+  SequenceRequest,
+  ExitIndex,
+  LengthGroup,
+  ServiceClass,
+} from '../protocol/index.js';
+import { type ConstraintState, isPending } from './constraint-state.js';
 import type { Slot } from './kv/slot.js';
-import type { ExitUnits } from './kv/units.js';
+import { type ExitUnits, exitOfLayer } from './kv/units.js';
+import { SentenceState } from './sentence-length.js';
 
 /** Another sequence that will have processed the first `length` tokens before this one's turn. */
 export interface PrefixLeader {
@@ -18,17 +26,47 @@ export interface PrefixLeader {
   readonly length: number;
 }
 
-export class Sequence {
+/** What a plan takes for granted of a request; a proposal may have other terms than the request itself. */
+export interface Terms {
+  readonly arrivedAt: number;
+  readonly budget: Budget | null;
+  readonly minExit: ExitIndex;
+  readonly serviceClass: ServiceClass;
+}
+
+const NOTHING: ArrayLike<number> = [];
+
+export class Sequence implements Terms {
   readonly id: string;
+  readonly arrivedAt: number;
+  readonly budget: Budget | null;
+  readonly minExit: ExitIndex;
+  /** Deepest exit of the request. */
+  readonly deepest: ExitIndex;
+  readonly tenant: string;
+  readonly lengthGroup: LengthGroup;
+  readonly maxTokens: number;
+  /** The answer runs to maxTokens whatever it says: the client asked for no end token. */
+  readonly isExactLength: boolean;
+  /** Its budget lands it, and its text may end at the end of a sentence. */
+  readonly lands: boolean;
+  /** Audited agreement of each exit for this request; absent: the model's. */
+  readonly quality: readonly number[] | undefined;
+  readonly promptLength: number;
   /** Prompt and answer. */
   readonly tokens: number[];
-  readonly promptLength: number;
-  readonly #draws: Draws;
-  readonly #deepest: ExitIndex;
-  readonly #exits: readonly Pick<ExitUnits, 'needed' | 'dry'>[];
-  #counts: { readonly prompt: ReadonlySet<number>; readonly answer: Map<number, number> } | null = null;
+  readonly #exits: readonly ExitUnits[];
+  readonly #thoughtsExit: ExitIndex | null;
+  #wasThinking: boolean;
+
+  /** By its admission. */
+  serviceClass: ServiceClass = 'none';
+  /** Answer tokens that admission expects; fair shares charge them. */
+  expectedTokens: number;
   /** Null while the sequence waits. */
   slot: Slot | null = null;
+  /** The slot that keeps its contents after its end, or null. */
+  stored: Slot | null = null;
   /**
    * While the sequence waits: a slot that held its first `length` tokens at its arrival. Valid as long as the slot holds
    * the same `tokens`.
@@ -40,58 +78,105 @@ export class Sequence {
   isOver = false;
   /** Exit of the next token. */
   exit: ExitIndex;
-  /** The router's decision at its arrival; null before. */
-  admission: Admission | null = null;
   /** Tokens of the answer in order, as runs of equal exit. */
   readonly path: { readonly exit: ExitIndex; tokens: number }[] = [];
   /** Set by a cancel; the next step ends the sequence. */
   ending: EndReason | null = null;
+  /** Its present sentence. */
+  readonly sentence = new SentenceState();
   startedAt: number | null = null;
   firstTokenAt: number | null = null;
   lastTokenAt: number | null = null;
   cachedTokens = 0;
   preemptions = 0;
-  /** Prompt tokens whose log-probabilities were sent. The first token has none and counts as sent. */
-  promptScored = 1;
-  /** The answer's text, as far as landings need it. */
-  readonly text = new TextState();
-  /** End pressure of the next token, then of those behind each token of its draft; a missing entry is none. */
-  endPressures: readonly EndPressure[] = [];
   /** Draft counts by source. */
   readonly drafts: DraftCount[] = [];
 
+  /**
+   * @param exits those of the model
+   * @param constraint the grammar of the answer; null without one
+   * @throws RangeError for a layer that is not an exit
+   */
   constructor(
-    readonly request: EngineRequest,
-    /** Deepest exit of the request. */
-    exit: ExitIndex,
-    /** Constrains the tokens of the answer; null without a grammar. */
-    readonly constraint: Constraint | null = null,
-    /** All exits, with the units they need and their DRY rules. */
-    exits: readonly Pick<ExitUnits, 'needed' | 'dry'>[] = [],
+    readonly request: SequenceRequest,
+    exits: readonly ExitUnits[],
+    readonly constraint: ConstraintState | null = null,
   ) {
+    const { depth, grammar = null, stopTokens } = request;
     this.id = request.id;
-    this.#exits = exits;
-    this.tokens = [...request.prompt];
+    this.arrivedAt = request.arrivedAt;
+    this.budget = depth.budget;
+    this.minExit = exitOfLayer(exits, depth.minExit);
+    this.deepest = exitOfLayer(exits, depth.maxExit);
+    this.exit = this.deepest;
+    this.tenant = request.tenant ?? '';
+    this.lengthGroup = request.lengthGroup;
+    this.maxTokens = request.maxTokens;
+    this.expectedTokens = request.maxTokens;
+    this.isExactLength = stopTokens.length === 0 && (grammar?.kind ?? 'free') === 'free';
+    this.lands = landingPlan(request) === 'possible';
+    this.quality = depth.quality;
     this.promptLength = request.prompt.length;
-    this.exit = exit;
-    this.#deepest = exit;
-    this.#draws = new Draws(request.sampling.seed);
+    this.tokens = [...request.prompt];
+    this.#exits = exits;
+    const { exit = null, isOpen = false } = grammar?.thoughts ?? {};
+    this.#thoughtsExit = exit === null ? null : exitOfLayer(exits, exit);
+    this.#wasThinking = isOpen;
+  }
+
+  get generated(): number {
+    return this.tokens.length - this.promptLength;
+  }
+
+  get hasBudget(): boolean {
+    return hasBudget(this.budget);
+  }
+
+  get isDryRun(): boolean {
+    return this.request.isDryRun === true;
+  }
+
+  /** Whether the next token belongs to thoughts. */
+  get isThinking(): boolean {
+    return this.constraint?.isThinking ?? this.#wasThinking;
+  }
+
+  /** Deepest exit of the next token. While it thinks, the rest of the answer is planned at the exits of the thoughts. */
+  get maxExit(): ExitIndex {
+    const bound = this.isThinking ? this.#thoughtsExit : null;
+    return bound === null ? this.deepest : Math.min(this.deepest, bound);
   }
 
   /** Positions that a unit has processed. For a waiting sequence: positions that a stored prefix will save. */
   frontier(unit: number): number {
-    if (this.slot !== null) return this.slot.frontier(unit);
-    if (this.prefix === null || this.prefix.slot.tokens !== this.prefix.tokens) return 0;
-    return Math.min(this.prefix.length, this.prefix.slot.frontier(unit));
+    return this.frontiers[unit] ?? 0;
   }
 
-  /** Positions that a unit will have processed by its turn, with the common prefix of its leader. */
-  expectedFrontier(unit: number): number {
-    const own = this.frontier(unit);
+  /** Positions by unit; a missing entry counts as none. */
+  get frontiers(): ArrayLike<number> {
+    if (this.slot !== null) return this.slot.frontiers;
+    if (this.prefix === null || this.prefix.slot.tokens !== this.prefix.tokens) return NOTHING;
+    const { slot, length } = this.prefix;
+    return slot.frontiers.map((positions) => Math.min(length, positions));
+  }
+
+  /** Positions that each unit will have processed by its turn, with the common prefix of its leader. */
+  get expectedFrontiers(): ArrayLike<number> {
+    const own = this.frontiers;
     if (this.leader === null || this.leader.sequence.isOver) return own;
     const { sequence: leader, length } = this.leader;
-    const isNeeded = leader.#exits[leader.exit]?.needed.includes(unit) === true;
-    return Math.max(own, isNeeded ? length : Math.min(length, leader.frontier(unit)));
+    const needed = leader.#exits[leader.exit]?.needed ?? [];
+    const theirs = leader.frontiers;
+    const units = this.#exits.reduce((most, { needed: own }) => Math.max(most, ...own), 0) + 1;
+    return Array.from({ length: units }, (_, unit) => {
+      const ahead = needed.includes(unit) ? length : Math.min(length, theirs[unit] ?? 0);
+      return Math.max(own[unit] ?? 0, ahead);
+    });
+  }
+
+  /** Units that its exit needs. */
+  get needed(): readonly number[] {
+    return this.#exits[this.exit]?.needed ?? [];
   }
 
   /** Whether tokens are left to prefill, with or without a slot. */
@@ -99,54 +184,9 @@ export class Sequence {
     return this.slot === null || this.slot.length < this.tokens.length - 1;
   }
 
-  /** Tokens of the prompt, and how often the answer has each; counted from the first use on. */
-  get counts(): { readonly prompt: ReadonlySet<number>; readonly answer: ReadonlyMap<number, number> } {
-    if (this.#counts === null) {
-      this.#counts = { prompt: new Set(this.request.prompt), answer: new Map() };
-      for (const token of this.tokens.slice(this.promptLength)) this.#count(token);
-    }
-    return this.#counts;
-  }
-
-  /** Deepest exit of the next token if it belongs to thoughts with such a bound; else null. */
-  get thinkingExit(): ExitLayer | null {
-    const { isOpen = false, exit = null } = this.request.grammar?.thoughts ?? {};
-    return (this.constraint?.isThinking ?? isOpen) ? exit : null;
-  }
-
-  /**
-   * DRY rule for the next token. Null under a grammar: its text repeats itself legitimately, and the grammar ends it.
-   */
-  get dry(): Dry | null {
-    const rule = this.request.sampling.dry ?? this.#exits[this.exit]?.dry ?? null;
-    const isFree = this.constraint === null || this.constraint.released || this.constraint.isThinking === true;
-    return isFree && rule !== null && rule.multiplier > 0 ? rule : null;
-  }
-
-  get generated(): number {
-    return this.tokens.length - this.promptLength;
-  }
-
-  /** Uniform in [0, 1), for the next token. */
-  draw(): number {
-    return this.#draws.next();
-  }
-
-  /** The result of `draw` after `ahead` other draws. */
-  peekDraw(ahead: number): number {
-    return this.#draws.peek(ahead);
-  }
-
-  countDraft(source: DraftSource, drafted: number, accepted: number): void {
-    const index = this.drafts.findIndex((count) => count.source === source);
-    const before = this.drafts[index] ?? { drafted: 0, accepted: 0 };
-    const count = { source, drafted: before.drafted + drafted, accepted: before.accepted + accepted };
-    this.drafts.splice(index < 0 ? this.drafts.length : index, 1, count);
-  }
-
   /** Whether the next token can be decoded: the units that its exit needs lack only the last position. */
-  isDecodable(needed: readonly number[]): boolean {
-    return this.slot !== null && this.slot.least(needed) >= this.tokens.length - 1;
+  get isDecodable(): boolean {
+    return this.slot !== null && this.slot.least(this.needed) >= this.tokens.length - 1;
   }
 
   /** Whether only a pending grammar mask keeps the next token from being sampled. */
@@ -154,26 +194,34 @@ export class Sequence {
     return this.constraint !== null && this.ending === null && isPending(this.constraint);
   }
 
-  /** Appends a sampled token, unless it is an end token. @returns why the answer ends with it, or null */
-  accept(token: number, at: number): EndReason | null {
+  /** Whether it was promised its budget, which is not over. */
+  isPromisedAt(now: number): boolean {
+    const isOpen = now < this.arrivedAt + (this.budget?.totalMs ?? Infinity);
+    return this.serviceClass === 'guaranteed' && isOpen;
+  }
+
+  /** Notes the time of a token, or of the end token. */
+  emittedAt(at: number): void {
     this.firstTokenAt ??= at;
     this.lastTokenAt = at;
-    // Under min_tokens, sampling picks an end token only if the constraint allows nothing else (sample-batch.ts).
-    const mayStop = this.generated >= this.request.minTokens || this.constraint?.enforced === true;
-    if (mayStop && this.request.stopTokens.includes(token)) return 'stop';
+  }
+
+  /** Appends a token of the answer, from its exit. */
+  append(token: number): void {
     this.tokens.push(token);
     const part = this.path.at(-1);
     if (part?.exit === this.exit) part.tokens++;
     else this.path.push({ exit: this.exit, tokens: 1 });
-    const { thinkingExit } = this;
-    this.constraint?.accept(token);
+    const { isThinking } = this;
     // The answer behind the thoughts begins as deep as it may. The next plan decides its exit.
-    if (thinkingExit !== null && this.constraint?.isThinking === false) this.exit = this.#deepest;
-    this.#count(token);
-    return this.generated >= this.request.maxTokens ? 'length' : null;
+    if (this.#wasThinking && !isThinking && this.#thoughtsExit !== null) this.exit = this.deepest;
+    this.#wasThinking = isThinking;
   }
 
-  #count(token: number): void {
-    this.#counts?.answer.set(token, (this.#counts.answer.get(token) ?? 0) + 1);
+  countDraft(source: DraftSource, drafted: number, accepted: number): void {
+    const index = this.drafts.findIndex((count) => count.source === source);
+    const before = this.drafts[index] ?? { drafted: 0, accepted: 0 };
+    const count = { source, drafted: before.drafted + drafted, accepted: before.accepted + accepted };
+    this.drafts.splice(index < 0 ? this.drafts.length : index, 1, count);
   }
 }

@@ -1,9 +1,10 @@
 /**
- * Assigns slots to sequences: admission from the queue, prefix reuse, eviction and preemption within the KV budget.
- * Tenants share the slots (tenant-shares.ts).
+ * Gives slots to sequences: starts from the queue, prefix reuse, eviction and preemption within the KV budget. Tenants share
+ * the slots (tenant-shares.ts).
  *
- * Must not know: graphs, sampling, HTTP.
+ * Must not know: costs, exits that are to be chosen.
  */
+import { FRESH_BYTES_PER_MS } from './kv/compaction.js';
 import { leaderOf } from './prefix-leader.js';
 import { commonLength, findPrefix, LEAST_MATCH_TOKENS, type PrefixMatch } from './kv/prefix.js';
 import type { Sequence } from './sequence.js';
@@ -19,12 +20,20 @@ export interface SlotManagerLimits {
   readonly prefixReuse: boolean;
 }
 
+/** The sequences that got or lost a slot. */
+export interface SlotChanges {
+  readonly started: readonly string[];
+  readonly preempted: readonly string[];
+}
+
 export class SlotManager {
   /** Sequences with a slot, in order of admission. */
   readonly running: Sequence[] = [];
   readonly waiting: Sequence[] = [];
   readonly #table: SlotTable;
   readonly #shares = new TenantShares();
+  #started: string[] = [];
+  #preempted: string[] = [];
 
   constructor(
     table: SlotTable,
@@ -72,27 +81,29 @@ export class SlotManager {
     this.#lookForLeader(sequence, beside);
   }
 
-  /** Replaces the order of the waiting sequences. @param ids all of them in the router's order */
-  reorder(ids: readonly string[], now: number): void {
-    this.#shares.now = now;
-    const byId = new Map(this.waiting.map((sequence) => [sequence.id, sequence]));
-    const ordered = ids.flatMap((id) => byId.get(id) ?? []);
-    this.waiting.splice(0, this.waiting.length, ...this.#shares.order(ordered));
+  /** The sequences that got or lost a slot since the last call. */
+  takeChanges(): SlotChanges {
+    const changes = { started: this.#started, preempted: this.#preempted };
+    [this.#started, this.#preempted] = [[], []];
+    return changes;
   }
 
   /**
-   * Starts waiting sequences in order while slots and memory last, and for promises in place of others.
-   * @param kept running sequences without a promise that no promise preempts, oldest first
+   * Starts waiting sequences while slots and memory last, and for promises in place of others: in an order of service, which
+   * the tenants share.
+   * @param ordered all waiting sequences in order of service
+   * @param protectedRows running sequences without a promise that no promise preempts, oldest first
    */
-  start(now: number, kept = 0): void {
+  start(ordered: readonly Sequence[], now: number, protectedRows = 0): void {
     this.#shares.now = now;
+    this.waiting.splice(0, this.waiting.length, ...this.#shares.order(ordered));
     for (;;) {
       const [sequence] = this.waiting;
       if (!sequence) break;
       const need = this.#table.bytesAt(sequence.exit, sequence.tokens.length + 1);
       const isAlone = this.running.length === 0;
       if (this.running.length >= this.limits.maxRunning || (need > this.freeBytes && !isAlone)) {
-        if (!this.#preemptForShare(kept)) break;
+        if (!this.#preemptForShare(protectedRows)) break;
         continue;
       }
       this.waiting.shift();
@@ -103,6 +114,7 @@ export class SlotManager {
       this.#place(sequence, fits ? match : null);
       sequence.startedAt ??= now;
       this.running.push(sequence);
+      this.#started.push(sequence.id);
       this.#shares.started(sequence);
       this.#evict();
     }
@@ -110,52 +122,54 @@ export class SlotManager {
 
   /**
    * Copies a shared prefix from its leader to the followers, once the leader has computed it or ended. After the first
-   * copy, it goes on only while the step has time.
+   * copy, it goes on only while the step has time for others.
    */
-  syncFollowers(hasTime: () => boolean): void {
+  syncFollowers(maxStallMs: number): void {
     for (const sequence of this.waiting) if (sequence.leader?.sequence.isOver === true) this.lookUp(sequence);
-    let copies = 0;
+    let copyMs = 0;
     for (const sequence of this.running) {
       const { leader } = sequence;
       if (leader === null) continue;
       const ahead = leader.sequence.slot;
-      if (ahead !== null && isAhead(sequence, leader.sequence)) {
+      if (ahead !== null && (sequence.slot?.length ?? 0) > ahead.length) {
         // The follower started first: from now on it leads.
         sequence.leader = null;
         if (this.#reuses(leader.sequence)) leader.sequence.leader ??= { sequence, length: leader.length };
         continue;
       }
-      if (ahead !== null && ahead.least(this.#table.needed(leader.sequence.exit)) < leader.length) continue;
-      if (copies > 0 && !hasTime()) return;
-      if (this.share(sequence)) copies++;
+      if (ahead !== null && ahead.least(leader.sequence.needed) < leader.length) continue;
+      if (copyMs > maxStallMs) return;
+      copyMs += this.share(sequence) / FRESH_BYTES_PER_MS;
       sequence.leader = null;
       if (ahead === null) this.#lookForLeader(sequence);
     }
   }
 
-  /** Copies to a prompt the positions that others have processed since it got its slot. @returns whether any exist */
-  share(sequence: Sequence): boolean {
+  /** Copies to a prompt the positions that others have processed since it got its slot. @returns bytes of the copy */
+  share(sequence: Sequence): number {
     const { slot } = sequence;
     const match = slot && sequence.isPrompt ? this.#match(sequence) : null;
-    if (!slot || !match) return false;
-    if (this.#excess(sequence, match) > this.freeBytes && this.running.length > 1) return false;
+    if (!slot || !match) return 0;
+    if (this.#excess(sequence, match) > this.freeBytes && this.running.length > 1) return 0;
     const before = slot.length;
+    const bytes = this.#table.kv.bytes(slot, Infinity);
     this.#table.touch(match.slot);
     this.#table.copyPrefix(match.slot, slot, match.length);
     if (sequence.preemptions === 0) sequence.cachedTokens += slot.length - before;
+    const copied = this.#table.kv.bytes(slot, Infinity) - bytes;
     this.#evict();
-    return true;
+    return copied;
   }
 
   /** Whether a prompt will copy positions of another one's chunk up to `end`, so that it computes none of them itself. */
   awaits(prompt: Sequence, { sequence, end }: { readonly sequence: Sequence; readonly end: number }): boolean {
-    const { slot, tokens, request } = prompt;
+    const { slot, tokens, request, needed } = prompt;
     if (!slot || !prompt.isPrompt || !this.#reuses(prompt) || request.prefixSpace !== sequence.request.prefixSpace)
       return false;
     const common = commonLength(tokens, sequence.tokens, Math.min(end, tokens.length - 1));
     const length = common - (common % this.#table.kv.granularity);
     if (length < LEAST_MATCH_TOKENS) return false;
-    const units = this.#table.needed(sequence.exit).filter((unit) => this.#table.needed(prompt.exit).includes(unit));
+    const units = sequence.needed.filter((unit) => needed.includes(unit));
     return units.reduce((sum, unit) => sum + Math.max(0, length - slot.frontier(unit)), 0) >= LEAST_MATCH_TOKENS;
   }
 
@@ -165,9 +179,9 @@ export class SlotManager {
    */
   makeRoom(): void {
     while (this.demand > this.limits.kvBytes && this.running.length > 1) {
-      const unpromised = this.running.filter((each) => !this.#shares.isPromised(each));
+      const unpromised = this.running.filter((each) => !each.isPromisedAt(this.#shares.now));
       const candidates = unpromised.length > 0 ? unpromised : this.running;
-      const newest = candidates.reduce((a, b) => (b.request.arrivedAt >= a.request.arrivedAt ? b : a));
+      const newest = candidates.reduce((a, b) => (b.arrivedAt >= a.arrivedAt ? b : a));
       this.#leave(newest);
       if (newest.slot) this.#table.drop(newest.slot);
       this.#wait(newest);
@@ -191,6 +205,7 @@ export class SlotManager {
     if (queued >= 0) this.waiting.splice(queued, 1);
     const { slot } = sequence;
     sequence.slot = null;
+    sequence.stored = slot;
     sequence.isOver = true;
     sequence.leader = null;
     if (slot) this.#store(slot);
@@ -207,8 +222,8 @@ export class SlotManager {
    * Preempts a sequence for a waiting one, which becomes the first. The slot of the preempted one stays as a prefix, from
    * which it goes on later.
    */
-  #preemptForShare(kept: number): boolean {
-    const yielded = this.#shares.yielded(this.running, this.waiting, { slots: this.limits.maxRunning, kept });
+  #preemptForShare(protectedRows: number): boolean {
+    const yielded = this.#shares.yielded(this.running, this.waiting, { slots: this.limits.maxRunning, protectedRows });
     if (yielded === null) return false;
     const { next, victim } = yielded;
     this.#leave(victim);
@@ -232,6 +247,7 @@ export class SlotManager {
     sequence.slot = null;
     sequence.leader = null;
     sequence.preemptions++;
+    this.#preempted.push(sequence.id);
   }
 
   /** Evicts stored prefixes until they fit beside the live sequences. */
@@ -249,10 +265,10 @@ export class SlotManager {
 
   #match(sequence: Sequence): PrefixMatch | null {
     if (!this.#reuses(sequence)) return null;
-    const { tokens, exit, slot, request } = sequence;
+    const { tokens, needed, slot, request } = sequence;
     // A slot of another space stays invisible: its match would show a client the text of another one.
     const slots = this.#table.slots.filter(({ space }) => space === request.prefixSpace);
-    return findPrefix(tokens, slots, this.#table.needed(exit), slot, this.#table.kv.granularity);
+    return findPrefix(tokens, slots, needed, slot, this.#table.kv.granularity);
   }
 
   #lookForLeader(sequence: Sequence, beside: readonly Sequence[] = []): void {
@@ -289,9 +305,4 @@ export class SlotManager {
     sequence.slot = slot;
     if (sequence.preemptions === 0) sequence.cachedTokens = slot.length;
   }
-}
-
-/** Whether a prompt has more positions than another. */
-function isAhead({ slot }: Sequence, other: Sequence): boolean {
-  return (slot?.length ?? 0) > (other.slot?.length ?? 0);
 }

@@ -2,20 +2,40 @@
  * The whole engine in planning units: every request, the costs that requests share, and the order of service. It is built
  * whole, then read.
  *
- * Knows: requests, the cost model. Must not know: exits that are chosen.
+ * Knows: sequences, the cost model. Must not know: exits that are chosen.
  */
-import { type CostModel, type ExitIndex, at, exitIndex } from '../cost/model.js';
+import { type CostModel, type ExitIndex, at } from '../cost/model.js';
 import { type ExitCost, type StepMs, affineStepCost, stepTable } from '../cost/step-costs.js';
-import type { OutputLengths, Worth } from './output-length.js';
+import type { OutputLengths } from './output-length.js';
+import { type Estimates, type Moment, PlannedRequest } from './planned-request.js';
 import type { Policy } from './policy.js';
-import { type Moment, PlannedRequest, type Planning } from './planned-request.js';
-import type { EngineState, SequenceView } from './types.js';
+import { Sequence, type Terms } from './sequence.js';
+import type { Utility } from './utility.js';
 
-export class PlanningState implements Moment {
+/** A waiting sequence under other terms than its own. */
+export interface Proposal {
+  readonly sequence: Sequence;
+  readonly terms: Terms;
+}
+
+/** The sequences of the engine, and the room that they have. */
+export interface Occupancy {
+  readonly now: number;
+  /** Sequences that may be live at once. */
+  readonly slots: number;
+  readonly live: readonly Sequence[];
+  readonly waiting: readonly (Sequence | Proposal)[];
+  /** Tokens within which nine of ten sentences end. */
+  readonly sentenceTokens: number;
+  /** Positions that the KV cache holds for live sequences. */
+  readonly kvPositions: number;
+}
+
+export class Snapshot implements Moment {
   readonly model: CostModel;
   readonly policy: Policy;
   readonly lengths: OutputLengths;
-  readonly worth: Worth;
+  readonly utility: Utility;
   readonly now: number;
   readonly sentenceTokens: number;
   readonly batchStepMs: number;
@@ -25,43 +45,44 @@ export class PlanningState implements Moment {
   readonly costs: readonly ExitCost[];
   /** Share of the machine that promises leave to other requests, and the slots that these keep: never all. */
   readonly othersShare: number;
-  readonly keptSlots: number;
+  readonly protectedRows: number;
   /** Milliseconds of a step, by rows at each exit, at the mean context of all requests. */
   readonly #step: StepMs;
 
   /** @param waitingLimit how many of the waiting count; admission needs all, since the new request may be the last */
   constructor(
-    readonly engine: EngineState,
-    planning: Planning,
-    waitingLimit = planning.policy.plannedWaiting,
+    readonly occupancy: Occupancy,
+    estimates: Estimates,
+    waitingLimit = estimates.policy.plannedWaiting,
   ) {
-    const { now, live, waiting, sentenceTokens, slots } = engine;
-    this.model = planning.model;
-    this.policy = planning.policy;
-    this.lengths = planning.lengths;
-    this.worth = planning.worth;
+    const { now, live, waiting, sentenceTokens, slots } = occupancy;
+    this.model = estimates.model;
+    this.policy = estimates.policy;
+    this.lengths = estimates.lengths;
+    this.utility = estimates.utility;
     this.now = now;
     this.sentenceTokens = sentenceTokens;
     const counted = waiting.slice(0, waitingLimit);
     const count = live.length + counted.length;
     let context = 0;
-    for (const { promptLength, generated } of live) context += promptLength + generated - 1;
-    for (const { promptLength, generated } of counted) context += promptLength + generated - 1;
+    for (const { tokens } of live) context += tokens.length - 1;
+    for (const each of counted) context += sequenceOf(each).tokens.length - 1;
     this.#step = stepTable(this.model, context / Math.max(1, count));
-    const { shape } = this.model;
-    const rows = live.filter(isDecoding).map(({ exit, maxExit }) => exitIndex(shape, Math.min(exit, maxExit)));
+    const rows = live.filter(isDecoding).map(({ exit, maxExit }) => Math.min(exit, maxExit));
     this.batchStepMs = rows.length === 0 ? 0 : this.stepOf(rows);
     const careful = 1 + this.policy.margin;
-    this.costs = affineStepCost(this.#step, shape.exits.length, count).map(({ rowMs, fixedMs }) => {
+    this.costs = affineStepCost(this.#step, this.model.shape.exits.length, count).map(({ rowMs, fixedMs }) => {
       return { rowMs: rowMs * careful, fixedMs: fixedMs * careful };
     });
     this.requests = [
-      ...live.map((each) => new PlannedRequest(each, each, this)),
-      ...counted.map((each) => new PlannedRequest(each, null, this)),
+      ...live.map((each) => new PlannedRequest(each, this)),
+      ...counted.map(
+        (each) => new PlannedRequest(sequenceOf(each), this, each instanceof Sequence ? each : each.terms),
+      ),
     ];
     const others = this.requests.filter(({ isPromised }) => !isPromised).length;
     this.othersShare = othersShare(this.requests, this.policy.noBudgetShare);
-    this.keptSlots = Math.max(0, Math.min(others, Math.max(1, Math.floor(this.othersShare * slots)), slots - 1));
+    this.protectedRows = Math.max(0, Math.min(others, Math.max(1, Math.floor(this.othersShare * slots)), slots - 1));
   }
 
   /** Milliseconds of a step of one row at each of these exits. */
@@ -77,19 +98,29 @@ export class PlanningState implements Moment {
   }
 }
 
+/** A sequence under terms that differ from its own. */
+export function proposed(sequence: Sequence, change: Partial<Terms>): Proposal {
+  const { arrivedAt, budget, minExit, serviceClass } = sequence;
+  return { sequence, terms: { arrivedAt, budget, minExit, serviceClass, ...change } };
+}
+
+export function sequenceOf(each: Sequence | Proposal): Sequence {
+  return each instanceof Sequence ? each : each.sequence;
+}
+
 /** Requests without a promise have their share, and at least that of the keys that have no promise. */
 function othersShare(requests: readonly PlannedRequest[], noBudgetShare: number): number {
-  const keys = new Set(requests.map(({ request }) => request.tenant));
-  const promised = new Set(requests.filter(({ isPromised }) => isPromised).map(({ request }) => request.tenant));
+  const keys = new Set(requests.map(({ sequence }) => sequence.tenant));
+  const promised = new Set(requests.filter(({ isPromised }) => isPromised).map(({ sequence }) => sequence.tenant));
   return promised.size === 0 ? noBudgetShare : Math.max(noBudgetShare, 1 - promised.size / keys.size);
 }
 
 /** Whether a live sequence has begun its answer, and has all but its last position. */
-function isDecoding({ generated, frontier, promptLength }: SequenceView): boolean {
-  return generated > 0 && (frontier[0] ?? 0) >= promptLength + generated - 1;
+function isDecoding({ generated, frontiers, tokens }: Sequence): boolean {
+  return generated > 0 && (frontiers[0] ?? 0) >= tokens.length - 1;
 }
 
-export interface Served {
+export interface EdfOrder {
   /** Requests whose deadlines can be met in this order. */
   readonly due: readonly PlannedRequest[];
   readonly others: readonly PlannedRequest[];
@@ -101,21 +132,21 @@ export interface Served {
  *
  * Without load shedding each prompt would start when it is nearly late, and in overload all of them would be late.
  */
-export function served(requests: readonly PlannedRequest[]): Served {
-  const byArrival = [...requests].sort((a, b) => a.request.arrivedAt - b.request.arrivedAt);
+export function edfOrder(requests: readonly PlannedRequest[]): EdfOrder {
+  const byArrival = [...requests].sort((a, b) => a.terms.arrivedAt - b.terms.arrivedAt);
   const byDeadline = byArrival.filter(({ dueAt }) => dueAt < Infinity).sort((a, b) => a.dueAt - b.dueAt);
   const due = new Set<PlannedRequest>();
   let waitMs = 0;
   for (const each of byDeadline) {
     if (!each.isReachableIn(waitMs)) continue;
     due.add(each);
-    if (each.isPrefilling) waitMs += each.setupMs(each.minExit);
+    if (each.isPrefilling) waitMs += each.prefillMs(each.minExit);
   }
   return { due: [...due], others: byArrival.filter((each) => !due.has(each)) };
 }
 
 /** Requests in order of service. */
-export function inService(requests: readonly PlannedRequest[]): readonly PlannedRequest[] {
-  const { due, others } = served(requests);
+export function serviceOrder(requests: readonly PlannedRequest[]): readonly PlannedRequest[] {
+  const { due, others } = edfOrder(requests);
   return [...due, ...others];
 }

@@ -7,8 +7,6 @@ import type { Sequence } from './sequence.js';
 import { FairOrder, type Share, serviceOf } from './fair-order.js';
 import { fairShare, yielding } from './yielding.js';
 
-const tenantOf = ({ request }: Sequence): string => request.tenant ?? '';
-
 export class TenantShares {
   readonly #fair = new FairOrder();
   /** By id of a running sequence: the service that its tenant was charged, and the tokens at its start. */
@@ -16,7 +14,7 @@ export class TenantShares {
   /** Start of the present step. */
   now = 0;
 
-  /** @param ordered the waiting sequences in the router's order */
+  /** @param ordered the waiting sequences in order of service */
   order(ordered: readonly Sequence[]): Sequence[] {
     return this.#fair.order(ordered, (each) => this.#shareOf(each));
   }
@@ -24,56 +22,48 @@ export class TenantShares {
   /** Charges the tenant of a sequence that got a slot. */
   started(sequence: Sequence): void {
     const { service } = this.#shareOf(sequence);
-    this.#fair.started({ tenant: tenantOf(sequence), service });
+    this.#fair.started({ tenant: sequence.tenant, service });
     this.#charged.set(sequence.id, { service, tokens: sequence.tokens.length });
   }
 
   /** Charges the service that a sequence got until it left its slot, in place of the expected one. */
-  left({ id, tokens, request }: Sequence): void {
+  left({ id, tokens, tenant }: Sequence): void {
     const charged = this.#charged.get(id);
     this.#charged.delete(id);
     if (charged === undefined) return;
     const got = serviceOf(charged.tokens, tokens.length - charged.tokens);
-    this.#fair.left(request.tenant ?? '', charged.service - got);
+    this.#fair.left(tenant, charged.service - got);
   }
 
   /**
    * The first waiting sequence that gets its slot from a running one, with that one; null for none.
    * @param slots most running sequences
-   * @param kept of them, the oldest without a promise that no promise preempts
+   * @param protectedRows of the running ones, the oldest without a promise that no promise preempts
    */
   yielded(
     running: readonly Sequence[],
     waiting: readonly Sequence[],
-    { slots, kept }: { readonly slots: number; readonly kept: number },
+    { slots, protectedRows }: { readonly slots: number; readonly protectedRows: number },
   ): { readonly next: Sequence; readonly victim: Sequence } | null {
-    const tenants = new Set([...running, ...waiting].map(tenantOf));
-    if (tenants.size < 2 && !waiting.some((each) => this.isPromised(each))) return null;
+    const tenants = new Set([...running, ...waiting].map(({ tenant }) => tenant));
+    if (tenants.size < 2 && !waiting.some((each) => each.isPromisedAt(this.now))) return null;
     const holder = (sequence: Sequence) => ({
       sequence,
-      tenant: tenantOf(sequence),
-      isPromised: this.isPromised(sequence),
+      tenant: sequence.tenant,
+      isPromised: sequence.isPromisedAt(this.now),
     });
-    const holders = [...running].sort((a, b) => a.request.arrivedAt - b.request.arrivedAt).map(holder);
+    const holders = [...running].sort((a, b) => a.arrivedAt - b.arrivedAt).map(holder);
     const share = fairShare(slots, tenants);
     for (const next of waiting) {
-      const victim = yielding(holders, holder(next), share, kept);
+      const victim = yielding(holders, holder(next), share, protectedRows);
       if (victim !== null) return { next, victim: victim.sequence };
     }
     return null;
   }
 
-  /** Whether a sequence was promised its budget, which is not over. */
-  isPromised({ admission, request: { arrivedAt, depth } }: Sequence): boolean {
-    const isGuaranteed = admission?.kind === 'admit' && admission.serviceClass === 'guaranteed';
-    return isGuaranteed && this.now < arrivedAt + (depth.budget?.totalMs ?? Infinity);
-  }
-
   #shareOf(sequence: Sequence): Share {
-    const { admission, generated, request, tokens } = sequence;
-    const expected = admission?.kind === 'admit' ? admission.expectedTokens : request.maxTokens;
-    const left = Math.max(1, Math.min(expected, request.maxTokens) - generated);
-    const isPromised = this.isPromised(sequence);
-    return { tenant: tenantOf(sequence), isPromised, service: serviceOf(tokens.length, left) };
+    const { tenant, expectedTokens, generated, maxTokens, tokens } = sequence;
+    const left = Math.max(1, Math.min(expectedTokens, maxTokens) - generated);
+    return { tenant, isPromised: sequence.isPromisedAt(this.now), service: serviceOf(tokens.length, left) };
   }
 }

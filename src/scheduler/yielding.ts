@@ -19,17 +19,22 @@ export function fairShare(slots: number, tenants: ReadonlySet<string>): number {
  * @param running in order of arrival
  * @param next the waiting sequence that would start
  * @param share of `fairShare`
- * @param kept of the running ones, the oldest without a promise that no promise preempts
+ * @param protectedRows of the running ones, the oldest without a promise that no promise preempts
  * @returns the newest sequence of the tenant with the most slots among the sequences that yield; null if none does
  */
-export function yielding<T extends Holder>(running: readonly T[], next: Holder, share: number, kept = 0): T | null {
+export function yielding<T extends Holder>(
+  running: readonly T[],
+  next: Holder,
+  share: number,
+  protectedRows = 0,
+): T | null {
   const held = new Map<string, number>();
   for (const { tenant } of running) held.set(tenant, (held.get(tenant) ?? 0) + 1);
   const count = (tenant: string): number => held.get(tenant) ?? 0;
   const isOwed = count(next.tenant) < share;
   const unpromised = running.filter(({ isPromised }) => !isPromised);
   const yields = next.isPromised
-    ? unpromised.slice(kept)
+    ? unpromised.slice(protectedRows)
     : unpromised.filter(({ tenant }) => isOwed && count(tenant) > share);
   const most = Math.max(...yields.map(({ tenant }) => count(tenant)));
   return yields.findLast(({ tenant }) => count(tenant) === most) ?? null;

@@ -6,12 +6,13 @@ import { readFile, stat, writeFile } from 'node:fs/promises';
 import { type CostModel, type Work, costModel, predictMs } from '../cost/model.js';
 import { loadPlot } from '../load/plot.js';
 import { hasBudgets, parseTrace, type TraceEntry } from '../load/trace.js';
-import { type Policy, Router, chunkSizes, defaultPolicy } from '../scheduler/router.js';
+import { type Policy, chunkSizes, defaultPolicy } from '../scheduler/policy.js';
 import { checkWritable } from '../util/output-file.js';
 import { seeded } from '../util/random.js';
 import { SERVE_OPTIONS } from '../config.js';
 import { type CostFile, parseCostFile } from './costs.js';
 import { type Outcome, simulate } from './engine.js';
+import { simulatedScheduler } from './machine.js';
 import { noisy } from './noise.js';
 import type { SimulateOptions } from './options.js';
 import { type Report, reportOf } from './report.js';
@@ -82,7 +83,8 @@ function simulation(options: SimulateOptions, trace: readonly TraceEntry[], { co
       overheadMs,
       actual: (work: Work, now: number) => noise(predictMs(model, work), now),
     };
-    const steps = simulate(requestsAt(speed), machine, new Router(shape, cost, policy), model, policy);
+    const scheduler = simulatedScheduler(machine, { shape, table: cost, policy });
+    const steps = simulate(requestsAt(speed), machine, scheduler);
     return { speed, ...reportOf(outcomesOf(steps), shape) };
   };
 }

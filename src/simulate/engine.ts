@@ -1,68 +1,41 @@
 /**
- * The engine without a model: runs requests in steps on a fake clock, with the router's own planning.
- *
- * The steps' times come from `actual` and not from the planning cost model, so that planning can be tried on a machine
- * that is slower, noisier or drifting.
+ * The engine without a model: the scheduler's plans on a fake clock. A step's time comes from `actual` and not from the
+ * scheduler's costs, so that plans can be tried on a machine that is slower, noisier or drifting.
  */
-import { type CostModel, type Work } from '../cost/model.js';
+import type { Work } from '../cost/model.js';
 import { cutAt } from '../protocol/early-end.js';
-import {
-  type Admission,
-  type Decided,
-  type EngineState,
-  type Policy,
-  type Router,
-  type Service,
-  type StepHost,
-  type StepPlan as RouterPlan,
-} from '../scheduler/router.js';
-import {
-  type LiveRequest,
-  type SimulatedRequest,
-  type StepParts,
-  type StepPlan,
-  isDone,
-  isPrefilling,
-  planStep,
-  start,
-} from './request.js';
-import { type Room, fill, preempt } from './slots.js';
+import type { Admitted, ExitLayer } from '../protocol/index.js';
+import type { Scheduler } from '../scheduler/scheduler.js';
+import type { Sequence } from '../scheduler/sequence.js';
+import type { RowPlan, SequenceEnd, StepPlan, TokenResult } from '../scheduler/step-plan.js';
+import type { Rejected } from '../scheduler/types.js';
+import type { Machine } from './machine.js';
+import { END_TOKEN, engineRequest, type SimulatedRequest } from './request.js';
 
-/** The part of the router that a simulated engine calls, as the real engine does. */
-export type RouterFacade = Pick<Router, 'step' | 'landing' | 'observeStep' | 'observeEnd'>;
-
-export interface Machine extends Room {
-  /** Time in ms that a client waits outside the engine; added to every reported time. Default: 0. */
-  readonly overheadMs?: number;
-  /** Clients that never pause: a request arrives when one of them is free. Absent or null: at its own time. */
-  readonly clients?: number | null;
-  /** Real time of a step in ms, from its work and the current time. */
-  readonly actual: (work: Work, now: number) => number;
-}
+/** Tokens of every sentence in the simulation. */
+const SENTENCE_TOKENS = 18;
+/** A token of an answer's text. */
+const TEXT_TOKEN = -1;
 
 export interface Outcome {
   readonly request: SimulatedRequest;
-  readonly admission: Admission;
+  readonly admission: Admitted | Rejected;
   /** Null for a rejected request. */
   readonly firstTokenAt: number | null;
   readonly endedAt: number;
   /** Tokens in order, by exit layer. */
-  readonly path: LiveRequest['path'];
+  readonly path: readonly { readonly exit: ExitLayer; readonly tokens: number }[];
   readonly tokens: number;
   readonly reason: 'length' | 'landed' | 'deadline' | 'rejected';
   readonly preemptions: number;
 }
 
-const NO_WORK: Work = { decode: null, prefill: [] };
-
-/** Tokens within which nine of ten real sentences end. */
-const LONG_SENTENCE_TOKENS = 24;
-
-/** Whether an answer ends at the end of this sentence: the next one is likely to end too late. */
-function hasLanded(each: LiveRequest, router: RouterFacade, now: number): boolean {
-  if (each.generated === 0 || each.sentenceTokens !== 0 || isPrefilling(each)) return false;
-  const landing = router.landing(each);
-  return landing !== null && now + LONG_SENTENCE_TOKENS * landing.tokenMs > landing.endsAt;
+/** A running sequence behind a step. */
+export interface LiveSequence {
+  readonly id: string;
+  readonly promptLength: number;
+  readonly generated: number;
+  readonly exit: ExitLayer;
 }
 
 /** One step, for observers (tests, progress). */
@@ -70,178 +43,163 @@ export interface SimulatedStep {
   readonly now: number;
   readonly ms: number;
   readonly work: Work;
-  readonly live: readonly LiveRequest[];
+  readonly plan: StepPlan;
+  readonly live: readonly LiveSequence[];
   readonly waiting: number;
   /** The outcomes so far. The array grows with the run. */
   readonly outcomes: readonly Outcome[];
 }
 
-/** The engine's side of the router's step: requests with slots, waiting ones, and arrivals. */
-class SimulatedEngine implements StepHost {
+/** A request that has no outcome yet. */
+interface Open {
+  readonly request: SimulatedRequest;
+  readonly sequence: Sequence;
+  admission: Admitted | Rejected | null;
+}
+
+class SimulatedEngine {
   now: number;
-  live: LiveRequest[] = [];
-  waiting: LiveRequest[] = [];
-  /** The parts of the step that the router chose. */
-  selected: StepParts = { paused: new Set(), chunks: [] };
   readonly outcomes: Outcome[] = [];
-  readonly #admissions = new Map<string, Admission>();
+  readonly #open = new Map<string, Open>();
+  readonly #overheadMs: number;
   #next = 0;
-  #deciding: LiveRequest[] = [];
 
   constructor(
     private readonly requests: readonly SimulatedRequest[],
     private readonly machine: Machine,
-    private readonly router: RouterFacade,
-    private readonly costs: CostModel,
-    private readonly policy: Policy,
+    readonly scheduler: Scheduler,
   ) {
     this.now = requests[0]?.arrivedAt ?? 0;
-  }
-
-  get isIdle(): boolean {
-    return this.waiting.length + this.live.length === 0;
+    this.#overheadMs = machine.overheadMs ?? 0;
   }
 
   get hasWork(): boolean {
-    return this.#next < this.requests.length || !this.isIdle;
+    return this.#next < this.requests.length || !this.scheduler.isIdle;
   }
 
-  state(): EngineState {
-    const { now, live, waiting } = this;
-    const { slots, kvPositions } = this.machine;
-    return { now, slots, live, waiting, sentenceTokens: LONG_SENTENCE_TOKENS, kvPositions };
+  /** Runs one step. @returns its plan and its time */
+  step(): { readonly plan: StepPlan; readonly ms: number } {
+    this.#arrive();
+    const plan = this.scheduler.schedule(this.now);
+    this.#hear(plan);
+    const ms = this.machine.actual(plan.work, this.now);
+    this.now += ms;
+    this.#cutLate();
+    const tokens = plan.rows.flatMap((row) => this.#tokensOf(row, plan));
+    const { ended } = this.scheduler.commit(plan, { at: this.now, cycleMs: ms, tokens, draft: null });
+    for (const { id, hasLanded } of ended) this.#end(id, hasLanded === true ? 'landed' : 'length', this.now);
+    return { plan, ms };
   }
 
-  arrivals(): readonly LiveRequest[] {
+  live(): LiveSequence[] {
+    const { exits } = this.scheduler.options.shape;
+    return this.scheduler.slots.running.map(({ id, promptLength, generated, exit }) => {
+      return { id, promptLength, generated, exit: exits[exit]?.layer ?? 0 };
+    });
+  }
+
+  #arrive(): void {
     const clients = this.machine.clients ?? null;
-    if (clients === null && this.isIdle)
-      this.now = Math.max(this.now, this.requests[this.#next]?.arrivedAt ?? this.now);
-    const free = (clients ?? Infinity) - this.waiting.length - this.live.length;
-    const arrived: LiveRequest[] = [];
+    const { isIdle } = this.scheduler;
+    if (clients === null && isIdle) this.now = Math.max(this.now, this.requests[this.#next]?.arrivedAt ?? this.now);
+    const free = (clients ?? Infinity) - this.#open.size;
+    let arrived = 0;
     for (let each = this.requests[this.#next]; each !== undefined; each = this.requests[this.#next]) {
-      if (clients === null ? each.arrivedAt > this.now : arrived.length >= free) break;
+      if (clients === null ? each.arrivedAt > this.now : arrived >= free) break;
+      const request = clients === null ? each : { ...each, arrivedAt: this.now };
+      const sequence = this.scheduler.add(engineRequest(request, this.#next, this.scheduler.options.shape));
+      this.#open.set(request.id, { request, sequence, admission: null });
       this.#next += 1;
-      arrived.push(start(clients === null ? each : { ...each, arrivedAt: this.now }, this.costs.shape));
+      arrived += 1;
     }
-    return (this.#deciding = arrived);
   }
 
-  decide(admissions: readonly Admission[]): Decided {
-    const queued: LiveRequest[] = [];
-    for (const [i, each] of this.#deciding.entries()) {
-      const admission = admissions[i];
-      if (admission === undefined) throw new Error(`request ${each.id} has no admission`);
-      this.#admissions.set(each.id, admission);
-      if (admission.kind === 'admit')
-        queued.push({ ...each, exit: admission.exit, serviceClass: admission.serviceClass });
-      else this.end(each, 'rejected');
+  /** Notes the decisions of a plan. */
+  #hear({ admitted, rejected, ended }: StepPlan): void {
+    for (const { id, ...admission } of admitted) {
+      const open = this.#open.get(id);
+      if (open !== undefined) open.admission = { ...admission, kind: 'admit' };
     }
-    this.waiting.push(...queued);
-    return { queued, next: [] };
+    for (const { id, leastFeasibleMs } of rejected) {
+      const open = this.#open.get(id);
+      if (open !== undefined) open.admission = { kind: 'reject', leastFeasibleMs };
+      this.#end(id, 'rejected', this.now);
+    }
+    for (const end of ended) this.#endPlanned(end);
   }
 
-  endDue(): void {
-    // No client cancels.
+  #endPlanned({ id, reason }: SequenceEnd): void {
+    if (reason === 'deadline') this.#end(id, 'deadline', this.now);
   }
 
-  start({ order, kept }: Service): void {
-    const byId = new Map(this.waiting.map((each) => [each.id, each]));
-    const ordered = order.flatMap((id) => byId.get(id) ?? []);
-    ({ live: this.live, waiting: this.waiting } = fill(this.live, ordered, kept, this.machine));
+  /** The gateway's timer ends answers whose deadline passed during a slow step (engine-client/deadline-timer.ts). */
+  #cutLate(): void {
+    for (const { sequence } of [...this.#open.values()]) {
+      const endsAt = cutAt(sequence) - this.#overheadMs;
+      if (endsAt >= this.now) continue;
+      this.scheduler.cancel(sequence.id, 'deadline');
+      this.#end(sequence.id, 'deadline', endsAt);
+    }
   }
 
-  apply(changes: RouterPlan['exits']): void {
-    const exits = new Map(changes.map(({ id, exit }) => [id, exit]));
-    const room = preempt(
-      this.live.map((each) => {
-        const exit = exits.get(each.id);
-        return exit === undefined ? each : { ...each, exit };
-      }),
-      this.machine,
-    );
-    this.live = room.live;
-    this.waiting.unshift(...room.preempted);
+  /** The token of a row, and the end behind it. An answer that its client has lost gets none. */
+  #tokensOf({ id, exit, window }: RowPlan, { landing }: StepPlan): TokenResult[] {
+    const open = this.#open.get(id);
+    if (open === undefined) return [];
+    const { request, sequence } = open;
+    const generated = sequence.generated + 1;
+    const mayEnd = generated % SENTENCE_TOKENS === 0;
+    const token: TokenResult = { id, token: TEXT_TOKEN, isEnd: false, mayEnd };
+    if (generated >= request.maxTokens) return [token];
+    const end: TokenResult = { id, token: END_TOKEN, isEnd: true, mayEnd: null };
+    if (generated >= (request.lengths[exit] ?? Infinity)) return [token, end];
+    // The next sentence is likely to end too late.
+    const lands = mayEnd && window !== null && this.now + landing.sentenceTokens * landing.tokenMs > window.endsAt;
+    return lands ? [token, { ...end, hasLanded: true }] : [token];
   }
 
-  select({ paused, chunks }: RouterPlan): Work {
-    this.selected = { paused: new Set(paused), chunks };
-    return this.step().work;
-  }
-
-  step(): StepPlan {
-    return planStep(this.live, this.selected, this.costs, this.policy);
-  }
-
-  endOverdue(ids: readonly string[]): void {
-    this.endAll('deadline', ({ id }) => ids.includes(id));
-  }
-
-  /** Ends all requests of which something holds. @param endedAt by the engine's clock */
-  endAll(
-    reason: Outcome['reason'],
-    ends: (each: LiveRequest) => boolean,
-    endedAt: (each: LiveRequest) => number = () => this.now,
-  ): void {
-    const ended = [...this.live, ...this.waiting].filter(ends);
-    for (const each of ended) this.end(each, reason, endedAt(each));
-    this.live = this.live.filter((each) => !ended.includes(each));
-    this.waiting = this.waiting.filter((each) => !ended.includes(each));
-  }
-
-  end(each: LiveRequest, reason: Outcome['reason'], at = this.now): void {
-    const admission = this.#admissions.get(each.id);
-    if (admission === undefined) throw new Error(`request ${each.id} ended before it was admitted`);
-    const { request, path, generated: tokens, preemptions } = each;
-    const { overheadMs = 0 } = this.machine;
-    const firstTokenAt = each.firstTokenAt === null ? null : each.firstTokenAt + overheadMs;
-    const endedAt = at + overheadMs;
-    this.outcomes.push({ request, admission, firstTokenAt, endedAt, path, tokens, reason, preemptions });
-    if (reason === 'rejected') return;
-    const how = reason === 'length' ? 'ended' : reason;
-    this.router.observeEnd(each, at, how);
+  #end(id: string, reason: Outcome['reason'], at: number): void {
+    const open = this.#open.get(id);
+    if (open === undefined) return;
+    this.#open.delete(id);
+    const { request, sequence, admission } = open;
+    if (admission === null) throw new Error(`request ${id} ended before it was admitted`);
+    const { generated: tokens, preemptions } = sequence;
+    const { exits } = this.scheduler.options.shape;
+    this.outcomes.push({
+      request,
+      admission,
+      firstTokenAt: sequence.firstTokenAt === null ? null : sequence.firstTokenAt + this.#overheadMs,
+      endedAt: at + this.#overheadMs,
+      path: sequence.path.map(({ exit, tokens: count }) => ({ exit: exits[exit]?.layer ?? 0, tokens: count })),
+      tokens,
+      reason,
+      preemptions,
+    });
   }
 }
 
 /**
  * Serves all requests (in order of arrival) to their end, and yields after every step.
- * @param requests may grow while `isOpen` says so
- * @param costs step times by the machine's table
+ * @param scheduler of simulatedScheduler
  * @returns one outcome per request, in order of its end
- * @throws Error if a step makes no progress, which is a bug of the router
+ * @throws Error if a step makes no progress, which is a bug of the scheduler
  */
 export function* simulate(
   requests: readonly SimulatedRequest[],
   machine: Machine,
-  router: RouterFacade,
-  costs: CostModel,
-  policy: Policy,
-  isOpen = (): boolean => false,
+  scheduler: Scheduler,
 ): Generator<SimulatedStep, Outcome[], void> {
-  const engine = new SimulatedEngine(requests, machine, router, costs, policy);
+  const engine = new SimulatedEngine(requests, machine, scheduler);
   const { outcomes } = engine;
-  const overheadMs = machine.overheadMs ?? 0;
   let idleSteps = 0;
-  while (engine.hasWork || isOpen()) {
-    if (!engine.hasWork) {
-      yield { now: engine.now, ms: 0, work: NO_WORK, live: [], waiting: 0, outcomes };
-      continue;
-    }
-    router.step(engine);
-    const { work, advance } = engine.step();
-    const ms = machine.actual(work, engine.now);
+  while (engine.hasWork) {
+    const { plan, ms } = engine.step();
     idleSteps = ms > 0 ? 0 : idleSteps + 1;
-    if (idleSteps > 1 && engine.live.length > 0) {
-      throw new Error(`no progress at ${engine.now} ms with ${engine.live.length} live requests`);
-    }
-    engine.now += ms;
-    router.observeStep(work, ms);
-    // The gateway's timer ends answers whose deadline passed during a slow step (engine-client/deadline-timer.ts).
-    const endsAt = (each: LiveRequest): number => cutAt(each) - overheadMs;
-    engine.endAll('deadline', (each) => endsAt(each) < engine.now, endsAt);
-    engine.live = advance(engine.live, engine.now);
-    engine.endAll('length', isDone);
-    engine.endAll('landed', (each) => hasLanded(each, router, engine.now));
-    yield { now: engine.now, ms, work, live: engine.live, waiting: engine.waiting.length, outcomes };
+    const live = engine.live();
+    if (idleSteps > 1 && live.length > 0)
+      throw new Error(`no progress at ${engine.now} ms with ${live.length} live requests`);
+    yield { now: engine.now, ms, work: plan.work, plan, live, waiting: scheduler.slots.waiting.length, outcomes };
   }
   return outcomes;
 }

@@ -1,6 +1,6 @@
 /** Makes requests from a trace: scaled in time and length, each in a budget class. */
 import { hasBudgets, type TraceEntry } from '../load/trace.js';
-import type { Budget } from '../scheduler/router.js';
+import type { Budget } from '../protocol/index.js';
 import type { SimulatedRequest } from './request.js';
 
 /** Times of full depth on an idle machine, in ms. */

@@ -2,11 +2,11 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import t, { type Test } from 'tap';
 import { monotonicMs } from '../../src/util/clock.js';
 import { DeadlineTimer } from '../../src/engine-client/deadline-timer.js';
-import type { EndedEvent, EngineRequest, OnMiss, StepMessage } from '../../src/protocol/index.js';
+import type { EndedEvent, SequenceRequest, OnMiss, StepMessage } from '../../src/protocol/index.js';
 import { GREEDY } from '../../bench/greedy-request.js';
 import { plannedEvent } from '../fakes/engine.js';
 
-const request = (id: string, totalMs: number, onMiss: OnMiss = 'truncate'): EngineRequest => ({
+const request = (id: string, totalMs: number, onMiss: OnMiss = 'truncate'): SequenceRequest => ({
   id,
   arrivedAt: monotonicMs(),
   prompt: [1, 2, 3],

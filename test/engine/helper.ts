@@ -4,7 +4,7 @@ import { setImmediate as turn, setTimeout as delay } from 'node:timers/promises'
 import { fileURLToPath } from 'node:url';
 import type { Test } from 'tap';
 import { calibrationPlan, calibrate } from '../../src/engine/calibration/calibrate.js';
-import { EngineCore } from '../../src/engine/worker/core.js';
+import { type CoreOptions, EngineCore } from '../../src/engine/worker/core.js';
 import type { TokenTexts } from '../../src/engine/landing/token-texts.js';
 import { Executor } from '../../src/engine/execution/executor.js';
 import { loadModel } from '../../src/engine/execution/load-model.js';
@@ -16,7 +16,7 @@ import { HeadRunner } from '../../src/model/head-runner.js';
 import { StagedModel } from '../../src/model/staged-model.js';
 import type { Slot } from '../../src/scheduler/kv/slot.js';
 import { monotonicMs } from '../../src/util/clock.js';
-import { chunkSizes, defaultPolicy } from '../../src/scheduler/router.js';
+import { chunkSizes, defaultPolicy } from '../../src/scheduler/policy.js';
 import type { CostTable } from '../../src/cost/table.js';
 
 export { greedy } from '../../bench/greedy-request.js';
@@ -65,6 +65,7 @@ export function makeCore(
   overrides: Partial<EngineOptions> = {},
   clock = monotonicMs,
   texts?: TokenTexts,
+  watch: Pick<CoreOptions, 'onPlan' | 'onResult'> = {},
 ): EngineCore {
   const { maxRunning, maxQueue, kvMemoryBytes, prefixReuse, prefillChunk, speculate, audit } = engineOptions(overrides);
   costs ??= calibrate(executor, { ...calibrationPlan(4, 32, 128), repeats: 1 }, monotonicMs);
@@ -74,6 +75,7 @@ export function makeCore(
     ...(texts && { texts }),
     policy: { ...defaultPolicy, chunks: chunkSizes(prefillChunk) },
     clock,
+    ...watch,
   });
 }
 

@@ -1,6 +1,6 @@
 import t from 'tap';
 import { planCompaction } from '../../src/scheduler/kv/compaction.js';
-import { chunkEnd } from '../../src/engine/execution/step-batch.js';
+import { chunkEnd } from '../../src/scheduler/chunks.js';
 import { kernelChoice } from '../../src/engine/execution/kernels.js';
 import { findPrefix } from '../../src/scheduler/kv/prefix.js';
 import { randomStream } from '../../src/engine/draws.js';
@@ -8,7 +8,7 @@ import { GREEDY } from '../../bench/greedy-request.js';
 import { sampleFull } from '../../src/engine/sampling/sample-row.js';
 import { sampleTop } from '../../src/engine/sampling/sampler.js';
 import { Slot } from '../../src/scheduler/kv/slot.js';
-import { chunkSizes } from '../../src/scheduler/router.js';
+import { chunkSizes } from '../../src/scheduler/policy.js';
 
 void t.test('planCompaction moves the deepest rows to the front and counts unneeded rows', async (t) => {
   t.strictSame(

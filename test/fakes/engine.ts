@@ -9,7 +9,7 @@ import type { Engine, EngineEvents } from '../../src/engine-client/engine.js';
 import { OpenSequences, SequenceEvents } from '../../src/engine-client/sequence-events.js';
 import { sequencesOf } from '../../src/protocol/request.js';
 import type {
-  AnswerRequest,
+  EngineRequest,
   AuditedToken,
   AuditEvent,
   CancelReason,
@@ -141,7 +141,7 @@ export class FakeEngine extends EventEmitter<EngineEvents> implements Engine {
     return sequences <= this.room;
   }
 
-  generate(asked: AnswerRequest): SequenceEvents {
+  generate(asked: EngineRequest): SequenceEvents {
     const requests = sequencesOf(asked);
     const answer = new SequenceEvents(requests.length, () => {
       for (const { id } of requests) this.cancel(id, 'cancelled');

@@ -1,8 +1,9 @@
 /** Speculation of a looped model: fewer loops draft, all loops verify, and the answer stays that of all loops. */
 import t from 'tap';
 import type { DraftCount } from '../../src/protocol/index.js';
-import { draftAt, draftByGate, draftExits } from '../../src/engine/speculation/exit-draft.js';
-import { Sequence } from '../../src/scheduler/sequence.js';
+import { draftAt, draftByGate } from '../../src/engine/speculation/exit-draft.js';
+import type { Answer } from '../../src/engine/answer.js';
+import { draftExits } from '../../src/scheduler/drafts/drafts.js';
 import type { Slot } from '../../src/scheduler/kv/slot.js';
 import {
   advance,
@@ -16,6 +17,7 @@ import {
   openSlot,
   PROMPTS,
 } from '../engine/helper.js';
+import { answerOf } from '../engine/answers.js';
 import { LOOPS, loopedModel } from './looped-model.js';
 
 const executor = await makeExecutor(t, { modelDir: await loopedModel(t.testdir(), 2) });
@@ -26,21 +28,22 @@ t.afterEach(() => {
 });
 
 /** A sequence of all loops that lacks its last position only. */
-function prefilled(): { readonly sequence: Sequence; readonly slot: Slot } {
-  const sequence = new Sequence(greedy('a', start, LOOPS, 8), LOOPS - 1);
+function prefilled(): { readonly answer: Answer; readonly slot: Slot } {
+  const answer = answerOf(greedy('a', start, LOOPS, 8), executor.units.exits);
+  const { sequence } = answer;
   const slot = openSlot(executor, []);
   slot.tokens = sequence.tokens;
   sequence.slot = slot;
   advanceTo(executor, slot, LOOPS - 1, start.length - 1);
-  return { sequence, slot };
+  return { answer, slot };
 }
 
 void t.test('one to three loops may draft for four, and leave their states for the verification', async (t) => {
-  const { sequence, slot } = prefilled();
-  t.strictSame(draftExits(executor, sequence), [0, 1, 2]);
+  const { answer, slot } = prefilled();
+  t.strictSame(draftExits(answer.sequence, executor.units.exits, executor.model.limits.maxChunk), [0, 1, 2]);
   const drafts = [0, 1, 2].map((exit) => {
-    const draft = draftAt(executor, sequence, exit, 4);
-    t.strictSame(sequence.tokens, start, 'the sequence has its old tokens');
+    const draft = draftAt(executor, answer, exit, 4);
+    t.strictSame([answer.sequence.tokens, answer.tokens], [start, start], 'the answer has its old tokens');
     t.equal(slot.frontier(LOOPS - 1), start.length - 1);
     if (draft.length > 0) t.ok(slot.frontier(exit) >= start.length, 'the loops of the draft are ahead');
     slot.truncate(start.length - 1);
@@ -57,7 +60,7 @@ function firstValues(slot: Slot, loop: number, end: number): number[] {
 }
 
 void t.test('the gate drafts each token at the first loop whose cumulated probability is high', async (t) => {
-  const { sequence, slot } = prefilled();
+  const { answer, slot } = prefilled();
   const read: number[] = [];
   // The probability to stop at each state that is read: at loop 1; at loops 1 and 2 together; at none.
   const stops = [0.8, 0.5, 0.5, 0.1, 0.1, 0.1];
@@ -67,8 +70,8 @@ void t.test('the gate drafts each token at the first loop whose cumulated probab
       return stops[read.length - 1] ?? NaN;
     },
   };
-  const draft = draftByGate(executor, sequence, gate, 8);
-  t.strictSame(sequence.tokens, start, 'the sequence has its old tokens');
+  const draft = draftByGate(executor, answer, gate, 8);
+  t.strictSame([answer.sequence.tokens, answer.tokens], [start, start], 'the answer has its old tokens');
   t.equal(slot.frontier(LOOPS - 1), start.length - 1, 'the last loop has not run');
   const found = [0, 1, 2].map((loop) => slot.frontier(loop));
   t.strictSame(found, [start.length + 2, start.length + 2, start.length + 2]);
@@ -96,12 +99,12 @@ void t.test('the gate drafts each token at the first loop whose cumulated probab
 });
 
 void t.test('a draft by the gate ends with the answer, and is empty where the gate never stops', async (t) => {
-  const { sequence, slot } = prefilled();
-  t.strictSame(draftByGate(executor, sequence, { stop: () => 0 }, 4), []);
+  const { answer, slot } = prefilled();
+  t.strictSame(draftByGate(executor, answer, { stop: () => 0 }, 4), []);
   slot.truncate(start.length - 1);
-  t.equal(draftByGate(executor, sequence, { stop: () => 1 }, 4).length, 4);
+  t.equal(draftByGate(executor, answer, { stop: () => 1 }, 4).length, 4);
   slot.truncate(start.length - 1);
-  t.equal(draftByGate(executor, sequence, { stop: () => 1 }, 4, ({ length }) => length === 2).length, 2);
+  t.equal(draftByGate(executor, answer, { stop: () => 1 }, 4, ({ length }) => length === 2).length, 2);
 });
 
 void t.test('drafted answers equal the plain ones', async (t) => {

@@ -1,11 +1,11 @@
 /**
- * Audits move the router's choice: it serves by estimates that begin wrong, with two exits exchanged, or right. Each
+ * Audits move the scheduler's choice: it serves by estimates that begin wrong, with two exits exchanged, or right. Each
  * ended answer is audited at the exit whose turn it is, as the engine does.
  */
 import t from 'tap';
 import { ExitQuality } from '../../src/quality/exit-quality.js';
 import { seeded } from '../../src/util/random.js';
-import { admitted, asking, natural, routerOf, total } from '../scheduler/fixtures.js';
+import { admitted, asking, natural, plannerOf, total } from '../scheduler/fixtures.js';
 import { layers, quality as TRUE, right } from '../scheduler/sample.js';
 
 const deepest = TRUE.length - 1;
@@ -36,7 +36,7 @@ function exchanged(a: number, b: number): number[] {
 function choices(quality: readonly number[]): number[] {
   const exits: number[] = [];
   for (let ms = 100; ms < 1500; ms *= 1.1) {
-    exits.push(admitted(routerOf(), asking('a', total(ms, 'land'), { ...natural, quality })).exit);
+    exits.push(admitted(plannerOf(), asking('a', total(ms, 'land'), { ...natural, quality })).exit);
   }
   return exits;
 }

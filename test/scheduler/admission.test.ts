@@ -1,39 +1,36 @@
 /** Service class, exit and reason of a request that arrives, or the least budget that would be guaranteed. */
 import t from 'tap';
-import type {
-  Admission,
-  AnswerEnd,
-  Budget,
-  OnMiss,
-  RequestView,
-  Router,
-  ServiceClass,
-} from '../../src/scheduler/router.js';
+import type { Budget, OnMiss, ServiceClass } from '../../src/protocol/index.js';
+import type { Planner } from '../../src/scheduler/planner.js';
+import type { Sequence } from '../../src/scheduler/sequence.js';
+import type { Admission, AnswerEnd } from '../../src/scheduler/types.js';
 import {
+  type Given,
   NOW,
   admission,
   admitted,
   answering,
+  arrive,
   asking,
+  changed,
   leastOf,
   natural,
   planOf,
   prompting,
-  routerOf,
+  plannerOf,
   stateOf,
   total,
   unstated,
   within,
-  arrive,
 } from './fixtures.js';
 import { layers } from './sample.js';
 
-const landing = (id: string, totalMs: number, more: Partial<RequestView> = {}): RequestView =>
+const landing = (id: string, totalMs: number, more: Given = {}): Sequence =>
   asking(id, total(totalMs, 'land'), { ...natural, ...more });
-const classOf = (request: RequestView, waiting: readonly RequestView[] = [], router = routerOf()): string =>
-  admitted(router, request, stateOf({ waiting })).serviceClass;
-const least = (request: RequestView = landing('a', 1), state = stateOf(), router = routerOf()): number =>
-  leastOf(router, request, state) ?? NaN;
+const classOf = (request: Sequence, waiting: readonly Sequence[] = [], planner = plannerOf()): string =>
+  admitted(planner, request, stateOf({ waiting })).serviceClass;
+const least = (request: Sequence = landing('a', 1), state = stateOf(), planner = plannerOf()): number =>
+  leastOf(planner, request, state) ?? NaN;
 
 for (const [name, budget, more, expected] of [
   ['no budget', null, natural, 'none'],
@@ -54,8 +51,8 @@ for (const [name, budget, more, expected] of [
 
 void t.test('class: a budget up to the sentence is guaranteed at any load that holds it', async (t) => {
   const ms = 12 * least();
-  const router = routerOf();
-  const burst = router.admit(
+  const planner = plannerOf();
+  const burst = planner.admit(
     Array.from({ length: 8 }, (_, i) => landing(`r${i}`, ms)),
     stateOf(),
   );
@@ -64,14 +61,14 @@ void t.test('class: a budget up to the sentence is guaranteed at any load that h
 
 for (const onMiss of ['land', 'continue', 'truncate'] as const satisfies OnMiss[]) {
   void t.test(`reject: a hopeless request with ${onMiss} is served all the same`, async (t) => {
-    t.match(admission(routerOf(), asking('a', total(1, onMiss))), { kind: 'admit', serviceClass: 'best_effort' });
+    t.match(admission(plannerOf(), asking('a', total(1, onMiss))), { kind: 'admit', serviceClass: 'best_effort' });
   });
 }
 
 void t.test('reject: what is admitted is guaranteed', async (t) => {
   let rejected = 0;
   for (let ms = 20; ms < 2000; ms *= 1.3) {
-    const found = admission(routerOf(), asking('a', total(ms, 'reject'), natural));
+    const found = admission(plannerOf(), asking('a', total(ms, 'reject'), natural));
     if (found.kind === 'admit') t.equal(found.serviceClass, 'guaranteed', `${ms} ms`);
     else rejected += 1;
   }
@@ -81,7 +78,7 @@ void t.test('reject: what is admitted is guaranteed', async (t) => {
 void t.test('reject: the named budget is enough, and a quarter less is not', async (t) => {
   for (const request of [asking('a', null), asking('a', null, natural), asking('a', null, { minExit: 30 })]) {
     const named = least(request);
-    const at = (ms: number): string => admission(routerOf(), within(request, total(ms, 'reject'))).kind;
+    const at = (ms: number): string => admission(plannerOf(), within(request, total(ms, 'reject'))).kind;
     t.equal(at(named), 'admit', `${named} ms`);
     t.equal(at(named * 0.75), 'reject', `${named} ms`);
   }
@@ -89,8 +86,8 @@ void t.test('reject: the named budget is enough, and a quarter less is not', asy
 
 void t.test('reject: a request that holds no memory has no least budget', async (t) => {
   const state = stateOf({ kvPositions: 210 });
-  t.equal(leastOf(routerOf(), asking('a', null), state), null);
-  t.equal(typeof leastOf(routerOf(), asking('a', null), stateOf({ kvPositions: 250 })), 'number');
+  t.equal(leastOf(plannerOf(), asking('a', null), state), null);
+  t.equal(typeof leastOf(plannerOf(), asking('a', null), stateOf({ kvPositions: 250 })), 'number');
 });
 
 void t.test(
@@ -99,25 +96,25 @@ void t.test(
     const found = { named: 0, none: 0 };
     for (let kvPositions = 225; kvPositions < 300; kvPositions += 1) {
       const state = stateOf({ kvPositions });
-      const named = leastOf(routerOf(), landing('a', 1), state);
+      const named = leastOf(plannerOf(), landing('a', 1), state);
       found[named === null ? 'none' : 'named'] += 1;
       if (named === null) continue;
-      const asked = landing('a', named, { budget: total(named, 'reject') });
-      t.equal(admission(routerOf(), asked, state).kind, 'admit', `${named} ms with ${kvPositions} positions`);
+      const asked = within(landing('a', 1), total(named, 'reject'));
+      t.equal(admission(plannerOf(), asked, state).kind, 'admit', `${named} ms with ${kvPositions} positions`);
     }
     t.ok(found.named > 10 && found.none > 0, JSON.stringify(found));
   },
 );
 
 void t.test('reject: the named budget holds all choices of a request', async (t) => {
-  const choices = (count: number, totalMs: number): RequestView[] =>
+  const choices = (count: number, totalMs: number): Sequence[] =>
     Array.from({ length: count }, (_, i) => asking(`n${i}`, total(totalMs, 'reject'), natural));
   const named = (count: number): number => {
-    const [first] = routerOf().admit(choices(count, 1), stateOf());
+    const [first] = plannerOf().admit(choices(count, 1), stateOf());
     return (first?.kind === 'reject' ? first.leastFeasibleMs : null) ?? NaN;
   };
   for (const count of [1, 2, 6, 40]) {
-    const kinds = routerOf()
+    const kinds = plannerOf()
       .admit(choices(count, named(count)), stateOf())
       .map(({ kind }) => kind);
     t.same(new Set(kinds), new Set(['admit']), `${count} choices in ${named(count)} ms`);
@@ -129,10 +126,10 @@ void t.test('reject: a promise without slack leaves a number, which holds at onc
   let [later, of] = [0, 0];
   for (let ms = 1100; ms < 1500; ms += 5) {
     const old = (generated: number) => answering('old', total(ms), { serviceClass: 'guaranteed', generated });
-    const named = leastOf(routerOf(), asking('new', null, natural), stateOf({ live: [old(40)] })) ?? NaN;
+    const named = leastOf(plannerOf(), asking('new', null, natural), stateOf({ live: [old(40)] })) ?? NaN;
     const retry = (arrivedAt: number, now: number, generated: number): string => {
       const ask = within(asking('new', null, { ...natural, arrivedAt }), total(named, 'reject'));
-      return admission(routerOf(), ask, stateOf({ now, live: [old(generated)] })).kind;
+      return admission(plannerOf(), ask, stateOf({ now, live: [old(generated)] })).kind;
     };
     t.equal(retry(NOW, NOW, 40), 'admit', `${named} ms beside a promise of ${ms}`);
     of += 1;
@@ -141,20 +138,9 @@ void t.test('reject: a promise without slack leaves a number, which holds at onc
   t.ok(later >= 0.95 * of, `${later} of ${of}`);
 });
 
-void t.test('reject: where a floor of quality is the cause, the best exit below it is named', async (t) => {
-  const ms = 1.2 * least();
-  const floored = asking('a', total(ms, 'reject'), { ...natural, minExit: 30, openExit: 10, promptLength: 200 });
-  const found = admission(routerOf(), floored);
-  if (found.kind === 'admit') throw new Error('full depth was to take longer');
-  const { bestExit } = found;
-  t.ok(bestExit != null && layers.includes(bestExit) && bestExit < 30, `exit ${bestExit}`);
-  t.equal(admission(routerOf(), { ...floored, minExit: bestExit ?? 0 }).kind, 'admit');
-  t.match(admission(routerOf(), { ...floored, openExit: 30 }), { bestExit: null });
-});
-
 void t.test('no guarantee is made out of the time of an older one, though the new request is due first', async (t) => {
   const one = least();
-  const older = (ms: number): RequestView[] => ['a', 'b', 'c'].map((id, i) => landing(id, ms + i));
+  const older = (ms: number): Sequence[] => ['a', 'b', 'c'].map((id, i) => landing(id, ms + i));
   const loose = 20 * one;
   let tight = one;
   while (classOf(landing('c', tight + 2), older(tight).slice(0, 2)) !== 'guaranteed') tight *= 1.02;
@@ -166,12 +152,12 @@ void t.test('no guarantee is made out of the time of an older one, though the ne
     'best_effort',
     'beside a broken promise too',
   );
-  const unpromised = older(tight).map((each) => ({ ...each, serviceClass: 'best_effort' as const }));
+  const unpromised = older(tight).map((each) => changed(each, { serviceClass: 'best_effort' }));
   t.equal(classOf(landing('new', 2.5 * one), unpromised), 'guaranteed', 'best effort holds no time');
 });
 
 void t.test('beside a request of another key without a promise, a second promise has an equal share', async (t) => {
-  const beside = (serviceClass: ServiceClass, own: readonly RequestView[]): string => {
+  const beside = (serviceClass: ServiceClass, own: readonly Sequence[]): string => {
     const rival = landing('rival', 20_000, { tenant: 'b', serviceClass });
     return classOf(landing('new', 1.1 * least(), { tenant: 'a' }), [...own, rival]);
   };
@@ -206,14 +192,14 @@ interface Ended {
 }
 /** The least budget after three guaranteed answers that ended so. */
 function leastAfter(budget: Budget, { endedAt, end = 'ended', firstTokenAt = NOW + 100 }: Ended, waitMs = 0): number {
-  const router: Router = routerOf();
+  const planner: Planner = plannerOf();
   const ask = asking('a', budget, natural);
-  const { serviceClass } = admitted(router, ask);
+  const { serviceClass } = admitted(planner, ask);
   if (serviceClass !== 'guaranteed') throw new Error(`the class was to be guaranteed, not ${serviceClass}`);
-  const answered = { ...ask, isExactLength: true, serviceClass, firstTokenAt, generated: 50 };
-  for (let i = 0; i < 3; i += 1) router.observeEnd(answered, endedAt, end);
+  const answered = changed(ask, { isExactLength: true, serviceClass, firstTokenAt, generated: 50 });
+  for (let i = 0; i < 3; i += 1) planner.observeEnd(answered, endedAt, end);
   const now = endedAt + waitMs;
-  return least({ ...ask, arrivedAt: now }, stateOf({ now }), router);
+  return least(changed(ask, { arrivedAt: now }), stateOf({ now }), planner);
 }
 const wanted = total(5000, 'land');
 const DUE = NOW + 5000 - 12;
@@ -241,43 +227,42 @@ for (const [name, ended] of [
 }
 
 void t.test('reason: full depth, and why not', async (t) => {
-  const reasonOf = (router: Router, request: RequestView, state = stateOf()): string =>
-    admitted(router, request, state).reason;
+  const reasonOf = (planner: Planner, request: Sequence, state = stateOf()): string =>
+    admitted(planner, request, state).reason;
   const tight = landing('a', 150);
-  t.equal(reasonOf(routerOf(), landing('a', 60_000)), 'deepest');
-  t.equal(reasonOf(routerOf(), landing('a', 150, { minExit: 10, maxExit: 10 })), 'deepest', 'of those that it allows');
-  t.equal(reasonOf(routerOf(), tight), 'budget');
+  t.equal(reasonOf(plannerOf(), landing('a', 60_000)), 'deepest');
+  t.equal(reasonOf(plannerOf(), landing('a', 150, { minExit: 10, maxExit: 10 })), 'deepest', 'of those that it allows');
+  t.equal(reasonOf(plannerOf(), tight), 'budget');
   let ms = 150;
-  while (reasonOf(routerOf(), landing('a', ms)) !== 'deepest') ms *= 1.02;
-  t.equal(reasonOf(routerOf({}, undefined, 2), landing('a', ms)), 'noise', `${ms} ms are enough on a calm machine`);
+  while (reasonOf(plannerOf(), landing('a', ms)) !== 'deepest') ms *= 1.02;
   const waiting = Array.from({ length: 8 }, (_, i) => landing(`w${i}`, 100 + i, { serviceClass: 'best_effort' }));
-  const others = waiting.map((each) => ({ ...each, budget: total(ms - 1, 'land') }));
-  t.equal(reasonOf(routerOf(), landing('a', ms), stateOf({ waiting: others })), 'load');
+  const others = waiting.map((each) => within(each, total(ms - 1, 'land')));
+  t.equal(reasonOf(plannerOf(), landing('a', ms), stateOf({ waiting: others })), 'load');
 });
 
 void t.test('the exit of an admission is the one that the request begins with', async (t) => {
   for (const ms of [120, 200, 400, 900, 5000]) {
-    const router = routerOf();
+    const planner = plannerOf();
     const ask = landing('new', ms);
-    const { exit, serviceClass } = admitted(router, ask);
-    arrive(router, ask, NOW);
+    const { exit, serviceClass } = admitted(planner, ask);
+    arrive(planner, ask, NOW);
     const live = [prompting('new', ask.budget, { ...natural, exit, serviceClass })];
-    t.equal(planOf(router, stateOf({ live })).exits.get('new'), exit, `${ms} ms`);
+    t.equal(planOf(planner, stateOf({ live })).exits.get('new'), exit, `${ms} ms`);
   }
 });
 
 /** One after the other, each waiting while the next arrives. */
-function apart(requests: readonly RequestView[]): Admission[] {
-  const router = routerOf();
-  let waiting: readonly RequestView[] = [];
+function apart(requests: readonly Sequence[]): Admission[] {
+  const planner = plannerOf();
+  let waiting: readonly Sequence[] = [];
   return requests.map((request) => {
-    const found = admission(router, request, stateOf({ waiting }));
+    const found = admission(planner, request, stateOf({ waiting }));
     if (found.kind === 'reject') return found;
-    waiting = [...waiting, { ...request, exit: found.exit, serviceClass: found.serviceClass }];
+    waiting = [...waiting, changed(request, { exit: found.exit, serviceClass: found.serviceClass })];
     return found;
   });
 }
-const together = (requests: readonly RequestView[]): Admission[] => routerOf().admit(requests, stateOf());
+const together = (requests: readonly Sequence[]): Admission[] => plannerOf().admit(requests, stateOf());
 
 for (const onMiss of ['land', 'reject'] as const) {
   void t.test(`burst: promises with ${onMiss} are made as if each request had come by itself`, async (t) => {

@@ -1,18 +1,15 @@
 /** Requests over time: how deep an answer is, when it lands, what its client is told and gets. */
 import t, { type Test } from 'tap';
-import {
-  type Admission,
-  type Budget,
-  type EngineState,
-  type RequestView,
-  Router,
-  defaultPolicy,
-} from '../../src/scheduler/router.js';
+import type { Budget } from '../../src/protocol/index.js';
+import { Planner } from '../../src/scheduler/planner.js';
+import { defaultPolicy } from '../../src/scheduler/policy.js';
+import { Sequence } from '../../src/scheduler/sequence.js';
+import type { Occupancy } from '../../src/scheduler/snapshot.js';
 import { isGuaranteed, isMet } from '../../src/simulate/report.js';
 import type { SimulatedRequest } from '../../src/simulate/request.js';
 import { seeded } from '../../src/util/random.js';
-import { outcomeOf, prior, serve, simulated, total, within } from './fixtures.js';
-import { layers, shape, table } from './sample.js';
+import { outcomeOf, serve, simulated, total, units } from './fixtures.js';
+import { layers } from './sample.js';
 
 /** Longer than nearly all answers of the prior; no client says so. */
 const long: Partial<SimulatedRequest> = { lengths: layers.map(() => 900), maxTokens: 1024, isExactLength: false };
@@ -86,47 +83,39 @@ for (const [name, isExactLength, budgetOf] of [
   });
 }
 
-/** A router that looks again at each rejection: at the budget that it names. */
-class Asking extends Router {
-  again = 0;
-  taken = 0;
-
-  override admit(arrived: readonly RequestView[], state: EngineState): Admission[] {
-    const found = super.admit(arrived, state);
-    arrived.forEach((request, i) => {
-      const answer = found[i];
-      if (answer?.kind !== 'reject' || answer.leastFeasibleMs === null || arrived.length > 1) return;
-      this.again += 1;
-      const asks = within(request, total(answer.leastFeasibleMs, 'reject'));
-      if (super.admit([asks], state)[0]?.kind === 'admit') this.taken += 1;
-    });
+/** Lets planners look again at each rejection: at the budget that it names. */
+function askingAgain(t: Test): { again: number; taken: number } {
+  const count = { again: 0, taken: 0 };
+  const admit = Object.getOwnPropertyDescriptor(Planner.prototype, 'admit')?.value as Planner['admit'];
+  t.capture(Planner.prototype, 'admit', function (this: Planner, arrived: readonly Sequence[], state: Occupancy) {
+    const found = admit.call(this, arrived, state);
+    const [request, ...others] = arrived;
+    const [answer] = found;
+    if (request === undefined || others.length > 0) return found;
+    if (answer?.kind !== 'reject' || answer.leastFeasibleMs === null) return found;
+    count.again += 1;
+    const { depth } = request.request;
+    const asks = { ...request.request, depth: { ...depth, budget: total(answer.leastFeasibleMs, 'reject') } };
+    if (admit.call(this, [new Sequence(asks, units.exits)], state)[0]?.kind === 'admit') count.taken += 1;
     return found;
-  }
+  });
+  return count;
 }
 
-void t.test(
-  'reject: each rejected request is admitted at the budget that its rejection names, in the same state',
-  async (t) => {
-    for (const isExactLength of [true, false]) {
-      const tight = (i: number, alone: number): Budget => total(20 + alone * ([0.2, 0.5, 3][i % 3] ?? 1), 'reject');
-      const router = new Asking(
-        shape,
-        table,
-        { ...defaultPolicy, requestOverheadMs: 0 },
-        { lengths: prior, kept: null },
-      );
-      const requests = poisson({ count: 300, load: 1.5, isExactLength, budgetOf: tight }, 2);
-      const { outcomes } = serve(requests, { router });
-      const { again, taken } = router;
-      t.ok(again > 50, `${again} asked again`);
-      t.equal(taken, again);
-      const accepted = outcomes.filter(({ reason }) => reason !== 'rejected');
-      t.ok(accepted.length > 30, `${accepted.length} accepted`);
-      const kept = accepted.filter(isMet).length;
-      t.ok(kept >= 0.97 * accepted.length, `${kept} of ${accepted.length} kept`);
-    }
-  },
-);
+for (const isExactLength of [true, false]) {
+  const kind = isExactLength ? 'exact' : 'estimated';
+  void t.test(`reject: the budget that a rejection names is admitted in the same state (${kind} length)`, async (t) => {
+    const tight = (i: number, alone: number): Budget => total(20 + alone * ([0.2, 0.5, 3][i % 3] ?? 1), 'reject');
+    const count = askingAgain(t);
+    const { outcomes } = serve(poisson({ count: 300, load: 1.5, isExactLength, budgetOf: tight }, 2));
+    t.ok(count.again > 50, `${count.again} asked again`);
+    t.equal(count.taken, count.again);
+    const accepted = outcomes.filter(({ reason }) => reason !== 'rejected');
+    t.ok(accepted.length > 30, `${accepted.length} accepted`);
+    const kept = accepted.filter(isMet).length;
+    t.ok(kept >= 0.97 * accepted.length, `${kept} of ${accepted.length} kept`);
+  });
+}
 
 /** Milliseconds until the first token of one request in the middle of closed-loop clients without budgets. */
 function ttftAmong(t: Test, budget: Budget | null): number {
@@ -152,11 +141,10 @@ void t.test('starvation: a budget among closed-loop clients without any is no di
 void t.test(
   'starvation: a request without a budget ends within twice 1/share of its own time among tight ones',
   async (t) => {
+    const answer = { lengths: layers.map(() => 30), maxTokens: 30 };
     // Twice what the machine can serve, for as long as the request lives.
-    const tight = Array.from({ length: 400 }, (_, i) =>
-      simulated(`tight${i}`, i * 25, total(600, 'reject'), { lengths: layers.map(() => 30), maxTokens: 30 }),
-    );
-    const free = simulated('free', 1000, null, { lengths: layers.map(() => 30), maxTokens: 30 });
+    const tight = Array.from({ length: 400 }, (_, i) => simulated(`tight${i}`, i * 25, total(600, 'reject'), answer));
+    const free = simulated('free', 1000, null, answer);
     const all = [...tight, free].sort((a, b) => a.arrivedAt - b.arrivedAt);
     const served = outcomeOf(serve(all, { machine: { slots: 8 } }).outcomes, 'free');
     const alone = outcomeOf(serve([free]).outcomes, 'free');

@@ -1,12 +1,25 @@
 /** Random but possible requests and states of an engine, for property tests. */
 import fc from 'fast-check';
-import type { Budget, EngineState, RequestView, SequenceView } from '../../src/scheduler/router.js';
+import t from 'tap';
+import type { Budget } from '../../src/protocol/index.js';
+import type { Sequence } from '../../src/scheduler/sequence.js';
+import type { Occupancy } from '../../src/scheduler/snapshot.js';
 import type { SimulatedRequest } from '../../src/simulate/request.js';
-import { asking, chat, simulated, stateOf } from './fixtures.js';
+import { type Given, asking, chat, prompting, simulated, stateOf } from './fixtures.js';
 import { layers } from './sample.js';
 
 /** Fixed seeds: a failure must be there again tomorrow. Shrinking takes minutes. */
 export const runs = { numRuns: 150, seed: 20_26, endOnFailure: true };
+
+/** A test of a property, which a predicate denies with `false` or an error. */
+export function holds<Ts extends [unknown, ...unknown[]]>(
+  title: string,
+  ...parts: [...values: { [K in keyof Ts]: fc.Arbitrary<Ts[K]> }, predicate: (...values: Ts) => boolean]
+): void {
+  void t.test(title, async () => {
+    fc.assert(fc.property(...parts), runs);
+  });
+}
 
 const exit = fc.constantFrom(...layers);
 
@@ -36,8 +49,11 @@ const lengthGroup = fc.record({
   key: fc.option(fc.constantFrom('a', 'b')),
 });
 
-/** A waiting request of an engine whose time is 10 s. */
-export const waiting: fc.Arbitrary<RequestView> = fc
+type Parts = readonly [id: string, budget: Budget | null, given: Given & Required<Pick<Given, Stated>>];
+type Stated = 'arrivedAt' | 'promptLength' | 'maxTokens' | 'exit';
+
+/** A request of an engine whose time is 10 s. */
+const request: fc.Arbitrary<Parts> = fc
   .record({
     id: fc.uuid(),
     arrivedAt: fc.integer({ min: 0, max: 10_000 }),
@@ -49,24 +65,25 @@ export const waiting: fc.Arbitrary<RequestView> = fc
     serviceClass: fc.constantFrom('guaranteed' as const, 'best_effort' as const),
     depth,
   })
-  .map(({ depth: bounds, id, budget: stated, ...rest }) => asking(id, stated, { ...rest, ...bounds }));
+  .map(({ depth: bounds, id, budget: stated, ...rest }) => [id, stated, { ...rest, ...bounds }]);
+
+export const waiting: fc.Arbitrary<Sequence> = request.map((parts) => asking(...parts));
 
 /** Somewhere in its prompt, or in the middle of its answer. */
-export const live: fc.Arbitrary<SequenceView> = fc
-  .record({ request: waiting, progress: fc.double({ min: 0, max: 1, noNaN: true }) })
-  .map(({ request, progress }) => {
+export const live: fc.Arbitrary<Sequence> = fc
+  .tuple(request, fc.double({ min: 0, max: 1, noNaN: true }))
+  .map(([[id, stated, given], progress]) => {
+    const { arrivedAt, promptLength, maxTokens, exit: own } = given;
     const isDecoding = progress > 0.3;
-    const generated = isDecoding ? Math.max(1, Math.floor((request.maxTokens - 1) * progress)) : 0;
-    const seen = isDecoding ? request.promptLength + generated - 1 : Math.floor(request.promptLength * progress);
-    const firstTokenAt = isDecoding ? request.arrivedAt + 50 : null;
-    const frontier = layers.map((layer) => (layer <= request.exit ? seen : Math.floor(seen / 2)));
-    return {
-      ...{ ...request, generated, firstTokenAt, frontier, expectedFrontier: frontier },
-      lastTokenAt: firstTokenAt === null ? null : firstTokenAt + generated * 5,
-    };
+    const generated = isDecoding ? Math.max(1, Math.floor((maxTokens - 1) * progress)) : 0;
+    const seen = isDecoding ? promptLength + generated - 1 : Math.floor(promptLength * progress);
+    const firstTokenAt = isDecoding ? arrivedAt + 50 : null;
+    const lastTokenAt = firstTokenAt === null ? null : firstTokenAt + generated * 5;
+    const frontier = layers.map((layer) => (layer <= own ? seen : Math.floor(seen / 2)));
+    return prompting(id, stated, { ...given, generated, firstTokenAt, lastTokenAt, frontier });
   });
 
-export const state: fc.Arbitrary<EngineState> = fc
+export const state: fc.Arbitrary<Occupancy> = fc
   .record({
     live: fc.uniqueArray(live, { maxLength: 20, selector: ({ id }) => id }),
     waiting: fc.uniqueArray(waiting, { maxLength: 10, selector: ({ id }) => id }),

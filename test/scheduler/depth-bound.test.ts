@@ -2,60 +2,56 @@
 import t from 'tap';
 import type { Expected } from '../../src/scheduler/depth-bound.js';
 import { deepestUnder } from '../../src/scheduler/depth-bound.js';
-import type { RequestView } from '../../src/scheduler/types.js';
-import { NOW, answering, arrive, asking, natural, planOf, planningState } from './fixtures.js';
-import { prompting, routerOf, stateOf, total } from './fixtures.js';
+import type { Sequence } from '../../src/scheduler/sequence.js';
+import { type Given, NOW, changed, within, answering, arrive, asking, natural, planOf, snapshot } from './fixtures.js';
+import { prompting, plannerOf, stateOf, total } from './fixtures.js';
 import { layers, sample } from './sample.js';
 
 const DEEPEST = 4;
 const ample = total(60_000, 'land');
 const rows = Array.from({ length: 2 }, (_, i) => answering(`row${i}`, ample, natural));
-const prompts = (count: number, more: Partial<RequestView> = {}): RequestView[] =>
+const prompts = (count: number, more: Given = {}): Sequence[] =>
   Array.from({ length: count }, (_, i) => asking(`p${i}`, total(2000, 'land'), { ...natural, ...more }));
 const expected = (perSecond: number, budgetMs = 2000): Expected => {
   return { rate: perSecond / 1000, positions: 100, budgets: [budgetMs, budgetMs, budgetMs] };
 };
 void t.test('without arrivals nothing bounds depth', async (t) => {
-  t.same(deepestUnder(planningState({ live: rows }), expected(0, 60_000)), DEEPEST);
-  t.same(deepestUnder(planningState({ live: rows }), { rate: 0, positions: 0, budgets: [] }), DEEPEST);
+  t.same(deepestUnder(snapshot({ live: rows }), expected(0, 60_000)), DEEPEST);
+  t.same(deepestUnder(snapshot({ live: rows }), { rate: 0, positions: 0, budgets: [] }), DEEPEST);
 });
 
 void t.test('without arrivals budgets that came bound no other request, however tight they were', async (t) => {
   const slow = { ...sample, drift: { ...sample.drift, slowdown: 4 } };
   for (const budgetMs of [500, 2000]) {
-    const state = planningState({ live: rows }, {}, slow);
+    const state = snapshot({ live: rows }, {}, slow);
     t.same(deepestUnder(state, expected(1e-6, budgetMs)), DEEPEST, `${budgetMs} ms`);
     t.ok(deepestUnder(state, expected(1e4, budgetMs)) < DEEPEST, `${budgetMs} ms under load`);
   }
 });
 
 void t.test('an idle engine has no bound, nor a request that is alone, whatever came', async (t) => {
-  t.same(deepestUnder(planningState(), expected(100)), DEEPEST);
-  t.same(deepestUnder(planningState({ waiting: prompts(1) }), expected(100)), DEEPEST);
-  t.same(deepestUnder(planningState({ live: rows.slice(0, 1) }), expected(100)), DEEPEST);
+  t.same(deepestUnder(snapshot(), expected(100)), DEEPEST);
+  t.same(deepestUnder(snapshot({ waiting: prompts(1) }), expected(100)), DEEPEST);
+  t.same(deepestUnder(snapshot({ live: rows.slice(0, 1) }), expected(100)), DEEPEST);
 });
 
 void t.test('requests without a total budget make no bound', async (t) => {
-  const live = rows.map((each) => ({ ...each, budget: null, lands: false }));
-  t.same(deepestUnder(planningState({ live }), expected(100)), DEEPEST);
+  const live = rows.map((each) => within(each, null));
+  t.same(deepestUnder(snapshot({ live }), expected(100)), DEEPEST);
 });
 
 void t.test('a light load with ample budgets is free', async (t) => {
-  t.same(deepestUnder(planningState({ live: rows }), expected(0.1, 60_000)), DEEPEST);
+  t.same(deepestUnder(snapshot({ live: rows }), expected(0.1, 60_000)), DEEPEST);
 });
 
 void t.test('a heavy load makes answers shallower', async (t) => {
-  t.ok(deepestUnder(planningState({ live: rows }), expected(60)) < DEEPEST);
-  t.equal(
-    deepestUnder(planningState({ live: rows }, { depthGain: 10 }), expected(60)),
-    DEEPEST,
-    'for too small a gain',
-  );
+  t.ok(deepestUnder(snapshot({ live: rows }), expected(60)) < DEEPEST);
+  t.equal(deepestUnder(snapshot({ live: rows }, { depthGain: 10 }), expected(60)), DEEPEST, 'for too small a gain');
 });
 
 for (const budgetMs of [500, 2000, 10_000]) {
   void t.test(`with a rising rate and budgets of ${budgetMs} ms answers get no deeper`, async (t) => {
-    const state = planningState({ live: rows });
+    const state = snapshot({ live: rows });
     let before = DEEPEST;
     for (let perSecond = 0.5; perSecond < 200; perSecond *= 1.5) {
       const exit = deepestUnder(state, expected(perSecond, budgetMs));
@@ -68,7 +64,7 @@ for (const budgetMs of [500, 2000, 10_000]) {
 
 void t.test('long prompts wait for each other: they make answers shallower at a lower rate', async (t) => {
   const exit = (positions: number, perSecond: number): number =>
-    deepestUnder(planningState({ live: rows }), { ...expected(perSecond, 500), positions });
+    deepestUnder(snapshot({ live: rows }), { ...expected(perSecond, 500), positions });
   t.equal(exit(100, 1.9), DEEPEST);
   t.equal(exit(800, 1.5), DEEPEST);
   t.equal(exit(800, 1.9), 1);
@@ -77,45 +73,44 @@ void t.test('long prompts wait for each other: they make answers shallower at a 
 
 void t.test('of the prompts that came only the positions without a prefix are load', async (t) => {
   const exitAfter = (cached: number): number | undefined => {
-    const router = routerOf();
+    const planner = plannerOf();
     for (let arrivedAt = NOW - 12_000; arrivedAt < NOW; arrivedAt += 400) {
       const expectedFrontier = layers.map(() => cached);
       const more = { ...natural, arrivedAt, promptLength: 800, expectedFrontier };
-      arrive(router, asking(`past${arrivedAt}`, total(500, 'land'), more), arrivedAt);
+      arrive(planner, asking(`past${arrivedAt}`, total(500, 'land'), more), arrivedAt);
     }
-    return planOf(router, stateOf({ live: [...rows, prompting('new', ample, natural)] })).exits.get('new');
+    return planOf(planner, stateOf({ live: [...rows, prompting('new', ample, natural)] })).exits.get('new');
   };
   t.equal(exitAfter(700), 30);
   t.equal(exitAfter(0), 15);
 });
 
 void t.test('no bound is shallower than all requests allow', async (t) => {
-  const live = rows.map((each) => ({ ...each, minExit: 20 }));
-  t.ok(deepestUnder(planningState({ live }), expected(1e4)) >= 2);
-  const deep = rows.map((each) => ({ ...each, minExit: 30 }));
-  t.equal(deepestUnder(planningState({ live: deep }), expected(1e4)), DEEPEST);
+  const live = rows.map((each) => changed(each, { minExit: 20 }));
+  t.ok(deepestUnder(snapshot({ live }), expected(1e4)) >= 2);
+  const deep = rows.map((each) => changed(each, { minExit: 30 }));
+  t.equal(deepestUnder(snapshot({ live: deep }), expected(1e4)), DEEPEST);
 });
 
 void t.test('a burst counts as load, and one prompt does not', async (t) => {
-  const of = (count: number): number =>
-    deepestUnder(planningState({ live: rows, waiting: prompts(count) }), expected(0));
+  const of = (count: number): number => deepestUnder(snapshot({ live: rows, waiting: prompts(count) }), expected(0));
   t.equal(of(1), of(0), 'one prompt');
   t.ok(of(60) < of(1), `${of(60)}`);
   // Beside the request itself, 23 prompts that are due within two seconds are as much as 11.5 a second.
-  const atRate = (perSecond: number): number => deepestUnder(planningState({ live: rows }), expected(perSecond));
+  const atRate = (perSecond: number): number => deepestUnder(snapshot({ live: rows }), expected(perSecond));
   t.same([of(23), of(24)], [atRate(10), atRate(11.5)]);
   t.ok(of(24) < of(23));
 });
 
 void t.test('prompts that can not be in time are no load', async (t) => {
   const late = prompts(40, { arrivedAt: -1900 });
-  const none = deepestUnder(planningState({ live: rows }), expected(0));
-  t.same(deepestUnder(planningState({ live: rows, waiting: late }), expected(0)), none);
+  const none = deepestUnder(snapshot({ live: rows }), expected(0));
+  t.same(deepestUnder(snapshot({ live: rows, waiting: late }), expected(0)), none);
 });
 
 void t.test('a slower machine is a higher load', async (t) => {
   const rate = expected(8);
   const slow = { ...sample, drift: { ...sample.drift, slowdown: 4 } };
-  const [fast, slower] = [planningState({ live: rows }), planningState({ live: rows }, {}, slow)];
+  const [fast, slower] = [snapshot({ live: rows }), snapshot({ live: rows }, {}, slow)];
   t.ok(deepestUnder(slower, rate) < deepestUnder(fast, rate));
 });

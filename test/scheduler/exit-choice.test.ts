@@ -1,31 +1,37 @@
 /** Exits of requests that begin, and the pauses of a step. */
 import t from 'tap';
 import { at } from '../../src/cost/model.js';
-import { type Budget, type EngineState, type Policy, type SequenceView } from '../../src/scheduler/router.js';
+import type { Budget } from '../../src/protocol/index.js';
+import type { Policy } from '../../src/scheduler/policy.js';
+import type { Sequence } from '../../src/scheduler/sequence.js';
+import type { Occupancy } from '../../src/scheduler/snapshot.js';
 import { chooseExits, forecast } from '../../src/scheduler/exit-choice.js';
 import { latePromises } from '../../src/scheduler/promise.js';
 import {
+  type Given,
   NOW,
   answering,
   asking,
+  changed,
   natural,
   planOf,
-  planningState,
+  snapshot,
   prompting,
-  routerOf,
+  plannerOf,
   stateOf,
   total,
   unstated,
+  within,
 } from './fixtures.js';
 import { layers } from './sample.js';
 
 const DEEPEST = 4;
 /** Exit (index) of each request that begins, by id. */
-function exitsOf(parts: Partial<EngineState>, deepest = DEEPEST): Record<string, number> {
-  const chosen = chooseExits(planningState(parts), deepest);
-  return Object.fromEntries([...chosen].map(([{ request }, exit]) => [request.id, exit]));
+function exitsOf(parts: Partial<Occupancy>, deepest = DEEPEST): Record<string, number> {
+  const chosen = chooseExits(snapshot(parts), deepest);
+  return Object.fromEntries([...chosen].map(([{ sequence }, exit]) => [sequence.id, exit]));
 }
-const exitOf = (budget: Budget | null, more: Partial<SequenceView> = {}, deepest?: number): number | undefined =>
+const exitOf = (budget: Budget | null, more: Given = {}, deepest?: number): number | undefined =>
   exitsOf({ live: [prompting('a', budget, { ...natural, ...more })] }, deepest).a;
 const bare = total(150, 'land');
 
@@ -52,7 +58,7 @@ void t.test('more budget begins no shallower', async (t) => {
 });
 
 void t.test(
-  'an exit that is worth nothing more is not taken: the worth of a deeper one pays for its time',
+  'an exit that is worth nothing more is not taken: the utility of a deeper one pays for its time',
   async (t) => {
     const quality = [0.94, 0.94, 0.94, 0.94, 0.94];
     t.equal(exitOf(bare, { quality }), 0, 'all exits agree alike');
@@ -77,12 +83,12 @@ void t.test('an answer that can not land begins at the deepest exit that has tim
 });
 
 void t.test('a first token and a TPOT bound the exit', async (t) => {
-  const within = (part: Partial<Budget>): number => exitOf({ ...unstated, ...part }) ?? -1;
-  t.equal(within({ ttftMs: 1000 }), 4);
-  t.ok(within({ ttftMs: 60 }) < 4);
-  t.equal(within({ tpotMs: 20 }), 4);
-  t.ok(within({ tpotMs: 4.6 }) < 4);
-  t.equal(within({ tpotMs: 0.1 }), 0);
+  const with_ = (part: Partial<Budget>): number => exitOf({ ...unstated, ...part }) ?? -1;
+  t.equal(with_({ ttftMs: 1000 }), 4);
+  t.ok(with_({ ttftMs: 60 }) < 4);
+  t.equal(with_({ tpotMs: 20 }), 4);
+  t.ok(with_({ tpotMs: 4.6 }) < 4);
+  t.equal(with_({ tpotMs: 0.1 }), 0);
 });
 
 void t.test('the load bounds the exit of answers that begin with a budget, and of no other one', async (t) => {
@@ -105,14 +111,15 @@ void t.test('an answer keeps its exit: no plan changes it', async (t) => {
 });
 
 void t.test('a prompt that has begun keeps its exit, unless another one begins', async (t) => {
-  const tight = (id: string, done: number): SequenceView =>
+  const tight = (id: string, done: number): Sequence =>
     prompting(id, total(20, 'land'), { ...natural, frontier: layers.map((layer) => (layer === 30 ? 0 : done)) });
-  const changes = (...live: SequenceView[]) => routerOf().planStep(stateOf({ live })).exits;
-  t.same(changes(tight('a', 0)), [{ id: 'a', exit: 10 }]);
+  const changes = (...live: Sequence[]) =>
+    [...plannerOf().decide(stateOf({ live })).exits].map(([{ id }, exit]) => [id, exit]);
+  t.same(changes(tight('a', 0)), [['a', 0]]);
   t.same(changes(tight('a', 16)), []);
   t.same(changes(tight('a', 16), tight('b', 0)), [
-    { id: 'a', exit: 10 },
-    { id: 'b', exit: 10 },
+    ['a', 0],
+    ['b', 0],
   ]);
 });
 
@@ -128,7 +135,7 @@ void t.test('a request that begins behind others has less time: it is planned in
   const exits = exitsOf({ live });
   t.ok(at(Object.values(exits), 3) < (exitOf(total(303, 'land')) ?? 0), JSON.stringify(exits));
   t.same(exitsOf({ live: [...live].reverse() }), exits, 'whatever the order of the slots');
-  const unpromised = live.map((each) => ({ ...each, serviceClass: 'best_effort' as const }));
+  const unpromised = live.map((each) => changed(each, { serviceClass: 'best_effort' }));
   t.same(exitsOf({ live: unpromised }), { a: 4, b: 4, c: 4, d: 1 }, 'no promise bounds the others');
 });
 
@@ -142,7 +149,7 @@ for (const [totalMs, exit] of [
     const live = ['a', 'b', 'c', 'd'].map((id) => prompting(id, total(totalMs), { maxTokens: 20 }));
     t.same(exitsOf({ live }), { a: exit, b: exit, c: exit, d: exit });
     const late = (deepest: number): number => {
-      const state = planningState({ live });
+      const state = snapshot({ live });
       return latePromises(state, 1, new Map(state.requests.map((each) => [each, deepest]))).size;
     };
     t.equal(late(exit), 0);
@@ -157,24 +164,24 @@ void t.test('a request that is late anyway takes no time of others', async (t) =
 });
 
 void t.test('the forecast of a row is its length at its exit, within its budget', async (t) => {
-  const tokensOf = (live: SequenceView): number => {
-    return at(forecast(planningState({ live: [live] }), new Map()), 0).tokens;
+  const tokensOf = (live: Sequence): number => {
+    return at(forecast(snapshot({ live: [live] }), new Map()), 0).tokens;
   };
   const isNear = (found: number, expected: number): boolean => Math.abs(found - expected) < 1e-3;
   t.ok(isNear(tokensOf(answering('a', total(9000))), 40), 'an exact length');
   const lander = answering('a', total(9000, 'land'), natural);
   const free = tokensOf(lander);
   t.ok(free > 50 && free < 200, `${free}`);
-  const tight = tokensOf({ ...lander, budget: total(1112, 'land') });
+  const tight = tokensOf(within(lander, total(1112, 'land')));
   t.ok(tight > 10 && tight < 20, `${tight} tokens in 100 ms`);
 });
 
-const pausedOf = (live: readonly SequenceView[], policy: Partial<Policy> = {}): readonly string[] =>
-  planOf(routerOf(policy), stateOf({ live })).paused;
+const pausedOf = (live: readonly Sequence[], policy: Partial<Policy> = {}): readonly string[] =>
+  planOf(plannerOf(policy), stateOf({ live })).paused;
 const rows = [0, 1, 2].map((i) => answering(`row${i}`, total(60_000, 'land'), natural));
 /** It has time for a sentence by itself, and not beside another row. */
 const tight = answering('tight', total(NOW + 155, 'land'), natural);
-const free = (lastTokenAt: number): SequenceView => answering('free', null, { lastTokenAt });
+const free = (lastTokenAt: number): Sequence => answering('free', null, { lastTokenAt });
 
 for (const [name, live, policy, paused] of [
   ['while every deadline has slack, rows without one run', [...rows, free(NOW)], {}, []],

@@ -1,23 +1,27 @@
-/** Requests, engine states and simulated runs that the router's tests share, on the machine of sample.ts. */
+/** Sequences, engine states and simulated runs that the scheduler's tests share, on the machine of sample.ts. */
 import { type CostModel, predictMs } from '../../src/cost/model.js';
-import {
-  type Admission,
-  type Admitted,
-  type Budget,
-  type EngineState,
-  type LengthGroup,
-  type LengthPrior,
-  type OnMiss,
-  type Policy,
-  type PrefillChunk,
-  type RequestView,
-  Router,
-  type SequenceView,
-  defaultPolicy,
-} from '../../src/scheduler/router.js';
-import { OutputLengths, Worth } from '../../src/scheduler/output-length.js';
-import { PlanningState } from '../../src/scheduler/snapshot.js';
-import { type Machine, type Outcome, type SimulatedStep, simulate } from '../../src/simulate/engine.js';
+import type {
+  Admitted,
+  Budget,
+  SequenceRequest,
+  ExitIndex,
+  LengthGroup,
+  OnMiss,
+  ServiceClass,
+} from '../../src/protocol/index.js';
+import { GREEDY } from '../../bench/greedy-request.js';
+import { Slot } from '../../src/scheduler/kv/slot.js';
+import { type ExitUnits, type Units, exitOfLayer } from '../../src/scheduler/kv/units.js';
+import { type LengthPrior, OutputLengths } from '../../src/scheduler/output-length.js';
+import { Planner } from '../../src/scheduler/planner.js';
+import { type Policy, defaultPolicy } from '../../src/scheduler/policy.js';
+import type { Scheduler } from '../../src/scheduler/scheduler.js';
+import { Sequence } from '../../src/scheduler/sequence.js';
+import { type Occupancy, Snapshot } from '../../src/scheduler/snapshot.js';
+import type { Admission, PrefillChunk } from '../../src/scheduler/types.js';
+import { Utility } from '../../src/scheduler/utility.js';
+import { type Outcome, type SimulatedStep, simulate } from '../../src/simulate/engine.js';
+import { type Machine, simulatedScheduler, unitsOfShape } from '../../src/simulate/machine.js';
 import type { SimulatedRequest } from '../../src/simulate/request.js';
 import { layers, sample, shape, table } from './sample.js';
 
@@ -39,122 +43,220 @@ export const prior: LengthPrior = layers.map(() => [
   [0.9, 260],
 ]);
 
-/** A request that arrives at NOW: 200 positions, an answer of exactly 50 tokens. It lands where its budget says so. */
-export function asking(id: string, budget: Budget | null, more: Partial<RequestView> = {}): RequestView {
-  const request: RequestView = {
-    ...{ id, arrivedAt: NOW, promptLength: 200, generated: 0, firstTokenAt: null, maxTokens: 50, lands: false },
-    ...{
-      isExactLength: true,
-      sentenceTokens: 0,
-      lengthGroup: chat,
-      tenant: '',
-      exit: 30,
-      minExit: 10,
-      maxExit: 30,
-      budget,
-    },
-    ...{ serviceClass: 'guaranteed', frontier: layers.map(() => 0), expectedFrontier: layers.map(() => 0) },
-    ...more,
-  };
-  return more.lands === undefined ? within(request, request.budget) : request;
+export const units: Units = unitsOfShape(shape);
+const JSON_TEXT = { kind: 'json', schema: '{}' } as const;
+
+/** The parts of a sequence that a test states; the rest is usual. */
+export interface Given {
+  readonly arrivedAt?: number;
+  readonly promptLength?: number;
+  readonly generated?: number;
+  readonly firstTokenAt?: number | null;
+  readonly lastTokenAt?: number | null;
+  readonly maxTokens?: number;
+  readonly isExactLength?: boolean;
+  readonly sentenceTokens?: number;
+  readonly lengthGroup?: LengthGroup;
+  readonly tenant?: string;
+  /** Exit layers. */
+  readonly exit?: number;
+  readonly minExit?: number;
+  readonly maxExit?: number;
+  readonly serviceClass?: ServiceClass;
+  readonly quality?: readonly number[];
+  readonly isDryRun?: boolean;
+  /** Positions by unit. */
+  readonly frontier?: readonly number[];
+  /** The same at its turn, behind a leader. */
+  readonly expectedFrontier?: readonly number[];
+  /** Whether its text may end at the end of a sentence; default: true. */
+  readonly mayEnd?: boolean;
 }
 
-/** A request with another budget, which lands it where it may. */
-export function within<T extends RequestView>(request: T, budget: Budget | null): T {
-  const ends = budget?.onMiss === 'land' || budget?.onMiss === 'reject';
-  return { ...request, budget, lands: ends && budget.totalMs !== null && !request.isExactLength };
+const END = 1;
+
+export function exitOf(layer: number, exits: readonly ExitUnits[] = units.exits): ExitIndex {
+  return exitOfLayer(exits, layer);
+}
+
+/** A request that arrives at NOW: 200 positions, an answer of exactly 50 tokens. It lands where its budget says so. */
+export function asking(id: string, budget: Budget | null, given: Given = {}, own: Units = units): Sequence {
+  const { arrivedAt = NOW, promptLength = 200, maxTokens = 50, isExactLength = true, generated = 0 } = given;
+  const [first = 0, last = 0] = [own.exits[0]?.layer, own.exits.at(-1)?.layer];
+  const request: SequenceRequest = {
+    id,
+    arrivedAt,
+    prompt: new Array<number>(promptLength).fill(7),
+    maxTokens,
+    minTokens: 0,
+    stopTokens: isExactLength ? [] : [END],
+    sampling: GREEDY,
+    logprobs: null,
+    promptLogprobs: null,
+    depth: {
+      minExit: given.minExit ?? first,
+      maxExit: given.maxExit ?? last,
+      budget,
+      ...(given.quality && { quality: given.quality }),
+    },
+    lengthGroup: given.lengthGroup ?? chat,
+    ...(given.tenant !== undefined && { tenant: given.tenant }),
+    ...(given.mayEnd === false && { grammar: JSON_TEXT }),
+    ...(given.isDryRun === true && { isDryRun: true }),
+  };
+  const sequence = new Sequence(request, own.exits);
+  for (let i = 0; i < generated; i++) sequence.append(7);
+  sequence.exit = exitOf(given.exit ?? last, own.exits);
+  sequence.serviceClass = given.serviceClass ?? 'guaranteed';
+  sequence.firstTokenAt = given.firstTokenAt ?? null;
+  sequence.lastTokenAt = given.lastTokenAt ?? null;
+  sequence.sentence.tokens = given.sentenceTokens ?? 0;
+  if (given.frontier !== undefined) store(sequence, given.frontier);
+  if (given.expectedFrontier?.some((positions) => positions > 0) === true)
+    follow(sequence, given.expectedFrontier, own);
+  return noted(sequence, asking, given, own);
+}
+
+type Make = (id: string, budget: Budget | null, given: Given, own: Units) => Sequence;
+const origins = new WeakMap<Sequence, { readonly make: Make; readonly given: Given; readonly own: Units }>();
+
+function noted(sequence: Sequence, make: Make, given: Given, own: Units): Sequence {
+  origins.set(sequence, { make, given, own });
+  return sequence;
+}
+
+/** The same sequence, but for what changes. */
+export function changed(
+  sequence: Sequence,
+  { id = sequence.id, budget = sequence.budget, ...change }: Given & { id?: string; budget?: Budget | null },
+): Sequence {
+  const origin = origins.get(sequence);
+  if (origin === undefined) throw new Error(`sequence ${sequence.id} is of no fixture`);
+  return origin.make(id, budget, { ...origin.given, ...change }, origin.own);
+}
+
+/** The same sequence with another budget. */
+export function within(sequence: Sequence, budget: Budget | null): Sequence {
+  return changed(sequence, { budget });
+}
+
+/** A stored prefix, for a sequence without a slot. */
+function store(sequence: Sequence, frontier: readonly number[]): void {
+  const slot = slotWith(frontier);
+  sequence.prefix = { slot, tokens: slot.tokens, length: Math.max(...frontier) };
+}
+
+/** A leader that brings these positions. */
+function follow(sequence: Sequence, expected: readonly number[], own: Units): void {
+  const { promptLength, request } = sequence;
+  const leader = new Sequence({ ...request, id: `${sequence.id}-leader` }, own.exits);
+  leader.slot = slotWith(expected);
+  sequence.leader = { sequence: leader, length: Math.min(promptLength, Math.max(...expected)) };
+  leader.exit = exitOf(
+    own.exits.findLast(({ needed }) => needed.every((unit) => (expected[unit] ?? 0) > 0))?.layer ?? 0,
+  );
+}
+
+export function slotWith(frontier: readonly number[]): Slot {
+  const slot = new Slot(0, frontier.length);
+  frontier.forEach((positions, unit) => {
+    slot.reach(unit, positions);
+  });
+  return slot;
 }
 
 /** A live sequence whose prompt has not begun. */
-export function prompting(id: string, budget: Budget | null, more: Partial<SequenceView> = {}): SequenceView {
-  return { ...asking(id, budget, more), lastTokenAt: null, ...more };
+export function prompting(id: string, budget: Budget | null, given: Given = {}, own: Units = units): Sequence {
+  const { frontier, ...rest } = given;
+  const sequence = asking(id, budget, rest, own);
+  sequence.slot = slotWith(frontier ?? own.stages.map(() => 0));
+  sequence.slot.tokens = sequence.tokens;
+  sequence.slot.live = true;
+  return noted(sequence, prompting, given, own);
 }
 
 /** A live sequence in the middle of its answer: 40 tokens of 80 at its exit, one each 8 ms. */
-export function answering(id: string, budget: Budget | null, more: Partial<SequenceView> = {}): SequenceView {
-  const exit = more.exit ?? 30;
-  const seen = 200 + (more.generated ?? 40) - 1;
-  const frontier = more.frontier ?? layers.map((layer) => (layer <= exit ? seen : 0));
-  return {
-    ...prompting(id, budget, { arrivedAt: 0, generated: 40, maxTokens: 80, firstTokenAt: NOW - 39 * 8, ...more }),
-    ...{ lastTokenAt: NOW, ...more },
-    frontier,
-    expectedFrontier: frontier,
-  };
+export function answering(id: string, budget: Budget | null, given: Given = {}, own: Units = units): Sequence {
+  const { exit = 30, generated = 40, promptLength = 200 } = given;
+  const seen = promptLength + generated - 1;
+  const frontier = given.frontier ?? layers.map((layer) => (layer <= exit ? seen : 0));
+  const times = { firstTokenAt: NOW - 39 * 8, lastTokenAt: NOW };
+  const sequence = prompting(id, budget, { arrivedAt: 0, generated, maxTokens: 80, ...times, ...given, frontier }, own);
+  return noted(sequence, answering, given, own);
 }
 
-export function stateOf(parts: Partial<EngineState> = {}): EngineState {
+export function stateOf(parts: Partial<Occupancy> = {}): Occupancy {
   return { now: NOW, slots: 16, live: [], waiting: [], sentenceTokens: SENTENCE, kvPositions: 1e6, ...parts };
 }
 
-export function routerOf(policy: Partial<Policy> = {}, lengths: LengthPrior | null = prior, slowdown = 1): Router {
-  return new Router(shape, table, { ...defaultPolicy, ...policy }, { lengths, kept: null }, slowdown);
+export function plannerOf(policy: Partial<Policy> = {}, lengths: LengthPrior | null = prior, slowdown = 1): Planner {
+  return new Planner(shape, table, { ...defaultPolicy, ...policy }, { lengths, partialValue: null }, slowdown);
+}
+
+/** Lets a request arrive at a planner whose engine does not keep it. */
+export function arrive(planner: Planner, request: Sequence, now = NOW): void {
+  const state = stateOf({ now });
+  planner.admit([request], state);
+  planner.observeArrival(request, now);
+  planner.decide(state);
 }
 
 /** Admission of one request by itself. */
-export function admission(router: Router, request: RequestView, state: EngineState = stateOf()): Admission {
-  const [only] = router.admit([request], state);
+export function admission(planner: Planner, request: Sequence, state: Occupancy = stateOf()): Admission {
+  const [only] = planner.admit([request], state);
   if (only === undefined) throw new Error('one request has one admission');
   return only;
 }
 
 /** @throws Error where the request is rejected */
-export function admitted(router: Router, request: RequestView, state: EngineState = stateOf()): Admitted {
-  const answer = admission(router, request, state);
+export function admitted(planner: Planner, request: Sequence, state: Occupancy = stateOf()): Admitted {
+  const answer = admission(planner, request, state);
   if (answer.kind === 'reject') throw new Error(`request ${request.id} was to be admitted`);
   return answer;
 }
 
 /** The least budget that a rejection names. */
-export function leastOf(router: Router, request: RequestView, state: EngineState = stateOf()): number | null {
-  const answer = admission(router, within(request, total(1, 'reject')), state);
+export function leastOf(planner: Planner, request: Sequence, state: Occupancy = stateOf()): number | null {
+  const answer = admission(planner, within(request, total(1, 'reject')), state);
   if (answer.kind === 'admit') throw new Error('no request is answered within a millisecond');
   return answer.leastFeasibleMs;
 }
 
 /** Exit layer of each live sequence after planning, and the ids that skip the step. */
 export function planOf(
-  router: Router,
-  state: EngineState,
+  planner: Planner,
+  state: Occupancy,
 ): {
   readonly exits: ReadonlyMap<string, number>;
   readonly paused: readonly string[];
   readonly chunks: readonly PrefillChunk[];
 } {
-  const { exits, paused, chunks } = router.planStep(state);
-  const changes = new Map(exits.map(({ id, exit }) => [id, exit]));
-  return { exits: new Map(state.live.map(({ id, exit }) => [id, changes.get(id) ?? exit])), paused, chunks };
+  const { exits, paused, chunks } = planner.decide(state);
+  const layerOf = (each: Sequence): number => layers[exits.get(each) ?? each.exit] ?? NaN;
+  return {
+    exits: new Map(state.live.map((each) => [each.id, layerOf(each)])),
+    paused: [...paused].map(({ id }) => id),
+    chunks,
+  };
 }
 
 /** Ids of the waiting in order of service. */
-export function orderOf(router: Router, state: EngineState): readonly string[] {
-  return router.service(state).order;
+export function orderOf(planner: Planner, state: Occupancy): readonly string[] {
+  return planner.serviceOrder(state).order.map(({ id }) => id);
 }
 
-/** Lets a request arrive at a router whose engine does not keep it. */
-export function arrive(router: Router, request: RequestView, now = NOW): void {
-  const none = (): void => undefined;
-  router.step({
-    state: () => stateOf({ now }),
-    arrivals: () => [request],
-    decide: () => ({ queued: [request], next: [] }),
-    ...{ endDue: none, start: none, apply: none, endOverdue: none },
-    select: () => ({ decode: null, prefill: [] }),
-  });
-}
-
-/** A state in planning units, for parts of the router. */
-export function planningState(
-  parts: Partial<EngineState> = {},
+/** A state in planning units, for parts of the planner. */
+export function snapshot(
+  parts: Partial<Occupancy> = {},
   changes: Partial<Policy> = {},
   model: CostModel = sample,
-): PlanningState {
+): Snapshot {
   const policy = { ...defaultPolicy, ...changes };
   const lengths = new OutputLengths(layers.length, prior, policy);
-  return new PlanningState(stateOf(parts), { model, policy, lengths, worth: new Worth(shape, null) }, Infinity);
+  return new Snapshot(stateOf(parts), { model, policy, lengths, utility: new Utility(shape, null) }, Infinity);
 }
 
-/** A request of a simulation: 200 positions, an answer of 40 tokens at every exit, whose length the router knows. */
+/** A request of a simulation: 200 positions, an answer of 40 tokens at every exit, whose length the scheduler knows. */
 export function simulated(
   id: string,
   arrivedAt: number,
@@ -171,27 +273,40 @@ export function simulated(
 export interface Setting {
   readonly machine?: Partial<Machine>;
   readonly policy?: Partial<Policy>;
-  readonly router?: Router;
+  readonly lengths?: LengthPrior | null;
+  readonly slowdown?: number;
+  /** The real costs of steps. */
   readonly costs?: CostModel;
+  /** Goes on with what it has learnt. */
+  readonly scheduler?: Scheduler;
 }
 
 export interface Run {
   readonly outcomes: Outcome[];
   readonly steps: SimulatedStep[];
+  readonly scheduler: Scheduler;
 }
 
 /** Serves all requests to their end on a machine that takes what its table says, 16 slots where nothing else is said. */
 export function serve(requests: readonly SimulatedRequest[], setting: Setting = {}): Run {
-  const { machine = {}, policy: changes = {}, costs = sample } = setting;
+  const { policy: changes = {}, costs = sample, lengths = prior, slowdown = 1 } = setting;
   const policy = { ...defaultPolicy, requestOverheadMs: 0, ...changes };
-  const router = setting.router ?? routerOf(policy);
   const actual: Machine['actual'] = (work) => predictMs(costs, work);
-  const run = simulate(requests, { slots: 16, kvPositions: 1e6, actual, ...machine }, router, costs, policy);
+  const machine = { slots: 16, kvPositions: 1e6, actual, ...setting.machine };
+  const priors = { lengths, partialValue: null };
+  const scheduler = setting.scheduler ?? simulatedScheduler(machine, { shape, table, policy, priors, slowdown });
+  const run = simulate(requests, machine, scheduler);
   const steps: SimulatedStep[] = [];
   for (let next = run.next(); ; next = run.next()) {
-    if (next.done === true) return { outcomes: next.value, steps };
+    if (next.done === true) return { outcomes: next.value, steps, scheduler };
     steps.push(next.value);
   }
+}
+
+/** Positions at full depth that take as much memory as the sequences behind a step do at their exits. */
+export function positionsHeld({ live }: SimulatedStep): number {
+  const held = live.map(({ promptLength, generated, exit }) => ((promptLength + generated) * exit) / 30);
+  return held.reduce((sum, each) => sum + each, 0);
 }
 
 /** @throws Error where no outcome has the id */

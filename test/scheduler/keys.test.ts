@@ -1,7 +1,7 @@
 /** Several keys: the promises of one leave the others their share. */
 import t from 'tap';
 import type { SimulatedRequest } from '../../src/simulate/request.js';
-import { admitted, asking, natural, routerOf, serve, simulated, stateOf, total } from './fixtures.js';
+import { admitted, asking, changed, natural, plannerOf, serve, simulated, stateOf, total } from './fixtures.js';
 import { layers } from './sample.js';
 
 const answer: Partial<SimulatedRequest> = { lengths: layers.map(() => 30), maxTokens: 30 };
@@ -31,9 +31,9 @@ void t.test(
   async (t) => {
     const rivals = ['b', 'c', 'd'].map((tenant) => asking(tenant, null, { ...natural, tenant }));
     const ask = (id: string, tenant: string) => asking(id, total(220, 'land'), { ...natural, tenant });
-    const first = { ...ask('first', 'a'), serviceClass: 'guaranteed' as const };
+    const first = changed(ask('first', 'a'), { serviceClass: 'guaranteed' });
     const classOf = (tenant: string, waiting: readonly ReturnType<typeof ask>[]): string =>
-      admitted(routerOf(), ask('new', tenant), stateOf({ waiting })).serviceClass;
+      admitted(plannerOf(), ask('new', tenant), stateOf({ waiting })).serviceClass;
     t.equal(classOf('a', rivals), 'guaranteed');
     t.equal(classOf('a', [first]), 'guaranteed', 'a key alone has the whole machine');
     t.equal(classOf('a', [...rivals, first]), 'best_effort');

@@ -1,18 +1,20 @@
 /** The window of a landing, and what is cut at its deadline. */
 import fc from 'fast-check';
 import t from 'tap';
-import type { Budget, EngineState, OnMiss, RequestView, Router } from '../../src/scheduler/router.js';
+import type { Budget, OnMiss } from '../../src/protocol/index.js';
+import type { Planner } from '../../src/scheduler/planner.js';
+import type { Occupancy } from '../../src/scheduler/snapshot.js';
 import { defaultPolicy } from '../../src/scheduler/policy.js';
 import { runs } from './arbitrary.js';
-import { NOW, answering, arrive, asking, natural, planOf, prompting } from './fixtures.js';
-import { routerOf, stateOf, total, unstated } from './fixtures.js';
+import { type Given, NOW, changed, answering, arrive, asking, natural, planOf, prompting } from './fixtures.js';
+import { plannerOf, stateOf, total, unstated } from './fixtures.js';
 
 const OVERHEAD = defaultPolicy.requestOverheadMs;
 const lander = answering('a', total(5000, 'land'), natural);
-/** A router that has planned a step of this state. */
-function planned(state: EngineState, router: Router = routerOf()): Router {
-  planOf(router, state);
-  return router;
+/** A planner that has planned a step of this state. */
+function planned(state: Occupancy, planner: Planner = plannerOf()): Planner {
+  planOf(planner, state);
+  return planner;
 }
 const alone = planned(stateOf({ live: [lander] }));
 
@@ -25,8 +27,8 @@ void t.test('an answer lands where its budget says so', async (t) => {
     ['truncate', asking('a', total(5000, 'truncate'), natural)],
     ['an exact length', asking('a', total(5000, 'land'))],
     ['no budget', asking('a', null, natural)],
-    ['no total budget', asking('a', { ...unstated, ttftMs: 100, onMiss: 'land' }, { ...natural, lands: true })],
-    ['a text that may not end', asking('a', total(5000, 'land'), { ...natural, lands: false })],
+    ['no total budget', asking('a', { ...unstated, ttftMs: 100, onMiss: 'land' }, natural)],
+    ['a text that may not end', asking('a', total(5000, 'land'), { ...natural, mayEnd: false })],
   ] as const) {
     t.equal(alone.landing(request), null, name);
   }
@@ -38,17 +40,17 @@ void t.test('without load the window is the end of the budget, less the overhead
 });
 
 void t.test('the window stays while the answer goes on', async (t) => {
-  const later = { ...lander, generated: 200 };
+  const later = changed(lander, { generated: 200 });
   t.same(alone.landing(later), alone.landing(lander));
 });
 
 void t.test('the time of a token is that of a step, with margin, and with the prompts that wait', async (t) => {
-  const tokenMs = (state: EngineState): number => planned(state).landing(lander)?.tokenMs ?? NaN;
+  const tokenMs = (state: Occupancy): number => planned(state).tokenMs;
   const one = tokenMs(stateOf({ live: [lander] }));
   const decode = { rows: [0, 0, 0, 0, 1], context: 240 };
-  const stepMs = routerOf().predictMs({ decode, prefill: [] });
+  const stepMs = plannerOf().predictMs({ decode, prefill: [] });
   t.ok(Math.abs(one / (stepMs * (1 + defaultPolicy.margin)) - 1) < 0.02, `${one} of ${stepMs} ms`);
-  const rows = Array.from({ length: 8 }, (_, i) => ({ ...lander, id: `row${i}` }));
+  const rows = Array.from({ length: 8 }, (_, i) => changed(lander, { id: `row${i}` }));
   t.ok(tokenMs(stateOf({ live: [lander, ...rows] })) > 1.5 * one, 'more rows');
   const waiting = [asking('w', total(9000, 'land'), natural)];
   t.ok(tokenMs(stateOf({ live: [lander], waiting })) > one + 1, 'a prompt');
@@ -57,18 +59,20 @@ void t.test('the time of a token is that of a step, with margin, and with the pr
   t.ok(crowded <= one + defaultPolicy.maxStallMs + 5, `${crowded} ms: chunks stall a step no longer`);
 });
 
-void t.test('a router that has planned nothing lands by the budget alone', async (t) => {
-  t.match(routerOf().landing(lander), { endsAt: 5000 - OVERHEAD, tokenMs: 0 });
+void t.test('a planner that has planned nothing lands by the budget alone', async (t) => {
+  const fresh = plannerOf();
+  t.match(fresh.landing(lander), { endsAt: 5000 - OVERHEAD });
+  t.equal(fresh.tokenMs, 0);
 });
 
-/** A router that has planned a step under load. */
-function loaded(): Router {
-  const router = routerOf();
+/** A planner that has planned a step under load. */
+function loaded(): Planner {
+  const planner = plannerOf();
   for (let at = NOW - 5000; at <= NOW; at += 25) {
-    arrive(router, asking(`past${at}`, total(4000, 'land'), { ...natural, arrivedAt: at }), at);
+    arrive(planner, asking(`past${at}`, total(4000, 'land'), { ...natural, arrivedAt: at }), at);
   }
-  const state = stateOf({ live: [lander, { ...lander, id: 'b' }, prompting('c', total(4000, 'land'), natural)] });
-  return planned(state, router);
+  const state = stateOf({ live: [lander, changed(lander, { id: 'b' }), prompting('c', total(4000, 'land'), natural)] });
+  return planned(state, planner);
 }
 
 void t.test('in any state the window opens after arrival and ends by the deadline', async () => {
@@ -77,13 +81,15 @@ void t.test('in any state the window opens after arrival and ends by the deadlin
     totalMs: fc.integer({ min: 20, max: 60_000 }),
     generated: fc.nat(900),
   });
-  const router = loaded();
+  const planner = loaded();
   fc.assert(
     fc.property(times, fc.boolean(), ({ agoMs, totalMs, generated }, isLoaded) => {
-      const request = { ...lander, arrivedAt: NOW - agoMs, budget: total(totalMs, 'land'), generated };
-      const found = (isLoaded ? router : alone).landing(request);
+      const request = changed(lander, { arrivedAt: NOW - agoMs, budget: total(totalMs, 'land'), generated });
+      const by = isLoaded ? planner : alone;
+      const found = by.landing(request);
       if (found === null) throw new Error('it lands');
-      const { opensAt, endsAt, tokenMs } = found;
+      const { opensAt, endsAt } = found;
+      const { tokenMs } = by;
       if (!(endsAt <= request.arrivedAt + totalMs - OVERHEAD)) throw new Error(`it ends at ${endsAt}`);
       if (opensAt > Math.max(endsAt, request.arrivedAt)) throw new Error(`it opens at ${opensAt}, ends at ${endsAt}`);
       if (!(tokenMs >= 0 && tokenMs < 1e4)) throw new Error(`${tokenMs} ms a token`);
@@ -93,10 +99,10 @@ void t.test('in any state the window opens after arrival and ends by the deadlin
 });
 
 const work = { decode: { rows: [0, 0, 0, 0, 4], context: 200 }, prefill: [] };
-const stepMs = routerOf().predictMs(work);
+const stepMs = plannerOf().predictMs(work);
 /** Whether a request is overdue, whose budget has so much time left. */
-function isOverdue(budget: Budget, leftMs: number, more: Partial<RequestView> = natural): boolean {
-  return routerOf().isOverdue(asking('a', budget, more), NOW + (budget.totalMs ?? 0) - OVERHEAD - leftMs, work);
+function isOverdue(budget: Budget, leftMs: number, more: Given = natural): boolean {
+  return plannerOf().isOverdue(asking('a', budget, more), NOW + (budget.totalMs ?? 0) - OVERHEAD - leftMs, work);
 }
 
 for (const onMiss of ['truncate', 'land', 'reject'] as const) {
@@ -109,7 +115,7 @@ for (const onMiss of ['truncate', 'land', 'reject'] as const) {
 for (const [name, budget, more] of [
   ['continue', total(1000), natural],
   ['an exact length that would land', total(1000, 'land'), {}],
-  ['a text that may not end', total(1000, 'land'), { ...natural, lands: false }],
+  ['a text that may not end', total(1000, 'land'), { ...natural, mayEnd: false }],
   ['a budget without a total', { ...unstated, ttftMs: 1, onMiss: 'truncate' as OnMiss }, natural],
 ] as const) {
   void t.test(`${name}: an answer is not cut`, async (t) => {

@@ -1,25 +1,38 @@
 /** Order of service: reachable deadlines first, and a share of the starts for late requests and requests without a budget. */
 import t from 'tap';
-import { type RequestView, type SequenceView, defaultPolicy } from '../../src/scheduler/router.js';
-import { answering, asking, natural, routerOf, stateOf, total, unstated, orderOf } from './fixtures.js';
+import { defaultPolicy } from '../../src/scheduler/policy.js';
+import type { Sequence } from '../../src/scheduler/sequence.js';
+import {
+  answering,
+  asking,
+  changed,
+  within,
+  natural,
+  plannerOf,
+  stateOf,
+  total,
+  unstated,
+  orderOf,
+} from './fixtures.js';
+import { layers } from './sample.js';
 
 const LATER = 100_000;
 
-function waiting(id: string, arrivedAt: number, totalMs: number | null): RequestView {
+function waiting(id: string, arrivedAt: number, totalMs: number | null): Sequence {
   return asking(id, totalMs === null ? null : total(totalMs), { arrivedAt, promptLength: 100 });
 }
 
-function holding({ id, budget, arrivedAt }: RequestView): SequenceView {
+function holding({ id, budget, arrivedAt }: Sequence): Sequence {
   return answering(id, budget, { arrivedAt, firstTokenAt: LATER - 10, lastTokenAt: LATER - 5 });
 }
 
 const late = Array.from({ length: 5 }, (_, i) => waiting(`late${i}`, LATER - 90_000 + i, 500));
 const ordered = (
-  all: readonly RequestView[],
-  live: readonly SequenceView[] = [],
+  all: readonly Sequence[],
+  live: readonly Sequence[] = [],
   { slots = 20 }: { readonly slots?: number } = {},
-): string[] => [...orderOf(routerOf(), stateOf({ now: LATER, slots, live, waiting: all }))];
-const idsOf = (all: readonly RequestView[]): string[] => all.map(({ id }) => id);
+): string[] => [...orderOf(plannerOf(), stateOf({ now: LATER, slots, live, waiting: all }))];
+const idsOf = (all: readonly Sequence[]): string[] => all.map(({ id }) => id);
 
 void t.test('earlier deadlines go first, ties by arrival', async (t) => {
   const same = [waiting('b', LATER - 10, 1010), waiting('a', LATER - 20, 1020), waiting('c', LATER, 900)];
@@ -41,8 +54,8 @@ void t.test('late requests have their share of the slots, and wait behind reacha
 });
 
 void t.test('requests without a promise keep their share of the slots: one at least, and never all', async (t) => {
-  const keptOf = (waiting: readonly RequestView[], slots: number): number =>
-    routerOf().service(stateOf({ slots, waiting })).kept;
+  const keptOf = (waiting: readonly Sequence[], slots: number): number =>
+    plannerOf().serviceOrder(stateOf({ slots, waiting })).protectedRows;
   const kept = (free: number, slots: number, tenant = ''): number => {
     const others = Array.from({ length: free }, (_, i) => asking(`free${i}`, null, { tenant }));
     return keptOf([asking('promised', total(9000)), ...others], slots);
@@ -58,7 +71,7 @@ void t.test('requests without a promise keep their share of the slots: one at le
 });
 
 void t.test('a promise goes before a request without one that is due earlier', async (t) => {
-  const soon = { ...waiting('soon', LATER, 1_000), serviceClass: 'best_effort' as const };
+  const soon = changed(waiting('soon', LATER, 1_000), { serviceClass: 'best_effort' });
   t.strictSame(ordered([soon, waiting('promised', LATER, 5_000)], [holding(waiting('free', 0, null))]), [
     'promised',
     'soon',
@@ -75,37 +88,40 @@ void t.test('without a reachable deadline the first arrival goes first, with a b
 
 void t.test('a deadline is reachable while the shallowest exit has time for it', async (t) => {
   const patient = waiting('patient', LATER, 60_000);
-  const isFirst = (urgent: RequestView): boolean => ordered([patient, urgent])[0] === 'urgent';
+  const isFirst = (urgent: Sequence): boolean => ordered([patient, urgent])[0] === 'urgent';
   t.ok(isFirst(waiting('urgent', LATER, 500)));
   t.notOk(isFirst(waiting('urgent', LATER, 50)));
-  t.notOk(isFirst({ ...waiting('urgent', LATER, 500), minExit: 30, promptLength: 1500 }), 'no exit is left to give');
-  const lands = (totalMs: number): RequestView =>
+  t.notOk(
+    isFirst(changed(waiting('urgent', LATER, 500), { minExit: 30, promptLength: 1500 })),
+    'no exit is left to give',
+  );
+  const lands = (totalMs: number): Sequence =>
     asking('urgent', total(totalMs, 'land'), { ...natural, arrivedAt: LATER, promptLength: 100 });
   t.ok(isFirst(lands(200)), 'of an answer that lands one sentence must fit');
-  t.notOk(isFirst({ ...lands(200), lands: false }), 'of one that does not, half of all answers');
+  t.notOk(isFirst(within(lands(200), total(200))), 'of one that does not, half of all answers');
 });
 
 void t.test('a deadline is reachable beside the rows that decode, and prompts are none of these', async (t) => {
   const live = Array.from({ length: 16 }, (_, i) => holding(waiting(`row${i}`, 0, null)));
-  const isFirst = (beside: readonly SequenceView[]): boolean =>
+  const isFirst = (beside: readonly Sequence[]): boolean =>
     ordered([waiting('patient', LATER, 60_000), waiting('urgent', LATER, 500)], beside)[0] === 'urgent';
   t.ok(isFirst(live.slice(0, 1)));
   t.notOk(isFirst(live));
-  t.ok(isFirst(live.map((each) => ({ ...each, frontier: each.frontier.map((positions) => positions - 1) }))));
+  t.ok(isFirst(live.map((each) => changed(each, { frontier: layers.map(() => each.tokens.length - 2) }))));
 });
 
 void t.test('a first token is due before its answer, and a tight TPOT before a loose one', async (t) => {
-  const begins = { ...waiting('begins', LATER, null), budget: { ...unstated, totalMs: 60_000, ttftMs: 1_000 } };
+  const begins = within(waiting('begins', LATER, null), { ...unstated, totalMs: 60_000, ttftMs: 1_000 });
   t.strictSame(ordered([waiting('ends', LATER, 5_000), begins]), ['begins', 'ends']);
-  const loose = { ...waiting('loose', LATER - 100, null), budget: { ...unstated, tpotMs: 100 } };
-  const tight = { ...waiting('tight', LATER, null), budget: { ...unstated, tpotMs: 20 } };
+  const loose = within(waiting('loose', LATER - 100, null), { ...unstated, tpotMs: 100 });
+  const tight = within(waiting('tight', LATER, null), { ...unstated, tpotMs: 20 });
   t.strictSame(ordered([loose, tight]), ['tight', 'loose']);
 });
 
 void t.test('a request that was preempted after its first token is not late for it', async (t) => {
   const budget = { ...unstated, ttftMs: 300, tpotMs: 100 };
-  const begun = { ...waiting('begun', LATER - 2_000, null), generated: 5, firstTokenAt: LATER - 1_900, budget };
-  const fresh = { ...waiting('fresh', LATER - 100, null), budget };
+  const begun = changed(waiting('begun', LATER - 2_000, null), { generated: 5, firstTokenAt: LATER - 1_900, budget });
+  const fresh = within(waiting('fresh', LATER - 100, null), budget);
   t.strictSame(ordered([begun, fresh]), ['fresh', 'begun'], 'a first token is due before the rest of an answer');
 });
 

@@ -7,10 +7,11 @@ import {
   type LengthPrior,
   OutputLengths,
 } from '../../src/scheduler/output-length.js';
-import { type LengthGroup, defaultPolicy } from '../../src/scheduler/router.js';
+import type { LengthGroup } from '../../src/protocol/index.js';
+import { defaultPolicy } from '../../src/scheduler/policy.js';
 import { seeded } from '../../src/util/random.js';
 import { runs } from './arbitrary.js';
-import { admitted, asking, prior, routerOf, total } from './fixtures.js';
+import { admitted, asking, prior, plannerOf, total } from './fixtures.js';
 
 const EXITS = 5;
 const MOST = 100_000;
@@ -198,6 +199,6 @@ void t.test('without a prior the default one holds', async (t) => {
     t.ok(Math.abs(at(lengths, 2).quantile(share, 0, MOST) - tokens) <= 1 + 0.01 * tokens, `${share}`);
   }
   const ask = asking('a', total(20_000), { maxTokens: 1024, isExactLength: false });
-  const { expectedTokens, expectedTokensP90 } = admitted(routerOf({}, null), ask);
-  t.ok(Math.abs(expectedTokens - 100) <= 1 && Math.abs(expectedTokensP90 - 450) <= 5, 'the router serves with it');
+  const { expectedTokens, expectedTokensP90 } = admitted(plannerOf({}, null), ask);
+  t.ok(Math.abs(expectedTokens - 100) <= 1 && Math.abs(expectedTokensP90 - 450) <= 5, 'the scheduler serves with it');
 });

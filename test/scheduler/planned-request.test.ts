@@ -6,9 +6,8 @@ import { defaultPolicy } from '../../src/scheduler/policy.js';
 import { advanceMs, advanceWork, frontierAt } from '../../src/cost/frontier.js';
 import { hasBudget } from '../../src/protocol/early-end.js';
 import { deadlinesOf } from '../../src/scheduler/planned-request.js';
-import type { SequenceView } from '../../src/scheduler/types.js';
 import { runs } from './arbitrary.js';
-import { answering, natural, planningState, total, unstated } from './fixtures.js';
+import { type Given, answering, natural, snapshot, total, unstated } from './fixtures.js';
 import { blockLayers, blockSample, sample } from './sample.js';
 
 void t.test('a budget that states nothing is none', async (t) => {
@@ -26,11 +25,8 @@ void t.test('deadlines count from arrival, less what a request takes outside the
 });
 
 void t.test('the chance that an answer ends in time is of answers that got as long as it is', async (t) => {
-  const within = (more: Partial<SequenceView>, steps: number): number =>
-    at(planningState({ live: [answering('a', null, { ...natural, ...more })] }).requests, 0).probabilityWithin(
-      4,
-      steps,
-    );
+  const within = (more: Given, steps: number): number =>
+    at(snapshot({ live: [answering('a', null, { ...natural, ...more })] }).requests, 0).probabilityWithin(4, steps);
   const isNear = (found: number, expected: number): boolean => Math.abs(found - expected) < 1e-9;
   t.ok(isNear(within({ generated: 50 }, 50), 1 - 0.5 / 0.75), 'of four answers three are longer than 50 tokens');
   t.equal(within({ generated: 50 }, 0), 0);
@@ -60,16 +56,23 @@ void t.test('a change to a shallower exit runs the catch-up of its block alone',
   t.same(advanceWork(deep, 4, 239, blockSample, 128), [], 'nothing where all units are there');
 });
 
-void t.test('stages that are equally far run in one piece', async (t) => {
-  const work = advanceWork([100, 100, 60, 60, 0], 4, 120, sample, 128);
-  t.same(
-    work.map(({ positions, context, from, to }) => [positions, context, from, to]),
-    [
-      [20, 100, 0, 2],
-      [60, 60, 2, 4],
-      [120, 0, 4, 5],
-    ],
-  );
+void t.test('stages that are equally far run in one piece, up to the exit', async (t) => {
+  const pieces = (...[frontier, exit, upTo]: [number[], number, number]): unknown =>
+    advanceWork(frontier, exit, upTo, sample, 128).map(({ positions, context, from, to }) => [
+      positions,
+      context,
+      from,
+      to,
+    ]);
+  t.same(pieces([100, 100, 60, 60, 0], 4, 120), [
+    [20, 100, 0, 2],
+    [60, 60, 2, 4],
+    [120, 0, 4, 5],
+  ]);
+  t.same(pieces([100, 100, 60, 0, 0], 2, 150), [
+    [50, 100, 0, 2],
+    [90, 60, 2, 3],
+  ]);
 });
 
 void t.test('a prompt is prefilled in the trunk up to its exit, and in the block', async (t) => {
@@ -79,7 +82,7 @@ void t.test('a prompt is prefilled in the trunk up to its exit, and in the block
   t.ok(Math.abs(ms(0) / ms(4) - 10 / 30) < 0.02, `${ms(0)} of ${ms(4)}: 8 layers and 2`);
 });
 
-void t.test('the setup of an exit costs what its pieces cost', async () => {
+void t.test('the prefill of an exit costs what its pieces cost', async () => {
   const positions = fc.array(fc.nat(200), { minLength: 2 * STAGES, maxLength: 2 * STAGES });
   fc.assert(
     fc.property(positions, fc.nat(STAGES - 1), fc.constantFrom(16, 64, 128, 512), (some, exit, chunk) => {

@@ -1,8 +1,8 @@
 /** Every part of the operator's policy changes what is planned. */
 import t from 'tap';
 import { SERVE_OPTIONS } from '../../src/config.js';
-import { chunkSizes, defaultPolicy } from '../../src/scheduler/router.js';
-import { NOW, admitted, asking, natural, outcomeOf, routerOf, serve, simulated, total } from './fixtures.js';
+import { chunkSizes, defaultPolicy } from '../../src/scheduler/policy.js';
+import { NOW, admitted, asking, natural, outcomeOf, plannerOf, serve, simulated, total } from './fixtures.js';
 
 const burst = (count: number, everyMs: number) =>
   Array.from({ length: count }, (_, i) => simulated(`r${i}`, i * everyMs, null));
@@ -16,26 +16,26 @@ void t.test('noBudgetShare: a larger share brings requests without a budget on f
 });
 
 void t.test('requestOverheadMs: what a request takes outside the engine is not there for it', async (t) => {
-  const at = (requestOverheadMs: number) => admitted(routerOf({ requestOverheadMs }), asking('a', total(400)));
+  const at = (requestOverheadMs: number) => admitted(plannerOf({ requestOverheadMs }), asking('a', total(400)));
   t.ok(at(0).exit > at(150).exit, `${at(0).exit} and ${at(150).exit}`);
 });
 
 void t.test('margin: a plan that expects slower steps begins shallower', async (t) => {
   const exitAt = (margin: number): number =>
-    admitted(routerOf({ margin }), asking('a', total(220, 'land'), natural)).exit;
+    admitted(plannerOf({ margin }), asking('a', total(220, 'land'), natural)).exit;
   t.ok(exitAt(0) > exitAt(1), `${exitAt(0)} and ${exitAt(1)}`);
 });
 
 void t.test('landingOpens: a later window has less pressure', async (t) => {
   const opensAt = (landingOpens: number): number =>
-    routerOf({ landingOpens }).landing(asking('a', total(1012, 'land'), natural))?.opensAt ?? NaN;
+    plannerOf({ landingOpens }).landing(asking('a', total(1012, 'land'), natural))?.opensAt ?? NaN;
   t.equal(opensAt(0.5), NOW + 500);
   t.equal(opensAt(0.8), NOW + 800);
 });
 
 void t.test('covered: an answer that can not land is guaranteed for as long as it may get', async (t) => {
   const classOf = (covered: number, totalMs: number): string =>
-    admitted(routerOf({ covered }), asking('a', total(totalMs), natural)).serviceClass;
+    admitted(plannerOf({ covered }), asking('a', total(totalMs), natural)).serviceClass;
   const first = (covered: number): number => {
     let ms = 50;
     while (classOf(covered, ms) !== 'guaranteed') ms *= 1.1;
@@ -50,7 +50,7 @@ void t.test('chunk sizes rise up to the largest, which is one of them', async (t
   t.same(chunkSizes(8), [8]);
 });
 
-void t.test('the command line and the router assume the same', async (t) => {
+void t.test('the command line and the scheduler assume the same', async (t) => {
   const { noBudgetShare, maxStall, prefillChunk } = SERVE_OPTIONS;
   t.equal(noBudgetShare.default, defaultPolicy.noBudgetShare);
   t.equal(maxStall.default, defaultPolicy.maxStallMs);

@@ -1,12 +1,13 @@
 /** The prediction of an answer when its request is admitted. */
 import t from 'tap';
 import { predictMs } from '../../src/cost/model.js';
-import type { Admitted, Budget, RequestView } from '../../src/scheduler/router.js';
-import { NOW, admitted, asking, natural, outcomeOf, routerOf, serve, simulated, stateOf, total } from './fixtures.js';
+import type { Admitted, Budget } from '../../src/protocol/index.js';
+import type { Sequence } from '../../src/scheduler/sequence.js';
+import { NOW, admitted, asking, natural, outcomeOf, plannerOf, serve, simulated, stateOf, total } from './fixtures.js';
 import { layers, sample } from './sample.js';
 
-const predictionOf = (request: RequestView, waiting: readonly RequestView[] = []): Admitted =>
-  admitted(routerOf(), request, stateOf({ waiting }));
+const predictionOf = (request: Sequence, waiting: readonly Sequence[] = []): Admitted =>
+  admitted(plannerOf(), request, stateOf({ waiting }));
 const isNear = (found: number, expected: number): boolean => Math.abs(found - expected) < 1e-6 * Math.max(1, expected);
 
 void t.test('times count from arrival, not from admission', async (t) => {
@@ -33,7 +34,7 @@ for (const [name, budget, more] of [
   ['is cut', total(400, 'truncate'), { ...natural, lengths: layers.map(() => 900) }],
 ] as const) {
   void t.test(`an answer that ${name} ends within its budget, and is predicted so`, async (t) => {
-    const plan = admitted(routerOf(), asking('a', budget, natural));
+    const plan = admitted(plannerOf(), asking('a', budget, natural));
     const { probability, expectedTokens, expectedTokensP90 } = plan;
     t.ok(plan.predictedMs <= 400 && plan.predictedP90Ms <= 400, JSON.stringify(plan));
     const { tokens, endedAt } = outcomeOf(serve([simulated('a', 0, budget, more)]).outcomes, 'a');
@@ -51,7 +52,7 @@ for (const [name, budget, expected] of [
   ['of an answer that lands needs a sentence', total(60_000, 'land'), 1],
 ] as readonly (readonly [string, Budget, number | null])[]) {
   void t.test(`the probability to be in time ${name}`, async (t) => {
-    const { probability } = admitted(routerOf(), asking('a', budget, budget.onMiss === 'land' ? natural : {}));
+    const { probability } = admitted(plannerOf(), asking('a', budget, budget.onMiss === 'land' ? natural : {}));
     if (expected === null) t.equal(probability, null);
     else t.ok(Math.abs((probability ?? NaN) - expected) < 1e-9, `${probability}`);
   });
@@ -61,7 +62,7 @@ void t.test('the probability to be in time rises with the budget', async (t) => 
   for (const onMiss of ['land', 'continue'] as const) {
     let before = -1;
     for (let ms = 100; ms < 6000; ms *= 1.5) {
-      const { probability } = admitted(routerOf(), asking('a', total(ms, onMiss), natural));
+      const { probability } = admitted(plannerOf(), asking('a', total(ms, onMiss), natural));
       t.ok((probability ?? -1) >= before - 0.05, `${onMiss}, ${ms} ms: ${probability} after ${before}`);
       before = Math.max(before, probability ?? -1);
     }
@@ -80,7 +81,7 @@ void t.test('a hopeless answer is predicted as it will be, at the shallowest exi
   const one = { decode: { rows: [1, 0, 0, 0, 0], context: 225 }, prefill: [] };
   const leastMs = 50 * predictMs(sample, one);
   for (const ms of [20, 50]) {
-    const { serviceClass, exit, predictedMs } = admitted(routerOf(), asking('a', total(ms)));
+    const { serviceClass, exit, predictedMs } = admitted(plannerOf(), asking('a', total(ms)));
     t.equal(serviceClass, 'best_effort');
     t.equal(exit, 10);
     t.ok(predictedMs >= leastMs && predictedMs < 3 * leastMs, `${predictedMs} of ${leastMs}`);
@@ -132,7 +133,7 @@ for (const tokens of [1, 20, 200]) {
 
 void t.test('burst: each request is predicted with the others', async (t) => {
   const burst = Array.from({ length: 8 }, (_, i) => asking(`r${i}`, total(60_000)));
-  const ends = routerOf()
+  const ends = plannerOf()
     .admit(burst, stateOf())
     .map((each) => (each.kind === 'admit' ? each.predictedMs : NaN));
   const alone = predictionOf(asking('r0', total(60_000))).predictedMs;

@@ -1,18 +1,32 @@
 /** Which prompts go on in a step, and how far. */
 import t from 'tap';
 import { at } from '../../src/cost/model.js';
-import { type Budget, type OnMiss, type Policy, type SequenceView, defaultPolicy } from '../../src/scheduler/router.js';
-import { NOW, answering, natural, planOf, prompting, routerOf, stateOf, total, unstated } from './fixtures.js';
+import type { Budget, OnMiss } from '../../src/protocol/index.js';
+import { defaultPolicy, type Policy } from '../../src/scheduler/policy.js';
+import type { Sequence } from '../../src/scheduler/sequence.js';
+import {
+  NOW,
+  answering,
+  changed,
+  within,
+  natural,
+  planOf,
+  prompting,
+  plannerOf,
+  stateOf,
+  total,
+  unstated,
+} from './fixtures.js';
 import { layers } from './sample.js';
 
 /** [id, positions] of each prompt that goes on in a step. */
-function chunksOf(live: readonly SequenceView[], policy: Partial<Policy> = {}): (readonly [string, number])[] {
-  return planOf(routerOf(policy), stateOf({ live })).chunks.map(({ id, positions }) => [id, positions] as const);
+function chunksOf(live: readonly Sequence[], policy: Partial<Policy> = {}): (readonly [string, number])[] {
+  return planOf(plannerOf(policy), stateOf({ live })).chunks.map(({ id, positions }) => [id, positions] as const);
 }
-const firstOf = (live: readonly SequenceView[], policy: Partial<Policy> = {}): number =>
+const firstOf = (live: readonly Sequence[], policy: Partial<Policy> = {}): number =>
   chunksOf(live, policy)[0]?.[1] ?? 0;
 const largest = at(defaultPolicy.chunks, defaultPolicy.chunks.length - 1);
-const short = (id: string, budget: Budget | null = null): SequenceView => prompting(id, budget, { promptLength: 17 });
+const short = (id: string, budget: Budget | null = null): Sequence => prompting(id, budget, { promptLength: 17 });
 
 void t.test('nothing goes on where no prompt is', async (t) => {
   t.same(chunksOf([answering('a', null)]), []);
@@ -33,7 +47,7 @@ void t.test('a prompt that is alone takes the largest chunk, up to its last posi
 });
 
 void t.test('a preempted sequence prefills its prompt and its answer', async (t) => {
-  const of = (done: number): SequenceView => answering('p', null, { generated: 40, frontier: layers.map(() => done) });
+  const of = (done: number): Sequence => answering('p', null, { generated: 40, frontier: layers.map(() => done) });
   t.same(chunksOf([of(190)]), [['p', 49]]);
   t.same(chunksOf([of(239)]), []);
 });
@@ -68,14 +82,14 @@ void t.test(
   async (t) => {
     const live = [answering('row', null), prompting('long', null, { promptLength: 900 }), short('short')];
     t.equal(chunksOf(live, { maxStallMs: 500 }).length, 2);
-    const due = live.map((each) => ({ ...each, budget: total(60_000) }));
+    const due = live.map((each) => within(each, total(60_000)));
     t.same(chunksOf(due, { maxStallMs: 500 }), [['long', largest]]);
   },
 );
 
 void t.test('a prompt that copies its prefix from another one is in no step with it', async (t) => {
   const leader = short('leader');
-  const follower = { ...short('follower'), expectedFrontier: leader.frontier.map(() => 16) };
+  const follower = changed(short('follower'), { expectedFrontier: layers.map(() => 16) });
   const ids = chunksOf([leader, follower, short('other')], { maxStallMs: 500 }).map(([id]) => id);
   t.same(ids, ['leader', 'other']);
 });
@@ -103,7 +117,7 @@ void t.test(
   async (t) => {
     const prompt = prompting('p', null);
     const decode = { rows: [0, 0, 0, 0, 1], context: 239 };
-    const restMs = 40 * routerOf().predictMs({ decode, prefill: [] }) * (1 + defaultPolicy.margin);
+    const restMs = 40 * plannerOf().predictMs({ decode, prefill: [] }) * (1 + defaultPolicy.margin);
     const inMs = (ms: number, onMiss: OnMiss = 'continue'): Budget =>
       total(NOW + defaultPolicy.requestOverheadMs + ms, onMiss);
     t.same(chunksOf([answering('row', inMs(1.02 * restMs)), prompt]), []);
@@ -114,11 +128,11 @@ void t.test(
 );
 
 void t.test('the prompt that is due first goes first, and one without a deadline behind its share', async (t) => {
-  const next = (live: readonly SequenceView[]): string | undefined => {
-    const router = routerOf();
+  const next = (live: readonly Sequence[]): string | undefined => {
+    const planner = plannerOf();
     // The first prompt without a deadline has its share at once.
-    planOf(router, stateOf({ live: [prompting('share', null), prompting('due', total(60_000))] }));
-    return planOf(router, stateOf({ live, now: NOW + 1 })).chunks[0]?.id;
+    planOf(planner, stateOf({ live: [prompting('share', null), prompting('due', total(60_000))] }));
+    return planOf(planner, stateOf({ live, now: NOW + 1 })).chunks[0]?.id;
   };
   const [a, b] = [prompting('a', total(900)), prompting('b', total(800))];
   t.equal(next([a, b]), 'b');
@@ -129,31 +143,18 @@ void t.test('the prompt that is due first goes first, and one without a deadline
 });
 
 void t.test('a prompt without a deadline gets its share of the prefill, whatever else waits', async (t) => {
-  const router = routerOf();
+  const planner = plannerOf();
   const long = { promptLength: 100_000 };
   const live = [prompting('due', total(1e7, 'land'), { ...natural, ...long }), prompting('free', null, long)];
   const msOf = { due: 0, free: 0 };
   for (let now = NOW; now < NOW + 60_000;) {
-    const [chunk] = planOf(router, stateOf({ live, now })).chunks;
+    const [chunk] = planOf(planner, stateOf({ live, now })).chunks;
     if (chunk === undefined) throw new Error('a prompt goes on');
-    const ms = router.predictMs({
-      decode: null,
-      prefill: [{ exit: 4, positions: chunk.positions, context: 0, chunk: chunk.positions }],
-    });
-    msOf[chunk.id as keyof typeof msOf] += ms;
+    const { id, positions } = chunk;
+    const ms = planner.predictMs({ decode: null, prefill: [{ exit: 4, positions, context: 0, chunk: positions }] });
+    msOf[id as keyof typeof msOf] += ms;
     now += ms;
   }
   const share = msOf.free / (msOf.free + msOf.due);
   t.ok(Math.abs(share - defaultPolicy.noBudgetShare) < 0.02, `${share} of the prefill`);
-});
-
-void t.test('a sequence advances by the part that its exit lacks', async (t) => {
-  const work = routerOf().advanceWork([100, 100, 60, 0, 0], 2, 150);
-  t.same(
-    work.map(({ positions, context, from, to }) => [positions, context, from, to]),
-    [
-      [50, 100, 0, 2],
-      [90, 60, 2, 3],
-    ],
-  );
 });

@@ -4,20 +4,22 @@ import { type ExitCost } from '../../src/cost/step-costs.js';
 import { at } from '../../src/cost/model.js';
 import { defaultPolicy } from '../../src/scheduler/policy.js';
 import { latePromises } from '../../src/scheduler/promise.js';
-import type { Budget, EngineState, RequestView } from '../../src/scheduler/types.js';
-import { NOW, SENTENCE, answering, asking, natural, planningState, prompting } from './fixtures.js';
+import type { Budget } from '../../src/protocol/index.js';
+import type { Sequence } from '../../src/scheduler/sequence.js';
+import type { Occupancy } from '../../src/scheduler/snapshot.js';
+import { type Given, NOW, changed, SENTENCE, answering, asking, natural, snapshot, prompting } from './fixtures.js';
 import { total, unstated, within } from './fixtures.js';
 import { layers } from './sample.js';
 
-const lateOf = (parts: Partial<EngineState>, careful = 1): string[] =>
-  [...latePromises(planningState(parts), careful).keys()].map(({ request }) => request.id).sort();
-const landing = (id: string, totalMs: number, more: Partial<RequestView> = {}): RequestView =>
+const lateOf = (parts: Partial<Occupancy>, careful = 1): string[] =>
+  [...latePromises(snapshot(parts), careful).keys()].map(({ sequence }) => sequence.id).sort();
+const landing = (id: string, totalMs: number, more: Given = {}): Sequence =>
   asking(id, total(totalMs, 'land'), { ...natural, ...more });
-const many = (count: number, totalMs: number, more: Partial<RequestView> = {}): RequestView[] =>
+const many = (count: number, totalMs: number, more: Given = {}): Sequence[] =>
   Array.from({ length: count }, (_, i) => landing(`r${i}`, totalMs, more));
 
 /** Least budget, by bisection, with which a request that waits beside others is not late. */
-function leastOf(request: RequestView, others: Partial<EngineState> = {}, careful = 1): number {
+function leastOf(request: Sequence, others: Partial<Occupancy> = {}, careful = 1): number {
   let [low, high] = [0, 1e6];
   while (high - low > 1e-6) {
     const middle = (low + high) / 2;
@@ -29,10 +31,10 @@ function leastOf(request: RequestView, others: Partial<EngineState> = {}, carefu
 }
 
 /** Milliseconds of a request alone: its prompt, then so many tokens at an exit. */
-function aloneMs(request: RequestView, exit: number, tokens: number): number {
-  const state = planningState({ waiting: [request] });
+function aloneMs(request: Sequence, exit: number, tokens: number): number {
+  const state = snapshot({ waiting: [request] });
   const { rowMs, fixedMs }: ExitCost = at(state.costs, exit);
-  return at(state.requests, 0).setupMs(exit) + tokens * (rowMs + fixedMs);
+  return at(state.requests, 0).prefillMs(exit) + tokens * (rowMs + fixedMs);
 }
 const OVERHEAD = defaultPolicy.requestOverheadMs;
 const isNear = (found: number, expected: number): boolean => Math.abs(found - expected) < 1e-3;
@@ -64,10 +66,10 @@ void t.test('a careful promise takes that much more time', async (t) => {
 
 void t.test('a promised answer that has begun is covered at its exit', async (t) => {
   const begun = answering('a', total(NOW + 1000, 'land'), { ...natural, exit: 30 });
-  const state = planningState({ live: [begun] });
+  const state = snapshot({ live: [begun] });
   const { rowMs, fixedMs } = at(state.costs, 4);
   const dueIn = (ms: number, sentenceTokens: number): string[] =>
-    lateOf({ live: [{ ...within(begun, total(NOW + OVERHEAD + ms, 'land')), sentenceTokens }] });
+    lateOf({ live: [changed(begun, { budget: total(NOW + OVERHEAD + ms, 'land'), sentenceTokens })] });
   for (const [sentenceTokens, left] of [
     [0, SENTENCE],
     [10, SENTENCE - 10],
@@ -82,11 +84,11 @@ void t.test('a promised answer that has begun is covered at its exit', async (t)
 void t.test('a first token and a TPOT are part of a promise', async (t) => {
   const first = aloneMs(landing('a', 1), 0, 1);
   const late = (part: Partial<Budget>): string[] =>
-    lateOf({ waiting: [landing('a', 1, { budget: { ...total(60_000, 'land'), ...part }, lands: true })] });
+    lateOf({ waiting: [within(landing('a', 1), { ...total(60_000, 'land'), ...part })] });
   t.same(late({ ttftMs: first + OVERHEAD + 0.01 }), []);
   t.same(late({ ttftMs: first + OVERHEAD - 0.01 }), ['a']);
   const there = prompting('a', { ...total(60_000, 'land'), ttftMs: 100 }, { frontier: layers.map(() => 199) });
-  t.same(lateOf({ live: [{ ...there, expectedFrontier: there.frontier }] }), [], 'a prompt that is there');
+  t.same(lateOf({ live: [there] }), [], 'a prompt that is there');
   const stepMs = aloneMs(landing('a', 1), 0, 2) - first;
   t.same(late({ tpotMs: stepMs + 0.01 }), []);
   t.same(late({ tpotMs: stepMs - 0.01 }), ['a']);
@@ -107,7 +109,7 @@ void t.test('a promise counts the slots: an older answer keeps its own until it 
 });
 
 void t.test('a promise counts the positions of the KV cache: prompts and what their answers may get to', async (t) => {
-  const exact = (id: string): RequestView => asking(id, total(60_000));
+  const exact = (id: string): Sequence => asking(id, total(60_000));
   const waiting = [exact('a'), exact('b'), exact('c')];
   t.same(lateOf({ waiting, kvPositions: 750 }), [], 'three times 200 positions and 50 tokens');
   t.same(lateOf({ waiting, kvPositions: 749 }), ['c'], 'the last one does not fit');
@@ -126,7 +128,7 @@ for (const [name, others] of [
 ] as const) {
   void t.test(`a promise does not wait for ${name}, nor for its slots`, async (t) => {
     const ms = leastOf(landing('a', 1));
-    const waiting = others.map((each, i) => ({ ...each, id: `other${i}` }));
+    const waiting = others.map((each, i) => changed(each, { id: `other${i}` }));
     const beside = leastOf(landing('a', 1), { slots: 1, waiting });
     t.ok(beside <= ms / (1 - defaultPolicy.noBudgetShare) + 1, `${beside} ms, ${ms} alone`);
   });

@@ -1,7 +1,7 @@
 /** A machine that stalls, gets slow or comes back, and a clock that steps. */
 import t, { type Test } from 'tap';
 import { type Work, predictMs } from '../../src/cost/model.js';
-import type { Router } from '../../src/scheduler/router.js';
+import type { Planner } from '../../src/scheduler/planner.js';
 import { isGuaranteed, isMet } from '../../src/simulate/report.js';
 import {
   NOW,
@@ -9,7 +9,7 @@ import {
   admitted,
   asking,
   leastOf,
-  routerOf,
+  plannerOf,
   serve,
   simulated,
   stateOf,
@@ -24,87 +24,86 @@ const prompt = { decode: null, prefill: [{ exit: 4, positions: 128, context: 0, 
 const promptMs = predictMs(sample, prompt);
 
 /** Steps that take so many times what the table says, for some busy time. */
-function run(router: Router, times: number, forMs: number): void {
-  for (let ms = 0; ms < forMs; ms += times * tableMs) router.observeStep(step, times * tableMs);
+function run(planner: Planner, times: number, forMs: number): void {
+  for (let ms = 0; ms < forMs; ms += times * tableMs) planner.observeStep(step, times * tableMs);
 }
 
 /** Predictions over the table's: of the steps that were observed, and of a prompt, which was not. */
-function isNormal(t: Test, router: Router, when: string): void {
-  const ratios = { step: router.predictMs(step) / tableMs, prompt: router.predictMs(prompt) / promptMs };
-  for (const [name, ratio] of Object.entries({ ...ratios, slowdown: router.slowdown })) {
+function isNormal(t: Test, planner: Planner, when: string): void {
+  const ratios = { step: planner.predictMs(step) / tableMs, prompt: planner.predictMs(prompt) / promptMs };
+  for (const [name, ratio] of Object.entries({ ...ratios, slowdown: planner.model.drift.slowdown })) {
     t.ok(Math.abs(ratio - 1) < 0.1, `${when}, ${name}: ${ratio}`);
   }
 }
 
 void t.test('steps that take 5 s raise the slowdown, and 30 s of normal steps bring it back', async (t) => {
-  const router = routerOf();
-  run(router, 1, 1000);
-  isNormal(t, router, 'before');
-  for (let i = 0; i < 3; i += 1) router.observeStep(step, 5000);
-  t.ok(router.slowdown > 5, `three stalls: ${router.slowdown}`);
-  t.ok(router.predictMs(step) > 5 * tableMs);
-  run(router, 1, 30_000);
-  isNormal(t, router, '30 s later');
+  const planner = plannerOf();
+  run(planner, 1, 1000);
+  isNormal(t, planner, 'before');
+  for (let i = 0; i < 3; i += 1) planner.observeStep(step, 5000);
+  t.ok(planner.model.drift.slowdown > 5, `three stalls: ${planner.model.drift.slowdown}`);
+  t.ok(planner.predictMs(step) > 5 * tableMs);
+  run(planner, 1, 30_000);
+  isNormal(t, planner, '30 s later');
 });
 
 void t.test('a first step that takes 5 s raises the slowdown, and 30 s of normal steps bring it back', async (t) => {
-  const router = routerOf();
-  router.observeStep(step, 5000);
-  t.ok(router.slowdown > 2, `${router.slowdown}`);
-  run(router, 1, 30_000);
-  isNormal(t, router, '30 s later');
+  const planner = plannerOf();
+  planner.observeStep(step, 5000);
+  t.ok(planner.model.drift.slowdown > 2, `${planner.model.drift.slowdown}`);
+  run(planner, 1, 30_000);
+  isNormal(t, planner, '30 s later');
 });
 
 void t.test('a step of 5 s in the midst of normal ones is a hiccup', async (t) => {
-  const router = routerOf();
-  run(router, 1, 1000);
-  router.observeStep(step, 5000);
-  t.ok(router.predictMs(step) < 1.3 * tableMs, `immediately: ${router.predictMs(step) / tableMs}`);
-  run(router, 1, 30_000);
-  isNormal(t, router, '30 s later');
+  const planner = plannerOf();
+  run(planner, 1, 1000);
+  planner.observeStep(step, 5000);
+  t.ok(planner.predictMs(step) < 1.3 * tableMs, `immediately: ${planner.predictMs(step) / tableMs}`);
+  run(planner, 1, 30_000);
+  isNormal(t, planner, '30 s later');
 });
 
 void t.test('an idle machine forgets a stall: after 30 s a budget is admitted that it rejected', async (t) => {
-  const router = routerOf();
+  const planner = plannerOf();
   const asks = (now: number) => asking('a', total(1000, 'reject'), { arrivedAt: now });
-  t.equal(admission(router, asks(NOW)).kind, 'admit');
-  for (let i = 0; i < 3; i += 1) router.observeStep(step, 5000);
-  t.equal(admission(router, asks(NOW), stateOf()).kind, 'reject');
+  t.equal(admission(planner, asks(NOW)).kind, 'admit');
+  for (let i = 0; i < 3; i += 1) planner.observeStep(step, 5000);
+  t.equal(admission(planner, asks(NOW), stateOf()).kind, 'reject');
   const now = NOW + 60_000;
-  t.equal(admission(router, asks(now), stateOf({ now })).kind, 'admit');
-  t.ok(router.slowdown < 2, `${router.slowdown}`);
+  t.equal(admission(planner, asks(now), stateOf({ now })).kind, 'admit');
+  t.ok(planner.model.drift.slowdown < 2, `${planner.model.drift.slowdown}`);
 });
 
-void t.test('a router that was slow at the start learns that it is not', async (t) => {
-  const router = routerOf({}, null, 3);
-  t.equal(router.slowdown, 3);
-  run(router, 1, 10_000);
-  t.ok(Math.abs(router.slowdown - 1) < 0.15, `${router.slowdown}`);
+void t.test('a planner that was slow at the start learns that it is not', async (t) => {
+  const planner = plannerOf({}, null, 3);
+  t.equal(planner.model.drift.slowdown, 3);
+  run(planner, 1, 10_000);
+  t.ok(Math.abs(planner.model.drift.slowdown - 1) < 0.15, `${planner.model.drift.slowdown}`);
 });
 
 void t.test('steps without a time, and clocks that go back, break nothing', async (t) => {
-  const router = routerOf();
-  for (const ms of [0, -5000, NaN, Infinity]) router.observeStep(step, ms);
-  router.observeStep({ decode: null, prefill: [] }, 5000);
-  t.equal(router.slowdown, 1);
-  t.equal(admission(router, asking('a', total(2000), { arrivedAt: NOW + 500 })).kind, 'admit', 'from the future');
-  arrive(router, asking('b', total(500)), NOW + 10_000);
-  arrive(router, asking('c', total(500)), NOW);
-  const late = admission(router, asking('d', total(2000), { arrivedAt: NOW - 1e7 }));
+  const planner = plannerOf();
+  for (const ms of [0, -5000, NaN, Infinity]) planner.observeStep(step, ms);
+  planner.observeStep({ decode: null, prefill: [] }, 5000);
+  t.equal(planner.model.drift.slowdown, 1);
+  t.equal(admission(planner, asking('a', total(2000), { arrivedAt: NOW + 500 })).kind, 'admit', 'from the future');
+  arrive(planner, asking('b', total(500)), NOW + 10_000);
+  arrive(planner, asking('c', total(500)), NOW);
+  const late = admission(planner, asking('d', total(2000), { arrivedAt: NOW - 1e7 }));
   t.match(late, { kind: 'admit', serviceClass: 'best_effort' });
-  t.equal(admitted(router, asking('e', total(20_000))).serviceClass, 'guaranteed');
+  t.equal(admitted(planner, asking('e', total(20_000))).serviceClass, 'guaranteed');
 });
 
 void t.test('a slowdown raises what is asked of a budget in proportion', async (t) => {
-  const least = (router: Router): number => leastOf(router, asking('a', null)) ?? NaN;
-  const ratio = (least(routerOf({}, null, 3)) - 12) / (least(routerOf()) - 12);
+  const least = (planner: Planner): number => leastOf(planner, asking('a', null)) ?? NaN;
+  const ratio = (least(plannerOf({}, null, 3)) - 12) / (least(plannerOf()) - 12);
   t.ok(Math.abs(ratio - 3) < 0.2, `${ratio}`);
 });
 
 void t.test(
   'a stall of 5 s in a simulation: every request ends, and within 30 s guarantees are kept as before',
   async (t) => {
-    const router = routerOf({ requestOverheadMs: 0 });
     const requests = Array.from({ length: 200 }, (_, i) => simulated(`r${i}`, i * 400, total(1500)));
     let isStalled = false;
     const actual = (work: Work, now: number): number => {
@@ -112,7 +111,7 @@ void t.test(
       isStalled ||= isFirst;
       return predictMs(sample, work) + (isFirst ? 5000 : 0);
     };
-    const { outcomes } = serve(requests, { router, machine: { actual } });
+    const { outcomes, scheduler } = serve(requests, { machine: { actual } });
     t.equal(outcomes.length, 200);
     t.ok(isStalled);
     const share = (from: number, to: number): number => {
@@ -122,20 +121,18 @@ void t.test(
     t.ok(share(5_000, 15_000) > 0.95, `before: ${share(5_000, 15_000)}`);
     t.ok(share(18_600, 25_000) < 0.5, `beside the stall: ${share(18_600, 25_000)}`);
     t.ok(share(50_000, 80_000) > 0.95, `after 30 s: ${share(50_000, 80_000)}`);
-    t.ok(Math.abs(router.slowdown - 1) < 0.1, `${router.slowdown}`);
+    t.ok(Math.abs(scheduler.slowdown - 1) < 0.1, `${scheduler.slowdown}`);
   },
 );
 
 void t.test('a machine that gets half as fast in the middle keeps its later guarantees', async (t) => {
-  const router = routerOf({ requestOverheadMs: 0 });
   const requests = Array.from({ length: 200 }, (_, i) => simulated(`r${i}`, i * 300, total(900)));
-  const { outcomes } = serve(requests, {
-    router,
+  const { outcomes, scheduler } = serve(requests, {
     machine: { actual: (work, now) => predictMs(sample, work) * (now > 20_000 ? 2 : 1) },
   });
   const later = outcomes.filter((each) => each.request.arrivedAt > 25_000 && isGuaranteed(each));
   const kept = later.filter(isMet).length;
   t.ok(later.length > 20, `${later.length} guarantees`);
   t.ok(kept >= 0.98 * later.length, `${kept} of ${later.length}`);
-  t.ok(Math.abs(router.slowdown - 2) < 0.2, `${router.slowdown}`);
+  t.ok(Math.abs(scheduler.slowdown - 2) < 0.2, `${scheduler.slowdown}`);
 });

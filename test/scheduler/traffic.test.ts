@@ -1,11 +1,12 @@
 /** Properties of whole runs: any traffic, any limits of slots and memory. */
 import fc from 'fast-check';
 import t from 'tap';
-import { type OnMiss, defaultPolicy } from '../../src/scheduler/router.js';
+import type { OnMiss } from '../../src/protocol/index.js';
+import { defaultPolicy } from '../../src/scheduler/policy.js';
 import { isGuaranteed, isMet } from '../../src/simulate/report.js';
 import type { SimulatedRequest } from '../../src/simulate/request.js';
 import { arrivals, runs } from './arbitrary.js';
-import { serve, total } from './fixtures.js';
+import { positionsHeld, serve, total } from './fixtures.js';
 import { layers } from './sample.js';
 
 /** Slots and KV room from one sequence's worth to plenty. */
@@ -24,8 +25,9 @@ void t.test('no token is lost, and every request ends once, as its budget allows
       if (new Set(outcomes.map(({ request }) => request.id)).size !== requests.length)
         throw new Error('lost a request');
       if (outcomes.length !== requests.length) throw new Error('a request ended twice');
-      for (const { live } of steps) {
-        const need = live.reduce((sum, { promptLength, generated }) => sum + promptLength + generated, 0);
+      for (const step of steps) {
+        const { live } = step;
+        const need = positionsHeld(step);
         if (live.length > machine.slots) throw new Error(`${live.length} of ${machine.slots} slots`);
         if (live.length > 1 && need > machine.kvPositions) throw new Error(`${need} of ${machine.kvPositions}`);
       }

@@ -1,12 +1,12 @@
 /** The predicted wait of a request that would arrive now. */
 import t from 'tap';
 import { predictMs } from '../../src/cost/model.js';
-import { defaultPolicy } from '../../src/scheduler/router.js';
-import { answering, asking, prompting, routerOf, stateOf, total } from './fixtures.js';
+import { defaultPolicy } from '../../src/scheduler/policy.js';
+import { answering, asking, prompting, plannerOf, stateOf, total } from './fixtures.js';
 import { layers, sample } from './sample.js';
 
-const router = routerOf();
-const wait = (parts: Parameters<typeof stateOf>[0]): number => router.predictedWaitMs(stateOf(parts));
+const planner = plannerOf();
+const wait = (parts: Parameters<typeof stateOf>[0]): number => planner.predictedWaitMs(stateOf(parts));
 
 void t.test('an idle server has no wait; a running answer is waited for by one step, at the depth that it has', (t) => {
   t.equal(wait({}), 0);
@@ -39,7 +39,7 @@ void t.test('prompts are waited for in full, and answers ahead by their turns of
 
 void t.test('a slower machine has a longer wait', (t) => {
   const live = [prompting('a', null), answering('b', null)];
-  const slow = routerOf({}, undefined, 2).predictedWaitMs(stateOf({ live }));
+  const slow = plannerOf({}, undefined, 2).predictedWaitMs(stateOf({ live }));
   t.ok(Math.abs(slow / wait({ live }) - 2) < 0.01);
   t.end();
 });

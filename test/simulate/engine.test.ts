@@ -2,34 +2,25 @@
 import fc from 'fast-check';
 import t from 'tap';
 import { type Work, predictMs } from '../../src/cost/model.js';
-import { Router, defaultPolicy } from '../../src/scheduler/router.js';
-import { type Outcome, type SimulatedStep, simulate } from '../../src/simulate/engine.js';
+import { defaultPolicy } from '../../src/scheduler/policy.js';
+import type { Machine } from '../../src/simulate/machine.js';
 import { noisy } from '../../src/simulate/noise.js';
 import type { SimulatedRequest } from '../../src/simulate/request.js';
 import { seeded } from '../../src/util/random.js';
 import { arrivals } from '../scheduler/arbitrary.js';
-import { sample, shape, table } from '../scheduler/sample.js';
+import { type Run, positionsHeld, serve as serveAll } from '../scheduler/fixtures.js';
+import { sample, shape } from '../scheduler/sample.js';
 
 const exact = (work: Work): number => predictMs(sample, work);
 
-/** The same request with a length that is known to the router. */
+/** The same request with a length that is known to the scheduler. */
 function exactly(request: SimulatedRequest): SimulatedRequest {
   const tokens = Math.min(request.maxTokens, request.lengths.at(-1) ?? 1);
   return { ...request, lengths: shape.exits.map(() => tokens), maxTokens: tokens, isExactLength: true };
 }
 
-function serve(
-  requests: readonly SimulatedRequest[],
-  machine: Partial<Parameters<typeof simulate>[1]>,
-): { outcomes: Outcome[]; steps: SimulatedStep[] } {
-  const router = new Router(shape, table, defaultPolicy);
-  const all = { slots: 8, kvPositions: 1e6, actual: exact, ...machine };
-  const run = simulate(requests.map(exactly), all, router, sample, defaultPolicy);
-  const steps: SimulatedStep[] = [];
-  for (let next = run.next(); ; next = run.next()) {
-    if (next.done === true) return { outcomes: next.value, steps };
-    steps.push(next.value);
-  }
+function serve(requests: readonly SimulatedRequest[], machine: Partial<Machine>): Run {
+  return serveAll(requests.map(exactly), { policy: defaultPolicy, lengths: null, machine: { slots: 8, ...machine } });
 }
 
 void t.test('preemption keeps memory within its limit and loses no token', async (t) => {
@@ -40,10 +31,7 @@ void t.test('preemption keeps memory within its limit and loses no token', async
       preemptions += outcomes.reduce((sum, each) => sum + each.preemptions, 0);
       return (
         outcomes.length === requests.length &&
-        steps.every(({ live }) => {
-          const held = live.reduce((sum, { promptLength, generated }) => sum + promptLength + generated, 0);
-          return live.length <= 1 || held <= kvPositions;
-        }) &&
+        steps.every((step) => step.live.length <= 1 || positionsHeld(step) <= kvPositions) &&
         outcomes.every(({ request, reason, tokens, path }) => {
           const counted = path.reduce((sum, part) => sum + part.tokens, 0);
           return counted === tokens && (reason !== 'length' || tokens === request.maxTokens);

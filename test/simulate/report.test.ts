@@ -1,6 +1,7 @@
 /** Summaries of known outcomes. */
 import t from 'tap';
-import type { Admission, ServiceClass } from '../../src/scheduler/router.js';
+import type { ServiceClass } from '../../src/protocol/index.js';
+import type { Admission } from '../../src/scheduler/types.js';
 import type { Outcome } from '../../src/simulate/engine.js';
 import { reportOf } from '../../src/simulate/report.js';
 import { shape } from '../scheduler/sample.js';

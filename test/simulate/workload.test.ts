@@ -84,7 +84,7 @@ void t.test('the budgets of a log replace the classes, and its other requests ha
   );
 });
 
-void t.test('every exit has the length of the trace, and only stated limits give it to the router', async (t) => {
+void t.test('every exit has the length of the trace, and only stated limits give it to the scheduler', async (t) => {
   for (const limits of ['stated', 'unstated'] as const) {
     const all = requests({}, limits);
     t.same(

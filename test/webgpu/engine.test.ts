@@ -7,9 +7,9 @@
 import t, { type Test } from 'tap';
 import { EngineCore, type CoreOptions } from '../../src/engine/worker/core.js';
 import type { Executor } from '../../src/engine/execution/executor.js';
-import type { EngineRequest } from '../../src/protocol/index.js';
+import type { SequenceRequest } from '../../src/protocol/index.js';
 import { PagedModel } from '../../src/model/paged-model.js';
-import { chunkSizes, defaultPolicy } from '../../src/scheduler/router.js';
+import { chunkSizes, defaultPolicy } from '../../src/scheduler/policy.js';
 import { advanceTo, type Answer, auditsOf, drain, greedy, logitsAt, margin, openSlot } from '../engine/helper.js';
 import { monotonicMs } from '../../src/util/clock.js';
 import { needsGpu, tinyPair, tokens } from './helper.js';
@@ -46,7 +46,7 @@ if (needsGpu()) {
     });
   };
 
-  const run = (core: EngineCore, requests: readonly EngineRequest[]): Map<string, Answer> => {
+  const run = (core: EngineCore, requests: readonly SequenceRequest[]): Map<string, Answer> => {
     for (const request of requests) core.submit(request);
     return drain(core);
   };
@@ -62,7 +62,7 @@ if (needsGpu()) {
   };
 
   /** Compares the GPU's answers with the CPU's, each computed alone. @returns tokens before a near-tie, and all tokens */
-  const compare = (t: Test, requests: readonly EngineRequest[], found: ReadonlyMap<string, Answer>) => {
+  const compare = (t: Test, requests: readonly SequenceRequest[], found: ReadonlyMap<string, Answer>) => {
     const share = { equal: 0, all: 0 };
     for (const request of requests) {
       const expected = run(coreOf(cpu, { prefixReuse: false }), [request]).get(request.id)?.tokens ?? [];
@@ -79,7 +79,7 @@ if (needsGpu()) {
     return share;
   };
 
-  const ask = (id: string, length: number, seed: number, exit: number, more: Partial<EngineRequest> = {}) =>
+  const ask = (id: string, length: number, seed: number, exit: number, more: Partial<SequenceRequest> = {}) =>
     greedy(id, tokens(length, seed), exit, 24, { arrivedAt: 0, ...more });
 
   void t.test('40 prompts at every exit, six at a time', (t) => {

@@ -5,7 +5,7 @@
  * Must not know: forms of an answer.
  */
 import { randomBytes } from 'node:crypto';
-import type { AnswerRequest, Budget, LengthGroup, ThoughtTokens } from '../../protocol/index.js';
+import type { EngineRequest, Budget, LengthGroup, ThoughtTokens } from '../../protocol/index.js';
 import { StopList } from '../../text/stop-strings.js';
 import {
   learningKey,
@@ -36,7 +36,7 @@ const UNSTATED_TOKENS = 256;
 export interface GenerationRequest {
   /** Unique on this server. The ids of its sequences begin with it. */
   readonly id: string;
-  readonly engine: AnswerRequest;
+  readonly engine: EngineRequest;
   readonly modelName: string;
   readonly prompts: readonly Prompt[];
   /** Answers per prompt. */
@@ -158,7 +158,7 @@ function promptLogprobs({ echo, logprobs, maxTokens }: EndpointPart): number | n
 }
 
 /** The sequences of the choices, each with a seed of its own. */
-function sequences(id: string, n: number, longest: readonly number[], seed: number | null): AnswerRequest['sequences'] {
+function sequences(id: string, n: number, longest: readonly number[], seed: number | null): EngineRequest['sequences'] {
   return longest.flatMap((maxTokens, prompt) =>
     Array.from({ length: n }, (_, choice) => ({
       id: `${id}-${prompt * n + choice}`,

@@ -1,7 +1,7 @@
 /** Sampling parameters of a request body, in the engine's terms. */
 import { COMMON_SAMPLING, statesNoSampling } from '../../model/common-sampling.js';
 import type { Dry, Generation } from '../../model/manifest.js';
-import type { AnswerRequest } from '../../protocol/index.js';
+import type { EngineRequest } from '../../protocol/index.js';
 import type { ApiContext, Limits } from '../context.js';
 import { invalid } from '../errors.js';
 import type { SamplingReport } from '../schemas/report.js';
@@ -74,7 +74,7 @@ export function sampling(
   { model, limits }: Pick<ApiContext, 'model' | 'limits'>,
   body: GenerationBody,
   choices: number,
-): AnswerRequest['sampling'] {
+): EngineRequest['sampling'] {
   const defaults = samplingDefaults(model.generation, limits.samplingDefaults);
   const rule = dry(body, defaults.dry);
   const { temperature = defaults.temperature } = body;
@@ -92,7 +92,7 @@ export function sampling(
 }
 
 /** Sampling in the names of the request fields: a request that states them is sampled alike. */
-export function samplingFields(sampling: AnswerRequest['sampling']): SamplingReport {
+export function samplingFields(sampling: EngineRequest['sampling']): SamplingReport {
   const { dry: rule } = sampling;
   return {
     temperature: sampling.temperature,

@@ -9,10 +9,11 @@
 import type { Gate } from '../../model/gate.js';
 import type { States } from '../../model/head.js';
 import type { Executor } from '../execution/executor.js';
-import { type Chunk, chunkEnd, chunksOnly } from '../execution/step-batch.js';
+import { type Chunk, chunksOnly } from '../execution/step-batch.js';
+import { chunkEnd } from '../../scheduler/chunks.js';
 import type { AuditEvent, AuditSkip, EndReason, ExitIndex } from '../../protocol/index.js';
 import type { AuditOptions } from '../../protocol/options.js';
-import type { Sequence } from '../../scheduler/sequence.js';
+import type { Answer } from '../answer.js';
 import type { Slot } from '../../scheduler/kv/slot.js';
 import type { SlotManager } from '../../scheduler/slot-manager.js';
 import { type AuditJob, jobOf, skipOf } from './job.js';
@@ -59,18 +60,18 @@ export class Auditor {
     this.#deepest = executor.units.exits.length - 1;
   }
 
-  /** Takes an answer that has ended. @param source its slot, if it had one */
-  ended(sequence: Sequence, source: Slot | null, reason: EndReason, now: number): void {
+  /** Takes an answer that has ended. */
+  ended(answer: Answer, reason: EndReason, now: number): void {
     this.#idleSince = null;
-    const skip = skipOf(sequence, reason, this.#deepest);
+    const skip = skipOf(answer, reason, this.#deepest);
     if (skip !== null) {
-      this.#finished.push(skipped(sequence, skip));
+      this.#finished.push(skipped(answer, skip));
       return;
     }
     // Text that a client's bias wrote says nothing about the exits: it would move the estimates at will.
-    const isProbed = this.#deepest > 0 && sequence.request.sampling.logitBias.length === 0;
+    const isProbed = this.#deepest > 0 && answer.request.sampling.logitBias.length === 0;
     const probe = isProbed ? this.#nextProbe++ % this.#deepest : null;
-    const job = jobOf(sequence, source, now, probe);
+    const job = jobOf(answer.sequence, now, probe);
     // The audit in progress goes on. Next come the answers whose clients wait.
     const rest = this.#jobs.splice(1);
     const asked = rest.findIndex(({ request }) => request.audit !== true);
@@ -213,6 +214,6 @@ export class Auditor {
 }
 
 /** The audit of an answer that is left out. */
-export function skipped({ id, request }: Pick<Sequence, 'id' | 'request'>, reason: AuditSkip): AuditEvent {
+export function skipped({ id, request }: Pick<Answer, 'id' | 'request'>, reason: AuditSkip): AuditEvent {
   return { id, lengthGroup: request.lengthGroup, skipped: reason, tokens: [], probe: null, ms: 0 };
 }

@@ -6,13 +6,14 @@
 import type { Dry } from '../../model/manifest.js';
 import { repetitionPenalties } from '../sampling/dry.js';
 import { rulesWith, type TokenCounts } from '../sampling/sampler.js';
-import type { AuditedToken, AuditSkip, EndReason, ExitIndex, EngineRequest, Sampling } from '../../protocol/index.js';
+import type { AuditedToken, AuditSkip, EndReason, ExitIndex, SequenceRequest, Sampling } from '../../protocol/index.js';
 import type { Sequence } from '../../scheduler/sequence.js';
+import type { Answer } from '../answer.js';
 import type { Slot } from '../../scheduler/kv/slot.js';
 
 export interface AuditJob {
   readonly id: string;
-  readonly request: EngineRequest;
+  readonly request: SequenceRequest;
   /** Prompt and answer. */
   readonly tokens: number[];
   readonly promptLength: number;
@@ -39,17 +40,17 @@ export interface AuditJob {
 }
 
 /** Why an ended answer is not audited; null for an answer that can be. */
-export function skipOf(sequence: Sequence, reason: EndReason, deepest: ExitIndex): AuditSkip | null {
+export function skipOf({ sequence, text }: Answer, reason: EndReason, deepest: ExitIndex): AuditSkip | null {
   if (reason === 'cancelled' || reason === 'error') return 'cancelled';
   if (sequence.path.every(({ exit }) => exit === deepest)) return 'full_depth';
   // The masks of a grammar are not kept, and its text is not the model's choice alone.
   const grammar = sequence.request.grammar ?? null;
-  if (sequence.text.hasLandedThoughts) return 'schema';
+  if (text.hasLandedThoughts) return 'schema';
   return grammar !== null && (grammar.kind !== 'free' || grammar.thoughts?.most !== null) ? 'schema' : null;
 }
 
-export function jobOf(sequence: Sequence, source: Slot | null, endedAt: number, probe: ExitIndex | null): AuditJob {
-  const { id, request, tokens, promptLength, path } = sequence;
+export function jobOf(sequence: Sequence, endedAt: number, probe: ExitIndex | null): AuditJob {
+  const { id, request, tokens, promptLength, path, stored: source } = sequence;
   const exits = path.flatMap(({ exit, tokens: count }) => new Array<ExitIndex>(count).fill(exit));
   const counts = { probed: 0, agreeing: 0, kl: 0, compared: 0, gated: 0, ms: 0 };
   const state = { isBegun: false, audited: [], gates: [], ...counts };

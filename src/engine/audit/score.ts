@@ -6,8 +6,9 @@
 import type { SelectedRow, States } from '../../model/head.js';
 import type { Dry } from '../../model/manifest.js';
 import type { Executor } from '../execution/executor.js';
-import { adjust, needsAllLogits, probabilityOf } from '../sampling/sampler.js';
+import { adjust, probabilityOf } from '../sampling/sampler.js';
 import type { AuditedToken } from '../../protocol/index.js';
+import { changesLogits } from '../../protocol/sampling-rules.js';
 import { type AuditJob, countsBefore, rulesAt } from './job.js';
 
 /** The KL is measured at every so many positions of an answer: it reads all logits of both exits, a millisecond each. */
@@ -36,7 +37,7 @@ function withLogits(
     const counts = countsBefore(job, start);
     for (let row = 0; row < rows; row++) {
       const rules = rulesAt(job, start + row, dryOf(executor, job, start + row));
-      if (needsAllLogits(rules)) {
+      if (changesLogits(rules)) {
         const logits = head.fullLogits(row);
         adjust(logits, rules, counts);
         head.replaceLogits(row, logits);

@@ -4,12 +4,13 @@
  * Must not know: requests, scheduling.
  */
 import type { CostTable } from '../../cost/table.js';
-import type { Model } from '../../model/graphs.js';
+import type { Model, ModelUnit } from '../../model/graphs.js';
 import type { Head } from '../../model/head.js';
 import type { StageKernel } from '../../model/manifest.js';
 import { PagedModel } from '../../model/paged-model.js';
 import type { StagedModel } from '../../model/staged-model.js';
 import type { ExitIndex, KernelRun } from '../../protocol/index.js';
+import type { MemoryOp } from '../../scheduler/kv/memory-op.js';
 import type { SlotTable } from '../../scheduler/kv/slot-table.js';
 import { exitAt, type ExitUnits, stageAt, type Units, unitsOf } from '../../scheduler/kv/units.js';
 import { type KernelChoice, kernelChoice } from './kernels.js';
@@ -21,7 +22,7 @@ import type { StepClock } from './step-clock.js';
 
 export class Executor {
   readonly model: Model;
-  readonly units: Units;
+  readonly units: Units<ModelUnit>;
   readonly table: SlotTable;
   readonly head: Head;
   /** See Layout. */
@@ -44,15 +45,26 @@ export class Executor {
     this.#kernel = this.#recorded(kernelChoice([], this.kernels.slice(0, 1), { units: [] }));
   }
 
+  /** Runs a batch outside of any plan, and then moves the frontiers of its slots. @see execute */
+  run(batch: StepBatch, choose?: (head: Head) => void): void {
+    this.apply(this.table.kv.takeOps());
+    this.execute(batch, choose);
+    commit([...batch.chunks, ...rowSpans(batch)]);
+  }
+
+  /** Moves and releases memory as the accounts say. */
+  apply(ops: readonly MemoryOp[]): void {
+    if (ops.length > 0) this.#layout.apply(ops);
+  }
+
   /**
-   * Runs a batch, waits for it, and then moves the frontiers of its slots.
+   * Runs a batch and waits for it. Its frontiers stay.
    * @param choose brings to the host what sampling needs of the rows' logits: the only wait of a batch with rows
    * @param clock learns the parts of the step's time
    * @throws RangeError for a chunk beyond the tokens of its slot, or larger than the buffers of the model
    */
-  run(batch: StepBatch, choose?: (head: Head) => void, clock?: StepClock): void {
-    const spans = [...batch.chunks, ...rowSpans(batch)];
-    if (spans.length === 0) return;
+  execute(batch: StepBatch, choose?: (head: Head) => void, clock?: StepClock): void {
+    if (batch.chunks.length + batch.rows.length === 0) return;
     for (const { slot, exit, end } of batch.chunks) {
       const start = slot.least(exit.needed);
       if (end - start > this.model.limits.maxChunk || end > slot.tokens.length)
@@ -62,7 +74,6 @@ export class Executor {
     this.#layout.run(batch, this.#kernel, clock);
     if (choose !== undefined && batch.rows.length > 0) choose(this.head);
     else this.#layout.wait();
-    commit(spans);
   }
 
   /** Selects kernels by these costs from the next step on. */
@@ -87,6 +98,7 @@ export class Executor {
       slot.touched = Math.max(slot.touched, touched);
       this.table.drop(slot);
     }
+    this.apply(this.table.kv.takeOps());
   }
 
   dispose(): void {

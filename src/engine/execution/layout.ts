@@ -1,6 +1,7 @@
 /** A layout runs a model's units for the executor. One implementation has a KV cache in slots, one a KV cache in pages. */
 import type { Head } from '../../model/head.js';
 import type { StageKernel } from '../../model/manifest.js';
+import type { MemoryOp } from '../../scheduler/kv/memory-op.js';
 import type { SlotTable } from '../../scheduler/kv/slot-table.js';
 import type { KernelChoice } from './kernels.js';
 import type { StepBatch } from './step-batch.js';
@@ -14,6 +15,8 @@ export interface Layout {
   readonly alone: UnitRuns;
   /** Runs a batch, and leaves the logits of its rows in the head. It moves no frontier. */
   run(batch: StepBatch, kernel: KernelChoice, clock?: StepClock): void;
+  /** Copies, exchanges and releases the memory of slots, in order. */
+  apply(ops: readonly MemoryOp[]): void;
   /** Waits until all runs are done. */
   wait(): void;
   dispose(): void;

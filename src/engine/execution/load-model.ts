@@ -14,7 +14,7 @@ import { MOST_PARTS, pagePositions } from '../../model/paged-limits.js';
 import { PagedModel } from '../../model/paged-model.js';
 import { StagedModel } from '../../model/staged-model.js';
 import { compressedFiles, loadCompressedWeights } from '../../model/weight-files.js';
-import { chunkSizes } from '../../scheduler/router.js';
+import { chunkSizes } from '../../scheduler/policy.js';
 import { cpuDevice } from '../../runtime/cpu.js';
 import { cudaDevice } from '../../runtime/cuda.js';
 import type { Gpu, HostDevice } from '../../runtime/device.js';

@@ -1,5 +1,6 @@
 /** Runs single units of a paged model over sequences that share pages: only time and memory of a run count. */
 import { type BatchPart, buckets } from '../../model/control.js';
+import type { ModelUnit } from '../../model/graphs.js';
 import type { HiddenStore } from '../../model/hidden-store.js';
 import { isCaptured, type StageKernel } from '../../model/manifest.js';
 import { MOST_PARTS } from '../../model/paged-limits.js';
@@ -11,11 +12,11 @@ type Part = Omit<BatchPart, 'pages'>;
 
 export class PagedUnitRuns implements UnitRuns {
   readonly #model: PagedModel;
-  readonly #units: Units;
+  readonly #units: Units<ModelUnit>;
   /** The states of the last stage. */
   readonly #states: HiddenStore;
 
-  constructor(model: PagedModel, units: Units, states: HiddenStore) {
+  constructor(model: PagedModel, units: Units<ModelUnit>, states: HiddenStore) {
     this.#model = model;
     this.#units = units;
     this.#states = states;

@@ -3,12 +3,14 @@
  * weights once. The batch of a unit may hold any parts of any sequences, in any order.
  */
 import type { BatchPart } from '../../model/control.js';
+import type { ModelUnit } from '../../model/graphs.js';
 import type { StageKernel } from '../../model/manifest.js';
 import type { PagedModel, PagedRun } from '../../model/paged-model.js';
 import type { PagedHead, WantedRow } from '../../model/paged-head.js';
 import type { States } from '../../model/head.js';
 import type { HiddenStore } from '../../model/hidden-store.js';
 import { BlockPool } from '../../scheduler/kv/block-pool.js';
+import type { MemoryOp } from '../../scheduler/kv/memory-op.js';
 import { SlotTable } from '../../scheduler/kv/slot-table.js';
 import type { Slot } from '../../scheduler/kv/slot.js';
 import { type ExitUnits, stageAt, type Units, unitsOf } from '../../scheduler/kv/units.js';
@@ -31,7 +33,7 @@ export class PagesLayout implements Layout {
   readonly mostPrefill: number;
   readonly alone: PagedUnitRuns;
   readonly #model: PagedModel;
-  readonly #units: Units;
+  readonly #units: Units<ModelUnit>;
   readonly #blocks: BlockPool;
   /** The work of the last run, whose results lie where they were written. */
   #ran: PagedWork;
@@ -70,6 +72,10 @@ export class PagesLayout implements Layout {
     if (isApart || rows.length === 0) this.#run(work, [], [], kernel);
     for (const [i, chunk] of chunks.entries()) this.#read(chunk, starts[i] ?? null);
     if (rows.length > 0) this.#run(behind, draft?.tokens ?? [], wantedOf(batch), kernel);
+  }
+
+  apply(ops: readonly MemoryOp[]): void {
+    if (ops.length > 0) throw new RangeError('pages are shared by counting');
   }
 
   wait(): void {

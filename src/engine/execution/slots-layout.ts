@@ -3,14 +3,15 @@ import { DecodeRunner } from '../../model/decode-runner.js';
 import { HeadRunner } from '../../model/head-runner.js';
 import { PrefillRunner } from '../../model/prefill-runner.js';
 import type { Stage, StagedModel } from '../../model/staged-model.js';
-import { SlotMemory } from '../../scheduler/kv/slot-account.js';
+import { SlotAccount } from '../../scheduler/kv/slot-account.js';
+import type { MemoryOp } from '../../scheduler/kv/memory-op.js';
 import { SlotTable } from '../../scheduler/kv/slot-table.js';
 import { stageAt, type Units, unitsOf } from '../../scheduler/kv/units.js';
-import { compact } from '../../scheduler/kv/compaction.js';
 import type { KernelChoice } from './kernels.js';
 import type { Layout, UnitRuns } from './layout.js';
 import { runDecode } from './run-decode.js';
 import { type PrefillContext, runPrefill } from './run-prefill.js';
+import { applyMemory, positionBytes } from './slot-memory.js';
 import { type Frontier, frontierBehind, rowSpans, type StepBatch } from './step-batch.js';
 import type { StepClock } from './step-clock.js';
 
@@ -26,7 +27,11 @@ export class SlotsLayout implements Layout {
   constructor(model: StagedModel) {
     this.#model = model;
     this.#units = unitsOf(model);
-    this.table = new SlotTable(model.limits.slots, this.#units, new SlotMemory(model, this.#units));
+    this.table = new SlotTable(
+      model.limits.slots,
+      this.#units,
+      new SlotAccount(this.#units, positionBytes(model, this.#units)),
+    );
     this.head = new HeadRunner(model);
     this.#prefill = new PrefillRunner(model);
     this.#decode = new DecodeRunner(model);
@@ -34,7 +39,6 @@ export class SlotsLayout implements Layout {
 
   run(batch: StepBatch, kernel: KernelChoice, clock?: StepClock): void {
     const { chunks, rows, draft } = batch;
-    if (draft === null) compact(this.table, this.#units, rows);
     const parts = { model: this.#model, units: this.#units, head: this.head, kernel };
     const prefill = { ...parts, runner: this.#prefill };
     for (const chunk of chunks) {
@@ -50,6 +54,10 @@ export class SlotsLayout implements Layout {
       clock?.enter('head');
       this.head.logits(rows.length);
     }
+  }
+
+  apply(ops: readonly MemoryOp[]): void {
+    applyMemory(this.#model, this.#units, ops);
   }
 
   wait(): void {

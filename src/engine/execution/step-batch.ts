@@ -1,6 +1,6 @@
 /**
- * The work of a step as one plain value. The schedule builds it, and the executor runs it on either layout of the KV cache.
- * Then `commit` moves the frontiers behind it.
+ * The work of a step, with the slots that it runs on. The executor runs it on either layout of the KV cache. Then `commit`
+ * moves the frontiers behind it.
  *
  * Must not know: requests, sampling, layouts.
  */
@@ -62,13 +62,4 @@ export function frontierBehind(chunks: readonly Chunk[]): Frontier {
 export function commit(spans: readonly Span[]): void {
   for (const { slot, exit, end } of spans)
     for (const unit of exit.needed) if (slot.frontier(unit) < end) slot.reach(unit, end);
-}
-
-/**
- * End of a chunk of at most `most` positions. The chunk leaves no single position for the next one: attention over one
- * position rounds differently than over several, and the answer must not depend on the chunk size.
- */
-export function chunkEnd(start: number, most: number, target: number): number {
-  const end = Math.min(start + most, target);
-  return target - end === 1 && end - start > 2 ? end - 1 : end;
 }

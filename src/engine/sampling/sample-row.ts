@@ -5,8 +5,9 @@
  */
 import { applyMask } from '../constraint.js';
 import type { Sampling } from '../../protocol/index.js';
+import { changesLogits } from '../../protocol/sampling-rules.js';
 import { sampleAll } from './all-logits.js';
-import { adjust, needsAllLogits, sampleTop, type TokenCounts, type TopLogits } from './sampler.js';
+import { adjust, sampleTop, type TokenCounts, type TopLogits } from './sampler.js';
 
 /** Share of the probability that must be left after changes: rounding of the log-sum-exp decides no draw then. */
 const LEAST_MASS = 0.05;
@@ -29,7 +30,7 @@ export function sampleRow(
   mask: Uint8Array | null,
   u: number,
 ): number | null {
-  if (!needsAllLogits(sampling) && mask === null)
+  if (!changesLogits(sampling) && mask === null)
     return sampleTop(top, sampling, u) ?? sampleAll(all(), sampling, u, top.lseT);
   const logits = all();
   const needsMass = sampling.temperature > 0 && sampling.topK === 0;

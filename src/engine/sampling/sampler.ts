@@ -19,16 +19,6 @@ export interface TokenCounts {
   readonly answer: ReadonlyMap<number, number>;
 }
 
-/** Whether a request changes single logits, so that the largest unchanged logits cannot decide. */
-export function needsAllLogits(sampling: Sampling): boolean {
-  return (
-    sampling.presencePenalty !== 0 ||
-    sampling.frequencyPenalty !== 0 ||
-    sampling.repetitionPenalty !== 1 ||
-    sampling.logitBias.length > 0
-  );
-}
-
 /**
  * The rules of one token: those of the request, with amounts off single logits and tokens that may not come as biases.
  * @param amounts by token id

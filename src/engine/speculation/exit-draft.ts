@@ -11,7 +11,8 @@ import type { Gate } from '../../model/gate.js';
 import type { Executor } from '../execution/executor.js';
 import { type Chunk, chunksOnly } from '../execution/step-batch.js';
 import type { ExitIndex } from '../../protocol/index.js';
-import type { Sequence } from '../../scheduler/sequence.js';
+import { draftExits } from '../../scheduler/drafts/drafts.js';
+import type { Answer } from '../answer.js';
 import type { Slot } from '../../scheduler/kv/slot.js';
 
 /** Least probability of a drafted token (the paper's 13B model: 0.7 to 0.95). */
@@ -23,56 +24,45 @@ const LEAST_STOP = 0.7;
 export type IsEnd = (draft: readonly number[]) => boolean;
 
 /**
- * Exits that can draft for a sequence. Such an exit leaves the trunk earlier than the sequence's own exit, and its units
- * lack at most one chunk of positions.
- */
-export function draftExits(executor: Executor, { slot, exit, tokens }: Sequence): ExitIndex[] {
-  const { stage } = executor.exit(exit);
-  const least = tokens.length - 1 - executor.model.limits.maxChunk;
-  return executor.units.exits.flatMap((each, index) =>
-    slot !== null && each.stage < stage && slot.least(each.needed) >= least ? [index] : [],
-  );
-}
-
-/**
- * Drafts at most `most` tokens at an exit. Afterwards, the sequence has its old tokens, and its stages are ahead.
+ * Drafts at most `most` tokens at an exit. Afterwards, the answer has its old tokens, and the stages of its slot are ahead.
  */
 export function draftAt(
   executor: Executor,
-  sequence: Sequence,
+  answer: Answer,
   exit: ExitIndex,
   most: number,
   isEnd: IsEnd = () => false,
 ): number[] {
-  const { slot, tokens } = sequence;
+  const { slot } = answer.sequence;
   const units = executor.exit(exit);
   if (slot === null) return [];
   const rows = [{ slot, exit: units }];
   const run = (): boolean => {
-    const isBehind = slot.least(units.needed) < tokens.length - 1;
-    const chunks: Chunk[] = isBehind ? [{ slot, exit: units, end: tokens.length - 1 }] : [];
+    const end = slot.tokens.length - 1;
+    const chunks: Chunk[] = slot.least(units.needed) < end ? [{ slot, exit: units, end }] : [];
     executor.run({ chunks, rows, draft: null });
     return true;
   };
-  return drafted(executor, sequence, { run, most, least: LEAST_PROBABILITY, isEnd });
+  return drafted(executor, answer, slot, { run, most, least: LEAST_PROBABILITY, isEnd });
 }
 
 /**
- * Drafts as `draftAt`, each token at the first loop below the sequence's own at which the gate stops. The draft ends
+ * Drafts as `draftAt`, each token at the first loop below the answer's own at which the gate stops. The draft ends
  * where it stops at none: the verification emits that token.
  */
 export function draftByGate(
   executor: Executor,
-  sequence: Sequence,
+  answer: Answer,
   gate: Gate,
   most: number,
   isEnd: IsEnd = () => false,
 ): number[] {
+  const { sequence } = answer;
   const { slot } = sequence;
   if (slot === null) return [];
-  const exits = draftExits(executor, sequence);
+  const exits = draftExits(sequence, executor.units.exits, executor.model.limits.maxChunk);
   const run = (): boolean => runByGate(executor, slot, gate, exits);
-  return drafted(executor, sequence, { run, most, least: 0, isEnd });
+  return drafted(executor, answer, slot, { run, most, least: 0, isEnd });
 }
 
 /** Leaves the logits behind a slot's last token in row 0 of the head. @returns whether the gate stops at an exit */
@@ -100,14 +90,18 @@ interface DraftRuns {
   readonly isEnd: IsEnd;
 }
 
-function drafted(executor: Executor, sequence: Sequence, { run, most, least, isEnd }: DraftRuns): number[] {
-  const { tokens } = sequence;
-  const before = tokens.length;
-  while (tokens.length - before < most && run()) {
-    const token = draftToken(executor.head, sequence, tokens.length - before, least);
+/** The slot and the answer have the draft's tokens until it is whole. */
+function drafted(executor: Executor, answer: Answer, slot: Slot, { run, most, least, isEnd }: DraftRuns): number[] {
+  const draft: number[] = [];
+  while (draft.length < most && run()) {
+    const token = draftToken(executor.head, answer, draft.length, least);
     if (token === null) break;
-    tokens.push(token);
-    if (isEnd(tokens.slice(before))) break;
+    draft.push(token);
+    slot.tokens.push(token);
+    answer.tokens.push(token);
+    if (isEnd(draft)) break;
   }
-  return tokens.splice(before);
+  slot.tokens.length -= draft.length;
+  answer.tokens.length -= draft.length;
+  return draft;
 }

@@ -7,11 +7,11 @@ import { monotonicMs, timerUntil } from '../../util/clock.js';
 import { isCutAtDeadline } from '../../protocol/early-end.js';
 import type { EngineCore } from './core.js';
 import { GrammarError, type Grammars } from '../grammar/grammars.js';
-import type { CancelReason, EngineRequest, Grammar } from '../../protocol/index.js';
+import type { CancelReason, SequenceRequest, Grammar } from '../../protocol/index.js';
 
 /** A request whose grammar is being compiled. */
 interface Opening {
-  readonly request: EngineRequest;
+  readonly request: SequenceRequest;
   /** Fires when the budget expires. */
   readonly timer: NodeJS.Timeout | null;
 }
@@ -26,7 +26,7 @@ export class GrammarQueue {
     private readonly changed: () => void,
   ) {}
 
-  generate(request: EngineRequest): void {
+  generate(request: SequenceRequest): void {
     const isWithout = request.maxTokens === 0 || request.isDryRun === true;
     const grammar = isWithout ? null : (request.grammar ?? null);
     if (grammar === null) this.core.submit(request, null, this.#opening.size);
@@ -54,10 +54,11 @@ export class GrammarQueue {
     const request = this.#take(id);
     if (request === null) return;
     this.grammars.abandon(id);
-    this.core.rejectLate(request);
+    // Its budget is over, so the next plan rejects it, and names the least one.
+    this.core.submit(request, null, null);
   }
 
-  async #open(request: EngineRequest, grammar: Grammar): Promise<void> {
+  async #open(request: SequenceRequest, grammar: Grammar): Promise<void> {
     const { id, stopTokens, tenant = '' } = request;
     this.#opening.set(id, { request, timer: this.#timer(request) });
     try {
@@ -76,7 +77,7 @@ export class GrammarQueue {
   }
 
   /** Removes a request; null if it does not wait here. */
-  #take(id: string): EngineRequest | null {
+  #take(id: string): SequenceRequest | null {
     const opening = this.#opening.get(id);
     if (opening === undefined) return null;
     this.#opening.delete(id);
@@ -85,7 +86,7 @@ export class GrammarQueue {
   }
 
   /** Ends the wait when the budget expires. The core enforces budgets only after `submit`. */
-  #timer(request: EngineRequest): NodeJS.Timeout | null {
+  #timer(request: SequenceRequest): NodeJS.Timeout | null {
     const { id, depth } = request;
     const until = waitEnd(request);
     if (until === Infinity) return null;
@@ -98,7 +99,7 @@ export class GrammarQueue {
   }
 
   /** Whether a `reject` request is expected to wait for a parser until its budget is over. */
-  #isHopeless(request: EngineRequest): boolean {
+  #isHopeless(request: SequenceRequest): boolean {
     if (request.depth.budget?.onMiss !== 'reject') return false;
     const now = monotonicMs();
     return now + this.grammars.expectedWaitMs(request.tenant ?? '', now) >= waitEnd(request);
@@ -106,7 +107,7 @@ export class GrammarQueue {
 }
 
 /** When a request ends whose grammar is not open; Infinity for one that waits on. */
-function waitEnd(request: EngineRequest): number {
+function waitEnd(request: SequenceRequest): number {
   const { arrivedAt, depth } = request;
   const { budget } = depth;
   const isRejected = budget?.onMiss === 'reject';

@@ -1,8 +1,7 @@
 /** The load that each message reports. Must not know: steps. */
-import type { Executor } from '../execution/executor.js';
 import type { LoadSnapshot } from '../../protocol/index.js';
-import type { Router } from '../../scheduler/router.js';
-import { stateOf, type StepContext } from './views.js';
+import type { SlotTable } from '../../scheduler/kv/slot-table.js';
+import type { Scheduler } from '../../scheduler/scheduler.js';
 
 export class LoadReport {
   readonly #kvBytes: number;
@@ -11,30 +10,30 @@ export class LoadReport {
   #wait = { ms: 0, at: -Infinity };
 
   constructor(
-    private readonly executor: Executor,
-    private readonly router: Router,
+    private readonly table: SlotTable,
+    private readonly scheduler: Scheduler,
     { kvBytes, waitIntervalMs }: { readonly kvBytes: number; readonly waitIntervalMs?: number },
   ) {
     this.#kvBytes = kvBytes;
     this.#intervalMs = waitIntervalMs ?? null;
   }
 
-  take(context: StepContext): LoadSnapshot {
-    const { table } = this.executor;
+  take(now: number): LoadSnapshot {
+    const { running, waiting } = this.scheduler.slots;
     return {
-      running: context.live.length,
-      waiting: context.waiting.length,
+      running: running.length,
+      waiting: waiting.length,
       deferred: 0,
-      kvUsed: table.used('live') / this.#kvBytes,
-      kvCached: table.used('cached') / this.#kvBytes,
-      ...(this.#intervalMs !== null && { waitMs: this.#waitMs(context, this.#intervalMs) }),
+      kvUsed: this.table.used('live') / this.#kvBytes,
+      kvCached: this.table.used('cached') / this.#kvBytes,
+      ...(this.#intervalMs !== null && { waitMs: this.#waitMs(now, this.#intervalMs) }),
     };
   }
 
-  #waitMs(context: StepContext, intervalMs: number): number {
-    const isIdle = context.live.length + context.waiting.length === 0;
-    if (isIdle || context.now - this.#wait.at >= intervalMs)
-      this.#wait = { ms: this.router.predictedWaitMs(stateOf(context, this.router.shape)), at: context.now };
+  #waitMs(now: number, intervalMs: number): number {
+    const { running, waiting } = this.scheduler.slots;
+    if (running.length + waiting.length === 0 || now - this.#wait.at >= intervalMs)
+      this.#wait = { ms: this.scheduler.predictedWaitMs(now), at: now };
     return this.#wait.ms;
   }
 }

@@ -8,7 +8,7 @@
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { monotonicMs } from '../../util/clock.js';
-import { chunkSizes, defaultPolicy } from '../../scheduler/router.js';
+import { chunkSizes, defaultPolicy } from '../../scheduler/policy.js';
 import { EngineCore } from './core.js';
 import { Executor } from '../execution/executor.js';
 import { type GrammarOptions, Grammars } from '../grammar/grammars.js';

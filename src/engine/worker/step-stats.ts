@@ -1,56 +1,43 @@
 /**
- * The work of a step, as the router counts it and as metrics report it.
+ * The work of a step as metrics report it.
  *
  * Must not know: how a step runs.
  */
 import type { DepthShape, Work } from '../../cost/model.js';
-import type { Router } from '../../scheduler/router.js';
-import type { Row, StepBatch } from '../execution/step-batch.js';
 import type { StepWork } from '../../protocol/index.js';
-import type { Sequence } from '../../scheduler/sequence.js';
-import type { Draft } from '../speculation/speculation.js';
-import type { PrefillTask } from '../../scheduler/chunks.js';
-
-/** The batch of a step with its sequences, and the work that the router counts. */
-export interface Step extends StepBatch {
-  readonly startedAt: number;
-  readonly chunks: readonly PrefillTask[];
-  /** Plain greedy sequences come first (sample-batch.ts). */
-  readonly rows: readonly (Row & { readonly sequence: Sequence })[];
-  readonly draft: Draft | null;
-  readonly work: Work;
-}
+import type { ExitUnits } from '../../scheduler/kv/units.js';
+import type { StepPlan, StepResult } from '../../scheduler/step-plan.js';
 
 /** Durations of a step, see StepWork. */
 export type StepTimes = Pick<StepWork, 'ms' | 'cycleMs' | 'partMs'>;
 
-/** One position for each row; null without rows. */
-export function decodeWork(rows: readonly Sequence[], { exits }: DepthShape): Work['decode'] {
-  if (rows.length === 0) return null;
-  const byExit = exits.map((_, exit) => rows.filter((row) => row.exit === exit).length);
-  return { rows: byExit, context: rows.reduce((sum, { tokens }) => sum + tokens.length, 0) / rows.length };
-}
-
-/** All metrics of a step except the kernels that ran. */
-export function stepWork(router: Router, step: Step, took: StepTimes): Omit<StepWork, 'kernelRuns'> {
-  const { chunks, work } = step;
-  const predict = (part: Work): number => router.predictMs(part);
+/** All metrics of a step except the kernels that ran, and the slowdown behind it. */
+export function stepWork(
+  plan: StepPlan,
+  { draft, tokens }: Pick<StepResult, 'draft' | 'tokens'>,
+  took: StepTimes,
+  exits: readonly ExitUnits[],
+  costs: { readonly shape: DepthShape; predictMs(work: Work): number },
+): Omit<StepWork, 'kernelRuns' | 'slowdown'> {
+  const { chunks, rows, work } = plan;
   const prefillTokens = chunks.reduce((sum, { prefilled }) => sum + prefilled, 0);
+  // A draft gives the tokens of several plain steps.
+  const further = draft === null ? 0 : Math.max(1, tokens.filter(({ isEnd }) => !isEnd).length) - 1;
   return {
     ...took,
-    predictedMs: predict(work),
-    stageRows: stageRows(step),
+    predictedMs: plan.predictedMs + further * costs.predictMs({ ...work, prefill: [] }),
+    stageRows: draft === null ? stageRows(rows.map(({ exit }) => exits[exit]?.stage ?? 0)) : [],
     prefillTokens,
     catchUpTokens: chunks.reduce((sum, { positions }) => sum + positions, -prefillTokens),
-    exitMs: exitTimes(router.shape, work, predict, took.ms),
-    slowdown: router.slowdown,
+    exitMs: exitTimes(costs.shape, work, (part) => costs.predictMs(part), took.ms),
+    ...(draft !== null && plan.draft !== null && { draft: { source: plan.draft.source, ...draft } }),
   };
 }
 
-/** Rows of each trunk stage that runs; none for a draft. */
-function stageRows({ rows, draft }: Step): number[] {
-  const stages = draft === null ? Math.max(0, ...rows.map(({ exit }) => exit.stage + 1)) : 0;
-  return Array.from({ length: stages }, (_, stage) => rows.filter(({ exit }) => exit.stage >= stage).length);
+/** Rows of each trunk stage that runs. @param last the last stage of each row */
+function stageRows(last: readonly number[]): number[] {
+  const stages = Math.max(0, ...last.map((stage) => stage + 1));
+  return Array.from({ length: stages }, (_, stage) => last.filter((each) => each >= stage).length);
 }
 
 /**

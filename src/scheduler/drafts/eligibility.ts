@@ -8,10 +8,10 @@
  * differ. So answers that a client can reproduce are not drafted by default.
  */
 import type { Speculate } from '../../protocol/options.js';
-import type { EngineRequest } from '../../protocol/index.js';
+import type { SequenceRequest } from '../../protocol/index.js';
 
 /** The operator's `off` overrides the request; otherwise the request decides. */
-export function maySpeculate(request: EngineRequest, mode: Speculate): boolean {
+export function maySpeculate(request: SequenceRequest, mode: Speculate): boolean {
   const { speculate, prediction, sampling, grammar } = request;
   // Grammar masks are computed for one token after another.
   if (mode === 'off' || speculate === false || (grammar ?? null) !== null) return false;

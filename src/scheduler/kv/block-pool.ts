@@ -6,7 +6,8 @@
  * values into a shared page, since its tokens are the same.
  */
 import type { ExitUnits } from './units.js';
-import type { Claim, KvMemory } from './kv-account.js';
+import type { Claim, KvAccount } from './kv-account.js';
+import type { MemoryOp } from './memory-op.js';
 import type { Slot } from './slot.js';
 
 export interface BlockPoolSize {
@@ -18,7 +19,7 @@ export interface BlockPoolSize {
   readonly pageBytes: number;
 }
 
-export class BlockPool implements KvMemory {
+export class BlockPool implements KvAccount {
   readonly swaps = null;
   readonly #pool: BlockPoolSize;
   readonly #evict: (except: Slot) => boolean;
@@ -127,6 +128,10 @@ export class BlockPool implements KvMemory {
   release(slot: Slot): void {
     this.#freeBehind(slot, 0);
     slot.frontiers.fill(0);
+  }
+
+  takeOps(): MemoryOp[] {
+    return [];
   }
 
   /** Marks a slot's pages in this round. @returns those that had no mark */

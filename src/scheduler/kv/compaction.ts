@@ -1,20 +1,20 @@
 /**
- * Moves the rows of a batch together before it decodes, if the move costs less than it saves.
+ * Moves the rows of a batch together before it decodes, if the move costs less than it saves. Each stage runs over a range
+ * of slots.
  *
  * Must not know: requests, sampling.
  */
 import type { Slot } from './slot.js';
 import type { Swaps } from './kv-account.js';
 import type { SlotTable } from './slot-table.js';
-import type { Units } from './units.js';
-import type { Row } from '../../engine/execution/step-batch.js';
+import type { ExitUnits, Units } from './units.js';
 
 /** Steps over which an exchange of slots must pay off; a typical answer has more left. */
 const COMPACTION_HORIZON_STEPS = 32;
 /** Bandwidth of moving slots between written pages (2 cores: 4 ms to exchange 40 and 400 positions). */
 const MOVE_BYTES_PER_MS = 6e6;
 /** Bandwidth of committing new pages and releasing the old ones (2 cores: the same exchange takes 16 ms with it). */
-const FRESH_BYTES_PER_MS = 2e6;
+export const FRESH_BYTES_PER_MS = 2e6;
 /** Cost of an unneeded row in a layer of the embedded model (0.018 ms with w8a8, 0.04 ms with int4). */
 const WASTED_ROW_LAYER_MS = 0.02;
 
@@ -60,7 +60,11 @@ export function planCompaction(rows: readonly DecodingRow[], stages: number): Co
 }
 
 /** Exchanges slots where the unneeded rows of the batch cost more than the exchange. */
-export function compact(table: SlotTable, units: Units, rows: readonly Row[]): void {
+export function compact(
+  table: SlotTable,
+  units: Units,
+  rows: readonly { readonly slot: Slot; readonly exit: ExitUnits }[],
+): void {
   const { swaps: moves } = table.kv;
   if (moves === null) return;
   const decoding = rows.map(({ slot, exit }) => ({ index: slot.index, stage: exit.stage }));

@@ -1,9 +1,11 @@
 /**
- * The memory of slots in a layout of the KV cache: slots of equal size on a CPU, pages on a GPU.
+ * The account of the slots' memory in a layout of the KV cache: slots of equal size on a CPU, pages on a GPU. It counts and
+ * moves frontiers. The bytes themselves are the executor's, which follows the account's operations (memory-op.ts).
  *
  * Must not know: requests, scheduling policy.
  */
 import type { ExitUnits } from './units.js';
+import type { MemoryOp } from './memory-op.js';
 import type { Slot } from './slot.js';
 
 /** A live sequence that needs memory up to `length` positions. */
@@ -14,7 +16,7 @@ export interface Claim {
   readonly length: number;
 }
 
-export interface KvMemory {
+export interface KvAccount {
   /** Positions that slots share together: a shared prefix has a multiple of them. */
   readonly granularity: number;
   /** Bytes of the first `length` positions of a slot. */
@@ -31,6 +33,10 @@ export interface KvMemory {
   rewind(slot: Slot, length: number): void;
   /** Empties a slot. */
   release(slot: Slot): void;
+  /** Takes memory for the positions that a step will write. @throws RangeError where live sequences hold all of it */
+  reserve(slot: Slot, length: number): void;
+  /** The operations since the last call. */
+  takeOps(): MemoryOp[];
   /** Exchanges of slots; null where the rows of a batch may lie anywhere. */
   readonly swaps: Swaps | null;
 }

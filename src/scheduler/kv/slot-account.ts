@@ -1,45 +1,67 @@
-/** Slots of equal size in every KV buffer, whose pages the system commits on their first write. */
-import type { Stage, StagedModel } from '../../model/staged-model.js';
-import type { ExitUnits, Units } from './units.js';
-import type { Claim, KvMemory, Swaps } from './kv-account.js';
+/**
+ * The account of slots of equal size: each unit has a KV cache with a range for every slot, and each kept boundary a store
+ * of hidden states. The system commits pages on their first write.
+ */
+import type { Claim, KvAccount, Swaps } from './kv-account.js';
+import type { MemoryOp, PositionRun } from './memory-op.js';
 import type { Slot } from './slot.js';
+import type { ExitUnits, Units } from './units.js';
 
 /** Least unused positions behind a sequence that are worth some hundred calls to release their pages: a chunk. */
 const LEAST_TAIL_POSITIONS = 128;
 
-export class SlotMemory implements KvMemory, Swaps {
+/** Bytes of a position of one sequence. */
+export interface PositionBytes {
+  /** In the KV cache of each unit. */
+  readonly units: readonly number[];
+  /** In the hidden states of each boundary; 0 where they are not kept. */
+  readonly boundaries: readonly number[];
+}
+
+export class SlotAccount implements KvAccount, Swaps {
   readonly granularity = 1;
   readonly swaps = this;
-  readonly #model: StagedModel;
-  readonly #units: Units<Stage>;
+  readonly #units: Pick<Units, 'trunk' | 'branched'>;
+  readonly #sizes: PositionBytes;
+  #ops: MemoryOp[] = [];
 
-  constructor(model: StagedModel, units: Units<Stage>) {
-    this.#model = model;
+  constructor(units: Pick<Units, 'trunk' | 'branched'>, sizes: PositionBytes) {
     this.#units = units;
+    this.#sizes = sizes;
+  }
+
+  takeOps(): MemoryOp[] {
+    const taken = this.#ops;
+    this.#ops = [];
+    return taken;
   }
 
   bytes(slot: Slot, length: number): number {
-    const { stages, trunk, branched } = this.#units;
+    const { trunk, branched } = this.#units;
+    const { units, boundaries } = this.#sizes;
     const frontier = (unit: number): number => Math.min(length, slot.frontier(unit));
     let bytes = 0;
-    stages.forEach((stage, unit) => (bytes += frontier(unit) * stage.kv.bytesPerPosition));
+    units.forEach((size, unit) => (bytes += frontier(unit) * size));
     for (let boundary = 1; boundary <= trunk; boundary++) {
-      if (this.#model.boundaries[boundary] === null) continue;
+      const size = boundaries[boundary] ?? 0;
+      if (size === 0) continue;
       const stored = branched[boundary]
         ? frontier(boundary - 1)
         : frontier(boundary - 1) - (boundary < trunk ? frontier(boundary) : frontier(boundary - 1));
-      bytes += stored * this.#model.hiddenBytes;
+      bytes += stored * size;
     }
     return bytes;
   }
 
   bytesAt({ needed, stage }: ExitUnits, length: number): number {
-    const { stages, trunk, branched } = this.#units;
-    const kv = needed.reduce((sum, unit) => sum + (stages[unit]?.kv.bytesPerPosition ?? 0), 0);
-    const stored = needed.filter(
-      (unit) => unit < trunk && this.#model.boundaries[unit + 1] !== null && (unit === stage || branched[unit + 1]),
-    ).length;
-    return length * (kv + stored * this.#model.hiddenBytes);
+    const { trunk, branched } = this.#units;
+    const { units, boundaries } = this.#sizes;
+    let bytes = 0;
+    for (const unit of needed) {
+      bytes += units[unit] ?? 0;
+      if (unit < trunk && (unit === stage || branched[unit + 1])) bytes += boundaries[unit + 1] ?? 0;
+    }
+    return length * bytes;
   }
 
   held(slots: readonly Slot[]): number {
@@ -54,19 +76,24 @@ export class SlotMemory implements KvMemory, Swaps {
   }
 
   share(from: Slot, to: Slot, length: number): void {
-    const { stages, trunk, branched } = this.#units;
+    const { trunk, branched } = this.#units;
     const before = [...to.frontiers];
-    stages.forEach((stage, unit) => {
+    const units: PositionRun[] = [];
+    for (let unit = 0; unit < to.frontiers.length; unit++) {
+      const start = to.frontier(unit);
       const end = Math.min(length, from.frontier(unit));
-      if (end <= to.frontier(unit)) return;
-      stage.kv.copy(from.index, to.index, to.frontier(unit), end);
+      if (end <= start) continue;
+      units.push({ of: unit, start, end });
       to.reach(unit, end);
-    });
-    for (let boundary = 1; boundary <= trunk; boundary++) {
-      const stored = before[boundary - 1] ?? 0;
-      const start = branched[boundary] || boundary >= trunk ? stored : Math.max(stored, to.frontier(boundary));
-      this.#model.boundaries[boundary]?.copy(from.index, to.index, start, to.frontier(boundary - 1));
     }
+    const boundaries: PositionRun[] = [];
+    for (let of = 1; of <= trunk; of++) {
+      const stored = before[of - 1] ?? 0;
+      const start = branched[of] || of >= trunk ? stored : Math.max(stored, to.frontier(of));
+      const end = to.frontier(of - 1);
+      if ((this.#sizes.boundaries[of] ?? 0) > 0 && end > start) boundaries.push({ of, start, end });
+    }
+    this.#ops.push({ op: 'copy', from: from.index, to: to.index, units, boundaries });
   }
 
   /** A long tail's memory is released. */
@@ -80,11 +107,13 @@ export class SlotMemory implements KvMemory, Swaps {
     slot.frontiers.fill(0);
   }
 
+  reserve(): void {
+    // The system commits pages as they are written.
+  }
+
   swap(a: Slot, b: Slot): void {
-    this.#units.stages.forEach((stage, unit) => {
-      stage.kv.swap(a.index, b.index, a.frontier(unit), b.frontier(unit));
-    });
-    for (const store of this.#model.boundaries) store?.swap(a.index, b.index, a.length, b.length);
+    const [aPositions, bPositions] = [[...a.frontiers], [...b.frontiers]];
+    this.#ops.push({ op: 'swap', a: a.index, b: b.index, aPositions, bPositions });
     [a.index, b.index] = [b.index, a.index];
     // Each place keeps the positions that the other slot wrote beyond the new length.
     [a.touched, b.touched] = [Math.max(a.length, b.touched), Math.max(b.length, a.touched)];
@@ -108,8 +137,7 @@ export class SlotMemory implements KvMemory, Swaps {
 
   #release(slot: Slot, from: number): void {
     if (slot.touched <= from) return;
-    for (const { kv } of this.#units.stages) kv.giveBack(slot.index, from);
-    for (const store of this.#model.boundaries) store?.giveBack(slot.index, from);
+    this.#ops.push({ op: 'release', slot: slot.index, from });
     slot.touched = from;
   }
 }

@@ -1,11 +1,11 @@
 /**
  * All slots of the KV cache: which are live, which are stored prefixes, and what they hold.
  *
- * Must not know: memory (KvMemory moves it), requests, scheduling policy.
+ * Must not know: bytes (KvAccount counts them), requests, scheduling policy.
  */
 import type { ExitIndex } from '../../protocol/index.js';
 import { exitAt, type ExitUnits, type Units } from './units.js';
-import type { KvMemory } from './kv-account.js';
+import type { KvAccount } from './kv-account.js';
 import { Slot } from './slot.js';
 
 /** A live sequence, as far as its memory goes. */
@@ -18,13 +18,13 @@ interface Live {
 export class SlotTable {
   readonly #slots: Slot[];
   readonly #units: Units;
-  /** The memory of the slots. */
-  readonly kv: KvMemory;
+  /** The account of the slots' memory. */
+  readonly kv: KvAccount;
   #clock = 0;
   #reserved: Slot | null = null;
 
   /** @param slots number of sequences with a cache at the same time */
-  constructor(slots: number, units: Units, kv: KvMemory) {
+  constructor(slots: number, units: Units, kv: KvAccount) {
     this.#units = units;
     this.kv = kv;
     this.#slots = Array.from({ length: slots }, (_, index) => new Slot(index, units.stages.length));

@@ -9,7 +9,7 @@
 export class Slot {
   /** Tokens whose positions a unit may have processed; while the slot is live, the sequence's own array. */
   tokens: number[] = [];
-  /** The prefix space of the sequence that filled the slot (EngineRequest.prefixSpace). */
+  /** The prefix space of the sequence that filled the slot (SequenceRequest.prefixSpace). */
   space: string | undefined = undefined;
   readonly frontiers: Int32Array;
   /** A live sequence owns the slot; otherwise it is a reusable prefix, or empty. */

@@ -5,7 +5,6 @@
  */
 import type { Dry, ExitEntry } from '../../model/manifest.js';
 import type { ExitIndex, ExitLayer } from '../../protocol/index.js';
-import type { ModelUnit } from '../../model/graphs.js';
 
 export interface ExitUnits {
   readonly layer: ExitLayer;
@@ -21,8 +20,13 @@ export interface ExitUnits {
   readonly needed: readonly number[];
 }
 
+/** A trunk stage or an exit block, as far as accounts need it. */
+export interface Unit {
+  readonly entry: { readonly layers: number; readonly boundary: number };
+}
+
 /** @typeParam S a unit of the model's layout */
-export interface Units<S extends ModelUnit = ModelUnit> {
+export interface Units<S extends Unit = Unit> {
   readonly stages: readonly S[];
   readonly trunk: number;
   readonly exits: readonly ExitUnits[];
@@ -30,9 +34,9 @@ export interface Units<S extends ModelUnit = ModelUnit> {
   readonly branched: readonly boolean[];
 }
 
-export function unitsOf<S extends ModelUnit>(model: {
+export function unitsOf<S extends Unit>(model: {
   readonly stages: readonly S[];
-  readonly exits: readonly { entry: ExitEntry; block: S | null }[];
+  readonly exits: readonly { entry: Pick<ExitEntry, 'layer' | 'stage' | 'norm' | 'dry'>; block: S | null }[];
 }): Units<S> {
   const trunk = model.stages.length;
   const blocks: S[] = [];
@@ -55,8 +59,15 @@ export function exitAt({ exits }: Units, index: ExitIndex): ExitUnits {
 }
 
 /** @throws RangeError if there is no such unit */
-export function stageAt<S extends ModelUnit>({ stages }: Units<S>, unit: number): S {
+export function stageAt<S extends Unit>({ stages }: Units<S>, unit: number): S {
   const stage = stages[unit];
   if (!stage) throw new RangeError(`unit ${unit} does not exist`);
   return stage;
+}
+
+/** Index of an exit layer. @throws RangeError for a layer that is not an exit */
+export function exitOfLayer(exits: readonly Pick<ExitUnits, 'layer'>[], layer: ExitLayer): ExitIndex {
+  const index = exits.findIndex((exit) => exit.layer === layer);
+  if (index < 0) throw new RangeError(`layer ${layer} is not an exit: ${exits.map((each) => each.layer).join(', ')}`);
+  return index;
 }

@@ -1,5 +1,5 @@
 import t from 'tap';
-import type { AuditEvent, EngineRequest } from '../../../src/protocol/index.js';
+import type { AuditEvent, SequenceRequest } from '../../../src/protocol/index.js';
 import { auditsOf, drain, greedy, makeCore, makeExecutor, PROMPTS } from '../helper.js';
 
 const audit = { busyShare: 1 };
@@ -21,7 +21,7 @@ function draws(seed: number): () => number {
 }
 
 /** Requests with shared beginnings, at random exits, greedy and sampled, each with the step in which it arrives. */
-function schedule(seed: number): { at: number; request: EngineRequest }[] {
+function schedule(seed: number): { at: number; request: SequenceRequest }[] {
   const next = draws(seed);
   const pick = <T>(all: readonly T[]): T => all[Math.floor(next() * all.length)] as T;
   return Array.from({ length: 12 }, (_, i) => {

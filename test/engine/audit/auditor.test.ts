@@ -1,5 +1,5 @@
 import t from 'tap';
-import type { EngineRequest } from '../../../src/protocol/index.js';
+import type { SequenceRequest } from '../../../src/protocol/index.js';
 import { repetitionPenalties } from '../../../src/engine/sampling/dry.js';
 import {
   advance,
@@ -30,7 +30,7 @@ t.afterEach(() => {
 const coreOf = (overrides: Parameters<typeof engineOptions>[0] = {}) =>
   makeCore(executor, { audit, maxRunning: 4, ...overrides });
 
-function request(id: string, index: number, layer: number, changes: Partial<EngineRequest> = {}): EngineRequest {
+function request(id: string, index: number, layer: number, changes: Partial<SequenceRequest> = {}): SequenceRequest {
   const base = greedy(id, PROMPTS[index] ?? [], layer, 24);
   return { ...base, ...changes, sampling: { ...base.sampling, ...PLAIN, ...changes.sampling } };
 }
@@ -142,7 +142,7 @@ void t.test('an answer that changed its exit is audited where it was below full 
   const exits: number[] = [];
   while (core.busy) {
     // As behind thoughts, the exit changes between two steps.
-    const [running] = core.slotManager.running;
+    const [running] = core.scheduler.slots.running;
     if (running !== undefined) running.exit = plan[answer.length] ?? 0;
     for (const { token, exit } of core.step().tokens) {
       answer.push(token);

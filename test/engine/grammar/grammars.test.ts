@@ -9,7 +9,7 @@ import { isPending } from '../../../src/engine/constraint.js';
 import { Grammars } from '../../../src/engine/grammar/grammars.js';
 import { grammarVocabulary } from '../../../src/engine/grammar/vocabulary.js';
 import { GrammarQueue } from '../../../src/engine/worker/grammar-queue.js';
-import type { EngineRequest, Grammar } from '../../../src/protocol/index.js';
+import type { SequenceRequest, Grammar } from '../../../src/protocol/index.js';
 import { GREEDY } from '../../../bench/greedy-request.js';
 import { tokenBytes, type TokenizerJson } from '../../../src/text/token-bytes.js';
 import { TextTokenizer } from '../../../src/text/tokenizer.js';
@@ -39,7 +39,7 @@ t.afterEach(() => {
   executor.forget(0);
 });
 
-function ask(id: string, schema: unknown, more: Partial<EngineRequest> = {}): EngineRequest {
+function ask(id: string, schema: unknown, more: Partial<SequenceRequest> = {}): SequenceRequest {
   const text = '<|im_start|>user\nTell me about a city, as JSON.<|im_end|>\n<|im_start|>assistant\n';
   return greedy(id, tokenizer.encode(text, false), shallowest, 120, {
     stopTokens: manifest.eosTokens,

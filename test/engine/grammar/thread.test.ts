@@ -7,7 +7,7 @@ import type { EngineCore } from '../../../src/engine/worker/core.js';
 import { Grammars } from '../../../src/engine/grammar/grammars.js';
 import { grammarVocabulary } from '../../../src/engine/grammar/vocabulary.js';
 import { GrammarQueue } from '../../../src/engine/worker/grammar-queue.js';
-import type { EngineRequest } from '../../../src/protocol/index.js';
+import type { SequenceRequest } from '../../../src/protocol/index.js';
 import { loadManifest } from '../../../src/model/manifest-io.js';
 import { greedy, holdProcess, MODEL } from '../helper.js';
 
@@ -38,7 +38,7 @@ void t.test('a request without a grammar counts the waiting ones, and these keep
   const all = new Promise<void>((resolve) => (done = resolve));
   const core = {
     isFull: () => false,
-    submit: ({ id }: EngineRequest, constraint: Constraint | null, elsewhere?: number | null) => {
+    submit: ({ id }: SequenceRequest, constraint: Constraint | null, elsewhere?: number | null) => {
       submitted.set(id, elsewhere);
       constraint?.close();
       if (submitted.size === 4) done();

@@ -7,7 +7,7 @@ import { CallReader, type CallPart } from '../../../src/api/generation/call-read
 import type { Constraint } from '../../../src/engine/constraint.js';
 import { Grammars } from '../../../src/engine/grammar/grammars.js';
 import { GrammarQueue } from '../../../src/engine/worker/grammar-queue.js';
-import type { CallsGrammar, EngineRequest } from '../../../src/protocol/index.js';
+import type { CallsGrammar, SequenceRequest } from '../../../src/protocol/index.js';
 import { GREEDY } from '../../../bench/greedy-request.js';
 import { ChatTemplate, type ChatMessage } from '../../../src/text/chat-template.js';
 import { TextTokenizer } from '../../../src/text/tokenizer.js';
@@ -69,8 +69,8 @@ function ask(
   id: string,
   grammar: Partial<CallsGrammar>,
   exit: number,
-  more: Partial<EngineRequest> = {},
-): EngineRequest {
+  more: Partial<SequenceRequest> = {},
+): SequenceRequest {
   const text = template.render([{ role: 'user', content: 'What will the weather in Paris be?' }], true, tools);
   return greedy(id, tokenizer.encode(text, false), exit, 300, {
     stopTokens: manifest.eosTokens,

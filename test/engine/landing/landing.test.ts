@@ -6,7 +6,7 @@ import { Place } from '../../../src/engine/landing/place.js';
 import { TokenTexts } from '../../../src/engine/landing/token-texts.js';
 import type { Constraint } from '../../../src/engine/constraint.js';
 import type { EngineOptions, Speculate } from '../../../src/protocol/options.js';
-import type { EndedEvent, EngineRequest, OnMiss, PlannedEvent, Sampling } from '../../../src/protocol/index.js';
+import type { EndedEvent, SequenceRequest, OnMiss, PlannedEvent, Sampling } from '../../../src/protocol/index.js';
 import { GREEDY } from '../../../bench/greedy-request.js';
 import { type Answer, drain, greedy, makeCore, makeExecutor } from '../helper.js';
 import { tinyModel } from '../tiny-model.js';
@@ -56,7 +56,7 @@ interface Course extends Answer {
 }
 
 /** Answers to requests that arrive at 0 on a clock that only steps advance; null for a rejected one. */
-function answers(requests: readonly EngineRequest[], trial: Trial = {}): (Course | null)[] {
+function answers(requests: readonly SequenceRequest[], trial: Trial = {}): (Course | null)[] {
   const { texts, tickMs = () => 10, options = {}, constraint = null, cancelAt = Infinity } = trial;
   let now = 0;
   let steps = 0;
@@ -81,13 +81,13 @@ function answers(requests: readonly EngineRequest[], trial: Trial = {}): (Course
   });
 }
 
-function one(request: EngineRequest, trial: Trial = {}): Course {
+function one(request: SequenceRequest, trial: Trial = {}): Course {
   const [course = null] = answers([request], trial);
   if (course === null) throw new Error('rejected');
   return course;
 }
 
-const ask = (more: Partial<EngineRequest> = {}, prompt = PROMPT): EngineRequest =>
+const ask = (more: Partial<SequenceRequest> = {}, prompt = PROMPT): SequenceRequest =>
   greedy('a', prompt, deep, LENGTH, { stopTokens: [END], sampling: VARIED, ...more });
 
 /** The answers without a budget. */
@@ -281,7 +281,7 @@ void t.test('thoughts close before the landing of the answer begins', async (t) 
   const thoughts = { open, close, blanks: [], isOpen: true, most: null };
   const request = ask({ ...budgeted(600), grammar: { kind: 'free', thoughts } });
   const everywhere = textsWith(marks(Array.from({ length: vocab }, (_, id) => id).filter((id) => id !== close)));
-  const run = (more: Partial<EngineRequest>): Course =>
+  const run = (more: Partial<SequenceRequest>): Course =>
     one({ ...request, ...more }, { texts: everywhere, constraint: new AfterThoughts(FREE_TEXT, thoughts) });
   const { tokens, ended, planned } = run({});
   t.equal(planned.landing, 'possible');

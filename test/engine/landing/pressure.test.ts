@@ -1,15 +1,17 @@
-/** End pressure by time and place, and the lengths of sentences that it counts on. */
+/** End pressure by time and place. */
 import t from 'tap';
+import type { MayEnd } from '../../../src/engine/landing/place.js';
 import { endPressure, LANDING, thoughtsEnd } from '../../../src/engine/landing/pressure.js';
-import { SentenceTokens } from '../../../src/scheduler/sentence-length.js';
-import { TextState } from '../../../src/engine/landing/text-state.js';
+import type { LandingWindow } from '../../../src/scheduler/types.js';
 
-const landing = { opensAt: 1000, endsAt: 2000, tokenMs: 10 };
+const landing = { opensAt: 1000, endsAt: 2000 };
+const pressure = (decodesAt: number, mayEnd: MayEnd = 'free', tokenMs = 10, window: LandingWindow = landing): number =>
+  endPressure(window, { decodesAt, tokenMs, sentenceTokens: 24 }, mayEnd);
 /** With 24 tokens to the next end, the last one is 25 steps before the deadline. */
 const LAST = 1750;
 
 void t.test('pressure rises through the window, and the last end is forced', async (t) => {
-  const at = (now: number): number => endPressure(landing, now, 'free', 24);
+  const at = (now: number): number => pressure(now);
   t.strictSame([0, 999, 1000].map(at), [0, 0, 0]);
   const rising = [1001, 1200, 1500, LAST - 1].map(at);
   t.ok(
@@ -17,45 +19,20 @@ void t.test('pressure rises through the window, and the last end is forced', asy
     rising.join(' '),
   );
   t.strictSame([LAST, 1999, 9999].map(at), [LANDING.forced, LANDING.forced, LANDING.forced]);
-  t.equal(endPressure(landing, 1749, 'forced', 24), 0, 'a list ends by force only');
-  t.equal(endPressure(landing, LAST, 'forced', 24), LANDING.forced);
-  t.equal(endPressure(landing, 9999, 'no', 24), 0);
+  t.equal(pressure(1749, 'forced'), 0, 'a list ends by force only');
+  t.equal(pressure(LAST, 'forced'), LANDING.forced);
+  t.equal(pressure(9999, 'no'), 0);
 });
 
 void t.test('a budget below a sentence forces the first end in the window', async (t) => {
-  t.equal(endPressure({ ...landing, tokenMs: 100 }, 1000, 'free', 24), 0);
-  t.equal(endPressure({ ...landing, tokenMs: 100 }, 1001, 'free', 24), LANDING.forced);
-  t.equal(endPressure({ opensAt: 5, endsAt: 5, tokenMs: 1 }, 9, 'free', 24), LANDING.forced);
+  t.equal(pressure(1000, 'free', 100), 0);
+  t.equal(pressure(1001, 'free', 100), LANDING.forced);
+  t.equal(pressure(9, 'free', 1, { opensAt: 5, endsAt: 5 }), LANDING.forced);
 });
 
 void t.test('thoughts close half a window before the landing opens', async (t) => {
-  t.notOk(thoughtsEnd(landing, 489));
-  t.ok(thoughtsEnd(landing, 490));
-});
-
-/** Sentences of these lengths, as an answer; the last one is cut where it is negative. */
-function write(learnt: SentenceTokens, lengths: readonly number[]): void {
-  const text = new TextState();
-  const read = (word: string): void => {
-    text.place.read(new TextEncoder().encode(word));
-    learnt.learn(text);
-  };
-  for (const length of lengths) {
-    for (let i = 1; i < Math.abs(length); i++) read(' word');
-    if (length > 0) read('.');
-  }
-}
-
-void t.test('the engine learns how long sentences are, the first of an answer apart', async (t) => {
-  const learnt = new SentenceTokens();
-  t.strictSame([learnt.first, learnt.next], [LANDING.sentenceTokens, LANDING.sentenceTokens]);
-  for (let i = 0; i < 400; i++) write(learnt, [5 + (i % 10), 20 + ((i * 7) % 40), 20 + ((i * 13) % 40)]);
-  t.ok(learnt.first > 11 && learnt.first < 16, `first ${learnt.first}`);
-  t.ok(learnt.next > 48 && learnt.next < 62, `next ${learnt.next}`);
-});
-
-void t.test('sentences without an end count as long as they are', async (t) => {
-  const learnt = new SentenceTokens();
-  for (let i = 0; i < 100; i++) write(learnt, [3, -90]);
-  t.ok(learnt.next > 80 && learnt.next < 110, `next ${learnt.next}`);
+  const closes = (decodesAt: number): boolean =>
+    thoughtsEnd(landing, { decodesAt, tokenMs: 10, sentenceTokens: 24 });
+  t.notOk(closes(489));
+  t.ok(closes(490));
 });

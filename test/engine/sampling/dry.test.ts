@@ -3,17 +3,18 @@ import fc from 'fast-check';
 import t from 'tap';
 import { constraintOf } from '../constraint.js';
 import { repetitionPenalties } from '../../../src/engine/sampling/dry.js';
-import type { EngineRequest, Sampling } from '../../../src/protocol/index.js';
+import type { SequenceRequest, Sampling } from '../../../src/protocol/index.js';
 import type { Constraint } from '../../../src/engine/constraint.js';
 import { dryPenalties } from '../../../src/engine/sampling/sample-batch.js';
 import { GREEDY } from '../../../bench/greedy-request.js';
-import { Sequence } from '../../../src/scheduler/sequence.js';
+import type { Answer } from '../../../src/engine/answer.js';
+import { answerOf } from '../answers.js';
 import { drain, greedy, makeCore, makeExecutor, PROMPTS } from '../helper.js';
 
 const RULE = { multiplier: 8, base: 2, allowedLength: 3 };
 const OFF = { ...RULE, multiplier: 0 };
 
-const withDry = (dry: Sampling['dry']): Partial<EngineRequest> => ({
+const withDry = (dry: Sampling['dry']): Partial<SequenceRequest> => ({
   sampling: dry === undefined ? GREEDY : { ...GREEDY, dry },
 });
 
@@ -75,26 +76,24 @@ void t.test('repetitionPenalties finds every repetition, and nothing else', asyn
 void t.test('each token uses the DRY rule of its exit; an answer under a grammar has none', async (t) => {
   const said = [5, 1, 2, 3, 4, 1, 2, 3];
   const constraint = constraintOf(null);
-  const sequence = (dry?: Sampling['dry'], form: Constraint | null = null): Sequence => {
-    const made = new Sequence(greedy('a', [5], 15, 20, withDry(dry)), 0, form, [
-      { dry: RULE, needed: [0] },
-      { dry: null, needed: [0, 1] },
-    ]);
-    for (const token of said.slice(1)) made.accept(token, 0);
+  const answer = (dry?: Sampling['dry'], form: Constraint | null = null): Answer => {
+    const made = answerOf(greedy('a', [5], 15, 20, withDry(dry)), undefined, form);
+    made.exitDry = RULE;
+    for (const token of said.slice(1)) made.accept(token);
     return made;
   };
-  const own = sequence();
+  const own = answer();
   t.strictSame([...dryPenalties(own)], [[4, 8]]);
   t.strictSame([...dryPenalties(own, [4])], [[1, 16]], 'after a draft');
-  own.exit = 1;
+  own.exitDry = null;
   t.strictSame([...dryPenalties(own)], [], 'no rule at this exit');
-  t.strictSame([...dryPenalties(sequence(OFF))], []);
-  const stated = sequence({ ...RULE, multiplier: 1 });
-  stated.exit = 1;
+  t.strictSame([...dryPenalties(answer(OFF))], []);
+  const stated = answer({ ...RULE, multiplier: 1 });
+  stated.exitDry = null;
   t.strictSame([...dryPenalties(stated)], [[4, 1]], "the request's rule, at every exit");
-  t.equal(sequence(RULE, constraint).dry, null);
-  t.same(sequence(RULE, { ...constraint, released: true }).dry, RULE, 'a released constraint allows any text');
-  t.same(sequence(RULE, { ...constraint, isThinking: true }).dry, RULE, 'so do thoughts in front of a grammar');
+  t.equal(answer(RULE, constraint).dry, null);
+  t.same(answer(RULE, { ...constraint, released: true }).dry, RULE, 'a released constraint allows any text');
+  t.same(answer(RULE, { ...constraint, isThinking: true }).dry, RULE, 'so do thoughts in front of a grammar');
 });
 
 /** All depths decode in one batch: an answer does not depend on the others. */
@@ -103,7 +102,7 @@ const executor = await makeExecutor(t, { maxRunning });
 const layers = executor.units.exits.map(({ layer }) => layer);
 const full = layers.at(-1) ?? 0;
 
-function answers(requests: readonly EngineRequest[]): number[][] {
+function answers(requests: readonly SequenceRequest[]): number[][] {
   const core = makeCore(executor, { prefixReuse: false, maxRunning });
   for (const request of requests) core.submit(request);
   const all = drain(core);
@@ -114,11 +113,11 @@ const asked = (
   exit: number,
   name: string,
   prompt: readonly number[],
-  more: Partial<EngineRequest> = {},
-): EngineRequest => greedy(name, prompt, exit, 80, { stopTokens: [2], ...more });
+  more: Partial<SequenceRequest> = {},
+): SequenceRequest => greedy(name, prompt, exit, 80, { stopTokens: [2], ...more });
 
 void t.test('greedy answers loop at half and full depth without a DRY rule of manifest or request', async (t) => {
-  const each = (name: string, exits: readonly number[], dry?: Sampling['dry']): EngineRequest[] =>
+  const each = (name: string, exits: readonly number[], dry?: Sampling['dry']): SequenceRequest[] =>
     exits.flatMap((exit) => PROMPTS.map((prompt, i) => asked(exit, `${name} ${exit} ${i}`, prompt, withDry(dry))));
   for (const { dry, layer } of executor.model.manifest.exits) t.same(dry, RULE, `the manifest's rule at ${layer}`);
   const own = answers(each('own', layers));
@@ -141,7 +140,7 @@ void t.test('penalties on the device and in the sampler give the same tokens', a
     { ...GREEDY, temperature: 0.7, seed: 3 },
     { ...GREEDY, temperature: 0.7, topK: 20, seed: 4 },
   ];
-  const each = (name: string, more: Partial<EngineRequest>): EngineRequest[] =>
+  const each = (name: string, more: Partial<SequenceRequest>): SequenceRequest[] =>
     samplings.flatMap((sampling, n) =>
       PROMPTS.map((prompt, i) => asked(15, `${name} ${n} ${i}`, prompt, { sampling, ...more })),
     );

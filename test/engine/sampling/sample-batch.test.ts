@@ -1,15 +1,16 @@
 /** Sampling under a constraint, a least length, penalties and temperatures, with a fake head. */
 import t from 'tap';
+import type { Answer } from '../../../src/engine/answer.js';
 import { constraintOf } from '../constraint.js';
 import { prepareBatch, sampleBatch, type SampledToken } from '../../../src/engine/sampling/sample-batch.js';
 import type { Constraint } from '../../../src/engine/constraint.js';
 import type { EndPressure } from '../../../src/engine/landing/text-state.js';
-import type { EngineRequest, Sampling } from '../../../src/protocol/index.js';
+import type { SequenceRequest, Sampling } from '../../../src/protocol/index.js';
 import { Draws } from '../../../src/engine/draws.js';
 import { sampleFull } from '../../../src/engine/sampling/sample-row.js';
-import { Sequence } from '../../../src/scheduler/sequence.js';
 import type { Head } from '../../../src/model/head.js';
 import { GREEDY, greedy } from '../../../bench/greedy-request.js';
+import { answerOf } from '../answers.js';
 
 const VOCAB = 8;
 /** Descending: the model prefers token 0. */
@@ -35,9 +36,9 @@ const head: Head = {
 };
 
 /** The tokens of a batch. */
-function sample(over: Head, sequences: readonly Sequence[]): SampledToken[] {
-  prepareBatch(over, sequences);
-  return sampleBatch(over, sequences);
+function sample(over: Head, answers: readonly Answer[]): SampledToken[] {
+  prepareBatch(over, answers);
+  return sampleBatch(over, answers);
 }
 
 /** A constraint that allows only these tokens. */
@@ -45,35 +46,35 @@ function allowing(...ids: number[]): Constraint {
   return constraintOf(Uint8Array.from({ length: VOCAB }, (_, id) => Number(ids.includes(id))));
 }
 
-/** First token of a sequence with min_tokens, and the reason if it ends the answer. */
-function chosen(constraint: Constraint, stopTokens = [6, 7]): [number | undefined, string | null] {
-  const sequence = new Sequence(greedy('a', [1, 2], 1, 20, { minTokens: 5, stopTokens }), 0, constraint);
-  const [choice] = sample(head, [sequence]);
-  return [choice?.token, sequence.accept(choice?.token ?? NaN, 0)];
+/** First token of an answer with min_tokens, and whether it ends the answer. */
+function chosen(constraint: Constraint, stopTokens = [6, 7]): [number | undefined, boolean] {
+  const answer = answerOf(greedy('a', [1, 2], 1, 20, { minTokens: 5, stopTokens }), undefined, constraint);
+  const [choice] = sample(head, [answer]);
+  return [choice?.token, answer.accept(choice?.token ?? NaN)];
 }
 
 void t.test('a complete answer ends before min_tokens, with an end token', async (t) => {
-  t.strictSame(chosen(allowing(7)), [7, 'stop']);
-  t.strictSame(chosen(allowing(6, 7)), [6, 'stop']);
+  t.strictSame(chosen(allowing(7)), [7, true]);
+  t.strictSame(chosen(allowing(6, 7)), [6, true]);
 });
 
 void t.test('an answer that may continue does so before min_tokens', async (t) => {
-  t.strictSame(chosen(allowing(5, 6, 7)), [5, null]);
-  t.strictSame(chosen(allowing(4, 7), [7]), [4, null]);
+  t.strictSame(chosen(allowing(5, 6, 7)), [5, false]);
+  t.strictSame(chosen(allowing(4, 7), [7]), [4, false]);
 });
 
 void t.test('an end token comes as soon as min_tokens is reached, and not earlier', async (t) => {
   // Token 0 is the most likely one.
-  const sequence = new Sequence(greedy('a', [3, 4], 1, 20, { minTokens: 2, stopTokens: [0] }), 0);
-  const reasons = [1, 2, 3].map(() => sequence.accept(sample(head, [sequence])[0]?.token ?? NaN, 0));
-  t.strictSame(reasons, [null, null, 'stop']);
-  t.strictSame(sequence.tokens, [3, 4, 1, 1]);
+  const answer = answerOf(greedy('a', [3, 4], 1, 20, { minTokens: 2, stopTokens: [0] }));
+  const ends = [1, 2, 3].map(() => answer.accept(sample(head, [answer])[0]?.token ?? NaN));
+  t.strictSame(ends, [false, false, true]);
+  t.strictSame(answer.tokens, [3, 4, 1, 1]);
 });
 
 void t.test('log-probabilities are those of the model, without the bias', async (t) => {
   const sampling = { ...GREEDY, logitBias: [[5, 100]] as const };
-  const sequence = new Sequence(greedy('a', [3, 4], 1, 20, { logprobs: 2, sampling }), 0);
-  const [choice] = sample(head, [sequence]);
+  const answer = answerOf(greedy('a', [3, 4], 1, 20, { logprobs: 2, sampling }));
+  const [choice] = sample(head, [answer]);
   t.strictSame(choice, {
     token: 5,
     logprobs: {
@@ -86,15 +87,15 @@ void t.test('log-probabilities are those of the model, without the bias', async 
   });
 });
 
-/** The next token of a sequence with end token 7 under this pressure. */
+/** The next token of an answer with end token 7 under this pressure. */
 function pressed(
   amount: number,
-  more: Partial<EngineRequest> = {},
+  more: Partial<SequenceRequest> = {},
   isLifted: EndPressure['isLifted'] = null,
 ): SampledToken | undefined {
-  const sequence = new Sequence(greedy('a', [3, 4], 1, 20, { stopTokens: [7], ...more }), 0);
-  sequence.endPressures = [{ amount, isLifted }];
-  return sample(head, [sequence])[0];
+  const answer = answerOf(greedy('a', [3, 4], 1, 20, { stopTokens: [7], ...more }));
+  answer.endPressures = [{ amount, isLifted }];
+  return sample(head, [answer])[0];
 }
 
 void t.test('end pressure lands an answer only where the model alone would go on', async (t) => {
@@ -132,15 +133,15 @@ void t.test('with the same draw, pressure lands a sampled answer or reports noth
 });
 
 void t.test('penalties count the tokens of prompt and answer', async (t) => {
-  const answer = (penalty: Partial<Sampling>): number[] => {
+  const penalized = (penalty: Partial<Sampling>): number[] => {
     const sampling = { ...GREEDY, ...penalty };
-    const sequence = new Sequence(greedy('a', [0, 0], 1, 20, { sampling }), 0);
-    for (let i = 0; i < 4; i++) sequence.accept(sample(head, [sequence])[0]?.token ?? NaN, 0);
-    return sequence.tokens.slice(2);
+    const answer = answerOf(greedy('a', [0, 0], 1, 20, { sampling }));
+    for (let i = 0; i < 4; i++) answer.accept(sample(head, [answer])[0]?.token ?? NaN);
+    return answer.tokens.slice(2);
   };
-  t.strictSame(answer({ frequencyPenalty: 0.6 }), [0, 0, 1, 0], 'for each occurrence');
-  t.strictSame(answer({ presencePenalty: 0.6 }), [0, 0, 0, 0], 'once');
-  t.strictSame(answer({ repetitionPenalty: 1.5 }), [1, 2, 0, 0], 'including the prompt');
+  t.strictSame(penalized({ frequencyPenalty: 0.6 }), [0, 0, 1, 0], 'for each occurrence');
+  t.strictSame(penalized({ presencePenalty: 0.6 }), [0, 0, 0, 0], 'once');
+  t.strictSame(penalized({ repetitionPenalty: 1.5 }), [1, 2, 0, 0], 'including the prompt');
 });
 
 void t.test('rows of different temperatures sample as from all logits, each with its own draws', async (t) => {
@@ -157,7 +158,7 @@ void t.test('rows of different temperatures sample as from all logits, each with
     // As on the device: with the temperature in the input.
     selected: (row: number) => ({ ...head.selected(row), lse: lse(1), lseT: lse(inverseTemperatures[row] ?? NaN) }),
   };
-  const sequences = rows.map((sampling) => new Sequence(greedy('a', [1], 1, 99, { sampling }), 0));
+  const answers = rows.map((sampling) => answerOf(greedy('a', [1], 1, 99, { sampling })));
   const draws = rows.map(({ seed }) => new Draws(seed));
   const none = { prompt: new Set<number>(), answer: new Map<number, number>() };
   for (let i = 0; i < 40; i++) {
@@ -165,7 +166,7 @@ void t.test('rows of different temperatures sample as from all logits, each with
       // A greedy row takes no draw.
       sampleFull(logits.slice(), sampling, none, row === 0 ? 0 : (draws[row]?.next() ?? NaN)),
     );
-    const tokens = sample(batch, sequences).map(({ token }) => token);
+    const tokens = sample(batch, answers).map(({ token }) => token);
     t.strictSame(tokens, expected);
   }
 });

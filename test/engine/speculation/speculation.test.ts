@@ -4,16 +4,17 @@
  */
 import t from 'tap';
 import type { EngineCore } from '../../../src/engine/worker/core.js';
-import type { DraftCount, EngineRequest, Sampling } from '../../../src/protocol/index.js';
+import type { DraftCount, SequenceRequest, Sampling } from '../../../src/protocol/index.js';
 import { Draws } from '../../../src/engine/draws.js';
 import { GREEDY } from '../../../bench/greedy-request.js';
-import { Sequence } from '../../../src/scheduler/sequence.js';
+import { draftExits } from '../../../src/scheduler/drafts/drafts.js';
 import { DraftLength } from '../../../src/scheduler/drafts/draft-length.js';
-import { draftAt, draftExits } from '../../../src/engine/speculation/exit-draft.js';
+import { draftAt } from '../../../src/engine/speculation/exit-draft.js';
 import { lookUp, lookUpIn } from '../../../src/scheduler/drafts/lookup.js';
 import { Speedup, BaselineStep } from '../../../src/scheduler/drafts/speedup.js';
 import { maySpeculate } from '../../../src/scheduler/drafts/eligibility.js';
 import { type Answer, advanceTo, drain, greedy, makeCore, makeExecutor, MODEL, openSlot, PROMPTS } from '../helper.js';
+import { answerOf } from '../answers.js';
 import { tinyModel } from '../tiny-model.js';
 
 const tiny = await makeExecutor(t, { modelDir: await tinyModel(t, 'int8') });
@@ -36,7 +37,7 @@ interface Course extends Answer {
 }
 
 /** One answer, the steps that decoded it, and their drafts. */
-function answerOf(core: EngineCore, request: EngineRequest): Course {
+function courseOf(core: EngineCore, request: SequenceRequest): Course {
   const drafts: DraftCount[] = [];
   let steps = 0;
   let advanced = 0;
@@ -119,7 +120,7 @@ void t.test('peeking at random draws does not change them', async (t) => {
 });
 
 void t.test('maySpeculate: the operator decides first, then the request', async (t) => {
-  const request = (more: Partial<EngineRequest>): EngineRequest => greedy('a', [1], deepest, 4, more);
+  const request = (more: Partial<SequenceRequest>): SequenceRequest => greedy('a', [1], deepest, 4, more);
   const unseeded = request({ sampling: { ...SAMPLED, seed: null } });
   t.notOk(maySpeculate(unseeded, 'off'));
   t.ok(maySpeculate(unseeded, 'unseeded'));
@@ -134,7 +135,7 @@ void t.test('maySpeculate: the operator decides first, then the request', async 
 });
 
 void t.test('drafted answers equal the plain ones, token for token, in fewer steps', async (t) => {
-  const kinds: Record<string, Partial<EngineRequest>> = {
+  const kinds: Record<string, Partial<SequenceRequest>> = {
     greedy: {},
     seeded: { sampling: SAMPLED },
     'with top_k': { sampling: { ...SAMPLED, temperature: 1.5, topK: 5 } },
@@ -149,8 +150,8 @@ void t.test('drafted answers equal the plain ones, token for token, in fewer ste
   for (const [kind, more] of Object.entries(kinds))
     for (const exit of [shallow, deepest]) {
       const request = greedy(kind, repeating, exit, 40, more);
-      const plain = answerOf(core('off'), request);
-      const drafted = answerOf(core('all'), request);
+      const plain = courseOf(core('off'), request);
+      const drafted = courseOf(core('all'), request);
       t.strictSame(drafted.tokens, plain.tokens, `${kind} at ${exit}`);
       t.strictSame(drafted.ended?.reason, plain.ended?.reason);
       t.strictSame(
@@ -172,9 +173,9 @@ void t.test('drafted answers equal the plain ones, token for token, in fewer ste
 
 void t.test('a token that the DRY rule penalizes is not drafted', async (t) => {
   const loop = greedy('loop', [3, 5, 8, 13], deepest, 60);
-  const prediction = answerOf(core('off'), loop).tokens;
+  const prediction = courseOf(core('off'), loop).tokens;
   const rule = { multiplier: 100, base: 2, allowedLength: 3 };
-  const { drafts } = answerOf(core('all'), { ...loop, prediction, sampling: { ...GREEDY, dry: rule } });
+  const { drafts } = courseOf(core('all'), { ...loop, prediction, sampling: { ...GREEDY, dry: rule } });
   const sum = (of: (count: DraftCount) => number): number => drafts.reduce((sum, count) => sum + of(count), 0);
   const drafted = sum((count) => count.drafted);
   t.ok(drafted > 0, 'the prediction is right until it would repeat itself');
@@ -187,19 +188,19 @@ void t.test('a token that the DRY rule penalizes is not drafted', async (t) => {
 
 void t.test('a prediction is a source of drafts; a wrong one changes nothing', async (t) => {
   const request = greedy('a', PROMPTS[1]?.map((id) => id % 200) ?? [], deepest, 24, { speculate: true });
-  const plain = answerOf(core('off'), request);
-  const right = answerOf(core('all'), { ...request, prediction: plain.tokens });
+  const plain = courseOf(core('off'), request);
+  const right = courseOf(core('all'), { ...request, prediction: plain.tokens });
   t.strictSame(right.tokens, plain.tokens);
   t.ok(right.steps <= 6, `${right.steps} steps for ${right.tokens.length} tokens`);
   t.equal(right.ended?.drafts?.find(({ source }) => source === 'prediction')?.accepted, 24 - right.steps);
-  const wrong = answerOf(core('all'), { ...request, prediction: plain.tokens.map((id) => (id + 1) % 200) });
+  const wrong = courseOf(core('all'), { ...request, prediction: plain.tokens.map((id) => (id + 1) % 200) });
   t.strictSame(wrong.tokens, plain.tokens);
 });
 
 void t.test('a second sequence stops drafts, and earlier drafts leave no trace', async (t) => {
   const a = greedy('a', repeating, deepest, 30);
   const b = greedy('b', [...repeating].reverse(), shallow, 30, { sampling: SAMPLED });
-  const expected = [a, b].map((request) => answerOf(core('off'), request).tokens);
+  const expected = [a, b].map((request) => courseOf(core('off'), request).tokens);
   const both = core('all');
   both.submit(a);
   let steps = 0;
@@ -215,8 +216,8 @@ void t.test('a second sequence stops drafts, and earlier drafts leave no trace',
 void t.test('after drafts, a slot is a prefix as far as its tokens go', async (t) => {
   const cached = (['off', 'all'] as const).map((speculate) => {
     const reusing = makeCore(tiny, { speculate });
-    const one = answerOf(reusing, greedy('one', repeating, deepest, 20));
-    const two = answerOf(reusing, greedy('two', [...repeating, ...one.tokens, 77], deepest, 8));
+    const one = courseOf(reusing, greedy('one', repeating, deepest, 20));
+    const two = courseOf(reusing, greedy('two', [...repeating, ...one.tokens, 77], deepest, 8));
     tiny.forget(0);
     return { tokens: two.tokens, cached: two.ended?.cachedTokens };
   });
@@ -231,7 +232,7 @@ void t.test('drafts take no memory that a prompt beside them needs', (t) => {
   const most = repeating.length + before + 6;
   const kvMemoryBytes = tiny.table.bytesAt(exit, most) + tiny.table.bytesAt(exit, prompt.length + 1);
   const request = greedy('a', repeating, deepest, 40);
-  const plain = answerOf(core('off'), request).tokens;
+  const plain = courseOf(core('off'), request).tokens;
   tiny.forget(0);
   let drafts = 0;
   // The decision for a draft depends on measured times.
@@ -262,21 +263,23 @@ void t.test(
     const deep = executor.units.exits.length - 1;
     const start = PROMPTS[0] ?? [];
     const text = [...start, 7042, 30, 198, ...start, 7042];
-    const sequence = new Sequence(greedy('a', text, executor.exit(deep).layer, 8), deep);
+    const answer = answerOf(greedy('a', text, executor.exit(deep).layer, 8), executor.units.exits);
+    const { sequence } = answer;
     const slot = openSlot(executor, []);
     slot.tokens = sequence.tokens;
     sequence.slot = slot;
     advanceTo(executor, slot, deep, text.length - 1);
+    const exits = draftExits(sequence, executor.units.exits, executor.model.limits.maxChunk);
     t.strictSame(
-      draftExits(executor, sequence),
+      exits,
       executor.units.exits.slice(0, -1).map((_, exit) => exit),
     );
-    const drafts = draftExits(executor, sequence).map((exit) => {
-      const draft = draftAt(executor, sequence, exit, 4);
-      t.strictSame(sequence.tokens, text, 'the sequence has its old tokens');
+    const drafts = exits.map((exit) => {
+      const draft = draftAt(executor, answer, exit, 4);
+      t.strictSame([sequence.tokens, answer.tokens], [text, text], 'the answer has its old tokens');
       t.ok(slot.frontier(0) >= text.length && slot.frontier(deep) === text.length - 1, 'the shallow stages are ahead');
       slot.truncate(text.length - 1);
-      const short = draftAt(executor, sequence, exit, 4, ({ length }) => length === 2);
+      const short = draftAt(executor, answer, exit, 4, ({ length }) => length === 2);
       t.strictSame(short, draft.slice(0, 2), 'a draft ends where the answer does');
       slot.truncate(text.length - 1);
       return draft;

@@ -4,16 +4,17 @@
  */
 import t from 'tap';
 import { constraintOf } from '../constraint.js';
-import { chunkSizes } from '../../../src/scheduler/router.js';
+import { chunkSizes } from '../../../src/scheduler/policy.js';
 import type { Constraint } from '../../../src/engine/constraint.js';
 import { EngineCore, type CoreOptions } from '../../../src/engine/worker/core.js';
 import type { EndedEvent, PromptEvent, StepMessage, TokenLogprobs } from '../../../src/protocol/index.js';
 import { scorePrompt } from '../../../src/engine/sampling/prompt-scores.js';
 import { SlotManager } from '../../../src/scheduler/slot-manager.js';
 import { Sequence } from '../../../src/scheduler/sequence.js';
-import { defaultPolicy } from '../../../src/scheduler/router.js';
+import { defaultPolicy } from '../../../src/scheduler/policy.js';
 import type { CostPoint } from '../../../src/cost/table.js';
 import { advance, greedy, logitsAt, makeExecutor, openSlot } from '../helper.js';
+import { answerOf } from '../answers.js';
 import { tinyModel } from '../tiny-model.js';
 
 const executor = await makeExecutor(t, { modelDir: await tinyModel(t, 'float') });
@@ -116,7 +117,7 @@ void t.test('a shallow request copies no deep prefix that does not fit, and runs
   ] as const) {
     const engine = core(() => 0, { prefixReuse: true, kvBytes: deep + room });
     engine.submit(greedy('deep', [...shared, 4, 5, 6, 7], deepest, 20, { arrivedAt: 0 }));
-    while (engine.slotManager.running[0]?.generated !== 2) engine.step();
+    while (engine.scheduler.slots.running[0]?.generated !== 2) engine.step();
     engine.submit(greedy('shallow', [...shared, 8, 9, 10, 11], shallowest, 4, { arrivedAt: 1 }));
     const ended = [];
     while (engine.busy) ended.push(...engine.step().ended);
@@ -236,9 +237,9 @@ void t.test('a preempted sequence keeps its first start time and takes no place 
   const ended: EndedEvent[] = [];
   let resumed = 0;
   while (engine.busy) {
-    const before = engine.slotManager.waiting.length;
+    const before = engine.scheduler.slots.waiting.length;
     ended.push(...engine.step().ended);
-    if (before > engine.slotManager.waiting.length) resumed = now;
+    if (before > engine.scheduler.slots.waiting.length) resumed = now;
     now += 10;
   }
   const young = ended.find(({ id }) => id === 'young');
@@ -246,11 +247,11 @@ void t.test('a preempted sequence keeps its first start time and takes no place 
   t.ok(resumed > 0, 'the sequence waited again');
 
   const slotManager = new SlotManager(table, { maxRunning: 0, maxQueue: 1, kvBytes: room, prefixReuse: false });
-  const preempted = new Sequence(greedy('preempted', [3], deepest, 2), 0);
+  const preempted = new Sequence(greedy('preempted', [3], deepest, 2), units.exits);
   preempted.preemptions = 1;
   slotManager.enqueue(preempted);
   t.notOk(slotManager.isFull());
-  slotManager.enqueue(new Sequence(greedy('waits', [3], deepest, 2), 0));
+  slotManager.enqueue(new Sequence(greedy('waits', [3], deepest, 2), units.exits));
   t.ok(slotManager.isFull());
 });
 
@@ -330,9 +331,9 @@ void t.test('the scores of a prompt equal those of decoding, in chunks of any si
 void t.test('each prompt token is scored once, also when an exit catches up over prompt and answer', async (t) => {
   const { maxRows } = executor.model.limits;
   const asked = greedy('scored', prompt(20), deepest, 9, { promptLogprobs: 0 });
-  const sequence = new Sequence(asked, units.exits.length - 1);
-  sequence.tokens.push(3, 4, 5);
-  const slot = openSlot(executor, sequence.tokens);
+  const scored = answerOf(asked, units.exits);
+  scored.tokens.push(3, 4, 5);
+  const slot = openSlot(executor, scored.tokens);
   const events: PromptEvent[] = [];
   const all: PromptEvent['logprobs'][number][] = [];
   const counts = [
@@ -341,17 +342,16 @@ void t.test('each prompt token is scored once, also when an exit catches up over
     [0, 22],
     [units.exits.length - 1, 22],
   ].map(([exit = 0, end = 0]) => {
-    sequence.exit = exit;
     const states = advance(executor, slot, exit, end);
-    if (states !== null) scorePrompt(executor.head, maxRows, sequence, states, events);
+    if (states !== null) scorePrompt(executor.head, maxRows, scored, states, events);
     all.push(...events.flatMap(({ logprobs }) => logprobs));
     return events.splice(0).map(({ logprobs }) => logprobs.length);
   });
   // All of the 20 tokens except the first.
   t.strictSame(counts, [[12], [4], [3], []]);
 
-  const alone = new Sequence(asked, units.exits.length - 1);
-  const states = advance(executor, openSlot(executor, alone.tokens), alone.exit, 16);
+  const alone = answerOf(asked, units.exits);
+  const states = advance(executor, openSlot(executor, alone.tokens), units.exits.length - 1, 16);
   if (states !== null) scorePrompt(executor.head, maxRows, alone, states, events);
   const expected = events.flatMap(({ logprobs }) => logprobs).slice(12);
   for (const [i, each] of all.slice(12, 16).entries()) {

@@ -1,5 +1,5 @@
 import t from 'tap';
-import type { EngineRequest } from '../../../src/protocol/index.js';
+import type { SequenceRequest } from '../../../src/protocol/index.js';
 import { GREEDY } from '../../../bench/greedy-request.js';
 import { Sequence } from '../../../src/scheduler/sequence.js';
 import { drain, greedy, makeCore, makeExecutor, PROMPTS } from '../helper.js';
@@ -22,7 +22,7 @@ function numbers(seed: number): (below: number) => number {
   };
 }
 
-function alone(request: EngineRequest): number[] {
+function alone(request: SequenceRequest): number[] {
   const core = makeCore(executor, { prefixReuse: false });
   core.submit(request);
   const answer = drain(core).get(request.id);
@@ -73,7 +73,7 @@ void t.test('100 requests at random depths, lengths and cancels: each ends once,
   }
   t.ok(cancelled > 10, `${cancelled} were cancelled`);
   t.equal(executor.table.used('live'), used, 'no live slot is left');
-  t.equal(core.slotManager.running.length + core.slotManager.waiting.length, 0);
+  t.equal(core.scheduler.slots.running.length + core.scheduler.slots.waiting.length, 0);
 });
 
 void t.test('a stop string ends a sequence with stop; steps report their work by exit', async (t) => {
@@ -113,7 +113,7 @@ void t.test('a full KV budget preempts the newest sequence, which resumes at its
   let before = -1;
   const answers = drain(core, ({ load }) => {
     t.ok(load.kvUsed <= 1, 'within the budget');
-    const waiting = core.slotManager.waiting.find(({ id, preemptions }) => id === 'young' && preemptions > 0);
+    const waiting = core.scheduler.slots.waiting.find(({ id, preemptions }) => id === 'young' && preemptions > 0);
     if (waiting) before = waiting.generated;
   });
   t.strictSame(answers.get('old')?.tokens, expected[0]);
@@ -159,8 +159,8 @@ void t.test('admission counts on a stored prefix only while it is stored', async
   const fresh = predictedMs('first', turn);
   const again = predictedMs('second', next);
   t.ok(again < fresh / 3, `${again} ms, ${fresh} ms without`);
-  const waiting = new Sequence(greedy('third', next, deepest, 2), exits.length - 1);
-  core.slotManager.lookUp(waiting);
+  const waiting = new Sequence(greedy('third', next, deepest, 2), executor.units.exits);
+  core.scheduler.slots.lookUp(waiting);
   t.equal(waiting.frontier(0), 903, 'all positions but the last');
   if (waiting.prefix) waiting.prefix.slot.tokens = [];
   t.equal(waiting.frontier(0), 0, 'another sequence took its slot');
@@ -185,7 +185,7 @@ void t.test('a long prompt delays a stream by at most one chunk per step', async
     if (!work || work.prefillTokens === 0) return;
     withPrefill++;
     worst = Math.max(worst, work.prefillTokens);
-    if (core.slotManager.find('stream'))
+    if (core.scheduler.slots.find('stream'))
       t.ok(
         tokens.some(({ id }) => id === 'stream'),
         'the stream continues',
@@ -211,7 +211,7 @@ void t.test('prompts that arrive together share steps, and each gets its own tok
 
 void t.test('the same seed gives the same text, another seed another text', async (t) => {
   const core = makeCore(executor);
-  const sampled = (id: string, seed: number): EngineRequest =>
+  const sampled = (id: string, seed: number): SequenceRequest =>
     greedy(id, second, deepest, 12, { sampling: { ...GREEDY, temperature: 1, seed } });
   for (const [id, seed] of [
     ['a', 7],
@@ -299,7 +299,7 @@ void t.test('a sampled end token is reported with log-probabilities, outside the
 
 void t.test('a dry run gets the plan of a real request, and takes no slot, no step and no place', async (t) => {
   const budget = { totalMs: 60_000, ttftMs: null, tpotMs: null, onMiss: 'continue' } as const;
-  const request = (id: string): EngineRequest => {
+  const request = (id: string): SequenceRequest => {
     const plain = greedy(id, first, deepest, 6);
     return { ...plain, depth: { ...plain.depth, budget } };
   };

@@ -1,8 +1,8 @@
 /** Prompts that share a prefix and arrive together are computed once, whatever happens to the first one. */
 import t from 'tap';
 import { EngineCore, type CoreOptions } from '../../../src/engine/worker/core.js';
-import type { Budget, EndedEvent, EngineRequest, StepMessage } from '../../../src/protocol/index.js';
-import { chunkSizes, defaultPolicy } from '../../../src/scheduler/router.js';
+import type { Budget, EndedEvent, SequenceRequest, StepMessage } from '../../../src/protocol/index.js';
+import { chunkSizes, defaultPolicy } from '../../../src/scheduler/policy.js';
 import type { CostPoint } from '../../../src/cost/table.js';
 import { drain, greedy, makeExecutor } from '../helper.js';
 import { tinyModel } from '../tiny-model.js';
@@ -41,14 +41,14 @@ function makeCore(limits: Partial<CoreOptions> = {}): EngineCore {
 
 const SHARED = Array.from({ length: 64 }, (_, i) => 3 + ((i * 7) % 20));
 
-const ask = (id: string, rest: readonly number[] = [], overrides: Partial<EngineRequest> = {}): EngineRequest =>
+const ask = (id: string, rest: readonly number[] = [], overrides: Partial<SequenceRequest> = {}): SequenceRequest =>
   greedy(id, [...SHARED, ...rest], deepest, 6, { arrivedAt: 0, ...overrides });
 
-const atExit = (exit: number): Partial<EngineRequest> => ({
+const atExit = (exit: number): Partial<SequenceRequest> => ({
   depth: { minExit: exit, maxExit: exit, budget: null },
 });
 
-function alone(request: EngineRequest): number[] {
+function alone(request: SequenceRequest): number[] {
   const core = makeCore({ prefixReuse: false });
   core.submit(request);
   const answer = drain(core).get(request.id);
@@ -68,7 +68,7 @@ interface Course {
 /** Outcome of requests that arrive within one step. */
 function run(
   core: EngineCore,
-  requests: readonly EngineRequest[],
+  requests: readonly SequenceRequest[],
   each: (step: StepMessage) => void = () => undefined,
 ): Course {
   for (const request of requests) core.submit(request);
@@ -121,11 +121,11 @@ void t.test('a prompt waits for the chunk of another one only where it copies en
   for (const request of [first, second, greedy('c', [...SHARED.slice(0, 12), ...SHARED], deepest, 6)])
     core.submit(request);
   core.step();
-  const [a, b, c] = ['a', 'b', 'c'].map((id) => core.slotManager.find(id));
+  const [a, b, c] = ['a', 'b', 'c'].map((id) => core.scheduler.slots.find(id));
   if (a === undefined || b === undefined || c === undefined) throw new Error('a sequence has ended');
-  t.ok(core.slotManager.awaits(b, { sequence: a, end: 40 }));
-  t.notOk(core.slotManager.awaits(b, { sequence: a, end: 15 }), 'fewer positions than a match has');
-  t.notOk(core.slotManager.awaits(c, { sequence: a, end: 40 }), '12 tokens in common');
+  t.ok(core.scheduler.slots.awaits(b, { sequence: a, end: 40 }));
+  t.notOk(core.scheduler.slots.awaits(b, { sequence: a, end: 15 }), 'fewer positions than a match has');
+  t.notOk(core.scheduler.slots.awaits(c, { sequence: a, end: 40 }), '12 tokens in common');
   drain(core);
 });
 
@@ -178,11 +178,11 @@ void t.test('a preempted leader becomes a follower', async (t) => {
   const { tokens, ended } = run(core, [ask('a'), ask('b'), ask('c')], () => {
     if (++steps !== 2) return;
     // The same changes as in makeRoom.
-    const first = core.slotManager.find('a');
+    const first = core.scheduler.slots.find('a');
     if (first?.slot) table.drop(first.slot);
     if (first) Object.assign(first, { slot: null, leader: null, preemptions: 1 });
-    core.slotManager.running.shift();
-    if (first) core.slotManager.waiting.unshift(first);
+    core.scheduler.slots.running.shift();
+    if (first) core.scheduler.slots.waiting.unshift(first);
   });
   for (const id of ['a', 'b', 'c']) {
     t.strictSame(tokens.get(id), expected);
@@ -253,26 +253,26 @@ void t.test('predictions count a shared prompt once, and only while a sequence c
   for (const { id, predictedTtftMs } of core.step().planned) planned.set(id, predictedTtftMs);
   const [first = 0, , , last = 0] = ['a', 'b', 'c', 'd'].map((id) => planned.get(id));
   t.ok(last < 1.5 * first, `${last} ms after ${first}`);
-  const [a, b] = ['a', 'b'].map((id) => core.slotManager.find(id));
+  const [a, b] = ['a', 'b'].map((id) => core.scheduler.slots.find(id));
   t.equal(b?.frontier(0), 0);
-  t.equal(b?.expectedFrontier(0), 63);
+  t.equal(b?.expectedFrontiers[0], 63);
   core.cancel('a');
   core.step();
   t.equal(a?.isOver, true);
-  t.equal(core.slotManager.find('c')?.leader?.sequence.id, 'b', 'the next sequence leads');
+  t.equal(core.scheduler.slots.find('c')?.leader?.sequence.id, 'b', 'the next sequence leads');
   drain(core);
 });
 
 void t.test('admission does not count on the prompt of a request that ends in the same step', async (t) => {
   const budget = (totalMs: number): Budget => ({ totalMs, ttftMs: null, tpotMs: null, onMiss: 'reject' });
-  const depth = (totalMs: number): EngineRequest['depth'] => ({
+  const depth = (totalMs: number): SequenceRequest['depth'] => ({
     minExit: deepest,
     maxExit: deepest,
     budget: budget(totalMs),
   });
   const hopeless = ask('hopeless', [], { depth: depth(20) });
   const [tight, loose] = [ask('tight', [], { depth: depth(150) }), ask('loose', [], { depth: depth(2000) })];
-  const refusedOf = (requests: readonly EngineRequest[]): string[] => {
+  const refusedOf = (requests: readonly SequenceRequest[]): string[] => {
     const core = makeCore();
     for (const request of requests) core.submit(request);
     const rejected = core.step().rejected.map(({ id }) => id);

@@ -1,7 +1,7 @@
 /** Thoughts at a shallower exit than the answer behind them. */
 import t from 'tap';
 import { AfterThoughts, FREE_TEXT } from '../../../src/engine/grammar/after-thoughts.js';
-import type { EngineRequest, ThoughtTokens } from '../../../src/protocol/index.js';
+import type { SequenceRequest, ThoughtTokens } from '../../../src/protocol/index.js';
 import { auditsOf, drain, greedy, makeCore, makeExecutor } from '../helper.js';
 import { tinyModel } from '../tiny-model.js';
 
@@ -16,7 +16,7 @@ t.afterEach(() => {
 });
 
 /** A request for 12 tokens at all depths, and the exits of its tokens. */
-function answer(thoughts: ThoughtTokens, more: Partial<EngineRequest> = {}, prompt = PROMPT) {
+function answer(thoughts: ThoughtTokens, more: Partial<SequenceRequest> = {}, prompt = PROMPT) {
   const depth = { minExit: shallow, maxExit: deep, budget: null };
   const request = greedy('a', prompt, deep, 12, { depth, grammar: { kind: 'free', thoughts }, ...more });
   const core = makeCore(executor);

@@ -42,8 +42,14 @@ function rowsOf(index: number): [bigint, number][] {
   );
 }
 
+/** The executor follows the account, as it does before each step. */
+function settle(): void {
+  executor.apply(table.kv.takeOps());
+}
+
 /** Writes a slot's first positions in every unit. */
 function write(slot: Slot, length: number, value: number): void {
+  settle();
   for (const [address, position] of rowsOf(slot.index)) {
     model.device.upload([{ target: address, source: new Uint8Array(length * position).fill(value) }]);
   }
@@ -55,6 +61,7 @@ function write(slot: Slot, length: number, value: number): void {
 
 /** Resident positions at a slot index, rounded to whole pages: the maximum over all rows. */
 function committed(index: number): number {
+  settle();
   const counts = rowsOf(index).map(([address, position]) => {
     const bytes = Math.ceil((2 * long * position) / PAGE) * PAGE;
     return (residentPages(address, bytes) * PAGE) / position;
@@ -64,6 +71,7 @@ function committed(index: number): number {
 
 /** Whether a slot holds the written value. */
 function holds(slot: Slot, value: number): boolean {
+  settle();
   return rowsOf(slot.index).every(([address, position]) => {
     const bytes = new Uint8Array(slot.length * position);
     model.device.download(address, bytes);
@@ -168,7 +176,7 @@ void t.test('a sequence that takes over a stored prefix does not keep its tail',
   t.ok((stored?.touched ?? 0) >= 400);
   core.submit(greedy('second', [...prompt.slice(0, 210), 300, 301, 302, 303], exit, 2));
   core.step();
-  const [second] = core.slotManager.running;
+  const [second] = core.scheduler.slots.running;
   t.equal(second?.slot, stored, 'taken over');
   t.equal(second?.cachedTokens, 210);
   t.ok((stored?.touched ?? Infinity) < 230, `${stored?.touched ?? NaN} positions`);

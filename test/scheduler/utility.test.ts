@@ -1,16 +1,16 @@
-/** The worth of an answer: by its exit, and by how early it ends. */
+/** The utility of an answer: by its exit, and by how early it ends. */
 import t from 'tap';
 import type { DepthShape } from '../../src/cost/model.js';
-import { type Kept, Worth } from '../../src/scheduler/output-length.js';
+import { type PartialValue, Utility } from '../../src/scheduler/utility.js';
 import { right, shape } from './sample.js';
 
 const near = (found: number, expected: number): boolean => Math.abs(found - expected) < 1e-12;
-const kept: Kept = [
+const curve: PartialValue = [
   [10, 0.4],
   [20, 0.8],
   [40, 1],
 ];
-const measured = new Worth(shape, kept);
+const measured = new Utility(shape, curve);
 
 for (const [tokens, share] of [
   [-1, 0],
@@ -25,38 +25,38 @@ for (const [tokens, share] of [
   [Infinity, 1],
 ] as const) {
   void t.test(`${tokens} tokens keep ${share} by a measured curve`, async (t) => {
-    t.ok(near(measured.kept(tokens), share), `${measured.kept(tokens)}`);
+    t.ok(near(measured.partialValue(tokens), share), `${measured.partialValue(tokens)}`);
   });
 }
 
 void t.test('without a measurement, more tokens keep more, up to all', async (t) => {
-  const worth = new Worth(shape, null);
+  const utility = new Utility(shape, null);
   let before = -1;
   for (const tokens of [0, 4, 8, 16, 32, 64, 160, 320]) {
-    t.ok(worth.kept(tokens) > before, `${tokens}: ${worth.kept(tokens)}`);
-    before = worth.kept(tokens);
+    t.ok(utility.partialValue(tokens) > before, `${tokens}: ${utility.partialValue(tokens)}`);
+    before = utility.partialValue(tokens);
   }
-  t.equal(worth.kept(0), 0);
+  t.equal(utility.partialValue(0), 0);
   t.equal(before, 1);
 });
 
 void t.test('without audits an exit gives its measured share of right answers', async (t) => {
   t.same(
-    shape.exits.map((_, exit) => measured.right(exit)),
+    shape.exits.map((_, exit) => measured.accuracy(exit)),
     right,
   );
-  t.throws(() => measured.right(5), RangeError);
+  t.throws(() => measured.accuracy(5), RangeError);
 });
 
-const mapped = (...exits: (readonly [quality: number, right: number])[]): Worth => {
+const mapped = (...exits: (readonly [quality: number, right: number])[]): Utility => {
   const of = ([quality, share]: readonly [number, number], i: number): DepthShape['exits'][number] => {
     return { layer: i + 1, stage: i, block: null, quality, right: share };
   };
-  return new Worth({ stages: exits.map((_, i) => `s${i}`), exits: exits.map(of) }, null);
+  return new Utility({ stages: exits.map((_, i) => `s${i}`), exits: exits.map(of) }, null);
 };
 const two = mapped([0.5, 0.4], [1, 1]);
 
-for (const [name, worth, agreement, expected] of [
+for (const [name, utility, agreement, expected] of [
   ['the measured agreement gives the measured share', two, 0.5, 0.4],
   ['that of full depth gives all', two, 1, 1],
   ['half-way is half-way', two, 0.75, 0.7],
@@ -68,7 +68,7 @@ for (const [name, worth, agreement, expected] of [
   ['exits of equal agreement map to the better one', mapped([0.5, 0.4], [0.5, 0.6], [1, 1]), 0.75, 0.8],
 ] as const) {
   void t.test(`audits: ${name}`, async (t) => {
-    t.ok(near(worth.right(0, agreement), expected), `${worth.right(0, agreement)}`);
-    t.equal(worth.right(1, agreement), worth.right(0, agreement), 'whatever the exit');
+    t.ok(near(utility.accuracy(0, agreement), expected), `${utility.accuracy(0, agreement)}`);
+    t.equal(utility.accuracy(1, agreement), utility.accuracy(0, agreement), 'whatever the exit');
   });
 }

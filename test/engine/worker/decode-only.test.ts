@@ -1,24 +1,24 @@
-/** Steps without a plan: which they are, and that they change no token. */
+/** Steps in which nothing is to decide: which they are, and that they change no token. */
 import t from 'tap';
-import type { EngineRequest } from '../../../src/protocol/index.js';
-import { Router } from '../../../src/scheduler/router.js';
+import type { SequenceRequest } from '../../../src/protocol/index.js';
+import { Planner } from '../../../src/scheduler/planner.js';
 import { drain, greedy, makeCore, makeExecutor } from '../helper.js';
 import { tinyModel } from '../tiny-model.js';
 
 // eslint-disable-next-line @typescript-eslint/unbound-method -- called with the instance
-const { step, pass } = Router.prototype;
+const { decide, pass } = Planner.prototype;
 
-void t.test('the router plans the steps in which something is to decide', async (t) => {
+void t.test('the scheduler plans the steps in which something is to decide', async (t) => {
   const options = { modelDir: await tinyModel(t, 'float'), maxRunning: 2, kvMemoryBytes: 2 ** 26, prefixReuse: false };
   const executor = await makeExecutor(t, options);
   const exit = executor.units.exits[0]?.layer ?? 0;
-  const planned = t.capture(Router.prototype, 'step', function (this: Router, host) {
-    step.call(this, host);
+  const planned = t.capture(Planner.prototype, 'decide', function (this: Planner, state) {
+    return decide.call(this, state);
   });
-  const passed = t.capture(Router.prototype, 'pass', function (this: Router, now) {
+  const passed = t.capture(Planner.prototype, 'pass', function (this: Planner, now) {
     pass.call(this, now);
   });
-  const run = (requests: readonly EngineRequest[]): { plans: number; passes: number; tokens: number[][] } => {
+  const run = (requests: readonly SequenceRequest[]): { plans: number; passes: number; tokens: number[][] } => {
     const core = makeCore(executor, options, () => 0);
     for (const request of requests) core.submit(request);
     const answers = drain(core);

@@ -1,0 +1,132 @@
+/**
+ * Runs the plan of a step on the executor, and samples the tokens of its rows.
+ *
+ * Must not know: how a plan is made.
+ */
+import type { Head, States } from '../../model/head.js';
+import type { TokenEvent } from '../../protocol/index.js';
+import type { ChunkPlan, StepPlan, StepResult, TokenResult } from '../../scheduler/step-plan.js';
+import type { Answer } from '../answer.js';
+import type { Executor } from '../execution/executor.js';
+import type { Chunk, Row } from '../execution/step-batch.js';
+import type { StepClock } from '../execution/step-clock.js';
+import type { Landings } from './landings.js';
+import { scorePrompt } from '../sampling/prompt-scores.js';
+import {
+  isPlainGreedy,
+  prepareBatch,
+  prepareVerification,
+  sampleBatch,
+  type SampledToken,
+} from '../sampling/sample-batch.js';
+import { type Draft, draftOf, verify } from '../speculation/speculative-step.js';
+import type { LastTokens, StepOutput } from './step-output.js';
+
+/** A step that has run, with its answers by row: plain greedy ones come first (sample-batch.ts). */
+export interface RanStep {
+  readonly answers: readonly Answer[];
+  readonly draft: Draft | null;
+}
+
+interface AnswerRow extends Row {
+  readonly answer: Answer;
+}
+
+export class StepRunner {
+  constructor(
+    private readonly executor: Executor,
+    private readonly landings: Landings,
+    private readonly output: StepOutput,
+    private readonly clock: StepClock,
+    private readonly answerOf: (id: string) => Answer,
+  ) {}
+
+  /** Runs a plan, and leaves what sampling reads of its rows in the head. */
+  run(plan: StepPlan): RanStep {
+    this.executor.apply(plan.memory);
+    const rows = plan.rows.map(({ id, slot, exit, window }): AnswerRow => {
+      const answer = this.answerOf(id);
+      const units = this.executor.exit(exit);
+      answer.exitDry = units.dry;
+      answer.window = window;
+      return { answer, slot: this.executor.table.at(slot), exit: units };
+    });
+    this.landings.begin(
+      rows.map(({ answer }) => answer),
+      plan.landing,
+    );
+    rows.sort((a, b) => Number(isPlainGreedy(b.answer)) - Number(isPlainGreedy(a.answer)));
+    const answers = rows.map(({ answer }) => answer);
+    const draft = this.#draft(plan, answers);
+    const chunks = plan.chunks.map((chunk) => this.#chunk(chunk));
+    const choose = (head: Head): void => {
+      prepare(head, answers, draft);
+    };
+    this.executor.execute({ chunks, rows, draft }, choose, this.clock);
+    return { answers, draft };
+  }
+
+  /** Samples the tokens of a step, or those of its draft that agree, and reports them. */
+  sample({ answers, draft }: RanStep): Pick<StepResult, 'tokens' | 'draft'> & { readonly last: LastTokens } {
+    const tokens: TokenResult[] = [];
+    const last: LastTokens = new Map();
+    const [lone] = answers;
+    if (draft !== null && lone !== undefined) {
+      const accepted = verify(this.executor, lone, draft, (choice) => this.#take(lone, choice, tokens, last));
+      return { tokens, draft: { drafted: draft.tokens.length, accepted }, last };
+    }
+    for (const [row, choice] of sampleBatch(this.executor.head, answers).entries()) {
+      const answer = answers[row];
+      if (answer !== undefined) this.#take(answer, choice, tokens, last);
+    }
+    return { tokens, draft: null, last };
+  }
+
+  /** Gives a token to its answer. @returns whether the answer goes on */
+  #take(answer: Answer, { token, logprobs, landed }: SampledToken, tokens: TokenResult[], last: LastTokens): boolean {
+    const { id, generated, request, sequence } = answer;
+    const wasThinking = answer.constraint?.isThinking === true;
+    const isEnd = answer.accept(token);
+    if (isEnd) {
+      tokens.push({ id, token, isEnd, mayEnd: null, ...(landed && { hasLanded: true }) });
+      last.set(id, {
+        ...(logprobs !== null && { endToken: { token, logprobs } }),
+        ...(landed && { landed: { at: generated, ...landed } }),
+      });
+      return false;
+    }
+    tokens.push({ id, token, isEnd, mayEnd: this.landings.read(answer, token, wasThinking) });
+    const event: TokenEvent = { id, token, exit: this.executor.exit(sequence.exit).layer, logprobs };
+    this.output.tokens.push(event);
+    return answer.generated < request.maxTokens;
+  }
+
+  /** The draft of the only row. The runs of a shallower exit that drafts are decoding, whenever they happen. */
+  #draft({ draft }: StepPlan, [lone]: readonly Answer[]): Draft | null {
+    if (draft === null || lone === undefined) return null;
+    return this.clock.run('decode', () => {
+      const made = draftOf(this.executor, lone, draft, (tokens) => this.landings.mustEnd(lone, tokens));
+      if (made !== null) this.landings.plan(lone, made.tokens);
+      return made;
+    });
+  }
+
+  /** A chunk with its slot. Its states are read where the client asks for the log-probabilities of its prompt. */
+  #chunk({ id, slot, exit, end }: ChunkPlan): Chunk {
+    const span = { slot: this.executor.table.at(slot), exit: this.executor.exit(exit), end };
+    const answer = this.answerOf(id);
+    if (answer.request.promptLogprobs === null) return span;
+    const { head, model } = this.executor;
+    const read = (states: States): void => {
+      scorePrompt(head, model.limits.maxRows, answer, states, this.output.prompts);
+    };
+    return { ...span, read };
+  }
+}
+
+/** Brings to the host what sampling needs of the rows of a step, or of the draft of its only row. */
+function prepare(head: Head, answers: readonly Answer[], draft: Draft | null): void {
+  const [lone] = answers;
+  if (draft !== null && lone !== undefined) draft.isArgmax = prepareVerification(head, lone, draft.tokens);
+  else prepareBatch(head, answers);
+}

@@ -1,0 +1,24 @@
+/** The decisions of a plan so far: who is admitted, rejected and ended before the step. Must not know: why. */
+import type { Admitted, PlannedEvent, RejectedEvent } from '../protocol/index.js';
+import { landingPlan } from '../protocol/early-end.js';
+import type { Sequence } from './sequence.js';
+import type { SequenceEnd } from './step-plan.js';
+
+export class PlanRecord {
+  readonly admitted: PlannedEvent[] = [];
+  readonly rejected: RejectedEvent[] = [];
+  readonly ended: SequenceEnd[] = [];
+
+  /** @param at time of the plan */
+  constructor(readonly at: number) {}
+
+  admit({ id, request, isDryRun }: Sequence, admission: Admitted): void {
+    const plan: Omit<Admitted, 'kind'> = admission;
+    this.admitted.push({ ...plan, id, landing: landingPlan(request), ...(isDryRun && { isDryRun }) });
+    if (isDryRun) this.ended.push({ id, reason: 'length', isDryRun });
+  }
+
+  reject({ id }: Sequence, leastFeasibleMs: number | null): void {
+    this.rejected.push({ id, reason: 'budget_infeasible', leastFeasibleMs });
+  }
+}

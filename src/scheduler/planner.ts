@@ -1,0 +1,218 @@
+/**
+ * The decisions of a scheduler: admissions, the order of service, exits, pauses and prefill. Each is a pure function of the
+ * sequences, the time, and what was learnt: the drift of the costs (`observeStep`), and of each answer that ended its length
+ * and whether its promise was kept (`observeEnd`).
+ *
+ * Must not know: slots, memory, how a decision comes into force.
+ */
+import {
+  type CostModel,
+  type DepthShape,
+  type ExitIndex,
+  type Work,
+  costModel,
+  decayWhileIdle,
+  observeStep,
+  predictMs,
+} from '../cost/model.js';
+import type { CostTable } from '../cost/table.js';
+import { cutAt } from '../protocol/early-end.js';
+import { isWithin, timesOf } from '../util/within-budget.js';
+import { admitAll, decidedTogether } from './admission.js';
+import { BudgetQuotes } from './budget-quotes.js';
+import { type Arrival, deepestUnder, expectedAt } from './depth-bound.js';
+import { chooseExits, predictedWaitMs } from './exit-choice.js';
+import { type LengthPrior, OutputLengths } from './output-length.js';
+import type { Estimates, PlannedRequest } from './planned-request.js';
+import type { Policy } from './policy.js';
+import { choosePrefill, isTight, rowsWithShare, shareDueAt, tokenMsOf } from './prefill-choice.js';
+import { type SafetyMargin, observePromise } from './promise.js';
+import type { Sequence } from './sequence.js';
+import { type Occupancy, Snapshot, edfOrder } from './snapshot.js';
+import type { Admission, AnswerEnd, LandingWindow, PrefillChunk } from './types.js';
+import { type PartialValue, Utility } from './utility.js';
+
+/** Measurements of the model folder; null without one. */
+export interface Priors {
+  readonly lengths: LengthPrior | null;
+  readonly partialValue: PartialValue | null;
+}
+
+const NO_PRIORS: Priors = { lengths: null, partialValue: null };
+
+/** Decisions for the running sequences. */
+export interface Decisions {
+  /** Exits that change; other sequences keep theirs. */
+  readonly exits: ReadonlyMap<Sequence, ExitIndex>;
+  /** Sequences that skip the decode of the step. */
+  readonly paused: ReadonlySet<Sequence>;
+  /** Chunks of prompts, in order of service. */
+  readonly chunks: readonly PrefillChunk[];
+}
+
+/** The waiting sequences, as they get slots. */
+export interface ServiceOrder {
+  readonly order: readonly Sequence[];
+  /** Number of best-effort sequences, oldest first, that a guaranteed one must not preempt. */
+  readonly protectedRows: number;
+}
+
+export class Planner {
+  readonly #policy: Policy;
+  readonly #utility: Utility;
+  // Learned:
+  readonly #lengths: OutputLengths;
+  #costs: CostModel;
+  /** In order. */
+  #arrivals: readonly Arrival[] = [];
+  readonly #quotes: BudgetQuotes;
+  #margin: SafetyMargin;
+  /** Instant of the last step or arrival. */
+  #busyAt: number | null = null;
+  /** When a prompt without a promise is due beside promises; null while there is none of these. */
+  #shareDueAt: number | null = null;
+  /** Milliseconds until each next token by the last plan, the prompts that are to be expected included. */
+  #tokenMs = 0;
+
+  /** @param slowdown how many times slower than the table the machine is at start */
+  constructor(shape: DepthShape, table: CostTable, policy: Policy, priors: Priors = NO_PRIORS, slowdown = 1) {
+    this.#policy = policy;
+    this.#quotes = new BudgetQuotes(policy);
+    this.#costs = costModel(table, shape, slowdown);
+    this.#lengths = new OutputLengths(shape.exits.length, priors.lengths, policy);
+    this.#utility = new Utility(shape, priors.partialValue);
+    this.#margin = { margin: policy.initialMargin, at: -Infinity };
+  }
+
+  /** The costs, with their drift. */
+  get model(): CostModel {
+    return this.#costs;
+  }
+
+  get tokenMs(): number {
+    return this.#tokenMs;
+  }
+
+  /** A step in which nothing is to decide. */
+  pass(now: number): void {
+    this.#busyAt = now;
+    this.#shareDueAt = null;
+  }
+
+  /** Admissions, or rejections with the least budget, of requests that arrived together. */
+  admit(arrived: readonly Sequence[], engine: Occupancy): Admission[] {
+    const { now } = engine;
+    if (engine.live.length === 0 && engine.waiting.length === 0) {
+      this.#costs = decayWhileIdle(this.#costs, now - (this.#busyAt ?? now));
+      this.#busyAt = now;
+    }
+    const groups = decidedTogether(arrived);
+    // A dry run neither takes nor leaves a quote.
+    const asking = groups.filter(([first]) => first?.isDryRun !== true);
+    const retries = asking.filter((choices) => this.#quotes.take(choices));
+    const admissions = admitAll(groups, engine, {
+      ...this.#estimates(),
+      arrivals: this.#arrivals,
+      margin: this.#margin,
+      quoted: this.#quotes.at(now),
+      claimed: new Set(retries.flat()),
+    });
+    for (const choices of asking) {
+      const admission = choices[0] && admissions[arrived.indexOf(choices[0])];
+      if (admission?.kind === 'reject' && admission.leastFeasibleMs !== null)
+        this.#quotes.add(choices, admission.leastFeasibleMs, now);
+    }
+    return admissions;
+  }
+
+  /** Milliseconds until a request that would arrive now has its first token, with every prompt at its shallowest exit. */
+  predictedWaitMs(engine: Occupancy): number {
+    return predictedWaitMs(new Snapshot(engine, this.#estimates(), Infinity));
+  }
+
+  /** Promises go first. Other requests have their share of the slots; without one, the oldest of them goes before all. */
+  serviceOrder(engine: Occupancy): ServiceOrder {
+    if (engine.waiting.length === 0) return { order: [], protectedRows: 0 };
+    const state = new Snapshot(engine, this.#estimates(), Infinity);
+    const { due, others } = edfOrder(state.requests);
+    const waiting = [...due.filter(({ isPromised }) => isPromised), ...due, ...others].filter(({ isLive }) => !isLive);
+    const held = state.requests.filter(({ isLive, isPromised }) => isLive && !isPromised).length;
+    const oldest = others.find(({ isLive, isPromised }) => !isLive && !isPromised);
+    const lead = oldest !== undefined && held < state.protectedRows ? [oldest] : [];
+    const order = [...new Set([...lead, ...waiting])].map(({ sequence }) => sequence);
+    return { order, protectedRows: state.protectedRows };
+  }
+
+  /** Exits, pauses and prefill of the next step. */
+  decide(engine: Occupancy): Decisions {
+    this.#busyAt = engine.now;
+    const state = new Snapshot(engine, this.#estimates());
+    const live = state.requests.filter(({ isLive }) => isLive);
+    // A prompt that has begun keeps its exit, unless another one begins: forecasts of promises take most of the planning
+    // time.
+    const isBeginning = live.some(
+      ({ isBeginning, sequence, frontiers }) => isBeginning && (sequence.generated > 0 || (frontiers[0] ?? 0) === 0),
+    );
+    const exits = isBeginning
+      ? chooseExits(state, deepestUnder(state, expectedAt(this.#arrivals, state.now, this.#policy)))
+      : new Map<PlannedRequest, ExitIndex>();
+    this.#tokenMs = tokenMsOf(state, exits);
+    const exitOf = (each: PlannedRequest): ExitIndex => exits.get(each) ?? each.currentExit;
+    const isShort = isTight(state, exits);
+    const paused = new Set(isShort ? rowsWithShare(state, exitOf) : []);
+    const dueAt = shareDueAt(state, this.#shareDueAt, []);
+    const chunks = choosePrefill(state, { exitOf, paused }, state.now >= (dueAt ?? Infinity), isShort);
+    this.#shareDueAt = shareDueAt(state, dueAt, chunks);
+    const changed = live.filter((each) => exitOf(each) !== each.sequence.exit);
+    return {
+      exits: new Map(changed.map((each) => [each.sequence, exitOf(each)])),
+      paused: new Set([...paused].map(({ sequence }) => sequence)),
+      chunks,
+    };
+  }
+
+  /** When an answer ends early; null where its budget or its text allows no landing. */
+  landing({ budget, arrivedAt, lands }: Pick<Sequence, 'budget' | 'arrivedAt' | 'lands'>): LandingWindow | null {
+    if (!lands || budget?.totalMs == null) return null;
+    const endsAt = arrivedAt + budget.totalMs - this.#policy.requestOverheadMs;
+    return { opensAt: arrivedAt + this.#policy.landingOpens * (endsAt - arrivedAt), endsAt };
+  }
+
+  /** Whether an answer that is cut at its deadline would pass it in a step. */
+  isOverdue(sequence: Sequence, now: number, work: Work): boolean {
+    return cutAt(sequence) < now + this.predictMs(work) + this.#policy.requestOverheadMs;
+  }
+
+  predictMs(work: Work): number {
+    return predictMs(this.#costs, work);
+  }
+
+  /** Learns from a finished step. */
+  observeStep(work: Work, actualMs: number): void {
+    this.#costs = observeStep(this.#costs, work, actualMs);
+  }
+
+  /** Learns from a request with a place in the queue. */
+  observeArrival({ budget, promptLength, expectedFrontiers }: Sequence, now: number): void {
+    if (budget?.totalMs == null) return;
+    const positions = promptLength - (expectedFrontiers[0] ?? 0);
+    const arrival = { at: now, positions, budgetMs: budget.totalMs };
+    this.#arrivals = [...this.#arrivals, arrival].slice(-this.#policy.mostArrivals);
+  }
+
+  /** Learns from an admitted request whose answer ended. */
+  observeEnd(sequence: Sequence, at: number, end: AnswerEnd): void {
+    const { arrivedAt, budget, exit, generated: tokens, isExactLength, lengthGroup, maxTokens } = sequence;
+    if (!isExactLength) this.#lengths.observe(lengthGroup.kind, exit, tokens, end === 'ended' && tokens < maxTokens);
+    if (sequence.serviceClass !== 'guaranteed' || end === 'cancelled') return;
+    const endedAt = at + this.#policy.requestOverheadMs;
+    const firstTokenAt = (sequence.firstTokenAt ?? at) + this.#policy.requestOverheadMs;
+    // An answer that is cut had no time for its sentence.
+    const isKept = end !== 'deadline' && isWithin(timesOf({ arrivedAt, firstTokenAt, endedAt, tokens }), budget);
+    this.#margin = observePromise(this.#margin, isKept, at, this.#policy);
+  }
+
+  #estimates(): Estimates {
+    return { model: this.#costs, policy: this.#policy, lengths: this.#lengths, utility: this.#utility };
+  }
+}

@@ -1,0 +1,61 @@
+/**
+ * The utility of an answer: the share of full depth's right answers that its exit gives (accuracy), times the share that an
+ * early end keeps (partial value).
+ */
+import { type DepthShape, type ExitIndex, at } from '../cost/model.js';
+
+/** [tokens, share of the whole answers' worth that answers of at most so many tokens keep], both rising. */
+export type PartialValue = readonly (readonly [number, number])[];
+
+/** Without a measurement: that of the embedded model on everyday requests. */
+const DEFAULT_PARTIAL_VALUE: PartialValue = [
+  [4, 0.05],
+  [8, 0.25],
+  [16, 0.55],
+  [24, 0.7],
+  [32, 0.79],
+  [48, 0.88],
+  [64, 0.92],
+  [96, 0.96],
+  [160, 0.99],
+  [320, 1],
+];
+
+/** Points of a curve that rises in straight lines from 0 at 0, and is flat behind the last one. */
+function interpolated(points: readonly (readonly [number, number])[], x: number): number {
+  let [x0, y0] = [0, 0];
+  for (const [x1, y1] of points) {
+    if (x <= x1) return x1 > x0 ? y0 + ((y1 - y0) * Math.max(0, x - x0)) / (x1 - x0) : y1;
+    [x0, y0] = [x1, y1];
+  }
+  return y0;
+}
+
+export class Utility {
+  readonly #partialValue: PartialValue;
+  readonly #accuracy: readonly number[];
+  /** [agreement, accuracy], both rising: how audits, which measure agreement, move accuracy. */
+  readonly #mapping: readonly (readonly [number, number])[];
+
+  constructor({ exits }: DepthShape, partialValue: PartialValue | null) {
+    this.#partialValue = partialValue ?? DEFAULT_PARTIAL_VALUE;
+    this.#accuracy = exits.map(({ right }) => right);
+    let most = 0;
+    this.#mapping = [...exits]
+      .sort((a, b) => a.quality - b.quality)
+      .map(({ quality, right }) => [quality, (most = Math.max(most, right))]);
+  }
+
+  /**
+   * Share of full depth's right answers that an exit gives, 0..1.
+   * @param agreement the exit's audited agreement; absent: the model's measurement holds
+   */
+  accuracy(exit: ExitIndex, agreement?: number): number {
+    return agreement === undefined ? at(this.#accuracy, exit) : interpolated(this.#mapping, agreement);
+  }
+
+  /** Share of an answer's worth that at most so many tokens keep, 0..1. */
+  partialValue(tokens: number): number {
+    return interpolated(this.#partialValue, tokens);
+  }
+}

@@ -1,0 +1,80 @@
+/** Selection of catch-ups and chunks, on slots of two stages whose positions take a millisecond each. */
+import t from 'tap';
+import { type CostModel, costModel } from '../../src/cost/model.js';
+import { chunkOf, fitting, selectChunks } from '../../src/scheduler/chunks.js';
+import { Slot } from '../../src/scheduler/kv/slot.js';
+import { unitsOf } from '../../src/scheduler/kv/units.js';
+import { Sequence } from '../../src/scheduler/sequence.js';
+import type { SlotManager } from '../../src/scheduler/slot-manager.js';
+import { greedy } from '../../bench/greedy-request.js';
+
+const { exits } = unitsOf({
+  stages: [0, 1].map((boundary) => ({ entry: { layers: 1, boundary } })),
+  exits: [0, 1].map((stage) => ({ entry: { layer: stage + 1, stage, norm: 0 }, block: null })),
+});
+const points = (ms: number) => [
+  { rows: 1, context: 0, ms },
+  { rows: 100, context: 0, ms: 100 * ms },
+];
+/** The second stage alone takes time. */
+const model: CostModel = costModel(
+  {
+    units: ['a', 'b'].map((unit, stage) => {
+      return { unit, kernel: 'fake', decode: points(stage), prefill: points(stage) };
+    }),
+  },
+  {
+    stages: ['a', 'b'],
+    exits: [0, 1].map((stage) => ({ layer: stage + 1, stage, block: null, quality: 1, right: 1 })),
+  },
+);
+
+/** A sequence of 40 tokens whose stages have processed these positions. */
+function sequence(id: string, frontiers: readonly [number, number], layer = 2): Sequence {
+  const made = new Sequence(greedy(id, new Array<number>(40).fill(1), layer, 9), exits);
+  made.slot = new Slot(0, 2);
+  frontiers.forEach((end, unit) => made.slot?.reach(unit, end));
+  return made;
+}
+
+const catchUps = (running: Sequence[], prefillChunk: number, maxStallMs: number): [string, number][] =>
+  selectChunks([], { running } as SlotManager, model, { prefillChunk, mostPrefill: Infinity, maxStallMs }).map(
+    ({ sequence: { id }, end }) => [id, end],
+  );
+
+void t.test('only sequences with a complete prompt and more than one missing position catch up', async (t) => {
+  const waits = sequence('waits', [39, 0]);
+  waits.slot = null;
+  const running = [
+    sequence('prompt', [38, 0]),
+    sequence('decodes', [39, 39]),
+    sequence('decodes shallow', [39, 0], 1),
+    waits,
+    sequence('behind', [39, 30]),
+  ];
+  t.same(catchUps(running, 128, 1000), [['behind', 39]]);
+});
+
+void t.test('catch-ups share a step within the stall limit; the first always runs', async (t) => {
+  const running = ['a', 'b', 'c'].map((id) => sequence(id, [39, 29]));
+  const of = (stallMs: number): string[] => catchUps(running, 128, stallMs).map(([id]) => id);
+  t.same(of(1000), ['a', 'b', 'c']);
+  t.same(of(20), ['a', 'b']);
+  t.same(of(19), ['a']);
+  t.same(of(1), ['a']);
+});
+
+void t.test('a chunk ends at the positions that the exit needs, and leaves no single position', async (t) => {
+  const end = (most: number, done: [number, number]): number => chunkOf(sequence('a', done), most, model).end;
+  t.same([end(8, [39, 10]), end(128, [39, 10]), end(28, [39, 10])], [18, 39, 37]);
+  t.equal(end(8, [0, 0]), 8);
+});
+
+void t.test('a step takes the first chunks that fit into one run, and one at least', async (t) => {
+  const chunks = [10, 8, 20, 1].map((length) => chunkOf(sequence('a', [39 - length, 0], 1), 99, model));
+  const taken = (mostPrefill: number): number[] => fitting(chunks, mostPrefill).map(({ positions }) => positions);
+  t.same(taken(Infinity), [10, 8, 20, 1]);
+  t.same(taken(18), [10, 8]);
+  t.same(taken(37), [10, 8], 'a chunk that fits does not overtake one that does not');
+  t.same(taken(4), [10]);
+});
