@@ -125,7 +125,6 @@ const CLASSES = { guaranteed: 'guaranteed', best_effort: 'best effort', none: ''
 const SHALLOW = {
   deepest: '',
   budget: 'shallow for its budget',
-  noise: 'shallow on a slow machine',
   load: 'shallow for other requests',
   thoughts: 'shallow thoughts',
 } as const;

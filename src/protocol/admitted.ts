@@ -4,11 +4,10 @@ import type { ExitLayer } from '../cost/model.js';
 /**
  * Why an answer has its exit.
  * - `deepest`: the request allows no deeper one. `budget`: a deeper one is worth less within the budget, even alone.
- * - `noise`: the same, because the machine is slower than at its calibration.
  * - `load`: a deeper one costs more right answers than it gives, beside the other requests.
  * - `thoughts`: the thoughts have a shallower exit than the answer.
  */
-export type DepthReason = 'deepest' | 'budget' | 'noise' | 'load' | 'thoughts';
+export type DepthReason = 'deepest' | 'budget' | 'load' | 'thoughts';
 
 /**
  * - `guaranteed`: capacity is held, and the client may rely on the budget.

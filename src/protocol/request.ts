@@ -30,8 +30,6 @@ export interface DepthRequest {
   readonly minExit: ExitLayer;
   readonly maxExit: ExitLayer;
   readonly budget: Budget | null;
-  /** Shallowest exit without the client's floor of quality, where that floor sets minExit. */
-  readonly openExit?: ExitLayer;
   /** Estimated quality of each exit for this request, shallowest first; absent: the model's. */
   readonly quality?: readonly number[];
 }

@@ -15,7 +15,6 @@ const range = ({ predicted_p10_ms: low, predicted_p90_ms: high }) =>
 const REASONS = {
   deepest: 'the deepest that the request allows',
   budget: 'as deep as the budget allows',
-  noise: 'the machine is slower than usual',
   load: 'other requests need the time',
   thoughts: 'thoughts stay shallow',
 };

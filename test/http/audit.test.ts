@@ -120,16 +120,16 @@ void t.test('a floor of quality takes the shallowest exit that reaches it', asyn
     const body = { prompt: 'x', ...(name !== undefined && { model: name }), sortie };
     const response = await server.post('/v1/completions', body, headers);
     if (response.status !== 200) return ((await response.json()) as { error: object }).error;
-    const { minExit, maxExit, openExit } = server.engine.requests.at(-1)?.depth ?? {};
-    return [minExit, maxExit, openExit];
+    const { minExit, maxExit } = server.engine.requests.at(-1)?.depth ?? {};
+    return [minExit, maxExit];
   };
-  t.same(await bounds({}), [10, 30, undefined]);
-  t.same(await bounds({ 'X-Min-Quality': '0.7' }), [20, 30, 10]);
-  t.same(await bounds({ 'X-Min-Quality': '0.6, .84' }), [25, 30, 10], 'the largest counts');
-  t.same(await bounds({ 'X-Min-Quality': '0.7' }, { min_quality: 0.5 }), [10, 30, undefined], 'the body wins');
-  t.same(await bounds({}, { min_quality: 0.6, min_exit_layer: 20 }), [20, 30, undefined]);
-  t.same(await bounds({}, { min_quality: 0.6, max_exit_layer: 20 }), [15, 20, 10]);
-  t.same(await bounds({}, { min_quality: 0.6 }, 'fake:25'), [25, 25, undefined]);
+  t.same(await bounds({}), [10, 30]);
+  t.same(await bounds({ 'X-Min-Quality': '0.7' }), [20, 30]);
+  t.same(await bounds({ 'X-Min-Quality': '0.6, .84' }), [25, 30], 'the largest counts');
+  t.same(await bounds({ 'X-Min-Quality': '0.7' }, { min_quality: 0.5 }), [10, 30], 'the body wins');
+  t.same(await bounds({}, { min_quality: 0.6, min_exit_layer: 20 }), [20, 30]);
+  t.same(await bounds({}, { min_quality: 0.6, max_exit_layer: 20 }), [15, 20]);
+  t.same(await bounds({}, { min_quality: 0.6 }, 'fake:25'), [25, 25]);
   t.match(await bounds({}, { min_quality: 0.8, max_exit_layer: 20 }), {
     message: 'sortie.min_quality must be at most 0.72, the best quality of the exits 10, 15, 20, got 0.8.',
     param: 'sortie.min_quality',
@@ -186,16 +186,6 @@ void t.test('an exit of too few right answers is for requests that state a depth
     const { minExit, maxExit } = server.engine.requests.at(-1)?.depth ?? {};
     t.same([minExit, maxExit], expected, JSON.stringify(sortie));
   }
-});
-
-void t.test('a budget that only exits below the floor can meet is rejected with their quality', async (t) => {
-  const reject = { reason: 'budget_infeasible', leastFeasibleMs: 411.2, bestExit: 15 } as const;
-  const server = await build(t, () => ({ tokens: [], reject }), { model: { exits } });
-  const body = { prompt: 'x', sortie: { min_quality: 0.8, latency_budget_ms: 300, budget_on_miss: 'reject' } };
-  const response = await server.post('/v1/completions', body);
-  t.equal(response.status, 503);
-  const named = { least_feasible_budget_ms: 412, best_quality: 0.67, message: /exit 15 of quality 0.67/ };
-  t.match(await response.json(), { error: { code: 'budget_infeasible', ...named } });
 });
 
 void t.test('audits move the quality that /props shows and plans go by', async (t) => {

@@ -146,10 +146,10 @@ void t.test('the key, then the server say what becomes of late answers whose req
 
 void t.test('the log line of an answer has the landing and the reason', async (t) => {
   const lines: string[] = [];
-  const script: FakeEngine['script'] = says('Paris.', { ended: { landed }, plan: { reason: 'noise' } });
+  const script: FakeEngine['script'] = says('Paris.', { ended: { landed }, plan: { reason: 'load' } });
   const server = await build(t, script, { log: (line) => lines.push(line) });
   await server.post('/v1/completions', { prompt: 'x' }, budget);
   await until('logged', () => lines.some((line) => line.includes('completion_tokens')));
   const line: unknown = JSON.parse(lines.find((each) => each.includes('completion_tokens')) ?? '');
-  t.match(line, { sortie: { landed: report, plan: { reason: 'noise' } } });
+  t.match(line, { sortie: { landed: report, plan: { reason: 'load' } } });
 });

@@ -196,7 +196,7 @@ void t.test('a landed answer counts by the class of its budget, with its share o
   t.equal(await value('landed_length_ratio_sum'), (7 + 11 + 3) / 20);
   t.equal(await value('budget_requests_total{budget_class="up_to_250ms",outcome="met"'), 3, 'a landing may be late');
   t.equal(await value('depth_reasons_total{reason="load"'), 5);
-  t.equal(await value('depth_reasons_total{reason="noise"'), 0);
+  t.equal(await value('depth_reasons_total{reason="thoughts"'), 0);
   t.same(metrics.held, { mean: null, left: 0 });
 });
 

@@ -156,7 +156,7 @@ export class Answer {
       case 'rejected': {
         const { reason, detail } = event.event;
         if (reason === 'grammars_lost' && detail !== undefined) this.#client.addLogFields({ fault: detail });
-        throw engineError(event.event, this.request.grammar, (layer) => this.#qualityOf(layer));
+        throw engineError(event.event, this.request.grammar);
       }
       case 'lost':
         throw new ApiError('engine_lost', 'The engine exited during this request and restarts.');
@@ -181,11 +181,6 @@ export class Answer {
     const { arrivedAt, depth } = this.request.engine;
     const overAt = arrivedAt + (depth.budget?.totalMs ?? Infinity);
     return Math.max(0, Math.min(AUDIT_WAIT_MS, overAt - endedAt));
-  }
-
-  #qualityOf(layer: number): number {
-    const { quality = [] } = this.request.engine.depth;
-    return quality[this.#context.model.exits.findIndex((exit) => exit.layer === layer)] ?? 0;
   }
 
   usage(): Usage {

@@ -40,13 +40,8 @@ export function failure({ isLost, error }: EndedEvent, grammar: PlannedGrammar |
 
 /**
  * @param grammar the grammar of the request's plan
- * @param qualityOf estimated quality of an exit layer
  */
-export function engineError(
-  event: RejectedEvent,
-  grammar: PlannedGrammar | null,
-  qualityOf: (layer: number) => number = () => 0,
-): ApiError {
+export function engineError(event: RejectedEvent, grammar: PlannedGrammar | null): ApiError {
   switch (event.reason) {
     case 'queue_full':
       return queueFull();
@@ -64,15 +59,8 @@ export function engineError(
     case 'budget_infeasible': {
       const least = event.leastFeasibleMs === null ? null : Math.ceil(event.leastFeasibleMs);
       const hint = least === null ? '' : `; the smallest budget accepted at this moment is ${least} ms`;
-      const { bestExit } = event;
-      const quality = bestExit === undefined ? null : Math.floor(qualityOf(bestExit) * 1000) / 1000;
-      const rule =
-        quality === null
-          ? 'No exit can meet the latency budget'
-          : `No exit of the least quality can meet the latency budget; exit ${bestExit} of quality ${quality} can`;
-      return new ApiError('budget_infeasible', `${rule}${hint}.`, null, {
+      return new ApiError('budget_infeasible', `No exit can meet the latency budget${hint}.`, null, {
         least_feasible_budget_ms: least,
-        ...(quality !== null && { best_quality: quality }),
       });
     }
   }

@@ -13,8 +13,6 @@ import { quoted } from '../../util/quoted.js';
 export interface DepthBounds {
   readonly minExit: number;
   readonly maxExit: number;
-  /** Shallowest exit without the floor of quality; absent where the floor changes nothing. */
-  readonly openExit?: number;
 }
 
 type Exits = readonly number[];
@@ -196,10 +194,10 @@ export function requestDepth(
   const most = exitOption(model, headers, ASKED.maxExit, body?.max_exit_layer, 'max_exit_layer');
   const pin = exact ?? (byName === null ? null : { layer: byName, param: 'model' });
   const deepestAsked = pin?.layer ?? Math.min(most?.layer ?? ceiling, ceiling);
-  const openExit =
+  const shallowest =
     pin?.layer ?? (least === null ? usefulExit(model, allowed, deepestAsked, policy) : Math.max(least.layer, floor));
-  const inRange = exits.filter((layer) => layer >= openExit && layer <= deepestAsked);
-  const minExit = inRange.length === 0 ? openExit : flooredExit(inRange, exits, policy, pin !== null);
+  const inRange = exits.filter((layer) => layer >= shallowest && layer <= deepestAsked);
+  const minExit = inRange.length === 0 ? shallowest : flooredExit(inRange, exits, policy, pin !== null);
   const maxExit = pin?.layer ?? Math.min(most?.layer ?? Math.max(policy.defaultExit ?? ceiling, minExit), ceiling);
   const shallow = pin ?? most;
   const deep = pin ?? least;
@@ -214,7 +212,7 @@ export function requestDepth(
     (least?.layer ?? minExit) <= minExit &&
     (most?.layer ?? maxExit) >= maxExit &&
     minExit <= maxExit;
-  if (fits) return { minExit, maxExit, ...(minExit > openExit && { openExit }) };
+  if (fits) return { minExit, maxExit };
   throw new ApiError(
     'invalid_value',
     `${ASKED.minExit}, ${ASKED.exit} (or the depth in the model name) and ${ASKED.maxExit} contradict each other.`,

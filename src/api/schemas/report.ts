@@ -98,12 +98,11 @@ export const SortieReport = Type.Object({
         'the request states no budget.',
     }),
     exit_layer: Type.Integer(),
-    reason: nullable(words(['deepest', 'budget', 'noise', 'load', 'thoughts']), {
+    reason: nullable(words(['deepest', 'budget', 'load', 'thoughts']), {
       description:
         'Why the first choice has its exit. deepest: the request allows no deeper one. budget: a deeper one is worth ' +
-        'less within the budget. noise: the same, because the machine is slower than at its calibration. load: a ' +
-        'deeper one costs other requests more than it gives. thoughts: thoughts have a shallower exit than the ' +
-        'answer. Null without a plan.',
+        'less within the budget. load: a deeper one costs other requests more than it gives. thoughts: thoughts have a ' +
+        'shallower exit than the answer. Null without a plan.',
     }),
     landing: nullable(words(['possible', 'off', 'exact_length', 'grammar']), {
       description:
