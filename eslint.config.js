@@ -1,6 +1,6 @@
 // Imports run one way (ARCHITECTURE.md): http -> api -> engine-client -> protocol. In the engine process:
 // engine -> scheduler | model | protocol; scheduler -> cost; model -> runtime. Text is apart from tensors. util imports nothing of src.
-// In src, only the command line imports hub, simulate, convert, load and chat, and no file imports bench. remote, load and chat
+// In src, only the command line imports hub, simulate, convert, loadgen and chat, and no file imports bench. remote, loadgen and chat
 // know other servers by HTTP alone.
 import importX from 'eslint-plugin-import-x';
 import tseslint from 'typescript-eslint';
@@ -9,7 +9,7 @@ import noImportCycle from './.ci/no-import-cycle.js';
 /** The folders of src. */
 const folders = [
   ...['util', 'options', 'runtime', 'model', 'text', 'cost', 'protocol', 'scheduler', 'engine', 'engine-client'],
-  ...['telemetry', 'quality', 'api', 'http', 'web', 'hub', 'convert', 'simulate', 'remote', 'load', 'chat'],
+  ...['telemetry', 'quality', 'api', 'http', 'web', 'hub', 'convert', 'simulate', 'remote', 'loadgen', 'chat'],
 ];
 
 /** The command line and the wiring, which no folder below imports. */
@@ -34,9 +34,9 @@ const layers = {
   hub: ['util'],
   convert: ['util', 'runtime', 'model', 'text'],
   remote: [],
-  load: ['util', 'remote'],
+  loadgen: ['util', 'remote'],
   chat: ['remote'],
-  simulate: ['util', 'cost', 'protocol', 'scheduler', 'load'],
+  simulate: ['util', 'cost', 'protocol', 'scheduler', 'loadgen'],
 };
 
 /** Forbids a file or folder of src the imports from other paths of src. */
@@ -46,7 +46,7 @@ const zone = (target, from, message) => ({
   message,
 });
 /** The folders that commands import. */
-const commands = ['util', 'model', 'engine', 'protocol', 'hub', 'convert', 'simulate', 'load', 'chat'];
+const commands = ['util', 'model', 'engine', 'protocol', 'hub', 'convert', 'simulate', 'loadgen', 'chat'];
 /** The floors of the engine process, lowest first: each part imports only parts of lower floors. */
 const floors = [
   ['constraint.ts', 'draws.ts'],
@@ -81,7 +81,7 @@ const zones = [
   // The root.
   zone(
     'serve.ts',
-    ['engine', 'hub', 'convert', 'simulate', 'load', 'chat', 'remote', 'runtime', 'scheduler', 'cost', 'cli.ts', 'cli'],
+    ['engine', 'hub', 'convert', 'simulate', 'loadgen', 'chat', 'remote', 'runtime', 'scheduler', 'cost', 'cli.ts', 'cli'],
     'serve wires gateway and engine',
   ),
   zone(

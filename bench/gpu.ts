@@ -14,7 +14,7 @@ import { fileURLToPath } from 'node:url';
 import { packageRoot } from '../src/config.js';
 import { convert } from '../src/convert/convert.js';
 import { EngineClient } from '../src/engine-client/client.js';
-import type { EngineOptions } from '../src/protocol/options.js';
+import type { EngineOptions } from '../src/protocol/engine-options.js';
 import type { ReadyMessage } from '../src/protocol/index.js';
 import type { StageKernel } from '../src/model/manifest.js';
 import { monotonicMs } from '../src/util/clock.js';

@@ -14,7 +14,7 @@ import { addRemote } from './cli/remote.js';
 import { addServe } from './cli/serve.js';
 import { addSimulate } from './cli/simulate.js';
 import { OptionError, packageRoot } from './config.js';
-import { ConvertError } from './convert/errors.js';
+import { ConvertError } from './convert/conversion-error.js';
 import { Interrupted } from './util/interruption.js';
 
 /** Exit code of wrong usage, by the convention of Unix tools. */

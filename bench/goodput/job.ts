@@ -1,9 +1,9 @@
 /** The questions and jobs of bench:goodput, and their sending to a side's server. */
-import { ask, type Answered } from '../../src/load/ask.js';
-import { type BudgetClass, NO_BUDGET } from '../../src/load/budgets.js';
-import { type BenchJob, questionJobs, shuffled } from '../../src/load/jobs.js';
-import { readQuestions } from '../../src/load/questions.js';
-import type { Send } from '../../src/load/run.js';
+import { ask, type Answered } from '../../src/loadgen/ask.js';
+import { type BudgetClass, NO_BUDGET } from '../../src/loadgen/budgets.js';
+import { type BenchJob, questionJobs, shuffled } from '../../src/loadgen/jobs.js';
+import { readQuestions } from '../../src/loadgen/questions.js';
+import type { Send } from '../../src/loadgen/run.js';
 import { serverAt } from '../../src/remote/server.js';
 import { seeded } from '../../src/util/random.js';
 import { type CheckedRequest, isChecked, readRequests, REQUESTS } from '../everyday/requests.js';

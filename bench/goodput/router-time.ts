@@ -3,10 +3,10 @@ import { performance } from 'node:perf_hooks';
 import { type DepthShape, costModel, predictMs } from '../../src/cost/model.js';
 import type { CostTable } from '../../src/cost/table.js';
 import { defaultPolicy } from '../../src/scheduler/policy.js';
-import { simulate } from '../../src/simulate/engine.js';
+import { simulate } from '../../src/simulate/simulated-engine.js';
 import { type Machine, simulatedScheduler } from '../../src/simulate/machine.js';
-import type { SimulatedRequest } from '../../src/simulate/request.js';
-import { meanOf } from '../../src/load/summary.js';
+import type { SimulatedRequest } from '../../src/simulate/simulated-request.js';
+import { meanOf } from '../../src/loadgen/summary.js';
 
 export interface RouterTime {
   readonly live: number;

@@ -3,7 +3,7 @@
  * `vllm` the table has Sortie alone, and says so.
  */
 import { spawnSync } from 'node:child_process';
-import { ask } from '../../src/load/ask.js';
+import { ask } from '../../src/loadgen/ask.js';
 import { serverAt } from '../../src/remote/server.js';
 import { median } from '../../src/util/stats.js';
 import { promptOf } from '../scenario.js';

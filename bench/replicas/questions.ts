@@ -1,6 +1,6 @@
 /** The questions of bench:goodput to several replicas: the share of right answers in time. */
-import { arrivalTimes } from '../../src/load/arrivals.js';
-import { openLoop } from '../../src/load/run.js';
+import { arrivalTimes } from '../../src/loadgen/arrivals.js';
+import { openLoop } from '../../src/loadgen/run.js';
 import { loadManifest } from '../../src/model/manifest-io.js';
 import { seeded } from '../../src/util/random.js';
 import { budgetsOf, checkedQuestions, jobsOf, sender } from '../goodput/job.js';

@@ -4,7 +4,7 @@ import { existsSync, readdirSync, realpathSync, statSync } from 'node:fs';
 import { basename, join, resolve } from 'node:path';
 import { hubAccess } from '../hub/access.js';
 import { pull, type Pulled } from '../hub/pull.js';
-import { ConvertError } from '../convert/errors.js';
+import { ConvertError } from '../convert/conversion-error.js';
 import type { KernelName } from '../model/manifest.js';
 import { loadManifest, MANIFEST_FILE } from '../model/manifest-io.js';
 import { ggufPart, ggufPaths } from '../util/gguf-parts.js';
@@ -111,7 +111,7 @@ async function convertTo(
   options: { readonly name: string; readonly kernels: readonly KernelName[]; readonly origin?: string },
 ): Promise<void> {
   complain(`converting ${source} to ${out}\n`);
-  const { convertCommand } = await import('../convert/command.js');
+  const { convertCommand } = await import('../convert/convert-command.js');
   const isNew = !isConverted(out);
   try {
     await convertCommand({ ...options, source, out, compress: false, force: !isNew }, process.stderr);

@@ -1,8 +1,8 @@
 /** The commands that write, check and measure a model folder: `sortie convert`, `inspect` and `calibrate`. */
 import { Option, type Command } from 'commander';
 import { kernelList, modelName, SERVE_OPTIONS } from '../config.js';
-import type { CalibrateOptions } from '../engine/calibration/command.js';
-import type { ConvertOptions } from '../convert/options.js';
+import type { CalibrateOptions } from '../engine/calibration/calibrate-command.js';
+import type { ConvertOptions } from '../convert/convert-options.js';
 import { output } from './output.js';
 import { exits, fraction, fractions, positive, ruleOf, servedOption } from './values.js';
 
@@ -53,7 +53,7 @@ function addConvert(root: Command): void {
     .option('--compress', 'gzip the weight files', false)
     .option('--force', 'replace an existing model folder', false)
     .action(async (source: string, options: ConvertFlags) => {
-      const { convertCommand } = await import('../convert/command.js');
+      const { convertCommand } = await import('../convert/convert-command.js');
       await convertCommand({ source, ...options }, output());
     });
 }
@@ -63,7 +63,7 @@ function addInspect(root: Command): void {
     .command('inspect <dir>')
     .description('print what a model folder holds and verify its checksums')
     .action(async (dir: string) => {
-      const { inspectCommand } = await import('../convert/command.js');
+      const { inspectCommand } = await import('../convert/convert-command.js');
       await inspectCommand(dir, output());
     });
 }
@@ -78,7 +78,7 @@ function addCalibrate(root: Command): void {
     .addOption(servedOption(SERVE_OPTIONS.maxRunning))
     .addOption(servedOption(SERVE_OPTIONS.prefillChunk))
     .action(async (dir: string, options: CalibrateOptions) => {
-      const { calibrateCommand } = await import('../engine/calibration/command.js');
+      const { calibrateCommand } = await import('../engine/calibration/calibrate-command.js');
       const { calibrationDisplay } = await import('./progress-display.js');
       const display = calibrationDisplay(process.stderr);
       try {

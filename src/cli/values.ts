@@ -1,8 +1,8 @@
 /** The rules of values on the command line. Each parser throws commander's error, which completes "must be ...". */
 import { InvalidArgumentError, Option } from 'commander';
 import type { OptionSpec } from '../config.js';
-import { parseBudgets } from '../load/budgets.js';
-import type { BenchOptions } from '../load/options.js';
+import { parseBudgets } from '../loadgen/budgets.js';
+import type { BenchOptions } from '../loadgen/bench-options.js';
 
 /** Gives an option of another command the rule of the `serve` option with the same meaning. */
 export function ruleOf<T>({ kind }: Pick<OptionSpec<T>, 'kind'>): (value: string) => NonNullable<T> {

@@ -8,7 +8,7 @@
  *   values, for int8 KV caches. Keys are measured after the rotation, as the cache holds them.
  */
 import { checkTensor } from './check.js';
-import { ConvertError } from './errors.js';
+import { ConvertError } from './conversion-error.js';
 import { openSafetensors } from './hf/safetensors.js';
 import { NO_SMOOTHING, type InputName, type LayerFactors } from './smoothing/factors.js';
 import { gptq, inverseFactor } from './quantize/gptq.js';

@@ -5,7 +5,7 @@
 import { ChatTemplate } from '../text/chat-template.js';
 import { TextTokenizer } from '../text/tokenizer.js';
 import { vocabularyEntries, type TokenizerJson } from '../text/token-bytes.js';
-import { ConvertError } from './errors.js';
+import { ConvertError } from './conversion-error.js';
 import type { SourceTokenizer } from './source.js';
 
 type Json = TokenizerJson & { readonly post_processor?: unknown };

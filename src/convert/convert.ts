@@ -7,7 +7,7 @@ import { exitBlocksOf, NO_EXIT_BLOCKS, openExitBlocks } from './exit-blocks.js';
 import { generationOf } from './generation.js';
 import { loopExits, rejectBlocks } from './loops.js';
 import { openSource } from './open-source.js';
-import { checkOptions, type ConvertOptions } from './options.js';
+import { checkOptions, type ConvertOptions } from './convert-options.js';
 import { writeFolder } from './output/folder.js';
 import { type Progress, writeModel } from './write-model.js';
 

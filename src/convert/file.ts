@@ -1,6 +1,6 @@
 /** Random reads of a file, with a clear error if the file is shorter than its header says. */
 import { closeSync, constants, fstatSync, openSync, readSync } from 'node:fs';
-import { ConvertError } from './errors.js';
+import { ConvertError } from './conversion-error.js';
 
 /** One readSync may return at most 2 GiB. */
 const MAX_READ_BYTES = 1 << 30;

@@ -2,11 +2,11 @@
 import type { Architecture } from '../model/architecture.js';
 import { gpuKernel } from '../model/manifest.js';
 import type { Calibration } from './calibration.js';
-import { ConvertError } from './errors.js';
+import { ConvertError } from './conversion-error.js';
 import { blockLayerName, type ExitBlocks, trunkName } from './exit-blocks.js';
 import type { VocabularyFormat } from './onnx/embed-head.js';
 import type { StageOptions } from './onnx/layer.js';
-import { type ConvertOptions, hasBlocks } from './options.js';
+import { type ConvertOptions, hasBlocks } from './convert-options.js';
 import { levelsOf } from './quantize/int8.js';
 
 export type StageForm = Pick<StageOptions, 'floatType' | 'kvType' | 'isPaged'>;

@@ -1,7 +1,7 @@
 /** Sampling defaults of the manifest: from the source, and from `--generation`. */
 import { isValid } from '../util/schema.js';
 import { Generation } from '../model/manifest.js';
-import { ConvertError } from './errors.js';
+import { ConvertError } from './conversion-error.js';
 import type { SourceSampling } from './source.js';
 
 /** Names of generation_config.json and of `--generation`, which are those of the API. */

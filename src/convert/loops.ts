@@ -1,7 +1,7 @@
 /** Looped models: their exits, and their stages, which run one graph. */
 import type { Architecture } from '../model/architecture.js';
 import type { StageEntry } from '../model/manifest.js';
-import { ConvertError } from './errors.js';
+import { ConvertError } from './conversion-error.js';
 
 /**
  * The layers that run for a token after each loop.

@@ -1,10 +1,10 @@
 /** Opens the source of a conversion by its format. */
 import { statSync } from 'node:fs';
 import { hubHint } from '../util/hub-name.js';
-import { ConvertError } from './errors.js';
+import { ConvertError } from './conversion-error.js';
 import { openGguf } from './gguf/source.js';
 import { openHuggingFace } from './hf/source.js';
-import type { ConvertOptions } from './options.js';
+import type { ConvertOptions } from './convert-options.js';
 import type { ModelSource } from './source.js';
 
 /** @throws ConvertError if the source cannot be converted, or has a context below the option's */

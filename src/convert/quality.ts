@@ -3,7 +3,7 @@ import { readFileSync } from 'node:fs';
 import { type Static, Type } from '../util/schema.js';
 import { Quality } from '../model/manifest.js';
 import { validationMessage } from '../util/validation-message.js';
-import { ConvertError } from './errors.js';
+import { ConvertError } from './conversion-error.js';
 
 // A misspelt key would leave the router without its figure, so unknown keys are an error.
 const QualityFile = Type.Record(

@@ -28,7 +28,7 @@ import type { StageLayer, StageOptions } from './onnx/layer.js';
 import { lowerGraph, pagedArgmaxGraph, pagedSelectGraph } from './onnx/paged-select.js';
 import { argmaxGraph, selectGraph, topKOf } from './onnx/select.js';
 import { stageGraph } from './onnx/stage.js';
-import { type ConvertOptions, DEFAULT_BLOCK, dryRule, nameOf } from './options.js';
+import { type ConvertOptions, DEFAULT_BLOCK, dryRule, nameOf } from './convert-options.js';
 import { WeightStore } from './output/weight-store.js';
 import { levelsOf } from './quantize/int8.js';
 import { readQuality } from './quality.js';

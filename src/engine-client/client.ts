@@ -18,7 +18,7 @@ import type {
   ReadyMessage,
   ToEngine,
 } from '../protocol/index.js';
-import type { EngineOptions } from '../protocol/options.js';
+import type { EngineOptions } from '../protocol/engine-options.js';
 import { sequencesOf } from '../protocol/request.js';
 import { UnacknowledgedRequests } from './unacknowledged-requests.js';
 import { watchdogTimeout } from './watchdog-timeout.js';

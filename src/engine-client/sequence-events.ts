@@ -153,17 +153,17 @@ export class OpenSequences {
 
   dispatch(step: StepMessage): void {
     /** An answer is woken once it has all its events of the step. */
-    const touched = new Set<SequenceEvents>();
+    const highWaterMark = new Set<SequenceEvents>();
     const give = (open: Open | undefined, event: Payload, isLast = false): void => {
       if (open === undefined) return;
-      touched.add(open.answer);
+      highWaterMark.add(open.answer);
       open.answer.add({ index: open.index, ...event }, isLast);
     };
     for (const event of step.planned) give(this.#live.get(event.id), { type: 'planned', event });
     for (const event of step.prompts) give(this.#live.get(event.id), { type: 'prompt', event });
     for (const event of step.tokens) give(this.#live.get(event.id), { type: 'token', event, at: step.at });
     for (const event of step.rejected) give(this.#take(event.id), { type: 'rejected', event }, true);
-    for (const answer of touched) answer.wake();
+    for (const answer of highWaterMark) answer.wake();
     for (const event of step.ended) this.end(event);
   }
 

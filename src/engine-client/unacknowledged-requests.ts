@@ -6,7 +6,7 @@
  * Must not know: processes, answers.
  */
 import type { SequenceRequest, StepMessage } from '../protocol/index.js';
-import { Shares } from '../util/shares.js';
+import { FairQuota } from '../util/fair-quota.js';
 
 /** Most prompt tokens of one tenant that the engine has not read: some 6 MB of messages, which take seconds to read. */
 const MOST_UNREAD_TOKENS = 2 ** 20;
@@ -24,14 +24,14 @@ interface Sent {
 type Sequence = Pick<SequenceRequest, 'id' | 'tenant' | 'grammar'>;
 
 export class UnacknowledgedRequests {
-  readonly #sequences: Shares;
-  readonly #tokens = new Shares(MOST_UNREAD_TOKENS);
+  readonly #sequences: FairQuota;
+  readonly #tokens = new FairQuota(MOST_UNREAD_TOKENS);
   /** In the order of sending. */
   readonly #sent = new Map<string, Sent>();
 
   /** @param most sequences of one tenant alone */
   constructor(most: number) {
-    this.#sequences = new Shares(most);
+    this.#sequences = new FairQuota(most);
   }
 
   /** Most sequences of all tenants together. */
@@ -44,14 +44,14 @@ export class UnacknowledgedRequests {
    * @param tokens their prompts together; a tenant without unread prompts may send one request of any size
    */
   hasRoom(tenant: string, sequences: number, tokens: number): boolean {
-    const fits = this.#tokens.held(tenant) === 0 || tokens <= this.#tokens.room(tenant);
-    return fits && sequences <= this.#sequences.room(tenant);
+    const fits = this.#tokens.held(tenant) === 0 || tokens <= this.#tokens.available(tenant);
+    return fits && sequences <= this.#sequences.available(tenant);
   }
 
   /** @param tokens of its prompt; 0 for a further choice, whose message has the prompt once */
   add({ id, tenant = '', grammar = null }: Sequence, tokens: number, sentAt: number): void {
-    this.#sequences.take(tenant, 1);
-    this.#tokens.take(tenant, tokens);
+    this.#sequences.acquire(tenant, 1);
+    this.#tokens.acquire(tenant, tokens);
     this.#sent.set(id, { tenant, tokens, sentAt, isRead: false, hasGrammar: grammar !== null });
   }
 
@@ -80,13 +80,13 @@ export class UnacknowledgedRequests {
     const sent = this.#sent.get(id);
     if (sent === undefined) return;
     this.#read(sent);
-    this.#sequences.give(sent.tenant, 1);
+    this.#sequences.release(sent.tenant, 1);
     this.#sent.delete(id);
   }
 
   #read(sent: Sent | undefined): void {
     if (sent === undefined || sent.isRead) return;
     sent.isRead = true;
-    this.#tokens.give(sent.tenant, sent.tokens);
+    this.#tokens.release(sent.tenant, sent.tokens);
   }
 }

@@ -4,7 +4,7 @@
 import { AjvCompiler } from '@fastify/ajv-compiler';
 import { fastify, LogController, type FastifyInstance } from 'fastify';
 import { accessLog, registerAccessLog } from './plugins/access-log.js';
-import { registerErrors, sendError } from './plugins/errors.js';
+import { registerErrors, sendError } from './plugins/error-handler.js';
 import { registerHeaders, registerLoadHeader, requestId } from './plugins/headers.js';
 import { registerJson } from './plugins/json.js';
 import { registerInFlight } from './in-flight.js';

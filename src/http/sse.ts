@@ -8,7 +8,7 @@ import type { FastifyReply } from 'fastify';
 import type { EventStream } from '../api/context.js';
 import type { ApiError } from '../api/errors.js';
 import { onClosed } from './response-lifecycle.js';
-import { errorHeaders } from './plugins/errors.js';
+import { errorHeaders } from './plugins/error-handler.js';
 import { type ApiDialect, dialectOf } from './api-dialect.js';
 
 /** Takes the response over from Fastify. */

@@ -2,7 +2,7 @@
 import { readFileSync } from 'node:fs';
 import { homedir } from 'node:os';
 import { join } from 'node:path';
-import { HubError } from './errors.js';
+import { HubError } from './hub-error.js';
 
 const PUBLIC_HUB = 'https://huggingface.co';
 

@@ -1,7 +1,7 @@
 /** Chooses the files of a repository that a conversion reads. */
 import { ggufPart, ggufPaths } from '../util/gguf-parts.js';
 import type { HubName } from '../util/hub-name.js';
-import { HubError } from './errors.js';
+import { HubError } from './hub-error.js';
 import type { HubFile } from './repository.js';
 
 /** The files besides weights that the converter reads. */

@@ -9,7 +9,7 @@ import { createHash, type Hash } from 'node:crypto';
 import { constants } from 'node:fs';
 import { link, mkdir, open, rm, stat, type FileHandle } from 'node:fs/promises';
 import { dirname } from 'node:path';
-import { causeOf, HubError, PassingError } from './errors.js';
+import { causeOf, HubError, PassingError } from './hub-error.js';
 import type { HubFile, Repository } from './repository.js';
 import { withRetries } from './retry.js';
 

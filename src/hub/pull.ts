@@ -11,7 +11,7 @@ import type { HubName } from '../util/hub-name.js';
 import type { HubAccess } from './access.js';
 import { chooseFiles, indexedFiles } from './choose.js';
 import { beginning, download, missingBytes } from './download.js';
-import { HubError, UnreachableError } from './errors.js';
+import { HubError, UnreachableError } from './hub-error.js';
 import { type HubFile, openRepository, type Repository } from './repository.js';
 import { withRetries } from './retry.js';
 

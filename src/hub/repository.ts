@@ -1,6 +1,6 @@
 /** A repository of the hub: its commit, its files, and requests to it. */
 import type { HubAccess } from './access.js';
-import { causeOf, HubError, PassingError, rejection, UnreachableError } from './errors.js';
+import { causeOf, HubError, PassingError, rejection, UnreachableError } from './hub-error.js';
 
 /** A file of a repository. */
 export interface HubFile {

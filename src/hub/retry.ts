@@ -1,6 +1,6 @@
 /** Repeats work that a passing fault stopped. */
 import { setTimeout as sleep } from 'node:timers/promises';
-import { HubError, PassingError } from './errors.js';
+import { HubError, PassingError } from './hub-error.js';
 
 /** Pauses between attempts in milliseconds; as many attempts without progress follow the first. */
 export const PAUSES_MS: readonly number[] = [500, 1000, 2000, 4000, 8000, 16_000];

@@ -43,8 +43,8 @@ export class HiddenStateCache {
   }
 
   /** Releases the memory of a slot's positions from `from` on. */
-  giveBack(slot: number, from: number): void {
-    this.#device.giveBack(this.address(slot, from), this.#slotBytes - from * this.positionBytes);
+  releasePages(slot: number, from: number): void {
+    this.#device.releasePages(this.address(slot, from), this.#slotBytes - from * this.positionBytes);
   }
 
   dispose(): void {

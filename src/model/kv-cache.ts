@@ -3,7 +3,7 @@
  * over consecutive slots is a pointer into it.
  *
  * The capacity of all slots is only address space. A sequence costs the pages of the positions that it
- * wrote, and `giveBack` releases them.
+ * wrote, and `releasePages` releases them.
  *
  * Must not know: sequences, and which positions are valid (the engine's frontiers).
  */
@@ -93,10 +93,10 @@ export class KvCache {
   }
 
   /** Releases the memory of a slot's positions from `from` on. */
-  giveBack(slot: number, from: number): void {
+  releasePages(slot: number, from: number): void {
     const start = from * this.#positionBytes;
     for (const { source } of this.#rows(slot, slot))
-      this.#device.giveBack(source + BigInt(start), this.#rowBytes - start);
+      this.#device.releasePages(source + BigInt(start), this.#rowBytes - start);
   }
 
   dispose(): void {

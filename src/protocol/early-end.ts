@@ -3,13 +3,13 @@
  *
  * Must not know: text, clocks, the scheduler.
  */
-import type { LandingPlan } from './index.js';
+import type { EarlyEnd } from './index.js';
 import type { Budget, SequenceRequest } from './request.js';
 
 type Asked = Pick<SequenceRequest, 'depth' | 'stopTokens' | 'grammar'>;
 
 /** Whether an answer may end early within its budget, or why not. */
-export function landingPlan({ depth: { budget }, stopTokens, grammar }: Asked): LandingPlan {
+export function earlyEnd({ depth: { budget }, stopTokens, grammar }: Asked): EarlyEnd {
   if (budget?.totalMs == null || budget.onMiss === 'continue' || budget.onMiss === 'truncate') return 'off';
   if ((grammar ?? null) !== null && grammar?.kind !== 'free') return 'grammar';
   return stopTokens.length === 0 ? 'exact_length' : 'possible';
@@ -17,7 +17,7 @@ export function landingPlan({ depth: { budget }, stopTokens, grammar }: Asked): 
 
 /** Whether an answer ends at its deadline wherever it is: with `truncate`, and as the last resort of a landing. */
 export function isCutAtDeadline(request: Asked): boolean {
-  const lands = landingPlan(request) === 'possible';
+  const lands = earlyEnd(request) === 'possible';
   return cutAt({ arrivedAt: 0, budget: request.depth.budget, lands }) < Infinity;
 }
 

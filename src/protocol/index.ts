@@ -55,7 +55,7 @@ export interface TokenLogprobs {
  * Whether an answer may end early within its budget, or why not.
  * - `off`: by its budget. `exact_length`: the request names no end token. `grammar`: its text can't end anywhere.
  */
-export type LandingPlan = 'possible' | 'off' | 'exact_length' | 'grammar';
+export type EarlyEnd = 'possible' | 'off' | 'exact_length' | 'grammar';
 
 /** How an answer ended early within its budget. */
 export interface Landed {
@@ -70,7 +70,7 @@ export interface Landed {
 /** The router's decision for an admitted request. */
 export interface PlannedEvent extends Omit<Admitted, 'kind'> {
   readonly id: string;
-  readonly landing: LandingPlan;
+  readonly landing: EarlyEnd;
   /** The plan of a dry run, which no work follows. */
   readonly isDryRun?: boolean;
 }

@@ -1,5 +1,5 @@
 /** Any OpenAI-compatible server over HTTP. This folder knows the public API alone, and no part of Sortie's server. */
-import { connectionError, errorOf, RemoteError } from './errors.js';
+import { connectionError, errorOf, RemoteError } from './server-error.js';
 
 export interface RemoteServer {
   /** The URL before `/chat/completions`, without a slash at its end. */

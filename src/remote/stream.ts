@@ -1,6 +1,6 @@
 /** One streamed completion of an OpenAI-compatible server. */
 import { createParser } from 'eventsource-parser';
-import { connectionError, errorOf, RemoteError, streamError } from './errors.js';
+import { connectionError, errorOf, RemoteError, streamError } from './server-error.js';
 import { headersOf, type RemoteServer } from './server.js';
 
 export interface Asked {

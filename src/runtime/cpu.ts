@@ -1,7 +1,7 @@
 /** Host memory as a device: lazily committed, copied with memcpy. */
 import type { HostDevice } from './device.js';
 import type { Environment } from './environment.js';
-import { copyBytes, giveBack, reserve, unreserve, viewMemory } from './libc.js';
+import { copyBytes, releasePages, reserve, unreserve, viewMemory } from './libc.js';
 
 export function cpuDevice(environment: Environment): HostDevice {
   return {
@@ -20,6 +20,6 @@ export function cpuDevice(environment: Environment): HostDevice {
     download: (source, target) => {
       target.set(new Uint8Array(viewMemory(source, target.byteLength)));
     },
-    giveBack,
+    releasePages,
   };
 }

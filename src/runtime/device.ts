@@ -75,5 +75,5 @@ export interface HostDevice extends Device {
   /** Copies within the device; the areas must not overlap. */
   copy(target: bigint, source: bigint, bytes: number): void;
   /** Releases memory whose content is not needed any longer; the addresses stay valid. */
-  giveBack(address: bigint, bytes: number): void;
+  releasePages(address: bigint, bytes: number): void;
 }

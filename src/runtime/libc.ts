@@ -46,7 +46,7 @@ export function unreserve(address: bigint, bytes: number): void {
 }
 
 /** Returns the whole pages within [address, address + bytes) to the system; they then read as zeros. */
-export function giveBack(address: bigint, bytes: number): void {
+export function releasePages(address: bigint, bytes: number): void {
   const page = BigInt(PAGE);
   const start = ((address + page - 1n) / page) * page;
   const end = ((address + BigInt(bytes)) / page) * page;

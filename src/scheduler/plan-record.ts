@@ -1,6 +1,6 @@
 /** The decisions of a plan so far: who is admitted, rejected and ended before the step. Must not know: why. */
 import type { Admitted, PlannedEvent, RejectedEvent } from '../protocol/index.js';
-import { landingPlan } from '../protocol/early-end.js';
+import { earlyEnd } from '../protocol/early-end.js';
 import type { Sequence } from './sequence.js';
 import type { SequenceEnd } from './step-plan.js';
 
@@ -14,7 +14,7 @@ export class PlanRecord {
 
   admit({ id, request, isDryRun }: Sequence, admission: Admitted): void {
     const plan: Omit<Admitted, 'kind'> = admission;
-    this.admitted.push({ ...plan, id, landing: landingPlan(request), ...(isDryRun && { isDryRun }) });
+    this.admitted.push({ ...plan, id, landing: earlyEnd(request), ...(isDryRun && { isDryRun }) });
     if (isDryRun) this.ended.push({ id, reason: 'length', isDryRun });
   }
 

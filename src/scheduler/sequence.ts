@@ -4,7 +4,7 @@
  *
  * Must not know: the model, logits, text.
  */
-import { hasBudget, landingPlan } from '../protocol/early-end.js';
+import { hasBudget, earlyEnd } from '../protocol/early-end.js';
 import type {
   Budget,
   DraftCount,
@@ -114,7 +114,7 @@ export class Sequence implements Terms {
     this.maxTokens = request.maxTokens;
     this.expectedTokens = request.maxTokens;
     this.isExactLength = stopTokens.length === 0 && (grammar?.kind ?? 'free') === 'free';
-    this.lands = landingPlan(request) === 'possible';
+    this.lands = earlyEnd(request) === 'possible';
     this.quality = depth.quality;
     this.promptLength = request.prompt.length;
     this.tokens = [...request.prompt];

@@ -1,7 +1,7 @@
 /** Makes requests from a trace: scaled in time and length, each in a budget class. */
-import { hasBudgets, type TraceEntry } from '../load/trace.js';
+import { hasBudgets, type TraceEntry } from '../loadgen/trace.js';
 import type { Budget } from '../protocol/index.js';
-import type { SimulatedRequest } from './request.js';
+import type { SimulatedRequest } from './simulated-request.js';
 
 /** Times of full depth on an idle machine, in ms. */
 export interface TokenTimes {

@@ -10,9 +10,9 @@ import { cellTable, comparisonTable } from '../../bench/goodput/lines.js';
 import { earlier, type Record as BenchRecord, type Run, withRun } from '../../bench/goodput/record.js';
 import { allSides, sideOf } from '../../bench/goodput/side.js';
 import { type Sent, summaryOf } from '../../bench/goodput/summary.js';
-import { NO_BUDGET } from '../../src/load/budgets.js';
-import { intervalShare, isInTime } from '../../src/load/summary.js';
-import { parseQuestions, readQuestions } from '../../src/load/questions.js';
+import { NO_BUDGET } from '../../src/loadgen/budgets.js';
+import { intervalShare, isInTime } from '../../src/loadgen/summary.js';
+import { parseQuestions, readQuestions } from '../../src/loadgen/questions.js';
 
 const ANSWER: GoodputAnswer = {
   ...{ ttftMs: 10, tpotMs: 4, totalMs: 100, lagMs: 0, tokens: 20, finishReason: 'stop', error: null },

@@ -2,8 +2,8 @@
 import { PassThrough } from 'node:stream';
 import { setTimeout as sleep } from 'node:timers/promises';
 import t from 'tap';
-import { noteOf } from '../../src/chat/answer.js';
-import { chatCommand } from '../../src/chat/command.js';
+import { noteOf } from '../../src/chat/chat-answer.js';
+import { chatCommand } from '../../src/chat/chat-command.js';
 import { closedUrl, plainServer } from '../fakes/plain-server.js';
 import { build, says } from '../fakes/server.js';
 import { until } from '../support/until.js';

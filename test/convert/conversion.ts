@@ -2,7 +2,7 @@
 import { writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { convert } from '../../src/convert/convert.js';
-import type { ConvertOptions } from '../../src/convert/options.js';
+import type { ConvertOptions } from '../../src/convert/convert-options.js';
 import { ggufPaths } from '../../src/util/gguf-parts.js';
 import { gguf, ggufMetadata, type Weights } from './tiny.js';
 

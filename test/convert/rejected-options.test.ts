@@ -3,9 +3,9 @@ import { existsSync, readdirSync, readFileSync, rmSync, statSync, symlinkSync, w
 import path from 'node:path';
 import t from 'tap';
 import { convert } from '../../src/convert/convert.js';
-import { describe } from '../../src/convert/command.js';
+import { describe } from '../../src/convert/convert-command.js';
 import { inspect } from '../../src/convert/inspect.js';
-import type { ConvertOptions } from '../../src/convert/options.js';
+import type { ConvertOptions } from '../../src/convert/convert-options.js';
 import { loadManifest } from '../../src/model/manifest-io.js';
 import { LAYER_SHAPES, random, safetensors, SHAPE, weight, type Weight } from './tiny.js';
 import { badExits, badOption, folder, rejects } from './rejected.js';

@@ -2,7 +2,7 @@
 import { readdirSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import type { Test } from 'tap';
-import type { ConvertOptions } from '../../src/convert/options.js';
+import type { ConvertOptions } from '../../src/convert/convert-options.js';
 import { run, writeGguf } from './conversion.js';
 import { ggufMetadata, random, tinyWeights, weight, writeFolder, type Weights } from './tiny.js';
 

@@ -7,7 +7,7 @@ import { monotonicMs } from '../../src/util/clock.js';
 import { EngineClient } from '../../src/engine-client/client.js';
 import { answerRequest } from '../../bench/greedy-request.js';
 import type { SequenceRequest } from '../../src/protocol/index.js';
-import type { EngineOptions } from '../../src/protocol/options.js';
+import type { EngineOptions } from '../../src/protocol/engine-options.js';
 import { engineOptions, greedy } from '../engine/helper.js';
 
 interface Silent {

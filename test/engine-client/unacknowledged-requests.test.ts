@@ -1,25 +1,26 @@
 import t from 'tap';
 import fc from 'fast-check';
 import { UnacknowledgedRequests } from '../../src/engine-client/unacknowledged-requests.js';
-import { Shares } from '../../src/util/shares.js';
+import { FairQuota } from '../../src/util/fair-quota.js';
 
 const none = { planned: [], rejected: [], ended: [] };
 
 void t.test('a client alone gets all places, and a new client always finds some', (t) => {
   fc.assert(
     fc.property(fc.integer({ min: 32, max: 500 }), fc.array(fc.nat(3), { maxLength: 200 }), (most, takers) => {
-      const shares = new Shares(most);
+      const shares = new FairQuota(most);
       const total = (): number => [0, 1, 2, 3].reduce((sum, client) => sum + shares.held(String(client)), 0);
-      for (const client of takers.map(String)) if (shares.room(client) > 0) shares.take(client, shares.room(client));
-      return total() < 2 * most && shares.room('new') > 0;
+      for (const client of takers.map(String))
+        if (shares.available(client) > 0) shares.acquire(client, shares.available(client));
+      return total() < 2 * most && shares.available('new') > 0;
     }),
   );
-  const alone = new Shares(10);
-  t.equal(alone.room('a'), 10);
-  alone.take('a', 10);
-  t.strictSame([alone.room('a'), alone.room('b')], [0, 5]);
-  alone.give('a', 4);
-  t.strictSame([alone.room('a'), alone.room('b')], [4, 7]);
+  const alone = new FairQuota(10);
+  t.equal(alone.available('a'), 10);
+  alone.acquire('a', 10);
+  t.strictSame([alone.available('a'), alone.available('b')], [0, 5]);
+  alone.release('a', 4);
+  t.strictSame([alone.available('a'), alone.available('b')], [4, 7]);
   t.end();
 });
 

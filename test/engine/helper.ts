@@ -10,7 +10,7 @@ import { Executor } from '../../src/engine/execution/executor.js';
 import { loadModel } from '../../src/engine/execution/load-model.js';
 import { chunksOnly, type Row } from '../../src/engine/execution/step-batch.js';
 import type { AuditEvent, EndedEvent, RejectedEvent, StepMessage, TokenEvent } from '../../src/protocol/index.js';
-import type { EngineOptions } from '../../src/protocol/options.js';
+import type { EngineOptions } from '../../src/protocol/engine-options.js';
 import type { States } from '../../src/model/head.js';
 import { HeadRunner } from '../../src/model/head-runner.js';
 import { StagedModel } from '../../src/model/staged-model.js';

@@ -11,8 +11,8 @@ import { defaultPolicy } from '../../src/scheduler/policy.js';
 import { Scheduler } from '../../src/scheduler/scheduler.js';
 import type { StepPlan } from '../../src/scheduler/step-plan.js';
 import { unitsOf } from '../../src/scheduler/kv/units.js';
-import { simulate } from '../../src/simulate/engine.js';
-import { engineRequest, type SimulatedRequest } from '../../src/simulate/request.js';
+import { simulate } from '../../src/simulate/simulated-engine.js';
+import { engineRequest, type SimulatedRequest } from '../../src/simulate/simulated-request.js';
 import { makeExecutor, slotParts } from './helper.js';
 import { tinyModel } from './tiny-model.js';
 

@@ -38,7 +38,7 @@ function sequence(id: string, frontiers: readonly [number, number], layer = 2): 
 }
 
 const catchUps = (running: Sequence[], prefillChunk: number, maxStallMs: number): [string, number][] =>
-  selectChunks([], { running } as SlotManager, model, { prefillChunk, mostPrefill: Infinity, maxStallMs }).map(
+  selectChunks([], { running } as unknown as SlotManager, model, { prefillChunk, mostPrefill: Infinity, maxStallMs }).map(
     ({ sequence: { id }, end }) => [id, end],
   );
 

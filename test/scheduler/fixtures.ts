@@ -20,9 +20,9 @@ import { Sequence } from '../../src/scheduler/sequence.js';
 import { type Occupancy, Snapshot } from '../../src/scheduler/snapshot.js';
 import type { Admission, PrefillChunk } from '../../src/scheduler/types.js';
 import { Utility } from '../../src/scheduler/utility.js';
-import { type Outcome, type SimulatedStep, simulate } from '../../src/simulate/engine.js';
+import { type Outcome, type SimulatedStep, simulate } from '../../src/simulate/simulated-engine.js';
 import { type Machine, simulatedScheduler, unitsOfShape } from '../../src/simulate/machine.js';
-import type { SimulatedRequest } from '../../src/simulate/request.js';
+import type { SimulatedRequest } from '../../src/simulate/simulated-request.js';
 import { layers, sample, shape, table } from './sample.js';
 
 export const NOW = 1000;

@@ -2,7 +2,7 @@
 import t, { type Test } from 'tap';
 import { type Work, predictMs } from '../../src/cost/model.js';
 import type { Planner } from '../../src/scheduler/planner.js';
-import { isGuaranteed, isMet } from '../../src/simulate/report.js';
+import { isGuaranteed, isMet } from '../../src/simulate/simulate-report.js';
 import {
   NOW,
   admission,

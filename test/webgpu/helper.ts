@@ -10,7 +10,7 @@ import { convert } from '../../src/convert/convert.js';
 import { Executor } from '../../src/engine/execution/executor.js';
 import type { Slot } from '../../src/scheduler/kv/slot.js';
 import { loadModel } from '../../src/engine/execution/load-model.js';
-import type { EngineOptions } from '../../src/protocol/options.js';
+import type { EngineOptions } from '../../src/protocol/engine-options.js';
 import { packageRoot } from '../../src/config.js';
 import { cpuDevice } from '../../src/runtime/cpu.js';
 import type { Gpu } from '../../src/runtime/device.js';

@@ -1,5 +1,5 @@
 /** Reads the fields of config.json, or of a GGUF file's metadata. An error names file, field, rule and value. */
-import { ConvertError, type ConvertErrorCode } from '../errors.js';
+import { ConvertError, type ConvertErrorCode } from '../conversion-error.js';
 
 export class Fields {
   readonly #get: (key: string) => unknown;

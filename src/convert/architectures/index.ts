@@ -11,7 +11,7 @@
  *
  * Layer i of the block of exit n has the kind of trunk layer n + i.
  */
-import { ConvertError } from '../errors.js';
+import { ConvertError } from '../conversion-error.js';
 import type { Family } from './description.js';
 import { gemma2, gemma3 } from './gemma.js';
 import { granite, graniteHybrid } from './granite.js';

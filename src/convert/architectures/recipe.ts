@@ -3,7 +3,7 @@
  *
  * Must not know: architectures, file formats.
  */
-import { ConvertError } from '../errors.js';
+import { ConvertError } from '../conversion-error.js';
 import {
   EMBEDDING,
   FINAL_NORM,

@@ -1,6 +1,6 @@
 /** Reads rotary tables from config.json and from GGUF metadata. */
 import type { RopeScaling, Rotary } from '../../model/architecture.js';
-import { ConvertError } from '../errors.js';
+import { ConvertError } from '../conversion-error.js';
 import { inverseFrequencies, llama3Factor } from '../rope.js';
 import type { GgufFields } from './description.js';
 import type { Fields } from './fields.js';

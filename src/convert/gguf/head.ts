@@ -1,6 +1,6 @@
 /** The first bytes of a GGUF file: its architecture, so that an unknown one costs no download. */
 import { familyOfGguf } from '../architectures/index.js';
-import { ConvertError } from '../errors.js';
+import { ConvertError } from '../conversion-error.js';
 
 /** Magic number and version, then counts of tensors and keys. */
 const FIRST_KEY = 24;

@@ -1,7 +1,7 @@
 /** A GGUF model of one file, or of the parts that llama.cpp splits a large one into. */
 import { existsSync } from 'node:fs';
 import { ggufPart, ggufPaths } from '../../util/gguf-parts.js';
-import { ConvertError } from '../errors.js';
+import { ConvertError } from '../conversion-error.js';
 import { type GgufFile, type GgufTensorInfo, type GgufValue, readGguf } from './reader.js';
 
 export interface GgufModel {

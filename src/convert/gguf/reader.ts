@@ -2,7 +2,7 @@
  * The GGUF container: key-value metadata and a table of tensors (github.com/ggml-org/ggml, docs/gguf.md). Reads
  * versions 2 and 3, little endian.
  */
-import { ConvertError } from '../errors.js';
+import { ConvertError } from '../conversion-error.js';
 import { SourceFile } from '../file.js';
 import { GGML_FORMATS } from './dequantize.js';
 

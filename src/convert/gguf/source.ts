@@ -6,7 +6,7 @@ import { familyOfGguf } from '../architectures/index.js';
 import { plainMetadata } from '../architectures/plain.js';
 import { cooked } from '../architectures/recipe.js';
 import { ggufPart } from '../../util/gguf-parts.js';
-import { ConvertError } from '../errors.js';
+import { ConvertError } from '../conversion-error.js';
 import { assertFinite } from '../file.js';
 import type { ModelSource, SourceSampling } from '../source.js';
 import type { SourceTensor, Tensors } from '../tensors.js';

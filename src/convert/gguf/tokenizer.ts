@@ -1,5 +1,5 @@
 /** Turns the tokenizer of a GGUF file (keys tokenizer.ggml.*) into a tokenizer.json. */
-import { ConvertError } from '../errors.js';
+import { ConvertError } from '../conversion-error.js';
 import type { SourceTokenizer } from '../source.js';
 import { byteLevel, PRE_TOKENIZERS, type PreTokenizer } from './pre-tokenizers.js';
 import type { GgufValue } from './reader.js';

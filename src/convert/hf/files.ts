@@ -4,7 +4,7 @@
  */
 import { existsSync, realpathSync } from 'node:fs';
 import path from 'node:path';
-import { ConvertError } from '../errors.js';
+import { ConvertError } from '../conversion-error.js';
 import { SourceFile } from '../file.js';
 
 /** The largest tokenizers have 35 MB. */

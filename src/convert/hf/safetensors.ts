@@ -3,7 +3,7 @@
  * F16 or BF16.
  */
 import { isValid, type Static, Type } from '../../util/schema.js';
-import { ConvertError } from '../errors.js';
+import { ConvertError } from '../conversion-error.js';
 import { assertFinite, SourceFile } from '../file.js';
 import { bf16, f16, f32 } from '../gguf/dequantize.js';
 import type { SourceTensor, Tensors } from '../tensors.js';

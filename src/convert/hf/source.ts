@@ -8,7 +8,7 @@ import { familyOfConfig, hasImages } from '../architectures/index.js';
 import { llama } from '../architectures/llama.js';
 import { cooked } from '../architectures/recipe.js';
 import { checkTensor } from '../check.js';
-import { ConvertError } from '../errors.js';
+import { ConvertError } from '../conversion-error.js';
 import { GENERATION_FIELDS } from '../generation.js';
 import type { ModelSource, SourceSampling, SourceTokenizer } from '../source.js';
 import { HEAD, type Tensors } from '../tensors.js';

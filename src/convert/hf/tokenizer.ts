@@ -7,7 +7,7 @@ import path from 'node:path';
 import { isValid, type Static, Type } from '../../util/schema.js';
 import { vocabularyEntries, type TokenizerJson } from '../../text/token-bytes.js';
 import { validationMessage } from '../../util/validation-message.js';
-import { ConvertError } from '../errors.js';
+import { ConvertError } from '../conversion-error.js';
 import type { SourceTokenizer } from '../source.js';
 import { type Json, readJson, readOptionalJson, readOptionalText, readText } from './files.js';
 

@@ -1,6 +1,6 @@
 /** The nodes of one layer's attention: projections, norms of queries and keys, rotation, KV cache, output. */
 import type { LayerCalibration } from '../calibration.js';
-import { ConvertError } from '../errors.js';
+import { ConvertError } from '../conversion-error.js';
 import { scaled } from '../weight.js';
 import { MICROSOFT, type Graph } from '../../model/onnx-graph.js';
 import type { LayerBuilder } from './layer.js';

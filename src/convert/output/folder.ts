@@ -16,7 +16,7 @@ import {
 } from 'node:fs';
 import path from 'node:path';
 import { MANIFEST_FILE } from '../../model/manifest-io.js';
-import { ConvertError } from '../errors.js';
+import { ConvertError } from '../conversion-error.js';
 
 export interface Output {
   readonly out: string;

@@ -2,7 +2,7 @@
  * GPTQ (arXiv 2210.17323) rounds a row column by column and corrects the remaining columns for each error, which keeps
  * the change of the layer's output on the calibration inputs small.
  */
-import { ConvertError } from '../errors.js';
+import { ConvertError } from '../conversion-error.js';
 import { emptyInt4, int4Level, int4Unit, packInt4, searchCode, type Int4Quantizer } from './int4.js';
 
 /** Share of the diagonal's mean that is added to the diagonal; it bounds the inverse of inputs that hardly vary. */

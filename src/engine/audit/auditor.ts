@@ -12,7 +12,7 @@ import type { Executor } from '../execution/executor.js';
 import { type Chunk, chunksOnly } from '../execution/step-batch.js';
 import { chunkEnd } from '../../scheduler/chunks.js';
 import type { AuditEvent, AuditSkip, EndReason, ExitIndex } from '../../protocol/index.js';
-import type { AuditOptions } from '../../protocol/options.js';
+import type { AuditOptions } from '../../protocol/engine-options.js';
 import type { Answer } from '../answer.js';
 import type { Slot } from '../../scheduler/kv/slot.js';
 import type { SlotManager } from '../../scheduler/slot-manager.js';

@@ -69,7 +69,7 @@ export function calibrate(
       unit: entry.name,
       kernel,
       /** Trunk stages differ only in their number of layers. */
-      layers: unit < units.trunk ? entry.layers : null,
+      layers: unit < units.trunkStages ? entry.layers : null,
       decode: timed(plan.rows, plan.contexts, (rows, context) => {
         alone.rows(unit, kernel, rows, context);
       }),

@@ -14,7 +14,7 @@ import { type CalibrationPlan, calibrate, calibrationPlan } from './calibrate.js
 import { type CalibrationKey, fileDigest, machineName, readCalibration, writeCalibration } from './cache.js';
 import type { Executor } from '../execution/executor.js';
 import type { Calibration } from '../../protocol/index.js';
-import type { EngineOptions } from '../../protocol/options.js';
+import type { EngineOptions } from '../../protocol/engine-options.js';
 
 /** Accepted factor between cached and measured costs: clocks drift by 20%, and a check has few runs. */
 const TOLERANCE = 1.35;

@@ -92,10 +92,10 @@ export class Executor {
     return exitAt(this.units, index);
   }
 
-  /** Empties all slots, of which up to `touched` positions were written. */
-  forget(touched: number): void {
+  /** Empties all slots, of which up to `highWaterMark` positions were written. */
+  forget(highWaterMark: number): void {
     for (const slot of this.table.slots) {
-      slot.touched = Math.max(slot.touched, touched);
+      slot.highWaterMark = Math.max(slot.highWaterMark, highWaterMark);
       this.table.drop(slot);
     }
     this.apply(this.table.kv.takeOps());

@@ -3,7 +3,7 @@
  *
  * Must not know: requests.
  */
-import type { EngineOptions } from '../../protocol/options.js';
+import type { EngineOptions } from '../../protocol/engine-options.js';
 import { graphFiles, type ModelSource } from '../../model/graphs.js';
 import { chooseKernels } from '../../model/kernels.js';
 import type { Manifest } from '../../model/manifest.js';

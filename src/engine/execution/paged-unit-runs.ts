@@ -38,7 +38,7 @@ export class PagedUnitRuns implements UnitRuns {
 
   head(rows: number): void {
     const { head } = this.#model;
-    const unit = this.#units.trunk - 1;
+    const unit = this.#units.trunkStages - 1;
     const wanted = Array.from({ length: rows }, (_, i) => ({ unit, row: i % this.#states.rows }));
     this.#model.run({ ids: [], units: [], head: { rows: wanted, norms: new Array<number>(rows).fill(0) } });
     head.inverseTemperatures.fill(1, 0, rows);

@@ -7,7 +7,7 @@ import type { Frontier, Span } from './step-batch.js';
 export interface Part extends BatchPart {
   readonly slot: Slot;
   count: number;
-  /** Place of the first position among those of the unit, once placed. */
+  /** SentenceScanner of the first position among those of the unit, once placed. */
   first: number;
 }
 

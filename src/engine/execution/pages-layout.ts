@@ -55,7 +55,7 @@ export class PagesLayout implements Layout {
     this.table = new SlotTable(slots, this.#units, this.#blocks);
     const units = this.#units.stages.map((_, unit) => unit);
     this.#order = units.sort((a, b) => this.#depth(a) - this.#depth(b) || a - b);
-    this.alone = new PagedUnitRuns(model, this.#units, this.#output(this.#units.trunk - 1));
+    this.alone = new PagedUnitRuns(model, this.#units, this.#output(this.#units.trunkStages - 1));
     this.alone.reserve();
   }
 
@@ -136,13 +136,13 @@ export class PagesLayout implements Layout {
   /** Boundary that a unit writes: blocks run right behind the stage that they branch from. */
   #depth(unit: number): number {
     const { boundary } = stageAt(this.#units, unit).entry;
-    return unit < this.#units.trunk ? boundary + 1 : boundary;
+    return unit < this.#units.trunkStages ? boundary + 1 : boundary;
   }
 
   /** The store that a unit writes. */
   #output(unit: number): HiddenStore {
-    const { trunk } = this.#units;
-    const store = unit < trunk ? this.#model.boundaries[unit + 1] : this.#model.blocks[unit - trunk];
+    const { trunkStages } = this.#units;
+    const store = unit < trunkStages ? this.#model.boundaries[unit + 1] : this.#model.blocks[unit - trunkStages];
     if (store === undefined) throw new RangeError(`unit ${unit} does not exist`);
     return store;
   }

@@ -41,7 +41,7 @@ export function runDecode(context: DecodeContext, batch: readonly Row[]): void {
   }
   runner.embed(width);
 
-  for (let stage = 0; stage < units.trunk; stage++) {
+  for (let stage = 0; stage < units.trunkStages; stage++) {
     const count = reach(({ exit }) => exit.stage >= stage);
     if (count === 0) break;
     const longest = setPasts(context, stage, 0, count);
@@ -51,7 +51,7 @@ export function runDecode(context: DecodeContext, batch: readonly Row[]): void {
     const here = rows.filter(({ exit }) => exit.stage >= stage);
     for (const { slot, exit } of here) {
       const position = frontier(slot, stage);
-      if (store && (units.branched[boundary] || exit.stage === stage))
+      if (store && (units.feedsBlock[boundary] || exit.stage === stage))
         model.device.copy(store.address(slot.index, position), runner.hidden(boundary, slot.index), model.hiddenBytes);
     }
     runBlocks(

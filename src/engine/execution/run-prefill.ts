@@ -51,7 +51,7 @@ export function runPrefill(
     const count = end - start;
     if (!stage || count <= 0) continue;
     const { boundary } = stage.entry;
-    const isBlock = unit >= units.trunk;
+    const isBlock = unit >= units.trunkStages;
     const input: bigint =
       fresh?.start === start && !isBlock ? fresh.address : stored(model, boundary, slot.index, start);
     const next = boundary + 1;
@@ -65,13 +65,13 @@ export function runPrefill(
 }
 
 /**
- * Whether a trunk stage's output must survive the call: an exit block reads its boundary, or the next stage does not
+ * Whether a trunkStages stage's output must survive the call: an exit block reads its boundary, or the next stage does not
  * process the same positions right away.
  */
 function mustStore({ model, units }: PrefillContext, exit: ExitUnits, stage: number, isNextApart: boolean): boolean {
   const boundary = stage + 1;
   if (!model.boundaries[boundary]) return false;
-  return units.branched[boundary] === true || stage === exit.stage || isNextApart;
+  return units.feedsBlock[boundary] === true || stage === exit.stage || isNextApart;
 }
 
 /** States of positions [start, end) that lie one behind the other in memory. */

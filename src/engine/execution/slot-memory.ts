@@ -21,8 +21,8 @@ export function applyMemory({ boundaries }: StagedModel, { stages }: Units<Stage
         for (const { of, start, end } of op.boundaries) boundaries[of]?.copy(op.from, op.to, start, end);
         break;
       case 'release':
-        for (const { kv } of stages) kv.giveBack(op.slot, op.from);
-        for (const store of boundaries) store?.giveBack(op.slot, op.from);
+        for (const { kv } of stages) kv.releasePages(op.slot, op.from);
+        for (const store of boundaries) store?.releasePages(op.slot, op.from);
         break;
       case 'swap':
         stages.forEach(({ kv }, unit) => {

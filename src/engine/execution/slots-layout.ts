@@ -67,7 +67,7 @@ export class SlotsLayout implements Layout {
   readonly alone: UnitRuns = {
     rows: (unit, kernel, rows, context) => {
       this.#decode.pasts.fill(context, 0, rows);
-      if (unit < this.#units.trunk) this.#decode.stage(unit, kernel, rows, context);
+      if (unit < this.#units.trunkStages) this.#decode.stage(unit, kernel, rows, context);
       else this.#decode.block(stageAt(this.#units, unit), kernel, 0, rows, context);
     },
     chunk: (unit, kernel, context, positions) => {

@@ -11,7 +11,7 @@ import { GrammarSession } from './grammar-session.js';
 import type { GrammarAnswer, ToGrammars } from './messages.js';
 import { Quarantine } from './quarantine.js';
 import { monotonicMs } from '../../util/clock.js';
-import { Shares } from '../../util/shares.js';
+import { FairQuota } from '../../util/fair-quota.js';
 import { type Loss, SupervisedWorker } from './supervised-worker.js';
 
 /** Most concurrent grammars of a tenant alone, and under twice as many of all: each parser holds some 15 MB. */
@@ -74,7 +74,7 @@ export class Grammars {
   /** Requests that wait for a parser, in order. */
   readonly #queue = new Map<string, Waiting>();
   readonly #held = new Map<string, Held>();
-  readonly #shares = new Shares(MAX_OPEN_GRAMMARS);
+  readonly #shares = new FairQuota(MAX_OPEN_GRAMMARS);
   readonly #quarantine = new Quarantine();
   readonly #options: GrammarOptions;
   readonly #changed: () => void;
@@ -95,7 +95,7 @@ export class Grammars {
     // Any text needs no parser.
     if (grammar.kind === 'free' && grammar.thoughts !== undefined)
       return new AfterThoughts(FREE_TEXT, grammar.thoughts);
-    if (this.#shares.room(tenant) > 0) this.#hold(id, tenant);
+    if (this.#shares.available(tenant) > 0) this.#hold(id, tenant);
     else await new Promise<void>((resolve, reject) => this.#queue.set(id, { tenant, resolve, reject }));
     const { endTokens: allEnds } = this.#options;
     const ownEnds = allEnds.filter((token) => stopTokens.includes(token));
@@ -134,7 +134,7 @@ export class Grammars {
    * as long as it has been, since answers of any length have a grammar.
    */
   expectedWaitMs(tenant: string, now: number): number {
-    if (this.#shares.room(tenant) > 0) return 0;
+    if (this.#shares.available(tenant) > 0) return 0;
     const ages = [...this.#held.values()].flatMap((held) => (held.tenant === tenant ? now - held.since : []));
     const all = ages.length > 0 ? ages : [...this.#held.values()].map(({ since }) => now - since);
     const ahead = [...this.#queue.values()].filter((each) => each.tenant === tenant).length;
@@ -143,7 +143,7 @@ export class Grammars {
   }
 
   #hold(id: string, tenant: string): void {
-    this.#shares.take(tenant, 1);
+    this.#shares.acquire(tenant, 1);
     this.#held.set(id, { tenant, since: monotonicMs() });
   }
 
@@ -151,9 +151,9 @@ export class Grammars {
   #free(id: string): void {
     const held = this.#held.get(id);
     this.#held.delete(id);
-    if (held !== undefined) this.#shares.give(held.tenant, 1);
+    if (held !== undefined) this.#shares.release(held.tenant, 1);
     for (;;) {
-      const waiting = [...this.#queue].filter(([, { tenant }]) => this.#shares.room(tenant) > 0);
+      const waiting = [...this.#queue].filter(([, { tenant }]) => this.#shares.available(tenant) > 0);
       const [first, ...others] = waiting;
       if (first === undefined) return;
       const heldBy = ([, { tenant }]: typeof first): number => this.#shares.held(tenant);

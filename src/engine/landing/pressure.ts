@@ -5,7 +5,7 @@
  */
 import type { LandingPace } from '../../scheduler/step-plan.js';
 import type { LandingWindow } from '../../scheduler/types.js';
-import type { MayEnd } from './place.js';
+import type { MayEnd } from './sentence-scanner.js';
 
 /** The tunables of a landing. */
 export const LANDING = {
@@ -28,7 +28,7 @@ export function endPressure(
   // From a later place, the next end would not come in time. The end token takes a step of its own.
   const lastAt = endsAt - (sentenceTokens + 1) * tokenMs;
   if (decodesAt >= lastAt) return LANDING.forced;
-  return mayEnd === 'forced' ? 0 : (LANDING.most * (decodesAt - opensAt)) / (lastAt - opensAt);
+  return mayEnd === 'line_break' ? 0 : (LANDING.most * (decodesAt - opensAt)) / (lastAt - opensAt);
 }
 
 /** Whether the closing token of thoughts is due. */

@@ -1,9 +1,9 @@
 /** An answer's text, as far as landings need it. Must not know: budgets, logits. */
-import { Place } from './place.js';
+import { SentenceScanner } from './sentence-scanner.js';
 
 export class TextState {
   /** Behind the last token that was read. */
-  readonly place = new Place();
+  readonly place = new SentenceScanner();
   /** The deadline closed the thoughts. */
   hasLandedThoughts = false;
 }

@@ -29,7 +29,7 @@ export function sampleAll(logits: Float32Array, sampling: Sampling, u: number, l
 }
 
 /** A place in the order of a row. */
-interface Place {
+interface SentenceScanner {
   /** Mass of the tokens above it. */
   readonly mass: number;
   /** The token at it; null: it lies behind all tokens. */
@@ -47,7 +47,7 @@ function walk(
   masses: number[],
   isIn: (mass: number, ids: Uint32Array) => boolean,
   isAt: (mass: number, p: number) => boolean,
-): Place {
+): SentenceScanner {
   let mass = 0;
   let last: number | null = null;
   let index = 0;

@@ -13,7 +13,7 @@ import type {
   StepMessage,
   StepWork,
 } from '../../protocol/index.js';
-import type { AuditOptions, Speculate } from '../../protocol/options.js';
+import type { AuditOptions, Speculate } from '../../protocol/engine-options.js';
 import type { Policy } from '../../scheduler/policy.js';
 import { Scheduler } from '../../scheduler/scheduler.js';
 import type { SlotManagerLimits } from '../../scheduler/slot-manager.js';

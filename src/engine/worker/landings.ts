@@ -3,11 +3,11 @@
  *
  * Must not know: logits, how a budget becomes a window.
  */
-import { landingPlan } from '../../protocol/early-end.js';
+import { earlyEnd } from '../../protocol/early-end.js';
 import type { LandingPace } from '../../scheduler/step-plan.js';
 import type { Answer } from '../answer.js';
 import { continuesSentence } from '../landing/characters.js';
-import type { Place } from '../landing/place.js';
+import type { SentenceScanner } from '../landing/sentence-scanner.js';
 import { endPressure, LANDING, thoughtsEnd } from '../landing/pressure.js';
 import type { EndPressure } from '../landing/text-state.js';
 import type { TokenTexts } from '../landing/token-texts.js';
@@ -59,7 +59,7 @@ export class Landings {
   #pressures(answer: Answer, draft: readonly number[]): readonly EndPressure[] {
     const { text, request, constraint, window } = answer;
     const isBound = constraint?.enforced === true || constraint?.isThinking === true;
-    if (this.#texts === null || isBound || window === null || landingPlan(request) !== 'possible') return NO_PRESSURE;
+    if (this.#texts === null || isBound || window === null || earlyEnd(request) !== 'possible') return NO_PRESSURE;
     const places = [text.place];
     for (const token of draft) places.push(this.#behind(places.at(-1) ?? text.place, token));
     if (places.every(({ mayEnd }) => mayEnd === 'no')) return NO_PRESSURE;
@@ -69,7 +69,7 @@ export class Landings {
     }));
   }
 
-  #behind(place: Place, token: number): Place {
+  #behind(place: SentenceScanner, token: number): SentenceScanner {
     const next = place.copy();
     next.read(this.#bytes(token));
     return next;
@@ -84,7 +84,7 @@ export class Landings {
 
   /** Thoughts end before the landing of the answer behind them begins. */
   #landThoughts({ constraint, window, request, text }: Answer): void {
-    if (constraint?.isThinking !== true || window === null || landingPlan(request) !== 'possible') return;
+    if (constraint?.isThinking !== true || window === null || earlyEnd(request) !== 'possible') return;
     if (!thoughtsEnd(window, this.#pace)) return;
     constraint.endThoughts?.();
     text.hasLandedThoughts = true;

@@ -7,7 +7,7 @@
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
 import { ApiError } from '../../api/errors.js';
 import { quoted } from '../../util/quoted.js';
-import { Shares } from '../../util/shares.js';
+import { FairQuota } from '../../util/fair-quota.js';
 import { mostSimilar } from '../../util/similar.js';
 import { onClosed } from '../response-lifecycle.js';
 import { warn } from './headers.js';
@@ -123,21 +123,21 @@ const MOST_BODIES = 16;
  * @param maxBody largest body, bytes; a body of an unknown length counts as one
  */
 export function registerBodySum(app: FastifyInstance, maxBody: number): void {
-  const shares = new Shares(MOST_BODIES * maxBody);
+  const shares = new FairQuota(MOST_BODIES * maxBody);
   /** Gives back the bytes of a request's body. */
   const held = new WeakMap<FastifyRequest, () => void>();
   app.addHook('preParsing', (request, reply, _payload, done) => {
     const stated = Number(request.headers['content-length'] ?? maxBody);
     const bytes = Math.min(maxBody, stated);
     const { tenant } = request.caller;
-    if (bytes > shares.room(tenant)) {
+    if (bytes > shares.available(tenant)) {
       const message = `Bodies of ${shares.held(tenant)} bytes are on their way; try again shortly.`;
       throw new ApiError('overloaded', message, null, {}, 1000);
     }
-    shares.take(tenant, bytes);
+    shares.acquire(tenant, bytes);
     let isHeld = true;
     const give = (): void => {
-      if (isHeld) shares.give(tenant, bytes);
+      if (isHeld) shares.release(tenant, bytes);
       isHeld = false;
     };
     held.set(request, give);

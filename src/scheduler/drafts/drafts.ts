@@ -9,7 +9,7 @@
  * Must not know: models, logits, budgets.
  */
 import type { ExitIndex } from '../../protocol/index.js';
-import type { Speculate } from '../../protocol/options.js';
+import type { Speculate } from '../../protocol/engine-options.js';
 import { changesLogits } from '../../protocol/sampling-rules.js';
 import type { ExitUnits } from '../kv/units.js';
 import type { Sequence } from '../sequence.js';
@@ -129,7 +129,7 @@ function wayOf(plan: DraftPlan): string {
 }
 
 /**
- * Exits that can draft for a sequence. Such an exit leaves the trunk earlier than the sequence's own exit, and its units
+ * Exits that can draft for a sequence. Such an exit leaves the trunkStages earlier than the sequence's own exit, and its units
  * lack at most one chunk of positions.
  */
 export function draftExits(

@@ -7,7 +7,7 @@
  * (ARCHITECTURE.md, "Depth, exactly"). The distribution is the same, but at a near-tie of two tokens a drafted answer may
  * differ. So answers that a client can reproduce are not drafted by default.
  */
-import type { Speculate } from '../../protocol/options.js';
+import type { Speculate } from '../../protocol/engine-options.js';
 import type { SequenceRequest } from '../../protocol/index.js';
 
 /** The operator's `off` overrides the request; otherwise the request decides. */

@@ -20,7 +20,7 @@ const WASTED_ROW_LAYER_MS = 0.02;
 
 export interface DecodingRow {
   readonly index: number;
-  /** Last trunk stage of its exit. */
+  /** Last trunkStages stage of its exit. */
   readonly stage: number;
 }
 
@@ -68,7 +68,7 @@ export function compact(
   const { swaps: moves } = table.kv;
   if (moves === null) return;
   const decoding = rows.map(({ slot, exit }) => ({ index: slot.index, stage: exit.stage }));
-  const { swaps, waste } = planCompaction(decoding, units.trunk);
+  const { swaps, waste } = planCompaction(decoding, units.trunkStages);
   if (swaps.length === 0) return;
   const wastedLayers = waste.reduce((sum, count, stage) => sum + count * (units.stages[stage]?.entry.layers ?? 0), 0);
   const movingMs = swaps.reduce((sum, [a, b]) => sum + swapMs(moves, table.at(a), table.at(b)), 0);

@@ -21,11 +21,11 @@ export interface PositionBytes {
 export class SlotAccount implements KvAccount, Swaps {
   readonly granularity = 1;
   readonly swaps = this;
-  readonly #units: Pick<Units, 'trunk' | 'branched'>;
+  readonly #units: Pick<Units, 'trunkStages' | 'feedsBlock'>;
   readonly #sizes: PositionBytes;
   #ops: MemoryOp[] = [];
 
-  constructor(units: Pick<Units, 'trunk' | 'branched'>, sizes: PositionBytes) {
+  constructor(units: Pick<Units, 'trunkStages' | 'feedsBlock'>, sizes: PositionBytes) {
     this.#units = units;
     this.#sizes = sizes;
   }
@@ -37,29 +37,29 @@ export class SlotAccount implements KvAccount, Swaps {
   }
 
   bytes(slot: Slot, length: number): number {
-    const { trunk, branched } = this.#units;
+    const { trunkStages, feedsBlock } = this.#units;
     const { units, boundaries } = this.#sizes;
     const frontier = (unit: number): number => Math.min(length, slot.frontier(unit));
     let bytes = 0;
     units.forEach((size, unit) => (bytes += frontier(unit) * size));
-    for (let boundary = 1; boundary <= trunk; boundary++) {
+    for (let boundary = 1; boundary <= trunkStages; boundary++) {
       const size = boundaries[boundary] ?? 0;
       if (size === 0) continue;
-      const stored = branched[boundary]
+      const stored = feedsBlock[boundary]
         ? frontier(boundary - 1)
-        : frontier(boundary - 1) - (boundary < trunk ? frontier(boundary) : frontier(boundary - 1));
+        : frontier(boundary - 1) - (boundary < trunkStages ? frontier(boundary) : frontier(boundary - 1));
       bytes += stored * size;
     }
     return bytes;
   }
 
   bytesAt({ needed, stage }: ExitUnits, length: number): number {
-    const { trunk, branched } = this.#units;
+    const { trunkStages, feedsBlock } = this.#units;
     const { units, boundaries } = this.#sizes;
     let bytes = 0;
     for (const unit of needed) {
       bytes += units[unit] ?? 0;
-      if (unit < trunk && (unit === stage || branched[unit + 1])) bytes += boundaries[unit + 1] ?? 0;
+      if (unit < trunkStages && (unit === stage || feedsBlock[unit + 1])) bytes += boundaries[unit + 1] ?? 0;
     }
     return length * bytes;
   }
@@ -76,7 +76,7 @@ export class SlotAccount implements KvAccount, Swaps {
   }
 
   share(from: Slot, to: Slot, length: number): void {
-    const { trunk, branched } = this.#units;
+    const { trunkStages, feedsBlock } = this.#units;
     const before = [...to.frontiers];
     const units: PositionRun[] = [];
     for (let unit = 0; unit < to.frontiers.length; unit++) {
@@ -87,9 +87,9 @@ export class SlotAccount implements KvAccount, Swaps {
       to.reach(unit, end);
     }
     const boundaries: PositionRun[] = [];
-    for (let of = 1; of <= trunk; of++) {
+    for (let of = 1; of <= trunkStages; of++) {
       const stored = before[of - 1] ?? 0;
-      const start = branched[of] || of >= trunk ? stored : Math.max(stored, to.frontier(of));
+      const start = feedsBlock[of] || of >= trunkStages ? stored : Math.max(stored, to.frontier(of));
       const end = to.frontier(of - 1);
       if ((this.#sizes.boundaries[of] ?? 0) > 0 && end > start) boundaries.push({ of, start, end });
     }
@@ -116,7 +116,7 @@ export class SlotAccount implements KvAccount, Swaps {
     this.#ops.push({ op: 'swap', a: a.index, b: b.index, aPositions, bPositions });
     [a.index, b.index] = [b.index, a.index];
     // Each place keeps the positions that the other slot wrote beyond the new length.
-    [a.touched, b.touched] = [Math.max(a.length, b.touched), Math.max(b.length, a.touched)];
+    [a.highWaterMark, b.highWaterMark] = [Math.max(a.length, b.highWaterMark), Math.max(b.length, a.highWaterMark)];
     this.#trim(a);
     this.#trim(b);
   }
@@ -127,17 +127,17 @@ export class SlotAccount implements KvAccount, Swaps {
 
   freshBytes(a: Slot, b: Slot): number {
     const beyond = (slot: Slot, other: Slot): number =>
-      slot.length > other.touched ? this.bytes(slot, Infinity) * (1 - other.touched / slot.length) : 0;
+      slot.length > other.highWaterMark ? this.bytes(slot, Infinity) * (1 - other.highWaterMark / slot.length) : 0;
     return beyond(a, b) + beyond(b, a);
   }
 
   #trim(slot: Slot): void {
-    if (slot.touched - slot.length >= LEAST_TAIL_POSITIONS) this.#release(slot, slot.length);
+    if (slot.highWaterMark - slot.length >= LEAST_TAIL_POSITIONS) this.#release(slot, slot.length);
   }
 
   #release(slot: Slot, from: number): void {
-    if (slot.touched <= from) return;
+    if (slot.highWaterMark <= from) return;
     this.#ops.push({ op: 'release', slot: slot.index, from });
-    slot.touched = from;
+    slot.highWaterMark = from;
   }
 }

@@ -3,7 +3,7 @@
  *
  * Must not know: memory (SlotTable moves it), requests.
  *
- * Invariants: a deeper trunk stage never leads a shallower one. Boundary b stores hidden states from the frontier of its
+ * Invariants: a deeper trunkStages stage never leads a shallower one. Boundary b stores hidden states from the frontier of its
  * next stage up to the frontier of its previous stage. If an exit block reads b, it stores those of all positions.
  */
 export class Slot {
@@ -17,7 +17,7 @@ export class Slot {
   /** Logical time of its last use, for eviction of the least recently used prefix. */
   lastUsed = 0;
   /** Most positions written since its memory was released. */
-  touched = 0;
+  highWaterMark = 0;
 
   /** @param index place in the KV buffers; changes when slots are swapped */
   constructor(
@@ -46,7 +46,7 @@ export class Slot {
   /** Sets a unit's frontier after it processed positions up to `end`. */
   reach(unit: number, end: number): void {
     this.frontiers[unit] = end;
-    this.touched = Math.max(this.touched, end);
+    this.highWaterMark = Math.max(this.highWaterMark, end);
   }
 
   /** Rolls every unit back to at most `length` positions. */

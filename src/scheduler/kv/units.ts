@@ -1,5 +1,5 @@
 /**
- * The units that own a KV cache: trunk stages first, then exit blocks. Each sequence has one frontier per unit.
+ * The units that own a KV cache: trunkStages stages first, then exit blocks. Each sequence has one frontier per unit.
  *
  * Must not know: sequences, kernels.
  */
@@ -8,7 +8,7 @@ import type { ExitIndex, ExitLayer } from '../../protocol/index.js';
 
 export interface ExitUnits {
   readonly layer: ExitLayer;
-  /** Last trunk stage. */
+  /** Last trunkStages stage. */
   readonly stage: number;
   /** Unit index of the exit's block, or null. */
   readonly block: number | null;
@@ -20,7 +20,7 @@ export interface ExitUnits {
   readonly needed: readonly number[];
 }
 
-/** A trunk stage or an exit block, as far as accounts need it. */
+/** A trunkStages stage or an exit block, as far as accounts need it. */
 export interface Unit {
   readonly entry: { readonly layers: number; readonly boundary: number };
 }
@@ -28,27 +28,27 @@ export interface Unit {
 /** @typeParam S a unit of the model's layout */
 export interface Units<S extends Unit = Unit> {
   readonly stages: readonly S[];
-  readonly trunk: number;
+  readonly trunkStages: number;
   readonly exits: readonly ExitUnits[];
   /** Whether an exit block reads boundary b: its hidden states stay stored for all positions. */
-  readonly branched: readonly boolean[];
+  readonly feedsBlock: readonly boolean[];
 }
 
 export function unitsOf<S extends Unit>(model: {
   readonly stages: readonly S[];
   readonly exits: readonly { entry: Pick<ExitEntry, 'layer' | 'stage' | 'norm' | 'dry'>; block: S | null }[];
 }): Units<S> {
-  const trunk = model.stages.length;
+  const trunkStages = model.stages.length;
   const blocks: S[] = [];
-  const branched = new Array<boolean>(trunk + 1).fill(false);
+  const feedsBlock = new Array<boolean>(trunkStages + 1).fill(false);
   const exits = model.exits.map(({ entry, block }): ExitUnits => {
-    const unit = block ? trunk + blocks.push(block) - 1 : null;
-    if (block) branched[block.entry.boundary] = true;
+    const unit = block ? trunkStages + blocks.push(block) - 1 : null;
+    if (block) feedsBlock[block.entry.boundary] = true;
     const needed = Array.from({ length: entry.stage + 1 }, (_, stage) => stage);
     if (unit !== null) needed.push(unit);
     return { layer: entry.layer, stage: entry.stage, block: unit, norm: entry.norm, dry: entry.dry ?? null, needed };
   });
-  return { stages: [...model.stages, ...blocks], trunk, exits, branched };
+  return { stages: [...model.stages, ...blocks], trunkStages, exits, feedsBlock };
 }
 
 /** @throws RangeError for an index without an exit */

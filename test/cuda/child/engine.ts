@@ -1,6 +1,6 @@
 /** The real engine on `--device cuda`, with costs that it measures once. */
 import { calibrate, calibrationPlan } from '../../../src/engine/calibration/calibrate.js';
-import type { EngineOptions } from '../../../src/protocol/options.js';
+import type { EngineOptions } from '../../../src/protocol/engine-options.js';
 import { Executor } from '../../../src/engine/execution/executor.js';
 import { loadModel } from '../../../src/engine/execution/load-model.js';
 import { type CoreOptions, EngineCore } from '../../../src/engine/worker/core.js';

@@ -21,7 +21,10 @@ function machine(
   };
   const executor = {
     kernels: ['fp32'],
-    units: { trunk: layers.length, stages: layers.map((count, i) => ({ entry: { name: `s${i}`, layers: count } })) },
+    units: {
+      trunkStages: layers.length,
+      stages: layers.map((count, i) => ({ entry: { name: `s${i}`, layers: count } })),
+    },
     alone: {
       rows: (stage: number) => {
         run('decode', stage);
@@ -32,7 +35,7 @@ function machine(
       embed: () => (now += 1),
       head: () => (now += 1),
     },
-    forget: (touched: number) => (forgotten = touched),
+    forget: (highWaterMark: number) => (forgotten = highWaterMark),
   };
   const progress: (readonly [number, number])[] = [];
   const costs = calibrate(

@@ -1,7 +1,7 @@
 import { readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import t from 'tap';
-import type { EngineOptions } from '../../../src/protocol/options.js';
+import type { EngineOptions } from '../../../src/protocol/engine-options.js';
 import { calibrationPlan } from '../../../src/engine/calibration/calibrate.js';
 import { fileDigest, machineName } from '../../../src/engine/calibration/cache.js';
 import { type StartupCalibration, compareCosts, calibrateAtStartup } from '../../../src/engine/calibration/startup.js';

@@ -3,7 +3,7 @@ import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import t from 'tap';
 import { loadModel } from '../../../src/engine/execution/load-model.js';
-import type { EngineOptions } from '../../../src/protocol/options.js';
+import type { EngineOptions } from '../../../src/protocol/engine-options.js';
 import { loadManifest, MANIFEST_FILE } from '../../../src/model/manifest-io.js';
 import { EngineClient } from '../../../src/engine-client/client.js';
 import { answerOf } from '../../../bench/engine-answer.js';

@@ -2,10 +2,10 @@
 import fc from 'fast-check';
 import t from 'tap';
 import { AfterThoughts, FREE_TEXT } from '../../../src/engine/grammar/after-thoughts.js';
-import { Place } from '../../../src/engine/landing/place.js';
+import { SentenceScanner } from '../../../src/engine/landing/sentence-scanner.js';
 import { TokenTexts } from '../../../src/engine/landing/token-texts.js';
 import type { Constraint } from '../../../src/engine/constraint.js';
-import type { EngineOptions, Speculate } from '../../../src/protocol/options.js';
+import type { EngineOptions, Speculate } from '../../../src/protocol/engine-options.js';
 import type { EndedEvent, SequenceRequest, OnMiss, PlannedEvent, Sampling } from '../../../src/protocol/index.js';
 import { GREEDY } from '../../../bench/greedy-request.js';
 import { type Answer, drain, greedy, makeCore, makeExecutor } from '../helper.js';
@@ -101,7 +101,7 @@ const everywhere = textsWith(marks(Array.from({ length: vocab }, (_, id) => id))
 
 /** Whether the text of an answer may end where it does. */
 function mayEnd(texts: TokenTexts, tokens: readonly number[]): boolean {
-  const place = new Place();
+  const place = new SentenceScanner();
   for (const token of tokens) place.read(texts.of(token));
   return place.mayEnd !== 'no';
 }

@@ -1,6 +1,6 @@
 /** End pressure by time and place. */
 import t from 'tap';
-import type { MayEnd } from '../../../src/engine/landing/place.js';
+import type { MayEnd } from '../../../src/engine/landing/sentence-scanner.js';
 import { endPressure, LANDING, thoughtsEnd } from '../../../src/engine/landing/pressure.js';
 import type { LandingWindow } from '../../../src/scheduler/types.js';
 
@@ -19,8 +19,8 @@ void t.test('pressure rises through the window, and the last end is forced', asy
     rising.join(' '),
   );
   t.strictSame([LAST, 1999, 9999].map(at), [LANDING.forced, LANDING.forced, LANDING.forced]);
-  t.equal(pressure(1749, 'forced'), 0, 'a list ends by force only');
-  t.equal(pressure(LAST, 'forced'), LANDING.forced);
+  t.equal(pressure(1749, 'line_break'), 0, 'a list ends by force only');
+  t.equal(pressure(LAST, 'line_break'), LANDING.forced);
   t.equal(pressure(9999, 'no'), 0);
 });
 
@@ -31,8 +31,7 @@ void t.test('a budget below a sentence forces the first end in the window', asyn
 });
 
 void t.test('thoughts close half a window before the landing opens', async (t) => {
-  const closes = (decodesAt: number): boolean =>
-    thoughtsEnd(landing, { decodesAt, tokenMs: 10, sentenceTokens: 24 });
+  const closes = (decodesAt: number): boolean => thoughtsEnd(landing, { decodesAt, tokenMs: 10, sentenceTokens: 24 });
   t.notOk(closes(489));
   t.ok(closes(490));
 });

@@ -95,7 +95,7 @@ void t.test('exchanged slots leave no pages behind, even repeatedly', (t) => {
     for (const slot of [a, b]) {
       const held = committed(slot.index);
       t.ok(close(held, slot.length), `${held} positions of ${slot.length}`);
-      t.equal(slot.touched, slot.length);
+      t.equal(slot.highWaterMark, slot.length);
     }
     t.ok(holds(a, 1) && holds(b, 2));
   }
@@ -173,13 +173,13 @@ void t.test('a sequence that takes over a stored prefix does not keep its tail',
   core.submit(greedy('first', prompt, exit, 1));
   drain(core);
   const stored = table.slots.find(({ length }) => length > 0);
-  t.ok((stored?.touched ?? 0) >= 400);
+  t.ok((stored?.highWaterMark ?? 0) >= 400);
   core.submit(greedy('second', [...prompt.slice(0, 210), 300, 301, 302, 303], exit, 2));
   core.step();
   const [second] = core.scheduler.slots.running;
   t.equal(second?.slot, stored, 'taken over');
   t.equal(second?.cachedTokens, 210);
-  t.ok((stored?.touched ?? Infinity) < 230, `${stored?.touched ?? NaN} positions`);
+  t.ok((stored?.highWaterMark ?? Infinity) < 230, `${stored?.highWaterMark ?? NaN} positions`);
   drain(core);
   t.end();
 });

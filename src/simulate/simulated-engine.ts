@@ -10,7 +10,7 @@ import type { Sequence } from '../scheduler/sequence.js';
 import type { RowPlan, SequenceEnd, StepPlan, TokenResult } from '../scheduler/step-plan.js';
 import type { Rejected } from '../scheduler/types.js';
 import type { Machine } from './machine.js';
-import { END_TOKEN, engineRequest, type SimulatedRequest } from './request.js';
+import { END_TOKEN, engineRequest, type SimulatedRequest } from './simulated-request.js';
 
 /** Tokens of every sentence in the simulation. */
 const SENTENCE_TOKENS = 18;

@@ -3,7 +3,7 @@ import path from 'node:path';
 import { isValid } from '../util/schema.js';
 import { modelName } from '../config.js';
 import { Dry, gpuKernel, type KernelName } from '../model/manifest.js';
-import { ConvertError } from './errors.js';
+import { ConvertError } from './conversion-error.js';
 
 export const DEFAULT_BLOCK = 32;
 

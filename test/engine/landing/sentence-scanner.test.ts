@@ -1,20 +1,20 @@
 /** Where a text may end: sentences of many languages, lists, code fences, quotations. */
 import t from 'tap';
 import { continuesSentence, kindOf } from '../../../src/engine/landing/characters.js';
-import { Place } from '../../../src/engine/landing/place.js';
+import { SentenceScanner } from '../../../src/engine/landing/sentence-scanner.js';
 
 const bytes = (text: string): Uint8Array => new TextEncoder().encode(text);
 
 /** Whether a text may end behind its last character. */
 function endOf(text: string): string {
-  const place = new Place();
+  const place = new SentenceScanner();
   place.read(bytes(text));
   return place.mayEnd;
 }
 
 /** The prefixes of a text behind which it may end freely. */
 function ends(text: string): string[] {
-  const place = new Place();
+  const place = new SentenceScanner();
   return Array.from(text).flatMap((character, i, all) => {
     place.read(bytes(character));
     return place.mayEnd === 'free' ? [all.slice(0, i + 1).join('')] : [];
@@ -44,7 +44,7 @@ const CASES: readonly [title: string, end: string, texts: readonly string[]][] =
   ],
   [
     'only a deadline ends a text inside of lists, quotations, brackets and behind bare lines',
-    'forced',
+    'line_break',
     [
       ...['1. One.', '1. One.\n', '- One\n', '* One.\n\n', '• One\n  Two.', '**1. Title** One.'],
       ...['1. One\n\n   More.\n\n', '"Yes. No.', '(It is.', '“Yes. No.', '**It is.', 'Call `ab.'],
@@ -70,7 +70,7 @@ void t.test('behind a list or a code fence, a text ends as elsewhere', async (t)
 });
 
 void t.test('characters may be split over tokens, and no text ends inside of one', async (t) => {
-  const place = new Place();
+  const place = new SentenceScanner();
   const [first = 0, ...others] = bytes('।');
   place.read(bytes('सच'));
   place.read(Uint8Array.of(first));
@@ -90,7 +90,7 @@ void t.test('a mark inside of a number or an address shows by the text behind it
     t.ok(continuesSentence(next), JSON.stringify(next));
   for (const next of [' The', '\n', '\n\n', ' ', '', ' "', ' 3', '你', ' Ü', '\ufffd', '\nand'])
     t.notOk(continuesSentence(next), JSON.stringify(next));
-  const place = new Place();
+  const place = new SentenceScanner();
   place.read(bytes('It is 3.'));
   t.ok(place.isAmbiguous);
   place.read(bytes('\n'));
@@ -100,13 +100,13 @@ void t.test('a mark inside of a number or an address shows by the text behind it
 });
 
 void t.test('a token of blanks behind an end is no further end', async (t) => {
-  const place = new Place();
+  const place = new SentenceScanner();
   const read = (text: string): string => {
     place.read(bytes(text));
     return place.mayEnd;
   };
   t.strictSame(['Yes', '.', '"', '\n', '\n', '', 'No', '.\n\n', ' ', 'A title\n', '\n'].map(read), [
-    ...['no', 'free', 'forced', 'no', 'no', 'no', 'no', 'free', 'no', 'forced', 'no'],
+    ...['no', 'free', 'line_break', 'no', 'no', 'no', 'no', 'free', 'no', 'line_break', 'no'],
   ]);
 });
 

@@ -3,7 +3,7 @@ import { readFileSync } from 'node:fs';
 import { seeded } from '../util/random.js';
 import { arrivalTimes } from './arrivals.js';
 import { type BenchJob, type Form, questionJobs, traceJobs } from './jobs.js';
-import { type BenchOptions, DEFAULT_REQUESTS } from './options.js';
+import { type BenchOptions, DEFAULT_REQUESTS } from './bench-options.js';
 import { QUESTIONS, readQuestions } from './questions.js';
 import { parseTrace } from './trace.js';
 

@@ -2,7 +2,7 @@
 import { convert } from './convert.js';
 import { GENERATION_FIELDS } from './generation.js';
 import { inspect, type Report } from './inspect.js';
-import type { ConvertOptions } from './options.js';
+import type { ConvertOptions } from './convert-options.js';
 import { samplingWarning } from '../model/common-sampling.js';
 import type { Generation, Manifest } from '../model/manifest.js';
 import { interruptible } from '../util/interruption.js';

@@ -1,18 +1,18 @@
 /**
  * The place in a growing text behind its latest byte: whether the text may end there.
  *
- * Knows: UTF-8, sentences, Markdown by Lines. Must not know: tokens, time, models.
+ * Knows: UTF-8, sentences, Markdown by MarkdownScanner. Must not know: tokens, time, models.
  * A misjudged place ends an answer later, or in the middle of a line. The rules are those that common texts need.
  */
 import { type CharacterKind, kindOf } from './characters.js';
-import { Lines } from './lines.js';
+import { MarkdownScanner } from './markdown-scanner.js';
 
 /**
  * - `no`: the text is in the middle of a sentence, a heading or a code fence.
  * - `forced`: a deadline may end it: behind a line without a closing mark, inside of a list, a quotation or brackets.
  * - `free`: a sentence or a code fence has ended.
  */
-export type MayEnd = 'no' | 'forced' | 'free';
+export type MayEnd = 'no' | 'line_break' | 'free';
 
 const [DOT, STAR, BACKTICK] = [0x2e, 0x2a, 0x60];
 const [STRAIGHT, OPENING, CLOSING, LOW] = [0x22, 0x201c, 0x201d, 0x201e];
@@ -58,25 +58,25 @@ const START: State = {
   ...{ isCode: false, isMarked: false, isAmbiguous: false, isApart: true, isLineEnd: false, isPassed: false },
 };
 
-export class Place {
+export class SentenceScanner {
   readonly #state: State;
-  readonly #lines: Lines;
+  readonly #lines: MarkdownScanner;
 
-  constructor(state: Readonly<State> = START, lines = new Lines()) {
+  constructor(state: Readonly<State> = START, lines = new MarkdownScanner()) {
     this.#state = { ...state };
     this.#lines = lines;
   }
 
-  copy(): Place {
-    return new Place(this.#state, this.#lines.copy());
+  copy(): SentenceScanner {
+    return new SentenceScanner(this.#state, this.#lines.copy());
   }
 
   get mayEnd(): MayEnd {
     const { lacking, isMarked, isLineEnd, isPassed } = this.#state;
     if (lacking > 0 || isPassed) return 'no';
-    if (this.#lines.isFenceEnd) return this.#lines.isInList ? 'forced' : 'free';
-    if (isMarked) return this.#isEnclosed ? 'forced' : 'free';
-    return isLineEnd ? 'forced' : 'no';
+    if (this.#lines.isFenceEnd) return this.#lines.isInList ? 'line_break' : 'free';
+    if (isMarked) return this.#isEnclosed ? 'line_break' : 'free';
+    return isLineEnd ? 'line_break' : 'no';
   }
 
   /** Whether the text behind the place decides as well, by `continuesSentence`. */
@@ -119,7 +119,7 @@ export class Place {
     } else this.#visible(code, kind);
   }
 
-  #endLine(line: Lines['line']): void {
+  #endLine(line: MarkdownScanner['line']): void {
     const state = this.#state;
     const isText = (line === 'text' || line === 'table') && !this.#lines.isFenced;
     if (!isText && line !== 'start') state.isMarked = false;

@@ -1,9 +1,9 @@
-/** Summarizes a simulated run as `sortie bench` summarizes a measured one (load/summary.ts), with the exits' quality. */
+/** Summarizes a simulated run as `sortie bench` summarizes a measured one (loadgen/summary.ts), with the exits' quality. */
 import type { DepthShape } from '../cost/model.js';
-import type { Sent } from '../load/run.js';
-import * as summary from '../load/summary.js';
+import type { Sent } from '../loadgen/run.js';
+import * as summary from '../loadgen/summary.js';
 import { timesOf } from '../util/within-budget.js';
-import type { Outcome } from './engine.js';
+import type { Outcome } from './simulated-engine.js';
 
 export interface Report extends summary.Summary {
   readonly meanQuality: number;

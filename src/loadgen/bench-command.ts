@@ -5,14 +5,14 @@
  * tells the server nothing that a client does not know.
  */
 import { writeFile } from 'node:fs/promises';
-import { RemoteError } from '../remote/errors.js';
+import { RemoteError } from '../remote/server-error.js';
 import { type Chosen, chooseModel, type RemoteServer, serverAt } from '../remote/server.js';
 import { checkWritable } from '../util/output-file.js';
 import { ask } from './ask.js';
 import { budgetHeaders } from './budgets.js';
 import type { BenchJob } from './jobs.js';
 import { loadText, runLines } from './lines.js';
-import { type BenchOptions, FOREIGN_MAX_TOKENS } from './options.js';
+import { type BenchOptions, FOREIGN_MAX_TOKENS } from './bench-options.js';
 import { plansOf, type RunPlan } from './plans.js';
 import { plotOf } from './plot.js';
 import { RunProgress } from './progress.js';

@@ -4,19 +4,19 @@
  */
 import { readFile, stat, writeFile } from 'node:fs/promises';
 import { type CostModel, type Work, costModel, predictMs } from '../cost/model.js';
-import { loadPlot } from '../load/plot.js';
-import { hasBudgets, parseTrace, type TraceEntry } from '../load/trace.js';
+import { loadPlot } from '../loadgen/plot.js';
+import { hasBudgets, parseTrace, type TraceEntry } from '../loadgen/trace.js';
 import { type Policy, chunkSizes, defaultPolicy } from '../scheduler/policy.js';
 import { checkWritable } from '../util/output-file.js';
 import { seeded } from '../util/random.js';
 import { SERVE_OPTIONS } from '../config.js';
 import { type CostFile, parseCostFile } from './costs.js';
-import { type Outcome, simulate } from './engine.js';
+import { type Outcome, simulate } from './simulated-engine.js';
 import { simulatedScheduler } from './machine.js';
 import { noisy } from './noise.js';
-import type { SimulateOptions } from './options.js';
-import { type Report, reportOf } from './report.js';
-import type { SimulatedRequest } from './request.js';
+import type { SimulateOptions } from './simulate-options.js';
+import { type Report, reportOf } from './simulate-report.js';
+import type { SimulatedRequest } from './simulated-request.js';
 import { requestsOf, type TokenTimes } from './workload.js';
 
 export interface SpeedReport extends Report {

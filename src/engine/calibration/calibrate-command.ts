@@ -1,7 +1,7 @@
 /** `sortie calibrate` prints the cost table of a model folder on this machine, in the input form of `sortie simulate`. */
 import { monotonicMs } from '../../util/clock.js';
 import { depthShape } from '../depth-shape.js';
-import type { EngineOptions } from '../../protocol/options.js';
+import type { EngineOptions } from '../../protocol/engine-options.js';
 import { calibrate, calibrationPlan } from './calibrate.js';
 import { Executor } from '../execution/executor.js';
 import { loadModel } from '../execution/load-model.js';

@@ -5,7 +5,7 @@
  */
 import { createInterface, type Interface } from 'node:readline/promises';
 import { chooseModel, hasOwnBound, serverAt } from '../remote/server.js';
-import { streamTurn } from './answer.js';
+import { streamTurn } from './chat-answer.js';
 import { runCommand } from './commands.js';
 import { ChatSession } from './session.js';
 import { hasColours, styleOf, type Terminal } from './style.js';

@@ -1,6 +1,6 @@
 /** One answer of a chat: streams its text, and says its depth and its time. */
 import { performance } from 'node:perf_hooks';
-import { RemoteError } from '../remote/errors.js';
+import { RemoteError } from '../remote/server-error.js';
 import type { RemoteServer } from '../remote/server.js';
 import { type Part, type SortieReport, streamAnswer } from '../remote/stream.js';
 import type { Abilities } from './commands.js';

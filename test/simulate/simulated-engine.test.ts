@@ -5,7 +5,7 @@ import { type Work, predictMs } from '../../src/cost/model.js';
 import { defaultPolicy } from '../../src/scheduler/policy.js';
 import type { Machine } from '../../src/simulate/machine.js';
 import { noisy } from '../../src/simulate/noise.js';
-import type { SimulatedRequest } from '../../src/simulate/request.js';
+import type { SimulatedRequest } from '../../src/simulate/simulated-request.js';
 import { seeded } from '../../src/util/random.js';
 import { arrivals } from '../scheduler/arbitrary.js';
 import { type Run, positionsHeld, serve as serveAll } from '../scheduler/fixtures.js';

@@ -39,15 +39,15 @@ const START: State = {
   ...{ line: 'start', indent: 0, run: 0, mark: 0, fence: 0, isInList: false, isFenceEnd: false },
 };
 
-export class Lines {
+export class MarkdownScanner {
   readonly #state: State;
 
   constructor(state: Readonly<State> = START) {
     this.#state = { ...state };
   }
 
-  copy(): Lines {
-    return new Lines(this.#state);
+  copy(): MarkdownScanner {
+    return new MarkdownScanner(this.#state);
   }
 
   get line(): Line {

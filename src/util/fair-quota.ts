@@ -4,7 +4,7 @@
  *
  * Choudhury and Hahne, "Dynamic queue length thresholds for shared-memory packet switches", 1998, with a factor of 1.
  */
-export class Shares {
+export class FairQuota {
   readonly #held = new Map<string, number>();
   #total = 0;
 
@@ -12,7 +12,7 @@ export class Shares {
   constructor(readonly most: number) {}
 
   /** Places that a client may take in addition. */
-  room(client: string): number {
+  available(client: string): number {
     return Math.max(0, Math.floor((2 * this.most - this.#total - this.held(client)) / 2));
   }
 
@@ -20,13 +20,13 @@ export class Shares {
     return this.#held.get(client) ?? 0;
   }
 
-  /** Takes places. The caller asks for `room` first. */
-  take(client: string, places: number): void {
+  /** Takes places. The caller asks for `available` first. */
+  acquire(client: string, places: number): void {
     this.#held.set(client, this.held(client) + places);
     this.#total += places;
   }
 
-  give(client: string, places: number): void {
+  release(client: string, places: number): void {
     const left = this.held(client) - places;
     if (left > 0) this.#held.set(client, left);
     else this.#held.delete(client);

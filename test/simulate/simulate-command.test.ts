@@ -4,8 +4,8 @@ import { join } from 'node:path';
 import fc from 'fast-check';
 import t, { type Test } from 'tap';
 import { packageRoot } from '../../src/config.js';
-import { simulateCommand } from '../../src/simulate/command.js';
-import { simulateDefaults } from '../../src/simulate/options.js';
+import { simulateCommand } from '../../src/simulate/simulate-command.js';
+import { simulateDefaults } from '../../src/simulate/simulate-options.js';
 import type { Limits } from '../../src/simulate/workload.js';
 import { shape, table } from '../scheduler/sample.js';
 

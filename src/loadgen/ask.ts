@@ -1,6 +1,6 @@
 /** One request of a bench, timed by the client. */
 import { performance } from 'node:perf_hooks';
-import { RemoteError } from '../remote/errors.js';
+import { RemoteError } from '../remote/server-error.js';
 import type { RemoteServer } from '../remote/server.js';
 import {
   type Asked,
