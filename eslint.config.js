@@ -18,7 +18,7 @@ const root = ['main.ts', 'cli.ts', 'cli', 'serve.ts'];
 /** The folders that each folder imports. */
 const layers = {
   util: [],
-  options: ['scheduler'],
+  options: [],
   runtime: ['util'],
   model: ['util', 'runtime'],
   text: ['util'],

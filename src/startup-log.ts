@@ -63,7 +63,7 @@ export function warnOfVariables(env: Readonly<Record<string, string | undefined>
 export function warnOfLengths({ exits }: Pick<Manifest, 'exits'>, log: Logger): void {
   const without = exits.filter(({ lengths }) => lengths === undefined).map(({ layer }) => layer);
   if (without.length > 0)
-    log.warn({ exits: without }, 'the model folder has no lengths of answers, so the router guesses');
+    log.warn({ exits: without }, 'the model folder has no lengths of answers, so the scheduler guesses');
 }
 
 /** Warns of a model whose sampling is guessed. */

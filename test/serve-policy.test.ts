@@ -16,9 +16,9 @@ void t.test('the default budget and the depth bounds come from flags and variabl
     minExit: 20,
     maxExit: null,
     minQuality: null,
-    minRight: 0.5,
+    minAccuracy: 0.5,
   });
-  const none = { defaultBudget: null, onMiss: 'land', minExit: null, maxExit: null, minQuality: null, minRight: 0.5 };
+  const none = { defaultBudget: null, onMiss: 'land', minExit: null, maxExit: null, minQuality: null, minAccuracy: 0.5 };
   t.same(requestPolicy({ exits }, resolveOptions({}, {})), none);
   t.match(requestPolicy({ exits }, resolveOptions({ onMiss: 'reject' }, {})), { onMiss: 'reject' });
   t.throws(() => resolveOptions({ onMiss: 'wait' }, {}), /--on-miss must be one of land, continue, truncate, reject/);
@@ -35,16 +35,16 @@ void t.test('a bound must be an exit, and the smaller bound at most the greater'
 
 void t.test("the router's options have rules", async (t) => {
   const options = resolveOptions(
-    { minRight: '0.25', recalibrate: 'on' },
+    { minAccuracy: '0.25', recalibrate: 'on' },
     { SORTIE_NO_BUDGET_SHARE: '0.25', SORTIE_MAX_STALL: '20', SORTIE_CACHE_DIR: '/c' },
   );
-  t.match(options, { minRight: 0.25, recalibrate: true, noBudgetShare: 0.25, maxStall: 20, cacheDir: '/c' });
+  t.match(options, { minAccuracy: 0.25, recalibrate: true, noBudgetShare: 0.25, maxStall: 20, cacheDir: '/c' });
   t.throws(
     () => resolveOptions({ noBudgetShare: '0' }, {}),
     /--no-budget-share must be a number from 0.01 to 1, got "0"/,
   );
-  for (const share of [0, 1]) t.equal(resolveOptions({ minRight: String(share) }, {}).minRight, share);
-  t.throws(() => resolveOptions({ minRight: '1.1' }, {}), /--min-right must be a number from 0 to 1, got "1.1"/);
+  for (const share of [0, 1]) t.equal(resolveOptions({ minAccuracy: String(share) }, {}).minAccuracy, share);
+  t.throws(() => resolveOptions({ minAccuracy: '1.1' }, {}), /--min-accuracy must be a number from 0 to 1, got "1.1"/);
   t.throws(() => resolveOptions({ defaultBudget: '-1' }, {}), /--default-budget must be an integer/);
 });
 

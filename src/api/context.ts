@@ -26,8 +26,8 @@ export interface RequestPolicy {
   readonly minQuality?: number | null;
   /** Most tokens of an answer; absent or null: no bound. */
   readonly maxTokens?: number | null;
-  /** Least share of right answers of the exits that the router chooses among; absent: any. */
-  readonly minRight?: number;
+  /** Least share of right answers of the exits that the scheduler chooses among; absent: any. */
+  readonly minAccuracy?: number;
 }
 
 export const openPolicy: RequestPolicy = { defaultBudget: null, minExit: null, maxExit: null };
@@ -41,7 +41,7 @@ export function policyOf(all: RequestPolicy, key: RequestPolicy): RequestPolicy 
     maxExit: key.maxExit ?? all.maxExit,
     minQuality: key.minQuality ?? all.minQuality ?? null,
     maxTokens: key.maxTokens ?? all.maxTokens ?? null,
-    ...(all.minRight !== undefined && { minRight: all.minRight }),
+    ...(all.minAccuracy !== undefined && { minAccuracy: all.minAccuracy }),
   };
 }
 

@@ -1,4 +1,4 @@
-/** `sortie simulate`: the router against a trace. */
+/** `sortie simulate`: the scheduler against a trace. */
 import { Option, type Command } from 'commander';
 import { SERVE_OPTIONS } from '../config.js';
 import { simulateDefaults as initial, type SimulateOptions } from '../simulate/simulate-options.js';
@@ -27,7 +27,7 @@ const OPTIONS: readonly Option[] = [
   ),
   choice(
     '--limits <kind>',
-    "stated: the router gets each answer's exact length, which real clients do not state",
+    "stated: the scheduler gets each answer's exact length, which real clients do not state",
     LIMITS,
     initial.limits,
   ),

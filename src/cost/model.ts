@@ -11,7 +11,7 @@ import { type CostTable, type Curve, cheapestAt, curveOf } from './table.js';
 declare const exitUnit: unique symbol;
 /** Names an exit by its number of layers: in options, requests, events and metrics. */
 export type ExitLayer = number & { readonly [exitUnit]?: 'layer' };
-/** Names an exit by its index in `DepthShape.exits`: inside the engine, the router and the cost model. */
+/** Names an exit by its index in `DepthShape.exits`: inside the engine, the scheduler and the cost model. */
 export type ExitIndex = number & { readonly [exitUnit]?: 'index' };
 
 /** One exit of the model, shallowest first in DepthShape. */

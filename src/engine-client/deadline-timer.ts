@@ -3,7 +3,7 @@
  * gateway's event loop is free meanwhile. An answer that has no plan at its deadline ends as well; with `reject` the
  * engine rejects it.
  *
- * Knows: deadlines, and the events of each answer. Must not know: how the engine ends answers (Router.isOverdue).
+ * Knows: deadlines, and the events of each answer. Must not know: how the engine ends answers (Planner.isOverdue).
  */
 import { monotonicMs, timerUntil } from '../util/clock.js';
 import { isCutAtDeadline } from '../protocol/early-end.js';

@@ -1,4 +1,4 @@
-/** The shape of a model folder, as the cost model and the router see it. */
+/** The shape of a model folder, as the cost model and the scheduler see it. */
 import type { DepthShape } from '../cost/model.js';
 import type { Manifest } from '../model/manifest.js';
 import type { LengthPrior } from '../scheduler/output-length.js';

@@ -92,7 +92,7 @@ export function capturedForms(kernels: readonly KernelName[]): readonly Captured
 export const Quality = Type.Object({
   /** Mean KL divergence from the base's full depth, nats per token. */
   kl: Type.Optional(Type.Number()),
-  /** Share of positions whose most likely token is the base model's. The router ranks exits by it. */
+  /** Share of positions whose most likely token is the base model's. The scheduler ranks exits by it. */
   agreement: Type.Optional(Type.Number({ minimum: 0, maximum: 1 })),
   /** Share of full depth's score on everyday requests with a checkable answer (`bench:everyday`, tuning half). */
   right: Type.Optional(Type.Number({ minimum: 0, maximum: 1 })),
@@ -182,7 +182,7 @@ export const ExitEntry = Type.Object({
   quality: Quality,
   /** DRY rule for requests that state no repetition parameter, or neutral ones; absent: no rule. */
   dry: Type.Optional(Dry),
-  /** Prior of answer lengths for the router, until it has seen answers; absent without a measurement. */
+  /** Prior of answer lengths for the scheduler, until it has seen answers; absent without a measurement. */
   lengths: Type.Optional(Lengths),
 });
 export type ExitEntry = Static<typeof ExitEntry>;

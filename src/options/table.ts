@@ -28,6 +28,8 @@ interface Row<T> {
   readonly help: string;
   /** The default as --help names it, if its plain form says little. */
   readonly defaultText?: string;
+  /** An earlier name of the flag, which stays an alias for one version. */
+  readonly formerly?: string;
 }
 
 export interface OptionSpec<T> extends Row<T> {
@@ -188,11 +190,14 @@ export const SERVE_OPTIONS = {
     noBudgetShare: option(share(0.01), 0.1, 'share of the machine that these requests get under any load'),
   }),
   ...group('Planning', {
-    minRight: option(
-      share(0),
-      0.5,
-      "least share of full depth's right answers of an exit that the router chooses; requests may name any exit",
-    ),
+    minAccuracy: {
+      ...option(
+        share(0),
+        0.5,
+        "least share of full depth's right answers of an exit that the scheduler chooses; requests may name any exit",
+      ),
+      formerly: 'min-right',
+    },
     onMiss: option(
       oneOf('ACTION', 'land', 'continue', 'truncate', 'reject'),
       'land',

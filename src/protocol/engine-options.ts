@@ -8,7 +8,7 @@ import type { StageKernel } from '../model/manifest.js';
 /** `unseeded`: answers that no client can reproduce, and answers whose requests allow drafts. */
 export type Speculate = 'off' | 'unseeded' | 'all';
 
-/** The tunables of the scheduler that the operator sets (src/router/policy.ts). */
+/** The tunables of the scheduler that the operator sets (src/scheduler/policy.ts). */
 export interface OperatorPolicy {
   readonly noBudgetShare: number;
   readonly maxStallMs: number;
@@ -35,7 +35,7 @@ export interface EngineOptions {
   readonly prefixReuse: boolean;
   /** Answers that may be drafted; absent: `off`. */
   readonly speculate?: Speculate;
-  /** Absent: the router's default. */
+  /** Absent: the scheduler's default. */
   readonly policy?: OperatorPolicy;
   /** Folder of cached costs; absent: the engine measures them at every start. */
   readonly cacheDir?: string;

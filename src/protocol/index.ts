@@ -67,7 +67,7 @@ export interface Landed {
   readonly probability: number;
 }
 
-/** The router's decision for an admitted request. */
+/** The scheduler's decision for an admitted request. */
 export interface PlannedEvent extends Omit<Admitted, 'kind'> {
   readonly id: string;
   readonly landing: EarlyEnd;

@@ -173,7 +173,11 @@ function leastFeasible({ arrivedAt }: Sequence, state: Snapshot, fits: Fits): nu
   }
   // A retry waits for the step that begins as its rejection leaves. Then it is due later, with less time.
   const waitMs = now - arrivedAt + nextStepMs(state) + policy.requestOverheadMs;
-  for (let named = most * (1 + policy.retryRoom) + waitMs, i = 0; i < policy.retrySearch; named *= 1.25, i += 1) {
+  for (
+    let named = most * (1 + policy.retryRoom) + waitMs, i = 0;
+    i < policy.retrySearch;
+    named *= policy.retryStep, i += 1
+  ) {
     const totalMs = Math.ceil(named);
     if (holds(totalMs) && holds(totalMs - waitMs) && holds(totalMs + waitMs)) return totalMs;
   }

@@ -73,9 +73,6 @@ function demandOf({ requests }: Snapshot, expected: Expected): Demand | null {
   return { ...expected, rate: expected.rate + backlog, minExit: Math.min(...present.map(({ minExit }) => minExit)) };
 }
 
-/** Rounds until pace and lengths agree. */
-const ROUNDS = 4;
-
 /** Right answers in time, as a share of the arrivals. */
 function valueAt(state: Snapshot, { rate, positions, budgets }: Demand, exit: ExitIndex): number {
   const { model, policy, utility } = state;
@@ -86,7 +83,7 @@ function valueAt(state: Snapshot, { rate, positions, budgets }: Demand, exit: Ex
   let [served, waitMs] = [1, 0];
   const fitting = (budgetMs: number): number =>
     Math.max(0, (budgetMs - policy.requestOverheadMs - waitMs - prefillMs) / tokenMs);
-  for (let round = 0; round < ROUNDS; round += 1) {
+  for (let round = 0; round < policy.fluidRounds; round += 1) {
     const tokens = mean(budgets, (budgetMs) => distribution.meanLeft(0, fitting(budgetMs)));
     const load = rate * (prefillMs + tokens * rowMs);
     served = Math.min(1, policy.mostLoad / load);

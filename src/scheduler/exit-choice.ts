@@ -18,7 +18,10 @@ export type Exits = ReadonlyMap<PlannedRequest, ExitIndex>;
  */
 export function chooseExits(state: Snapshot, most: ExitIndex): Exits {
   // Depth takes no time of other keys.
-  const careful = Math.max(1, (1 - state.policy.noBudgetShare) / Math.max(0.1, 1 - state.othersShare));
+  const careful = Math.max(
+    1,
+    (1 - state.policy.noBudgetShare) / Math.max(state.policy.leastPromisedShare, 1 - state.othersShare),
+  );
   const order = serviceOrder(state.requests);
   let unavoidable: Late | null = null;
   for (let deepest = most; ; deepest -= 1) {

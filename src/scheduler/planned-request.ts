@@ -203,7 +203,9 @@ export class PlannedRequest {
     const due = Math.min(end, sequence.firstTokenAt === null ? firstToken : Infinity);
     if (due !== Infinity || tpotMs === Infinity) return due;
     // A budget of TPOT alone takes its turn as if that TPOT gave its deadline.
-    return terms.arrivedAt + tpotMs * (sequence.generated + this.stepsLeft(maxExit, 0.9));
+    return (
+      terms.arrivedAt + tpotMs * (sequence.generated + this.stepsLeft(maxExit, this.#moment.policy.tpotDeadlineShare))
+    );
   }
 
   /**
@@ -216,7 +218,7 @@ export class PlannedRequest {
 
   /** The same behind so many milliseconds of other prompts. */
   isReachableIn(waitMs: number): boolean {
-    const { now, batchStepMs, sentenceTokens } = this.#moment;
+    const { now, batchStepMs, sentenceTokens, policy } = this.#moment;
     const { hasDeadline, minExit, deadlines, sequence } = this;
     if (!hasDeadline) return false;
     const from = now + waitMs + this.prefillMs(minExit);
@@ -224,8 +226,7 @@ export class PlannedRequest {
     const isFirstLate = sequence.firstTokenAt === null && from + stepMs > deadlines.firstToken;
     if (isFirstLate && deadlines.end === Infinity) return false;
     const median = this.stepsLeft(minExit, 0.5);
-    // Half of the sentences are about half as long.
-    const least = sequence.lands ? Math.min(median, sentenceTokens / 2) : median;
+    const least = sequence.lands ? Math.min(median, sentenceTokens * policy.hopelessShare) : median;
     return from + least * stepMs <= deadlines.end;
   }
 }

@@ -1,4 +1,4 @@
-/** Every tunable of the router, with unit and default: the one table. Those of the cost model's drift are in cost/model.ts. */
+/** Every tunable of the scheduler, with unit and default: the one table. Those of the cost model's drift are in cost/model.ts. */
 
 /** Few sizes, so that few shapes reach ONNX Runtime's allocator. */
 const SIZES = [16, 32, 64, 128, 256, 512, 1024, 2048];
@@ -51,6 +51,10 @@ export const defaultPolicy = {
   /** Arrivals that are remembered, and those of them whose budgets count. */
   mostArrivals: 64,
   arrivalBudgets: 16,
+  /** Rounds until pace and lengths of the fluid agree. */
+  fluidRounds: 4,
+  /** Least share of the machine that promises have beside other keys, when depth is bounded for them. */
+  leastPromisedShare: 0.1,
 
   // Answers.
 
@@ -61,7 +65,23 @@ export const defaultPolicy = {
   /** An answer counts half after so many more of its kind. */
   answerHalfLife: 700,
 
+  // Sentences.
+
+  /** Share of sentences that are no longer than planned. Each longer one at the deadline is an answer that is cut. */
+  sentenceQuantile: 0.9,
+  /** Length of a sentence in tokens at that quantile, before any was seen: English prose of small models. */
+  sentenceTokens: 24,
+  /** Weight of one sentence in that length: about the last 20 long ones count. */
+  sentenceGain: 0.1,
+  /** A budget is hopeless that has no time for so many of the tokens of a long sentence: half of all are about as long. */
+  hopelessShare: 0.5,
+
   // Guarantees.
+
+  /** Largest share of the time that promises leave to other requests. */
+  mostOthersShare: 0.9,
+  /** Share of answers that a budget of TPOT alone has time for, when its deadline orders it. */
+  tpotDeadlineShare: 0.9,
 
   /** Probability, 0..1, that an answer that can't land is no longer than its guarantee covers. */
   covered: 0.9995,
@@ -85,6 +105,8 @@ export const defaultPolicy = {
   retryRoom: 0.15,
   /** Budgets that are tried for one that also holds a step later. */
   retrySearch: 6,
+  /** Each of them exceeds the one before by this factor. */
+  retryStep: 1.25,
   /** A rejection holds the budget that it names for a retry: so long, ms; the last few of a tenant, and most in all. */
   reservedMs: 1000,
   reservedByTenant: 4,

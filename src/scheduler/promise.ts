@@ -1,5 +1,5 @@
 /**
- * Promises: whether the budgets that the router guarantees hold, with one more of them, and how carefully they are made.
+ * Promises: whether the budgets that the scheduler guarantees hold, with one more of them, and how carefully they are made.
  *
  * A promise covers the prompt at the shallowest exit, and the tokens to the end of a sentence. An answer that can't land is
  * covered to its own end. Slots and the KV cache count as well. Requests without a promise run in their share of the time
@@ -41,7 +41,7 @@ export function latePromises(
   const promised = requests.filter(({ isPromised }) => isPromised);
   if (promised.length === 0) return new Map();
   const hasOthers = !areAllRunning && promised.length < requests.length;
-  const factor = careful / (1 - (hasOthers ? Math.min(0.9, policy.noBudgetShare) : 0));
+  const factor = careful / (1 - (hasOthers ? Math.min(policy.mostOthersShare, policy.noBudgetShare) : 0));
   const costs = state.costs.map(({ rowMs, fixedMs }) => ({ rowMs: rowMs * factor, fixedMs: fixedMs * factor }));
   const exitOf = (each: PlannedRequest): ExitIndex =>
     chosen.get(each) ?? (each.isBeginning ? each.minExit : each.currentExit);

@@ -51,7 +51,7 @@ export class Scheduler {
   readonly #planner: Planner;
   readonly #arrivals = new Arrivals();
   readonly #drafts: Drafts;
-  readonly #sentences = new SentenceLength();
+  readonly #sentences: SentenceLength;
   readonly #builder: PlanBuilder;
 
   constructor(
@@ -62,6 +62,7 @@ export class Scheduler {
     const { shape, costs, policy, priors, slowdown } = options;
     this.slots = new SlotManager(table, options);
     this.#planner = new Planner(shape, costs, policy, priors, slowdown);
+    this.#sentences = new SentenceLength(policy);
     this.#drafts = new Drafts(units.exits, options.drafts);
     const own = { slots: this.slots, planner: this.#planner, drafts: this.#drafts, sentences: this.#sentences };
     this.#builder = new PlanBuilder({ units, table, shape, ...own });

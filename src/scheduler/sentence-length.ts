@@ -3,16 +3,9 @@
  *
  * Must not know: texts, time.
  */
+import type { Policy } from './policy.js';
 
-/** The tunables of sentence lengths. */
-const SENTENCE = {
-  /** Share of sentences that are no longer than planned. Each longer one at the deadline is an answer that is cut. */
-  quantile: 0.9,
-  /** Length of a sentence in tokens at that quantile, before any was seen: English prose of small models. */
-  tokens: 24,
-  /** Weight of one sentence in that length: about the last 20 long ones count. */
-  gain: 0.1,
-} as const;
+type Tunables = Pick<Policy, 'sentenceQuantile' | 'sentenceTokens' | 'sentenceGain'>;
 
 /** The present sentence of an answer. */
 export class SentenceState {
@@ -28,21 +21,31 @@ export class SentenceState {
 
 /** A quantile that follows its observations: each moves it by a share of itself, up where it exceeds, else down. */
 class Quantile {
-  #tokens: number = SENTENCE.tokens;
+  #tokens: number;
+
+  constructor(private readonly policy: Tunables) {
+    this.#tokens = policy.sentenceTokens;
+  }
 
   get tokens(): number {
     return this.#tokens;
   }
 
   observe(exceeds: boolean): void {
-    const share = exceeds ? SENTENCE.quantile : SENTENCE.quantile - 1;
-    this.#tokens = Math.max(1, this.#tokens * Math.exp(SENTENCE.gain * share));
+    const { sentenceQuantile, sentenceGain } = this.policy;
+    const share = exceeds ? sentenceQuantile : sentenceQuantile - 1;
+    this.#tokens = Math.max(1, this.#tokens * Math.exp(sentenceGain * share));
   }
 }
 
 export class SentenceLength {
-  readonly #first = new Quantile();
-  readonly #next = new Quantile();
+  readonly #first: Quantile;
+  readonly #next: Quantile;
+
+  constructor(policy: Tunables) {
+    this.#first = new Quantile(policy);
+    this.#next = new Quantile(policy);
+  }
 
   /** Tokens of an answer until it may end for the first time, at the quantile. */
   get first(): number {

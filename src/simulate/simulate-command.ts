@@ -1,5 +1,5 @@
 /**
- * `sortie simulate`: replays a trace against measured costs, to size a deployment. By default the router gets
+ * `sortie simulate`: replays a trace against measured costs, to size a deployment. By default the scheduler gets
  * only the information of a client: prompt length and budget. `--limits stated` adds the exact length of each answer.
  */
 import { readFile, stat, writeFile } from 'node:fs/promises';
@@ -104,9 +104,9 @@ function fullDepthTimes(model: CostModel): TokenTimes {
   };
 }
 
-/** The shallowest exit that the router may choose: of this quality, and with enough right answers; null for any. */
+/** The shallowest exit that the scheduler may choose: of this quality, and with enough right answers; null for any. */
 function leastExit(quality: number | null, exits: CostModel['shape']['exits']): number | null {
-  const useful = exits.find(({ right }) => right >= SERVE_OPTIONS.minRight.default)?.layer;
+  const useful = exits.find(({ right }) => right >= SERVE_OPTIONS.minAccuracy.default)?.layer;
   return Math.max(exitOfQuality(quality, exits) ?? 0, useful ?? 0) || null;
 }
 

@@ -23,7 +23,7 @@ export interface Scale {
   readonly maxLength: number;
 }
 
-/** Whether the router knows exact answer lengths (`stated`), which no client states, or requests omit max_tokens. */
+/** Whether the scheduler knows exact answer lengths (`stated`), which no client states, or requests omit max_tokens. */
 export const LIMITS = ['stated', 'unstated'] as const;
 export type Limits = (typeof LIMITS)[number];
 

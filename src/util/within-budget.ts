@@ -1,4 +1,4 @@
-/** The one rule for whether an answer keeps its budget: reports, metrics, the router and benches agree by it. */
+/** The one rule for whether an answer keeps its budget: reports, metrics, the scheduler and benches agree by it. */
 
 /** Milliseconds. Null: no limit, or a time that the answer does not have. */
 export interface BudgetTimes {

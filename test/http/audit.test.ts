@@ -172,7 +172,7 @@ void t.test('an exit of too few right answers is for requests that state a depth
   const right = [0.4, 0.6, 0.5, 0.8, 1];
   const server = await build(t, undefined, {
     model: { exits: exits.map((exit, i) => ({ ...exit, quality: { right: right[i] ?? 1 } })) },
-    limits: { policy: { ...openPolicy, minRight: 0.6 } },
+    limits: { policy: { ...openPolicy, minAccuracy: 0.6 } },
   });
   for (const [sortie, expected] of [
     [{}, [15, 30]],

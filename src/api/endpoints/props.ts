@@ -12,7 +12,7 @@ function roundedPoint<T extends { readonly ms: number }>(point: T): T {
   return { ...point, ms: Math.round(point.ms * 1000) / 1000 };
 }
 
-/** The estimate by which the router weighs an exit, and `min_quality` chooses one, with its sources. */
+/** The estimate by which the scheduler weighs an exit, and `min_quality` chooses one, with its sources. */
 function qualityOf(row: QualityRow | undefined): object | null {
   if (row === undefined) return null;
   const rounded = (value: number): number => Math.round(value * 1e4) / 1e4;

@@ -137,7 +137,7 @@ export interface DepthPolicy extends DepthLimits {
   /** Estimated quality of each exit of the model. */
   readonly quality?: readonly number[];
   /** Least share of right answers of an exit where the request states no depth; absent: any. */
-  readonly minRight?: number;
+  readonly minAccuracy?: number;
 }
 
 /** Bounds for every request. A null bound is the model's own. */
@@ -164,12 +164,12 @@ function flooredExit(range: Exits, exits: Exits, { floor, quality = [] }: DepthP
 }
 
 /**
- * The shallowest allowed exit whose answers are of use, so that the router buys no time with wrong ones. If all allowed
+ * The shallowest allowed exit whose answers are of use, so that the scheduler buys no time with wrong ones. If all allowed
  * exits are below `--min-right`, the shallowest one is used.
  */
-function usefulExit(model: ServedModel, allowed: Exits, deepest: number, { minRight = 0 }: DepthPolicy): number {
+function usefulExit(model: ServedModel, allowed: Exits, deepest: number, { minAccuracy = 0 }: DepthPolicy): number {
   const rightOf = (layer: number): number => model.exits.find((exit) => exit.layer === layer)?.quality.right ?? 1;
-  const useful = allowed.find((layer) => layer <= deepest && rightOf(layer) >= minRight);
+  const useful = allowed.find((layer) => layer <= deepest && rightOf(layer) >= minAccuracy);
   return useful ?? allowed.find((layer) => layer <= deepest) ?? deepest;
 }
 
