@@ -1,8 +1,8 @@
 /**
- * Right answers in time under load, over HTTP: Sortie routed by budgets, every fixed setting of Sortie (exit and constant
- * end pressure), and with --peer llama-server.
+ * Right answers in time under load, over HTTP: Sortie routed by budgets, every exit that lands, every fixed setting of
+ * Sortie (exit and constant end pressure), and with --peer llama-server. ` hint` behind a side asks for short answers.
  *
- *   npm run bench:goodput -- [--sides routed,"fixed 30","fixed 30+4"] [--loads .5,1,2] [--seeds 1,2,3] [--out DIR]
+ *   npm run bench:goodput -- [--sides routed,"lands 30","lands 30 hint"] [--loads .5,1,2] [--seeds 1,2,3] [--out DIR]
  *     [--budgets 1x,2x,4x] [--questions FILE] [--server-args "..."] [--peer DIR --peer-model FILE] ...
  *
  * - Every side gets the same requests at the same instants: greedy, without `max_tokens`.
@@ -30,7 +30,7 @@ import { budgetsOf, checkedQuestions, type GoodputAnswer, type Job, jobsOf } fro
 import { sampledQuestions, sender } from './goodput/job.js';
 import { cellTable, comparisonTable, lineOf } from './goodput/lines.js';
 import { type Record as BenchRecord, type Run, type Traffic, earlier, withRun } from './goodput/record.js';
-import { routerTime } from './goodput/router-time.js';
+import { planningTime } from './goodput/planning-time.js';
 import { measureSetup, type Setup } from './goodput/setup.js';
 import { allSides, modelOf, type Side, sideOf } from './goodput/side.js';
 import { summaryOf } from './goodput/summary.js';
@@ -53,15 +53,15 @@ const values = optionsOf('bench:goodput', about, {
   arrivals: text('list', 'some of poisson, bursty and closed (clients that never pause)', 'poisson'),
   sides: text(
     'list',
-    '"routed [ON_MISS]", "fixed EXIT[+BIAS]", "llama-server[+BIAS]"; all: every one',
-    'routed,fixed 30,fixed 30+4,fixed 15',
+    '"routed [ON_MISS]", "lands EXIT", "fixed EXIT[+BIAS]", "llama-server[+BIAS]", with or without " hint"; all: every one',
+    'routed,lands 30,lands 15,routed hint,lands 30 hint,routed continue',
   ),
   pressures: numbers('biases on the end tokens of `--sides all`', [0, 2, 4, 6], fractions),
   requests: number('requests per run', 200),
   threads: number('compute threads of every side', 2),
   slots: number('concurrent sequences of every side', 16),
   seeds: numbers('seeds of requests, classes and arrivals', [1]),
-  routerTime: flag("measure only the router's time for a step with 64 requests"),
+  planningTime: flag("measure only the scheduler's time for a step with 64 requests"),
 });
 
 function trafficKinds(): Traffic[] {
@@ -79,7 +79,7 @@ async function main(): Promise<void> {
   const { questions: path, keep, requests, slots, threads, budgets } = values;
   if ((values.peer === undefined) !== (values.peerModel === undefined))
     throw new Error('--peer DIR and --peer-model FILE must be given together');
-  if (values.routerTime) return sayRouterTime();
+  if (values.planningTime) return sayPlanningTime();
   const model = modelOf(loadManifest(values.model));
   const all = values.sides === 'all';
   const names = all ? allSides(model.layers, values.pressures, values.peer !== undefined) : values.sides.split(',');
@@ -167,9 +167,9 @@ function saySetup(setup: Setup, classes: readonly BudgetClass[], plans: readonly
   );
 }
 
-async function sayRouterTime(): Promise<void> {
+async function sayPlanningTime(): Promise<void> {
   const { cost } = parseCostFile(await calibrateCommand(values.model, { threads: values.threads }));
-  const time = routerTime(cost, depthShape(loadManifest(values.model)));
+  const time = planningTime(cost, depthShape(loadManifest(values.model)));
   const perStep = time.stepMs + time.arrivals * time.admitMs;
   const share = (stepMs: number): string =>
     `${((100 * time.stepMs) / stepMs).toFixed(2)}% (${((100 * perStep) / stepMs).toFixed(2)}%) of ${stepMs.toFixed(0)} ms`;

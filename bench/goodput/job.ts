@@ -75,11 +75,23 @@ export function jobsOf(
   });
 }
 
+/** The body of a chat with a text behind its last message. */
+function hinted(body: Readonly<Record<string, unknown>>, hint: string): Readonly<Record<string, unknown>> {
+  if (hint === '') return body;
+  const messages = body.messages as readonly { readonly role: string; readonly content: string }[];
+  return {
+    ...body,
+    messages: messages.map((message, i) =>
+      i === messages.length - 1 ? { ...message, content: message.content + hint } : message,
+    ),
+  };
+}
+
 /** Sends jobs to a server with the headers and fields of a side. */
 export function sender(
   url: string,
   model: string,
-  { headers, fields }: Pick<Side, 'headers' | 'fields'>,
+  { headers, fields, hint }: Pick<Side, 'headers' | 'fields' | 'hint'>,
 ): Send<Job, GoodputAnswer> {
   const server = serverAt(url, null);
   return async ({ asked: { path, body }, budget, check }, scheduledAt) => {
@@ -87,7 +99,7 @@ export function sender(
     const answer = await ask(
       server,
       model,
-      { path, body: { ...body, ...fields } },
+      { path, body: { ...hinted(body, hint), ...fields(budget) } },
       {
         ...{ headers: headers(budget), scheduledAt },
         onPart: ({ text }) => {

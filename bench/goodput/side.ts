@@ -5,11 +5,13 @@ import { pressed } from '../everyday/requests.js';
 
 export interface Side {
   readonly name: string;
-  /** Routed sides have a budget. Fixed ones have an exit, and the peer has neither. */
+  /** Routed sides choose their exits. Fixed ones have one, and the peer has none. */
   readonly kind: 'routed' | 'fixed' | 'peer';
   readonly headers: (budget: Budget) => Record<string, string>;
   /** Further fields of a request. */
-  readonly fields: Readonly<Record<string, unknown>>;
+  readonly fields: (budget: Budget) => Readonly<Record<string, unknown>>;
+  /** Text behind every question; empty for none. */
+  readonly hint: string;
 }
 
 /** The model as its sides need it: exit layers, shallowest first, and the ids that end an answer. */
@@ -23,45 +25,72 @@ export function modelOf({ name, exits, eosTokens }: Manifest): SidedModel {
   return { name, layers: exits.map(({ layer }) => layer), endTokens: eosTokens };
 }
 
-const ROUTED = /^routed(?: (?<onMiss>[a-z]+))?$/;
+/** The words that ask for a short answer. */
+const HINT = ' Answer in one short sentence.';
+
+const ROUTED = /^routed(?: (?<onMiss>land|continue|truncate|reject))?$/;
+const LANDS = /^lands (?<layer>\d+)$/;
 const FIXED = /^fixed (?<layer>\d+)(?:\+(?<pressure>\d+(?:\.\d+)?))?$/;
-const PEER = /^llama-server(?:\+(?<pressure>\d+(?:\.\d+)?))?$/;
+const PEER = /^llama-server(?:\+(?<pressure>\d+(?:\.\d+)?)|(?<limit> limit))?$/;
 
 /**
- * A side by its name: `routed`, `routed truncate` (X-Budget-On-Miss), `fixed 30`, `fixed 30+4` (a bias of 4 on the end
- * tokens) or `llama-server+4`.
+ * A side by its name, with ` hint` behind it for a text that asks for a short answer:
+ * - `routed`, `routed truncate` (X-Budget-On-Miss): the request states its budget.
+ * - `lands 30`: the same at one exit. `fixed 30`, `fixed 30+4`: no budget; a bias of 4 on the end tokens.
+ * - `llama-server+4`, `llama-server limit`: the budget as its limit of the time of an answer (`t_max_predict_ms`).
  * @throws Error that names the rule and the value
  */
 export function sideOf(text: string, { layers, endTokens }: SidedModel): Side {
   const name = text.trim();
-  const routed = ROUTED.exec(name);
+  const bare = name.replace(/ hint$/, '');
+  const hint = bare === name ? '' : HINT;
+  const exitOf = (layer: string | undefined): string | null =>
+    layer !== undefined && layers.includes(Number(layer)) ? layer : null;
+  const noFields = () => ({});
+  const routed = ROUTED.exec(bare);
   if (routed !== null) {
     const { onMiss } = routed.groups ?? {};
     const miss = onMiss === undefined ? {} : { 'x-budget-on-miss': onMiss };
     return {
-      ...{ name, kind: 'routed', fields: {} },
+      name,
+      kind: 'routed',
+      hint,
+      fields: noFields,
       headers: (budget) => ({ ...budgetHeaders(budget), ...miss }),
     };
   }
-  const { layer, pressure = '0' } = FIXED.exec(name)?.groups ?? {};
-  if (layer !== undefined && layers.includes(Number(layer))) {
-    const fields = pressed(endTokens, Number(pressure));
-    return { name, kind: 'fixed', headers: () => ({ 'x-exit-layer': layer }), fields };
+  const lands = exitOf(LANDS.exec(bare)?.groups?.layer);
+  if (lands !== null) {
+    const headers = (budget: Budget) => ({ ...budgetHeaders(budget), 'x-exit-layer': lands });
+    return { name, kind: 'fixed', hint, fields: noFields, headers };
   }
-  const peer = PEER.exec(name);
+  const { layer, pressure = '0' } = FIXED.exec(bare)?.groups ?? {};
+  const fixed = exitOf(layer);
+  if (fixed !== null) {
+    const fields = () => pressed(endTokens, Number(pressure));
+    return { name, kind: 'fixed', hint, fields, headers: () => ({ 'x-exit-layer': fixed }) };
+  }
+  const peer = PEER.exec(bare);
   if (peer !== null) {
-    const fields = pressed(endTokens, Number(peer.groups?.pressure ?? 0));
-    return { name, kind: 'peer', headers: () => ({}), fields };
+    const { limit, pressure: bias = '0' } = peer.groups ?? {};
+    const fields = (budget: Budget) =>
+      limit === undefined ? pressed(endTokens, Number(bias)) : { t_max_predict_ms: budget.totalMs };
+    return { name, kind: 'peer', hint, fields, headers: () => ({}) };
   }
   throw new Error(
-    `--sides must be "routed [ON_MISS]", "fixed EXIT[+BIAS]" with an exit of ${layers.join(', ')}, or ` +
-      `"llama-server[+BIAS]", separated by commas, got "${name}"`,
+    `--sides must be "routed [ON_MISS]", "lands EXIT" or "fixed EXIT[+BIAS]" with an exit of ${layers.join(', ')}, or ` +
+      `"llama-server[+BIAS]" or "llama-server limit", each with or without " hint", separated by commas, got "${name}"`,
   );
 }
 
-/** Names of all sides: routed, every exit with every pressure, and the peer with every pressure. */
+/** Names of all sides: routed, every exit that lands, every exit with every pressure, and the peer. */
 export function allSides(layers: readonly number[], pressures: readonly number[], withPeer: boolean): string[] {
   const each = (name: string): string[] => pressures.map((pressure) => (pressure === 0 ? name : `${name}+${pressure}`));
-  const fixed = layers.toReversed().flatMap((layer) => each(`fixed ${layer}`));
-  return ['routed', ...fixed, ...(withPeer ? each('llama-server') : [])];
+  const deepestFirst = layers.toReversed();
+  return [
+    'routed',
+    ...deepestFirst.map((layer) => `lands ${layer}`),
+    ...deepestFirst.flatMap((layer) => each(`fixed ${layer}`)),
+    ...(withPeer ? [...each('llama-server'), 'llama-server limit'] : []),
+  ];
 }

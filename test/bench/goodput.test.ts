@@ -92,20 +92,31 @@ void t.test('budgets are ms or multiples, and others are named', async (t) => {
 void t.test('a side states a budget, or an exit with a pressure', async (t) => {
   const model = { name: 'm', layers: [10, 30], endTokens: [2] };
   const stated = (name: string) => {
-    const { kind, headers, fields } = sideOf(name, model);
-    return [kind, headers(budget(500.4)), fields];
+    const { kind, headers, fields, hint } = sideOf(name, model);
+    return [kind, headers(budget(500.4)), fields(budget(500)), ...(hint === '' ? [] : [hint])];
   };
   t.strictSame(stated('routed'), ['routed', { 'x-latency-budget-ms': '500' }, {}]);
   t.strictSame(stated(' routed truncate')[1], { 'x-latency-budget-ms': '500', 'x-budget-on-miss': 'truncate' });
+  t.strictSame(stated('lands 10 hint'), [
+    'fixed',
+    { 'x-latency-budget-ms': '500', 'x-exit-layer': '10' },
+    {},
+    ' Answer in one short sentence.',
+  ]);
+  t.strictSame(stated('llama-server limit'), ['peer', {}, { t_max_predict_ms: 500 }]);
   t.strictSame(stated('fixed 30'), ['fixed', { 'x-exit-layer': '30' }, {}]);
   t.strictSame(stated('fixed 10+4'), ['fixed', { 'x-exit-layer': '10' }, { logit_bias: { '2': 4 } }]);
   t.strictSame(stated('llama-server+2.5'), ['peer', {}, { logit_bias: { '2': 2.5 } }]);
-  for (const name of ['', 'fixed', 'fixed 15', 'fixed 30-1', 'Routed', 'llama-server 2'])
+  for (const name of ['', 'fixed', 'fixed 15', 'lands 15', 'fixed 30-1', 'Routed', 'routed now', 'llama-server 2'])
     t.throws(() => sideOf(name, model), { message: /^--sides must be .* an exit of 10, 30, .*, got "/ });
   const all = allSides([10, 30], [0, 4], true);
-  t.strictSame(all, ['routed', 'fixed 30', 'fixed 30+4', 'fixed 10', 'fixed 10+4', 'llama-server', 'llama-server+4']);
+  t.strictSame(all, [
+    'routed',
+    ...['lands 30', 'lands 10', 'fixed 30', 'fixed 30+4', 'fixed 10', 'fixed 10+4'],
+    ...['llama-server', 'llama-server+4', 'llama-server limit'],
+  ]);
   for (const name of all) t.equal(sideOf(name, model).name, name);
-  t.equal(allSides([10, 30], [0, 4], false).length, 5);
+  t.equal(allSides([10, 30], [0, 4], false).length, 7);
 });
 
 void t.test('a request is greedy and without max_tokens, and its answer is scored', async (t) => {
@@ -127,7 +138,7 @@ void t.test('a request is greedy and without max_tokens, and its answer is score
   }).listen(0, '127.0.0.1');
   await once(server, 'listening');
   t.teardown(() => server.close());
-  const side = sideOf('fixed 30+4', { name: 'm', layers: [30], endTokens: [2] });
+  const side = sideOf('fixed 30+4 hint', { name: 'm', layers: [30], endTokens: [2] });
   const send = sender(`http://127.0.0.1:${(server.address() as AddressInfo).port}`, 'm', side);
   const [first, second] = [await send(JOB, performance.now()), await send(JOB, performance.now())];
   t.match(first, { right: 1, isLanded: true, tokens: 3, finishReason: 'stop', serviceClass: 'best_effort' });
@@ -135,6 +146,7 @@ void t.test('a request is greedy and without max_tokens, and its answer is score
   const unchecked = await send({ ...JOB, check: null }, performance.now());
   t.equal(unchecked.right, null);
   t.match(bodies[0], { model: 'm', temperature: 0, logit_bias: { '2': 4 } });
+  t.match(JSON.stringify(bodies[0]?.messages), /Answer in one short sentence/);
   t.notOk('max_tokens' in (bodies[0] ?? {}));
 });
 

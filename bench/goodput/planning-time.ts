@@ -8,7 +8,7 @@ import { type Machine, simulatedScheduler } from '../../src/simulate/machine.js'
 import type { SimulatedRequest } from '../../src/simulate/simulated-request.js';
 import { meanOf } from '../../src/loadgen/summary.js';
 
-export interface RouterTime {
+export interface PlanningTime {
   readonly live: number;
   /** Mean milliseconds of a step without arrivals, and of an arrival in addition. */
   readonly stepMs: number;
@@ -25,7 +25,7 @@ const MEASURED_STEPS = 600;
 const ANSWER_TOKENS = 90;
 
 /** Clients that never pause get answers of equal length, so that one ends every few steps, with various budgets. */
-export function routerTime(table: CostTable, shape: DepthShape, live = 64): RouterTime {
+export function planningTime(table: CostTable, shape: DepthShape, live = 64): PlanningTime {
   const costs = costModel(table, shape);
   const deepest = shape.exits.length - 1;
   const stepMs = (exit: number): number =>
