@@ -174,7 +174,7 @@ async function sayPlanningTime(): Promise<void> {
   const share = (stepMs: number): string =>
     `${((100 * time.stepMs) / stepMs).toFixed(2)}% (${((100 * perStep) / stepMs).toFixed(2)}%) of ${stepMs.toFixed(0)} ms`;
   console.error(
-    `router, ${time.live} requests: ${time.stepMs.toFixed(2)} ms per step, ${time.admitMs.toFixed(2)} ms per arrival, ` +
+    `scheduler, ${time.live} requests: ${time.stepMs.toFixed(2)} ms per step, ${time.admitMs.toFixed(2)} ms per arrival, ` +
       `${time.arrivals.toFixed(2)} arrivals per step; share of a step (with arrivals): ` +
       `${share(time.shallowStepMs)} (shallowest), ${share(time.deepStepMs)} (deepest)`,
   );

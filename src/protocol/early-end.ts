@@ -6,13 +6,26 @@
 import type { EarlyEnd } from './index.js';
 import type { Budget, SequenceRequest } from './request.js';
 
-type Asked = Pick<SequenceRequest, 'depth' | 'stopTokens' | 'grammar'>;
+type Asked = Pick<SequenceRequest, 'depth' | 'stopTokens' | 'grammar'> & {
+  readonly sampling: Pick<SequenceRequest['sampling'], 'logitBias'>;
+};
+
+/** A bias below this one forbids a token: the logits of a row differ by less than 40. */
+const FORBIDS = -10;
+
+/** Whether a request names no end token, or its biases forbid all of them. */
+export function hasNoEnd({ stopTokens, sampling }: Pick<Asked, 'stopTokens' | 'sampling'>): boolean {
+  const biases = new Map(sampling.logitBias);
+  return stopTokens.every((token) => (biases.get(token) ?? 0) < FORBIDS);
+}
 
 /** Whether an answer may end early within its budget, or why not. */
-export function earlyEnd({ depth: { budget }, stopTokens, grammar }: Asked): EarlyEnd {
+export function earlyEnd(request: Asked): EarlyEnd {
+  const { grammar } = request;
+  const { budget } = request.depth;
   if (budget?.totalMs == null || budget.onMiss === 'continue' || budget.onMiss === 'truncate') return 'off';
   if ((grammar ?? null) !== null && grammar?.kind !== 'free') return 'grammar';
-  return stopTokens.length === 0 ? 'exact_length' : 'possible';
+  return hasNoEnd(request) ? 'exact_length' : 'possible';
 }
 
 /** Whether an answer ends at its deadline wherever it is: with `truncate`, and as the last resort of a landing. */

@@ -4,20 +4,21 @@
  */
 import { type ExitIndex, at } from '../cost/model.js';
 import { cutAt, hasBudget } from '../protocol/early-end.js';
-import type { Admitted, DepthReason } from '../protocol/index.js';
+import type { DepthReason } from '../protocol/index.js';
 import { type Arrival, deepestUnder, expectedAt } from './depth-bound.js';
 import { chooseExits, forecast } from './exit-choice.js';
 import type { BatchOutcome } from './forecast.js';
 import type { Estimates, PlannedRequest } from './planned-request.js';
-import { type SafetyMargin, latePromises, marginAt } from './promise.js';
+import { latePromises } from './promise.js';
+import type { SafetyMargins } from './safety-margin.js';
 import type { Sequence, Terms } from './sequence.js';
 import { type Occupancy, type Proposal, Snapshot, proposed, sequenceOf } from './snapshot.js';
-import type { Admission } from './types.js';
+import type { Admission, Rejected } from './types.js';
 
 /** What admission goes by, beside the estimates of every plan. */
 export interface AdmissionInputs extends Estimates {
   readonly arrivals: readonly Arrival[];
-  readonly margin: SafetyMargin;
+  readonly margins: SafetyMargins;
   /** Rejected requests whose named budgets are held for their retries, and the retries that came. */
   readonly quoted: readonly Proposal[];
   readonly claimed: ReadonlySet<Sequence>;
@@ -43,11 +44,11 @@ export function admitAll(
   inputs: AdmissionInputs,
 ): Admission[] {
   const { now } = engine;
-  const careful = 1 + marginAt(inputs.margin, now, inputs.policy);
   const taken: Proposal[] = [];
   const stateWith = (more: readonly Proposal[], kvPositions = engine.kvPositions): Snapshot =>
     new Snapshot({ ...engine, kvPositions, waiting: [...engine.waiting, ...taken, ...more] }, inputs, Infinity);
-  const promised = (requests: readonly Sequence[], factor = careful): Fits => {
+  const promised = (requests: readonly Sequence[], surge = 1): Fits => {
+    const factor = surge * (1 + inputs.margins.at(at(requests, 0).tenant, now));
     return (change, kvPositions) => {
       const asked = requests.map((each) => proposed(each, { ...change, serviceClass: 'guaranteed' }));
       return isHeld(stateWith([...inputs.quoted, ...asked], kvPositions), requests, factor);
@@ -64,8 +65,7 @@ export function admitAll(
     }
     const state = stateWith(inputs.quoted);
     const leastFeasibleMs =
-      leastFeasible(request, state, promised(choices, careful * surgeOf(inputs))) ??
-      leastFeasible(request, state, fits);
+      leastFeasible(request, state, promised(choices, surgeOf(inputs))) ?? leastFeasible(request, state, fits);
     return { kind: 'reject', leastFeasibleMs };
   };
   const decisions = groups.flatMap((choices) => {
@@ -198,8 +198,8 @@ function admitted(
   exit: ExitIndex,
   isPromised: boolean,
   outcome: BatchOutcome,
-): Admitted & { readonly kind: 'admit' } {
-  const { now, policy, sentenceTokens } = state;
+): Exclude<Admission, Rejected> {
+  const { now, policy } = state;
   const { sequence, deadlines } = self;
   const { budget, generated } = sequence;
   const from = sequence.arrivedAt - policy.requestOverheadMs;
@@ -217,7 +217,7 @@ function admitted(
     const ms = ttftMs + Math.max(0, tokens(share) - 1) * tpotMs;
     return isCut ? Math.min(ms, budget?.totalMs ?? Infinity) : ms;
   };
-  const landsInTime = 1 - 0.1 ** (Math.max(0, steps) / sentenceTokens);
+  const landsInTime = 1 - 0.1 ** (Math.max(0, steps) / self.sentenceTokens);
   const probability = sequence.lands ? landsInTime : self.probabilityWithin(exit, steps);
   return {
     kind: 'admit',
@@ -232,6 +232,7 @@ function admitted(
     expectedTokens: generated + tokens(0.5),
     expectedTokensP90: generated + tokens(0.9),
     probability: budget?.totalMs == null ? null : probability,
+    guaranteedTokens: generated + self.guaranteedSteps(exit),
   };
 }
 

@@ -16,9 +16,11 @@ import type { Snapshot } from './snapshot.js';
 /** A request with a total budget that arrived. */
 export interface Arrival {
   readonly at: number;
+  readonly tenant: string;
   /** Positions of its prompt to prefill. */
   readonly positions: number;
   readonly budgetMs: number;
+  readonly maxTokens: number;
 }
 
 /** The requests that are to be expected. */
@@ -27,20 +29,35 @@ export interface Expected {
   readonly rate: number;
   /** Positions of a prompt to prefill. */
   readonly positions: number;
-  /** Total budgets of the last ones, ms. */
-  readonly budgets: readonly number[];
+  /** The last ones: total budget in ms, and the longest answer that was asked for. */
+  readonly asked: readonly { readonly budgetMs: number; readonly maxTokens: number }[];
 }
 
-/** @param arrivals in order */
+/**
+ * A tenant counts for no more arrivals than all others together, so a flood of one tenant makes no other one shallower than
+ * its own load does.
+ * @param arrivals in order
+ */
 export function expectedAt(arrivals: readonly Arrival[], now: number, policy: Policy): Expected {
-  const recent = arrivals.filter(({ at }) => now - at < policy.arrivalWindowMs);
+  const recent = shared(arrivals.filter(({ at }) => now - at < policy.arrivalWindowMs));
   const [first] = recent;
-  if (first === undefined) return { rate: 0, positions: 0, budgets: [] };
+  if (first === undefined) return { rate: 0, positions: 0, asked: [] };
   return {
     rate: recent.length / Math.max(policy.arrivalLeastMs, now - first.at),
     positions: mean(recent, ({ positions }) => positions),
-    budgets: recent.slice(-policy.arrivalBudgets).map(({ budgetMs }) => budgetMs),
+    asked: recent.slice(-policy.arrivalBudgets),
   };
+}
+
+/** The arrivals that count: the last ones of a tenant with more than all others have. */
+function shared(arrivals: readonly Arrival[]): readonly Arrival[] {
+  const counts = new Map<string, number>();
+  for (const { tenant } of arrivals) counts.set(tenant, (counts.get(tenant) ?? 0) + 1);
+  const largest = [...counts].find(([, count]) => 2 * count > arrivals.length);
+  if (largest === undefined || counts.size === 1) return arrivals;
+  const [tenant, count] = largest;
+  let skipped = 2 * count - arrivals.length;
+  return arrivals.filter((each) => each.tenant !== tenant || skipped-- <= 0);
 }
 
 /** @returns the deepest exit of an answer that begins; full depth for a lone request */
@@ -65,7 +82,7 @@ interface Demand extends Expected {
 /** The demand on the machine: arrivals, and present prompts that are due within a typical budget. */
 function demandOf({ requests }: Snapshot, expected: Expected): Demand | null {
   const present = requests.filter(({ hasDeadline, deadlines }) => hasDeadline && deadlines.end < Infinity);
-  const budgets = [...expected.budgets].sort((a, b) => a - b);
+  const budgets = expected.asked.map(({ budgetMs }) => budgetMs).sort((a, b) => a - b);
   if (present.length < 2 || budgets.length === 0) return null;
   const prompts = present.filter((each) => each.isBeginning && each.isReachable).length;
   // One prompt is the request itself.
@@ -74,7 +91,7 @@ function demandOf({ requests }: Snapshot, expected: Expected): Demand | null {
 }
 
 /** Right answers in time, as a share of the arrivals. */
-function valueAt(state: Snapshot, { rate, positions, budgets }: Demand, exit: ExitIndex): number {
+function valueAt(state: Snapshot, { rate, positions, asked }: Demand, exit: ExitIndex): number {
   const { model, policy, utility } = state;
   const prefillMs = promptMs(model, exit, Math.max(1, positions), plannedChunk(policy)) * (1 + policy.margin);
   const { fixedMs, rowMs } = at(state.costs, exit);
@@ -84,7 +101,9 @@ function valueAt(state: Snapshot, { rate, positions, budgets }: Demand, exit: Ex
   const fitting = (budgetMs: number): number =>
     Math.max(0, (budgetMs - policy.requestOverheadMs - waitMs - prefillMs) / tokenMs);
   for (let round = 0; round < policy.fluidRounds; round += 1) {
-    const tokens = mean(budgets, (budgetMs) => distribution.meanLeft(0, fitting(budgetMs)));
+    const tokens = mean(asked, ({ budgetMs, maxTokens }) =>
+      distribution.meanLeft(0, Math.min(maxTokens, fitting(budgetMs))),
+    );
     const load = rate * (prefillMs + tokens * rowMs);
     served = Math.min(1, policy.mostLoad / load);
     const next = Math.max(fixedMs + rowMs, fixedMs / (1 - served * load));
@@ -92,7 +111,13 @@ function valueAt(state: Snapshot, { rate, positions, budgets }: Demand, exit: Ex
     const prefill = Math.min(policy.mostLoad, served * rate * prefillMs);
     waitMs = ((prefill / (1 - prefill)) * (prefillMs + tokenMs)) / 2;
   }
-  return utility.accuracy(exit) * served * mean(budgets, (budgetMs) => utility.partialValue(fitting(budgetMs)));
+  return (
+    utility.accuracy(exit) *
+    served *
+    mean(asked, ({ budgetMs, maxTokens }) =>
+      fitting(budgetMs) >= maxTokens ? 1 : utility.partialValue(fitting(budgetMs)),
+    )
+  );
 }
 
 function mean<T>(values: readonly T[], of: (value: T) => number): number {

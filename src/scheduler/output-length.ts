@@ -3,10 +3,12 @@
  *
  * The output length is a distribution, by exit and kind of request: the model's prior, with its hazard of ending scaled by
  * one ratio for each kind (proportional hazards). The ratio is of the answers that ended to those that would have by the
- * prior. An answer that was cut or landed is censored: it passed its tokens and did not end.
+ * prior. An answer that was cut or landed is censored: it passed its tokens and did not end. Each tenant has its own
+ * ratio, with the bounded evidence of the others (owned.ts).
  */
 import { type ExitIndex, at } from '../cost/model.js';
 import type { LengthGroup } from '../protocol/index.js';
+import { type Additive, Owned } from './owned.js';
 import type { Policy } from './policy.js';
 
 /** By exit, shallowest first: [share of answers, tokens within which that share ended], both rising. */
@@ -90,23 +92,36 @@ function areaOf({ from, to, share, slope }: Segment, start: number, end: number)
   return ((share * from) / power) * (high ** power - low ** power);
 }
 
-/** The answers of a kind: how many ended, and how many would have by the prior. */
+/** Answers: how many ended, and how many would have by the prior. */
 interface Evidence {
+  readonly answers: number;
   readonly ended: number;
   readonly expected: number;
-  /** By exit: the prior, scaled. */
-  readonly lengths: readonly LengthDistribution[];
 }
+
+const ANSWERS: Additive<Evidence> = {
+  none: { answers: 0, ended: 0, expected: 0 },
+  add: (a, b) => ({ answers: a.answers + b.answers, ended: a.ended + b.ended, expected: a.expected + b.expected }),
+  scale: ({ answers, ended, expected }, factor) => {
+    return { answers: answers * factor, ended: ended * factor, expected: expected * factor };
+  },
+  // A long answer is evidence of many tokens without an end.
+  answers: ({ answers, expected }) => Math.max(answers, expected),
+};
+
+type Tunables = Pick<Policy, 'priorAnswers' | 'answerHalfLife' | 'mostForeignAnswers'>;
 
 export class OutputLengths {
   readonly #prior: readonly LengthDistribution[];
-  readonly #kinds = new Map<LengthGroup['kind'], Evidence>();
+  readonly #kinds = new Map<LengthGroup['kind'], Owned<Evidence>>();
+  /** By kind and owner: the prior, scaled. Emptied by new evidence. */
+  readonly #scaled = new Map<LengthGroup['kind'], Map<string, readonly LengthDistribution[]>>();
 
   /** @param prior of chat answers, by exit */
   constructor(
     exits: number,
     prior: LengthPrior | null,
-    private readonly policy: Pick<Policy, 'priorAnswers' | 'answerHalfLife'>,
+    private readonly policy: Tunables,
   ) {
     this.#prior = Array.from({ length: exits }, (_, i) => {
       const quantiles = prior?.[i] ?? DEFAULT_QUANTILES;
@@ -114,22 +129,31 @@ export class OutputLengths {
     });
   }
 
-  /** By exit, shallowest first. */
-  of(kind: LengthGroup['kind']): readonly LengthDistribution[] {
-    return this.#kinds.get(kind)?.lengths ?? this.#prior;
+  /** By exit, shallowest first. @param owner the tenant; absent: a tenant without answers */
+  of(kind: LengthGroup['kind'], owner = ''): readonly LengthDistribution[] {
+    const evidence = this.#kinds.get(kind);
+    if (evidence === undefined) return this.#prior;
+    const known = this.#scaled.get(kind)?.get(owner);
+    if (known !== undefined) return known;
+    const { ended, expected } = evidence.of(owner);
+    const { priorAnswers } = this.policy;
+    const ratio = (priorAnswers + ended) / (priorAnswers + expected);
+    const scaled = this.#prior.map((each) => each.scaled(ratio));
+    const ofKind = this.#scaled.get(kind) ?? new Map<string, readonly LengthDistribution[]>();
+    this.#scaled.set(kind, ofKind.set(owner, scaled));
+    return scaled;
   }
 
   /** Learns of an answer. @param exit of its last token @param hasEnded false for one that was cut or landed */
-  observe(kind: LengthGroup['kind'], exit: ExitIndex, tokens: number, hasEnded: boolean): void {
+  observe(kind: LengthGroup['kind'], owner: string, exit: ExitIndex, tokens: number, hasEnded: boolean): void {
     const prior = this.#prior[exit];
     if (prior === undefined) throw new RangeError(`no exit ${exit}`);
     if (tokens === 0) return;
-    const { priorAnswers, answerHalfLife } = this.policy;
-    const fade = 0.5 ** (1 / answerHalfLife);
-    const known = this.#kinds.get(kind) ?? { ended: priorAnswers, expected: priorAnswers };
-    const ended = priorAnswers + (known.ended - priorAnswers) * fade + (hasEnded ? 1 : 0);
-    const passed = -Math.log(Math.max(1e-9, prior.longerThan(tokens)));
-    const expected = priorAnswers + (known.expected - priorAnswers) * fade + passed;
-    this.#kinds.set(kind, { ended, expected, lengths: this.#prior.map((each) => each.scaled(ended / expected)) });
+    const expected = -Math.log(Math.max(1e-9, prior.longerThan(tokens)));
+    let owned = this.#kinds.get(kind);
+    if (owned === undefined) this.#kinds.set(kind, (owned = new Owned(ANSWERS, this.policy.mostForeignAnswers)));
+    const fade = 0.5 ** (1 / this.policy.answerHalfLife);
+    owned.observe(owner, { answers: 1, ended: hasEnded ? 1 : 0, expected }, fade);
+    this.#scaled.delete(kind);
   }
 }

@@ -12,7 +12,6 @@ import type { SlotTable } from './kv/slot-table.js';
 import type { Units } from './kv/units.js';
 import type { PlanRecord } from './plan-record.js';
 import type { Planner } from './planner.js';
-import type { SentenceLength } from './sentence-length.js';
 import type { Sequence } from './sequence.js';
 import type { SlotManager } from './slot-manager.js';
 import type { ChunkPlan, DraftPlan, RowPlan, StepPlan } from './step-plan.js';
@@ -24,7 +23,6 @@ export interface BuilderParts {
   readonly slots: SlotManager;
   readonly planner: Planner;
   readonly drafts: Drafts;
-  readonly sentences: SentenceLength;
   readonly shape: DepthShape;
 }
 
@@ -43,7 +41,7 @@ export class PlanBuilder {
 
   /** @param record the decisions that come before the step's work */
   build(record: PlanRecord, chunks: readonly ChunkWork[], paused: ReadonlySet<Sequence>): StepPlan {
-    const { planner, sentences, shape, slots, table } = this.parts;
+    const { planner, shape, slots, table } = this.parts;
     const rows = this.decoding(chunks, paused);
     const work = workOf(chunks, rows, shape);
     const decodesAt = record.at + (chunks.length === 0 ? 0 : planner.predictMs({ ...work, decode: null }));
@@ -66,7 +64,7 @@ export class PlanBuilder {
       draft,
       work,
       predictedMs: planner.predictMs(work),
-      landing: { decodesAt, tokenMs: planner.tokenMs, sentenceTokens: sentences.next },
+      landing: { decodesAt, tokenMs: planner.tokenMs },
     };
   }
 

@@ -1,8 +1,9 @@
 /** The decisions of a plan so far: who is admitted, rejected and ended before the step. Must not know: why. */
-import type { Admitted, PlannedEvent, RejectedEvent } from '../protocol/index.js';
+import type { PlannedEvent, RejectedEvent } from '../protocol/index.js';
 import { earlyEnd } from '../protocol/early-end.js';
 import type { Sequence } from './sequence.js';
 import type { SequenceEnd } from './step-plan.js';
+import type { Admission, Rejected } from './types.js';
 
 export class PlanRecord {
   readonly admitted: PlannedEvent[] = [];
@@ -12,8 +13,8 @@ export class PlanRecord {
   /** @param at time of the plan */
   constructor(readonly at: number) {}
 
-  admit({ id, request, isDryRun }: Sequence, admission: Admitted): void {
-    const plan: Omit<Admitted, 'kind'> = admission;
+  admit({ id, request, isDryRun }: Sequence, admission: Exclude<Admission, Rejected>): void {
+    const { guaranteedTokens: _, kind: __, ...plan } = admission;
     this.admitted.push({ ...plan, id, landing: earlyEnd(request), ...(isDryRun && { isDryRun }) });
     if (isDryRun) this.ended.push({ id, reason: 'length', isDryRun });
   }

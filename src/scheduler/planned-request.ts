@@ -12,6 +12,7 @@ import type { BatchEntry } from './forecast.js';
 import type { LengthDistribution, OutputLengths } from './output-length.js';
 import { type Policy, plannedChunk } from './policy.js';
 import type { Sequence, Terms } from './sequence.js';
+import type { SentenceLength } from './sentence-length.js';
 import type { Utility } from './utility.js';
 
 /** What every plan goes by. */
@@ -20,12 +21,12 @@ export interface Estimates {
   readonly policy: Policy;
   readonly lengths: OutputLengths;
   readonly utility: Utility;
+  readonly sentences: SentenceLength;
 }
 
 /** The estimates, and the state of the engine as far as one request depends on it. */
 export interface Moment extends Estimates {
   readonly now: number;
-  readonly sentenceTokens: number;
   /** Milliseconds of a decode step of all live rows. */
   readonly batchStepMs: number;
 }
@@ -58,6 +59,7 @@ export class PlannedRequest {
   readonly #prefillMs: (number | undefined)[] = [];
   readonly #entries: (BatchEntry | undefined)[] = [];
   #dueAt: number | undefined;
+  #sentenceTokens: number | undefined;
   #isReachable: boolean | undefined;
 
   /** @param terms those of a proposal; absent: the sequence's own */
@@ -75,7 +77,7 @@ export class PlannedRequest {
     this.target = sequence.promptLength + generated - 1;
     this.frontiers = sequence.frontiers;
     this.expectedFrontiers = sequence.leader === null ? this.frontiers : sequence.expectedFrontiers;
-    this.#lengths = isExactLength ? [] : lengths.of(lengthGroup.kind);
+    this.#lengths = isExactLength ? [] : lengths.of(lengthGroup.kind, sequence.tenant);
     this.deadlines = deadlinesOf(terms.arrivedAt, terms.budget, policy);
     const { firstToken, end, tpotMs } = this.deadlines;
     // A request past its total budget, or with the first token that was its whole budget, has nothing left to lose.
@@ -99,6 +101,12 @@ export class PlannedRequest {
     if (!this.isLive) return this.sequence.generated === 0;
     const isBehind = this.remainingPrefill(this.currentExit) > 0;
     return isBehind && (this.sequence.generated === 0 || !this.isPrefilling);
+  }
+
+  /** Tokens within which its first sentence ends, at the quantile of sentence-length.ts. */
+  get sentenceTokens(): number {
+    const { lengthGroup, tenant } = this.sequence;
+    return (this.#sentenceTokens ??= this.#moment.sentences.first(lengthGroup.kind, tenant));
   }
 
   /** Mean decode steps left at an exit. @param most tokens of the whole answer that count */
@@ -128,9 +136,8 @@ export class PlannedRequest {
   guaranteedSteps(exit: ExitIndex): number {
     const { sequence } = this;
     if (this.deadlines.end === Infinity) return this.deadlines.tpotMs === Infinity ? 1 : this.stepsLeft(exit, 0.5);
-    const { sentenceTokens, policy } = this.#moment;
-    const whole = this.stepsLeft(exit, policy.covered);
-    return sequence.lands ? Math.min(whole, Math.max(1, sentenceTokens - sequence.sentence.tokens)) : whole;
+    const whole = this.stepsLeft(exit, this.#moment.policy.covered);
+    return sequence.lands ? Math.min(whole, Math.max(1, this.sentenceTokens - sequence.sentence.tokens)) : whole;
   }
 
   /** Positions that an exit's units lack: the rest of the prompt, or the catch-up of a deeper exit. */
@@ -218,7 +225,7 @@ export class PlannedRequest {
 
   /** The same behind so many milliseconds of other prompts. */
   isReachableIn(waitMs: number): boolean {
-    const { now, batchStepMs, sentenceTokens, policy } = this.#moment;
+    const { now, batchStepMs, policy } = this.#moment;
     const { hasDeadline, minExit, deadlines, sequence } = this;
     if (!hasDeadline) return false;
     const from = now + waitMs + this.prefillMs(minExit);
@@ -226,7 +233,7 @@ export class PlannedRequest {
     const isFirstLate = sequence.firstTokenAt === null && from + stepMs > deadlines.firstToken;
     if (isFirstLate && deadlines.end === Infinity) return false;
     const median = this.stepsLeft(minExit, 0.5);
-    const least = sequence.lands ? Math.min(median, sentenceTokens * policy.hopelessShare) : median;
+    const least = sequence.lands ? Math.min(median, this.sentenceTokens * policy.hopelessShare) : median;
     return from + least * stepMs <= deadlines.end;
   }
 }

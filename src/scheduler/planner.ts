@@ -26,7 +26,8 @@ import { type LengthPrior, OutputLengths } from './output-length.js';
 import type { Estimates, PlannedRequest } from './planned-request.js';
 import type { Policy } from './policy.js';
 import { choosePrefill, isTight, rowsWithShare, shareDueAt, tokenMsOf } from './prefill-choice.js';
-import { type SafetyMargin, observePromise } from './promise.js';
+import { SafetyMargins } from './safety-margin.js';
+import { SentenceLength } from './sentence-length.js';
 import type { Sequence } from './sequence.js';
 import { type Occupancy, Snapshot, edfOrder } from './snapshot.js';
 import type { Admission, AnswerEnd, LandingWindow, PrefillChunk } from './types.js';
@@ -62,11 +63,12 @@ export class Planner {
   readonly #utility: Utility;
   // Learned:
   readonly #lengths: OutputLengths;
+  readonly #sentences: SentenceLength;
   #costs: CostModel;
   /** In order. */
   #arrivals: readonly Arrival[] = [];
   readonly #quotes: BudgetQuotes;
-  #margin: SafetyMargin;
+  readonly #margin: SafetyMargins;
   /** Instant of the last step or arrival. */
   #busyAt: number | null = null;
   /** When a prompt without a promise is due beside promises; null while there is none of these. */
@@ -80,8 +82,9 @@ export class Planner {
     this.#quotes = new BudgetQuotes(policy);
     this.#costs = costModel(table, shape, slowdown);
     this.#lengths = new OutputLengths(shape.exits.length, priors.lengths, policy);
+    this.#sentences = new SentenceLength(policy);
     this.#utility = new Utility(shape, priors.partialValue);
-    this.#margin = { margin: policy.initialMargin, at: -Infinity };
+    this.#margin = new SafetyMargins(policy);
   }
 
   /** The costs, with their drift. */
@@ -113,7 +116,7 @@ export class Planner {
     const admissions = admitAll(groups, engine, {
       ...this.#estimates(),
       arrivals: this.#arrivals,
-      margin: this.#margin,
+      margins: this.#margin,
       quoted: this.#quotes.at(now),
       claimed: new Set(retries.flat()),
     });
@@ -172,10 +175,11 @@ export class Planner {
   }
 
   /** When an answer ends early; null where its budget or its text allows no landing. */
-  landing({ budget, arrivedAt, lands }: Pick<Sequence, 'budget' | 'arrivedAt' | 'lands'>): LandingWindow | null {
+  landing({ budget, arrivedAt, lands, lengthGroup, tenant }: Sequence): LandingWindow | null {
     if (!lands || budget?.totalMs == null) return null;
     const endsAt = arrivedAt + budget.totalMs - this.#policy.requestOverheadMs;
-    return { opensAt: arrivedAt + this.#policy.landingOpens * (endsAt - arrivedAt), endsAt };
+    const opensAt = arrivedAt + this.#policy.landingOpens * (endsAt - arrivedAt);
+    return { opensAt, endsAt, sentenceTokens: this.#sentences.next(lengthGroup.kind, tenant) };
   }
 
   /** Whether an answer that is cut at its deadline would pass it in a step. */
@@ -193,26 +197,40 @@ export class Planner {
   }
 
   /** Learns from a request with a place in the queue. */
-  observeArrival({ budget, promptLength, expectedFrontiers }: Sequence, now: number): void {
+  observeArrival({ budget, promptLength, expectedFrontiers, maxTokens, tenant }: Sequence, now: number): void {
     if (budget?.totalMs == null) return;
     const positions = promptLength - (expectedFrontiers[0] ?? 0);
-    const arrival = { at: now, positions, budgetMs: budget.totalMs };
+    const arrival = { at: now, tenant, positions, budgetMs: budget.totalMs, maxTokens };
     this.#arrivals = [...this.#arrivals, arrival].slice(-this.#policy.mostArrivals);
   }
 
-  /** Learns from an admitted request whose answer ended. */
+  /** Learns from an admitted request whose answer ended. Text that a client's bias wrote teaches nothing. */
   observeEnd(sequence: Sequence, at: number, end: AnswerEnd): void {
-    const { arrivedAt, budget, exit, generated: tokens, isExactLength, lengthGroup, maxTokens } = sequence;
-    if (!isExactLength) this.#lengths.observe(lengthGroup.kind, exit, tokens, end === 'ended' && tokens < maxTokens);
+    const { exit, generated: tokens, isExactLength, lands, lengthGroup, maxTokens, sentence, tenant } = sequence;
+    const { kind } = lengthGroup;
+    if (!isExactLength && !sequence.isBiased)
+      this.#lengths.observe(kind, tenant, exit, tokens, end === 'ended' && tokens < maxTokens);
+    if (lands && !sequence.isBiased) this.#sentences.observe(sentence, kind, tenant);
     if (sequence.serviceClass !== 'guaranteed' || end === 'cancelled') return;
-    const endedAt = at + this.#policy.requestOverheadMs;
-    const firstTokenAt = (sequence.firstTokenAt ?? at) + this.#policy.requestOverheadMs;
-    // An answer that is cut had no time for its sentence.
-    const isKept = end !== 'deadline' && isWithin(timesOf({ arrivedAt, firstTokenAt, endedAt, tokens }), budget);
-    this.#margin = observePromise(this.#margin, isKept, at, this.#policy);
+    this.#margin.observe(tenant, this.#isKept(sequence, at, end), at);
+  }
+
+  /** Whether an answer kept its promise: its time, or the tokens that were promised where nothing ended it. */
+  #isKept(sequence: Sequence, at: number, end: AnswerEnd): boolean {
+    const { arrivedAt, budget, generated: tokens, promisedTokens } = sequence;
+    if (end === 'deadline') return promisedTokens !== null && tokens >= promisedTokens;
+    const { requestOverheadMs } = this.#policy;
+    const firstTokenAt = (sequence.firstTokenAt ?? at) + requestOverheadMs;
+    return isWithin(timesOf({ arrivedAt, firstTokenAt, endedAt: at + requestOverheadMs, tokens }), budget);
   }
 
   #estimates(): Estimates {
-    return { model: this.#costs, policy: this.#policy, lengths: this.#lengths, utility: this.#utility };
+    return {
+      model: this.#costs,
+      policy: this.#policy,
+      lengths: this.#lengths,
+      utility: this.#utility,
+      sentences: this.#sentences,
+    };
   }
 }

@@ -62,6 +62,10 @@ export const defaultPolicy = {
   landingOpens: 0.5,
   /** Answers that the prior of output lengths counts for. */
   priorAnswers: 3,
+  /** Answers of a tenant that count for another one, at most: they move its lengths of sentences by less than a tenth. */
+  mostForeignAnswers: 0.1,
+  /** Answers that the prior of sentence lengths counts for. */
+  priorSentenceAnswers: 5,
   /** An answer counts half after so many more of its kind. */
   answerHalfLife: 700,
 
@@ -71,8 +75,8 @@ export const defaultPolicy = {
   sentenceQuantile: 0.9,
   /** Length of a sentence in tokens at that quantile, before any was seen: English prose of small models. */
   sentenceTokens: 24,
-  /** Weight of one sentence in that length: about the last 20 long ones count. */
-  sentenceGain: 0.1,
+  /** Factor on what is known of sentences, by each further answer of a tenant: about its last 20 count. */
+  sentenceFade: 0.95,
   /** A budget is hopeless that has no time for so many of the tokens of a long sentence: half of all are about as long. */
   hopelessShare: 0.5,
 

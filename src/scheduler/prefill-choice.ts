@@ -41,7 +41,7 @@ export function tokenMsOf(state: Snapshot, exits: Exits): number {
     if (each.isPrefilling && (each.isReachable || !each.hasDeadline)) prefillMs += each.prefillMs(exitOf(each));
   }
   // Chunks of prompts take at most their share of each step.
-  return stepMs + Math.min(prefillMs / state.sentenceTokens, state.policy.maxStallMs);
+  return stepMs + Math.min(prefillMs / state.policy.sentenceTokens, state.policy.maxStallMs);
 }
 
 /**

@@ -1,5 +1,5 @@
 /**
- * Promises: whether the budgets that the scheduler guarantees hold, with one more of them, and how carefully they are made.
+ * Promises: whether the budgets that the scheduler guarantees hold, with one more of them.
  *
  * A promise covers the prompt at the shallowest exit, and the tokens to the end of a sentence. An answer that can't land is
  * covered to its own end. Slots and the KV cache count as well. Requests without a promise run in their share of the time
@@ -7,7 +7,6 @@
  */
 import { type ExitIndex, at } from '../cost/model.js';
 import { type BatchEntry, forecastBatch } from './forecast.js';
-import type { Policy } from './policy.js';
 import type { PlannedRequest } from './planned-request.js';
 import type { Sequence } from './sequence.js';
 import type { Snapshot } from './snapshot.js';
@@ -98,32 +97,4 @@ function withoutMemory(
     positions += sequence.promptLength + most;
     return positions > occupancy.kvPositions;
   });
-}
-
-/**
- * Safety margin of promises: online quantile tracking. A miss adds a step to the margin, and a kept promise takes so much
- * off that it settles where the target share is kept, whatever makes answers late.
- *
- * A margin that rejects all requests has no outcome to fall by, so its excess decays without outcomes.
- */
-export interface SafetyMargin {
-  /** As of the last outcome: see marginAt. */
-  readonly margin: number;
-  /** Instant of the last outcome, ms. */
-  readonly at: number;
-}
-
-/** Share by which a budget must exceed the planned time, at an instant. */
-export function marginAt({ margin, at }: SafetyMargin, now: number, policy: Policy): number {
-  const { initialMargin, marginHoldMs, marginHalfLifeMs } = policy;
-  const idleMs = now - at - marginHoldMs;
-  if (margin <= initialMargin || idleMs <= 0) return margin;
-  return initialMargin + (margin - initialMargin) * 2 ** (-idleMs / marginHalfLifeMs);
-}
-
-/** Learns at an instant that a promise was kept or missed. */
-export function observePromise(margin: SafetyMargin, isKept: boolean, now: number, policy: Policy): SafetyMargin {
-  const { keptShare, marginStep, leastMargin, mostMargin } = policy;
-  const next = marginAt(margin, now, policy) + (isKept ? (-marginStep * (1 - keptShare)) / keptShare : marginStep);
-  return { margin: Math.min(mostMargin, Math.max(leastMargin, next)), at: now };
 }

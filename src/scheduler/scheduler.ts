@@ -8,7 +8,7 @@
 import type { DepthShape, Work } from '../cost/model.js';
 import type { CostTable } from '../cost/table.js';
 import { cutAt } from '../protocol/early-end.js';
-import type { Admitted, EndReason, SequenceRequest } from '../protocol/index.js';
+import type { EndReason, SequenceRequest } from '../protocol/index.js';
 import { Arrivals } from './arrivals.js';
 import { type ChunkLimits, selectChunks } from './chunks.js';
 import type { ConstraintState } from './constraint-state.js';
@@ -20,13 +20,12 @@ import { PlanBuilder } from './plan-builder.js';
 import { PlanRecord } from './plan-record.js';
 import { Planner, type Priors } from './planner.js';
 import type { Policy } from './policy.js';
-import { SentenceLength } from './sentence-length.js';
 import { Sequence } from './sequence.js';
 import { SlotManager, type SlotManagerLimits } from './slot-manager.js';
 import type { Occupancy } from './snapshot.js';
 import type { SequenceEnd, StepPlan, StepResult, TokenResult } from './step-plan.js';
 import { workOf } from './step-work.js';
-import type { Admission } from './types.js';
+import type { Admission, Rejected } from './types.js';
 
 export interface SchedulerOptions extends SlotManagerLimits, ChunkLimits {
   readonly policy: Policy;
@@ -51,7 +50,6 @@ export class Scheduler {
   readonly #planner: Planner;
   readonly #arrivals = new Arrivals();
   readonly #drafts: Drafts;
-  readonly #sentences: SentenceLength;
   readonly #builder: PlanBuilder;
 
   constructor(
@@ -62,9 +60,8 @@ export class Scheduler {
     const { shape, costs, policy, priors, slowdown } = options;
     this.slots = new SlotManager(table, options);
     this.#planner = new Planner(shape, costs, policy, priors, slowdown);
-    this.#sentences = new SentenceLength(policy);
     this.#drafts = new Drafts(units.exits, options.drafts);
-    const own = { slots: this.slots, planner: this.#planner, drafts: this.#drafts, sentences: this.#sentences };
+    const own = { slots: this.slots, planner: this.#planner, drafts: this.#drafts };
     this.#builder = new PlanBuilder({ units, table, shape, ...own });
   }
 
@@ -170,7 +167,7 @@ export class Scheduler {
     const { running, waiting } = this.slots;
     const { maxRunning: slots, kvBytes, bytesPerPosition } = this.options;
     const kvPositions = kvBytes / bytesPerPosition;
-    return { now, slots, live: running, waiting, sentenceTokens: this.#sentences.first, kvPositions };
+    return { now, slots, live: running, waiting, kvPositions };
   }
 
   /** Whether every sequence decodes its next token whatever the time is: there is nothing to decide. */
@@ -217,10 +214,11 @@ export class Scheduler {
     return this.#arrivals.next();
   }
 
-  #enqueue(sequence: Sequence, admission: Admitted, now: number): void {
+  #enqueue(sequence: Sequence, admission: Exclude<Admission, Rejected>, now: number): void {
     sequence.exit = this.options.shape.exits.findIndex(({ layer }) => layer === admission.exit);
     sequence.serviceClass = admission.serviceClass;
     sequence.expectedTokens = admission.expectedTokens;
+    sequence.promisedTokens = admission.serviceClass === 'guaranteed' ? admission.guaranteedTokens : null;
     this.slots.enqueue(sequence);
     this.#planner.observeArrival(sequence, now);
   }
@@ -271,7 +269,7 @@ export class Scheduler {
       return;
     }
     sequence.append(token);
-    if (mayEnd !== null) this.#sentences.learn(sequence.sentence, mayEnd);
+    if (mayEnd !== null) sequence.sentence.read(mayEnd);
     if (sequence.generated >= sequence.maxTokens) ended.push({ id, reason: 'length' });
   }
 

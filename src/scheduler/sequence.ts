@@ -4,7 +4,7 @@
  *
  * Must not know: the model, logits, text.
  */
-import { hasBudget, earlyEnd } from '../protocol/early-end.js';
+import { earlyEnd, hasBudget, hasNoEnd } from '../protocol/early-end.js';
 import type {
   Budget,
   DraftCount,
@@ -50,6 +50,8 @@ export class Sequence implements Terms {
   readonly isExactLength: boolean;
   /** Its budget lands it, and its text may end at the end of a sentence. */
   readonly lands: boolean;
+  /** A bias of the client changes what its answer says. */
+  readonly isBiased: boolean;
   /** Audited agreement of each exit for this request; absent: the model's. */
   readonly quality: readonly number[] | undefined;
   readonly promptLength: number;
@@ -63,6 +65,8 @@ export class Sequence implements Terms {
   serviceClass: ServiceClass = 'none';
   /** Answer tokens that admission expects; fair shares charge them. */
   expectedTokens: number;
+  /** Answer tokens that its promise covers; null without a promise. */
+  promisedTokens: number | null = null;
   /** Null while the sequence waits. */
   slot: Slot | null = null;
   /** The slot that keeps its contents after its end, or null. */
@@ -102,7 +106,7 @@ export class Sequence implements Terms {
     exits: readonly ExitUnits[],
     readonly constraint: ConstraintState | null = null,
   ) {
-    const { depth, grammar = null, stopTokens } = request;
+    const { depth, grammar = null } = request;
     this.id = request.id;
     this.arrivedAt = request.arrivedAt;
     this.budget = depth.budget;
@@ -113,8 +117,9 @@ export class Sequence implements Terms {
     this.lengthGroup = request.lengthGroup;
     this.maxTokens = request.maxTokens;
     this.expectedTokens = request.maxTokens;
-    this.isExactLength = stopTokens.length === 0 && (grammar?.kind ?? 'free') === 'free';
+    this.isExactLength = hasNoEnd(request) && (grammar?.kind ?? 'free') === 'free';
     this.lands = earlyEnd(request) === 'possible';
+    this.isBiased = request.sampling.logitBias.length > 0;
     this.quality = depth.quality;
     this.promptLength = request.prompt.length;
     this.tokens = [...request.prompt];

@@ -10,6 +10,7 @@ import type { OutputLengths } from './output-length.js';
 import { type Estimates, type Moment, PlannedRequest } from './planned-request.js';
 import type { Policy } from './policy.js';
 import { Sequence, type Terms } from './sequence.js';
+import type { SentenceLength } from './sentence-length.js';
 import type { Utility } from './utility.js';
 
 /** A waiting sequence under other terms than its own. */
@@ -25,8 +26,6 @@ export interface Occupancy {
   readonly slots: number;
   readonly live: readonly Sequence[];
   readonly waiting: readonly (Sequence | Proposal)[];
-  /** Tokens within which nine of ten sentences end. */
-  readonly sentenceTokens: number;
   /** Positions that the KV cache holds for live sequences. */
   readonly kvPositions: number;
 }
@@ -36,8 +35,8 @@ export class Snapshot implements Moment {
   readonly policy: Policy;
   readonly lengths: OutputLengths;
   readonly utility: Utility;
+  readonly sentences: SentenceLength;
   readonly now: number;
-  readonly sentenceTokens: number;
   readonly batchStepMs: number;
   /** Live ones, then the waiting, as given. */
   readonly requests: readonly PlannedRequest[];
@@ -55,13 +54,13 @@ export class Snapshot implements Moment {
     estimates: Estimates,
     waitingLimit = estimates.policy.plannedWaiting,
   ) {
-    const { now, live, waiting, sentenceTokens, slots } = occupancy;
+    const { now, live, waiting, slots } = occupancy;
     this.model = estimates.model;
     this.policy = estimates.policy;
     this.lengths = estimates.lengths;
     this.utility = estimates.utility;
+    this.sentences = estimates.sentences;
     this.now = now;
-    this.sentenceTokens = sentenceTokens;
     const counted = waiting.slice(0, waitingLimit);
     const count = live.length + counted.length;
     let context = 0;

@@ -39,8 +39,6 @@ export interface LandingPace {
   readonly decodesAt: number;
   /** Milliseconds until each next token, prompts that are to be expected included. */
   readonly tokenMs: number;
-  /** Tokens from one sentence boundary to the next, at the quantile of sentence-length.ts. */
-  readonly sentenceTokens: number;
 }
 
 export interface SequenceEnd {

@@ -11,6 +11,8 @@ export interface LandingWindow {
   readonly opensAt: number;
   /** The last token is due. */
   readonly endsAt: number;
+  /** Tokens from one sentence boundary to the next, at the quantile of sentence-length.ts. */
+  readonly sentenceTokens: number;
 }
 
 /** @see Budget.onMiss `reject` */
@@ -20,7 +22,8 @@ export interface Rejected {
   readonly leastFeasibleMs: number | null;
 }
 
-export type Admission = Admitted | Rejected;
+/** An admitted request, with the answer tokens that its promise covers. */
+export type Admission = (Admitted & { readonly guaranteedTokens: number }) | Rejected;
 
 /** A part of one prompt that the next step prefills. */
 export interface PrefillChunk {

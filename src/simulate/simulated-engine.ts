@@ -154,7 +154,7 @@ class SimulatedEngine {
     const end: TokenResult = { id, token: END_TOKEN, isEnd: true, mayEnd: null };
     if (generated >= (request.lengths[exit] ?? Infinity)) return [token, end];
     // The next sentence is likely to end too late.
-    const lands = mayEnd && window !== null && this.now + landing.sentenceTokens * landing.tokenMs > window.endsAt;
+    const lands = mayEnd && window !== null && this.now + window.sentenceTokens * landing.tokenMs > window.endsAt;
     return lands ? [token, { ...end, hasLanded: true }] : [token];
   }
 

@@ -3,17 +3,21 @@ import t from 'tap';
 import { defaultPolicy } from '../../src/scheduler/policy.js';
 import { type Arrival, expectedAt } from '../../src/scheduler/depth-bound.js';
 
+const arrivalAt = (at: number, positions: number, budgetMs: number, tenant = 'a'): Arrival => {
+  return { at, tenant, positions, budgetMs, maxTokens: 1024 };
+};
+
 /** Arrivals of 200 positions and budgets of 2 s, one each `gapMs`, up to time 0. */
 function regular(gapMs: number, sinceMs = 60_000): readonly Arrival[] {
   const arrivals: Arrival[] = [];
-  for (let at = -sinceMs; at < 0; at += gapMs) arrivals.push({ at, positions: 200, budgetMs: 2000 });
+  for (let at = -sinceMs; at < 0; at += gapMs) arrivals.push(arrivalAt(at, 200, 2000));
   return arrivals.slice(-defaultPolicy.mostArrivals);
 }
 const perSecond = (arrivals: readonly Arrival[], now = 0): number =>
   1000 * expectedAt(arrivals, now, defaultPolicy).rate;
 
 void t.test('without arrivals nothing is expected', async (t) => {
-  t.same(expectedAt([], 0, defaultPolicy), { rate: 0, positions: 0, budgets: [] });
+  t.same(expectedAt([], 0, defaultPolicy), { rate: 0, positions: 0, asked: [] });
 });
 
 for (const gapMs of [50, 100, 1000]) {
@@ -37,7 +41,7 @@ for (const sinceMs of [8_000, 3_000]) {
 }
 
 void t.test('a single arrival is no high rate, and after a long pause arrivals begin anew', async (t) => {
-  const arrival = (at: number): Arrival => ({ at, positions: 1, budgetMs: 100 });
+  const arrival = (at: number): Arrival => arrivalAt(at, 1, 100);
   const one = perSecond([arrival(0)]);
   t.ok(one > 0 && one <= 0.6, `${one} a second`);
   const again = perSecond([...regular(100), arrival(600_000)], 600_000);
@@ -45,11 +49,23 @@ void t.test('a single arrival is no high rate, and after a long pause arrivals b
 });
 
 void t.test('budgets of arrivals that are long ago do not count', async (t) => {
-  const arrivals = [0, 20_000, 21_000].map((at, i) => ({ at, positions: 1, budgetMs: i }));
-  t.same(expectedAt(arrivals, 21_000, defaultPolicy).budgets, [1, 2]);
+  const arrivals = [0, 20_000, 21_000].map((at, i) => arrivalAt(at, 1, i));
+  const { asked } = expectedAt(arrivals, 21_000, defaultPolicy);
+  t.same(
+    asked.map(({ budgetMs }) => budgetMs),
+    [1, 2],
+  );
 });
 
 void t.test('a clock that goes back counts as no time', async (t) => {
   const found = perSecond(regular(100), -30_000);
   t.ok(Number.isFinite(found) && found < 50, `${found} a second`);
+});
+
+void t.test('a tenant counts for no more arrivals than all others together', async (t) => {
+  const calm = regular(1000, 10_000);
+  const flood = Array.from({ length: 54 }, (_, i) => arrivalAt(-540 + 10 * i, 1, 86_400_000, 'flood'));
+  const both = [...calm, ...flood].sort((a, b) => a.at - b.at);
+  t.ok(perSecond(both) < 2.1 * perSecond(calm), `${perSecond(both)} a second, ${perSecond(calm)} without`);
+  t.ok(perSecond(flood) > 10, 'alone, all of them count');
 });

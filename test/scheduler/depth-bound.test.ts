@@ -13,11 +13,12 @@ const rows = Array.from({ length: 2 }, (_, i) => answering(`row${i}`, ample, nat
 const prompts = (count: number, more: Given = {}): Sequence[] =>
   Array.from({ length: count }, (_, i) => asking(`p${i}`, total(2000, 'land'), { ...natural, ...more }));
 const expected = (perSecond: number, budgetMs = 2000): Expected => {
-  return { rate: perSecond / 1000, positions: 100, budgets: [budgetMs, budgetMs, budgetMs] };
+  const asked = { budgetMs, maxTokens: 1024 };
+  return { rate: perSecond / 1000, positions: 100, asked: [asked, asked, asked] };
 };
 void t.test('without arrivals nothing bounds depth', async (t) => {
   t.same(deepestUnder(snapshot({ live: rows }), expected(0, 60_000)), DEEPEST);
-  t.same(deepestUnder(snapshot({ live: rows }), { rate: 0, positions: 0, budgets: [] }), DEEPEST);
+  t.same(deepestUnder(snapshot({ live: rows }), { rate: 0, positions: 0, asked: [] }), DEEPEST);
 });
 
 void t.test('without arrivals budgets that came bound no other request, however tight they were', async (t) => {
@@ -113,4 +114,11 @@ void t.test('a slower machine is a higher load', async (t) => {
   const slow = { ...sample, drift: { ...sample.drift, slowdown: 4 } };
   const [fast, slower] = [snapshot({ live: rows }), snapshot({ live: rows }, {}, slow)];
   t.ok(deepestUnder(slower, rate) < deepestUnder(fast, rate));
+});
+
+void t.test('requests for one token make no load, whatever their budgets', async (t) => {
+  const asked = { budgetMs: 86_400_000, maxTokens: 1 };
+  const flood = { rate: 0.064, positions: 5, asked: [asked, asked] };
+  t.same(deepestUnder(snapshot({ live: rows }), flood), DEEPEST);
+  t.ok(deepestUnder(snapshot({ live: rows }), { ...flood, asked: [{ ...asked, maxTokens: 1024 }] }) < DEEPEST);
 });

@@ -16,6 +16,7 @@ import { type LengthPrior, OutputLengths } from '../../src/scheduler/output-leng
 import { Planner } from '../../src/scheduler/planner.js';
 import { type Policy, defaultPolicy } from '../../src/scheduler/policy.js';
 import type { Scheduler } from '../../src/scheduler/scheduler.js';
+import { SentenceLength } from '../../src/scheduler/sentence-length.js';
 import { Sequence } from '../../src/scheduler/sequence.js';
 import { type Occupancy, Snapshot } from '../../src/scheduler/snapshot.js';
 import type { Admission, PrefillChunk } from '../../src/scheduler/types.js';
@@ -186,7 +187,7 @@ export function answering(id: string, budget: Budget | null, given: Given = {}, 
 }
 
 export function stateOf(parts: Partial<Occupancy> = {}): Occupancy {
-  return { now: NOW, slots: 16, live: [], waiting: [], sentenceTokens: SENTENCE, kvPositions: 1e6, ...parts };
+  return { now: NOW, slots: 16, live: [], waiting: [], kvPositions: 1e6, ...parts };
 }
 
 export function plannerOf(policy: Partial<Policy> = {}, lengths: LengthPrior | null = prior, slowdown = 1): Planner {
@@ -253,7 +254,11 @@ export function snapshot(
 ): Snapshot {
   const policy = { ...defaultPolicy, ...changes };
   const lengths = new OutputLengths(layers.length, prior, policy);
-  return new Snapshot(stateOf(parts), { model, policy, lengths, utility: new Utility(shape, null) }, Infinity);
+  return new Snapshot(
+    stateOf(parts),
+    { model, policy, lengths, utility: new Utility(shape, null), sentences: new SentenceLength(policy) },
+    Infinity,
+  );
 }
 
 /** A request of a simulation: 200 positions, an answer of 40 tokens at every exit, whose length the scheduler knows. */

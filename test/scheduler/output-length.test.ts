@@ -32,7 +32,7 @@ interface Answers {
 
 function learn(lengths: OutputLengths, tokens: readonly number[], answers: Answers = {}): OutputLengths {
   const { kind = 'chat', exit = 0, hasEnded = true } = answers;
-  for (const count of tokens) lengths.observe(kind, exit, count, hasEnded);
+  for (const count of tokens) lengths.observe(kind, '', exit, count, hasEnded);
   return lengths;
 }
 const times = (count: number, tokens: number): number[] => new Array<number>(count).fill(tokens);
@@ -186,7 +186,7 @@ void t.test('an exit that the model lacks is an error', async (t) => {
 
 void t.test('an empty answer teaches nothing, and an endless one does no harm', async (t) => {
   const lengths = fresh();
-  lengths.observe('chat', 0, 0, true);
+  lengths.observe('chat', '', 0, 0, true);
   t.equal(at(lengths), at(lengths), 'the prior itself');
   t.equal(median(at(lengths)), median(at(fresh())));
   learn(lengths, [1e6, 1e6]);
@@ -202,3 +202,17 @@ void t.test('without a prior the default one holds', async (t) => {
   const { expectedTokens, expectedTokensP90 } = admitted(plannerOf({}, null), ask);
   t.ok(Math.abs(expectedTokens - 100) <= 1 && Math.abs(expectedTokensP90 - 450) <= 5, 'the scheduler serves with it');
 });
+
+for (const [title, tokens, hasEnded] of [
+  ['64 answers of one token', 1, true],
+  ['64 answers of 3,000 tokens', 3000, true],
+] as const) {
+  void t.test(`answers of one tenant move the lengths of another one by less than a tenth: ${title}`, async (t) => {
+    const lengths = fresh();
+    const medianOf = (owner: string): number => median(lengths.of('chat', owner)[4] ?? at(lengths));
+    const before = medianOf('other');
+    for (let i = 0; i < 64; i++) lengths.observe('chat', 'attacker', 4, tokens, hasEnded);
+    t.ok(Math.abs(medianOf('other') / before - 1) < 0.1, `${before}, then ${medianOf('other')}`);
+    t.ok(Math.abs(medianOf('attacker') / before - 1) > 0.5, 'its own follow');
+  });
+}

@@ -19,8 +19,8 @@ export const LANDING = {
 
 /** @returns 0 for an unchanged answer */
 export function endPressure(
-  { opensAt, endsAt }: LandingWindow,
-  { decodesAt, tokenMs, sentenceTokens }: LandingPace,
+  { opensAt, endsAt, sentenceTokens }: LandingWindow,
+  { decodesAt, tokenMs }: LandingPace,
   mayEnd: MayEnd,
 ): number {
   // A long sentence may fill more than half of a short budget: an end before the window would be too early for most.

@@ -18,7 +18,7 @@ const SHOWN_BYTES = 16;
 
 export class Landings {
   readonly #texts: TokenTexts | null;
-  #pace: LandingPace = { decodesAt: 0, tokenMs: 0, sentenceTokens: 1 };
+  #pace: LandingPace = { decodesAt: 0, tokenMs: 0 };
 
   /** @param texts null: no text is known, so every landing is a cut at the deadline */
   constructor(texts: TokenTexts | null) {
@@ -45,7 +45,8 @@ export class Landings {
   }
 
   /**
-   * Reads a token that an answer has accepted. Thoughts, with the token that closes them, are no text of the answer.
+   * Reads a token that an answer has accepted. Thoughts, with the token that closes them, are no text of the answer. Code
+   * has no sentences.
    * @param wasThinking whether the token before belonged to thoughts
    * @returns whether the text may end behind the token; null where it is no text of the answer
    */
@@ -53,7 +54,7 @@ export class Landings {
     const isFree = (request.grammar ?? null) === null || request.grammar?.kind === 'free';
     if (this.#texts === null || !isFree || wasThinking || constraint?.isThinking === true) return null;
     text.place.read(this.#bytes(token));
-    return text.place.mayEnd !== 'no';
+    return text.place.isCode ? null : text.place.mayEnd !== 'no';
   }
 
   #pressures(answer: Answer, draft: readonly number[]): readonly EndPressure[] {

@@ -79,6 +79,11 @@ export class SentenceScanner {
     return isLineEnd ? 'line_break' : 'no';
   }
 
+  /** The text belongs to a code fence. */
+  get isCode(): boolean {
+    return this.#lines.isFenced;
+  }
+
   /** Whether the text behind the place decides as well, by `continuesSentence`. */
   get isAmbiguous(): boolean {
     return this.#state.isMarked && this.#state.isAmbiguous;

@@ -4,9 +4,9 @@ import type { MayEnd } from '../../../src/text/sentences/sentence-scanner.js';
 import { endPressure, LANDING, thoughtsEnd } from '../../../src/engine/landing/pressure.js';
 import type { LandingWindow } from '../../../src/scheduler/types.js';
 
-const landing = { opensAt: 1000, endsAt: 2000 };
+const landing = { opensAt: 1000, endsAt: 2000, sentenceTokens: 24 };
 const pressure = (decodesAt: number, mayEnd: MayEnd = 'free', tokenMs = 10, window: LandingWindow = landing): number =>
-  endPressure(window, { decodesAt, tokenMs, sentenceTokens: 24 }, mayEnd);
+  endPressure(window, { decodesAt, tokenMs }, mayEnd);
 /** With 24 tokens to the next end, the last one is 25 steps before the deadline. */
 const LAST = 1750;
 
@@ -27,11 +27,11 @@ void t.test('pressure rises through the window, and the last end is forced', asy
 void t.test('a budget below a sentence forces the first end in the window', async (t) => {
   t.equal(pressure(1000, 'free', 100), 0);
   t.equal(pressure(1001, 'free', 100), LANDING.forced);
-  t.equal(pressure(9, 'free', 1, { opensAt: 5, endsAt: 5 }), LANDING.forced);
+  t.equal(pressure(9, 'free', 1, { opensAt: 5, endsAt: 5, sentenceTokens: 24 }), LANDING.forced);
 });
 
 void t.test('thoughts close half a window before the landing opens', async (t) => {
-  const closes = (decodesAt: number): boolean => thoughtsEnd(landing, { decodesAt, tokenMs: 10, sentenceTokens: 24 });
+  const closes = (decodesAt: number): boolean => thoughtsEnd(landing, { decodesAt, tokenMs: 10 });
   t.notOk(closes(489));
   t.ok(closes(490));
 });

@@ -13,7 +13,7 @@ const [END, YES, MARK, THREE, BREAK] = [0, 1, 2, 3, 4];
 const bytes = TEXTS.map((text) => new TextEncoder().encode(text));
 const texts = new TokenTexts({ bytes, special: new Set([END]) });
 /** The window of every answer: at 500 its pressure has risen to a part. */
-const window = { opensAt: 0, endsAt: 1000 };
+const window = { opensAt: 0, endsAt: 1000, sentenceTokens: 24 };
 
 function begun(landings: Landings, tokens: readonly number[], more: Partial<SequenceRequest> = {}): Answer {
   const budget = { totalMs: 1000, ttftMs: null, tpotMs: null, onMiss: 'land' as const };
@@ -31,7 +31,7 @@ function accept(landings: Landings, answer: Answer, token: number): boolean | nu
 }
 
 const begin = (landings: Landings, answer: Answer, decodesAt: number): number[] => {
-  landings.begin([answer], { decodesAt, tokenMs: 1, sentenceTokens: 24 });
+  landings.begin([answer], { decodesAt, tokenMs: 1 });
   return answer.endPressures.map(({ amount }) => amount);
 };
 
