@@ -15,7 +15,7 @@ import type { Sequence, Terms } from './sequence.js';
 import { type Occupancy, type Proposal, Snapshot, proposed, sequenceOf } from './snapshot.js';
 import type { Admission, Rejected } from './types.js';
 
-/** What admission goes by, beside the estimates of every plan. */
+/** The inputs of admission, beside the estimates of every plan. */
 export interface AdmissionInputs extends Estimates {
   readonly arrivals: readonly Arrival[];
   readonly margins: SafetyMargins;

@@ -1,5 +1,5 @@
 /**
- * What is learnt, by owner: a tenant's own evidence counts in full, and the evidence of every other tenant up to a bound.
+ * Learnt values by owner. A tenant's own evidence counts in full, and the evidence of every other tenant up to a bound.
  * So one tenant moves what the scheduler expects of the others by a bounded part, whatever it sends.
  *
  * Must not know: what the evidence is of.
@@ -41,11 +41,13 @@ export class Owned<E> {
 
   /** The evidence that counts for an owner: its own, and the bounded part of each other one. */
   of(owner: string): E {
-    const { add, none, scale } = this.kind;
-    this.#bounded ??= [...this.#own.values()].map((each) => this.#bound(each)).reduce(add, none);
+    const { kind } = this;
+    this.#bounded ??= [...this.#own.values()]
+      .map((each) => this.#bound(each))
+      .reduce((a, b) => kind.add(a, b), kind.none);
     const own = this.#own.get(owner);
     if (own === undefined) return this.#bounded;
-    return add(add(this.#bounded, scale(this.#bound(own), -1)), own);
+    return kind.add(kind.add(this.#bounded, kind.scale(this.#bound(own), -1)), own);
   }
 
   #bound(evidence: E): E {

@@ -1,5 +1,5 @@
-/** The decisions of a plan so far: who is admitted, rejected and ended before the step. Must not know: why. */
-import type { PlannedEvent, RejectedEvent } from '../protocol/index.js';
+/** The decisions of a plan so far: requests that are admitted, rejected, or end before the step. Must not know: why. */
+import type { Admitted, PlannedEvent, RejectedEvent } from '../protocol/index.js';
 import { earlyEnd } from '../protocol/early-end.js';
 import type { Sequence } from './sequence.js';
 import type { SequenceEnd } from './step-plan.js';
@@ -14,7 +14,8 @@ export class PlanRecord {
   constructor(readonly at: number) {}
 
   admit({ id, request, isDryRun }: Sequence, admission: Exclude<Admission, Rejected>): void {
-    const { guaranteedTokens: _, kind: __, ...plan } = admission;
+    const plan: Omit<Admitted, 'kind'> & { guaranteedTokens?: number } = { ...admission };
+    delete plan.guaranteedTokens;
     this.admitted.push({ ...plan, id, landing: earlyEnd(request), ...(isDryRun && { isDryRun }) });
     if (isDryRun) this.ended.push({ id, reason: 'length', isDryRun });
   }

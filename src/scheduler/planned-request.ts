@@ -15,7 +15,7 @@ import type { Sequence, Terms } from './sequence.js';
 import type { SentenceLength } from './sentence-length.js';
 import type { Utility } from './utility.js';
 
-/** What every plan goes by. */
+/** The estimates of every plan. */
 export interface Estimates {
   readonly model: CostModel;
   readonly policy: Policy;

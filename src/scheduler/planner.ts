@@ -1,7 +1,7 @@
 /**
  * The decisions of a scheduler: admissions, the order of service, exits, pauses and prefill. Each is a pure function of the
- * sequences, the time, and what was learnt: the drift of the costs (`observeStep`), and of each answer that ended its length
- * and whether its promise was kept (`observeEnd`).
+ * sequences, the time, and learnt values. Steps teach the drift of the costs (`observeStep`). Answers that end teach
+ * lengths and the margin of promises (`observeEnd`).
  *
  * Must not know: slots, memory, how a decision comes into force.
  */

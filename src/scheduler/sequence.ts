@@ -26,7 +26,7 @@ export interface PrefixLeader {
   readonly length: number;
 }
 
-/** What a plan takes for granted of a request; a proposal may have other terms than the request itself. */
+/** The terms of a request in a plan. A proposal may have other ones than the request itself. */
 export interface Terms {
   readonly arrivedAt: number;
   readonly budget: Budget | null;

@@ -33,7 +33,7 @@ export interface StepPlan {
   readonly landing: LandingPace;
 }
 
-/** What landings of this step go by. */
+/** The pace of a step, by which answers land. */
 export interface LandingPace {
   /** When the rows decode: behind the chunks. */
   readonly decodesAt: number;
@@ -77,7 +77,7 @@ export type DraftPlan =
   /** `exit` is null where the gate of a looped model chooses it for each token. */
   | { readonly source: 'exit'; readonly exit: ExitIndex | null; readonly most: number };
 
-/** What a step did. */
+/** The outcome of a step. */
 export interface StepResult {
   /** End of the run. */
   readonly at: number;

@@ -21,7 +21,7 @@ export interface Machine {
   readonly actual: (work: Work, now: number) => number;
 }
 
-/** What a scheduler knows at start. */
+/** The knowledge of a scheduler at start. */
 export interface Knowledge {
   readonly shape: DepthShape;
   readonly table: CostTable;

@@ -1,6 +1,6 @@
 /**
- * What a plan does to the memory of slots, in order. The accounts have counted it already; the executor follows before it
- * runs the step. A layout of pages shares them by counting, and needs none of these.
+ * An operation on the memory of slots. A plan has a list of them, in order. The accounts have counted it already; the
+ * executor follows before it runs the step. A layout of pages shares them by counting, and needs none of these.
  */
 export type MemoryOp = CopyOp | ReleaseOp | SwapOp;
 

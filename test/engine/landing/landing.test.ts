@@ -222,7 +222,7 @@ void t.test('min_tokens and a bias against the end hold off the pressure', async
   t.equal(least.ended.landed?.at, 22);
   const sampling = { ...VARIED, logitBias: [[END, -100] as const] };
   const never = one(ask({ ...budgeted(300), sampling }), { texts: everywhere });
-  t.match(never.ended, { reason: 'deadline', landed: undefined });
+  t.match(never.ended, { reason: 'length', landed: undefined }, 'an answer that can not end has its exact length');
 });
 
 void t.test('log-probabilities are those without pressure, of the end token as well', async (t) => {
