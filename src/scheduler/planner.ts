@@ -17,7 +17,8 @@ import {
 } from '../cost/model.js';
 import type { CostTable } from '../cost/table.js';
 import { cutAt } from '../protocol/early-end.js';
-import { isWithin, timesOf } from '../util/within-budget.js';
+import { isKept, outcomeOf } from '../util/outcome.js';
+import { timesOf } from '../util/within-budget.js';
 import { admitAll, decidedTogether } from './admission.js';
 import { BudgetQuotes } from './budget-quotes.js';
 import { type Arrival, deepestUnder, expectedAt } from './depth-bound.js';
@@ -207,9 +208,9 @@ export class Planner {
     if (sequence.serviceClass !== 'guaranteed' || end === 'cancelled') return;
     const endedAt = at + this.#policy.requestOverheadMs;
     const firstTokenAt = (sequence.firstTokenAt ?? at) + this.#policy.requestOverheadMs;
-    // An answer that is cut had no time for its sentence.
-    const isKept = end !== 'deadline' && isWithin(timesOf({ arrivedAt, firstTokenAt, endedAt, tokens }), budget);
-    this.#margin = observePromise(this.#margin, isKept, at, this.#policy);
+    const ending = { end: end === 'ended' ? 'whole' : end === 'landed' ? end : 'cut' } as const;
+    const outcome = outcomeOf(ending, timesOf({ arrivedAt, firstTokenAt, endedAt, tokens }), budget);
+    this.#margin = observePromise(this.#margin, isKept(outcome), at, this.#policy);
   }
 
   #estimates(): Estimates {

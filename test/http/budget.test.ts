@@ -1,6 +1,6 @@
 import t from 'tap';
 import type { Script } from '../fakes/engine.js';
-import { build, exchange } from '../fakes/server.js';
+import { build, exchange, says } from '../fakes/server.js';
 import { until } from '../support/until.js';
 
 interface ErrorAnswer {
@@ -230,25 +230,22 @@ void t.test('the report says whether the budget was met', async (t) => {
   t.match(await met('0.001'), { met: false, budget_ms: 0.001 });
 });
 
-void t.test(
-  'an answer cut at its deadline meets its total budget, but not its TTFT budget without a first token',
-  async (t) => {
-    // EngineClient ends an answer this way when the deadline timer fires, never before the deadline.
-    const server = await build(t, () => ({ tokens: [5, 6], end: 'deadline' }));
-    const truncate = within('60000', 'truncate');
-    for (const [headers, met] of [
-      [truncate, true],
-      [{ ...truncate, 'X-SLO-TTFT-Ms': '0.001' }, false],
-    ] as const) {
-      const response = await server.post('/v1/completions', prompt, headers);
-      t.match(await response.json(), { choices: [{ finish_reason: 'length' }], sortie: { met } });
-    }
-  },
-);
+void t.test('an answer cut at its deadline meets no budget, also where its request asks for the cut', async (t) => {
+  // EngineClient ends an answer this way when the deadline timer fires, never before the deadline.
+  const server = await build(t, says('Paris is the', { end: 'deadline' }));
+  const truncate = within('60000', 'truncate');
+  for (const [headers, outcome] of [
+    [truncate, 'cut'],
+    [{ ...truncate, 'X-SLO-TTFT-Ms': '0.001' }, 'late'],
+  ] as const) {
+    const response = await server.post('/v1/completions', prompt, headers);
+    t.match(await response.json(), { choices: [{ finish_reason: 'length' }], sortie: { outcome, met: false } });
+  }
+});
 
 void t.test('each part of a budget can be missed on its own', async (t) => {
   // The first token comes 2 ms after the request, the others later.
-  const server = await build(t, () => ({ tokens: [5, 5, 5], pace: 5 }));
+  const server = await build(t, says('Paris is here', { pace: 5 }));
   const cases: [object, boolean][] = [
     [{ slo_ttft_ms: 1 }, false],
     [{ slo_ttft_ms: 3 }, true],
@@ -260,7 +257,7 @@ void t.test('each part of a budget can be missed on its own', async (t) => {
   for (const [sortie, met] of cases)
     await t.test(JSON.stringify(sortie), async (t) => {
       const response = await server.post('/v1/completions', { ...prompt, sortie });
-      t.match(await response.json(), { sortie: { met } });
+      t.match(await response.json(), { sortie: { met, outcome: met ? 'whole' : 'late' } });
     });
 });
 
@@ -323,10 +320,10 @@ void t.test('an answer whose deadline comes before its plan is empty, streamed o
   const none = { reason: null, landing: null, expected_tokens: 0, probability: null };
   const plan = { service_class: 'best_effort', exit_layer: 0, ...none };
   const truncate = within('40', 'truncate');
-  for (const [stream, headers, met] of [
-    [false, truncate, true],
-    [true, truncate, true],
-    [false, { ...truncate, 'X-SLO-TTFT-Ms': '0.001' }, false],
+  for (const [stream, headers] of [
+    [false, truncate],
+    [true, truncate],
+    [false, { ...truncate, 'X-SLO-TTFT-Ms': '0.001' }],
   ] as const) {
     const asked = server.post('/v1/completions', { ...prompt, stream }, headers);
     await until('running', () => server.engine.live > 0);
@@ -340,7 +337,7 @@ void t.test('an answer whose deadline comes before its plan is empty, streamed o
     const body: unknown = JSON.parse(stream ? (text.split('data: ').at(-2) ?? '') : text);
     t.match(body, {
       choices: [{ text: '', finish_reason: 'length' }],
-      sortie: { plan, exit_layers: {}, ttft_ms: null, met },
+      sortie: { plan, exit_layers: {}, ttft_ms: null, outcome: 'empty', met: false },
     });
   }
 });

@@ -27,7 +27,11 @@ void t.test('a landed answer is complete in the terms of each API, and its repor
   for (const [path, body, end] of APIS) {
     const response = await server.post(path, body, budget);
     const whole = (await response.json()) as { sortie: object };
-    t.match(whole, { ...end, sortie: { met: true, plan: { reason: 'deepest', landing: 'possible' } } }, path);
+    t.match(
+      whole,
+      { ...end, sortie: { outcome: 'landed', met: true, plan: { reason: 'deepest', landing: 'possible' } } },
+      path,
+    );
     t.match(whole.sortie, { landed: report }, path);
   }
 });
@@ -51,11 +55,14 @@ void t.test('a stream of each API ends in the same terms, with the same report',
 
 void t.test('an answer that ends by itself has not landed; one that is cut ends by its length', async (t) => {
   let end: 'stop' | 'deadline' = 'stop';
-  const server = await build(t, () => ({ tokens: [5, 6], end }));
+  const server = await build(t, () => says('Paris is', { end })());
   const ask = async (): Promise<unknown> => (await server.post('/v1/completions', { prompt: 'x' }, budget)).json();
-  t.match(await ask(), { choices: [{ finish_reason: 'stop' }], sortie: { landed: null, met: true } });
+  t.match(await ask(), { choices: [{ finish_reason: 'stop' }], sortie: { landed: null, outcome: 'whole', met: true } });
   end = 'deadline';
-  t.match(await ask(), { choices: [{ finish_reason: 'length' }], sortie: { landed: null, met: true } });
+  t.match(await ask(), {
+    choices: [{ finish_reason: 'length' }],
+    sortie: { landed: null, outcome: 'cut', met: false },
+  });
 });
 
 void t.test('of several choices the shortest landing is reported, and all that landed are named', async (t) => {

@@ -7,11 +7,21 @@ import type { SequenceEvent, SequenceEvents } from '../../engine-client/sequence
 import type { AuditEvent, EndedEvent } from '../../protocol/index.js';
 import { ApiError, toApiError } from '../errors.js';
 import { codePointLength } from '../../util/code-points.js';
+import type { Outcome } from '../../util/outcome.js';
 import { Choice, type ChoiceEnd, type Piece } from './choice.js';
 import { readyEngine, type ApiContext, type ApiRequest, type EventStream } from '../context.js';
 import type { GenerationRequest } from './read-request.js';
 import { engineError, failure, queueFull } from './engine-errors.js';
-import { AUDIT_WAIT_MS, auditReport, exitLayersOf, expectedTokens, reportOf, rounded, usageOf } from './report.js';
+import {
+  AUDIT_WAIT_MS,
+  auditReport,
+  choiceOutcome,
+  exitLayersOf,
+  expectedTokens,
+  reportOf,
+  rounded,
+  usageOf,
+} from './report.js';
 import { samplingFields } from '../params/sampling.js';
 import type { HeadersOf, planHeaders } from '../schemas/headers.js';
 import type { SortieReport } from '../schemas/report.js';
@@ -23,6 +33,7 @@ export class Answer {
   readonly created = Math.floor(Date.now() / 1000);
   readonly choices: readonly Choice[];
   readonly #ends: (EndedEvent | undefined)[] = [];
+  readonly #outcomes: (Outcome | undefined)[] = [];
   #left: number;
   /** Ends of choices that the reader has not taken. */
   readonly #ended: ChoiceEnd[] = [];
@@ -171,9 +182,17 @@ export class Answer {
     if (event.reason === 'cancelled' && !choice.isStopped)
       throw new ApiError('draining', 'The server is shutting down and cancelled this request.');
     this.#ends[index] = event;
-    const end = { index, finishReason: choice.ended(event), isLast: --this.#left === 0 };
+    const finishReason = choice.ended(event);
+    this.#judge(index, choiceOutcome(this.request, choice, event, heardAt));
+    const end = { index, finishReason, isLast: --this.#left === 0 };
     if (!end.isLast) this.#ended.push(end);
     else [this.#last, this.#finishedAt] = [end, heardAt];
+  }
+
+  #judge(index: number, outcome: Outcome): void {
+    this.#outcomes[index] = outcome;
+    const id = this.request.engine.sequences[index]?.id;
+    if (id !== undefined) this.#context.metrics.judged(id, outcome);
   }
 
   /** How long the report may wait for audits: not beyond the budget. */
@@ -196,7 +215,7 @@ export class Answer {
     const { request, choices } = this;
     const { sampling, audit } = request.engine;
     return {
-      ...reportOf({ request, choices, ends: this.#ends, finishedAt: this.#finishedAt }),
+      ...reportOf({ request, choices, ends: this.#ends, outcomes: this.#outcomes, finishedAt: this.#finishedAt }),
       ...(request.showsSampling && { sampling: samplingFields(sampling) }),
       ...(audit === true && { audit: auditReport(this.#audits, choices, this.#context.model.tokenizer) }),
     };
@@ -250,6 +269,7 @@ export class Answer {
       detokenizer: this.#context.model.tokenizer.detokenizer({ shown: Object.values(thoughts?.tags ?? {}) }),
       stops,
       minTokens: engine.minTokens,
+      maxTokens: engine.sequences[index]?.maxTokens ?? 0,
       echoLength: echo ? codePointLength(this.promptOf(index).text) : 0,
       showsEndToken: echo,
       grammar,

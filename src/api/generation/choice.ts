@@ -8,6 +8,7 @@ import type { Detokenizer } from '../../text/detokenizer.js';
 import { StopStrings, type StopList } from '../../text/stop-strings.js';
 import { ThoughtReader, type ThoughtTags } from '../../text/thoughts.js';
 import { codePointLength } from '../../util/code-points.js';
+import type { Ending } from '../../util/outcome.js';
 import { CallReader, type CallPart } from './call-reader.js';
 import type { PlannedGrammar } from '../params/structured-outputs.js';
 
@@ -54,6 +55,8 @@ export interface ChoiceSpec {
   readonly stops: StopList;
   /** Stop strings apply only after this many tokens. */
   readonly minTokens: number;
+  /** 0 for the scores of a prompt alone; absent: any. */
+  readonly maxTokens?: number;
   /** Code points of the echoed prompt, at which the offsets of the answer start. */
   readonly echoLength: number;
   /**
@@ -89,6 +92,8 @@ export class Choice {
   /** Logprobs of the prompt's tokens so far. They arrive in chunks. */
   readonly promptLogprobs: (TokenLogprobs | null)[] = [];
   completionTokens = 0;
+  /** Whether it has text other than blanks, thoughts or a call. */
+  #hasOutput = false;
   /** Of these tokens, those of thoughts, tags included. */
   thoughtTokens = 0;
   /**
@@ -148,6 +153,13 @@ export class Choice {
     const whole = this.#calls?.isComplete === true ? 'tool_calls' : 'stop';
     this.finishReason = isStop ? whole : 'length';
     return this.finishReason;
+  }
+
+  /** How the choice ended. A stop string ends it as its request asks. */
+  ending({ reason, landed }: Pick<EndedEvent, 'reason' | 'landed'>): Ending {
+    if (this.isStopped) return { end: 'whole' };
+    const own = landed === undefined ? 'whole' : 'landed';
+    return { end: reason === 'deadline' ? 'cut' : own, isEmpty: !this.#hasOutput && this.#spec.maxTokens !== 0 };
   }
 
   /** Shows the text held back. @returns whether its end completed a stop string */
@@ -231,6 +243,7 @@ export class Choice {
 
   /** Adds to the last delta if the reader has not taken it and both are text, or both thoughts. */
   #add({ text = '', tokens = [], call = null, thoughts = '' }: Partial<Delta>): void {
+    this.#hasOutput ||= call !== null || thoughts !== '' || /\S/.test(text);
     const last = this.#deltas.at(-1);
     const isCall = call !== null || last?.call !== null;
     if (last === undefined || isCall || (last.thoughts === '') !== (thoughts === '')) {
