@@ -23,13 +23,14 @@ import { admitAll, decidedTogether } from './admission.js';
 import { BudgetQuotes } from './budget-quotes.js';
 import { type Arrival, deepestUnder, expectedAt } from './depth-bound.js';
 import { chooseExits, predictedWaitMs } from './exit-choice.js';
+import { isHopeless } from './first-sentence.js';
 import { type LengthPrior, OutputLengths } from './output-length.js';
 import type { Estimates, PlannedRequest } from './planned-request.js';
 import type { Policy } from './policy.js';
 import { choosePrefill, isTight, rowsWithShare, shareDueAt, tokenMsOf } from './prefill-choice.js';
 import { type SafetyMargin, observePromise } from './promise.js';
 import type { Sequence } from './sequence.js';
-import { type Occupancy, Snapshot, edfOrder } from './snapshot.js';
+import { type Occupancy, Snapshot, edfOrder, sequenceOf } from './snapshot.js';
 import type { Admission, AnswerEnd, LandingWindow, PrefillChunk } from './types.js';
 import { type PartialValue, Utility } from './utility.js';
 
@@ -142,6 +143,14 @@ export class Planner {
     const lead = oldest !== undefined && held < state.protectedRows ? [oldest] : [];
     const order = [...new Set([...lead, ...waiting])].map(({ sequence }) => sequence);
     return { order, protectedRows: state.protectedRows };
+  }
+
+  /** Requests without a token whose budgets have no time for a sentence any more. */
+  hopeless(engine: Occupancy): readonly Sequence[] {
+    const all = [...engine.live, ...engine.waiting.map(sequenceOf)];
+    if (!all.some(({ lands, generated }) => lands && generated === 0)) return [];
+    const state = new Snapshot(engine, this.#estimates(), Infinity);
+    return state.requests.filter((each) => isHopeless(each, state)).map(({ sequence }) => sequence);
   }
 
   /** Exits, pauses and prefill of the next step. */

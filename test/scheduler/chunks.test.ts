@@ -38,9 +38,11 @@ function sequence(id: string, frontiers: readonly [number, number], layer = 2): 
 }
 
 const catchUps = (running: Sequence[], prefillChunk: number, maxStallMs: number): [string, number][] =>
-  selectChunks([], { running } as unknown as SlotManager, model, { prefillChunk, mostPrefill: Infinity, maxStallMs }).map(
-    ({ sequence: { id }, end }) => [id, end],
-  );
+  selectChunks([], { running } as unknown as SlotManager, model, {
+    prefillChunk,
+    mostPrefill: Infinity,
+    maxStallMs,
+  }).map(({ sequence: { id }, end }) => [id, end]);
 
 void t.test('only sequences with a complete prompt and more than one missing position catch up', async (t) => {
   const waits = sequence('waits', [39, 0]);

@@ -11,7 +11,7 @@ import type { Outcome } from '../../util/outcome.js';
 import { Choice, type ChoiceEnd, type Piece } from './choice.js';
 import { readyEngine, type ApiContext, type ApiRequest, type EventStream } from '../context.js';
 import type { GenerationRequest } from './read-request.js';
-import { engineError, failure, queueFull } from './engine-errors.js';
+import { emptyAnswer, engineError, failure, queueFull } from './engine-errors.js';
 import {
   AUDIT_WAIT_MS,
   auditReport,
@@ -39,6 +39,8 @@ export class Answer {
   readonly #ended: ChoiceEnd[] = [];
   /** The last end comes after the audits. */
   #last: ChoiceEnd | null = null;
+  /** Whether the reader has any piece. */
+  #isGiven = false;
   /** When the last choice ended. */
   #finishedAt: number | null = null;
   /** By the index of the choice; null where the engine exited first. */
@@ -105,7 +107,9 @@ export class Answer {
   #taken(): Piece[] {
     const pieces: Piece[] = [];
     for (const choice of this.choices) choice.take(pieces);
-    if (this.#ended.length > 0) pieces.push(...this.#ended.splice(0));
+    // Before any text, the other choices may turn out to be empty as well.
+    if (pieces.length > 0 || this.#isGiven || this.#left === 0) pieces.push(...this.#ended.splice(0));
+    this.#isGiven ||= pieces.length > 0;
     return pieces;
   }
 
@@ -185,8 +189,14 @@ export class Answer {
     const finishReason = choice.ended(event);
     this.#judge(index, choiceOutcome(this.request, choice, event, heardAt));
     const end = { index, finishReason, isLast: --this.#left === 0 };
+    if (end.isLast && !this.#isGiven && this.#isAllEmpty()) throw emptyAnswer();
     if (!end.isLast) this.#ended.push(end);
     else [this.#last, this.#finishedAt] = [end, heardAt];
+  }
+
+  /** Whether every choice came to its deadline without output. */
+  #isAllEmpty(): boolean {
+    return this.choices.every((_, i) => this.#ends[i]?.reason === 'deadline' && this.#outcomes[i] === 'empty');
   }
 
   #judge(index: number, outcome: Outcome): void {

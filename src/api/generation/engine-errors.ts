@@ -14,6 +14,13 @@ export function queueFull(): ApiError {
   return new ApiError('queue_full', 'Too many requests are waiting; try again shortly.', null, REFUSED);
 }
 
+/** The answer came to its deadline without output. */
+export function emptyAnswer(): ApiError {
+  const outcome: Outcome = 'empty';
+  const extra = { least_feasible_budget_ms: null, outcome };
+  return new ApiError('budget_infeasible', 'The latency budget ended before any text was written.', null, extra);
+}
+
 /** By kind of grammar: what the client must send. */
 const FORMS: Readonly<Record<Grammar['kind'], string>> = {
   json: 'a JSON schema',
