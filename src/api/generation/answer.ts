@@ -39,6 +39,8 @@ export class Answer {
   readonly #ended: ChoiceEnd[] = [];
   /** The last end comes after the audits. */
   #last: ChoiceEnd | null = null;
+  /** Whether the answer goes out in one body. */
+  #isWhole = false;
   /** Whether the reader has any piece. */
   #isGiven = false;
   /** When the last choice ended. */
@@ -71,6 +73,7 @@ export class Answer {
    */
   async *pieces(out?: Pick<EventStream, 'drained'>): AsyncGenerator<Piece, void, undefined> {
     const { signal } = this.#client;
+    this.#isWhole = out === undefined;
     let auditTimer: NodeJS.Timeout | undefined;
     let isWaiting = false;
     try {
@@ -82,7 +85,9 @@ export class Answer {
         for (const event of events) this.#hear(event);
         if (this.request.engine.audit === true && this.#finishedAt !== null)
           auditTimer ??= setTimeout(leave, this.#auditWaitMs(this.#finishedAt));
-        const draining = out?.drained() ?? null;
+        // A whole answer may go back behind text that it has.
+        if (out === undefined) continue;
+        const draining = out.drained();
         if (draining === null) {
           for (const piece of this.#taken()) yield piece;
         } else if (!isWaiting) {
@@ -187,6 +192,7 @@ export class Answer {
       throw new ApiError('draining', 'The server is shutting down and cancelled this request.');
     this.#ends[index] = event;
     const finishReason = choice.ended(event);
+    if (this.#isWhole && event.reason === 'deadline' && choice.plan?.landing === 'possible') choice.goBack();
     this.#judge(index, choiceOutcome(this.request, choice, event, heardAt));
     const end = { index, finishReason, isLast: --this.#left === 0 };
     if (end.isLast && !this.#isGiven && this.#isAllEmpty()) throw emptyAnswer();

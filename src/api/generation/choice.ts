@@ -5,6 +5,7 @@
  */
 import type { EndedEvent, PlannedEvent, TokenEvent, TokenLogprobs } from '../../protocol/index.js';
 import type { Detokenizer } from '../../text/detokenizer.js';
+import { lastSentenceEnd } from '../../text/last-sentence.js';
 import { StopStrings, type StopList } from '../../text/stop-strings.js';
 import { ThoughtReader, type ThoughtTags } from '../../text/thoughts.js';
 import { codePointLength } from '../../util/code-points.js';
@@ -94,6 +95,8 @@ export class Choice {
   completionTokens = 0;
   /** Whether it has text other than blanks, thoughts or a call. */
   #hasOutput = false;
+  /** It ended at its deadline, and its text at the last whole sentence before. */
+  #isBack = false;
   /** Of these tokens, those of thoughts, tags included. */
   thoughtTokens = 0;
   /**
@@ -143,9 +146,10 @@ export class Choice {
     return text !== null && this.#read(text);
   }
 
-  /** Shows the text held back. @returns why the choice ended */
-  ended({ reason, endToken }: Pick<EndedEvent, 'reason' | 'endToken'>): FinishReason {
-    const isStop = this.isStopped || this.#flush() || reason === 'stop';
+  /** Shows the text held back. @returns why the choice ended; `length` for an end that its budget forced */
+  ended({ reason, endToken, landed }: Pick<EndedEvent, 'reason' | 'endToken' | 'landed'>): FinishReason {
+    const isOwn = reason === 'stop' && (landed === undefined || landed.isOwn === true);
+    const isStop = this.isStopped || this.#flush() || isOwn;
     if (endToken && this.#spec.showsEndToken && !this.isStopped) {
       const token = { id: endToken.token, logprobs: endToken.logprobs, offset: this.#shown };
       this.#add({ text: '', tokens: [token] });
@@ -155,11 +159,26 @@ export class Choice {
     return this.finishReason;
   }
 
+  /** Takes the text that no reader has back to its last whole sentence, if it has one. */
+  goBack(): void {
+    if (this.isStopped || this.#calls !== null) return;
+    const text = this.#deltas.map((delta) => delta.text).join('');
+    let left = lastSentenceEnd(text);
+    if (left === 0) return;
+    const end = this.#spec.echoLength + codePointLength(text.slice(0, left));
+    for (const delta of this.#deltas) {
+      delta.text = delta.text.slice(0, left);
+      left -= delta.text.length;
+      delta.tokens.splice(0, Infinity, ...delta.tokens.filter(({ offset }) => offset < end));
+    }
+    this.#isBack = true;
+  }
+
   /** How the choice ended. A stop string ends it as its request asks. */
   ending({ reason, landed }: Pick<EndedEvent, 'reason' | 'landed'>): Ending {
     if (this.isStopped) return { end: 'whole' };
-    const own = landed === undefined ? 'whole' : 'landed';
-    return { end: reason === 'deadline' ? 'cut' : own, isEmpty: !this.#hasOutput && this.#spec.maxTokens !== 0 };
+    if (reason === 'deadline') return { end: this.#isBack ? 'landed' : 'cut', isEmpty: !this.#hasOutput };
+    return { end: landed === undefined ? 'whole' : 'landed', isEmpty: !this.#hasOutput && this.#spec.maxTokens !== 0 };
   }
 
   /** Shows the text held back. @returns whether its end completed a stop string */

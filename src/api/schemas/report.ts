@@ -38,7 +38,7 @@ const Landed = Type.Object(
   },
   {
     description:
-      'How the answer ended early, to keep its budget; finish_reason is then "stop". Of several choices that landed, ' +
+      'How the answer ended early, to keep its budget. finish_reason is "stop" from a probability of .1, else "length". Of several choices that landed, ' +
       'the shortest one counts. Null for an answer that ended by itself, or was cut.',
   },
 );
