@@ -110,7 +110,7 @@ class Sortie:
             headroom = (await response.json())["headroom"]
         async with self.session.get(self.url + "/metrics") as response:
             lines = re.findall(r'^sortie_budget_requests_total\{(.*)\} (\S+)$', await response.text(), re.M)
-        met = sum(float(value) for labels, value in lines if 'outcome="met"' in labels)
+        met = sum(float(value) for labels, value in lines if re.search(r'outcome="(whole|landed)"', labels))
         self.outcomes.append((met, sum(float(value) for _, value in lines)))
         met, total = (last - first for first, last in zip(self.outcomes[0], self.outcomes[-1]))
         return {"headroom": 0.0 if headroom is None else headroom, "attainment": met / total if total > 0 else 1.0}

@@ -8,6 +8,7 @@ import type { ExitQuality } from '../quality/exit-quality.js';
 import type { GateMeans } from '../quality/gate-means.js';
 import type { HeldTokens, SequenceFacts } from '../telemetry/sequences.js';
 import type { RequestTrace } from '../telemetry/trace.js';
+import type { Outcome } from '../util/outcome.js';
 import type { Headers } from './schemas/headers.js';
 import type { ServedModel } from './served-model.js';
 
@@ -115,6 +116,8 @@ export interface AnswerMetrics {
   full(sequences: number, budget: Budget | null): void;
   /** A fault of the gateway ended the sequence. */
   broken(id: string): void;
+  /** The outcome of a sequence, as its client sees it. */
+  judged(id: string, outcome: Outcome): void;
   /** @param tokens of each choice */
   requested(n: number, tokens: readonly number[]): void;
   /** Sequences that have not ended. */

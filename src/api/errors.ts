@@ -93,7 +93,12 @@ export class ApiError extends Error {
    * Fields for the log. The message is absent, because it quotes the request and logs hold no request text by default.
    */
   logged(): Readonly<Record<string, string>> {
-    return { code: this.code, ...(this.param === null ? {} : { param: this.param.slice(0, 64) }) };
+    const { outcome } = this.extra;
+    return {
+      code: this.code,
+      ...(this.param !== null && { param: this.param.slice(0, 64) }),
+      ...(typeof outcome === 'string' && { outcome }),
+    };
   }
 }
 

@@ -148,8 +148,10 @@ export function noteOf({ tokens, firstMs, totalMs, exits, report, budgetMs, isCu
     `${tokens} ${tokens === 1 ? 'token' : 'tokens'} in ${duration(totalMs)}`,
     ...(firstMs === null ? [] : [`first after ${duration(firstMs)}`]),
     ...budget,
-    ...(report?.landed == null ? [] : ['landed']),
+    ...(report?.outcome === 'landed' ? ['landed'] : []),
     ...(serviceClass === '' ? [] : [serviceClass]),
-    ...(isCut ? [`cut at ${budgetMs === null ? '' : 'its deadline or '}the longest length`] : []),
+    ...(isCut && report?.outcome !== 'landed'
+      ? [`cut at ${budgetMs === null ? '' : 'its deadline or '}the longest length`]
+      : []),
   ].join(' · ');
 }

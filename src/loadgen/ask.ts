@@ -2,6 +2,7 @@
 import { performance } from 'node:perf_hooks';
 import { RemoteError } from '../remote/server-error.js';
 import type { RemoteServer } from '../remote/server.js';
+import { type Outcome, OUTCOMES } from '../util/outcome.js';
 import {
   type Asked,
   type Asking,
@@ -30,6 +31,8 @@ export interface Answered {
   /** Tokens by exit layer; null if the server does not report them. */
   readonly exits: Readonly<Record<string, number>> | null;
   readonly serviceClass: ServiceClass | null;
+  /** The outcome by the server's report; absent without one. */
+  readonly outcome?: Outcome;
   /** Whether the answer ended early to keep its budget; null if the server does not report it. */
   readonly isLanded: boolean | null;
   /** Why the answer began at its depth; absent if the server does not report it. */
@@ -68,6 +71,7 @@ export async function ask(
   let finishReason: string | null = null;
   let report: SortieReport | null = null;
   let error: Answered['error'] = null;
+  let told: string | null | undefined;
   try {
     for await (const part of streamAnswer(server, model, asked, asking)) {
       if (part.hasOutput) {
@@ -83,8 +87,10 @@ export async function ask(
   } catch (cause) {
     if (!(cause instanceof RemoteError)) throw cause;
     error = { kind: cause.kind, message: cause.message };
+    told = cause.outcome;
   }
   const tokens = counted ?? events;
+  const outcome = OUTCOMES.find((each) => each === (told ?? report?.outcome));
   return {
     ttftMs: firstAt === null ? null : firstAt - scheduledAt,
     tpotMs: firstAt === null || tokens < 2 ? null : (lastAt - firstAt) / (tokens - 1),
@@ -93,6 +99,7 @@ export async function ask(
     tokens,
     finishReason: error === null ? finishReason : null,
     error,
+    ...(outcome !== undefined && { outcome }),
     ...reported(report),
   };
 }

@@ -7,6 +7,7 @@
 import { writeFile } from 'node:fs/promises';
 import { RemoteError } from '../remote/server-error.js';
 import { type Chosen, chooseModel, type RemoteServer, serverAt } from '../remote/server.js';
+import type { Outcome } from '../util/outcome.js';
 import { checkWritable } from '../util/output-file.js';
 import { ask } from './ask.js';
 import { budgetHeaders } from './budgets.js';
@@ -17,7 +18,7 @@ import { plansOf, type RunPlan } from './plans.js';
 import { plotOf } from './plot.js';
 import { RunProgress } from './progress.js';
 import { closedLoop, openLoop, type Send, type Sent } from './run.js';
-import { isMet, type Summary, summaryOf } from './summary.js';
+import { isMet, outcomeOfSent, type Summary, summaryOf } from './summary.js';
 
 export interface BenchIo {
   /** Receives lines of results. */
@@ -46,6 +47,7 @@ export interface BenchResult {
 type RequestRecord = Omit<BenchJob, 'asked' | 'question'> & {
   readonly atMs: number;
   readonly isMet: boolean;
+  readonly outcome: Outcome;
 } & Sent<unknown>['answer'];
 
 /**
@@ -142,5 +144,14 @@ async function warmUp(
 
 function recordOf(sent: Sent<BenchJob>): RequestRecord {
   const { id, budgetClass, budget, maxTokens } = sent.job;
-  return { id, budgetClass, budget, maxTokens, atMs: sent.atMs, isMet: isMet(sent), ...sent.answer };
+  return {
+    id,
+    budgetClass,
+    budget,
+    maxTokens,
+    atMs: sent.atMs,
+    isMet: isMet(sent),
+    ...sent.answer,
+    outcome: outcomeOfSent(sent),
+  };
 }

@@ -43,11 +43,18 @@ export function runLines(plan: Pick<RunPlan, 'rate' | 'clients'>, summary: Summa
     lines.push(`  prediction error p50 ${percent(total.p50)}, p95 ${percent(total.p95)}${first}${inside}`);
   }
   for (const [kind, count] of Object.entries(errors)) lines.push(`  failed: ${count} with ${kind}`);
-  if (summary.cut > 0) lines.push(`  cut: ${summary.cut} answers end at a limit of the server and count as missed`);
+  lines.push(`  outcomes: ${outcomesText(summary)}`);
+  if (summary.cut > 0) lines.push(`  cut: ${summary.cut} answers end in mid-text and count as missed`);
   if (lagMs !== null && lagMs.p95 > LAG_WARNING_MS)
     lines.push(`  the client itself was late by ${ms(lagMs.p95)} ms (p95); times include it`);
   return lines;
 }
+
+const outcomesText = ({ outcomes }: ClassSummary): string =>
+  Object.entries(outcomes)
+    .filter(([, count]) => count > 0)
+    .map(([name, count]) => `${count} ${name}`)
+    .join(', ');
 
 /** Delay of the client above which its machine is too busy for the bench. */
 const LAG_WARNING_MS = 20;

@@ -1,6 +1,7 @@
 /** Summarizes a run from the client's point of view: of `sortie bench`, of the simulator and of bench:goodput. */
 import { isDeepStrictEqual } from 'node:util';
 import { quantile } from '../util/stats.js';
+import { isKept, type Outcome, OUTCOMES, outcomeOf } from '../util/outcome.js';
 import { isWithin } from '../util/within-budget.js';
 import type { Answered } from './ask.js';
 import type { Budget } from './budgets.js';
@@ -23,14 +24,16 @@ export interface ClassSummary {
   /** Null where the budgets of its requests differ. */
   readonly budget: Budget | null;
   readonly requests: number;
-  /** Share of all requests with a complete answer inside the budget; without a budget, with a complete answer. */
+  /** Share of all requests with a whole or landed answer inside the budget; without a budget, with such an answer. */
   readonly attainment: number;
-  /** Requests of the service class `guaranteed`, and the share of their answers in time; null without one. */
+  /** Requests by what became of them. */
+  readonly outcomes: Readonly<Record<Outcome, number>>;
+  /** Requests of the service class `guaranteed`, and the share of their answers that are whole or landed in time; null without one. */
   readonly guaranteed: number;
   readonly kept: number | null;
   /** Share of all requests whose answer ended early to keep its budget; null if the server does not report it. */
   readonly landed: number | null;
-  /** Requests without a complete answer from the server, and answers that a limit of the server cut. */
+  /** Requests without an answer from the server, and answers that end in mid-text. */
   readonly failed: number;
   readonly cut: number;
   /** Times of answers without a failure, from the scheduled arrival; null without one. */
@@ -74,10 +77,24 @@ export function meanOf(values: readonly number[]): number {
   return values.reduce((sum, value) => sum + value, 0) / values.length;
 }
 
-/** Whether a limit that the request does not state cut the answer. */
-function isCut({ job, answer }: Sent<Judged>): boolean {
-  return answer.finishReason === 'length' && (job.maxTokens === null || answer.tokens < job.maxTokens);
+/**
+ * The outcome of a request by the client's clock. Where the server reports no outcome, an answer is cut by a limit that
+ * its request does not state.
+ */
+export function outcomeOfSent({ job, answer }: Sent<Judged>): Outcome {
+  const { error, outcome, isLanded, finishReason, tokens, totalMs, ttftMs, tpotMs } = answer;
+  // The server's clock decides over an answer that is worth nothing anyway.
+  if (outcome !== undefined && !isKept(outcome)) return outcome;
+  const isBounded = job.maxTokens !== null && tokens >= job.maxTokens;
+  const isCut = error !== null || (finishReason === 'length' && !isBounded);
+  const isRefused = error !== null && REFUSED.test(error.kind);
+  const end = isRefused ? 'refused' : (outcome ?? (isCut ? 'cut' : isLanded === true ? 'landed' : 'whole'));
+  const isEmpty = outcome === undefined && error !== null && tokens === 0;
+  return outcomeOf({ end, isEmpty }, { totalMs, ttftMs: ttftMs ?? totalMs, tpotMs }, job.budget);
 }
+
+/** Kinds of errors by which a server says that it has no capacity. */
+const REFUSED = /^(429|503)\b/;
 
 /** Whether the answer has ended inside every part of its budget, although a limit of the server may have cut it. */
 export function isInTime({ job, answer }: Sent<Judged>): boolean {
@@ -85,9 +102,9 @@ export function isInTime({ job, answer }: Sent<Judged>): boolean {
   return error === null && isWithin({ totalMs, ttftMs: ttftMs ?? totalMs, tpotMs }, job.budget);
 }
 
-/** Whether the answer is complete and inside every part of its budget. */
+/** Whether the answer is whole or landed, inside every part of its budget. */
 export function isMet(sent: Sent<Judged>): boolean {
-  return isInTime(sent) && !isCut(sent);
+  return isKept(outcomeOfSent(sent));
 }
 
 /** Share of answers with a total between the predicted 10% and 90% quantiles; null without intervals. */
@@ -139,16 +156,19 @@ export function summaryOf(sent: readonly Sent<Judged>[]): Summary {
 function classSummary(name: string, sent: readonly Sent<Judged>[]): ClassSummary {
   const guaranteed = sent.filter(({ answer }) => answer.serviceClass === 'guaranteed');
   const answered = sent.map(({ answer }) => answer).filter(({ error }) => error === null);
+  const outcomes = sent.map(outcomeOfSent);
+  const counted = OUTCOMES.map((each) => [each, outcomes.filter((outcome) => outcome === each).length]);
   return {
     name,
     budget: commonBudget(sent),
     requests: sent.length,
     attainment: share(sent.filter(isMet).length, sent.length),
+    outcomes: Object.fromEntries(counted) as Record<Outcome, number>,
     guaranteed: guaranteed.length,
-    kept: guaranteed.length === 0 ? null : meanOf(guaranteed.map(isInTime).map(Number)),
-    landed: landedShare(answered, sent.length),
+    kept: guaranteed.length === 0 ? null : meanOf(guaranteed.map(isMet).map(Number)),
+    landed: landedShare(answered, outcomes),
     failed: sent.length - answered.length,
-    cut: sent.filter(isCut).length,
+    cut: sent.filter(({ answer }, i) => answer.error === null && outcomes[i] === 'cut').length,
     ttftMs: spreadOf(answered.flatMap(({ ttftMs }) => ttftMs ?? [])),
     tpotMs: spreadOf(answered.flatMap(({ tpotMs }) => tpotMs ?? [])),
     totalMs: spreadOf(answered.map(({ totalMs }) => totalMs)),
@@ -173,9 +193,9 @@ function sharesOf(names: readonly string[]): Record<string, number> | null {
   return Object.fromEntries(Object.entries(countsOf(names)).map(([name, count]) => [name, count / names.length]));
 }
 
-function landedShare(answers: readonly Answered[], requests: number): number | null {
-  if (answers.every(({ isLanded }) => isLanded === null)) return null;
-  return share(answers.filter(({ isLanded }) => isLanded === true).length, requests);
+function landedShare(answers: readonly Answered[], outcomes: readonly Outcome[]): number | null {
+  if (answers.every(({ isLanded, outcome }) => isLanded === null && outcome === undefined)) return null;
+  return share(outcomes.filter((outcome) => outcome === 'landed').length, outcomes.length);
 }
 
 /** Tokens of all answers by exit layer, shallowest first. */

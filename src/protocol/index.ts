@@ -65,6 +65,8 @@ export interface Landed {
   readonly pressure: number;
   /** Probability of an end at this place without pressure, at temperature 1, 0..1. */
   readonly probability: number;
+  /** The model was about to end there. */
+  readonly isOwn?: boolean;
 }
 
 /** The scheduler's decision for an admitted request. */

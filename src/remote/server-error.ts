@@ -12,6 +12,8 @@ export class RemoteError extends Error {
     readonly kind: string,
     message: string,
     options?: ErrorOptions,
+    /** The outcome by Sortie's word; absent without it. */
+    readonly outcome?: string,
   ) {
     super(message, options);
   }
@@ -20,6 +22,7 @@ export class RemoteError extends Error {
 interface Fault {
   readonly message?: unknown;
   readonly code?: unknown;
+  readonly outcome?: unknown;
 }
 
 /** The forms of an error body: OpenAI's, vLLM's earlier one, FastAPI's, and a bare text. */
@@ -37,7 +40,8 @@ export async function errorOf(response: Response): Promise<RemoteError> {
   const fault = faultOf(jsonOf(text));
   const code = typeof fault.code === 'string' ? ` ${fault.code}` : '';
   const message = typeof fault.message === 'string' ? fault.message : text.trim().slice(0, MOST_TEXT) || statusText;
-  return new RemoteError(`${status}${code}`, `${status}: ${message}`);
+  const outcome = typeof fault.outcome === 'string' ? fault.outcome : undefined;
+  return new RemoteError(`${status}${code}`, `${status}: ${message}`, {}, outcome);
 }
 
 /** The error event of a stream that has begun. */

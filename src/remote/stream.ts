@@ -31,6 +31,7 @@ export interface SortieReport {
   readonly actual_ms: number;
   readonly queue_ms?: number | null;
   readonly budget_ms?: number | null;
+  readonly outcome?: string | null;
   readonly met?: boolean | null;
   /** How the answer ended early to keep its budget. */
   readonly landed?: { readonly at_token: number } | null;

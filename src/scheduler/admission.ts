@@ -6,7 +6,8 @@ import { type ExitIndex, at } from '../cost/model.js';
 import { cutAt, hasBudget } from '../protocol/early-end.js';
 import type { DepthReason } from '../protocol/index.js';
 import { type Arrival, deepestUnder, expectedAt } from './depth-bound.js';
-import { chooseExits, forecast } from './exit-choice.js';
+import { type Exits, chooseExits, forecast } from './exit-choice.js';
+import { type FirstSentences, firstSentences, isUseful, landsWithin, paceOf } from './first-sentence.js';
 import type { BatchOutcome } from './forecast.js';
 import type { Estimates, PlannedRequest } from './planned-request.js';
 import { latePromises } from './promise.js';
@@ -24,9 +25,12 @@ export interface AdmissionInputs extends Estimates {
   readonly claimed: ReadonlySet<Sequence>;
 }
 
-type Decision =
-  | { readonly kind: 'reject'; readonly leastFeasibleMs: number | null }
-  | { readonly kind: 'admit'; readonly isPromised: boolean };
+interface Admittance {
+  readonly kind: 'admit';
+  readonly isPromised: boolean;
+}
+
+type Decision = Admittance | { readonly kind: 'reject'; readonly leastFeasibleMs: number | null };
 
 /** Whether the promises to some requests hold under other terms. @param kvPositions of the KV cache, at most */
 type Fits = (change: Partial<Terms>, kvPositions?: number) => boolean;
@@ -43,37 +47,10 @@ export function admitAll(
   engine: Occupancy,
   inputs: AdmissionInputs,
 ): Admission[] {
-  const { now } = engine;
-  const taken: Proposal[] = [];
-  const stateWith = (more: readonly Proposal[], kvPositions = engine.kvPositions): Snapshot =>
-    new Snapshot({ ...engine, kvPositions, waiting: [...engine.waiting, ...taken, ...more] }, inputs, Infinity);
-  const promised = (requests: readonly Sequence[], surge = 1): Fits => {
-    const factor = surge * (1 + inputs.margins.at(at(requests, 0).tenant, now));
-    return (change, kvPositions) => {
-      const asked = requests.map((each) => proposed(each, { ...change, serviceClass: 'guaranteed' }));
-      return isHeld(stateWith([...inputs.quoted, ...asked], kvPositions), requests, factor);
-    };
-  };
-  const decide = (choices: readonly Sequence[]): Decision => {
-    const request = at(choices, 0);
-    const fits = promised(choices);
-    const isPromised = inputs.claimed.has(request) || (request.hasBudget && fits({}));
-    if (isPromised || request.budget?.onMiss !== 'reject') {
-      const serviceClass = isPromised ? 'guaranteed' : 'best_effort';
-      taken.push(...choices.map((each) => proposed(each, { serviceClass })));
-      return { kind: 'admit', isPromised };
-    }
-    const state = stateWith(inputs.quoted);
-    const leastFeasibleMs =
-      leastFeasible(request, state, promised(choices, surgeOf(inputs))) ?? leastFeasible(request, state, fits);
-    return { kind: 'reject', leastFeasibleMs };
-  };
-  const decisions = groups.flatMap((choices) => {
-    const decision = decide(choices);
-    return choices.map(() => decision);
-  });
-  const state = stateWith([]);
-  const exits = chooseExits(state, deepestUnder(state, expectedAt(inputs.arrivals, now, inputs.policy)));
+  const round = new Round(engine, inputs);
+  const decisions = groups.flatMap((choices) => round.decide(choices));
+  const state = round.stateWith([]);
+  const exits = round.exitsOf(state);
   const outcomes = forecast(state, exits);
   return groups.flat().map((sequence, i) => {
     const decision = at(decisions, i);
@@ -82,6 +59,88 @@ export function admitAll(
     const self = at(state.requests, index);
     return admitted(state, self, exits.get(self) ?? self.currentExit, decision.isPromised, at(outcomes, index));
   });
+}
+
+/** The decisions of one step, each with those before it. */
+class Round {
+  readonly #taken: Proposal[] = [];
+  /** Of the requests so far; null where none is known. */
+  #sentences: FirstSentences | null = null;
+
+  constructor(
+    private readonly engine: Occupancy,
+    private readonly inputs: AdmissionInputs,
+  ) {}
+
+  stateWith(more: readonly Proposal[], kvPositions = this.engine.kvPositions): Snapshot {
+    return this.#stateOf([...this.#taken, ...more], kvPositions);
+  }
+
+  #stateOf(added: readonly Proposal[], kvPositions = this.engine.kvPositions): Snapshot {
+    const waiting = [...this.engine.waiting, ...added];
+    return new Snapshot({ ...this.engine, kvPositions, waiting }, this.inputs, Infinity);
+  }
+
+  exitsOf(state: Snapshot): Exits {
+    const { arrivals, policy } = this.inputs;
+    return chooseExits(state, deepestUnder(state, expectedAt(arrivals, this.engine.now, policy)));
+  }
+
+  /** @param choices a group of decidedTogether @returns by choice */
+  decide(choices: readonly Sequence[]): Decision[] {
+    if (at(choices, 0).budget?.onMiss === 'reject') {
+      const isPromised = this.#isPromised(choices);
+      return isPromised ? choices.map((each) => this.#take(each, true)) : this.#reject(choices);
+    }
+    const decisions = choices.map((each) => this.#take(each, this.#isPromised([each])));
+    // A promise covers a sentence, and makes no older one late.
+    if (decisions.every(({ isPromised }) => isPromised) || !choices.some(({ lands }) => lands)) {
+      this.#sentences = null;
+      return decisions;
+    }
+    const before = this.#sentences ?? this.#sentencesOf(this.#taken.slice(0, -choices.length));
+    const after = this.#sentencesOf(this.#taken);
+    if (isUseful(choices, before, after, this.inputs.policy)) {
+      this.#sentences = after;
+      return decisions;
+    }
+    this.#taken.splice(-choices.length);
+    this.#sentences = before;
+    return this.#reject(choices);
+  }
+
+  #take(request: Sequence, isPromised: boolean): Admittance {
+    this.#taken.push(proposed(request, { serviceClass: isPromised ? 'guaranteed' : 'best_effort' }));
+    return { kind: 'admit', isPromised };
+  }
+
+  #isPromised(choices: readonly Sequence[]): boolean {
+    const request = at(choices, 0);
+    return this.inputs.claimed.has(request) || (request.hasBudget && this.#fits(choices)({}));
+  }
+
+  /** @param surge factor on the time of steps */
+  #fits(requests: readonly Sequence[], surge = 1): Fits {
+    const factor = surge * (1 + this.inputs.margins.at(at(requests, 0).tenant, this.engine.now));
+    return (change, kvPositions) => {
+      const asked = requests.map((each) => proposed(each, { ...change, serviceClass: 'guaranteed' }));
+      return isHeld(this.stateWith([...this.inputs.quoted, ...asked], kvPositions), requests, factor);
+    };
+  }
+
+  #reject(choices: readonly Sequence[]): Decision[] {
+    const request = at(choices, 0);
+    const state = this.stateWith(this.inputs.quoted);
+    const leastFeasibleMs =
+      leastFeasible(request, state, this.#fits(choices, surgeOf(this.inputs))) ??
+      leastFeasible(request, state, this.#fits(choices));
+    return choices.map(() => ({ kind: 'reject', leastFeasibleMs }));
+  }
+
+  #sentencesOf(taken: readonly Proposal[]): FirstSentences {
+    const state = this.#stateOf(taken);
+    return firstSentences(state, this.exitsOf(state));
+  }
 }
 
 /** How many times slower than the learned pace the slowest of the last steps was: the pace may get there. */
@@ -102,6 +161,8 @@ export function decidedTogether(arrived: readonly Sequence[]): readonly (readonl
 }
 
 function isSibling(a: Sequence, b: Sequence): boolean {
+  // The choices of one answer share their fields.
+  if (a.lands && a.request.depth === b.request.depth) return true;
   const mayReject = a.budget?.onMiss === 'reject' && b.budget?.onMiss === 'reject';
   return mayReject && a.arrivedAt === b.arrivedAt && a.budget.totalMs === b.budget.totalMs;
 }
@@ -199,15 +260,10 @@ function admitted(
   isPromised: boolean,
   outcome: BatchOutcome,
 ): Exclude<Admission, Rejected> {
-  const { now, policy } = state;
-  const { sequence, deadlines } = self;
+  const { sequence } = self;
   const { budget, generated } = sequence;
-  const from = sequence.arrivedAt - policy.requestOverheadMs;
-  const { firstTokenAt: firstAt, endsAt } = outcome;
-  const isRun = endsAt < Infinity && firstAt < Infinity;
-  const tpotMs = isRun && outcome.tokens > 1 ? (endsAt - firstAt) / (outcome.tokens - 1) : self.stepMs(exit);
-  const ttftMs = now + (firstAt < Infinity ? firstAt : self.prefillMs(exit)) - from;
-  const steps = (deadlines.end - from - ttftMs) / Math.max(1e-3, tpotMs);
+  const { firstTokenAt, tokenMs: tpotMs, steps } = paceOf(state, self, exit, outcome);
+  const ttftMs = state.now + firstTokenAt - (sequence.arrivedAt - state.policy.requestOverheadMs);
   const isCut = cutAt(sequence) < Infinity;
   const tokens = (share: number): number => {
     const whole = self.stepsLeft(exit, share);
@@ -217,8 +273,7 @@ function admitted(
     const ms = ttftMs + Math.max(0, tokens(share) - 1) * tpotMs;
     return isCut ? Math.min(ms, budget?.totalMs ?? Infinity) : ms;
   };
-  const landsInTime = 1 - 0.1 ** (Math.max(0, steps) / self.sentenceTokens);
-  const probability = sequence.lands ? landsInTime : self.probabilityWithin(exit, steps);
+  const probability = sequence.lands ? landsWithin(self, exit, steps, state) : self.probabilityWithin(exit, steps);
   return {
     kind: 'admit',
     exit: at(state.model.shape.exits, exit).layer,

@@ -17,11 +17,13 @@ import {
 } from '../cost/model.js';
 import type { CostTable } from '../cost/table.js';
 import { cutAt } from '../protocol/early-end.js';
-import { isWithin, timesOf } from '../util/within-budget.js';
+import { isKept, outcomeOf } from '../util/outcome.js';
+import { timesOf } from '../util/within-budget.js';
 import { admitAll, decidedTogether } from './admission.js';
 import { BudgetQuotes } from './budget-quotes.js';
 import { type Arrival, deepestUnder, expectedAt } from './depth-bound.js';
 import { chooseExits, predictedWaitMs } from './exit-choice.js';
+import { isHopeless } from './first-sentence.js';
 import { type LengthPrior, OutputLengths } from './output-length.js';
 import type { Estimates, PlannedRequest } from './planned-request.js';
 import type { Policy } from './policy.js';
@@ -29,7 +31,7 @@ import { choosePrefill, isTight, rowsWithShare, shareDueAt, tokenMsOf } from './
 import { SafetyMargins } from './safety-margin.js';
 import { SentenceLength } from './sentence-length.js';
 import type { Sequence } from './sequence.js';
-import { type Occupancy, Snapshot, edfOrder } from './snapshot.js';
+import { type Occupancy, Snapshot, edfOrder, sequenceOf } from './snapshot.js';
 import type { Admission, AnswerEnd, LandingWindow, PrefillChunk } from './types.js';
 import { type PartialValue, Utility } from './utility.js';
 
@@ -146,6 +148,14 @@ export class Planner {
     return { order, protectedRows: state.protectedRows };
   }
 
+  /** Requests without a token whose budgets have no time for a sentence any more. */
+  hopeless(engine: Occupancy): readonly Sequence[] {
+    const all = [...engine.live, ...engine.waiting.map(sequenceOf)];
+    if (!all.some(({ lands, generated }) => lands && generated === 0)) return [];
+    const state = new Snapshot(engine, this.#estimates(), Infinity);
+    return state.requests.filter((each) => isHopeless(each, state)).map(({ sequence }) => sequence);
+  }
+
   /** Exits, pauses and prefill of the next step. */
   decide(engine: Occupancy): Decisions {
     this.#busyAt = engine.now;
@@ -221,7 +231,8 @@ export class Planner {
     if (end === 'deadline') return promisedTokens !== null && tokens >= promisedTokens;
     const { requestOverheadMs } = this.#policy;
     const firstTokenAt = (sequence.firstTokenAt ?? at) + requestOverheadMs;
-    return isWithin(timesOf({ arrivedAt, firstTokenAt, endedAt: at + requestOverheadMs, tokens }), budget);
+    const times = timesOf({ arrivedAt, firstTokenAt, endedAt: at + requestOverheadMs, tokens });
+    return isKept(outcomeOf({ end: end === 'landed' ? end : 'whole' }, times, budget));
   }
 
   #estimates(): Estimates {

@@ -112,6 +112,7 @@ export class Scheduler {
     }
     this.#admitArrivals(record);
     this.#endDue(record);
+    this.#refuseHopeless(record);
     const { order, protectedRows } = this.#planner.serviceOrder(this.#occupancy(now));
     this.slots.start(order, now, protectedRows);
     this.slots.syncFollowers(this.options.policy.maxStallMs);
@@ -230,6 +231,18 @@ export class Scheduler {
       if (ending !== null) this.#endNow(record, sequence, ending);
       else if (constraint?.failed != null) this.#endNow(record, sequence, 'error');
       else if (constraint?.complete === true) this.#endNow(record, sequence, 'stop');
+    }
+  }
+
+  /** Rejects requests that wait beyond the time for a sentence. The other choices of an answer that has begun go on. */
+  #refuseHopeless(record: PlanRecord): void {
+    const begun = new Set(
+      this.slots.running.filter(({ generated }) => generated > 0).map(({ request }) => request.depth),
+    );
+    for (const sequence of this.#planner.hopeless(this.#occupancy(record.at))) {
+      if (begun.has(sequence.request.depth)) continue;
+      record.reject(sequence, null);
+      this.#end(sequence, { id: sequence.id, reason: 'deadline' }, record.at);
     }
   }
 

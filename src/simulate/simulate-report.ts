@@ -2,6 +2,7 @@
 import type { DepthShape } from '../cost/model.js';
 import type { Sent } from '../loadgen/run.js';
 import * as summary from '../loadgen/summary.js';
+import { type Ending, outcomeOf } from '../util/outcome.js';
 import { timesOf } from '../util/within-budget.js';
 import type { Outcome } from './simulated-engine.js';
 
@@ -9,12 +10,21 @@ export interface Report extends summary.Summary {
   readonly meanQuality: number;
 }
 
-/** An outcome as its client sees it. A request without a complete answer has its reason as the kind of its error. */
+/** How a simulated answer ended. */
+const ENDS: Readonly<Record<Outcome['reason'], Ending['end']>> = {
+  length: 'whole',
+  landed: 'landed',
+  deadline: 'cut',
+  rejected: 'refused',
+};
+
+/** An outcome as its client sees it. A rejected request has its reason as the kind of its error. */
 function sentOf({ request, admission, firstTokenAt, endedAt, path, tokens, reason }: Outcome): Sent<summary.Judged> {
   const { arrivedAt, budgetClass, budget, maxTokens } = request;
   const times = timesOf({ arrivedAt, firstTokenAt: firstTokenAt ?? endedAt, endedAt, tokens });
   const totalMs = endedAt - arrivedAt;
-  const isComplete = firstTokenAt !== null && (reason === 'length' || reason === 'landed');
+  const isRejected = reason === 'rejected';
+  const outcome = outcomeOf({ end: ENDS[reason], isEmpty: firstTokenAt === null }, times, budget);
   const exits: Record<string, number> = {};
   for (const { exit, tokens: count } of path) exits[exit] = (exits[exit] ?? 0) + count;
   const admitted = admission.kind === 'admit' ? admission : null;
@@ -23,8 +33,9 @@ function sentOf({ request, admission, firstTokenAt, endedAt, path, tokens, reaso
     atMs: arrivedAt,
     answer: {
       ...{ ...times, totalMs, tokens, exits, lagMs: 0 },
-      finishReason: isComplete ? 'stop' : null,
-      error: isComplete ? null : { kind: reason, message: '' },
+      finishReason: isRejected ? null : reason === 'deadline' ? 'length' : 'stop',
+      error: isRejected ? { kind: reason, message: '' } : null,
+      outcome,
       isLanded: reason === 'landed',
       ...(admitted && { depthReason: admitted.reason }),
       serviceClass: admitted?.serviceClass ?? null,

@@ -1,14 +1,8 @@
 /** Closed sets of label values. Each series starts at 0, so a query finds data before the first event. */
 import type { AuditSkip, DepthReason, DraftSource, ServiceClass } from '../protocol/index.js';
+import { OUTCOMES } from '../util/outcome.js';
 import { BUDGET_CLASSES } from './sequences.js';
 import type { Series } from './series.js';
-
-/**
- * Outcomes of a budget. `truncated` counts as met: the gateway cut the answer at its deadline, as the request asked.
- * `rejected`: there was no capacity for the request. A request rejected for a client's mistake has no outcome.
- */
-const BUDGET_OUTCOMES = ['met', 'missed', 'truncated', 'rejected'] as const;
-export type BudgetOutcome = (typeof BUDGET_OUTCOMES)[number];
 
 /** Finish reasons in vLLM's words. */
 export const FINISHED_REASON = { stop: 'stop', length: 'length', deadline: 'deadline', cancelled: 'abort' } as const;
@@ -66,8 +60,7 @@ export function initialize(series: Series): void {
   for (const outcome of ['kept', 'missed']) series.guarantees.inc({ outcome }, 0);
   for (const reason of DEPTH_REASONS) series.depthReasons.inc({ reason }, 0);
   for (const budget_class of BUDGET_CLASSES) {
-    series.landed.inc({ budget_class }, 0);
-    for (const outcome of BUDGET_OUTCOMES) series.budgets.inc({ budget_class, outcome }, 0);
+    for (const outcome of OUTCOMES) series.budgets.inc({ budget_class, outcome }, 0);
   }
 }
 

@@ -14,9 +14,10 @@ import type {
   StepMessage,
   TokenEvent,
 } from '../protocol/index.js';
+import { isKept, type Outcome, outcomeOf } from '../util/outcome.js';
 import { missedParts } from '../util/within-budget.js';
 import { countTokens, EngineMetrics } from './engine-metrics.js';
-import { type BudgetOutcome, FINISHED_REASON, initialize } from './labels.js';
+import { FINISHED_REASON, initialize } from './labels.js';
 import { actualTimes, budgetClass, type HeldTokens, heldTokens, type SequenceFacts } from './sequences.js';
 import type { Series } from './series.js';
 
@@ -24,6 +25,8 @@ interface Live extends SequenceFacts {
   plan: PlannedEvent | null;
   /** The end that the client saw, if it came before the engine's own end event. */
   cut: EndedEvent | null;
+  /** As the gateway judged the answer by its text; null: by its end. */
+  outcome: Outcome | null;
   firstAt: number | null;
   lastAt: number | null;
   lastExit: number | null;
@@ -54,7 +57,7 @@ export class RequestMetrics {
 
   /** Registers a sequence before the engine gets it. */
   begin(id: string, facts: SequenceFacts): void {
-    this.#live.set(id, { ...facts, plan: null, cut: null, firstAt: null, lastAt: null, lastExit: null, tokens: 0 });
+    this.#live.set(id, { ...facts, ...NEW });
   }
 
   /** The gateway cut the sequence at its deadline. The client has this end, whatever the engine reports later. */
@@ -63,20 +66,25 @@ export class RequestMetrics {
     if (live !== undefined) live.cut = end;
   }
 
+  /** The outcome of the sequence, as its client saw it. */
+  judged(id: string, outcome: Outcome): void {
+    const live = this.#live.get(id);
+    if (live !== undefined) live.outcome = outcome;
+  }
+
   /** The gateway failed to write the answer. Later engine events of the sequence count as work and not as an answer. */
   broken(id: string): void {
     const live = this.#live.get(id);
     if (live === undefined) return;
     this.#live.delete(id);
     this.#failed('internal');
-    this.#outcome(live, 'missed');
+    this.#outcome(live, brokenOutcome(live));
   }
 
   /** Counts sequences that were rejected because the engine has no room: they are never registered. */
   full(sequences: number, budget: Budget | null): void {
     this.#series.failed.inc({ reason: 'queue_full' }, sequences);
-    if (budget !== null)
-      this.#series.budgets.inc({ budget_class: budgetClass(budget), outcome: 'rejected' }, sequences);
+    if (budget !== null) this.#series.budgets.inc({ budget_class: budgetClass(budget), outcome: 'refused' }, sequences);
   }
 
   /**
@@ -117,7 +125,7 @@ export class RequestMetrics {
       if (live.cut !== null) this.#answered(live, live.cut);
       else {
         this.#failed('engine_lost');
-        this.#outcome(live, 'missed');
+        this.#outcome(live, brokenOutcome(live));
       }
     }
     this.#live.clear();
@@ -185,7 +193,7 @@ export class RequestMetrics {
     }
     this.#series.failed.inc({ reason });
     // Other reasons are the client's mistakes: a 400 says nothing about attainment.
-    if (REJECTIONS.has(reason)) this.#outcome(live, 'rejected');
+    if (REJECTIONS.has(reason)) this.#outcome(live, 'refused');
   }
 
   #ended(event: EndedEvent): void {
@@ -218,12 +226,11 @@ export class RequestMetrics {
     series.requestMaxTokens.observe(live.maxTokens);
     this.#times(live, event);
     if (event.reason === 'stop' && event.landed) this.#landed(live, event.landed);
-    if (event.reason === 'error') this.#outcome(live, 'missed');
-    else if (event.reason !== 'cancelled') this.#outcome(live, this.#kept(live, event));
+    if (event.reason === 'error') this.#outcome(live, brokenOutcome(live));
+    else if (event.reason !== 'cancelled') this.#outcome(live, this.#judge(live, event));
   }
 
-  #landed({ budget, plan }: Live, { at }: Landed): void {
-    if (budget !== null) this.#series.landed.inc({ budget_class: budgetClass(budget) });
+  #landed({ plan }: Live, { at }: Landed): void {
     if (plan !== null && plan.expectedTokens > 0) this.#series.landedShare.observe(at / plan.expectedTokens);
   }
 
@@ -257,27 +264,34 @@ export class RequestMetrics {
 
   /**
    * Counts violations of the parts of a budget.
-   * @returns the outcome of the whole budget; `met` in the response follows the same rule
+   * @returns the outcome that the response reports, or that of the end where no response was written
    */
-  #kept(live: Live, event: EndedEvent): BudgetOutcome {
+  #judge(live: Live, event: EndedEvent): Outcome {
     const { budget } = live;
-    if (budget === null) return 'met';
-    const isCut = event.reason === 'deadline';
+    const end = event.reason === 'deadline' ? 'cut' : event.landed === undefined ? 'whole' : 'landed';
     const { awaitedMs: ttftMs, tpotMs, totalMs } = actualTimes(live, event);
-    const missed = missedParts({ ttftMs, tpotMs, totalMs }, budget, isCut);
-    if (missed.ttft) this.#series.ttftViolation.inc();
-    if (missed.tpot) this.#series.tpotViolation.inc();
-    if (missed.ttft || missed.tpot || missed.total) return 'missed';
-    return isCut ? 'truncated' : 'met';
+    if (budget !== null) {
+      const missed = missedParts({ ttftMs, tpotMs, totalMs }, budget);
+      if (missed.ttft) this.#series.ttftViolation.inc();
+      if (missed.tpot) this.#series.tpotViolation.inc();
+    }
+    const isEmpty = end === 'cut' && live.tokens === 0;
+    return live.outcome ?? outcomeOf({ end, isEmpty }, { ttftMs, tpotMs, totalMs }, budget);
   }
 
-  #outcome({ budget, plan }: Live, outcome: BudgetOutcome): void {
+  #outcome({ budget, plan }: Live, outcome: Outcome): void {
     if (budget === null) return;
     this.#series.budgets.inc({ budget_class: budgetClass(budget), outcome });
     if (plan?.serviceClass !== 'guaranteed') return;
-    this.#series.guarantees.inc({ outcome: outcome === 'met' || outcome === 'truncated' ? 'kept' : 'missed' });
+    this.#series.guarantees.inc({ outcome: isKept(outcome) ? 'kept' : 'missed' });
   }
 }
+
+/** A sequence without a response of its own. */
+const NEW = { plan: null, cut: null, outcome: null, firstAt: null, lastAt: null, lastExit: null, tokens: 0 };
+
+/** The outcome of an answer that a fault of the server ended. */
+const brokenOutcome = ({ tokens }: Live): Outcome => (tokens === 0 ? 'empty' : 'cut');
 
 /** Reasons of rejections for lack of capacity: the server's doing and not the client's. */
 const REJECTIONS: ReadonlySet<RejectedEvent['reason']> = new Set(['queue_full', 'budget_infeasible', 'grammars_lost']);

@@ -56,9 +56,6 @@ const OWN = {
     'budget_class',
     'outcome',
   ]),
-  landed: counter('landed_total', 'Sequences with a budget that ended early to keep it, by the class of the budget.', [
-    'budget_class',
-  ]),
   landedShare: histogram(
     'landed_length_ratio',
     'Tokens of a landed answer over its expected tokens at admission.',

@@ -1,4 +1,4 @@
-/** The one rule for whether an answer keeps its budget: reports, metrics, the scheduler and benches agree by it. */
+/** The one rule for whether the times of an answer are within its budget. `outcome.ts` judges the whole answer. */
 
 /** Milliseconds. Null: no limit, or a time that the answer does not have. */
 export interface BudgetTimes {
@@ -8,7 +8,7 @@ export interface BudgetTimes {
 }
 
 /**
- * Lateness at which an answer that is cut at its deadline still counts as in time: timers are late on a busy machine. A
+ * Lateness at which an answer that is cut at its deadline counts as cut, and not as late: timers are late on a busy machine. A
  * shorter budget allows as much as itself.
  */
 const CUT_LATE_MS = 250;
@@ -30,7 +30,7 @@ export function timesOf({ arrivedAt, firstTokenAt, endedAt, tokens }: Finish): B
   };
 }
 
-/** @param isCut whether the answer ended at its deadline, as its request asked */
+/** @param isCut whether the answer was cut at its deadline */
 export function missedParts(actual: BudgetTimes, limits: BudgetTimes, isCut = false) {
   const isOver = (time: number | null, limit: number | null): boolean => (time ?? 0) > (limit ?? Infinity);
   const { totalMs } = limits;

@@ -87,14 +87,17 @@ class Row {
   async run(request, signal) {
     const cells = this.#cells.slice(-request.n);
     const started = performance.now();
+    const inTime = [];
     try {
       for await (const part of streamChat({ ...request, budget: this.#isTold ? this.#budget : null }, signal)) {
         cells[part.index]?.add(part.exit);
         if (part.finish !== null && part.report === null)
-          this.#end(cells[part.index], performance.now() - started <= this.#budget);
-        // The report names the landed answers of the whole request.
-        this.landed += part.report?.landed?.choices.length ?? 0;
-        if (part.report !== null) this.#summarize();
+          inTime[part.index] = performance.now() - started <= this.#budget;
+        // The last event has the outcomes of all answers of the request.
+        if (part.report !== null)
+          (part.report.outcomes ?? [part.report.outcome]).forEach((outcome, index) => {
+            this.#end(cells[index], outcome, inTime[index] ?? performance.now() - started <= this.#budget);
+          });
       }
     } catch (error) {
       this.#summary.textContent = signal.aborted ? 'stopped' : error.message;
@@ -102,10 +105,13 @@ class Row {
     }
   }
 
-  #end(cell, inTime) {
+  /** Only a whole or landed answer counts as one in time. */
+  #end(cell, outcome, inTime) {
+    const isKept = inTime && (outcome === 'whole' || outcome === 'landed');
     this.ended += 1;
-    if (inTime) this.inTime += 1;
-    cell?.end(inTime);
+    if (isKept) this.inTime += 1;
+    if (isKept && outcome === 'landed') this.landed += 1;
+    cell?.end(isKept);
     this.#summarize();
   }
 

@@ -22,20 +22,19 @@ const NAMES = [
   'sortie_num_requests_waiting',
   'sortie_exit_tokens_total',
   'sortie_budget_requests_total',
-  'sortie_landed_total',
 ];
 
 /** One reading of the server's load. Counters count from the start of the server. */
 export function readLoad(text) {
-  const [running, waiting, exits, budgets, landed] = [...parseMetrics(text, NAMES).values()];
-  const kept = budgets.filter(({ labels }) => labels.outcome === 'met' || labels.outcome === 'truncated');
+  const [running, waiting, exits, budgets] = [...parseMetrics(text, NAMES).values()];
+  const of = (outcome) => sum(budgets.filter(({ labels }) => labels.outcome === outcome));
   return {
     running: sum(running),
     waiting: sum(waiting),
     tokens: Object.fromEntries(exits.map(({ labels, value }) => [labels.exit_layer, value])),
-    kept: sum(kept),
+    kept: of('whole') + of('landed'),
     budgets: sum(budgets),
-    landed: sum(landed),
+    landed: of('landed'),
   };
 }
 

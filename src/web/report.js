@@ -45,9 +45,12 @@ function depthText(exits) {
   return least === most ? `exit ${most}` : `exits ${least} to ${most}`;
 }
 
-function outcomeText({ actual_ms: actual, budget_ms: budget, met }) {
+/** The outcome of an answer in words (`sortie.outcome`); a good one needs none. */
+const OUTCOMES = { late: ', late', cut: ', cut', empty: ', empty' };
+
+function outcomeText({ actual_ms: actual, budget_ms: budget, outcome }) {
   if (budget === null) return `${duration(actual)}, no budget`;
-  return `${duration(actual)} of ${duration(budget)}${met ? '' : ', late'}`;
+  return `${duration(actual)} of ${duration(budget)}${OUTCOMES[outcome] ?? ''}`;
 }
 
 /**

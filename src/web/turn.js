@@ -78,7 +78,8 @@ export class AnswerTurn {
    */
   end(report, { onContinue, onGoOn }) {
     this.report = report;
-    const { audit, landed } = report;
+    const { audit, landed, outcome } = report;
+    if (outcome === 'landed') this.note('');
     const line = reportOf(report, this.pieces, (isOpen) => {
       this.#text.hidden = isOpen;
       this.#byDepth.hidden = !isOpen;
@@ -89,7 +90,9 @@ export class AnswerTurn {
 
   /** Tells the end to screen readers. */
   announceEnd() {
-    const { landed, exit_layers: exits, actual_ms: ms } = this.report;
-    announce(`Answer ${landed === null ? 'finished' : 'landed'}. ${mixText(exits)}. Took ${duration(ms)}.`);
+    const { outcome, exit_layers: exits, actual_ms: ms } = this.report;
+    announce(
+      `Answer ${outcome === 'landed' ? 'landed' : outcome === 'cut' ? 'cut' : 'finished'}. ${mixText(exits)}. Took ${duration(ms)}.`,
+    );
   }
 }

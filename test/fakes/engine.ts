@@ -177,6 +177,13 @@ export class FakeEngine extends EventEmitter<EngineEvents> implements Engine {
     }, 1);
   }
 
+  /** The engine refuses a request that it has planned, because its budget has no time left. */
+  refuse(id: string): void {
+    clearTimeout(this.#live.get(id)?.timer);
+    this.#live.delete(id);
+    this.#step({ rejected: [{ id, reason: 'budget_infeasible', leastFeasibleMs: null }] });
+  }
+
   cancelAll(reason: CancelReason): void {
     for (const id of this.#live.keys()) this.cancel(id, reason);
   }

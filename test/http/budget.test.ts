@@ -1,6 +1,7 @@
+import { setTimeout as sleep } from 'node:timers/promises';
 import t from 'tap';
 import type { Script } from '../fakes/engine.js';
-import { build, exchange } from '../fakes/server.js';
+import { build, exchange, says } from '../fakes/server.js';
 import { until } from '../support/until.js';
 
 interface ErrorAnswer {
@@ -230,25 +231,22 @@ void t.test('the report says whether the budget was met', async (t) => {
   t.match(await met('0.001'), { met: false, budget_ms: 0.001 });
 });
 
-void t.test(
-  'an answer cut at its deadline meets its total budget, but not its TTFT budget without a first token',
-  async (t) => {
-    // EngineClient ends an answer this way when the deadline timer fires, never before the deadline.
-    const server = await build(t, () => ({ tokens: [5, 6], end: 'deadline' }));
-    const truncate = within('60000', 'truncate');
-    for (const [headers, met] of [
-      [truncate, true],
-      [{ ...truncate, 'X-SLO-TTFT-Ms': '0.001' }, false],
-    ] as const) {
-      const response = await server.post('/v1/completions', prompt, headers);
-      t.match(await response.json(), { choices: [{ finish_reason: 'length' }], sortie: { met } });
-    }
-  },
-);
+void t.test('an answer cut at its deadline meets no budget, also where its request asks for the cut', async (t) => {
+  // EngineClient ends an answer this way when the deadline timer fires, never before the deadline.
+  const server = await build(t, says('Paris is the', { end: 'deadline' }));
+  const truncate = within('60000', 'truncate');
+  for (const [headers, outcome] of [
+    [truncate, 'cut'],
+    [{ ...truncate, 'X-SLO-TTFT-Ms': '0.001' }, 'late'],
+  ] as const) {
+    const response = await server.post('/v1/completions', prompt, headers);
+    t.match(await response.json(), { choices: [{ finish_reason: 'length' }], sortie: { outcome, met: false } });
+  }
+});
 
 void t.test('each part of a budget can be missed on its own', async (t) => {
   // The first token comes 2 ms after the request, the others later.
-  const server = await build(t, () => ({ tokens: [5, 5, 5], pace: 5 }));
+  const server = await build(t, says('Paris is here', { pace: 5 }));
   const cases: [object, boolean][] = [
     [{ slo_ttft_ms: 1 }, false],
     [{ slo_ttft_ms: 3 }, true],
@@ -260,7 +258,7 @@ void t.test('each part of a budget can be missed on its own', async (t) => {
   for (const [sortie, met] of cases)
     await t.test(JSON.stringify(sortie), async (t) => {
       const response = await server.post('/v1/completions', { ...prompt, sortie });
-      t.match(await response.json(), { sortie: { met } });
+      t.match(await response.json(), { sortie: { met, outcome: met ? 'whole' : 'late' } });
     });
 });
 
@@ -318,29 +316,37 @@ void t.test('a request without a budget has the service class none and no probab
   });
 });
 
-void t.test('an answer whose deadline comes before its plan is empty, streamed or not', async (t) => {
-  const server = await build(t, () => ({ tokens: [5], delay: 10_000 }));
-  const none = { reason: null, landing: null, expected_tokens: 0, probability: null };
-  const plan = { service_class: 'best_effort', exit_layer: 0, ...none };
-  const truncate = within('40', 'truncate');
-  for (const [stream, headers, met] of [
-    [false, truncate, true],
-    [true, truncate, true],
-    [false, { ...truncate, 'X-SLO-TTFT-Ms': '0.001' }, false],
+void t.test('an answer whose deadline comes before any output is a 503, streamed or not', async (t) => {
+  for (const [stream, delay, onMiss] of [
+    [false, 10_000, 'truncate'],
+    [true, 10_000, 'truncate'],
+    [false, 0, 'land'],
+    [true, 0, 'land'],
   ] as const) {
-    const asked = server.post('/v1/completions', { ...prompt, stream }, headers);
-    await until('running', () => server.engine.live > 0);
+    // Without a delay, the plan is there and the prompt is not done.
+    const server = await build(t, () => ({ tokens: [5], delay, prefill: 10_000 }));
+    const asked = server.post('/v1/completions', { ...prompt, stream, n: 2 }, within('60', onMiss));
+    await until('running', () => server.engine.live > 1);
+    await sleep(20);
     // EngineClient ends an answer this way when the deadline timer fires.
-    server.engine.cancel(server.engine.requests.at(-1)?.id ?? '', 'deadline');
+    for (const { id } of server.engine.requests) server.engine.cancel(id, 'deadline');
     const response = await asked;
-    t.equal(response.status, 200);
-    for (const name of ['x-exit-layer', 'x-sortie-expected-tokens'])
-      t.notOk(response.headers.has(name), 'there was no plan');
-    const text = await response.text();
-    const body: unknown = JSON.parse(stream ? (text.split('data: ').at(-2) ?? '') : text);
-    t.match(body, {
-      choices: [{ text: '', finish_reason: 'length' }],
-      sortie: { plan, exit_layers: {}, ttft_ms: null, met },
+    t.equal(response.status, 503);
+    t.match(await response.json(), {
+      error: { code: 'budget_infeasible', least_feasible_budget_ms: null, outcome: 'empty' },
     });
+  }
+});
+
+void t.test('a request that is refused behind its plan is a 503', async (t) => {
+  const server = await build(t, () => ({ tokens: [5], prefill: 10_000 }));
+  for (const stream of [false, true]) {
+    const asked = server.post('/v1/completions', { ...prompt, stream }, within('60', 'land'));
+    await until('running', () => server.engine.live > 0);
+    await sleep(20);
+    server.engine.refuse(server.engine.requests.at(-1)?.id ?? '');
+    const response = await asked;
+    t.equal(response.status, 503);
+    t.match(await response.json(), { error: { code: 'budget_infeasible', outcome: 'refused' } });
   }
 });

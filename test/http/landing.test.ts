@@ -12,24 +12,85 @@ const report = { at_token: 4, pressure: 3.25, probability: 0.000412, choices: [0
 const budget = { 'x-latency-budget-ms': '60000' };
 const messages = [{ role: 'user', content: 'Where is Paris?' }];
 
-/** A body for each API, and where its whole answer says that the answer is complete. */
+const completed = { status: 'completed', incomplete_details: null };
+const incomplete = { status: 'incomplete', incomplete_details: { reason: 'max_output_tokens' } };
+
+/** A body for each API, and where its whole answer says that the answer is complete, or that its budget ended it. */
 const APIS = [
-  ['/v1/chat/completions', { messages }, { choices: [{ finish_reason: 'stop' }] }],
-  ['/v1/completions', { prompt: 'Where is Paris?' }, { choices: [{ finish_reason: 'stop' }] }],
-  ['/v1/responses', { input: 'Where is Paris?' }, { status: 'completed', incomplete_details: null }],
-  ['/v1/messages', { messages, max_tokens: 50 }, { stop_reason: 'end_turn', stop_sequence: null }],
+  [
+    '/v1/chat/completions',
+    { messages },
+    { choices: [{ finish_reason: 'stop' }] },
+    { choices: [{ finish_reason: 'length' }] },
+  ],
+  [
+    '/v1/completions',
+    { prompt: 'Where is Paris?' },
+    { choices: [{ finish_reason: 'stop' }] },
+    { choices: [{ finish_reason: 'length' }] },
+  ],
+  ['/v1/responses', { input: 'Where is Paris?' }, completed, incomplete],
+  [
+    '/v1/messages',
+    { messages, max_tokens: 50 },
+    { stop_reason: 'end_turn', stop_sequence: null },
+    { stop_reason: 'max_tokens', stop_sequence: null },
+  ],
 ] as const;
 
 const lands = (text = 'Paris is here.'): FakeEngine['script'] => says(text, { ended: { landed } });
 
-void t.test('a landed answer is complete in the terms of each API, and its report says how it landed', async (t) => {
+void t.test('a forced end has the terms of a length in each API, and the report says how it landed', async (t) => {
   const server = await build(t, lands());
-  for (const [path, body, end] of APIS) {
+  for (const [path, body, , end] of APIS) {
     const response = await server.post(path, body, budget);
     const whole = (await response.json()) as { sortie: object };
-    t.match(whole, { ...end, sortie: { met: true, plan: { reason: 'deepest', landing: 'possible' } } }, path);
+    t.match(
+      whole,
+      { ...end, sortie: { outcome: 'landed', met: true, plan: { reason: 'deepest', landing: 'possible' } } },
+      path,
+    );
     t.match(whole.sortie, { landed: report }, path);
   }
+});
+
+void t.test('an end that the model was about to make is complete in the terms of each API', async (t) => {
+  const own = { ...landed, probability: 0.4, isOwn: true };
+  const server = await build(t, says('Paris is here.', { ended: { landed: own } }));
+  for (const [path, body, end] of APIS) {
+    const whole: unknown = await (await server.post(path, body, budget)).json();
+    t.match(whole, { ...end, sortie: { outcome: 'landed', met: true, landed: { probability: 0.4 } } }, path);
+  }
+});
+
+/** The text of a whole answer of any API. */
+function textOf(body: unknown): string {
+  const texts = /"(?:text|content)":"([^"]+)"/.exec(JSON.stringify(body));
+  return texts?.[1] ?? '';
+}
+
+void t.test('an answer cut at its deadline goes back to its last whole sentence; a stream shows all', async (t) => {
+  const script = says('Paris is here. It has a long', { end: 'deadline' });
+  const server = await build(t, script);
+  for (const [path, body, , end] of APIS) {
+    const whole: unknown = await (await server.post(path, body, budget)).json();
+    t.match(whole, { ...end, sortie: { outcome: 'landed', met: true, landed: null } }, path);
+    t.equal(textOf(whole), 'Paris is here.', path);
+  }
+  const ask = async (more: object, headers: Record<string, string> = budget): Promise<unknown> =>
+    (await server.post('/v1/completions', { prompt: 'x', logprobs: 0, ...more }, headers)).json();
+  const { usage, choices } = (await ask({})) as {
+    usage: { completion_tokens: number };
+    choices: { logprobs: { tokens: string[] } }[];
+  };
+  t.equal(usage.completion_tokens, script().tokens.length, 'usage counts all that was generated');
+  t.equal(choices[0]?.logprobs.tokens.join(''), 'Paris is here.');
+  const cut = { choices: [{ text: 'Paris is here. It has a long' }], sortie: { outcome: 'cut', met: false } };
+  t.match(await ask({}, { ...budget, 'x-budget-on-miss': 'truncate' }), cut, 'as its request asked');
+  const sent = await events(await server.post('/v1/completions', { prompt: 'x', stream: true }, budget));
+  t.match(JSON.parse(sent.at(-2) ?? ''), { choices: [{ finish_reason: 'length' }], sortie: { outcome: 'cut' } });
+  server.engine.script = says('Paris is a long', { end: 'deadline' });
+  t.match(await ask({}), { choices: [{ text: 'Paris is a long' }], sortie: { outcome: 'cut' } }, 'no sentence');
 });
 
 void t.test('a stream of each API ends in the same terms, with the same report', async (t) => {
@@ -38,24 +99,27 @@ void t.test('a stream of each API ends in the same terms, with the same report',
     const body = path === '/v1/completions' ? { prompt: 'x' } : { messages };
     const sent = await events(await server.post(path, { ...body, stream: true }, budget));
     const last: unknown = JSON.parse(sent.at(-2) ?? '');
-    t.match(last, { choices: [{ finish_reason: 'stop' }], sortie: { landed: report } }, path);
+    t.match(last, { choices: [{ finish_reason: 'length' }], sortie: { landed: report } }, path);
   }
   const response = namedEvents(await (await server.post('/v1/responses', { input: 'x', stream: true }, budget)).text());
-  const completed = response.find(({ name }) => name === 'response.completed');
-  t.match(completed?.data, { response: { status: 'completed', incomplete_details: null, sortie: { landed: report } } });
+  const last = response.find(({ name }) => name === 'response.incomplete');
+  t.match(last?.data, { response: { ...incomplete, sortie: { landed: report } } });
   const body = { messages, max_tokens: 50, stream: true };
   const message = namedEvents(await (await server.post('/v1/messages', body, budget)).text());
   const delta = message.find(({ name }) => name === 'message_delta');
-  t.match(delta?.data, { delta: { stop_reason: 'end_turn' }, sortie: { landed: report } });
+  t.match(delta?.data, { delta: { stop_reason: 'max_tokens' }, sortie: { landed: report } });
 });
 
 void t.test('an answer that ends by itself has not landed; one that is cut ends by its length', async (t) => {
   let end: 'stop' | 'deadline' = 'stop';
-  const server = await build(t, () => ({ tokens: [5, 6], end }));
+  const server = await build(t, () => says('Paris is', { end })());
   const ask = async (): Promise<unknown> => (await server.post('/v1/completions', { prompt: 'x' }, budget)).json();
-  t.match(await ask(), { choices: [{ finish_reason: 'stop' }], sortie: { landed: null, met: true } });
+  t.match(await ask(), { choices: [{ finish_reason: 'stop' }], sortie: { landed: null, outcome: 'whole', met: true } });
   end = 'deadline';
-  t.match(await ask(), { choices: [{ finish_reason: 'length' }], sortie: { landed: null, met: true } });
+  t.match(await ask(), {
+    choices: [{ finish_reason: 'length' }],
+    sortie: { landed: null, outcome: 'cut', met: false },
+  });
 });
 
 void t.test('of several choices the shortest landing is reported, and all that landed are named', async (t) => {

@@ -189,8 +189,8 @@ void t.test("metrics count requests, and no name has a colon or a client's text"
   t.equal(value('sortie_request_success_total{finished_reason="stop"'), 2);
   t.equal(value('sortie_prefix_cache_hits_total'), 2);
   t.equal(value('sortie_time_to_first_token_seconds_count'), 2);
-  t.equal(value('sortie_budget_requests_total{budget_class="up_to_16s",outcome="met"'), 1);
-  t.equal(value('sortie_budget_requests_total{budget_class="up_to_250ms",outcome="missed"'), 1);
+  t.equal(value('sortie_budget_requests_total{budget_class="up_to_16s",outcome="whole"'), 1);
+  t.equal(value('sortie_budget_requests_total{budget_class="up_to_250ms",outcome="late"'), 1);
   t.equal(value('sortie_planned_total{exit_layer="30",service_class="guaranteed"'), 2);
   t.equal(value('sortie_exit_tokens_total{exit_layer="30"'), value('sortie_generation_tokens_total'));
   t.equal(value('sortie_http_requests_total{method="POST",route="/v1/completions",status="200"'), 2);

@@ -14,7 +14,7 @@ void t.test('a request without room in the engine gets a 429, and the engine non
   t.equal((await server.post('/v1/completions', { prompt: 'x', n: 3 })).status, 200);
   const metrics = await (await fetch(`${server.url}/metrics`)).text();
   t.match(metrics, /request_failure_total\{reason="queue_full"[^}]*\} 4\n/);
-  t.match(metrics, /outcome="rejected"[^}]*\} 4\n/);
+  t.match(metrics, /outcome="refused"[^}]*\} 4\n/);
 });
 
 void t.test('readiness falls while a new request would wait too long', async (t) => {
@@ -54,14 +54,14 @@ void t.test('clients without a key are told apart by their network', async (t) =
     t.equal(networkOf(address), network);
 });
 
-void t.test('an answer that is cut long after its deadline is not in time', async (t) => {
+void t.test('an answer that is cut long after its deadline is late', async (t) => {
   const server = await build(t, says('one two three', { end: 'deadline', pace: 30 }));
-  const metOf = async (budgetMs: string) => {
+  const outcomeOf = async (budgetMs: string) => {
     const headers = { 'x-latency-budget-ms': budgetMs, 'x-budget-on-miss': 'truncate' };
     const response = await server.post('/v1/completions', { prompt: 'x' }, headers);
-    return ((await response.json()) as { sortie: { met: boolean } }).sortie.met;
+    return ((await response.json()) as { sortie: { outcome: string } }).sortie.outcome;
   };
-  t.equal(await metOf('5000'), true);
+  t.equal(await outcomeOf('5000'), 'cut');
   server.engine.script = says('one two', { end: 'deadline', pace: 400 });
-  t.equal(await metOf('1'), false, 'a process was stopped meanwhile');
+  t.equal(await outcomeOf('1'), 'late', 'a process was stopped meanwhile');
 });

@@ -96,7 +96,7 @@ void t.test('landed answers are in budget, and their share stands beside it', as
   let asked = 0;
   const { url } = await build(t, () => {
     const ended = asked++ % 2 === 0 ? {} : { landed: { at: 2, pressure: 1, probability: 0.1 } };
-    return { tokens: [5, 6], ended, plan: { reason: asked <= 3 ? 'load' : 'deepest' } };
+    return says('Paris is', { ended, plan: { reason: asked <= 3 ? 'load' : 'deepest' } })();
   });
   const plot = file(t, 'plot.svg');
   const budgets = parseBudgets('page=5000');

@@ -1,7 +1,7 @@
 /** Several keys: the promises of one leave the others their share. */
 import t from 'tap';
 import type { SimulatedRequest } from '../../src/simulate/simulated-request.js';
-import { admitted, asking, changed, natural, plannerOf, serve, simulated, stateOf, total } from './fixtures.js';
+import { admission, asking, changed, natural, plannerOf, serve, simulated, stateOf, total } from './fixtures.js';
 import { layers } from './sample.js';
 
 const answer: Partial<SimulatedRequest> = { lengths: layers.map(() => 30), maxTokens: 30 };
@@ -32,11 +32,13 @@ void t.test(
     const rivals = ['b', 'c', 'd'].map((tenant) => asking(tenant, null, { ...natural, tenant }));
     const ask = (id: string, tenant: string) => asking(id, total(220, 'land'), { ...natural, tenant });
     const first = changed(ask('first', 'a'), { serviceClass: 'guaranteed' });
-    const classOf = (tenant: string, waiting: readonly ReturnType<typeof ask>[]): string =>
-      admitted(plannerOf(), ask('new', tenant), stateOf({ waiting })).serviceClass;
+    const classOf = (tenant: string, waiting: readonly ReturnType<typeof ask>[]): string => {
+      const found = admission(plannerOf(), ask('new', tenant), stateOf({ waiting }));
+      return found.kind === 'admit' ? found.serviceClass : 'rejected';
+    };
     t.equal(classOf('a', rivals), 'guaranteed');
     t.equal(classOf('a', [first]), 'guaranteed', 'a key alone has the whole machine');
-    t.equal(classOf('a', [...rivals, first]), 'best_effort');
+    t.equal(classOf('a', [...rivals, first]), 'rejected', 'and no sentence without a promise');
     t.equal(classOf('e', [...rivals, first]), 'guaranteed', 'the first one of another key');
   },
 );

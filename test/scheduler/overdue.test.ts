@@ -57,6 +57,18 @@ void t.test(
   },
 );
 
+void t.test('a request that waits beyond the time for a sentence is hopeless, unless it has a token', async (t) => {
+  const planner = plannerOf();
+  const budget = { totalMs: 1000, ttftMs: null, tpotMs: null, onMiss: 'land' as const };
+  const ask = asking('a', budget, { ...given, isExactLength: false });
+  const isHopeless = (now: number, sequence = ask): boolean =>
+    planner.hopeless(stateOf({ now, waiting: [sequence] })).includes(sequence);
+  t.notOk(isHopeless(500));
+  t.ok(isHopeless(980));
+  t.notOk(isHopeless(980, asking('a', { ...budget, onMiss: 'truncate' }, { ...given, isExactLength: false })));
+  t.notOk(isHopeless(980, decoding(1000, 'land')));
+});
+
 /** A request for 100 tokens behind 1,000, which begins when it arrives. */
 const rejectable = (id: string, totalMs: number, arrivedAt: number): Sequence =>
   asking(id, { totalMs, ttftMs: null, tpotMs: null, onMiss: 'reject' }, { ...given, arrivedAt, promptLength: 1000 });

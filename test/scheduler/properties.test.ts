@@ -128,7 +128,7 @@ holds('the order of service holds each waiting request once', state, (now) => {
   return [...orderOf(plannerOf(), now)].sort().join() === ids.sort().join();
 });
 
-void t.test('only onMiss reject rejects, what it admits is guaranteed, and the rest names a budget', async (t) => {
+void t.test('only reject and land reject, what reject admits is guaranteed, and the rest names a budget', async (t) => {
   let rejected = 0;
   fc.assert(
     fc.property(state, waiting, budget, (now, request, wanted) => {
@@ -136,7 +136,8 @@ void t.test('only onMiss reject rejects, what it admits is guaranteed, and the r
       if (found.kind === 'admit')
         return wanted.onMiss !== 'reject' || !hasBudget(wanted) || found.serviceClass === 'guaranteed';
       rejected += 1;
-      return wanted.onMiss === 'reject' && (found.leastFeasibleMs ?? 1) > 0;
+      const mayReject = wanted.onMiss === 'reject' || within(request, wanted).lands;
+      return mayReject && (found.leastFeasibleMs ?? 1) > 0;
     }),
     runs,
   );

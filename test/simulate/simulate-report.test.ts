@@ -64,9 +64,10 @@ void t.test('the report has attainment, goodput and depth of all requests and of
   t.match(report, {
     ...{ requests: 4, seconds: 2, attainment: 0.25, guaranteed: 2, kept: 0.5, goodput: 0.5, tokensPerSecond: 12.5 },
     exits: { 10: 0.6, 30: 0.4 },
-    ...{ meanExit: 18, ttftMs: { p50: 100, p99: 100 }, errors: { deadline: 1, rejected: 1 } },
+    ...{ meanExit: 18, ttftMs: { p50: 100, p99: 100 }, errors: { rejected: 1 } },
+    outcomes: { whole: 1, late: 1, cut: 1, refused: 1 },
     classes: [
-      { name: 'loose', requests: 2, attainment: 0, guaranteed: 1, kept: 0, failed: 1 },
+      { name: 'loose', requests: 2, attainment: 0, guaranteed: 1, kept: 0, failed: 0, cut: 1 },
       { name: 'tight', requests: 2, attainment: 0.5, guaranteed: 1, kept: 1, failed: 1 },
     ],
   });

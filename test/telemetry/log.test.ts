@@ -10,18 +10,18 @@ void t.test('a request is one short line with its exits and its budget', async (
   };
   const plan = { exit_layer: 30, service_class: 'guaranteed', reason: 'deepest' };
   const times = { ttft_ms: 24.56, queue_ms: 0.123 };
-  const sortie = { plan, exit_layers: { 30: 4 }, budget_ms: 500, met: true, ...times };
+  const sortie = { plan, exit_layers: { 30: 4 }, budget_ms: 500, outcome: 'whole', met: true, ...times };
   const line = pretty(JSON.stringify({ ...request, sortie }));
   t.match(line, /^\[\d\d:\d\d:\d\d\] INFO: POST \/v1\/completions 200 in 312 ms \{.*\}\n$/);
   t.same(JSON.parse(line.slice(line.indexOf('{'))), {
     ...{ prompt_tokens: 3, completion_tokens: 4, id: 'r', plan: 'exit 30, guaranteed', exit_layers: { 30: 4 } },
-    ...{ ttft_ms: 25, queue_ms: 0, budget_ms: 500, met: true },
+    ...{ ttft_ms: 25, queue_ms: 0, budget_ms: 500, outcome: 'whole' },
   });
   const shallow = { ...sortie, plan: { exit_layer: 15, reason: 'load' }, landed: { at_token: 7, pressure: 3 } };
   t.match(pretty(JSON.stringify({ ...request, sortie: shallow })), /"plan":"exit 15, load".*"landed_at":7/);
   t.notMatch(pretty(JSON.stringify({ ...request, sortie: { ...sortie, landed: null } })), /deepest|landed/);
   const open = pretty(JSON.stringify({ ...request, sortie: { ...sortie, budget_ms: null, met: null } }));
-  t.notMatch(open, /budget|met/, 'without a budget');
+  t.notMatch(open, /budget|outcome/, 'without a budget');
   const rejected = pretty(JSON.stringify({ ...request, status: 400, code: 'invalid_value' }));
   t.match(rejected, /400 in 312 ms .*"code":"invalid_value"/);
 });

@@ -56,7 +56,7 @@ void t.test('a series is 0 and not absent before its first event', async (t) => 
     'exit_changes_total{direction="deeper"',
     'request_failure_total{reason="queue_full"',
     'request_success_total{finished_reason="abort"',
-    'budget_requests_total{budget_class="per_token",outcome="rejected"',
+    'budget_requests_total{budget_class="per_token",outcome="refused"',
     'exit_tokens_total{exit_layer="15"',
     'planned_total{exit_layer="15",service_class="best_effort"',
     'guarantees_total{outcome="kept"',
@@ -123,7 +123,7 @@ const ends = [
   ended('gone', 'cancelled', 10),
 ];
 
-void t.test('an answer in time keeps a guarantee, cut or not; any other end misses it', async (t) => {
+void t.test('a whole answer in time keeps a guarantee; any other end misses it', async (t) => {
   const { metrics, begin, value } = fixture();
   const ids = ['met', 'cut', 'late', 'broken', 'rejected', 'lost', 'gone', 'best'];
   for (const id of ids) begin(id, 200);
@@ -136,10 +136,10 @@ void t.test('an answer in time keeps a guarantee, cut or not; any other end miss
   metrics.step(step(300, { rejected, ended: [...ends, ...late] }));
   metrics.down();
   const outcome = (of: string) => value(`guarantees_total{outcome="${of}"`);
-  t.same([await outcome('kept'), await outcome('missed')], [2, 4], 'late, failed, rejected and lost are missed');
+  t.same([await outcome('kept'), await outcome('missed')], [1, 5], 'cut, late, failed, refused and lost are missed');
 });
 
-void t.test('a cut answer is truncated, whatever the engine reports later', async (t) => {
+void t.test('a cut answer is cut, whatever the engine reports later', async (t) => {
   const ids = ['length', 'error', 'rejected', 'silent', 'whole', 'late'];
   const { metrics, value, outcomes } = fixture();
   const truncate: Budget = { ...budget(200), onMiss: 'truncate' };
@@ -164,7 +164,7 @@ void t.test('a cut answer is truncated, whatever the engine reports later', asyn
     }),
   );
   metrics.down();
-  t.same(await outcomes('truncated', 'met', 'missed', 'rejected'), [4, 1, 1, 0]);
+  t.same(await outcomes('cut', 'empty', 'whole', 'late', 'refused'), [2, 2, 1, 1, 0]);
   t.equal(await value('request_success_total{finished_reason="deadline"'), 4);
   t.equal(await value('request_success_total{finished_reason="length"'), 2);
   for (const reason of ['error', 'queue_full', 'engine_lost'])
@@ -177,7 +177,7 @@ void t.test('a cut answer is truncated, whatever the engine reports later', asyn
 });
 
 void t.test('a landed answer counts by the class of its budget, with its share of the expected tokens', async (t) => {
-  const { metrics, begin, value } = fixture();
+  const { metrics, begin, value, outcomes } = fixture();
   const ids = ['a', 'b', 'late', 'cut', 'whole'];
   for (const id of ids) begin(id, 200);
   metrics.step(step(10, { planned: ids.map((id) => planned(id, 15, { expectedTokens: 20, reason: 'load' })) }));
@@ -190,14 +190,23 @@ void t.test('a landed answer counts by the class of its budget, with its share o
   const land = (id: string, endedAt: number, at: number) => ({ ...ended(id, 'stop', endedAt), ...landed(at) });
   const all = [land('a', 150, 7), land('b', 150, 11), land('late', 250, 3), land('cut', 150, 3)];
   metrics.step(step(150, { ended: [...all, ended('whole', 'stop', 150)] }));
-  t.equal(await value('landed_total{budget_class="up_to_250ms"'), 3, 'the client of the cut answer saw no landing');
-  t.equal(await value('landed_total{budget_class="per_token"'), 0);
   t.equal(await value('landed_length_ratio_bucket{le="0.4"'), 2);
   t.equal(await value('landed_length_ratio_sum'), (7 + 11 + 3) / 20);
-  t.equal(await value('budget_requests_total{budget_class="up_to_250ms",outcome="met"'), 3, 'a landing may be late');
+  t.same(await outcomes('landed', 'whole', 'late'), [2, 1, 1], 'a landing may be late');
+  t.same(await outcomes('empty'), [1], 'the client of the cut answer saw no landing');
   t.equal(await value('depth_reasons_total{reason="load"'), 5);
   t.equal(await value('depth_reasons_total{reason="thoughts"'), 0);
   t.same(metrics.held, { mean: null, left: 0 });
+});
+
+void t.test('the outcome that the gateway judged counts, whatever the end says', async (t) => {
+  const { metrics, begin, outcomes } = fixture();
+  for (const id of ['back', 'blank']) begin(id, 200);
+  metrics.judged('back', 'landed');
+  metrics.judged('blank', 'empty');
+  metrics.judged('unknown', 'cut');
+  metrics.step(step(200, { ended: [ended('back', 'deadline', 200), ended('blank', 'stop', 100)] }));
+  t.same(await outcomes('landed', 'empty', 'cut'), [1, 1, 0]);
 });
 
 void t.test('an answer cut before its engine exits is not lost', async (t) => {
@@ -220,32 +229,33 @@ void t.test('every end of a request with a budget has an outcome', async (t) => 
   const rejected = [{ id: 'rejected', reason: 'budget_infeasible', leastFeasibleMs: 1 }] as const;
   metrics.step(step(300, { rejected, ended: [...ends, ended('first', 'stop', 30)] }));
   metrics.down();
-  t.same(await outcomes('met', 'truncated', 'rejected'), [1, 1, 1]);
-  t.same(await outcomes('missed'), [3], 'late, failed and lost');
-  const late = await value('budget_requests_total{budget_class="per_token",outcome="missed"');
+  t.same(await outcomes('whole', 'late', 'cut', 'refused'), [1, 1, 0, 1]);
+  t.same(await outcomes('empty'), [3], 'cut, failed and lost without a token');
+  const late = await value('budget_requests_total{budget_class="per_token",outcome="late"');
   t.equal(late, 1, 'its first token took 20 ms, the budget is 5 ms');
   t.equal(await value('request_success_total{finished_reason="abort"'), 1);
   t.equal(await value('request_failure_total{reason="engine_lost"'), 1);
 });
 
-void t.test("a rejection for lack of capacity is a rejected budget; a client's mistake has no outcome", async (t) => {
+void t.test("a rejection for lack of capacity is a refused budget; a client's mistake has no outcome", async (t) => {
   const { metrics, begin, value, outcomes } = fixture();
   const reasons = ['queue_full', 'budget_infeasible', 'grammars_lost', 'grammar', 'too_long'] as const;
   for (const reason of reasons) begin(reason, 200);
   metrics.step(step(10, { rejected: reasons.map((reason) => ({ id: reason, reason, leastFeasibleMs: null })) }));
   for (const reason of reasons) t.equal(await value(`request_failure_total{reason="${reason}"`), 1, reason);
-  t.same(await outcomes('rejected', 'missed'), [3, 0]);
+  t.same(await outcomes('refused', 'late'), [3, 0]);
   t.equal(metrics.live, 0);
 });
 
-void t.test('an answer cut at its deadline is missed only if its first token was late or absent', async (t) => {
+void t.test('an answer cut at its deadline is late only if its first token was late', async (t) => {
   const { metrics, value, outcomes } = fixture();
   for (const [id, ttftMs] of Object.entries({ cut: 30, late: 10, never: 10 }))
     metrics.begin(id, { ...FACTS, budget: { ...budget(200), ttftMs } });
   // The engine's clock may be slightly behind the deadline of the cut.
   const never = { ...ended('never', 'deadline', 201), firstTokenAt: null };
-  metrics.step(step(201, { ended: [ended('cut', 'deadline', 201), ended('late', 'deadline', 201), never] }));
-  t.same(await outcomes('truncated', 'missed'), [1, 2]);
+  const tokens = ['cut', 'late'].map((id) => ({ id, token: 1, exit: 30, logprobs: null }));
+  metrics.step(step(201, { tokens, ended: [ended('cut', 'deadline', 201), ended('late', 'deadline', 201), never] }));
+  t.same(await outcomes('cut', 'late', 'empty'), [1, 1, 1]);
   t.equal(await value('request_ttft_slo_violation_total'), 2);
 });
 
@@ -258,7 +268,7 @@ void t.test("an answer that breaks in the gateway is a failure, not a client's c
   metrics.step(step(10, { ended: [ended('broken', 'cancelled', 10)] }));
   t.equal(await value('request_failure_total{reason="internal"'), 1);
   t.equal(await value('request_success_total{finished_reason="abort"'), 0);
-  t.equal(await value('budget_requests_total{budget_class="up_to_250ms",outcome="missed"'), 1);
+  t.equal(await value('budget_requests_total{budget_class="up_to_250ms",outcome="empty"'), 1);
   t.equal(await value('prompt_tokens_total'), 3, 'work of the engine counts');
 });
 
@@ -308,7 +318,7 @@ void t.test('each missed part of a budget is counted, and a single token has no 
   t.equal(await value('request_ttft_slo_violation_total'), 1);
   t.equal(await value('request_tpot_slo_violation_total'), 2);
   t.equal(await value('request_time_per_output_token_seconds_count'), 2);
-  t.same(await outcomes('missed', 'met'), [2, 1]);
+  t.same(await outcomes('late', 'whole'), [2, 1]);
 });
 
 void t.test('a cancelled answer and an answer without predictions do not count in the prediction ratios', async (t) => {
@@ -320,14 +330,14 @@ void t.test('a cancelled answer and an answer without predictions do not count i
   for (const time of ['ttft', 'total']) t.equal(await value(`actual_over_predicted_ratio_count{time="${time}"`), 0);
 });
 
-void t.test('a cancelled or failed answer is not truncated, and a late complete answer is missed', async (t) => {
+void t.test('a cancelled answer has no outcome, a failed one is empty, and a late complete one late', async (t) => {
   const { metrics, value, outcomes } = fixture();
   const cut: Budget = { ...budget(200), onMiss: 'truncate' };
   for (const id of ['left', 'broken']) metrics.begin(id, { ...FACTS, budget: cut });
   metrics.begin('rejecting', { ...FACTS, budget: { ...cut, onMiss: 'reject' } });
   const ends = [ended('left', 'cancelled', 230), ended('broken', 'error', 230), ended('rejecting', 'stop', 230)];
   metrics.step(step(300, { ended: ends }));
-  t.same(await outcomes('truncated', 'missed'), [0, 2]);
+  t.same(await outcomes('cut', 'empty', 'late'), [0, 1, 1]);
   t.equal(await value('request_success_total{finished_reason="deadline"'), 0);
 });
 

@@ -7,11 +7,21 @@ import type { SequenceEvent, SequenceEvents } from '../../engine-client/sequence
 import type { AuditEvent, EndedEvent } from '../../protocol/index.js';
 import { ApiError, toApiError } from '../errors.js';
 import { codePointLength } from '../../util/code-points.js';
+import type { Outcome } from '../../util/outcome.js';
 import { Choice, type ChoiceEnd, type Piece } from './choice.js';
 import { readyEngine, type ApiContext, type ApiRequest, type EventStream } from '../context.js';
 import type { GenerationRequest } from './read-request.js';
-import { engineError, failure, queueFull } from './engine-errors.js';
-import { AUDIT_WAIT_MS, auditReport, exitLayersOf, expectedTokens, reportOf, rounded, usageOf } from './report.js';
+import { emptyAnswer, engineError, failure, queueFull } from './engine-errors.js';
+import {
+  AUDIT_WAIT_MS,
+  auditReport,
+  choiceOutcome,
+  exitLayersOf,
+  expectedTokens,
+  reportOf,
+  rounded,
+  usageOf,
+} from './report.js';
 import { samplingFields } from '../params/sampling.js';
 import type { HeadersOf, planHeaders } from '../schemas/headers.js';
 import type { SortieReport } from '../schemas/report.js';
@@ -23,11 +33,16 @@ export class Answer {
   readonly created = Math.floor(Date.now() / 1000);
   readonly choices: readonly Choice[];
   readonly #ends: (EndedEvent | undefined)[] = [];
+  readonly #outcomes: (Outcome | undefined)[] = [];
   #left: number;
   /** Ends of choices that the reader has not taken. */
   readonly #ended: ChoiceEnd[] = [];
   /** The last end comes after the audits. */
   #last: ChoiceEnd | null = null;
+  /** Whether the answer goes out in one body. */
+  #isWhole = false;
+  /** Whether the reader has any piece. */
+  #isGiven = false;
   /** When the last choice ended. */
   #finishedAt: number | null = null;
   /** By the index of the choice; null where the engine exited first. */
@@ -58,6 +73,7 @@ export class Answer {
    */
   async *pieces(out?: Pick<EventStream, 'drained'>): AsyncGenerator<Piece, void, undefined> {
     const { signal } = this.#client;
+    this.#isWhole = out === undefined;
     let auditTimer: NodeJS.Timeout | undefined;
     let isWaiting = false;
     try {
@@ -69,7 +85,9 @@ export class Answer {
         for (const event of events) this.#hear(event);
         if (this.request.engine.audit === true && this.#finishedAt !== null)
           auditTimer ??= setTimeout(leave, this.#auditWaitMs(this.#finishedAt));
-        const draining = out?.drained() ?? null;
+        // A whole answer may go back behind text that it has.
+        if (out === undefined) continue;
+        const draining = out.drained();
         if (draining === null) {
           for (const piece of this.#taken()) yield piece;
         } else if (!isWaiting) {
@@ -94,7 +112,9 @@ export class Answer {
   #taken(): Piece[] {
     const pieces: Piece[] = [];
     for (const choice of this.choices) choice.take(pieces);
-    if (this.#ended.length > 0) pieces.push(...this.#ended.splice(0));
+    // Before any text, the other choices may turn out to be empty as well.
+    if (pieces.length > 0 || this.#isGiven || this.#left === 0) pieces.push(...this.#ended.splice(0));
+    this.#isGiven ||= pieces.length > 0;
     return pieces;
   }
 
@@ -171,9 +191,24 @@ export class Answer {
     if (event.reason === 'cancelled' && !choice.isStopped)
       throw new ApiError('draining', 'The server is shutting down and cancelled this request.');
     this.#ends[index] = event;
-    const end = { index, finishReason: choice.ended(event), isLast: --this.#left === 0 };
+    const finishReason = choice.ended(event);
+    if (this.#isWhole && event.reason === 'deadline' && choice.plan?.landing === 'possible') choice.goBack();
+    this.#judge(index, choiceOutcome(this.request, choice, event, heardAt));
+    const end = { index, finishReason, isLast: --this.#left === 0 };
+    if (end.isLast && !this.#isGiven && this.#isAllEmpty()) throw emptyAnswer();
     if (!end.isLast) this.#ended.push(end);
     else [this.#last, this.#finishedAt] = [end, heardAt];
+  }
+
+  /** Whether every choice came to its deadline without output. */
+  #isAllEmpty(): boolean {
+    return this.choices.every((_, i) => this.#ends[i]?.reason === 'deadline' && this.#outcomes[i] === 'empty');
+  }
+
+  #judge(index: number, outcome: Outcome): void {
+    this.#outcomes[index] = outcome;
+    const id = this.request.engine.sequences[index]?.id;
+    if (id !== undefined) this.#context.metrics.judged(id, outcome);
   }
 
   /** How long the report may wait for audits: not beyond the budget. */
@@ -196,7 +231,7 @@ export class Answer {
     const { request, choices } = this;
     const { sampling, audit } = request.engine;
     return {
-      ...reportOf({ request, choices, ends: this.#ends, finishedAt: this.#finishedAt }),
+      ...reportOf({ request, choices, ends: this.#ends, outcomes: this.#outcomes, finishedAt: this.#finishedAt }),
       ...(request.showsSampling && { sampling: samplingFields(sampling) }),
       ...(audit === true && { audit: auditReport(this.#audits, choices, this.#context.model.tokenizer) }),
     };
@@ -250,6 +285,7 @@ export class Answer {
       detokenizer: this.#context.model.tokenizer.detokenizer({ shown: Object.values(thoughts?.tags ?? {}) }),
       stops,
       minTokens: engine.minTokens,
+      maxTokens: engine.sequences[index]?.maxTokens ?? 0,
       echoLength: echo ? codePointLength(this.promptOf(index).text) : 0,
       showsEndToken: echo,
       grammar,

@@ -5,9 +5,11 @@
  */
 import type { EndedEvent, PlannedEvent, TokenEvent, TokenLogprobs } from '../../protocol/index.js';
 import type { Detokenizer } from '../../text/detokenizer.js';
+import { lastSentenceEnd } from '../../text/sentences/last-sentence.js';
 import { StopStrings, type StopList } from '../../text/stop-strings.js';
 import { ThoughtReader, type ThoughtTags } from '../../text/thoughts.js';
 import { codePointLength } from '../../util/code-points.js';
+import type { Ending } from '../../util/outcome.js';
 import { CallReader, type CallPart } from './call-reader.js';
 import type { PlannedGrammar } from '../params/structured-outputs.js';
 
@@ -54,6 +56,8 @@ export interface ChoiceSpec {
   readonly stops: StopList;
   /** Stop strings apply only after this many tokens. */
   readonly minTokens: number;
+  /** 0 for the scores of a prompt alone; absent: any. */
+  readonly maxTokens?: number;
   /** Code points of the echoed prompt, at which the offsets of the answer start. */
   readonly echoLength: number;
   /**
@@ -89,6 +93,10 @@ export class Choice {
   /** Logprobs of the prompt's tokens so far. They arrive in chunks. */
   readonly promptLogprobs: (TokenLogprobs | null)[] = [];
   completionTokens = 0;
+  /** Whether it has text other than blanks, thoughts or a call. */
+  #hasOutput = false;
+  /** It ended at its deadline, and its text at the last whole sentence before. */
+  #isBack = false;
   /** Of these tokens, those of thoughts, tags included. */
   thoughtTokens = 0;
   /**
@@ -138,9 +146,10 @@ export class Choice {
     return text !== null && this.#read(text);
   }
 
-  /** Shows the text held back. @returns why the choice ended */
-  ended({ reason, endToken }: Pick<EndedEvent, 'reason' | 'endToken'>): FinishReason {
-    const isStop = this.isStopped || this.#flush() || reason === 'stop';
+  /** Shows the text held back. @returns why the choice ended; `length` for an end that its budget forced */
+  ended({ reason, endToken, landed }: Pick<EndedEvent, 'reason' | 'endToken' | 'landed'>): FinishReason {
+    const isOwn = reason === 'stop' && (landed === undefined || landed.isOwn === true);
+    const isStop = this.isStopped || this.#flush() || isOwn;
     if (endToken && this.#spec.showsEndToken && !this.isStopped) {
       const token = { id: endToken.token, logprobs: endToken.logprobs, offset: this.#shown };
       this.#add({ text: '', tokens: [token] });
@@ -148,6 +157,28 @@ export class Choice {
     const whole = this.#calls?.isComplete === true ? 'tool_calls' : 'stop';
     this.finishReason = isStop ? whole : 'length';
     return this.finishReason;
+  }
+
+  /** Takes the text that no reader has back to its last whole sentence, if it has one. */
+  goBack(): void {
+    if (this.isStopped || this.#calls !== null) return;
+    const text = this.#deltas.map((delta) => delta.text).join('');
+    let left = lastSentenceEnd(text);
+    if (left === 0) return;
+    const end = this.#spec.echoLength + codePointLength(text.slice(0, left));
+    for (const delta of this.#deltas) {
+      delta.text = delta.text.slice(0, left);
+      left -= delta.text.length;
+      delta.tokens.splice(0, Infinity, ...delta.tokens.filter(({ offset }) => offset < end));
+    }
+    this.#isBack = true;
+  }
+
+  /** How the choice ended. A stop string ends it as its request asks. */
+  ending({ reason, landed }: Pick<EndedEvent, 'reason' | 'landed'>): Ending {
+    if (this.isStopped) return { end: 'whole' };
+    if (reason === 'deadline') return { end: this.#isBack ? 'landed' : 'cut', isEmpty: !this.#hasOutput };
+    return { end: landed === undefined ? 'whole' : 'landed', isEmpty: !this.#hasOutput && this.#spec.maxTokens !== 0 };
   }
 
   /** Shows the text held back. @returns whether its end completed a stop string */
@@ -231,6 +262,7 @@ export class Choice {
 
   /** Adds to the last delta if the reader has not taken it and both are text, or both thoughts. */
   #add({ text = '', tokens = [], call = null, thoughts = '' }: Partial<Delta>): void {
+    this.#hasOutput ||= call !== null || thoughts !== '' || /\S/.test(text);
     const last = this.#deltas.at(-1);
     const isCall = call !== null || last?.call !== null;
     if (last === undefined || isCall || (last.thoughts === '') !== (thoughts === '')) {

@@ -1,13 +1,24 @@
 /** Maps the engine's rejections and failures to errors for the client. Must not know: HTTP. */
 import type { EndedEvent, Grammar, RejectedEvent } from '../../protocol/index.js';
+import type { Outcome } from '../../util/outcome.js';
 import { ApiError } from '../errors.js';
 import type { PlannedGrammar } from '../params/structured-outputs.js';
 
-const grammarsLost = (): ApiError =>
-  new ApiError('grammars_lost', 'The worker for structured output restarts; try again shortly.');
+/** The outcome in the body of an error, for clients that count outcomes. */
+const REFUSED = { outcome: 'refused' satisfies Outcome };
+
+const grammarsLost = (extra = {}): ApiError =>
+  new ApiError('grammars_lost', 'The worker for structured output restarts; try again shortly.', null, extra);
 
 export function queueFull(): ApiError {
-  return new ApiError('queue_full', 'Too many requests are waiting; try again shortly.');
+  return new ApiError('queue_full', 'Too many requests are waiting; try again shortly.', null, REFUSED);
+}
+
+/** The answer came to its deadline without output. */
+export function emptyAnswer(): ApiError {
+  const outcome: Outcome = 'empty';
+  const extra = { least_feasible_budget_ms: null, outcome };
+  return new ApiError('budget_infeasible', 'The latency budget ended before any text was written.', null, extra);
 }
 
 /** By kind of grammar: what the client must send. */
@@ -51,7 +62,7 @@ export function engineError(event: RejectedEvent, grammar: PlannedGrammar | null
       return new ApiError('invalid_value', `The grammar must be one that this server can enforce: ${why}`);
     }
     case 'grammars_lost':
-      return grammarsLost();
+      return grammarsLost(REFUSED);
     case 'too_long':
       return new ApiError('context_length_exceeded', 'Prompt and answer exceed the capacity of this server.');
     case 'unknown_token':
@@ -61,6 +72,7 @@ export function engineError(event: RejectedEvent, grammar: PlannedGrammar | null
       const hint = least === null ? '' : `; the smallest budget accepted at this moment is ${least} ms`;
       return new ApiError('budget_infeasible', `No exit can meet the latency budget${hint}.`, null, {
         least_feasible_budget_ms: least,
+        ...REFUSED,
       });
     }
   }

@@ -14,7 +14,7 @@ import type {
 } from '../../protocol/index.js';
 import { actualTimes } from '../../telemetry/sequences.js';
 import { monotonicMs } from '../../util/clock.js';
-import { isWithin } from '../../util/within-budget.js';
+import { isKept, type Outcome, outcomeOf, worstOf } from '../../util/outcome.js';
 import type { TextTokenizer } from '../../text/tokenizer.js';
 import type { AuditReport, SortieReport } from '../schemas/report.js';
 import type { Usage } from '../schemas/shared.js';
@@ -26,6 +26,8 @@ interface AnswerFacts {
   readonly choices: readonly Choice[];
   /** The ends of the choices so far, by their index. */
   readonly ends: readonly (EndedEvent | undefined)[];
+  /** The outcomes of the choices so far, by their index. */
+  readonly outcomes: readonly (Outcome | undefined)[];
   /** When the last choice finished; null while one runs. */
   readonly finishedAt: number | null;
 }
@@ -33,18 +35,16 @@ interface AnswerFacts {
 /** Times are in ms. The slowest choice counts. */
 export function reportOf(facts: AnswerFacts): Omit<SortieReport, 'sampling' | 'audit'> {
   const { choices, ends } = facts;
-  const { arrivedAt, depth, isDryRun } = facts.request.engine;
+  const { arrivedAt, depth } = facts.request.engine;
   const { budget } = depth;
   const drafts = draftsOf(ends);
   const plans = choices.flatMap((choice) => choice.plan ?? []);
   const actual = (facts.finishedAt ?? monotonicMs()) - arrivedAt;
-  const isCut = ends.some((end) => end?.reason === 'deadline');
   const times = ends.flatMap((end, i) => {
     const { lastTokenAt: lastAt = null, completionTokens: tokens = 0 } = choices[i] ?? {};
     return end === undefined ? [] : actualTimes({ arrivedAt, lastAt, tokens }, end);
   });
   const ttft = worst(times.map(({ ttftMs }) => ttftMs));
-  const awaited = worst(times.map(({ awaitedMs }) => awaitedMs));
   const tpot = worst(times.map(({ tpotMs }) => tpotMs));
   const started = worst(ends.map((end) => end?.startedAt ?? null));
   const probability = plans.reduce<number | null>(
@@ -71,15 +71,35 @@ export function reportOf(facts: AnswerFacts): Omit<SortieReport, 'sampling' | 'a
     ttft_ms: ttft === null ? null : rounded(ttft),
     tpot_ms: tpot === null ? null : rounded(tpot),
     budget_ms: budget?.totalMs ?? null,
-    met:
-      budget === null || isDryRun === true
-        ? null
-        : isWithin({ totalMs: actual, ttftMs: awaited, tpotMs: tpot }, budget, isCut),
+    ...outcomeFields(facts),
     landed: landedOf(choices, ends),
     queue_ms: started === null ? null : rounded(Math.max(0, started - arrivedAt)),
     draft_tokens: drafts.drafted,
     accepted_draft_tokens: drafts.accepted,
   };
+}
+
+function outcomeFields({ request: { engine }, outcomes }: AnswerFacts) {
+  const known = outcomes.flatMap((each) => each ?? []);
+  const outcome = engine.isDryRun === true ? null : worstOf(known);
+  return {
+    outcome,
+    ...(outcomes.length > 1 && outcome !== null && { outcomes: known }),
+    met: engine.depth.budget === null || outcome === null ? null : isKept(outcome),
+  };
+}
+
+/** @param endedAt when the gateway got the end */
+export function choiceOutcome(
+  { engine }: GenerationRequest,
+  choice: Choice,
+  end: EndedEvent,
+  endedAt: number,
+): Outcome {
+  const { arrivedAt, depth } = engine;
+  const { lastTokenAt: lastAt, completionTokens: tokens } = choice;
+  const { awaitedMs: ttftMs, tpotMs } = actualTimes({ arrivedAt, lastAt, tokens }, end);
+  return outcomeOf(choice.ending(end), { totalMs: endedAt - arrivedAt, ttftMs, tpotMs }, depth.budget);
 }
 
 type Ends = readonly (EndedEvent | undefined)[];

@@ -1,5 +1,6 @@
 /** Sortie's own report on an answer: plan, depth, times, landing. The `sortie` field of every response has it. */
 import { type Static, Type, allOptional, words, nullable } from '../../util/schema.js';
+import { OUTCOMES } from '../../util/outcome.js';
 import { NullableNumber } from './shared.js';
 
 /** The sampling of an answer, in the names of the request fields. */
@@ -37,7 +38,7 @@ const Landed = Type.Object(
   },
   {
     description:
-      'How the answer ended early, to keep its budget; finish_reason is then "stop". Of several choices that landed, ' +
+      'How the answer ended early, to keep its budget. finish_reason is "stop" from a probability of .1, else "length". Of several choices that landed, ' +
       'the shortest one counts. Null for an answer that ended by itself, or was cut.',
   },
 );
@@ -132,7 +133,18 @@ export const SortieReport = Type.Object({
   ttft_ms: NullableNumber,
   tpot_ms: NullableNumber,
   budget_ms: NullableNumber,
-  met: nullable(Type.Boolean(), { description: 'Null without a budget, and in a dry run.' }),
+  outcome: nullable(words(OUTCOMES), {
+    description:
+      'whole: the answer ended by itself, or at its max_tokens. landed: it ended for its budget, at ' +
+      'a whole sentence, item, row or closed fence. late: one of these, but over a part of its budget. cut: it ends in ' +
+      'mid-text. empty: it has no output. Of several choices the worst one counts. Null in a dry run.',
+  }),
+  outcomes: Type.Optional(
+    Type.Array(words(OUTCOMES), { description: 'The outcome of each choice, if there are several.' }),
+  ),
+  met: nullable(Type.Boolean(), {
+    description: 'Whether the outcome is whole or landed. Null without a budget, and in a dry run.',
+  }),
   landed: nullable(Landed),
   queue_ms: NullableNumber,
   draft_tokens: Type.Integer({ description: 'Tokens drafted for the answer (speculative decoding).' }),

@@ -13,6 +13,11 @@ export const LANDING = {
   most: 8,
   /** Amount that forces an end. Logits of a row differ by less than 40. */
   forced: 50,
+  /**
+   * Least probability, at temperature 1, of an end that is the model's own: of ten such answers one would end there. An
+   * end below it is the budget's, and `finish_reason` says `length`.
+   */
+  ownEnd: 0.1,
   /** Thoughts end by this share of the window before its begin, so that an answer has as much time again. */
   thoughtsShare: 0.5,
 } as const;

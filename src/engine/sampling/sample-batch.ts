@@ -10,6 +10,7 @@ import { repetitionPenalties } from './dry.js';
 import { sampleRow } from './sample-row.js';
 import { rulesUnder, rulesWith, sampleTop } from './sampler.js';
 import type { Answer } from '../answer.js';
+import { LANDING } from '../landing/pressure.js';
 
 /** No amounts off logits. */
 const NONE: ReadonlyMap<number, number> = new Map();
@@ -148,10 +149,12 @@ function drawn(head: Head, row: number, answer: Answer, ahead: number): SampledT
   return {
     token,
     logprobs: request.logprobs === null ? null : describe(selected, logit(), request.logprobs),
-    ...(hasLanded && {
-      landed: { pressure, probability: probabilityOfAny(all(), selected.lse, request.stopTokens) },
-    }),
+    ...(hasLanded && { landed: landedBy(pressure, probabilityOfAny(all(), selected.lse, request.stopTokens)) }),
   };
+}
+
+function landedBy(pressure: number, probability: number): Omit<Landed, 'at'> {
+  return { pressure, probability, ...(probability >= LANDING.ownEnd && { isOwn: true }) };
 }
 
 /** Probability of any of these tokens, at temperature 1. */

@@ -123,7 +123,8 @@ void t.test('a landed greedy answer is a prefix of the answer without a budget, 
         const texts = textsWith(marks(ids, mark));
         const request = ask(budgeted(totalMs, onMiss), isOther ? OTHER : PROMPT);
         const [course = null] = answers([request], { texts, options: { speculate } });
-        if (course === null) return onMiss === 'reject';
+        // Neither begins where no sentence fits.
+        if (course === null) return true;
         const { tokens, ended } = course;
         const whole = isOther ? otherPlain : plain;
         if (!isPrefix(tokens, whole)) return false;
