@@ -5,7 +5,7 @@
  */
 import type { LandingPace } from '../../scheduler/step-plan.js';
 import type { LandingWindow } from '../../scheduler/types.js';
-import type { MayEnd } from './sentence-scanner.js';
+import type { MayEnd } from '../../text/sentences/sentence-scanner.js';
 
 /** The tunables of a landing. */
 export const LANDING = {

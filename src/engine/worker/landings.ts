@@ -6,8 +6,8 @@
 import { earlyEnd } from '../../protocol/early-end.js';
 import type { LandingPace } from '../../scheduler/step-plan.js';
 import type { Answer } from '../answer.js';
-import { continuesSentence } from '../landing/characters.js';
-import type { SentenceScanner } from '../landing/sentence-scanner.js';
+import { continuesSentence } from '../../text/sentences/characters.js';
+import type { SentenceScanner } from '../../text/sentences/sentence-scanner.js';
 import { endPressure, LANDING, thoughtsEnd } from '../landing/pressure.js';
 import type { EndPressure } from '../landing/text-state.js';
 import type { TokenTexts } from '../landing/token-texts.js';

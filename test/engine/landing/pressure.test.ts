@@ -1,6 +1,6 @@
 /** End pressure by time and place. */
 import t from 'tap';
-import type { MayEnd } from '../../../src/engine/landing/sentence-scanner.js';
+import type { MayEnd } from '../../../src/text/sentences/sentence-scanner.js';
 import { endPressure, LANDING, thoughtsEnd } from '../../../src/engine/landing/pressure.js';
 import type { LandingWindow } from '../../../src/scheduler/types.js';
 
