@@ -21,9 +21,10 @@ interface Usage {
   readonly total_tokens: number;
 }
 
-/** Whether the client of a stream asked for the counts of tokens. */
+/** Whether the client gets the counts of tokens: always in a whole answer, and in a stream if it asks for them. */
 function asksUsage({ request }: UpstreamCall): boolean {
-  const { stream_options: options } = request.body;
+  const { stream, stream_options: options } = request.body;
+  if (stream !== true) return true;
   return (
     typeof options === 'object' && options !== null && 'include_usage' in options && options.include_usage === true
   );

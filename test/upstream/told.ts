@@ -13,7 +13,7 @@ interface Json {
   readonly id?: string;
   readonly choices?: readonly Choice[];
   readonly error?: { readonly code?: string };
-  readonly sortie?: object;
+  readonly sortie?: { readonly actual_ms: number };
 }
 
 export interface Told {
@@ -24,7 +24,7 @@ export interface Told {
   text: string;
   finishReason: string | null;
   error: Json['error'];
-  report: object | undefined;
+  report: Json['sortie'];
   /** The data of the last event. */
   last: string | undefined;
   /** Content with the time of its arrival. */
