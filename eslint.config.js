@@ -9,7 +9,20 @@ import noImportCycle from './.ci/no-import-cycle.js';
 /** The folders of src. */
 const folders = [
   ...['util', 'options', 'runtime', 'model', 'text', 'cost', 'protocol', 'scheduler', 'engine', 'engine-client'],
-  ...['telemetry', 'quality', 'api', 'http', 'web', 'hub', 'convert', 'simulate', 'remote', 'loadgen', 'chat'],
+  ...[
+    'telemetry',
+    'quality',
+    'api',
+    'upstream',
+    'http',
+    'web',
+    'hub',
+    'convert',
+    'simulate',
+    'remote',
+    'loadgen',
+    'chat',
+  ],
 ];
 
 /** The command line and the wiring, which no folder below imports. */
@@ -30,7 +43,8 @@ const layers = {
   telemetry: ['util', 'protocol', 'engine-client'],
   quality: ['util'],
   api: ['util', 'model', 'text', 'protocol', 'engine-client', 'telemetry', 'quality'],
-  http: ['util', 'text', 'protocol', 'engine-client', 'telemetry', 'quality', 'api'],
+  upstream: ['util', 'text', 'protocol', 'api'],
+  http: ['util', 'text', 'protocol', 'engine-client', 'telemetry', 'quality', 'api', 'upstream'],
   hub: ['util'],
   convert: ['util', 'runtime', 'model', 'text'],
   remote: [],
@@ -81,7 +95,20 @@ const zones = [
   // The root.
   zone(
     'serve.ts',
-    ['engine', 'hub', 'convert', 'simulate', 'loadgen', 'chat', 'remote', 'runtime', 'scheduler', 'cost', 'cli.ts', 'cli'],
+    [
+      'engine',
+      'hub',
+      'convert',
+      'simulate',
+      'loadgen',
+      'chat',
+      'remote',
+      'runtime',
+      'scheduler',
+      'cost',
+      'cli.ts',
+      'cli',
+    ],
     'serve wires gateway and engine',
   ),
   zone(

@@ -3,7 +3,7 @@ import { once } from 'node:events';
 import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import { thoughtTokens } from './api/params/thoughts.js';
-import { requestDepth } from './api/params/depth.js';
+import { namesOf, requestDepth } from './api/params/depth.js';
 import type { ApiContext, RequestPolicy } from './api/context.js';
 import { loadServedModel } from './api/load-served-model.js';
 import type { ServedModel } from './api/served-model.js';
@@ -18,6 +18,8 @@ import { drain } from './http/shutdown.js';
 import type { HttpContext } from './http/context.js';
 import { DailyTokens } from './http/daily-tokens.js';
 import { type ApiKey, checkKeyExits, loadApiKeys, reloadKeysOnSignal } from './http/keys.js';
+import { UpstreamGateway } from './upstream/gateway.js';
+import { upstreamOf } from './upstream/upstream.js';
 import { EncodingThread } from './text/encoding/encoding-thread.js';
 import { LoadProgress } from './start-bar.js';
 import { chooseKernels } from './model/kernels.js';
@@ -183,9 +185,15 @@ function gateway({ engine, manifest, metrics, ...parts }: Parts, closing: Closin
   const { minExit: floor } = requestDepth(model, undefined, {}, undefined, { ...policy, defaultExit: null });
   const meter = new LoadMeter(waitMs, () => metrics.held.left);
   if (options.loadHeader) meterSteps(engine, meter, floor);
+  const upstream = upstreamOf(options, namesOf(model), process.env, (message) => new OptionError(message));
+  const upstreams = upstream === null ? undefined : new UpstreamGateway([upstream]);
   const context: HttpContext = {
     ...parts,
-    api: { engine, model, encoding, limits: { ...options, policy }, metrics, quality, gates },
+    api: {
+      ...{ engine, model, encoding, limits: { ...options, policy }, metrics, quality, gates },
+      ...(upstreams !== undefined && { upstreamNames: upstreams.names }),
+    },
+    ...(upstreams !== undefined && { upstreams }),
     predictedWaitMs: options.loadHeader ? waitMs : () => null,
     load: options.loadHeader ? () => meter.read() : () => null,
     waitMs,

@@ -18,7 +18,14 @@ void t.test('the default budget and the depth bounds come from flags and variabl
     minQuality: null,
     minAccuracy: 0.5,
   });
-  const none = { defaultBudget: null, onMiss: 'land', minExit: null, maxExit: null, minQuality: null, minAccuracy: 0.5 };
+  const none = {
+    defaultBudget: null,
+    onMiss: 'land',
+    minExit: null,
+    maxExit: null,
+    minQuality: null,
+    minAccuracy: 0.5,
+  };
   t.same(requestPolicy({ exits }, resolveOptions({}, {})), none);
   t.match(requestPolicy({ exits }, resolveOptions({ onMiss: 'reject' }, {})), { onMiss: 'reject' });
   t.throws(() => resolveOptions({ onMiss: 'wait' }, {}), /--on-miss must be one of land, continue, truncate, reject/);

@@ -134,6 +134,8 @@ export interface ApiContext {
   readonly metrics: AnswerMetrics;
   /** Estimated quality of each exit. */
   readonly quality: ExitQuality;
+  /** Names of models that run elsewhere; absent: none. */
+  readonly upstreamNames?: readonly string[];
   /** Absent: the model has no gate. */
   readonly gates?: GateMeans;
 }

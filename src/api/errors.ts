@@ -36,6 +36,10 @@ export const ERRORS = {
   queue_full: { status: 429, type: 'rate_limit_error', retryAfterS: 1 },
   internal_error: { status: 500, type: 'server_error' },
   engine_failed: { status: 500, type: 'server_error' },
+  /** A model that runs elsewhere gave no answer. */
+  upstream_failed: { status: 502, type: 'unavailable_error', retryAfterS: 1 },
+  /** A model that runs elsewhere had no whole sentence in time. A retry with the same budget is as late. */
+  deadline_exceeded: { status: 504, type: 'unavailable_error' },
   budget_infeasible: { status: 503, type: 'unavailable_error', retryAfterS: 1 },
   /**
    * A part of the server was lost under the request. The status differs from 503, which says that the request did not

@@ -12,6 +12,7 @@ import { registerEndpoints } from './routes/endpoints.js';
 import { registerHealth, registerLoad, registerMetrics } from './routes/operations.js';
 import { registerPlayground } from './routes/playground.js';
 import { registerTracing } from './plugins/tracing.js';
+import { registerUpstreams } from './plugins/upstreams.js';
 import type { HttpContext } from './context.js';
 
 /** @returns an app that is ready to listen; with an operations port it has no /docs and by default no /metrics */
@@ -23,6 +24,7 @@ export async function createApp(context: HttpContext): Promise<FastifyInstance> 
   registerRejectWhenDraining(app, context);
   registerLimits(app, context);
   registerBodySum(app, context.options.maxBody);
+  registerUpstreams(app, context);
   registerBody(app);
   await describeRoutes(app, context.version);
   if (context.options.opsPort === null) await registerDocs(app);

@@ -6,6 +6,7 @@ import type { ApiKey } from './keys.js';
 import type { Logger } from '../telemetry/log.js';
 import type { Tracing } from '../telemetry/trace.js';
 import type { LoadReporter } from './plugins/headers.js';
+import type { UpstreamGateway } from '../upstream/gateway.js';
 import type { Series } from '../telemetry/series.js';
 
 export interface HttpContext extends LoadReporter {
@@ -17,6 +18,8 @@ export interface HttpContext extends LoadReporter {
   /** Null if tracing is off. */
   readonly tracing: Tracing | null;
   readonly version: string;
+  /** Models that run elsewhere; absent: none. */
+  readonly upstreams?: UpstreamGateway;
   /** The predicted wait of a new request for readiness, ms; null without a ready engine. */
   readonly waitMs: () => number | null;
   readonly log: Logger;

@@ -7,12 +7,13 @@ import type { ServerResponse } from 'node:http';
 import type { FastifyReply } from 'fastify';
 import type { EventStream } from '../api/context.js';
 import type { ApiError } from '../api/errors.js';
+import type { ClientStream, PlainAnswer } from '../upstream/call.js';
 import { onClosed } from './response-lifecycle.js';
 import { errorHeaders } from './plugins/error-handler.js';
 import { type ApiDialect, dialectOf } from './api-dialect.js';
 
 /** Takes the response over from Fastify. */
-export class SseStream implements EventStream {
+export class SseStream implements EventStream, ClientStream {
   readonly #raw: ServerResponse;
   readonly #dialect: ApiDialect;
   readonly #silence: NodeJS.Timeout;
@@ -42,10 +43,14 @@ export class SseStream implements EventStream {
   }
 
   send(event: object, name?: string): void {
+    this.write(`${name === undefined ? '' : `event: ${name}\n`}data: ${JSON.stringify(event)}\n\n`);
+  }
+
+  write(frame: string): void {
     if (this.#isOver) return;
     this.#open();
     this.#silence.refresh();
-    this.#raw.write(`${name === undefined ? '' : `event: ${name}\n`}data: ${JSON.stringify(event)}\n\n`);
+    this.#raw.write(frame);
   }
 
   drained(): Promise<void> | null {
@@ -61,11 +66,19 @@ export class SseStream implements EventStream {
   }
 
   reject(error: ApiError): boolean {
+    return this.respond({
+      status: error.status,
+      headers: { 'content-type': 'application/json; charset=utf-8', ...errorHeaders(error) },
+      body: JSON.stringify(this.#dialect.errorBody(error, this.reply.request.id)),
+    });
+  }
+
+  respond({ status, headers, body }: PlainAnswer): boolean {
     if (this.#isOver) return true;
     if (this.#raw.headersSent) return false;
     this.#close();
-    this.#head(error.status, { 'content-type': 'application/json; charset=utf-8', ...errorHeaders(error) });
-    this.#raw.end(JSON.stringify(this.#dialect.errorBody(error, this.reply.request.id)));
+    this.#head(status, headers);
+    this.#raw.end(body);
     return true;
   }
 

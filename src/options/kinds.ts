@@ -171,6 +171,25 @@ function isOrigin(text: string): boolean {
   return host !== '' && `${protocol}//${host}` === text;
 }
 
+/** The base of an API. */
+export const apiUrl: Kind<string> = {
+  rule: 'a URL such as https://api.example.com/v1, with no name and no password',
+  placeholder: 'URL',
+  type: 'http or https URL',
+  parse: (value) => {
+    if (!URL.canParse(value)) return undefined;
+    const { protocol, username, password, hash } = new URL(value);
+    return /^https?:$/.test(protocol) && username + password + hash === '' ? value : undefined;
+  },
+};
+
+export const headerName: Kind<string> = {
+  rule: 'the name of a header',
+  placeholder: 'NAME',
+  type: 'header name',
+  parse: (value) => (/^[A-Za-z][A-Za-z0-9-]{0,63}$/.test(value) ? value : undefined),
+};
+
 export const originList = list(
   'ORIGINS',
   {

@@ -1,10 +1,12 @@
 /** The table of all options: default, unit, range, effect. */
 import { availableParallelism } from 'node:os';
 import {
+  apiUrl,
   auditMode,
   bytes,
   device,
   exitLayer,
+  headerName,
   integer,
   type Kind,
   list,
@@ -111,6 +113,16 @@ export const SERVE_OPTIONS = {
       'all cores',
     ),
     kvMemory: option(bytes(2 ** 20, '1MiB'), 2 ** 30, 'memory of the KV cache', '1GiB'),
+  }),
+  ...group('Upstream model', {
+    upstream: option(apiUrl, null, 'base of the OpenAI API of a model that runs elsewhere', 'none'),
+    upstreamModel: option(text('NAME'), null, "that model's name, there and in requests here", 'none'),
+    upstreamKeyEnv: option(text('VARIABLE'), null, 'variable that holds the API key of the upstream', 'no key'),
+    upstreamDeadlineHeader: option(
+      headerName,
+      'X-Latency-Budget-Ms',
+      'header that carries the rest of a budget there, in ms if it ends with -ms, else in s',
+    ),
   }),
   ...group('Capacity', {
     maxRunning: option(integer(1, 1024, 'sequences'), 32, 'most sequences that run at a time'),

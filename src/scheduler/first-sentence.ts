@@ -32,7 +32,11 @@ export function paceOf({ now }: Snapshot, self: PlannedRequest, exit: ExitIndex,
 }
 
 /** Probability that a sentence ends within so many tokens. @param sentenceTokens that nine of ten do not exceed */
-export function sentenceWithin(tokens: number, sentenceTokens: number, { sentenceShape, sentenceQuantile }: Policy): number {
+export function sentenceWithin(
+  tokens: number,
+  sentenceTokens: number,
+  { sentenceShape, sentenceQuantile }: Policy,
+): number {
   return 1 - (1 - sentenceQuantile) ** ((Math.max(0, tokens) / sentenceTokens) ** sentenceShape);
 }
 

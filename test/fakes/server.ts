@@ -18,6 +18,8 @@ import { ExitQuality } from '../../src/quality/exit-quality.js';
 import { RequestMetrics } from '../../src/telemetry/requests.js';
 import type { Tracing } from '../../src/telemetry/trace.js';
 import { createSeries, type MetricsPrefix } from '../../src/telemetry/series.js';
+import { UpstreamGateway } from '../../src/upstream/gateway.js';
+import type { Upstream } from '../../src/upstream/upstream.js';
 import { FakeEngine, type Script } from './engine.js';
 
 const modelDir = resolveOptions({}, process.env).model;
@@ -90,6 +92,7 @@ export interface Overrides {
   readonly predictedWaitMs?: HttpContext['predictedWaitMs'];
   readonly load?: HttpContext['load'];
   readonly waitMs?: HttpContext['waitMs'];
+  readonly upstreams?: readonly Upstream[];
 }
 
 export interface TestServer {
@@ -120,8 +123,11 @@ export async function build(
   const metrics = new RequestMetrics(series);
   metrics.observe(engine);
   overrides.tracing?.observe(engine);
+  const upstreams = overrides.upstreams === undefined ? undefined : new UpstreamGateway(overrides.upstreams);
   const context: HttpContext = {
+    ...(upstreams !== undefined && { upstreams }),
     api: {
+      ...(upstreams !== undefined && { upstreamNames: upstreams.names }),
       engine,
       model: { ...model, ...overrides.model },
       encoding: overrides.encoding ?? new EncodingThread(tokenizerFile),

@@ -5,6 +5,7 @@
 import t, { type Test } from 'tap';
 import { ERRORS, type ErrorCode } from '../../src/api/errors.js';
 import { openKey } from '../../src/http/keys.js';
+import { scriptedUpstream, upstream } from '../fakes/upstream.js';
 import { build, exchange, says, type Overrides, type TestServer } from '../fakes/server.js';
 import type { FakeEngine } from '../fakes/engine.js';
 
@@ -99,6 +100,17 @@ const PROVOKED: Readonly<Record<ErrorCode, Provocation>> = {
   budget_infeasible: post({ body: { stream: true }, script: reject('budget_infeasible') }),
   grammars_lost: post({ body: { response_format: { type: 'json_object' } }, script: reject('grammars_lost') }),
   engine_lost: post({ script: says('one two', { loseAfter: 1 }) }),
+  upstream_failed: post({
+    body: { model: 'big' },
+    overrides: { upstreams: [{ ...upstream, url: new URL('http://127.0.0.1:9/v1') }] },
+  }),
+  deadline_exceeded: async (t) => {
+    const silent = await scriptedUpstream(t, () => undefined);
+    return post({
+      body: { model: 'big', sortie: { latency_budget_ms: 100 } },
+      overrides: { upstreams: [{ ...upstream, url: silent.url }] },
+    })(t);
+  },
   overloaded: async (t) =>
     answerOf(await fetch(`${(await build(t, undefined, { waitMs: () => 61_000 })).url}/health/ready`)),
   loading: post({

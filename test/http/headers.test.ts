@@ -8,6 +8,7 @@ import { openKey } from '../../src/http/keys.js';
 import { EncodingRejected } from '../../src/text/encoding/encoding-thread.js';
 import type { FakeEngine } from '../fakes/engine.js';
 import { build, type TestServer } from '../fakes/server.js';
+import { scriptedUpstream, upstream } from '../fakes/upstream.js';
 
 interface Declared {
   readonly headers?: Readonly<Record<string, { readonly schema: TSchema; readonly description?: string }>>;
@@ -129,6 +130,7 @@ const GENERATION: Readonly<Record<string, Provocation>> = {
   500: { script: () => ({ tokens: [], end: 'error' }) },
   502: { script: () => ({ tokens: [1], loseAfter: 0 }) },
   503: { script: reject('budget_infeasible') },
+  504: { body: { model: 'big', sortie: { latency_budget_ms: 100 } } },
 };
 
 /** @param more further fields of the body */
@@ -167,7 +169,9 @@ async function tryAll(t: Test, generates: boolean): Promise<void> {
   t.same([...statuses].sort(), Object.keys(provocations), 'every status is provoked');
   for (const [status, provocation] of Object.entries(provocations))
     await t.test(status, async (t) => {
+      const silent = await scriptedUpstream(t, () => undefined);
       const server = await build(t, provocation.script, {
+        upstreams: [{ ...upstream, url: silent.url }],
         apiKeys: [limited],
         options: { maxBody: 16_384 },
         predictedWaitMs: () => 12,

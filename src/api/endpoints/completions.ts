@@ -137,6 +137,8 @@ export const completions: GeneratingEndpoint<CompletionBody> = {
   body: CompletionBody,
   answer: CompletionAnswer,
   events: 'of the same form.',
+  // Of upstream models.
+  moreStatuses: [504],
   userOf: ({ user }) => user,
   read,
   form: (context, _request, answer, send) =>

@@ -9,7 +9,7 @@ import type { ApiContext, ApiRequest } from '../context.js';
 import type { Answering } from '../generation/serve.js';
 
 /** Statuses of errors. */
-export type ErrorStatus = 400 | 401 | 404 | 405 | 413 | 415 | 429 | 500 | 502 | 503;
+export type ErrorStatus = 400 | 401 | 404 | 405 | 413 | 415 | 429 | 500 | 502 | 503 | 504;
 
 /** The parts that all endpoints have. */
 interface Described {
@@ -29,6 +29,8 @@ export interface GeneratingEndpoint<Body> extends Described, Answering<Body> {
   /** OpenTelemetry's name of the operation. */
   readonly operation: 'chat' | 'text_completion';
   readonly body: TSchema;
+  /** Errors beside those of all endpoints that generate. */
+  readonly moreStatuses?: readonly ErrorStatus[];
   /** Completes "With stream: true, server-sent events ...". */
   readonly events: string;
 }

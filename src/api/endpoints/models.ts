@@ -1,4 +1,4 @@
-/** GET /v1/models and /v1/models/{id}: the model, with one name for each exit. */
+/** GET /v1/models and /v1/models/{id}: the model, with one name for each exit, and upstream models. */
 import { nullable, Type } from '../../util/schema.js';
 import { type ApiContext, type Caller, policyOf, readyEngine } from '../context.js';
 import { ApiError } from '../errors.js';
@@ -13,7 +13,7 @@ const Card = Type.Object({
   owned_by: Type.String(),
   root: Type.String(),
   parent: nullable(Type.String()),
-  max_model_len: Type.Integer(),
+  max_model_len: nullable(Type.Integer(), { description: 'Null for an upstream model, which has its own bound.' }),
   exit_layer: nullable(Type.Integer()),
   loops: Type.Optional(Type.Integer({ description: 'Loops of this exit, which number the exits of a looped model.' })),
   layers: Type.Optional(Type.Integer({ description: 'Layers that these loops run.' })),
@@ -37,6 +37,12 @@ function card(context: ApiContext, { name, exit }: RequestedModel) {
   };
 }
 
+/** A model that runs elsewhere. */
+function upstreamCard({ model }: ApiContext, name: string) {
+  const own = { id: name, object: 'model', created: model.created, owned_by: 'upstream', root: name };
+  return { ...own, parent: null, max_model_len: null, exit_layer: null };
+}
+
 /** Loops of an exit of a looped model and the layers that they run; nothing for another model. */
 export function loopsOf({ loopLayers }: ServedModel, exit: number | null): { loops?: number; layers?: number } {
   return exit === null || loopLayers === undefined ? {} : { loops: exit, layers: exit * loopLayers };
@@ -53,7 +59,7 @@ export const listModels: PlainEndpoint = {
   summary: 'List the model, and one name for each exit',
   tag: 'OpenAI',
   answer: List,
-  meaning: 'The routed model, and one model per exit that the client may use.',
+  meaning: 'The routed model, one model per exit that the client may use, and upstream models.',
   statuses: [401, 405, 503],
   /** For each name, one card for the routed model and one per exit that the client may pin. */
   serve(context, { caller, isDraining }) {
@@ -63,7 +69,10 @@ export const listModels: PlainEndpoint = {
     const exits = exitsFor(context, caller);
     return {
       object: 'list',
-      data: namesOf(context.model).flatMap((name) => [null, ...exits].map((exit) => card(context, { name, exit }))),
+      data: [
+        ...namesOf(context.model).flatMap((name) => [null, ...exits].map((exit) => card(context, { name, exit }))),
+        ...(context.upstreamNames ?? []).map((name) => upstreamCard(context, name)),
+      ],
     };
   },
 };
@@ -82,7 +91,9 @@ export const getModel: PlainEndpoint = {
   /** @throws ApiError model_not_found, also for an exit that the client may not use */
   serve(context, { params, caller }) {
     readyEngine(context);
-    const requested = requestedModel(context.model, params.model ?? params['*']);
+    const name = params.model ?? params['*'] ?? '';
+    if (context.upstreamNames?.includes(name) === true) return upstreamCard(context, name);
+    const requested = requestedModel(context.model, name);
     const { exit } = requested;
     if (exit !== null && !exitsFor(context, caller).includes(exit)) {
       throw new ApiError('model_not_found', `This client may not use exit ${exit}.`, 'model');

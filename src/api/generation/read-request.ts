@@ -56,7 +56,10 @@ export interface GenerationRequest {
 }
 
 /** The budget of a request, stated or from the policy. @throws ApiError invalid_value */
-export function budgetOf({ limits }: ApiContext, request: ApiRequest<GenerationBody>): Budget | null {
+export function budgetOf(
+  { limits }: Pick<ApiContext, 'limits'>,
+  request: ApiRequest<Pick<GenerationBody, 'sortie'>>,
+): Budget | null {
   const { headers, body, caller, waitedMs } = request;
   return requestBudget(headers, body.sortie, policyOf(limits.policy, caller.policy), waitedMs);
 }

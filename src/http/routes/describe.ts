@@ -41,8 +41,9 @@ const ERROR_STATUSES = {
   415: 'The body is not JSON.',
   429: 'The queue is full, or the request exceeds a limit of its API key (x-ratelimit-*); see Retry-After.',
   500: 'The server failed.',
-  502: 'A part of the server was lost under the request and restarts; see Retry-After.',
+  502: 'A part of the server was lost under the request and restarts, or an upstream failed; see Retry-After.',
   503: 'The server loads or drains, or the budget is infeasible; see Retry-After.',
+  504: 'An upstream model has no whole sentence within the budget.',
 } as const satisfies Record<ErrorStatus, string>;
 
 type Status = 200 | ErrorStatus;
@@ -73,6 +74,7 @@ const GENERATION_HEADERS: Partial<Record<Status, HeaderSchemas>> = {
   500: limitHeaders,
   502: limitHeaders,
   503: limitHeaders,
+  504: limitHeaders,
 };
 
 /** The names of the error schemas in the document's components: OpenAI's form, and Anthropic's. */
@@ -86,6 +88,7 @@ const json = (schema: object) => ({ 'application/json': { schema } });
 
 interface AnswerOptions {
   readonly generates?: boolean;
+  readonly moreStatuses?: readonly ErrorStatus[];
   readonly errorSchema?: string;
   readonly more?: HeaderSchemas;
 }
@@ -93,6 +96,7 @@ interface AnswerOptions {
 /**
  * @param statuses errors that the endpoint may return
  * @param options.generates the answer may be a stream of server-sent events, and has a plan and rate limits
+ * @param options.moreStatuses errors beside those of all endpoints that generate
  * @param options.errorSchema the name of the errors' schema
  * @param options.more further headers of the dialect
  */
@@ -100,9 +104,9 @@ export function answers(
   answer: TSchema,
   description: string,
   statuses: readonly ErrorStatus[] = [400, 401, 404, 405, 413, 415, 429, 500, 503],
-  { generates = false, errorSchema = ERROR_SCHEMA_ID, more = {} }: AnswerOptions = {},
+  { generates = false, moreStatuses = [], errorSchema = ERROR_SCHEMA_ID, more = {} }: AnswerOptions = {},
 ) {
-  const errors = generates ? [...statuses, 502 as const].sort() : statuses;
+  const errors = generates ? [...statuses, 502 as const, ...moreStatuses].sort() : statuses;
   const error = json({ $ref: `${errorSchema}#` });
   const headers = (status: Status): HeaderSchemas => ({
     ...requestIdHeader,

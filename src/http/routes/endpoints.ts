@@ -34,9 +34,9 @@ const configOf = ({ dialect }: Pick<PlainEndpoint, 'dialect'>) => ({
 });
 
 function registerGenerating(app: FastifyInstance, context: HttpContext, endpoint: GeneratingEndpoint<object>): void {
-  const { path, operation, body, answer, events } = endpoint;
+  const { path, operation, body, answer, events, moreStatuses = [] } = endpoint;
   const description = `With stream: true, server-sent events ${events}`;
-  const response = answers(answer, description, undefined, { generates: true, ...errorsOf(endpoint) });
+  const response = answers(answer, description, undefined, { generates: true, moreStatuses, ...errorsOf(endpoint) });
   app.post(
     path,
     {

@@ -19,21 +19,7 @@ export function generationHandler(context: ApiContext, endpoint: GeneratingEndpo
     const { api: limited, body } = underCap(context, request.caller, request.body as Streamable, mustState);
     const user = endpoint.userOf(body);
     if (user !== undefined) request.logFields.user = user;
-    const api: ApiRequest<Streamable> = {
-      id: request.id,
-      arrivedAt: request.forwarded.arrivedAt,
-      waitedMs: request.forwarded.waitedMs,
-      headers: request.headers,
-      body,
-      caller: request.caller,
-      signal: clientAbortSignal(reply),
-      trace: request.trace,
-      addLogFields: (fields) => Object.assign(request.logFields, fields),
-      warn: (text) => {
-        warn(reply, text);
-      },
-      addCancelFields: (fields) => (request.cancelFields = fields),
-    };
+    const api = apiRequestOf(request, reply, body);
     if (body.stream === true) {
       await serveStream(limited, api, endpoint, (answer) => new SseStream(reply, keepAliveMs, answer));
       return reply;
@@ -41,6 +27,25 @@ export function generationHandler(context: ApiContext, endpoint: GeneratingEndpo
     const answer = await serveWhole(limited, api, endpoint);
     void reply.headers(answer.headers);
     return answer.body;
+  };
+}
+
+/** The request as the API sees it. */
+export function apiRequestOf<Body>(request: FastifyRequest, reply: FastifyReply, body: Body): ApiRequest<Body> {
+  return {
+    id: request.id,
+    arrivedAt: request.forwarded.arrivedAt,
+    waitedMs: request.forwarded.waitedMs,
+    headers: request.headers,
+    body,
+    caller: request.caller,
+    signal: clientAbortSignal(reply),
+    trace: request.trace,
+    addLogFields: (fields) => Object.assign(request.logFields, fields),
+    warn: (text) => {
+      warn(reply, text);
+    },
+    addCancelFields: (fields) => (request.cancelFields = fields),
   };
 }
 

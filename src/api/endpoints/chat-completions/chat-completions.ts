@@ -120,6 +120,8 @@ export const chatCompletions: GeneratingEndpoint<ChatBody> = {
   body: ChatBody,
   answer: ChatAnswer,
   events: '(chat.completion.chunk).',
+  // Of upstream models.
+  moreStatuses: [504],
   userOf: ({ user }) => user,
   read: readChat,
   form(context, _request, answer, send) {

@@ -1,0 +1,42 @@
+/** A request to an upstream model as this folder gets it, and the ways to answer it. Must not know: HTTP frameworks. */
+import type { ApiRequest } from '../api/context.js';
+import type { ApiError } from '../api/errors.js';
+
+/** A body that no schema has checked: the upstream knows its fields. */
+export type OpenBody = Readonly<Record<string, unknown>>;
+
+/** The response to a client that asked for a stream. */
+export interface ClientStream {
+  /** Sends text of the wire behind the status line. */
+  write(frame: string): void;
+  /** Resolves once the client has read on, or is gone. Null while it keeps up. */
+  drained(): Promise<void> | null;
+  /**
+   * Ends with a plain response, unless the status line is sent.
+   * @returns whether it did
+   */
+  respond(answer: PlainAnswer): boolean;
+  /** As `respond`, in the form of errors. */
+  reject(error: ApiError): boolean;
+  /** @param last the data of the last event; null for none */
+  end(last: string | null): void;
+}
+
+export interface PlainAnswer {
+  readonly status: number;
+  readonly headers: Readonly<Record<string, string>>;
+  readonly body: string;
+}
+
+export interface UpstreamCall {
+  readonly path: '/chat/completions' | '/completions';
+  readonly request: ApiRequest<OpenBody>;
+  /** Takes the response over. Comments keep a silent stream open from then on. @param headers of the status line */
+  open(headers: Readonly<Record<string, string>>): ClientStream;
+}
+
+export const isStreamed = ({ request }: UpstreamCall): boolean => request.body.stream === true;
+
+/** The id of an answer, in OpenAI's form. */
+export const answerId = ({ path, request }: UpstreamCall): string =>
+  `${path === '/completions' ? 'cmpl' : 'chatcmpl'}-${request.id.replace(/[^\w-]/g, '')}`;

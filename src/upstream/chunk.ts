@@ -1,0 +1,83 @@
+/** One chunk of a streamed answer, as far as landings read it. Must not know: time, connections. */
+import { ApiError } from '../api/errors.js';
+
+export interface ChunkChoice {
+  readonly index?: number;
+  readonly text?: string | null;
+  readonly delta?: Readonly<Record<string, unknown>> | null;
+  readonly logprobs?: unknown;
+  readonly finish_reason?: string | null;
+}
+
+/** The JSON of a chunk. Servers add fields of their own. */
+export interface ChunkJson {
+  readonly error?: unknown;
+  readonly choices?: readonly ChunkChoice[] | null;
+  readonly usage?: { readonly prompt_tokens?: number; readonly completion_tokens?: number } | null;
+  readonly [field: string]: unknown;
+}
+
+export interface Chunk {
+  /** As it goes to the client. */
+  readonly data: string;
+  readonly json: ChunkJson;
+  /** Content of the answer: thoughts, roles and calls are none. */
+  readonly text: string;
+  readonly finishReason: string | null;
+  /** Whether it has no part of an answer: a role alone, or nothing. */
+  readonly isEmpty: boolean;
+  /** Whether it has a part of an answer that no sentence ends: a call, a refusal, or a second choice. */
+  readonly isOther: boolean;
+}
+
+const textOf = ({ text, delta }: ChunkChoice): string => {
+  const content = text ?? delta?.content;
+  return typeof content === 'string' ? content : '';
+};
+
+const isPresent = (value: unknown): boolean =>
+  value !== undefined && value !== null && value !== '' && !(Array.isArray(value) && value.length === 0);
+
+const hasPart = ({ text, delta, finish_reason }: ChunkChoice): boolean =>
+  isPresent(text) ||
+  isPresent(finish_reason) ||
+  Object.entries(delta ?? {}).some(([field, value]) => field !== 'role' && isPresent(value));
+
+const isOther = ({ index = 0, delta }: ChunkChoice): boolean =>
+  index > 0 || ['tool_calls', 'function_call', 'refusal', 'audio'].some((field) => isPresent(delta?.[field]));
+
+/** @throws ApiError upstream_failed for data that is no JSON object, or an error of the upstream */
+export function readChunk(data: string): Chunk {
+  let json: unknown;
+  try {
+    json = JSON.parse(data);
+  } catch {
+    throw new ApiError('upstream_failed', 'The upstream sent a chunk that is not JSON.');
+  }
+  if (typeof json !== 'object' || json === null || Array.isArray(json)) {
+    throw new ApiError('upstream_failed', 'The upstream sent a chunk that is no JSON object.');
+  }
+  const chunk = json as ChunkJson;
+  if (isPresent(chunk.error)) throw new ApiError('upstream_failed', 'The upstream failed in the middle of its answer.');
+  const choices = chunk.choices ?? [];
+  return {
+    data,
+    json: chunk,
+    text: choices.map(textOf).join(''),
+    finishReason: choices.map((choice) => choice.finish_reason ?? null).find((reason) => reason !== null) ?? null,
+    isEmpty: !choices.some(hasPart),
+    isOther: choices.some(isOther),
+  };
+}
+
+/** The chunk with a part of its text. It must have one choice. */
+export function partOf(chunk: Chunk, start: number, end: number): Chunk {
+  const text = chunk.text.slice(start, end);
+  const choices = (chunk.json.choices ?? []).map((choice) =>
+    choice.text === undefined || choice.text === null
+      ? { ...choice, delta: { ...choice.delta, content: text } }
+      : { ...choice, text },
+  );
+  const json = { ...chunk.json, choices };
+  return { ...chunk, data: JSON.stringify(json), json, text };
+}

@@ -1,0 +1,124 @@
+/**
+ * Connections to an upstream: a pool, time-outs of each phase, bounds of sizes. It contacts the origin of its upstream
+ * and no other one, and follows no redirects.
+ *
+ * Must not know: the form of answers, budgets.
+ */
+import { errors, Pool } from 'undici';
+import { ApiError } from '../api/errors.js';
+import type { Upstream } from './upstream.js';
+
+/** The phases of an exchange, ms. OpenAI's SDKs wait ten minutes for an answer. */
+const CONNECT_MS = 5000;
+const HEADERS_MS = 600_000;
+const SILENCE_MS = 300_000;
+const MOST_HEADER_BYTES = 16 * 1024;
+/** Largest body that is read whole. */
+const MOST_BODY_BYTES = 32 * 1024 * 1024;
+
+/** Response headers that a client gets. */
+const PASSED = ['content-type', 'retry-after', 'retry-after-ms', 'x-should-retry'];
+
+export interface UpstreamResponse {
+  readonly status: number;
+  /** The headers that a client gets. */
+  readonly headers: Readonly<Record<string, string>>;
+  readonly isStream: boolean;
+  readonly body: AsyncIterable<Uint8Array> & { destroy(): unknown };
+}
+
+export interface UpstreamRequest {
+  readonly path: '/chat/completions' | '/completions';
+  readonly body: object;
+  readonly requestId: string;
+  readonly headers?: Readonly<Record<string, string>>;
+  readonly signal: AbortSignal;
+}
+
+export class UpstreamConnection {
+  readonly #pool: Pool;
+
+  constructor(readonly upstream: Upstream) {
+    this.#pool = new Pool(upstream.url.origin, {
+      connect: { timeout: CONNECT_MS },
+      headersTimeout: HEADERS_MS,
+      bodyTimeout: SILENCE_MS,
+      maxHeaderSize: MOST_HEADER_BYTES,
+    });
+  }
+
+  /** @throws ApiError upstream_failed without a response; the reason of the signal once it aborts */
+  async post({ path, body, requestId, headers = {}, signal }: UpstreamRequest): Promise<UpstreamResponse> {
+    const { url, key } = this.upstream;
+    const asked = this.#pool.request({
+      method: 'POST',
+      path: `${url.pathname.replace(/\/+$/, '')}${path}${url.search}`,
+      headers: {
+        'content-type': 'application/json',
+        accept: 'application/json, text/event-stream',
+        'accept-encoding': 'identity',
+        'user-agent': 'sortie',
+        'x-request-id': requestId,
+        ...(key !== null && { authorization: `Bearer ${key}` }),
+        ...headers,
+      },
+      body: JSON.stringify(body),
+      signal,
+    });
+    const response = await asked.catch((error: unknown) => {
+      throw connectionError(error, signal);
+    });
+    // A response that is not read would emit its abort as an error of the process.
+    response.body.on('error', () => undefined);
+    const { statusCode: status } = response;
+    if (status < 200 || (status >= 300 && status < 400)) {
+      response.body.destroy();
+      throw new ApiError('upstream_failed', `The upstream answered with status ${status}, which is not followed.`);
+    }
+    const passed = PASSED.flatMap((name) => {
+      const value = response.headers[name];
+      return typeof value === 'string' ? [[name, value] as const] : [];
+    });
+    const isStream = status === 200 && String(response.headers['content-type']).startsWith('text/event-stream');
+    return { status, headers: Object.fromEntries(passed), isStream, body: response.body };
+  }
+
+  async close(): Promise<void> {
+    await this.#pool.destroy();
+  }
+}
+
+/** Reads a body whole. @throws ApiError upstream_failed for a body that is too large or ends early */
+export async function wholeBody({ body }: Pick<UpstreamResponse, 'body'>, signal: AbortSignal): Promise<string> {
+  const parts: Uint8Array[] = [];
+  let bytes = 0;
+  try {
+    for await (const part of body) {
+      bytes += part.length;
+      if (bytes > MOST_BODY_BYTES) throw new ApiError('upstream_failed', 'The answer of the upstream is too large.');
+      parts.push(part);
+    }
+  } catch (error) {
+    throw connectionError(error, signal);
+  }
+  return Buffer.concat(parts).toString('utf8');
+}
+
+/** The fault in a sentence for the client. The text of the error names addresses. */
+function sentenceOf(error: unknown): string {
+  if (error instanceof errors.ConnectTimeoutError) return 'The upstream did not accept the connection in time.';
+  if (error instanceof errors.HeadersTimeoutError) return 'The upstream did not begin to answer in time.';
+  if (error instanceof errors.BodyTimeoutError) return 'The upstream stopped in the middle of its answer.';
+  if (error instanceof errors.HeadersOverflowError) return 'The headers of the upstream are too large.';
+  const { code = '' } = error as NodeJS.ErrnoException;
+  if (code === 'ECONNREFUSED') return 'The upstream refused the connection.';
+  if (code === 'ENOTFOUND' || code === 'EAI_AGAIN') return 'The address of the upstream is unknown.';
+  if (/CERT|TLS|SSL|SIGNATURE/.test(code)) return 'The upstream has no valid certificate.';
+  return 'The connection to the upstream broke.';
+}
+
+/** The error for the client; the reason of the signal once it aborted. */
+export function connectionError(error: unknown, signal: AbortSignal): unknown {
+  if (signal.aborted) return signal.reason;
+  return error instanceof ApiError ? error : new ApiError('upstream_failed', sentenceOf(error));
+}

@@ -1,0 +1,96 @@
+/**
+ * The chunks of an answer, sent or held. The text that went out stays: the answer may end behind it, and never before.
+ *
+ * Must not know: clocks, connections.
+ */
+import { SentenceEnds } from '../text/sentences/sentence-ends.js';
+import { type Chunk, partOf } from './chunk.js';
+
+/** `none`: text goes out as it comes. `sentence`: it goes out up to the last end of a sentence. `all`: it waits. */
+export type Hold = 'none' | 'sentence' | 'all';
+
+export class HeldAnswer {
+  readonly #held: Chunk[] = [];
+  readonly #ends = new SentenceEnds();
+  #received = 0;
+  #sent = 0;
+  #finishReason: string | null = null;
+  #isOther = false;
+  #isBegun = false;
+
+  /** @param send takes the chunks in their order, each once */
+  constructor(private readonly send: (chunk: Chunk) => void) {}
+
+  add(chunk: Chunk, hold: Hold): void {
+    this.#received += chunk.text.length;
+    this.#ends.add(chunk.text);
+    this.#isOther ||= chunk.isOther;
+    this.#finishReason ??= chunk.finishReason;
+    this.#held.push(chunk);
+    // Before the answer begins, an error still has a status of its own.
+    this.#isBegun ||= !chunk.isEmpty;
+    if (!this.#isBegun) return;
+    // A call has no sentences, and an answer with an end is whole.
+    const isFree = hold !== 'all' && (hold === 'none' || this.#isOther || this.#finishReason !== null);
+    if (isFree) this.#release(Infinity);
+    else if (hold === 'sentence') this.#release(this.#ends.last);
+  }
+
+  /** Whole sentences so far. */
+  get sentences(): number {
+    return this.#ends.count;
+  }
+
+  /** Characters of the text so far, and those that went out. */
+  get received(): number {
+    return this.#received;
+  }
+
+  get sent(): number {
+    return this.#sent;
+  }
+
+  /** Whether the answer ended by itself. */
+  get isFinished(): boolean {
+    return this.#finishReason !== null;
+  }
+
+  /** Whether the answer has parts that no sentence ends. */
+  get isOther(): boolean {
+    return this.#isOther;
+  }
+
+  /** Sends all chunks. */
+  releaseAll(): void {
+    this.#release(Infinity);
+  }
+
+  /**
+   * Ends the text at its last whole sentence, or behind the text that went out already, and drops the rest.
+   * @returns the length of the text, and whether a sentence ends there
+   */
+  cut(): { readonly length: number; readonly isSentence: boolean } {
+    const end = this.#ends.lastIfOver;
+    const length = Math.max(end, this.#sent);
+    if (length > 0) this.#release(length);
+    this.#held.length = 0;
+    return { length, isSentence: length === end && end > 0 };
+  }
+
+  #release(limit: number): void {
+    for (let chunk = this.#held[0]; chunk !== undefined; chunk = this.#held[0]) {
+      const end = this.#sent + chunk.text.length;
+      if (end > limit) {
+        const room = limit - this.#sent;
+        if (room <= 0) return;
+        this.send(partOf(chunk, 0, room));
+        this.#held[0] = partOf(chunk, room, chunk.text.length);
+        this.#sent = limit;
+        return;
+      }
+      this.#held.shift();
+      this.#sent = end;
+      this.send(chunk);
+    }
+  }
+}

@@ -1,0 +1,60 @@
+/** The end of an answer that this server ended, and its report. Must not know: connections. */
+import type { ChunkJson } from './chunk.js';
+import { without } from './json-fields.js';
+import type { UpstreamCall } from './call.js';
+
+/** Why an answer ended before its upstream ended it. */
+export type LandingTrigger = 'deadline' | 'upstream_failed';
+
+/** How an answer of an upstream ended early. */
+export interface Landed {
+  readonly trigger: LandingTrigger;
+  /** Length of the text. */
+  readonly characters: number;
+  /** Whether a sentence ends there. Text that has gone out stays, so an answer may end in the middle of one. */
+  readonly sentence: boolean;
+}
+
+interface Usage {
+  readonly prompt_tokens: number;
+  readonly completion_tokens: number;
+  readonly total_tokens: number;
+}
+
+/** Whether the client gets the counts of tokens: always in a whole answer, and in a stream if it asks for them. */
+function asksUsage({ request }: UpstreamCall): boolean {
+  const { stream, stream_options: options } = request.body;
+  if (stream !== true) return true;
+  return (
+    typeof options === 'object' && options !== null && 'include_usage' in options && options.include_usage === true
+  );
+}
+
+/**
+ * The chunks that end a stream in place of the upstream's.
+ * @param head of the chunks before them
+ */
+export function lastChunks(
+  call: UpstreamCall,
+  head: ChunkJson,
+  { isSentence, usage, report }: { readonly isSentence: boolean; readonly usage: Usage; readonly report: object },
+): ChunkJson[] {
+  const same = without(head, 'choices', 'usage', 'sortie');
+  const finish_reason = isSentence ? 'stop' : 'length';
+  const end =
+    call.path === '/completions' ? { index: 0, text: '', finish_reason } : { index: 0, delta: {}, finish_reason };
+  const last = { ...same, choices: [end], sortie: report };
+  return asksUsage(call) ? [last, { ...same, choices: [], usage }] : [last];
+}
+
+/** Whether an answer can end at any sentence: JSON, scored tokens and several choices can't. */
+export function mayLand({ request: { body } }: UpstreamCall): boolean {
+  const { response_format: format, n = 1, logprobs } = body;
+  const type = typeof format === 'object' && format !== null && 'type' in format ? format.type : 'text';
+  const isGuided = Object.keys(body).some((field) => GRAMMARS.test(field) && body[field] !== null);
+  const hasScores = logprobs !== undefined && logprobs !== null && logprobs !== false;
+  return type === 'text' && !isGuided && !hasScores && (n === 1 || n === null);
+}
+
+/** Fields of vLLM, SGLang and llama.cpp that state a grammar. */
+const GRAMMARS = /^(guided_\w+|structured_outputs|grammar|json_schema|regex|ebnf)$/;

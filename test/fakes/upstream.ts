@@ -1,0 +1,106 @@
+/** A server with the API of OpenAI whose answers a test scripts, byte by byte. */
+import { once } from 'node:events';
+import { createServer, type IncomingHttpHeaders, type ServerResponse } from 'node:http';
+import type { AddressInfo } from 'node:net';
+import { setTimeout as delay } from 'node:timers/promises';
+import type { Upstream } from '../../src/upstream/upstream.js';
+import { monotonicMs } from '../../src/util/clock.js';
+
+export interface Exchange {
+  readonly path: string;
+  readonly headers: IncomingHttpHeaders;
+  readonly text: string;
+  readonly body: Readonly<Record<string, unknown>>;
+  readonly response: ServerResponse;
+  /** When the connection or the answer ended, on the monotonic clock. */
+  closedAt: number | null;
+}
+
+export type UpstreamScript = (exchange: Exchange) => unknown;
+
+export interface ScriptedUpstream {
+  readonly url: URL;
+  readonly exchanges: Exchange[];
+  script: UpstreamScript;
+}
+
+/** The names and the key of the upstream in tests; each test has its own address. */
+export const upstream: Omit<Upstream, 'url'> = {
+  name: 'big',
+  model: 'vendor/big-1',
+  key: 'upstream-key',
+  deadlineHeader: 'x-latency-budget-ms',
+};
+
+export async function scriptedUpstream(
+  t: { teardown(end: () => unknown): void },
+  script: UpstreamScript,
+): Promise<ScriptedUpstream> {
+  const exchanges: Exchange[] = [];
+  const server = createServer((request, response) => {
+    let text = '';
+    request.setEncoding('utf8').on('data', (data: string) => (text += data));
+    request.on('end', () => {
+      const body = JSON.parse(text) as Exchange['body'];
+      const exchange: Exchange = {
+        ...{ path: request.url ?? '', headers: request.headers, text, body, response, closedAt: null },
+      };
+      response.on('close', () => (exchange.closedAt = monotonicMs()));
+      exchanges.push(exchange);
+      void run.script(exchange);
+    });
+  });
+  server.listen(0, '127.0.0.1');
+  await once(server, 'listening');
+  t.teardown(() => {
+    server.closeAllConnections();
+    server.close();
+  });
+  const { port } = server.address() as AddressInfo;
+  const run: ScriptedUpstream = { url: new URL(`http://127.0.0.1:${port}/v1`), exchanges, script };
+  return run;
+}
+
+/** A chunk of a chat as the upstream writes it. */
+export function chunk(delta: object, finish: string | null = null, more: object = {}): string {
+  return JSON.stringify({
+    id: 'chatcmpl-there',
+    object: 'chat.completion.chunk',
+    created: 1,
+    model: 'vendor/big-1',
+    choices: [{ index: 0, delta, finish_reason: finish }],
+    ...more,
+  });
+}
+
+export const event = (data: string): string => `data: ${data}\n\n`;
+
+/** Begins a stream of events. */
+export function begin({ response }: Exchange): void {
+  response.writeHead(200, { 'content-type': 'text/event-stream' });
+  response.flushHeaders();
+}
+
+/** Writes the words of a text, one chunk each. @param paceMs between two words */
+export async function say({ response }: Exchange, text: string, paceMs = 0): Promise<void> {
+  for (const word of text.match(/\S+\s*/g) ?? []) {
+    if (response.destroyed) return;
+    response.write(event(chunk({ content: word })));
+    if (paceMs > 0) await delay(paceMs);
+  }
+}
+
+/** Ends an answer as OpenAI does. */
+export function finish({ response }: Exchange): void {
+  response.end(event(chunk({}, 'stop')) + event('[DONE]'));
+}
+
+/** A whole answer in a stream. */
+export const answers =
+  (text: string, paceMs = 0): UpstreamScript =>
+  async (exchange) => {
+    begin(exchange);
+    exchange.response.write(event(chunk({ role: 'assistant', content: '' })));
+    await say(exchange, text, paceMs);
+    finish(exchange);
+  };

@@ -1,0 +1,38 @@
+/** Places where sentences have ended, in texts that grow by parts. */
+import t from 'tap';
+import { SentenceEnds } from '../../../src/text/sentences/sentence-ends.js';
+
+/** @returns the text up to the last certain end, and up to the last end if the text is over */
+function ends(text: string, step: number): [string, string] {
+  const places = new SentenceEnds();
+  const characters = Array.from(text);
+  for (let at = 0; at < characters.length; at += step) places.add(characters.slice(at, at + step).join(''));
+  return [text.slice(0, places.last), text.slice(0, places.lastIfOver)];
+}
+
+const CASES: readonly (readonly [name: string, text: string, last: string, ifOver?: string])[] = [
+  ['nothing', '', ''],
+  ['half a sentence', 'The capital of', ''],
+  ['a mark at the end may go on', 'It is Paris.', '', 'It is Paris.'],
+  ['a blank does not decide', 'It is Paris. ', '', 'It is Paris.'],
+  ['the next sentence decides', 'It is Paris. It', 'It is Paris.'],
+  ['a decimal goes on', 'Pi is 3.14', ''],
+  ['an abbreviation goes on', 'Use e.g. this', ''],
+  ['a line end decides', 'It is Paris.\n', 'It is Paris.'],
+  ['other scripts', 'パリです。次', 'パリです。'],
+  ['a quotation in a line', 'He said "Yes. I', ''],
+  ['a closed quotation', 'He said "Yes." Then', 'He said "Yes."'],
+  ['items of a list', '- One.\n- Two.\n- Thr', '- One.\n- Two.'],
+  ['a title', 'Answer\nIt is', 'Answer\n'],
+  ['a line that goes on', 'There are:\nIt', ''],
+  ['inside of a fence', 'So:\n```js\nf(x). Then\n', ''],
+  ['a closed fence', 'So:\n```js\nf(x)\n```\nThen', 'So:\n```js\nf(x)\n```'],
+  ['an emoji', 'Hi! 👋 It', 'Hi!'],
+];
+
+for (const [name, text, last, ifOver = last] of CASES) {
+  void t.test(name, (t) => {
+    for (const step of [1, 3, 100]) t.same(ends(text, step), [last, ifOver], `parts of ${step}`);
+    t.end();
+  });
+}

@@ -1,0 +1,371 @@
+/** Answers of an upstream under a budget: whole in time, or ended at a sentence, or an error before the deadline. */
+import { setTimeout as delay } from 'node:timers/promises';
+import t, { type Test } from 'tap';
+import { build, events, says } from '../fakes/server.js';
+import {
+  answers,
+  begin,
+  chunk,
+  event,
+  finish,
+  say,
+  scriptedUpstream,
+  upstream,
+  type Exchange,
+  type UpstreamScript,
+} from '../fakes/upstream.js';
+import { until } from '../support/until.js';
+import { ask, type Told } from './told.js';
+
+const TEXT = 'Paris is the capital. It lies on the Seine. Many people live there. The end';
+const BUDGET_MS = 1500;
+/** A machine that is busy with other work delays timers by seconds. */
+const SLACK_MS = 4000;
+
+// Most tests wait for a deadline.
+t.jobs = 8;
+
+interface Case {
+  readonly name: string;
+  readonly script: UpstreamScript;
+  readonly body?: object;
+  /** Checks the answer of a stream, and of a whole one. */
+  readonly expect: (t: Test, told: Told, isStream: boolean) => void;
+  /** Whether the connection to the upstream stays open to the end of the answer. */
+  readonly isOpen?: boolean;
+}
+
+const never = (): Promise<void> => delay(5000, undefined, { ref: false });
+
+const starts = async (exchange: Exchange, text: string, paceMs = 0): Promise<void> => {
+  begin(exchange);
+  exchange.response.write(event(chunk({ role: 'assistant', content: '' })));
+  await say(exchange, text, paceMs);
+};
+
+const whole = (t: Test, told: Told): void => {
+  t.equal(told.text, TEXT);
+  t.equal(told.finishReason, 'stop');
+  t.match(told.report, { source: 'upstream', landed: null, met: Boolean });
+};
+
+const lands =
+  (text: string, trigger: 'deadline' | 'upstream_failed') =>
+  (t: Test, told: Told): void => {
+    t.equal(told.text, text);
+    t.equal(told.finishReason, 'stop');
+    t.match(told.report, { source: 'upstream-landed', landed: { trigger, characters: text.length, sentence: true } });
+  };
+
+const fails =
+  (code: string) =>
+  (t: Test, told: Told): void => {
+    t.equal(told.text, '');
+    t.equal(told.error?.code, code);
+    t.equal(told.status, code === 'deadline_exceeded' ? 504 : 502, 'the error has its status');
+  };
+
+const CASES: readonly Case[] = [
+  { name: 'late but whole', script: answers(TEXT, 5), expect: whole },
+  {
+    name: 'hang before headers',
+    script: () => undefined,
+    expect: fails('deadline_exceeded'),
+    isOpen: true,
+  },
+  {
+    name: 'headers, then nothing',
+    script: begin,
+    expect: fails('deadline_exceeded'),
+    isOpen: true,
+  },
+  {
+    name: 'keep-alives for ever',
+    script: async (exchange) => {
+      begin(exchange);
+      while (!exchange.response.destroyed) {
+        exchange.response.write(': keep-alive\n\n');
+        await delay(20);
+      }
+    },
+    expect: fails('deadline_exceeded'),
+    isOpen: true,
+  },
+  {
+    name: 'role only',
+    script: (exchange) => starts(exchange, ''),
+    expect: fails('deadline_exceeded'),
+    isOpen: true,
+  },
+  {
+    name: 'in-band error after 200',
+    script: async (exchange) => {
+      begin(exchange);
+      exchange.response.end(event('{"error":{"message":"overloaded"}}'));
+    },
+    expect: fails('upstream_failed'),
+  },
+  {
+    name: 'broken chunk before a sentence',
+    script: async (exchange) => {
+      begin(exchange);
+      exchange.response.end(event('{"choices":[{"del'));
+    },
+    expect: fails('upstream_failed'),
+  },
+  {
+    name: 'reset after some sentences',
+    body: { sortie: { commit: 'sentence' } },
+    script: async (exchange) => {
+      await starts(exchange, 'One is here. Two is here. Thr');
+      await delay(30);
+      exchange.response.destroy();
+    },
+    expect: lands('One is here. Two is here.', 'upstream_failed'),
+  },
+  {
+    name: 'broken chunk after a sentence',
+    script: async (exchange) => {
+      await starts(exchange, 'One is here. ');
+      exchange.response.end(event('{"choices":[{"del'));
+    },
+    expect: (t, told, isStream) => {
+      t.equal(told.text, isStream ? 'One is here. ' : 'One is here.');
+    },
+  },
+  {
+    name: 'stall in the window, then go on',
+    script: async (exchange) => {
+      await starts(exchange, 'One is here. ');
+      await delay(BUDGET_MS * 0.6);
+      await say(exchange, 'Two is here. Three is');
+      await never();
+      await say(exchange, 'late.');
+    },
+    expect: lands('One is here. Two is here.', 'deadline'),
+    isOpen: true,
+  },
+  {
+    name: 'a slow crawl in the window',
+    script: async (exchange) => {
+      await starts(exchange, 'One is here. ');
+      await delay(BUDGET_MS * 0.55);
+      await say(exchange, 'Two is here. Three is here. Four comes. Five comes. Six comes. Seven.', 100);
+    },
+    expect: (t, told) => {
+      t.match(told.text, /^One is here\.( \w+ (is here|comes)\.)*$/);
+      t.equal(told.finishReason, 'stop');
+    },
+    isOpen: true,
+  },
+  {
+    name: 'finish, then a hang',
+    script: async (exchange) => {
+      await starts(exchange, TEXT);
+      exchange.response.write(event(chunk({}, 'stop')));
+    },
+    expect: whole,
+    isOpen: true,
+  },
+  {
+    name: 'half a call',
+    body: { tools: [{ type: 'function', function: { name: 'f' } }] },
+    script: (exchange) => {
+      begin(exchange);
+      const call = { index: 0, id: 'c', type: 'function', function: { name: 'f', arguments: '{"a' } };
+      exchange.response.write(event(chunk({ role: 'assistant', content: null, tool_calls: [call] })));
+    },
+    expect: (t, told) => {
+      t.equal(told.error?.code, 'deadline_exceeded');
+    },
+    isOpen: true,
+  },
+  {
+    name: 'half a JSON',
+    body: { response_format: { type: 'json_object' } },
+    script: (exchange) => starts(exchange, '{"text": "One is here. Two'),
+    expect: (t, told) => {
+      t.equal(told.error?.code, 'deadline_exceeded');
+    },
+    isOpen: true,
+  },
+  {
+    name: 'thoughts for ever',
+    script: async (exchange) => {
+      begin(exchange);
+      while (!exchange.response.destroyed) {
+        exchange.response.write(event(chunk({ reasoning_content: 'Well. ' })));
+        await delay(20);
+      }
+    },
+    expect: (t, told) => {
+      t.equal(told.text, '');
+      t.equal(told.error?.code, 'deadline_exceeded');
+    },
+    isOpen: true,
+  },
+  {
+    name: 'content filter',
+    script: (exchange) => {
+      begin(exchange);
+      exchange.response.end(event(chunk({ content: 'I' })) + event(chunk({}, 'content_filter')) + event('[DONE]'));
+    },
+    expect: (t, told) => {
+      t.same([told.text, told.finishReason], ['I', 'content_filter']);
+    },
+  },
+  {
+    name: 'truncate cuts in a sentence',
+    body: { sortie: { budget_on_miss: 'truncate' } },
+    script: (exchange) => starts(exchange, 'One is here. Two '),
+    expect: (t, told) => {
+      t.same([told.text, told.finishReason], ['One is here. Two ', 'length']);
+    },
+    isOpen: true,
+  },
+];
+
+for (const { name, script, body, expect, isOpen = false } of CASES) {
+  for (const stream of [false, true]) {
+    void t.test(`${name}, ${stream ? 'streamed' : 'whole'}`, async (t) => {
+      const there = await scriptedUpstream(t, script);
+      const here = await build(t, says('Local.'), { upstreams: [{ ...upstream, url: there.url }] });
+      const told = await ask(here, { stream, ...body }, BUDGET_MS);
+      expect(t, told, stream);
+      t.ok(told.ms <= BUDGET_MS + SLACK_MS, `${told.ms} ms`);
+      if (told.isStream) t.equal(told.last, '[DONE]', 'a stream has its last event');
+      const [exchange] = there.exchanges;
+      t.equal(exchange?.body.stream, true, 'the upstream streams in any case');
+      t.notOk(exchange !== undefined && 'sortie' in exchange.body);
+      const rest = Number(exchange?.headers['x-latency-budget-ms']);
+      t.ok(rest > 0 && rest <= BUDGET_MS, `${rest} ms are left`);
+      if (isOpen) {
+        await until('the end of the upstream', () => exchange?.closedAt != null);
+        const after = (exchange?.closedAt ?? Infinity) - told.endedAt;
+        t.ok(after < 50 + SLACK_MS, `the upstream is aborted ${after.toFixed(0)} ms after the answer`);
+      }
+    });
+  }
+}
+
+void t.test('text flows at once, and behind a sentence in the last window it is held', async (t) => {
+  const there = await scriptedUpstream(t, async (exchange) => {
+    await starts(exchange, 'One is ');
+    await delay(100);
+    await say(exchange, 'here. ');
+    await delay(400);
+    await say(exchange, 'Two is here. Three');
+    await never();
+  });
+  const here = await build(t, says('Local.'), { upstreams: [{ ...upstream, url: there.url }] });
+  const told = await ask(here, { stream: true }, 800);
+  const [first, ...others] = told.parts;
+  t.equal(first?.text, 'One ');
+  t.ok((first?.ms ?? 1e9) < 100 + SLACK_MS, 'the first words come at once');
+  t.equal(others.map(({ text }) => text).join(''), 'is here. Two is here.');
+  t.notMatch(told.text, /Three/);
+});
+
+void t.test('an answer whose seen text ends in the middle of a sentence says so', async (t) => {
+  const there = await scriptedUpstream(t, async (exchange) => {
+    await starts(exchange, 'One is here. Two is');
+  });
+  const here = await build(t, says('Local.'), { upstreams: [{ ...upstream, url: there.url }] });
+  const told = await ask(here, { stream: true }, BUDGET_MS);
+  t.same([told.text, told.finishReason], ['One is here. Two is', 'length'], 'nothing is taken back');
+  t.match(told.report, { landed: { sentence: false } });
+  const voice = await ask(here, { stream: true, sortie: { commit: 'sentence' } }, BUDGET_MS);
+  t.same([voice.text, voice.finishReason], ['One is here.', 'stop']);
+});
+
+void t.test('a landed answer has counts of tokens for a client that gets them', async (t) => {
+  const there = await scriptedUpstream(t, (exchange) => starts(exchange, 'One is here. Two'));
+  const here = await build(t, says('Local.'), { upstreams: [{ ...upstream, url: there.url }] });
+  const whole = await ask(here, {}, BUDGET_MS);
+  t.match(whole.json, { usage: { completion_tokens: 4 }, sortie: { upstream: { estimated: true } } });
+  const body = { model: 'big', messages: [], stream: true, stream_options: { include_usage: true } };
+  const response = await here.post('/v1/chat/completions', { ...body, sortie: { latency_budget_ms: 300 } });
+  const [usage, done] = (await events(response)).slice(-2);
+  t.match(JSON.parse(usage ?? ''), { model: 'big', choices: [], usage: { completion_tokens: 4 } });
+  t.equal(done, '[DONE]');
+});
+
+void t.test('a completion lands in its own form', async (t) => {
+  const there = await scriptedUpstream(t, (exchange) => {
+    begin(exchange);
+    const text = 'One is here. Two';
+    const data = { id: 'x', object: 'text_completion', choices: [{ index: 0, text }] };
+    exchange.response.write(event(JSON.stringify(data)));
+  });
+  const here = await build(t, says('Local.'), { upstreams: [{ ...upstream, url: there.url }] });
+  const asked = { model: 'big', prompt: 'Count.', sortie: { latency_budget_ms: 300 } };
+  t.match(await (await here.post('/v1/completions', asked)).json(), {
+    object: 'text_completion',
+    choices: [{ index: 0, text: 'One is here.', finish_reason: 'stop' }],
+  });
+});
+
+void t.test('errors pass at once, with their status', async (t) => {
+  for (const stream of [false, true]) {
+    for (const status of [400, 401, 403, 404, 413, 422, 429, 500]) {
+      const there = await scriptedUpstream(t, ({ response }) => {
+        response.writeHead(status, { 'content-type': 'application/json', 'retry-after': '7' });
+        response.end('{"error":{"message":"no","code":"theirs"}}');
+      });
+      const here = await build(t, says('Local.'), { upstreams: [{ ...upstream, url: there.url }] });
+      const told = await ask(here, { stream }, BUDGET_MS);
+      t.match(told, { status, error: { code: 'theirs' } });
+      t.equal(told.headers.get('retry-after'), '7');
+      t.ok(told.ms < BUDGET_MS + SLACK_MS, 'at once');
+    }
+  }
+});
+
+void t.test('a whole answer out of a stream keeps calls, thoughts, usage and fields of the server', async (t) => {
+  const there = await scriptedUpstream(t, (exchange) => {
+    begin(exchange);
+    const call = (part: object) => chunk({ tool_calls: [{ index: 0, ...part }] });
+    const parts = [
+      chunk({ role: 'assistant', reasoning_content: 'Let ' }, null, { system_fingerprint: 'fp' }),
+      chunk({ reasoning_content: 'me.' }, null, { system_fingerprint: 'fp' }),
+      call({ id: 'c1', type: 'function', function: { name: 'f', arguments: '{"a"' } }),
+      call({ function: { arguments: ':1}' } }),
+      chunk({}, 'tool_calls'),
+      chunk({}, null, { choices: [], usage: { prompt_tokens: 3, completion_tokens: 4, total_tokens: 7 } }),
+      '[DONE]',
+    ];
+    exchange.response.end(parts.map(event).join(''));
+  });
+  const here = await build(t, says('Local.'), { upstreams: [{ ...upstream, url: there.url }] });
+  const { json } = await ask(here, {}, BUDGET_MS);
+  t.match(json, {
+    object: 'chat.completion',
+    model: 'big',
+    system_fingerprint: 'fp',
+    usage: { total_tokens: 7 },
+    sortie: { source: 'upstream', upstream: { usage: { total_tokens: 7 }, estimated: false } },
+  });
+  t.same((json as { choices: unknown }).choices, [
+    {
+      index: 0,
+      finish_reason: 'tool_calls',
+      message: {
+        role: 'assistant',
+        content: null,
+        reasoning_content: 'Let me.',
+        tool_calls: [{ id: 'c1', type: 'function', function: { name: 'f', arguments: '{"a":1}' } }],
+      },
+    },
+  ]);
+});
+
+void t.test('wrong fields of sortie are rejected, and the upstream is not asked', async (t) => {
+  const there = await scriptedUpstream(t, finish);
+  const here = await build(t, says('Local.'), { upstreams: [{ ...upstream, url: there.url }] });
+  for (const sortie of [{ latency_budget_ms: -1 }, { exit_layer: 10 }, 'x', { commit: 'word' }]) {
+    const response = await here.post('/v1/chat/completions', { model: 'big', messages: [], sortie });
+    t.equal(response.status, 400);
+    t.match(await response.json(), { error: { code: 'invalid_value', param: 'sortie' } });
+  }
+  t.equal(there.exchanges.length, 0);
+});

@@ -1,0 +1,208 @@
+/** Requests to an upstream model without a budget: they pass as they are. */
+import t, { type Test } from 'tap';
+import { setTimeout as delay } from 'node:timers/promises';
+import { openKey } from '../../src/http/keys.js';
+import { build, events, says, type Overrides, type TestServer } from '../fakes/server.js';
+import {
+  answers,
+  begin,
+  chunk,
+  event,
+  scriptedUpstream,
+  upstream,
+  type ScriptedUpstream,
+  type UpstreamScript,
+} from '../fakes/upstream.js';
+import { until } from '../support/until.js';
+
+interface Both {
+  readonly there: ScriptedUpstream;
+  readonly here: TestServer;
+}
+
+async function both(t: Test, script: UpstreamScript, overrides: Overrides = {}): Promise<Both> {
+  const there = await scriptedUpstream(t, script);
+  const here = await build(t, says('Local.'), { upstreams: [{ ...upstream, url: there.url }], ...overrides });
+  return { there, here };
+}
+
+const messages = [{ role: 'user', content: [{ type: 'image_url', image_url: { url: 'data:image/png;base64,AA==' } }] }];
+const body = {
+  ...{
+    model: 'big',
+    messages,
+    tools: [{ type: 'custom', custom: { name: 'x' } }],
+    temperature: 9,
+    unknown: { a: [null] },
+  },
+  ...{ stop: null, seed: 3 },
+};
+
+void t.test('the upstream gets the body as it is, under its own name and key', async (t) => {
+  const { there, here } = await both(t, ({ response }) => {
+    response.writeHead(200, { 'content-type': 'application/json', 'set-cookie': 'a=b', 'x-secret': '1' });
+    response.end(
+      '{"id":"there", "model" : "vendor/big-1","n":1.0,"choices":[{"model":"inner","id":"7"}],"usage":null}',
+    );
+  });
+  const response = await here.post('/v1/chat/completions?x=1', body, {
+    authorization: 'Bearer client-key',
+    'x-api-key': 'client-key',
+    cookie: 'c=d',
+    'x-request-id': 'mine',
+  });
+  t.equal(response.status, 200);
+  t.equal(
+    await response.text(),
+    '{"id":"chatcmpl-mine", "model" : "big","n":1.0,"choices":[{"model":"inner","id":"7"}],"usage":null}',
+    'no other byte differs',
+  );
+  t.equal(response.headers.get('x-request-id'), 'mine');
+  t.notOk(response.headers.has('set-cookie'));
+  t.notOk(response.headers.has('x-secret'));
+  const [exchange] = there.exchanges;
+  t.equal(exchange?.path, '/v1/chat/completions');
+  t.same(exchange?.body, { ...body, model: 'vendor/big-1' });
+  t.equal(exchange?.headers.authorization, 'Bearer upstream-key');
+  t.notMatch(JSON.stringify(exchange?.headers), /client-key|c=d/);
+  t.notOk(exchange !== undefined && 'x-latency-budget-ms' in exchange.headers);
+});
+
+void t.test('each chunk of a stream passes byte for byte', async (t) => {
+  const odd =
+    '{"model":"vendor/big-1","odd" :1e0,"id":"x","choices":[{"index":0,"delta":{"content":"\\u0041\u2028"}}]}';
+  const { here } = await both(t, async (exchange) => {
+    begin(exchange);
+    exchange.response.write(`: wait\n\nevent: named\ndata: ${odd.slice(0, 9)}`);
+    await delay(20);
+    exchange.response.write(`${odd.slice(9)}\n\n`);
+    exchange.response.end(event(chunk({}, 'stop')) + event('[DONE]'));
+  });
+  const response = await here.post('/v1/chat/completions', { ...body, stream: true }, { 'x-request-id': 'r' });
+  t.match(response.headers.get('content-type'), 'text/event-stream');
+  t.equal(
+    await response.text(),
+    `: wait\n\nevent: named\ndata: ${odd.replace('vendor/big-1', 'big').replace('"x"', '"chatcmpl-r"')}\n\n` +
+      `${event(chunk({}, 'stop').replace('vendor/big-1', 'big').replace('chatcmpl-there', 'chatcmpl-r'))}data: [DONE]\n\n`,
+  );
+});
+
+void t.test('completions go to their own path', async (t) => {
+  const { there, here } = await both(t, ({ response }) => {
+    response.writeHead(200, { 'content-type': 'application/json' }).end('{"id":"a","model":"b"}');
+  });
+  const response = await here.post('/v1/completions', { model: 'big', prompt: [[1, 2]] }, { 'x-request-id': 'r' });
+  t.equal(await response.text(), '{"id":"cmpl-r","model":"big"}');
+  t.equal(there.exchanges[0]?.path, '/v1/completions');
+});
+
+void t.test('errors keep status, body and Retry-After', async (t) => {
+  for (const stream of [false, true]) {
+    for (const status of [400, 401, 403, 404, 413, 422, 429, 500, 503]) {
+      const text = `{"error":{"message":"no ${status}", "code":null}}`;
+      const { here } = await both(t, ({ response }) => {
+        response.writeHead(status, { 'content-type': 'application/json', 'retry-after': '7' }).end(text);
+      });
+      const response = await here.post('/v1/chat/completions', { ...body, stream });
+      t.equal(response.status, status);
+      t.equal(await response.text(), text);
+      t.equal(response.headers.get('retry-after'), '7');
+    }
+  }
+});
+
+void t.test('no redirect is followed', async (t) => {
+  const other = await scriptedUpstream(t, answers('Stolen.'));
+  const { here } = await both(t, ({ response }) => {
+    response.writeHead(307, { location: `${other.url.href}/chat/completions` }).end();
+  });
+  const response = await here.post('/v1/chat/completions', body);
+  t.equal(response.status, 502);
+  t.match(await response.json(), { error: { code: 'upstream_failed' } });
+  t.equal(other.exchanges.length, 0);
+});
+
+void t.test('headers and events of the upstream are bounded', async (t) => {
+  const { there, here } = await both(t, ({ response }) => {
+    response.writeHead(200, { 'x-long': 'x'.repeat(20_000) }).end('{}');
+  });
+  t.equal((await here.post('/v1/chat/completions', body)).status, 502);
+  there.script = (exchange) => {
+    begin(exchange);
+    const part = 'x'.repeat(1 << 20);
+    exchange.response.write('data: ');
+    for (let sent = 0; sent < 20; sent++) exchange.response.write(part);
+  };
+  const response = await here.post('/v1/chat/completions', { ...body, stream: true });
+  t.equal(response.status, 502);
+  t.match(await response.json(), { error: { code: 'upstream_failed' } });
+});
+
+void t.test('a stream that breaks ends with an error and [DONE]', async (t) => {
+  const { here } = await both(t, async (exchange) => {
+    begin(exchange);
+    exchange.response.write(event(chunk({ content: 'One' })));
+    await delay(20);
+    exchange.response.destroy();
+  });
+  const parts = await events(await here.post('/v1/chat/completions', { ...body, stream: true }));
+  t.equal(parts.length, 3);
+  t.match(JSON.parse(parts[1] ?? ''), { error: { code: 'upstream_failed' } });
+  t.equal(parts[2], '[DONE]');
+});
+
+void t.test('a client that disconnects ends the request to the upstream', async (t) => {
+  const { there, here } = await both(t, (exchange) => {
+    begin(exchange);
+    exchange.response.write(event(chunk({ content: 'One' })));
+  });
+  const leaving = new AbortController();
+  const response = await fetch(`${here.url}/v1/chat/completions`, {
+    method: 'POST',
+    headers: { 'content-type': 'application/json' },
+    body: JSON.stringify({ ...body, stream: true }),
+    signal: leaving.signal,
+  });
+  await response.body?.getReader().read();
+  leaving.abort();
+  await until('the request ends', () => there.exchanges[0]?.closedAt !== null);
+  t.pass();
+});
+
+void t.test('keys, limits, draining and the log of the gateway hold', async (t) => {
+  const log: string[] = [];
+  const key = {
+    ...openKey('sesame'),
+    limits: { requestsPerMinute: 2, tokensPerMinute: 1000, requestsInFlight: null, tokensPerDay: null },
+  };
+  const usage = { prompt_tokens: 5, completion_tokens: 6 };
+  const script: UpstreamScript = ({ response }) => {
+    response.writeHead(200, { 'content-type': 'application/json' }).end(JSON.stringify({ id: 'a', model: 'b', usage }));
+  };
+  const { here } = await both(t, script, { apiKeys: [key], log: (line) => log.push(line) });
+  t.equal((await here.post('/v1/chat/completions', body)).status, 401);
+  const authorization = { authorization: 'Bearer sesame' };
+  const first = await here.post('/v1/chat/completions', body, authorization);
+  t.equal(first.status, 200);
+  t.ok(first.headers.has('x-ratelimit-remaining-tokens'));
+  const second = await here.post('/v1/chat/completions', body, authorization);
+  t.ok(Number(second.headers.get('x-ratelimit-remaining-tokens')) > 700, 'unused tokens were given back');
+  t.equal((await here.post('/v1/chat/completions', body, authorization)).status, 429);
+  const line = log.map((text) => JSON.parse(text) as object).find((each) => 'upstream' in each);
+  t.match(line, { model: 'big', status: 200, upstream: { status: 200, usage, estimated: false } });
+  here.context.draining = true;
+  t.match(await (await here.post('/v1/chat/completions', body, authorization)).json(), { error: { code: 'draining' } });
+});
+
+void t.test('the model list has the name, and the local model works beside it', async (t) => {
+  const { there, here } = await both(t, answers('Remote.'));
+  const list = (await (await fetch(`${here.url}/v1/models`)).json()) as { data: { id: string }[] };
+  t.same(
+    list.data.map(({ id }) => id).filter((id) => !id.startsWith('fake:')),
+    ['fake', 'big'],
+  );
+  t.match(await (await fetch(`${here.url}/v1/models/big`)).json(), { id: 'big', owned_by: 'upstream' });
+  const local = await here.post('/v1/completions', { prompt: 'Hello' });
+  t.match(await local.json(), { model: 'fake', choices: [{ text: 'Local.' }] });
+  t.equal(there.exchanges.length, 0);
+});

@@ -1,0 +1,78 @@
+/** An answer of the gateway as its client gets it, part by part. */
+import { monotonicMs } from '../../src/util/clock.js';
+import type { TestServer } from '../fakes/server.js';
+
+interface Choice {
+  readonly text?: string;
+  readonly delta?: { readonly content?: string | null };
+  readonly message?: { readonly content?: string | null };
+  readonly finish_reason?: string | null;
+}
+
+interface Json {
+  readonly id?: string;
+  readonly choices?: readonly Choice[];
+  readonly error?: { readonly code?: string };
+  readonly sortie?: { readonly actual_ms: number };
+}
+
+export interface Told {
+  readonly status: number;
+  readonly headers: Headers;
+  readonly isStream: boolean;
+  /** The content of the first choice. */
+  text: string;
+  finishReason: string | null;
+  error: Json['error'];
+  report: Json['sortie'];
+  /** The data of the last event. */
+  last: string | undefined;
+  /** Content with the time of its arrival. */
+  readonly parts: { readonly ms: number; readonly text: string }[];
+  readonly ids: Set<string>;
+  json: unknown;
+  /** From the request to the last byte. */
+  ms: number;
+  endedAt: number;
+}
+
+export async function ask(here: TestServer, body: object, budgetMs: number, headers = {}): Promise<Told> {
+  const startedAt = monotonicMs();
+  const asked = { model: 'big', messages: [{ role: 'user', content: 'Where is Paris?' }], ...body };
+  const budget = { 'x-latency-budget-ms': String(budgetMs), ...headers };
+  const response = await here.post('/v1/chat/completions', asked, budget);
+  const isStream = response.headers.get('content-type')?.startsWith('text/event-stream') === true;
+  const told: Told = {
+    ...{ status: response.status, headers: response.headers, isStream, text: '', finishReason: null, error: undefined },
+    ...{ report: undefined, last: undefined, parts: [], ids: new Set(), json: undefined, ms: 0, endedAt: 0 },
+  };
+  const read = (json: Json): void => {
+    const [choice] = json.choices ?? [];
+    const text = choice?.delta?.content ?? choice?.message?.content ?? choice?.text ?? '';
+    if (text !== '') told.parts.push({ ms: monotonicMs() - startedAt, text });
+    told.text += text;
+    told.finishReason = choice?.finish_reason ?? told.finishReason;
+    told.error ??= json.error;
+    told.report ??= json.sortie;
+    if (json.id !== undefined) told.ids.add(json.id);
+  };
+  let rest = '';
+  const decoder = new TextDecoder();
+  for await (const bytes of response.body as unknown as AsyncIterable<Uint8Array>) {
+    rest += decoder.decode(bytes, { stream: true });
+    if (!isStream) continue;
+    const blocks = rest.split('\n\n');
+    rest = blocks.pop() ?? '';
+    for (const block of blocks.filter((each) => each.startsWith('data: '))) {
+      told.last = block.slice('data: '.length);
+      if (told.last !== '[DONE]') read(JSON.parse(told.last) as Json);
+    }
+  }
+  if (!isStream) {
+    told.json = JSON.parse(rest);
+    read(told.json as Json);
+  }
+  told.endedAt = monotonicMs();
+  told.ms = told.endedAt - startedAt;
+  return told;
+}
