@@ -6,6 +6,7 @@ import { ApiError } from './errors.js';
 import type { EncodingThread } from '../text/encoding/encoding-thread.js';
 import type { ExitQuality } from '../quality/exit-quality.js';
 import type { GateMeans } from '../quality/gate-means.js';
+import type { ScoreSum } from './params/score-limit.js';
 import type { HeldTokens, SequenceFacts } from '../telemetry/sequences.js';
 import type { RequestTrace } from '../telemetry/trace.js';
 import type { Headers } from './schemas/headers.js';
@@ -129,6 +130,8 @@ export interface ApiContext {
   readonly encoding: EncodingThread;
   readonly limits: Limits;
   readonly metrics: AnswerMetrics;
+  /** The log-probabilities of the requests that run. */
+  readonly scores: ScoreSum;
   /** Estimated quality of each exit. */
   readonly quality: ExitQuality;
   /** Absent: the model has no gate. */
