@@ -94,14 +94,14 @@ export interface Caller {
  * The space in which a prompt may share its prefix with other prompts. A shared prefix shows in `cached_tokens` and in
  * the time to the first token. Across clients it would tell one client about the prompts of another one.
  * @param salt the request's `cache_salt`
- * @returns a digest of key and salt, which reveals neither; null for the common space
+ * @returns a digest of salt and key, or of the network address without a key, which reveals none; null for the common space
  */
 export function prefixSpace(
   reuse: Limits['prefixReuse'],
-  { keyId }: Pick<Caller, 'keyId'>,
+  { keyId, tenant }: Pick<Caller, 'keyId' | 'tenant'>,
   salt: string | undefined,
 ): string | null {
-  const key = reuse === 'key' ? keyId : null;
+  const key = reuse === 'key' ? (keyId ?? tenant) : null;
   if (key === null && salt === undefined) return null;
   return createHash('sha256')
     .update(JSON.stringify([key, salt ?? null]))

@@ -159,16 +159,12 @@ function logFields(answer: Answer, report: SortieReport): Record<string, unknown
   return { ...tokenFields(answer), sortie: { ...report, ...stated } };
 }
 
-/** A request may state thousands of stop strings. Its span names the first ones. */
-const MAX_STOPS = 16;
-
 /**
  * Trace attributes of the request, named by OpenTelemetry's GenAI conventions where they exist. They hold no text of
- * prompts and answers.
+ * prompts and answers, and so no stop strings.
  */
-function askedAttributes({ modelName, n, stops: list, engine }: GenerationRequest, isStream: boolean): Attributes {
+function askedAttributes({ modelName, n, engine }: GenerationRequest, isStream: boolean): Attributes {
   const { sequences, sampling, grammar, depth } = engine;
-  const { stops } = list;
   const { budget } = depth;
   const { temperature, topP, topK, frequencyPenalty, presencePenalty } = sampling;
   return {
@@ -181,7 +177,6 @@ function askedAttributes({ modelName, n, stops: list, engine }: GenerationReques
     'gen_ai.request.top_k': topK > 0 ? topK : undefined,
     'gen_ai.request.frequency_penalty': frequencyPenalty === 0 ? undefined : frequencyPenalty,
     'gen_ai.request.presence_penalty': presencePenalty === 0 ? undefined : presencePenalty,
-    'gen_ai.request.stop_sequences': stops.length === 0 ? undefined : stops.slice(0, MAX_STOPS),
     'gen_ai.request.seed': sequences[0]?.seed ?? undefined,
     'gen_ai.request.choice.count': n === 1 ? undefined : n,
     'sortie.min_exit_layer': depth.minExit,
