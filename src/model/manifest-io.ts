@@ -68,9 +68,14 @@ function namedFiles(manifest: Manifest): [field: string, name: string][] {
   ];
 }
 
+/** K of the select graph (manifest.ts). */
+const MOST_TOP = 64;
+
 /** Finds an inconsistency of an edited manifest, which would serve the wrong layers; null if there is none. */
-function disorderOf({ architecture, stages, exits, kept = [] }: Manifest): string | null {
-  const { rotary, pattern } = architecture;
+function disorderOf({ architecture, stages, exits, topK, kept = [] }: Manifest): string | null {
+  const { rotary, pattern, vocab } = architecture;
+  const most = Math.min(MOST_TOP, vocab);
+  if (topK > most) return `/topK must be at most ${most}, got ${topK}`;
   const kind = pattern.findIndex((kind) => kind.rotary !== null && kind.rotary >= rotary.length);
   if (kind >= 0) return `/architecture/pattern/${kind}/rotary must be below ${rotary.length}`;
   if (exits.length !== stages.length) return `/exits must be one for each of the ${stages.length} stages`;

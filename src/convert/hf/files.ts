@@ -1,12 +1,15 @@
 /** Reads the small files of a model folder, which may come from anyone. */
 import { existsSync } from 'node:fs';
 import path from 'node:path';
+import { mayHoldMoreValues } from '../../util/json-size.js';
 import { insideFolder } from '../../util/inside-folder.js';
 import { ConvertError } from '../conversion-error.js';
 import { SourceFile } from '../file.js';
 
 /** The largest tokenizers have 35 MB. */
 const MAX_TEXT_BYTES = 256 * 2 ** 20;
+/** A tokenizer of 256,000 tokens and 580,000 merges, each a list of two, has 2.6 million. */
+const MAX_VALUES = 2 ** 22;
 
 export type Json = Record<string, unknown>;
 
@@ -48,6 +51,8 @@ export function readOptionalText(folder: string, name: string): string | null {
 export function readJson(folder: string, name: string): Json {
   const file = path.join(folder, name);
   const text = readText(folder, name);
+  if (mayHoldMoreValues(text, MAX_VALUES))
+    throw new ConvertError('bad_source', `${file} must have at most ${MAX_VALUES} values`);
   let json: unknown;
   try {
     json = JSON.parse(text);
