@@ -196,7 +196,8 @@ export function registerLimits(app: FastifyInstance, { series, dailyTokens }: Ht
         },
       };
       if (key.name !== null) request.logFields.key = key.name;
-      if (request.routeOptions.config.inference === true) meter.count(reply, 1, 0);
+      const { inference, isShared } = request.routeOptions.config;
+      if (inference === true || isShared === true) meter.count(reply, 1, 0);
     }
     done();
   });
