@@ -86,6 +86,7 @@ const json = (schema: object) => ({ 'application/json': { schema } });
 
 interface AnswerOptions {
   readonly generates?: boolean;
+  readonly isShared?: boolean;
   readonly errorSchema?: string;
   readonly more?: HeaderSchemas;
 }
@@ -93,6 +94,7 @@ interface AnswerOptions {
 /**
  * @param statuses errors that the endpoint may return
  * @param options.generates the answer may be a stream of server-sent events, and has a plan and rate limits
+ * @param options.isShared the request counts against its key, and generates nothing
  * @param options.errorSchema the name of the errors' schema
  * @param options.more further headers of the dialect
  */
@@ -100,7 +102,7 @@ export function answers(
   answer: TSchema,
   description: string,
   statuses: readonly ErrorStatus[] = [400, 401, 404, 405, 413, 415, 429, 500, 503],
-  { generates = false, errorSchema = ERROR_SCHEMA_ID, more = {} }: AnswerOptions = {},
+  { generates = false, isShared = false, errorSchema = ERROR_SCHEMA_ID, more = {} }: AnswerOptions = {},
 ) {
   const errors = generates ? [...statuses, 502 as const].sort() : statuses;
   const error = json({ $ref: `${errorSchema}#` });
@@ -111,6 +113,7 @@ export function answers(
     ...(status === 405 ? {} : more),
     ...STATUS_HEADERS[status],
     ...(generates ? GENERATION_HEADERS[status] : {}),
+    ...(isShared && status in GENERATION_HEADERS && status !== 502 ? requestLimitHeaders : {}),
   });
   return {
     200: {

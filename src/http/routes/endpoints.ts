@@ -88,7 +88,7 @@ function registerPlain(app: FastifyInstance, context: HttpContext, endpoint: Pla
       },
     });
   };
-  const response = answers(answer, meaning, statuses, errorsOf(endpoint));
+  const response = answers(answer, meaning, statuses, { isShared, ...errorsOf(endpoint) });
   register(path, { ...textOf(endpoint), ...(body && { body }), ...(params && { params }), response });
   if (hiddenPath !== undefined) register(hiddenPath, { hide: true });
 }
