@@ -5,6 +5,7 @@ import { join } from 'node:path';
 import { thoughtTokens } from './api/params/thoughts.js';
 import { namesOf, requestDepth } from './api/params/depth.js';
 import type { ApiContext, RequestPolicy } from './api/context.js';
+import { ScoreSum } from './api/params/score-limit.js';
 import { loadServedModel } from './api/load-served-model.js';
 import type { ServedModel } from './api/served-model.js';
 import { monotonicMs } from './util/clock.js';
@@ -190,7 +191,7 @@ function gateway({ engine, manifest, metrics, ...parts }: Parts, closing: Closin
   const context: HttpContext = {
     ...parts,
     api: {
-      ...{ engine, model, encoding, limits: { ...options, policy }, metrics, quality, gates },
+      ...{ engine, model, encoding, limits: { ...options, policy }, metrics, scores: new ScoreSum(), quality, gates },
       ...(upstreams !== undefined && { upstreamNames: upstreams.names }),
     },
     ...(upstreams !== undefined && { upstreams }),

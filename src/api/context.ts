@@ -6,6 +6,7 @@ import { ApiError } from './errors.js';
 import type { EncodingThread } from '../text/encoding/encoding-thread.js';
 import type { ExitQuality } from '../quality/exit-quality.js';
 import type { GateMeans } from '../quality/gate-means.js';
+import type { ScoreSum } from './params/score-limit.js';
 import type { HeldTokens, SequenceFacts } from '../telemetry/sequences.js';
 import type { RequestTrace } from '../telemetry/trace.js';
 import type { Outcome } from '../util/outcome.js';
@@ -94,14 +95,14 @@ export interface Caller {
  * The space in which a prompt may share its prefix with other prompts. A shared prefix shows in `cached_tokens` and in
  * the time to the first token. Across clients it would tell one client about the prompts of another one.
  * @param salt the request's `cache_salt`
- * @returns a digest of key and salt, which reveals neither; null for the common space
+ * @returns a digest of salt and key, or of the network address without a key, which reveals none; null for the common space
  */
 export function prefixSpace(
   reuse: Limits['prefixReuse'],
-  { keyId }: Pick<Caller, 'keyId'>,
+  { keyId, tenant }: Pick<Caller, 'keyId' | 'tenant'>,
   salt: string | undefined,
 ): string | null {
-  const key = reuse === 'key' ? keyId : null;
+  const key = reuse === 'key' ? (keyId ?? tenant) : null;
   if (key === null && salt === undefined) return null;
   return createHash('sha256')
     .update(JSON.stringify([key, salt ?? null]))
@@ -132,6 +133,8 @@ export interface ApiContext {
   readonly encoding: EncodingThread;
   readonly limits: Limits;
   readonly metrics: AnswerMetrics;
+  /** The log-probabilities of the requests that run. */
+  readonly scores: ScoreSum;
   /** Estimated quality of each exit. */
   readonly quality: ExitQuality;
   /** Names of models that run elsewhere; absent: none. */

@@ -3,7 +3,7 @@ import path from 'node:path';
 import { graphFiles } from '../model/graphs.js';
 import type { Manifest } from '../model/manifest.js';
 import { loadManifest, verifyFiles } from '../model/manifest-io.js';
-import { externalTensors } from '../model/onnx-weights.js';
+import { checkWeightFiles, externalTensors } from '../model/onnx-weights.js';
 
 export interface GraphReport {
   file: string;
@@ -26,10 +26,12 @@ export interface Report {
 /** Verifies sizes and checksums; throws an Error naming the first file that differs. */
 export async function inspect(dir: string): Promise<Report> {
   const manifest = loadManifest(dir);
+  const files = [...new Set(graphFiles(manifest, manifest.kernels))];
+  checkWeightFiles(dir, files);
   await verifyFiles(dir, manifest);
   const unique = new Map<string, number>();
   // The loops of a looped model name one graph.
-  const graphs = [...new Set(graphFiles(manifest, manifest.kernels))].map((file): GraphReport => {
+  const graphs = files.map((file): GraphReport => {
     const tensors = externalTensors(path.join(dir, file));
     for (const { name, length } of tensors) unique.set(name, length);
     return { file, tensors: tensors.length, bytes: sum(tensors.map(({ length }) => length)) };

@@ -56,11 +56,17 @@ export class EngineClient extends EventEmitter<EngineEvents> implements Engine {
   readonly #sequences = new OpenSequences((id) => {
     this.#deadlines.drop(id);
   });
-  readonly #deadlines = new DeadlineTimer((end) => {
-    this.cancel(end.id, 'deadline');
-    this.#sequences.end(end);
-    this.#tell(() => this.emit('cut', end));
-  });
+  readonly #deadlines = new DeadlineTimer(
+    (end) => {
+      this.cancel(end.id, 'deadline');
+      this.#sequences.end(end);
+      this.#tell(() => this.emit('cut', end));
+    },
+    (id) => {
+      this.cancel(id, 'deadline');
+      this.#sequences.reject({ id, reason: 'budget_infeasible', leastFeasibleMs: null });
+    },
+  );
   readonly #unacknowledged: UnacknowledgedRequests;
   /** Ids to cancel, by reason. They leave in one message: a request of 64 choices costs the engine one cancel. */
   readonly #cancels = new Map<CancelReason, string[]>();

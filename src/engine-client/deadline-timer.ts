@@ -1,7 +1,7 @@
 /**
  * Ends answers that are cut at their deadline when the engine cannot: a step may take longer than predicted, and the
- * gateway's event loop is free meanwhile. An answer that has no plan at its deadline ends as well; with `reject` the
- * engine rejects it.
+ * gateway's event loop is free meanwhile. An answer that has no plan at its deadline ends as well; with `reject` it is
+ * rejected, by the engine unless that is silent.
  *
  * Knows: deadlines, and the events of each answer. Must not know: how the engine ends answers (Planner.isOverdue).
  */
@@ -15,8 +15,9 @@ interface Watched {
   /** Instant of the last bytes, if no other answer ended then. */
   readonly due: number;
   readonly deadline: number;
-  /** Undefined for a request with `reject` that has no plan. */
-  timer: NodeJS.Timeout | undefined;
+  /** Whether it is rejected instead: with `reject`, until it has a plan. */
+  isRejected: boolean;
+  timer: NodeJS.Timeout;
   firstTokenAt: number | null;
 }
 
@@ -28,12 +29,20 @@ const TOGETHER_MS = 10;
 const MOST_TOGETHER_MS = 16;
 /** Least time for the engine to plan a request: response headers report the plan. */
 const PLAN_MS = 10;
+/** Time of the engine to reject a request itself, with the least budget: a step or two. */
+const REJECT_MS = 250;
 
 export class DeadlineTimer {
   readonly #watched = new Map<string, Watched>();
 
-  /** @param due receives the end of an answer that is still open at its deadline */
-  constructor(private readonly due: (end: EndedEvent) => void) {}
+  /**
+   * @param due receives the end of an answer that is still open at its deadline
+   * @param reject receives the id of a request with `reject` that has no plan behind its deadline
+   */
+  constructor(
+    private readonly due: (end: EndedEvent) => void,
+    private readonly reject: (id: string) => void,
+  ) {}
 
   add(request: SequenceRequest): void {
     const { id, arrivedAt, prompt, depth } = request;
@@ -41,16 +50,20 @@ export class DeadlineTimer {
     const due = arrivedAt + (depth.budget?.totalMs ?? Infinity) - LAST_BYTES_MS;
     const others = [...this.#watched.values()].filter((each) => Math.abs(each.due - due) < TOGETHER_MS).length;
     const early = Math.min(MOST_TOGETHER_MS, others * LAST_BYTES_MS);
+    const isRejected = depth.budget?.onMiss === 'reject';
     const deadline = Math.max(due - early, monotonicMs() + PLAN_MS);
-    const timer = depth.budget?.onMiss === 'reject' ? undefined : this.#at(id, deadline);
-    this.#watched.set(id, { promptTokens: prompt.length, due, deadline, timer, firstTokenAt: null });
+    const timer = this.#at(id, deadline + (isRejected ? REJECT_MS : 0));
+    this.#watched.set(id, { promptTokens: prompt.length, due, deadline, isRejected, timer, firstTokenAt: null });
   }
 
   hear({ at, planned, tokens }: StepMessage): void {
     if (this.#watched.size === 0) return;
     for (const { id } of planned) {
       const watched = this.#watched.get(id);
-      if (watched) watched.timer ??= this.#at(id, watched.deadline);
+      if (watched?.isRejected !== true) continue;
+      watched.isRejected = false;
+      clearTimeout(watched.timer);
+      watched.timer = this.#at(id, watched.deadline);
     }
     for (const { id } of tokens) {
       const watched = this.#watched.get(id);
@@ -77,11 +90,16 @@ export class DeadlineTimer {
     const watched = this.#watched.get(id);
     if (watched === undefined) return;
     const now = monotonicMs();
-    if (now < watched.deadline) {
-      watched.timer = this.#at(id, watched.deadline);
+    const deadline = watched.deadline + (watched.isRejected ? REJECT_MS : 0);
+    if (now < deadline) {
+      watched.timer = this.#at(id, deadline);
       return;
     }
     this.drop(id);
+    if (watched.isRejected) {
+      this.reject(id);
+      return;
+    }
     const { promptTokens, firstTokenAt } = watched;
     this.due(unreportedEnd(id, 'deadline', { promptTokens, firstTokenAt, endedAt: now }));
   }

@@ -175,6 +175,11 @@ export class OpenSequences {
     open.answer.wake();
   }
 
+  reject(event: RejectedEvent): void {
+    const open = this.#take(event.id);
+    if (open) this.#last(open, { index: open.index, type: 'rejected', event });
+  }
+
   audited(events: readonly AuditEvent[]): void {
     for (const event of events) {
       const open = this.#awaiting.get(event.id);

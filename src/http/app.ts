@@ -46,7 +46,7 @@ export async function createApp(context: HttpContext): Promise<FastifyInstance> 
  * @returns an app that is ready to listen
  */
 export async function createOpsApp(context: HttpContext, main: FastifyInstance): Promise<FastifyInstance> {
-  const app = createServer(context);
+  const app = createServer(context, false);
   registerRejectWhenDraining(app, context);
   await registerForeignDocs(app, main);
   registerHealth(app, context);

@@ -35,7 +35,8 @@ const VALIDATION = {
   },
 };
 
-export function createServer(context: HttpContext): FastifyInstance {
+/** @param needsKey whether requests need a key, where the server has keys */
+export function createServer(context: HttpContext, needsKey = true): FastifyInstance {
   const timeoutMs = context.options.requestTimeout * 1000;
   const watch = accessLog(context);
   const isTrusted = trustRule(context.options.trustedProxies);
@@ -76,7 +77,7 @@ export function createServer(context: HttpContext): FastifyInstance {
   });
   // The access log comes before all checks, so that a request rejected by a later hook is logged as well.
   registerAccessLog(app, context, watch);
-  registerAllowedHosts(app, hostRule(context.options, context.apiKeys.length));
+  registerAllowedHosts(app, hostRule(context.options, context.apiKeys.length, needsKey && context.apiKeys.length > 0));
   registerInFlight(app, context.options.stallTimeout * 1000);
   registerHeaders(app);
   registerLoadHeader(app, context);

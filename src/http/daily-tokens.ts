@@ -15,6 +15,11 @@ const Stored = Type.Object({
   used: Type.Record(Type.String(), Type.Number({ minimum: 0 })),
 });
 
+/** Whether a count belongs to today. A clock that is set back over midnight begins no second day. */
+function isPresent(day: number, today: number): boolean {
+  return day === today || day === today + 1;
+}
+
 export class DailyTokens {
   readonly #store: StoredValue<typeof Stored> | null;
   readonly #now: () => number;
@@ -38,7 +43,10 @@ export class DailyTokens {
     this.#store =
       file === null ? null : new StoredValue(file, { schema: Stored, content, writeMs: 10_000, value, failed });
     const stored = this.#store?.read();
-    if (stored?.day === this.#day) this.#used = new Map(Object.entries(stored.used));
+    if (stored != null && isPresent(stored.day, this.#day)) {
+      this.#day = stored.day;
+      this.#used = new Map(Object.entries(stored.used));
+    }
   }
 
   /** Tokens of this day. */
@@ -49,16 +57,18 @@ export class DailyTokens {
 
   /** Takes tokens. @returns gives the unused ones back, unless their day is over */
   take(id: string, tokens: number): (used: number) => void {
-    const day = this.#today();
     this.#add(id, tokens);
+    const day = this.#day;
     return (used) => {
-      if (day === this.#today()) this.#add(id, used - tokens);
+      this.#turn();
+      if (day === this.#day) this.#add(id, used - tokens);
     };
   }
 
   /** Milliseconds until midnight (UTC). */
   msLeft(): number {
-    return DAY_MS - (this.#now() % DAY_MS);
+    this.#turn();
+    return (this.#day + 1) * DAY_MS - this.#now();
   }
 
   /** Writes counts that are not written yet. */
@@ -72,7 +82,7 @@ export class DailyTokens {
 
   #turn(): void {
     const today = this.#today();
-    if (today === this.#day) return;
+    if (isPresent(this.#day, today)) return;
     this.#day = today;
     this.#used = new Map();
   }

@@ -114,7 +114,7 @@ export function loadApiKeys({ apiKey, apiKeyFile }: Pick<ServeOptions, 'apiKey' 
   return all;
 }
 
-/** The keys of a reload, with the objects of unchanged keys: their limits go on counting. */
+/** The keys of a reload, with the objects of unchanged keys: the log counts the others. */
 export function keepUnchanged(before: readonly ApiKey[], after: readonly ApiKey[]): ApiKey[] {
   return after.map((key) => before.find((old) => isDeepStrictEqual(old, key)) ?? key);
 }

@@ -10,6 +10,7 @@ import { EncodingThread } from '../text/encoding/encoding-thread.js';
 import { RequestMetrics } from '../telemetry/requests.js';
 import { createSeries } from '../telemetry/series.js';
 import { resolveOptions } from '../config.js';
+import { ScoreSum } from '../api/params/score-limit.js';
 import { createApp } from './app.js';
 
 export async function openapiDocument(version: string): Promise<string> {
@@ -23,6 +24,7 @@ export async function openapiDocument(version: string): Promise<string> {
       encoding: new EncodingThread(''),
       limits: { ...options, policy: openPolicy },
       metrics: new RequestMetrics(series),
+      scores: new ScoreSum(),
       quality: new ExitQuality([]),
     },
     series,

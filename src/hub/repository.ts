@@ -1,4 +1,5 @@
 /** A repository of the hub: its commit, its files, and requests to it. */
+import { staysInside } from '../util/inside-folder.js';
 import type { HubAccess } from './access.js';
 import { causeOf, HubError, PassingError, rejection, UnreachableError } from './hub-error.js';
 
@@ -83,8 +84,8 @@ const DIGEST = /^[0-9a-f]{40,64}$/;
 
 /** Whether a file of a list keeps to its folder, and has a digest. The list may come from any server. */
 function isSafe({ path, size, digest }: HubFile): boolean {
-  const isPath = typeof path === 'string' && path !== '' && !/^\/|\p{Cc}/u.test(path);
-  return isPath && !path.split(/[/\\]/).includes('..') && DIGEST.test(digest.hex) && Number.isSafeInteger(size);
+  const isPath = typeof path === 'string' && staysInside(path) && !/\p{Cc}/u.test(path);
+  return isPath && DIGEST.test(digest.hex) && Number.isSafeInteger(size);
 }
 
 /** Faults of an answer's form, and of its transfer, in words. */

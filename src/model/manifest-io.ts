@@ -5,12 +5,16 @@ import path from 'node:path';
 import { pipeline } from 'node:stream/promises';
 import type {} from '../util/schema.js';
 import { hubHint } from '../util/hub-name.js';
+import { insideFolder } from '../util/inside-folder.js';
 import { validationMessage } from '../util/validation-message.js';
 import { type FileEntry, type KeptPoint, type LengthQuantile, Manifest, MANIFEST_VERSION } from './manifest.js';
 
 export const MANIFEST_FILE = 'manifest.json';
 
-/** Parses and validates the manifest. An error names the file and the field. */
+/**
+ * Parses and validates the manifest. An error names the file and the field. No name of the manifest leads outside of the
+ * folder, so that its readers may join them.
+ */
 export function loadManifest(dir: string): Manifest {
   const file = path.join(dir, MANIFEST_FILE);
   if (!existsSync(dir))
@@ -20,7 +24,7 @@ export function loadManifest(dir: string): Manifest {
     throw new Error(`${dir} is not a model folder (it has no ${MANIFEST_FILE}); \`sortie convert\` makes one`);
   let json: unknown;
   try {
-    json = JSON.parse(readFileSync(file, 'utf8'));
+    json = JSON.parse(readFileSync(insideFolder(dir, MANIFEST_FILE), 'utf8'));
   } catch (cause) {
     throw new Error(`cannot read ${file}: ${(cause as Error).message}`);
   }
@@ -32,12 +36,46 @@ export function loadManifest(dir: string): Manifest {
   const manifest = json as Manifest;
   const disorder = disorderOf(manifest);
   if (disorder !== null) throw new Error(`${file}: ${disorder}`);
+  for (const [field, name] of namedFiles(manifest)) checkInside(dir, name, `${file}: ${field}`);
   return manifest;
 }
 
+/** @throws Error that begins with the place that names the file */
+export function checkInside(dir: string, name: string, place: string): void {
+  try {
+    insideFolder(dir, name);
+  } catch (error) {
+    throw new Error(`${place}: ${(error as Error).message}`);
+  }
+}
+
+/** The files that a manifest names, each with its field. */
+function namedFiles(manifest: Manifest): [field: string, name: string][] {
+  const { stages, exits, files, tokenizer, chatTemplate, gate, pages, embed, head, select, argmax } = manifest;
+  const single = { tokenizer, chatTemplate, gate, embed, head, select, argmax, 'pages/lower': pages?.lower };
+  const graphs = [
+    ...stages.map(({ graphs }, i) => [`/stages/${i}/graphs`, graphs] as const),
+    ...exits.map(({ block }, i) => [`/exits/${i}/block/graphs`, block?.graphs ?? {}] as const),
+  ];
+  return [
+    ...Object.entries(single).flatMap(([field, name]): [string, string][] =>
+      name == null ? [] : [[`/${field}`, name]],
+    ),
+    ...graphs.flatMap(([field, each]) =>
+      Object.entries(each).map(([kernel, name]): [string, string] => [`${field}/${kernel}`, name]),
+    ),
+    ...files.map(({ path }, i): [string, string] => [`/files/${i}/path`, path]),
+  ];
+}
+
+/** K of the select graph (manifest.ts). */
+const MOST_TOP = 64;
+
 /** Finds an inconsistency of an edited manifest, which would serve the wrong layers; null if there is none. */
-function disorderOf({ architecture, stages, exits, kept = [] }: Manifest): string | null {
-  const { rotary, pattern } = architecture;
+function disorderOf({ architecture, stages, exits, topK, kept = [] }: Manifest): string | null {
+  const { rotary, pattern, vocab } = architecture;
+  const most = Math.min(MOST_TOP, vocab);
+  if (topK > most) return `/topK must be at most ${most}, got ${topK}`;
   const kind = pattern.findIndex((kind) => kind.rotary !== null && kind.rotary >= rotary.length);
   if (kind >= 0) return `/architecture/pattern/${kind}/rotary must be below ${rotary.length}`;
   if (exits.length !== stages.length) return `/exits must be one for each of the ${stages.length} stages`;

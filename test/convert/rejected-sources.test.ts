@@ -193,6 +193,17 @@ void t.test('a folder can neither name files outside of it, nor hang or fill the
         return source;
       },
     ),
+    ...['config.json', 'tokenizer.json'].map((name) =>
+      badSource(
+        `a ${name} of millions of values`,
+        /must have at most 4194304 values/,
+        withFile(name, `{"x": [${'0,'.repeat(2 ** 22)}0]}`),
+      ),
+    ),
+    badSource('a header of a million values', /its header must have at most 1048576 values/, (dir) => {
+      const header = Buffer.from(`{"x": [${'[],'.repeat(2 ** 19)}0]}`);
+      return path.dirname(write(folder(dir), 'model.safetensors', Buffer.concat([u8(header.length), header])));
+    }),
     badSource(
       'weights outside of the folder',
       /must name files of its folder, got "\.\.\/other\.safetensors"/,

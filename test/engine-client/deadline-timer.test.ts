@@ -23,11 +23,15 @@ const request = (id: string, totalMs: number, onMiss: OnMiss = 'truncate'): Sequ
 /** A timer of one test, and the answers that it has ended. */
 function watching(t: Test) {
   const ends: EndedEvent[] = [];
-  const watch = new DeadlineTimer((end) => ends.push(end));
+  const rejected: string[] = [];
+  const watch = new DeadlineTimer(
+    (end) => ends.push(end),
+    (id) => rejected.push(id),
+  );
   t.teardown(() => {
     watch.clear();
   });
-  return { watch, ends };
+  return { watch, ends, rejected };
 }
 
 function heard(planned: readonly string[], tokens: readonly string[]): StepMessage {
@@ -71,6 +75,19 @@ void t.test('an answer ends at its deadline while the engine is silent, planned 
     const lateMs = endedAt - asked.arrivedAt - 60;
     t.ok(lateMs >= -21, `${id}: ${lateMs} ms`);
   }
+});
+
+void t.test('a request with reject that a silent engine does not plan is rejected behind its deadline', async (t) => {
+  const { watch, ends, rejected } = watching(t);
+  watch.add(request('silent', 60, 'reject'));
+  watch.add(request('planned', 60, 'reject'));
+  watch.add(request('rejected', 60, 'reject'));
+  watch.hear(heard(['planned'], []));
+  watch.drop('rejected');
+  await sleep(150);
+  t.same([ends.map(({ id }) => id), rejected], [['planned'], []], 'the engine has a step to name the least budget');
+  await sleep(300);
+  t.same([ends.length, rejected], [1, ['silent']]);
 });
 
 void t.test('the engine has 10 ms to plan a request whose budget is already over', async (t) => {

@@ -15,6 +15,7 @@ import { EncodingThread } from '../../src/text/encoding/encoding-thread.js';
 import { ChatTemplate } from '../../src/text/chat-template.js';
 import { TextTokenizer } from '../../src/text/tokenizer.js';
 import { ExitQuality } from '../../src/quality/exit-quality.js';
+import { ScoreSum } from '../../src/api/params/score-limit.js';
 import { RequestMetrics } from '../../src/telemetry/requests.js';
 import type { Tracing } from '../../src/telemetry/trace.js';
 import { createSeries, type MetricsPrefix } from '../../src/telemetry/series.js';
@@ -142,6 +143,7 @@ export async function build(
         ...overrides.limits,
       },
       metrics,
+      scores: new ScoreSum(),
       quality: new ExitQuality(exits.map(({ layer, quality }) => ({ layer, agreement: quality.agreement }))),
     },
     series,

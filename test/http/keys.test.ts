@@ -47,7 +47,7 @@ void t.test('a JSON file gives each key its limits and its policy', (t) => {
   t.end();
 });
 
-void t.test('a reload keeps the objects of unchanged keys, whose limits go on counting', (t) => {
+void t.test('a reload keeps the objects of unchanged keys', (t) => {
   const limits = { requests_per_minute: 60 };
   const before = load(t, { keys: [{ key: 'same', limits }, { key: 'changed', limits }, { key: 'removed' }] });
   const after = load(t, { keys: [{ key: 'changed' }, { key: 'same', limits }, { key: 'added' }] });

@@ -78,6 +78,61 @@ void t.test('tokens per day end at midnight (UTC), are kept over a restart, and 
   t.end();
 });
 
+void t.test('a day only turns forwards, also over a restart', (t) => {
+  const file = join(t.testdir({}), 'day.json');
+  let now = Date.UTC(2026, 10, 30, 0, 0, 1);
+  const open = () => new DailyTokens(file, undefined, () => now);
+  const first = open();
+  const settle = first.take('a', 100);
+  now -= 2000;
+  t.equal(first.used('a'), 100, 'the clock is set back over midnight');
+  t.equal(first.msLeft(), 86_401_000);
+  settle(60);
+  t.equal(first.used('a'), 60);
+  first.close();
+  t.equal(open().used('a'), 60);
+  now += 2000;
+  t.equal(first.used('a'), 60, 'and reaches midnight again');
+  now -= 3 * 86_400_000;
+  t.equal(first.used('a'), 0, 'a clock that was days ahead holds no count for days');
+  t.end();
+});
+
+void t.test('a key that is read again with another name or other limits goes on counting', async (t) => {
+  const limits = { requestsPerMinute: 2, requestsInFlight: 2, tokensPerMinute: 1000 };
+  const server = await build(t, says('one'), { apiKeys: [key('same', { limits })] });
+  const ask = () => server.post('/v1/completions', { prompt, max_tokens: 1 }, as('same'));
+  for (const status of [200, 200, 429]) t.equal((await ask()).status, status);
+  server.context.apiKeys = [{ ...key('same', { limits }), name: 'renamed' }];
+  t.equal((await ask()).status, 429, 'another name');
+  server.context.apiKeys = [key('same', { limits: { ...limits, requestsPerMinute: 3 } })];
+  for (const status of [200, 429]) t.equal((await ask()).status, status, 'one request more');
+  server.context.apiKeys = [key('same', { limits: { ...limits, requestsPerMinute: null } })];
+  t.equal((await ask()).status, 200);
+});
+
+void t.test('counted texts are requests of their key, and tenants share the places to count them', async (t) => {
+  const limited = await build(t, undefined, { apiKeys: [key('few', { limits: { requestsPerMinute: 3 } })] });
+  const messages = [{ role: 'user', content: 'Hi' }];
+  const asked = [
+    ['/tokenize', { prompt }],
+    ['/v1/messages/count_tokens', { model: 'fake', messages }],
+    ['/v1/responses/input_tokens', { input: 'Hi' }],
+  ] as const;
+  for (const [path, body] of asked) t.equal((await limited.post(path, body, as('few'))).status, 200, path);
+  t.equal((await limited.post('/tokenize', { prompt }, as('few'))).status, 429);
+  const open = await build(t, undefined, { options: { trustedProxies: ['127.0.0.1'] } });
+  const { ready } = open.engine;
+  if (ready !== null) open.engine.ready = { ...ready, maxLength: 200_000 };
+  const text = 'é à ü '.repeat(5_000);
+  const count = (address: string) => open.post('/tokenize', { prompt: text }, { 'x-forwarded-for': address });
+  const crowd = await Promise.all(Array.from({ length: 12 }, () => count('10.0.0.1')));
+  const rejected = crowd.filter(({ status }) => status === 429);
+  t.ok(rejected.length > 0 && rejected.length <= 8, `${rejected.length} of 12`);
+  t.match(await rejected[0]?.json(), { error: { code: 'queue_full' } });
+  t.equal((await count('10.0.0.2')).status, 200);
+});
+
 void t.test('the max_tokens of a key bounds answers that state a length, and those that state none', async (t) => {
   const policy = { maxTokens: 20 };
   const server = await build(t, says('one'), { apiKeys: [key('short', { policy }), 'free'] });

@@ -49,11 +49,22 @@ void t.test('with --prefix-reuse all, keys share one space, and salts stay apart
   t.strictSame(others, [plain, salted]);
 });
 
-void t.test('without keys, all requests share one space, and salts stay apart', async (t) => {
+void t.test('without keys, the requests of an address share one space, and salts stay apart', async (t) => {
   const [plain, unknownKey, salted, other] = await spaces(t, {}, [{}, { key: 'any' }, { salt: 's' }, { salt: 'u' }]);
-  t.strictSame([plain, unknownKey], [undefined, undefined]);
+  t.match(plain, /^[\w-]{43}$/, 'an opaque name');
+  t.equal(plain, unknownKey);
+  t.not(plain, salted);
   t.type(salted, 'string');
   t.not(salted, other);
+});
+
+void t.test('without keys, clients of two addresses share no space', async (t) => {
+  const server = await build(t, undefined, { options: { trustedProxies: ['127.0.0.1'] } });
+  for (const address of ['10.0.0.1', '10.0.0.2', '10.0.0.1'])
+    await (await server.post('/v1/completions', { prompt: 'a' }, { 'x-forwarded-for': address })).text();
+  const [one, other, again] = server.engine.requests.map(({ prefixSpace }) => prefixSpace);
+  t.not(one, other);
+  t.equal(one, again);
 });
 
 void t.test('a salt is a text of 1 to 256 characters', async (t) => {

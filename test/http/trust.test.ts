@@ -142,6 +142,11 @@ void t.test('on a loopback address without keys, only local names and listed hos
   const names = ['localhost', 'LOCALHOST:1', '127.0.0.1:80', '[::1]:80', '10.0.0.7', 'app.localhost', 'sortie:8080'];
   for (const host of [...names, 'host.docker.internal', 'localhost.'])
     t.match(await ask(local.port, host), /^HTTP\/1\.1 200 OK/, host);
+  const withKeys = await build(t, undefined, { apiKeys: ['a'], options: { host: '127.0.0.1', opsPort: 0 } });
+  t.match(await ask(withKeys.port, 'attacker.example'), /^HTTP\/1\.1 401 /, 'a key protects the main port');
+  const keyedOps = Number(new URL(withKeys.opsUrl).port);
+  t.match(await ask(keyedOps, 'attacker.example', '/metrics'), /^HTTP\/1\.1 421 /, 'and not the operations port');
+  t.match(await ask(keyedOps, 'localhost', '/metrics'), /^HTTP\/1\.1 200 OK/);
   const listed = await build(t, undefined, { options: { host: '0.0.0.0', allowedHosts: ['api.example.com'] } });
   t.match(await ask(listed.port, 'API.example.com:443'), /^HTTP\/1\.1 200 OK/);
   t.match(await ask(listed.port, 'evil.example.com'), /^HTTP\/1\.1 421 /);

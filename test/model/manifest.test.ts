@@ -31,6 +31,8 @@ void t.test('inconsistent stages and exits are named', async (t) => {
       { architecture: { ...architecture, pattern: [{ rotary: 1, window: null }] } },
       /: \/architecture\/pattern\/0\/rotary must be below 1$/,
     ],
+    [{ topK: 1e9 }, /: \/topK must be at most 64, got 1000000000$/],
+    [{ topK: 65 }, /: \/topK must be at most 64, got 65$/],
     [{ exits: exits.slice(1) }, /: \/exits must be one for each of the \d+ stages$/],
     [{ exits: [second, first, ...exits.slice(2)] }, /: \/exits\/0\/stage must be 0$/],
     [{ exits: [{ ...first, layer: second.layer }, ...exits.slice(1)] }, /: \/exits\/1\/layer must be above \d+$/],

@@ -52,6 +52,8 @@ export interface PlainEndpoint<Body = unknown> extends Described {
   readonly meaning: string;
   /** Errors that it may return; absent: all of an endpoint with a body. */
   readonly statuses?: readonly ErrorStatus[];
+  /** Whether its work grows with a text: it counts as a request of its key, and tenants share it. */
+  readonly isShared?: true;
   /** A second path, which openapi.json leaves out. */
   readonly hiddenPath?: string;
   /** @throws ApiError */

@@ -12,8 +12,8 @@ import { responses } from './responses/responses.js';
 import { tokenize } from './tokenize.js';
 
 export const endpoints: readonly (GeneratingEndpoint<object> | PlainEndpoint)[] = [
-  completions,
   chatCompletions,
+  completions,
   responses,
   inputTokens,
   messages,

@@ -52,7 +52,7 @@ export const tokenize = plainEndpoint<TokenizeBody>({
   body: TokenizeBody,
   answer: TokenizeAnswer,
   meaning: 'Token ids.',
-  // Key limits do not apply.
+  isShared: true,
   statuses: [400, 401, 404, 405, 413, 415, 500, 429, 503],
   /** @throws ApiError invalid_value unless the body has exactly one of prompt and messages, or unsupported_parameter */
   async serve(context, { body, signal }): Promise<TokenizeAnswer> {

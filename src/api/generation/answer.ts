@@ -37,6 +37,8 @@ export class Answer {
   #left: number;
   /** Ends of choices that the reader has not taken. */
   readonly #ended: ChoiceEnd[] = [];
+  /** Pieces on their way to the reader, the next one last. */
+  readonly #untaken: Piece[] = [];
   /** The last end comes after the audits. */
   #last: ChoiceEnd | null = null;
   /** Whether the answer goes out in one body. */
@@ -87,10 +89,10 @@ export class Answer {
           auditTimer ??= setTimeout(leave, this.#auditWaitMs(this.#finishedAt));
         // A whole answer may go back behind text that it has.
         if (out === undefined) continue;
+        // A client that reads on gets the pieces one by one: all at once would fill its connection's buffer again.
+        for (let piece = this.#next(out); piece !== null; piece = this.#next(out)) yield piece;
         const draining = out.drained();
-        if (draining === null) {
-          for (const piece of this.#taken()) yield piece;
-        } else if (!isWaiting) {
+        if (draining !== null && !isWaiting) {
           isWaiting = true;
           void draining.then(() => {
             isWaiting = false;
@@ -101,21 +103,31 @@ export class Answer {
       await out?.drained();
       signal.throwIfAborted();
       if (this.#last !== null) this.#ended.push(this.#last);
-      for (const piece of this.#taken()) yield piece;
+      for (let piece = this.#next(); piece !== null; piece = this.#next()) {
+        yield piece;
+        await out?.drained();
+        signal.throwIfAborted();
+      }
     } finally {
       clearTimeout(auditTimer);
       this.#close();
     }
   }
 
-  /** The pieces since the last call. */
-  #taken(): Piece[] {
-    const pieces: Piece[] = [];
-    for (const choice of this.choices) choice.take(pieces);
+  /** The next piece; null if there is none, or the client does not read. */
+  #next(out?: Pick<EventStream, 'drained'>): Piece | null {
+    if ((out?.drained() ?? null) !== null) return null;
+    if (this.#untaken.length === 0) this.#take();
+    return this.#untaken.pop() ?? null;
+  }
+
+  /** Takes the deltas of all choices, and the ends behind them. */
+  #take(): void {
+    for (const choice of this.choices) choice.take(this.#untaken);
     // Before any text, the other choices may turn out to be empty as well.
-    if (pieces.length > 0 || this.#isGiven || this.#left === 0) pieces.push(...this.#ended.splice(0));
-    this.#isGiven ||= pieces.length > 0;
-    return pieces;
+    if (this.#untaken.length > 0 || this.#isGiven || this.#left === 0) this.#untaken.push(...this.#ended.splice(0));
+    this.#isGiven ||= this.#untaken.length > 0;
+    this.#untaken.reverse();
   }
 
   promptOf(index: number) {
@@ -289,6 +301,7 @@ export class Answer {
       echoLength: echo ? codePointLength(this.promptOf(index).text) : 0,
       showsEndToken: echo,
       grammar,
+      keepsTokens: engine.logprobs !== null,
       thoughts,
     });
   }

@@ -67,9 +67,15 @@ export interface ChoiceSpec {
   readonly showsEndToken: boolean;
   /** The grammar that the engine enforces on the answer. */
   readonly grammar: PlannedGrammar | null;
+  /** Whether deltas have their tokens; absent: yes. */
+  readonly keepsTokens?: boolean;
   /** Absent: the whole answer is text. */
   readonly thoughts?: AnswerThoughts | null;
 }
+
+/** Longest delta: its JSON is a string, and a slow reader's delta grows. */
+const MOST_TOKENS = 128;
+const MOST_UNITS = 16_384;
 
 export class Choice {
   readonly #index: number;
@@ -265,12 +271,17 @@ export class Choice {
     this.#hasOutput ||= call !== null || thoughts !== '' || /\S/.test(text);
     const last = this.#deltas.at(-1);
     const isCall = call !== null || last?.call !== null;
-    if (last === undefined || isCall || (last.thoughts === '') !== (thoughts === '')) {
-      this.#deltas.push({ index: this.#index, text, tokens, call, thoughts });
+    const kept = this.#spec.keepsTokens === false ? [] : tokens;
+    if (last === undefined || isCall || isLong(last) || (last.thoughts === '') !== (thoughts === '')) {
+      this.#deltas.push({ index: this.#index, text, tokens: kept, call, thoughts });
       return;
     }
     last.text += text;
-    last.tokens.push(...tokens);
+    last.tokens.push(...kept);
     last.thoughts += thoughts;
   }
+}
+
+function isLong({ tokens, text, thoughts }: Delta): boolean {
+  return tokens.length >= MOST_TOKENS || text.length + thoughts.length >= MOST_UNITS;
 }

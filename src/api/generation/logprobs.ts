@@ -3,6 +3,7 @@ import { isUtf8 } from 'node:buffer';
 import type { TokenLogprobs } from '../../protocol/index.js';
 import type { TextTokenizer } from '../../text/tokenizer.js';
 import { codePointLength } from '../../util/code-points.js';
+import { LazyList } from '../../util/json-pieces.js';
 import { nullable, type Static, Type } from '../../util/schema.js';
 import type { ChoiceToken } from './choice.js';
 import type { Prompt } from './prompt.js';
@@ -42,35 +43,55 @@ function named(tokenizer: TextTokenizer, id: number): string {
   return `bytes:${Array.from(bytes, (byte) => `\\x${byte.toString(16).padStart(2, '0')}`).join('')}`;
 }
 
+/** How each field of a token's log-probabilities is made. */
+const columnsOf = (tokenizer: TextTokenizer) => ({
+  token: ({ id }: ScoredToken) => named(tokenizer, id),
+  logprob: ({ logprobs }: ScoredToken) => logprobs?.logprob ?? null,
+  // The chosen token is always listed, even with logprobs: 0. It comes last, so that it wins if two ids have the same
+  // text.
+  top: ({ id, logprobs }: ScoredToken) =>
+    logprobs === null
+      ? null
+      : Object.fromEntries<number>([
+          ...logprobs.top.map(([top, value]): [string, number] => [named(tokenizer, top), value]),
+          [named(tokenizer, id), logprobs.logprob],
+        ]),
+});
+
 export function completionLogprobs(tokenizer: TextTokenizer, tokens: readonly ScoredToken[]): CompletionLogprobs {
+  const { token, logprob, top } = columnsOf(tokenizer);
   return {
-    tokens: tokens.map(({ id }) => named(tokenizer, id)),
-    token_logprobs: tokens.map(({ logprobs }) => logprobs?.logprob ?? null),
-    // The chosen token is always listed, even with logprobs: 0. It comes last, so that it wins if two ids have the same
-    // text.
-    top_logprobs: tokens.map(({ id, logprobs }) =>
-      logprobs === null
-        ? null
-        : Object.fromEntries<number>([
-            ...logprobs.top.map(([top, value]): [string, number] => [named(tokenizer, top), value]),
-            [named(tokenizer, id), logprobs.logprob],
-          ]),
-    ),
+    tokens: tokens.map(token),
+    token_logprobs: tokens.map(logprob),
+    top_logprobs: tokens.map(top),
     text_offset: tokens.map(({ offset }) => offset),
   };
 }
 
-export function chatLogprobs(tokenizer: TextTokenizer, tokens: readonly ChoiceToken[]): ChatLogprob[] {
+/** The same, made while it is written. */
+export function lazyCompletionLogprobs(tokenizer: TextTokenizer, tokens: readonly ScoredToken[]) {
+  const { token, logprob, top } = columnsOf(tokenizer);
+  return {
+    tokens: LazyList.of(tokens, token),
+    token_logprobs: LazyList.of(tokens, logprob),
+    top_logprobs: LazyList.of(tokens, top),
+    text_offset: LazyList.of(tokens, ({ offset }) => offset),
+  };
+}
+
+/** A list that is made while it is written: its entries take ten times the memory of the tokens. */
+export function chatLogprobs(tokenizer: TextTokenizer, tokens: readonly ChoiceToken[]): LazyList<ChatLogprob> {
   const entry = (id: number, logprob: number) => ({
     token: tokenizer.spelt(id),
     logprob,
     bytes: [...tokenizer.spelling(id)],
   });
-  return tokens.flatMap(({ id, logprobs }) =>
-    logprobs === null
-      ? []
-      : { ...entry(id, logprobs.logprob), top_logprobs: logprobs.top.map(([top, value]) => entry(top, value)) },
-  );
+  return new LazyList(function* () {
+    for (const { id, logprobs } of tokens) {
+      if (logprobs === null) continue;
+      yield { ...entry(id, logprobs.logprob), top_logprobs: logprobs.top.map(([top, value]) => entry(top, value)) };
+    }
+  });
 }
 
 /** The prompt's tokens for `echo`, with offsets in its text. */

@@ -21,6 +21,7 @@ import { ApiError, invalid } from '../errors.js';
 import { requestBudget } from '../params/budget.js';
 import { qualityFloor, requestDepth, type DepthBounds } from '../params/depth.js';
 import { sampling, samplingDefaults, seedOf } from '../params/sampling.js';
+import { longestScored, type Scored, scoresOf } from '../params/score-limit.js';
 import type { PlannedGrammar } from '../params/structured-outputs.js';
 import { behindThoughts, thoughtsExit } from '../params/thoughts.js';
 import { checkIds, LONE_SURROGATE } from '../params/value-limits.js';
@@ -42,6 +43,8 @@ export interface GenerationRequest {
   /** Answers per prompt. */
   readonly n: number;
   readonly quota: Quota;
+  /** Scores that the request holds in the gateway (score-limit.ts); 0 without log-probabilities. */
+  readonly scores: number;
   readonly stops: StopList;
   /** Whether the answers begin with their prompt. */
   readonly echo: boolean;
@@ -83,6 +86,8 @@ export interface EndpointPart {
   /** Null: as many as the model's defaults say, else to the end of the context. */
   readonly defaultTokens: number | null;
   readonly logprobs: number | null;
+  /** Times that the answer repeats its log-probabilities; absent: once. */
+  readonly copies?: number;
   readonly echo: boolean;
   /** Of the answers behind their thoughts. */
   readonly grammar: PlannedGrammar | null;
@@ -104,10 +109,11 @@ function longestAnswers(
   { prompts, promptParam, maxTokens, defaultTokens }: EndpointPart,
   maxLength: number,
   usual: number,
+  scored: number,
 ): number[] {
   return prompts.map(({ ids }) => {
     const room = maxLength - ids.length;
-    const asked = maxTokens ?? Math.min(defaultTokens ?? usual, room);
+    const asked = maxTokens ?? Math.min(defaultTokens ?? usual, room, scored);
     if (asked > room || room < (maxTokens === 0 ? 0 : 1)) throw tooLong(maxLength, ids.length, maxTokens, promptParam);
     return asked;
   });
@@ -184,8 +190,14 @@ function depthOf(context: ApiContext, request: ApiRequest<GenerationBody>, budge
   return { ...depth, quality, budget };
 }
 
+function scoredOf(part: EndpointPart, n: number): Scored {
+  const isEchoed = promptLogprobs(part) !== null;
+  const promptTokens = part.prompts.map(({ ids }) => (isEchoed ? ids.length : 0));
+  return { n, logprobs: part.logprobs, promptTokens, copies: part.copies ?? 1 };
+}
+
 /**
- * Answers per prompt, and the most tokens of the answers to each prompt.
+ * Answers per prompt, the most tokens of the answers to each prompt, and the scores of all.
  * @throws ApiError invalid_value or context_length_exceeded
  */
 function lengths(context: ApiContext, { n = 1, min_tokens: least = 0 }: GenerationBody, part: EndpointPart) {
@@ -196,11 +208,14 @@ function lengths(context: ApiContext, { n = 1, min_tokens: least = 0 }: Generati
     throw new ApiError('invalid_value', rule, part.prompts.length > 1 ? part.promptParam : 'n');
   }
   const usual = samplingDefaults(context.model.generation, source).maxTokens ?? Infinity;
-  const longest = longestAnswers(part, readyEngine(context).maxLength, usual);
+  const scored = scoredOf(part, n);
+  const longest = longestAnswers(part, readyEngine(context).maxLength, usual, longestScored(scored));
   if (longest.some((most) => least > most)) {
     throw invalid('min_tokens', `must be at most max_tokens (${Math.min(...longest)}), got ${least}`);
   }
-  return { n, choices, longest };
+  const scores = scoresOf(scored, longest);
+  const isScored = scored.logprobs !== null || promptLogprobs(part) !== null;
+  return { n, choices, longest, scores: isScored ? scores : 0 };
 }
 
 /** @throws ApiError invalid_value for an id outside of the vocabulary */
@@ -221,7 +236,7 @@ export function readRequest(
   const { body, headers, caller } = request;
   const group = lengthGroup(caller, part);
   const depth = depthOf(context, request, part.budget, group);
-  const { n, choices, longest } = lengths(context, body, part);
+  const { n, choices, longest, scores } = lengths(context, body, part);
   const grammar = grammarOf(context, request, part, depth);
   const space = prefixSpace(context.limits.prefixReuse, caller, body.cache_salt);
   const id = randomBytes(12).toString('hex');
@@ -250,6 +265,7 @@ export function readRequest(
     prompts: part.prompts,
     n,
     quota: { tokens: reservedTokens(part, longest, n), maxTokensParam: 'max_tokens', answers: choices },
+    scores,
     stops: stopList(body),
     echo: part.echo,
     grammar,

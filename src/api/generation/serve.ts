@@ -6,9 +6,10 @@
 import { Answer } from './answer.js';
 import type { Piece } from './choice.js';
 import { type ApiError, ClientGone } from '../errors.js';
-import type { ApiContext, ApiRequest, EventStream } from '../context.js';
+import type { ApiContext, ApiRequest, Caller, EventStream } from '../context.js';
 import type { SortieReport } from '../schemas/report.js';
 import type { GenerationRequest } from './read-request.js';
+import { jsonPieces } from '../../util/json-pieces.js';
 import type { Attributes } from '../../telemetry/trace.js';
 
 /** Writes one answer in the form of its endpoint, whole or as events. */
@@ -33,6 +34,21 @@ export interface Answering<Body> {
   readonly terminator: string | null;
 }
 
+/** The JSON of a whole answer. */
+export interface WholeBody {
+  readonly first: string;
+  /** The rest of a long one, made while it is read. */
+  readonly rest: Iterable<string> | null;
+}
+
+/** The first pieces are written here, so that most faults of a form end the answer as a fault. */
+function writtenBody(body: object): WholeBody {
+  const pieces = jsonPieces(body);
+  const [first, second] = [pieces.next(), pieces.next()];
+  const [begin = '', next] = [first, second].map(({ value }) => value ?? undefined);
+  return next === undefined ? { first: begin, rest: null } : { first: begin + next, rest: pieces };
+}
+
 /**
  * Serves the answer in one body.
  * @throws ApiError if the request is rejected or fails, ClientGone if the client disconnects: the answer is cancelled
@@ -41,13 +57,15 @@ export async function serveWhole<Body>(
   context: ApiContext,
   request: ApiRequest<Body>,
   endpoint: Answering<Body>,
-): Promise<{ readonly headers: Readonly<Record<string, string>>; readonly body: object }> {
+): Promise<{ readonly headers: Readonly<Record<string, string>>; readonly body: WholeBody }> {
   const answer = await accepted(context, request, endpoint, false);
   const form = endpoint.form(context, request, answer);
   try {
     for await (const piece of answer.pieces()) form.add(piece);
     const body = form.end();
-    return { headers: answer.headers(), body: { ...body, sortie: recorded(request, answer, body.id) } };
+    const written = writtenBody({ ...body, sortie: answer.report() });
+    recorded(request, answer, body.id);
+    return { headers: answer.headers(), body: written };
   } catch (thrown) {
     throw thrown instanceof ClientGone ? thrown : failed(request, answer, thrown);
   }
@@ -92,17 +110,30 @@ async function accepted<Body>(
 ): Promise<Answer> {
   const read = await endpoint.read(context, request);
   request.trace?.describe(askedAttributes(read, isStream));
-  const answer = new Answer(context, read, request, request.caller.reserve(read.quota));
+  const giveScores = context.scores.take(request.caller.tenant, read.scores);
+  const answer = new Answer(context, read, request, reserved(request.caller, read, giveScores));
   request.addCancelFields(() => tokenFields(answer));
   return answer;
 }
 
-/** Writes a finished answer to the log and the trace. @param id the client's @returns its report */
-function recorded(request: ApiRequest<unknown>, answer: Answer, id: string): SortieReport {
-  const report = answer.report();
-  request.addLogFields(logFields(answer, report));
+/** Takes the request's part of its client's allowance. @returns gives it back, with the scores */
+function reserved(caller: Caller, { quota }: GenerationRequest, giveScores: () => void): (used: number) => void {
+  try {
+    const release = caller.reserve(quota);
+    return (used) => {
+      giveScores();
+      release(used);
+    };
+  } catch (error) {
+    giveScores();
+    throw error;
+  }
+}
+
+/** Writes a finished answer to the log and the trace. @param id the client's */
+function recorded(request: ApiRequest<unknown>, answer: Answer, id: string): void {
+  request.addLogFields(logFields(answer, answer.report()));
   request.trace?.describe(answeredAttributes(answer, id));
-  return report;
 }
 
 function failed(request: ApiRequest<unknown>, answer: Answer, thrown: unknown): ApiError {
@@ -128,16 +159,12 @@ function logFields(answer: Answer, report: SortieReport): Record<string, unknown
   return { ...tokenFields(answer), sortie: { ...report, ...stated } };
 }
 
-/** A request may state thousands of stop strings. Its span names the first ones. */
-const MAX_STOPS = 16;
-
 /**
  * Trace attributes of the request, named by OpenTelemetry's GenAI conventions where they exist. They hold no text of
- * prompts and answers.
+ * prompts and answers, and so no stop strings.
  */
-function askedAttributes({ modelName, n, stops: list, engine }: GenerationRequest, isStream: boolean): Attributes {
+function askedAttributes({ modelName, n, engine }: GenerationRequest, isStream: boolean): Attributes {
   const { sequences, sampling, grammar, depth } = engine;
-  const { stops } = list;
   const { budget } = depth;
   const { temperature, topP, topK, frequencyPenalty, presencePenalty } = sampling;
   return {
@@ -150,7 +177,6 @@ function askedAttributes({ modelName, n, stops: list, engine }: GenerationReques
     'gen_ai.request.top_k': topK > 0 ? topK : undefined,
     'gen_ai.request.frequency_penalty': frequencyPenalty === 0 ? undefined : frequencyPenalty,
     'gen_ai.request.presence_penalty': presencePenalty === 0 ? undefined : presencePenalty,
-    'gen_ai.request.stop_sequences': stops.length === 0 ? undefined : stops.slice(0, MAX_STOPS),
     'gen_ai.request.seed': sequences[0]?.seed ?? undefined,
     'gen_ai.request.choice.count': n === 1 ? undefined : n,
     'sortie.min_exit_layer': depth.minExit,

@@ -1,14 +1,15 @@
-/**
- * Reads the small files of a model folder, which may come from anyone. A FIFO would hang, a device has no end, and a link
- * must not lead to files of this machine. The hub's cache is the exception: its snapshots are links to the blobs beside them.
- */
-import { existsSync, realpathSync } from 'node:fs';
+/** Reads the small files of a model folder, which may come from anyone. */
+import { existsSync } from 'node:fs';
 import path from 'node:path';
+import { mayHoldMoreValues } from '../../util/json-size.js';
+import { insideFolder } from '../../util/inside-folder.js';
 import { ConvertError } from '../conversion-error.js';
 import { SourceFile } from '../file.js';
 
 /** The largest tokenizers have 35 MB. */
 const MAX_TEXT_BYTES = 256 * 2 ** 20;
+/** A tokenizer of 256,000 tokens and 580,000 merges, each a list of two, has 2.6 million. */
+const MAX_VALUES = 2 ** 22;
 
 export type Json = Record<string, unknown>;
 
@@ -18,14 +19,11 @@ export type Json = Record<string, unknown>;
  * @throws ConvertError bad_source for a file outside of the folder
  */
 export function inside(folder: string, name: string): string {
-  const file = path.join(folder, name);
-  if (!existsSync(file)) return file;
-  const root = realpathSync(folder);
-  const real = realpathSync(file);
-  const snapshots = path.dirname(root);
-  const roots = path.basename(snapshots) === 'snapshots' ? [root, path.join(snapshots, '..', 'blobs')] : [root];
-  if (roots.some((each) => real.startsWith(each + path.sep))) return file;
-  throw new ConvertError('bad_source', `${file} must be in its folder, got a link to ${real}`);
+  try {
+    return insideFolder(folder, name);
+  } catch (error) {
+    throw new ConvertError('bad_source', (error as Error).message);
+  }
 }
 
 /** @throws ConvertError bad_source for a path outside of the folder or no regular file, or a longer one */
@@ -53,6 +51,8 @@ export function readOptionalText(folder: string, name: string): string | null {
 export function readJson(folder: string, name: string): Json {
   const file = path.join(folder, name);
   const text = readText(folder, name);
+  if (mayHoldMoreValues(text, MAX_VALUES))
+    throw new ConvertError('bad_source', `${file} must have at most ${MAX_VALUES} values`);
   let json: unknown;
   try {
     json = JSON.parse(text);

@@ -2,6 +2,7 @@
  * Reads one safetensors file (github.com/huggingface/safetensors): 8 bytes of header length, JSON, raw tensors in F32,
  * F16 or BF16.
  */
+import { mayHoldMoreValues } from '../../util/json-size.js';
 import { isValid, type Static, Type } from '../../util/schema.js';
 import { ConvertError } from '../conversion-error.js';
 import { assertFinite, SourceFile } from '../file.js';
@@ -10,6 +11,8 @@ import type { SourceTensor, Tensors } from '../tensors.js';
 
 /** The format's own limit of the JSON header, in bytes. */
 const MAX_HEADER_BYTES = 100_000_000;
+/** A tensor has up to ten: the largest models have 100,000 tensors in all their files. */
+const MAX_VALUES = 2 ** 20;
 
 const DECODERS: Record<string, { bytes: number; decode(src: Uint8Array, out: Float32Array): void }> = {
   F32: { bytes: 4, decode: f32 },
@@ -67,6 +70,7 @@ export function openSafetensors(path: string): Safetensors {
 }
 
 function parseHeader(text: string, fail: (why: string) => ConvertError): Map<string, Entry> {
+  if (mayHoldMoreValues(text, MAX_VALUES)) throw fail(`its header must have at most ${MAX_VALUES} values`);
   let json: unknown;
   try {
     json = JSON.parse(text);

@@ -1,6 +1,7 @@
 /** A Hugging Face folder as a model source: config.json, tokenizer.json, one or several safetensors files. */
 import { existsSync } from 'node:fs';
 import path from 'node:path';
+import { staysInside } from '../../util/inside-folder.js';
 import { isValid, Type } from '../../util/schema.js';
 import { type Description, type Family, folderRecipes } from '../architectures/description.js';
 import { Fields } from '../architectures/fields.js';
@@ -134,7 +135,7 @@ function openWeights(folder: string): Safetensors[] {
     if (!isValid(WeightMap, map))
       throw new ConvertError('bad_source', `${index} must have a weight_map of file names by tensor`);
     names = [...new Set(Object.values(map))].sort();
-    const outside = names.find((name) => path.isAbsolute(name) || name.split(/[/\\]/).includes('..'));
+    const outside = names.find((name) => !staysInside(name));
     if (outside !== undefined)
       throw new ConvertError('bad_source', `${index} must name files of its folder, got ${JSON.stringify(outside)}`);
   }

@@ -10,6 +10,7 @@ import type { Manifest } from '../../model/manifest.js';
 import { loadManifest } from '../../model/manifest-io.js';
 import { allocatedPerPosition, bytesPerPosition, mostPages } from '../../model/memory.js';
 import { checkPlan, memoryPlan } from '../../model/memory-plan.js';
+import { checkWeightFiles } from '../../model/onnx-weights.js';
 import { MOST_PARTS, pagePositions } from '../../model/paged-limits.js';
 import { PagedModel } from '../../model/paged-model.js';
 import { StagedModel } from '../../model/staged-model.js';
@@ -47,7 +48,9 @@ export async function loadModel(
 ): Promise<StagedModel | PagedModel> {
   const manifest = loadManifest(options.modelDir);
   const kernels = chooseKernels(manifest, options);
-  const total = compressedFiles(manifest).length + graphFiles(manifest, kernels).length;
+  const graphs = graphFiles(manifest, kernels);
+  checkWeightFiles(options.modelDir, graphs);
+  const total = compressedFiles(manifest).length + graphs.length;
   let done = 0;
   const loaded = (): void => {
     progress(++done, total);

@@ -12,7 +12,10 @@ import type { GrammarAnswer, ToGrammars } from './messages.js';
 import { Quarantine } from './quarantine.js';
 import { monotonicMs } from '../../util/clock.js';
 import { FairQuota } from '../../util/fair-quota.js';
-import { type Loss, SupervisedWorker } from './supervised-worker.js';
+import { type Loss, SupervisedWorker, type Supervision } from './supervised-worker.js';
+
+/** Threads in a row that may be late to load. */
+const MOST_FAILURES = 3;
 
 /** Most concurrent grammars of a tenant alone, and under twice as many of all: each parser holds some 15 MB. */
 const MAX_OPEN_GRAMMARS = 8;
@@ -40,13 +43,11 @@ export class GrammarAbandoned extends Error {
   override readonly name = 'GrammarAbandoned';
 }
 
-export interface GrammarOptions {
+export interface GrammarOptions extends Supervision {
   /** Path of the model's tokenizer.json. */
   readonly tokenizer: string;
   /** Ids that end an answer; at least one. */
   readonly endTokens: readonly number[];
-  /** For tests: longest silence of the thread, ms. */
-  readonly silenceMs?: number;
 }
 
 const lost = (why: string): GrammarsLost => new GrammarsLost(`the grammar thread was lost: ${why}`);
@@ -69,6 +70,8 @@ interface Opening {
 
 export class Grammars {
   #thread: SupervisedWorker | null = null;
+  /** Threads in a row that were late to load. */
+  #failures = 0;
   readonly #sessions = new Map<string, GrammarSession>();
   readonly #opening = new Map<string, Opening>();
   /** Requests that wait for a parser, in order. */
@@ -207,8 +210,11 @@ export class Grammars {
   }
 
   /** Fails the offender's request with the thread; all others continue on another thread, from their tokens. */
-  #lose({ why, offender, isCrashed, wasLoaded }: Loss): void {
+  #lose({ why, offender, isCrashed, wasLoaded, isLate }: Loss): void {
     this.#thread = null;
+    this.#failures = wasLoaded ? 0 : this.#failures + 1;
+    const isHopeless = !wasLoaded && (!isLate || this.#failures >= MOST_FAILURES);
+    if (isHopeless) this.#failures = 0;
     const error = lost(why);
     if (offender !== null) {
       // The same grammar would break the next thread as well.
@@ -219,7 +225,9 @@ export class Grammars {
     for (const [id, session] of this.#sessions) {
       // A failed or complete session that is still open requests nothing more.
       if (session.failed !== null || session.complete) continue;
-      if (!(wasLoaded && this.#takeUp(session))) this.#giveUp(id, error);
+      // An answer that has begun goes on; a request that waits for a thread that is late may be sent again.
+      const isLost = isHopeless || (!wasLoaded && this.#opening.has(id));
+      if (isLost || !this.#takeUp(session)) this.#giveUp(id, error);
     }
     this.#changed();
   }

@@ -40,6 +40,8 @@ export type GrammarAnswer =
 
 export type FromGrammars =
   | GrammarAnswer
+  /** Sent first. `thread`: the kernel's number of the thread; null where the system does not tell. */
+  | { readonly type: 'begun'; readonly thread: number | null }
   /** Sent once, before all answers. */
   | { readonly type: 'loaded' }
   | {

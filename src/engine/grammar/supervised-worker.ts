@@ -6,13 +6,25 @@
  */
 import { Worker } from 'node:worker_threads';
 import type { Grammar } from '../../protocol/index.js';
+import { monotonicMs } from '../../util/clock.js';
 import { Watchdog } from '../../util/watchdog.js';
+import { threadTimeMs } from './thread-time.js';
 import type { FromGrammars, GrammarAnswer, GrammarThreadData, ToGrammars } from './messages.js';
 
-/** A thread that is silent for longer is stuck in a grammar, or starved. */
+/** A thread that is silent for longer, and has computed for half as long, is stuck in a grammar. */
 const SILENCE_MS = 10_000;
 /** The same while the thread loads, which takes a second on an idle machine. */
 const LOADING_MS = 30_000;
+/** Longest silence of a thread that lacks a core: one that waits for ever, such as for a lock, looks the same. */
+const STARVED_MS = 200_000;
+
+/** For tests. */
+export interface Supervision {
+  /** Longest silence of the thread, ms. */
+  readonly silenceMs?: number;
+  /** Processor time of the thread, ms; null: unknown. */
+  readonly threadMs?: () => number | null;
+}
 
 /** The session whose message a thread was processing. It may be closed by now: clients disconnect, budgets expire. */
 export interface Offender {
@@ -28,8 +40,10 @@ export interface Loss {
   readonly offender: Offender | null;
   /** Whether the library crashed on that message. */
   readonly isCrashed: boolean;
-  /** Whether the thread had loaded; if not, another thread will not load either. */
+  /** Whether the thread had loaded. One that fails to load by an error will fail again. */
   readonly wasLoaded: boolean;
+  /** Whether the thread did not answer in time. */
+  readonly isLate: boolean;
 }
 
 export interface ThreadListener {
@@ -43,8 +57,14 @@ export class SupervisedWorker {
   /** Senders of unanswered messages, in order. */
   readonly #pending: Offender[] = [];
   #isLoaded = false;
+  #thread: number | null = null;
+  /** Of the time limit: its length, and the processor time of the thread at its start. */
+  #limitMs = SILENCE_MS;
+  #computedMs: number | null = null;
+  /** When the thread had its present message. */
+  #silentSince = 0;
   #isOver = false;
-  readonly #options: { readonly silenceMs?: number };
+  readonly #options: Supervision;
   readonly #listener: ThreadListener;
   /**
    * A thread times out at the second of two checks. Between them, this process reads answers that arrived during a long
@@ -53,16 +73,17 @@ export class SupervisedWorker {
   readonly #watchdog = new Watchdog(
     () => undefined,
     () => {
-      this.#lose('it did not answer in time');
+      if (this.#isStarved()) this.#watch();
+      else this.#lose('it did not answer in time', { isLate: true });
     },
     1,
   );
 
   /** @throws Error if the system cannot create a thread */
-  constructor(data: GrammarThreadData, options: { readonly silenceMs?: number }, listener: ThreadListener) {
+  constructor(data: GrammarThreadData, options: Supervision, listener: ThreadListener) {
     this.#options = options;
     this.#listener = listener;
-    this.#worker = new Worker(new URL('./thread.js', import.meta.url), { workerData: data });
+    this.#worker = new Worker(new URL('./thread-entry.js', import.meta.url), { workerData: data });
     this.#worker.on('message', (message: FromGrammars) => {
       this.#answered(message);
     });
@@ -88,9 +109,14 @@ export class SupervisedWorker {
   #answered(message: FromGrammars): void {
     // A terminated thread may still deliver messages; they are ignored.
     if (this.#isOver) return;
+    if (message.type === 'begun') {
+      this.#thread = message.thread;
+      this.#computedMs = this.#threadMs();
+      return;
+    }
     this.#isLoaded = true;
     if (message.type === 'crashed') {
-      this.#lose(message.message, true);
+      this.#lose(message.message, { isCrashed: true });
       return;
     }
     if (message.type !== 'loaded') {
@@ -102,17 +128,37 @@ export class SupervisedWorker {
 
   /** Starts or restarts the time limit while answers are pending. */
   #guard(): void {
-    const silenceMs = this.#options.silenceMs ?? (this.#isLoaded ? SILENCE_MS : LOADING_MS);
-    if (this.#pending.length === 0) this.#watchdog.stop();
-    else this.#watchdog.start(silenceMs / 2);
+    if (this.#pending.length === 0) {
+      this.#watchdog.stop();
+      return;
+    }
+    this.#silentSince = monotonicMs();
+    this.#limitMs = this.#options.silenceMs ?? (this.#isLoaded ? SILENCE_MS : LOADING_MS);
+    this.#watch();
   }
 
-  #lose(why: string, isCrashed = false): void {
+  #watch(): void {
+    this.#computedMs = this.#threadMs();
+    this.#watchdog.start(this.#limitMs / 2);
+  }
+
+  /** Whether the thread had too little processor time for an answer within the time limit. */
+  #isStarved(): boolean {
+    const [before, now] = [this.#computedMs, this.#threadMs()];
+    if (now === null || before === null || monotonicMs() - this.#silentSince > STARVED_MS) return false;
+    return now - before < this.#limitMs / 2;
+  }
+
+  #threadMs(): number | null {
+    return this.#options.threadMs === undefined ? threadTimeMs(this.#thread) : this.#options.threadMs();
+  }
+
+  #lose(why: string, { isCrashed = false, isLate = false } = {}): void {
     if (this.#isOver) return;
     this.#isOver = true;
     this.#watchdog.stop();
     void this.#worker.terminate();
     const offender = this.#isLoaded ? (this.#pending[0] ?? null) : null;
-    this.#listener.lost({ why, offender, isCrashed, wasLoaded: this.#isLoaded });
+    this.#listener.lost({ why, offender, isCrashed, wasLoaded: this.#isLoaded, isLate });
   }
 }

@@ -38,15 +38,18 @@ function isLoopback(host: string): boolean {
  * machine. Their requests carry the page's name in Host. An attacker owns neither an IP address, a reserved name nor a
  * name without a dot, so these always pass.
  *
- * @param keyCount API keys: a page without a key can call nothing of interest, so any host passes by default
+ * @param keyCount API keys, which decide the default address
+ * @param needsKey whether requests need one: a page without a key can call nothing of interest, so any host passes by
+ * default
  * @returns whether a Host header is served
  */
 export function hostRule(
   { host, allowedHosts }: Pick<ServeOptions, 'host' | 'allowedHosts'>,
   keyCount: number,
+  needsKey = keyCount > 0,
 ): (header: string) => boolean {
   const { address } = chooseHost(host, keyCount);
-  const isOpen = allowedHosts.length === 0 && (keyCount > 0 || !isLoopback(address));
+  const isOpen = allowedHosts.length === 0 && (needsKey || !isLoopback(address));
   if (isOpen || allowedHosts.includes('*')) return () => true;
   const names = new Set([address, ...allowedHosts].map((each) => nameOf(each)));
   return (header) => {

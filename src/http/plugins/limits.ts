@@ -60,21 +60,37 @@ function tell(reply: FastifyReply, what: Limited, bucket: TokenBucket): void {
 const bucketOf = (perMinute: number | null): TokenBucket | null =>
   perMinute === null ? null : new TokenBucket(perMinute, monotonicMs());
 
+/** A bucket of another size from which the same units are taken. */
+function followed(before: TokenBucket | null, perMinute: number | null): TokenBucket | null {
+  if (before === null || before.perMinute === perMinute) return before ?? bucketOf(perMinute);
+  const bucket = bucketOf(perMinute);
+  bucket?.take(before.perMinute - before.level(monotonicMs()), monotonicMs());
+  return bucket;
+}
+
 /** The use of one key. */
 class Meter {
   readonly tenant: string;
-  readonly #requests: TokenBucket | null;
-  readonly #tokens: TokenBucket | null;
+  #requests: TokenBucket | null;
+  #tokens: TokenBucket | null;
   #inFlight = 0;
 
   constructor(
-    private readonly key: ApiKey,
+    private key: ApiKey,
     private readonly daily: DailyTokens,
     private readonly limited: Series['limited'],
   ) {
     this.tenant = tenantOf(key);
     this.#requests = bucketOf(key.limits.requestsPerMinute);
     this.#tokens = bucketOf(key.limits.tokensPerMinute);
+  }
+
+  /** Goes on counting under the limits of the key as it was read again. */
+  follow(key: ApiKey): void {
+    if (key === this.key) return;
+    this.#requests = followed(this.#requests, key.limits.requestsPerMinute);
+    this.#tokens = followed(this.#tokens, key.limits.tokensPerMinute);
+    this.key = key;
   }
 
   /**
@@ -158,18 +174,20 @@ class Meter {
 
 export function registerLimits(app: FastifyInstance, { series, dailyTokens }: HttpContext): void {
   const daily = dailyTokens ?? new DailyTokens(null);
-  /** A reload keeps the objects of unchanged keys, and so their meters. */
-  const meters = new WeakMap<ApiKey, Meter>();
+  /** By the digest of the key: a reload may change its name or limits, and its use stays. */
+  const meters = new Map<string, Meter>();
   app.decorateRequest('caller');
   app.addHook('onRequest', (request, reply, done) => {
     const key = request.apiKey;
     request.caller = anonymous(request.forwarded.client);
     if (key !== null) {
-      const meter = meters.get(key) ?? new Meter(key, daily, series.limited);
-      meters.set(key, meter);
+      const keyId = key.digest.toString('hex');
+      const meter = meters.get(keyId) ?? new Meter(key, daily, series.limited);
+      meters.set(keyId, meter);
+      meter.follow(key);
       request.caller = {
         keyName: key.name,
-        keyId: key.digest.toString('hex'),
+        keyId,
         tenant: meter.tenant,
         policy: key.policy,
         reserve: ({ tokens, maxTokensParam, answers }) => {
@@ -178,7 +196,8 @@ export function registerLimits(app: FastifyInstance, { series, dailyTokens }: Ht
         },
       };
       if (key.name !== null) request.logFields.key = key.name;
-      if (request.routeOptions.config.inference === true) meter.count(reply, 1, 0);
+      const { inference, isShared } = request.routeOptions.config;
+      if (inference === true || isShared === true) meter.count(reply, 1, 0);
     }
     done();
   });

@@ -89,6 +89,7 @@ const json = (schema: object) => ({ 'application/json': { schema } });
 interface AnswerOptions {
   readonly generates?: boolean;
   readonly moreStatuses?: readonly ErrorStatus[];
+  readonly isShared?: boolean;
   readonly errorSchema?: string;
   readonly more?: HeaderSchemas;
 }
@@ -97,6 +98,7 @@ interface AnswerOptions {
  * @param statuses errors that the endpoint may return
  * @param options.generates the answer may be a stream of server-sent events, and has a plan and rate limits
  * @param options.moreStatuses errors beside those of all endpoints that generate
+ * @param options.isShared the request counts against its key, and generates nothing
  * @param options.errorSchema the name of the errors' schema
  * @param options.more further headers of the dialect
  */
@@ -104,7 +106,13 @@ export function answers(
   answer: TSchema,
   description: string,
   statuses: readonly ErrorStatus[] = [400, 401, 404, 405, 413, 415, 429, 500, 503],
-  { generates = false, moreStatuses = [], errorSchema = ERROR_SCHEMA_ID, more = {} }: AnswerOptions = {},
+  {
+    generates = false,
+    isShared = false,
+    moreStatuses = [],
+    errorSchema = ERROR_SCHEMA_ID,
+    more = {},
+  }: AnswerOptions = {},
 ) {
   const errors = generates ? [...statuses, 502 as const, ...moreStatuses].sort() : statuses;
   const error = json({ $ref: `${errorSchema}#` });
@@ -115,6 +123,7 @@ export function answers(
     ...(status === 405 ? {} : more),
     ...STATUS_HEADERS[status],
     ...(generates ? GENERATION_HEADERS[status] : {}),
+    ...(isShared && status in GENERATION_HEADERS && status !== 502 ? requestLimitHeaders : {}),
   });
   return {
     200: {

@@ -4,15 +4,40 @@ import type { GeneratingEndpoint, PlainEndpoint } from '../../api/endpoints/endp
 import { endpoints } from '../../api/endpoints/index.js';
 import { messageIdHeader } from '../../api/schemas/headers.js';
 import { anthropic } from '../api-dialect.js';
+import { FairQuota } from '../../util/fair-quota.js';
+import { ApiError } from '../../api/errors.js';
 import type { HttpContext } from '../context.js';
 import { clientAbortSignal } from '../response-lifecycle.js';
 import { answers, budgetHeaders, MESSAGES_ERROR_ID } from './describe.js';
 import { generationHandler } from './generation-handler.js';
 
+declare module 'fastify' {
+  interface FastifyContextConfig {
+    /** Whether the request counts against its key and tenant, although it generates nothing. */
+    readonly isShared?: boolean;
+  }
+}
+
+/** Most texts of a tenant alone that are counted at a time: each turn of the event loop encodes a part of all. */
+const MOST_COUNTED = 4;
+
+/** Runs work in a place of its tenant. @throws ApiError queue_full */
+async function inPlace<T>(places: FairQuota, tenant: string, work: () => T | Promise<T>): Promise<T> {
+  if (places.available(tenant) < 1)
+    throw new ApiError('queue_full', 'Too many texts of this client are being tokenized; try again shortly.');
+  places.acquire(tenant, 1);
+  try {
+    return await work();
+  } finally {
+    places.release(tenant, 1);
+  }
+}
+
 export function registerEndpoints(app: FastifyInstance, context: HttpContext): void {
+  const places = new FairQuota(MOST_COUNTED);
   for (const endpoint of endpoints) {
     if ('operation' in endpoint) registerGenerating(app, context, endpoint);
-    else registerPlain(app, context, endpoint);
+    else registerPlain(app, context, endpoint, places);
   }
 }
 
@@ -47,25 +72,23 @@ function registerGenerating(app: FastifyInstance, context: HttpContext, endpoint
   );
 }
 
-function registerPlain(app: FastifyInstance, context: HttpContext, endpoint: PlainEndpoint): void {
-  const { path, hiddenPath, body, params, answer, meaning, statuses } = endpoint;
+function registerPlain(app: FastifyInstance, context: HttpContext, endpoint: PlainEndpoint, places: FairQuota): void {
+  const { isShared = false, path, hiddenPath, body, params, answer, meaning, statuses } = endpoint;
   const register = (url: string, schema: object): void => {
     app.route<{ Params: Record<string, string> }>({
       method: body === undefined ? 'GET' : 'POST',
       url,
-      config: configOf(endpoint),
+      config: { ...configOf(endpoint), isShared },
       schema,
-      handler: (request, reply) =>
-        endpoint.serve(context.api, {
-          body: request.body,
-          params: request.params,
-          caller: request.caller,
-          signal: clientAbortSignal(reply),
-          isDraining: context.draining,
-        }),
+      handler: (request, reply) => {
+        const { body, params, caller } = request;
+        const signal = clientAbortSignal(reply);
+        const serve = () => endpoint.serve(context.api, { body, params, caller, signal, isDraining: context.draining });
+        return isShared ? inPlace(places, caller.tenant, serve) : serve();
+      },
     });
   };
-  const response = answers(answer, meaning, statuses, errorsOf(endpoint));
+  const response = answers(answer, meaning, statuses, { isShared, ...errorsOf(endpoint) });
   register(path, { ...textOf(endpoint), ...(body && { body }), ...(params && { params }), response });
   if (hiddenPath !== undefined) register(hiddenPath, { hide: true });
 }

@@ -1,9 +1,11 @@
 /** Serves an endpoint that generates, whole or as a stream. */
+import { Readable } from 'node:stream';
+import { setImmediate as nextTurn } from 'node:timers/promises';
 import type { FastifyReply, FastifyRequest } from 'fastify';
 import type { ApiContext, ApiRequest, Caller } from '../../api/context.js';
 import { invalid } from '../../api/errors.js';
 import type { GeneratingEndpoint } from '../../api/endpoints/endpoint.js';
-import { serveStream, serveWhole } from '../../api/generation/serve.js';
+import { serveStream, serveWhole, type WholeBody } from '../../api/generation/serve.js';
 import { clientAbortSignal } from '../response-lifecycle.js';
 import { SseStream } from '../sse.js';
 import { warn } from '../plugins/headers.js';
@@ -25,8 +27,7 @@ export function generationHandler(context: ApiContext, endpoint: GeneratingEndpo
       return reply;
     }
     const answer = await serveWhole(limited, api, endpoint);
-    void reply.headers(answer.headers);
-    return answer.body;
+    return reply.headers(answer.headers).type('application/json; charset=utf-8').send(sent(answer.body));
   };
 }
 
@@ -47,6 +48,19 @@ export function apiRequestOf<Body>(request: FastifyRequest, reply: FastifyReply,
     },
     addCancelFields: (fields) => (request.cancelFields = fields),
   };
+}
+
+/** A body, or a stream of it that lets other requests run between two pieces. */
+function sent({ first, rest }: WholeBody): string | Readable {
+  return rest === null ? first : Readable.from(paced(first, rest), { objectMode: false });
+}
+
+async function* paced(first: string, rest: Iterable<string>): AsyncGenerator<string, void, undefined> {
+  yield first;
+  for (const piece of rest) {
+    await nextTurn();
+    yield piece;
+  }
 }
 
 /** Fields that state a length. */

@@ -1,10 +1,11 @@
 /** A grammar that breaks the grammar thread, without a model: the sequences beside it continue. */
-import { readFileSync } from 'node:fs';
+import { readFileSync, readlinkSync } from 'node:fs';
 import { join } from 'node:path';
 import { setImmediate as turn } from 'node:timers/promises';
 import t, { type Test } from 'tap';
 import { type Constraint, isPending } from '../../../src/engine/constraint.js';
 import { Grammars } from '../../../src/engine/grammar/grammars.js';
+import { threadTimeMs } from '../../../src/engine/grammar/thread-time.js';
 import { Quarantine } from '../../../src/engine/grammar/quarantine.js';
 import type { Grammar } from '../../../src/protocol/index.js';
 import { packageRoot } from '../../../src/config.js';
@@ -59,6 +60,7 @@ function watched(t: Test): Watched {
   const own = {
     tokenizer,
     endTokens: ends,
+    threadMs: () => null,
     get silenceMs(): number {
       const ms = isHurried ? 1 : 60_000;
       isHurried = false;
@@ -125,6 +127,54 @@ void t.test('an answer beside a grammar that breaks the thread continues unchang
   t.strictSame(seen, states);
   beside.close();
   t.equal(threads(), 3);
+});
+
+void t.test(
+  'a thread that lacks processor time is slow, and one that computes without an answer is stuck',
+  async (t) => {
+    holdProcess(t);
+    let computedMs = 0;
+    const options = { tokenizer, endTokens: ends, silenceMs: 4, threadMs: () => computedMs };
+    const starved = new Grammars(options, () => undefined);
+    const constraint = await starved.open('late', LARGE, ends);
+    t.equal(constraint.failed, null, 'it answers after many time limits, while it loads and after');
+    constraint.close();
+    const computing = new Grammars({ ...options, threadMs: () => (computedMs += 4) }, () => undefined);
+    await t.rejects(computing.open('stuck', LARGE, ends), { name: 'GrammarsLost', message: /not answer in time/ });
+  },
+);
+
+void t.test('a begun answer is taken up although the next thread is late to load', async (t) => {
+  holdProcess(t);
+  let [late, limits] = [0, 0];
+  const own = {
+    ...{ tokenizer, endTokens: ends, threadMs: () => null },
+    get silenceMs(): number {
+      limits++;
+      return late-- > 0 ? 1 : 60_000;
+    },
+  };
+  const grammars = new Grammars(own, () => undefined);
+  const begun = await grammars.open('begun', JSON_GRAMMAR, ends);
+  const [first = 0, ...rest] = encoder.encode(text, false);
+  await write(begun, [first]);
+  // Of the large grammar, and of the loading of the next thread.
+  [late, limits] = [2, 0];
+  await t.rejects(grammars.open('stuck', LARGE, ends), { name: 'GrammarsLost' });
+  await write(begun, rest);
+  t.equal(begun.failed, null);
+  t.ok(limits > 2, 'a third thread loaded');
+  begun.close();
+});
+
+void t.test('the system tells the processor time of a thread', async (t) => {
+  const thread = Number(/\d+$/.exec(readlinkSync('/proc/thread-self'))?.[0]);
+  const before = threadTimeMs(thread) ?? NaN;
+  const { user } = process.cpuUsage();
+  while (process.cpuUsage().user - user < 100_000);
+  t.ok((threadTimeMs(thread) ?? NaN) - before >= 50);
+  t.equal(threadTimeMs(2 ** 30), null);
+  t.equal(threadTimeMs(null), null);
 });
 
 void t.test('a grammar that broke a thread breaks no second one', async (t) => {

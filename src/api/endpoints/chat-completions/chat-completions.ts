@@ -18,7 +18,12 @@ import { ChatBody, ToolCall } from './chat-body.js';
 import { chatPrompt, continuesLast, textOf } from './chat-prompt.js';
 import { planTools } from './tool-grammar.js';
 
-export async function readChat(context: ApiContext, request: ApiRequest<ChatBody>): Promise<GenerationRequest> {
+/** @param copies of the log-probabilities in the answer */
+export async function readChat(
+  context: ApiContext,
+  request: ApiRequest<ChatBody>,
+  copies = 1,
+): Promise<GenerationRequest> {
   const { body } = request;
   rejectUnsupported(body, ChatBody.properties);
   if ((body.top_logprobs ?? 0) > 0 && body.logprobs !== true) {
@@ -44,6 +49,7 @@ export async function readChat(context: ApiContext, request: ApiRequest<ChatBody
     maxTokens: body.max_completion_tokens ?? body.max_tokens ?? null,
     defaultTokens: context.limits.maxTokensDefault,
     logprobs: body.logprobs === true ? (body.top_logprobs ?? 0) : null,
+    copies,
     echo: false,
     grammar: asked,
     thoughts,
@@ -123,7 +129,7 @@ export const chatCompletions: GeneratingEndpoint<ChatBody> = {
   // Of upstream models.
   moreStatuses: [504],
   userOf: ({ user }) => user,
-  read: readChat,
+  read: (context, request) => readChat(context, request),
   form(context, _request, answer, send) {
     const scores = (tokens: readonly ChoiceToken[]) =>
       answer.request.engine.logprobs === null

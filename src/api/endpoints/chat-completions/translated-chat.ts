@@ -50,13 +50,17 @@ async function withNames<T>(names: Translation['names'], run: () => Promise<T> |
   }
 }
 
-/** @throws ApiError as a chat does, with the client's parameters */
+/**
+ * @param copies of the log-probabilities in the answer
+ * @throws ApiError as a chat does, with the client's parameters
+ */
 export async function readAsChat(
   context: ApiContext,
   request: ApiRequest<unknown>,
   { body, names }: Translation,
+  copies = 1,
 ): Promise<GenerationRequest> {
-  const read = await withNames(names, () => readChat(context, { ...request, body }));
+  const read = await withNames(names, () => readChat(context, { ...request, body }, copies));
   const { grammar, quota } = read;
   return {
     ...read,

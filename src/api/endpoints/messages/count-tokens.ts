@@ -18,6 +18,7 @@ export const countTokens = plainEndpoint<CountTokensBody>({
   body: CountTokensBody,
   answer: CountTokensAnswer,
   meaning: 'The tokens of the prompt.',
+  isShared: true,
   async serve(context, { body, signal }): Promise<CountTokensAnswer> {
     modelExit(context.model, body.model);
     return { input_tokens: await countTranslated(context, translate(context, body), signal) };

@@ -21,6 +21,7 @@ export const inputTokens = plainEndpoint<InputTokensBody>({
   body: InputTokensBody,
   answer: InputTokensAnswer,
   meaning: 'The tokens of the prompt.',
+  isShared: true,
   async serve(context, { body, signal }): Promise<InputTokensAnswer> {
     const { input, ...others } = body;
     if (input === undefined && body.instructions === undefined) throw required('input');

@@ -4,6 +4,7 @@
  */
 import type { CallPart } from '../../generation/call-reader.js';
 import { type Static, Type, words } from '../../../util/schema.js';
+import type { ChoiceToken } from '../../generation/choice.js';
 import { ChatLogprob } from '../../generation/logprobs.js';
 
 export const Status = words(['in_progress', 'completed', 'incomplete']);
@@ -51,11 +52,11 @@ type Item<T extends OutputItem['type']> = Extract<OutputItem, { type: T }>;
 type ItemStatus = OutputItem['status'];
 
 /** The part of an item as it begins. */
-const textPart = (): Item<'message'>['content'][number] => ({
+const textPart = (logprobs: ChatLogprob[]): Item<'message'>['content'][number] => ({
   type: 'output_text',
   text: '',
   annotations: [],
-  logprobs: [],
+  logprobs,
 });
 const thoughtsPart = (): Item<'reasoning'>['content'][number] => ({ type: 'reasoning_text', text: '' });
 
@@ -71,19 +72,31 @@ export class Output {
   readonly #answerId: string;
   readonly #emit: Emit;
 
-  constructor(answerId: string, emit: Emit) {
+  /** The tokens of the message that grows. */
+  #tokens: ChoiceToken[] = [];
+  readonly #scores: (tokens: readonly ChoiceToken[]) => Iterable<ChatLogprob>;
+
+  /** @param scores makes a list for JSON */
+  constructor(answerId: string, emit: Emit, scores: (tokens: readonly ChoiceToken[]) => Iterable<ChatLogprob>) {
     this.#answerId = answerId;
     this.#emit = emit;
+    this.#scores = scores;
   }
 
   /** Adds a text, which may be empty, to the message that grows or to a new one. */
-  text(delta: string, logprobs: ChatLogprob[]): void {
-    const item = this.#growing('message') ?? this.#open({ ...this.#head('message', 'msg'), ...newMessage() });
-    const part = partOf(item);
-    part.text += delta;
-    part.logprobs.push(...logprobs);
-    if (delta === '' && logprobs.length === 0) return;
-    this.#emit('response.output_text.delta', { ...this.#place(item), delta, logprobs });
+  text(delta: string, tokens: readonly ChoiceToken[]): void {
+    const item = this.#growing('message') ?? this.#open(this.#message());
+    partOf(item).text += delta;
+    this.#tokens.push(...tokens);
+    if (delta === '' && tokens.length === 0) return;
+    this.#emit('response.output_text.delta', { ...this.#place(item), delta, logprobs: this.#scores(tokens) });
+  }
+
+  /** A new message. Its log-probabilities are made of its tokens whenever they are written. */
+  #message(): Item<'message'> {
+    this.#tokens = [];
+    const part = textPart(this.#scores(this.#tokens) as ChatLogprob[]);
+    return { ...this.#head('message', 'msg'), role: 'assistant', content: [part] };
   }
 
   /** Adds thoughts, which are not empty. */
@@ -162,5 +175,3 @@ export class Output {
     return { type, id: `${prefix}_${this.#answerId}${number}`, status: 'in_progress' as const };
   }
 }
-
-const newMessage = () => ({ role: 'assistant' as const, content: [textPart()] });

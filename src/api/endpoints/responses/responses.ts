@@ -71,10 +71,14 @@ function ignoredSettings(context: ApiContext, body: ResponsesBody): string[] {
   ].flat();
 }
 
+/** Events of a stream that hold each log-probability: its delta, and the ends of text, part, item and response. */
+const COPIES = 5;
+
 async function read(context: ApiContext, request: ApiRequest<ResponsesBody>): Promise<GenerationRequest> {
   const { body } = request;
   checkSupported(body);
-  const read = await readAsChat(context, request, translate(withoutIgnored(context, body)));
+  const copies = body.stream === true ? COPIES : 1;
+  const read = await readAsChat(context, request, translate(withoutIgnored(context, body)), copies);
   for (const each of ignoredSettings(context, body)) request.warn(each);
   return read;
 }
@@ -159,8 +163,8 @@ function responseForm(
   const body = withoutIgnored(context, request.body);
   let number = 0;
   const emit: Emit = (type, fields) => send?.({ type, sequence_number: number++, ...fields }, type);
-  const output = new Output(answer.request.id, emit);
   const isScored = answer.request.engine.logprobs !== null;
+  const output = new Output(answer.request.id, emit, (tokens) => chatLogprobs(tokenizer, tokens));
   let isBegun = false;
   let status: 'completed' | 'incomplete' = 'completed';
   /** Begins the stream with the first token, so that a rejection is a plain error. */
@@ -179,7 +183,7 @@ function responseForm(
         output.end(status);
       } else if (piece.thoughts !== '') output.thoughts(piece.thoughts);
       else if (piece.call !== null) output.call(piece.call);
-      else output.text(piece.text, isScored ? chatLogprobs(tokenizer, piece.tokens) : []);
+      else output.text(piece.text, isScored ? piece.tokens : []);
     },
     end() {
       const response = responseOf(body, answer, { status, output: output.items });
