@@ -1,6 +1,7 @@
 /**
- * Right answers in time under load, over HTTP: Sortie routed by budgets, every exit that lands, every fixed setting of
- * Sortie (exit and constant end pressure), and with --peer llama-server. ` hint` behind a side asks for short answers.
+ * Right answers in time under load, over HTTP. The sides are Sortie routed by budgets, every exit that lands, and every
+ * fixed setting of Sortie (exit and constant end pressure). With --peer, llama-server is a side too. ` hint` behind a side
+ * asks for short answers.
  *
  *   npm run bench:goodput -- [--sides routed,"lands 30","lands 30 hint"] [--loads .5,1,2] [--seeds 1,2,3] [--out DIR]
  *     [--budgets 1x,2x,4x] [--questions FILE] [--server-args "..."] [--peer DIR --peer-model FILE] ...

@@ -157,7 +157,7 @@ export class TimedAnswer {
       source: landed === null ? 'upstream' : 'upstream-landed',
       budget_ms: budgetMs,
       actual_ms: Math.round(actual * 1000) / 1000,
-      met: actual <= budgetMs,
+      met: actual <= budgetMs && (landed?.sentence ?? true),
       landed,
       upstream: { ...this.meter.report(), aborted: landed !== null },
     };

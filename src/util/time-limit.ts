@@ -24,8 +24,8 @@ function computedMs(): number {
 }
 
 /**
- * Work that had to wait for a core begins again, once: the limit counts time that the process computes, and the event
- * loop is held for at most twice as long.
+ * The limit counts time that the process computes. So work that had to wait for a core begins again, once. It holds the
+ * event loop for at most twice the limit.
  * @param work without effects
  * @throws TimeLimitError, or an error of the work
  */

@@ -40,7 +40,7 @@ export interface Loss {
   readonly offender: Offender | null;
   /** Whether the library crashed on that message. */
   readonly isCrashed: boolean;
-  /** Whether the thread had loaded. One that fails to load by an error will fail again. */
+  /** Whether the thread had loaded. A thread whose load fails by an error fails again. */
   readonly wasLoaded: boolean;
   /** Whether the thread did not answer in time. */
   readonly isLate: boolean;
