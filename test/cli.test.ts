@@ -1,7 +1,7 @@
 /** The command line: its help and its errors before a command runs. */
 import { spawn, spawnSync } from 'node:child_process';
 import { once } from 'node:events';
-import { closeSync, openSync, readdirSync } from 'node:fs';
+import { closeSync, openSync, readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import t, { type Test } from 'tap';
 import { run } from '../src/cli.js';
@@ -177,6 +177,14 @@ void t.test('convert writes a repeated kernel once', async (t) => {
   const { code } = await printed(t, ['convert', tiny, '--kernels', 'fp32,int4,fp32', '--out', out]);
   t.equal(code, 0);
   t.same(loadManifest(out).kernels, ['fp32', 'int4']);
+});
+
+void t.test('every option of convert is in docs/models.md', async (t) => {
+  const { text } = await printed(t, ['convert', '--help']);
+  const options = [...text.matchAll(/^ +(--[a-z-]+)/gm)].map(([, option]) => option ?? '');
+  const docs = readFileSync(join(packageRoot, 'docs', 'models.md'), 'utf8');
+  t.ok(options.length > 10);
+  for (const option of options) t.match(docs, new RegExp(`\`${option}[ \`]`), option);
 });
 
 // Node.js behaves this way for a numeric user without HOME.
