@@ -3,7 +3,8 @@ import { EngineClient } from '../src/engine-client/client.js';
 import type { EngineOptions } from '../src/protocol/engine-options.js';
 import type { StepMessage, StepPart, PartMs } from '../src/protocol/index.js';
 import { answerOf } from './engine-answer.js';
-import { GREEDY, greedy, GREEDY_BASE } from './greedy-request.js';
+import { greedy, GREEDY_BASE } from './greedy-request.js';
+import { GREEDY } from '../src/protocol/sampling-rules.js';
 import { RateMeter } from './rate-meter.js';
 import { promptOf, type Rate, type Scenario, WARM_UP } from './scenario.js';
 

@@ -1,19 +1,7 @@
 /** A request at one exit, for benches and tests. */
 import { monotonicMs } from '../src/util/clock.js';
 import type { EngineRequest, SequenceRequest, Sampling } from '../src/protocol/index.js';
-
-/** Always samples the most likely token. */
-export const GREEDY: Sampling = {
-  temperature: 0,
-  topP: 1,
-  topK: 0,
-  minP: 0,
-  seed: null,
-  presencePenalty: 0,
-  frequencyPenalty: 0,
-  repetitionPenalty: 1,
-  logitBias: [],
-};
+import { GREEDY } from '../src/protocol/sampling-rules.js';
 
 /** Greedy without a DRY rule: the answer of the base, and the speed of a server without the rule. */
 export const GREEDY_BASE: Sampling = { ...GREEDY, dry: { multiplier: 0, base: 1.75, allowedLength: 2 } };

@@ -1,6 +1,7 @@
 /** One simulated request, and the request that the scheduler gets for it. */
 import type { DepthShape } from '../cost/model.js';
-import type { Budget, SequenceRequest, ExitLayer, LengthGroup, Sampling } from '../protocol/index.js';
+import type { Budget, SequenceRequest, ExitLayer, LengthGroup } from '../protocol/index.js';
+import { GREEDY } from '../protocol/sampling-rules.js';
 
 export interface SimulatedRequest {
   readonly id: string;
@@ -23,18 +24,6 @@ export interface SimulatedRequest {
   /** For reports. */
   readonly budgetClass: string;
 }
-
-const GREEDY: Sampling = {
-  temperature: 0,
-  topP: 1,
-  topK: 0,
-  minP: 0,
-  seed: null,
-  presencePenalty: 0,
-  frequencyPenalty: 0,
-  repetitionPenalty: 1,
-  logitBias: [],
-};
 
 /** The token that ends answers. Prompts hold other ones. */
 export const END_TOKEN = 0;

@@ -41,13 +41,9 @@ export class HeldAnswer {
     return this.#ends.count;
   }
 
-  /** Characters of the text so far, and those that went out. */
+  /** Characters of the text so far. */
   get received(): number {
     return this.#received;
-  }
-
-  get sent(): number {
-    return this.#sent;
   }
 
   /** Whether the answer ended by itself. */

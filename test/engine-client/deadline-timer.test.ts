@@ -3,7 +3,7 @@ import t, { type Test } from 'tap';
 import { monotonicMs } from '../../src/util/clock.js';
 import { DeadlineTimer } from '../../src/engine-client/deadline-timer.js';
 import type { EndedEvent, SequenceRequest, OnMiss, StepMessage } from '../../src/protocol/index.js';
-import { GREEDY } from '../../bench/greedy-request.js';
+import { GREEDY } from '../../src/protocol/sampling-rules.js';
 import { plannedEvent } from '../fakes/engine.js';
 
 const request = (id: string, totalMs: number, onMiss: OnMiss = 'truncate'): SequenceRequest => ({

@@ -4,7 +4,7 @@ import { chunkEnd } from '../../src/scheduler/chunks.js';
 import { kernelChoice } from '../../src/engine/execution/kernels.js';
 import { findPrefix } from '../../src/scheduler/kv/prefix.js';
 import { randomStream } from '../../src/engine/draws.js';
-import { GREEDY } from '../../bench/greedy-request.js';
+import { GREEDY } from '../../src/protocol/sampling-rules.js';
 import { sampleFull } from '../../src/engine/sampling/sample-row.js';
 import { sampleTop } from '../../src/engine/sampling/sampler.js';
 import { Slot } from '../../src/scheduler/kv/slot.js';

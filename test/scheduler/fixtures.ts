@@ -9,7 +9,7 @@ import type {
   OnMiss,
   ServiceClass,
 } from '../../src/protocol/index.js';
-import { GREEDY } from '../../bench/greedy-request.js';
+import { GREEDY } from '../../src/protocol/sampling-rules.js';
 import { Slot } from '../../src/scheduler/kv/slot.js';
 import { type ExitUnits, type Units, exitOfLayer } from '../../src/scheduler/kv/units.js';
 import { type LengthPrior, OutputLengths } from '../../src/scheduler/output-length.js';

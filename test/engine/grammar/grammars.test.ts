@@ -10,7 +10,7 @@ import { Grammars } from '../../../src/engine/grammar/grammars.js';
 import { grammarVocabulary } from '../../../src/engine/grammar/vocabulary.js';
 import { GrammarQueue } from '../../../src/engine/worker/grammar-queue.js';
 import type { SequenceRequest, Grammar } from '../../../src/protocol/index.js';
-import { GREEDY } from '../../../bench/greedy-request.js';
+import { GREEDY } from '../../../src/protocol/sampling-rules.js';
 import { tokenBytes, type TokenizerJson } from '../../../src/text/token-bytes.js';
 import { TextTokenizer } from '../../../src/text/tokenizer.js';
 import { answersOf, greedy, holdProcess, makeCore, makeExecutor, MODEL } from '../helper.js';

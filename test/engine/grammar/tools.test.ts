@@ -8,7 +8,7 @@ import type { Constraint } from '../../../src/engine/constraint.js';
 import { Grammars } from '../../../src/engine/grammar/grammars.js';
 import { GrammarQueue } from '../../../src/engine/worker/grammar-queue.js';
 import type { CallsGrammar, SequenceRequest } from '../../../src/protocol/index.js';
-import { GREEDY } from '../../../bench/greedy-request.js';
+import { GREEDY } from '../../../src/protocol/sampling-rules.js';
 import { ChatTemplate, type ChatMessage } from '../../../src/text/chat-template.js';
 import { TextTokenizer } from '../../../src/text/tokenizer.js';
 import { answersOf, greedy, holdProcess, makeCore, makeExecutor, MODEL } from '../helper.js';

@@ -7,7 +7,7 @@ import { TokenTexts } from '../../../src/engine/landing/token-texts.js';
 import type { Constraint } from '../../../src/engine/constraint.js';
 import type { EngineOptions, Speculate } from '../../../src/protocol/engine-options.js';
 import type { EndedEvent, SequenceRequest, OnMiss, PlannedEvent, Sampling } from '../../../src/protocol/index.js';
-import { GREEDY } from '../../../bench/greedy-request.js';
+import { GREEDY } from '../../../src/protocol/sampling-rules.js';
 import { type Answer, drain, greedy, makeCore, makeExecutor } from '../helper.js';
 import { tinyModel } from '../tiny-model.js';
 

@@ -6,7 +6,7 @@ import { repetitionPenalties } from '../../../src/engine/sampling/dry.js';
 import type { SequenceRequest, Sampling } from '../../../src/protocol/index.js';
 import type { Constraint } from '../../../src/engine/constraint.js';
 import { dryPenalties } from '../../../src/engine/sampling/sample-batch.js';
-import { GREEDY } from '../../../bench/greedy-request.js';
+import { GREEDY } from '../../../src/protocol/sampling-rules.js';
 import type { Answer } from '../../../src/engine/answer.js';
 import { answerOf } from '../answers.js';
 import { drain, greedy, makeCore, makeExecutor, PROMPTS } from '../helper.js';

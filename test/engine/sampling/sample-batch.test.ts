@@ -9,7 +9,8 @@ import type { SequenceRequest, Sampling } from '../../../src/protocol/index.js';
 import { Draws } from '../../../src/engine/draws.js';
 import { sampleFull } from '../../../src/engine/sampling/sample-row.js';
 import type { Head } from '../../../src/model/head.js';
-import { GREEDY, greedy } from '../../../bench/greedy-request.js';
+import { greedy } from '../../../bench/greedy-request.js';
+import { GREEDY } from '../../../src/protocol/sampling-rules.js';
 import { answerOf } from '../answers.js';
 
 const VOCAB = 8;

@@ -2,7 +2,7 @@
 import fc from 'fast-check';
 import t from 'tap';
 import type { Sampling } from '../../../src/protocol/index.js';
-import { GREEDY } from '../../../bench/greedy-request.js';
+import { GREEDY } from '../../../src/protocol/sampling-rules.js';
 import { applyMask } from '../../../src/engine/constraint.js';
 import { sampleFull, sampleRow } from '../../../src/engine/sampling/sample-row.js';
 import { adjust, sampleTop, type TokenCounts, type TopLogits } from '../../../src/engine/sampling/sampler.js';

@@ -6,7 +6,7 @@ import t from 'tap';
 import type { EngineCore } from '../../../src/engine/worker/core.js';
 import type { DraftCount, SequenceRequest, Sampling } from '../../../src/protocol/index.js';
 import { Draws } from '../../../src/engine/draws.js';
-import { GREEDY } from '../../../bench/greedy-request.js';
+import { GREEDY } from '../../../src/protocol/sampling-rules.js';
 import { draftExits } from '../../../src/scheduler/drafts/drafts.js';
 import { DraftLength } from '../../../src/scheduler/drafts/draft-length.js';
 import { draftAt } from '../../../src/engine/speculation/exit-draft.js';

@@ -1,6 +1,6 @@
 import t from 'tap';
 import type { SequenceRequest } from '../../../src/protocol/index.js';
-import { GREEDY } from '../../../bench/greedy-request.js';
+import { GREEDY } from '../../../src/protocol/sampling-rules.js';
 import { Sequence } from '../../../src/scheduler/sequence.js';
 import { drain, greedy, makeCore, makeExecutor, PROMPTS } from '../helper.js';
 
