@@ -1,4 +1,4 @@
-/** Changes fields at the top of a JSON text, and leaves every other byte as it is. */
+/** Changes fields at the top of a JSON text, and keeps every other byte. */
 
 const QUOTE = '"';
 const isBlank = (character: string | undefined): boolean => character !== undefined && ' \t\n\r'.includes(character);

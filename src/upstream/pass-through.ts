@@ -1,5 +1,5 @@
 /**
- * An answer of an upstream as it is, whole or as a stream: only `model` and `id` differ.
+ * An unchanged answer of an upstream, whole or as a stream: only `model` and `id` differ.
  *
  * Must not know: landings.
  */

@@ -25,7 +25,7 @@ type UpstreamSortie = Static<typeof UpstreamSortie>;
 
 /** The settings of a request to an upstream. */
 export interface UpstreamSettings {
-  /** Null: the request states none, so the answer passes as it is. */
+  /** Null: the request states none, so the answer passes unchanged. */
   readonly budget: (Budget & { readonly totalMs: number }) | null;
   /** Whether text goes out in whole sentences only. */
   readonly holdsSentences: boolean;

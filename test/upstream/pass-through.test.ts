@@ -1,4 +1,4 @@
-/** Requests to an upstream model without a budget: they pass as they are. */
+/** Requests to an upstream model without a budget pass unchanged. */
 import t, { type Test } from 'tap';
 import { setTimeout as delay } from 'node:timers/promises';
 import { openKey } from '../../src/http/keys.js';
@@ -38,7 +38,7 @@ const body = {
   ...{ stop: null, seed: 3 },
 };
 
-void t.test('the upstream gets the body as it is, under its own name and key', async (t) => {
+void t.test('the upstream gets the body unchanged, under its own name and key', async (t) => {
   const { there, here } = await both(t, ({ response }) => {
     response.writeHead(200, { 'content-type': 'application/json', 'set-cookie': 'a=b', 'x-secret': '1' });
     response.end(
