@@ -143,7 +143,23 @@ export default tseslint.config(
   {
     // All lines count, those of comments as well.
     files: ['src/**/*.ts'],
-    rules: { 'max-lines-per-function': ['error', 50] },
+    rules: {
+      'max-lines-per-function': ['error', 50],
+      'max-lines': ['error', 320],
+      'max-len': ['error', { code: 120, ignoreUrls: true, ignoreStrings: true, ignoreTemplateLiterals: true }],
+      // No packing to please these limits.
+      'no-restricted-syntax': [
+        'error',
+        {
+          selector: 'SpreadElement > ObjectExpression',
+          message: 'a literal is spread for nothing: write its fields in the outer literal',
+        },
+        {
+          selector: 'VariableDeclarator[id.type="ArrayPattern"][init.type="ArrayExpression"]',
+          message: 'a tuple that is taken apart at once: declare each name by itself',
+        },
+      ],
+    },
   },
   {
     // An async subtest ends by itself in tap; a sync one needs t.end().

@@ -123,7 +123,8 @@ function textOf(value: unknown): string | undefined {
 
 /**
  * @returns the texts of the options by their key; an empty entry counts as unset
- * @throws OptionError for an unreadable file, wrong syntax, an unknown name or a value that is neither a scalar nor a list
+ * @throws OptionError for an unreadable file, wrong syntax, an unknown name or a value that is neither a scalar nor a
+ * list
  */
 async function readConfigFile(file: string): Promise<Texts> {
   let text: string;

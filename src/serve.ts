@@ -45,7 +45,9 @@ import {
   welcome,
 } from './startup-log.js';
 
-/** Intervals at which the engine predicts the wait of a new request. The prediction takes as long as planning a step. */
+/**
+ * Intervals at which the engine predicts the wait of a new request. The prediction takes as long as planning a step.
+ */
 const LOAD_HEADER_MS = 50;
 const READINESS_MS = 1000;
 
@@ -171,17 +173,17 @@ function gateway({ engine, manifest, metrics, ...parts }: Parts, closing: Closin
   checkThoughtsExit(model, options.thinkingExit);
   const policy = requestPolicy(model, options);
   const layers = model.exits.map(({ layer }) => layer);
-  checkKeyExits(apiKeys, policy, layers);
+  const checkKeys = (keys: readonly ApiKey[]): void => {
+    checkKeyExits(keys, policy, layers);
+  };
+  checkKeys(apiKeys);
   const audited = auditedQuality({ engine, model, manifest, series, options, log });
   closing.push(audited);
   const { quality, gates } = audited;
   const encoding = new EncodingThread(model.tokenizerFile);
   closing.push(encoding);
   const waitMs = watchWait(engine, metrics);
-  const usage = join(options.cacheDir, `tokens-of-the-day-${options.port}.json`);
-  const dailyTokens = new DailyTokens(usage, (reason) => {
-    log.warn({ reason }, 'the tokens of the day are not kept');
-  });
+  const dailyTokens = openDailyTokens(options, log);
   closing.push(dailyTokens);
   const { minExit: floor } = requestDepth(model, undefined, {}, undefined, { ...policy, defaultExit: null });
   const meter = new LoadMeter(waitMs, () => metrics.held.left);
@@ -191,7 +193,14 @@ function gateway({ engine, manifest, metrics, ...parts }: Parts, closing: Closin
   const context: HttpContext = {
     ...parts,
     api: {
-      ...{ engine, model, encoding, limits: { ...options, policy }, metrics, scores: new ScoreSum(), quality, gates },
+      engine,
+      model,
+      encoding,
+      limits: { ...options, policy },
+      metrics,
+      scores: new ScoreSum(),
+      quality,
+      gates,
       ...(upstreams !== undefined && { upstreamNames: upstreams.names }),
     },
     ...(upstreams !== undefined && { upstreams }),
@@ -202,15 +211,23 @@ function gateway({ engine, manifest, metrics, ...parts }: Parts, closing: Closin
     draining: false,
   };
   closing.push({ close: watchLoopLag(series) });
-  if (options.apiKeyFile !== null) {
-    const readKeys = (): ApiKey[] => {
-      const keys = loadApiKeys(options);
-      checkKeyExits(keys, policy, layers);
-      return keys;
-    };
-    closing.push({ close: reloadKeysOnSignal(context, readKeys) });
-  }
+  if (options.apiKeyFile !== null) closing.push({ close: reloadKeys(context, checkKeys) });
   return context;
+}
+
+function openDailyTokens({ cacheDir, port }: ServeOptions, log: HttpContext['log']): DailyTokens {
+  return new DailyTokens(join(cacheDir, `tokens-of-the-day-${port}.json`), (reason) => {
+    log.warn({ reason }, 'the tokens of the day are not kept');
+  });
+}
+
+/** Reads the keys again at the signal. @returns what ends that */
+function reloadKeys(context: HttpContext, check: (keys: readonly ApiKey[]) => void): () => void {
+  return reloadKeysOnSignal(context, () => {
+    const keys = loadApiKeys(context.options);
+    check(keys);
+    return keys;
+  });
 }
 
 /** Opens the ports. Liveness is reported while the model loads. Readiness waits for the model. */

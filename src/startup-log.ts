@@ -12,7 +12,8 @@ export function logEngine(engine: Engine, log: Logger): void {
   const loggedKernels = new Set<string>();
   engine.on('ready', ({ calibration, kernelFaults = [], ...ready }) => {
     const { device, devices, kernels, exits, maxLength, slots } = ready;
-    const [loadMs, calibrateMs] = [Math.round(ready.loadMs), Math.round(ready.calibrateMs)];
+    const loadMs = Math.round(ready.loadMs);
+    const calibrateMs = Math.round(ready.calibrateMs);
     const costs = calibration?.source;
     const shown = { device, ...(devices.length > 0 && { cards: devices }), kernels, exits, maxLength, slots };
     log.info({ ...shown, loadMs, calibrateMs, costs }, 'engine ready');

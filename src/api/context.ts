@@ -95,7 +95,8 @@ export interface Caller {
  * The space in which a prompt may share its prefix with other prompts. A shared prefix shows in `cached_tokens` and in
  * the time to the first token. Across clients it would tell one client about the prompts of another one.
  * @param salt the request's `cache_salt`
- * @returns a digest of salt and key, or of the network address without a key, which reveals none; null for the common space
+ * @returns a digest of salt and key, or of the network address without a key, which reveals none; null for the common
+ * space
  */
 export function prefixSpace(
   reuse: Limits['prefixReuse'],

@@ -41,6 +41,9 @@ export interface AnswerOutput {
   readonly columns?: (() => number) | null;
 }
 
+/** Before the first part. */
+const NO_FACTS = { tokens: 0, firstMs: null, totalMs: 0, exits: null, report: null, isCut: false } as const;
+
 /** Streams an answer. @param signal cancels it; the text so far stays in the conversation */
 export async function streamTurn(
   chat: ChatServer,
@@ -60,10 +63,7 @@ export async function streamTurn(
   };
   let text = '';
   let events = 0;
-  let facts: Facts = {
-    ...{ tokens: 0, firstMs: null, totalMs: 0, exits: null, report: null, isCut: false },
-    budgetMs: session.budgetMs,
-  };
+  let facts: Facts = { ...NO_FACTS, budgetMs: session.budgetMs };
   try {
     const headers = chat.isSortie ? session.headers() : {};
     const asking = { headers, signal, countsEachPart: chat.isSortie && isTerminal };

@@ -87,7 +87,8 @@ function isSource(path: string): boolean {
 
 /** A changed source has another folder. */
 async function convertLocal(source: string, { cacheDir, kernels }: Conversion): Promise<string> {
-  // The path itself names the model, and the other parts of a split one: it may be a link to a file named by a checksum.
+  // The path itself names the model, and the other parts of a split one: it may be a link to a file named by a
+  // checksum.
   const path = resolve(source);
   const files = statSync(path).isDirectory() ? readdirSync(path).map((name) => join(path, name)) : ggufPaths(path);
   const states = files

@@ -56,7 +56,8 @@ export function pullDisplay(terminal: NodeJS.WriteStream): Display<PullProgress>
   }
   let last = '';
   const bar = progressBar('{what} {bar} {percentage}% of {size}, {speed}/s', terminal);
-  let [started, before] = [0, 0];
+  let started = 0;
+  let before = 0;
   return {
     progress: ({ done, total, what }) => {
       // A list of files begins with the bytes that are there already, which say nothing about speed.

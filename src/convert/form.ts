@@ -59,7 +59,10 @@ function hasInt8Kv(
   return true;
 }
 
-/** w8a8's format if w8a8 is among the kernels (fastest for many rows); blocks beside weights in blocks; otherwise floats. */
+/**
+ * w8a8's format if w8a8 is among the kernels (fastest for many rows); blocks beside weights in blocks; otherwise
+ * floats.
+ */
 export function vocabularyFormat({ kernels, headBits }: ConvertOptions, arch: Architecture): VocabularyFormat {
   const levels = levelsOf(headBits ?? 8);
   if (kernels.includes('w8a8')) return { kind: 'w8a8', levels };
@@ -69,8 +72,8 @@ export function vocabularyFormat({ kernels, headBits }: ConvertOptions, arch: Ar
 }
 
 /**
- * Columns per scale: 64 if that divides the width, which saves padding and its removal; else 32, else 128. CUDA's product
- * that unpacks weights on the way takes 32.
+ * Columns per scale: 64 if that divides the width, which saves padding and its removal; else 32, else 128. CUDA's
+ * product that unpacks weights on the way takes 32.
  */
 function headBlock(hidden: number, forGpu: boolean): number {
   return (forGpu ? [32] : [64, 32]).find((block) => hidden % block === 0) ?? 128;

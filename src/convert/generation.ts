@@ -24,8 +24,8 @@ const RULES: Readonly<Record<keyof Generation, string>> = {
 };
 
 /**
- * The sampling defaults of a conversion. An option wins over the source, each field by itself. A value of the source that
- * the server cannot apply becomes a warning.
+ * The sampling defaults of a conversion. An option wins over the source, each field by itself. A value of the source
+ * that the server cannot apply becomes a warning.
  * @param stated `--generation`, such as `temperature=0.3,top_p=0.9`
  * @throws ConvertError bad_option
  */

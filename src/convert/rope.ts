@@ -51,7 +51,8 @@ function yarnFactor(width: number, theta: number, scaling: Scaling<'yarn'>): (fr
   /** The pair that makes this number of turns in the original context. */
   const pairOf = (turns: number): number =>
     (width * Math.log(originalContext / (turns * 2 * Math.PI))) / (2 * Math.log(theta));
-  const [fast, slow] = [pairOf(betaFast), pairOf(betaSlow)];
+  const fast = pairOf(betaFast);
+  const slow = pairOf(betaSlow);
   const low = Math.max(truncate ? Math.floor(fast) : fast, 0);
   const most = Math.min(truncate ? Math.ceil(slow) : slow, width - 1);
   // A ramp without length would divide by zero.

@@ -3,7 +3,8 @@
  * with channel i + width / 2.
  *
  * For another width, channels of queries and keys take another order, the same in both, which leaves their products as
- * they are. The wider table has pairs that do not turn (cosine 1, sine 0), and channels beyond the model's width fill them.
+ * they are. The wider table has pairs that do not turn (cosine 1, sine 0), and channels beyond the model's width fill
+ * them.
  */
 import type { Architecture, Rotary } from '../model/architecture.js';
 import type { StageLayer } from './onnx/layer.js';
@@ -34,7 +35,8 @@ export function channelOrder(rotary: Rotary, headDim: number): readonly number[]
 /** Tables [context, kernelWidth / 2]. */
 export function kernelTables(rotary: Rotary, context: number): { cos: Float32Array; sin: Float32Array } {
   const tables = ropeTables(rotary, context);
-  const [from, to] = [rotary.width / 2, kernelWidth(rotary) / 2];
+  const from = rotary.width / 2;
+  const to = kernelWidth(rotary) / 2;
   if (from === to) return tables;
   const widened = (values: Float32Array, fill: number): Float32Array => {
     const out = new Float32Array(context * to).fill(fill);

@@ -115,11 +115,13 @@ class ModelWriter {
       origin: options.origin ?? source.origin,
       architecture: this.#arch,
       kernels: [...options.kernels],
-      ...{ floatType, kvType },
+      floatType,
+      kvType,
       ...(source.gate && { gate: this.#save('gate.bin', new Uint8Array(source.gate.buffer)) }),
       ...vocabulary,
       topK: topKOf(this.#arch.vocab),
-      ...{ stages, exits },
+      stages,
+      exits,
       tokenizer: this.#save('tokenizer.json', JSON.stringify(JSON.parse(tokenizer.json))),
       chatTemplate: tokenizer.chatTemplate === null ? null : this.#save('chat_template.jinja', tokenizer.chatTemplate),
       bosToken: tokenizer.bosToken,
@@ -137,7 +139,10 @@ class ModelWriter {
   /** Writes the graphs around the stages. */
   async #vocabulary(): Promise<Pick<Manifest, 'pages' | 'embed' | 'head' | 'select' | 'argmax'>> {
     const { source, blocks, calibration } = this.#conversion;
-    const [arch, store, format, { floatType, isPaged }] = [this.#arch, this.#store, this.#format, this.#form];
+    const arch = this.#arch;
+    const store = this.#store;
+    const format = this.#format;
+    const { floatType, isPaged } = this.#form;
     const norms = [
       this.#loopNorm ? new Float32Array(arch.hidden).fill(1) : source.tensor(FINAL_NORM).rows(0, 1),
       ...this.#normed.map((exit) => blocks.source.tensor(exitNorm(exit)).rows(0, 1)),

@@ -1,6 +1,6 @@
 /**
- * Frontiers: how many positions each unit has processed for a sequence (index: trunk stages, then the exits' blocks), and
- * the work that brings them further. A missing entry counts as none processed.
+ * Frontiers: how many positions each unit has processed for a sequence (index: trunk stages, then the exits' blocks),
+ * and the work that brings them further. A missing entry counts as none processed.
  */
 import { type CostModel, type ExitIndex, type PrefillWork, at, predictMs } from './model.js';
 import { promptMs } from './step-costs.js';
@@ -17,8 +17,8 @@ export function frontierAt(frontier: ArrayLike<number>, exit: ExitIndex, model: 
 }
 
 /**
- * The work that brings every unit of an exit to `upTo` positions: one piece per run of stages that are equally far, one for
- * the exit's block. Empty where all are there.
+ * The work that brings every unit of an exit to `upTo` positions: one piece per run of stages that are equally far, one
+ * for the exit's block. Empty where all are there.
  */
 export function advanceWork(
   frontier: ArrayLike<number>,

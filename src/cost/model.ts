@@ -85,7 +85,9 @@ export function costModel(table: CostTable, shape: DepthShape, slowdown = 1): Co
     if (curves.decode.length > 0 && curves.prefill.length > 0) return curves;
     throw new Error(`the cost table must have decode and prefill points for "${name}"`);
   });
-  const [embed, head, step] = [unit('embed'), unit('head'), unit('step')];
+  const embed = unit('embed');
+  const head = unit('head');
+  const step = unit('step');
   const drift = { slowdown, ratios: [] };
   return {
     shape,

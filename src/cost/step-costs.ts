@@ -1,6 +1,6 @@
 /**
- * Costs that planning asks for at every step, tabulated: decode steps by context, and prompts by length. The affine view
- * of a step has a fixed part per depth and a part per row.
+ * Costs that planning asks for at every step, tabulated: decode steps by context, and prompts by length. The affine
+ * view of a step has a fixed part per depth and a part per row.
  */
 import { type CostModel, type ExitIndex, at, cascadeMs, prefillMs, unitDecodeMs } from './model.js';
 
@@ -35,7 +35,9 @@ export function promptMs(model: CostModel, exit: ExitIndex, positions: number, c
   return raw * model.drift.slowdown;
 }
 
-/** One exit's part of a decode step that costs fixedMs of its deepest exit and rowMs of every row. Both rise with depth. */
+/**
+ * One exit's part of a decode step that costs fixedMs of its deepest exit and rowMs of every row. Both rise with depth.
+ */
 export interface ExitCost {
   /** A step that reaches there, before its rows. */
   readonly fixedMs: number;
@@ -47,7 +49,8 @@ export interface ExitCost {
 export function affineStepCost(step: StepMs, exits: number, rows: number): ExitCost[] {
   const counts = new Int32Array(exits);
   const many = Math.max(2, rows);
-  let [rowMs, fixedMs] = [0, 0];
+  let rowMs = 0;
+  let fixedMs = 0;
   return Array.from(counts, (_, exit) => {
     const one = step(counts.fill(0).fill(1, exit, exit + 1));
     const slope = Math.max(0, (step(counts.fill(many, exit, exit + 1)) - one) / (many - 1));

@@ -1,7 +1,7 @@
 /**
- * The cost table that the engine measures at start: what a step takes on this machine. The calibration cache keeps it as
- * JSON, and a simulation reads it. A measured cost is a curve of rows and context: piecewise linear between the points,
- * extended by the last slope.
+ * The cost table that the engine measures at start: what a step takes on this machine. The calibration cache keeps it
+ * as JSON, and a simulation reads it. A measured cost is a curve of rows and context: piecewise linear between the
+ * points, extended by the last slope.
  */
 import { type Static, Type } from '../util/schema.js';
 
@@ -53,7 +53,9 @@ export function curveOf(points: readonly CostPoint[]): Curve {
   });
 }
 
-/** Milliseconds at (rows, context); 0 for no rows. Never falls with rows, nor below the nearest line beyond the ends. */
+/**
+ * Milliseconds at (rows, context); 0 for no rows. Never falls with rows, nor below the nearest line beyond the ends.
+ */
 export function costAt(curve: Curve, rows: number, context: number): number {
   if (rows <= 0) return 0;
   let [above] = curve;

@@ -36,8 +36,8 @@ export interface Engine {
    */
   start(checked?: Promise<void>): Promise<ReadyMessage>;
   /**
-   * Whether the engine takes so many sequences of a tenant at this moment: the bound of requests on their way to it, which
-   * tenants share.
+   * Whether the engine takes so many sequences of a tenant at this moment: the bound of requests on their way to it,
+   * which tenants share.
    * @param tokens of their prompts, each prompt once
    */
   hasRoom(tenant: string, sequences: number, tokens: number): boolean;

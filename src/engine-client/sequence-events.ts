@@ -38,8 +38,8 @@ type Payload =
   | { readonly type: 'lost'; readonly message: string };
 
 /**
- * The events of one answer's sequences, in order, as an async iterable. Each turn brings all events since the last one: a
- * step costs a reader one promise, and a late reader takes several steps together.
+ * The events of one answer's sequences, in order, as an async iterable. Each turn brings all events since the last one:
+ * a step costs a reader one promise, and a late reader takes several steps together.
  */
 export class SequenceEvents implements AsyncIterableIterator<readonly SequenceEvent[]> {
   #events: SequenceEvent[] = [];

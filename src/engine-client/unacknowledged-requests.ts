@@ -1,6 +1,6 @@
 /**
- * Requests that the gateway has sent to the engine, and whose end the engine has not reported. They bound the messages on
- * their way to the engine, which reads between two steps only.
+ * Requests that the gateway has sent to the engine, and whose end the engine has not reported. They bound the messages
+ * on their way to the engine, which reads between two steps only.
  *
  * A request that its client or its deadline has ended still counts: its messages are on their way.
  * Must not know: processes, answers.

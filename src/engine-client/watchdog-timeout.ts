@@ -28,7 +28,8 @@ export function watchdogTimeout({ units }: CostTable, longest: LongestStep, leas
 function chunkMs(measured: readonly CostPoint[], { chunk, context }: LongestStep): number {
   const rows = Math.max(0, ...measured.map((point) => point.rows));
   const points = measured.filter((point) => point.rows === rows).sort((a, b) => a.context - b.context);
-  const [first, last] = [points[0], points.at(-1)];
+  const first = points[0];
+  const last = points.at(-1);
   if (first === undefined || last === undefined) return 0;
   const span = last.context - first.context;
   const perPosition = span > 0 ? Math.max(0, last.ms - first.ms) / span : 0;

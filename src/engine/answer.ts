@@ -1,5 +1,6 @@
 /**
- * The answer of one sequence as sampling sees it: its tokens with their counts, its random draws, its text and its grammar.
+ * The answer of one sequence as sampling sees it: its tokens with their counts, its random draws, its text and its
+ * grammar.
  *
  * Must not know: slots, exits that are to be chosen, other answers.
  */

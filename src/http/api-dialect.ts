@@ -1,4 +1,6 @@
-/** The rules that differ between OpenAI's and Anthropic's clients: the form of errors, the keep-alive, the id's header. */
+/**
+ * The rules that differ between OpenAI's and Anthropic's clients: the form of errors, the keep-alive, the id's header.
+ */
 import type { FastifyRequest } from 'fastify';
 import { messagesError } from '../api/endpoints/messages/messages-error.js';
 import type { ApiError } from '../api/errors.js';

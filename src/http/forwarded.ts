@@ -29,7 +29,9 @@ declare module 'fastify' {
 /** A longer wait is a difference of clocks. No proxy of `deploy/` holds a request for so long. */
 const MAX_WAIT_MS = 60_000;
 
-/** nginx writes seconds; HAProxy and other proxies write milliseconds or microseconds. Their instants differ in size. */
+/**
+ * nginx writes seconds; HAProxy and other proxies write milliseconds or microseconds. Their instants differ in size.
+ */
 const UNITS_MS = [
   { above: 1e14, ms: 1e-3 },
   { above: 1e11, ms: 1 },

@@ -11,7 +11,9 @@ const POLL_MS = 20;
 /** Time that stopped answers have to send their error. */
 const STOP_MS = 2000;
 
-/** A drain in which requests come ends this long after the last one: each load balancer has seen readiness drop then. */
+/**
+ * A drain in which requests come ends this long after the last one: each load balancer has seen readiness drop then.
+ */
 const QUIET_MS = 1000;
 
 /** Some proxies check nothing, and send requests to the end. So a drain without answers lasts this time at most. */
@@ -56,7 +58,9 @@ export async function drain(app: FastifyInstance, context: HttpContext, timeoutM
   return clean;
 }
 
-/** Closes idle connections until the condition holds. @returns false if the deadline, on the monotonic clock, came first */
+/**
+ * Closes idle connections until the condition holds. @returns false if the deadline, on the monotonic clock, came first
+ */
 async function until(app: FastifyInstance, condition: () => boolean, deadline: number): Promise<boolean> {
   do {
     // Connections that wait to be accepted have their turn meanwhile.

@@ -44,6 +44,12 @@ export interface BenchResult {
   }[];
 }
 
+interface Run {
+  readonly plan: RunPlan;
+  readonly sent: Sent<BenchJob>[];
+  readonly summary: Summary;
+}
+
 type RequestRecord = Omit<BenchJob, 'asked' | 'question'> & {
   readonly atMs: number;
   readonly isMet: boolean;
@@ -78,7 +84,7 @@ export async function benchCommand(options: BenchOptions, io: BenchIo): Promise<
       signal: AbortSignal.any([io.signal, AbortSignal.timeout(1000 * options.timeout)]),
       scheduledAt,
     });
-  const runs: { plan: RunPlan; sent: Sent<BenchJob>[]; summary: Summary }[] = [];
+  const runs: Run[] = [];
   for (const plan of plans) {
     const sent = await runOf(plan, send, io);
     if (sent.length === 0) break;
@@ -91,16 +97,20 @@ export async function benchCommand(options: BenchOptions, io: BenchIo): Promise<
   const shown = { ...options, apiKey: undefined, headers: undefined };
   const result: BenchResult = {
     url: server.baseUrl,
-    ...{ model: chosen.model, isSortie: chosen.isSortie, startedAt, isInterrupted: io.signal.aborted },
+    model: chosen.model,
+    isSortie: chosen.isSortie,
+    startedAt,
+    isInterrupted: io.signal.aborted,
     options: shown,
-    runs: runs.map(({ plan: { rate, clients }, sent, summary }) => ({
-      ...{ rate, clients, summary },
-      requests: sent.map(recordOf),
-    })),
+    runs: runs.map(shownRun),
   };
   if (options.out !== null) await writeFile(options.out, `${JSON.stringify(result, null, 2)}\n`);
   if (options.plot !== null && runs.length > 0) await writeFile(options.plot, `${plotOf(chosen.model, runs)}\n`);
   return result;
+}
+
+function shownRun({ plan: { rate, clients }, sent, summary }: Run): BenchResult['runs'][number] {
+  return { rate, clients, summary, requests: sent.map(recordOf) };
 }
 
 /** @returns the requests with an end; an interrupt cancels the others */

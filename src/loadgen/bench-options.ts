@@ -39,7 +39,10 @@ export interface BenchOptions {
   readonly plot: string | null;
 }
 
-/** `max_tokens` of requests to other servers than Sortie, unless the operator states it: no answer then runs for minutes. */
+/**
+ * `max_tokens` of requests to other servers than Sortie, unless the operator states it: no answer then runs for
+ * minutes.
+ */
 export const FOREIGN_MAX_TOKENS = 512;
 
 /** Requests of a run without a trace. */

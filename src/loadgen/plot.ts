@@ -50,7 +50,10 @@ export function loadPlot(
   const classes = new Map(sorted.flatMap(({ summary }) => summary.classes.map((each) => [each.name, each.budget])));
   const landed = points((summary) => summary.landed);
   return svgOf({
-    ...{ title, x, y: 'share of requests in budget', yRange: [0, 1] },
+    title,
+    x,
+    y: 'share of requests in budget',
+    yRange: [0, 1],
     series: [
       ...[...classes].map(([each, budget]) => ({
         name: budget === null ? each : `${each} (${budgetText(budget)})`,

@@ -28,7 +28,10 @@ export interface ClassSummary {
   readonly attainment: number;
   /** Requests by what became of them. */
   readonly outcomes: Readonly<Record<Outcome, number>>;
-  /** Requests of the service class `guaranteed`, and the share of their answers that are whole or landed in time; null without one. */
+  /**
+   * Requests of the service class `guaranteed`, and the share of their answers that are whole or landed in time; null
+   * without one.
+   */
   readonly guaranteed: number;
   readonly kept: number | null;
   /** Share of all requests whose answer ended early to keep its budget; null if the server does not report it. */
@@ -68,7 +71,9 @@ const share = (part: number, all: number): number => (all === 0 ? 1 : part / all
 
 /** Null without values. */
 function spreadOf(values: readonly number[]): Spread | null {
-  const [p50, p95, p99] = [quantile(values, 0.5), quantile(values, 0.95), quantile(values, 0.99)];
+  const p50 = quantile(values, 0.5);
+  const p95 = quantile(values, 0.95);
+  const p99 = quantile(values, 0.99);
   return values.length === 0 ? null : { p50, p95, p99 };
 }
 

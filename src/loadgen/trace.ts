@@ -75,7 +75,8 @@ function csvEntries(text: string): TraceEntry[] {
     if (match === null || Number.isNaN(seconds)) {
       throw new TraceError(`line ${i + 1} of the trace must be "time,tokens,tokens", not "${line.slice(0, 80)}"`);
     }
-    const [promptTokens, outputTokens] = [Number(match[4]), Number(match[5])];
+    const promptTokens = Number(match[4]);
+    const outputTokens = Number(match[5]);
     if (promptTokens < 1) throw new TraceError(`line ${i + 1} of the trace: ContextTokens must be at least 1`);
     entries.push({ atMs: seconds + Number(`0.${match[3] ?? '0'}`) * 1000, promptTokens, outputTokens });
   });

@@ -26,7 +26,9 @@ export const RopeScaling = Type.Union([
   }),
   Type.Object({
     type: Type.Literal('longrope'),
-    /** Divisors of the pairs' frequencies: the long ones if the context exceeds `originalContext`, else the short ones. */
+    /**
+     * Divisors of the pairs' frequencies: the long ones if the context exceeds `originalContext`, else the short ones.
+     */
     shortFactors: Type.Array(Positive),
     longFactors: Type.Array(Positive),
     originalContext: Type.Integer({ minimum: 1 }),
@@ -53,8 +55,8 @@ export const LayerKind = Type.Object({
 export type LayerKind = Static<typeof LayerKind>;
 
 /**
- * A block of layers that runs several times over. The block is one graph with one copy of the weights, and each loop is a
- * stage with a KV cache of its own.
+ * A block of layers that runs several times over. The block is one graph with one copy of the weights, and each loop is
+ * a stage with a KV cache of its own.
  */
 export const Loops = Type.Object({
   /** Most loops. */
@@ -68,8 +70,8 @@ export const Loops = Type.Object({
 export type Loops = Static<typeof Loops>;
 
 /**
- * A dense decoder, as the graphs compute it. The converter folds other differences into weights: multipliers of residual
- * and logits, offsets of norms, packed projections.
+ * A dense decoder, as the graphs compute it. The converter folds other differences into weights: multipliers of
+ * residual and logits, offsets of norms, packed projections.
  */
 export const Architecture = Type.Object({
   /** Layers with weights of their own: of a looped model, those of one loop. */

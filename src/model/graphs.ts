@@ -102,7 +102,8 @@ export class GraphLoader {
   }
 
   /**
-   * A unit's session for each kernel. A kernel that fails to load is left out of all units, as long as another one loads.
+   * A unit's session for each kernel. A kernel that fails to load is left out of all units, as long as another one
+   * loads.
    * @throws OrtError of the last kernel
    */
   unit(entry: StageEntry): ModelUnit {
@@ -188,8 +189,8 @@ export function exitIndexOf({ exits }: Pick<Model, 'exits'>, layer: number): num
 }
 
 /**
- * The graphs that a model loads with these kernels: embedding, units, and the graphs from logits to tokens. A graph that
- * several units run counts for each.
+ * The graphs that a model loads with these kernels: embedding, units, and the graphs from logits to tokens. A graph
+ * that several units run counts for each.
  */
 export function graphFiles(
   { embed, stages, exits, head, select, argmax, pages }: Manifest,

@@ -27,8 +27,8 @@ export interface Head {
   /** The result of `choose` for a selected row. */
   selected(row: number): SelectedRow;
   /**
-   * Copies all logits of a row to the host, for requests that need more than the top K. The copy is valid until the next
-   * call, and the caller may change it.
+   * Copies all logits of a row to the host, for requests that need more than the top K. The copy is valid until the
+   * next call, and the caller may change it.
    */
   fullLogits(row: number): Float32Array;
 }

@@ -63,8 +63,8 @@ export function openStores(
 }
 
 /**
- * The session of a graph that writes rows of a store to places among the states: store [R,H], rows i64 [n], states [N,H],
- * places i64 [n,1] -> collected [N,H]. Both states and result are bound to the same memory.
+ * The session of a graph that writes rows of a store to places among the states: store [R,H], rows i64 [n], states
+ * [N,H], places i64 [n,1] -> collected [N,H]. Both states and result are bound to the same memory.
  */
 export function openCollector({ environment, device }: GpuTensors, { floatType }: Manifest): Session {
   const graph = new Graph('collect');

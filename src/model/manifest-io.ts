@@ -12,8 +12,8 @@ import { type FileEntry, type KeptPoint, type LengthQuantile, Manifest, MANIFEST
 export const MANIFEST_FILE = 'manifest.json';
 
 /**
- * Parses and validates the manifest. An error names the file and the field. No name of the manifest leads outside of the
- * folder, so that its readers may join them.
+ * Parses and validates the manifest. An error names the file and the field. No name of the manifest leads outside of
+ * the folder, so that its readers may join them.
  */
 export function loadManifest(dir: string): Manifest {
   const file = path.join(dir, MANIFEST_FILE);
@@ -108,7 +108,8 @@ function disorderOfKept(kept: readonly KeptPoint[]): string | null {
     if (worth <= less) return `/kept/${i}/1 must be above ${less}, got ${worth}`;
   }
   const last = kept.length - 1;
-  const [start, end] = [kept[0], kept[last]];
+  const start = kept[0];
+  const end = kept[last];
   if (start !== undefined && (start[0] !== 0 || start[1] !== 0)) return `/kept/0 must be [0,0], got [${start.join()}]`;
   return end === undefined || end[1] === 1 ? null : `/kept/${last}/1 must be 1, got ${end[1]}`;
 }

@@ -21,7 +21,8 @@
  * - lse is the log-sum-exp of the logits, and lse_t that of logits * inv_temperature.
  *
  * The graphs of a folder with `pages` are for GPUs. A store [R,H] holds the hidden states of a boundary, and rows name
- * places in it. A table names the pages of each sequence, and a batch is any mix of chunks and single positions, T in all.
+ * places in it. A table names the pages of each sequence, and a batch is any mix of chunks and single positions, T in
+ * all.
  *
  * - embed   ids i64 [T] -> hidden FLOAT [T,H]
  * - stage   store FLOAT [R,H], next FLOAT [R1,H], rows_in i64 [T], rows_out i64 [T,1], the batch,
@@ -169,8 +170,8 @@ export type StageEntry = Static<typeof StageEntry>;
 
 export const ExitEntry = Type.Object({
   /**
-   * The number that clients name: the layers that run for a token at this exit, its exit block included. Of a looped model
-   * it is the loops.
+   * The number that clients name: the layers that run for a token at this exit, its exit block included. Of a looped
+   * model it is the loops.
    */
   layer: Type.Integer({ minimum: 1 }),
   /** Index of the last trunk stage; its output boundary is stage + 1. */

@@ -62,7 +62,9 @@ export function checkPlan(
   );
 }
 
-/** Weights on the device: each once, those that a product packs anew once more beside the form that another graph reads. */
+/**
+ * Weights on the device: each once, those that a product packs anew once more beside the form that another graph reads.
+ */
 function weightBytes(graphs: readonly string[]): number {
   const tensors = graphs.flatMap((file) => externalTensors(file));
   const packed = /\.weight_q[48]$/;

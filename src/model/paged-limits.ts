@@ -11,8 +11,8 @@ export const MOST_PARTS = 256;
  * Positions of a page of the KV cache.
  *
  * CUDA: the least with which the provider takes FlashAttention, which reads a tile of so many positions from one page.
- * With smaller pages it takes slower kernels, and copies whole contexts. WebGPU: a power of two, at least 32, below which
- * its prefill kernel is wrong; small pages share more of a prefix.
+ * With smaller pages it takes slower kernels, and copies whole contexts. WebGPU: a power of two, at least 32, below
+ * which its prefill kernel is wrong; small pages share more of a prefix.
  */
 export function pagePositions(headDim: number, device: 'cuda' | 'webgpu'): number {
   if (device === 'webgpu') return 64;

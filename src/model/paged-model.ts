@@ -1,8 +1,9 @@
 /**
  * A loaded sorted model whose KV cache has pages, on a GPU: the caches of every unit, and the hidden states.
  *
- * A run takes any mix of chunks and single positions. Its control data goes to the device in one upload, then every graph
- * runs without a wait. States never move: a graph gathers its rows from one store and scatters its results to the next.
+ * A run takes any mix of chunks and single positions. Its control data goes to the device in one upload, then every
+ * graph runs without a wait. States never move: a graph gathers its rows from one store and scatters its results to the
+ * next.
  *
  * Must not know: sequences, depth policy, sampling.
  */
@@ -44,8 +45,8 @@ export interface PagedRun {
   /** Token ids that the first stage embeds; its batch has their positions. */
   readonly ids: readonly number[];
   /**
-   * Units in the order in which they run, each with its batch. Units whose parts are the first ones of an earlier unit's
-   * batch share its control data on the device.
+   * Units in the order in which they run, each with its batch. Units whose parts are the first ones of an earlier
+   * unit's batch share its control data on the device.
    */
   readonly units: readonly {
     readonly unit: number;

@@ -37,7 +37,8 @@ export function writeBounds(
   isGraph: boolean,
   capacity: number,
 ): boolean {
-  let [most, longest] = [0, 0];
+  let most = 0;
+  let longest = 0;
   for (const { past, count } of parts) {
     most = Math.max(most, count);
     longest = Math.max(longest, past + count);

@@ -1,5 +1,6 @@
 /**
- * A stage's graph for the WebGPU provider, whose attention has no norms of queries and keys: nodes before it compute them.
+ * A stage's graph for the WebGPU provider, whose attention has no norms of queries and keys: nodes before it compute
+ * them.
  */
 import { type Attribute, DATA_TYPE, decodeModel, encodeModel, type Node, type Tensor } from './onnx-proto.js';
 
@@ -41,8 +42,12 @@ function normalized(node: Node, qNorm: Tensor, kNorm: Tensor): { nodes: Node[]; 
     return name;
   };
   const make = (op_type: string, input: string[], output: string[], attribute: Attribute[] = []): Node => ({
-    ...{ name: `${output[0] ?? ''}/${op_type}`, op_type, domain: '' },
-    ...{ input, output, attribute },
+    name: `${output[0] ?? ''}/${op_type}`,
+    op_type,
+    domain: '',
+    input,
+    output,
+    attribute,
   });
   const axis: Attribute = { name: 'axis', type: 'INT', i: -1 };
   const parts = ['q', 'k', 'v'].map((part) => `${qkv}.${part}`);

@@ -36,7 +36,10 @@ export interface Probe {
   readonly tokens: number;
   /** Positions at which both have the same most likely token. */
   readonly agreeing: number;
-  /** Mean KL of full depth to the exit over a sample of the positions, in nats, under the answer's penalties. Null: none. */
+  /**
+   * Mean KL of full depth to the exit over a sample of the positions, in nats, under the answer's penalties. Null:
+   * none.
+   */
   readonly kl: number | null;
 }
 
@@ -49,8 +52,8 @@ export interface AuditEvent {
   readonly tokens: readonly AuditedToken[];
   readonly probe: Probe | null;
   /**
-   * Of a looped model with a gate, by exit: the mean probability over the answer's positions that this loop or an earlier
-   * one stops. Absent for other models.
+   * Of a looped model with a gate, by exit: the mean probability over the answer's positions that this loop or an
+   * earlier one stops. Absent for other models.
    */
   readonly gate?: readonly number[];
   /** Time of the audit's steps. */

@@ -81,8 +81,8 @@ export interface PlannedEvent extends Omit<Admitted, 'kind'> {
 export interface RejectedEvent {
   readonly id: string;
   /**
-   * `unknown_token`: the embedding has no row for an id. `grammar`: the grammar is invalid. `grammars_lost`: the grammar
-   * thread failed, and a retry may succeed.
+   * `unknown_token`: the embedding has no row for an id. `grammar`: the grammar is invalid. `grammars_lost`: the
+   * grammar thread failed, and a retry may succeed.
    */
   readonly reason: 'queue_full' | 'budget_infeasible' | 'too_long' | 'unknown_token' | 'grammar' | 'grammars_lost';
   /** Least total budget that would be guaranteed at this moment; null where none applies. */
@@ -95,7 +95,9 @@ export interface RejectedEvent {
 
 export interface PromptEvent {
   readonly id: string;
-  /** The next prompt tokens in order, over one or several events. The first token has no prediction: its entry is null. */
+  /**
+   * The next prompt tokens in order, over one or several events. The first token has no prediction: its entry is null.
+   */
   readonly logprobs: readonly (TokenLogprobs | null)[];
 }
 

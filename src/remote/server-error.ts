@@ -5,8 +5,8 @@ export class RemoteError extends Error {
   override readonly name = 'RemoteError';
 
   /**
-   * @param kind the status and the code of the server's error, such as `429 queue_full`, or one of `connection refused`,
-   * `connection lost`, `unknown host`, `timeout`, `cancelled`, `no stream`, `bad stream`, `incomplete stream`
+   * @param kind the status and the code of the server's error, such as `429 queue_full`, or one of `connection
+   * refused`, `connection lost`, `unknown host`, `timeout`, `cancelled`, `no stream`, `bad stream`, `incomplete stream`
    */
   constructor(
     readonly kind: string,

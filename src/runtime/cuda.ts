@@ -1,9 +1,10 @@
 /**
  * An NVIDIA GPU as a device: memory and copies of the CUDA driver, all on one stream.
  *
- * The driver's library is the same for every CUDA version, so the version is the one that ONNX Runtime's provider needs.
- * Every session runs on the device's stream, and every copy goes there too. So a copy is ordered after the runs before
- * it, and before the runs after it. A copy on CUDA's default stream is not: a run may start while the copy is in flight.
+ * The driver's library is the same for every CUDA version, so the version is the one that ONNX Runtime's provider
+ * needs. Every session runs on the device's stream, and every copy goes there too. So a copy is ordered after the runs
+ * before it, and before the runs after it. A copy on CUDA's default stream is not: a run may start while the copy is in
+ * flight.
  *
  * Written against the documented contracts of the driver and the provider; ARCHITECTURE.md says what it has run on.
  */
@@ -55,8 +56,8 @@ export function cudaDevice(environment: Environment, deviceId = 0): Gpu {
     configure: (options, captures) => {
       // Weights take what they need, outside the memory that grows in powers of two.
       environment.ort.call('AddSessionConfigEntry', options, 'session.use_device_allocator_for_initializers', '1');
-      // Products with weights of 4 and 8 bits that unpack them on the way. Without it the provider unpacks each matrix into
-      // memory at each step, from 8 rows with 8 bits and from 17 with 4.
+      // Products with weights of 4 and 8 bits that unpack them on the way. Without it the provider unpacks each matrix
+      // into memory at each step, from 8 rows with 8 bits and from 17 with 4.
       environment.ort.call('AddSessionConfigEntry', options, 'ep.cuda.fpa_intb_gemm', '1');
       // These products take no bias, so a sum must stay a node of its own.
       environment.ort.call('AddSessionConfigEntry', options, DISABLED_OPTIMIZERS, 'MatMulNBitsFusion');
@@ -133,7 +134,8 @@ function openDriver(deviceId: number) {
   const describe = (): DeviceInfo => {
     const name = new Uint8Array(NAME_BYTES);
     getName(koffi.as(name, 'uint8_t*'), NAME_BYTES, device);
-    const [free, total]: [[number | bigint], [number | bigint]] = [[0], [0]];
+    const free: [number | bigint] = [0];
+    const total: [number | bigint] = [0];
     getMemory(free, total);
     return {
       index: deviceId,
@@ -261,8 +263,8 @@ function providerOptions({ ort }: Environment, deviceId: number, stream: bigint,
 }
 
 /**
- * Gives the device one arena for the intermediate results of all sessions: their runs are in order, on one stream. Call it
- * when the provider is loaded. The arena grows in powers of two, at the first runs and rarely later.
+ * Gives the device one arena for the intermediate results of all sessions: their runs are in order, on one stream. Call
+ * it when the provider is loaded. The arena grows in powers of two, at the first runs and rarely later.
  */
 function shareArena({ ort, handle }: Environment, memoryInfo: Handle): void {
   const arena = ort.create('CreateArenaCfgV2', ['arena_extend_strategy'], BigUint64Array.of(NEXT_POWER_OF_TWO), 1);

@@ -25,7 +25,9 @@ export interface Device {
   readonly kind: DeviceKind;
   /** Whether binding copies a tensor in host memory, so that each run must bind again. */
   readonly copiesInputsAtBind: boolean;
-  /** Most bytes of an allocation that kernels read whole: past it, the provider's results are wrong, without an error. */
+  /**
+   * Most bytes of an allocation that kernels read whole: past it, the provider's results are wrong, without an error.
+   */
   readonly maxBufferBytes: number;
   /** ONNX Runtime's memory description of this device's tensors. */
   readonly memoryInfo: bigint;
@@ -38,8 +40,8 @@ export interface Device {
    */
   configure(options: Handle, captures: boolean): void;
   /**
-   * Reserves zeroed memory. The result is an address, or the handle of a buffer: a tensor may begin at it, and no tensor
-   * may begin inside.
+   * Reserves zeroed memory. The result is an address, or the handle of a buffer: a tensor may begin at it, and no
+   * tensor may begin inside.
    * @throws RangeError if there is not enough
    */
   alloc(bytes: number): bigint;
@@ -54,8 +56,8 @@ export interface InputAreas {
   readonly addresses: readonly bigint[];
   readonly hosts: readonly Uint8Array[];
   /**
-   * Copies the first bytes of each image, at once where memory has addresses. Runs that start later see them; the images
-   * are free when the call returns.
+   * Copies the first bytes of each image, at once where memory has addresses. Runs that start later see them; the
+   * images are free when the call returns.
    * @param bytes of each area; 0 for none
    */
   upload(bytes: readonly number[]): void;

@@ -127,8 +127,8 @@ let loaded: OrtApi | undefined;
 let library: ReturnType<typeof koffi.load> | undefined;
 
 /**
- * Binds the library of onnxruntime-node for this platform, without its telemetry. Call it in the main thread: a worker's
- * variables do not reach the library.
+ * Binds the library of onnxruntime-node for this platform, without its telemetry. Call it in the main thread: a
+ * worker's variables do not reach the library.
  * @throws Error if there is none
  */
 export function loadOrt(): OrtApi {

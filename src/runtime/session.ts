@@ -27,8 +27,8 @@ export interface SessionSpec {
 
 export interface BindingSpec {
   /**
-   * Number of the binding's graph in its session; absent: none. The first run captures it, and later ones replay it: inputs
-   * of main memory keep their first values, and all others are read where the first run had them.
+   * Number of the binding's graph in its session; absent: none. The first run captures it, and later ones replay it:
+   * inputs of main memory keep their first values, and all others are read where the first run had them.
    */
   readonly graph?: number;
   /** Inputs that the host writes between runs. */
@@ -102,8 +102,8 @@ export class Session {
       ort.call('DisableMemPattern', options);
       ort.call('AddSessionConfigEntry', options, 'session.use_env_allocators', '1');
       device.configure(options, captures);
-      // A node without a kernel of the device would run on the CPU, with two copies in every step. This is an error that
-      // names the node.
+      // A node without a kernel of the device would run on the CPU, with two copies in every step. This is an error
+      // that names the node.
       if (device.kind !== 'cpu') ort.call('AddSessionConfigEntry', options, 'session.disable_cpu_ep_fallback', '1');
       if (folder !== undefined)
         ort.call('AddSessionConfigEntry', options, 'session.model_external_initializers_file_folder_path', folder);

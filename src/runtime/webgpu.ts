@@ -17,7 +17,8 @@ const ADD_GRAPH = Buffer.from(
 );
 
 /**
- * @param index number of the adapter. The provider computes on one adapter, number 0. Its devices share queue and memory.
+ * @param index number of the adapter. The provider computes on one adapter, number 0. Its devices share queue and
+ * memory.
  * @throws Error for another adapter, if the library lacks the provider, or finds no adapter
  */
 export function webgpuDevice(environment: Environment, index = 0): Gpu {
@@ -43,7 +44,8 @@ export function webgpuDevice(environment: Environment, index = 0): Gpu {
       if (copies.length === 0) return;
       const places = staging.hold(copies);
       const pairs = copies.map(({ target: buffer, source }, i) => ({
-        ...{ host: places[i] ?? 0n, buffer },
+        host: places[i] ?? 0n,
+        buffer,
         bytes: source.byteLength,
       }));
       copyAll(pairs, false);

@@ -36,8 +36,8 @@ type Decision = Admittance | { readonly kind: 'reject'; readonly leastFeasibleMs
 type Fits = (change: Partial<Terms>, kvPositions?: number) => boolean;
 
 /**
- * Admits what arrived since the last step. Promises are made one after the other; exits and predictions know of all that
- * are admitted, so the first of a burst is not predicted as if it were alone.
+ * Admits what arrived since the last step. Promises are made one after the other; exits and predictions know of all
+ * that are admitted, so the first of a burst is not predicted as if it were alone.
  * @param groups by decidedTogether
  * @param engine without them
  * @returns by request
@@ -186,8 +186,8 @@ function areAllKept(state: Snapshot, asked: readonly Sequence[], careful: number
 }
 
 /**
- * The machine as a key's promises may count on it while other keys have requests without a promise: each key has an equal
- * share of time, slots and memory. One promise of a key is free, since no share may be too small for any.
+ * The machine as a key's promises may count on it while other keys have requests without a promise: each key has an
+ * equal share of time, slots and memory. One promise of a key is free, since no share may be too small for any.
  * @returns null for the whole machine
  */
 function shareOf(state: Snapshot, asked: readonly Sequence[]): { state: Snapshot; keys: number } | null {
@@ -211,9 +211,9 @@ function shareOf(state: Snapshot, asked: readonly Sequence[]): { state: Snapshot
 /**
  * The least total budget, from arrival, whose promise would hold, with room for a retry.
  *
- * A longer budget makes its time easier to keep, and its memory harder: an answer that lands takes the positions that its
- * budget has time for. So the least budget in time is found by doubling and bisection, and none exists where the KV cache
- * does not hold that one.
+ * A longer budget makes its time easier to keep, and its memory harder: an answer that lands takes the positions that
+ * its budget has time for. So the least budget in time is found by doubling and bisection, and none exists where the KV
+ * cache does not hold that one.
  */
 function leastFeasible({ arrivedAt }: Sequence, state: Snapshot, fits: Fits): number | null {
   const { now, policy } = state;

@@ -1,6 +1,6 @@
 /**
- * Requests that arrived since the last step. A step takes tens of milliseconds, in which a whole burst may arrive: all of
- * it is admitted together, so the plan of the first request includes the others.
+ * Requests that arrived since the last step. A step takes tens of milliseconds, in which a whole burst may arrive: all
+ * of it is admitted together, so the plan of the first request includes the others.
  *
  * Must not know: slots, costs.
  */
@@ -27,7 +27,9 @@ export class Arrivals {
     return this.#waiting.find((sequence) => sequence.id === id);
   }
 
-  /** Takes the requests to be decided together: all that arrived, then each dry run by itself, which changes no plan. */
+  /**
+   * Takes the requests to be decided together: all that arrived, then each dry run by itself, which changes no plan.
+   */
   next(): readonly Sequence[] {
     const real = this.#waiting.filter(({ isDryRun }) => !isDryRun);
     const taken = real.length > 0 ? real : this.#waiting.slice(0, 1);

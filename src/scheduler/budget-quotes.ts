@@ -1,6 +1,6 @@
 /**
- * Budget quotes: the budgets that rejections named. For a while each counts as a promise, and a retry takes it: other arrivals and a
- * slower machine do not make the number false.
+ * Budget quotes: the budgets that rejections named. For a while each counts as a promise, and a retry takes it: other
+ * arrivals and a slower machine do not make the number false.
  *
  * A tenant holds no more than its last few, and the oldest ones go first. An unused one holds time for a second.
  */

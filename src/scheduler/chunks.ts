@@ -69,7 +69,8 @@ export function workTo({ frontiers, exit }: Sequence, end: number, model: CostMo
 
 /**
  * Catch-ups of sequences whose exit changed and whose units there lack more than the last position. A sequence does not
- * decode until it has caught up. So several catch-ups share a step when many sequences change their exit block together.
+ * decode until it has caught up. So several catch-ups share a step when many sequences change their exit block
+ * together.
  */
 function catchUpsOf(running: readonly Sequence[], model: CostModel, limits: ChunkLimits): ChunkWork[] {
   const chunks: ChunkWork[] = [];

@@ -1,12 +1,13 @@
 /**
- * The load: arrivals that are to be expected, and the deepest exit of new answers with which the most right answers are in
- * time at that rate. Landings shorten the answers of a busy machine by themselves; depth gives way where that is not enough.
+ * The load: arrivals that are to be expected, and the deepest exit of new answers with which the most right answers are
+ * in time at that rate. Landings shorten the answers of a busy machine by themselves; depth gives way where that is not
+ * enough.
  *
  * Rows share steps, so the depth of one row is paid by all: one bound for all is worth more than a choice for each.
  *
- * The batch counts as a fluid. Requests arrive at rate l; each takes s ms of prefill and m tokens, and a step takes f ms
- * and r ms a row. Rows in the batch are b = l m t, with t = (f + r b) / (1 - l s) the time of a token. So
- * t = f / (1 - l (s + m r)), as long as the load l (s + m r) is below 1; beyond it a share of the requests is served.
+ * The batch counts as a fluid. Requests arrive at rate l; each takes s ms of prefill and m tokens, and a step takes f
+ * ms and r ms a row. Rows in the batch are b = l m t, with t = (f + r b) / (1 - l s) the time of a token. So t = f / (1
+ * - l (s + m r)), as long as the load l (s + m r) is below 1; beyond it a share of the requests is served.
  */
 import { type ExitIndex, at } from '../cost/model.js';
 import { promptMs } from '../cost/step-costs.js';
@@ -34,8 +35,8 @@ export interface Expected {
 }
 
 /**
- * A tenant counts for no more arrivals than all others together, so a flood of one tenant makes no other one shallower than
- * its own load does.
+ * A tenant counts for no more arrivals than all others together, so a flood of one tenant makes no other one shallower
+ * than its own load does.
  * @param arrivals in order
  */
 export function expectedAt(arrivals: readonly Arrival[], now: number, policy: Policy): Expected {
@@ -65,7 +66,8 @@ export function deepestUnder(state: Snapshot, expected: Expected): ExitIndex {
   const deepest = state.model.shape.exits.length - 1;
   const demand = demandOf(state, expected);
   if (demand === null) return deepest;
-  let [best, most] = [deepest, valueAt(state, demand, deepest)];
+  let best = deepest;
+  let most = valueAt(state, demand, deepest);
   for (let exit = deepest - 1; exit >= demand.minExit; exit -= 1) {
     const value = valueAt(state, demand, exit);
     if (value > most * (1 + state.policy.depthGain)) [best, most] = [exit, value];
@@ -97,7 +99,8 @@ function valueAt(state: Snapshot, { rate, positions, asked }: Demand, exit: Exit
   const { fixedMs, rowMs } = at(state.costs, exit);
   const distribution = at(state.lengths.of('chat'), exit);
   let tokenMs = fixedMs + rowMs;
-  let [served, waitMs] = [1, 0];
+  let served = 1;
+  let waitMs = 0;
   const fitting = (budgetMs: number): number =>
     Math.max(0, (budgetMs - policy.requestOverheadMs - waitMs - prefillMs) / tokenMs);
   for (let round = 0; round < policy.fluidRounds; round += 1) {

@@ -58,7 +58,8 @@ function exitsWithin(state: Snapshot, order: readonly PlannedRequest[], deepest:
 /** The deepest exit of the most worth; the shallowest where none is in time. @param from when its prompt begins */
 function bestExit(each: PlannedRequest, deepest: ExitIndex, from: number, company: StepSum): ExitIndex {
   if (!each.hasDeadline) return each.maxExit;
-  let [best, most]: [ExitIndex, number] = [each.minExit, 0];
+  let best: ExitIndex = each.minExit;
+  let most = 0;
   for (let exit = Math.max(each.minExit, Math.min(each.maxExit, deepest)); exit >= each.minExit; exit -= 1) {
     const utility = utilityOf(each, exit, from, company.with(exit));
     if (utility > most) [best, most] = [exit, utility];
@@ -96,7 +97,9 @@ export function predictedWaitMs({ requests, occupancy, costs }: Snapshot): numbe
   const entries = requests.map((each): BatchEntry => {
     return { ...each.entry(each.isBeginning ? each.minExit : each.currentExit), leavesAt: Infinity };
   });
-  const [dueAt, leavesAt, promisedBy] = [Infinity, Infinity, Infinity];
+  const dueAt = Infinity;
+  const leavesAt = Infinity;
+  const promisedBy = Infinity;
   const last = {
     dueAt,
     leavesAt,

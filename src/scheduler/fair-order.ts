@@ -1,11 +1,11 @@
 /**
- * The order in which waiting sequences of several tenants get slots: start-time fair queueing. Each tenant has a virtual
- * time, the service that its sequences have started. The tenant with the least goes first, so a flood of one tenant delays
- * its own sequences. A tenant that was idle starts at the virtual time of the others: it gains no credit.
+ * The order in which waiting sequences of several tenants get slots: start-time fair queueing. Each tenant has a
+ * virtual time, the service that its sequences have started. The tenant with the least goes first, so a flood of one
+ * tenant delays its own sequences. A tenant that was idle starts at the virtual time of the others: it gains no credit.
  *
- * Goyal, Vin and Cheng, "Start-time fair queueing", SIGCOMM 1996. A token of the answer costs twice a token of the prompt,
- * as in Sheng et al., "Fairness in serving large language models", OSDI 2024.
- * Must not know: slots, memory, budgets.
+ * Goyal, Vin and Cheng, "Start-time fair queueing", SIGCOMM 1996. A token of the answer costs twice a token of the
+ * prompt, as in Sheng et al., "Fairness in serving large language models", OSDI 2024. Must not know: slots, memory,
+ * budgets.
  */
 
 /** Weight of an answer's token against a prompt's. */
@@ -33,8 +33,8 @@ export class FairOrder {
   #now = 0;
 
   /**
-   * Promised sequences stay in the order of service: admission has counted their time. The others follow, each tenant's in
-   * the order of service; one of them goes first where the order begins with one.
+   * Promised sequences stay in the order of service: admission has counted their time. The others follow, each tenant's
+   * in the order of service; one of them goes first where the order begins with one.
    * @param ordered the waiting sequences in the order of service
    */
   order<T>(ordered: readonly T[], shareOf: (each: T) => Share): T[] {

@@ -79,16 +79,18 @@ class Rows {
   }
 
   /**
-   * Milliseconds that a prompt may run beside them: until the promises of rows that are due before it have no time left. A
-   * result of 0 or less is a wait: its absolute value in ms before the next chunk.
+   * Milliseconds that a prompt may run beside them: until the promises of rows that are due before it have no time
+   * left. A result of 0 or less is a wait: its absolute value in ms before the next chunk.
    */
   roomFor({ entry: { dueAt, exit } }: Row, t: number, cycleMs: number): number {
     const { stepMs } = this;
     const withIt = this.#step.with(exit);
-    let [roomMs, guaranteedMs] = [Infinity, Infinity];
+    let roomMs = Infinity;
+    let guaranteedMs = Infinity;
     for (const { entry, guaranteedAt, tokens } of this.#rows) {
       if (entry.promisedBy === Infinity || entry.dueAt > dueAt || guaranteedAt < Infinity) continue;
-      const [leftMs, steps] = [entry.promisedBy - t, entry.guaranteedTokens - tokens];
+      const leftMs = entry.promisedBy - t;
+      const steps = entry.guaranteedTokens - tokens;
       // A promise that is late anyway holds up no prompt.
       if (leftMs < steps * stepMs) continue;
       guaranteedMs = Math.min(guaranteedMs, steps * stepMs);

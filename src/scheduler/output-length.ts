@@ -1,10 +1,10 @@
 /**
  * The lengths of answers, as measured and as learned.
  *
- * The output length is a distribution, by exit and kind of request: the model's prior, with its hazard of ending scaled by
- * one ratio for each kind (proportional hazards). The ratio is of the answers that ended to those that would have by the
- * prior. An answer that was cut or landed is censored: it passed its tokens and did not end. Each tenant has its own
- * ratio, with the bounded evidence of the others (owned.ts).
+ * The output length is a distribution, by exit and kind of request: the model's prior, with its hazard of ending scaled
+ * by one ratio for each kind (proportional hazards). The ratio is of the answers that ended to those that would have by
+ * the prior. An answer that was cut or landed is censored: it passed its tokens and did not end. Each tenant has its
+ * own ratio, with the bounded evidence of the others (owned.ts).
  */
 import { type ExitIndex, at } from '../cost/model.js';
 import type { LengthGroup } from '../protocol/index.js';
@@ -38,7 +38,9 @@ interface Segment {
 export class LengthDistribution {
   readonly #segments: readonly Segment[];
 
-  /** @param longer [tokens, share of answers that are longer], from [below 1, 1]; behind the last, the last slope holds */
+  /**
+   * @param longer [tokens, share of answers that are longer], from [below 1, 1]; behind the last, the last slope holds
+   */
   constructor(private readonly longer: readonly (readonly [number, number])[]) {
     this.#segments = longer.map(([from, share], i) => {
       const [x0, y0] = at(longer, Math.min(i, longer.length - 2));
@@ -85,7 +87,8 @@ export class LengthDistribution {
 
 /** Tokens between two lengths inside of a segment, times the share of answers that have them. */
 function areaOf({ from, to, share, slope }: Segment, start: number, end: number): number {
-  const [low, high] = [Math.max(from, start) / from, Math.min(to, end) / from];
+  const low = Math.max(from, start) / from;
+  const high = Math.min(to, end) / from;
   if (high <= low) return 0;
   const power = slope + 1;
   if (Math.abs(power) < 1e-9) return share * from * Math.log(high / low);

@@ -1,6 +1,6 @@
 /**
- * One request in planning units: deadlines as instants, prefill as milliseconds and the rest of the answer as tokens, at
- * each exit.
+ * One request in planning units: deadlines as instants, prefill as milliseconds and the rest of the answer as tokens,
+ * at each exit.
  *
  * Knows: one sequence, the moment of planning. Must not know: other sequences.
  */

@@ -1,7 +1,7 @@
 /**
- * The decisions of a scheduler: admissions, the order of service, exits, pauses and prefill. Each is a pure function of the
- * sequences, the time, and learnt values. Steps teach the drift of the costs (`observeStep`). Answers that end teach
- * lengths and the margin of promises (`observeEnd`).
+ * The decisions of a scheduler: admissions, the order of service, exits, pauses and prefill. Each is a pure function of
+ * the sequences, the time, and learnt values. Steps teach the drift of the costs (`observeStep`). Answers that end
+ * teach lengths and the margin of promises (`observeEnd`).
  *
  * Must not know: slots, memory, how a decision comes into force.
  */
@@ -130,12 +130,16 @@ export class Planner {
     return admissions;
   }
 
-  /** Milliseconds until a request that would arrive now has its first token, with every prompt at its shallowest exit. */
+  /**
+   * Milliseconds until a request that would arrive now has its first token, with every prompt at its shallowest exit.
+   */
   predictedWaitMs(engine: Occupancy): number {
     return predictedWaitMs(new Snapshot(engine, this.#estimates(), Infinity));
   }
 
-  /** Promises go first. Other requests have their share of the slots; without one, the oldest of them goes before all. */
+  /**
+   * Promises go first. Other requests have their share of the slots; without one, the oldest of them goes before all.
+   */
   serviceOrder(engine: Occupancy): ServiceOrder {
     if (engine.waiting.length === 0) return { order: [], protectedRows: 0 };
     const state = new Snapshot(engine, this.#estimates(), Infinity);
@@ -161,8 +165,8 @@ export class Planner {
     this.#busyAt = engine.now;
     const state = new Snapshot(engine, this.#estimates());
     const live = state.requests.filter(({ isLive }) => isLive);
-    // A prompt that has begun keeps its exit, unless another one begins: forecasts of promises take most of the planning
-    // time.
+    // A prompt that has begun keeps its exit, unless another one begins: forecasts of promises take most of the
+    // planning time.
     const isBeginning = live.some(
       ({ isBeginning, sequence, frontiers }) => isBeginning && (sequence.generated > 0 || (frontiers[0] ?? 0) === 0),
     );

@@ -1,4 +1,7 @@
-/** Every tunable of the scheduler, with unit and default: the one table. Those of the cost model's drift are in cost/model.ts. */
+/**
+ * Every tunable of the scheduler, with unit and default: the one table. Those of the cost model's drift are in
+ * cost/model.ts.
+ */
 
 /** Few sizes, so that few shapes reach ONNX Runtime's allocator. */
 const SIZES = [16, 32, 64, 128, 256, 512, 1024, 2048];
@@ -17,8 +20,8 @@ export const defaultPolicy = {
   /** Share of the machine that requests without a promise get under any load: above 0, to 1. */
   noBudgetShare: 0.1,
   /**
-   * The chunks of a step stall decoding sequences no longer than this where smaller ones exist, ms. One planned chunk of
-   * the embedded model at full depth on two cores takes 75 to 100 ms.
+   * The chunks of a step stall decoding sequences no longer than this where smaller ones exist, ms. One planned chunk
+   * of the embedded model at full depth on two cores takes 75 to 100 ms.
    */
   maxStallMs: 120,
 
@@ -26,7 +29,9 @@ export const defaultPolicy = {
 
   /** Prefill chunk sizes that the engine can run, positions, rising. */
   chunks: chunkSizes(PLANNED_CHUNK),
-  /** Time of a request outside the engine's steps, ms. Measured from the last step to the client's last byte: 8 to 12. */
+  /**
+   * Time of a request outside the engine's steps, ms. Measured from the last step to the client's last byte: 8 to 12.
+   */
   requestOverheadMs: 12,
 
   // Costs.
@@ -62,7 +67,9 @@ export const defaultPolicy = {
   landingOpens: 0.5,
   /** Answers that the prior of output lengths counts for. */
   priorAnswers: 3,
-  /** Answers of a tenant that count for another one, at most: they move its lengths of sentences by less than a tenth. */
+  /**
+   * Answers of a tenant that count for another one, at most: they move its lengths of sentences by less than a tenth.
+   */
   mostForeignAnswers: 0.1,
   /** Answers that the prior of sentence lengths counts for. */
   priorSentenceAnswers: 5,
@@ -77,7 +84,9 @@ export const defaultPolicy = {
   sentenceTokens: 24,
   /** Factor on what is known of sentences, by each further answer of a tenant: about its last 20 count. */
   sentenceFade: 0.95,
-  /** A budget is hopeless that has no time for so many of the tokens of a long sentence: half of all are about as long. */
+  /**
+   * A budget is hopeless that has no time for so many of the tokens of a long sentence: half of all are about as long.
+   */
   hopelessShare: 0.5,
   /**
    * Sentences within a share s of the length that nine of ten do not exceed: 1 - .1^(s^shape). With 2, .44 of them are
@@ -103,7 +112,9 @@ export const defaultPolicy = {
   initialMargin: 0.1,
   leastMargin: 0,
   mostMargin: 1,
-  /** A margin above its initial value holds for so long without an outcome; its excess halves each half-life after, ms. */
+  /**
+   * A margin above its initial value holds for so long without an outcome; its excess halves each half-life after, ms.
+   */
   marginHoldMs: 10_000,
   marginHalfLifeMs: 10_000,
 
@@ -112,7 +123,9 @@ export const defaultPolicy = {
   /** Accuracy of the least feasible budget, as a share, and the longest that is tried, ms: a day. */
   leastAccuracy: 0.04,
   longestBudgetMs: 86_400_000,
-  /** Room for the requests that arrive until a retry. Of 94 retries without it, 17 were rejected again beside 4 clients. */
+  /**
+   * Room for the requests that arrive until a retry. Of 94 retries without it, 17 were rejected again beside 4 clients.
+   */
   retryRoom: 0.15,
   /** Budgets that are tried for one that also holds a step later. */
   retrySearch: 6,

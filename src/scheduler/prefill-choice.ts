@@ -1,6 +1,6 @@
 /**
- * The rows that pause in a step, and the prompts that prefill: in order of service, as far as the stall of decoding rows
- * and the promises of rows allow.
+ * The rows that pause in a step, and the prompts that prefill: in order of service, as far as the stall of decoding
+ * rows and the promises of rows allow.
  */
 import { advanceWork } from '../cost/frontier.js';
 import { type ExitIndex, at, predictMs } from '../cost/model.js';
@@ -31,7 +31,9 @@ export function rowsWithShare(state: Snapshot, exitOf: Chosen['exitOf']): Planne
   });
 }
 
-/** Milliseconds until each next token of a row, while waiting prompts prefill beside it within the tokens of a sentence. */
+/**
+ * Milliseconds until each next token of a row, while waiting prompts prefill beside it within the tokens of a sentence.
+ */
 export function tokenMsOf(state: Snapshot, exits: Exits): number {
   const exitOf = (each: PlannedRequest): ExitIndex => exits.get(each) ?? each.currentExit;
   const rows = liveOf(state).filter((each) => !each.isPrefilling || each.isReachable);
@@ -45,9 +47,9 @@ export function tokenMsOf(state: Snapshot, exits: Exits): number {
 }
 
 /**
- * When the next prompt without a promise is due beside promises. Beside them, such a prompt earns `noBudgetShare` of the
- * time, and spends it on chunks. Without the share, a request without a budget waits 9.9 s instead of 2.7 s for its first
- * token beside tight budgets of its own key (test/scheduler/answers.test.ts).
+ * When the next prompt without a promise is due beside promises. Beside them, such a prompt earns `noBudgetShare` of
+ * the time, and spends it on chunks. Without the share, a request without a budget waits 9.9 s instead of 2.7 s for its
+ * first token beside tight budgets of its own key (test/scheduler/answers.test.ts).
  * @param dueAt as of the last step, or null
  * @param chunks of the step; none where it is still to be planned
  */
@@ -116,8 +118,8 @@ function followsAnother({ expectedFrontiers, frontiers }: PlannedRequest): boole
 }
 
 /**
- * Longest stall of decoding rows by the chunks of a step, ms. On a slow machine, a step of the rows alone may take most of
- * `--max-stall`; prompts then still get their share.
+ * Longest stall of decoding rows by the chunks of a step, ms. On a slow machine, a step of the rows alone may take most
+ * of `--max-stall`; prompts then still get their share.
  */
 function longestStall(state: Snapshot, { exitOf }: Chosen, rows: readonly PlannedRequest[]): number {
   const { maxStallMs, prefillShare } = state.policy;
@@ -134,9 +136,9 @@ function chunkMs({ model, policy }: Snapshot, prompt: PlannedRequest, chosen: Ch
 }
 
 /**
- * Milliseconds that the decoding rows leave to a prompt in this step. The TPOT of a row must hold at its next token, since
- * any token may be the last. A promised row that is due before the prompt needs the steps that its promise covers. A row
- * that is late anyway delays no prompt.
+ * Milliseconds that the decoding rows leave to a prompt in this step. The TPOT of a row must hold at its next token,
+ * since any token may be the last. A promised row that is due before the prompt needs the steps that its promise
+ * covers. A row that is late anyway delays no prompt.
  */
 function stepSlack(state: Snapshot, chosen: Chosen, rows: readonly PlannedRequest[], prompt: PlannedRequest): number {
   const { now, policy } = state;
@@ -150,7 +152,8 @@ function stepSlack(state: Snapshot, chosen: Chosen, rows: readonly PlannedReques
     const untilNext = (sequence.firstTokenAt ?? now) + deadlines.tpotMs * sequence.generated - now - stepMs;
     if (untilNext >= 0) least = Math.min(least, untilNext);
     if (!isPromised || deadlines.end === Infinity || each.dueAt > prompt.dueAt) continue;
-    const [leftMs, steps] = [deadlines.end - now, each.guaranteedSteps(chosen.exitOf(each))];
+    const leftMs = deadlines.end - now;
+    const steps = each.guaranteedSteps(chosen.exitOf(each));
     if (leftMs >= steps * stepMs) least = Math.min(least, Math.max(0, leftMs - steps * fullMs));
   }
   return least;

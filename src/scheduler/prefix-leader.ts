@@ -3,9 +3,9 @@
  *
  * Pure. Must not know: memory, plans.
  *
- * A leader delays no other prompt: the scheduler decides which prompt runs first, and that prompt copies any progress that
- * exists by then (SlotManager.share). The link announces the coming prefix. Plans then count it once, and followers copy
- * it as soon as it is ready.
+ * A leader delays no other prompt: the scheduler decides which prompt runs first, and that prompt copies any progress
+ * that exists by then (SlotManager.share). The link announces the coming prefix. Plans then count it once, and
+ * followers copy it as soon as it is ready.
  */
 import { LEAST_MATCH_TOKENS, commonLength } from './kv/prefix.js';
 import type { PrefixLeader, Sequence } from './sequence.js';

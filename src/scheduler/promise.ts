@@ -1,9 +1,9 @@
 /**
  * Promises: whether the budgets that the scheduler guarantees hold, with one more of them.
  *
- * A promise covers the prompt at the shallowest exit, and the tokens to the end of a sentence. An answer that can't land is
- * covered to its own end. Slots and the KV cache count as well. Requests without a promise run in their share of the time
- * and of the slots.
+ * A promise covers the prompt at the shallowest exit, and the tokens to the end of a sentence. An answer that can't
+ * land is covered to its own end. Slots and the KV cache count as well. Requests without a promise run in their share
+ * of the time and of the slots.
  */
 import { type ExitIndex, at } from '../cost/model.js';
 import { type BatchEntry, forecastBatch } from './forecast.js';
@@ -14,15 +14,17 @@ import type { Snapshot } from './snapshot.js';
 /** Promised requests that would be late, with the milliseconds behind their deadlines. */
 export type Late = ReadonlyMap<PlannedRequest, number>;
 
-/** Compares two forecasts: whether a request gets late, or later, that can still be in time. Sequences match requests. */
+/**
+ * Compares two forecasts: whether a request gets late, or later, that can still be in time. Sequences match requests.
+ */
 export function getsLater(late: Late, before: Late): boolean {
   const was = new Map([...before].map(([{ sequence }, ms]) => [sequence, ms]));
   return [...late].some(([each, ms]) => each.isReachable && ms > (was.get(each.sequence) ?? -1) + ROUNDING_MS);
 }
 
 /**
- * The promised requests that would be late if all times were longer by a factor. Each goes on to its mean length, or to its
- * deadline where it lands, and is late if what its promise covers is.
+ * The promised requests that would be late if all times were longer by a factor. Each goes on to its mean length, or to
+ * its deadline where it lands, and is late if what its promise covers is.
  * @param careful factor on all times, 1 or more
  * @param chosen exits of requests that begin; absent: the shallowest
  * @param areAllRunning rows without a promise run at full pace; else in their share

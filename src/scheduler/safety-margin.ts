@@ -1,6 +1,6 @@
 /**
- * Safety margin of promises: online quantile tracking. A miss adds a step to the margin, and a kept promise takes so much
- * off that it settles where the target share is kept, whatever makes answers late.
+ * Safety margin of promises: online quantile tracking. A miss adds a step to the margin, and a kept promise takes so
+ * much off that it settles where the target share is kept, whatever makes answers late.
  *
  * Each tenant has its own margin. The others' raise it by one step at most: a slow machine makes all of them late.
  * A margin that rejects all requests has no outcome to fall by, so its excess decays without outcomes.

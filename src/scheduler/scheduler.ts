@@ -1,7 +1,7 @@
 /**
- * The scheduler: requests come in by `add`, `schedule` says all that the next step does, and `commit` takes what the step
- * did. It owns the sequences, and the accounts of slots and KV memory. It runs no model and moves no memory, so the same
- * requests and step times give the same plans: on the engine, and in a simulation.
+ * The scheduler: requests come in by `add`, `schedule` says all that the next step does, and `commit` takes what the
+ * step did. It owns the sequences, and the accounts of slots and KV memory. It runs no model and moves no memory, so
+ * the same requests and step times give the same plans: on the engine, and in a simulation.
  *
  * Must not know: token texts, logits, processes, clocks.
  */

@@ -1,9 +1,9 @@
 /**
- * The tokens that pass until a text may end, by tenant and kind of request, from the answers of the engine. An answer counts
- * once, however many sentences it has. Code fences and answers that may not land teach nothing.
+ * The tokens that pass until a text may end, by tenant and kind of request, from the answers of the engine. An answer
+ * counts once, however many sentences it has. Code fences and answers that may not land teach nothing.
  *
- * Lengths are counted in bins, so that the evidence of tenants adds up (owned.ts). The quantile of the bins is what plans
- * count on.
+ * Lengths are counted in bins, so that the evidence of tenants adds up (owned.ts). The quantile of the bins is what
+ * plans count on.
  *
  * Must not know: texts, time.
  */

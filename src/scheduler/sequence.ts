@@ -1,6 +1,6 @@
 /**
- * One sequence of a request: its tokens, its exit, its slot and its times. The scheduler owns it, and nothing else changes
- * it.
+ * One sequence of a request: its tokens, its exit, its slot and its times. The scheduler owns it, and nothing else
+ * changes it.
  *
  * Must not know: the model, logits, text.
  */
@@ -72,8 +72,8 @@ export class Sequence implements Terms {
   /** The slot that keeps its contents after its end, or null. */
   stored: Slot | null = null;
   /**
-   * While the sequence waits: a slot that held its first `length` tokens at its arrival. Valid as long as the slot holds
-   * the same `tokens`.
+   * While the sequence waits: a slot that held its first `length` tokens at its arrival. Valid as long as the slot
+   * holds the same `tokens`.
    */
   prefix: { readonly slot: Slot; readonly tokens: readonly number[]; readonly length: number } | null = null;
   /** An earlier prompt that will process a common prefix before this sequence's turn, or null. */
@@ -146,7 +146,9 @@ export class Sequence implements Terms {
     return this.constraint?.isThinking ?? this.#wasThinking;
   }
 
-  /** Deepest exit of the next token. While it thinks, the rest of the answer is planned at the exits of the thoughts. */
+  /**
+   * Deepest exit of the next token. While it thinks, the rest of the answer is planned at the exits of the thoughts.
+   */
   get maxExit(): ExitIndex {
     const bound = this.isThinking ? this.#thoughtsExit : null;
     return bound === null ? this.deepest : Math.min(this.deepest, bound);

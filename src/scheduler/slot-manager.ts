@@ -1,6 +1,6 @@
 /**
- * Gives slots to sequences: starts from the queue, prefix reuse, eviction and preemption within the KV budget. Tenants share
- * the slots (tenant-shares.ts).
+ * Gives slots to sequences: starts from the queue, prefix reuse, eviction and preemption within the KV budget. Tenants
+ * share the slots (tenant-shares.ts).
  *
  * Must not know: costs, exits that are to be chosen.
  */
@@ -89,8 +89,8 @@ export class SlotManager {
   }
 
   /**
-   * Starts waiting sequences while slots and memory last, and for promises in place of others: in an order of service, which
-   * the tenants share.
+   * Starts waiting sequences while slots and memory last, and for promises in place of others: in an order of service,
+   * which the tenants share.
    * @param ordered all waiting sequences in order of service
    * @param protectedRows running sequences without a promise that no promise preempts, oldest first
    */
@@ -161,7 +161,9 @@ export class SlotManager {
     return copied;
   }
 
-  /** Whether a prompt will copy positions of another one's chunk up to `end`, so that it computes none of them itself. */
+  /**
+   * Whether a prompt will copy positions of another one's chunk up to `end`, so that it computes none of them itself.
+   */
   awaits(prompt: Sequence, { sequence, end }: { readonly sequence: Sequence; readonly end: number }): boolean {
     const { slot, tokens, request, needed } = prompt;
     if (!slot || !prompt.isPrompt || !this.#reuses(prompt) || request.prefixSpace !== sequence.request.prefixSpace)
@@ -219,8 +221,8 @@ export class SlotManager {
   }
 
   /**
-   * Preempts a sequence for a waiting one, which becomes the first. The slot of the preempted one stays as a prefix, from
-   * which it goes on later.
+   * Preempts a sequence for a waiting one, which becomes the first. The slot of the preempted one stays as a prefix,
+   * from which it goes on later.
    */
   #preemptForShare(protectedRows: number): boolean {
     const yielded = this.#shares.yielded(this.running, this.waiting, { slots: this.limits.maxRunning, protectedRows });

@@ -1,6 +1,6 @@
 /**
- * The whole engine in planning units: every request, the costs that requests share, and the order of service. It is built
- * whole, then read.
+ * The whole engine in planning units: every request, the costs that requests share, and the order of service. It is
+ * built whole, then read.
  *
  * Knows: sequences, the cost model. Must not know: exits that are chosen.
  */

@@ -1,6 +1,6 @@
 /**
- * The plan of a step: all that it does, as plain data that prints as JSON. A plan names sequences by id, slots by index and
- * exits by index.
+ * The plan of a step: all that it does, as plain data that prints as JSON. A plan names sequences by id, slots by index
+ * and exits by index.
  */
 import type { Work } from '../cost/model.js';
 import type { DraftSource, EndReason, ExitIndex, PlannedEvent, RejectedEvent } from '../protocol/index.js';

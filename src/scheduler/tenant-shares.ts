@@ -1,5 +1,6 @@
 /**
- * The shares of tenants in the slots: the order of the waiting (fair-order.ts) and the sequences that yield (yielding.ts).
+ * The shares of tenants in the slots: the order of the waiting (fair-order.ts) and the sequences that yield
+ * (yielding.ts).
  *
  * Must not know: slots, memory.
  */

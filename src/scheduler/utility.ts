@@ -1,6 +1,6 @@
 /**
- * The utility of an answer: the share of full depth's right answers that its exit gives (accuracy), times the share that an
- * early end keeps (partial value).
+ * The utility of an answer: the share of full depth's right answers that its exit gives (accuracy), times the share
+ * that an early end keeps (partial value).
  */
 import { type DepthShape, type ExitIndex, at } from '../cost/model.js';
 
@@ -23,7 +23,8 @@ const DEFAULT_PARTIAL_VALUE: PartialValue = [
 
 /** Points of a curve that rises in straight lines from 0 at 0, and is flat behind the last one. */
 function interpolated(points: readonly (readonly [number, number])[], x: number): number {
-  let [x0, y0] = [0, 0];
+  let x0 = 0;
+  let y0 = 0;
   for (const [x1, y1] of points) {
     if (x <= x1) return x1 > x0 ? y0 + ((y1 - y0) * Math.max(0, x - x0)) / (x1 - x0) : y1;
     [x0, y0] = [x1, y1];

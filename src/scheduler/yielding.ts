@@ -2,9 +2,8 @@
  * The running sequence that leaves its slot to a waiting one: slots are shared by tenants, and a promise comes first.
  *
  * A sequence without a promise yields to any promise, unless it is one of the oldest, which keep their share. Else it
- * yields where its tenant has more than a fair share of the slots, and the other tenant has less. So a tenant alone uses
- * all slots, and no two sequences take turns.
- * Must not know: memory, the order of the waiting.
+ * yields where its tenant has more than a fair share of the slots, and the other tenant has less. So a tenant alone
+ * uses all slots, and no two sequences take turns. Must not know: memory, the order of the waiting.
  */
 import type { Share } from './fair-order.js';
 

@@ -1,4 +1,6 @@
-/** The scheduler of a simulated machine: its slots and KV memory are those of the engine, without any bytes behind them. */
+/**
+ * The scheduler of a simulated machine: its slots and KV memory are those of the engine, without any bytes behind them.
+ */
 import type { DepthShape, Work } from '../cost/model.js';
 import type { CostTable } from '../cost/table.js';
 import { SlotAccount } from '../scheduler/kv/slot-account.js';

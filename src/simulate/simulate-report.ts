@@ -1,4 +1,6 @@
-/** Summarizes a simulated run as `sortie bench` summarizes a measured one (loadgen/summary.ts), with the exits' quality. */
+/**
+ * Summarizes a simulated run as `sortie bench` summarizes a measured one (loadgen/summary.ts), with the exits' quality.
+ */
 import type { DepthShape } from '../cost/model.js';
 import type { Sent } from '../loadgen/run.js';
 import * as summary from '../loadgen/summary.js';
@@ -32,7 +34,11 @@ function sentOf({ request, admission, firstTokenAt, endedAt, path, tokens, reaso
     job: { budgetClass, budget, maxTokens },
     atMs: arrivedAt,
     answer: {
-      ...{ ...times, totalMs, tokens, exits, lagMs: 0 },
+      ...times,
+      totalMs,
+      tokens,
+      exits,
+      lagMs: 0,
       finishReason: isRejected ? null : reason === 'deadline' ? 'length' : 'stop',
       error: isRejected ? { kind: reason, message: '' } : null,
       outcome,
@@ -43,7 +49,8 @@ function sentOf({ request, admission, firstTokenAt, endedAt, path, tokens, reaso
       predictedTtftMs: admitted?.predictedTtftMs ?? null,
       predictedP10Ms: admitted?.predictedP10Ms ?? null,
       predictedP90Ms: admitted?.predictedP90Ms ?? null,
-      ...{ actualMs: totalMs, queueMs: null },
+      actualMs: totalMs,
+      queueMs: null,
     },
   };
 }

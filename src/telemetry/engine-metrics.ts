@@ -115,7 +115,8 @@ export class EngineMetrics {
 }
 
 /**
- * Counts the tokens of a step. It adds equal tokens together: each increment of a counter with labels takes a microsecond.
+ * Counts the tokens of a step. It adds equal tokens together: each increment of a counter with labels takes a
+ * microsecond.
  * @param plannedOf the exit planned at admission; null for tokens that are not part of an answer
  */
 export function countTokens(

@@ -66,7 +66,10 @@ function condensed(line: Line): Line {
   if (typeof sortie !== 'object' || sortie === null) return { ...rest, msg };
   const { exit_layers, budget_ms, outcome, met, landed, plan, ttft_ms, queue_ms } = sortie as Line;
   return {
-    ...{ ...rest, msg, plan: planText(plan as Line | undefined), exit_layers },
+    ...rest,
+    msg,
+    plan: planText(plan as Line | undefined),
+    exit_layers,
     ...(typeof ttft_ms === 'number' && { ttft_ms: Math.round(ttft_ms) }),
     ...(typeof queue_ms === 'number' && { queue_ms: Math.round(queue_ms) }),
     ...(met === null ? {} : { budget_ms, outcome }),

@@ -70,7 +70,9 @@ interface Held {
 
 /** The load that a router in front of servers asks for. */
 export function heldTokens(sequences: Iterable<Held>): HeldTokens {
-  let [planned, expected, left] = [0, 0, 0];
+  let planned = 0;
+  let expected = 0;
+  let left = 0;
   for (const { plan, tokens } of sequences) {
     if (plan === null) continue;
     planned++;

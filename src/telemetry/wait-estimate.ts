@@ -20,8 +20,9 @@ export function meterSteps(engine: Engine, meter: LoadMeter, floor: number): voi
 }
 
 /**
- * Watches the wait of a new request, as the engine predicts it and as its silence shows, at an engine that reports its predicted wait (EngineOptions.waitIntervalMs). The time without a step counts while a
- * sequence is open: an engine that is stopped predicts nothing.
+ * Watches the wait of a new request, as the engine predicts it and as its silence shows, at an engine that reports its
+ * predicted wait (EngineOptions.waitIntervalMs). The time without a step counts while a sequence is open: an engine
+ * that is stopped predicts nothing.
  * @returns a function that gives the wait in ms; null without a ready engine
  */
 export function watchWait(engine: Engine, metrics: Pick<RequestMetrics, 'oldestArrival'>): () => number | null {

@@ -68,8 +68,8 @@ export class ChatTemplate {
   }
 
   /**
-   * Renders messages whose last one stays open, so that an answer continues it. A mark finds its end: templates may strip
-   * spaces, and the content may occur earlier.
+   * Renders messages whose last one stays open, so that an answer continues it. A mark finds its end: templates may
+   * strip spaces, and the content may occur earlier.
    * @throws ChatTemplateError also if the template leaves out the content of the last message
    */
   renderOpen(

@@ -1,8 +1,8 @@
 /**
  * Thoughts of models that think before they answer: text between two tags, at the start of an answer.
  *
- * The rules are those of vLLM's and llama.cpp's parsers: thoughts come first, the first closing tag ends them, and later
- * tags are text. Must not know: tokens, JSON forms.
+ * The rules are those of vLLM's and llama.cpp's parsers: thoughts come first, the first closing tag ends them, and
+ * later tags are text. Must not know: tokens, JSON forms.
  */
 
 export interface ThoughtTags {

@@ -25,11 +25,14 @@ function valueStart(json: string, end: number): number | null {
 /**
  * @param json an object
  * @param values new texts, by field
- * @returns the JSON with these texts in place of the texts of its own fields; a field that is absent or no text stays so
+ * @returns the JSON with these texts in place of the texts of its own fields; a field that is absent or no text stays
+ * so
  */
 export function withTexts(json: string, values: Readonly<Record<string, string>>): string {
   let left = Object.keys(values).length;
-  let [out, taken, depth] = ['', 0, 0];
+  let out = '';
+  let taken = 0;
+  let depth = 0;
   for (let at = 0; at < json.length && left > 0; at++) {
     const character = json[at] ?? '';
     if (character === '{' || character === '[') depth++;

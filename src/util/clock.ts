@@ -8,8 +8,8 @@ export function monotonicMs(): number {
 let turn: number | null = null;
 
 /**
- * The instant at which this turn of the event loop met its first input. Inputs of one turn arrive together, and the last
- * of them waits for the handling of all others: that wait belongs to its time. Handlers of input call it first.
+ * The instant at which this turn of the event loop met its first input. Inputs of one turn arrive together, and the
+ * last of them waits for the handling of all others: that wait belongs to its time. Handlers of input call it first.
  */
 export function turnStartedAt(): number {
   if (turn === null) {

@@ -1,7 +1,7 @@
 /**
  * The border of a model folder, which may come from anyone: a name in it leads to a regular file inside of it. A FIFO
- * hangs its reader, a device has no end, and a link may lead to files of this machine. The hub's cache is the exception:
- * its snapshots are links to the blobs beside them.
+ * hangs its reader, a device has no end, and a link may lead to files of this machine. The hub's cache is the
+ * exception: its snapshots are links to the blobs beside them.
  *
  * Must not know: formats of models.
  */

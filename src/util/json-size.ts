@@ -1,6 +1,7 @@
 /** Bounds JSON before it is parsed: a value takes up to a hundred bytes of memory, and two bytes of text. */
 
-const [QUOTE, BACKSLASH] = [0x22, 0x5c];
+const QUOTE = 0x22;
+const BACKSLASH = 0x5c;
 /** Each begins a value, or follows one: a comma, brackets. */
 const MARKS = new Set([0x2c, 0x5b, 0x7b]);
 

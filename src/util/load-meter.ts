@@ -68,7 +68,8 @@ export class LoadMeter {
     this.#hold(now);
     this.#tokens.add(tokens, now);
     this.#floorS.add(floorMs / 1000, now);
-    const [all, busyS] = [this.#tokens.at(now), this.#floorS.at(now)];
+    const all = this.#tokens.at(now);
+    const busyS = this.#floorS.at(now);
     if (busyS > 0 && all >= 1) this.#speed = all / busyS;
   }
 

@@ -8,8 +8,8 @@ export interface BudgetTimes {
 }
 
 /**
- * Lateness at which an answer that is cut at its deadline counts as cut, and not as late: timers are late on a busy machine. A
- * shorter budget allows as much as itself.
+ * Lateness at which an answer that is cut at its deadline counts as cut, and not as late: timers are late on a busy
+ * machine. A shorter budget allows as much as itself.
  */
 const CUT_LATE_MS = 250;
 

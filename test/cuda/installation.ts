@@ -104,11 +104,21 @@ async function providerFolder(): Promise<string> {
     mkdirSync(join(scratch, 'provider'));
     for (const name of PROVIDER)
       renameSync(join(scratch, 'wheel/onnxruntime/capi', name), join(scratch, 'provider', name));
-    renameSync(join(scratch, 'provider'), folder);
+    moveUnlessThere(join(scratch, 'provider'), folder);
   } finally {
     rmSync(scratch, { recursive: true });
   }
   return folder;
+}
+
+/** Moves a filled folder to its place, unless another process has filled that place meanwhile. */
+function moveUnlessThere(from: string, to: string): void {
+  try {
+    renameSync(from, to);
+  } catch (error) {
+    const { code } = error as NodeJS.ErrnoException;
+    if (code !== 'ENOTEMPTY' && code !== 'EEXIST') throw error;
+  }
 }
 
 async function tool(command: string, args: readonly string[], timeout: number, what: string): Promise<void> {

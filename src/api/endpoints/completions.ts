@@ -117,7 +117,9 @@ async function read(context: ApiContext, request: ApiRequest<CompletionBody>): P
   });
 }
 
-/** Text and log-probabilities of a choice, or of a part. @param isFirst whether the part has the echoed prompt, if any */
+/**
+ * Text and log-probabilities of a choice, or of a part. @param isFirst whether the part has the echoed prompt, if any
+ */
 function fields(context: ApiContext, answer: Answer, part: Pick<Delta, 'index' | 'text' | 'tokens'>, isFirst: boolean) {
   const { tokenizer } = context.model;
   const { echo, engine } = answer.request;

@@ -1,6 +1,6 @@
 /**
- * An endpoint: its path, its text in openapi.json, its schemas, and its way from a body to an answer. Each file or folder
- * here has one, and has its name on the wire. index.ts lists them.
+ * An endpoint: its path, its text in openapi.json, its schemas, and its way from a body to an answer. Each file or
+ * folder here has one, and has its name on the wire. index.ts lists them.
  *
  * Must not know: HTTP frameworks.
  */

@@ -68,8 +68,8 @@ export class Answer {
   }
 
   /**
-   * Starts the sequences and gives the pieces of all choices as they come, once. A reader that returns early cancels the
-   * sequences. While the client reads slowly, pieces wait and grow, and stop strings still end their sequences.
+   * Starts the sequences and gives the pieces of all choices as they come, once. A reader that returns early cancels
+   * the sequences. While the client reads slowly, pieces wait and grow, and stop strings still end their sequences.
    * @param out the response that they are written to; absent: they are collected
    * @throws ApiError for a request that is rejected or fails, ClientGone
    */

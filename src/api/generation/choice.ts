@@ -191,7 +191,8 @@ export class Choice {
   #flush(): boolean {
     if (this.#thoughts !== null) {
       // An incomplete character belongs to the thoughts that it cuts.
-      const [cut, held] = [this.#thoughts.push(this.#spec.detokenizer.end()), this.#thoughts.end()];
+      const cut = this.#thoughts.push(this.#spec.detokenizer.end());
+      const held = this.#thoughts.end();
       this.#thoughts = null;
       this.#showThoughts(cut.thoughts + held.thoughts);
       if (this.#read(cut.text + held.text)) return true;

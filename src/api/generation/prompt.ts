@@ -91,8 +91,8 @@ export function countingRules(signal: AbortSignal): Pick<Encoding, 'waitLimit' |
 
 /**
  * Tokenizes a prompt as far as it can fit, without blocking other requests.
- * @throws ApiError context_length_exceeded, invalid_value (empty, a token outside the model's vocabulary, or a text over
- * which the tokenizer takes too long), or an error of `encodeWithin`
+ * @throws ApiError context_length_exceeded, invalid_value (empty, a token outside the model's vocabulary, or a text
+ * over which the tokenizer takes too long), or an error of `encodeWithin`
  */
 export async function encodePrompt(
   context: ApiContext,

@@ -1,6 +1,6 @@
 /**
- * The way from a valid body to the request that the engine gets, for all endpoints that generate: checks, lengths, depth,
- * budget. Each field is read here, once.
+ * The way from a valid body to the request that the engine gets, for all endpoints that generate: checks, lengths,
+ * depth, budget. Each field is read here, once.
  *
  * Must not know: forms of an answer.
  */
@@ -33,7 +33,9 @@ import { tooLong, type Prompt } from './prompt.js';
 /** Answer tokens that an allowance must hold for a request that states no length. */
 const UNSTATED_TOKENS = 256;
 
-/** A request that has passed all checks: the engine's part, and the rest, which turns tokens into the client's answer. */
+/**
+ * A request that has passed all checks: the engine's part, and the rest, which turns tokens into the client's answer.
+ */
 export interface GenerationRequest {
   /** Unique on this server. The ids of its sequences begin with it. */
   readonly id: string;
@@ -128,15 +130,17 @@ function streamedUsage({ stream, stream_options: asked }: GenerationBody) {
 }
 
 /**
- * Prompt and answer of every choice. An answer without a stated length counts with at most a usual length: to the end of
- * the context it would exceed most allowances. The tokens beyond it are charged at the end, as a debt.
+ * Prompt and answer of every choice. An answer without a stated length counts with at most a usual length: to the end
+ * of the context it would exceed most allowances. The tokens beyond it are charged at the end, as a debt.
  */
 function reservedTokens({ prompts, maxTokens: stated }: EndpointPart, maxTokens: readonly number[], n: number): number {
   const most = stated === null ? UNSTATED_TOKENS : Infinity;
   return prompts.reduce((sum, { ids }, index) => sum + ids.length + n * Math.min(most, maxTokens[index] ?? 0), 0);
 }
 
-/** The grammar of the answers, thoughts included. @throws ApiError invalid_value for an exit that thoughts can't have */
+/**
+ * The grammar of the answers, thoughts included. @throws ApiError invalid_value for an exit that thoughts can't have
+ */
 function grammarOf(
   { model, limits }: ApiContext,
   { body }: ApiRequest<GenerationBody>,

@@ -252,7 +252,9 @@ function totals(tokens: readonly AuditedToken[]) {
   };
 }
 
-/** Rounds to ten-thousandths. A forbidden token has a log-probability of minus infinity, which JSON has no number for. */
+/**
+ * Rounds to ten-thousandths. A forbidden token has a log-probability of minus infinity, which JSON has no number for.
+ */
 function tenThousandths(value: number): number {
   return Math.max(-9999, Math.min(9999, Math.round(value * 1e4) / 1e4));
 }

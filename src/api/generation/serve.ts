@@ -44,7 +44,8 @@ export interface WholeBody {
 /** The first pieces are written here, so that most faults of a form end the answer as a fault. */
 function writtenBody(body: object): WholeBody {
   const pieces = jsonPieces(body);
-  const [first, second] = [pieces.next(), pieces.next()];
+  const first = pieces.next();
+  const second = pieces.next();
   const [begin = '', next] = [first, second].map(({ value }) => value ?? undefined);
   return next === undefined ? { first: begin, rest: null } : { first: begin + next, rest: pieces };
 }

@@ -16,7 +16,9 @@ function numberIn(text: string): number {
   return /^\d+(\.\d+)?$/.test(text) ? Number(text) : NaN;
 }
 
-/** The smallest value of a header, or null without the header. @param read returns NaN for a text that breaks the rule */
+/**
+ * The smallest value of a header, or null without the header. @param read returns NaN for a text that breaks the rule
+ */
 function leastOf(headers: Headers, name: string, rule: string, read: (text: string) => number): number | null {
   const positive = (text: string): number | undefined => {
     const value = read(text);

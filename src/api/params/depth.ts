@@ -164,8 +164,8 @@ function flooredExit(range: Exits, exits: Exits, { floor, quality = [] }: DepthP
 }
 
 /**
- * The shallowest allowed exit whose answers are of use, so that the scheduler buys no time with wrong ones. If all allowed
- * exits are below `--min-right`, the shallowest one is used.
+ * The shallowest allowed exit whose answers are of use, so that the scheduler buys no time with wrong ones. If all
+ * allowed exits are below `--min-right`, the shallowest one is used.
  */
 function usefulExit(model: ServedModel, allowed: Exits, deepest: number, { minAccuracy = 0 }: DepthPolicy): number {
   const rightOf = (layer: number): number => model.exits.find((exit) => exit.layer === layer)?.quality.right ?? 1;

@@ -1,5 +1,6 @@
 /**
- * The memory that answers take in the gateway until they are sent: a token, and each log-probability of one, is a score.
+ * The memory that answers take in the gateway until they are sent: a token, and each log-probability of one, is a
+ * score.
  *
  * Must not know: forms of an answer.
  */
@@ -10,8 +11,8 @@ import { ApiError } from '../errors.js';
 export const MOST_SCORES = 2 ** 19;
 
 /**
- * Most scores of the unfinished requests with log-probabilities of a tenant alone; all tenants have under twice as many.
- * A score takes about 80 bytes. Tokens without log-probabilities take few, and the queue bounds them.
+ * Most scores of the unfinished requests with log-probabilities of a tenant alone; all tenants have under twice as
+ * many. A score takes about 80 bytes. Tokens without log-probabilities take few, and the queue bounds them.
  */
 const MOST_TENANT_SCORES = 2 ** 20;
 

@@ -94,7 +94,8 @@ export function thoughtTokens(tags: ThoughtTags, tokenizer: TextTokenizer): TagT
     const ids = tokenizer.encode(text, false);
     return ids.length === 1 ? ids : [];
   };
-  const [[open], [close]] = [single(tags.open), single(tags.close)];
+  const [open] = single(tags.open);
+  const [close] = single(tags.close);
   if (open === undefined || close === undefined) return null;
   return { open, close, blanks: ['\n', '\n\n'].flatMap(single) };
 }

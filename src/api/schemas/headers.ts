@@ -1,7 +1,7 @@
 /**
  * Headers: name, type, unit, and the reading of those of requests. They are the one source for openapi.json and for the
- * code that reads or sends them. For responses, also for the headers that browsers may read; the compiler holds the code
- * to these names (HeadersOf).
+ * code that reads or sends them. For responses, also for the headers that browsers may read; the compiler holds the
+ * code to these names (HeadersOf).
  */
 import { quoted } from '../../util/quoted.js';
 import { type TSchema, Type } from '../../util/schema.js';

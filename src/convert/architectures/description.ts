@@ -36,7 +36,9 @@ export interface Family {
   readonly normOffset?: number;
   /** Whether a GGUF file stores the rows of q and k in alternating rotary order. */
   readonly alternates?: boolean;
-  /** A folder's linear layer from a loop's end to one value, the probability to stop there: its `.weight` and `.bias`. */
+  /**
+   * A folder's linear layer from a loop's end to one value, the probability to stop there: its `.weight` and `.bias`.
+   */
   readonly gate?: string;
 }
 

@@ -48,7 +48,8 @@ export const gemma2: Family = {
   normOffset: 1,
 };
 
-const [GLOBAL_THETA, LOCAL_THETA] = [1e6, 1e4];
+const GLOBAL_THETA = 1e6;
+const LOCAL_THETA = 1e4;
 
 /** Five of six layers have a window and a rotary table of their own; queries and keys have norms. */
 export const gemma3: Family = {

@@ -24,7 +24,9 @@ export const granite: Family = {
   alternates: true,
 };
 
-/** The class of Granite 4. Its dense models have attention in all layers and one packed MLP; GGUF files say `granite`. */
+/**
+ * The class of Granite 4. Its dense models have attention in all layers and one packed MLP; GGUF files say `granite`.
+ */
 export const graniteHybrid: Family = {
   classes: { GraniteMoeHybridForCausalLM: 'granitemoehybrid' },
   defaults: { num_local_experts: 8 },

@@ -1,6 +1,6 @@
 /**
- * Ouro: one block of layers that runs `total_ut_steps` times. The shared norm ends every loop, and a gate reads the normed
- * states. Norms stand around attention and around the MLP.
+ * Ouro: one block of layers that runs `total_ut_steps` times. The shared norm ends every loop, and a gate reads the
+ * normed states. Norms stand around attention and around the MLP.
  */
 import type { Family } from './description.js';
 import { loopsOf, loopsOfMetadata } from './loops.js';

@@ -19,7 +19,8 @@ export const phi3: Family = {
 };
 
 function packed({ heads, kvHeads, headDim, ffn }: Architecture, qkv: string, gateUp: string): Differences {
-  const [q, kv] = [heads * headDim, kvHeads * headDim];
+  const q = heads * headDim;
+  const kv = kvHeads * headDim;
   const of = q + 2 * kv;
   return {
     q: { stored: qkv, rows: { start: 0, count: q, of } },

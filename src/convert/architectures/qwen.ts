@@ -5,7 +5,8 @@ import { slidingLayers, windowed } from './layer-types.js';
 import { changed, plainConfig, plainMetadata } from './plain.js';
 
 /** First layer with a window, and the window, of a config that states neither. */
-const [MAX_WINDOW_LAYERS, WINDOW] = [28, 4096];
+const MAX_WINDOW_LAYERS = 28;
+const WINDOW = 4096;
 
 /** Biases of queries, keys and values, and none of the output. */
 export const qwen2: Family = {

@@ -35,7 +35,9 @@ export interface Recipes {
   readonly head: Recipe;
 }
 
-/** The tensors that the recipes make, by Hugging Face's names for a Llama, and the stored tensors that no recipe reads. */
+/**
+ * The tensors that the recipes make, by Hugging Face's names for a Llama, and the stored tensors that no recipe reads.
+ */
 export function cooked(raw: Tensors, recipes: Recipes, layers: number): Tensors {
   const table = new Map<string, Recipe>([
     [EMBEDDING, recipes.embedding],

@@ -100,7 +100,8 @@ function scalingOf(config: Fields, rope: Fields, { context }: RotaryDefaults): R
 
 /** Yarn's multiplier of cosines and sines, as its paper suggests. */
 function yarnAttention(rope: Fields, factor: number): number {
-  const [scale, all] = [rope.number('mscale', 0), rope.number('mscale_all_dim', 0)];
+  const scale = rope.number('mscale', 0);
+  const all = rope.number('mscale_all_dim', 0);
   return scale !== 0 && all !== 0 ? growth(factor, scale) / growth(factor, all) : growth(factor);
 }
 
@@ -168,8 +169,8 @@ function scalingOfMetadata(metadata: GgufFields, rotary: Rotary, context: number
 }
 
 /**
- * llama3 scaling from the divisors of a rope_freqs tensor, which are not its parameters. Assumes low 1 and high 4, as in every published llama3 checkpoint, and checks the result against the
- * tensor.
+ * llama3 scaling from the divisors of a rope_freqs tensor, which are not its parameters. Assumes low 1 and high 4, as
+ * in every published llama3 checkpoint, and checks the result against the tensor.
  */
 export function ropeScalingFromFactors(
   factors: Float32Array,

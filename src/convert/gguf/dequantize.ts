@@ -49,7 +49,8 @@ const q4_0: Block = (src, b, out, at) => {
 
 /** f16 d, f16 m, then nibbles: d * q + m. */
 const q4_1: Block = (src, b, out, at) => {
-  const [d, m] = [half(src, b), half(src, b + 2)];
+  const d = half(src, b);
+  const m = half(src, b + 2);
   for (let i = 0; i < 32; i++) out[at + i] = d * nibble(src, b + 4, i) + m;
 };
 
@@ -67,7 +68,8 @@ const q5_0: Block = (src, b, out, at) => {
 
 /** f16 d, f16 m, then codes of five bits: d * q + m. */
 const q5_1: Block = (src, b, out, at) => {
-  const [d, m] = [half(src, b), half(src, b + 2)];
+  const d = half(src, b);
+  const m = half(src, b + 2);
   for (let i = 0; i < 32; i++) out[at + i] = d * fiveBits(src, b + 4, i) + m;
 };
 
@@ -87,14 +89,17 @@ function bitPair(src: Uint8Array, at: number, i: number): number {
 
 /** 16 bytes with a 4-bit scale and a 4-bit minimum for each 16 weights, 64 bytes of bit pairs, f16 d, f16 dmin. */
 const q2_k: Block = (src, b, out, at) => {
-  const [d, dmin] = [half(src, b + 80), half(src, b + 82)];
+  const d = half(src, b + 80);
+  const dmin = half(src, b + 82);
   for (let i = 0; i < 256; i++) {
     const scale = src[b + (i >> 4)] ?? 0;
     out[at + i] = d * (scale & 15) * bitPair(src, b + 16, i) - dmin * (scale >> 4);
   }
 };
 
-/** 32 bytes of third bits, 64 bytes of bit pairs, 12 bytes of 6-bit scales with offset 32, f16 d. A missing bit is -4. */
+/**
+ * 32 bytes of third bits, 64 bytes of bit pairs, 12 bytes of 6-bit scales with offset 32, f16 d. A missing bit is -4.
+ */
 const q3_k: Block = (src, b, out, at) => {
   const d = half(src, b + 108);
   for (let i = 0; i < 256; i++) {

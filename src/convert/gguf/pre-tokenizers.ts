@@ -47,7 +47,10 @@ const split = (regex: string, useRegex = false): object => ({
 const digits = split('\\p{N}', true);
 
 const plain = (step: object, others: Partial<PreTokenizer> = {}): PreTokenizer => ({
-  ...{ step, ignoresMerges: false, addsBos: false, composes: false },
+  step,
+  ignoresMerges: false,
+  addsBos: false,
+  composes: false,
   ...others,
 });
 

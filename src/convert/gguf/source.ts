@@ -1,4 +1,6 @@
-/** A GGUF file as a model source. Metadata gives the architecture, and tensor names are mapped to those of Hugging Face. */
+/**
+ * A GGUF file as a model source. Metadata gives the architecture, and tensor names are mapped to those of Hugging Face.
+ */
 import path from 'node:path';
 import { folderRecipes, ggufRecipes } from '../architectures/description.js';
 import { Fields } from '../architectures/fields.js';
@@ -27,7 +29,9 @@ const SAMPLING_KEYS = [
 /** Rotary frequencies. The readers read the first two; the tensors of older files follow from the architecture. */
 const FREQUENCIES = /^(rope_freqs\.weight|rope_factors_(long|short)\.weight|blk\.\d+\.attn_rot_embd(\.weight)?)$/;
 
-/** Opens a GGUF file, or all parts of a split one. Throws ConvertError unless it holds a model that the converter reads. */
+/**
+ * Opens a GGUF file, or all parts of a split one. Throws ConvertError unless it holds a model that the converter reads.
+ */
 export function openGguf(file: string): ModelSource {
   const gguf = readGgufModel(file);
   try {

@@ -62,7 +62,9 @@ async function outputOf(build: LayerBuilder, attended: string): Promise<string> 
   return build.graph.node('Add', [output, await build.vector('o.bias', 'oBias')], [`${build.id}.o.biased`]);
 }
 
-/** Adds the attention over a KV cache in pages, [T, heads * head_dim]. It normalizes heads of queries and keys itself. */
+/**
+ * Adds the attention over a KV cache in pages, [T, heads * head_dim]. It normalizes heads of queries and keys itself.
+ */
 async function pagedAttention(
   build: LayerBuilder,
   query: string[],

@@ -123,7 +123,8 @@ function embedBlocks(
   const rowShape = graph.ints('embed.row_shape', ...dims);
   const rows = graph.node('Reshape', [gathered, rowShape], [isPadded ? 'embed.padded' : out]);
   if (!isPadded) return;
-  const [from, to] = [graph.ints('embed.from', 0), graph.ints('embed.to', arch.hidden)];
+  const from = graph.ints('embed.from', 0);
+  const to = graph.ints('embed.to', arch.hidden);
   graph.node('Slice', [rows, from, to, graph.ints('embed.axis', dims.length - 1)], [out]);
 }
 
@@ -140,8 +141,8 @@ function embedBytes(graph: Graph, name: string, undo: Float32Array | null, store
 }
 
 /**
- * hidden, norm -> logits. `norms` are the rows of the norm table. States of loops that end with the norm have it already,
- * and then the only row is ones.
+ * hidden, norm -> logits. `norms` are the rows of the norm table. States of loops that end with the norm have it
+ * already, and then the only row is ones.
  */
 export async function headGraph(
   { weight, undo }: Vocabulary,

@@ -1,14 +1,14 @@
 /**
- * The graphs that choose tokens in a paged folder. All their nodes have kernels on GPUs, and each has one result, so that
- * one transfer brings it to the host.
+ * The graphs that choose tokens in a paged folder. All their nodes have kernels on GPUs, and each has one result, so
+ * that one transfer brings it to the host.
  */
 import { DATA_TYPE } from '../../model/onnx-proto.js';
 import { Graph } from '../../model/onnx-graph.js';
 import { topGraph, topKOf } from './select.js';
 
 /**
- * logits, inv_temperature, targets -> selected [N, 3K]: values, ids, then lse, lse_t, target value and zeros. Parts of equal
- * widths: CUDA's Concat copies tables of other widths to the GPU in each run.
+ * logits, inv_temperature, targets -> selected [N, 3K]: values, ids, then lse, lse_t, target value and zeros. Parts of
+ * equal widths: CUDA's Concat copies tables of other widths to the GPU in each run.
  */
 export function pagedSelectGraph(vocab: number): Graph {
   const k = topKOf(vocab);
@@ -17,7 +17,8 @@ export function pagedSelectGraph(vocab: number): Graph {
   // Ids stay exact in f32 below 2^24.
   const ids = graph.node('Cast', ['top_ids'], ['select.ids'], { to: DATA_TYPE.f32 });
   const axis = graph.ints('select.axis', 1);
-  const [start, end] = [graph.ints('select.start', 0), graph.ints('select.end', 1)];
+  const start = graph.ints('select.start', 0);
+  const end = graph.ints('select.end', 1);
   const most = graph.node('Slice', ['top_values', start, end, axis], ['select.most']);
   const lse = logSumExp(graph, 'logits', most, axis, 'lse');
   const tempered = graph.node('Mul', ['logits', 'inv_temperature'], ['select.tempered']);

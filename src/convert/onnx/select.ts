@@ -2,9 +2,9 @@
 import { Graph } from '../../model/onnx-graph.js';
 
 /**
- * Logits further than this below a row's largest one are raised. The exponentials of the kernel below e^-87 are denormal
- * numbers, which processors add ten times slower, and a low temperature makes most of the vocabulary such. A million
- * raised logits add e^-66 to the sum.
+ * Logits further than this below a row's largest one are raised. The exponentials of the kernel below e^-87 are
+ * denormal numbers, which processors add ten times slower, and a low temperature makes most of the vocabulary such. A
+ * million raised logits add e^-66 to the sum.
  */
 const DEPTH = 80;
 

@@ -56,7 +56,8 @@ function slotInputs(graph: Graph, arch: Architecture, floatType: FloatType): str
 }
 
 /**
- * Adds those of a stage whose KV cache has pages. It reads rows of one store of hidden states, and writes rows of the next.
+ * Adds those of a stage whose KV cache has pages. It reads rows of one store of hidden states, and writes rows of the
+ * next.
  * @returns the states [T, H] of its positions
  */
 function pagedInputs(graph: Graph, { hidden }: Architecture, floatType: FloatType): string {
@@ -176,7 +177,8 @@ const NORM_SCALE = 2 ** 15;
 
 /**
  * SiLU(gate) * up in one kernel of a GPU. The operator also divides by sqrt(mean(up^2) + epsilon) and multiplies by a
- * scale. With these values both cancel: up to an rms of 256 the result is within 2^-15, and one rounding of f16 is 2^-11.
+ * scale. With these values both cancel: up to an rms of 256 the result is within 2^-15, and one rounding of f16 is
+ * 2^-11.
  */
 function gatedSilu({ graph, id, arch }: LayerBuilder, gate: string, up: string): string {
   const width = [1024, 512, 256, 128, 64, 32, 16, 8].find((each) => arch.ffn % each === 0) ?? 1;

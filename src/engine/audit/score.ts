@@ -11,7 +11,9 @@ import type { AuditedToken } from '../../protocol/index.js';
 import { changesLogits } from '../../protocol/sampling-rules.js';
 import { type AuditJob, countsBefore, rulesAt } from './job.js';
 
-/** The KL is measured at every so many positions of an answer: it reads all logits of both exits, a millisecond each. */
+/**
+ * The KL is measured at every so many positions of an answer: it reads all logits of both exits, a millisecond each.
+ */
 const KL_INTERVAL = 8;
 
 /** A probed exit's most likely token after a position, and all its logits where the position is in the sample. */
@@ -100,7 +102,9 @@ export function auditedTokens(
       job.compared++;
     }
     audited.push({
-      ...{ index, token, best },
+      index,
+      token,
+      best,
       exit: executor.exit(job.exits[index] ?? deepest).layer,
       rank: place < 0 ? null : place + 1,
       logprob: selected.target - selected.lse,

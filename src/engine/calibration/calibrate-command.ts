@@ -1,4 +1,6 @@
-/** `sortie calibrate` prints the cost table of a model folder on this machine, in the input form of `sortie simulate`. */
+/**
+ * `sortie calibrate` prints the cost table of a model folder on this machine, in the input form of `sortie simulate`.
+ */
 import { monotonicMs } from '../../util/clock.js';
 import { depthShape } from '../depth-shape.js';
 import type { EngineOptions } from '../../protocol/engine-options.js';

@@ -123,8 +123,8 @@ function timed(
 }
 
 /**
- * The first points of all units, then the second ones: like a served step, a run then finds the weights of other units in
- * the cache. One unit's points in a row took two thirds of a served step's time on Zen 4.
+ * The first points of all units, then the second ones: like a served step, a run then finds the weights of other units
+ * in the cache. One unit's points in a row took two thirds of a served step's time on Zen 4.
  */
 function alternated(byUnit: readonly (readonly Timed[])[]): Timed[] {
   const most = Math.max(...byUnit.map((points) => points.length));

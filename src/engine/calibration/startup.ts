@@ -58,7 +58,9 @@ export function calibrateAtStartup(executor: Executor, options: EngineOptions, n
   return { costs, slowdown: 1, source: 'measured', note: notes.length === 0 ? null : notes.join('; ') };
 }
 
-/** The cheapest point of each unit: 0.3 s for the embedded model, mostly bindings that the first request needs anyway. */
+/**
+ * The cheapest point of each unit: 0.3 s for the embedded model, mostly bindings that the first request needs anyway.
+ */
 function smallest(plan: CalibrationPlan): CalibrationPlan {
   return { ...plan, rows: plan.rows.slice(0, 1), chunks: plan.chunks.slice(0, 1), contexts: plan.contexts.slice(0, 1) };
 }

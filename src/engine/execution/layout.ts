@@ -1,4 +1,6 @@
-/** A layout runs a model's units for the executor. One implementation has a KV cache in slots, one a KV cache in pages. */
+/**
+ * A layout runs a model's units for the executor. One implementation has a KV cache in slots, one a KV cache in pages.
+ */
 import type { Head } from '../../model/head.js';
 import type { StageKernel } from '../../model/manifest.js';
 import type { MemoryOp } from '../../scheduler/kv/memory-op.js';

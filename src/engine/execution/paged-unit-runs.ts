@@ -46,8 +46,8 @@ export class PagedUnitRuns implements UnitRuns {
   }
 
   /**
-   * Runs everything at its largest shape: most positions of most sequences, each at its end. So the device has the memory
-   * of all later steps. @throws Error if it has too little
+   * Runs everything at its largest shape: most positions of most sequences, each at its end. So the device has the
+   * memory of all later steps. @throws Error if it has too little
    */
   reserve(): void {
     const { maxRows, capacity } = this.#model.limits;

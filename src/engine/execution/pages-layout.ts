@@ -87,8 +87,8 @@ export class PagesLayout implements Layout {
   }
 
   /**
-   * Whether the chunks run before the rows: their states are read before, or each row would take the attention of 128 rows
-   * beside a chunk of 128 positions. The chunk of a row itself runs with it.
+   * Whether the chunks run before the rows: their states are read before, or each row would take the attention of 128
+   * rows beside a chunk of 128 positions. The chunk of a row itself runs with it.
    */
   #runsApart({ chunks, rows, draft }: StepBatch): boolean {
     if (chunks.some(({ read }) => read !== undefined)) return true;
@@ -168,7 +168,8 @@ function wantedOf({ rows, draft }: StepBatch): Wanted[] {
 }
 
 function kernelOf(kernel: KernelChoice, unit: number, parts: readonly Part[]): StageKernel {
-  let [positions, longest] = [0, 0];
+  let positions = 0;
+  let longest = 0;
   for (const { past, count } of parts) {
     positions += count;
     longest = Math.max(longest, past);

@@ -3,9 +3,9 @@
  *
  * Must not know: sampling, scheduling.
  *
- * The batch of stage s is the slots [0, n_s). Some rows of that range do not need the stage: another sequence's prefill,
- * a stored prefix, an empty slot, a shallower exit. Such a row computes garbage into the position of its own frontier.
- * This position lies beyond all valid ones, and is written again before it is read.
+ * The batch of stage s is the slots [0, n_s). Some rows of that range do not need the stage: another sequence's
+ * prefill, a stored prefix, an empty slot, a shallower exit. Such a row computes garbage into the position of its own
+ * frontier. This position lies beyond all valid ones, and is written again before it is read.
  */
 import type { DecodeRunner } from '../../model/decode-runner.js';
 import type { Slot } from '../../scheduler/kv/slot.js';

@@ -1,6 +1,6 @@
 /**
- * The work of a step, with the slots that it runs on. The executor runs it on either layout of the KV cache. Then `commit`
- * moves the frontiers behind it.
+ * The work of a step, with the slots that it runs on. The executor runs it on either layout of the KV cache. Then
+ * `commit` moves the frontiers behind it.
  *
  * Must not know: requests, sampling, layouts.
  */

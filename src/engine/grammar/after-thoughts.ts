@@ -14,7 +14,11 @@ const FREE = new Uint8Array(0);
 
 /** The constraint of any text. */
 export const FREE_TEXT: Constraint = {
-  ...{ mask: null, enforced: false, released: true, complete: false, failed: null },
+  mask: null,
+  enforced: false,
+  released: true,
+  complete: false,
+  failed: null,
   accept: () => undefined,
   close: () => undefined,
 };

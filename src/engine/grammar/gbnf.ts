@@ -1,8 +1,8 @@
 /**
  * Translates a grammar from llama.cpp's notation (GBNF) to Lark's.
  *
- * Source: grammars/README.md of llama.cpp. GBNF has no lexer: each character is a terminal. So a text becomes a sequence
- * of characters here. As one Lark terminal it would win over a character class that matches a part of it.
+ * Source: grammars/README.md of llama.cpp. GBNF has no lexer: each character is a terminal. So a text becomes a
+ * sequence of characters here. As one Lark terminal it would win over a character class that matches a part of it.
  */
 import { quoted } from '../../util/quoted.js';
 import { SchemaError } from './schema-error.js';
@@ -123,7 +123,8 @@ class GbnfReader {
     if (sign !== '{') return '';
     COUNT.lastIndex = this.#at;
     const [whole = '', least, range, most] = COUNT.exec(this.text) ?? [];
-    const [from, to] = [Number(least), Number(most === undefined || most === '' ? least : most)];
+    const from = Number(least);
+    const to = Number(most === undefined || most === '' ? least : most);
     if (!(from <= to && to <= MAX_COUNT)) throw this.#wrong(`must have counts in order up to ${MAX_COUNT} in "{}"`);
     this.#at += whole.length;
     return range === undefined ? `{${from}}` : most === '' ? `{${from},}` : `{${from},${to}}`;

@@ -133,8 +133,8 @@ export class Grammars {
   }
 
   /**
-   * Milliseconds that a tenant's next request is expected to wait for a parser. A parser in use is expected to stay in use
-   * as long as it has been, since answers of any length have a grammar.
+   * Milliseconds that a tenant's next request is expected to wait for a parser. A parser in use is expected to stay in
+   * use as long as it has been, since answers of any length have a grammar.
    */
   expectedWaitMs(tenant: string, now: number): number {
     if (this.#shares.available(tenant) > 0) return 0;

@@ -6,7 +6,9 @@
  */
 import { SchemaError } from './schema-error.js';
 
-/** Most rules, plus the deepest parentheses of each. The library's stack held 500 chained rules and overflowed at 700. */
+/**
+ * Most rules, plus the deepest parentheses of each. The library's stack held 500 chained rules and overflowed at 700.
+ */
 const MAX_LEVELS = 400;
 
 /** Texts, comments and patterns, whose content has no meaning here. Then directives, definitions, parentheses. */

@@ -97,8 +97,8 @@ export function libraryGrammar(grammar: Grammar): LibraryGrammar {
 export interface InvalidGrammar {
   readonly message: string;
   /**
-   * Index of the function whose schema has the fault, or their number for the schema of an answer without calls. Null if
-   * the fault concerns the whole grammar.
+   * Index of the function whose schema has the fault, or their number for the schema of an answer without calls. Null
+   * if the fault concerns the whole grammar.
    */
   readonly part: number | null;
 }

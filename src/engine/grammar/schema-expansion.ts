@@ -1,6 +1,6 @@
 /**
- * Predicts how many schemas the library builds when it intersects schemas. Where unions intersect, it multiplies out their
- * branches: eleven unions of two in an `allOf` become 2,048 objects.
+ * Predicts how many schemas the library builds when it intersects schemas. Where unions intersect, it multiplies out
+ * their branches: eleven unions of two in an `allOf` become 2,048 objects.
  */
 import { isSchemaObject, type SchemaObject } from './keywords.js';
 import { SchemaError } from './schema-error.js';
@@ -23,8 +23,8 @@ const MAX_PATTERNS = [
 const MAX_BRANCHES = MAX_SCHEMAS + 1;
 
 /**
- * Subschemas by key: ".name" and "*" of an object, "[0]" and "[]" of an array. Constraints have keys as well: "/pattern"
- * of a string, "?pattern" of an object's property names.
+ * Subschemas by key: ".name" and "*" of an object, "[0]" and "[]" of an array. Constraints have keys as well:
+ * "/pattern" of a string, "?pattern" of an object's property names.
  */
 type Branch = ReadonlyMap<string, () => Union>;
 /** The branches of each type; null is anything. */

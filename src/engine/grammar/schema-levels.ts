@@ -58,8 +58,8 @@ export function levelsOf(nodes: ReadonlyMap<SchemaObject, SchemaNode>): number {
 }
 
 /**
- * Most schemas of a cycle on one path. A path through a cycle is a sequence of pieces. Each piece goes from the target of
- * a reference down to the next reference, and counts with its greatest depth.
+ * Most schemas of a cycle on one path. A path through a cycle is a sequence of pieces. Each piece goes from the target
+ * of a reference down to the next reference, and counts with its greatest depth.
  */
 function lengthOf(
   cycle: readonly SchemaObject[],

@@ -36,7 +36,8 @@ function digitsOf(value: number): number {
 }
 
 function leastMultiple(a: number, b: number): number {
-  let [divisor, rest] = [a, b];
+  let divisor = a;
+  let rest = b;
   while (rest > 0) [divisor, rest] = [rest, divisor % rest];
   return (a / divisor) * b;
 }

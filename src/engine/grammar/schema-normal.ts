@@ -20,7 +20,9 @@ const FORMATS: ReadonlySet<unknown> = new Set([
 /** Most references in a row; more are a cycle. */
 const MAX_HOPS = 16;
 
-/** Whether a keyword constrains nothing. zod's z.record states that property names are strings, which they always are. */
+/**
+ * Whether a keyword constrains nothing. zod's z.record states that property names are strings, which they always are.
+ */
 function isEmpty(key: string, value: unknown): boolean {
   switch (key) {
     case 'propertyNames':
@@ -86,8 +88,8 @@ function required(schema: SchemaObject | undefined): readonly unknown[] {
 const MOVED = 1e-6;
 
 /**
- * For an interval from an excluded integer to a number with the same integer part, such as above 0 up to 0.3, the library
- * allows the excluded integer. The result states the nearest allowed number as an inclusive bound.
+ * For an interval from an excluded integer to a number with the same integer part, such as above 0 up to 0.3, the
+ * library allows the excluded integer. The result states the nearest allowed number as an inclusive bound.
  */
 function apart(schema: SchemaObject): SchemaObject {
   const { minimum, maximum, exclusiveMinimum, exclusiveMaximum, ...rest } = schema;

@@ -1,6 +1,6 @@
 /**
- * Supervises the grammar thread, which answers each `open` and `accept` in order. A thread that crashes or stays silent for
- * too long is terminated.
+ * Supervises the grammar thread, which answers each `open` and `accept` in order. A thread that crashes or stays silent
+ * for too long is terminated.
  *
  * Must not know: sequences, and what happens to the sessions of a lost thread.
  */
@@ -144,7 +144,8 @@ export class SupervisedWorker {
 
   /** Whether the thread had too little processor time for an answer within the time limit. */
   #isStarved(): boolean {
-    const [before, now] = [this.#computedMs, this.#threadMs()];
+    const before = this.#computedMs;
+    const now = this.#threadMs();
     if (now === null || before === null || monotonicMs() - this.#silentSince > STARVED_MS) return false;
     return now - before < this.#limitMs / 2;
   }

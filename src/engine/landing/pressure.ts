@@ -9,7 +9,9 @@ import type { MayEnd } from '../../text/sentences/sentence-scanner.js';
 
 /** The tunables of a landing. */
 export const LANDING = {
-  /** Largest amount at a natural end, at the end of the window. An end of probability 1:3000 is an even chance there. */
+  /**
+   * Largest amount at a natural end, at the end of the window. An end of probability 1:3000 is an even chance there.
+   */
   most: 8,
   /** Amount that forces an end. Logits of a row differ by less than 40. */
   forced: 50,

@@ -11,6 +11,8 @@ export class TextState {
 /** The amount on the logits of the end tokens for one token of an answer. */
 export interface EndPressure {
   readonly amount: number;
-  /** Whether the model's preferred next token shows that the sentence goes on, and lifts the pressure. Null: none does. */
+  /**
+   * Whether the model's preferred next token shows that the sentence goes on, and lifts the pressure. Null: none does.
+   */
   readonly isLifted: ((next: number) => boolean) | null;
 }

@@ -29,7 +29,9 @@ export class Bins {
       this.#binOf = new Uint16Array(count);
     }
     const bits = new Uint32Array(logits.buffer, logits.byteOffset, count);
-    const [ids, binOf, ends] = [this.#ids, this.#binOf, this.#ends.fill(0)];
+    const ids = this.#ids;
+    const binOf = this.#binOf;
+    const ends = this.#ends.fill(0);
     for (let id = 0; id < count; id++) {
       const bin = falling(bits[id] ?? 0) >>> 16;
       binOf[id] = bin;
@@ -55,7 +57,8 @@ export class Bins {
   /** Bins that hold possible tokens, largest logits first. */
   *filled(): Generator<Uint32Array> {
     for (let bin = 0; bin < EXCLUDED; bin++) {
-      const [begin = 0, end = 0] = [this.#ends[bin], this.#ends[bin + 1]];
+      const begin = this.#ends[bin] ?? 0;
+      const end = this.#ends[bin + 1] ?? 0;
       if (end > begin) yield this.#ids.subarray(begin, end);
     }
   }

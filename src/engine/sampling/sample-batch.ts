@@ -22,7 +22,9 @@ export interface SampledToken {
   readonly landed?: Omit<Landed, 'at'>;
 }
 
-/** Whether a grammar or the request changes single logits of the next token: the largest ones then can't decide alone. */
+/**
+ * Whether a grammar or the request changes single logits of the next token: the largest ones then can't decide alone.
+ */
 export function wantsAllLogits({ request, constraint }: Answer): boolean {
   return changesLogits(request.sampling) || constraint?.enforced === true;
 }
@@ -165,7 +167,9 @@ function probabilityOfAny(logits: Float32Array, lse: number, endTokens: readonly
   );
 }
 
-/** End pressure by the place in the text; a mark inside of a number or an abbreviation lifts it later (`pressureOn`). */
+/**
+ * End pressure by the place in the text; a mark inside of a number or an abbreviation lifts it later (`pressureOn`).
+ */
 function plannedPressure({ endPressures }: Answer, ahead: number): number {
   return endPressures[ahead]?.amount ?? 0;
 }

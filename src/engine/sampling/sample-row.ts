@@ -37,7 +37,8 @@ export function sampleRow(
   const exp = (logit: number): number => Math.exp(logit / sampling.temperature - top.lseT);
   let mass = 1;
   const last = top.values.length - 1;
-  const [lastId, floor] = [Number(top.ids[last]), top.values[last] ?? NaN];
+  const lastId = Number(top.ids[last]);
+  const floor = top.values[last] ?? NaN;
   // Every other logit is at most `floor`.
   const known = new Set(Array.from(top.ids, Number));
   adjust(logits, sampling, counts(), (id, from, to) => {
@@ -53,7 +54,8 @@ export function sampleRow(
     if (logit > floor || (logit === floor && id <= lastId)) largest.push([id, logit]);
   }
   largest.sort(([a, x], [b, y]) => y - x || a - b);
-  const [ids, values] = [largest.map(([id]) => id), largest.map(([, logit]) => logit)];
+  const ids = largest.map(([id]) => id);
+  const values = largest.map(([, logit]) => logit);
   // With top_k or without a temperature, any constant works.
   const changed = { ids, values, lseT: lseT ?? (values[0] ?? 0) / (sampling.temperature || 1) };
   return (ids.length > 0 ? sampleTop(changed, sampling, u) : null) ?? sampleAll(logits, sampling, u, lseT);

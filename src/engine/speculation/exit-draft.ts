@@ -24,7 +24,8 @@ const LEAST_STOP = 0.7;
 export type IsEnd = (draft: readonly number[]) => boolean;
 
 /**
- * Drafts at most `most` tokens at an exit. Afterwards, the answer has its old tokens, and the stages of its slot are ahead.
+ * Drafts at most `most` tokens at an exit. Afterwards, the answer has its old tokens, and the stages of its slot are
+ * ahead.
  */
 export function draftAt(
   executor: Executor,

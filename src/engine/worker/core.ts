@@ -118,8 +118,15 @@ export class EngineCore {
   abandon(request: SequenceRequest, reason: CancelReason): void {
     const { id, prompt } = request;
     this.#output.ended.push({
-      ...{ id, reason, error: null, promptTokens: prompt.length, cachedTokens: 0, preemptions: 0 },
-      ...{ startedAt: null, firstTokenAt: null, endedAt: this.#options.clock() },
+      id,
+      reason,
+      error: null,
+      promptTokens: prompt.length,
+      cachedTokens: 0,
+      preemptions: 0,
+      startedAt: null,
+      firstTokenAt: null,
+      endedAt: this.#options.clock(),
     });
   }
 

@@ -1,8 +1,15 @@
 /** A GPU's faults and its lack of memory, in words that tell the operator what to do. Pure. */
 
 /** `Device.alloc`, CUDA's calls, ONNX Runtime's arenas, Vulkan, without the place in the source around them. */
-const NO_MEMORY =
-  /cannot reserve \d+ bytes on the GPU.*|CUDA failure \d+: out of memory|Failed to allocate memory.*|\w*OUT_OF_DEVICE_MEMORY|out of memory/;
+const NO_MEMORY = new RegExp(
+  [
+    'cannot reserve \\d+ bytes on the GPU.*',
+    'CUDA failure \\d+: out of memory',
+    'Failed to allocate memory.*',
+    '\\w*OUT_OF_DEVICE_MEMORY',
+    'out of memory',
+  ].join('|'),
+);
 
 /**
  * The sentence for an error of a GPU that lacks memory; null for other errors.
@@ -19,13 +26,16 @@ export function memoryFault(error: unknown, device: string, when: 'load' | 'step
   return `--device ${device}: ${what} (${reason}); lower --kv-memory, --max-running or --prefill-chunk`;
 }
 
-/** Errors of CUDA and its libraries, without the place in the source around them; `cuStreamSynchronize: ...` of the driver. */
+/**
+ * Errors of CUDA and its libraries, without the place in the source around them; `cuStreamSynchronize: ...` of the
+ * driver.
+ */
 const CUDA_FAULT =
   /CUDA error \w+:[^;\n]*|CUDA failure \d+: [^;\n]*|CU(?:BLAS|DNN) failure \d+: [^;\n]*|\bcu[A-Z]\w+: [^;\n]*/;
 
 /**
- * The sentence for an error that a device or its driver reports, such as an illegal address or an ECC error; null for other
- * errors. All later work of the process fails as well, and a new process may serve again.
+ * The sentence for an error that a device or its driver reports, such as an illegal address or an ECC error; null for
+ * other errors. All later work of the process fails as well, and a new process may serve again.
  */
 export function deviceFault(error: unknown): string | null {
   const [reason] = CUDA_FAULT.exec(error instanceof Error ? error.message : String(error)) ?? [];

@@ -45,8 +45,8 @@ export class Landings {
   }
 
   /**
-   * Reads a token that an answer has accepted. Thoughts, with the token that closes them, are no text of the answer. Code
-   * has no sentences.
+   * Reads a token that an answer has accepted. Thoughts, with the token that closes them, are no text of the answer.
+   * Code has no sentences.
    * @param wasThinking whether the token before belonged to thoughts
    * @returns whether the text may end behind the token; null where it is no text of the answer
    */

@@ -41,8 +41,8 @@ function stageRows(last: readonly number[]): number[] {
 }
 
 /**
- * Splits a step's time by exit. Prefill and decode share it in proportion to their predicted times; the rows of a decode
- * step share theirs in proportion to their exit layer.
+ * Splits a step's time by exit. Prefill and decode share it in proportion to their predicted times; the rows of a
+ * decode step share theirs in proportion to their exit layer.
  * @param cost predicted milliseconds of a part of the work
  * @returns milliseconds by exit, in the order of shape.exits; their sum is `ms`
  */

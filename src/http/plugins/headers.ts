@@ -40,7 +40,10 @@ export function registerHeaders(app: FastifyInstance): void {
 
 const WARNING: keyof HeadersOf<typeof warningHeader> = 'x-sortie-warning';
 
-/** Adds a sentence to the header that tells a client which of its fields have no effect. The status line must not be sent. */
+/**
+ * Adds a sentence to the header that tells a client which of its fields have no effect. The status line must not be
+ * sent.
+ */
 export function warn(reply: FastifyReply, text: string): void {
   const said = reply.getHeader(WARNING);
   void reply.header(WARNING, said === undefined ? text : `${String(said)} ${text}`);
@@ -77,7 +80,8 @@ export interface LoadReporter {
  */
 export function registerLoadHeader(app: FastifyInstance, { predictedWaitMs, load }: LoadReporter): void {
   const loadHeaders = () => {
-    const [waitMs, held] = [predictedWaitMs(), load()];
+    const waitMs = predictedWaitMs();
+    const held = load();
     return {
       ...(waitMs !== null && { 'x-sortie-load': waitMs.toFixed(0) }),
       ...(waitMs !== null && held !== null && { 'endpoint-load-metrics': orcaReport(waitMs, held) }),

@@ -8,15 +8,23 @@ import { MAX_NESTING } from '../../api/params/value-limits.js';
 const MAX_CONTAINERS = 50_000;
 const MAX_COMMAS = 300_000;
 
-const [QUOTE, BACKSLASH, COMMA] = [0x22, 0x5c, 0x2c];
-const [OPEN_LIST, CLOSE_LIST, OPEN_OBJECT, CLOSE_OBJECT] = [0x5b, 0x5d, 0x7b, 0x7d];
+const QUOTE = 0x22;
+const BACKSLASH = 0x5c;
+const COMMA = 0x2c;
+const OPEN_LIST = 0x5b;
+const CLOSE_LIST = 0x5d;
+const OPEN_OBJECT = 0x7b;
+const CLOSE_OBJECT = 0x7d;
 
 /**
  * Bounds the time that JSON.parse needs, in which no other request is served. It accepts texts that are not JSON.
  * @throws ApiError invalid_value for a text with too many levels or values
  */
 function checkSize(json: Buffer): void {
-  let [levels, containers, commas, inText] = [0, 0, 0, false];
+  let levels = 0;
+  let containers = 0;
+  let commas = 0;
+  let inText = false;
   for (let at = 0; at < json.length; at++) {
     const byte = json[at];
     if (byte === QUOTE) inText = !inText;

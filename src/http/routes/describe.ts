@@ -14,7 +14,9 @@ import {
   warningHeader,
 } from '../../api/schemas/headers.js';
 
-/** The example is a part of the description: Swagger's page would fill it in, and several of them contradict each other. */
+/**
+ * The example is a part of the description: Swagger's page would fill it in, and several of them contradict each other.
+ */
 const text = (name: string, description: string, example: string) => ({
   [name.toLowerCase()]: Type.Optional(Type.String({ description: `${description} Such as ${example}.` })),
 });

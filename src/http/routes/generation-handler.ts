@@ -69,8 +69,8 @@ const FIELDS = ['max_tokens', 'max_completion_tokens', 'max_output_tokens'] as c
 type Lengths = Readonly<Partial<Record<(typeof FIELDS)[number], number>>>;
 
 /**
- * Applies the longest answer of an API key (`max_tokens` of the key file): the default of requests that state no length,
- * and the bound of the others.
+ * Applies the longest answer of an API key (`max_tokens` of the key file): the default of requests that state no
+ * length, and the bound of the others.
  * @param mustState whether clients of the endpoint must state a length, and so can't know the bound: a longer answer
  * ends there
  * @throws ApiError invalid_value for a longer answer of another endpoint

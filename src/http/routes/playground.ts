@@ -13,8 +13,8 @@ const TYPES: Readonly<Record<string, string>> = {
 };
 
 /**
- * Libraries of the page, by their file there. ECharts with line and bar charts: 500 kB, Apache-2.0, loaded with the load
- * view. Marked, which reads Markdown: 50 kB, MIT.
+ * Libraries of the page, by their file there. ECharts with line and bar charts: 500 kB, Apache-2.0, loaded with the
+ * load view. Marked, which reads Markdown: 50 kB, MIT.
  */
 const LIBRARIES = { 'echarts.js': 'echarts/dist/echarts.simple.min.js', 'marked.js': 'marked' };
 

@@ -95,8 +95,8 @@ export class Drafts {
   }
 
   #fromExit(sequence: Sequence, most: number): DraftPlan | null {
-    // Penalties and biases would need all logits of each draft token. Behind the last chunk of its prompt, which runs in
-    // the same step, no exit has the positions yet.
+    // Penalties and biases would need all logits of each draft token. Behind the last chunk of its prompt, which runs
+    // in the same step, no exit has the positions yet.
     if (changesLogits(sequence.request.sampling) || !sequence.isDecodable) return null;
     const exits = draftExits(sequence, this.exits, this.limits.maxChunk);
     const plans: DraftPlan[] = exits.map((exit) => ({ source: 'exit', exit, most }));
@@ -129,8 +129,8 @@ function wayOf(plan: DraftPlan): string {
 }
 
 /**
- * Exits that can draft for a sequence. Such an exit leaves the trunkStages earlier than the sequence's own exit, and its units
- * lack at most one chunk of positions.
+ * Exits that can draft for a sequence. Such an exit leaves the trunkStages earlier than the sequence's own exit, and
+ * its units lack at most one chunk of positions.
  */
 export function draftExits(
   { slot, exit, tokens }: Pick<Sequence, 'slot' | 'exit' | 'tokens'>,

@@ -4,8 +4,8 @@
  * Must not know: how drafts are made.
  *
  * Verification runs several positions in one pass. Attention over several positions rounds differently than over one
- * (ARCHITECTURE.md, "Depth, exactly"). The distribution is the same, but at a near-tie of two tokens a drafted answer may
- * differ. So answers that a client can reproduce are not drafted by default.
+ * (ARCHITECTURE.md, "Depth, exactly"). The distribution is the same, but at a near-tie of two tokens a drafted answer
+ * may differ. So answers that a client can reproduce are not drafted by default.
  */
 import type { Speculate } from '../../protocol/engine-options.js';
 import type { SequenceRequest } from '../../protocol/index.js';

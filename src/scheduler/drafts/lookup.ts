@@ -1,6 +1,6 @@
 /**
- * Drafts from existing text: the continuation of an earlier occurrence of the last tokens (prompt lookup decoding), or a
- * text that the client expects.
+ * Drafts from existing text: the continuation of an earlier occurrence of the last tokens (prompt lookup decoding), or
+ * a text that the client expects.
  *
  * Must not know: models, sequences.
  */
@@ -9,8 +9,8 @@
 const KEY_TOKENS = 3;
 
 /**
- * Continues the text like the latest earlier occurrence of its last three tokens. If the continuation reaches the end of
- * the text, it goes on with its own tokens: a text that repeats itself keeps repeating.
+ * Continues the text like the latest earlier occurrence of its last three tokens. If the continuation reaches the end
+ * of the text, it goes on with its own tokens: a text that repeats itself keeps repeating.
  * @returns at most `most` tokens; none without an earlier occurrence
  */
 export function lookUp(text: readonly number[], most: number): number[] {

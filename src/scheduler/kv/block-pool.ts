@@ -1,9 +1,9 @@
 /**
- * The block pool of a paged KV cache: each sequence has a block table, and sequences share full pages (vLLM: blocks) by a
- * reference count.
+ * The block pool of a paged KV cache: each sequence has a block table, and sequences share full pages (vLLM: blocks) by
+ * a reference count.
  *
- * A page holds the KV cache of all units and the kept hidden states of its positions. Units that lag behind write the same
- * values into a shared page, since its tokens are the same.
+ * A page holds the KV cache of all units and the kept hidden states of its positions. Units that lag behind write the
+ * same values into a shared page, since its tokens are the same.
  */
 import type { ExitUnits } from './units.js';
 import type { Claim, KvAccount } from './kv-account.js';

@@ -1,6 +1,6 @@
 /**
- * Moves the rows of a batch together before it decodes, if the move costs less than it saves. Each stage runs over a range
- * of slots.
+ * Moves the rows of a batch together before it decodes, if the move costs less than it saves. Each stage runs over a
+ * range of slots.
  *
  * Must not know: requests, sampling.
  */

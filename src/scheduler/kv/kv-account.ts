@@ -1,6 +1,6 @@
 /**
- * The account of the slots' memory in a layout of the KV cache: slots of equal size on a CPU, pages on a GPU. It counts and
- * moves frontiers. The bytes themselves are the executor's, which follows the account's operations (memory-op.ts).
+ * The account of the slots' memory in a layout of the KV cache: slots of equal size on a CPU, pages on a GPU. It counts
+ * and moves frontiers. The bytes themselves are the executor's, which follows the account's operations (memory-op.ts).
  *
  * Must not know: requests, scheduling policy.
  */

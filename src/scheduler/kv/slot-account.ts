@@ -1,6 +1,6 @@
 /**
- * The account of slots of equal size: each unit has a KV cache with a range for every slot, and each kept boundary a store
- * of hidden states. The system commits pages on their first write.
+ * The account of slots of equal size: each unit has a KV cache with a range for every slot, and each kept boundary a
+ * store of hidden states. The system commits pages on their first write.
  */
 import type { Claim, KvAccount, Swaps } from './kv-account.js';
 import type { MemoryOp, PositionRun } from './memory-op.js';
@@ -112,7 +112,8 @@ export class SlotAccount implements KvAccount, Swaps {
   }
 
   swap(a: Slot, b: Slot): void {
-    const [aPositions, bPositions] = [[...a.frontiers], [...b.frontiers]];
+    const aPositions = [...a.frontiers];
+    const bPositions = [...b.frontiers];
     this.#ops.push({ op: 'swap', a: a.index, b: b.index, aPositions, bPositions });
     [a.index, b.index] = [b.index, a.index];
     // Each place keeps the positions that the other slot wrote beyond the new length.

@@ -95,7 +95,9 @@ export class SlotTable {
     return oldest;
   }
 
-  /** The empty slot with the lowest index, else the least recently used prefix (dropped) other than `except`, else null. */
+  /**
+   * The empty slot with the lowest index, else the least recently used prefix (dropped) other than `except`, else null.
+   */
   takeFree(except?: Slot): Slot | null {
     const empty = this.#slots.find((slot) => slot !== this.#reserved && !slot.live && slot.length === 0);
     if (empty) return empty;

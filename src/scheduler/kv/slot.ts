@@ -3,8 +3,9 @@
  *
  * Must not know: memory (SlotTable moves it), requests.
  *
- * Invariants: a deeper trunkStages stage never leads a shallower one. Boundary b stores hidden states from the frontier of its
- * next stage up to the frontier of its previous stage. If an exit block reads b, it stores those of all positions.
+ * Invariants: a deeper trunkStages stage never leads a shallower one. Boundary b stores hidden states from the frontier
+ * of its next stage up to the frontier of its previous stage. If an exit block reads b, it stores those of all
+ * positions.
  */
 export class Slot {
   /** Tokens whose positions a unit may have processed; while the slot is live, the sequence's own array. */

@@ -8,13 +8,16 @@ const SHOWN = 16;
 const LEAST_TABLE_LINES = 3;
 
 /**
- * Length of a text up to its last whole sentence, list item, table row or closed fence, in UTF-16 units; 0 for none. A mark
- * behind a last digit may be that of a decimal, and ends nothing.
+ * Length of a text up to its last whole sentence, list item, table row or closed fence, in UTF-16 units; 0 for none. A
+ * mark behind a last digit may be that of a decimal, and ends nothing.
  */
 export function lastSentenceEnd(text: string): number {
   const scanner = new SentenceScanner();
   const encoder = new TextEncoder();
-  let [at, end, lineAt, tableLines] = [0, 0, 0, 0];
+  let at = 0;
+  let end = 0;
+  let lineAt = 0;
+  let tableLines = 0;
   for (const character of text) {
     at += character.length;
     scanner.read(encoder.encode(character));

@@ -12,7 +12,13 @@ import type { CharacterKind } from './characters.js';
  */
 type Line = 'start' | 'number' | 'star' | 'item' | 'fence' | 'info' | 'heading' | 'table' | 'text';
 
-const [BACKTICK, TILDE, STAR, HASH, BAR, QUOTATION, TAB] = [0x60, 0x7e, 0x2a, 0x23, 0x7c, 0x3e, 0x09];
+const BACKTICK = 0x60;
+const TILDE = 0x7e;
+const STAR = 0x2a;
+const HASH = 0x23;
+const BAR = 0x7c;
+const QUOTATION = 0x3e;
+const TAB = 0x09;
 /** `-`, `+`, `•`, `–` and `·`. */
 const BULLETS: ReadonlySet<number> = new Set([0x2d, 0x2b, 0x2022, 0x2013, 0xb7]);
 /** `.` and `)` behind the number of a list item. */
@@ -36,7 +42,13 @@ interface State {
 }
 
 const START: State = {
-  ...{ line: 'start', indent: 0, run: 0, mark: 0, fence: 0, isInList: false, isFenceEnd: false },
+  line: 'start',
+  indent: 0,
+  run: 0,
+  mark: 0,
+  fence: 0,
+  isInList: false,
+  isFenceEnd: false,
 };
 
 export class MarkdownScanner {

@@ -14,8 +14,13 @@ import { MarkdownScanner } from './markdown-scanner.js';
  */
 export type MayEnd = 'no' | 'line_break' | 'free';
 
-const [DOT, STAR, BACKTICK] = [0x2e, 0x2a, 0x60];
-const [STRAIGHT, OPENING, CLOSING, LOW] = [0x22, 0x201c, 0x201d, 0x201e];
+const DOT = 0x2e;
+const STAR = 0x2a;
+const BACKTICK = 0x60;
+const STRAIGHT = 0x22;
+const OPENING = 0x201c;
+const CLOSING = 0x201d;
+const LOW = 0x201e;
 const ELLIPSIS = 0x2026;
 /** `,`, `:`, `;` and dashes at the end of a line: the next one goes on. */
 const JOINTS: ReadonlySet<number> = new Set([
@@ -54,8 +59,20 @@ interface State {
 }
 
 const START: State = {
-  ...{ code: 0, lacking: 0, last: 0, word: '', brackets: 0, isQuoted: false, isLow: false, isStrong: false },
-  ...{ isCode: false, isMarked: false, isAmbiguous: false, isApart: true, isLineEnd: false, isPassed: false },
+  code: 0,
+  lacking: 0,
+  last: 0,
+  word: '',
+  brackets: 0,
+  isQuoted: false,
+  isLow: false,
+  isStrong: false,
+  isCode: false,
+  isMarked: false,
+  isAmbiguous: false,
+  isApart: true,
+  isLineEnd: false,
+  isPassed: false,
 };
 
 export class SentenceScanner {

@@ -2,8 +2,8 @@
  * The prompt of a chat: its messages by OpenAI's rules for roles, the variables of the chat template, and its end.
  *
  * The end is the start of an answer, nothing, or the last message, which the answer continues. Fields: vLLM's
- * `add_generation_prompt` and `continue_final_message`, and Mistral's and DeepSeek's `prefix` of the last message. A last
- * assistant message without them is complete, as in OpenAI's API and in vLLM.
+ * `add_generation_prompt` and `continue_final_message`, and Mistral's and DeepSeek's `prefix` of the last message. A
+ * last assistant message without them is complete, as in OpenAI's API and in vLLM.
  */
 import {
   type ChatMessage,

@@ -1,6 +1,6 @@
 /**
- * `tools`, `tool_choice` and `parallel_tool_calls`: the tools in the prompt and the grammar of the answer. Beside a JSON
- * schema for the answer, one grammar holds both: calls, or JSON.
+ * `tools`, `tool_choice` and `parallel_tool_calls`: the tools in the prompt and the grammar of the answer. Beside a
+ * JSON schema for the answer, one grammar holds both: calls, or JSON.
  *
  * Must not know: the written form of calls, grammars.
  */
@@ -44,7 +44,9 @@ export function chatTools(tools: readonly Tool[]): ChatTool[] {
   });
 }
 
-/** Rejects fields that cannot be combined with calls. @returns the schema of an answer without calls; null for any text */
+/**
+ * Rejects fields that cannot be combined with calls. @returns the schema of an answer without calls; null for any text
+ */
 function checkTogether(body: ChatBody, format: PlannedGrammar | null, isForced: boolean): string | null {
   const reject = (param: string, why: string): void => {
     throw invalid(param, `cannot be combined with tools${isForced ? ' that must be called' : ''}: ${why}`);

@@ -96,7 +96,9 @@ export function commonFields(body: Omit<GenerationBody, Chunked>): Omit<Generati
 
 type Message = ChatMessageBody & { content?: string; tool_calls?: ToolCall[] };
 
-/** Collects the messages of a chat from another protocol, with the client's names of the parts that a chat may reject. */
+/**
+ * Collects the messages of a chat from another protocol, with the client's names of the parts that a chat may reject.
+ */
 export class TranslatedMessages {
   readonly messages: Message[] = [];
   readonly names: [chat: string, client: string][];
