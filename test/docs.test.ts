@@ -104,7 +104,8 @@ void t.test('the tokens by budget in docs/clients.md follow from the speeds in R
   const readme = readFileSync(join(packageRoot, 'README.md'), 'utf8');
   const [, table = ''] = documentOf('clients.md').split('### Which budget');
   const budgets = row(table, 'Exit layer');
-  const tokens = (speed: number): number[] => budgets.map((ms) => Math.max(0, Math.floor(((ms - 12) * speed) / 1000 - 6)));
+  const tokens = (speed: number): number[] =>
+    budgets.map((ms) => Math.max(0, Math.floor(((ms - 12) * speed) / 1000 - 6)));
   const speeds = row(readme, 'Tokens/s, 1 row');
   for (const [i, exit] of [10, 15, 20, 25, 30].entries())
     t.same(row(table, String(exit)), tokens(speeds[i] ?? NaN), `exit ${exit}`);
