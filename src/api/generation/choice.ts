@@ -5,7 +5,7 @@
  */
 import type { EndedEvent, PlannedEvent, TokenEvent, TokenLogprobs } from '../../protocol/index.js';
 import type { Detokenizer } from '../../text/detokenizer.js';
-import { lastSentenceEnd } from '../../text/sentences/last-sentence.js';
+import { lastSentenceEnd } from '../../text/sentences/sentence-ends.js';
 import { StopStrings, type StopList } from '../../text/stop-strings.js';
 import { ThoughtReader, type ThoughtTags } from '../../text/thoughts.js';
 import { codePointLength } from '../../util/code-points.js';
