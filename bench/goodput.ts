@@ -33,7 +33,7 @@ import { cellTable, comparisonTable, lineOf } from './goodput/lines.js';
 import { type Record as BenchRecord, type Run, type Traffic, earlier, withRun } from './goodput/record.js';
 import { planningTime } from './goodput/planning-time.js';
 import { measureSetup, type Setup } from './goodput/setup.js';
-import { allSides, modelOf, type Side, sideOf } from './goodput/side.js';
+import { allSides, modelOf, OTHER, type Side, sideOf } from './goodput/side.js';
 import { summaryOf } from './goodput/summary.js';
 import { EMBEDDED, flag, number, numbers, optional, optionalNumber, optionsOf, runBench, text } from './options.js';
 import { type Server, startPeer, startSortie, withServer } from './server.js';
@@ -50,13 +50,15 @@ const values = optionsOf('bench:goodput', about, {
   label: optional('text', 'text after the names of the sides; default: the server arguments'),
   peer: optional('dir', 'a build of llama.cpp, for the sides "llama-server[+BIAS]"'),
   peerModel: optional('file', 'GGUF file for the peer'),
+  url: optional('url', 'an OpenAI-compatible server that runs, for the sides "url[ abort]"'),
+  urlModel: text('name', 'its model', 'x'),
   peerAttention: text('mode', "the peer's flash attention: on, off or auto", 'auto'),
   budgets: text('list', 'multiples of the median time of full depth alone, or ms', '1x,2x,4x'),
   loads: numbers('multiples of the throughput of full depth', [0.5, 1, 2]),
   arrivals: text('list', 'some of poisson, bursty and closed (clients that never pause)', 'poisson'),
   sides: text(
     'list',
-    '"routed [ON_MISS]", "lands EXIT", "truncates EXIT", "fixed EXIT[+BIAS]", "llama-server[+BIAS]", with or without " hint"; all: every one',
+    '"routed [ON_MISS]", "lands EXIT", "truncates EXIT", "fixed EXIT[+BIAS]", "llama-server[+BIAS]", "url[ abort]", with or without " hint"; all: every one',
     'routed,lands 30,lands 15,routed hint,lands 30 hint,routed continue',
   ),
   pressures: numbers('biases on the end tokens of `--sides all`', [0, 2, 4, 6], fractions),
@@ -88,11 +90,13 @@ async function main(): Promise<void> {
   const all = values.sides === 'all';
   const names = all ? allSides(model.layers, values.pressures, values.peer !== undefined) : values.sides.split(',');
   const sides = names.map((name) => sideOf(name, model));
-  const theirs = sides.filter(({ kind }) => kind === 'peer');
+  const others = sides.filter(({ name }) => OTHER.test(name));
+  const theirs = sides.filter((side) => side.kind === 'peer' && !others.includes(side));
   const ours = sides.filter(({ kind }) => kind !== 'peer');
   if (theirs.length > 0 && values.peer === undefined)
     throw new Error(`--sides ${theirs[0]?.name} must have --peer DIR and --peer-model FILE`);
   const checked = path === undefined ? checkedQuestions() : sampledQuestions(path, keep);
+  if (others.length > 0 && values.url === undefined) throw new Error(`--sides ${others[0]?.name} must have --url URL`);
   const questions = expected ? checked.map(({ text }) => ({ text, check: null })) : checked;
   const plans = plansOf();
   // A wrong budget fails before the setup.
@@ -118,10 +122,11 @@ async function main(): Promise<void> {
       await runSides(sortie, ours);
     });
   if (theirs.length > 0) await withServer(llamaServer(), (peer) => runSides(peer, theirs));
+  if (values.url !== undefined && others.length > 0) await runSides({ url: values.url }, others, values.urlModel);
   const cells = cellsOf(record.runs);
   console.log([cellTable(cells), comparisonTable(comparisonsOf(cells))].map((lines) => lines.join('\n')).join('\n\n'));
 
-  async function runSides({ url }: Server, its: readonly Side[]): Promise<void> {
+  async function runSides({ url }: Pick<Server, 'url'>, its: readonly Side[], name = model.name): Promise<void> {
     const { setup } = record;
     if (setup === null) return;
     const classes = budgetsOf(budgets, setup.medianMs);
@@ -129,7 +134,7 @@ async function main(): Promise<void> {
     for (const plan of plans)
       for (const side of its) {
         const sent = await sentOf(
-          sender(url, model.name, side, expected ? model.accuracy : null),
+          sender(url, name, side, expected ? model.accuracy : null),
           jobsOf(questions, classes, requests, plan.seed, maxTokens),
           plan,
           setup,

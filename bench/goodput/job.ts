@@ -105,18 +105,23 @@ function expectedOf({ outcome, exits, tokens }: Answered, accuracy: ReadonlyMap<
 export function sender(
   url: string,
   model: string,
-  { headers, fields, hint }: Pick<Side, 'headers' | 'fields' | 'hint'>,
+  { headers, fields, hint, aborts = false }: Pick<Side, 'headers' | 'fields' | 'hint' | 'aborts'>,
   accuracy: ReadonlyMap<string, number> | null = null,
 ): Send<Job, GoodputAnswer> {
   const server = serverAt(url, null);
   return async ({ asked: { path, body }, budget, check }, scheduledAt) => {
     let answered = '';
+    const { totalMs } = budget;
+    const leftMs = scheduledAt + (totalMs ?? Infinity) - performance.now();
+    const signal = aborts && totalMs !== null ? AbortSignal.timeout(Math.max(0, Math.ceil(leftMs))) : undefined;
     const answer = await ask(
       server,
       model,
       { path, body: { ...hinted(body, hint), ...fields(budget) } },
       {
-        ...{ headers: headers(budget), scheduledAt },
+        headers: headers(budget),
+        scheduledAt,
+        ...(signal !== undefined && { signal }),
         onPart: ({ text }) => {
           answered += text;
         },

@@ -12,6 +12,8 @@ export interface Side {
   readonly fields: (budget: Budget) => Readonly<Record<string, unknown>>;
   /** Text behind every question; empty for none. */
   readonly hint: string;
+  /** The client gives a request up at the end of its budget. */
+  readonly aborts?: boolean;
 }
 
 /** The model as its sides need it: exit layers, shallowest first, and the ids that end an answer. */
@@ -35,11 +37,14 @@ const ROUTED = /^routed(?: (?<onMiss>land|continue|truncate|reject))?$/;
 const LANDS = /^(?<verb>lands|truncates) (?<layer>\d+)$/;
 const FIXED = /^fixed (?<layer>\d+)(?:\+(?<pressure>\d+(?:\.\d+)?))?$/;
 const PEER = /^llama-server(?:\+(?<pressure>\d+(?:\.\d+)?)|(?<limit> limit))?$/;
+/** Whether a side is the server of `--url`. */
+export const OTHER = /^url(?<aborts> abort)?(?: hint)?$/;
 
 /**
  * A side by its name, with ` hint` behind it for a text that asks for a short answer:
  * - `routed`, `routed truncate` (X-Budget-On-Miss): the request states its budget.
  * - `lands 30`, `truncates 30`: the same at one exit. `fixed 30`, `fixed 30+4`: no budget; a bias of 4 on the end tokens.
+ * - `url`, `url abort`: the server of `--url`, without and with a client that gives up at the end of the budget.
  * - `llama-server+4`, `llama-server limit`: the budget as its limit of the time of an answer (`t_max_predict_ms`).
  * @throws Error that names the rule and the value
  */
@@ -75,6 +80,16 @@ export function sideOf(text: string, { layers, endTokens }: SidedModel): Side {
     const fields = () => pressed(endTokens, Number(pressure));
     return { name, kind: 'fixed', hint, fields, headers: () => ({ 'x-exit-layer': fixed }) };
   }
+  const other = OTHER.exec(bare);
+  if (other !== null)
+    return {
+      name,
+      kind: 'peer',
+      hint,
+      fields: noFields,
+      headers: noFields,
+      aborts: other.groups?.aborts !== undefined,
+    };
   const peer = PEER.exec(bare);
   if (peer !== null) {
     const { limit, pressure: bias = '0' } = peer.groups ?? {};
@@ -84,7 +99,7 @@ export function sideOf(text: string, { layers, endTokens }: SidedModel): Side {
   }
   throw new Error(
     `--sides must be "routed [ON_MISS]", "lands EXIT", "truncates EXIT" or "fixed EXIT[+BIAS]" with an exit of ${layers.join(', ')}, or ` +
-      `"llama-server[+BIAS]" or "llama-server limit", each with or without " hint", separated by commas, got "${name}"`,
+      `"llama-server[+BIAS]", "llama-server limit", "url" or "url abort", each with or without " hint", separated by commas, got "${name}"`,
   );
 }
 

@@ -110,6 +110,8 @@ void t.test('a side states a budget, or an exit with a pressure', async (t) => {
   t.strictSame(stated('fixed 30'), ['fixed', { 'x-exit-layer': '30' }, {}]);
   t.strictSame(stated('fixed 10+4'), ['fixed', { 'x-exit-layer': '10' }, { logit_bias: { '2': 4 } }]);
   t.strictSame(stated('llama-server+2.5'), ['peer', {}, { logit_bias: { '2': 2.5 } }]);
+  t.strictSame(stated('url'), ['peer', {}, {}]);
+  t.strictSame([sideOf('url', model).aborts, sideOf('url abort hint', model).aborts], [false, true]);
   for (const name of ['', 'fixed', 'fixed 15', 'lands 15', 'fixed 30-1', 'Routed', 'routed now', 'llama-server 2'])
     t.throws(() => sideOf(name, model), { message: /^--sides must be .* an exit of 10, 30, .*, got "/ });
   const all = allSides([10, 30], [0, 4], true);
