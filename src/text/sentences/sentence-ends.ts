@@ -25,13 +25,25 @@ const TABLE_LINE = /^\s*\|/;
 /** Characters of a line that are kept: its kind shows at its begin. */
 const KEPT_LINE = 16;
 
-/**
- * Length of a text up to its last whole sentence, list item, table row or closed fence, in UTF-16 units; 0 for none.
- */
-export function lastSentenceEnd(text: string): number {
+/** Marks that leave a line of code without its end. */
+const OPEN_LINE = /[{([,:\\=+\-*/|&.<]/;
+
+/** Where a text without an end of its own goes back to. */
+export interface WayBack {
+  /** Length of the text that stays, in UTF-16 units; 0 for none. */
+  readonly length: number;
+  /** Text behind it that closes an open code fence; else empty. */
+  readonly closing: string;
+}
+
+/** The way back to the last whole sentence, list item, table row, closed fence, or line of code in an open one. */
+export function wayBack(text: string): WayBack {
   const ends = new SentenceEnds();
   ends.add(text);
-  return text.slice(0, ends.lastIfOver).trimEnd().length;
+  const { lastIfOver: sentence, code } = ends;
+  const isCode = code.end > sentence;
+  const length = text.slice(0, isCode ? code.end : sentence).trimEnd().length;
+  return { length, closing: isCode ? `\n${code.fence}` : '' };
 }
 
 export class SentenceEnds {
@@ -48,6 +60,11 @@ export class SentenceEnds {
   #tableLines = 0;
   /** The last two characters. */
   #tail = '';
+  /** The last visible character of the present line. */
+  #visible = '';
+  /** The end of the last whole statement's line in the open code fence. */
+  #codeEnd = 0;
+  #isCodeLine = false;
 
   /** @param text the next part; it ends with a whole character */
   add(text: string): void {
@@ -78,13 +95,25 @@ export class SentenceEnds {
     return isDecimal ? this.#last : this.#open.at;
   }
 
+  /** The last line of the open code fence that may end a statement, and the marks that close the fence. */
+  get code(): { readonly end: number; readonly fence: string } {
+    return { end: this.#codeEnd, fence: this.#scanner.openFence };
+  }
+
   #countLines(character: string): void {
     if (!LINE_END.test(character)) {
       if (this.#line.length < KEPT_LINE) this.#line += character;
+      if (character.trim() !== '') this.#visible = character;
       return;
     }
     this.#tableLines = TABLE_LINE.test(this.#line) ? this.#tableLines + 1 : 0;
+    const isCode = this.#scanner.openFence !== '';
+    if (!isCode) this.#codeEnd = 0;
+    else if (this.#isCodeLine && this.#visible !== '' && !OPEN_LINE.test(this.#visible))
+      this.#codeEnd = this.#length - 1;
+    this.#isCodeLine = isCode;
     this.#line = '';
+    this.#visible = '';
   }
 
   #decide(character: string): void {

@@ -1,6 +1,6 @@
 /** Places where sentences have ended, in texts that grow by parts. */
 import t from 'tap';
-import { lastSentenceEnd, SentenceEnds } from '../../../src/text/sentences/sentence-ends.js';
+import { SentenceEnds, wayBack } from '../../../src/text/sentences/sentence-ends.js';
 
 /** @returns the text up to the last certain end, and up to the last end if the text is over */
 function ends(text: string, step: number): [string, string] {
@@ -55,9 +55,13 @@ for (const [text, kept] of [
   ['| a | b |\n| - | - |\n| 1', ''],
   ['| a | b |\n| - | - |\n| 1 | 2 |\n| 3', '| a | b |\n| - | - |\n| 1 | 2 |'],
   ['So:\n```js\nf();\n```\nThis calls', 'So:\n```js\nf();\n```'],
-  ['Use it. So:\n```js\nf();\ng(', 'Use it.'],
+  ['Use it. So:\n```js\nf();\ng(', 'Use it. So:\n```js\nf();\n```'],
+  ['Use it. So:\n```js\nf(', 'Use it.'],
+  ['~~~~py\ndef f(n):\n    return n\n\ndef g(n):\n', '~~~~py\ndef f(n):\n    return n\n~~~~'],
+  ['```\na = 1\n```\nThen ```b', '```\na = 1\n```'],
   ['# Title\n\nText', ''],
 ] as const)
   void t.test(`${JSON.stringify(text)} goes back to ${JSON.stringify(kept)}`, async (t) => {
-    t.equal(text.slice(0, lastSentenceEnd(text)), kept);
+    const { length, closing } = wayBack(text);
+    t.equal(text.slice(0, length) + closing, kept);
   });
