@@ -43,7 +43,7 @@ const layers = {
   telemetry: ['util', 'protocol', 'engine-client'],
   quality: ['util'],
   api: ['util', 'model', 'text', 'protocol', 'engine-client', 'telemetry', 'quality'],
-  upstream: ['util', 'text', 'protocol', 'api'],
+  upstream: ['util', 'text', 'protocol', 'telemetry', 'api'],
   http: ['util', 'text', 'protocol', 'engine-client', 'telemetry', 'quality', 'api', 'upstream'],
   hub: ['util'],
   convert: ['util', 'runtime', 'model', 'text'],

@@ -189,7 +189,7 @@ function gateway({ engine, manifest, metrics, ...parts }: Parts, closing: Closin
   const meter = new LoadMeter(waitMs, () => metrics.held.left);
   if (options.loadHeader) meterSteps(engine, meter, floor);
   const upstream = upstreamOf(options, namesOf(model), process.env, (message) => new OptionError(message));
-  const upstreams = upstream === null ? undefined : new UpstreamGateway([upstream]);
+  const upstreams = upstream === null ? undefined : new UpstreamGateway([upstream], series);
   const context: HttpContext = {
     ...parts,
     api: {

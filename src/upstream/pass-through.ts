@@ -43,7 +43,8 @@ export async function passThrough(
   const { signal } = request;
   const { upstream } = connection;
   const body = forwardedBody(request, upstream);
-  const headers = budget === null ? {} : budgetHeader(upstream, request.arrivedAt + budget.totalMs - monotonicMs());
+  const rest = budget === null ? {} : budgetHeader(upstream, request.arrivedAt + budget.totalMs - monotonicMs());
+  const headers = { ...call.traceHeaders, ...rest };
   const response = await connection.post({ path: call.path, body, requestId: request.id, headers, signal });
   meter.began(response.status);
   if (!response.isStream) return plainAnswer(response, namesHere(call, connection), meter, signal);
@@ -90,6 +91,7 @@ async function passEvents(
   } catch (thrown) {
     const error = connectionError(thrown, signal);
     if (error instanceof ClientGone) return;
+    meter.broke('upstream_failed');
     broken(out, toApiError(error));
   } finally {
     body.destroy();

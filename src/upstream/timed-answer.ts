@@ -5,6 +5,7 @@
  */
 import { ApiError, ClientGone } from '../api/errors.js';
 import { monotonicMs } from '../util/clock.js';
+import type { Ending } from '../util/outcome.js';
 import type { PlainAnswer, UpstreamCall } from './call.js';
 import { isStreamed } from './call.js';
 import { type ChunkJson, readChunk } from './chunk.js';
@@ -72,7 +73,10 @@ export class TimedAnswer {
       path: call.path,
       body: forwardedBody(call.request, connection.upstream, this.#streaming()),
       requestId: call.request.id,
-      headers: budgetHeader(connection.upstream, this.#deadline.endsAt - monotonicMs()),
+      headers: {
+        ...call.traceHeaders,
+        ...budgetHeader(connection.upstream, this.#deadline.endsAt - monotonicMs()),
+      },
       signal: this.#signal,
     });
     meter.began(response.status);
@@ -132,6 +136,7 @@ export class TimedAnswer {
     const trigger: LandingTrigger = error instanceof DeadlinePassed ? 'deadline' : 'upstream_failed';
     this.#isLate = trigger === 'deadline';
     const end = this.#end();
+    this.meter.broke(trigger, this.#ending(end));
     if (end === null) return this.#output.fail(this.#isLate ? late() : error);
     const report = this.#report({ trigger, characters: end.length, sentence: end.isSentence });
     const last = lastChunks(this.call, this.#head, { ...end, usage: this.meter.usage, report });
@@ -148,6 +153,12 @@ export class TimedAnswer {
     if (isOther || !mayLand(this.call)) return null;
     const end = this.#held.cut();
     return end.length === 0 ? null : end;
+  }
+
+  /** The end as the client sees it. */
+  #ending(end: { readonly isSentence: boolean } | null): Ending {
+    if (end !== null) return { end: end.isSentence ? 'landed' : 'cut' };
+    return { end: 'cut', isEmpty: !this.#output.isSeen || !this.#held.isOther };
   }
 
   #report(landed: Landed | null): Readonly<Record<string, unknown>> {

@@ -124,7 +124,7 @@ export async function build(
   const metrics = new RequestMetrics(series);
   metrics.observe(engine);
   overrides.tracing?.observe(engine);
-  const upstreams = overrides.upstreams === undefined ? undefined : new UpstreamGateway(overrides.upstreams);
+  const upstreams = overrides.upstreams === undefined ? undefined : new UpstreamGateway(overrides.upstreams, series);
   const context: HttpContext = {
     ...(upstreams !== undefined && { upstreams }),
     api: {

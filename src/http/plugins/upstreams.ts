@@ -6,6 +6,7 @@ import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
 import type { ClientStream, OpenBody, UpstreamCall } from '../../upstream/call.js';
 import type { HttpContext } from '../context.js';
 import { apiRequestOf } from '../routes/generation-handler.js';
+import { isSent, onClosed } from '../response-lifecycle.js';
 import { SseStream } from '../sse.js';
 
 const PATHS: Readonly<Record<string, UpstreamCall['path']>> = {
@@ -38,6 +39,11 @@ function callOf(
   return {
     path,
     request: apiRequestOf(request, reply, request.body as OpenBody),
+    onSent: (listener) => {
+      onClosed(reply, () => {
+        if (isSent(reply)) listener();
+      });
+    },
     open: (headers): ClientStream => new SseStream(reply, keepAliveMs, { headers: () => headers }),
   };
 }
