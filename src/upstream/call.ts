@@ -30,6 +30,8 @@ export interface PlainAnswer {
 
 export interface UpstreamCall {
   readonly path: '/chat/completions' | '/completions';
+  /** The model's name here, which the answer has. */
+  readonly model: string;
   readonly request: ApiRequest<OpenBody>;
   /** Takes the response over. Comments keep a silent stream open from then on. @param headers of the status line */
   open(headers: Readonly<Record<string, string>>): ClientStream;

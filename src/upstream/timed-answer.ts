@@ -80,7 +80,7 @@ export class TimedAnswer {
       signal: this.#signal,
     });
     meter.began(response.status);
-    if (!response.isStream) return plainAnswer(response, namesHere(call, connection), meter, this.#signal);
+    if (!response.isStream) return plainAnswer(response, namesHere(call), meter, this.#signal);
     try {
       await this.#readEvents(response);
     } finally {
@@ -95,7 +95,7 @@ export class TimedAnswer {
   }
 
   async #readEvents({ body }: UpstreamResponse): Promise<void> {
-    const names = namesHere(this.call, this.connection);
+    const names = namesHere(this.call);
     for await (const event of incoming(body)) {
       // Comments are no sign of an answer. The gateway sends its own.
       if (event.type === 'comment') continue;
