@@ -15,6 +15,7 @@ import {
   type ApiContext,
   type ApiRequest,
   type Caller,
+  type Limits,
   type Quota,
 } from '../context.js';
 import { ApiError, invalid } from '../errors.js';
@@ -63,7 +64,7 @@ export interface GenerationRequest {
 
 /** The budget of a request, stated or from the policy. @throws ApiError invalid_value */
 export function budgetOf(
-  { limits }: Pick<ApiContext, 'limits'>,
+  { limits }: { readonly limits: Pick<Limits, 'policy'> },
   request: ApiRequest<Pick<GenerationBody, 'sortie'>>,
 ): Budget | null {
   const { headers, body, caller, waitedMs } = request;
