@@ -14,6 +14,7 @@ An empty variable counts as unset.
 - A size takes a suffix: \`512MiB\`, \`2GiB\` and \`1.5GiB\` are powers of two, \`500MB\` is a power of ten.
 - A wrong value, or an unknown name in the file, ends the process with code 2. The message names option, rule and value.
 - Lists of the file are YAML's: \`cors-origin: [https://app.example]\`. Its paths start at the working folder.
+- The file has [upstream models](upstream.md#several-upstreams) in two sections of its own.
 - The variables of OpenTelemetry set up [traces](metrics.md#traces).
 `;
 

@@ -5,12 +5,21 @@
  * Must not know: exporters, text. The spans of a sequence are made at its end, from the engine's own instants: the hot
  * path only records exits.
  */
-import { type Context, SpanKind, SpanStatusCode, trace, type Tracer } from '@opentelemetry/api';
+import { W3CTraceContextPropagator } from '@opentelemetry/core';
+import {
+  type Context,
+  defaultTextMapSetter,
+  type Span,
+  SpanKind,
+  SpanStatusCode,
+  trace,
+  type Tracer,
+} from '@opentelemetry/api';
 import { monotonicMs } from '../util/clock.js';
 import type { Engine } from '../engine-client/engine.js';
 import type { AuditEvent, EndedEvent, PlannedEvent, StepMessage } from '../protocol/index.js';
 import type { SequenceFacts } from './sequences.js';
-import type { Attributes, RequestTrace } from './trace.js';
+import type { Attributes, CallTrace, RequestTrace } from './trace.js';
 
 /** Date.now() has whole milliseconds. A larger difference is a step or a drift of the wall clock. */
 const TOLERANCE_MS = 2;
@@ -183,6 +192,23 @@ export class SequenceSpans {
   }
 }
 
+const propagator = new W3CTraceContextPropagator();
+
+/** Starts the span of a call to another server. */
+function startCall(tracer: Tracer, parent: Context, name: string, attributes: Attributes): CallTrace {
+  const span = tracer.startSpan(name, { kind: SpanKind.CLIENT, startTime: epoch(monotonicMs()), attributes }, parent);
+  const headers: Record<string, string> = {};
+  propagator.inject(trace.setSpan(parent, span), headers, defaultTextMapSetter);
+  return {
+    headers,
+    end(more, error) {
+      span.setAttributes({ ...more, ...(error !== null && { 'error.type': error }) });
+      if (error !== null) span.setStatus({ code: SpanStatusCode.ERROR });
+      span.end(epoch(monotonicMs()));
+    },
+  };
+}
+
 /** Starts the span of a request. It is a child of the client's span if the request carries one. */
 export function startRequest(
   tracer: Tracer,
@@ -201,6 +227,7 @@ export function startRequest(
     begin(id, index, facts) {
       if (span.isRecording()) sequences.begin(id, index, facts, context);
     },
+    call: (called, more) => startCall(tracer, context, called, more),
     describe(more) {
       // The client may have disconnected while the gateway still read the request.
       if (!span.isRecording()) return;
