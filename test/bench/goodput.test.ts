@@ -11,7 +11,7 @@ import { earlier, type Record as BenchRecord, type Run, withRun } from '../../be
 import { allSides, sideOf } from '../../bench/goodput/side.js';
 import { type Sent, summaryOf } from '../../bench/goodput/summary.js';
 import { NO_BUDGET } from '../../src/loadgen/budgets.js';
-import { intervalShare, isInTime } from '../../src/loadgen/summary.js';
+import { intervalShare, isMet } from '../../src/loadgen/summary.js';
 import { parseQuestions, readQuestions } from '../../src/loadgen/questions.js';
 
 const ANSWER: GoodputAnswer = {
@@ -159,9 +159,9 @@ void t.test('the share inside the predicted interval counts answered requests wi
 });
 
 void t.test('a right answer counts in time only, by the time of the client', async (t) => {
-  t.equal(isInTime(sentOf({ totalMs: 150 })), true);
-  t.equal(isInTime(sentOf({ totalMs: 150.1 })), false);
-  t.equal(isInTime(sentOf({ error: { kind: '429', message: '' } })), false);
+  t.equal(isMet(sentOf({ totalMs: 150 })), true);
+  t.equal(isMet(sentOf({ totalMs: 150.1 })), false);
+  t.equal(isMet(sentOf({ error: { kind: '429', message: '' } })), false);
   const summary = summaryOf([
     sentOf(),
     sentOf({ right: 0.5, isLanded: true, serviceClass: 'best_effort' }),
@@ -173,6 +173,16 @@ void t.test('a right answer counts in time only, by the time of the client', asy
     ...{ meanExit: 27.5, guaranteed: 2, kept: 0.5, failed: 1, ttftMs: { p50: 10 }, seconds: 0.2 },
   });
   t.ok(Math.abs(summary.deviation - Math.sqrt((1 + 0.25) / 4 - 0.375 ** 2)) < 1e-9);
+});
+
+void t.test('an answer in time that is cut or empty is not in time', async (t) => {
+  const summary = summaryOf([
+    sentOf({ outcome: 'landed', isLanded: true, finishReason: 'length' }),
+    sentOf({ outcome: 'cut', finishReason: 'length' }),
+    sentOf({ outcome: 'empty', finishReason: 'length', tokens: 0, right: 0 }),
+    sentOf({ finishReason: 'length' }),
+  ]);
+  t.match(summary, { inTime: 0.25, right: 0.75, rightInTime: 0.25, cut: 2, outcomes: { landed: 1, cut: 2, empty: 1 } });
 });
 
 void t.test('without checks only the time counts; a server without exits and classes has neither', async (t) => {
