@@ -100,18 +100,22 @@ export function requestPolicy(
   {
     defaultBudget,
     onMiss,
+    budgetHint,
     minExit,
     maxExit,
     minQuality,
     minAccuracy,
-  }: Pick<ServeOptions, 'defaultBudget' | 'onMiss' | 'minExit' | 'maxExit' | 'minQuality' | 'minAccuracy'>,
+  }: Pick<
+    ServeOptions,
+    'defaultBudget' | 'onMiss' | 'budgetHint' | 'minExit' | 'maxExit' | 'minQuality' | 'minAccuracy'
+  >,
 ): RequestPolicy {
   checkExit({ exits }, '--min-exit', minExit);
   checkExit({ exits }, '--max-exit', maxExit);
   if (minExit !== null && maxExit !== null && minExit > maxExit)
     throw new OptionError(`--min-exit must be at most --max-exit (${maxExit}), got "${minExit}"`);
   const budget = defaultBudget === null ? null : { totalMs: defaultBudget, ttftMs: null, tpotMs: null, onMiss: null };
-  return { defaultBudget: budget, onMiss, minExit, maxExit, minQuality, minAccuracy };
+  return { defaultBudget: budget, onMiss, budgetHint, minExit, maxExit, minQuality, minAccuracy };
 }
 
 /**

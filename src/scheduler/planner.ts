@@ -24,6 +24,7 @@ import { BudgetQuotes } from './budget-quotes.js';
 import { type Arrival, deepestUnder, expectedAt } from './depth-bound.js';
 import { chooseExits, predictedWaitMs } from './exit-choice.js';
 import { isHopeless } from './first-sentence.js';
+import { chooseHints } from './hint-choice.js';
 import { type LengthPrior, OutputLengths } from './output-length.js';
 import type { Estimates, PlannedRequest } from './planned-request.js';
 import type { Policy } from './policy.js';
@@ -102,6 +103,14 @@ export class Planner {
   pass(now: number): void {
     this.#busyAt = now;
     this.#shareDueAt = null;
+  }
+
+  /** Of requests that arrived together, those whose budgets hold less than their answers, each with its hint. */
+  hints(arrived: readonly Sequence[], engine: Occupancy): ReadonlyMap<Sequence, number> {
+    const asking = arrived.filter(({ hint, request }) => hint === null && (request.hints ?? []).length > 0);
+    if (asking.length === 0) return new Map();
+    const waiting = [...engine.waiting, ...arrived];
+    return chooseHints(new Snapshot({ ...engine, waiting }, this.#estimates(), Infinity), asking);
   }
 
   /** Admissions, or rejections with the least budget, of requests that arrived together. */
@@ -189,11 +198,11 @@ export class Planner {
   }
 
   /** When an answer ends early; null where its budget or its text allows no landing. */
-  landing({ budget, arrivedAt, lands, lengthGroup, tenant }: Sequence): LandingWindow | null {
+  landing({ budget, arrivedAt, lands, lengthKind, tenant }: Sequence): LandingWindow | null {
     if (!lands || budget?.totalMs == null) return null;
     const endsAt = arrivedAt + budget.totalMs - this.#policy.requestOverheadMs;
     const opensAt = arrivedAt + this.#policy.landingOpens * (endsAt - arrivedAt);
-    return { opensAt, endsAt, sentenceTokens: this.#sentences.next(lengthGroup.kind, tenant) };
+    return { opensAt, endsAt, sentenceTokens: this.#sentences.next(lengthKind, tenant) };
   }
 
   /** Whether an answer that is cut at its deadline would pass it in a step. */
@@ -220,8 +229,7 @@ export class Planner {
 
   /** Learns from an admitted request whose answer ended. Text that a client's bias wrote teaches nothing. */
   observeEnd(sequence: Sequence, at: number, end: AnswerEnd): void {
-    const { exit, generated: tokens, isExactLength, lands, lengthGroup, maxTokens, sentence, tenant } = sequence;
-    const { kind } = lengthGroup;
+    const { exit, generated: tokens, isExactLength, lands, lengthKind: kind, maxTokens, sentence, tenant } = sequence;
     if (!isExactLength && !sequence.isBiased)
       this.#lengths.observe(kind, tenant, exit, tokens, end === 'ended' && tokens < maxTokens);
     if (lands && !sequence.isBiased) this.#sentences.observe(sentence, kind, tenant);
