@@ -25,6 +25,9 @@ export function modelOf({ name, exits, eosTokens }: Manifest): SidedModel {
   return { name, layers: exits.map(({ layer }) => layer), endTokens: eosTokens };
 }
 
+/** The header by which the server asks for short answers where it needs them. */
+const AUTO = { 'x-budget-hint': 'auto' };
+
 /** The words that ask for a short answer. */
 const HINT = ' Answer in one short sentence.';
 
@@ -34,7 +37,8 @@ const FIXED = /^fixed (?<layer>\d+)(?:\+(?<pressure>\d+(?:\.\d+)?))?$/;
 const PEER = /^llama-server(?:\+(?<pressure>\d+(?:\.\d+)?)|(?<limit> limit))?$/;
 
 /**
- * A side by its name, with ` hint` behind it for a text that asks for a short answer:
+ * A side by its name, with ` hint` behind it for a text that asks for a short answer, or ` auto` where the server is to
+ * decide:
  * - `routed`, `routed truncate` (X-Budget-On-Miss): the request states its budget.
  * - `lands 30`: the same at one exit. `fixed 30`, `fixed 30+4`: no budget; a bias of 4 on the end tokens.
  * - `llama-server+4`, `llama-server limit`: the budget as its limit of the time of an answer (`t_max_predict_ms`).
@@ -42,8 +46,9 @@ const PEER = /^llama-server(?:\+(?<pressure>\d+(?:\.\d+)?)|(?<limit> limit))?$/;
  */
 export function sideOf(text: string, { layers, endTokens }: SidedModel): Side {
   const name = text.trim();
-  const bare = name.replace(/ hint$/, '');
-  const hint = bare === name ? '' : HINT;
+  const bare = name.replace(/ (?:hint|auto)$/, '');
+  const hint = name.endsWith(' hint') ? HINT : '';
+  const auto = name.endsWith(' auto') ? AUTO : {};
   const exitOf = (layer: string | undefined): string | null =>
     layer !== undefined && layers.includes(Number(layer)) ? layer : null;
   const noFields = () => ({});
@@ -56,21 +61,23 @@ export function sideOf(text: string, { layers, endTokens }: SidedModel): Side {
       kind: 'routed',
       hint,
       fields: noFields,
-      headers: (budget) => ({ ...budgetHeaders(budget), ...miss }),
+      headers: (budget) => ({ ...budgetHeaders(budget), ...miss, ...auto }),
     };
   }
   const lands = exitOf(LANDS.exec(bare)?.groups?.layer);
   if (lands !== null) {
-    const headers = (budget: Budget) => ({ ...budgetHeaders(budget), 'x-exit-layer': lands });
+    const headers = (budget: Budget) => ({ ...budgetHeaders(budget), 'x-exit-layer': lands, ...auto });
     return { name, kind: 'fixed', hint, fields: noFields, headers };
   }
-  const { layer, pressure = '0' } = FIXED.exec(bare)?.groups ?? {};
+  // Without a budget there is nothing to ask for.
+  const settings = name.endsWith(' auto') ? '' : bare;
+  const { layer, pressure = '0' } = FIXED.exec(settings)?.groups ?? {};
   const fixed = exitOf(layer);
   if (fixed !== null) {
     const fields = () => pressed(endTokens, Number(pressure));
     return { name, kind: 'fixed', hint, fields, headers: () => ({ 'x-exit-layer': fixed }) };
   }
-  const peer = PEER.exec(bare);
+  const peer = PEER.exec(settings);
   if (peer !== null) {
     const { limit, pressure: bias = '0' } = peer.groups ?? {};
     const fields = (budget: Budget) =>
@@ -79,7 +86,8 @@ export function sideOf(text: string, { layers, endTokens }: SidedModel): Side {
   }
   throw new Error(
     `--sides must be "routed [ON_MISS]", "lands EXIT" or "fixed EXIT[+BIAS]" with an exit of ${layers.join(', ')}, or ` +
-      `"llama-server[+BIAS]" or "llama-server limit", each with or without " hint", separated by commas, got "${name}"`,
+      `"llama-server[+BIAS]" or "llama-server limit", each with or without " hint", and the first two with or without ` +
+      `" auto", separated by commas, got "${name}"`,
   );
 }
 

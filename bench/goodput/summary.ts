@@ -14,6 +14,8 @@ export interface Summary extends RunSummary {
   readonly rightInTime: number | null;
   /** Standard deviation of a request's score in time, or of its being in time where it has no check. */
   readonly deviation: number;
+  /** Share of requests whose prompt the server gave a hint. */
+  readonly hinted: number;
   /** Mean tokens of an answer. */
   readonly tokens: number;
 }
@@ -29,6 +31,7 @@ export function summaryOf(sent: readonly Sent[]): Summary {
     right: isScored ? meanOf(scores) : null,
     rightInTime: isScored ? meanOf(values) : null,
     deviation: Math.sqrt(meanOf(values.map((value) => (value - meanOf(values)) ** 2))),
+    hinted: meanOf(sent.map(({ answer }) => Number(answer.isHinted === true))),
     tokens: meanOf(sent.map(({ answer }) => answer.tokens)),
   };
 }

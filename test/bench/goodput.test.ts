@@ -103,11 +103,25 @@ void t.test('a side states a budget, or an exit with a pressure', async (t) => {
     {},
     ' Answer in one short sentence.',
   ]);
+  const auto = { 'x-latency-budget-ms': '500', 'x-budget-hint': 'auto' };
+  t.strictSame(stated('routed auto'), ['routed', auto, {}]);
+  t.strictSame(stated('lands 10 auto'), ['fixed', { ...auto, 'x-exit-layer': '10' }, {}]);
   t.strictSame(stated('llama-server limit'), ['peer', {}, { t_max_predict_ms: 500 }]);
   t.strictSame(stated('fixed 30'), ['fixed', { 'x-exit-layer': '30' }, {}]);
   t.strictSame(stated('fixed 10+4'), ['fixed', { 'x-exit-layer': '10' }, { logit_bias: { '2': 4 } }]);
   t.strictSame(stated('llama-server+2.5'), ['peer', {}, { logit_bias: { '2': 2.5 } }]);
-  for (const name of ['', 'fixed', 'fixed 15', 'lands 15', 'fixed 30-1', 'Routed', 'routed now', 'llama-server 2'])
+  for (const name of [
+    '',
+    'fixed',
+    'fixed 15',
+    'lands 15',
+    'fixed 30-1',
+    'fixed 30 auto',
+    'llama-server auto',
+    'Routed',
+    'routed now',
+    'llama-server 2',
+  ])
     t.throws(() => sideOf(name, model), { message: /^--sides must be .* an exit of 10, 30, .*, got "/ });
   const all = allSides([10, 30], [0, 4], true);
   t.strictSame(all, [
@@ -163,13 +177,13 @@ void t.test('a right answer counts in time only, by the time of the client', asy
   t.equal(isMet(sentOf({ totalMs: 150.1 })), false);
   t.equal(isMet(sentOf({ error: { kind: '429', message: '' } })), false);
   const summary = summaryOf([
-    sentOf(),
-    sentOf({ right: 0.5, isLanded: true, serviceClass: 'best_effort' }),
+    sentOf({ isHinted: true }),
+    sentOf({ right: 0.5, isHinted: false, isLanded: true, serviceClass: 'best_effort' }),
     sentOf({ right: 1, totalMs: 200, finishReason: 'length', tokens: 40, exits: { '30': 40 } }),
     sentOf({ right: 0, error: { kind: '500', message: '' }, tokens: 0, exits: null, serviceClass: null }),
   ]);
   t.match(summary, {
-    ...{ requests: 4, inTime: 0.5, right: 0.625, rightInTime: 0.375, landed: 0.25, cut: 1, tokens: 20 },
+    ...{ requests: 4, inTime: 0.5, right: 0.625, rightInTime: 0.375, landed: 0.25, hinted: 0.25, cut: 1, tokens: 20 },
     ...{ meanExit: 27.5, guaranteed: 2, kept: 0.5, failed: 1, ttftMs: { p50: 10 }, seconds: 0.2 },
   });
   t.ok(Math.abs(summary.deviation - Math.sqrt((1 + 0.25) / 4 - 0.375 ** 2)) < 1e-9);
