@@ -6,15 +6,7 @@
  * path only records exits.
  */
 import { W3CTraceContextPropagator } from '@opentelemetry/core';
-import {
-  type Context,
-  defaultTextMapSetter,
-  type Span,
-  SpanKind,
-  SpanStatusCode,
-  trace,
-  type Tracer,
-} from '@opentelemetry/api';
+import { type Context, defaultTextMapSetter, SpanKind, SpanStatusCode, trace, type Tracer } from '@opentelemetry/api';
 import { monotonicMs } from '../util/clock.js';
 import type { Engine } from '../engine-client/engine.js';
 import type { AuditEvent, EndedEvent, PlannedEvent, StepMessage } from '../protocol/index.js';
