@@ -1,7 +1,7 @@
 /**
  * Right answers in time under load, over HTTP. The sides are Sortie routed by budgets, every exit that lands, and every
  * fixed setting of Sortie (exit and constant end pressure). With --peer, llama-server is a side too. ` hint` behind a side
- * asks for short answers.
+ * asks all questions for short answers, and ` auto` lets the server do so (X-Budget-Hint).
  *
  *   npm run bench:goodput -- [--sides routed,"lands 30","lands 30 hint"] [--loads .5,1,2] [--seeds 1,2,3] [--out DIR]
  *     [--budgets 1x,2x,4x] [--questions FILE] [--server-args "..."] [--peer DIR --peer-model FILE] ...
@@ -58,7 +58,7 @@ const values = optionsOf('bench:goodput', about, {
   arrivals: text('list', 'some of poisson, bursty and closed (clients that never pause)', 'poisson'),
   sides: text(
     'list',
-    '"routed [ON_MISS]", "lands EXIT", "truncates EXIT", "fixed EXIT[+BIAS]", "llama-server[+BIAS]", "url[ abort]", with or without " hint"; all: every one',
+    '"routed [ON_MISS]", "lands EXIT", "truncates EXIT", "fixed EXIT[+BIAS]", "llama-server[+BIAS]", "url[ abort]", with or without " hint"; the first two " auto"; all: every one',
     'routed,lands 30,lands 15,routed hint,lands 30 hint,routed continue',
   ),
   pressures: numbers('biases on the end tokens of `--sides all`', [0, 2, 4, 6], fractions),

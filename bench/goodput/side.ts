@@ -30,6 +30,9 @@ export function modelOf({ name, exits, eosTokens }: Manifest): SidedModel {
   return { name, layers: exits.map(({ layer }) => layer), endTokens: eosTokens, accuracy };
 }
 
+/** The header by which the server asks for short answers where it needs them. */
+const AUTO = { 'x-budget-hint': 'auto' };
+
 /** The words that ask for a short answer. */
 const HINT = ' Answer in one short sentence.';
 
@@ -41,7 +44,8 @@ const PEER = /^llama-server(?:\+(?<pressure>\d+(?:\.\d+)?)|(?<limit> limit))?$/;
 export const OTHER = /^url(?<aborts> abort)?(?: hint)?$/;
 
 /**
- * A side by its name, with ` hint` behind it for a text that asks for a short answer:
+ * A side by its name, with ` hint` behind it for a text that asks for a short answer, or ` auto` where the server is to
+ * decide:
  * - `routed`, `routed truncate` (X-Budget-On-Miss): the request states its budget.
  * - `lands 30`, `truncates 30`: the same at one exit. `fixed 30`, `fixed 30+4`: no budget; a bias of 4 on the end tokens.
  * - `url`, `url abort`: the server of `--url`, without and with a client that gives up at the end of the budget.
@@ -50,8 +54,9 @@ export const OTHER = /^url(?<aborts> abort)?(?: hint)?$/;
  */
 export function sideOf(text: string, { layers, endTokens }: SidedModel): Side {
   const name = text.trim();
-  const bare = name.replace(/ hint$/, '');
-  const hint = bare === name ? '' : HINT;
+  const bare = name.replace(/ (?:hint|auto)$/, '');
+  const hint = name.endsWith(' hint') ? HINT : '';
+  const auto = name.endsWith(' auto') ? AUTO : {};
   const exitOf = (layer: string | undefined): string | null =>
     layer !== undefined && layers.includes(Number(layer)) ? layer : null;
   const noFields = () => ({});
@@ -64,23 +69,25 @@ export function sideOf(text: string, { layers, endTokens }: SidedModel): Side {
       kind: 'routed',
       hint,
       fields: noFields,
-      headers: (budget) => ({ ...budgetHeaders(budget), ...miss }),
+      headers: (budget) => ({ ...budgetHeaders(budget), ...miss, ...auto }),
     };
   }
   const { verb, layer: deepest } = LANDS.exec(bare)?.groups ?? {};
   const lands = exitOf(deepest);
   if (lands !== null) {
     const miss = verb === 'truncates' ? { 'x-budget-on-miss': 'truncate' } : {};
-    const headers = (budget: Budget) => ({ ...budgetHeaders(budget), ...miss, 'x-exit-layer': lands });
+    const headers = (budget: Budget) => ({ ...budgetHeaders(budget), ...miss, 'x-exit-layer': lands, ...auto });
     return { name, kind: 'fixed', hint, fields: noFields, headers };
   }
-  const { layer, pressure = '0' } = FIXED.exec(bare)?.groups ?? {};
+  // Without a budget there is nothing to ask for.
+  const settings = name.endsWith(' auto') ? '' : bare;
+  const { layer, pressure = '0' } = FIXED.exec(settings)?.groups ?? {};
   const fixed = exitOf(layer);
   if (fixed !== null) {
     const fields = () => pressed(endTokens, Number(pressure));
     return { name, kind: 'fixed', hint, fields, headers: () => ({ 'x-exit-layer': fixed }) };
   }
-  const other = OTHER.exec(bare);
+  const other = OTHER.exec(settings);
   if (other !== null)
     return {
       name,
@@ -90,7 +97,7 @@ export function sideOf(text: string, { layers, endTokens }: SidedModel): Side {
       headers: noFields,
       aborts: other.groups?.aborts !== undefined,
     };
-  const peer = PEER.exec(bare);
+  const peer = PEER.exec(settings);
   if (peer !== null) {
     const { limit, pressure: bias = '0' } = peer.groups ?? {};
     const fields = (budget: Budget) =>
@@ -98,8 +105,9 @@ export function sideOf(text: string, { layers, endTokens }: SidedModel): Side {
     return { name, kind: 'peer', hint, fields, headers: () => ({}) };
   }
   throw new Error(
-    `--sides must be "routed [ON_MISS]", "lands EXIT", "truncates EXIT" or "fixed EXIT[+BIAS]" with an exit of ${layers.join(', ')}, or ` +
-      `"llama-server[+BIAS]", "llama-server limit", "url" or "url abort", each with or without " hint", separated by commas, got "${name}"`,
+    `--sides must be "routed [ON_MISS]", "lands EXIT", "truncates EXIT" or "fixed EXIT[+BIAS]" with an exit of ` +
+      `${layers.join(', ')}, or "llama-server[+BIAS]", "llama-server limit", "url" or "url abort", each with or without ` +
+      `" hint", and the first two with or without " auto", separated by commas, got "${name}"`,
   );
 }
 

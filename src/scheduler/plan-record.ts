@@ -15,10 +15,16 @@ export class PlanRecord {
   /** @param at time of the plan */
   constructor(readonly at: number) {}
 
-  admit({ id, request, isDryRun }: Sequence, admission: Exclude<Admission, Rejected>): void {
+  admit({ id, request, hint, isDryRun }: Sequence, admission: Exclude<Admission, Rejected>): void {
     const plan: Omit<Admitted, 'kind'> & { guaranteedTokens?: number } = { ...admission };
     delete plan.guaranteedTokens;
-    this.admitted.push({ ...plan, id, landing: earlyEnd(request), ...(isDryRun && { isDryRun }) });
+    this.admitted.push({
+      ...plan,
+      id,
+      landing: earlyEnd(request),
+      ...(hint !== null && { hint }),
+      ...(isDryRun && { isDryRun }),
+    });
     if (isDryRun) this.ended.push({ id, reason: 'length', isDryRun });
   }
 

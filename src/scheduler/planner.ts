@@ -23,6 +23,7 @@ import { admitAll, decidedTogether } from './admission.js';
 import { type Arrival, deepestUnder, expectedAt } from './depth-bound.js';
 import { chooseExits, predictedWaitMs } from './exit-choice.js';
 import { isHopeless } from './first-sentence.js';
+import { chooseHints } from './hint-choice.js';
 import { SearchTime } from './least-budget.js';
 import { type LengthPrior, OutputLengths } from './output-length.js';
 import type { Estimates, PlannedRequest } from './planned-request.js';
@@ -104,6 +105,14 @@ export class Planner {
     this.#shareDueAt = null;
   }
 
+  /** Of requests that arrived together, those whose budgets hold less than their answers, each with its hint. */
+  hints(arrived: readonly Sequence[], engine: Occupancy): ReadonlyMap<Sequence, number> {
+    const asking = arrived.filter(({ hint, request }) => hint === null && (request.hints ?? []).length > 0);
+    if (asking.length === 0) return new Map();
+    const waiting = [...engine.waiting, ...arrived];
+    return chooseHints(new Snapshot({ ...engine, waiting }, this.#estimates(), Infinity), asking);
+  }
+
   /** Admissions, or rejections with the least budget, of requests that arrived together. */
   admit(arrived: readonly Sequence[], engine: Occupancy): Admission[] {
     const { now } = engine;
@@ -178,11 +187,11 @@ export class Planner {
   }
 
   /** When an answer ends early; null where its budget or its text allows no landing. */
-  landing({ budget, arrivedAt, lands, lengthGroup, tenant }: Sequence): LandingWindow | null {
+  landing({ budget, arrivedAt, lands, lengthKind, tenant }: Sequence): LandingWindow | null {
     if (!lands || budget?.totalMs == null) return null;
     const endsAt = arrivedAt + budget.totalMs - this.#policy.requestOverheadMs;
     const opensAt = arrivedAt + this.#policy.landingOpens * (endsAt - arrivedAt);
-    return { opensAt, endsAt, sentenceTokens: this.#sentences.next(lengthGroup.kind, tenant) };
+    return { opensAt, endsAt, sentenceTokens: this.#sentences.next(lengthKind, tenant) };
   }
 
   /** Whether an answer that is cut at its deadline would pass it in a step. */
@@ -209,8 +218,7 @@ export class Planner {
 
   /** Learns from an admitted request whose answer ended. Text that a client's bias wrote teaches nothing. */
   observeEnd(sequence: Sequence, at: number, end: AnswerEnd): void {
-    const { exit, generated: tokens, isExactLength, lands, lengthGroup, maxTokens, sentence, tenant } = sequence;
-    const { kind } = lengthGroup;
+    const { exit, generated: tokens, isExactLength, lands, lengthKind: kind, maxTokens, sentence, tenant } = sequence;
     if (!isExactLength && !sequence.isBiased)
       this.#lengths.observe(kind, tenant, exit, tokens, end === 'ended' && tokens < maxTokens);
     if (lands && !sequence.isBiased) this.#sentences.observe(sentence, kind, tenant);

@@ -52,7 +52,7 @@ function dueAtOf(choices: readonly Sequence[]): number {
 /** The same for requests that a state serves alike. Their texts may differ. */
 function kindOf(choices: readonly Sequence[]): string {
   const first = at(choices, 0);
-  const { tenant, lengthGroup, promptLength, maxTokens, minExit, maxExit, lands, isExactLength, budget } = first;
+  const { tenant, lengthKind, promptLength, maxTokens, minExit, maxExit, lands, isExactLength, budget } = first;
   const sizes = [choices.length, promptLength, maxTokens, minExit, maxExit, ...Array.from(first.frontiers)];
-  return JSON.stringify([tenant, lengthGroup.kind, lands, isExactLength, budget?.ttftMs, budget?.tpotMs, ...sizes]);
+  return JSON.stringify([tenant, lengthKind, lands, isExactLength, budget?.ttftMs, budget?.tpotMs, ...sizes]);
 }

@@ -186,9 +186,10 @@ export class Scheduler {
   #admitArrivals(record: PlanRecord): void {
     let round = this.#arrivals.next();
     while (round.length > 0) {
-      round.forEach((sequence, i) => {
-        this.slots.lookUp(sequence, round.slice(0, i));
-      });
+      this.slots.lookUpAll(round);
+      const hints = this.#planner.hints(round, this.#occupancy(record.at));
+      for (const [sequence, hint] of hints) sequence.takeHint(hint);
+      if (hints.size > 0) this.slots.lookUpAll(round);
       const admissions = this.#planner.admit(round, this.#occupancy(record.at));
       round = this.#decided(round, admissions, record);
     }

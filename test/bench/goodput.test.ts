@@ -11,7 +11,7 @@ import { earlier, type Record as BenchRecord, type Run, withRun } from '../../be
 import { allSides, sideOf } from '../../bench/goodput/side.js';
 import { type Sent, summaryOf } from '../../bench/goodput/summary.js';
 import { NO_BUDGET } from '../../src/loadgen/budgets.js';
-import { intervalShare, isInTime } from '../../src/loadgen/summary.js';
+import { intervalShare, isMet } from '../../src/loadgen/summary.js';
 import { parseQuestions, readQuestions } from '../../src/loadgen/questions.js';
 
 const ANSWER: GoodputAnswer = {
@@ -106,13 +106,27 @@ void t.test('a side states a budget, or an exit with a pressure', async (t) => {
   t.strictSame(stated('truncates 10')[1], {
     ...{ 'x-latency-budget-ms': '500', 'x-exit-layer': '10', 'x-budget-on-miss': 'truncate' },
   });
+  const auto = { 'x-latency-budget-ms': '500', 'x-budget-hint': 'auto' };
+  t.strictSame(stated('routed auto'), ['routed', auto, {}]);
+  t.strictSame(stated('lands 10 auto'), ['fixed', { ...auto, 'x-exit-layer': '10' }, {}]);
   t.strictSame(stated('llama-server limit'), ['peer', {}, { t_max_predict_ms: 500 }]);
   t.strictSame(stated('fixed 30'), ['fixed', { 'x-exit-layer': '30' }, {}]);
   t.strictSame(stated('fixed 10+4'), ['fixed', { 'x-exit-layer': '10' }, { logit_bias: { '2': 4 } }]);
   t.strictSame(stated('llama-server+2.5'), ['peer', {}, { logit_bias: { '2': 2.5 } }]);
   t.strictSame(stated('url'), ['peer', {}, {}]);
   t.strictSame([sideOf('url', model).aborts, sideOf('url abort hint', model).aborts], [false, true]);
-  for (const name of ['', 'fixed', 'fixed 15', 'lands 15', 'fixed 30-1', 'Routed', 'routed now', 'llama-server 2'])
+  for (const name of [
+    '',
+    'fixed',
+    'fixed 15',
+    'lands 15',
+    'fixed 30-1',
+    'fixed 30 auto',
+    'llama-server auto',
+    'Routed',
+    'routed now',
+    'llama-server 2',
+  ])
     t.throws(() => sideOf(name, model), { message: /^--sides must be .* an exit of 10, 30, .*, got "/ });
   const all = allSides([10, 30], [0, 4], true);
   t.strictSame(all, [
@@ -174,20 +188,30 @@ void t.test('the share inside the predicted interval counts answered requests wi
 });
 
 void t.test('a right answer counts in time only, by the time of the client', async (t) => {
-  t.equal(isInTime(sentOf({ totalMs: 150 })), true);
-  t.equal(isInTime(sentOf({ totalMs: 150.1 })), false);
-  t.equal(isInTime(sentOf({ error: { kind: '429', message: '' } })), false);
+  t.equal(isMet(sentOf({ totalMs: 150 })), true);
+  t.equal(isMet(sentOf({ totalMs: 150.1 })), false);
+  t.equal(isMet(sentOf({ error: { kind: '429', message: '' } })), false);
   const summary = summaryOf([
-    sentOf(),
-    sentOf({ right: 0.5, isLanded: true, serviceClass: 'best_effort' }),
+    sentOf({ isHinted: true }),
+    sentOf({ right: 0.5, isHinted: false, isLanded: true, serviceClass: 'best_effort' }),
     sentOf({ right: 1, totalMs: 200, finishReason: 'length', tokens: 40, exits: { '30': 40 } }),
     sentOf({ right: 0, error: { kind: '500', message: '' }, tokens: 0, exits: null, serviceClass: null }),
   ]);
   t.match(summary, {
-    ...{ requests: 4, inTime: 0.5, right: 0.625, rightInTime: 0.375, landed: 0.25, cut: 1, tokens: 20 },
+    ...{ requests: 4, inTime: 0.5, right: 0.625, rightInTime: 0.375, landed: 0.25, hinted: 0.25, cut: 1, tokens: 20 },
     ...{ meanExit: 27.5, guaranteed: 2, kept: 0.5, failed: 1, ttftMs: { p50: 10 }, seconds: 0.2 },
   });
   t.ok(Math.abs(summary.deviation - Math.sqrt((1 + 0.25) / 4 - 0.375 ** 2)) < 1e-9);
+});
+
+void t.test('an answer in time that is cut or empty is not in time', async (t) => {
+  const summary = summaryOf([
+    sentOf({ outcome: 'landed', isLanded: true, finishReason: 'length' }),
+    sentOf({ outcome: 'cut', finishReason: 'length' }),
+    sentOf({ outcome: 'empty', finishReason: 'length', tokens: 0, right: 0 }),
+    sentOf({ finishReason: 'length' }),
+  ]);
+  t.match(summary, { inTime: 0.25, right: 0.75, rightInTime: 0.25, cut: 2, outcomes: { landed: 1, cut: 2, empty: 1 } });
 });
 
 void t.test('without checks only the time counts; a server without exits and classes has neither', async (t) => {
