@@ -29,6 +29,14 @@ void t.test('it is ready at once, lists upstream models, and answers the rest wi
     status: 200,
     body: { model: 'a/b', choices: [{ message: { content: 'Paris.' } }], sortie: { source: 'upstream', met: true } },
   });
+  t.match(await get('/v1/messages', { model: 'a/b', max_tokens: 9, ...chat }), {
+    status: 200,
+    body: { type: 'message', content: [{ text: 'Paris.' }], stop_reason: 'end_turn' },
+  });
+  t.match(await get('/v1/messages', { model: 'big', max_tokens: 9, messages }), {
+    status: 404,
+    body: { type: 'error', error: { type: 'not_found_error', param: 'model' } },
+  });
   t.equal(there.exchanges[0]?.headers.authorization, 'Bearer upstream-key');
   t.match(await get('/v1/chat/completions', { model: 'big', messages }), {
     status: 404,
@@ -43,7 +51,7 @@ void t.test('it is ready at once, lists upstream models, and answers the rest wi
     t.equal(status, 404);
     t.match(JSON.stringify(body), `${path} needs a local model, and this server runs with --no-local.`);
   }
-  t.equal(there.exchanges.length, 1);
+  t.equal(there.exchanges.length, 2);
 });
 
 void t.test('it needs an upstream', (t) => {
