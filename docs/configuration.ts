@@ -30,7 +30,6 @@ const LIMITS = `
 | [JSON schema](structured-output.md#schemas) | 32,768 characters, 64 levels | 400 |
 | Constrained answers at a time | 8 of a client, under 16 of all | the next one waits |
 | Budget | above 0, at most a day | 400 |
-| Depth changes in a trace | the first 64 of an answer | \`sortie.replans\` has the number |
 `;
 
 const row = (cells: readonly string[]): string => `| ${cells.join(' | ')} |`;

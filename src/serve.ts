@@ -95,17 +95,21 @@ export function requestPolicy(
   {
     defaultBudget,
     onMiss,
+    budgetHint,
     minExit,
     maxExit,
     minQuality,
     minAccuracy,
-  }: Pick<ServeOptions, 'defaultBudget' | 'onMiss' | 'minExit' | 'maxExit' | 'minQuality' | 'minAccuracy'>,
+  }: Pick<
+    ServeOptions,
+    'defaultBudget' | 'onMiss' | 'budgetHint' | 'minExit' | 'maxExit' | 'minQuality' | 'minAccuracy'
+  >,
 ): RequestPolicy {
   checkExit({ exits }, '--min-exit', minExit);
   checkExit({ exits }, '--max-exit', maxExit);
   if (minExit !== null && maxExit !== null && minExit > maxExit)
     throw new OptionError(`--min-exit must be at most --max-exit (${maxExit}), got "${minExit}"`);
-  return { defaultBudget: totalBudget(defaultBudget), onMiss, minExit, maxExit, minQuality, minAccuracy };
+  return { defaultBudget: totalBudget(defaultBudget), onMiss, budgetHint, minExit, maxExit, minQuality, minAccuracy };
 }
 
 /** @throws OptionError if the default model is not there, as in an installed npm package */

@@ -221,6 +221,11 @@ export const SERVE_OPTIONS = {
       'land',
       'default of X-Budget-On-Miss; without a total budget land is continue',
     ),
+    budgetHint: option(
+      oneOf('MODE', 'off', 'auto'),
+      'off',
+      'default of X-Budget-Hint: auto asks for short answers where budgets hold no whole ones',
+    ),
     maxStall: option(
       integer(1, 60_000, 'ms'),
       120,
