@@ -5,6 +5,8 @@ import type { Sequence } from './sequence.js';
 import type { SequenceEnd } from './step-plan.js';
 import type { Admission, Rejected } from './types.js';
 
+const UNNAMED = { leastFeasibleMs: null };
+
 export class PlanRecord {
   readonly admitted: PlannedEvent[] = [];
   readonly rejected: RejectedEvent[] = [];
@@ -26,7 +28,7 @@ export class PlanRecord {
     if (isDryRun) this.ended.push({ id, reason: 'length', isDryRun });
   }
 
-  reject({ id }: Sequence, leastFeasibleMs: number | null): void {
-    this.rejected.push({ id, reason: 'budget_infeasible', leastFeasibleMs });
+  reject({ id }: Sequence, { leastFeasibleMs, isUnsought }: Omit<Rejected, 'kind'> = UNNAMED): void {
+    this.rejected.push({ id, reason: 'budget_infeasible', leastFeasibleMs, ...(isUnsought && { isUnsought }) });
   }
 }

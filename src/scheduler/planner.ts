@@ -20,11 +20,11 @@ import { cutAt } from '../protocol/early-end.js';
 import { isKept, outcomeOf } from '../util/outcome.js';
 import { timesOf } from '../util/within-budget.js';
 import { admitAll, decidedTogether } from './admission.js';
-import { BudgetQuotes } from './budget-quotes.js';
 import { type Arrival, deepestUnder, expectedAt } from './depth-bound.js';
 import { chooseExits, predictedWaitMs } from './exit-choice.js';
 import { isHopeless } from './first-sentence.js';
 import { chooseHints } from './hint-choice.js';
+import { SearchTime } from './least-budget.js';
 import { type LengthPrior, OutputLengths } from './output-length.js';
 import type { Estimates, PlannedRequest } from './planned-request.js';
 import type { Policy } from './policy.js';
@@ -70,8 +70,8 @@ export class Planner {
   #costs: CostModel;
   /** In order. */
   #arrivals: readonly Arrival[] = [];
-  readonly #quotes: BudgetQuotes;
   readonly #margin: SafetyMargins;
+  readonly #searchTime: SearchTime;
   /** Instant of the last step or arrival. */
   #busyAt: number | null = null;
   /** When a prompt without a promise is due beside promises; null while there is none of these. */
@@ -82,7 +82,7 @@ export class Planner {
   /** @param slowdown how many times slower than the table the machine is at start */
   constructor(shape: DepthShape, table: CostTable, policy: Policy, priors: Priors = NO_PRIORS, slowdown = 1) {
     this.#policy = policy;
-    this.#quotes = new BudgetQuotes(policy);
+    this.#searchTime = new SearchTime(policy);
     this.#costs = costModel(table, shape, slowdown);
     this.#lengths = new OutputLengths(shape.exits.length, priors.lengths, policy);
     this.#sentences = new SentenceLength(policy);
@@ -120,23 +120,12 @@ export class Planner {
       this.#costs = decayWhileIdle(this.#costs, now - (this.#busyAt ?? now));
       this.#busyAt = now;
     }
-    const groups = decidedTogether(arrived);
-    // A dry run neither takes nor leaves a quote.
-    const asking = groups.filter(([first]) => first?.isDryRun !== true);
-    const retries = asking.filter((choices) => this.#quotes.take(choices));
-    const admissions = admitAll(groups, engine, {
+    return admitAll(decidedTogether(arrived), engine, {
       ...this.#estimates(),
       arrivals: this.#arrivals,
       margins: this.#margin,
-      quoted: this.#quotes.at(now),
-      claimed: new Set(retries.flat()),
+      searchTime: this.#searchTime.at(now),
     });
-    for (const choices of asking) {
-      const admission = choices[0] && admissions[arrived.indexOf(choices[0])];
-      if (admission?.kind === 'reject' && admission.leastFeasibleMs !== null)
-        this.#quotes.add(choices, admission.leastFeasibleMs, now);
-    }
-    return admissions;
   }
 
   /**

@@ -202,7 +202,7 @@ export class Scheduler {
       if (admission?.kind === 'admit' && isOpen(sequence)) return [{ sequence, admission }];
       // Its followers look for another leader.
       sequence.isOver = true;
-      record.reject(sequence, admission?.kind === 'reject' ? admission.leastFeasibleMs : null);
+      record.reject(sequence, admission?.kind === 'reject' ? admission : undefined);
       return [];
     });
     const sequences = admitted.map(({ sequence }) => sequence);
@@ -242,7 +242,7 @@ export class Scheduler {
     );
     for (const sequence of this.#planner.hopeless(this.#occupancy(record.at))) {
       if (begun.has(sequence.request.depth)) continue;
-      record.reject(sequence, null);
+      record.reject(sequence);
       this.#end(sequence, { id: sequence.id, reason: 'deadline' }, record.at);
     }
   }

@@ -25,7 +25,7 @@ const reasonText = ({ reason }) => REASONS[reason] ?? 'no plan';
  * The used share of the budget. Its colours are the depths of the answer in order. Without a budget it is full.
  * @param pieces parts of the text, each with its exit
  */
-function budgetBar({ actual_ms: actual, budget_ms: budget }, pieces) {
+function budgetBar({ actual_ms: actual, budget_ms: budget, outcome }, pieces) {
   const used = budget === null ? 1 : Math.min(1, actual / budget);
   const total = pieces.reduce((sum, [text]) => sum + text.length, 0);
   const parts = pieces.map(([text, layer]) => {
@@ -34,7 +34,8 @@ function budgetBar({ actual_ms: actual, budget_ms: budget }, pieces) {
     part.style.inlineSize = `${(100 * used * text.length) / total}%`;
     return part;
   });
-  return element('span', { class: 'used', 'aria-hidden': 'true' }, ...parts);
+  const isCut = outcome === 'cut' || outcome === 'empty';
+  return element('span', { class: isCut ? 'used torn' : 'used', 'aria-hidden': 'true' }, ...parts);
 }
 
 /** Deepest and shallowest exit of an answer, in words. */

@@ -90,7 +90,7 @@ void t.test('budgets are ms or multiples, and others are named', async (t) => {
 });
 
 void t.test('a side states a budget, or an exit with a pressure', async (t) => {
-  const model = { name: 'm', layers: [10, 30], endTokens: [2] };
+  const model = { name: 'm', layers: [10, 30], endTokens: [2], accuracy: new Map([['30', 1]]) };
   const stated = (name: string) => {
     const { kind, headers, fields, hint } = sideOf(name, model);
     return [kind, headers(budget(500.4)), fields(budget(500)), ...(hint === '' ? [] : [hint])];
@@ -103,6 +103,9 @@ void t.test('a side states a budget, or an exit with a pressure', async (t) => {
     {},
     ' Answer in one short sentence.',
   ]);
+  t.strictSame(stated('truncates 10')[1], {
+    ...{ 'x-latency-budget-ms': '500', 'x-exit-layer': '10', 'x-budget-on-miss': 'truncate' },
+  });
   const auto = { 'x-latency-budget-ms': '500', 'x-budget-hint': 'auto' };
   t.strictSame(stated('routed auto'), ['routed', auto, {}]);
   t.strictSame(stated('lands 10 auto'), ['fixed', { ...auto, 'x-exit-layer': '10' }, {}]);
@@ -110,6 +113,8 @@ void t.test('a side states a budget, or an exit with a pressure', async (t) => {
   t.strictSame(stated('fixed 30'), ['fixed', { 'x-exit-layer': '30' }, {}]);
   t.strictSame(stated('fixed 10+4'), ['fixed', { 'x-exit-layer': '10' }, { logit_bias: { '2': 4 } }]);
   t.strictSame(stated('llama-server+2.5'), ['peer', {}, { logit_bias: { '2': 2.5 } }]);
+  t.strictSame(stated('url'), ['peer', {}, {}]);
+  t.strictSame([sideOf('url', model).aborts, sideOf('url abort hint', model).aborts], [false, true]);
   for (const name of [
     '',
     'fixed',
@@ -135,7 +140,11 @@ void t.test('a side states a budget, or an exit with a pressure', async (t) => {
 
 void t.test('a request is greedy and without max_tokens, and its answer is scored', async (t) => {
   const bodies: Record<string, unknown>[] = [];
-  const report = { plan: { service_class: 'best_effort', exit_layer: 30 }, exit_layers: { '30': 3 }, actual_ms: 5 };
+  const report: Record<string, unknown> = {
+    plan: { service_class: 'best_effort', exit_layer: 30 },
+    exit_layers: { '30': 3 },
+    actual_ms: 5,
+  };
   const server = createServer((request, response) => {
     let body = '';
     request.on('data', (data: Buffer) => (body += data.toString()));
@@ -152,13 +161,19 @@ void t.test('a request is greedy and without max_tokens, and its answer is score
   }).listen(0, '127.0.0.1');
   await once(server, 'listening');
   t.teardown(() => server.close());
-  const side = sideOf('fixed 30+4 hint', { name: 'm', layers: [30], endTokens: [2] });
-  const send = sender(`http://127.0.0.1:${(server.address() as AddressInfo).port}`, 'm', side);
+  const side = sideOf('fixed 30+4 hint', { name: 'm', layers: [30], endTokens: [2], accuracy: new Map([['30', 1]]) });
+  const address = `http://127.0.0.1:${(server.address() as AddressInfo).port}`;
+  const send = sender(address, 'm', side);
   const [first, second] = [await send(JOB, performance.now()), await send(JOB, performance.now())];
   t.match(first, { right: 1, isLanded: true, tokens: 3, finishReason: 'stop', serviceClass: 'best_effort' });
   t.match(second, { right: 0, isLanded: false });
   const unchecked = await send({ ...JOB, check: null }, performance.now());
   t.equal(unchecked.right, null);
+  // Random weights: a whole answer counts by its exit's accuracy, and any other one 0.
+  const expected = sender(address, 'm', side, new Map([['30', 0.8]]));
+  t.equal((await expected({ ...JOB, check: null }, performance.now())).right, 0);
+  report.outcome = 'whole';
+  t.equal((await expected({ ...JOB, check: null }, performance.now())).right, 0.8);
   t.match(bodies[0], { model: 'm', temperature: 0, logit_bias: { '2': 4 } });
   t.match(JSON.stringify(bodies[0]?.messages), /Answer in one short sentence/);
   t.notOk('max_tokens' in (bodies[0] ?? {}));

@@ -16,6 +16,7 @@ import {
   type ApiContext,
   type ApiRequest,
   type Caller,
+  type Limits,
   type Quota,
 } from '../context.js';
 import { ApiError, invalid } from '../errors.js';
@@ -29,6 +30,7 @@ import { behindThoughts, thoughtsExit } from '../params/thoughts.js';
 import { checkIds, LONE_SURROGATE } from '../params/value-limits.js';
 import { agreed, ASKED, type Headers, headerValues } from '../schemas/headers.js';
 import type { GenerationBody } from '../schemas/shared.js';
+import type { ServedModel } from '../served-model.js';
 import type { AnswerThoughts } from './choice.js';
 import { type Hinted, tooLong, type Prompt } from './prompt.js';
 
@@ -68,7 +70,7 @@ export interface GenerationRequest {
 
 /** The budget of a request, stated or from the policy. @throws ApiError invalid_value */
 export function budgetOf(
-  { limits }: Pick<ApiContext, 'limits'>,
+  { limits }: { readonly limits: Pick<Limits, 'policy'> },
   request: ApiRequest<Pick<GenerationBody, 'sortie'>>,
 ): Budget | null {
   const { headers, body, caller, waitedMs } = request;
@@ -220,7 +222,12 @@ function depthOf(context: ApiContext, request: ApiRequest<GenerationBody>, budge
   const floor = qualityFloor(headers, body.sortie, policy.minQuality ?? null);
   const defaultExit = budget === null ? limits.defaultExit : null;
   const depth = requestDepth(model, body.model, headers, body.sortie, { ...policy, defaultExit, floor, quality });
-  return { ...depth, quality, budget };
+  return { ...depth, ...(isAudited(model) && { quality }), budget };
+}
+
+/** Whether audits, which measure agreement, say something of right answers: both have a measurement, or none. */
+function isAudited({ exits }: ServedModel): boolean {
+  return exits.every(({ quality: { agreement, right } }) => agreement !== undefined || right === undefined);
 }
 
 function scoredOf(part: EndpointPart, n: number): Scored {
