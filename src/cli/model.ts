@@ -29,6 +29,12 @@ function addConvert(root: Command): void {
       ['w8a8'],
     )
     .option('--block <n>', 'weights per scale of int4, w8a16 and w4a16: 16, 32, 64, 128 or 256 (default: 32)', positive)
+    .addOption(
+      new Option(
+        '--modes <depth>',
+        "depth of prompts: full, or prompt for a source with a prompt exit (default: the source's)",
+      ).choices(['full', 'prompt']),
+    )
     .option('--exit-blocks <file>', 'safetensors file of exit blocks')
     .option(
       '--calibration <file>',

@@ -22,6 +22,8 @@ import { webgpuGraph } from './webgpu-graph.js';
 export interface ModelUnit {
   readonly entry: StageEntry;
   readonly sessions: ReadonlyMap<StageKernel, Session>;
+  /** Keys graphs of the layers behind a prompt exit; absent: the unit has none. */
+  readonly keys?: ReadonlyMap<StageKernel, Session>;
 }
 
 export interface ModelLimits {
@@ -107,12 +109,18 @@ export class GraphLoader {
    * @throws OrtError of the last kernel
    */
   unit(entry: StageEntry): ModelUnit {
+    const { graphs, prompt } = entry;
+    const sessions = this.#sessionsOf(graphs);
+    return { entry, sessions, ...(prompt && { keys: this.#sessionsOf(prompt.graphs) }) };
+  }
+
+  #sessionsOf(graphs: StageEntry['graphs']): Map<StageKernel, Session> {
     const { kernels, loaded } = this.#source;
     const captures = kernels.some(isCaptured);
     const sessions = new Map<StageKernel, Session>();
     this.#units.push(sessions);
     for (const kernel of kernels) {
-      const file = entry.graphs[storedKernel(kernel)];
+      const file = graphs[storedKernel(kernel)];
       if (file === undefined) continue;
       if (!this.#faults.has(kernel)) {
         try {
@@ -125,7 +133,7 @@ export class GraphLoader {
       }
       loaded?.();
     }
-    return { entry, sessions };
+    return sessions;
   }
 
   /** Call it when all units are loaded. */
@@ -178,7 +186,8 @@ export function sessionOf({ entry, sessions }: Pick<ModelUnit, 'entry' | 'sessio
 
 /** Releases the sessions of units, which may share them. */
 export function disposeUnits(units: readonly ModelUnit[]): void {
-  for (const session of new Set(units.flatMap(({ sessions }) => [...sessions.values()]))) session.dispose();
+  const all = units.flatMap(({ sessions, keys }) => [...sessions.values(), ...(keys?.values() ?? [])]);
+  for (const session of new Set(all)) session.dispose();
 }
 
 /** See Model.exitIndex. */
@@ -197,6 +206,10 @@ export function graphFiles(
   kernels: readonly StageKernel[],
 ): string[] {
   const units = [...stages, ...exits.flatMap(({ block }) => block ?? [])];
-  const files = units.flatMap(({ graphs }) => kernels.flatMap((kernel) => graphs[storedKernel(kernel)] ?? []));
+  const files = units.flatMap(({ graphs, prompt }) =>
+    [graphs, ...(prompt === undefined ? [] : [prompt.graphs])].flatMap((each) =>
+      kernels.flatMap((kernel) => each[storedKernel(kernel)] ?? []),
+    ),
+  );
   return [embed, ...files, head, select, argmax, ...(pages === undefined ? [] : [pages.lower])];
 }

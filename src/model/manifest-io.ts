@@ -56,6 +56,7 @@ function namedFiles(manifest: Manifest): [field: string, name: string][] {
   const graphs = [
     ...stages.map(({ graphs }, i) => [`/stages/${i}/graphs`, graphs] as const),
     ...exits.map(({ block }, i) => [`/exits/${i}/block/graphs`, block?.graphs ?? {}] as const),
+    ...exits.map(({ block }, i) => [`/exits/${i}/block/prompt/graphs`, block?.prompt?.graphs ?? {}] as const),
   ];
   return [
     ...Object.entries(single).flatMap(([field, name]): [string, string][] =>
@@ -85,6 +86,8 @@ function disorderOf({ architecture, stages, exits, topK, kept = [] }: Manifest):
     if (stage !== i) return `/exits/${i}/stage must be ${i}`;
     if (layer <= before) return `/exits/${i}/layer must be above ${before}`;
     if (block !== null && block.boundary !== i + 1) return `/exits/${i}/block/boundary must be ${i + 1}`;
+    const caches = block?.prompt === undefined ? null : Math.ceil(block.prompt.layers / block.prompt.group);
+    if (caches !== null && block?.layers !== caches) return `/exits/${i}/block/layers must be ${caches}`;
     const fault = disorderOfLengths(lengths?.chat ?? []);
     if (fault !== null) return `/exits/${i}/lengths/chat/${fault}`;
     before = layer;

@@ -63,7 +63,7 @@ export class StagedModel implements Model {
     const shape = { slots, kvHeads, capacity, headDim, type: manifest.kvType };
     const stage = (entry: StageEntry): Stage => ({
       ...graphs.unit(entry),
-      kv: new KvCache(environment, device, entry.layers, shape),
+      kv: new KvCache(environment, device, entry.layers, shape, entry.prompt),
     });
     this.hiddenBytes = stateBytes(manifest);
     this.embed = graphs.session(manifest.embed);

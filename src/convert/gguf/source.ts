@@ -79,6 +79,7 @@ function source(gguf: GgufModel): ModelSource {
     architecture,
     blocks: folderRecipes(family, description),
     ownBlocks: null,
+    prompt: null,
     gate: null,
     tokenizer: ggufTokenizer(metadata, file),
     name: text('general.name') ?? path.basename(ggufPart(file)?.stem ?? file, '.gguf'),
