@@ -22,8 +22,8 @@ export interface ConvertOptions {
   kernels: readonly KernelName[];
   /** Weights per scale of int4, w8a16 and w4a16. Default: 32. */
   block?: number;
-  /** Depth of prompts: of all layers, or up to the source's prompt exit. Default: `prompt` where the source has one. */
-  modes?: Mode;
+  /** Depths of prompts: all layers, those up to the source's prompt exit, or both. Default: as the source allows. */
+  modes?: readonly Mode[];
   /** safetensors file of exit blocks; see exit-blocks.ts. */
   exitBlocks?: string;
   /** safetensors file of second moments (smoothing, GPTQ) and of ranges of keys and values; see calibration.ts. */

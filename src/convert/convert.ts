@@ -40,9 +40,11 @@ export async function convert(
     const exits = arch.loops === undefined ? (asked ?? [arch.layers]) : loopExits(asked, arch);
     if (arch.loops === undefined) checkExits(exits, arch.layers);
     rejectBlocks(arch, options.exitBlocks);
-    const prompt = modesOf(options, source) === 'prompt' ? source.prompt : null;
-    stageEnds(exits, prompt);
-    checkTensors(source, (layer, part) => prompt !== null && layer >= prompt.exit && isOwnPart(part));
+    const modes = modesOf(options, source);
+    const prompt = modes.includes('prompt') ? source.prompt : null;
+    const depths = { prompt, hasFull: modes.includes('full') };
+    stageEnds(exits, depths);
+    checkTensors(source, (layer, part) => !depths.hasFull && layer >= (prompt?.exit ?? 0) && isOwnPart(part));
     if (prompt !== null) checkPromptExit(prompt, arch);
     const generation = generationOf(source.sampling, options.generation, warn);
     for (const warning of checkTokenizer(source.tokenizer, source.architecture.vocab)) warn(warning);
@@ -51,7 +53,7 @@ export async function convert(
       blocks = exitBlocksOf({ ...source.ownBlocks, close: () => undefined }, exits, source);
     if (options.calibration !== undefined) calibration = openCalibration(options.calibration);
     return await writeFolder({ out, force, inputs }, (folder) =>
-      writeModel({ folder, source, exits, prompt, blocks, calibration, generation, options, progress }),
+      writeModel({ folder, source, exits, depths, blocks, calibration, generation, options, progress }),
     );
   } finally {
     source.close();

@@ -32,22 +32,25 @@ export function leadsGroup({ exit, group }: Pick<PromptSource, 'exit' | 'group'>
 export function modesOf(
   { modes, kernels, calibration, exitBlocks }: ConvertOptions,
   { prompt }: Pick<ModelSource, 'prompt'>,
-): Mode {
-  const mode = modes ?? (prompt === null ? 'full' : 'prompt');
-  const fault = (rule: string): ConvertError => new ConvertError('bad_option', `--modes ${rule}, got ${mode}`);
-  if (mode === 'prompt' && prompt === null)
-    throw fault('must be full for a model whose class has no prompt exit (LlamaSwiftKVForCausalLM and its twins)');
-  if (mode === 'full' && prompt?.hasFull === false)
-    throw fault("must be prompt for a source without the trunk's own projections behind the prompt exit");
-  if (mode === 'full') return mode;
+): readonly Mode[] {
+  const all: readonly Mode[] = prompt?.hasFull === false ? ['prompt'] : prompt === null ? ['full'] : ['full', 'prompt'];
   const gpu = gpuKernel(kernels);
+  const asked = modes ?? (gpu !== undefined && all.length > 1 ? ['full'] : all);
+  const fault = (rule: string): ConvertError =>
+    new ConvertError('bad_option', `--modes ${rule}, got ${asked.join(',')}`);
+  if (asked.length === 0 || new Set(asked).size < asked.length) throw fault('must be full, prompt or full,prompt');
+  if (prompt === null && asked.includes('prompt'))
+    throw fault('must be full for a model whose class has no prompt exit (LlamaSwiftKVForCausalLM and its twins)');
+  if (!all.includes('full') && asked.includes('full'))
+    throw fault("must be prompt for a source without the trunk's own projections behind the prompt exit");
+  if (!asked.includes('prompt')) return asked;
   if (gpu !== undefined) throw fault(`must be full with --kernels ${gpu}, since prompt exits run on CPUs`);
   for (const [option, file] of [
     ['--calibration', calibration],
     ['--exit-blocks', exitBlocks],
   ])
     if (file !== undefined) throw fault(`must be full with ${option}, which has no values for a prompt exit`);
-  return mode;
+  return asked;
 }
 
 /** Checks that a prompt exit has its tensors and no others. */
@@ -66,21 +69,34 @@ export function checkPromptExit(prompt: PromptSource, arch: Architecture): void 
   checkNoOthers(prompt.names, known);
 }
 
+/** The depths of prompts in a folder. */
+export interface PromptDepths {
+  /** Null: all prompts run all layers. */
+  readonly prompt: PromptSource | null;
+  /** Whether requests may choose full depth. */
+  readonly hasFull: boolean;
+}
+
 /**
- * The layers after which the trunk's stages end.
+ * The layers after which the trunk's stages end, and the index of the stage that ends at the prompt exit.
  * @param exits those of answers; the last one is full depth
- * @throws ConvertError bad_exits for an exit between the prompt exit and full depth
+ * @throws ConvertError bad_exits for an exit behind the only depth of prompts
  */
-export function stageEnds(exits: readonly number[], prompt: PromptSource | null): readonly number[] {
-  if (prompt === null) return exits;
+export function stageEnds(
+  exits: readonly number[],
+  { prompt, hasFull }: PromptDepths,
+): { readonly ends: readonly number[]; readonly promptStage: number } {
+  if (prompt === null) return { ends: exits, promptStage: -1 };
+  const { exit } = prompt;
   const early = exits.slice(0, -1);
-  const beyond = early.find((exit) => exit >= prompt.exit);
-  if (beyond !== undefined)
+  const beyond = early.find((each) => each >= exit);
+  if (!hasFull && beyond !== undefined)
     throw new ConvertError(
       'bad_exits',
-      `--exits with --modes prompt must lie below the prompt exit, ${prompt.exit}, besides the last layer, got ${beyond}`,
+      `--exits with --modes prompt must lie below the prompt exit, ${exit}, besides the last layer, got ${beyond}`,
     );
-  return [...early, prompt.exit];
+  const ends = [...new Set([...early, exit, ...(hasFull ? exits.slice(-1) : [])])].sort((a, b) => a - b);
+  return { ends, promptStage: ends.indexOf(exit) };
 }
 
 /** The trunk's weights, with those of the prompt exit in the place of the projections that it replaces. */

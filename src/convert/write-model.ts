@@ -33,7 +33,7 @@ import { stageGraph } from './onnx/stage.js';
 import { type ConvertOptions, DEFAULT_BLOCK, dryRule, nameOf } from './convert-options.js';
 import { WeightStore } from './output/weight-store.js';
 import { levelsOf } from './quantize/int8.js';
-import { behindExit, stageEnds } from './prompt-exit.js';
+import { behindExit, type PromptDepths, stageEnds } from './prompt-exit.js';
 import { readQuality } from './quality.js';
 import type { ModelSource, PromptSource } from './source.js';
 import { EMBEDDING, FINAL_NORM, HEAD, trunkLayer } from './tensors.js';
@@ -48,8 +48,7 @@ export interface Conversion {
   readonly folder: string;
   readonly source: ModelSource;
   readonly exits: readonly number[];
-  /** The prompt exit of the folder; null where prompts run all layers. */
-  readonly prompt: PromptSource | null;
+  readonly depths: PromptDepths;
   readonly blocks: ExitBlocks;
   readonly calibration: Calibration;
   readonly generation: Generation;
@@ -110,6 +109,7 @@ class ModelWriter {
     // A retuned model changes its blocks but not its trunk, so no weight file holds tensors of both.
     if (this.#blockLayers > 0) await this.#store.finish();
     const exits = await this.#exits();
+    const prompt = await this.#promptExit(exits);
     this.#step('tokenizer');
     await this.#store.finish();
     return this.#finish({
@@ -127,6 +127,7 @@ class ModelWriter {
       topK: topKOf(this.#arch.vocab),
       stages,
       exits,
+      ...prompt,
       tokenizer: this.#save('tokenizer.json', JSON.stringify(JSON.parse(tokenizer.json))),
       chatTemplate: tokenizer.chatTemplate === null ? null : this.#save('chat_template.jinja', tokenizer.chatTemplate),
       bosToken: tokenizer.bosToken,
@@ -168,7 +169,7 @@ class ModelWriter {
   }
 
   async #stages(): Promise<StageEntry[]> {
-    const { exits, source, prompt } = this.#conversion;
+    const { exits, source, depths } = this.#conversion;
     const { layers, loops } = this.#arch;
     const trunk = async (name: string, boundary: number, first: number, end: number): Promise<StageEntry> => {
       const stage: StageLayer[] = [];
@@ -178,13 +179,13 @@ class ModelWriter {
     };
     if (loops !== undefined) return loopStages(await trunk('loop', 0, 0, layers), loops.count);
     const stages: StageEntry[] = [];
-    const ends = stageEnds(exits, prompt);
+    const { ends } = stageEnds(exits, depths);
     for (const [s, end] of ends.entries()) stages.push(await trunk(`stage-${s}`, s, ends[s - 1] ?? 0, end));
     return stages;
   }
 
   /** The layers behind the prompt exit, a branch of the boundary where it leaves the trunk. */
-  async #promptLayers(prompt: PromptSource, boundary: number): Promise<StageEntry> {
+  async #promptLayers(prompt: PromptSource, stage: number): Promise<StageEntry> {
     const { source, options } = this.#conversion;
     const { exit, group } = prompt;
     const name = `prompt-${exit}`;
@@ -204,30 +205,45 @@ class ModelWriter {
       graphs[kernel] = this.#saveGraph(`${name}.${kernel}`, graph);
     }
     const caches = Math.ceil(layers.length / group);
-    return { name, boundary, layers: caches, graphs, prompt: { layers: layers.length, group, graphs: keys } };
+    const behind = { exit, layers: layers.length, group, graphs: keys };
+    return { name, boundary: stage + 1, layers: caches, graphs, prompt: behind };
   }
 
   async #exits(): Promise<Manifest['exits']> {
-    const { exits, blocks, prompt } = this.#conversion;
+    const { exits, blocks, depths } = this.#conversion;
+    const { ends, promptStage } = stageEnds(exits, depths);
+    const { prompt, hasFull } = depths;
     const entries: Manifest['exits'] = [];
     for (const [s, exit] of exits.entries()) {
       const depth = blocks.depths.get(exit) ?? 0;
-      const isLast = s === exits.length - 1;
+      const isPrompt = !hasFull && s === exits.length - 1;
+      const stage = isPrompt ? promptStage : ends.indexOf(exit);
       const branch: StageLayer[] = [];
       for (let i = 0; i < depth; i++)
         branch.push(await this.#layer(blocks.source, exit + i, exitLayer(exit, i), blockLayerName(exit, i)));
       const number = this.#numbers[s] ?? exit;
-      const block = depth > 0 ? await this.#stage(`exit-${number}`, s + 1, branch) : null;
+      const block = depth > 0 ? await this.#stage(`exit-${number}`, stage + 1, branch) : null;
       entries.push({
         layer: number,
-        stage: s,
-        block: isLast && prompt !== null ? await this.#promptLayers(prompt, s + 1) : block,
+        stage,
+        block: isPrompt && prompt !== null ? await this.#promptLayers(prompt, stage) : block,
         norm: this.#normed.indexOf(exit) + 1,
         quality: this.#quality.get(number) ?? {},
         ...(this.#dry && { dry: this.#dry }),
       });
     }
     return entries;
+  }
+
+  /** Full depth behind the prompt exit, beside the trunk's; absent without one. */
+  async #promptExit(exits: Manifest['exits']): Promise<Pick<Manifest, 'prompt'>> {
+    const { depths, exits: layers } = this.#conversion;
+    const { prompt, hasFull } = depths;
+    const last = exits.at(-1);
+    if (prompt === null || !hasFull || last === undefined) return {};
+    await this.#store.finish();
+    const { promptStage: stage } = stageEnds(layers, depths);
+    return { prompt: { ...last, stage, block: await this.#promptLayers(prompt, stage), quality: {} } };
   }
 
   /** @param index of the layer in its exit's stack, trunk and block */

@@ -51,6 +51,8 @@ export interface Model {
   readonly limits: ModelLimits;
   readonly stages: readonly ModelUnit[];
   readonly exits: readonly { readonly entry: ExitEntry; readonly block: ModelUnit | null }[];
+  /** Full depth behind a prompt exit, beside that of `exits`; null without one. */
+  readonly prompt: { readonly entry: ExitEntry; readonly block: ModelUnit | null } | null;
   /** Bytes of KV cache and hidden states that a position of a sequence takes at most. */
   readonly bytesPerPosition: number;
   /** Kernels that failed to load, each with the reason. The others serve. */
@@ -202,12 +204,12 @@ export function exitIndexOf({ exits }: Pick<Model, 'exits'>, layer: number): num
  * that several units run counts for each.
  */
 export function graphFiles(
-  { embed, stages, exits, head, select, argmax, pages }: Manifest,
+  { embed, stages, exits, prompt, head, select, argmax, pages }: Manifest,
   kernels: readonly StageKernel[],
 ): string[] {
-  const units = [...stages, ...exits.flatMap(({ block }) => block ?? [])];
+  const units = [...stages, ...[...exits, ...(prompt ? [prompt] : [])].flatMap(({ block }) => block ?? [])];
   const files = units.flatMap(({ graphs, prompt }) =>
-    [graphs, ...(prompt === undefined ? [] : [prompt.graphs])].flatMap((each) =>
+    [graphs, ...(prompt ? [prompt.graphs] : [])].flatMap((each) =>
       kernels.flatMap((kernel) => each[storedKernel(kernel)] ?? []),
     ),
   );

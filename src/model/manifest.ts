@@ -168,6 +168,8 @@ const KernelGraphs = Type.Partial(
  * unit reads, so prompt tokens run the keys graph alone.
  */
 export const PromptLayers = Type.Object({
+  /** Layers that prompt tokens run. */
+  exit: Type.Integer({ minimum: 1 }),
   /** Layers that run for a token of the answer. */
   layers: Type.Integer({ minimum: 1 }),
   /** Neighbouring layers that share a KV cache. */
@@ -252,8 +254,13 @@ export const Manifest = Type.Object({
   topK: Type.Integer({ minimum: 1 }),
   /** Trunk stages in order: stage s runs from boundary s to boundary s + 1. */
   stages: Type.Array(StageEntry, { minItems: 1 }),
-  /** One exit per trunk stage, shallowest first; the last is full depth. */
+  /** Shallowest first, each at the end of another trunk stage; the last is full depth. */
   exits: Type.Array(ExitEntry, { minItems: 1 }),
+  /**
+   * Full depth of answers whose prompts leave at a prompt exit, beside that of `exits`. Its block has `prompt`. Absent:
+   * all requests have the same depth of prompts.
+   */
+  prompt: Type.Optional(ExitEntry),
   tokenizer: Type.String(),
   /** File of the Jinja chat template; null for a model without one. */
   chatTemplate: Type.Union([Type.String(), Type.Null()]),

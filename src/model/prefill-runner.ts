@@ -24,7 +24,8 @@ export class PrefillRunner {
     this.#ids = hostI64(maxChunk);
     const bytes = maxChunk * model.hiddenBytes;
     this.#scratch = [model.device.alloc(bytes), model.device.alloc(bytes)];
-    const units = model.exits.flatMap(({ block }) => (block?.keys === undefined ? [] : [block.kv.bytesPerPosition]));
+    const blocks = [...model.exits, ...(model.prompt ? [model.prompt] : [])].flatMap(({ block }) => block ?? []);
+    const units = blocks.flatMap(({ keys, kv }) => (keys === undefined ? [] : [kv.bytesPerPosition]));
     this.#keys = units.length === 0 ? null : model.device.alloc(maxChunk * Math.max(...units));
   }
 

@@ -22,7 +22,7 @@ async function converted(t: Test, model: PromptModel, modes?: Mode, kernel: Kern
   const dir = t.testdir();
   const source = writePromptModel(dir, model);
   const out = path.join(dir, 'out');
-  const options = { ...(modes && { modes }), ...(exits && { exits }) };
+  const options = { ...(modes && { modes: [modes] }), ...(exits && { exits }) };
   await convert({ ...options, source, out, kernels: [kernel], compress: false, force: false });
   return out;
 }
@@ -104,21 +104,25 @@ for (const [name, shape] of [
 ] as const)
   void t.test(`${name} of ${shape.layers} layers, prompts of ${shape.exit}, groups of ${shape.group}`, async (t) => {
     const model = promptModel(name, shape);
+    const [on = [], off = []] = [true, false].map((isOn) => promptLogits(model.weights, model.shape, IDS, isOn));
+    const apart = distance(Float32Array.from(on.at(-1) ?? []), Float32Array.from(off.at(-1) ?? []));
+    t.ok(apart > 100 * BOUND, `the modes differ by ${apart}`);
+    await t.test('both modes in one folder', async (t) => {
+      const executor = await makeExecutor(t, { modelDir: await converted(t, model) });
+      check(t, executor, 0, off);
+      check(t, executor, 1, on);
+    });
     for (const mode of ['full', 'prompt'] as const)
-      await t.test(mode, async (t) => {
+      await t.test(`${mode} alone`, async (t) => {
         const executor = await makeExecutor(t, { modelDir: await converted(t, model, mode) });
-        const [own, other] = [true, false].map((isOn) =>
-          promptLogits(model.weights, model.shape, IDS, isOn === (mode === 'prompt')),
-        );
-        check(t, executor, 0, own ?? []);
-        const apart = distance(Float32Array.from(own?.at(-1) ?? []), Float32Array.from(other?.at(-1) ?? []));
-        t.ok(apart > 100 * BOUND, `the modes differ by ${apart}`);
+        check(t, executor, 0, mode === 'prompt' ? on : off);
       });
     // One model of each class.
     for (const kernel of shape.exit < 3 && shape.group > 1 ? (['w8a8', 'int4'] as const) : [])
       await t.test(kernel, async (t) => {
-        const executor = await makeExecutor(t, { modelDir: await converted(t, model, 'prompt', kernel) });
-        check(t, executor, 0, promptLogits(model.weights, model.shape, IDS, true), ROUNDED[kernel]);
+        const executor = await makeExecutor(t, { modelDir: await converted(t, model, undefined, kernel) });
+        check(t, executor, 0, off, ROUNDED[kernel]);
+        check(t, executor, 1, on, ROUNDED[kernel]);
       });
   });
 
@@ -149,10 +153,55 @@ void t.test('exits in front of the prompt exit answer as in the other mode', asy
 void t.test('a group of layers has one KV cache', async (t) => {
   const model = promptModel('Llama', { layers: 6, exit: 2, group: 3 });
   const { manifest, graphs } = await inspect(await converted(t, model));
-  const block = manifest.exits[0]?.block;
-  t.match(block, { name: 'prompt-2', boundary: 1, layers: 2, prompt: { layers: 4, group: 3 } });
+  const { block } = manifest.prompt ?? {};
+  t.match(block, { name: 'prompt-2', boundary: 1, layers: 2, prompt: { exit: 2, layers: 4, group: 3 } });
   const files = graphs.map(({ file }) => file);
   t.ok(files.includes('prompt-2-keys.fp32.onnx'), files.join(', '));
+});
+
+void t.test('a folder for GPUs has full depth alone', async (t) => {
+  const { manifest } = await inspect(
+    await converted(t, promptModel('Llama', { layers: 3, exit: 1, group: 1 }), undefined, 'fp16'),
+  );
+  t.equal(manifest.prompt, undefined);
+  t.strictSame(
+    manifest.exits.map(({ block }) => block),
+    [null],
+  );
+});
+
+void t.test('both modes share the weights that are the same', async (t) => {
+  const model = promptModel('Qwen2', { layers: 6, exit: 2, group: 2 });
+  const { weightBytes } = await inspect(await converted(t, model));
+  const floats = [...model.weights.values()].reduce((sum, { data }) => sum + data.length, 0);
+  t.ok(weightBytes < 4 * floats + 50_000, `${weightBytes} bytes of ${floats} parameters`);
+});
+
+void t.test('rows of both modes and of an exit between them share a step', async (t) => {
+  const model = promptModel('Llama', { layers: 5, exit: 2, group: 2 });
+  const executor = await makeExecutor(t, { modelDir: await converted(t, model, undefined, 'fp32', [1, 2, 4, 5]) });
+  t.strictSame(
+    executor.units.exits.map(({ layer, stage, isPromptExit }) => [layer, stage, isPromptExit]),
+    [
+      [1, 0, false],
+      [2, 1, false],
+      [4, 2, false],
+      [5, 3, false],
+      [5, 1, true],
+    ],
+  );
+  const order = [4, 1, 3, 0, 4, 2, 3, 4];
+  const alone = order.map((exit, i) => {
+    const slot = openSlot(executor, IDS.slice(0, 8 + i));
+    inChunks(executor, slot, exit, 7 + i, 128);
+    decodeRows(executor, [{ slot, exit: executor.exit(exit) }]);
+    const logits = executor.head.fullLogits(0).slice();
+    slot.truncate(7 + i);
+    return { slot, exit: executor.exit(exit), logits };
+  });
+  decodeRows(executor, alone);
+  for (const [row, { logits }] of alone.entries())
+    t.ok(distance(executor.head.fullLogits(row).slice(), logits) < BOUND, `row ${row}, exit ${order[row]}`);
 });
 
 void t.test('w8a8 and the int8 form of its graphs agree', async (t) => {

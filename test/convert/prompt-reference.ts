@@ -1,9 +1,9 @@
 /**
  * A model with a prompt exit in float64, written from its formulas: the reference of the tests of both modes.
  *
- * Layers up to the exit are those of a Llama. With the mode on, the keys and values of a deeper layer come from
- * norm_swiftkv(h), h the states at the exit, by the projections of the first layer of its group. Queries come from its own
- * normed input by q_proj_swiftkv. All positions do so, of prompt and answer.
+ * Layers up to the exit are those of a Llama. The mode gives a deeper layer keys and values of norm_swiftkv(h), h the
+ * states at the exit, by the projections of the first layer of its group. Its queries come from its own normed input by
+ * q_proj_swiftkv. All positions do so, of prompt and answer.
  */
 import { attention, normed, product, sum, vectorOf, type LoopShape, type Row } from './loop-reference.js';
 import type { Weights } from './tiny.js';

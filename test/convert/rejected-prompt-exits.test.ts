@@ -124,35 +124,36 @@ void t.test('models with a faulty prompt exit are rejected', (t) =>
       'an exit behind the prompt exit',
       /--exits with --modes prompt must lie below the prompt exit, 2, besides the last layer, got 3/,
       folder(),
-      { exits: [1, 3, 4] },
+      { exits: [1, 3, 4], modes: ['prompt'] },
     ),
     badOption(
       'a prompt exit of a plain Llama',
       /--modes must be full for a model whose class has no prompt exit .*, got prompt/,
       (dir) => writeFolder(path.join(dir, 'hf'), tinyWeights(1)),
-      { modes: 'prompt' },
+      { modes: ['prompt'] },
     ),
     badOption(
       'full depth without its projections',
       /--modes must be prompt for a source without the trunk's own projections behind the prompt exit, got full/,
       folder({}, (weights) => weights.delete('model.layers.2.self_attn.k_proj.weight')),
-      { ...exits, modes: 'full' },
+      { ...exits, modes: ['full'] },
     ),
     badOption(
       'a GPU',
-      /--modes must be full with --kernels fp16, since prompt exits run on CPUs, got prompt/,
+      /--modes must be full with --kernels fp16, since prompt exits run on CPUs, got full,prompt/,
       folder(),
       {
         ...exits,
+        modes: ['full', 'prompt'],
         kernels: ['fp16'],
       },
     ),
-    badOption('a calibration', /--modes must be full with --calibration, .*, got prompt/, folder(), {
+    badOption('a calibration', /--modes must be full with --calibration, .*, got full,prompt/, folder(), {
       ...exits,
       kernels: ['w8a8'],
       calibration: 'c.safetensors',
     }),
-    badOption('exit blocks', /--modes must be full with --exit-blocks, .*, got prompt/, folder(), {
+    badOption('exit blocks', /--modes must be full with --exit-blocks, .*, got full,prompt/, folder(), {
       exits: [1, 4],
       exitBlocks: 'b.safetensors',
     }),
