@@ -19,6 +19,7 @@ import {
 } from '../context.js';
 import { ApiError, invalid } from '../errors.js';
 import { requestBudget } from '../params/budget.js';
+import { askedPromptDepth, withPromptDepth } from '../params/prompt-depth.js';
 import { qualityFloor, requestDepth, type DepthBounds } from '../params/depth.js';
 import { sampling, samplingDefaults, seedOf } from '../params/sampling.js';
 import { longestScored, type Scored, scoresOf } from '../params/score-limit.js';
@@ -189,9 +190,11 @@ function depthOf(context: ApiContext, request: ApiRequest<GenerationBody>, budge
   const policy = policyOf(limits.policy, caller.policy);
   const quality = context.quality.of(group);
   const floor = qualityFloor(headers, body.sortie, policy.minQuality ?? null);
-  const defaultExit = budget === null ? limits.defaultExit : null;
+  const prompt = askedPromptDepth(model, headers, body.sortie);
+  const isFull = prompt === null || prompt.depth === 'full';
+  const defaultExit = budget === null && isFull ? limits.defaultExit : null;
   const depth = requestDepth(model, body.model, headers, body.sortie, { ...policy, defaultExit, floor, quality });
-  return { ...depth, quality, budget };
+  return { ...withPromptDepth(model, depth, prompt), quality, budget };
 }
 
 function scoredOf(part: EndpointPart, n: number): Scored {
