@@ -11,6 +11,7 @@ import { type FirstSentences, firstSentences, isUseful, landsWithin, paceOf } fr
 import type { BatchOutcome } from './forecast.js';
 import type { Estimates, PlannedRequest } from './planned-request.js';
 import { latePromises } from './promise.js';
+import { promisedWork } from './promised-work.js';
 import type { SafetyMargins } from './safety-margin.js';
 import type { Sequence, Terms } from './sequence.js';
 import { type Occupancy, type Proposal, Snapshot, proposed, sequenceOf } from './snapshot.js';
@@ -30,7 +31,7 @@ interface Admittance {
   readonly isPromised: boolean;
 }
 
-type Decision = Admittance | { readonly kind: 'reject'; readonly leastFeasibleMs: number | null };
+type Decision = Admittance | Rejected;
 
 /** Whether the promises to some requests hold under other terms. @param kvPositions of the KV cache, at most */
 type Fits = (change: Partial<Terms>, kvPositions?: number) => boolean;
@@ -121,11 +122,16 @@ class Round {
 
   /** @param surge factor on the time of steps */
   #fits(requests: readonly Sequence[], surge = 1): Fits {
-    const factor = surge * (1 + this.inputs.margins.at(at(requests, 0).tenant, this.engine.now));
+    const factor = surge * this.#factorOf(at(requests, 0));
     return (change, kvPositions) => {
       const asked = requests.map((each) => proposed(each, { ...change, serviceClass: 'guaranteed' }));
       return isHeld(this.stateWith([...this.inputs.quoted, ...asked], kvPositions), requests, factor);
     };
+  }
+
+  /** Factor on the times of a tenant's promises. */
+  #factorOf({ tenant }: Sequence): number {
+    return 1 + this.inputs.margins.at(tenant, this.engine.now);
   }
 
   #reject(choices: readonly Sequence[]): Decision[] {
@@ -134,7 +140,8 @@ class Round {
     const leastFeasibleMs =
       leastFeasible(request, state, this.#fits(choices, surgeOf(this.inputs))) ??
       leastFeasible(request, state, this.#fits(choices));
-    return choices.map(() => ({ kind: 'reject', leastFeasibleMs }));
+    const promised = request.isDryRun ? promisedWork(request, state, this.#factorOf(request)) : undefined;
+    return choices.map(() => ({ kind: 'reject', leastFeasibleMs, ...(promised && { promised }) }));
   }
 
   #sentencesOf(taken: readonly Proposal[]): FirstSentences {

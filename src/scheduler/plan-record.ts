@@ -1,5 +1,5 @@
 /** The decisions of a plan so far: requests that are admitted, rejected, or end before the step. Must not know: why. */
-import type { Admitted, PlannedEvent, RejectedEvent } from '../protocol/index.js';
+import type { Admitted, PlannedEvent, PromisedWork, RejectedEvent } from '../protocol/index.js';
 import { earlyEnd } from '../protocol/early-end.js';
 import type { Sequence } from './sequence.js';
 import type { SequenceEnd } from './step-plan.js';
@@ -20,7 +20,7 @@ export class PlanRecord {
     if (isDryRun) this.ended.push({ id, reason: 'length', isDryRun });
   }
 
-  reject({ id }: Sequence, leastFeasibleMs: number | null): void {
-    this.rejected.push({ id, reason: 'budget_infeasible', leastFeasibleMs });
+  reject({ id }: Sequence, leastFeasibleMs: number | null, promised?: PromisedWork): void {
+    this.rejected.push({ id, reason: 'budget_infeasible', leastFeasibleMs, ...(promised && { promised }) });
   }
 }

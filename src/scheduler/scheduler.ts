@@ -201,7 +201,8 @@ export class Scheduler {
       if (admission?.kind === 'admit' && isOpen(sequence)) return [{ sequence, admission }];
       // Its followers look for another leader.
       sequence.isOver = true;
-      record.reject(sequence, admission?.kind === 'reject' ? admission.leastFeasibleMs : null);
+      if (admission?.kind === 'reject') record.reject(sequence, admission.leastFeasibleMs, admission.promised);
+      else record.reject(sequence, null);
       return [];
     });
     const sequences = admitted.map(({ sequence }) => sequence);
