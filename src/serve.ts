@@ -19,7 +19,7 @@ import { drain } from './http/shutdown.js';
 import type { HttpContext } from './http/context.js';
 import { DailyTokens } from './http/daily-tokens.js';
 import { type ApiKey, checkKeyExits, loadApiKeys, reloadKeysOnSignal } from './http/keys.js';
-import { UpstreamGateway } from './upstream/gateway.js';
+import { type NetOptions, UpstreamGateway } from './upstream/gateway.js';
 import { upstreamOf } from './upstream/upstream.js';
 import { EncodingThread } from './text/encoding/encoding-thread.js';
 import { LoadProgress } from './start-bar.js';
@@ -189,7 +189,7 @@ function gateway({ engine, manifest, metrics, ...parts }: Parts, closing: Closin
   const meter = new LoadMeter(waitMs, () => metrics.held.left);
   if (options.loadHeader) meterSteps(engine, meter, floor);
   const upstream = upstreamOf(options, namesOf(model), process.env, (message) => new OptionError(message));
-  const upstreams = upstream === null ? undefined : new UpstreamGateway([upstream]);
+  const upstreams = upstream === null ? undefined : new UpstreamGateway([upstream], netOptions(options));
   const context: HttpContext = {
     ...parts,
     api: {
@@ -213,6 +213,11 @@ function gateway({ engine, manifest, metrics, ...parts }: Parts, closing: Closin
   closing.push({ close: watchLoopLag(series) });
   if (options.apiKeyFile !== null) closing.push({ close: reloadKeys(context, checkKeys) });
   return context;
+}
+
+/** The local model is the net of the upstream. */
+function netOptions({ net: mode, netMinRight: minRight }: ServeOptions): NetOptions {
+  return { mode, minRight, observer: null };
 }
 
 function openDailyTokens({ cacheDir, port }: ServeOptions, log: HttpContext['log']): DailyTokens {

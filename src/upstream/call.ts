@@ -31,6 +31,8 @@ export interface PlainAnswer {
 export interface UpstreamCall {
   readonly path: '/chat/completions' | '/completions';
   readonly request: ApiRequest<OpenBody>;
+  /** Sets a header of the response, unless its status line is out. */
+  header(name: string, value: string): void;
   /** Takes the response over. Comments keep a silent stream open from then on. @param headers of the status line */
   open(headers: Readonly<Record<string, string>>): ClientStream;
 }

@@ -59,7 +59,7 @@ export class UsageMeter {
   }
 
   /** The exchange in the report and in the log. */
-  report(): Readonly<Record<string, unknown>> {
+  report() {
     const ttft = this.#firstTextAt === null ? null : Math.round(this.#firstTextAt - this.#startedAt);
     return { status: this.#status, ttft_ms: ttft, usage: this.usage, estimated: this.#stated === null };
   }

@@ -19,7 +19,7 @@ import { ScoreSum } from '../../src/api/params/score-limit.js';
 import { RequestMetrics } from '../../src/telemetry/requests.js';
 import type { Tracing } from '../../src/telemetry/trace.js';
 import { createSeries, type MetricsPrefix } from '../../src/telemetry/series.js';
-import { UpstreamGateway } from '../../src/upstream/gateway.js';
+import { type NetOptions, UpstreamGateway } from '../../src/upstream/gateway.js';
 import type { Upstream } from '../../src/upstream/upstream.js';
 import { FakeEngine, type Script } from './engine.js';
 
@@ -94,6 +94,8 @@ export interface Overrides {
   readonly load?: HttpContext['load'];
   readonly waitMs?: HttpContext['waitMs'];
   readonly upstreams?: readonly Upstream[];
+  /** Absent: answers of upstreams land, and have no net. */
+  readonly nets?: NetOptions;
 }
 
 export interface TestServer {
@@ -124,7 +126,7 @@ export async function build(
   const metrics = new RequestMetrics(series);
   metrics.observe(engine);
   overrides.tracing?.observe(engine);
-  const upstreams = overrides.upstreams === undefined ? undefined : new UpstreamGateway(overrides.upstreams);
+  const upstreams = overrides.upstreams === undefined ? undefined : new UpstreamGateway(overrides.upstreams, overrides.nets);
   const context: HttpContext = {
     ...(upstreams !== undefined && { upstreams }),
     api: {

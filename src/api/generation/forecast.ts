@@ -1,6 +1,6 @@
 /**
- * The time that a request would take to the end of one sentence, as the engine forecasts it at this moment: the least
- * budget that it would promise, with queue, slots and KV memory. The request is a dry run, and takes no place.
+ * The time of a request to the end of one sentence, as the engine forecasts it at this moment. It is the least budget
+ * that the engine would promise, with queue, slots and KV memory. The request is a dry run, and takes no place.
  *
  * Must not know: forms of an answer, HTTP.
  */

@@ -38,6 +38,7 @@ function callOf(
   return {
     path,
     request: apiRequestOf(request, reply, request.body as OpenBody),
+    header: (name, value) => void reply.header(name, value),
     open: (headers): ClientStream => new SseStream(reply, keepAliveMs, { headers: () => headers }),
   };
 }
