@@ -79,7 +79,9 @@ export interface PlannedEvent extends Omit<Admitted, 'kind'> {
 
 /** Engine time of the prompt at the shallowest exit, and of the tokens that a promise covers, ms. */
 export interface PromisedWork {
-  /** As a share of steps that have a row in every slot. */
+  /** Of the prompt alone. */
+  readonly prefillMs: number;
+  /** Of both, as a share of steps that have a row in every slot. */
   readonly fullMs: number;
   /** The delay by each further row that decodes beside it. */
   readonly besideMs: number;

@@ -15,5 +15,6 @@ export function promisedWork(request: Sequence, state: Snapshot, careful: number
   const stepMs = stepTable(model, target)(rows);
   const tokens = careful * (1 + policy.margin) * self.guaranteedSteps(exit);
   const rowMs = slots > 1 ? Math.max(0, stepMs - self.stepMs(exit)) / (slots - 1) : 0;
-  return { fullMs: careful * self.prefillMs(exit) + (tokens * stepMs) / slots, besideMs: tokens * rowMs };
+  const prefillMs = careful * self.prefillMs(exit);
+  return { prefillMs, fullMs: prefillMs + (tokens * stepMs) / slots, besideMs: tokens * rowMs };
 }

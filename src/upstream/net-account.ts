@@ -1,24 +1,25 @@
 /**
  * The account of nets: each is a conditional promise, and failures are correlated, so all of them together must fit.
  *
- * The rule. Every upstream may fail at any instant, and then all nets that have not begun start. The engine serves them
- * in the order of their deadlines. A net has two figures of the engine's own forecast. One is its time from start to
- * end beside `n` others: `sentenceMs + besideMs * n`, where `n` is at most the engine's slots less one. The other is
- * the part of the engine that it takes where every slot has a row: `fullMs`. The account lays the nets out backwards
- * from their deadlines. The part of a net ends where the part of the next one begins, and early enough for its own
- * time. The begin of its part is its latest start. So all nets fit behind any instant that no latest start lies before,
- * whichever upstream fails then. A new net is booked if its own start is not past, and if it moves no other start into
- * the past. A net that runs keeps its part until it ends, and its start may move back to the instant of its begin. The
- * forecast of a new net has the running ones already.
+ * The rule. Every upstream may fail at any instant, and then all nets that have not begun start. The engine serves
+ * their prompts in the order of their deadlines, and decodes up to `slots` of them at once. So the sentence of a net
+ * takes its own time beside `n` others, `sentenceMs + besideMs * n`, and two further times. One is that of the nets
+ * that start with it and are due before it: their prompts (`prefillMs`) as long as all have slots, else their parts of
+ * a full engine (`fullMs`). The other is that of the prompts that are due behind it, at most one a slot: the engine
+ * holds further ones for rows that are due first. The latest start of a net is the last instant at which it may start
+ * together with all nets that are due behind it, and each of them is in time. A new net is booked if its own start is
+ * not past, and if it moves no other start into the past. A net that runs keeps its part until it ends, and its start
+ * may move back to the instant of its begin. The forecast of a new net has the running ones already.
  *
  * Must not know: clocks, timers, requests.
  */
 
-/** The figures of a net. Instants are on the monotonic clock, times in ms. */
+/** The figures of a net, from the forecast of the engine. Instants are on the monotonic clock, times in ms. */
 export interface NetPart {
   /** The end of its sentence, at the latest. */
   readonly dueAt: number;
   readonly sentenceMs: number;
+  readonly prefillMs: number;
   readonly fullMs: number;
   readonly besideMs: number;
 }
@@ -26,17 +27,29 @@ export interface NetPart {
 /** The latest starts of nets, which are due in this order. @param slots sequences that the engine runs at once */
 export function latestStarts(parts: readonly NetPart[], slots: number): number[] {
   const beside = Math.max(0, Math.min(parts.length, slots) - 1);
-  const starts = new Array<number>(parts.length);
-  let from = Infinity;
-  for (let i = parts.length - 1; i >= 0; i -= 1) {
-    const part = parts[i];
-    if (part === undefined) continue;
-    const { dueAt, sentenceMs, fullMs, besideMs } = part;
-    const alone = Math.max(fullMs, sentenceMs + besideMs * beside);
-    from = Math.min(from, dueAt - (alone - fullMs)) - fullMs;
-    starts[i] = from;
-  }
-  return starts;
+  /** Sums of the parts before an index. */
+  const prompts = sumsOf(parts.map(({ prefillMs }) => prefillMs));
+  const fulls = sumsOf(parts.map(({ fullMs }) => fullMs));
+  const between = (sums: readonly number[], from: number, to: number): number => (sums[to] ?? 0) - (sums[from] ?? 0);
+  const behind = parts.map((_, i) => between(prompts, i + 1, Math.min(parts.length, i + 1 + beside)));
+  return parts.map((_, first) => {
+    let latest = Infinity;
+    for (let i = first; i < parts.length; i += 1) {
+      const part = parts[i];
+      if (part === undefined) break;
+      const before = between(i - first < slots ? prompts : fulls, first, i);
+      const ownMs = part.sentenceMs + part.besideMs * beside;
+      latest = Math.min(latest, part.dueAt - before - ownMs - (behind[i] ?? 0));
+    }
+    return latest;
+  });
+}
+
+/** The sum of the values before each index, and of all. */
+function sumsOf(values: readonly number[]): number[] {
+  const sums = [0];
+  for (const value of values) sums.push((sums.at(-1) ?? 0) + value);
+  return sums;
 }
 
 /** A net in the account. */

@@ -10,6 +10,7 @@ import type { UpstreamCall } from '../../src/upstream/call.js';
 const net = (dueAt: number, figures: Partial<NetPart> = {}): NetPart => ({
   dueAt,
   sentenceMs: 100,
+  prefillMs: 15,
   fullMs: 20,
   besideMs: 5,
   ...figures,
@@ -20,35 +21,66 @@ void t.test('a lone net starts so that its sentence ends in time', async (t) => 
 });
 
 void t.test('nets that are due together start one part after the other', async (t) => {
-  // Each takes 105 ms beside the other one.
-  t.same(latestStarts([net(1000), net(1000)], 8), [875, 895]);
-  t.same(latestStarts([net(1000), net(1000)], 1), [880, 900], 'one slot has no rows beside');
+  // Each takes 105 ms beside the other one, and waits for the prompt of the other one.
+  t.same(latestStarts([net(1000), net(1000)], 8), [880, 895]);
+  // One slot has no rows beside.
+  t.same(latestStarts([net(1000), net(1000)], 1), [880, 900]);
 });
 
-void t.test('a net that is due much later moves no other one', async (t) => {
-  t.equal(latestStarts([net(1000), net(9000)], 8)[0], 895);
+void t.test('a net that is due much later takes the time of its prompt alone', async (t) => {
+  // Its prompt may run beside.
+  t.equal(latestStarts([net(1000), net(9000)], 8)[0], 880);
 });
 
 const part = fc.record({
   dueAt: fc.integer({ min: 0, max: 5000 }),
-  sentenceMs: fc.integer({ min: 1, max: 900 }),
-  fullMs: fc.integer({ min: 1, max: 900 }),
-  besideMs: fc.integer({ min: 0, max: 40 }),
+  prefillMs: fc.integer({ min: 1, max: 300 }),
+  tokens: fc.integer({ min: 1, max: 40 }),
 });
 
-void t.test('an engine that serves the parts from any latest start on, by deadline, is in time', (t) => {
+/** Milliseconds of a step: a fixed part, and a part for each row. */
+const FIXED_MS = 4;
+const ROW_MS = 2;
+
+interface Job {
+  readonly dueAt: number;
+  readonly prefillMs: number;
+  readonly tokens: number;
+}
+
+/** Whether an engine that prefills by deadline, then decodes all rows together, ends all jobs in time. */
+function isInTime(jobs: readonly Job[], startAt: number, slots: number): boolean {
+  const waiting = [...jobs];
+  let at = startAt;
+  let rows: { job: Job; left: number }[] = [];
+  while (waiting.length + rows.length > 0) {
+    while (rows.length < slots && waiting.length > 0) {
+      const job = waiting.shift();
+      if (job === undefined) break;
+      at += job.prefillMs;
+      rows.push({ job, left: job.tokens });
+    }
+    at += FIXED_MS + ROW_MS * rows.length;
+    rows = rows.map(({ job, left }) => ({ job, left: left - 1 }));
+    if (rows.some(({ job, left }) => left === 0 && at > job.dueAt + 1e-6)) return false;
+    rows = rows.filter(({ left }) => left > 0);
+  }
+  return true;
+}
+
+void t.test('an engine with a slot for each net is in time, from any latest start on', (t) => {
   fc.assert(
-    fc.property(fc.array(part, { minLength: 1, maxLength: 30 }), fc.integer({ min: 1, max: 32 }), (parts, slots) => {
-      const due = [...parts].sort((a, b) => a.dueAt - b.dueAt);
-      const starts = latestStarts(due, slots);
-      const beside = Math.min(due.length, slots) - 1;
-      let at = Math.min(...starts);
-      return due.every(({ dueAt, sentenceMs, fullMs, besideMs }) => {
-        at += fullMs;
-        // The row goes on beside the others behind its own part.
-        const endsAt = at + Math.max(0, sentenceMs + besideMs * beside - fullMs);
-        return endsAt <= dueAt + 1e-6;
-      });
+    fc.property(fc.array(part, { minLength: 1, maxLength: 12 }), fc.integer({ min: 12, max: 32 }), (jobs, slots) => {
+      const due = [...jobs].sort((a, b) => a.dueAt - b.dueAt);
+      const parts = due.map(({ dueAt, prefillMs, tokens }): NetPart => ({
+        ...{ dueAt, prefillMs, besideMs: tokens * ROW_MS },
+        sentenceMs: prefillMs + tokens * (FIXED_MS + ROW_MS),
+        fullMs: prefillMs + (tokens * (FIXED_MS + ROW_MS * slots)) / slots,
+      }));
+      const starts = latestStarts(parts, slots);
+      const isRising = starts.every((start, i) => i === 0 || start >= (starts[i - 1] ?? Infinity));
+      // The latest start of a net has all that are due later at once.
+      return isRising && due.every((_, i) => isInTime(due.slice(i), starts[i] ?? NaN, slots));
     }),
   );
   t.end();
@@ -81,18 +113,18 @@ void t.test('the account books as many nets as fit, and moves the starts of the 
 
 void t.test('a running net keeps its part from the others', async (t) => {
   const account = new NetAccount();
-  const running = account.book(net(2000, { fullMs: 1000, sentenceMs: 1000 }), 0, 8, () => undefined);
+  const running = account.book(net(2000, { prefillMs: 1000, fullMs: 1000, sentenceMs: 1000 }), 0, 8, () => undefined);
   running?.began(0);
-  const other = account.book(net(2000, { fullMs: 900, sentenceMs: 900 }), 0, 8, () => undefined);
+  const other = account.book(net(2000, { prefillMs: 900, fullMs: 900, sentenceMs: 900 }), 0, 8, () => undefined);
   t.not(other, null, 'the forecast of a new net has the running one');
   t.equal(
-    account.book(net(2000, { fullMs: 300, sentenceMs: 300 }), 0, 8, () => undefined),
+    account.book(net(2000, { prefillMs: 300, fullMs: 300, sentenceMs: 300 }), 0, 8, () => undefined),
     null,
     'the third has none',
   );
   running?.end();
   t.not(
-    account.book(net(2000, { fullMs: 300, sentenceMs: 300 }), 0, 8, () => undefined),
+    account.book(net(2000, { prefillMs: 300, fullMs: 300, sentenceMs: 300 }), 0, 8, () => undefined),
     null,
   );
 });

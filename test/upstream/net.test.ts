@@ -37,7 +37,7 @@ t.before(async () => {
 // Most tests wait for a deadline.
 t.jobs = 4;
 
-const promised = { fullMs: 20, besideMs: 1 };
+const promised = { prefillMs: 15, fullMs: 20, besideMs: 1 };
 const forecast: Script = {
   tokens: [],
   reject: { reason: 'budget_infeasible', leastFeasibleMs: SENTENCE_MS, promised },
