@@ -4,6 +4,7 @@ import { join } from 'node:path';
 import { ChatTemplate } from '../text/chat-template.js';
 import { loadManifest, MANIFEST_FILE } from '../model/manifest-io.js';
 import { TextTokenizer } from '../text/tokenizer.js';
+import { hintsOf } from './params/hint.js';
 import type { ServedModel } from './served-model.js';
 
 /** Makes a part of the model of a file's text. @throws Error that names the file */
@@ -37,6 +38,7 @@ export function loadServedModel(dir: string, names: readonly string[] = []): Ser
     exits: manifest.exits.map(({ layer, quality, dry }) => ({ layer, quality, ...(dry && { dry }) })),
     ...(architecture.loops && { loopLayers: architecture.layers }),
     generation: manifest.generation ?? {},
+    hints: hintsOf(manifest),
     context: architecture.context,
     eosTokens: manifest.eosTokens,
     tokenizer,

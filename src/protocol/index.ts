@@ -73,6 +73,8 @@ export interface Landed {
 export interface PlannedEvent extends Omit<Admitted, 'kind'> {
   readonly id: string;
   readonly landing: EarlyEnd;
+  /** Index of the request's hint that the prompt has; absent: none. */
+  readonly hint?: number;
   /** The plan of a dry run, which no work follows. */
   readonly isDryRun?: boolean;
 }
@@ -99,6 +101,8 @@ export interface RejectedEvent {
   readonly leastFeasibleMs: number | null;
   /** The engine time of the promise behind that budget; only for a dry run. */
   readonly promised?: PromisedWork;
+  /** None was sought: rejections had used up the planning time of the step. */
+  readonly isUnsought?: boolean;
   /** For `grammar`, the fault, for the client. For `grammars_lost`, the cause, for the log. */
   readonly detail?: string;
   /** Index of the function with the fault, if the request has several. */

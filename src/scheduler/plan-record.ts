@@ -1,9 +1,11 @@
 /** The decisions of a plan so far: requests that are admitted, rejected, or end before the step. Must not know: why. */
-import type { Admitted, PlannedEvent, PromisedWork, RejectedEvent } from '../protocol/index.js';
+import type { Admitted, PlannedEvent, RejectedEvent } from '../protocol/index.js';
 import { earlyEnd } from '../protocol/early-end.js';
 import type { Sequence } from './sequence.js';
 import type { SequenceEnd } from './step-plan.js';
 import type { Admission, Rejected } from './types.js';
+
+const UNNAMED: Omit<Rejected, 'kind'> = { leastFeasibleMs: null };
 
 export class PlanRecord {
   readonly admitted: PlannedEvent[] = [];
@@ -13,14 +15,26 @@ export class PlanRecord {
   /** @param at time of the plan */
   constructor(readonly at: number) {}
 
-  admit({ id, request, isDryRun }: Sequence, admission: Exclude<Admission, Rejected>): void {
+  admit({ id, request, hint, isDryRun }: Sequence, admission: Exclude<Admission, Rejected>): void {
     const plan: Omit<Admitted, 'kind'> & { guaranteedTokens?: number } = { ...admission };
     delete plan.guaranteedTokens;
-    this.admitted.push({ ...plan, id, landing: earlyEnd(request), ...(isDryRun && { isDryRun }) });
+    this.admitted.push({
+      ...plan,
+      id,
+      landing: earlyEnd(request),
+      ...(hint !== null && { hint }),
+      ...(isDryRun && { isDryRun }),
+    });
     if (isDryRun) this.ended.push({ id, reason: 'length', isDryRun });
   }
 
-  reject({ id }: Sequence, leastFeasibleMs: number | null, promised?: PromisedWork): void {
-    this.rejected.push({ id, reason: 'budget_infeasible', leastFeasibleMs, ...(promised && { promised }) });
+  reject({ id }: Sequence, { leastFeasibleMs, isUnsought, promised }: Omit<Rejected, 'kind'> = UNNAMED): void {
+    this.rejected.push({
+      id,
+      reason: 'budget_infeasible',
+      leastFeasibleMs,
+      ...(isUnsought && { isUnsought }),
+      ...(promised && { promised }),
+    });
   }
 }

@@ -22,6 +22,8 @@ export interface Rejected {
   readonly leastFeasibleMs: number | null;
   /** Only for a dry run. */
   readonly promised?: PromisedWork;
+  /** None was sought: the step had no planning time left. */
+  readonly isUnsought?: boolean;
 }
 
 /** An admitted request, with the answer tokens that its promise covers. */

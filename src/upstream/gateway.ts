@@ -1,5 +1,7 @@
 /** Answers the requests to upstream models. Must not know: HTTP frameworks. */
-import type { ApiContext } from '../api/context.js';
+import type { ApiContext, Limits } from '../api/context.js';
+import type { Series } from '../telemetry/series.js';
+import { UpstreamMetrics } from '../telemetry/upstream-metrics.js';
 import { Breaker } from './breaker.js';
 import type { OpenBody, PlainAnswer, UpstreamCall } from './call.js';
 import { UpstreamConnection } from './connection.js';
@@ -7,9 +9,10 @@ import type { NetObserver, NetShared } from './net.js';
 import { NetAccount } from './net-account.js';
 import { NetMargin } from './net-margin.js';
 import type { NetMode, NoNet } from './net-policy.js';
+import { ObservedTry } from './observed-try.js';
 import { passThrough } from './pass-through.js';
 import { TimedAnswer } from './timed-answer.js';
-import type { Upstream } from './upstream.js';
+import type { Upstream, UpstreamModel } from './upstream.js';
 import { promptTokens, reserved, settingsOf, type UpstreamSettings, withCap } from './upstream-body.js';
 import { UsageMeter } from './usage-meter.js';
 
@@ -24,90 +27,122 @@ export interface NetOptions {
 
 const NO_NETS: NetOptions = { mode: 'land', minRight: null, observer: null };
 
+/** A model with the parts that serve it. Models of one upstream share its connections. */
+interface Served {
+  readonly model: UpstreamModel;
+  readonly connection: UpstreamConnection;
+  readonly breaker: Breaker;
+  readonly metrics: UpstreamMetrics;
+}
+
 export class UpstreamGateway {
-  readonly #connections: readonly UpstreamConnection[];
-  readonly #breakers = new WeakMap<UpstreamConnection, Breaker>();
+  readonly #served: ReadonlyMap<string, Served>;
+
   // All nets share the one engine.
   readonly #account = new NetAccount();
   readonly #margin = new NetMargin();
 
   /** @param nets absent: answers land, and have no net */
   constructor(
-    upstreams: readonly Upstream[],
+    models: readonly UpstreamModel[],
+    series: Series,
     private readonly nets: NetOptions = NO_NETS,
   ) {
-    this.#connections = upstreams.map((upstream) => new UpstreamConnection(upstream));
+    const connections = new Map<Upstream, Pick<Served, 'connection' | 'breaker'>>();
+    for (const { upstream } of models) {
+      if (connections.has(upstream)) continue;
+      connections.set(upstream, { connection: new UpstreamConnection(upstream), breaker: new Breaker() });
+    }
+    const served = models.flatMap((model) => {
+      const shared = connections.get(model.upstream);
+      const metrics = new UpstreamMetrics(series, model.name);
+      return shared === undefined ? [] : [[model.name, { model, ...shared, metrics }] as const];
+    });
+    this.#served = new Map(served);
   }
 
   /** The names that callers use. */
   get names(): readonly string[] {
-    return this.#connections.map(({ upstream }) => upstream.name);
+    return [...this.#served.keys()];
   }
 
-  /** The connection to the model that a body names; undefined for the local model. */
-  connectionFor(body: unknown): UpstreamConnection | undefined {
-    if (typeof body !== 'object' || body === null) return undefined;
+  /** The model that a body names; null for another one. */
+  modelOf(body: unknown): string | null {
+    if (typeof body !== 'object' || body === null) return null;
     const { model } = body as OpenBody;
-    return this.#connections.find(({ upstream }) => upstream.name === model);
+    return typeof model === 'string' && this.#served.has(model) ? model : null;
   }
 
   /**
+   * @param limits of all clients
+   * @param asked its model is one of `names`
    * @returns the whole answer; null for one that went out as a stream
    * @throws ApiError, or ClientGone
    */
-  async answer(context: ApiContext, connection: UpstreamConnection, asked: UpstreamCall): Promise<PlainAnswer | null> {
-    const call = { ...asked, request: withCap(asked.request) };
-    const { request } = call;
-    const settings = settingsOf(context, request);
-    const release = reserved(call);
-    const meter = new UsageMeter(promptTokens(request.body));
-    const { name } = connection.upstream;
-    request.addLogFields({ model: name });
-    request.trace?.describe({ 'gen_ai.request.model': name, 'gen_ai.provider.name': 'upstream' });
-    let timed: TimedAnswer | null = null;
+  async answer(
+    limits: Pick<Limits, 'policy'>,
+    asked: UpstreamCall,
+    local: ApiContext | null,
+  ): Promise<PlainAnswer | null> {
+    const served = this.#served.get(asked.model);
+    if (served === undefined) throw new Error(`no upstream model ${asked.model}`);
+    const { model, metrics } = served;
+    const capped = { ...asked, request: withCap(asked.request) };
+    const { request } = capped;
+    const stated = settingsOf(limits, request, model.defaults);
+    const settings = { ...stated, mode: stated.net ?? this.nets.mode };
+    const release = reserved(capped);
+    const meter = new UsageMeter(promptTokens(request.body), metrics);
+    request.addLogFields({ model: model.name });
+    request.trace?.describe({ 'gen_ai.request.model': model.name, 'gen_ai.provider.name': 'upstream' });
+    const observed = new ObservedTry(metrics, capped, model.upstream, settings.budget);
+    let hasFailed = true;
     try {
-      const { budget } = settings;
-      const mode = settings.net ?? this.nets.mode;
-      // Without a landing the answer may be late, as the local model's.
-      if (budget === null || budget.onMiss === 'continue' || mode === 'off') {
-        return await passThrough(connection, call, settings, meter);
-      }
-      const nets = this.#netsOf(context, call, mode, budget);
-      timed = new TimedAnswer(connection, call, { ...settings, budget }, meter, {
-        nets,
-        breaker: this.#breaker(connection),
-      });
-      return await timed.run();
+      const call = { ...capped, traceHeaders: observed.headers };
+      const answer = await answered(served, call, settings, meter, () => this.#netsOf(local, call, settings));
+      hasFailed = false;
+      return answer;
     } finally {
-      release(meter.paidTokens + (timed?.netTokens ?? 0));
+      release(meter.paidTokens);
       request.addLogFields({ upstream: meter.report() });
+      observed.end(meter, hasFailed);
     }
   }
 
   /** Null: the answer has no net, which its header says. */
   #netsOf(
-    context: ApiContext,
+    context: ApiContext | null,
     call: UpstreamCall,
-    mode: NetMode,
-    { onMiss }: NonNullable<UpstreamSettings['budget']>,
+    { mode, budget }: UpstreamSettings & { readonly mode: NetMode },
   ): NetShared | null {
-    const none: NoNet | null = mode !== 'answer' ? 'off' : onMiss === 'truncate' ? 'on_miss' : null;
-    if (none === null) {
-      const { minRight, observer } = this.nets;
+    const { minRight, observer } = this.nets;
+    const none: NoNet | null = mode !== 'answer' ? 'off' : budget?.onMiss === 'truncate' ? 'on_miss' : null;
+    if (none === null && context !== null) {
       return { context, account: this.#account, margin: this.#margin, minRight, observer };
     }
     call.header('x-sortie-net', 'none');
-    call.header('x-sortie-net-reason', none);
+    call.header('x-sortie-net-reason', none ?? 'no_model');
     return null;
   }
 
-  #breaker(connection: UpstreamConnection): Breaker {
-    const breaker = this.#breakers.get(connection) ?? new Breaker();
-    this.#breakers.set(connection, breaker);
-    return breaker;
-  }
-
   async close(): Promise<void> {
-    await Promise.all(this.#connections.map((connection) => connection.close()));
+    const connections = new Set([...this.#served.values()].map(({ connection }) => connection));
+    await Promise.all([...connections].map((connection) => connection.close()));
   }
+}
+
+/** @param nets asks for the net of a timed answer; null: it has none */
+async function answered(
+  { connection, breaker }: Served,
+  call: UpstreamCall,
+  settings: UpstreamSettings & { readonly mode: NetMode },
+  meter: UsageMeter,
+  nets: () => NetShared | null,
+): Promise<PlainAnswer | null> {
+  const { budget, mode } = settings;
+  // Without a landing the answer may be late, as the local model's.
+  if (budget === null || budget.onMiss === 'continue' || mode === 'off') {
+    return passThrough(connection, call, settings, meter);
+  }
+  return new TimedAnswer(connection, call, { ...settings, budget }, meter, { nets: nets(), breaker }).run();
 }

@@ -7,6 +7,7 @@
 import { ApiError, ClientGone } from '../api/errors.js';
 import { SOURCE_HEADER } from '../api/schemas/headers.js';
 import { monotonicMs } from '../util/clock.js';
+import type { Ending } from '../util/outcome.js';
 import type { Breaker } from './breaker.js';
 import type { PlainAnswer, UpstreamCall } from './call.js';
 import { isStreamed } from './call.js';
@@ -22,6 +23,7 @@ import { isNetted, type NetTrigger } from './net-policy.js';
 import { type Output, StreamOutput, WholeOutput } from './output.js';
 import { DONE, namesHere, plainAnswer } from './pass-through.js';
 import { incoming } from './sse-events.js';
+import { failedOften, late, LocalAnswers } from './timed-faults.js';
 import { budgetHeader, forwardedBody, type UpstreamSettings } from './upstream-body.js';
 import { timedReport } from './timed-report.js';
 import type { UsageMeter } from './usage-meter.js';
@@ -42,11 +44,6 @@ interface Failed {
 }
 
 const LOCAL = { [SOURCE_HEADER]: 'local' };
-
-/** The reason with which the request to an upstream ends that the local model has answered. */
-class LocalAnswers extends Error {
-  override readonly name = 'LocalAnswers';
-}
 
 export class TimedAnswer {
   readonly #deadline: Deadline;
@@ -87,7 +84,7 @@ export class TimedAnswer {
   }
 
   #netOf(nets: NetShared): Net {
-    const { call, connection } = this;
+    const { call } = this;
     const sink = {
       add: (chunk: Chunk): void => {
         this.#local.add(chunk);
@@ -98,13 +95,7 @@ export class TimedAnswer {
       this.#claim('local');
     };
     const isNeeded = (): boolean => this.#winner === null && !this.#held.hasSentence;
-    const { name } = connection.upstream;
-    return new Net(nets, { name, call, deadline: this.#deadline, sink, isNeeded, ended });
-  }
-
-  /** Tokens of the local answer that the key pays. */
-  get netTokens(): number {
-    return this.#winner === 'local' ? (this.#net?.paidTokens ?? 0) : 0;
+    return new Net(nets, { name: call.model, call, deadline: this.#deadline, sink, isNeeded, ended });
   }
 
   /**
@@ -176,13 +167,21 @@ export class TimedAnswer {
     if (end !== null) {
       this.#claim('local');
       this.#local.finish();
+      this.#answeredLocally('whole');
       return this.#output.end([], this.#report('local', null), LOCAL);
     }
     const cut = this.#local.cut();
     if (cut.length === 0) return undefined;
+    this.#answeredLocally(cut.isSentence ? 'landed' : 'cut');
     const report = this.#report('local', { trigger: 'deadline', characters: cut.length, sentence: cut.isSentence });
     const usage = net.usage(cut.length);
     return this.#output.end(lastChunks(this.call, this.#local.head, { ...cut, usage, report }), report, LOCAL);
+  }
+
+  #answeredLocally(end: Ending['end']): void {
+    const trigger = this.#deadline.signal.aborted ? 'deadline' : 'upstream_failed';
+    this.meter.broke(trigger, { end });
+    this.meter.standIn(this.#net?.paidTokens ?? 0);
   }
 
   /** The first text decides whose answer it is. The other side ends. */
@@ -195,10 +194,10 @@ export class TimedAnswer {
 
   /** Reads the answer of the upstream. @returns an answer that is no stream; null at the end of one */
   async #read(): Promise<PlainAnswer | null> {
-    const { call, connection, meter } = this;
+    const { call, meter } = this;
     const response = await this.#asked();
     meter.began(response.status);
-    if (!response.isStream) return plainAnswer(response, namesHere(call, connection), meter, this.#signal);
+    if (!response.isStream) return plainAnswer(response, namesHere(call), meter, this.#signal);
     try {
       await this.#readEvents(response);
     } finally {
@@ -214,7 +213,10 @@ export class TimedAnswer {
       path: call.path,
       body: forwardedBody(call.request, connection.upstream, this.#streaming()),
       requestId: call.request.id,
-      headers: budgetHeader(connection.upstream, this.#deadline.endsAt - monotonicMs()),
+      headers: {
+        ...call.traceHeaders,
+        ...budgetHeader(connection.upstream, this.#deadline.endsAt - monotonicMs()),
+      },
       signal: this.#signal,
     });
     const response = await asked.catch((error: unknown) => {
@@ -232,7 +234,7 @@ export class TimedAnswer {
   }
 
   async #readEvents({ body }: UpstreamResponse): Promise<void> {
-    const names = namesHere(this.call, this.connection);
+    const names = namesHere(this.call);
     for await (const event of incoming(body)) {
       // Comments are no sign of an answer. The gateway sends its own.
       if (event.type === 'comment') continue;
@@ -277,6 +279,7 @@ export class TimedAnswer {
     const trigger: LandingTrigger = error instanceof DeadlinePassed ? 'deadline' : 'upstream_failed';
     this.#isLate = trigger === 'deadline';
     const end = this.#end();
+    this.meter.broke(trigger, this.#ending(end));
     if (end === null) return this.#output.fail(this.#isLate ? late() : error);
     const report = this.#report('upstream', { trigger, characters: end.length, sentence: end.isSentence });
     const last = lastChunks(this.call, this.#head, { ...end, usage: this.meter.usage, report });
@@ -295,18 +298,16 @@ export class TimedAnswer {
     return end.length === 0 ? null : end;
   }
 
+  /** The end as the client sees it. */
+  #ending(end: { readonly isSentence: boolean } | null): Ending {
+    if (end !== null) return { end: end.isSentence ? 'landed' : 'cut' };
+    return { end: 'cut', isEmpty: !this.#output.isSeen || !this.#held.isOther };
+  }
+
   #report(side: 'upstream' | 'local', landed: Landed | null): Readonly<Record<string, unknown>> {
     const upstream = { ...this.meter.report(), aborted: landed !== null || side === 'local' };
     const characters = side === 'local' ? this.#local.received : this.#held.received;
-    const { name } = this.connection.upstream;
+    const { model: name } = this.call;
     return timedReport({ side, landed, characters, name, upstream, deadline: this.#deadline, net: this.#net });
   }
-}
-
-function late(): ApiError {
-  return new ApiError('deadline_exceeded', 'The upstream model had no whole sentence within the latency budget.');
-}
-
-function failedOften(): ApiError {
-  return new ApiError('upstream_failed', 'The upstream failed several times in a row.');
 }

@@ -13,7 +13,7 @@ const BUDGET_MS = 8000;
 /** Arrivals go on for so long. */
 const ARRIVALS_MS = 1000;
 const PART_MS = 50;
-/** What it takes. A machine that is busy with other work delays the scripted engine as well as the gateway. */
+/** Their time. A machine that is busy with other work delays the scripted engine as well as the gateway. */
 const SERVED_MS = 25;
 const LOCAL = 'It is in France. It is large.';
 const tokens = tokenizer.encode(LOCAL, false);

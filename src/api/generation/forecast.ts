@@ -20,10 +20,14 @@ export type NoForecast = RejectedEvent['reason'] | 'loading' | 'engine_lost';
 /** No promise holds in this time, so the engine rejects it and names the least budget. */
 const TOO_SHORT: Budget = { totalMs: 1, ttftMs: null, tpotMs: null, onMiss: 'reject' };
 
+/** Further steps in which the engine is asked again, if rejections have used up the planning time of one. */
+const MOST_TRIES = 8;
+
 /** @param request of one sequence; its budget has no effect */
 export async function forecastOf(
   { engine }: Pick<ApiContext, 'engine'>,
   request: EngineRequest,
+  triesLeft = MOST_TRIES,
 ): Promise<Forecast | NoForecast> {
   if (engine.ready === null) return 'loading';
   const tokens = request.prompts.reduce((sum, { length }) => sum + length, 0);
@@ -40,7 +44,8 @@ export async function forecastOf(
     for (const each of events) {
       if (each.type === 'lost') return 'engine_lost';
       if (each.type !== 'rejected') continue;
-      const { leastFeasibleMs, promised, reason } = each.event;
+      const { leastFeasibleMs, promised, reason, isUnsought = false } = each.event;
+      if (isUnsought && triesLeft > 0) return forecastOf({ engine }, request, triesLeft - 1);
       return leastFeasibleMs === null || promised === undefined ? reason : { sentenceMs: leastFeasibleMs, ...promised };
     }
   }

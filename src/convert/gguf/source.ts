@@ -80,6 +80,7 @@ function source(gguf: GgufModel): ModelSource {
     blocks: folderRecipes(family, description),
     ownBlocks: null,
     gate: null,
+    loopAccuracy: family.loopAccuracy ?? null,
     tokenizer: ggufTokenizer(metadata, file),
     name: text('general.name') ?? path.basename(ggufPart(file)?.stem ?? file, '.gguf'),
     licence: text('general.license') ?? 'unknown',

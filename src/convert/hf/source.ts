@@ -86,6 +86,7 @@ export function openHuggingFace(folder: string): ModelSource {
     architecture: { ...architecture, tiedHead: architecture.tiedHead || !owner.has(HEAD) },
     blocks: recipes,
     gate: family.gate === undefined ? null : readGate(raw, family.gate, architecture.hidden),
+    loopAccuracy: family.loopAccuracy ?? null,
     ownBlocks: balcony && { ...balcony.blocks, file: folder },
     tokenizer,
     name: path.basename(path.resolve(folder)),
