@@ -2,7 +2,7 @@
 import { readFileSync } from 'node:fs';
 import { OptionError, type ServeOptions } from './config.js';
 import type { Series } from './telemetry/series.js';
-import { UpstreamGateway } from './upstream/gateway.js';
+import { type NetOptions, UpstreamGateway } from './upstream/gateway.js';
 import { upstreamModels } from './upstream/upstream.js';
 
 /**
@@ -21,5 +21,10 @@ export function upstreamGateway(
     readFile: (file) => readFileSync(file, 'utf8'),
     fault: (message) => new OptionError(message),
   });
-  return models.length === 0 ? undefined : new UpstreamGateway(models, series);
+  return models.length === 0 ? undefined : new UpstreamGateway(models, series, netOptions(options));
+}
+
+/** The local model, if there is one, is the net of all upstreams. */
+function netOptions({ net: mode, netMinRight: minRight }: ServeOptions): NetOptions {
+  return { mode, minRight, observer: null };
 }

@@ -1,7 +1,7 @@
 /** Composes the HTTP server. Hooks run in the order of registration here. */
 import cors from '@fastify/cors';
 import type { FastifyInstance } from 'fastify';
-import { browserHeaders } from '../api/schemas/headers.js';
+import { browserHeaders, netHeaders, SOURCE_HEADER } from '../api/schemas/headers.js';
 import { createServer } from './create-server.js';
 import { registerAuth } from './auth.js';
 import { registerBody, registerBodySum } from './plugins/body.js';
@@ -61,7 +61,7 @@ export async function registerCors(app: FastifyInstance, origins: readonly strin
   if (origins.length === 0) return;
   await app.register(cors, {
     origin: origins.includes('*') ? '*' : [...origins],
-    exposedHeaders: Object.keys(browserHeaders),
+    exposedHeaders: [...Object.keys({ ...browserHeaders, ...netHeaders }), SOURCE_HEADER],
     // With this option on, the plugin rejects a plain OPTIONS with a text body instead of JSON.
     strictPreflight: false,
   });

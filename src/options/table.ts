@@ -129,6 +129,12 @@ export const SERVE_OPTIONS = {
       DEADLINE_HEADER,
       'header that carries the rest of a budget there, in ms if it ends with -ms, else in s',
     ),
+    net: option(
+      oneOf('MODE', 'off', 'land', 'answer'),
+      'answer',
+      'default of X-Net: the local model answers for a late or failed upstream, its text lands only, or it passes late',
+    ),
+    netMinRight: option(share(0), null, "least share of full depth's right answers of a net's exit", '--min-accuracy'),
   }),
   ...group('Capacity', {
     maxRunning: option(integer(1, 1024, 'sequences'), 32, 'most sequences that run at a time'),

@@ -79,6 +79,16 @@ export interface PlannedEvent extends Omit<Admitted, 'kind'> {
   readonly isDryRun?: boolean;
 }
 
+/** Engine time of the prompt at the shallowest exit, and of the tokens that a promise covers, ms. */
+export interface PromisedWork {
+  /** Of the prompt alone. */
+  readonly prefillMs: number;
+  /** Of both, as a share of steps that have a row in every slot. */
+  readonly fullMs: number;
+  /** The delay by each further row that decodes beside it. */
+  readonly besideMs: number;
+}
+
 /** A rejected request. */
 export interface RejectedEvent {
   readonly id: string;
@@ -89,6 +99,8 @@ export interface RejectedEvent {
   readonly reason: 'queue_full' | 'budget_infeasible' | 'too_long' | 'unknown_token' | 'grammar' | 'grammars_lost';
   /** Least total budget that would be guaranteed at this moment; null where none applies. */
   readonly leastFeasibleMs: number | null;
+  /** The engine time of the promise behind that budget; only for a dry run. */
+  readonly promised?: PromisedWork;
   /** None was sought: rejections had used up the planning time of the step. */
   readonly isUnsought?: boolean;
   /** For `grammar`, the fault, for the client. For `grammars_lost`, the cause, for the log. */

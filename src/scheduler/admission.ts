@@ -11,6 +11,7 @@ import { type FirstSentences, firstSentences, isUseful, landsWithin, paceOf } fr
 import type { BatchOutcome } from './forecast.js';
 import { type LeastBudget, type SearchTime, leastBudget } from './least-budget.js';
 import type { Estimates, PlannedRequest } from './planned-request.js';
+import { promisedWork } from './promised-work.js';
 import { Refusals } from './refusals.js';
 import type { SafetyMargins } from './safety-margin.js';
 import type { Sequence, Terms } from './sequence.js';
@@ -123,15 +124,24 @@ class Round {
 
   /** @param change of the terms of the choices @param surge factor on the time of steps */
   #attempt(choices: readonly Sequence[], change: Partial<Terms>, surge: number): Trial {
-    const factor = surge * (1 + this.inputs.margins.at(at(choices, 0).tenant, this.engine.now));
+    const factor = surge * this.#factorOf(at(choices, 0));
     const asked = choices.map((each) => proposed(each, { ...change, serviceClass: 'guaranteed' }));
     return tried(this.stateWith(asked), new Set(choices), factor);
+  }
+
+  /** Factor on the times of a tenant's promises. */
+  #factorOf({ tenant }: Sequence): number {
+    return 1 + this.inputs.margins.at(tenant, this.engine.now);
   }
 
   #reject(choices: readonly Sequence[]): Decision[] {
     const least = this.#refusals.least(choices, () => this.#leastOf(choices));
     const leastFeasibleMs = typeof least === 'number' ? least : null;
-    return choices.map(() => ({ kind: 'reject', leastFeasibleMs, ...(least === 'unsought' && { isUnsought: true }) }));
+    const rejected: Rejected = { kind: 'reject', leastFeasibleMs, ...(least === 'unsought' && { isUnsought: true }) };
+    const [first] = choices;
+    if (first?.isDryRun !== true) return choices.map(() => rejected);
+    const promised = promisedWork(first, this.stateWith([]), this.#factorOf(first));
+    return choices.map(() => ({ ...rejected, promised }));
   }
 
   #leastOf(choices: readonly Sequence[]): LeastBudget {

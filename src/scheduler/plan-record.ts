@@ -5,7 +5,7 @@ import type { Sequence } from './sequence.js';
 import type { SequenceEnd } from './step-plan.js';
 import type { Admission, Rejected } from './types.js';
 
-const UNNAMED = { leastFeasibleMs: null };
+const UNNAMED: Omit<Rejected, 'kind'> = { leastFeasibleMs: null };
 
 export class PlanRecord {
   readonly admitted: PlannedEvent[] = [];
@@ -28,7 +28,13 @@ export class PlanRecord {
     if (isDryRun) this.ended.push({ id, reason: 'length', isDryRun });
   }
 
-  reject({ id }: Sequence, { leastFeasibleMs, isUnsought }: Omit<Rejected, 'kind'> = UNNAMED): void {
-    this.rejected.push({ id, reason: 'budget_infeasible', leastFeasibleMs, ...(isUnsought && { isUnsought }) });
+  reject({ id }: Sequence, { leastFeasibleMs, isUnsought, promised }: Omit<Rejected, 'kind'> = UNNAMED): void {
+    this.rejected.push({
+      id,
+      reason: 'budget_infeasible',
+      leastFeasibleMs,
+      ...(isUnsought && { isUnsought }),
+      ...(promised && { promised }),
+    });
   }
 }

@@ -3,7 +3,7 @@
  *
  * All times are milliseconds; instants ("...At", now) are on one monotonic clock of the caller's choice.
  */
-import type { Admitted } from '../protocol/index.js';
+import type { Admitted, PromisedWork } from '../protocol/index.js';
 
 /** When an answer ends early. Instants are of the engine's clock. */
 export interface LandingWindow {
@@ -20,6 +20,8 @@ export interface Rejected {
   readonly kind: 'reject';
   /** Least total budget that would be guaranteed at this moment; null: none found. */
   readonly leastFeasibleMs: number | null;
+  /** Only for a dry run. */
+  readonly promised?: PromisedWork;
   /** None was sought: the step had no planning time left. */
   readonly isUnsought?: boolean;
 }

@@ -33,6 +33,8 @@ export interface UpstreamCall {
   /** The model's name here, which the answer has. */
   readonly model: string;
   readonly request: ApiRequest<OpenBody>;
+  /** Sets a header of the response, unless its status line is out. */
+  header(name: string, value: string): void;
   /** Takes the response over. Comments keep a silent stream open from then on. @param headers of the status line */
   open(headers: Readonly<Record<string, string>>): ClientStream;
   /** Calls the listener once the last byte of the response is out. It never does for a client that has left. */

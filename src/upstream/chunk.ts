@@ -30,6 +30,23 @@ export interface Chunk {
   readonly isOther: boolean;
 }
 
+/** An error of the upstream that concerns the request: its policy, its form, or its rights. */
+export class Refused extends ApiError {}
+
+const REFUSALS = /filter|policy|safety|moderation|invalid_request|authentication|permission/i;
+/** Statuses that say nothing of the request: a time-out, and too many requests. */
+const PASSING = [408, 429];
+
+function isRefusal(error: unknown): boolean {
+  if (typeof error !== 'object' || error === null) return false;
+  const { code, status, type } = error as Readonly<Record<string, unknown>>;
+  const isOfClient = (value: unknown): boolean => {
+    const number = Number(value);
+    return number >= 400 && number < 500 && !PASSING.includes(number);
+  };
+  return isOfClient(code) || isOfClient(status) || [code, type].some((text) => REFUSALS.test(String(text)));
+}
+
 const textOf = ({ text, delta }: ChunkChoice): string => {
   const content = text ?? delta?.content;
   return typeof content === 'string' ? content : '';
@@ -58,7 +75,10 @@ export function readChunk(data: string): Chunk {
     throw new ApiError('upstream_failed', 'The upstream sent a chunk that is no JSON object.');
   }
   const chunk = json as ChunkJson;
-  if (isPresent(chunk.error)) throw new ApiError('upstream_failed', 'The upstream failed in the middle of its answer.');
+  if (isPresent(chunk.error)) {
+    const Kind = isRefusal(chunk.error) ? Refused : ApiError;
+    throw new Kind('upstream_failed', 'The upstream failed in the middle of its answer.');
+  }
   const choices = chunk.choices ?? [];
   return {
     data,

@@ -44,6 +44,19 @@ export class Deadline {
     return now >= this.endsAt - Math.min(HOLD_SHARE * this.budgetMs, usual);
   }
 
+  /** Waits for a promise until the answer ends. @returns undefined at the end */
+  within<T>(promise: Promise<T>): Promise<T | undefined> {
+    const { signal } = this;
+    const over = new Promise<undefined>((resolve) => {
+      const end = (): void => {
+        resolve(undefined);
+      };
+      if (signal.aborted) end();
+      else signal.addEventListener('abort', end, { once: true });
+    });
+    return Promise.race([promise, over]);
+  }
+
   close(): void {
     clearTimeout(this.#timer);
   }

@@ -1,9 +1,14 @@
 /** Answers the requests to upstream models. Must not know: HTTP frameworks. */
-import type { Limits } from '../api/context.js';
+import type { ApiContext, Limits } from '../api/context.js';
 import type { Series } from '../telemetry/series.js';
 import { UpstreamMetrics } from '../telemetry/upstream-metrics.js';
+import { Breaker } from './breaker.js';
 import type { OpenBody, PlainAnswer, UpstreamCall } from './call.js';
 import { UpstreamConnection } from './connection.js';
+import type { NetObserver, NetShared } from './net.js';
+import { NetAccount } from './net-account.js';
+import { NetMargin } from './net-margin.js';
+import type { NetMode, NoNet } from './net-policy.js';
 import { ObservedTry } from './observed-try.js';
 import { passThrough } from './pass-through.js';
 import { TimedAnswer } from './timed-answer.js';
@@ -11,25 +16,47 @@ import type { Upstream, UpstreamModel } from './upstream.js';
 import { promptTokens, reserved, settingsOf, type UpstreamSettings, withCap } from './upstream-body.js';
 import { UsageMeter } from './usage-meter.js';
 
+/** The operator's options of nets. */
+export interface NetOptions {
+  /** Of requests that state none. */
+  readonly mode: NetMode;
+  /** Least share of full depth's right answers of a net's exit; null: as of all requests. */
+  readonly minRight: number | null;
+  readonly observer: NetObserver | null;
+}
+
+const NO_NETS: NetOptions = { mode: 'land', minRight: null, observer: null };
+
 /** A model with the parts that serve it. Models of one upstream share its connections. */
 interface Served {
   readonly model: UpstreamModel;
   readonly connection: UpstreamConnection;
+  readonly breaker: Breaker;
   readonly metrics: UpstreamMetrics;
 }
 
 export class UpstreamGateway {
   readonly #served: ReadonlyMap<string, Served>;
 
-  constructor(models: readonly UpstreamModel[], series: Series) {
-    const connections = new Map<Upstream, UpstreamConnection>();
+  // All nets share the one engine.
+  readonly #account = new NetAccount();
+  readonly #margin = new NetMargin();
+
+  /** @param nets absent: answers land, and have no net */
+  constructor(
+    models: readonly UpstreamModel[],
+    series: Series,
+    private readonly nets: NetOptions = NO_NETS,
+  ) {
+    const connections = new Map<Upstream, Pick<Served, 'connection' | 'breaker'>>();
     for (const { upstream } of models) {
-      if (!connections.has(upstream)) connections.set(upstream, new UpstreamConnection(upstream));
+      if (connections.has(upstream)) continue;
+      connections.set(upstream, { connection: new UpstreamConnection(upstream), breaker: new Breaker() });
     }
     const served = models.flatMap((model) => {
-      const connection = connections.get(model.upstream);
+      const shared = connections.get(model.upstream);
       const metrics = new UpstreamMetrics(series, model.name);
-      return connection === undefined ? [] : [[model.name, { model, connection, metrics }] as const];
+      return shared === undefined ? [] : [[model.name, { model, ...shared, metrics }] as const];
     });
     this.#served = new Map(served);
   }
@@ -52,13 +79,18 @@ export class UpstreamGateway {
    * @returns the whole answer; null for one that went out as a stream
    * @throws ApiError, or ClientGone
    */
-  async answer(limits: Pick<Limits, 'policy'>, asked: UpstreamCall): Promise<PlainAnswer | null> {
+  async answer(
+    limits: Pick<Limits, 'policy'>,
+    asked: UpstreamCall,
+    local: ApiContext | null,
+  ): Promise<PlainAnswer | null> {
     const served = this.#served.get(asked.model);
     if (served === undefined) throw new Error(`no upstream model ${asked.model}`);
     const { model, metrics } = served;
     const capped = { ...asked, request: withCap(asked.request) };
     const { request } = capped;
-    const settings = settingsOf(limits, request, model.defaults);
+    const stated = settingsOf(limits, request, model.defaults);
+    const settings = { ...stated, mode: stated.net ?? this.nets.mode };
     const release = reserved(capped);
     const meter = new UsageMeter(promptTokens(request.body), metrics);
     request.addLogFields({ model: model.name });
@@ -66,7 +98,8 @@ export class UpstreamGateway {
     const observed = new ObservedTry(metrics, capped, model.upstream, settings.budget);
     let hasFailed = true;
     try {
-      const answer = await answered(served, { ...capped, traceHeaders: observed.headers }, settings, meter);
+      const call = { ...capped, traceHeaders: observed.headers };
+      const answer = await answered(served, call, settings, meter, () => this.#netsOf(local, call, settings));
       hasFailed = false;
       return answer;
     } finally {
@@ -76,20 +109,40 @@ export class UpstreamGateway {
     }
   }
 
+  /** Null: the answer has no net, which its header says. */
+  #netsOf(
+    context: ApiContext | null,
+    call: UpstreamCall,
+    { mode, budget }: UpstreamSettings & { readonly mode: NetMode },
+  ): NetShared | null {
+    const { minRight, observer } = this.nets;
+    const none: NoNet | null = mode !== 'answer' ? 'off' : budget?.onMiss === 'truncate' ? 'on_miss' : null;
+    if (none === null && context !== null) {
+      return { context, account: this.#account, margin: this.#margin, minRight, observer };
+    }
+    call.header('x-sortie-net', 'none');
+    call.header('x-sortie-net-reason', none ?? 'no_model');
+    return null;
+  }
+
   async close(): Promise<void> {
     const connections = new Set([...this.#served.values()].map(({ connection }) => connection));
     await Promise.all([...connections].map((connection) => connection.close()));
   }
 }
 
+/** @param nets asks for the net of a timed answer; null: it has none */
 async function answered(
-  { connection }: Served,
+  { connection, breaker }: Served,
   call: UpstreamCall,
-  settings: UpstreamSettings,
+  settings: UpstreamSettings & { readonly mode: NetMode },
   meter: UsageMeter,
+  nets: () => NetShared | null,
 ): Promise<PlainAnswer | null> {
-  const { budget } = settings;
+  const { budget, mode } = settings;
   // Without a landing the answer may be late, as the local model's.
-  if (budget === null || budget.onMiss === 'continue') return passThrough(connection, call, settings, meter);
-  return new TimedAnswer(connection, call, { ...settings, budget }, meter).run();
+  if (budget === null || budget.onMiss === 'continue' || mode === 'off') {
+    return passThrough(connection, call, settings, meter);
+  }
+  return new TimedAnswer(connection, call, { ...settings, budget }, meter, { nets: nets(), breaker }).run();
 }

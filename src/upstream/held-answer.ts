@@ -41,6 +41,11 @@ export class HeldAnswer {
     return this.#ends.count;
   }
 
+  /** Whether the text would have a whole sentence if it ended here. */
+  get hasSentence(): boolean {
+    return this.#ends.lastIfOver > 0;
+  }
+
   /** Characters of the text so far. */
   get received(): number {
     return this.#received;
@@ -54,6 +59,11 @@ export class HeldAnswer {
   /** Whether the answer has parts that no sentence ends. */
   get isOther(): boolean {
     return this.#isOther;
+  }
+
+  /** Sends the whole sentences. */
+  releaseSentences(): void {
+    this.#release(this.#ends.last);
   }
 
   /** Sends all chunks. */

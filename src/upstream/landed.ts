@@ -22,7 +22,7 @@ interface Usage {
 }
 
 /** Whether the client gets the counts of tokens: always in a whole answer, and in a stream if it asks for them. */
-function asksUsage({ request }: UpstreamCall): boolean {
+export function asksUsage({ request }: UpstreamCall): boolean {
   const { stream, stream_options: options } = request.body;
   if (stream !== true) return true;
   return (

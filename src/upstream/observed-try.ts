@@ -63,7 +63,7 @@ export class ObservedTry {
 
   #outcome({ broken, status }: UsageMeter, end: TryEnd): Outcome | null {
     if (end === 'cancelled' || end === 'rejected') return null;
-    if (status !== null && REFUSED.includes(status)) return 'refused';
+    if (broken === null && status !== null && REFUSED.includes(status)) return 'refused';
     const ending = broken?.ending ?? { end: 'whole', isEmpty: end === 'failed' };
     const unlimited = { ttftMs: null, tpotMs: null };
     const actual = { ...unlimited, totalMs: monotonicMs() - this.call.request.arrivedAt };

@@ -2,12 +2,14 @@
 import { budgetOf } from '../api/generation/read-request.js';
 import { type ApiRequest, type Limits, openPolicy, policyOf } from '../api/context.js';
 import { invalid } from '../api/errors.js';
+import { agreed, ASKED, type Headers, headerValues } from '../api/schemas/headers.js';
 import { SortieRequest } from '../api/schemas/shared.js';
 import type { Budget } from '../protocol/index.js';
-import { isValid, type Static, Type } from '../util/schema.js';
+import { isValid, type Static, Type, words } from '../util/schema.js';
 import { validationMessage } from '../util/validation-message.js';
 import type { OpenBody, UpstreamCall } from './call.js';
 import { without } from './json-fields.js';
+import { NET_MODES, type NetMode } from './net-policy.js';
 import { restOfBudget, type Upstream, type UpstreamModel } from './upstream.js';
 
 const { latency_budget_ms, budget_on_miss } = SortieRequest.properties;
@@ -18,6 +20,7 @@ const UpstreamSortie = Type.Object(
     latency_budget_ms,
     budget_on_miss,
     commit: Type.Optional(Type.Union([Type.Literal('text'), Type.Literal('sentence')])),
+    net: Type.Optional(words([...NET_MODES])),
   },
   { additionalProperties: false },
 );
@@ -29,6 +32,8 @@ export interface UpstreamSettings {
   readonly budget: (Budget & { readonly totalMs: number }) | null;
   /** Whether text goes out in whole sentences only. */
   readonly holdsSentences: boolean;
+  /** Null: as the operator says. */
+  readonly net: NetMode | null;
 }
 
 /**
@@ -40,14 +45,21 @@ export function settingsOf(
   request: ApiRequest<OpenBody>,
   { latencyBudgetMs: totalMs, onMiss, commit: usual }: UpstreamModel['defaults'],
 ): UpstreamSettings {
-  const { commit = usual, ...stated } = ownFields(request.body);
+  const { commit = usual, net, ...stated } = ownFields(request.body);
   const defaultBudget = totalMs === null ? null : { totalMs, ttftMs: null, tpotMs: null, onMiss: null };
   const policy = policyOf(ofServer, { ...openPolicy, defaultBudget, onMiss });
   const budget = budgetOf({ limits: { policy } }, { ...request, body: { sortie: stated } });
   return {
     budget: budget?.totalMs == null ? null : { ...budget, totalMs: budget.totalMs },
     holdsSentences: commit === 'sentence',
+    net: net ?? netOfHeader(request.headers),
   };
+}
+
+/** @throws ApiError invalid_value */
+function netOfHeader(headers: Headers): NetMode | null {
+  const read = (text: string): NetMode | undefined => NET_MODES.find((each) => each === text);
+  return agreed(ASKED.net, headerValues(headers, ASKED.net, 'off, land or answer', read));
 }
 
 /** The field of this server. A null counts as a missing field. @throws ApiError invalid_value */

@@ -30,6 +30,7 @@ export class UsageMeter {
   #broken: Broken | null = null;
   #characters = 0;
   #stated: Usage | null = null;
+  #localTokens = 0;
 
   /** @param promptTokens an estimate, as long as the upstream states none */
   constructor(
@@ -97,14 +98,19 @@ export class UsageMeter {
   }
 
   /** The exchange in the report and in the log. */
-  report(): Readonly<Record<string, unknown>> {
+  report() {
     const ttft = this.ttftMs;
     const ttft_ms = ttft === null ? null : Math.round(ttft);
     return { status: this.#status, ttft_ms, usage: this.usage, estimated: this.#stated === null };
   }
 
+  /** The local model answered in place of the upstream. @param tokens of prompt and answer */
+  standIn(tokens: number): void {
+    this.#localTokens = tokens;
+  }
+
   /** Tokens that the key pays: none without an answer. */
   get paidTokens(): number {
-    return this.#status === 200 ? this.usage.total_tokens : 0;
+    return (this.#status === 200 ? this.usage.total_tokens : 0) + this.#localTokens;
   }
 }

@@ -19,7 +19,7 @@ import { ScoreSum } from '../../src/api/params/score-limit.js';
 import { RequestMetrics } from '../../src/telemetry/requests.js';
 import type { Tracing } from '../../src/telemetry/trace.js';
 import { createSeries, type MetricsPrefix } from '../../src/telemetry/series.js';
-import { UpstreamGateway } from '../../src/upstream/gateway.js';
+import { type NetOptions, UpstreamGateway } from '../../src/upstream/gateway.js';
 import type { Upstream, UpstreamModel } from '../../src/upstream/upstream.js';
 import { FakeEngine, type Script } from './engine.js';
 
@@ -96,6 +96,8 @@ export interface Overrides {
   /** Each one is served by its own name. */
   readonly upstreams?: readonly Upstream[];
   readonly upstreamModels?: readonly UpstreamModel[];
+  /** Absent: answers of upstreams land, and have no net. */
+  readonly nets?: NetOptions;
 }
 
 export interface TestServer {
@@ -134,7 +136,8 @@ export async function build(
   metrics.observe(engine);
   overrides.tracing?.observe(engine);
   const upstreamModels = [...(overrides.upstreams ?? []).map(ownModel), ...(overrides.upstreamModels ?? [])];
-  const upstreams = upstreamModels.length === 0 ? undefined : new UpstreamGateway(upstreamModels, series);
+  const upstreams =
+    upstreamModels.length === 0 ? undefined : new UpstreamGateway(upstreamModels, series, overrides.nets);
   const context: HttpContext = {
     ...(upstreams !== undefined && { upstreams }),
     api: {

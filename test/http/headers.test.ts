@@ -4,6 +4,7 @@
 import t, { type Test } from 'tap';
 import type { TSchema } from 'typebox';
 import { Value } from 'typebox/value';
+import { SOURCE_HEADER } from '../../src/api/schemas/headers.js';
 import { openKey } from '../../src/http/keys.js';
 import { EncodingRejected } from '../../src/text/encoding/encoding-thread.js';
 import type { FakeEngine } from '../fakes/engine.js';
@@ -200,8 +201,9 @@ void t.test('responses of all other routes have the declared headers', (t) => tr
 void t.test('a page of another origin may read the headers that describe an answer', async (t) => {
   const server = await build(t, undefined, { options: { corsOrigin: ['https://a.b'] } });
   const place = placesOf(server).find(({ path }) => path === '/v1/completions');
-  const { 200: whole, 429: limit } = place?.operation.responses ?? {};
+  const { 200: whole, 429: limit, 504: late } = place?.operation.responses ?? {};
   const response = await server.post('/v1/completions', { prompt: 'Hello' }, { origin: 'https://a.b' });
   const exposed = response.headers.get('access-control-expose-headers')?.split(', ') ?? [];
-  t.same(exposed.sort(), [...new Set(Object.keys({ ...whole?.headers, ...limit?.headers }))].sort());
+  const declared = new Set(Object.keys({ ...whole?.headers, ...limit?.headers, ...late?.headers }));
+  t.same(exposed.sort(), [...declared, SOURCE_HEADER].sort());
 });

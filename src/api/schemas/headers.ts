@@ -20,6 +20,7 @@ export const ASKED = {
   promptDepth: 'X-Prompt-Depth',
   minQuality: 'X-Min-Quality',
   audit: 'X-Audit',
+  net: 'X-Net',
 } as const;
 
 export type Headers = Readonly<Record<string, string | string[] | undefined>>;
@@ -149,6 +150,18 @@ const limitHeaders = (what: Limited, meaning: string) =>
 
 export const requestLimitHeaders = limitHeaders('requests', 'Requests');
 export const tokenLimitHeaders = limitHeaders('tokens', 'Tokens of prompt and answer');
+
+/** Of answers of an upstream model under a budget. */
+export const netHeaders = {
+  'x-sortie-net': Type.String({
+    description: 'armed: the local model answers if the upstream does not. none: it does not.',
+    examples: ['armed'],
+  }),
+  'x-sortie-net-reason': Type.String({ description: 'Why there is no net, in a word.', examples: ['capacity'] }),
+};
+
+/** The source of a whole answer of an upstream model. */
+export const SOURCE_HEADER = 'x-sortie-source';
 
 /** Headers that scripts of other origins may read. */
 export const browserHeaders = {

@@ -32,7 +32,7 @@ export function registerUpstreams(app: FastifyInstance, context: GatewayContext,
     const call = callOf(request, reply, { path, model, body: request.body as OpenBody }, (headers) => {
       return new SseStream(reply, keepAliveMs, { headers: () => headers });
     });
-    return sent(reply, await upstreams.answer(limits, call));
+    return sent(reply, await upstreams.answer(limits, call, context.api ?? null));
   });
   app.addHook('preHandler', async (request, reply) => {
     const endpoint = ELSEWHERE[request.routeOptions.url ?? ''];
@@ -44,7 +44,7 @@ export function registerUpstreams(app: FastifyInstance, context: GatewayContext,
     const call = callOf(request, reply, { path: '/chat/completions', model, body }, (headers) => {
       return new TranslatedStream(translated, new SseStream(reply, keepAliveMs, { headers: () => headers }));
     });
-    const answer = await withNames(names, () => upstreams.answer(limits, call));
+    const answer = await withNames(names, () => upstreams.answer(limits, call, context.api ?? null));
     return sent(reply, inFormOf(translated, answer));
   });
 }
@@ -74,6 +74,7 @@ function callOf(
   return {
     ...target,
     request: apiRequestOf(request, reply, body),
+    header: (name, value) => void reply.header(name, value),
     onSent: (listener) => {
       onClosed(reply, () => {
         if (isSent(reply)) listener();

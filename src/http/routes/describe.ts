@@ -6,6 +6,7 @@ import {
   ASKED,
   challengeHeader,
   loadHeader,
+  netHeaders,
   planHeaders,
   requestIdHeader,
   requestLimitHeaders,
@@ -33,6 +34,7 @@ export const budgetHeaders = Type.Object({
   ...text(ASKED.promptDepth, 'Layers that tokens of the prompt run: full, or those up to the prompt exit.', 'full'),
   ...text(ASKED.minQuality, 'Least estimated quality of the exits of the answer, 0 to 1.', '0.7'),
   ...text(ASKED.audit, '1 compares the answer with full depth after its last token.', '1'),
+  ...text(ASKED.net, 'Net of an upstream model with a total budget: answer (the default), land or off.', 'land'),
   ...text('X-Request-Id', 'Returned in the response and written to the log.', 'my-request-1'),
 });
 
@@ -78,7 +80,7 @@ const GENERATION_HEADERS: Partial<Record<Status, HeaderSchemas>> = {
   500: limitHeaders,
   502: limitHeaders,
   503: limitHeaders,
-  504: limitHeaders,
+  504: { ...limitHeaders, ...netHeaders },
 };
 
 /** The names of the error schemas in the document's components: OpenAI's form, and Anthropic's. */

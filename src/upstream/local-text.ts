@@ -1,0 +1,61 @@
+/**
+ * The text of a local answer beside an upstream that may still answer: it waits for its first whole sentence.
+ *
+ * Must not know: the upstream, clocks.
+ */
+import type { Chunk, ChunkJson } from './chunk.js';
+import { HeldAnswer } from './held-answer.js';
+
+export class LocalText {
+  readonly #held: HeldAnswer;
+  #head: ChunkJson = {};
+  #isShown = false;
+
+  /**
+   * @param isStream whether text goes out as it comes; else it waits for the end
+   * @param holdsSentences whether it goes out in whole sentences only
+   * @param send takes the chunks in their order, each once
+   */
+  constructor(
+    private readonly isStream: boolean,
+    private readonly holdsSentences: boolean,
+    send: (chunk: Chunk) => void,
+  ) {
+    this.#held = new HeldAnswer(send);
+  }
+
+  /** The last chunk so far. */
+  get head(): ChunkJson {
+    return this.#head;
+  }
+
+  /** Characters so far. */
+  get received(): number {
+    return this.#held.received;
+  }
+
+  add(chunk: Chunk): void {
+    this.#head = chunk.json;
+    const shown = this.holdsSentences ? 'sentence' : 'none';
+    this.#held.add(chunk, this.isStream && this.#isShown ? shown : 'all');
+    if (!this.#isShown && this.#held.sentences > 0) this.show();
+  }
+
+  /** No other answer comes: text goes out as it comes, with the text that waits. */
+  show(): void {
+    this.#isShown = true;
+    if (!this.isStream || this.#held.received === 0) return;
+    if (this.holdsSentences) this.#held.releaseSentences();
+    else this.#held.releaseAll();
+  }
+
+  /** Sends the rest of a whole answer. */
+  finish(): void {
+    this.#held.releaseAll();
+  }
+
+  /** @see HeldAnswer.cut */
+  cut(): { readonly length: number; readonly isSentence: boolean } {
+    return this.#held.cut();
+  }
+}

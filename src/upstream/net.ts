@@ -1,0 +1,285 @@
+/**
+ * The net of one answer: the local model answers where its upstream does not. It is armed at arrival, if the local
+ * model can answer and has room beside the other nets, and starts at its latest start, or when the upstream fails.
+ *
+ * Must not know: the form of answers, connections.
+ */
+import type { ApiContext } from '../api/context.js';
+import { ApiError, ClientGone } from '../api/errors.js';
+import { forecastOf, type NoForecast } from '../api/generation/forecast.js';
+import { monotonicMs, timerUntil } from '../util/clock.js';
+import type { UpstreamCall } from './call.js';
+import type { Deadline } from './deadline.js';
+import { localAnswer, type LocalEnd, localRequest, type LocalRequest, type LocalSink } from './local-answer.js';
+import type { Booking, NetAccount } from './net-account.js';
+import type { NetMargin } from './net-margin.js';
+import { barOf, barOfError, type NetTrigger, type NoNet } from './net-policy.js';
+import { estimatedTokens } from './upstream-body.js';
+
+/** How a net ended, for metrics. */
+export interface NetOutcome {
+  /** The upstream's name. */
+  readonly upstream: string;
+  /**
+   * - `none`: the request had no net. `unused`: it was armed, and did not start.
+   * - `answered`: its answer went out. `overtaken`: it ran, and the upstream answered.
+   * - `failed`: it ran, and had no whole sentence in time. `cancelled`: its client left.
+   */
+  readonly result: 'none' | 'unused' | 'answered' | 'overtaken' | 'failed' | 'cancelled';
+  /** Only of `none`. */
+  readonly reason: NoNet | null;
+  /** Null: it did not start. */
+  readonly trigger: NetTrigger | null;
+  /** From the arrival of the request to the start, ms. */
+  readonly startedMs: number | null;
+  /** From the start to the deadline, ms. */
+  readonly leadMs: number | null;
+  /** From the start to its end, ms. */
+  readonly ranMs: number | null;
+}
+
+/** Gets the outcome of each net once. */
+export interface NetObserver {
+  ended(outcome: NetOutcome): void;
+}
+
+/** The parts that the nets of a server share. */
+export interface NetShared {
+  readonly context: ApiContext;
+  readonly account: NetAccount;
+  readonly margin: NetMargin;
+  readonly minRight: number | null;
+  readonly observer: NetObserver | null;
+}
+
+/** The answer that a net is for. */
+export interface NetFor {
+  readonly name: string;
+  readonly call: UpstreamCall;
+  readonly deadline: Deadline;
+  readonly sink: LocalSink;
+  /** Whether the upstream has no whole sentence so far. */
+  isNeeded(): boolean;
+  /** The local answer is whole. */
+  ended(): void;
+}
+
+const NO_FORECAST: Readonly<Partial<Record<NoForecast, NoNet>>> = {
+  too_long: 'context',
+  loading: 'not_ready',
+  engine_lost: 'not_ready',
+  unknown_token: 'unsupported',
+  grammar: 'unsupported',
+};
+
+export class Net {
+  /** Why there is no net; null while it is armed or runs. */
+  #none: NoNet | null = 'not_forecast';
+  #isOver = false;
+  #local: LocalRequest | null = null;
+  #booking: Booking | null = null;
+  #timer: NodeJS.Timeout | undefined;
+  #trigger: NetTrigger | null = null;
+  #startedAt: number | null = null;
+  #endedAt: number | null = null;
+  #end: LocalEnd | null = null;
+  #hasFailed = false;
+  readonly #stop = new AbortController();
+  readonly #decided: Promise<void>;
+  #ended: Promise<void> | null = null;
+
+  constructor(
+    private readonly shared: NetShared,
+    private readonly answer: NetFor,
+  ) {
+    this.#decided = this.#decide();
+  }
+
+  /** Whether it runs, or may start. */
+  get isPossible(): boolean {
+    return !this.#isOver && (this.#none === null || this.#none === 'not_forecast');
+  }
+
+  /** Whether it has started. */
+  get isStarted(): boolean {
+    return this.#trigger !== null;
+  }
+
+  /** Milliseconds until its latest start. */
+  get roomMs(): number {
+    return (this.#booking?.latestStart ?? -Infinity) - monotonicMs();
+  }
+
+  /** Resolves once it is armed, or it is known that there is none. @returns whether it is armed */
+  async isArmed(): Promise<boolean> {
+    await this.#decided;
+    return this.#none === null && !this.#isOver;
+  }
+
+  /** The whole local answer; null if it runs, failed or did not start. */
+  get end(): LocalEnd | null {
+    return this.#end?.report == null ? null : this.#end;
+  }
+
+  /** Starts the local answer, if it is armed. @returns whether the local model answers, or has answered */
+  async start(trigger: NetTrigger): Promise<boolean> {
+    if (!(await this.isArmed())) return false;
+    this.#begin(trigger);
+    await this.#ended;
+    return this.end !== null;
+  }
+
+  /** The upstream answers: the net is over, and its answer is cancelled. */
+  drop(): void {
+    if (this.#isOver) return;
+    this.#isOver = true;
+    clearTimeout(this.#timer);
+    if (this.#none === 'not_forecast') this.#announce();
+    this.#stop.abort(new ClientGone());
+    this.#booking?.end();
+  }
+
+  /** @param isAnswer whether the client got its text; @param isGone whether the client has left */
+  close(isAnswer: boolean, isGone: boolean): void {
+    const isOvertaken = this.#isOver;
+    this.drop();
+    const { shared, answer } = this;
+    const { name, call, deadline } = answer;
+    const now = monotonicMs();
+    const started = this.#startedAt;
+    const result = this.#resultOf(isAnswer, isOvertaken, isGone);
+    if (this.#trigger === 'latest_start' && (result === 'answered' || result === 'failed')) {
+      shared.margin.observe(result === 'answered' && (this.#endedAt ?? Infinity) <= deadline.endsAt);
+    }
+    shared.observer?.ended({
+      upstream: name,
+      result,
+      reason: this.#none,
+      trigger: this.#trigger,
+      startedMs: started === null ? null : started - call.request.arrivedAt,
+      leadMs: started === null ? null : deadline.endsAt - started,
+      ranMs: started === null ? null : (this.#endedAt ?? now) - started,
+    });
+  }
+
+  /** Tokens of its answer that the key pays. */
+  get paidTokens(): number {
+    return this.end?.tokens ?? 0;
+  }
+
+  /** The net in the report of the answer; null for one that did not start. */
+  report(): Readonly<Record<string, unknown>> | null {
+    if (this.#startedAt === null) return null;
+    const { call, deadline } = this.answer;
+    return {
+      trigger: this.#trigger,
+      started_ms: Math.round(this.#startedAt - call.request.arrivedAt),
+      lead_ms: Math.round(deadline.endsAt - this.#startedAt),
+    };
+  }
+
+  /** The local part of the answer, and whether it has a whole sentence. @param characters of its text */
+  source(characters: number) {
+    const { report } = this.#end ?? {};
+    const started = this.#startedAt ?? monotonicMs();
+    const exits = Object.entries(report?.exit_layers ?? {});
+    const tokens = report == null ? this.usage(characters).completion_tokens : exits.reduce((sum, [, n]) => sum + n, 0);
+    const exit = report?.plan.exit_layer ?? null;
+    const ms = Math.round((this.#endedAt ?? monotonicMs()) - started);
+    const model = this.shared.context.model.name;
+    return { source: { source: 'local', model, exit, tokens, characters, ms }, met: report?.met !== false };
+  }
+
+  /** Estimated counts of a local answer that was cut. @param characters of its text */
+  usage(characters: number) {
+    const prompt = this.#local?.read.prompts.reduce((sum, { ids }) => sum + ids.length, 0) ?? 0;
+    const completion = estimatedTokens(characters);
+    return { prompt_tokens: prompt, completion_tokens: completion, total_tokens: prompt + completion };
+  }
+
+  #resultOf(isAnswer: boolean, isOvertaken: boolean, isGone: boolean): NetOutcome['result'] {
+    if (isGone) return 'cancelled';
+    if (this.#none !== null) return 'none';
+    if (this.#startedAt === null) return 'unused';
+    if (isAnswer) return 'answered';
+    return isOvertaken && !this.#hasFailed ? 'overtaken' : 'failed';
+  }
+
+  async #decide(): Promise<void> {
+    const none = await this.#arm().catch((error: unknown): NoNet => {
+      if (error instanceof ApiError) return barOfError(error);
+      this.answer.call.request.addLogFields({ fault: error instanceof Error ? error.stack : String(error) });
+      return 'unsupported';
+    });
+    if (this.#isOver) {
+      this.#booking?.end();
+      return;
+    }
+    this.#none = none;
+    this.#announce();
+    if (none === null) this.#watch();
+  }
+
+  /** @throws ApiError for a body that the local model can't answer */
+  async #arm(): Promise<NoNet | null> {
+    const { shared, answer } = this;
+    const { context, account, margin, minRight } = shared;
+    const { name, call, deadline } = answer;
+    const bar = barOf(call);
+    if (bar !== null) return bar;
+    const budgetMs = deadline.endsAt - call.request.arrivedAt;
+    this.#local = await localRequest(context, call, { name, budgetMs, minRight });
+    const forecast = await forecastOf(context, this.#local.read.engine);
+    if (typeof forecast === 'string') return NO_FORECAST[forecast] ?? 'capacity';
+    const dueAt = deadline.endsAt - margin.of(forecast.sentenceMs);
+    const now = monotonicMs();
+    if (dueAt - forecast.sentenceMs < now) return 'budget';
+    const slots = context.engine.ready?.slots ?? 1;
+    this.#booking = account.book({ dueAt, ...forecast }, now, slots, () => {
+      this.#watch();
+    });
+    return this.#booking === null ? 'capacity' : null;
+  }
+
+  /** Tells the client, as long as the status line is not out. */
+  #announce(): void {
+    const { call } = this.answer;
+    call.header('x-sortie-net', this.#none === null ? 'armed' : 'none');
+    if (this.#none !== null) call.header('x-sortie-net-reason', this.#none);
+  }
+
+  /** Starts it at its latest start. */
+  #watch(): void {
+    clearTimeout(this.#timer);
+    const { latestStart = Infinity } = this.#booking ?? {};
+    if (this.#isOver || this.isStarted || latestStart === Infinity) return;
+    this.#timer = setTimeout(() => {
+      if (this.answer.isNeeded()) this.#begin('latest_start');
+    }, timerUntil(latestStart));
+  }
+
+  #begin(trigger: NetTrigger): void {
+    const local = this.#local;
+    if (this.#isOver || this.isStarted || local === null || this.answer.call.request.signal.aborted) return;
+    clearTimeout(this.#timer);
+    this.#trigger = trigger;
+    this.#startedAt = monotonicMs();
+    this.#booking?.began(this.#startedAt);
+    this.#ended = this.#run(local);
+  }
+
+  async #run(local: LocalRequest): Promise<void> {
+    const signal = AbortSignal.any([this.#stop.signal, this.answer.call.request.signal]);
+    const end = await localAnswer(local, this.answer.sink, signal).catch((thrown: unknown): LocalEnd => {
+      const fault = thrown instanceof Error ? thrown.stack : String(thrown);
+      if (!(thrown instanceof ClientGone)) this.answer.call.request.addLogFields({ fault });
+      return { report: null, error: null, tokens: 0 };
+    });
+    this.#endedAt = monotonicMs();
+    this.#booking?.end();
+    this.#end = end;
+    this.#hasFailed = end.report === null && !this.#isOver;
+    if (end.error !== null) this.answer.call.request.addLogFields({ net_error: end.error.code });
+    if (!this.#isOver && end.report !== null) this.answer.ended();
+  }
+}

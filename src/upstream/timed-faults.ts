@@ -1,0 +1,17 @@
+/** Why the part of an upstream in a timed answer ends. */
+import { ApiError } from '../api/errors.js';
+
+/** The reason with which the request to an upstream ends that the local model has answered. */
+export class LocalAnswers extends Error {
+  override readonly name = 'LocalAnswers';
+}
+
+/** The end of an answer that has no whole sentence at its deadline. */
+export function late(): ApiError {
+  return new ApiError('deadline_exceeded', 'The upstream model had no whole sentence within the latency budget.');
+}
+
+/** The fault of an upstream that is not asked. */
+export function failedOften(): ApiError {
+  return new ApiError('upstream_failed', 'The upstream failed several times in a row.');
+}

@@ -1,0 +1,188 @@
+/** The pure parts of nets: the account, the margin, the breaker, and the faults that start one. */
+import fc from 'fast-check';
+import t from 'tap';
+import { Breaker } from '../../src/upstream/breaker.js';
+import { latestStarts, NetAccount, type NetPart } from '../../src/upstream/net-account.js';
+import { NetMargin } from '../../src/upstream/net-margin.js';
+import { barOf, isNetted } from '../../src/upstream/net-policy.js';
+import type { UpstreamCall } from '../../src/upstream/call.js';
+
+const net = (dueAt: number, figures: Partial<NetPart> = {}): NetPart => ({
+  dueAt,
+  sentenceMs: 100,
+  prefillMs: 15,
+  fullMs: 20,
+  besideMs: 5,
+  ...figures,
+});
+
+void t.test('a lone net starts so that its sentence ends in time', async (t) => {
+  t.same(latestStarts([net(1000)], 8), [900]);
+});
+
+void t.test('nets that are due together start one part after the other', async (t) => {
+  // Each takes 105 ms beside the other one, and waits for the prompt of the other one.
+  t.same(latestStarts([net(1000), net(1000)], 8), [880, 895]);
+  // One slot has no rows beside.
+  t.same(latestStarts([net(1000), net(1000)], 1), [880, 900]);
+});
+
+void t.test('a net that is due much later takes the time of its prompt alone', async (t) => {
+  // Its prompt may run beside.
+  t.equal(latestStarts([net(1000), net(9000)], 8)[0], 880);
+});
+
+const part = fc.record({
+  dueAt: fc.integer({ min: 0, max: 5000 }),
+  prefillMs: fc.integer({ min: 1, max: 300 }),
+  tokens: fc.integer({ min: 1, max: 40 }),
+});
+
+/** Milliseconds of a step: a fixed part, and a part for each row. */
+const FIXED_MS = 4;
+const ROW_MS = 2;
+
+interface Job {
+  readonly dueAt: number;
+  readonly prefillMs: number;
+  readonly tokens: number;
+}
+
+/** Whether an engine that prefills by deadline, then decodes all rows together, ends all jobs in time. */
+function isInTime(jobs: readonly Job[], startAt: number, slots: number): boolean {
+  const waiting = [...jobs];
+  let at = startAt;
+  let rows: { job: Job; left: number }[] = [];
+  while (waiting.length + rows.length > 0) {
+    while (rows.length < slots && waiting.length > 0) {
+      const job = waiting.shift();
+      if (job === undefined) break;
+      at += job.prefillMs;
+      rows.push({ job, left: job.tokens });
+    }
+    at += FIXED_MS + ROW_MS * rows.length;
+    rows = rows.map(({ job, left }) => ({ job, left: left - 1 }));
+    if (rows.some(({ job, left }) => left === 0 && at > job.dueAt + 1e-6)) return false;
+    rows = rows.filter(({ left }) => left > 0);
+  }
+  return true;
+}
+
+void t.test('an engine with a slot for each net is in time, from any latest start on', (t) => {
+  fc.assert(
+    fc.property(fc.array(part, { minLength: 1, maxLength: 12 }), fc.integer({ min: 12, max: 32 }), (jobs, slots) => {
+      const due = [...jobs].sort((a, b) => a.dueAt - b.dueAt);
+      const parts = due.map(({ dueAt, prefillMs, tokens }): NetPart => ({
+        ...{ dueAt, prefillMs, besideMs: tokens * ROW_MS },
+        sentenceMs: prefillMs + tokens * (FIXED_MS + ROW_MS),
+        fullMs: prefillMs + (tokens * (FIXED_MS + ROW_MS * slots)) / slots,
+      }));
+      const starts = latestStarts(parts, slots);
+      const isRising = starts.every((start, i) => i === 0 || start >= (starts[i - 1] ?? Infinity));
+      // The latest start of a net has all that are due later at once.
+      return isRising && due.every((_, i) => isInTime(due.slice(i), starts[i] ?? NaN, slots));
+    }),
+  );
+  t.end();
+});
+
+void t.test('the account books as many nets as fit, and moves the starts of the others', async (t) => {
+  const account = new NetAccount();
+  const starts = new Map<number, number>();
+  const booked = Array.from({ length: 100 }, (_, i) =>
+    account.book(net(2000 + i / 100), 0, 8, (start) => starts.set(i, start)),
+  );
+  const count = booked.filter((each) => each !== null).length;
+  t.ok(count >= 90 && count < 100, `${count} nets of 20 ms in 2 s`);
+  t.equal(account.count, count);
+  t.ok((booked[0]?.latestStart ?? -1) >= 0, 'the first one starts earlier, and not in the past');
+  t.ok((booked[0]?.latestStart ?? Infinity) < 100);
+  t.ok(starts.has(0));
+  for (const each of booked.slice(0, 50)) each?.end();
+  t.not(
+    account.book(net(2000), 0, 8, () => undefined),
+    null,
+    'ends give their parts back',
+  );
+  t.equal(
+    account.book(net(50), 0, 8, () => undefined),
+    null,
+    'a net without time of its own is none',
+  );
+});
+
+void t.test('a running net keeps its part from the others', async (t) => {
+  const account = new NetAccount();
+  const running = account.book(net(2000, { prefillMs: 1000, fullMs: 1000, sentenceMs: 1000 }), 0, 8, () => undefined);
+  running?.began(0);
+  const other = account.book(net(2000, { prefillMs: 900, fullMs: 900, sentenceMs: 900 }), 0, 8, () => undefined);
+  t.not(other, null, 'the forecast of a new net has the running one');
+  t.equal(
+    account.book(net(2000, { prefillMs: 300, fullMs: 300, sentenceMs: 300 }), 0, 8, () => undefined),
+    null,
+    'the third has none',
+  );
+  running?.end();
+  t.not(
+    account.book(net(2000, { prefillMs: 300, fullMs: 300, sentenceMs: 300 }), 0, 8, () => undefined),
+    null,
+  );
+});
+
+void t.test('the margin rises with a late net, and falls with those in time', async (t) => {
+  const margin = new NetMargin();
+  const first = margin.of(1000);
+  t.ok(first > 100 && first < 200, `${first} ms of 1000`);
+  margin.observe(false);
+  t.ok(margin.of(1000) > first + 90);
+  for (let i = 0; i < 1000; i += 1) margin.observe(true);
+  t.ok(margin.of(1000) < first);
+  for (let i = 0; i < 100; i += 1) margin.observe(false);
+  t.ok(margin.of(1000) <= 1100, 'it is bounded');
+});
+
+void t.test('a breaker opens behind five failures in a row, and tries once a second', async (t) => {
+  const breaker = new Breaker();
+  for (let i = 0; i < 4; i += 1) breaker.failed(i);
+  breaker.succeeded();
+  for (let i = 0; i < 4; i += 1) breaker.failed(i);
+  t.ok(breaker.admits(4));
+  breaker.failed(5);
+  t.notOk(breaker.admits(6));
+  t.ok(breaker.admits(1005), 'a try a second later');
+  t.notOk(breaker.admits(1006), 'one at a time');
+  breaker.failed(1007);
+  t.notOk(breaker.admits(1500));
+  t.ok(breaker.admits(2005));
+  breaker.succeeded();
+  t.ok(breaker.admits(2006));
+});
+
+void t.test('the faults that start a net', async (t) => {
+  const answer = (status: number, headers = {}) => ({ status, headers, body: '{}' });
+  for (const status of [200, 400, 401, 403, 404, 413, 422]) t.notOk(isNetted(answer(status), 500, 0), `${status}`);
+  for (const status of [500, 502, 503, 529]) t.ok(isNetted(answer(status), 500, 0), `${status}`);
+  t.ok(isNetted(answer(429), 500, 0), 'a limit without a time');
+  t.ok(isNetted(answer(429, { 'retry-after': '1' }), 500, 0));
+  t.notOk(isNetted(answer(429, { 'retry-after': '1' }), 1500, 0));
+  t.notOk(isNetted(answer(429, { 'retry-after-ms': '400', 'retry-after': '1' }), 500, 0));
+  const date = Date.parse('2026-01-01T00:00:00Z');
+  t.ok(isNetted(answer(429, { 'retry-after': 'Thu, 01 Jan 2026 00:00:09 GMT' }), 500, date));
+});
+
+void t.test('the forms of answers without a net', async (t) => {
+  const bar = (body: object) => barOf({ path: '/chat/completions', request: { body } } as unknown as UpstreamCall);
+  t.equal(bar({}), null);
+  t.equal(bar({ tools: [], n: 1, logprobs: false, response_format: { type: 'text' } }), null);
+  t.equal(bar({ tools: [{ type: 'function' }] }), 'tools');
+  t.equal(bar({ tools: [{ type: 'function' }], tool_choice: 'none' }), null);
+  t.equal(bar({ functions: [{ name: 'f' }] }), 'tools');
+  for (const body of [
+    { n: 2 },
+    { logprobs: true },
+    { response_format: { type: 'json_object' } },
+    { guided_json: {} },
+  ]) {
+    t.equal(bar(body), 'grammar_or_scores', JSON.stringify(body));
+  }
+});

@@ -1,0 +1,355 @@
+/** Nets: the local model answers where an upstream does not. Each fault, with and without a stream. */
+import { setTimeout as delay } from 'node:timers/promises';
+import t, { type Test } from 'tap';
+import type { NetOutcome } from '../../src/upstream/net.js';
+import type { SequenceRequest } from '../../src/protocol/index.js';
+import type { Script } from '../fakes/engine.js';
+import { build, type Overrides, type TestServer, tokenizer } from '../fakes/server.js';
+import {
+  answers,
+  begin,
+  chunk,
+  event,
+  finish,
+  say,
+  scriptedUpstream,
+  upstream,
+  type Exchange,
+  type UpstreamScript,
+} from '../fakes/upstream.js';
+import { until } from '../support/until.js';
+import { ask, type Told } from './told.js';
+
+const TEXT = 'Paris is the capital. It lies on the Seine. Many people live there. The end';
+const LOCAL = 'It is in France. It is large.';
+const BUDGET_MS = 3000;
+/** Most of it is slack for a machine that is busy with other work. */
+const SENTENCE_MS = 1200;
+/** The same for the clients' clock. */
+const SLACK_MS = 4000;
+
+// The first answer of a process takes long.
+t.before(async () => {
+  const { here } = await netted(t, answers(TEXT));
+  await ask(here, {}, 20_000);
+});
+
+// Most tests wait for a deadline.
+t.jobs = 4;
+
+const promised = { prefillMs: 15, fullMs: 20, besideMs: 1 };
+const forecast: Script = {
+  tokens: [],
+  reject: { reason: 'budget_infeasible', leastFeasibleMs: SENTENCE_MS, promised },
+};
+
+/** A local model that answers dry runs with a forecast, and others with a text. */
+const local =
+  (script: Partial<Script> = {}) =>
+  (request: SequenceRequest): Script =>
+    request.isDryRun === true ? forecast : { tokens: tokenizer.encode(LOCAL, false), pace: 5, ...script };
+
+interface Netted {
+  readonly here: TestServer;
+  readonly outcomes: NetOutcome[];
+  readonly exchanges: readonly Exchange[];
+}
+
+async function netted(
+  t: Test,
+  script: UpstreamScript,
+  answer: Partial<Script> = {},
+  more: Overrides & { readonly url?: URL } = {},
+): Promise<Netted> {
+  const there = await scriptedUpstream(t, script);
+  const outcomes: NetOutcome[] = [];
+  const observer = { ended: (outcome: NetOutcome): void => void outcomes.push(outcome) };
+  const { url = there.url, ...overrides } = more;
+  const here = await build(t, local(answer), {
+    upstreams: [{ ...upstream, url }],
+    nets: { mode: 'answer', minRight: null, observer },
+    ...overrides,
+  });
+  return { here, outcomes, exchanges: there.exchanges };
+}
+
+const starts = async (exchange: Exchange, text: string, paceMs = 0): Promise<void> => {
+  begin(exchange);
+  exchange.response.write(event(chunk({ role: 'assistant', content: '' })));
+  await say(exchange, text, paceMs);
+};
+
+const fails =
+  (status: number, headers = {}): UpstreamScript =>
+  ({ response }) => {
+    response.writeHead(status, { 'content-type': 'application/json', ...headers });
+    response.end('{"error":{"message":"no","code":"theirs"}}');
+  };
+
+interface Case {
+  readonly name: string;
+  readonly script: UpstreamScript;
+  readonly body?: object;
+  /** Of the net that answers; null: the upstream answers, and the net does not start. */
+  readonly trigger: NetOutcome['trigger'];
+  readonly expect?: (t: Test, told: Told) => void;
+}
+
+const CASES: readonly Case[] = [
+  { name: 'whole in time', script: answers(TEXT, 5), trigger: null },
+  { name: 'hang before headers', script: () => undefined, trigger: 'latest_start' },
+  { name: 'headers, then nothing', script: begin, trigger: 'latest_start' },
+  {
+    name: 'keep-alives for ever',
+    script: async (exchange) => {
+      begin(exchange);
+      while (!exchange.response.destroyed) {
+        exchange.response.write(': keep-alive\n\n');
+        await delay(20);
+      }
+    },
+    trigger: 'latest_start',
+  },
+  { name: 'role only', script: (exchange) => starts(exchange, ''), trigger: 'latest_start' },
+  { name: 'a stall in the first sentence', script: (exchange) => starts(exchange, 'One is'), trigger: 'latest_start' },
+  {
+    name: 'one word each 200 ms',
+    script: (exchange) => starts(exchange, 'a b c d e f g h i j k l m n o p', 200),
+    trigger: 'latest_start',
+  },
+  {
+    name: 'thoughts for ever',
+    script: async (exchange) => {
+      begin(exchange);
+      while (!exchange.response.destroyed) {
+        exchange.response.write(event(chunk({ reasoning_content: 'Well. ' })));
+        await delay(20);
+      }
+    },
+    trigger: 'latest_start',
+  },
+  { name: 'status 500', script: fails(500), trigger: 'status' },
+  { name: 'status 503', script: fails(503), trigger: 'status' },
+  { name: 'a limit beyond the latest start', script: fails(429, { 'retry-after': '7' }), trigger: 'status' },
+  { name: 'reset before headers', script: ({ response }) => response.destroy(), trigger: 'upstream_failed' },
+  {
+    name: 'in-band error after 200',
+    script: (exchange) => {
+      begin(exchange);
+      exchange.response.end(event('{"error":{"message":"overloaded"}}'));
+    },
+    trigger: 'upstream_failed',
+  },
+  {
+    name: 'a broken chunk in the first sentence',
+    script: async (exchange) => {
+      await starts(exchange, 'One is ');
+      exchange.response.end(event('{"choices":[{"del'));
+    },
+    trigger: 'upstream_failed',
+  },
+  {
+    name: 'a reset in the first sentence',
+    script: async (exchange) => {
+      await starts(exchange, 'One is ');
+      await delay(30);
+      exchange.response.destroy();
+    },
+    trigger: 'upstream_failed',
+  },
+  {
+    name: 'a stall behind a sentence',
+    script: (exchange) => starts(exchange, 'One is here. Two is'),
+    trigger: null,
+    expect: (t, told) => {
+      t.match(told.text, /^One is here\./);
+      t.match(told.report, { source: 'upstream-landed', net: null });
+    },
+  },
+];
+
+const texts = new Map<unknown, string>([
+  [null, TEXT],
+  ['latest_start', LOCAL],
+]);
+
+for (const { name, script, body, trigger, expect } of CASES) {
+  for (const stream of [false, true]) {
+    void t.test(`${name}, ${stream ? 'streamed' : 'whole'}`, async (t) => {
+      const { here, outcomes, exchanges } = await netted(t, script);
+      const told = await ask(here, { stream, ...body }, BUDGET_MS);
+      t.equal(told.status, 200);
+      t.equal(told.headers.get('x-sortie-net'), 'armed');
+      t.ok(told.ms <= BUDGET_MS + SLACK_MS, `${told.ms} ms`);
+      if (stream) t.equal(told.last, '[DONE]');
+      t.equal(told.ids.size, 1, 'one id');
+      if (expect !== undefined) expect(t, told);
+      else {
+        t.equal(told.text, texts.get(trigger) ?? LOCAL);
+        t.equal(told.finishReason, 'stop');
+        t.match(told.report, { source: trigger === null ? 'upstream' : 'local', met: true });
+      }
+      await until('the outcome', () => outcomes.length > 0);
+      t.match(outcomes, [{ upstream: 'big', result: trigger === null ? 'unused' : 'answered', trigger }]);
+      if (trigger === null) return;
+      const [outcome] = outcomes;
+      t.comment(`the net starts after ${outcome?.startedMs} ms, ${outcome?.leadMs} ms ahead`);
+      if (trigger === 'latest_start') t.ok((outcome?.startedMs ?? 0) > BUDGET_MS / 4, 'it waits for the upstream');
+      t.match(told.report, {
+        net: { trigger, started_ms: Number, lead_ms: Number },
+        sources: [{ source: 'local', model: 'fake', exit: 30, characters: LOCAL.length }],
+      });
+      await until('the end of the upstream', () => exchanges.every(({ closedAt }) => closedAt !== null));
+    });
+  }
+}
+
+void t.test('the answer has the name of the upstream, and the counts of tokens', async (t) => {
+  const { here } = await netted(t, fails(500));
+  const { json, headers } = await ask(here, {}, BUDGET_MS);
+  t.match(json, { object: 'chat.completion', model: 'big', usage: { completion_tokens: Number } });
+  t.equal(headers.get('x-sortie-source'), 'local');
+  const body = { model: 'big', prompt: 'Where?', sortie: { latency_budget_ms: BUDGET_MS } };
+  const response = await here.post('/v1/completions', body);
+  t.match(await response.json(), { object: 'text_completion', model: 'big', choices: [{ text: LOCAL }] });
+});
+
+void t.test('a refused connection starts the net at once', async (t) => {
+  const { here, outcomes } = await netted(t, finish, {}, { url: new URL('http://127.0.0.1:1/v1') });
+  for (const stream of [false, true]) t.equal((await ask(here, { stream }, BUDGET_MS)).text, LOCAL);
+  t.match(outcomes, [{ trigger: 'upstream_failed', result: 'answered' }, { result: 'answered' }]);
+});
+
+void t.test('refusals pass, and no net starts', async (t) => {
+  for (const stream of [false, true]) {
+    for (const status of [400, 401, 403, 404, 413, 422]) {
+      const { here, outcomes } = await netted(t, fails(status));
+      const told = await ask(here, { stream }, BUDGET_MS);
+      t.match(told, { status, error: { code: 'theirs' } });
+      await until('the outcome', () => outcomes.length > 0);
+      t.equal(outcomes[0]?.trigger, null);
+    }
+    const filtered = await netted(t, (exchange) => {
+      begin(exchange);
+      exchange.response.end(event(chunk({ content: 'I' })) + event(chunk({}, 'content_filter')) + event('[DONE]'));
+    });
+    t.match(await ask(filtered.here, { stream }, BUDGET_MS), { text: 'I', finishReason: 'content_filter' });
+    const refused = await netted(t, (exchange) => {
+      begin(exchange);
+      exchange.response.end(event('{"error":{"message":"no","code":"content_filter"}}'));
+    });
+    t.match(await ask(refused.here, { stream }, BUDGET_MS), { text: '', error: { code: 'upstream_failed' } });
+    const limited = await netted(t, fails(429, { 'retry-after-ms': '20' }));
+    t.match(await ask(limited.here, { stream }, BUDGET_MS), { status: 429, error: { code: 'theirs' } });
+  }
+});
+
+void t.test('the first whole sentence of the upstream wins while both run', async (t) => {
+  for (const stream of [false, true]) {
+    const script: UpstreamScript = async (exchange) => {
+      begin(exchange);
+      await until('the net', () => here.engine.requests.some(({ isDryRun }) => isDryRun !== true));
+      await say(exchange, TEXT);
+      finish(exchange);
+    };
+    const { here, outcomes } = await netted(t, script, { prefill: 3000 });
+    const told = await ask(here, { stream }, BUDGET_MS);
+    t.equal(told.text, TEXT);
+    t.match(told.report, { source: 'upstream', net: { trigger: 'latest_start' } });
+    await until('the outcome', () => outcomes.length > 0);
+    t.match(outcomes, [{ result: 'overtaken', trigger: 'latest_start' }]);
+    await until('the end of the local answer', () => here.engine.live === 0);
+  }
+});
+
+void t.test('a net that has no sentence in time is an error before the deadline', async (t) => {
+  for (const stream of [false, true]) {
+    const { here, outcomes } = await netted(t, () => undefined, { prefill: 5000 });
+    const told = await ask(here, { stream }, BUDGET_MS);
+    t.match(told, { status: 504, error: { code: 'deadline_exceeded' } });
+    t.match(outcomes, [{ result: 'failed', trigger: 'latest_start' }]);
+    await until('the end of the local answer', () => here.engine.live === 0);
+    const failed = await netted(t, fails(503), { loseAfter: 0 });
+    t.match(await ask(failed.here, { stream }, BUDGET_MS), { status: 503, error: { code: 'theirs' } });
+    t.match(failed.outcomes, [{ result: 'failed', trigger: 'status' }]);
+  }
+});
+
+void t.test('a local answer that is late ends at its last whole sentence', async (t) => {
+  for (const stream of [false, true]) {
+    const tokens = tokenizer.encode(`It is in France. It is ${'very '.repeat(300)}`, false);
+    const { here } = await netted(t, () => undefined, { tokens, pace: 20 });
+    const told = await ask(here, { stream, max_tokens: 200, sortie: { commit: 'sentence' } }, BUDGET_MS);
+    t.equal(told.text, 'It is in France.');
+    t.match(told.report, { source: 'local', landed: { trigger: 'deadline', sentence: true } });
+  }
+});
+
+void t.test('a client that leaves starts no net', async (t) => {
+  const { here, outcomes } = await netted(t, () => undefined);
+  const leaving = new AbortController();
+  const asked = fetch(`${here.url}/v1/chat/completions`, {
+    method: 'POST',
+    headers: { 'content-type': 'application/json', 'x-latency-budget-ms': '1000' },
+    body: JSON.stringify({ model: 'big', messages: [{ role: 'user', content: 'Hi' }] }),
+    signal: leaving.signal,
+  });
+  asked.catch(() => undefined);
+  await until('the forecast', () => here.engine.requests.length > 0);
+  leaving.abort();
+  await until('the outcome', () => outcomes.length > 0);
+  t.match(outcomes, [{ result: 'cancelled', trigger: null }]);
+  await delay(1100);
+  t.equal(here.engine.requests.length, 1, 'the dry run is the only request');
+});
+
+void t.test('an answer without a net says why', async (t) => {
+  const messages = [
+    { role: 'user', content: [{ type: 'image_url', image_url: { url: 'data:image/png;base64,AA==' } }] },
+  ];
+  const long = [{ role: 'user', content: 'word '.repeat(400) }];
+  const cases: [string, object, Record<string, string>?][] = [
+    ['tools', { tools: [{ type: 'function', function: { name: 'f' } }] }],
+    ['grammar_or_scores', { response_format: { type: 'json_object' } }],
+    ['grammar_or_scores', { n: 2 }],
+    ['unsupported', { messages }],
+    ['context', { messages: long }],
+    ['off', { sortie: { net: 'land' } }],
+    ['off', {}, { 'x-net': 'land' }],
+    ['on_miss', { sortie: { budget_on_miss: 'truncate' } }],
+  ];
+  const { here } = await netted(t, answers(TEXT, 30));
+  for (const [reason, body, headers] of cases) {
+    const told = await ask(here, body, BUDGET_MS, headers);
+    t.match([told.headers.get('x-sortie-net'), told.headers.get('x-sortie-net-reason')], ['none', reason]);
+  }
+  const short = await ask(here, {}, SENTENCE_MS - 100);
+  t.equal(short.headers.get('x-sortie-net-reason'), 'budget');
+  const wrong = await ask(here, {}, BUDGET_MS, { 'x-net': 'maybe' });
+  t.match(wrong, { status: 400, error: { code: 'invalid_value' } });
+  const off = await ask(here, {}, 300, { 'x-net': 'off' });
+  t.equal(off.text, TEXT, 'off is as late as the upstream');
+  here.engine.ready = null;
+  const loading = await ask(here, {}, BUDGET_MS);
+  t.equal(loading.headers.get('x-sortie-net-reason'), 'not_ready');
+});
+
+void t.test('a length beyond the local context is no bar', async (t) => {
+  const { here } = await netted(t, fails(500));
+  t.equal((await ask(here, { max_tokens: 100_000 }, BUDGET_MS)).text, LOCAL);
+});
+
+void t.test('an upstream that failed five times in a row is tried once a second', async (t) => {
+  const { here, exchanges, outcomes } = await netted(t, fails(500));
+  for (let i = 0; i < 8; i += 1) t.equal((await ask(here, {}, BUDGET_MS)).text, LOCAL);
+  t.ok(exchanges.length < 8, `${exchanges.length} requests of 8`);
+  t.equal(outcomes.at(-1)?.trigger, 'breaker');
+});
+
+void t.test('a key pays the tokens of the answer that it gets', async (t) => {
+  const log: string[] = [];
+  const { here } = await netted(t, fails(500), {}, { log: (line) => log.push(line) });
+  await ask(here, {}, BUDGET_MS);
+  const line = log.map((text) => JSON.parse(text) as object).find((each) => 'upstream' in each);
+  t.match(line, { status: 200, upstream: { status: 500 }, completion_tokens: Number });
+});
