@@ -14,7 +14,7 @@ const BUDGET_MS = 8000;
 const ARRIVALS_MS = 1000;
 const PART_MS = 50;
 /** Their time. A machine that is busy with other work delays the scripted engine as well as the gateway. */
-const SERVED_MS = 25;
+const SERVED_MS = 15;
 const LOCAL = 'It is in France. It is large.';
 const tokens = tokenizer.encode(LOCAL, false);
 /** An engine that makes answers one after the other, and whose forecasts know of its queue. */
