@@ -87,5 +87,7 @@ for (const { folder: shared, files } of groups) {
   const options = { cwd: packageRoot, env: { ...env, SORTIE_TEST_FILES: files.join(' ') } };
   void t
     .spawn('env', args, { name, ...options, timeout: MOST_MS, buffered: true })
-    .then((results) => explain(name, results?.ok === true));
+    .then((results) => {
+      explain(name, results?.ok === true);
+    });
 }
