@@ -85,7 +85,7 @@ for (const { folder: shared, files } of groups) {
   // tap hands its recorder on in NODE_OPTIONS.
   const args = ['-u', 'NODE_OPTIONS', process.execPath, '--enable-source-maps', ...imports, file];
   const options = { cwd: packageRoot, env: { ...env, SORTIE_TEST_FILES: files.join(' ') } };
-  void t
-    .spawn('env', args, { name, ...options, timeout: MOST_MS, buffered: true })
-    .then((results) => explain(name, results?.ok === true));
+  void t.spawn('env', args, { name, ...options, timeout: MOST_MS, buffered: true }).then((results) => {
+    explain(name, results?.ok === true);
+  });
 }

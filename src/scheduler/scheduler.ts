@@ -238,9 +238,8 @@ export class Scheduler {
 
   /** Rejects requests that wait beyond the time for a sentence. The other choices of an answer that has begun go on. */
   #refuseHopeless(record: PlanRecord): void {
-    const begun = new Set(
-      this.slots.running.filter(({ generated }) => generated > 0).map(({ request }) => request.depth),
-    );
+    const answering = this.slots.running.filter(({ generated }) => generated > 0);
+    const begun = new Set(answering.map(({ request }) => request.depth));
     for (const sequence of this.#planner.hopeless(this.#occupancy(record.at))) {
       if (begun.has(sequence.request.depth)) continue;
       record.reject(sequence);
