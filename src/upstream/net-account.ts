@@ -7,9 +7,9 @@
  * that start with it and are due before it. It sums their prompts (`prefillMs`) as long as all have slots, else their
  * parts of a full engine (`fullMs`). The other is that of the prompts that are due behind it, at most one a slot: the
  * engine holds further ones for rows that are due first. The latest start of a net is the last instant of a start
- * together with all nets that are due behind it, with each of them in time. A new net is booked if its own start is not past,
- * and if it moves no other start into the past. A net that runs keeps its part until it ends, and its start may move
- * back to the instant of its begin. The forecast of a new net has the running ones already.
+ * together with all nets that are due behind it, with each of them in time. A new net is booked if its own start is
+ * not past, and if it moves no other start into the past. A net that runs keeps its part until it ends, and its start
+ * may move back to the instant of its begin. The forecast of a new net has the running ones already.
  *
  * Must not know: clocks, timers, requests.
  */

@@ -229,7 +229,7 @@ export class Net {
     if (bar !== null) return bar;
     const budgetMs = deadline.endsAt - call.request.arrivedAt;
     this.#local = await localRequest(context, call, { name, budgetMs, minRight });
-    const forecast = await forecastOf(context, this.#local.read.engine);
+    const forecast = await forecastOf(context, this.#local.read.engine, Math.max(1, deadline.endsAt - monotonicMs()));
     if (typeof forecast === 'string') return NO_FORECAST[forecast] ?? 'capacity';
     const dueAt = deadline.endsAt - margin.of(forecast.sentenceMs);
     const now = monotonicMs();

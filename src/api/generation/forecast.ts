@@ -17,26 +17,31 @@ export interface Forecast extends PromisedWork {
 /** Why there is no forecast. */
 export type NoForecast = RejectedEvent['reason'] | 'loading' | 'engine_lost';
 
-/** No promise holds in this time, so the engine rejects it and names the least budget. */
-const TOO_SHORT: Budget = { totalMs: 1, ttftMs: null, tpotMs: null, onMiss: 'reject' };
+/** No first token comes in this time, so the engine rejects the request and names the least total budget. ms */
+const TOO_SHORT = 0.001;
 
 /** Further steps in which the engine is asked again, if rejections have used up the planning time of one. */
 const MOST_TRIES = 8;
 
-/** @param request of one sequence; its budget has no effect */
+/**
+ * @param request of one sequence
+ * @param totalMs the forecast is of use for so long, from now on
+ */
 export async function forecastOf(
   { engine }: Pick<ApiContext, 'engine'>,
   request: EngineRequest,
+  totalMs: number,
   triesLeft = MOST_TRIES,
 ): Promise<Forecast | NoForecast> {
   if (engine.ready === null) return 'loading';
   const tokens = request.prompts.reduce((sum, { length }) => sum + length, 0);
   if (!engine.hasRoom(request.tenant ?? '', request.sequences.length, tokens)) return 'queue_full';
   const id = randomBytes(12).toString('hex');
+  const budget: Budget = { totalMs, ttftMs: TOO_SHORT, tpotMs: null, onMiss: 'reject' };
   const asked: EngineRequest = {
     ...request,
     arrivedAt: monotonicMs(),
-    depth: { ...request.depth, budget: TOO_SHORT },
+    depth: { ...request.depth, budget },
     sequences: request.sequences.map((each, index) => ({ ...each, id: `${id}-${index}` })),
     isDryRun: true,
   };
@@ -45,7 +50,7 @@ export async function forecastOf(
       if (each.type === 'lost') return 'engine_lost';
       if (each.type !== 'rejected') continue;
       const { leastFeasibleMs, promised, reason, isUnsought = false } = each.event;
-      if (isUnsought && triesLeft > 0) return forecastOf({ engine }, request, triesLeft - 1);
+      if (isUnsought && triesLeft > 0) return forecastOf({ engine }, request, totalMs, triesLeft - 1);
       return leastFeasibleMs === null || promised === undefined ? reason : { sentenceMs: leastFeasibleMs, ...promised };
     }
   }

@@ -23,6 +23,7 @@ export const PATHS: Readonly<Record<string, UpstreamCall['path']>> = {
 export function registerUpstreams(app: FastifyInstance, context: GatewayContext, limits: Pick<Limits, 'policy'>): void {
   const { upstreams } = context;
   if (upstreams === undefined) return;
+  const local = context.api ?? null;
   const keepAliveMs = context.options.keepAlive * 1000;
   app.addHook('onClose', () => upstreams.close());
   app.addHook('preValidation', async (request, reply) => {
@@ -32,7 +33,7 @@ export function registerUpstreams(app: FastifyInstance, context: GatewayContext,
     const call = callOf(request, reply, { path, model, body: request.body as OpenBody }, (headers) => {
       return new SseStream(reply, keepAliveMs, { headers: () => headers });
     });
-    return sent(reply, await upstreams.answer(limits, call, context.api ?? null));
+    return sent(reply, await upstreams.answer(limits, call, local));
   });
   app.addHook('preHandler', async (request, reply) => {
     const endpoint = ELSEWHERE[request.routeOptions.url ?? ''];
@@ -44,7 +45,7 @@ export function registerUpstreams(app: FastifyInstance, context: GatewayContext,
     const call = callOf(request, reply, { path: '/chat/completions', model, body }, (headers) => {
       return new TranslatedStream(translated, new SseStream(reply, keepAliveMs, { headers: () => headers }));
     });
-    const answer = await withNames(names, () => upstreams.answer(limits, call, context.api ?? null));
+    const answer = await withNames(names, () => upstreams.answer(limits, call, local));
     return sent(reply, inFormOf(translated, answer));
   });
 }
@@ -73,8 +74,8 @@ function callOf(
 ): UpstreamCall {
   return {
     ...target,
-    request: apiRequestOf(request, reply, body),
     header: (name, value) => void reply.header(name, value),
+    request: apiRequestOf(request, reply, body),
     onSent: (listener) => {
       onClosed(reply, () => {
         if (isSent(reply)) listener();
