@@ -1,6 +1,6 @@
 /** Measures the scheduler's time for a step with 64 requests, in the simulator. The engine's own work is not counted. */
 import { performance } from 'node:perf_hooks';
-import { type DepthShape, costModel, predictMs } from '../../src/cost/model.js';
+import { type DepthShape, costModel, deepestOf, predictMs } from '../../src/cost/model.js';
 import type { CostTable } from '../../src/cost/table.js';
 import { defaultPolicy } from '../../src/scheduler/policy.js';
 import { simulate } from '../../src/simulate/simulated-engine.js';
@@ -27,7 +27,7 @@ const ANSWER_TOKENS = 90;
 /** Clients that never pause get answers of equal length, so that one ends every few steps, with various budgets. */
 export function planningTime(table: CostTable, shape: DepthShape, live = 64): PlanningTime {
   const costs = costModel(table, shape);
-  const deepest = shape.exits.length - 1;
+  const deepest = deepestOf(shape);
   const stepMs = (exit: number): number =>
     predictMs(costs, {
       decode: { rows: shape.exits.map((_, i) => (i === exit ? live : 0)), context: 300 },

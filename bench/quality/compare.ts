@@ -11,7 +11,8 @@ export interface ExitResult {
   readonly kernel: Means | null;
 }
 
-const layersOf = (executor: Executor): number[] => executor.units.exits.map(({ layer }) => layer);
+const layersOf = ({ units: { exits, deepest } }: Executor): number[] =>
+  exits.slice(0, deepest + 1).map(({ layer }) => layer);
 
 /**
  * Measures the documents one after another.

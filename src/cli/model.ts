@@ -4,7 +4,7 @@ import { kernelList, modelName, SERVE_OPTIONS } from '../config.js';
 import type { CalibrateOptions } from '../engine/calibration/calibrate-command.js';
 import type { ConvertOptions } from '../convert/convert-options.js';
 import { output } from './output.js';
-import { exits, fraction, fractions, positive, ruleOf, servedOption } from './values.js';
+import { exits, fraction, fractions, modes, positive, ruleOf, servedOption } from './values.js';
 
 type ConvertFlags = Omit<ConvertOptions, 'source' | 'origin' | 'signal'>;
 
@@ -29,6 +29,11 @@ function addConvert(root: Command): void {
       ['w8a8'],
     )
     .option('--block <n>', 'weights per scale of int4, w8a16 and w4a16: 16, 32, 64, 128 or 256 (default: 32)', positive)
+    .option(
+      '--modes <list>',
+      "depths of prompts: full, prompt (up to the source's prompt exit) or full,prompt (default: the source's)",
+      modes,
+    )
     .option('--exit-blocks <file>', 'safetensors file of exit blocks')
     .option(
       '--calibration <file>',

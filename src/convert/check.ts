@@ -108,15 +108,22 @@ export function checkNoOthers(names: readonly string[], known: ReadonlySet<strin
     );
 }
 
-/** Checks that the trunk, the embedding, the final norm and the head are complete, and that nothing else is there. */
-export function checkTensors(source: ModelSource): void {
+/**
+ * Checks that the trunk, the embedding, the final norm and the head are complete, and that nothing else is there.
+ * @param isReplaced whether a layer's part may be absent
+ */
+export function checkTensors(
+  source: ModelSource,
+  isReplaced: (layer: number, part: Part) => boolean = () => false,
+): void {
   const arch = source.architecture;
   checkTensor(source, EMBEDDING, [arch.vocab, arch.hidden]);
   checkTensor(source, FINAL_NORM, [arch.hidden]);
   if (!arch.tiedHead) checkTensor(source, HEAD, [arch.vocab, arch.hidden]);
   const shapes = layerShapes(arch);
   for (let i = 0; i < arch.layers; i++)
-    for (const [part, shape] of shapes) checkTensor(source, trunkLayer(i) + LAYER[part], shape);
+    for (const [part, shape] of shapes)
+      if (!isReplaced(i, part)) checkTensor(source, trunkLayer(i) + LAYER[part], shape);
   // The file of a model with a tied head may hold the head as well.
   const known = new Set([EMBEDDING, FINAL_NORM, HEAD]);
   for (let i = 0; i < arch.layers; i++) for (const part of shapes.keys()) known.add(trunkLayer(i) + LAYER[part]);

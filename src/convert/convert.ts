@@ -11,6 +11,7 @@ import { generationOf } from './generation.js';
 import { loopExits, rejectBlocks } from './loops.js';
 import { openSource } from './open-source.js';
 import { checkOptions, type ConvertOptions } from './convert-options.js';
+import { checkPromptExit, isOwnPart, modesOf, stageEnds } from './prompt-exit.js';
 import { writeFolder } from './output/folder.js';
 import { type Progress, writeModel } from './write-model.js';
 
@@ -39,7 +40,12 @@ export async function convert(
     const exits = arch.loops === undefined ? (asked ?? [arch.layers]) : loopExits(asked, arch);
     if (arch.loops === undefined) checkExits(exits, arch.layers);
     rejectBlocks(arch, options.exitBlocks);
-    checkTensors(source);
+    const modes = modesOf(options, source);
+    const prompt = modes.includes('prompt') ? source.prompt : null;
+    const depths = { prompt, hasFull: modes.includes('full') };
+    stageEnds(exits, depths);
+    checkTensors(source, (layer, part) => !depths.hasFull && layer >= (prompt?.exit ?? 0) && isOwnPart(part));
+    if (prompt !== null) checkPromptExit(prompt, arch);
     const generation = generationOf(source.sampling, options.generation, warn);
     for (const warning of checkTokenizer(source.tokenizer, source.architecture.vocab)) warn(warning);
     if (options.exitBlocks !== undefined) blocks = openExitBlocks(options.exitBlocks, exits, source);
@@ -47,7 +53,7 @@ export async function convert(
       blocks = exitBlocksOf({ ...source.ownBlocks, close: () => undefined }, exits, source);
     if (options.calibration !== undefined) calibration = openCalibration(options.calibration);
     return await writeFolder({ out, force, inputs }, (folder) =>
-      writeModel({ folder, source, exits, blocks, calibration, generation, options, progress }),
+      writeModel({ folder, source, exits, depths, blocks, calibration, generation, options, progress }),
     );
   } finally {
     source.close();

@@ -24,6 +24,16 @@ export interface SourceSampling {
   readonly value: unknown;
 }
 
+/** The weights of a prompt exit. A layer's names are those of the trunk. */
+export interface PromptSource extends Tensors {
+  /** Layers that prompt tokens run. */
+  readonly exit: number;
+  /** Neighbouring deeper layers that share keys and values, counted from the exit. */
+  readonly group: number;
+  /** Whether the source has the trunk's own projections of the deeper layers. */
+  readonly hasFull: boolean;
+}
+
 /** Its names leave out tensors that follow from the architecture. */
 export interface ModelSource extends Tensors {
   readonly architecture: Architecture;
@@ -31,6 +41,8 @@ export interface ModelSource extends Tensors {
   readonly blocks: Pick<Recipes, 'layer' | 'norm'>;
   /** Exit blocks in the source itself, by the names of exit-blocks.ts; null for none. */
   readonly ownBlocks: (Tensors & { readonly file: string }) | null;
+  /** The model's prompt exit; null without one. */
+  readonly prompt: PromptSource | null;
   /** Weights [H] of a looped model's gate and then its bias; null for a model without one. */
   readonly gate: Float32Array | null;
   /** Published right answers by loop (Family.loopAccuracy); null for none. */

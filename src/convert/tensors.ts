@@ -41,6 +41,8 @@ export type Part = keyof typeof LAYER;
 export const EMBEDDING = 'model.embed_tokens.weight';
 export const FINAL_NORM = 'model.norm.weight';
 export const HEAD = 'lm_head.weight';
+/** The norm of the states that a prompt exit's keys and values follow from. */
+export const PROMPT_NORM = 'model.norm_swiftkv.weight';
 
 /** The prefix of the tensor names of a trunk layer. */
 export const trunkLayer = (index: number): string => `model.layers.${index}.`;

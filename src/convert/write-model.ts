@@ -11,6 +11,7 @@ import {
   PAGES_LAYOUT,
   type Dry,
   type Generation,
+  type KernelName,
   type Manifest,
   type Quality,
   type StageEntry,
@@ -26,13 +27,15 @@ import { smoothedHead, smoothedLayer } from './smoothing/layer.js';
 import { embedGraph, headGraph, type VocabularyFormat } from './onnx/embed-head.js';
 import type { StageLayer, StageOptions } from './onnx/layer.js';
 import { lowerGraph, pagedArgmaxGraph, pagedSelectGraph } from './onnx/paged-select.js';
+import { promptKeysGraph, promptStageGraph } from './onnx/prompt-layers.js';
 import { argmaxGraph, selectGraph, topKOf } from './onnx/select.js';
 import { stageGraph } from './onnx/stage.js';
 import { type ConvertOptions, DEFAULT_BLOCK, dryRule, nameOf } from './convert-options.js';
 import { WeightStore } from './output/weight-store.js';
 import { levelsOf } from './quantize/int8.js';
+import { behindExit, type PromptDepths, stageEnds } from './prompt-exit.js';
 import { readQuality } from './quality.js';
-import type { ModelSource } from './source.js';
+import type { ModelSource, PromptSource } from './source.js';
 import { EMBEDDING, FINAL_NORM, HEAD, trunkLayer } from './tensors.js';
 import { linearWeight } from './weight.js';
 import { yieldToEventLoop } from './yield.js';
@@ -45,6 +48,7 @@ export interface Conversion {
   readonly folder: string;
   readonly source: ModelSource;
   readonly exits: readonly number[];
+  readonly depths: PromptDepths;
   readonly blocks: ExitBlocks;
   readonly calibration: Calibration;
   readonly generation: Generation;
@@ -105,6 +109,7 @@ class ModelWriter {
     // A retuned model changes its blocks but not its trunk, so no weight file holds tensors of both.
     if (this.#blockLayers > 0) await this.#store.finish();
     const exits = await this.#exits();
+    const prompt = await this.#promptExit(exits);
     this.#step('tokenizer');
     await this.#store.finish();
     return this.#finish({
@@ -122,6 +127,7 @@ class ModelWriter {
       topK: topKOf(this.#arch.vocab),
       stages,
       exits,
+      ...prompt,
       tokenizer: this.#save('tokenizer.json', JSON.stringify(JSON.parse(tokenizer.json))),
       chatTemplate: tokenizer.chatTemplate === null ? null : this.#save('chat_template.jinja', tokenizer.chatTemplate),
       bosToken: tokenizer.bosToken,
@@ -163,7 +169,7 @@ class ModelWriter {
   }
 
   async #stages(): Promise<StageEntry[]> {
-    const { exits, source } = this.#conversion;
+    const { exits, source, depths } = this.#conversion;
     const { layers, loops } = this.#arch;
     const trunk = async (name: string, boundary: number, first: number, end: number): Promise<StageEntry> => {
       const stage: StageLayer[] = [];
@@ -173,23 +179,54 @@ class ModelWriter {
     };
     if (loops !== undefined) return loopStages(await trunk('loop', 0, 0, layers), loops.count);
     const stages: StageEntry[] = [];
-    for (const [s, exit] of exits.entries()) stages.push(await trunk(`stage-${s}`, s, exits[s - 1] ?? 0, exit));
+    const { ends } = stageEnds(exits, depths);
+    for (const [s, end] of ends.entries()) stages.push(await trunk(`stage-${s}`, s, ends[s - 1] ?? 0, end));
     return stages;
   }
 
+  /** The layers behind the prompt exit, a branch of the boundary where it leaves the trunk. */
+  async #promptLayers(prompt: PromptSource, stage: number): Promise<StageEntry> {
+    const { source, options } = this.#conversion;
+    const { exit, group } = prompt;
+    const name = `prompt-${exit}`;
+    const layers: StageLayer[] = [];
+    for (let layer = exit; layer < this.#arch.layers; layer++)
+      layers.push(await this.#layer(behindExit(source, prompt), layer, trunkLayer(layer), trunkName(layer)));
+    const set = { prompt, layers };
+    const graphs: StageEntry['graphs'] = {};
+    const keys: StageEntry['graphs'] = {};
+    for (const kernel of options.kernels) {
+      const form = this.#kernelForm(kernel);
+      const keysGraph = await promptKeysGraph(`${name}-keys`, set, this.#arch, this.#store, form);
+      keys[kernel] = this.#saveGraph(`${name}-keys.${kernel}`, keysGraph);
+      const graph = await promptStageGraph(name, set, this.#arch, this.#store, form, () => {
+        this.#step(`${name} ${kernel}`);
+      });
+      graphs[kernel] = this.#saveGraph(`${name}.${kernel}`, graph);
+    }
+    const caches = Math.ceil(layers.length / group);
+    const behind = { exit, layers: layers.length, group, graphs: keys };
+    return { name, boundary: stage + 1, layers: caches, graphs, prompt: behind };
+  }
+
   async #exits(): Promise<Manifest['exits']> {
-    const { exits, blocks } = this.#conversion;
+    const { exits, blocks, depths } = this.#conversion;
+    const { ends, promptStage } = stageEnds(exits, depths);
+    const { prompt, hasFull } = depths;
     const entries: Manifest['exits'] = [];
     for (const [s, exit] of exits.entries()) {
       const depth = blocks.depths.get(exit) ?? 0;
+      const isPrompt = !hasFull && s === exits.length - 1;
+      const stage = isPrompt ? promptStage : ends.indexOf(exit);
       const branch: StageLayer[] = [];
       for (let i = 0; i < depth; i++)
         branch.push(await this.#layer(blocks.source, exit + i, exitLayer(exit, i), blockLayerName(exit, i)));
       const number = this.#numbers[s] ?? exit;
+      const block = depth > 0 ? await this.#stage(`exit-${number}`, stage + 1, branch) : null;
       entries.push({
         layer: number,
-        stage: s,
-        block: depth > 0 ? await this.#stage(`exit-${number}`, s + 1, branch) : null,
+        stage,
+        block: isPrompt && prompt !== null ? await this.#promptLayers(prompt, stage) : block,
         norm: this.#normed.indexOf(exit) + 1,
         quality: this.#quality.get(number) ?? this.#published(number),
         ...(this.#dry && { dry: this.#dry }),
@@ -205,6 +242,17 @@ class ModelWriter {
     return right === undefined ? {} : { right };
   }
 
+  /** Full depth behind the prompt exit, beside the trunk's; absent without one. */
+  async #promptExit(exits: Manifest['exits']): Promise<Pick<Manifest, 'prompt'>> {
+    const { depths, exits: layers } = this.#conversion;
+    const { prompt, hasFull } = depths;
+    const last = exits.at(-1);
+    if (prompt === null || !hasFull || last === undefined) return {};
+    await this.#store.finish();
+    const { promptStage: stage } = stageEnds(layers, depths);
+    return { prompt: { ...last, stage, block: await this.#promptLayers(prompt, stage), quality: {} } };
+  }
+
   /** @param index of the layer in its exit's stack, trunk and block */
   async #layer(source: StageLayer['source'], index: number, prefix: string, name: string): Promise<StageLayer> {
     const { options, calibration } = this.#conversion;
@@ -215,16 +263,19 @@ class ModelWriter {
   }
 
   async #stage(name: string, boundary: number, layers: StageLayer[]): Promise<StageEntry> {
-    const { kernels, block = DEFAULT_BLOCK, weightBits = 8 } = this.#conversion.options;
     const graphs: StageEntry['graphs'] = {};
-    for (const kernel of kernels) {
-      const form = { ...this.#form, kernel, block, levels: levelsOf(weightBits), loopNorm: this.#loopNorm };
-      const graph = await stageGraph(name, layers, this.#arch, this.#store, form, () => {
+    for (const kernel of this.#conversion.options.kernels) {
+      const graph = await stageGraph(name, layers, this.#arch, this.#store, this.#kernelForm(kernel), () => {
         this.#step(`${name} ${kernel}`);
       });
       graphs[kernel] = this.#saveGraph(`${name}.${kernel}`, graph);
     }
     return { name, boundary, layers: layers.length, graphs };
+  }
+
+  #kernelForm(kernel: KernelName): StageOptions {
+    const { block = DEFAULT_BLOCK, weightBits = 8 } = this.#conversion.options;
+    return { ...this.#form, kernel, block, levels: levelsOf(weightBits), loopNorm: this.#loopNorm };
   }
 
   /** The norm that ends every loop; null for none. */

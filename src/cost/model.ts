@@ -31,7 +31,15 @@ export interface ExitShape {
 export interface DepthShape {
   /** Cost units of the trunk stages, in order. */
   readonly stages: readonly string[];
+  /** Shallowest first, then full depth behind a prompt exit where `hasPromptExit`. */
   readonly exits: readonly ExitShape[];
+  /** Absent: no. */
+  readonly hasPromptExit?: boolean;
+}
+
+/** Full depth of the trunk. */
+export function deepestOf({ exits, hasPromptExit = false }: DepthShape): ExitIndex {
+  return exits.length - (hasPromptExit ? 2 : 1);
 }
 
 /** One curve per kernel. */
@@ -147,20 +155,26 @@ export function unitDecodeMs({ units, shared }: CostModel, unit: number, rows: n
 
 /** Table cost of a decode step: `cost(unit, rows)` summed over the cascade, deepest rows first. */
 export function cascadeMs(
-  { units, shape: { stages, exits } }: CostModel,
+  { units, shape }: CostModel,
   rows: ArrayLike<number>,
   cost: (unit: number, rows: number) => number,
 ): number {
+  const { stages, exits } = shape;
   let ms = 0;
   let passing = 0;
-  let stage = stages.length;
-  for (let exit = exits.length - 1; exit >= 0; exit -= 1) {
-    while (stage > at(exits, exit).stage + 1) ms += cost((stage -= 1), passing);
+  const leave = (exit: ExitIndex): void => {
     const count = at(rows, exit);
     passing += count;
     ms += cost(stages.length + exit, count);
+  };
+  const deepest = deepestOf(shape);
+  const beside = deepest + 1 < exits.length ? deepest + 1 : null;
+  let exit = deepest;
+  for (let stage = stages.length - 1; stage >= 0; stage -= 1) {
+    if (beside !== null && at(exits, beside).stage === stage) leave(beside);
+    for (; exit >= 0 && at(exits, exit).stage === stage; exit -= 1) leave(exit);
+    ms += cost(stage, passing);
   }
-  while (stage > 0) ms += cost((stage -= 1), passing);
   return ms + cost(units.length, passing);
 }
 

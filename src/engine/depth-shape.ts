@@ -1,5 +1,5 @@
 /** The shape of a model folder, as the cost model and the scheduler see it. */
-import type { DepthShape } from '../cost/model.js';
+import type { DepthShape, ExitShape } from '../cost/model.js';
 import type { Manifest } from '../model/manifest.js';
 import type { LengthPrior } from '../scheduler/output-length.js';
 
@@ -7,26 +7,27 @@ import type { LengthPrior } from '../scheduler/output-length.js';
  * An exit without a measured agreement counts with its share of the layers, and one without a measured share of right
  * answers with its agreement against full depth's.
  */
-export function depthShape({ stages, exits }: Pick<Manifest, 'stages' | 'exits'>): DepthShape {
+export function depthShape({ stages, exits, prompt }: Pick<Manifest, 'stages' | 'exits' | 'prompt'>): DepthShape {
   const deepest = exits.at(-1);
   const qualityOf = ({ layer, quality }: Manifest['exits'][number]): number =>
     quality.agreement ?? layer / (deepest?.layer ?? 1);
   const best = deepest === undefined ? 1 : qualityOf(deepest);
-  return {
-    stages: stages.map(({ name }) => name),
-    exits: exits.map((exit) => {
-      const { layer, stage, block, quality } = exit;
-      const agreement = qualityOf(exit);
-      const right = quality.right ?? Math.min(1, agreement / best);
-      return { layer, stage, block: block?.name ?? null, quality: agreement, right };
-    }),
+  const shapeOf = (exit: Manifest['exits'][number]): ExitShape => {
+    const { layer, stage, block, quality } = exit;
+    const agreement = qualityOf(exit);
+    const right = quality.right ?? Math.min(1, agreement / best);
+    return { layer, stage, block: block?.name ?? null, quality: agreement, right };
   };
+  const names = stages.map(({ name }) => name);
+  if (prompt === undefined) return { stages: names, exits: exits.map(shapeOf) };
+  return { stages: names, exits: [...exits, prompt].map(shapeOf), hasPromptExit: true };
 }
 
-/** The lengths of answers by exit; null unless each exit has some. */
-export function lengthPrior({ exits }: Pick<Manifest, 'exits'>): LengthPrior | null {
+/** The lengths of answers by exit, those of full depth also behind a prompt exit; null unless each exit has some. */
+export function lengthPrior({ exits, prompt }: Pick<Manifest, 'exits' | 'prompt'>): LengthPrior | null {
   const known = exits.flatMap(({ lengths }) =>
     lengths === undefined || lengths.chat.length === 0 ? [] : [lengths.chat],
   );
-  return known.length === exits.length ? known : null;
+  if (known.length < exits.length) return null;
+  return prompt === undefined ? known : [...known, ...known.slice(-1)];
 }

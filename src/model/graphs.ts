@@ -22,6 +22,8 @@ import { webgpuGraph } from './webgpu-graph.js';
 export interface ModelUnit {
   readonly entry: StageEntry;
   readonly sessions: ReadonlyMap<StageKernel, Session>;
+  /** Keys graphs of the layers behind a prompt exit; absent: the unit has none. */
+  readonly keys?: ReadonlyMap<StageKernel, Session>;
 }
 
 export interface ModelLimits {
@@ -49,6 +51,8 @@ export interface Model {
   readonly limits: ModelLimits;
   readonly stages: readonly ModelUnit[];
   readonly exits: readonly { readonly entry: ExitEntry; readonly block: ModelUnit | null }[];
+  /** Full depth behind a prompt exit, beside that of `exits`; null without one. */
+  readonly prompt: { readonly entry: ExitEntry; readonly block: ModelUnit | null } | null;
   /** Bytes of KV cache and hidden states that a position of a sequence takes at most. */
   readonly bytesPerPosition: number;
   /** Kernels that failed to load, each with the reason. The others serve. */
@@ -107,12 +111,18 @@ export class GraphLoader {
    * @throws OrtError of the last kernel
    */
   unit(entry: StageEntry): ModelUnit {
+    const { graphs, prompt } = entry;
+    const sessions = this.#sessionsOf(graphs);
+    return { entry, sessions, ...(prompt && { keys: this.#sessionsOf(prompt.graphs) }) };
+  }
+
+  #sessionsOf(graphs: StageEntry['graphs']): Map<StageKernel, Session> {
     const { kernels, loaded } = this.#source;
     const captures = kernels.some(isCaptured);
     const sessions = new Map<StageKernel, Session>();
     this.#units.push(sessions);
     for (const kernel of kernels) {
-      const file = entry.graphs[storedKernel(kernel)];
+      const file = graphs[storedKernel(kernel)];
       if (file === undefined) continue;
       if (!this.#faults.has(kernel)) {
         try {
@@ -125,7 +135,7 @@ export class GraphLoader {
       }
       loaded?.();
     }
-    return { entry, sessions };
+    return sessions;
   }
 
   /** Call it when all units are loaded. */
@@ -178,7 +188,8 @@ export function sessionOf({ entry, sessions }: Pick<ModelUnit, 'entry' | 'sessio
 
 /** Releases the sessions of units, which may share them. */
 export function disposeUnits(units: readonly ModelUnit[]): void {
-  for (const session of new Set(units.flatMap(({ sessions }) => [...sessions.values()]))) session.dispose();
+  const all = units.flatMap(({ sessions, keys }) => [...sessions.values(), ...(keys?.values() ?? [])]);
+  for (const session of new Set(all)) session.dispose();
 }
 
 /** See Model.exitIndex. */
@@ -193,10 +204,14 @@ export function exitIndexOf({ exits }: Pick<Model, 'exits'>, layer: number): num
  * that several units run counts for each.
  */
 export function graphFiles(
-  { embed, stages, exits, head, select, argmax, pages }: Manifest,
+  { embed, stages, exits, prompt, head, select, argmax, pages }: Manifest,
   kernels: readonly StageKernel[],
 ): string[] {
-  const units = [...stages, ...exits.flatMap(({ block }) => block ?? [])];
-  const files = units.flatMap(({ graphs }) => kernels.flatMap((kernel) => graphs[storedKernel(kernel)] ?? []));
+  const units = [...stages, ...[...exits, ...(prompt ? [prompt] : [])].flatMap(({ block }) => block ?? [])];
+  const files = units.flatMap(({ graphs, prompt }) =>
+    [graphs, ...(prompt ? [prompt.graphs] : [])].flatMap((each) =>
+      kernels.flatMap((kernel) => each[storedKernel(kernel)] ?? []),
+    ),
+  );
   return [embed, ...files, head, select, argmax, ...(pages === undefined ? [] : [pages.lower])];
 }

@@ -10,6 +10,7 @@
 import type { HostDevice } from '../runtime/device.js';
 import type { Environment } from '../runtime/environment.js';
 import { type ElementType, elementBytes, Tensor } from '../runtime/tensor.js';
+import type { PromptLayers } from './manifest.js';
 
 export interface KvShape {
   readonly slots: number;
@@ -30,13 +31,20 @@ export class KvCache {
   readonly #environment: Environment;
   readonly #device: HostDevice;
   readonly #shape: KvShape;
+  readonly #readers: Pick<PromptLayers, 'layers' | 'group'>;
 
+  /**
+   * @param layers caches
+   * @param readers layers that read them, in groups; absent: each cache has one
+   */
   constructor(
     environment: Environment,
     device: HostDevice,
     readonly layers: number,
     shape: KvShape,
+    readers: Pick<PromptLayers, 'layers' | 'group'> = { layers, group: 1 },
   ) {
+    this.#readers = readers;
     this.#environment = environment;
     this.#device = device;
     this.#shape = shape;
@@ -51,21 +59,55 @@ export class KvCache {
     return this.#buffers.length * this.#shape.kvHeads * this.#positionBytes;
   }
 
-  /** past_k_i, past_v_i (or present_...) over `rows` consecutive slots. The caller disposes them. */
+  /**
+   * past_k_i, past_v_i (or present_...) over `rows` consecutive slots. Of a prompt exit's layers, each has a present
+   * over the cache of its group. The caller disposes them.
+   */
   tensors(prefix: 'past' | 'present', slot: number, rows: number): Record<string, Tensor> {
     const { kvHeads, capacity, headDim, type } = this.#shape;
+    const { layers, group } = this.#readers;
     return Object.fromEntries(
-      this.#buffers.map((buffer, index) => [
-        `${prefix}_${index % 2 === 0 ? 'k' : 'v'}_${index >> 1}`,
+      Array.from({ length: 2 * (prefix === 'past' ? this.layers : layers) }, (_, index) => {
+        const cache = prefix === 'past' ? index >> 1 : Math.floor((index >> 1) / group);
+        const buffer = this.#buffers[2 * cache + (index % 2)] ?? 0n;
+        const address = buffer + BigInt(slot * this.#slotBytes);
+        return [
+          `${prefix}_${index % 2 === 0 ? 'k' : 'v'}_${index >> 1}`,
+          new Tensor(this.#environment, this.#device.memoryInfo, address, [rows, kvHeads, capacity, headDim], type),
+        ];
+      }),
+    );
+  }
+
+  /**
+   * key_i and value_i [1, kv_heads, count, head_dim] in other memory, which `take` moves into a slot. The caller
+   * disposes them.
+   * @param memory of `count` positions of this cache
+   */
+  fresh(memory: bigint, count: number): Record<string, Tensor> {
+    const { kvHeads, headDim, type } = this.#shape;
+    return Object.fromEntries(
+      this.#buffers.map((_, index) => [
+        `${index % 2 === 0 ? 'key' : 'value'}_${index >> 1}`,
         new Tensor(
           this.#environment,
           this.#device.memoryInfo,
-          buffer + BigInt(slot * this.#slotBytes),
-          [rows, kvHeads, capacity, headDim],
+          memory + BigInt(index * kvHeads * count * this.#positionBytes),
+          [1, kvHeads, count, headDim],
           type,
         ),
       ]),
     );
+  }
+
+  /** Moves the positions of `fresh` to [start, start + count) of a slot. */
+  take(memory: bigint, count: number, slot: number, start: number): void {
+    const bytes = count * this.#positionBytes;
+    let source = memory;
+    for (const { target } of this.#rows(slot, slot)) {
+      this.#device.copy(target + BigInt(start * this.#positionBytes), source, bytes);
+      source += BigInt(bytes);
+    }
   }
 
   /** Copies positions [start, end) of a slot to another. */

@@ -7,7 +7,8 @@ import type {} from '../util/schema.js';
 import { hubHint } from '../util/hub-name.js';
 import { insideFolder } from '../util/inside-folder.js';
 import { validationMessage } from '../util/validation-message.js';
-import { type FileEntry, type KeptPoint, type LengthQuantile, Manifest, MANIFEST_VERSION } from './manifest.js';
+import { type FileEntry, type KeptPoint, type LengthQuantile, type StageEntry } from './manifest.js';
+import { Manifest, MANIFEST_VERSION } from './manifest.js';
 
 export const MANIFEST_FILE = 'manifest.json';
 
@@ -51,11 +52,15 @@ export function checkInside(dir: string, name: string, place: string): void {
 
 /** The files that a manifest names, each with its field. */
 function namedFiles(manifest: Manifest): [field: string, name: string][] {
-  const { stages, exits, files, tokenizer, chatTemplate, gate, pages, embed, head, select, argmax } = manifest;
+  const { stages, files, tokenizer, chatTemplate, gate, pages, embed, head, select, argmax } = manifest;
   const single = { tokenizer, chatTemplate, gate, embed, head, select, argmax, 'pages/lower': pages?.lower };
+  const exits = placedExits(manifest);
   const graphs = [
     ...stages.map(({ graphs }, i) => [`/stages/${i}/graphs`, graphs] as const),
-    ...exits.map(({ block }, i) => [`/exits/${i}/block/graphs`, block?.graphs ?? {}] as const),
+    ...exits.flatMap(({ block, place }) => [
+      [`${place}/block/graphs`, block?.graphs ?? {}] as const,
+      [`${place}/block/prompt/graphs`, block?.prompt?.graphs ?? {}] as const,
+    ]),
   ];
   return [
     ...Object.entries(single).flatMap(([field, name]): [string, string][] =>
@@ -68,35 +73,62 @@ function namedFiles(manifest: Manifest): [field: string, name: string][] {
   ];
 }
 
+/** All exits of answers, each with its place in the manifest. */
+function placedExits({ exits, prompt }: Pick<Manifest, 'exits' | 'prompt'>) {
+  const listed = exits.map((exit, i) => ({ ...exit, place: `/exits/${i}` }));
+  return prompt === undefined ? listed : [...listed, { ...prompt, place: '/prompt' }];
+}
+
 /** K of the select graph (manifest.ts). */
 const MOST_TOP = 64;
 
 /** Finds an inconsistency of an edited manifest, which would serve the wrong layers; null if there is none. */
-function disorderOf({ architecture, stages, exits, topK, kept = [] }: Manifest): string | null {
+function disorderOf(manifest: Manifest): string | null {
+  const { architecture, topK, kept = [] } = manifest;
   const { rotary, pattern, vocab } = architecture;
   const most = Math.min(MOST_TOP, vocab);
   if (topK > most) return `/topK must be at most ${most}, got ${topK}`;
   const kind = pattern.findIndex((kind) => kind.rotary !== null && kind.rotary >= rotary.length);
   if (kind >= 0) return `/architecture/pattern/${kind}/rotary must be below ${rotary.length}`;
-  if (exits.length !== stages.length) return `/exits must be one for each of the ${stages.length} stages`;
-  let before = 0;
-  for (const [i, { layer, stage, block, lengths }] of exits.entries()) {
-    if (stages[i]?.boundary !== i) return `/stages/${i}/boundary must be ${i}`;
-    if (stage !== i) return `/exits/${i}/stage must be ${i}`;
-    if (layer <= before) return `/exits/${i}/layer must be above ${before}`;
-    if (block !== null && block.boundary !== i + 1) return `/exits/${i}/block/boundary must be ${i + 1}`;
-    const fault = disorderOfLengths(lengths?.chat ?? []);
-    if (fault !== null) return `/exits/${i}/lengths/chat/${fault}`;
-    before = layer;
-  }
-  return disorderOfKept(kept);
+  return disorderOfExits(manifest) ?? disorderOfKept(kept);
 }
 
-function disorderOfLengths(quantiles: readonly LengthQuantile[]): string | null {
+/** Each exit ends another stage; without a prompt exit, each stage has one. */
+function disorderOfExits({ stages, exits, prompt }: Pick<Manifest, 'stages' | 'exits' | 'prompt'>): string | null {
+  const unmarked = stages.findIndex(({ boundary }, i) => boundary !== i);
+  if (unmarked >= 0) return `/stages/${unmarked}/boundary must be ${unmarked}`;
+  if (prompt === undefined && exits.length !== stages.length)
+    return `/exits must be one for each of the ${stages.length} stages`;
+  let before = { layer: 0, stage: -1 };
+  for (const [i, { layer, stage, block, lengths }] of exits.entries()) {
+    if (prompt === undefined && stage !== i) return `/exits/${i}/stage must be ${i}`;
+    if (stage <= before.stage) return `/exits/${i}/stage must be above ${before.stage}`;
+    if (layer <= before.layer) return `/exits/${i}/layer must be above ${before.layer}`;
+    const fault = disorderOfBlock(block, stage) ?? disorderOfLengths(lengths?.chat ?? [], 'lengths/chat/');
+    if (fault !== null) return `/exits/${i}/${fault}`;
+    before = { layer, stage };
+  }
+  if (before.stage !== stages.length - 1) return `/exits/${exits.length - 1}/stage must be ${stages.length - 1}`;
+  if (prompt === undefined) return null;
+  if (prompt.block?.prompt === undefined) return '/prompt/block/prompt must be an object';
+  if (prompt.layer !== before.layer) return `/prompt/layer must be ${before.layer}`;
+  if (prompt.stage >= stages.length - 1) return `/prompt/stage must be below ${stages.length - 1}`;
+  const fault = disorderOfBlock(prompt.block, prompt.stage);
+  return fault === null ? null : `/prompt/${fault}`;
+}
+
+function disorderOfBlock(block: StageEntry | null, stage: number): string | null {
+  if (block === null) return null;
+  if (block.boundary !== stage + 1) return `block/boundary must be ${stage + 1}`;
+  const caches = block.prompt === undefined ? block.layers : Math.ceil(block.prompt.layers / block.prompt.group);
+  return block.layers === caches ? null : `block/layers must be ${caches}`;
+}
+
+function disorderOfLengths(quantiles: readonly LengthQuantile[], place: string): string | null {
   for (const [i, [share, tokens]] of quantiles.entries()) {
     const [less, fewer] = quantiles[i - 1] ?? [0, 0];
-    if (share <= less) return `${i}/0 must be above ${less}, got ${share}`;
-    if (tokens <= fewer) return `${i}/1 must be above ${fewer}, got ${tokens}`;
+    if (share <= less) return `${place}${i}/0 must be above ${less}, got ${share}`;
+    if (tokens <= fewer) return `${place}${i}/1 must be above ${fewer}, got ${tokens}`;
   }
   return null;
 }

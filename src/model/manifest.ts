@@ -7,6 +7,7 @@
  * - embed   ids i64 [B,S] -> hidden FLOAT [B,S,H]
  * - stage   hidden FLOAT [B,S,H], seqlens_k i32 [B], total_len i32 [1], past_k_I, past_v_I KV [B,KV,capacity,D]
  *           -> hidden_out FLOAT [B,S,H], present_k_I, present_v_I KV [B,KV,capacity,D]
+ * - keys    hidden FLOAT [1,S,H], position i64 [1] -> key_I, value_I FLOAT [1,KV,S,D]
  * - head    hidden FLOAT [N,H], norm i64 [N] -> logits f32 [N,V]
  * - select  logits f32 [N,V], inv_temperature f32 [N,1], targets i64 [N,1]
  *           -> top_values f32 [N,K], top_ids i64 [N,K], lse f32 [N,1], lse_t f32 [N,1], target_values f32 [N,1]
@@ -16,6 +17,8 @@
  * - Stages of a looped model (`architecture.loops`) name one graph, which runs with the KV cache of the loop. If a norm
  *   ends the loops, hidden_out has it, and the head has none.
  * - I counts the layers of the stage from 0. past and present are bound to the same memory.
+ * - A unit with `prompt` has a keys graph too: what the positions from `position` on add to its KV caches. Its stage
+ *   graph has present_k_J and present_v_J for each of its layers J, bound to the cache of the layer's group.
  * - norm is a row of the norm table; row 0 is the shared final norm.
  * - top_values are the K = min(64, V) largest logits in descending order. target_values are logits[targets].
  * - lse is the log-sum-exp of the logits, and lse_t that of logits * inv_temperature.
@@ -161,23 +164,43 @@ export const Hint = Type.Object({
 });
 export type Hint = Static<typeof Hint>;
 
+/** Graph file of each kernel. */
+const KernelGraphs = Type.Partial(
+  Type.Object({
+    int4: Type.String(),
+    w8a8: Type.String(),
+    fp32: Type.String(),
+    fp16: Type.String(),
+    w8a16: Type.String(),
+    w4a16: Type.String(),
+  }),
+);
+
+/**
+ * The layers behind a prompt exit (SwiftKV, arXiv 2410.03960). Their keys and values follow from the states that the
+ * unit reads, so prompt tokens run the keys graph alone.
+ */
+export const PromptLayers = Type.Object({
+  /** Layers that prompt tokens run. */
+  exit: Type.Integer({ minimum: 1 }),
+  /** Layers that run for a token of the answer. */
+  layers: Type.Integer({ minimum: 1 }),
+  /** Neighbouring layers that share a KV cache. */
+  group: Type.Integer({ minimum: 1 }),
+  /** Keys graph of each kernel. */
+  graphs: KernelGraphs,
+});
+export type PromptLayers = Static<typeof PromptLayers>;
+
 export const StageEntry = Type.Object({
   name: Type.String(),
   /** The boundary whose hidden states the stage reads: 0 is the embedding, b > 0 the output of trunk stage b - 1. */
   boundary: Type.Integer({ minimum: 0 }),
-  /** Number of layers, each with a KV cache of its own. */
+  /** Number of KV caches: one for each layer, or for each group of `prompt`. */
   layers: Type.Integer({ minimum: 1 }),
-  /** Graph file of each kernel. */
-  graphs: Type.Partial(
-    Type.Object({
-      int4: Type.String(),
-      w8a8: Type.String(),
-      fp32: Type.String(),
-      fp16: Type.String(),
-      w8a16: Type.String(),
-      w4a16: Type.String(),
-    }),
-  ),
+  graphs: KernelGraphs,
+  /** Absent: every position runs all layers. */
+  prompt: Type.Optional(PromptLayers),
 });
 export type StageEntry = Static<typeof StageEntry>;
 
@@ -244,8 +267,13 @@ export const Manifest = Type.Object({
   topK: Type.Integer({ minimum: 1 }),
   /** Trunk stages in order: stage s runs from boundary s to boundary s + 1. */
   stages: Type.Array(StageEntry, { minItems: 1 }),
-  /** One exit per trunk stage, shallowest first; the last is full depth. */
+  /** Shallowest first, each at the end of another trunk stage; the last is full depth. */
   exits: Type.Array(ExitEntry, { minItems: 1 }),
+  /**
+   * Full depth of answers whose prompts leave at a prompt exit, beside that of `exits`. Its block has `prompt`. Absent:
+   * all requests have the same depth of prompts.
+   */
+  prompt: Type.Optional(ExitEntry),
   tokenizer: Type.String(),
   /** File of the Jinja chat template; null for a model without one. */
   chatTemplate: Type.Union([Type.String(), Type.Null()]),

@@ -5,8 +5,15 @@ import type { Manifest } from './manifest.js';
 /** Most bytes of one position of a sequence: the KV cache of all layers, the largest exit block, hidden states. */
 export function bytesPerPosition(manifest: Manifest): number {
   const blocks = blockLayers(manifest);
-  const kept = blocks.filter((layers) => layers > 0).length;
-  return (trunkLayers(manifest) + Math.max(...blocks)) * layerBytes(manifest) + kept * stateBytes(manifest);
+  const kept = blocks.filter((layers) => layers > 0).length + (manifest.prompt === undefined ? 0 : 1);
+  const layers = Math.max(trunkLayers(manifest) + Math.max(...blocks), promptLayers(manifest));
+  return layers * layerBytes(manifest) + kept * stateBytes(manifest);
+}
+
+/** KV caches of a sequence whose prompt leaves at a prompt exit; 0 without one. */
+function promptLayers({ stages, prompt }: Manifest): number {
+  if (prompt === undefined) return 0;
+  return trunkLayers({ stages: stages.slice(0, prompt.stage + 1) }) + (prompt.block?.layers ?? 0);
 }
 
 /** Bytes of one position on a device that commits memory at allocation: all KV caches and hidden states. */
@@ -30,10 +37,14 @@ export function mostPages(manifest: Manifest, page: number, maxBufferBytes: numb
 }
 
 /** Boundaries with hidden states that a stage or a block may need later; the first stage recomputes embeddings. */
-export function keptBoundaries({ stages, exits }: Pick<Manifest, 'stages' | 'exits'>): ReadonlySet<number> {
+export function keptBoundaries({
+  stages,
+  exits,
+  prompt,
+}: Pick<Manifest, 'stages' | 'exits' | 'prompt'>): ReadonlySet<number> {
   return new Set([
     ...[...stages.keys()].slice(1),
-    ...exits.flatMap(({ block }) => (block === null ? [] : [block.boundary])),
+    ...[...exits, ...(prompt ? [prompt] : [])].flatMap(({ block }) => (block === null ? [] : [block.boundary])),
   ]);
 }
 
@@ -42,7 +53,7 @@ export function stateBytes({ architecture, floatType }: Manifest): number {
   return architecture.hidden * elementBytes(floatType);
 }
 
-function trunkLayers({ stages }: Manifest): number {
+function trunkLayers({ stages }: Pick<Manifest, 'stages'>): number {
   return stages.reduce((sum, stage) => sum + stage.layers, 0);
 }
 

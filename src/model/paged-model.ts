@@ -67,6 +67,8 @@ export class PagedModel implements Model {
   readonly device: Gpu;
   readonly manifest: Manifest;
   readonly environment: Environment;
+  /** Prompt exits run on CPUs alone. */
+  readonly prompt = null;
   readonly stages: readonly ModelUnit[];
   readonly exits: Model['exits'];
   readonly kernelFaults: readonly string[];

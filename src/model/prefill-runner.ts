@@ -12,7 +12,10 @@ export class PrefillRunner {
   readonly #ids;
   readonly #past = hostI32(1);
   readonly #total = hostI32(1);
+  readonly #position = hostI64(1);
   readonly #scratch: readonly [bigint, bigint];
+  /** Memory for a chunk's keys and values behind a prompt exit; null without one. */
+  readonly #keys: bigint | null;
   readonly #model: StagedModel;
 
   constructor(model: StagedModel) {
@@ -21,6 +24,9 @@ export class PrefillRunner {
     this.#ids = hostI64(maxChunk);
     const bytes = maxChunk * model.hiddenBytes;
     this.#scratch = [model.device.alloc(bytes), model.device.alloc(bytes)];
+    const blocks = [...model.exits, ...(model.prompt ? [model.prompt] : [])].flatMap(({ block }) => block ?? []);
+    const units = blocks.flatMap(({ keys, kv }) => (keys === undefined ? [] : [kv.bytesPerPosition]));
+    this.#keys = units.length === 0 ? null : model.device.alloc(maxChunk * Math.max(...units));
   }
 
   /** Scratch for one chunk's states at a boundary; adjacent boundaries of the trunk never share one. */
@@ -62,6 +68,24 @@ export class PrefillRunner {
       inputs: { hidden: states(input), ...stage.kv.tensors('past', slot, 1) },
       outputs: { hidden_out: states(output), ...stage.kv.tensors('present', slot, 1) },
     });
+  }
+
+  /**
+   * Gives a unit behind a prompt exit its keys and values of positions [start, start + count) of a slot, without its
+   * layers.
+   * @param input states of the unit's boundary
+   * @throws RangeError for a unit without keys graphs
+   */
+  keys(unit: Stage, kernel: StageKernel, slot: number, start: number, count: number, input: bigint): void {
+    const session = unit.keys?.get(kernel);
+    if (session === undefined || this.#keys === null) throw new RangeError(`${unit.entry.name} has no keys graph`);
+    this.#position.data[0] = BigInt(start);
+    runOnce(session, {
+      hostInputs: { position: this.#position.tensor(this.#model.environment, [1]) },
+      inputs: { hidden: this.#model.states(input, [1, count]) },
+      outputs: unit.kv.fresh(this.#keys, count),
+    });
+    unit.kv.take(this.#keys, count, slot, start);
   }
 }
 

@@ -41,6 +41,7 @@ export class StagedModel implements Model {
   readonly argmax: Session;
   readonly stages: readonly Stage[];
   readonly exits: readonly Exit[];
+  readonly prompt: Exit | null;
   /** Entry b > 0 holds the output of stage b - 1; entry 0 is null, because embeddings are computed again. */
   readonly boundaries: readonly (HiddenStateCache | null)[];
   readonly kernelFaults: readonly string[];
@@ -63,7 +64,7 @@ export class StagedModel implements Model {
     const shape = { slots, kvHeads, capacity, headDim, type: manifest.kvType };
     const stage = (entry: StageEntry): Stage => ({
       ...graphs.unit(entry),
-      kv: new KvCache(environment, device, entry.layers, shape),
+      kv: new KvCache(environment, device, entry.layers, shape, entry.prompt),
     });
     this.hiddenBytes = stateBytes(manifest);
     this.embed = graphs.session(manifest.embed);
@@ -72,6 +73,8 @@ export class StagedModel implements Model {
     this.argmax = graphs.session(manifest.argmax);
     this.stages = manifest.stages.map(stage);
     this.exits = manifest.exits.map((entry) => ({ entry, block: entry.block && stage(entry.block) }));
+    const { prompt } = manifest;
+    this.prompt = prompt === undefined ? null : { entry: prompt, block: prompt.block && stage(prompt.block) };
     this.kernelFaults = graphs.kernelFaults;
     this.gate = loadGate(source.dir, manifest);
     const kept = keptBoundaries(manifest);
@@ -99,7 +102,8 @@ export class StagedModel implements Model {
   }
 
   dispose(): void {
-    const stages = [...this.stages, ...this.exits.flatMap(({ block }) => block ?? [])];
+    const blocks = [...this.exits, ...(this.prompt ? [this.prompt] : [])].flatMap(({ block }) => block ?? []);
+    const stages = [...this.stages, ...blocks];
     disposeUnits(stages);
     for (const { kv } of stages) kv.dispose();
     for (const store of this.boundaries) store?.dispose();

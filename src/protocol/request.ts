@@ -30,6 +30,11 @@ export interface DepthRequest {
   readonly minExit: ExitLayer;
   readonly maxExit: ExitLayer;
   readonly budget: Budget | null;
+  /**
+   * Layers that the tokens of the prompt run, where the model offers two depths: those up to its prompt exit, with an
+   * answer at full depth, or null for all. Absent: the model has one depth.
+   */
+  readonly promptDepth?: number | null;
   /** Estimated quality of each exit for this request, shallowest first; absent: the model's. */
   readonly quality?: readonly number[];
 }

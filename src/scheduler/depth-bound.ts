@@ -9,7 +9,7 @@
  * ms and r ms a row. Rows in the batch are b = l m t, with t = (f + r b) / (1 - l s) the time of a token. So t = f / (1
  * - l (s + m r)), as long as the load l (s + m r) is below 1; beyond it a share of the requests is served.
  */
-import { type ExitIndex, at } from '../cost/model.js';
+import { type ExitIndex, at, deepestOf } from '../cost/model.js';
 import { promptMs } from '../cost/step-costs.js';
 import { type Policy, plannedChunk } from './policy.js';
 import type { Snapshot } from './snapshot.js';
@@ -63,7 +63,7 @@ function shared(arrivals: readonly Arrival[]): readonly Arrival[] {
 
 /** @returns the deepest exit of an answer that begins; full depth for a lone request */
 export function deepestUnder(state: Snapshot, expected: Expected): ExitIndex {
-  const deepest = state.model.shape.exits.length - 1;
+  const deepest = deepestOf(state.model.shape);
   const demand = demandOf(state, expected);
   if (demand === null) return deepest;
   let best = deepest;

@@ -3,7 +3,7 @@
  * rows and the promises of rows allow.
  */
 import { advanceWork } from '../cost/frontier.js';
-import { type ExitIndex, at, predictMs } from '../cost/model.js';
+import { type ExitIndex, at, deepestOf, predictMs } from '../cost/model.js';
 import { promptMs } from '../cost/step-costs.js';
 import type { Exits } from './exit-choice.js';
 import { plannedChunk } from './policy.js';
@@ -63,7 +63,7 @@ export function shareDueAt(state: Snapshot, dueAt: number | null, chunks: readon
     return now + predictMs(model, { decode: null, prefill }) / policy.noBudgetShare;
   }
   const chunk = plannedChunk(policy);
-  return dueAt ?? now + promptMs(model, model.shape.exits.length - 1, chunk, chunk) / policy.noBudgetShare;
+  return dueAt ?? now + promptMs(model, deepestOf(model.shape), chunk, chunk) / policy.noBudgetShare;
 }
 
 /** The exits in force in the step, and the sequences that skip it. */

@@ -217,7 +217,8 @@ export class Scheduler {
   }
 
   #enqueue(sequence: Sequence, admission: Exclude<Admission, Rejected>, now: number): void {
-    sequence.exit = this.options.shape.exits.findIndex(({ layer }) => layer === admission.exit);
+    if (!sequence.hasPromptExit)
+      sequence.exit = this.options.shape.exits.findIndex(({ layer }) => layer === admission.exit);
     sequence.serviceClass = admission.serviceClass;
     sequence.expectedTokens = admission.expectedTokens;
     sequence.promisedTokens = admission.serviceClass === 'guaranteed' ? admission.guaranteedTokens : null;

@@ -18,7 +18,7 @@ import type {
 } from '../protocol/index.js';
 import { type ConstraintState, isPending } from './constraint-state.js';
 import type { Slot } from './kv/slot.js';
-import { type ExitUnits, exitOfLayer } from './kv/units.js';
+import { type ExitUnits, exitOfLayer, promptExitOf } from './kv/units.js';
 import type { LengthKind } from './output-length.js';
 import { SentenceState } from './sentence-length.js';
 
@@ -45,6 +45,8 @@ export class Sequence implements Terms {
   readonly minExit: ExitIndex;
   /** Deepest exit of the request. */
   readonly deepest: ExitIndex;
+  /** Its prompt leaves at the prompt exit. */
+  readonly hasPromptExit: boolean;
   readonly tenant: string;
   /** Answers that get about as long as its own. */
   lengthKind: LengthKind;
@@ -118,8 +120,10 @@ export class Sequence implements Terms {
     this.id = request.id;
     this.arrivedAt = request.arrivedAt;
     this.budget = depth.budget;
-    this.minExit = exitOfLayer(exits, depth.minExit);
-    this.deepest = exitOfLayer(exits, depth.maxExit);
+    const byPrompt = depth.promptDepth != null ? promptExitOf(exits) : null;
+    this.hasPromptExit = byPrompt !== null;
+    this.minExit = byPrompt ?? exitOfLayer(exits, depth.minExit);
+    this.deepest = byPrompt ?? exitOfLayer(exits, depth.maxExit);
     this.exit = this.deepest;
     this.tenant = request.tenant ?? '';
     this.lengthKind = request.lengthGroup.kind;
@@ -133,7 +137,8 @@ export class Sequence implements Terms {
     this.tokens = [...request.prompt];
     this.#exits = exits;
     const { exit = null, isOpen = false } = grammar?.thoughts ?? {};
-    this.#thoughtsExit = exit === null ? null : exitOfLayer(exits, exit);
+    // Thoughts keep the depth of their prompt.
+    this.#thoughtsExit = exit === null || byPrompt !== null ? null : exitOfLayer(exits, exit);
     this.#wasThinking = isOpen;
   }
 

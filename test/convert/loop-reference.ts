@@ -19,7 +19,7 @@ export interface LoopShape {
   readonly betweenLoops: boolean;
 }
 
-type Row = Float64Array;
+export type Row = Float64Array;
 
 /** Logits by loop and position, of all positions of a prompt. */
 export function loopLogits(weights: Weights, shape: LoopShape, ids: readonly number[]): Row[][] {
@@ -60,29 +60,29 @@ export function loopLogits(weights: Weights, shape: LoopShape, ids: readonly num
   return logits;
 }
 
-function vectorOf(weights: Weights, name: string): { readonly data: Float32Array; readonly rows: number } {
+export function vectorOf(weights: Weights, name: string): { readonly data: Float32Array; readonly rows: number } {
   const weight = weights.get(name);
   if (weight === undefined) throw new Error(`no weight ${name}`);
   return { data: weight.data, rows: weight.shape[0] ?? 0 };
 }
 
-function product({ data, rows }: { readonly data: Float32Array; readonly rows: number }, x: Row): Row {
+export function product({ data, rows }: { readonly data: Float32Array; readonly rows: number }, x: Row): Row {
   return Float64Array.from({ length: rows }, (_, row) =>
     x.reduce((total, value, i) => total + value * (data[row * x.length + i] ?? NaN), 0),
   );
 }
 
-function sum(a: Row, b: Row): Row {
+export function sum(a: Row, b: Row): Row {
   return a.map((value, i) => value + (b[i] ?? NaN));
 }
 
-function normed(x: Row, scale: Row, eps: number): Row {
+export function normed(x: Row, scale: Row, eps: number): Row {
   const root = Math.sqrt(x.reduce((total, value) => total + value * value, 0) / x.length + eps);
   return x.map((value, i) => (value / root) * (scale[i] ?? NaN));
 }
 
 /** Causal attention with rotary positions; channel i of a head turns with channel i + D/2. */
-function attention(q: Row[], k: Row[], v: Row[], { heads, kvHeads, headDim, theta }: LoopShape): Row[] {
+export function attention(q: Row[], k: Row[], v: Row[], { heads, kvHeads, headDim, theta }: LoopShape): Row[] {
   const turned = (rows: Row[], count: number): Row[] => rows.map((row, at) => rotated(row, at, count, headDim, theta));
   const queries = turned(q, heads);
   const keys = turned(k, kvHeads);

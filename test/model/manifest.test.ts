@@ -25,6 +25,8 @@ void t.test('inconsistent stages and exits are named', async (t) => {
   const [stages, exits] = [manifest.stages, manifest.exits];
   const [first, second] = exits;
   if (first === undefined || second === undefined) throw new Error('the model has several exits');
+  const graphs = { w8a8: 'prompt.w8a8.onnx' };
+  const behind = { name: 'p', boundary: 1, layers: 2, graphs, prompt: { exit: 1, layers: 3, group: 2, graphs } };
   const { architecture } = manifest;
   const wrong: [object, RegExp][] = [
     [
@@ -66,6 +68,22 @@ void t.test('inconsistent stages and exits are named', async (t) => {
         ],
       ] as const
     ).map(([lengths, fault]): [object, RegExp] => [{ exits: [{ ...first, lengths }, ...exits.slice(1)] }, fault]),
+    ...(
+      [
+        [{}, /: \/prompt\/block\/prompt must be an object$/],
+        [{ block: { ...behind, layers: 3 } }, /: \/prompt\/block\/layers must be 2$/],
+        [{ block: { ...behind, boundary: 2 } }, /: \/prompt\/block\/boundary must be 1$/],
+        [{ block: behind, layer: 1 }, /: \/prompt\/layer must be \d+$/],
+        [{ block: behind, stage: stages.length - 1 }, /: \/prompt\/stage must be below \d+$/],
+        [
+          { block: { ...behind, prompt: { ...behind.prompt, graphs: { w8a8: '../x.onnx' } } } },
+          /: \/prompt\/block\/prompt\/graphs\/w8a8: .*\.\.\/x\.onnx/,
+        ],
+      ] as const
+    ).map(([change, fault]): [object, RegExp] => [
+      { prompt: { ...exits.at(-1), stage: 0, block: null, ...change } },
+      fault,
+    ]),
     [
       { exits: [{ ...first, quality: { right: 1.1 } }, ...exits.slice(1)] },
       /: \/exits\/0\/quality\/right must be <= 1$/,

@@ -3,6 +3,7 @@ import type { QualityRow } from '../../quality/exit-quality.js';
 import type { ReadyMessage } from '../../protocol/index.js';
 import { Type } from '../../util/schema.js';
 import { type ApiContext, type Caller, learningKey, readyEngine } from '../context.js';
+import { promptDepths } from '../params/prompt-depth.js';
 import { samplingDefaults } from '../params/sampling.js';
 import type { PlainEndpoint } from './endpoint.js';
 import { exitsFor, loopsOf } from './models.js';
@@ -78,6 +79,7 @@ export const props: PlainEndpoint = {
       default_exit: Math.min(Math.max(limits.defaultExit ?? deepest, shallowest), deepest),
       min_exit_layer: shallowest,
       max_exit_layer: deepest,
+      ...(model.promptExit && { prompt_depths: promptDepths(model) }),
       device: ready.device,
       cards: ready.devices.map(deviceCard),
       kernels: ready.kernels,

@@ -21,6 +21,7 @@ import {
 } from '../context.js';
 import { ApiError, invalid } from '../errors.js';
 import { requestBudget } from '../params/budget.js';
+import { askedPromptDepth, withPromptDepth } from '../params/prompt-depth.js';
 import { qualityFloor, requestDepth, type DepthBounds } from '../params/depth.js';
 import { type HintMode, hintMode } from '../params/hint.js';
 import { sampling, samplingDefaults, seedOf } from '../params/sampling.js';
@@ -220,9 +221,11 @@ function depthOf(context: ApiContext, request: ApiRequest<GenerationBody>, budge
   const policy = policyOf(limits.policy, caller.policy);
   const quality = context.quality.of(group);
   const floor = qualityFloor(headers, body.sortie, policy.minQuality ?? null);
-  const defaultExit = budget === null ? limits.defaultExit : null;
+  const prompt = askedPromptDepth(model, headers, body.sortie);
+  const isFull = prompt === null || prompt.depth === 'full';
+  const defaultExit = budget === null && isFull ? limits.defaultExit : null;
   const depth = requestDepth(model, body.model, headers, body.sortie, { ...policy, defaultExit, floor, quality });
-  return { ...depth, ...(isAudited(model) && { quality }), budget };
+  return { ...withPromptDepth(model, depth, prompt), ...(isAudited(model) && { quality }), budget };
 }
 
 /** Whether audits, which measure agreement, say something of right answers: both have a measurement, or none. */

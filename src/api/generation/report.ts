@@ -63,6 +63,7 @@ export function reportOf(facts: AnswerFacts): Omit<SortieReport, 'sampling' | 'a
       predicted_ttft_ms: slowest(plans, 'predictedTtftMs'),
       predicted_tpot_ms: slowest(plans, 'predictedTpotMs'),
     },
+    ...(depth.promptDepth !== undefined && { prompt_depth: depth.promptDepth }),
     exit_layers: exitLayersOf(choices),
     predicted_ms: slowest(plans, 'predictedMs'),
     predicted_p10_ms: slowest(plans, 'predictedP10Ms'),

@@ -17,6 +17,7 @@ export const ASKED = {
   exit: 'X-Exit-Layer',
   minExit: 'X-Min-Exit-Layer',
   maxExit: 'X-Max-Exit-Layer',
+  promptDepth: 'X-Prompt-Depth',
   minQuality: 'X-Min-Quality',
   audit: 'X-Audit',
 } as const;

@@ -121,6 +121,11 @@ export const SortieReport = Type.Object({
     predicted_ttft_ms: Type.Number(),
     predicted_tpot_ms: Type.Number(),
   }),
+  prompt_depth: Type.Optional(
+    nullable(Type.Integer(), {
+      description: 'Layers that tokens of the prompt ran; null: all. Only of a model that offers both.',
+    }),
+  ),
   exit_layers: Type.Record(Type.String(), Type.Integer(), {
     description: 'Tokens by the exit layer that emitted them.',
   }),

@@ -78,6 +78,12 @@ export const SortieRequest = Type.Object(
           'Deepest exit layer of the thoughts of a model that thinks, from the shallowest of the request on. The answer ' +
           'behind them goes deeper. Default: as --thinking-exit says.',
       }),
+      prompt_depth: oneOf(
+        'full or an integer',
+        [Type.Literal('full'), Type.Integer({ minimum: 1 })],
+        'Layers that tokens of the prompt run: full (the default), or those up to the prompt exit of the model (GET ' +
+          `/props). The answer then runs at full depth. Header: ${ASKED.promptDepth}.`,
+      ),
       min_quality: Type.Number({
         minimum: 0,
         maximum: 1,

@@ -1,4 +1,4 @@
-/** Qwen2, Qwen2.5 and Qwen3, dense. */
+/** Qwen2, Qwen2.5 and Qwen3, dense, also with the prompt exit of SwiftKV. */
 import type { Description, Family } from './description.js';
 import type { Fields } from './fields.js';
 import { slidingLayers, windowed } from './layer-types.js';
@@ -10,14 +10,14 @@ const WINDOW = 4096;
 
 /** Biases of queries, keys and values, and none of the output. */
 export const qwen2: Family = {
-  classes: { Qwen2ForCausalLM: 'qwen2' },
+  classes: { Qwen2ForCausalLM: 'qwen2', Qwen2SwiftKVForCausalLM: 'qwen2_swiftkv' },
   gguf: ['qwen2'],
   fromConfig: (config) => withDeepWindows(changed(plainConfig(config), { qkvBias: true, outputBias: false }), config),
 };
 
 /** Norms of each head of queries and keys. */
 export const qwen3: Family = {
-  classes: { Qwen3ForCausalLM: 'qwen3' },
+  classes: { Qwen3ForCausalLM: 'qwen3', Qwen3SwiftKVForCausalLM: 'qwen3_swiftkv' },
   defaults: { head_dim: 128 },
   gguf: ['qwen3'],
   fromConfig: (config) => withDeepWindows(changed(plainConfig(config), { qkNorm: 'head' }), config),

@@ -79,6 +79,7 @@ function source(gguf: GgufModel): ModelSource {
     architecture,
     blocks: folderRecipes(family, description),
     ownBlocks: null,
+    prompt: null,
     gate: null,
     loopAccuracy: family.loopAccuracy ?? null,
     tokenizer: ggufTokenizer(metadata, file),

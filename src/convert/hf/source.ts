@@ -17,6 +17,7 @@ import { balconyExits, isBalcony } from './balcony.js';
 import { inside, type Json, readJson, readOptionalJson, readOptionalText } from './files.js';
 import { layerSkipExits } from './layerskip.js';
 import { openSafetensors, type Safetensors } from './safetensors.js';
+import { isPromptTensor, isSwiftKv, swiftKvExit } from './swiftkv.js';
 import { readTokenizer } from './tokenizer.js';
 
 /** Tensors that older versions of transformers store although rope_theta determines them. */
@@ -79,12 +80,12 @@ export function openHuggingFace(folder: string): ModelSource {
   const balcony = balconyExits(fields, raw, architecture.layers);
   const isLlama = family === llama && balcony === null;
   const skipped = isLlama ? layerSkipExits(folder, config._name_or_path, architecture.layers) : null;
-  const isTrunk = (name: string): boolean =>
-    !(balcony !== null && isBalcony(name)) && !(family.gate !== undefined && name.startsWith(`${family.gate}.`));
-  const trunk = { ...raw, names: raw.names.filter(isTrunk) };
+  const isSwift = isSwiftKv(config.architectures, fields.get('model_type'));
+  const trunk = { ...raw, names: raw.names.filter((name) => isTrunk(name, family, balcony !== null, isSwift)) };
   return {
     architecture: { ...architecture, tiedHead: architecture.tiedHead || !owner.has(HEAD) },
     blocks: recipes,
+    prompt: isSwift ? swiftKvExit(fields, raw, architecture) : null,
     gate: family.gate === undefined ? null : readGate(raw, family.gate, architecture.hidden),
     loopAccuracy: family.loopAccuracy ?? null,
     ownBlocks: balcony && { ...balcony.blocks, file: folder },
@@ -102,6 +103,12 @@ export function openHuggingFace(folder: string): ModelSource {
       for (const file of files) file.close();
     },
   };
+}
+
+/** Whether a tensor belongs to the trunk, not to the gate, to exits of Balcony or to a prompt exit. */
+function isTrunk(name: string, { gate }: Family, hasBalcony: boolean, isSwift: boolean): boolean {
+  if (gate !== undefined && name.startsWith(`${gate}.`)) return false;
+  return !(hasBalcony && isBalcony(name)) && !(isSwift && isPromptTensor(name));
 }
 
 /** A folder without its gate is not the model that its config names. @throws ConvertError that names the tensor */

@@ -17,13 +17,13 @@ export interface StageValues {
 /** Adds the attention over x [B, S, H]; returns the name of its output, without the residual. */
 export async function attention(build: LayerBuilder, x: string, values: StageValues): Promise<string> {
   const { graph, arch, layer, id, index } = build;
-  const { floatType, kvType } = build.options;
-  const { heads, kvHeads, headDim } = arch;
+  const { kvType } = build.options;
+  const { kvHeads, headDim } = arch;
   // ONNX Runtime's CPU attention multiplies one query with the keys by a single-row kernel only if the scores need no
   // scale. Otherwise it packs all keys first. So the queries' weights carry attention's scale.
-  const queryScale = floatType === 'f32' ? arch.attentionScale : 1;
+  const queryScale = queryScaleOf(build);
   const projected = await projections(build, x, queryScale);
-  const { rotary, window } = layer.kind;
+  const { rotary } = layer.kind;
   const tables = rotary === null ? null : values.rotary.get(rotary);
   const isPacked = arch.qkNorm === 'none' || (build.options.isPaged && arch.qkNorm === 'head');
   const query =
@@ -31,32 +31,59 @@ export async function attention(build: LayerBuilder, x: string, values: StageVal
       ? [projected, '', '']
       : await separate(build, projected, values.queryGrowth, queryScale);
   if (build.options.isPaged) return outputOf(build, await pagedAttention(build, query, tables));
-  const cache = ['B', kvHeads, 'capacity', headDim];
-  const past = [`past_k_${index}`, `past_v_${index}`].map((value) => graph.input(value, kvType, cache));
-  const present = [`present_k_${index}`, `present_v_${index}`];
-  for (const value of present) graph.output(value, kvType, cache);
   const quantized = kvType === 'i8' ? kvScales(graph, id, kvHeads * headDim, layer.calibration) : null;
-  const inputs = [...query, ...past, 'seqlens_k', 'total_len', ...(tables ?? (quantized ? ['', ''] : []))];
-  const out = graph.node(
+  return outputOf(build, slotAttention(build, query, { cache: pastOf(build, index), tables, quantized }));
+}
+
+/** Adds the inputs of one KV cache in slots. @returns their names */
+export function pastOf({ graph, arch, options }: LayerBuilder, cache: number): string[] {
+  const dims = ['B', arch.kvHeads, 'capacity', arch.headDim];
+  return [`past_k_${cache}`, `past_v_${cache}`].map((value) => graph.input(value, options.kvType, dims));
+}
+
+interface SlotAttention {
+  /** Names of the cache's inputs. */
+  readonly cache: readonly string[];
+  readonly tables: readonly [cos: string, sin: string] | null | undefined;
+  /** Names of the scales of keys and values in bytes. */
+  readonly quantized: readonly [k: string, v: string] | null;
+}
+
+/** Attention's multiplier that the weights of the queries carry. */
+export function queryScaleOf({ arch, options }: LayerBuilder): number {
+  return options.floatType === 'f32' ? arch.attentionScale : 1;
+}
+
+/** Adds the attention over a KV cache in slots, [B, S, heads * head_dim], and its present outputs. */
+export function slotAttention(
+  build: LayerBuilder,
+  query: string[],
+  { cache, tables, quantized }: SlotAttention,
+): string {
+  const { graph, arch, layer, id, index, options } = build;
+  const { window } = layer.kind;
+  const present = [`present_k_${index}`, `present_v_${index}`];
+  for (const value of present) graph.output(value, options.kvType, ['B', arch.kvHeads, 'capacity', arch.headDim]);
+  const inputs = [...query, ...cache, 'seqlens_k', 'total_len', ...(tables ?? (quantized ? ['', ''] : []))];
+  return graph.node(
     'GroupQueryAttention',
     [...inputs, ...(quantized ? ['', '', '', ...quantized] : [])],
     [`${id}.attention.out`, ...present],
     {
-      num_heads: heads,
-      kv_num_heads: kvHeads,
+      num_heads: arch.heads,
+      kv_num_heads: arch.kvHeads,
       do_rotary: tables ? 1 : 0,
-      scale: { float: arch.attentionScale / queryScale },
+      scale: { float: arch.attentionScale / queryScaleOf(build) },
       ...(quantized ? { k_quant_type: 'PER_CHANNEL', v_quant_type: 'PER_CHANNEL', kv_cache_bit_width: 8 } : {}),
       ...(window === null ? {} : { local_window_size: window }),
       ...(arch.softcap === null ? {} : { softcap: { float: arch.softcap } }),
     },
     MICROSOFT,
   );
-  return outputOf(build, out);
 }
 
 /** Adds the output projection. */
-async function outputOf(build: LayerBuilder, attended: string): Promise<string> {
+export async function outputOf(build: LayerBuilder, attended: string): Promise<string> {
   const output = await build.linear('o', attended, build.tensor('o'));
   if (!build.arch.outputBias) return output;
   return build.graph.node('Add', [output, await build.vector('o.bias', 'oBias')], [`${build.id}.o.biased`]);
@@ -148,7 +175,7 @@ async function separate(
 }
 
 /** Normalizes each head, or all heads together. */
-function normalized(build: LayerBuilder, x: string, scale: string, heads: number): string {
+export function normalized(build: LayerBuilder, x: string, scale: string, heads: number): string {
   const { graph, arch } = build;
   if (arch.qkNorm === 'all') return build.norm(x, scale, `${x}.normed`);
   // Zeros keep the dimensions of positions.
@@ -176,7 +203,7 @@ function kvScales(graph: Graph, id: string, channels: number, calibration: Layer
   ];
 }
 
-function concat(parts: Float32Array[]): Float32Array {
+export function concat(parts: Float32Array[]): Float32Array {
   const out = new Float32Array(parts.reduce((sum, part) => sum + part.length, 0));
   let at = 0;
   for (const part of parts) {

@@ -47,7 +47,7 @@ export async function stageGraph(
 }
 
 /** Adds the inputs and the output of a stage whose KV cache has slots. */
-function slotInputs(graph: Graph, arch: Architecture, floatType: FloatType): string {
+export function slotInputs(graph: Graph, arch: Architecture, floatType: FloatType): string {
   graph.input('hidden', floatType, ['B', 'S', arch.hidden]);
   graph.input('seqlens_k', 'i32', ['B']);
   graph.input('total_len', 'i32', [1]);
@@ -74,7 +74,7 @@ function pagedInputs(graph: Graph, { hidden }: Architecture, floatType: FloatTyp
 }
 
 /** Adds the rotary tables of the layers' kinds. The first one is `rope`, as in folders with one table. */
-async function rotaryTables(
+export async function rotaryTables(
   graph: Graph,
   layers: readonly StageLayer[],
   arch: Architecture,
@@ -94,7 +94,7 @@ async function rotaryTables(
 }
 
 /** The residual stream. It holds back the last output, so that the next norm adds it in one node. */
-class Residual {
+export class Residual {
   readonly #graph: Graph;
   readonly #arch: Architecture;
   #sum: string;
@@ -160,7 +160,7 @@ class Residual {
 }
 
 /** Adds the gated MLP over x; returns the name of its output, without the residual. */
-async function mlp(build: LayerBuilder, x: string): Promise<string> {
+export async function mlp(build: LayerBuilder, x: string): Promise<string> {
   const { graph, id } = build;
   const gate = await build.linear('gate', x, build.tensor('gate'));
   const up = await build.linear('up', x, build.tensor('up'));

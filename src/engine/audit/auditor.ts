@@ -57,7 +57,7 @@ export class Auditor {
   ) {
     this.#gate = executor.model.gate;
     this.#slot = executor.table.reserve();
-    this.#deepest = executor.units.exits.length - 1;
+    this.#deepest = executor.units.deepest;
   }
 
   /** Takes an answer that has ended. */

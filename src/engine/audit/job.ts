@@ -42,7 +42,8 @@ export interface AuditJob {
 /** Why an ended answer is not audited; null for an answer that can be. */
 export function skipOf({ sequence, text }: Answer, reason: EndReason, deepest: ExitIndex): AuditSkip | null {
   if (reason === 'cancelled' || reason === 'error') return 'cancelled';
-  if (sequence.path.every(({ exit }) => exit === deepest)) return 'full_depth';
+  // Full depth behind a prompt exit is an index beyond the deepest one.
+  if (sequence.path.every(({ exit }) => exit >= deepest)) return 'full_depth';
   // The masks of a grammar are not kept, and its text is not the model's choice alone.
   const grammar = sequence.request.grammar ?? null;
   if (text.hasLandedThoughts) return 'schema';

@@ -87,7 +87,7 @@ export function auditedTokens(
   probed: readonly Probed[],
 ): AuditedToken[] {
   const audited: AuditedToken[] = [];
-  const deepest = executor.units.exits.length - 1;
+  const deepest = executor.units.deepest;
   withLogits(executor, job, states, range, (index, row, selected) => {
     const token = job.tokens[job.promptLength + index] ?? 0;
     const place = selected.ids.indexOf(BigInt(token));

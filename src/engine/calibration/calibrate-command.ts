@@ -54,7 +54,9 @@ export async function calibrateCommand(
     progress('measuring steps', done, total);
   };
   const cost = calibrate(executor, { ...plan, repeats: 10, patienceMs: 60_000 }, monotonicMs, measured);
-  const shape = depthShape(executor.model.manifest);
+  // A simulation has no prompt exits.
+  const { stages, exits } = executor.model.manifest;
+  const shape = depthShape({ stages, exits });
   executor.dispose();
   return `${JSON.stringify({ cost, shape }, null, 2)}\n`;
 }

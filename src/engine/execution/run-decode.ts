@@ -54,18 +54,20 @@ export function runDecode(context: DecodeContext, batch: readonly Row[]): void {
       if (store && (units.feedsBlock[boundary] || exit.stage === stage))
         model.device.copy(store.address(slot.index, position), runner.hidden(boundary, slot.index), model.hiddenBytes);
     }
-    runBlocks(
-      context,
-      here.filter(({ exit }) => exit.stage === stage),
-    );
+    const leaving = here.filter(({ exit }) => exit.stage === stage);
+    for (const block of new Set(leaving.map(({ exit }) => exit.block)))
+      runBlock(
+        context,
+        block,
+        leaving.filter(({ exit }) => exit.block === block),
+      );
   }
   rows.forEach(({ exit }, index) => (head.norms[index] = BigInt(exit.norm)));
 }
 
-/** Takes the rows that leave at one boundary to the head, through their exit block where they have one. */
-function runBlocks(context: DecodeContext, leaving: readonly HeadRow[]): void {
+/** Takes the rows that leave one boundary by one way to the head: through an exit block, or without one. */
+function runBlock(context: DecodeContext, block: number | null, leaving: readonly HeadRow[]): void {
   const { model, units, runner, head, kernel } = context;
-  const block = leaving.find(({ exit }) => exit.block !== null)?.exit.block ?? null;
   const stage = block === null ? undefined : units.stages[block];
   if (block !== null && stage) {
     const indices = leaving.map(({ slot }) => slot.index);

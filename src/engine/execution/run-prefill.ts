@@ -26,13 +26,16 @@ export interface PrefillContext extends SlotParts {
 /**
  * Runs every unit that the span's exit needs up to its end.
  * @param tokens those of the slot up to the end of the span, at least
- * @returns the exit's states of the positions that its last unit processed; null if no unit lacked any
+ * @param reads whether the states are read. Otherwise layers behind a prompt exit make their keys and values alone.
+ * @returns the exit's states of the positions that its last unit processed; null where no unit lacked any, or made keys
+ * alone
  */
 export function runPrefill(
   context: PrefillContext,
   { slot, exit, end }: Span,
   tokens: readonly number[],
   frontier: Frontier,
+  reads: boolean,
 ): States | null {
   const { model, units, runner, kernel } = context;
   const from = exit.needed.map((unit) => frontier(slot, unit));
@@ -54,10 +57,16 @@ export function runPrefill(
     const isBlock = unit >= units.trunkStages;
     const input: bigint =
       fresh?.start === start && !isBlock ? fresh.address : stored(model, boundary, slot.index, start);
+    const choice = kernel(unit, 'prefill', count, start);
+    if (stage.keys !== undefined && !reads) {
+      runner.keys(stage, choice, slot.index, start, count, input);
+      states = null;
+      continue;
+    }
     const next = boundary + 1;
     const isStored = !isBlock && mustStore(context, exit, unit, frontier(slot, unit + 1) !== start);
     const address: bigint = isStored ? stored(model, next, slot.index, start) : runner.scratch(next);
-    runner.stage(stage, kernel(unit, 'prefill', count, start), slot.index, start, count, input, address);
+    runner.stage(stage, choice, slot.index, start, count, input, address);
     if (!isBlock) fresh = { address, start };
     states = statesAt(context, exit.norm, address, start, end);
   }

@@ -43,7 +43,7 @@ export class SlotsLayout implements Layout {
     const prefill = { ...parts, runner: this.#prefill };
     for (const chunk of chunks) {
       clock?.enter('prefill');
-      const states = runPrefill(prefill, chunk, chunk.slot.tokens, frontierBehind([]));
+      const states = runPrefill(prefill, chunk, chunk.slot.tokens, frontierBehind([]), chunk.read !== undefined);
       if (states !== null) chunk.read?.(states);
     }
     const frontier = frontierBehind(chunks);
@@ -72,7 +72,9 @@ export class SlotsLayout implements Layout {
     },
     chunk: (unit, kernel, context, positions) => {
       const runner = this.#prefill;
-      runner.stage(stageAt(this.#units, unit), kernel, 0, context, positions, runner.scratch(0), runner.scratch(1));
+      const stage = stageAt(this.#units, unit);
+      if (stage.keys !== undefined) runner.keys(stage, kernel, 0, context, positions, runner.scratch(0));
+      else runner.stage(stage, kernel, 0, context, positions, runner.scratch(0), runner.scratch(1));
     },
     embed: (rows) => {
       this.#decode.embed(rows);
@@ -99,7 +101,7 @@ export class SlotsLayout implements Layout {
     clock?: StepClock,
   ): void {
     for (const span of rowSpans(batch)) {
-      const states = runPrefill(context, span, [...span.slot.tokens, ...draft], frontier);
+      const states = runPrefill(context, span, [...span.slot.tokens, ...draft], frontier, true);
       clock?.enter('head');
       states?.toHead(span.end - draft.length - 1, draft.length + 1);
     }

@@ -16,6 +16,8 @@ export interface ExitUnits {
   readonly norm: number;
   /** The manifest's DRY rule for this exit, or null. */
   readonly dry: Dry | null;
+  /** Whether it is full depth behind a prompt exit, which no plan chooses: the request does. */
+  readonly isPromptExit: boolean;
   /** Units that must have processed all positions before this exit emits a token. */
   readonly needed: readonly number[];
 }
@@ -29,26 +31,39 @@ export interface Unit {
 export interface Units<S extends Unit = Unit> {
   readonly stages: readonly S[];
   readonly trunkStages: number;
+  /** Shallowest first, then full depth behind a prompt exit where the model has one beside the trunk's. */
   readonly exits: readonly ExitUnits[];
+  /** Full depth of the trunk. */
+  readonly deepest: ExitIndex;
   /** Whether an exit block reads boundary b: its hidden states stay stored for all positions. */
   readonly feedsBlock: readonly boolean[];
 }
 
+interface ModelExit<S> {
+  readonly entry: Pick<ExitEntry, 'layer' | 'stage' | 'norm' | 'dry'>;
+  readonly block: S | null;
+}
+
 export function unitsOf<S extends Unit>(model: {
   readonly stages: readonly S[];
-  readonly exits: readonly { entry: Pick<ExitEntry, 'layer' | 'stage' | 'norm' | 'dry'>; block: S | null }[];
+  readonly exits: readonly ModelExit<S>[];
+  readonly prompt?: ModelExit<S> | null;
 }): Units<S> {
   const trunkStages = model.stages.length;
   const blocks: S[] = [];
   const feedsBlock = new Array<boolean>(trunkStages + 1).fill(false);
-  const exits = model.exits.map(({ entry, block }): ExitUnits => {
+  const { prompt = null } = model;
+  const all = prompt === null ? model.exits : [...model.exits, prompt];
+  const exits = all.map((exit): ExitUnits => {
+    const { entry, block } = exit;
     const unit = block ? trunkStages + blocks.push(block) - 1 : null;
     if (block) feedsBlock[block.entry.boundary] = true;
     const needed = Array.from({ length: entry.stage + 1 }, (_, stage) => stage);
     if (unit !== null) needed.push(unit);
-    return { layer: entry.layer, stage: entry.stage, block: unit, norm: entry.norm, dry: entry.dry ?? null, needed };
+    const { layer, stage, norm, dry = null } = entry;
+    return { layer, stage, block: unit, norm, dry, isPromptExit: exit === prompt, needed };
   });
-  return { stages: [...model.stages, ...blocks], trunkStages, exits, feedsBlock };
+  return { stages: [...model.stages, ...blocks], trunkStages, exits, deepest: model.exits.length - 1, feedsBlock };
 }
 
 /** @throws RangeError for an index without an exit */
@@ -69,5 +84,12 @@ export function stageAt<S extends Unit>({ stages }: Units<S>, unit: number): S {
 export function exitOfLayer(exits: readonly Pick<ExitUnits, 'layer'>[], layer: ExitLayer): ExitIndex {
   const index = exits.findIndex((exit) => exit.layer === layer);
   if (index < 0) throw new RangeError(`layer ${layer} is not an exit: ${exits.map((each) => each.layer).join(', ')}`);
+  return index;
+}
+
+/** Index of full depth behind a prompt exit. @throws RangeError for a model without one beside the trunk's */
+export function promptExitOf(exits: readonly Pick<ExitUnits, 'isPromptExit'>[]): ExitIndex {
+  const index = exits.findIndex(({ isPromptExit }) => isPromptExit);
+  if (index < 0) throw new RangeError('the model has no prompt exit');
   return index;
 }

@@ -1,0 +1,161 @@
+/** Faulty models with a prompt exit: each gives one error that names the field, and leaves no output. */
+import path from 'node:path';
+import { writeFileSync } from 'node:fs';
+import t from 'tap';
+import { promptModel, writePromptModel } from './prompt-models.js';
+import { badExits, badOption, badSource, missingTensor, rejects, unsupportedArchitecture } from './rejected.js';
+import { unknownDtype, unsupportedFeature, wrongShape } from './rejected.js';
+import { safetensors, tinyWeights, writeFolder, type Weights } from './tiny.js';
+
+const model = promptModel('Llama', { layers: 4, exit: 2, group: 2 });
+
+/** A source with changes of its fields or weights. */
+function folder(changes: Record<string, unknown> = {}, change: (weights: Weights) => void = () => undefined) {
+  return (dir: string): string => {
+    const weights = new Map(model.weights);
+    change(weights);
+    return writePromptModel(dir, { ...model, weights }, changes);
+  };
+}
+
+/** A safetensors file whose tensors all claim to be in FP8. */
+function inFp8(dir: string): string {
+  const source = folder()(dir);
+  const file = safetensors(model.weights, 'F16').toString('latin1').replaceAll('"F16"', '"F8_E4M3"');
+  writeFileSync(path.join(source, 'model.safetensors'), padded(file), 'latin1');
+  return source;
+}
+
+/** The file with the length of its changed header, and with a byte for each value. */
+function padded(file: string): string {
+  const start = file.indexOf('{');
+  const end = file.lastIndexOf('}}') + 2;
+  const header = JSON.parse(file.slice(start, end)) as Record<string, { shape: number[]; data_offsets: number[] }>;
+  let at = 0;
+  for (const entry of Object.values(header)) {
+    const size = entry.shape.reduce((a, b) => a * b);
+    entry.data_offsets = [at, (at += size)];
+  }
+  const text = JSON.stringify(header);
+  const length = Buffer.alloc(8);
+  length.writeBigUInt64LE(BigInt(text.length));
+  return length.toString('latin1') + text + '\0'.repeat(at);
+}
+
+const exits = { exits: [4] };
+const at = 'model.layers.3.self_attn.q_proj_swiftkv.weight';
+
+void t.test('models with a faulty prompt exit are rejected', (t) =>
+  rejects(t, [
+    ...[0, 5, 1.5, -1].map((layers) =>
+      badSource(
+        `a prompt exit at ${layers}`,
+        /config\.json: num_key_value_layers must be an integer from 1 to 4, got /,
+        folder({ num_key_value_layers: layers }),
+        exits,
+      ),
+    ),
+    badSource(
+      'no prompt exit',
+      /config\.json: num_key_value_layers must be a number, got nothing/,
+      folder({ num_key_value_layers: undefined }),
+      exits,
+    ),
+    badSource(
+      'groups of nothing',
+      /config\.json: key_value_group_size must be an integer from 1 to 4, got 0/,
+      folder({ key_value_group_size: 0 }),
+      exits,
+    ),
+    unsupportedFeature(
+      'a map of shared keys',
+      /config\.json: kv_sharing_map must be absent or empty .*, got \{"3":1\}/,
+      folder({ kv_sharing_map: { 3: 1 } }),
+      exits,
+    ),
+    unsupportedFeature(
+      'FP8 that the config names',
+      /config\.json: quantization_config must be absent \(FP8 is not read; .*\), got \{"quant_method":"fbgemm_fp8"\}/,
+      folder({ quantization_config: { quant_method: 'fbgemm_fp8' } }),
+      exits,
+    ),
+    unknownDtype(
+      'FP8 that the weights have',
+      /tensor model\..* has dtype F8_E4M3; supported: F32, F16, BF16/,
+      inFp8,
+      exits,
+    ),
+    missingTensor(
+      'no queries behind the exit',
+      /no tensor for model\.layers\.3\.self_attn\.q_proj\.weight behind its prompt exit/,
+      folder({}, (weights) => weights.delete(at)),
+      exits,
+    ),
+    missingTensor(
+      'no norm of the states',
+      /no tensor for model\.norm_swiftkv\.weight/,
+      folder({}, (weights) => weights.delete('model.norm_swiftkv.weight')),
+      exits,
+    ),
+    wrongShape(
+      'queries of another width',
+      /tensor model\.layers\.3\.self_attn\.q_proj_swiftkv\.weight must have shape \[64, 64\], got \[64\]/,
+      folder({}, (weights) => weights.set(at, { shape: [64], data: new Float32Array(64) })),
+      exits,
+    ),
+    unsupportedFeature(
+      'keys of a layer that shares them',
+      /tensors must be those of the architecture .*, got model\.layers\.3\.self_attn\.k_proj\.weight/,
+      folder({}, (weights) =>
+        weights.set('model.layers.3.self_attn.k_proj_swiftkv.weight', {
+          shape: [32, 64],
+          data: new Float32Array(2048),
+        }),
+      ),
+      exits,
+    ),
+    unsupportedArchitecture(
+      'DeepSeek',
+      /architecture must be one of .*LlamaSwiftKVForCausalLM.*, got DeepseekV2SwiftKVForCausalLM/,
+      folder({ architectures: ['DeepseekV2SwiftKVForCausalLM'] }),
+      exits,
+    ),
+    badExits(
+      'an exit behind the prompt exit',
+      /--exits with --modes prompt must lie below the prompt exit, 2, besides the last layer, got 3/,
+      folder(),
+      { exits: [1, 3, 4], modes: ['prompt'] },
+    ),
+    badOption(
+      'a prompt exit of a plain Llama',
+      /--modes must be full for a model whose class has no prompt exit .*, got prompt/,
+      (dir) => writeFolder(path.join(dir, 'hf'), tinyWeights(1)),
+      { modes: ['prompt'] },
+    ),
+    badOption(
+      'full depth without its projections',
+      /--modes must be prompt for a source without the trunk's own projections behind the prompt exit, got full/,
+      folder({}, (weights) => weights.delete('model.layers.2.self_attn.k_proj.weight')),
+      { ...exits, modes: ['full'] },
+    ),
+    badOption(
+      'a GPU',
+      /--modes must be full with --kernels fp16, since prompt exits run on CPUs, got full,prompt/,
+      folder(),
+      {
+        ...exits,
+        modes: ['full', 'prompt'],
+        kernels: ['fp16'],
+      },
+    ),
+    badOption('a calibration', /--modes must be full with --calibration, .*, got full,prompt/, folder(), {
+      ...exits,
+      kernels: ['w8a8'],
+      calibration: 'c.safetensors',
+    }),
+    badOption('exit blocks', /--modes must be full with --exit-blocks, .*, got full,prompt/, folder(), {
+      exits: [1, 4],
+      exitBlocks: 'b.safetensors',
+    }),
+  ]),
+);
