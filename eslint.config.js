@@ -31,7 +31,7 @@ const root = ['main.ts', 'cli.ts', 'cli', 'serve.ts'];
 /** The folders that each folder imports. */
 const layers = {
   util: [],
-  options: [],
+  options: ['util'],
   runtime: ['util'],
   model: ['util', 'runtime'],
   text: ['util'],
@@ -43,7 +43,7 @@ const layers = {
   telemetry: ['util', 'protocol', 'engine-client'],
   quality: ['util'],
   api: ['util', 'model', 'text', 'protocol', 'engine-client', 'telemetry', 'quality'],
-  upstream: ['util', 'text', 'protocol', 'api'],
+  upstream: ['util', 'options', 'text', 'protocol', 'telemetry', 'api'],
   http: ['util', 'text', 'protocol', 'engine-client', 'telemetry', 'quality', 'api', 'upstream'],
   hub: ['util'],
   convert: ['util', 'runtime', 'model', 'text'],

@@ -1,7 +1,7 @@
 /**
  * Right answers in time under load, over HTTP. The sides are Sortie routed by budgets, every exit that lands, and every
  * fixed setting of Sortie (exit and constant end pressure). With --peer, llama-server is a side too. ` hint` behind a side
- * asks for short answers.
+ * asks all questions for short answers, and ` auto` lets the server do so (X-Budget-Hint).
  *
  *   npm run bench:goodput -- [--sides routed,"lands 30","lands 30 hint"] [--loads .5,1,2] [--seeds 1,2,3] [--out DIR]
  *     [--budgets 1x,2x,4x] [--questions FILE] [--server-args "..."] [--peer DIR --peer-model FILE] ...
@@ -33,14 +33,16 @@ import { cellTable, comparisonTable, lineOf } from './goodput/lines.js';
 import { type Record as BenchRecord, type Run, type Traffic, earlier, withRun } from './goodput/record.js';
 import { planningTime } from './goodput/planning-time.js';
 import { measureSetup, type Setup } from './goodput/setup.js';
-import { allSides, modelOf, type Side, sideOf } from './goodput/side.js';
+import { allSides, modelOf, OTHER, type Side, sideOf } from './goodput/side.js';
 import { summaryOf } from './goodput/summary.js';
-import { EMBEDDED, flag, number, numbers, optional, optionsOf, runBench, text } from './options.js';
+import { EMBEDDED, flag, number, numbers, optional, optionalNumber, optionsOf, runBench, text } from './options.js';
 import { type Server, startPeer, startSortie, withServer } from './server.js';
 
 const about = 'right answers in time under load, over HTTP: routed, fixed settings, llama-server';
 const values = optionsOf('bench:goodput', about, {
   questions: optional('file', 'questions without a check: JSON array of {instruction, input}, or one a line'),
+  expected: flag("score a whole answer by its exit's accuracy in the manifest, for models of random weights"),
+  maxTokens: optionalNumber('max_tokens of every request; default: none'),
   keep: number('size of the random sample of that file', 60),
   out: text('dir', 'folder for the JSON', 'runs/goodput'),
   model: text('dir', 'model folder', EMBEDDED),
@@ -48,13 +50,15 @@ const values = optionsOf('bench:goodput', about, {
   label: optional('text', 'text after the names of the sides; default: the server arguments'),
   peer: optional('dir', 'a build of llama.cpp, for the sides "llama-server[+BIAS]"'),
   peerModel: optional('file', 'GGUF file for the peer'),
+  url: optional('url', 'an OpenAI-compatible server that runs, for the sides "url[ abort]"'),
+  urlModel: text('name', 'its model', 'x'),
   peerAttention: text('mode', "the peer's flash attention: on, off or auto", 'auto'),
   budgets: text('list', 'multiples of the median time of full depth alone, or ms', '1x,2x,4x'),
   loads: numbers('multiples of the throughput of full depth', [0.5, 1, 2]),
   arrivals: text('list', 'some of poisson, bursty and closed (clients that never pause)', 'poisson'),
   sides: text(
     'list',
-    '"routed [ON_MISS]", "lands EXIT", "fixed EXIT[+BIAS]", "llama-server[+BIAS]", with or without " hint"; all: every one',
+    '"routed [ON_MISS]", "lands EXIT", "truncates EXIT", "fixed EXIT[+BIAS]", "llama-server[+BIAS]", "url[ abort]", with or without " hint"; the first two " auto"; all: every one',
     'routed,lands 30,lands 15,routed hint,lands 30 hint,routed continue',
   ),
   pressures: numbers('biases on the end tokens of `--sides all`', [0, 2, 4, 6], fractions),
@@ -77,7 +81,8 @@ const file = join(values.out, 'goodput.json');
 const CAPACITY_REQUESTS = 120;
 
 async function main(): Promise<void> {
-  const { questions: path, keep, requests, slots, threads, budgets } = values;
+  const { questions: path, keep, requests, slots, threads, budgets, expected } = values;
+  const maxTokens = values.maxTokens ?? null;
   if ((values.peer === undefined) !== (values.peerModel === undefined))
     throw new Error('--peer DIR and --peer-model FILE must be given together');
   if (values.planningTime) return sayPlanningTime();
@@ -85,17 +90,21 @@ async function main(): Promise<void> {
   const all = values.sides === 'all';
   const names = all ? allSides(model.layers, values.pressures, values.peer !== undefined) : values.sides.split(',');
   const sides = names.map((name) => sideOf(name, model));
-  const theirs = sides.filter(({ kind }) => kind === 'peer');
+  const others = sides.filter(({ name }) => OTHER.test(name));
+  const theirs = sides.filter((side) => side.kind === 'peer' && !others.includes(side));
   const ours = sides.filter(({ kind }) => kind !== 'peer');
   if (theirs.length > 0 && values.peer === undefined)
     throw new Error(`--sides ${theirs[0]?.name} must have --peer DIR and --peer-model FILE`);
-  const questions = path === undefined ? checkedQuestions() : sampledQuestions(path, keep);
+  const checked = path === undefined ? checkedQuestions() : sampledQuestions(path, keep);
+  if (others.length > 0 && values.url === undefined) throw new Error(`--sides ${others[0]?.name} must have --url URL`);
+  const questions = expected ? checked.map(({ text }) => ({ text, check: null })) : checked;
   const plans = plansOf();
   // A wrong budget fails before the setup.
   budgetsOf(budgets, 1);
   const source = path === undefined ? { questions: questions.length } : { questions: path, keep };
+  const scoring = { ...(expected && { expected }), ...(maxTokens !== null && { maxTokens }) };
   let record = earlier<BenchRecord>(file, {
-    options: { model: model.name, ...source, budgets, requests, threads, slots },
+    options: { model: model.name, ...source, ...scoring, budgets, requests, threads, slots },
     setup: null,
     runs: [],
   });
@@ -107,16 +116,17 @@ async function main(): Promise<void> {
       if (record.setup === null) {
         const sample = Math.min(CAPACITY_REQUESTS, requests);
         console.error(`set-up at full depth: ${questions.length} questions alone, ${sample} with ${slots} clients`);
-        record = { ...record, setup: await measureSetup(sortie.url, model, questions, slots, sample) };
+        record = { ...record, setup: await measureSetup(sortie.url, model, questions, slots, sample, maxTokens) };
         await save();
       }
       await runSides(sortie, ours);
     });
   if (theirs.length > 0) await withServer(llamaServer(), (peer) => runSides(peer, theirs));
+  if (values.url !== undefined && others.length > 0) await runSides({ url: values.url }, others, values.urlModel);
   const cells = cellsOf(record.runs);
   console.log([cellTable(cells), comparisonTable(comparisonsOf(cells))].map((lines) => lines.join('\n')).join('\n\n'));
 
-  async function runSides({ url }: Server, its: readonly Side[]): Promise<void> {
+  async function runSides({ url }: Pick<Server, 'url'>, its: readonly Side[], name = model.name): Promise<void> {
     const { setup } = record;
     if (setup === null) return;
     const classes = budgetsOf(budgets, setup.medianMs);
@@ -124,8 +134,8 @@ async function main(): Promise<void> {
     for (const plan of plans)
       for (const side of its) {
         const sent = await sentOf(
-          sender(url, model.name, side),
-          jobsOf(questions, classes, requests, plan.seed),
+          sender(url, name, side, expected ? model.accuracy : null),
+          jobsOf(questions, classes, requests, plan.seed, maxTokens),
           plan,
           setup,
         );

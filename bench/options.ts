@@ -20,6 +20,10 @@ export const text = (value: string, help: string, initial: string): Flag<string>
 export const optional = (value: string, help: string): Flag<string | undefined> => ({
   ...{ value, help, initial: undefined },
 });
+/** A number above 0, or none. */
+export const optionalNumber = (help: string): Flag<number | undefined> => ({
+  ...{ value: 'n', help, initial: undefined, parse: factor },
+});
 export const required = (value: string, help: string): Flag<string> => ({ value, help, initial: '', isRequired: true });
 /** Several values after one option. @param value a placeholder that ends with `...` */
 export const words = (value: string, help: string, initial: readonly string[]): Flag<readonly string[]> => ({

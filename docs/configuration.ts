@@ -14,6 +14,7 @@ An empty variable counts as unset.
 - A size takes a suffix: \`512MiB\`, \`2GiB\` and \`1.5GiB\` are powers of two, \`500MB\` is a power of ten.
 - A wrong value, or an unknown name in the file, ends the process with code 2. The message names option, rule and value.
 - Lists of the file are YAML's: \`cors-origin: [https://app.example]\`. Its paths start at the working folder.
+- The file has [upstream models](upstream.md#several-upstreams) in two sections of its own.
 - The variables of OpenTelemetry set up [traces](metrics.md#traces).
 `;
 
@@ -29,7 +30,6 @@ const LIMITS = `
 | [JSON schema](structured-output.md#schemas) | 32,768 characters, 64 levels | 400 |
 | Constrained answers at a time | 8 of a client, under 16 of all | the next one waits |
 | Budget | above 0, at most a day | 400 |
-| Depth changes in a trace | the first 64 of an answer | \`sortie.replans\` has the number |
 `;
 
 const row = (cells: readonly string[]): string => `| ${cells.join(' | ')} |`;

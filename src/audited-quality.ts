@@ -4,11 +4,17 @@ import type { ServedModel } from './api/served-model.js';
 import type { ServeOptions } from './config.js';
 import type { Engine } from './engine-client/engine.js';
 import type { Manifest } from './model/manifest.js';
-import { ExitQuality } from './quality/exit-quality.js';
+import { ExitQuality, type PriorExit } from './quality/exit-quality.js';
 import { GateMeans } from './quality/gate-means.js';
 import { qualityStore } from './quality/quality-store.js';
 import type { Logger } from './telemetry/log.js';
 import type { Series } from './telemetry/series.js';
+
+/** Published right answers stand in for an agreement that was not measured. */
+const priorOf = ({ layer, quality: { agreement, right } }: ServedModel['exits'][number]): PriorExit => ({
+  layer,
+  agreement: agreement ?? right,
+});
 
 /** The estimates of quality, which audits change and the cache folder keeps. */
 export function auditedQuality(parts: {
@@ -20,7 +26,7 @@ export function auditedQuality(parts: {
   readonly log: Logger;
 }): { readonly quality: ExitQuality; readonly gates: GateMeans; readonly close: () => void } {
   const { engine, model, manifest, series, options, log } = parts;
-  const priors = model.exits.map(({ layer, quality: { agreement } }) => ({ layer, agreement }));
+  const priors = model.exits.map(priorOf);
   /** Estimates of a looped model's gate. A measured model has no need of them. */
   const gated = new ExitQuality(priors.map(({ layer }) => ({ layer })));
   const quality = new ExitQuality(priors, gated);

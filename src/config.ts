@@ -4,6 +4,7 @@
  */
 import { readFileSync } from 'node:fs';
 import { type OptionSpec, SERVE_OPTIONS, type ServeOptions } from './options/table.js';
+import { type UpstreamSections, upstreamSections } from './options/upstream-sections.js';
 import { inWords } from './util/file-fault.js';
 import { mostSimilar } from './util/similar.js';
 
@@ -65,6 +66,8 @@ function parseValue<T>({ kind }: OptionSpec<T>, source: string, text: string): T
 interface FileOptions {
   readonly file: string;
   readonly texts: Texts;
+  /** Absent: the file has no such sections. */
+  readonly sections?: UpstreamSections;
 }
 
 /**
@@ -87,7 +90,9 @@ export function resolveOptions(flags: Texts, env: Texts, configured: FileOptions
     if (text !== undefined) return [key, parseValue(spec, `${configured?.file}: ${spec.flag}`, text)] as const;
     return [key, spec.default] as const;
   });
-  const options = Object.fromEntries(entries) as unknown as ServeOptions;
+  const { sections } = configured ?? {};
+  const all = { ...Object.fromEntries(entries), ...(sections !== undefined && { sections }) };
+  const options = all as unknown as ServeOptions;
   // With port 0 for both, the system assigns two different ports.
   if (options.port !== 0 && options.opsPort === options.port) {
     throw new OptionError(`--ops-port must differ from --port, got "${options.port}" for both`);
@@ -121,12 +126,11 @@ function textOf(value: unknown): string | undefined {
   return ['string', 'number', 'boolean'].includes(typeof value) ? String(value) : undefined;
 }
 
-/**
- * @returns the texts of the options by their key; an empty entry counts as unset
- * @throws OptionError for an unreadable file, wrong syntax, an unknown name or a value that is neither a scalar nor a
- * list
- */
-async function readConfigFile(file: string): Promise<Texts> {
+/** The names of the sections that no flag has. */
+const SECTIONS = ['upstreams', 'models'];
+
+/** @throws OptionError for an unreadable file, or wrong syntax */
+async function parsedFile(file: string): Promise<unknown> {
   let text: string;
   try {
     text = readFileSync(file, 'utf8');
@@ -135,9 +139,8 @@ async function readConfigFile(file: string): Promise<Texts> {
     throw new OptionError(`--config must be a readable file, got "${file}" (${inWords(code)})`);
   }
   const { parse, YAMLError } = await import('yaml');
-  let content: unknown;
   try {
-    content = parse(text);
+    return parse(text);
   } catch (error) {
     // The message of the parser quotes lines of the file, which may hold keys.
     if (!(error instanceof YAMLError)) throw error;
@@ -145,12 +148,22 @@ async function readConfigFile(file: string): Promise<Texts> {
     const place = line === undefined ? '' : ` at line ${line.line}, column ${line.col}`;
     throw new OptionError(`${file} is neither YAML nor JSON${place} (${error.code})`);
   }
-  if (content === null) return {};
+}
+
+/**
+ * @returns the texts of the options by their key, and the sections; an empty entry counts as unset
+ * @throws OptionError for an unreadable file, wrong syntax, an unknown name, a value that is neither a scalar nor a
+ * list, or a section that breaks its rules
+ */
+async function readConfigFile(file: string): Promise<FileOptions> {
+  const content = await parsedFile(file);
+  if (content === null) return { file, texts: {} };
   if (typeof content !== 'object' || Array.isArray(content)) {
     throw new OptionError(`${file} must hold options by name, such as "port: 8080"`);
   }
-  const entries = Object.entries(content).filter(([, value]) => value !== null && value !== '');
-  return Object.fromEntries(
+  const stated = Object.entries(content).filter(([, value]) => value !== null && value !== '');
+  const entries = stated.filter(([name]) => !SECTIONS.includes(name));
+  const texts = Object.fromEntries(
     entries.map(([name, value]: [string, unknown]) => {
       const key = KEYS.get(name);
       if (key === undefined) throw unknownName(file, name);
@@ -159,10 +172,12 @@ async function readConfigFile(file: string): Promise<Texts> {
       throw new OptionError(`${file}: ${name} must be a text, a number, true, false or a list of these`);
     }),
   );
+  if (entries.length === stated.length) return { file, texts };
+  return { file, texts, sections: upstreamSections(file, content, (message) => new OptionError(message)) };
 }
 
 function unknownName(file: string, name: string): OptionError {
-  const similar = mostSimilar(name, [...KEYS.keys()]);
+  const similar = mostSimilar(name, [...KEYS.keys(), ...SECTIONS]);
   const hint = similar === null ? 'see serve --help' : `did you mean ${similar}?`;
   return new OptionError(`${file}: ${name} is not an option of a configuration file; ${hint}`);
 }
@@ -176,5 +191,5 @@ export async function loadOptions(flags: Texts, env: Texts): Promise<ServeOption
   const named = [flags.config, env[environmentName(SERVE_OPTIONS.config.flag)]];
   const file = named.find((each) => each !== undefined && each !== '');
   if (file === undefined) return resolveOptions(flags, env);
-  return resolveOptions(flags, env, { file, texts: await readConfigFile(file) });
+  return resolveOptions(flags, env, await readConfigFile(file));
 }

@@ -1,15 +1,11 @@
 /** `sortie serve`: starts the engine, the gateway and the log, and stops them in order after a signal. */
-import { once } from 'node:events';
 import { existsSync } from 'node:fs';
-import { join } from 'node:path';
 import { thoughtTokens } from './api/params/thoughts.js';
 import { namesOf, requestDepth } from './api/params/depth.js';
 import type { ApiContext, RequestPolicy } from './api/context.js';
 import { ScoreSum } from './api/params/score-limit.js';
 import { loadServedModel } from './api/load-served-model.js';
 import type { ServedModel } from './api/served-model.js';
-import { monotonicMs } from './util/clock.js';
-import { chooseHost, listen, urlOf } from './address.js';
 import { auditedQuality } from './audited-quality.js';
 import { EMBEDDED_MODEL, OptionError, type ServeOptions } from './config.js';
 import { EngineClient } from './engine-client/client.js';
@@ -17,10 +13,9 @@ import type { EngineOptions } from './protocol/engine-options.js';
 import { createApp, createOpsApp } from './http/app.js';
 import { drain } from './http/shutdown.js';
 import type { HttpContext } from './http/context.js';
-import { DailyTokens } from './http/daily-tokens.js';
-import { type ApiKey, checkKeyExits, loadApiKeys, reloadKeysOnSignal } from './http/keys.js';
-import { UpstreamGateway } from './upstream/gateway.js';
-import { upstreamOf } from './upstream/upstream.js';
+import { type ApiKey, checkKeyExits, loadApiKeys } from './http/keys.js';
+import { type Closing, firstSignal, listenOn, openDailyTokens, reloadKeys, totalBudget } from './serve-parts.js';
+import { upstreamGateway } from './upstream-gateway.js';
 import { EncodingThread } from './text/encoding/encoding-thread.js';
 import { LoadProgress } from './start-bar.js';
 import { chooseKernels } from './model/kernels.js';
@@ -100,40 +95,21 @@ export function requestPolicy(
   {
     defaultBudget,
     onMiss,
+    budgetHint,
     minExit,
     maxExit,
     minQuality,
     minAccuracy,
-  }: Pick<ServeOptions, 'defaultBudget' | 'onMiss' | 'minExit' | 'maxExit' | 'minQuality' | 'minAccuracy'>,
+  }: Pick<
+    ServeOptions,
+    'defaultBudget' | 'onMiss' | 'budgetHint' | 'minExit' | 'maxExit' | 'minQuality' | 'minAccuracy'
+  >,
 ): RequestPolicy {
   checkExit({ exits }, '--min-exit', minExit);
   checkExit({ exits }, '--max-exit', maxExit);
   if (minExit !== null && maxExit !== null && minExit > maxExit)
     throw new OptionError(`--min-exit must be at most --max-exit (${maxExit}), got "${minExit}"`);
-  const budget = defaultBudget === null ? null : { totalMs: defaultBudget, ttftMs: null, tpotMs: null, onMiss: null };
-  return { defaultBudget: budget, onMiss, minExit, maxExit, minQuality, minAccuracy };
-}
-
-/**
- * Repeated signals within this time count as one. On Ctrl+C the terminal signals all processes of `npm start`, and npm
- * forwards its own signal as well.
- */
-const SAME_SIGNAL_MS = 1000;
-
-/**
- * Resolves with the first of these signals. A later one exits the process immediately. `close-with-grace` has no such
- * interval: it would cut the drain at the signal that npm forwards.
- */
-async function firstSignal(): Promise<NodeJS.Signals> {
-  const signals = ['SIGTERM', 'SIGINT'] as const;
-  const [signal] = (await Promise.race(signals.map((name) => once(process, name)))) as [NodeJS.Signals];
-  const first = monotonicMs();
-  for (const name of signals) {
-    process.on(name, () => {
-      if (monotonicMs() - first >= SAME_SIGNAL_MS) process.exit(130);
-    });
-  }
-  return signal;
+  return { defaultBudget: totalBudget(defaultBudget), onMiss, budgetHint, minExit, maxExit, minQuality, minAccuracy };
 }
 
 /** @throws OptionError if the default model is not there, as in an installed npm package */
@@ -155,9 +131,6 @@ async function start(engine: EngineClient, dir: string, manifest: Manifest, sign
   await started;
   await collectGarbage();
 }
-
-/** The parts of the server that end with it, in this order. */
-type Closing = { close(): unknown }[];
 
 type Parts = Pick<HttpContext, 'options' | 'version' | 'apiKeys' | 'log' | 'series' | 'tracing'> &
   Pick<ApiContext, 'engine'> & { readonly manifest: Manifest; readonly metrics: RequestMetrics };
@@ -188,8 +161,7 @@ function gateway({ engine, manifest, metrics, ...parts }: Parts, closing: Closin
   const { minExit: floor } = requestDepth(model, undefined, {}, undefined, { ...policy, defaultExit: null });
   const meter = new LoadMeter(waitMs, () => metrics.held.left);
   if (options.loadHeader) meterSteps(engine, meter, floor);
-  const upstream = upstreamOf(options, namesOf(model), process.env, (message) => new OptionError(message));
-  const upstreams = upstream === null ? undefined : new UpstreamGateway([upstream]);
+  const upstreams = upstreamGateway(options, namesOf(model), series);
   const context: HttpContext = {
     ...parts,
     api: {
@@ -215,35 +187,15 @@ function gateway({ engine, manifest, metrics, ...parts }: Parts, closing: Closin
   return context;
 }
 
-function openDailyTokens({ cacheDir, port }: ServeOptions, log: HttpContext['log']): DailyTokens {
-  return new DailyTokens(join(cacheDir, `tokens-of-the-day-${port}.json`), (reason) => {
-    log.warn({ reason }, 'the tokens of the day are not kept');
-  });
-}
-
-/** Reads the keys again at the signal. @returns what ends that */
-function reloadKeys(context: HttpContext, check: (keys: readonly ApiKey[]) => void): () => void {
-  return reloadKeysOnSignal(context, () => {
-    const keys = loadApiKeys(context.options);
-    check(keys);
-    return keys;
-  });
-}
-
 /** Opens the ports. Liveness is reported while the model loads. Readiness waits for the model. */
 async function openPorts(context: HttpContext, closing: Closing) {
-  const { options, apiKeys, log } = context;
   const app = await createApp(context);
   closing.push(app);
-  const ops = options.opsPort === null ? null : await createOpsApp(context, app);
+  const ops = context.options.opsPort === null ? null : await createOpsApp(context, app);
   if (ops !== null) closing.push(ops);
-  const { address: host, reason } = chooseHost(options.host, apiKeys.length);
-  const opsPort = ops === null ? null : await listen(ops, host, options.opsPort ?? 0, 'ops-port');
-  const port = await listen(app, host, options.port, 'port');
-  const url = urlOf(host, port);
   const model = context.api.model.name;
-  log.info({ port, ...(opsPort !== null && { opsPort }), host, reason, model }, `listening on ${url}, the model loads`);
-  return { app, facts: { url, docsUrl: urlOf(host, opsPort ?? port), model, needsKey: apiKeys.length > 0 } };
+  const { url, docsUrl } = await listenOn(context, app, ops, { model, then: 'the model loads' });
+  return { app, facts: { url, docsUrl, model, needsKey: context.apiKeys.length > 0 } };
 }
 
 /**

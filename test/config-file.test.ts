@@ -77,6 +77,100 @@ void t.test('an error names the file, the entry, the rule and the value, and nev
   });
 });
 
+const BIG = 'upstreams:\n  big: {url: "http://a/v1"';
+
+void t.test('upstreams and models: fields, defaults, names', async (t) => {
+  const text = `port: 9000
+upstreams:
+  big:
+    url: https://api.example.com/v1
+    model: gpt-x
+    key_env: BIG_KEY
+    deadline_header: x-litellm-timeout
+    right: 0.8
+    extra_headers: {X-Team: blue}
+  near: {url: "http://localhost:8081/v1", key_file: key.txt}
+models:
+  assistant: {upstream: big, latency_budget_ms: 3000, budget_on_miss: truncate, commit: sentence}
+  plain: {upstream: big}
+`;
+  const { port, sections } = await loadOptions({ config: fileOf(t, text) }, {});
+  t.equal(port, 9000);
+  t.match(sections?.upstreams, [
+    {
+      name: 'big',
+      url: 'https://api.example.com/v1',
+      model: 'gpt-x',
+      keyEnv: 'BIG_KEY',
+      deadlineHeader: 'x-litellm-timeout',
+      right: 0.8,
+      extraHeaders: { 'x-team': 'blue' },
+    },
+    { name: 'near', model: 'near', keyFile: 'key.txt', deadlineHeader: 'X-Latency-Budget-Ms', right: 1 },
+  ]);
+  t.same(sections?.models, [
+    { name: 'assistant', upstream: 'big', latencyBudgetMs: 3000, onMiss: 'truncate', commit: 'sentence' },
+    { name: 'plain', upstream: 'big', latencyBudgetMs: null, onMiss: null, commit: null },
+    { name: 'near', upstream: 'near', latencyBudgetMs: null, onMiss: null, commit: null },
+  ]);
+  t.notOk('sections' in (await loadOptions({ config: fileOf(t, 'port: 1') }, {})));
+});
+
+void t.test('an error of upstreams and models names the entry, the rule and the value, and never a key', async (t) => {
+  for (const [text, message] of [
+    ['upstreams: [big]', 'upstreams must hold entries by name'],
+    [
+      'upstreams: {"a b": {}}',
+      'a name in upstreams must be a name of at most 128 printable characters without a space, got "a b"',
+    ],
+    ['upstreams: {big: http://a}', 'upstreams.big must hold fields, such as url'],
+    ['upstreams: {big: {}}', 'upstreams.big.url is required'],
+    [
+      'upstreams: {big: {url: "ftp://a"}}',
+      /^upstreams.big.url must be a URL such as \S+, with no name and no password, got "ftp:\/\/a"$/,
+    ],
+    ['upstreams: {big: {url: "http://n:p@a"}}', /with no name and no password/],
+    ['upstreams: {big: {url: [a]}}', /got a list or fields$/],
+    [`${BIG}, modle: x}`, 'upstreams.big.modle is not a field; did you mean model?'],
+    [`${BIG}, right: 2}`, 'upstreams.big.right must be a number from 0 to 1, got "2"'],
+    [`${BIG}, key_env: A, key_file: B}`, 'upstreams.big must have key_env or key_file, got both'],
+    [`${BIG}, deadline_header: "a b"}`, 'upstreams.big.deadline_header must be the name of a header, got "a b"'],
+    [
+      `${BIG}, extra_headers: {Host: x}}`,
+      'upstreams.big.extra_headers.Host must not be a header that the gateway sets itself',
+    ],
+    [`${BIG}, extra_headers: {X-Latency-Budget-Ms: 1}}`, /must not be a header that the gateway sets itself$/],
+    [
+      `${BIG}, extra_headers: {X-A: "sk-secret\\n"}}`,
+      'upstreams.big.extra_headers.X-A must be a text of printable ASCII characters',
+    ],
+    [`${BIG}}\nmodels: {a: {}}`, 'models.a.upstream is required'],
+    [`${BIG}}\nmodels: {a: {upstream: bag}}`, 'models.a.upstream must be one of upstreams (big), got "bag"'],
+    [
+      `${BIG}}\nmodels: {a: {upstream: big, latency_budget_ms: 0}}`,
+      'models.a.latency_budget_ms must be an integer from 1 to 86400000, got "0"',
+    ],
+    [
+      `${BIG}}\n  b2: {url: "http://b"}\nmodels: {b2: {upstream: big}}`,
+      'models.b2 must not have the name of an upstream that has no model of its own',
+    ],
+    ['upstream-s: {}', 'upstream-s is not an option of a configuration file; did you mean upstreams?'],
+  ] as const) {
+    const config = fileOf(t, text);
+    await t.test(text, async (t) => {
+      const error = await loadOptions({ config }, {}).then(
+        () => null,
+        (thrown: unknown) => thrown as Error,
+      );
+      t.equal(error?.name, 'OptionError');
+      const shown = error?.message.replace(`${config}: `, '') ?? '';
+      if (typeof message === 'string') t.equal(shown, message);
+      else t.match(shown, message);
+      t.notMatch(shown, /sk-secret/);
+    });
+  }
+});
+
 void t.test('the command ends with code 2, before it loads a model', (t) => {
   const args = [main, 'serve', '--config', fileOf(t, 'prot: 1')];
   const { status, stderr } = spawnSync(process.execPath, args, { encoding: 'utf8' });

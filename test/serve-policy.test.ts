@@ -13,6 +13,7 @@ void t.test('the default budget and the depth bounds come from flags and variabl
   t.same(requestPolicy({ exits }, options), {
     defaultBudget: { totalMs: 500, ttftMs: null, tpotMs: null, onMiss: null },
     onMiss: 'land',
+    budgetHint: 'off',
     minExit: 20,
     maxExit: null,
     minQuality: null,
@@ -21,6 +22,7 @@ void t.test('the default budget and the depth bounds come from flags and variabl
   const none = {
     defaultBudget: null,
     onMiss: 'land',
+    budgetHint: 'off',
     minExit: null,
     maxExit: null,
     minQuality: null,
@@ -28,6 +30,7 @@ void t.test('the default budget and the depth bounds come from flags and variabl
   };
   t.same(requestPolicy({ exits }, resolveOptions({}, {})), none);
   t.match(requestPolicy({ exits }, resolveOptions({ onMiss: 'reject' }, {})), { onMiss: 'reject' });
+  t.match(requestPolicy({ exits }, resolveOptions({ budgetHint: 'auto' }, {})), { budgetHint: 'auto' });
   t.throws(() => resolveOptions({ onMiss: 'wait' }, {}), /--on-miss must be one of land, continue, truncate, reject/);
 });
 

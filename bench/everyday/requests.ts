@@ -13,12 +13,14 @@ export type Half = Static<typeof Half>;
 const Word = Type.String({ minLength: 1 });
 
 /** The form that a request asks for. */
-const Form = oneOf('yes-no', 'one-word', 'number', 'commas', 'one-sentence', 'numbered', 'bullets');
+const FORMS_OF_TEXT = ['yes-no', 'one-word', 'number', 'commas', 'one-sentence', 'numbered', 'bullets'] as const;
+const FORMS_OF_HINTS = ['german', 'spanish', 'french', 'code', 'json', 'table'] as const;
+const Form = oneOf(...FORMS_OF_TEXT, ...FORMS_OF_HINTS);
 export type Form = Static<typeof Form>;
 
 const EverydayRequest = Type.Object({
   half: Half,
-  kind: oneOf('fact', 'list', 'arithmetic', 'explanation', 'format', 'free'),
+  kind: oneOf('fact', 'list', 'arithmetic', 'explanation', 'format', 'free', 'language', 'code', 'data'),
   request: Type.String({ minLength: 1 }),
   /** Points of a right answer. A point is a word, or words that stand for each other. Absent: no check. */
   right: Type.Optional(Type.Array(Type.Union([Word, Type.Array(Word, { minItems: 2 })]), { minItems: 1 })),
@@ -32,6 +34,9 @@ export type EverydayRequest = Static<typeof EverydayRequest>;
 export type CheckedRequest = EverydayRequest & Required<Pick<EverydayRequest, 'right'>>;
 
 export const REQUESTS = join(packageRoot, 'bench', 'everyday', 'requests.json');
+
+/** Further requests for languages, code and data, whose forms a hint may break. */
+export const FORM_REQUESTS = join(packageRoot, 'bench', 'everyday', 'forms.json');
 
 /** @throws Error that names the file and the field */
 export function readRequests(file: string): EverydayRequest[] {

@@ -61,15 +61,16 @@ export function budgetsOf(text: string, medianMs: number): BudgetClass[] {
   });
 }
 
-/** The same jobs for every side: greedy and without `max_tokens`. */
+/** The same jobs for every side: greedy. @param maxTokens `max_tokens` of all; null for none */
 export function jobsOf(
   questions: readonly Question[],
   classes: readonly BudgetClass[],
   count: number,
   seed: number,
+  maxTokens: number | null = null,
 ): Job[] {
   const checks = new Map(questions.map(({ text, check }) => [text, check]));
-  const form = { api: 'chat', maxTokens: null, fields: { temperature: 0 } } as const;
+  const form = { api: 'chat', maxTokens, fields: { temperature: 0 } } as const;
   return questionJobs([...checks.keys()], classes, count, form, seeded(seed)).map((job) => {
     return { ...job, check: checks.get(job.question) ?? null };
   });
@@ -87,27 +88,46 @@ function hinted(body: Readonly<Record<string, unknown>>, hint: string): Readonly
   };
 }
 
-/** Sends jobs to a server with the headers and fields of a side. */
+/**
+ * The accuracy of the exits of a whole answer; 0 for another one.
+ * @param accuracy by exit; null: nothing is expected
+ */
+function expectedOf({ outcome, exits, tokens }: Answered, accuracy: ReadonlyMap<string, number> | null): number | null {
+  if (accuracy === null) return null;
+  if ((outcome !== 'whole' && outcome !== 'late') || exits === null) return 0;
+  return Object.entries(exits).reduce((sum, [exit, count]) => sum + (count / tokens) * (accuracy.get(exit) ?? 0), 0);
+}
+
+/**
+ * Sends jobs to a server with the headers and fields of a side.
+ * @param accuracy of each exit, which scores whole answers to questions without a check
+ */
 export function sender(
   url: string,
   model: string,
-  { headers, fields, hint }: Pick<Side, 'headers' | 'fields' | 'hint'>,
+  { headers, fields, hint, aborts = false }: Pick<Side, 'headers' | 'fields' | 'hint' | 'aborts'>,
+  accuracy: ReadonlyMap<string, number> | null = null,
 ): Send<Job, GoodputAnswer> {
   const server = serverAt(url, null);
   return async ({ asked: { path, body }, budget, check }, scheduledAt) => {
     let answered = '';
+    const { totalMs } = budget;
+    const leftMs = scheduledAt + (totalMs ?? Infinity) - performance.now();
+    const signal = aborts && totalMs !== null ? AbortSignal.timeout(Math.max(0, Math.ceil(leftMs))) : undefined;
     const answer = await ask(
       server,
       model,
       { path, body: { ...hinted(body, hint), ...fields(budget) } },
       {
-        ...{ headers: headers(budget), scheduledAt },
+        headers: headers(budget),
+        scheduledAt,
+        ...(signal !== undefined && { signal }),
         onPart: ({ text }) => {
           answered += text;
         },
       },
     );
-    const right = check === null ? null : answer.error === null ? score(check, answered) : 0;
+    const right = check === null ? expectedOf(answer, accuracy) : answer.error === null ? score(check, answered) : 0;
     return { ...answer, right };
   };
 }

@@ -15,6 +15,7 @@ export function lineOf(run: Run): string {
     `in time ${share(run.inTime)}`,
     `right ${share(run.right)}`,
     `landed ${share(run.landed)}`,
+    `hinted ${share(run.hinted)}`,
     `cut ${share(run.cut / run.requests)}`,
     `tokens ${run.tokens.toFixed(0)}`,
     `exit ${run.meanExit?.toFixed(1) ?? '-'}`,

@@ -26,17 +26,19 @@ export async function measureSetup(
   questions: readonly Question[],
   slots: number,
   requests: number,
+  maxTokens: number | null = null,
 ): Promise<Setup> {
   const send = sender(url, model.name, sideOf(`fixed ${model.layers.at(-1)}`, model));
   const endless = [{ name: 'none', budget: NO_BUDGET }];
+  const jobs = (count: number) => jobsOf(questions, endless, count, 0, maxTokens);
   // The first answers allocate memory and bindings that later answers reuse.
-  await closedLoop(send, jobsOf(questions, endless, 2, 0), 1);
-  const alone = await closedLoop(send, jobsOf(questions, endless, questions.length, 0), 1);
+  await closedLoop(send, jobs(2), 1);
+  const alone = await closedLoop(send, jobs(questions.length), 1);
   const failed = alone.find(({ answer }) => answer.error !== null);
   if (failed !== undefined)
     throw new Error(`the server failed "${failed.job.question}": ${failed.answer.error?.message}`);
   const medianMs = median(alone.map(({ answer }) => answer.totalMs));
   const tokens = meanOf(alone.map(({ answer }) => answer.tokens));
-  const perSecond = rateOf(await closedLoop(send, jobsOf(questions, endless, requests, 0), slots));
+  const perSecond = rateOf(await closedLoop(send, jobs(requests), slots));
   return { medianMs, tokens, perSecond };
 }

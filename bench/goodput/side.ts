@@ -12,6 +12,8 @@ export interface Side {
   readonly fields: (budget: Budget) => Readonly<Record<string, unknown>>;
   /** Text behind every question; empty for none. */
   readonly hint: string;
+  /** The client gives a request up at the end of its budget. */
+  readonly aborts?: boolean;
 }
 
 /** The model as its sides need it: exit layers, shallowest first, and the ids that end an answer. */
@@ -19,31 +21,42 @@ export interface SidedModel {
   readonly name: string;
   readonly layers: readonly number[];
   readonly endTokens: readonly number[];
+  /** Share of full depth's right answers, by exit layer. */
+  readonly accuracy: ReadonlyMap<string, number>;
 }
 
 export function modelOf({ name, exits, eosTokens }: Manifest): SidedModel {
-  return { name, layers: exits.map(({ layer }) => layer), endTokens: eosTokens };
+  const accuracy = new Map(exits.map(({ layer, quality }) => [String(layer), quality.right ?? NaN]));
+  return { name, layers: exits.map(({ layer }) => layer), endTokens: eosTokens, accuracy };
 }
+
+/** The header by which the server asks for short answers where it needs them. */
+const AUTO = { 'x-budget-hint': 'auto' };
 
 /** The words that ask for a short answer. */
 const HINT = ' Answer in one short sentence.';
 
 const ROUTED = /^routed(?: (?<onMiss>land|continue|truncate|reject))?$/;
-const LANDS = /^lands (?<layer>\d+)$/;
+const LANDS = /^(?<verb>lands|truncates) (?<layer>\d+)$/;
 const FIXED = /^fixed (?<layer>\d+)(?:\+(?<pressure>\d+(?:\.\d+)?))?$/;
 const PEER = /^llama-server(?:\+(?<pressure>\d+(?:\.\d+)?)|(?<limit> limit))?$/;
+/** Whether a side is the server of `--url`. */
+export const OTHER = /^url(?<aborts> abort)?(?: hint)?$/;
 
 /**
- * A side by its name, with ` hint` behind it for a text that asks for a short answer:
+ * A side by its name, with ` hint` behind it for a text that asks for a short answer, or ` auto` where the server is to
+ * decide:
  * - `routed`, `routed truncate` (X-Budget-On-Miss): the request states its budget.
- * - `lands 30`: the same at one exit. `fixed 30`, `fixed 30+4`: no budget; a bias of 4 on the end tokens.
+ * - `lands 30`, `truncates 30`: the same at one exit. `fixed 30`, `fixed 30+4`: no budget; a bias of 4 on the end tokens.
+ * - `url`, `url abort`: the server of `--url`, without and with a client that gives up at the end of the budget.
  * - `llama-server+4`, `llama-server limit`: the budget as its limit of the time of an answer (`t_max_predict_ms`).
  * @throws Error that names the rule and the value
  */
 export function sideOf(text: string, { layers, endTokens }: SidedModel): Side {
   const name = text.trim();
-  const bare = name.replace(/ hint$/, '');
-  const hint = bare === name ? '' : HINT;
+  const bare = name.replace(/ (?:hint|auto)$/, '');
+  const hint = name.endsWith(' hint') ? HINT : '';
+  const auto = name.endsWith(' auto') ? AUTO : {};
   const exitOf = (layer: string | undefined): string | null =>
     layer !== undefined && layers.includes(Number(layer)) ? layer : null;
   const noFields = () => ({});
@@ -56,21 +69,35 @@ export function sideOf(text: string, { layers, endTokens }: SidedModel): Side {
       kind: 'routed',
       hint,
       fields: noFields,
-      headers: (budget) => ({ ...budgetHeaders(budget), ...miss }),
+      headers: (budget) => ({ ...budgetHeaders(budget), ...miss, ...auto }),
     };
   }
-  const lands = exitOf(LANDS.exec(bare)?.groups?.layer);
+  const { verb, layer: deepest } = LANDS.exec(bare)?.groups ?? {};
+  const lands = exitOf(deepest);
   if (lands !== null) {
-    const headers = (budget: Budget) => ({ ...budgetHeaders(budget), 'x-exit-layer': lands });
+    const miss = verb === 'truncates' ? { 'x-budget-on-miss': 'truncate' } : {};
+    const headers = (budget: Budget) => ({ ...budgetHeaders(budget), ...miss, 'x-exit-layer': lands, ...auto });
     return { name, kind: 'fixed', hint, fields: noFields, headers };
   }
-  const { layer, pressure = '0' } = FIXED.exec(bare)?.groups ?? {};
+  // Without a budget there is nothing to ask for.
+  const settings = name.endsWith(' auto') ? '' : bare;
+  const { layer, pressure = '0' } = FIXED.exec(settings)?.groups ?? {};
   const fixed = exitOf(layer);
   if (fixed !== null) {
     const fields = () => pressed(endTokens, Number(pressure));
     return { name, kind: 'fixed', hint, fields, headers: () => ({ 'x-exit-layer': fixed }) };
   }
-  const peer = PEER.exec(bare);
+  const other = OTHER.exec(settings);
+  if (other !== null)
+    return {
+      name,
+      kind: 'peer',
+      hint,
+      fields: noFields,
+      headers: noFields,
+      aborts: other.groups?.aborts !== undefined,
+    };
+  const peer = PEER.exec(settings);
   if (peer !== null) {
     const { limit, pressure: bias = '0' } = peer.groups ?? {};
     const fields = (budget: Budget) =>
@@ -78,8 +105,9 @@ export function sideOf(text: string, { layers, endTokens }: SidedModel): Side {
     return { name, kind: 'peer', hint, fields, headers: () => ({}) };
   }
   throw new Error(
-    `--sides must be "routed [ON_MISS]", "lands EXIT" or "fixed EXIT[+BIAS]" with an exit of ${layers.join(', ')}, or ` +
-      `"llama-server[+BIAS]" or "llama-server limit", each with or without " hint", separated by commas, got "${name}"`,
+    `--sides must be "routed [ON_MISS]", "lands EXIT", "truncates EXIT" or "fixed EXIT[+BIAS]" with an exit of ` +
+      `${layers.join(', ')}, or "llama-server[+BIAS]", "llama-server limit", "url" or "url abort", each with or without ` +
+      `" hint", and the first two with or without " auto", separated by commas, got "${name}"`,
   );
 }
 

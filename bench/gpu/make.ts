@@ -1,5 +1,5 @@
 /**
- * Makes a model folder of a shape, with exits at half and full depth. It runs in a process of its own, because a
+ * Makes a model folder of a shape, with exits at half and full depth, or at every loop. It runs in a process of its own, because a
  * conversion takes the event loop. The source stays as OUT.source, for other servers. Usage:
  * make.js SHAPE OUT KERNEL...; the first kernel's folder is OUT, and others are OUT-KERNEL
  */
@@ -12,12 +12,12 @@ const [name = '', out = '', ...kernels] = process.argv.slice(2);
 if (!(name in SHAPES)) throw new Error(`SHAPE must be one of ${Object.keys(SHAPES).join(', ')}, got "${name}"`);
 const shape = name as ShapeName;
 const source = `${out}.source`;
-const { layers } = SHAPES[shape];
+const { layers, loops = null }: { readonly layers: number; readonly loops?: number | null } = SHAPES[shape];
 writeSource(source, shape, join(packageRoot, 'models/smollm2-135m-sorted'));
 for (const [i, text] of kernels.entries()) {
-  const kernel = (['fp16', 'fp32', 'w4a16'] as const).find((each) => each === text);
-  if (kernel === undefined) throw new Error(`KERNEL must be fp16, fp32 or w4a16, got "${text}"`);
+  const kernel = (['fp16', 'fp32', 'w4a16', 'w8a8'] as const).find((each) => each === text);
+  if (kernel === undefined) throw new Error(`KERNEL must be fp16, fp32, w4a16 or w8a8, got "${text}"`);
   const to = i === 0 ? out : `${out}-${kernel}`;
-  const exits = [layers / 2, layers];
+  const exits = loops === null ? [layers / 2, layers] : Array.from({ length: loops }, (_, i) => i + 1);
   await convert({ source, out: to, exits, kernels: [kernel], compress: false, force: true, name: shape });
 }

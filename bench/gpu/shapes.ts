@@ -13,13 +13,16 @@ interface LayerSize {
 
 interface Shape extends LayerSize {
   readonly layers: number;
+  /** Times that Ouro's class runs the layers; absent for a Llama. */
+  readonly loops?: number;
 }
 
-/** Shapes of SmolLM2 135M, Llama 3.2 1B and Mistral 7B, all with the tokenizer of the first. */
+/** Shapes of SmolLM2 135M, Llama 3.2 1B, Mistral 7B and a small Ouro, all with the tokenizer of the first. */
 export const SHAPES = {
   '135m': { layers: 30, hidden: 576, heads: 9, kvHeads: 3, headDim: 64, ffn: 1536 },
   '1b': { layers: 16, hidden: 2048, heads: 32, kvHeads: 8, headDim: 64, ffn: 8192 },
   '7b': { layers: 32, hidden: 4096, heads: 32, kvHeads: 8, headDim: 128, ffn: 14336 },
+  looped: { layers: 8, hidden: 576, heads: 9, kvHeads: 9, headDim: 64, ffn: 1536, loops: 4 },
 } as const satisfies Record<string, Shape>;
 
 export type ShapeName = keyof typeof SHAPES;
@@ -29,11 +32,11 @@ const CONTEXT = 8192;
 const BLOCK = 2 ** 21;
 const ONE = 0x3f80;
 
-/** Writes a Hugging Face folder in bfloat16. @param tokenizer a folder with tokenizer.json */
+/** Writes a Hugging Face folder in bfloat16. @param tokenizer a folder with tokenizer.json and a template */
 export function writeSource(out: string, name: ShapeName, tokenizer: string): void {
   const shape = SHAPES[name];
   mkdirSync(out, { recursive: true });
-  copyFileSync(join(tokenizer, 'tokenizer.json'), join(out, 'tokenizer.json'));
+  for (const file of ['tokenizer.json', 'chat_template.jinja']) copyFileSync(join(tokenizer, file), join(out, file));
   // Other servers read the class of the tokenizer here.
   writeFileSync(join(out, 'tokenizer_config.json'), JSON.stringify({ tokenizer_class: 'PreTrainedTokenizerFast' }));
   writeFileSync(join(out, 'config.json'), JSON.stringify(config(shape)));
@@ -92,20 +95,34 @@ export function layerShapes({ hidden, heads, kvHeads, headDim, ffn }: LayerSize)
   ];
 }
 
+/** Ouro's further norms of a layer. */
+const outNorms = ({ hidden }: LayerSize): [string, number[]][] => [
+  ['input_layernorm_2.weight', [hidden]],
+  ['post_attention_layernorm_2.weight', [hidden]],
+];
+
 function tensorsOf(shape: Shape): [string, number[]][] {
+  const isLooped = shape.loops !== undefined;
+  const layer = [...layerShapes(shape), ...(isLooped ? outNorms(shape) : [])];
+  const gate: [string, number[]][] = [
+    ['model.early_exit_gate.weight', [1, shape.hidden]],
+    ['model.early_exit_gate.bias', [1]],
+  ];
   return [
     ['model.embed_tokens.weight', [VOCAB, shape.hidden]],
     ['model.norm.weight', [shape.hidden]],
+    ...(isLooped ? gate : []),
     ...Array.from({ length: shape.layers }, (_, i) =>
-      layerShapes(shape).map(([tensor, dims]): [string, number[]] => [`model.layers.${i}.${tensor}`, dims]),
+      layer.map(([tensor, dims]): [string, number[]] => [`model.layers.${i}.${tensor}`, dims]),
     ).flat(),
   ];
 }
 
-function config({ layers, hidden, heads, kvHeads, headDim, ffn }: Shape): Record<string, unknown> {
+function config({ layers, hidden, heads, kvHeads, headDim, ffn, loops }: Shape): Record<string, unknown> {
   return {
-    architectures: ['LlamaForCausalLM'],
-    model_type: 'llama',
+    ...(loops === undefined
+      ? { architectures: ['LlamaForCausalLM'], model_type: 'llama' }
+      : { architectures: ['OuroForCausalLM'], model_type: 'ouro', total_ut_steps: loops }),
     num_hidden_layers: layers,
     hidden_size: hidden,
     num_attention_heads: heads,

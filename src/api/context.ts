@@ -6,6 +6,7 @@ import { ApiError } from './errors.js';
 import type { EncodingThread } from '../text/encoding/encoding-thread.js';
 import type { ExitQuality } from '../quality/exit-quality.js';
 import type { GateMeans } from '../quality/gate-means.js';
+import type { HintMode } from './params/hint.js';
 import type { ScoreSum } from './params/score-limit.js';
 import type { HeldTokens, SequenceFacts } from '../telemetry/sequences.js';
 import type { RequestTrace } from '../telemetry/trace.js';
@@ -21,6 +22,8 @@ export interface RequestPolicy {
   readonly defaultBudget: DefaultBudget | null;
   /** The action on a miss of requests that state none; absent or null: `land`. */
   readonly onMiss?: OnMiss | null;
+  /** Whether chats may have hints; absent or null: `off`. */
+  readonly budgetHint?: HintMode | null;
   /** Depth bounds of every request; null for the model's own bound. */
   readonly minExit: number | null;
   readonly maxExit: number | null;
@@ -39,6 +42,7 @@ export function policyOf(all: RequestPolicy, key: RequestPolicy): RequestPolicy 
   return {
     defaultBudget: key.defaultBudget ?? all.defaultBudget,
     onMiss: key.onMiss ?? all.onMiss ?? null,
+    budgetHint: key.budgetHint ?? all.budgetHint ?? null,
     minExit: key.minExit ?? all.minExit,
     maxExit: key.maxExit ?? all.maxExit,
     minQuality: key.minQuality ?? all.minQuality ?? null,

@@ -31,6 +31,11 @@ export function addServe(root: Command, version: string, finish: (code: number) 
     // A switch without a value means "on".
     const texts = Object.fromEntries(Object.entries(flags).map(([key, flag]) => [key, flag === true ? 'on' : flag]));
     const options = await loadOptions(texts, process.env);
+    if (options.noLocal) {
+      const { serveProxy } = await import('../serve-proxy.js');
+      finish(await serveProxy(options, version));
+      return;
+    }
     const served = options.kernels ?? [options.device.kind === 'cpu' ? 'w8a8' : 'fp16'];
     const kernels = [...new Set(served.map(storedKernel))];
     const { servedFolder } = await import('./cached-model.js');

@@ -45,6 +45,8 @@ export interface ModelSource extends Tensors {
   readonly prompt: PromptSource | null;
   /** Weights [H] of a looped model's gate and then its bias; null for a model without one. */
   readonly gate: Float32Array | null;
+  /** Published right answers by loop (Family.loopAccuracy); null for none. */
+  readonly loopAccuracy: readonly number[] | null;
   readonly tokenizer: SourceTokenizer;
   readonly name: string;
   /** SPDX id, or "unknown". */

@@ -21,7 +21,7 @@ import type { Graph } from '../model/onnx-graph.js';
 import type { Calibration } from './calibration.js';
 import { blockLayerName, type ExitBlocks, exitLayer, exitNorm, exitNumbers, trunkName } from './exit-blocks.js';
 import { type StageForm, stageForm, vocabularyFormat } from './form.js';
-import { loopStages, withLoops } from './loops.js';
+import { loopStages, publishedAccuracy, withLoops } from './loops.js';
 import { orderedLayer } from './rotary-order.js';
 import { smoothedHead, smoothedLayer } from './smoothing/layer.js';
 import { embedGraph, headGraph, type VocabularyFormat } from './onnx/embed-head.js';
@@ -228,7 +228,7 @@ class ModelWriter {
         stage,
         block: isPrompt && prompt !== null ? await this.#promptLayers(prompt, stage) : block,
         norm: this.#normed.indexOf(exit) + 1,
-        quality: this.#quality.get(number) ?? {},
+        quality: this.#quality.get(number) ?? this.#published(number),
         ...(this.#dry && { dry: this.#dry }),
       });
     }
@@ -244,6 +244,13 @@ class ModelWriter {
     await this.#store.finish();
     const { promptStage: stage } = stageEnds(layers, depths);
     return { prompt: { ...last, stage, block: await this.#promptLayers(prompt, stage), quality: {} } };
+  }
+
+  /** The published quality of an exit without a measurement. */
+  #published(loop: number): Quality {
+    const { source, exits } = this.#conversion;
+    const right = publishedAccuracy(source.loopAccuracy, source.architecture, exits.length, loop);
+    return right === undefined ? {} : { right };
   }
 
   /** @param index of the layer in its exit's stack, trunk and block */

@@ -14,10 +14,8 @@ import { type EndPressure, TextState } from './landing/text-state.js';
 
 export class Answer {
   readonly id: string;
-  readonly request: SequenceRequest;
   /** Prompt and answer. */
   readonly tokens: number[];
-  readonly promptLength: number;
   readonly #draws: Draws;
   #counts: { readonly prompt: ReadonlySet<number>; readonly answer: Map<number, number> } | null = null;
   /** The manifest's DRY rule for the exit of the next token. */
@@ -39,10 +37,22 @@ export class Answer {
   ) {
     const { request } = sequence;
     this.id = request.id;
-    this.request = request;
     this.tokens = [...request.prompt];
-    this.promptLength = request.prompt.length;
     this.#draws = new Draws(request.sampling.seed);
+  }
+
+  get request(): SequenceRequest {
+    return this.sequence.request;
+  }
+
+  get promptLength(): number {
+    return this.sequence.promptLength;
+  }
+
+  /** Takes the prompt of its request again, which a hint has changed. */
+  takePrompt(): void {
+    this.tokens.length = 0;
+    for (const token of this.request.prompt) this.tokens.push(token);
   }
 
   get generated(): number {

@@ -24,7 +24,7 @@ export async function createApp(context: HttpContext): Promise<FastifyInstance> 
   registerRejectWhenDraining(app, context);
   registerLimits(app, context);
   registerBodySum(app, context.options.maxBody);
-  registerUpstreams(app, context);
+  registerUpstreams(app, context, context.api.limits);
   registerBody(app);
   await describeRoutes(app, context.version);
   if (context.options.opsPort === null) await registerDocs(app);
@@ -57,7 +57,7 @@ export async function createOpsApp(context: HttpContext, main: FastifyInstance):
 }
 
 /** Cross-origin calls from browsers: off unless the operator names origins. */
-async function registerCors(app: FastifyInstance, origins: readonly string[]): Promise<void> {
+export async function registerCors(app: FastifyInstance, origins: readonly string[]): Promise<void> {
   if (origins.length === 0) return;
   await app.register(cors, {
     origin: origins.includes('*') ? '*' : [...origins],

@@ -2,7 +2,7 @@
 import { timingSafeEqual } from 'node:crypto';
 import type { FastifyInstance, FastifyRequest } from 'fastify';
 import { ApiError } from '../api/errors.js';
-import type { HttpContext } from './context.js';
+import type { GatewayContext } from './context.js';
 import { keyDigest, type ApiKey } from './keys.js';
 
 declare module 'fastify' {
@@ -25,7 +25,7 @@ function presentedKeys(request: FastifyRequest): string[] {
 }
 
 /** Without keys in the context, every request passes. */
-export function registerAuth(app: FastifyInstance, context: Pick<HttpContext, 'apiKeys'>): void {
+export function registerAuth(app: FastifyInstance, context: Pick<GatewayContext, 'apiKeys'>): void {
   app.decorateRequest('apiKey', null);
   if (context.apiKeys.length === 0) return;
   app.addHook('onRequest', (request, _reply, done) => {

@@ -9,8 +9,8 @@ import type { LoadReporter } from './plugins/headers.js';
 import type { UpstreamGateway } from '../upstream/gateway.js';
 import type { Series } from '../telemetry/series.js';
 
-export interface HttpContext extends LoadReporter {
-  readonly api: ApiContext;
+/** The values of a server, with or without a local model. */
+export interface GatewayContext extends LoadReporter {
   readonly series: Series;
   readonly options: ServeOptions;
   /** Without keys every request passes. A reload of the key file replaces the keys. */
@@ -20,11 +20,18 @@ export interface HttpContext extends LoadReporter {
   readonly version: string;
   /** Models that run elsewhere; absent: none. */
   readonly upstreams?: UpstreamGateway;
-  /** The predicted wait of a new request for readiness, ms; null without a ready engine. */
-  readonly waitMs: () => number | null;
   readonly log: Logger;
   /** Counts the tokens of each key; absent: in memory, from 0. */
   readonly dailyTokens?: DailyTokens;
   /** Set once on SIGTERM. Readiness fails then, and new requests are rejected. */
   draining: boolean;
+  /** Absent: the server has no local model. */
+  readonly api?: ApiContext;
+}
+
+/** A server with a local model. */
+export interface HttpContext extends GatewayContext {
+  readonly api: ApiContext;
+  /** The predicted wait of a new request for readiness, ms; null without a ready engine. */
+  readonly waitMs: () => number | null;
 }

@@ -10,7 +10,7 @@ import { registerJson } from './plugins/json.js';
 import { registerInFlight } from './in-flight.js';
 import { hostRule, registerAllowedHosts } from './plugins/allowed-hosts.js';
 import { forwardedOf, trustRule } from './forwarded.js';
-import type { HttpContext } from './context.js';
+import type { GatewayContext } from './context.js';
 
 /** Shared by all apps of the process: compiling the schemas of all routes takes 0.1 s. */
 const buildValidator = AjvCompiler();
@@ -36,7 +36,7 @@ const VALIDATION = {
 };
 
 /** @param needsKey whether requests need a key, where the server has keys */
-export function createServer(context: HttpContext, needsKey = true): FastifyInstance {
+export function createServer(context: GatewayContext, needsKey = true): FastifyInstance {
   const timeoutMs = context.options.requestTimeout * 1000;
   const watch = accessLog(context);
   const isTrusted = trustRule(context.options.trustedProxies);

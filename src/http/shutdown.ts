@@ -3,7 +3,7 @@ import { setTimeout as delay } from 'node:timers/promises';
 import type { FastifyInstance } from 'fastify';
 import { ApiError } from '../api/errors.js';
 import { monotonicMs } from '../util/clock.js';
-import type { HttpContext } from './context.js';
+import type { GatewayContext } from './context.js';
 
 /** Interval at which idle connections are closed and running answers counted. */
 const POLL_MS = 20;
@@ -20,7 +20,7 @@ const QUIET_MS = 1000;
 const LEAVE_MS = 5000;
 
 /** Rejects new requests while the server drains. Running requests finish. */
-export function registerRejectWhenDraining(app: FastifyInstance, context: HttpContext): void {
+export function registerRejectWhenDraining(app: FastifyInstance, context: GatewayContext): void {
   app.addHook('onRequest', async (request, reply) => {
     if (!context.draining) return;
     void reply.header('connection', 'close');
@@ -36,11 +36,12 @@ export function registerRejectWhenDraining(app: FastifyInstance, context: HttpCo
  * answers are cancelled. A connection whose client does not read its error is cut.
  * @returns false if the deadline came first
  */
-export async function drain(app: FastifyInstance, context: HttpContext, timeoutMs: number): Promise<boolean> {
-  const { metrics, engine, encoding } = context.api;
+export async function drain(app: FastifyInstance, context: GatewayContext, timeoutMs: number): Promise<boolean> {
+  const { api } = context;
+  const live = (): number => api?.metrics.live ?? 0;
   context.draining = true;
   const start = monotonicMs();
-  const isIdle = (): boolean => metrics.live + app.inFlightResponses.size === 0;
+  const isIdle = (): boolean => live() + app.inFlightResponses.size === 0;
   let lastArrival = -Infinity;
   app.server.on('request', () => (lastArrival = monotonicMs()));
   const clean = await until(app, isIdle, start + timeoutMs);
@@ -48,9 +49,9 @@ export async function drain(app: FastifyInstance, context: HttpContext, timeoutM
     const isQuiet = (): boolean => monotonicMs() - lastArrival >= QUIET_MS;
     await until(app, isQuiet, start + Math.min(timeoutMs, LEAVE_MS));
   } else {
-    context.log.warn({ running: metrics.live }, 'drain time-out, cancelling the running requests');
-    engine.cancelAll('cancelled');
-    void encoding.close();
+    context.log.warn({ running: live() }, 'drain time-out, cancelling the running requests');
+    api?.engine.cancelAll('cancelled');
+    void api?.encoding.close();
   }
   await until(app, isIdle, monotonicMs() + STOP_MS);
   app.server.close();

@@ -35,6 +35,8 @@ export interface Answered {
   readonly outcome?: Outcome;
   /** Whether the answer ended early to keep its budget; null if the server does not report it. */
   readonly isLanded: boolean | null;
+  /** Whether its prompt got a sentence that asks for a short answer; absent if the server does not report it. */
+  readonly isHinted?: boolean;
   /** Why the answer began at its depth; absent if the server does not report it. */
   readonly depthReason?: DepthReason;
   readonly predictedMs: number | null;
@@ -109,6 +111,7 @@ function reported(report: SortieReport | null) {
     exits: report?.exit_layers ?? null,
     serviceClass: report?.plan.service_class ?? null,
     isLanded: report?.landed === undefined ? null : report.landed !== null,
+    ...(report?.hint !== undefined && { isHinted: report.hint !== null }),
     ...(report?.plan.reason != null && { depthReason: report.plan.reason }),
     predictedMs: report?.predicted_ms ?? null,
     predictedTtftMs: report?.plan.predicted_ttft_ms ?? null,

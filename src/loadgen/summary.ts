@@ -2,7 +2,6 @@
 import { isDeepStrictEqual } from 'node:util';
 import { quantile } from '../util/stats.js';
 import { isKept, type Outcome, OUTCOMES, outcomeOf } from '../util/outcome.js';
-import { isWithin } from '../util/within-budget.js';
 import type { Answered } from './ask.js';
 import type { Budget } from './budgets.js';
 import type { BenchJob } from './jobs.js';
@@ -100,12 +99,6 @@ export function outcomeOfSent({ job, answer }: Sent<Judged>): Outcome {
 
 /** Kinds of errors by which a server says that it has no capacity. */
 const REFUSED = /^(429|503)\b/;
-
-/** Whether the answer has ended inside every part of its budget, although a limit of the server may have cut it. */
-export function isInTime({ job, answer }: Sent<Judged>): boolean {
-  const { error, totalMs, ttftMs, tpotMs } = answer;
-  return error === null && isWithin({ totalMs, ttftMs: ttftMs ?? totalMs, tpotMs }, job.budget);
-}
 
 /** Whether the answer is whole or landed, inside every part of its budget. */
 export function isMet(sent: Sent<Judged>): boolean {

@@ -179,6 +179,19 @@ export const PromptLayers = Type.Object({
 });
 export type PromptLayers = Static<typeof PromptLayers>;
 
+/** A sentence that asks for a short answer, behind the last message of the user (`bench:everyday`, tuning half). */
+export const Hint = Type.Object({
+  /** Begins with a space. */
+  text: Type.String({ pattern: '^ \\S', maxLength: 200 }),
+  /** Words of the answer that it asks for. */
+  words: Type.Integer({ minimum: 1 }),
+  /** Median tokens of full depth's answers to it. */
+  tokens: Type.Integer({ minimum: 1 }),
+  /** Score of these answers as a share of that without it; absent without a measurement. */
+  right: Type.Optional(Type.Number({ minimum: 0 })),
+});
+export type Hint = Static<typeof Hint>;
+
 export const StageEntry = Type.Object({
   name: Type.String(),
   /** The boundary whose hidden states the stage reads: 0 is the embedding, b > 0 the output of trunk stage b - 1. */
@@ -274,6 +287,8 @@ export const Manifest = Type.Object({
    * (`bench:everyday`, tuning half). Tokens increase, and so does the worth, from [0, 0] to 1. Absent: not measured.
    */
   kept: Type.Optional(Type.Array(KeptPoint, { minItems: 2 })),
+  /** Absent: those of api/params/hint.ts for a large model. */
+  hints: Type.Optional(Type.Array(Hint, { maxItems: 8 })),
   /** Every file of the folder except the manifest itself and README.md. */
   files: Type.Array(FileEntry),
 });

@@ -21,6 +21,7 @@ import {
   share,
   text,
 } from './kinds.js';
+import { DEADLINE_HEADER, type UpstreamSections } from './upstream-sections.js';
 import { defaultCacheDir, EMBEDDED_MODEL } from './paths.js';
 
 interface Row<T> {
@@ -118,9 +119,14 @@ export const SERVE_OPTIONS = {
     upstream: option(apiUrl, null, 'base of the OpenAI API of a model that runs elsewhere', 'none'),
     upstreamModel: option(text('NAME'), null, "that model's name, there and in requests here", 'none'),
     upstreamKeyEnv: option(text('VARIABLE'), null, 'variable that holds the API key of the upstream', 'no key'),
+    noLocal: option(
+      onOff,
+      false,
+      'serves upstream models only, without an engine; the options of the local model have no effect',
+    ),
     upstreamDeadlineHeader: option(
       headerName,
-      'X-Latency-Budget-Ms',
+      DEADLINE_HEADER,
       'header that carries the rest of a budget there, in ms if it ends with -ms, else in s',
     ),
   }),
@@ -215,6 +221,11 @@ export const SERVE_OPTIONS = {
       'land',
       'default of X-Budget-On-Miss; without a total budget land is continue',
     ),
+    budgetHint: option(
+      oneOf('MODE', 'off', 'auto'),
+      'off',
+      'default of X-Budget-Hint: auto asks for short answers where budgets hold no whole ones',
+    ),
     maxStall: option(
       integer(1, 60_000, 'ms'),
       120,
@@ -297,4 +308,7 @@ export const SERVE_OPTIONS = {
 /** The value of every option. */
 export type ServeOptions = {
   readonly [K in keyof typeof SERVE_OPTIONS]: (typeof SERVE_OPTIONS)[K] extends OptionSpec<infer T> ? T : never;
+} & {
+  /** Upstreams of a configuration file; absent: none. */
+  readonly sections?: UpstreamSections;
 };

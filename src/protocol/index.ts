@@ -73,6 +73,8 @@ export interface Landed {
 export interface PlannedEvent extends Omit<Admitted, 'kind'> {
   readonly id: string;
   readonly landing: EarlyEnd;
+  /** Index of the request's hint that the prompt has; absent: none. */
+  readonly hint?: number;
   /** The plan of a dry run, which no work follows. */
   readonly isDryRun?: boolean;
 }
@@ -87,6 +89,8 @@ export interface RejectedEvent {
   readonly reason: 'queue_full' | 'budget_infeasible' | 'too_long' | 'unknown_token' | 'grammar' | 'grammars_lost';
   /** Least total budget that would be guaranteed at this moment; null where none applies. */
   readonly leastFeasibleMs: number | null;
+  /** None was sought: rejections had used up the planning time of the step. */
+  readonly isUnsought?: boolean;
   /** For `grammar`, the fault, for the client. For `grammars_lost`, the cause, for the log. */
   readonly detail?: string;
   /** Index of the function with the fault, if the request has several. */

@@ -64,6 +64,15 @@ export interface Sampling {
   readonly logitBias: readonly (readonly [number, number])[];
 }
 
+/** Another form of a prompt, whose last message asks for a short answer. */
+export interface HintedPrompt {
+  /** Tokens that both forms begin with, and those of this form behind them. */
+  readonly shared: number;
+  readonly rest: readonly number[];
+  /** Median tokens of an answer to it. */
+  readonly tokens: number;
+}
+
 /** The fields that all sequences of an answer share. */
 interface SharedFields {
   /** Arrival of the HTTP request. */
@@ -91,6 +100,8 @@ interface SharedFields {
   readonly prediction?: readonly number[] | null;
   /** Whether drafts are allowed; absent or null: by the engine's options. */
   readonly speculate?: boolean | null;
+  /** Forms of the only prompt, one of which takes its place if the budget holds less than its answer. */
+  readonly hints?: readonly HintedPrompt[];
   /** The engine plans the request as it would at this moment, and ends it before it takes a place in the queue. */
   readonly isDryRun?: boolean;
   /** Whether the client waits for the audit of the answer. Absent: the audit is the engine's choice. */
@@ -120,6 +131,11 @@ export interface SequenceRequest extends SharedFields {
   /** 0 is allowed with promptLogprobs only: the engine generates nothing. */
   readonly maxTokens: number;
   readonly sampling: Sampling;
+}
+
+/** The prompt in a form of its own. */
+export function hintedPrompt(prompt: readonly number[], { shared, rest }: HintedPrompt): number[] {
+  return [...prompt.slice(0, shared), ...rest];
 }
 
 /** The sequences of an answer, in the order of its choices. They share their prompts and fields by reference. */

@@ -35,6 +35,8 @@ export interface SortieReport {
   readonly met?: boolean | null;
   /** How the answer ended early to keep its budget. */
   readonly landed?: { readonly at_token: number } | null;
+  /** The sentence that asks for a short answer. */
+  readonly hint?: { readonly text: string } | null;
 }
 
 /** The new part of an answer that one event brings. */

@@ -9,20 +9,21 @@ import { type Arrival, deepestUnder, expectedAt } from './depth-bound.js';
 import { type Exits, chooseExits, forecast } from './exit-choice.js';
 import { type FirstSentences, firstSentences, isUseful, landsWithin, paceOf } from './first-sentence.js';
 import type { BatchOutcome } from './forecast.js';
+import { type LeastBudget, type SearchTime, leastBudget } from './least-budget.js';
 import type { Estimates, PlannedRequest } from './planned-request.js';
-import { latePromises } from './promise.js';
+import { Refusals } from './refusals.js';
 import type { SafetyMargins } from './safety-margin.js';
 import type { Sequence, Terms } from './sequence.js';
-import { type Occupancy, type Proposal, Snapshot, proposed, sequenceOf } from './snapshot.js';
+import { type Occupancy, type Proposal, Snapshot, proposed } from './snapshot.js';
+import { type Trial, tried } from './trial.js';
 import type { Admission, Rejected } from './types.js';
 
 /** The inputs of admission, beside the estimates of every plan. */
 export interface AdmissionInputs extends Estimates {
   readonly arrivals: readonly Arrival[];
   readonly margins: SafetyMargins;
-  /** Rejected requests whose named budgets are held for their retries, and the retries that came. */
-  readonly quoted: readonly Proposal[];
-  readonly claimed: ReadonlySet<Sequence>;
+  /** Planning time that the step has left for the least budgets of rejections. */
+  readonly searchTime: SearchTime;
 }
 
 interface Admittance {
@@ -30,10 +31,7 @@ interface Admittance {
   readonly isPromised: boolean;
 }
 
-type Decision = Admittance | { readonly kind: 'reject'; readonly leastFeasibleMs: number | null };
-
-/** Whether the promises to some requests hold under other terms. @param kvPositions of the KV cache, at most */
-type Fits = (change: Partial<Terms>, kvPositions?: number) => boolean;
+type Decision = Admittance | Rejected;
 
 /**
  * Admits what arrived since the last step. Promises are made one after the other; exits and predictions know of all
@@ -66,19 +64,21 @@ class Round {
   readonly #taken: Proposal[] = [];
   /** Of the requests so far; null where none is known. */
   #sentences: FirstSentences | null = null;
+  /** Since the last admission. */
+  readonly #refusals = new Refusals();
 
   constructor(
     private readonly engine: Occupancy,
     private readonly inputs: AdmissionInputs,
   ) {}
 
-  stateWith(more: readonly Proposal[], kvPositions = this.engine.kvPositions): Snapshot {
-    return this.#stateOf([...this.#taken, ...more], kvPositions);
+  stateWith(more: readonly Proposal[]): Snapshot {
+    return this.#stateOf([...this.#taken, ...more]);
   }
 
-  #stateOf(added: readonly Proposal[], kvPositions = this.engine.kvPositions): Snapshot {
+  #stateOf(added: readonly Proposal[]): Snapshot {
     const waiting = [...this.engine.waiting, ...added];
-    return new Snapshot({ ...this.engine, kvPositions, waiting }, this.inputs, Infinity);
+    return new Snapshot({ ...this.engine, waiting }, this.inputs, Infinity);
   }
 
   exitsOf(state: Snapshot): Exits {
@@ -89,7 +89,7 @@ class Round {
   /** @param choices a group of decidedTogether @returns by choice */
   decide(choices: readonly Sequence[]): Decision[] {
     if (at(choices, 0).budget?.onMiss === 'reject') {
-      const isPromised = this.#isPromised(choices);
+      const isPromised = !this.#refusals.covers(choices) && this.#isPromised(choices);
       return isPromised ? choices.map((each) => this.#take(each, true)) : this.#reject(choices);
     }
     const decisions = choices.map((each) => this.#take(each, this.#isPromised([each])));
@@ -110,31 +110,41 @@ class Round {
   }
 
   #take(request: Sequence, isPromised: boolean): Admittance {
+    this.#refusals.clear();
     this.#taken.push(proposed(request, { serviceClass: isPromised ? 'guaranteed' : 'best_effort' }));
     return { kind: 'admit', isPromised };
   }
 
   #isPromised(choices: readonly Sequence[]): boolean {
-    const request = at(choices, 0);
-    return this.inputs.claimed.has(request) || (request.hasBudget && this.#fits(choices)({}));
+    if (!at(choices, 0).hasBudget) return false;
+    const { isInTime, hasMemory } = this.#attempt(choices, {}, 1);
+    return isInTime && hasMemory;
   }
 
-  /** @param surge factor on the time of steps */
-  #fits(requests: readonly Sequence[], surge = 1): Fits {
-    const factor = surge * (1 + this.inputs.margins.at(at(requests, 0).tenant, this.engine.now));
-    return (change, kvPositions) => {
-      const asked = requests.map((each) => proposed(each, { ...change, serviceClass: 'guaranteed' }));
-      return isHeld(this.stateWith([...this.inputs.quoted, ...asked], kvPositions), requests, factor);
-    };
+  /** @param change of the terms of the choices @param surge factor on the time of steps */
+  #attempt(choices: readonly Sequence[], change: Partial<Terms>, surge: number): Trial {
+    const factor = surge * (1 + this.inputs.margins.at(at(choices, 0).tenant, this.engine.now));
+    const asked = choices.map((each) => proposed(each, { ...change, serviceClass: 'guaranteed' }));
+    return tried(this.stateWith(asked), new Set(choices), factor);
   }
 
   #reject(choices: readonly Sequence[]): Decision[] {
-    const request = at(choices, 0);
-    const state = this.stateWith(this.inputs.quoted);
-    const leastFeasibleMs =
-      leastFeasible(request, state, this.#fits(choices, surgeOf(this.inputs))) ??
-      leastFeasible(request, state, this.#fits(choices));
-    return choices.map(() => ({ kind: 'reject', leastFeasibleMs }));
+    const least = this.#refusals.least(choices, () => this.#leastOf(choices));
+    const leastFeasibleMs = typeof least === 'number' ? least : null;
+    return choices.map(() => ({ kind: 'reject', leastFeasibleMs, ...(least === 'unsought' && { isUnsought: true }) }));
+  }
+
+  #leastOf(choices: readonly Sequence[]): LeastBudget {
+    const { policy, searchTime } = this.inputs;
+    const { tenant, arrivedAt } = at(choices, 0);
+    const state = this.stateWith([]);
+    const waitedMs = state.now - arrivedAt + policy.requestOverheadMs;
+    const requests = state.requests.length + choices.length;
+    const surge = surgeOf(this.inputs);
+    return leastBudget({ waitedMs, retryMs: waitedMs + nextStepMs(state) }, policy, (totalMs) => {
+      const budget = { totalMs, ttftMs: null, tpotMs: null, onMiss: 'reject' } as const;
+      return searchTime.take(tenant, requests) ? this.#attempt(choices, { budget }, surge) : null;
+    });
   }
 
   #sentencesOf(taken: readonly Proposal[]): FirstSentences {
@@ -165,84 +175,6 @@ function isSibling(a: Sequence, b: Sequence): boolean {
   if (a.lands && a.request.depth === b.request.depth) return true;
   const mayReject = a.budget?.onMiss === 'reject' && b.budget?.onMiss === 'reject';
   return mayReject && a.arrivedAt === b.arrivedAt && a.budget.totalMs === b.budget.totalMs;
-}
-
-/** Whether the promises to these requests hold, make no older promise late, and leave other keys their share. */
-function isHeld(state: Snapshot, asked: readonly Sequence[], careful: number): boolean {
-  // A budget that is over has no promise to be late for.
-  if (state.requests.some((each) => asked.includes(each.sequence) && !each.isPromised)) return false;
-  if (!areAllKept(state, asked, careful)) return false;
-  const share = shareOf(state, asked);
-  return share === null || areAllKept(share.state, asked, careful * share.keys);
-}
-
-function areAllKept(state: Snapshot, asked: readonly Sequence[], careful: number): boolean {
-  const late = latePromises(state, careful);
-  if (late.size === 0) return true;
-  if ([...late.keys()].some(({ sequence }) => asked.includes(sequence))) return false;
-  // Forecast without the new requests, at the same step costs.
-  const wasLate = latePromises(state, careful, new Map(), false, asked);
-  return [...late.keys()].every((each) => wasLate.has(each));
-}
-
-/**
- * The machine as a key's promises may count on it while other keys have requests without a promise: each key has an
- * equal share of time, slots and memory. One promise of a key is free, since no share may be too small for any.
- * @returns null for the whole machine
- */
-function shareOf(state: Snapshot, asked: readonly Sequence[]): { state: Snapshot; keys: number } | null {
-  const { occupancy, requests } = state;
-  const tenant = asked[0]?.tenant;
-  const isOwn = (each: Sequence): boolean => each.tenant === tenant;
-  const isFirst = !requests.some((each) => each.isPromised && isOwn(each.sequence) && !asked.includes(each.sequence));
-  const rivals = requests.filter((each) => !each.isPromised && !isOwn(each.sequence));
-  const keys = 1 + new Set(rivals.map(({ sequence }) => sequence.tenant)).size;
-  if (keys === 1 || isFirst) return null;
-  const own = {
-    ...occupancy,
-    slots: Math.max(1, Math.floor(occupancy.slots / keys)),
-    kvPositions: occupancy.kvPositions / keys,
-    live: occupancy.live.filter(isOwn),
-    waiting: occupancy.waiting.filter((each) => isOwn(sequenceOf(each))),
-  };
-  return { state: new Snapshot(own, state, Infinity), keys };
-}
-
-/**
- * The least total budget, from arrival, whose promise would hold, with room for a retry.
- *
- * A longer budget makes its time easier to keep, and its memory harder: an answer that lands takes the positions that
- * its budget has time for. So the least budget in time is found by doubling and bisection, and none exists where the KV
- * cache does not hold that one.
- */
-function leastFeasible({ arrivedAt }: Sequence, state: Snapshot, fits: Fits): number | null {
-  const { now, policy } = state;
-  const holds = (totalMs: number, kvPositions?: number): boolean =>
-    fits({ budget: { totalMs, ttftMs: null, tpotMs: null, onMiss: 'reject' } }, kvPositions);
-  let least = now - arrivedAt;
-  let most = Math.max(64, 2 * least);
-  while (!holds(most, Infinity)) {
-    least = most;
-    most *= 2;
-    if (most > policy.longestBudgetMs) return null;
-  }
-  // A budget that memory does not hold is found to the millisecond.
-  while (most - least > policy.leastAccuracy * most || (most - least > 1 && !holds(Math.ceil(most)))) {
-    const between = (least + most) / 2;
-    if (holds(between, Infinity)) most = between;
-    else least = between;
-  }
-  // A retry waits for the step that begins as its rejection leaves. Then it is due later, with less time.
-  const waitMs = now - arrivedAt + nextStepMs(state) + policy.requestOverheadMs;
-  for (
-    let named = most * (1 + policy.retryRoom) + waitMs, i = 0;
-    i < policy.retrySearch;
-    named *= policy.retryStep, i += 1
-  ) {
-    const totalMs = Math.ceil(named);
-    if (holds(totalMs) && holds(totalMs - waitMs) && holds(totalMs + waitMs)) return totalMs;
-  }
-  return [1 + policy.leastAccuracy, 1].map((room) => Math.ceil(most * room)).find((totalMs) => holds(totalMs)) ?? null;
 }
 
 /** Milliseconds of the step that begins, about. */

@@ -5,6 +5,8 @@ import type { Sequence } from './sequence.js';
 import type { SequenceEnd } from './step-plan.js';
 import type { Admission, Rejected } from './types.js';
 
+const UNNAMED = { leastFeasibleMs: null };
+
 export class PlanRecord {
   readonly admitted: PlannedEvent[] = [];
   readonly rejected: RejectedEvent[] = [];
@@ -13,14 +15,20 @@ export class PlanRecord {
   /** @param at time of the plan */
   constructor(readonly at: number) {}
 
-  admit({ id, request, isDryRun }: Sequence, admission: Exclude<Admission, Rejected>): void {
+  admit({ id, request, hint, isDryRun }: Sequence, admission: Exclude<Admission, Rejected>): void {
     const plan: Omit<Admitted, 'kind'> & { guaranteedTokens?: number } = { ...admission };
     delete plan.guaranteedTokens;
-    this.admitted.push({ ...plan, id, landing: earlyEnd(request), ...(isDryRun && { isDryRun }) });
+    this.admitted.push({
+      ...plan,
+      id,
+      landing: earlyEnd(request),
+      ...(hint !== null && { hint }),
+      ...(isDryRun && { isDryRun }),
+    });
     if (isDryRun) this.ended.push({ id, reason: 'length', isDryRun });
   }
 
-  reject({ id }: Sequence, leastFeasibleMs: number | null): void {
-    this.rejected.push({ id, reason: 'budget_infeasible', leastFeasibleMs });
+  reject({ id }: Sequence, { leastFeasibleMs, isUnsought }: Omit<Rejected, 'kind'> = UNNAMED): void {
+    this.rejected.push({ id, reason: 'budget_infeasible', leastFeasibleMs, ...(isUnsought && { isUnsought }) });
   }
 }

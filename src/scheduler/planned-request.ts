@@ -70,14 +70,14 @@ export class PlannedRequest {
   ) {
     this.#moment = moment;
     const { policy, lengths } = moment;
-    const { generated, isExactLength, lengthGroup } = sequence;
+    const { generated, isExactLength, lengthKind } = sequence;
     this.minExit = terms.minExit;
     this.maxExit = sequence.maxExit;
     this.currentExit = Math.min(sequence.exit, this.maxExit);
     this.target = sequence.promptLength + generated - 1;
     this.frontiers = sequence.frontiers;
     this.expectedFrontiers = sequence.leader === null ? this.frontiers : sequence.expectedFrontiers;
-    this.#lengths = isExactLength ? [] : lengths.of(lengthGroup.kind, sequence.tenant);
+    this.#lengths = isExactLength ? [] : lengths.of(lengthKind, sequence.tenant);
     this.deadlines = deadlinesOf(terms.arrivedAt, terms.budget, policy);
     const { firstToken, end, tpotMs } = this.deadlines;
     // A request past its total budget, or with the first token that was its whole budget, has nothing left to lose.
@@ -105,8 +105,8 @@ export class PlannedRequest {
 
   /** Tokens within which its first sentence ends, at the quantile of sentence-length.ts. */
   get sentenceTokens(): number {
-    const { lengthGroup, tenant } = this.sequence;
-    return (this.#sentenceTokens ??= this.#moment.sentences.first(lengthGroup.kind, tenant));
+    const { lengthKind, tenant } = this.sequence;
+    return (this.#sentenceTokens ??= this.#moment.sentences.first(lengthKind, tenant));
   }
 
   /** Mean decode steps left at an exit. @param most tokens of the whole answer that count */

@@ -20,10 +20,11 @@ import { cutAt } from '../protocol/early-end.js';
 import { isKept, outcomeOf } from '../util/outcome.js';
 import { timesOf } from '../util/within-budget.js';
 import { admitAll, decidedTogether } from './admission.js';
-import { BudgetQuotes } from './budget-quotes.js';
 import { type Arrival, deepestUnder, expectedAt } from './depth-bound.js';
 import { chooseExits, predictedWaitMs } from './exit-choice.js';
 import { isHopeless } from './first-sentence.js';
+import { chooseHints } from './hint-choice.js';
+import { SearchTime } from './least-budget.js';
 import { type LengthPrior, OutputLengths } from './output-length.js';
 import type { Estimates, PlannedRequest } from './planned-request.js';
 import type { Policy } from './policy.js';
@@ -69,8 +70,8 @@ export class Planner {
   #costs: CostModel;
   /** In order. */
   #arrivals: readonly Arrival[] = [];
-  readonly #quotes: BudgetQuotes;
   readonly #margin: SafetyMargins;
+  readonly #searchTime: SearchTime;
   /** Instant of the last step or arrival. */
   #busyAt: number | null = null;
   /** When a prompt without a promise is due beside promises; null while there is none of these. */
@@ -81,7 +82,7 @@ export class Planner {
   /** @param slowdown how many times slower than the table the machine is at start */
   constructor(shape: DepthShape, table: CostTable, policy: Policy, priors: Priors = NO_PRIORS, slowdown = 1) {
     this.#policy = policy;
-    this.#quotes = new BudgetQuotes(policy);
+    this.#searchTime = new SearchTime(policy);
     this.#costs = costModel(table, shape, slowdown);
     this.#lengths = new OutputLengths(shape.exits.length, priors.lengths, policy);
     this.#sentences = new SentenceLength(policy);
@@ -104,6 +105,14 @@ export class Planner {
     this.#shareDueAt = null;
   }
 
+  /** Of requests that arrived together, those whose budgets hold less than their answers, each with its hint. */
+  hints(arrived: readonly Sequence[], engine: Occupancy): ReadonlyMap<Sequence, number> {
+    const asking = arrived.filter(({ hint, request }) => hint === null && (request.hints ?? []).length > 0);
+    if (asking.length === 0) return new Map();
+    const waiting = [...engine.waiting, ...arrived];
+    return chooseHints(new Snapshot({ ...engine, waiting }, this.#estimates(), Infinity), asking);
+  }
+
   /** Admissions, or rejections with the least budget, of requests that arrived together. */
   admit(arrived: readonly Sequence[], engine: Occupancy): Admission[] {
     const { now } = engine;
@@ -111,23 +120,12 @@ export class Planner {
       this.#costs = decayWhileIdle(this.#costs, now - (this.#busyAt ?? now));
       this.#busyAt = now;
     }
-    const groups = decidedTogether(arrived);
-    // A dry run neither takes nor leaves a quote.
-    const asking = groups.filter(([first]) => first?.isDryRun !== true);
-    const retries = asking.filter((choices) => this.#quotes.take(choices));
-    const admissions = admitAll(groups, engine, {
+    return admitAll(decidedTogether(arrived), engine, {
       ...this.#estimates(),
       arrivals: this.#arrivals,
       margins: this.#margin,
-      quoted: this.#quotes.at(now),
-      claimed: new Set(retries.flat()),
+      searchTime: this.#searchTime.at(now),
     });
-    for (const choices of asking) {
-      const admission = choices[0] && admissions[arrived.indexOf(choices[0])];
-      if (admission?.kind === 'reject' && admission.leastFeasibleMs !== null)
-        this.#quotes.add(choices, admission.leastFeasibleMs, now);
-    }
-    return admissions;
   }
 
   /**
@@ -189,11 +187,11 @@ export class Planner {
   }
 
   /** When an answer ends early; null where its budget or its text allows no landing. */
-  landing({ budget, arrivedAt, lands, lengthGroup, tenant }: Sequence): LandingWindow | null {
+  landing({ budget, arrivedAt, lands, lengthKind, tenant }: Sequence): LandingWindow | null {
     if (!lands || budget?.totalMs == null) return null;
     const endsAt = arrivedAt + budget.totalMs - this.#policy.requestOverheadMs;
     const opensAt = arrivedAt + this.#policy.landingOpens * (endsAt - arrivedAt);
-    return { opensAt, endsAt, sentenceTokens: this.#sentences.next(lengthGroup.kind, tenant) };
+    return { opensAt, endsAt, sentenceTokens: this.#sentences.next(lengthKind, tenant) };
   }
 
   /** Whether an answer that is cut at its deadline would pass it in a step. */
@@ -220,8 +218,7 @@ export class Planner {
 
   /** Learns from an admitted request whose answer ended. Text that a client's bias wrote teaches nothing. */
   observeEnd(sequence: Sequence, at: number, end: AnswerEnd): void {
-    const { exit, generated: tokens, isExactLength, lands, lengthGroup, maxTokens, sentence, tenant } = sequence;
-    const { kind } = lengthGroup;
+    const { exit, generated: tokens, isExactLength, lands, lengthKind: kind, maxTokens, sentence, tenant } = sequence;
     if (!isExactLength && !sequence.isBiased)
       this.#lengths.observe(kind, tenant, exit, tokens, end === 'ended' && tokens < maxTokens);
     if (lands && !sequence.isBiased) this.#sentences.observe(sentence, kind, tenant);

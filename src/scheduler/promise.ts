@@ -14,6 +14,16 @@ import type { Snapshot } from './snapshot.js';
 /** Promised requests that would be late, with the milliseconds behind their deadlines. */
 export type Late = ReadonlyMap<PlannedRequest, number>;
 
+/** How a promised request fares in a forecast, in milliseconds. */
+export interface PromiseTime {
+  /** From the present until it has what its promise covers; Infinity: never. */
+  readonly readyMs: number;
+  /** Behind its deadline, 0 for a late first token or TPOT; null: in time. */
+  readonly lateMs: number | null;
+  /** The KV cache holds its positions beside those of older promises. */
+  readonly hasMemory: boolean;
+}
+
 /**
  * Compares two forecasts: whether a request gets late, or later, that can still be in time. Sequences match requests.
  */
@@ -35,10 +45,28 @@ export function latePromises(
   careful: number,
   chosen: ReadonlyMap<PlannedRequest, ExitIndex> = new Map(),
   areAllRunning = false,
-  without: readonly Sequence[] = [],
+  without: ReadonlySet<Sequence> = NONE,
 ): Late {
+  const late = new Map<PlannedRequest, number>();
+  for (const [each, { lateMs, hasMemory }] of promiseTimes(state, careful, chosen, areAllRunning, without)) {
+    if (!hasMemory) late.set(each, Infinity);
+    else if (lateMs !== null) late.set(each, lateMs);
+  }
+  return late;
+}
+
+const NONE: ReadonlySet<Sequence> = new Set();
+
+/** The same for all promised requests, in time or late. */
+export function promiseTimes(
+  state: Snapshot,
+  careful: number,
+  chosen: ReadonlyMap<PlannedRequest, ExitIndex> = new Map(),
+  areAllRunning = false,
+  without: ReadonlySet<Sequence> = NONE,
+): ReadonlyMap<PlannedRequest, PromiseTime> {
   const { now, occupancy, policy } = state;
-  const requests = state.requests.filter(({ sequence }) => !without.includes(sequence));
+  const requests = state.requests.filter(({ sequence }) => !without.has(sequence));
   const promised = requests.filter(({ isPromised }) => isPromised);
   if (promised.length === 0) return new Map();
   const hasOthers = !areAllRunning && promised.length < requests.length;
@@ -47,24 +75,10 @@ export function latePromises(
   const exitOf = (each: PlannedRequest): ExitIndex =>
     chosen.get(each) ?? (each.isBeginning ? each.minExit : each.currentExit);
   const playing = areAllRunning ? requests.filter((each) => each.isLive || each.isPromised) : promised;
-  const entries = playing.map((each): BatchEntry => {
-    const { dueAt, leavesAt, exit, prefillMs, chunks, tokens, guaranteedTokens, hasSlot } = each.entry(exitOf(each));
-    const most = each.isPromised ? Math.max(guaranteedTokens, tokens) : tokens;
-    const promisedBy = each.isPromised ? each.deadlines.end - now : Infinity;
-    return {
-      dueAt,
-      leavesAt,
-      exit,
-      prefillMs: prefillMs * factor,
-      chunks,
-      tokens: most,
-      guaranteedTokens,
-      hasSlot,
-      promisedBy,
-    };
-  });
+  const entries = playing.map((each) => entryOf(each, exitOf(each), factor, now));
   const outcomes = forecastBatch(entries, occupancy.slots - (hasOthers ? state.protectedRows : 0), costs);
-  const late = new Map<PlannedRequest, number>();
+  const lacking = withoutMemory(state, promised, exitOf);
+  const times = new Map<PlannedRequest, PromiseTime>();
   for (const [i, each] of playing.entries()) {
     if (!each.isPromised) continue;
     const { guaranteedAt, firstTokenAt } = at(outcomes, i);
@@ -73,24 +87,35 @@ export function latePromises(
     const first = sequence.firstTokenAt ?? now + (prefillMs > 0 ? firstTokenAt : 0);
     const tokens = sequence.generated + guaranteedTokens - 1;
     const tpotMs = tokens < 1 ? 0 : (now + guaranteedAt - first) / tokens;
-    const lateMs = now + guaranteedAt - deadlines.end;
-    const isLate = lateMs > ROUNDING_MS || first > deadlines.firstToken || tpotMs > deadlines.tpotMs;
-    if (isLate) late.set(each, Math.max(0, lateMs));
+    const behindMs = now + guaranteedAt - deadlines.end;
+    const isLate = behindMs > ROUNDING_MS || first > deadlines.firstToken || tpotMs > deadlines.tpotMs;
+    const lateMs = isLate ? Math.max(0, behindMs) : null;
+    times.set(each, { readyMs: guaranteedAt, lateMs, hasMemory: !lacking.has(each) });
   }
-  for (const each of withoutMemory(state, promised, exitOf)) late.set(each, Infinity);
-  return late;
+  return times;
 }
 
 const ROUNDING_MS = 1e-6;
+
+/** A request in the forecast of promises. @param factor on its prefill */
+function entryOf(each: PlannedRequest, exit: ExitIndex, factor: number, now: number): BatchEntry {
+  const entry = each.entry(exit);
+  return {
+    ...entry,
+    prefillMs: entry.prefillMs * factor,
+    tokens: each.isPromised ? Math.max(entry.guaranteedTokens, entry.tokens) : entry.tokens,
+    promisedBy: each.isPromised ? each.deadlines.end - now : Infinity,
+  };
+}
 
 /** The latest promised requests whose positions the KV cache does not hold beside those of the others. */
 function withoutMemory(
   { occupancy, costs, now }: Snapshot,
   promised: readonly PlannedRequest[],
   exitOf: (each: PlannedRequest) => ExitIndex,
-): PlannedRequest[] {
+): ReadonlySet<PlannedRequest> {
   let positions = 0;
-  return promised.filter((each) => {
+  const lacking = promised.filter((each) => {
     const { sequence, deadlines } = each;
     const { rowMs, fixedMs } = at(costs, exitOf(each));
     // An answer that lands has no more tokens than fit before its deadline.
@@ -99,4 +124,5 @@ function withoutMemory(
     positions += sequence.promptLength + most;
     return positions > occupancy.kvPositions;
   });
+  return new Set(lacking);
 }

@@ -186,9 +186,10 @@ export class Scheduler {
   #admitArrivals(record: PlanRecord): void {
     let round = this.#arrivals.next();
     while (round.length > 0) {
-      round.forEach((sequence, i) => {
-        this.slots.lookUp(sequence, round.slice(0, i));
-      });
+      this.slots.lookUpAll(round);
+      const hints = this.#planner.hints(round, this.#occupancy(record.at));
+      for (const [sequence, hint] of hints) sequence.takeHint(hint);
+      if (hints.size > 0) this.slots.lookUpAll(round);
       const admissions = this.#planner.admit(round, this.#occupancy(record.at));
       round = this.#decided(round, admissions, record);
     }
@@ -201,7 +202,7 @@ export class Scheduler {
       if (admission?.kind === 'admit' && isOpen(sequence)) return [{ sequence, admission }];
       // Its followers look for another leader.
       sequence.isOver = true;
-      record.reject(sequence, admission?.kind === 'reject' ? admission.leastFeasibleMs : null);
+      record.reject(sequence, admission?.kind === 'reject' ? admission : undefined);
       return [];
     });
     const sequences = admitted.map(({ sequence }) => sequence);
@@ -242,7 +243,7 @@ export class Scheduler {
     );
     for (const sequence of this.#planner.hopeless(this.#occupancy(record.at))) {
       if (begun.has(sequence.request.depth)) continue;
-      record.reject(sequence, null);
+      record.reject(sequence);
       this.#end(sequence, { id: sequence.id, reason: 'deadline' }, record.at);
     }
   }

@@ -4,7 +4,9 @@
  *
  * Must not know: the model, logits, text.
  */
+import { at } from '../cost/model.js';
 import { earlyEnd, hasBudget, hasNoEnd } from '../protocol/early-end.js';
+import { hintedPrompt } from '../protocol/request.js';
 import type {
   Budget,
   DraftCount,
@@ -12,12 +14,12 @@ import type {
   EndReason,
   SequenceRequest,
   ExitIndex,
-  LengthGroup,
   ServiceClass,
 } from '../protocol/index.js';
 import { type ConstraintState, isPending } from './constraint-state.js';
 import type { Slot } from './kv/slot.js';
 import { type ExitUnits, exitOfLayer, promptExitOf } from './kv/units.js';
+import type { LengthKind } from './output-length.js';
 import { SentenceState } from './sentence-length.js';
 
 /** Another sequence that will have processed the first `length` tokens before this one's turn. */
@@ -46,7 +48,8 @@ export class Sequence implements Terms {
   /** Its prompt leaves at the prompt exit. */
   readonly hasPromptExit: boolean;
   readonly tenant: string;
-  readonly lengthGroup: LengthGroup;
+  /** Answers that get about as long as its own. */
+  lengthKind: LengthKind;
   readonly maxTokens: number;
   /** The answer runs to maxTokens whatever it says: the client asked for no end token. */
   readonly isExactLength: boolean;
@@ -56,7 +59,11 @@ export class Sequence implements Terms {
   readonly isBiased: boolean;
   /** Audited agreement of each exit for this request; absent: the model's. */
   readonly quality: readonly number[] | undefined;
-  readonly promptLength: number;
+  /** Its prompt is that of the hint that it takes. */
+  request: SequenceRequest;
+  promptLength: number;
+  /** Index of this hint; null without one. */
+  hint: number | null = null;
   /** Prompt and answer. */
   readonly tokens: number[];
   readonly #exits: readonly ExitUnits[];
@@ -104,11 +111,12 @@ export class Sequence implements Terms {
    * @throws RangeError for a layer that is not an exit
    */
   constructor(
-    readonly request: SequenceRequest,
+    request: SequenceRequest,
     exits: readonly ExitUnits[],
     readonly constraint: ConstraintState | null = null,
   ) {
     const { depth, grammar = null } = request;
+    this.request = request;
     this.id = request.id;
     this.arrivedAt = request.arrivedAt;
     this.budget = depth.budget;
@@ -118,7 +126,7 @@ export class Sequence implements Terms {
     this.deepest = byPrompt ?? exitOfLayer(exits, depth.maxExit);
     this.exit = this.deepest;
     this.tenant = request.tenant ?? '';
-    this.lengthGroup = request.lengthGroup;
+    this.lengthKind = request.lengthGroup.kind;
     this.maxTokens = request.maxTokens;
     this.expectedTokens = request.maxTokens;
     this.isExactLength = hasNoEnd(request) && (grammar?.kind ?? 'free') === 'free';
@@ -210,6 +218,18 @@ export class Sequence implements Terms {
   isPromisedAt(now: number): boolean {
     const isOpen = now < this.arrivedAt + (this.budget?.totalMs ?? Infinity);
     return this.serviceClass === 'guaranteed' && isOpen;
+  }
+
+  /** Takes the prompt of one of its hints. Its admission has to come later. */
+  takeHint(index: number): void {
+    const hint = at(this.request.hints ?? [], index);
+    const prompt = hintedPrompt(this.request.prompt, hint);
+    this.request = { ...this.request, prompt };
+    this.hint = index;
+    this.lengthKind = hint.tokens;
+    this.promptLength = prompt.length;
+    this.tokens.length = 0;
+    for (const token of prompt) this.tokens.push(token);
   }
 
   /** Notes the time of a token, or of the end token. */

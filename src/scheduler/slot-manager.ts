@@ -81,6 +81,11 @@ export class SlotManager {
     this.#lookForLeader(sequence, beside);
   }
 
+  /** The same for requests that arrived together. */
+  lookUpAll(arrived: readonly Sequence[]): void {
+    for (const [i, sequence] of arrived.entries()) this.lookUp(sequence, arrived.slice(0, i));
+  }
+
   /** The sequences that got or lost a slot since the last call. */
   takeChanges(): SlotChanges {
     const changes = { started: this.#started, preempted: this.#preempted };

@@ -20,6 +20,8 @@ export interface Rejected {
   readonly kind: 'reject';
   /** Least total budget that would be guaranteed at this moment; null: none found. */
   readonly leastFeasibleMs: number | null;
+  /** None was sought: the step had no planning time left. */
+  readonly isUnsought?: boolean;
 }
 
 /** An admitted request, with the answer tokens that its promise covers. */

@@ -7,6 +7,7 @@ import { collectDefaultMetrics, Registry } from 'prom-client';
 import { LENGTH_RATIO, NATS, PER_TOKEN_S, RATIO, STEP_PART_S, STEP_S, TTFT_S } from './buckets.js';
 import { httpSeries } from './http-series.js';
 import { counter, gauge, histogram, madeFrom } from './series-makers.js';
+import { UPSTREAM } from './upstream-series.js';
 import { SHARED } from './vllm-series.js';
 
 /** The prefix of every series that vLLM has no name for. */
@@ -62,6 +63,7 @@ const OWN = {
     LENGTH_RATIO,
   ),
   depthReasons: counter('depth_reasons_total', 'Sequences by the reason of the exit planned at admission.', ['reason']),
+  hinted: counter('hinted_total', 'Sequences whose prompt got a sentence that asks for a short answer.'),
   guarantees: counter('guarantees_total', 'Finished sequences with a guaranteed budget: kept or missed.', ['outcome']),
   ratio: histogram('actual_over_predicted_ratio', 'Actual over predicted time: ttft, tpot or total.', RATIO, ['time']),
   steps: histogram('engine_step_seconds', 'Duration of an engine step.', STEP_S),
@@ -128,6 +130,7 @@ export function createSeries(modelName: string, prefix: MetricsPrefix = OWN_PREF
     sleepState: isVllm ? sleepState(registry, prefix) : null,
     http: httpSeries(registry, isVllm ? '' : OWN_PREFIX),
     ...madeFrom(registry, OWN_PREFIX, OWN),
+    ...madeFrom(registry, OWN_PREFIX, UPSTREAM),
   };
   // The series of the process come last: an operator reads the server's own first.
   collectDefaultMetrics({ register: registry, prefix: isVllm ? '' : OWN_PREFIX });

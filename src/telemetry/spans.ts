@@ -1,17 +1,17 @@
 /**
  * Spans of requests and sequences. Each request has a span. Below it, each of its sequences has the spans queue,
- * prefill and decode. Below decode, each change of exit has a span `replan`. It lasts from the last token at the old
- * exit to the first token at the new one, catch-up included. The audit of an answer has a span `audit` after its end.
+ * prefill and decode, which counts the changes of exit. The audit of an answer has a span `audit` after its end.
  *
  * Must not know: exporters, text. The spans of a sequence are made at its end, from the engine's own instants: the hot
  * path only records exits.
  */
-import { type Context, type Span, SpanKind, SpanStatusCode, trace, type Tracer } from '@opentelemetry/api';
+import { W3CTraceContextPropagator } from '@opentelemetry/core';
+import { type Context, defaultTextMapSetter, SpanKind, SpanStatusCode, trace, type Tracer } from '@opentelemetry/api';
 import { monotonicMs } from '../util/clock.js';
 import type { Engine } from '../engine-client/engine.js';
 import type { AuditEvent, EndedEvent, PlannedEvent, StepMessage } from '../protocol/index.js';
 import type { SequenceFacts } from './sequences.js';
-import type { Attributes, RequestTrace } from './trace.js';
+import type { Attributes, CallTrace, RequestTrace } from './trace.js';
 
 /** Date.now() has whole milliseconds. A larger difference is a step or a drift of the wall clock. */
 const TOLERANCE_MS = 2;
@@ -25,20 +25,8 @@ function epoch(instant: number): number {
   return wallOverMonotonic + instant;
 }
 
-/**
- * A sequence that changes its exit at every token must not flood the collector. The decode span has the total number.
- */
-const MAX_REPLAN_SPANS = 64;
 /** Ended sequences whose audit may follow; without audits, none does. */
 const MAX_AWAITED_AUDITS = 256;
-
-interface Change {
-  readonly since: number;
-  readonly at: number;
-  readonly from: number;
-  readonly to: number;
-  readonly tokens: number;
-}
 
 interface Live {
   readonly parent: Context;
@@ -49,11 +37,9 @@ interface Live {
   cut: EndedEvent | null;
   exit: number | null;
   firstAt: number | null;
-  lastAt: number | null;
   tokens: number;
-  replans: number;
-  /** The first changes of exit, at most MAX_REPLAN_SPANS. */
-  readonly changes: Change[];
+  /** Such as behind thoughts. */
+  exitChanges: number;
 }
 
 export class SequenceSpans {
@@ -67,8 +53,8 @@ export class SequenceSpans {
   }
 
   begin(id: string, index: number, facts: SequenceFacts, parent: Context): void {
-    const nothing = { plan: null, cut: null, exit: null, firstAt: null, lastAt: null };
-    this.#live.set(id, { parent, index, facts, ...nothing, tokens: 0, replans: 0, changes: [] });
+    const nothing = { plan: null, cut: null, exit: null, firstAt: null };
+    this.#live.set(id, { parent, index, facts, ...nothing, tokens: 0, exitChanges: 0 });
   }
 
   observe(engine: Engine): void {
@@ -102,13 +88,9 @@ export class SequenceSpans {
     for (const { id, exit } of step.tokens) {
       const live = this.#live.get(id);
       if (live === undefined) continue;
-      if (live.exit !== null && live.exit !== exit && live.replans++ < MAX_REPLAN_SPANS) {
-        const since = live.lastAt ?? step.at;
-        live.changes.push({ since, at: step.at, from: live.exit, to: exit, tokens: live.tokens });
-      }
+      if (live.exit !== null && live.exit !== exit) live.exitChanges++;
       live.exit = exit;
       live.firstAt ??= step.at;
-      live.lastAt = step.at;
       live.tokens++;
     }
     for (const { id } of step.rejected) this.#live.delete(id);
@@ -168,13 +150,12 @@ export class SequenceSpans {
   ): void {
     const { startedAt, firstTokenAt, endedAt } = times;
     const { plan, facts } = live;
-    const span = (name: string, from: number, to: number, attributes: Attributes, parent = live.parent): Span => {
+    const span = (name: string, from: number, to: number, attributes: Attributes): void => {
       const startTime = epoch(from);
       const all = { 'sortie.choice.index': live.index, ...attributes };
-      const made = this.#tracer.startSpan(name, { startTime, attributes: all }, parent);
+      const made = this.#tracer.startSpan(name, { startTime, attributes: all }, live.parent);
       if (error !== null && to === endedAt) made.setStatus({ code: SpanStatusCode.ERROR, message: error });
       made.end(epoch(to));
-      return made;
     };
     const queueEnd = startedAt ?? firstTokenAt ?? endedAt;
     span('queue', facts.arrivedAt, queueEnd, {
@@ -194,18 +175,30 @@ export class SequenceSpans {
       span('prefill', startedAt, end, tokens);
     }
     if (firstTokenAt === null) return;
-    const decode = span('decode', firstTokenAt, endedAt, {
+    span('decode', firstTokenAt, endedAt, {
       ...outcome,
       'gen_ai.usage.output_tokens': live.tokens,
-      'sortie.replans': live.replans,
+      'sortie.exit_changes': live.exitChanges,
       'sortie.exit_layer': live.exit ?? undefined,
     });
-    const below = trace.setSpan(live.parent, decode);
-    for (const { since, at, from, to, tokens } of live.changes) {
-      const change = { 'sortie.exit_layer.from': from, 'sortie.exit_layer.to': to, 'sortie.tokens': tokens };
-      span('replan', since, at, change, below);
-    }
   }
+}
+
+const propagator = new W3CTraceContextPropagator();
+
+/** Starts the span of a call to another server. */
+function startCall(tracer: Tracer, parent: Context, name: string, attributes: Attributes): CallTrace {
+  const span = tracer.startSpan(name, { kind: SpanKind.CLIENT, startTime: epoch(monotonicMs()), attributes }, parent);
+  const headers: Record<string, string> = {};
+  propagator.inject(trace.setSpan(parent, span), headers, defaultTextMapSetter);
+  return {
+    headers,
+    end(more, error) {
+      span.setAttributes({ ...more, ...(error !== null && { 'error.type': error }) });
+      if (error !== null) span.setStatus({ code: SpanStatusCode.ERROR });
+      span.end(epoch(monotonicMs()));
+    },
+  };
 }
 
 /** Starts the span of a request. It is a child of the client's span if the request carries one. */
@@ -226,6 +219,7 @@ export function startRequest(
     begin(id, index, facts) {
       if (span.isRecording()) sequences.begin(id, index, facts, context);
     },
+    call: (called, more) => startCall(tracer, context, called, more),
     describe(more) {
       // The client may have disconnected while the gateway still read the request.
       if (!span.isRecording()) return;

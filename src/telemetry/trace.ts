@@ -5,11 +5,21 @@ import type { SequenceFacts } from './sequences.js';
 /** A span leaves out attributes that are undefined. */
 export type Attributes = Readonly<Record<string, string | number | boolean | string[] | undefined>>;
 
+/** A call to another server, as a span below that of its request. */
+export interface CallTrace {
+  /** The headers that carry the trace to the server. */
+  readonly headers: Readonly<Record<string, string>>;
+  /** @param error its type; null without a fault */
+  end(attributes: Attributes, error: string | null): void;
+}
+
 /** One HTTP request: a span, with the spans of its sequences below it. */
 export interface RequestTrace {
   readonly traceId: string;
   /** Registers a sequence of this request before the engine gets it. */
   begin(id: string, index: number, facts: SequenceFacts): void;
+  /** Begins a call to another server. */
+  call(name: string, attributes: Attributes): CallTrace;
   /** Adds attributes. They never hold text of prompts or answers. */
   describe(attributes: Attributes): void;
   /** @param status HTTP status of the answer */

@@ -30,9 +30,15 @@ export interface PlainAnswer {
 
 export interface UpstreamCall {
   readonly path: '/chat/completions' | '/completions';
+  /** The model's name here, which the answer has. */
+  readonly model: string;
   readonly request: ApiRequest<OpenBody>;
   /** Takes the response over. Comments keep a silent stream open from then on. @param headers of the status line */
   open(headers: Readonly<Record<string, string>>): ClientStream;
+  /** Calls the listener once the last byte of the response is out. It never does for a client that has left. */
+  onSent(listener: () => void): void;
+  /** Headers of the trace, for the upstream; absent: none. */
+  readonly traceHeaders?: Readonly<Record<string, string>>;
 }
 
 export const isStreamed = ({ request }: UpstreamCall): boolean => request.body.stream === true;

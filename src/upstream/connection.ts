@@ -49,11 +49,12 @@ export class UpstreamConnection {
 
   /** @throws ApiError upstream_failed without a response; the reason of the signal once it aborts */
   async post({ path, body, requestId, headers = {}, signal }: UpstreamRequest): Promise<UpstreamResponse> {
-    const { url, key } = this.upstream;
+    const { url, key, extraHeaders } = this.upstream;
     const asked = this.#pool.request({
       method: 'POST',
       path: `${url.pathname.replace(/\/+$/, '')}${path}${url.search}`,
       headers: {
+        ...extraHeaders,
         'content-type': 'application/json',
         accept: 'application/json, text/event-stream',
         'accept-encoding': 'identity',

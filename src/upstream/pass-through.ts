@@ -17,10 +17,7 @@ import type { UsageMeter } from './usage-meter.js';
 export const DONE = '[DONE]';
 
 /** The names that an answer has here. */
-export const namesHere = (call: UpstreamCall, { upstream }: UpstreamConnection): Record<string, string> => ({
-  id: answerId(call),
-  model: upstream.name,
-});
+export const namesHere = (call: UpstreamCall): Record<string, string> => ({ id: answerId(call), model: call.model });
 
 /** The value of a JSON text; an empty object for another text. */
 export function parsed(json: string): Readonly<Record<string, unknown>> {
@@ -43,11 +40,12 @@ export async function passThrough(
   const { signal } = request;
   const { upstream } = connection;
   const body = forwardedBody(request, upstream);
-  const headers = budget === null ? {} : budgetHeader(upstream, request.arrivedAt + budget.totalMs - monotonicMs());
+  const rest = budget === null ? {} : budgetHeader(upstream, request.arrivedAt + budget.totalMs - monotonicMs());
+  const headers = { ...call.traceHeaders, ...rest };
   const response = await connection.post({ path: call.path, body, requestId: request.id, headers, signal });
   meter.began(response.status);
-  if (!response.isStream) return plainAnswer(response, namesHere(call, connection), meter, signal);
-  await passEvents(response, call.open({}), namesHere(call, connection), meter, signal);
+  if (!response.isStream) return plainAnswer(response, namesHere(call), meter, signal);
+  await passEvents(response, call.open({}), namesHere(call), meter, signal);
   return null;
 }
 
@@ -90,6 +88,7 @@ async function passEvents(
   } catch (thrown) {
     const error = connectionError(thrown, signal);
     if (error instanceof ClientGone) return;
+    meter.broke('upstream_failed');
     broken(out, toApiError(error));
   } finally {
     body.destroy();

@@ -5,6 +5,7 @@
  */
 import { ApiError, ClientGone } from '../api/errors.js';
 import { monotonicMs } from '../util/clock.js';
+import type { Ending } from '../util/outcome.js';
 import type { PlainAnswer, UpstreamCall } from './call.js';
 import { isStreamed } from './call.js';
 import { type ChunkJson, readChunk } from './chunk.js';
@@ -72,11 +73,14 @@ export class TimedAnswer {
       path: call.path,
       body: forwardedBody(call.request, connection.upstream, this.#streaming()),
       requestId: call.request.id,
-      headers: budgetHeader(connection.upstream, this.#deadline.endsAt - monotonicMs()),
+      headers: {
+        ...call.traceHeaders,
+        ...budgetHeader(connection.upstream, this.#deadline.endsAt - monotonicMs()),
+      },
       signal: this.#signal,
     });
     meter.began(response.status);
-    if (!response.isStream) return plainAnswer(response, namesHere(call, connection), meter, this.#signal);
+    if (!response.isStream) return plainAnswer(response, namesHere(call), meter, this.#signal);
     try {
       await this.#readEvents(response);
     } finally {
@@ -91,7 +95,7 @@ export class TimedAnswer {
   }
 
   async #readEvents({ body }: UpstreamResponse): Promise<void> {
-    const names = namesHere(this.call, this.connection);
+    const names = namesHere(this.call);
     for await (const event of incoming(body)) {
       // Comments are no sign of an answer. The gateway sends its own.
       if (event.type === 'comment') continue;
@@ -132,6 +136,7 @@ export class TimedAnswer {
     const trigger: LandingTrigger = error instanceof DeadlinePassed ? 'deadline' : 'upstream_failed';
     this.#isLate = trigger === 'deadline';
     const end = this.#end();
+    this.meter.broke(trigger, this.#ending(end));
     if (end === null) return this.#output.fail(this.#isLate ? late() : error);
     const report = this.#report({ trigger, characters: end.length, sentence: end.isSentence });
     const last = lastChunks(this.call, this.#head, { ...end, usage: this.meter.usage, report });
@@ -148,6 +153,12 @@ export class TimedAnswer {
     if (isOther || !mayLand(this.call)) return null;
     const end = this.#held.cut();
     return end.length === 0 ? null : end;
+  }
+
+  /** The end as the client sees it. */
+  #ending(end: { readonly isSentence: boolean } | null): Ending {
+    if (end !== null) return { end: end.isSentence ? 'landed' : 'cut' };
+    return { end: 'cut', isEmpty: !this.#output.isSeen || !this.#held.isOther };
   }
 
   #report(landed: Landed | null): Readonly<Record<string, unknown>> {

@@ -1,6 +1,6 @@
 /** The fields of a body for an upstream that this server reads: its own, and lengths for the allowance of the key. */
 import { budgetOf } from '../api/generation/read-request.js';
-import type { ApiContext, ApiRequest } from '../api/context.js';
+import { type ApiRequest, type Limits, openPolicy, policyOf } from '../api/context.js';
 import { invalid } from '../api/errors.js';
 import { SortieRequest } from '../api/schemas/shared.js';
 import type { Budget } from '../protocol/index.js';
@@ -8,7 +8,7 @@ import { isValid, type Static, Type } from '../util/schema.js';
 import { validationMessage } from '../util/validation-message.js';
 import type { OpenBody, UpstreamCall } from './call.js';
 import { without } from './json-fields.js';
-import { restOfBudget, type Upstream } from './upstream.js';
+import { restOfBudget, type Upstream, type UpstreamModel } from './upstream.js';
 
 const { latency_budget_ms, budget_on_miss } = SortieRequest.properties;
 
@@ -31,10 +31,19 @@ export interface UpstreamSettings {
   readonly holdsSentences: boolean;
 }
 
-/** @throws ApiError invalid_value */
-export function settingsOf(context: ApiContext, request: ApiRequest<OpenBody>): UpstreamSettings {
-  const { commit, ...stated } = ownFields(request.body);
-  const budget = budgetOf(context, { ...request, body: { sortie: stated } });
+/**
+ * The request wins over its key, the key over the model, the model over the server.
+ * @throws ApiError invalid_value
+ */
+export function settingsOf(
+  { policy: ofServer }: Pick<Limits, 'policy'>,
+  request: ApiRequest<OpenBody>,
+  { latencyBudgetMs: totalMs, onMiss, commit: usual }: UpstreamModel['defaults'],
+): UpstreamSettings {
+  const { commit = usual, ...stated } = ownFields(request.body);
+  const defaultBudget = totalMs === null ? null : { totalMs, ttftMs: null, tpotMs: null, onMiss: null };
+  const policy = policyOf(ofServer, { ...openPolicy, defaultBudget, onMiss });
+  const budget = budgetOf({ limits: { policy } }, { ...request, body: { sortie: stated } });
   return {
     budget: budget?.totalMs == null ? null : { ...budget, totalMs: budget.totalMs },
     holdsSentences: commit === 'sentence',

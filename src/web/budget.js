@@ -4,6 +4,8 @@ import { duration } from './dom.js';
 const STEPS = 100;
 const LEAST_MS = 50;
 const MOST_MS = 30_000;
+/** The step of 2 s. */
+const FIRST_STEP = 57;
 
 /** The budget at a step in ms, with two digits; null at the last step, which means no budget. */
 export function budgetAt(step) {
@@ -29,7 +31,7 @@ export class BudgetSlider {
     this.#output = output;
     this.#reason = reason;
     input.max = STEPS;
-    input.value = STEPS;
+    input.value = FIRST_STEP;
     input.addEventListener('input', () => {
       this.#show();
       onChange();

@@ -53,7 +53,6 @@ export function openChat() {
     messages: messagesOf(turns),
     // An empty field leaves the bound to the server.
     ...(Number($('chat-tokens').value) > 0 && { max_tokens: Number($('chat-tokens').value) }),
-    temperature: Number($('temperature').value),
     budget,
     onMiss: $('on-miss').value,
     audit: $('chat-audit').checked,
@@ -140,8 +139,8 @@ export function openChat() {
 
   /** Continues a text at full depth, token by token: it may end within a sentence. */
   const continuationOf = (turns, text) => {
-    const { messages, max_tokens, temperature } = requestOf(null, turns);
-    const request = { messages, temperature, model: deepest, ...(max_tokens !== undefined && { max_tokens }) };
+    const { messages, max_tokens } = requestOf(null, turns);
+    const request = { messages, model: deepest, ...(max_tokens !== undefined && { max_tokens }) };
     return { parts: (signal) => streamContinuation({ ...request, text }, signal), request, begun: text };
   };
 
@@ -229,9 +228,6 @@ export function openChat() {
     planNext();
   });
   $('chat-prompt').addEventListener('input', planNext);
-  $('temperature').addEventListener('input', () => {
-    $('temperature-text').textContent = Number($('temperature').value).toFixed(1);
-  });
   const [last] = keptChats();
   if (last === undefined) showList();
   else void open(last);

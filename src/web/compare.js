@@ -1,12 +1,26 @@
 /** The compare view: one prompt at all exits, one after the other, or side by side with the speed of each alone. */
-import { streamChat } from './api.js';
+import { loadMetrics, streamChat } from './api.js';
 import { gauge, paint } from './depth.js';
 import { $, announce, duration, element, onSubmit, showError, submitOnEnter } from './dom.js';
+import { slowdownOf } from './metrics.js';
 
 const EXAMPLES = ['What is water made of?', 'What is the opposite of hot?', 'Why is the sky blue?'];
 
 /** Tokens over which the speed of an exit alone is measured. */
 const MEASURED_TOKENS = 24;
+
+/** Steps that take so many times their time at the start are those of a busy machine. */
+const BUSY = 1.5;
+
+/** Says that other work slows the machine down, so that its speeds are no speeds of the model. */
+async function showBusy() {
+  // A server with an operations port does not say here.
+  const text = await loadMetrics().catch(() => null);
+  const slowdown = text === null ? 1 : slowdownOf(text);
+  $('busy').hidden = slowdown < BUSY;
+  $('busy').textContent =
+    `Busy machine: steps take ${slowdown.toFixed(1)} times their time at the start of the server.`;
+}
 
 /** One exit's column. On a phone it is a row of a table, whose text a tap opens. */
 class Column {
@@ -168,6 +182,7 @@ export function openCompare() {
     $('compare-stop').hidden = false;
     for (const column of columns) column.reset();
     await compare(own.signal);
+    await showBusy();
     if (running === own) $('compare-stop').hidden = true;
   };
 

@@ -68,7 +68,6 @@ for (const view of VIEWS) {
   });
 }
 
-$('open-why').addEventListener('click', () => $('why').showModal());
 $('why-form').addEventListener('submit', (event) => {
   event.preventDefault();
   $('why').close();

@@ -38,6 +38,12 @@ export function readLoad(text) {
   };
 }
 
+/** How many times their time at the start the steps take; 1 where the metrics do not say. */
+export function slowdownOf(text) {
+  const [samples] = parseMetrics(text, ['sortie_engine_slowdown_ratio']).values();
+  return samples[0]?.value ?? 1;
+}
+
 /** Tokens by exit between two readings. A restart of the server sets counters back to 0. */
 export function tokensBetween(earlier, later) {
   const grown = Object.entries(later.tokens).map(([layer, total]) => [

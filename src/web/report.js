@@ -25,7 +25,7 @@ const reasonText = ({ reason }) => REASONS[reason] ?? 'no plan';
  * The used share of the budget. Its colours are the depths of the answer in order. Without a budget it is full.
  * @param pieces parts of the text, each with its exit
  */
-function budgetBar({ actual_ms: actual, budget_ms: budget }, pieces) {
+function budgetBar({ actual_ms: actual, budget_ms: budget, outcome }, pieces) {
   const used = budget === null ? 1 : Math.min(1, actual / budget);
   const total = pieces.reduce((sum, [text]) => sum + text.length, 0);
   const parts = pieces.map(([text, layer]) => {
@@ -34,7 +34,8 @@ function budgetBar({ actual_ms: actual, budget_ms: budget }, pieces) {
     part.style.inlineSize = `${(100 * used * text.length) / total}%`;
     return part;
   });
-  return element('span', { class: 'used', 'aria-hidden': 'true' }, ...parts);
+  const isCut = outcome === 'cut' || outcome === 'empty';
+  return element('span', { class: isCut ? 'used torn' : 'used', 'aria-hidden': 'true' }, ...parts);
 }
 
 /** Deepest and shallowest exit of an answer, in words. */
@@ -98,6 +99,7 @@ function receiptOf(report) {
     ...(plan.reason === null ? [] : fact('Why this depth', why)),
     ...fact('Predicted', `${duration(report.predicted_ms)}${range(report)}`),
     ...(report.ttft_ms === null ? [] : fact('First token', `after ${duration(report.ttft_ms)}`)),
+    ...(report.hint == null ? [] : fact('The budget asked', report.hint.text)),
     ...(report.budget_ms === null ? [] : fact('The budget was', CLASSES[plan.service_class] ?? plan.service_class)),
   );
   const receipt = element(

@@ -2,13 +2,22 @@
 import { join } from 'node:path';
 import t from 'tap';
 import { courseOf, keptCurve, worthWithin } from '../../bench/everyday/kept.js';
+import { hintable, hintTable, hintTexts, measuredHints, withHints } from '../../bench/everyday/hints.js';
 import { loops, measuredOf, withMeasured } from '../../bench/everyday/report.js';
-import { type CheckedRequest, isChecked, pressed, readRequests, REQUESTS } from '../../bench/everyday/requests.js';
+import {
+  type CheckedRequest,
+  FORM_REQUESTS,
+  isChecked,
+  pressed,
+  readRequests,
+  REQUESTS,
+} from '../../bench/everyday/requests.js';
 import { score } from '../../bench/everyday/score.js';
 import { sentenceEnds } from '../../bench/everyday/sentences.js';
 
 void t.test('both halves have as many requests of each kind, 120 and more with a check', (t) => {
-  const all = readRequests(REQUESTS);
+  const all = [...readRequests(REQUESTS), ...readRequests(FORM_REQUESTS)];
+  t.ok(readRequests(FORM_REQUESTS).every((each) => isChecked(each) && each.form !== undefined));
   t.equal(new Set(all.map(({ request }) => request)).size, all.length);
   t.ok(all.filter(isChecked).length >= 120);
   const kinds = [...new Set(all.map(({ kind }) => kind))];
@@ -84,6 +93,16 @@ void t.test('a right answer in another form than the asked one has half of its s
     [{ form: 'numbered', right: ['hat', 'towel'], least: 2 }, 'A hat and a towel.', 0.5],
     [{ form: 'bullets', right: ['milk', 'cheese'], least: 2 }, 'Here:\n- milk\n* cheese', 1],
     [{ form: 'bullets', right: ['milk', 'cheese'], least: 2 }, '1. milk\n2. cheese', 0.5],
+    [{ form: 'german' }, 'Die Hauptstadt von Frankreich ist Paris.', 1],
+    [{ form: 'german' }, 'The capital of France is Paris.', 0.5],
+    [{ form: 'spanish' }, 'La capital es Paris, que es una ciudad de Francia.', 1],
+    [{ form: 'french' }, 'The capital of France is Paris.', 0.5],
+    [{ form: 'code', right: ['def'] }, '```python\ndef add(a, b):\n    return a + b\n```', 1],
+    [{ form: 'code', right: ['def'] }, 'The def keyword defines it.', 0.5],
+    [{ form: 'json', right: ['name'] }, 'Here:\n```json\n{"name": "Ann", "age": 3}\n```', 1],
+    [{ form: 'json', right: ['name'] }, '{"name": "Ann", "age": }', 0.5],
+    [{ form: 'table' }, '| Country | Capital |\n|-|-|\n| France | Paris |', 1],
+    [{ form: 'table' }, 'France has Paris.', 0.5],
   ];
   for (const [fields, text, expected] of cases)
     await t.test(`${fields.form}: ${text}`, async (t) => void t.equal(score(asking(fields), text), expected));
@@ -191,5 +210,45 @@ void t.test('a text loops if four tokens occur in a row more than four times', (
   t.equal(loops([]), false);
   t.equal(loops(times(4)), false);
   t.equal(loops(times(5)), true);
+  t.end();
+});
+
+void t.test('hints are texts with their words, and follow requests without a length of their own', (t) => {
+  const hints = hintTexts('15: Answer in one short sentence.| 40:  Answer in about 40 words. ');
+  t.strictSame(hints, [
+    { text: ' Answer in one short sentence.', words: 15 },
+    { text: ' Answer in about 40 words.', words: 40 },
+  ]);
+  for (const text of ['', 'Answer.', '0: Answer.', '15:', '15: Answer.|'])
+    t.throws(() => hintTexts(text), { message: `--hints must be "WORDS: TEXT", separated by |, got "${text}"` });
+  const own = [asking({ request: 'Where is Rome?' }), asking({ request: 'Where is Rome? Answer with one word.' })];
+  t.strictSame(
+    hintable(own).map(({ request }) => request),
+    ['Where is Rome?'],
+  );
+  t.end();
+});
+
+void t.test('the manifest gets length and score of the hints, of the tuning half', (t) => {
+  const [short, long] = hintTexts('5: Short.|50: Long.');
+  const answer = (hint: typeof short | null, text: string, tokens: number, half: 'tuning' | 'held-out' = 'tuning') => ({
+    ...{ hint: hint ?? null, text, tokens, request: asking({ half, form: 'german' }) },
+  });
+  const answers = [
+    ...[answer(null, 'Das ist Paris.', 60), answer(null, 'Die Stadt ist Paris.', 80)],
+    ...[answer(long, 'Das ist Paris.', 30), answer(long, 'It is the city of Paris.', 41)],
+    ...[answer(short, 'Paris ist es.', 3), answer(short, 'Rom', 2), answer(short, 'Paris', 900, 'held-out')],
+  ];
+  const hints = measuredHints(answers);
+  t.strictSame(hints, [
+    { text: ' Short.', words: 5, tokens: 3, right: 0.5 },
+    { text: ' Long.', words: 50, tokens: 36, right: 0.75 },
+  ]);
+  const lines = hintTable(answers);
+  t.equal(lines.length, 5);
+  t.match(lines[2], /^\| none \| 2 \| 70 .* \| 1\.000 \| - \|.* 1\.00 \|$/);
+  const text = withHints('{\n  "name": "m",\n  "files": []\n}\n', hints);
+  t.match(JSON.parse(text), { name: 'm', hints: [{ words: 5 }, { words: 50 }], files: [] });
+  t.ok(text.endsWith('\n') && text.indexOf('hints') < text.indexOf('files'));
   t.end();
 });

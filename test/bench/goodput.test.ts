@@ -11,7 +11,7 @@ import { earlier, type Record as BenchRecord, type Run, withRun } from '../../be
 import { allSides, sideOf } from '../../bench/goodput/side.js';
 import { type Sent, summaryOf } from '../../bench/goodput/summary.js';
 import { NO_BUDGET } from '../../src/loadgen/budgets.js';
-import { intervalShare, isInTime } from '../../src/loadgen/summary.js';
+import { intervalShare, isMet } from '../../src/loadgen/summary.js';
 import { parseQuestions, readQuestions } from '../../src/loadgen/questions.js';
 
 const ANSWER: GoodputAnswer = {
@@ -90,7 +90,7 @@ void t.test('budgets are ms or multiples, and others are named', async (t) => {
 });
 
 void t.test('a side states a budget, or an exit with a pressure', async (t) => {
-  const model = { name: 'm', layers: [10, 30], endTokens: [2] };
+  const model = { name: 'm', layers: [10, 30], endTokens: [2], accuracy: new Map([['30', 1]]) };
   const stated = (name: string) => {
     const { kind, headers, fields, hint } = sideOf(name, model);
     return [kind, headers(budget(500.4)), fields(budget(500)), ...(hint === '' ? [] : [hint])];
@@ -103,11 +103,30 @@ void t.test('a side states a budget, or an exit with a pressure', async (t) => {
     {},
     ' Answer in one short sentence.',
   ]);
+  t.strictSame(stated('truncates 10')[1], {
+    ...{ 'x-latency-budget-ms': '500', 'x-exit-layer': '10', 'x-budget-on-miss': 'truncate' },
+  });
+  const auto = { 'x-latency-budget-ms': '500', 'x-budget-hint': 'auto' };
+  t.strictSame(stated('routed auto'), ['routed', auto, {}]);
+  t.strictSame(stated('lands 10 auto'), ['fixed', { ...auto, 'x-exit-layer': '10' }, {}]);
   t.strictSame(stated('llama-server limit'), ['peer', {}, { t_max_predict_ms: 500 }]);
   t.strictSame(stated('fixed 30'), ['fixed', { 'x-exit-layer': '30' }, {}]);
   t.strictSame(stated('fixed 10+4'), ['fixed', { 'x-exit-layer': '10' }, { logit_bias: { '2': 4 } }]);
   t.strictSame(stated('llama-server+2.5'), ['peer', {}, { logit_bias: { '2': 2.5 } }]);
-  for (const name of ['', 'fixed', 'fixed 15', 'lands 15', 'fixed 30-1', 'Routed', 'routed now', 'llama-server 2'])
+  t.strictSame(stated('url'), ['peer', {}, {}]);
+  t.strictSame([sideOf('url', model).aborts, sideOf('url abort hint', model).aborts], [false, true]);
+  for (const name of [
+    '',
+    'fixed',
+    'fixed 15',
+    'lands 15',
+    'fixed 30-1',
+    'fixed 30 auto',
+    'llama-server auto',
+    'Routed',
+    'routed now',
+    'llama-server 2',
+  ])
     t.throws(() => sideOf(name, model), { message: /^--sides must be .* an exit of 10, 30, .*, got "/ });
   const all = allSides([10, 30], [0, 4], true);
   t.strictSame(all, [
@@ -121,7 +140,11 @@ void t.test('a side states a budget, or an exit with a pressure', async (t) => {
 
 void t.test('a request is greedy and without max_tokens, and its answer is scored', async (t) => {
   const bodies: Record<string, unknown>[] = [];
-  const report = { plan: { service_class: 'best_effort', exit_layer: 30 }, exit_layers: { '30': 3 }, actual_ms: 5 };
+  const report: Record<string, unknown> = {
+    plan: { service_class: 'best_effort', exit_layer: 30 },
+    exit_layers: { '30': 3 },
+    actual_ms: 5,
+  };
   const server = createServer((request, response) => {
     let body = '';
     request.on('data', (data: Buffer) => (body += data.toString()));
@@ -138,13 +161,19 @@ void t.test('a request is greedy and without max_tokens, and its answer is score
   }).listen(0, '127.0.0.1');
   await once(server, 'listening');
   t.teardown(() => server.close());
-  const side = sideOf('fixed 30+4 hint', { name: 'm', layers: [30], endTokens: [2] });
-  const send = sender(`http://127.0.0.1:${(server.address() as AddressInfo).port}`, 'm', side);
+  const side = sideOf('fixed 30+4 hint', { name: 'm', layers: [30], endTokens: [2], accuracy: new Map([['30', 1]]) });
+  const address = `http://127.0.0.1:${(server.address() as AddressInfo).port}`;
+  const send = sender(address, 'm', side);
   const [first, second] = [await send(JOB, performance.now()), await send(JOB, performance.now())];
   t.match(first, { right: 1, isLanded: true, tokens: 3, finishReason: 'stop', serviceClass: 'best_effort' });
   t.match(second, { right: 0, isLanded: false });
   const unchecked = await send({ ...JOB, check: null }, performance.now());
   t.equal(unchecked.right, null);
+  // Random weights: a whole answer counts by its exit's accuracy, and any other one 0.
+  const expected = sender(address, 'm', side, new Map([['30', 0.8]]));
+  t.equal((await expected({ ...JOB, check: null }, performance.now())).right, 0);
+  report.outcome = 'whole';
+  t.equal((await expected({ ...JOB, check: null }, performance.now())).right, 0.8);
   t.match(bodies[0], { model: 'm', temperature: 0, logit_bias: { '2': 4 } });
   t.match(JSON.stringify(bodies[0]?.messages), /Answer in one short sentence/);
   t.notOk('max_tokens' in (bodies[0] ?? {}));
@@ -159,20 +188,30 @@ void t.test('the share inside the predicted interval counts answered requests wi
 });
 
 void t.test('a right answer counts in time only, by the time of the client', async (t) => {
-  t.equal(isInTime(sentOf({ totalMs: 150 })), true);
-  t.equal(isInTime(sentOf({ totalMs: 150.1 })), false);
-  t.equal(isInTime(sentOf({ error: { kind: '429', message: '' } })), false);
+  t.equal(isMet(sentOf({ totalMs: 150 })), true);
+  t.equal(isMet(sentOf({ totalMs: 150.1 })), false);
+  t.equal(isMet(sentOf({ error: { kind: '429', message: '' } })), false);
   const summary = summaryOf([
-    sentOf(),
-    sentOf({ right: 0.5, isLanded: true, serviceClass: 'best_effort' }),
+    sentOf({ isHinted: true }),
+    sentOf({ right: 0.5, isHinted: false, isLanded: true, serviceClass: 'best_effort' }),
     sentOf({ right: 1, totalMs: 200, finishReason: 'length', tokens: 40, exits: { '30': 40 } }),
     sentOf({ right: 0, error: { kind: '500', message: '' }, tokens: 0, exits: null, serviceClass: null }),
   ]);
   t.match(summary, {
-    ...{ requests: 4, inTime: 0.5, right: 0.625, rightInTime: 0.375, landed: 0.25, cut: 1, tokens: 20 },
+    ...{ requests: 4, inTime: 0.5, right: 0.625, rightInTime: 0.375, landed: 0.25, hinted: 0.25, cut: 1, tokens: 20 },
     ...{ meanExit: 27.5, guaranteed: 2, kept: 0.5, failed: 1, ttftMs: { p50: 10 }, seconds: 0.2 },
   });
   t.ok(Math.abs(summary.deviation - Math.sqrt((1 + 0.25) / 4 - 0.375 ** 2)) < 1e-9);
+});
+
+void t.test('an answer in time that is cut or empty is not in time', async (t) => {
+  const summary = summaryOf([
+    sentOf({ outcome: 'landed', isLanded: true, finishReason: 'length' }),
+    sentOf({ outcome: 'cut', finishReason: 'length' }),
+    sentOf({ outcome: 'empty', finishReason: 'length', tokens: 0, right: 0 }),
+    sentOf({ finishReason: 'length' }),
+  ]);
+  t.match(summary, { inTime: 0.25, right: 0.75, rightInTime: 0.25, cut: 2, outcomes: { landed: 1, cut: 2, empty: 1 } });
 });
 
 void t.test('without checks only the time counts; a server without exits and classes has neither', async (t) => {

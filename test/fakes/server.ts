@@ -20,7 +20,7 @@ import { RequestMetrics } from '../../src/telemetry/requests.js';
 import type { Tracing } from '../../src/telemetry/trace.js';
 import { createSeries, type MetricsPrefix } from '../../src/telemetry/series.js';
 import { UpstreamGateway } from '../../src/upstream/gateway.js';
-import type { Upstream } from '../../src/upstream/upstream.js';
+import type { Upstream, UpstreamModel } from '../../src/upstream/upstream.js';
 import { FakeEngine, type Script } from './engine.js';
 
 const modelDir = resolveOptions({}, process.env).model;
@@ -93,7 +93,9 @@ export interface Overrides {
   readonly predictedWaitMs?: HttpContext['predictedWaitMs'];
   readonly load?: HttpContext['load'];
   readonly waitMs?: HttpContext['waitMs'];
+  /** Each one is served by its own name. */
   readonly upstreams?: readonly Upstream[];
+  readonly upstreamModels?: readonly UpstreamModel[];
 }
 
 export interface TestServer {
@@ -106,6 +108,13 @@ export interface TestServer {
   readonly port: number;
   post(path: string, body: unknown, headers?: Record<string, string>): Promise<Response>;
 }
+
+/** An upstream under its own name, without defaults. */
+export const ownModel = (upstream: Upstream): UpstreamModel => ({
+  name: upstream.name,
+  upstream,
+  defaults: { latencyBudgetMs: null, onMiss: null, commit: null },
+});
 
 /** A script that answers every request with this text, token by token. */
 export function says(text: string, script: Partial<Script> = {}): () => Script {
@@ -124,7 +133,8 @@ export async function build(
   const metrics = new RequestMetrics(series);
   metrics.observe(engine);
   overrides.tracing?.observe(engine);
-  const upstreams = overrides.upstreams === undefined ? undefined : new UpstreamGateway(overrides.upstreams);
+  const upstreamModels = [...(overrides.upstreams ?? []).map(ownModel), ...(overrides.upstreamModels ?? [])];
+  const upstreams = upstreamModels.length === 0 ? undefined : new UpstreamGateway(upstreamModels, series);
   const context: HttpContext = {
     ...(upstreams !== undefined && { upstreams }),
     api: {

@@ -30,6 +30,8 @@ export const upstream: Omit<Upstream, 'url'> = {
   model: 'vendor/big-1',
   key: 'upstream-key',
   deadlineHeader: 'x-latency-budget-ms',
+  right: 1,
+  extraHeaders: {},
 };
 
 export async function scriptedUpstream(

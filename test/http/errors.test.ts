@@ -560,6 +560,17 @@ void t.test('an infeasible budget is a 503 that names the smallest accepted budg
   });
 });
 
+void t.test('a rejection without planning time names no budget, and says so', async (t) => {
+  const reject = { reason: 'budget_infeasible', leastFeasibleMs: null, isUnsought: true } as const;
+  const server = await build(t, () => ({ tokens: [], reject }));
+  const headers = { 'x-latency-budget-ms': '5', 'x-budget-on-miss': 'reject' };
+  const response = await server.post('/v1/chat/completions', { messages }, headers);
+  t.equal(response.status, 503);
+  const message =
+    'No exit can meet the latency budget; too many requests are rejected at once to name one that it can.';
+  t.match(await response.json(), { error: { message, least_feasible_budget_ms: null, outcome: 'refused' } });
+});
+
 void t.test('one rejected choice cancels its siblings', async (t) => {
   let count = 0;
   const server = await build(t, () =>

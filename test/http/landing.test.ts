@@ -91,6 +91,8 @@ void t.test('an answer cut at its deadline goes back to its last whole sentence;
   t.match(JSON.parse(sent.at(-2) ?? ''), { choices: [{ finish_reason: 'length' }], sortie: { outcome: 'cut' } });
   server.engine.script = says('Paris is a long', { end: 'deadline' });
   t.match(await ask({}), { choices: [{ text: 'Paris is a long' }], sortie: { outcome: 'cut' } }, 'no sentence');
+  server.engine.script = says('```js\nf();\ng(', { end: 'deadline' });
+  t.match(await ask({}), { choices: [{ text: '```js\nf();\n```' }], sortie: { outcome: 'landed' } }, 'open code');
 });
 
 void t.test('a stream of each API ends in the same terms, with the same report', async (t) => {

@@ -77,12 +77,12 @@ void t.test('reject: what is admitted is guaranteed', async (t) => {
   t.ok(rejected > 2 && rejected < 15, `${rejected} rejected`);
 });
 
-void t.test('reject: the named budget is enough, and a quarter less is not', async (t) => {
+void t.test('reject: the named budget is enough, and a third less is not', async (t) => {
   for (const request of [asking('a', null), asking('a', null, natural), asking('a', null, { minExit: 30 })]) {
     const named = least(request);
     const at = (ms: number): string => admission(plannerOf(), within(request, total(ms, 'reject'))).kind;
     t.equal(at(named), 'admit', `${named} ms`);
-    t.equal(at(named * 0.75), 'reject', `${named} ms`);
+    t.equal(at(named * 0.66), 'reject', `${named} ms`);
   }
 });
 

@@ -4,7 +4,6 @@ import t from 'tap';
 import { type Chunk, readChunk } from '../../src/upstream/chunk.js';
 import { HeldAnswer, type Hold } from '../../src/upstream/held-answer.js';
 import { withField, withTexts } from '../../src/upstream/json-fields.js';
-import { restOfBudget, upstreamOf, type UpstreamOptions } from '../../src/upstream/upstream.js';
 
 const word = fc.constantFrom(
   'One',
@@ -62,25 +61,5 @@ void t.test('texts at the top of a JSON change, and no other byte', (t) => {
   ] as const;
   for (const [before, after] of cases) t.equal(withTexts(before, { id: 'b' }), after);
   t.equal(withField('{"a":1}', 'b', { c: 2 }), '{"a":1,"b":{"c":2}}');
-  t.end();
-});
-
-void t.test('the options of an upstream', (t) => {
-  const none: UpstreamOptions = {
-    upstream: null,
-    upstreamModel: null,
-    upstreamKeyEnv: null,
-    upstreamDeadlineHeader: 'X-Request-Ttl-Ms',
-  };
-  const all = { ...none, upstream: 'http://a/v1', upstreamModel: 'big', upstreamKeyEnv: 'KEY' };
-  const read = (options: UpstreamOptions, env = {}) => upstreamOf(options, ['small'], env, (text) => Error(text));
-  t.equal(read(none), null);
-  t.match(read(all, { KEY: 'k' }), { name: 'big', model: 'big', key: 'k', deadlineHeader: 'x-request-ttl-ms' });
-  t.throws(() => read(all), /--upstream-key-env/);
-  t.throws(() => read({ ...all, upstream: null }), /--upstream must/);
-  t.throws(() => read({ ...all, upstreamModel: null }), /--upstream-model must/);
-  t.throws(() => read({ ...all, upstreamModel: 'small:10' }, { KEY: 'k' }), /must differ/);
-  t.equal(restOfBudget('x-request-ttl-ms', 1234.5), '1234');
-  t.equal(restOfBudget('x-litellm-timeout', 1234.5), '1.234');
   t.end();
 });

@@ -38,6 +38,7 @@ interface Metrics {
   tokensBetween(earlier: Load, later: Load): Record<string, number>;
   attainmentBetween(earlier: Load, later: Load): number | null;
   landedBetween(earlier: Load, later: Load): number | null;
+  slowdownOf(text: string): number;
   meanDepth(tokens: Record<string, number>): number | null;
 }
 
@@ -130,7 +131,9 @@ for (const metricsPrefix of ['sortie_', 'vllm:'] as const)
     from(t, server.url);
     const earlier = metrics.readLoad((await api.loadMetrics()) ?? '');
     server.context.series.running.set(3);
-    t.equal(metrics.readLoad((await api.loadMetrics()) ?? '').running, 3);
+    server.context.series.slowdown.set(2.5);
+    const busy = (await api.loadMetrics()) ?? '';
+    t.same([metrics.readLoad(busy).running, metrics.slowdownOf(busy), metrics.slowdownOf('')], [3, 2.5, 1]);
     await collected({ ...ask, budget: 5000 });
     server.engine.script = says('Paris.', { ended: { landed: { at: 2, pressure: 1, probability: 0.1 } } });
     await collected({ ...ask, budget: 5000 });

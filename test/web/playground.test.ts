@@ -53,6 +53,7 @@ void t.test('Compare answers one prompt at every exit in turn, each at its own s
     Array.from({ length: 5 }, () => answer),
   );
   t.match(await text(page, '.speed'), /^[\d.]+ tokens\/s$/);
+  t.equal(await page.evaluate("document.getElementById('busy').hidden"), true);
   t.same(page.complaints, []);
 });
 
@@ -101,6 +102,7 @@ void t.test(
       '#/chat',
     );
     await loaded(page);
+    t.match(await text(page, '#budget-text'), /^2(\.0)?\ss$/, 'the budget at first');
     await page.evaluate("document.getElementById('budget').value = 90");
     await type(page, 'chat-prompt', 'First');
     await page.press('Enter', 13, 8);

@@ -38,8 +38,8 @@ function card(context: ApiContext, { name, exit }: RequestedModel) {
 }
 
 /** A model that runs elsewhere. */
-function upstreamCard({ model }: ApiContext, name: string) {
-  const own = { id: name, object: 'model', created: model.created, owned_by: 'upstream', root: name };
+export function upstreamCard(name: string, created: number) {
+  const own = { id: name, object: 'model', created, owned_by: 'upstream', root: name };
   return { ...own, parent: null, max_model_len: null, exit_layer: null };
 }
 
@@ -71,7 +71,7 @@ export const listModels: PlainEndpoint = {
       object: 'list',
       data: [
         ...namesOf(context.model).flatMap((name) => [null, ...exits].map((exit) => card(context, { name, exit }))),
-        ...(context.upstreamNames ?? []).map((name) => upstreamCard(context, name)),
+        ...(context.upstreamNames ?? []).map((name) => upstreamCard(name, context.model.created)),
       ],
     };
   },
@@ -92,7 +92,7 @@ export const getModel: PlainEndpoint = {
   serve(context, { params, caller }) {
     readyEngine(context);
     const name = params.model ?? params['*'] ?? '';
-    if (context.upstreamNames?.includes(name) === true) return upstreamCard(context, name);
+    if (context.upstreamNames?.includes(name) === true) return upstreamCard(name, context.model.created);
     const requested = requestedModel(context.model, name);
     const { exit } = requested;
     if (exit !== null && !exitsFor(context, caller).includes(exit)) {

@@ -5,7 +5,7 @@
  */
 import type { EndedEvent, PlannedEvent, TokenEvent, TokenLogprobs } from '../../protocol/index.js';
 import type { Detokenizer } from '../../text/detokenizer.js';
-import { lastSentenceEnd } from '../../text/sentences/last-sentence.js';
+import { wayBack } from '../../text/sentences/sentence-ends.js';
 import { StopStrings, type StopList } from '../../text/stop-strings.js';
 import { ThoughtReader, type ThoughtTags } from '../../text/thoughts.js';
 import { codePointLength } from '../../util/code-points.js';
@@ -165,16 +165,19 @@ export class Choice {
     return this.finishReason;
   }
 
-  /** Takes the text that no reader has back to its last whole sentence, if it has one. */
+  /** Takes the text that no reader has back to its last whole sentence or line of code, if it has one. */
   goBack(): void {
     if (this.isStopped || this.#calls !== null) return;
     const text = this.#deltas.map((delta) => delta.text).join('');
-    let left = lastSentenceEnd(text);
-    if (left === 0) return;
+    const { length, closing } = wayBack(text);
+    if (length === 0) return;
+    let left = length;
     const end = this.#spec.echoLength + codePointLength(text.slice(0, left));
     for (const delta of this.#deltas) {
+      const isLast = left > 0 && left <= delta.text.length;
       delta.text = delta.text.slice(0, left);
       left -= delta.text.length;
+      if (isLast) delta.text += closing;
       delta.tokens.splice(0, Infinity, ...delta.tokens.filter(({ offset }) => offset < end));
     }
     this.#isBack = true;

@@ -40,6 +40,11 @@ export interface Family {
    * A folder's linear layer from a loop's end to one value, the probability to stop there: its `.weight` and `.bias`.
    */
   readonly gate?: string;
+  /**
+   * Published right answers of the class by loop, as a share of those of all loops; 0 for a loop without a figure. It
+   * counts for a model with as many loops.
+   */
+  readonly loopAccuracy?: readonly number[];
 }
 
 /** Metadata below the architecture's name, and the tensors of the file. */

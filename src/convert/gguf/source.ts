@@ -81,6 +81,7 @@ function source(gguf: GgufModel): ModelSource {
     ownBlocks: null,
     prompt: null,
     gate: null,
+    loopAccuracy: family.loopAccuracy ?? null,
     tokenizer: ggufTokenizer(metadata, file),
     name: text('general.name') ?? path.basename(ggufPart(file)?.stem ?? file, '.gguf'),
     licence: text('general.license') ?? 'unknown',

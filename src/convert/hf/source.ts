@@ -87,6 +87,7 @@ export function openHuggingFace(folder: string): ModelSource {
     blocks: recipes,
     prompt: isSwift ? swiftKvExit(fields, raw, architecture) : null,
     gate: family.gate === undefined ? null : readGate(raw, family.gate, architecture.hidden),
+    loopAccuracy: family.loopAccuracy ?? null,
     ownBlocks: balcony && { ...balcony.blocks, file: folder },
     tokenizer,
     name: path.basename(path.resolve(folder)),

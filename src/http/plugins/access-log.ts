@@ -1,7 +1,7 @@
 /** One log line and one count per request, when its last byte went out or its client disconnected. */
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
 import { isSent, onClosed, statusOf } from '../response-lifecycle.js';
-import type { HttpContext } from '../context.js';
+import type { GatewayContext } from '../context.js';
 
 declare module 'fastify' {
   interface FastifyRequest {
@@ -16,7 +16,7 @@ declare module 'fastify' {
 const QUIET = /^\/(health|load|metrics|v2\/health)/;
 
 /** @returns a function that logs and counts one request at its end, whether served or rejected */
-export function accessLog(context: HttpContext): (request: FastifyRequest, reply: FastifyReply) => void {
+export function accessLog(context: GatewayContext): (request: FastifyRequest, reply: FastifyReply) => void {
   // Fastify calls onResponse only for responses sent in full, never for a client that disconnected.
   return (request, reply) => {
     request.logFields = {};
@@ -58,7 +58,7 @@ function origin({ forwarded: { isTrusted, client, scheme, waitedMs } }: FastifyR
 /** @param watch the result of {@link accessLog} */
 export function registerAccessLog(
   app: FastifyInstance,
-  context: HttpContext,
+  context: GatewayContext,
   watch: ReturnType<typeof accessLog>,
 ): void {
   app.decorateRequest('logFields');

@@ -15,7 +15,7 @@ import type { ApiKey } from '../keys.js';
 import { TokenBucket } from '../token-bucket.js';
 import { networkOf } from '../forwarded.js';
 import { onClosed } from '../response-lifecycle.js';
-import type { HttpContext } from '../context.js';
+import type { GatewayContext } from '../context.js';
 
 declare module 'fastify' {
   interface FastifyRequest {
@@ -172,7 +172,7 @@ class Meter {
   }
 }
 
-export function registerLimits(app: FastifyInstance, { series, dailyTokens }: HttpContext): void {
+export function registerLimits(app: FastifyInstance, { series, dailyTokens }: GatewayContext): void {
   const daily = dailyTokens ?? new DailyTokens(null);
   /** By the digest of the key: a reload may change its name or limits, and its use stays. */
   const meters = new Map<string, Meter>();

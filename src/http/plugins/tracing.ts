@@ -3,7 +3,7 @@ import type { FastifyInstance } from 'fastify';
 import type { RequestTrace } from '../../telemetry/trace.js';
 import { traceIdOf } from '../forwarded.js';
 import { isSent, onClosed, statusOf } from '../response-lifecycle.js';
-import type { HttpContext } from '../context.js';
+import type { GatewayContext } from '../context.js';
 
 declare module 'fastify' {
   interface FastifyContextConfig {
@@ -16,7 +16,7 @@ declare module 'fastify' {
   }
 }
 
-export function registerTracing(app: FastifyInstance, { tracing, api }: HttpContext): void {
+export function registerTracing(app: FastifyInstance, { tracing, api }: GatewayContext): void {
   app.decorateRequest('trace', null);
   if (tracing === null) {
     app.addHook('onRequest', (request, _reply, done) => {
@@ -41,7 +41,7 @@ export function registerTracing(app: FastifyInstance, { tracing, api }: HttpCont
         'client.address': client,
         'gen_ai.operation.name': operation,
         'gen_ai.provider.name': 'sortie',
-        'gen_ai.response.model': api.model.name,
+        'gen_ai.response.model': api?.model.name,
         'sortie.request_id': request.id,
       });
       request.trace = trace;

@@ -3,7 +3,7 @@ import type { FastifyInstance } from 'fastify';
 import { type Static, Type, nullable } from '../../util/schema.js';
 import { loadHeader, requestIdHeader } from '../../api/schemas/headers.js';
 import { ApiError } from '../../api/errors.js';
-import type { HttpContext } from '../context.js';
+import type { GatewayContext, HttpContext } from '../context.js';
 import { answers } from './describe.js';
 
 const Status = Type.Object({ status: Type.String() });
@@ -11,13 +11,18 @@ const Version = Type.Object({ version: Type.String() });
 
 const tags = ['Operations'];
 
-export function registerHealth(app: FastifyInstance, context: HttpContext): void {
+export function registerHealth(
+  app: FastifyInstance,
+  context: GatewayContext & Partial<Pick<HttpContext, 'waitMs'>>,
+): void {
   const live = () => ({ status: 'ok' });
   const ready = () => {
     if (context.draining) throw new ApiError('draining', 'The server is shutting down.');
-    if (context.api.engine.ready === null) throw new ApiError('loading', 'The model is loading.');
+    const { api } = context;
+    if (api === undefined) return { status: 'ready' };
+    if (api.engine.ready === null) throw new ApiError('loading', 'The model is loading.');
     const { readyWait } = context.options;
-    const waitMs = Math.max(context.waitMs() ?? 0, context.api.engine.unreadMs);
+    const waitMs = Math.max(context.waitMs?.() ?? 0, api.engine.unreadMs);
     if (waitMs > readyWait * 1000) {
       const rule = `more than --ready-wait, ${readyWait} s`;
       throw new ApiError('overloaded', `A new request would wait ${Math.round(waitMs / 1000)} s: ${rule}.`);
@@ -75,7 +80,7 @@ export function registerLoad(app: FastifyInstance, { api: { metrics }, predicted
   );
 }
 
-export function registerMetrics(app: FastifyInstance, context: HttpContext): void {
+export function registerMetrics(app: FastifyInstance, context: GatewayContext): void {
   app.get(
     '/metrics',
     {

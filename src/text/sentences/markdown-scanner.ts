@@ -77,6 +77,12 @@ export class MarkdownScanner {
     return fence > 0 || line === 'info' || (line === 'fence' && run >= LEAST_FENCE);
   }
 
+  /** The marks that close the open code fence; empty without one. */
+  get openFence(): string {
+    const { fence, mark } = this.#state;
+    return fence > 0 ? String.fromCodePoint(mark).repeat(fence) : '';
+  }
+
   /** A code fence is complete, and no other text has begun. */
   get isFenceEnd(): boolean {
     return this.#state.isFenceEnd || this.#closes;

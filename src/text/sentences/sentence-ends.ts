@@ -15,6 +15,36 @@ interface Place {
 
 const encoder = new TextEncoder();
 const BLANKS = /^[^\S\n\r]*$/;
+const LINE_END = /[\n\r]/;
+/** Header, rule and one row: a table with fewer lines holds nothing. */
+const LEAST_TABLE_LINES = 3;
+/** A mark that may be that of a decimal. */
+const DIGIT_AND_MARK = /\p{Nd}\p{P}$/u;
+/** A table's line so far. */
+const TABLE_LINE = /^\s*\|/;
+/** Characters of a line that are kept: its kind shows at its begin. */
+const KEPT_LINE = 16;
+
+/** Marks that leave a line of code without its end. */
+const OPEN_LINE = /[{([,:\\=+\-*/|&.<]/;
+
+/** Where a text without an end of its own goes back to. */
+export interface WayBack {
+  /** Length of the text that stays, in UTF-16 units; 0 for none. */
+  readonly length: number;
+  /** Text behind it that closes an open code fence; else empty. */
+  readonly closing: string;
+}
+
+/** The way back to the last whole sentence, list item, table row, closed fence, or line of code in an open one. */
+export function wayBack(text: string): WayBack {
+  const ends = new SentenceEnds();
+  ends.add(text);
+  const { lastIfOver: sentence, code } = ends;
+  const isCode = code.end > sentence;
+  const length = text.slice(0, isCode ? code.end : sentence).trimEnd().length;
+  return { length, closing: isCode ? `\n${code.fence}` : '' };
+}
 
 export class SentenceEnds {
   readonly #scanner = new SentenceScanner();
@@ -24,6 +54,17 @@ export class SentenceEnds {
   /** The latest place, which the text behind it has not decided. */
   #open: Place | null = null;
   #behind = '';
+  /** The present line's begin. */
+  #line = '';
+  /** Whole lines of the present table. */
+  #tableLines = 0;
+  /** The last two characters. */
+  #tail = '';
+  /** The last visible character of the present line. */
+  #visible = '';
+  /** The end of the last whole statement's line in the open code fence. */
+  #codeEnd = 0;
+  #isCodeLine = false;
 
   /** @param text the next part; it ends with a whole character */
   add(text: string): void {
@@ -31,6 +72,8 @@ export class SentenceEnds {
       this.#decide(character);
       this.#scanner.read(encoder.encode(character));
       this.#length += character.length;
+      this.#tail = this.#tail.slice(-1) + character;
+      this.#countLines(character);
       this.#place(character);
     }
   }
@@ -45,16 +88,39 @@ export class SentenceEnds {
     return this.#count;
   }
 
-  /** `last` if the text ends here: a mark at its end then ends a sentence. */
+  /** `last` if the text ends here: a mark at its end then ends a sentence, unless a digit is in front of it. */
   get lastIfOver(): number {
-    return this.#open !== null && !this.#open.needsLineEnd ? this.#open.at : this.#last;
+    if (this.#open === null || this.#open.needsLineEnd) return this.#last;
+    const isDecimal = this.#behind === '' && DIGIT_AND_MARK.test(this.#tail);
+    return isDecimal ? this.#last : this.#open.at;
+  }
+
+  /** The last line of the open code fence that may end a statement, and the marks that close the fence. */
+  get code(): { readonly end: number; readonly fence: string } {
+    return { end: this.#codeEnd, fence: this.#scanner.openFence };
+  }
+
+  #countLines(character: string): void {
+    if (!LINE_END.test(character)) {
+      if (this.#line.length < KEPT_LINE) this.#line += character;
+      if (character.trim() !== '') this.#visible = character;
+      return;
+    }
+    this.#tableLines = TABLE_LINE.test(this.#line) ? this.#tableLines + 1 : 0;
+    const isCode = this.#scanner.openFence !== '';
+    if (!isCode) this.#codeEnd = 0;
+    else if (this.#isCodeLine && this.#visible !== '' && !OPEN_LINE.test(this.#visible))
+      this.#codeEnd = this.#length - 1;
+    this.#isCodeLine = isCode;
+    this.#line = '';
+    this.#visible = '';
   }
 
   #decide(character: string): void {
     const place = this.#open;
     if (place === null) return;
     this.#behind += character;
-    const isLineEnd = /[\n\r]/.test(character);
+    const isLineEnd = LINE_END.test(character);
     if (place.needsLineEnd) {
       if (isLineEnd) this.#end(place.at);
       if (isLineEnd || !BLANKS.test(this.#behind)) this.#open = null;
@@ -71,8 +137,8 @@ export class SentenceEnds {
 
   #place(character: string): void {
     const { mayEnd, isAmbiguous } = this.#scanner;
-    if (mayEnd === 'no') return;
-    const needsLineEnd = mayEnd === 'line_break' && !/[\n\r]/.test(character);
+    if (mayEnd === 'no' || (this.#tableLines > 0 && this.#tableLines < LEAST_TABLE_LINES)) return;
+    const needsLineEnd = mayEnd === 'line_break' && !LINE_END.test(character);
     if (!needsLineEnd && !isAmbiguous) {
       this.#end(this.#length);
       this.#open = null;

@@ -101,6 +101,11 @@ export class SentenceScanner {
     return this.#lines.isFenced;
   }
 
+  /** The marks that close the code around the place; empty outside of code. */
+  get openFence(): string {
+    return this.#lines.openFence;
+  }
+
   /** Whether the text behind the place decides as well, by `continuesSentence`. */
   get isAmbiguous(): boolean {
     return this.#state.isMarked && this.#state.isAmbiguous;

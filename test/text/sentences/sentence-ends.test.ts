@@ -1,6 +1,6 @@
 /** Places where sentences have ended, in texts that grow by parts. */
 import t from 'tap';
-import { SentenceEnds } from '../../../src/text/sentences/sentence-ends.js';
+import { SentenceEnds, wayBack } from '../../../src/text/sentences/sentence-ends.js';
 
 /** @returns the text up to the last certain end, and up to the last end if the text is over */
 function ends(text: string, step: number): [string, string] {
@@ -36,3 +36,32 @@ for (const [name, text, last, ifOver = last] of CASES) {
     t.end();
   });
 }
+
+// The place to which a text without an end of its own goes back.
+for (const [text, kept] of [
+  ['No, a tomato is not a fruit. While both are red, they', 'No, a tomato is not a fruit.'],
+  ['One. Two! Three', 'One. Two!'],
+  ['A whole sentence.', 'A whole sentence.'],
+  ['He said "Go." Then he', 'He said "Go."'],
+  ['Pi is 3.14 and so', ''],
+  ['It costs 3.', ''],
+  ['Ask Dr. Who', ''],
+  ['The sky is blue because of', ''],
+  ['Dear Sir,\n\nI', ''],
+  ['', ''],
+  ['\u5929\u7a7a\u662f\u84dd\u8272\u7684\u3002\u56e0\u4e3a', '\u5929\u7a7a\u662f\u84dd\u8272\u7684\u3002'],
+  ['Fruits:\n1. Apples\n2. Bananas\n3. Che', 'Fruits:\n1. Apples\n2. Bananas'],
+  ['- Eat less.\n- Sleep mo', '- Eat less.'],
+  ['| a | b |\n| - | - |\n| 1', ''],
+  ['| a | b |\n| - | - |\n| 1 | 2 |\n| 3', '| a | b |\n| - | - |\n| 1 | 2 |'],
+  ['So:\n```js\nf();\n```\nThis calls', 'So:\n```js\nf();\n```'],
+  ['Use it. So:\n```js\nf();\ng(', 'Use it. So:\n```js\nf();\n```'],
+  ['Use it. So:\n```js\nf(', 'Use it.'],
+  ['~~~~py\ndef f(n):\n    return n\n\ndef g(n):\n', '~~~~py\ndef f(n):\n    return n\n~~~~'],
+  ['```\na = 1\n```\nThen ```b', '```\na = 1\n```'],
+  ['# Title\n\nText', ''],
+] as const)
+  void t.test(`${JSON.stringify(text)} goes back to ${JSON.stringify(kept)}`, async (t) => {
+    const { length, closing } = wayBack(text);
+    t.equal(text.slice(0, length) + closing, kept);
+  });

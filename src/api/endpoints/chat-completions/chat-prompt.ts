@@ -32,7 +32,7 @@ type PromptFields = Pick<
   | 'add_special_tokens'
 >;
 
-interface Rules extends Pick<Encoding, 'waitLimit' | 'most'> {
+export interface PromptRules extends Pick<Encoding, 'waitLimit' | 'most'> {
   /** Functions that the model may call. */
   readonly tools: readonly ChatTool[];
   /** Absent: true. With false, thoughts that the template opens are closed, as without an effort. */
@@ -46,7 +46,7 @@ interface Rules extends Pick<Encoding, 'waitLimit' | 'most'> {
 export async function chatPrompt(
   context: ApiContext,
   body: PromptFields,
-  { tools, mayThink = true, ...encoding }: Rules,
+  { tools, mayThink = true, ...encoding }: PromptRules,
 ): Promise<Prompt> {
   const { messages, reasoning_effort: effort, add_special_tokens: addSpecial = false } = body;
   const { continuesLast, addGenerationPrompt } = promptEnding(body);
@@ -78,6 +78,14 @@ export async function chatPrompt(
     if (!(error instanceof ChatTemplateError)) throw error;
     throw new ApiError('invalid_value', `The chat template rejects these messages: ${error.message}`, 'messages');
   }
+}
+
+/** The chat with a text behind its last message. */
+export function withHint(body: ChatBody, text: string): ChatBody {
+  const messages = body.messages.map((each, i) =>
+    i < body.messages.length - 1 ? each : { ...each, content: textOf(each).trimEnd() + text },
+  );
+  return { ...body, messages };
 }
 
 /** The text of a message, whose content is a string or a list of parts. */

@@ -1,0 +1,78 @@
+/** The parts that servers with and without a local model share: signals, ports, keys. */
+import { once } from 'node:events';
+import { join } from 'node:path';
+import type { FastifyInstance } from 'fastify';
+import type { DefaultBudget } from './api/context.js';
+import { chooseHost, listen, urlOf } from './address.js';
+import type { ServeOptions } from './config.js';
+import { DailyTokens } from './http/daily-tokens.js';
+import type { GatewayContext } from './http/context.js';
+import { type ApiKey, loadApiKeys, reloadKeysOnSignal } from './http/keys.js';
+import { monotonicMs } from './util/clock.js';
+
+/** The parts of a server that end with it, in this order. */
+export type Closing = { close(): unknown }[];
+
+/**
+ * Repeated signals within this time count as one. On Ctrl+C the terminal signals all processes of `npm start`, and npm
+ * forwards its own signal as well.
+ */
+const SAME_SIGNAL_MS = 1000;
+
+/**
+ * Resolves with the first of these signals. A later one exits the process immediately. `close-with-grace` has no such
+ * interval: it would cut the drain at the signal that npm forwards.
+ */
+export async function firstSignal(): Promise<NodeJS.Signals> {
+  const signals = ['SIGTERM', 'SIGINT'] as const;
+  const [signal] = (await Promise.race(signals.map((name) => once(process, name)))) as [NodeJS.Signals];
+  const first = monotonicMs();
+  for (const name of signals) {
+    process.on(name, () => {
+      if (monotonicMs() - first >= SAME_SIGNAL_MS) process.exit(130);
+    });
+  }
+  return signal;
+}
+
+/** The value of `--default-budget`, which is a total. */
+export function totalBudget(totalMs: number | null): DefaultBudget | null {
+  return totalMs === null ? null : { totalMs, ttftMs: null, tpotMs: null, onMiss: null };
+}
+
+export function openDailyTokens({ cacheDir, port }: ServeOptions, log: GatewayContext['log']): DailyTokens {
+  return new DailyTokens(join(cacheDir, `tokens-of-the-day-${port}.json`), (reason) => {
+    log.warn({ reason }, 'the tokens of the day are not kept');
+  });
+}
+
+/** Reads the keys again at the signal. @returns what ends that */
+export function reloadKeys(
+  context: Pick<GatewayContext, 'apiKeys' | 'log'> & { apiKeys: readonly ApiKey[]; readonly options: ServeOptions },
+  check: (keys: readonly ApiKey[]) => void,
+): () => void {
+  return reloadKeysOnSignal(context, () => {
+    const keys = loadApiKeys(context.options);
+    check(keys);
+    return keys;
+  });
+}
+
+/**
+ * Listens on the ports of the options, and logs it.
+ * @param ops serves the operations port; null without one
+ * @param said the model, and the rest of the log line
+ */
+export async function listenOn(
+  { options, apiKeys, log }: GatewayContext,
+  app: FastifyInstance,
+  ops: FastifyInstance | null,
+  { model, then }: { readonly model: string; readonly then: string },
+): Promise<{ readonly url: string; readonly docsUrl: string }> {
+  const { address: host, reason } = chooseHost(options.host, apiKeys.length);
+  const opsPort = ops === null ? null : await listen(ops, host, options.opsPort ?? 0, 'ops-port');
+  const port = await listen(app, host, options.port, 'port');
+  const url = urlOf(host, port);
+  log.info({ port, ...(opsPort !== null && { opsPort }), host, reason, model }, `listening on ${url}, ${then}`);
+  return { url, docsUrl: urlOf(host, opsPort ?? port) };
+}

@@ -1,0 +1,30 @@
+/** Series of models that run elsewhere. The label `upstream` is a name of the configuration. */
+import { LATE_S, PER_TOKEN_S, TTFT_S } from './buckets.js';
+import { counter, histogram } from './series-makers.js';
+
+export const UPSTREAM = {
+  upstreamTries: counter('upstream_tries_total', 'Requests to an upstream model, by its status and by their end.', [
+    'upstream',
+    'status',
+    'end',
+  ]),
+  upstreamAnswers: counter('upstream_answers_total', 'Answers of an upstream model to clients, by outcome.', [
+    'upstream',
+    'outcome',
+  ]),
+  upstreamTtft: histogram('upstream_ttft_seconds', 'Request to the first content of an upstream model.', TTFT_S, [
+    'upstream',
+  ]),
+  upstreamGap: histogram(
+    'upstream_gap_seconds',
+    'Time between two parts of the content of an upstream model.',
+    PER_TOKEN_S,
+    ['upstream'],
+  ),
+  upstreamLate: histogram(
+    'upstream_last_byte_after_deadline_seconds',
+    'Last byte of an answer under a budget past its deadline; 0 in time.',
+    LATE_S,
+    ['upstream'],
+  ),
+};

@@ -1,0 +1,201 @@
+/** Metrics and traces of requests to an upstream. */
+import { setTimeout as delay } from 'node:timers/promises';
+import { pino } from 'pino';
+import t, { type Test } from 'tap';
+import { startTracing } from '../../src/telemetry/tracing.js';
+import { collect, valuesOf } from '../fakes/collector.js';
+import { build, says, type TestServer } from '../fakes/server.js';
+import {
+  answers,
+  begin,
+  chunk,
+  event,
+  say,
+  scriptedUpstream,
+  upstream,
+  type ScriptedUpstream,
+  type UpstreamScript,
+} from '../fakes/upstream.js';
+import { until } from '../support/until.js';
+import { ask } from './told.js';
+
+const messages = [{ role: 'user', content: 'Where is Paris?' }];
+
+async function both(
+  t: Test,
+  script: UpstreamScript,
+): Promise<{ readonly there: ScriptedUpstream; readonly here: TestServer }> {
+  const there = await scriptedUpstream(t, script);
+  return { there, here: await build(t, says('Local.'), { upstreams: [{ ...upstream, url: there.url }] }) };
+}
+
+type Metric = Awaited<ReturnType<TestServer['context']['series']['upstreamTries']['get']>>;
+
+/** The values of a series by the texts of its labels, without zeros. */
+async function values(metric: { get(): Promise<Metric> }, ...labels: readonly string[]): Promise<object> {
+  const rows = (await metric.get()).values.filter(({ value }) => value > 0);
+  const nameOf = (of: Partial<Record<string, string | number>>) => labels.map((label) => of[label]).join(' ');
+  return Object.fromEntries(rows.map((row) => [nameOf(row.labels), row.value]));
+}
+
+const tries = ({ context }: TestServer) => values(context.series.upstreamTries, 'upstream', 'status', 'end');
+const outcomes = ({ context }: TestServer) => values(context.series.upstreamAnswers, 'upstream', 'outcome');
+
+/** A part of the histogram of seconds past the deadline. */
+async function late({ context }: TestServer, part: 'count' | 'sum'): Promise<number | undefined> {
+  const { values } = await context.series.upstreamLate.get();
+  return values.find(({ metricName }) => metricName?.endsWith(part))?.value;
+}
+
+const status =
+  (code: number): UpstreamScript =>
+  ({ response }) => {
+    response.writeHead(code, { 'content-type': 'application/json' }).end('{"error":{"message":"no"}}');
+  };
+
+const stalls: UpstreamScript = async (exchange) => {
+  begin(exchange);
+  await say(exchange, 'One is here. Two');
+};
+
+const breaks: UpstreamScript = async (exchange) => {
+  begin(exchange);
+  await say(exchange, 'One is ');
+  await delay(20);
+  exchange.response.destroy();
+};
+
+interface Case {
+  readonly name: string;
+  readonly script: UpstreamScript;
+  readonly body?: object;
+  readonly budgetMs: number | null;
+  readonly try: string;
+  readonly outcome: string | null;
+}
+
+const LONG_MS = 60_000;
+const SHORT_MS = 400;
+const CASES: readonly Case[] = [
+  { name: 'whole', script: answers('Paris.'), budgetMs: null, try: 'big 200 whole', outcome: 'whole' },
+  { name: 'whole in time', script: answers('Paris.'), budgetMs: LONG_MS, try: 'big 200 whole', outcome: 'whole' },
+  {
+    name: 'landed',
+    script: stalls,
+    body: { sortie: { commit: 'sentence' } },
+    budgetMs: SHORT_MS,
+    try: 'big 200 deadline',
+    outcome: 'landed',
+  },
+  { name: 'cut', script: stalls, budgetMs: SHORT_MS, try: 'big 200 deadline', outcome: 'cut' },
+  { name: 'nothing in time', script: begin, budgetMs: SHORT_MS, try: 'big 200 deadline', outcome: 'empty' },
+  { name: 'no response', script: () => undefined, budgetMs: SHORT_MS, try: 'big none deadline', outcome: 'empty' },
+  {
+    name: 'late, and wanted',
+    script: answers('Paris.', 50),
+    body: { sortie: { budget_on_miss: 'continue' } },
+    budgetMs: 1,
+    try: 'big 200 whole',
+    outcome: 'late',
+  },
+  { name: 'rejected', script: status(400), budgetMs: LONG_MS, try: 'big 400 rejected', outcome: null },
+  { name: 'refused', script: status(429), budgetMs: LONG_MS, try: 'big 429 failed', outcome: 'refused' },
+  { name: 'failed', script: status(500), budgetMs: LONG_MS, try: 'big 500 failed', outcome: 'empty' },
+  { name: 'redirected', script: status(302), budgetMs: null, try: 'big none failed', outcome: 'empty' },
+  { name: 'broken in a sentence', script: breaks, budgetMs: null, try: 'big 200 failed', outcome: 'cut' },
+];
+
+for (const { name, script, body = {}, budgetMs, try: ended, outcome } of CASES)
+  void t.test(`an answer is counted once: ${name}`, async (t) => {
+    const { here } = await both(t, script);
+    const asked = { model: 'big', messages, stream: true, ...body };
+    const headers: Record<string, string> = budgetMs === null ? {} : { 'x-latency-budget-ms': String(budgetMs) };
+    await (await here.post('/v1/chat/completions', asked, headers)).text();
+    t.same(await tries(here), { [ended]: 1 });
+    await until('the end of the response', () => here.app.inFlightResponses.size === 0);
+    const hasDeadline = budgetMs !== null && outcome !== 'late';
+    t.equal(await late(here, 'count'), hasDeadline ? 1 : 0, 'the last byte of an answer with a deadline');
+    if (outcome === 'whole') t.equal(await late(here, 'sum'), 0, 'in time');
+    // A busy machine ends an answer late.
+    const isLate = Number(await late(here, 'sum')) > 0;
+    if (!isLate) t.same(await outcomes(here), outcome === null ? {} : { [`big ${outcome}`]: 1 });
+  });
+
+void t.test('a client that leaves is an abort, and no answer', async (t) => {
+  const { there, here } = await both(t, stalls);
+  const leaving = new AbortController();
+  const response = await fetch(`${here.url}/v1/chat/completions`, {
+    method: 'POST',
+    headers: { 'content-type': 'application/json', 'x-latency-budget-ms': '60000' },
+    body: JSON.stringify({ model: 'big', messages, stream: true }),
+    signal: leaving.signal,
+  });
+  await response.body?.getReader().read();
+  leaving.abort();
+  await until('the request ends', () => there.exchanges[0]?.closedAt !== null);
+  t.same(await tries(here), { 'big 200 cancelled': 1 });
+  t.same(await outcomes(here), {});
+  t.equal(await late(here, 'count'), 0);
+});
+
+void t.test('times of the first content and between parts of it', async (t) => {
+  const { here } = await both(t, async (exchange) => {
+    begin(exchange);
+    exchange.response.write(event(chunk({ role: 'assistant' })));
+    await delay(300);
+    await say(exchange, 'One two three.');
+    await delay(600);
+    exchange.response.end(event(chunk({ content: ' Four.' })) + event(chunk({}, 'stop')) + event('[DONE]'));
+  });
+  await ask(here, {}, LONG_MS);
+  const { upstreamTtft, upstreamGap } = here.context.series;
+  for (const [metric, count, least] of [
+    [upstreamTtft, 1, 0.29],
+    [upstreamGap, 3, 0.59],
+  ] as const) {
+    const rows = (await metric.get()).values;
+    const of = (part: string) => rows.find(({ metricName }) => metricName?.endsWith(part))?.value ?? NaN;
+    t.equal(of('_count'), count);
+    t.ok(of('_sum') >= least, `${of('_sum')} s`);
+  }
+});
+
+void t.test('a try has a client span below the span of its request, and the upstream gets its trace', async (t) => {
+  const collector = await collect(t);
+  const before = { ...process.env };
+  Object.assign(process.env, {
+    OTEL_EXPORTER_OTLP_PROTOCOL: 'http/json',
+    OTEL_EXPORTER_OTLP_ENDPOINT: collector.url,
+  });
+  const tracing = await startTracing(process.env, '1.2.3', pino({ level: 'silent' }));
+  process.env = before;
+  if (tracing === null) throw new Error('tracing is off');
+  const there = await scriptedUpstream(t, answers('Paris.'));
+  const here = await build(t, says('Local.'), { tracing, upstreams: [{ ...upstream, url: there.url }] });
+  await ask(here, { stream: true }, LONG_MS);
+  there.script = status(500);
+  await here.post('/v1/chat/completions', { model: 'big', messages });
+  await until('responses end', () => here.app.inFlightResponses.size === 0);
+  await tracing.shutdown();
+  const spans = collector.spans();
+  const calls = spans.filter(({ name }) => name === 'chat vendor/big-1');
+  t.equal(calls.length, 2);
+  const roots = spans.filter(({ name }) => name === 'POST /v1/chat/completions');
+  for (const [index, call] of calls.entries()) {
+    t.equal(call.kind, 3, 'client');
+    t.ok(roots.some(({ spanId }) => spanId === call.parentSpanId));
+    t.equal(there.exchanges[index]?.headers.traceparent, `00-${call.traceId}-${call.spanId}-01`);
+  }
+  t.match(valuesOf(calls[0]?.attributes ?? []), {
+    'gen_ai.request.model': 'vendor/big-1',
+    'server.address': '127.0.0.1',
+    'server.port': Number(there.url.port),
+    'http.response.status_code': 200,
+    'sortie.budget_ms': LONG_MS,
+    'sortie.outcome': 'whole',
+    'sortie.upstream.end': 'whole',
+  });
+  t.match(valuesOf(calls[1]?.attributes ?? []), { 'error.type': '500', 'sortie.upstream.end': 'failed' });
+  t.equal(calls[1]?.status?.code, 2, 'an error');
+  t.notMatch(collector.posts.map(({ body }) => body.toString()).join(''), /Paris/, 'no text');
+});
