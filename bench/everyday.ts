@@ -8,7 +8,7 @@
  * - A pressure is the client's bias on the end tokens. A greedy answer with a pressure is a prefix of the one without.
  * - The last table is `kept`: the worth of full depth's answers if each ends at its last sentence within so many tokens.
  * - `--hints` measures full depth behind each hint instead, with requests for languages, code and data beside the
- *   others. Requests that state a length have no hint. `--write` then writes `hints`.
+ *   others. Requests that no server gives a hint are left out, unless with `--all`. `--write` then writes `hints`.
  * - `--write` writes `quality.right` of each exit and `kept` to the manifest, from the half for tuning.
  */
 import { readFileSync, writeFileSync } from 'node:fs';
@@ -31,6 +31,7 @@ const values = optionsOf('bench:everyday', about, {
   draws: number('answers to each request with each setting', 1),
   tokens: number('safety cap of an answer', 400),
   hints: optional('list', 'hints as "WORDS: TEXT", separated by |, to measure instead of exits'),
+  all: flag('with --hints: also requests that no server gives a hint'),
   fields: text('json', 'fields of each request that win over the others', '{}'),
   threads: number('compute threads', 2),
   slots: number('concurrent requests', 16),
@@ -57,7 +58,8 @@ async function main(): Promise<void> {
 }
 
 async function measureHints(model: string, exit: number, list: string): Promise<void> {
-  const requests = hintable([...readRequests(values.requests), ...readRequests(FORM_REQUESTS)]);
+  const all = [...readRequests(values.requests), ...readRequests(FORM_REQUESTS)];
+  const requests = values.all ? all : hintable(all);
   const fields = { max_tokens: values.tokens, temperature: 0 };
   const jobs = [null, ...hintTexts(list)].flatMap((hint) =>
     requests.map((request) => ({ exit, hint, request, content: request.request + (hint?.text ?? ''), fields })),

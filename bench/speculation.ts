@@ -1,35 +1,39 @@
 /**
- * `npm run bench:speculation`: speed-up by drafts of a sequence that decodes alone. Requests carry only the information
- * of a client: a pinned exit, sampling parameters and max_tokens.
+ * `npm run bench:speculation`: speed-up by drafts. Requests carry only the information of a client: a pinned exit,
+ * sampling parameters and max_tokens.
  *
- *   npm run bench:speculation -- --data FILE.jsonl [--model DIR] [--rows 20] [--temperatures 0,0.7,1] [--exits 30,15]
+ *   npm run bench:speculation -- [--data FILE.jsonl] [--model DIR] [--rows 20] [--temperatures 0,0.7,1] [--exits 30,15]
+ *     [--together 1,4]
  *
- * Answers questions from a data file of `training/` with `--speculate all` and with `off`. The sides alternate and use
- * the same seeds. Prints tokens per second after the first token, their ratio, and the drafts by source.
+ * Answers questions with `--speculate all` and with `off`, alone or several at once. The default ones are about given
+ * texts: summaries, copies, edits and answers. The sides alternate and use the same seeds. Prints tokens per second
+ * after the first token, their ratio, and the drafts by source.
  */
+import { join } from 'node:path';
 import { loadServedModel } from '../src/api/load-served-model.js';
 import { fractions } from '../src/cli/values.js';
 import { monotonicMs } from '../src/util/clock.js';
-import { OptionError } from '../src/config.js';
+import { OptionError, packageRoot } from '../src/config.js';
 import { EngineClient } from '../src/engine-client/client.js';
 import type { DraftCount, SequenceRequest } from '../src/protocol/index.js';
 import { answerOf } from './engine-answer.js';
 import { benchOptions } from './engine-side.js';
 import { greedy, GREEDY_BASE } from './greedy-request.js';
 import { GREEDY } from '../src/protocol/sampling-rules.js';
-import { EMBEDDED, number, numbers, optional, optionsOf, required, runBench, text } from './options.js';
+import { EMBEDDED, number, numbers, optional, optionsOf, runBench, text } from './options.js';
 import { readRows } from './quality/documents.js';
 import { tableOf } from './table.js';
 
 const SIDES = ['off', 'all'] as const;
 
-const options = optionsOf('bench:speculation', 'speed of lone sequences with and without drafts', {
-  data: required('file', 'JSONL of questions and answers'),
+const options = optionsOf('bench:speculation', 'speed of sequences with and without drafts', {
+  data: text('file', 'JSONL of questions and answers', join(packageRoot, 'bench/speculation/given-texts.jsonl')),
   model: text('dir', 'model folder', EMBEDDED),
   rows: number('questions to use', 20),
   tokens: number('most tokens of an answer', 128),
   temperatures: numbers('temperatures', [0, 0.7, 1], fractions),
   exits: optional('list', 'exit layers, separated by commas (default: the deepest)'),
+  together: numbers('answers at once', [1]),
   threads: number('compute threads', 2),
 });
 
@@ -48,31 +52,38 @@ async function measure(): Promise<void> {
   const engines = SIDES.map((speculate) => new EngineClient(benchOptions(options.model, threads, { speculate })));
   try {
     for (const engine of engines) await engine.start();
-    const table = [['exit', 'temperature', 'off, tokens/s', 'all, tokens/s', 'ratio', 'drafted, accepted']];
+    const table = [['exit', 'rows', 'temperature', 'off, tokens/s', 'all, tokens/s', 'ratio', 'drafted, accepted']];
     for (const layer of layers)
-      for (const temperature of temperatures) {
-        const sides = SIDES.map(() => new Side());
-        for (const [row, prompt] of prompts.entries())
-          for (const index of row % 2 === 0 ? [0, 1] : [1, 0]) {
-            const engine = engines[index];
-            // Full depth answers as the base does. Other exits have their DRY rule.
-            const sampling = { ...(layer === full ? GREEDY_BASE : GREEDY), temperature, seed: row };
-            const fields = { stopTokens: eosTokens, sampling };
-            const request = greedy(`${layer}-${temperature}-${row}`, prompt, layer, maxTokens, fields);
-            if (engine) await sides[index]?.answer(engine, request);
+      for (const together of options.together)
+        for (const temperature of temperatures) {
+          const sides = SIDES.map(() => new Side());
+          for (let row = 0; row < prompts.length; row += together) {
+            const group = prompts.slice(row, row + together);
+            for (const index of (row / together) % 2 === 0 ? [0, 1] : [1, 0]) {
+              // Full depth answers as the base does. Other exits have their DRY rule.
+              const sampling = { ...(layer === full ? GREEDY_BASE : GREEDY), temperature, seed: row };
+              const fields = { stopTokens: eosTokens, sampling };
+              const requests = group.map((prompt, i) =>
+                greedy(`${layer}-${together}-${temperature}-${row + i}`, prompt, layer, maxTokens, fields),
+              );
+              await sides[index]?.answer(engines[index], requests);
+            }
           }
-        const [off = 0, all = 0] = sides.map(({ rate }) => rate);
-        const drafts = sides[1]?.drafts ?? '';
-        const cells = [off.toFixed(1), all.toFixed(1), (all / off).toFixed(2), drafts];
-        table.push([String(layer), String(temperature), ...cells]);
-      }
+          table.push([layer, together, temperature].map(String).concat(cellsOf(sides)));
+        }
     for (const line of tableOf(table)) console.log(line);
   } finally {
     for (const engine of engines) await engine.close();
   }
 }
 
-/** Answers one request after another and sums up tokens and time. */
+/** Rates without drafts and with them, their ratio, and the drafts. */
+function cellsOf(sides: readonly Side[]): string[] {
+  const [off = 0, all = 0] = sides.map(({ rate }) => rate);
+  return [off.toFixed(1), all.toFixed(1), (all / off).toFixed(2), sides[1]?.drafts ?? ''];
+}
+
+/** Answers groups of requests one after another and sums up tokens and time. */
 class Side {
   #tokens = 0;
   #ms = 0;
@@ -90,15 +101,21 @@ class Side {
     return sources.map((of) => `${of} ${sum(of, 'drafted')}, ${sum(of, 'accepted')}`).join('; ');
   }
 
-  async answer(engine: EngineClient, request: SequenceRequest): Promise<void> {
+  /** @param requests answered at once. Their time runs from the first token of any to the last end. */
+  async answer(engine: EngineClient | undefined, requests: readonly SequenceRequest[]): Promise<void> {
+    if (engine === undefined) return;
     let tokens = 0;
     let first = 0;
-    const { endedAt, drafts } = await answerOf(engine, request, () => {
-      if (tokens++ === 0) first = monotonicMs();
-    });
+    const ends = await Promise.all(
+      requests.map((request) =>
+        answerOf(engine, request, () => {
+          if (tokens++ === 0) first = monotonicMs();
+        }),
+      ),
+    );
     this.#tokens += Math.max(0, tokens - 1);
-    this.#ms += tokens > 1 ? endedAt - first : 0;
-    this.#drafts.push(...(drafts ?? []));
+    this.#ms += tokens > 1 ? Math.max(...ends.map(({ endedAt }) => endedAt)) - first : 0;
+    this.#drafts.push(...ends.flatMap(({ drafts }) => drafts ?? []));
   }
 }
 

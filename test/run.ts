@@ -7,6 +7,7 @@
  * costs a second of processor time per process. A file that starts here runs without it.
  */
 import { readdirSync } from 'node:fs';
+import { availableParallelism, loadavg } from 'node:os';
 import { join, relative } from 'node:path';
 import t from 'tap';
 import { EMBEDDED_MODEL, packageRoot } from '../src/config.js';
@@ -64,6 +65,16 @@ const env = { SORTIE_TEST_MODEL: model, ...process.env, TAP_TIMEOUT: String(MOST
 const { SORTIE_TEST_IMPORT: module } = process.env;
 const imports = module === undefined ? [] : ['--import', module];
 
+/** More processes than this want each core: limits of time fail for want of it. */
+const BUSY = 2;
+
+/** Says of files that failed whether other work held the cores meanwhile. */
+function explain(name: string, isOk: boolean): void {
+  const load = (loadavg()[0] ?? 0) / availableParallelism();
+  if (isOk || load <= BUSY) return;
+  console.error(`# ${name}: failed while ${load.toFixed(1)} processes wanted each core; lack of time may be the cause`);
+}
+
 t.setTimeout(0);
 // One more than the cores that CI has: some files wait for processes most of their time.
 t.jobs = 3;
@@ -74,5 +85,7 @@ for (const { folder: shared, files } of groups) {
   // tap hands its recorder on in NODE_OPTIONS.
   const args = ['-u', 'NODE_OPTIONS', process.execPath, '--enable-source-maps', ...imports, file];
   const options = { cwd: packageRoot, env: { ...env, SORTIE_TEST_FILES: files.join(' ') } };
-  void t.spawn('env', args, { name, ...options, timeout: MOST_MS, buffered: true });
+  void t
+    .spawn('env', args, { name, ...options, timeout: MOST_MS, buffered: true })
+    .then((results) => explain(name, results?.ok === true));
 }

@@ -4,7 +4,7 @@
  */
 import { meanOf } from '../../src/loadgen/summary.js';
 import type { Hint } from '../../src/model/manifest.js';
-import { statesLength } from '../../src/text/stated-length.js';
+import { isHintable } from '../../src/api/params/hint.js';
 import { median, quantile } from '../../src/util/stats.js';
 import { tableOf } from '../table.js';
 import { type EverydayRequest, type Half, isChecked } from './requests.js';
@@ -32,9 +32,9 @@ export function hintTexts(text: string): HintText[] {
   });
 }
 
-/** The requests that a hint may follow: those without a length of their own. */
+/** The requests that a server gives hints to. */
 export function hintable(requests: readonly EverydayRequest[]): EverydayRequest[] {
-  return requests.filter(({ request }) => !statesLength(request));
+  return requests.filter(({ request }) => isHintable(request));
 }
 
 /** Share of the requests with a form whose answers have it; NaN without one. */
@@ -75,9 +75,9 @@ export function hintTable(answers: readonly HintedAnswer[]): string[] {
   return tableOf([head, ...rows]);
 }
 
-/** The hints as the manifest has them, from the tuning half, in order of length. */
+/** The hints as the manifest has them, from the tuning half and the requests that get hints, in order of length. */
 export function measuredHints(answers: readonly HintedAnswer[]): Hint[] {
-  const own = answers.filter(({ request }) => request.half === 'tuning');
+  const own = answers.filter(({ request: { half, request } }) => half === 'tuning' && isHintable(request));
   const whole = scoreOf(own.filter(isOf(null)));
   return hintsIn(own)
     .flatMap((hint) => {

@@ -235,6 +235,13 @@ class ModelWriter {
     return entries;
   }
 
+  /** The published quality of an exit without a measurement. */
+  #published(loop: number): Quality {
+    const { source, exits } = this.#conversion;
+    const right = publishedAccuracy(source.loopAccuracy, source.architecture, exits.length, loop);
+    return right === undefined ? {} : { right };
+  }
+
   /** Full depth behind the prompt exit, beside the trunk's; absent without one. */
   async #promptExit(exits: Manifest['exits']): Promise<Pick<Manifest, 'prompt'>> {
     const { depths, exits: layers } = this.#conversion;
@@ -244,13 +251,6 @@ class ModelWriter {
     await this.#store.finish();
     const { promptStage: stage } = stageEnds(layers, depths);
     return { prompt: { ...last, stage, block: await this.#promptLayers(prompt, stage), quality: {} } };
-  }
-
-  /** The published quality of an exit without a measurement. */
-  #published(loop: number): Quality {
-    const { source, exits } = this.#conversion;
-    const right = publishedAccuracy(source.loopAccuracy, source.architecture, exits.length, loop);
-    return right === undefined ? {} : { right };
   }
 
   /** @param index of the layer in its exit's stack, trunk and block */

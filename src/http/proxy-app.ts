@@ -2,6 +2,7 @@
 import type { FastifyInstance } from 'fastify';
 import type { Limits } from '../api/context.js';
 import { endpoints } from '../api/endpoints/index.js';
+import { ELSEWHERE } from '../api/endpoints/elsewhere.js';
 import { upstreamCard } from '../api/endpoints/models.js';
 import { ApiError } from '../api/errors.js';
 import { quoted } from '../util/quoted.js';
@@ -11,7 +12,7 @@ import { createServer } from './create-server.js';
 import { registerBody, registerBodySum } from './plugins/body.js';
 import { registerLimits } from './plugins/limits.js';
 import { registerTracing } from './plugins/tracing.js';
-import { PATHS, registerUpstreams } from './plugins/upstreams.js';
+import { registerUpstreams } from './plugins/upstreams.js';
 import { anthropic } from './api-dialect.js';
 import { registerHealth, registerMetrics } from './routes/operations.js';
 import { registerRejectWhenDraining } from './shutdown.js';
@@ -62,8 +63,14 @@ function registerRoutes(app: FastifyInstance, { upstreams }: ProxyContext): void
   for (const endpoint of endpoints) {
     const { path, dialect } = endpoint;
     const own = { ...config, ...(dialect !== undefined && { dialect: anthropic }) };
-    if ('operation' in endpoint && path in PATHS) {
-      app.post(path, { config: { ...own, inference: true, operation: endpoint.operation } }, ({ body }) => {
+    if ('operation' in endpoint) {
+      const isTranslated = path in ELSEWHERE;
+      const options = {
+        config: { ...own, inference: true, operation: endpoint.operation },
+        // Other bodies pass as they are.
+        ...(isTranslated && { schema: { body: endpoint.body } }),
+      };
+      app.post(path, options, ({ body }) => {
         throw unknown((body as { model?: unknown } | null)?.model);
       });
     } else if (!path.startsWith('/v1/models')) {

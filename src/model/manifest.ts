@@ -151,6 +151,19 @@ export type Lengths = Static<typeof Lengths>;
 export const KeptPoint = Type.Tuple([Type.Integer({ minimum: 0 }), Type.Number({ minimum: 0, maximum: 1 })]);
 export type KeptPoint = Static<typeof KeptPoint>;
 
+/** A sentence that asks for a short answer, behind the last message of the user (`bench:everyday`, tuning half). */
+export const Hint = Type.Object({
+  /** Begins with a space. */
+  text: Type.String({ pattern: '^ \\S', maxLength: 200 }),
+  /** Words of the answer that it asks for. */
+  words: Type.Integer({ minimum: 1 }),
+  /** Median tokens of full depth's answers to it. */
+  tokens: Type.Integer({ minimum: 1 }),
+  /** Score of these answers as a share of that without it; absent without a measurement. */
+  right: Type.Optional(Type.Number({ minimum: 0 })),
+});
+export type Hint = Static<typeof Hint>;
+
 /** Graph file of each kernel. */
 const KernelGraphs = Type.Partial(
   Type.Object({
@@ -178,19 +191,6 @@ export const PromptLayers = Type.Object({
   graphs: KernelGraphs,
 });
 export type PromptLayers = Static<typeof PromptLayers>;
-
-/** A sentence that asks for a short answer, behind the last message of the user (`bench:everyday`, tuning half). */
-export const Hint = Type.Object({
-  /** Begins with a space. */
-  text: Type.String({ pattern: '^ \\S', maxLength: 200 }),
-  /** Words of the answer that it asks for. */
-  words: Type.Integer({ minimum: 1 }),
-  /** Median tokens of full depth's answers to it. */
-  tokens: Type.Integer({ minimum: 1 }),
-  /** Score of these answers as a share of that without it; absent without a measurement. */
-  right: Type.Optional(Type.Number({ minimum: 0 })),
-});
-export type Hint = Static<typeof Hint>;
 
 export const StageEntry = Type.Object({
   name: Type.String(),

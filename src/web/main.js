@@ -38,7 +38,7 @@ async function connect() {
       setTimeout(() => void connect(), RETRY_MS);
     } else if (error.status === 401) {
       $('served').textContent = 'This server asks for an API key.';
-      showError('This server asks for an API key. Settings has a field for it.');
+      showError('Settings has a field for the key.');
     } else {
       $('served').textContent = 'not connected';
       showError(error.message);

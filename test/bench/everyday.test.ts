@@ -232,7 +232,7 @@ void t.test('hints are texts with their words, and follow requests without a len
 void t.test('the manifest gets length and score of the hints, of the tuning half', (t) => {
   const [short, long] = hintTexts('5: Short.|50: Long.');
   const answer = (hint: typeof short | null, text: string, tokens: number, half: 'tuning' | 'held-out' = 'tuning') => ({
-    ...{ hint: hint ?? null, text, tokens, request: asking({ half, form: 'german' }) },
+    ...{ hint: hint ?? null, text, tokens, request: asking({ half, form: 'german', request: 'Where is it?' }) },
   });
   const answers = [
     ...[answer(null, 'Das ist Paris.', 60), answer(null, 'Die Stadt ist Paris.', 80)],

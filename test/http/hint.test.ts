@@ -78,6 +78,8 @@ void t.test('no hint without a budget, for answers of another kind, or beside wo
     [CHAT, open],
     [CHAT, ask(' ')],
     [CHAT, ask('Where is Paris? Answer in one sentence.')],
+    [CHAT, ask('Wo ist Paris?')],
+    [CHAT, ask('Make a table of two cities.')],
     [CHAT, { ...body, messages: [{ role: 'system', content: 'Be brief.' }, ...body.messages] }],
     [CHAT, { ...body, max_tokens: 240 }],
   ];

@@ -1,4 +1,7 @@
 /** `serve --no-local`, as a process: upstream models only. The upstream is a Sortie too, with a tiny model. */
+import { createOpenAI } from '@ai-sdk/openai';
+import { createOpenAICompatible } from '@ai-sdk/openai-compatible';
+import { generateText, streamText } from 'ai';
 import OpenAI from 'openai';
 import { spawnSync } from 'node:child_process';
 import { join } from 'node:path';
@@ -29,6 +32,14 @@ void t.test('it is ready at once, lists upstream models, and answers the rest wi
     status: 200,
     body: { model: 'a/b', choices: [{ message: { content: 'Paris.' } }], sortie: { source: 'upstream', met: true } },
   });
+  t.match(await get('/v1/messages', { model: 'a/b', max_tokens: 9, ...chat }), {
+    status: 200,
+    body: { type: 'message', content: [{ text: 'Paris.' }], stop_reason: 'end_turn' },
+  });
+  t.match(await get('/v1/messages', { model: 'big', max_tokens: 9, messages }), {
+    status: 404,
+    body: { type: 'error', error: { type: 'not_found_error', param: 'model' } },
+  });
   t.equal(there.exchanges[0]?.headers.authorization, 'Bearer upstream-key');
   t.match(await get('/v1/chat/completions', { model: 'big', messages }), {
     status: 404,
@@ -43,7 +54,7 @@ void t.test('it is ready at once, lists upstream models, and answers the rest wi
     t.equal(status, 404);
     t.match(JSON.stringify(body), `${path} needs a local model, and this server runs with --no-local.`);
   }
-  t.equal(there.exchanges.length, 1);
+  t.equal(there.exchanges.length, 2);
 });
 
 void t.test('it needs an upstream', (t) => {
@@ -53,7 +64,7 @@ void t.test('it needs an upstream', (t) => {
   t.end();
 });
 
-void t.test('a Sortie in front of a Sortie, for the ordinary program of a client', async (t) => {
+void t.test('a Sortie in front of a Sortie, for the ordinary programs of clients', async (t) => {
   const model = tinyModel(t.testdir({}), 2048);
   const there = await serve(t, model, ['--model-name', 'tiny']);
   const flags = ['--no-local', '--upstream', `${there.url}/v1`, '--upstream-model', 'tiny'];
@@ -75,5 +86,17 @@ void t.test('a Sortie in front of a Sortie, for the ordinary program of a client
     let chunks = 0;
     for await (const chunk of stream) chunks += chunk.model === 'tiny' ? 1 : 0;
     t.ok(chunks > 1, `${chunks} chunks`);
+    const providers = [
+      createOpenAICompatible({ name: 'sortie', baseURL, headers, includeUsage: true }).chatModel('tiny'),
+      createOpenAI({ apiKey: 'any', baseURL, headers }).responses('tiny'),
+    ];
+    for (const model of providers) {
+      const prompt = 'Where is Paris?';
+      const { usage } = await generateText({ model, prompt, maxOutputTokens: 5, maxRetries: 0 });
+      t.equal(usage.outputTokens, 5, `${model.provider}: whole`);
+      const result = streamText({ model, prompt, maxOutputTokens: 5, maxRetries: 0 });
+      t.equal((await result.usage).outputTokens, 5, `${model.provider}: streamed`);
+      t.equal(await result.finishReason, 'length');
+    }
   }
 });

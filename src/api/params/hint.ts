@@ -7,6 +7,7 @@
 import type { Architecture } from '../../model/architecture.js';
 import type { Hint, Manifest } from '../../model/manifest.js';
 import type { Budget } from '../../protocol/index.js';
+import { asksForm, readsAsEnglish } from '../../text/asked-form.js';
 import { statesLength } from '../../text/stated-length.js';
 import type { ServedModel } from '../served-model.js';
 import { agreed, ASKED, type Headers, headerValues } from '../schemas/headers.js';
@@ -61,14 +62,18 @@ export interface HintedChat {
   readonly messages: readonly { readonly role: string; readonly text: string }[];
 }
 
-/** The hints that a chat may have; none for most. A caller's own words about the length win. */
+/** Whether a request may have a hint: its caller's own words about length, form and language win. */
+export function isHintable(request: string, rules: readonly string[] = []): boolean {
+  if ([request, ...rules].some(statesLength)) return false;
+  return readsAsEnglish(request) && !asksForm(request);
+}
+
+/** The hints that a chat may have; none for most. */
 export function hintsFor({ hints = [] }: Pick<ServedModel, 'hints'>, chat: HintedChat): readonly Hint[] {
   const { mode, budget, n, isPlain, isOwnAnswer, messages } = chat;
   const last = messages.at(-1);
   if (mode === 'off' || budget?.totalMs == null || n > 1 || !isPlain || !isOwnAnswer) return [];
   if (last?.role !== 'user' || last.text.trim() === '') return [];
-  const rules = messages.filter(
-    ({ role }, i) => role === 'system' || role === 'developer' || i === messages.length - 1,
-  );
-  return rules.some(({ text }) => statesLength(text)) ? [] : hints;
+  const rules = messages.filter(({ role }) => role === 'system' || role === 'developer').map(({ text }) => text);
+  return isHintable(last.text, rules) ? hints : [];
 }

@@ -149,7 +149,8 @@ class Meter {
     const rule = `This API key may use ${most} tokens per day (UTC), prompt and answer together`;
     if (tokens > most) throw new ApiError('invalid_value', `${rule}; this request asks for up to ${tokens}.`, param);
     const used = this.daily.used(this.tenant);
-    if (used + tokens > most) throw this.#exceeded('tokens_day', `${rule}; ${used} are used.`, this.daily.msLeft());
+    const state = `${used} are used or promised, and this request may need ${tokens}`;
+    if (used + tokens > most) throw this.#exceeded('tokens_day', `${rule}; ${state}.`, this.daily.msLeft());
     return this.daily.take(this.tenant, tokens);
   }
 

@@ -1,13 +1,16 @@
 /**
- * Routes requests whose body names an upstream model. The hook comes before the validation by the schema of the local
- * model, and behind keys, limits, draining and the access log.
+ * Routes requests whose body names an upstream model. They come behind keys, limits, draining and the access log. A
+ * chat or a completion passes before the validation by the schema of the local model, another body behind it.
  */
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
 import type { Limits } from '../../api/context.js';
-import type { ClientStream, OpenBody, UpstreamCall } from '../../upstream/call.js';
+import { type Elsewhere, ELSEWHERE } from '../../api/endpoints/elsewhere.js';
+import { withNames } from '../../api/endpoints/chat-completions/translated-chat.js';
+import type { ClientStream, OpenBody, PlainAnswer, UpstreamCall } from '../../upstream/call.js';
+import { type Translated, translatedWhole, TranslatedStream } from '../../upstream/translated-answer.js';
 import type { GatewayContext } from '../context.js';
-import { apiRequestOf } from '../routes/generation-handler.js';
 import { isSent, onClosed } from '../response-lifecycle.js';
+import { apiRequestOf } from '../routes/generation-handler.js';
 import { SseStream } from '../sse.js';
 
 /** The paths that serve upstream models, and those of upstreams. */
@@ -20,33 +23,62 @@ export const PATHS: Readonly<Record<string, UpstreamCall['path']>> = {
 export function registerUpstreams(app: FastifyInstance, context: GatewayContext, limits: Pick<Limits, 'policy'>): void {
   const { upstreams } = context;
   if (upstreams === undefined) return;
+  const keepAliveMs = context.options.keepAlive * 1000;
   app.addHook('onClose', () => upstreams.close());
   app.addHook('preValidation', async (request, reply) => {
     const path = PATHS[request.routeOptions.url ?? ''];
     const model = upstreams.modelOf(request.body);
     if (path === undefined || model === null) return undefined;
-    const call = callOf(request, reply, { path, model }, context.options.keepAlive * 1000);
-    const answer = await upstreams.answer(limits, call);
-    // A reply that is returned ends the request here.
-    if (answer === null) return reply;
-    return reply.code(answer.status).headers(answer.headers).send(answer.body);
+    const call = callOf(request, reply, { path, model, body: request.body as OpenBody }, (headers) => {
+      return new SseStream(reply, keepAliveMs, { headers: () => headers });
+    });
+    return sent(reply, await upstreams.answer(limits, call));
   });
+  app.addHook('preHandler', async (request, reply) => {
+    const endpoint = ELSEWHERE[request.routeOptions.url ?? ''];
+    const model = upstreams.modelOf(request.body);
+    if (endpoint === undefined || model === null) return undefined;
+    const { id } = request;
+    const translated = { endpoint, model, request: { id, body: request.body as OpenBody } };
+    const { body, names } = translationOf(endpoint, request);
+    const call = callOf(request, reply, { path: '/chat/completions', model, body }, (headers) => {
+      return new TranslatedStream(translated, new SseStream(reply, keepAliveMs, { headers: () => headers }));
+    });
+    const answer = await withNames(names, () => upstreams.answer(limits, call));
+    return sent(reply, inFormOf(translated, answer));
+  });
+}
+
+/** The body as a chat. A stream has its counts of tokens, which the other APIs state always. */
+function translationOf(endpoint: Elsewhere, { body, caller }: FastifyRequest) {
+  const { body: chat, names } = endpoint.translate(body as object, caller.policy.maxTokens ?? null);
+  const options = chat.stream === true ? { stream_options: { include_usage: true } } : {};
+  return { body: { ...chat, ...options }, names };
+}
+
+function inFormOf(translated: Translated, answer: PlainAnswer | null): PlainAnswer | null {
+  return answer === null ? null : translatedWhole(translated, answer);
+}
+
+/** A reply that is returned ends the request. */
+function sent(reply: FastifyReply, answer: PlainAnswer | null): FastifyReply {
+  return answer === null ? reply : reply.code(answer.status).headers(answer.headers).send(answer.body);
 }
 
 function callOf(
   request: FastifyRequest,
   reply: FastifyReply,
-  target: Pick<UpstreamCall, 'path' | 'model'>,
-  keepAliveMs: number,
+  { body, ...target }: Pick<UpstreamCall, 'path' | 'model'> & { readonly body: OpenBody },
+  open: (headers: Readonly<Record<string, string>>) => ClientStream,
 ): UpstreamCall {
   return {
     ...target,
-    request: apiRequestOf(request, reply, request.body as OpenBody),
+    request: apiRequestOf(request, reply, body),
     onSent: (listener) => {
       onClosed(reply, () => {
         if (isSent(reply)) listener();
       });
     },
-    open: (headers): ClientStream => new SseStream(reply, keepAliveMs, { headers: () => headers }),
+    open,
   };
 }

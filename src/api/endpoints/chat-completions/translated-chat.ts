@@ -42,7 +42,7 @@ function translated(error: ApiError, names: Translation['names']): ApiError {
 }
 
 /** Runs a part of the chat. @throws its ApiError with the client's parameter */
-async function withNames<T>(names: Translation['names'], run: () => Promise<T> | T): Promise<T> {
+export async function withNames<T>(names: Translation['names'], run: () => Promise<T> | T): Promise<T> {
   try {
     return await run();
   } catch (error) {

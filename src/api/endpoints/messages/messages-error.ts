@@ -10,7 +10,7 @@ export const MessagesErrorAnswer = Type.Object({
 });
 
 /** Anthropic's name for the kind of an error with this status. */
-function typeOf(status: number): string {
+export function typeOf(status: number): string {
   switch (status) {
     case 401:
       return 'authentication_error';

@@ -1,5 +1,5 @@
 /** POST /v1/messages: a chat in the form of Anthropic's messages, whole or as named events. */
-import type { Answer } from '../../generation/answer.js';
+import type { FormAnswer } from '../../generation/form-answer.js';
 import type { CallPart } from '../../generation/call-reader.js';
 import type { GenerationRequest } from '../../generation/read-request.js';
 import type { Form } from '../../generation/serve.js';
@@ -31,7 +31,14 @@ const AnswerBlock = Type.Union([
 ]);
 type AnswerBlock = Static<typeof AnswerBlock>;
 
-const StopReason = words(['end_turn', 'stop_sequence', 'tool_use', 'max_tokens', 'model_context_window_exceeded']);
+const StopReason = words([
+  'end_turn',
+  'stop_sequence',
+  'tool_use',
+  'max_tokens',
+  'model_context_window_exceeded',
+  'refusal',
+]);
 type StopReason = Static<typeof StopReason>;
 
 const MessagesUsage = Type.Object({
@@ -70,11 +77,16 @@ const UNSUPPORTED: NeutralValues = {
   n: [1],
 };
 
+/** @throws ApiError unsupported_parameter */
+export function checkSupported(body: MessagesBody): void {
+  rejectUnsupported(body, MessagesBody.properties);
+  rejectFields(body, UNSUPPORTED);
+}
+
 /** @throws ApiError as a chat does. More tokens than the context has left are allowed: the answer ends there. */
 async function read(context: ApiContext, request: ApiRequest<MessagesBody>): Promise<GenerationRequest> {
   const { body } = request;
-  rejectUnsupported(body, MessagesBody.properties);
-  rejectFields(body, UNSUPPORTED);
+  checkSupported(body);
   // Clients ask for 4,096 or 32,000 tokens without knowing the context. A default is cut to the context, as Anthropic
   // does with the limit.
   const limits = { ...context.limits, maxTokensDefault: body.max_tokens };
@@ -85,7 +97,7 @@ async function read(context: ApiContext, request: ApiRequest<MessagesBody>): Pro
 const UNFILLED = { stop_details: null, container: null } as const;
 
 /** Anthropic counts the tokens of a shared prefix apart from the other input. */
-function usageOf(answer: Answer): MessagesUsage {
+function usageOf(answer: FormAnswer): MessagesUsage {
   const { prompt_tokens, completion_tokens, prompt_tokens_details } = answer.usage();
   const { cached_tokens: cached } = prompt_tokens_details;
   return {
@@ -96,8 +108,9 @@ function usageOf(answer: Answer): MessagesUsage {
   };
 }
 
-function stopReason(answer: Answer, { max_tokens: asked }: MessagesBody): StopReason {
+function stopReason(answer: FormAnswer, { max_tokens: asked }: MessagesBody): StopReason {
   const [choice] = answer.choices;
+  if (answer.isFiltered === true) return 'refusal';
   if (choice?.finishReason === 'tool_calls') return 'tool_use';
   if (choice?.finishReason === 'stop') return choice.stopString === null ? 'end_turn' : 'stop_sequence';
   const { maxTokens: most = asked } = answer.request.engine.sequences[0] ?? {};
@@ -107,7 +120,7 @@ function stopReason(answer: Answer, { max_tokens: asked }: MessagesBody): StopRe
 }
 
 /** The end of an answer, as a whole message and the last delta of a stream state it. */
-function endOf(answer: Answer, body: MessagesBody) {
+function endOf(answer: FormAnswer, body: MessagesBody) {
   return {
     stop_reason: stopReason(answer, body),
     stop_sequence: answer.choices[0]?.stopString ?? null,
@@ -117,7 +130,7 @@ function endOf(answer: Answer, body: MessagesBody) {
 
 /** @param end absent: the answer has only begun */
 function messageOf(
-  answer: Answer,
+  answer: FormAnswer,
   content: AnswerBlock[],
   end?: ReturnType<typeof endOf>,
 ): Omit<MessagesAnswer, 'sortie'> {
@@ -211,7 +224,11 @@ class Blocks {
 /** Most characters of a user's name in the log. Claude Code's names are longer than OpenAI's limit. */
 const MAX_USER = 256;
 
-function messageForm({ id, body }: ApiRequest<MessagesBody>, answer: Answer, send?: EventStream['send']): Form {
+export function messageForm(
+  { id, body }: Pick<ApiRequest<MessagesBody>, 'id' | 'body'>,
+  answer: FormAnswer,
+  send?: EventStream['send'],
+): Form {
   const emit: Emit = (type, fields = {}) => send?.({ type, ...fields }, type);
   const blocks = new Blocks(emit);
   let isBegun = false;

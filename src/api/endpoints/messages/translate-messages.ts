@@ -28,6 +28,14 @@ type PromptBody = CountTokensBody & Pick<Partial<MessagesBody>, 'stop_sequences'
 
 /** @throws ApiError invalid_value or unsupported_parameter for blocks and tools that a chat does not have */
 export function translate(context: ApiContext, body: PromptBody): Translation {
+  return translateWith(thoughtsOf(context, body), body);
+}
+
+/**
+ * @param thoughts the fields of a chat that ask for thoughts
+ * @throws ApiError as `translate`
+ */
+export function translateWith(thoughts: ReturnType<typeof thoughtsOf>, body: PromptBody): Translation {
   const { messages, names } = chatMessagesOf(body);
   const { stop_sequences: stop, output_config: output } = body;
   return {
@@ -35,7 +43,7 @@ export function translate(context: ApiContext, body: PromptBody): Translation {
       ...commonFields(body),
       messages: withOpenEnd(messages),
       ...toolFieldsOf(body),
-      ...thoughtsOf(context, body),
+      ...thoughts,
       ...(stop && { stop }),
       ...(output?.format && {
         response_format: { type: 'json_schema', json_schema: { schema: output.format.schema } },

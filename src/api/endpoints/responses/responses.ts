@@ -1,13 +1,13 @@
 /** POST /v1/responses: a chat in the form of OpenAI's responses, whole or as named events. The server keeps none. */
 import type { ApiContext, ApiRequest, EventStream } from '../../context.js';
 import type { ApiError } from '../../errors.js';
-import type { Answer } from '../../generation/answer.js';
+import type { FormAnswer } from '../../generation/form-answer.js';
 import { chatLogprobs } from '../../generation/logprobs.js';
 import type { GenerationRequest } from '../../generation/read-request.js';
 import type { Form } from '../../generation/serve.js';
 import { SortieReport } from '../../schemas/report.js';
 import { NullableNumber, NullableString } from '../../schemas/shared.js';
-import { nullable, type Static, Type } from '../../../util/schema.js';
+import { nullable, type Static, Type, words } from '../../../util/schema.js';
 import { readAsChat } from '../chat-completions/translated-chat.js';
 import type { GeneratingEndpoint } from '../endpoint.js';
 import { type Emit, Output, OutputItem, Status } from './output-items.js';
@@ -30,7 +30,7 @@ const ResponsesAnswer = Type.Object({
   created_at: Type.Integer(),
   completed_at: NullableNumber,
   status: Type.Union([...Status.anyOf, Type.Literal('failed')]),
-  incomplete_details: nullable(Type.Object({ reason: Type.Literal('max_output_tokens') })),
+  incomplete_details: nullable(Type.Object({ reason: words(['max_output_tokens', 'content_filter']) })),
   error: nullable(Type.Object({ code: Type.String(), message: Type.String() })),
   model: Type.String(),
   output: Type.Array(OutputItem),
@@ -83,7 +83,7 @@ async function read(context: ApiContext, request: ApiRequest<ResponsesBody>): Pr
   return read;
 }
 
-function usageOf(answer: Answer): ResponsesUsage {
+function usageOf(answer: FormAnswer): ResponsesUsage {
   const { prompt_tokens, completion_tokens, total_tokens, prompt_tokens_details, completion_tokens_details } =
     answer.usage();
   return {
@@ -96,7 +96,7 @@ function usageOf(answer: Answer): ResponsesUsage {
 }
 
 /** The fields that the request decides. */
-function asked(body: ResponsesBody, { request: { engine } }: Answer) {
+function asked(body: ResponsesBody, { request: { engine } }: FormAnswer) {
   return {
     instructions: body.instructions ?? null,
     max_output_tokens: body.max_output_tokens ?? null,
@@ -136,7 +136,7 @@ interface State {
 }
 
 /** The response in this state. Only an ended one has usage. */
-function responseOf(body: ResponsesBody, answer: Answer, { status, output, error }: State): ResponsesAnswer {
+function responseOf(body: ResponsesBody, answer: FormAnswer, { status, output, error }: State): ResponsesAnswer {
   const isEnded = status !== 'in_progress';
   return {
     id: `resp_${answer.request.id}`,
@@ -144,7 +144,8 @@ function responseOf(body: ResponsesBody, answer: Answer, { status, output, error
     created_at: answer.created,
     completed_at: status === 'completed' ? Math.floor(Date.now() / 1000) : null,
     status,
-    incomplete_details: status === 'incomplete' ? { reason: 'max_output_tokens' } : null,
+    incomplete_details:
+      status === 'incomplete' ? { reason: answer.isFiltered === true ? 'content_filter' : 'max_output_tokens' } : null,
     error: error === undefined ? null : { code: error.code, message: error.message },
     model: answer.request.modelName,
     output,
@@ -153,18 +154,17 @@ function responseOf(body: ResponsesBody, answer: Answer, { status, output, error
   };
 }
 
-function responseForm(
-  context: ApiContext,
-  request: ApiRequest<ResponsesBody>,
-  answer: Answer,
+/** @param scores makes the log-probabilities of tokens */
+export function responseForm(
+  body: ResponsesBody,
+  answer: FormAnswer,
+  scores: ConstructorParameters<typeof Output>[2],
   send?: EventStream['send'],
 ): Form {
-  const { tokenizer } = context.model;
-  const body = withoutIgnored(context, request.body);
   let number = 0;
   const emit: Emit = (type, fields) => send?.({ type, sequence_number: number++, ...fields }, type);
   const isScored = answer.request.engine.logprobs !== null;
-  const output = new Output(answer.request.id, emit, (tokens) => chatLogprobs(tokenizer, tokens));
+  const output = new Output(answer.request.id, emit, scores);
   let isBegun = false;
   let status: 'completed' | 'incomplete' = 'completed';
   /** Begins the stream with the first token, so that a rejection is a plain error. */
@@ -179,7 +179,7 @@ function responseForm(
     add(piece) {
       begin();
       if ('finishReason' in piece) {
-        if (piece.finishReason === 'length') status = 'incomplete';
+        if (piece.finishReason === 'length' || answer.isFiltered === true) status = 'incomplete';
         output.end(status);
       } else if (piece.thoughts !== '') output.thoughts(piece.thoughts);
       else if (piece.call !== null) output.call(piece.call);
@@ -213,7 +213,11 @@ export const responses: GeneratingEndpoint<ResponsesBody> = {
   events: 'from response.created to response.completed.',
   userOf: ({ user }) => user,
   read,
-  form: responseForm,
+  form: (context, request, answer, send) => {
+    const { tokenizer } = context.model;
+    const body = withoutIgnored(context, request.body);
+    return responseForm(body, answer, (tokens) => chatLogprobs(tokenizer, tokens), send);
+  },
   // OpenAI's streams end with their last event. Open Responses adds a [DONE], which its clients can do without.
   terminator: null,
 };

@@ -1,0 +1,51 @@
+/** The form and the language that a text asks for. */
+import t from 'tap';
+import { FORM_REQUESTS, readRequests, REQUESTS } from '../../bench/everyday/requests.js';
+import { asksForm, readsAsEnglish } from '../../src/text/asked-form.js';
+
+void t.test('texts that ask for a table, marked items, data or code are found', (t) => {
+  for (const text of [
+    'Make a Markdown table of three countries.',
+    'Give the steps as a numbered list.',
+    'Put it in bullets.',
+    'Give me a JSON object.',
+    'Write a Python function that adds two numbers.',
+    'What does ```x = 1``` do?',
+  ])
+    t.ok(asksForm(text), text);
+  for (const text of ['Name three rivers.', 'List the months of the year.', 'Why is a desk no chair?', ''])
+    t.notOk(asksForm(text), text);
+  t.end();
+});
+
+void t.test('English is told from other languages, also in texts with words of both', (t) => {
+  for (const text of [
+    'What is the capital of France?',
+    'List three fruits.',
+    'Hello!',
+    'How do you say "thank you" in French?',
+  ])
+    t.ok(readsAsEnglish(text), text);
+  for (const text of [
+    'Was ist die Hauptstadt von Frankreich?',
+    '¿Cuál es la capital de España?',
+    'Combien de jours y a-t-il dans une semaine ?',
+    'Wat is de hoofdstad van Nederland?',
+    'Что это?',
+    '日本の首都はどこですか',
+    '2 + 2',
+    '',
+  ])
+    t.notOk(readsAsEnglish(text), text);
+  t.end();
+});
+
+void t.test('of the requests of bench:everyday, those for a form or in another language are left out', (t) => {
+  const left = (file: string) =>
+    readRequests(file).filter(({ request }) => asksForm(request) || !readsAsEnglish(request));
+  const forms = readRequests(FORM_REQUESTS);
+  t.equal(left(FORM_REQUESTS).length, forms.length);
+  const plain = left(REQUESTS).map(({ request }) => request);
+  t.ok(plain.length < 20, plain.join(' | '));
+  t.end();
+});
