@@ -1,6 +1,5 @@
 /**
- * The way from a valid body to the request that the engine gets, for all endpoints that generate: checks, lengths,
- * depth, budget. Each field is read here, once.
+ * The way from a valid body to the engine's request, for all endpoints that generate. Each field is read here, once.
  *
  * Must not know: forms of an answer.
  */
@@ -216,14 +215,13 @@ function sequences(id: string, n: number, longest: readonly number[], seed: numb
 
 /** The depths that the request allows, and its budget. @throws ApiError as requestDepth and qualityFloor */
 function depthOf(context: ApiContext, request: ApiRequest<GenerationBody>, budget: Budget | null, group: LengthGroup) {
-  const { body, headers, caller } = request;
+  const { body, headers } = request;
   const { model, limits } = context;
-  const policy = policyOf(limits.policy, caller.policy);
+  const policy = policyOf(limits.policy, request.caller.policy);
   const quality = context.quality.of(group);
   const floor = qualityFloor(headers, body.sortie, policy.minQuality ?? null);
   const prompt = askedPromptDepth(model, headers, body.sortie);
-  const isFull = prompt === null || prompt.depth === 'full';
-  const defaultExit = budget === null && isFull ? limits.defaultExit : null;
+  const defaultExit = budget === null && (prompt?.depth ?? 'full') === 'full' ? limits.defaultExit : null;
   const depth = requestDepth(model, body.model, headers, body.sortie, { ...policy, defaultExit, floor, quality });
   return { ...withPromptDepth(model, depth, prompt), ...(isAudited(model) && { quality }), budget };
 }
