@@ -27,4 +27,13 @@ export const UPSTREAM = {
     LATE_S,
     ['upstream'],
   ),
+  nets: counter(
+    'nets_total',
+    'Answers of an upstream model with a net or without one, by its result and its trigger.',
+    ['upstream', 'result', 'trigger'],
+  ),
+  netSeconds: counter('net_seconds_total', 'Time that nets ran, by their result: overtaken ones ran for nothing.', [
+    'upstream',
+    'result',
+  ]),
 };
