@@ -57,9 +57,10 @@ export function slotParts({ model, head }: Executor): { readonly model: StagedMo
   return { model, head };
 }
 
-let costs: CostTable | undefined;
+/** By names of units: files that share a process have models of their own. */
+const measured = new Map<string, CostTable>();
 
-/** A core over an executor. Costs are measured once per test process. */
+/** A core over an executor. Costs are measured once per process for the same units. */
 export function makeCore(
   executor: Executor,
   overrides: Partial<EngineOptions> = {},
@@ -68,7 +69,9 @@ export function makeCore(
   watch: Pick<CoreOptions, 'onPlan' | 'onResult'> = {},
 ): EngineCore {
   const { maxRunning, maxQueue, kvMemoryBytes, prefixReuse, prefillChunk, speculate, audit } = engineOptions(overrides);
-  costs ??= calibrate(executor, { ...calibrationPlan(4, 32, 128), repeats: 1 }, monotonicMs);
+  const units = executor.units.stages.map(({ entry }) => entry.name).join();
+  const costs = measured.get(units) ?? calibrate(executor, { ...calibrationPlan(4, 32, 128), repeats: 1 }, monotonicMs);
+  measured.set(units, costs);
   return new EngineCore(executor, costs, {
     ...{ maxRunning, maxQueue, kvBytes: kvMemoryBytes, prefixReuse, prefillChunk, audit },
     speculate: speculate ?? 'off',

@@ -386,7 +386,8 @@ void t.test('Load says where the metrics are if another port has them', { skip }
 void t.test('a server with API keys asks for one, and the settings take it', { skip }, async (t) => {
   const { page } = await open(t, says(answer), { apiKeys: ['sesame'] });
   await page.until("!document.getElementById('error').hidden");
-  t.match(await text(page, '#error'), /API key/);
+  t.match(await text(page, '#served'), /API key/);
+  t.match(await text(page, '#error'), /Settings/);
   await click(page, 'open-settings');
   await type(page, 'key', 'sesame');
   await page.press('Enter', 13);
