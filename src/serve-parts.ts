@@ -2,12 +2,13 @@
 import { once } from 'node:events';
 import { join } from 'node:path';
 import type { FastifyInstance } from 'fastify';
-import type { DefaultBudget } from './api/context.js';
 import { chooseHost, listen, urlOf } from './address.js';
 import type { ServeOptions } from './config.js';
 import { DailyTokens } from './http/daily-tokens.js';
 import type { GatewayContext } from './http/context.js';
 import { type ApiKey, loadApiKeys, reloadKeysOnSignal } from './http/keys.js';
+import { warnOfKeyFile, warnOfVariables } from './startup-log.js';
+import { createLog } from './telemetry/log.js';
 import { monotonicMs } from './util/clock.js';
 
 /** The parts of a server that end with it, in this order. */
@@ -35,11 +36,6 @@ export async function firstSignal(): Promise<NodeJS.Signals> {
   return signal;
 }
 
-/** The value of `--default-budget`, which is a total. */
-export function totalBudget(totalMs: number | null): DefaultBudget | null {
-  return totalMs === null ? null : { totalMs, ttftMs: null, tpotMs: null, onMiss: null };
-}
-
 export function openDailyTokens({ cacheDir, port }: ServeOptions, log: GatewayContext['log']): DailyTokens {
   return new DailyTokens(join(cacheDir, `tokens-of-the-day-${port}.json`), (reason) => {
     log.warn({ reason }, 'the tokens of the day are not kept');
@@ -47,15 +43,28 @@ export function openDailyTokens({ cacheDir, port }: ServeOptions, log: GatewayCo
 }
 
 /** Reads the keys again at the signal. @returns what ends that */
-export function reloadKeys(
-  context: Pick<GatewayContext, 'apiKeys' | 'log'> & { apiKeys: readonly ApiKey[]; readonly options: ServeOptions },
-  check: (keys: readonly ApiKey[]) => void,
-): () => void {
+export function reloadKeys(context: GatewayContext, check: (keys: readonly ApiKey[]) => void): () => void {
   return reloadKeysOnSignal(context, () => {
     const keys = loadApiKeys(context.options);
     check(keys);
     return keys;
   });
+}
+
+/** Opens the log, and warns of variables and of a key file that others may read. */
+export async function openLog({ logLevel, logFormat, apiKeyFile }: ServeOptions) {
+  const opened = await createLog(logLevel, logFormat, process.stdout.isTTY);
+  warnOfVariables(process.env, opened.logger);
+  warnOfKeyFile(apiKeyFile, opened.logger);
+  return opened;
+}
+
+/** Closes the parts in their order, and sends the traces that are left. */
+export async function closeAll(closing: Closing, tracing: GatewayContext['tracing']): Promise<void> {
+  for (const each of closing) await each.close();
+  const sent = (await tracing?.shutdown()) ?? true;
+  // The exporter's retries would keep the process alive. main.ts has set the exit code by this time.
+  if (!sent) setTimeout(() => process.exit(), 50).unref();
 }
 
 /**

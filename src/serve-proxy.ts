@@ -1,11 +1,10 @@
 /** `sortie serve --no-local`: the gateway to upstream models, without an engine. */
+import { totalBudget } from './api/params/budget.js';
 import { OptionError, type ServeOptions } from './config.js';
 import { createProxyApp, createProxyOpsApp, type ProxyContext } from './http/proxy-app.js';
 import { loadApiKeys } from './http/keys.js';
 import { drain } from './http/shutdown.js';
-import { type Closing, firstSignal, listenOn, openDailyTokens, reloadKeys, totalBudget } from './serve-parts.js';
-import { warnOfKeyFile, warnOfVariables } from './startup-log.js';
-import { createLog } from './telemetry/log.js';
+import { type Closing, closeAll, firstSignal, listenOn, openDailyTokens, openLog, reloadKeys } from './serve-parts.js';
 import { watchLoopLag } from './telemetry/loop-lag.js';
 import { createSeries } from './telemetry/series.js';
 import { startTracing } from './telemetry/tracing.js';
@@ -22,9 +21,7 @@ const MODEL_NAME = 'upstreams';
 export async function serveProxy(options: ServeOptions, version: string): Promise<number> {
   const stopping = firstSignal();
   const apiKeys = loadApiKeys(options);
-  const { logger: log } = await createLog(options.logLevel, options.logFormat, process.stdout.isTTY);
-  warnOfVariables(process.env, log);
-  warnOfKeyFile(options.apiKeyFile, log);
+  const { logger: log } = await openLog(options);
   const [modelName = MODEL_NAME] = options.modelName;
   const series = createSeries(modelName, options.metricsPrefix);
   // Without an engine its absence is no fault.
@@ -56,10 +53,7 @@ export async function serveProxy(options: ServeOptions, version: string): Promis
     if (await drain(app, context, options.drainTimeout * 1000)) log.info('drained');
     return 0;
   } finally {
-    for (const each of closing) await each.close();
-    const sent = (await tracing?.shutdown()) ?? true;
-    // The exporter's retries would keep the process alive.
-    if (!sent) setTimeout(() => process.exit(), 50).unref();
+    await closeAll(closing, tracing);
   }
 }
 

@@ -1,5 +1,6 @@
 /** `sortie serve`: starts the engine, the gateway and the log, and stops them in order after a signal. */
 import { existsSync } from 'node:fs';
+import { totalBudget } from './api/params/budget.js';
 import { thoughtTokens } from './api/params/thoughts.js';
 import { namesOf, requestDepth } from './api/params/depth.js';
 import type { ApiContext, RequestPolicy } from './api/context.js';
@@ -14,7 +15,7 @@ import { createApp, createOpsApp } from './http/app.js';
 import { drain } from './http/shutdown.js';
 import type { HttpContext } from './http/context.js';
 import { type ApiKey, checkKeyExits, loadApiKeys } from './http/keys.js';
-import { type Closing, firstSignal, listenOn, openDailyTokens, reloadKeys, totalBudget } from './serve-parts.js';
+import { type Closing, closeAll, firstSignal, listenOn, openDailyTokens, openLog, reloadKeys } from './serve-parts.js';
 import { upstreamGateway } from './upstream-gateway.js';
 import { EncodingThread } from './text/encoding/encoding-thread.js';
 import { LoadProgress } from './start-bar.js';
@@ -22,7 +23,6 @@ import { chooseKernels } from './model/kernels.js';
 import type { Manifest } from './model/manifest.js';
 import { loadManifest, verifyFiles } from './model/manifest-io.js';
 import { collectGarbage } from './util/memory.js';
-import { createLog } from './telemetry/log.js';
 import { logSlowSteps } from './telemetry/slow-steps.js';
 import { watchLoopLag } from './telemetry/loop-lag.js';
 import { RequestMetrics } from './telemetry/requests.js';
@@ -30,15 +30,7 @@ import { createSeries } from './telemetry/series.js';
 import { meterSteps, watchWait } from './telemetry/wait-estimate.js';
 import { LoadMeter } from './util/load-meter.js';
 import { startTracing } from './telemetry/tracing.js';
-import {
-  logEngine,
-  warnOfKeyFile,
-  warnOfLengths,
-  warnOfSampling,
-  warnOfShortContext,
-  warnOfVariables,
-  welcome,
-} from './startup-log.js';
+import { logEngine, warnOfLengths, warnOfSampling, warnOfShortContext, welcome } from './startup-log.js';
 
 /**
  * Intervals at which the engine predicts the wait of a new request. The prediction takes as long as planning a step.
@@ -207,9 +199,7 @@ export async function serveForever(options: ServeOptions, version: string): Prom
   const stopping = firstSignal();
   checkEmbeddedModel(options.model);
   const apiKeys = loadApiKeys(options);
-  const { logger: log, isPretty, print } = await createLog(options.logLevel, options.logFormat, process.stdout.isTTY);
-  warnOfVariables(process.env, log);
-  warnOfKeyFile(options.apiKeyFile, log);
+  const { logger: log, isPretty, print } = await openLog(options);
   const manifest = loadManifest(options.model);
   chooseKernels(manifest, { kernels: options.kernels, device: options.device.kind });
   warnOfLengths(manifest, log);
@@ -246,9 +236,6 @@ export async function serveForever(options: ServeOptions, version: string): Prom
     ending.abort();
     bar?.stop();
     await engine.close();
-    for (const each of closing) await each.close();
-    const sent = (await tracing?.shutdown()) ?? true;
-    // The exporter's retries would keep the process alive. main.ts has set the exit code by this time.
-    if (!sent) setTimeout(() => process.exit(), 50).unref();
+    await closeAll(closing, tracing);
   }
 }

@@ -1,4 +1,4 @@
-/** Composes the HTTP server of a gateway without a local model. Hooks run in the order of registration here. */
+/** Composes the HTTP server of a gateway without a local model. The hooks are those of gateway-server.ts. */
 import type { FastifyInstance } from 'fastify';
 import type { Limits } from '../api/context.js';
 import { endpoints } from '../api/endpoints/index.js';
@@ -6,13 +6,8 @@ import { ELSEWHERE } from '../api/endpoints/elsewhere.js';
 import { upstreamCard } from '../api/endpoints/models.js';
 import { ApiError } from '../api/errors.js';
 import { quoted } from '../util/quoted.js';
-import { registerCors } from './app.js';
-import { registerAuth } from './auth.js';
 import { createServer } from './create-server.js';
-import { registerBody, registerBodySum } from './plugins/body.js';
-import { registerLimits } from './plugins/limits.js';
-import { registerTracing } from './plugins/tracing.js';
-import { registerUpstreams } from './plugins/upstreams.js';
+import { createGatewayServer, hasMainMetrics } from './gateway-server.js';
 import { anthropic } from './api-dialect.js';
 import { registerHealth, registerMetrics } from './routes/operations.js';
 import { registerRejectWhenDraining } from './shutdown.js';
@@ -24,18 +19,10 @@ export interface ProxyContext extends GatewayContext {
 
 /** @returns an app that is ready to listen; with an operations port it has by default no /metrics */
 export async function createProxyApp(context: ProxyContext, limits: Pick<Limits, 'policy'>): Promise<FastifyInstance> {
-  const app = createServer(context);
-  registerTracing(app, context);
-  await registerCors(app, context.options.corsOrigin);
-  registerAuth(app, context);
-  registerRejectWhenDraining(app, context);
-  registerLimits(app, context);
-  registerBodySum(app, context.options.maxBody);
-  registerUpstreams(app, context, limits);
-  registerBody(app);
+  const app = await createGatewayServer(context, limits);
   registerRoutes(app, context);
   registerHealth(app, context);
-  if (context.options.opsPort === null || context.options.mainMetrics) registerMetrics(app, context);
+  if (hasMainMetrics(context)) registerMetrics(app, context);
   await app.ready();
   return app;
 }

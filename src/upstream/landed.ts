@@ -2,6 +2,7 @@
 import type { ChunkJson } from './chunk.js';
 import { without } from './json-fields.js';
 import type { UpstreamCall } from './call.js';
+import type { Counts } from './counts.js';
 
 /** Why an answer ended before its upstream ended it. */
 export type LandingTrigger = 'deadline' | 'upstream_failed';
@@ -13,12 +14,6 @@ export interface Landed {
   readonly characters: number;
   /** Whether a sentence ends there. Text that has gone out stays, so an answer may end in the middle of one. */
   readonly sentence: boolean;
-}
-
-interface Usage {
-  readonly prompt_tokens: number;
-  readonly completion_tokens: number;
-  readonly total_tokens: number;
 }
 
 /** Whether the client gets the counts of tokens: always in a whole answer, and in a stream if it asks for them. */
@@ -37,7 +32,7 @@ export function asksUsage({ request }: UpstreamCall): boolean {
 export function lastChunks(
   call: UpstreamCall,
   head: ChunkJson,
-  { isSentence, usage, report }: { readonly isSentence: boolean; readonly usage: Usage; readonly report: object },
+  { isSentence, usage, report }: { readonly isSentence: boolean; readonly usage: Counts; readonly report: object },
 ): ChunkJson[] {
   const same = without(head, 'choices', 'usage', 'sortie');
   const finish_reason = isSentence ? 'stop' : 'length';

@@ -15,6 +15,7 @@ import type { Booking, NetAccount } from './net-account.js';
 import type { NetMargin } from './net-margin.js';
 import { barOf, barOfError, type NetTrigger, type NoNet } from './net-policy.js';
 import { estimatedTokens } from './upstream-body.js';
+import { countsOf } from './counts.js';
 
 /** How a net ended, for metrics. */
 export interface NetOutcome {
@@ -193,8 +194,7 @@ export class Net {
   /** Estimated counts of a local answer that was cut. @param characters of its text */
   usage(characters: number) {
     const prompt = this.#local?.read.prompts.reduce((sum, { ids }) => sum + ids.length, 0) ?? 0;
-    const completion = estimatedTokens(characters);
-    return { prompt_tokens: prompt, completion_tokens: completion, total_tokens: prompt + completion };
+    return countsOf(prompt, estimatedTokens(characters));
   }
 
   #resultOf(isAnswer: boolean, isOvertaken: boolean, isGone: boolean): NetOutcome['result'] {

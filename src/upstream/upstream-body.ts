@@ -2,6 +2,7 @@
 import { budgetOf } from '../api/generation/read-request.js';
 import { type ApiRequest, type Limits, openPolicy, policyOf } from '../api/context.js';
 import { invalid } from '../api/errors.js';
+import { totalBudget } from '../api/params/budget.js';
 import { agreed, ASKED, type Headers, headerValues } from '../api/schemas/headers.js';
 import { SortieRequest } from '../api/schemas/shared.js';
 import type { Budget } from '../protocol/index.js';
@@ -46,8 +47,7 @@ export function settingsOf(
   { latencyBudgetMs: totalMs, onMiss, commit: usual }: UpstreamModel['defaults'],
 ): UpstreamSettings {
   const { commit = usual, net, ...stated } = ownFields(request.body);
-  const defaultBudget = totalMs === null ? null : { totalMs, ttftMs: null, tpotMs: null, onMiss: null };
-  const policy = policyOf(ofServer, { ...openPolicy, defaultBudget, onMiss });
+  const policy = policyOf(ofServer, { ...openPolicy, defaultBudget: totalBudget(totalMs), onMiss });
   const budget = budgetOf({ limits: { policy } }, { ...request, body: { sortie: stated } });
   return {
     budget: budget?.totalMs == null ? null : { ...budget, totalMs: budget.totalMs },

@@ -2,18 +2,13 @@
 import type { UpstreamMetrics } from '../telemetry/upstream-metrics.js';
 import { monotonicMs } from '../util/clock.js';
 import type { Ending } from '../util/outcome.js';
+import { type Counts, countsOf } from './counts.js';
 import type { LandingTrigger } from './landed.js';
 import { estimatedTokens } from './upstream-body.js';
 
-interface Usage {
-  readonly prompt_tokens: number;
-  readonly completion_tokens: number;
-  readonly total_tokens: number;
-}
-
 /** The part of an answer or a chunk that this file reads. */
 interface Counted {
-  readonly usage?: Partial<Usage> | null;
+  readonly usage?: Partial<Counts> | null;
 }
 
 /** The end of an answer that its upstream did not end. */
@@ -29,7 +24,7 @@ export class UsageMeter {
   #lastTextAt: number | null = null;
   #broken: Broken | null = null;
   #characters = 0;
-  #stated: Usage | null = null;
+  #stated: Counts | null = null;
   #localTokens = 0;
 
   /** @param promptTokens an estimate, as long as the upstream states none */
@@ -76,8 +71,7 @@ export class UsageMeter {
   /** Reads the counts of the upstream, if the value has them. */
   read({ usage }: Counted): void {
     if (typeof usage?.prompt_tokens !== 'number' || typeof usage.completion_tokens !== 'number') return;
-    const { prompt_tokens, completion_tokens } = usage;
-    this.#stated = { prompt_tokens, completion_tokens, total_tokens: prompt_tokens + completion_tokens };
+    this.#stated = countsOf(usage.prompt_tokens, usage.completion_tokens);
   }
 
   get firstTextAt(): number | null {
@@ -85,16 +79,8 @@ export class UsageMeter {
   }
 
   /** The counts of the upstream, else estimates by the length of the text. */
-  get usage(): Usage {
-    const completion = estimatedTokens(this.#characters);
-    const { promptTokens: prompt } = this;
-    return (
-      this.#stated ?? {
-        prompt_tokens: prompt,
-        completion_tokens: completion,
-        total_tokens: prompt + completion,
-      }
-    );
+  get usage(): Counts {
+    return this.#stated ?? countsOf(this.promptTokens, estimatedTokens(this.#characters));
   }
 
   /** The exchange in the report and in the log. */

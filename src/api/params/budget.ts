@@ -4,12 +4,17 @@
  * Must not know: plans, HTTP frameworks.
  */
 import type { Budget, OnMiss } from '../../protocol/index.js';
-import type { RequestPolicy } from '../context.js';
+import type { DefaultBudget, RequestPolicy } from '../context.js';
 import { agreed, ASKED, type Headers, headerValues, least } from '../schemas/headers.js';
 import type { SortieRequest } from '../schemas/shared.js';
 
 /** One day: the longest wait. The bound also keeps arithmetic on instants exact. */
 const MAX_MS = 86_400_000;
+
+/** A total as the default of requests that state no budget. @param totalMs null: they have none */
+export function totalBudget(totalMs: number | null): DefaultBudget | null {
+  return totalMs === null ? null : { totalMs, ttftMs: null, tpotMs: null, onMiss: null };
+}
 
 /** @returns NaN for a text that is not a plain number */
 function numberIn(text: string): number {

@@ -14,7 +14,7 @@ import { apiRequestOf } from '../routes/generation-handler.js';
 import { SseStream } from '../sse.js';
 
 /** The paths that serve upstream models, and those of upstreams. */
-export const PATHS: Readonly<Record<string, UpstreamCall['path']>> = {
+const PATHS: Readonly<Record<string, UpstreamCall['path']>> = {
   '/v1/chat/completions': '/chat/completions',
   '/v1/completions': '/completions',
 };
