@@ -76,6 +76,9 @@ export const oneOf = <const T extends string>(placeholder: string, ...values: re
   parse: (text) => values.find((value) => value === text),
 });
 
+/** What happens to an answer that would be late. */
+export const onMiss = oneOf('ACTION', 'land', 'continue', 'truncate', 'reject');
+
 export interface DeviceChoice {
   readonly kind: 'cpu' | 'cuda' | 'webgpu';
   /** Number of the GPU; 0 for the CPU. */

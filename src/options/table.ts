@@ -13,6 +13,7 @@ import {
   nameList,
   networkList,
   oneOf,
+  onMiss,
   onOff,
   originList,
   seconds,
@@ -222,11 +223,7 @@ export const SERVE_OPTIONS = {
       ),
       formerly: 'min-right',
     },
-    onMiss: option(
-      oneOf('ACTION', 'land', 'continue', 'truncate', 'reject'),
-      'land',
-      'default of X-Budget-On-Miss; without a total budget land is continue',
-    ),
+    onMiss: option(onMiss, 'land', 'default of X-Budget-On-Miss; without a total budget land is continue'),
     budgetHint: option(
       oneOf('MODE', 'off', 'auto'),
       'off',

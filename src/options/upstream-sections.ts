@@ -4,7 +4,7 @@
  * Must not know: keys, servers.
  */
 import { mostSimilar } from '../util/similar.js';
-import { apiUrl, headerName, integer, type Kind, oneOf, share, text } from './kinds.js';
+import { apiUrl, headerName, integer, type Kind, oneOf, onMiss, share, text } from './kinds.js';
 
 /** A server with the API of OpenAI, as the operator describes it. */
 export interface UpstreamEntry {
@@ -76,7 +76,7 @@ const UPSTREAM = {
 const MODEL = {
   upstream: text('NAME'),
   latency_budget_ms: integer(1, 86_400_000, 'ms'),
-  budget_on_miss: oneOf('ACTION', 'land', 'continue', 'truncate', 'reject'),
+  budget_on_miss: onMiss,
   commit: oneOf('PART', 'text', 'sentence'),
 };
 
