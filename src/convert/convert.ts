@@ -43,7 +43,7 @@ export async function convert(
     const modes = modesOf(options, source);
     const prompt = modes.includes('prompt') ? source.prompt : null;
     const depths = { prompt, hasFull: modes.includes('full') };
-    stageEnds(exits, depths);
+    const trunk = stageEnds(exits, depths);
     checkTensors(source, (layer, part) => !depths.hasFull && layer >= (prompt?.exit ?? 0) && isOwnPart(part));
     if (prompt !== null) checkPromptExit(prompt, arch);
     const generation = generationOf(source.sampling, options.generation, warn);
@@ -53,7 +53,7 @@ export async function convert(
       blocks = exitBlocksOf({ ...source.ownBlocks, close: () => undefined }, exits, source);
     if (options.calibration !== undefined) calibration = openCalibration(options.calibration);
     return await writeFolder({ out, force, inputs }, (folder) =>
-      writeModel({ folder, source, exits, depths, blocks, calibration, generation, options, progress }),
+      writeModel({ folder, source, exits, depths, trunk, blocks, calibration, generation, options, progress }),
     );
   } finally {
     source.close();

@@ -77,15 +77,18 @@ export interface PromptDepths {
   readonly hasFull: boolean;
 }
 
+/** The layers after which the trunk's stages end, and the index of the stage that ends at the prompt exit. */
+export interface StageEnds {
+  readonly ends: readonly number[];
+  /** -1 without a prompt exit. */
+  readonly promptStage: number;
+}
+
 /**
- * The layers after which the trunk's stages end, and the index of the stage that ends at the prompt exit.
  * @param exits those of answers; the last one is full depth
  * @throws ConvertError bad_exits for an exit behind the only depth of prompts
  */
-export function stageEnds(
-  exits: readonly number[],
-  { prompt, hasFull }: PromptDepths,
-): { readonly ends: readonly number[]; readonly promptStage: number } {
+export function stageEnds(exits: readonly number[], { prompt, hasFull }: PromptDepths): StageEnds {
   if (prompt === null) return { ends: exits, promptStage: -1 };
   const { exit } = prompt;
   const early = exits.slice(0, -1);

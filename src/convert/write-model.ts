@@ -33,7 +33,7 @@ import { stageGraph } from './onnx/stage.js';
 import { type ConvertOptions, DEFAULT_BLOCK, dryRule, nameOf } from './convert-options.js';
 import { WeightStore } from './output/weight-store.js';
 import { levelsOf } from './quantize/int8.js';
-import { behindExit, type PromptDepths, stageEnds } from './prompt-exit.js';
+import { behindExit, type PromptDepths, type StageEnds } from './prompt-exit.js';
 import { readQuality } from './quality.js';
 import type { ModelSource, PromptSource } from './source.js';
 import { EMBEDDING, FINAL_NORM, HEAD, trunkLayer } from './tensors.js';
@@ -49,6 +49,7 @@ export interface Conversion {
   readonly source: ModelSource;
   readonly exits: readonly number[];
   readonly depths: PromptDepths;
+  readonly trunk: StageEnds;
   readonly blocks: ExitBlocks;
   readonly calibration: Calibration;
   readonly generation: Generation;
@@ -169,7 +170,10 @@ class ModelWriter {
   }
 
   async #stages(): Promise<StageEntry[]> {
-    const { exits, source, depths } = this.#conversion;
+    const {
+      source,
+      trunk: { ends },
+    } = this.#conversion;
     const { layers, loops } = this.#arch;
     const trunk = async (name: string, boundary: number, first: number, end: number): Promise<StageEntry> => {
       const stage: StageLayer[] = [];
@@ -179,7 +183,6 @@ class ModelWriter {
     };
     if (loops !== undefined) return loopStages(await trunk('loop', 0, 0, layers), loops.count);
     const stages: StageEntry[] = [];
-    const { ends } = stageEnds(exits, depths);
     for (const [s, end] of ends.entries()) stages.push(await trunk(`stage-${s}`, s, ends[s - 1] ?? 0, end));
     return stages;
   }
@@ -210,8 +213,8 @@ class ModelWriter {
   }
 
   async #exits(): Promise<Manifest['exits']> {
-    const { exits, blocks, depths } = this.#conversion;
-    const { ends, promptStage } = stageEnds(exits, depths);
+    const { exits, blocks, depths, trunk } = this.#conversion;
+    const { ends, promptStage } = trunk;
     const { prompt, hasFull } = depths;
     const entries: Manifest['exits'] = [];
     for (const [s, exit] of exits.entries()) {
@@ -244,12 +247,12 @@ class ModelWriter {
 
   /** Full depth behind the prompt exit, beside the trunk's; absent without one. */
   async #promptExit(exits: Manifest['exits']): Promise<Pick<Manifest, 'prompt'>> {
-    const { depths, exits: layers } = this.#conversion;
+    const { depths, trunk } = this.#conversion;
     const { prompt, hasFull } = depths;
     const last = exits.at(-1);
     if (prompt === null || !hasFull || last === undefined) return {};
     await this.#store.finish();
-    const { promptStage: stage } = stageEnds(layers, depths);
+    const { promptStage: stage } = trunk;
     return { prompt: { ...last, stage, block: await this.#promptLayers(prompt, stage), quality: {} } };
   }
 

@@ -1,4 +1,5 @@
 /** A loaded model folder, whatever the layout of its KV cache: the sessions of its graphs, its units and its limits. */
+import { blocksOf } from './exit-blocks.js';
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import type { Device, DeviceInfo } from '../runtime/device.js';
@@ -203,12 +204,9 @@ export function exitIndexOf({ exits }: Pick<Model, 'exits'>, layer: number): num
  * The graphs that a model loads with these kernels: embedding, units, and the graphs from logits to tokens. A graph
  * that several units run counts for each.
  */
-export function graphFiles(
-  { embed, stages, exits, prompt, head, select, argmax, pages }: Manifest,
-  kernels: readonly StageKernel[],
-): string[] {
-  const units = [...stages, ...[...exits, ...(prompt ? [prompt] : [])].flatMap(({ block }) => block ?? [])];
-  const files = units.flatMap(({ graphs, prompt }) =>
+export function graphFiles(manifest: Manifest, kernels: readonly StageKernel[]): string[] {
+  const { embed, stages, head, select, argmax, pages } = manifest;
+  const files = [...stages, ...blocksOf(manifest)].flatMap(({ graphs, prompt }) =>
     [graphs, ...(prompt ? [prompt.graphs] : [])].flatMap((each) =>
       kernels.flatMap((kernel) => each[storedKernel(kernel)] ?? []),
     ),

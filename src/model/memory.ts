@@ -1,4 +1,5 @@
 /** Bytes of a position in a model's KV caches and stored hidden states. Pure. */
+import { blocksOf } from './exit-blocks.js';
 import { elementBytes } from '../runtime/tensor.js';
 import type { Manifest } from './manifest.js';
 
@@ -37,15 +38,8 @@ export function mostPages(manifest: Manifest, page: number, maxBufferBytes: numb
 }
 
 /** Boundaries with hidden states that a stage or a block may need later; the first stage recomputes embeddings. */
-export function keptBoundaries({
-  stages,
-  exits,
-  prompt,
-}: Pick<Manifest, 'stages' | 'exits' | 'prompt'>): ReadonlySet<number> {
-  return new Set([
-    ...[...stages.keys()].slice(1),
-    ...[...exits, ...(prompt ? [prompt] : [])].flatMap(({ block }) => (block === null ? [] : [block.boundary])),
-  ]);
+export function keptBoundaries(manifest: Pick<Manifest, 'stages' | 'exits' | 'prompt'>): ReadonlySet<number> {
+  return new Set([...[...manifest.stages.keys()].slice(1), ...blocksOf(manifest).map(({ boundary }) => boundary)]);
 }
 
 /** Bytes of one hidden state. */

@@ -2,6 +2,7 @@
  * Runs several positions of one slot, one stage at a time: prefill chunks, catch-up and verification. The caller names
  * the addresses of inputs and outputs: a hidden-state cache, or one of two scratch buffers.
  */
+import { blocksOf } from './exit-blocks.js';
 import type { BindingSpec, Session } from '../runtime/session.js';
 import { hostI32, hostI64, type Tensor } from '../runtime/tensor.js';
 import type { StageKernel } from './manifest.js';
@@ -24,8 +25,7 @@ export class PrefillRunner {
     this.#ids = hostI64(maxChunk);
     const bytes = maxChunk * model.hiddenBytes;
     this.#scratch = [model.device.alloc(bytes), model.device.alloc(bytes)];
-    const blocks = [...model.exits, ...(model.prompt ? [model.prompt] : [])].flatMap(({ block }) => block ?? []);
-    const units = blocks.flatMap(({ keys, kv }) => (keys === undefined ? [] : [kv.bytesPerPosition]));
+    const units = blocksOf(model).flatMap(({ keys, kv }) => (keys === undefined ? [] : [kv.bytesPerPosition]));
     this.#keys = units.length === 0 ? null : model.device.alloc(maxChunk * Math.max(...units));
   }
 

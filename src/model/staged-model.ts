@@ -3,6 +3,7 @@
  *
  * Must not know: sequences, depth policy, sampling.
  */
+import { blocksOf } from './exit-blocks.js';
 import type { HostDevice } from '../runtime/device.js';
 import type { Environment } from '../runtime/environment.js';
 import type { Session } from '../runtime/session.js';
@@ -102,8 +103,7 @@ export class StagedModel implements Model {
   }
 
   dispose(): void {
-    const blocks = [...this.exits, ...(this.prompt ? [this.prompt] : [])].flatMap(({ block }) => block ?? []);
-    const stages = [...this.stages, ...blocks];
+    const stages = [...this.stages, ...blocksOf(this)];
     disposeUnits(stages);
     for (const { kv } of stages) kv.dispose();
     for (const store of this.boundaries) store?.dispose();
