@@ -64,16 +64,16 @@ export class SentenceEnds {
   #visible = '';
   /** The end of the last whole statement's line in the open code fence. */
   #codeEnd = 0;
-  #isCodeLine = false;
 
   /** @param text the next part; it ends with a whole character */
   add(text: string): void {
     for (const character of text) {
       this.#decide(character);
+      const isCode = this.#scanner.openFence !== '';
       this.#scanner.read(encoder.encode(character));
       this.#length += character.length;
       this.#tail = this.#tail.slice(-1) + character;
-      this.#countLines(character);
+      this.#countLines(character, isCode);
       this.#place(character);
     }
   }
@@ -100,18 +100,16 @@ export class SentenceEnds {
     return { end: this.#codeEnd, fence: this.#scanner.openFence };
   }
 
-  #countLines(character: string): void {
+  /** @param isCode whether the line began in a code fence */
+  #countLines(character: string, isCode: boolean): void {
     if (!LINE_END.test(character)) {
       if (this.#line.length < KEPT_LINE) this.#line += character;
       if (character.trim() !== '') this.#visible = character;
       return;
     }
     this.#tableLines = TABLE_LINE.test(this.#line) ? this.#tableLines + 1 : 0;
-    const isCode = this.#scanner.openFence !== '';
-    if (!isCode) this.#codeEnd = 0;
-    else if (this.#isCodeLine && this.#visible !== '' && !OPEN_LINE.test(this.#visible))
-      this.#codeEnd = this.#length - 1;
-    this.#isCodeLine = isCode;
+    if (this.#scanner.openFence === '') this.#codeEnd = 0;
+    else if (isCode && this.#visible !== '' && !OPEN_LINE.test(this.#visible)) this.#codeEnd = this.#length - 1;
     this.#line = '';
     this.#visible = '';
   }
