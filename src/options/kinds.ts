@@ -76,7 +76,7 @@ export const oneOf = <const T extends string>(placeholder: string, ...values: re
   parse: (text) => values.find((value) => value === text),
 });
 
-/** What happens to an answer that would be late. */
+/** The action for an answer that would be late. */
 export const onMiss = oneOf('ACTION', 'land', 'continue', 'truncate', 'reject');
 
 export interface DeviceChoice {
