@@ -124,9 +124,9 @@ export const defaultPolicy = {
 
   /**
    * Requests that a step forecasts to decide the ones that arrived, at most, and to answer dry runs. A decision takes
-   * up to four forecasts. A burst of 39 on an idle machine is decided as one.
+   * up to four forecasts. A burst of 27 on an idle machine is decided as one.
    */
-  mostDecisions: 800,
+  mostDecisions: 400,
   mostDryRuns: 200,
   /** Tenants that have a request decided in a step all the same. */
   leastTenants: 8,
