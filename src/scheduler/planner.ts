@@ -22,7 +22,6 @@ import { timesOf } from '../util/within-budget.js';
 import { admitAll, decidedTogether } from './admission.js';
 import { type Arrival, deepestUnder, expectedAt } from './depth-bound.js';
 import { chooseExits, predictedWaitMs } from './exit-choice.js';
-import { isHopeless } from './first-sentence.js';
 import { chooseHints } from './hint-choice.js';
 import { SearchTime } from './least-budget.js';
 import { type LengthPrior, OutputLengths } from './output-length.js';
@@ -155,7 +154,9 @@ export class Planner {
     const all = [...engine.live, ...engine.waiting.map(sequenceOf)];
     if (!all.some(({ lands, generated }) => lands && generated === 0)) return [];
     const state = new Snapshot(engine, this.#estimates(), Infinity);
-    return state.requests.filter((each) => isHopeless(each, state)).map(({ sequence }) => sequence);
+    return state.requests.flatMap(({ sequence, isReachable }) => {
+      return sequence.lands && sequence.generated === 0 && !isReachable ? [sequence] : [];
+    });
   }
 
   /** Exits, pauses and prefill of the next step. */

@@ -87,10 +87,6 @@ export const defaultPolicy = {
   /** Factor on what is known of sentences, by each further answer of a tenant: about its last 20 count. */
   sentenceFade: 0.95,
   /**
-   * A budget is hopeless that has no time for so many of the tokens of a long sentence: half of all are about as long.
-   */
-  hopelessShare: 0.5,
-  /**
    * Sentences within a share s of the length that nine of ten do not exceed: 1 - .1^(s^shape). With 2, .44 of them are
    * within half of it; with 1 it would be .68, and .17 within a twelfth.
    */
