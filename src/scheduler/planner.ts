@@ -210,11 +210,17 @@ export class Planner {
   }
 
   /** Learns from a request with a place in the queue. */
-  observeArrival({ budget, promptLength, expectedFrontiers, maxTokens, tenant }: Sequence, now: number): void {
+  observeArrival({ budget, expectedFrontiers, lands, maxTokens, promptLength, tenant }: Sequence, now: number): void {
     if (budget?.totalMs == null) return;
     const positions = promptLength - (expectedFrontiers[0] ?? 0);
-    const arrival = { at: now, tenant, positions, budgetMs: budget.totalMs, maxTokens };
+    const arrival = { at: now, tenant, positions, budgetMs: budget.totalMs, maxTokens, lands };
     this.#arrivals = [...this.#arrivals, arrival].slice(-this.#policy.mostArrivals);
+  }
+
+  /** Learns from a rejected request: an arrival if an idle machine would keep its budget, since depth can make room. */
+  observeRejection(sequence: Sequence, engine: Occupancy): void {
+    const idle = new Snapshot({ ...engine, live: [], waiting: [sequence] }, this.#estimates());
+    if (idle.requests.some(({ isReachable }) => isReachable)) this.observeArrival(sequence, engine.now);
   }
 
   /** Learns from an admitted request whose answer ended. Text that a client's bias wrote teaches nothing. */
