@@ -45,8 +45,11 @@ export const defaultPolicy = {
 
   // Load.
 
-  /** Most load that is planned for; at 1 a batch would grow without end. */
-  mostLoad: 0.85,
+  /**
+   * Most load that is planned for; at 1 a batch would grow without end. Rows share an overload and get shorter answers.
+   * With .85, as if the rest were rejected, no rate is a reason for a shallower exit of the embedded model.
+   */
+  mostLoad: 0.97,
   /** Share of right answers that a shallower bound gains at least. */
   depthGain: 0.01,
   /** Arrivals count for so long, ms: several requests at the rates that matter, short against a day's swings. */
@@ -57,7 +60,7 @@ export const defaultPolicy = {
   mostArrivals: 64,
   arrivalBudgets: 16,
   /** Rounds until pace and lengths of the fluid agree. */
-  fluidRounds: 4,
+  fluidRounds: 12,
   /** Least share of the machine that promises have beside other keys, when depth is bounded for them. */
   leastPromisedShare: 0.1,
 

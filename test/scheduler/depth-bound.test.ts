@@ -120,10 +120,10 @@ void t.test('a burst counts as load, and one prompt does not', async (t) => {
   const of = (count: number): number => deepestUnder(snapshot({ live: rows, waiting: prompts(count) }), expected(0));
   t.equal(of(1), of(0), 'one prompt');
   t.ok(of(60) < of(1), `${of(60)}`);
-  // Beside the request itself, 23 prompts that are due within two seconds are as much as 11.5 a second.
+  // Beside the request itself, 36 prompts that are due within two seconds are as much as 18 a second.
   const atRate = (perSecond: number): number => deepestUnder(snapshot({ live: rows }), expected(perSecond));
-  t.same([of(23), of(24)], [atRate(10), atRate(11.5)]);
-  t.ok(of(24) < of(23));
+  t.same([of(34), of(37)], [atRate(16.5), atRate(18)]);
+  t.ok(of(37) < of(34));
 });
 
 void t.test('prompts that can not be in time are no load', async (t) => {
