@@ -7,7 +7,7 @@ import { cutAt, hasBudget } from '../protocol/early-end.js';
 import type { DepthReason } from '../protocol/index.js';
 import { type Arrival, deepestUnder, expectedAt } from './depth-bound.js';
 import { type Exits, chooseExits, forecast } from './exit-choice.js';
-import { type FirstSentences, firstSentences, isUseful, landsWithin, paceOf } from './first-sentence.js';
+import { type FirstSentences, firstSentences, isUseful, paceOf } from './first-sentence.js';
 import type { BatchOutcome } from './forecast.js';
 import { type LeastBudget, type SearchTime, leastBudget } from './least-budget.js';
 import type { Estimates, PlannedRequest } from './planned-request.js';
@@ -226,7 +226,7 @@ function admitted(
     const ms = ttftMs + Math.max(0, tokens(share) - 1) * tpotMs;
     return isCut ? Math.min(ms, budget?.totalMs ?? Infinity) : ms;
   };
-  const probability = sequence.lands ? landsWithin(self, exit, steps, state) : self.probabilityWithin(exit, steps);
+  const probability = sequence.lands ? self.landsWithin(exit, steps) : self.probabilityWithin(exit, steps);
   return {
     kind: 'admit',
     exit: at(state.model.shape.exits, exit).layer,

@@ -23,7 +23,6 @@ import { admitAll } from './admission.js';
 import { decidedTogether } from './arrivals.js';
 import { type Arrival, deepestUnder, expectedAt } from './depth-bound.js';
 import { chooseExits, predictedWaitMs } from './exit-choice.js';
-import { isHopeless } from './first-sentence.js';
 import { chooseHints } from './hint-choice.js';
 import { SearchTime } from './least-budget.js';
 import { type LengthPrior, OutputLengths } from './output-length.js';
@@ -208,11 +207,17 @@ export class Planner {
   }
 
   /** Learns from a request with a place in the queue. */
-  observeArrival({ budget, promptLength, expectedFrontiers, maxTokens, tenant }: Sequence, now: number): void {
+  observeArrival({ budget, expectedFrontiers, lands, maxTokens, promptLength, tenant }: Sequence, now: number): void {
     if (budget?.totalMs == null) return;
     const positions = promptLength - (expectedFrontiers[0] ?? 0);
-    const arrival = { at: now, tenant, positions, budgetMs: budget.totalMs, maxTokens };
+    const arrival = { at: now, tenant, positions, budgetMs: budget.totalMs, maxTokens, lands };
     this.#arrivals = [...this.#arrivals, arrival].slice(-this.#policy.mostArrivals);
+  }
+
+  /** Learns from a rejected request: an arrival if an idle machine would keep its budget, since depth can make room. */
+  observeRejection(sequence: Sequence, engine: Occupancy): void {
+    const idle = new Snapshot({ ...engine, live: [], waiting: [sequence] }, this.#estimates());
+    if (idle.requests.some(({ isReachable }) => isReachable)) this.observeArrival(sequence, engine.now);
   }
 
   /** Learns from an admitted request whose answer ended. Text that a client's bias wrote teaches nothing. */
@@ -252,7 +257,9 @@ export class Planner {
 function hopelessOf(state: Snapshot): readonly Sequence[] {
   const answering = state.occupancy.live.filter(({ generated }) => generated > 0);
   const begun = new Set(answering.map(({ request }) => request.depth));
-  const found = state.requests.filter((each) => isHopeless(each, state) && !begun.has(each.sequence.request.depth));
+  const found = state.requests.filter(({ sequence, isReachable }) => {
+    return sequence.lands && sequence.generated === 0 && !isReachable && !begun.has(sequence.request.depth);
+  });
   return found.map(({ sequence }) => sequence);
 }
 

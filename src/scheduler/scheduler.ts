@@ -5,7 +5,7 @@
  *
  * Must not know: token texts, logits, processes, clocks.
  */
-import type { DepthShape, Work } from '../cost/model.js';
+import { type DepthShape, type Work, exitIndex } from '../cost/model.js';
 import type { CostTable } from '../cost/table.js';
 import { cutAt } from '../protocol/early-end.js';
 import type { EndReason, SequenceRequest } from '../protocol/index.js';
@@ -205,6 +205,7 @@ export class Scheduler {
       // Its followers look for another leader.
       sequence.isOver = true;
       record.reject(sequence, admission?.kind === 'reject' ? admission : undefined);
+      if (!sequence.isDryRun) this.#planner.observeRejection(sequence, this.#occupancy(record.at));
       return [];
     });
     const sequences = admitted.map(({ sequence }) => sequence);
@@ -219,8 +220,7 @@ export class Scheduler {
   }
 
   #enqueue(sequence: Sequence, admission: Exclude<Admission, Rejected>, now: number): void {
-    if (!sequence.hasPromptExit)
-      sequence.exit = this.options.shape.exits.findIndex(({ layer }) => layer === admission.exit);
+    if (!sequence.hasPromptExit) sequence.exit = exitIndex(this.options.shape, admission.exit);
     sequence.serviceClass = admission.serviceClass;
     sequence.expectedTokens = admission.expectedTokens;
     sequence.promisedTokens = admission.serviceClass === 'guaranteed' ? admission.guaranteedTokens : null;
