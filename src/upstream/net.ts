@@ -29,6 +29,8 @@ export class Net {
   #isOver = false;
   #local: LocalRequest | null = null;
   #booking: Booking | null = null;
+  /** Gives its part of the engine back. */
+  #giveBack: (() => void) | null = null;
   /** By the forecast. */
   #sentenceMs = 0;
   #timer: NodeJS.Timeout | undefined;
@@ -92,7 +94,7 @@ export class Net {
     clearTimeout(this.#timer);
     if (this.#none === 'not_forecast') this.#announce();
     this.#stop.abort(new ClientGone());
-    this.#booking?.end();
+    this.#release();
   }
 
   /** @param isAnswer whether the client got its text; @param isGone whether the client has left */
@@ -162,7 +164,7 @@ export class Net {
       return 'unsupported';
     });
     if (this.#isOver) {
-      this.#booking?.end();
+      this.#release();
       return;
     }
     this.#none = none;
@@ -214,10 +216,20 @@ export class Net {
     const now = monotonicMs();
     if (dueAt - forecast.sentenceMs < now) return 'budget';
     const slots = context.engine.ready?.slots ?? 1;
-    this.#booking = account.book({ dueAt, ...forecast }, now, slots, () => {
+    const { direct, ...work } = forecast;
+    const part = { dueAt, ...work };
+    const moved = (): void => {
       this.#watch();
-    });
-    return this.#booking === null ? 'capacity' : null;
+    };
+    this.#booking = account.book(part, { now, slots, direct }, moved);
+    if (this.#booking === null) return 'capacity';
+    this.#giveBack = context.engine.holdNet(part);
+    return null;
+  }
+
+  #release(): void {
+    this.#booking?.end();
+    this.#giveBack?.();
   }
 
   /** Tells the client, as long as the status line is not out. */
@@ -260,6 +272,7 @@ export class Net {
     this.#startedAt = monotonicMs();
     if (isAhead) this.#headStartMs = Math.max(0, this.#latestStart - this.#startedAt);
     this.#booking?.began(this.#startedAt);
+    this.#giveBack?.();
     this.#ended = this.#run(local);
   }
 
@@ -271,7 +284,7 @@ export class Net {
       return { report: null, error: null, tokens: 0 };
     });
     this.#endedAt = monotonicMs();
-    this.#booking?.end();
+    this.#release();
     this.#end = end;
     this.#hasFailed = end.report === null && !this.#isOver;
     if (end.error !== null) this.answer.call.request.addLogFields({ net_error: end.error.code });

@@ -38,7 +38,7 @@ t.before(async () => {
 // Most tests wait for a deadline.
 t.jobs = 4;
 
-const promised = { prefillMs: 15, fullMs: 20, besideMs: 1 };
+const promised = { prefillMs: 15, fullMs: 20, besideMs: 1, direct: [] };
 const forecast: Script = {
   tokens: [],
   reject: { reason: 'budget_infeasible', leastFeasibleMs: SENTENCE_MS, promised },
@@ -185,6 +185,7 @@ for (const { name, script, body, trigger, expect } of CASES) {
         t.match(told.report, { source: trigger === null ? 'upstream' : 'local', met: true });
       }
       await until('the outcome', () => outcomes.length > 0);
+      t.equal(here.engine.nets.size, 0, 'its part of the engine is free');
       t.match(outcomes, [{ upstream: 'big', result: trigger === null ? 'unused' : 'answered', trigger }]);
       if (trigger === null) return;
       const [outcome] = outcomes;
@@ -359,9 +360,10 @@ void t.test('a client that leaves starts no net', async (t) => {
     signal: leaving.signal,
   });
   asked.catch(() => undefined);
-  await until('the forecast', () => here.engine.requests.length > 0);
+  await until('the net', () => here.engine.nets.size === 1);
   leaving.abort();
   await until('the outcome', () => outcomes.length > 0);
+  t.equal(here.engine.nets.size, 0);
   t.match(outcomes, [{ result: 'cancelled', trigger: null }]);
   await delay(1100);
   t.equal(here.engine.requests.length, 1, 'the dry run is the only request');
