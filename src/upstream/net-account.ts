@@ -61,8 +61,10 @@ export class NetAccount {
     entry.latestStart = startsOf(inOrder(waiting, entry), slots).get(entry) ?? -Infinity;
     if (entry.latestStart < now) return null;
     const entries = inOrder(this.#entries, entry);
-    const before = startsOf(besides(this.#entries, direct, now), slots);
-    const all = besides(entries, direct, now);
+    const running = direct.map((part) => ({ part, moved: () => undefined, latestStart: now, beganAt: now }));
+    const besides = (nets: readonly Entry[]): readonly Entry[] => running.reduce<readonly Entry[]>(inOrder, nets);
+    const before = startsOf(besides(this.#entries), slots);
+    const all = besides(entries);
     const after = startsOf(entries, slots);
     const afterAll = startsOf(all, slots);
     const isHarmed = (each: Entry): boolean => {
@@ -91,12 +93,6 @@ export class NetAccount {
       },
     };
   }
-}
-
-/** Entries and the promises that run beside them. */
-function besides(entries: readonly Entry[], direct: readonly PromisedPart[], now: number): readonly Entry[] {
-  const running = direct.map((part) => ({ part, moved: () => undefined, latestStart: now, beganAt: now }));
-  return running.reduce<readonly Entry[]>(inOrder, entries);
 }
 
 /** @param entries in the order of deadlines @returns them with one more */

@@ -121,7 +121,11 @@ class Outage {
     if (job === undefined) return;
     const part = { ...forecast, dueAt: job.at + job.budgetMs - this.#margin.of(forecast.sentenceMs) };
     const booking = this.#account.book(part, { now: this.now, slots: SLOTS, direct }, () => undefined);
-    if (booking === null || this.now >= this.failsAt) return booking?.end();
+    if (booking === null) return;
+    if (this.now >= this.failsAt) {
+      booking.end();
+      return;
+    }
     this.#armed.set(`n${i}`, { request: requestOf(job, i), booking, hasBegun: false });
     this.#scheduler.nets.set(i, part);
   }
