@@ -146,7 +146,10 @@ class Round {
   }
 
   #isPromised(choices: readonly Sequence[]): boolean {
-    if (!at(choices, 0).hasBudget) return false;
+    const first = at(choices, 0);
+    if (!first.hasBudget) return false;
+    // The promise of a net was made as it was armed.
+    if (first.isNet && !first.isDryRun) return true;
     const { isInTime, hasMemory } = this.#attempt(choices, {}, 1);
     return isInTime && hasMemory;
   }

@@ -8,12 +8,11 @@
 import { type DepthShape, type Work, exitIndex } from '../cost/model.js';
 import type { CostTable } from '../cost/table.js';
 import { cutAt } from '../protocol/early-end.js';
-import type { EndReason, SequenceRequest } from '../protocol/index.js';
+import type { EndReason, SequenceRequest, PromisedPart } from '../protocol/index.js';
 import { Arrivals } from './arrivals.js';
 import { type ChunkLimits, selectChunks } from './chunks.js';
 import type { ConstraintState } from './constraint-state.js';
 import { type DraftLimits, Drafts } from './drafts/drafts.js';
-import type { MemoryOp } from './kv/memory-op.js';
 import type { SlotTable } from './kv/slot-table.js';
 import type { Units } from './kv/units.js';
 import { PlanBuilder } from './plan-builder.js';
@@ -23,7 +22,7 @@ import type { Policy } from './policy.js';
 import { Sequence } from './sequence.js';
 import { SlotManager, type SlotManagerLimits } from './slot-manager.js';
 import type { Occupancy } from './snapshot.js';
-import type { SequenceEnd, StepPlan, StepResult, TokenResult } from './step-plan.js';
+import type { Committed, SequenceEnd, StepPlan, StepResult, TokenResult } from './step-plan.js';
 import { workOf } from './step-work.js';
 import type { Admission, Rejected } from './types.js';
 
@@ -39,14 +38,10 @@ export interface SchedulerOptions extends SlotManagerLimits, ChunkLimits {
   readonly bytesPerPosition: number;
 }
 
-/** The sequences that ended with a step, and the memory that they leave. */
-export interface Committed {
-  readonly ended: readonly SequenceEnd[];
-  readonly memory: readonly MemoryOp[];
-}
-
 export class Scheduler {
   readonly slots: SlotManager;
+  /** Parts of armed nets by their numbers, which count against promises to other requests. */
+  readonly nets = new Map<number, PromisedPart>();
   readonly #planner: Planner;
   readonly #arrivals = new Arrivals();
   readonly #drafts: Drafts;
@@ -167,7 +162,7 @@ export class Scheduler {
     const { running, waiting } = this.slots;
     const { maxRunning: slots, kvBytes, bytesPerPosition } = this.options;
     const kvPositions = kvBytes / bytesPerPosition;
-    return { now, slots, live: running, waiting, kvPositions };
+    return { now, slots, live: running, waiting, kvPositions, nets: [...this.nets.values()] };
   }
 
   /** Whether every sequence decodes its next token whatever the time is: there is nothing to decide. */

@@ -6,6 +6,7 @@
  */
 import { type CostModel, type ExitIndex, at } from '../cost/model.js';
 import { type ExitCost, type StepMs, affineStepCost, stepTable } from '../cost/step-costs.js';
+import type { PromisedPart } from '../protocol/index.js';
 import type { OutputLengths } from './output-length.js';
 import { type Estimates, type Moment, PlannedRequest } from './planned-request.js';
 import type { Policy } from './policy.js';
@@ -28,6 +29,8 @@ export interface Occupancy {
   readonly waiting: readonly (Sequence | Proposal)[];
   /** Positions that the KV cache holds for live sequences. */
   readonly kvPositions: number;
+  /** Parts of armed nets, which promises to other requests leave free; absent: none. */
+  readonly nets?: readonly PromisedPart[];
 }
 
 /**
