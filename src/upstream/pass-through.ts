@@ -8,8 +8,8 @@ import { readChunk } from './chunk.js';
 import { monotonicMs } from '../util/clock.js';
 import { answerId, type ClientStream, type PlainAnswer, type UpstreamCall } from './call.js';
 import { connectionError, type UpstreamConnection, type UpstreamResponse, wholeBody } from './connection.js';
-import { withTexts } from './json-fields.js';
-import { frameOf, incoming } from './sse-events.js';
+import { textReplacer, withTexts } from './json-fields.js';
+import { arrivals, frameOf } from './sse-events.js';
 import { budgetHeader, forwardedBody, type UpstreamSettings } from './upstream-body.js';
 import type { UsageMeter } from './usage-meter.js';
 
@@ -72,14 +72,20 @@ async function passEvents(
 ): Promise<void> {
   let isEnded = false;
   let isDone = false;
+  const renamed = textReplacer(names);
   try {
-    for await (const event of incoming(body)) {
-      if (event.type === 'comment') out.write(frameOf(event));
-      else {
-        isDone ||= event.data === DONE;
-        out.write(frameOf({ ...event, data: withTexts(event.data, names) }));
-        if (count(event.data, meter)) isEnded = true;
+    for await (const events of arrivals(body)) {
+      // One write for all events that arrive together.
+      let frames = '';
+      for (const event of events) {
+        if (event.type === 'comment') frames += frameOf(event);
+        else {
+          frames += frameOf({ ...event, data: renamed(event.data) });
+          if (event.data === DONE) isDone = true;
+          else if (count(event.data, meter)) isEnded = true;
+        }
       }
+      if (frames !== '') out.write(frames);
       await out.drained();
       signal.throwIfAborted();
     }
