@@ -4,7 +4,7 @@
  * Must not know: landings.
  */
 import { ApiError, ClientGone, toApiError } from '../api/errors.js';
-import { readChunk } from './chunk.js';
+import { type ChunkJson, isPresent, textOf } from './chunk.js';
 import { monotonicMs } from '../util/clock.js';
 import { answerId, type ClientStream, type PlainAnswer, type UpstreamCall } from './call.js';
 import { connectionError, type UpstreamConnection, type UpstreamResponse, wholeBody } from './connection.js';
@@ -108,13 +108,20 @@ export function broken(out: ClientStream, error: ApiError): void {
   out.end(DONE);
 }
 
-/** Reads a chunk for the counts. Errors and other chunks pass unread. @returns whether it ends a choice */
+/** Reads a chunk for the counts. Errors and other texts pass unread. @returns whether it ends a choice */
 function count(data: string, meter: UsageMeter): boolean {
   try {
-    const { json, text, finishReason } = readChunk(data);
+    const json = JSON.parse(data) as ChunkJson;
+    if (isPresent(json.error)) return false;
     meter.read(json);
-    meter.text(text.length);
-    return finishReason !== null;
+    let characters = 0;
+    let isEnd = false;
+    for (const choice of json.choices ?? []) {
+      characters += textOf(choice).length;
+      isEnd ||= typeof choice.finish_reason === 'string';
+    }
+    meter.text(characters);
+    return isEnd;
   } catch {
     return false;
   }
