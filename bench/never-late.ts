@@ -7,8 +7,8 @@
  * The upstream is a Sortie at full depth, or the server of --upstream. A process with faults lies in front of it. Sides:
  * - `client`: a client that gives up at its deadline. Its answer counts if it has an end by then.
  * - `sortie`: the same requests through Sortie, with the budget in a header and the local model beside it.
- * - `litellm`: LiteLLM's proxy, the program of --litellm. For each budget it has a time-out of an attempt and of a
- *   silence, half of the budget, and a fall-back to the same local model, whose budget is the other half.
+ * - `litellm`: LiteLLM's proxy, the program of --litellm. Half of each budget is its time-out of an attempt and of a
+ *   silence. Its fall-back is the same local model, with the other half as its budget.
  * - `gateway`: another gateway at --gateway that has the printed address of the faults as its upstream; its client waits
  *   for the end.
  * - `unhurried`: the upstream without faults, and a client that waits for the end: the most that a side can reach.
