@@ -120,7 +120,21 @@ export const defaultPolicy = {
   marginHoldMs: 10_000,
   marginHalfLifeMs: 10_000,
 
+  // Decisions.
+
+  /**
+   * Requests that a step forecasts to decide the ones that arrived, at most, and to answer dry runs. A decision takes
+   * up to four forecasts. A burst of 27 on an idle machine is decided as one.
+   */
+  mostDecisions: 400,
+  mostDryRuns: 200,
+  /** Tenants that have a request decided in a step all the same. */
+  leastTenants: 8,
+
   // Rejections.
+
+  /** An equal request is rejected without a forecast for so long, while no request is admitted or ends, ms. */
+  refusalHoldMs: 250,
 
   /** Accuracy of the least feasible budget, as a share, and the longest that is tried, ms: a day. */
   leastAccuracy: 0.04,

@@ -134,11 +134,14 @@ class SimulatedEngine {
 
   /** The gateway's timer ends answers whose deadline passed during a slow step (engine-client/deadline-timer.ts). */
   #cutLate(): void {
-    for (const { sequence } of [...this.#open.values()]) {
+    for (const open of [...this.#open.values()]) {
+      const { sequence } = open;
       const endsAt = cutAt(sequence) - this.#overheadMs;
       if (endsAt >= this.now) continue;
       this.scheduler.cancel(sequence.id, 'deadline');
-      this.#end(sequence.id, 'deadline', endsAt);
+      const isDecided = open.admission !== null;
+      if (!isDecided) open.admission = { kind: 'reject', leastFeasibleMs: null };
+      this.#end(sequence.id, isDecided ? 'deadline' : 'rejected', endsAt);
     }
   }
 
