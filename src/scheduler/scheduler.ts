@@ -217,8 +217,7 @@ export class Scheduler {
   }
 
   #enqueue(sequence: Sequence, admission: Exclude<Admission, Rejected>, now: number): void {
-    if (!sequence.hasPromptExit)
-      sequence.exit = this.options.shape.exits.findIndex(({ layer }) => layer === admission.exit);
+    sequence.exit = admission.exitIndex;
     sequence.serviceClass = admission.serviceClass;
     sequence.expectedTokens = admission.expectedTokens;
     sequence.promisedTokens = admission.serviceClass === 'guaranteed' ? admission.guaranteedTokens : null;
