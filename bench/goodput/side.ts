@@ -21,13 +21,20 @@ export interface SidedModel {
   readonly name: string;
   readonly layers: readonly number[];
   readonly endTokens: readonly number[];
+  /** Layer of the prompt exit; null for a model with one depth of prompts. */
+  readonly promptExit: number | null;
   /** Share of full depth's right answers, by exit layer. */
   readonly accuracy: ReadonlyMap<string, number>;
 }
 
-export function modelOf({ name, exits, eosTokens }: Manifest): SidedModel {
+/** The key of the prompt exit in the accuracies of a model. */
+export const BEHIND = 'behind';
+
+export function modelOf({ name, exits, eosTokens, prompt }: Manifest): SidedModel {
   const accuracy = new Map(exits.map(({ layer, quality }) => [String(layer), quality.right ?? NaN]));
-  return { name, layers: exits.map(({ layer }) => layer), endTokens: eosTokens, accuracy };
+  if (prompt !== undefined) accuracy.set(BEHIND, prompt.quality.right ?? NaN);
+  const promptExit = prompt?.block?.prompt?.exit ?? null;
+  return { name, layers: exits.map(({ layer }) => layer), endTokens: eosTokens, promptExit, accuracy };
 }
 
 /** The header by which the server asks for short answers where it needs them. */
@@ -37,9 +44,10 @@ const AUTO = { 'x-budget-hint': 'auto' };
 const HINT = ' Answer in one short sentence.';
 
 const ROUTED = /^routed(?: (?<onMiss>land|continue|truncate|reject))?$/;
-const LANDS = /^(?<verb>lands|truncates) (?<layer>\d+)$/;
-const FIXED = /^fixed (?<layer>\d+)(?:\+(?<pressure>\d+(?:\.\d+)?))?$/;
+const LANDS = /^(?<verb>lands|truncates) (?<layer>\d+)(?: behind (?<prompt>\d+))?$/;
+const FIXED = /^fixed (?<layer>\d+)(?: behind (?<prompt>\d+))?(?:\+(?<pressure>\d+(?:\.\d+)?))?$/;
 const PEER = /^llama-server(?:\+(?<pressure>\d+(?:\.\d+)?)|(?<limit> limit))?$/;
+type Groups = Readonly<Record<string, string | undefined>>;
 /** Whether a side is the server of `--url`. */
 export const OTHER = /^url(?<aborts> abort)?(?: hint)?$/;
 
@@ -47,18 +55,23 @@ export const OTHER = /^url(?<aborts> abort)?(?: hint)?$/;
  * A side by its name, with ` hint` behind it for a text that asks for a short answer, or ` auto` where the server is to
  * decide:
  * - `routed`, `routed truncate` (X-Budget-On-Miss): the request states its budget.
+ * - ` behind 18` after an exit: its prompt leaves at the prompt exit. Otherwise it has full depth.
  * - `lands 30`, `truncates 30`: the same at one exit. `fixed 30`, `fixed 30+4`: no budget; a bias of 4 on the end tokens.
  * - `url`, `url abort`: the server of `--url`, without and with a client that gives up at the end of the budget.
  * - `llama-server+4`, `llama-server limit`: the budget as its limit of the time of an answer (`t_max_predict_ms`).
  * @throws Error that names the rule and the value
  */
-export function sideOf(text: string, { layers, endTokens }: SidedModel): Side {
+export function sideOf(text: string, { layers, endTokens, promptExit }: SidedModel): Side {
   const name = text.trim();
   const bare = name.replace(/ (?:hint|auto)$/, '');
   const hint = name.endsWith(' hint') ? HINT : '';
   const auto = name.endsWith(' auto') ? AUTO : {};
-  const exitOf = (layer: string | undefined): string | null =>
-    layer !== undefined && layers.includes(Number(layer)) ? layer : null;
+  const exitOf = ({ layer, prompt }: Groups = {}): Record<string, string> | null => {
+    if (layer === undefined || !layers.includes(Number(layer))) return null;
+    if (prompt === undefined) return { 'x-exit-layer': layer };
+    const isOffered = Number(prompt) === promptExit && Number(layer) === layers.at(-1);
+    return isOffered ? { 'x-exit-layer': layer, 'x-prompt-depth': prompt } : null;
+  };
   const noFields = () => ({});
   const routed = ROUTED.exec(bare);
   if (routed !== null) {
@@ -72,20 +85,20 @@ export function sideOf(text: string, { layers, endTokens }: SidedModel): Side {
       headers: (budget) => ({ ...budgetHeaders(budget), ...miss, ...auto }),
     };
   }
-  const { verb, layer: deepest } = LANDS.exec(bare)?.groups ?? {};
-  const lands = exitOf(deepest);
+  const landing = LANDS.exec(bare)?.groups;
+  const lands = exitOf(landing);
   if (lands !== null) {
-    const miss = verb === 'truncates' ? { 'x-budget-on-miss': 'truncate' } : {};
-    const headers = (budget: Budget) => ({ ...budgetHeaders(budget), ...miss, 'x-exit-layer': lands, ...auto });
+    const miss = landing?.verb === 'truncates' ? { 'x-budget-on-miss': 'truncate' } : {};
+    const headers = (budget: Budget) => ({ ...budgetHeaders(budget), ...miss, ...lands, ...auto });
     return { name, kind: 'fixed', hint, fields: noFields, headers };
   }
   // Without a budget there is nothing to ask for.
   const settings = name.endsWith(' auto') ? '' : bare;
-  const { layer, pressure = '0' } = FIXED.exec(settings)?.groups ?? {};
-  const fixed = exitOf(layer);
+  const setting = FIXED.exec(settings)?.groups;
+  const fixed = exitOf(setting);
   if (fixed !== null) {
-    const fields = () => pressed(endTokens, Number(pressure));
-    return { name, kind: 'fixed', hint, fields, headers: () => ({ 'x-exit-layer': fixed }) };
+    const fields = () => pressed(endTokens, Number(setting?.pressure ?? '0'));
+    return { name, kind: 'fixed', hint, fields, headers: () => fixed };
   }
   const other = OTHER.exec(settings);
   if (other !== null)
@@ -106,7 +119,7 @@ export function sideOf(text: string, { layers, endTokens }: SidedModel): Side {
   }
   throw new Error(
     `--sides must be "routed [ON_MISS]", "lands EXIT", "truncates EXIT" or "fixed EXIT[+BIAS]" with an exit of ` +
-      `${layers.join(', ')}, or "llama-server[+BIAS]", "llama-server limit", "url" or "url abort", each with or without ` +
+      `${layers.join(', ')}${promptExit === null ? '' : `, the last one with or without " behind ${promptExit}"`}, or "llama-server[+BIAS]", "llama-server limit", "url" or "url abort", each with or without ` +
       `" hint", and the first two with or without " auto", separated by commas, got "${name}"`,
   );
 }

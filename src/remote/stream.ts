@@ -25,6 +25,8 @@ export interface SortieReport {
     readonly predicted_ttft_ms?: number;
   };
   readonly exit_layers: Readonly<Record<string, number>>;
+  /** Layers that the prompt ran; null: all. */
+  readonly prompt_depth?: number | null;
   readonly predicted_ms?: number;
   readonly predicted_p10_ms?: number;
   readonly predicted_p90_ms?: number;
