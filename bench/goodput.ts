@@ -4,10 +4,11 @@
  * asks all questions for short answers, and ` auto` lets the server do so (X-Budget-Hint).
  *
  *   npm run bench:goodput -- [--sides routed,"lands 30","lands 30 hint"] [--loads .5,1,2] [--seeds 1,2,3] [--out DIR]
- *     [--budgets 1x,2x,4x] [--questions FILE] [--server-args "..."] [--peer DIR --peer-model FILE] ...
+ *     [--budgets 1x,2x,4x] [--workload long] [--questions FILE] [--server-args "..."] [--peer DIR --peer-model FILE] ...
  *
  * - Every side gets the same requests at the same instants: greedy, without `max_tokens`.
- * - Requests are the held-out everyday ones, whatever their answers. Those of `--questions` have no check.
+ * - Requests are the held-out everyday ones, whatever their answers. Those of `--questions` have no check. Those of
+ *   `--workload long` are passages with a question (goodput/passages.ts).
  * - A budget belongs to a class, not to a request. `2x` is twice the median time of full depth alone.
  * - Load 1 is the throughput of full depth with clients that never pause.
  * - A pressure is the client's bias on the end tokens; a request of a fixed side has no budget.
@@ -15,7 +16,7 @@
  * Writes goodput.json. A later call with the same options adds its sides, loads, arrivals
  * and seeds, so a long bench can run in pieces. Other server arguments make other sides, by their label.
  */
-import { mkdir, writeFile } from 'node:fs/promises';
+import { mkdir, readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { fractions } from '../src/cli/values.js';
 import { depthShape } from '../src/engine/depth-shape.js';
@@ -23,15 +24,17 @@ import { calibrateCommand } from '../src/engine/calibration/calibrate-command.js
 import { arrivalTimes } from '../src/loadgen/arrivals.js';
 import { type BudgetClass, budgetText } from '../src/loadgen/budgets.js';
 import { closedLoop, openLoop, type Send } from '../src/loadgen/run.js';
-import { loadManifest } from '../src/model/manifest-io.js';
+import { loadManifest, MANIFEST_FILE } from '../src/model/manifest-io.js';
 import { parseCostFile } from '../src/simulate/costs.js';
 import { seeded } from '../src/util/random.js';
 import { cellsOf, comparisonsOf } from './goodput/cells.js';
 import { budgetsOf, checkedQuestions, type GoodputAnswer, type Job, jobsOf } from './goodput/job.js';
-import { sampledQuestions, sender } from './goodput/job.js';
+import { type Question, sampledQuestions, sender } from './goodput/job.js';
 import { cellTable, comparisonTable, lineOf } from './goodput/lines.js';
 import { type Record as BenchRecord, type Run, type Traffic, earlier, withRun } from './goodput/record.js';
+import { passages } from './goodput/passages.js';
 import { planningTime } from './goodput/planning-time.js';
+import { promptRight, withPromptRight } from './goodput/prompt-right.js';
 import { measureSetup, type Setup } from './goodput/setup.js';
 import { allSides, expectedAccuracy, modelOf, OTHER, type Side, sideOf } from './goodput/side.js';
 import { summaryOf } from './goodput/summary.js';
@@ -40,10 +43,14 @@ import { type Server, startPeer, startSortie, withServer } from './server.js';
 
 const about = 'right answers in time under load, over HTTP: routed, fixed settings, llama-server';
 const values = optionsOf('bench:goodput', about, {
+  workload: text('name', 'everyday or long (passages of 300 to 1,500 tokens, each with a question)', 'everyday'),
+  promptRight: flag(
+    'measure only the accuracy behind the prompt exit, on other passages, and write it to the manifest',
+  ),
   questions: optional('file', 'questions without a check: JSON array of {instruction, input}, or one a line'),
   expected: flag("score a whole answer by its exit's accuracy in the manifest, for models of random weights"),
   maxTokens: optionalNumber('max_tokens of every request; default: none'),
-  keep: number('size of the random sample of that file', 60),
+  keep: number('size of the random sample of that file, or passages of --workload long', 60),
   out: text('dir', 'folder for the JSON', 'runs/goodput'),
   model: text('dir', 'model folder', EMBEDDED),
   serverArgs: text('text', 'further arguments of `sortie serve`, separated by spaces', ''),
@@ -53,7 +60,11 @@ const values = optionsOf('bench:goodput', about, {
   url: optional('url', 'an OpenAI-compatible server that runs, for the sides "url[ abort]"'),
   urlModel: text('name', 'its model', 'x'),
   peerAttention: text('mode', "the peer's flash attention: on, off or auto", 'auto'),
-  budgets: text('list', 'multiples of the median time of full depth alone, or ms', '1x,2x,4x'),
+  budgets: text(
+    'list',
+    'multiples of the median time of full depth alone, or ms; ttft:1x for first tokens',
+    '1x,2x,4x',
+  ),
   loads: numbers('multiples of the throughput of full depth', [0.5, 1, 2]),
   arrivals: text('list', 'some of poisson, bursty and closed (clients that never pause)', 'poisson'),
   sides: text(
@@ -86,6 +97,7 @@ async function main(): Promise<void> {
   if ((values.peer === undefined) !== (values.peerModel === undefined))
     throw new Error('--peer DIR and --peer-model FILE must be given together');
   if (values.planningTime) return sayPlanningTime();
+  if (values.promptRight) return measurePromptRight();
   const model = modelOf(loadManifest(values.model));
   const accuracy = expected ? expectedAccuracy(model) : null;
   const all = values.sides === 'all';
@@ -96,13 +108,14 @@ async function main(): Promise<void> {
   const ours = sides.filter(({ kind }) => kind !== 'peer');
   if (theirs.length > 0 && values.peer === undefined)
     throw new Error(`--sides ${theirs[0]?.name} must have --peer DIR and --peer-model FILE`);
-  const checked = path === undefined ? checkedQuestions() : sampledQuestions(path, keep);
+  const checked = path === undefined ? workload() : sampledQuestions(path, keep);
   if (others.length > 0 && values.url === undefined) throw new Error(`--sides ${others[0]?.name} must have --url URL`);
   const questions = expected ? checked.map(({ text }) => ({ text, check: null })) : checked;
   const plans = plansOf();
   // A wrong budget fails before the setup.
   budgetsOf(budgets, 1);
-  const source = path === undefined ? { questions: questions.length } : { questions: path, keep };
+  const own = { ...(values.workload === 'long' && { workload: 'long' }), questions: questions.length };
+  const source = path === undefined ? own : { questions: path, keep };
   const scoring = { ...(expected && { expected }), ...(maxTokens !== null && { maxTokens }) };
   let record = earlier<BenchRecord>(file, {
     options: { model: model.name, ...source, ...scoring, budgets, requests, threads, slots },
@@ -130,7 +143,7 @@ async function main(): Promise<void> {
   async function runSides({ url }: Pick<Server, 'url'>, its: readonly Side[], name = model.name): Promise<void> {
     const { setup } = record;
     if (setup === null) return;
-    const classes = budgetsOf(budgets, setup.medianMs);
+    const classes = budgetsOf(budgets, setup.medianMs, setup.ttftMs);
     saySetup(setup, classes, plans, its.length);
     for (const plan of plans)
       for (const side of its) {
@@ -146,6 +159,22 @@ async function main(): Promise<void> {
         await save();
       }
   }
+}
+
+/** @throws Error for another workload */
+function workload(): Question[] {
+  if (values.workload === 'long') return passages('held-out', values.keep);
+  if (values.workload === 'everyday') return checkedQuestions();
+  throw new Error(`--workload must be everyday or long, got "${values.workload}"`);
+}
+
+/** Writes the accuracy behind the prompt exit to the manifest, by the length of the prompt. */
+async function measurePromptRight(): Promise<void> {
+  const file = join(values.model, MANIFEST_FILE);
+  const model = modelOf(loadManifest(values.model));
+  const measured = await withServer(sortieServer(), ({ url }) => promptRight(url, model, values));
+  console.error(JSON.stringify(measured));
+  await writeFile(file, withPromptRight(await readFile(file, 'utf8'), measured));
 }
 
 /** Requests of all sides in turn. */

@@ -8,7 +8,7 @@ import { serverAt } from '../../src/remote/server.js';
 import { seeded } from '../../src/util/random.js';
 import { type CheckedRequest, isChecked, readRequests, REQUESTS } from '../everyday/requests.js';
 import { score } from '../everyday/score.js';
-import type { Side } from './side.js';
+import { BEHIND, type Side } from './side.js';
 
 /** A question of the bench. A question without a check counts by its time alone. */
 export interface Question {
@@ -46,18 +46,20 @@ export function sampledQuestions(file: string, most: number): Question[] {
 }
 
 /**
- * Reads budgets such as `500,1000,2000` in ms, or `1x,2x,4x` as multiples of a time.
+ * Reads total budgets such as `500,1000,2000` in ms, or `1x,2x,4x` as multiples of a time. Those of the first token have
+ * `ttft:` before them.
  * @param medianMs the median time of full depth alone over the questions
+ * @param ttftMs the same of its first token
  * @throws Error that names the option, its rule and the value
  */
-export function budgetsOf(text: string, medianMs: number): BudgetClass[] {
+export function budgetsOf(text: string, medianMs: number, ttftMs = medianMs): BudgetClass[] {
   return text.split(',').map((name) => {
-    const [, number = '', unit] = /^(\d+(?:\.\d+)?)(x?)$/.exec(name.trim()) ?? [];
+    const [, ttft, number = '', unit] = /^(ttft:)?(\d+(?:\.\d+)?)(x?)$/.exec(name.trim()) ?? [];
     const value = Number(number);
     if (!(value > 0))
       throw new Error(`--budgets must be positive ms or multiples such as 2x, separated by commas, got "${text}"`);
-    const totalMs = Math.round(unit === 'x' ? value * medianMs : value);
-    return { name: name.trim(), budget: { ...NO_BUDGET, totalMs } };
+    const ms = Math.round(unit === 'x' ? value * (ttft === undefined ? medianMs : ttftMs) : value);
+    return { name: name.trim(), budget: { ...NO_BUDGET, [ttft === undefined ? 'totalMs' : 'ttftMs']: ms } };
   });
 }
 
@@ -92,9 +94,13 @@ function hinted(body: Readonly<Record<string, unknown>>, hint: string): Readonly
  * The accuracy of the exits of a whole answer; 0 for another one.
  * @param accuracy by exit; null: nothing is expected
  */
-function expectedOf({ outcome, exits, tokens }: Answered, accuracy: ReadonlyMap<string, number> | null): number | null {
+function expectedOf(
+  { outcome, exits, tokens, isPromptExit }: Answered,
+  accuracy: ReadonlyMap<string, number> | null,
+): number | null {
   if (accuracy === null) return null;
   if ((outcome !== 'whole' && outcome !== 'late') || exits === null) return 0;
+  if (isPromptExit === true) return accuracy.get(BEHIND) ?? 0;
   return Object.entries(exits).reduce((sum, [exit, count]) => sum + (count / tokens) * (accuracy.get(exit) ?? 0), 0);
 }
 

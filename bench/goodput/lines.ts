@@ -16,6 +16,7 @@ export function lineOf(run: Run): string {
     `right ${share(run.right)}`,
     `landed ${share(run.landed)}`,
     `hinted ${share(run.hinted)}`,
+    `prompt exits ${share(run.promptExits)}`,
     `cut ${share(run.cut / run.requests)}`,
     `tokens ${run.tokens.toFixed(0)}`,
     `exit ${run.meanExit?.toFixed(1) ?? '-'}`,

@@ -10,6 +10,8 @@ import { type SidedModel, sideOf } from './side.js';
 export interface Setup {
   /** Median over the questions of the time of an answer without other requests, in ms. */
   readonly medianMs: number;
+  /** The same of its first token. */
+  readonly ttftMs: number;
   /** Mean tokens of these answers. */
   readonly tokens: number;
   /** Requests per second that full depth completes with clients that never pause. */
@@ -38,7 +40,8 @@ export async function measureSetup(
   if (failed !== undefined)
     throw new Error(`the server failed "${failed.job.question}": ${failed.answer.error?.message}`);
   const medianMs = median(alone.map(({ answer }) => answer.totalMs));
+  const ttftMs = median(alone.map(({ answer }) => answer.ttftMs ?? answer.totalMs));
   const tokens = meanOf(alone.map(({ answer }) => answer.tokens));
   const perSecond = rateOf(await closedLoop(send, jobs(requests), slots));
-  return { medianMs, tokens, perSecond };
+  return { medianMs, ttftMs, tokens, perSecond };
 }

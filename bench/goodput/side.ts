@@ -21,14 +21,21 @@ export interface SidedModel {
   readonly name: string;
   readonly layers: readonly number[];
   readonly endTokens: readonly number[];
+  /** Layer of the prompt exit; null for a model with one depth of prompts. */
+  readonly promptExit: number | null;
   /** Share of full depth's right answers, by exit layer. An exit without a measurement has none. */
   readonly accuracy: ReadonlyMap<string, number>;
 }
 
-export function modelOf({ name, exits, eosTokens }: Manifest): SidedModel {
+/** The key of the prompt exit in the accuracies of a model. */
+export const BEHIND = 'behind';
+
+export function modelOf({ name, exits, eosTokens, prompt }: Manifest): SidedModel {
   const accuracy = new Map<string, number>();
   for (const { layer, quality } of exits) if (quality.right !== undefined) accuracy.set(String(layer), quality.right);
-  return { name, layers: exits.map(({ layer }) => layer), endTokens: eosTokens, accuracy };
+  if (prompt?.quality.right !== undefined) accuracy.set(BEHIND, prompt.quality.right);
+  const promptExit = prompt?.block?.prompt?.exit ?? null;
+  return { name, layers: exits.map(({ layer }) => layer), endTokens: eosTokens, promptExit, accuracy };
 }
 
 /** The accuracy by which `--expected` scores answers. @throws Error if an exit of the model has none */
@@ -48,15 +55,16 @@ const AUTO = { 'x-budget-hint': 'auto' };
 const HINT = ' Answer in one short sentence.';
 
 const ROUTED = /^routed(?: (?<onMiss>land|continue|truncate|reject))?$/;
-const LANDS = /^(?<verb>lands|truncates|rejects) (?<layer>\d+)$/;
+const LANDS = /^(?<verb>lands|truncates|rejects) (?<layer>\d+)(?: behind (?<prompt>\d+))?$/;
 /** The headers of the sides at one exit, by their verb. */
 const VERBS: Readonly<Record<string, Readonly<Record<string, string>>>> = {
   lands: {},
   truncates: { 'x-budget-on-miss': 'truncate' },
   rejects: { 'x-budget-on-miss': 'reject' },
 };
-const FIXED = /^fixed (?<layer>\d+)(?:\+(?<pressure>\d+(?:\.\d+)?))?$/;
+const FIXED = /^fixed (?<layer>\d+)(?: behind (?<prompt>\d+))?(?:\+(?<pressure>\d+(?:\.\d+)?))?$/;
 const PEER = /^llama-server(?:\+(?<pressure>\d+(?:\.\d+)?)|(?<limit> limit))?$/;
+type Groups = Readonly<Record<string, string | undefined>>;
 /** Whether a side is the server of `--url`. */
 export const OTHER = /^url(?<aborts> abort)?(?: hint)?$/;
 
@@ -66,17 +74,22 @@ export const OTHER = /^url(?<aborts> abort)?(?: hint)?$/;
  * - `routed`, `routed truncate` (X-Budget-On-Miss): the request states its budget.
  * - `lands 30`, `truncates 30`, `rejects 30`: the same at one exit.
  * - `fixed 30`, `fixed 30+4`: no budget; a bias of 4 on the end tokens.
+ * - ` behind 18` after an exit: its prompt leaves at the prompt exit. Otherwise it has full depth.
  * - `url`, `url abort`: the server of `--url`, without and with a client that gives up at the end of the budget.
  * - `llama-server+4`, `llama-server limit`: the budget as its limit of the time of an answer (`t_max_predict_ms`).
  * @throws Error that names the rule and the value
  */
-export function sideOf(text: string, { layers, endTokens }: SidedModel): Side {
+export function sideOf(text: string, { layers, endTokens, promptExit }: SidedModel): Side {
   const name = text.trim();
   const bare = name.replace(/ (?:hint|auto)$/, '');
   const hint = name.endsWith(' hint') ? HINT : '';
   const auto = name.endsWith(' auto') ? AUTO : {};
-  const exitOf = (layer: string | undefined): string | null =>
-    layer !== undefined && layers.includes(Number(layer)) ? layer : null;
+  const exitOf = ({ layer, prompt }: Groups = {}): Record<string, string> | null => {
+    if (layer === undefined || !layers.includes(Number(layer))) return null;
+    if (prompt === undefined) return { 'x-exit-layer': layer };
+    const isOffered = Number(prompt) === promptExit && Number(layer) === layers.at(-1);
+    return isOffered ? { 'x-exit-layer': layer, 'x-prompt-depth': prompt } : null;
+  };
   const noFields = () => ({});
   const routed = ROUTED.exec(bare);
   if (routed !== null) {
@@ -90,19 +103,20 @@ export function sideOf(text: string, { layers, endTokens }: SidedModel): Side {
       headers: (budget) => ({ ...budgetHeaders(budget), ...miss, ...auto }),
     };
   }
-  const { verb = '', layer: deepest } = LANDS.exec(bare)?.groups ?? {};
-  const lands = exitOf(deepest);
+  const landing = LANDS.exec(bare)?.groups;
+  const lands = exitOf(landing);
   if (lands !== null) {
-    const headers = (budget: Budget) => ({ ...budgetHeaders(budget), ...VERBS[verb], 'x-exit-layer': lands, ...auto });
+    const miss = VERBS[landing?.verb ?? ''];
+    const headers = (budget: Budget) => ({ ...budgetHeaders(budget), ...miss, ...lands, ...auto });
     return { name, kind: 'fixed', hint, fields: noFields, headers };
   }
   // Without a budget there is nothing to ask for.
   const settings = name.endsWith(' auto') ? '' : bare;
-  const { layer, pressure = '0' } = FIXED.exec(settings)?.groups ?? {};
-  const fixed = exitOf(layer);
+  const setting = FIXED.exec(settings)?.groups;
+  const fixed = exitOf(setting);
   if (fixed !== null) {
-    const fields = () => pressed(endTokens, Number(pressure));
-    return { name, kind: 'fixed', hint, fields, headers: () => ({ 'x-exit-layer': fixed }) };
+    const fields = () => pressed(endTokens, Number(setting?.pressure ?? '0'));
+    return { name, kind: 'fixed', hint, fields, headers: () => fixed };
   }
   const other = OTHER.exec(settings);
   if (other !== null)
@@ -123,7 +137,7 @@ export function sideOf(text: string, { layers, endTokens }: SidedModel): Side {
   }
   throw new Error(
     `--sides must be "routed [ON_MISS]", "lands EXIT", "truncates EXIT", "rejects EXIT" or "fixed EXIT[+BIAS]" with an exit of ` +
-      `${layers.join(', ')}, or "llama-server[+BIAS]", "llama-server limit", "url" or "url abort", each with or without ` +
+      `${layers.join(', ')}${promptExit === null ? '' : `, the last one with or without " behind ${promptExit}"`}, or "llama-server[+BIAS]", "llama-server limit", "url" or "url abort", each with or without ` +
       `" hint", and the first two with or without " auto", separated by commas, got "${name}"`,
   );
 }

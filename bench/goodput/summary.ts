@@ -16,6 +16,8 @@ export interface Summary extends RunSummary {
   readonly deviation: number;
   /** Share of requests whose prompt the server gave a hint. */
   readonly hinted: number;
+  /** Share of requests whose prompt left at the prompt exit. */
+  readonly promptExits: number;
   /** Mean tokens of an answer. */
   readonly tokens: number;
 }
@@ -32,6 +34,7 @@ export function summaryOf(sent: readonly Sent[]): Summary {
     rightInTime: isScored ? meanOf(values) : null,
     deviation: Math.sqrt(meanOf(values.map((value) => (value - meanOf(values)) ** 2))),
     hinted: meanOf(sent.map(({ answer }) => Number(answer.isHinted === true))),
+    promptExits: meanOf(sent.map(({ answer }) => Number(answer.isPromptExit === true))),
     tokens: meanOf(sent.map(({ answer }) => answer.tokens)),
   };
 }

@@ -107,10 +107,20 @@ export function describe(dir: string, report: Report): string {
     `sampling   ${samplingText(manifest.generation ?? {})}`,
     `weights    ${report.tensors} tensors, ${megabytes(report.weightBytes)} in memory, ${megabytes(report.diskBytes)} on disk`,
     ...exits,
+    ...promptsText(manifest),
     ...graphs,
     `files      ${manifest.files.length}, sizes and checksums match`,
     '',
   ].join('\n');
+}
+
+/** The depths of prompts, where they are not full depth alone. */
+function promptsText({ exits, prompt }: Pick<Manifest, 'exits' | 'prompt'>): string[] {
+  const behind = (prompt ?? exits.at(-1))?.block?.prompt;
+  if (behind === undefined) return [];
+  const all = prompt === undefined ? '' : 'all layers, or ';
+  const right = prompt === undefined ? '' : `, right ${prompt.quality.right ?? 'not measured'}`;
+  return [`prompts    ${all}${behind.exit} with keys and values for ${behind.layers} more${right}`];
 }
 
 /** Sampling defaults in the API's names. */

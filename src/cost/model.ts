@@ -25,6 +25,10 @@ export interface ExitShape {
   readonly quality: number;
   /** Share of full depth's right answers, 0..1. */
   readonly right: number;
+  /** Layers that tokens of the prompt run, for full depth behind a prompt exit; absent: those of the exit. */
+  readonly promptDepth?: number;
+  /** The same share behind prompts of so many tokens, which rise; absent: `right` behind all. */
+  readonly rightByPrompt?: readonly (readonly [number, number])[];
 }
 
 /** Which units run for which exit. */
@@ -35,11 +39,23 @@ export interface DepthShape {
   readonly exits: readonly ExitShape[];
   /** Absent: no. */
   readonly hasPromptExit?: boolean;
+  /** Whether plans may choose it: they know what it costs in right answers. Absent: no. */
+  readonly isPromptExitMeasured?: boolean;
 }
 
 /** Full depth of the trunk. */
 export function deepestOf({ exits, hasPromptExit = false }: DepthShape): ExitIndex {
   return exits.length - (hasPromptExit ? 2 : 1);
+}
+
+/**
+ * All exits, the deepest first. Full depth behind a prompt exit follows full depth: it saves time of prompts alone, and
+ * fewer right answers than a shallower exit.
+ */
+export function deepestFirst(shape: DepthShape): readonly ExitIndex[] {
+  const deepest = deepestOf(shape);
+  const trunk = Array.from({ length: deepest + 1 }, (_, i): ExitIndex => deepest - i);
+  return shape.hasPromptExit === true ? trunk.toSpliced(1, 0, deepest + 1) : trunk;
 }
 
 /** One curve per kernel. */

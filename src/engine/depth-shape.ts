@@ -20,7 +20,18 @@ export function depthShape({ stages, exits, prompt }: Pick<Manifest, 'stages' | 
   };
   const names = stages.map(({ name }) => name);
   if (prompt === undefined) return { stages: names, exits: exits.map(shapeOf) };
-  return { stages: names, exits: [...exits, prompt].map(shapeOf), hasPromptExit: true };
+  const { right, rightByPrompt } = prompt.quality;
+  const behind: ExitShape = {
+    ...shapeOf(prompt),
+    ...(prompt.block?.prompt && { promptDepth: prompt.block.prompt.exit }),
+    ...(rightByPrompt && { rightByPrompt }),
+  };
+  return {
+    stages: names,
+    exits: [...exits.map(shapeOf), behind],
+    hasPromptExit: true,
+    isPromptExitMeasured: right !== undefined,
+  };
 }
 
 /** The lengths of answers by exit, those of full depth also behind a prompt exit; null unless each exit has some. */

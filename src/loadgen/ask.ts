@@ -37,6 +37,8 @@ export interface Answered {
   readonly isLanded: boolean | null;
   /** Whether its prompt got a sentence that asks for a short answer; absent if the server does not report it. */
   readonly isHinted?: boolean;
+  /** Whether its prompt left at the prompt exit; absent if the model has none. */
+  readonly isPromptExit?: boolean;
   /** Why the answer began at its depth; absent if the server does not report it. */
   readonly depthReason?: DepthReason;
   readonly predictedMs: number | null;
@@ -112,6 +114,7 @@ function reported(report: SortieReport | null) {
     serviceClass: report?.plan?.service_class ?? null,
     isLanded: report?.landed === undefined ? null : report.landed !== null,
     ...(report?.hint !== undefined && { isHinted: report.hint !== null }),
+    ...(report?.prompt_depth !== undefined && { isPromptExit: report.prompt_depth !== null }),
     ...(report?.plan?.reason != null && { depthReason: report.plan.reason }),
     predictedMs: report?.predicted_ms ?? null,
     predictedTtftMs: report?.plan?.predicted_ttft_ms ?? null,

@@ -80,11 +80,11 @@ function classOf(classes: readonly BudgetClass[], random: () => number): BudgetC
   return classes[Math.floor(random() * classes.length)] ?? { name: 'none', budget: NO_BUDGET };
 }
 
-export function shuffled(questions: readonly string[], random: () => number): string[] {
-  return questions
-    .map((question) => ({ question, at: random() }))
+export function shuffled<T>(values: readonly T[], random: () => number): T[] {
+  return values
+    .map((value) => ({ value, at: random() }))
     .sort((a, b) => a.at - b.at)
-    .map(({ question }) => question);
+    .map(({ value }) => value);
 }
 
 /** Words that are one token in common vocabularies. */

@@ -113,8 +113,15 @@ function disorderOfExits({ stages, exits, prompt }: Pick<Manifest, 'stages' | 'e
   if (prompt.block?.prompt === undefined) return '/prompt/block/prompt must be an object';
   if (prompt.layer !== before.layer) return `/prompt/layer must be ${before.layer}`;
   if (prompt.stage >= stages.length - 1) return `/prompt/stage must be below ${stages.length - 1}`;
-  const fault = disorderOfBlock(prompt.block, prompt.stage);
+  const fault = disorderOfBlock(prompt.block, prompt.stage) ?? disorderOfRight(prompt.quality.rightByPrompt ?? []);
   return fault === null ? null : `/prompt/${fault}`;
+}
+
+function disorderOfRight(points: readonly KeptPoint[]): string | null {
+  const unsorted = points.findIndex(([tokens], i) => tokens <= (points[i - 1]?.[0] ?? -1));
+  if (unsorted < 0) return null;
+  const least = points[unsorted - 1]?.[0] ?? -1;
+  return `quality/rightByPrompt/${unsorted}/0 must be above ${least}, got ${points[unsorted]?.[0]}`;
 }
 
 function disorderOfBlock(block: StageEntry | null, stage: number): string | null {

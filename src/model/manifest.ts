@@ -92,6 +92,10 @@ export function capturedForms(kernels: readonly KernelName[]): readonly Captured
   return all.filter((kernel) => kernels.includes(CAPTURED_KERNELS[kernel]));
 }
 
+/** A number of tokens, and a share of a score. */
+export const KeptPoint = Type.Tuple([Type.Integer({ minimum: 0 }), Type.Number({ minimum: 0, maximum: 1 })]);
+export type KeptPoint = Static<typeof KeptPoint>;
+
 /** Measured against the full depth of the untouched base model (training/evaluate); absent without a measurement. */
 export const Quality = Type.Object({
   /** Mean KL divergence from the base's full depth, nats per token. */
@@ -100,6 +104,8 @@ export const Quality = Type.Object({
   agreement: Type.Optional(Type.Number({ minimum: 0, maximum: 1 })),
   /** Share of full depth's score on everyday requests with a checkable answer (`bench:everyday`, tuning half). */
   right: Type.Optional(Type.Number({ minimum: 0, maximum: 1 })),
+  /** The same behind prompts of so many tokens, which increase (`bench:goodput --prompt-right`). Only of `prompt`. */
+  rightByPrompt: Type.Optional(Type.Array(KeptPoint, { minItems: 1 })),
 });
 export type Quality = Static<typeof Quality>;
 
@@ -146,10 +152,6 @@ export const Lengths = Type.Object({
   chat: Type.Array(LengthQuantile),
 });
 export type Lengths = Static<typeof Lengths>;
-
-/** Tokens of an answer that ends early, and the share of the whole answer's score that it has. */
-export const KeptPoint = Type.Tuple([Type.Integer({ minimum: 0 }), Type.Number({ minimum: 0, maximum: 1 })]);
-export type KeptPoint = Static<typeof KeptPoint>;
 
 /** A sentence that asks for a short answer, behind the last message of the user (`bench:everyday`, tuning half). */
 export const Hint = Type.Object({

@@ -31,10 +31,10 @@ export interface DepthRequest {
   readonly maxExit: ExitLayer;
   readonly budget: Budget | null;
   /**
-   * Layers that the tokens of the prompt run, where the model offers two depths: those up to its prompt exit, with an
-   * answer at full depth, or null for all. Absent: the model has one depth.
+   * Layers that the tokens of the prompt run: those up to the prompt exit of the model, or null for all. `auto`: a plan
+   * chooses when the prompt begins. The answer then has full depth. Absent: the model has one depth of prompts.
    */
-  readonly promptDepth?: number | null;
+  readonly promptDepth?: number | 'auto' | null;
   /** Estimated quality of each exit for this request, shallowest first; absent: the model's. */
   readonly quality?: readonly number[];
 }

@@ -28,6 +28,8 @@ export interface SortieReport {
     readonly predicted_ttft_ms?: number;
   };
   readonly exit_layers?: Readonly<Record<string, number>>;
+  /** Layers that the prompt ran; null: all. */
+  readonly prompt_depth?: number | null;
   readonly source?: 'upstream' | 'upstream-landed' | 'local';
   readonly predicted_ms?: number;
   readonly predicted_p10_ms?: number;

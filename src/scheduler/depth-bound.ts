@@ -9,7 +9,7 @@
  * ms and r ms a row. Rows in the batch are b = l m t, with t = (f + r b) / (1 - l s) the time of a token. So t = f / (1
  * - l (s + m r)), as long as the load l (s + m r) is below 1. Near it a token takes long, so answers get short.
  */
-import { type ExitIndex, at, deepestOf } from '../cost/model.js';
+import { type ExitIndex, at, deepestFirst } from '../cost/model.js';
 import { promptMs } from '../cost/step-costs.js';
 import { type Policy, plannedChunk } from './policy.js';
 import type { Snapshot } from './snapshot.js';
@@ -65,12 +65,14 @@ function shared(arrivals: readonly Arrival[]): readonly Arrival[] {
 
 /** @returns the deepest exit of an answer that begins; full depth for a lone request */
 export function deepestUnder(state: Snapshot, expected: Expected): ExitIndex {
-  const deepest = deepestOf(state.model.shape);
+  const all = deepestFirst(state.model.shape);
+  const deepest = at(all, 0);
   const demand = demandOf(state, expected);
   if (demand === null) return deepest;
   let best: ExitIndex = demand.minExit;
   let most = 0;
-  for (let exit = deepest; exit >= demand.minExit; exit -= 1) {
+  for (const exit of all) {
+    if (exit > deepest ? demand.promptExit === null : exit < demand.minExit) continue;
     const value = valueAt(state, demand, exit);
     if (value > most * (1 + state.policy.depthGain)) [best, most] = [exit, value];
   }
@@ -83,6 +85,8 @@ export function deepestUnder(state: Snapshot, expected: Expected): ExitIndex {
 
 interface Demand extends Expected {
   readonly minExit: ExitIndex;
+  /** Full depth behind a prompt exit, if a present request may take it. */
+  readonly promptExit: ExitIndex | null;
 }
 
 /** The demand on the machine: arrivals, and present prompts that are due within a typical budget. */
@@ -93,7 +97,9 @@ function demandOf({ requests }: Snapshot, expected: Expected): Demand | null {
   const prompts = present.filter((each) => each.isBeginning && each.isReachable).length;
   // One prompt is the request itself.
   const backlog = Math.max(0, prompts - 1) / at(budgets, budgets.length >> 1);
-  return { ...expected, rate: expected.rate + backlog, minExit: Math.min(...present.map(({ minExit }) => minExit)) };
+  const promptExit = present.find((each) => each.isBeginning && each.promptExit !== null)?.promptExit ?? null;
+  const minExit = Math.min(...present.map((each) => each.minExit));
+  return { ...expected, rate: expected.rate + backlog, minExit, promptExit };
 }
 
 /** Right answers in time, as a share of the arrivals. */
@@ -119,7 +125,7 @@ function valueAt(state: Snapshot, { rate, positions, asked }: Demand, exit: Exit
     waitMs = ((prefill / (1 - prefill)) * (prefillMs + tokenMs)) / 2;
   }
   return (
-    utility.accuracy(exit) *
+    utility.accuracy(exit, undefined, positions) *
     served *
     mean(asked, ({ budgetMs, maxTokens, lands }) => {
       const tokens = fitting(budgetMs);

@@ -16,8 +16,9 @@ export class PlanRecord {
   constructor(readonly at: number) {}
 
   admit({ id, request, hint, isDryRun }: Sequence, admission: Exclude<Admission, Rejected>): void {
-    const plan: Omit<Admitted, 'kind'> & { guaranteedTokens?: number } = { ...admission };
+    const plan: Omit<Admitted, 'kind'> & { guaranteedTokens?: number; exitIndex?: number } = { ...admission };
     delete plan.guaranteedTokens;
+    delete plan.exitIndex;
     this.admitted.push({
       ...plan,
       id,

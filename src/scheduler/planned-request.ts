@@ -5,7 +5,7 @@
  * Knows: one sequence, the moment of planning. Must not know: other sequences.
  */
 import { advanceMs, frontierAt } from '../cost/frontier.js';
-import { type CostModel, type ExitIndex, at } from '../cost/model.js';
+import { type CostModel, type ExitIndex, at, deepestFirst, deepestOf } from '../cost/model.js';
 import { oneRowStepMs } from '../cost/step-costs.js';
 import type { Budget } from '../protocol/index.js';
 import type { BatchEntry } from './forecast.js';
@@ -40,9 +40,12 @@ export interface Deadlines {
 }
 
 export class PlannedRequest {
+  /** The exit of the least work: the shallowest, or full depth behind the prompt exit where no other is shallower. */
   readonly minExit: ExitIndex;
   readonly maxExit: ExitIndex;
   readonly currentExit: ExitIndex;
+  /** Full depth behind the prompt exit, if a plan may choose it; else null. */
+  readonly promptExit: ExitIndex | null;
   readonly deadlines: Deadlines;
   readonly hasDeadline: boolean;
   /** Whether its budget is promised. A budget that is over has no promise to be late for. */
@@ -71,9 +74,11 @@ export class PlannedRequest {
     this.#moment = moment;
     const { policy, lengths } = moment;
     const { generated, isExactLength, lengthKind } = sequence;
-    this.minExit = terms.minExit;
+    const { shape } = moment.model;
+    this.promptExit = shape.isPromptExitMeasured === true ? sequence.promptExit : null;
+    this.minExit = terms.minExit === deepestOf(shape) ? (this.promptExit ?? terms.minExit) : terms.minExit;
     this.maxExit = sequence.maxExit;
-    this.currentExit = Math.min(sequence.exit, this.maxExit);
+    this.currentExit = sequence.boundedExit;
     this.target = sequence.promptLength + generated - 1;
     this.frontiers = sequence.frontiers;
     this.expectedFrontiers = sequence.leader === null ? this.frontiers : sequence.expectedFrontiers;
@@ -101,6 +106,20 @@ export class PlannedRequest {
     if (!this.isLive) return this.sequence.generated === 0;
     const isBehind = this.remainingPrefill(this.currentExit) > 0;
     return isBehind && (this.sequence.generated === 0 || !this.isPrefilling);
+  }
+
+  /** The exits that a plan may choose, the deepest first: those up to a bound, and at least its last one. */
+  exitsWithin(bound: ExitIndex): readonly ExitIndex[] {
+    const { promptExit } = this;
+    const depths = deepestFirst(this.#moment.model.shape);
+    const open = depths.filter((exit) => {
+      return exit === promptExit || (exit >= this.terms.minExit && exit <= this.maxExit);
+    });
+    // A bound of prompts does not concern a request whose prompt has full depth.
+    const isOfPrompts = depths[1] === bound && promptExit === null && this.#moment.model.shape.hasPromptExit === true;
+    const first = isOfPrompts ? 0 : depths.indexOf(bound);
+    const within = open.filter((exit) => depths.indexOf(exit) >= first);
+    return within.length > 0 ? within : open.slice(-1);
   }
 
   /** Tokens within which its first sentence ends, at the quantile of sentence-length.ts. */
@@ -200,9 +219,9 @@ export class PlannedRequest {
    * answer that can't land is worth as much as it is likely to be whole.
    */
   utilityAt(exit: ExitIndex, steps: number): number {
-    const { generated, maxTokens, lands, quality } = this.sequence;
+    const { generated, maxTokens, lands, quality, promptLength } = this.sequence;
     const { utility } = this.#moment;
-    const accuracy = utility.accuracy(exit, quality?.[exit]);
+    const accuracy = utility.accuracy(exit, quality?.[exit], promptLength);
     if (generated + steps >= maxTokens) return accuracy;
     return accuracy * (lands ? utility.partialValue(generated + steps) : this.probabilityWithin(exit, steps));
   }

@@ -5,7 +5,7 @@
  *
  * Must not know: token texts, logits, processes, clocks.
  */
-import { type DepthShape, type Work, exitIndex } from '../cost/model.js';
+import type { DepthShape, Work } from '../cost/model.js';
 import type { CostTable } from '../cost/table.js';
 import { cutAt } from '../protocol/early-end.js';
 import type { EndReason, SequenceRequest, PromisedPart } from '../protocol/index.js';
@@ -215,7 +215,7 @@ export class Scheduler {
   }
 
   #enqueue(sequence: Sequence, admission: Exclude<Admission, Rejected>, now: number): void {
-    if (!sequence.hasPromptExit) sequence.exit = exitIndex(this.options.shape, admission.exit);
+    sequence.exit = admission.exitIndex;
     sequence.serviceClass = admission.serviceClass;
     sequence.expectedTokens = admission.expectedTokens;
     sequence.promisedTokens = admission.serviceClass === 'guaranteed' ? admission.guaranteedTokens : null;

@@ -45,8 +45,8 @@ export class Sequence implements Terms {
   readonly minExit: ExitIndex;
   /** Deepest exit of the request. */
   readonly deepest: ExitIndex;
-  /** Its prompt leaves at the prompt exit. */
-  readonly hasPromptExit: boolean;
+  /** Full depth behind the prompt exit, if a plan may choose it beside the exits up to `deepest`; else null. */
+  readonly promptExit: ExitIndex | null;
   readonly tenant: string;
   /** Answers that get about as long as its own. */
   lengthKind: LengthKind;
@@ -120,8 +120,9 @@ export class Sequence implements Terms {
     this.id = request.id;
     this.arrivedAt = request.arrivedAt;
     this.budget = depth.budget;
-    const byPrompt = depth.promptDepth != null ? promptExitOf(exits) : null;
-    this.hasPromptExit = byPrompt !== null;
+    const { promptDepth = null } = depth;
+    const behind = promptDepth === null ? null : promptExitOf(exits);
+    const byPrompt = promptDepth === 'auto' ? null : behind;
     this.minExit = byPrompt ?? exitOfLayer(exits, depth.minExit);
     this.deepest = byPrompt ?? exitOfLayer(exits, depth.maxExit);
     this.exit = this.deepest;
@@ -140,6 +141,8 @@ export class Sequence implements Terms {
     // Thoughts keep the depth of their prompt.
     this.#thoughtsExit = exit === null || byPrompt !== null ? null : exitOfLayer(exits, exit);
     this.#wasThinking = isOpen;
+    const isFull = behind !== null && this.deepest === behind - 1;
+    this.promptExit = isFull && this.#thoughtsExit === null ? behind : null;
   }
 
   get generated(): number {
@@ -169,6 +172,16 @@ export class Sequence implements Terms {
   get maxExit(): ExitIndex {
     const bound = this.isThinking ? this.#thoughtsExit : null;
     return bound === null ? this.deepest : Math.min(this.deepest, bound);
+  }
+
+  /** Exit of the next token, within the bound of its thoughts. */
+  get boundedExit(): ExitIndex {
+    return this.exit === this.promptExit ? this.exit : Math.min(this.exit, this.maxExit);
+  }
+
+  /** Layers that its prompt runs by its exit; null: all; undefined for a model with one depth of prompts. */
+  get promptDepth(): number | null | undefined {
+    return this.request.depth.promptDepth === undefined ? undefined : (this.#exits[this.exit]?.promptDepth ?? null);
   }
 
   /** Positions that a unit has processed. For a waiting sequence: positions that a stored prefix will save. */

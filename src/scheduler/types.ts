@@ -3,7 +3,7 @@
  *
  * All times are milliseconds; instants ("...At", now) are on one monotonic clock of the caller's choice.
  */
-import type { Admitted, NetWork } from '../protocol/index.js';
+import type { Admitted, ExitIndex, NetWork } from '../protocol/index.js';
 
 /** When an answer ends early. Instants are of the engine's clock. */
 export interface LandingWindow {
@@ -26,8 +26,11 @@ export interface Rejected {
   readonly isUnsought?: boolean;
 }
 
-/** An admitted request, with the answer tokens that its promise covers. */
-export type Admission = (Admitted & { readonly guaranteedTokens: number }) | Rejected;
+/**
+ * An admitted request, with the answer tokens that its promise covers. Full depth behind a prompt exit has the layer of
+ * full depth, so the index names the exit.
+ */
+export type Admission = (Admitted & { readonly guaranteedTokens: number; readonly exitIndex: ExitIndex }) | Rejected;
 
 /** A part of one prompt that the next step prefills. */
 export interface PrefillChunk {

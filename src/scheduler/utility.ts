@@ -35,12 +35,15 @@ function interpolated(points: readonly (readonly [number, number])[], x: number)
 export class Utility {
   readonly #partialValue: PartialValue;
   readonly #accuracy: readonly number[];
+  /** By exit; undefined where it does not depend on the prompt. */
+  readonly #byPrompt: readonly (DepthShape['exits'][number]['rightByPrompt'] | undefined)[];
   /** [agreement, accuracy], both rising: how audits, which measure agreement, move accuracy. */
   readonly #mapping: readonly (readonly [number, number])[];
 
   constructor({ exits }: DepthShape, partialValue: PartialValue | null) {
     this.#partialValue = partialValue ?? DEFAULT_PARTIAL_VALUE;
     this.#accuracy = exits.map(({ right }) => right);
+    this.#byPrompt = exits.map(({ rightByPrompt }) => rightByPrompt);
     let most = 0;
     this.#mapping = [...exits]
       .sort((a, b) => a.quality - b.quality)
@@ -50,9 +53,13 @@ export class Utility {
   /**
    * Share of full depth's right answers that an exit gives, 0..1.
    * @param agreement the exit's audited agreement; absent: the model's measurement holds
+   * @param promptTokens for full depth behind a prompt exit
    */
-  accuracy(exit: ExitIndex, agreement?: number): number {
-    return agreement === undefined ? at(this.#accuracy, exit) : interpolated(this.#mapping, agreement);
+  accuracy(exit: ExitIndex, agreement?: number, promptTokens = 0): number {
+    if (agreement !== undefined) return interpolated(this.#mapping, agreement);
+    const points = this.#byPrompt[exit] ?? [];
+    const [first] = points;
+    return first === undefined ? at(this.#accuracy, exit) : interpolated(points, Math.max(promptTokens, first[0]));
   }
 
   /** Share of an answer's worth that at most so many tokens keep, 0..1. */

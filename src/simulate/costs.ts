@@ -15,9 +15,14 @@ export const CostFile = Type.Object({
         block: Type.Union([Type.String(), Type.Null()]),
         quality: Type.Number(),
         right: Type.Number(),
+        promptDepth: Type.Optional(Type.Integer({ minimum: 1 })),
+        rightByPrompt: Type.Optional(Type.Array(Type.Tuple([Type.Number(), Type.Number()]))),
       }),
       { minItems: 1 },
     ),
+    /** Whether the last of the exits is full depth behind a prompt exit, and whether plans may choose it. */
+    hasPromptExit: Type.Optional(Type.Boolean()),
+    isPromptExitMeasured: Type.Optional(Type.Boolean()),
   }),
 });
 export type CostFile = Static<typeof CostFile>;

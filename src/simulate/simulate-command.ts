@@ -3,7 +3,7 @@
  * only the information of a client: prompt length and budget. `--limits stated` adds the exact length of each answer.
  */
 import { readFile, stat, writeFile } from 'node:fs/promises';
-import { type CostModel, type Work, costModel, predictMs } from '../cost/model.js';
+import { type CostModel, type Work, costModel, deepestOf, predictMs } from '../cost/model.js';
 import { loadPlot } from '../loadgen/plot.js';
 import { hasBudgets, parseTrace, type TraceEntry } from '../loadgen/trace.js';
 import { type Policy, chunkSizes, defaultPolicy } from '../scheduler/policy.js';
@@ -95,9 +95,9 @@ function outcomesOf(steps: ReturnType<typeof simulate>): Outcome[] {
 }
 
 function fullDepthTimes(model: CostModel): TokenTimes {
-  const { length } = model.shape.exits;
-  const chunk = { exit: length - 1, positions: 128, context: 0, chunk: 128 };
-  const rows = new Array<number>(length).fill(0).with(-1, 1);
+  const exit = deepestOf(model.shape);
+  const chunk = { exit, positions: 128, context: 0, chunk: 128 };
+  const rows = new Array<number>(model.shape.exits.length).fill(0).with(exit, 1);
   return {
     perPromptToken: predictMs(model, { decode: null, prefill: [chunk] }) / chunk.positions,
     perOutputToken: predictMs(model, { decode: { rows, context: 256 }, prefill: [] }),

@@ -85,12 +85,17 @@ void t.test('budgets are ms or multiples, and others are named', async (t) => {
     { name: '500', budget: budget(500) },
     { name: '1.5x', budget: budget(1500) },
   ]);
-  for (const text of ['', '0', '-1', '2y', 'x', '1x,,2x'])
+  t.strictSame(budgetsOf('ttft:2x,ttft:90,2x', 1000, 300), [
+    { name: 'ttft:2x', budget: { ...NO_BUDGET, ttftMs: 600 } },
+    { name: 'ttft:90', budget: { ...NO_BUDGET, ttftMs: 90 } },
+    { name: '2x', budget: budget(2000) },
+  ]);
+  for (const text of ['', '0', '-1', '2y', 'x', '1x,,2x', 'ttft:', 'tpot:1x'])
     t.throws(() => budgetsOf(text, 1), { message: /^--budgets must be positive ms or multiples .*, got "/ });
 });
 
 void t.test('expected answers need the accuracy of every exit', async (t) => {
-  const model = { name: 'm', layers: [10, 30], endTokens: [2], accuracy: new Map([['30', 1]]) };
+  const model = { name: 'm', layers: [10, 30], endTokens: [2], promptExit: null, accuracy: new Map([['30', 1]]) };
   t.throws(() => expectedAccuracy(model), {
     message: /^--expected must have a model .* "right" .*, got "m" without it at exit 10$/,
   });
@@ -99,7 +104,7 @@ void t.test('expected answers need the accuracy of every exit', async (t) => {
 });
 
 void t.test('a side states a budget, or an exit with a pressure', async (t) => {
-  const model = { name: 'm', layers: [10, 30], endTokens: [2], accuracy: new Map([['30', 1]]) };
+  const model = { name: 'm', layers: [10, 30], endTokens: [2], promptExit: 20, accuracy: new Map([['30', 1]]) };
   const stated = (name: string) => {
     const { kind, headers, fields, hint } = sideOf(name, model);
     return [kind, headers(budget(500.4)), fields(budget(500)), ...(hint === '' ? [] : [hint])];
@@ -121,6 +126,9 @@ void t.test('a side states a budget, or an exit with a pressure', async (t) => {
   const auto = { 'x-latency-budget-ms': '500', 'x-budget-hint': 'auto' };
   t.strictSame(stated('routed auto'), ['routed', auto, {}]);
   t.strictSame(stated('lands 10 auto'), ['fixed', { ...auto, 'x-exit-layer': '10' }, {}]);
+  const behind = { 'x-exit-layer': '30', 'x-prompt-depth': '20' };
+  t.strictSame(stated('lands 30 behind 20'), ['fixed', { 'x-latency-budget-ms': '500', ...behind }, {}]);
+  t.strictSame(stated('fixed 30 behind 20+4'), ['fixed', behind, { logit_bias: { '2': 4 } }]);
   t.strictSame(stated('llama-server limit'), ['peer', {}, { t_max_predict_ms: 500 }]);
   t.strictSame(stated('fixed 30'), ['fixed', { 'x-exit-layer': '30' }, {}]);
   t.strictSame(stated('fixed 10+4'), ['fixed', { 'x-exit-layer': '10' }, { logit_bias: { '2': 4 } }]);
@@ -133,6 +141,8 @@ void t.test('a side states a budget, or an exit with a pressure', async (t) => {
     'fixed 15',
     'lands 15',
     'fixed 30-1',
+    'lands 30 behind 10',
+    'lands 10 behind 20',
     'fixed 30 auto',
     'llama-server auto',
     'Routed',
@@ -173,7 +183,13 @@ void t.test('a request is greedy and without max_tokens, and its answer is score
   }).listen(0, '127.0.0.1');
   await once(server, 'listening');
   t.teardown(() => server.close());
-  const side = sideOf('fixed 30+4 hint', { name: 'm', layers: [30], endTokens: [2], accuracy: new Map([['30', 1]]) });
+  const side = sideOf('fixed 30+4 hint', {
+    name: 'm',
+    layers: [30],
+    endTokens: [2],
+    promptExit: null,
+    accuracy: new Map([['30', 1]]),
+  });
   const address = `http://127.0.0.1:${(server.address() as AddressInfo).port}`;
   const send = sender(address, 'm', side);
   const [first, second] = [await send(JOB, performance.now()), await send(JOB, performance.now())];

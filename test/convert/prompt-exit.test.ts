@@ -181,13 +181,13 @@ void t.test('rows of both modes and of an exit between them share a step', async
   const model = promptModel('Llama', { layers: 5, exit: 2, group: 2 });
   const executor = await makeExecutor(t, { modelDir: await converted(t, model, undefined, 'fp32', [1, 2, 4, 5]) });
   t.strictSame(
-    executor.units.exits.map(({ layer, stage, isPromptExit }) => [layer, stage, isPromptExit]),
+    executor.units.exits.map(({ layer, stage, promptDepth }) => [layer, stage, promptDepth]),
     [
-      [1, 0, false],
-      [2, 1, false],
-      [4, 2, false],
-      [5, 3, false],
-      [5, 1, true],
+      [1, 0, null],
+      [2, 1, null],
+      [4, 2, null],
+      [5, 3, null],
+      [5, 1, 2],
     ],
   );
   const order = [4, 1, 3, 0, 4, 2, 3, 4];

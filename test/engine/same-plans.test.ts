@@ -1,10 +1,15 @@
 /** The same requests and step times give the same plans, on the engine and on the simulator's executor. */
+import { readFileSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
 import fc from 'fast-check';
 import t from 'tap';
+import { convert } from '../../src/convert/convert.js';
 import { depthShape } from '../../src/engine/depth-shape.js';
+import type { Executor } from '../../src/engine/execution/executor.js';
 import { positionBytes } from '../../src/engine/execution/slot-memory.js';
 import { EngineCore } from '../../src/engine/worker/core.js';
-import type { StageKernel } from '../../src/model/manifest.js';
+import type { Manifest, StageKernel } from '../../src/model/manifest.js';
+import { MANIFEST_FILE } from '../../src/model/manifest-io.js';
 import { SlotAccount } from '../../src/scheduler/kv/slot-account.js';
 import { SlotTable } from '../../src/scheduler/kv/slot-table.js';
 import { defaultPolicy } from '../../src/scheduler/policy.js';
@@ -13,34 +18,67 @@ import type { StepPlan } from '../../src/scheduler/step-plan.js';
 import { unitsOf } from '../../src/scheduler/kv/units.js';
 import { simulate } from '../../src/simulate/simulated-engine.js';
 import { engineRequest, type SimulatedRequest } from '../../src/simulate/simulated-request.js';
+import { promptModel, writePromptModel } from '../convert/prompt-models.js';
 import { makeExecutor, slotParts } from './helper.js';
 import { tinyModel } from './tiny-model.js';
 
 const SLOTS = 3;
-const executor = await makeExecutor(t, { modelDir: await tinyModel(t, 'float'), maxRunning: SLOTS });
-const { model } = slotParts(executor);
-const { manifest, limits, bytesPerPosition } = model;
-const shape = depthShape(manifest);
-const layers = shape.exits.map(({ layer }) => layer);
-/** A row takes a millisecond in a unit, a position of a chunk a tenth. */
+
+/** A row takes a millisecond in a unit, a position of a chunk a tenth, and that of keys alone a hundredth. */
 const points = (ms: number) => [
   { rows: 1, context: 0, ms },
   { rows: 100, context: 0, ms: 100 * ms },
 ];
-const names = [...shape.stages, ...shape.exits.flatMap(({ block }) => block ?? [])];
-const [kernel]: readonly StageKernel[] = executor.kernels;
-const costs = {
-  units: names.map((unit) => ({ unit, kernel: kernel ?? '', decode: points(1), prefill: points(0.1) })),
-};
 
-/** Bounds of 100 positions: sequences preempt each other. */
-const kvBytes = 100 * bytesPerPosition;
-const options = {
-  ...{ maxRunning: SLOTS, maxQueue: 100, kvBytes, prefixReuse: true, prefillChunk: 16, policy: defaultPolicy },
-};
+/** The executor of a model, and what a scheduler knows of it. */
+function machineOf(executor: Executor) {
+  const { model } = slotParts(executor);
+  const shape = depthShape(model.manifest);
+  const [kernel = 'fp32']: readonly StageKernel[] = executor.kernels;
+  const names = [...shape.stages, ...shape.exits.flatMap(({ block }) => block ?? [])];
+  const costs = {
+    units: names.map((unit) => {
+      return { unit, kernel, decode: points(1), prefill: points(unit.startsWith('prompt') ? 0.01 : 0.1) };
+    }),
+  };
+  // Bounds of 100 positions: sequences preempt each other.
+  const options = {
+    ...{ maxRunning: SLOTS, maxQueue: 100, kvBytes: 100 * model.bytesPerPosition, prefixReuse: true },
+    ...{ prefillChunk: 16, policy: defaultPolicy },
+  };
+  return { executor, model, shape, costs, options };
+}
+
+type TestMachine = ReturnType<typeof machineOf>;
+
+/** A model whose plans choose the depth of prompts as well. */
+async function promptExecutor(): Promise<Executor> {
+  const dir = t.testdir();
+  const model = promptModel('Llama', { layers: 5, exit: 2, group: 2 });
+  const out = join(dir, 'out');
+  const source = writePromptModel(dir, model, { max_position_embeddings: 128 });
+  await convert({ source, out, exits: [1, 5], kernels: ['fp32'], compress: false, force: false });
+  const file = join(out, MANIFEST_FILE);
+  const manifest = JSON.parse(readFileSync(file, 'utf8')) as Manifest;
+  const prompt = manifest.prompt && { ...manifest.prompt, quality: { right: 0.97 } };
+  writeFileSync(file, JSON.stringify({ ...manifest, prompt }));
+  return makeExecutor(t, { modelDir: out, maxRunning: SLOTS });
+}
+
+const machines: [string, TestMachine][] = [
+  [
+    'one depth of prompts',
+    machineOf(await makeExecutor(t, { modelDir: await tinyModel(t, 'float'), maxRunning: SLOTS })),
+  ],
+  ['two depths of prompts', machineOf(await promptExecutor())],
+];
 
 /** The plans of the engine. @param stepMs by step */
-function engineRun(requests: readonly SimulatedRequest[], stepMs: (step: number) => number): StepPlan[] {
+function engineRun(
+  { executor, shape, costs, options }: TestMachine,
+  requests: readonly SimulatedRequest[],
+  stepMs: (step: number) => number,
+): StepPlan[] {
   const plans: StepPlan[] = [];
   let now = requests[0]?.arrivedAt ?? 0;
   const core = new EngineCore(executor, costs, {
@@ -63,7 +101,12 @@ function engineRun(requests: readonly SimulatedRequest[], stepMs: (step: number)
   return plans;
 }
 
-function simulatedRun(requests: readonly SimulatedRequest[], stepMs: (step: number) => number): StepPlan[] {
+function simulatedRun(
+  { model, shape, costs, options }: TestMachine,
+  requests: readonly SimulatedRequest[],
+  stepMs: (step: number) => number,
+): StepPlan[] {
+  const { limits, bytesPerPosition } = model;
   const units = unitsOf(model);
   const table = new SlotTable(limits.slots, units, new SlotAccount(units, positionBytes(model, units)));
   const scheduler = new Scheduler(units, table, {
@@ -84,56 +127,63 @@ function hasWork({ chunks, rows }: StepPlan): boolean {
   return chunks.length + rows.length > 0;
 }
 
-const exit = fc.constantFrom(...layers);
-const requests: fc.Arbitrary<SimulatedRequest[]> = fc
-  .array(
-    fc.record({
-      gapMs: fc.oneof(fc.constant(0), fc.integer({ min: 0, max: 60 })),
-      promptLength: fc.integer({ min: 1, max: 40 }),
-      // Shorter than a sentence of the simulator: the engine has no texts here.
-      maxTokens: fc.integer({ min: 1, max: 17 }),
-      tenant: fc.constantFrom('a', 'b'),
-      exits: fc.tuple(exit, exit),
-      budget: fc.option(
-        fc.record({
-          totalMs: fc.option(fc.integer({ min: 20, max: 2000 })),
-          ttftMs: fc.option(fc.integer({ min: 10, max: 500 })),
-          tpotMs: fc.constant(null),
-          onMiss: fc.constantFrom('continue' as const, 'reject' as const),
-        }),
-      ),
-    }),
-    { minLength: 1, maxLength: 8 },
-  )
-  .map((all) => {
-    let arrivedAt = 0;
-    return all.map(({ gapMs, maxTokens, exits, ...rest }, i) => {
-      arrivedAt += gapMs;
-      const [minExit = 0, maxExit = 0] = exits.toSorted((a, b) => a - b);
-      return {
-        ...{ ...rest, id: `r${i}`, arrivedAt, maxTokens, minExit, maxExit },
-        ...{ lengths: layers.map(() => maxTokens), isExactLength: true, budgetClass: 'any' },
-        lengthGroup: { kind: 'chat', key: null },
-      };
+function requestsFor({ shape }: TestMachine): fc.Arbitrary<SimulatedRequest[]> {
+  const layers = [...new Set(shape.exits.map(({ layer }) => layer))];
+  const exit = fc.constantFrom(...layers);
+  return fc
+    .array(
+      fc.record({
+        gapMs: fc.oneof(fc.constant(0), fc.integer({ min: 0, max: 60 })),
+        promptLength: fc.integer({ min: 1, max: 40 }),
+        // Shorter than a sentence of the simulator: the engine has no texts here.
+        maxTokens: fc.integer({ min: 1, max: 17 }),
+        tenant: fc.constantFrom('a', 'b'),
+        exits: fc.tuple(exit, exit),
+        budget: fc.option(
+          fc.record({
+            totalMs: fc.option(fc.integer({ min: 20, max: 2000 })),
+            ttftMs: fc.option(fc.integer({ min: 10, max: 500 })),
+            tpotMs: fc.constant(null),
+            onMiss: fc.constantFrom('continue' as const, 'reject' as const),
+          }),
+        ),
+      }),
+      { minLength: 1, maxLength: 8 },
+    )
+    .map((all) => {
+      let arrivedAt = 0;
+      return all.map(({ gapMs, maxTokens, exits, ...rest }, i) => {
+        arrivedAt += gapMs;
+        const [minExit = 0, maxExit = 0] = exits.toSorted((a, b) => a - b);
+        return {
+          ...{ ...rest, id: `r${i}`, arrivedAt, maxTokens, minExit, maxExit },
+          ...{ lengths: shape.exits.map(() => maxTokens), isExactLength: true, budgetClass: 'any' },
+          lengthGroup: { kind: 'chat', key: null },
+        };
+      });
     });
-  });
+}
 
-void t.test('engine and simulator have the same plans', async (t) => {
-  let [preempted, chunks, rejected] = [0, 0, 0];
-  fc.assert(
-    fc.property(requests, fc.array(fc.integer({ min: 1, max: 40 }), { minLength: 1 }), (asked, times) => {
-      const stepMs = (step: number): number => times[step % times.length] ?? 1;
-      const plans = engineRun(asked, stepMs);
-      preempted += plans.reduce((sum, plan) => sum + plan.preempted.length, 0);
-      chunks += plans.reduce((sum, plan) => sum + plan.chunks.length, 0);
-      rejected += plans.reduce((sum, plan) => sum + plan.rejected.length, 0);
-      const [engine, simulator] = [plans, simulatedRun(asked, stepMs)].map((each) => JSON.stringify(each));
-      return engine === simulator;
-    }),
-    { numRuns: 60, seed: 20_26, endOnFailure: true },
-  );
-  t.ok(
-    preempted > 10 && chunks > 100 && rejected > 10,
-    `${preempted} preempted, ${chunks} chunks, ${rejected} rejected`,
-  );
-});
+for (const [name, machine] of machines)
+  void t.test(`engine and simulator have the same plans: ${name}`, async (t) => {
+    let [preempted, chunks, rejected, chosen] = [0, 0, 0, 0];
+    const behind = machine.shape.exits.findIndex(({ promptDepth }) => promptDepth !== undefined);
+    fc.assert(
+      fc.property(requestsFor(machine), fc.array(fc.integer({ min: 1, max: 40 }), { minLength: 1 }), (asked, times) => {
+        const stepMs = (step: number): number => times[step % times.length] ?? 1;
+        const plans = engineRun(machine, asked, stepMs);
+        preempted += plans.reduce((sum, plan) => sum + plan.preempted.length, 0);
+        chunks += plans.reduce((sum, plan) => sum + plan.chunks.length, 0);
+        chosen += plans.reduce((sum, plan) => sum + plan.chunks.filter((chunk) => chunk.exit === behind).length, 0);
+        rejected += plans.reduce((sum, plan) => sum + plan.rejected.length, 0);
+        const [engine, simulator] = [plans, simulatedRun(machine, asked, stepMs)].map((each) => JSON.stringify(each));
+        return engine === simulator;
+      }),
+      { numRuns: 60, seed: 20_26, endOnFailure: true },
+    );
+    t.ok(
+      preempted > 5 && chunks > 100 && rejected > 10,
+      `${preempted} preempted, ${chunks} chunks, ${rejected} rejected`,
+    );
+    if (behind >= 0) t.ok(chosen > 10, `${chosen} chunks up to the prompt exit`);
+  });

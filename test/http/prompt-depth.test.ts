@@ -25,6 +25,17 @@ void t.test('a request chooses the depth of its prompt', async (t) => {
     [{ 'X-Prompt-Depth': 'full', 'X-Exit-Layer': '15' }, {}, { minExit: 15, maxExit: 15, promptDepth: null }],
     [{ 'X-Prompt-Depth': '20', 'X-Min-Exit-Layer': '15' }, {}, { ...full, promptDepth: 20 }],
     [{ 'X-Prompt-Depth': '20', 'X-Exit-Layer': '30' }, {}, { ...full, promptDepth: 20 }],
+    [{ 'X-Latency-Budget-Ms': '900' }, {}, { ...bounds, promptDepth: 'auto' }],
+    [{ 'X-SLO-TTFT-Ms': '90', 'X-Min-Exit-Layer': '15' }, {}, { minExit: 15, maxExit: 30, promptDepth: 'auto' }],
+    [{ 'X-Latency-Budget-Ms': '900', 'X-Prompt-Depth': 'full' }, {}, { ...bounds, promptDepth: null }],
+    [{ 'X-Latency-Budget-Ms': '900', 'X-Exit-Layer': '30' }, {}, { ...full, promptDepth: null }],
+    [{ 'X-Latency-Budget-Ms': '900', 'X-Min-Quality': '0' }, {}, { ...bounds, promptDepth: null }],
+    [
+      { 'X-Latency-Budget-Ms': '900', 'X-Exit-Layer': '30' },
+      { prompt_depth: 'auto' },
+      { ...full, promptDepth: 'auto' },
+    ],
+    [{ 'X-Prompt-Depth': 'auto' }, {}, { ...bounds, promptDepth: 'auto' }],
   ];
   for (const [headers, sortie, want] of cases) {
     const response = await server.post('/v1/completions', { ...prompt, sortie }, headers);
@@ -32,8 +43,15 @@ void t.test('a request chooses the depth of its prompt', async (t) => {
     const { minExit, maxExit, promptDepth } = server.engine.requests.at(-1)?.depth ?? {};
     t.strictSame({ minExit, maxExit, promptDepth }, want, JSON.stringify([headers, sortie]));
     const { sortie: report } = (await response.json()) as Answer;
-    t.equal(report?.prompt_depth, promptDepth);
+    t.equal(report?.prompt_depth, promptDepth === 'auto' ? null : promptDepth);
   }
+});
+
+void t.test('the report has the plan of the prompt, and the depth that it ran', async (t) => {
+  const script = says('Yes.', { plan: { promptDepth: 20 }, ended: { promptDepth: null } });
+  const server = await build(t, script, { model: both });
+  const response = await server.post('/v1/completions', prompt, { 'X-Latency-Budget-Ms': '900' });
+  t.match(await response.json(), { sortie: { plan: { prompt_depth: 20 }, prompt_depth: null } });
 });
 
 void t.test('the default exit of the operator gives way to a prompt exit', async (t) => {
@@ -45,7 +63,7 @@ void t.test('the default exit of the operator gives way to a prompt exit', async
 });
 
 void t.test('a depth of prompts that does not fit is rejected by name', async (t) => {
-  const offered = /must be a depth of prompts that the model offers \(full, 20\), got /;
+  const offered = /must be a depth of prompts that the model offers \(full, 20, auto\), got /;
   const behind = /must be full for an answer that may not run at exit 30 \(this one: at most 15\), got 20/;
   const server = await build(t, says('Yes.'), { model: both });
   const cases: [Record<string, string>, object, string, RegExp][] = [
@@ -53,7 +71,7 @@ void t.test('a depth of prompts that does not fit is rejected by name', async (t
     [{ 'X-Prompt-Depth': 'deep' }, {}, 'X-Prompt-Depth', offered],
     [{ 'X-Prompt-Depth': '20, full' }, {}, 'X-Prompt-Depth', /must have one value, got different ones: 20, full/],
     [{}, { prompt_depth: 21 }, 'sortie.prompt_depth', offered],
-    [{}, { prompt_depth: 'half' }, 'sortie.prompt_depth', /must be full or an integer/],
+    [{}, { prompt_depth: 'half' }, 'sortie.prompt_depth', /must be full, auto or an integer/],
     [{ 'X-Prompt-Depth': '20', 'X-Exit-Layer': '15' }, {}, 'X-Prompt-Depth', behind],
     [{ 'X-Max-Exit-Layer': '15' }, { prompt_depth: 20 }, 'sortie.prompt_depth', behind],
   ];

@@ -66,6 +66,7 @@ export interface Given {
   readonly serviceClass?: ServiceClass;
   readonly quality?: readonly number[];
   readonly isDryRun?: boolean;
+  readonly promptDepth?: number | 'auto' | null;
   /** Positions by unit. */
   readonly frontier?: readonly number[];
   /** The same at its turn, behind a leader. */
@@ -99,6 +100,7 @@ export function asking(id: string, budget: Budget | null, given: Given = {}, own
       maxExit: given.maxExit ?? last,
       budget,
       ...(given.quality && { quality: given.quality }),
+      ...(given.promptDepth !== undefined && { promptDepth: given.promptDepth }),
     },
     lengthGroup: given.lengthGroup ?? chat,
     ...(given.tenant !== undefined && { tenant: given.tenant }),

@@ -27,7 +27,7 @@ function outcome(known: Known = {}): Outcome {
   const path = exits ?? [[30, 10]];
   const admission: Admission = {
     ...{ kind: 'admit', exit: 30, reason: 'deepest', serviceClass },
-    ...{ expectedTokens: 10, expectedTokensP90: 10, probability: 1, guaranteedTokens: 10 },
+    ...{ expectedTokens: 10, expectedTokensP90: 10, probability: 1, guaranteedTokens: 10, exitIndex: 4 },
     ...{ predictedTtftMs: 100, predictedTpotMs: 40, predictedMs },
     ...{ predictedP10Ms: 0.8 * predictedMs, predictedP90Ms: 1.2 * predictedMs },
   };

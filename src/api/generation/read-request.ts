@@ -20,7 +20,7 @@ import {
 } from '../context.js';
 import { ApiError, invalid } from '../errors.js';
 import { requestBudget } from '../params/budget.js';
-import { askedPromptDepth, withPromptDepth } from '../params/prompt-depth.js';
+import { askedPromptDepth, withPrompt } from '../params/prompt-depth.js';
 import { qualityFloor, requestDepth, type DepthBounds } from '../params/depth.js';
 import { type HintMode, hintMode } from '../params/hint.js';
 import { sampling, samplingDefaults, seedOf } from '../params/sampling.js';
@@ -30,7 +30,7 @@ import { behindThoughts, thoughtsExit } from '../params/thoughts.js';
 import { checkIds, LONE_SURROGATE } from '../params/value-limits.js';
 import { agreed, ASKED, type Headers, headerValues } from '../schemas/headers.js';
 import type { GenerationBody } from '../schemas/shared.js';
-import type { ServedModel } from '../served-model.js';
+import { isAudited } from '../served-model.js';
 import type { AnswerThoughts } from './choice.js';
 import { type Hinted, tooLong, type Prompt } from './prompt.js';
 
@@ -222,13 +222,9 @@ function depthOf(context: ApiContext, request: ApiRequest<GenerationBody>, budge
   const floor = qualityFloor(headers, body.sortie, policy.minQuality ?? null);
   const prompt = askedPromptDepth(model, headers, body.sortie);
   const defaultExit = budget === null && (prompt?.depth ?? 'full') === 'full' ? limits.defaultExit : null;
-  const depth = requestDepth(model, body.model, headers, body.sortie, { ...policy, defaultExit, floor, quality });
-  return { ...withPromptDepth(model, depth, prompt), ...(isAudited(model) && { quality }), budget };
-}
-
-/** Whether audits, which measure agreement, say something of right answers: both have a measurement, or none. */
-function isAudited({ exits }: ServedModel): boolean {
-  return exits.every(({ quality: { agreement, right } }) => agreement !== undefined || right === undefined);
+  const bounds = requestDepth(model, body.model, headers, body.sortie, { ...policy, defaultExit, floor, quality });
+  const depth = withPrompt(model, bounds, prompt, { budget, floor, request });
+  return { ...depth, ...(isAudited(model) && { quality }), budget };
 }
 
 function scoredOf(part: EndpointPart, n: number): Scored {

@@ -56,6 +56,7 @@ export function reportOf(facts: AnswerFacts): Omit<SortieReport, 'sampling' | 'a
       service_class: serviceClass(budget, choices),
       exit_layer: plans[0]?.exit ?? 0,
       reason: plans[0]?.reason ?? null,
+      ...(plans[0]?.promptDepth !== undefined && { prompt_depth: plans[0].promptDepth }),
       landing: plans[0]?.landing ?? null,
       expected_tokens: expectedTokens(plans),
       expected_tokens_p90: Math.round(plans.reduce((sum, each) => sum + each.expectedTokensP90, 0)),
@@ -63,7 +64,7 @@ export function reportOf(facts: AnswerFacts): Omit<SortieReport, 'sampling' | 'a
       predicted_ttft_ms: slowest(plans, 'predictedTtftMs'),
       predicted_tpot_ms: slowest(plans, 'predictedTpotMs'),
     },
-    ...(depth.promptDepth !== undefined && { prompt_depth: depth.promptDepth }),
+    ...promptDepthOf(facts, plans[0]),
     exit_layers: exitLayersOf(choices),
     predicted_ms: slowest(plans, 'predictedMs'),
     predicted_p10_ms: slowest(plans, 'predictedP10Ms'),
@@ -80,6 +81,19 @@ export function reportOf(facts: AnswerFacts): Omit<SortieReport, 'sampling' | 'a
     accepted_draft_tokens: drafts.accepted,
   };
 }
+
+/** The depth of the prompt as it ran, else as it is planned or asked for; none for a model with one depth. */
+function promptDepthOf(
+  { request, ends }: Pick<AnswerFacts, 'request' | 'ends'>,
+  plan: PlannedEvent | undefined,
+): Pick<SortieReport, 'prompt_depth'> {
+  const { promptDepth: asked } = request.engine.depth;
+  if (asked === undefined) return {};
+  return { prompt_depth: [ends[0]?.promptDepth, plan?.promptDepth, asked].find(isPromptDepth) ?? null };
+}
+
+const isPromptDepth = (depth: number | 'auto' | null | undefined): depth is number | null =>
+  depth !== undefined && depth !== 'auto';
 
 /** The hint of an answer, by its plan. */
 function hintOf({ request, choices }: Pick<AnswerFacts, 'request' | 'choices'>): SortieReport['hint'] {

@@ -105,6 +105,9 @@ export const SortieReport = Type.Object({
         'less within the budget. load: a deeper one costs other requests more than it gives. thoughts: thoughts have a ' +
         'shallower exit than the answer. Null without a plan.',
     }),
+    prompt_depth: Type.Optional(
+      nullable(Type.Integer(), { description: 'Layers of the prompt as planned at admission; null: all.' }),
+    ),
     landing: nullable(words(['possible', 'off', 'exact_length', 'grammar']), {
       description:
         'Whether the answer may end early to keep its total budget. off: budget_on_miss says otherwise, or there is ' +

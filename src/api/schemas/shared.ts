@@ -79,10 +79,11 @@ export const SortieRequest = Type.Object(
           'behind them goes deeper. Default: as --thinking-exit says.',
       }),
       prompt_depth: oneOf(
-        'full or an integer',
-        [Type.Literal('full'), Type.Integer({ minimum: 1 })],
-        'Layers that tokens of the prompt run: full (the default), or those up to the prompt exit of the model (GET ' +
-          `/props). The answer then runs at full depth. Header: ${ASKED.promptDepth}.`,
+        'full, auto or an integer',
+        [Type.Literal('full'), Type.Literal('auto'), Type.Integer({ minimum: 1 })],
+        'Layers that tokens of the prompt run: full, or those up to the prompt exit of the model (GET /props), with an ' +
+          'answer at full depth. auto (the default with a budget): the plan chooses, if the model has a measured ' +
+          `accuracy there. Header: ${ASKED.promptDepth}.`,
       ),
       min_quality: Type.Number({
         minimum: 0,

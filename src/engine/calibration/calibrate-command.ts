@@ -54,9 +54,7 @@ export async function calibrateCommand(
     progress('measuring steps', done, total);
   };
   const cost = calibrate(executor, { ...plan, repeats: 10, patienceMs: 60_000 }, monotonicMs, measured);
-  // A simulation has no prompt exits.
-  const { stages, exits } = executor.model.manifest;
-  const shape = depthShape({ stages, exits });
+  const shape = depthShape(executor.model.manifest);
   executor.dispose();
   return `${JSON.stringify({ cost, shape }, null, 2)}\n`;
 }

@@ -31,7 +31,11 @@ export const budgetHeaders = Type.Object({
   ...text(ASKED.exit, 'Pins the exit layer, which must be an exit of the model.', '15'),
   ...text(ASKED.minExit, 'Shallowest exit layer of the answer.', '10'),
   ...text(ASKED.maxExit, 'Deepest exit layer of the answer.', '30'),
-  ...text(ASKED.promptDepth, 'Layers that tokens of the prompt run: full, or those up to the prompt exit.', 'full'),
+  ...text(
+    ASKED.promptDepth,
+    'Layers that tokens of the prompt run: full, those up to the prompt exit, or auto.',
+    'full',
+  ),
   ...text(ASKED.minQuality, 'Least estimated quality of the exits of the answer, 0 to 1.', '0.7'),
   ...text(ASKED.audit, '1 compares the answer with full depth after its last token.', '1'),
   ...text(ASKED.net, 'Net of an upstream model with a total budget: answer (the default), land or off.', 'land'),

@@ -16,15 +16,19 @@ export interface ExitUnits {
   readonly norm: number;
   /** The manifest's DRY rule for this exit, or null. */
   readonly dry: Dry | null;
-  /** Whether it is full depth behind a prompt exit, which no plan chooses: the request does. */
-  readonly isPromptExit: boolean;
+  /** Layers that tokens of the prompt run, for full depth behind a prompt exit; null: all up to the exit. */
+  readonly promptDepth: number | null;
   /** Units that must have processed all positions before this exit emits a token. */
   readonly needed: readonly number[];
 }
 
 /** A trunkStages stage or an exit block, as far as accounts need it. */
 export interface Unit {
-  readonly entry: { readonly layers: number; readonly boundary: number };
+  readonly entry: {
+    readonly layers: number;
+    readonly boundary: number;
+    readonly prompt?: { readonly exit: number };
+  };
 }
 
 /** @typeParam S a unit of the model's layout */
@@ -61,7 +65,8 @@ export function unitsOf<S extends Unit>(model: {
     const needed = Array.from({ length: entry.stage + 1 }, (_, stage) => stage);
     if (unit !== null) needed.push(unit);
     const { layer, stage, norm, dry = null } = entry;
-    return { layer, stage, block: unit, norm, dry, isPromptExit: exit === prompt, needed };
+    const promptDepth = exit === prompt ? (block?.entry.prompt?.exit ?? null) : null;
+    return { layer, stage, block: unit, norm, dry, promptDepth, needed };
   });
   return { stages: [...model.stages, ...blocks], trunkStages, exits, deepest: model.exits.length - 1, feedsBlock };
 }
@@ -88,8 +93,8 @@ export function exitOfLayer(exits: readonly Pick<ExitUnits, 'layer'>[], layer: E
 }
 
 /** Index of full depth behind a prompt exit. @throws RangeError for a model without one beside the trunk's */
-export function promptExitOf(exits: readonly Pick<ExitUnits, 'isPromptExit'>[]): ExitIndex {
-  const index = exits.findIndex(({ isPromptExit }) => isPromptExit);
+export function promptExitOf(exits: readonly Pick<ExitUnits, 'promptDepth'>[]): ExitIndex {
+  const index = exits.findIndex(({ promptDepth }) => promptDepth !== null);
   if (index < 0) throw new RangeError('the model has no prompt exit');
   return index;
 }

@@ -1,0 +1,48 @@
+/** The long prompts of bench:goodput, and the accuracy behind a prompt exit by their lengths. */
+import t from 'tap';
+import { score } from '../../bench/everyday/score.js';
+import { passages } from '../../bench/goodput/passages.js';
+import { measuredOf, withPromptRight } from '../../bench/goodput/prompt-right.js';
+
+void t.test('a passage has 300 to 1,500 tokens, and its answer in one sentence', async (t) => {
+  const all = passages('held-out', 120);
+  t.equal(new Set(all.map(({ text }) => text)).size, 120);
+  const words = all.map(({ text }) => text.split(' ').length);
+  t.ok(Math.min(...words) >= 190 && Math.max(...words) <= 1000, `${Math.min(...words)} to ${Math.max(...words)} words`);
+  t.ok(words.filter((count) => count > 600).length > 20 && words.filter((count) => count < 300).length > 20);
+  for (const { text, check } of all) {
+    if (check === null) throw new Error('no check');
+    const [answer] = check.right;
+    const sentences = text.split('\n\n')[1]?.split(/(?<=\.) /) ?? [];
+    t.equal(sentences.filter((sentence) => score(check, sentence) === 1).length, 1, `${String(answer)}: ${text}`);
+    t.equal(score(check, text.split('\n\n')[2] ?? ''), 0, 'the question does not tell it');
+  }
+});
+
+void t.test('a seed gives the same passages, and the halves share none', async (t) => {
+  t.strictSame(passages('tuning', 20), passages('tuning', 20));
+  const tuning = new Set(passages('tuning', 120).map(({ text }) => text));
+  t.notOk(passages('held-out', 120).some(({ text }) => tuning.has(text)));
+});
+
+void t.test('the accuracy is a share of full depth, by length', async (t) => {
+  const scored = [300, 100, 200, 400].map((tokens, i) => ({ tokens, full: 1, behind: i % 2 }));
+  t.strictSame(measuredOf([...scored, { tokens: 350, full: 0.5, behind: 1 }], 2), {
+    right: 0.667,
+    rightByPrompt: [
+      [150, 0.5],
+      [350, 0.8],
+    ],
+  });
+  t.throws(() => measuredOf([{ tokens: 1, full: 0, behind: 1 }], 1), /no right answer to 1 passages/);
+});
+
+void t.test('it goes into the manifest beside other figures', async (t) => {
+  const measured = { right: 0.9, rightByPrompt: [[300, 0.9] as [number, number]] };
+  const text = JSON.stringify({ name: 'm', prompt: { layer: 30, quality: { kl: 0.1 } } });
+  t.strictSame(JSON.parse(withPromptRight(text, measured)), {
+    name: 'm',
+    prompt: { layer: 30, quality: { kl: 0.1, ...measured } },
+  });
+  t.throws(() => withPromptRight('{}', measured), /must have a prompt exit/);
+});
