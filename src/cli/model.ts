@@ -34,6 +34,7 @@ function addConvert(root: Command): void {
       "depths of prompts: full, prompt (up to the source's prompt exit) or full,prompt (default: the source's)",
       modes,
     )
+    .option('--onto <dir>', "model folder to whose copy the source's prompt exit is added; its weights stay")
     .option('--exit-blocks <file>', 'safetensors file of exit blocks')
     .option(
       '--calibration <file>',

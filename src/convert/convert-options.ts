@@ -14,6 +14,8 @@ export interface ConvertOptions {
   /** GGUF file or Hugging Face folder. */
   source: string;
   out: string;
+  /** Model folder to whose copy the source's prompt exit is added; see onto.ts. */
+  onto?: string;
   /** Trunk layers after which a sequence may exit. Default: the exits that the source declares, or full depth. */
   exits?: number[];
   /** Most positions of a sequence, at most the source's. Default: the source's. */

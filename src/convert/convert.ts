@@ -9,6 +9,7 @@ import { checkTokenizer } from './check-tokenizer.js';
 import { exitBlocksOf, NO_EXIT_BLOCKS, openExitBlocks } from './exit-blocks.js';
 import { generationOf } from './generation.js';
 import { loopExits, rejectBlocks } from './loops.js';
+import { convertOnto } from './onto.js';
 import { openSource } from './open-source.js';
 import { checkOptions, type ConvertOptions } from './convert-options.js';
 import { checkPromptExit, isOwnPart, modesOf, stageEnds } from './prompt-exit.js';
@@ -26,7 +27,8 @@ export async function convert(
   warn: (warning: string) => void = () => undefined,
 ): Promise<Manifest> {
   checkOptions(options);
-  const { out, force } = options;
+  const { out, force, onto } = options;
+  if (onto !== undefined) return convertOnto(onto, options, progress);
   const inputs = [options.source, options.exitBlocks, options.calibration, options.quality].filter(
     (file) => file !== undefined,
   );

@@ -27,13 +27,13 @@ import { smoothedHead, smoothedLayer } from './smoothing/layer.js';
 import { embedGraph, headGraph, type VocabularyFormat } from './onnx/embed-head.js';
 import type { StageLayer, StageOptions } from './onnx/layer.js';
 import { lowerGraph, pagedArgmaxGraph, pagedSelectGraph } from './onnx/paged-select.js';
-import { promptKeysGraph, promptStageGraph } from './onnx/prompt-layers.js';
 import { argmaxGraph, selectGraph, topKOf } from './onnx/select.js';
 import { stageGraph } from './onnx/stage.js';
 import { type ConvertOptions, DEFAULT_BLOCK, dryRule, nameOf } from './convert-options.js';
 import { WeightStore } from './output/weight-store.js';
 import { levelsOf } from './quantize/int8.js';
 import { behindExit, type PromptDepths, type StageEnds } from './prompt-exit.js';
+import { writePromptLayers } from './prompt-layers.js';
 import { readQuality } from './quality.js';
 import type { ModelSource, PromptSource } from './source.js';
 import { EMBEDDING, FINAL_NORM, HEAD, trunkLayer } from './tensors.js';
@@ -97,7 +97,7 @@ class ModelWriter {
     this.#dry = dryRule(options);
     this.#blockLayers = [...blocks.depths.values()].reduce((a, b) => a + b, 0);
     this.#total = (arch.layers + this.#blockLayers) * options.kernels.length + 3;
-    this.#store = new WeightStore(folder, options.compress, options.signal);
+    this.#store = new WeightStore(folder, { compress: options.compress, signal: options.signal });
   }
 
   async write(): Promise<Manifest> {
@@ -188,28 +188,21 @@ class ModelWriter {
   }
 
   /** The layers behind the prompt exit, a branch of the boundary where it leaves the trunk. */
-  async #promptLayers(prompt: PromptSource, stage: number): Promise<StageEntry> {
+  #promptLayers(prompt: PromptSource, stage: number): Promise<StageEntry> {
     const { source, options } = this.#conversion;
-    const { exit, group } = prompt;
-    const name = `prompt-${exit}`;
-    const layers: StageLayer[] = [];
-    for (let layer = exit; layer < this.#arch.layers; layer++)
-      layers.push(await this.#layer(behindExit(source, prompt), layer, trunkLayer(layer), trunkName(layer)));
-    const set = { prompt, layers };
-    const graphs: StageEntry['graphs'] = {};
-    const keys: StageEntry['graphs'] = {};
-    for (const kernel of options.kernels) {
-      const form = this.#kernelForm(kernel);
-      const keysGraph = await promptKeysGraph(`${name}-keys`, set, this.#arch, this.#store, form);
-      keys[kernel] = this.#saveGraph(`${name}-keys.${kernel}`, keysGraph);
-      const graph = await promptStageGraph(name, set, this.#arch, this.#store, form, () => {
-        this.#step(`${name} ${kernel}`);
-      });
-      graphs[kernel] = this.#saveGraph(`${name}.${kernel}`, graph);
-    }
-    const caches = Math.ceil(layers.length / group);
-    const behind = { exit, layers: layers.length, group, graphs: keys };
-    return { name, boundary: stage + 1, layers: caches, graphs, prompt: behind };
+    return writePromptLayers({
+      prompt,
+      stage,
+      arch: this.#arch,
+      store: this.#store,
+      kernels: options.kernels,
+      layer: (layer) => this.#layer(behindExit(source, prompt), layer, trunkLayer(layer), trunkName(layer)),
+      form: (kernel) => this.#kernelForm(kernel),
+      save: (name, graph) => this.#saveGraph(name, graph),
+      step: (what) => {
+        this.#step(what);
+      },
+    });
   }
 
   async #exits(): Promise<Manifest['exits']> {

@@ -365,6 +365,9 @@ def answers(
     samples: Annotated[
         int, typer.Option(min=0, help="Draws of each answer (temperature 0.7), for `evaluate --samples`; 0: greedy.")
     ] = 0,
+    prompt_depth: Annotated[
+        int | None, typer.Option(min=1, help="Layers that prompts run, of a folder with a prompt exit.")
+    ] = None,
 ) -> None:
     """Answers of a served model to instructions, for `evaluate --answers`; continues an existing file."""
     from sorted_tuning.evaluation.evaluate import read_instructions
@@ -376,6 +379,7 @@ def answers(
     if not all(number.isdecimal() for number in numbers):
         raise TuningError(f"exits: must be numbers with commas, as the server has them, got {exits!r}")
     settings = {"variant": variant, "exits": numbers, "workers": workers, "plain": plain, "samples": samples}
+    settings["prompt_depth"] = prompt_depth
     new = ask(server, server_model, load_tokenizer(tokenizer), asked, out, **settings)
     typer.echo(f"{new} new answers -> {out}")
 
@@ -529,6 +533,73 @@ def export(
     else:
         fresh = load_sorted(model, parse_exits(exits) if exits else None)
         write(fresh, load_tokenizer(model), out, getattr(torch, dtype), licence_of(model))
+    typer.echo(f"exported to {out}")
+
+
+@app.command()
+def prompt(
+    run: Annotated[Path, typer.Option("--run-dir", help="Folder of the run. Resumed where it has a checkpoint.")],
+    model: Annotated[Path, typer.Option(help="Llama, Qwen2 or Qwen3: GGUF file or Hugging Face folder.")],
+    targets: Annotated[list[Path], typer.Option(help="File of `targets` with --boundaries of the exit; repeatable.")],
+    exit_: Annotated[int, typer.Option("--exit", help="Layers that the tokens of a prompt run.")],
+    out: Annotated[Path, typer.Option(help="Hugging Face folder of SwiftKV's class to write at the end.")],
+    group: Annotated[int, typer.Option(help="Neighbouring layers that share keys and values.")] = 1,
+    total_tokens: Annotated[int, typer.Option(help="Tokens of the whole run: the schedule's length.")] = 2_000_000,
+    batch: Annotated[int, typer.Option(help="Windows per step.")] = 8,
+    positions: Annotated[float, typer.Option(help="Share of positions the loss is computed on.")] = 0.5,
+    head_sample: Annotated[int, typer.Option(help="Tokens of the vocabulary of a step (vocabulary.py); 0: all.")] = 0,
+    lr: Annotated[float, typer.Option(help="Peak rate.")] = 3e-4,
+    min_lr: Annotated[float, typer.Option(help="Rate at the end, as a share of the peak.")] = 0.02,
+    warmup_tokens: Annotated[int, typer.Option(help="Tokens of linear warm-up.")] = 20_000,
+    clip: Annotated[float, typer.Option(help="Largest gradient norm.")] = 1.0,
+    fit_tokens: Annotated[
+        int, typer.Option(help="Tokens to whose keys and values a run first fits its own; 0: begin with copies.")
+    ] = 60_000,
+    precision: Precision = "auto",
+    threads: Annotated[int | None, typer.Option(min=1, help="CPU threads.")] = None,
+    checkpoint_minutes: Annotated[float, typer.Option(help="Minutes between checkpoints.")] = 5.0,
+    eval_tokens: Annotated[int, typer.Option(help="Tokens between held-out scores.")] = 250_000,
+    seed: Annotated[int, typer.Option(help="Seed of order and positions.")] = 1,
+) -> None:
+    """Tune a prompt exit (SwiftKV): deeper keys and values of the states at one layer; the base stays."""
+    from sorted_tuning.load import licence_of, load_tokenizer
+    from sorted_tuning.precision import resolve
+    from sorted_tuning.prompt.config import PromptConfig
+    from sorted_tuning.prompt.export import export_prompt
+    from sorted_tuning.prompt.tune import PromptTuner
+
+    options = locals() | {"model": str(model), "targets": tuple(map(str, targets)), "exit": exit_}
+    options["precision"] = resolve(precision)
+    fields = PromptConfig.__dataclass_fields__
+    config = PromptConfig(**{name: value for name, value in options.items() if name in fields})
+    tuned = PromptTuner(config, run, lambda line: print(line, flush=True)).train()
+    export_prompt(tuned, load_tokenizer(model), out, licence_of(model))
+    typer.echo(f"exported to {out}")
+
+
+@app.command()
+def passages(
+    data: Data,
+    out: Annotated[Path, typer.Option(help="JSONL file to write.", callback=_place)],
+    rows: Annotated[int, typer.Option(min=1, help="How many rows to write.")] = 1000,
+    words: Annotated[int, typer.Option(min=20, help="Most words of a row's passages.")] = 260,
+    seed: Annotated[int, typer.Option(help="Seed of passages and questions.")] = 1,
+) -> None:
+    """Long prompts of rows that the base wrote: passages, and a question whose answer one of them holds."""
+    from sorted_tuning.prompt.passages import write_passages
+
+    typer.echo(f"{write_passages(data, out, rows, words, seed)} rows -> {out}")
+
+
+@app.command("base-of")
+def base_of(
+    folder: Annotated[Path, typer.Argument(help="Converted model folder (with manifest.json).")],
+    out: Annotated[Path, typer.Option(help="Hugging Face folder to write.")],
+) -> None:
+    """The trunk of a converted Llama as a checkpoint, dequantized: a base whose prompt exit suits that folder."""
+    from sorted_tuning.reference.base import export_base
+
+    export_base(folder, out)
     typer.echo(f"exported to {out}")
 
 

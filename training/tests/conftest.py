@@ -72,12 +72,13 @@ def every_step(config):
 
 @pytest.fixture
 def server():
-    """Calls `reply(body) -> (text, finish_reason)` or a status number; keeps the bodies."""
+    """Calls `reply(body) -> (text, finish_reason)` or a status number; keeps the bodies and the headers."""
 
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self):
             body = json.loads(self.rfile.read(int(self.headers["content-length"])))
             http.bodies.append(body)
+            http.headers.append(self.headers)
             out = http.reply(body)
             status = out if isinstance(out, int) else 200
             text = json.dumps({} if status != 200 else {"choices": [{"text": out[0], "finish_reason": out[1]}]})
@@ -90,7 +91,7 @@ def server():
             pass
 
     http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    http.bodies, http.reply = [], None
+    http.bodies, http.headers, http.reply = [], [], None
     thread = threading.Thread(target=http.serve_forever)
     thread.start()
     yield http

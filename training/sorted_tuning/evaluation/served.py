@@ -43,11 +43,12 @@ def ask(
     workers: int,
     plain: bool = False,
     samples: int = 0,
+    prompt_depth: int | None = None,
 ) -> int:
     """Append the answers that `out` lacks, of each exit through the model name `model:exit`; returns how many.
 
     `plain`: without the rules against loops that a model folder may hold. `samples`: that many draws of each answer
-    instead of the greedy one.
+    instead of the greedy one. `prompt_depth`: the layers that prompts run, of a folder with a prompt exit.
     Raises a TuningError, and sends nothing, if an answer in the file belongs to another instruction.
     """
     rows = [row for row in read_whole_lines(out) if row["variant"] == variant and row["exit"] in exits]
@@ -57,7 +58,8 @@ def ask(
     draws = range(samples) if samples else [None]
     every = ((e, n, draw) for e in exits for n in range(len(instructions)) for draw in draws)
     wanted = [one for one in every if one not in known]
-    samplers = {e: Sampler(url, f"{model}:{e}") for e in exits}
+    headers = {} if prompt_depth is None else {"X-Prompt-Depth": str(prompt_depth)}
+    samplers = {e: Sampler(url, f"{model}:{e}", headers) for e in exits}
     stop = str(tokenizer.eos_token)
 
     def one(exit_: str, n: int, draw: int | None) -> dict:
