@@ -33,7 +33,7 @@ import { cellTable, comparisonTable, lineOf } from './goodput/lines.js';
 import { type Record as BenchRecord, type Run, type Traffic, earlier, withRun } from './goodput/record.js';
 import { planningTime } from './goodput/planning-time.js';
 import { measureSetup, type Setup } from './goodput/setup.js';
-import { allSides, modelOf, OTHER, type Side, sideOf } from './goodput/side.js';
+import { allSides, expectedAccuracy, modelOf, OTHER, type Side, sideOf } from './goodput/side.js';
 import { summaryOf } from './goodput/summary.js';
 import { EMBEDDED, flag, number, numbers, optional, optionalNumber, optionsOf, runBench, text } from './options.js';
 import { type Server, startPeer, startSortie, withServer } from './server.js';
@@ -58,7 +58,7 @@ const values = optionsOf('bench:goodput', about, {
   arrivals: text('list', 'some of poisson, bursty and closed (clients that never pause)', 'poisson'),
   sides: text(
     'list',
-    '"routed [ON_MISS]", "lands EXIT", "truncates EXIT", "fixed EXIT[+BIAS]", "llama-server[+BIAS]", "url[ abort]", with or without " hint"; the first two " auto"; all: every one',
+    '"routed [ON_MISS]", "lands EXIT", "truncates EXIT", "rejects EXIT", "fixed EXIT[+BIAS]", "llama-server[+BIAS]", "url[ abort]", with or without " hint"; the first two " auto"; all: every one',
     'routed,lands 30,lands 15,routed hint,lands 30 hint,routed continue',
   ),
   pressures: numbers('biases on the end tokens of `--sides all`', [0, 2, 4, 6], fractions),
@@ -87,6 +87,7 @@ async function main(): Promise<void> {
     throw new Error('--peer DIR and --peer-model FILE must be given together');
   if (values.planningTime) return sayPlanningTime();
   const model = modelOf(loadManifest(values.model));
+  const accuracy = expected ? expectedAccuracy(model) : null;
   const all = values.sides === 'all';
   const names = all ? allSides(model.layers, values.pressures, values.peer !== undefined) : values.sides.split(',');
   const sides = names.map((name) => sideOf(name, model));
@@ -134,7 +135,7 @@ async function main(): Promise<void> {
     for (const plan of plans)
       for (const side of its) {
         const sent = await sentOf(
-          sender(url, name, side, expected ? model.accuracy : null),
+          sender(url, name, side, accuracy),
           jobsOf(questions, classes, requests, plan.seed, maxTokens),
           plan,
           setup,

@@ -21,13 +21,24 @@ export interface SidedModel {
   readonly name: string;
   readonly layers: readonly number[];
   readonly endTokens: readonly number[];
-  /** Share of full depth's right answers, by exit layer. */
+  /** Share of full depth's right answers, by exit layer. An exit without a measurement has none. */
   readonly accuracy: ReadonlyMap<string, number>;
 }
 
 export function modelOf({ name, exits, eosTokens }: Manifest): SidedModel {
-  const accuracy = new Map(exits.map(({ layer, quality }) => [String(layer), quality.right ?? NaN]));
+  const accuracy = new Map<string, number>();
+  for (const { layer, quality } of exits) if (quality.right !== undefined) accuracy.set(String(layer), quality.right);
   return { name, layers: exits.map(({ layer }) => layer), endTokens: eosTokens, accuracy };
+}
+
+/** The accuracy by which `--expected` scores answers. @throws Error if an exit of the model has none */
+export function expectedAccuracy({ name, layers, accuracy }: SidedModel): ReadonlyMap<string, number> {
+  const lacking = layers.filter((layer) => !accuracy.has(String(layer)));
+  if (lacking.length === 0) return accuracy;
+  throw new Error(
+    '--expected must have a model whose manifest states "right" in the quality of every exit, ' +
+      `got "${name}" without it at exit ${lacking.join(', ')}`,
+  );
 }
 
 /** The header by which the server asks for short answers where it needs them. */
@@ -37,7 +48,13 @@ const AUTO = { 'x-budget-hint': 'auto' };
 const HINT = ' Answer in one short sentence.';
 
 const ROUTED = /^routed(?: (?<onMiss>land|continue|truncate|reject))?$/;
-const LANDS = /^(?<verb>lands|truncates) (?<layer>\d+)$/;
+const LANDS = /^(?<verb>lands|truncates|rejects) (?<layer>\d+)$/;
+/** The headers of the sides at one exit, by their verb. */
+const VERBS: Readonly<Record<string, Readonly<Record<string, string>>>> = {
+  lands: {},
+  truncates: { 'x-budget-on-miss': 'truncate' },
+  rejects: { 'x-budget-on-miss': 'reject' },
+};
 const FIXED = /^fixed (?<layer>\d+)(?:\+(?<pressure>\d+(?:\.\d+)?))?$/;
 const PEER = /^llama-server(?:\+(?<pressure>\d+(?:\.\d+)?)|(?<limit> limit))?$/;
 /** Whether a side is the server of `--url`. */
@@ -47,7 +64,8 @@ export const OTHER = /^url(?<aborts> abort)?(?: hint)?$/;
  * A side by its name, with ` hint` behind it for a text that asks for a short answer, or ` auto` where the server is to
  * decide:
  * - `routed`, `routed truncate` (X-Budget-On-Miss): the request states its budget.
- * - `lands 30`, `truncates 30`: the same at one exit. `fixed 30`, `fixed 30+4`: no budget; a bias of 4 on the end tokens.
+ * - `lands 30`, `truncates 30`, `rejects 30`: the same at one exit.
+ * - `fixed 30`, `fixed 30+4`: no budget; a bias of 4 on the end tokens.
  * - `url`, `url abort`: the server of `--url`, without and with a client that gives up at the end of the budget.
  * - `llama-server+4`, `llama-server limit`: the budget as its limit of the time of an answer (`t_max_predict_ms`).
  * @throws Error that names the rule and the value
@@ -72,11 +90,10 @@ export function sideOf(text: string, { layers, endTokens }: SidedModel): Side {
       headers: (budget) => ({ ...budgetHeaders(budget), ...miss, ...auto }),
     };
   }
-  const { verb, layer: deepest } = LANDS.exec(bare)?.groups ?? {};
+  const { verb = '', layer: deepest } = LANDS.exec(bare)?.groups ?? {};
   const lands = exitOf(deepest);
   if (lands !== null) {
-    const miss = verb === 'truncates' ? { 'x-budget-on-miss': 'truncate' } : {};
-    const headers = (budget: Budget) => ({ ...budgetHeaders(budget), ...miss, 'x-exit-layer': lands, ...auto });
+    const headers = (budget: Budget) => ({ ...budgetHeaders(budget), ...VERBS[verb], 'x-exit-layer': lands, ...auto });
     return { name, kind: 'fixed', hint, fields: noFields, headers };
   }
   // Without a budget there is nothing to ask for.
@@ -105,7 +122,7 @@ export function sideOf(text: string, { layers, endTokens }: SidedModel): Side {
     return { name, kind: 'peer', hint, fields, headers: () => ({}) };
   }
   throw new Error(
-    `--sides must be "routed [ON_MISS]", "lands EXIT", "truncates EXIT" or "fixed EXIT[+BIAS]" with an exit of ` +
+    `--sides must be "routed [ON_MISS]", "lands EXIT", "truncates EXIT", "rejects EXIT" or "fixed EXIT[+BIAS]" with an exit of ` +
       `${layers.join(', ')}, or "llama-server[+BIAS]", "llama-server limit", "url" or "url abort", each with or without ` +
       `" hint", and the first two with or without " auto", separated by commas, got "${name}"`,
   );

@@ -36,5 +36,5 @@ export interface PrefillChunk {
   readonly positions: number;
 }
 
-/** `ended`: by itself or at maxTokens; `landed`: early; `deadline`: cut there; `cancelled`: by the client. */
-export type AnswerEnd = 'ended' | 'landed' | 'deadline' | 'cancelled';
+/** `ended`: by itself or at maxTokens; `landed`: early; `deadline`: cut there; `cancelled`: by the client; `error`. */
+export type AnswerEnd = 'ended' | 'landed' | 'deadline' | 'cancelled' | 'error';
