@@ -99,7 +99,8 @@ class Round {
   /** @param choices a group of decidedTogether @returns by choice */
   decide(choices: readonly Sequence[]): Decision[] {
     const { refusals } = this.inputs;
-    const decisions = refusals.covers(choices, this.engine.now) ? null : this.#admit(choices);
+    const isCovered = !isOfNet(at(choices, 0)) && refusals.covers(choices, this.engine.now);
+    const decisions = isCovered ? null : this.#admit(choices);
     if (decisions === null) return this.#reject(choices);
     // A dry run changes nothing for the next ones.
     if (!at(choices, 0).isDryRun) refusals.clear();
@@ -148,8 +149,7 @@ class Round {
   #isPromised(choices: readonly Sequence[]): boolean {
     const first = at(choices, 0);
     if (!first.hasBudget) return false;
-    // The promise of a net was made as it was armed.
-    if (first.isNet && !first.isDryRun) return true;
+    if (isOfNet(first)) return true;
     const { isInTime, hasMemory } = this.#attempt(choices, {}, 1);
     return isInTime && hasMemory;
   }
@@ -195,6 +195,9 @@ class Round {
     return firstSentences(state, chooseExits(state, (this.#deepest ??= this.#deepestOf(state))));
   }
 }
+
+/** Whether it is the answer of a net, whose promise was made as it was armed. */
+const isOfNet = ({ isNet, isDryRun }: Sequence): boolean => isNet && !isDryRun;
 
 /** How many times slower than the learned pace the slowest of the last steps was: the pace may get there. */
 function surgeOf({ model: { drift } }: Estimates): number {

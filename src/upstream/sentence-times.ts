@@ -1,6 +1,6 @@
 /**
- * The times of the first whole sentences of an upstream, by its last tries: a survival curve, as a try that the gateway
- * ended tells only that no sentence came so far. A try that failed tells nothing: its net starts at the failure.
+ * The times of the first whole sentences of an upstream, by its last tries. They are a survival curve, since a try that
+ * the gateway ended tells only that no sentence came so far. A failed try tells nothing: its net starts at the failure.
  *
  * Must not know: clocks, answers.
  */

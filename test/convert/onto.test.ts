@@ -32,7 +32,7 @@ void t.test('both modes agree with the references', async (t) => {
   const { out } = await added(t);
   const executor = await makeExecutor(t, { modelDir: out });
   t.strictSame(
-    executor.units.exits.map(({ layer, isPromptExit }) => [layer, isPromptExit]),
+    executor.units.exits.map(({ layer, promptDepth }) => [layer, promptDepth !== null]),
     [
       [2, false],
       [5, false],
