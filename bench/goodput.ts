@@ -36,7 +36,7 @@ import { passages } from './goodput/passages.js';
 import { planningTime } from './goodput/planning-time.js';
 import { promptRight, withPromptRight } from './goodput/prompt-right.js';
 import { measureSetup, type Setup } from './goodput/setup.js';
-import { allSides, modelOf, OTHER, type Side, sideOf } from './goodput/side.js';
+import { allSides, expectedAccuracy, modelOf, OTHER, type Side, sideOf } from './goodput/side.js';
 import { summaryOf } from './goodput/summary.js';
 import { EMBEDDED, flag, number, numbers, optional, optionalNumber, optionsOf, runBench, text } from './options.js';
 import { type Server, startPeer, startSortie, withServer } from './server.js';
@@ -69,7 +69,7 @@ const values = optionsOf('bench:goodput', about, {
   arrivals: text('list', 'some of poisson, bursty and closed (clients that never pause)', 'poisson'),
   sides: text(
     'list',
-    '"routed [ON_MISS]", "lands EXIT", "truncates EXIT", "fixed EXIT[+BIAS]", "llama-server[+BIAS]", "url[ abort]", with or without " hint"; the first two " auto"; all: every one',
+    '"routed [ON_MISS]", "lands EXIT", "truncates EXIT", "rejects EXIT", "fixed EXIT[+BIAS]", "llama-server[+BIAS]", "url[ abort]", with or without " hint"; the first two " auto"; all: every one',
     'routed,lands 30,lands 15,routed hint,lands 30 hint,routed continue',
   ),
   pressures: numbers('biases on the end tokens of `--sides all`', [0, 2, 4, 6], fractions),
@@ -99,6 +99,7 @@ async function main(): Promise<void> {
   if (values.planningTime) return sayPlanningTime();
   if (values.promptRight) return measurePromptRight();
   const model = modelOf(loadManifest(values.model));
+  const accuracy = expected ? expectedAccuracy(model) : null;
   const all = values.sides === 'all';
   const names = all ? allSides(model.layers, values.pressures, values.peer !== undefined) : values.sides.split(',');
   const sides = names.map((name) => sideOf(name, model));
@@ -147,7 +148,7 @@ async function main(): Promise<void> {
     for (const plan of plans)
       for (const side of its) {
         const sent = await sentOf(
-          sender(url, name, side, expected ? model.accuracy : null),
+          sender(url, name, side, accuracy),
           jobsOf(questions, classes, requests, plan.seed, maxTokens),
           plan,
           setup,

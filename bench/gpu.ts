@@ -7,7 +7,7 @@
  */
 import { spawn } from 'node:child_process';
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
-import { availableParallelism, cpus, tmpdir } from 'node:os';
+import { availableParallelism, tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
@@ -24,6 +24,7 @@ import { type Comparison, comparisonTable, hasVllm, measureSortie, measureVllm }
 import { agreement, greedyAnswers, rates, stress } from './gpu/measure.js';
 import { missing } from './gpu/preflight.js';
 import { SHAPES, type ShapeName } from './gpu/shapes.js';
+import { processor } from './machine.js';
 import { number, numbers, optionsOf, text } from './options.js';
 
 const options = optionsOf('bench:gpu', 'placement, precision, order, memory and speed on a GPU', {
@@ -59,7 +60,7 @@ const dryRun =
 const report: Record<string, unknown> = {
   card,
   dryRun,
-  cpu: `${cpus()[0]?.model ?? 'unknown'} x ${availableParallelism()}`,
+  cpu: processor(),
   startedAt: new Date().toISOString(),
   parts: {},
 };

@@ -2,18 +2,19 @@
  * `npm run bench:never-late`: right answers in time in front of an upstream with faults, and in a total outage.
  *
  *   npm run bench:never-late -- [--upstream URL --upstream-model NAME] [--sides client,sortie] [--gateway URL]
- *     [--mixes mixed,outage] [--budgets 800,1500,3000] [--rate 1.5] [--count 90] [--seed 1] [--threads 1]
+ *     [--litellm PROGRAM] [--mixes mixed,outage] [--budgets 800,1500,3000] [--rate 1.5] [--count 90] [--seed 1] [--threads 1]
  *
  * The upstream is a Sortie at full depth, or the server of --upstream. A process with faults lies in front of it. Sides:
  * - `client`: a client that gives up at its deadline. Its answer counts if it has an end by then.
  * - `sortie`: the same requests through Sortie, with the budget in a header and the local model beside it.
+ * - `litellm`: LiteLLM's proxy, the program of --litellm. Half of each budget is its time-out of an attempt and of a
+ *   silence. Its fall-back is the same local model, with the other half as its budget.
  * - `gateway`: another gateway at --gateway that has the printed address of the faults as its upstream; its client waits
  *   for the end.
  * - `unhurried`: the upstream without faults, and a client that waits for the end: the most that a side can reach.
  *
  * An answer is right by the check of bench:everyday. Each side meets the same requests, budgets and arrivals.
  */
-import { cpus, loadavg } from 'node:os';
 import { setTimeout as delay } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import { arrivalTimes } from '../src/loadgen/arrivals.js';
@@ -23,17 +24,20 @@ import { type CheckedRequest, isChecked, readRequests, REQUESTS } from './everyd
 import { score } from './everyday/score.js';
 import { ask, type Got } from './never-late/ask.js';
 import { isMix, type Mix } from './never-late/faults.js';
+import { startLiteLlm } from './litellm.js';
+import { machine } from './machine.js';
 import { EMBEDDED, number, numbers, optional, optionsOf, runBench, text } from './options.js';
 import { freePort } from './ports.js';
-import { type Server, startServer, startSortie } from './server.js';
+import { type Server, startServer, startSortie, stopServers } from './server.js';
 import { tableOf } from './table.js';
 
-const SIDES = ['unhurried', 'client', 'gateway', 'sortie'] as const;
+const SIDES = ['unhurried', 'client', 'litellm', 'gateway', 'sortie'] as const;
 type Side = (typeof SIDES)[number];
 
 const values = optionsOf('bench:never-late', 'right answers in time in front of an upstream with faults', {
   upstream: optional('url', 'server of the upstream model, without /v1'),
   upstreamModel: text('name', "the upstream's name of its model", 'big'),
+  litellm: optional('program', "LiteLLM's program, in an environment with litellm[proxy]"),
   gateway: optional('url', 'another gateway, without /v1'),
   faultsPort: number('port of the faults, for the configuration of --gateway; 0 for a free one', 0, Number),
   sides: text('list', 'sides to measure', 'unhurried,client,sortie'),
@@ -46,6 +50,8 @@ const values = optionsOf('bench:never-late', 'right answers in time in front of 
   threads: number('threads of each engine', 1),
   seed: number('seed of arrivals, requests and faults', 1),
 });
+
+const threads = ['--threads', String(values.threads)];
 
 interface Job {
   readonly at: number;
@@ -69,6 +75,33 @@ function jobs(): Job[] {
   return times.map((at) => ({ at, request: pick(requests), budgetMs: pick(values.budgets) }));
 }
 
+/** LiteLLM's name of the upstream with the time-outs of a budget. */
+const groupOf = (budgetMs: number): string => `${values.upstreamModel}-${budgetMs}`;
+
+/** The share of a budget that LiteLLM waits for the upstream. */
+const WAIT_SHARE = 0.5;
+
+/** LiteLLM in front of the faults and of the local model. @returns both servers */
+async function startLiteLlmSide(program: string, faulty: string): Promise<Server[]> {
+  const net = await startSortie(values.model, [...threads, '--model-name', 'net']);
+  const models = values.budgets.flatMap((budgetMs) => {
+    const name = groupOf(budgetMs);
+    const fallback = `net-${budgetMs}`;
+    const timeoutMs = WAIT_SHARE * budgetMs;
+    const rest = { timeoutMs: null, headers: { 'X-Latency-Budget-Ms': String(budgetMs - timeoutMs) } };
+    return [
+      { name, base: `${faulty}/v1`, model: values.upstreamModel, timeoutMs, fallback },
+      { name: fallback, base: `${net.url}/v1`, model: 'net', ...rest },
+    ];
+  });
+  try {
+    return [net, await startLiteLlm(program, models)];
+  } catch (error) {
+    await net.stop();
+    throw error;
+  }
+}
+
 async function measure(side: Side, url: string): Promise<Result[]> {
   return Promise.all(
     jobs().map(async (job) => {
@@ -76,7 +109,7 @@ async function measure(side: Side, url: string): Promise<Result[]> {
       const { budgetMs, request } = job;
       const got = await ask({
         url,
-        model: values.upstreamModel,
+        model: side === 'litellm' ? groupOf(budgetMs) : values.upstreamModel,
         question: request.request,
         budgetMs,
         maxTokens: values.maxTokens,
@@ -103,13 +136,6 @@ function rowOf(mix: Mix, side: Side, results: readonly Result[]): string[] {
   ];
 }
 
-/** Servers of one side, the last one first. */
-async function stopAll(servers: readonly Server[]): Promise<void> {
-  for (const server of [...servers].reverse()) await server.stop();
-}
-
-const threads = ['--threads', String(values.threads)];
-
 async function sideRow(mix: Mix, side: Side, upstream: string): Promise<string[]> {
   const servers: Server[] = [];
   try {
@@ -124,13 +150,18 @@ async function sideRow(mix: Mix, side: Side, upstream: string): Promise<string[]
       console.error(`faults listen on ${faulty.url}/v1`);
       return rowOf(mix, side, await measure(side, values.gateway));
     }
+    if (side === 'litellm') {
+      if (values.litellm === undefined) throw new Error('the side litellm needs --litellm');
+      servers.push(...(await startLiteLlmSide(values.litellm, faulty.url)));
+      return rowOf(mix, side, await measure(side, servers.at(-1)?.url ?? ''));
+    }
     if (side !== 'sortie') return rowOf(mix, side, await measure(side, faulty.url));
     const flags = ['--upstream', `${faulty.url}/v1`, '--upstream-model', values.upstreamModel];
     const sortie = await startSortie(values.model, [...threads, ...flags]);
     servers.push(sortie);
     return rowOf(mix, side, await measure(side, sortie.url));
   } finally {
-    await stopAll(servers);
+    await stopServers(servers);
   }
 }
 
@@ -151,13 +182,8 @@ async function main(): Promise<void> {
     for (const mix of mixes) {
       for (const side of sides) rows.push(await sideRow(mix, side, own?.url ?? values.upstream ?? ''));
     }
-    const [cpu] = cpus();
     console.log(tableOf(rows).join('\n'));
-    console.log(
-      `\n${cpus().length} x ${cpu?.model ?? ''}, load ${loadavg()
-        .map((each) => each.toFixed(1))
-        .join(' ')}`,
-    );
+    console.log(`\n${machine()}`);
   } finally {
     await own?.stop();
   }

@@ -1,119 +1,140 @@
 /**
- * `npm run bench:proxy-overhead`: the time that Sortie adds to requests to an upstream.
+ * `npm run bench:proxy-overhead`: the time that Sortie adds to requests to an upstream, and its memory.
  *
- *   npm run bench:proxy-overhead -- [--clients 1,50,500] [--requests 2000] [--events 20] [--gateway URL]
+ *   npm run bench:proxy-overhead -- [--clients 1,50,500] [--rates 50,200] [--requests 2000] [--events 20] [--rounds 3]
+ *     [--litellm PROGRAM] [--gateway URL] [--gateway-core 1] [--streams 2000]
  *
- * The upstream is a mock in another process, which streams its answer at once. So many clients ask one request after the
- * other: the mock itself, Sortie without a local model, with and without a budget, and another gateway at --gateway. Added
- * times are differences of quantiles to the mock at as many clients. Each side warms up with a tenth of the requests.
+ * The upstream is a mock in another process, which streams its answer at once. Sides: the mock itself, Sortie without a
+ * local model, with and without a budget, LiteLLM's proxy with one worker, and another gateway at --gateway. Sides
+ * alternate within a round, and figures are medians of rounds. Added times are differences of quantiles to the mock.
+ *
+ * - `--clients`: clients that never pause. At the saturation of a side, its time is that of its queue.
+ * - `--rates`: requests a second of a Poisson process, below the saturation of all sides.
+ * - `--gateway-core`: the core of gateways. `taskset -c 0` in front of the bench gives mock and clients another one.
+ * - `--streams`: that many open streams, an event in --gap ms each, in place of the times.
  */
-import { cpus, loadavg } from 'node:os';
 import { fileURLToPath } from 'node:url';
-import { Pool } from 'undici';
-import { monotonicMs } from '../src/util/clock.js';
-import { quantile } from '../src/util/stats.js';
-import { number, numbers, optional, optionsOf, runBench, text } from './options.js';
+import { median } from '../src/util/stats.js';
+import { startLiteLlm } from './litellm.js';
+import { machine } from './machine.js';
+import { number, numbers, optional, optionalNumber, optionsOf, runBench, text } from './options.js';
 import { freePort } from './ports.js';
-import { main as program, type Server, startServer } from './server.js';
+import { closedTimes, openTimes, type Side, type Times } from './proxy-overhead/load.js';
+import { openStreams } from './proxy-overhead/streams.js';
+import { main as program, type Server, startServer, stopServers } from './server.js';
 import { tableOf } from './table.js';
 
 const values = optionsOf('bench:proxy-overhead', 'the time that Sortie adds to requests to an upstream', {
   clients: numbers('clients at a time', [1, 50, 500]),
-  requests: number('requests of a side', 2000),
+  rates: numbers('requests a second', [50]),
+  requests: number('requests of a side in a round', 2000),
   events: number('chunks of an answer', 20),
+  rounds: number('rounds to take medians over', 3),
+  litellm: optional('program', "LiteLLM's program, in an environment with litellm[proxy]"),
   gateway: optional('url', 'another gateway, without /v1'),
   gatewayModel: text('name', "the other gateway's name of the model", 'mock'),
+  gatewayCore: optional('n', 'core of the gateways'),
+  streams: optionalNumber('open streams, to measure memory'),
+  gap: number('time between two events of an open stream, ms', 2000),
 });
 
 const WARM_UP_SHARE = 0.1;
 const BUDGET_MS = 60_000;
 
-interface Side {
-  readonly name: string;
-  readonly url: string;
-  readonly model: string;
-  readonly headers: Readonly<Record<string, string>>;
+const launcher = values.gatewayCore === undefined ? [] : ['taskset', '-c', values.gatewayCore];
+
+async function startMock(gapMs: number): Promise<Server> {
+  const mock = fileURLToPath(new URL('proxy-overhead/mock.js', import.meta.url));
+  const port = await freePort();
+  return startServer([process.execPath, mock, String(port), String(values.events), String(gapMs)], '/', port);
 }
 
-interface Times {
-  readonly p50: number;
-  readonly p99: number;
-  readonly perSecond: number;
+function startGateway(mock: Server): Promise<Server> {
+  const flags = ['--no-local', '--upstream', `${mock.url}/v1`, '--upstream-model', 'mock', '--log-level', 'warn'];
+  const serve = [...process.execArgv, program, 'serve', '--port', 'PORT', '--host', '127.0.0.1', ...flags];
+  return startServer([...launcher, process.execPath, ...serve], '/health/ready');
 }
 
-async function asked({ model, headers }: Side, pool: Pool): Promise<void> {
-  const body = JSON.stringify({ model, stream: true, messages: [{ role: 'user', content: 'Say something.' }] });
-  const all = { 'content-type': 'application/json', ...headers };
-  const response = await pool.request({ method: 'POST', path: '/v1/chat/completions', headers: all, body });
-  const text = await response.body.text();
-  if (response.statusCode === 200 && text.endsWith('data: [DONE]\n\n')) return;
-  throw new Error(`status ${response.statusCode}: ${text.slice(-200)}`);
-}
-
-async function run(side: Side, clients: number, count: number): Promise<Times> {
-  const pool = new Pool(side.url, { connections: clients });
-  const times: number[] = [];
-  let left = count;
-  const client = async (): Promise<void> => {
-    while (left-- > 0) {
-      const startedAt = monotonicMs();
-      await asked(side, pool);
-      times.push(monotonicMs() - startedAt);
-    }
-  };
-  const startedAt = monotonicMs();
-  await Promise.all(Array.from({ length: clients }, client));
-  const seconds = (monotonicMs() - startedAt) / 1000;
-  await pool.close();
-  return { p50: quantile(times, 0.5), p99: quantile(times, 0.99), perSecond: count / seconds };
-}
-
-async function measured(side: Side, clients: number): Promise<Times> {
-  await run(side, clients, Math.max(clients, Math.ceil(WARM_UP_SHARE * values.requests)));
-  return run(side, clients, Math.max(clients, values.requests));
-}
-
-function sidesOf(mock: Server, sortie: Server): Side[] {
-  const model = 'mock';
-  const budget = { 'x-latency-budget-ms': String(BUDGET_MS) };
-  const other = values.gateway;
-  return [
-    { name: 'mock', url: mock.url, model, headers: {} },
-    { name: 'Sortie', url: sortie.url, model, headers: {} },
-    { name: 'Sortie, budget', url: sortie.url, model, headers: budget },
-    ...(other === undefined ? [] : [{ name: 'gateway', url: other, model: values.gatewayModel, headers: {} }]),
+/** The sides, and the servers behind them. */
+async function startSides(mock: Server, servers: Server[]): Promise<Side[]> {
+  const sortie = await startGateway(mock);
+  servers.push(sortie);
+  const plain = { model: 'mock', headers: {} };
+  const sides: Side[] = [
+    { ...plain, name: 'mock', url: mock.url, pid: mock.pid },
+    { ...plain, name: 'Sortie', url: sortie.url, pid: sortie.pid },
+    { ...plain, name: 'Sortie, budget', ...sortie, headers: { 'x-latency-budget-ms': String(BUDGET_MS) } },
   ];
+  if (values.litellm !== undefined) {
+    const target = { name: 'mock', base: `${mock.url}/v1`, model: 'mock', timeoutMs: null };
+    const litellm = await startLiteLlm(values.litellm, [target], launcher);
+    servers.push(litellm);
+    sides.push({ ...plain, name: 'LiteLLM', url: litellm.url, pid: litellm.pid });
+  }
+  const { gateway: url, gatewayModel: model } = values;
+  return url === undefined ? sides : [...sides, { ...plain, name: 'gateway', url, model, pid: null }];
+}
+
+/** Runs all sides in turn, round by round. @returns medians over the rounds, by side */
+async function inRounds(sides: readonly Side[], run: (side: Side, round: number) => Promise<Times>): Promise<Times[]> {
+  const rounds: Times[][] = [];
+  for (let round = 0; round < values.rounds; round++) {
+    const times: Times[] = [];
+    for (const side of sides) times.push(await run(side, round));
+    rounds.push(times);
+  }
+  return sides.map((_, side) => {
+    const at = (figure: keyof Times): number => median(rounds.map((times) => times[side]?.[figure] ?? NaN));
+    return { p50: at('p50'), p99: at('p99'), perSecond: at('perSecond'), cpuMs: at('cpuMs') };
+  });
+}
+
+function rowsOf(load: string, sides: readonly Side[], times: readonly Times[]): string[][] {
+  const [base] = times;
+  return times.map(({ p50, p99, perSecond, cpuMs }, index) => {
+    const added = [p50 - (base?.p50 ?? NaN), p99 - (base?.p99 ?? NaN)];
+    const cells = [p50, p99, ...added, cpuMs].map((ms) => ms.toFixed(2));
+    return [load, sides[index]?.name ?? '', ...cells, perSecond.toFixed(0)];
+  });
+}
+
+async function measureTimes(sides: readonly Side[]): Promise<void> {
+  const rows = [['load', 'side', 'p50, ms', 'p99, ms', 'added p50', 'added p99', 'core ms a request', 'requests/s']];
+  for (const side of sides) await closedTimes(side, 10, Math.ceil(WARM_UP_SHARE * values.requests));
+  for (const clients of values.clients) {
+    const count = Math.max(2 * clients, values.requests);
+    rows.push(
+      ...rowsOf(`${clients} clients`, sides, await inRounds(sides, (side) => closedTimes(side, clients, count))),
+    );
+  }
+  for (const rate of values.rates) {
+    const times = await inRounds(sides, (side, round) => openTimes(side, rate, values.requests, round));
+    rows.push(...rowsOf(`${rate}/s`, sides, times));
+  }
+  console.log(tableOf(rows).join('\n'));
+}
+
+async function measureMemory(sides: readonly Side[], count: number): Promise<void> {
+  const rows = [['side', 'streams', 'lost', 'idle, MB', 'all open: first third', 'last third', 'most']];
+  for (const side of sides) {
+    if (side.pid === null || side.name === 'mock') continue;
+    const { lost, idleMb, firstMb, lastMb, mostMb } = await openStreams(side, side.pid, count);
+    const memory = [idleMb, firstMb, lastMb, mostMb].map((mb) => mb.toFixed(0));
+    rows.push([side.name, String(count), String(lost), ...memory]);
+  }
+  console.log(tableOf(rows).join('\n'));
 }
 
 async function main(): Promise<void> {
-  const mockProgram = fileURLToPath(new URL('proxy-overhead/mock.js', import.meta.url));
-  const port = await freePort();
-  const mock = await startServer([process.execPath, mockProgram, String(port), String(values.events)], '/', port);
+  const { streams, gap } = values;
+  const mock = await startMock(streams === undefined ? 0 : gap);
   const servers = [mock];
   try {
-    const flags = ['--no-local', '--upstream', `${mock.url}/v1`, '--upstream-model', 'mock', '--log-level', 'warn'];
-    const serve = [process.execPath, program, 'serve', '--port', 'PORT', '--host', '127.0.0.1', ...flags];
-    const sortie = await startServer(serve, '/health/ready');
-    servers.push(sortie);
-    const rows = [['clients', 'side', 'p50, ms', 'p99, ms', 'added p50', 'added p99', 'requests a second']];
-    for (const clients of values.clients) {
-      let base: Times | null = null;
-      for (const side of sidesOf(mock, sortie)) {
-        const { p50, p99, perSecond } = await measured(side, clients);
-        base ??= { p50, p99, perSecond };
-        const times = [p50, p99, p50 - base.p50, p99 - base.p99].map((ms) => ms.toFixed(2));
-        rows.push([String(clients), side.name, ...times, perSecond.toFixed(0)]);
-      }
-    }
-    const [cpu] = cpus();
-    console.log(tableOf(rows).join('\n'));
-    console.log(
-      `\n${cpus().length} x ${cpu?.model ?? ''}, load ${loadavg()
-        .map((each) => each.toFixed(1))
-        .join(' ')}`,
-    );
+    const sides = await startSides(mock, servers);
+    await (streams === undefined ? measureTimes(sides) : measureMemory(sides, streams));
+    console.log(`\n${machine()}`);
   } finally {
-    for (const server of servers.reverse()) await server.stop();
+    await stopServers(servers);
   }
 }
 

@@ -9,14 +9,15 @@
  * The programs `haproxy` and `envoy` are required.
  */
 import { mkdtempSync, readFileSync, writeFileSync } from 'node:fs';
-import { cpus, loadavg, tmpdir } from 'node:os';
+import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { packageRoot } from '../src/config.js';
 import { quantile } from '../src/util/stats.js';
+import { machine } from './machine.js';
 import { EMBEDDED, number, numbers, optionsOf, text } from './options.js';
 import { freePort } from './ports.js';
 import { rightInTime, setupOf } from './replicas/questions.js';
-import { type Server, startServer, startSortie } from './server.js';
+import { type Server, startServer, startSortie, stopServers } from './server.js';
 
 /** The files of deploy/ have two. */
 const REPLICAS = 2;
@@ -108,9 +109,7 @@ async function askQuestions(urls: ReadonlyMap<Side, readonly string[]>): Promise
 }
 
 try {
-  console.log(
-    `${cpus()[0]?.model ?? 'unknown CPU'}, load average ${loadavg()[0]?.toFixed(2) ?? ''}, ${seconds} s a run`,
-  );
+  console.log(`${machine()}, ${seconds} s a run`);
   const urls = new Map<Side, readonly string[]>();
   for (const side of sides) {
     if (side === 'split') urls.set(side, direct);
@@ -124,5 +123,5 @@ try {
   }
   await askQuestions(urls);
 } finally {
-  for (const server of [...proxies, ...servers]) await server.stop();
+  await stopServers([...servers, ...proxies]);
 }

@@ -46,6 +46,11 @@ export async function withServer<T>(starting: Promise<Server>, use: (server: Ser
   }
 }
 
+/** Stops servers, the last one first: it may use those in front of it. */
+export async function stopServers(servers: readonly Server[]): Promise<void> {
+  for (const server of [...servers].reverse()) await server.stop();
+}
+
 /**
  * Its standard output appears on the bench's standard error.
  * @param command program and arguments; PORT in an argument stands for the port

@@ -23,7 +23,7 @@ export interface SidedModel {
   readonly endTokens: readonly number[];
   /** Layer of the prompt exit; null for a model with one depth of prompts. */
   readonly promptExit: number | null;
-  /** Share of full depth's right answers, by exit layer. */
+  /** Share of full depth's right answers, by exit layer. An exit without a measurement has none. */
   readonly accuracy: ReadonlyMap<string, number>;
 }
 
@@ -31,10 +31,21 @@ export interface SidedModel {
 export const BEHIND = 'behind';
 
 export function modelOf({ name, exits, eosTokens, prompt }: Manifest): SidedModel {
-  const accuracy = new Map(exits.map(({ layer, quality }) => [String(layer), quality.right ?? NaN]));
-  if (prompt !== undefined) accuracy.set(BEHIND, prompt.quality.right ?? NaN);
+  const accuracy = new Map<string, number>();
+  for (const { layer, quality } of exits) if (quality.right !== undefined) accuracy.set(String(layer), quality.right);
+  if (prompt?.quality.right !== undefined) accuracy.set(BEHIND, prompt.quality.right);
   const promptExit = prompt?.block?.prompt?.exit ?? null;
   return { name, layers: exits.map(({ layer }) => layer), endTokens: eosTokens, promptExit, accuracy };
+}
+
+/** The accuracy by which `--expected` scores answers. @throws Error if an exit of the model has none */
+export function expectedAccuracy({ name, layers, accuracy }: SidedModel): ReadonlyMap<string, number> {
+  const lacking = layers.filter((layer) => !accuracy.has(String(layer)));
+  if (lacking.length === 0) return accuracy;
+  throw new Error(
+    '--expected must have a model whose manifest states "right" in the quality of every exit, ' +
+      `got "${name}" without it at exit ${lacking.join(', ')}`,
+  );
 }
 
 /** The header by which the server asks for short answers where it needs them. */
@@ -44,7 +55,13 @@ const AUTO = { 'x-budget-hint': 'auto' };
 const HINT = ' Answer in one short sentence.';
 
 const ROUTED = /^routed(?: (?<onMiss>land|continue|truncate|reject))?$/;
-const LANDS = /^(?<verb>lands|truncates) (?<layer>\d+)(?: behind (?<prompt>\d+))?$/;
+const LANDS = /^(?<verb>lands|truncates|rejects) (?<layer>\d+)(?: behind (?<prompt>\d+))?$/;
+/** The headers of the sides at one exit, by their verb. */
+const VERBS: Readonly<Record<string, Readonly<Record<string, string>>>> = {
+  lands: {},
+  truncates: { 'x-budget-on-miss': 'truncate' },
+  rejects: { 'x-budget-on-miss': 'reject' },
+};
 const FIXED = /^fixed (?<layer>\d+)(?: behind (?<prompt>\d+))?(?:\+(?<pressure>\d+(?:\.\d+)?))?$/;
 const PEER = /^llama-server(?:\+(?<pressure>\d+(?:\.\d+)?)|(?<limit> limit))?$/;
 type Groups = Readonly<Record<string, string | undefined>>;
@@ -56,7 +73,8 @@ export const OTHER = /^url(?<aborts> abort)?(?: hint)?$/;
  * decide:
  * - `routed`, `routed truncate` (X-Budget-On-Miss): the request states its budget.
  * - ` behind 18` after an exit: its prompt leaves at the prompt exit. Otherwise it has full depth.
- * - `lands 30`, `truncates 30`: the same at one exit. `fixed 30`, `fixed 30+4`: no budget; a bias of 4 on the end tokens.
+ * - `lands 30`, `truncates 30`, `rejects 30`: the same at one exit.
+ * - `fixed 30`, `fixed 30+4`: no budget; a bias of 4 on the end tokens.
  * - `url`, `url abort`: the server of `--url`, without and with a client that gives up at the end of the budget.
  * - `llama-server+4`, `llama-server limit`: the budget as its limit of the time of an answer (`t_max_predict_ms`).
  * @throws Error that names the rule and the value
@@ -88,7 +106,7 @@ export function sideOf(text: string, { layers, endTokens, promptExit }: SidedMod
   const landing = LANDS.exec(bare)?.groups;
   const lands = exitOf(landing);
   if (lands !== null) {
-    const miss = landing?.verb === 'truncates' ? { 'x-budget-on-miss': 'truncate' } : {};
+    const miss = VERBS[landing?.verb ?? ''];
     const headers = (budget: Budget) => ({ ...budgetHeaders(budget), ...miss, ...lands, ...auto });
     return { name, kind: 'fixed', hint, fields: noFields, headers };
   }
@@ -118,7 +136,7 @@ export function sideOf(text: string, { layers, endTokens, promptExit }: SidedMod
     return { name, kind: 'peer', hint, fields, headers: () => ({}) };
   }
   throw new Error(
-    `--sides must be "routed [ON_MISS]", "lands EXIT", "truncates EXIT" or "fixed EXIT[+BIAS]" with an exit of ` +
+    `--sides must be "routed [ON_MISS]", "lands EXIT", "truncates EXIT", "rejects EXIT" or "fixed EXIT[+BIAS]" with an exit of ` +
       `${layers.join(', ')}${promptExit === null ? '' : `, the last one with or without " behind ${promptExit}"`}, or "llama-server[+BIAS]", "llama-server limit", "url" or "url abort", each with or without ` +
       `" hint", and the first two with or without " auto", separated by commas, got "${name}"`,
   );

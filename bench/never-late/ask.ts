@@ -1,7 +1,8 @@
 /** One request of the bench, and what its client has of the answer. */
-import { createParser } from 'eventsource-parser';
+import { RemoteError } from '../../src/remote/server-error.js';
+import { serverAt } from '../../src/remote/server.js';
+import { streamAnswer } from '../../src/remote/stream.js';
 import { monotonicMs } from '../../src/util/clock.js';
-import { post } from '../post.js';
 
 export interface Asked {
   readonly url: string;
@@ -23,41 +24,25 @@ export interface Got {
   readonly ms: number;
 }
 
-interface Chunk {
-  readonly choices?: readonly {
-    readonly delta?: { readonly content?: string | null };
-    readonly finish_reason?: string | null;
-  }[];
-  readonly error?: unknown;
-}
-
 /** A request that fails has the text so far. */
 export async function ask({ url, model, question, budgetMs, maxTokens, tellsBudget, limitMs }: Asked): Promise<Got> {
   const startedAt = monotonicMs();
   const messages = [{ role: 'user', content: question }];
-  const body = { model, messages, max_tokens: maxTokens, temperature: 0, stream: true };
-  const got = { text: '', isEnded: false, isFailed: false };
-  const parser = createParser({
-    onEvent: ({ data }) => {
-      if (data === '[DONE]') return;
-      const { choices, error } = JSON.parse(data) as Chunk;
-      got.isFailed ||= error !== undefined;
-      got.text += choices?.[0]?.delta?.content ?? '';
-      got.isEnded ||= typeof choices?.[0]?.finish_reason === 'string';
-    },
-  });
+  const body = { messages, max_tokens: maxTokens, temperature: 0 };
+  const asking = {
+    ...(tellsBudget && { headers: { 'x-latency-budget-ms': String(budgetMs) } }),
+    ...(limitMs !== null && { signal: AbortSignal.timeout(limitMs) }),
+  };
+  let text = '';
+  let isWhole = false;
   try {
-    const response = await post(`${url}/v1/chat/completions`, body, {
-      ...(tellsBudget && { headers: { 'x-latency-budget-ms': String(budgetMs) } }),
-      ...(limitMs !== null && { signal: AbortSignal.timeout(limitMs) }),
-    });
-    got.isFailed = !response.ok;
-    const decoder = new TextDecoder();
-    for await (const bytes of (response.body ?? []) as AsyncIterable<Uint8Array>) {
-      if (response.ok) parser.feed(decoder.decode(bytes, { stream: true }));
+    for await (const part of streamAnswer(serverAt(url, null), model, { path: '/chat/completions', body }, asking)) {
+      text += part.text;
+      isWhole ||= part.finishReason !== null;
     }
-  } catch {
-    got.isFailed = true;
+  } catch (error) {
+    if (!(error instanceof RemoteError)) throw error;
+    isWhole = false;
   }
-  return { text: got.text, isWhole: got.isEnded && !got.isFailed, ms: monotonicMs() - startedAt };
+  return { text, isWhole, ms: monotonicMs() - startedAt };
 }

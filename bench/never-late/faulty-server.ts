@@ -1,11 +1,12 @@
 /**
  * A server with faults in front of a server with the API of OpenAI, as a process of its own:
- * `node faulty-server.js PORT TARGET MIX SEED`. Chats meet the faults, and other requests pass.
+ * `node faulty-server.js PORT TARGET MIX SEED`. Chats meet the faults, and other requests pass. The field `fault` of a
+ * chat names its fault in place of the mix.
  */
 import { createServer, type IncomingMessage, type ServerResponse } from 'node:http';
 import { setTimeout as delay } from 'node:timers/promises';
 import { seeded } from '../../src/util/random.js';
-import { type Fault, faultOf, isMix } from './faults.js';
+import { type Fault, faultOf, FAULTS, isMix, type Mix } from './faults.js';
 
 /** Events in front of a stall. */
 const STALL_EVENTS = 6;
@@ -13,8 +14,13 @@ const STALL_MS = 30_000;
 const LATE_MS = 5000;
 const CRAWL_MS = 1000;
 
-const [port = '', target = '', mix = 'mixed', seed = '1'] = process.argv.slice(2);
-if (!isMix(mix)) throw new Error(`the mix must be one that faults.ts has, got "${mix}"`);
+function mixOf(name: string): Mix {
+  if (isMix(name)) return name;
+  throw new Error(`the mix must be one that faults.ts has, got "${name}"`);
+}
+
+const [port = '', target = '', mixName = 'mixed', seed = '1'] = process.argv.slice(2);
+const mix = mixOf(mixName);
 const random = seeded(Number(seed));
 
 async function bodyOf(request: IncomingMessage): Promise<Buffer> {
@@ -29,9 +35,35 @@ async function pace(fault: Fault | null, events: number, signal: AbortSignal): P
   if (ms > 0) await delay(ms, undefined, { signal });
 }
 
-async function pass(request: IncomingMessage, response: ServerResponse, fault: Fault | null, signal: AbortSignal) {
-  const { method = 'GET', url = '/' } = request;
-  const body = await bodyOf(request);
+interface Asked {
+  readonly body: Buffer | string;
+  /** The fault that the request asks for; null for none. */
+  readonly fault: Fault | null;
+}
+
+/** The target gets the body without the field. */
+function askedOf(body: Buffer): Asked {
+  if (!body.includes('"fault"')) return { body, fault: null };
+  const { fault: name, ...others } = JSON.parse(body.toString()) as { readonly fault?: unknown };
+  return { body: JSON.stringify(others), fault: FAULTS.find((each) => each === name) ?? null };
+}
+
+async function serve(request: IncomingMessage, response: ServerResponse, signal: AbortSignal): Promise<void> {
+  const drawn = request.method === 'POST' ? faultOf(mix, random()) : null;
+  const { body, fault: asked } = askedOf(await bodyOf(request));
+  const fault = asked ?? drawn;
+  if (fault === 'down') request.socket.destroy();
+  else if (fault === 'refuse') {
+    response.writeHead(503, { 'content-type': 'application/json' }).end('{"error":{"message":"no capacity"}}');
+  } else if (fault !== 'hang') await pass(request, response, { body, fault }, signal);
+}
+
+async function pass(
+  { method = 'GET', url = '/' }: IncomingMessage,
+  response: ServerResponse,
+  { body, fault }: Asked,
+  signal: AbortSignal,
+): Promise<void> {
   if (fault === 'late') await delay(LATE_MS, undefined, { signal });
   const answer = await fetch(target + url, {
     method,
@@ -59,9 +91,5 @@ createServer((request, response) => {
   response.on('close', () => {
     gone.abort();
   });
-  const fault = request.method === 'POST' ? faultOf(mix, random()) : null;
-  if (fault === 'down') request.socket.destroy();
-  else if (fault === 'refuse') {
-    response.writeHead(503, { 'content-type': 'application/json' }).end('{"error":{"message":"no capacity"}}');
-  } else if (fault !== 'hang') pass(request, response, fault, gone.signal).catch(() => response.destroy());
+  serve(request, response, gone.signal).catch(() => response.destroy());
 }).listen(Number(port), '127.0.0.1');

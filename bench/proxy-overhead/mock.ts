@@ -1,10 +1,11 @@
 /**
- * An upstream that streams an answer at once, as a process of its own: `node mock.js PORT EVENTS`. Its time is that of
- * HTTP alone.
+ * An upstream that streams an answer, as a process of its own: `node mock.js PORT EVENTS GAP_MS`. Without a gap it
+ * answers at once, and its time is that of HTTP alone.
  */
-import { createServer } from 'node:http';
+import { createServer, type ServerResponse } from 'node:http';
 
-const [port = '', events = '20'] = process.argv.slice(2);
+const [port = '', events = '20', gap = '0'] = process.argv.slice(2);
+const gapMs = Number(gap);
 const HEAD = { id: 'chatcmpl-mock', object: 'chat.completion.chunk', created: 1, model: 'mock' };
 
 const frame = (delta: object, finish_reason: string | null = null): string =>
@@ -17,6 +18,20 @@ const frames = [
   'data: [DONE]\n\n',
 ];
 
+/** Writes the frames from one of them on. */
+function write(response: ServerResponse, from: number): void {
+  for (let at = from; at < frames.length; at++) {
+    if (response.destroyed) return;
+    response.write(frames[at]);
+    if (gapMs === 0) continue;
+    setTimeout(() => {
+      write(response, at + 1);
+    }, gapMs);
+    return;
+  }
+  response.end();
+}
+
 createServer((request, response) => {
   if (request.method !== 'POST') {
     response.writeHead(200, { 'content-type': 'application/json' }).end('{"object":"list","data":[{"id":"mock"}]}');
@@ -24,7 +39,6 @@ createServer((request, response) => {
   }
   request.resume().on('end', () => {
     response.writeHead(200, { 'content-type': 'text/event-stream' });
-    for (const each of frames) response.write(each);
-    response.end();
+    write(response, 0);
   });
 }).listen(Number(port), '127.0.0.1');

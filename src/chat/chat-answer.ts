@@ -138,8 +138,10 @@ export function noteOf({ tokens, firstMs, totalMs, exits, report, budgetMs, isCu
     layers.length > 1
       ? [`exits ${layers.map(([layer, count]) => `${layer}: ${count}`).join(', ')}`]
       : layers.map(([layer]) => `exit ${layer}`);
-  const shallow = report?.plan.reason == null ? '' : SHALLOW[report.plan.reason];
-  const serviceClass = report === null ? '' : CLASSES[report.plan.service_class];
+  const { plan, source } = report ?? {};
+  const shallow = plan?.reason == null ? '' : SHALLOW[plan.reason];
+  const serviceClass = plan === undefined ? '' : CLASSES[plan.service_class];
+  const isLanded = report?.outcome === 'landed' || (source !== undefined && report?.landed != null);
   const met = report?.met ?? totalMs <= (budgetMs ?? Infinity);
   const budget = budgetMs === null ? [] : [`budget ${duration(budgetMs)} ${met ? 'met' : 'missed'}`];
   return [
@@ -148,10 +150,9 @@ export function noteOf({ tokens, firstMs, totalMs, exits, report, budgetMs, isCu
     `${tokens} ${tokens === 1 ? 'token' : 'tokens'} in ${duration(totalMs)}`,
     ...(firstMs === null ? [] : [`first after ${duration(firstMs)}`]),
     ...budget,
-    ...(report?.outcome === 'landed' ? ['landed'] : []),
+    ...(source === 'local' ? ['by the local model'] : []),
+    ...(isLanded ? ['landed'] : []),
     ...(serviceClass === '' ? [] : [serviceClass]),
-    ...(isCut && report?.outcome !== 'landed'
-      ? [`cut at ${budgetMs === null ? '' : 'its deadline or '}the longest length`]
-      : []),
+    ...(isCut && !isLanded ? [`cut at ${budgetMs === null ? '' : 'its deadline or '}the longest length`] : []),
   ].join(' · ');
 }

@@ -10,6 +10,7 @@ import { fileURLToPath } from 'node:url';
 import { monotonicMs, turnStartedAt } from '../util/clock.js';
 import { DeadlineTimer } from './deadline-timer.js';
 import type { Engine, EngineEvents } from './engine.js';
+import { HeldNets } from './held-nets.js';
 import type {
   EngineRequest,
   CancelReason,
@@ -17,6 +18,7 @@ import type {
   FromEngine,
   ReadyMessage,
   ToEngine,
+  PromisedPart,
 } from '../protocol/index.js';
 import type { EngineOptions } from '../protocol/engine-options.js';
 import { sequencesOf } from '../protocol/request.js';
@@ -70,6 +72,9 @@ export class EngineClient extends EventEmitter<EngineEvents> implements Engine {
   readonly #unacknowledged: UnacknowledgedRequests;
   /** Ids to cancel, by reason. They leave in one message: a request of 64 choices costs the engine one cancel. */
   readonly #cancels = new Map<CancelReason, string[]>();
+  readonly #nets = new HeldNets((message) => {
+    this.#send(message);
+  });
   readonly #watchdog = new Watchdog(
     () => {
       this.#send({ type: 'ping' });
@@ -154,6 +159,10 @@ export class EngineClient extends EventEmitter<EngineEvents> implements Engine {
       });
     }
     this.#cancels.set(reason, [...(this.#cancels.get(reason) ?? []), id]);
+  }
+
+  holdNet(part: PromisedPart): () => void {
+    return this.#nets.hold(part);
   }
 
   cancelAll(reason: CancelReason): void {
@@ -267,6 +276,7 @@ export class EngineClient extends EventEmitter<EngineEvents> implements Engine {
 
   #becomeReady(message: ReadyMessage): void {
     this.#ready = message;
+    this.#nets.tell();
     const longest = { chunk: this.#options.prefillChunk, context: message.maxLength };
     this.#watchdog.start(watchdogTimeout(message.cost, longest, this.#leastSilenceMs));
     this.emit('ready', message);

@@ -10,6 +10,7 @@ import type {
   EndedEvent,
   ReadyMessage,
   StepMessage,
+  PromisedPart,
 } from '../protocol/index.js';
 import type { SequenceEvents } from './sequence-events.js';
 
@@ -47,6 +48,11 @@ export interface Engine {
   generate(request: EngineRequest): SequenceEvents;
   /** `ended` follows with this reason, unless another end came first. */
   cancel(id: string, reason: CancelReason): void;
+  /**
+   * Keeps the part of an armed net from promises to other requests, also in a process that starts later.
+   * @returns gives it back, as the net begins or is over
+   */
+  holdNet(part: PromisedPart): () => void;
   /** Cancels all live sequences immediately, without waiting for the engine. */
   cancelAll(reason: CancelReason): void;
   on<K extends keyof EngineEvents>(event: K, listener: (...args: EngineEvents[K]) => void): this;

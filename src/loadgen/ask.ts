@@ -111,13 +111,13 @@ export async function ask(
 function reported(report: SortieReport | null) {
   return {
     exits: report?.exit_layers ?? null,
-    serviceClass: report?.plan.service_class ?? null,
+    serviceClass: report?.plan?.service_class ?? null,
     isLanded: report?.landed === undefined ? null : report.landed !== null,
     ...(report?.hint !== undefined && { isHinted: report.hint !== null }),
     ...(report?.prompt_depth !== undefined && { isPromptExit: report.prompt_depth !== null }),
-    ...(report?.plan.reason != null && { depthReason: report.plan.reason }),
+    ...(report?.plan?.reason != null && { depthReason: report.plan.reason }),
     predictedMs: report?.predicted_ms ?? null,
-    predictedTtftMs: report?.plan.predicted_ttft_ms ?? null,
+    predictedTtftMs: report?.plan?.predicted_ttft_ms ?? null,
     predictedP10Ms: report?.predicted_p10_ms ?? null,
     predictedP90Ms: report?.predicted_p90_ms ?? null,
     actualMs: report?.actual_ms ?? null,

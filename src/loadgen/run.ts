@@ -3,7 +3,7 @@ import { performance } from 'node:perf_hooks';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Answered } from './ask.js';
 
-export interface Sent<Job, Answer extends Answered = Answered> {
+export interface Sent<Job, Answer = Answered> {
   readonly job: Job;
   /** Scheduled arrival in ms from the run's start. */
   readonly atMs: number;
@@ -11,9 +11,9 @@ export interface Sent<Job, Answer extends Answered = Answered> {
 }
 
 /** Sends a job. @param scheduledAt instant on the clock of `performance` that its times count from */
-export type Send<Job, Answer extends Answered = Answered> = (job: Job, scheduledAt: number) => Promise<Answer>;
+export type Send<Job, Answer = Answered> = (job: Job, scheduledAt: number) => Promise<Answer>;
 
-export interface Watch<Job, Answer extends Answered = Answered> {
+export interface Watch<Job, Answer = Answered> {
   /** Called when a request leaves, and when its answer ends. */
   readonly onSent?: () => void;
   readonly onAnswer?: (sent: Sent<Job, Answer>) => void;
@@ -22,7 +22,7 @@ export interface Watch<Job, Answer extends Answered = Answered> {
 }
 
 /** Sends every job at its time and waits for all answers. @param times ms from the start, one per job */
-export async function openLoop<Job, Answer extends Answered = Answered>(
+export async function openLoop<Job, Answer = Answered>(
   send: Send<Job, Answer>,
   jobs: readonly Job[],
   times: readonly number[],
@@ -41,7 +41,7 @@ export async function openLoop<Job, Answer extends Answered = Answered>(
 }
 
 /** Runs `clients` clients; each sends its next job when it has an answer. */
-export async function closedLoop<Job, Answer extends Answered = Answered>(
+export async function closedLoop<Job, Answer = Answered>(
   send: Send<Job, Answer>,
   jobs: readonly Job[],
   clients: number,
@@ -59,7 +59,7 @@ export async function closedLoop<Job, Answer extends Answered = Answered>(
   return sent;
 }
 
-async function watched<Job, Answer extends Answered>(
+async function watched<Job, Answer>(
   send: Send<Job, Answer>,
   job: Job,
   start: number,

@@ -11,6 +11,7 @@ import type { ExitLayer } from '../cost/model.js';
 import type { StageKernel } from '../model/manifest.js';
 import type { Admitted } from './admitted.js';
 import type { AuditMessage } from './audit.js';
+import type { NetWork, PromisedPart } from './promised.js';
 import type { EngineRequest } from './request.js';
 import type { FatalMessage, LoadingMessage, ReadyMessage } from './start.js';
 
@@ -18,6 +19,7 @@ export type { ExitIndex, ExitLayer } from '../cost/model.js';
 export type * from './admitted.js';
 export type * from './audit.js';
 export type * from './grammar.js';
+export type * from './promised.js';
 export type * from './request.js';
 export type * from './start.js';
 
@@ -39,6 +41,8 @@ export type ToEngine =
   | { readonly type: 'generate'; readonly request: EngineRequest }
   /** Ends sequences early; the engine answers with `ended` and this reason. The engine ignores unknown ids. */
   | { readonly type: 'cancel'; readonly ids: readonly string[]; readonly reason: CancelReason }
+  /** Keeps the part of an armed net from promises to other requests, until the part is null. */
+  | { readonly type: 'net'; readonly id: number; readonly part: PromisedPart | null }
   /** Asks for a `pong`, which shows that the engine still reads messages. */
   | { readonly type: 'ping' }
   /** The engine exits with code 0, without finishing anything. */
@@ -79,16 +83,6 @@ export interface PlannedEvent extends Omit<Admitted, 'kind'> {
   readonly isDryRun?: boolean;
 }
 
-/** Engine time of the prompt at the shallowest exit, and of the tokens that a promise covers, ms. */
-export interface PromisedWork {
-  /** Of the prompt alone. */
-  readonly prefillMs: number;
-  /** Of both, as a share of steps that have a row in every slot. */
-  readonly fullMs: number;
-  /** The delay by each further row that decodes beside it. */
-  readonly besideMs: number;
-}
-
 /** A rejected request. */
 export interface RejectedEvent {
   readonly id: string;
@@ -100,7 +94,7 @@ export interface RejectedEvent {
   /** Least total budget that would be guaranteed at this moment; null where none applies. */
   readonly leastFeasibleMs: number | null;
   /** The engine time of the promise behind that budget; only for a dry run. */
-  readonly promised?: PromisedWork;
+  readonly promised?: NetWork;
   /** None was sought: rejections had used up the planning time of the step. */
   readonly isUnsought?: boolean;
   /** For `grammar`, the fault, for the client. For `grammars_lost`, the cause, for the log. */

@@ -104,6 +104,8 @@ interface SharedFields {
   readonly hints?: readonly HintedPrompt[];
   /** The engine plans the request as it would at this moment, and ends it before it takes a place in the queue. */
   readonly isDryRun?: boolean;
+  /** It is the answer of a net: the parts of armed nets are no load for its promise. */
+  readonly isNet?: boolean;
   /** Whether the client waits for the audit of the answer. Absent: the audit is the engine's choice. */
   readonly audit?: boolean;
 }

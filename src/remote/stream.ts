@@ -16,17 +16,21 @@ export type ServiceClass = 'guaranteed' | 'best_effort' | 'none';
 /** Why an answer has its exit (`sortie.plan.reason`). */
 export type DepthReason = 'deepest' | 'budget' | 'load' | 'thoughts';
 
-/** The `sortie` field of a whole answer (openapi.json), in ms. Servers of earlier versions lack some fields. */
+/**
+ * The `sortie` field of a whole answer (openapi.json), in ms. Servers of earlier versions lack some fields. The answer
+ * of an upstream model has a source, and neither plan nor exits.
+ */
 export interface SortieReport {
-  readonly plan: {
+  readonly plan?: {
     readonly service_class: ServiceClass;
     readonly exit_layer: number;
     readonly reason?: DepthReason | null;
     readonly predicted_ttft_ms?: number;
   };
-  readonly exit_layers: Readonly<Record<string, number>>;
+  readonly exit_layers?: Readonly<Record<string, number>>;
   /** Layers that the prompt ran; null: all. */
   readonly prompt_depth?: number | null;
+  readonly source?: 'upstream' | 'upstream-landed' | 'local';
   readonly predicted_ms?: number;
   readonly predicted_p10_ms?: number;
   readonly predicted_p90_ms?: number;
@@ -36,7 +40,7 @@ export interface SortieReport {
   readonly outcome?: string | null;
   readonly met?: boolean | null;
   /** How the answer ended early to keep its budget. */
-  readonly landed?: { readonly at_token: number } | null;
+  readonly landed?: object | null;
   /** The sentence that asks for a short answer. */
   readonly hint?: { readonly text: string } | null;
 }
@@ -159,7 +163,7 @@ function partOf({ choices, usage, sortie }: Event): Part {
 
 /** Whether the field is the report of a whole answer, instead of the tokens so far. */
 function isReport(sortie: Event['sortie']): sortie is SortieReport {
-  return sortie?.plan !== undefined && sortie.exit_layers !== undefined && typeof sortie.actual_ms === 'number';
+  return typeof sortie?.actual_ms === 'number';
 }
 
 /** Yields the data of each event of a `text/event-stream` body. */

@@ -7,15 +7,15 @@ import { cutAt, hasBudget } from '../protocol/early-end.js';
 import type { Admitted, DepthReason } from '../protocol/index.js';
 import { type Arrival, deepestUnder, expectedAt } from './depth-bound.js';
 import { type Exits, chooseExits, forecast } from './exit-choice.js';
-import { type FirstSentences, firstSentences, isUseful, landsWithin, paceOf } from './first-sentence.js';
+import { type FirstSentences, firstSentences, isUseful, paceOf } from './first-sentence.js';
 import type { BatchOutcome } from './forecast.js';
 import { type LeastBudget, type SearchTime, leastBudget } from './least-budget.js';
 import type { Estimates, PlannedRequest } from './planned-request.js';
 import { promisedWork } from './promised-work.js';
-import { Refusals } from './refusals.js';
+import type { Refusals } from './refusals.js';
 import type { SafetyMargins } from './safety-margin.js';
 import type { Sequence, Terms } from './sequence.js';
-import { type Occupancy, type Proposal, Snapshot, proposed } from './snapshot.js';
+import { type Occupancy, PlannedRequests, type Proposal, Snapshot, proposed } from './snapshot.js';
 import { type Trial, tried } from './trial.js';
 import type { Admission, Rejected } from './types.js';
 
@@ -25,6 +25,7 @@ export interface AdmissionInputs extends Estimates {
   readonly margins: SafetyMargins;
   /** Planning time that the step has left for the least budgets of rejections. */
   readonly searchTime: SearchTime;
+  readonly refusals: Refusals;
 }
 
 interface Admittance {
@@ -48,15 +49,18 @@ export function admitAll(
 ): Admission[] {
   const round = new Round(engine, inputs);
   const decisions = groups.flatMap((choices) => round.decide(choices));
+  const rejections = decisions.flatMap((decision) => (decision.kind === 'reject' ? [decision] : []));
+  if (rejections.length === decisions.length) return rejections;
   const state = round.stateWith([]);
   const exits = round.exitsOf(state);
   const outcomes = forecast(state, exits);
+  const places = new Map(state.requests.map(({ sequence }, place) => [sequence, place]));
   return groups.flat().map((sequence, i) => {
     const decision = at(decisions, i);
     if (decision.kind === 'reject') return decision;
-    const index = state.requests.findIndex((each) => each.sequence === sequence);
-    const self = at(state.requests, index);
-    return admitted(state, self, exits.get(self) ?? self.currentExit, decision.isPromised, at(outcomes, index));
+    const place = places.get(sequence) ?? NaN;
+    const self = at(state.requests, place);
+    return admitted(state, self, exits.get(self) ?? self.currentExit, decision.isPromised, at(outcomes, place));
   });
 }
 
@@ -65,8 +69,9 @@ class Round {
   readonly #taken: Proposal[] = [];
   /** Of the requests so far; null where none is known. */
   #sentences: FirstSentences | null = null;
-  /** Since the last admission. */
-  readonly #refusals = new Refusals();
+  readonly #planned = new PlannedRequests();
+  /** Bound of the load on depth, as of the first request. */
+  #deepest: ExitIndex | null = null;
 
   constructor(
     private readonly engine: Occupancy,
@@ -79,21 +84,34 @@ class Round {
 
   #stateOf(added: readonly Proposal[]): Snapshot {
     const waiting = [...this.engine.waiting, ...added];
-    return new Snapshot({ ...this.engine, waiting }, this.inputs, Infinity);
+    return new Snapshot({ ...this.engine, waiting }, this.inputs, Infinity, this.#planned);
   }
 
   exitsOf(state: Snapshot): Exits {
+    return chooseExits(state, this.#deepestOf(state));
+  }
+
+  #deepestOf(state: Snapshot): ExitIndex {
     const { arrivals, policy } = this.inputs;
-    return chooseExits(state, deepestUnder(state, expectedAt(arrivals, this.engine.now, policy)));
+    return deepestUnder(state, expectedAt(arrivals, this.engine.now, policy));
   }
 
   /** @param choices a group of decidedTogether @returns by choice */
   decide(choices: readonly Sequence[]): Decision[] {
-    if (at(choices, 0).budget?.onMiss === 'reject') {
-      const isPromised = !this.#refusals.covers(choices) && this.#isPromised(choices);
-      return isPromised ? choices.map((each) => this.#take(each, true)) : this.#reject(choices);
-    }
-    const decisions = choices.map((each) => this.#take(each, this.#isPromised([each])));
+    const { refusals } = this.inputs;
+    const decisions = refusals.covers(choices, this.engine.now) ? null : this.#admit(choices);
+    if (decisions === null) return this.#reject(choices);
+    // A dry run changes nothing for the next ones.
+    if (!at(choices, 0).isDryRun) refusals.clear();
+    return decisions;
+  }
+
+  /** @returns null for a rejection */
+  #admit(choices: readonly Sequence[]): Decision[] | null {
+    if (at(choices, 0).budget?.onMiss === 'reject')
+      return this.#isPromised(choices) ? choices.map((each) => this.#take(each, true)) : null;
+    const promised = this.#promisedOf(choices);
+    const decisions = choices.map((each, i) => this.#take(each, i < promised));
     // A promise covers a sentence, and makes no older one late.
     if (decisions.every(({ isPromised }) => isPromised) || !choices.some(({ lands }) => lands)) {
       this.#sentences = null;
@@ -101,23 +119,37 @@ class Round {
     }
     const before = this.#sentences ?? this.#sentencesOf(this.#taken.slice(0, -choices.length));
     const after = this.#sentencesOf(this.#taken);
-    if (isUseful(choices, before, after, this.inputs.policy)) {
-      this.#sentences = after;
-      return decisions;
-    }
-    this.#taken.splice(-choices.length);
-    this.#sentences = before;
-    return this.#reject(choices);
+    const isKept = isUseful(choices, before, after, this.inputs.policy);
+    if (!isKept) this.#taken.splice(-choices.length);
+    this.#sentences = isKept ? after : before;
+    return isKept ? decisions : null;
   }
 
   #take(request: Sequence, isPromised: boolean): Admittance {
-    this.#refusals.clear();
     this.#taken.push(proposed(request, { serviceClass: isPromised ? 'guaranteed' : 'best_effort' }));
     return { kind: 'admit', isPromised };
   }
 
+  /** How many choices of a request have a promise. Equal choices fare alike, so a bisection finds it. */
+  #promisedOf(choices: readonly Sequence[]): number {
+    let low = 0;
+    let high = choices.length;
+    while (low < high) {
+      const middle = Math.ceil((low + high) / 2);
+      const before = this.#taken.length;
+      for (const each of choices.slice(0, middle - 1)) this.#take(each, true);
+      if (this.#isPromised(choices.slice(middle - 1, middle))) low = middle;
+      else high = middle - 1;
+      this.#taken.length = before;
+    }
+    return low;
+  }
+
   #isPromised(choices: readonly Sequence[]): boolean {
-    if (!at(choices, 0).hasBudget) return false;
+    const first = at(choices, 0);
+    if (!first.hasBudget) return false;
+    // The promise of a net was made as it was armed.
+    if (first.isNet && !first.isDryRun) return true;
     const { isInTime, hasMemory } = this.#attempt(choices, {}, 1);
     return isInTime && hasMemory;
   }
@@ -135,7 +167,8 @@ class Round {
   }
 
   #reject(choices: readonly Sequence[]): Decision[] {
-    const least = this.#refusals.least(choices, () => this.#leastOf(choices));
+    const { refusals } = this.inputs;
+    const least = refusals.least(choices, this.engine.now, () => this.#leastOf(choices));
     const leastFeasibleMs = typeof least === 'number' ? least : null;
     const rejected: Rejected = { kind: 'reject', leastFeasibleMs, ...(least === 'unsought' && { isUnsought: true }) };
     const [first] = choices;
@@ -159,32 +192,13 @@ class Round {
 
   #sentencesOf(taken: readonly Proposal[]): FirstSentences {
     const state = this.#stateOf(taken);
-    return firstSentences(state, this.exitsOf(state));
+    return firstSentences(state, chooseExits(state, (this.#deepest ??= this.#deepestOf(state))));
   }
 }
 
 /** How many times slower than the learned pace the slowest of the last steps was: the pace may get there. */
 function surgeOf({ model: { drift } }: Estimates): number {
   return Math.max(1, ...drift.ratios.map((ratio) => ratio / drift.slowdown));
-}
-
-/** Requests by themselves, and the choices of one that may be rejected together: a rejection of one rejects all. */
-export function decidedTogether(arrived: readonly Sequence[]): readonly (readonly Sequence[])[] {
-  const groups: Sequence[][] = [];
-  for (const request of arrived) {
-    const last = groups.at(-1);
-    const [first] = last ?? [];
-    if (first !== undefined && isSibling(first, request)) last?.push(request);
-    else groups.push([request]);
-  }
-  return groups;
-}
-
-function isSibling(a: Sequence, b: Sequence): boolean {
-  // The choices of one answer share their fields.
-  if (a.lands && a.request.depth === b.request.depth) return true;
-  const mayReject = a.budget?.onMiss === 'reject' && b.budget?.onMiss === 'reject';
-  return mayReject && a.arrivedAt === b.arrivedAt && a.budget.totalMs === b.budget.totalMs;
 }
 
 /** Milliseconds of the step that begins, about. */
@@ -215,7 +229,7 @@ function admitted(
     const ms = ttftMs + Math.max(0, tokens(share) - 1) * tpotMs;
     return isCut ? Math.min(ms, budget?.totalMs ?? Infinity) : ms;
   };
-  const probability = sequence.lands ? landsWithin(self, exit, steps, state) : self.probabilityWithin(exit, steps);
+  const probability = sequence.lands ? self.landsWithin(exit, steps) : self.probabilityWithin(exit, steps);
   return {
     kind: 'admit',
     exit: at(state.model.shape.exits, exit).layer,

@@ -7,14 +7,14 @@
  *
  * The batch counts as a fluid. Requests arrive at rate l; each takes s ms of prefill and m tokens, and a step takes f
  * ms and r ms a row. Rows in the batch are b = l m t, with t = (f + r b) / (1 - l s) the time of a token. So t = f / (1
- * - l (s + m r)), as long as the load l (s + m r) is below 1; beyond it a share of the requests is served.
+ * - l (s + m r)), as long as the load l (s + m r) is below 1. Near it a token takes long, so answers get short.
  */
 import { type ExitIndex, at, deepestFirst } from '../cost/model.js';
 import { promptMs } from '../cost/step-costs.js';
 import { type Policy, plannedChunk } from './policy.js';
 import type { Snapshot } from './snapshot.js';
 
-/** A request with a total budget that arrived. */
+/** A request with a total budget that arrived, admitted or not. */
 export interface Arrival {
   readonly at: number;
   readonly tenant: string;
@@ -22,6 +22,8 @@ export interface Arrival {
   readonly positions: number;
   readonly budgetMs: number;
   readonly maxTokens: number;
+  /** Whether its answer may end at a sentence; else it is worth nothing unless it is whole. */
+  readonly lands: boolean;
 }
 
 /** The requests that are to be expected. */
@@ -30,8 +32,8 @@ export interface Expected {
   readonly rate: number;
   /** Positions of a prompt to prefill. */
   readonly positions: number;
-  /** The last ones: total budget in ms, and the longest answer that was asked for. */
-  readonly asked: readonly { readonly budgetMs: number; readonly maxTokens: number }[];
+  /** The last ones. */
+  readonly asked: readonly Pick<Arrival, 'budgetMs' | 'maxTokens' | 'lands'>[];
 }
 
 /**
@@ -63,19 +65,22 @@ function shared(arrivals: readonly Arrival[]): readonly Arrival[] {
 
 /** @returns the deepest exit of an answer that begins; full depth for a lone request */
 export function deepestUnder(state: Snapshot, expected: Expected): ExitIndex {
-  const [deepest = 0, ...shallower] = deepestFirst(state.model.shape);
+  const depths = deepestFirst(state.model.shape);
+  const deepest = at(depths, 0);
   const demand = demandOf(state, expected);
   if (demand === null) return deepest;
-  let best = deepest;
-  let most = valueAt(state, demand, deepest);
-  for (const exit of shallower) {
-    if (exit > deepest ? demand.promptExit === null : exit < demand.minExit) continue;
+  let best: ExitIndex = demand.minExit;
+  let most = 0;
+  for (const exit of depths) {
+    if (exit > deepest ? demand.promptExit === null : exit < Math.min(deepest, demand.minExit)) continue;
     const value = valueAt(state, demand, exit);
     if (value > most * (1 + state.policy.depthGain)) [best, most] = [exit, value];
   }
   // If the shallower bound also wins at rate 0, load is not the cause: each request chooses within its own budget.
+  const idle = { ...demand, rate: 0 };
   const gain = (by: Demand): number => valueAt(state, by, best) / valueAt(state, by, deepest);
-  return gain(demand) > gain({ ...demand, rate: 0 }) * (1 + state.policy.depthGain) ? best : deepest;
+  if (most === 0) return valueAt(state, idle, deepest) > 0 ? best : deepest;
+  return gain(demand) > gain(idle) * (1 + state.policy.depthGain) ? best : deepest;
 }
 
 interface Demand extends Expected {
@@ -122,9 +127,11 @@ function valueAt(state: Snapshot, { rate, positions, asked }: Demand, exit: Exit
   return (
     utility.accuracy(exit, undefined, positions) *
     served *
-    mean(asked, ({ budgetMs, maxTokens }) =>
-      fitting(budgetMs) >= maxTokens ? 1 : utility.partialValue(fitting(budgetMs)),
-    )
+    mean(asked, ({ budgetMs, maxTokens, lands }) => {
+      const tokens = fitting(budgetMs);
+      if (tokens >= maxTokens) return 1;
+      return lands ? utility.partialValue(tokens) : 1 - distribution.longerThan(tokens);
+    })
   );
 }
 

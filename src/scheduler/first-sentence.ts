@@ -31,24 +31,6 @@ export function paceOf({ now }: Snapshot, self: PlannedRequest, exit: ExitIndex,
   return { firstTokenAt, tokenMs, steps: (self.deadlines.end - now - firstTokenAt) / Math.max(1e-3, tokenMs) };
 }
 
-/** Probability that a sentence ends within so many tokens. @param sentenceTokens that nine of ten do not exceed */
-export function sentenceWithin(
-  tokens: number,
-  sentenceTokens: number,
-  { sentenceShape, sentenceQuantile }: Policy,
-): number {
-  return 1 - (1 - sentenceQuantile) ** ((Math.max(0, tokens) / sentenceTokens) ** sentenceShape);
-}
-
-/** Probability that the answer ends by itself, or has a whole sentence, within so many further steps. */
-export function landsWithin(self: PlannedRequest, exit: ExitIndex, steps: number, state: Snapshot): number {
-  const { sentence, generated } = self.sequence;
-  if (sentence.first !== null) return 1;
-  // The end takes a step of its own.
-  const own = sentenceWithin(generated + steps - 1, self.sentenceTokens, state.policy);
-  return Math.max(own, self.probabilityWithin(exit, steps));
-}
-
 /** The probabilities of all requests that land. @param exits of the requests that begin */
 export function firstSentences(state: Snapshot, exits: Exits): FirstSentences {
   const outcomes = forecast(state, exits);
@@ -59,18 +41,9 @@ export function firstSentences(state: Snapshot, exits: Exits): FirstSentences {
     const outcome = at(outcomes, i);
     const isLeftOut = self.isPrefilling && outcome.firstTokenAt === Infinity;
     const { steps } = paceOf(state, self, exit, outcome);
-    found.set(self.sequence, isLeftOut ? 0 : landsWithin(self, exit, steps, state));
+    found.set(self.sequence, isLeftOut ? 0 : self.landsWithin(exit, steps));
   }
   return found;
-}
-
-/** Whether a request without a token has no sentence with useful probability, even if its prompt runs next. */
-export function isHopeless(self: PlannedRequest, state: Snapshot): boolean {
-  const { sequence, minExit, deadlines } = self;
-  if (!sequence.lands || sequence.generated > 0) return false;
-  const leftMs = deadlines.end - state.now - self.prefillMs(minExit);
-  const steps = leftMs / Math.max(self.stepMs(minExit), state.batchStepMs);
-  return landsWithin(self, minExit, steps, state) < state.policy.leastSentence;
 }
 
 /** Whether new requests have a sentence with useful probability, and cost the others fewer sentences than they add. */

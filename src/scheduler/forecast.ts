@@ -5,7 +5,7 @@
  * Between two events (a prompt is done, a row ends, a deadline) all rows advance at one rate, so the forecast
  * jumps from event to event.
  */
-import { type ExitIndex, at } from '../cost/model.js';
+import type { ExitIndex } from '../cost/model.js';
 import { type ExitCost, StepSum } from '../cost/step-costs.js';
 
 /** One request in the forecast, in tokens and in milliseconds from the present. */
@@ -40,6 +40,8 @@ export interface BatchOutcome {
 interface Row extends BatchOutcome {
   readonly entry: BatchEntry;
   prefillLeft: number;
+  /** It waits or prefills. */
+  isPrompt: boolean;
 }
 
 /** Milliseconds and tokens that count as none. */
@@ -124,6 +126,78 @@ class Rows {
   }
 }
 
+/** Prompts in an order that never changes. A prompt that is gone stays in it until its turn. */
+class Queue {
+  #first = 0;
+
+  constructor(private readonly rows: readonly Row[]) {}
+
+  get first(): Row | undefined {
+    let row = this.rows[this.#first];
+    while (row?.isPrompt === false) row = this.rows[++this.#first];
+    return row;
+  }
+}
+
+/** The prompts that wait or prefill. */
+class Prompts {
+  readonly #held: Queue;
+  readonly #queued: Queue;
+  readonly #byLeaving: Queue;
+  /** The prompts that leave at a deadline. */
+  #leaving: Row[];
+  /** No prompt is late before this instant. A prompt that prefills is late later. */
+  #lateFrom = -Infinity;
+
+  constructor(prompts: readonly Row[]) {
+    const byDue = [...prompts].sort((a, b) => compare(a.entry.dueAt, b.entry.dueAt));
+    this.#held = new Queue(byDue.filter(({ entry }) => entry.hasSlot));
+    this.#queued = new Queue(byDue.filter(({ entry }) => !entry.hasSlot));
+    this.#leaving = prompts.filter(({ entry }) => entry.leavesAt < Infinity);
+    this.#byLeaving = new Queue([...this.#leaving].sort((a, b) => a.entry.leavesAt - b.entry.leavesAt));
+  }
+
+  /** The instant at which the next one leaves. */
+  get leavesAt(): number {
+    return this.#byLeaving.first?.entry.leavesAt ?? Infinity;
+  }
+
+  /** The prompt that prefills. @param mayStart whether a slot is free */
+  next(mayStart: boolean): Row | undefined {
+    const held = this.#held.first;
+    const queued = mayStart ? this.#queued.first : undefined;
+    if (held === undefined || queued === undefined) return held ?? queued;
+    return queued.entry.dueAt < held.entry.dueAt ? queued : held;
+  }
+
+  /** Prompts that can't be in time leave. @returns how many slots they had */
+  dropLate(t: number): number {
+    if (t < this.#lateFrom) return 0;
+    let slots = 0;
+    this.#lateFrom = Infinity;
+    this.#leaving = this.#leaving.filter((row) => {
+      if (!row.isPrompt) return false;
+      const { leavesAt, hasSlot } = row.entry;
+      const least = Math.max(NONE, row.prefillLeft);
+      if (leavesAt - t > least) {
+        this.#lateFrom = Math.min(this.#lateFrom, leavesAt - least);
+        return true;
+      }
+      row.endsAt = Math.max(t, leavesAt);
+      row.isPrompt = false;
+      if (hasSlot) slots += 1;
+      return false;
+    });
+    return slots;
+  }
+}
+
+function rowOf(entry: BatchEntry): Row {
+  const { hasSlot, prefillMs: prefillLeft } = entry;
+  const isPrompt = !hasSlot || prefillLeft > 0;
+  return { entry, prefillLeft, isPrompt, tokens: 0, firstTokenAt: Infinity, guaranteedAt: Infinity, endsAt: Infinity };
+}
+
 /**
  * @param slots sequences that run at once
  * @param costs by exit
@@ -134,19 +208,17 @@ export function forecastBatch(
   slots: number,
   costs: readonly ExitCost[],
 ): BatchOutcome[] {
-  const all = entries.map((entry): Row => {
-    const { prefillMs: prefillLeft } = entry;
-    return { entry, prefillLeft, tokens: 0, firstTokenAt: Infinity, guaranteedAt: Infinity, endsAt: Infinity };
-  });
-  const isRow = ({ entry: { hasSlot, prefillMs } }: Row): boolean => hasSlot && prefillMs <= 0;
-  const rows = new Rows(costs, all.filter(isRow));
-  const prompts = all.filter((each) => !isRow(each)).sort((a, b) => compare(a.entry.dueAt, b.entry.dueAt));
+  const all = entries.map(rowOf);
+  const rows = new Rows(
+    costs,
+    all.filter(({ isPrompt }) => !isPrompt),
+  );
+  const prompts = new Prompts(all.filter(({ isPrompt }) => isPrompt));
   let taken = all.filter(({ entry }) => entry.hasSlot).length;
   for (let t = 0; ;) {
-    taken -= dropLate(prompts, t);
-    const nextEvent = Math.min(...prompts.map(({ entry }) => entry.leavesAt));
-    const next = taken < slots ? 0 : prompts.findIndex(({ entry }) => entry.hasSlot);
-    const prompt = prompts[next];
+    taken -= prompts.dropLate(t);
+    const nextEvent = prompts.leavesAt;
+    const prompt = prompts.next(taken < slots);
     if (prompt === undefined && rows.count === 0) {
       if (nextEvent === Infinity) break;
       t = nextEvent;
@@ -167,26 +239,12 @@ export function forecastBatch(
     if (prompt === undefined || isHeld) continue;
     prompt.prefillLeft -= steps * chunkMs;
     if (prompt.prefillLeft > NONE) continue;
-    prompts.splice(next, 1);
+    prompt.isPrompt = false;
     if (!prompt.entry.hasSlot) taken += 1;
     rows.add(prompt);
     prompt.firstTokenAt = t + rows.stepMs;
   }
   return all;
-}
-
-/** Prompts that can't be in time leave. @returns how many slots they had */
-function dropLate(prompts: Row[], t: number): number {
-  let slots = 0;
-  for (let i = prompts.length - 1; i >= 0; i -= 1) {
-    const row = at(prompts, i);
-    const { leavesAt, hasSlot } = row.entry;
-    if (leavesAt - t > Math.max(NONE, row.prefillLeft)) continue;
-    row.endsAt = Math.max(t, leavesAt);
-    prompts.splice(i, 1);
-    if (hasSlot) slots += 1;
-  }
-  return slots;
 }
 
 function compare(a: number, b: number): number {

@@ -12,7 +12,7 @@ import type { BatchEntry } from './forecast.js';
 import type { LengthDistribution, OutputLengths } from './output-length.js';
 import { type Policy, plannedChunk } from './policy.js';
 import type { Sequence, Terms } from './sequence.js';
-import type { SentenceLength } from './sentence-length.js';
+import { type SentenceLength, sentenceWithin } from './sentence-length.js';
 import type { Utility } from './utility.js';
 
 /** The estimates of every plan. */
@@ -151,6 +151,15 @@ export class PlannedRequest {
     return 1 - length.longerThan(generated + steps) / Math.max(1e-9, length.longerThan(generated));
   }
 
+  /** Probability that the answer ends by itself, or has a whole sentence, within so many further steps. */
+  landsWithin(exit: ExitIndex, steps: number): number {
+    const { sentence, generated } = this.sequence;
+    if (sentence.first !== null) return 1;
+    // The end takes a step of its own.
+    const own = sentenceWithin(generated + steps - 1, this.sentenceTokens, this.#moment.policy);
+    return Math.max(own, this.probabilityWithin(exit, steps));
+  }
+
   /** Decode steps that a guarantee covers: to the end of a sentence where the answer lands, else to its own end. */
   guaranteedSteps(exit: ExitIndex): number {
     const { sequence } = this;
@@ -251,9 +260,10 @@ export class PlannedRequest {
     const stepMs = Math.max(this.stepMs(minExit), batchStepMs);
     const isFirstLate = sequence.firstTokenAt === null && from + stepMs > deadlines.firstToken;
     if (isFirstLate && deadlines.end === Infinity) return false;
-    const median = this.stepsLeft(minExit, 0.5);
-    const least = sequence.lands ? Math.min(median, this.sentenceTokens * policy.hopelessShare) : median;
-    return from + least * stepMs <= deadlines.end;
+    const steps = (deadlines.end - from) / stepMs;
+    return sequence.lands
+      ? this.landsWithin(minExit, steps) >= policy.leastSentence
+      : steps >= this.stepsLeft(minExit, 0.5);
   }
 }
 

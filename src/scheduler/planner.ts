@@ -19,20 +19,21 @@ import type { CostTable } from '../cost/table.js';
 import { cutAt } from '../protocol/early-end.js';
 import { isKept, outcomeOf } from '../util/outcome.js';
 import { timesOf } from '../util/within-budget.js';
-import { admitAll, decidedTogether } from './admission.js';
+import { admitAll } from './admission.js';
+import { decidedTogether } from './arrivals.js';
 import { type Arrival, deepestUnder, expectedAt } from './depth-bound.js';
 import { chooseExits, predictedWaitMs } from './exit-choice.js';
-import { isHopeless } from './first-sentence.js';
 import { chooseHints } from './hint-choice.js';
 import { SearchTime } from './least-budget.js';
 import { type LengthPrior, OutputLengths } from './output-length.js';
 import type { Estimates, PlannedRequest } from './planned-request.js';
 import type { Policy } from './policy.js';
 import { choosePrefill, isTight, rowsWithShare, shareDueAt, tokenMsOf } from './prefill-choice.js';
+import { Refusals } from './refusals.js';
 import { SafetyMargins } from './safety-margin.js';
 import { SentenceLength } from './sentence-length.js';
 import type { Sequence } from './sequence.js';
-import { type Occupancy, Snapshot, edfOrder, sequenceOf } from './snapshot.js';
+import { type Occupancy, type Proposal, Snapshot, edfOrder, sequenceOf } from './snapshot.js';
 import type { Admission, AnswerEnd, LandingWindow, PrefillChunk } from './types.js';
 import { type PartialValue, Utility } from './utility.js';
 
@@ -56,6 +57,8 @@ export interface Decisions {
 
 /** The waiting sequences, as they get slots. */
 export interface ServiceOrder {
+  /** Requests without a token whose budgets have no time for a sentence any more. */
+  readonly hopeless: readonly Sequence[];
   readonly order: readonly Sequence[];
   /** Number of best-effort sequences, oldest first, that a guaranteed one must not preempt. */
   readonly protectedRows: number;
@@ -72,6 +75,7 @@ export class Planner {
   #arrivals: readonly Arrival[] = [];
   readonly #margin: SafetyMargins;
   readonly #searchTime: SearchTime;
+  readonly #refusals: Refusals;
   /** Instant of the last step or arrival. */
   #busyAt: number | null = null;
   /** When a prompt without a promise is due beside promises; null while there is none of these. */
@@ -83,6 +87,7 @@ export class Planner {
   constructor(shape: DepthShape, table: CostTable, policy: Policy, priors: Priors = NO_PRIORS, slowdown = 1) {
     this.#policy = policy;
     this.#searchTime = new SearchTime(policy);
+    this.#refusals = new Refusals(policy);
     this.#costs = costModel(table, shape, slowdown);
     this.#lengths = new OutputLengths(shape.exits.length, priors.lengths, policy);
     this.#sentences = new SentenceLength(policy);
@@ -125,6 +130,7 @@ export class Planner {
       arrivals: this.#arrivals,
       margins: this.#margin,
       searchTime: this.#searchTime.at(now),
+      refusals: this.#refusals,
     });
   }
 
@@ -139,23 +145,15 @@ export class Planner {
    * Promises go first. Other requests have their share of the slots; without one, the oldest of them goes before all.
    */
   serviceOrder(engine: Occupancy): ServiceOrder {
-    if (engine.waiting.length === 0) return { order: [], protectedRows: 0 };
+    const sequences = engine.waiting.map(sequenceOf);
+    const mayBeHopeless = [...engine.live, ...sequences].some(({ lands, generated }) => lands && generated === 0);
+    if (sequences.length === 0 && !mayBeHopeless) return { hopeless: [], order: [], protectedRows: 0 };
     const state = new Snapshot(engine, this.#estimates(), Infinity);
-    const { due, others } = edfOrder(state.requests);
-    const waiting = [...due.filter(({ isPromised }) => isPromised), ...due, ...others].filter(({ isLive }) => !isLive);
-    const held = state.requests.filter(({ isLive, isPromised }) => isLive && !isPromised).length;
-    const oldest = others.find(({ isLive, isPromised }) => !isLive && !isPromised);
-    const lead = oldest !== undefined && held < state.protectedRows ? [oldest] : [];
-    const order = [...new Set([...lead, ...waiting])].map(({ sequence }) => sequence);
-    return { order, protectedRows: state.protectedRows };
-  }
-
-  /** Requests without a token whose budgets have no time for a sentence any more. */
-  hopeless(engine: Occupancy): readonly Sequence[] {
-    const all = [...engine.live, ...engine.waiting.map(sequenceOf)];
-    if (!all.some(({ lands, generated }) => lands && generated === 0)) return [];
-    const state = new Snapshot(engine, this.#estimates(), Infinity);
-    return state.requests.filter((each) => isHopeless(each, state)).map(({ sequence }) => sequence);
+    const hopeless = hopelessOf(state);
+    if (hopeless.length === 0) return { hopeless, ...orderOf(state) };
+    const stays = (each: Sequence | Proposal): boolean => !hopeless.includes(sequenceOf(each));
+    const rest = { ...engine, live: engine.live.filter(stays), waiting: engine.waiting.filter(stays) };
+    return { hopeless, ...orderOf(new Snapshot(rest, this.#estimates(), Infinity)) };
   }
 
   /** Exits, pauses and prefill of the next step. */
@@ -209,15 +207,23 @@ export class Planner {
   }
 
   /** Learns from a request with a place in the queue. */
-  observeArrival({ budget, promptLength, expectedFrontiers, maxTokens, tenant }: Sequence, now: number): void {
+  observeArrival({ budget, expectedFrontiers, lands, maxTokens, promptLength, tenant }: Sequence, now: number): void {
     if (budget?.totalMs == null) return;
     const positions = promptLength - (expectedFrontiers[0] ?? 0);
-    const arrival = { at: now, tenant, positions, budgetMs: budget.totalMs, maxTokens };
+    const arrival = { at: now, tenant, positions, budgetMs: budget.totalMs, maxTokens, lands };
     this.#arrivals = [...this.#arrivals, arrival].slice(-this.#policy.mostArrivals);
+  }
+
+  /** Learns from a rejected request: an arrival if an idle machine would keep its budget, since depth can make room. */
+  observeRejection(sequence: Sequence, engine: Occupancy): void {
+    const idle = new Snapshot({ ...engine, live: [], waiting: [sequence] }, this.#estimates());
+    if (idle.requests.some(({ isReachable }) => isReachable)) this.observeArrival(sequence, engine.now);
   }
 
   /** Learns from an admitted request whose answer ended. Text that a client's bias wrote teaches nothing. */
   observeEnd(sequence: Sequence, at: number, end: AnswerEnd): void {
+    this.#refusals.clear();
+    if (end === 'error') return;
     const { exit, generated: tokens, isExactLength, lands, lengthKind: kind, maxTokens, sentence, tenant } = sequence;
     if (!isExactLength && !sequence.isBiased)
       this.#lengths.observe(kind, tenant, exit, tokens, end === 'ended' && tokens < maxTokens);
@@ -245,4 +251,24 @@ export class Planner {
       sentences: this.#sentences,
     };
   }
+}
+
+/** The choices of an answer that has begun go on. */
+function hopelessOf(state: Snapshot): readonly Sequence[] {
+  const answering = state.occupancy.live.filter(({ generated }) => generated > 0);
+  const begun = new Set(answering.map(({ request }) => request.depth));
+  const found = state.requests.filter(({ sequence, isReachable }) => {
+    return sequence.lands && sequence.generated === 0 && !isReachable && !begun.has(sequence.request.depth);
+  });
+  return found.map(({ sequence }) => sequence);
+}
+
+function orderOf({ requests, protectedRows }: Snapshot): Omit<ServiceOrder, 'hopeless'> {
+  if (requests.every(({ isLive }) => isLive)) return { order: [], protectedRows: 0 };
+  const { due, others } = edfOrder(requests);
+  const waiting = [...due.filter(({ isPromised }) => isPromised), ...due, ...others].filter(({ isLive }) => !isLive);
+  const held = requests.filter(({ isLive, isPromised }) => isLive && !isPromised).length;
+  const oldest = others.find(({ isLive, isPromised }) => !isLive && !isPromised);
+  const lead = oldest !== undefined && held < protectedRows ? [oldest] : [];
+  return { order: [...new Set([...lead, ...waiting])].map(({ sequence }) => sequence), protectedRows };
 }

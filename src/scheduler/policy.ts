@@ -45,8 +45,11 @@ export const defaultPolicy = {
 
   // Load.
 
-  /** Most load that is planned for; at 1 a batch would grow without end. */
-  mostLoad: 0.85,
+  /**
+   * Most load that is planned for; at 1 a batch would grow without end. Rows share an overload and get shorter answers.
+   * With .85, as if the rest were rejected, no rate is a reason for a shallower exit of the embedded model.
+   */
+  mostLoad: 0.97,
   /** Share of right answers that a shallower bound gains at least. */
   depthGain: 0.01,
   /** Arrivals count for so long, ms: several requests at the rates that matter, short against a day's swings. */
@@ -57,7 +60,7 @@ export const defaultPolicy = {
   mostArrivals: 64,
   arrivalBudgets: 16,
   /** Rounds until pace and lengths of the fluid agree. */
-  fluidRounds: 4,
+  fluidRounds: 12,
   /** Least share of the machine that promises have beside other keys, when depth is bounded for them. */
   leastPromisedShare: 0.1,
 
@@ -86,10 +89,6 @@ export const defaultPolicy = {
   sentenceTokens: 24,
   /** Factor on what is known of sentences, by each further answer of a tenant: about its last 20 count. */
   sentenceFade: 0.95,
-  /**
-   * A budget is hopeless that has no time for so many of the tokens of a long sentence: half of all are about as long.
-   */
-  hopelessShare: 0.5,
   /**
    * Sentences within a share s of the length that nine of ten do not exceed: 1 - .1^(s^shape). With 2, .44 of them are
    * within half of it; with 1 it would be .68, and .17 within a twelfth.
@@ -120,7 +119,21 @@ export const defaultPolicy = {
   marginHoldMs: 10_000,
   marginHalfLifeMs: 10_000,
 
+  // Decisions.
+
+  /**
+   * Requests that a step forecasts to decide the ones that arrived, at most, and to answer dry runs. A decision takes
+   * up to four forecasts. A burst of 27 on an idle machine is decided as one.
+   */
+  mostDecisions: 400,
+  mostDryRuns: 200,
+  /** Tenants that have a request decided in a step all the same. */
+  leastTenants: 8,
+
   // Rejections.
+
+  /** An equal request is rejected without a forecast for so long, while no request is admitted or ends, ms. */
+  refusalHoldMs: 250,
 
   /** Accuracy of the least feasible budget, as a share, and the longest that is tried, ms: a day. */
   leastAccuracy: 0.04,

@@ -43,3 +43,22 @@ function follows(sequence: Sequence, other: Sequence): boolean {
     if (at === other) return true;
   return false;
 }
+
+/**
+ * A choice has the stored prefix of the choice before it, and its leader where that one has the whole prompt; else the
+ * choice before it leads.
+ * @param before has been looked up
+ * @returns false for sequences that are no choices of one request
+ */
+export function lookUpBehind(before: Sequence, sequence: Sequence): boolean {
+  const { prompt, depth, prefixSpace, promptLogprobs } = sequence.request;
+  const own = before.request;
+  const isChoice = own.prompt === prompt && own.depth === depth && own.prefixSpace === prefixSpace;
+  if (!isChoice || before.exit !== sequence.exit || before.ending !== null || promptLogprobs !== null) return false;
+  const length = sequence.tokens.length - 1;
+  sequence.prefix = before.prefix;
+  const isLong = length >= sequence.frontier(0) + LEAST_MATCH_TOKENS;
+  const leader = before.leader?.length === length ? before.leader : { sequence: before, length };
+  sequence.leader = isLong ? leader : null;
+  return true;
+}

@@ -1,42 +1,60 @@
 /**
- * The rejections of a step, so that equal ones share their decision and their number: a client that repeats a request
- * makes the engine plan once.
+ * The last rejections, so that equal ones share their decision and their number: a client that repeats a request makes
+ * the engine plan once. Deadlines and numbers are instants, so they hold until a request is admitted or ends.
  *
  * Must not know: how a budget is searched.
  */
 import { at } from '../cost/model.js';
 import type { LeastBudget } from './least-budget.js';
+import type { Policy } from './policy.js';
 import type { Sequence } from './sequence.js';
 
-/** Instants: a deadline that is rejected, and the earliest one that is not. */
+/** Instants: of the decision, a deadline that is rejected, and the earliest one that is not. */
 interface Refusal {
+  readonly at: number;
   readonly dueAt: number;
   readonly least: LeastBudget;
 }
 
+/** Most kinds of requests with a rejection; the oldest one is forgotten. */
+const MOST_KINDS = 1024;
+
 export class Refusals {
-  /** By kind of request. */
+  /** By kind of request, the oldest first. */
   readonly #all = new Map<string, Refusal>();
 
-  /** Forgets all: a request was admitted, and changes what the next ones get. */
+  constructor(private readonly policy: Pick<Policy, 'refusalHoldMs'>) {}
+
+  /** Forgets all: a request was admitted or ended, and changes what the next ones get. */
   clear(): void {
     this.#all.clear();
   }
 
   /** Whether an equal request with as much time left was rejected. @param choices of a request */
-  covers(choices: readonly Sequence[]): boolean {
-    const refusal = this.#all.get(kindOf(choices));
+  covers(choices: readonly Sequence[], now: number): boolean {
+    if (this.#all.size === 0) return false;
+    const refusal = this.#of(kindOf(choices), now);
     return refusal !== undefined && dueAtOf(choices) <= refusal.dueAt;
   }
 
   /** The least total budget in ms, from the arrival of a rejected request. @param search finds it, if none is known */
-  least(choices: readonly Sequence[], search: () => LeastBudget): LeastBudget {
+  least(choices: readonly Sequence[], now: number, search: () => LeastBudget): LeastBudget {
     const { arrivedAt } = at(choices, 0);
     const kind = kindOf(choices);
-    const known = this.#all.get(kind);
+    const known = this.#of(kind, now);
     const least = known?.least ?? moved(search(), arrivedAt);
-    this.#all.set(kind, { least, dueAt: Math.max(known?.dueAt ?? -Infinity, dueAtOf(choices)) });
+    const dueAt = Math.max(known?.dueAt ?? -Infinity, dueAtOf(choices));
+    this.#all.set(kind, { at: known?.at ?? now, least, dueAt });
+    const [oldest] = this.#all.keys();
+    if (this.#all.size > MOST_KINDS && oldest !== undefined) this.#all.delete(oldest);
     return moved(least, -arrivedAt);
+  }
+
+  #of(kind: string, now: number): Refusal | undefined {
+    const refusal = this.#all.get(kind);
+    if (refusal === undefined || now - refusal.at < this.policy.refusalHoldMs) return refusal;
+    this.#all.delete(kind);
+    return undefined;
   }
 }
 
@@ -53,6 +71,7 @@ function dueAtOf(choices: readonly Sequence[]): number {
 function kindOf(choices: readonly Sequence[]): string {
   const first = at(choices, 0);
   const { tenant, lengthKind, promptLength, maxTokens, minExit, maxExit, lands, isExactLength, budget } = first;
+  const { onMiss, ttftMs, tpotMs } = budget ?? {};
   const sizes = [choices.length, promptLength, maxTokens, minExit, maxExit, ...Array.from(first.frontiers)];
-  return JSON.stringify([tenant, lengthKind, lands, isExactLength, budget?.ttftMs, budget?.tpotMs, ...sizes]);
+  return JSON.stringify([tenant, lengthKind, lands, isExactLength, onMiss, ttftMs, tpotMs, ...sizes]);
 }

@@ -8,22 +8,21 @@
 import type { DepthShape, Work } from '../cost/model.js';
 import type { CostTable } from '../cost/table.js';
 import { cutAt } from '../protocol/early-end.js';
-import type { EndReason, SequenceRequest } from '../protocol/index.js';
+import type { EndReason, SequenceRequest, PromisedPart } from '../protocol/index.js';
 import { Arrivals } from './arrivals.js';
 import { type ChunkLimits, selectChunks } from './chunks.js';
 import type { ConstraintState } from './constraint-state.js';
 import { type DraftLimits, Drafts } from './drafts/drafts.js';
-import type { MemoryOp } from './kv/memory-op.js';
 import type { SlotTable } from './kv/slot-table.js';
 import type { Units } from './kv/units.js';
 import { PlanBuilder } from './plan-builder.js';
 import { PlanRecord } from './plan-record.js';
-import { Planner, type Priors } from './planner.js';
+import { Planner, type Priors, type ServiceOrder } from './planner.js';
 import type { Policy } from './policy.js';
 import { Sequence } from './sequence.js';
 import { SlotManager, type SlotManagerLimits } from './slot-manager.js';
 import type { Occupancy } from './snapshot.js';
-import type { SequenceEnd, StepPlan, StepResult, TokenResult } from './step-plan.js';
+import type { Committed, SequenceEnd, StepPlan, StepResult, TokenResult } from './step-plan.js';
 import { workOf } from './step-work.js';
 import type { Admission, Rejected } from './types.js';
 
@@ -39,14 +38,10 @@ export interface SchedulerOptions extends SlotManagerLimits, ChunkLimits {
   readonly bytesPerPosition: number;
 }
 
-/** The sequences that ended with a step, and the memory that they leave. */
-export interface Committed {
-  readonly ended: readonly SequenceEnd[];
-  readonly memory: readonly MemoryOp[];
-}
-
 export class Scheduler {
   readonly slots: SlotManager;
+  /** Parts of armed nets by their numbers, which count against promises to other requests. */
+  readonly nets = new Map<number, PromisedPart>();
   readonly #planner: Planner;
   readonly #arrivals = new Arrivals();
   readonly #drafts: Drafts;
@@ -76,7 +71,7 @@ export class Scheduler {
     return running.length + waiting.length + this.#arrivals.count === 0;
   }
 
-  /** Whether the queue is full. @param elsewhere requests that wait outside of the scheduler */
+  /** @param elsewhere requests that wait outside of the scheduler */
   isFull(elsewhere: number): boolean {
     return this.slots.isFull(elsewhere + this.#arrivals.countReal);
   }
@@ -112,8 +107,7 @@ export class Scheduler {
     }
     this.#admitArrivals(record);
     this.#endDue(record);
-    this.#refuseHopeless(record);
-    const { order, protectedRows } = this.#planner.serviceOrder(this.#occupancy(now));
+    const { order, protectedRows } = this.#orderOf(record);
     this.slots.start(order, now, protectedRows);
     this.slots.syncFollowers(this.options.policy.maxStallMs);
     const { exits, paused, chunks } = this.#planner.decide(this.#occupancy(now));
@@ -168,7 +162,7 @@ export class Scheduler {
     const { running, waiting } = this.slots;
     const { maxRunning: slots, kvBytes, bytesPerPosition } = this.options;
     const kvPositions = kvBytes / bytesPerPosition;
-    return { now, slots, live: running, waiting, kvPositions };
+    return { now, slots, live: running, waiting, kvPositions, nets: [...this.nets.values()] };
   }
 
   /** Whether every sequence decodes its next token whatever the time is: there is nothing to decide. */
@@ -184,18 +178,21 @@ export class Scheduler {
   }
 
   #admitArrivals(record: PlanRecord): void {
-    let round = this.#arrivals.next();
-    while (round.length > 0) {
-      this.slots.lookUpAll(round);
-      const hints = this.#planner.hints(round, this.#occupancy(record.at));
-      for (const [sequence, hint] of hints) sequence.takeHint(hint);
-      if (hints.size > 0) this.slots.lookUpAll(round);
-      const admissions = this.#planner.admit(round, this.#occupancy(record.at));
-      round = this.#decided(round, admissions, record);
-    }
+    const { together, dryRuns, cancelled } = this.#arrivals.take(this.#all().length, this.options.policy);
+    for (const { id, ending } of cancelled) if (ending !== null) record.ended.push({ id, reason: ending });
+    for (const first of [together, ...dryRuns.map((each) => [each])])
+      for (let round = first; round.length > 0;) round = this.#admitRound(round, record);
   }
 
-  /** Queues or rejects requests. @returns the ones to be decided next */
+  #admitRound(round: readonly Sequence[], record: PlanRecord): readonly Sequence[] {
+    this.slots.lookUpAll(round);
+    const hints = this.#planner.hints(round, this.#occupancy(record.at));
+    for (const [sequence, hint] of hints) sequence.takeHint(hint);
+    if (hints.size > 0) this.slots.lookUpAll(round);
+    return this.#decided(round, this.#planner.admit(round, this.#occupancy(record.at)), record);
+  }
+
+  /** Queues or rejects requests. @returns the ones to be decided again */
   #decided(round: readonly Sequence[], admissions: readonly Admission[], record: PlanRecord): readonly Sequence[] {
     const admitted = round.flatMap((sequence, i) => {
       const admission = admissions[i];
@@ -203,6 +200,7 @@ export class Scheduler {
       // Its followers look for another leader.
       sequence.isOver = true;
       record.reject(sequence, admission?.kind === 'reject' ? admission : undefined);
+      if (!sequence.isDryRun) this.#planner.observeRejection(sequence, this.#occupancy(record.at));
       return [];
     });
     const sequences = admitted.map(({ sequence }) => sequence);
@@ -213,7 +211,7 @@ export class Scheduler {
       record.admit(sequence, admission);
       if (!sequence.isDryRun) this.#enqueue(sequence, admission, record.at);
     }
-    return this.#arrivals.next();
+    return [];
   }
 
   #enqueue(sequence: Sequence, admission: Exclude<Admission, Rejected>, now: number): void {
@@ -235,15 +233,14 @@ export class Scheduler {
     }
   }
 
-  /** Rejects requests that wait beyond the time for a sentence. The other choices of an answer that has begun go on. */
-  #refuseHopeless(record: PlanRecord): void {
-    const answering = this.slots.running.filter(({ generated }) => generated > 0);
-    const begun = new Set(answering.map(({ request }) => request.depth));
-    for (const sequence of this.#planner.hopeless(this.#occupancy(record.at))) {
-      if (begun.has(sequence.request.depth)) continue;
+  /** The order of the waiting. Requests that wait beyond the time for a sentence are rejected. */
+  #orderOf(record: PlanRecord): ServiceOrder {
+    const order = this.#planner.serviceOrder(this.#occupancy(record.at));
+    for (const sequence of order.hopeless) {
       record.reject(sequence);
       this.#end(sequence, { id: sequence.id, reason: 'deadline' }, record.at);
     }
+    return order;
   }
 
   /** Ends answers that would pass their deadlines in a step. */
@@ -303,9 +300,8 @@ export class Scheduler {
   #end(sequence: Sequence | undefined, { reason, hasLanded }: SequenceEnd, at: number): void {
     if (sequence === undefined) return;
     this.slots.finish(sequence);
-    if (reason === 'error') return;
-    const isCut = reason === 'deadline' || reason === 'cancelled';
-    this.#planner.observeEnd(sequence, at, hasLanded === true ? 'landed' : isCut ? reason : 'ended');
+    const isEarly = reason === 'deadline' || reason === 'cancelled' || reason === 'error';
+    this.#planner.observeEnd(sequence, at, hasLanded === true ? 'landed' : isEarly ? reason : 'ended');
   }
 
   #all(): Sequence[] {

@@ -109,6 +109,15 @@ class Quantile {
   }
 }
 
+/** Probability that a sentence ends within so many tokens. @param sentenceTokens that nine of ten do not exceed */
+export function sentenceWithin(
+  tokens: number,
+  sentenceTokens: number,
+  { sentenceShape, sentenceQuantile }: Pick<Policy, 'sentenceShape' | 'sentenceQuantile'>,
+): number {
+  return 1 - (1 - sentenceQuantile) ** ((Math.max(0, tokens) / sentenceTokens) ** sentenceShape);
+}
+
 export class SentenceLength {
   readonly #first: Quantile;
   readonly #next: Quantile;

@@ -157,6 +157,10 @@ export class Sequence implements Terms {
     return this.request.isDryRun === true;
   }
 
+  get isNet(): boolean {
+    return this.request.isNet === true;
+  }
+
   /** Whether the next token belongs to thoughts. */
   get isThinking(): boolean {
     return this.constraint?.isThinking ?? this.#wasThinking;

@@ -5,7 +5,7 @@
  * Must not know: costs, exits that are to be chosen.
  */
 import { FRESH_BYTES_PER_MS } from './kv/compaction.js';
-import { leaderOf } from './prefix-leader.js';
+import { leaderOf, lookUpBehind } from './prefix-leader.js';
 import { commonLength, findPrefix, LEAST_MATCH_TOKENS, type PrefixMatch } from './kv/prefix.js';
 import type { Sequence } from './sequence.js';
 import type { Slot } from './kv/slot.js';
@@ -83,7 +83,10 @@ export class SlotManager {
 
   /** The same for requests that arrived together. */
   lookUpAll(arrived: readonly Sequence[]): void {
-    for (const [i, sequence] of arrived.entries()) this.lookUp(sequence, arrived.slice(0, i));
+    for (const [i, sequence] of arrived.entries()) {
+      const before = arrived[i - 1];
+      if (before === undefined || !lookUpBehind(before, sequence)) this.lookUp(sequence, arrived.slice(0, i));
+    }
   }
 
   /** The sequences that got or lost a slot since the last call. */

@@ -6,6 +6,7 @@
  */
 import { type CostModel, type ExitIndex, at } from '../cost/model.js';
 import { type ExitCost, type StepMs, affineStepCost, stepTable } from '../cost/step-costs.js';
+import type { PromisedPart } from '../protocol/index.js';
 import type { OutputLengths } from './output-length.js';
 import { type Estimates, type Moment, PlannedRequest } from './planned-request.js';
 import type { Policy } from './policy.js';
@@ -28,7 +29,33 @@ export interface Occupancy {
   readonly waiting: readonly (Sequence | Proposal)[];
   /** Positions that the KV cache holds for live sequences. */
   readonly kvPositions: number;
+  /** Parts of armed nets, which promises to other requests leave free; absent: none. */
+  readonly nets?: readonly PromisedPart[];
 }
+
+/**
+ * The requests of several states of one instant, each of them made once. A state with other rows has requests of its
+ * own, since they wait for the steps of the rows.
+ */
+export class PlannedRequests {
+  readonly #all = new Map<Sequence | Proposal, PlannedRequest>();
+  #batchStepMs = NaN;
+
+  /** @param moment of the same instant, estimates and sequences each time */
+  of(each: Sequence | Proposal, moment: Moment): PlannedRequest {
+    if (moment.batchStepMs !== this.#batchStepMs) this.#all.clear();
+    this.#batchStepMs = moment.batchStepMs;
+    let planned = this.#all.get(each);
+    if (planned === undefined) {
+      planned = each instanceof Sequence ? new PlannedRequest(each, moment) : plannedOf(each, moment);
+      this.#all.set(each, planned);
+    }
+    return planned;
+  }
+}
+
+const plannedOf = ({ sequence, terms }: Proposal, moment: Moment): PlannedRequest =>
+  new PlannedRequest(sequence, moment, terms);
 
 export class Snapshot implements Moment {
   readonly model: CostModel;
@@ -48,11 +75,15 @@ export class Snapshot implements Moment {
   /** Milliseconds of a step, by rows at each exit, at the mean context of all requests. */
   readonly #step: StepMs;
 
-  /** @param waitingLimit how many of the waiting count; admission needs all, since the new request may be the last */
+  /**
+   * @param waitingLimit how many of the waiting count; admission needs all, since the new request may be the last
+   * @param planned those of states that differ by a few requests
+   */
   constructor(
     readonly occupancy: Occupancy,
     estimates: Estimates,
     waitingLimit = estimates.policy.plannedWaiting,
+    planned = new PlannedRequests(),
   ) {
     const { now, live, waiting, slots } = occupancy;
     this.model = estimates.model;
@@ -73,12 +104,7 @@ export class Snapshot implements Moment {
     this.costs = affineStepCost(this.#step, this.model.shape.exits.length, count).map(({ rowMs, fixedMs }) => {
       return { rowMs: rowMs * careful, fixedMs: fixedMs * careful };
     });
-    this.requests = [
-      ...live.map((each) => new PlannedRequest(each, this)),
-      ...counted.map(
-        (each) => new PlannedRequest(sequenceOf(each), this, each instanceof Sequence ? each : each.terms),
-      ),
-    ];
+    this.requests = [...live, ...counted].map((each) => planned.of(each, this));
     const others = this.requests.filter(({ isPromised }) => !isPromised).length;
     this.othersShare = othersShare(this.requests, this.policy.noBudgetShare);
     this.protectedRows = Math.max(0, Math.min(others, Math.max(1, Math.floor(this.othersShare * slots)), slots - 1));

@@ -1,8 +1,10 @@
 /**
- * The trial of a promise: whether it would hold for new requests, beside the older promises and the shares of keys.
+ * The trial of a promise: whether it would hold for new requests, beside the older promises, armed nets and the shares
+ * of keys.
  *
  * Pure functions. Must not know: budgets that are searched, rejections.
  */
+import { leavesNets } from './promised-work.js';
 import { latePromises, promiseTimes } from './promise.js';
 import type { Sequence } from './sequence.js';
 import { Snapshot, sequenceOf } from './snapshot.js';
@@ -28,6 +30,7 @@ export function tried(state: Snapshot, asked: ReadonlySet<Sequence>, careful: nu
     return { isInTime: false, hasMemory: true, readyMs: Infinity };
   const whole = triedOn(state, asked, careful);
   if (!whole.isInTime) return whole;
+  if (!leavesNets(state, asked, careful)) return { ...whole, isInTime: false };
   const share = shareOf(state, asked);
   if (share === null) return whole;
   const own = triedOn(share.state, asked, careful * share.keys);

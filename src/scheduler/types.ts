@@ -3,7 +3,7 @@
  *
  * All times are milliseconds; instants ("...At", now) are on one monotonic clock of the caller's choice.
  */
-import type { Admitted, ExitIndex, PromisedWork } from '../protocol/index.js';
+import type { Admitted, ExitIndex, NetWork } from '../protocol/index.js';
 
 /** When an answer ends early. Instants are of the engine's clock. */
 export interface LandingWindow {
@@ -21,7 +21,7 @@ export interface Rejected {
   /** Least total budget that would be guaranteed at this moment; null: none found. */
   readonly leastFeasibleMs: number | null;
   /** Only for a dry run. */
-  readonly promised?: PromisedWork;
+  readonly promised?: NetWork;
   /** None was sought: the step had no planning time left. */
   readonly isUnsought?: boolean;
 }
@@ -39,5 +39,5 @@ export interface PrefillChunk {
   readonly positions: number;
 }
 
-/** `ended`: by itself or at maxTokens; `landed`: early; `deadline`: cut there; `cancelled`: by the client. */
-export type AnswerEnd = 'ended' | 'landed' | 'deadline' | 'cancelled';
+/** `ended`: by itself or at maxTokens; `landed`: early; `deadline`: cut there; `cancelled`: by the client; `error`. */
+export type AnswerEnd = 'ended' | 'landed' | 'deadline' | 'cancelled' | 'error';

@@ -12,7 +12,7 @@ import type { Rejected } from '../scheduler/types.js';
 import type { Machine } from './machine.js';
 import { END_TOKEN, engineRequest, type SimulatedRequest } from './simulated-request.js';
 
-/** Tokens of every sentence in the simulation. */
+/** Tokens of a sentence where a request states none. */
 const SENTENCE_TOKENS = 18;
 /** A token of an answer's text. */
 const TEXT_TOKEN = -1;
@@ -134,11 +134,14 @@ class SimulatedEngine {
 
   /** The gateway's timer ends answers whose deadline passed during a slow step (engine-client/deadline-timer.ts). */
   #cutLate(): void {
-    for (const { sequence } of [...this.#open.values()]) {
+    for (const open of [...this.#open.values()]) {
+      const { sequence } = open;
       const endsAt = cutAt(sequence) - this.#overheadMs;
       if (endsAt >= this.now) continue;
       this.scheduler.cancel(sequence.id, 'deadline');
-      this.#end(sequence.id, 'deadline', endsAt);
+      const isDecided = open.admission !== null;
+      if (!isDecided) open.admission = { kind: 'reject', leastFeasibleMs: null };
+      this.#end(sequence.id, isDecided ? 'deadline' : 'rejected', endsAt);
     }
   }
 
@@ -148,7 +151,7 @@ class SimulatedEngine {
     if (open === undefined) return [];
     const { request, sequence } = open;
     const generated = sequence.generated + 1;
-    const mayEnd = generated % SENTENCE_TOKENS === 0;
+    const mayEnd = generated % (request.sentenceTokens ?? SENTENCE_TOKENS) === 0;
     const token: TokenResult = { id, token: TEXT_TOKEN, isEnd: false, mayEnd };
     if (generated >= request.maxTokens) return [token];
     const end: TokenResult = { id, token: END_TOKEN, isEnd: true, mayEnd: null };

@@ -10,6 +10,8 @@ export interface SimulatedRequest {
   /** Tokens of the answer by exit index, shallowest first, if all of its tokens leave at that exit. */
   readonly lengths: readonly number[];
   readonly maxTokens: number;
+  /** Tokens of each of its sentences; absent: 18. */
+  readonly sentenceTokens?: number;
   /** Whether the scheduler knows that the answer runs to maxTokens; no client states that. */
   readonly isExactLength: boolean;
   readonly lengthGroup: LengthGroup;

@@ -47,12 +47,13 @@ function isRefusal(error: unknown): boolean {
   return isOfClient(code) || isOfClient(status) || [code, type].some((text) => REFUSALS.test(String(text)));
 }
 
-const textOf = ({ text, delta }: ChunkChoice): string => {
+/** The content of a choice. */
+export const textOf = ({ text, delta }: ChunkChoice): string => {
   const content = text ?? delta?.content;
   return typeof content === 'string' ? content : '';
 };
 
-const isPresent = (value: unknown): boolean =>
+export const isPresent = (value: unknown): boolean =>
   value !== undefined && value !== null && value !== '' && !(Array.isArray(value) && value.length === 0);
 
 const hasPart = ({ text, delta, finish_reason }: ChunkChoice): boolean =>

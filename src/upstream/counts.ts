@@ -11,3 +11,7 @@ export const countsOf = (prompt: number, completion: number): Counts => ({
   completion_tokens: completion,
   total_tokens: prompt + completion,
 });
+
+/** The counts of two models together. */
+export const summed = ({ prompt_tokens = 0, completion_tokens = 0 }: Partial<Counts>, more: Counts): Counts =>
+  countsOf(prompt_tokens + more.prompt_tokens, completion_tokens + more.completion_tokens);

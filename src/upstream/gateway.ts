@@ -2,17 +2,16 @@
 import type { ApiContext, Limits } from '../api/context.js';
 import type { Series } from '../telemetry/series.js';
 import { UpstreamMetrics } from '../telemetry/upstream-metrics.js';
-import { Breaker } from './breaker.js';
 import type { OpenBody, PlainAnswer, UpstreamCall } from './call.js';
-import { UpstreamConnection } from './connection.js';
-import type { NetObserver, NetShared } from './net.js';
+import type { NetObserver, NetShared } from './net-parts.js';
 import { NetAccount } from './net-account.js';
 import { NetMargin } from './net-margin.js';
 import type { NetMode, NoNet } from './net-policy.js';
 import { ObservedTry } from './observed-try.js';
 import { passThrough } from './pass-through.js';
+import { type SharedParts, sharedParts } from './shared-parts.js';
 import { TimedAnswer } from './timed-answer.js';
-import type { Upstream, UpstreamModel } from './upstream.js';
+import type { UpstreamModel } from './upstream.js';
 import { promptTokens, reserved, settingsOf, type UpstreamSettings, withCap } from './upstream-body.js';
 import { UsageMeter } from './usage-meter.js';
 
@@ -27,11 +26,9 @@ export interface NetOptions {
 
 const NO_NETS: NetOptions = { mode: 'land', minRight: null, observer: null };
 
-/** A model with the parts that serve it. Models of one upstream share its connections. */
-interface Served {
+/** A model with the parts that serve it. */
+interface Served extends SharedParts {
   readonly model: UpstreamModel;
-  readonly connection: UpstreamConnection;
-  readonly breaker: Breaker;
   readonly metrics: UpstreamMetrics;
 }
 
@@ -48,13 +45,10 @@ export class UpstreamGateway {
     series: Series,
     private readonly nets: NetOptions = NO_NETS,
   ) {
-    const connections = new Map<Upstream, Pick<Served, 'connection' | 'breaker'>>();
-    for (const { upstream } of models) {
-      if (connections.has(upstream)) continue;
-      connections.set(upstream, { connection: new UpstreamConnection(upstream), breaker: new Breaker() });
-    }
+    const upstreams = new Set(models.map(({ upstream }) => upstream));
+    const parts = new Map([...upstreams].map((upstream) => [upstream, sharedParts(upstream)]));
     const served = models.flatMap((model) => {
-      const shared = connections.get(model.upstream);
+      const shared = parts.get(model.upstream);
       const metrics = new UpstreamMetrics(series, model.name);
       return shared === undefined ? [] : [[model.name, { model, ...shared, metrics }] as const];
     });
@@ -133,7 +127,7 @@ export class UpstreamGateway {
 
 /** @param nets asks for the net of a timed answer; null: it has none */
 async function answered(
-  { connection, breaker }: Served,
+  served: Served,
   call: UpstreamCall,
   settings: UpstreamSettings & { readonly mode: NetMode },
   meter: UsageMeter,
@@ -142,7 +136,7 @@ async function answered(
   const { budget, mode } = settings;
   // Without a landing the answer may be late, as the local model's.
   if (budget === null || budget.onMiss === 'continue' || mode === 'off') {
-    return passThrough(connection, call, settings, meter);
+    return passThrough(served.connection, call, settings, meter);
   }
-  return new TimedAnswer(connection, call, { ...settings, budget }, meter, { nets: nets(), breaker }).run();
+  return new TimedAnswer(served, call, { ...settings, budget }, meter, nets()).run();
 }

@@ -22,13 +22,14 @@ function valueStart(json: string, end: number): number | null {
   return at;
 }
 
-/**
- * @param json an object
- * @param values new texts, by field
- * @returns the JSON with these texts in place of the texts of its own fields; a field that is absent or no text stays
- * so
- */
-export function withTexts(json: string, values: Readonly<Record<string, string>>): string {
+/** Where texts were replaced in a JSON. */
+interface Replaced {
+  readonly json: string;
+  /** Length of the part, old and new, that ends behind the last text; null if a field is absent. */
+  readonly head: { readonly old: number; readonly new: number } | null;
+}
+
+function replaced(json: string, values: Readonly<Record<string, string>>): Replaced {
   let left = Object.keys(values).length;
   let out = '';
   let taken = 0;
@@ -48,7 +49,35 @@ export function withTexts(json: string, values: Readonly<Record<string, string>>
     at = taken - 1;
     left--;
   }
-  return out + json.slice(taken);
+  // An unclosed text could go on in another JSON.
+  const isPart = left === 0 && taken < json.length;
+  return { json: out + json.slice(taken), head: isPart ? { old: taken, new: out.length } : null };
+}
+
+/**
+ * @param json an object
+ * @param values new texts, by field
+ * @returns the JSON with these texts in place of the texts of its own fields; a field that is absent or no text stays
+ * so
+ */
+export function withTexts(json: string, values: Readonly<Record<string, string>>): string {
+  return replaced(json, values).json;
+}
+
+/**
+ * As `withTexts`, for the chunks of one stream. Chunks that begin alike up to the last of the texts share its work, and
+ * most servers write `id` and `model` in front.
+ */
+export function textReplacer(values: Readonly<Record<string, string>>): (json: string) => string {
+  let before = '';
+  let after = '';
+  return (json) => {
+    if (before !== '' && json.startsWith(before)) return after + json.slice(before.length);
+    const { json: changed, head } = replaced(json, values);
+    before = head === null ? '' : json.slice(0, head.old);
+    after = head === null ? '' : changed.slice(0, head.new);
+    return changed;
+  };
 }
 
 /** Adds a field at the end of a JSON object that has other fields. */

@@ -87,7 +87,8 @@ export async function localRequest(
   // Depth and audits of the header are for the local model's own callers.
   const request: ApiRequest<object> = { ...call.request, headers: {}, body };
   const read = await readInContext(own, endpoint, request);
-  const named = { ...read, modelName: name, includeUsage: asksUsage(call), continuousUsage: false };
+  const engine = { ...read.engine, isNet: true };
+  const named = { ...read, engine, modelName: name, includeUsage: asksUsage(call), continuousUsage: false };
   return { id: answerId(call), context: own, endpoint, request, read: named };
 }
 

@@ -15,11 +15,13 @@ export class LocalText {
    * @param isStream whether text goes out as it comes; else it waits for the end
    * @param holdsSentences whether it goes out in whole sentences only
    * @param send takes the chunks in their order, each once
+   * @param spoke is called once its first sentence is whole
    */
   constructor(
     private readonly isStream: boolean,
     private readonly holdsSentences: boolean,
     send: (chunk: Chunk) => void,
+    private readonly spoke: () => void,
   ) {
     this.#held = new HeldAnswer(send);
   }
@@ -37,11 +39,12 @@ export class LocalText {
   add(chunk: Chunk): void {
     this.#head = chunk.json;
     const shown = this.holdsSentences ? 'sentence' : 'none';
+    const before = this.#held.sentences;
     this.#held.add(chunk, this.isStream && this.#isShown ? shown : 'all');
-    if (!this.#isShown && this.#held.sentences > 0) this.show();
+    if (before === 0 && this.#held.sentences > before) this.spoke();
   }
 
-  /** No other answer comes: text goes out as it comes, with the text that waits. */
+  /** Text goes out as it comes, with the text that waits. */
   show(): void {
     this.#isShown = true;
     if (!this.isStream || this.#held.received === 0) return;

@@ -7,8 +7,8 @@ import { mayLand } from './landed.js';
 export const NET_MODES = ['off', 'land', 'answer'] as const;
 export type NetMode = (typeof NET_MODES)[number];
 
-/** The cause of a net's start. */
-export type NetTrigger = 'latest_start' | 'upstream_failed' | 'status' | 'breaker';
+/** The cause of a net's start. `expected`: more right answers are to be expected of one at once. */
+export type NetTrigger = 'latest_start' | 'expected' | 'upstream_failed' | 'status' | 'breaker';
 
 /** Why a request has no net, as the header says it. */
 export type NoNet =

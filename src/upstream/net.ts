@@ -4,66 +4,16 @@
  *
  * Must not know: the form of answers, connections.
  */
-import type { ApiContext } from '../api/context.js';
 import { ApiError, ClientGone } from '../api/errors.js';
 import { forecastOf, type NoForecast } from '../api/generation/forecast.js';
 import { monotonicMs, timerUntil } from '../util/clock.js';
-import type { UpstreamCall } from './call.js';
-import type { Deadline } from './deadline.js';
-import { localAnswer, type LocalEnd, localRequest, type LocalRequest, type LocalSink } from './local-answer.js';
-import type { Booking, NetAccount } from './net-account.js';
-import type { NetMargin } from './net-margin.js';
+import { type NetStart, netStart, rightWithin } from './early-start.js';
+import { localAnswer, type LocalEnd, localRequest, type LocalRequest } from './local-answer.js';
+import type { Booking } from './net-account.js';
+import type { NetFor, NetOutcome, NetShared } from './net-parts.js';
 import { barOf, barOfError, type NetTrigger, type NoNet } from './net-policy.js';
 import { estimatedTokens } from './upstream-body.js';
 import { countsOf } from './counts.js';
-
-/** How a net ended, for metrics. */
-export interface NetOutcome {
-  /** The upstream's name. */
-  readonly upstream: string;
-  /**
-   * - `none`: the request had no net. `unused`: it was armed, and did not start.
-   * - `answered`: its answer went out. `overtaken`: it ran, and the upstream answered.
-   * - `failed`: it ran, and had no whole sentence in time. `cancelled`: its client left.
-   */
-  readonly result: 'none' | 'unused' | 'answered' | 'overtaken' | 'failed' | 'cancelled';
-  /** Only of `none`. */
-  readonly reason: NoNet | null;
-  /** Null: it did not start. */
-  readonly trigger: NetTrigger | null;
-  /** From the arrival of the request to the start, ms. */
-  readonly startedMs: number | null;
-  /** From the start to the deadline, ms. */
-  readonly leadMs: number | null;
-  /** From the start to its end, ms. */
-  readonly ranMs: number | null;
-}
-
-/** Gets the outcome of each net once. */
-export interface NetObserver {
-  ended(outcome: NetOutcome): void;
-}
-
-/** The parts that the nets of a server share. */
-export interface NetShared {
-  readonly context: ApiContext;
-  readonly account: NetAccount;
-  readonly margin: NetMargin;
-  readonly minRight: number | null;
-  readonly observer: NetObserver | null;
-}
-
-/** The answer that a net is for. */
-export interface NetFor {
-  readonly name: string;
-  readonly call: UpstreamCall;
-  readonly deadline: Deadline;
-  readonly sink: LocalSink;
-  /** Whether the upstream has no whole sentence so far. */
-  isNeeded(): boolean;
-  /** The local answer is whole. */
-  ended(): void;
-}
 
 const NO_FORECAST: Readonly<Partial<Record<NoForecast, NoNet>>> = {
   too_long: 'context',
@@ -79,9 +29,16 @@ export class Net {
   #isOver = false;
   #local: LocalRequest | null = null;
   #booking: Booking | null = null;
+  /** Gives its part of the engine back. */
+  #giveBack: (() => void) | null = null;
+  /** By the forecast. */
+  #sentenceMs = 0;
   #timer: NodeJS.Timeout | undefined;
   #trigger: NetTrigger | null = null;
   #startedAt: number | null = null;
+  /** Time that its text waits from its first sentence on, ms, and the end of this wait. */
+  #headStartMs = 0;
+  #dueAt: number | null = null;
   #endedAt: number | null = null;
   #end: LocalEnd | null = null;
   #hasFailed = false;
@@ -108,7 +65,7 @@ export class Net {
 
   /** Milliseconds until its latest start. */
   get roomMs(): number {
-    return (this.#booking?.latestStart ?? -Infinity) - monotonicMs();
+    return this.#booking === null ? -Infinity : this.#latestStart - monotonicMs();
   }
 
   /** Resolves once it is armed, or it is known that there is none. @returns whether it is armed */
@@ -137,7 +94,7 @@ export class Net {
     clearTimeout(this.#timer);
     if (this.#none === 'not_forecast') this.#announce();
     this.#stop.abort(new ClientGone());
-    this.#booking?.end();
+    this.#release();
   }
 
   /** @param isAnswer whether the client got its text; @param isGone whether the client has left */
@@ -163,11 +120,6 @@ export class Net {
     });
   }
 
-  /** Tokens of its answer that the key pays. */
-  get paidTokens(): number {
-    return this.end?.tokens ?? 0;
-  }
-
   /** The net in the report of the answer; null for one that did not start. */
   report(): Readonly<Record<string, unknown>> | null {
     if (this.#startedAt === null) return null;
@@ -191,7 +143,7 @@ export class Net {
     return { source: { source: 'local', model, exit, tokens, characters, ms }, met: report?.met !== false };
   }
 
-  /** Estimated counts of a local answer that was cut. @param characters of its text */
+  /** Estimated counts of a local answer. @param characters of its text */
   usage(characters: number) {
     const prompt = this.#local?.read.prompts.reduce((sum, { ids }) => sum + ids.length, 0) ?? 0;
     return countsOf(prompt, estimatedTokens(characters));
@@ -212,12 +164,40 @@ export class Net {
       return 'unsupported';
     });
     if (this.#isOver) {
-      this.#booking?.end();
+      this.#release();
       return;
     }
     this.#none = none;
     this.#announce();
-    if (none === null) this.#watch();
+    if (none !== null) return;
+    this.#watch();
+    const start = this.#start();
+    if (start !== 'latest' && this.answer.isNeeded()) this.#begin('expected', start === 'ahead');
+  }
+
+  /** By the expected right answers at this moment. */
+  #start(): NetStart {
+    const { context } = this.shared;
+    const { answer } = this;
+    const { minExit, maxExit } = this.#local?.read.engine.depth ?? { minExit: 0, maxExit: 0 };
+    const exits = context.model.exits
+      .filter(({ layer }) => layer >= minExit && layer <= maxExit)
+      .map(({ layer, quality }) => ({ layer, right: quality.right ?? 1 }));
+    const now = monotonicMs();
+    const roomMs = answer.deadline.endsAt - now;
+    const lateMs = answer.deadline.endsAt - this.#latestStart;
+    return netStart({
+      upstream: answer.right,
+      early: rightWithin(exits, this.#sentenceMs, roomMs),
+      late: rightWithin(exits, this.#sentenceMs, lateMs),
+      chanceEarly: answer.chanceBy(now + this.#sentenceMs),
+      chanceLate: answer.chanceBy(this.#latestStart + this.#sentenceMs),
+      busy: Math.min(1, context.metrics.live / (context.engine.ready?.slots ?? 1)),
+    });
+  }
+
+  get #latestStart(): number {
+    return this.#booking?.latestStart ?? Infinity;
   }
 
   /** @throws ApiError for a body that the local model can't answer */
@@ -232,13 +212,24 @@ export class Net {
     const forecast = await forecastOf(context, this.#local.read.engine, Math.max(1, deadline.endsAt - monotonicMs()));
     if (typeof forecast === 'string') return NO_FORECAST[forecast] ?? 'capacity';
     const dueAt = deadline.endsAt - margin.of(forecast.sentenceMs);
+    this.#sentenceMs = forecast.sentenceMs;
     const now = monotonicMs();
     if (dueAt - forecast.sentenceMs < now) return 'budget';
     const slots = context.engine.ready?.slots ?? 1;
-    this.#booking = account.book({ dueAt, ...forecast }, now, slots, () => {
+    const { direct, ...work } = forecast;
+    const part = { dueAt, ...work };
+    const moved = (): void => {
       this.#watch();
-    });
-    return this.#booking === null ? 'capacity' : null;
+    };
+    this.#booking = account.book(part, { now, slots, direct }, moved);
+    if (this.#booking === null) return 'capacity';
+    this.#giveBack = context.engine.holdNet(part);
+    return null;
+  }
+
+  #release(): void {
+    this.#booking?.end();
+    this.#giveBack?.();
   }
 
   /** Tells the client, as long as the status line is not out. */
@@ -250,21 +241,38 @@ export class Net {
 
   /** Starts it at its latest start. */
   #watch(): void {
-    clearTimeout(this.#timer);
-    const { latestStart = Infinity } = this.#booking ?? {};
+    const latestStart = this.#latestStart;
     if (this.#isOver || this.isStarted || latestStart === Infinity) return;
+    clearTimeout(this.#timer);
     this.#timer = setTimeout(() => {
       if (this.answer.isNeeded()) this.#begin('latest_start');
     }, timerUntil(latestStart));
   }
 
-  #begin(trigger: NetTrigger): void {
+  /** Its first sentence is whole, or it has ended. The text of a net that started ahead waits for the upstream's. */
+  spoke(): void {
+    const now = monotonicMs();
+    const isFirst = this.#dueAt === null;
+    this.#dueAt ??= now + this.#headStartMs;
+    if (this.#isOver) return;
+    if (this.#dueAt <= now) this.answer.due();
+    else if (isFirst) {
+      this.#timer = setTimeout(() => {
+        if (this.answer.isNeeded()) this.answer.due();
+      }, timerUntil(this.#dueAt));
+    }
+  }
+
+  /** @param isAhead whether its text waits as long as that of one at the latest start */
+  #begin(trigger: NetTrigger, isAhead = false): void {
     const local = this.#local;
     if (this.#isOver || this.isStarted || local === null || this.answer.call.request.signal.aborted) return;
     clearTimeout(this.#timer);
     this.#trigger = trigger;
     this.#startedAt = monotonicMs();
+    if (isAhead) this.#headStartMs = Math.max(0, this.#latestStart - this.#startedAt);
     this.#booking?.began(this.#startedAt);
+    this.#giveBack?.();
     this.#ended = this.#run(local);
   }
 
@@ -276,10 +284,10 @@ export class Net {
       return { report: null, error: null, tokens: 0 };
     });
     this.#endedAt = monotonicMs();
-    this.#booking?.end();
+    this.#release();
     this.#end = end;
     this.#hasFailed = end.report === null && !this.#isOver;
     if (end.error !== null) this.answer.call.request.addLogFields({ net_error: end.error.code });
-    if (!this.#isOver && end.report !== null) this.answer.ended();
+    if (end.report !== null) this.spoke();
   }
 }

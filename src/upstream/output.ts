@@ -2,9 +2,26 @@
 import { type ApiError, toApiError } from '../api/errors.js';
 import type { ClientStream, PlainAnswer, UpstreamCall } from './call.js';
 import type { Chunk, ChunkJson } from './chunk.js';
+import { type Counts, summed } from './counts.js';
 import { withField } from './json-fields.js';
 import { broken, DONE } from './pass-through.js';
 import { WholeAnswer } from './whole-answer.js';
+
+/** The end of an answer. */
+export interface AnswerEnd {
+  /** Chunks in place of the upstream's own; none behind an answer that its model ended. */
+  readonly last: readonly ChunkJson[];
+  readonly report: object;
+  readonly headers: Readonly<Record<string, string>>;
+  /** Counts of a model whose text did not go out, for `usage`; null: there is none. */
+  readonly others: Counts | null;
+}
+
+/** A chunk whose counts have those of the other model as well. */
+function counted(json: ChunkJson, others: Counts | null): ChunkJson {
+  const { usage } = json;
+  return others === null || usage == null ? json : { ...json, usage: { ...usage, ...summed(usage, others) } };
+}
 
 export interface Output {
   /** Whether text that was sent may be seen by the client. */
@@ -14,8 +31,7 @@ export interface Output {
   drained(): Promise<void> | null;
   /** Gives an answer that is no stream of chunks. */
   plain(answer: PlainAnswer): PlainAnswer | null;
-  /** @param last chunks in place of the upstream's own; @param report behind an answer that its upstream ended */
-  end(last: readonly ChunkJson[], report: object, headers: Readonly<Record<string, string>>): PlainAnswer | null;
+  end(end: AnswerEnd): PlainAnswer | null;
   /** @throws the error itself if the response has not begun */
   fail(thrown: unknown): null;
 }
@@ -47,11 +63,13 @@ export class StreamOutput implements Output {
     return null;
   }
 
-  end(last: readonly ChunkJson[], report: object): null {
-    this.#waiting.forEach(({ data }, index) => {
+  end({ last, report, others }: AnswerEnd): null {
+    this.#waiting.forEach(({ data: own, json }, index) => {
+      const all = counted(json, others);
+      const data = all === json ? own : JSON.stringify(all);
       this.#write(index === 0 && last.length === 0 ? withField(data, 'sortie', report) : data);
     });
-    for (const chunk of last) this.#write(JSON.stringify(chunk));
+    for (const chunk of last) this.#write(JSON.stringify(counted(chunk, others)));
     this.#out.end(DONE);
     return null;
   }
@@ -82,9 +100,9 @@ export class WholeOutput implements Output {
     return answer;
   }
 
-  end(last: readonly ChunkJson[], report: object, headers: Readonly<Record<string, string>>): PlainAnswer {
+  end({ last, report, headers, others }: AnswerEnd): PlainAnswer {
     for (const chunk of last) this.#whole.add(chunk);
-    const body = JSON.stringify(this.#whole.body({ sortie: report }));
+    const body = JSON.stringify(counted(this.#whole.body({ sortie: report }), others));
     return { status: 200, headers: { 'content-type': 'application/json; charset=utf-8', ...headers }, body };
   }
 

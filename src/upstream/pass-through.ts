@@ -4,12 +4,12 @@
  * Must not know: landings.
  */
 import { ApiError, ClientGone, toApiError } from '../api/errors.js';
-import { readChunk } from './chunk.js';
+import { type ChunkJson, isPresent, textOf } from './chunk.js';
 import { monotonicMs } from '../util/clock.js';
 import { answerId, type ClientStream, type PlainAnswer, type UpstreamCall } from './call.js';
 import { connectionError, type UpstreamConnection, type UpstreamResponse, wholeBody } from './connection.js';
-import { withTexts } from './json-fields.js';
-import { frameOf, incoming } from './sse-events.js';
+import { textReplacer, withTexts } from './json-fields.js';
+import { arrivals, frameOf } from './sse-events.js';
 import { budgetHeader, forwardedBody, type UpstreamSettings } from './upstream-body.js';
 import type { UsageMeter } from './usage-meter.js';
 
@@ -72,14 +72,20 @@ async function passEvents(
 ): Promise<void> {
   let isEnded = false;
   let isDone = false;
+  const renamed = textReplacer(names);
   try {
-    for await (const event of incoming(body)) {
-      if (event.type === 'comment') out.write(frameOf(event));
-      else {
-        isDone ||= event.data === DONE;
-        out.write(frameOf({ ...event, data: withTexts(event.data, names) }));
-        if (count(event.data, meter)) isEnded = true;
+    for await (const events of arrivals(body)) {
+      // One write for all events that arrive together.
+      let frames = '';
+      for (const event of events) {
+        if (event.type === 'comment') frames += frameOf(event);
+        else {
+          frames += frameOf({ ...event, data: renamed(event.data) });
+          if (event.data === DONE) isDone = true;
+          else if (count(event.data, meter)) isEnded = true;
+        }
       }
+      if (frames !== '') out.write(frames);
       await out.drained();
       signal.throwIfAborted();
     }
@@ -102,13 +108,20 @@ export function broken(out: ClientStream, error: ApiError): void {
   out.end(DONE);
 }
 
-/** Reads a chunk for the counts. Errors and other chunks pass unread. @returns whether it ends a choice */
+/** Reads a chunk for the counts. Errors and other texts pass unread. @returns whether it ends a choice */
 function count(data: string, meter: UsageMeter): boolean {
   try {
-    const { json, text, finishReason } = readChunk(data);
+    const json = JSON.parse(data) as ChunkJson;
+    if (isPresent(json.error)) return false;
     meter.read(json);
-    meter.text(text.length);
-    return finishReason !== null;
+    let characters = 0;
+    let isEnd = false;
+    for (const choice of json.choices ?? []) {
+      characters += textOf(choice).length;
+      isEnd ||= typeof choice.finish_reason === 'string';
+    }
+    meter.text(characters);
+    return isEnd;
   } catch {
     return false;
   }

@@ -8,8 +8,11 @@ const MOST_EVENT = 16 * 1024 * 1024;
 export type Incoming =
   (EventSourceMessage & { readonly type: 'event' }) | { readonly type: 'comment'; readonly text: string };
 
-/** @throws ApiError upstream_failed for an event that is too long */
-export async function* incoming(body: AsyncIterable<Uint8Array>): AsyncGenerator<Incoming, void, undefined> {
+/**
+ * The events, in the groups in which they arrive.
+ * @throws ApiError upstream_failed for an event that is too long
+ */
+export async function* arrivals(body: AsyncIterable<Uint8Array>): AsyncGenerator<Incoming[], void, undefined> {
   const ready: Incoming[] = [];
   const fault = { isTooLong: false };
   const parser = createParser({
@@ -22,11 +25,16 @@ export async function* incoming(body: AsyncIterable<Uint8Array>): AsyncGenerator
   for await (const bytes of body) {
     parser.feed(decoder.decode(bytes, { stream: true }));
     if (fault.isTooLong) throw new ApiError('upstream_failed', 'An event of the upstream is too long.');
-    yield* ready.splice(0);
+    if (ready.length > 0) yield ready.splice(0);
   }
   // Some servers omit the empty line after the last event.
   parser.feed(`${decoder.decode()}\n\n`);
-  yield* ready;
+  yield ready;
+}
+
+/** As `arrivals`, one by one. */
+export async function* incoming(body: AsyncIterable<Uint8Array>): AsyncGenerator<Incoming, void, undefined> {
+  for await (const events of arrivals(body)) yield* events;
 }
 
 /** The text of an event or a comment on the wire. */
@@ -34,6 +42,5 @@ export function frameOf(event: Incoming): string {
   if (event.type === 'comment') return `: ${event.text}\n\n`;
   const { event: name, id, data } = event;
   const head = `${name === undefined ? '' : `event: ${name}\n`}${id === undefined ? '' : `id: ${id}\n`}`;
-  const lines = data.split('\n').map((line) => `data: ${line}\n`);
-  return `${head}${lines.join('')}\n`;
+  return `${head}data: ${data.replaceAll('\n', '\ndata: ')}\n\n`;
 }

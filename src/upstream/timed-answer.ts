@@ -8,42 +8,31 @@ import { ApiError, ClientGone } from '../api/errors.js';
 import { SOURCE_HEADER } from '../api/schemas/headers.js';
 import { monotonicMs } from '../util/clock.js';
 import type { Ending } from '../util/outcome.js';
-import type { Breaker } from './breaker.js';
 import type { PlainAnswer, UpstreamCall } from './call.js';
 import { isStreamed } from './call.js';
 import { type Chunk, type ChunkJson, readChunk, Refused } from './chunk.js';
-import { connectionError, type UpstreamConnection, type UpstreamResponse } from './connection.js';
+import { connectionError, type UpstreamResponse } from './connection.js';
+import { type Counts, countsOf } from './counts.js';
 import { Deadline, DeadlinePassed } from './deadline.js';
 import { HeldAnswer, type Hold } from './held-answer.js';
 import { withTexts } from './json-fields.js';
 import { LocalText } from './local-text.js';
 import { type Landed, type LandingTrigger, lastChunks, mayLand } from './landed.js';
-import { Net, type NetShared } from './net.js';
-import { isNetted, type NetTrigger } from './net-policy.js';
+import { Net } from './net.js';
+import type { NetShared } from './net-parts.js';
+import { isNetted } from './net-policy.js';
 import { type Output, StreamOutput, WholeOutput } from './output.js';
 import { DONE, namesHere, plainAnswer } from './pass-through.js';
+import { FirstSentence } from './sentence-times.js';
+import type { SharedParts } from './shared-parts.js';
 import { incoming } from './sse-events.js';
-import { failedOften, late, LocalAnswers } from './timed-faults.js';
-import { budgetHeader, forwardedBody, type UpstreamSettings } from './upstream-body.js';
+import { type Failed, failedOften, late, LocalAnswers } from './timed-faults.js';
+import type { UpstreamSettings } from './upstream-body.js';
 import { timedReport } from './timed-report.js';
+import { asked } from './timed-request.js';
 import type { UsageMeter } from './usage-meter.js';
 
 type Budgeted = UpstreamSettings & { readonly budget: NonNullable<UpstreamSettings['budget']> };
-
-/** The parts that the answers of an upstream share. */
-interface Shared {
-  /** Null: no net. */
-  readonly nets: NetShared | null;
-  readonly breaker: Breaker;
-}
-
-/** An upstream that gives no more: with an error, or a response that is one. */
-interface Failed {
-  readonly trigger: NetTrigger;
-  readonly failure: Error | PlainAnswer;
-}
-
-const LOCAL = { [SOURCE_HEADER]: 'local' };
 
 export class TimedAnswer {
   readonly #deadline: Deadline;
@@ -51,6 +40,7 @@ export class TimedAnswer {
   readonly #held: HeldAnswer;
   readonly #net: Net | null;
   readonly #local: LocalText;
+  readonly #first: FirstSentence;
   /** The client leaves, the deadline passes, or the answer has ended. */
   readonly #signal: AbortSignal;
   readonly #ended = new AbortController();
@@ -58,12 +48,13 @@ export class TimedAnswer {
   #head: ChunkJson = {};
   #isLate = false;
 
+  /** @param nets null: the answer has no net */
   constructor(
-    private readonly connection: UpstreamConnection,
+    private readonly shared: SharedParts,
     private readonly call: UpstreamCall,
     private readonly settings: Budgeted,
     private readonly meter: UsageMeter,
-    private readonly shared: Shared,
+    nets: NetShared | null,
   ) {
     const { arrivedAt, signal } = call.request;
     const deadline = new Deadline(arrivedAt, settings.budget.totalMs);
@@ -76,11 +67,13 @@ export class TimedAnswer {
       if (chunk.text !== '' || chunk.isOther || chunk.finishReason !== null) this.#claim('upstream');
       if (this.#winner !== 'local') output.send(chunk);
     });
-    this.#local = new LocalText(output.isSeen, settings.holdsSentences, (chunk) => {
+    const sendLocal = (chunk: Chunk): void => {
       this.#claim('local');
       if (this.#winner === 'local') output.send(chunk);
-    });
-    this.#net = shared.nets === null ? null : this.#netOf(shared.nets);
+    };
+    this.#local = new LocalText(output.isSeen, settings.holdsSentences, sendLocal, () => this.#net?.spoke());
+    this.#first = new FirstSentence(shared.sentences, monotonicMs());
+    this.#net = nets === null ? null : this.#netOf(nets);
   }
 
   #netOf(nets: NetShared): Net {
@@ -91,11 +84,15 @@ export class TimedAnswer {
       },
       drained: () => this.#output.drained(),
     };
-    const ended = (): void => {
-      this.#claim('local');
+    const due = (): void => {
+      this.#local.show();
+      if (this.#net?.end !== null) this.#claim('local');
     };
     const isNeeded = (): boolean => this.#winner === null && !this.#held.hasSentence;
-    return new Net(nets, { name: call.model, call, deadline: this.#deadline, sink, isNeeded, ended });
+    const { right } = this.shared.connection.upstream;
+    const chanceBy = (at: number): number => this.#first.chanceBy(at);
+    const own = { name: call.model, call, deadline: this.#deadline, sink, right };
+    return new Net(nets, { ...own, chanceBy, isNeeded, due });
   }
 
   /**
@@ -122,6 +119,7 @@ export class TimedAnswer {
       this.#claim('upstream');
       return this.#winner === 'local' ? { trigger: 'upstream_failed', failure: new LocalAnswers() } : { plain };
     } catch (thrown) {
+      if (this.#signal.aborted) this.#first.known(false, monotonicMs());
       const failure = connectionError(thrown, this.#signal);
       return { trigger: 'upstream_failed', failure: failure instanceof Error ? failure : new Error(String(failure)) };
     }
@@ -167,21 +165,18 @@ export class TimedAnswer {
     if (end !== null) {
       this.#claim('local');
       this.#local.finish();
-      this.#answeredLocally('whole');
-      return this.#output.end([], this.#report('local', null), LOCAL);
+      return this.#answeredLocally(null);
     }
-    const cut = this.#local.cut();
-    if (cut.length === 0) return undefined;
-    this.#answeredLocally(cut.isSentence ? 'landed' : 'cut');
-    const report = this.#report('local', { trigger: 'deadline', characters: cut.length, sentence: cut.isSentence });
-    const usage = net.usage(cut.length);
-    return this.#output.end(lastChunks(this.call, this.#local.head, { ...cut, usage, report }), report, LOCAL);
+    const { length: characters, isSentence: sentence } = this.#local.cut();
+    return characters === 0 ? undefined : this.#answeredLocally({ trigger: 'deadline', characters, sentence });
   }
 
-  #answeredLocally(end: Ending['end']): void {
+  #answeredLocally(landed: Landed | null): PlainAnswer | null {
     const trigger = this.#deadline.signal.aborted ? 'deadline' : 'upstream_failed';
-    this.meter.broke(trigger, { end });
-    this.meter.standIn(this.#net?.paidTokens ?? 0);
+    this.meter.broke(trigger, { end: landed === null ? 'whole' : landed.sentence ? 'landed' : 'cut' });
+    const { end = null } = this.#net ?? {};
+    this.meter.standIn(end?.tokens ?? this.#localUsage().total_tokens);
+    return this.#finished('local', landed);
   }
 
   /** The first text decides whose answer it is. The other side ends. */
@@ -195,7 +190,7 @@ export class TimedAnswer {
   /** Reads the answer of the upstream. @returns an answer that is no stream; null at the end of one */
   async #read(): Promise<PlainAnswer | null> {
     const { call, meter } = this;
-    const response = await this.#asked();
+    const response = await asked(this.shared, call, this.#deadline, this.#signal);
     meter.began(response.status);
     if (!response.isStream) return plainAnswer(response, namesHere(call), meter, this.#signal);
     try {
@@ -204,33 +199,6 @@ export class TimedAnswer {
       response.body.destroy();
     }
     return null;
-  }
-
-  async #asked(): Promise<UpstreamResponse> {
-    const { call, connection } = this;
-    const { breaker } = this.shared;
-    const asked = connection.post({
-      path: call.path,
-      body: forwardedBody(call.request, connection.upstream, this.#streaming()),
-      requestId: call.request.id,
-      headers: {
-        ...call.traceHeaders,
-        ...budgetHeader(connection.upstream, this.#deadline.endsAt - monotonicMs()),
-      },
-      signal: this.#signal,
-    });
-    const response = await asked.catch((error: unknown) => {
-      if (!this.#signal.aborted) breaker.failed(monotonicMs());
-      throw error;
-    });
-    if (response.status >= 500) breaker.failed(monotonicMs());
-    else breaker.succeeded();
-    return response;
-  }
-
-  /** The upstream streams in any case. A client that asked for no stream gets its counts of tokens. */
-  #streaming(): Readonly<Record<string, unknown>> {
-    return isStreamed(this.call) ? {} : { stream: true, stream_options: { include_usage: true } };
   }
 
   async #readEvents({ body }: UpstreamResponse): Promise<void> {
@@ -254,7 +222,9 @@ export class TimedAnswer {
     this.#held.add(chunk, this.#hold());
     // The text of a whole answer is sent at its end.
     const { sentences, isFinished, isOther } = this.#held;
-    if (sentences > 0 || isFinished || isOther) this.#claim('upstream');
+    if (sentences === 0 && !isFinished && !isOther) return;
+    this.#first.known(true, monotonicMs());
+    this.#claim('upstream');
   }
 
   #hold(): Hold {
@@ -269,7 +239,7 @@ export class TimedAnswer {
 
   #whole(): PlainAnswer | null {
     this.#held.releaseAll();
-    return this.#output.end([], this.#report('upstream', null), { [SOURCE_HEADER]: 'upstream' });
+    return this.#finished('upstream', null);
   }
 
   /** The deadline has passed, or the upstream failed. */
@@ -281,9 +251,7 @@ export class TimedAnswer {
     const end = this.#end();
     this.meter.broke(trigger, this.#ending(end));
     if (end === null) return this.#output.fail(this.#isLate ? late() : error);
-    const report = this.#report('upstream', { trigger, characters: end.length, sentence: end.isSentence });
-    const last = lastChunks(this.call, this.#head, { ...end, usage: this.meter.usage, report });
-    return this.#output.end(last, report, { [SOURCE_HEADER]: 'upstream-landed' });
+    return this.#finished('upstream', { trigger, characters: end.length, sentence: end.isSentence });
   }
 
   /** Ends the text where it may end; null if it can't. */
@@ -304,10 +272,35 @@ export class TimedAnswer {
     return { end: 'cut', isEmpty: !this.#output.isSeen || !this.#held.isOther };
   }
 
-  #report(side: 'upstream' | 'local', landed: Landed | null): Readonly<Record<string, unknown>> {
-    const upstream = { ...this.meter.report(), aborted: landed !== null || side === 'local' };
-    const characters = side === 'local' ? this.#local.received : this.#held.received;
-    const { model: name } = this.call;
-    return timedReport({ side, landed, characters, name, upstream, deadline: this.#deadline, net: this.#net });
+  /** @param landed null: the answer has the end of its model */
+  #finished(side: 'upstream' | 'local', landed: Landed | null): PlainAnswer | null {
+    const { call, meter } = this;
+    const isLocal = side === 'local';
+    const others = this.#othersUsage(side);
+    if (!isLocal) meter.standIn(others?.total_tokens ?? 0);
+    const report = timedReport({
+      side,
+      landed,
+      name: call.model,
+      deadline: this.#deadline,
+      net: this.#net,
+      characters: isLocal ? this.#local.received : this.#held.received,
+      upstream: { ...meter.report(), aborted: landed !== null || isLocal },
+    });
+    const usage = isLocal ? this.#localUsage() : meter.usage;
+    const head = isLocal ? this.#local.head : this.#head;
+    const last = landed === null ? [] : lastChunks(call, head, { isSentence: landed.sentence, usage, report });
+    return this.#output.end({ last, report, headers: { [SOURCE_HEADER]: report.source }, others });
+  }
+
+  /** Estimated counts of the local answer so far. */
+  #localUsage(): Counts {
+    return this.#net?.usage(this.#local.received) ?? countsOf(0, 0);
+  }
+
+  /** Counts of the model whose text did not go out; null: it had no part. */
+  #othersUsage(side: 'upstream' | 'local'): Counts | null {
+    if (side === 'local') return this.meter.status === 200 ? this.meter.usage : null;
+    return this.#local.received > 0 ? this.#localUsage() : null;
   }
 }

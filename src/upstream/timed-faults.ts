@@ -1,5 +1,13 @@
 /** Why the part of an upstream in a timed answer ends. */
 import { ApiError } from '../api/errors.js';
+import type { PlainAnswer } from './call.js';
+import type { NetTrigger } from './net-policy.js';
+
+/** An upstream that gives no more: with an error, or a response that is one. */
+export interface Failed {
+  readonly trigger: NetTrigger;
+  readonly failure: Error | PlainAnswer;
+}
 
 /** The reason with which the request to an upstream ends that the local model has answered. */
 export class LocalAnswers extends Error {

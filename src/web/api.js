@@ -35,7 +35,7 @@ async function getJson(path) {
 }
 
 /**
- * The model and the exits that this client may use, shallowest first.
+ * The model, the exits that this client may use, shallowest first, and the names of upstream models.
  * @throws RequestError with the code `loading` while the model loads
  */
 export async function loadServer() {
@@ -50,7 +50,9 @@ export async function loadServer() {
   // Exits of a looped model count loops.
   const unit = loops === undefined ? 'layer' : 'loop';
   const layers = loops ?? props.architecture?.layers ?? Math.max(...exits.map(({ layer }) => layer));
-  return { model: props.model, exits, layers, unit, device: props.device, maxChoices: props.limits?.max_choices ?? 1 };
+  const upstreams = data.filter(({ owned_by: owner }) => owner === 'upstream').map(({ id }) => id);
+  const maxChoices = props.limits?.max_choices ?? 1;
+  return { model: props.model, exits, layers, unit, device: props.device, maxChoices, upstreams };
 }
 
 /** The text of /metrics, or null if another port serves it. */
@@ -132,6 +134,23 @@ export async function* streamContinuation({ messages, text, ...body }, signal) {
     postJson('tokenize', { prompt: text, add_special_tokens: false }, signal),
   ]);
   yield* stream('v1/completions', { ...body, prompt: [...before.tokens, ...said.tokens] }, signal);
+}
+
+/**
+ * Streams a chat completion of an upstream model and yields its parts: `text`, the `finish` reason or null, and in the
+ * last part the `report`, null without a budget.
+ * @param onOpen gets the headers that say whether the answer has a net: its state, and the reason
+ * @throws RequestError
+ */
+export async function* streamUpstream(body, { signal, onOpen }) {
+  const response = await post('v1/chat/completions', { ...body, stream: true }, signal);
+  onOpen(response.headers.get('x-sortie-net'), response.headers.get('x-sortie-net-reason'));
+  for await (const event of events(response)) {
+    if (event.error) throw new RequestError(event.error.message, event.error);
+    const choice = event.choices?.[0];
+    const report = event.sortie?.source === undefined ? null : event.sortie;
+    yield { text: choice?.delta?.content ?? '', finish: choice?.finish_reason ?? null, report };
+  }
 }
 
 async function post(path, body, signal) {

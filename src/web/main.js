@@ -5,13 +5,15 @@ import { openCompare } from './compare.js';
 import { defineScale, paint } from './depth.js';
 import { $, announce, element, showError } from './dom.js';
 import { openLoad } from './load.js';
+import { openNet } from './net.js';
 
 const RETRY_MS = 1500;
-const VIEWS = ['compare', 'chat', 'load'];
+const VIEWS = ['compare', 'chat', 'load', 'net'];
 
 const chat = openChat();
 const compare = openCompare();
 const load = openLoad();
+const net = openNet();
 
 function showScale({ model, exits, layers, unit, device }) {
   defineScale(exits.map(({ layer }) => layer));
@@ -29,7 +31,7 @@ async function connect() {
   try {
     const server = await loadServer();
     showScale(server);
-    for (const view of [compare, chat, load]) view.show(server);
+    for (const view of [compare, chat, load, net]) view.show(server);
     showError('');
     announce('The model is ready.');
   } catch (error) {
@@ -63,8 +65,9 @@ for (const view of VIEWS) {
   tab.addEventListener('click', () => select(view));
   tab.addEventListener('keydown', ({ key }) => {
     const at = VIEWS.indexOf(view);
-    const to = { ArrowRight: at + 1, ArrowLeft: at + VIEWS.length - 1, Home: 0, End: VIEWS.length - 1 }[key];
-    if (to !== undefined) select(VIEWS[to % VIEWS.length], { focus: true });
+    const shown = VIEWS.filter((each) => !$(`tab-${each}`).hidden);
+    const to = { ArrowRight: at + 1, ArrowLeft: at + shown.length - 1, Home: 0, End: shown.length - 1 }[key];
+    if (to !== undefined) select(shown[to % shown.length], { focus: true });
   });
 }
 

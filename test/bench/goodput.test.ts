@@ -8,7 +8,7 @@ import { budgetsOf, checkedQuestions, type GoodputAnswer, type Job, jobsOf } fro
 import { sampledQuestions, sender } from '../../bench/goodput/job.js';
 import { cellTable, comparisonTable } from '../../bench/goodput/lines.js';
 import { earlier, type Record as BenchRecord, type Run, withRun } from '../../bench/goodput/record.js';
-import { allSides, sideOf } from '../../bench/goodput/side.js';
+import { allSides, expectedAccuracy, sideOf } from '../../bench/goodput/side.js';
 import { type Sent, summaryOf } from '../../bench/goodput/summary.js';
 import { NO_BUDGET } from '../../src/loadgen/budgets.js';
 import { intervalShare, isMet } from '../../src/loadgen/summary.js';
@@ -94,6 +94,15 @@ void t.test('budgets are ms or multiples, and others are named', async (t) => {
     t.throws(() => budgetsOf(text, 1), { message: /^--budgets must be positive ms or multiples .*, got "/ });
 });
 
+void t.test('expected answers need the accuracy of every exit', async (t) => {
+  const model = { name: 'm', layers: [10, 30], endTokens: [2], accuracy: new Map([['30', 1]]) };
+  t.throws(() => expectedAccuracy(model), {
+    message: /^--expected must have a model .* "right" .*, got "m" without it at exit 10$/,
+  });
+  const whole = new Map([...model.accuracy, ['10', 0.5] as const]);
+  t.equal(expectedAccuracy({ ...model, accuracy: whole }), whole);
+});
+
 void t.test('a side states a budget, or an exit with a pressure', async (t) => {
   const model = { name: 'm', layers: [10, 30], endTokens: [2], promptExit: 20, accuracy: new Map([['30', 1]]) };
   const stated = (name: string) => {
@@ -110,6 +119,9 @@ void t.test('a side states a budget, or an exit with a pressure', async (t) => {
   ]);
   t.strictSame(stated('truncates 10')[1], {
     ...{ 'x-latency-budget-ms': '500', 'x-exit-layer': '10', 'x-budget-on-miss': 'truncate' },
+  });
+  t.strictSame(stated('rejects 10')[1], {
+    ...{ 'x-latency-budget-ms': '500', 'x-exit-layer': '10', 'x-budget-on-miss': 'reject' },
   });
   const auto = { 'x-latency-budget-ms': '500', 'x-budget-hint': 'auto' };
   t.strictSame(stated('routed auto'), ['routed', auto, {}]);

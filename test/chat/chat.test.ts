@@ -176,6 +176,15 @@ void t.test('the note says a cut, and one exit without its count', async (t) => 
   t.match(noteOf({ ...facts, budgetMs: 12_000 }), /budget 12.0 s missed · cut at its deadline or the longest length$/);
 });
 
+void t.test('the note says how an answer of an upstream model ends', async (t) => {
+  const report = { actual_ms: 900, budget_ms: 1000, met: true, landed: null } as const;
+  const facts = { tokens: 9, firstMs: 80, totalMs: 950, exits: null, budgetMs: 1000, isCut: false };
+  const note = (more: object): string => noteOf({ ...facts, report: { ...report, ...more } });
+  t.match(note({ source: 'upstream' }), /first after 80 ms · budget 1000 ms met$/);
+  t.match(note({ source: 'upstream-landed', landed: { characters: 5 } }), /met · landed$/);
+  t.match(note({ source: 'local' }), /met · by the local model$/);
+});
+
 void t.test('the note says the reason of a shallow exit, and a landing', async (t) => {
   const plan = { serviceClass: 'best_effort', exit: 15, reason: 'load' } as const;
   const landed = { at: 2, pressure: 3, probability: 0.1 };

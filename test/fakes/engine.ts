@@ -23,6 +23,7 @@ import type {
   StepMessage,
   TokenEvent,
   TokenLogprobs,
+  PromisedPart,
 } from '../../src/protocol/index.js';
 
 export interface Script {
@@ -118,6 +119,8 @@ export class FakeEngine extends EventEmitter<EngineEvents> implements Engine {
   ready: ReadyMessage | null = READY;
   readonly requests: SequenceRequest[] = [];
   readonly cancelled: string[] = [];
+  /** Parts of armed nets. */
+  readonly nets = new Set<PromisedPart>();
   readonly #live = new Map<string, Live>();
   readonly #open = new OpenSequences(() => undefined);
   unreadMs = 0;
@@ -182,6 +185,11 @@ export class FakeEngine extends EventEmitter<EngineEvents> implements Engine {
     clearTimeout(this.#live.get(id)?.timer);
     this.#live.delete(id);
     this.#step({ rejected: [{ id, reason: 'budget_infeasible', leastFeasibleMs: null }] });
+  }
+
+  holdNet(part: PromisedPart): () => void {
+    this.nets.add(part);
+    return () => this.nets.delete(part);
   }
 
   cancelAll(reason: CancelReason): void {

@@ -92,6 +92,13 @@ export async function say({ response }: Exchange, text: string, paceMs = 0): Pro
   }
 }
 
+/** Begins an answer with a text. @param paceMs between two words */
+export async function starts(exchange: Exchange, text: string, paceMs = 0): Promise<void> {
+  begin(exchange);
+  exchange.response.write(event(chunk({ role: 'assistant', content: '' })));
+  await say(exchange, text, paceMs);
+}
+
 /** Ends an answer as OpenAI does. */
 export function finish({ response }: Exchange): void {
   response.end(event(chunk({}, 'stop')) + event('[DONE]'));
@@ -101,8 +108,6 @@ export function finish({ response }: Exchange): void {
 export const answers =
   (text: string, paceMs = 0): UpstreamScript =>
   async (exchange) => {
-    begin(exchange);
-    exchange.response.write(event(chunk({ role: 'assistant', content: '' })));
-    await say(exchange, text, paceMs);
+    await starts(exchange, text, paceMs);
     finish(exchange);
   };

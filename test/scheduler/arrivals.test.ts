@@ -4,7 +4,7 @@ import { defaultPolicy } from '../../src/scheduler/policy.js';
 import { type Arrival, expectedAt } from '../../src/scheduler/depth-bound.js';
 
 const arrivalAt = (at: number, positions: number, budgetMs: number, tenant = 'a'): Arrival => {
-  return { at, tenant, positions, budgetMs, maxTokens: 1024 };
+  return { at, tenant, positions, budgetMs, maxTokens: 1024, lands: true };
 };
 
 /** Arrivals of 200 positions and budgets of 2 s, one each `gapMs`, up to time 0. */

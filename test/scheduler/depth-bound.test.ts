@@ -13,7 +13,7 @@ const rows = Array.from({ length: 2 }, (_, i) => answering(`row${i}`, ample, nat
 const prompts = (count: number, more: Given = {}): Sequence[] =>
   Array.from({ length: count }, (_, i) => asking(`p${i}`, total(2000, 'land'), { ...natural, ...more }));
 const expected = (perSecond: number, budgetMs = 2000): Expected => {
-  const asked = { budgetMs, maxTokens: 1024 };
+  const asked = { budgetMs, maxTokens: 1024, lands: true };
   return { rate: perSecond / 1000, positions: 100, asked: [asked, asked, asked] };
 };
 void t.test('without arrivals nothing bounds depth', async (t) => {
@@ -34,6 +34,16 @@ void t.test('an idle engine has no bound, nor a request that is alone, whatever 
   t.same(deepestUnder(snapshot(), expected(100)), DEEPEST);
   t.same(deepestUnder(snapshot({ waiting: prompts(1) }), expected(100)), DEEPEST);
   t.same(deepestUnder(snapshot({ live: rows.slice(0, 1) }), expected(100)), DEEPEST);
+});
+
+void t.test('a part of an answer that can not land is worth nothing', async (t) => {
+  const of = (lands: boolean, perSecond: number): number => {
+    const asked = { budgetMs: 2000, maxTokens: 1024, lands };
+    return deepestUnder(snapshot({ live: rows }), { rate: perSecond / 1000, positions: 100, asked: [asked] });
+  };
+  const bounded = (lands: boolean): number =>
+    Array.from({ length: 60 }, (_, i) => i + 1).find((perSecond) => of(lands, perSecond) < DEEPEST) ?? Infinity;
+  t.ok(bounded(false) < bounded(true), `${bounded(false)} and ${bounded(true)} a second`);
 });
 
 void t.test('requests without a total budget make no bound', async (t) => {
@@ -86,6 +96,19 @@ void t.test('of the prompts that came only the positions without a prefix are lo
   t.equal(exitAfter(0), 15);
 });
 
+void t.test('a rejected request is load, unless not even an idle machine keeps its budget', async (t) => {
+  const exitAfter = (budgetMs: number): number | undefined => {
+    const planner = plannerOf();
+    for (let now = NOW - 4000; now < NOW; now += 20) {
+      const rejected = asking(`past${now}`, total(budgetMs, 'land'), { ...natural, arrivedAt: now });
+      planner.observeRejection(rejected, stateOf({ now }));
+    }
+    return planOf(planner, stateOf({ live: [...rows, prompting('new', ample, natural)] })).exits.get('new');
+  };
+  t.ok((exitAfter(500) ?? 30) < 30);
+  t.equal(exitAfter(30), 30);
+});
+
 void t.test('no bound is shallower than all requests allow', async (t) => {
   const live = rows.map((each) => changed(each, { minExit: 20 }));
   t.ok(deepestUnder(snapshot({ live }), expected(1e4)) >= 2);
@@ -97,10 +120,10 @@ void t.test('a burst counts as load, and one prompt does not', async (t) => {
   const of = (count: number): number => deepestUnder(snapshot({ live: rows, waiting: prompts(count) }), expected(0));
   t.equal(of(1), of(0), 'one prompt');
   t.ok(of(60) < of(1), `${of(60)}`);
-  // Beside the request itself, 23 prompts that are due within two seconds are as much as 11.5 a second.
+  // Beside the request itself, 36 prompts that are due within two seconds are as much as 18 a second.
   const atRate = (perSecond: number): number => deepestUnder(snapshot({ live: rows }), expected(perSecond));
-  t.same([of(23), of(24)], [atRate(10), atRate(11.5)]);
-  t.ok(of(24) < of(23));
+  t.same([of(34), of(37)], [atRate(16.5), atRate(18)]);
+  t.ok(of(37) < of(34));
 });
 
 void t.test('prompts that can not be in time are no load', async (t) => {
@@ -117,7 +140,7 @@ void t.test('a slower machine is a higher load', async (t) => {
 });
 
 void t.test('requests for one token make no load, whatever their budgets', async (t) => {
-  const asked = { budgetMs: 86_400_000, maxTokens: 1 };
+  const asked = { budgetMs: 86_400_000, maxTokens: 1, lands: true };
   const flood = { rate: 0.064, positions: 5, asked: [asked, asked] };
   t.same(deepestUnder(snapshot({ live: rows }), flood), DEEPEST);
   t.ok(deepestUnder(snapshot({ live: rows }), { ...flood, asked: [{ ...asked, maxTokens: 1024 }] }) < DEEPEST);

@@ -62,7 +62,7 @@ void t.test('a request that waits beyond the time for a sentence is hopeless, un
   const budget = { totalMs: 1000, ttftMs: null, tpotMs: null, onMiss: 'land' as const };
   const ask = asking('a', budget, { ...given, isExactLength: false });
   const isHopeless = (now: number, sequence = ask): boolean =>
-    planner.hopeless(stateOf({ now, waiting: [sequence] })).includes(sequence);
+    planner.serviceOrder(stateOf({ now, waiting: [sequence] })).hopeless.includes(sequence);
   t.notOk(isHopeless(500));
   t.ok(isHopeless(980));
   t.notOk(isHopeless(980, asking('a', { ...budget, onMiss: 'truncate' }, { ...given, isExactLength: false })));

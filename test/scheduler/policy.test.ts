@@ -9,7 +9,7 @@ const burst = (count: number, everyMs: number) =>
 
 void t.test('noBudgetShare: a larger share brings requests without a budget on faster among tight ones', async (t) => {
   const tight = burst(200, 30).map((each) => ({ ...each, budget: total(700, 'reject') }));
-  const all = [...tight, simulated('free', 500, null)].sort((a, b) => a.arrivedAt - b.arrivedAt);
+  const all = [...tight, simulated('free', 1500, null)].sort((a, b) => a.arrivedAt - b.arrivedAt);
   const took = (noBudgetShare: number): number =>
     outcomeOf(serve(all, { policy: { noBudgetShare } }).outcomes, 'free').endedAt;
   t.ok(took(0.5) < took(0.05), `${took(0.5)} and ${took(0.05)}`);

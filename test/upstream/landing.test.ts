@@ -10,8 +10,8 @@ import {
   finish,
   say,
   scriptedUpstream,
+  starts,
   upstream,
-  type Exchange,
   type UpstreamScript,
 } from '../fakes/upstream.js';
 import { until } from '../support/until.js';
@@ -36,12 +36,6 @@ interface Case {
 }
 
 const never = (): Promise<void> => delay(5000, undefined, { ref: false });
-
-const starts = async (exchange: Exchange, text: string, paceMs = 0): Promise<void> => {
-  begin(exchange);
-  exchange.response.write(event(chunk({ role: 'assistant', content: '' })));
-  await say(exchange, text, paceMs);
-};
 
 const whole = (t: Test, told: Told): void => {
   t.equal(told.text, TEXT);

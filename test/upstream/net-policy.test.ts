@@ -1,13 +1,15 @@
 /** The pure parts of nets: the account, the margin, the breaker, and the faults that start one. */
 import fc from 'fast-check';
 import t from 'tap';
+import type { PromisedPart } from '../../src/protocol/index.js';
+import { latestStarts } from '../../src/protocol/latest-starts.js';
 import { Breaker } from '../../src/upstream/breaker.js';
-import { latestStarts, NetAccount, type NetPart } from '../../src/upstream/net-account.js';
+import { NetAccount } from '../../src/upstream/net-account.js';
 import { NetMargin } from '../../src/upstream/net-margin.js';
 import { barOf, isNetted } from '../../src/upstream/net-policy.js';
 import type { UpstreamCall } from '../../src/upstream/call.js';
 
-const net = (dueAt: number, figures: Partial<NetPart> = {}): NetPart => ({
+const net = (dueAt: number, figures: Partial<PromisedPart> = {}): PromisedPart => ({
   dueAt,
   sentenceMs: 100,
   prefillMs: 15,
@@ -72,7 +74,7 @@ void t.test('an engine with a slot for each net is in time, from any latest star
   fc.assert(
     fc.property(fc.array(part, { minLength: 1, maxLength: 12 }), fc.integer({ min: 12, max: 32 }), (jobs, slots) => {
       const due = [...jobs].sort((a, b) => a.dueAt - b.dueAt);
-      const parts = due.map(({ dueAt, prefillMs, tokens }): NetPart => ({
+      const parts = due.map(({ dueAt, prefillMs, tokens }): PromisedPart => ({
         ...{ dueAt, prefillMs, besideMs: tokens * ROW_MS },
         sentenceMs: prefillMs + tokens * (FIXED_MS + ROW_MS),
         fullMs: prefillMs + (tokens * (FIXED_MS + ROW_MS * slots)) / slots,
@@ -86,11 +88,13 @@ void t.test('an engine with a slot for each net is in time, from any latest star
   t.end();
 });
 
+const IDLE = { now: 0, slots: 8 };
+
 void t.test('the account books as many nets as fit, and moves the starts of the others', async (t) => {
   const account = new NetAccount();
   const starts = new Map<number, number>();
   const booked = Array.from({ length: 100 }, (_, i) =>
-    account.book(net(2000 + i / 100), 0, 8, (start) => starts.set(i, start)),
+    account.book(net(2000 + i / 100), { now: 0, slots: 8 }, (start) => starts.set(i, start)),
   );
   const count = booked.filter((each) => each !== null).length;
   t.ok(count >= 90 && count < 100, `${count} nets of 20 ms in 2 s`);
@@ -100,12 +104,12 @@ void t.test('the account books as many nets as fit, and moves the starts of the 
   t.ok(starts.has(0));
   for (const each of booked.slice(0, 50)) each?.end();
   t.not(
-    account.book(net(2000), 0, 8, () => undefined),
+    account.book(net(2000), IDLE, () => undefined),
     null,
     'ends give their parts back',
   );
   t.equal(
-    account.book(net(50), 0, 8, () => undefined),
+    account.book(net(50), IDLE, () => undefined),
     null,
     'a net without time of its own is none',
   );
@@ -113,20 +117,27 @@ void t.test('the account books as many nets as fit, and moves the starts of the 
 
 void t.test('a running net keeps its part from the others', async (t) => {
   const account = new NetAccount();
-  const running = account.book(net(2000, { prefillMs: 1000, fullMs: 1000, sentenceMs: 1000 }), 0, 8, () => undefined);
+  const running = account.book(net(2000, { prefillMs: 1000, fullMs: 1000, sentenceMs: 1000 }), IDLE, () => undefined);
   running?.began(0);
-  const other = account.book(net(2000, { prefillMs: 900, fullMs: 900, sentenceMs: 900 }), 0, 8, () => undefined);
+  const other = account.book(net(2000, { prefillMs: 900, fullMs: 900, sentenceMs: 900 }), IDLE, () => undefined);
   t.not(other, null, 'the forecast of a new net has the running one');
   t.equal(
-    account.book(net(2000, { prefillMs: 300, fullMs: 300, sentenceMs: 300 }), 0, 8, () => undefined),
+    account.book(net(2000, { prefillMs: 300, fullMs: 300, sentenceMs: 300 }), IDLE, () => undefined),
     null,
     'the third has none',
   );
   running?.end();
   t.not(
-    account.book(net(2000, { prefillMs: 300, fullMs: 300, sentenceMs: 300 }), 0, 8, () => undefined),
+    account.book(net(2000, { prefillMs: 300, fullMs: 300, sentenceMs: 300 }), IDLE, () => undefined),
     null,
   );
+});
+
+void t.test('a promise to a request of no net keeps its part from nets', async (t) => {
+  const direct = [net(1000, { prefillMs: 900, fullMs: 900, sentenceMs: 900 })];
+  const booked = (dueAt: number) => new NetAccount().book(net(dueAt), { ...IDLE, direct }, () => undefined);
+  t.equal(booked(900), null, 'the promise would be late');
+  t.not(booked(2000), null);
 });
 
 void t.test('the margin rises with a late net, and falls with those in time', async (t) => {

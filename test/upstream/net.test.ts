@@ -1,10 +1,10 @@
 /** Nets: the local model answers where an upstream does not. Each fault, with and without a stream. */
 import { setTimeout as delay } from 'node:timers/promises';
 import t, { type Test } from 'tap';
-import type { NetOutcome } from '../../src/upstream/net.js';
+import type { NetOutcome } from '../../src/upstream/net-parts.js';
 import type { SequenceRequest } from '../../src/protocol/index.js';
 import type { Script } from '../fakes/engine.js';
-import { build, type Overrides, type TestServer, tokenizer } from '../fakes/server.js';
+import { build, model, type Overrides, type TestServer, tokenizer } from '../fakes/server.js';
 import {
   answers,
   begin,
@@ -13,6 +13,7 @@ import {
   finish,
   say,
   scriptedUpstream,
+  starts,
   upstream,
   type Exchange,
   type UpstreamScript,
@@ -37,7 +38,7 @@ t.before(async () => {
 // Most tests wait for a deadline.
 t.jobs = 4;
 
-const promised = { prefillMs: 15, fullMs: 20, besideMs: 1 };
+const promised = { prefillMs: 15, fullMs: 20, besideMs: 1, direct: [] };
 const forecast: Script = {
   tokens: [],
   reject: { reason: 'budget_infeasible', leastFeasibleMs: SENTENCE_MS, promised },
@@ -72,12 +73,6 @@ async function netted(
   });
   return { here, outcomes, exchanges: there.exchanges };
 }
-
-const starts = async (exchange: Exchange, text: string, paceMs = 0): Promise<void> => {
-  begin(exchange);
-  exchange.response.write(event(chunk({ role: 'assistant', content: '' })));
-  await say(exchange, text, paceMs);
-};
 
 const fails =
   (status: number, headers = {}): UpstreamScript =>
@@ -190,6 +185,7 @@ for (const { name, script, body, trigger, expect } of CASES) {
         t.match(told.report, { source: trigger === null ? 'upstream' : 'local', met: true });
       }
       await until('the outcome', () => outcomes.length > 0);
+      t.equal(here.engine.nets.size, 0, 'its part of the engine is free');
       t.match(outcomes, [{ upstream: 'big', result: trigger === null ? 'unused' : 'answered', trigger }]);
       if (trigger === null) return;
       const [outcome] = outcomes;
@@ -244,6 +240,75 @@ void t.test('refusals pass, and no net starts', async (t) => {
   }
 });
 
+void t.test('usage has the tokens of both models where both had a part', async (t) => {
+  const counts = async (script: UpstreamScript, stream: boolean) => {
+    const { here } = await netted(t, script);
+    const options = stream ? { stream, stream_options: { include_usage: true } } : {};
+    return ask(here, options, BUDGET_MS);
+  };
+  const stalls: UpstreamScript = (exchange) => starts(exchange, 'One is');
+  for (const stream of [false, true]) {
+    const alone = (await counts(fails(500), stream)).usage;
+    const both = await counts(stalls, stream);
+    const { upstream: there } = both.report as unknown as { upstream: { usage: { prompt_tokens: number } } };
+    t.equal(both.text, LOCAL);
+    t.equal(both.usage?.prompt_tokens, (alone?.prompt_tokens ?? NaN) + there.usage.prompt_tokens);
+    t.equal(both.usage?.completion_tokens, (alone?.completion_tokens ?? NaN) + 2, 'two tokens of the upstream');
+  }
+});
+
+/** A local model whose deeper exits are right more often. */
+const sorted = { ...model, exits: model.exits.map((exit, i) => ({ ...exit, quality: { right: 0.5 + i / 8 } })) };
+
+void t.test('a net of an upstream that is often too late starts at once, and its text waits', async (t) => {
+  for (const stream of [false, true]) {
+    const { here, outcomes } = await netted(t, () => undefined, {}, { model: sorted });
+    const silent = [0, 1, 2, 3].map(() => ask(here, { stream }, BUDGET_MS));
+    for (const told of await Promise.all(silent)) t.match(told.report, { net: { trigger: 'latest_start' } });
+    const told = await ask(here, { stream }, BUDGET_MS);
+    t.match(told, { text: LOCAL, report: { source: 'local', met: true, net: { trigger: 'expected' } } });
+    t.match(outcomes.at(-1), { trigger: 'expected', result: 'answered' });
+    const { startedMs } = outcomes.at(-1) ?? {};
+    t.ok((startedMs ?? Infinity) < BUDGET_MS / 4, `it starts after ${startedMs} ms`);
+    t.ok(told.ms > BUDGET_MS / 3, `its text waits for the upstream, ${told.ms} ms`);
+  }
+});
+
+void t.test('the upstream wins over a net that started at once', async (t) => {
+  for (const stream of [false, true]) {
+    const script = { isSilent: true };
+    const run: UpstreamScript = async (exchange) => {
+      if (script.isSilent) return;
+      await delay(300);
+      await answers(TEXT)(exchange);
+    };
+    const { here, outcomes } = await netted(t, run, {}, { model: sorted });
+    await Promise.all([0, 1, 2, 3].map(() => ask(here, { stream }, BUDGET_MS)));
+    script.isSilent = false;
+    const told = await ask(here, { stream }, BUDGET_MS);
+    t.match(told, { text: TEXT, report: { source: 'upstream', net: { trigger: 'expected' } } });
+    await until('the outcome', () => outcomes.length === 5);
+    t.match(outcomes.at(-1), { trigger: 'expected', result: 'overtaken' });
+  }
+});
+
+void t.test('a net that started at once answers as soon as the upstream fails', async (t) => {
+  for (const stream of [false, true]) {
+    const script = { isSilent: true };
+    const run: UpstreamScript = async ({ response }) => {
+      if (script.isSilent) return;
+      await delay(300);
+      response.destroy();
+    };
+    const { here } = await netted(t, run, {}, { model: sorted });
+    await Promise.all([0, 1, 2, 3].map(() => ask(here, { stream }, BUDGET_MS)));
+    script.isSilent = false;
+    const told = await ask(here, { stream }, BUDGET_MS);
+    t.match(told, { text: LOCAL, report: { source: 'local', net: { trigger: 'expected' } } });
+    t.ok(told.ms < BUDGET_MS / 2, `${told.ms} ms`);
+  }
+});
+
 void t.test('the first whole sentence of the upstream wins while both run', async (t) => {
   for (const stream of [false, true]) {
     const script: UpstreamScript = async (exchange) => {
@@ -295,9 +360,10 @@ void t.test('a client that leaves starts no net', async (t) => {
     signal: leaving.signal,
   });
   asked.catch(() => undefined);
-  await until('the forecast', () => here.engine.requests.length > 0);
+  await until('the net', () => here.engine.nets.size === 1);
   leaving.abort();
   await until('the outcome', () => outcomes.length > 0);
+  t.equal(here.engine.nets.size, 0);
   t.match(outcomes, [{ result: 'cancelled', trigger: null }]);
   await delay(1100);
   t.equal(here.engine.requests.length, 1, 'the dry run is the only request');

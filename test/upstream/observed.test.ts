@@ -1,7 +1,9 @@
 /** Metrics and traces of requests to an upstream. */
 import { setTimeout as delay } from 'node:timers/promises';
 import { pino } from 'pino';
-import t, { type Test } from 'tap';
+import t from 'tap';
+import { ask as askOfBench } from '../../src/loadgen/ask.js';
+import { serverAt } from '../../src/remote/server.js';
 import { startTracing } from '../../src/telemetry/tracing.js';
 import { collect, valuesOf } from '../fakes/collector.js';
 import { build, says, type TestServer } from '../fakes/server.js';
@@ -13,21 +15,13 @@ import {
   say,
   scriptedUpstream,
   upstream,
-  type ScriptedUpstream,
   type UpstreamScript,
 } from '../fakes/upstream.js';
 import { until } from '../support/until.js';
+import { both } from './both.js';
 import { ask } from './told.js';
 
 const messages = [{ role: 'user', content: 'Where is Paris?' }];
-
-async function both(
-  t: Test,
-  script: UpstreamScript,
-): Promise<{ readonly there: ScriptedUpstream; readonly here: TestServer }> {
-  const there = await scriptedUpstream(t, script);
-  return { there, here: await build(t, says('Local.'), { upstreams: [{ ...upstream, url: there.url }] }) };
-}
 
 type Metric = Awaited<ReturnType<TestServer['context']['series']['upstreamTries']['get']>>;
 
@@ -120,6 +114,14 @@ for (const { name, script, body = {}, budgetMs, try: ended, outcome } of CASES)
     const isLate = Number(await late(here, 'sum')) > 0;
     if (!isLate) t.same(await outcomes(here), outcome === null ? {} : { [`big ${outcome}`]: 1 });
   });
+
+void t.test("the CLI's clients read the report of an upstream's answer", async (t) => {
+  const { here } = await both(t, stalls);
+  const body = { messages, sortie: { commit: 'sentence', latency_budget_ms: SHORT_MS } };
+  const answered = await askOfBench(serverAt(here.url, null), 'big', { path: '/chat/completions', body });
+  t.match(answered, { finishReason: 'stop', isLanded: true, actualMs: Number, serviceClass: null, exits: null });
+  t.ok((answered.actualMs ?? 0) > SHORT_MS / 2);
+});
 
 void t.test('a client that leaves is an abort, and no answer', async (t) => {
   const { there, here } = await both(t, stalls);

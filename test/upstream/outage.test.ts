@@ -23,7 +23,7 @@ function engine(): (request: { readonly isDryRun?: boolean }) => Script {
   return ({ isDryRun }) => {
     const now = monotonicMs();
     const waitMs = Math.max(0, freeAt - now);
-    const promised = { prefillMs: PART_MS, fullMs: PART_MS, besideMs: 0 };
+    const promised = { prefillMs: PART_MS, fullMs: PART_MS, besideMs: 0, direct: [] };
     const leastFeasibleMs = waitMs + 2 * PART_MS;
     if (isDryRun === true) return { tokens: [], reject: { reason: 'budget_infeasible', leastFeasibleMs, promised } };
     freeAt = now + waitMs + SERVED_MS;

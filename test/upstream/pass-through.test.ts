@@ -1,30 +1,11 @@
 /** Requests to an upstream model without a budget pass unchanged. */
-import t, { type Test } from 'tap';
+import t from 'tap';
 import { setTimeout as delay } from 'node:timers/promises';
 import { openKey } from '../../src/http/keys.js';
-import { build, events, says, type Overrides, type TestServer } from '../fakes/server.js';
-import {
-  answers,
-  begin,
-  chunk,
-  event,
-  scriptedUpstream,
-  upstream,
-  type ScriptedUpstream,
-  type UpstreamScript,
-} from '../fakes/upstream.js';
+import { events } from '../fakes/server.js';
+import { answers, begin, chunk, event, scriptedUpstream, type UpstreamScript } from '../fakes/upstream.js';
 import { until } from '../support/until.js';
-
-interface Both {
-  readonly there: ScriptedUpstream;
-  readonly here: TestServer;
-}
-
-async function both(t: Test, script: UpstreamScript, overrides: Overrides = {}): Promise<Both> {
-  const there = await scriptedUpstream(t, script);
-  const here = await build(t, says('Local.'), { upstreams: [{ ...upstream, url: there.url }], ...overrides });
-  return { there, here };
-}
+import { both } from './both.js';
 
 const messages = [{ role: 'user', content: [{ type: 'image_url', image_url: { url: 'data:image/png;base64,AA==' } }] }];
 const body = {

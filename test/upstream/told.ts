@@ -1,5 +1,6 @@
 /** An answer of the gateway as its client gets it, part by part. */
 import { monotonicMs } from '../../src/util/clock.js';
+import type { Counts } from '../../src/upstream/counts.js';
 import type { TestServer } from '../fakes/server.js';
 
 interface Choice {
@@ -13,6 +14,7 @@ interface Json {
   readonly id?: string;
   readonly choices?: readonly Choice[];
   readonly error?: { readonly code?: string };
+  readonly usage?: Counts | null;
   readonly sortie?: { readonly actual_ms: number };
 }
 
@@ -25,6 +27,7 @@ export interface Told {
   finishReason: string | null;
   error: Json['error'];
   report: Json['sortie'];
+  usage: Counts | null;
   /** The data of the last event. */
   last: string | undefined;
   /** Content with the time of its arrival. */
@@ -44,7 +47,16 @@ export async function ask(here: TestServer, body: object, budgetMs: number, head
   const isStream = response.headers.get('content-type')?.startsWith('text/event-stream') === true;
   const told: Told = {
     ...{ status: response.status, headers: response.headers, isStream, text: '', finishReason: null, error: undefined },
-    ...{ report: undefined, last: undefined, parts: [], ids: new Set(), json: undefined, ms: 0, endedAt: 0 },
+    ...{
+      report: undefined,
+      usage: null,
+      last: undefined,
+      parts: [],
+      ids: new Set(),
+      json: undefined,
+      ms: 0,
+      endedAt: 0,
+    },
   };
   const read = (json: Json): void => {
     const [choice] = json.choices ?? [];
@@ -54,6 +66,7 @@ export async function ask(here: TestServer, body: object, budgetMs: number, head
     told.finishReason = choice?.finish_reason ?? told.finishReason;
     told.error ??= json.error;
     told.report ??= json.sortie;
+    told.usage ??= json.usage ?? null;
     if (json.id !== undefined) told.ids.add(json.id);
   };
   let rest = '';

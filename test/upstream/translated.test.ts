@@ -2,30 +2,12 @@
 import Anthropic from '@anthropic-ai/sdk';
 import OpenAI from 'openai';
 import t, { type Test } from 'tap';
-import { build, says, type TestServer } from '../fakes/server.js';
-import {
-  answers,
-  begin,
-  chunk,
-  event,
-  say,
-  scriptedUpstream,
-  upstream,
-  type Exchange,
-  type ScriptedUpstream,
-  type UpstreamScript,
-} from '../fakes/upstream.js';
+import { answers, begin, chunk, event, say, type Exchange, type UpstreamScript } from '../fakes/upstream.js';
+import { both } from './both.js';
 
-interface Both {
-  readonly there: ScriptedUpstream;
-  readonly here: TestServer;
-  readonly openai: OpenAI;
-  readonly anthropic: Anthropic;
-}
-
-async function both(t: Test, script: UpstreamScript): Promise<Both> {
-  const there = await scriptedUpstream(t, script);
-  const here = await build(t, says('Local.'), { upstreams: [{ ...upstream, url: there.url }] });
+/** Both servers, and the clients of both APIs. */
+async function withClients(t: Test, script: UpstreamScript) {
+  const { there, here } = await both(t, script);
   const options = { apiKey: 'any', maxRetries: 0 };
   return {
     there,
@@ -70,7 +52,7 @@ const HEADERS = [{}, { 'X-Latency-Budget-Ms': '60000' }];
 for (const headers of HEADERS)
   for (const stream of [false, true])
     void t.test(`a response, ${stream ? 'streamed' : 'whole'}, ${JSON.stringify(headers)}`, async (t) => {
-      const { there, openai } = await both(t, speaks);
+      const { there, openai } = await withClients(t, speaks);
       const asked = {
         model: 'big',
         instructions: 'Be brief.',
@@ -118,7 +100,7 @@ for (const headers of HEADERS)
 for (const headers of HEADERS)
   for (const stream of [false, true])
     void t.test(`a message, ${stream ? 'streamed' : 'whole'}, ${JSON.stringify(headers)}`, async (t) => {
-      const { there, anthropic } = await both(t, speaks);
+      const { there, anthropic } = await withClients(t, speaks);
       const asked = {
         model: 'big',
         system: 'Be brief.',
@@ -145,7 +127,7 @@ const stalls: UpstreamScript = async (exchange) => {
 };
 
 void t.test('a late answer lands in the form of its API', async (t) => {
-  const { openai, anthropic } = await both(t, stalls);
+  const { openai, anthropic } = await withClients(t, stalls);
   const options = { headers: { 'X-Latency-Budget-Ms': '500' } };
   const response = await openai.responses.create({ model: 'big', input: 'Count.' }, options);
   t.equal(response.output_text, 'One is here.');
@@ -157,7 +139,7 @@ void t.test('a late answer lands in the form of its API', async (t) => {
 });
 
 void t.test('errors have the form of the API and the status of the upstream', async (t) => {
-  const { there, here } = await both(t, () => undefined);
+  const { there, here } = await withClients(t, () => undefined);
   const bodies = {
     '/v1/responses': { model: 'big', input: 'Hi' },
     '/v1/messages': { model: 'big', max_tokens: 9, messages: [{ role: 'user', content: 'Hi' }] },
@@ -182,7 +164,7 @@ void t.test('errors have the form of the API and the status of the upstream', as
 });
 
 void t.test('a stream that breaks ends with the error event of its API', async (t) => {
-  const { here } = await both(t, async (exchange) => {
+  const { here } = await withClients(t, async (exchange) => {
     begin(exchange);
     await say(exchange, 'One is');
     exchange.response.end(event('{"error":{"message":"overloaded"}}'));
@@ -197,7 +179,7 @@ void t.test('a stream that breaks ends with the error event of its API', async (
 });
 
 void t.test('a filter of content is told, and a wrong body is rejected with the names of the API', async (t) => {
-  const { there, here, openai, anthropic } = await both(t, (exchange) => {
+  const { there, here, openai, anthropic } = await withClients(t, (exchange) => {
     begin(exchange);
     exchange.response.end(event(chunk({ content: 'I' })) + event(chunk({}, 'content_filter')) + event('[DONE]'));
   });
@@ -221,7 +203,7 @@ void t.test('a filter of content is told, and a wrong body is rejected with the 
 });
 
 void t.test('the local model keeps both endpoints', async (t) => {
-  const { there, openai, anthropic } = await both(t, answers('Remote.'));
+  const { there, openai, anthropic } = await withClients(t, answers('Remote.'));
   t.equal((await openai.responses.create({ model: 'fake', input: 'Hi' })).output_text, 'Local.');
   const messages = [{ role: 'user' as const, content: 'Hi' }];
   const message = await anthropic.messages.create({ model: 'fake', max_tokens: 9, messages });

@@ -6,10 +6,10 @@
  */
 import { randomBytes } from 'node:crypto';
 import { monotonicMs } from '../../util/clock.js';
-import type { Budget, EngineRequest, PromisedWork, RejectedEvent } from '../../protocol/index.js';
+import type { Budget, EngineRequest, NetWork, RejectedEvent } from '../../protocol/index.js';
 import type { ApiContext } from '../context.js';
 
-export interface Forecast extends PromisedWork {
+export interface Forecast extends NetWork {
   /** From the question to the end of the sentence, at the shallowest exit of the request, ms. */
   readonly sentenceMs: number;
 }

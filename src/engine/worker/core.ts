@@ -12,6 +12,7 @@ import type {
   RejectedEvent,
   StepMessage,
   StepWork,
+  PromisedPart,
 } from '../../protocol/index.js';
 import type { AuditOptions, Speculate } from '../../protocol/engine-options.js';
 import type { Policy } from '../../scheduler/policy.js';
@@ -138,6 +139,13 @@ export class EngineCore {
   /** Cancels a sequence at the next step. An unknown id is ignored: its answer may have ended already. */
   cancel(id: string, reason: CancelReason = 'cancelled'): void {
     this.scheduler.cancel(id, reason);
+  }
+
+  /** Counts the part of an armed net against promises to other requests. @param part null: no longer */
+  holdNet(id: number, part: PromisedPart | null): void {
+    const { nets } = this.scheduler;
+    if (part === null) nets.delete(id);
+    else nets.set(id, part);
   }
 
   /** Milliseconds until a chunk of an audit may run, if the core is still as busy; Infinity without one. */

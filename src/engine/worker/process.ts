@@ -43,7 +43,8 @@ async function main(): Promise<void> {
     if (message.type === 'generate') for (const each of sequencesOf(message.request)) grammarQueue.generate(each);
     else if (message.type === 'cancel') {
       for (const id of message.ids) grammarQueue.cancel(id, message.reason);
-    } else if (message.type === 'ping') send({ type: 'pong' });
+    } else if (message.type === 'net') core.holdNet(message.id, message.part);
+    else if (message.type === 'ping') send({ type: 'pong' });
     else process.exit(0);
     wake();
   });

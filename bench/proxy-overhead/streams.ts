@@ -1,0 +1,69 @@
+/** Memory of a gateway with many open streams. */
+import { setTimeout as delay } from 'node:timers/promises';
+import { Pool } from 'undici';
+import { monotonicMs } from '../../src/util/clock.js';
+import { residentMb } from '../soak/memory.js';
+import type { Side } from './load.js';
+
+/** Streams that begin at one time. */
+const AT_ONCE = 50;
+const PAUSE_MS = 100;
+const SAMPLE_MS = 1000;
+
+export interface StreamsResult {
+  readonly ended: number;
+  readonly lost: number;
+  /** Resident memory in MB: idle, then the mean of the first and of the last third of the time with all streams. */
+  readonly idleMb: number;
+  readonly firstMb: number;
+  readonly lastMb: number;
+  /** Most bytes of memory at one time, MB. */
+  readonly mostMb: number;
+}
+
+const meanOf = (values: readonly number[]): number => values.reduce((sum, each) => sum + each, 0) / values.length;
+
+async function isWhole({ model, headers }: Side, pool: Pool): Promise<boolean> {
+  const body = JSON.stringify({ model, stream: true, messages: [{ role: 'user', content: 'Say something.' }] });
+  try {
+    const all = { 'content-type': 'application/json', ...headers };
+    const response = await pool.request({ method: 'POST', path: '/v1/chat/completions', headers: all, body });
+    let end = '';
+    for await (const bytes of response.body as AsyncIterable<Buffer>) end = (end + bytes.toString()).slice(-20);
+    return response.statusCode === 200 && end.endsWith('data: [DONE]\n\n');
+  } catch {
+    return false;
+  }
+}
+
+/** Opens the streams, and waits for their ends. @param pid of the gateway */
+export async function openStreams(side: Side, pid: number, count: number): Promise<StreamsResult> {
+  const idleMb = residentMb(pid);
+  const pool = new Pool(side.url, { headersTimeout: 0, bodyTimeout: 0 });
+  const samples: { readonly at: number; readonly mb: number }[] = [];
+  const sampler = setInterval(() => samples.push({ at: monotonicMs(), mb: residentMb(pid) }), SAMPLE_MS);
+  const streams: Promise<boolean>[] = [];
+  let firstEnd = Infinity;
+  while (streams.length < count) {
+    for (let begun = 0; begun < AT_ONCE && streams.length < count; begun++) {
+      const stream = isWhole(side, pool).finally(() => (firstEnd = Math.min(firstEnd, monotonicMs())));
+      streams.push(stream);
+    }
+    await delay(PAUSE_MS);
+  }
+  const openAt = monotonicMs();
+  const ends = await Promise.all(streams);
+  clearInterval(sampler);
+  await pool.close();
+  const whole = samples.filter(({ at }) => at >= openAt && at < firstEnd).map(({ mb }) => mb);
+  const third = Math.ceil(whole.length / 3);
+  const ended = ends.filter(Boolean).length;
+  return {
+    ended,
+    lost: count - ended,
+    idleMb,
+    firstMb: meanOf(whole.slice(0, third)),
+    lastMb: meanOf(whole.slice(-third)),
+    mostMb: Math.max(...samples.map(({ mb }) => mb)),
+  };
+}

@@ -1,0 +1,148 @@
+/** The net view: one question to an upstream model, asked by a plain client and through Sortie with a budget. */
+import { streamUpstream } from './api.js';
+import { BudgetSlider } from './budget.js';
+import { $, announce, duration, element, onSubmit, showError, submitOnEnter } from './dom.js';
+
+/** The source of an answer in words (`sortie.source`). */
+const SOURCES = {
+  upstream: 'the upstream, whole',
+  'upstream-landed': 'the upstream, ended by Sortie',
+  local: 'the local model',
+};
+
+/** Why the net began (`sortie.net.trigger`) or an answer landed (`sortie.landed.trigger`), in words. */
+const TRIGGERS = {
+  latest_start: 'no sentence by the latest start',
+  upstream_failed: 'the upstream failed',
+  status: 'the status of the upstream',
+  breaker: 'the upstream failed several times',
+  deadline: 'the deadline',
+};
+
+const words = (table, name) => table[name] ?? name;
+
+/** One client's side: its answer as it comes, its time, and how it ended. */
+class Side {
+  #text = element('div', { class: 'column-text' });
+  #time = element('strong', {}, '–');
+  #end = element('p', { class: 'column-note' });
+  #facts = element('dl', { class: 'facts' });
+
+  constructor(id, title, sub) {
+    const head = [element('h3', { id }, title), element('p', { class: 'sub' }, sub)];
+    this.root = element(
+      'article',
+      { class: 'column', 'aria-labelledby': id },
+      element('div', { class: 'column-head' }, ...head),
+      this.#text,
+      element('p', { class: 'speed' }, this.#time),
+      this.#end,
+      this.#facts,
+    );
+  }
+
+  /**
+   * Streams the answer, and shows its end.
+   * @param limitMs time after which the client gives up; null: it waits for the end
+   */
+  async run(body, { budget, limitMs, stop }) {
+    for (const part of [this.#text, this.#end]) part.textContent = '';
+    this.#facts.replaceChildren();
+    this.root.classList.add('running');
+    const startedAt = performance.now();
+    const time = () => performance.now() - startedAt;
+    const clock = setInterval(() => (this.#time.textContent = duration(time())), 50);
+    const signal = limitMs === null ? stop : AbortSignal.any([stop, AbortSignal.timeout(limitMs)]);
+    let finish = null;
+    let report = null;
+    try {
+      const onOpen = (state, reason) => this.#fact('Net', reason === null ? state : `${state}, ${reason}`);
+      for await (const part of streamUpstream(body, { signal, onOpen })) {
+        this.#text.append(part.text);
+        finish ??= part.finish;
+        report ??= part.report;
+      }
+      const isLate = budget !== null && time() > budget;
+      const pace = budget === null ? '' : isLate ? ', late' : `, within ${duration(budget)}`;
+      this.#ended(
+        (finish === null ? 'It has no end' : 'An answer with an end') + pace,
+        time(),
+        finish !== null && !isLate,
+      );
+    } catch (error) {
+      const reason = stop.aborted ? 'Stopped.' : signal.aborted ? 'It gave up: no end by the deadline.' : error.message;
+      this.#ended(reason, time(), false);
+    } finally {
+      clearInterval(clock);
+      this.root.classList.remove('running');
+    }
+    if (report !== null) this.#tell(report);
+  }
+
+  #ended(how, ms, isGood) {
+    this.#time.textContent = duration(ms);
+    this.#end.textContent = how;
+    this.#end.className = `column-note ${isGood ? 'met' : 'missed'}`;
+    announce(`${this.root.querySelector('h3').textContent}: ${this.#end.textContent} after ${duration(ms)}.`);
+  }
+
+  #fact(name, value) {
+    if (value !== null) this.#facts.append(element('dt', {}, name), element('dd', {}, value));
+  }
+
+  #tell({ source, sources, net, landed, upstream }) {
+    const exit = sources[0]?.exit ?? null;
+    this.#fact('Text of', words(SOURCES, source) + (exit === null ? '' : `, exit ${exit}`));
+    if (landed !== null) this.#fact('Ended by', words(TRIGGERS, landed.trigger));
+    if (net !== null) {
+      const lead = net.lead_ms === null ? '' : `, ${duration(net.lead_ms)} in front of the deadline`;
+      this.#fact('The net began', `after ${duration(net.started_ms)}: ${words(TRIGGERS, net.trigger)}${lead}`);
+    }
+    const first = upstream.ttft_ms === null ? 'no text' : `first text after ${duration(upstream.ttft_ms)}`;
+    this.#fact('The upstream', `${upstream.status === null ? 'no response' : `status ${upstream.status}`}, ${first}`);
+  }
+}
+
+export function openNet() {
+  let running = null;
+  const parts = { input: $('net-budget'), output: $('net-budget-text'), reason: $('net-budget-reason') };
+  const slider = new BudgetSlider({ ...parts, onChange: () => undefined });
+  const plain = new Side('net-plain', 'A plain client', 'it gives up at its deadline');
+  const netted = new Side('net-told', 'Through Sortie', 'the budget in its request');
+  $('net-sides').append(plain.root, netted.root);
+
+  /** A new question stops the one in progress. */
+  const send = async () => {
+    running?.abort();
+    const own = new AbortController();
+    running = own;
+    showError('');
+    const budget = slider.value;
+    const fault = $('net-fault').value;
+    const body = {
+      model: $('net-model').value,
+      messages: [{ role: 'user', content: $('net-prompt').value }],
+      max_tokens: 120,
+      ...(fault !== '' && { fault }),
+    };
+    $('net-stop').hidden = false;
+    const stop = own.signal;
+    const told = budget === null ? {} : { sortie: { latency_budget_ms: budget } };
+    await Promise.all([
+      plain.run({ ...body, sortie: { net: 'off' } }, { budget, limitMs: budget, stop }),
+      netted.run({ ...body, ...told }, { budget, limitMs: null, stop }),
+    ]);
+    if (running === own) $('net-stop').hidden = true;
+  };
+
+  onSubmit('net', { send, stop: () => running?.abort() });
+  submitOnEnter($('net-prompt'));
+
+  return {
+    /** Offers the upstream models of the server. Without one the view has no tab. */
+    show({ upstreams }) {
+      $('tab-net').hidden = upstreams.length === 0;
+      $('net-model').replaceChildren(...upstreams.map((name) => new Option(name, name)));
+    },
+  };
+}

@@ -1,0 +1,158 @@
+/** Planning has a bound: a step forecasts no more, whatever arrives, and a flood of one tenant delays its own requests. */
+import fc from 'fast-check';
+import t from 'tap';
+import { StepSum } from '../../src/cost/step-costs.js';
+import type { SequenceRequest } from '../../src/protocol/index.js';
+import { Arrivals } from '../../src/scheduler/arrivals.js';
+import { defaultPolicy } from '../../src/scheduler/policy.js';
+import type { StepPlan } from '../../src/scheduler/step-plan.js';
+import { simulatedScheduler } from '../../src/simulate/machine.js';
+import { engineRequest } from '../../src/simulate/simulated-request.js';
+import { runs } from './arbitrary.js';
+import { asking, simulated, total } from './fixtures.js';
+import { layers, shape, table } from './sample.js';
+
+const STEP_MS = 50;
+const SLOTS = 16;
+
+/** Events of all forecasts: a row ends, a prompt ends, or a deadline passes. */
+let events = 0;
+const clear = Object.getOwnPropertyDescriptor(StepSum.prototype, 'clear')?.value as () => void;
+StepSum.prototype.clear = function (this: StepSum) {
+  events += 1;
+  clear.call(this);
+};
+
+/** A request whose answer runs on. */
+function ask(id: string, number: number, now: number, more: Partial<Parameters<typeof simulated>[3] & object>) {
+  const answer = { lengths: layers.map(() => 4000), maxTokens: 4000, isExactLength: false, promptLength: 60 };
+  return engineRequest(simulated(id, now, total(100_000, 'land'), { ...answer, ...more }), number, shape);
+}
+
+const flood = fc.record({
+  tenants: fc.integer({ min: 1, max: 5 }),
+  requests: fc.integer({ min: 1, max: 60 }),
+  choices: fc.integer({ min: 1, max: 16 }),
+  budgets: fc.array(fc.integer({ min: 1, max: 3000 }), { minLength: 1, maxLength: 5 }),
+  onMiss: fc.constantFrom('reject' as const, 'land' as const),
+});
+
+/** The requests of a flood in a step, each with its choices. */
+function floodOf({
+  tenants,
+  requests,
+  choices,
+  budgets,
+  onMiss,
+}: typeof flood extends fc.Arbitrary<infer F> ? F : never) {
+  return (step: number): SequenceRequest[] =>
+    Array.from({ length: requests }, (_, i) => {
+      const id = `flood ${step} ${i}`;
+      const budget = total(budgets[i % budgets.length] ?? 1, onMiss);
+      const more = { budget, tenant: `t${i % tenants}`, promptLength: 40 + (i % 7), maxTokens: 20 + (i % 11) };
+      const first = ask(id, 1000 * step + i, step * STEP_MS - i / 100, more);
+      return Array.from({ length: choices }, (_, choice) => ({ ...first, id: `${id} ${choice}` }));
+    }).flat();
+}
+
+/** Runs steps of even time beside full slots. @returns the plans, with the most events of forecasts in one of them */
+function planned(steps: number, arriving: (step: number) => readonly SequenceRequest[]) {
+  const machine = { slots: SLOTS, kvPositions: 1e6 };
+  const scheduler = simulatedScheduler(machine, { shape, table, policy: defaultPolicy });
+  const plans: StepPlan[] = [];
+  let most = 0;
+  for (let step = -5; step < steps; step++) {
+    const now = step * STEP_MS;
+    const requests = step === -5 ? rows(now) : step < 0 ? [] : arriving(step);
+    for (const request of requests) scheduler.add(request);
+    const before = events;
+    const plan = scheduler.schedule(now);
+    if (step >= 0) {
+      plans.push(plan);
+      most = Math.max(most, events - before);
+    }
+    const tokens = plan.rows.map(({ id }) => ({ id, token: 5, isEnd: false, mayEnd: false }));
+    scheduler.commit(plan, { at: now + STEP_MS, cycleMs: STEP_MS, tokens, draft: null });
+  }
+  return { plans, most, scheduler };
+}
+
+const rows = (now: number): SequenceRequest[] =>
+  Array.from({ length: SLOTS }, (_, i) => ask(`row${i}`, 900_000 + i, now, { tenant: `row${i % 3}` }));
+const decided = ({ admitted, rejected }: StepPlan): string[] => [...admitted, ...rejected].map(({ id }) => id);
+
+void t.test('beside a flood of other tenants, a request is decided in the step in which it arrives', async () => {
+  fc.assert(
+    fc.property(flood, (shape) => {
+      const arriving = floodOf(shape);
+      const honest = (step: number) =>
+        ask(`honest ${step}`, 500_000 + step, step * STEP_MS, { tenant: 'honest', budget: total(4000, 'reject') });
+      const { plans } = planned(4, (step) => [...arriving(step), honest(step)]);
+      for (const [step, plan] of plans.entries())
+        if (!decided(plan).includes(`honest ${step}`)) throw new Error(`not in step ${step}`);
+    }),
+    { ...runs, numRuns: 8 },
+  );
+});
+
+void t.test('the forecasts of a step do not grow with the requests that arrive', async (t) => {
+  const most = (requests: number, choices: number, onMiss: 'reject' | 'land'): number => {
+    const budgets = [2, 90, 700];
+    return planned(3, floodOf({ tenants: 3, requests, choices, budgets, onMiss })).most;
+  };
+  for (const onMiss of ['reject', 'land'] as const)
+    for (const choices of [1, 16]) {
+      const few = most(60, choices, onMiss);
+      const many = most(240, choices, onMiss);
+      t.ok(many <= 1.5 * few, `${onMiss}, ${choices} choices: ${few} events with 60 requests, ${many} with 240`);
+    }
+});
+
+void t.test('each request of a flood is decided once, in order of arrival', async (t) => {
+  const arriving = floodOf({ tenants: 2, requests: 90, choices: 8, budgets: [2], onMiss: 'reject' });
+  const { plans, scheduler } = planned(40, (step) => (step === 0 ? arriving(0) : []));
+  t.equal(scheduler.arrived, 0);
+  for (const tenant of [0, 1]) {
+    const all = plans.flatMap(decided).filter((id) => Number(id.split(' ')[2]) % 2 === tenant);
+    t.same(
+      all,
+      arriving(0)
+        .map(({ id }) => id)
+        .filter((id) => all.includes(id)),
+    );
+    t.equal(all.length, 45 * 8);
+  }
+  t.ok(plans.filter((plan) => decided(plan).length > 0).length > 1, 'over several steps');
+});
+
+void t.test('tenants take turns over the steps, and cancelled requests need none', async (t) => {
+  const arrivals = new Arrivals();
+  const bounds = { mostDecisions: 4, mostDryRuns: 1, leastTenants: 2 };
+  const add = (id: string, tenant: string, isDryRun = false) => {
+    const sequence = asking(id, total(100, 'continue'), { tenant, isDryRun });
+    arrivals.add(sequence);
+    return sequence;
+  };
+  for (let i = 0; i < 4; i++) add(`a${i}`, 'a');
+  for (let i = 0; i < 2; i++) add(`b${i}`, 'b');
+  for (let i = 0; i < 2; i++) add(`dry${i}`, 'a', true);
+  const left = add('left', 'c');
+  left.ending = 'cancelled';
+  const take = () => {
+    const { together, dryRuns, cancelled } = arrivals.take(0, bounds);
+    return [together, dryRuns, cancelled].map((part) => part.map(({ id }) => id).join(' '));
+  };
+  t.same(take(), ['a0 b0', 'dry0', 'left']);
+  t.same(take(), ['a1 b1', 'dry1', '']);
+  add('c0', 'c');
+  t.same(take(), ['a2 c0', '', '']);
+  t.same(take(), ['a3', '', '']);
+  t.equal(arrivals.count, 0);
+  for (const tenant of ['a', 'b', 'c']) add(tenant, tenant);
+  const few = { ...bounds, mostDecisions: 0 };
+  t.same(
+    [arrivals.take(90, few), arrivals.take(90, few)].map(({ together }) => together.map(({ id }) => id).join(' ')),
+    ['a b', 'c'],
+    'beside many that wait, some tenants have a turn all the same',
+  );
+});
