@@ -95,7 +95,7 @@ void t.test('budgets are ms or multiples, and others are named', async (t) => {
 });
 
 void t.test('expected answers need the accuracy of every exit', async (t) => {
-  const model = { name: 'm', layers: [10, 30], endTokens: [2], accuracy: new Map([['30', 1]]) };
+  const model = { name: 'm', layers: [10, 30], endTokens: [2], promptExit: null, accuracy: new Map([['30', 1]]) };
   t.throws(() => expectedAccuracy(model), {
     message: /^--expected must have a model .* "right" .*, got "m" without it at exit 10$/,
   });
