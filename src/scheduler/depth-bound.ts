@@ -65,14 +65,14 @@ function shared(arrivals: readonly Arrival[]): readonly Arrival[] {
 
 /** @returns the deepest exit of an answer that begins; full depth for a lone request */
 export function deepestUnder(state: Snapshot, expected: Expected): ExitIndex {
-  const all = deepestFirst(state.model.shape);
-  const deepest = at(all, 0);
+  const depths = deepestFirst(state.model.shape);
+  const deepest = at(depths, 0);
   const demand = demandOf(state, expected);
   if (demand === null) return deepest;
   let best: ExitIndex = demand.minExit;
   let most = 0;
-  for (const exit of all) {
-    if (exit > deepest ? demand.promptExit === null : exit < demand.minExit) continue;
+  for (const exit of depths) {
+    if (exit > deepest ? demand.promptExit === null : exit < Math.min(deepest, demand.minExit)) continue;
     const value = valueAt(state, demand, exit);
     if (value > most * (1 + state.policy.depthGain)) [best, most] = [exit, value];
   }
