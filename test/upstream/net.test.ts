@@ -355,7 +355,7 @@ void t.test('a client that leaves starts no net', async (t) => {
   const leaving = new AbortController();
   const asked = fetch(`${here.url}/v1/chat/completions`, {
     method: 'POST',
-    headers: { 'content-type': 'application/json', 'x-latency-budget-ms': '1000' },
+    headers: { 'content-type': 'application/json', 'x-latency-budget-ms': String(BUDGET_MS) },
     body: JSON.stringify({ model: 'big', messages: [{ role: 'user', content: 'Hi' }] }),
     signal: leaving.signal,
   });
@@ -365,7 +365,7 @@ void t.test('a client that leaves starts no net', async (t) => {
   await until('the outcome', () => outcomes.length > 0);
   t.equal(here.engine.nets.size, 0);
   t.match(outcomes, [{ result: 'cancelled', trigger: null }]);
-  await delay(1100);
+  await delay(BUDGET_MS - SENTENCE_MS);
   t.equal(here.engine.requests.length, 1, 'the dry run is the only request');
 });
 
