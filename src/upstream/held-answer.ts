@@ -14,6 +14,8 @@ export class HeldAnswer {
   readonly #ends = new SentenceEnds();
   #received = 0;
   #sent = 0;
+  /** Characters that went out, without the blank ones at their end. */
+  #sentSolid = 0;
   #finishReason: string | null = null;
   #isOther = false;
   #isBegun = false;
@@ -80,7 +82,7 @@ export class HeldAnswer {
     const length = Math.max(end, this.#sent);
     if (length > 0) this.#release(length);
     this.#held.length = 0;
-    return { length, isSentence: length === end && end > 0 };
+    return { length, isSentence: end > 0 && this.#sentSolid <= end };
   }
 
   #release(limit: number): void {
@@ -89,14 +91,19 @@ export class HeldAnswer {
       if (end > limit) {
         const room = limit - this.#sent;
         if (room <= 0) return;
-        this.send(partOf(chunk, 0, room));
+        this.#send(partOf(chunk, 0, room));
         this.#held[0] = partOf(chunk, room, chunk.text.length);
-        this.#sent = limit;
         return;
       }
       this.#held.shift();
-      this.#sent = end;
-      this.send(chunk);
+      this.#send(chunk);
     }
+  }
+
+  #send(chunk: Chunk): void {
+    const solid = chunk.text.trimEnd().length;
+    if (solid > 0) this.#sentSolid = this.#sent + solid;
+    this.#sent += chunk.text.length;
+    this.send(chunk);
   }
 }

@@ -16,6 +16,7 @@ const TRIGGERS = {
   upstream_failed: 'the upstream failed',
   status: 'the status of the upstream',
   breaker: 'the upstream failed several times',
+  expected: 'the upstream is often too late',
   deadline: 'the deadline',
 };
 
@@ -62,13 +63,12 @@ class Side {
         finish ??= part.finish;
         report ??= part.report;
       }
-      const isLate = budget !== null && time() > budget;
+      // The server counts from the arrival to the last byte, without the way.
+      const isLate = budget !== null && (report?.actual_ms ?? time()) > budget;
+      const isWhole = finish !== null && !(finish === 'length' && report?.met === false);
+      const how = isWhole ? 'An answer with an end' : finish === null ? 'It has no end' : 'It ends in mid-text';
       const pace = budget === null ? '' : isLate ? ', late' : `, within ${duration(budget)}`;
-      this.#ended(
-        (finish === null ? 'It has no end' : 'An answer with an end') + pace,
-        time(),
-        finish !== null && !isLate,
-      );
+      this.#ended(how + pace, time(), isWhole && !isLate);
     } catch (error) {
       const reason = stop.aborted ? 'Stopped.' : signal.aborted ? 'It gave up: no end by the deadline.' : error.message;
       this.#ended(reason, time(), false);
@@ -109,7 +109,6 @@ export function openNet() {
   const slider = new BudgetSlider({ ...parts, onChange: () => undefined });
   const plain = new Side('net-plain', 'A plain client', 'it gives up at its deadline');
   const netted = new Side('net-told', 'Through Sortie', 'the budget in its request');
-  $('net-sides').append(plain.root, netted.root);
 
   /** A new question stops the one in progress. */
   const send = async () => {
@@ -142,6 +141,7 @@ export function openNet() {
     /** Offers the upstream models of the server. Without one the view has no tab. */
     show({ upstreams }) {
       $('tab-net').hidden = upstreams.length === 0;
+      if (upstreams.length > 0) $('net-sides').replaceChildren(plain.root, netted.root);
       $('net-model').replaceChildren(...upstreams.map((name) => new Option(name, name)));
     },
   };

@@ -19,6 +19,7 @@ const word = fc.constantFrom(
   '。',
   ' 👋',
   '```\n',
+  ' ',
   '',
 );
 const part = fc.record({
@@ -41,11 +42,22 @@ void t.test('the sent text is a beginning of the text, and grows', (t) => {
       }
       const seen = said();
       const { length, isSentence } = held.cut();
-      const ends = /[.!。"\n`]$/u.test(said()) || !isSentence;
+      const ends = /[.!。"\n`]\s*$/u.test(said()) || !isSentence;
       return whole.startsWith(said()) && said().startsWith(seen) && said().length === length && ends;
     }),
   );
   t.pass();
+  t.end();
+});
+
+void t.test('a space behind a sentence that went out takes nothing of it', (t) => {
+  const cutOf = (text: string) => {
+    const held = new HeldAnswer(() => undefined);
+    held.add(readChunk(JSON.stringify({ choices: [{ index: 0, delta: { content: text } }] })), 'none');
+    return held.cut();
+  };
+  t.same(cutOf('Water is wet. '), { length: 14, isSentence: true });
+  t.same(cutOf('Water is wet. It'), { length: 16, isSentence: false });
   t.end();
 });
 

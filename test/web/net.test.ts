@@ -43,7 +43,7 @@ void t.test('both clients get the answer of an upstream without faults', { skip 
 void t.test('a stalled upstream: the plain client has no end, the other one an end in time', { skip }, async (t) => {
   const { there, page } = await open(t, async (exchange) => {
     begin(exchange);
-    await say(exchange, 'Water is wet. It has');
+    await say(exchange, 'Water is wet. ');
   });
   await askBoth(page, 'stall');
   t.same(
@@ -54,6 +54,15 @@ void t.test('a stalled upstream: the plain client has no end, the other one an e
   t.equal(plain, 'It gave up: no end by the deadline.');
   t.match(netted, /^An answer with an end, within 2 s$/);
   t.match((await sides(page, '.facts'))[1], /the upstream, ended by Sortie.*the deadline/);
+});
+
+void t.test('text that ends in mid-sentence is no answer with an end', { skip }, async (t) => {
+  const { page } = await open(t, async (exchange) => {
+    begin(exchange);
+    await say(exchange, 'Water is wet. It has');
+  });
+  await askBoth(page);
+  t.equal((await sides(page, '.column-note'))[1], 'It ends in mid-text, within 2 s');
 });
 
 void t.test('a server without an upstream has no such view', { skip }, async (t) => {
