@@ -115,7 +115,8 @@ class Turns {
       const [tenant, queue] = next;
       const [group, ...rest] = queue;
       if (group === undefined) break;
-      forecast += others + group.choices.length;
+      // Without a budget there is nothing to decide: one forecast of all together has the predictions.
+      if (!areTogether || at(group.choices, 0).hasBudget) forecast += others + group.choices.length;
       const isOwed = !served.has(tenant) && served.size < leastTenants;
       if (forecast > most && !isOwed) break;
       served.add(tenant);

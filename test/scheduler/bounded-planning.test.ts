@@ -108,6 +108,13 @@ void t.test('the forecasts of a step do not grow with the requests that arrive',
     }
 });
 
+void t.test('a burst without budgets is decided in one step', async (t) => {
+  const { plans } = planned(1, () =>
+    Array.from({ length: 256 }, (_, i) => ask(`burst${i}`, i, 0, { budget: null, tenant: 'burst' })),
+  );
+  t.equal(plans.flatMap(decided).length, 256);
+});
+
 void t.test('each request of a flood is decided once, in order of arrival', async (t) => {
   const arriving = floodOf({ tenants: 2, requests: 90, choices: 8, budgets: [2], onMiss: 'reject' });
   const { plans, scheduler } = planned(40, (step) => (step === 0 ? arriving(0) : []));
