@@ -32,6 +32,13 @@ export function latestStarts(parts: readonly PromisedPart[], slots: number): num
   });
 }
 
+/** The latest starts of parts in any order. */
+export function startsByPart<T extends PromisedPart>(parts: readonly T[], slots: number): ReadonlyMap<T, number> {
+  const due = [...parts].sort((a, b) => (a.dueAt === b.dueAt ? 0 : a.dueAt - b.dueAt));
+  const starts = latestStarts(due, slots);
+  return new Map(due.map((part, i) => [part, starts[i] ?? Infinity]));
+}
+
 /** The sum of the values before each index, and of all. */
 function sumsOf(values: readonly number[]): number[] {
   const sums = [0];

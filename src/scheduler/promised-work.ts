@@ -1,7 +1,7 @@
 /** The engine time of promises, as callers and armed nets add it up. */
 import { stepTable } from '../cost/step-costs.js';
 import type { ExitIndex, NetWork, PromisedWork, PromisedPart } from '../protocol/index.js';
-import { latestStarts } from '../protocol/latest-starts.js';
+import { startsByPart } from '../protocol/latest-starts.js';
 import { PlannedRequest } from './planned-request.js';
 import type { Sequence } from './sequence.js';
 import type { Snapshot } from './snapshot.js';
@@ -20,13 +20,17 @@ export function promisedWork(request: Sequence, state: Snapshot, careful: number
 
 const exitOf = (each: PlannedRequest): ExitIndex => (each.isBeginning ? each.minExit : each.currentExit);
 
+/** Tokens that a promise has left, with their reserve. */
+const tokensOf = (self: PlannedRequest, exit: ExitIndex, { policy }: Snapshot, careful: number): number =>
+  careful * (1 + policy.margin) * self.guaranteedSteps(exit);
+
 /** The work that a promise has left. */
 function workLeft(self: PlannedRequest, exit: ExitIndex, state: Snapshot, careful: number): PromisedWork {
-  const { model, occupancy, policy } = state;
+  const { model, occupancy } = state;
   const { slots } = occupancy;
   const rows = new Int32Array(model.shape.exits.length).fill(slots, exit, exit + 1);
   const stepMs = stepTable(model, self.target)(rows);
-  const tokens = careful * (1 + policy.margin) * self.guaranteedSteps(exit);
+  const tokens = tokensOf(self, exit, state, careful);
   const rowMs = slots > 1 ? Math.max(0, stepMs - self.stepMs(exit)) / (slots - 1) : 0;
   const prefillMs = careful * self.prefillMs(exit);
   return { prefillMs, fullMs: prefillMs + (tokens * stepMs) / slots, besideMs: tokens * rowMs };
@@ -36,8 +40,8 @@ function workLeft(self: PlannedRequest, exit: ExitIndex, state: Snapshot, carefu
 function partOf(each: PlannedRequest, state: Snapshot, careful: number): PromisedPart {
   const exit = exitOf(each);
   const work = workLeft(each, exit, state, careful);
-  const tokens = careful * (1 + state.policy.margin) * each.guaranteedSteps(exit);
-  return { ...work, dueAt: each.deadlines.end, sentenceMs: work.prefillMs + tokens * each.stepMs(exit) };
+  const sentenceMs = work.prefillMs + tokensOf(each, exit, state, careful) * each.stepMs(exit);
+  return { ...work, dueAt: each.deadlines.end, sentenceMs };
 }
 
 /**
@@ -54,16 +58,10 @@ export function leavesNets(state: Snapshot, asked: ReadonlySet<Sequence>, carefu
   const partsOf = (isNew: boolean): PromisedPart[] =>
     promised.filter(({ sequence }) => asked.has(sequence) === isNew).map((each) => partOf(each, state, careful));
   const old = [...armed, ...partsOf(false)];
-  const before = startsOf(old, slots);
-  return [...startsOf([...old, ...partsOf(true)], slots)].every(
+  const before = startsByPart(old, slots);
+  return [...startsByPart([...old, ...partsOf(true)], slots)].every(
     ([part, start]) => start >= now || start >= (before.get(part) ?? Infinity) - ROUNDING_MS,
   );
 }
 
 const ROUNDING_MS = 1e-6;
-
-function startsOf(parts: readonly PromisedPart[], slots: number): ReadonlyMap<PromisedPart, number> {
-  const due = [...parts].sort((a, b) => (a.dueAt === b.dueAt ? 0 : a.dueAt - b.dueAt));
-  const starts = latestStarts(due, slots);
-  return new Map(due.map((part, i) => [part, starts[i] ?? Infinity]));
-}

@@ -9,7 +9,7 @@
  * Must not know: clocks, timers, requests.
  */
 import type { PromisedPart } from '../protocol/index.js';
-import { latestStarts } from '../protocol/latest-starts.js';
+import { startsByPart } from '../protocol/latest-starts.js';
 
 /** A net in the account. */
 export interface Booking {
@@ -30,16 +30,17 @@ export interface EngineState {
   readonly direct?: readonly PromisedPart[];
 }
 
-interface Entry {
-  readonly part: PromisedPart;
+interface Entry extends PromisedPart {
   readonly moved: (latestStart: number) => void;
   latestStart: number;
   /** Null: it waits. */
   beganAt: number | null;
 }
 
+/** A net, or a promise to a request of no net, which runs. */
+type Held = PromisedPart & Pick<Entry, 'beganAt'>;
+
 export class NetAccount {
-  /** In the order of deadlines. */
   #entries: Entry[] = [];
 
   get count(): number {
@@ -56,25 +57,24 @@ export class NetAccount {
     { now, slots, direct = [] }: EngineState,
     moved: (latestStart: number) => void,
   ): Booking | null {
-    const entry: Entry = { part, moved, latestStart: -Infinity, beganAt: null };
+    const entry: Entry = { ...part, moved, latestStart: -Infinity, beganAt: null };
     const waiting = this.#entries.filter(({ beganAt }) => beganAt === null);
-    entry.latestStart = startsOf(inOrder(waiting, entry), slots).get(entry) ?? -Infinity;
+    entry.latestStart = startsByPart([...waiting, entry], slots).get(entry) ?? -Infinity;
     if (entry.latestStart < now) return null;
-    const entries = inOrder(this.#entries, entry);
-    const running = direct.map((part) => ({ part, moved: () => undefined, latestStart: now, beganAt: now }));
-    const besides = (nets: readonly Entry[]): readonly Entry[] => running.reduce<readonly Entry[]>(inOrder, nets);
-    const before = startsOf(besides(this.#entries), slots);
-    const all = besides(entries);
-    const after = startsOf(entries, slots);
-    const afterAll = startsOf(all, slots);
-    const isHarmed = (each: Entry): boolean => {
-      const start = afterAll.get(each) ?? Infinity;
+    const entries = [...this.#entries, entry];
+    const running = direct.map((each): Held => ({ ...each, beganAt: now }));
+    const others: readonly Held[] = [...this.#entries, ...running];
+    const before = startsByPart(others, slots);
+    const beside = startsByPart<Held>([...entries, ...running], slots);
+    const isHarmed = (each: Held): boolean => {
+      const start = beside.get(each) ?? Infinity;
       const old = before.get(each) ?? Infinity;
       // A net that waits beside promises may have no time left. It gets no less.
       return start < (each.beganAt ?? now) && (each.beganAt === null ? start < old : old >= each.beganAt);
     };
-    if (all.some((each) => each !== entry && isHarmed(each))) return null;
+    if (others.some(isHarmed)) return null;
     this.#entries = entries;
+    const after = startsByPart(entries, slots);
     for (const each of waiting) {
       const start = after.get(each) ?? each.latestStart;
       if (start === each.latestStart) continue;
@@ -93,18 +93,4 @@ export class NetAccount {
       },
     };
   }
-}
-
-/** @param entries in the order of deadlines @returns them with one more */
-function inOrder(entries: readonly Entry[], entry: Entry): Entry[] {
-  const behind = entries.findIndex(({ part }) => part.dueAt > entry.part.dueAt);
-  return entries.toSpliced(behind < 0 ? entries.length : behind, 0, entry);
-}
-
-function startsOf(entries: readonly Entry[], slots: number): ReadonlyMap<Entry, number> {
-  const starts = latestStarts(
-    entries.map(({ part }) => part),
-    slots,
-  );
-  return new Map(entries.map((each, i) => [each, starts[i] ?? -Infinity]));
 }
