@@ -214,10 +214,24 @@ export class Planner {
     this.#arrivals = [...this.#arrivals, arrival].slice(-this.#policy.mostArrivals);
   }
 
-  /** Learns from a rejected request: an arrival if an idle machine would keep its budget, since depth can make room. */
-  observeRejection(sequence: Sequence, engine: Occupancy): void {
+  /**
+   * Learns from rejected requests: each is an arrival if an idle machine would keep its budget, since depth can make
+   * room. Choices of a request fare alike, so one of them is planned.
+   */
+  observeRejections(sequences: readonly Sequence[], engine: Occupancy): void {
+    const isKept = new Map<Sequence['request']['depth'], boolean>();
+    for (const sequence of sequences) {
+      const { depth } = sequence.request;
+      const known = isKept.get(depth) ?? this.#isKeptAlone(sequence, engine);
+      isKept.set(depth, known);
+      if (known) this.observeArrival(sequence, engine.now);
+    }
+  }
+
+  #isKeptAlone(sequence: Sequence, engine: Occupancy): boolean {
+    if (sequence.budget?.totalMs == null) return false;
     const idle = new Snapshot({ ...engine, live: [], waiting: [sequence] }, this.#estimates());
-    if (idle.requests.some(({ isReachable }) => isReachable)) this.observeArrival(sequence, engine.now);
+    return idle.requests.some(({ isReachable }) => isReachable);
   }
 
   /** Learns from an admitted request whose answer ended. Text that a client's bias wrote teaches nothing. */

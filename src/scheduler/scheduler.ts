@@ -200,9 +200,10 @@ export class Scheduler {
       // Its followers look for another leader.
       sequence.isOver = true;
       record.reject(sequence, admission?.kind === 'reject' ? admission : undefined);
-      if (!sequence.isDryRun) this.#planner.observeRejection(sequence, this.#occupancy(record.at));
       return [];
     });
+    const rejected = round.filter(({ isOver, isDryRun }) => isOver && !isDryRun);
+    this.#planner.observeRejections(rejected, this.#occupancy(record.at));
     const sequences = admitted.map(({ sequence }) => sequence);
     // A plan that counted on the prefix of a rejected request is made again. Each round has fewer requests.
     if (sequences.some(({ leader }) => leader?.sequence.isOver === true && round.includes(leader.sequence)))

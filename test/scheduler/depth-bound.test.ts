@@ -101,7 +101,7 @@ void t.test('a rejected request is load, unless not even an idle machine keeps i
     const planner = plannerOf();
     for (let now = NOW - 4000; now < NOW; now += 20) {
       const rejected = asking(`past${now}`, total(budgetMs, 'land'), { ...natural, arrivedAt: now });
-      planner.observeRejection(rejected, stateOf({ now }));
+      planner.observeRejections([rejected], stateOf({ now }));
     }
     return planOf(planner, stateOf({ live: [...rows, prompting('new', ample, natural)] })).exits.get('new');
   };
