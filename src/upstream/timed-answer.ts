@@ -15,7 +15,7 @@ import { connectionError, type UpstreamResponse } from './connection.js';
 import { type Counts, countsOf } from './counts.js';
 import { Deadline, DeadlinePassed } from './deadline.js';
 import { HeldAnswer, type Hold } from './held-answer.js';
-import { withTexts } from './json-fields.js';
+import { textReplacer } from './json-fields.js';
 import { LocalText } from './local-text.js';
 import { type Landed, type LandingTrigger, lastChunks, mayLand } from './landed.js';
 import { Net } from './net.js';
@@ -202,12 +202,12 @@ export class TimedAnswer {
   }
 
   async #readEvents({ body }: UpstreamResponse): Promise<void> {
-    const names = namesHere(this.call);
+    const renamed = textReplacer(namesHere(this.call));
     for await (const event of incoming(body)) {
       // Comments are no sign of an answer. The gateway sends its own.
       if (event.type === 'comment') continue;
       if (event.data === DONE) return;
-      this.#add(withTexts(event.data, names));
+      this.#add(renamed(event.data));
       await this.#output.drained();
       this.#signal.throwIfAborted();
     }
