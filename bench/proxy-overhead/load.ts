@@ -1,7 +1,7 @@
 /** Requests to one side of bench:proxy-overhead, their times, and the time of its process. */
 import { readFileSync } from 'node:fs';
 import { performance } from 'node:perf_hooks';
-import { Pool } from 'undici';
+import { type Dispatcher, Pool } from 'undici';
 import { arrivalTimes } from '../../src/loadgen/arrivals.js';
 import { closedLoop, openLoop, type Send } from '../../src/loadgen/run.js';
 import { seeded } from '../../src/util/random.js';
@@ -35,14 +35,22 @@ function cpuMsOf(pid: number): number {
   return (user + system) * TICK_MS;
 }
 
-/** @throws Error for an answer without an end */
-async function asked({ model, headers }: Side, pool: Pool): Promise<void> {
+/** Sends a streamed chat. */
+export function sent({ model, headers }: Side, pool: Pool): Promise<Dispatcher.ResponseData> {
   const body = JSON.stringify({ model, stream: true, messages: [{ role: 'user', content: 'Say something.' }] });
   const all = { 'content-type': 'application/json', ...headers };
-  const response = await pool.request({ method: 'POST', path: '/v1/chat/completions', headers: all, body });
+  return pool.request({ method: 'POST', path: '/v1/chat/completions', headers: all, body });
+}
+
+/** Whether a response is a whole stream. @param end of its text */
+export const isWhole = ({ statusCode }: Dispatcher.ResponseData, end: string): boolean =>
+  statusCode === 200 && end.endsWith('data: [DONE]\n\n');
+
+/** @throws Error for an answer without an end */
+async function asked(side: Side, pool: Pool): Promise<void> {
+  const response = await sent(side, pool);
   const text = await response.body.text();
-  if (response.statusCode === 200 && text.endsWith('data: [DONE]\n\n')) return;
-  throw new Error(`status ${response.statusCode}: ${text.slice(-200)}`);
+  if (!isWhole(response, text)) throw new Error(`status ${response.statusCode}: ${text.slice(-200)}`);
 }
 
 async function timed(side: Side, count: number, run: (send: Send<number, number>) => Promise<unknown>): Promise<Times> {

@@ -3,7 +3,7 @@ import { setTimeout as delay } from 'node:timers/promises';
 import { Pool } from 'undici';
 import { monotonicMs } from '../../src/util/clock.js';
 import { residentMb } from '../soak/memory.js';
-import type { Side } from './load.js';
+import { isWhole, type Side, sent } from './load.js';
 
 /** Streams that begin at one time. */
 const AT_ONCE = 50;
@@ -23,14 +23,12 @@ export interface StreamsResult {
 
 const meanOf = (values: readonly number[]): number => values.reduce((sum, each) => sum + each, 0) / values.length;
 
-async function isWhole({ model, headers }: Side, pool: Pool): Promise<boolean> {
-  const body = JSON.stringify({ model, stream: true, messages: [{ role: 'user', content: 'Say something.' }] });
+async function ends(side: Side, pool: Pool): Promise<boolean> {
   try {
-    const all = { 'content-type': 'application/json', ...headers };
-    const response = await pool.request({ method: 'POST', path: '/v1/chat/completions', headers: all, body });
+    const response = await sent(side, pool);
     let end = '';
     for await (const bytes of response.body as AsyncIterable<Buffer>) end = (end + bytes.toString()).slice(-20);
-    return response.statusCode === 200 && end.endsWith('data: [DONE]\n\n');
+    return isWhole(response, end);
   } catch {
     return false;
   }
@@ -46,18 +44,18 @@ export async function openStreams(side: Side, pid: number, count: number): Promi
   let firstEnd = Infinity;
   while (streams.length < count) {
     for (let begun = 0; begun < AT_ONCE && streams.length < count; begun++) {
-      const stream = isWhole(side, pool).finally(() => (firstEnd = Math.min(firstEnd, monotonicMs())));
+      const stream = ends(side, pool).finally(() => (firstEnd = Math.min(firstEnd, monotonicMs())));
       streams.push(stream);
     }
     await delay(PAUSE_MS);
   }
   const openAt = monotonicMs();
-  const ends = await Promise.all(streams);
+  const wholes = await Promise.all(streams);
   clearInterval(sampler);
   await pool.close();
   const whole = samples.filter(({ at }) => at >= openAt && at < firstEnd).map(({ mb }) => mb);
   const third = Math.ceil(whole.length / 3);
-  const ended = ends.filter(Boolean).length;
+  const ended = wholes.filter(Boolean).length;
   return {
     ended,
     lost: count - ended,

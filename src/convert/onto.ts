@@ -12,6 +12,7 @@ import { describeFile, loadManifest, MANIFEST_FILE, verifyFiles } from '../model
 import type { Graph } from '../model/onnx-graph.js';
 import { externalTensors, type ExternalTensor } from '../model/onnx-weights.js';
 import { compressedFiles, loadCompressedWeights, weightBytes } from '../model/weight-files.js';
+import { kebab } from '../util/kebab.js';
 import { NO_CALIBRATION } from './calibration.js';
 import { ConvertError } from './conversion-error.js';
 import { DEFAULT_BLOCK, type ConvertOptions } from './convert-options.js';
@@ -61,7 +62,7 @@ interface Addition {
 /** @throws ConvertError for a folder or a source that does not fit; `out` is then unchanged */
 export async function convertOnto(onto: string, options: ConvertOptions, progress: Progress): Promise<Manifest> {
   const set = FIXED.find((name) => options[name] !== undefined);
-  if (set !== undefined) throw fault(`must stand without ${flagOf(set)}, which the folder decides`);
+  if (set !== undefined) throw fault(`must stand without --${kebab(set)}, which the folder decides`);
   const manifest = loadManifest(onto);
   await verifyFiles(onto, manifest, options.signal);
   const source = openSource(options);
@@ -84,8 +85,6 @@ export async function convertOnto(onto: string, options: ConvertOptions, progres
 }
 
 const fault = (rule: string): ConvertError => new ConvertError('bad_option', `--onto ${rule}`);
-
-const flagOf = (name: string): string => `--${name.replace(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`)}`;
 
 function stageOf({ stages, pages, prompt, architecture, kvType }: Manifest, exit: number): number {
   if (pages !== undefined || architecture.loops !== undefined || prompt !== undefined || kvType === 'i8')

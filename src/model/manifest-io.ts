@@ -118,10 +118,11 @@ function disorderOfExits({ stages, exits, prompt }: Pick<Manifest, 'stages' | 'e
 }
 
 function disorderOfRight(points: readonly KeptPoint[]): string | null {
-  const unsorted = points.findIndex(([tokens], i) => tokens <= (points[i - 1]?.[0] ?? -1));
-  if (unsorted < 0) return null;
-  const least = points[unsorted - 1]?.[0] ?? -1;
-  return `quality/rightByPrompt/${unsorted}/0 must be above ${least}, got ${points[unsorted]?.[0]}`;
+  for (const [i, [tokens]] of points.entries()) {
+    const [fewer] = points[i - 1] ?? [-1];
+    if (tokens <= fewer) return `quality/rightByPrompt/${i}/0 must be above ${fewer}, got ${tokens}`;
+  }
+  return null;
 }
 
 function disorderOfBlock(block: StageEntry | null, stage: number): string | null {

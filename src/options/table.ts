@@ -24,6 +24,7 @@ import {
 } from './kinds.js';
 import { DEADLINE_HEADER, type UpstreamSections } from './upstream-sections.js';
 import { defaultCacheDir, EMBEDDED_MODEL } from './paths.js';
+import { kebab } from '../util/kebab.js';
 
 interface Row<T> {
   readonly kind: Kind<T>;
@@ -53,7 +54,7 @@ function option<T>(kind: Kind<T>, initial: T, help: string, defaultText?: string
 /** The options of a topic. The flag of an option is its key with hyphens. */
 function group<T extends Readonly<Record<string, Row<unknown>>>>(title: string, rows: T) {
   const named = Object.entries(rows).map(([key, row]) => {
-    const flag = key.replace(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`);
+    const flag = kebab(key);
     return [key, { ...row, flag, group: title }] as const;
   });
   return Object.fromEntries(named) as {
