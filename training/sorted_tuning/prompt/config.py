@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sorted_tuning.errors import TuningError
+from sorted_tuning.settings import Settings, rule
 
 POSITIVE = ("total_tokens", "batch", "lr", "clip", "checkpoint_minutes", "eval_tokens")
 NOT_NEGATIVE = ("head_sample", "warmup_tokens", "fit_tokens")
@@ -17,7 +18,7 @@ MACHINE = ("targets", "threads", "checkpoint_minutes")
 
 
 @dataclass(frozen=True)
-class PromptConfig:
+class PromptConfig(Settings):
     """See the command line's help for what each field does."""
 
     model: str
@@ -44,19 +45,11 @@ class PromptConfig:
         if not self.targets:
             raise TuningError("targets: must name at least one file, got none")
         for name in POSITIVE:
-            if getattr(self, name) <= 0:
-                raise TuningError(f"{name}: must be over 0, got {getattr(self, name)}")
+            rule(name, getattr(self, name) > 0, "over 0", getattr(self, name))
         for name in NOT_NEGATIVE:
-            if getattr(self, name) < 0:
-                raise TuningError(f"{name}: must be 0 or more, got {getattr(self, name)}")
-        if not 0 < self.positions <= 1:
-            raise TuningError(f"positions: must be over 0 and at most 1, got {self.positions}")
-        if not 0 <= self.min_lr <= 1:
-            raise TuningError(f"min_lr: must be between 0 and 1, got {self.min_lr}")
-
-    def save(self, path: Path) -> None:
-        """Write as JSON."""
-        path.write_text(json.dumps(dataclasses.asdict(self), indent=2) + "\n", "utf-8")
+            rule(name, getattr(self, name) >= 0, "0 or more", getattr(self, name))
+        rule("positions", 0 < self.positions <= 1, "over 0 and at most 1", self.positions)
+        rule("min_lr", 0 <= self.min_lr <= 1, "between 0 and 1", self.min_lr)
 
     def must_continue(self, path: Path) -> None:
         """A TuningError where a run's saved settings differ: another setting is another run."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +10,7 @@ from sorted_tuning.errors import TuningError
 from sorted_tuning.exits import check_exits, parse_exits
 from sorted_tuning.fakequant import KERNELS
 from sorted_tuning.precision import Precision
+from sorted_tuning.settings import Settings, rule
 
 MODES = {
     "soft": "the paper: all layers, shared norm and head",
@@ -24,7 +24,7 @@ MACHINE = ("compile", "threads", "checkpoint_minutes")
 
 
 @dataclass(frozen=True)
-class TuneConfig:
+class TuneConfig(Settings):
     """See the command line's help for what each field does."""
 
     model: str
@@ -62,38 +62,38 @@ class TuneConfig:
         exits = parse_exits(self.exits)
         check_exits(exits, layers)
         has_blocks = any(e.block for e in exits)
-        _rule("mode", self.mode in MODES, f"one of {', '.join(MODES)}", self.mode)
-        _rule("loss", self.loss in ("kl", "ce"), "kl or ce", self.loss)
-        _rule("precision", self.precision in ("bf16", "fp32"), "bf16 or fp32", self.precision)
+        rule("mode", self.mode in MODES, f"one of {', '.join(MODES)}", self.mode)
+        rule("loss", self.loss in ("kl", "ce"), "kl or ce", self.loss)
+        rule("precision", self.precision in ("bf16", "fp32"), "bf16 or fp32", self.precision)
         if self.mode == "soft":
-            _rule("exits", not has_blocks, "without blocks in soft mode", self.exits)
+            rule("exits", not has_blocks, "without blocks in soft mode", self.exits)
         else:
-            _rule("exits", has_blocks, f"such that at least one carries a block in {self.mode} mode", self.exits)
+            rule("exits", has_blocks, f"such that at least one carries a block in {self.mode} mode", self.exits)
         weights = self.weights()
-        _rule("exit_weights", len(weights) == len(exits), f"{len(exits)} numbers, one per exit", self.exit_weights)
-        _rule("exit_weights", min(weights) >= 0 and sum(weights) > 0, "not negative, and not all 0", self.exit_weights)
+        rule("exit_weights", len(weights) == len(exits), f"{len(exits)} numbers, one per exit", self.exit_weights)
+        rule("exit_weights", min(weights) >= 0 and sum(weights) > 0, "not negative, and not all 0", self.exit_weights)
         # With a frozen trunk, an exit without a block learns nothing, and a step needs an exit that learns.
         still = self.mode == "blocks" or (self.mode == "hybrid" and self.trunk_from > 0)
         learns = any(weight > 0 and (e.block or not still) for e, weight in zip(exits, weights))
-        _rule("exit_weights", learns, "over 0 at an exit with a block while the trunk is still", self.exit_weights)
-        _rule("positions", 0 < self.positions <= 1, "over 0 and at most 1", self.positions)
+        rule("exit_weights", learns, "over 0 at an exit with a block while the trunk is still", self.exit_weights)
+        rule("positions", 0 < self.positions <= 1, "over 0 and at most 1", self.positions)
         for name in ("total_tokens", "batch", "lr", "clip", "checkpoint_minutes", "eval_tokens"):
-            _rule(name, getattr(self, name) > 0, "over 0", getattr(self, name))
+            rule(name, getattr(self, name) > 0, "over 0", getattr(self, name))
         for name in ("trunk_lr", "trunk_from", "warmup_tokens", "weight_decay", "quantize_from", "head_sample"):
-            _rule(name, getattr(self, name) >= 0, "0 or more", getattr(self, name))
-        _rule("min_lr", 0 <= self.min_lr <= 1, "between 0 and 1", self.min_lr)
+            rule(name, getattr(self, name) >= 0, "0 or more", getattr(self, name))
+        rule("min_lr", 0 <= self.min_lr <= 1, "between 0 and 1", self.min_lr)
         if self.trunk_layers is not None:
-            _rule("trunk_layers", self.mode == "hybrid", "given in hybrid mode only", self.trunk_layers)
-            _rule("trunk_layers", 1 <= self.trunk_layers <= layers, f"between 1 and {layers}", self.trunk_layers)
+            rule("trunk_layers", self.mode == "hybrid", "given in hybrid mode only", self.trunk_layers)
+            rule("trunk_layers", 1 <= self.trunk_layers <= layers, f"between 1 and {layers}", self.trunk_layers)
         if self.train_embeddings:
-            _rule("train_embeddings", self.mode == "soft", "used in soft mode only", self.mode)
+            rule("train_embeddings", self.mode == "soft", "used in soft mode only", self.mode)
         if not self.train_norms:
-            _rule("train_norms", has_blocks, "off only where exits carry blocks", self.exits)
+            rule("train_norms", has_blocks, "off only where exits carry blocks", self.exits)
         if self.quantize is not None:
-            _rule("quantize", self.quantize in KERNELS, f"one of {', '.join(KERNELS)}", self.quantize)
-        _rule("weight_bits", 5 <= self.weight_bits <= 8, "between 5 and 8", self.weight_bits)
+            rule("quantize", self.quantize in KERNELS, f"one of {', '.join(KERNELS)}", self.quantize)
+        rule("weight_bits", 5 <= self.weight_bits <= 8, "between 5 and 8", self.weight_bits)
         if self.weight_bits != 8:
-            _rule("weight_bits", self.quantize == "w8a8", "8 unless quantize is w8a8", self.weight_bits)
+            rule("weight_bits", self.quantize == "w8a8", "8 unless quantize is w8a8", self.weight_bits)
 
     def weights(self) -> list[float]:
         """The exits' weights in the loss; all 1 where none are given."""
@@ -105,10 +105,6 @@ class TuneConfig:
         except ValueError as error:
             raise TuningError(f"exit_weights: must be numbers with commas, got {self.exit_weights!r}") from error
 
-    def save(self, path: Path) -> None:
-        """Write as JSON."""
-        path.write_text(json.dumps(dataclasses.asdict(self), indent=2) + "\n", "utf-8")
-
     @staticmethod
     def load(path: Path) -> TuneConfig:
         """Read what `save` wrote."""
@@ -117,8 +113,3 @@ class TuneConfig:
         saved = json.loads(path.read_text("utf-8"))
         targets = saved["targets"]  # one string in runs that began before there could be several
         return TuneConfig(**saved | {"targets": (targets,) if isinstance(targets, str) else tuple(targets)})
-
-
-def _rule(name: str, holds: bool, rule: str, value: object) -> None:
-    if not holds:
-        raise TuningError(f"{name}: must be {rule}, got {value!r}")
