@@ -4,6 +4,7 @@
  *
  * Must not know: the form of answers, budgets.
  */
+import type { Readable } from 'node:stream';
 import { errors, Pool } from 'undici';
 import { ApiError } from '../api/errors.js';
 import type { Upstream } from './upstream.js';
@@ -12,6 +13,8 @@ import type { Upstream } from './upstream.js';
 const CONNECT_MS = 5000;
 const HEADERS_MS = 600_000;
 const SILENCE_MS = 300_000;
+/** From the last event of a stream to the end of its body. A connection beyond it serves no other request. */
+const BODY_END_MS = 1000;
 const MOST_HEADER_BYTES = 16 * 1024;
 /** Largest body that is read whole. */
 const MOST_BODY_BYTES = 32 * 1024 * 1024;
@@ -24,7 +27,7 @@ export interface UpstreamResponse {
   /** The headers that a client gets. */
   readonly headers: Readonly<Record<string, string>>;
   readonly isStream: boolean;
-  readonly body: AsyncIterable<Uint8Array> & { destroy(): unknown };
+  readonly body: AsyncIterable<Uint8Array> & Pick<Readable, 'destroy' | 'iterator' | 'once' | 'resume'>;
 }
 
 export interface UpstreamRequest {
@@ -87,6 +90,15 @@ export class UpstreamConnection {
   async close(): Promise<void> {
     await this.#pool.destroy();
   }
+}
+
+/** Leaves a body whose events are over: it may end in time, which keeps its connection open for other requests. */
+export function leaveBody(body: UpstreamResponse['body']): void {
+  const timer = setTimeout(() => body.destroy(), BODY_END_MS);
+  body.once('close', () => {
+    clearTimeout(timer);
+  });
+  body.resume();
 }
 
 /** Reads a body whole. @throws ApiError upstream_failed for a body that is too large or ends early */

@@ -11,7 +11,7 @@ import type { Ending } from '../util/outcome.js';
 import type { PlainAnswer, UpstreamCall } from './call.js';
 import { isStreamed } from './call.js';
 import { type Chunk, type ChunkJson, readChunk, Refused } from './chunk.js';
-import { connectionError, type UpstreamResponse } from './connection.js';
+import { connectionError, leaveBody, type UpstreamResponse } from './connection.js';
 import { type Counts, countsOf } from './counts.js';
 import { Deadline, DeadlinePassed } from './deadline.js';
 import { HeldAnswer, type Hold } from './held-answer.js';
@@ -47,6 +47,8 @@ export class TimedAnswer {
   #winner: 'upstream' | 'local' | null = null;
   #head: ChunkJson = {};
   #isLate = false;
+  /** The upstream has sent all events. */
+  #isTold = false;
 
   /** @param nets null: the answer has no net */
   constructor(
@@ -106,7 +108,7 @@ export class TimedAnswer {
       return end.plain === null ? this.#whole() : this.#output.plain(end.plain);
     } finally {
       this.#deadline.close();
-      this.#ended.abort();
+      if (!this.#isTold) this.#ended.abort();
       this.#net?.close(this.#winner === 'local', this.call.request.signal.aborted);
     }
   }
@@ -196,17 +198,22 @@ export class TimedAnswer {
     try {
       await this.#readEvents(response);
     } finally {
-      response.body.destroy();
+      if (this.#isTold) leaveBody(response.body);
+      else response.body.destroy();
     }
     return null;
   }
 
   async #readEvents({ body }: UpstreamResponse): Promise<void> {
     const renamed = textReplacer(namesHere(this.call));
-    for await (const event of incoming(body)) {
+    const bytes = body.iterator({ destroyOnReturn: false }) as AsyncIterable<Uint8Array>;
+    for await (const event of incoming(bytes)) {
       // Comments are no sign of an answer. The gateway sends its own.
       if (event.type === 'comment') continue;
-      if (event.data === DONE) return;
+      if (event.data === DONE) {
+        this.#isTold = true;
+        return;
+      }
       this.#add(renamed(event.data));
       await this.#output.drained();
       this.#signal.throwIfAborted();
