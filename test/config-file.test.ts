@@ -91,7 +91,7 @@ upstreams:
     extra_headers: {X-Team: blue}
   near: {url: "http://localhost:8081/v1", key_file: key.txt}
 models:
-  assistant: {upstream: big, latency_budget_ms: 3000, budget_on_miss: truncate, commit: sentence}
+  assistant: {upstream: big, latency_budget_ms: 3000, budget_on_miss: truncate, commit: sentence, net: land}
   plain: {upstream: big}
 `;
   const { port, sections } = await loadOptions({ config: fileOf(t, text) }, {});
@@ -109,9 +109,9 @@ models:
     { name: 'near', model: 'near', keyFile: 'key.txt', deadlineHeader: 'X-Latency-Budget-Ms', right: 1 },
   ]);
   t.same(sections?.models, [
-    { name: 'assistant', upstream: 'big', latencyBudgetMs: 3000, onMiss: 'truncate', commit: 'sentence' },
-    { name: 'plain', upstream: 'big', latencyBudgetMs: null, onMiss: null, commit: null },
-    { name: 'near', upstream: 'near', latencyBudgetMs: null, onMiss: null, commit: null },
+    { name: 'assistant', upstream: 'big', latencyBudgetMs: 3000, onMiss: 'truncate', commit: 'sentence', net: 'land' },
+    { name: 'plain', upstream: 'big', latencyBudgetMs: null, onMiss: null, commit: null, net: null },
+    { name: 'near', upstream: 'near', latencyBudgetMs: null, onMiss: null, commit: null, net: null },
   ]);
   t.notOk('sections' in (await loadOptions({ config: fileOf(t, 'port: 1') }, {})));
 });

@@ -12,6 +12,7 @@ import type { HeldTokens, SequenceFacts } from '../telemetry/sequences.js';
 import type { RequestTrace } from '../telemetry/trace.js';
 import type { Outcome } from '../util/outcome.js';
 import type { Headers } from './schemas/headers.js';
+import type { NetMode } from './params/net-mode.js';
 import type { ServedModel } from './served-model.js';
 
 /** A budget of the operator; without an action on a miss, that of the policy holds. */
@@ -22,6 +23,8 @@ export interface RequestPolicy {
   readonly defaultBudget: DefaultBudget | null;
   /** The action on a miss of requests that state none; absent or null: `land`. */
   readonly onMiss?: OnMiss | null;
+  /** The net of requests to upstreams that state none; absent or null: the server's. */
+  readonly net?: NetMode | null;
   /** Whether chats may have hints; absent or null: `off`. */
   readonly budgetHint?: HintMode | null;
   /** Depth bounds of every request; null for the model's own bound. */
@@ -42,6 +45,7 @@ export function policyOf(all: RequestPolicy, key: RequestPolicy): RequestPolicy 
   return {
     defaultBudget: key.defaultBudget ?? all.defaultBudget,
     onMiss: key.onMiss ?? all.onMiss ?? null,
+    net: key.net ?? all.net ?? null,
     budgetHint: key.budgetHint ?? all.budgetHint ?? null,
     minExit: key.minExit ?? all.minExit,
     maxExit: key.maxExit ?? all.maxExit,

@@ -6,8 +6,9 @@
 import { createHash } from 'node:crypto';
 import { readFileSync, statSync } from 'node:fs';
 import { isDeepStrictEqual } from 'node:util';
-import { isValid, type Static, Type } from '../util/schema.js';
+import { isValid, type Static, Type, words } from '../util/schema.js';
 import { openPolicy, policyOf, type RequestPolicy } from '../api/context.js';
+import { NET_MODES } from '../api/params/net-mode.js';
 import { SortieRequest } from '../api/schemas/shared.js';
 import { OptionError, type ServeOptions } from '../config.js';
 import type { Logger } from '../telemetry/log.js';
@@ -64,6 +65,7 @@ const KeyEntry = Type.Object(
     ),
     budget_on_miss,
     budget_hint,
+    net: Type.Optional(words([...NET_MODES])),
     min_exit_layer,
     max_exit_layer,
     min_quality,
@@ -169,6 +171,7 @@ function keyOf(entry: KeyEntry, place: string): ApiKey {
       defaultBudget: budget === undefined ? null : { totalMs, ttftMs, tpotMs, onMiss: budget.budget_on_miss ?? null },
       onMiss: entry.budget_on_miss ?? null,
       budgetHint: entry.budget_hint ?? null,
+      net: entry.net ?? null,
       minExit: entry.min_exit_layer ?? null,
       maxExit: entry.max_exit_layer ?? null,
       minQuality: entry.min_quality ?? null,

@@ -30,6 +30,7 @@ export interface ModelEntry {
   readonly latencyBudgetMs: number | null;
   readonly onMiss: 'land' | 'continue' | 'truncate' | 'reject' | null;
   readonly commit: 'text' | 'sentence' | null;
+  readonly net: 'off' | 'land' | 'answer' | null;
 }
 
 export interface UpstreamSections {
@@ -78,6 +79,7 @@ const MODEL = {
   latency_budget_ms: integer(1, 86_400_000, 'ms'),
   budget_on_miss: onMiss,
   commit: oneOf('PART', 'text', 'sentence'),
+  net: oneOf('MODE', 'off', 'land', 'answer'),
 };
 
 type Fields = Readonly<Record<string, unknown>>;
@@ -191,8 +193,8 @@ function modelEntry(reader: Reader, name: string, fields: Fields, upstreams: rea
   if (!known.includes(upstream)) {
     throw reader.fail(`${place}.upstream must be one of upstreams (${known.join(', ') || 'none'}), got "${upstream}"`);
   }
-  const { latency_budget_ms: latencyBudgetMs, budget_on_miss: onMiss, commit } = read;
-  return { name, upstream, latencyBudgetMs, onMiss, commit };
+  const { latency_budget_ms: latencyBudgetMs, budget_on_miss: onMiss, commit, net } = read;
+  return { name, upstream, latencyBudgetMs, onMiss, commit, net };
 }
 
 /** The model of an upstream that has none in `models`. */
@@ -202,6 +204,7 @@ export const modelOfOwnName = (name: string): ModelEntry => ({
   latencyBudgetMs: null,
   onMiss: null,
   commit: null,
+  net: null,
 });
 
 /** @throws the error of `fault` for an entry that breaks its rule */

@@ -32,8 +32,13 @@ export class UpstreamMetrics {
     // An alert asks for a rate, and a new series shows none at its first event.
     for (const end of ['failed', 'deadline'] as const) series.upstreamTries.inc({ upstream, status: 'none', end }, 0);
     series.upstreamTries.inc({ upstream, status: '200', end: 'whole' }, 0);
+    series.breaker.set({ upstream }, 0);
     for (const histogram of [series.upstreamTtft, series.upstreamGap, series.upstreamLate])
       histogram.zero({ upstream });
+  }
+
+  breaker(isOpen: boolean): void {
+    this.series.breaker.set(this.#label, isOpen ? 1 : 0);
   }
 
   firstContent(ms: number): void {

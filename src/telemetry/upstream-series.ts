@@ -1,6 +1,6 @@
 /** Series of models that run elsewhere. The label `upstream` is a name of the configuration. */
-import { LATE_S, PER_TOKEN_S, TTFT_S } from './buckets.js';
-import { counter, histogram } from './series-makers.js';
+import { LATE_S, PER_TOKEN_S, REQUEST_S, TTFT_S } from './buckets.js';
+import { counter, gauge, histogram } from './series-makers.js';
 
 export const UPSTREAM = {
   upstreamTries: counter('upstream_tries_total', 'Requests to an upstream model, by its status and by their end.', [
@@ -32,6 +32,10 @@ export const UPSTREAM = {
     'Answers of an upstream model with a net or without one, by its result and its trigger.',
     ['upstream', 'result', 'trigger'],
   ),
+  netLead: histogram('net_lead_seconds', 'Start of a net to the deadline of its answer.', REQUEST_S, ['upstream']),
+  breaker: gauge('upstream_breaker_open', '1 while an upstream failed so often in a row that few requests try it.', [
+    'upstream',
+  ]),
   netSeconds: counter('net_seconds_total', 'Time that nets ran, by their result: overtaken ones ran for nothing.', [
     'upstream',
     'result',

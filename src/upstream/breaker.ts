@@ -10,6 +10,9 @@ export class Breaker {
   /** While it is open: the next request behind this instant tries the upstream. */
   #probeAt = 0;
 
+  /** @param changed is called as it opens and as it closes */
+  constructor(private readonly changed: (isOpen: boolean) => void = () => undefined) {}
+
   get isOpen(): boolean {
     return this.#failures >= MOST_FAILURES;
   }
@@ -24,12 +27,16 @@ export class Breaker {
 
   /** The upstream answered, with content or with the client's own fault. */
   succeeded(): void {
+    const wasOpen = this.isOpen;
     this.#failures = 0;
+    if (wasOpen) this.changed(false);
   }
 
   /** It gave no connection, or a 5xx. @param now an instant, ms */
   failed(now: number): void {
     this.#failures += 1;
-    if (this.#failures === MOST_FAILURES) this.#probeAt = now + PROBE_MS;
+    if (this.#failures !== MOST_FAILURES) return;
+    this.#probeAt = now + PROBE_MS;
+    this.changed(true);
   }
 }

@@ -1,12 +1,13 @@
 /** Answers the requests to upstream models. Must not know: HTTP frameworks. */
 import type { ApiContext, Limits } from '../api/context.js';
+import type { NetMode } from '../api/params/net-mode.js';
 import type { Series } from '../telemetry/series.js';
 import { UpstreamMetrics } from '../telemetry/upstream-metrics.js';
 import type { OpenBody, PlainAnswer, UpstreamCall } from './call.js';
 import type { NetObserver, NetShared } from './net-parts.js';
 import { NetAccount } from './net-account.js';
 import { NetMargin } from './net-margin.js';
-import type { NetMode, NoNet } from './net-policy.js';
+import type { NoNet } from './net-policy.js';
 import { ObservedTry } from './observed-try.js';
 import { passThrough } from './pass-through.js';
 import { type SharedParts, sharedParts } from './shared-parts.js';
@@ -46,11 +47,19 @@ export class UpstreamGateway {
     private readonly nets: NetOptions = NO_NETS,
   ) {
     const upstreams = new Set(models.map(({ upstream }) => upstream));
-    const parts = new Map([...upstreams].map((upstream) => [upstream, sharedParts(upstream)]));
-    const served = models.flatMap((model) => {
+    const metrics = new Map(models.map((model) => [model, new UpstreamMetrics(series, model.name)]));
+    const parts = new Map(
+      [...upstreams].map((upstream) => {
+        const own = models.filter((model) => model.upstream === upstream);
+        const breakerChanged = (isOpen: boolean): void => {
+          for (const model of own) metrics.get(model)?.breaker(isOpen);
+        };
+        return [upstream, sharedParts(upstream, breakerChanged)];
+      }),
+    );
+    const served = [...metrics].flatMap(([model, ofModel]) => {
       const shared = parts.get(model.upstream);
-      const metrics = new UpstreamMetrics(series, model.name);
-      return shared === undefined ? [] : [[model.name, { model, ...shared, metrics }] as const];
+      return shared === undefined ? [] : [[model.name, { model, ...shared, metrics: ofModel }] as const];
     });
     this.#served = new Map(served);
   }

@@ -3,10 +3,6 @@ import type { ApiError } from '../api/errors.js';
 import type { PlainAnswer, UpstreamCall } from './call.js';
 import { mayLand } from './landed.js';
 
-/** How late answers are kept from a client: not at all, by their own sentences, or by the local model as well. */
-export const NET_MODES = ['off', 'land', 'answer'] as const;
-export type NetMode = (typeof NET_MODES)[number];
-
 /** The cause of a net's start. `expected`: more right answers are to be expected of one at once. */
 export type NetTrigger = 'latest_start' | 'expected' | 'upstream_failed' | 'status' | 'breaker';
 

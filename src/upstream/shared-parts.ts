@@ -10,6 +10,8 @@ export interface SharedParts {
   readonly sentences: SentenceTimes;
 }
 
-export function sharedParts(upstream: Upstream): SharedParts {
-  return { connection: new UpstreamConnection(upstream), breaker: new Breaker(), sentences: new SentenceTimes() };
+/** @param breakerChanged is called as its breaker opens and as it closes */
+export function sharedParts(upstream: Upstream, breakerChanged: (isOpen: boolean) => void): SharedParts {
+  const breaker = new Breaker(breakerChanged);
+  return { connection: new UpstreamConnection(upstream), breaker, sentences: new SentenceTimes() };
 }

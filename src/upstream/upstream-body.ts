@@ -3,6 +3,7 @@ import { budgetOf } from '../api/generation/read-request.js';
 import { type ApiRequest, type Limits, openPolicy, policyOf } from '../api/context.js';
 import { invalid } from '../api/errors.js';
 import { totalBudget } from '../api/params/budget.js';
+import { NET_MODES, type NetMode } from '../api/params/net-mode.js';
 import { agreed, ASKED, type Headers, headerValues } from '../api/schemas/headers.js';
 import { SortieRequest } from '../api/schemas/shared.js';
 import type { Budget } from '../protocol/index.js';
@@ -10,7 +11,6 @@ import { isValid, type Static, Type, words } from '../util/schema.js';
 import { validationMessage } from '../util/validation-message.js';
 import type { OpenBody, UpstreamCall } from './call.js';
 import { without } from './json-fields.js';
-import { NET_MODES, type NetMode } from './net-policy.js';
 import { restOfBudget, type Upstream, type UpstreamModel } from './upstream.js';
 
 const { latency_budget_ms, budget_on_miss } = SortieRequest.properties;
@@ -44,15 +44,15 @@ export interface UpstreamSettings {
 export function settingsOf(
   { policy: ofServer }: Pick<Limits, 'policy'>,
   request: ApiRequest<OpenBody>,
-  { latencyBudgetMs: totalMs, onMiss, commit: usual }: UpstreamModel['defaults'],
+  { latencyBudgetMs: totalMs, onMiss, commit: usual, net: ofModel }: UpstreamModel['defaults'],
 ): UpstreamSettings {
   const { commit = usual, net, ...stated } = ownFields(request.body);
-  const policy = policyOf(ofServer, { ...openPolicy, defaultBudget: totalBudget(totalMs), onMiss });
+  const policy = policyOf(ofServer, { ...openPolicy, defaultBudget: totalBudget(totalMs), onMiss, net: ofModel });
   const budget = budgetOf({ limits: { policy } }, { ...request, body: { sortie: stated } });
   return {
     budget: budget?.totalMs == null ? null : { ...budget, totalMs: budget.totalMs },
     holdsSentences: commit === 'sentence',
-    net: net ?? netOfHeader(request.headers),
+    net: net ?? netOfHeader(request.headers) ?? request.caller.policy.net ?? policy.net ?? null,
   };
 }
 

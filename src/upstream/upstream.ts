@@ -28,7 +28,7 @@ export interface Upstream {
 export interface UpstreamModel {
   readonly name: string;
   readonly upstream: Upstream;
-  readonly defaults: Pick<ModelEntry, 'latencyBudgetMs' | 'onMiss' | 'commit'>;
+  readonly defaults: Pick<ModelEntry, 'latencyBudgetMs' | 'onMiss' | 'commit' | 'net'>;
 }
 
 /** The options that describe an upstream. */
@@ -136,8 +136,8 @@ export function upstreamModels(options: UpstreamOptions, surroundings: Surroundi
   return models.map(({ model }) => model);
 }
 
-function modelOf({ name, latencyBudgetMs, onMiss, commit }: ModelEntry, upstream: Upstream): UpstreamModel {
-  return { name, upstream, defaults: { latencyBudgetMs, onMiss, commit } };
+function modelOf({ name, latencyBudgetMs, onMiss, commit, net }: ModelEntry, upstream: Upstream): UpstreamModel {
+  return { name, upstream, defaults: { latencyBudgetMs, onMiss, commit, net } };
 }
 
 /** The value of the deadline header: milliseconds if its name ends so, else seconds. */

@@ -115,7 +115,7 @@ export interface TestServer {
 export const ownModel = (upstream: Upstream): UpstreamModel => ({
   name: upstream.name,
   upstream,
-  defaults: { latencyBudgetMs: null, onMiss: null, commit: null },
+  defaults: { latencyBudgetMs: null, onMiss: null, commit: null, net: null },
 });
 
 /** A script that answers every request with this text, token by token. */

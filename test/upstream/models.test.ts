@@ -81,7 +81,7 @@ void t.test('each name reaches its own upstream, with its model, key and headers
   const two = await scriptedUpstream(t, answers('Two.'));
   const first = { ...upstream, url: one.url, extraHeaders: { 'x-team': 'blue' } };
   const second = { ...upstream, name: 'second', model: 'other/2', key: null, url: two.url };
-  const defaults = { latencyBudgetMs: null, onMiss: null, commit: null };
+  const defaults = { latencyBudgetMs: null, onMiss: null, commit: null, net: null };
   const here = await build(t, says('Local.'), {
     upstreamModels: [
       { name: 'a', upstream: first, defaults },
@@ -115,7 +115,7 @@ void t.test('the defaults of a model hold for requests that state none', async (
     await say(exchange, 'One is here. Two');
   };
   const there = await scriptedUpstream(t, stalls);
-  const defaults = { latencyBudgetMs: 700, onMiss: 'truncate', commit: null } as const;
+  const defaults = { latencyBudgetMs: 700, onMiss: 'truncate', commit: null, net: null } as const;
   const here = await build(t, says('Local.'), {
     upstreamModels: [
       { name: 'cut', upstream: { ...upstream, url: there.url }, defaults },

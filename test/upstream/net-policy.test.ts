@@ -154,7 +154,8 @@ void t.test('the margin rises with a late net, and falls with those in time', as
 });
 
 void t.test('a breaker opens behind five failures in a row, and tries once a second', async (t) => {
-  const breaker = new Breaker();
+  const changes: boolean[] = [];
+  const breaker = new Breaker((isOpen) => void changes.push(isOpen));
   for (let i = 0; i < 4; i += 1) breaker.failed(i);
   breaker.succeeded();
   for (let i = 0; i < 4; i += 1) breaker.failed(i);
@@ -168,6 +169,7 @@ void t.test('a breaker opens behind five failures in a row, and tries once a sec
   t.ok(breaker.admits(2005));
   breaker.succeeded();
   t.ok(breaker.admits(2006));
+  t.same(changes, [true, false]);
 });
 
 void t.test('the faults that start a net', async (t) => {

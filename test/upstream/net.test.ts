@@ -1,10 +1,13 @@
 /** Nets: the local model answers where an upstream does not. Each fault, with and without a stream. */
 import { setTimeout as delay } from 'node:timers/promises';
 import t, { type Test } from 'tap';
+import { openPolicy } from '../../src/api/context.js';
+import { openKey } from '../../src/http/keys.js';
 import type { NetOutcome } from '../../src/upstream/net-parts.js';
+import type { UpstreamModel } from '../../src/upstream/upstream.js';
 import type { SequenceRequest } from '../../src/protocol/index.js';
 import type { Script } from '../fakes/engine.js';
-import { build, model, type Overrides, type TestServer, tokenizer } from '../fakes/server.js';
+import { build, model, type Overrides, ownModel, type TestServer, tokenizer } from '../fakes/server.js';
 import {
   answers,
   begin,
@@ -398,6 +401,34 @@ void t.test('an answer without a net says why', async (t) => {
   here.engine.ready = null;
   const loading = await ask(here, {}, BUDGET_MS);
   t.equal(loading.headers.get('x-sortie-net-reason'), 'not_ready');
+});
+
+void t.test('the net of a request: its own, else that of its key, of its model, of the server', async (t) => {
+  const there = await scriptedUpstream(t, answers(TEXT));
+  const { defaults } = ownModel({ ...upstream, url: there.url });
+  const landing = {
+    name: 'landing',
+    upstream: { ...upstream, url: there.url },
+    defaults: { ...defaults, net: 'land' },
+  };
+  const keyOf = (key: string, policy: object) => ({ ...openKey(key), policy: { ...openPolicy, ...policy } });
+  const here = await build(t, local(), {
+    upstreams: [{ ...upstream, url: there.url }],
+    upstreamModels: [landing as UpstreamModel],
+    nets: { mode: 'answer', minRight: null, observer: null },
+    apiKeys: ['plain', keyOf('answers', { net: 'answer' }), keyOf('lands', { net: 'land' })],
+  });
+  for (const [model, key, asked, net] of [
+    ['big', 'plain', null, 'armed'],
+    ['landing', 'plain', null, 'none'],
+    ['landing', 'answers', null, 'armed'],
+    ['big', 'lands', null, 'none'],
+    ['big', 'lands', 'answer', 'armed'],
+  ] as const) {
+    const headers = { authorization: `Bearer ${key}`, ...(asked !== null && { 'x-net': asked }) };
+    const told = await ask(here, { model }, BUDGET_MS, headers);
+    t.equal(told.headers.get('x-sortie-net'), net, [model, key, asked].join(' '));
+  }
 });
 
 void t.test('a length beyond the local context is no bar', async (t) => {
