@@ -25,6 +25,7 @@ import type { Occupancy } from './snapshot.js';
 import type { Committed, SequenceEnd, StepPlan, StepResult, TokenResult } from './step-plan.js';
 import { workOf } from './step-work.js';
 import type { Admission, Rejected } from './types.js';
+import { landingNets } from './yielding.js';
 
 export interface SchedulerOptions extends SlotManagerLimits, ChunkLimits {
   readonly policy: Policy;
@@ -107,6 +108,7 @@ export class Scheduler {
     }
     this.#admitArrivals(record);
     this.#endDue(record);
+    for (const each of landingNets(this.slots, this.options.maxRunning)) this.#endNow(record, each, 'deadline');
     const { order, protectedRows } = this.#orderOf(record);
     this.slots.start(order, now, protectedRows);
     this.slots.syncFollowers(this.options.policy.maxStallMs);

@@ -6,6 +6,7 @@
  * uses all slots, and no two sequences take turns. Must not know: memory, the order of the waiting.
  */
 import type { Share } from './fair-order.js';
+import type { Sequence } from './sequence.js';
 
 type Holder = Pick<Share, 'tenant' | 'isPromised'>;
 
@@ -37,4 +38,21 @@ export function yielding<T extends Holder>(
     : unpromised.filter(({ tenant }) => isOwed && count(tenant) > share);
   const most = Math.max(...yields.map(({ tenant }) => count(tenant)));
   return yields.findLast(({ tenant }) => count(tenant) === most) ?? null;
+}
+
+type NetRow = Pick<Sequence, 'isNet' | 'sentence'>;
+
+/**
+ * The nets that end, since other nets wait for a slot: a net is promised one sentence, and they have one.
+ * @param slots most running sequences
+ * @returns the ones that lose the fewest tokens behind their last sentence
+ */
+export function landingNets<T extends NetRow>(
+  { running, waiting }: { readonly running: readonly T[]; readonly waiting: readonly NetRow[] },
+  slots: number,
+): T[] {
+  const missing = waiting.filter(({ isNet }) => isNet).length - (slots - running.length);
+  if (missing <= 0) return [];
+  const whole = running.filter(({ isNet, sentence }) => isNet && sentence.first !== null);
+  return whole.sort((a, b) => a.sentence.tokens - b.sentence.tokens).slice(0, missing);
 }

@@ -40,11 +40,39 @@ interface Entry extends PromisedPart {
 /** A net, or a promise to a request of no net, which runs. */
 type Held = PromisedPart & Pick<Entry, 'beganAt'>;
 
+/** Nets, and answers without a promise. Beside more of them no further answer without a promise begins. */
+const FEW = 3;
+
+/** A refusal beside many nets holds so long, for answers that end at most so much later. ms */
+const REFUSED_MS = 50;
+
 export class NetAccount {
+  #refused = { at: -Infinity, endsAt: -Infinity };
   #entries: Entry[] = [];
+  #tries = 0;
 
   get count(): number {
     return this.#entries.length;
+  }
+
+  /** There was no room for a net. @param endsAt the end of its answer */
+  refused(endsAt: number, now: number): void {
+    if (this.#entries.length > FEW) this.#refused = { at: now, endsAt };
+  }
+
+  /** Whether a net needs no forecast, which takes milliseconds: one that is due as late had no room a moment ago. */
+  isRefused(endsAt: number, now: number): boolean {
+    const { at, endsAt: refusedEndsAt } = this.#refused;
+    return now - at < REFUSED_MS && endsAt <= refusedEndsAt + REFUSED_MS;
+  }
+
+  /** An answer without a promise begins, while there are few others. @returns ends it; null: there are too many */
+  try(): (() => void) | null {
+    if (this.#entries.length + this.#tries > FEW) return null;
+    this.#tries += 1;
+    return () => {
+      this.#tries -= 1;
+    };
   }
 
   /**

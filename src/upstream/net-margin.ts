@@ -1,7 +1,9 @@
 /**
- * The margin between the latest start of a net and its forecast time: online quantile tracking, as the margin of
- * promises. A late net adds a step, and a net in time takes so much off that the target share is in time. Pure.
+ * The margin of nets on their forecast times: online quantile tracking, as the margin of promises. A late net adds a
+ * step, and a net in time takes so much off that the target share is in time. It is on all work of a net, so that many
+ * nets that start together have more time, and they have a share of their own. Pure.
  */
+import type { PromisedPart, PromisedWork } from '../protocol/index.js';
 
 /** Share of the nets that are to be in time. */
 const KEPT = 0.995;
@@ -10,15 +12,28 @@ const INITIAL = 0.1;
 const STEP = 0.1;
 const LEAST = 0;
 const MOST = 1;
+/** Of the work that nets do to each other. Gateway and planning take time for each, and single nets teach no more. */
+const CROWD = 0.25;
 /** Time of a timer and of the messages between gateway and engine, ms. */
 const TURN_MS = 10;
+
+/** The time of one sentence alone, and the work of a net. */
+type Forecast = PromisedWork & Pick<PromisedPart, 'sentenceMs'>;
 
 export class NetMargin {
   #share = INITIAL;
 
-  /** @param sentenceMs the forecast @returns ms */
-  of(sentenceMs: number): number {
-    return TURN_MS + this.#share * sentenceMs;
+  /** The part of a net in the engine's time. @param endsAt the end of its answer */
+  part({ sentenceMs, prefillMs, fullMs, besideMs }: Forecast, endsAt: number): PromisedPart {
+    const careful = 1 + this.#share;
+    const beside = careful * (1 + CROWD);
+    return {
+      dueAt: endsAt - TURN_MS,
+      sentenceMs: careful * sentenceMs,
+      prefillMs: beside * prefillMs,
+      fullMs: beside * fullMs,
+      besideMs: beside * besideMs,
+    };
   }
 
   /** Learns from a net that began at its latest start. The others had time to spare. */

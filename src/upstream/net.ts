@@ -4,6 +4,7 @@
  *
  * Must not know: the form of answers, connections.
  */
+import { setImmediate } from 'node:timers/promises';
 import { ApiError, ClientGone } from '../api/errors.js';
 import { forecastOf, type NoForecast } from '../api/generation/forecast.js';
 import { monotonicMs, timerUntil } from '../util/clock.js';
@@ -22,6 +23,9 @@ const NO_FORECAST: Readonly<Partial<Record<NoForecast, NoNet>>> = {
   unknown_token: 'unsupported',
   grammar: 'unsupported',
 };
+
+/** Without a promise, the local model still tries where the upstream has failed. */
+const TRIED: readonly (NoNet | null)[] = ['budget', 'capacity'];
 
 export class Net {
   /** Why there is no net; null while it is armed or runs. */
@@ -74,16 +78,25 @@ export class Net {
     return this.#none === null && !this.#isOver;
   }
 
+  /** Whether the local model may answer for an upstream that failed: with its promise, or without one. */
+  async mayAnswer(): Promise<boolean> {
+    await this.#decided;
+    return !this.#isOver && (this.#none === null || (this.#local !== null && TRIED.includes(this.#none)));
+  }
+
   /** The whole local answer; null if it runs, failed or did not start. */
   get end(): LocalEnd | null {
     return this.#end?.report == null ? null : this.#end;
   }
 
-  /** Starts the local answer, if it is armed. @returns whether the local model answers, or has answered */
+  /** Starts the local answer, if there may be one. @returns whether the local model answers, or has answered */
   async start(trigger: NetTrigger): Promise<boolean> {
-    if (!(await this.isArmed())) return false;
+    if (!(await this.mayAnswer())) return false;
+    const end = this.#none === null ? () => undefined : this.shared.account.try();
+    if (end === null) return false;
     this.#begin(trigger);
     await this.#ended;
+    end();
     return this.end !== null;
   }
 
@@ -151,13 +164,14 @@ export class Net {
 
   #resultOf(isAnswer: boolean, isOvertaken: boolean, isGone: boolean): NetOutcome['result'] {
     if (isGone) return 'cancelled';
-    if (this.#none !== null) return 'none';
-    if (this.#startedAt === null) return 'unused';
+    if (this.#startedAt === null) return this.#none === null ? 'unused' : 'none';
     if (isAnswer) return 'answered';
     return isOvertaken && !this.#hasFailed ? 'overtaken' : 'failed';
   }
 
   async #decide(): Promise<void> {
+    // The upstream gets its request first: the local model takes milliseconds to read it.
+    await setImmediate();
     const none = await this.#arm().catch((error: unknown): NoNet => {
       if (error instanceof ApiError) return barOfError(error);
       this.answer.call.request.addLogFields({ fault: error instanceof Error ? error.stack : String(error) });
@@ -207,22 +221,24 @@ export class Net {
     const { name, call, deadline } = answer;
     const bar = barOf(call);
     if (bar !== null) return bar;
+    if (account.isRefused(deadline.endsAt, monotonicMs())) return 'capacity';
     const budgetMs = deadline.endsAt - call.request.arrivedAt;
     this.#local = await localRequest(context, call, { name, budgetMs, minRight });
     const forecast = await forecastOf(context, this.#local.read.engine, Math.max(1, deadline.endsAt - monotonicMs()));
     if (typeof forecast === 'string') return NO_FORECAST[forecast] ?? 'capacity';
-    const dueAt = deadline.endsAt - margin.of(forecast.sentenceMs);
     this.#sentenceMs = forecast.sentenceMs;
+    const part = margin.part(forecast, deadline.endsAt);
     const now = monotonicMs();
-    if (dueAt - forecast.sentenceMs < now) return 'budget';
-    const slots = context.engine.ready?.slots ?? 1;
-    const { direct, ...work } = forecast;
-    const part = { dueAt, ...work };
+    const isLate = part.dueAt - part.sentenceMs < now;
+    const state = { now, slots: context.engine.ready?.slots ?? 1, direct: forecast.direct };
     const moved = (): void => {
       this.#watch();
     };
-    this.#booking = account.book(part, { now, slots, direct }, moved);
-    if (this.#booking === null) return 'capacity';
+    this.#booking = isLate ? null : account.book(part, state, moved);
+    if (this.#booking === null) {
+      account.refused(deadline.endsAt, now);
+      return isLate ? 'budget' : 'capacity';
+    }
     this.#giveBack = context.engine.holdNet(part);
     return null;
   }
@@ -273,7 +289,7 @@ export class Net {
     if (isAhead) this.#headStartMs = Math.max(0, this.#latestStart - this.#startedAt);
     this.#booking?.began(this.#startedAt);
     this.#giveBack?.();
-    this.#ended = this.#run(local);
+    this.#ended = this.#run(this.#none === null ? local : unpromised(local));
   }
 
   async #run(local: LocalRequest): Promise<void> {
@@ -290,4 +306,10 @@ export class Net {
     if (end.error !== null) this.answer.call.request.addLogFields({ net_error: end.error.code });
     if (end.report !== null) this.spoke();
   }
+}
+
+/** As a request of no net, which leaves promises and other nets their time. */
+function unpromised(local: LocalRequest): LocalRequest {
+  const { engine } = local.read;
+  return { ...local, read: { ...local.read, engine: { ...engine, isNet: false } } };
 }

@@ -136,8 +136,8 @@ export class TimedAnswer {
   /** Whether the local model answers in place of this response. */
   async #isNetted(plain: PlainAnswer): Promise<boolean> {
     if (this.#net === null || (plain.status < 500 && plain.status !== 429)) return false;
-    const isArmed = await this.#deadline.within(this.#net.isArmed());
-    return isArmed === true && isNetted(plain, this.#net.roomMs, Date.now());
+    const mayAnswer = await this.#deadline.within(this.#net.mayAnswer());
+    return mayAnswer === true && isNetted(plain, this.#net.roomMs, Date.now());
   }
 
   /** The end of the answer without more of the upstream: the local model's answer, or what there is. */

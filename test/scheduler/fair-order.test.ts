@@ -1,7 +1,8 @@
 import t from 'tap';
 import fc from 'fast-check';
 import { FairOrder, serviceOf, type Share } from '../../src/scheduler/fair-order.js';
-import { fairShare, yielding } from '../../src/scheduler/yielding.js';
+import { SentenceState } from '../../src/scheduler/sentence-length.js';
+import { fairShare, landingNets, yielding } from '../../src/scheduler/yielding.js';
 
 interface Item extends Share {
   readonly id: number;
@@ -97,5 +98,24 @@ void t.test('a sequence yields to a tenant below its share, and to a promise', (
   t.equal(yielding(promised, next('b'), share), null);
   t.equal(fairShare(2, new Set(['a', 'b', 'c'])), 1);
   t.equal(yielding(rows('a', 'b'), next('c'), 1), null, 'no tenant has more than its share');
+  t.end();
+});
+
+void t.test('nets with a sentence end where others wait for their slots', (t) => {
+  const row = (isNet: boolean, ...ends: readonly boolean[]) => {
+    const sentence = new SentenceState();
+    for (const mayEnd of ends) sentence.read(mayEnd);
+    return { isNet, sentence };
+  };
+  const begun = row(true, false, false);
+  const longAgo = row(true, true, false, false);
+  const atEnd = row(true, false, true);
+  const direct = row(false, true);
+  const running = [begun, longAgo, atEnd, direct];
+  const nets = (count: number) => Array.from({ length: count }, () => row(true));
+  t.same(landingNets({ running, waiting: [direct] }, 4), []);
+  t.same(landingNets({ running, waiting: nets(2) }, 6), [], 'there are slots');
+  t.same(landingNets({ running, waiting: nets(2) }, 5), [atEnd], 'the one that loses no text');
+  t.same(landingNets({ running, waiting: nets(9) }, 4), [atEnd, longAgo]);
   t.end();
 });

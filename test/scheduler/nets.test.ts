@@ -119,7 +119,7 @@ class Outage {
   #arm(i: number, { direct, ...forecast }: NetWork & { readonly sentenceMs: number }): void {
     const job = this.jobs[i];
     if (job === undefined) return;
-    const part = { ...forecast, dueAt: job.at + job.budgetMs - this.#margin.of(forecast.sentenceMs) };
+    const part = this.#margin.part(forecast, job.at + job.budgetMs);
     const booking = this.#account.book(part, { now: this.now, slots: SLOTS, direct }, () => undefined);
     if (booking === null) return;
     if (this.now >= this.failsAt) {

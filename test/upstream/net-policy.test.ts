@@ -141,16 +141,46 @@ void t.test('a promise to a request of no net keeps its part from nets', async (
   t.not(booked(15), null);
 });
 
+void t.test('beside many nets, a refusal holds for a moment, and no answer without a promise begins', async (t) => {
+  const account = new NetAccount();
+  const book = () =>
+    account.book(
+      { dueAt: 10_000, sentenceMs: 100, prefillMs: 10, fullMs: 10, besideMs: 0 },
+      { now: 0, slots: 8 },
+      () => undefined,
+    );
+  account.refused(5000, 0);
+  t.notOk(account.isRefused(5000, 1), 'few nets');
+  for (let i = 0; i < 3; i += 1) t.ok(book());
+  const end = account.try();
+  t.ok(end);
+  t.equal(account.try(), null);
+  end?.();
+  t.ok(account.try());
+  const last = book();
+  account.refused(5000, 100);
+  t.ok(account.isRefused(5000, 110));
+  t.ok(account.isRefused(4000, 110));
+  t.notOk(account.isRefused(5100, 110), 'it is due later');
+  t.notOk(account.isRefused(5000, 160), 'a moment later');
+  last?.end();
+});
+
 void t.test('the margin rises with a late net, and falls with those in time', async (t) => {
   const margin = new NetMargin();
-  const first = margin.of(1000);
-  t.ok(first > 100 && first < 200, `${first} ms of 1000`);
+  const work = { sentenceMs: 1000, prefillMs: 100, fullMs: 200, besideMs: 10 };
+  const timeOf = (): number => margin.part(work, 5000).sentenceMs;
+  const first = timeOf();
+  t.ok(first > 1000 && first < 1500, `${first} ms of 1000`);
   margin.observe(false);
-  t.ok(margin.of(1000) > first + 90);
+  t.ok(timeOf() > first + 90);
+  const { sentenceMs, ...part } = margin.part(work, 5000);
+  t.ok(part.fullMs / work.fullMs > sentenceMs / work.sentenceMs, 'it is on all work, and more beside others');
+  t.ok(part.dueAt < 5000);
   for (let i = 0; i < 1000; i += 1) margin.observe(true);
-  t.ok(margin.of(1000) < first);
+  t.ok(timeOf() < first);
   for (let i = 0; i < 100; i += 1) margin.observe(false);
-  t.ok(margin.of(1000) <= 1100, 'it is bounded');
+  t.ok(timeOf() <= 2000, 'it is bounded');
 });
 
 void t.test('a breaker opens behind five failures in a row, and tries once a second', async (t) => {

@@ -431,6 +431,23 @@ void t.test('the net of a request: its own, else that of its key, of its model, 
   }
 });
 
+void t.test('without a promise the local model tries where the upstream fails', async (t) => {
+  for (const script of [fails(500), fails(429), ({ response }: Exchange) => void response.destroy()]) {
+    const { here, outcomes } = await netted(t, script);
+    const told = await ask(here, {}, SENTENCE_MS - 100);
+    t.match(told, { status: 200, text: LOCAL });
+    t.same([told.headers.get('x-sortie-net'), told.headers.get('x-sortie-net-reason')], ['none', 'budget']);
+    const asked = here.engine.requests.at(-1);
+    t.notOk(asked?.isDryRun === true || asked?.isNet === true, 'it leaves promises their time');
+    await until('the outcome', () => outcomes.length > 0);
+    t.match(outcomes.at(-1), { result: 'answered', reason: 'budget' });
+  }
+  const refused = await netted(t, fails(503));
+  refused.here.engine.script = (request) =>
+    request.isDryRun === true ? forecast : { tokens: [], reject: { reason: 'queue_full', leastFeasibleMs: null } };
+  t.match(await ask(refused.here, {}, SENTENCE_MS - 100), { status: 503 }, 'else its own error passes');
+});
+
 void t.test('a length beyond the local context is no bar', async (t) => {
   const { here } = await netted(t, fails(500));
   t.equal((await ask(here, { max_tokens: 100_000 }, BUDGET_MS)).text, LOCAL);

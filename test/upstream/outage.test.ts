@@ -18,14 +18,16 @@ const SERVED_MS = 15;
 const LOCAL = 'It is in France. It is large.';
 const tokens = tokenizer.encode(LOCAL, false);
 /** An engine that makes answers one after the other, and whose forecasts know of its queue. */
-function engine(): (request: { readonly isDryRun?: boolean }) => Script {
+function engine(): (request: { readonly isDryRun?: boolean; readonly isNet?: boolean }) => Script {
   let freeAt = 0;
-  return ({ isDryRun }) => {
+  return ({ isDryRun, isNet }) => {
     const now = monotonicMs();
     const waitMs = Math.max(0, freeAt - now);
     const promised = { prefillMs: PART_MS, fullMs: PART_MS, besideMs: 0, direct: [] };
     const leastFeasibleMs = waitMs + 2 * PART_MS;
     if (isDryRun === true) return { tokens: [], reject: { reason: 'budget_infeasible', leastFeasibleMs, promised } };
+    // Requests without a promise leave nets their time.
+    if (isNet !== true) return { tokens: [], reject: { reason: 'budget_infeasible', leastFeasibleMs } };
     freeAt = now + waitMs + SERVED_MS;
     return { tokens, prefill: waitMs + SERVED_MS };
   };
