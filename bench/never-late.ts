@@ -3,6 +3,7 @@
  *
  *   npm run bench:never-late -- [--upstream URL --upstream-model NAME] [--sides client,sortie] [--gateway URL]
  *     [--litellm PROGRAM] [--mixes mixed,outage] [--budgets 800,1500,3000] [--rate 1.5] [--count 90] [--seed 1] [--threads 1]
+ *     [--open 200]
  *
  * The upstream is a Sortie at full depth, or the server of --upstream. A process with faults lies in front of it. Sides:
  * - `client`: a client that gives up at its deadline. Its answer counts if it has an end by then.
@@ -13,20 +14,28 @@
  *   for the end.
  * - `unhurried`: the upstream without faults, and a client that waits for the end: the most that a side can reach.
  *
- * An answer is right by the check of bench:everyday. Each side meets the same requests, budgets and arrivals.
+ * With --open, so many requests of each budget arrive within a second. Their upstream is silent, or ends all of them
+ * within a second. The table has the armed nets, and those that are kept by the clients' clock.
+ *
+ * An answer is right by the check of bench:everyday. Each side meets the same requests, budgets and arrivals. The target
+ * of a side is the upstream's right answers of `unhurried` times the net's `right` where the net answers. Late is an
+ * answer whose last byte comes past its deadline.
  */
 import { setTimeout as delay } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import { arrivalTimes } from '../src/loadgen/arrivals.js';
 import { seeded } from '../src/util/random.js';
-import { quantile } from '../src/util/stats.js';
-import { type CheckedRequest, isChecked, readRequests, REQUESTS } from './everyday/requests.js';
-import { score } from './everyday/score.js';
-import { ask, type Got } from './never-late/ask.js';
+import { loadManifest } from '../src/model/manifest-io.js';
+import { engineMs } from './core-time.js';
+import { isChecked, readRequests, REQUESTS } from './everyday/requests.js';
+import { ask } from './never-late/ask.js';
 import { isMix, type Mix } from './never-late/faults.js';
+import * as figures from './never-late/figures.js';
+import type { Job, Result, SideResult } from './never-late/figures.js';
+import { OUTAGE_COLUMNS, outageFigures, OUTAGES, SilentUpstream } from './never-late/outage.js';
 import { startLiteLlm } from './litellm.js';
 import { machine } from './machine.js';
-import { EMBEDDED, number, numbers, optional, optionsOf, runBench, text } from './options.js';
+import { EMBEDDED, number, numbers, optional, optionalNumber, optionsOf, runBench, text } from './options.js';
 import { freePort } from './ports.js';
 import { type Server, startServer, startSortie, stopServers } from './server.js';
 import { tableOf } from './table.js';
@@ -48,22 +57,13 @@ const values = optionsOf('bench:never-late', 'right answers in time in front of 
   count: number('requests of a side', 90),
   maxTokens: number('most tokens of an answer', 80),
   threads: number('threads of each engine', 1),
+  open: optionalNumber('open requests in a total outage, in place of the sides'),
   seed: number('seed of arrivals, requests and faults', 1),
 });
 
 const threads = ['--threads', String(values.threads)];
 
-interface Job {
-  readonly at: number;
-  readonly request: CheckedRequest;
-  readonly budgetMs: number;
-}
-
-interface Result extends Got {
-  readonly job: Job;
-}
-
-function jobs(): Job[] {
+function jobs(count = values.count): Job[] {
   const random = seeded(values.seed);
   const requests = readRequests(REQUESTS).filter(isChecked);
   const pick = <T>(items: readonly T[]): T => {
@@ -71,7 +71,7 @@ function jobs(): Job[] {
     if (item === undefined) throw new Error('nothing to pick');
     return item;
   };
-  const times = arrivalTimes(values.count, values.rate, 'poisson', random);
+  const times = arrivalTimes(count, values.rate, 'poisson', random);
   return times.map((at) => ({ at, request: pick(requests), budgetMs: pick(values.budgets) }));
 }
 
@@ -121,48 +121,72 @@ async function measure(side: Side, url: string): Promise<Result[]> {
   );
 }
 
-function rowOf(mix: Mix, side: Side, results: readonly Result[]): string[] {
-  const isAny = side === 'unhurried';
-  const inTime = results.filter(({ isWhole, ms, job }) => isWhole && (isAny || ms <= job.budgetMs));
-  const right = inTime.reduce((sum, { text, job }) => sum + score(job.request, text), 0) / results.length;
-  const past = results.map(({ ms, job }) => Math.max(0, ms - job.budgetMs));
-  return [
-    mix,
-    side,
-    right.toFixed(3),
-    isAny ? '-' : (inTime.length / results.length).toFixed(3),
-    isAny ? '-' : quantile(past, 0.99).toFixed(0),
-    isAny ? '-' : Math.max(...past).toFixed(0),
-  ];
+/** Time of nets that did not answer, seconds. */
+async function wastedSeconds(sortie: string): Promise<number> {
+  const text = await (await fetch(`${sortie}/metrics`)).text();
+  const lines = text.split('\n').filter((line) => line.startsWith('sortie_net_seconds_total{'));
+  const wasted = lines.filter((line) => !line.includes('result="answered"'));
+  return wasted.reduce((sum, line) => sum + Number(line.split(' ').at(-1)), 0);
 }
 
-async function sideRow(mix: Mix, side: Side, upstream: string): Promise<string[]> {
+async function startFaults(mix: Mix, upstream: string): Promise<Server> {
+  const program = fileURLToPath(new URL('never-late/faulty-server.js', import.meta.url));
+  const port = values.faultsPort === 0 ? await freePort() : values.faultsPort;
+  const command = [process.execPath, program, String(port), upstream, mix, String(values.seed)];
+  return startServer(command, '/v1/models', port);
+}
+
+/** Starts the servers of a side in front of the faults. @returns the one that its clients ask */
+async function startSide(side: Side, faulty: Server, servers: Server[]): Promise<string> {
+  if (side === 'gateway') {
+    if (values.gateway === undefined) throw new Error('the side gateway needs --gateway');
+    console.error(`faults listen on ${faulty.url}/v1`);
+    return values.gateway;
+  }
+  if (side === 'litellm') {
+    if (values.litellm === undefined) throw new Error('the side litellm needs --litellm');
+    servers.push(...(await startLiteLlmSide(values.litellm, faulty.url)));
+  } else if (side === 'sortie') {
+    const flags = ['--upstream', `${faulty.url}/v1`, '--upstream-model', values.upstreamModel];
+    servers.push(await startSortie(values.model, [...threads, ...flags]));
+  }
+  return servers.at(-1)?.url ?? '';
+}
+
+/** @param upstream its engine's time counts; null for one that this bench did not start */
+async function sideResult(mix: Mix, side: Side, url: string, upstream: Server | null): Promise<SideResult> {
   const servers: Server[] = [];
   try {
-    const program = fileURLToPath(new URL('never-late/faulty-server.js', import.meta.url));
-    const port = values.faultsPort === 0 ? await freePort() : values.faultsPort;
-    const faults = [side === 'unhurried' ? 'none' : mix, String(values.seed)];
-    const command = [process.execPath, program, String(port), upstream, ...faults];
-    const faulty = await startServer(command, '/v1/models', port);
+    const faulty = await startFaults(side === 'unhurried' ? 'none' : mix, url);
     servers.push(faulty);
-    if (side === 'gateway') {
-      if (values.gateway === undefined) throw new Error('the side gateway needs --gateway');
-      console.error(`faults listen on ${faulty.url}/v1`);
-      return rowOf(mix, side, await measure(side, values.gateway));
-    }
-    if (side === 'litellm') {
-      if (values.litellm === undefined) throw new Error('the side litellm needs --litellm');
-      servers.push(...(await startLiteLlmSide(values.litellm, faulty.url)));
-      return rowOf(mix, side, await measure(side, servers.at(-1)?.url ?? ''));
-    }
-    if (side !== 'sortie') return rowOf(mix, side, await measure(side, faulty.url));
-    const flags = ['--upstream', `${faulty.url}/v1`, '--upstream-model', values.upstreamModel];
-    const sortie = await startSortie(values.model, [...threads, ...flags]);
-    servers.push(sortie);
-    return rowOf(mix, side, await measure(side, sortie.url));
+    const asked = await startSide(side, faulty, servers);
+    const engines = [...servers, ...(upstream === null ? [] : [upstream])].map(({ pid }) => pid);
+    const engineTime = (): number => engines.reduce((sum, pid) => sum + engineMs(pid), 0);
+    const before = engineTime();
+    const results = await measure(side, asked);
+    const engineSeconds = (engineTime() - before) / 1000;
+    return { results, engineSeconds, wastedSeconds: side === 'sortie' ? await wastedSeconds(asked) : null };
   } finally {
     await stopServers(servers);
   }
+}
+
+/** The rows of one mix. */
+async function mixRows(mix: Mix, sides: readonly Side[], url: string, upstream: Server | null): Promise<string[][]> {
+  const rights = new Map(loadManifest(values.model).exits.map(({ layer, quality }) => [layer, quality.right ?? 1]));
+  const rows: string[][] = [];
+  let unhurried: readonly Result[] | null = null;
+  for (const side of sides) {
+    const result = await sideResult(mix, side, url, upstream);
+    if (side === 'unhurried') {
+      unhurried = result.results;
+      rows.push([mix, side, ...figures.unhurriedFigures(result)]);
+      continue;
+    }
+    const target = unhurried === null ? null : figures.targetOf(result.results, unhurried, rights);
+    rows.push([mix, side, ...figures.figuresOf(result, target, side !== 'client')]);
+  }
+  return rows;
 }
 
 function listOf<T extends string>(flag: string, list: string, isOne: (name: string) => name is T): T[] {
@@ -172,21 +196,45 @@ function listOf<T extends string>(flag: string, list: string, isOne: (name: stri
   });
 }
 
-async function main(): Promise<void> {
+/** Measures armed nets in a total outage. */
+async function measureOutages(count: number): Promise<void> {
+  const rows = [['outage', 'budget, ms', ...OUTAGE_COLUMNS]];
+  const questions = jobs(count).map(({ request }) => request.request);
+  for (const outage of OUTAGES) {
+    for (const budgetMs of values.budgets) {
+      const upstream = new SilentUpstream();
+      const flags = ['--upstream', `${await upstream.listen()}/v1`, '--upstream-model', values.upstreamModel];
+      const sortie = await startSortie(values.model, [...threads, ...flags]);
+      try {
+        const open = { questions, budgetMs, maxTokens: values.maxTokens, outage };
+        const cells = await outageFigures(sortie.url, values.upstreamModel, upstream, open);
+        rows.push([outage, String(budgetMs), ...cells]);
+      } finally {
+        await sortie.stop();
+        upstream.close();
+      }
+    }
+  }
+  console.log(tableOf(rows).join('\n'));
+}
+
+async function measureSides(): Promise<void> {
   const sides = listOf('sides', values.sides, (name): name is Side => SIDES.some((side) => side === name));
   const mixes = listOf('mixes', values.mixes, isMix);
   const name = ['--model-name', values.upstreamModel];
   const own = values.upstream === undefined ? await startSortie(values.model, [...threads, ...name]) : null;
   try {
-    const rows = [['faults', 'side', 'right answers in time', 'in time', 'p99 past the deadline, ms', 'latest, ms']];
-    for (const mix of mixes) {
-      for (const side of sides) rows.push(await sideRow(mix, side, own?.url ?? values.upstream ?? ''));
-    }
+    const rows = [['faults', 'side', ...figures.COLUMNS]];
+    for (const mix of mixes) rows.push(...(await mixRows(mix, sides, own?.url ?? values.upstream ?? '', own)));
     console.log(tableOf(rows).join('\n'));
-    console.log(`\n${machine()}`);
   } finally {
     await own?.stop();
   }
+}
+
+async function main(): Promise<void> {
+  await (values.open === undefined ? measureSides() : measureOutages(values.open));
+  console.log(`\n${machine()}`);
 }
 
 await runBench(main);

@@ -2,16 +2,16 @@
  * `npm run bench:proxy-overhead`: the time that Sortie adds to requests to an upstream, and its memory.
  *
  *   npm run bench:proxy-overhead -- [--clients 1,50,500] [--rates 50,200] [--requests 2000] [--events 20] [--rounds 3]
- *     [--litellm PROGRAM] [--gateway URL] [--gateway-core 1] [--streams 2000]
+ *     [--litellm PROGRAM] [--gateway URL] [--gateway-core 1] [--gap 50] [--streams 2000]
  *
- * The upstream is a mock in another process, which streams its answer at once. Sides: the mock itself, Sortie without a
+ * The upstream is a mock in another process, which streams its answer at once, or a chunk in --gap ms. Sides: the mock itself, Sortie without a
  * local model, with and without a budget, LiteLLM's proxy with one worker, and another gateway at --gateway. Sides
  * alternate within a round, and figures are medians of rounds. Added times are differences of quantiles to the mock.
  *
  * - `--clients`: clients that never pause. At the saturation of a side, its time is that of its queue.
  * - `--rates`: requests a second of a Poisson process, below the saturation of all sides.
  * - `--gateway-core`: the core of gateways. `taskset -c 0` in front of the bench gives mock and clients another one.
- * - `--streams`: that many open streams, an event in --gap ms each, in place of the times.
+ * - `--streams`: that many open streams in place of the times, by default with a gap of 2 s.
  */
 import { fileURLToPath } from 'node:url';
 import { median } from '../src/util/stats.js';
@@ -25,7 +25,7 @@ import { main as program, type Server, startServer, stopServers } from './server
 import { tableOf } from './table.js';
 
 const values = optionsOf('bench:proxy-overhead', 'the time that Sortie adds to requests to an upstream', {
-  clients: numbers('clients at a time', [1, 50, 500]),
+  clients: numbers('clients that never pause; by default none with a gap', []),
   rates: numbers('requests a second', [50]),
   requests: number('requests of a side in a round', 2000),
   events: number('chunks of an answer', 20),
@@ -35,9 +35,11 @@ const values = optionsOf('bench:proxy-overhead', 'the time that Sortie adds to r
   gatewayModel: text('name', "the other gateway's name of the model", 'mock'),
   gatewayCore: optional('n', 'core of the gateways'),
   streams: optionalNumber('open streams, to measure memory'),
-  gap: number('time between two events of an open stream, ms', 2000),
+  gap: optionalNumber('time between two chunks of an answer, ms'),
 });
 
+const CLIENTS = [1, 50, 500];
+const STREAMS_GAP_MS = 2000;
 const WARM_UP_SHARE = 0.1;
 const BUDGET_MS = 60_000;
 
@@ -85,33 +87,57 @@ async function inRounds(sides: readonly Side[], run: (side: Side, round: number)
   }
   return sides.map((_, side) => {
     const at = (figure: keyof Times): number => median(rounds.map((times) => times[side]?.[figure] ?? NaN));
-    return { p50: at('p50'), p99: at('p99'), perSecond: at('perSecond'), cpuMs: at('cpuMs') };
+    const first = { firstP50: at('firstP50'), firstP99: at('firstP99') };
+    return {
+      ...first,
+      p50: at('p50'),
+      p99: at('p99'),
+      perSecond: at('perSecond'),
+      failed: at('failed'),
+      cpuMs: at('cpuMs'),
+    };
   });
 }
 
+/** The columns of quantiles; each has one of the time that a side adds. */
+const QUANTILES = { firstP50: 'first p50', firstP99: 'first p99', p50: 'last p50', p99: 'last p99' } as const;
+const FIGURES = Object.keys(QUANTILES) as (keyof typeof QUANTILES)[];
+
+const headOf = (): string[] => [
+  'load',
+  'side',
+  ...Object.values(QUANTILES).map((name) => `${name}, ms`),
+  ...Object.values(QUANTILES).map((name) => `added ${name}`),
+  'core ms a request',
+  'requests/s',
+  'failed',
+];
+
 function rowsOf(load: string, sides: readonly Side[], times: readonly Times[]): string[][] {
   const [base] = times;
-  return times.map(({ p50, p99, perSecond, cpuMs }, index) => {
-    const added = [p50 - (base?.p50 ?? NaN), p99 - (base?.p99 ?? NaN)];
-    const cells = [p50, p99, ...added, cpuMs].map((ms) => ms.toFixed(2));
-    return [load, sides[index]?.name ?? '', ...cells, perSecond.toFixed(0)];
+  return times.map((own, index) => {
+    const all = FIGURES.map((figure) => own[figure]);
+    const added = FIGURES.map((figure) => own[figure] - (base?.[figure] ?? NaN));
+    const cells = [...all, ...added, own.cpuMs].map((ms) => ms.toFixed(2));
+    return [load, sides[index]?.name ?? '', ...cells, own.perSecond.toFixed(0), own.failed.toFixed(0)];
   });
 }
 
 async function measureTimes(sides: readonly Side[]): Promise<void> {
-  const rows = [['load', 'side', 'p50, ms', 'p99, ms', 'added p50', 'added p99', 'core ms a request', 'requests/s']];
+  const show = (rows: readonly string[][]): void => {
+    console.log(tableOf([headOf(), ...rows]).join('\n'));
+  };
   for (const side of sides) await closedTimes(side, 10, Math.ceil(WARM_UP_SHARE * values.requests));
-  for (const clients of values.clients) {
+  const byDefault = values.gap === undefined ? CLIENTS : [];
+  for (const clients of values.clients.length > 0 ? values.clients : byDefault) {
     const count = Math.max(2 * clients, values.requests);
-    rows.push(
-      ...rowsOf(`${clients} clients`, sides, await inRounds(sides, (side) => closedTimes(side, clients, count))),
-    );
+    const times = await inRounds(sides, (side) => closedTimes(side, clients, count));
+    show(rowsOf(`${clients} clients`, sides, times));
   }
   for (const rate of values.rates) {
     const times = await inRounds(sides, (side, round) => openTimes(side, rate, values.requests, round));
-    rows.push(...rowsOf(`${rate}/s`, sides, times));
+    show(rowsOf(`${rate}/s`, sides, times));
   }
-  console.log(tableOf(rows).join('\n'));
 }
 
 async function measureMemory(sides: readonly Side[], count: number): Promise<void> {
@@ -127,7 +153,7 @@ async function measureMemory(sides: readonly Side[], count: number): Promise<voi
 
 async function main(): Promise<void> {
   const { streams, gap } = values;
-  const mock = await startMock(streams === undefined ? 0 : gap);
+  const mock = await startMock(gap ?? (streams === undefined ? 0 : STREAMS_GAP_MS));
   const servers = [mock];
   try {
     const sides = await startSides(mock, servers);

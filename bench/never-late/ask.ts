@@ -1,7 +1,7 @@
 /** One request of the bench, and what its client has of the answer. */
 import { RemoteError } from '../../src/remote/server-error.js';
 import { serverAt } from '../../src/remote/server.js';
-import { streamAnswer } from '../../src/remote/stream.js';
+import { type SortieReport, streamAnswer } from '../../src/remote/stream.js';
 import { monotonicMs } from '../../src/util/clock.js';
 
 export interface Asked {
@@ -22,6 +22,8 @@ export interface Got {
   readonly isWhole: boolean;
   /** From the request to the last byte, or to the moment when the client gives up. */
   readonly ms: number;
+  /** The field `sortie` of a whole answer; null without one. */
+  readonly report: SortieReport | null;
 }
 
 /** A request that fails has the text so far. */
@@ -35,14 +37,16 @@ export async function ask({ url, model, question, budgetMs, maxTokens, tellsBudg
   };
   let text = '';
   let isWhole = false;
+  let report: SortieReport | null = null;
   try {
     for await (const part of streamAnswer(serverAt(url, null), model, { path: '/chat/completions', body }, asking)) {
       text += part.text;
+      report ??= part.report;
       isWhole ||= part.finishReason !== null;
     }
   } catch (error) {
     if (!(error instanceof RemoteError)) throw error;
     isWhole = false;
   }
-  return { text, isWhole, ms: monotonicMs() - startedAt };
+  return { text, isWhole, ms: monotonicMs() - startedAt, report };
 }

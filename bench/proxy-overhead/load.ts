@@ -1,11 +1,11 @@
 /** Requests to one side of bench:proxy-overhead, their times, and the time of its process. */
-import { readFileSync } from 'node:fs';
 import { performance } from 'node:perf_hooks';
 import { type Dispatcher, Pool } from 'undici';
 import { arrivalTimes } from '../../src/loadgen/arrivals.js';
 import { closedLoop, openLoop, type Send } from '../../src/loadgen/run.js';
 import { seeded } from '../../src/util/random.js';
 import { quantile } from '../../src/util/stats.js';
+import { coreMs } from '../core-time.js';
 
 export interface Side {
   readonly name: string;
@@ -16,23 +16,19 @@ export interface Side {
   readonly pid: number | null;
 }
 
+/** Quantiles count from the scheduled arrival, ms. */
 export interface Times {
+  /** Of the last byte. */
   readonly p50: number;
   readonly p99: number;
+  /** Of the first content. */
+  readonly firstP50: number;
+  readonly firstP99: number;
   readonly perSecond: number;
+  /** Requests without a whole answer. The other figures are of the whole ones. */
+  readonly failed: number;
   /** Time on cores that the process takes for a request, ms; NaN for an unknown process. */
   readonly cpuMs: number;
-}
-
-/** Linux counts the time of processes in hundredths of a second. */
-const TICK_MS = 10;
-
-/** Time on cores so far of all threads of a process, ms. */
-function cpuMsOf(pid: number): number {
-  // The name of the program, in parentheses, may have spaces.
-  const [, fields = ''] = readFileSync(`/proc/${pid}/stat`, 'utf8').split(/\) (?!.*\) )/);
-  const [user = NaN, system = NaN] = fields.split(' ').slice(11, 13).map(Number);
-  return (user + system) * TICK_MS;
 }
 
 /** Sends a streamed chat. */
@@ -46,29 +42,44 @@ export function sent({ model, headers }: Side, pool: Pool): Promise<Dispatcher.R
 export const isWhole = ({ statusCode }: Dispatcher.ResponseData, end: string): boolean =>
   statusCode === 200 && end.endsWith('data: [DONE]\n\n');
 
-/** @throws Error for an answer without an end */
-async function asked(side: Side, pool: Pool): Promise<void> {
+/** The begin of the first content of the mock. */
+const FIRST_CONTENT = '"Word';
+
+/** @returns the instant of the first content; null for an answer without an end */
+async function asked(side: Side, pool: Pool): Promise<number | null> {
   const response = await sent(side, pool);
-  const text = await response.body.text();
-  if (!isWhole(response, text)) throw new Error(`status ${response.statusCode}: ${text.slice(-200)}`);
+  let text = '';
+  let firstAt = NaN;
+  for await (const bytes of response.body as AsyncIterable<Buffer>) {
+    text += bytes.toString();
+    if (Number.isNaN(firstAt) && text.includes(FIRST_CONTENT)) firstAt = performance.now();
+  }
+  return isWhole(response, text) ? firstAt : null;
 }
 
 async function timed(side: Side, count: number, run: (send: Send<number, number>) => Promise<unknown>): Promise<Times> {
   const pool = new Pool(side.url);
+  const firsts: number[] = [];
   const times: number[] = [];
+  let failed = 0;
   const startedAt = performance.now();
-  const cpuMs = side.pid === null ? NaN : cpuMsOf(side.pid);
+  const cpuMs = side.pid === null ? NaN : coreMs(side.pid);
   await run(async (_job, scheduledAt) => {
-    await asked(side, pool);
+    const firstAt = await asked(side, pool);
+    if (firstAt === null) return failed++;
+    firsts.push(firstAt - scheduledAt);
     return times.push(performance.now() - scheduledAt);
   });
   const seconds = (performance.now() - startedAt) / 1000;
-  const usedMs = side.pid === null ? NaN : cpuMsOf(side.pid) - cpuMs;
+  const usedMs = side.pid === null ? NaN : coreMs(side.pid) - cpuMs;
   await pool.close();
   return {
     p50: quantile(times, 0.5),
     p99: quantile(times, 0.99),
-    perSecond: count / seconds,
+    firstP50: quantile(firsts, 0.5),
+    firstP99: quantile(firsts, 0.99),
+    perSecond: times.length / seconds,
+    failed,
     cpuMs: usedMs / count,
   };
 }
@@ -80,7 +91,7 @@ export function closedTimes(side: Side, clients: number, count: number): Promise
   return timed(side, count, (send) => closedLoop(send, jobsOf(count), clients));
 }
 
-/** Requests of a Poisson process. Times count from the scheduled arrival. */
+/** Requests of a Poisson process. */
 export function openTimes(side: Side, rate: number, count: number, seed: number): Promise<Times> {
   const times = arrivalTimes(count, rate, 'poisson', seeded(seed));
   return timed(side, count, (send) => openLoop(send, jobsOf(count), times));

@@ -23,7 +23,8 @@ function write(response: ServerResponse, from: number): void {
   for (let at = from; at < frames.length; at++) {
     if (response.destroyed) return;
     response.write(frames[at]);
-    if (gapMs === 0) continue;
+    // The end of the answer comes with the end of the body.
+    if (gapMs === 0 || at > Number(events)) continue;
     setTimeout(() => {
       write(response, at + 1);
     }, gapMs);

@@ -31,6 +31,8 @@ export interface SortieReport {
   /** Layers that the prompt ran; null: all. */
   readonly prompt_depth?: number | null;
   readonly source?: 'upstream' | 'upstream-landed' | 'local';
+  /** The text's models; the exit layer is null for an upstream. */
+  readonly sources?: readonly { readonly exit: number | null }[];
   readonly predicted_ms?: number;
   readonly predicted_p10_ms?: number;
   readonly predicted_p90_ms?: number;

@@ -19,13 +19,14 @@ async function mock(t: Test, events: number, gapMs: number): Promise<Side & { re
 void t.test('closed and open loops time each request', async (t) => {
   const side = await mock(t, 3, 0);
   const closed = await closedTimes(side, 4, 200);
-  t.ok(closed.p50 > 0 && closed.p50 <= closed.p99);
+  t.ok(closed.firstP50 > 0 && closed.firstP50 <= closed.p50 && closed.p50 <= closed.p99);
+  t.equal(closed.failed, 0);
   t.ok(closed.perSecond > 0);
   t.ok(closed.cpuMs >= 0 && closed.cpuMs < 1000, `${closed.cpuMs} ms`);
   const open = await openTimes(side, 200, 20, 1);
   t.ok(open.p50 > 0 && open.perSecond < 400, `${open.perSecond} requests/s`);
   const { url } = await build(t);
-  await t.rejects(closedTimes({ ...side, url, model: 'none' }, 1, 1), /status 404/);
+  t.match(await closedTimes({ ...side, url, model: 'none' }, 1, 3), { failed: 3, perSecond: 0 });
 });
 
 void t.test('open streams are counted, and lost ones', async (t) => {

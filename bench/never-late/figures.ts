@@ -1,0 +1,82 @@
+/** The figures of one side of bench:never-late. */
+import { quantile } from '../../src/util/stats.js';
+import type { CheckedRequest } from '../everyday/requests.js';
+import { score } from '../everyday/score.js';
+import type { Got } from './ask.js';
+
+export interface Job {
+  /** Its arrival, ms from the start. */
+  readonly at: number;
+  readonly request: CheckedRequest;
+  readonly budgetMs: number;
+}
+
+export interface Result extends Got {
+  readonly job: Job;
+}
+
+export interface SideResult {
+  /** In the order of the jobs. */
+  readonly results: readonly Result[];
+  /** Time on cores of the engines of upstream and net, seconds. */
+  readonly engineSeconds: number;
+  /** Time of nets whose answer did not go out, seconds; null for a side without nets of Sortie. */
+  readonly wastedSeconds: number | null;
+}
+
+export const COLUMNS = [
+  'right answers in time',
+  'share of the target',
+  'in time',
+  'late',
+  'p99 past the deadline, ms',
+  'latest, ms',
+  'engine core s',
+  'wasted net s',
+];
+
+const rightOf = ({ job, text }: Result): number => score(job.request, text);
+const sumOf = (values: readonly number[]): number => values.reduce((sum, each) => sum + each, 0);
+
+/**
+ * The right answers that nets may reach: those of the upstream without faults and deadlines, times the net's share of
+ * right answers where the net answers.
+ * @param unhurried the upstream's answers to the same requests
+ * @param rights shares of right answers by exit layer, where full depth has 1
+ */
+export function targetOf(
+  results: readonly Result[],
+  unhurried: readonly Result[],
+  rights: ReadonlyMap<number, number>,
+): number {
+  const shares = results.map(({ report }, i) => {
+    const most = unhurried[i] === undefined ? NaN : rightOf(unhurried[i]);
+    const exit = report?.source === 'local' ? report.sources?.[0]?.exit : undefined;
+    return most * (exit == null ? 1 : (rights.get(exit) ?? 1));
+  });
+  return sumOf(shares) / results.length;
+}
+
+/** @param target null for a side that has none; @param waits whether the clients wait for the end */
+export function figuresOf(side: SideResult, target: number | null, waits: boolean): string[] {
+  const { results, engineSeconds, wastedSeconds } = side;
+  const share = (items: readonly unknown[]): string => (items.length / results.length).toFixed(3);
+  const inTime = results.filter(({ isWhole, ms, job }) => isWhole && ms <= job.budgetMs);
+  const right = sumOf(inTime.map(rightOf)) / results.length;
+  const past = results.map(({ ms, job }) => Math.max(0, ms - job.budgetMs));
+  const late = [share(past.filter((ms) => ms > 0)), quantile(past, 0.99).toFixed(0), Math.max(...past).toFixed(0)];
+  return [
+    right.toFixed(3),
+    target === null ? '-' : (right / target).toFixed(3),
+    share(inTime),
+    ...(waits ? late : late.map(() => '-')),
+    engineSeconds.toFixed(1),
+    wastedSeconds === null ? '-' : wastedSeconds.toFixed(1),
+  ];
+}
+
+/** The figures of a side whose answers have no deadline. */
+export function unhurriedFigures({ results, engineSeconds }: SideResult): string[] {
+  const right = sumOf(results.filter(({ isWhole }) => isWhole).map(rightOf)) / results.length;
+  return [right.toFixed(3), '-', '-', '-', '-', '-', engineSeconds.toFixed(1), '-'];
+}
