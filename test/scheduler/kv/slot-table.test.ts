@@ -73,9 +73,9 @@ function committed(index: number): number {
 function holds(slot: Slot, value: number): boolean {
   settle();
   return rowsOf(slot.index).every(([address, position]) => {
-    const bytes = new Uint8Array(slot.length * position);
+    const bytes = Buffer.alloc(slot.length * position);
     model.device.download(address, bytes);
-    return bytes.every((byte) => byte === value);
+    return bytes.equals(Buffer.alloc(bytes.length, value));
   });
 }
 
