@@ -5,7 +5,7 @@ import { auditsOf, drain, greedy, makeCore, makeExecutor, PROMPTS } from '../hel
 const audit = { busyShare: 1 };
 const executor = await makeExecutor(t, { audit, maxRunning: 4 });
 const { table } = executor;
-const layers = executor.units.exits.map(({ layer }) => layer);
+const layers = executor.model.manifest.exits.map(({ layer }) => layer);
 
 t.afterEach(() => {
   executor.forget(0);
