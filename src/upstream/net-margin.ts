@@ -13,7 +13,7 @@ const STEP = 0.1;
 const LEAST = 0;
 const MOST = 1;
 /** Of the work that nets do to each other. Gateway and planning take time for each, and single nets teach no more. */
-const CROWD = 0.25;
+const CROWD = 0.5;
 /** Time of a timer and of the messages between gateway and engine, ms. */
 const TURN_MS = 10;
 
