@@ -5,6 +5,7 @@ import { thoughtTokens } from './api/params/thoughts.js';
 import { namesOf, requestDepth } from './api/params/depth.js';
 import type { ApiContext, RequestPolicy } from './api/context.js';
 import { ScoreSum } from './api/params/score-limit.js';
+import { RefusalPace } from './api/generation/refusal-pace.js';
 import { loadServedModel } from './api/load-served-model.js';
 import type { ServedModel } from './api/served-model.js';
 import { auditedQuality } from './audited-quality.js';
@@ -163,6 +164,7 @@ function gateway({ engine, manifest, metrics, ...parts }: Parts, closing: Closin
       limits: { ...options, policy },
       metrics,
       scores: new ScoreSum(),
+      refusals: new RefusalPace(),
       quality,
       gates,
       ...(upstreams !== undefined && { upstreamNames: upstreams.names }),

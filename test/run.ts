@@ -7,10 +7,12 @@
  * costs a second of processor time per process. A file that starts here runs without it.
  */
 import { readdirSync } from 'node:fs';
+import { mkdir, rm } from 'node:fs/promises';
 import { availableParallelism, loadavg } from 'node:os';
 import { join, relative } from 'node:path';
 import t from 'tap';
 import { EMBEDDED_MODEL, packageRoot } from '../src/config.js';
+import { tinyModel } from './deploy/helper.js';
 import { inflateModel } from './inflated-model.js';
 
 /**
@@ -26,8 +28,12 @@ const FIRST = [
  * Folders whose files share a process: a process of its own costs a file up to two seconds for its imports. Files that
  * measure or change their process have one of their own, and so have engines.
  */
-const TOGETHER = /^(api|bench|conformance|convert|cost|engine|http|scheduler|simulate|text|util)\//;
+const TOGETHER =
+  /^(api|bench|chat|conformance|convert|cost|engine|engine-client|http|quality|scheduler|simulate|telemetry|text|upstream|util)\//;
 const ALONE = [
+  /^engine-client\/client/,
+  /^telemetry\/(loop-lag|tracing-grpc)/,
+  /^upstream\/(no-local|observed|outage)/,
   /^http\/(heap|long-texts)/,
   /^convert\/architectures\./,
   /^conformance\/(sampling|statuses)/,
@@ -60,10 +66,31 @@ for (const name of names) {
 
 const model = join(folder, 'inflated-model');
 if (process.env.SORTIE_TEST_MODEL === undefined) await inflateModel(EMBEDDED_MODEL, model);
-const env = { SORTIE_TEST_MODEL: model, ...process.env, TAP_TIMEOUT: String(MOST_MS / 1000 - 10) };
+/** Of a run of all files: named ones may run beside it. */
+const made = named.length === 0 ? await makeOnce(join(folder, 'made')) : {};
+const env = {
+  SORTIE_TEST_MODEL: model,
+  ...made,
+  ...process.env,
+  TAP_TIMEOUT: String(MOST_MS / 1000 - 10),
+};
 
 const { SORTIE_TEST_IMPORT: module } = process.env;
 const imports = module === undefined ? [] : ['--import', module];
+
+/**
+ * Makes a folder for the costs that the first engine on a model measures for all, and the tiny model, which two dozen
+ * files would convert.
+ * @returns the variables that name them
+ */
+async function makeOnce(dir: string): Promise<Readonly<Record<string, string>>> {
+  await rm(dir, { recursive: true, force: true });
+  const costs = join(dir, 'costs');
+  const tiny = join(dir, 'tiny');
+  await mkdir(costs, { recursive: true });
+  for (const context of [256, 4096]) tinyModel(join(tiny, String(context)), context);
+  return { SORTIE_TEST_COSTS: costs, SORTIE_TEST_TINY: tiny };
+}
 
 /** More processes than this want each core: limits of time fail for want of it. */
 const BUSY = 2;

@@ -8,6 +8,7 @@ import type { ExitQuality } from '../quality/exit-quality.js';
 import type { GateMeans } from '../quality/gate-means.js';
 import type { HintMode } from './params/hint.js';
 import type { ScoreSum } from './params/score-limit.js';
+import type { RefusalPace } from './generation/refusal-pace.js';
 import type { HeldTokens, SequenceFacts } from '../telemetry/sequences.js';
 import type { RequestTrace } from '../telemetry/trace.js';
 import type { Outcome } from '../util/outcome.js';
@@ -140,6 +141,8 @@ export interface ApiContext {
   readonly metrics: AnswerMetrics;
   /** The log-probabilities of the requests that run. */
   readonly scores: ScoreSum;
+  /** When refusals may leave. */
+  readonly refusals: RefusalPace;
   /** Estimated quality of each exit. */
   readonly quality: ExitQuality;
   /** Names of models that run elsewhere; absent: none. */

@@ -11,6 +11,7 @@ import { RequestMetrics } from '../telemetry/requests.js';
 import { createSeries } from '../telemetry/series.js';
 import { resolveOptions } from '../config.js';
 import { ScoreSum } from '../api/params/score-limit.js';
+import { RefusalPace } from '../api/generation/refusal-pace.js';
 import { createApp } from './app.js';
 
 export async function openapiDocument(version: string): Promise<string> {
@@ -25,6 +26,7 @@ export async function openapiDocument(version: string): Promise<string> {
       limits: { ...options, policy: openPolicy },
       metrics: new RequestMetrics(series),
       scores: new ScoreSum(),
+      refusals: new RefusalPace(),
       quality: new ExitQuality([]),
     },
     series,

@@ -39,9 +39,10 @@ export interface DepthRequest {
   readonly quality?: readonly number[];
 }
 
-/** Requests whose answers get about as long: the unit of output-length estimation. */
+/** Requests whose answers and sentences get about as long: the unit of the estimation of lengths. */
 export interface LengthGroup {
-  readonly kind: 'chat' | 'completion' | 'schema' | 'tools';
+  /** `form`: a chat that asks for code, data or a table, whose lines end no sentence. */
+  readonly kind: 'chat' | 'form' | 'completion' | 'schema' | 'tools';
   /** Name of the API key; null without keys. */
   readonly key: string | null;
 }

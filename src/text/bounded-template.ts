@@ -8,7 +8,7 @@ import { Environment, Interpreter, Template } from '@huggingface/jinja';
 import { within } from '../util/time-limit.js';
 
 /** Time limit of a rendering, which blocks the event loop. Ordinary ones take a millisecond. */
-const MOST_MS = 3000;
+const MOST_MS = 1500;
 /** Numbers of a range. */
 const MOST_NUMBERS = 100_000;
 /** Numbers of all ranges of a rendering: an object each. */

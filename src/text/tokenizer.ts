@@ -9,7 +9,7 @@ import { tokenBytes, type TokenBytes, type TokenizerJson } from './token-bytes.j
 export type EncodeInWorker = (text: string, addSpecial: boolean) => Promise<Iterable<number>>;
 
 /** Time limit of a call in the event loop. A piece of the greatest length takes up to 46 ms of a core. */
-const MOST_MS = 3000;
+const MOST_MS = 1500;
 
 export class TextTokenizer {
   /** Throws TimeLimitError. @param addSpecial whether to add the begin and end tokens of the tokenizer */

@@ -1,7 +1,7 @@
 /** The built server as a separate process, and a model that is small enough to load immediately. */
 import { type ChildProcess, spawn, spawnSync } from 'node:child_process';
 import { once } from 'node:events';
-import { cpSync, readFileSync, writeFileSync } from 'node:fs';
+import { cpSync, existsSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import type { Test } from 'tap';
@@ -75,9 +75,18 @@ export async function untilReady(url: string, server: ChildProcess): Promise<voi
   if (end() !== null) throw new Error(`the server exited with ${end()}`);
 }
 
-/** Converts the tiny random Llama of test/golden into `dir`. @param context the longest sequence, for long answers */
+/**
+ * Puts the tiny random Llama of test/golden into `dir`, converted: as run.ts has converted it, or by itself.
+ * @param context the longest sequence, for long answers
+ */
 export function tinyModel(dir: string, context = 256): string {
   const model = join(dir, 'tiny');
+  const { SORTIE_TEST_TINY: converted = '' } = process.env;
+  const ready = join(converted, String(context), 'tiny');
+  if (converted !== '' && existsSync(ready)) {
+    cpSync(ready, model, { recursive: true });
+    return model;
+  }
   const source = join(dir, 'source');
   cpSync(join(packageRoot, 'test', 'golden', 'tiny'), source, { recursive: true });
   const config = join(source, 'config.json');

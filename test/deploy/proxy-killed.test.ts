@@ -16,8 +16,10 @@ import {
 import { until } from '../support/until.js';
 
 const EACH = 8;
+/** Tokens of an answer: seconds of steps, so that it runs while the kill is prepared. */
+const TOKENS = 500;
 const model = tinyModel(t.testdir({}), 4096);
-const body = { prompt: 'Count: one, two,', max_tokens: 1000, ignore_eos: true };
+const body = { prompt: 'Count: one, two,', max_tokens: TOKENS, ignore_eos: true };
 
 /** `answered`, the error code, `cut` for a connection that broke, or the status. */
 type End = string;
@@ -25,7 +27,7 @@ type End = string;
 async function whole(url: string): Promise<End> {
   const response = await post(url, body);
   const text = await response.text();
-  if (response.status === 200) return text.includes('"completion_tokens":1000') ? 'answered' : 'incomplete';
+  if (response.status === 200) return text.includes(`"completion_tokens":${TOKENS}`) ? 'answered' : 'incomplete';
   return /"code":"(\w+)"/.exec(text)?.[1] ?? String(response.status);
 }
 

@@ -1,5 +1,7 @@
 /** Engines for tests: the real model (or a converted tiny one), without a process around it. */
-import { existsSync } from 'node:fs';
+import { createHash } from 'node:crypto';
+import { existsSync, readFileSync, renameSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
 import { setImmediate as turn, setTimeout as delay } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import type { Test } from 'tap';
@@ -57,10 +59,32 @@ export function slotParts({ model, head }: Executor): { readonly model: StagedMo
   return { model, head };
 }
 
-/** By names of units: files that share a process have models of their own. */
+/** By model: files that share a process have models of their own. */
 const measured = new Map<string, CostTable>();
 
-/** A core over an executor. Costs are measured once per process for the same units. */
+/** Measured costs, once per process, and once per run of all files: run.ts names a folder for them. */
+function costsOf(executor: Executor): CostTable {
+  const { architecture, kvType } = executor.model.manifest;
+  const units = executor.units.stages.map(({ entry }) => entry.name);
+  const key = createHash('sha256')
+    .update(JSON.stringify([architecture, kvType, executor.kernels, units]))
+    .digest('hex');
+  const { SORTIE_TEST_COSTS: folder } = process.env;
+  const file = folder === undefined ? null : join(folder, `${key}.json`);
+  const known = measured.get(key) ?? (file !== null && existsSync(file) ? read(file) : undefined);
+  const costs = known ?? calibrate(executor, { ...calibrationPlan(4, 32, 128), repeats: 1 }, monotonicMs);
+  measured.set(key, costs);
+  if (known === undefined && file !== null) {
+    // Another process may read it meanwhile.
+    writeFileSync(`${file}.${process.pid}`, JSON.stringify(costs));
+    renameSync(`${file}.${process.pid}`, file);
+  }
+  return costs;
+}
+
+const read = (file: string): CostTable => JSON.parse(readFileSync(file, 'utf8')) as CostTable;
+
+/** A core over an executor, with measured costs. */
 export function makeCore(
   executor: Executor,
   overrides: Partial<EngineOptions> = {},
@@ -69,10 +93,7 @@ export function makeCore(
   watch: Pick<CoreOptions, 'onPlan' | 'onResult'> = {},
 ): EngineCore {
   const { maxRunning, maxQueue, kvMemoryBytes, prefixReuse, prefillChunk, speculate, audit } = engineOptions(overrides);
-  const units = executor.units.stages.map(({ entry }) => entry.name).join();
-  const costs = measured.get(units) ?? calibrate(executor, { ...calibrationPlan(4, 32, 128), repeats: 1 }, monotonicMs);
-  measured.set(units, costs);
-  return new EngineCore(executor, costs, {
+  return new EngineCore(executor, costsOf(executor), {
     ...{ maxRunning, maxQueue, kvBytes: kvMemoryBytes, prefixReuse, prefillChunk, audit },
     speculate: speculate ?? 'off',
     ...(texts && { texts }),

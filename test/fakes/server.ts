@@ -16,6 +16,7 @@ import { ChatTemplate } from '../../src/text/chat-template.js';
 import { TextTokenizer } from '../../src/text/tokenizer.js';
 import { ExitQuality } from '../../src/quality/exit-quality.js';
 import { ScoreSum } from '../../src/api/params/score-limit.js';
+import { RefusalPace } from '../../src/api/generation/refusal-pace.js';
 import { RequestMetrics } from '../../src/telemetry/requests.js';
 import type { Tracing } from '../../src/telemetry/trace.js';
 import { createSeries, type MetricsPrefix } from '../../src/telemetry/series.js';
@@ -157,6 +158,7 @@ export async function build(
       },
       metrics,
       scores: new ScoreSum(),
+      refusals: new RefusalPace(),
       quality: new ExitQuality(exits.map(({ layer, quality }) => ({ layer, agreement: quality.agreement }))),
     },
     series,

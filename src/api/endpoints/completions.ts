@@ -104,7 +104,7 @@ async function read(context: ApiContext, request: ApiRequest<CompletionBody>): P
   if (maxTokens === 0 && !echo) throw invalid('max_tokens', 'must be at least 1, or echo must be true');
   const budget = budgetOf(context, request);
   return readRequest(context, request, {
-    endpoint: 'completion',
+    kind: 'completion',
     budget,
     prompts: await prompts(context, body, waitLimitOf(request, budget)),
     promptParam: 'prompt',

@@ -94,7 +94,8 @@ function stopList({ stop = [] }: GenerationBody): StopList {
 
 /** The part of a request that an endpoint reads itself. */
 export interface EndpointPart {
-  readonly endpoint: 'chat' | 'completion';
+  /** Of the answers, where no grammar decides it. */
+  readonly kind: 'chat' | 'form' | 'completion';
   readonly budget: Budget | null;
   readonly prompts: readonly Prompt[];
   /** Other forms of the only prompt; absent: none. */
@@ -118,10 +119,10 @@ export interface EndpointPart {
   readonly prediction: readonly number[] | null;
 }
 
-/** The group by which answer lengths are learned. A grammar predicts more than the endpoint does. */
-function lengthGroup(caller: Caller, { endpoint, grammar }: EndpointPart): LengthGroup {
-  const kind = grammar === null ? endpoint : grammar.grammar.kind === 'calls' ? 'tools' : 'schema';
-  return { kind, key: learningKey(caller) };
+/** The group by which lengths are learned. A grammar predicts more than the text does. */
+function lengthGroup(caller: Caller, { kind, grammar }: EndpointPart): LengthGroup {
+  const ofGrammar = grammar?.grammar.kind === 'calls' ? 'tools' : 'schema';
+  return { kind: grammar === null ? kind : ofGrammar, key: learningKey(caller) };
 }
 
 /** Most tokens of an answer to each prompt. @throws ApiError context_length_exceeded */

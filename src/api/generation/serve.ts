@@ -3,6 +3,8 @@
  *
  * Must not know: the forms of any one endpoint, HTTP.
  */
+import { setTimeout as delay } from 'node:timers/promises';
+import { monotonicMs } from '../../util/clock.js';
 import { Answer } from './answer.js';
 import type { Piece } from './choice.js';
 import { type ApiError, ClientGone } from '../errors.js';
@@ -68,7 +70,11 @@ export async function serveWhole<Body>(
     recorded(request, answer, body.id);
     return { headers: answer.headers(), body: written };
   } catch (thrown) {
-    throw thrown instanceof ClientGone ? thrown : failed(request, answer, thrown);
+    if (thrown instanceof ClientGone) throw thrown;
+    const error = failed(request, answer, thrown);
+    await paced(context, request, error);
+    request.signal.throwIfAborted();
+    throw error;
   }
 }
 
@@ -97,6 +103,7 @@ export async function serveStream<Body>(
     const error = failed(request, answer, thrown);
     // A stream that has begun has status 200, so the status in the log line would hide the failure.
     request.addLogFields(error.logged());
+    await paced(context, request, error);
     if (out.reject(error)) return;
     form.failed(error);
   }
@@ -135,6 +142,17 @@ function reserved(caller: Caller, { quota }: GenerationRequest, giveScores: () =
 function recorded(request: ApiRequest<unknown>, answer: Answer, id: string): void {
   request.addLogFields(logFields(answer, answer.report()));
   request.trace?.describe(answeredAttributes(answer, id));
+}
+
+/** Holds a refusal, or the error of an empty answer, for the pace of its client, unless that disconnects. */
+async function paced(
+  { refusals }: ApiContext,
+  { caller, signal }: Pick<ApiRequest<unknown>, 'caller' | 'signal'>,
+  { extra }: ApiError,
+): Promise<void> {
+  if (!('outcome' in extra)) return;
+  const ms = refusals.holdMs(caller.tenant, monotonicMs());
+  if (ms > 0) await delay(ms, undefined, { signal }).catch(() => undefined);
 }
 
 function failed(request: ApiRequest<unknown>, answer: Answer, thrown: unknown): ApiError {

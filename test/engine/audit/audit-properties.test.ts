@@ -1,15 +1,40 @@
+import { mkdtemp, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import t from 'tap';
+import { packageRoot } from '../../../src/config.js';
+import { convert } from '../../../src/convert/convert.js';
 import type { AuditEvent, SequenceRequest } from '../../../src/protocol/index.js';
 import { auditsOf, drain, greedy, makeCore, makeExecutor, PROMPTS } from '../helper.js';
 
 const audit = { busyShare: 1 };
 const executor = await makeExecutor(t, { audit, maxRunning: 4 });
 const { table } = executor;
-const layers = executor.units.exits.map(({ layer }) => layer);
+const layers = executor.model.manifest.exits.map(({ layer }) => layer);
+/**
+ * A model for schedules of many steps, with exits of both kinds, or the folder that SORTIE_TEST_SMALL names. Steps, memory
+ * and audits do not depend on its size.
+ */
+const tiny = await makeExecutor(t, {
+  modelDir: process.env.SORTIE_TEST_SMALL ?? (await tinyModel()),
+  audit,
+  maxRunning: 4,
+});
+const tinyLayers = tiny.units.exits.map(({ layer }) => layer);
 
 t.afterEach(() => {
   executor.forget(0);
 });
+
+async function tinyModel(): Promise<string> {
+  const dir = await mkdtemp(join(tmpdir(), 'sortie-audit-'));
+  t.teardown(() => rm(dir, { recursive: true }));
+  const source = join(packageRoot, 'test', 'golden', 'tiny');
+  const out = join(dir, 'out');
+  const exitBlocks = join(source, 'exit-blocks.safetensors');
+  await convert({ source, out, exits: [1, 2, 5], exitBlocks, kernels: ['w8a8'], compress: false, force: false });
+  return out;
+}
 
 /** Numbers in [0, 1) that depend on the seed alone. */
 function draws(seed: number): () => number {
@@ -26,10 +51,10 @@ function schedule(seed: number): { at: number; request: SequenceRequest }[] {
   const pick = <T>(all: readonly T[]): T => all[Math.floor(next() * all.length)] as T;
   return Array.from({ length: 12 }, (_, i) => {
     const prompt = [
-      ...pick(PROMPTS),
-      ...Array.from({ length: Math.floor(next() * 40) }, () => 300 + Math.floor(next() * 900)),
-    ];
-    const base = greedy(`${seed}-${i}`, prompt, pick(layers), 2 + Math.floor(next() * 20));
+      ...pick(PROMPTS).slice(0, 180),
+      ...Array.from({ length: Math.floor(next() * 40) }, () => Math.floor(next() * 900)),
+    ].map((token) => 3 + (token % 250));
+    const base = greedy(`${seed}-${i}`, prompt, pick(tinyLayers), 2 + Math.floor(next() * 20));
     const sampling = { ...base.sampling, temperature: pick([0, 0.8]), seed: i, presencePenalty: pick([0, 0, 0.5]) };
     return { at: Math.floor(next() * 60), request: { ...base, sampling, audit: next() < 0.3 } };
   });
@@ -44,11 +69,11 @@ interface Run {
 
 /** Runs a schedule. @param audits how often a chunk of an audit runs between two steps; null without audits */
 function run(seed: number, audits: number | null): Run {
-  executor.forget(0);
+  tiny.forget(0);
   // Plans depend on time, so it passes in steps alone, with each look at the clock.
   let now = 0;
   let isInStep = false;
-  const core = makeCore(executor, { maxRunning: 4, ...(audits !== null && { audit }) }, () => (isInStep ? ++now : now));
+  const core = makeCore(tiny, { maxRunning: 4, ...(audits !== null && { audit }) }, () => (isInStep ? ++now : now));
   const stepTokens = () => {
     isInStep = true;
     const events = core.busy ? core.step().tokens : [];
@@ -71,11 +96,11 @@ function run(seed: number, audits: number | null): Run {
     audited.push(...core.takeAudits());
   }
   // The same prefixes stay, in the same state.
-  const slots = table.slots.map(({ tokens: held, frontiers }) => [held.length, [...frontiers]]);
+  const slots = tiny.table.slots.map(({ tokens: held, frontiers }) => [held.length, [...frontiers]]);
   return {
     tokens,
     slots,
-    cached: table.used('cached'),
+    cached: tiny.table.used('cached'),
     audited: audited.filter(({ skipped }) => skipped === null).length,
   };
 }
@@ -87,7 +112,7 @@ for (const seed of [1, 2])
     t.same(audited.tokens, plain.tokens, 'tokens');
     t.same(audited.slots, plain.slots, 'stored prefixes');
     t.equal(audited.cached, plain.cached, 'bytes');
-    t.equal(table.used('live'), 0);
+    t.equal(tiny.table.used('live'), 0);
     t.ok(audited.audited >= 5, `${audited.audited} answers were audited`);
   });
 

@@ -1,5 +1,6 @@
 /** POST /v1/chat/completions: from a valid body to an answer, whole or as chunks. */
 import type { Budget } from '../../../protocol/index.js';
+import { asksForm } from '../../../text/asked-form.js';
 import { nullable, Type } from '../../../util/schema.js';
 import { invalid } from '../../errors.js';
 import type { CallPart } from '../../generation/call-reader.js';
@@ -46,7 +47,7 @@ export async function readChat(
   const thoughts = tags !== null && mayThink ? answerThoughts(tags, prompt.text, continued) : null;
   const isPlain = asked === null && tools.length === 0 && thoughts === null;
   return readRequest(context, request, {
-    endpoint: 'chat',
+    kind: kindOf(body),
     budget,
     prompts: [prompt],
     hinted: await hintedPrompts(context, request, rules, budget, isPlain),
@@ -61,6 +62,12 @@ export async function readChat(
     tagTokens: tokens === null ? null : { ...tokens, most: body.thinking_token_budget ?? null },
     prediction: body.prediction ? await encodePrediction(context, textOf(body.prediction), waitLimit) : null,
   });
+}
+
+/** Whether the last message of the user asks for a form: lines of code and data end no sentence. */
+function kindOf({ messages }: ChatBody): 'chat' | 'form' {
+  const asked = messages.findLast(({ role }) => role === 'user');
+  return asked !== undefined && asksForm(textOf(asked)) ? 'form' : 'chat';
 }
 
 /** The prompt in the form of each hint that the chat may have. @param isPlain whether its answer is any text */

@@ -1,0 +1,48 @@
+/** Texts of several kinds by one key: the sentences of one kind are no evidence for the promises of another. */
+import t from 'tap';
+import type { LengthGroup } from '../../src/protocol/index.js';
+import { isGuaranteed, isMet } from '../../src/simulate/simulate-report.js';
+import type { SimulatedRequest } from '../../src/simulate/simulated-request.js';
+import { seeded } from '../../src/util/random.js';
+import { chat, serve, simulated, total } from './fixtures.js';
+import { layers } from './sample.js';
+
+const PROSE = 60;
+/** A usual chat at full depth by itself: .3 ms a position, 5.3 ms a token. */
+const ALONE_MS = 0.3 * 60 + 5.3 * 60;
+
+/** Poisson arrivals of one key at load 1: four fifths are prose. @param code the group of the rest; null: there is none */
+function mixed(code: LengthGroup | null): SimulatedRequest[] {
+  const text = { promptLength: 40, maxTokens: 1024, isExactLength: false, tenant: 'one' } as const;
+  const arrivals = (count: number, load: number, seed: number, of: (i: number, random: () => number) => object) => {
+    const random = seeded(seed);
+    let at = 0;
+    return Array.from({ length: count }, (_, i) => {
+      at += (ALONE_MS / load) * -Math.log(1 - random());
+      return simulated(`${seed}-${i}`, at, total(ALONE_MS * (1 + (i % 4)), 'land'), { ...text, ...of(i, random) });
+    });
+  };
+  const prose = arrivals(PROSE, 0.8, 1, (_, random) => {
+    const tokens = Math.min(300, Math.max(8, Math.ceil(-70 * Math.log(1 - random()))));
+    return { lengths: layers.map(() => tokens), sentenceTokens: 10 + Math.floor(14 * random()) };
+  });
+  if (code === null) return prose;
+  // Lines of data without a mark: 160 tokens until a text may end.
+  const lines = { lengths: layers.map(() => 200), sentenceTokens: 160, lengthGroup: code };
+  const others = arrivals(PROSE / 4, 0.2, 2, () => lines);
+  return [...prose, ...others].sort((a, b) => a.arrivedAt - b.arrivedAt);
+}
+
+/** Kept promises of the prose. */
+function kept(code: LengthGroup | null): number {
+  const { outcomes } = serve(mixed(code));
+  return outcomes.filter((each) => each.request.id.startsWith('1-') && isGuaranteed(each) && isMet(each)).length;
+}
+
+void t.test('a fifth of requests for code changes few promises of the prose of the same key', async (t) => {
+  const alone = kept(null);
+  const beside = kept({ kind: 'form', key: null });
+  t.ok(alone >= 0.95 * PROSE, `${alone} of ${PROSE} alone`);
+  t.ok(beside >= 0.95 * alone, `${beside} beside code`);
+  t.ok(kept(chat) < 0.85 * alone, 'of one kind with it, promises cover its long lines');
+});
