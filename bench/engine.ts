@@ -6,7 +6,7 @@
  * one run, and at equal bits per weight.
  */
 import { writeFileSync } from 'node:fs';
-import { type BenchSide, engineSide, httpPeerSide, httpSide, peerSide } from './engine/sides.js';
+import { type BenchSide, engineSide, httpPeerSide, httpSide, peerSide, urlSide } from './engine/sides.js';
 import { EMBEDDED, flag, number, optional, optionsOf, text, words } from './options.js';
 import { type Rate, SCENARIOS } from './scenario.js';
 import { tableOf } from './table.js';
@@ -23,6 +23,8 @@ const options = optionsOf(
     exits: text('layers', 'exits to measure, deepest first', 'full,15'),
     peer: optional('dir', 'a build of llama.cpp, to run its llama-batched-bench and llama-server as well'),
     peerModel: words('file...', 'GGUF files for the peer, each a side of its own', []),
+    url: optional('url', 'an OpenAI-compatible server that runs, such as vLLM, as a further side'),
+    urlModel: text('name', 'its model', 'x'),
     rounds: number('rounds to take medians over', 5),
     threads: number('compute threads of every side', 2),
     noHttp: flag('skip the HTTP servers'),
@@ -37,7 +39,7 @@ const kernels = options.kernels.map((list): readonly StageKernel[] => {
 });
 
 function sides(): BenchSide[] {
-  const { model: folders, peer = '', peerModel: files, noHttp } = options;
+  const { model: folders, peer = '', peerModel: files, noHttp, url, urlModel } = options;
   const exits = options.exits.split(',');
   const lists = kernels.length > 0 ? kernels : [null];
   return [
@@ -49,6 +51,7 @@ function sides(): BenchSide[] {
           ...exits.map((exit) => httpSide(folders[0] ?? EMBEDDED, exit, threads)),
           ...files.map((file) => httpPeerSide(peer, file, threads)),
         ]),
+    ...(url === undefined ? [] : [urlSide(url, urlModel)]),
   ];
 }
 

@@ -5,8 +5,10 @@ import { RateMeter } from './rate-meter.js';
 import { promptOf, type Rate, type Scenario, WARM_UP } from './scenario.js';
 import type { Server } from './server.js';
 
+type Address = Pick<Server, 'url'>;
+
 /** Runs all scenarios, one after another. */
-export async function httpRates(server: Server, model: string, scenarios: readonly Scenario[]): Promise<Rate[]> {
+export async function httpRates(server: Address, model: string, scenarios: readonly Scenario[]): Promise<Rate[]> {
   await httpRate(server, model, WARM_UP, 9000);
   const rates: Rate[] = [];
   for (const [index, scenario] of scenarios.entries()) rates.push(await httpRate(server, model, scenario, index * 100));
@@ -14,7 +16,7 @@ export async function httpRates(server: Server, model: string, scenarios: readon
 }
 
 /** @param model name with exit, as in /v1/models. @throws Error with the status if the server rejects a request */
-async function httpRate({ url }: Server, model: string, scenario: Scenario, salt: number): Promise<Rate> {
+async function httpRate({ url }: Address, model: string, scenario: Scenario, salt: number): Promise<Rate> {
   const { parallel, promptTokens, answerTokens } = scenario;
   const meter = new RateMeter(scenario);
   await Promise.all(

@@ -76,7 +76,7 @@ const files = [
 
 /** Bytes of a page that a reader takes in at once, and of all pages. */
 const MOST_BYTES = 9 * 1024;
-const MOST_BYTES_IN_ALL = 153_300;
+const MOST_BYTES_IN_ALL = 153_800;
 
 for (const file of files.filter((name) => name !== 'docs/configuration.md')) {
   void t.test(`${file} has at most ${MOST_BYTES} bytes`, async (t) => {

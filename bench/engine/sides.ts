@@ -1,4 +1,4 @@
-/** The sides of bench:engine: engine processes, llama.cpp, and both behind their HTTP servers. */
+/** The sides of bench:engine: engine processes, llama.cpp, both behind their HTTP servers, and servers that run. */
 import type { PartMs } from '../../src/protocol/index.js';
 import type { StageKernel } from '../../src/model/manifest.js';
 import { benchOptions, engineRates } from '../engine-side.js';
@@ -65,4 +65,9 @@ export function httpPeerSide(peer: string, file: string, threads: number): Bench
       return better(runs);
     },
   };
+}
+
+/** An OpenAI-compatible server that runs, by its model's name. */
+export function urlSide(url: string, model: string): BenchSide {
+  return { name: `http ${url}`, run: (scenarios) => httpRates({ url }, model, scenarios) };
 }

@@ -8,7 +8,7 @@ import { sideOf, type SidedModel } from './side.js';
 
 /** Passages of a point: their mean share has an error of about .05. */
 const PASSAGES = 60;
-const POINTS = 4;
+const POINTS = 2;
 
 export type PromptRight = Required<Pick<Quality, 'right' | 'rightByPrompt'>>;
 

@@ -168,11 +168,11 @@ function writeBlock(
 ): Promise<StageEntry> {
   const { architecture: arch, kernels, floatType, kvType } = manifest;
   const levels = levelsOf(options.weightBits ?? 8);
-  const layer = (index: number): StageLayer => {
+  const layer = (index: number, own: PromptSource | null): StageLayer => {
     const name = trunkName(index);
     const kind = kindOf(arch, index);
     const calibration = NO_CALIBRATION.layer(name);
-    const tensors = behindExit(source, prompt);
+    const tensors = own === null ? source : behindExit(source, own);
     return orderedLayer({ source: tensors, prefix: trunkLayer(index), name, kind, calibration }, arch);
   };
   return writePromptLayers({

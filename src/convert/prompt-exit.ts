@@ -1,6 +1,7 @@
 /**
  * Prompt exits (SwiftKV, arXiv 2410.03960): prompt tokens leave the trunk after a layer. The keys and values of the
- * deeper layers follow from the states there, for prompt and answer alike. Tokens of the answer run all layers.
+ * deeper layers follow from the states there, for prompt and answer alike. Tokens of the answer run all layers. An exit
+ * of keys alone leaves the answer's layers those of the trunk, with keys and values of their own.
  *
  * Must not know: file formats, operators.
  */
@@ -53,6 +54,12 @@ export function modesOf(
   return asked;
 }
 
+/** The parts of a deeper layer that a prompt exit has of its own. */
+function ownParts(prompt: PromptSource, layer: number): readonly Part[] {
+  const queries = prompt.answers === 'exit' ? QUERY_PARTS : [];
+  return leadsGroup(prompt, layer) ? [...queries, ...KEY_PARTS] : queries;
+}
+
 /** Checks that a prompt exit has its tensors and no others. */
 export function checkPromptExit(prompt: PromptSource, arch: Architecture): void {
   checkTensor(prompt, PROMPT_NORM, [arch.hidden]);
@@ -60,8 +67,7 @@ export function checkPromptExit(prompt: PromptSource, arch: Architecture): void 
   const known = new Set([PROMPT_NORM]);
   for (let layer = prompt.exit; layer < arch.layers; layer++)
     for (const [part, shape] of shapes) {
-      const isOwn = QUERY_PARTS.includes(part) || (KEY_PARTS.includes(part) && leadsGroup(prompt, layer));
-      if (!isOwn) continue;
+      if (!ownParts(prompt, layer).includes(part)) continue;
       const name = trunkLayer(layer) + LAYER[part];
       checkTensor(prompt, name, shape);
       known.add(name);

@@ -4,6 +4,7 @@ import type { KernelName, StageEntry } from '../model/manifest.js';
 import type { Graph } from '../model/onnx-graph.js';
 import type { StageLayer, StageOptions } from './onnx/layer.js';
 import { promptKeysGraph, promptStageGraph } from './onnx/prompt-layers.js';
+import { stageGraph } from './onnx/stage.js';
 import type { WeightStore } from './output/weight-store.js';
 import type { PromptSource } from './source.js';
 
@@ -14,8 +15,8 @@ export interface PromptLayersWork {
   readonly arch: Architecture;
   readonly store: WeightStore;
   readonly kernels: readonly KernelName[];
-  /** A layer whose source has the exit's own projections. */
-  readonly layer: (index: number) => StageLayer | Promise<StageLayer>;
+  /** A layer of the trunk, or with the exit's own projections. */
+  readonly layer: (index: number, own: PromptSource | null) => StageLayer | Promise<StageLayer>;
   readonly form: (kernel: KernelName) => StageOptions;
   /** Writes a graph. @returns the name of its file */
   readonly save: (name: string, graph: Graph) => string;
@@ -28,20 +29,29 @@ export async function writePromptLayers(work: PromptLayersWork): Promise<StageEn
   const { prompt, stage, arch, store, kernels, save } = work;
   const { exit, group } = prompt;
   const name = `prompt-${exit}`;
-  const layers: StageLayer[] = [];
-  for (let layer = exit; layer < arch.layers; layer++) layers.push(await work.layer(layer));
-  const set = { prompt, layers };
+  const deeper = Array.from({ length: arch.layers - exit }, (_, i) => exit + i);
+  const layersOf = async (own: PromptSource | null): Promise<StageLayer[]> => {
+    const layers: StageLayer[] = [];
+    for (const index of deeper) layers.push(await work.layer(index, own));
+    return layers;
+  };
+  const set = { prompt, layers: await layersOf(prompt) };
+  const trunk = prompt.answers === 'trunk' ? await layersOf(null) : null;
   const graphs: StageEntry['graphs'] = {};
   const keys: StageEntry['graphs'] = {};
   for (const kernel of kernels) {
     const form = work.form(kernel);
     keys[kernel] = save(`${name}-keys.${kernel}`, await promptKeysGraph(`${name}-keys`, set, arch, store, form));
-    const graph = await promptStageGraph(name, set, arch, store, form, () => {
+    const done = (): void => {
       work.step(`${name} ${kernel}`);
-    });
+    };
+    const graph =
+      trunk === null
+        ? await promptStageGraph(name, set, arch, store, form, done)
+        : await stageGraph(name, trunk, arch, store, form, done);
     graphs[kernel] = save(`${name}.${kernel}`, graph);
   }
-  const caches = Math.ceil(layers.length / group);
-  const behind = { exit, layers: layers.length, group, graphs: keys };
+  const caches = Math.ceil(deeper.length / group);
+  const behind = { exit, layers: deeper.length, group, graphs: keys, ...(trunk && { answers: 'trunk' as const }) };
   return { name, boundary: stage + 1, layers: caches, graphs, prompt: behind };
 }

@@ -179,8 +179,8 @@ const KernelGraphs = Type.Partial(
 );
 
 /**
- * The layers behind a prompt exit (SwiftKV, arXiv 2410.03960). Their keys and values follow from the states that the
- * unit reads, so prompt tokens run the keys graph alone.
+ * The layers behind a prompt exit (SwiftKV, arXiv 2410.03960). The keys and values of a prompt follow from the states
+ * that the unit reads, so its tokens run the keys graph alone.
  */
 export const PromptLayers = Type.Object({
   /** Layers that prompt tokens run. */
@@ -189,6 +189,8 @@ export const PromptLayers = Type.Object({
   layers: Type.Integer({ minimum: 1 }),
   /** Neighbouring layers that share a KV cache. */
   group: Type.Integer({ minimum: 1 }),
+  /** `trunk`: the stage graph is the trunk's, so it agrees with the keys graph about no position. Absent: it does. */
+  answers: Type.Optional(Type.Literal('trunk')),
   /** Keys graph of each kernel. */
   graphs: KernelGraphs,
 });

@@ -161,11 +161,11 @@ export class Planner {
     this.#busyAt = engine.now;
     const state = new Snapshot(engine, this.#estimates());
     const live = state.requests.filter(({ isLive }) => isLive);
-    // A prompt that has begun keeps its exit, unless another one begins: forecasts of promises take most of the
-    // planning time.
-    const isBeginning = live.some(
-      ({ isBeginning, sequence, frontiers }) => isBeginning && (sequence.generated > 0 || (frontiers[0] ?? 0) === 0),
-    );
+    // A prompt that has run a chunk keeps its exit, unless another one begins: forecasts of promises take most of the
+    // planning time. A stored prefix is no chunk of its own.
+    const isBeginning = live.some(({ isBeginning, sequence, frontiers }) => {
+      return isBeginning && (sequence.generated > 0 || (frontiers[0] ?? 0) <= sequence.cachedTokens);
+    });
     const exits = isBeginning
       ? chooseExits(state, deepestUnder(state, expectedAt(this.#arrivals, state.now, this.#policy)))
       : new Map<PlannedRequest, ExitIndex>();

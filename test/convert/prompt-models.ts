@@ -14,10 +14,19 @@ export interface PromptModel {
   readonly config: Record<string, unknown>;
 }
 
+export interface PromptModelShape {
+  readonly layers: number;
+  readonly exit: number;
+  readonly group: number;
+  readonly tied?: boolean;
+  /** Answers then have the trunk's projections. */
+  readonly keysOnly?: boolean;
+}
+
 /** A model with random weights of a class of SwiftKV. */
 export function promptModel(
   name: SwiftClass,
-  { layers, exit, group, tied = true }: { layers: number; exit: number; group: number; tied?: boolean },
+  { layers, exit, group, tied = true, keysOnly = false }: PromptModelShape,
 ): PromptModel {
   const next = random(layers * 100 + exit * 10 + group);
   /** Around 1: keys of the two modes then differ as much as those of a trained model. */
@@ -44,7 +53,7 @@ export function promptModel(
         weights.set(`model.layers.${layer}.${part}`, shape.length === 1 ? scales(hidden) : weight(next, shape));
     for (const part of ['q', 'k', 'v'] as const) attention(layer, part, '');
     if (layer < exit) continue;
-    attention(layer, 'q', '_swiftkv');
+    if (!keysOnly) attention(layer, 'q', '_swiftkv');
     if ((layer - exit) % group !== 0) continue;
     attention(layer, 'k', '_swiftkv');
     attention(layer, 'v', '_swiftkv');
@@ -61,6 +70,7 @@ export function promptModel(
       swiftkv: true,
       num_key_value_layers: exit,
       key_value_group_size: group,
+      ...(keysOnly && { swiftkv_answers: false }),
     },
   };
 }

@@ -16,7 +16,7 @@ const options = { modelDir, maxRunning: 4, kvMemoryBytes: 2 ** 22, audit };
 
 /** Tokens of a course with shared prompts, drafts, preemption, scores and audits, by request. */
 async function course(executor: Executor): Promise<Map<string, number[]>> {
-  const exits = executor.units.exits.map(({ layer }) => layer);
+  const exits = executor.model.manifest.exits.map(({ layer }) => layer);
   const prompt = Array.from({ length: 40 }, (_, i) => 3 + ((i * 37) % 200));
   const core = makeCore(executor, { ...options, speculate: 'all' });
   for (const [i, exit] of [...exits, ...exits, ...exits].entries())

@@ -47,7 +47,7 @@ void t.test('the graph has the bytes of w8a8 in blocks, and a third of its nodes
 void t.test('a row of int8 does not depend on its neighbours, and differs from w8a8 by rounding alone', async (t) => {
   const executor = await makeExecutor(t, { kernels: ['int8'] });
   const reference = await makeExecutor(t);
-  const deepest = executor.units.exits.length - 1;
+  const deepest = executor.units.deepest;
   const prepared = (of: typeof executor, prompt: readonly number[]) => {
     const slot = openSlot(of, prompt);
     advanceTo(of, slot, deepest, prompt.length - 1);

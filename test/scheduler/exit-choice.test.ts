@@ -196,3 +196,12 @@ for (const [name, live, policy, paused] of [
     t.same(pausedOf(live, policy), paused);
   });
 }
+
+void t.test('the plan in which a prompt begins decides its exit, also behind a stored prefix', async (t) => {
+  for (const cachedTokens of [0, 100]) {
+    const frontier = layers.map(() => cachedTokens);
+    const sequence = prompting('a', total(20, 'land'), { ...natural, frontier });
+    sequence.cachedTokens = cachedTokens;
+    t.equal(planOf(plannerOf(), stateOf({ live: [sequence] })).exits.get('a'), 10, `${cachedTokens} positions`);
+  }
+});

@@ -52,8 +52,11 @@ def scores(run):
     return [line["kl"][str(EXIT)] for line in read_whole_lines(run / "metrics.jsonl") if "kl" in line]
 
 
-def reference(tensors, config, ids, on):
-    """Logits [S, V] of a checkpoint of SwiftKV, from its formulas and the names in its file."""
+def reference(tensors, config, ids, on, answer=0):
+    """Logits [S, V] of a checkpoint of SwiftKV, from its formulas and the names in its file.
+
+    answer: the first position that has the base's own projections; 0: none.
+    """
     exit_, group = config["num_key_value_layers"], config["key_value_group_size"]
     heads, kv_heads, size = config["num_attention_heads"], config["num_key_value_heads"], config["head_dim"]
     theta = config["rope_parameters"]["rope_theta"]
@@ -80,9 +83,12 @@ def reference(tensors, config, ids, on):
         rows = norm(x, f"model.layers.{i}.input_layernorm.weight")
         leader = i - (i - exit_) % group if deep else i
         source = shared if deep else rows
-        q = turned((rows @ own(f"self_attn.q_proj{suffix}").T).view(-1, heads, size))
-        k = turned((source @ own(f"self_attn.k_proj{suffix}", leader).T).view(-1, kv_heads, size))
-        v = (source @ own(f"self_attn.v_proj{suffix}", leader).T).view(-1, kv_heads, size)
+        q = rows @ own("self_attn.q_proj" + ("" if answer else suffix)).T
+        k, v = (source @ own(f"self_attn.{part}_proj{suffix}", leader).T for part in "kv")
+        if answer:
+            k[answer:], v[answer:] = (rows[answer:] @ own(f"self_attn.{part}_proj").T for part in "kv")
+        q, k = turned(q.view(-1, heads, size)), turned(k.view(-1, kv_heads, size))
+        v = v.view(-1, kv_heads, size)
         k, v = (part.repeat_interleave(heads // kv_heads, 1) for part in (k, v))
         weights = torch.einsum("shd,thd->hst", q, k) / size**0.5
         weights = weights.masked_fill(~torch.ones(len(ids), len(ids), dtype=torch.bool).tril(), -torch.inf).softmax(-1)
@@ -92,7 +98,9 @@ def reference(tensors, config, ids, on):
     return norm(x, "model.norm.weight") @ tensors["model.embed_tokens.weight"].T
 
 
-def test_kl_falls_while_the_base_stays_as_it_is(settings, tmp_path):
+@pytest.mark.parametrize("keys_only", [False, True])
+def test_kl_falls_while_the_base_stays_as_it_is(settings, tmp_path, keys_only):
+    settings["keys_only"] = keys_only
     copies = PromptTuner(PromptConfig(**settings, fit_tokens=0), tmp_path / "copies", quiet)
     copies._score()
     tuner = PromptTuner(PromptConfig(**settings), tmp_path / "fitted", quiet)
@@ -104,10 +112,10 @@ def test_kl_falls_while_the_base_stays_as_it_is(settings, tmp_path):
     assert all(torch.equal(value, before[name]) for name, value in tuner.base.state_dict().items())
 
 
-@pytest.mark.parametrize("group", [1, 2])
+@pytest.mark.parametrize("group, answer", [(1, 0), (2, 0), (1, 20)])
 @torch.no_grad()
-def test_a_saved_checkpoint_is_what_was_tuned(base, tmp_path, group):
-    prompt = PromptExit(base, 1, group)
+def test_a_saved_checkpoint_is_what_was_tuned(base, tmp_path, group, answer):
+    prompt = PromptExit(base, 1, group, keys_only=answer > 0)
     for name, value in prompt.named_parameters():
         value.uniform_(0.5, 1.5) if "norm" in name else value.normal_(0, 0.2)
     export_prompt(prompt, byte_tokenizer(), tmp_path)
@@ -117,13 +125,17 @@ def test_a_saved_checkpoint_is_what_was_tuned(base, tmp_path, group):
     assert all(torch.equal(tensors[name], value) for name, value in base.state_dict().items() if name in tensors)
     assert {name for name in base.state_dict() if name not in tensors} <= {"lm_head.weight"}
     states = base.model(ids[None], output_hidden_states=True).hidden_states[1]
-    ours = base.lm_head(prompt(states))[0]
-    torch.testing.assert_close(ours, reference(tensors, config, ids, on=True), atol=1e-4, rtol=1e-4)
+    answers = (torch.arange(len(ids)) >= answer)[None]
+    ours = base.lm_head(prompt(states, answers))[0][answer:]
+    taught = reference(tensors, config, ids, on=True, answer=answer)[answer:]
+    torch.testing.assert_close(ours, taught, atol=1e-4, rtol=1e-4)
     full = base(ids[None]).logits[0]
     torch.testing.assert_close(full, reference(tensors, config, ids, on=False), atol=1e-4, rtol=1e-4)
-    again = PromptExit(base, 1, group)
+    assert config.get("swiftkv_answers", True) is (answer == 0)
+    assert any("q_proj_swiftkv" in name for name in tensors) is (answer == 0)
+    again = PromptExit(base, 1, group, keys_only=answer > 0)
     read_prompt(again, tmp_path)
-    assert torch.equal(again(states), prompt(states))
+    assert torch.equal(again(states, answers), prompt(states, answers))
 
 
 def test_a_run_continues_with_its_own_settings(settings, tmp_path):
@@ -144,6 +156,7 @@ def test_a_run_continues_with_its_own_settings(settings, tmp_path):
     [
         ({"exit": 4}, "exit: must be one of the trunk layers 1 to 3, got 4"),
         ({"group": 3}, "group: must be 1 to 2 layers behind exit 2, got 3"),
+        ({"group": 2, "keys_only": True}, "group: must be 1 with keys_only, since answers keep keys of their own, got 2"),
         ({"exit": 1}, "targets: must hold probabilities and the states after layer 1"),
         ({"positions": 0}, "positions: must be over 0 and at most 1, got 0"),
     ],

@@ -1,6 +1,7 @@
 /**
  * The prompt exit of a folder with a class of SwiftKV (Snowflake's ArcticTraining). Deeper layers have
- * `q_proj_swiftkv`, and the first of each group `k_proj_swiftkv` and `v_proj_swiftkv`. Qwen3 adds norms by head.
+ * `q_proj_swiftkv`, and the first of each group `k_proj_swiftkv` and `v_proj_swiftkv`. Qwen3 adds norms by head. With
+ * `swiftkv_answers` false (`sorted-tuning prompt --keys-only`) no layer has its own queries, and answers run the trunk.
  */
 import type { Architecture } from '../../model/architecture.js';
 import type { Fields } from '../architectures/fields.js';
@@ -38,6 +39,9 @@ export function swiftKvExit(config: Fields, raw: Tensors, { layers }: Architectu
     throw config.fault('unsupported_feature', 'quantization_config', 'absent (FP8 is not read; take the BF16 weights)');
   const exit = whole('num_key_value_layers', layers);
   const group = whole('key_value_group_size', layers, 1);
+  const answers = config.get('swiftkv_answers') === false ? 'trunk' : 'exit';
+  if (answers === 'trunk' && group > 1)
+    throw config.fault('bad_source', 'key_value_group_size', '1 where answers have the projections of the trunk');
   if (exit === layers) return null;
   const stored = new Map(
     raw.names.flatMap((name) => {
@@ -50,6 +54,7 @@ export function swiftKvExit(config: Fields, raw: Tensors, { layers }: Architectu
   return {
     exit,
     group,
+    answers,
     hasFull: deeper.every((layer) => ['q', 'k', 'v'].every((part) => names.has(`${layer}${part}_proj.weight`))),
     names: [...stored.keys()],
     tensor(name) {

@@ -9,7 +9,7 @@ import type { States } from '../../model/head.js';
 import type { Stage, StagedModel } from '../../model/staged-model.js';
 import type { ExitUnits, Units } from '../../scheduler/kv/units.js';
 import type { KernelChoice } from './kernels.js';
-import type { Frontier, Span } from './step-batch.js';
+import type { Chunk, Frontier, Span } from './step-batch.js';
 
 /** The parts that prefill and decode run on. */
 export interface SlotParts {
@@ -32,7 +32,7 @@ export interface PrefillContext extends SlotParts {
  */
 export function runPrefill(
   context: PrefillContext,
-  { slot, exit, end }: Span,
+  { slot, exit, end, answerFrom = end }: Span & Pick<Chunk, 'answerFrom'>,
   tokens: readonly number[],
   frontier: Frontier,
   reads: boolean,
@@ -58,12 +58,16 @@ export function runPrefill(
     const input: bigint =
       fresh?.start === start && !isBlock ? fresh.address : stored(model, boundary, slot.index, start);
     const choice = kernel(unit, 'prefill', count, start);
+    const next = boundary + 1;
     if (stage.keys !== undefined && !reads) {
-      runner.keys(stage, choice, slot.index, start, count, input);
+      const { answers } = stage.entry.prompt ?? {};
+      const between = answers === 'trunk' ? Math.min(Math.max(answerFrom, start), end) : end;
+      const behind = input + BigInt((between - start) * model.hiddenBytes);
+      if (between > start) runner.keys(stage, choice, slot.index, start, between - start, input);
+      if (between < end) runner.stage(stage, choice, slot.index, between, end - between, behind, runner.scratch(next));
       states = null;
       continue;
     }
-    const next = boundary + 1;
     const isStored = !isBlock && mustStore(context, exit, unit, frontier(slot, unit + 1) !== start);
     const address: bigint = isStored ? stored(model, next, slot.index, start) : runner.scratch(next);
     runner.stage(stage, choice, slot.index, start, count, input, address);

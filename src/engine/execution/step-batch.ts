@@ -18,6 +18,11 @@ export interface Span {
 
 /** A part of a prompt, or a catch-up. A slot has one at most, and its row has the same exit. */
 export interface Chunk extends Span {
+  /**
+   * Positions from here on are those of an answer, or the last of a prompt. They run all layers behind a prompt exit of
+   * keys alone. Absent: none.
+   */
+  readonly answerFrom?: number | undefined;
   /** Reads the exit's states of the chunk. They are valid until the model runs again. */
   readonly read?: ((states: States) => void) | undefined;
 }

@@ -5,7 +5,7 @@ import { openSlot } from '../../engine/helper.js';
 
 /** Live rows at full depth. Each has two tokens, and has processed the first. */
 export function liveRows(executor: Executor, count: number): Row[] {
-  const exit = executor.exit(executor.units.exits.length - 1);
+  const exit = executor.exit(executor.units.deepest);
   return Array.from({ length: count }, (_, row) => {
     const slot = openSlot(executor, [1 + row, 2]);
     executor.run(chunksOnly({ slot, exit, end: 1 }));

@@ -10,7 +10,7 @@ import { auditsOf, drain, greedy, makeCore, makeExecutor, PROMPTS } from '../hel
 const audit = { busyShare: 1 };
 const executor = await makeExecutor(t, { audit, maxRunning: 4 });
 const { table } = executor;
-const layers = executor.units.exits.map(({ layer }) => layer);
+const layers = executor.model.manifest.exits.map(({ layer }) => layer);
 /**
  * A model for schedules of many steps, with exits of both kinds, or the folder that SORTIE_TEST_SMALL names. Steps, memory
  * and audits do not depend on its size.

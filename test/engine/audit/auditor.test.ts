@@ -18,8 +18,8 @@ import {
 const audit = { busyShare: 0 };
 const executor = await makeExecutor(t, { audit, maxRunning: 4 });
 const { table } = executor;
-const deepest = executor.units.exits.length - 1;
-const layers = executor.units.exits.map(({ layer }) => layer);
+const deepest = executor.units.deepest;
+const layers = executor.model.manifest.exits.map(({ layer }) => layer);
 const [shallowest = 0, second = 0] = layers;
 const PLAIN = { dry: { multiplier: 0, base: 1, allowedLength: 1 } };
 

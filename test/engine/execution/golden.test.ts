@@ -70,7 +70,7 @@ void t.test('embedded model: 5 prompts at 5 exits', async (t) => {
   const executor = await makeExecutor(t, { modelDir: MODEL, threads: 2 });
   const reference = await golden('smollm2-135m-sorted');
   t.equal(reference.prompts.length, 5);
-  t.equal(executor.units.exits.length, 5);
+  t.equal(executor.model.manifest.exits.length, 5);
   check(t, executor, reference, 'w8a8', EMBEDDED);
 });
 

@@ -17,7 +17,7 @@ const executor = await makeExecutor(t);
 const { table } = executor;
 const prompt = PROMPTS[2] ?? [];
 const last = prompt.length - 1;
-const deepest = executor.units.exits.length - 1;
+const deepest = executor.units.deepest;
 
 t.afterEach(() => {
   executor.forget(0);

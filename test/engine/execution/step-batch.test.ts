@@ -5,7 +5,7 @@ import { advance, advanceTo, decodeRows, distance, logitsAt, makeExecutor, openS
 import { tinyModel } from '../tiny-model.js';
 
 const executor = await makeExecutor(t, { modelDir: await tinyModel(t, 'float') });
-const deepest = executor.units.exits.length - 1;
+const deepest = executor.units.deepest;
 const tokens = (length: number, seed: number): number[] =>
   Array.from({ length }, (_, i) => 3 + ((i * 37 + seed * 101) % 190));
 

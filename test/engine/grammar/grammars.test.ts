@@ -28,7 +28,7 @@ const options = { tokenizer: file, endTokens: manifest.eosTokens };
  * is silent for long.
  */
 const grammars = new Grammars({ ...options, silenceMs: 300_000 }, () => undefined);
-const layers = executor.units.exits.map(({ layer }) => layer);
+const layers = executor.model.manifest.exits.map(({ layer }) => layer);
 /** For answers of which only the grammar is tested: a third of the layers. */
 const shallowest = layers[0] ?? 0;
 const deepest = layers.at(-1) ?? 0;

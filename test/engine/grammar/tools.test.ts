@@ -25,7 +25,7 @@ const options = { tokenizer: file, endTokens: manifest.eosTokens };
  * is silent for long.
  */
 const grammars = new Grammars({ ...options, silenceMs: 300_000 }, () => undefined);
-const exits = executor.units.exits.map(({ layer }) => layer);
+const exits = executor.model.manifest.exits.map(({ layer }) => layer);
 const ends = [exits[0] ?? 0, exits.at(-1) ?? 0];
 
 t.afterEach(() => {

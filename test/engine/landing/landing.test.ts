@@ -13,7 +13,7 @@ import { tinyModel } from '../tiny-model.js';
 
 const executor = await makeExecutor(t, { modelDir: await tinyModel(t, 'int8') });
 const { vocab } = executor.model.manifest.architecture;
-const layers = executor.units.exits.map(({ layer }) => layer);
+const layers = executor.model.manifest.exits.map(({ layer }) => layer);
 const deep = layers.at(-1) ?? 0;
 const PROMPT = Array.from({ length: 24 }, (_, i) => 2 + (i % 6) * 31);
 const OTHER = [5, 9, 31, 77, 12, 40, 8, 55, 21, 3];

@@ -99,7 +99,7 @@ void t.test('each token uses the DRY rule of its exit; an answer under a grammar
 /** All depths decode in one batch: an answer does not depend on the others. */
 const maxRunning = 16;
 const executor = await makeExecutor(t, { maxRunning });
-const layers = executor.units.exits.map(({ layer }) => layer);
+const layers = executor.model.manifest.exits.map(({ layer }) => layer);
 const full = layers.at(-1) ?? 0;
 
 function answers(requests: readonly SequenceRequest[]): number[][] {

@@ -260,7 +260,7 @@ void t.test(
   'a shallower exit of the embedded model drafts while confident; verification reuses its states',
   async (t) => {
     const executor = await makeExecutor(t, { modelDir: MODEL });
-    const deep = executor.units.exits.length - 1;
+    const deep = executor.units.deepest;
     const start = PROMPTS[0] ?? [];
     const text = [...start, 7042, 30, 198, ...start, 7042];
     const answer = answerOf(greedy('a', text, executor.exit(deep).layer, 8), executor.units.exits);
@@ -272,7 +272,7 @@ void t.test(
     const exits = draftExits(sequence, executor.units.exits, executor.model.limits.maxChunk);
     t.strictSame(
       exits,
-      executor.units.exits.slice(0, -1).map((_, exit) => exit),
+      executor.units.exits.slice(0, deep).map((_, exit) => exit),
     );
     const drafts = exits.map((exit) => {
       const draft = draftAt(executor, answer, exit, 4);

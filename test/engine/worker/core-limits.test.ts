@@ -110,7 +110,7 @@ void t.test('a shallow request copies no deep prefix that does not fit, and runs
   const shallowest = units.exits[0]?.layer ?? 0;
   const shared = prompt(60);
   const { table } = executor;
-  const deep = table.bytesAt(units.exits.length - 1, 90);
+  const deep = table.bytesAt(units.deepest, 90);
   for (const [room, cached] of [
     [table.bytesAt(0, 75), 0],
     [deep, 60],
@@ -214,7 +214,7 @@ void t.test('prompt and answer may fill a slot to its last position', async (t) 
 void t.test('the least recently used prefix is evicted first', async (t) => {
   const { table } = executor;
   const positions = 150;
-  const engine = core(() => 0, { prefixReuse: true, kvBytes: table.bytesAt(units.exits.length - 1, positions) });
+  const engine = core(() => 0, { prefixReuse: true, kvBytes: table.bytesAt(units.deepest, positions) });
   const cachedOf = (id: string, first: number): number | undefined => {
     // Each sequence takes up to 42 positions and the next one: three prefixes fit, or two beside a live sequence.
     const tokens = [first, ...prompt(39)];
@@ -231,7 +231,7 @@ void t.test('the least recently used prefix is evicted first', async (t) => {
 
 void t.test('a preempted sequence keeps its first start time and takes no place in the queue', async (t) => {
   const { table } = executor;
-  const room = table.bytesAt(units.exits.length - 1, 100);
+  const room = table.bytesAt(units.deepest, 100);
   let now = 0;
   const engine = core(() => now, { kvBytes: room });
   engine.submit(greedy('old', prompt(40), deepest, 30, { arrivedAt: 0 }));
@@ -319,7 +319,7 @@ void t.test('the scores of a prompt equal those of decoding, in chunks of any si
 
   const slot = openSlot(executor, scored.slice(0, 1));
   scored.slice(1).forEach((token, i) => {
-    const logits = logitsAt(executor, slot, units.exits.length - 1);
+    const logits = logitsAt(executor, slot, units.deepest);
     const lse = Math.log(logits.reduce((sum, logit) => sum + Math.exp(logit), 0));
     const { logprob = NaN, top = [] } = whole[i + 1] ?? {};
     t.ok(Math.abs(logprob - ((logits[token] ?? NaN) - lse)) < 0.01, `${logprob} of token ${i + 1}`);
@@ -340,9 +340,9 @@ void t.test('each prompt token is scored once, also when an exit catches up over
   const all: PromptEvent['logprobs'][number][] = [];
   const counts = [
     [0, 12],
-    [units.exits.length - 1, 16],
+    [units.deepest, 16],
     [0, 22],
-    [units.exits.length - 1, 22],
+    [units.deepest, 22],
   ].map(([exit = 0, end = 0]) => {
     const states = advance(executor, slot, exit, end);
     if (states !== null) scorePrompt(executor.head, maxRows, scored, states, events);
@@ -353,7 +353,7 @@ void t.test('each prompt token is scored once, also when an exit catches up over
   t.strictSame(counts, [[12], [4], [3], []]);
 
   const alone = answerOf(asked, units.exits);
-  const states = advance(executor, openSlot(executor, alone.tokens), units.exits.length - 1, 16);
+  const states = advance(executor, openSlot(executor, alone.tokens), units.deepest, 16);
   if (states !== null) scorePrompt(executor.head, maxRows, alone, states, events);
   const expected = events.flatMap(({ logprobs }) => logprobs).slice(12);
   for (const [i, each] of all.slice(12, 16).entries()) {

@@ -9,7 +9,7 @@ void t.test('256 sequences at two depths decode in one step, half of them with a
   const modelDir = await tinyModel(t, 'float');
   const options = { modelDir, maxRunning: ROWS, kvMemoryBytes: 2 ** 28, prefixReuse: false };
   const executor = await makeExecutor(t, options);
-  const exits = executor.units.exits.map(({ layer }) => layer);
+  const exits = executor.model.manifest.exits.map(({ layer }) => layer);
   // The clock moves only where the test says so: budgets don't depend on the machine's load.
   const core = makeCore(executor, options, () => 0);
   const requests = Array.from({ length: ROWS }, (_, i) => {

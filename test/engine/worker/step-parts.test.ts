@@ -7,7 +7,7 @@ import { tinyModel } from '../tiny-model.js';
 void t.test('the parts of each step add up to its cycle, and each belongs to its work', async (t) => {
   const executor = await makeExecutor(t, { modelDir: await tinyModel(t, 'float') });
   const core = makeCore(executor);
-  const [exit = 0] = executor.units.exits.map(({ layer }) => layer);
+  const [exit = 0] = executor.model.manifest.exits.map(({ layer }) => layer);
   const [prompt = []] = PROMPTS.map((ids) => ids.map((id) => id % executor.model.manifest.architecture.vocab));
   for (const id of ['a', 'b']) core.submit(greedy(id, prompt, exit, 6));
   const steps: StepWork[] = [];

@@ -6,7 +6,7 @@ import { auditsOf, drain, greedy, makeCore, makeExecutor } from '../helper.js';
 import { tinyModel } from '../tiny-model.js';
 
 const executor = await makeExecutor(t, { modelDir: await tinyModel(t, 'float') });
-const [shallow = 0, deep = 0] = executor.units.exits.map(({ layer }) => layer);
+const [shallow = 0, deep = 0] = executor.model.manifest.exits.map(({ layer }) => layer);
 const PROMPT = [5, 9, 31, 77, 12, 40, 8, 55, 21, 3];
 const [OPEN, CLOSE] = [60, 61];
 const TAGS: ThoughtTokens = { open: OPEN, close: CLOSE, blanks: [], isOpen: true, most: 6, exit: shallow };

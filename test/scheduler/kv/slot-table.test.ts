@@ -109,7 +109,7 @@ void t.test('a long sequence moves only if that pays off, including its new page
     const [, , , , last] = slots;
     if (last === undefined) throw new Error('no slot is free');
     write(last, length, 1);
-    compact(table, units, [{ slot: last, exit: executor.exit(units.exits.length - 1) }]);
+    compact(table, units, [{ slot: last, exit: executor.exit(units.deepest) }]);
     return last.index;
   };
   t.equal(places(1000), 0, 'four unneeded rows cost more than the move');
@@ -148,7 +148,7 @@ void t.test('positions that a batch writes behind a stored prefix are released w
   // Long, so that it stays where it is.
   write(decoding, long, 2);
   decoding.tokens.push(4);
-  decodeRows(executor, [{ slot: decoding, exit: executor.exit(units.exits.length - 1) }]);
+  decodeRows(executor, [{ slot: decoding, exit: executor.exit(units.deepest) }]);
   table.drop(stored);
   t.equal(committed(stored.index), 0);
   t.end();
@@ -186,7 +186,7 @@ void t.test('a sequence that takes over a stored prefix does not keep its tail',
 
 void t.test('a prefix is copied behind the present positions, in each unit as far as its source has come', (t) => {
   const tokens = Array.from({ length: 90 }, (_, i) => 300 + ((i * 37) % 400));
-  const last = units.exits.length - 1;
+  const last = units.deepest;
   const [from, to, alone] = [openSlot(executor, tokens), openSlot(executor, tokens), openSlot(executor, tokens)];
   // Source and own progress, as [exit, positions].
   for (const [source, own] of [

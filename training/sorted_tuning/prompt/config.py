@@ -25,6 +25,7 @@ class PromptConfig(Settings):
     targets: tuple[str, ...]
     exit: int
     group: int = 1
+    keys_only: bool = False
     total_tokens: int = 2_000_000
     batch: int = 8
     positions: float = 0.5

@@ -1,7 +1,8 @@
 """Write a base with a prompt exit as a checkpoint of SwiftKV's class, which `sortie convert` reads.
 
 Beside the base's tensors, which stay as they are, the file holds `model.norm_swiftkv.weight` and for each deeper layer
-`q_proj_swiftkv`, and `k_proj_swiftkv` and `v_proj_swiftkv` where the layer leads its group.
+`q_proj_swiftkv`, and `k_proj_swiftkv` and `v_proj_swiftkv` where the layer leads its group. With `swiftkv_answers`
+false, a field of `sortie convert` alone, the exit makes the keys and values of prompts, and has no `q_proj_swiftkv`.
 Knows names and dtypes. Must not know training.
 """
 
@@ -51,6 +52,7 @@ def export_prompt(
         "swiftkv": True,
         "num_key_value_layers": prompt.exit,
         "key_value_group_size": prompt.group,
+        **({"swiftkv_answers": False} if prompt.keys_only else {}),
     }
     path.write_text(json.dumps(config, indent=2) + "\n", "utf-8")
 

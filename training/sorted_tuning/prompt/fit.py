@@ -21,8 +21,10 @@ RIDGE = 1e-4
 
 
 @torch.no_grad()
-def fit(prompt: PromptExit, states: torch.Tensor, batch: int) -> None:
+def fit(prompt: PromptExit, states: torch.Tensor, counted: torch.Tensor, batch: int) -> None:
     """Fit norm, keys and values in place to the base's over states [N, T, H] after the exit's layers.
+
+    counted: bool [N, T], the positions that have weight.
 
     The norm divides each channel by the square root of its size, so that no channel rules a row's rounding to bytes.
     """
@@ -31,9 +33,9 @@ def fit(prompt: PromptExit, states: torch.Tensor, batch: int) -> None:
     width = states.shape[-1]
     gram = torch.zeros(width, width, dtype=torch.float64)
     cross: list[torch.Tensor | int] = [0] * len(prompt.layers)
-    for x in states.split(batch):
+    for x, counts in zip(states.split(batch), counted.split(batch)):
         x = x.to(prompt.base.dtype)
-        weights = torch.ones(x.shape[:2]).index_fill_(1, torch.tensor([0]), FIRST_WEIGHT).flatten()
+        weights = counts.float().index_fill_(1, torch.tensor([0]), FIRST_WEIGHT).flatten()
         rows = prompt.norm(x).flatten(0, 1)
         weighted = rows * weights.unsqueeze(1)
         gram += (weighted.T @ rows).double()

@@ -12,12 +12,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
-from transformers import PreTrainedModel
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from sorted_tuning.architectures import passage, trunk_states
 from sorted_tuning.errors import TuningError
 from sorted_tuning.last_layer import take
-from sorted_tuning.load import load_base
+from sorted_tuning.data import answer_positions
+from sorted_tuning.load import load_base, load_tokenizer
 from sorted_tuning.loss import Sampling, kl_and_hits, kl_head_loss
 from sorted_tuning.prompt.config import PromptConfig
 from sorted_tuning.prompt.fit import fit
@@ -41,8 +42,9 @@ class PromptTuner:
             torch.set_num_threads(config.threads)
         torch.manual_seed(config.seed)
         self.base = load_base(Path(config.model)).requires_grad_(False)
-        self.prompt = PromptExit(self.base, config.exit, config.group)
+        self.prompt = PromptExit(self.base, config.exit, config.group, config.keys_only)
         self.targets = self._targets()
+        self.tokenizer = load_tokenizer(Path(config.model))
         self.optimizer = torch.optim.AdamW(self.prompt.parameters(), lr=config.lr, betas=(0.9, 0.95), weight_decay=0.0)
         self.step = self.tokens = 0
         self._resume()
@@ -79,7 +81,10 @@ class PromptTuner:
         windows = config.fit_tokens // states.shape[1]
         if windows:
             rows = batch_rows(len(states), min(windows, len(states)), 0, config.seed)
-            fit(self.prompt, states[rows], config.batch)
+            counted = torch.ones(states[rows].shape[:2], dtype=torch.bool)
+            if config.keys_only:
+                counted = ~answer_positions(self.tokenizer, self.targets.ids[rows])
+            fit(self.prompt, states[rows], counted, config.batch)
 
     def train(self) -> PromptExit:
         """Run until total_tokens; checkpoints by the clock, scores by tokens."""
@@ -99,40 +104,54 @@ class PromptTuner:
         return self.prompt
 
     def _one_step(self) -> None:
-        config, targets, started = self.config, self.targets, time.monotonic()
-        rows = batch_rows(len(targets.ids), config.batch, self.step, config.seed)
-        first = None if targets.first is None else targets.first[rows]
-        length = targets.ids.shape[1]
-        at = sampled_positions(len(rows), length, config.positions, 1, self.step, config.seed, 0, first)[0]
-        sampling = None
-        if config.head_sample:
-            order = vocabulary_order(self.base.config.vocab_size, self.step, config.seed)
-            sampling = Sampling(order, config.head_sample)
-        with self._autocast():
-            hidden = take(self.prompt(targets.states[config.exit][rows].to(self._dtype)), at).flatten(0, 1)
-            weight = self.base.lm_head.weight.to(self._dtype)
-            taught = (take(part[rows], at).flatten(0, 1) for part in (targets.top_ids, targets.top_p))
-            loss = kl_head_loss(hidden.to(self._dtype), weight, *taught, sampling=sampling)
+        config, started = self.config, time.monotonic()
+        rows = batch_rows(len(self.targets.ids), config.batch, self.step, config.seed)
+        loss = self._loss(rows)
+        seen = len(rows) * self.targets.ids.shape[1]
+        self.step, self.tokens = self.step + 1, self.tokens + seen
+        if loss is None:
+            return
         loss.backward()
         norm = float(torch.nn.utils.clip_grad_norm_(self.prompt.parameters(), config.clip))
         if not math.isfinite(float(loss.detach()) + norm):
-            got = float(loss.detach())
-            raise TuningError(f"loss: must stay finite, got {got} at step {self.step + 1}; lower the rate")
+            raise TuningError(
+                f"loss: must stay finite, got {float(loss.detach())} at step {self.step}; lower the rate"
+            )
         rate = config.lr * lr_factor(
-            self.tokens, start=0, total=config.total_tokens, warmup=config.warmup_tokens, minimum=config.min_lr
+            self.tokens - seen, start=0, total=config.total_tokens, warmup=config.warmup_tokens, minimum=config.min_lr
         )
         for part in self.optimizer.param_groups:
             part["lr"] = rate
         self.optimizer.step()
         self.optimizer.zero_grad()
-        seen = len(rows) * length
-        self.step, self.tokens = self.step + 1, self.tokens + seen
         speed = round(seen / (time.monotonic() - started), 1)
         own = {"loss": {str(config.exit): round(float(loss.detach()), 6)}, "gradient": round(norm, 4)}
         self._record({"step": self.step, "tokens": self.tokens, **own, "lr": rate, "tokens_per_second": speed})
 
+    def _loss(self, rows: torch.Tensor) -> torch.Tensor | None:
+        """Of sampled positions of some windows; None where keys alone are tuned and no position is an answer's."""
+        config, targets = self.config, self.targets
+        answers = answer_positions(self.tokenizer, targets.ids[rows])
+        first = None if targets.first is None else targets.first[rows]
+        first = answers if config.keys_only else first
+        length = targets.ids.shape[1]
+        at = sampled_positions(len(rows), length, config.positions, 1, self.step, config.seed, 0, first)[0]
+        counted = take(answers, at).flatten() if config.keys_only else torch.ones(at.numel(), dtype=torch.bool)
+        if not counted.any():
+            return None
+        sampling = None
+        if config.head_sample:
+            order = vocabulary_order(self.base.config.vocab_size, self.step, config.seed)
+            sampling = Sampling(order, config.head_sample)
+        with self._autocast():
+            hidden = take(self.prompt(targets.states[config.exit][rows].to(self._dtype), answers), at)
+            weight = self.base.lm_head.weight.to(self._dtype)
+            taught = (take(part[rows], at).flatten(0, 1)[counted] for part in (targets.top_ids, targets.top_p))
+            rows_of_head = hidden.flatten(0, 1)[counted].to(self._dtype)
+            return kl_head_loss(rows_of_head, weight, *taught, sampling=sampling)
+
     def _score(self) -> None:
-        kl, agreement = prompt_scores(self.prompt, self.targets, self.config.batch)
+        kl, agreement = prompt_scores(self.prompt, self.targets, self.tokenizer, self.config.batch)
         name = str(self.config.exit)
         self._record({"step": self.step, "tokens": self.tokens, "kl": {name: kl}, "agreement": {name: agreement}})
 
@@ -161,18 +180,24 @@ def states_after(base: PreTrainedModel, ids: torch.Tensor, layers: int) -> torch
 
 
 @torch.no_grad()
-def prompt_scores(prompt: PromptExit, targets: Targets, batch: int) -> tuple[float, float]:
-    """Mean KL and share of agreement over all real tokens of the held-out documents, all in fp32.
+def prompt_scores(
+    prompt: PromptExit, targets: Targets, tokenizer: PreTrainedTokenizerBase, batch: int
+) -> tuple[float, float]:
+    """Mean KL and share of agreement over the real tokens of the held-out documents, all in fp32.
 
+    With `keys_only` those of answers count alone.
     The KL is that of the teacher's top tokens and one bucket for the rest (loss.py).
     """
-    sums = torch.zeros(2)
+    sums, count = torch.zeros(2), 0
     for start in range(0, len(targets.test_ids), batch):
         part = slice(start, start + batch)
         ids, length = targets.test_ids[part].long(), targets.test_length[part]
         real = torch.arange(ids.shape[1]) < length[:, None]
-        hidden = prompt(states_after(prompt.base, ids, prompt.exit))[real]
+        answers = answer_positions(tokenizer, targets.test_ids[part])
+        real = real & answers if prompt.keys_only else real
+        hidden = prompt(states_after(prompt.base, ids, prompt.exit), answers)[real]
         taught = targets.test_top_ids[part][real], targets.test_top_p[part][real]
         sums += kl_and_hits(hidden, prompt.base.lm_head.weight, *taught)
-    kl, hits = (sums / int(targets.test_length.sum())).tolist()
+        count += int(real.sum())
+    kl, hits = (sums / count).tolist()
     return round(kl, 4), round(hits, 4)
