@@ -13,10 +13,12 @@ type Asked = Pick<SequenceRequest, 'depth' | 'stopTokens' | 'grammar'> & {
 /** A bias below this one forbids a token: the logits of a row differ by less than 40. */
 const FORBIDS = -10;
 
-/** Whether a request names no end token, or its biases forbid all of them. */
+/** Whether a request names no end token, or its biases forbid all of them: by their own, or by that of another token. */
 export function hasNoEnd({ stopTokens, sampling }: Pick<Asked, 'stopTokens' | 'sampling'>): boolean {
   const biases = new Map(sampling.logitBias);
-  return stopTokens.every((token) => (biases.get(token) ?? 0) < FORBIDS);
+  const others = sampling.logitBias.flatMap(([token, bias]) => (stopTokens.includes(token) ? [] : [bias]));
+  const most = Math.max(0, ...others);
+  return stopTokens.every((token) => (biases.get(token) ?? 0) - most < FORBIDS);
 }
 
 /** Whether an answer may end early within its budget, or why not. */
