@@ -185,7 +185,7 @@ void t.test('a folder can neither name files outside of it, nor hang or fill the
     }),
     unsupportedFeature(
       'a tokenizer whose expression takes an exponential time',
-      /the source's tokenizer must be one that the server can load, got: it takes more than 3 s/,
+      /the source's tokenizer must be one that the server can load, got: it takes more than 1.5 s/,
       (dir) => {
         const split = { type: 'Split', pattern: { Regex: '^(a+)+$' }, behavior: 'Isolated', invert: false };
         const source = folder(dir);

@@ -87,7 +87,7 @@ void t.test('all upstreams fail within a second', { timeout: 120_000 }, async (t
     const others = all.filter((each) => !isArmed(each));
     const byClient = kept.filter(({ ms }) => ms <= BUDGET_MS).length;
     t.comment(`${name}: ${armed.length} of ${COUNT} armed, ${kept.length} kept, ${byClient} by the clients' clock`);
-    t.ok(armed.length >= (0.6 * BUDGET_MS) / PART_MS && armed.length < COUNT, 'as many are armed as have time');
+    t.ok(armed.length >= (0.5 * BUDGET_MS) / PART_MS && armed.length < COUNT, 'as many are armed as have time');
     t.ok(kept.length >= 0.99 * armed.length, `${kept.length} of ${armed.length} armed nets are kept`);
     t.ok(
       others.every(({ headers }) => headers.get('x-sortie-net-reason') === 'capacity'),
