@@ -13,7 +13,7 @@ type Asked = Pick<SequenceRequest, 'depth' | 'stopTokens' | 'grammar'> & {
 /** A bias below this one forbids a token: the logits of a row differ by less than 40. */
 const FORBIDS = -10;
 
-/** Whether a request names no end token, or its biases forbid all of them: by their own, or by that of another token. */
+/** Whether a request names no end token, or its biases forbid all of them: by their own, or by another token's. */
 export function hasNoEnd({ stopTokens, sampling }: Pick<Asked, 'stopTokens' | 'sampling'>): boolean {
   const biases = new Map(sampling.logitBias);
   const others = sampling.logitBias.flatMap(([token, bias]) => (stopTokens.includes(token) ? [] : [bias]));
