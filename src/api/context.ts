@@ -13,7 +13,7 @@ import type { HeldTokens, SequenceFacts } from '../telemetry/sequences.js';
 import type { RequestTrace } from '../telemetry/trace.js';
 import type { Outcome } from '../util/outcome.js';
 import type { Headers } from './schemas/headers.js';
-import type { NetMode } from './params/net-mode.js';
+import type { NetMode } from '../util/net-mode.js';
 import type { ServedModel } from './served-model.js';
 
 /** A budget of the operator; without an action on a miss, that of the policy holds. */

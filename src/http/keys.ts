@@ -8,7 +8,7 @@ import { readFileSync, statSync } from 'node:fs';
 import { isDeepStrictEqual } from 'node:util';
 import { isValid, type Static, Type, words } from '../util/schema.js';
 import { openPolicy, policyOf, type RequestPolicy } from '../api/context.js';
-import { NET_MODES } from '../api/params/net-mode.js';
+import { NET_MODES } from '../util/net-mode.js';
 import { SortieRequest } from '../api/schemas/shared.js';
 import { OptionError, type ServeOptions } from '../config.js';
 import type { Logger } from '../telemetry/log.js';

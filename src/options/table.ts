@@ -25,6 +25,7 @@ import {
 import { DEADLINE_HEADER, type UpstreamSections } from './upstream-sections.js';
 import { defaultCacheDir, EMBEDDED_MODEL } from './paths.js';
 import { kebab } from '../util/kebab.js';
+import { NET_MODES } from '../util/net-mode.js';
 
 interface Row<T> {
   readonly kind: Kind<T>;
@@ -132,7 +133,7 @@ export const SERVE_OPTIONS = {
       'header that carries the rest of a budget there, in ms if it ends with -ms, else in s',
     ),
     net: option(
-      oneOf('MODE', 'off', 'land', 'answer'),
+      oneOf('MODE', ...NET_MODES),
       'answer',
       'default of X-Net: the local model answers for a late or failed upstream, its text lands only, or it passes late',
     ),

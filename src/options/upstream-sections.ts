@@ -3,6 +3,7 @@
  *
  * Must not know: keys, servers.
  */
+import { NET_MODES, type NetMode } from '../util/net-mode.js';
 import { mostSimilar } from '../util/similar.js';
 import { apiUrl, headerName, integer, type Kind, oneOf, onMiss, share, text } from './kinds.js';
 
@@ -30,7 +31,7 @@ export interface ModelEntry {
   readonly latencyBudgetMs: number | null;
   readonly onMiss: 'land' | 'continue' | 'truncate' | 'reject' | null;
   readonly commit: 'text' | 'sentence' | null;
-  readonly net: 'off' | 'land' | 'answer' | null;
+  readonly net: NetMode | null;
 }
 
 export interface UpstreamSections {
@@ -79,7 +80,7 @@ const MODEL = {
   latency_budget_ms: integer(1, 86_400_000, 'ms'),
   budget_on_miss: onMiss,
   commit: oneOf('PART', 'text', 'sentence'),
-  net: oneOf('MODE', 'off', 'land', 'answer'),
+  net: oneOf('MODE', ...NET_MODES),
 };
 
 type Fields = Readonly<Record<string, unknown>>;

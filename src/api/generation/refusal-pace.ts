@@ -13,7 +13,7 @@ const PER_SECOND = 5;
 const AT_ONCE = 20;
 const EVERY_MS = 1000 / PER_SECOND;
 const MOST_MS = ERRORS.budget_infeasible.retryAfterS * 1000;
-/** Tenants with a pace; those that have paused are forgotten beyond. */
+/** Tenants with a pace. Beyond them the gateway forgets each tenant that has paused. */
 const MOST_TENANTS = 1024;
 
 export class RefusalPace {
