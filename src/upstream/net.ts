@@ -92,11 +92,14 @@ export class Net {
   /** Starts the local answer, if there may be one. @returns whether the local model answers, or has answered */
   async start(trigger: NetTrigger): Promise<boolean> {
     if (!(await this.mayAnswer())) return false;
-    const end = this.#none === null ? () => undefined : this.shared.account.try();
-    if (end === null) return false;
-    this.#begin(trigger);
-    await this.#ended;
-    end();
+    const tried = this.#none === null ? () => undefined : this.shared.account.try();
+    if (tried === null) return false;
+    try {
+      this.#begin(trigger);
+      await this.#ended;
+    } finally {
+      tried();
+    }
     return this.end !== null;
   }
 
