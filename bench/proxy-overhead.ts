@@ -4,9 +4,10 @@
  *   npm run bench:proxy-overhead -- [--clients 1,50,500] [--rates 50,200] [--requests 2000] [--events 20] [--rounds 3]
  *     [--litellm PROGRAM] [--gateway URL] [--gateway-core 1] [--gap 50] [--streams 2000]
  *
- * The upstream is a mock in another process, which streams its answer at once, or a chunk in --gap ms. Sides: the mock itself, Sortie without a
- * local model, with and without a budget, LiteLLM's proxy with one worker, and another gateway at --gateway. Sides
- * alternate within a round, and figures are medians of rounds. Added times are differences of quantiles to the mock.
+ * The upstream is a mock in another process, which streams its answer at once, or a chunk in --gap ms. Sides: the mock
+ * itself, Sortie without a local model, with and without a budget, LiteLLM's proxy with one worker, and another gateway
+ * at --gateway. Sides alternate within a round, and figures are medians of rounds. Added times are differences of
+ * quantiles to the mock.
  *
  * - `--clients`: clients that never pause. At the saturation of a side, its time is that of its queue.
  * - `--rates`: requests a second of a Poisson process, below the saturation of all sides.

@@ -6,7 +6,7 @@ import { jobsOf, sender } from './job.js';
 import { passages } from './passages.js';
 import { sideOf, type SidedModel } from './side.js';
 
-/** Passages of a point: their mean share has an error of about .05. */
+/** Passages of a point. Full depth of the embedded model answers two fifths of them, so a share has an error of .1. */
 const PASSAGES = 60;
 const POINTS = 2;
 

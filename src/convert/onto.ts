@@ -172,8 +172,7 @@ function writeBlock(
     const name = trunkName(index);
     const kind = kindOf(arch, index);
     const calibration = NO_CALIBRATION.layer(name);
-    const tensors = own === null ? source : behindExit(source, own);
-    return orderedLayer({ source: tensors, prefix: trunkLayer(index), name, kind, calibration }, arch);
+    return orderedLayer({ source: behindExit(source, own), prefix: trunkLayer(index), name, kind, calibration }, arch);
   };
   return writePromptLayers({
     prompt,

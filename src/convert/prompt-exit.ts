@@ -108,8 +108,9 @@ export function stageEnds(exits: readonly number[], { prompt, hasFull }: PromptD
   return { ends, promptStage: ends.indexOf(exit) };
 }
 
-/** The trunk's weights, with those of the prompt exit in the place of the projections that it replaces. */
-export function behindExit(trunk: Pick<Tensors, 'tensor'>, prompt: PromptSource): Pick<Tensors, 'tensor'> {
+/** The trunk's weights, with those of a prompt exit in the place of the projections that it replaces. */
+export function behindExit(trunk: Pick<Tensors, 'tensor'>, prompt: PromptSource | null): Pick<Tensors, 'tensor'> {
+  if (prompt === null) return trunk;
   const own = [...QUERY_PARTS, ...KEY_PARTS].map((part) => `.${LAYER[part]}`);
   return { tensor: (name) => (own.some((part) => name.endsWith(part)) ? prompt : trunk).tensor(name) };
 }

@@ -196,10 +196,7 @@ class ModelWriter {
       arch: this.#arch,
       store: this.#store,
       kernels: options.kernels,
-      layer: (layer, own) => {
-        const tensors = own === null ? source : behindExit(source, own);
-        return this.#layer(tensors, layer, trunkLayer(layer), trunkName(layer));
-      },
+      layer: (layer, own) => this.#layer(behindExit(source, own), layer, trunkLayer(layer), trunkName(layer)),
       form: (kernel) => this.#kernelForm(kernel),
       save: (name, graph) => this.#saveGraph(name, graph),
       step: (what) => {

@@ -545,7 +545,7 @@ def prompt(
     out: Annotated[Path, typer.Option(help="Hugging Face folder of SwiftKV's class to write at the end.")],
     group: Annotated[int, typer.Option(help="Neighbouring layers that share keys and values.")] = 1,
     keys_only: Annotated[
-        bool, typer.Option("--keys-only", help="Own keys and values of prompts; answers run the base as it is.")
+        bool, typer.Option("--keys-only", help="Own keys and values of prompts; answers run the base's layers.")
     ] = False,
     total_tokens: Annotated[int, typer.Option(help="Tokens of the whole run: the schedule's length.")] = 2_000_000,
     batch: Annotated[int, typer.Option(help="Windows per step.")] = 8,

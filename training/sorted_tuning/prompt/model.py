@@ -10,7 +10,7 @@ With L the prompt exit, x_L the trunk's states after L layers, and layers i = L.
 Learnt are q_swiftkv, k_swiftkv, v_swiftkv and the norm.
 
 With `keys_only` these K_i and V_i are those of prompts alone, and group is 1. The last position of a prompt and those of
-an answer run the base's layers as they are, so nothing but the prompt's keys and values differs. Learnt are k_swiftkv,
+an answer run the base's layers, so nothing but the prompt's keys and values differs. Learnt are k_swiftkv,
 v_swiftkv and the norm. Knows layers of transformers by their parts. Must not know
 losses, data or optimizers.
 """
@@ -63,7 +63,8 @@ class PromptExit(nn.Module):
     def forward(self, states: torch.Tensor, answers: torch.Tensor) -> torch.Tensor:
         """From the trunk's states [B, S, H] after `exit` layers to what the head reads, [B, S, H]; causal attention.
 
-        answers: bool [B, S], positions whose next token is one of an answer. With `keys_only` others mean nothing.
+        answers: bool [B, S], positions whose next token is one of an answer. Only `keys_only` reads it, and its result
+        at other positions means nothing.
         """
         if self.keys_only:
             return self._behind_keys(states, answers)
