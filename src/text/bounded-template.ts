@@ -12,7 +12,7 @@ const MOST_MS = 1500;
 /** Numbers of a range. */
 const MOST_NUMBERS = 100_000;
 /** Numbers of all ranges of a rendering: an object each. */
-const MOST_RANGED = 1_000_000;
+const MOST_RANGED = 500_000;
 /** Entries of the lists, and characters of the texts, that the expressions of a rendering make: five largest bodies. */
 const MOST_MADE = 20 * 2 ** 20;
 
