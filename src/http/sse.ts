@@ -12,11 +12,14 @@ import { onClosed } from './response-lifecycle.js';
 import { errorHeaders } from './plugins/error-handler.js';
 import { type ApiDialect, dialectOf } from './api-dialect.js';
 
+/** Silence before a comment in a stream that is sure to have an answer. */
+const FIRST_COMMENT_MS = 1000;
+
 /** Takes the response over from Fastify. */
 export class SseStream implements EventStream, ClientStream {
   readonly #raw: ServerResponse;
   readonly #dialect: ApiDialect;
-  readonly #silence: NodeJS.Timeout;
+  #silence: NodeJS.Timeout;
   #isOver = false;
   #draining: Promise<void> | null = null;
   #resume = (): void => undefined;
@@ -27,19 +30,22 @@ export class SseStream implements EventStream, ClientStream {
    */
   constructor(
     private readonly reply: FastifyReply,
-    keepAliveMs: number,
+    private readonly keepAliveMs: number,
     private readonly answer: { headers(): Readonly<Record<string, string>> },
   ) {
     reply.hijack();
     this.#raw = reply.raw;
     this.#dialect = dialectOf(reply.request);
-    this.#silence = setInterval(() => {
-      this.#open();
-      this.#raw.write(this.#dialect.keepAlive);
-    }, keepAliveMs);
+    this.#silence = this.#commentsEach(keepAliveMs);
     onClosed(reply, () => {
       this.#close();
     });
+  }
+
+  keepOpen(): void {
+    if (this.#isOver || this.keepAliveMs <= FIRST_COMMENT_MS) return;
+    clearInterval(this.#silence);
+    this.#silence = this.#commentsEach(FIRST_COMMENT_MS);
   }
 
   send(event: object, name?: string): void {
@@ -87,6 +93,13 @@ export class SseStream implements EventStream, ClientStream {
     this.#close();
     if (last === null) this.#raw.end();
     else this.#raw.end(`data: ${last}\n\n`);
+  }
+
+  #commentsEach(ms: number): NodeJS.Timeout {
+    return setInterval(() => {
+      this.#open();
+      this.#raw.write(this.#dialect.keepAlive);
+    }, ms);
   }
 
   #open(): void {

@@ -9,6 +9,8 @@ export type OpenBody = Readonly<Record<string, unknown>>;
 export interface ClientStream {
   /** Sends text of the wire behind the status line. */
   write(frame: string): void;
+  /** Comments come from the first second of silence on. The status line of a silent stream goes out with the first. */
+  keepOpen(): void;
   /** Resolves once the client has read on, or is gone. Null while it keeps up. */
   drained(): Promise<void> | null;
   /**

@@ -29,6 +29,8 @@ export interface Output {
   send(chunk: Chunk): void;
   /** Resolves once the client has read on. Null while it keeps up. */
   drained(): Promise<void> | null;
+  /** Keeps a silent stream open with comments. An error is an event behind the first one. */
+  keepOpen(): void;
   /** Gives an answer that is no stream of chunks. */
   plain(answer: PlainAnswer): PlainAnswer | null;
   end(end: AnswerEnd): PlainAnswer | null;
@@ -53,6 +55,10 @@ export class StreamOutput implements Output {
 
   drained(): Promise<void> | null {
     return this.#out.drained();
+  }
+
+  keepOpen(): void {
+    this.#out.keepOpen();
   }
 
   plain(answer: PlainAnswer): null {
@@ -94,6 +100,10 @@ export class WholeOutput implements Output {
 
   drained(): null {
     return null;
+  }
+
+  keepOpen(): void {
+    // A body has no comments.
   }
 
   plain(answer: PlainAnswer): PlainAnswer {

@@ -90,11 +90,14 @@ export class TimedAnswer {
       this.#local.show();
       if (this.#net?.end !== null) this.#claim('local');
     };
+    const armed = (): void => {
+      this.#output.keepOpen();
+    };
     const isNeeded = (): boolean => this.#winner === null && !this.#held.hasSentence;
     const { right } = this.shared.connection.upstream;
     const chanceBy = (at: number): number => this.#first.chanceBy(at);
     const own = { name: call.model, call, deadline: this.#deadline, sink, right };
-    return new Net(nets, { ...own, chanceBy, isNeeded, due });
+    return new Net(nets, { ...own, chanceBy, armed, isNeeded, due });
   }
 
   /**

@@ -186,6 +186,10 @@ export class TranslatedStream implements ClientStream {
     this.#parser.feed(frame);
   }
 
+  keepOpen(): void {
+    this.out.keepOpen();
+  }
+
   drained(): Promise<void> | null {
     return this.out.drained();
   }
