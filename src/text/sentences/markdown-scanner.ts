@@ -27,6 +27,8 @@ const LEAST_FENCE = 3;
 /** Columns by which further paragraphs of a list item are indented at least. */
 const ITEM_INDENT = 2;
 const TAB_COLUMNS = 4;
+/** Header, rule and one row: a table with fewer lines holds nothing. */
+const LEAST_TABLE_LINES = 3;
 
 interface State {
   line: Line;
@@ -37,6 +39,8 @@ interface State {
   /** Fence marks that opened the code around the line; 0: none. */
   fence: number;
   isInList: boolean;
+  /** Whole lines of the present table. */
+  tableLines: number;
   /** A fence has closed, and no other text has begun. */
   isFenceEnd: boolean;
 }
@@ -48,6 +52,7 @@ const START: State = {
   mark: 0,
   fence: 0,
   isInList: false,
+  tableLines: 0,
   isFenceEnd: false,
 };
 
@@ -69,6 +74,13 @@ export class MarkdownScanner {
   /** The text belongs to a list: to an item, or to the space behind one. */
   get isInList(): boolean {
     return this.#state.isInList;
+  }
+
+  /** The text belongs to a table that has no whole row yet. */
+  get isTableHead(): boolean {
+    const { line, tableLines } = this.#state;
+    const begun = tableLines + (line === 'table' ? 1 : 0);
+    return begun > 0 && begun < LEAST_TABLE_LINES;
   }
 
   /** The text belongs to a code fence, its marks included. */
@@ -106,6 +118,7 @@ export class MarkdownScanner {
       state.fence = 0;
       state.isFenceEnd = true;
     } else if (state.fence === 0 && this.isFenced) state.fence = state.run;
+    if (state.line === 'table') state.tableLines += 1;
     state.line = 'start';
     state.indent = 0;
     state.run = 0;
@@ -153,6 +166,7 @@ export class MarkdownScanner {
   #begin(code: number, kind: CharacterKind): void {
     const state = this.#state;
     if (code === QUOTATION) return;
+    if (code !== BAR) state.tableLines = 0;
     if (kind === 'digit') state.line = 'number';
     else if (BULLETS.has(code)) state.line = 'item';
     else if (code === STAR) state.line = 'star';

@@ -16,14 +16,8 @@ interface Place {
 const encoder = new TextEncoder();
 const BLANKS = /^[^\S\n\r]*$/;
 const LINE_END = /[\n\r]/;
-/** Header, rule and one row: a table with fewer lines holds nothing. */
-const LEAST_TABLE_LINES = 3;
 /** A mark that may be that of a decimal. */
 const DIGIT_AND_MARK = /\p{Nd}\p{P}$/u;
-/** A table's line so far. */
-const TABLE_LINE = /^\s*\|/;
-/** Characters of a line that are kept: its kind shows at its begin. */
-const KEPT_LINE = 16;
 
 /** Marks that leave a line of code without its end. */
 const OPEN_LINE = /[{([,:\\=+\-*/|&.<]/;
@@ -54,10 +48,6 @@ export class SentenceEnds {
   /** The latest place, which the text behind it has not decided. */
   #open: Place | null = null;
   #behind = '';
-  /** The present line's begin. */
-  #line = '';
-  /** Whole lines of the present table. */
-  #tableLines = 0;
   /** The last two characters. */
   #tail = '';
   /** The last visible character of the present line. */
@@ -103,14 +93,11 @@ export class SentenceEnds {
   /** @param isCode whether the line began in a code fence */
   #countLines(character: string, isCode: boolean): void {
     if (!LINE_END.test(character)) {
-      if (this.#line.length < KEPT_LINE) this.#line += character;
       if (character.trim() !== '') this.#visible = character;
       return;
     }
-    this.#tableLines = TABLE_LINE.test(this.#line) ? this.#tableLines + 1 : 0;
     if (this.#scanner.openFence === '') this.#codeEnd = 0;
     else if (isCode && this.#visible !== '' && !OPEN_LINE.test(this.#visible)) this.#codeEnd = this.#length - 1;
-    this.#line = '';
     this.#visible = '';
   }
 
@@ -135,7 +122,7 @@ export class SentenceEnds {
 
   #place(character: string): void {
     const { mayEnd, isAmbiguous } = this.#scanner;
-    if (mayEnd === 'no' || (this.#tableLines > 0 && this.#tableLines < LEAST_TABLE_LINES)) return;
+    if (mayEnd === 'no') return;
     const needsLineEnd = mayEnd === 'line_break' && !LINE_END.test(character);
     if (!needsLineEnd && !isAmbiguous) {
       this.#end(this.#length);

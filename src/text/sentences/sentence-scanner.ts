@@ -26,6 +26,9 @@ const ELLIPSIS = 0x2026;
 const JOINTS: ReadonlySet<number> = new Set([
   0x2c, 0x3a, 0x3b, 0x2d, 0x2013, 0x2014, 0x3001, 0xff0c, 0xff1a, 0xff1b, 0x60c,
 ]);
+/** `{` and `[`, and their closing marks. */
+const BRACES: ReadonlySet<number> = new Set([0x7b, 0x5b]);
+const CLOSING_BRACES: ReadonlySet<number> = new Set([0x7d, 0x5d]);
 const APOSTROPHES: ReadonlySet<number> = new Set([0x27, 0x2019]);
 /** Abbreviations in front of a name; single letters are abbreviations as well. */
 const TITLES: ReadonlySet<string> = new Set(['mr', 'mrs', 'ms', 'dr', 'prof', 'st', 'vs']);
@@ -39,8 +42,11 @@ interface State {
   last: number;
   /** Last word in lower case, cut behind the longest title. */
   word: string;
-  /** Open brackets of the paragraph. */
+  /** Open brackets of the line. */
   brackets: number;
+  /** Open braces and square brackets of the paragraph, and those of its whole lines: JSON or code without a fence. */
+  braces: number;
+  openLines: number;
   isQuoted: boolean;
   /** The open quotation began with a low mark, so a mark that opens elsewhere closes it. */
   isLow: boolean;
@@ -64,6 +70,8 @@ const START: State = {
   last: 0,
   word: '',
   brackets: 0,
+  braces: 0,
+  openLines: 0,
   isQuoted: false,
   isLow: false,
   isStrong: false,
@@ -89,8 +97,8 @@ export class SentenceScanner {
   }
 
   get mayEnd(): MayEnd {
-    const { lacking, isMarked, isLineEnd, isPassed } = this.#state;
-    if (lacking > 0 || isPassed) return 'no';
+    const { lacking, openLines, isMarked, isLineEnd, isPassed } = this.#state;
+    if (lacking > 0 || isPassed || openLines > 0 || this.#lines.isTableHead) return 'no';
     if (this.#lines.isFenceEnd) return this.#lines.isInList ? 'line_break' : 'free';
     if (isMarked) return this.#isEnclosed ? 'line_break' : 'free';
     return isLineEnd ? 'line_break' : 'no';
@@ -151,6 +159,9 @@ export class SentenceScanner {
     const isText = (line === 'text' || line === 'table') && !this.#lines.isFenced;
     if (!isText && line !== 'start') state.isMarked = false;
     if (line !== 'start') state.isLineEnd = isText && !state.isMarked && !JOINTS.has(state.last);
+    // A blank line ends a paragraph.
+    if (line === 'start') state.braces = 0;
+    state.openLines = state.braces;
     Object.assign(state, { brackets: 0, isQuoted: false, isLow: false, isStrong: false, isCode: false });
     state.isAmbiguous = false;
     state.isApart = true;
@@ -179,6 +190,11 @@ export class SentenceScanner {
   /** Counts open brackets, quotations and marks of emphasis. A paragraph's end closes them all. */
   #enclose(code: number, kind: CharacterKind): void {
     const state = this.#state;
+    if (BRACES.has(code)) state.braces++;
+    else if (CLOSING_BRACES.has(code)) {
+      state.braces = Math.max(0, state.braces - 1);
+      state.openLines = Math.min(state.openLines, state.braces);
+    }
     if (kind === 'opener' && code !== LOW) state.brackets++;
     else if (kind === 'closer') state.brackets = Math.max(0, state.brackets - 1);
     else if (code === STRAIGHT) state.isQuoted = !state.isQuoted;

@@ -53,6 +53,7 @@ for (const [text, kept] of [
   ['Fruits:\n1. Apples\n2. Bananas\n3. Che', 'Fruits:\n1. Apples\n2. Bananas'],
   ['- Eat less.\n- Sleep mo', '- Eat less.'],
   ['| a | b |\n| - | - |\n| 1', ''],
+  ['{\n  "a": 1\n}\n\nObject:\n{\n  "b": 2\n', '{\n  "a": 1\n}'],
   ['| a | b |\n| - | - |\n| 1 | 2 |\n| 3', '| a | b |\n| - | - |\n| 1 | 2 |'],
   ['So:\n```js\nf();\n```\nThis calls', 'So:\n```js\nf();\n```'],
   ['Use it. So:\n```js\nf();\ng(', 'Use it. So:\n```js\nf();\n```'],

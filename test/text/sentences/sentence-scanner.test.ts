@@ -39,6 +39,7 @@ const CASES: readonly [title: string, end: string, texts: readonly string[]][] =
       ...['', ' ', '\n', 'It is', 'It is,', 'It is Paris. The', 'It is: ', 'U.S.', 'e.g.', 'J. R. R.'],
       ...['Mr.', 'Dr.', 'vs.', '1.', '1. ', '  12)', '- ', '* ', '**1.', '# What is it?'],
       ...['# What is it?\n', '## A.\n\n', 'Three steps:\n', 'A light,\n', 'A light;\n\n', 'Yes. "'],
+      ...['| a. |', '| a. |\n', '| a |\n| - |\n', '{\n', '{\n  "a": "It is."\n', '[\n  1\n', '{\n  "a": [1]\n'],
       ...['Yes. (', '```', '```\nx.', '```js\nx.\n', '~~~\nyes.\n\nno.\n', '````\n```\n', '```\n```x'],
     ],
   ],
@@ -48,7 +49,8 @@ const CASES: readonly [title: string, end: string, texts: readonly string[]][] =
     [
       ...['1. One.', '1. One.\n', '- One\n', '* One.\n\n', '• One\n  Two.', '**1. Title** One.'],
       ...['1. One\n\n   More.\n\n', '"Yes. No.', '(It is.', '“Yes. No.', '**It is.', 'Call `ab.'],
-      ...['A title\n', 'A title\n\n', '| a. |\n', '1. ```\nx\n```'],
+      ...['A title\n', 'A title\n\n', '1. ```\nx\n```', '| a |\n| - |\n| 1. |\n', '{\n  "a": 1\n}\n', '{}\n', '[1]\n'],
+      ...['{\n  "a": [\n    1\n  ]\n}\n'],
     ],
   ],
 ];
