@@ -34,7 +34,7 @@ import { cellTable, comparisonTable, lineOf } from './goodput/lines.js';
 import { type Record as BenchRecord, type Run, type Traffic, earlier, withRun } from './goodput/record.js';
 import { passages } from './goodput/passages.js';
 import { planningTime } from './goodput/planning-time.js';
-import { promptRight, withPromptRight } from './goodput/prompt-right.js';
+import { promptRights, withPromptRights } from './goodput/prompt-right.js';
 import { measureSetup, type Setup } from './goodput/setup.js';
 import { allSides, expectedAccuracy, modelOf, OTHER, type Side, sideOf } from './goodput/side.js';
 import { summaryOf } from './goodput/summary.js';
@@ -45,7 +45,7 @@ const about = 'right answers in time under load, over HTTP: routed, fixed settin
 const values = optionsOf('bench:goodput', about, {
   workload: text('name', 'everyday or long (passages of 300 to 1,500 tokens, each with a question)', 'everyday'),
   promptRight: flag(
-    'measure only the accuracy behind the prompt exit, on other passages, and write it to the manifest',
+    'measure only the accuracy of every exit behind long prompts, on other passages, and write it to the manifest',
   ),
   questions: optional('file', 'questions without a check: JSON array of {instruction, input}, or one a line'),
   expected: flag("score a whole answer by its exit's accuracy in the manifest, for models of random weights"),
@@ -168,13 +168,13 @@ function workload(): Question[] {
   throw new Error(`--workload must be everyday or long, got "${values.workload}"`);
 }
 
-/** Writes the accuracy behind the prompt exit to the manifest, by the length of the prompt. */
+/** Writes the accuracy of every exit to the manifest, by the length of the prompt. */
 async function measurePromptRight(): Promise<void> {
   const file = join(values.model, MANIFEST_FILE);
   const model = modelOf(loadManifest(values.model));
-  const measured = await withServer(sortieServer(), ({ url }) => promptRight(url, model, values));
-  console.error(JSON.stringify(measured));
-  await writeFile(file, withPromptRight(await readFile(file, 'utf8'), measured));
+  const measured = await withServer(sortieServer(), ({ url }) => promptRights(url, model, values));
+  console.error(JSON.stringify({ exits: [...measured.exits], prompt: measured.prompt }));
+  await writeFile(file, withPromptRights(await readFile(file, 'utf8'), measured));
 }
 
 /** Requests of all sides in turn. */

@@ -16,21 +16,19 @@ export function depthShape({ stages, exits, prompt }: Pick<Manifest, 'stages' | 
     const { layer, stage, block, quality } = exit;
     const agreement = qualityOf(exit);
     const right = quality.right ?? Math.min(1, agreement / best);
-    return { layer, stage, block: block?.name ?? null, quality: agreement, right };
+    const { rightByPrompt } = quality;
+    const shape = { layer, stage, block: block?.name ?? null, quality: agreement, right };
+    return rightByPrompt === undefined ? shape : { ...shape, rightByPrompt };
   };
   const names = stages.map(({ name }) => name);
   if (prompt === undefined) return { stages: names, exits: exits.map(shapeOf) };
-  const { right, rightByPrompt } = prompt.quality;
-  const behind: ExitShape = {
-    ...shapeOf(prompt),
-    ...(prompt.block?.prompt && { promptDepth: prompt.block.prompt.exit }),
-    ...(rightByPrompt && { rightByPrompt }),
-  };
+  const depth = prompt.block?.prompt?.exit;
+  const behind: ExitShape = { ...shapeOf(prompt), ...(depth !== undefined && { promptDepth: depth }) };
   return {
     stages: names,
     exits: [...exits.map(shapeOf), behind],
     hasPromptExit: true,
-    isPromptExitMeasured: right !== undefined,
+    isPromptExitMeasured: prompt.quality.right !== undefined,
   };
 }
 

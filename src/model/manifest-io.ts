@@ -7,7 +7,7 @@ import type {} from '../util/schema.js';
 import { hubHint } from '../util/hub-name.js';
 import { insideFolder } from '../util/inside-folder.js';
 import { validationMessage } from '../util/validation-message.js';
-import { type FileEntry, type KeptPoint, type LengthQuantile, type StageEntry } from './manifest.js';
+import { type FileEntry, type KeptPoint, type LengthQuantile, type Quality, type StageEntry } from './manifest.js';
 import { Manifest, MANIFEST_VERSION } from './manifest.js';
 
 export const MANIFEST_FILE = 'manifest.json';
@@ -100,11 +100,14 @@ function disorderOfExits({ stages, exits, prompt }: Pick<Manifest, 'stages' | 'e
   if (prompt === undefined && exits.length !== stages.length)
     return `/exits must be one for each of the ${stages.length} stages`;
   let before = { layer: 0, stage: -1 };
-  for (const [i, { layer, stage, block, lengths }] of exits.entries()) {
+  for (const [i, { layer, stage, block, lengths, quality }] of exits.entries()) {
     if (prompt === undefined && stage !== i) return `/exits/${i}/stage must be ${i}`;
     if (stage <= before.stage) return `/exits/${i}/stage must be above ${before.stage}`;
     if (layer <= before.layer) return `/exits/${i}/layer must be above ${before.layer}`;
-    const fault = disorderOfBlock(block, stage) ?? disorderOfLengths(lengths?.chat ?? [], 'lengths/chat/');
+    const fault =
+      disorderOfBlock(block, stage) ??
+      disorderOfRight(quality) ??
+      disorderOfLengths(lengths?.chat ?? [], 'lengths/chat/');
     if (fault !== null) return `/exits/${i}/${fault}`;
     before = { layer, stage };
   }
@@ -113,11 +116,11 @@ function disorderOfExits({ stages, exits, prompt }: Pick<Manifest, 'stages' | 'e
   if (prompt.block?.prompt === undefined) return '/prompt/block/prompt must be an object';
   if (prompt.layer !== before.layer) return `/prompt/layer must be ${before.layer}`;
   if (prompt.stage >= stages.length - 1) return `/prompt/stage must be below ${stages.length - 1}`;
-  const fault = disorderOfBlock(prompt.block, prompt.stage) ?? disorderOfRight(prompt.quality.rightByPrompt ?? []);
+  const fault = disorderOfBlock(prompt.block, prompt.stage) ?? disorderOfRight(prompt.quality);
   return fault === null ? null : `/prompt/${fault}`;
 }
 
-function disorderOfRight(points: readonly KeptPoint[]): string | null {
+function disorderOfRight({ rightByPrompt: points = [] }: Quality): string | null {
   for (const [i, [tokens]] of points.entries()) {
     const [fewer] = points[i - 1] ?? [-1];
     if (tokens <= fewer) return `quality/rightByPrompt/${i}/0 must be above ${fewer}, got ${tokens}`;

@@ -104,7 +104,7 @@ export const Quality = Type.Object({
   agreement: Type.Optional(Type.Number({ minimum: 0, maximum: 1 })),
   /** Share of full depth's score on everyday requests with a checkable answer (`bench:everyday`, tuning half). */
   right: Type.Optional(Type.Number({ minimum: 0, maximum: 1 })),
-  /** The same behind prompts of so many tokens, which increase (`bench:goodput --prompt-right`). Only of `prompt`. */
+  /** The same behind prompts of so many tokens, which increase (`bench:goodput --prompt-right`). */
   rightByPrompt: Type.Optional(Type.Array(KeptPoint, { minItems: 1 })),
 });
 export type Quality = Static<typeof Quality>;

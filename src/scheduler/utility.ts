@@ -35,7 +35,7 @@ function interpolated(points: readonly (readonly [number, number])[], x: number)
 export class Utility {
   readonly #partialValue: PartialValue;
   readonly #accuracy: readonly number[];
-  /** By exit; undefined where it does not depend on the prompt. */
+  /** By exit; undefined where the prompt's length has no measurement. */
   readonly #byPrompt: readonly (DepthShape['exits'][number]['rightByPrompt'] | undefined)[];
   /** [agreement, accuracy], both rising: how audits, which measure agreement, move accuracy. */
   readonly #mapping: readonly (readonly [number, number])[];
@@ -53,13 +53,16 @@ export class Utility {
   /**
    * Share of full depth's right answers that an exit gives, 0..1.
    * @param agreement the exit's audited agreement; absent: the model's measurement holds
-   * @param promptTokens for full depth behind a prompt exit
+   * @param promptTokens length of the prompt; one below all measured lengths counts as the shortest of them
    */
   accuracy(exit: ExitIndex, agreement?: number, promptTokens = 0): number {
-    if (agreement !== undefined) return interpolated(this.#mapping, agreement);
+    const measured = at(this.#accuracy, exit);
+    const overall = agreement === undefined ? measured : interpolated(this.#mapping, agreement);
     const points = this.#byPrompt[exit] ?? [];
-    const [first] = points;
-    return first === undefined ? at(this.#accuracy, exit) : interpolated(points, Math.max(promptTokens, first[0]));
+    const [shortest] = points;
+    if (shortest === undefined || measured === 0) return overall;
+    // Audits say nothing about lengths, so they scale the measurement.
+    return interpolated(points, Math.max(promptTokens, shortest[0])) * (overall / measured);
   }
 
   /** Share of an answer's worth that at most so many tokens keep, 0..1. */

@@ -1,8 +1,8 @@
-/** The long prompts of bench:goodput, and the accuracy behind a prompt exit by their lengths. */
+/** The long prompts of bench:goodput, and the accuracy of exits by their lengths. */
 import t from 'tap';
 import { score } from '../../bench/everyday/score.js';
 import { passages } from '../../bench/goodput/passages.js';
-import { measuredOf, withPromptRight } from '../../bench/goodput/prompt-right.js';
+import { measuredOf, withPromptRights } from '../../bench/goodput/prompt-right.js';
 
 void t.test('a passage has 300 to 1,500 tokens, and its answer in one sentence', async (t) => {
   const all = passages('held-out', 120);
@@ -26,23 +26,34 @@ void t.test('a seed gives the same passages, and the halves share none', async (
 });
 
 void t.test('the accuracy is a share of full depth, by length', async (t) => {
-  const scored = [300, 100, 200, 400].map((tokens, i) => ({ tokens, full: 1, behind: i % 2 }));
-  t.strictSame(measuredOf([...scored, { tokens: 350, full: 0.5, behind: 1 }], 2), {
+  const scored = [300, 100, 200, 400].map((tokens, i) => ({ tokens, full: 1, early: i % 2 }));
+  t.strictSame(measuredOf([...scored, { tokens: 350, full: 0.5, early: 1 }], 2), {
     right: 0.667,
     rightByPrompt: [
       [150, 0.5],
       [350, 0.8],
     ],
   });
-  t.throws(() => measuredOf([{ tokens: 1, full: 0, behind: 1 }], 1), /no right answer to 1 passages/);
+  t.throws(() => measuredOf([{ tokens: 1, full: 0, early: 1 }], 1), /no right answer to 1 passages/);
 });
 
 void t.test('it goes into the manifest beside other figures', async (t) => {
-  const measured = { right: 0.9, rightByPrompt: [[300, 0.9] as [number, number]] };
-  const text = JSON.stringify({ name: 'm', prompt: { layer: 30, quality: { kl: 0.1 } } });
-  t.strictSame(JSON.parse(withPromptRight(text, measured)), {
+  const prompt = { right: 0.9, rightByPrompt: [[300, 0.9] as [number, number]] };
+  const exits = [
+    { layer: 15, quality: { kl: 0.6, right: 0.5 } },
+    { layer: 30, quality: { kl: 0.1 } },
+  ];
+  const points: [number, number][] = [
+    [40, 0.5],
+    [300, 0.1],
+  ];
+  const text = JSON.stringify({ name: 'm', exits, prompt: { layer: 30, quality: { kl: 0.1 } } });
+  const [early, full] = exits;
+  t.strictSame(JSON.parse(withPromptRights(text, { exits: new Map([[15, points]]), prompt })), {
     name: 'm',
-    prompt: { layer: 30, quality: { kl: 0.1, ...measured } },
+    exits: [{ layer: 15, quality: { ...early?.quality, rightByPrompt: points } }, full],
+    prompt: { layer: 30, quality: { kl: 0.1, ...prompt } },
   });
-  t.throws(() => withPromptRight('{}', measured), /must have a prompt exit/);
+  const plain = JSON.stringify({ name: 'm', exits });
+  t.strictSame(JSON.parse(withPromptRights(plain, { exits: new Map(), prompt: null })), { name: 'm', exits });
 });

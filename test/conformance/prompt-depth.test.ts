@@ -3,7 +3,7 @@ import { spawnSync } from 'node:child_process';
 import { copyFileSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import t from 'tap';
-import { withPromptRight } from '../../bench/goodput/prompt-right.js';
+import { withPromptRights } from '../../bench/goodput/prompt-right.js';
 import { packageRoot } from '../../src/config.js';
 import { MANIFEST_FILE } from '../../src/model/manifest-io.js';
 import { promptModel, writePromptModel } from '../convert/prompt-models.js';
@@ -32,7 +32,8 @@ const dir = t.testdir();
 const folder = join(dir, 'both');
 sortie('convert', sourceOf(dir), '--exits', `1,${LAYERS}`, '--kernels', 'fp32', '--out', folder);
 const file = join(folder, MANIFEST_FILE);
-writeFileSync(file, withPromptRight(readFileSync(file, 'utf8'), { right: 0.97, rightByPrompt: [[100, 0.97]] }));
+const prompt = { right: 0.97, rightByPrompt: [[100, 0.97] as [number, number]] };
+writeFileSync(file, withPromptRights(readFileSync(file, 'utf8'), { exits: new Map(), prompt }));
 const { url } = await serve(t, folder);
 
 interface Answer {

@@ -72,3 +72,27 @@ for (const [name, utility, agreement, expected] of [
     t.equal(utility.accuracy(1, agreement), utility.accuracy(0, agreement), 'whatever the exit');
   });
 }
+
+void t.test('behind longer prompts an exit gives what was measured there, and audits scale it', async (t) => {
+  const rightByPrompt = [
+    [40, 0.4],
+    [400, 0.2],
+  ] as const;
+  const early = { layer: 1, stage: 0, block: null, quality: 0.5, right: 0.4, rightByPrompt };
+  const full = { layer: 2, stage: 1, block: null, quality: 1, right: 1 };
+  const utility = new Utility({ stages: ['a', 'b'], exits: [early, full] }, null);
+  for (const [agreement, tokens, expected] of [
+    [undefined, 10, 0.4],
+    [undefined, 220, 0.3],
+    [undefined, 9000, 0.2],
+    [0.5, 400, 0.2],
+    [0.75, 10, 0.7],
+    [0.75, 400, 0.35],
+    [0, 400, 0],
+  ] as const)
+    t.ok(
+      near(utility.accuracy(0, agreement, tokens), expected),
+      `${tokens}: ${utility.accuracy(0, agreement, tokens)}`,
+    );
+  t.equal(utility.accuracy(1, undefined, 9000), 1);
+});
