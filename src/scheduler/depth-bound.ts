@@ -32,8 +32,15 @@ export interface Expected {
   readonly rate: number;
   /** Positions of a prompt to prefill. */
   readonly positions: number;
-  /** The last ones. */
-  readonly asked: readonly Pick<Arrival, 'budgetMs' | 'maxTokens' | 'lands'>[];
+  /** What the last ones asked for. */
+  readonly asked: readonly Asked[];
+}
+
+type Terms = Pick<Arrival, 'budgetMs' | 'maxTokens' | 'lands'>;
+
+/** Equal terms of several requests: they are forecast once. */
+interface Asked extends Terms {
+  readonly count: number;
 }
 
 /**
@@ -48,8 +55,20 @@ export function expectedAt(arrivals: readonly Arrival[], now: number, policy: Po
   return {
     rate: recent.length / Math.max(policy.arrivalLeastMs, now - first.at),
     positions: mean(recent, ({ positions }) => positions),
-    asked: recent.slice(-policy.arrivalBudgets),
+    asked: counted(recent.slice(-policy.arrivalBudgets)),
   };
+}
+
+function counted(all: readonly Terms[]): readonly Asked[] {
+  const found: (Terms & { count: number })[] = [];
+  for (const { budgetMs, maxTokens, lands } of all) {
+    const same = found.find((each) => {
+      return each.budgetMs === budgetMs && each.maxTokens === maxTokens && each.lands === lands;
+    });
+    if (same === undefined) found.push({ budgetMs, maxTokens, lands, count: 1 });
+    else same.count += 1;
+  }
+  return found;
 }
 
 /** The arrivals that count: the last ones of a tenant with more than all others have. */
@@ -92,7 +111,9 @@ interface Demand extends Expected {
 /** The demand on the machine: arrivals, and present prompts that are due within a typical budget. */
 function demandOf({ requests }: Snapshot, expected: Expected): Demand | null {
   const present = requests.filter(({ hasDeadline, deadlines }) => hasDeadline && deadlines.end < Infinity);
-  const budgets = expected.asked.map(({ budgetMs }) => budgetMs).sort((a, b) => a - b);
+  const budgets = expected.asked
+    .flatMap(({ budgetMs, count }) => Array.from({ length: count }, () => budgetMs))
+    .sort((a, b) => a - b);
   if (present.length < 2 || budgets.length === 0) return null;
   const prompts = present.filter((each) => each.isBeginning && each.isReachable).length;
   // One prompt is the request itself.
@@ -114,7 +135,7 @@ function valueAt(state: Snapshot, { rate, positions, asked }: Demand, exit: Exit
   const fitting = (budgetMs: number): number =>
     Math.max(0, (budgetMs - policy.requestOverheadMs - waitMs - prefillMs) / tokenMs);
   for (let round = 0; round < policy.fluidRounds; round += 1) {
-    const tokens = mean(asked, ({ budgetMs, maxTokens }) =>
+    const tokens = meanAsked(asked, ({ budgetMs, maxTokens }) =>
       distribution.meanLeft(0, Math.min(maxTokens, fitting(budgetMs))),
     );
     const load = rate * (prefillMs + tokens * rowMs);
@@ -127,12 +148,22 @@ function valueAt(state: Snapshot, { rate, positions, asked }: Demand, exit: Exit
   return (
     utility.accuracy(exit, undefined, positions) *
     served *
-    mean(asked, ({ budgetMs, maxTokens, lands }) => {
+    meanAsked(asked, ({ budgetMs, maxTokens, lands }) => {
       const tokens = fitting(budgetMs);
       if (tokens >= maxTokens) return 1;
       return lands ? utility.partialValue(tokens) : 1 - distribution.longerThan(tokens);
     })
   );
+}
+
+function meanAsked(asked: readonly Asked[], of: (value: Asked) => number): number {
+  let sum = 0;
+  let requests = 0;
+  for (const each of asked) {
+    sum += each.count * of(each);
+    requests += each.count;
+  }
+  return sum / requests;
 }
 
 function mean<T>(values: readonly T[], of: (value: T) => number): number {

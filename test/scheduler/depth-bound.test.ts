@@ -13,8 +13,8 @@ const rows = Array.from({ length: 2 }, (_, i) => answering(`row${i}`, ample, nat
 const prompts = (count: number, more: Given = {}): Sequence[] =>
   Array.from({ length: count }, (_, i) => asking(`p${i}`, total(2000, 'land'), { ...natural, ...more }));
 const expected = (perSecond: number, budgetMs = 2000): Expected => {
-  const asked = { budgetMs, maxTokens: 1024, lands: true };
-  return { rate: perSecond / 1000, positions: 100, asked: [asked, asked, asked] };
+  const asked = { budgetMs, maxTokens: 1024, lands: true, count: 1 };
+  return { rate: perSecond / 1000, positions: 100, asked: [{ ...asked, count: 3 }] };
 };
 void t.test('without arrivals nothing bounds depth', async (t) => {
   t.same(deepestUnder(snapshot({ live: rows }), expected(0, 60_000)), DEEPEST);
@@ -38,7 +38,7 @@ void t.test('an idle engine has no bound, nor a request that is alone, whatever 
 
 void t.test('a part of an answer that can not land is worth nothing', async (t) => {
   const of = (lands: boolean, perSecond: number): number => {
-    const asked = { budgetMs: 2000, maxTokens: 1024, lands };
+    const asked = { budgetMs: 2000, maxTokens: 1024, lands, count: 1 };
     return deepestUnder(snapshot({ live: rows }), { rate: perSecond / 1000, positions: 100, asked: [asked] });
   };
   const bounded = (lands: boolean): number =>
@@ -140,7 +140,7 @@ void t.test('a slower machine is a higher load', async (t) => {
 });
 
 void t.test('requests for one token make no load, whatever their budgets', async (t) => {
-  const asked = { budgetMs: 86_400_000, maxTokens: 1, lands: true };
+  const asked = { budgetMs: 86_400_000, maxTokens: 1, lands: true, count: 1 };
   const flood = { rate: 0.064, positions: 5, asked: [asked, asked] };
   t.same(deepestUnder(snapshot({ live: rows }), flood), DEEPEST);
   t.ok(deepestUnder(snapshot({ live: rows }), { ...flood, asked: [{ ...asked, maxTokens: 1024 }] }) < DEEPEST);

@@ -137,7 +137,7 @@ void t.test('more budget begins no shallower', async (t) => {
 void t.test('a load takes the prompt exit first', async (t) => {
   const budget = total(4000, 'land');
   const live = ['a', 'b'].map((id) => begins(id, budget));
-  const asked = { budgetMs: 4000, maxTokens: 1024, lands: true };
+  const asked = { budgetMs: 4000, maxTokens: 1024, lands: true, count: 1 };
   const depths = deepestFirst(shape);
   const closed = snapshotOf({ live: live.map((_, i) => begins(`c${i}`, budget, { promptDepth: null })) });
   let before = 0;
