@@ -49,6 +49,8 @@ export interface NetFor {
   readonly call: UpstreamCall;
   readonly deadline: Deadline;
   readonly sink: LocalSink;
+  /** A local answer that has not ended by itself is worth nothing: a call, JSON, scored tokens. */
+  readonly isWholeOnly: boolean;
   /** Share of right answers of the upstream. */
   readonly right: number;
   /** Probability that the upstream has a whole sentence by an instant. */

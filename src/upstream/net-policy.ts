@@ -1,7 +1,7 @@
 /** The requests that may have a net, and the faults that start one. Pure. */
 import type { ApiError } from '../api/errors.js';
 import type { PlainAnswer, UpstreamCall } from './call.js';
-import { mayLand } from './landed.js';
+import { hasOneChoice, isGuided, isList } from './landed.js';
 
 /** The cause of a net's start. `expected`: more right answers are to be expected of one at once. */
 export type NetTrigger = 'latest_start' | 'expected' | 'upstream_failed' | 'status' | 'breaker';
@@ -11,8 +11,9 @@ export type NoNet =
   | 'off'
   | 'no_model'
   | 'on_miss'
-  | 'tools'
-  | 'grammar_or_scores'
+  | 'functions'
+  | 'grammar'
+  | 'choices'
   | 'unsupported'
   | 'context'
   | 'budget'
@@ -20,13 +21,11 @@ export type NoNet =
   | 'not_ready'
   | 'not_forecast';
 
-const isList = (value: unknown): boolean => Array.isArray(value) && value.length > 0;
-
-/** Why no net can stand in for an answer of this form; null if one can. Calls and JSON have no first sentence. */
-export function barOf(call: UpstreamCall): NoNet | null {
-  const { tools, functions, tool_choice: choice } = call.request.body;
-  if ((isList(tools) && choice !== 'none') || isList(functions)) return 'tools';
-  return mayLand(call) ? null : 'grammar_or_scores';
+/** Why no net can stand in for an answer of this form; null if one can. */
+export function barOf({ request: { body } }: UpstreamCall): NoNet | null {
+  if (isList(body.functions)) return 'functions';
+  if (isGuided(body)) return 'grammar';
+  return hasOneChoice(body) ? null : 'choices';
 }
 
 /** Why the local model can't answer a body. @param error of its checks */

@@ -84,9 +84,11 @@ export class Net {
     return !this.#isOver && (this.#none === null || (this.#local !== null && TRIED.includes(this.#none)));
   }
 
-  /** The whole local answer; null if it runs, failed or did not start. */
+  /** The local answer that has ended; null if it runs, failed, did not start, or is no answer without its end. */
   get end(): LocalEnd | null {
-    return this.#end?.report == null ? null : this.#end;
+    const report = this.#end?.report ?? null;
+    const isCut = this.answer.isWholeOnly && report?.outcome !== 'whole';
+    return report === null || isCut ? null : this.#end;
   }
 
   /** Starts the local answer, if there may be one. @returns whether the local model answers, or has answered */

@@ -7,7 +7,6 @@
 import { ApiError, ClientGone } from '../api/errors.js';
 import { SOURCE_HEADER } from '../api/schemas/headers.js';
 import { monotonicMs } from '../util/clock.js';
-import type { Ending } from '../util/outcome.js';
 import type { PlainAnswer, UpstreamCall } from './call.js';
 import { isStreamed } from './call.js';
 import { type Chunk, type ChunkJson, readChunk, Refused } from './chunk.js';
@@ -17,7 +16,7 @@ import { Deadline, DeadlinePassed } from './deadline.js';
 import { HeldAnswer, type Hold } from './held-answer.js';
 import { textReplacer } from './json-fields.js';
 import { LocalText } from './local-text.js';
-import { type Landed, type LandingTrigger, lastChunks, mayLand } from './landed.js';
+import { endingOf, isWholeOnly, type Landed, type LandingTrigger, lastChunks, mayLand } from './landed.js';
 import { Net } from './net.js';
 import type { NetShared } from './net-parts.js';
 import { isNetted } from './net-policy.js';
@@ -73,7 +72,7 @@ export class TimedAnswer {
       this.#claim('local');
       if (this.#winner === 'local') output.send(chunk);
     };
-    this.#local = new LocalText(output.isSeen, settings.holdsSentences, sendLocal, () => this.#net?.spoke());
+    this.#local = new LocalText(output.isSeen && !isWholeOnly(call), settings.holdsSentences, sendLocal, () => this.#net?.spoke());
     this.#first = new FirstSentence(shared.sentences, monotonicMs());
     this.#net = nets === null ? null : this.#netOf(nets);
   }
@@ -93,10 +92,10 @@ export class TimedAnswer {
     const armed = (): void => {
       this.#output.keepOpen();
     };
-    const isNeeded = (): boolean => this.#winner === null && !this.#held.hasSentence;
+    const isNeeded = (): boolean => this.#winner === null && !this.#hasEnd;
     const { right } = this.shared.connection.upstream;
     const chanceBy = (at: number): number => this.#first.chanceBy(at);
-    const own = { name: call.model, call, deadline: this.#deadline, sink, right };
+    const own = { name: call.model, call, isWholeOnly: isWholeOnly(call), deadline: this.#deadline, sink, right };
     return new Net(nets, { ...own, chanceBy, armed, isNeeded, due });
   }
 
@@ -146,7 +145,7 @@ export class TimedAnswer {
   /** The end of the answer without more of the upstream: the local model's answer, or what there is. */
   async #without({ trigger, failure }: Failed): Promise<PlainAnswer | null> {
     const net = this.#net;
-    if (this.#held.hasSentence || this.#held.isFinished || failure instanceof Refused) this.#claim('upstream');
+    if (this.#hasEnd || failure instanceof Refused) this.#claim('upstream');
     if (net !== null && this.#winner !== 'upstream' && !(failure instanceof ClientGone)) {
       if (!(failure instanceof DeadlinePassed)) {
         this.#local.show();
@@ -157,6 +156,11 @@ export class TimedAnswer {
     }
     if (this.call.request.signal.aborted) return this.#gone();
     return failure instanceof Error ? this.#broken(failure) : this.#output.plain(failure);
+  }
+
+  /** Whether the text of the upstream may end here. */
+  get #hasEnd(): boolean {
+    return this.#held.isFinished || (mayLand(this.call) && this.#held.hasSentence);
   }
 
   #gone(): null {
@@ -172,6 +176,7 @@ export class TimedAnswer {
       this.#local.finish();
       return this.#answeredLocally(null);
     }
+    if (isWholeOnly(this.call)) return undefined;
     const { length: characters, isSentence: sentence } = this.#local.cut();
     return characters === 0 ? undefined : this.#answeredLocally({ trigger: 'deadline', characters, sentence });
   }
@@ -231,17 +236,18 @@ export class TimedAnswer {
     this.meter.text(chunk.text.length);
     this.#held.add(chunk, this.#hold());
     // The text of a whole answer is sent at its end.
-    const { sentences, isFinished, isOther } = this.#held;
-    if (sentences === 0 && !isFinished && !isOther) return;
+    const { isFinished, isOther, sentences } = this.#held;
+    if (!isFinished && !(mayLand(this.call) && (isOther || sentences > 0))) return;
     this.#first.known(true, monotonicMs());
     this.#claim('upstream');
   }
 
   #hold(): Hold {
     const { holdsSentences, budget } = this.settings;
-    if (!this.#output.isSeen) return 'all';
     // Text that a client has seen can't be taken back for the net.
-    if (holdsSentences || (this.#winner === null && this.#net?.isPossible === true)) return 'sentence';
+    const mayNet = this.#winner === null && this.#net?.isPossible === true;
+    if (!this.#output.isSeen || (mayNet && !mayLand(this.call))) return 'all';
+    if (holdsSentences || mayNet) return 'sentence';
     if (budget.onMiss === 'truncate' || !mayLand(this.call)) return 'none';
     const isHeld = this.#deadline.holds(monotonicMs(), this.meter.firstTextAt, this.#held.sentences);
     return isHeld ? 'sentence' : 'none';
@@ -259,7 +265,7 @@ export class TimedAnswer {
     const trigger: LandingTrigger = error instanceof DeadlinePassed ? 'deadline' : 'upstream_failed';
     this.#isLate = trigger === 'deadline';
     const end = this.#end();
-    this.meter.broke(trigger, this.#ending(end));
+    this.meter.broke(trigger, endingOf(end, !this.#output.isSeen || !this.#held.isOther));
     if (end === null) return this.#output.fail(this.#isLate ? late() : error);
     return this.#finished('upstream', { trigger, characters: end.length, sentence: end.isSentence });
   }
@@ -274,12 +280,6 @@ export class TimedAnswer {
     if (isOther || !mayLand(this.call)) return null;
     const end = this.#held.cut();
     return end.length === 0 ? null : end;
-  }
-
-  /** The end as the client sees it. */
-  #ending(end: { readonly isSentence: boolean } | null): Ending {
-    if (end !== null) return { end: end.isSentence ? 'landed' : 'cut' };
-    return { end: 'cut', isEmpty: !this.#output.isSeen || !this.#held.isOther };
   }
 
   /** @param landed null: the answer has the end of its model */

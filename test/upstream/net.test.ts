@@ -354,6 +354,35 @@ void t.test('a local answer that is late ends at its last whole sentence', async
   }
 });
 
+const JSON_TEXT = '{"city": "Paris. It is large."}';
+const asJson = { response_format: { type: 'json_object' }, max_tokens: 64 };
+const ofJson = tokenizer.encode(JSON_TEXT, false);
+
+void t.test('JSON of one model is whole', async (t) => {
+  const half = async (exchange: Exchange): Promise<void> => {
+    begin(exchange);
+    say(exchange, '{"city": "Rome. It is old. It');
+    await delay(BUDGET_MS);
+  };
+  for (const stream of [false, true])
+    for (const script of [() => undefined, half, fails(503)]) {
+      const { here } = await netted(t, script, { tokens: ofJson });
+      const told = await ask(here, { ...asJson, stream }, BUDGET_MS);
+      t.match(told, { status: 200, text: JSON_TEXT, report: { source: 'local' } });
+    }
+});
+
+void t.test('an upstream with whole JSON wins, and a net without its end is an error', async (t) => {
+  for (const stream of [false, true]) {
+    const { here } = await netted(t, answers(JSON_TEXT, 30), { tokens: ofJson });
+    t.match(await ask(here, { ...asJson, stream }, BUDGET_MS), { text: JSON_TEXT, report: { source: 'upstream' } });
+    const slow = await netted(t, () => undefined, { tokens: ofJson, pace: 1000 });
+    const told = await ask(slow.here, { ...asJson, stream }, BUDGET_MS);
+    t.match(told, { text: '', error: { code: 'deadline_exceeded' } });
+    t.match(slow.outcomes, [{ result: 'failed', trigger: 'latest_start' }]);
+  }
+});
+
 void t.test('a client that leaves starts no net', async (t) => {
   const { here, outcomes } = await netted(t, () => undefined);
   const leaving = new AbortController();
@@ -379,9 +408,9 @@ void t.test('an answer without a net says why', async (t) => {
   ];
   const long = [{ role: 'user', content: 'word '.repeat(400) }];
   const cases: [string, object, Record<string, string>?][] = [
-    ['tools', { tools: [{ type: 'function', function: { name: 'f' } }] }],
-    ['grammar_or_scores', { response_format: { type: 'json_object' } }],
-    ['grammar_or_scores', { n: 2 }],
+    ['functions', { functions: [{ name: 'f' }] }],
+    ['grammar', { guided_json: {} }],
+    ['choices', { n: 2 }],
     ['unsupported', { messages }],
     ['context', { messages: long }],
     ['off', { sortie: { net: 'land' } }],
