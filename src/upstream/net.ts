@@ -86,9 +86,8 @@ export class Net {
 
   /** The local answer that has ended; null if it runs, failed, did not start, or is no answer without its end. */
   get end(): LocalEnd | null {
-    const report = this.#end?.report ?? null;
-    const isCut = this.answer.isWholeOnly && report?.outcome !== 'whole';
-    return report === null || isCut ? null : this.#end;
+    const outcome = this.#end?.report?.outcome;
+    return outcome === undefined || (this.answer.isWholeOnly && outcome !== 'whole') ? null : this.#end;
   }
 
   /** Starts the local answer, if there may be one. @returns whether the local model answers, or has answered */

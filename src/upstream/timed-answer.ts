@@ -72,7 +72,8 @@ export class TimedAnswer {
       this.#claim('local');
       if (this.#winner === 'local') output.send(chunk);
     };
-    this.#local = new LocalText(output.isSeen && !isWholeOnly(call), settings.holdsSentences, sendLocal, () => this.#net?.spoke());
+    const isStream = output.isSeen && !isWholeOnly(call);
+    this.#local = new LocalText(isStream, settings.holdsSentences, sendLocal, () => this.#net?.spoke());
     this.#first = new FirstSentence(shared.sentences, monotonicMs());
     this.#net = nets === null ? null : this.#netOf(nets);
   }

@@ -115,7 +115,7 @@ void t.test('the defaults of a model hold for requests that state none', async (
     await say(exchange, 'One is here. Two');
   };
   const there = await scriptedUpstream(t, stalls);
-  const defaults = { latencyBudgetMs: 700, onMiss: 'truncate', commit: null, net: null } as const;
+  const defaults = { latencyBudgetMs: 2500, onMiss: 'truncate', commit: null, net: null } as const;
   const here = await build(t, says('Local.'), {
     upstreamModels: [
       { name: 'cut', upstream: { ...upstream, url: there.url }, defaults },
@@ -131,8 +131,8 @@ void t.test('the defaults of a model hold for requests that state none', async (
     return (await response.json()) as { choices: { message: { content: string } }[]; sortie: object };
   };
   const cut = await post('cut');
-  t.match(cut, { choices: [{ message: { content: 'One is here. Two' } }], sortie: { budget_ms: 700 } });
+  t.match(cut, { choices: [{ message: { content: 'One is here. Two' } }], sortie: { budget_ms: 2500 } });
   t.equal(there.exchanges[0]?.headers['x-latency-budget-ms'] !== undefined, true);
   t.match(await post('voice'), { choices: [{ message: { content: 'One is here.' } }] });
-  t.match(await post('cut', { sortie: { latency_budget_ms: 300 } }), { sortie: { budget_ms: 300 } }, 'a request wins');
+  t.match(await post('cut', { sortie: { latency_budget_ms: 1500 } }), { sortie: { budget_ms: 1500 } }, 'a request wins');
 });

@@ -361,7 +361,7 @@ const ofJson = tokenizer.encode(JSON_TEXT, false);
 void t.test('JSON of one model is whole', async (t) => {
   const half = async (exchange: Exchange): Promise<void> => {
     begin(exchange);
-    say(exchange, '{"city": "Rome. It is old. It');
+    await say(exchange, '{"city": "Rome. It is old. It');
     await delay(BUDGET_MS);
   };
   for (const stream of [false, true])
