@@ -121,6 +121,14 @@ for (const headers of HEADERS)
       t.match(there.exchanges[0]?.body, { model: 'vendor/big-1', max_tokens: 50, messages: [{ role: 'system' }, {}] });
     });
 
+void t.test('a chat without tools has no field of tools: upstreams reject an empty list', async (t) => {
+  const { there, here } = await withClients(t, answers('Yes.'));
+  const asked = { model: 'big', input: 'Hi', tools: [], tool_choice: 'auto', parallel_tool_calls: true };
+  await (await here.post('/v1/responses', asked)).text();
+  for (const field of ['tools', 'tool_choice', 'parallel_tool_calls'])
+    t.notOk(field in (there.exchanges[0]?.body ?? {}), field);
+});
+
 const stalls: UpstreamScript = async (exchange) => {
   begin(exchange);
   await say(exchange, 'One is here. Two');

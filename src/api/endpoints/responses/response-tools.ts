@@ -36,13 +36,16 @@ export function responseTools(body: ResponsesBody): TranslatedTools {
     throw invalid('tool_choice.tools', `must name functions of tools, got ${quoted(unknown)}`);
   }
   const offered = listed.filter(({ tool }) => allowed?.includes(tool.function.name) ?? true);
-  const isEmpty = offered.length === 0;
+  // Clients send both fields without tools, too. Only a choice that needs a tool is an error then.
+  if (offered.length === 0) {
+    const isNeeded = asked !== undefined && asked !== 'auto' && asked !== 'none';
+    return { fields: isNeeded ? { tool_choice: asked } : {}, names: [] };
+  }
   return {
     fields: {
       tools: offered.map(({ tool }) => tool),
-      // Clients send both fields without tools, too. Only a choice that needs a tool is an error then.
-      ...(asked !== undefined && !(isEmpty && asked === 'auto') && { tool_choice: asked }),
-      ...(isParallel !== undefined && !isEmpty && { parallel_tool_calls: isParallel }),
+      ...(asked !== undefined && { tool_choice: asked }),
+      ...(isParallel !== undefined && { parallel_tool_calls: isParallel }),
     },
     names: offered.flatMap(({ place }, index): [string, string][] => [
       [`tools[${index}].function`, place],
