@@ -2,8 +2,9 @@
 import { closedLoop } from '../../src/loadgen/run.js';
 import type { KeptPoint, Manifest, Quality } from '../../src/model/manifest.js';
 import { NO_BUDGET } from '../../src/loadgen/budgets.js';
-import { readRequests, REQUESTS } from '../everyday/requests.js';
-import { jobsOf, sender } from './job.js';
+import { isChecked, readRequests, REQUESTS } from '../everyday/requests.js';
+import { meanOf } from '../../src/loadgen/summary.js';
+import { jobsOf, type Question, sender } from './job.js';
 import { passages } from './passages.js';
 import { sideOf, type SidedModel } from './side.js';
 
@@ -14,9 +15,9 @@ const POINTS = 2;
 export type PromptRight = Required<Pick<Quality, 'right' | 'rightByPrompt'>>;
 
 export interface PromptRights {
-  /** By layer. The first point is the accuracy on everyday requests, at their mean length. */
+  /** By layer. The first point is the accuracy on everyday requests of the manifest, at their mean length. */
   readonly exits: ReadonlyMap<number, readonly KeptPoint[]>;
-  /** Behind the prompt exit; null for a model with one depth of prompts. */
+  /** Behind the prompt exit, everyday requests first; null for a model with one depth of prompts. */
   readonly prompt: PromptRight | null;
 }
 
@@ -40,40 +41,55 @@ export async function promptRights(
   { slots, maxTokens }: { readonly slots: number; readonly maxTokens?: number | undefined },
 ): Promise<PromptRights> {
   const { promptExit, layers, name, accuracy } = model;
-  const questions = passages('tuning', PASSAGES * POINTS);
   const endless = [{ name: 'none', budget: NO_BUDGET }];
-  const jobs = jobsOf(questions, endless, questions.length, 0, maxTokens ?? null);
-  const scores = async (side: string): Promise<Map<string, number>> => {
+  const scores = async (side: string, questions: readonly Question[]): Promise<number[]> => {
+    const jobs = jobsOf(questions, endless, questions.length, 0, maxTokens ?? null);
     const sent = await closedLoop(sender(url, name, sideOf(side, model)), jobs, slots);
-    return new Map(sent.map(({ job, answer }) => [job.question, answer.right ?? 0]));
+    const found = new Map(sent.map(({ job, answer }) => [job.question, answer.right ?? 0]));
+    return questions.map(({ text }) => found.get(text) ?? 0);
   };
-  const tokens: number[] = [];
-  for (const { text } of questions) tokens.push(await tokensOf(url, text));
-  const deepest = layers.at(-1);
-  const full = await scores(`fixed ${deepest}`);
-  const measured = async (side: string): Promise<PromptRight> => {
-    const early = await scores(side);
-    const scored = questions.map(({ text }, i) => {
-      return { tokens: tokens[i] ?? 0, full: full.get(text) ?? 0, early: early.get(text) ?? 0 };
+  const full = `fixed ${layers.at(-1)}`;
+  const asked = async (questions: readonly Question[]): Promise<Asked> => {
+    const tokens: number[] = [];
+    for (const { text } of questions) tokens.push(await tokensOf(url, text));
+    return { questions, tokens, full: await scores(full, questions) };
+  };
+  const short = await asked(everyday());
+  const long = await asked(passages('tuning', PASSAGES * POINTS));
+  const measured = async (side: string, set: Asked, points: number): Promise<PromptRight> => {
+    const early = await scores(side, set.questions);
+    const scored = set.questions.map((_, i) => {
+      return { tokens: set.tokens[i] ?? 0, full: set.full[i] ?? 0, early: early[i] ?? 0 };
     });
-    return measuredOf(scored, POINTS);
+    return measuredOf(scored, points);
   };
-  const short = await everydayTokens(url);
   const exits = new Map<number, readonly KeptPoint[]>();
+  const meanTokens = Math.round(meanOf(short.tokens));
   for (const layer of layers.slice(0, -1)) {
     const right = accuracy.get(String(layer));
     if (right === undefined) continue;
-    exits.set(layer, [[short, right], ...(await measured(`fixed ${layer}`)).rightByPrompt]);
+    exits.set(layer, [[meanTokens, right], ...(await measured(`fixed ${layer}`, long, POINTS)).rightByPrompt]);
   }
-  return { exits, prompt: promptExit === null ? null : await measured(`fixed ${deepest} behind ${promptExit}`) };
+  if (promptExit === null) return { exits, prompt: null };
+  const behind = `${full} behind ${promptExit}`;
+  const { rightByPrompt } = await measured(behind, short, 1);
+  const far = await measured(behind, long, POINTS);
+  return { exits, prompt: { right: far.right, rightByPrompt: [...rightByPrompt, ...far.rightByPrompt] } };
 }
 
-/** Mean tokens of the everyday requests. */
-async function everydayTokens(url: string): Promise<number> {
-  const requests = readRequests(REQUESTS).filter(({ half }) => half === 'tuning');
-  let sum = 0;
-  for (const { request } of requests) sum += await tokensOf(url, request);
-  return Math.round(sum / requests.length);
+/** Questions with the lengths of their prompts, and full depth's scores. */
+interface Asked {
+  readonly questions: readonly Question[];
+  readonly tokens: readonly number[];
+  readonly full: readonly number[];
+}
+
+/** The checked everyday requests of the tuning half. */
+function everyday(): Question[] {
+  return readRequests(REQUESTS)
+    .filter(isChecked)
+    .filter(({ half }) => half === 'tuning')
+    .map((check) => ({ text: check.request, check }));
 }
 
 async function tokensOf(url: string, prompt: string): Promise<number> {
