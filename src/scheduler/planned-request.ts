@@ -57,6 +57,8 @@ export class PlannedRequest {
   readonly expectedFrontiers: ArrayLike<number>;
   readonly #moment: Moment;
   /** By exit; empty where the answer runs to maxTokens. */
+  /** The shallowest exit of the trunk. */
+  readonly #minTrunkExit: ExitIndex;
   readonly #lengths: readonly LengthDistribution[];
   /** By exit. */
   readonly #prefillMs: (number | undefined)[] = [];
@@ -76,8 +78,11 @@ export class PlannedRequest {
     const { generated, isExactLength, lengthKind } = sequence;
     const { shape } = moment.model;
     this.promptExit = shape.isPromptExitMeasured === true ? sequence.promptExit : null;
-    this.minExit = terms.minExit === deepestOf(shape) ? (this.promptExit ?? terms.minExit) : terms.minExit;
     this.maxExit = sequence.maxExit;
+    const { utility } = moment;
+    const least = utility.shallowest(terms.minExit, this.maxExit, policy.leastRight, sequence.promptLength);
+    this.#minTrunkExit = least;
+    this.minExit = least === deepestOf(shape) ? (this.promptExit ?? least) : least;
     this.currentExit = sequence.boundedExit;
     this.target = sequence.promptLength + generated - 1;
     this.frontiers = sequence.frontiers;
@@ -113,7 +118,7 @@ export class PlannedRequest {
     const { promptExit } = this;
     const depths = deepestFirst(this.#moment.model.shape);
     const open = depths.filter((exit) => {
-      return exit === promptExit || (exit >= this.terms.minExit && exit <= this.maxExit);
+      return exit === promptExit || (exit >= this.#minTrunkExit && exit <= this.maxExit);
     });
     // A bound of prompts does not concern a request whose prompt has full depth.
     const isOfPrompts = depths[1] === bound && promptExit === null && this.#moment.model.shape.hasPromptExit === true;

@@ -50,6 +50,11 @@ export const defaultPolicy = {
    * With .85, as if the rest were rejected, no rate is a reason for a shallower exit of the embedded model.
    */
   mostLoad: 0.97,
+  /**
+   * Least share of full depth's right answers behind a prompt, 0..1. The embedded model's exits 10 and 15 have none
+   * behind 480 tokens, so an answer there keeps its time and is wrong.
+   */
+  leastRight: 0.1,
   /** Share of right answers that a shallower bound gains at least. */
   depthGain: 0.01,
   /** Arrivals count for so long, ms: several requests at the rates that matter, short against a day's swings. */

@@ -65,6 +65,17 @@ export class Utility {
     return interpolated(points, Math.max(promptTokens, shortest[0])) * (overall / measured);
   }
 
+  /**
+   * The shallowest exit between two that gives at least a share of full depth's right answers behind a prompt. Without
+   * a measurement by length it is the first of the two.
+   */
+  shallowest(from: ExitIndex, to: ExitIndex, least: number, promptTokens: number): ExitIndex {
+    let exit = from;
+    while (exit < to && this.#byPrompt[exit] !== undefined && this.accuracy(exit, undefined, promptTokens) < least)
+      exit += 1;
+    return exit;
+  }
+
   /** Share of an answer's worth that at most so many tokens keep, 0..1. */
   partialValue(tokens: number): number {
     return interpolated(this.#partialValue, tokens);

@@ -116,6 +116,18 @@ void t.test('its accuracy is that of its length of prompts', async (t) => {
   t.equal(utility.accuracy(FULL, undefined, 550), 1);
 });
 
+void t.test('exits without right answers behind a prompt are not for it, whatever the budget', async (t) => {
+  const none = blockShape.exits.map((exit, i) => (i < 3 ? { ...exit, rightByPrompt: [[500, 0] as const] } : exit));
+  const own = costModel(blockTable, { ...blockShape, exits: none });
+  const least = (given: Given): number => {
+    const { requests } = snapshotOf({ live: [begins('a', ttft(1), given)] }, own);
+    return requests[0]?.minExit ?? NaN;
+  };
+  t.equal(least({}), 3);
+  t.equal(least({ maxExit: 13 }), 1, 'but the deepest allowed');
+  t.equal(exitOf(ttft(1), {}, own), 3);
+});
+
 void t.test('more budget begins no shallower', async (t) => {
   const depths = deepestFirst(shape);
   for (const budgetOf of [ttft, (ms: number) => total(ms, 'land')]) {

@@ -95,4 +95,8 @@ void t.test('behind longer prompts an exit gives what was measured there, and au
       `${tokens}: ${utility.accuracy(0, agreement, tokens)}`,
     );
   t.equal(utility.accuracy(1, undefined, 9000), 1);
+  t.equal(utility.shallowest(0, 1, 0.25, 10), 0);
+  t.equal(utility.shallowest(0, 1, 0.25, 400), 1, 'too few right answers');
+  t.equal(utility.shallowest(0, 0, 0.25, 400), 0, 'a pinned exit');
+  t.equal(two.shallowest(0, 1, 0.9, 400), 0, 'no measurement by length');
 });
