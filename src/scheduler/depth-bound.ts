@@ -32,7 +32,7 @@ export interface Expected {
   readonly rate: number;
   /** Positions of a prompt to prefill. */
   readonly positions: number;
-  /** What the last ones asked for. */
+  /** The terms of the last ones. */
   readonly asked: readonly Asked[];
 }
 
