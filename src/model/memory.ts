@@ -5,10 +5,9 @@ import type { Manifest } from './manifest.js';
 
 /** Most bytes of one position of a sequence: the KV cache of all layers, the largest exit block, hidden states. */
 export function bytesPerPosition(manifest: Manifest): number {
-  const blocks = blockLayers(manifest);
-  const kept = blocks.filter((layers) => layers > 0).length + (manifest.prompt === undefined ? 0 : 1);
-  const layers = Math.max(trunkLayers(manifest) + Math.max(...blocks), promptLayers(manifest));
-  return layers * layerBytes(manifest) + kept * stateBytes(manifest);
+  const kept = new Set(blocksOf(manifest).map(({ boundary }) => boundary));
+  const layers = Math.max(trunkLayers(manifest) + Math.max(...blockLayers(manifest)), promptLayers(manifest));
+  return layers * layerBytes(manifest) + kept.size * stateBytes(manifest);
 }
 
 /** KV caches of a sequence whose prompt leaves at a prompt exit; 0 without one. */
@@ -19,7 +18,8 @@ function promptLayers({ stages, prompt }: Manifest): number {
 
 /** Bytes of one position on a device that commits memory at allocation: all KV caches and hidden states. */
 export function allocatedPerPosition(manifest: Manifest): number {
-  const layers = blockLayers(manifest).reduce((a, b) => a + b, trunkLayers(manifest));
+  const ofPrompts = manifest.prompt?.block?.layers ?? 0;
+  const layers = blockLayers(manifest).reduce((a, b) => a + b, trunkLayers(manifest) + ofPrompts);
   return layers * layerBytes(manifest) + keptBoundaries(manifest).size * stateBytes(manifest);
 }
 
