@@ -134,5 +134,9 @@ void t.test('the defaults of a model hold for requests that state none', async (
   t.match(cut, { choices: [{ message: { content: 'One is here. Two' } }], sortie: { budget_ms: 2500 } });
   t.equal(there.exchanges[0]?.headers['x-latency-budget-ms'] !== undefined, true);
   t.match(await post('voice'), { choices: [{ message: { content: 'One is here.' } }] });
-  t.match(await post('cut', { sortie: { latency_budget_ms: 1500 } }), { sortie: { budget_ms: 1500 } }, 'a request wins');
+  t.match(
+    await post('cut', { sortie: { latency_budget_ms: 1500 } }),
+    { sortie: { budget_ms: 1500 } },
+    'a request wins',
+  );
 });
