@@ -1,7 +1,7 @@
 /** The end of an answer that this server ended, and its report. Must not know: connections. */
 import type { ChunkJson } from './chunk.js';
 import { without } from './json-fields.js';
-import type { OpenBody, UpstreamCall } from './call.js';
+import type { UpstreamCall } from './call.js';
 import type { Ending } from '../util/outcome.js';
 import type { Counts } from './counts.js';
 
@@ -47,28 +47,3 @@ export function lastChunks(
   const last = { ...same, choices: [end], sortie: report };
   return asksUsage(call) ? [last, { ...same, choices: [], usage }] : [last];
 }
-
-/** Whether an answer can end at any sentence: JSON, scored tokens and several choices can't. */
-export function mayLand({ request: { body } }: UpstreamCall): boolean {
-  const { response_format: format, logprobs } = body;
-  const type = typeof format === 'object' && format !== null && 'type' in format ? format.type : 'text';
-  const hasScores = logprobs !== undefined && logprobs !== null && logprobs !== false;
-  return type === 'text' && !hasScores && !isGuided(body) && hasOneChoice(body);
-}
-
-export const hasOneChoice = ({ n = 1 }: OpenBody): boolean => n === 1 || n === null;
-
-/** Whether a local answer of this form needs its end: a call, JSON and scored tokens are nothing without it. */
-export function isWholeOnly(call: UpstreamCall): boolean {
-  const { tools, tool_choice: choice } = call.request.body;
-  return !mayLand(call) || (isList(tools) && choice !== 'none');
-}
-
-export const isList = (value: unknown): boolean => Array.isArray(value) && value.length > 0;
-
-/** Fields of vLLM, SGLang and llama.cpp that state a grammar. */
-const GRAMMARS = /^(guided_\w+|structured_outputs|grammar|json_schema|regex|ebnf)$/;
-
-/** Whether a field that few servers know states a grammar. */
-export const isGuided = (body: OpenBody): boolean =>
-  Object.keys(body).some((field) => GRAMMARS.test(field) && body[field] !== null);

@@ -57,8 +57,6 @@ export interface NetFor {
   chanceBy(at: number): number;
   /** Whether the upstream has no whole sentence so far. */
   isNeeded(): boolean;
-  /** The net is armed: an answer is sure to come. */
-  armed(): void;
   /** The text of the local answer may go out. It is called again at the end of the answer. */
   due(): void;
 }

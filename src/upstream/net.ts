@@ -188,7 +188,6 @@ export class Net {
     this.#none = none;
     this.#announce();
     if (none !== null) return;
-    this.answer.armed();
     this.#watch();
     const start = this.#start();
     if (start !== 'latest' && this.answer.isNeeded()) this.#begin('expected', start === 'ahead');

@@ -7,6 +7,7 @@
 import { ApiError, ClientGone } from '../api/errors.js';
 import { SOURCE_HEADER } from '../api/schemas/headers.js';
 import { monotonicMs } from '../util/clock.js';
+import { type AnswerForm, formOf } from './answer-form.js';
 import type { PlainAnswer, UpstreamCall } from './call.js';
 import { isStreamed } from './call.js';
 import { type Chunk, type ChunkJson, readChunk, Refused } from './chunk.js';
@@ -16,7 +17,7 @@ import { Deadline, DeadlinePassed } from './deadline.js';
 import { HeldAnswer, type Hold } from './held-answer.js';
 import { textReplacer } from './json-fields.js';
 import { LocalText } from './local-text.js';
-import { endingOf, isWholeOnly, type Landed, type LandingTrigger, lastChunks, mayLand } from './landed.js';
+import { endingOf, type Landed, type LandingTrigger, lastChunks } from './landed.js';
 import { Net } from './net.js';
 import type { NetShared } from './net-parts.js';
 import { isNetted } from './net-policy.js';
@@ -35,6 +36,7 @@ type Budgeted = UpstreamSettings & { readonly budget: NonNullable<UpstreamSettin
 
 export class TimedAnswer {
   readonly #deadline: Deadline;
+  readonly #form: AnswerForm;
   readonly #output: Output;
   readonly #held: HeldAnswer;
   readonly #net: Net | null;
@@ -61,6 +63,7 @@ export class TimedAnswer {
     const deadline = new Deadline(arrivedAt, settings.budget.totalMs);
     this.#deadline = deadline;
     this.#signal = AbortSignal.any([signal, deadline.signal, this.#ended.signal]);
+    this.#form = formOf(call);
     const output = isStreamed(call) ? new StreamOutput(call, {}) : new WholeOutput();
     this.#output = output;
     this.#held = new HeldAnswer((chunk) => {
@@ -72,10 +75,13 @@ export class TimedAnswer {
       this.#claim('local');
       if (this.#winner === 'local') output.send(chunk);
     };
-    const isStream = output.isSeen && !isWholeOnly(call);
+    const isStream = output.isSeen && !this.#form.isWholeOnly;
     this.#local = new LocalText(isStream, settings.holdsSentences, sendLocal, () => this.#net?.spoke());
     this.#first = new FirstSentence(shared.sentences, monotonicMs());
     this.#net = nets === null ? null : this.#netOf(nets);
+    void this.#net?.isArmed().then((isArmed) => {
+      if (isArmed) output.keepOpen();
+    });
   }
 
   #netOf(nets: NetShared): Net {
@@ -90,14 +96,11 @@ export class TimedAnswer {
       this.#local.show();
       if (this.#net?.end !== null) this.#claim('local');
     };
-    const armed = (): void => {
-      this.#output.keepOpen();
-    };
     const isNeeded = (): boolean => this.#winner === null && !this.#hasEnd;
     const { right } = this.shared.connection.upstream;
     const chanceBy = (at: number): number => this.#first.chanceBy(at);
-    const own = { name: call.model, call, isWholeOnly: isWholeOnly(call), deadline: this.#deadline, sink, right };
-    return new Net(nets, { ...own, chanceBy, armed, isNeeded, due });
+    const own = { name: call.model, call, isWholeOnly: this.#form.isWholeOnly, deadline: this.#deadline, sink, right };
+    return new Net(nets, { ...own, chanceBy, isNeeded, due });
   }
 
   /**
@@ -161,7 +164,7 @@ export class TimedAnswer {
 
   /** Whether the text of the upstream may end here. */
   get #hasEnd(): boolean {
-    return this.#held.isFinished || (mayLand(this.call) && this.#held.hasSentence);
+    return this.#held.isFinished || (this.#form.mayLand && this.#held.hasSentence);
   }
 
   #gone(): null {
@@ -177,7 +180,7 @@ export class TimedAnswer {
       this.#local.finish();
       return this.#answeredLocally(null);
     }
-    if (isWholeOnly(this.call)) return undefined;
+    if (this.#form.isWholeOnly) return undefined;
     const { length: characters, isSentence: sentence } = this.#local.cut();
     return characters === 0 ? undefined : this.#answeredLocally({ trigger: 'deadline', characters, sentence });
   }
@@ -238,7 +241,7 @@ export class TimedAnswer {
     this.#held.add(chunk, this.#hold());
     // The text of a whole answer is sent at its end.
     const { isFinished, isOther, sentences } = this.#held;
-    if (!isFinished && !(mayLand(this.call) && (isOther || sentences > 0))) return;
+    if (!isFinished && !(this.#form.mayLand && (isOther || sentences > 0))) return;
     this.#first.known(true, monotonicMs());
     this.#claim('upstream');
   }
@@ -247,9 +250,9 @@ export class TimedAnswer {
     const { holdsSentences, budget } = this.settings;
     // Text that a client has seen can't be taken back for the net.
     const mayNet = this.#winner === null && this.#net?.isPossible === true;
-    if (!this.#output.isSeen || (mayNet && !mayLand(this.call))) return 'all';
+    if (!this.#output.isSeen || (mayNet && !this.#form.mayLand)) return 'all';
     if (holdsSentences || mayNet) return 'sentence';
-    if (budget.onMiss === 'truncate' || !mayLand(this.call)) return 'none';
+    if (budget.onMiss === 'truncate' || !this.#form.mayLand) return 'none';
     const isHeld = this.#deadline.holds(monotonicMs(), this.meter.firstTextAt, this.#held.sentences);
     return isHeld ? 'sentence' : 'none';
   }
@@ -278,7 +281,7 @@ export class TimedAnswer {
       this.#held.releaseAll();
       return { length: received, isSentence: false };
     }
-    if (isOther || !mayLand(this.call)) return null;
+    if (isOther || !this.#form.mayLand) return null;
     const end = this.#held.cut();
     return end.length === 0 ? null : end;
   }
