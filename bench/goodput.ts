@@ -164,7 +164,7 @@ async function main(): Promise<void> {
 /** @throws Error for another workload */
 function workload(): Question[] {
   if (values.workload === 'long') return passages('held-out', values.keep);
-  if (values.workload === 'everyday') return checkedQuestions();
+  if (values.workload === 'everyday') return checkedQuestions('held-out');
   throw new Error(`--workload must be everyday or long, got "${values.workload}"`);
 }
 

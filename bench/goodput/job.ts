@@ -6,7 +6,7 @@ import { readQuestions } from '../../src/loadgen/questions.js';
 import type { Send } from '../../src/loadgen/run.js';
 import { serverAt } from '../../src/remote/server.js';
 import { seeded } from '../../src/util/random.js';
-import { type CheckedRequest, isChecked, readRequests, REQUESTS } from '../everyday/requests.js';
+import { type CheckedRequest, type Half, isChecked, readRequests, REQUESTS } from '../everyday/requests.js';
 import { score } from '../everyday/score.js';
 import { BEHIND, type Side } from './side.js';
 
@@ -30,11 +30,11 @@ export interface GoodputAnswer extends Answered {
 /** Seed of the sample, the same for all runs. */
 const SAMPLE_SEED = 7;
 
-/** The checked everyday requests of the held-out half. */
-export function checkedQuestions(): Question[] {
+/** The checked everyday requests of a half. */
+export function checkedQuestions(half: Half): Question[] {
   return readRequests(REQUESTS)
     .filter(isChecked)
-    .filter(({ half }) => half === 'held-out')
+    .filter((request) => request.half === half)
     .map((check) => ({ text: check.request, check }));
 }
 

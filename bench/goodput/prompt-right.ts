@@ -2,9 +2,8 @@
 import { closedLoop } from '../../src/loadgen/run.js';
 import type { KeptPoint, Manifest, Quality } from '../../src/model/manifest.js';
 import { NO_BUDGET } from '../../src/loadgen/budgets.js';
-import { isChecked, readRequests, REQUESTS } from '../everyday/requests.js';
 import { meanOf } from '../../src/loadgen/summary.js';
-import { jobsOf, type Question, sender } from './job.js';
+import { checkedQuestions, jobsOf, type Question, sender } from './job.js';
 import { passages } from './passages.js';
 import { sideOf, type SidedModel } from './side.js';
 
@@ -54,7 +53,7 @@ export async function promptRights(
     for (const { text } of questions) tokens.push(await tokensOf(url, text));
     return { questions, tokens, full: await scores(full, questions) };
   };
-  const short = await asked(everyday());
+  const short = await asked(checkedQuestions('tuning'));
   const long = await asked(passages('tuning', PASSAGES * POINTS));
   const measured = async (side: string, set: Asked, points: number): Promise<PromptRight> => {
     const early = await scores(side, set.questions);
@@ -82,14 +81,6 @@ interface Asked {
   readonly questions: readonly Question[];
   readonly tokens: readonly number[];
   readonly full: readonly number[];
-}
-
-/** The checked everyday requests of the tuning half. */
-function everyday(): Question[] {
-  return readRequests(REQUESTS)
-    .filter(isChecked)
-    .filter(({ half }) => half === 'tuning')
-    .map((check) => ({ text: check.request, check }));
 }
 
 async function tokensOf(url: string, prompt: string): Promise<number> {

@@ -9,7 +9,7 @@ import { modelOf, sideOf } from '../goodput/side.js';
 import { type Summary, summaryOf } from '../goodput/summary.js';
 import { EMBEDDED } from '../options.js';
 
-const questions = checkedQuestions();
+const questions = checkedQuestions('held-out');
 const model = modelOf(loadManifest(EMBEDDED));
 const ROUTED = sideOf('routed', model);
 /** Sequences and requests in the measurement of one replica's throughput. */

@@ -18,8 +18,7 @@ function promptLayers({ stages, prompt }: Manifest): number {
 
 /** Bytes of one position on a device that commits memory at allocation: all KV caches and hidden states. */
 export function allocatedPerPosition(manifest: Manifest): number {
-  const ofPrompts = manifest.prompt?.block?.layers ?? 0;
-  const layers = blockLayers(manifest).reduce((a, b) => a + b, trunkLayers(manifest) + ofPrompts);
+  const layers = blocksOf(manifest).reduce((sum, block) => sum + block.layers, trunkLayers(manifest));
   return layers * layerBytes(manifest) + keptBoundaries(manifest).size * stateBytes(manifest);
 }
 

@@ -135,9 +135,9 @@ function valueAt(state: Snapshot, { rate, positions, asked }: Demand, exit: Exit
   const fitting = (budgetMs: number): number =>
     Math.max(0, (budgetMs - policy.requestOverheadMs - waitMs - prefillMs) / tokenMs);
   for (let round = 0; round < policy.fluidRounds; round += 1) {
-    const tokens = meanAsked(asked, ({ budgetMs, maxTokens }) =>
-      distribution.meanLeft(0, Math.min(maxTokens, fitting(budgetMs))),
-    );
+    const fittingOf = ({ budgetMs, maxTokens }: Asked): number =>
+      distribution.meanLeft(0, Math.min(maxTokens, fitting(budgetMs)));
+    const tokens = mean(asked, fittingOf, countOf);
     const load = rate * (prefillMs + tokens * rowMs);
     served = Math.min(1, policy.mostLoad / load);
     const next = Math.max(fixedMs + rowMs, fixedMs / (1 - served * load));
@@ -145,27 +145,23 @@ function valueAt(state: Snapshot, { rate, positions, asked }: Demand, exit: Exit
     const prefill = Math.min(policy.mostLoad, served * rate * prefillMs);
     waitMs = ((prefill / (1 - prefill)) * (prefillMs + tokenMs)) / 2;
   }
-  return (
-    utility.accuracy(exit, undefined, positions) *
-    served *
-    meanAsked(asked, ({ budgetMs, maxTokens, lands }) => {
-      const tokens = fitting(budgetMs);
-      if (tokens >= maxTokens) return 1;
-      return lands ? utility.partialValue(tokens) : 1 - distribution.longerThan(tokens);
-    })
-  );
+  const worthOf = ({ budgetMs, maxTokens, lands }: Asked): number => {
+    const tokens = fitting(budgetMs);
+    if (tokens >= maxTokens) return 1;
+    return lands ? utility.partialValue(tokens) : 1 - distribution.longerThan(tokens);
+  };
+  return utility.accuracy(exit, undefined, positions) * served * mean(asked, worthOf, countOf);
 }
 
-function meanAsked(asked: readonly Asked[], of: (value: Asked) => number): number {
+const countOf = ({ count }: Asked): number => count;
+
+/** @param times how often a value counts */
+function mean<T>(values: readonly T[], of: (value: T) => number, times: (value: T) => number = () => 1): number {
   let sum = 0;
-  let requests = 0;
-  for (const each of asked) {
-    sum += each.count * of(each);
-    requests += each.count;
+  let count = 0;
+  for (const value of values) {
+    sum += times(value) * of(value);
+    count += times(value);
   }
-  return sum / requests;
-}
-
-function mean<T>(values: readonly T[], of: (value: T) => number): number {
-  return values.reduce((sum, value) => sum + of(value), 0) / values.length;
+  return sum / count;
 }

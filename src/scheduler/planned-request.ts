@@ -56,9 +56,9 @@ export class PlannedRequest {
   /** The same at its turn, with the prefix that another live prompt brings until then. */
   readonly expectedFrontiers: ArrayLike<number>;
   readonly #moment: Moment;
-  /** By exit; empty where the answer runs to maxTokens. */
-  /** The shallowest exit of the trunk. */
+  /** The shallowest exit of the trunk that it may take. */
   readonly #minTrunkExit: ExitIndex;
+  /** By exit; empty where the answer runs to maxTokens. */
   readonly #lengths: readonly LengthDistribution[];
   /** By exit. */
   readonly #prefillMs: (number | undefined)[] = [];

@@ -49,7 +49,7 @@ void t.test('a question is a line, or an instruction with its input', async (t) 
 });
 
 void t.test('questions are the held-out requests with a check, or a fixed sample of a file without one', async (t) => {
-  const heldOut = checkedQuestions();
+  const heldOut = checkedQuestions('held-out');
   t.ok(heldOut.length >= 60);
   for (const { text, check } of heldOut) t.strictSame([check?.half, check?.request], ['held-out', text]);
   const dir = t.testdir({ 'questions.txt': Array.from({ length: 30 }, (_, i) => `Question ${i}?`).join('\n') });

@@ -9,7 +9,8 @@ import { MarkdownScanner } from './markdown-scanner.js';
 
 /**
  * - `no`: the text is in the middle of a sentence, a heading or a code fence.
- * - `forced`: a deadline may end it: behind a line without a closing mark, inside of a list, a quotation or brackets.
+ * - `line_break`: a deadline may end it: behind a line without a closing mark, inside of a list, a quotation or
+ *   brackets.
  * - `free`: a sentence or a code fence has ended.
  */
 export type MayEnd = 'no' | 'line_break' | 'free';
@@ -187,7 +188,7 @@ export class SentenceScanner {
     state.isApart = false;
   }
 
-  /** Counts open brackets, quotations and marks of emphasis. A paragraph's end closes them all. */
+  /** Counts open brackets, quotations and marks of emphasis. A line's end closes all but braces. */
   #enclose(code: number, kind: CharacterKind): void {
     const state = this.#state;
     if (BRACES.has(code)) state.braces++;
