@@ -84,16 +84,22 @@ function costsOf(executor: Executor): CostTable {
 
 const read = (file: string): CostTable => JSON.parse(readFileSync(file, 'utf8')) as CostTable;
 
-/** A core over an executor, with measured costs. */
+/** Costs of a machine where each unit takes this time at any size, so plans do not depend on the test's machine. */
+export function equalCosts(executor: Executor, unitMs: number): CostTable {
+  let now = 0;
+  return calibrate(executor, { ...calibrationPlan(4, 32, 128), repeats: 1 }, () => (now += unitMs));
+}
+
+/** A core over an executor, with measured costs unless others are given. */
 export function makeCore(
   executor: Executor,
   overrides: Partial<EngineOptions> = {},
   clock = monotonicMs,
   texts?: TokenTexts,
-  watch: Pick<CoreOptions, 'onPlan' | 'onResult'> = {},
+  { costs = costsOf(executor), ...watch }: Pick<CoreOptions, 'onPlan' | 'onResult'> & { costs?: CostTable } = {},
 ): EngineCore {
   const { maxRunning, maxQueue, kvMemoryBytes, prefixReuse, prefillChunk, speculate, audit } = engineOptions(overrides);
-  return new EngineCore(executor, costsOf(executor), {
+  return new EngineCore(executor, costs, {
     ...{ maxRunning, maxQueue, kvBytes: kvMemoryBytes, prefixReuse, prefillChunk, audit },
     speculate: speculate ?? 'off',
     ...(texts && { texts }),

@@ -8,7 +8,7 @@ import type { Constraint } from '../../../src/engine/constraint.js';
 import type { EngineOptions, Speculate } from '../../../src/protocol/engine-options.js';
 import type { EndedEvent, SequenceRequest, OnMiss, PlannedEvent, Sampling } from '../../../src/protocol/index.js';
 import { GREEDY } from '../../../src/protocol/sampling-rules.js';
-import { type Answer, drain, greedy, makeCore, makeExecutor } from '../helper.js';
+import { type Answer, drain, equalCosts, greedy, makeCore, makeExecutor } from '../helper.js';
 import { tinyModel } from '../tiny-model.js';
 
 const executor = await makeExecutor(t, { modelDir: await tinyModel(t, 'int8') });
@@ -23,6 +23,11 @@ const VARIED: Sampling = { ...GREEDY, dry: { multiplier: 5, base: 2, allowedLeng
 /** A token that the model never prefers here. */
 const END = 1;
 const utf8 = new TextEncoder();
+
+/** What a step takes on the clock of these tests. */
+const TICK_MS = 10;
+/** Plans expect a twentieth of it, so a budget below one sentence begins, as beside a sudden load. */
+const costs = equalCosts(executor, TICK_MS / 20 / executor.units.stages.length);
 
 t.afterEach(() => {
   executor.forget(0);
@@ -57,10 +62,10 @@ interface Course extends Answer {
 
 /** Answers to requests that arrive at 0 on a clock that only steps advance; null for a rejected one. */
 function answers(requests: readonly SequenceRequest[], trial: Trial = {}): (Course | null)[] {
-  const { texts, tickMs = () => 10, options = {}, constraint = null, cancelAt = Infinity } = trial;
+  const { texts, tickMs = () => TICK_MS, options = {}, constraint = null, cancelAt = Infinity } = trial;
   let now = 0;
   let steps = 0;
-  const core = makeCore(executor, { prefixReuse: false, ...options }, () => now, texts);
+  const core = makeCore(executor, { prefixReuse: false, ...options }, () => now, texts, { costs });
   for (const request of requests) core.submit({ ...request, arrivedAt: 0 }, constraint);
   const planned = new Map<string, PlannedEvent>();
   const rejected = new Set<string>();
