@@ -1,6 +1,7 @@
 /**
  * The last rejections, so that equal ones share their decision and their number: a client that repeats a request makes
- * the engine plan once. Deadlines and numbers are instants, so they hold until a request is admitted or ends.
+ * the engine plan once. A rejected deadline is an instant, and a number is a time from the decision on: an idle engine
+ * needs as much for a request that comes later. Both hold until a request is admitted or ends.
  *
  * Must not know: how a budget is searched.
  */
@@ -9,10 +10,11 @@ import type { LeastBudget } from './least-budget.js';
 import type { Policy } from './policy.js';
 import type { Sequence } from './sequence.js';
 
-/** Instants: of the decision, a deadline that is rejected, and the earliest one that is not. */
 interface Refusal {
+  /** Instants of the decision, and of a deadline that is rejected. */
   readonly at: number;
   readonly dueAt: number;
+  /** From the decision to the earliest deadline that is not rejected, ms. */
   readonly least: LeastBudget;
 }
 
@@ -39,15 +41,15 @@ export class Refusals {
 
   /** The least total budget in ms, from the arrival of a rejected request. @param search finds it, if none is known */
   least(choices: readonly Sequence[], now: number, search: () => LeastBudget): LeastBudget {
-    const { arrivedAt } = at(choices, 0);
+    const waitedMs = now - at(choices, 0).arrivedAt;
     const kind = kindOf(choices);
     const known = this.#of(kind, now);
-    const least = known?.least ?? moved(search(), arrivedAt);
+    const found = known === undefined ? search() : moved(known.least, waitedMs);
     const dueAt = Math.max(known?.dueAt ?? -Infinity, dueAtOf(choices));
-    this.#all.set(kind, { at: known?.at ?? now, least, dueAt });
+    this.#all.set(kind, { at: known?.at ?? now, least: known?.least ?? moved(found, -waitedMs), dueAt });
     const [oldest] = this.#all.keys();
     if (this.#all.size > MOST_KINDS && oldest !== undefined) this.#all.delete(oldest);
-    return moved(least, -arrivedAt);
+    return found;
   }
 
   #of(kind: string, now: number): Refusal | undefined {
@@ -59,7 +61,7 @@ export class Refusals {
 }
 
 const moved = (least: LeastBudget, ms: number): LeastBudget =>
-  typeof least === 'number' ? Math.ceil(least + ms) : least;
+  typeof least === 'number' ? Math.max(0, Math.ceil(least + ms)) : least;
 
 /** Infinity without a total budget: no other request has as much time. */
 function dueAtOf(choices: readonly Sequence[]): number {

@@ -2,6 +2,7 @@
 import t from 'tap';
 import { type LeastBudget, SearchTime, leastBudget } from '../../src/scheduler/least-budget.js';
 import { defaultPolicy } from '../../src/scheduler/policy.js';
+import { Refusals } from '../../src/scheduler/refusals.js';
 import type { Sequence } from '../../src/scheduler/sequence.js';
 import type { Trial } from '../../src/scheduler/trial.js';
 import type { Admission } from '../../src/scheduler/types.js';
@@ -101,4 +102,16 @@ void t.test('an equal request with more time is tried by itself', async (t) => {
     kinds.map(({ kind }) => kind),
     ['reject', 'admit', 'reject'],
   );
+});
+
+void t.test('a shared number is a time from the decision on, and not an instant', async (t) => {
+  const refusals = new Refusals(defaultPolicy);
+  const ask = (arrivedAt: number) => [asking('a', total(1, 'reject'), { arrivedAt })];
+  t.equal(
+    refusals.least(ask(0), 10, () => 330),
+    330,
+  );
+  const again = (): LeastBudget => t.fail('a second search') as never;
+  t.equal(refusals.least(ask(100), 110, again), 330, 'as much for an equal request that comes later');
+  t.equal(refusals.least(ask(0), 110, again), 430, 'and more for one that has waited');
 });
