@@ -23,7 +23,8 @@ export interface Chunk {
   readonly json: ChunkJson;
   /** Content of the answer: thoughts, roles and calls are none. */
   readonly text: string;
-  readonly finishReason: string | null;
+  /** Indices of the choices that end with it. */
+  readonly ended: readonly number[];
   /** Whether it has no part of an answer: a role alone, or nothing. */
   readonly isEmpty: boolean;
   /** Whether it has a part of an answer that no sentence ends: a call, a refusal, or a second choice. */
@@ -85,10 +86,26 @@ export function readChunk(data: string): Chunk {
     data,
     json: chunk,
     text: choices.map(textOf).join(''),
-    finishReason: choices.map((choice) => choice.finish_reason ?? null).find((reason) => reason !== null) ?? null,
+    ended: choices.filter(({ finish_reason }) => typeof finish_reason === 'string').map(({ index = 0 }) => index),
     isEmpty: !choices.some(hasPart),
     isOther: choices.some(isOther),
   };
+}
+
+/** The choices of an answer that have ended. */
+export class EndedChoices {
+  readonly #ended = new Set<number>();
+
+  /** @param choices of the answer */
+  constructor(private readonly choices: number) {}
+
+  add({ ended }: Chunk): void {
+    for (const index of ended) this.#ended.add(index);
+  }
+
+  get areAll(): boolean {
+    return this.#ended.size >= this.choices;
+  }
 }
 
 /** The chunk with a part of its text. It must have one choice. */

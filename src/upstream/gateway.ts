@@ -6,6 +6,7 @@ import { UpstreamMetrics } from '../telemetry/upstream-metrics.js';
 import type { OpenBody, PlainAnswer, UpstreamCall } from './call.js';
 import type { NetObserver, NetShared } from './net-parts.js';
 import { NetAccount } from './net-account.js';
+import { IdlePrefill } from './idle-prefill.js';
 import { NetMargin } from './net-margin.js';
 import type { NoNet } from './net-policy.js';
 import { ObservedTry } from './observed-try.js';
@@ -39,6 +40,7 @@ export class UpstreamGateway {
   // All nets share the one engine.
   readonly #account = new NetAccount();
   readonly #margin = new NetMargin();
+  readonly #idle = new IdlePrefill();
 
   /** @param nets absent: answers land, and have no net */
   constructor(
@@ -121,7 +123,7 @@ export class UpstreamGateway {
     const { minRight, observer } = this.nets;
     const none: NoNet | null = mode !== 'answer' ? 'off' : budget?.onMiss === 'truncate' ? 'on_miss' : null;
     if (none === null && context !== null) {
-      return { context, account: this.#account, margin: this.#margin, minRight, observer };
+      return { context, account: this.#account, margin: this.#margin, idle: this.#idle, minRight, observer };
     }
     call.header('x-sortie-net', 'none');
     call.header('x-sortie-net-reason', none ?? 'no_model');

@@ -4,7 +4,7 @@
  * Must not know: clocks, connections.
  */
 import { SentenceEnds } from '../text/sentences/sentence-ends.js';
-import { type Chunk, partOf } from './chunk.js';
+import { type Chunk, EndedChoices, partOf } from './chunk.js';
 
 /** `none`: text goes out as it comes. `sentence`: it goes out up to the last end of a sentence. `all`: it waits. */
 export type Hold = 'none' | 'sentence' | 'all';
@@ -16,24 +16,29 @@ export class HeldAnswer {
   #sent = 0;
   /** Characters that went out, without the blank ones at their end. */
   #sentSolid = 0;
-  #finishReason: string | null = null;
+  readonly #ended: EndedChoices;
   #isOther = false;
   #isBegun = false;
 
   /** @param send takes the chunks in their order, each once */
-  constructor(private readonly send: (chunk: Chunk) => void) {}
+  constructor(
+    choices: number,
+    private readonly send: (chunk: Chunk) => void,
+  ) {
+    this.#ended = new EndedChoices(choices);
+  }
 
   add(chunk: Chunk, hold: Hold): void {
     this.#received += chunk.text.length;
     this.#ends.add(chunk.text);
     this.#isOther ||= chunk.isOther;
-    this.#finishReason ??= chunk.finishReason;
+    this.#ended.add(chunk);
     this.#held.push(chunk);
     // Before the answer begins, an error still has a status of its own.
     this.#isBegun ||= !chunk.isEmpty;
     if (!this.#isBegun) return;
     // A call has no sentences, and an answer with an end is whole.
-    const isFree = hold !== 'all' && (hold === 'none' || this.#isOther || this.#finishReason !== null);
+    const isFree = hold !== 'all' && (hold === 'none' || this.#isOther || this.isFinished);
     if (isFree) this.#release(Infinity);
     else if (hold === 'sentence') this.#release(this.#ends.last);
   }
@@ -53,9 +58,9 @@ export class HeldAnswer {
     return this.#received;
   }
 
-  /** Whether the answer ended by itself. */
+  /** Whether each choice ended by itself. */
   get isFinished(): boolean {
-    return this.#finishReason !== null;
+    return this.#ended.areAll;
   }
 
   /** Whether the answer has parts that no sentence ends. */

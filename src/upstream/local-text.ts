@@ -12,18 +12,20 @@ export class LocalText {
   #isShown = false;
 
   /**
+   * @param choices of the answer
    * @param isStream whether text goes out as it comes; else it waits for the end
    * @param holdsSentences whether it goes out in whole sentences only
    * @param send takes the chunks in their order, each once
    * @param spoke is called once its first sentence is whole
    */
   constructor(
+    choices: number,
     private readonly isStream: boolean,
     private readonly holdsSentences: boolean,
     send: (chunk: Chunk) => void,
     private readonly spoke: () => void,
   ) {
-    this.#held = new HeldAnswer(send);
+    this.#held = new HeldAnswer(choices, send);
   }
 
   /** The last chunk so far. */

@@ -31,7 +31,7 @@ export interface EngineState {
 }
 
 interface Entry extends PromisedPart {
-  readonly moved: (latestStart: number) => void;
+  readonly moved: () => void;
   latestStart: number;
   /** Null: it waits. */
   beganAt: number | null;
@@ -77,19 +77,22 @@ export class NetAccount {
 
   /**
    * Books a net.
-   * @param moved is called with each new latest start, but for the first one
+   * @param parts of its choices
+   * @param moved is called at each new latest start, but for the first one
    * @returns null: it does not fit beside the others
    */
   book(
-    part: PromisedPart,
+    parts: readonly PromisedPart[],
     { now, slots, direct = [] }: EngineState,
-    moved: (latestStart: number) => void,
+    moved: () => void,
   ): Booking | null {
-    const entry: Entry = { ...part, moved, latestStart: -Infinity, beganAt: null };
+    const own = parts.map((part): Entry => ({ ...part, moved, latestStart: -Infinity, beganAt: null }));
     const waiting = this.#entries.filter(({ beganAt }) => beganAt === null);
-    entry.latestStart = startsByPart([...waiting, entry], slots).get(entry) ?? -Infinity;
-    if (entry.latestStart < now) return null;
-    const entries = [...this.#entries, entry];
+    const starts = startsByPart([...waiting, ...own], slots);
+    for (const each of own) each.latestStart = starts.get(each) ?? -Infinity;
+    const latestStart = (): number => Math.min(...own.map((each) => each.latestStart));
+    if (latestStart() < now) return null;
+    const entries = [...this.#entries, ...own];
     const running = direct.map((each): Held => ({ ...each, beganAt: now }));
     const others: readonly Held[] = [...this.#entries, ...running];
     const before = startsByPart(others, slots);
@@ -107,17 +110,17 @@ export class NetAccount {
       const start = after.get(each) ?? each.latestStart;
       if (start === each.latestStart) continue;
       each.latestStart = start;
-      each.moved(start);
+      each.moved();
     }
     return {
       get latestStart() {
-        return entry.latestStart;
+        return latestStart();
       },
       began: (at) => {
-        entry.beganAt = at;
+        for (const each of own) each.beganAt = at;
       },
       end: () => {
-        this.#entries = this.#entries.filter((each) => each !== entry);
+        this.#entries = this.#entries.filter((each) => !own.includes(each));
       },
     };
   }

@@ -17,23 +17,24 @@ const CROWD = 0.5;
 /** Time of a timer and of the messages between gateway and engine, ms. */
 const TURN_MS = 10;
 
-/** The time of one sentence alone, and the work of a net. */
+/** The time of one sentence of each choice, and the work of a choice. */
 type Forecast = PromisedWork & Pick<PromisedPart, 'sentenceMs'>;
 
 export class NetMargin {
   #share = INITIAL;
 
-  /** The part of a net in the engine's time. @param endsAt the end of its answer */
-  part({ sentenceMs, prefillMs, fullMs, besideMs }: Forecast, endsAt: number): PromisedPart {
+  /** The parts of a net's choices in the engine's time. They share their prompt. @param endsAt the end of its answer */
+  parts({ sentenceMs, prefillMs, fullMs, besideMs }: Forecast, endsAt: number, choices: number): PromisedPart[] {
     const careful = 1 + this.#share;
     const beside = careful * (1 + CROWD);
-    return {
+    const aloneMs = Math.max(0, sentenceMs - besideMs * (choices - 1));
+    return Array.from({ length: choices }, (_, i) => ({
       dueAt: endsAt - TURN_MS,
-      sentenceMs: careful * sentenceMs,
-      prefillMs: beside * prefillMs,
-      fullMs: beside * fullMs,
+      sentenceMs: careful * aloneMs,
+      prefillMs: i === 0 ? beside * prefillMs : 0,
+      fullMs: beside * (i === 0 ? fullMs : fullMs - prefillMs),
       besideMs: beside * besideMs,
-    };
+    }));
   }
 
   /** Learns from a net that began at its latest start. The others had time to spare. */

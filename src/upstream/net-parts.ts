@@ -1,8 +1,10 @@
 /** The parts of a net: those that all nets share, the answer that it is for, and its outcome. */
 import type { ApiContext } from '../api/context.js';
+import type { AnswerForm } from './answer-form.js';
 import type { UpstreamCall } from './call.js';
 import type { Deadline } from './deadline.js';
 import type { LocalSink } from './local-answer.js';
+import type { IdlePrefill } from './idle-prefill.js';
 import type { NetAccount } from './net-account.js';
 import type { NetMargin } from './net-margin.js';
 import type { NetTrigger, NoNet } from './net-policy.js';
@@ -39,6 +41,7 @@ export interface NetShared {
   readonly context: ApiContext;
   readonly account: NetAccount;
   readonly margin: NetMargin;
+  readonly idle: IdlePrefill;
   readonly minRight: number | null;
   readonly observer: NetObserver | null;
 }
@@ -49,8 +52,7 @@ export interface NetFor {
   readonly call: UpstreamCall;
   readonly deadline: Deadline;
   readonly sink: LocalSink;
-  /** A local answer that has not ended by itself is worth nothing: a call, JSON, scored tokens. */
-  readonly isWholeOnly: boolean;
+  readonly form: AnswerForm;
   /** Share of right answers of the upstream. */
   readonly right: number;
   /** Probability that the upstream has a whole sentence by an instant. */

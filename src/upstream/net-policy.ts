@@ -1,6 +1,6 @@
 /** The requests that may have a net, and the faults that start one. Pure. */
 import type { ApiError } from '../api/errors.js';
-import { hasOneChoice, isGuided, isList } from './answer-form.js';
+import { isGuided, isList } from './answer-form.js';
 import type { PlainAnswer, UpstreamCall } from './call.js';
 
 /** The cause of a net's start. `expected`: more right answers are to be expected of one at once. */
@@ -13,7 +13,6 @@ export type NoNet =
   | 'on_miss'
   | 'functions'
   | 'grammar'
-  | 'choices'
   | 'unsupported'
   | 'context'
   | 'budget'
@@ -24,8 +23,7 @@ export type NoNet =
 /** Why no net can stand in for an answer of this form; null if one can. */
 export function barOf({ request: { body } }: UpstreamCall): NoNet | null {
   if (isList(body.functions)) return 'functions';
-  if (isGuided(body)) return 'grammar';
-  return hasOneChoice(body) ? null : 'choices';
+  return isGuided(body) ? 'grammar' : null;
 }
 
 /** Why the local model can't answer a body. @param error of its checks */

@@ -6,23 +6,15 @@
  */
 import { setImmediate } from 'node:timers/promises';
 import { ApiError, ClientGone } from '../api/errors.js';
-import { forecastOf, type NoForecast } from '../api/generation/forecast.js';
 import { monotonicMs, timerUntil } from '../util/clock.js';
+import { isEnd } from './answer-form.js';
 import { type NetStart, netStart, rightWithin } from './early-start.js';
 import { localAnswer, type LocalEnd, localRequest, type LocalRequest } from './local-answer.js';
-import type { Booking } from './net-account.js';
+import { bookNet, type NetBooking } from './net-booking.js';
 import type { NetFor, NetOutcome, NetShared } from './net-parts.js';
 import { barOf, barOfError, type NetTrigger, type NoNet } from './net-policy.js';
 import { estimatedTokens } from './upstream-body.js';
 import { countsOf } from './counts.js';
-
-const NO_FORECAST: Readonly<Partial<Record<NoForecast, NoNet>>> = {
-  too_long: 'context',
-  loading: 'not_ready',
-  engine_lost: 'not_ready',
-  unknown_token: 'unsupported',
-  grammar: 'unsupported',
-};
 
 /** Without a promise, the local model still tries where the upstream has failed. */
 const TRIED: readonly (NoNet | null)[] = ['budget', 'capacity'];
@@ -32,11 +24,7 @@ export class Net {
   #none: NoNet | null = 'not_forecast';
   #isOver = false;
   #local: LocalRequest | null = null;
-  #booking: Booking | null = null;
-  /** Gives its part of the engine back. */
-  #giveBack: (() => void) | null = null;
-  /** By the forecast. */
-  #sentenceMs = 0;
+  #booking: NetBooking | null = null;
   #timer: NodeJS.Timeout | undefined;
   #trigger: NetTrigger | null = null;
   #startedAt: number | null = null;
@@ -87,7 +75,7 @@ export class Net {
   /** The local answer that has ended; null if it runs, failed, did not start, or is no answer without its end. */
   get end(): LocalEnd | null {
     const outcome = this.#end?.report?.outcome;
-    return outcome === undefined || (this.answer.isWholeOnly && outcome !== 'whole') ? null : this.#end;
+    return outcome !== undefined && isEnd(outcome, this.answer.form) ? this.#end : null;
   }
 
   /** Starts the local answer, if there may be one. @returns whether the local model answers, or has answered */
@@ -190,7 +178,30 @@ export class Net {
     if (none !== null) return;
     this.#watch();
     const start = this.#start();
-    if (start !== 'latest' && this.answer.isNeeded()) this.#begin('expected', start === 'ahead');
+    if (start === 'latest') void this.#prefill();
+    else if (this.answer.isNeeded()) this.#begin('expected', start === 'ahead');
+  }
+
+  /** Prefills the prompt while the engine idles. The net needs less time then. */
+  async #prefill(): Promise<void> {
+    const { context, idle } = this.shared;
+    const { engine = null } = this.#local?.read ?? {};
+    if (engine === null || !(await idle.run(context, engine, this.#stop.signal)) || this.isStarted) return;
+    const booked = await this.#book(engine);
+    if (typeof booked === 'string') return;
+    if (this.#isOver || this.isStarted) {
+      booked.end();
+      return;
+    }
+    this.#booking?.end();
+    this.#booking = booked;
+    this.#watch();
+  }
+
+  #book(engine: LocalRequest['read']['engine']): Promise<NetBooking | NoNet> {
+    return bookNet(this.shared, this.answer, engine, () => {
+      this.#watch();
+    });
   }
 
   /** By the expected right answers at this moment. */
@@ -202,14 +213,15 @@ export class Net {
       .filter(({ layer }) => layer >= minExit && layer <= maxExit)
       .map(({ layer, quality }) => ({ layer, right: quality.right ?? 1 }));
     const now = monotonicMs();
+    const { sentenceMs = 0 } = this.#booking ?? {};
     const roomMs = answer.deadline.endsAt - now;
     const lateMs = answer.deadline.endsAt - this.#latestStart;
     return netStart({
       upstream: answer.right,
-      early: rightWithin(exits, this.#sentenceMs, roomMs),
-      late: rightWithin(exits, this.#sentenceMs, lateMs),
-      chanceEarly: answer.chanceBy(now + this.#sentenceMs),
-      chanceLate: answer.chanceBy(this.#latestStart + this.#sentenceMs),
+      early: rightWithin(exits, sentenceMs, roomMs),
+      late: rightWithin(exits, sentenceMs, lateMs),
+      chanceEarly: answer.chanceBy(now + sentenceMs),
+      chanceLate: answer.chanceBy(this.#latestStart + sentenceMs),
       busy: Math.min(1, context.metrics.live / (context.engine.ready?.slots ?? 1)),
     });
   }
@@ -221,35 +233,21 @@ export class Net {
   /** @throws ApiError for a body that the local model can't answer */
   async #arm(): Promise<NoNet | null> {
     const { shared, answer } = this;
-    const { context, account, margin, minRight } = shared;
+    const { context, account, minRight } = shared;
     const { name, call, deadline } = answer;
     const bar = barOf(call);
     if (bar !== null) return bar;
     if (account.isRefused(deadline.endsAt, monotonicMs())) return 'capacity';
     const budgetMs = deadline.endsAt - call.request.arrivedAt;
     this.#local = await localRequest(context, call, { name, budgetMs, minRight });
-    const forecast = await forecastOf(context, this.#local.read.engine, Math.max(1, deadline.endsAt - monotonicMs()));
-    if (typeof forecast === 'string') return NO_FORECAST[forecast] ?? 'capacity';
-    this.#sentenceMs = forecast.sentenceMs;
-    const part = margin.part(forecast, deadline.endsAt);
-    const now = monotonicMs();
-    const isLate = part.dueAt - part.sentenceMs < now;
-    const state = { now, slots: context.engine.ready?.slots ?? 1, direct: forecast.direct };
-    const moved = (): void => {
-      this.#watch();
-    };
-    this.#booking = isLate ? null : account.book(part, state, moved);
-    if (this.#booking === null) {
-      account.refused(deadline.endsAt, now);
-      return isLate ? 'budget' : 'capacity';
-    }
-    this.#giveBack = context.engine.holdNet(part);
+    const booked = await this.#book(this.#local.read.engine);
+    if (typeof booked === 'string') return booked;
+    this.#booking = booked;
     return null;
   }
 
   #release(): void {
     this.#booking?.end();
-    this.#giveBack?.();
   }
 
   /** Tells the client, as long as the status line is not out. */
@@ -292,7 +290,6 @@ export class Net {
     this.#startedAt = monotonicMs();
     if (isAhead) this.#headStartMs = Math.max(0, this.#latestStart - this.#startedAt);
     this.#booking?.began(this.#startedAt);
-    this.#giveBack?.();
     this.#ended = this.#run(this.#none === null ? local : unpromised(local));
   }
 

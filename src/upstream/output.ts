@@ -1,7 +1,7 @@
 /** The client's side of a timed answer: a stream, or a body that is collected. Must not know: upstreams, time. */
 import { type ApiError, toApiError } from '../api/errors.js';
 import type { ClientStream, PlainAnswer, UpstreamCall } from './call.js';
-import type { Chunk, ChunkJson } from './chunk.js';
+import { type Chunk, type ChunkJson, EndedChoices } from './chunk.js';
 import { type Counts, summed } from './counts.js';
 import { withField } from './json-fields.js';
 import { broken, DONE } from './pass-through.js';
@@ -41,15 +41,18 @@ export interface Output {
 export class StreamOutput implements Output {
   readonly isSeen = true;
   readonly #out: ClientStream;
+  readonly #ended: EndedChoices;
   /** The chunk that ends the answer waits: the report goes out with it. */
   #waiting: Chunk[] = [];
 
-  constructor(call: UpstreamCall, headers: Readonly<Record<string, string>>) {
-    this.#out = call.open(headers);
+  constructor(call: UpstreamCall, choices: number) {
+    this.#out = call.open({});
+    this.#ended = new EndedChoices(choices);
   }
 
   send(chunk: Chunk): void {
-    if (chunk.finishReason !== null || this.#waiting.length > 0) this.#waiting.push(chunk);
+    this.#ended.add(chunk);
+    if (this.#ended.areAll) this.#waiting.push(chunk);
     else this.#write(chunk.data);
   }
 

@@ -64,11 +64,11 @@ export class TimedAnswer {
     this.#deadline = deadline;
     this.#signal = AbortSignal.any([signal, deadline.signal, this.#ended.signal]);
     this.#form = formOf(call);
-    const output = isStreamed(call) ? new StreamOutput(call, {}) : new WholeOutput();
-    this.#output = output;
-    this.#held = new HeldAnswer((chunk) => {
+    const { choices } = this.#form;
+    const output = (this.#output = isStreamed(call) ? new StreamOutput(call, choices) : new WholeOutput());
+    this.#held = new HeldAnswer(choices, (chunk) => {
       // Thoughts decide nothing.
-      if (chunk.text !== '' || chunk.isOther || chunk.finishReason !== null) this.#claim('upstream');
+      if (chunk.text !== '' || chunk.isOther || chunk.ended.length > 0) this.#claim('upstream');
       if (this.#winner !== 'local') output.send(chunk);
     });
     const sendLocal = (chunk: Chunk): void => {
@@ -76,7 +76,7 @@ export class TimedAnswer {
       if (this.#winner === 'local') output.send(chunk);
     };
     const isStream = output.isSeen && !this.#form.isWholeOnly;
-    this.#local = new LocalText(isStream, settings.holdsSentences, sendLocal, () => this.#net?.spoke());
+    this.#local = new LocalText(choices, isStream, settings.holdsSentences, sendLocal, () => this.#net?.spoke());
     this.#first = new FirstSentence(shared.sentences, monotonicMs());
     this.#net = nets === null ? null : this.#netOf(nets);
     void this.#net?.isArmed().then((isArmed) => {
@@ -99,7 +99,7 @@ export class TimedAnswer {
     const isNeeded = (): boolean => this.#winner === null && !this.#hasEnd;
     const { right } = this.shared.connection.upstream;
     const chanceBy = (at: number): number => this.#first.chanceBy(at);
-    const own = { name: call.model, call, isWholeOnly: this.#form.isWholeOnly, deadline: this.#deadline, sink, right };
+    const own = { name: call.model, call, form: this.#form, deadline: this.#deadline, sink, right };
     return new Net(nets, { ...own, chanceBy, isNeeded, due });
   }
 

@@ -119,15 +119,15 @@ class Outage {
   #arm(i: number, { direct, ...forecast }: NetWork & { readonly sentenceMs: number }): void {
     const job = this.jobs[i];
     if (job === undefined) return;
-    const part = this.#margin.part(forecast, job.at + job.budgetMs);
-    const booking = this.#account.book(part, { now: this.now, slots: SLOTS, direct }, () => undefined);
+    const parts = this.#margin.parts(forecast, job.at + job.budgetMs, 1);
+    const booking = this.#account.book(parts, { now: this.now, slots: SLOTS, direct }, () => undefined);
     if (booking === null) return;
     if (this.now >= this.failsAt) {
       booking.end();
       return;
     }
     this.#armed.set(`n${i}`, { request: requestOf(job, i), booking, hasBegun: false });
-    this.#scheduler.nets.set(i, part);
+    for (const part of parts) this.#scheduler.nets.set(i, part);
   }
 
   #tokensOf({ id }: RowPlan): TokenResult[] {

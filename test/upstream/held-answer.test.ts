@@ -31,7 +31,7 @@ void t.test('the sent text is a beginning of the text, and grows', (t) => {
   fc.assert(
     fc.property(fc.array(part, { maxLength: 20 }), (parts) => {
       const sent: Chunk[] = [];
-      const held = new HeldAnswer((chunk) => sent.push(chunk));
+      const held = new HeldAnswer(1, (chunk) => sent.push(chunk));
       const said = (): string => sent.map(({ text }) => text).join('');
       const whole = parts.map(({ text }) => text).join('');
       for (const { text, hold } of parts) {
@@ -52,7 +52,7 @@ void t.test('the sent text is a beginning of the text, and grows', (t) => {
 
 void t.test('a space behind a sentence that went out takes nothing of it', (t) => {
   const cutOf = (text: string) => {
-    const held = new HeldAnswer(() => undefined);
+    const held = new HeldAnswer(1, () => undefined);
     held.add(readChunk(JSON.stringify({ choices: [{ index: 0, delta: { content: text } }] })), 'none');
     return held.cut();
   };

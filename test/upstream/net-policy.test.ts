@@ -92,24 +92,24 @@ const IDLE = { now: 0, slots: 8 };
 
 void t.test('the account books as many nets as fit, and moves the starts of the others', async (t) => {
   const account = new NetAccount();
-  const starts = new Map<number, number>();
+  const moved = new Set<number>();
   const booked = Array.from({ length: 100 }, (_, i) =>
-    account.book(net(2000 + i / 100), { now: 0, slots: 8 }, (start) => starts.set(i, start)),
+    account.book([net(2000 + i / 100)], { now: 0, slots: 8 }, () => moved.add(i)),
   );
   const count = booked.filter((each) => each !== null).length;
   t.ok(count >= 90 && count < 100, `${count} nets of 20 ms in 2 s`);
   t.equal(account.count, count);
   t.ok((booked[0]?.latestStart ?? -1) >= 0, 'the first one starts earlier, and not in the past');
   t.ok((booked[0]?.latestStart ?? Infinity) < 100);
-  t.ok(starts.has(0));
+  t.ok(moved.has(0));
   for (const each of booked.slice(0, 50)) each?.end();
   t.not(
-    account.book(net(2000), IDLE, () => undefined),
+    account.book([net(2000)], IDLE, () => undefined),
     null,
     'ends give their parts back',
   );
   t.equal(
-    account.book(net(50), IDLE, () => undefined),
+    account.book([net(50)], IDLE, () => undefined),
     null,
     'a net without time of its own is none',
   );
@@ -117,18 +117,18 @@ void t.test('the account books as many nets as fit, and moves the starts of the 
 
 void t.test('a running net keeps its part from the others', async (t) => {
   const account = new NetAccount();
-  const running = account.book(net(2000, { prefillMs: 1000, fullMs: 1000, sentenceMs: 1000 }), IDLE, () => undefined);
+  const running = account.book([net(2000, { prefillMs: 1000, fullMs: 1000, sentenceMs: 1000 })], IDLE, () => undefined);
   running?.began(0);
-  const other = account.book(net(2000, { prefillMs: 900, fullMs: 900, sentenceMs: 900 }), IDLE, () => undefined);
+  const other = account.book([net(2000, { prefillMs: 900, fullMs: 900, sentenceMs: 900 })], IDLE, () => undefined);
   t.not(other, null, 'the forecast of a new net has the running one');
   t.equal(
-    account.book(net(2000, { prefillMs: 300, fullMs: 300, sentenceMs: 300 }), IDLE, () => undefined),
+    account.book([net(2000, { prefillMs: 300, fullMs: 300, sentenceMs: 300 })], IDLE, () => undefined),
     null,
     'the third has none',
   );
   running?.end();
   t.not(
-    account.book(net(2000, { prefillMs: 300, fullMs: 300, sentenceMs: 300 }), IDLE, () => undefined),
+    account.book([net(2000, { prefillMs: 300, fullMs: 300, sentenceMs: 300 })], IDLE, () => undefined),
     null,
   );
 });
@@ -136,7 +136,7 @@ void t.test('a running net keeps its part from the others', async (t) => {
 void t.test('a promise to a request of no net keeps its part from nets', async (t) => {
   const direct = [net(1000, { prefillMs: 900, fullMs: 900, sentenceMs: 900 })];
   const booked = (prefillMs: number) =>
-    new NetAccount().book(net(1100, { prefillMs }), { ...IDLE, direct }, () => undefined);
+    new NetAccount().book([net(1100, { prefillMs })], { ...IDLE, direct }, () => undefined);
   t.equal(booked(200), null, 'the prompt of the net would make the promise late');
   t.not(booked(15), null);
 });
@@ -145,7 +145,7 @@ void t.test('beside many nets, a refusal holds for a moment, and no answer witho
   const account = new NetAccount();
   const book = () =>
     account.book(
-      { dueAt: 10_000, sentenceMs: 100, prefillMs: 10, fullMs: 10, besideMs: 0 },
+      [{ dueAt: 10_000, sentenceMs: 100, prefillMs: 10, fullMs: 10, besideMs: 0 }],
       { now: 0, slots: 8 },
       () => undefined,
     );
@@ -169,12 +169,24 @@ void t.test('beside many nets, a refusal holds for a moment, and no answer witho
 void t.test('the margin rises with a late net, and falls with those in time', async (t) => {
   const margin = new NetMargin();
   const work = { sentenceMs: 1000, prefillMs: 100, fullMs: 200, besideMs: 10 };
-  const timeOf = (): number => margin.part(work, 5000).sentenceMs;
+  const partNow = (): PromisedPart => {
+    const [part] = margin.parts(work, 5000, 1);
+    if (part === undefined) throw new Error('no part');
+    return part;
+  };
+  const timeOf = (): number => partNow().sentenceMs;
   const first = timeOf();
   t.ok(first > 1000 && first < 1500, `${first} ms of 1000`);
   margin.observe(false);
   t.ok(timeOf() > first + 90);
-  const { sentenceMs, ...part } = margin.part(work, 5000);
+  const both = margin.parts(work, 5000, 2);
+  t.ok(both.every((each) => each.sentenceMs < timeOf()), 'a choice alone');
+  t.same(
+    both.map(({ prefillMs }) => prefillMs > 0),
+    [true, false],
+    'the choices share their prompt',
+  );
+  const { sentenceMs, ...part } = partNow();
   t.ok(part.fullMs / work.fullMs > sentenceMs / work.sentenceMs, 'it is on all work, and more beside others');
   t.ok(part.dueAt < 5000);
   for (let i = 0; i < 1000; i += 1) margin.observe(true);
@@ -220,7 +232,7 @@ void t.test('the forms of answers without a net', async (t) => {
   t.equal(bar({ tools: [], n: 1, logprobs: false, response_format: { type: 'text' } }), null);
   t.equal(bar({ tools: [{ type: 'function' }], logprobs: true, response_format: { type: 'json_object' } }), null);
   t.equal(bar({ functions: [{ name: 'f' }] }), 'functions');
-  t.equal(bar({ n: 2 }), 'choices');
+  t.equal(bar({ n: 2 }), null);
   t.equal(bar({ guided_json: {} }), 'grammar');
   t.equal(bar({ guided_json: null }), null);
 });

@@ -316,7 +316,9 @@ void t.test('the first whole sentence of the upstream wins while both run', asyn
   for (const stream of [false, true]) {
     const script: UpstreamScript = async (exchange) => {
       begin(exchange);
-      await until('the net', () => here.engine.requests.some(({ isDryRun }) => isDryRun !== true));
+      await until('the net', () =>
+        here.engine.requests.some(({ isNet, isDryRun }) => isNet === true && isDryRun !== true),
+      );
       await say(exchange, TEXT);
       finish(exchange);
     };
@@ -383,6 +385,70 @@ void t.test('an upstream with whole JSON wins, and a net without its end is an e
   }
 });
 
+/** Says a part of each choice, and ends the named ones. */
+const choices =
+  (texts: readonly string[], ended: readonly number[], isOver = false): UpstreamScript =>
+  async (exchange) => {
+    begin(exchange);
+    const { response } = exchange;
+    const say = (index: number, delta: object, finish_reason: string | null = null): void =>
+      void response.write(event(chunk({}, null, { choices: [{ index, delta, finish_reason }] })));
+    for (const [index, content] of texts.entries()) say(index, { role: 'assistant', content });
+    for (const index of ended) say(index, {}, 'stop');
+    if (isOver) response.end(event('[DONE]'));
+    else await delay(BUDGET_MS);
+  };
+
+void t.test('several choices are those of one model', async (t) => {
+  const two = { n: 2, max_tokens: 64 };
+  for (const stream of [false, true]) {
+    const body = { ...two, stream };
+    for (const script of [() => undefined, choices([TEXT, 'One'], [0]), fails(503)]) {
+      const { here, outcomes } = await netted(t, script);
+      const told = await ask(here, body, BUDGET_MS);
+      t.match(told, { status: 200, choices: [LOCAL, LOCAL], report: { source: 'local' } });
+      t.match(outcomes, [{ result: 'answered' }]);
+      t.equal(here.engine.nets.size, 0, 'both parts are given back');
+    }
+    const whole = await netted(t, choices(['One.', 'Two.'], [1, 0], true));
+    const told = await ask(whole.here, body, BUDGET_MS);
+    t.match(told, { choices: ['One.', 'Two.'], report: { source: 'upstream', met: true } });
+    const half = await netted(t, choices([TEXT, 'One'], [0]));
+    const alone = await ask(half.here, { ...body, sortie: { net: 'land' } }, 1000);
+    t.match(alone.error, { code: 'deadline_exceeded' }, 'one whole choice is no answer');
+  }
+});
+
+/** A local model whose second forecast is another one: the prompt is in the KV cache. */
+function prefilled(sentenceMs: number) {
+  let forecasts = 0;
+  return (request: SequenceRequest): Script =>
+    request.isDryRun === true && ++forecasts > 1
+      ? { tokens: [], reject: { reason: 'budget_infeasible', leastFeasibleMs: sentenceMs, promised } }
+      : local()(request);
+}
+
+void t.test('an engine that idles prefills the prompt, and the net starts later', async (t) => {
+  const { here, outcomes } = await netted(t, () => undefined);
+  here.engine.script = prefilled(SENTENCE_MS / 4);
+  t.match(await ask(here, {}, BUDGET_MS), { text: LOCAL });
+  const [, prompt, , answer] = here.engine.requests;
+  t.match(prompt, { maxTokens: 1, stopTokens: [], isNet: false, depth: { budget: null, minExit: 30 } });
+  t.same(prompt?.prompt, answer?.prompt);
+  t.ok((outcomes[0]?.leadMs ?? Infinity) < SENTENCE_MS, `${outcomes[0]?.leadMs} ms before the deadline`);
+  t.equal(here.engine.nets.size, 0);
+});
+
+void t.test('an engine that runs an answer prefills no prompt of a net', async (t) => {
+  const { here, outcomes } = await netted(t, () => undefined, { tokens: tokenizer.encode(LOCAL, false), pace: 300 });
+  const other = here.post('/v1/chat/completions', { messages: [{ role: 'user', content: 'Hi' }] });
+  await until('the other answer', () => here.engine.live === 1);
+  await ask(here, {}, BUDGET_MS);
+  t.ok((outcomes[0]?.leadMs ?? 0) >= SENTENCE_MS);
+  t.notOk(here.engine.requests.some(({ maxTokens }) => maxTokens === 1));
+  await other;
+});
+
 void t.test('a client that leaves starts no net', async (t) => {
   const { here, outcomes } = await netted(t, () => undefined);
   const leaving = new AbortController();
@@ -399,7 +465,10 @@ void t.test('a client that leaves starts no net', async (t) => {
   t.equal(here.engine.nets.size, 0);
   t.match(outcomes, [{ result: 'cancelled', trigger: null }]);
   await delay(BUDGET_MS - SENTENCE_MS);
-  t.equal(here.engine.requests.length, 1, 'the dry run is the only request');
+  t.ok(
+    here.engine.requests.every(({ isDryRun, maxTokens }) => isDryRun === true || maxTokens === 1),
+    'forecasts and a prefill alone',
+  );
 });
 
 void t.test('an answer without a net says why', async (t) => {
@@ -410,7 +479,6 @@ void t.test('an answer without a net says why', async (t) => {
   const cases: [string, object, Record<string, string>?][] = [
     ['functions', { functions: [{ name: 'f' }] }],
     ['grammar', { guided_json: {} }],
-    ['choices', { n: 2 }],
     ['unsupported', { messages }],
     ['context', { messages: long }],
     ['off', { sortie: { net: 'land' } }],

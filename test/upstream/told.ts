@@ -4,6 +4,7 @@ import type { Counts } from '../../src/upstream/counts.js';
 import type { TestServer } from '../fakes/server.js';
 
 interface Choice {
+  readonly index?: number;
   readonly text?: string;
   readonly delta?: { readonly content?: string | null };
   readonly message?: { readonly content?: string | null };
@@ -22,8 +23,9 @@ export interface Told {
   readonly status: number;
   readonly headers: Headers;
   readonly isStream: boolean;
-  /** The content of the first choice. */
+  /** The content of the choices, together and by their index. */
   text: string;
+  readonly choices: string[];
   finishReason: string | null;
   error: Json['error'];
   report: Json['sortie'];
@@ -47,6 +49,7 @@ export async function ask(here: TestServer, body: object, budgetMs: number, head
   const isStream = response.headers.get('content-type')?.startsWith('text/event-stream') === true;
   const told: Told = {
     ...{ status: response.status, headers: response.headers, isStream, text: '', finishReason: null, error: undefined },
+    choices: [],
     ...{
       report: undefined,
       usage: null,
@@ -59,11 +62,14 @@ export async function ask(here: TestServer, body: object, budgetMs: number, head
     },
   };
   const read = (json: Json): void => {
-    const [choice] = json.choices ?? [];
-    const text = choice?.delta?.content ?? choice?.message?.content ?? choice?.text ?? '';
-    if (text !== '') told.parts.push({ ms: monotonicMs() - startedAt, text });
-    told.text += text;
-    told.finishReason = choice?.finish_reason ?? told.finishReason;
+    for (const choice of json.choices ?? []) {
+      const { index = 0, delta, message } = choice;
+      const text = delta?.content ?? message?.content ?? choice.text ?? '';
+      if (text !== '') told.parts.push({ ms: monotonicMs() - startedAt, text });
+      told.text += text;
+      told.choices[index] = (told.choices[index] ?? '') + text;
+      told.finishReason = choice.finish_reason ?? told.finishReason;
+    }
     told.error ??= json.error;
     told.report ??= json.sortie;
     told.usage ??= json.usage ?? null;
