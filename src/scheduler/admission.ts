@@ -150,15 +150,14 @@ class Round {
     const first = at(choices, 0);
     if (!first.hasBudget) return false;
     if (isOfNet(first)) return true;
-    const { isInTime, hasMemory } = this.#attempt(choices, {}, 1);
+    const { isInTime, hasMemory } = this.#attempt(choices, {});
     return isInTime && hasMemory;
   }
 
-  /** @param change of the terms of the choices @param surge factor on the time of steps */
-  #attempt(choices: readonly Sequence[], change: Partial<Terms>, surge: number): Trial {
-    const factor = surge * this.#factorOf(at(choices, 0));
+  /** @param change of the terms of the choices */
+  #attempt(choices: readonly Sequence[], change: Partial<Terms>): Trial {
     const asked = choices.map((each) => proposed(each, { ...change, serviceClass: 'guaranteed' }));
-    return tried(this.stateWith(asked), new Set(choices), factor);
+    return tried(this.stateWith(asked), new Set(choices), this.#factorOf(at(choices, 0)));
   }
 
   /** Factor on the times of a tenant's promises. */
@@ -183,10 +182,9 @@ class Round {
     const state = this.stateWith([]);
     const waitedMs = state.now - arrivedAt + policy.requestOverheadMs;
     const requests = state.requests.length + choices.length;
-    const surge = surgeOf(this.inputs);
     return leastBudget({ waitedMs, retryMs: waitedMs + nextStepMs(state) }, policy, (totalMs) => {
       const budget = { totalMs, ttftMs: null, tpotMs: null, onMiss: 'reject' } as const;
-      return searchTime.take(tenant, requests) ? this.#attempt(choices, { budget }, surge) : null;
+      return searchTime.take(tenant, requests) ? this.#attempt(choices, { budget }) : null;
     });
   }
 
@@ -198,11 +196,6 @@ class Round {
 
 /** Whether it is the answer of a net, whose promise was made as it was armed. */
 const isOfNet = ({ isNet, isDryRun }: Sequence): boolean => isNet && !isDryRun;
-
-/** How many times slower than the learned pace the slowest of the last steps was: the pace may get there. */
-function surgeOf({ model: { drift } }: Estimates): number {
-  return Math.max(1, ...drift.ratios.map((ratio) => ratio / drift.slowdown));
-}
 
 /** Milliseconds of the step that begins, about. */
 function nextStepMs({ requests, policy, batchStepMs }: Snapshot): number {

@@ -34,10 +34,16 @@ export class IdlePrefill {
 
 /** One token of the same prompt at full depth: all exits read its keys. It teaches nothing of lengths. */
 function promptOf(request: EngineRequest, first: EngineRequest['sequences'][number]): EngineRequest {
-  const { depth, hints: _, ...rest } = request;
+  const { depth, ...rest } = request;
   return {
     ...rest,
-    ...{ isNet: false, stopTokens: [], minTokens: 0, logprobs: null, promptLogprobs: null, grammar: null },
+    isNet: false,
+    stopTokens: [],
+    minTokens: 0,
+    hints: [],
+    logprobs: null,
+    promptLogprobs: null,
+    grammar: null,
     depth: { ...depth, minExit: depth.maxExit, budget: null },
     sequences: [{ ...first, id: randomBytes(12).toString('hex'), maxTokens: 1 }],
   };

@@ -81,11 +81,7 @@ export class NetAccount {
    * @param moved is called at each new latest start, but for the first one
    * @returns null: it does not fit beside the others
    */
-  book(
-    parts: readonly PromisedPart[],
-    { now, slots, direct = [] }: EngineState,
-    moved: () => void,
-  ): Booking | null {
+  book(parts: readonly PromisedPart[], { now, slots, direct = [] }: EngineState, moved: () => void): Booking | null {
     const own = parts.map((part): Entry => ({ ...part, moved, latestStart: -Infinity, beganAt: null }));
     const waiting = this.#entries.filter(({ beganAt }) => beganAt === null);
     const starts = startsByPart([...waiting, ...own], slots);

@@ -189,7 +189,7 @@ export class Net {
     if (engine === null || !(await idle.run(context, engine, this.#stop.signal)) || this.isStarted) return;
     const booked = await this.#book(engine);
     if (typeof booked === 'string') return;
-    if (this.#isOver || this.isStarted) {
+    if (this.#isOver || this.#startedAt !== null) {
       booked.end();
       return;
     }

@@ -180,7 +180,10 @@ void t.test('the margin rises with a late net, and falls with those in time', as
   margin.observe(false);
   t.ok(timeOf() > first + 90);
   const both = margin.parts(work, 5000, 2);
-  t.ok(both.every((each) => each.sentenceMs < timeOf()), 'a choice alone');
+  t.ok(
+    both.every((each) => each.sentenceMs < timeOf()),
+    'a choice alone',
+  );
   t.same(
     both.map(({ prefillMs }) => prefillMs > 0),
     [true, false],
