@@ -49,6 +49,7 @@ const REFUSED_MS = 50;
 export class NetAccount {
   #refused = { at: -Infinity, endsAt: -Infinity };
   #entries: Entry[] = [];
+  readonly #own = new WeakMap<Booking, readonly Entry[]>();
   #tries = 0;
 
   get count(): number {
@@ -79,18 +80,26 @@ export class NetAccount {
    * Books a net.
    * @param parts of its choices
    * @param moved is called at each new latest start, but for the first one
+   * @param replaced ends, if the new one fits in its place
    * @returns null: it does not fit beside the others
    */
-  book(parts: readonly PromisedPart[], { now, slots, direct = [] }: EngineState, moved: () => void): Booking | null {
+  book(
+    parts: readonly PromisedPart[],
+    { now, slots, direct = [] }: EngineState,
+    moved: () => void,
+    replaced: Booking | null = null,
+  ): Booking | null {
+    const ending = (replaced && this.#own.get(replaced)) ?? [];
+    const kept = this.#entries.filter((each) => !ending.includes(each));
     const own = parts.map((part): Entry => ({ ...part, moved, latestStart: -Infinity, beganAt: null }));
-    const waiting = this.#entries.filter(({ beganAt }) => beganAt === null);
+    const waiting = kept.filter(({ beganAt }) => beganAt === null);
     const starts = startsByPart([...waiting, ...own], slots);
     for (const each of own) each.latestStart = starts.get(each) ?? -Infinity;
     const latestStart = (): number => Math.min(...own.map((each) => each.latestStart));
     if (latestStart() < now) return null;
-    const entries = [...this.#entries, ...own];
+    const entries = [...kept, ...own];
     const running = direct.map((each): Held => ({ ...each, beganAt: now }));
-    const others: readonly Held[] = [...this.#entries, ...running];
+    const others: readonly Held[] = [...kept, ...running];
     const before = startsByPart(others, slots);
     const beside = startsByPart<Held>([...entries, ...running], slots);
     const isHarmed = (each: Held): boolean => {
@@ -108,16 +117,18 @@ export class NetAccount {
       each.latestStart = start;
       each.moved();
     }
-    return {
+    const booking = {
       get latestStart() {
         return latestStart();
       },
-      began: (at) => {
+      began: (at: number) => {
         for (const each of own) each.beganAt = at;
       },
       end: () => {
         this.#entries = this.#entries.filter((each) => !own.includes(each));
       },
     };
+    this.#own.set(booking, own);
+    return booking;
   }
 }

@@ -15,6 +15,7 @@ const NO_FORECAST: Readonly<Partial<Record<NoForecast, NoNet>>> = {
 };
 
 export interface NetBooking extends Booking {
+  readonly inAccount: Booking;
   /** By the forecast: the first sentence of each choice. */
   readonly sentenceMs: number;
 }
@@ -22,6 +23,7 @@ export interface NetBooking extends Booking {
 /**
  * @param request of the local answer
  * @param moved is called at each new latest start, but for the first one
+ * @param replaced gives its place in the account to the new one
  * @returns why there is none
  */
 export async function bookNet(
@@ -29,6 +31,7 @@ export async function bookNet(
   { deadline, form }: Pick<NetFor, 'deadline' | 'form'>,
   request: EngineRequest,
   moved: () => void,
+  replaced: NetBooking | null,
 ): Promise<NetBooking | NoNet> {
   const forecast = await forecastOf({ engine }, request, Math.max(1, deadline.endsAt - monotonicMs()));
   if (typeof forecast === 'string') return NO_FORECAST[forecast] ?? 'capacity';
@@ -36,7 +39,7 @@ export async function bookNet(
   const now = monotonicMs();
   const isLate = parts.some(({ dueAt, sentenceMs }) => dueAt - sentenceMs < now);
   const state = { now, slots: engine.ready?.slots ?? 1, direct: forecast.direct };
-  const booking = isLate ? null : account.book(parts, state, moved);
+  const booking = isLate ? null : account.book(parts, state, moved, replaced?.inAccount);
   if (booking === null) {
     account.refused(deadline.endsAt, now);
     return isLate ? 'budget' : 'capacity';
@@ -46,6 +49,7 @@ export async function bookNet(
     for (const end of held) end();
   };
   return {
+    inAccount: booking,
     sentenceMs: forecast.sentenceMs,
     get latestStart() {
       return booking.latestStart;

@@ -199,9 +199,10 @@ export class Net {
   }
 
   #book(engine: LocalRequest['read']['engine']): Promise<NetBooking | NoNet> {
-    return bookNet(this.shared, this.answer, engine, () => {
+    const moved = (): void => {
       this.#watch();
-    });
+    };
+    return bookNet(this.shared, this.answer, engine, moved, this.#booking);
   }
 
   /** By the expected right answers at this moment. */

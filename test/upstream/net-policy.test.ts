@@ -133,6 +133,21 @@ void t.test('a running net keeps its part from the others', async (t) => {
   );
 });
 
+void t.test('a booking takes the place of another one', async (t) => {
+  const account = new NetAccount();
+  const moved = (): void => undefined;
+  const long = { prefillMs: 1500, fullMs: 1500, sentenceMs: 1500 };
+  const first = account.book([net(2000, long)], IDLE, moved);
+  t.equal(account.book([net(2000, long)], IDLE, moved), null, 'both do not fit');
+  const second = account.book([net(2000, long)], IDLE, moved, first);
+  t.ok(second);
+  t.equal(account.count, 1);
+  first?.end();
+  t.equal(account.count, 1, 'the first one has ended');
+  second?.end();
+  t.equal(account.count, 0);
+});
+
 void t.test('a promise to a request of no net keeps its part from nets', async (t) => {
   const direct = [net(1000, { prefillMs: 900, fullMs: 900, sentenceMs: 900 })];
   const booked = (prefillMs: number) =>
