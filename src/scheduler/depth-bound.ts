@@ -18,7 +18,8 @@ import type { Snapshot } from './snapshot.js';
 export interface Arrival {
   readonly at: number;
   readonly tenant: string;
-  /** Positions of its prompt to prefill. */
+  /** Length of its prompt, and the positions of it to prefill. */
+  readonly promptTokens: number;
   readonly positions: number;
   readonly budgetMs: number;
   readonly maxTokens: number;
@@ -30,7 +31,8 @@ export interface Arrival {
 export interface Expected {
   /** Requests with a total budget per millisecond. */
   readonly rate: number;
-  /** Positions of a prompt to prefill. */
+  /** Length of a prompt, and the positions of it to prefill. */
+  readonly promptTokens: number;
   readonly positions: number;
   /** The terms of the last ones. */
   readonly asked: readonly Asked[];
@@ -51,9 +53,10 @@ interface Asked extends Terms {
 export function expectedAt(arrivals: readonly Arrival[], now: number, policy: Policy): Expected {
   const recent = shared(arrivals.filter(({ at }) => now - at < policy.arrivalWindowMs));
   const [first] = recent;
-  if (first === undefined) return { rate: 0, positions: 0, asked: [] };
+  if (first === undefined) return { rate: 0, promptTokens: 0, positions: 0, asked: [] };
   return {
     rate: recent.length / Math.max(policy.arrivalLeastMs, now - first.at),
+    promptTokens: mean(recent, ({ promptTokens }) => promptTokens),
     positions: mean(recent, ({ positions }) => positions),
     asked: counted(recent.slice(-policy.arrivalBudgets)),
   };
@@ -124,7 +127,7 @@ function demandOf({ requests }: Snapshot, expected: Expected): Demand | null {
 }
 
 /** Right answers in time, as a share of the arrivals. */
-function valueAt(state: Snapshot, { rate, positions, asked }: Demand, exit: ExitIndex): number {
+function valueAt(state: Snapshot, { rate, promptTokens, positions, asked }: Demand, exit: ExitIndex): number {
   const { model, policy, utility } = state;
   const prefillMs = promptMs(model, exit, Math.max(1, positions), plannedChunk(policy)) * (1 + policy.margin);
   const { fixedMs, rowMs } = at(state.costs, exit);
@@ -150,7 +153,7 @@ function valueAt(state: Snapshot, { rate, positions, asked }: Demand, exit: Exit
     if (tokens >= maxTokens) return 1;
     return lands ? utility.partialValue(tokens) : 1 - distribution.longerThan(tokens);
   };
-  return utility.accuracy(exit, undefined, positions) * served * mean(asked, worthOf, countOf);
+  return utility.accuracy(exit, undefined, promptTokens) * served * mean(asked, worthOf, countOf);
 }
 
 const countOf = ({ count }: Asked): number => count;

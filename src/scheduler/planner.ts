@@ -210,7 +210,8 @@ export class Planner {
   observeArrival({ budget, expectedFrontiers, lands, maxTokens, promptLength, tenant }: Sequence, now: number): void {
     if (budget?.totalMs == null) return;
     const positions = promptLength - (expectedFrontiers[0] ?? 0);
-    const arrival = { at: now, tenant, positions, budgetMs: budget.totalMs, maxTokens, lands };
+    const terms = { budgetMs: budget.totalMs, maxTokens, lands };
+    const arrival = { at: now, tenant, promptTokens: promptLength, positions, ...terms };
     this.#arrivals = [...this.#arrivals, arrival].slice(-this.#policy.mostArrivals);
   }
 

@@ -3,6 +3,7 @@
  * that an early end keeps (partial value).
  */
 import { type DepthShape, type ExitIndex, at } from '../cost/model.js';
+import { interpolated, rightBehind } from '../util/right-behind.js';
 
 /** [tokens, share of the whole answers' worth that answers of at most so many tokens keep], both rising. */
 export type PartialValue = readonly (readonly [number, number])[];
@@ -20,17 +21,6 @@ const DEFAULT_PARTIAL_VALUE: PartialValue = [
   [160, 0.99],
   [320, 1],
 ];
-
-/** Points of a curve that rises in straight lines from 0 at 0, and is flat behind the last one. */
-function interpolated(points: readonly (readonly [number, number])[], x: number): number {
-  let x0 = 0;
-  let y0 = 0;
-  for (const [x1, y1] of points) {
-    if (x <= x1) return x1 > x0 ? y0 + ((y1 - y0) * Math.max(0, x - x0)) / (x1 - x0) : y1;
-    [x0, y0] = [x1, y1];
-  }
-  return y0;
-}
 
 export class Utility {
   readonly #partialValue: PartialValue;
@@ -58,11 +48,10 @@ export class Utility {
   accuracy(exit: ExitIndex, agreement?: number, promptTokens = 0): number {
     const measured = at(this.#accuracy, exit);
     const overall = agreement === undefined ? measured : interpolated(this.#mapping, agreement);
-    const points = this.#byPrompt[exit] ?? [];
-    const [shortest] = points;
-    if (shortest === undefined || measured === 0) return overall;
+    const rightByPrompt = this.#byPrompt[exit];
+    if (rightByPrompt === undefined || measured === 0) return overall;
     // Audits say nothing about lengths, so they scale the measurement.
-    return interpolated(points, Math.max(promptTokens, shortest[0])) * (overall / measured);
+    return rightBehind({ rightByPrompt }, promptTokens) * (overall / measured);
   }
 
   /**

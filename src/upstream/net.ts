@@ -7,6 +7,7 @@
 import { setImmediate } from 'node:timers/promises';
 import { ApiError, ClientGone } from '../api/errors.js';
 import { monotonicMs, timerUntil } from '../util/clock.js';
+import { rightBehind } from '../util/right-behind.js';
 import { isEnd } from './answer-form.js';
 import { type NetStart, netStart, rightWithin } from './early-start.js';
 import { localAnswer, type LocalEnd, localRequest, type LocalRequest } from './local-answer.js';
@@ -209,10 +210,11 @@ export class Net {
   #start(): NetStart {
     const { context } = this.shared;
     const { answer } = this;
-    const { minExit, maxExit } = this.#local?.read.engine.depth ?? { minExit: 0, maxExit: 0 };
+    const { depth: { minExit, maxExit } = { minExit: 0, maxExit: 0 }, prompts = [] } = this.#local?.read.engine ?? {};
+    const tokens = Math.max(...prompts.map(({ length }) => length));
     const exits = context.model.exits
       .filter(({ layer }) => layer >= minExit && layer <= maxExit)
-      .map(({ layer, quality }) => ({ layer, right: quality.right ?? 1 }));
+      .map(({ layer, quality }) => ({ layer, right: rightBehind(quality, tokens) }));
     const now = monotonicMs();
     const { sentenceMs = 0 } = this.#booking ?? {};
     const roomMs = answer.deadline.endsAt - now;

@@ -4,7 +4,7 @@ import { defaultPolicy } from '../../src/scheduler/policy.js';
 import { type Arrival, expectedAt } from '../../src/scheduler/depth-bound.js';
 
 const arrivalAt = (at: number, positions: number, budgetMs: number, tenant = 'a'): Arrival => {
-  return { at, tenant, positions, budgetMs, maxTokens: 1024, lands: true };
+  return { at, tenant, promptTokens: positions, positions, budgetMs, maxTokens: 1024, lands: true };
 };
 
 /** Arrivals of 200 positions and budgets of 2 s, one each `gapMs`, up to time 0. */
@@ -17,7 +17,7 @@ const perSecond = (arrivals: readonly Arrival[], now = 0): number =>
   1000 * expectedAt(arrivals, now, defaultPolicy).rate;
 
 void t.test('without arrivals nothing is expected', async (t) => {
-  t.same(expectedAt([], 0, defaultPolicy), { rate: 0, positions: 0, asked: [] });
+  t.same(expectedAt([], 0, defaultPolicy), { rate: 0, promptTokens: 0, positions: 0, asked: [] });
 });
 
 for (const gapMs of [50, 100, 1000]) {

@@ -14,11 +14,11 @@ const prompts = (count: number, more: Given = {}): Sequence[] =>
   Array.from({ length: count }, (_, i) => asking(`p${i}`, total(2000, 'land'), { ...natural, ...more }));
 const expected = (perSecond: number, budgetMs = 2000): Expected => {
   const asked = { budgetMs, maxTokens: 1024, lands: true, count: 1 };
-  return { rate: perSecond / 1000, positions: 100, asked: [{ ...asked, count: 3 }] };
+  return { rate: perSecond / 1000, promptTokens: 100, positions: 100, asked: [{ ...asked, count: 3 }] };
 };
 void t.test('without arrivals nothing bounds depth', async (t) => {
   t.same(deepestUnder(snapshot({ live: rows }), expected(0, 60_000)), DEEPEST);
-  t.same(deepestUnder(snapshot({ live: rows }), { rate: 0, positions: 0, asked: [] }), DEEPEST);
+  t.same(deepestUnder(snapshot({ live: rows }), { rate: 0, promptTokens: 0, positions: 0, asked: [] }), DEEPEST);
 });
 
 void t.test('without arrivals budgets that came bound no other request, however tight they were', async (t) => {
@@ -39,7 +39,12 @@ void t.test('an idle engine has no bound, nor a request that is alone, whatever 
 void t.test('a part of an answer that can not land is worth nothing', async (t) => {
   const of = (lands: boolean, perSecond: number): number => {
     const asked = { budgetMs: 2000, maxTokens: 1024, lands, count: 1 };
-    return deepestUnder(snapshot({ live: rows }), { rate: perSecond / 1000, positions: 100, asked: [asked] });
+    return deepestUnder(snapshot({ live: rows }), {
+      rate: perSecond / 1000,
+      promptTokens: 100,
+      positions: 100,
+      asked: [asked],
+    });
   };
   const bounded = (lands: boolean): number =>
     Array.from({ length: 60 }, (_, i) => i + 1).find((perSecond) => of(lands, perSecond) < DEEPEST) ?? Infinity;
@@ -141,7 +146,7 @@ void t.test('a slower machine is a higher load', async (t) => {
 
 void t.test('requests for one token make no load, whatever their budgets', async (t) => {
   const asked = { budgetMs: 86_400_000, maxTokens: 1, lands: true, count: 1 };
-  const flood = { rate: 0.064, positions: 5, asked: [asked, asked] };
+  const flood = { rate: 0.064, promptTokens: 5, positions: 5, asked: [asked, asked] };
   t.same(deepestUnder(snapshot({ live: rows }), flood), DEEPEST);
   t.ok(deepestUnder(snapshot({ live: rows }), { ...flood, asked: [{ ...asked, maxTokens: 1024 }] }) < DEEPEST);
 });

@@ -128,6 +128,24 @@ void t.test('exits without right answers behind a prompt are not for it, whateve
   t.equal(exitOf(ttft(1), {}, own), 3);
 });
 
+void t.test(
+  'the bound of the load counts right answers behind whole prompts, and not behind the part to prefill',
+  async (t) => {
+    const points = [[100, 0.9] as const, [500, 0] as const];
+    const exits = blockShape.exits.map((exit, i) => (i < 3 ? { ...exit, rightByPrompt: points } : exit));
+    const own = costModel(blockTable, { ...blockShape, exits });
+    const state = snapshotOf(
+      { live: ['a', 'b'].map((id) => begins(id, total(4000, 'land'), { promptLength: 100 })) },
+      own,
+    );
+    const asked = { budgetMs: 4000, maxTokens: 1024, lands: true, count: 3 };
+    const boundOf = (promptTokens: number) =>
+      deepestUnder(state, { rate: 0.2, promptTokens, positions: 5, asked: [asked] });
+    t.ok(boundOf(100) < 3, `exit ${boundOf(100)}`);
+    t.ok(boundOf(500) >= 3, `exit ${boundOf(500)}`);
+  },
+);
+
 void t.test('more budget begins no shallower', async (t) => {
   const depths = deepestFirst(shape);
   for (const budgetOf of [ttft, (ms: number) => total(ms, 'land')]) {
@@ -155,7 +173,7 @@ void t.test('a load takes the prompt exit first', async (t) => {
   let before = 0;
   const seen = new Set<number>();
   for (let perSecond = 0.05; perSecond < 20; perSecond *= 1.2) {
-    const expected = { rate: perSecond / 1000, positions: 1200, asked: [asked, asked, asked] };
+    const expected = { rate: perSecond / 1000, promptTokens: 1200, positions: 1200, asked: [asked, asked, asked] };
     const rank = depths.indexOf(deepestUnder(snapshotOf({ live }), expected));
     seen.add(at(depths, rank));
     t.ok(rank >= before, `${perSecond}/s: exit ${depths[rank]}`);
