@@ -68,8 +68,8 @@ export function calibrate(
     units.stages.map(({ entry }, unit) => ({
       unit: entry.name,
       kernel,
-      /** Trunk stages differ only in their number of layers. */
-      layers: unit < units.trunkStages ? entry.layers : null,
+      isTrunk: unit < units.trunkStages,
+      layers: entry.layers,
       decode: timed(plan.rows, plan.contexts, (rows, context) => {
         alone.rows(unit, kernel, rows, context);
       }),
@@ -86,11 +86,13 @@ export function calibrate(
   });
   const byUnit = [...stages.flatMap(({ decode, prefill }) => [decode, prefill]), embed, head];
   inRounds(alternated(byUnit), plan, now, progress);
-  for (const each of kernels) {
-    const trunk = stages.filter((stage) => stage.kernel === each && stage.layers !== null);
-    smooth(trunk.map(({ layers, decode }) => ({ layers: layers ?? 1, points: decode })));
-    smooth(trunk.map(({ layers, prefill }) => ({ layers: layers ?? 1, points: prefill })));
-  }
+  // Trunk stages differ only in their number of layers, and so do exit blocks.
+  for (const each of kernels)
+    for (const isTrunk of [true, false]) {
+      const alike = stages.filter((stage) => stage.kernel === each && stage.isTrunk === isTrunk);
+      smooth(alike.map(({ layers, decode }) => ({ layers, points: decode })));
+      smooth(alike.map(({ layers, prefill }) => ({ layers, points: prefill })));
+    }
   executor.forget(Math.max(...plan.contexts) + Math.max(...plan.chunks));
   const [kernel = 'fp32'] = kernels;
   const embedding = embed.map(costOf);
@@ -154,7 +156,7 @@ function inRounds(
   }
 }
 
-/** Limits each stage to the median cost per layer: a higher value was disturbed during its measurement. */
+/** Limits each unit to the median cost per layer: a higher value was disturbed during its measurement. */
 function smooth(stages: readonly { readonly layers: number; readonly points: readonly Timed[] }[]): void {
   const [first] = stages;
   first?.points.forEach((_, i) => {

@@ -43,8 +43,8 @@ export function calibrateAtStartup(executor: Executor, options: EngineOptions, n
     ...(devices.length > 0 && { devices }),
     kernels: executor.kernels,
     runtime: loadOrt().version,
-    // Costs of earlier versions, whose points of one unit ran in a row, are too low.
-    plan: { ...plan, order: 'alternated' },
+    // Earlier versions ran the points of one unit in a row, and kept disturbed points of exit blocks.
+    plan: { ...plan, order: 'alternated', smooth: 'all' },
   };
   const { cost, why } = options.recalibrate === true ? { cost: null, why: null } : readCalibration(dir, key);
   let reason = why;

@@ -10,6 +10,7 @@ function machine(
   layers: readonly number[],
   msOf: (stage: number, run: number, kind: string) => number,
   measured = plan,
+  trunkStages = layers.length,
 ) {
   let now = 0;
   let forgotten = 0;
@@ -22,7 +23,7 @@ function machine(
   const executor = {
     kernels: ['fp32'],
     units: {
-      trunkStages: layers.length,
+      trunkStages,
       stages: layers.map((count, i) => ({ entry: { name: `s${i}`, layers: count } })),
     },
     alone: {
@@ -69,6 +70,10 @@ void t.test('all other stages run between two runs of a stage, as in a served st
 
 void t.test('a disturbed stage gets the median cost per layer', async (t) => {
   t.same(machine([2, 4, 1], (stage) => [20, 44, 90][stage] ?? 0).ms, [20, 44, 11]);
+});
+
+void t.test('so does a disturbed exit block, among blocks', async (t) => {
+  t.same(machine([5, 2, 2, 12], (unit) => [50, 4, 90, 24][unit] ?? 0, plan, 1).ms, [50, 4, 4, 24]);
 });
 
 void t.test('after patienceMs each point runs once', async (t) => {

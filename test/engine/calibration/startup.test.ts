@@ -100,6 +100,7 @@ void t.test('cached costs belong to a model and a thread count; recalibrate igno
     plan: {
       ...calibrationPlan(options.maxRunning, options.prefillChunk, executor.model.limits.capacity),
       order: 'alternated',
+      smooth: 'all',
     },
   });
   t.equal(source({}), 'cache');
