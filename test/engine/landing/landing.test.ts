@@ -24,7 +24,7 @@ const VARIED: Sampling = { ...GREEDY, dry: { multiplier: 5, base: 2, allowedLeng
 const END = 1;
 const utf8 = new TextEncoder();
 
-/** What a step takes on the clock of these tests. */
+/** Time of a step on the clock of these tests. */
 const TICK_MS = 10;
 /** Plans expect a twentieth of it, so a budget below one sentence begins, as beside a sudden load. */
 const costs = equalCosts(executor, TICK_MS / 20 / executor.units.stages.length);
