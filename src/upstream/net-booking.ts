@@ -1,5 +1,5 @@
 /** The booking of a net: its forecast, its place beside the other nets, and its part of the engine. */
-import { forecastOf, type NoForecast } from '../api/generation/forecast.js';
+import { type Forecast, forecastOf, type NoForecast } from '../api/generation/forecast.js';
 import type { EngineRequest } from '../protocol/index.js';
 import { monotonicMs } from '../util/clock.js';
 import type { Booking } from './net-account.js';
@@ -20,21 +20,29 @@ export interface NetBooking extends Booking {
   readonly sentenceMs: number;
 }
 
+/** @param request of the local answer @returns why there is none */
+export async function forecastNet(
+  { context }: Pick<NetShared, 'context'>,
+  { deadline }: Pick<NetFor, 'deadline'>,
+  request: EngineRequest,
+): Promise<Forecast | NoNet> {
+  const forecast = await forecastOf(context, request, Math.max(1, deadline.endsAt - monotonicMs()));
+  return typeof forecast === 'string' ? (NO_FORECAST[forecast] ?? 'capacity') : forecast;
+}
+
 /**
- * @param request of the local answer
+ * @param forecast of this moment
  * @param moved is called at each new latest start, but for the first one
- * @param replaced gives its place in the account to the new one
+ * @param replaced gives its place in the account to the new one; it has not begun
  * @returns why there is none
  */
-export async function bookNet(
+export function bookNet(
   { context: { engine }, account, margin }: NetShared,
   { deadline, form }: Pick<NetFor, 'deadline' | 'form'>,
-  request: EngineRequest,
+  forecast: Forecast,
   moved: () => void,
   replaced: NetBooking | null,
-): Promise<NetBooking | NoNet> {
-  const forecast = await forecastOf({ engine }, request, Math.max(1, deadline.endsAt - monotonicMs()));
-  if (typeof forecast === 'string') return NO_FORECAST[forecast] ?? 'capacity';
+): NetBooking | NoNet {
   const parts = margin.parts(forecast, deadline.endsAt, form.choices);
   const now = monotonicMs();
   const isLate = parts.some(({ dueAt, sentenceMs }) => dueAt - sentenceMs < now);

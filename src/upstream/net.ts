@@ -6,12 +6,13 @@
  */
 import { setImmediate } from 'node:timers/promises';
 import { ApiError, ClientGone } from '../api/errors.js';
+import type { Forecast } from '../api/generation/forecast.js';
 import { monotonicMs, timerUntil } from '../util/clock.js';
 import { rightBehind } from '../util/right-behind.js';
 import { isEnd } from './answer-form.js';
 import { type NetStart, netStart, rightWithin } from './early-start.js';
 import { localAnswer, type LocalEnd, localRequest, type LocalRequest } from './local-answer.js';
-import { bookNet, type NetBooking } from './net-booking.js';
+import { bookNet, forecastNet, type NetBooking } from './net-booking.js';
 import type { NetFor, NetOutcome, NetShared } from './net-parts.js';
 import { barOf, barOfError, type NetTrigger, type NoNet } from './net-policy.js';
 import { estimatedTokens } from './upstream-body.js';
@@ -100,7 +101,7 @@ export class Net {
     clearTimeout(this.#timer);
     if (this.#none === 'not_forecast') this.#announce();
     this.#stop.abort(new ClientGone());
-    this.#release();
+    this.#booking?.end();
   }
 
   /** @param isAnswer whether the client got its text; @param isGone whether the client has left */
@@ -167,11 +168,11 @@ export class Net {
     await setImmediate();
     const none = await this.#arm().catch((error: unknown): NoNet => {
       if (error instanceof ApiError) return barOfError(error);
-      this.answer.call.request.addLogFields({ fault: error instanceof Error ? error.stack : String(error) });
+      this.#log(error);
       return 'unsupported';
     });
     if (this.#isOver) {
-      this.#release();
+      this.#booking?.end();
       return;
     }
     this.#none = none;
@@ -179,7 +180,7 @@ export class Net {
     if (none !== null) return;
     this.#watch();
     const start = this.#start();
-    if (start === 'latest') void this.#prefill();
+    if (start === 'latest') this.#prefill().catch(this.#log);
     else if (this.answer.isNeeded()) this.#begin('expected', start === 'ahead');
   }
 
@@ -187,23 +188,22 @@ export class Net {
   async #prefill(): Promise<void> {
     const { context, idle } = this.shared;
     const { engine = null } = this.#local?.read ?? {};
-    if (engine === null || !(await idle.run(context, engine, this.#stop.signal)) || this.isStarted) return;
-    const booked = await this.#book(engine);
-    if (typeof booked === 'string') return;
-    if (this.#isOver || this.#startedAt !== null) {
-      booked.end();
-      return;
-    }
-    this.#booking?.end();
-    this.#booking = booked;
-    this.#watch();
+    if (engine === null || !(await idle.run(context, engine, this.#stop.signal))) return;
+    const forecast = await forecastNet(this.shared, this.answer, engine);
+    if (typeof forecast === 'string' || this.#isOver || this.isStarted) return;
+    if (this.#book(forecast) === null) this.#watch();
   }
 
-  #book(engine: LocalRequest['read']['engine']): Promise<NetBooking | NoNet> {
+  /** Books it, in place of an earlier booking. @returns why there is no new one */
+  #book(forecast: Forecast): NoNet | null {
     const moved = (): void => {
       this.#watch();
     };
-    return bookNet(this.shared, this.answer, engine, moved, this.#booking);
+    const booked = bookNet(this.shared, this.answer, forecast, moved, this.#booking);
+    if (typeof booked === 'string') return booked;
+    this.#booking?.end();
+    this.#booking = booked;
+    return null;
   }
 
   /** By the expected right answers at this moment. */
@@ -243,15 +243,14 @@ export class Net {
     if (account.isRefused(deadline.endsAt, monotonicMs())) return 'capacity';
     const budgetMs = deadline.endsAt - call.request.arrivedAt;
     this.#local = await localRequest(context, call, { name, budgetMs, minRight });
-    const booked = await this.#book(this.#local.read.engine);
-    if (typeof booked === 'string') return booked;
-    this.#booking = booked;
-    return null;
+    const forecast = await forecastNet(shared, answer, this.#local.read.engine);
+    return typeof forecast === 'string' ? forecast : this.#book(forecast);
   }
 
-  #release(): void {
-    this.#booking?.end();
-  }
+  /** A fault of the local side leaves the answer to the upstream. */
+  readonly #log = (fault: unknown): void => {
+    this.answer.call.request.addLogFields({ fault: fault instanceof Error ? fault.stack : String(fault) });
+  };
 
   /** Tells the client, as long as the status line is not out. */
   #announce(): void {
@@ -299,12 +298,11 @@ export class Net {
   async #run(local: LocalRequest): Promise<void> {
     const signal = AbortSignal.any([this.#stop.signal, this.answer.call.request.signal]);
     const end = await localAnswer(local, this.answer.sink, signal).catch((thrown: unknown): LocalEnd => {
-      const fault = thrown instanceof Error ? thrown.stack : String(thrown);
-      if (!(thrown instanceof ClientGone)) this.answer.call.request.addLogFields({ fault });
+      if (!(thrown instanceof ClientGone)) this.#log(thrown);
       return { report: null, error: null, tokens: 0 };
     });
     this.#endedAt = monotonicMs();
-    this.#release();
+    this.#booking?.end();
     this.#end = end;
     this.#hasFailed = end.report === null && !this.#isOver;
     if (end.error !== null) this.answer.call.request.addLogFields({ net_error: end.error.code });

@@ -42,7 +42,7 @@ export class StreamOutput implements Output {
   readonly isSeen = true;
   readonly #out: ClientStream;
   readonly #ended: EndedChoices;
-  /** The chunk that ends the answer waits: the report goes out with it. */
+  /** The last chunk that ends a choice, and those behind it: the report goes out with it. */
   #waiting: Chunk[] = [];
 
   constructor(call: UpstreamCall, choices: number) {
@@ -52,8 +52,15 @@ export class StreamOutput implements Output {
 
   send(chunk: Chunk): void {
     this.#ended.add(chunk);
-    if (this.#ended.areAll) this.#waiting.push(chunk);
+    // Another choice goes on.
+    if (!this.#ended.areAll && !chunk.isEmpty) this.#sendWaiting();
+    if (chunk.ended.length > 0 || this.#waiting.length > 0) this.#waiting.push(chunk);
     else this.#write(chunk.data);
+  }
+
+  #sendWaiting(): void {
+    for (const { data } of this.#waiting) this.#write(data);
+    this.#waiting = [];
   }
 
   drained(): Promise<void> | null {
@@ -84,6 +91,7 @@ export class StreamOutput implements Output {
   }
 
   fail(thrown: unknown): null {
+    this.#sendWaiting();
     broken(this.#out, toApiError(thrown));
     return null;
   }

@@ -413,6 +413,8 @@ void t.test('several choices are those of one model', async (t) => {
     const whole = await netted(t, choices(['One.', 'Two.'], [1, 0], true));
     const told = await ask(whole.here, body, BUDGET_MS);
     t.match(told, { choices: ['One.', 'Two.'], report: { source: 'upstream', met: true } });
+    const fewer = await netted(t, choices(['One.'], [0], true));
+    t.match(await ask(fewer.here, body, BUDGET_MS), { choices: ['One.'], report: { source: 'upstream' } });
     const half = await netted(t, choices([TEXT, 'One'], [0]));
     const alone = await ask(half.here, { ...body, sortie: { net: 'land' } }, 1000);
     t.match(alone.error, { code: 'deadline_exceeded' }, 'one whole choice is no answer');
