@@ -9,7 +9,6 @@ import type { Architecture } from '../model/architecture.js';
 import { checkNoOthers, checkTensor, layerShapes } from './check.js';
 import { ConvertError } from './conversion-error.js';
 import type { ConvertOptions, Mode } from './convert-options.js';
-import { gpuKernel } from '../model/manifest.js';
 import type { ModelSource, PromptSource } from './source.js';
 import { LAYER, PROMPT_NORM, trunkLayer, type Part, type Tensors } from './tensors.js';
 
@@ -31,12 +30,11 @@ export function leadsGroup({ exit, group }: Pick<PromptSource, 'exit' | 'group'>
  * @throws ConvertError bad_option for a mode that the source lacks, or that an option does not allow
  */
 export function modesOf(
-  { modes, kernels, calibration, exitBlocks }: ConvertOptions,
+  { modes, calibration, exitBlocks }: ConvertOptions,
   { prompt }: Pick<ModelSource, 'prompt'>,
 ): readonly Mode[] {
   const all: readonly Mode[] = prompt?.hasFull === false ? ['prompt'] : prompt === null ? ['full'] : ['full', 'prompt'];
-  const gpu = gpuKernel(kernels);
-  const asked = modes ?? (gpu !== undefined && all.length > 1 ? ['full'] : all);
+  const asked = modes ?? all;
   const fault = (rule: string): ConvertError =>
     new ConvertError('bad_option', `--modes ${rule}, got ${asked.join(',')}`);
   if (asked.length === 0 || new Set(asked).size < asked.length) throw fault('must be full, prompt or full,prompt');
@@ -45,7 +43,6 @@ export function modesOf(
   if (!all.includes('full') && asked.includes('full'))
     throw fault("must be prompt for a source without the trunk's own projections behind the prompt exit");
   if (!asked.includes('prompt')) return asked;
-  if (gpu !== undefined) throw fault(`must be full with --kernels ${gpu}, since prompt exits run on CPUs`);
   for (const [option, file] of [
     ['--calibration', calibration],
     ['--exit-blocks', exitBlocks],

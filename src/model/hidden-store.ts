@@ -6,6 +6,7 @@ import type { Gpu } from '../runtime/device.js';
 import type { Environment } from '../runtime/environment.js';
 import { Session } from '../runtime/session.js';
 import { type ElementType, Tensor } from '../runtime/tensor.js';
+import { blocksOf } from './exit-blocks.js';
 import type { Manifest } from './manifest.js';
 import { keptBoundaries, stateBytes } from './memory.js';
 import { Graph } from './onnx-graph.js';
@@ -58,7 +59,7 @@ export function openStores(
   const store = (isPaged: boolean): HiddenStore => new HiddenStore(gpu, manifest, isPaged ? paged : batch, isPaged);
   return {
     boundaries: [null, ...manifest.stages].map((_, boundary) => store(boundary > 0 && kept.has(boundary))),
-    blocks: manifest.exits.flatMap(({ block }) => (block === null ? [] : store(false))),
+    blocks: blocksOf(manifest).map(() => store(false)),
   };
 }
 

@@ -18,7 +18,8 @@
  *   ends the loops, hidden_out has it, and the head has none.
  * - I counts the layers of the stage from 0. past and present are bound to the same memory.
  * - A unit with `prompt` has a keys graph too: what the positions from `position` on add to its KV caches. Its stage
- *   graph has present_k_J and present_v_J for each of its layers J, bound to the cache of the layer's group.
+ *   graph has present_k_J and present_v_J (k_out_J and v_out_J) for each of its layers J, bound to the cache of the
+ *   layer's group.
  * - norm is a row of the norm table; row 0 is the shared final norm.
  * - top_values are the K = min(64, V) largest logits in descending order. target_values are logits[targets].
  * - lse is the log-sum-exp of the logits, and lse_t that of logits * inv_temperature.
@@ -31,6 +32,8 @@
  * - stage   store FLOAT [R,H], next FLOAT [R1,H], rows_in i64 [T], rows_out i64 [T,1], the batch,
  *           k_I, v_I FLOAT [pages,page,KV,D] -> next_out, k_out_I, v_out_I
  * - batch   cumulative i32 [B+1], pasts i32 [B], table i32 [B,M], bounds i32 [3]
+ * - keys    store FLOAT [R,H], rows_in i64 [T], positions i64 [1,T], rows i64 [T,1], k_I, v_I FLOAT [pages*page,KV*D]
+ *           -> k_out_I, v_out_I
  * - head    as above
  * - select  logits, inv_temperature, targets -> selected f32 [N,3K]: values, ids, then lse, lse_t, target value
  * - argmax  logits -> ids i64 [N]

@@ -1,5 +1,6 @@
 /** The plan of a GPU's memory, before the model is loaded. */
 import { join } from 'node:path';
+import { blocksOf } from './exit-blocks.js';
 import { graphFiles } from './graphs.js';
 import type { Manifest, StageKernel } from './manifest.js';
 import { allocatedPerPosition, stateBytes } from './memory.js';
@@ -27,7 +28,7 @@ export function memoryPlan(
   const { hidden, heads, kvHeads, headDim, ffn, vocab } = manifest.architecture;
   const { page, pages, maxRows } = limits;
   const tokens = mostTokens(limits);
-  const stores = 1 + manifest.stages.length + manifest.exits.filter(({ block }) => block !== null).length;
+  const stores = 1 + manifest.stages.length + blocksOf(manifest).length;
   // States, products of attention with its copies of queries and keys, gate and up with their product, all in f16.
   const stage = tokens * 2 * (3 * hidden + 2 * (heads + 2 * kvHeads) * headDim + 3 * ffn);
   // Logits in f16, and four forms of them in f32 where tokens are sampled.

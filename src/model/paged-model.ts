@@ -10,17 +10,10 @@
 import type { Gpu, InputAreas } from '../runtime/device.js';
 import type { Environment } from '../runtime/environment.js';
 import type { Session } from '../runtime/session.js';
-import { elementBytes, hostI32, type Tensor } from '../runtime/tensor.js';
+import { elementBytes, hostI32 } from '../runtime/tensor.js';
 import { BindingCache, MAX_RANGES } from './binding-cache.js';
-import {
-  type BatchPart,
-  type BatchShape,
-  Control,
-  CONTROL_AREAS,
-  controlSizes,
-  intsOf,
-  writeLongs,
-} from './control.js';
+import { blocksOf } from './exit-blocks.js';
+import { type BatchPart, Control, intsOf, writeLongs } from './control.js';
 import {
   disposeUnits,
   exitIndexOf,
@@ -36,11 +29,21 @@ import type { StageKernel, Manifest } from './manifest.js';
 import { allocatedPerPosition } from './memory.js';
 import type { MemoryPlan } from './memory-plan.js';
 import { headSizes } from './head-memory.js';
+import { type AreaPlan, hasKeys, planAreas } from './paged-areas.js';
 import { PagedHead, type WantedRow } from './paged-head.js';
 import { MOST_PARTS, mostTokens, type PagedLimits, tablePages } from './paged-limits.js';
-import { isReplayed, openPlaces, type PagedUnit, sizesOf, writeBounds } from './paged-unit.js';
+import { PagedKeys } from './paged-keys.js';
+import {
+  isReplayed,
+  openPlaces,
+  type PagedMemory,
+  type PagedUnit,
+  sizesOf,
+  unitTensors,
+  writeBounds,
+} from './paged-unit.js';
 
-/** The work of a run, by unit index. */
+/** The work of a run, by unit index, or by the number of a unit's keys graphs (`keysOf`). */
 export interface PagedRun {
   /** Token ids that the first stage embeds; its batch has their positions. */
   readonly ids: readonly number[];
@@ -67,8 +70,7 @@ export class PagedModel implements Model {
   readonly device: Gpu;
   readonly manifest: Manifest;
   readonly environment: Environment;
-  /** Prompt exits run on CPUs alone. */
-  readonly prompt = null;
+  readonly prompt: Model['prompt'];
   readonly stages: readonly ModelUnit[];
   readonly exits: Model['exits'];
   readonly kernelFaults: readonly string[];
@@ -83,6 +85,8 @@ export class PagedModel implements Model {
   readonly #loader: GraphLoader;
   readonly #gpu: GpuTensors;
   readonly #units: readonly PagedUnit[];
+  /** Their numbers follow those of the units. */
+  readonly #keys: readonly PagedKeys[];
   readonly #embed: Session;
   readonly #embedBindings = new BindingCache(MAX_RANGES);
   readonly #inputs: InputAreas;
@@ -112,8 +116,10 @@ export class PagedModel implements Model {
     this.#embed = loader.session(manifest.embed);
     this.stages = manifest.stages.map((entry) => loader.unit(entry));
     this.exits = manifest.exits.map((entry) => ({ entry, block: entry.block && loader.unit(entry.block) }));
+    const { prompt } = manifest;
+    this.prompt = prompt ? { entry: prompt, block: prompt.block && loader.unit(prompt.block) } : null;
     this.kernelFaults = loader.kernelFaults;
-    const blocks = this.exits.flatMap(({ block }) => block ?? []);
+    const blocks = blocksOf(this);
     this.maxTokens = mostTokens(limits);
 
     this.#gpu = new GpuTensors(environment, device);
@@ -123,26 +129,14 @@ export class PagedModel implements Model {
     const most = { tokens: this.maxTokens, parts: Math.min(limits.maxRows, MOST_PARTS), pages: tablePages(limits) };
     const units = [...this.stages, ...blocks];
     const before = [this.maxTokens * 8, ...headSizes(limits.maxRows, units.length)];
-    const sizes = [...before, ...units.flatMap(() => controlSizes(most))];
-    const firstOf = (unit: number): number => before.length + unit * CONTROL_AREAS;
-    this.#inputs = device.allocInputs(sizes);
-    this.#used = sizes.map(() => 0);
+    const areas = planAreas(before, units, most);
+    this.#inputs = device.allocInputs(areas.sizes);
+    this.#used = areas.sizes.map(() => 0);
     this.#ids = intsOf(this.#inputs, IDS);
     this.#places = openPlaces(device, this.maxTokens);
-    this.#units = units.map(({ entry, sessions }, unit) => ({
-      entry,
-      source: itemAt(stores.boundaries, entry.boundary),
-      target:
-        unit < this.stages.length
-          ? itemAt(stores.boundaries, unit + 1)
-          : itemAt(stores.blocks, unit - this.stages.length),
-      sessions,
-      firstGraph: unit * 2 * (this.maxTokens + 1),
-      buffers: Array.from({ length: 2 * entry.layers }, () => device.alloc(this.#bufferBytes)),
-      control: new Control(this.#inputs, firstOf(unit), most, limits.page),
-      bounds: hostI32(3),
-      bindings: new BindingCache(MAX_RANGES),
-    }));
+    const controlOf = (number: number) => new Control(this.#inputs, areas.control(number), most, limits.page);
+    this.#units = units.map((unit, number) => this.#openUnit(unit, number, controlOf(number)));
+    this.#keys = this.#openKeys(controlOf, areas);
     const targets = this.#units.map(({ target }) => target);
     this.head = new PagedHead(source, this.#gpu, loader, limits.maxRows, targets, { areas: this.#inputs, first: HEAD });
   }
@@ -157,6 +151,12 @@ export class PagedModel implements Model {
     return exitIndexOf(this, layer);
   }
 
+  /** The number of a unit's keys graphs in a run; null: it has none. */
+  keysOf(unit: number): number | null {
+    const place = this.#keys.findIndex((keys) => keys.unit === this.#units[unit]);
+    return place < 0 ? null : this.#units.length + place;
+  }
+
   get bytesPerPosition(): number {
     return allocatedPerPosition(this.manifest);
   }
@@ -167,12 +167,15 @@ export class PagedModel implements Model {
     /** The unit whose control a unit's runs read. */
     const owners = new Map<number, number>();
     for (const { unit, kernel, parts, like } of units) {
-      const { control } = this.#unit(unit);
+      const control = this.#control(unit);
+      const keys = this.#keysAt(unit);
+      const isFilled = keys === null && isReplayed(kernel, parts);
+      if (keys !== null) this.#use(keys.area, [keys.place(parts)]);
       // A captured graph reads the addresses of its first run, and a filled batch is wider than its parts.
-      const owner = like === null || isReplayed(kernel, parts) ? unit : (owners.get(like) ?? unit);
+      const owner = like === null || isFilled ? unit : (owners.get(like) ?? unit);
       owners.set(unit, owner);
       if (owner !== unit) continue;
-      if (isReplayed(kernel, parts)) control.fillBucket(parts, this.limits.pages);
+      if (isFilled) control.fillBucket(parts, this.limits.pages);
       else control.fill(parts);
       this.#use(control.first, control.used);
     }
@@ -182,7 +185,12 @@ export class PagedModel implements Model {
     this.#inputs.upload(this.#used);
 
     if (ids.length > 0) this.#runEmbed(ids.length);
-    for (const { unit, kernel, parts } of units) this.#runUnit(unit, owners.get(unit) ?? unit, kernel, parts);
+    for (const { unit, kernel, parts } of units) {
+      const owner = owners.get(unit) ?? unit;
+      const keys = this.#keysAt(unit);
+      if (keys === null) this.#runUnit(unit, owner, kernel, parts);
+      else keys.run(kernel, this.#control(owner), owner, sizesOf(parts).tokens);
+    }
     if (head !== null) this.head.logits(head.rows.length);
   }
 
@@ -194,9 +202,10 @@ export class PagedModel implements Model {
   dispose(): void {
     this.#embedBindings.dispose();
     for (const { bindings } of this.#units) bindings.dispose();
+    for (const keys of this.#keys) keys.dispose();
     this.head.dispose();
     this.#embed.dispose();
-    disposeUnits([...this.stages, ...this.exits.flatMap(({ block }) => block ?? [])]);
+    disposeUnits([...this.stages, ...blocksOf(this)]);
     this.#loader.dispose();
     this.device.dispose();
   }
@@ -208,8 +217,37 @@ export class PagedModel implements Model {
     return [pages + 1, page, kvHeads, headDim];
   }
 
+  get #memory(): PagedMemory {
+    return { gpu: this.#gpu, dims: this.#cacheDims, type: this.manifest.floatType, places: this.#places };
+  }
+
   get #bufferBytes(): number {
     return this.#cacheDims.reduce((product, dim) => product * dim, elementBytes(this.manifest.floatType));
+  }
+
+  #openUnit({ entry, sessions, keys }: ModelUnit, unit: number, control: Control): PagedUnit {
+    const isStage = unit < this.stages.length;
+    return {
+      entry,
+      ...(keys && { keys }),
+      source: itemAt(this.boundaries, entry.boundary),
+      target: isStage ? itemAt(this.boundaries, unit + 1) : itemAt(this.blocks, unit - this.stages.length),
+      sessions,
+      firstGraph: unit * 2 * (this.maxTokens + 1),
+      buffers: Array.from({ length: 2 * entry.layers }, () => this.device.alloc(this.#bufferBytes)),
+      control,
+      bounds: hostI32(3),
+      bindings: new BindingCache(MAX_RANGES),
+    };
+  }
+
+  #openKeys(controlOf: (number: number) => Control, { positions }: AreaPlan): PagedKeys[] {
+    const [pages = 0, page = 0, heads = 0, dim = 0] = this.#cacheDims;
+    const shape = { positions: pages * page, width: heads * dim, type: this.manifest.floatType };
+    return this.#units.filter(hasKeys).map((unit, place) => {
+      const control = controlOf(this.#units.length + place);
+      return new PagedKeys(unit, this.#gpu, { areas: this.#inputs, control, area: positions(place) }, shape);
+    });
   }
 
   #use(first: number, bytes: readonly number[]): void {
@@ -218,6 +256,14 @@ export class PagedModel implements Model {
 
   #unit(unit: number): PagedUnit {
     return itemAt(this.#units, unit);
+  }
+
+  #keysAt(number: number): PagedKeys | null {
+    return this.#keys[number - this.#units.length] ?? null;
+  }
+
+  #control(number: number): Control {
+    return (this.#keysAt(number) ?? this.#unit(number)).control;
   }
 
   #runEmbed(tokens: number): void {
@@ -233,7 +279,7 @@ export class PagedModel implements Model {
 
   #runUnit(index: number, owner: number, kernel: StageKernel, parts: readonly BatchPart[]): void {
     const unit = this.#unit(index);
-    const { control } = this.#unit(owner);
+    const control = this.#control(owner);
     const session = sessionOf(unit, kernel);
     const isGraph = isReplayed(kernel, parts);
     const shape = isGraph ? control.shape : { ...sizesOf(parts), pages: control.shape.pages };
@@ -244,35 +290,9 @@ export class PagedModel implements Model {
       session.bind({
         // A graph for each number of rows, and for short and for long sequences.
         ...(isGraph && { graph: unit.firstGraph + 2 * tokens + Number(isLong) }),
-        ...this.#tensorsOf(unit, control, shape),
+        ...unitTensors(unit, control, shape, this.#memory),
       }),
     );
-  }
-
-  #tensorsOf({ source, target, buffers, bounds }: PagedUnit, control: Control, { tokens, parts, pages }: BatchShape) {
-    const gpu = this.#gpu;
-    const caches = (suffix: string): Record<string, Tensor> =>
-      Object.fromEntries(
-        buffers.map((buffer, i) => [
-          `${i % 2 === 0 ? 'k' : 'v'}${suffix}_${i >> 1}`,
-          gpu.at(buffer, this.#cacheDims, this.manifest.floatType),
-        ]),
-      );
-    const rowsOf = ({ isPaged }: HiddenStore): bigint => (isPaged ? control.rows : this.#places);
-    return {
-      hostInputs: { bounds: bounds.tensor(this.environment, [3]) },
-      inputs: {
-        store: source.tensor(),
-        next: target.tensor(),
-        rows_in: gpu.at(rowsOf(source), [tokens], 'i64'),
-        rows_out: gpu.at(rowsOf(target), [tokens, 1], 'i64'),
-        cumulative: gpu.at(control.cumulative, [parts + 1], 'i32'),
-        pasts: gpu.at(control.pasts, [parts], 'i32'),
-        table: gpu.at(control.table, [parts, pages], 'i32'),
-        ...caches(''),
-      },
-      outputs: { next_out: target.tensor(), ...caches('_out') },
-    };
   }
 }
 

@@ -1,10 +1,11 @@
 /** A unit of a paged model, and the batches that it runs. */
 import type { Gpu } from '../runtime/device.js';
-import type { hostI32 } from '../runtime/tensor.js';
+import type { BindingSpec } from '../runtime/session.js';
+import type { ElementType, hostI32, Tensor } from '../runtime/tensor.js';
 import type { BindingCache } from './binding-cache.js';
 import type { BatchPart, BatchShape, Control } from './control.js';
 import type { ModelUnit } from './graphs.js';
-import type { HiddenStore } from './hidden-store.js';
+import type { GpuTensors, HiddenStore } from './hidden-store.js';
 import { isCaptured, type StageKernel } from './manifest.js';
 
 export interface PagedUnit extends ModelUnit {
@@ -13,7 +14,7 @@ export interface PagedUnit extends ModelUnit {
   readonly target: HiddenStore;
   /** Number of the unit's first captured graph: loops share a session, and each captures graphs of its own. */
   readonly firstGraph: number;
-  /** K and V of layer i are buffers 2i and 2i + 1. */
+  /** K and V of KV cache i are buffers 2i and 2i + 1. */
   readonly buffers: readonly bigint[];
   readonly control: Control;
   /**
@@ -22,6 +23,58 @@ export interface PagedUnit extends ModelUnit {
    */
   readonly bounds: ReturnType<typeof hostI32>;
   readonly bindings: BindingCache;
+}
+
+/**
+ * Names of a stage graph's KV caches with their buffers. Of a prompt exit's layers, each has an output over the cache
+ * of its group.
+ */
+function cachesOf({ entry, buffers }: PagedUnit, suffix: '' | '_out'): (readonly [string, bigint])[] {
+  const { layers, group } = suffix === '' || !entry.prompt ? { layers: entry.layers, group: 1 } : entry.prompt;
+  return Array.from({ length: layers }, (_, layer) =>
+    ['k', 'v'].map((part, i) => {
+      const buffer = buffers[2 * Math.floor(layer / group) + i];
+      if (buffer === undefined) throw new RangeError(`layer ${layer} of ${entry.name} has no KV cache`);
+      return [`${part}${suffix}_${layer}`, buffer] as const;
+    }),
+  ).flat();
+}
+
+/** Memory that the runs of all units share. */
+export interface PagedMemory {
+  readonly gpu: GpuTensors;
+  /** Of each KV buffer. */
+  readonly dims: readonly number[];
+  readonly type: ElementType;
+  /** Rows 0, 1, 2 ... of stores without pages. */
+  readonly places: bigint;
+}
+
+/** The tensors of a stage graph, over a batch on the device. The caller disposes them. */
+export function unitTensors(
+  unit: PagedUnit,
+  control: Control,
+  { tokens, parts, pages }: BatchShape,
+  { gpu, dims, type, places }: PagedMemory,
+): BindingSpec {
+  const { source, target, bounds } = unit;
+  const caches = (suffix: '' | '_out'): Record<string, Tensor> =>
+    Object.fromEntries(cachesOf(unit, suffix).map(([name, buffer]) => [name, gpu.at(buffer, dims, type)]));
+  const rowsOf = ({ isPaged }: HiddenStore): bigint => (isPaged ? control.rows : places);
+  return {
+    hostInputs: { bounds: bounds.tensor(gpu.environment, [3]) },
+    inputs: {
+      store: source.tensor(),
+      next: target.tensor(),
+      rows_in: gpu.at(rowsOf(source), [tokens], 'i64'),
+      rows_out: gpu.at(rowsOf(target), [tokens, 1], 'i64'),
+      cumulative: gpu.at(control.cumulative, [parts + 1], 'i32'),
+      pasts: gpu.at(control.pasts, [parts], 'i32'),
+      table: gpu.at(control.table, [parts, pages], 'i32'),
+      ...caches(''),
+    },
+    outputs: { next_out: target.tensor(), ...caches('_out') },
+  };
 }
 
 /** Beyond this length the provider splits the sequences of a decode batch among more blocks of the GPU. */

@@ -5,12 +5,11 @@ import { convert } from '../../src/convert/convert.js';
 import { inspect } from '../../src/convert/inspect.js';
 import type { Mode } from '../../src/convert/convert-options.js';
 import type { Executor } from '../../src/engine/execution/executor.js';
-import { chunksOnly } from '../../src/engine/execution/step-batch.js';
 import type { KernelName } from '../../src/model/manifest.js';
-import type { Slot } from '../../src/scheduler/kv/slot.js';
-import { advance, decodeRows, distance, makeExecutor, openSlot, rms } from '../engine/helper.js';
+import { decodeRows, distance, makeExecutor, openSlot, rms } from '../engine/helper.js';
 import { promptModel, writePromptModel, type PromptModel } from './prompt-models.js';
 import { promptLogits } from './prompt-reference.js';
+import { inChunks, WAYS } from './prompt-ways.js';
 
 /** Largest difference of a logit in fp32, and root mean squares of rounded weights and activations, on logits of 4. */
 const BOUND = 1e-3;
@@ -26,52 +25,6 @@ async function converted(t: Test, model: PromptModel, modes?: Mode, kernel: Kern
   await convert({ ...options, source, out, kernels: [kernel], compress: false, force: false });
   return out;
 }
-
-/** A way to process the positions in front of the last one. */
-type Way = (executor: Executor, slot: Slot, exit: number, end: number) => void;
-
-/** Runs chunks whose states nothing reads, as a prompt does. */
-function inChunks(executor: Executor, slot: Slot, index: number, end: number, most: number): void {
-  const exit = executor.exit(index);
-  while (slot.least(exit.needed) < end)
-    executor.run(chunksOnly({ slot, exit, end: Math.min(end, slot.least(exit.needed) + most) }));
-}
-
-const WAYS: Readonly<Record<string, Way>> = {
-  'one chunk': (executor, slot, exit, end) => {
-    inChunks(executor, slot, exit, end, 128);
-  },
-  'chunks of 5': (executor, slot, exit, end) => {
-    inChunks(executor, slot, exit, end, 5);
-  },
-  'states that are read': (executor, slot, exit, end) => {
-    if (end > 0) advance(executor, slot, exit, end);
-  },
-  decode: (executor, slot, exit, end) => {
-    const { tokens } = slot;
-    for (let length = 1; length <= end; length++) {
-      slot.tokens = tokens.slice(0, length);
-      decodeRows(executor, [{ slot, exit: executor.exit(exit) }]);
-    }
-    slot.tokens = tokens;
-  },
-  rollback: (executor, slot, exit, end) => {
-    const { tokens } = slot;
-    const kept = Math.floor(end / 2);
-    slot.tokens = [...tokens.slice(0, kept), ...tokens.toReversed()].slice(0, end + 1);
-    inChunks(executor, slot, exit, end, 128);
-    slot.truncate(kept);
-    slot.tokens = tokens;
-    inChunks(executor, slot, exit, end, 128);
-  },
-  'a copied prefix': (executor, slot, exit, end) => {
-    const source = openSlot(executor, slot.tokens);
-    inChunks(executor, source, exit, end, 128);
-    executor.table.copyPrefix(source, slot, Math.floor(end / 2));
-    executor.table.drop(source);
-    inChunks(executor, slot, exit, end, 7);
-  },
-};
 
 /** Decodes the last of several numbers of positions in one step, each in a slot of its own. */
 function check(t: Test, executor: Executor, exit: number, expected: readonly Float64Array[], rounded?: number): void {
@@ -157,17 +110,6 @@ void t.test('a group of layers has one KV cache', async (t) => {
   t.match(block, { name: 'prompt-2', boundary: 1, layers: 2, prompt: { exit: 2, layers: 4, group: 3 } });
   const files = graphs.map(({ file }) => file);
   t.ok(files.includes('prompt-2-keys.fp32.onnx'), files.join(', '));
-});
-
-void t.test('a folder for GPUs has full depth alone', async (t) => {
-  const { manifest } = await inspect(
-    await converted(t, promptModel('Llama', { layers: 3, exit: 1, group: 1 }), undefined, 'fp16'),
-  );
-  t.equal(manifest.prompt, undefined);
-  t.strictSame(
-    manifest.exits.map(({ block }) => block),
-    [null],
-  );
 });
 
 void t.test('both modes share the weights that are the same', async (t) => {

@@ -138,16 +138,6 @@ void t.test('models with a faulty prompt exit are rejected', (t) =>
       folder({}, (weights) => weights.delete('model.layers.2.self_attn.k_proj.weight')),
       { ...exits, modes: ['full'] },
     ),
-    badOption(
-      'a GPU',
-      /--modes must be full with --kernels fp16, since prompt exits run on CPUs, got full,prompt/,
-      folder(),
-      {
-        ...exits,
-        modes: ['full', 'prompt'],
-        kernels: ['fp16'],
-      },
-    ),
     badOption('a calibration', /--modes must be full with --calibration, .*, got full,prompt/, folder(), {
       ...exits,
       kernels: ['w8a8'],

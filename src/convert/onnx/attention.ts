@@ -30,7 +30,10 @@ export async function attention(build: LayerBuilder, x: string, values: StageVal
     isPacked && values.queryGrowth === null
       ? [projected, '', '']
       : await separate(build, projected, values.queryGrowth, queryScale);
-  if (build.options.isPaged) return outputOf(build, await pagedAttention(build, query, tables));
+  if (build.options.isPaged) {
+    const norms = arch.qkNorm === 'head' ? await headNorms(build) : null;
+    return outputOf(build, pagedAttention(build, query, { cache: pagesOf(build, index), tables, norms }));
+  }
   const quantized = kvType === 'i8' ? kvScales(graph, id, kvHeads * headDim, layer.calibration) : null;
   return outputOf(build, slotAttention(build, query, { cache: pastOf(build, index), tables, quantized }));
 }
@@ -89,32 +92,44 @@ export async function outputOf(build: LayerBuilder, attended: string): Promise<s
   return build.graph.node('Add', [output, await build.vector('o.bias', 'oBias')], [`${build.id}.o.biased`]);
 }
 
-/**
- * Adds the attention over a KV cache in pages, [T, heads * head_dim]. It normalizes heads of queries and keys itself.
- */
-async function pagedAttention(
+/** Adds the inputs of one KV cache in pages. @returns their names */
+export function pagesOf({ graph, arch, options }: LayerBuilder, cache: number): string[] {
+  const dims = ['pages', 'page', arch.kvHeads, arch.headDim];
+  return ['k', 'v'].map((value) => graph.input(`${value}_${cache}`, options.floatType, dims));
+}
+
+async function headNorms(build: LayerBuilder): Promise<readonly [q: string, k: string]> {
+  return [await build.vector('q_norm', 'qNorm'), await build.vector('k_norm', 'kNorm')];
+}
+
+interface PagedAttention {
+  /** Names of the cache's inputs. */
+  readonly cache: readonly string[];
+  readonly tables: readonly [cos: string, sin: string] | null | undefined;
+  /** Norms of each head that the operator applies itself; null: none. */
+  readonly norms: readonly [q: string, k: string] | null;
+}
+
+/** Adds the attention over a KV cache in pages, [T, heads * head_dim], and its outputs, bound to the same memory. */
+export function pagedAttention(
   build: LayerBuilder,
-  query: string[],
-  tables: readonly [string, string] | null | undefined,
-): Promise<string> {
+  query: readonly string[],
+  { cache, tables, norms }: PagedAttention,
+): string {
   const { graph, arch, layer, id, index } = build;
-  const { floatType } = build.options;
-  const cache = ['pages', 'page', arch.kvHeads, arch.headDim];
-  const [past, present] = ['', '_out'].map((suffix) => [`k${suffix}_${index}`, `v${suffix}_${index}`]);
-  for (const value of past ?? []) graph.input(value, floatType, cache);
-  for (const value of present ?? []) graph.output(value, floatType, cache);
-  const norms =
-    arch.qkNorm === 'head' ? [await build.vector('q_norm', 'qNorm'), await build.vector('k_norm', 'kNorm')] : ['', ''];
+  const present = ['k', 'v'].map((value) => `${value}_out_${index}`);
+  const dims = ['pages', 'page', arch.kvHeads, arch.headDim];
+  for (const value of present) graph.output(value, build.options.floatType, dims);
   const inputs = [
     ...query,
-    ...(past ?? []),
+    ...cache,
     'cumulative',
     'pasts',
     'table',
     ...(tables ?? ['', '']),
     // Inputs of other layouts.
     ...['', ''],
-    ...norms,
+    ...(norms ?? ['', '']),
     // Scales of quantized caches.
     ...['', ''],
     'bounds',
@@ -122,13 +137,13 @@ async function pagedAttention(
   return graph.node(
     'PagedAttention',
     inputs,
-    [`${id}.attention.out`, ...(present ?? [])],
+    [`${id}.attention.out`, ...present],
     {
       num_heads: arch.heads,
       kv_num_heads: arch.kvHeads,
       do_rotary: tables ? 1 : 0,
       scale: { float: arch.attentionScale },
-      ...(arch.qkNorm === 'head' ? { qk_norm_epsilon: { float: arch.normEps } } : {}),
+      ...(norms === null ? {} : { qk_norm_epsilon: { float: arch.normEps } }),
       ...(layer.kind.window === null ? {} : { local_window_size: layer.kind.window }),
       ...(arch.softcap === null ? {} : { softcap: { float: arch.softcap } }),
     },
@@ -176,11 +191,12 @@ async function separate(
 
 /** Normalizes each head, or all heads together. */
 export function normalized(build: LayerBuilder, x: string, scale: string, heads: number): string {
-  const { graph, arch } = build;
+  const { graph, arch, options } = build;
   if (arch.qkNorm === 'all') return build.norm(x, scale, `${x}.normed`);
   // Zeros keep the dimensions of positions.
-  const byHead = graph.ints(`attention.by_head.${heads}`, 0, 0, heads, arch.headDim);
-  const joined = graph.ints(`attention.joined.${heads}`, 0, 0, heads * arch.headDim);
+  const places = options.isPaged ? [0] : [0, 0];
+  const byHead = graph.ints(`attention.by_head.${heads}`, ...places, heads, arch.headDim);
+  const joined = graph.ints(`attention.joined.${heads}`, ...places, heads * arch.headDim);
   const rows = graph.node('Reshape', [x, byHead], [`${x}.heads`]);
   return graph.node('Reshape', [build.norm(rows, scale, `${x}.normed`), joined], [`${x}.joined`]);
 }

@@ -11,10 +11,20 @@ import type { PromptSource } from '../source.js';
 import { PROMPT_NORM, type Part, type SourceTensor } from '../tensors.js';
 import { kernelWidth } from '../rotary-order.js';
 import { linearWeight, scaled } from '../weight.js';
-import { concat, normalized, outputOf, pastOf, queryScaleOf, slotAttention, type StageValues } from './attention.js';
+import {
+  concat,
+  normalized,
+  outputOf,
+  pagedAttention,
+  pagesOf,
+  pastOf,
+  queryScaleOf,
+  slotAttention,
+  type StageValues,
+} from './attention.js';
 import { LayerBuilder, type StageLayer, type StageOptions } from './layer.js';
 import { addLinear } from './linear.js';
-import { mlp, Residual, rotaryTables, slotInputs } from './stage.js';
+import { gatherStates, mlp, Residual, rotaryTables, scatterStates, stageInputs } from './stage.js';
 import { storeFloats } from './vectors.js';
 
 /** The layers behind a prompt exit, from the first on; their sources have the exit's own projections. */
@@ -42,7 +52,10 @@ async function partsOf(
   return { prompt, layers, graph, builds, rotary };
 }
 
-/** Adds the keys and values of each KV cache from the states `hidden`: names of values [B, S, kv_heads * head_dim]. */
+/**
+ * Adds the keys and values of each KV cache from the states `hidden`: names of values [B, S, kv_heads * head_dim],
+ * or [T, kv_heads * head_dim] in pages.
+ */
 async function keysAndValues({ graph, builds, prompt }: Parts): Promise<(readonly [k: string, v: string])[]> {
   const [first] = builds;
   if (first === undefined) throw new RangeError('a prompt exit needs a layer behind it');
@@ -82,25 +95,27 @@ export async function promptStageGraph(
 ): Promise<Graph> {
   const parts = await partsOf(name, set, arch, store, options);
   const { graph, builds, rotary, prompt } = parts;
-  const stream = new Residual(graph, arch, slotInputs(graph, arch, options.floatType));
+  const stream = new Residual(graph, arch, stageInputs(graph, arch, options));
   const pairs = await keysAndValues(parts);
   const [first] = builds;
-  const caches = pairs.map((_, cache) => (first === undefined ? [] : pastOf(first, cache)));
+  const cacheOf = options.isPaged ? pagesOf : pastOf;
+  const caches = pairs.map((_, cache) => (first === undefined ? [] : cacheOf(first, cache)));
   for (const [i, build] of builds.entries()) {
     const group = Math.floor(i / prompt.group);
     const x = await stream.input(build, 'attn_norm', 'attnNorm');
     const { rotary: table } = build.layer.kind;
-    const attended = slotAttention(build, [await queries(build, x), ...(pairs[group] ?? [])], {
-      cache: caches[group] ?? [],
-      tables: table === null ? null : rotary.get(table),
-      quantized: null,
-    });
+    const values = { cache: caches[group] ?? [], tables: table === null ? null : rotary.get(table) };
+    const query = [await queries(build, x), ...(pairs[group] ?? [])];
+    const attended = options.isPaged
+      ? pagedAttention(build, query, { ...values, norms: null })
+      : slotAttention(build, query, { ...values, quantized: null });
     await stream.add(build, await outputOf(build, attended), 'attn_out_norm', 'attnOutNorm');
     const out = await mlp(build, await stream.input(build, 'mlp_norm', 'mlpNorm'));
     await stream.add(build, out, 'mlp_out_norm', 'mlpOutNorm');
     done();
   }
-  stream.end('hidden_out');
+  stream.end(options.isPaged ? 'states' : 'hidden_out');
+  if (options.isPaged) scatterStates(graph);
   return graph;
 }
 
@@ -113,14 +128,14 @@ export async function promptKeysGraph(
   options: StageOptions,
 ): Promise<Graph> {
   const parts = await partsOf(name, set, arch, store, options);
-  const { graph, builds, rotary, prompt } = parts;
+  if (options.isPaged) return pagedKeys(parts, arch, options);
+  const { graph } = parts;
   graph.input('hidden', options.floatType, ['B', 'S', arch.hidden]);
   graph.input('position', 'i64', [1]);
   const pairs = await keysAndValues(parts);
   const byHead = graph.ints('prompt.by_head', 0, 0, arch.kvHeads, arch.headDim);
   for (const [cache, [key, value]] of pairs.entries()) {
-    const kind = builds[cache * prompt.group]?.layer.kind.rotary ?? null;
-    const tables = kind === null ? null : rotary.get(kind);
+    const turn = rotationOf(parts, cache);
     for (const [part, x] of [
       ['key', key],
       ['value', value],
@@ -128,9 +143,37 @@ export async function promptKeysGraph(
       const out = `${part}_${cache}`;
       graph.output(out, options.floatType, ['B', arch.kvHeads, 'S', arch.headDim]);
       const rows = graph.node('Reshape', [x, byHead], [`${out}.rows`]);
-      const turned = part === 'key' && tables != null;
+      const turned = part === 'key' && turn !== null;
       const heads = graph.node('Transpose', [rows], [turned ? `${out}.heads` : out], { perm: [0, 2, 1, 3] });
-      if (turned) rotate(graph, arch, heads, [...tables], kernelWidth(arch.rotary[kind ?? 0] ?? NO_ROTARY), out);
+      if (turned) turn(heads, 'position', out);
+    }
+  }
+  return graph;
+}
+
+/** The keys graph of a KV cache in pages, whose positions are rows [pages * page, kv_heads * head_dim]. */
+async function pagedKeys(parts: Parts, arch: Architecture, { floatType }: StageOptions): Promise<Graph> {
+  const { graph } = parts;
+  const width = arch.kvHeads * arch.headDim;
+  gatherStates(graph, arch.hidden, floatType);
+  graph.input('positions', 'i64', [1, 'T']);
+  graph.input('rows', 'i64', ['T', 1]);
+  const batch = graph.ints('prompt.batch', 1, -1, width);
+  const flat = graph.ints('prompt.flat', -1, width);
+  for (const [cache, [key, value]] of (await keysAndValues(parts)).entries()) {
+    const turn = rotationOf(parts, cache);
+    let keys = key;
+    if (turn !== null) {
+      const turned = turn(graph.node('Reshape', [key, batch], [`${key}.batch`]), 'positions', `${key}.turned`);
+      keys = graph.node('Reshape', [turned, flat], [`${key}.flat`]);
+    }
+    for (const [part, rows] of [
+      ['k', keys],
+      ['v', value],
+    ] as const) {
+      const before = graph.input(`${part}_${cache}`, floatType, ['P', width]);
+      graph.output(`${part}_out_${cache}`, floatType, ['P', width]);
+      graph.node('ScatterND', [before, 'rows', rows], [`${part}_out_${cache}`]);
     }
   }
   return graph;
@@ -138,13 +181,23 @@ export async function promptKeysGraph(
 
 const NO_ROTARY = { theta: 1, width: 0, scaling: null };
 
-/** Adds the rotation of attention to keys [B, kv_heads, S, head_dim] from `position` on. */
-function rotate(graph: Graph, arch: Architecture, keys: string, tables: string[], width: number, out: string): void {
+/** Adds the rotation of attention to keys of these positions. @returns its output */
+type Rotation = (keys: string, positions: string, out: string) => string;
+
+/** @returns null for a KV cache whose keys have no rotation */
+function rotationOf({ graph, builds, rotary, prompt }: Parts, cache: number): Rotation | null {
+  const build = builds[cache * prompt.group];
+  const kind = build?.layer.kind.rotary ?? null;
+  const tables = kind === null ? undefined : rotary.get(kind);
+  if (build === undefined || kind === null || tables === undefined) return null;
+  const { arch } = build;
+  const width = kernelWidth(arch.rotary[kind] ?? NO_ROTARY);
   const attributes = { num_heads: arch.kvHeads, rotary_embedding_dim: width < arch.headDim ? width : 0 };
-  graph.node('RotaryEmbedding', [keys, 'position', ...tables], [out], attributes, MICROSOFT);
+  return (keys, positions, out) =>
+    graph.node('RotaryEmbedding', [keys, positions, ...tables], [out], attributes, MICROSOFT);
 }
 
-/** Adds the queries of a layer [B, S, heads * head_dim], with their norm, bias and scale. */
+/** Adds the queries of a layer, with their norm, bias and scale. */
 async function queries(build: LayerBuilder, x: string): Promise<string> {
   const { graph, arch, store, options, id } = build;
   const scale = queryScaleOf(build);

@@ -22,7 +22,7 @@ export async function stageGraph(
   const { floatType } = options;
   const graph = new Graph(name);
   const rotary = await rotaryTables(graph, layers, arch, store, options);
-  const start = options.isPaged ? pagedInputs(graph, arch, floatType) : slotInputs(graph, arch, floatType);
+  const start = stageInputs(graph, arch, options);
   const values = { rotary, queryGrowth: arch.queryGrowth && queryGrowth(graph, arch.queryGrowth, floatType) };
 
   const stream = new Residual(graph, arch, start);
@@ -41,13 +41,22 @@ export async function stageGraph(
     const scale = await storeFloats(store, 'loop.norm', [arch.hidden], floatType, () => loopNorm.rows(0, 1));
     stream.endNormed(out, graph.weight(scale));
   }
-  // Input and output are bound to the same memory, so no other row moves.
-  if (options.isPaged) graph.node('ScatterND', ['next', 'rows_out', out], ['next_out']);
+  if (options.isPaged) scatterStates(graph);
   return graph;
 }
 
+/** Adds the inputs and the output of a stage. @returns the states of its positions */
+export function stageInputs(graph: Graph, arch: Architecture, { isPaged, floatType }: StageOptions): string {
+  return isPaged ? pagedInputs(graph, arch, floatType) : slotInputs(graph, arch, floatType);
+}
+
+/** Writes `states` to rows of the next store. Input and output are bound to the same memory, so no other row moves. */
+export function scatterStates(graph: Graph): void {
+  graph.node('ScatterND', ['next', 'rows_out', 'states'], ['next_out']);
+}
+
 /** Adds the inputs and the output of a stage whose KV cache has slots. */
-export function slotInputs(graph: Graph, arch: Architecture, floatType: FloatType): string {
+function slotInputs(graph: Graph, arch: Architecture, floatType: FloatType): string {
   graph.input('hidden', floatType, ['B', 'S', arch.hidden]);
   graph.input('seqlens_k', 'i32', ['B']);
   graph.input('total_len', 'i32', [1]);
@@ -65,11 +74,16 @@ function pagedInputs(graph: Graph, { hidden }: Architecture, floatType: FloatTyp
   graph.input('pasts', 'i32', ['B']);
   graph.input('table', 'i32', ['B', 'M']);
   graph.input('bounds', 'i32', [3]);
-  graph.input('store', floatType, ['R', hidden]);
   graph.input('next', floatType, ['R1', hidden]);
-  graph.input('rows_in', 'i64', ['T']);
   graph.input('rows_out', 'i64', ['T', 1]);
   graph.output('next_out', floatType, ['R1', hidden]);
+  return gatherStates(graph, hidden, floatType);
+}
+
+/** Adds the rows of a store that a graph reads. @returns the states [T, H] */
+export function gatherStates(graph: Graph, hidden: number, floatType: FloatType): string {
+  graph.input('store', floatType, ['R', hidden]);
+  graph.input('rows_in', 'i64', ['T']);
   return graph.node('Gather', ['store', 'rows_in'], ['hidden'], { axis: 0 });
 }
 

@@ -28,7 +28,7 @@ export class PagedUnitRuns implements UnitRuns {
   }
 
   chunk(unit: number, kernel: StageKernel, context: number, positions: number): void {
-    this.#run(unit, kernel, [{ past: context, count: positions }]);
+    this.#run(this.#model.keysOf(unit) ?? unit, kernel, [{ past: context, count: positions }]);
   }
 
   embed(rows: number): void {
@@ -61,7 +61,11 @@ export class PagedUnitRuns implements UnitRuns {
     this.embed(this.#model.maxTokens);
     const { stages } = this.#units;
     const all = stages.flatMap(({ sessions }, unit) => [...sessions.keys()].map((kernel) => ({ unit, kernel })));
-    for (const { unit, kernel } of all) this.#run(unit, kernel, parts);
+    for (const { unit, kernel } of all) {
+      this.#run(unit, kernel, parts);
+      const keys = this.#model.keysOf(unit);
+      if (keys !== null) this.#run(keys, kernel, parts);
+    }
     this.head(maxRows);
     // Graphs are captured last: memory that a first run keeps for good is not theirs.
     for (const { unit, kernel } of all)

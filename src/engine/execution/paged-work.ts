@@ -1,7 +1,15 @@
 /** Positions that the units of a paged model run together: for each unit one part of each slot. */
 import type { BatchPart } from '../../model/control.js';
 import type { Slot } from '../../scheduler/kv/slot.js';
-import type { Frontier, Span } from './step-batch.js';
+import type { Chunk, Frontier, Span } from './step-batch.js';
+
+/** The keys graphs of a unit behind a prompt exit. */
+export interface KeysUnit {
+  /** Their number among the units. */
+  readonly number: number;
+  /** Whether tokens of the answer run the trunk's layers. */
+  readonly isTrunk: boolean;
+}
 
 /** Positions of a slot that a unit runs. */
 export interface Part extends BatchPart {
@@ -16,9 +24,12 @@ export class PagedWork {
   readonly ids: number[] = [];
   /** By unit, in the order in which the spans came. */
   readonly #parts: readonly Map<Slot, Part>[];
+  readonly #keys: ReadonlyMap<number, KeysUnit>;
 
-  constructor(units: number) {
+  /** @param units with the keys graphs, by the unit that has them */
+  constructor(units: number, keys: ReadonlyMap<number, KeysUnit>) {
     this.#parts = Array.from({ length: units }, () => new Map<Slot, Part>());
+    this.#keys = keys;
   }
 
   of(unit: number): readonly Part[] {
@@ -32,20 +43,34 @@ export class PagedWork {
   /**
    * Adds the positions that the units of a span lack. Those of a slot with a part go on behind it.
    * @param pages the slot's block table
+   * @param answerFrom positions in front of it make keys alone behind a prompt exit (Chunk)
    * @returns the first position of the last unit that lacks any; null where none does
    */
-  add({ slot, exit, end }: Span, frontier: Frontier, pages: readonly number[]): number | null {
+  add({ slot, exit, end }: Span, frontier: Frontier, pages: readonly number[], answerFrom = 0): number | null {
     let last: number | null = null;
     for (const unit of exit.needed) {
       const start = frontier(slot, unit);
       if (start >= end) continue;
       last = start;
-      const part = this.find(unit, slot);
-      if (part === undefined)
-        this.#parts[unit]?.set(slot, { slot, past: start, count: end - start, pages, first: NaN });
-      else part.count += end - start;
+      const keys = this.#keys.get(unit);
+      const between = keys === undefined ? start : Math.min(Math.max(answerFrom, start), end);
+      if (keys !== undefined) this.#extend(keys.number, slot, start, between, pages);
+      this.#extend(unit, slot, between, end, pages);
     }
     return last;
+  }
+
+  /** The position from which a chunk's layers behind a prompt exit run. */
+  answerFrom({ exit, end, answerFrom = end, read }: Chunk): number {
+    if (read !== undefined) return 0;
+    return this.#keys.get(exit.block ?? NaN)?.isTrunk === true ? answerFrom : end;
+  }
+
+  #extend(unit: number, slot: Slot, start: number, end: number, pages: readonly number[]): void {
+    if (start >= end) return;
+    const part = this.find(unit, slot);
+    if (part === undefined) this.#parts[unit]?.set(slot, { slot, past: start, count: end - start, pages, first: NaN });
+    else part.count += end - start;
   }
 
   /** Gives each part its place in its unit's batch. @param draft tokens behind those of a slot */

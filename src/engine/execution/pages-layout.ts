@@ -17,7 +17,7 @@ import { type ExitUnits, stageAt, type Units, unitsOf } from '../../scheduler/kv
 import type { KernelChoice } from './kernels.js';
 import type { Layout } from './layout.js';
 import { PagedUnitRuns } from './paged-unit-runs.js';
-import { type Part, PagedWork } from './paged-work.js';
+import { type KeysUnit, type Part, PagedWork } from './paged-work.js';
 import { type Chunk, type Frontier, frontierBehind, rowSpans, type Span, type StepBatch } from './step-batch.js';
 
 /** A position whose logits are wanted, with the exit that computes them. */
@@ -37,15 +37,24 @@ export class PagesLayout implements Layout {
   readonly #blocks: BlockPool;
   /** The work of the last run, whose results lie where they were written. */
   #ran: PagedWork;
-  /** All units in the order in which they run. */
+  /** All units and keys graphs, by number, in the order in which they run. */
   readonly #order: readonly number[];
+  /** Keys graphs by unit, and units by the number of their keys graphs. */
+  readonly #keys: ReadonlyMap<number, KeysUnit>;
+  readonly #behind: ReadonlyMap<number, number>;
 
   constructor(model: PagedModel) {
     this.#model = model;
     this.#units = unitsOf(model);
     this.head = model.head;
+    const keys = this.#units.stages.flatMap(({ entry }, unit) => {
+      const number = model.keysOf(unit);
+      return number === null ? [] : [[unit, { number, isTrunk: entry.prompt?.answers === 'trunk' }] as const];
+    });
+    this.#keys = new Map(keys);
+    this.#behind = new Map(keys.map(([unit, { number }]) => [number, unit]));
     this.mostPrefill = model.maxTokens - model.limits.maxRows;
-    this.#ran = new PagedWork(this.#units.stages.length);
+    this.#ran = this.#work();
     const { pages, page, slots } = model.limits;
     this.#blocks = new BlockPool({ pages, page, pageBytes: page * model.bytesPerPosition }, (except) => {
       const oldest = this.table.leastRecentlyUsed(except);
@@ -53,8 +62,8 @@ export class PagesLayout implements Layout {
       return oldest !== null;
     });
     this.table = new SlotTable(slots, this.#units, this.#blocks);
-    const units = this.#units.stages.map((_, unit) => unit);
-    this.#order = units.sort((a, b) => this.#depth(a) - this.#depth(b) || a - b);
+    const units = [...this.#units.stages.keys(), ...this.#behind.keys()];
+    this.#order = units.sort((a, b) => this.#turn(a) - this.#turn(b) || a - b);
     this.alone = new PagedUnitRuns(model, this.#units, this.#output(this.#units.trunkStages - 1));
     this.alone.reserve();
   }
@@ -64,10 +73,10 @@ export class PagesLayout implements Layout {
     const frontier = frontierBehind(chunks);
     // The units of deeper stages then run the first rows of the same batch.
     const rows = rowSpans(batch).sort((a, b) => b.exit.stage - a.exit.stage);
-    const work = new PagedWork(this.#units.stages.length);
-    const starts = chunks.map((chunk) => this.#add(work, chunk, frontierBehind([])));
+    const work = this.#work();
+    const starts = chunks.map((chunk) => this.#add(work, chunk, frontierBehind([]), work.answerFrom(chunk)));
     const isApart = rows.length > 0 && this.#runsApart(batch);
-    const behind = isApart ? new PagedWork(this.#units.stages.length) : work;
+    const behind = isApart ? this.#work() : work;
     for (const span of rows) this.#add(behind, span, frontier);
     if (isApart || rows.length === 0) this.#run(work, [], [], kernel);
     for (const [i, chunk] of chunks.entries()) this.#read(chunk, starts[i] ?? null);
@@ -97,10 +106,14 @@ export class PagesLayout implements Layout {
   }
 
   /** Adds a span with pages for its positions. */
-  #add(work: PagedWork, span: Span, frontier: Frontier): number | null {
+  #add(work: PagedWork, span: Span, frontier: Frontier, answerFrom = 0): number | null {
     const { slot, end } = span;
     this.#blocks.reserve(slot, end);
-    return work.add(span, frontier, this.#blocks.blockTableOf(slot));
+    return work.add(span, frontier, this.#blocks.blockTableOf(slot), answerFrom);
+  }
+
+  #work(): PagedWork {
+    return new PagedWork(this.#units.stages.length + this.#keys.size, this.#keys);
   }
 
   /** Runs work, and leaves the logits of wanted positions in the head. */
@@ -112,7 +125,7 @@ export class PagesLayout implements Layout {
       const parts = work.of(unit);
       if (parts.length === 0) continue;
       const like = units.find((other) => other.like === null && beginsWith(other.parts, parts))?.unit ?? null;
-      units.push({ unit, kernel: kernelOf(kernel, unit, parts), parts, like });
+      units.push({ unit, kernel: kernelOf(kernel, this.#behind.get(unit) ?? unit, parts), parts, like });
     }
     const head = this.#headOf(wanted);
     if (units.length > 0 || head !== null) this.#model.run({ ids: work.ids, units, head });
@@ -133,10 +146,12 @@ export class PagesLayout implements Layout {
     return { rows: wanted.map((each) => this.#stateRow(each)), norms: wanted.map(({ exit }) => exit.norm) };
   }
 
-  /** Boundary that a unit writes: blocks run right behind the stage that they branch from. */
-  #depth(unit: number): number {
-    const { boundary } = stageAt(this.#units, unit).entry;
-    return unit < this.#units.trunkStages ? boundary + 1 : boundary;
+  /** Its turn in a run: behind the stage that writes a boundary, keys graphs that read it, then blocks. */
+  #turn(unit: number): number {
+    const behind = this.#behind.get(unit);
+    const { boundary } = stageAt(this.#units, behind ?? unit).entry;
+    if (unit < this.#units.trunkStages) return 3 * (boundary + 1);
+    return 3 * boundary + (behind === undefined ? 2 : 1);
   }
 
   /** The store that a unit writes. */

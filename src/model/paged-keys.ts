@@ -1,0 +1,81 @@
+/** The keys graphs of a unit behind a prompt exit, in pages: they write its KV caches and run none of its layers. */
+import type { InputAreas } from '../runtime/device.js';
+import type { BindingSpec, Session } from '../runtime/session.js';
+import type { ElementType, Tensor } from '../runtime/tensor.js';
+import { BindingCache, MAX_RANGES } from './binding-cache.js';
+import { type BatchPart, type Control, intsOf, writeLongs } from './control.js';
+import { sessionOf } from './graphs.js';
+import type { GpuTensors } from './hidden-store.js';
+import type { StageKernel } from './manifest.js';
+import type { PagedUnit } from './paged-unit.js';
+
+/** A position's keys or values in one KV cache, and the positions of all pages. */
+export interface KeysShape {
+  readonly positions: number;
+  readonly width: number;
+  readonly type: ElementType;
+}
+
+export class PagedKeys {
+  readonly control: Control;
+  /** Index of the area of positions, i64. */
+  readonly area: number;
+  readonly #bindings = new BindingCache(MAX_RANGES);
+  readonly #gpu: GpuTensors;
+  readonly #areas: InputAreas;
+  readonly #shape: KeysShape;
+
+  constructor(
+    readonly unit: PagedUnit,
+    gpu: GpuTensors,
+    { areas, control, area }: { readonly areas: InputAreas; readonly control: Control; readonly area: number },
+    shape: KeysShape,
+  ) {
+    this.control = control;
+    this.area = area;
+    this.#gpu = gpu;
+    this.#areas = areas;
+    this.#shape = shape;
+  }
+
+  /** Writes the positions of a batch. @returns their bytes */
+  place(parts: readonly BatchPart[]): number {
+    const positions = parts.flatMap(({ past, count }) => Array.from({ length: count }, (_, i) => past + i));
+    writeLongs(intsOf(this.#areas, this.area), positions);
+    return positions.length * 8;
+  }
+
+  /** Runs a batch that is on the device. @param control has the rows of the batch @param owner names it */
+  run(kernel: StageKernel, control: Control, owner: number, tokens: number): void {
+    const { entry, keys = new Map<StageKernel, Session>() } = this.unit;
+    this.#bindings.run(`${kernel}/${owner}/${tokens}`, () =>
+      sessionOf({ entry, sessions: keys }, kernel).bind(this.#tensors(control, tokens)),
+    );
+  }
+
+  dispose(): void {
+    this.#bindings.dispose();
+  }
+
+  #tensors({ rows }: Control, tokens: number): BindingSpec {
+    const { source, entry, buffers } = this.unit;
+    const { positions, width, type } = this.#shape;
+    const gpu = this.#gpu;
+    const caches = (suffix: string): Record<string, Tensor> =>
+      Object.fromEntries(
+        buffers.map((buffer, i) => [
+          `${i % 2 === 0 ? 'k' : 'v'}${suffix}_${i >> 1}`,
+          gpu.at(buffer, [positions, width], type),
+        ]),
+      );
+    if (!source.isPaged) throw new RangeError(`the boundary of ${entry.name} must be stored`);
+    const inputs = {
+      store: source.tensor(),
+      rows_in: gpu.at(rows, [tokens], 'i64'),
+      positions: gpu.at(this.#areas.addresses[this.area] ?? 0n, [1, tokens], 'i64'),
+      rows: gpu.at(rows, [tokens, 1], 'i64'),
+      ...caches(''),
+    };
+    return { hostInputs: {}, inputs, outputs: caches('_out') };
+  }
+}
