@@ -5,7 +5,7 @@
 import { type ExitIndex, at, deepestFirst } from '../cost/model.js';
 import { cutAt, hasBudget } from '../protocol/early-end.js';
 import type { Admitted, DepthReason } from '../protocol/index.js';
-import { type Arrival, deepestUnder, expectedAt } from './depth-bound.js';
+import { type Arrival, depthBound, type DepthValues, expectedAt } from './depth-bound.js';
 import { type Exits, chooseExits, forecast } from './exit-choice.js';
 import { type FirstSentences, firstSentences, isUseful, paceOf } from './first-sentence.js';
 import type { BatchOutcome } from './forecast.js';
@@ -22,6 +22,8 @@ import type { Admission, Rejected } from './types.js';
 /** The inputs of admission, beside the estimates of every plan. */
 export interface AdmissionInputs extends Estimates {
   readonly arrivals: readonly Arrival[];
+  /** Those of the last step. */
+  readonly depthValues: DepthValues;
   readonly margins: SafetyMargins;
   /** Planning time that the step has left for the least budgets of rejections. */
   readonly searchTime: SearchTime;
@@ -92,8 +94,8 @@ class Round {
   }
 
   #deepestOf(state: Snapshot): ExitIndex {
-    const { arrivals, policy } = this.inputs;
-    return deepestUnder(state, expectedAt(arrivals, this.engine.now, policy));
+    const { arrivals, policy, depthValues } = this.inputs;
+    return depthBound(state, expectedAt(arrivals, this.engine.now, policy), depthValues).deepest;
   }
 
   /** @param choices a group of decidedTogether @returns by choice */

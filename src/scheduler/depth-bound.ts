@@ -85,24 +85,52 @@ function shared(arrivals: readonly Arrival[]): readonly Arrival[] {
   return arrivals.filter((each) => each.tenant !== tenant || skipped-- <= 0);
 }
 
-/** @returns the deepest exit of an answer that begins; full depth for a lone request */
-export function deepestUnder(state: Snapshot, expected: Expected): ExitIndex {
+/** Right answers in time per millisecond, by exit: sums over steps, which fade, and the steps in them. */
+export interface DepthValues {
+  readonly at: number;
+  readonly sums: ReadonlyMap<ExitIndex, { readonly sum: number; readonly steps: number }>;
+}
+
+export const NO_VALUES: DepthValues = { at: -Infinity, sums: new Map() };
+
+/**
+ * The bound follows the mean of the values of steps, which fade over `depthMeanMs`. Each arrival moves the values, and
+ * rows of unlike depths slow each other: the bound of an instant changes several times a second at a steady load.
+ * @param past values up to an earlier step
+ * @returns the deepest exit of an answer that begins, full depth for a lone request; the values up to this step
+ */
+export function depthBound(
+  state: Snapshot,
+  expected: Expected,
+  past: DepthValues = NO_VALUES,
+): { readonly deepest: ExitIndex; readonly values: DepthValues } {
   const depths = deepestFirst(state.model.shape);
   const deepest = at(depths, 0);
   const demand = demandOf(state, expected);
-  if (demand === null) return deepest;
+  if (demand === null || demand.rate === 0) return { deepest, values: past };
+  const kept = Math.exp(-Math.max(0, state.now - past.at) / state.policy.depthMeanMs);
+  const sums = new Map(
+    [...past.sums].map(([exit, { sum, steps }]) => [exit, { sum: kept * sum, steps: kept * steps }]),
+  );
+  const mean = (exit: ExitIndex): number => {
+    const { sum, steps } = sums.get(exit) ?? { sum: 0, steps: 1 };
+    return sum / steps;
+  };
   let best: ExitIndex = demand.minExit;
   let most = 0;
   for (const exit of depths) {
     if (exit > deepest ? demand.promptExit === null : exit < Math.min(deepest, demand.minExit)) continue;
-    const value = valueAt(state, demand, exit);
-    if (value > most * (1 + state.policy.depthGain)) [best, most] = [exit, value];
+    const { sum, steps } = sums.get(exit) ?? { sum: 0, steps: 0 };
+    sums.set(exit, { sum: sum + demand.rate * valueAt(state, demand, exit), steps: steps + 1 });
+    if (mean(exit) > most * (1 + state.policy.depthGain)) [best, most] = [exit, mean(exit)];
   }
+  const values = { at: state.now, sums };
   // If the shallower bound also wins at rate 0, load is not the cause: each request chooses within its own budget.
-  const idle = { ...demand, rate: 0 };
-  const gain = (by: Demand): number => valueAt(state, by, best) / valueAt(state, by, deepest);
-  if (most === 0) return valueAt(state, idle, deepest) > 0 ? best : deepest;
-  return gain(demand) > gain(idle) * (1 + state.policy.depthGain) ? best : deepest;
+  const idle = (exit: ExitIndex): number => valueAt(state, { ...demand, rate: 0 }, exit);
+  if (most === 0) return { deepest: idle(deepest) > 0 ? best : deepest, values };
+  const gain = most / mean(deepest);
+  const isLoad = gain > (idle(best) / idle(deepest)) * (1 + state.policy.depthGain);
+  return { deepest: isLoad ? best : deepest, values };
 }
 
 interface Demand extends Expected {

@@ -5,8 +5,8 @@
  * Knows: one sequence, the moment of planning. Must not know: other sequences.
  */
 import { advanceMs, frontierAt } from '../cost/frontier.js';
-import { type CostModel, type ExitIndex, at, deepestFirst, deepestOf } from '../cost/model.js';
-import { oneRowStepMs } from '../cost/step-costs.js';
+import { type CostModel, type ExitIndex, at, deepestFirst, deepestOf, unitDecodeMs } from '../cost/model.js';
+import { oneRowStepMs, promptMs } from '../cost/step-costs.js';
 import type { Budget } from '../protocol/index.js';
 import type { BatchEntry } from './forecast.js';
 import type { LengthDistribution, OutputLengths } from './output-length.js';
@@ -77,22 +77,24 @@ export class PlannedRequest {
     const { policy, lengths } = moment;
     const { generated, isExactLength, lengthKind } = sequence;
     const { shape } = moment.model;
-    this.promptExit = shape.isPromptExitMeasured === true ? sequence.promptExit : null;
     this.maxExit = sequence.maxExit;
-    const { utility } = moment;
-    const least = utility.shallowest(terms.minExit, this.maxExit, policy.leastRight, sequence.promptLength);
-    this.#minTrunkExit = least;
-    this.minExit = least === deepestOf(shape) ? (this.promptExit ?? least) : least;
     this.currentExit = sequence.boundedExit;
     this.target = sequence.promptLength + generated - 1;
     this.frontiers = sequence.frontiers;
     this.expectedFrontiers = sequence.leader === null ? this.frontiers : sequence.expectedFrontiers;
     this.#lengths = isExactLength ? [] : lengths.of(lengthKind, sequence.tenant);
+    const behind = shape.isPromptExitMeasured === true ? sequence.promptExit : null;
+    const isOpen = behind !== null && (terms.budget?.ttftMs != null || this.#savesTime(behind));
+    this.promptExit = isOpen ? behind : null;
+    const { utility } = moment;
+    const least = utility.shallowest(terms.minExit, this.maxExit, policy.leastRight, sequence.promptLength);
+    this.#minTrunkExit = least;
+    this.minExit = least === deepestOf(shape) ? (this.promptExit ?? least) : least;
     this.deadlines = deadlinesOf(terms.arrivedAt, terms.budget, policy);
     const { firstToken, end, tpotMs } = this.deadlines;
     // A request past its total budget, or with the first token that was its whole budget, has nothing left to lose.
-    const isOpen = end < Infinity || tpotMs < Infinity || (sequence.firstTokenAt === null && firstToken < Infinity);
-    this.hasDeadline = isOpen && end >= moment.now;
+    const isPending = end < Infinity || tpotMs < Infinity || (sequence.firstTokenAt === null && firstToken < Infinity);
+    this.hasDeadline = isPending && end >= moment.now;
     this.isPromised = this.hasDeadline && terms.serviceClass === 'guaranteed';
   }
 
@@ -111,6 +113,20 @@ export class PlannedRequest {
     if (!this.isLive) return this.sequence.generated === 0;
     const isBehind = this.remainingPrefill(this.currentExit) > 0;
     return isBehind && (this.sequence.generated === 0 || !this.isPrefilling);
+  }
+
+  /**
+   * Whether a prompt exit saves more time of the prompt than the answer may cost: the deeper layers of its rows run
+   * apart from those of other rows. It counts the whole prompt, so the choice stays as the prompt goes on. A budget of
+   * the first token needs the time of the prompt alone.
+   */
+  #savesTime(exit: ExitIndex): boolean {
+    const { model, policy } = this.#moment;
+    const { promptLength } = this.sequence;
+    const full = deepestOf(model.shape);
+    const wholeMs = (to: ExitIndex): number => promptMs(model, to, promptLength, plannedChunk(policy));
+    const apartMs = unitDecodeMs(model, model.shape.stages.length + exit, 1, promptLength) * model.drift.slowdown;
+    return wholeMs(full) - wholeMs(exit) > apartMs * this.stepsLeft(full, 0.5);
   }
 
   /** The exits that a plan may choose, the deepest first: those up to a bound, and at least its last one. */

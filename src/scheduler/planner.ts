@@ -21,7 +21,7 @@ import { isKept, outcomeOf } from '../util/outcome.js';
 import { timesOf } from '../util/within-budget.js';
 import { admitAll } from './admission.js';
 import { decidedTogether } from './arrivals.js';
-import { type Arrival, deepestUnder, expectedAt } from './depth-bound.js';
+import { type Arrival, depthBound, expectedAt, NO_VALUES } from './depth-bound.js';
 import { chooseExits, predictedWaitMs } from './exit-choice.js';
 import { chooseHints } from './hint-choice.js';
 import { SearchTime } from './least-budget.js';
@@ -73,6 +73,7 @@ export class Planner {
   #costs: CostModel;
   /** In order. */
   #arrivals: readonly Arrival[] = [];
+  #depthValues = NO_VALUES;
   readonly #margin: SafetyMargins;
   readonly #searchTime: SearchTime;
   readonly #refusals: Refusals;
@@ -128,6 +129,7 @@ export class Planner {
     return admitAll(decidedTogether(arrived), engine, {
       ...this.#estimates(),
       arrivals: this.#arrivals,
+      depthValues: this.#depthValues,
       margins: this.#margin,
       searchTime: this.#searchTime.at(now),
       refusals: this.#refusals,
@@ -166,9 +168,7 @@ export class Planner {
     const isBeginning = live.some(({ isBeginning, sequence, frontiers }) => {
       return isBeginning && (sequence.generated > 0 || (frontiers[0] ?? 0) <= sequence.cachedTokens);
     });
-    const exits = isBeginning
-      ? chooseExits(state, deepestUnder(state, expectedAt(this.#arrivals, state.now, this.#policy)))
-      : new Map<PlannedRequest, ExitIndex>();
+    const exits = isBeginning ? chooseExits(state, this.#deepest(state)) : new Map<PlannedRequest, ExitIndex>();
     this.#tokenMs = tokenMsOf(state, exits);
     const exitOf = (each: PlannedRequest): ExitIndex => exits.get(each) ?? each.currentExit;
     const isShort = isTight(state, exits);
@@ -182,6 +182,13 @@ export class Planner {
       paused: new Set([...paused].map(({ sequence }) => sequence)),
       chunks,
     };
+  }
+
+  #deepest(state: Snapshot): ExitIndex {
+    const expected = expectedAt(this.#arrivals, state.now, this.#policy);
+    const { deepest, values } = depthBound(state, expected, this.#depthValues);
+    this.#depthValues = values;
+    return deepest;
   }
 
   /** When an answer ends early; null where its budget or its text allows no landing. */

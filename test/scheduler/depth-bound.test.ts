@@ -1,7 +1,8 @@
 /** The bound of a load on the depth of all answers. */
 import t from 'tap';
-import type { Expected } from '../../src/scheduler/depth-bound.js';
-import { deepestUnder } from '../../src/scheduler/depth-bound.js';
+import { depthBound, type DepthValues, type Expected } from '../../src/scheduler/depth-bound.js';
+import { defaultPolicy } from '../../src/scheduler/policy.js';
+import type { Snapshot } from '../../src/scheduler/snapshot.js';
 import type { Sequence } from '../../src/scheduler/sequence.js';
 import { type Given, NOW, changed, within, answering, arrive, asking, natural, planOf, snapshot } from './fixtures.js';
 import { prompting, plannerOf, stateOf, total } from './fixtures.js';
@@ -16,6 +17,8 @@ const expected = (perSecond: number, budgetMs = 2000): Expected => {
   const asked = { budgetMs, maxTokens: 1024, lands: true, count: 1 };
   return { rate: perSecond / 1000, promptTokens: 100, positions: 100, asked: [{ ...asked, count: 3 }] };
 };
+const deepestUnder = (state: Snapshot, of: Expected): number => depthBound(state, of).deepest;
+
 void t.test('without arrivals nothing bounds depth', async (t) => {
   t.same(deepestUnder(snapshot({ live: rows }), expected(0, 60_000)), DEEPEST);
   t.same(deepestUnder(snapshot({ live: rows }), { rate: 0, promptTokens: 0, positions: 0, asked: [] }), DEEPEST);
@@ -149,4 +152,28 @@ void t.test('requests for one token make no load, whatever their budgets', async
   const flood = { rate: 0.064, promptTokens: 5, positions: 5, asked: [asked, asked] };
   t.same(deepestUnder(snapshot({ live: rows }), flood), DEEPEST);
   t.ok(deepestUnder(snapshot({ live: rows }), { ...flood, asked: [{ ...asked, maxTokens: 1024 }] }) < DEEPEST);
+});
+
+void t.test('the bound follows the mean of a few seconds, not an instant', async (t) => {
+  const [calm, rush] = [expected(5), expected(40)];
+  const { depthMeanMs } = defaultPolicy;
+  const stateAt = (ms: number) => snapshot({ live: rows, now: NOW + ms });
+  const steady = (of: Expected): DepthValues => {
+    let past: DepthValues | undefined;
+    for (let ms = -4 * depthMeanMs; ms <= 0; ms += 20) past = depthBound(stateAt(ms), of, past).values;
+    return past ?? { at: NaN, sums: new Map() };
+  };
+  t.equal(deepestUnder(stateAt(0), calm), DEEPEST);
+  const shallow = deepestUnder(stateAt(0), rush);
+  t.ok(shallow < DEEPEST);
+  t.equal(depthBound(stateAt(20), rush, steady(calm)).deepest, DEEPEST, 'an instant of load');
+  t.equal(
+    depthBound(stateAt(10 * depthMeanMs), rush, steady(calm)).deepest,
+    shallow,
+    'behind a pause the past is gone',
+  );
+  let past = steady(calm);
+  for (let ms = 20; ms < 8 * depthMeanMs; ms += 20) past = depthBound(stateAt(ms), rush, past).values;
+  t.equal(depthBound(stateAt(8 * depthMeanMs), rush, past).deepest, shallow, 'a load that stays');
+  t.same(depthBound(snapshot(), rush, past).values, past, 'a lone request teaches nothing');
 });

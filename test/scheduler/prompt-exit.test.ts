@@ -2,7 +2,7 @@
 import t from 'tap';
 import { type CostModel, type DepthShape, at, costModel, deepestFirst, predictMs } from '../../src/cost/model.js';
 import type { Budget } from '../../src/protocol/index.js';
-import { deepestUnder } from '../../src/scheduler/depth-bound.js';
+import { depthBound, type Expected } from '../../src/scheduler/depth-bound.js';
 import { chooseExits } from '../../src/scheduler/exit-choice.js';
 import { OutputLengths } from '../../src/scheduler/output-length.js';
 import { defaultPolicy } from '../../src/scheduler/policy.js';
@@ -40,7 +40,9 @@ function shapeWith(changes: Changes = {}, isPromptExitMeasured = true): DepthSha
 const shape = shapeWith();
 const units = unitsOfShape(shape);
 const model = costModel(table, shape);
-const long = { ...natural, promptLength: 1200, promptDepth: 'auto' } as const;
+const long = { ...natural, promptLength: 2400, promptDepth: 'auto' } as const;
+
+const deepestUnder = (state: Snapshot, expected: Expected): number => depthBound(state, expected).deepest;
 
 function snapshotOf(parts: Partial<Occupancy>, own: CostModel = model): Snapshot {
   const lengths = new OutputLengths(own.shape.exits.length, null, defaultPolicy);
@@ -181,6 +183,15 @@ void t.test('a load takes the prompt exit first', async (t) => {
     t.not(deepestUnder(closed, expected), PROMPT, 'not where no request may take it');
   }
   t.ok(seen.has(FULL) && seen.has(PROMPT), `exits ${[...seen].join()}`);
+});
+
+void t.test('behind a short prompt the deeper layers of its rows would cost more than it saves', async (t) => {
+  const chosen = (promptLength: number, budgetOf: (ms: number) => Budget): boolean =>
+    Array.from({ length: 60 }, (_, i) => 40 * 1.1 ** i).some((ms) => exitOf(budgetOf(ms), { promptLength }) === PROMPT);
+  const landing = (ms: number): Budget => total(ms, 'land');
+  t.ok(chosen(2400, landing));
+  t.notOk(chosen(60, landing));
+  t.ok(chosen(400, ttft), 'a budget of the first token counts the prompt alone');
 });
 
 void t.test('a bound of prompts leaves a prompt of full depth its exits', async (t) => {
