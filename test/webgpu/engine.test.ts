@@ -5,14 +5,13 @@
  * four times the bound of the rms in logits.test.ts. Behind it the texts may differ.
  */
 import t, { type Test } from 'tap';
-import { EngineCore, type CoreOptions } from '../../src/engine/worker/core.js';
+import type { EngineCore } from '../../src/engine/worker/core.js';
 import type { Executor } from '../../src/engine/execution/executor.js';
 import type { SequenceRequest } from '../../src/protocol/index.js';
 import { PagedModel } from '../../src/model/paged-model.js';
-import { chunkSizes, defaultPolicy } from '../../src/scheduler/policy.js';
 import { advanceTo, type Answer, auditsOf, drain, greedy, logitsAt, margin, openSlot } from '../engine/helper.js';
 import { monotonicMs } from '../../src/util/clock.js';
-import { needsGpu, tinyPair, tokens } from './helper.js';
+import { coreOf, needsGpu, tinyPair, tokens } from './helper.js';
 
 const NEAR_TIE = 0.02;
 /**
@@ -31,20 +30,6 @@ if (needsGpu()) {
     cpu.forget(0);
     gpu.forget(0);
   });
-
-  /** A position costs a millisecond in each unit, or another time. The clock stands still. */
-  const coreOf = (executor: Executor, limits: Partial<CoreOptions> = {}, positionMs = 1): EngineCore => {
-    const points = [1, 4, 16].map((rows) => ({ rows, context: 0, ms: rows * positionMs }));
-    const [kernel = 'fp16'] = executor.kernels;
-    const units = [...executor.units.stages.map(({ entry }) => entry.name), 'embed', 'head'];
-    const costs = { units: units.map((unit) => ({ unit, kernel, decode: points, prefill: points })) };
-    return new EngineCore(executor, costs, {
-      ...{ maxRunning: 6, maxQueue: 200, kvBytes: 2 ** 22, prefixReuse: true, prefillChunk: 128, speculate: 'off' },
-      policy: { ...defaultPolicy, chunks: chunkSizes(128) },
-      clock: () => 0,
-      ...limits,
-    });
-  };
 
   const run = (core: EngineCore, requests: readonly SequenceRequest[]): Map<string, Answer> => {
     for (const request of requests) core.submit(request);

@@ -8,10 +8,12 @@ import { join } from 'node:path';
 import t, { type Test } from 'tap';
 import { convert } from '../../src/convert/convert.js';
 import { Executor } from '../../src/engine/execution/executor.js';
+import { EngineCore, type CoreOptions } from '../../src/engine/worker/core.js';
 import type { Slot } from '../../src/scheduler/kv/slot.js';
 import { loadModel } from '../../src/engine/execution/load-model.js';
 import type { EngineOptions } from '../../src/protocol/engine-options.js';
 import { packageRoot } from '../../src/config.js';
+import { chunkSizes, defaultPolicy } from '../../src/scheduler/policy.js';
 import { cpuDevice } from '../../src/runtime/cpu.js';
 import type { Gpu } from '../../src/runtime/device.js';
 import { createEnvironment, type Environment } from '../../src/runtime/environment.js';
@@ -107,6 +109,20 @@ export function counted(device: Gpu, { ort }: Environment, counts: Counts): Gpu 
       device.download(source, target);
     },
   };
+}
+
+/** A core in which a position costs a millisecond in each unit, or another time. Its clock stands still. */
+export function coreOf(executor: Executor, limits: Partial<CoreOptions> = {}, positionMs = 1): EngineCore {
+  const points = [1, 4, 16].map((rows) => ({ rows, context: 0, ms: rows * positionMs }));
+  const [kernel = 'fp16'] = executor.kernels;
+  const units = [...executor.units.stages.map(({ entry }) => entry.name), 'embed', 'head'];
+  const costs = { units: units.map((unit) => ({ unit, kernel, decode: points, prefill: points })) };
+  return new EngineCore(executor, costs, {
+    ...{ maxRunning: 6, maxQueue: 200, kvBytes: 2 ** 22, prefixReuse: true, prefillChunk: 128, speculate: 'off' },
+    policy: { ...defaultPolicy, chunks: chunkSizes(128) },
+    clock: () => 0,
+    ...limits,
+  });
 }
 
 /** Token ids that differ from seed to seed. */

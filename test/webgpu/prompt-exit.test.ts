@@ -9,8 +9,8 @@ import { Executor } from '../../src/engine/execution/executor.js';
 import { loadModel } from '../../src/engine/execution/load-model.js';
 import { promptModel, type PromptModel, writePromptModel } from '../convert/prompt-models.js';
 import { inChunks, WAYS } from '../convert/prompt-ways.js';
-import { decodeRows, engineOptions, openSlot, rms } from '../engine/helper.js';
-import { decode, needsGpu, tokens } from './helper.js';
+import { type Answer, decodeRows, drain, engineOptions, greedy, openSlot, rms } from '../engine/helper.js';
+import { coreOf, decode, needsGpu, tokens } from './helper.js';
 
 /** Of the largest logit. */
 const SHARE = 5e-3;
@@ -141,5 +141,26 @@ if (needsGpu()) {
       for (const [row, logits] of expected.entries())
         equal(t, found[row] ?? new Float32Array(), logits, `exit ${[second, first][row]} behind exit ${first}`);
     }
+  });
+
+  void t.test('an engine answers requests of both depths beside each other', async (t) => {
+    const layers = 5;
+    const pair = await pairOf(t, promptModel('Llama', { layers, exit: 2, group: 1, keysOnly: true }));
+    const shared = tokens(130, 4);
+    const requests = Array.from({ length: 8 }, (_, i) => {
+      const depth = { minExit: layers, maxExit: layers, budget: null, promptDepth: i % 2 === 0 ? 2 : null };
+      return greedy(`r${i}`, [...shared, 10 + i, 3], layers, 4, { depth, arrivedAt: 0 });
+    });
+    const [expected, found] = pair.map((executor) => {
+      const core = coreOf(executor, { kvBytes: 2 ** 23 });
+      for (const request of requests) core.submit(request);
+      return drain(core);
+    }) as [Map<string, Answer>, Map<string, Answer>];
+    const first = (answers: Map<string, Answer>) => requests.map(({ id }) => answers.get(id)?.tokens[0]);
+    for (const [id, { tokens: made }] of found) t.equal(made.length, 4, id);
+    const same = first(found).filter((token, i) => token === first(expected)[i]).length;
+    // Random weights have near-ties.
+    t.ok(same >= requests.length - 1, `${same} of ${requests.length} first tokens are the CPU's`);
+    t.equal(found.size, requests.length);
   });
 }
