@@ -6,7 +6,7 @@ import { validationMessage } from '../util/validation-message.js';
 export const CostFile = Type.Object({
   cost: CostTableSchema,
   shape: Type.Object({
-    /** Cost units of the trunkStages stages, in order. */
+    /** Cost units of the trunk stages, in order. */
     stages: Type.Array(Type.String(), { minItems: 1 }),
     exits: Type.Array(
       Type.Object({

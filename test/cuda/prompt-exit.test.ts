@@ -1,5 +1,5 @@
 /**
- * Prompt exits on ONNX Runtime's real CUDA provider, over fake CUDA libraries: behind the exit a prompt runs no attention,
+ * Prompt exits on ONNX Runtime's real CUDA provider, over fake CUDA libraries. Behind the exit a prompt runs no attention,
  * and a row of the answer runs all layers. test/webgpu has the numbers of the same graphs.
  */
 import { join } from 'node:path';

@@ -75,7 +75,7 @@ void t.test('stages that are equally far run in one piece, up to the exit', asyn
   ]);
 });
 
-void t.test('a prompt is prefilled in the trunkStages up to its exit, and in the block', async (t) => {
+void t.test('a prompt is prefilled in the trunk up to its exit, and in the block', async (t) => {
   const none = new Array<number>(2 * STAGES).fill(0);
   const ms = (exit: number): number =>
     predictMs(blockSample, { decode: null, prefill: advanceWork(none, exit, 200, blockSample, 128) });

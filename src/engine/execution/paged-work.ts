@@ -15,7 +15,7 @@ export interface KeysUnit {
 export interface Part extends BatchPart {
   readonly slot: Slot;
   count: number;
-  /** SentenceScanner of the first position among those of the unit, once placed. */
+  /** Place of the first position among those of the unit, once placed. */
   first: number;
 }
 

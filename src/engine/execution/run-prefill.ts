@@ -78,7 +78,7 @@ export function runPrefill(
 }
 
 /**
- * Whether a trunkStages stage's output must survive the call: an exit block reads its boundary, or the next stage does
+ * Whether a trunk stage's output must survive the call: an exit block reads its boundary, or the next stage does
  * not process the same positions right away.
  */
 function mustStore({ model, units }: PrefillContext, exit: ExitUnits, stage: number, isNextApart: boolean): boolean {

@@ -43,7 +43,7 @@ function byLayer(shape: DepthShape, times: readonly number[]): number[] {
   return times.slice(0, deepest + 1).map((ms, exit) => (exit === deepest ? sum(times.slice(deepest)) : ms));
 }
 
-/** Rows of each trunkStages stage that runs. @param last the last stage of each row */
+/** Rows of each trunk stage that runs. @param last the last stage of each row */
 function stageRows(last: readonly number[]): number[] {
   const stages = Math.max(0, ...last.map((stage) => stage + 1));
   return Array.from({ length: stages }, (_, stage) => last.filter((each) => each >= stage).length);

@@ -129,7 +129,7 @@ function wayOf(plan: DraftPlan): string {
 }
 
 /**
- * Exits that can draft for a sequence. Such an exit leaves the trunkStages earlier than the sequence's own exit, and
+ * Exits that can draft for a sequence. Such an exit leaves the trunk earlier than the sequence's own exit, and
  * its units lack at most one chunk of positions.
  */
 export function draftExits(

@@ -20,7 +20,7 @@ const WASTED_ROW_LAYER_MS = 0.02;
 
 export interface DecodingRow {
   readonly index: number;
-  /** Last trunkStages stage of its exit. */
+  /** Last trunk stage of its exit. */
   readonly stage: number;
 }
 

@@ -3,7 +3,7 @@
  *
  * Must not know: memory (SlotTable moves it), requests.
  *
- * Invariants: a deeper trunkStages stage never leads a shallower one. Boundary b stores hidden states from the frontier
+ * Invariants: a deeper trunk stage never leads a shallower one. Boundary b stores hidden states from the frontier
  * of its next stage up to the frontier of its previous stage. If an exit block reads b, it stores those of all
  * positions.
  */

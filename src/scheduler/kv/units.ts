@@ -1,5 +1,5 @@
 /**
- * The units that own a KV cache: trunkStages stages first, then exit blocks. Each sequence has one frontier per unit.
+ * The units that own a KV cache: trunk stages first, then exit blocks. Each sequence has one frontier per unit.
  *
  * Must not know: sequences, kernels.
  */
@@ -8,7 +8,7 @@ import type { ExitIndex, ExitLayer } from '../../protocol/index.js';
 
 export interface ExitUnits {
   readonly layer: ExitLayer;
-  /** Last trunkStages stage. */
+  /** Last trunk stage. */
   readonly stage: number;
   /** Unit index of the exit's block, or null. */
   readonly block: number | null;
@@ -22,7 +22,7 @@ export interface ExitUnits {
   readonly needed: readonly number[];
 }
 
-/** A trunkStages stage or an exit block, as far as accounts need it. */
+/** A trunk stage or an exit block, as far as accounts need it. */
 export interface Unit {
   readonly entry: {
     readonly layers: number;

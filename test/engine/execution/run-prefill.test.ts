@@ -27,7 +27,7 @@ void t.test('deepening later gives the same bits as a deep prefill', async (t) =
   const whole = openSlot(executor, prompt);
   advanceTo(executor, whole, deepest, last);
   const expected = executor.units.exits.map((_, exit) => {
-    // The trunkStages has these positions already; only the exit's own block is left.
+    // The trunk has these positions already; only the exit's own block is left.
     advanceTo(executor, whole, exit, last);
     const logits = logitsAt(executor, whole, exit);
     whole.truncate(last);
@@ -71,7 +71,7 @@ for (const start of [PROMPTS[0] ?? [], REPEATING])
     const depths = [0, 0, 0, 0, 0, 0, 4, 4, 4, 4, 4, 4, 1, 1, 1, 1, 1, 1].map((exit) => Math.min(exit, deepest));
     const firstDeep = depths.findIndex((exit) => exit !== depths[0]);
 
-    // All depths all along: every step runs the whole trunkStages, and the token comes from the scheduled exit.
+    // All depths all along: every step runs the whole trunk, and the token comes from the scheduled exit.
     const all = openSlot(executor, start);
     const expected: Float32Array[] = [];
     for (const exit of depths) {
