@@ -112,24 +112,24 @@ export function depthBound(
   const sums = new Map(
     [...past.sums].map(([exit, { sum, steps }]) => [exit, { sum: kept * sum, steps: kept * steps }]),
   );
-  const mean = (exit: ExitIndex): number => {
-    const { sum, steps } = sums.get(exit) ?? { sum: 0, steps: 1 };
-    return sum / steps;
-  };
+  let full = 0;
   let best: ExitIndex = demand.minExit;
   let most = 0;
   for (const exit of depths) {
     if (exit > deepest ? demand.promptExit === null : exit < Math.min(deepest, demand.minExit)) continue;
-    const { sum, steps } = sums.get(exit) ?? { sum: 0, steps: 0 };
-    sums.set(exit, { sum: sum + demand.rate * valueAt(state, demand, exit), steps: steps + 1 });
-    if (mean(exit) > most * (1 + state.policy.depthGain)) [best, most] = [exit, mean(exit)];
+    const before = sums.get(exit) ?? { sum: 0, steps: 0 };
+    const sum = before.sum + demand.rate * valueAt(state, demand, exit);
+    const steps = before.steps + 1;
+    sums.set(exit, { sum, steps });
+    const mean = sum / steps;
+    if (exit === deepest) full = mean;
+    if (mean > most * (1 + state.policy.depthGain)) [best, most] = [exit, mean];
   }
   const values = { at: state.now, sums };
   // If the shallower bound also wins at rate 0, load is not the cause: each request chooses within its own budget.
   const idle = (exit: ExitIndex): number => valueAt(state, { ...demand, rate: 0 }, exit);
   if (most === 0) return { deepest: idle(deepest) > 0 ? best : deepest, values };
-  const gain = most / mean(deepest);
-  const isLoad = gain > (idle(best) / idle(deepest)) * (1 + state.policy.depthGain);
+  const isLoad = most / full > (idle(best) / idle(deepest)) * (1 + state.policy.depthGain);
   return { deepest: isLoad ? best : deepest, values };
 }
 

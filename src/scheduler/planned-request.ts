@@ -44,8 +44,6 @@ export class PlannedRequest {
   readonly minExit: ExitIndex;
   readonly maxExit: ExitIndex;
   readonly currentExit: ExitIndex;
-  /** Full depth behind the prompt exit, if a plan may choose it; else null. */
-  readonly promptExit: ExitIndex | null;
   readonly deadlines: Deadlines;
   readonly hasDeadline: boolean;
   /** Whether its budget is promised. A budget that is over has no promise to be late for. */
@@ -63,6 +61,7 @@ export class PlannedRequest {
   /** By exit. */
   readonly #prefillMs: (number | undefined)[] = [];
   readonly #entries: (BatchEntry | undefined)[] = [];
+  #promptExit: ExitIndex | null | undefined;
   #dueAt: number | undefined;
   #sentenceTokens: number | undefined;
   #isReachable: boolean | undefined;
@@ -83,9 +82,6 @@ export class PlannedRequest {
     this.frontiers = sequence.frontiers;
     this.expectedFrontiers = sequence.leader === null ? this.frontiers : sequence.expectedFrontiers;
     this.#lengths = isExactLength ? [] : lengths.of(lengthKind, sequence.tenant);
-    const behind = shape.isPromptExitMeasured === true ? sequence.promptExit : null;
-    const isOpen = behind !== null && (terms.budget?.ttftMs != null || this.#savesTime(behind));
-    this.promptExit = isOpen ? behind : null;
     const { utility } = moment;
     const least = utility.shallowest(terms.minExit, this.maxExit, policy.leastRight, sequence.promptLength);
     this.#minTrunkExit = least;
@@ -93,8 +89,8 @@ export class PlannedRequest {
     this.deadlines = deadlinesOf(terms.arrivedAt, terms.budget, policy);
     const { firstToken, end, tpotMs } = this.deadlines;
     // A request past its total budget, or with the first token that was its whole budget, has nothing left to lose.
-    const isPending = end < Infinity || tpotMs < Infinity || (sequence.firstTokenAt === null && firstToken < Infinity);
-    this.hasDeadline = isPending && end >= moment.now;
+    const isOpen = end < Infinity || tpotMs < Infinity || (sequence.firstTokenAt === null && firstToken < Infinity);
+    this.hasDeadline = isOpen && end >= moment.now;
     this.isPromised = this.hasDeadline && terms.serviceClass === 'guaranteed';
   }
 
@@ -115,10 +111,22 @@ export class PlannedRequest {
     return isBehind && (this.sequence.generated === 0 || !this.isPrefilling);
   }
 
+  /** Full depth behind the prompt exit, if a plan may choose it; else null. */
+  get promptExit(): ExitIndex | null {
+    if (this.#promptExit === undefined) this.#promptExit = this.#promptExitOf();
+    return this.#promptExit;
+  }
+
+  #promptExitOf(): ExitIndex | null {
+    const { sequence, terms } = this;
+    const exit = this.#moment.model.shape.isPromptExitMeasured === true ? sequence.promptExit : null;
+    // A budget of the first token needs the time of the prompt alone.
+    return exit !== null && (terms.budget?.ttftMs != null || this.#savesTime(exit)) ? exit : null;
+  }
+
   /**
    * Whether a prompt exit saves more time of the prompt than the answer may cost: the deeper layers of its rows run
-   * apart from those of other rows. It counts the whole prompt, so the choice stays as the prompt goes on. A budget of
-   * the first token needs the time of the prompt alone.
+   * apart from those of other rows. It counts the whole prompt, so the choice stays as the prompt goes on.
    */
   #savesTime(exit: ExitIndex): boolean {
     const { model, policy } = this.#moment;
