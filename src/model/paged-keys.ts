@@ -1,41 +1,31 @@
 /** The keys graphs of a unit behind a prompt exit, in pages: they write its KV caches and run none of its layers. */
 import type { InputAreas } from '../runtime/device.js';
 import type { BindingSpec, Session } from '../runtime/session.js';
-import type { ElementType, Tensor } from '../runtime/tensor.js';
 import { BindingCache, MAX_RANGES } from './binding-cache.js';
 import { type BatchPart, type Control, intsOf, writeLongs } from './control.js';
 import { sessionOf } from './graphs.js';
-import type { GpuTensors } from './hidden-store.js';
 import type { StageKernel } from './manifest.js';
-import type { PagedUnit } from './paged-unit.js';
-
-/** A position's keys or values in one KV cache, and the positions of all pages. */
-export interface KeysShape {
-  readonly positions: number;
-  readonly width: number;
-  readonly type: ElementType;
-}
+import { cacheTensors, type PagedMemory, type PagedUnit } from './paged-unit.js';
 
 export class PagedKeys {
   readonly control: Control;
   /** Index of the area of positions, i64. */
   readonly area: number;
   readonly #bindings = new BindingCache(MAX_RANGES);
-  readonly #gpu: GpuTensors;
   readonly #areas: InputAreas;
-  readonly #shape: KeysShape;
+  /** KV buffers as rows of positions. */
+  readonly #memory: Omit<PagedMemory, 'places'>;
 
   constructor(
     readonly unit: PagedUnit,
-    gpu: GpuTensors,
     { areas, control, area }: { readonly areas: InputAreas; readonly control: Control; readonly area: number },
-    shape: KeysShape,
+    memory: PagedMemory,
   ) {
     this.control = control;
     this.area = area;
-    this.#gpu = gpu;
     this.#areas = areas;
-    this.#shape = shape;
+    const [pages = 0, page = 0, heads = 0, dim = 0] = memory.dims;
+    this.#memory = { ...memory, dims: [pages * page, heads * dim] };
   }
 
   /** Writes the positions of a batch. @returns their bytes */
@@ -58,24 +48,16 @@ export class PagedKeys {
   }
 
   #tensors({ rows }: Control, tokens: number): BindingSpec {
-    const { source, entry, buffers } = this.unit;
-    const { positions, width, type } = this.#shape;
-    const gpu = this.#gpu;
-    const caches = (suffix: string): Record<string, Tensor> =>
-      Object.fromEntries(
-        buffers.map((buffer, i) => [
-          `${i % 2 === 0 ? 'k' : 'v'}${suffix}_${i >> 1}`,
-          gpu.at(buffer, [positions, width], type),
-        ]),
-      );
+    const { source, entry } = this.unit;
+    const { gpu } = this.#memory;
     if (!source.isPaged) throw new RangeError(`the boundary of ${entry.name} must be stored`);
     const inputs = {
       store: source.tensor(),
       rows_in: gpu.at(rows, [tokens], 'i64'),
       positions: gpu.at(this.#areas.addresses[this.area] ?? 0n, [1, tokens], 'i64'),
       rows: gpu.at(rows, [tokens, 1], 'i64'),
-      ...caches(''),
+      ...cacheTensors(this.unit, '', this.#memory),
     };
-    return { hostInputs: {}, inputs, outputs: caches('_out') };
+    return { hostInputs: {}, inputs, outputs: cacheTensors(this.unit, '_out', this.#memory) };
   }
 }

@@ -242,11 +242,9 @@ export class PagedModel implements Model {
   }
 
   #openKeys(controlOf: (number: number) => Control, { positions }: AreaPlan): PagedKeys[] {
-    const [pages = 0, page = 0, heads = 0, dim = 0] = this.#cacheDims;
-    const shape = { positions: pages * page, width: heads * dim, type: this.manifest.floatType };
     return this.#units.filter(hasKeys).map((unit, place) => {
       const control = controlOf(this.#units.length + place);
-      return new PagedKeys(unit, this.#gpu, { areas: this.#inputs, control, area: positions(place) }, shape);
+      return new PagedKeys(unit, { areas: this.#inputs, control, area: positions(place) }, this.#memory);
     });
   }
 

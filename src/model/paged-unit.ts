@@ -6,7 +6,7 @@ import type { BindingCache } from './binding-cache.js';
 import type { BatchPart, BatchShape, Control } from './control.js';
 import type { ModelUnit } from './graphs.js';
 import type { GpuTensors, HiddenStore } from './hidden-store.js';
-import { isCaptured, type StageKernel } from './manifest.js';
+import { isCaptured, type PromptLayers, type StageKernel } from './manifest.js';
 
 export interface PagedUnit extends ModelUnit {
   /** Stores of the states that the unit reads and writes. */
@@ -26,18 +26,23 @@ export interface PagedUnit extends ModelUnit {
 }
 
 /**
- * Names of a stage graph's KV caches with their buffers. Of a prompt exit's layers, each has an output over the cache
- * of its group.
+ * Tensors over a unit's KV caches, k_0, v_0, k_1 ..., or k_out_0 ... for the suffix `_out`.
+ * @param readers layers of a graph, in groups that share a cache; absent: each cache has one
  */
-function cachesOf({ entry, buffers }: PagedUnit, suffix: '' | '_out'): (readonly [string, bigint])[] {
-  const { layers, group } = suffix === '' || !entry.prompt ? { layers: entry.layers, group: 1 } : entry.prompt;
-  return Array.from({ length: layers }, (_, layer) =>
-    ['k', 'v'].map((part, i) => {
+export function cacheTensors(
+  { entry, buffers }: Pick<PagedUnit, 'entry' | 'buffers'>,
+  suffix: '' | '_out',
+  { gpu, dims, type }: Omit<PagedMemory, 'places'>,
+  { layers, group }: Pick<PromptLayers, 'layers' | 'group'> = { layers: entry.layers, group: 1 },
+): Record<string, Tensor> {
+  const tensors: Record<string, Tensor> = {};
+  for (let layer = 0; layer < layers; layer++)
+    for (const [i, part] of ['k', 'v'].entries()) {
       const buffer = buffers[2 * Math.floor(layer / group) + i];
       if (buffer === undefined) throw new RangeError(`layer ${layer} of ${entry.name} has no KV cache`);
-      return [`${part}${suffix}_${layer}`, buffer] as const;
-    }),
-  ).flat();
+      tensors[`${part}${suffix}_${layer}`] = gpu.at(buffer, dims, type);
+    }
+  return tensors;
 }
 
 /** Memory that the runs of all units share. */
@@ -55,11 +60,10 @@ export function unitTensors(
   unit: PagedUnit,
   control: Control,
   { tokens, parts, pages }: BatchShape,
-  { gpu, dims, type, places }: PagedMemory,
+  memory: PagedMemory,
 ): BindingSpec {
-  const { source, target, bounds } = unit;
-  const caches = (suffix: '' | '_out'): Record<string, Tensor> =>
-    Object.fromEntries(cachesOf(unit, suffix).map(([name, buffer]) => [name, gpu.at(buffer, dims, type)]));
+  const { source, target, bounds, entry } = unit;
+  const { gpu, places } = memory;
   const rowsOf = ({ isPaged }: HiddenStore): bigint => (isPaged ? control.rows : places);
   return {
     hostInputs: { bounds: bounds.tensor(gpu.environment, [3]) },
@@ -71,9 +75,10 @@ export function unitTensors(
       cumulative: gpu.at(control.cumulative, [parts + 1], 'i32'),
       pasts: gpu.at(control.pasts, [parts], 'i32'),
       table: gpu.at(control.table, [parts, pages], 'i32'),
-      ...caches(''),
+      ...cacheTensors(unit, '', memory),
     },
-    outputs: { next_out: target.tensor(), ...caches('_out') },
+    // Of a prompt exit's layers, each has an output over the cache of its group.
+    outputs: { next_out: target.tensor(), ...cacheTensors(unit, '_out', memory, entry.prompt) },
   };
 }
 

@@ -1,4 +1,5 @@
 /** The nodes of one layer's attention: projections, norms of queries and keys, rotation, KV cache, output. */
+import type { Architecture } from '../../model/architecture.js';
 import type { LayerCalibration } from '../calibration.js';
 import { ConvertError } from '../conversion-error.js';
 import { scaled } from '../weight.js';
@@ -94,8 +95,11 @@ export async function outputOf(build: LayerBuilder, attended: string): Promise<s
 
 /** Adds the inputs of one KV cache in pages. @returns their names */
 export function pagesOf({ graph, arch, options }: LayerBuilder, cache: number): string[] {
-  const dims = ['pages', 'page', arch.kvHeads, arch.headDim];
-  return ['k', 'v'].map((value) => graph.input(`${value}_${cache}`, options.floatType, dims));
+  return ['k', 'v'].map((value) => graph.input(`${value}_${cache}`, options.floatType, pageDims(arch)));
+}
+
+function pageDims({ kvHeads, headDim }: Architecture): (number | string)[] {
+  return ['pages', 'page', kvHeads, headDim];
 }
 
 async function headNorms(build: LayerBuilder): Promise<readonly [q: string, k: string]> {
@@ -118,8 +122,7 @@ export function pagedAttention(
 ): string {
   const { graph, arch, layer, id, index } = build;
   const present = ['k', 'v'].map((value) => `${value}_out_${index}`);
-  const dims = ['pages', 'page', arch.kvHeads, arch.headDim];
-  for (const value of present) graph.output(value, build.options.floatType, dims);
+  for (const value of present) graph.output(value, build.options.floatType, pageDims(arch));
   const inputs = [
     ...query,
     ...cache,

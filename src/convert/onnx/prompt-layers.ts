@@ -24,7 +24,7 @@ import {
 } from './attention.js';
 import { LayerBuilder, type StageLayer, type StageOptions } from './layer.js';
 import { addLinear } from './linear.js';
-import { gatherStates, mlp, Residual, rotaryTables, scatterStates, stageInputs } from './stage.js';
+import { endStage, gatherStates, mlp, Residual, rotaryTables, stageInputs } from './stage.js';
 import { storeFloats } from './vectors.js';
 
 /** The layers behind a prompt exit, from the first on; their sources have the exit's own projections. */
@@ -114,8 +114,9 @@ export async function promptStageGraph(
     await stream.add(build, out, 'mlp_out_norm', 'mlpOutNorm');
     done();
   }
-  stream.end(options.isPaged ? 'states' : 'hidden_out');
-  if (options.isPaged) scatterStates(graph);
+  endStage(graph, options, (out) => {
+    stream.end(out);
+  });
   return graph;
 }
 

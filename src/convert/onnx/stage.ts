@@ -34,14 +34,13 @@ export async function stageGraph(
     await stream.add(build, out, 'mlp_out_norm', 'mlpOutNorm');
     done();
   }
-  const out = options.isPaged ? 'states' : 'hidden_out';
-  if (options.loopNorm === null) stream.end(out);
-  else {
-    const { loopNorm } = options;
-    const scale = await storeFloats(store, 'loop.norm', [arch.hidden], floatType, () => loopNorm.rows(0, 1));
-    stream.endNormed(out, graph.weight(scale));
-  }
-  if (options.isPaged) scatterStates(graph);
+  const { loopNorm } = options;
+  const scale =
+    loopNorm && (await storeFloats(store, 'loop.norm', [arch.hidden], floatType, () => loopNorm.rows(0, 1)));
+  endStage(graph, options, (out) => {
+    if (scale === null) stream.end(out);
+    else stream.endNormed(out, graph.weight(scale));
+  });
   return graph;
 }
 
@@ -50,9 +49,11 @@ export function stageInputs(graph: Graph, arch: Architecture, { isPaged, floatTy
   return isPaged ? pagedInputs(graph, arch, floatType) : slotInputs(graph, arch, floatType);
 }
 
-/** Writes `states` to rows of the next store. Input and output are bound to the same memory, so no other row moves. */
-export function scatterStates(graph: Graph): void {
-  graph.node('ScatterND', ['next', 'rows_out', 'states'], ['next_out']);
+/** Adds the output of a stage. @param end adds the states of its positions under a name */
+export function endStage(graph: Graph, { isPaged }: StageOptions, end: (name: string) => void): void {
+  end(isPaged ? 'states' : 'hidden_out');
+  // Input and output are bound to the same memory, so no other row moves.
+  if (isPaged) graph.node('ScatterND', ['next', 'rows_out', 'states'], ['next_out']);
 }
 
 /** Adds the inputs and the output of a stage whose KV cache has slots. */

@@ -1,14 +1,14 @@
 /** Positions that the units of a paged model run together: for each unit one part of each slot. */
 import type { BatchPart } from '../../model/control.js';
 import type { Slot } from '../../scheduler/kv/slot.js';
-import type { Chunk, Frontier, Span } from './step-batch.js';
+import type { PromptLayers } from '../../model/manifest.js';
+import { type Chunk, type Frontier, keysEnd, type Span } from './step-batch.js';
 
 /** The keys graphs of a unit behind a prompt exit. */
 export interface KeysUnit {
   /** Their number among the units. */
   readonly number: number;
-  /** Whether tokens of the answer run the trunk's layers. */
-  readonly isTrunk: boolean;
+  readonly prompt: PromptLayers;
 }
 
 /** Positions of a slot that a unit runs. */
@@ -43,27 +43,28 @@ export class PagedWork {
   /**
    * Adds the positions that the units of a span lack. Those of a slot with a part go on behind it.
    * @param pages the slot's block table
-   * @param answerFrom positions in front of it make keys alone behind a prompt exit (Chunk)
+   * @param reads whether the states are read, as those of a row. Otherwise layers behind a prompt exit make their keys
+   * and values alone.
    * @returns the first position of the last unit that lacks any; null where none does
    */
-  add({ slot, exit, end }: Span, frontier: Frontier, pages: readonly number[], answerFrom = 0): number | null {
+  add(
+    span: Span & Pick<Chunk, 'answerFrom'>,
+    frontier: Frontier,
+    pages: readonly number[],
+    reads: boolean,
+  ): number | null {
+    const { slot, exit, end } = span;
     let last: number | null = null;
     for (const unit of exit.needed) {
       const start = frontier(slot, unit);
       if (start >= end) continue;
       last = start;
-      const keys = this.#keys.get(unit);
-      const between = keys === undefined ? start : Math.min(Math.max(answerFrom, start), end);
+      const keys = reads ? undefined : this.#keys.get(unit);
+      const between = keys === undefined ? start : keysEnd(keys.prompt, span, start);
       if (keys !== undefined) this.#extend(keys.number, slot, start, between, pages);
       this.#extend(unit, slot, between, end, pages);
     }
     return last;
-  }
-
-  /** The position from which a chunk's layers behind a prompt exit run. */
-  answerFrom({ exit, end, answerFrom = end, read }: Chunk): number {
-    if (read !== undefined) return 0;
-    return this.#keys.get(exit.block ?? NaN)?.isTrunk === true ? answerFrom : end;
   }
 
   #extend(unit: number, slot: Slot, start: number, end: number, pages: readonly number[]): void {

@@ -49,7 +49,7 @@ export class PagesLayout implements Layout {
     this.head = model.head;
     const keys = this.#units.stages.flatMap(({ entry }, unit) => {
       const number = model.keysOf(unit);
-      return number === null ? [] : [[unit, { number, isTrunk: entry.prompt?.answers === 'trunk' }] as const];
+      return number === null || !entry.prompt ? [] : [[unit, { number, prompt: entry.prompt }] as const];
     });
     this.#keys = new Map(keys);
     this.#behind = new Map(keys.map(([unit, { number }]) => [number, unit]));
@@ -74,10 +74,10 @@ export class PagesLayout implements Layout {
     // The units of deeper stages then run the first rows of the same batch.
     const rows = rowSpans(batch).sort((a, b) => b.exit.stage - a.exit.stage);
     const work = this.#work();
-    const starts = chunks.map((chunk) => this.#add(work, chunk, frontierBehind([]), work.answerFrom(chunk)));
+    const starts = chunks.map((chunk) => this.#add(work, chunk, frontierBehind([]), chunk.read !== undefined));
     const isApart = rows.length > 0 && this.#runsApart(batch);
     const behind = isApart ? this.#work() : work;
-    for (const span of rows) this.#add(behind, span, frontier);
+    for (const span of rows) this.#add(behind, span, frontier, true);
     if (isApart || rows.length === 0) this.#run(work, [], [], kernel);
     for (const [i, chunk] of chunks.entries()) this.#read(chunk, starts[i] ?? null);
     if (rows.length > 0) this.#run(behind, draft?.tokens ?? [], wantedOf(batch), kernel);
@@ -106,10 +106,10 @@ export class PagesLayout implements Layout {
   }
 
   /** Adds a span with pages for its positions. */
-  #add(work: PagedWork, span: Span, frontier: Frontier, answerFrom = 0): number | null {
+  #add(work: PagedWork, span: Span, frontier: Frontier, reads: boolean): number | null {
     const { slot, end } = span;
     this.#blocks.reserve(slot, end);
-    return work.add(span, frontier, this.#blocks.blockTableOf(slot), answerFrom);
+    return work.add(span, frontier, this.#blocks.blockTableOf(slot), reads);
   }
 
   #work(): PagedWork {

@@ -5,6 +5,7 @@
  * Must not know: requests, sampling, layouts.
  */
 import type { States } from '../../model/head.js';
+import type { PromptLayers } from '../../model/manifest.js';
 import type { Slot } from '../../scheduler/kv/slot.js';
 import type { ExitUnits } from '../../scheduler/kv/units.js';
 
@@ -37,6 +38,18 @@ export interface StepBatch {
   readonly rows: readonly Row[];
   /** Tokens behind those of the only row. Row i of the head then has the logits behind i of them. Null: none. */
   readonly draft: { readonly tokens: readonly number[] } | null;
+}
+
+/**
+ * The end of the positions from `start` on that make keys and values alone behind a prompt exit. Positions behind it
+ * run the layers.
+ */
+export function keysEnd(
+  { answers }: Pick<PromptLayers, 'answers'>,
+  { end, answerFrom = end }: Pick<Chunk, 'end' | 'answerFrom'>,
+  start: number,
+): number {
+  return answers === 'trunk' ? Math.min(Math.max(answerFrom, start), end) : end;
 }
 
 /** Positions that a unit of a slot has processed. */
