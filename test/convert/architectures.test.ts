@@ -9,6 +9,7 @@ import type { Slot } from '../../src/scheduler/kv/slot.js';
 import { loadManifest } from '../../src/model/manifest-io.js';
 import { advance, decodeRows, distance, logitsAt, makeExecutor, openSlot } from '../engine/helper.js';
 import { safetensors, type Weight } from './tiny.js';
+import { type Way, waysOf } from './ways.js';
 import {
   GOLDEN_MODELS,
   goldenModel,
@@ -24,9 +25,6 @@ const BOUND = 1e-3;
 /** Every channel of the keys and values of the golden models stays below this. */
 const KV_RANGE = 7;
 
-/** A way to process the positions in front of the last one. */
-type Way = (executor: Executor, slot: Slot, end: number) => void;
-
 const DEEPEST = 1;
 
 function inChunks(executor: Executor, slot: Slot, exit: number, end: number, chunk: number): void {
@@ -35,41 +33,18 @@ function inChunks(executor: Executor, slot: Slot, exit: number, end: number, chu
 }
 
 const WAYS: Readonly<Record<string, Way>> = {
-  'one chunk': (executor, slot, end) => {
-    inChunks(executor, slot, DEEPEST, end, 128);
+  'one chunk': (executor, slot, exit, end) => {
+    inChunks(executor, slot, exit, end, 128);
   },
-  'chunks of 7': (executor, slot, end) => {
-    inChunks(executor, slot, DEEPEST, end, 7);
+  'chunks of 7': (executor, slot, exit, end) => {
+    inChunks(executor, slot, exit, end, 7);
   },
-  decode: (executor, slot, end) => {
-    const { tokens } = slot;
-    for (let length = 1; length <= end; length++) {
-      slot.tokens = tokens.slice(0, length);
-      decodeRows(executor, [{ slot, exit: executor.exit(DEEPEST) }]);
-    }
-    slot.tokens = tokens;
-  },
-  'catch-up': (executor, slot, end) => {
-    inChunks(executor, slot, DEEPEST, Math.floor(end / 3), 128);
+  'catch-up': (executor, slot, exit, end) => {
+    inChunks(executor, slot, exit, Math.floor(end / 3), 128);
     inChunks(executor, slot, 0, end, 9);
-    inChunks(executor, slot, DEEPEST, end, 20);
+    inChunks(executor, slot, exit, end, 20);
   },
-  rollback: (executor, slot, end) => {
-    const { tokens } = slot;
-    const kept = Math.floor(end / 2);
-    slot.tokens = [...tokens.slice(0, kept), ...tokens.toReversed()].slice(0, end + 1);
-    inChunks(executor, slot, DEEPEST, end, 128);
-    slot.truncate(kept);
-    slot.tokens = tokens;
-    inChunks(executor, slot, DEEPEST, end, 128);
-  },
-  'a copied prefix': (executor, slot, end) => {
-    const source = openSlot(executor, slot.tokens);
-    inChunks(executor, source, DEEPEST, end, 128);
-    executor.table.copyPrefix(source, slot, Math.floor(end / 2));
-    executor.table.drop(source);
-    inChunks(executor, slot, DEEPEST, end, 128);
-  },
+  ...waysOf(inChunks),
 };
 
 /** Decodes the last positions of several slots in one step, each after another number of positions. */
@@ -81,7 +56,7 @@ function check(t: Test, executor: Executor, { prompts }: GoldenModel, bound = BO
         const batch = positions.slice(first, first + 4);
         const rows = batch.map(({ at }) => {
           const slot = openSlot(executor, ids.slice(0, at + 1));
-          way(executor, slot, at);
+          way(executor, slot, DEEPEST, at);
           return { slot, exit: executor.exit(DEEPEST) };
         });
         decodeRows(executor, rows);

@@ -2,10 +2,8 @@
 import type { Executor } from '../../src/engine/execution/executor.js';
 import { chunksOnly } from '../../src/engine/execution/step-batch.js';
 import type { Slot } from '../../src/scheduler/kv/slot.js';
-import { advance, decodeRows, openSlot } from '../engine/helper.js';
-
-/** A way to process the positions in front of the last one. */
-export type Way = (executor: Executor, slot: Slot, exit: number, end: number) => void;
+import { advance } from '../engine/helper.js';
+import { type Way, waysOf } from './ways.js';
 
 /**
  * Runs chunks whose states nothing reads, as a prompt does.
@@ -34,28 +32,5 @@ export const WAYS: Readonly<Record<string, Way>> = {
   'states that are read': (executor, slot, exit, end) => {
     if (end > 0) advance(executor, slot, exit, end);
   },
-  decode: (executor, slot, exit, end) => {
-    const { tokens } = slot;
-    for (let length = 1; length <= end; length++) {
-      slot.tokens = tokens.slice(0, length);
-      decodeRows(executor, [{ slot, exit: executor.exit(exit) }]);
-    }
-    slot.tokens = tokens;
-  },
-  rollback: (executor, slot, exit, end) => {
-    const { tokens } = slot;
-    const kept = Math.floor(end / 2);
-    slot.tokens = [...tokens.slice(0, kept), ...tokens.toReversed()].slice(0, end + 1);
-    inChunks(executor, slot, exit, end, 128);
-    slot.truncate(kept);
-    slot.tokens = tokens;
-    inChunks(executor, slot, exit, end, 128);
-  },
-  'a copied prefix': (executor, slot, exit, end) => {
-    const source = openSlot(executor, slot.tokens);
-    inChunks(executor, source, exit, end, 128);
-    executor.table.copyPrefix(source, slot, Math.floor(end / 2));
-    executor.table.drop(source);
-    inChunks(executor, slot, exit, end, 7);
-  },
+  ...waysOf(inChunks),
 };

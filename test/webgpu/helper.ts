@@ -88,6 +88,28 @@ export async function tinyPair(t: Test, overrides: Partial<EngineOptions> = {}):
   return pair;
 }
 
+/** A source in fp32 on the CPU and in fp16 on the GPU. */
+export async function convertedPair(
+  t: Test,
+  source: string,
+  overrides: Partial<EngineOptions> = {},
+): Promise<readonly [cpu: Executor, gpu: Executor]> {
+  const dir = await mkdtemp(join(tmpdir(), 'sortie-webgpu-'));
+  t.teardown(() => rm(dir, { recursive: true }));
+  const load = async (kernel: 'fp32' | 'fp16', device: 'cpu' | 'webgpu'): Promise<Executor> => {
+    const modelDir = join(dir, kernel);
+    await convert({ source, out: modelDir, kernels: [kernel], compress: false, force: false });
+    const executor = new Executor(
+      await loadModel(engineOptions({ modelDir, device, kvMemoryBytes: 2 ** 23, ...overrides })),
+    );
+    t.teardown(() => {
+      executor.dispose();
+    });
+    return executor;
+  };
+  return [await load('fp32', 'cpu'), await load('fp16', 'webgpu')];
+}
+
 export function counted(device: Gpu, { ort }: Environment, counts: Counts): Gpu {
   const call = ort.call.bind(ort);
   ort.call = (name, ...args) => {

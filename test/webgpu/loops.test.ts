@@ -1,13 +1,10 @@
 /** A looped model on a GPU: one session runs all loops, each over its own pages, and every loop has the CPU's logits. */
 import { join } from 'node:path';
 import t from 'tap';
-import { convert } from '../../src/convert/convert.js';
-import { Executor } from '../../src/engine/execution/executor.js';
-import { loadModel } from '../../src/engine/execution/load-model.js';
 import { goldenLoops, loopWeights } from '../convert/golden-loops.js';
 import { writeGoldenFolder } from '../convert/golden-model.js';
-import { advanceTo, engineOptions, logitsAt, openSlot, rms } from '../engine/helper.js';
-import { needsGpu } from './helper.js';
+import { advanceTo, logitsAt, openSlot, rms } from '../engine/helper.js';
+import { convertedPair, needsGpu } from './helper.js';
 
 /** Of the largest logit. */
 const SHARE = 5e-3;
@@ -17,13 +14,7 @@ if (needsGpu())
     const model = goldenLoops('ouro-4');
     const dir = t.testdir();
     const source = writeGoldenFolder(join(dir, 'source'), { ...model, prompts: [] }, {}, loopWeights(model));
-    const load = async (kernel: 'fp32' | 'fp16', device: 'cpu' | 'webgpu'): Promise<Executor> => {
-      const out = join(dir, kernel);
-      await convert({ source, out, kernels: [kernel], compress: false, force: false });
-      return new Executor(await loadModel(engineOptions({ modelDir: out, device, kvMemoryBytes: 2 ** 23 })));
-    };
-    const cpu = await load('fp32', 'cpu');
-    const gpu = await load('fp16', 'webgpu');
+    const [cpu, gpu] = await convertedPair(t, source);
     t.equal(new Set(gpu.model.stages.flatMap(({ sessions }) => [...sessions.values()])).size, 1, 'one session');
     for (const { ids } of model.prompts)
       for (const loop of [0, 3, 1, 2]) {
@@ -38,6 +29,4 @@ if (needsGpu())
         const error = rms(expected, found) / Math.max(...expected.map(Math.abs));
         t.ok(error <= SHARE, `${ids.length} positions, ${loop + 1} loops: rms ${error} of the largest logit`);
       }
-    cpu.dispose();
-    gpu.dispose();
   });

@@ -2,35 +2,21 @@
  * Prompt exits over pages on a GPU, on every way and over several pages. The logits of both modes in fp16 are those of the
  * CPU's slots in fp32. test/convert has the CPU's beside a reference.
  */
-import { join } from 'node:path';
 import t, { type Test } from 'tap';
-import { convert } from '../../src/convert/convert.js';
-import { Executor } from '../../src/engine/execution/executor.js';
-import { loadModel } from '../../src/engine/execution/load-model.js';
+import type { Executor } from '../../src/engine/execution/executor.js';
 import { promptModel, type PromptModel, writePromptModel } from '../convert/prompt-models.js';
 import { inChunks, WAYS } from '../convert/prompt-ways.js';
-import { type Answer, decodeRows, drain, engineOptions, greedy, openSlot, rms } from '../engine/helper.js';
-import { coreOf, decode, needsGpu, tokens } from './helper.js';
+import { type Answer, decodeRows, drain, greedy, openSlot, rms } from '../engine/helper.js';
+import { convertedPair, coreOf, decode, needsGpu, tokens } from './helper.js';
 
 /** Of the largest logit. */
 const SHARE = 5e-3;
 /** Two pages. */
 const LENGTH = 70;
 
-async function pairOf(t: Test, model: PromptModel): Promise<readonly [cpu: Executor, gpu: Executor]> {
-  const dir = t.testdir();
-  const source = writePromptModel(dir, model, { max_position_embeddings: 256 });
-  const load = async (kernel: 'fp32' | 'fp16', device: 'cpu' | 'webgpu'): Promise<Executor> => {
-    const out = join(dir, kernel);
-    await convert({ source, out, kernels: [kernel], compress: false, force: false });
-    const options = { modelDir: out, device, kvMemoryBytes: 2 ** 23, maxRunning: 6, prefillChunk: 128 };
-    const executor = new Executor(await loadModel(engineOptions(options)));
-    t.teardown(() => {
-      executor.dispose();
-    });
-    return executor;
-  };
-  return [await load('fp32', 'cpu'), await load('fp16', 'webgpu')];
+function pairOf(t: Test, model: PromptModel): Promise<readonly [cpu: Executor, gpu: Executor]> {
+  const source = writePromptModel(t.testdir(), model, { max_position_embeddings: 256 });
+  return convertedPair(t, source, { maxRunning: 6, prefillChunk: 128 });
 }
 
 function equal(t: Test, found: Float32Array, expected: Float32Array, what: string): void {

@@ -1,0 +1,40 @@
+/** Ways through an engine that leave a sequence with the same positions. */
+import type { Executor } from '../../src/engine/execution/executor.js';
+import type { Slot } from '../../src/scheduler/kv/slot.js';
+import { decodeRows, openSlot } from '../engine/helper.js';
+
+/** A way to process the positions in front of the last one. */
+export type Way = (executor: Executor, slot: Slot, exit: number, end: number) => void;
+
+/** Runs the positions up to `end` in chunks of at most `most`. */
+export type InChunks = (executor: Executor, slot: Slot, exit: number, end: number, most: number) => void;
+
+/** Ways of any way to run chunks. */
+export function waysOf(inChunks: InChunks): Readonly<Record<'decode' | 'rollback' | 'a copied prefix', Way>> {
+  return {
+    decode: (executor, slot, exit, end) => {
+      const { tokens } = slot;
+      for (let length = 1; length <= end; length++) {
+        slot.tokens = tokens.slice(0, length);
+        decodeRows(executor, [{ slot, exit: executor.exit(exit) }]);
+      }
+      slot.tokens = tokens;
+    },
+    rollback: (executor, slot, exit, end) => {
+      const { tokens } = slot;
+      const kept = Math.floor(end / 2);
+      slot.tokens = [...tokens.slice(0, kept), ...tokens.toReversed()].slice(0, end + 1);
+      inChunks(executor, slot, exit, end, 128);
+      slot.truncate(kept);
+      slot.tokens = tokens;
+      inChunks(executor, slot, exit, end, 128);
+    },
+    'a copied prefix': (executor, slot, exit, end) => {
+      const source = openSlot(executor, slot.tokens);
+      inChunks(executor, source, exit, end, 128);
+      executor.table.copyPrefix(source, slot, Math.floor(end / 2));
+      executor.table.drop(source);
+      inChunks(executor, slot, exit, end, 7);
+    },
+  };
+}
