@@ -19,8 +19,18 @@ interface Reader {
   readonly client?: string;
   /** Rest after each piece. */
   readonly pauseMs?: number;
-  /** Leaves after the first piece. */
-  readonly leaves?: boolean;
+  /** Leaves after the first piece, when this has passed. */
+  readonly leaves?: () => Promise<unknown>;
+}
+
+/** Passes when as many have come as it is for. */
+function meeting(count: number): () => Promise<void> {
+  let [left, pass] = [count, (): void => undefined];
+  const all = new Promise<void>((resolve) => (pass = resolve));
+  return () => {
+    if (--left === 0) pass();
+    return all;
+  };
 }
 
 /** Asks, and counts the bytes of the answer without keeping them. */
@@ -28,7 +38,7 @@ function ask(
   port: number,
   path: string,
   body: object,
-  { client = '10.0.0.1', pauseMs = 0, leaves = false }: Reader = {},
+  { client = '10.0.0.1', pauseMs = 0, leaves }: Reader = {},
 ): Promise<Got> {
   return new Promise((resolve, reject) => {
     const headers = { 'content-type': 'application/json', 'x-forwarded-for': client };
@@ -39,9 +49,8 @@ function ask(
           bytes += piece.length;
           if (start.length < 500) start = (start + piece.toString()).slice(0, 500);
           end = (end + piece.toString()).slice(-3000);
-          if (leaves) {
-            // Others that begin together find it running.
-            await delay(300);
+          if (leaves !== undefined) {
+            await leaves();
             break;
           }
           if (pauseMs > 0) await delay(pauseMs);
@@ -109,7 +118,8 @@ void t.test('no allowed request ends a gateway with a small heap', async (t) => 
   t.match(longer.start, /max_output_tokens/);
 
   const begun = { ...largest, stream: true };
-  const many = await Promise.all(Array.from({ length: 4 }, () => ask(port, path, begun, { leaves: true })));
+  const leaves = meeting(4);
+  const many = await Promise.all(Array.from({ length: 4 }, () => ask(port, path, begun, { leaves })));
   t.ok(
     many.some(({ status }) => status === 200),
     'a tenant has room for one',
@@ -117,7 +127,7 @@ void t.test('no allowed request ends a gateway with a small heap', async (t) => 
   const full = many.filter(({ status }) => status === 503);
   t.ok(full.length >= 2, 'and not for four');
   t.match(full[0]?.start, /"code":"overloaded"/);
-  const plain = await ask(port, path, { ...chat, n: 64, max_tokens: 1000, stream: true }, { leaves: true });
+  const plain = await ask(port, path, { ...chat, n: 64, max_tokens: 1000, stream: true }, { leaves: meeting(1) });
   t.equal(plain.status, 200, 'log-probabilities alone are summed');
   t.equal(exit, null, 'the gateway lives');
   t.ok((await health()) < 1000);
