@@ -6,7 +6,7 @@
  *   npm run bench:goodput -- [--sides routed,"lands 30","lands 30 hint"] [--loads .5,1,2] [--seeds 1,2,3] [--out DIR]
  *     [--budgets 1x,2x,4x] [--workload long] [--questions FILE] [--server-args "..."] [--peer DIR --peer-model FILE] ...
  *
- * - Every side gets the same requests at the same instants: greedy, without `max_tokens`.
+ * - Every side gets the same requests at the same instants: greedy, without `max_tokens`. Their order turns.
  * - Requests are the held-out everyday ones, whatever their answers. Those of `--questions` have no check. Those of
  *   `--workload long` are passages with a question (goodput/passages.ts).
  * - A budget belongs to a class, not to a request. `2x` is twice the median time of full depth alone.
@@ -48,7 +48,9 @@ const values = optionsOf('bench:goodput', about, {
     'measure only the accuracy of every exit behind long prompts, on other passages, and write it to the manifest',
   ),
   questions: optional('file', 'questions without a check: JSON array of {instruction, input}, or one a line'),
-  expected: flag("score a whole answer by its exit's accuracy in the manifest, for models of random weights"),
+  expected: flag(
+    "for models of random weights: answers of exactly max_tokens, each scored by its exit's accuracy in the manifest",
+  ),
   maxTokens: optionalNumber('max_tokens of every request; default: none'),
   keep: number('size of the random sample of that file, or passages of --workload long', 60),
   out: text('dir', 'folder for the JSON', 'runs/goodput'),
@@ -90,6 +92,8 @@ function trafficKinds(): Traffic[] {
 const file = join(values.out, 'goodput.json');
 /** Most requests in the measurement of capacity. */
 const CAPACITY_REQUESTS = 120;
+/** Requests to each server that count for no side. */
+const WARM_UP_REQUESTS = 100;
 
 async function main(): Promise<void> {
   const { questions: path, keep, requests, slots, threads, budgets, expected } = values;
@@ -145,20 +149,32 @@ async function main(): Promise<void> {
     if (setup === null) return;
     const classes = budgetsOf(budgets, setup.medianMs, setup.ttftMs);
     saySetup(setup, classes, plans, its.length);
-    for (const plan of plans)
-      for (const side of its) {
-        const sent = await sentOf(
-          sender(url, name, side, accuracy),
-          jobsOf(questions, classes, requests, plan.seed, maxTokens),
-          plan,
-          setup,
-        );
+    const send = (side: Side, plan: Plan, count: number, seed: number) =>
+      sentOf(
+        sender(url, name, side, accuracy),
+        jobsOf(questions, classes, count, seed, maxTokens, expected),
+        plan,
+        setup,
+      );
+    for (const [i, plan] of plans.entries()) {
+      // Code of a fresh server runs several times as long, and the first side would pay for it.
+      const [first] = its;
+      if (i === 0 && first !== undefined) await send(first, plan, WARM_UP_REQUESTS, 0);
+      for (const side of rotated(its, i)) {
+        const sent = await send(side, plan, requests, plan.seed);
         const run = { side: labelled(side.name), kind: side.kind, ...plan, ...summaryOf(sent) };
         record = withRun(record, run);
         console.error(lineOf(run));
         await save();
       }
+    }
   }
+}
+
+/** So each side has each place in the order. */
+function rotated<T>(all: readonly T[], by: number): T[] {
+  const start = by % all.length;
+  return [...all.slice(start), ...all.slice(0, start)];
 }
 
 /** @throws Error for another workload */

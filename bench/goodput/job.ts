@@ -63,16 +63,21 @@ export function budgetsOf(text: string, medianMs: number, ttftMs = medianMs): Bu
   });
 }
 
-/** The same jobs for every side: greedy. @param maxTokens `max_tokens` of all; null for none */
+/**
+ * The same jobs for every side: greedy.
+ * @param maxTokens `max_tokens` of all; null for none
+ * @param isExact whether each answer has exactly so many tokens
+ */
 export function jobsOf(
   questions: readonly Question[],
   classes: readonly BudgetClass[],
   count: number,
   seed: number,
   maxTokens: number | null = null,
+  isExact = false,
 ): Job[] {
   const checks = new Map(questions.map(({ text, check }) => [text, check]));
-  const form = { api: 'chat', maxTokens, fields: { temperature: 0 } } as const;
+  const form = { api: 'chat', maxTokens, fields: { temperature: 0, ...(isExact && { ignore_eos: true }) } } as const;
   return questionJobs([...checks.keys()], classes, count, form, seeded(seed)).map((job) => {
     return { ...job, check: checks.get(job.question) ?? null };
   });
