@@ -2,7 +2,8 @@
  * The cost model: the table measured at start, times the drift learnt since. It prices a step by its units.
  *
  * A cost is its table cost times `slowdown`. The slowdown follows the median of the last ratios, so one hiccup moves
- * nothing, and it rises within a second. A step's own length is the time, so no clock is needed.
+ * nothing, and it rises within a second. A step's own length is the time, so no clock is needed. A decode step costs
+ * its planning as well: the table lacks it, and it is the same at every depth, so no ratio could hold it.
  *
  * Knows: units, exits, rows, context. Must not know: requests and their budgets.
  */
@@ -112,7 +113,7 @@ export function costModel(table: CostTable, shape: DepthShape, slowdown = 1): Co
   const embed = unit('embed');
   const head = unit('head');
   const step = unit('step');
-  const drift = { slowdown, ratios: [] };
+  const drift = { slowdown, ratios: [], planningMs: 0 };
   return {
     shape,
     blockUnits: blockUnits(shape),
@@ -135,6 +136,8 @@ export interface Drift {
   readonly slowdown: number;
   /** Latest ratios of actual to table cost, oldest first. */
   readonly ratios: readonly number[];
+  /** Mean planning of the latest steps, ms. */
+  readonly planningMs: number;
 }
 
 /** One decode step: how many rows leave at each exit (index as in shape.exits), and the past that attention reads. */
@@ -211,12 +214,17 @@ function inChunks({ prefill }: UnitCurves, positions: number, context: number, c
   return whole === 0 ? last : whole * cheapestAt(prefill, chunk, context + ((whole - 1) * chunk) / 2) + last;
 }
 
-/** Predicted milliseconds of a step: decode rows and prefill chunks, drift included. */
-export function predictMs(model: CostModel, { decode, prefill }: Work): number {
+/** Predicted milliseconds of a step: decode rows with their planning, and prefill chunks, drift included. */
+export function predictMs(model: CostModel, work: Work): number {
+  const { slowdown, planningMs } = model.drift;
+  return tableMs(model, work) * slowdown + (work.decode === null ? 0 : planningMs);
+}
+
+function tableMs(model: CostModel, { decode, prefill }: Work): number {
   let ms = 0;
   if (decode !== null) ms += cascadeMs(model, decode.rows, (unit, n) => unitDecodeMs(model, unit, n, decode.context));
   for (const chunk of prefill) ms += prefillMs(model, chunk);
-  return ms * model.drift.slowdown;
+  return ms;
 }
 
 /** The tunables of the drift. */
@@ -226,6 +234,8 @@ export const DRIFT = {
   riseMs: 250,
   fallMs: 750,
   mostSlowdown: 20,
+  /** Steps over which the mean of planning fades. */
+  planningSteps: 16,
   /** Half-life of an idle machine's slowdown, ms: no step measures it. */
   idleHalfLifeMs: 10_000,
 } as const;
@@ -238,17 +248,23 @@ export function decayWhileIdle(model: CostModel, idleMs: number): CostModel {
   return { ...model, drift: { ...drift, slowdown, ratios: idleMs > DRIFT.idleHalfLifeMs ? [] : drift.ratios } };
 }
 
-/** The model after a finished step. A step without a cost in the table teaches nothing. */
-export function observeStep(model: CostModel, work: Work, actualMs: number): CostModel {
+/**
+ * The model after a finished step. A step without a cost in the table teaches nothing.
+ * @param actualMs the whole step
+ * @param planning ms of it. A hiccup in it counts as no more than the rest of the step.
+ */
+export function observeStep(model: CostModel, work: Work, actualMs: number, planning: number): CostModel {
   const { drift } = model;
-  const ratio = (drift.slowdown * actualMs) / predictMs(model, work);
+  const ratio = (actualMs - planning) / tableMs(model, work);
   if (!(ratio > 0) || !Number.isFinite(ratio)) return model;
   const ratios = [...drift.ratios, ratio].slice(-DRIFT.windowSteps);
   const median = [...ratios].sort((a, b) => a - b)[ratios.length >> 1] ?? 1;
   const target = Math.min(DRIFT.mostSlowdown, Math.max(1 / DRIFT.mostSlowdown, median));
   const gain = 1 - Math.exp(-actualMs / (target > drift.slowdown ? DRIFT.riseMs : DRIFT.fallMs));
   const slowdown = drift.slowdown + (target - drift.slowdown) * gain;
-  return { ...model, drift: { slowdown, ratios } };
+  const planningMs =
+    drift.planningMs + (Math.min(planning, actualMs - planning) - drift.planningMs) / DRIFT.planningSteps;
+  return { ...model, drift: { slowdown, ratios, planningMs } };
 }
 
 /** Index of an exit layer in the shape. @throws Error for a layer that is not an exit. */

@@ -4,7 +4,7 @@
  */
 import { type CostModel, type ExitIndex, at, cascadeMs, prefillMs, unitDecodeMs } from './model.js';
 
-/** Milliseconds of a step in which `rows[exit]` rows leave at each exit, drift included. */
+/** Milliseconds of a step in which `rows[exit]` rows leave at each exit, drift and planning included. */
 export type StepMs = (rows: Int32Array) => number;
 
 /** Contexts and prompts round up to whole grains, positions: under 1% of a step's cost. */
@@ -19,7 +19,8 @@ export function stepTable(model: CostModel, context: number): StepMs {
     if (rows === 0) return 0;
     return ((known[unit] ??= [])[rows] ??= unitDecodeMs(model, unit, rows, grain * CONTEXT_GRAIN));
   };
-  return (rows) => cascadeMs(model, rows, cost) * model.drift.slowdown;
+  const { slowdown, planningMs } = model.drift;
+  return (rows) => cascadeMs(model, rows, cost) * slowdown + planningMs;
 }
 
 /** Milliseconds of a step of one row that leaves at an exit, drift included. */

@@ -33,6 +33,7 @@ import { Refusals } from './refusals.js';
 import { SafetyMargins } from './safety-margin.js';
 import { SentenceLength } from './sentence-length.js';
 import type { Sequence } from './sequence.js';
+import type { StepResult } from './step-plan.js';
 import { type Occupancy, type Proposal, Snapshot, edfOrder, sequenceOf } from './snapshot.js';
 import type { Admission, AnswerEnd, LandingWindow, PrefillChunk } from './types.js';
 import { type PartialValue, Utility } from './utility.js';
@@ -209,8 +210,8 @@ export class Planner {
   }
 
   /** Learns from a finished step. */
-  observeStep(work: Work, actualMs: number): void {
-    this.#costs = observeStep(this.#costs, work, actualMs);
+  observeStep(work: Work, { cycleMs, planningMs }: Pick<StepResult, 'cycleMs' | 'planningMs'>): void {
+    this.#costs = observeStep(this.#costs, work, cycleMs, planningMs);
   }
 
   /** Learns from a request with a place in the queue. */

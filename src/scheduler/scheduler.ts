@@ -287,8 +287,9 @@ export class Scheduler {
   }
 
   /** Learns the time of a step. Plans count on plain steps, so the costs learn nothing of a draft. */
-  #learn(plan: StepPlan, { cycleMs, draft, tokens }: StepResult, lone: Sequence | undefined): void {
-    if (draft === null && plan.chunks.length + plan.rows.length > 0) this.#planner.observeStep(plan.work, cycleMs);
+  #learn(plan: StepPlan, result: StepResult, lone: Sequence | undefined): void {
+    const { cycleMs, draft, tokens } = result;
+    if (draft === null && plan.chunks.length + plan.rows.length > 0) this.#planner.observeStep(plan.work, result);
     if (lone === undefined) return;
     const isAlone = plan.chunks.length === 0;
     if (draft === null) {

@@ -11,7 +11,7 @@ function run(model: CostModel, factor: (i: number) => number, forMs: number): Co
   let now = model;
   for (let i = 0, ms = 0; ms < forMs; i += 1) {
     const actual = tableMs * factor(i);
-    now = observeStep(now, step, actual);
+    now = observeStep(now, step, actual, 0);
     ms += actual;
   }
   return now;
@@ -56,7 +56,7 @@ void t.test('ratios from before a long idle time move nothing after it', async (
 
 void t.test('a single hiccup moves little, and is soon forgotten', async (t) => {
   const steady = run(sample, () => 1, 500);
-  const after = observeStep(steady, step, tableMs * 30);
+  const after = observeStep(steady, step, tableMs * 30, 0);
   t.ok(ratio(after) < 1.3, `${ratio(after)}`);
   t.ok(ratio(run(after, () => 1, 200)) < 1.15);
 });
@@ -66,12 +66,25 @@ void t.test('noise of 20% leaves predictions within 10%', async (t) => {
   t.ok(Math.abs(ratio(noisy) - 1) < 0.1, `${ratio(noisy)}`);
 });
 
+void t.test('planning costs each decode step the same, whatever its depth', async (t) => {
+  const shallow: Work = { decode: { rows: [4, 0, 0, 0, 0], context: 200 }, prefill: [] };
+  const prompt: Work = { decode: null, prefill: [{ exit: 4, positions: 64, context: 0, chunk: 64 }] };
+  let model = sample;
+  for (let i = 0; i < 100; i += 1) model = observeStep(model, step, tableMs + 5, 5);
+  for (const work of [step, shallow]) {
+    t.ok(Math.abs(predictMs(model, work) - predictMs(sample, work) - 5) < 0.1, `${predictMs(model, work)} ms`);
+  }
+  t.ok(Math.abs(predictMs(model, prompt) / predictMs(sample, prompt) - 1) < 0.01, 'a prompt beside rows has none');
+  const hiccup = observeStep(model, step, tableMs + 5000, 5000);
+  t.ok(predictMs(hiccup, step) < 1.1 * predictMs(model, step), `${predictMs(hiccup, step)} ms after a hiccup in it`);
+});
+
 void t.test('a slowdown has a limit', async (t) => {
   const model = run(sample, () => 1e6, 1e9);
   t.ok(model.drift.slowdown <= 20, `${model.drift.slowdown}`);
 });
 
 void t.test('a step without a cost or a time teaches nothing', async (t) => {
-  t.equal(observeStep(sample, { decode: null, prefill: [] }, 5), sample);
-  for (const ms of [NaN, 0, -1, Infinity]) t.equal(observeStep(sample, step, ms), sample, `${ms} ms`);
+  t.equal(observeStep(sample, { decode: null, prefill: [] }, 5, 0), sample);
+  for (const ms of [NaN, 0, -1, Infinity]) t.equal(observeStep(sample, step, ms, 0), sample, `${ms} ms`);
 });

@@ -9,7 +9,7 @@ import { blockSample, sample } from '../scheduler/sample.js';
 /** The sample machine after a slow spell. */
 const slow: CostModel = Array.from({ length: 50 }).reduce<CostModel>((model) => {
   const work = { decode: { rows: [0, 0, 0, 0, 4], context: 200 }, prefill: [] };
-  return observeStep(model, work, 1.7 * predictMs(sample, work));
+  return observeStep(model, work, 1.7 * predictMs(sample, work), 0);
 }, sample);
 
 const models = fc.constantFrom(sample, blockSample, slow);

@@ -72,7 +72,7 @@ function planned(steps: number, arriving: (step: number) => readonly SequenceReq
       most = Math.max(most, events - before);
     }
     const tokens = plan.rows.map(({ id }) => ({ id, token: 5, isEnd: false, mayEnd: false }));
-    scheduler.commit(plan, { at: now + STEP_MS, cycleMs: STEP_MS, tokens, draft: null });
+    scheduler.commit(plan, { at: now + STEP_MS, cycleMs: STEP_MS, planningMs: 0, tokens, draft: null });
   }
   return { plans, most, scheduler };
 }

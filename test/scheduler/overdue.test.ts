@@ -48,7 +48,8 @@ void t.test(
     const begun = decoding(1000, 'truncate');
     const fresh = asking('fresh', begun.budget, given);
     const work = { decode, prefill: [] };
-    for (let i = 0; i < 64; i++) planner.observeStep(work, planner.predictMs(work) * (i % 8 === 0 ? 8 : 1));
+    for (let i = 0; i < 64; i++)
+      planner.observeStep(work, { cycleMs: planner.predictMs(work) * (i % 8 === 0 ? 8 : 1), planningMs: 0 });
     const ms = planner.predictMs(work);
     for (const sequence of [begun, fresh]) {
       t.notOk(planner.isOverdue(sequence, 988 - 1.1 * ms, work));

@@ -25,7 +25,8 @@ const promptMs = predictMs(sample, prompt);
 
 /** Steps that take so many times what the table says, for some busy time. */
 function run(planner: Planner, times: number, forMs: number): void {
-  for (let ms = 0; ms < forMs; ms += times * tableMs) planner.observeStep(step, times * tableMs);
+  for (let ms = 0; ms < forMs; ms += times * tableMs)
+    planner.observeStep(step, { cycleMs: times * tableMs, planningMs: 0 });
 }
 
 /** Predictions over the table's: of the steps that were observed, and of a prompt, which was not. */
@@ -40,7 +41,7 @@ void t.test('steps that take 5 s raise the slowdown, and 30 s of normal steps br
   const planner = plannerOf();
   run(planner, 1, 1000);
   isNormal(t, planner, 'before');
-  for (let i = 0; i < 3; i += 1) planner.observeStep(step, 5000);
+  for (let i = 0; i < 3; i += 1) planner.observeStep(step, { cycleMs: 5000, planningMs: 0 });
   t.ok(planner.model.drift.slowdown > 5, `three stalls: ${planner.model.drift.slowdown}`);
   t.ok(planner.predictMs(step) > 5 * tableMs);
   run(planner, 1, 30_000);
@@ -49,7 +50,7 @@ void t.test('steps that take 5 s raise the slowdown, and 30 s of normal steps br
 
 void t.test('a first step that takes 5 s raises the slowdown, and 30 s of normal steps bring it back', async (t) => {
   const planner = plannerOf();
-  planner.observeStep(step, 5000);
+  planner.observeStep(step, { cycleMs: 5000, planningMs: 0 });
   t.ok(planner.model.drift.slowdown > 2, `${planner.model.drift.slowdown}`);
   run(planner, 1, 30_000);
   isNormal(t, planner, '30 s later');
@@ -58,7 +59,7 @@ void t.test('a first step that takes 5 s raises the slowdown, and 30 s of normal
 void t.test('a step of 5 s in the midst of normal ones is a hiccup', async (t) => {
   const planner = plannerOf();
   run(planner, 1, 1000);
-  planner.observeStep(step, 5000);
+  planner.observeStep(step, { cycleMs: 5000, planningMs: 0 });
   t.ok(planner.predictMs(step) < 1.3 * tableMs, `immediately: ${planner.predictMs(step) / tableMs}`);
   run(planner, 1, 30_000);
   isNormal(t, planner, '30 s later');
@@ -68,7 +69,7 @@ void t.test('an idle machine forgets a stall: after 30 s a budget is admitted th
   const planner = plannerOf();
   const asks = (now: number) => asking('a', total(1000, 'reject'), { arrivedAt: now });
   t.equal(admission(planner, asks(NOW)).kind, 'admit');
-  for (let i = 0; i < 3; i += 1) planner.observeStep(step, 5000);
+  for (let i = 0; i < 3; i += 1) planner.observeStep(step, { cycleMs: 5000, planningMs: 0 });
   t.equal(admission(planner, asks(NOW), stateOf()).kind, 'reject');
   const now = NOW + 60_000;
   t.equal(admission(planner, asks(now), stateOf({ now })).kind, 'admit');
@@ -84,8 +85,8 @@ void t.test('a planner that was slow at the start learns that it is not', async 
 
 void t.test('steps without a time, and clocks that go back, break nothing', async (t) => {
   const planner = plannerOf();
-  for (const ms of [0, -5000, NaN, Infinity]) planner.observeStep(step, ms);
-  planner.observeStep({ decode: null, prefill: [] }, 5000);
+  for (const ms of [0, -5000, NaN, Infinity]) planner.observeStep(step, { cycleMs: ms, planningMs: 0 });
+  planner.observeStep({ decode: null, prefill: [] }, { cycleMs: 5000, planningMs: 0 });
   t.equal(planner.model.drift.slowdown, 1);
   t.equal(admission(planner, asking('a', total(2000), { arrivedAt: NOW + 500 })).kind, 'admit', 'from the future');
   arrive(planner, asking('b', total(500)), NOW + 10_000);

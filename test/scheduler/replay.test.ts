@@ -85,8 +85,8 @@ function recorded(): RecordedStep[] {
       plan = each;
       now += Math.max(1, Math.round(each.predictedMs));
     },
-    onResult: ({ at, cycleMs, tokens, draft }) => {
-      if (plan !== null) steps.push({ add, cancel, plan, result: { at, cycleMs, tokens, draft } });
+    onResult: ({ at, cycleMs, planningMs, tokens, draft }) => {
+      if (plan !== null) steps.push({ add, cancel, plan, result: { at, cycleMs, planningMs, tokens, draft } });
     },
   });
   const all = arrivals();

@@ -46,7 +46,7 @@ export interface CoreOptions extends SlotManagerLimits {
   /** Interval at which messages predict the wait of a new request, ms; absent: they never do. */
   readonly waitIntervalMs?: number;
   readonly clock: () => number;
-  /** Sees every plan before it runs, and what its step did: for records and tests. */
+  /** Sees every plan before it runs, as a part of the run, and what its step did: for records and tests. */
   readonly onPlan?: (plan: StepPlan) => void;
   readonly onResult?: (result: StepResult) => void;
 }
@@ -177,7 +177,7 @@ export class EngineCore {
     const startedAt = clock();
     this.#clock.enter('planning', startedAt);
     const plan = this.scheduler.schedule(startedAt);
-    onPlan?.(plan);
+    this.#clock.run('decode', () => onPlan?.(plan));
     this.#report(plan);
     const ran = this.#runner.run(plan);
     return this.#commit(plan, ran, clock());
@@ -204,7 +204,7 @@ export class EngineCore {
     this.#clock.enter('sampling', at);
     const { last, ...sampled } = this.#runner.sample(ran);
     const measured = this.#workOf(plan, sampled, took);
-    const result: StepResult = { at, cycleMs: took.cycleMs, ...sampled };
+    const result: StepResult = { at, cycleMs: took.cycleMs, planningMs: partMs.planning, ...sampled };
     this.#options.onResult?.(result);
     const { ended, memory } = this.scheduler.commit(plan, result);
     this.#executor.apply(memory);
