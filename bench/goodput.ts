@@ -92,7 +92,7 @@ function trafficKinds(): Traffic[] {
 const file = join(values.out, 'goodput.json');
 /** Most requests in the measurement of capacity. */
 const CAPACITY_REQUESTS = 120;
-/** Requests to each server that count for no side. */
+/** Most requests to each server that count for no side. */
 const WARM_UP_REQUESTS = 100;
 
 async function main(): Promise<void> {
@@ -159,7 +159,7 @@ async function main(): Promise<void> {
     for (const [i, plan] of plans.entries()) {
       // Code of a fresh server runs several times as long, and the first side would pay for it.
       const [first] = its;
-      if (i === 0 && first !== undefined) await send(first, plan, WARM_UP_REQUESTS, 0);
+      if (i === 0 && first !== undefined) await send(first, plan, Math.min(WARM_UP_REQUESTS, requests), 0);
       for (const side of rotated(its, i)) {
         const sent = await send(side, plan, requests, plan.seed);
         const run = { side: labelled(side.name), kind: side.kind, ...plan, ...summaryOf(sent) };
