@@ -6,7 +6,8 @@
  *   npm run bench:goodput -- [--sides routed,"lands 30","lands 30 hint"] [--loads .5,1,2] [--seeds 1,2,3] [--out DIR]
  *     [--budgets 1x,2x,4x] [--workload long] [--questions FILE] [--server-args "..."] [--peer DIR --peer-model FILE] ...
  *
- * - Every side gets the same requests at the same instants: greedy, without `max_tokens`. Their order turns.
+ * - Every side gets the same requests at the same instants: greedy, without `max_tokens`. The order of
+ *   sides rotates from plan to plan, and a warm-up that counts for no side precedes the first one.
  * - Requests are the held-out everyday ones, whatever their answers. Those of `--questions` have no check. Those of
  *   `--workload long` are passages with a question (goodput/passages.ts).
  * - A budget belongs to a class, not to a request. `2x` is twice the median time of full depth alone.
@@ -92,7 +93,7 @@ function trafficKinds(): Traffic[] {
 const file = join(values.out, 'goodput.json');
 /** Most requests in the measurement of capacity. */
 const CAPACITY_REQUESTS = 120;
-/** Most requests to each server that count for no side. */
+/** Most requests of a warm-up. */
 const WARM_UP_REQUESTS = 100;
 
 async function main(): Promise<void> {
@@ -100,6 +101,7 @@ async function main(): Promise<void> {
   const maxTokens = values.maxTokens ?? null;
   if ((values.peer === undefined) !== (values.peerModel === undefined))
     throw new Error('--peer DIR and --peer-model FILE must be given together');
+  if (expected && maxTokens === null) throw new Error('--expected must have --max-tokens N');
   if (values.planningTime) return sayPlanningTime();
   if (values.promptRight) return measurePromptRight();
   const model = modelOf(loadManifest(values.model));
@@ -115,6 +117,7 @@ async function main(): Promise<void> {
   const checked = path === undefined ? workload() : sampledQuestions(path, keep);
   if (others.length > 0 && values.url === undefined) throw new Error(`--sides ${others[0]?.name} must have --url URL`);
   const questions = expected ? checked.map(({ text }) => ({ text, check: null })) : checked;
+  const form = { maxTokens, fields: expected ? { ignore_eos: true } : {} };
   const plans = plansOf();
   // A wrong budget fails before the setup.
   budgetsOf(budgets, 1);
@@ -134,7 +137,7 @@ async function main(): Promise<void> {
       if (record.setup === null) {
         const sample = Math.min(CAPACITY_REQUESTS, requests);
         console.error(`set-up at full depth: ${questions.length} questions alone, ${sample} with ${slots} clients`);
-        record = { ...record, setup: await measureSetup(sortie.url, model, questions, slots, sample, maxTokens) };
+        record = { ...record, setup: await measureSetup(sortie.url, model, questions, slots, sample, form) };
         await save();
       }
       await runSides(sortie, ours);
@@ -150,16 +153,12 @@ async function main(): Promise<void> {
     const classes = budgetsOf(budgets, setup.medianMs, setup.ttftMs);
     saySetup(setup, classes, plans, its.length);
     const send = (side: Side, plan: Plan, count: number, seed: number) =>
-      sentOf(
-        sender(url, name, side, accuracy),
-        jobsOf(questions, classes, count, seed, maxTokens, expected),
-        plan,
-        setup,
-      );
+      sentOf(sender(url, name, side, accuracy), jobsOf(questions, classes, count, seed, form), plan, setup);
+    // A fresh server runs code that V8 has not optimized, which would slow its first side.
+    const [side] = its;
+    const [plan] = plans;
+    if (side !== undefined && plan !== undefined) await send(side, plan, Math.min(WARM_UP_REQUESTS, requests), 0);
     for (const [i, plan] of plans.entries()) {
-      // Code of a fresh server runs several times as long, and the first side would pay for it.
-      const [first] = its;
-      if (i === 0 && first !== undefined) await send(first, plan, Math.min(WARM_UP_REQUESTS, requests), 0);
       for (const side of rotated(its, i)) {
         const sent = await send(side, plan, requests, plan.seed);
         const run = { side: labelled(side.name), kind: side.kind, ...plan, ...summaryOf(sent) };
@@ -171,7 +170,7 @@ async function main(): Promise<void> {
   }
 }
 
-/** So each side has each place in the order. */
+/** The entries, from place `by` on and then from the first. */
 function rotated<T>(all: readonly T[], by: number): T[] {
   const start = by % all.length;
   return [...all.slice(start), ...all.slice(0, start)];

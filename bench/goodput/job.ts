@@ -1,7 +1,7 @@
 /** The questions and jobs of bench:goodput, and their sending to a side's server. */
 import { ask, type Answered } from '../../src/loadgen/ask.js';
 import { type BudgetClass, NO_BUDGET } from '../../src/loadgen/budgets.js';
-import { type BenchJob, questionJobs, shuffled } from '../../src/loadgen/jobs.js';
+import { type BenchJob, type Form, questionJobs, shuffled } from '../../src/loadgen/jobs.js';
 import { readQuestions } from '../../src/loadgen/questions.js';
 import type { Send } from '../../src/loadgen/run.js';
 import { serverAt } from '../../src/remote/server.js';
@@ -63,21 +63,19 @@ export function budgetsOf(text: string, medianMs: number, ttftMs = medianMs): Bu
   });
 }
 
-/**
- * The same jobs for every side: greedy.
- * @param maxTokens `max_tokens` of all; null for none
- * @param isExact whether each answer has exactly so many tokens
- */
+/** The limit and further fields of every request. */
+export type JobForm = Partial<Pick<Form, 'maxTokens' | 'fields'>>;
+
+/** The same jobs for every side: greedy. @param form of all; absent: no limit */
 export function jobsOf(
   questions: readonly Question[],
   classes: readonly BudgetClass[],
   count: number,
   seed: number,
-  maxTokens: number | null = null,
-  isExact = false,
+  { maxTokens = null, fields }: JobForm = {},
 ): Job[] {
   const checks = new Map(questions.map(({ text, check }) => [text, check]));
-  const form = { api: 'chat', maxTokens, fields: { temperature: 0, ...(isExact && { ignore_eos: true }) } } as const;
+  const form = { api: 'chat', maxTokens, fields: { temperature: 0, ...fields } } as const;
   return questionJobs([...checks.keys()], classes, count, form, seeded(seed)).map((job) => {
     return { ...job, check: checks.get(job.question) ?? null };
   });

@@ -42,7 +42,7 @@ export async function promptRights(
   const { promptExit, layers, name, accuracy } = model;
   const endless = [{ name: 'none', budget: NO_BUDGET }];
   const scores = async (side: string, questions: readonly Question[]): Promise<number[]> => {
-    const jobs = jobsOf(questions, endless, questions.length, 0, maxTokens ?? null);
+    const jobs = jobsOf(questions, endless, questions.length, 0, { maxTokens: maxTokens ?? null });
     const sent = await closedLoop(sender(url, name, sideOf(side, model)), jobs, slots);
     const found = new Map(sent.map(({ job, answer }) => [job.question, answer.right ?? 0]));
     return questions.map(({ text }) => found.get(text) ?? 0);

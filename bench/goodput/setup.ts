@@ -3,7 +3,7 @@ import { NO_BUDGET } from '../../src/loadgen/budgets.js';
 import { closedLoop, rateOf } from '../../src/loadgen/run.js';
 import { meanOf } from '../../src/loadgen/summary.js';
 import { median } from '../../src/util/stats.js';
-import { jobsOf, type Question, sender } from './job.js';
+import { type JobForm, jobsOf, type Question, sender } from './job.js';
 import { type SidedModel, sideOf } from './side.js';
 
 /** Full depth on the idle machine. */
@@ -28,11 +28,11 @@ export async function measureSetup(
   questions: readonly Question[],
   slots: number,
   requests: number,
-  maxTokens: number | null = null,
+  form: JobForm = {},
 ): Promise<Setup> {
   const send = sender(url, model.name, sideOf(`fixed ${model.layers.at(-1)}`, model));
   const endless = [{ name: 'none', budget: NO_BUDGET }];
-  const jobs = (count: number) => jobsOf(questions, endless, count, 0, maxTokens);
+  const jobs = (count: number) => jobsOf(questions, endless, count, 0, form);
   // The first answers allocate memory and bindings that later answers reuse.
   await closedLoop(send, jobs(2), 1);
   const alone = await closedLoop(send, jobs(questions.length), 1);

@@ -251,20 +251,20 @@ export function decayWhileIdle(model: CostModel, idleMs: number): CostModel {
 /**
  * The model after a finished step. A step without a cost in the table teaches nothing.
  * @param actualMs the whole step
- * @param planning ms of it. A hiccup in it counts as no more than the rest of the step.
+ * @param planningMs its planning. A hiccup in it counts as no more than the rest of the step.
  */
-export function observeStep(model: CostModel, work: Work, actualMs: number, planning: number): CostModel {
+export function observeStep(model: CostModel, work: Work, actualMs: number, planningMs: number): CostModel {
   const { drift } = model;
-  const ratio = (actualMs - planning) / tableMs(model, work);
+  const ratio = (actualMs - planningMs) / tableMs(model, work);
   if (!(ratio > 0) || !Number.isFinite(ratio)) return model;
   const ratios = [...drift.ratios, ratio].slice(-DRIFT.windowSteps);
   const median = [...ratios].sort((a, b) => a - b)[ratios.length >> 1] ?? 1;
   const target = Math.min(DRIFT.mostSlowdown, Math.max(1 / DRIFT.mostSlowdown, median));
   const gain = 1 - Math.exp(-actualMs / (target > drift.slowdown ? DRIFT.riseMs : DRIFT.fallMs));
   const slowdown = drift.slowdown + (target - drift.slowdown) * gain;
-  const planningMs =
-    drift.planningMs + (Math.min(planning, actualMs - planning) - drift.planningMs) / DRIFT.planningSteps;
-  return { ...model, drift: { slowdown, ratios, planningMs } };
+  const planned = Math.min(planningMs, actualMs - planningMs);
+  const meanMs = drift.planningMs + (planned - drift.planningMs) / DRIFT.planningSteps;
+  return { ...model, drift: { slowdown, ratios, planningMs: meanMs } };
 }
 
 /** Index of an exit layer in the shape. @throws Error for a layer that is not an exit. */

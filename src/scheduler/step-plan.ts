@@ -83,7 +83,7 @@ export interface StepResult {
   readonly at: number;
   /** Time of the step, with the time since the previous one: the costs learn this figure. */
   readonly cycleMs: number;
-  /** The part of it that planned the step. */
+  /** The planning in it. */
   readonly planningMs: number;
   /** In the order of a sequence's tokens; several of one sequence behind a draft. */
   readonly tokens: readonly TokenResult[];

@@ -74,7 +74,7 @@ void t.test('planning costs each decode step the same, whatever its depth', asyn
   for (const work of [step, shallow]) {
     t.ok(Math.abs(predictMs(model, work) - predictMs(sample, work) - 5) < 0.1, `${predictMs(model, work)} ms`);
   }
-  t.ok(Math.abs(predictMs(model, prompt) / predictMs(sample, prompt) - 1) < 0.01, 'a prompt beside rows has none');
+  t.ok(Math.abs(predictMs(model, prompt) / predictMs(sample, prompt) - 1) < 0.01, 'a prefill chunk costs none');
   const hiccup = observeStep(model, step, tableMs + 5000, 5000);
   t.ok(predictMs(hiccup, step) < 1.1 * predictMs(model, step), `${predictMs(hiccup, step)} ms after a hiccup in it`);
 });

@@ -19,11 +19,11 @@ interface Reader {
   readonly client?: string;
   /** Rest after each piece. */
   readonly pauseMs?: number;
-  /** Leaves after the first piece, when this has passed. */
+  /** The client leaves after the first piece, once this resolves. */
   readonly leaves?: () => Promise<unknown>;
 }
 
-/** Passes when as many have come as it is for. */
+/** A promise for so many callers: it resolves with the last call. */
 function meeting(count: number): () => Promise<void> {
   let [left, pass] = [count, (): void => undefined];
   const all = new Promise<void>((resolve) => (pass = resolve));

@@ -177,7 +177,10 @@ export class EngineCore {
     const startedAt = clock();
     this.#clock.enter('planning', startedAt);
     const plan = this.scheduler.schedule(startedAt);
-    this.#clock.run('decode', () => onPlan?.(plan));
+    if (onPlan !== undefined)
+      this.#clock.run('decode', () => {
+        onPlan(plan);
+      });
     this.#report(plan);
     const ran = this.#runner.run(plan);
     return this.#commit(plan, ran, clock());
