@@ -1,9 +1,9 @@
 /**
  * Adds up a CI run: `node .ci/count.js STEPS`. STEPS has a line "exit code <TAB> name <TAB> report" per step.
  *
- * Each test of a TAP (.tap) or JUnit (.xml) report counts, whatever its assertions; a step without a report ("-") is one check. A failed step
- * without a failure in its report counts as one failure. Prints "N passed, N failed, N skipped" as the last line, and
- * exits with 1 if a test failed or none ran.
+ * Each test of a TAP (.tap) or JUnit (.xml) report counts, whatever its assertions; a step without a report ("-") is one
+ * check. A failed step without a failure in its report counts as one failure. Prints the failures of the reports, and
+ * "N passed, N failed, N skipped" as the last line, and exits with 1 if a test failed or none ran.
  */
 import { existsSync, readFileSync } from 'node:fs';
 
@@ -54,6 +54,12 @@ function countJunit(text) {
   return { passed: of('tests') - failed - of('skipped'), failed, skipped: of('skipped') };
 }
 
+/** The names of a report's failures, at most 20 lines: the end of a log is often all that is kept of it. */
+function failuresOf(text) {
+  const failures = text.match(/^ *not ok (?!.* # TODO).*|<testcase[^>]*>(?=\s*<(?:failure|error))/gm) ?? [];
+  return failures.slice(0, 20).map((failure) => failure.slice(0, 200));
+}
+
 function countStep(code, report) {
   if (report === '-') return { passed: code === 0 ? 1 : 0, failed: code === 0 ? 0 : 1, skipped: 0 };
   const text = existsSync(report) ? readFileSync(report, 'utf8') : '';
@@ -69,7 +75,9 @@ for (const line of steps) {
   const [code, name, report] = line.split('\t');
   const counts = countStep(Number(code), report);
   for (const key of Object.keys(total)) total[key] += counts[key];
-  if (counts.failed > 0) console.log(`FAILED: ${name} (exit ${code}, ${counts.failed} failed)`);
+  if (counts.failed === 0) continue;
+  console.log(`FAILED: ${name} (exit ${code}, ${counts.failed} failed)`);
+  if (existsSync(report)) for (const failure of failuresOf(readFileSync(report, 'utf8'))) console.log(failure);
 }
 if (total.passed + total.failed === 0) total.failed = 1;
 console.log(`${total.passed} passed, ${total.failed} failed${total.skipped > 0 ? `, ${total.skipped} skipped` : ''}`);

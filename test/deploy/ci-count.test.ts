@@ -56,7 +56,8 @@ const SKIPPED_TAP = `# Subtest: a.test.js
 ok 1 - a.test.js # time=9ms
 `;
 const JUNIT =
-  '<testsuites><testsuite name="pytest" errors="1" failures="1" skipped="2" tests="9" time="0.1" /></testsuites>';
+  '<testsuites><testsuite name="pytest" errors="1" failures="1" skipped="2" tests="9" time="0.1">' +
+  '<testcase name="a" time="0.1" /><testcase name="b" time="0.1"><failure message="m"></failure></testcase></testsuite></testsuites>';
 
 /** Each step is [exit code, report]. */
 function count(t: Test, steps: readonly (readonly [number, string])[]) {
@@ -71,7 +72,7 @@ function count(t: Test, steps: readonly (readonly [number, string])[]) {
     cwd: dir,
     encoding: 'utf8',
   });
-  return { status, last: stdout.trimEnd().split('\n').at(-1) };
+  return { status, stdout, last: stdout.trimEnd().split('\n').at(-1) };
 }
 
 type Case = [title: string, steps: [code: number, report: string][], status: number, last: string];
@@ -122,6 +123,19 @@ const CASES: readonly Case[] = [
 
 for (const [title, steps, status, last] of CASES)
   void t.test(`the count of ${title}`, (t) => {
-    t.same(count(t, steps), { status, last });
+    const counted = count(t, steps);
+    t.same({ status: counted.status, last: counted.last }, { status, last });
     t.end();
   });
+
+void t.test('the names of failures stand above the last line', (t) => {
+  const { stdout } = count(t, [
+    [1, 'bad.tap'],
+    [1, 'pytest.xml'],
+  ]);
+  for (const name of ['not ok 2 - should be equal', 'not ok 1 - first', 'not ok 2 - timeout!', '<testcase name="b"'])
+    t.match(stdout, name);
+  t.notMatch(stdout, 'third', 'a test to do is no failure');
+  t.notMatch(stdout, 'name="a"', 'a test that passed is none either');
+  t.end();
+});
