@@ -159,9 +159,10 @@ void t.test('Chat shows the plan of the next answer while the budget moves', { s
   const { page, server } = await open(t, script, {}, '#/chat');
   await loaded(page);
   const slider = "document.getElementById('budget')";
-  const move = (step: number): Promise<void> =>
-    page.evaluate(`${slider}.value = ${step}; ${slider}.dispatchEvent(new Event('input'))`);
-  for (const step of [80, 60, 40]) await move(step);
+  // One script moves through all steps, so the slider rests at the last one alone.
+  const move = (...steps: number[]): Promise<void> =>
+    page.evaluate(steps.map((n) => `${slider}.value = ${n}; ${slider}.dispatchEvent(new Event('input'))`).join(';'));
+  await move(80, 60, 40);
   await page.until("document.getElementById('next-plan').textContent.includes('exit 10')");
   t.match(
     await text(page, '#next-plan'),
@@ -192,7 +193,7 @@ void t.test(
     await page.until("document.querySelector('.differs') !== null");
     await idle(page, 'chat-stop');
     await page.evaluate("document.querySelector('.receipt-toggle').click()");
-    t.equal(server.engine.requests[0]?.audit, true);
+    t.equal(asked(server.engine)[0]?.audit, true);
     t.equal(await text(page, '.depth-text'), answer, 'the text is whole');
     t.equal(await text(page, '.differs'), ' is');
     t.equal(
@@ -208,7 +209,7 @@ void t.test(
     await page.evaluate("document.querySelector('.audit-choice button').click()");
     await page.until("document.querySelector('.turn-assistant .text').textContent === 'Paris was a town.'");
     await idle(page, 'chat-stop');
-    const [first, second] = server.engine.requests;
+    const [first, second] = asked(server.engine);
     t.same(second?.prompt, [...(first?.prompt ?? []), ...tokenizer.encode('Paris was', false)]);
     t.match(second?.depth, { minExit: 30, maxExit: 30 });
     await page.evaluate("document.getElementById('chat-audit').checked = false");
@@ -216,7 +217,8 @@ void t.test(
     await page.press('Enter', 13);
     await page.until("document.querySelectorAll('.turn-assistant').length === 2");
     await idle(page, 'chat-stop');
-    t.notOk(server.engine.requests[2]?.audit);
+    t.equal(asked(server.engine).length, 3);
+    t.notOk(asked(server.engine)[2]?.audit);
     t.same(page.complaints, []);
   },
 );
