@@ -26,9 +26,9 @@ import { ask, type Told } from './told.js';
 
 const TEXT = 'Paris is the capital. It lies on the Seine. Many people live there. The end';
 const LOCAL = 'It is in France. It is large.';
-const BUDGET_MS = 3000;
+const BUDGET_MS = 6000;
 /** Most of it is slack for a machine that is busy with other work. */
-const SENTENCE_MS = 1200;
+const SENTENCE_MS = 3000;
 /** The same for the clients' clock. */
 const SLACK_MS = 4000;
 
@@ -322,7 +322,7 @@ void t.test('the first whole sentence of the upstream wins while both run', asyn
       await say(exchange, TEXT);
       finish(exchange);
     };
-    const { here, outcomes } = await netted(t, script, { prefill: 3000 });
+    const { here, outcomes } = await netted(t, script, { prefill: 2 * BUDGET_MS });
     const told = await ask(here, { stream }, BUDGET_MS);
     t.equal(told.text, TEXT);
     t.match(told.report, { source: 'upstream', net: { trigger: 'latest_start' } });
@@ -334,7 +334,7 @@ void t.test('the first whole sentence of the upstream wins while both run', asyn
 
 void t.test('a net that has no sentence in time is an error before the deadline', async (t) => {
   for (const stream of [false, true]) {
-    const { here, outcomes } = await netted(t, () => undefined, { prefill: 5000 });
+    const { here, outcomes } = await netted(t, () => undefined, { prefill: 2 * BUDGET_MS });
     const told = await ask(here, { stream }, BUDGET_MS);
     // Behind a comment an error is an event.
     t.match(told, { status: stream ? 200 : 504, error: { code: 'deadline_exceeded' } });
@@ -349,7 +349,7 @@ void t.test('a net that has no sentence in time is an error before the deadline'
 void t.test('a local answer that is late ends at its last whole sentence', async (t) => {
   for (const stream of [false, true]) {
     const tokens = tokenizer.encode(`It is in France. It is ${'very '.repeat(300)}`, false);
-    const { here } = await netted(t, () => undefined, { tokens, pace: 20 });
+    const { here } = await netted(t, () => undefined, { tokens, pace: 40 });
     const told = await ask(here, { stream, max_tokens: 200, sortie: { commit: 'sentence' } }, BUDGET_MS);
     t.equal(told.text, 'It is in France.');
     t.match(told.report, { source: 'local', landed: { trigger: 'deadline', sentence: true } });
@@ -378,7 +378,7 @@ void t.test('an upstream with whole JSON wins, and a net without its end is an e
   for (const stream of [false, true]) {
     const { here } = await netted(t, answers(JSON_TEXT, 30), { tokens: ofJson });
     t.match(await ask(here, { ...asJson, stream }, BUDGET_MS), { text: JSON_TEXT, report: { source: 'upstream' } });
-    const slow = await netted(t, () => undefined, { tokens: ofJson, pace: 1000 });
+    const slow = await netted(t, () => undefined, { tokens: ofJson, pace: SENTENCE_MS });
     const told = await ask(slow.here, { ...asJson, stream }, BUDGET_MS);
     t.match(told, { text: '', error: { code: 'deadline_exceeded' } });
     t.match(slow.outcomes, [{ result: 'failed', trigger: 'latest_start' }]);
@@ -557,7 +557,8 @@ void t.test('an upstream that failed five times in a row is tried once a second'
   const { here, exchanges, outcomes } = await netted(t, fails(500));
   for (let i = 0; i < 8; i += 1) t.equal((await ask(here, {}, BUDGET_MS)).text, LOCAL);
   t.ok(exchanges.length < 8, `${exchanges.length} requests of 8`);
-  t.equal(outcomes.at(-1)?.trigger, 'breaker');
+  // On a busy machine the last one may be the try of a later second.
+  t.ok(outcomes.some(({ trigger }) => trigger === 'breaker'));
 });
 
 void t.test('a key pays the tokens of the answer that it gets', async (t) => {
