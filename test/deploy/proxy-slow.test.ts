@@ -15,7 +15,7 @@ const GAP_MS = 100;
 const BUDGET_MS = 1000;
 /** The time-out of deploy/haproxy for a request with `truncate`, ms beyond its budget. */
 const TIMEOUT_MS = 5000;
-const body = { prompt: 'Count: one, two,', max_tokens: 30, ignore_eos: true };
+const body = { prompt: 'Count: one, two,', max_tokens: 10, ignore_eos: true };
 
 const model = tinyModel(t.testdir({}));
 
