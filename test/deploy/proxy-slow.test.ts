@@ -85,6 +85,8 @@ const skip = missing('haproxy');
 async function takesFew(t: Test, pool: Pool): Promise<void> {
   const { answers, sent, toStopped } = await whileSlowed(t, pool);
   t.ok(answers.every(({ status }) => status === 200));
+  const longest = Math.max(...answers.map(({ ms }) => ms));
+  t.ok(longest < STOP_MS + TIMEOUT_MS, `the longest wait is ${longest} ms`);
   t.ok(sent > 10 && toStopped < 0.4 * sent, `${toStopped} of ${sent}; a balancer by turns sends half of them`);
   const share = `attainment ${attainment(answers).toFixed(3)} of ${answers.length} requests`;
   t.comment(`${share}, ${toStopped} of ${sent} to the stopped engine`);

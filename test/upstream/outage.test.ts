@@ -9,10 +9,10 @@ import { until } from '../support/until.js';
 import { ask, type Told } from './told.js';
 
 const COUNT = 200;
-const BUDGET_MS = 12_000;
+const BUDGET_MS = 18_000;
 /** Arrivals go on for so long. */
 const ARRIVALS_MS = 1000;
-const PART_MS = 200;
+const PART_MS = 300;
 /** Their time. A machine that is busy with other work delays the scripted engine as well as the gateway. */
 const SERVED_MS = 15;
 const LOCAL = 'It is in France. It is large.';
@@ -87,11 +87,11 @@ void t.test('all upstreams fail within a second', { timeout: 120_000 }, async (t
     const others = all.filter((each) => !isArmed(each));
     const byClient = kept.filter(({ ms }) => ms <= BUDGET_MS).length;
     t.comment(`${name}: ${armed.length} of ${COUNT} armed, ${kept.length} kept, ${byClient} by the clients' clock`);
-    t.ok(armed.length >= (0.4 * BUDGET_MS) / PART_MS && armed.length < COUNT, 'as many are armed as have time');
-    // The clients, the gateway and the upstream share a process: a delay of .4 s in it loses a net.
+    t.ok(armed.length >= (0.5 * BUDGET_MS) / PART_MS && armed.length < COUNT, 'as many are armed as have time');
+    // The clients, the gateway and the upstream share a process: a delay of two parts in it loses a net.
     const missed = armed.find((each) => !isKept(each));
     if (missed !== undefined) t.comment(`not kept: ${JSON.stringify(missed.json ?? missed)}`);
-    t.ok(kept.length >= 0.95 * armed.length, `${kept.length} of ${armed.length} armed nets are kept`);
+    t.ok(kept.length >= 0.99 * armed.length, `${kept.length} of ${armed.length} armed nets are kept`);
     t.ok(
       others.every(({ headers }) => headers.get('x-sortie-net-reason') === 'capacity'),
       'the others said that they have none',
