@@ -13,6 +13,9 @@ COPY package.json package-lock.json .npmrc ./
 RUN npm ci
 COPY tsconfig.json ./
 COPY src ./src
+# `sortie bench`.
+COPY bench/loadgen ./bench/loadgen
+COPY bench/remote ./bench/remote
 # The image keeps production dependencies only, and ONNX Runtime for Linux only.
 RUN npm run build \
     && npm prune --omit=dev \

@@ -1,67 +1,38 @@
-// Imports run one way (ARCHITECTURE.md): http -> api -> engine-client -> protocol. In the engine process:
-// engine -> scheduler | model | protocol; scheduler -> cost; model -> runtime. Text is apart from tensors. util imports nothing of src.
-// In src, only the command line imports hub, simulate, convert, loadgen and chat, and no file imports bench. remote, loadgen and chat
-// know other servers by HTTP alone.
+// Imports run one way (ARCHITECTURE.md). Two processes, gateway and engine, share `protocol` alone, and the reading of a
+// model's manifest. util imports nothing of src. Only the command line imports convert and the client of bench.
+import { readdirSync } from 'node:fs';
+import { join } from 'node:path';
 import importX from 'eslint-plugin-import-x';
 import tseslint from 'typescript-eslint';
 import noImportCycle from './.ci/no-import-cycle.js';
 
-/** The folders of src. */
-const folders = [
-  ...['util', 'options', 'runtime', 'model', 'text', 'cost', 'protocol', 'scheduler', 'engine', 'engine-client'],
-  ...[
-    'telemetry',
-    'quality',
-    'api',
-    'upstream',
-    'http',
-    'web',
-    'hub',
-    'convert',
-    'simulate',
-    'remote',
-    'loadgen',
-    'chat',
-  ],
-];
-
-/** The command line and the wiring, which no folder below imports. */
-const root = ['main.ts', 'cli.ts', 'cli', 'serve.ts'];
-
-/** The folders that each folder imports. */
-const layers = {
+/** Rooms, and within a room its parts. Each imports only the listed ones, itself, and util. */
+const imports = {
   util: [],
-  options: ['util'],
-  runtime: ['util'],
-  model: ['util', 'runtime'],
-  text: ['util'],
-  cost: ['util'],
-  protocol: ['cost', 'model'],
-  scheduler: ['util', 'cost', 'protocol', 'model'],
-  engine: ['util', 'runtime', 'model', 'text', 'cost', 'protocol', 'scheduler'],
-  'engine-client': ['util', 'cost', 'protocol'],
-  telemetry: ['util', 'protocol', 'engine-client'],
-  quality: ['util'],
-  api: ['util', 'model', 'text', 'protocol', 'engine-client', 'telemetry', 'quality'],
-  upstream: ['util', 'options', 'text', 'protocol', 'telemetry', 'api'],
-  http: ['util', 'text', 'protocol', 'engine-client', 'telemetry', 'quality', 'api', 'upstream'],
-  hub: ['util'],
-  convert: ['util', 'runtime', 'model', 'text'],
-  remote: [],
-  loadgen: ['util', 'remote'],
-  chat: ['remote'],
-  simulate: ['util', 'cost', 'protocol', 'scheduler', 'loadgen'],
-};
+  protocol: ['engine/model', 'engine/scheduler/cost'],
 
-/** Forbids a file or folder of src the imports from other paths of src. */
-const zone = (target, from, message) => ({
-  target: `./src/${target}`,
-  from: from.map((path) => `./src/${path}`),
-  message,
-});
-/** The folders that commands import. */
-const commands = ['util', 'model', 'engine', 'protocol', 'hub', 'convert', 'simulate', 'loadgen', 'chat'];
-/** The floors of the engine process, lowest first: each part imports only parts of lower floors. */
+  'engine/runtime': [],
+  'engine/model': ['engine/runtime'],
+  'engine/scheduler': ['protocol', 'engine/model'],
+  engine: ['protocol', 'gateway/text'],
+
+  'gateway/text': [],
+  'gateway/engine-client': ['protocol', 'engine/scheduler/cost'],
+  'gateway/quality': [],
+  'gateway/telemetry': ['protocol', 'cli/options', 'gateway/engine-client'],
+  'gateway/api': [
+    ...['protocol', 'engine/model', 'gateway/text', 'gateway/engine-client', 'gateway/telemetry', 'gateway/quality'],
+  ],
+  'gateway/upstream': ['protocol', 'cli/options', 'gateway/text', 'gateway/telemetry', 'gateway/api'],
+  'gateway/http': ['protocol', 'cli/options', 'gateway'],
+  gateway: ['protocol', 'cli/options', 'engine/model', 'engine/scheduler/cost'],
+
+  'convert/hub': [],
+  convert: ['cli/options', 'engine/model', 'engine/runtime', 'gateway/text'],
+
+  'cli/options': [],
+};
+/** The floors of the engine process above the scheduler, lowest first: each imports only parts of lower floors. */
 const floors = [
   ['constraint.ts', 'draws.ts'],
   ['landing'],
@@ -71,20 +42,35 @@ const floors = [
   ['speculation', 'audit', 'calibration'],
   ['worker'],
 ];
+/** The rooms' own parts: what a zone may forbid. */
+const parts = [
+  ...['util', 'protocol', 'web', 'main.ts', 'chat'],
+  ...['cli', 'convert', 'engine', 'gateway'].flatMap((room) =>
+    readdirSync(join(import.meta.dirname, 'src', room)).map((name) => `${room}/${name}`),
+  ),
+];
+const holds = (folder, path) => path === folder || path.startsWith(`${folder}/`);
+/** Forbids a file or folder of src the imports from other paths of src. */
+const zone = (target, from, message) => ({
+  target: `./src/${target}`,
+  from: from.map((path) => `./src/${path}`),
+  message,
+});
 const zones = [
-  ...Object.entries(layers).map(([folder, imports]) =>
+  ...Object.entries(imports).map(([folder, allowed]) =>
     zone(
       folder,
-      [...folders.filter((each) => each !== folder && !imports.includes(each)), ...root],
-      `${folder} imports ${imports.length === 0 ? 'no other folder of src' : `only ${imports.join(', ')}`}`,
+      // A part that holds an allowed one, as engine/scheduler holds its costs, is judged by the room's own zones.
+      parts.filter((part) => ![folder, 'util', ...allowed].some((each) => holds(each, part) || holds(part, each))),
+      `${folder} imports ${['util', ...allowed].join(', ')}`,
     ),
   ),
-  ...floors.slice(0, -1).flatMap((parts, floor) =>
-    parts.map((part) =>
+  ...floors.slice(0, -1).flatMap((floor, index) =>
+    floor.map((part) =>
       zone(
         `engine/${part}`,
         floors
-          .slice(floor)
+          .slice(index)
           .flat()
           .filter((each) => each !== part)
           .map((each) => `engine/${each}`),
@@ -92,33 +78,12 @@ const zones = [
       ),
     ),
   ),
-  // The root.
-  zone(
-    'serve.ts',
-    [
-      'engine',
-      'hub',
-      'convert',
-      'simulate',
-      'loadgen',
-      'chat',
-      'remote',
-      'runtime',
-      'scheduler',
-      'cost',
-      'cli.ts',
-      'cli',
-    ],
-    'serve wires gateway and engine',
-  ),
-  zone(
-    'cli',
-    [...folders.filter((each) => !commands.includes(each)), 'main.ts', 'cli.ts'],
-    `cli imports only serve.ts, config.ts and ${commands.join(', ')}`,
-  ),
-  zone('config.ts', [...folders.filter((each) => !['util', 'options'].includes(each)), ...root], 'options'),
-  { target: './src', from: ['./bench', './test'], message: 'the server imports no bench and no test' },
-  { target: './bench', from: './test', message: 'benches import no tests' },
+  { target: './src', from: ['./test'], message: 'the server imports no test' },
+  {
+    target: './src/!(cli)/**',
+    from: ['./bench'],
+    message: 'the command line alone imports the client of bench',
+  },
 ];
 
 export default tseslint.config(

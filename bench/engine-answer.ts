@@ -1,5 +1,5 @@
 /** One answer of an engine process. */
-import type { EngineClient } from '../src/engine-client/client.js';
+import type { EngineClient } from '../src/gateway/engine-client/client.js';
 import type { EndedEvent, SequenceRequest, TokenEvent } from '../src/protocol/index.js';
 import { answerRequest } from './greedy-request.js';
 

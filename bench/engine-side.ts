@@ -1,5 +1,5 @@
 /** Sortie's engine process as a side of bench:engine. */
-import { EngineClient } from '../src/engine-client/client.js';
+import { EngineClient } from '../src/gateway/engine-client/client.js';
 import type { EngineOptions } from '../src/protocol/engine-options.js';
 import type { StepMessage, StepPart, PartMs } from '../src/protocol/index.js';
 import { answerOf } from './engine-answer.js';

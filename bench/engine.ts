@@ -10,8 +10,8 @@ import { type BenchSide, engineSide, httpPeerSide, httpSide, peerSide, urlSide }
 import { EMBEDDED, flag, number, optional, optionsOf, text, words } from './options.js';
 import { type Rate, SCENARIOS } from './scenario.js';
 import { tableOf } from './table.js';
-import { servedKernelList } from '../src/options/kinds.js';
-import type { StageKernel } from '../src/model/manifest.js';
+import { servedKernelList } from '../src/cli/options/kinds.js';
+import type { StageKernel } from '../src/engine/model/manifest.js';
 import { median } from '../src/util/stats.js';
 
 const options = optionsOf(

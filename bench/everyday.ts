@@ -13,9 +13,9 @@
  */
 import { readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { loadServedModel } from '../src/api/load-served-model.js';
+import { loadServedModel } from '../src/gateway/api/load-served-model.js';
 import { fractions } from '../src/cli/values.js';
-import { MANIFEST_FILE } from '../src/model/manifest-io.js';
+import { MANIFEST_FILE } from '../src/engine/model/manifest-io.js';
 import { askAll } from './chat.js';
 import { type Answer, keptTable, kindTable, measuredOf, settingTable, withMeasured } from './everyday/report.js';
 import { hintable, hintTable, hintTexts, measuredHints, withHints } from './everyday/hints.js';

@@ -1,5 +1,5 @@
 /** Streaming HTTP servers as sides of bench:engine. */
-import { eventData } from '../src/remote/stream.js';
+import { eventData } from './remote/stream.js';
 import { post } from './post.js';
 import { RateMeter } from './rate-meter.js';
 import { promptOf, type Rate, type Scenario, WARM_UP } from './scenario.js';

@@ -9,10 +9,10 @@
  */
 import { readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { loadManifest, MANIFEST_FILE } from '../src/model/manifest-io.js';
-import { readQuestions } from '../src/loadgen/questions.js';
-import { packageRoot } from '../src/config.js';
-import { meanOf } from '../src/loadgen/summary.js';
+import { loadManifest, MANIFEST_FILE } from '../src/engine/model/manifest-io.js';
+import { readQuestions } from './loadgen/questions.js';
+import { packageRoot } from '../src/cli/options/config.js';
+import { meanOf } from './loadgen/summary.js';
 import { quantile } from '../src/util/stats.js';
 import { askAll } from './chat.js';
 import { type Length, withPrior } from './lengths/prior.js';

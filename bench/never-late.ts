@@ -23,9 +23,9 @@
  */
 import { setTimeout as delay } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
-import { arrivalTimes } from '../src/loadgen/arrivals.js';
+import { arrivalTimes } from './loadgen/arrivals.js';
 import { seeded } from '../src/util/random.js';
-import { loadManifest } from '../src/model/manifest-io.js';
+import { loadManifest } from '../src/engine/model/manifest-io.js';
 import { engineMs } from './core-time.js';
 import { isChecked, readRequests, REQUESTS } from './everyday/requests.js';
 import { ask } from './never-late/ask.js';

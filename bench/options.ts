@@ -2,7 +2,7 @@
 import { join } from 'node:path';
 import { Command, Option } from 'commander';
 import { factor, factors } from '../src/cli/values.js';
-import { OptionError, packageRoot } from '../src/config.js';
+import { OptionError, packageRoot } from '../src/cli/options/config.js';
 
 /** The model folder that benches measure by default. */
 export const EMBEDDED = join(packageRoot, 'models', 'smollm2-135m-sorted');

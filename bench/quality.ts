@@ -9,10 +9,10 @@
  * same exit of --base, which shows the cost of rounding.
  */
 import { writeFileSync } from 'node:fs';
-import { loadServedModel } from '../src/api/load-served-model.js';
-import { OptionError } from '../src/config.js';
-import { loadManifest } from '../src/model/manifest-io.js';
-import type { KernelName } from '../src/model/manifest.js';
+import { loadServedModel } from '../src/gateway/api/load-served-model.js';
+import { OptionError } from '../src/cli/options/config.js';
+import { loadManifest } from '../src/engine/model/manifest-io.js';
+import type { KernelName } from '../src/engine/model/manifest.js';
 import { compare, type ExitResult } from './quality/compare.js';
 import { documentOf, readRows } from './quality/documents.js';
 import { EMBEDDED, flag, number, optional, optionsOf, required, runBench, text } from './options.js';

@@ -11,7 +11,7 @@
 import { mkdtempSync, readFileSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { packageRoot } from '../src/config.js';
+import { packageRoot } from '../src/cli/options/config.js';
 import { quantile } from '../src/util/stats.js';
 import { machine } from './machine.js';
 import { EMBEDDED, number, numbers, optionsOf, text } from './options.js';

@@ -17,8 +17,8 @@
  */
 import { setTimeout as sleep } from 'node:timers/promises';
 import { positive } from '../src/cli/values.js';
-import { loadManifest } from '../src/model/manifest-io.js';
-import { bytes } from '../src/options/kinds.js';
+import { loadManifest } from '../src/engine/model/manifest-io.js';
+import { bytes } from '../src/cli/options/kinds.js';
 import { monotonicMs } from '../src/util/clock.js';
 import { seeded } from '../src/util/random.js';
 import { EMBEDDED, number, optional, optionsOf, runBench, text } from './options.js';

@@ -10,11 +10,11 @@
  * after the first token, their ratio, and the drafts by source.
  */
 import { join } from 'node:path';
-import { loadServedModel } from '../src/api/load-served-model.js';
+import { loadServedModel } from '../src/gateway/api/load-served-model.js';
 import { fractions } from '../src/cli/values.js';
 import { monotonicMs } from '../src/util/clock.js';
-import { OptionError, packageRoot } from '../src/config.js';
-import { EngineClient } from '../src/engine-client/client.js';
+import { OptionError, packageRoot } from '../src/cli/options/config.js';
+import { EngineClient } from '../src/gateway/engine-client/client.js';
 import type { DraftCount, SequenceRequest } from '../src/protocol/index.js';
 import { answerOf } from './engine-answer.js';
 import { benchOptions } from './engine-side.js';

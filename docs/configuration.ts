@@ -1,5 +1,5 @@
 /** Prints docs/configuration.md from the table of options: `npm run docs:configuration`. */
-import { defaultText, type OptionSpec, SERVE_OPTIONS } from '../src/config.js';
+import { defaultText, type OptionSpec, SERVE_OPTIONS } from '../src/cli/options/config.js';
 
 const INTRO = `<!-- Written by \`npm run docs:configuration\` from the table of options. -->
 

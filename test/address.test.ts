@@ -1,7 +1,7 @@
 /** The address that the server listens on, and the addresses that it shows. */
 import t from 'tap';
-import { chooseHost, urlOf } from '../src/address.js';
-import { welcome } from '../src/startup-log.js';
+import { chooseHost, urlOf } from '../src/gateway/serve/address.js';
+import { welcome } from '../src/gateway/serve/startup-log.js';
 
 void t.test('the default address depends on keys, and --host wins', async (t) => {
   t.equal(chooseHost(null, 0).address, '127.0.0.1');

@@ -4,9 +4,9 @@ import { once } from 'node:events';
 import { closeSync, openSync, readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import t, { type Test } from 'tap';
-import { run } from '../src/cli.js';
-import { packageRoot, SERVE_OPTIONS } from '../src/config.js';
-import { loadManifest } from '../src/model/manifest-io.js';
+import { run } from '../src/cli/cli.js';
+import { packageRoot, SERVE_OPTIONS } from '../src/cli/options/config.js';
+import { loadManifest } from '../src/engine/model/manifest-io.js';
 import { main } from './deploy/helper.js';
 import { plainServer } from './fakes/plain-server.js';
 
@@ -204,7 +204,7 @@ void t.test('the command line works for a user without a home folder', (t) => {
 });
 
 void t.test('an empty HOME counts as none: no file is written to the working folder', (t) => {
-  const show = `import { SERVE_OPTIONS } from ${JSON.stringify(new URL('../src/config.js', import.meta.url).href)};
+  const show = `import { SERVE_OPTIONS } from ${JSON.stringify(new URL('../src/cli/options/config.js', import.meta.url).href)};
 console.log(SERVE_OPTIONS.cacheDir.default);`;
   const { stdout } = spawnSync(process.execPath, ['--input-type=module', '--eval', show], {
     encoding: 'utf8',

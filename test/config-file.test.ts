@@ -2,7 +2,7 @@
 import { spawnSync } from 'node:child_process';
 import { join } from 'node:path';
 import t, { type Test } from 'tap';
-import { loadOptions } from '../src/config.js';
+import { loadOptions } from '../src/cli/options/config.js';
 import { main } from './deploy/helper.js';
 
 /** @returns the path of a file with this text */

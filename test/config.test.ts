@@ -10,8 +10,8 @@ import {
   resolveOptions,
   SERVE_OPTIONS,
   unknownVariables,
-} from '../src/config.js';
-import { loadApiKeys, openKey } from '../src/http/keys.js';
+} from '../src/cli/options/config.js';
+import { loadApiKeys, openKey } from '../src/gateway/http/keys.js';
 import { main } from './deploy/helper.js';
 
 function sortie(args: string[], env: Record<string, string> = {}) {

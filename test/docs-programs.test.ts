@@ -4,7 +4,7 @@ import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
 import t from 'tap';
-import { packageRoot } from '../src/config.js';
+import { packageRoot } from '../src/cli/options/config.js';
 import { build, says } from './fakes/server.js';
 
 const page = readFileSync(join(packageRoot, 'docs', 'libraries.md'), 'utf8');

@@ -3,10 +3,10 @@ import { spawnSync } from 'node:child_process';
 import { existsSync, readdirSync, readFileSync } from 'node:fs';
 import { dirname, join, relative } from 'node:path';
 import t from 'tap';
-import { packageRoot } from '../src/config.js';
-import { GGML_FORMATS } from '../src/convert/gguf/dequantize.js';
-import { ERRORS } from '../src/api/errors.js';
-import { createSeries } from '../src/telemetry/series.js';
+import { packageRoot } from '../src/cli/options/config.js';
+import { GGML_FORMATS } from '../src/convert/formats/gguf/dequantize.js';
+import { ERRORS } from '../src/gateway/api/errors.js';
+import { createSeries } from '../src/gateway/telemetry/series.js';
 
 interface Document {
   readonly paths: Record<string, Record<string, { readonly responses: Record<string, { readonly headers: object }> }>>;

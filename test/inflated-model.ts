@@ -5,7 +5,7 @@
 import { copyFileSync, mkdirSync, readFileSync, statSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { gunzipSync } from 'node:zlib';
-import { describeFile, loadManifest, MANIFEST_FILE } from '../src/model/manifest-io.js';
+import { describeFile, loadManifest, MANIFEST_FILE } from '../src/engine/model/manifest-io.js';
 
 /**
  * Writes the copy, unless one of the same age or newer is there.

@@ -11,7 +11,7 @@ import { mkdir, rm } from 'node:fs/promises';
 import { availableParallelism, loadavg } from 'node:os';
 import { join, relative } from 'node:path';
 import t from 'tap';
-import { EMBEDDED_MODEL, packageRoot } from '../src/config.js';
+import { EMBEDDED_MODEL, packageRoot } from '../src/cli/options/config.js';
 import { tinyModel } from './deploy/helper.js';
 import { inflateModel } from './inflated-model.js';
 

@@ -1,9 +1,9 @@
 import { once } from 'node:events';
 import { pino, type Logger } from 'pino';
 import t from 'tap';
-import { OptionError, resolveOptions } from '../src/config.js';
-import { engineOptions, requestPolicy } from '../src/serve.js';
-import { logEngine, warnOfShortContext, warnOfVariables } from '../src/startup-log.js';
+import { OptionError, resolveOptions } from '../src/cli/options/config.js';
+import { engineOptions, requestPolicy } from '../src/gateway/serve/serve.js';
+import { logEngine, warnOfShortContext, warnOfVariables } from '../src/gateway/serve/startup-log.js';
 import { FakeEngine, READY } from './fakes/engine.js';
 
 const exits = [10, 20, 30].map((layer) => ({ layer })) as unknown as Parameters<typeof requestPolicy>[0]['exits'];

@@ -2,7 +2,7 @@
 import { PassThrough } from 'node:stream';
 import { setTimeout as delay } from 'node:timers/promises';
 import t from 'tap';
-import { LoadProgress } from '../src/start-bar.js';
+import { LoadProgress } from '../src/gateway/serve/start-bar.js';
 import { FakeEngine, READY } from './fakes/engine.js';
 import { until } from './support/until.js';
 

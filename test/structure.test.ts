@@ -3,7 +3,7 @@ import { existsSync, readdirSync, readFileSync } from 'node:fs';
 import { dirname, join, relative, resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import t from 'tap';
-import { packageRoot } from '../src/config.js';
+import { packageRoot } from '../src/cli/options/config.js';
 
 const built = resolve(dirname(fileURLToPath(import.meta.url)), '..', 'src');
 
@@ -22,15 +22,15 @@ function loadedBy(entry: string): string[] {
 }
 
 void t.test('the gateway loads nothing of engine and scheduler', async (t) => {
-  const files = loadedBy('serve.js');
+  const files = loadedBy('gateway/serve/serve.js');
   t.ok(files.length > 100, `${files.length} files`);
   t.same(
     files.filter((file) =>
-      /^(engine|scheduler|model\/(?!manifest|architecture)|runtime|simulate|convert)\//.test(file),
+      /^(engine\/(?!model\/(manifest|architecture|common-sampling|kernels|onnx-proto))|convert)\//.test(file),
     ),
     [],
   );
-  t.ok(loadedBy('engine/worker/process.js').some((file) => file.startsWith('scheduler/')));
+  t.ok(loadedBy('engine/worker/process.js').some((file) => file.startsWith('engine/scheduler/')));
 });
 
 /** Fractions in code that no one tunes: quantiles that plans report, halves, and measured curves. */
@@ -45,7 +45,7 @@ const FRACTIONS: Readonly<Record<string, readonly string[]>> = {
 };
 
 void t.test('policy.ts has all tunables of the decisions', async (t) => {
-  const folder = join(packageRoot, 'src', 'scheduler');
+  const folder = join(packageRoot, 'src', 'engine', 'scheduler');
   for (const file of readdirSync(folder).filter((name) => name.endsWith('.ts') && name !== 'policy.ts')) {
     const code = readFileSync(join(folder, file), 'utf8').replace(/\/\*.*?\*\/|\/\/[^\n]*/gs, '');
     const found = new Set([...code.matchAll(/(?<![\w.])\d+\.\d+/g)].map(([fraction]) => fraction));

@@ -2,7 +2,7 @@
 import { join } from 'node:path';
 import { pathToFileURL } from 'node:url';
 import t from 'tap';
-import { packageRoot } from '../src/config.js';
+import { packageRoot } from '../src/cli/options/config.js';
 
 // The files add their tests to the same root, which runs them after all imports, in order.
 t.before(async () => {

@@ -1,6 +1,6 @@
 /** The sides of bench:engine: engine processes, llama.cpp, both behind their HTTP servers, and servers that run. */
 import type { PartMs } from '../../src/protocol/index.js';
-import type { StageKernel } from '../../src/model/manifest.js';
+import type { StageKernel } from '../../src/engine/model/manifest.js';
 import { benchOptions, engineRates } from '../engine-side.js';
 import { httpRates } from '../http-side.js';
 import { ATTENTION, better, peerRates } from '../peer-side.js';

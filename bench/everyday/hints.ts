@@ -2,9 +2,9 @@
  * Hints (the sentences of X-Budget-Hint): scores and lengths of the answers behind each of them, beside those of the
  * same requests without one. Pure functions.
  */
-import { meanOf } from '../../src/loadgen/summary.js';
-import type { Hint } from '../../src/model/manifest.js';
-import { isHintable } from '../../src/api/params/hint.js';
+import { meanOf } from '../loadgen/summary.js';
+import type { Hint } from '../../src/engine/model/manifest.js';
+import { isHintable } from '../../src/gateway/api/params/hint.js';
 import { median, quantile } from '../../src/util/stats.js';
 import { tableOf } from '../table.js';
 import { type EverydayRequest, type Half, isChecked } from './requests.js';

@@ -1,5 +1,5 @@
 /** The worth of answers that end early: the curve `kept` of the manifest. Pure functions. */
-import type { KeptPoint } from '../../src/model/manifest.js';
+import type { KeptPoint } from '../../src/engine/model/manifest.js';
 import { sentenceEnds } from './sentences.js';
 
 /** An answer as its places to end, in order: tokens until each, and the score of the text until there. */

@@ -1,6 +1,6 @@
 /** Scores and tables of bench:everyday, and its values for the manifest. */
-import type { KeptPoint } from '../../src/model/manifest.js';
-import { meanOf } from '../../src/loadgen/summary.js';
+import type { KeptPoint } from '../../src/engine/model/manifest.js';
+import { meanOf } from '../loadgen/summary.js';
 import { quantile } from '../../src/util/stats.js';
 import { tableOf } from '../table.js';
 import { type Course, courseOf, keptCurve, worthWithin } from './kept.js';

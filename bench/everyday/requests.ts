@@ -1,7 +1,7 @@
 /** The everyday requests of bench:everyday and bench:goodput. */
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { packageRoot } from '../../src/config.js';
+import { packageRoot } from '../../src/cli/options/config.js';
 import { isValid, type Static, Type } from '../../src/util/schema.js';
 import { validationMessage } from '../../src/util/validation-message.js';
 

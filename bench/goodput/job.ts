@@ -1,10 +1,10 @@
 /** The questions and jobs of bench:goodput, and their sending to a side's server. */
-import { ask, type Answered } from '../../src/loadgen/ask.js';
-import { type BudgetClass, NO_BUDGET } from '../../src/loadgen/budgets.js';
-import { type BenchJob, type Form, questionJobs, shuffled } from '../../src/loadgen/jobs.js';
-import { readQuestions } from '../../src/loadgen/questions.js';
-import type { Send } from '../../src/loadgen/run.js';
-import { serverAt } from '../../src/remote/server.js';
+import { ask, type Answered } from '../loadgen/ask.js';
+import { type BudgetClass, NO_BUDGET } from '../loadgen/budgets.js';
+import { type BenchJob, type Form, questionJobs, shuffled } from '../loadgen/jobs.js';
+import { readQuestions } from '../loadgen/questions.js';
+import type { Send } from '../loadgen/run.js';
+import { serverAt } from '../remote/server.js';
 import { seeded } from '../../src/util/random.js';
 import { type CheckedRequest, type Half, isChecked, readRequests, REQUESTS } from '../everyday/requests.js';
 import { score } from '../everyday/score.js';

@@ -3,7 +3,7 @@
  * of their sentences, among news of other kinds. Templates and a seed make them. All names are invented, so no model
  * has read them.
  */
-import { shuffled } from '../../src/loadgen/jobs.js';
+import { shuffled } from '../loadgen/jobs.js';
 import { seeded } from '../../src/util/random.js';
 import type { Half } from '../everyday/requests.js';
 import type { Question } from './job.js';

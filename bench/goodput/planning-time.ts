@@ -1,12 +1,12 @@
 /** Measures the scheduler's time for a step with 64 requests, in the simulator. The engine's own work is not counted. */
 import { performance } from 'node:perf_hooks';
-import { type DepthShape, costModel, deepestOf, predictMs } from '../../src/cost/model.js';
-import type { CostTable } from '../../src/cost/table.js';
-import { defaultPolicy } from '../../src/scheduler/policy.js';
-import { simulate } from '../../src/simulate/simulated-engine.js';
-import { type Machine, simulatedScheduler } from '../../src/simulate/machine.js';
-import type { SimulatedRequest } from '../../src/simulate/simulated-request.js';
-import { meanOf } from '../../src/loadgen/summary.js';
+import { type DepthShape, costModel, deepestOf, predictMs } from '../../src/engine/scheduler/cost/model.js';
+import type { CostTable } from '../../src/engine/scheduler/cost/table.js';
+import { defaultPolicy } from '../../src/engine/scheduler/policy.js';
+import { simulate } from '../../test/simulator/simulated-engine.js';
+import { type Machine, simulatedScheduler } from '../../test/simulator/machine.js';
+import type { SimulatedRequest } from '../../test/simulator/simulated-request.js';
+import { meanOf } from '../loadgen/summary.js';
 
 export interface PlanningTime {
   readonly live: number;

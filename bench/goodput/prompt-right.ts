@@ -1,8 +1,8 @@
 /** The accuracy of every exit by the length of the prompt, on passages of the tuning half. */
-import { closedLoop } from '../../src/loadgen/run.js';
-import type { KeptPoint, Manifest, Quality } from '../../src/model/manifest.js';
-import { NO_BUDGET } from '../../src/loadgen/budgets.js';
-import { meanOf } from '../../src/loadgen/summary.js';
+import { closedLoop } from '../loadgen/run.js';
+import type { KeptPoint, Manifest, Quality } from '../../src/engine/model/manifest.js';
+import { NO_BUDGET } from '../loadgen/budgets.js';
+import { meanOf } from '../loadgen/summary.js';
 import { checkedQuestions, jobsOf, type Question, sender } from './job.js';
 import { passages } from './passages.js';
 import { sideOf, type SidedModel } from './side.js';

@@ -3,7 +3,7 @@
  * same options adds to it, so a long bench can run in pieces.
  */
 import { existsSync, readFileSync } from 'node:fs';
-import type { Arrivals } from '../../src/loadgen/arrivals.js';
+import type { Arrivals } from '../loadgen/arrivals.js';
 import type { Setup } from './setup.js';
 import type { Side } from './side.js';
 import type { Summary } from './summary.js';

@@ -1,7 +1,7 @@
 /** The setup of a bench under load: the times of full depth alone, and the request rate of load 1. */
-import { NO_BUDGET } from '../../src/loadgen/budgets.js';
-import { closedLoop, rateOf } from '../../src/loadgen/run.js';
-import { meanOf } from '../../src/loadgen/summary.js';
+import { NO_BUDGET } from '../loadgen/budgets.js';
+import { closedLoop, rateOf } from '../loadgen/run.js';
+import { meanOf } from '../loadgen/summary.js';
 import { median } from '../../src/util/stats.js';
 import { type JobForm, jobsOf, type Question, sender } from './job.js';
 import { type SidedModel, sideOf } from './side.js';

@@ -1,6 +1,6 @@
 /** The sides of bench:goodput: the server of each side, and what its requests state. */
-import type { Manifest } from '../../src/model/manifest.js';
-import { type Budget, budgetHeaders } from '../../src/loadgen/budgets.js';
+import type { Manifest } from '../../src/engine/model/manifest.js';
+import { type Budget, budgetHeaders } from '../loadgen/budgets.js';
 import { pressed } from '../everyday/requests.js';
 
 export interface Side {

@@ -1,6 +1,6 @@
 /** Summarizes a run with the scores of its answers. */
-import type { Sent as SentJob } from '../../src/loadgen/run.js';
-import { isMet, meanOf, type Summary as RunSummary, summaryOf as runSummaryOf } from '../../src/loadgen/summary.js';
+import type { Sent as SentJob } from '../loadgen/run.js';
+import { isMet, meanOf, type Summary as RunSummary, summaryOf as runSummaryOf } from '../loadgen/summary.js';
 import type { GoodputAnswer, Job } from './job.js';
 
 export type Sent = SentJob<Job, GoodputAnswer>;

@@ -3,8 +3,8 @@
  * `vllm` the table has Sortie alone, and says so.
  */
 import { spawnSync } from 'node:child_process';
-import { ask } from '../../src/loadgen/ask.js';
-import { serverAt } from '../../src/remote/server.js';
+import { ask } from '../loadgen/ask.js';
+import { serverAt } from '../remote/server.js';
 import { median } from '../../src/util/stats.js';
 import { promptOf } from '../scenario.js';
 import { type Server, startServer, startSortie, withServer } from '../server.js';

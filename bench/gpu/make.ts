@@ -4,7 +4,7 @@
  * make.js SHAPE OUT KERNEL...; the first kernel's folder is OUT, and others are OUT-KERNEL
  */
 import { join } from 'node:path';
-import { packageRoot } from '../../src/config.js';
+import { packageRoot } from '../../src/cli/options/config.js';
 import { convert } from '../../src/convert/convert.js';
 import { SHAPES, type ShapeName, writeSource } from './shapes.js';
 

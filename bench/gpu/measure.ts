@@ -1,5 +1,5 @@
 /** The measurements of bench:gpu on a running engine process, through the messages that the gateway uses. */
-import type { EngineClient } from '../../src/engine-client/client.js';
+import type { EngineClient } from '../../src/gateway/engine-client/client.js';
 import type { TokenEvent } from '../../src/protocol/index.js';
 import { monotonicMs } from '../../src/util/clock.js';
 import { answerOf } from '../engine-answer.js';

@@ -1,5 +1,5 @@
 /** The prior of answer lengths for the manifest: by exit, the number of tokens within which a share of answers ends. */
-import type { LengthQuantile } from '../../src/model/manifest.js';
+import type { LengthQuantile } from '../../src/engine/model/manifest.js';
 
 /** The length of one answer. */
 export interface Length {

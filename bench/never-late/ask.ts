@@ -1,7 +1,7 @@
 /** One request of the bench, and what its client has of the answer. */
-import { RemoteError } from '../../src/remote/server-error.js';
-import { serverAt } from '../../src/remote/server.js';
-import { type SortieReport, streamAnswer } from '../../src/remote/stream.js';
+import { RemoteError } from '../remote/server-error.js';
+import { serverAt } from '../remote/server.js';
+import { type SortieReport, streamAnswer } from '../remote/stream.js';
 import { monotonicMs } from '../../src/util/clock.js';
 
 export interface Asked {

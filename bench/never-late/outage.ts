@@ -6,7 +6,7 @@ import { createServer, type ServerResponse } from 'node:http';
 import { type AddressInfo } from 'node:net';
 import { setTimeout as delay } from 'node:timers/promises';
 import { Agent, request } from 'undici';
-import { eventData } from '../../src/remote/stream.js';
+import { eventData } from '../remote/stream.js';
 import { monotonicMs } from '../../src/util/clock.js';
 import { quantile } from '../../src/util/stats.js';
 

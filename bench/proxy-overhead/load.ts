@@ -1,8 +1,8 @@
 /** Requests to one side of bench:proxy-overhead, their times, and the time of its process. */
 import { performance } from 'node:perf_hooks';
 import { type Dispatcher, Pool } from 'undici';
-import { arrivalTimes } from '../../src/loadgen/arrivals.js';
-import { closedLoop, openLoop, type Send } from '../../src/loadgen/run.js';
+import { arrivalTimes } from '../loadgen/arrivals.js';
+import { closedLoop, openLoop, type Send } from '../loadgen/run.js';
 import { seeded } from '../../src/util/random.js';
 import { quantile } from '../../src/util/stats.js';
 import { coreMs } from '../core-time.js';

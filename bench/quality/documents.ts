@@ -3,8 +3,8 @@
  * "a": answer, "done": whether the model ended it}.
  */
 import { readFileSync } from 'node:fs';
-import type { ChatTemplate } from '../../src/text/chat-template.js';
-import type { TextTokenizer } from '../../src/text/tokenizer.js';
+import type { ChatTemplate } from '../../src/gateway/text/chat-template.js';
+import type { TextTokenizer } from '../../src/gateway/text/tokenizer.js';
 
 export interface Row {
   readonly question: string;

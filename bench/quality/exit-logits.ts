@@ -2,8 +2,8 @@
 import { Executor } from '../../src/engine/execution/executor.js';
 import { loadModel } from '../../src/engine/execution/load-model.js';
 import { chunksOnly } from '../../src/engine/execution/step-batch.js';
-import type { States } from '../../src/model/head.js';
-import type { KernelName } from '../../src/model/manifest.js';
+import type { States } from '../../src/engine/model/head.js';
+import type { KernelName } from '../../src/engine/model/manifest.js';
 import { benchOptions } from '../engine-side.js';
 
 /** Rows per run of the head, whose logits share one buffer. */

@@ -1,7 +1,7 @@
 /** The questions of bench:goodput to several replicas: the share of right answers in time. */
-import { arrivalTimes } from '../../src/loadgen/arrivals.js';
-import { openLoop } from '../../src/loadgen/run.js';
-import { loadManifest } from '../../src/model/manifest-io.js';
+import { arrivalTimes } from '../loadgen/arrivals.js';
+import { openLoop } from '../loadgen/run.js';
+import { loadManifest } from '../../src/engine/model/manifest-io.js';
 import { seeded } from '../../src/util/random.js';
 import { budgetsOf, checkedQuestions, jobsOf, sender } from '../goodput/job.js';
 import { measureSetup, type Setup } from '../goodput/setup.js';

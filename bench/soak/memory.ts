@@ -1,6 +1,6 @@
 /** Resident memory of processes over time, its slope, and waits for a core (Linux's /proc). */
 import { readFileSync } from 'node:fs';
-import { meanOf } from '../../src/loadgen/summary.js';
+import { meanOf } from '../loadgen/summary.js';
 
 const MB = 1e6;
 

@@ -1,8 +1,8 @@
 /** One answer of a chat: streams its text, and says its depth and its time. */
 import { performance } from 'node:perf_hooks';
-import { RemoteError } from '../remote/server-error.js';
-import type { RemoteServer } from '../remote/server.js';
-import { type Part, type SortieReport, streamAnswer } from '../remote/stream.js';
+import { RemoteError } from '../../bench/remote/server-error.js';
+import type { RemoteServer } from '../../bench/remote/server.js';
+import { type Part, type SortieReport, streamAnswer } from '../../bench/remote/stream.js';
 import type { Abilities } from './commands.js';
 import type { ChatSession } from './session.js';
 import { printable, type Style } from './style.js';

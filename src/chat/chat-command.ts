@@ -4,7 +4,7 @@
  * Answers go to standard output, all other lines to standard error, so a pipe holds the answers alone.
  */
 import { createInterface, type Interface } from 'node:readline/promises';
-import { chooseModel, hasOwnBound, serverAt } from '../remote/server.js';
+import { chooseModel, hasOwnBound, serverAt } from '../../bench/remote/server.js';
 import { streamTurn } from './chat-answer.js';
 import { runCommand } from './commands.js';
 import { ChatSession } from './session.js';

@@ -1,5 +1,5 @@
 /** The state of a chat: its turns, and the settings of the next request. */
-import type { Asked } from '../remote/stream.js';
+import type { Asked } from '../../bench/remote/stream.js';
 
 export interface Message {
   readonly role: 'system' | 'user' | 'assistant';

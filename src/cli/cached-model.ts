@@ -2,11 +2,11 @@
 import { createHash } from 'node:crypto';
 import { existsSync, readdirSync, realpathSync, statSync } from 'node:fs';
 import { basename, join, resolve } from 'node:path';
-import { hubAccess } from '../hub/access.js';
-import { pull, type Pulled } from '../hub/pull.js';
+import { hubAccess } from '../convert/hub/access.js';
+import { pull, type Pulled } from '../convert/hub/pull.js';
 import { ConvertError } from '../convert/conversion-error.js';
-import type { KernelName } from '../model/manifest.js';
-import { loadManifest, MANIFEST_FILE } from '../model/manifest-io.js';
+import type { KernelName } from '../engine/model/manifest.js';
+import { loadManifest, MANIFEST_FILE } from '../engine/model/manifest-io.js';
 import { ggufPart, ggufPaths } from '../util/gguf-parts.js';
 import { type HubName, parseHubName } from '../util/hub-name.js';
 import { interruptible } from '../util/interruption.js';
@@ -36,8 +36,8 @@ export async function servedFolder(model: string, conversion: Conversion): Promi
 
 /** Downloads a model of the hub. @throws HubError, ConvertError for another architecture, or Interrupted */
 export async function download(name: HubName): Promise<Pulled> {
-  const { readOutline } = await import('../convert/hf/source.js');
-  const { checkGgufHead } = await import('../convert/gguf/head.js');
+  const { readOutline } = await import('../convert/formats/hf/source.js');
+  const { checkGgufHead } = await import('../convert/formats/gguf/head.js');
   const access = hubAccess(process.env);
   if (!access.offline) complain(`asking ${access.endpoint} for ${name.repo}\n`);
   const display = pullDisplay(process.stderr);

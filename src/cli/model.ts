@@ -1,6 +1,6 @@
 /** The commands that write, check and measure a model folder: `sortie convert`, `inspect` and `calibrate`. */
 import { Option, type Command } from 'commander';
-import { kernelList, modelName, SERVE_OPTIONS } from '../config.js';
+import { kernelList, modelName, SERVE_OPTIONS } from './options/config.js';
 import type { CalibrateOptions } from '../engine/calibration/calibrate-command.js';
 import type { ConvertOptions } from '../convert/convert-options.js';
 import { output } from './output.js';

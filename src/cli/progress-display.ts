@@ -1,5 +1,5 @@
 /** Shows the progress of a calibration and of a download: a bar on a terminal, lines elsewhere. */
-import type { PullProgress } from '../hub/pull.js';
+import type { PullProgress } from '../convert/hub/pull.js';
 import { progressBar } from '../util/progress-bar.js';
 
 export interface Display<Progress> {

@@ -1,7 +1,7 @@
 /** `sortie pull`: downloads a model of the Hugging Face Hub, and converts it for `serve`. */
 import type { Command } from 'commander';
-import { OptionError, SERVE_OPTIONS } from '../config.js';
-import type { KernelName } from '../model/manifest.js';
+import { OptionError, SERVE_OPTIONS } from './options/config.js';
+import type { KernelName } from '../engine/model/manifest.js';
 import { parseHubName } from '../util/hub-name.js';
 import { output } from './output.js';
 import { ruleOf } from './values.js';

@@ -1,7 +1,7 @@
 /** The commands that call a server: `sortie chat` and `sortie bench`. */
 import { constants } from 'node:os';
 import { Option, type Command } from 'commander';
-import { benchDefaults as initial, type BenchOptions, DEFAULT_REQUESTS } from '../loadgen/bench-options.js';
+import { benchDefaults as initial, type BenchOptions, DEFAULT_REQUESTS } from '../../bench/loadgen/bench-options.js';
 import { output } from './output.js';
 import { budgets, choice, factors, header, jsonObject, option, positive, positives, timeout } from './values.js';
 
@@ -86,7 +86,7 @@ function addBench(root: Command, finish: (code: number) => void): void {
     .description('measure how many requests a server with the API of OpenAI answers within their deadlines');
   for (const each of BENCH_OPTIONS) bench.addOption(each);
   bench.action(async (url: string, { header: headers = {}, ...options }: BenchFlags) => {
-    const { benchCommand } = await import('../loadgen/bench-command.js');
+    const { benchCommand } = await import('../../bench/loadgen/bench-command.js');
     const stop = new AbortController();
     process.once('SIGINT', () => {
       stop.abort();

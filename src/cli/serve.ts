@@ -1,7 +1,7 @@
 /** `sortie serve`: its flags are the table of options. */
 import { Option, type Command } from 'commander';
-import { helpText, loadOptions, ON_OFF, type OptionSpec, SERVE_OPTIONS } from '../config.js';
-import { storedKernel } from '../model/manifest.js';
+import { helpText, loadOptions, ON_OFF, type OptionSpec, SERVE_OPTIONS } from './options/config.js';
+import { storedKernel } from '../engine/model/manifest.js';
 
 function optionOf(spec: OptionSpec<unknown>): Option {
   const { placeholder } = spec.kind;
@@ -32,7 +32,7 @@ export function addServe(root: Command, version: string, finish: (code: number) 
     const texts = Object.fromEntries(Object.entries(flags).map(([key, flag]) => [key, flag === true ? 'on' : flag]));
     const options = await loadOptions(texts, process.env);
     if (options.noLocal) {
-      const { serveProxy } = await import('../serve-proxy.js');
+      const { serveProxy } = await import('../gateway/serve/serve-proxy.js');
       finish(await serveProxy(options, version));
       return;
     }
@@ -40,7 +40,7 @@ export function addServe(root: Command, version: string, finish: (code: number) 
     const kernels = [...new Set(served.map(storedKernel))];
     const { servedFolder } = await import('./cached-model.js');
     const model = await servedFolder(options.model, { cacheDir: options.cacheDir, kernels });
-    const { serveForever } = await import('../serve.js');
+    const { serveForever } = await import('../gateway/serve/serve.js');
     finish(await serveForever({ ...options, model }, version));
   });
 }

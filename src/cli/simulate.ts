@@ -1,8 +1,8 @@
 /** `sortie simulate`: the scheduler against a trace. */
 import { Option, type Command } from 'commander';
-import { SERVE_OPTIONS } from '../config.js';
-import { simulateDefaults as initial, type SimulateOptions } from '../simulate/simulate-options.js';
-import { LIMITS } from '../simulate/workload.js';
+import { SERVE_OPTIONS } from './options/config.js';
+import { simulateDefaults as initial, type SimulateOptions } from '../../test/simulator/simulate-options.js';
+import { LIMITS } from '../../test/simulator/workload.js';
 import { output } from './output.js';
 import { choice, factor, factors, fraction, option, positive, servedOption, share } from './values.js';
 
@@ -45,7 +45,7 @@ export function addSimulate(root: Command): void {
     .requiredOption('--cost <file>', 'JSON that `sortie calibrate` wrote');
   for (const each of OPTIONS) simulate.addOption(each);
   simulate.action(async (options: SimulateFlags) => {
-    const { simulateCommand } = await import('../simulate/simulate-command.js');
+    const { simulateCommand } = await import('../../test/simulator/simulate-command.js');
     await simulateCommand({ ...initial, ...options }, (line) => {
       output().write(`${line}\n`);
     });

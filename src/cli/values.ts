@@ -1,9 +1,9 @@
 /** The rules of values on the command line. Each parser throws commander's error, which completes "must be ...". */
 import { InvalidArgumentError, Option } from 'commander';
-import type { OptionSpec } from '../config.js';
-import { parseBudgets } from '../loadgen/budgets.js';
+import type { OptionSpec } from './options/config.js';
+import { parseBudgets } from '../../bench/loadgen/budgets.js';
 import type { Mode } from '../convert/convert-options.js';
-import type { BenchOptions } from '../loadgen/bench-options.js';
+import type { BenchOptions } from '../../bench/loadgen/bench-options.js';
 
 /** Gives an option of another command the rule of the `serve` option with the same meaning. */
 export function ruleOf<T>({ kind }: Pick<OptionSpec<T>, 'kind'>): (value: string) => NonNullable<T> {

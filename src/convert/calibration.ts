@@ -9,7 +9,7 @@
  */
 import { checkTensor } from './check.js';
 import { ConvertError } from './conversion-error.js';
-import { openSafetensors } from './hf/safetensors.js';
+import { openSafetensors } from './formats/hf/safetensors.js';
 import { NO_SMOOTHING, type InputName, type LayerFactors } from './smoothing/factors.js';
 import { gptq, inverseFactor } from './quantize/gptq.js';
 import { quantizeToNearest, type Int4Quantizer } from './quantize/int4.js';

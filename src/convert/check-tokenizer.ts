@@ -2,9 +2,9 @@
  * Checks a tokenizer before a conversion writes anything. The server must load it and its chat template. The embedding
  * must have a row for each token of an ordinary prompt. Answers must have an end token.
  */
-import { ChatTemplate } from '../text/chat-template.js';
-import { TextTokenizer } from '../text/tokenizer.js';
-import { vocabularyEntries, type TokenizerJson } from '../text/token-bytes.js';
+import { ChatTemplate } from '../gateway/text/chat-template.js';
+import { TextTokenizer } from '../gateway/text/tokenizer.js';
+import { vocabularyEntries, type TokenizerJson } from '../gateway/text/token-bytes.js';
 import { ConvertError } from './conversion-error.js';
 import type { SourceTokenizer } from './source.js';
 

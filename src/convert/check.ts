@@ -1,5 +1,5 @@
 /** Checks before a conversion writes anything: sizes, exits, and that each tensor of the architecture has its shape. */
-import type { Architecture } from '../model/architecture.js';
+import type { Architecture } from '../engine/model/architecture.js';
 import { ConvertError } from './conversion-error.js';
 import type { ModelSource } from './source.js';
 import { EMBEDDING, FINAL_NORM, HEAD, LAYER, trunkLayer, type Part, type Tensors } from './tensors.js';

@@ -1,8 +1,8 @@
 /** Options of a conversion, and the rules that need no source model. */
 import path from 'node:path';
 import { isValid } from '../util/schema.js';
-import { modelName } from '../config.js';
-import { Dry, gpuKernel, type KernelName } from '../model/manifest.js';
+import { modelName } from '../cli/options/config.js';
+import { Dry, gpuKernel, type KernelName } from '../engine/model/manifest.js';
 import { ConvertError } from './conversion-error.js';
 
 export const DEFAULT_BLOCK = 32;

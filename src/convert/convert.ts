@@ -2,7 +2,7 @@
  * The conversion: checks a source model and its options, and writes a model folder. Must not know: file formats,
  * operators.
  */
-import type { Manifest } from '../model/manifest.js';
+import type { Manifest } from '../engine/model/manifest.js';
 import { NO_CALIBRATION, openCalibration } from './calibration.js';
 import { checkArchitecture, checkExits, checkTensors } from './check.js';
 import { checkTokenizer } from './check-tokenizer.js';

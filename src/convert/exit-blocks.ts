@@ -5,7 +5,7 @@
 import { addLayer, byTable, type Recipe } from './architectures/recipe.js';
 import { checkNoOthers, checkTensor, layerShapes } from './check.js';
 import { ConvertError } from './conversion-error.js';
-import { openSafetensors } from './hf/safetensors.js';
+import { openSafetensors } from './formats/hf/safetensors.js';
 import type { ModelSource } from './source.js';
 import { LAYER, type Tensors } from './tensors.js';
 

@@ -1,11 +1,11 @@
 /** The forms of tensors in a folder: floats, KV cache, embedding and head. */
-import type { Architecture } from '../model/architecture.js';
-import { gpuKernel } from '../model/manifest.js';
+import type { Architecture } from '../engine/model/architecture.js';
+import { gpuKernel } from '../engine/model/manifest.js';
 import type { Calibration } from './calibration.js';
 import { ConvertError } from './conversion-error.js';
 import { blockLayerName, type ExitBlocks, trunkName } from './exit-blocks.js';
-import type { VocabularyFormat } from './onnx/embed-head.js';
-import type { StageOptions } from './onnx/layer.js';
+import type { VocabularyFormat } from './graphs/embed-head.js';
+import type { StageOptions } from './graphs/layer.js';
 import { type ConvertOptions, hasBlocks } from './convert-options.js';
 import { levelsOf } from './quantize/int8.js';
 

@@ -1,6 +1,6 @@
 /** Sampling defaults of the manifest: from the source, and from `--generation`. */
 import { isValid } from '../util/schema.js';
-import { Generation } from '../model/manifest.js';
+import { Generation } from '../engine/model/manifest.js';
 import { ConvertError } from './conversion-error.js';
 import type { SourceSampling } from './source.js';
 

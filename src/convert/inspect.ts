@@ -1,9 +1,9 @@
 /** Reports the content of a model folder after checking every file against the manifest. */
 import path from 'node:path';
-import { graphFiles } from '../model/graphs.js';
-import type { Manifest } from '../model/manifest.js';
-import { loadManifest, verifyFiles } from '../model/manifest-io.js';
-import { checkWeightFiles, externalTensors } from '../model/onnx-weights.js';
+import { graphFiles } from '../engine/model/graphs.js';
+import type { Manifest } from '../engine/model/manifest.js';
+import { loadManifest, verifyFiles } from '../engine/model/manifest-io.js';
+import { checkWeightFiles, externalTensors } from '../engine/model/onnx-weights.js';
 
 export interface GraphReport {
   file: string;

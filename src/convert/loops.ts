@@ -1,6 +1,6 @@
 /** Looped models: their exits, and their stages, which run one graph. */
-import type { Architecture } from '../model/architecture.js';
-import type { StageEntry } from '../model/manifest.js';
+import type { Architecture } from '../engine/model/architecture.js';
+import type { StageEntry } from '../engine/model/manifest.js';
 import { ConvertError } from './conversion-error.js';
 
 /**

@@ -5,19 +5,19 @@
  */
 import { cpSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
-import { kindOf, type Architecture } from '../model/architecture.js';
-import { graphFiles } from '../model/graphs.js';
-import type { FileEntry, Manifest, StageEntry } from '../model/manifest.js';
-import { describeFile, loadManifest, MANIFEST_FILE, verifyFiles } from '../model/manifest-io.js';
-import type { Graph } from '../model/onnx-graph.js';
-import { externalTensors, type ExternalTensor } from '../model/onnx-weights.js';
-import { compressedFiles, loadCompressedWeights, weightBytes } from '../model/weight-files.js';
+import { kindOf, type Architecture } from '../engine/model/architecture.js';
+import { graphFiles } from '../engine/model/graphs.js';
+import type { FileEntry, Manifest, StageEntry } from '../engine/model/manifest.js';
+import { describeFile, loadManifest, MANIFEST_FILE, verifyFiles } from '../engine/model/manifest-io.js';
+import type { Graph } from '../engine/model/onnx-graph.js';
+import { externalTensors, type ExternalTensor } from '../engine/model/onnx-weights.js';
+import { compressedFiles, loadCompressedWeights, weightBytes } from '../engine/model/weight-files.js';
 import { kebab } from '../util/kebab.js';
 import { NO_CALIBRATION } from './calibration.js';
 import { ConvertError } from './conversion-error.js';
 import { DEFAULT_BLOCK, type ConvertOptions } from './convert-options.js';
 import { trunkName } from './exit-blocks.js';
-import type { StageLayer } from './onnx/layer.js';
+import type { StageLayer } from './graphs/layer.js';
 import { openSource } from './open-source.js';
 import { writeFolder } from './output/folder.js';
 import { WeightStore } from './output/weight-store.js';

@@ -2,8 +2,8 @@
 import { statSync } from 'node:fs';
 import { hubHint } from '../util/hub-name.js';
 import { ConvertError } from './conversion-error.js';
-import { openGguf } from './gguf/source.js';
-import { openHuggingFace } from './hf/source.js';
+import { openGguf } from './formats/gguf/source.js';
+import { openHuggingFace } from './formats/hf/source.js';
 import type { ConvertOptions } from './convert-options.js';
 import type { ModelSource } from './source.js';
 

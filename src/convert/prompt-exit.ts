@@ -5,7 +5,7 @@
  *
  * Must not know: file formats, operators.
  */
-import type { Architecture } from '../model/architecture.js';
+import type { Architecture } from '../engine/model/architecture.js';
 import { checkNoOthers, checkTensor, layerShapes } from './check.js';
 import { ConvertError } from './conversion-error.js';
 import type { ConvertOptions, Mode } from './convert-options.js';

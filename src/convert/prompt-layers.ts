@@ -1,10 +1,10 @@
 /** Writes the graphs of the layers behind a prompt exit. Must not know: file formats, operators. */
-import type { Architecture } from '../model/architecture.js';
-import type { KernelName, StageEntry } from '../model/manifest.js';
-import type { Graph } from '../model/onnx-graph.js';
-import type { StageLayer, StageOptions } from './onnx/layer.js';
-import { promptKeysGraph, promptStageGraph } from './onnx/prompt-layers.js';
-import { stageGraph } from './onnx/stage.js';
+import type { Architecture } from '../engine/model/architecture.js';
+import type { KernelName, StageEntry } from '../engine/model/manifest.js';
+import type { Graph } from '../engine/model/onnx-graph.js';
+import type { StageLayer, StageOptions } from './graphs/layer.js';
+import { promptKeysGraph, promptStageGraph } from './graphs/prompt-layers.js';
+import { stageGraph } from './graphs/stage.js';
 import type { WeightStore } from './output/weight-store.js';
 import type { PromptSource } from './source.js';
 

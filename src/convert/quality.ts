@@ -1,7 +1,7 @@
 /** Reads the measured quality of the exits from a JSON file: {"10": {"kl": 1.2, "agreement": 0.55}, ...}. */
 import { readFileSync } from 'node:fs';
 import { type Static, Type } from '../util/schema.js';
-import { Quality } from '../model/manifest.js';
+import { Quality } from '../engine/model/manifest.js';
 import { validationMessage } from '../util/validation-message.js';
 import { ConvertError } from './conversion-error.js';
 

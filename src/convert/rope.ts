@@ -2,7 +2,7 @@
  * Rotary position embedding as transformers computes it (modeling_rope_utils.py): frequencies with their scaling, and
  * the cosine and sine tables of a context.
  */
-import type { RopeScaling, Rotary } from '../model/architecture.js';
+import type { RopeScaling, Rotary } from '../engine/model/architecture.js';
 
 type Scaling<Type extends RopeScaling['type']> = Extract<RopeScaling, { type: Type }>;
 

@@ -6,8 +6,8 @@
  * they are. The wider table has pairs that do not turn (cosine 1, sine 0), and channels beyond the model's width fill
  * them.
  */
-import type { Architecture, Rotary } from '../model/architecture.js';
-import type { StageLayer } from './onnx/layer.js';
+import type { Architecture, Rotary } from '../engine/model/architecture.js';
+import type { StageLayer } from './graphs/layer.js';
 import { ropeTables } from './rope.js';
 import { LAYER, type SourceTensor } from './tensors.js';
 

@@ -2,8 +2,8 @@
  * The converter's view of a source model: an architecture, a tokenizer, and rows of named weights. All formats map
  * their tensor names to those of Hugging Face.
  */
-import type { Architecture } from '../model/architecture.js';
-import type { Generation } from '../model/manifest.js';
+import type { Architecture } from '../engine/model/architecture.js';
+import type { Generation } from '../engine/model/manifest.js';
 import type { Recipes } from './architectures/recipe.js';
 import type { Tensors } from './tensors.js';
 

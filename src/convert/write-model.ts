@@ -5,7 +5,7 @@
  */
 import { writeFileSync } from 'node:fs';
 import path from 'node:path';
-import { kindOf, type Architecture } from '../model/architecture.js';
+import { kindOf, type Architecture } from '../engine/model/architecture.js';
 import {
   MANIFEST_VERSION,
   PAGES_LAYOUT,
@@ -15,20 +15,20 @@ import {
   type Manifest,
   type Quality,
   type StageEntry,
-} from '../model/manifest.js';
-import { describeFile, MANIFEST_FILE } from '../model/manifest-io.js';
-import type { Graph } from '../model/onnx-graph.js';
+} from '../engine/model/manifest.js';
+import { describeFile, MANIFEST_FILE } from '../engine/model/manifest-io.js';
+import type { Graph } from '../engine/model/onnx-graph.js';
 import type { Calibration } from './calibration.js';
 import { blockLayerName, type ExitBlocks, exitLayer, exitNorm, exitNumbers, trunkName } from './exit-blocks.js';
 import { type StageForm, stageForm, vocabularyFormat } from './form.js';
 import { loopStages, publishedAccuracy, withLoops } from './loops.js';
 import { orderedLayer } from './rotary-order.js';
 import { smoothedHead, smoothedLayer } from './smoothing/layer.js';
-import { embedGraph, headGraph, type VocabularyFormat } from './onnx/embed-head.js';
-import type { StageLayer, StageOptions } from './onnx/layer.js';
-import { lowerGraph, pagedArgmaxGraph, pagedSelectGraph } from './onnx/paged-select.js';
-import { argmaxGraph, selectGraph, topKOf } from './onnx/select.js';
-import { stageGraph } from './onnx/stage.js';
+import { embedGraph, headGraph, type VocabularyFormat } from './graphs/embed-head.js';
+import type { StageLayer, StageOptions } from './graphs/layer.js';
+import { lowerGraph, pagedArgmaxGraph, pagedSelectGraph } from './graphs/paged-select.js';
+import { argmaxGraph, selectGraph, topKOf } from './graphs/select.js';
+import { stageGraph } from './graphs/stage.js';
 import { type ConvertOptions, DEFAULT_BLOCK, dryRule, nameOf } from './convert-options.js';
 import { WeightStore } from './output/weight-store.js';
 import { levelsOf } from './quantize/int8.js';

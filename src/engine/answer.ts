@@ -4,10 +4,10 @@
  *
  * Must not know: slots, exits that are to be chosen, other answers.
  */
-import type { Dry } from '../model/manifest.js';
+import type { Dry } from './model/manifest.js';
 import type { SequenceRequest } from '../protocol/index.js';
-import type { Sequence } from '../scheduler/sequence.js';
-import type { LandingWindow } from '../scheduler/types.js';
+import type { Sequence } from './scheduler/sequence.js';
+import type { LandingWindow } from './scheduler/types.js';
 import type { Constraint } from './constraint.js';
 import { Draws } from './draws.js';
 import { type EndPressure, TextState } from './landing/text-state.js';

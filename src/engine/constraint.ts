@@ -1,7 +1,7 @@
 /** Limits the next token of a sequence. Knows: token ids. Must not know: grammars, how masks are made. */
-import type { ConstraintState } from '../scheduler/constraint-state.js';
+import type { ConstraintState } from './scheduler/constraint-state.js';
 
-export { type ConstraintFailure, isPending } from '../scheduler/constraint-state.js';
+export { type ConstraintFailure, isPending } from './scheduler/constraint-state.js';
 
 export interface Constraint extends ConstraintState {
   /** Whether the mask is binding. Before, any token may come, and the token decides the kind of answer. */

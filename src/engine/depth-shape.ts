@@ -1,7 +1,7 @@
 /** The shape of a model folder, as the cost model and the scheduler see it. */
-import type { DepthShape, ExitShape } from '../cost/model.js';
-import type { Manifest } from '../model/manifest.js';
-import type { LengthPrior } from '../scheduler/output-length.js';
+import type { DepthShape, ExitShape } from './scheduler/cost/model.js';
+import type { Manifest } from './model/manifest.js';
+import type { LengthPrior } from './scheduler/output-length.js';
 
 /**
  * An exit without a measured agreement counts with its share of the layers, and one without a measured share of right

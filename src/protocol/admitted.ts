@@ -1,5 +1,5 @@
 /** The scheduler's decision for an admitted request, as clients and metrics see it. */
-import type { ExitLayer } from '../cost/model.js';
+import type { ExitLayer } from '../engine/scheduler/cost/model.js';
 
 /**
  * Why an answer has its exit.

@@ -1,6 +1,6 @@
 /** Audits: answers compared with full depth. */
 import type { LengthGroup } from './request.js';
-import type { ExitLayer } from '../cost/model.js';
+import type { ExitLayer } from '../engine/scheduler/cost/model.js';
 
 /**
  * Why an answer has no audit.

@@ -1,14 +1,14 @@
 /**
  * Options of the engine process. Plain data: the gateway passes them as one JSON argument.
  *
- * Must not know: flags and environment variables (config.ts).
+ * Must not know: flags and environment variables (cli/options/config.ts).
  */
-import type { StageKernel } from '../model/manifest.js';
+import type { StageKernel } from '../engine/model/manifest.js';
 
 /** `unseeded`: answers that no client can reproduce, and answers whose requests allow drafts. */
 export type Speculate = 'off' | 'unseeded' | 'all';
 
-/** The tunables of the scheduler that the operator sets (src/scheduler/policy.ts). */
+/** The tunables of the scheduler that the operator sets (src/engine/scheduler/policy.ts). */
 export interface OperatorPolicy {
   readonly noBudgetShare: number;
   readonly maxStallMs: number;

@@ -1,7 +1,7 @@
 /** Grammars, which constrain an answer: a part of a request. */
-import type { ExitLayer } from '../cost/model.js';
+import type { ExitLayer } from '../engine/scheduler/cost/model.js';
 
-/** Function calls, in the format of text/tool-form.ts. */
+/** Function calls, in the format of gateway/text/tool-form.ts. */
 export interface CallsGrammar {
   readonly kind: 'calls';
   /** At least one; `schema` is the JSON schema of its arguments, as text. */

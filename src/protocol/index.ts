@@ -7,15 +7,15 @@
  * All times are milliseconds. Instants ("...At") are on the machine-wide monotonic clock (src/util/clock.ts), which
  * both processes share.
  */
-import type { ExitLayer } from '../cost/model.js';
-import type { StageKernel } from '../model/manifest.js';
+import type { ExitLayer } from '../engine/scheduler/cost/model.js';
+import type { StageKernel } from '../engine/model/manifest.js';
 import type { Admitted } from './admitted.js';
 import type { AuditMessage } from './audit.js';
 import type { NetWork, PromisedPart } from './promised.js';
 import type { EngineRequest } from './request.js';
 import type { FatalMessage, LoadingMessage, ReadyMessage } from './start.js';
 
-export type { ExitIndex, ExitLayer } from '../cost/model.js';
+export type { ExitIndex, ExitLayer } from '../engine/scheduler/cost/model.js';
 export type * from './admitted.js';
 export type * from './audit.js';
 export type * from './grammar.js';

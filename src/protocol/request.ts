@@ -3,8 +3,8 @@
  *
  * Must not know: HTTP, text.
  */
-import type { ExitLayer } from '../cost/model.js';
-import type { Dry } from '../model/manifest.js';
+import type { ExitLayer } from '../engine/scheduler/cost/model.js';
+import type { Dry } from '../engine/model/manifest.js';
 import type { Grammar } from './grammar.js';
 
 /**

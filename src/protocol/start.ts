@@ -1,7 +1,7 @@
 /** The start of an engine: its progress, its properties, its failure. */
-import type { Architecture } from '../model/architecture.js';
-import type { CostTable } from '../cost/table.js';
-import type { ExitLayer } from '../cost/model.js';
+import type { Architecture } from '../engine/model/architecture.js';
+import type { CostTable } from '../engine/scheduler/cost/table.js';
+import type { ExitLayer } from '../engine/scheduler/cost/model.js';
 
 /** Source of the costs, and the fault of the cache, for the log. */
 export interface Calibration {

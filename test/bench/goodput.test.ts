@@ -10,9 +10,9 @@ import { cellTable, comparisonTable } from '../../bench/goodput/lines.js';
 import { earlier, type Record as BenchRecord, type Run, withRun } from '../../bench/goodput/record.js';
 import { allSides, expectedAccuracy, sideOf } from '../../bench/goodput/side.js';
 import { type Sent, summaryOf } from '../../bench/goodput/summary.js';
-import { NO_BUDGET } from '../../src/loadgen/budgets.js';
-import { intervalShare, isMet } from '../../src/loadgen/summary.js';
-import { parseQuestions, readQuestions } from '../../src/loadgen/questions.js';
+import { NO_BUDGET } from '../../bench/loadgen/budgets.js';
+import { intervalShare, isMet } from '../../bench/loadgen/summary.js';
+import { parseQuestions, readQuestions } from '../../bench/loadgen/questions.js';
 
 const ANSWER: GoodputAnswer = {
   ...{ ttftMs: 10, tpotMs: 4, totalMs: 100, lagMs: 0, tokens: 20, finishReason: 'stop', error: null },

@@ -3,7 +3,7 @@ import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import t from 'tap';
 import { type Length, quantiles, withPrior } from '../../bench/lengths/prior.js';
-import { MANIFEST_FILE } from '../../src/model/manifest-io.js';
+import { MANIFEST_FILE } from '../../src/engine/model/manifest-io.js';
 import { MODEL } from '../engine/helper.js';
 
 const ended = (tokens: number): Pick<Length, 'tokens' | 'isCut'> => ({ tokens, isCut: false });

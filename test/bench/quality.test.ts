@@ -7,9 +7,9 @@ import { compare } from '../../bench/quality/compare.js';
 import { distributionOf, divergence, Tally } from '../../bench/quality/divergence.js';
 import { documentOf, readRows } from '../../bench/quality/documents.js';
 import { openExecutor, visitExits } from '../../bench/quality/exit-logits.js';
-import { loadServedModel } from '../../src/api/load-served-model.js';
+import { loadServedModel } from '../../src/gateway/api/load-served-model.js';
 import { convert } from '../../src/convert/convert.js';
-import type { KernelName } from '../../src/model/manifest.js';
+import type { KernelName } from '../../src/engine/model/manifest.js';
 import { MODEL } from '../engine/helper.js';
 
 const tiny = fileURLToPath(new URL('../../../test/golden/tiny', import.meta.url));

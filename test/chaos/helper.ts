@@ -4,7 +4,7 @@ import net from 'node:net';
 import { join } from 'node:path';
 import type { Test } from 'tap';
 import { childrenOf, residentMb } from '../../bench/soak/memory.js';
-import { packageRoot } from '../../src/config.js';
+import { packageRoot } from '../../src/cli/options/config.js';
 import type { Sortie } from '../deploy/helper.js';
 import { until } from '../support/until.js';
 

@@ -4,7 +4,7 @@ import { cpSync, truncateSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import t from 'tap';
-import { loadManifest, MANIFEST_FILE } from '../../src/model/manifest-io.js';
+import { loadManifest, MANIFEST_FILE } from '../../src/engine/model/manifest-io.js';
 import { portOf, serverArgs, type Sortie, start } from '../deploy/helper.js';
 import { embeddedModel, enginePid, metric, openFiles, post, serve, tinyModel } from './helper.js';
 import { until } from '../support/until.js';

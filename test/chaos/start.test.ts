@@ -5,7 +5,7 @@ import { closeSync, cpSync, openSync, readdirSync, readSync, rmSync, truncateSyn
 import { createServer, type AddressInfo } from 'node:net';
 import { join } from 'node:path';
 import t from 'tap';
-import { environmentName, type OptionSpec, SERVE_OPTIONS } from '../../src/config.js';
+import { environmentName, type OptionSpec, SERVE_OPTIONS } from '../../src/cli/options/config.js';
 import { main } from '../deploy/helper.js';
 import { tinyModel } from './helper.js';
 

@@ -5,8 +5,8 @@ import { cpSync, existsSync, mkdirSync, readdirSync, readFileSync, statSync, wri
 import { basename, join } from 'node:path';
 import t, { type Test } from 'tap';
 import { servedFolder } from '../../src/cli/cached-model.js';
-import { packageRoot } from '../../src/config.js';
-import { loadManifest } from '../../src/model/manifest-io.js';
+import { packageRoot } from '../../src/cli/options/config.js';
+import { loadManifest } from '../../src/engine/model/manifest-io.js';
 import { writeGguf, writeGgufParts } from '../convert/conversion.js';
 import { ggufMetadata, tinyWeights } from '../convert/tiny.js';
 import { main, serve } from '../deploy/helper.js';

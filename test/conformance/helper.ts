@@ -1,8 +1,8 @@
 /** The built server with the embedded model, in its own process, for clients that know only the API. */
 import { join } from 'node:path';
 import type { Test } from 'tap';
-import { packageRoot } from '../../src/config.js';
-import { loadManifest } from '../../src/model/manifest-io.js';
+import { packageRoot } from '../../src/cli/options/config.js';
+import { loadManifest } from '../../src/engine/model/manifest-io.js';
 import { serve } from '../deploy/helper.js';
 import { until } from '../support/until.js';
 

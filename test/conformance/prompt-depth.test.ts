@@ -4,8 +4,8 @@ import { copyFileSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import t from 'tap';
 import { withPromptRights } from '../../bench/goodput/prompt-right.js';
-import { packageRoot } from '../../src/config.js';
-import { MANIFEST_FILE } from '../../src/model/manifest-io.js';
+import { packageRoot } from '../../src/cli/options/config.js';
+import { MANIFEST_FILE } from '../../src/engine/model/manifest-io.js';
 import { promptModel, writePromptModel } from '../convert/prompt-models.js';
 import { main, serve } from '../deploy/helper.js';
 

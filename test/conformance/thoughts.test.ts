@@ -6,7 +6,7 @@ import Anthropic from '@anthropic-ai/sdk';
 import { generateText, streamText } from 'ai';
 import OpenAI from 'openai';
 import t from 'tap';
-import { ChatTemplate } from '../../src/text/chat-template.js';
+import { ChatTemplate } from '../../src/gateway/text/chat-template.js';
 import { build } from '../fakes/calls.js';
 import { says } from '../fakes/server.js';
 

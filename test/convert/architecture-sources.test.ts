@@ -2,7 +2,7 @@
 import { readFileSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import t, { type Test } from 'tap';
-import type { Architecture } from '../../src/model/architecture.js';
+import type { Architecture } from '../../src/engine/model/architecture.js';
 import { ConvertError } from '../../src/convert/conversion-error.js';
 import type { ConvertOptions } from '../../src/convert/convert-options.js';
 import { convert } from '../../src/convert/convert.js';

@@ -4,16 +4,16 @@ import path from 'node:path';
 import { PassThrough, Writable } from 'node:stream';
 import { gunzipSync } from 'node:zlib';
 import t from 'tap';
-import { exitCode } from '../../src/cli.js';
+import { exitCode } from '../../src/cli/cli.js';
 import { convert } from '../../src/convert/convert.js';
 import { ConvertError } from '../../src/convert/conversion-error.js';
 import { convertCommand, describe } from '../../src/convert/convert-command.js';
 import { inspect } from '../../src/convert/inspect.js';
 import type { ConvertOptions } from '../../src/convert/convert-options.js';
-import { loadServedModel } from '../../src/api/load-served-model.js';
-import { loadManifest } from '../../src/model/manifest-io.js';
-import { externalTensors } from '../../src/model/onnx-weights.js';
-import { TextTokenizer } from '../../src/text/tokenizer.js';
+import { loadServedModel } from '../../src/gateway/api/load-served-model.js';
+import { loadManifest } from '../../src/engine/model/manifest-io.js';
+import { externalTensors } from '../../src/engine/model/onnx-weights.js';
+import { TextTokenizer } from '../../src/gateway/text/tokenizer.js';
 import {
   CONFIG,
   LAYER_SHAPES,

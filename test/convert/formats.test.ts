@@ -1,6 +1,6 @@
 /** Number formats: GGML blocks, halves, and parts of the quantizers. */
 import t from 'tap';
-import { GGML_FORMATS } from '../../src/convert/gguf/dequantize.js';
+import { GGML_FORMATS } from '../../src/convert/formats/gguf/dequantize.js';
 import { floatToHalf, HALF_TO_FLOAT } from '../../src/convert/half.js';
 import { inverseFrequencies, llama3Factor } from '../../src/convert/rope.js';
 import { ropeScalingFromFactors } from '../../src/convert/architectures/rotary.js';

@@ -4,7 +4,7 @@ import { mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { crc32, gunzipSync } from 'node:zlib';
-import { readGguf } from '../../src/convert/gguf/reader.js';
+import { readGguf } from '../../src/convert/formats/gguf/reader.js';
 import { random, safetensors, tokenizerJson, type Weight, type Weights } from './tiny.js';
 
 interface How {

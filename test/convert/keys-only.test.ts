@@ -5,7 +5,7 @@ import { convert } from '../../src/convert/convert.js';
 import { inspect } from '../../src/convert/inspect.js';
 import type { Executor } from '../../src/engine/execution/executor.js';
 import { chunksOnly } from '../../src/engine/execution/step-batch.js';
-import type { KernelName } from '../../src/model/manifest.js';
+import type { KernelName } from '../../src/engine/model/manifest.js';
 import { decodeRows, distance, makeExecutor, openSlot, rms } from '../engine/helper.js';
 import { promptModel, writePromptModel, type PromptModel } from './prompt-models.js';
 import { promptLogits } from './prompt-reference.js';

@@ -4,7 +4,7 @@ import path from 'node:path';
 import t, { type Test } from 'tap';
 import { convert } from '../../src/convert/convert.js';
 import { inspect } from '../../src/convert/inspect.js';
-import type { KernelName } from '../../src/model/manifest.js';
+import type { KernelName } from '../../src/engine/model/manifest.js';
 import { advanceTo, distance, logitsAt, makeExecutor, openSlot, rms } from '../engine/helper.js';
 import { writeGoldenFolder } from './golden-model.js';
 import { goldenLoops, LOOP_MODELS, loopShape, loopWeights, type GoldenLoops } from './golden-loops.js';

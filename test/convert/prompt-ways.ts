@@ -1,7 +1,7 @@
 /** Ways to process the positions of a sequence behind a prompt exit. */
 import type { Executor } from '../../src/engine/execution/executor.js';
 import { chunksOnly } from '../../src/engine/execution/step-batch.js';
-import type { Slot } from '../../src/scheduler/kv/slot.js';
+import type { Slot } from '../../src/engine/scheduler/kv/slot.js';
 import { advance } from '../engine/helper.js';
 import { type Way, waysOf } from './ways.js';
 

@@ -12,11 +12,11 @@ import { join } from 'node:path';
 import { promisify } from 'node:util';
 import t from 'tap';
 import { distributionOf, divergence } from '../../bench/quality/divergence.js';
-import { packageRoot } from '../../src/config.js';
+import { packageRoot } from '../../src/cli/options/config.js';
 import { convert } from '../../src/convert/convert.js';
-import { loadManifest } from '../../src/model/manifest-io.js';
-import type { KernelName } from '../../src/model/manifest.js';
-import { TextTokenizer } from '../../src/text/tokenizer.js';
+import { loadManifest } from '../../src/engine/model/manifest-io.js';
+import type { KernelName } from '../../src/engine/model/manifest.js';
+import { TextTokenizer } from '../../src/gateway/text/tokenizer.js';
 import { advanceTo, argmax, logitsAt, makeExecutor, openSlot } from '../engine/helper.js';
 
 interface Golden {

@@ -6,7 +6,7 @@ import { convert } from '../../src/convert/convert.js';
 import { describe } from '../../src/convert/convert-command.js';
 import { inspect } from '../../src/convert/inspect.js';
 import type { ConvertOptions } from '../../src/convert/convert-options.js';
-import { loadManifest } from '../../src/model/manifest-io.js';
+import { loadManifest } from '../../src/engine/model/manifest-io.js';
 import { LAYER_SHAPES, random, safetensors, SHAPE, weight, type Weight } from './tiny.js';
 import { badExits, badOption, folder, rejects } from './rejected.js';
 import { run, OPTIONS } from './conversion.js';

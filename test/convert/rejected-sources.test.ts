@@ -3,7 +3,7 @@ import { execFileSync } from 'node:child_process';
 import { cpSync, readFileSync, rmSync, symlinkSync, truncateSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import t from 'tap';
-import { packageRoot } from '../../src/config.js';
+import { packageRoot } from '../../src/cli/options/config.js';
 import { gguf, ggufMetadata, SHAPE, tinyWeights, tokenizerJson } from './tiny.js';
 import { edited, folder, rejects, withConfig, withFile, withMetadata, withTensor, write, written } from './rejected.js';
 import { badSource, missingTensor, notFinite, truncatedFile, unknownDtype } from './rejected.js';

@@ -1,6 +1,6 @@
 /** The order of channels for rotary widths that the kernels lack; architectures.test.ts has the logits (`phi3-narrow`). */
 import t from 'tap';
-import type { Architecture } from '../../src/model/architecture.js';
+import type { Architecture } from '../../src/engine/model/architecture.js';
 import { NO_CALIBRATION } from '../../src/convert/calibration.js';
 import { channelOrder, kernelTables, orderedLayer } from '../../src/convert/rotary-order.js';
 import type { SourceTensor } from '../../src/convert/tensors.js';

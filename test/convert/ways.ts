@@ -1,6 +1,6 @@
 /** Ways through an engine that leave a sequence with the same positions. */
 import type { Executor } from '../../src/engine/execution/executor.js';
-import type { Slot } from '../../src/scheduler/kv/slot.js';
+import type { Slot } from '../../src/engine/scheduler/kv/slot.js';
 import { decodeRows, openSlot } from '../engine/helper.js';
 
 /** A way to process the positions in front of the last one. */

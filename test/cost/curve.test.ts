@@ -1,6 +1,6 @@
 /** Curves between and beyond what was measured. */
 import t from 'tap';
-import { type CostPoint, cheapestAt, costAt, curveOf } from '../../src/cost/table.js';
+import { type CostPoint, cheapestAt, costAt, curveOf } from '../../src/engine/scheduler/cost/table.js';
 
 const at = (rows: number, ms: number, context = 0): CostPoint => ({ rows, context, ms });
 const costOf = (points: readonly CostPoint[], rows: number, context = 0): number =>

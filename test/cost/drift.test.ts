@@ -1,6 +1,12 @@
 /** Drift: predictions follow the machine within a second, and neither its noise nor one hiccup. */
 import t from 'tap';
-import { type CostModel, type Work, decayWhileIdle, observeStep, predictMs } from '../../src/cost/model.js';
+import {
+  type CostModel,
+  type Work,
+  decayWhileIdle,
+  observeStep,
+  predictMs,
+} from '../../src/engine/scheduler/cost/model.js';
 import { sample } from '../scheduler/sample.js';
 
 const step: Work = { decode: { rows: [0, 0, 0, 0, 4], context: 200 }, prefill: [] };

@@ -1,8 +1,8 @@
 /** Cost of a step by its units: trunk stages, exit blocks, head and what a step costs beside its graphs. */
 import t from 'tap';
-import { costModel, deepestOf, exitIndex, predictMs, prefillMs } from '../../src/cost/model.js';
+import { costModel, deepestOf, exitIndex, predictMs, prefillMs } from '../../src/engine/scheduler/cost/model.js';
 import { depthShape, lengthPrior } from '../../src/engine/depth-shape.js';
-import type { CostPoint, CostTable } from '../../src/cost/table.js';
+import type { CostPoint, CostTable } from '../../src/engine/scheduler/cost/table.js';
 import { blockSample, layers, sample, shape, table } from '../scheduler/sample.js';
 
 const decodeMs = (rows: readonly number[], model = sample, context = 200): number =>

@@ -1,8 +1,8 @@
 /** Tabulated costs: what planning asks for is what the cost model says. */
 import fc from 'fast-check';
 import t from 'tap';
-import { type CostModel, at, observeStep, predictMs } from '../../src/cost/model.js';
-import { affineStepCost, oneRowStepMs, promptMs, stepTable } from '../../src/cost/step-costs.js';
+import { type CostModel, at, observeStep, predictMs } from '../../src/engine/scheduler/cost/model.js';
+import { affineStepCost, oneRowStepMs, promptMs, stepTable } from '../../src/engine/scheduler/cost/step-costs.js';
 import { runs } from '../scheduler/arbitrary.js';
 import { blockSample, sample } from '../scheduler/sample.js';
 

@@ -5,7 +5,7 @@
 import { basename, join } from 'node:path';
 import t from 'tap';
 import { convert } from '../../src/convert/convert.js';
-import { GPU_KERNELS } from '../../src/model/manifest.js';
+import { GPU_KERNELS } from '../../src/engine/model/manifest.js';
 import { type Installation, runScript, withCuda } from './installation.js';
 import { type Kernel, kernelsOf, linesOf, readTrace, type Section } from './trace.js';
 import { WIDE_MODELS, writeWideFolder } from './wide-model.js';

@@ -5,8 +5,8 @@
 import { join } from 'node:path';
 import t from 'tap';
 import { convert } from '../../src/convert/convert.js';
-import { loadManifest } from '../../src/model/manifest-io.js';
-import type { MemoryPlan } from '../../src/model/memory-plan.js';
+import { loadManifest } from '../../src/engine/model/manifest-io.js';
+import type { MemoryPlan } from '../../src/engine/model/memory-plan.js';
 import { goldenLoops, loopWeights } from '../convert/golden-loops.js';
 import { writeGoldenFolder } from '../convert/golden-model.js';
 import { runScript, withCuda } from './installation.js';

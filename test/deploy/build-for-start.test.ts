@@ -3,12 +3,20 @@ import { spawnSync } from 'node:child_process';
 import { cpSync, readFileSync, symlinkSync, utimesSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import t from 'tap';
-import { packageRoot } from '../../src/config.js';
+import { packageRoot } from '../../src/cli/options/config.js';
 
 void t.test('npm start builds a fresh clone, then only what changed, and stops at a syntax error', async (t) => {
   const root = t.testdir({});
   // A part of the sources shows it in a quarter of the time.
-  for (const name of ['src/util', 'src/scheduler', 'src/cli.ts', 'scripts', 'package.json', 'tsconfig.json'])
+  for (const name of [
+    'src/util',
+    'src/engine/scheduler',
+    'src/cli/cli.ts',
+    'bench/remote',
+    'scripts',
+    'package.json',
+    'tsconfig.json',
+  ])
     cpSync(join(packageRoot, name), join(root, name), { recursive: true });
   symlinkSync(join(packageRoot, 'node_modules'), join(root, 'node_modules'));
   const build = () => spawnSync(process.execPath, [join(root, 'scripts', 'build-for-start.js')], { encoding: 'utf8' });
@@ -17,7 +25,11 @@ void t.test('npm start builds a fresh clone, then only what changed, and stops a
   const first = build();
   t.equal(first.status, 0, first.stderr);
   t.match(first.stderr, /^building \d{2,3} files \.\.\.\n$/);
-  t.equal(built('cli.js'), readFileSync(join(packageRoot, 'dist', 'src', 'cli.js'), 'utf8'), "equal to tsc's output");
+  t.equal(
+    built('cli/cli.js'),
+    readFileSync(join(packageRoot, 'dist', 'src', 'cli', 'cli.js'), 'utf8'),
+    "equal to tsc's output",
+  );
   t.match(build(), { status: 0, stderr: '' });
 
   const file = join(root, 'src', 'util', 'quoted.ts');

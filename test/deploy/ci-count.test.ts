@@ -2,7 +2,7 @@
 import { spawnSync } from 'node:child_process';
 import { join } from 'node:path';
 import t, { type Test } from 'tap';
-import { packageRoot } from '../../src/config.js';
+import { packageRoot } from '../../src/cli/options/config.js';
 
 /** A file with two tests, of which one has a nested test; and a file with one, written in braces. */
 const GOOD_TAP = `TAP version 14

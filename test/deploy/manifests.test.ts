@@ -7,8 +7,8 @@ import { join } from 'node:path';
 import { HTTPRoute } from '@kubernetes-models/gateway-api/gateway.networking.k8s.io/v1/HTTPRoute';
 import t from 'tap';
 import { parseAllDocuments } from 'yaml';
-import { packageRoot, resolveOptions } from '../../src/config.js';
-import { createSeries } from '../../src/telemetry/series.js';
+import { packageRoot, resolveOptions } from '../../src/cli/options/config.js';
+import { createSeries } from '../../src/gateway/telemetry/series.js';
 import { build } from '../fakes/server.js';
 
 interface Resource {

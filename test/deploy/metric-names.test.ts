@@ -2,8 +2,8 @@
 import { readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import t from 'tap';
-import { packageRoot } from '../../src/config.js';
-import { createSeries } from '../../src/telemetry/series.js';
+import { packageRoot } from '../../src/cli/options/config.js';
+import { createSeries } from '../../src/gateway/telemetry/series.js';
 
 const deploy = join(packageRoot, 'deploy');
 

@@ -4,7 +4,7 @@ import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import t from 'tap';
-import { packageRoot } from '../../src/config.js';
+import { packageRoot } from '../../src/cli/options/config.js';
 import { serve, tinyModel } from './helper.js';
 import { type Dashboard, hasData, missing, query, startPrometheus } from './prometheus.js';
 import { until } from '../support/until.js';

@@ -4,7 +4,7 @@ import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import type { Test } from 'tap';
 import { freePorts } from '../../bench/ports.js';
-import { packageRoot } from '../../src/config.js';
+import { packageRoot } from '../../src/cli/options/config.js';
 import { start } from './helper.js';
 import { until } from '../support/until.js';
 

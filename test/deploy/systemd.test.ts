@@ -3,7 +3,7 @@ import { spawnSync } from 'node:child_process';
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import t from 'tap';
-import { environmentName, packageRoot, SERVE_OPTIONS } from '../../src/config.js';
+import { environmentName, packageRoot, SERVE_OPTIONS } from '../../src/cli/options/config.js';
 
 const file = join(packageRoot, 'deploy', 'systemd', 'sortie.service');
 const lines = readFileSync(file, 'utf8').split('\n');

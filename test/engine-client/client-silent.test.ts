@@ -4,7 +4,7 @@ import { chmodSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import t, { type Test } from 'tap';
 import { monotonicMs } from '../../src/util/clock.js';
-import { EngineClient } from '../../src/engine-client/client.js';
+import { EngineClient } from '../../src/gateway/engine-client/client.js';
 import { answerRequest } from '../../bench/greedy-request.js';
 import type { SequenceRequest } from '../../src/protocol/index.js';
 import type { EngineOptions } from '../../src/protocol/engine-options.js';

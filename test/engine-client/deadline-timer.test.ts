@@ -1,7 +1,7 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import t, { type Test } from 'tap';
 import { monotonicMs } from '../../src/util/clock.js';
-import { DeadlineTimer } from '../../src/engine-client/deadline-timer.js';
+import { DeadlineTimer } from '../../src/gateway/engine-client/deadline-timer.js';
 import type { EndedEvent, SequenceRequest, OnMiss, StepMessage } from '../../src/protocol/index.js';
 import { GREEDY } from '../../src/protocol/sampling-rules.js';
 import { plannedEvent } from '../fakes/engine.js';

@@ -1,6 +1,6 @@
 /** The parts of armed nets on their way to the engine. */
 import t from 'tap';
-import { HeldNets } from '../../src/engine-client/held-nets.js';
+import { HeldNets } from '../../src/gateway/engine-client/held-nets.js';
 import type { ToEngine } from '../../src/protocol/index.js';
 
 void t.test('the engine learns each part once, and a new engine those that are still held', async (t) => {

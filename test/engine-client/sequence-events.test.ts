@@ -1,5 +1,5 @@
 import t from 'tap';
-import { SequenceEvents, type SequenceEvent } from '../../src/engine-client/sequence-events.js';
+import { SequenceEvents, type SequenceEvent } from '../../src/gateway/engine-client/sequence-events.js';
 
 const token = (index: number, id: number): SequenceEvent => ({
   ...{ index, type: 'token', at: 0, event: { id: `a-${index}`, token: id, exit: 1, logprobs: null } },

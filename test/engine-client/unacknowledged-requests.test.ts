@@ -1,6 +1,6 @@
 import t from 'tap';
 import fc from 'fast-check';
-import { UnacknowledgedRequests } from '../../src/engine-client/unacknowledged-requests.js';
+import { UnacknowledgedRequests } from '../../src/gateway/engine-client/unacknowledged-requests.js';
 import { FairQuota } from '../../src/util/fair-quota.js';
 
 const none = { planned: [], rejected: [], ended: [] };

@@ -2,8 +2,8 @@
 import { Answer } from '../../src/engine/answer.js';
 import type { Constraint } from '../../src/engine/constraint.js';
 import type { SequenceRequest } from '../../src/protocol/index.js';
-import { type ExitUnits, unitsOf } from '../../src/scheduler/kv/units.js';
-import { Sequence } from '../../src/scheduler/sequence.js';
+import { type ExitUnits, unitsOf } from '../../src/engine/scheduler/kv/units.js';
+import { Sequence } from '../../src/engine/scheduler/sequence.js';
 
 /** The exits of a model with a stage for each layer, and an exit behind each. */
 export function exitsAt(...layers: readonly number[]): readonly ExitUnits[] {

@@ -13,13 +13,13 @@ import { loadModel } from '../../src/engine/execution/load-model.js';
 import { chunksOnly, type Row } from '../../src/engine/execution/step-batch.js';
 import type { AuditEvent, EndedEvent, RejectedEvent, StepMessage, TokenEvent } from '../../src/protocol/index.js';
 import type { EngineOptions } from '../../src/protocol/engine-options.js';
-import type { States } from '../../src/model/head.js';
-import { HeadRunner } from '../../src/model/head-runner.js';
-import { StagedModel } from '../../src/model/staged-model.js';
-import type { Slot } from '../../src/scheduler/kv/slot.js';
+import type { States } from '../../src/engine/model/head.js';
+import { HeadRunner } from '../../src/engine/model/head-runner.js';
+import { StagedModel } from '../../src/engine/model/staged-model.js';
+import type { Slot } from '../../src/engine/scheduler/kv/slot.js';
 import { monotonicMs } from '../../src/util/clock.js';
-import { chunkSizes, defaultPolicy } from '../../src/scheduler/policy.js';
-import type { CostTable } from '../../src/cost/table.js';
+import { chunkSizes, defaultPolicy } from '../../src/engine/scheduler/policy.js';
+import type { CostTable } from '../../src/engine/scheduler/cost/table.js';
 
 export { greedy } from '../../bench/greedy-request.js';
 

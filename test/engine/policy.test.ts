@@ -1,14 +1,14 @@
 import t from 'tap';
-import { planCompaction } from '../../src/scheduler/kv/compaction.js';
-import { chunkEnd } from '../../src/scheduler/chunks.js';
+import { planCompaction } from '../../src/engine/scheduler/kv/compaction.js';
+import { chunkEnd } from '../../src/engine/scheduler/chunks.js';
 import { kernelChoice } from '../../src/engine/execution/kernels.js';
-import { findPrefix } from '../../src/scheduler/kv/prefix.js';
+import { findPrefix } from '../../src/engine/scheduler/kv/prefix.js';
 import { randomStream } from '../../src/engine/draws.js';
 import { GREEDY } from '../../src/protocol/sampling-rules.js';
 import { sampleFull } from '../../src/engine/sampling/sample-row.js';
 import { sampleTop } from '../../src/engine/sampling/sampler.js';
-import { Slot } from '../../src/scheduler/kv/slot.js';
-import { chunkSizes } from '../../src/scheduler/policy.js';
+import { Slot } from '../../src/engine/scheduler/kv/slot.js';
+import { chunkSizes } from '../../src/engine/scheduler/policy.js';
 
 void t.test('planCompaction moves the deepest rows to the front and counts unneeded rows', async (t) => {
   t.strictSame(

@@ -5,8 +5,8 @@ import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import type { Test } from 'tap';
 import { convert } from '../../src/convert/convert.js';
-import type { KernelName } from '../../src/model/manifest.js';
-import { openSafetensors } from '../../src/convert/hf/safetensors.js';
+import type { KernelName } from '../../src/engine/model/manifest.js';
+import { openSafetensors } from '../../src/convert/formats/hf/safetensors.js';
 import { safetensors } from '../convert/tiny.js';
 
 const tiny = fileURLToPath(new URL('../../../test/golden/tiny', import.meta.url));

@@ -1,9 +1,9 @@
 /** Request bodies that no client would send, by endpoint. */
 import fc from 'fast-check';
-import { ChatBody } from '../../src/api/endpoints/chat-completions/chat-body.js';
-import { CompletionBody } from '../../src/api/endpoints/completions.js';
-import { CountTokensBody, MessagesBody } from '../../src/api/endpoints/messages/messages-body.js';
-import { InputTokensBody, ResponsesBody } from '../../src/api/endpoints/responses/responses-body.js';
+import { ChatBody } from '../../src/gateway/api/endpoints/chat-completions/chat-body.js';
+import { CompletionBody } from '../../src/gateway/api/endpoints/completions.js';
+import { CountTokensBody, MessagesBody } from '../../src/gateway/api/endpoints/messages/messages-body.js';
+import { InputTokensBody, ResponsesBody } from '../../src/gateway/api/endpoints/responses/responses-body.js';
 import { nested } from './nested.js';
 
 /**

@@ -2,11 +2,11 @@
  * A deterministic engine without a model. Its answers come from a script, step by step, in real time. A test can make
  * it reject, stall and lose sequences, and read its requests.
  */
-import { PLAIN } from '../../src/model/architecture.js';
+import { PLAIN } from '../../src/engine/model/architecture.js';
 import { EventEmitter } from 'node:events';
 import { monotonicMs } from '../../src/util/clock.js';
-import type { Engine, EngineEvents } from '../../src/engine-client/engine.js';
-import { OpenSequences, SequenceEvents } from '../../src/engine-client/sequence-events.js';
+import type { Engine, EngineEvents } from '../../src/gateway/engine-client/engine.js';
+import { OpenSequences, SequenceEvents } from '../../src/gateway/engine-client/sequence-events.js';
 import { sequencesOf } from '../../src/protocol/request.js';
 import type {
   EngineRequest,

@@ -2,7 +2,7 @@
  * A small tokenizer in the style of SentencePiece (Llama 2). A word token holds the space before it, and a text starts
  * with a space.
  */
-import { TextTokenizer } from '../../src/text/tokenizer.js';
+import { TextTokenizer } from '../../src/gateway/text/tokenizer.js';
 
 const SPACE = '\u2581';
 const SPECIAL = ['<unk>', '<s>', '</s>'];

@@ -3,7 +3,7 @@ import { once } from 'node:events';
 import { createServer, type IncomingHttpHeaders, type ServerResponse } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { setTimeout as delay } from 'node:timers/promises';
-import type { Upstream } from '../../src/upstream/upstream.js';
+import type { Upstream } from '../../src/gateway/upstream/upstream.js';
 import { monotonicMs } from '../../src/util/clock.js';
 
 export interface Exchange {

@@ -4,7 +4,7 @@ import { once } from 'node:events';
 import { dirname, join } from 'node:path';
 import t from 'tap';
 import { freePorts } from '../../bench/ports.js';
-import { packageRoot } from '../../src/config.js';
+import { packageRoot } from '../../src/cli/options/config.js';
 import { main, serve, start, tinyModel } from '../deploy/helper.js';
 import { missing } from '../deploy/pool.js';
 

@@ -2,9 +2,9 @@
 import fc from 'fast-check';
 import t from 'tap';
 import type { AuditedToken } from '../../src/protocol/index.js';
-import type { AuditReport } from '../../src/api/schemas/report.js';
-import { openKey } from '../../src/http/keys.js';
-import { openPolicy } from '../../src/api/context.js';
+import type { AuditReport } from '../../src/gateway/api/schemas/report.js';
+import { openKey } from '../../src/gateway/http/keys.js';
+import { openPolicy } from '../../src/gateway/api/context.js';
 import { build, events, model, says, tokenizer } from '../fakes/server.js';
 import { until } from '../support/until.js';
 

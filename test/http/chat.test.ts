@@ -1,6 +1,6 @@
 import t from 'tap';
-import { ChatBody } from '../../src/api/endpoints/chat-completions/chat-body.js';
-import { ChatTemplate } from '../../src/text/chat-template.js';
+import { ChatBody } from '../../src/gateway/api/endpoints/chat-completions/chat-body.js';
+import { ChatTemplate } from '../../src/gateway/text/chat-template.js';
 import { build, events, says, tokenizer } from '../fakes/server.js';
 
 interface Chunk {

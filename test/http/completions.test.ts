@@ -1,5 +1,5 @@
 import t from 'tap';
-import { ChatTemplate } from '../../src/text/chat-template.js';
+import { ChatTemplate } from '../../src/gateway/text/chat-template.js';
 import { pieces } from '../fakes/pieces.js';
 import { build, events, says, tokenizer, withBegin, withoutRow, type TestServer } from '../fakes/server.js';
 

@@ -1,10 +1,10 @@
 /**
- * Provokes every code of the table in src/api/errors.ts over a connection. A code without an entry here does not
+ * Provokes every code of the table in src/gateway/api/errors.ts over a connection. A code without an entry here does not
  * compile.
  */
 import t, { type Test } from 'tap';
-import { ERRORS, type ErrorCode } from '../../src/api/errors.js';
-import { openKey } from '../../src/http/keys.js';
+import { ERRORS, type ErrorCode } from '../../src/gateway/api/errors.js';
+import { openKey } from '../../src/gateway/http/keys.js';
 import { scriptedUpstream, upstream } from '../fakes/upstream.js';
 import { build, exchange, says, type Overrides, type TestServer } from '../fakes/server.js';
 import type { FakeEngine } from '../fakes/engine.js';

@@ -1,9 +1,9 @@
 import t from 'tap';
-import { ChatBody } from '../../src/api/endpoints/chat-completions/chat-body.js';
-import { CompletionBody } from '../../src/api/endpoints/completions.js';
-import { DetokenizeBody } from '../../src/api/endpoints/detokenize.js';
-import { TokenizeBody } from '../../src/api/endpoints/tokenize.js';
-import { ChatTemplate } from '../../src/text/chat-template.js';
+import { ChatBody } from '../../src/gateway/api/endpoints/chat-completions/chat-body.js';
+import { CompletionBody } from '../../src/gateway/api/endpoints/completions.js';
+import { DetokenizeBody } from '../../src/gateway/api/endpoints/detokenize.js';
+import { TokenizeBody } from '../../src/gateway/api/endpoints/tokenize.js';
+import { ChatTemplate } from '../../src/gateway/text/chat-template.js';
 import { READY } from '../fakes/engine.js';
 import { asText, nested } from '../fakes/nested.js';
 import { build, events, exchange, says } from '../fakes/server.js';

@@ -1,6 +1,6 @@
 /** Headers of a trusted proxy: the time before arrival, the client, its scheme and its trace. */
 import t from 'tap';
-import { traceIdOf, waitedMs } from '../../src/http/forwarded.js';
+import { traceIdOf, waitedMs } from '../../src/gateway/http/forwarded.js';
 import { build, exchange, says, type Overrides } from '../fakes/server.js';
 import { until } from '../support/until.js';
 

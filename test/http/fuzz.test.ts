@@ -4,7 +4,7 @@
  */
 import fc from 'fast-check';
 import t from 'tap';
-import { CALL } from '../../src/text/tool-form.js';
+import { CALL } from '../../src/gateway/text/tool-form.js';
 import { targets } from '../fakes/bodies.js';
 import { asText } from '../fakes/nested.js';
 import { build, says } from '../fakes/server.js';

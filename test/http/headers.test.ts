@@ -4,9 +4,9 @@
 import t, { type Test } from 'tap';
 import type { TSchema } from 'typebox';
 import { Value } from 'typebox/value';
-import { SOURCE_HEADER } from '../../src/api/schemas/headers.js';
-import { openKey } from '../../src/http/keys.js';
-import { EncodingRejected } from '../../src/text/encoding/encoding-thread.js';
+import { SOURCE_HEADER } from '../../src/gateway/api/schemas/headers.js';
+import { openKey } from '../../src/gateway/http/keys.js';
+import { EncodingRejected } from '../../src/gateway/text/encoding/encoding-thread.js';
 import type { FakeEngine } from '../fakes/engine.js';
 import { build, type TestServer } from '../fakes/server.js';
 import { scriptedUpstream, upstream } from '../fakes/upstream.js';

@@ -1,10 +1,10 @@
 /** X-Budget-Hint: which chats offer hints to the engine, and the report on a hint that it took. */
 import t from 'tap';
-import type { Hint } from '../../src/model/manifest.js';
-import { ChatTemplate } from '../../src/text/chat-template.js';
-import { hintsOf } from '../../src/api/params/hint.js';
-import { openKey } from '../../src/http/keys.js';
-import { PLAIN } from '../../src/model/architecture.js';
+import type { Hint } from '../../src/engine/model/manifest.js';
+import { ChatTemplate } from '../../src/gateway/text/chat-template.js';
+import { hintsOf } from '../../src/gateway/api/params/hint.js';
+import { openKey } from '../../src/gateway/http/keys.js';
+import { PLAIN } from '../../src/engine/model/architecture.js';
 import { READY } from '../fakes/engine.js';
 import { build, chatTemplate, says, tokenizer } from '../fakes/server.js';
 

@@ -1,7 +1,7 @@
 /** A tokenizer and a chat template of a model folder that never end: the request fails, and the server goes on. */
 import t from 'tap';
-import { ChatTemplate } from '../../src/text/chat-template.js';
-import { TextTokenizer } from '../../src/text/tokenizer.js';
+import { ChatTemplate } from '../../src/gateway/text/chat-template.js';
+import { TextTokenizer } from '../../src/gateway/text/tokenizer.js';
 import { build, tokenizerJson } from '../fakes/server.js';
 
 interface ErrorBody {

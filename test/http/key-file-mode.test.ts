@@ -1,8 +1,8 @@
 import { chmodSync } from 'node:fs';
 import { join } from 'node:path';
 import t from 'tap';
-import { exposure } from '../../src/http/keys.js';
-import { warnOfKeyFile } from '../../src/startup-log.js';
+import { exposure } from '../../src/gateway/http/keys.js';
+import { warnOfKeyFile } from '../../src/gateway/serve/startup-log.js';
 
 void t.test('a key file that other users can read or change is logged with its mode', (t) => {
   const file = join(t.testdir({ keys: 'sesame' }), 'keys');

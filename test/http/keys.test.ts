@@ -1,7 +1,7 @@
 import { join } from 'node:path';
 import t, { type Test } from 'tap';
-import { openPolicy } from '../../src/api/context.js';
-import { checkKeyExits, keyDigest, keepUnchanged, loadApiKeys, type ApiKey } from '../../src/http/keys.js';
+import { openPolicy } from '../../src/gateway/api/context.js';
+import { checkKeyExits, keyDigest, keepUnchanged, loadApiKeys, type ApiKey } from '../../src/gateway/http/keys.js';
 
 function load(t: Test, file: unknown): ApiKey[] {
   const dir = t.testdir({ 'keys.json': typeof file === 'string' ? file : JSON.stringify(file) });

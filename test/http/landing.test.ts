@@ -4,7 +4,7 @@ import t from 'tap';
 import type { FakeEngine } from '../fakes/engine.js';
 import { namedEvents } from '../fakes/named-events.js';
 import { build, events, says } from '../fakes/server.js';
-import { openKey } from '../../src/http/keys.js';
+import { openKey } from '../../src/gateway/http/keys.js';
 import { until } from '../support/until.js';
 
 const landed = { at: 4, pressure: 3.25, probability: 0.00041234 };

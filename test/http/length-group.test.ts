@@ -1,6 +1,6 @@
 /** Groups of requests, by which the engine learns the length of answers. */
 import t from 'tap';
-import { keyDigest, openKey } from '../../src/http/keys.js';
+import { keyDigest, openKey } from '../../src/gateway/http/keys.js';
 import { build } from '../fakes/server.js';
 
 const messages = [{ role: 'user', content: 'Hello' }];

@@ -3,7 +3,7 @@ import { once } from 'node:events';
 import net from 'node:net';
 import { setTimeout as delay } from 'node:timers/promises';
 import t from 'tap';
-import { drain } from '../../src/http/shutdown.js';
+import { drain } from '../../src/gateway/http/shutdown.js';
 import { checkDisconnects } from './disconnect.js';
 import { build, events, exchange, says } from '../fakes/server.js';
 import { until } from '../support/until.js';

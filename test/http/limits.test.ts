@@ -2,10 +2,10 @@
 import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import t from 'tap';
-import { DailyTokens } from '../../src/http/daily-tokens.js';
-import { TokenBucket } from '../../src/http/token-bucket.js';
-import { duration } from '../../src/http/plugins/limits.js';
-import { openKey, type ApiKey } from '../../src/http/keys.js';
+import { DailyTokens } from '../../src/gateway/http/daily-tokens.js';
+import { TokenBucket } from '../../src/gateway/http/token-bucket.js';
+import { duration } from '../../src/gateway/http/plugins/limits.js';
+import { openKey, type ApiKey } from '../../src/gateway/http/keys.js';
 import { READY } from '../fakes/engine.js';
 import { build, says, tokenizer } from '../fakes/server.js';
 import { until } from '../support/until.js';

@@ -1,7 +1,7 @@
 /** Long unbroken texts are tokenized beside other work, and only while a client waits. */
 import { setTimeout as delay } from 'node:timers/promises';
 import t, { type Test } from 'tap';
-import { EncodingThread } from '../../src/text/encoding/encoding-thread.js';
+import { EncodingThread } from '../../src/gateway/text/encoding/encoding-thread.js';
 import { build, tokenizerFile, type Overrides, type TestServer } from '../fakes/server.js';
 import { until } from '../support/until.js';
 

@@ -3,11 +3,11 @@ import { join } from 'node:path';
 import { AjvCompiler } from '@fastify/ajv-compiler';
 import type { RouteOptions } from 'fastify';
 import t from 'tap';
-import { VERSION } from '../../src/cli.js';
-import { packageRoot } from '../../src/config.js';
-import { createServer } from '../../src/http/create-server.js';
-import { openapiDocument } from '../../src/http/openapi.js';
-import { registerEndpoints } from '../../src/http/routes/endpoints.js';
+import { VERSION } from '../../src/cli/cli.js';
+import { packageRoot } from '../../src/cli/options/config.js';
+import { createServer } from '../../src/gateway/http/create-server.js';
+import { openapiDocument } from '../../src/gateway/http/openapi.js';
+import { registerEndpoints } from '../../src/gateway/http/routes/endpoints.js';
 import { build } from '../fakes/server.js';
 
 void t.test('the committed document equals the one that the schemas generate (npm run openapi)', async (t) => {

@@ -1,11 +1,11 @@
 /** The outcomes of one run of a handful of requests, by every tool that reports them. */
 import t from 'tap';
-import { ask } from '../../src/loadgen/ask.js';
-import { NO_BUDGET } from '../../src/loadgen/budgets.js';
-import { outcomeOfSent, summaryOf } from '../../src/loadgen/summary.js';
-import { serverAt } from '../../src/remote/server.js';
-import { reportOf } from '../../src/simulate/simulate-report.js';
-import type { Outcome as Simulated } from '../../src/simulate/simulated-engine.js';
+import { ask } from '../../bench/loadgen/ask.js';
+import { NO_BUDGET } from '../../bench/loadgen/budgets.js';
+import { outcomeOfSent, summaryOf } from '../../bench/loadgen/summary.js';
+import { serverAt } from '../../bench/remote/server.js';
+import { reportOf } from '../simulator/simulate-report.js';
+import type { Outcome as Simulated } from '../simulator/simulated-engine.js';
 import { OUTCOMES } from '../../src/util/outcome.js';
 import type { Script } from '../fakes/engine.js';
 import { build, says } from '../fakes/server.js';

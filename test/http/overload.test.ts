@@ -1,6 +1,6 @@
 /** Bounds between clients, as they see them over HTTP. */
 import t from 'tap';
-import { networkOf } from '../../src/http/forwarded.js';
+import { networkOf } from '../../src/gateway/http/forwarded.js';
 import { build, says } from '../fakes/server.js';
 
 void t.test('a request without room in the engine gets a 429, and the engine none of its choices', async (t) => {

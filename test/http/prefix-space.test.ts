@@ -1,6 +1,6 @@
 /** The prefix space that the gateway states to the engine: by key, by salt, and by --prefix-reuse. */
 import t, { type Test } from 'tap';
-import { keyDigest } from '../../src/http/keys.js';
+import { keyDigest } from '../../src/gateway/http/keys.js';
 import { build, type Overrides } from '../fakes/server.js';
 
 const KEYS = ['alpha-secret', 'beta-secret'];

@@ -1,9 +1,9 @@
 /** Rules of a chat that hold for responses and messages as well: limits, log, metrics, traces, disconnects, drain. */
 import { pino } from 'pino';
 import t from 'tap';
-import { drain } from '../../src/http/shutdown.js';
-import { openKey } from '../../src/http/keys.js';
-import { startTracing } from '../../src/telemetry/tracing.js';
+import { drain } from '../../src/gateway/http/shutdown.js';
+import { openKey } from '../../src/gateway/http/keys.js';
+import { startTracing } from '../../src/gateway/telemetry/tracing.js';
 import { collect, valuesOf } from '../fakes/collector.js';
 import { namedEvents } from '../fakes/named-events.js';
 import { build, says } from '../fakes/server.js';

@@ -1,7 +1,7 @@
 import type { FastifyReply } from 'fastify';
 import t from 'tap';
-import { ClientGone } from '../../src/api/errors.js';
-import { clientAbortSignal, onClosed } from '../../src/http/response-lifecycle.js';
+import { ClientGone } from '../../src/gateway/api/errors.js';
+import { clientAbortSignal, onClosed } from '../../src/gateway/http/response-lifecycle.js';
 
 void t.test('a listener of a finished response is called immediately', (t) => {
   for (const [response, connection] of [

@@ -1,9 +1,9 @@
 /** Sampling of requests that state none of its fields, or only some: the model's defaults, or those of OpenAI's API. */
 import t from 'tap';
-import { loadServedModel } from '../../src/api/load-served-model.js';
-import { resolveOptions } from '../../src/config.js';
-import { samplingWarning } from '../../src/model/common-sampling.js';
-import type { Generation } from '../../src/model/manifest.js';
+import { loadServedModel } from '../../src/gateway/api/load-served-model.js';
+import { resolveOptions } from '../../src/cli/options/config.js';
+import { samplingWarning } from '../../src/engine/model/common-sampling.js';
+import type { Generation } from '../../src/engine/model/manifest.js';
 import type { Sampling } from '../../src/protocol/index.js';
 import { build } from '../fakes/server.js';
 

@@ -1,8 +1,8 @@
 /** Answers of models that think, over HTTP with a scripted engine, in all three protocols. */
 import t, { type Test } from 'tap';
-import type { Limits } from '../../src/api/context.js';
-import { ChatTemplate } from '../../src/text/chat-template.js';
-import { TextTokenizer } from '../../src/text/tokenizer.js';
+import type { Limits } from '../../src/gateway/api/context.js';
+import { ChatTemplate } from '../../src/gateway/text/chat-template.js';
+import { TextTokenizer } from '../../src/gateway/text/tokenizer.js';
 import { build } from '../fakes/calls.js';
 import type { Script } from '../fakes/engine.js';
 import { namedEvents } from '../fakes/named-events.js';

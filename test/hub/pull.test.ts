@@ -5,8 +5,8 @@ import { mkdir, readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import t, { type Test } from 'tap';
-import { hubAccess } from '../../src/hub/access.js';
-import { pull, type PullOptions } from '../../src/hub/pull.js';
+import { hubAccess } from '../../src/convert/hub/access.js';
+import { pull, type PullOptions } from '../../src/convert/hub/pull.js';
 import { type HubName, parseHubName } from '../../src/util/hub-name.js';
 import { type Behaviour, COMMIT, fakeHub, type FakeHub } from '../fakes/hub.js';
 

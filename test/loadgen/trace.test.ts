@@ -1,5 +1,5 @@
 import t from 'tap';
-import { TraceError, parseTrace } from '../../src/loadgen/trace.js';
+import { TraceError, parseTrace } from '../../bench/loadgen/trace.js';
 
 const header = 'TIMESTAMP,ContextTokens,GeneratedTokens';
 

@@ -5,9 +5,9 @@
 import { copyFileSync, mkdirSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { convert } from '../../src/convert/convert.js';
-import { EMBEDDED_MODEL } from '../../src/config.js';
-import type { KernelName } from '../../src/model/manifest.js';
-import { loadManifest } from '../../src/model/manifest-io.js';
+import { EMBEDDED_MODEL } from '../../src/cli/options/config.js';
+import type { KernelName } from '../../src/engine/model/manifest.js';
+import { loadManifest } from '../../src/engine/model/manifest-io.js';
 import { random, safetensors, type Weight, type Weights } from '../convert/tiny.js';
 
 const SIZES = { hidden: 64, heads: 4, kvHeads: 2, headDim: 16, ffn: 96, context: 2048 };

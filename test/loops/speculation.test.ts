@@ -3,8 +3,8 @@ import t from 'tap';
 import type { DraftCount } from '../../src/protocol/index.js';
 import { draftAt, draftByGate } from '../../src/engine/speculation/exit-draft.js';
 import type { Answer } from '../../src/engine/answer.js';
-import { draftExits } from '../../src/scheduler/drafts/drafts.js';
-import type { Slot } from '../../src/scheduler/kv/slot.js';
+import { draftExits } from '../../src/engine/scheduler/drafts/drafts.js';
+import type { Slot } from '../../src/engine/scheduler/kv/slot.js';
 import {
   advance,
   advanceTo,

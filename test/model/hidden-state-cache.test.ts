@@ -1,8 +1,8 @@
 /** Hidden states of slots that are copied and swapped. */
 import t, { type Test } from 'tap';
-import { HiddenStateCache } from '../../src/model/hidden-state-cache.js';
-import { cpuDevice } from '../../src/runtime/cpu.js';
-import { createEnvironment } from '../../src/runtime/environment.js';
+import { HiddenStateCache } from '../../src/engine/model/hidden-state-cache.js';
+import { cpuDevice } from '../../src/engine/runtime/cpu.js';
+import { createEnvironment } from '../../src/engine/runtime/environment.js';
 
 const device = cpuDevice(createEnvironment(1));
 const CAPACITY = 6;

@@ -4,12 +4,12 @@ import { execFileSync } from 'node:child_process';
 import { join } from 'node:path';
 import fc from 'fast-check';
 import t from 'tap';
-import { loadServedModel } from '../../src/api/load-served-model.js';
+import { loadServedModel } from '../../src/gateway/api/load-served-model.js';
 import { inspect } from '../../src/convert/inspect.js';
-import type { Manifest } from '../../src/model/manifest.js';
-import { loadManifest, MANIFEST_FILE } from '../../src/model/manifest-io.js';
-import { decodeModel, encodeModel } from '../../src/model/onnx-proto.js';
-import { checkWeightFiles } from '../../src/model/onnx-weights.js';
+import type { Manifest } from '../../src/engine/model/manifest.js';
+import { loadManifest, MANIFEST_FILE } from '../../src/engine/model/manifest-io.js';
+import { decodeModel, encodeModel } from '../../src/engine/model/onnx-proto.js';
+import { checkWeightFiles } from '../../src/engine/model/onnx-weights.js';
 import { insideFolder } from '../../src/util/inside-folder.js';
 import { tinyModel } from '../engine/tiny-model.js';
 

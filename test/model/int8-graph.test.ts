@@ -2,10 +2,10 @@
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import t from 'tap';
-import { INT8_FILE, int8Graph } from '../../src/model/int8-graph.js';
-import { loadManifest } from '../../src/model/manifest-io.js';
-import { decodeModel } from '../../src/model/onnx-proto.js';
-import { placeOf } from '../../src/model/onnx-weights.js';
+import { INT8_FILE, int8Graph } from '../../src/engine/model/int8-graph.js';
+import { loadManifest } from '../../src/engine/model/manifest-io.js';
+import { decodeModel } from '../../src/engine/model/onnx-proto.js';
+import { placeOf } from '../../src/engine/model/onnx-weights.js';
 import { advanceTo, decodeRows, distance, logitsAt, makeExecutor, openSlot, PROMPTS, rms } from '../engine/helper.js';
 import { tinyModel } from '../engine/tiny-model.js';
 

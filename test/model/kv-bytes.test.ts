@@ -3,7 +3,7 @@
  * may be resumed, without an effect on the answer.
  */
 import t from 'tap';
-import { loadManifest } from '../../src/model/manifest-io.js';
+import { loadManifest } from '../../src/engine/model/manifest-io.js';
 import { advanceTo, decodeRows, distance, logitsAt, makeExecutor, openSlot } from '../engine/helper.js';
 import { tinyModel } from '../engine/tiny-model.js';
 

@@ -2,7 +2,7 @@
 import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import t from 'tap';
-import { loadManifest, MANIFEST_FILE } from '../../src/model/manifest-io.js';
+import { loadManifest, MANIFEST_FILE } from '../../src/engine/model/manifest-io.js';
 import { MODEL } from '../engine/helper.js';
 
 void t.test('an unknown version is named, and a folder without a manifest gets its own error', (t) => {

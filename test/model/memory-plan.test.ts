@@ -3,8 +3,8 @@ import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import t from 'tap';
 import { convert } from '../../src/convert/convert.js';
-import { allocatedPerPosition } from '../../src/model/memory.js';
-import { checkPlan, memoryPlan } from '../../src/model/memory-plan.js';
+import { allocatedPerPosition } from '../../src/engine/model/memory.js';
+import { checkPlan, memoryPlan } from '../../src/engine/model/memory-plan.js';
 import { goldenLoops, loopWeights } from '../convert/golden-loops.js';
 import { writeGoldenFolder } from '../convert/golden-model.js';
 

@@ -1,10 +1,10 @@
 import t from 'tap';
-import { loadManifest } from '../../src/model/manifest-io.js';
-import { allocatedPerPosition, bytesPerPosition } from '../../src/model/memory.js';
-import { StagedModel } from '../../src/model/staged-model.js';
-import { loadCompressedWeights } from '../../src/model/weight-files.js';
-import { cpuDevice } from '../../src/runtime/cpu.js';
-import { createEnvironment } from '../../src/runtime/environment.js';
+import { loadManifest } from '../../src/engine/model/manifest-io.js';
+import { allocatedPerPosition, bytesPerPosition } from '../../src/engine/model/memory.js';
+import { StagedModel } from '../../src/engine/model/staged-model.js';
+import { loadCompressedWeights } from '../../src/engine/model/weight-files.js';
+import { cpuDevice } from '../../src/engine/runtime/cpu.js';
+import { createEnvironment } from '../../src/engine/runtime/environment.js';
 import { MODEL } from '../engine/helper.js';
 import { tinyModel } from '../engine/tiny-model.js';
 

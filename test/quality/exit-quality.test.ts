@@ -3,8 +3,8 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import fc from 'fast-check';
 import t from 'tap';
-import { ExitQuality } from '../../src/quality/exit-quality.js';
-import { qualityStore } from '../../src/quality/quality-store.js';
+import { ExitQuality } from '../../src/gateway/quality/exit-quality.js';
+import { qualityStore } from '../../src/gateway/quality/quality-store.js';
 
 const PRIORS = [0.6, 0.8, 0.9];
 const LAYERS = [10, 20, 30];

@@ -3,7 +3,7 @@
  * ended answer is audited at the exit whose turn it is, as the engine does.
  */
 import t from 'tap';
-import { ExitQuality } from '../../src/quality/exit-quality.js';
+import { ExitQuality } from '../../src/gateway/quality/exit-quality.js';
 import { seeded } from '../../src/util/random.js';
 import { admitted, asking, natural, plannerOf, total } from '../scheduler/fixtures.js';
 import { layers, quality as TRUE, right } from '../scheduler/sample.js';

@@ -1,8 +1,8 @@
 /** Streams of other servers: their forms, their ends and their failures. */
 import t from 'tap';
-import { RemoteError } from '../../src/remote/server-error.js';
-import { chooseModel, serverAt } from '../../src/remote/server.js';
-import { type Asked, eventData, type Part, streamAnswer } from '../../src/remote/stream.js';
+import { RemoteError } from '../../bench/remote/server-error.js';
+import { chooseModel, serverAt } from '../../bench/remote/server.js';
+import { type Asked, eventData, type Part, streamAnswer } from '../../bench/remote/stream.js';
 import { closedUrl, plainServer, type PlainAnswer } from '../fakes/plain-server.js';
 import { until } from '../support/until.js';
 

@@ -3,10 +3,10 @@
  * engine itself ends the process. Counts what a step does.
  */
 import koffi from 'koffi';
-import { cpuDevice } from '../../src/runtime/cpu.js';
-import type { HostDevice } from '../../src/runtime/device.js';
-import type { Environment } from '../../src/runtime/environment.js';
-import { PAGE } from '../../src/runtime/libc.js';
+import { cpuDevice } from '../../src/engine/runtime/cpu.js';
+import type { HostDevice } from '../../src/engine/runtime/device.js';
+import type { Environment } from '../../src/engine/runtime/environment.js';
+import { PAGE } from '../../src/engine/runtime/libc.js';
 
 const PROT_NONE = 0;
 const PROT_READ_WRITE = 3;

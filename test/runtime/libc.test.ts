@@ -7,7 +7,7 @@ void t.test("PAGE is the system's page size on any processor", async (t) => {
   const { arch } = process;
   Object.defineProperty(process, 'arch', { value: 'arm64' });
   t.teardown(() => Object.defineProperty(process, 'arch', { value: arch }));
-  const { PAGE, reserve, residentPages, unreserve, viewMemory } = await import('../../src/runtime/libc.js');
+  const { PAGE, reserve, residentPages, unreserve, viewMemory } = await import('../../src/engine/runtime/libc.js');
   const page = Number(execFileSync('getconf', ['PAGESIZE'], { encoding: 'utf8' }));
   // If PAGE were larger, mincore would write beyond its buffer below.
   if (!t.equal(PAGE, page)) return;

@@ -1,8 +1,8 @@
 import { setImmediate as turn } from 'node:timers/promises';
 import t from 'tap';
 import { collectGarbage } from '../../src/util/memory.js';
-import { createEnvironment } from '../../src/runtime/environment.js';
-import { loadOrt } from '../../src/runtime/ort-api.js';
+import { createEnvironment } from '../../src/engine/runtime/environment.js';
+import { loadOrt } from '../../src/engine/runtime/ort-api.js';
 
 void t.test('the library stays loaded after garbage collection', async (t) => {
   const ort = loadOrt();

@@ -1,8 +1,8 @@
 import t from 'tap';
-import { Graph, MICROSOFT } from '../../src/model/onnx-graph.js';
-import { cpuDevice } from '../../src/runtime/cpu.js';
-import { createEnvironment } from '../../src/runtime/environment.js';
-import { PROBE, PROBE_GRAPH, saturates } from '../../src/runtime/saturation.js';
+import { Graph, MICROSOFT } from '../../src/engine/model/onnx-graph.js';
+import { cpuDevice } from '../../src/engine/runtime/cpu.js';
+import { createEnvironment } from '../../src/engine/runtime/environment.js';
+import { PROBE, PROBE_GRAPH, saturates } from '../../src/engine/runtime/saturation.js';
 
 void t.test('PROBE_GRAPH is the product in its comment', async (t) => {
   const { width, columns } = PROBE;

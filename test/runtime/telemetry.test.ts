@@ -7,7 +7,7 @@ import { mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import t from 'tap';
-import { packageRoot } from '../../src/config.js';
+import { packageRoot } from '../../src/cli/options/config.js';
 
 const WATCH = `
 #include <netdb.h>
@@ -18,7 +18,8 @@ int getaddrinfo(const char *name, const char *service, const struct addrinfo *hi
   return EAI_FAIL;
 }`;
 
-const runtime = (name: string): string => fileURLToPath(new URL(`../../src/runtime/${name}.js`, import.meta.url));
+const runtime = (name: string): string =>
+  fileURLToPath(new URL(`../../src/engine/runtime/${name}.js`, import.meta.url));
 /** Loads a graph and runs it, as every process with ONNX Runtime does; the uploader starts with the first session. */
 const script = `
   import { createEnvironment } from '${runtime('environment')}';
@@ -60,7 +61,7 @@ void t.test('one module alone loads the library', (t) => {
       )
       .map((file) => join(folder, file)),
   );
-  t.strictSame(loaders, ['src/runtime/ort-api.js']);
+  t.strictSame(loaders, ['src/engine/runtime/ort-api.js']);
   t.end();
 });
 

@@ -1,9 +1,9 @@
 /** Service class, exit and reason of a request that arrives, or the least budget that would be guaranteed. */
 import t from 'tap';
 import type { Budget, OnMiss, ServiceClass } from '../../src/protocol/index.js';
-import type { Planner } from '../../src/scheduler/planner.js';
-import type { Sequence } from '../../src/scheduler/sequence.js';
-import type { Admission, AnswerEnd } from '../../src/scheduler/types.js';
+import type { Planner } from '../../src/engine/scheduler/planner.js';
+import type { Sequence } from '../../src/engine/scheduler/sequence.js';
+import type { Admission, AnswerEnd } from '../../src/engine/scheduler/types.js';
 import {
   type Given,
   NOW,

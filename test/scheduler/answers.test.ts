@@ -1,12 +1,12 @@
 /** Requests over time: how deep an answer is, when it lands, what its client is told and gets. */
 import t, { type Test } from 'tap';
 import type { Budget } from '../../src/protocol/index.js';
-import { Planner } from '../../src/scheduler/planner.js';
-import { defaultPolicy } from '../../src/scheduler/policy.js';
-import { Sequence } from '../../src/scheduler/sequence.js';
-import type { Occupancy } from '../../src/scheduler/snapshot.js';
-import { isGuaranteed, isMet } from '../../src/simulate/simulate-report.js';
-import type { SimulatedRequest } from '../../src/simulate/simulated-request.js';
+import { Planner } from '../../src/engine/scheduler/planner.js';
+import { defaultPolicy } from '../../src/engine/scheduler/policy.js';
+import { Sequence } from '../../src/engine/scheduler/sequence.js';
+import type { Occupancy } from '../../src/engine/scheduler/snapshot.js';
+import { isGuaranteed, isMet } from '../simulator/simulate-report.js';
+import type { SimulatedRequest } from '../simulator/simulated-request.js';
 import { seeded } from '../../src/util/random.js';
 import { outcomeOf, serve, simulated, total, units } from './fixtures.js';
 import { layers } from './sample.js';

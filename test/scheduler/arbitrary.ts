@@ -2,9 +2,9 @@
 import fc from 'fast-check';
 import t from 'tap';
 import type { Budget } from '../../src/protocol/index.js';
-import type { Sequence } from '../../src/scheduler/sequence.js';
-import type { Occupancy } from '../../src/scheduler/snapshot.js';
-import type { SimulatedRequest } from '../../src/simulate/simulated-request.js';
+import type { Sequence } from '../../src/engine/scheduler/sequence.js';
+import type { Occupancy } from '../../src/engine/scheduler/snapshot.js';
+import type { SimulatedRequest } from '../simulator/simulated-request.js';
 import { type Given, asking, chat, prompting, simulated, stateOf } from './fixtures.js';
 import { layers } from './sample.js';
 

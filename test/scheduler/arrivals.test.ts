@@ -1,7 +1,7 @@
 /** Arrival rates. */
 import t from 'tap';
-import { defaultPolicy } from '../../src/scheduler/policy.js';
-import { type Arrival, expectedAt } from '../../src/scheduler/depth-bound.js';
+import { defaultPolicy } from '../../src/engine/scheduler/policy.js';
+import { type Arrival, expectedAt } from '../../src/engine/scheduler/depth-bound.js';
 
 const arrivalAt = (at: number, positions: number, budgetMs: number, tenant = 'a'): Arrival => {
   return { at, tenant, promptTokens: positions, positions, budgetMs, maxTokens: 1024, lands: true };

@@ -1,13 +1,13 @@
 /** Planning has a bound: a step forecasts no more, whatever arrives, and a flood of one tenant delays its own requests. */
 import fc from 'fast-check';
 import t from 'tap';
-import { StepSum } from '../../src/cost/step-costs.js';
+import { StepSum } from '../../src/engine/scheduler/cost/step-costs.js';
 import type { SequenceRequest } from '../../src/protocol/index.js';
-import { Arrivals } from '../../src/scheduler/arrivals.js';
-import { defaultPolicy } from '../../src/scheduler/policy.js';
-import type { StepPlan } from '../../src/scheduler/step-plan.js';
-import { simulatedScheduler } from '../../src/simulate/machine.js';
-import { engineRequest } from '../../src/simulate/simulated-request.js';
+import { Arrivals } from '../../src/engine/scheduler/arrivals.js';
+import { defaultPolicy } from '../../src/engine/scheduler/policy.js';
+import type { StepPlan } from '../../src/engine/scheduler/step-plan.js';
+import { simulatedScheduler } from '../simulator/machine.js';
+import { engineRequest } from '../simulator/simulated-request.js';
 import { runs } from './arbitrary.js';
 import { asking, simulated, total } from './fixtures.js';
 import { layers, shape, table } from './sample.js';

@@ -1,11 +1,11 @@
 /** Selection of catch-ups and chunks, on slots of two stages whose positions take a millisecond each. */
 import t from 'tap';
-import { type CostModel, costModel } from '../../src/cost/model.js';
-import { chunkOf, fitting, selectChunks } from '../../src/scheduler/chunks.js';
-import { Slot } from '../../src/scheduler/kv/slot.js';
-import { unitsOf } from '../../src/scheduler/kv/units.js';
-import { Sequence } from '../../src/scheduler/sequence.js';
-import type { SlotManager } from '../../src/scheduler/slot-manager.js';
+import { type CostModel, costModel } from '../../src/engine/scheduler/cost/model.js';
+import { chunkOf, fitting, selectChunks } from '../../src/engine/scheduler/chunks.js';
+import { Slot } from '../../src/engine/scheduler/kv/slot.js';
+import { unitsOf } from '../../src/engine/scheduler/kv/units.js';
+import { Sequence } from '../../src/engine/scheduler/sequence.js';
+import type { SlotManager } from '../../src/engine/scheduler/slot-manager.js';
 import { greedy } from '../../bench/greedy-request.js';
 
 const { exits } = unitsOf({

@@ -1,9 +1,9 @@
 /** The bound of a load on the depth of all answers. */
 import t from 'tap';
-import { depthBound, type DepthValues, type Expected } from '../../src/scheduler/depth-bound.js';
-import { defaultPolicy } from '../../src/scheduler/policy.js';
-import type { Snapshot } from '../../src/scheduler/snapshot.js';
-import type { Sequence } from '../../src/scheduler/sequence.js';
+import { depthBound, type DepthValues, type Expected } from '../../src/engine/scheduler/depth-bound.js';
+import { defaultPolicy } from '../../src/engine/scheduler/policy.js';
+import type { Snapshot } from '../../src/engine/scheduler/snapshot.js';
+import type { Sequence } from '../../src/engine/scheduler/sequence.js';
 import { type Given, NOW, changed, within, answering, arrive, asking, natural, planOf, snapshot } from './fixtures.js';
 import { prompting, plannerOf, stateOf, total } from './fixtures.js';
 import { layers, sample } from './sample.js';

@@ -1,12 +1,12 @@
 /** Exits of requests that begin, and the pauses of a step. */
 import t from 'tap';
-import { at } from '../../src/cost/model.js';
+import { at } from '../../src/engine/scheduler/cost/model.js';
 import type { Budget } from '../../src/protocol/index.js';
-import type { Policy } from '../../src/scheduler/policy.js';
-import type { Sequence } from '../../src/scheduler/sequence.js';
-import type { Occupancy } from '../../src/scheduler/snapshot.js';
-import { chooseExits, forecast } from '../../src/scheduler/exit-choice.js';
-import { latePromises } from '../../src/scheduler/promise.js';
+import type { Policy } from '../../src/engine/scheduler/policy.js';
+import type { Sequence } from '../../src/engine/scheduler/sequence.js';
+import type { Occupancy } from '../../src/engine/scheduler/snapshot.js';
+import { chooseExits, forecast } from '../../src/engine/scheduler/exit-choice.js';
+import { latePromises } from '../../src/engine/scheduler/promise.js';
 import {
   type Given,
   NOW,

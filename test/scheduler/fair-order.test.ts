@@ -1,8 +1,8 @@
 import t from 'tap';
 import fc from 'fast-check';
-import { FairOrder, serviceOf, type Share } from '../../src/scheduler/fair-order.js';
-import { SentenceState } from '../../src/scheduler/sentence-length.js';
-import { fairShare, landingNets, yielding } from '../../src/scheduler/yielding.js';
+import { FairOrder, serviceOf, type Share } from '../../src/engine/scheduler/fair-order.js';
+import { SentenceState } from '../../src/engine/scheduler/sentence-length.js';
+import { fairShare, landingNets, yielding } from '../../src/engine/scheduler/yielding.js';
 
 interface Item extends Share {
   readonly id: number;

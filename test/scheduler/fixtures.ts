@@ -1,5 +1,5 @@
 /** Sequences, engine states and simulated runs that the scheduler's tests share, on the machine of sample.ts. */
-import { type CostModel, predictMs } from '../../src/cost/model.js';
+import { type CostModel, predictMs } from '../../src/engine/scheduler/cost/model.js';
 import type {
   Admitted,
   Budget,
@@ -10,20 +10,20 @@ import type {
   ServiceClass,
 } from '../../src/protocol/index.js';
 import { GREEDY } from '../../src/protocol/sampling-rules.js';
-import { Slot } from '../../src/scheduler/kv/slot.js';
-import { type ExitUnits, type Units, exitOfLayer } from '../../src/scheduler/kv/units.js';
-import { type LengthPrior, OutputLengths } from '../../src/scheduler/output-length.js';
-import { Planner } from '../../src/scheduler/planner.js';
-import { type Policy, defaultPolicy } from '../../src/scheduler/policy.js';
-import type { Scheduler } from '../../src/scheduler/scheduler.js';
-import { SentenceLength } from '../../src/scheduler/sentence-length.js';
-import { Sequence } from '../../src/scheduler/sequence.js';
-import { type Occupancy, Snapshot } from '../../src/scheduler/snapshot.js';
-import type { Admission, PrefillChunk } from '../../src/scheduler/types.js';
-import { Utility } from '../../src/scheduler/utility.js';
-import { type Outcome, type SimulatedStep, simulate } from '../../src/simulate/simulated-engine.js';
-import { type Machine, simulatedScheduler, unitsOfShape } from '../../src/simulate/machine.js';
-import type { SimulatedRequest } from '../../src/simulate/simulated-request.js';
+import { Slot } from '../../src/engine/scheduler/kv/slot.js';
+import { type ExitUnits, type Units, exitOfLayer } from '../../src/engine/scheduler/kv/units.js';
+import { type LengthPrior, OutputLengths } from '../../src/engine/scheduler/output-length.js';
+import { Planner } from '../../src/engine/scheduler/planner.js';
+import { type Policy, defaultPolicy } from '../../src/engine/scheduler/policy.js';
+import type { Scheduler } from '../../src/engine/scheduler/scheduler.js';
+import { SentenceLength } from '../../src/engine/scheduler/sentence-length.js';
+import { Sequence } from '../../src/engine/scheduler/sequence.js';
+import { type Occupancy, Snapshot } from '../../src/engine/scheduler/snapshot.js';
+import type { Admission, PrefillChunk } from '../../src/engine/scheduler/types.js';
+import { Utility } from '../../src/engine/scheduler/utility.js';
+import { type Outcome, type SimulatedStep, simulate } from '../simulator/simulated-engine.js';
+import { type Machine, simulatedScheduler, unitsOfShape } from '../simulator/machine.js';
+import type { SimulatedRequest } from '../simulator/simulated-request.js';
 import { layers, sample, shape, table } from './sample.js';
 
 export const NOW = 1000;

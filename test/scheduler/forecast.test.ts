@@ -1,7 +1,7 @@
 /** The forecast of a batch: its times to the millisecond, and its progress for any input. */
 import fc from 'fast-check';
 import t from 'tap';
-import { type BatchEntry, type BatchOutcome, forecastBatch } from '../../src/scheduler/forecast.js';
+import { type BatchEntry, type BatchOutcome, forecastBatch } from '../../src/engine/scheduler/forecast.js';
 import { holds, runs } from './arbitrary.js';
 
 /** A step takes 3 ms for one row at exit 0, and 8 ms for one at exit 1. */

@@ -2,12 +2,12 @@
 import t from 'tap';
 import type { Budget, HintedPrompt } from '../../src/protocol/index.js';
 import { hintedPrompt } from '../../src/protocol/request.js';
-import { chooseHints } from '../../src/scheduler/hint-choice.js';
-import { OutputLengths } from '../../src/scheduler/output-length.js';
-import { defaultPolicy } from '../../src/scheduler/policy.js';
-import { Sequence } from '../../src/scheduler/sequence.js';
-import type { Occupancy } from '../../src/scheduler/snapshot.js';
-import { simulatedScheduler } from '../../src/simulate/machine.js';
+import { chooseHints } from '../../src/engine/scheduler/hint-choice.js';
+import { OutputLengths } from '../../src/engine/scheduler/output-length.js';
+import { defaultPolicy } from '../../src/engine/scheduler/policy.js';
+import { Sequence } from '../../src/engine/scheduler/sequence.js';
+import type { Occupancy } from '../../src/engine/scheduler/snapshot.js';
+import { simulatedScheduler } from '../simulator/machine.js';
 import { type Given, NOW, answering, asking, natural, prior, snapshot, total, units } from './fixtures.js';
 import { layers, shape, table } from './sample.js';
 

@@ -1,6 +1,6 @@
 /** Several keys: the promises of one leave the others their share. */
 import t from 'tap';
-import type { SimulatedRequest } from '../../src/simulate/simulated-request.js';
+import type { SimulatedRequest } from '../simulator/simulated-request.js';
 import { admission, asking, changed, natural, plannerOf, serve, simulated, stateOf, total } from './fixtures.js';
 import { layers } from './sample.js';
 

@@ -1,8 +1,8 @@
 /** Texts of several kinds by one key: the sentences of one kind are no evidence for the promises of another. */
 import t from 'tap';
 import type { LengthGroup } from '../../src/protocol/index.js';
-import { isGuaranteed, isMet } from '../../src/simulate/simulate-report.js';
-import type { SimulatedRequest } from '../../src/simulate/simulated-request.js';
+import { isGuaranteed, isMet } from '../simulator/simulate-report.js';
+import type { SimulatedRequest } from '../simulator/simulated-request.js';
 import { seeded } from '../../src/util/random.js';
 import { chat, serve, simulated, total } from './fixtures.js';
 import { layers } from './sample.js';

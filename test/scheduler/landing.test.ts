@@ -2,9 +2,9 @@
 import fc from 'fast-check';
 import t from 'tap';
 import type { Budget, OnMiss } from '../../src/protocol/index.js';
-import type { Planner } from '../../src/scheduler/planner.js';
-import type { Occupancy } from '../../src/scheduler/snapshot.js';
-import { defaultPolicy } from '../../src/scheduler/policy.js';
+import type { Planner } from '../../src/engine/scheduler/planner.js';
+import type { Occupancy } from '../../src/engine/scheduler/snapshot.js';
+import { defaultPolicy } from '../../src/engine/scheduler/policy.js';
 import { runs } from './arbitrary.js';
 import { type Given, NOW, changed, answering, arrive, asking, natural, planOf, prompting } from './fixtures.js';
 import { plannerOf, stateOf, total, unstated } from './fixtures.js';

@@ -1,11 +1,11 @@
 /** The search for the least budget of a rejection: what it finds, and the planning time that it may take. */
 import t from 'tap';
-import { type LeastBudget, SearchTime, leastBudget } from '../../src/scheduler/least-budget.js';
-import { defaultPolicy } from '../../src/scheduler/policy.js';
-import { Refusals } from '../../src/scheduler/refusals.js';
-import type { Sequence } from '../../src/scheduler/sequence.js';
-import type { Trial } from '../../src/scheduler/trial.js';
-import type { Admission } from '../../src/scheduler/types.js';
+import { type LeastBudget, SearchTime, leastBudget } from '../../src/engine/scheduler/least-budget.js';
+import { defaultPolicy } from '../../src/engine/scheduler/policy.js';
+import { Refusals } from '../../src/engine/scheduler/refusals.js';
+import type { Sequence } from '../../src/engine/scheduler/sequence.js';
+import type { Trial } from '../../src/engine/scheduler/trial.js';
+import type { Admission } from '../../src/engine/scheduler/types.js';
 import { type Given, NOW, answering, asking, natural, plannerOf, stateOf, total } from './fixtures.js';
 
 const waits = { waitedMs: 10, retryMs: 5 };

@@ -1,14 +1,14 @@
 /** Armed nets beside direct requests: whenever all upstreams fail, nets and promises are kept. */
 import fc from 'fast-check';
 import t from 'tap';
-import { predictMs } from '../../src/cost/model.js';
+import { predictMs } from '../../src/engine/scheduler/cost/model.js';
 import type { NetWork, PromisedPart, SequenceRequest } from '../../src/protocol/index.js';
-import { defaultPolicy } from '../../src/scheduler/policy.js';
-import type { RowPlan, StepPlan, TokenResult } from '../../src/scheduler/step-plan.js';
-import { simulatedScheduler } from '../../src/simulate/machine.js';
-import { engineRequest } from '../../src/simulate/simulated-request.js';
-import { type Booking, NetAccount } from '../../src/upstream/net-account.js';
-import { NetMargin } from '../../src/upstream/net-margin.js';
+import { defaultPolicy } from '../../src/engine/scheduler/policy.js';
+import type { RowPlan, StepPlan, TokenResult } from '../../src/engine/scheduler/step-plan.js';
+import { simulatedScheduler } from '../simulator/machine.js';
+import { engineRequest } from '../simulator/simulated-request.js';
+import { type Booking, NetAccount } from '../../src/gateway/upstream/net-account.js';
+import { NetMargin } from '../../src/gateway/upstream/net-margin.js';
 import { admission, asking, natural, plannerOf, prior, simulated, stateOf, total } from './fixtures.js';
 import { sample, shape, table } from './sample.js';
 

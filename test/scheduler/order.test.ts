@@ -1,7 +1,7 @@
 /** Order of service: reachable deadlines first, and a share of the starts for late requests and requests without a budget. */
 import t from 'tap';
-import { defaultPolicy } from '../../src/scheduler/policy.js';
-import type { Sequence } from '../../src/scheduler/sequence.js';
+import { defaultPolicy } from '../../src/engine/scheduler/policy.js';
+import type { Sequence } from '../../src/engine/scheduler/sequence.js';
 import {
   answering,
   asking,

@@ -6,9 +6,9 @@ import {
   type LengthDistribution,
   type LengthPrior,
   OutputLengths,
-} from '../../src/scheduler/output-length.js';
+} from '../../src/engine/scheduler/output-length.js';
 import type { LengthGroup } from '../../src/protocol/index.js';
-import { defaultPolicy } from '../../src/scheduler/policy.js';
+import { defaultPolicy } from '../../src/engine/scheduler/policy.js';
 import { seeded } from '../../src/util/random.js';
 import { runs } from './arbitrary.js';
 import { admitted, asking, prior, plannerOf, total } from './fixtures.js';

@@ -1,12 +1,12 @@
 /** Answers that end at their deadlines, and requests on their way. */
 import t from 'tap';
-import { predictMs } from '../../src/cost/model.js';
+import { predictMs } from '../../src/engine/scheduler/cost/model.js';
 import type { OnMiss } from '../../src/protocol/index.js';
-import { workTo } from '../../src/scheduler/chunks.js';
-import { Planner } from '../../src/scheduler/planner.js';
-import { defaultPolicy } from '../../src/scheduler/policy.js';
-import type { Sequence } from '../../src/scheduler/sequence.js';
-import { unitsOfShape } from '../../src/simulate/machine.js';
+import { workTo } from '../../src/engine/scheduler/chunks.js';
+import { Planner } from '../../src/engine/scheduler/planner.js';
+import { defaultPolicy } from '../../src/engine/scheduler/policy.js';
+import type { Sequence } from '../../src/engine/scheduler/sequence.js';
+import { unitsOfShape } from '../simulator/machine.js';
 import { type Given, asking, prompting, stateOf } from './fixtures.js';
 import { blockLayers, blockShape, blockTable, shape, table } from './sample.js';
 

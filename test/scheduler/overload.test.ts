@@ -1,12 +1,12 @@
 /** More than the machine can serve: what can still be in time is, and late requests make room. */
 import t from 'tap';
-import { predictMs } from '../../src/cost/model.js';
-import { isMet } from '../../src/simulate/simulate-report.js';
-import type { SimulatedRequest } from '../../src/simulate/simulated-request.js';
+import { predictMs } from '../../src/engine/scheduler/cost/model.js';
+import { isMet } from '../simulator/simulate-report.js';
+import type { SimulatedRequest } from '../simulator/simulated-request.js';
 import { seeded } from '../../src/util/random.js';
 import { serve, simulated, total, unstated } from './fixtures.js';
 import { layers, sample } from './sample.js';
-import type { Outcome } from '../../src/simulate/simulated-engine.js';
+import type { Outcome } from '../simulator/simulated-engine.js';
 
 /** The same requests without budgets at the shallowest exit: a queue. Judged by the budgets all the same. */
 function queued(requests: readonly SimulatedRequest[], machine = {}): Outcome[] {

@@ -1,11 +1,11 @@
 /** The meaning of each part of a budget, and the work that advances a sequence. */
 import fc from 'fast-check';
 import t from 'tap';
-import { at, predictMs } from '../../src/cost/model.js';
-import { defaultPolicy } from '../../src/scheduler/policy.js';
-import { advanceMs, advanceWork, frontierAt } from '../../src/cost/frontier.js';
+import { at, predictMs } from '../../src/engine/scheduler/cost/model.js';
+import { defaultPolicy } from '../../src/engine/scheduler/policy.js';
+import { advanceMs, advanceWork, frontierAt } from '../../src/engine/scheduler/cost/frontier.js';
 import { hasBudget } from '../../src/protocol/early-end.js';
-import { deadlinesOf } from '../../src/scheduler/planned-request.js';
+import { deadlinesOf } from '../../src/engine/scheduler/planned-request.js';
 import { runs } from './arbitrary.js';
 import { type Given, answering, natural, snapshot, total, unstated } from './fixtures.js';
 import { blockLayers, blockSample, sample } from './sample.js';

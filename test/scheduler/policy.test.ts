@@ -1,7 +1,7 @@
 /** Every part of the operator's policy changes what is planned. */
 import t from 'tap';
-import { SERVE_OPTIONS } from '../../src/config.js';
-import { chunkSizes, defaultPolicy } from '../../src/scheduler/policy.js';
+import { SERVE_OPTIONS } from '../../src/cli/options/config.js';
+import { chunkSizes, defaultPolicy } from '../../src/engine/scheduler/policy.js';
 import { NOW, admitted, asking, natural, outcomeOf, plannerOf, serve, simulated, total } from './fixtures.js';
 
 const burst = (count: number, everyMs: number) =>

@@ -1,8 +1,8 @@
 /** The prediction of an answer when its request is admitted. */
 import t from 'tap';
-import { predictMs } from '../../src/cost/model.js';
+import { predictMs } from '../../src/engine/scheduler/cost/model.js';
 import type { Admitted, Budget } from '../../src/protocol/index.js';
-import type { Sequence } from '../../src/scheduler/sequence.js';
+import type { Sequence } from '../../src/engine/scheduler/sequence.js';
 import {
   NOW,
   admission,

@@ -1,9 +1,9 @@
 /** Which prompts go on in a step, and how far. */
 import t from 'tap';
-import { at } from '../../src/cost/model.js';
+import { at } from '../../src/engine/scheduler/cost/model.js';
 import type { Budget, OnMiss } from '../../src/protocol/index.js';
-import { defaultPolicy, type Policy } from '../../src/scheduler/policy.js';
-import type { Sequence } from '../../src/scheduler/sequence.js';
+import { defaultPolicy, type Policy } from '../../src/engine/scheduler/policy.js';
+import type { Sequence } from '../../src/engine/scheduler/sequence.js';
 import {
   NOW,
   answering,

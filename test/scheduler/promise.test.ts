@@ -1,12 +1,12 @@
 /** Promises: which guaranteed budgets would be late. */
 import t from 'tap';
-import { type ExitCost } from '../../src/cost/step-costs.js';
-import { at } from '../../src/cost/model.js';
-import { defaultPolicy } from '../../src/scheduler/policy.js';
-import { latePromises } from '../../src/scheduler/promise.js';
+import { type ExitCost } from '../../src/engine/scheduler/cost/step-costs.js';
+import { at } from '../../src/engine/scheduler/cost/model.js';
+import { defaultPolicy } from '../../src/engine/scheduler/policy.js';
+import { latePromises } from '../../src/engine/scheduler/promise.js';
 import type { Budget } from '../../src/protocol/index.js';
-import type { Sequence } from '../../src/scheduler/sequence.js';
-import type { Occupancy } from '../../src/scheduler/snapshot.js';
+import type { Sequence } from '../../src/engine/scheduler/sequence.js';
+import type { Occupancy } from '../../src/engine/scheduler/snapshot.js';
 import { type Given, NOW, changed, SENTENCE, answering, asking, natural, snapshot, prompting } from './fixtures.js';
 import { total, unstated, within } from './fixtures.js';
 import { layers } from './sample.js';

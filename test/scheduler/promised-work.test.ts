@@ -1,7 +1,7 @@
 /** The engine time in the rejection of a dry run: promises that are added up by it are kept together. */
 import t from 'tap';
-import { defaultPolicy } from '../../src/scheduler/policy.js';
-import type { Admission } from '../../src/scheduler/types.js';
+import { defaultPolicy } from '../../src/engine/scheduler/policy.js';
+import type { Admission } from '../../src/engine/scheduler/types.js';
 import { admission, asking, changed, natural, plannerOf, stateOf, total } from './fixtures.js';
 
 const COUNT = 16;

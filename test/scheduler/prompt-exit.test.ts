@@ -1,18 +1,25 @@
 /** The choice between full depth of a prompt and its exit, beside the exits of answers. */
 import t from 'tap';
-import { type CostModel, type DepthShape, at, costModel, deepestFirst, predictMs } from '../../src/cost/model.js';
+import {
+  type CostModel,
+  type DepthShape,
+  at,
+  costModel,
+  deepestFirst,
+  predictMs,
+} from '../../src/engine/scheduler/cost/model.js';
 import type { Budget } from '../../src/protocol/index.js';
-import { depthBound, type Expected } from '../../src/scheduler/depth-bound.js';
-import { chooseExits } from '../../src/scheduler/exit-choice.js';
-import { OutputLengths } from '../../src/scheduler/output-length.js';
-import { defaultPolicy } from '../../src/scheduler/policy.js';
-import { promiseTimes } from '../../src/scheduler/promise.js';
-import { SentenceLength } from '../../src/scheduler/sentence-length.js';
-import type { Sequence } from '../../src/scheduler/sequence.js';
-import { type Occupancy, Snapshot } from '../../src/scheduler/snapshot.js';
-import { Utility } from '../../src/scheduler/utility.js';
-import { simulatedScheduler, unitsOfShape } from '../../src/simulate/machine.js';
-import { type Outcome, type SimulatedStep, simulate } from '../../src/simulate/simulated-engine.js';
+import { depthBound, type Expected } from '../../src/engine/scheduler/depth-bound.js';
+import { chooseExits } from '../../src/engine/scheduler/exit-choice.js';
+import { OutputLengths } from '../../src/engine/scheduler/output-length.js';
+import { defaultPolicy } from '../../src/engine/scheduler/policy.js';
+import { promiseTimes } from '../../src/engine/scheduler/promise.js';
+import { SentenceLength } from '../../src/engine/scheduler/sentence-length.js';
+import type { Sequence } from '../../src/engine/scheduler/sequence.js';
+import { type Occupancy, Snapshot } from '../../src/engine/scheduler/snapshot.js';
+import { Utility } from '../../src/engine/scheduler/utility.js';
+import { simulatedScheduler, unitsOfShape } from '../simulator/machine.js';
+import { type Outcome, type SimulatedStep, simulate } from '../simulator/simulated-engine.js';
 import { type Given, natural, prompting, simulated, stateOf, total, unstated } from './fixtures.js';
 import { blockShape, blockTable } from './sample.js';
 

@@ -2,9 +2,9 @@
 import fc from 'fast-check';
 import t from 'tap';
 import type { Budget, OnMiss } from '../../src/protocol/index.js';
-import type { Sequence } from '../../src/scheduler/sequence.js';
+import type { Sequence } from '../../src/engine/scheduler/sequence.js';
 import { hasBudget } from '../../src/protocol/early-end.js';
-import { sequenceOf } from '../../src/scheduler/snapshot.js';
+import { sequenceOf } from '../../src/engine/scheduler/snapshot.js';
 import { holds, budget, factor, larger, runs, state, waiting } from './arbitrary.js';
 import { admission, asking, changed, natural, planOf, plannerOf, stateOf, total, within, arrive } from './fixtures.js';
 import { layers } from './sample.js';

@@ -1,8 +1,8 @@
 /** A machine that stalls, gets slow or comes back, and a clock that steps. */
 import t, { type Test } from 'tap';
-import { type Work, predictMs } from '../../src/cost/model.js';
-import type { Planner } from '../../src/scheduler/planner.js';
-import { isGuaranteed, isMet } from '../../src/simulate/simulate-report.js';
+import { type Work, predictMs } from '../../src/engine/scheduler/cost/model.js';
+import type { Planner } from '../../src/engine/scheduler/planner.js';
+import { isGuaranteed, isMet } from '../simulator/simulate-report.js';
 import {
   NOW,
   admission,

@@ -1,6 +1,6 @@
 /** A measured-like cost table: the 30-layer w8a8 body of the embedded model on two cores, cut at its five exits. */
-import type { CostPoint, CostTable, UnitCost } from '../../src/cost/table.js';
-import { type CostModel, type DepthShape, costModel } from '../../src/cost/model.js';
+import type { CostPoint, CostTable, UnitCost } from '../../src/engine/scheduler/cost/table.js';
+import { type CostModel, type DepthShape, costModel } from '../../src/engine/scheduler/cost/model.js';
 
 export const layers = [10, 15, 20, 25, 30];
 export const quality = [0.52, 0.62, 0.73, 0.84, 0.94];

@@ -1,7 +1,7 @@
 /** The lengths of sentences that landings count on. */
 import t from 'tap';
-import { defaultPolicy } from '../../src/scheduler/policy.js';
-import { SentenceLength, SentenceState } from '../../src/scheduler/sentence-length.js';
+import { defaultPolicy } from '../../src/engine/scheduler/policy.js';
+import { SentenceLength, SentenceState } from '../../src/engine/scheduler/sentence-length.js';
 
 /** An answer with sentences of these lengths; the last one is cut where it is negative. */
 function write(

@@ -1,14 +1,14 @@
 /** Slots and prefixes of sequences: on slots of two stages whose positions take a byte each, without a model. */
 import t from 'tap';
-import { leaderOf } from '../../src/scheduler/prefix-leader.js';
+import { leaderOf } from '../../src/engine/scheduler/prefix-leader.js';
 import type { Budget, SequenceRequest } from '../../src/protocol/index.js';
-import { findPrefix } from '../../src/scheduler/kv/prefix.js';
-import { SlotManager, type SlotManagerLimits } from '../../src/scheduler/slot-manager.js';
-import { Sequence } from '../../src/scheduler/sequence.js';
-import { Slot } from '../../src/scheduler/kv/slot.js';
-import { SlotAccount } from '../../src/scheduler/kv/slot-account.js';
-import { SlotTable } from '../../src/scheduler/kv/slot-table.js';
-import { unitsOf } from '../../src/scheduler/kv/units.js';
+import { findPrefix } from '../../src/engine/scheduler/kv/prefix.js';
+import { SlotManager, type SlotManagerLimits } from '../../src/engine/scheduler/slot-manager.js';
+import { Sequence } from '../../src/engine/scheduler/sequence.js';
+import { Slot } from '../../src/engine/scheduler/kv/slot.js';
+import { SlotAccount } from '../../src/engine/scheduler/kv/slot-account.js';
+import { SlotTable } from '../../src/engine/scheduler/kv/slot-table.js';
+import { unitsOf } from '../../src/engine/scheduler/kv/units.js';
 import type { ServiceClass } from '../../src/protocol/index.js';
 import { greedy } from '../../bench/greedy-request.js';
 

@@ -2,9 +2,9 @@
 import fc from 'fast-check';
 import t from 'tap';
 import type { OnMiss } from '../../src/protocol/index.js';
-import { defaultPolicy } from '../../src/scheduler/policy.js';
-import { isGuaranteed, isMet } from '../../src/simulate/simulate-report.js';
-import type { SimulatedRequest } from '../../src/simulate/simulated-request.js';
+import { defaultPolicy } from '../../src/engine/scheduler/policy.js';
+import { isGuaranteed, isMet } from '../simulator/simulate-report.js';
+import type { SimulatedRequest } from '../simulator/simulated-request.js';
 import { arrivals, runs } from './arbitrary.js';
 import { positionsHeld, serve, total } from './fixtures.js';
 import { layers } from './sample.js';

@@ -1,7 +1,7 @@
 /** The utility of an answer: by its exit, and by how early it ends. */
 import t from 'tap';
-import type { DepthShape } from '../../src/cost/model.js';
-import { type PartialValue, Utility } from '../../src/scheduler/utility.js';
+import type { DepthShape } from '../../src/engine/scheduler/cost/model.js';
+import { type PartialValue, Utility } from '../../src/engine/scheduler/utility.js';
 import { right, shape } from './sample.js';
 
 const near = (found: number, expected: number): boolean => Math.abs(found - expected) < 1e-12;

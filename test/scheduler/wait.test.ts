@@ -1,7 +1,7 @@
 /** The predicted wait of a request that would arrive now. */
 import t from 'tap';
-import { predictMs } from '../../src/cost/model.js';
-import { defaultPolicy } from '../../src/scheduler/policy.js';
+import { predictMs } from '../../src/engine/scheduler/cost/model.js';
+import { defaultPolicy } from '../../src/engine/scheduler/policy.js';
 import { answering, asking, prompting, plannerOf, stateOf, total } from './fixtures.js';
 import { layers, sample } from './sample.js';
 

@@ -3,10 +3,10 @@ import { link, readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import fc from 'fast-check';
 import t, { type Test } from 'tap';
-import { packageRoot } from '../../src/config.js';
-import { simulateCommand } from '../../src/simulate/simulate-command.js';
-import { simulateDefaults } from '../../src/simulate/simulate-options.js';
-import type { Limits } from '../../src/simulate/workload.js';
+import { packageRoot } from '../../src/cli/options/config.js';
+import { simulateCommand } from '../simulator/simulate-command.js';
+import { simulateDefaults } from '../simulator/simulate-options.js';
+import type { Limits } from '../simulator/workload.js';
 import { shape, table } from '../scheduler/sample.js';
 
 /** Files with four requests and with their costs. */

@@ -1,9 +1,9 @@
 /** Summaries of known outcomes. */
 import t from 'tap';
 import type { ServiceClass } from '../../src/protocol/index.js';
-import type { Admission } from '../../src/scheduler/types.js';
-import type { Outcome } from '../../src/simulate/simulated-engine.js';
-import { reportOf } from '../../src/simulate/simulate-report.js';
+import type { Admission } from '../../src/engine/scheduler/types.js';
+import type { Outcome } from '../simulator/simulated-engine.js';
+import { reportOf } from '../simulator/simulate-report.js';
 import { shape } from '../scheduler/sample.js';
 
 type Known = Partial<Pick<Outcome, 'reason' | 'firstTokenAt' | 'endedAt' | 'tokens'>> & {

@@ -1,11 +1,11 @@
 /** The machine-like parts of the simulator: memory that runs out, and steps that take longer than expected. */
 import fc from 'fast-check';
 import t from 'tap';
-import { type Work, predictMs } from '../../src/cost/model.js';
-import { defaultPolicy } from '../../src/scheduler/policy.js';
-import type { Machine } from '../../src/simulate/machine.js';
-import { noisy } from '../../src/simulate/noise.js';
-import type { SimulatedRequest } from '../../src/simulate/simulated-request.js';
+import { type Work, predictMs } from '../../src/engine/scheduler/cost/model.js';
+import { defaultPolicy } from '../../src/engine/scheduler/policy.js';
+import type { Machine } from '../simulator/machine.js';
+import { noisy } from '../simulator/noise.js';
+import type { SimulatedRequest } from '../simulator/simulated-request.js';
 import { seeded } from '../../src/util/random.js';
 import { arrivals } from '../scheduler/arbitrary.js';
 import { type Run, positionsHeld, serve as serveAll } from '../scheduler/fixtures.js';

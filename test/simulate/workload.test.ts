@@ -1,6 +1,6 @@
 /** Requests from a trace: selection, arrivals and lengths. */
 import t from 'tap';
-import { requestsOf, type Limits, type Scale } from '../../src/simulate/workload.js';
+import { requestsOf, type Limits, type Scale } from '../simulator/workload.js';
 import { seeded } from '../../src/util/random.js';
 
 const trace = [

@@ -1,6 +1,6 @@
 /** Readable lines of the log. The processes in test/deploy and test/chaos have the JSON log. */
 import t from 'tap';
-import { createLog, prettyLines } from '../../src/telemetry/log.js';
+import { createLog, prettyLines } from '../../src/gateway/telemetry/log.js';
 
 void t.test('a request is one short line with its exits and its budget', async (t) => {
   const pretty = await prettyLines(false);

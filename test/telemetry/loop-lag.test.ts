@@ -1,8 +1,8 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import t from 'tap';
 import { monotonicMs } from '../../src/util/clock.js';
-import { watchLoopLag } from '../../src/telemetry/loop-lag.js';
-import { createSeries } from '../../src/telemetry/series.js';
+import { watchLoopLag } from '../../src/gateway/telemetry/loop-lag.js';
+import { createSeries } from '../../src/gateway/telemetry/series.js';
 import { until } from '../support/until.js';
 
 /** Blocks the event loop. */

@@ -1,7 +1,7 @@
 /** Nets by result and trigger, and the time that they ran. */
 import t from 'tap';
-import { NetMetrics } from '../../src/telemetry/net-metrics.js';
-import { createSeries } from '../../src/telemetry/series.js';
+import { NetMetrics } from '../../src/gateway/telemetry/net-metrics.js';
+import { createSeries } from '../../src/gateway/telemetry/series.js';
 
 void t.test('nets are counted, and those that ran have a time', async (t) => {
   const series = createSeries('m');

@@ -1,8 +1,8 @@
 import t from 'tap';
 import type { Budget, EndedEvent, EndReason, PlannedEvent, StepMessage } from '../../src/protocol/index.js';
-import { budgetClass } from '../../src/telemetry/sequences.js';
-import { RequestMetrics } from '../../src/telemetry/requests.js';
-import { createSeries } from '../../src/telemetry/series.js';
+import { budgetClass } from '../../src/gateway/telemetry/sequences.js';
+import { RequestMetrics } from '../../src/gateway/telemetry/requests.js';
+import { createSeries } from '../../src/gateway/telemetry/series.js';
 import { FakeEngine, plannedEvent, READY } from '../fakes/engine.js';
 
 function budget(totalMs: number | null): Budget {

@@ -1,6 +1,6 @@
 /** Series that vLLM's dashboards rely on: names, types, and buckets at least as fine. */
 import t from 'tap';
-import { createSeries } from '../../src/telemetry/series.js';
+import { createSeries } from '../../src/gateway/telemetry/series.js';
 
 const { registry } = createSeries('m');
 const vllm = createSeries('m', 'vllm:').registry;

@@ -1,7 +1,7 @@
 /** Traces over gRPC, as a collector on port 4317 receives them. */
 import { pino } from 'pino';
 import t from 'tap';
-import { startTracing } from '../../src/telemetry/tracing.js';
+import { startTracing } from '../../src/gateway/telemetry/tracing.js';
 import { collectGrpc } from '../fakes/grpc-collector.js';
 import { build, says } from '../fakes/server.js';
 

@@ -2,7 +2,7 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import t from 'tap';
 import type { StepMessage } from '../../src/protocol/index.js';
-import { watchWait } from '../../src/telemetry/wait-estimate.js';
+import { watchWait } from '../../src/gateway/telemetry/wait-estimate.js';
 import { monotonicMs } from '../../src/util/clock.js';
 import { FakeEngine } from '../fakes/engine.js';
 

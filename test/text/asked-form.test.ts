@@ -1,7 +1,7 @@
 /** The form and the language that a text asks for. */
 import t from 'tap';
 import { FORM_REQUESTS, readRequests, REQUESTS } from '../../bench/everyday/requests.js';
-import { asksForm, readsAsEnglish } from '../../src/text/asked-form.js';
+import { asksForm, readsAsEnglish } from '../../src/gateway/text/asked-form.js';
 
 void t.test('texts that ask for a table, marked items, data or code are found', (t) => {
   for (const text of [

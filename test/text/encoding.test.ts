@@ -3,8 +3,8 @@ import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import t, { type Test } from 'tap';
-import { EncodingThread } from '../../src/text/encoding/encoding-thread.js';
-import { TextTokenizer } from '../../src/text/tokenizer.js';
+import { EncodingThread } from '../../src/gateway/text/encoding/encoding-thread.js';
+import { TextTokenizer } from '../../src/gateway/text/tokenizer.js';
 import { tokenizer, tokenizerFile, tokenizerJson } from '../fakes/server.js';
 
 function threadOf(t: Test, file = tokenizerFile): EncodingThread {

@@ -1,6 +1,6 @@
 /** The words by which a caller states the length of an answer. */
 import t from 'tap';
-import { statesLength } from '../../src/text/stated-length.js';
+import { statesLength } from '../../src/gateway/text/stated-length.js';
 
 void t.test('words for a length, with a number and without, are found', (t) => {
   for (const text of [

@@ -1,7 +1,7 @@
 /** Thoughts apart from the text of an answer, however its tags are cut. */
 import fc from 'fast-check';
 import t from 'tap';
-import { endsInThoughts, ThoughtReader, thoughtTags, type ThoughtTags } from '../../src/text/thoughts.js';
+import { endsInThoughts, ThoughtReader, thoughtTags, type ThoughtTags } from '../../src/gateway/text/thoughts.js';
 
 const THINK: ThoughtTags = { open: '<think>', close: '</think>' };
 

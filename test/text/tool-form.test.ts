@@ -1,6 +1,6 @@
 import t from 'tap';
-import { ChatTemplate, ChatTemplateError, type ChatMessage } from '../../src/text/chat-template.js';
-import type { ChatTool } from '../../src/text/tool-form.js';
+import { ChatTemplate, ChatTemplateError, type ChatMessage } from '../../src/gateway/text/chat-template.js';
+import type { ChatTool } from '../../src/gateway/text/tool-form.js';
 import { chatTemplate } from '../fakes/server.js';
 
 const parameters = { type: 'object', properties: { city: { type: 'string' } }, required: ['city'] };

@@ -1,7 +1,7 @@
 /** The early start of nets: the learnt times of sentences, and the choice by expected right answers. Pure. */
 import t from 'tap';
-import { netStart, rightWithin } from '../../src/upstream/early-start.js';
-import { FirstSentence, SentenceTimes } from '../../src/upstream/sentence-times.js';
+import { netStart, rightWithin } from '../../src/gateway/upstream/early-start.js';
+import { FirstSentence, SentenceTimes } from '../../src/gateway/upstream/sentence-times.js';
 
 void t.test('an upstream without tries has its sentences in time', async (t) => {
   t.equal(new SentenceTimes().chance(1), 1);

@@ -1,9 +1,9 @@
 /** Held chunks, for texts in any parts and holds in any order: no character twice, none taken back. */
 import fc from 'fast-check';
 import t from 'tap';
-import { type Chunk, readChunk } from '../../src/upstream/chunk.js';
-import { HeldAnswer, type Hold } from '../../src/upstream/held-answer.js';
-import { withField, withTexts } from '../../src/upstream/json-fields.js';
+import { type Chunk, readChunk } from '../../src/gateway/upstream/chunk.js';
+import { HeldAnswer, type Hold } from '../../src/gateway/upstream/held-answer.js';
+import { withField, withTexts } from '../../src/gateway/upstream/json-fields.js';
 
 const word = fc.constantFrom(
   'One',

@@ -1,7 +1,7 @@
 /** Names in the chunks of a stream: texts that are replaced at once have the bytes of those replaced one by one. */
 import fc from 'fast-check';
 import t from 'tap';
-import { textReplacer, withTexts } from '../../src/upstream/json-fields.js';
+import { textReplacer, withTexts } from '../../src/gateway/upstream/json-fields.js';
 
 const NAMES = { id: 'here', model: 'm"' };
 

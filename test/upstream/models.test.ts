@@ -1,7 +1,12 @@
 /** Upstream models of flags and files: names, keys, defaults, and the requests that they get. */
 import t from 'tap';
-import { upstreamSections } from '../../src/options/upstream-sections.js';
-import { restOfBudget, upstreamModels, type Surroundings, type UpstreamOptions } from '../../src/upstream/upstream.js';
+import { upstreamSections } from '../../src/cli/options/upstream-sections.js';
+import {
+  restOfBudget,
+  upstreamModels,
+  type Surroundings,
+  type UpstreamOptions,
+} from '../../src/gateway/upstream/upstream.js';
 import { build, says } from '../fakes/server.js';
 import { answers, begin, say, scriptedUpstream, upstream, type Exchange } from '../fakes/upstream.js';
 import { ask } from './told.js';

@@ -3,11 +3,11 @@ import fc from 'fast-check';
 import t from 'tap';
 import type { PromisedPart } from '../../src/protocol/index.js';
 import { latestStarts } from '../../src/protocol/latest-starts.js';
-import { Breaker } from '../../src/upstream/breaker.js';
-import { NetAccount } from '../../src/upstream/net-account.js';
-import { NetMargin } from '../../src/upstream/net-margin.js';
-import { barOf, isNetted } from '../../src/upstream/net-policy.js';
-import type { UpstreamCall } from '../../src/upstream/call.js';
+import { Breaker } from '../../src/gateway/upstream/breaker.js';
+import { NetAccount } from '../../src/gateway/upstream/net-account.js';
+import { NetMargin } from '../../src/gateway/upstream/net-margin.js';
+import { barOf, isNetted } from '../../src/gateway/upstream/net-policy.js';
+import type { UpstreamCall } from '../../src/gateway/upstream/call.js';
 
 const net = (dueAt: number, figures: Partial<PromisedPart> = {}): PromisedPart => ({
   dueAt,

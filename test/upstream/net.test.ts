@@ -1,10 +1,10 @@
 /** Nets: the local model answers where an upstream does not. Each fault, with and without a stream. */
 import { setTimeout as delay } from 'node:timers/promises';
 import t, { type Test } from 'tap';
-import { openPolicy } from '../../src/api/context.js';
-import { openKey } from '../../src/http/keys.js';
-import type { NetOutcome } from '../../src/upstream/net-parts.js';
-import type { UpstreamModel } from '../../src/upstream/upstream.js';
+import { openPolicy } from '../../src/gateway/api/context.js';
+import { openKey } from '../../src/gateway/http/keys.js';
+import type { NetOutcome } from '../../src/gateway/upstream/net-parts.js';
+import type { UpstreamModel } from '../../src/gateway/upstream/upstream.js';
 import type { SequenceRequest } from '../../src/protocol/index.js';
 import type { Script } from '../fakes/engine.js';
 import { build, model, type Overrides, ownModel, type TestServer, tokenizer } from '../fakes/server.js';

@@ -2,9 +2,9 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import { pino } from 'pino';
 import t from 'tap';
-import { ask as askOfBench } from '../../src/loadgen/ask.js';
-import { serverAt } from '../../src/remote/server.js';
-import { startTracing } from '../../src/telemetry/tracing.js';
+import { ask as askOfBench } from '../../bench/loadgen/ask.js';
+import { serverAt } from '../../bench/remote/server.js';
+import { startTracing } from '../../src/gateway/telemetry/tracing.js';
 import { collect, valuesOf } from '../fakes/collector.js';
 import { build, says, type TestServer } from '../fakes/server.js';
 import {

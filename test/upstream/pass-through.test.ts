@@ -1,7 +1,7 @@
 /** Requests to an upstream model without a budget pass unchanged. */
 import t from 'tap';
 import { setTimeout as delay } from 'node:timers/promises';
-import { openKey } from '../../src/http/keys.js';
+import { openKey } from '../../src/gateway/http/keys.js';
 import { events } from '../fakes/server.js';
 import { answers, begin, chunk, event, scriptedUpstream, type UpstreamScript } from '../fakes/upstream.js';
 import { until } from '../support/until.js';

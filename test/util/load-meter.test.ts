@@ -3,7 +3,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import t from 'tap';
 import { LoadMeter } from '../../src/util/load-meter.js';
 import type { ReadyMessage, StepMessage } from '../../src/protocol/index.js';
-import { meterSteps } from '../../src/telemetry/wait-estimate.js';
+import { meterSteps } from '../../src/gateway/telemetry/wait-estimate.js';
 import { monotonicMs } from '../../src/util/clock.js';
 import { FakeEngine } from '../fakes/engine.js';
 

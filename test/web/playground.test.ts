@@ -2,7 +2,7 @@
 import t, { type Test } from 'tap';
 import { noChromium, openBrowser, type Page } from '../fakes/browser.js';
 import type { AuditedToken } from '../../src/protocol/index.js';
-import { ChatTemplate } from '../../src/text/chat-template.js';
+import { ChatTemplate } from '../../src/gateway/text/chat-template.js';
 import { build, chatTemplate, says, tokenizer, type Overrides } from '../fakes/server.js';
 import type { FakeEngine } from '../fakes/engine.js';
 

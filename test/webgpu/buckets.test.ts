@@ -4,11 +4,11 @@
  */
 import t from 'tap';
 import { Executor } from '../../src/engine/execution/executor.js';
-import { loadManifest } from '../../src/model/manifest-io.js';
-import type { StageKernel } from '../../src/model/manifest.js';
-import { PagedModel } from '../../src/model/paged-model.js';
-import { createEnvironment } from '../../src/runtime/environment.js';
-import { webgpuDevice } from '../../src/runtime/webgpu.js';
+import { loadManifest } from '../../src/engine/model/manifest-io.js';
+import type { StageKernel } from '../../src/engine/model/manifest.js';
+import { PagedModel } from '../../src/engine/model/paged-model.js';
+import { createEnvironment } from '../../src/engine/runtime/environment.js';
+import { webgpuDevice } from '../../src/engine/runtime/webgpu.js';
 import { advanceTo, decodeRows, openSlot, rms } from '../engine/helper.js';
 import { needsGpu, tinyFolders, tokens } from './helper.js';
 

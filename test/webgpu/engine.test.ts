@@ -8,7 +8,7 @@ import t, { type Test } from 'tap';
 import type { EngineCore } from '../../src/engine/worker/core.js';
 import type { Executor } from '../../src/engine/execution/executor.js';
 import type { SequenceRequest } from '../../src/protocol/index.js';
-import { PagedModel } from '../../src/model/paged-model.js';
+import { PagedModel } from '../../src/engine/model/paged-model.js';
 import { advanceTo, type Answer, auditsOf, drain, greedy, logitsAt, margin, openSlot } from '../engine/helper.js';
 import { monotonicMs } from '../../src/util/clock.js';
 import { coreOf, needsGpu, tinyPair, tokens } from './helper.js';

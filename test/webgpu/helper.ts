@@ -9,15 +9,15 @@ import t, { type Test } from 'tap';
 import { convert } from '../../src/convert/convert.js';
 import { Executor } from '../../src/engine/execution/executor.js';
 import { EngineCore, type CoreOptions } from '../../src/engine/worker/core.js';
-import type { Slot } from '../../src/scheduler/kv/slot.js';
+import type { Slot } from '../../src/engine/scheduler/kv/slot.js';
 import { loadModel } from '../../src/engine/execution/load-model.js';
 import type { EngineOptions } from '../../src/protocol/engine-options.js';
-import { packageRoot } from '../../src/config.js';
-import { chunkSizes, defaultPolicy } from '../../src/scheduler/policy.js';
-import { cpuDevice } from '../../src/runtime/cpu.js';
-import type { Gpu } from '../../src/runtime/device.js';
-import { createEnvironment, type Environment } from '../../src/runtime/environment.js';
-import { webgpuDevice } from '../../src/runtime/webgpu.js';
+import { packageRoot } from '../../src/cli/options/config.js';
+import { chunkSizes, defaultPolicy } from '../../src/engine/scheduler/policy.js';
+import { cpuDevice } from '../../src/engine/runtime/cpu.js';
+import type { Gpu } from '../../src/engine/runtime/device.js';
+import { createEnvironment, type Environment } from '../../src/engine/runtime/environment.js';
+import { webgpuDevice } from '../../src/engine/runtime/webgpu.js';
 import { advanceTo, engineOptions, openSlot } from '../engine/helper.js';
 
 // Tests run beside each other.

@@ -7,11 +7,11 @@
 import { readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import t from 'tap';
-import { packageRoot } from '../../src/config.js';
+import { packageRoot } from '../../src/cli/options/config.js';
 import { convert } from '../../src/convert/convert.js';
 import { Executor } from '../../src/engine/execution/executor.js';
 import { loadModel } from '../../src/engine/execution/load-model.js';
-import type { KernelName } from '../../src/model/manifest.js';
+import type { KernelName } from '../../src/engine/model/manifest.js';
 import { advanceTo, engineOptions, logitsAt, openSlot, rms } from '../engine/helper.js';
 import { needsGpu, tokens } from './helper.js';
 

@@ -4,9 +4,9 @@
  * fp16 is 1e-3, and a state passes some 40 of them.
  */
 import t, { type Test } from 'tap';
-import { PagedModel } from '../../src/model/paged-model.js';
+import { PagedModel } from '../../src/engine/model/paged-model.js';
 import type { Executor } from '../../src/engine/execution/executor.js';
-import type { Slot } from '../../src/scheduler/kv/slot.js';
+import type { Slot } from '../../src/engine/scheduler/kv/slot.js';
 import { advance, advanceTo, openSlot, rms } from '../engine/helper.js';
 import { decode, mixedBatches, needsGpu, tinyPair, tokens } from './helper.js';
 

@@ -1,5 +1,5 @@
 /** Descriptions of models by their readers: the architecture of the graphs, and the folding that the recipes do. */
-import type { Architecture, LayerKind } from '../../model/architecture.js';
+import type { Architecture, LayerKind } from '../../engine/model/architecture.js';
 import { LAYER, type Part } from '../tensors.js';
 import { layerShapes } from '../check.js';
 import type { Fields } from './fields.js';

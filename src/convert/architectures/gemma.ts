@@ -1,5 +1,5 @@
 /** Gemma 2 and Gemma 3, text: windows, norms of inputs and outputs, GELU, multiplied embeddings. */
-import type { Architecture, LayerKind } from '../../model/architecture.js';
+import type { Architecture, LayerKind } from '../../engine/model/architecture.js';
 import type { Description, Differences, Family } from './description.js';
 import { patternOf, windowOf } from './description.js';
 import type { Fields } from './fields.js';

@@ -1,5 +1,5 @@
 /** Granite 3 and 4, dense: multipliers of embeddings, scores, residual and logits. */
-import type { Architecture } from '../../model/architecture.js';
+import type { Architecture } from '../../engine/model/architecture.js';
 import type { Description, Differences, Family } from './description.js';
 import type { Fields } from './fields.js';
 import { slidingLayers } from './layer-types.js';

@@ -1,5 +1,5 @@
 /** The loops that a config or a GGUF file states. */
-import type { Loops } from '../../model/architecture.js';
+import type { Loops } from '../../engine/model/architecture.js';
 import type { Fields } from './fields.js';
 
 /** Far above any published model; a damaged file may claim billions. */

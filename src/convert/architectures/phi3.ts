@@ -1,5 +1,5 @@
 /** Phi-3, Phi-3.5, Phi-4 and their mini models: packed projections, part of each head rotates, longrope. */
-import type { Architecture } from '../../model/architecture.js';
+import type { Architecture } from '../../engine/model/architecture.js';
 import type { Differences, Family } from './description.js';
 import { windowed } from './layer-types.js';
 import { plainConfig, plainMetadata } from './plain.js';

@@ -1,5 +1,5 @@
 /** The reader of a Llama, from which the other readers state their differences. */
-import { type Architecture, PLAIN } from '../../model/architecture.js';
+import { type Architecture, PLAIN } from '../../engine/model/architecture.js';
 import type { Description, GgufFields } from './description.js';
 import type { Fields } from './fields.js';
 import { rotaryOf, rotaryOfMetadata, type RotaryDefaults } from './rotary.js';

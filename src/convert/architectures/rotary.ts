@@ -1,5 +1,5 @@
 /** Reads rotary tables from config.json and from GGUF metadata. */
-import type { RopeScaling, Rotary } from '../../model/architecture.js';
+import type { RopeScaling, Rotary } from '../../engine/model/architecture.js';
 import { ConvertError } from '../conversion-error.js';
 import { inverseFrequencies, llama3Factor } from '../rope.js';
 import type { GgufFields } from './description.js';

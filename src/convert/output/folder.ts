@@ -15,7 +15,7 @@ import {
   statSync,
 } from 'node:fs';
 import path from 'node:path';
-import { MANIFEST_FILE } from '../../model/manifest-io.js';
+import { MANIFEST_FILE } from '../../engine/model/manifest-io.js';
 import { ConvertError } from '../conversion-error.js';
 
 export interface Output {

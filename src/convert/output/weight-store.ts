@@ -3,8 +3,8 @@ import { closeSync, createReadStream, createWriteStream, fsyncSync, openSync, rm
 import path from 'node:path';
 import { pipeline } from 'node:stream/promises';
 import { constants, createGzip } from 'node:zlib';
-import { DATA_SIZE, type DataType } from '../../model/onnx-proto.js';
-import type { ExternalTensor } from '../../model/onnx-weights.js';
+import { DATA_SIZE, type DataType } from '../../engine/model/onnx-proto.js';
+import type { ExternalTensor } from '../../engine/model/onnx-weights.js';
 import { yieldToEventLoop } from '../yield.js';
 
 /** Bytes per file: git hosts warn above 50 MB. A single tensor larger than this gets a file of its own. */

@@ -3,8 +3,8 @@
  * that read an input absorb the multiplication. The weights that produce it absorb the division: a norm for q, k, v,
  * gate and up; v for o; up for down.
  */
-import type { Architecture } from '../../model/architecture.js';
-import type { StageLayer } from '../onnx/layer.js';
+import type { Architecture } from '../../engine/model/architecture.js';
+import type { StageLayer } from '../graphs/layer.js';
 import { LAYER, type Part, type SourceTensor, type Tensors } from '../tensors.js';
 import { columnMaxima, scaledColumns, scaledRows } from '../weight.js';
 import { type InputName, type LayerFactors, smoothingFactors } from './factors.js';

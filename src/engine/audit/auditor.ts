@@ -6,16 +6,16 @@
  * An audit runs in a slot of its own, with a copy of the prompt's kept states. Deeper stages catch up over them. So an
  * audit changes no other slot, and ends without a trace. Sequences that need the memory evict it first.
  */
-import type { Gate } from '../../model/gate.js';
-import type { States } from '../../model/head.js';
+import type { Gate } from '../model/gate.js';
+import type { States } from '../model/head.js';
 import type { Executor } from '../execution/executor.js';
 import { type Chunk, chunksOnly } from '../execution/step-batch.js';
-import { chunkEnd } from '../../scheduler/chunks.js';
+import { chunkEnd } from '../scheduler/chunks.js';
 import type { AuditEvent, AuditSkip, EndReason, ExitIndex } from '../../protocol/index.js';
 import type { AuditOptions } from '../../protocol/engine-options.js';
 import type { Answer } from '../answer.js';
-import type { Slot } from '../../scheduler/kv/slot.js';
-import type { SlotManager } from '../../scheduler/slot-manager.js';
+import type { Slot } from '../scheduler/kv/slot.js';
+import type { SlotManager } from '../scheduler/slot-manager.js';
 import { type AuditJob, jobOf, skipOf } from './job.js';
 import { addGates, gatesOf, gateStops } from './gates.js';
 import { auditedTokens, type Probed, probedTokens } from './score.js';

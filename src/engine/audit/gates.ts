@@ -1,6 +1,6 @@
 /** The gate of a looped model over an audited answer: how likely each loop, or an earlier one, is the last. */
-import { cumulated, type Gate } from '../../model/gate.js';
-import type { States } from '../../model/head.js';
+import { cumulated, type Gate } from '../model/gate.js';
+import type { States } from '../model/head.js';
 import type { AuditEvent } from '../../protocol/index.js';
 import type { AuditJob } from './job.js';
 

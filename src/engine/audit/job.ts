@@ -3,13 +3,13 @@
  *
  * Pure. Must not know: slots, graphs.
  */
-import type { Dry } from '../../model/manifest.js';
+import type { Dry } from '../model/manifest.js';
 import { repetitionPenalties } from '../sampling/dry.js';
 import { rulesWith, type TokenCounts } from '../sampling/sampler.js';
 import type { AuditedToken, AuditSkip, EndReason, ExitIndex, SequenceRequest, Sampling } from '../../protocol/index.js';
-import type { Sequence } from '../../scheduler/sequence.js';
+import type { Sequence } from '../scheduler/sequence.js';
 import type { Answer } from '../answer.js';
-import type { Slot } from '../../scheduler/kv/slot.js';
+import type { Slot } from '../scheduler/kv/slot.js';
 
 export interface AuditJob {
   readonly id: string;

@@ -3,8 +3,8 @@
  *
  * Must not know: scheduling, slots.
  */
-import type { SelectedRow, States } from '../../model/head.js';
-import type { Dry } from '../../model/manifest.js';
+import type { SelectedRow, States } from '../model/head.js';
+import type { Dry } from '../model/manifest.js';
 import type { Executor } from '../execution/executor.js';
 import { adjust, probabilityOf } from '../sampling/sampler.js';
 import type { AuditedToken } from '../../protocol/index.js';

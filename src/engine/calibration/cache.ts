@@ -9,8 +9,8 @@ import { readFileSync } from 'node:fs';
 import { cpus } from 'node:os';
 import { join } from 'node:path';
 import { isValid, Type } from '../../util/schema.js';
-import type { CostTable } from '../../cost/table.js';
-import { CostTableSchema } from '../../cost/table.js';
+import type { CostTable } from '../scheduler/cost/table.js';
+import { CostTableSchema } from '../scheduler/cost/table.js';
 import { readCacheFile, writeCacheFile } from '../../util/cache-file.js';
 
 /** Everything that changes what a unit costs. */

@@ -3,8 +3,8 @@
  *
  * The KV caches hold zeros at that time; costs do not depend on values.
  */
-import type { CostPoint, CostTable, UnitCost } from '../../cost/table.js';
-import type { DeviceKind } from '../../runtime/device.js';
+import type { CostPoint, CostTable, UnitCost } from '../scheduler/cost/table.js';
+import type { DeviceKind } from '../runtime/device.js';
 import type { Executor } from '../execution/executor.js';
 
 export interface CalibrationPlan {

@@ -7,9 +7,9 @@
  *   starts with the measured slowdown instead of learning it from late answers.
  */
 import { join } from 'node:path';
-import { MANIFEST_FILE } from '../../model/manifest-io.js';
-import type { CostPoint, CostTable, UnitCost } from '../../cost/table.js';
-import { loadOrt } from '../../runtime/ort-api.js';
+import { MANIFEST_FILE } from '../model/manifest-io.js';
+import type { CostPoint, CostTable, UnitCost } from '../scheduler/cost/table.js';
+import { loadOrt } from '../runtime/ort-api.js';
 import { type CalibrationPlan, calibrate, calibrationPlan } from './calibrate.js';
 import { type CalibrationKey, fileDigest, machineName, readCalibration, writeCalibration } from './cache.js';
 import type { Executor } from '../execution/executor.js';

@@ -3,16 +3,16 @@
  *
  * Must not know: requests, scheduling.
  */
-import type { CostTable } from '../../cost/table.js';
-import type { Model, ModelUnit } from '../../model/graphs.js';
-import type { Head } from '../../model/head.js';
-import type { StageKernel } from '../../model/manifest.js';
-import { PagedModel } from '../../model/paged-model.js';
-import type { StagedModel } from '../../model/staged-model.js';
+import type { CostTable } from '../scheduler/cost/table.js';
+import type { Model, ModelUnit } from '../model/graphs.js';
+import type { Head } from '../model/head.js';
+import type { StageKernel } from '../model/manifest.js';
+import { PagedModel } from '../model/paged-model.js';
+import type { StagedModel } from '../model/staged-model.js';
 import type { ExitIndex, KernelRun } from '../../protocol/index.js';
-import type { MemoryOp } from '../../scheduler/kv/memory-op.js';
-import type { SlotTable } from '../../scheduler/kv/slot-table.js';
-import { exitAt, type ExitUnits, stageAt, type Units, unitsOf } from '../../scheduler/kv/units.js';
+import type { MemoryOp } from '../scheduler/kv/memory-op.js';
+import type { SlotTable } from '../scheduler/kv/slot-table.js';
+import { exitAt, type ExitUnits, stageAt, type Units, unitsOf } from '../scheduler/kv/units.js';
 import { type KernelChoice, kernelChoice } from './kernels.js';
 import type { Layout, UnitRuns } from './layout.js';
 import { PagesLayout } from './pages-layout.js';

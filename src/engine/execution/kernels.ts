@@ -3,9 +3,9 @@
  *
  * Must not know: sessions.
  */
-import type { StageKernel } from '../../model/manifest.js';
-import type { CostTable } from '../../cost/table.js';
-import { costAt, type Curve, curveOf } from '../../cost/table.js';
+import type { StageKernel } from '../model/manifest.js';
+import type { CostTable } from '../scheduler/cost/table.js';
+import { costAt, type Curve, curveOf } from '../scheduler/cost/table.js';
 
 /** Selects the kernel that a unit runs for a number of rows and positions of past. */
 export type KernelChoice = (unit: number, mode: 'decode' | 'prefill', rows: number, context: number) => StageKernel;

@@ -1,10 +1,10 @@
 /**
  * A layout runs a model's units for the executor. One implementation has a KV cache in slots, one a KV cache in pages.
  */
-import type { Head } from '../../model/head.js';
-import type { StageKernel } from '../../model/manifest.js';
-import type { MemoryOp } from '../../scheduler/kv/memory-op.js';
-import type { SlotTable } from '../../scheduler/kv/slot-table.js';
+import type { Head } from '../model/head.js';
+import type { StageKernel } from '../model/manifest.js';
+import type { MemoryOp } from '../scheduler/kv/memory-op.js';
+import type { SlotTable } from '../scheduler/kv/slot-table.js';
 import type { KernelChoice } from './kernels.js';
 import type { StepBatch } from './step-batch.js';
 import type { StepClock } from './step-clock.js';

@@ -1,11 +1,11 @@
 /** Runs single units of a paged model over sequences that share pages: only time and memory of a run count. */
-import { type BatchPart, buckets } from '../../model/control.js';
-import type { ModelUnit } from '../../model/graphs.js';
-import type { HiddenStore } from '../../model/hidden-store.js';
-import { isCaptured, type StageKernel } from '../../model/manifest.js';
-import { MOST_PARTS } from '../../model/paged-limits.js';
-import type { PagedModel } from '../../model/paged-model.js';
-import type { Units } from '../../scheduler/kv/units.js';
+import { type BatchPart, buckets } from '../model/control.js';
+import type { ModelUnit } from '../model/graphs.js';
+import type { HiddenStore } from '../model/hidden-store.js';
+import { isCaptured, type StageKernel } from '../model/manifest.js';
+import { MOST_PARTS } from '../model/paged-limits.js';
+import type { PagedModel } from '../model/paged-model.js';
+import type { Units } from '../scheduler/kv/units.js';
 import type { UnitRuns } from './layout.js';
 
 type Part = Omit<BatchPart, 'pages'>;

@@ -1,7 +1,7 @@
 /** Positions that the units of a paged model run together: for each unit one part of each slot. */
-import type { BatchPart } from '../../model/control.js';
-import type { Slot } from '../../scheduler/kv/slot.js';
-import type { PromptLayers } from '../../model/manifest.js';
+import type { BatchPart } from '../model/control.js';
+import type { Slot } from '../scheduler/kv/slot.js';
+import type { PromptLayers } from '../model/manifest.js';
 import { type Chunk, type Frontier, keysEnd, type Span } from './step-batch.js';
 
 /** The keys graphs of a unit behind a prompt exit. */

@@ -2,18 +2,18 @@
  * Runs a model whose KV cache has pages. The chunks, catch-ups and rows of a step run as one batch: each unit reads its
  * weights once. The batch of a unit may hold any parts of any sequences, in any order.
  */
-import type { BatchPart } from '../../model/control.js';
-import type { ModelUnit } from '../../model/graphs.js';
-import type { StageKernel } from '../../model/manifest.js';
-import type { PagedModel, PagedRun } from '../../model/paged-model.js';
-import type { PagedHead, WantedRow } from '../../model/paged-head.js';
-import type { States } from '../../model/head.js';
-import type { HiddenStore } from '../../model/hidden-store.js';
-import { BlockPool } from '../../scheduler/kv/block-pool.js';
-import type { MemoryOp } from '../../scheduler/kv/memory-op.js';
-import { SlotTable } from '../../scheduler/kv/slot-table.js';
-import type { Slot } from '../../scheduler/kv/slot.js';
-import { type ExitUnits, stageAt, type Units, unitsOf } from '../../scheduler/kv/units.js';
+import type { BatchPart } from '../model/control.js';
+import type { ModelUnit } from '../model/graphs.js';
+import type { StageKernel } from '../model/manifest.js';
+import type { PagedModel, PagedRun } from '../model/paged-model.js';
+import type { PagedHead, WantedRow } from '../model/paged-head.js';
+import type { States } from '../model/head.js';
+import type { HiddenStore } from '../model/hidden-store.js';
+import { BlockPool } from '../scheduler/kv/block-pool.js';
+import type { MemoryOp } from '../scheduler/kv/memory-op.js';
+import { SlotTable } from '../scheduler/kv/slot-table.js';
+import type { Slot } from '../scheduler/kv/slot.js';
+import { type ExitUnits, stageAt, type Units, unitsOf } from '../scheduler/kv/units.js';
 import type { KernelChoice } from './kernels.js';
 import type { Layout } from './layout.js';
 import { PagedUnitRuns } from './paged-unit-runs.js';

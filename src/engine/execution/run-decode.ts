@@ -7,8 +7,8 @@
  * prefill, a stored prefix, an empty slot, a shallower exit. Such a row computes garbage into the position of its own
  * frontier. This position lies beyond all valid ones, and is written again before it is read.
  */
-import type { DecodeRunner } from '../../model/decode-runner.js';
-import type { Slot } from '../../scheduler/kv/slot.js';
+import type { DecodeRunner } from '../model/decode-runner.js';
+import type { Slot } from '../scheduler/kv/slot.js';
 import type { SlotParts } from './run-prefill.js';
 import type { Frontier, Row } from './step-batch.js';
 

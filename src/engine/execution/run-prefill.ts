@@ -3,11 +3,11 @@
  *
  * Must not know: requests, sampling, scheduling.
  */
-import type { PrefillRunner } from '../../model/prefill-runner.js';
-import type { HeadRunner } from '../../model/head-runner.js';
-import type { States } from '../../model/head.js';
-import type { Stage, StagedModel } from '../../model/staged-model.js';
-import type { ExitUnits, Units } from '../../scheduler/kv/units.js';
+import type { PrefillRunner } from '../model/prefill-runner.js';
+import type { HeadRunner } from '../model/head-runner.js';
+import type { States } from '../model/head.js';
+import type { Stage, StagedModel } from '../model/staged-model.js';
+import type { ExitUnits, Units } from '../scheduler/kv/units.js';
 import type { KernelChoice } from './kernels.js';
 import { type Chunk, type Frontier, keysEnd, type Span } from './step-batch.js';
 

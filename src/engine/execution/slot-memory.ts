@@ -1,8 +1,8 @@
 /** The memory of slots of equal size: it follows the operations of their account (scheduler/kv/slot-account.ts). */
-import type { Stage, StagedModel } from '../../model/staged-model.js';
-import type { MemoryOp } from '../../scheduler/kv/memory-op.js';
-import type { PositionBytes } from '../../scheduler/kv/slot-account.js';
-import type { Units } from '../../scheduler/kv/units.js';
+import type { Stage, StagedModel } from '../model/staged-model.js';
+import type { MemoryOp } from '../scheduler/kv/memory-op.js';
+import type { PositionBytes } from '../scheduler/kv/slot-account.js';
+import type { Units } from '../scheduler/kv/units.js';
 
 /** Bytes that a position of a sequence takes in a model. */
 export function positionBytes({ boundaries, hiddenBytes }: StagedModel, { stages }: Units<Stage>): PositionBytes {

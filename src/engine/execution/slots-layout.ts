@@ -1,12 +1,12 @@
 /** Runs a model whose KV cache has slots: chunks one by one, then the rows as one batch. */
-import { DecodeRunner } from '../../model/decode-runner.js';
-import { HeadRunner } from '../../model/head-runner.js';
-import { PrefillRunner } from '../../model/prefill-runner.js';
-import type { Stage, StagedModel } from '../../model/staged-model.js';
-import { SlotAccount } from '../../scheduler/kv/slot-account.js';
-import type { MemoryOp } from '../../scheduler/kv/memory-op.js';
-import { SlotTable } from '../../scheduler/kv/slot-table.js';
-import { stageAt, type Units, unitsOf } from '../../scheduler/kv/units.js';
+import { DecodeRunner } from '../model/decode-runner.js';
+import { HeadRunner } from '../model/head-runner.js';
+import { PrefillRunner } from '../model/prefill-runner.js';
+import type { Stage, StagedModel } from '../model/staged-model.js';
+import { SlotAccount } from '../scheduler/kv/slot-account.js';
+import type { MemoryOp } from '../scheduler/kv/memory-op.js';
+import { SlotTable } from '../scheduler/kv/slot-table.js';
+import { stageAt, type Units, unitsOf } from '../scheduler/kv/units.js';
 import type { KernelChoice } from './kernels.js';
 import type { Layout, UnitRuns } from './layout.js';
 import { runDecode } from './run-decode.js';

@@ -4,10 +4,10 @@
  *
  * Must not know: requests, sampling, layouts.
  */
-import type { States } from '../../model/head.js';
-import type { PromptLayers } from '../../model/manifest.js';
-import type { Slot } from '../../scheduler/kv/slot.js';
-import type { ExitUnits } from '../../scheduler/kv/units.js';
+import type { States } from '../model/head.js';
+import type { PromptLayers } from '../model/manifest.js';
+import type { Slot } from '../scheduler/kv/slot.js';
+import type { ExitUnits } from '../scheduler/kv/units.js';
 
 /** The positions of a slot up to `end` that the units of an exit lack. */
 export interface Span {

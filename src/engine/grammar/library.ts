@@ -3,7 +3,7 @@
  *
  * Must not know: threads, tokens.
  */
-import { CALL } from '../../text/tool-form.js';
+import { CALL } from '../../gateway/text/tool-form.js';
 import type { CallsGrammar, Grammar } from '../../protocol/index.js';
 import { isGbnf, larkOfGbnf } from './gbnf.js';
 import { checkLark } from './lark-check.js';

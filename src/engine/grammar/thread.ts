@@ -8,8 +8,8 @@
  */
 import { readFileSync } from 'node:fs';
 import { parentPort, workerData } from 'node:worker_threads';
-import { tokenBytes, type TokenizerJson } from '../../text/token-bytes.js';
-import { CALL_BEGINS } from '../../text/tool-form.js';
+import { tokenBytes, type TokenizerJson } from '../../gateway/text/token-bytes.js';
+import { CALL_BEGINS } from '../../gateway/text/tool-form.js';
 import type { Grammar } from '../../protocol/index.js';
 import { GuidanceParser, type Parser } from './guidance.js';
 import { toInvalidGrammar, libraryGrammar } from './library.js';

@@ -3,7 +3,7 @@
  *
  * Must not know: threads, sequences.
  */
-import type { TokenBytes } from '../../text/token-bytes.js';
+import type { TokenBytes } from '../../gateway/text/token-bytes.js';
 
 /** The part of the library's tokenizer data in use. */
 export interface GrammarVocabulary {

@@ -3,9 +3,9 @@
  *
  * Pure functions. Must not know: tokens, logits, sequences.
  */
-import type { LandingPace } from '../../scheduler/step-plan.js';
-import type { LandingWindow } from '../../scheduler/types.js';
-import type { MayEnd } from '../../text/sentences/sentence-scanner.js';
+import type { LandingPace } from '../scheduler/step-plan.js';
+import type { LandingWindow } from '../scheduler/types.js';
+import type { MayEnd } from '../../gateway/text/sentences/sentence-scanner.js';
 
 /** The tunables of a landing. */
 export const LANDING = {

@@ -1,5 +1,5 @@
 /** An answer's text, as far as landings need it. Must not know: budgets, logits. */
-import { SentenceScanner } from '../../text/sentences/sentence-scanner.js';
+import { SentenceScanner } from '../../gateway/text/sentences/sentence-scanner.js';
 
 export class TextState {
   /** Behind the last token that was read. */

@@ -4,7 +4,7 @@
  * Bytes rather than a flag for each token: a mark may be split over tokens (`।` is three bytes, a fence two tokens).
  */
 import { readFileSync } from 'node:fs';
-import { tokenBytes, type TokenBytes, type TokenizerJson } from '../../text/token-bytes.js';
+import { tokenBytes, type TokenBytes, type TokenizerJson } from '../../gateway/text/token-bytes.js';
 
 export class TokenTexts {
   /** The bytes of all tokens, one after another: an array for each would take several times the memory. */

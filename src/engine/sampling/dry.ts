@@ -7,7 +7,7 @@
  * token that followed them there loses multiplier * base^(n - allowedLength), from n = allowedLength on. Text without
  * repetitions stays unchanged, unlike with penalties on single tokens.
  */
-import type { Dry } from '../../model/manifest.js';
+import type { Dry } from '../model/manifest.js';
 
 /** Longest repetition that is measured: its penalty exceeds every logit. */
 const LONGEST_MATCH_TOKENS = 64;

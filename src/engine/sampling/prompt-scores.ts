@@ -3,7 +3,7 @@
  *
  * Must not know: scheduling.
  */
-import type { Head, States } from '../../model/head.js';
+import type { Head, States } from '../model/head.js';
 import type { PromptEvent, TokenLogprobs } from '../../protocol/index.js';
 import type { Answer } from '../answer.js';
 import { describe } from './sample-batch.js';

@@ -3,7 +3,7 @@
  *
  * Must not know: slots, scheduling.
  */
-import type { Head, SelectedRow } from '../../model/head.js';
+import type { Head, SelectedRow } from '../model/head.js';
 import type { Landed, Sampling, TokenLogprobs } from '../../protocol/index.js';
 import { changesLogits } from '../../protocol/sampling-rules.js';
 import { repetitionPenalties } from './dry.js';

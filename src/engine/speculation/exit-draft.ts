@@ -7,13 +7,13 @@
  * Verification reuses the states that the shallow stages compute for a draft.
  */
 import { draftToken } from '../sampling/sample-batch.js';
-import type { Gate } from '../../model/gate.js';
+import type { Gate } from '../model/gate.js';
 import type { Executor } from '../execution/executor.js';
 import { type Chunk, chunksOnly } from '../execution/step-batch.js';
 import type { ExitIndex } from '../../protocol/index.js';
-import { draftExits } from '../../scheduler/drafts/drafts.js';
+import { draftExits } from '../scheduler/drafts/drafts.js';
 import type { Answer } from '../answer.js';
-import type { Slot } from '../../scheduler/kv/slot.js';
+import type { Slot } from '../scheduler/kv/slot.js';
 
 /** Least probability of a drafted token (the paper's 13B model: 0.7 to 0.95). */
 const LEAST_PROBABILITY = 0.6;

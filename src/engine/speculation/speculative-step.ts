@@ -3,7 +3,7 @@
  *
  * Must not know: scheduling, whether drafts pay off.
  */
-import type { DraftPlan } from '../../scheduler/step-plan.js';
+import type { DraftPlan } from '../scheduler/step-plan.js';
 import type { Answer } from '../answer.js';
 import type { Executor } from '../execution/executor.js';
 import { dryPenalties, type SampledToken, sampledToken } from '../sampling/sample-batch.js';

@@ -3,8 +3,8 @@
  *
  * A step schedules, runs the plan, samples and commits. It knows token ids, never text, HTTP or processes.
  */
-import type { Work } from '../../cost/model.js';
-import type { CostTable } from '../../cost/table.js';
+import type { Work } from '../scheduler/cost/model.js';
+import type { CostTable } from '../scheduler/cost/table.js';
 import type {
   AuditEvent,
   CancelReason,
@@ -15,10 +15,10 @@ import type {
   PromisedPart,
 } from '../../protocol/index.js';
 import type { AuditOptions, Speculate } from '../../protocol/engine-options.js';
-import type { Policy } from '../../scheduler/policy.js';
-import { Scheduler } from '../../scheduler/scheduler.js';
-import type { SlotManagerLimits } from '../../scheduler/slot-manager.js';
-import type { SequenceEnd, StepPlan, StepResult } from '../../scheduler/step-plan.js';
+import type { Policy } from '../scheduler/policy.js';
+import { Scheduler } from '../scheduler/scheduler.js';
+import type { SlotManagerLimits } from '../scheduler/slot-manager.js';
+import type { SequenceEnd, StepPlan, StepResult } from '../scheduler/step-plan.js';
 import { Answer } from '../answer.js';
 import { Auditor, skipped } from '../audit/auditor.js';
 import type { Constraint } from '../constraint.js';

@@ -4,10 +4,10 @@
  * Must not know: logits, how a budget becomes a window.
  */
 import { earlyEnd } from '../../protocol/early-end.js';
-import type { LandingPace } from '../../scheduler/step-plan.js';
+import type { LandingPace } from '../scheduler/step-plan.js';
 import type { Answer } from '../answer.js';
-import { continuesSentence } from '../../text/sentences/characters.js';
-import type { SentenceScanner } from '../../text/sentences/sentence-scanner.js';
+import { continuesSentence } from '../../gateway/text/sentences/characters.js';
+import type { SentenceScanner } from '../../gateway/text/sentences/sentence-scanner.js';
 import { endPressure, LANDING, thoughtsEnd } from '../landing/pressure.js';
 import type { EndPressure } from '../landing/text-state.js';
 import type { TokenTexts } from '../landing/token-texts.js';

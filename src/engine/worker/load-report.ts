@@ -1,7 +1,7 @@
 /** The load that each message reports. Must not know: steps. */
 import type { LoadSnapshot } from '../../protocol/index.js';
-import type { SlotTable } from '../../scheduler/kv/slot-table.js';
-import type { Scheduler } from '../../scheduler/scheduler.js';
+import type { SlotTable } from '../scheduler/kv/slot-table.js';
+import type { Scheduler } from '../scheduler/scheduler.js';
 
 export class LoadReport {
   readonly #kvBytes: number;

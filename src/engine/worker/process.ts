@@ -8,7 +8,7 @@
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { monotonicMs } from '../../util/clock.js';
-import { chunkSizes, defaultPolicy } from '../../scheduler/policy.js';
+import { chunkSizes, defaultPolicy } from '../scheduler/policy.js';
 import { EngineCore } from './core.js';
 import { Executor } from '../execution/executor.js';
 import { type GrammarOptions, Grammars } from '../grammar/grammars.js';
@@ -20,8 +20,8 @@ import { readTokenTexts } from '../landing/token-texts.js';
 import type { EngineOptions } from '../../protocol/engine-options.js';
 import { sequencesOf } from '../../protocol/request.js';
 import { collectGarbage } from '../../util/memory.js';
-import { useHugePages } from '../../runtime/huge-pages.js';
-import { trimHeap } from '../../runtime/libc.js';
+import { useHugePages } from '../runtime/huge-pages.js';
+import { trimHeap } from '../runtime/libc.js';
 import { calibrateAtStartup } from '../calibration/startup.js';
 
 /** Longest wait of a step for grammar masks. */

@@ -9,7 +9,7 @@ import type {
   StepWork,
   TokenEvent,
 } from '../../protocol/index.js';
-import type { SequenceEnd } from '../../scheduler/step-plan.js';
+import type { SequenceEnd } from '../scheduler/step-plan.js';
 import type { Answer } from '../answer.js';
 
 /** By id: the end token as an end event reports it. */

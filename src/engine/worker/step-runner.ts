@@ -3,9 +3,9 @@
  *
  * Must not know: how a plan is made.
  */
-import type { Head, States } from '../../model/head.js';
+import type { Head, States } from '../model/head.js';
 import type { TokenEvent } from '../../protocol/index.js';
-import type { ChunkPlan, StepPlan, StepResult, TokenResult } from '../../scheduler/step-plan.js';
+import type { ChunkPlan, StepPlan, StepResult, TokenResult } from '../scheduler/step-plan.js';
 import type { Answer } from '../answer.js';
 import type { Executor } from '../execution/executor.js';
 import type { Chunk, Row } from '../execution/step-batch.js';

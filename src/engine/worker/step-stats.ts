@@ -3,10 +3,10 @@
  *
  * Must not know: how a step runs.
  */
-import { type DepthShape, deepestOf, type Work } from '../../cost/model.js';
+import { type DepthShape, deepestOf, type Work } from '../scheduler/cost/model.js';
 import type { StepWork } from '../../protocol/index.js';
-import type { ExitUnits } from '../../scheduler/kv/units.js';
-import type { StepPlan, StepResult } from '../../scheduler/step-plan.js';
+import type { ExitUnits } from '../scheduler/kv/units.js';
+import type { StepPlan, StepResult } from '../scheduler/step-plan.js';
 
 /** Durations of a step, see StepWork. */
 export type StepTimes = Pick<StepWork, 'ms' | 'cycleMs' | 'partMs'>;

@@ -1,8 +1,8 @@
 import assert from 'node:assert/strict';
 import fc from 'fast-check';
 import t from 'tap';
-import { CallReader, type CallPart } from '../../../src/api/generation/call-reader.js';
-import { CALL } from '../../../src/text/tool-form.js';
+import { CallReader, type CallPart } from '../../../src/gateway/api/generation/call-reader.js';
+import { CALL } from '../../../src/gateway/text/tool-form.js';
 
 interface Call {
   readonly name: string;

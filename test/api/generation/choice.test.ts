@@ -6,9 +6,9 @@ import {
   type ChoiceToken,
   type FinishReason,
   type Piece,
-} from '../../../src/api/generation/choice.js';
+} from '../../../src/gateway/api/generation/choice.js';
 import type { EndReason } from '../../../src/protocol/index.js';
-import { StopList } from '../../../src/text/stop-strings.js';
+import { StopList } from '../../../src/gateway/text/stop-strings.js';
 import { fakeLogprobs } from '../../fakes/engine.js';
 import { tokenizer } from '../../fakes/server.js';
 

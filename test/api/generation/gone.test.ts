@@ -1,11 +1,11 @@
 /** Clients that disconnect before any work for their request. */
 import t from 'tap';
-import { completions } from '../../../src/api/endpoints/completions.js';
-import { encodeWithin } from '../../../src/api/generation/prompt.js';
-import { openPolicy } from '../../../src/api/context.js';
-import { serveStream, serveWhole } from '../../../src/api/generation/serve.js';
-import { ClientGone } from '../../../src/api/errors.js';
-import type { EncodingThread } from '../../../src/text/encoding/encoding-thread.js';
+import { completions } from '../../../src/gateway/api/endpoints/completions.js';
+import { encodeWithin } from '../../../src/gateway/api/generation/prompt.js';
+import { openPolicy } from '../../../src/gateway/api/context.js';
+import { serveStream, serveWhole } from '../../../src/gateway/api/generation/serve.js';
+import { ClientGone } from '../../../src/gateway/api/errors.js';
+import type { EncodingThread } from '../../../src/gateway/text/encoding/encoding-thread.js';
 import { build } from '../../fakes/server.js';
 
 const signal = AbortSignal.abort(new ClientGone());

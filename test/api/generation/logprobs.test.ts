@@ -1,6 +1,6 @@
 import t from 'tap';
-import { completionLogprobs } from '../../../src/api/generation/logprobs.js';
-import type { TextTokenizer } from '../../../src/text/tokenizer.js';
+import { completionLogprobs } from '../../../src/gateway/api/generation/logprobs.js';
+import type { TextTokenizer } from '../../../src/gateway/text/tokenizer.js';
 
 /** A tokenizer with these bytes for each id. */
 function tokenizerOf(...spellings: (string | number[])[]): TextTokenizer {

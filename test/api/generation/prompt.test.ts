@@ -1,5 +1,5 @@
 import t from 'tap';
-import { waitLimitOf } from '../../../src/api/generation/prompt.js';
+import { waitLimitOf } from '../../../src/gateway/api/generation/prompt.js';
 import type { Budget } from '../../../src/protocol/index.js';
 
 void t.test('the wait for a prompt ends with the total budget, if the answer ends then as well', (t) => {

@@ -1,6 +1,6 @@
 /** The pace of refusals: the first ones at once, the further ones at a fixed rate, by tenant. */
 import t from 'tap';
-import { RefusalPace } from '../../../src/api/generation/refusal-pace.js';
+import { RefusalPace } from '../../../src/gateway/api/generation/refusal-pace.js';
 import { build, says } from '../../fakes/server.js';
 
 void t.test('twenty refusals of a tenant leave at once, and few a second of a client without a pause', (t) => {

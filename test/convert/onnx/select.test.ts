@@ -1,10 +1,10 @@
 /** The argmax graph against a loop, for vocabularies with and without blocks; log-sum-exp of the select graph. */
 import t from 'tap';
-import { argmaxGraph, selectGraph, topKOf } from '../../../src/convert/onnx/select.js';
-import { cpuDevice } from '../../../src/runtime/cpu.js';
-import { createEnvironment } from '../../../src/runtime/environment.js';
-import { Session } from '../../../src/runtime/session.js';
-import { hostF32, hostI64, Tensor } from '../../../src/runtime/tensor.js';
+import { argmaxGraph, selectGraph, topKOf } from '../../../src/convert/graphs/select.js';
+import { cpuDevice } from '../../../src/engine/runtime/cpu.js';
+import { createEnvironment } from '../../../src/engine/runtime/environment.js';
+import { Session } from '../../../src/engine/runtime/session.js';
+import { hostF32, hostI64, Tensor } from '../../../src/engine/runtime/tensor.js';
 import { random } from '../tiny.js';
 
 const ROWS = 7;

@@ -7,7 +7,7 @@ import path from 'node:path';
 import t, { type Test } from 'tap';
 import { convert } from '../../../src/convert/convert.js';
 import type { ConvertOptions } from '../../../src/convert/convert-options.js';
-import { hostF32 } from '../../../src/runtime/tensor.js';
+import { hostF32 } from '../../../src/engine/runtime/tensor.js';
 import { advanceTo, distance, logitsAt, makeExecutor, openSlot, slotParts } from '../../engine/helper.js';
 import { random, safetensors, SHAPE, tinyWeights, writeFolder, type Weight } from '../tiny.js';
 

@@ -7,8 +7,8 @@ import path from 'node:path';
 import t, { type Test } from 'tap';
 import { convert } from '../../../src/convert/convert.js';
 import type { ConvertOptions } from '../../../src/convert/convert-options.js';
-import type { KernelName } from '../../../src/model/manifest.js';
-import { externalTensors } from '../../../src/model/onnx-weights.js';
+import type { KernelName } from '../../../src/engine/model/manifest.js';
+import { externalTensors } from '../../../src/engine/model/onnx-weights.js';
 import { advanceTo, distance, logitsAt, makeExecutor, openSlot } from '../../engine/helper.js';
 import {
   LAYER_SHAPES,

@@ -5,7 +5,7 @@
  */
 import { getHeapStatistics } from 'node:v8';
 import { greedy } from '../../../bench/greedy-request.js';
-import { servedKernelList } from '../../../src/options/kinds.js';
+import { servedKernelList } from '../../../src/cli/options/kinds.js';
 import { cudaEngine } from './engine.js';
 import { idleMs } from './fake.js';
 

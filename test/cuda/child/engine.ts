@@ -4,7 +4,7 @@ import type { EngineOptions } from '../../../src/protocol/engine-options.js';
 import { Executor } from '../../../src/engine/execution/executor.js';
 import { loadModel } from '../../../src/engine/execution/load-model.js';
 import { type CoreOptions, EngineCore } from '../../../src/engine/worker/core.js';
-import { chunkSizes, defaultPolicy } from '../../../src/scheduler/policy.js';
+import { chunkSizes, defaultPolicy } from '../../../src/engine/scheduler/policy.js';
 import { monotonicMs } from '../../../src/util/clock.js';
 
 type Stated = 'modelDir' | 'kernels' | 'maxRunning' | 'kvMemoryBytes' | 'prefixReuse';

@@ -4,7 +4,7 @@
  */
 import { Executor } from '../../../src/engine/execution/executor.js';
 import { loadModel } from '../../../src/engine/execution/load-model.js';
-import { servedKernelList } from '../../../src/options/kinds.js';
+import { servedKernelList } from '../../../src/cli/options/kinds.js';
 import { liveRows } from './rows.js';
 
 const STEPS = 60;

@@ -3,7 +3,7 @@
  * line of JSON. Usage: loops.js MODEL KERNEL ROWS STEPS
  */
 import { greedy } from '../../../bench/greedy-request.js';
-import type { StageKernel } from '../../../src/model/manifest.js';
+import type { StageKernel } from '../../../src/engine/model/manifest.js';
 import { cudaEngine } from './engine.js';
 import { mark } from './fake.js';
 

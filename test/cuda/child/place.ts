@@ -2,10 +2,10 @@
  * Loads graphs on `--device cuda`, and prints the device and the error of each graph, or null, as a line of JSON.
  * Usage: place.js GRAPH...
  */
-import { createEnvironment } from '../../../src/runtime/environment.js';
-import { cudaDevice } from '../../../src/runtime/cuda.js';
-import { PROBE_GRAPH } from '../../../src/runtime/saturation.js';
-import { Session } from '../../../src/runtime/session.js';
+import { createEnvironment } from '../../../src/engine/runtime/environment.js';
+import { cudaDevice } from '../../../src/engine/runtime/cuda.js';
+import { PROBE_GRAPH } from '../../../src/engine/runtime/saturation.js';
+import { Session } from '../../../src/engine/runtime/session.js';
 
 const environment = createEnvironment(1);
 const device = cudaDevice(environment);

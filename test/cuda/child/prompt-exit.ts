@@ -5,7 +5,7 @@
 import { Executor } from '../../../src/engine/execution/executor.js';
 import { loadModel } from '../../../src/engine/execution/load-model.js';
 import { chunksOnly } from '../../../src/engine/execution/step-batch.js';
-import type { StageKernel } from '../../../src/model/manifest.js';
+import type { StageKernel } from '../../../src/engine/model/manifest.js';
 import { openSlot } from '../../engine/helper.js';
 import { mark } from './fake.js';
 

@@ -4,7 +4,7 @@
  * KERNEL `all` is the default of the engine.
  */
 import { greedy } from '../../../bench/greedy-request.js';
-import type { StageKernel } from '../../../src/model/manifest.js';
+import type { StageKernel } from '../../../src/engine/model/manifest.js';
 import { cudaEngine } from './engine.js';
 import { mark } from './fake.js';
 

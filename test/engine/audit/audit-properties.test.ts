@@ -2,7 +2,7 @@ import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import t from 'tap';
-import { packageRoot } from '../../../src/config.js';
+import { packageRoot } from '../../../src/cli/options/config.js';
 import { convert } from '../../../src/convert/convert.js';
 import type { AuditEvent, SequenceRequest } from '../../../src/protocol/index.js';
 import { auditsOf, drain, greedy, makeCore, makeExecutor, PROMPTS } from '../helper.js';

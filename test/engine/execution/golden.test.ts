@@ -16,7 +16,7 @@ import { fileURLToPath } from 'node:url';
 import t, { type Test } from 'tap';
 import { convert } from '../../../src/convert/convert.js';
 import type { Executor } from '../../../src/engine/execution/executor.js';
-import type { CapturedKernel, GPU_KERNELS, StageKernel } from '../../../src/model/manifest.js';
+import type { CapturedKernel, GPU_KERNELS, StageKernel } from '../../../src/engine/model/manifest.js';
 import { advanceTo, logitsAt, makeExecutor, MODEL, openSlot } from '../helper.js';
 
 interface Golden {

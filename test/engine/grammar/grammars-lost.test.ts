@@ -8,8 +8,8 @@ import { Grammars } from '../../../src/engine/grammar/grammars.js';
 import { threadTimeMs } from '../../../src/engine/grammar/thread-time.js';
 import { Quarantine } from '../../../src/engine/grammar/quarantine.js';
 import type { Grammar } from '../../../src/protocol/index.js';
-import { packageRoot } from '../../../src/config.js';
-import { TextTokenizer } from '../../../src/text/tokenizer.js';
+import { packageRoot } from '../../../src/cli/options/config.js';
+import { TextTokenizer } from '../../../src/gateway/text/tokenizer.js';
 import { holdProcess } from '../helper.js';
 
 /** Of 259 tokens: each thread reads the vocabulary, which takes a second with the embedded model's. */

@@ -8,7 +8,7 @@ import { Grammars } from '../../../src/engine/grammar/grammars.js';
 import { grammarVocabulary } from '../../../src/engine/grammar/vocabulary.js';
 import { GrammarQueue } from '../../../src/engine/worker/grammar-queue.js';
 import type { SequenceRequest } from '../../../src/protocol/index.js';
-import { loadManifest } from '../../../src/model/manifest-io.js';
+import { loadManifest } from '../../../src/engine/model/manifest-io.js';
 import { greedy, holdProcess, MODEL } from '../helper.js';
 
 const manifest = loadManifest(MODEL);

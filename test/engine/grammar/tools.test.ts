@@ -3,14 +3,14 @@ import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import t, { type Test } from 'tap';
 import Value from 'typebox/value';
-import { CallReader, type CallPart } from '../../../src/api/generation/call-reader.js';
+import { CallReader, type CallPart } from '../../../src/gateway/api/generation/call-reader.js';
 import type { Constraint } from '../../../src/engine/constraint.js';
 import { Grammars } from '../../../src/engine/grammar/grammars.js';
 import { GrammarQueue } from '../../../src/engine/worker/grammar-queue.js';
 import type { CallsGrammar, SequenceRequest } from '../../../src/protocol/index.js';
 import { GREEDY } from '../../../src/protocol/sampling-rules.js';
-import { ChatTemplate, type ChatMessage } from '../../../src/text/chat-template.js';
-import { TextTokenizer } from '../../../src/text/tokenizer.js';
+import { ChatTemplate, type ChatMessage } from '../../../src/gateway/text/chat-template.js';
+import { TextTokenizer } from '../../../src/gateway/text/tokenizer.js';
 import { answersOf, greedy, holdProcess, makeCore, makeExecutor, MODEL } from '../helper.js';
 import { until } from '../../support/until.js';
 

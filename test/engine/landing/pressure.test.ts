@@ -1,8 +1,8 @@
 /** End pressure by time and place. */
 import t from 'tap';
-import type { MayEnd } from '../../../src/text/sentences/sentence-scanner.js';
+import type { MayEnd } from '../../../src/gateway/text/sentences/sentence-scanner.js';
 import { endPressure, LANDING, thoughtsEnd } from '../../../src/engine/landing/pressure.js';
-import type { LandingWindow } from '../../../src/scheduler/types.js';
+import type { LandingWindow } from '../../../src/engine/scheduler/types.js';
 
 const landing = { opensAt: 1000, endsAt: 2000, sentenceTokens: 24 };
 const pressure = (decodesAt: number, mayEnd: MayEnd = 'free', tokenMs = 10, window: LandingWindow = landing): number =>

@@ -8,7 +8,7 @@ import type { EndPressure } from '../../../src/engine/landing/text-state.js';
 import type { SequenceRequest, Sampling } from '../../../src/protocol/index.js';
 import { Draws } from '../../../src/engine/draws.js';
 import { sampleFull } from '../../../src/engine/sampling/sample-row.js';
-import type { Head } from '../../../src/model/head.js';
+import type { Head } from '../../../src/engine/model/head.js';
 import { greedy } from '../../../bench/greedy-request.js';
 import { GREEDY } from '../../../src/protocol/sampling-rules.js';
 import { answerOf } from '../answers.js';

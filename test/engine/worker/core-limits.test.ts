@@ -4,15 +4,15 @@
  */
 import t from 'tap';
 import { constraintOf } from '../constraint.js';
-import { chunkSizes } from '../../../src/scheduler/policy.js';
+import { chunkSizes } from '../../../src/engine/scheduler/policy.js';
 import type { Constraint } from '../../../src/engine/constraint.js';
 import { EngineCore, type CoreOptions } from '../../../src/engine/worker/core.js';
 import type { EndedEvent, PromptEvent, StepMessage, TokenLogprobs } from '../../../src/protocol/index.js';
 import { scorePrompt } from '../../../src/engine/sampling/prompt-scores.js';
-import { SlotManager } from '../../../src/scheduler/slot-manager.js';
-import { Sequence } from '../../../src/scheduler/sequence.js';
-import { defaultPolicy } from '../../../src/scheduler/policy.js';
-import type { CostPoint } from '../../../src/cost/table.js';
+import { SlotManager } from '../../../src/engine/scheduler/slot-manager.js';
+import { Sequence } from '../../../src/engine/scheduler/sequence.js';
+import { defaultPolicy } from '../../../src/engine/scheduler/policy.js';
+import type { CostPoint } from '../../../src/engine/scheduler/cost/table.js';
 import { advance, greedy, logitsAt, makeExecutor, openSlot } from '../helper.js';
 import { answerOf } from '../answers.js';
 import { tinyModel } from '../tiny-model.js';

@@ -1,7 +1,7 @@
 import t from 'tap';
 import type { SequenceRequest } from '../../../src/protocol/index.js';
 import { GREEDY } from '../../../src/protocol/sampling-rules.js';
-import { Sequence } from '../../../src/scheduler/sequence.js';
+import { Sequence } from '../../../src/engine/scheduler/sequence.js';
 import { drain, greedy, makeCore, makeExecutor, PROMPTS } from '../helper.js';
 
 const executor = await makeExecutor(t);

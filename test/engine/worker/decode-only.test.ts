@@ -1,7 +1,7 @@
 /** Steps in which nothing is to decide: which they are, and that they change no token. */
 import t from 'tap';
 import type { SequenceRequest } from '../../../src/protocol/index.js';
-import { Planner } from '../../../src/scheduler/planner.js';
+import { Planner } from '../../../src/engine/scheduler/planner.js';
 import { drain, greedy, makeCore, makeExecutor } from '../helper.js';
 import { tinyModel } from '../tiny-model.js';
 

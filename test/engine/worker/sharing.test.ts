@@ -2,8 +2,8 @@
 import t from 'tap';
 import { EngineCore, type CoreOptions } from '../../../src/engine/worker/core.js';
 import type { Budget, EndedEvent, SequenceRequest, StepMessage } from '../../../src/protocol/index.js';
-import { chunkSizes, defaultPolicy } from '../../../src/scheduler/policy.js';
-import type { CostPoint } from '../../../src/cost/table.js';
+import { chunkSizes, defaultPolicy } from '../../../src/engine/scheduler/policy.js';
+import type { CostPoint } from '../../../src/engine/scheduler/cost/table.js';
 import { drain, greedy, makeExecutor } from '../helper.js';
 import { tinyModel } from '../tiny-model.js';
 

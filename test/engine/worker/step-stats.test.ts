@@ -1,6 +1,6 @@
 import t from 'tap';
 import { exitTimes } from '../../../src/engine/worker/step-stats.js';
-import type { DepthShape, Work } from '../../../src/cost/model.js';
+import type { DepthShape, Work } from '../../../src/engine/scheduler/cost/model.js';
 
 const shape: DepthShape = {
   stages: ['a', 'b'],

@@ -1,8 +1,8 @@
 /** The memory behind slots: committed pages follow the positions that slots hold. */
 import t from 'tap';
-import { compact } from '../../../src/scheduler/kv/compaction.js';
-import type { Slot } from '../../../src/scheduler/kv/slot.js';
-import { PAGE, residentPages } from '../../../src/runtime/libc.js';
+import { compact } from '../../../src/engine/scheduler/kv/compaction.js';
+import type { Slot } from '../../../src/engine/scheduler/kv/slot.js';
+import { PAGE, residentPages } from '../../../src/engine/runtime/libc.js';
 import {
   advanceTo,
   decodeRows,

@@ -1,6 +1,6 @@
 /** Places where sentences have ended, in texts that grow by parts. */
 import t from 'tap';
-import { SentenceEnds, wayBack } from '../../../src/text/sentences/sentence-ends.js';
+import { SentenceEnds, wayBack } from '../../../src/gateway/text/sentences/sentence-ends.js';
 
 /** @returns the text up to the last certain end, and up to the last end if the text is over */
 function ends(text: string, step: number): [string, string] {

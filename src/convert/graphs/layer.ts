@@ -1,0 +1,75 @@
+/** Shared parts of the builders of one decoder layer: its tensors, and the nodes that multiply and normalize. */
+import type { Architecture, LayerKind } from '../../engine/model/architecture.js';
+import type { LayerCalibration, LinearLabel } from '../calibration.js';
+import type { WeightStore } from '../output/weight-store.js';
+import { LAYER, type Part, type SourceTensor, type Tensors } from '../tensors.js';
+import { linearWeight, scaled } from '../weight.js';
+import type { Graph } from '../../engine/model/onnx-graph.js';
+import { addLinear, type KernelOptions } from './linear.js';
+import { storeFloats, type FloatType } from './vectors.js';
+
+export interface StageLayer {
+  /** Source of the layer's tensors: `source.tensor(prefix + LAYER.q)`. */
+  source: Pick<Tensors, 'tensor'>;
+  prefix: string;
+  /** Prefix of its initializers, e.g. `layers.3`. */
+  name: string;
+  readonly kind: LayerKind;
+  /** Activation statistics of the layer. */
+  calibration: LayerCalibration;
+}
+
+export interface StageOptions extends Omit<KernelOptions, 'quantizer'> {
+  floatType: FloatType;
+  kvType: FloatType | 'i8';
+  /** Whether the KV cache has pages; otherwise it has slots. */
+  isPaged: boolean;
+  /** The norm that ends a loop; null: the stage ends with the sums of its last layer. */
+  loopNorm: SourceTensor | null;
+}
+
+export class LayerBuilder {
+  /** @param index of the layer in its stage, which names the inputs and outputs of its KV cache */
+  constructor(
+    readonly graph: Graph,
+    readonly store: WeightStore,
+    readonly arch: Architecture,
+    readonly options: StageOptions,
+    readonly layer: StageLayer,
+    readonly index: number,
+  ) {}
+
+  /** Prefix of the layer's names in the graph. */
+  get id(): string {
+    return this.layer.name;
+  }
+
+  tensor(part: Part): SourceTensor {
+    return this.layer.source.tensor(this.layer.prefix + LAYER[part]);
+  }
+
+  /** Adds a vector as an initializer. */
+  async vector(label: string, part: Part, factor = 1): Promise<string> {
+    const tensor = this.tensor(part);
+    const { floatType } = this.options;
+    return this.graph.weight(
+      await storeFloats(this.store, `${this.id}.${label}`, tensor.shape.slice(), floatType, () =>
+        (factor === 1 ? tensor : scaled(tensor, factor)).rows(0, 1),
+      ),
+    );
+  }
+
+  /** Adds y = x W^T for stacked weights. */
+  linear(label: LinearLabel, x: string, ...parts: SourceTensor[]): Promise<string> {
+    return addLinear(this.graph, this.store, x, linearWeight(`${this.id}.${label}`, parts), {
+      ...this.options,
+      quantizer: (k) => this.layer.calibration.int4(label, k),
+    });
+  }
+
+  /** Adds the root-mean-square norm of the last axis. */
+  norm(x: string, scale: string, out: string): string {
+    const epsilon = { float: this.arch.normEps };
+    return this.graph.node('SimplifiedLayerNormalization', [x, scale], [out], { axis: -1, epsilon });
+  }
+}

@@ -1,0 +1,214 @@
+/** The graph of one stage: decoder layers between two boundaries, with their KV cache. See engine/model/manifest.ts. */
+import type { Architecture } from '../../engine/model/architecture.js';
+import type { WeightStore } from '../output/weight-store.js';
+import { kernelTables, kernelWidth } from '../rotary-order.js';
+import type { Part } from '../tensors.js';
+import { toHalf } from '../half.js';
+import { attention, type StageValues } from './attention.js';
+import { Graph, MICROSOFT } from '../../engine/model/onnx-graph.js';
+import { LayerBuilder, type StageLayer, type StageOptions } from './layer.js';
+import { queryGrowth } from './query-growth.js';
+import { storeFloats, type FloatType } from './vectors.js';
+
+/** Builds the graph and stores tensors that are not stored yet. Calls `done` after each layer. */
+export async function stageGraph(
+  name: string,
+  layers: StageLayer[],
+  arch: Architecture,
+  store: WeightStore,
+  options: StageOptions,
+  done: () => void,
+): Promise<Graph> {
+  const { floatType } = options;
+  const graph = new Graph(name);
+  const rotary = await rotaryTables(graph, layers, arch, store, options);
+  const start = stageInputs(graph, arch, options);
+  const values = { rotary, queryGrowth: arch.queryGrowth && queryGrowth(graph, arch.queryGrowth, floatType) };
+
+  const stream = new Residual(graph, arch, start);
+  for (const [i, layer] of layers.entries()) {
+    const build = new LayerBuilder(graph, store, arch, options, layer, i);
+    const attended = await attention(build, await stream.input(build, 'attn_norm', 'attnNorm'), values);
+    await stream.add(build, attended, 'attn_out_norm', 'attnOutNorm');
+    const out = await mlp(build, await stream.input(build, 'mlp_norm', 'mlpNorm'));
+    await stream.add(build, out, 'mlp_out_norm', 'mlpOutNorm');
+    done();
+  }
+  const { loopNorm } = options;
+  const scale =
+    loopNorm && (await storeFloats(store, 'loop.norm', [arch.hidden], floatType, () => loopNorm.rows(0, 1)));
+  endStage(graph, options, (out) => {
+    if (scale === null) stream.end(out);
+    else stream.endNormed(out, graph.weight(scale));
+  });
+  return graph;
+}
+
+/** Adds the inputs and the output of a stage. @returns the states of its positions */
+export function stageInputs(graph: Graph, arch: Architecture, { isPaged, floatType }: StageOptions): string {
+  return isPaged ? pagedInputs(graph, arch, floatType) : slotInputs(graph, arch, floatType);
+}
+
+/** Adds the output of a stage. @param end adds the states of its positions under a name */
+export function endStage(graph: Graph, { isPaged }: StageOptions, end: (name: string) => void): void {
+  end(isPaged ? 'states' : 'hidden_out');
+  // Input and output are bound to the same memory, so no other row moves.
+  if (isPaged) graph.node('ScatterND', ['next', 'rows_out', 'states'], ['next_out']);
+}
+
+/** Adds the inputs and the output of a stage whose KV cache has slots. */
+function slotInputs(graph: Graph, arch: Architecture, floatType: FloatType): string {
+  graph.input('hidden', floatType, ['B', 'S', arch.hidden]);
+  graph.input('seqlens_k', 'i32', ['B']);
+  graph.input('total_len', 'i32', [1]);
+  graph.output('hidden_out', floatType, ['B', 'S', arch.hidden]);
+  return 'hidden';
+}
+
+/**
+ * Adds those of a stage whose KV cache has pages. It reads rows of one store of hidden states, and writes rows of the
+ * next.
+ * @returns the states [T, H] of its positions
+ */
+function pagedInputs(graph: Graph, { hidden }: Architecture, floatType: FloatType): string {
+  graph.input('cumulative', 'i32', ['B1']);
+  graph.input('pasts', 'i32', ['B']);
+  graph.input('table', 'i32', ['B', 'M']);
+  graph.input('bounds', 'i32', [3]);
+  graph.input('next', floatType, ['R1', hidden]);
+  graph.input('rows_out', 'i64', ['T', 1]);
+  graph.output('next_out', floatType, ['R1', hidden]);
+  return gatherStates(graph, hidden, floatType);
+}
+
+/** Adds the rows of a store that a graph reads. @returns the states [T, H] */
+export function gatherStates(graph: Graph, hidden: number, floatType: FloatType): string {
+  graph.input('store', floatType, ['R', hidden]);
+  graph.input('rows_in', 'i64', ['T']);
+  return graph.node('Gather', ['store', 'rows_in'], ['hidden'], { axis: 0 });
+}
+
+/** Adds the rotary tables of the layers' kinds. The first one is `rope`, as in folders with one table. */
+export async function rotaryTables(
+  graph: Graph,
+  layers: readonly StageLayer[],
+  arch: Architecture,
+  store: WeightStore,
+  { floatType }: StageOptions,
+): Promise<StageValues['rotary']> {
+  const tables = new Map<number, readonly [string, string]>();
+  for (const [index, rotary] of arch.rotary.entries()) {
+    if (!layers.some(({ kind }) => kind.rotary === index)) continue;
+    const name = index === 0 ? 'rope' : `rope.${index}`;
+    const dims = [arch.context, kernelWidth(rotary) / 2];
+    const table = (part: 'cos' | 'sin') =>
+      storeFloats(store, `${name}.${part}`, dims, floatType, () => kernelTables(rotary, arch.context)[part]);
+    tables.set(index, [graph.weight(await table('cos')), graph.weight(await table('sin'))]);
+  }
+  return tables;
+}
+
+/** The residual stream. It holds back the last output, so that the next norm adds it in one node. */
+export class Residual {
+  readonly #graph: Graph;
+  readonly #arch: Architecture;
+  #sum: string;
+  #pending: string | null = null;
+
+  constructor(graph: Graph, arch: Architecture, start: string) {
+    this.#graph = graph;
+    this.#arch = arch;
+    this.#sum = start;
+  }
+
+  /** The input of attention or MLP. */
+  async input(build: LayerBuilder, label: string, part: Part): Promise<string> {
+    const out = `${build.id}.${label}.out`;
+    const sum = `${build.id}.${label}.sum`;
+    if (this.#arch.norms === 'post') {
+      if (this.#pending !== null) this.#sum = this.#graph.node('Add', [this.#sum, this.#pending], [sum]);
+      this.#pending = null;
+      return this.#sum;
+    }
+    const scale = await build.vector(label, part);
+    if (this.#pending === null) return build.norm(this.#sum, scale, out);
+    this.#graph.node(
+      'SkipSimplifiedLayerNormalization',
+      [this.#sum, this.#pending, scale],
+      [out, '', '', sum],
+      { epsilon: { float: this.#arch.normEps } },
+      MICROSOFT,
+    );
+    this.#sum = sum;
+    this.#pending = null;
+    return out;
+  }
+
+  /** Adds an output of attention or MLP. */
+  async add(build: LayerBuilder, output: string, label: string, part: Part): Promise<void> {
+    this.#pending =
+      this.#arch.norms === 'pre'
+        ? output
+        : build.norm(output, await build.vector(label, part), `${build.id}.${label}.out`);
+  }
+
+  /** Adds the last output under this name. */
+  end(name: string): void {
+    this.#graph.node('Add', [this.#sum, this.#last()], [name]);
+  }
+
+  /** Adds the last output and normalizes the sum under this name. */
+  endNormed(name: string, scale: string): void {
+    this.#graph.node(
+      'SkipSimplifiedLayerNormalization',
+      [this.#sum, this.#last(), scale],
+      [name],
+      { epsilon: { float: this.#arch.normEps } },
+      MICROSOFT,
+    );
+  }
+
+  #last(): string {
+    if (this.#pending === null) throw new Error('a stage needs a layer');
+    return this.#pending;
+  }
+}
+
+/** Adds the gated MLP over x; returns the name of its output, without the residual. */
+export async function mlp(build: LayerBuilder, x: string): Promise<string> {
+  const { graph, id } = build;
+  const gate = await build.linear('gate', x, build.tensor('gate'));
+  const up = await build.linear('up', x, build.tensor('up'));
+  const { activation } = build.arch;
+  const out =
+    build.options.isPaged && activation === 'silu'
+      ? gatedSilu(build, gate, up)
+      : graph.node('Mul', [activated(build, gate), up], [`${id}.mlp.out`]);
+  return build.linear('down', out, build.tensor('down'));
+}
+
+/** Scale of the norm of `gatedSilu`: the largest power of two in f16. Its square is the epsilon. */
+const NORM_SCALE = 2 ** 15;
+
+/**
+ * SiLU(gate) * up in one kernel of a GPU. The operator also divides by sqrt(mean(up^2) + epsilon) and multiplies by a
+ * scale. With these values both cancel: up to an rms of 256 the result is within 2^-15, and one rounding of f16 is
+ * 2^-11.
+ */
+function gatedSilu({ graph, id, arch }: LayerBuilder, gate: string, up: string): string {
+  const width = [1024, 512, 256, 128, 64, 32, 16, 8].find((each) => arch.ffn % each === 0) ?? 1;
+  const floats = toHalf(new Float32Array(width).fill(NORM_SCALE));
+  const scale = graph.constant('mlp.norm_scale', 'f16', [width], floats);
+  const epsilon = { float: NORM_SCALE ** 2 };
+  return graph.node('GatedRMSNorm', [up, scale, gate], [`${id}.mlp.out`], { epsilon }, MICROSOFT);
+}
+
+function activated({ graph, arch, id }: LayerBuilder, gate: string): string {
+  switch (arch.activation) {
+    case 'silu':
+      // x * sigmoid(alpha x) with alpha 1 is SiLU, in one node.
+      return graph.node('QuickGelu', [gate], [`${id}.silu.out`], { alpha: { float: 1 } }, MICROSOFT);
+    case 'gelu_tanh':
+      return graph.node('FastGelu', [gate], [`${id}.gelu.out`], {}, MICROSOFT);
+  }
+}

@@ -1,0 +1,103 @@
+/**
+ * The positions that a step prefills: catch-ups, or chunks of prompts.
+ *
+ * Must not know: which prompt goes on (prefill-choice.ts), decoding.
+ */
+import { advanceWork, frontierAt } from './cost/frontier.js';
+import { type CostModel, type Work, predictMs } from './cost/model.js';
+import type { Sequence } from './sequence.js';
+import type { SlotManager } from './slot-manager.js';
+import type { PrefillChunk } from './types.js';
+
+/** A chunk of one sequence, and its work. */
+export interface ChunkWork {
+  readonly sequence: Sequence;
+  /** First position that the chunk leaves out. */
+  readonly end: number;
+  /** Positions of the unit that lacks most. */
+  readonly positions: number;
+  /** Those of them that the first stage lacks; the other units catch up over the rest. */
+  readonly prefilled: number;
+  readonly work: Work['prefill'];
+}
+
+export interface ChunkLimits {
+  /** Most positions of each sequence. */
+  readonly prefillChunk: number;
+  /** Most positions of a step. */
+  readonly mostPrefill: number;
+  /** Approximate time limit of all catch-ups after the first, ms. */
+  readonly maxStallMs: number;
+}
+
+/** Every catch-up, since plans count on it; without one, a chunk of each prompt that the plan names. */
+export function selectChunks(
+  planned: readonly PrefillChunk[],
+  slots: SlotManager,
+  model: CostModel,
+  limits: ChunkLimits,
+): ChunkWork[] {
+  const { prefillChunk, mostPrefill } = limits;
+  const catchUps = catchUpsOf(slots.running, model, limits);
+  if (catchUps.length > 0) return fitting(catchUps, mostPrefill);
+  const chunks: ChunkWork[] = [];
+  for (const { id, positions } of planned) {
+    const sequence = slots.running.find((each) => each.id === id);
+    if (sequence === undefined) continue;
+    // The prompt starts from the prefix that another prompt has computed by this step.
+    slots.share(sequence);
+    // Another one computes these positions in this step, and the next step copies them.
+    if (chunks.some((chunk) => slots.awaits(sequence, chunk))) continue;
+    chunks.push(chunkOf(sequence, Math.min(positions, prefillChunk), model));
+  }
+  return fitting(chunks, mostPrefill);
+}
+
+/** The next positions of a running sequence, at most `most`. */
+export function chunkOf(sequence: Sequence, most: number, model: CostModel): ChunkWork {
+  const { exit, frontiers, tokens } = sequence;
+  const start = frontierAt(frontiers, exit, model);
+  const end = chunkEnd(start, most, tokens.length - 1);
+  const prefilled = Math.max(0, end - (frontiers[0] ?? 0));
+  return { sequence, end, positions: end - start, prefilled, work: workTo(sequence, end, model) };
+}
+
+/** The work that advances a sequence to a position at its exit. */
+export function workTo({ frontiers, exit }: Sequence, end: number, model: CostModel): Work['prefill'] {
+  return advanceWork(frontiers, exit, end, model, Math.max(1, end - frontierAt(frontiers, exit, model)));
+}
+
+/**
+ * Catch-ups of sequences whose exit changed and whose units there lack more than the last position. A sequence does not
+ * decode until it has caught up. So several catch-ups share a step when many sequences change their exit block
+ * together.
+ */
+function catchUpsOf(running: readonly Sequence[], model: CostModel, limits: ChunkLimits): ChunkWork[] {
+  const chunks: ChunkWork[] = [];
+  let ms = 0;
+  for (const sequence of running) {
+    // A sequence that has the positions its exit needs decodes.
+    if (sequence.isPrompt || sequence.isDecodable) continue;
+    const next = chunkOf(sequence, limits.prefillChunk, model);
+    ms += predictMs(model, { decode: null, prefill: next.work });
+    if (chunks.length > 0 && ms > limits.maxStallMs) break;
+    chunks.push(next);
+  }
+  return chunks;
+}
+
+/** The first chunks, as many as run together. */
+export function fitting(chunks: readonly ChunkWork[], most: number): ChunkWork[] {
+  let positions = 0;
+  const first = chunks.findIndex((chunk) => (positions += chunk.positions) > most);
+  return chunks.slice(0, first < 0 ? chunks.length : Math.max(1, first));
+}
+
+/**
+ * End of a chunk of at most `most` positions. The chunk leaves no single position for the next one: attention over one
+ * position rounds differently than over several, and the answer must not depend on the chunk size.
+ */
+export function chunkEnd(start: number, most: number, target: number): number {
+  const end = Math.min(start + most, target);
+  return target - end === 1 && end - start > 2 ? end - 1 : end;
+}

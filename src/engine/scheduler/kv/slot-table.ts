@@ -1,0 +1,135 @@
+/**
+ * All slots of the KV cache: which are live, which are stored prefixes, and what they hold.
+ *
+ * Must not know: bytes (KvAccount counts them), requests, scheduling policy.
+ */
+import type { ExitIndex } from '../../../protocol/index.js';
+import { exitAt, type ExitUnits, type Units } from './units.js';
+import type { KvAccount } from './kv-account.js';
+import { Slot } from './slot.js';
+
+/** A live sequence, as far as its memory goes. */
+interface Live {
+  readonly slot: Slot | null;
+  readonly exit: ExitIndex;
+  readonly tokens: readonly number[];
+}
+
+export class SlotTable {
+  readonly #slots: Slot[];
+  readonly #units: Units;
+  /** The account of the slots' memory. */
+  readonly kv: KvAccount;
+  #clock = 0;
+  #reserved: Slot | null = null;
+
+  /** @param slots number of sequences with a cache at the same time */
+  constructor(slots: number, units: Units, kv: KvAccount) {
+    this.#units = units;
+    this.kv = kv;
+    this.#slots = Array.from({ length: slots }, (_, index) => new Slot(index, units.stages.length));
+  }
+
+  get slots(): readonly Slot[] {
+    return this.#slots;
+  }
+
+  at(index: number): Slot {
+    const slot = this.#slots[index];
+    if (!slot) throw new RangeError(`slot ${index} does not exist`);
+    return slot;
+  }
+
+  /**
+   * Takes the last slot out of the slots for sequences. Its contents count as cached, and are evicted first.
+   * @throws RangeError if only one slot exists
+   */
+  reserve(): Slot {
+    if (this.#slots.length < 2) throw new RangeError('the only slot belongs to sequences');
+    return (this.#reserved ??= this.at(this.#slots.length - 1));
+  }
+
+  /** Marks a slot as used now. */
+  touch(slot: Slot): void {
+    slot.lastUsed = ++this.#clock;
+  }
+
+  /** Bytes of a sequence of `length` positions at an exit. */
+  bytesAt(exit: ExitIndex, length: number): number {
+    return this.kv.bytesAt(this.#exit(exit), length);
+  }
+
+  /** Bytes that live sequences need up to their next position, with their whole prompts. */
+  demand(live: readonly Live[]): number {
+    return this.kv.demand(
+      live.map(({ slot, exit, tokens }) => ({ slot, exit: this.#exit(exit), length: tokens.length + 1 })),
+    );
+  }
+
+  /** Units that an exit needs. */
+  needed(exit: ExitIndex): readonly number[] {
+    return this.#exit(exit).needed;
+  }
+
+  /** Bytes of live slots, or those that stored prefixes alone hold. */
+  used(which: 'live' | 'cached'): number {
+    const live = this.kv.held(this.#slots.filter((slot) => slot.live));
+    return which === 'live' ? live : this.kv.held(this.#slots) - live;
+  }
+
+  /** Empties a slot and releases its memory. */
+  drop(slot: Slot): void {
+    this.kv.release(slot);
+    slot.tokens = [];
+    slot.space = undefined;
+    slot.live = false;
+  }
+
+  /** The least recently used reusable prefix, or null. The reserved slot comes first, since nothing touches it. */
+  leastRecentlyUsed(...except: readonly (Slot | null | undefined)[]): Slot | null {
+    let oldest: Slot | null = null;
+    for (const slot of this.#slots) {
+      if (except.includes(slot) || slot.live || slot.length === 0) continue;
+      if (oldest === null || slot.lastUsed < oldest.lastUsed) oldest = slot;
+    }
+    return oldest;
+  }
+
+  /**
+   * The empty slot with the lowest index, else the least recently used prefix (dropped) other than `except`, else null.
+   */
+  takeFree(except?: Slot): Slot | null {
+    const empty = this.#slots.find((slot) => slot !== this.#reserved && !slot.live && slot.length === 0);
+    if (empty) return empty;
+    const oldest = this.leastRecentlyUsed(except, this.#reserved);
+    if (oldest) this.drop(oldest);
+    return oldest;
+  }
+
+  /**
+   * Gives another slot the caches and hidden states of the first `length` positions, as far as slots share them. The
+   * target may hold some of the same tokens; they stay.
+   */
+  copyPrefix(from: Slot, to: Slot, length: number): void {
+    this.kv.share(from, to, length);
+    if (length > to.tokens.length) to.tokens = from.tokens.slice(0, length);
+  }
+
+  /** Exchanges the places of two slots with their contents. @throws RangeError where slots have no order */
+  swap(a: Slot, b: Slot): void {
+    const { swaps } = this.kv;
+    if (swaps === null) throw new RangeError('slots of pages have no order');
+    swaps.swap(a, b);
+    this.#slots[a.index] = a;
+    this.#slots[b.index] = b;
+  }
+
+  /** Rolls a slot back to at most `length` positions; a long tail's memory is released. */
+  truncate(slot: Slot, length: number): void {
+    this.kv.rewind(slot, length);
+  }
+
+  #exit(exit: ExitIndex): ExitUnits {
+    return exitAt(this.#units, exit);
+  }
+}

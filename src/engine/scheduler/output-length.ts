@@ -1,0 +1,178 @@
+/**
+ * The lengths of answers, as measured and as learned.
+ *
+ * The output length is a distribution, by exit and kind of request: the model's prior, with its hazard of ending scaled
+ * by one ratio for each kind (proportional hazards). The ratio is of the answers that ended to those that would have by
+ * the prior. An answer that was cut or landed is censored: it passed its tokens and did not end. Each tenant has its
+ * own ratio, with the bounded evidence of the others (owned.ts).
+ */
+import { type ExitIndex, at } from './cost/model.js';
+import type { LengthGroup } from '../../protocol/index.js';
+import { type Additive, Owned } from './owned.js';
+import type { Policy } from './policy.js';
+
+/** By exit, shallowest first: [share of answers, tokens within which that share ended], both rising. */
+export type LengthPrior = readonly (readonly (readonly [number, number])[])[];
+
+/** Answers that get about as long: those to a kind of request, or to hints with so many tokens at the median. */
+export type LengthKind = LengthGroup['kind'] | number;
+
+/** Without a measured prior: half of the answers end within 100 tokens, a tenth runs beyond 450. */
+export const DEFAULT_QUANTILES: LengthPrior[number] = [
+  [0.1, 15],
+  [0.25, 40],
+  [0.5, 100],
+  [0.75, 220],
+  [0.9, 450],
+];
+
+/** Longest length that is told apart, tokens. */
+const LONGEST = 1 << 17;
+
+/** Between two lengths, share x (tokens / from)^slope of the answers are longer than so many tokens. */
+interface Segment {
+  readonly from: number;
+  readonly to: number;
+  readonly share: number;
+  readonly slope: number;
+}
+
+/** The distribution at one exit. All lengths are whole answers, tokens that were emitted already included. */
+export class LengthDistribution {
+  readonly #segments: readonly Segment[];
+
+  /**
+   * @param longer [tokens, share of answers that are longer], from [below 1, 1]; behind the last, the last slope holds
+   */
+  constructor(private readonly longer: readonly (readonly [number, number])[]) {
+    this.#segments = longer.map(([from, share], i) => {
+      const [x0, y0] = at(longer, Math.min(i, longer.length - 2));
+      const [x1, y1] = at(longer, Math.min(i, longer.length - 2) + 1);
+      return { from, to: longer[i + 1]?.[0] ?? LONGEST, share, slope: Math.log(y1 / y0) / Math.log(x1 / x0) };
+    });
+  }
+
+  /** The same with so many times the hazard of ending at each token. */
+  scaled(ratio: number): LengthDistribution {
+    return new LengthDistribution(this.longer.map(([tokens, share]) => [tokens, share ** ratio]));
+  }
+
+  /** Share of all answers that are longer than so many tokens. */
+  longerThan(tokens: number): number {
+    const { from, share, slope } = this.#last((each) => each.from <= tokens);
+    return tokens <= from ? share : share * (tokens / from) ** slope;
+  }
+
+  /** Mean tokens still to come after `generated`, at least one, at most up to `most`. */
+  meanLeft(generated: number, most: number): number {
+    const least = Math.min(1, most - generated);
+    const longer = this.longerThan(generated);
+    if (longer < 1e-9) return least;
+    // All answers are longer than the first point.
+    let tokens = Math.max(0, Math.min(most, at(this.#segments, 0).from) - generated);
+    for (const segment of this.#segments) tokens += areaOf(segment, generated, most);
+    return Math.max(least, tokens / longer);
+  }
+
+  /** Length that a share of the answers that are longer than `generated` does not exceed, at most `most`. */
+  quantile(share: number, generated: number, most: number): number {
+    const aim = (1 - share) * this.longerThan(generated);
+    const segment = this.#last((each) => each.share >= aim);
+    const tokens = segment.from * (aim / segment.share) ** (1 / segment.slope);
+    return Math.max(Math.min(most, generated + 1), Math.min(most, Math.ceil(tokens - 1e-9)));
+  }
+
+  /** The last segment of which something holds, else the first. */
+  #last(holds: (each: Segment) => boolean): Segment {
+    return this.#segments.findLast(holds) ?? at(this.#segments, 0);
+  }
+}
+
+/** Tokens between two lengths inside of a segment, times the share of answers that have them. */
+function areaOf({ from, to, share, slope }: Segment, start: number, end: number): number {
+  const low = Math.max(from, start) / from;
+  const high = Math.min(to, end) / from;
+  if (high <= low) return 0;
+  const power = slope + 1;
+  if (Math.abs(power) < 1e-9) return share * from * Math.log(high / low);
+  return ((share * from) / power) * (high ** power - low ** power);
+}
+
+/** Answers: how many ended, and how many would have by the prior. */
+interface Evidence {
+  readonly answers: number;
+  readonly ended: number;
+  readonly expected: number;
+}
+
+const ANSWERS: Additive<Evidence> = {
+  none: { answers: 0, ended: 0, expected: 0 },
+  add: (a, b) => ({ answers: a.answers + b.answers, ended: a.ended + b.ended, expected: a.expected + b.expected }),
+  scale: ({ answers, ended, expected }, factor) => {
+    return { answers: answers * factor, ended: ended * factor, expected: expected * factor };
+  },
+  // A long answer is evidence of many tokens without an end.
+  answers: ({ answers, expected }) => Math.max(answers, expected),
+};
+
+type Tunables = Pick<Policy, 'priorAnswers' | 'answerHalfLife' | 'mostForeignAnswers'>;
+
+export class OutputLengths {
+  readonly #prior: readonly LengthDistribution[];
+  readonly #kinds = new Map<LengthKind, Owned<Evidence>>();
+  /** By kind and owner: the prior, scaled. Emptied by new evidence. */
+  readonly #scaled = new Map<LengthKind, Map<string, readonly LengthDistribution[]>>();
+  /** The prior of hints, by their median. */
+  readonly #hinted = new Map<number, readonly LengthDistribution[]>();
+
+  /** @param prior of chat answers, by exit */
+  constructor(
+    exits: number,
+    prior: LengthPrior | null,
+    private readonly policy: Tunables,
+  ) {
+    this.#prior = Array.from({ length: exits }, (_, i) => {
+      const quantiles = prior?.[i] ?? DEFAULT_QUANTILES;
+      return new LengthDistribution([[0.5, 1], ...quantiles.map(([share, tokens]) => [tokens, 1 - share] as const)]);
+    });
+  }
+
+  /** By exit, shallowest first. @param owner the tenant; absent: a tenant without answers */
+  of(kind: LengthKind, owner = ''): readonly LengthDistribution[] {
+    const evidence = this.#kinds.get(kind);
+    const prior = this.#priorOf(kind);
+    if (evidence === undefined) return prior;
+    const known = this.#scaled.get(kind)?.get(owner);
+    if (known !== undefined) return known;
+    const { ended, expected } = evidence.of(owner);
+    const { priorAnswers } = this.policy;
+    const ratio = (priorAnswers + ended) / (priorAnswers + expected);
+    const scaled = prior.map((each) => each.scaled(ratio));
+    const ofKind = this.#scaled.get(kind) ?? new Map<string, readonly LengthDistribution[]>();
+    this.#scaled.set(kind, ofKind.set(owner, scaled));
+    return scaled;
+  }
+
+  /** Learns of an answer. @param exit of its last token @param hasEnded false for one that was cut or landed */
+  observe(kind: LengthKind, owner: string, exit: ExitIndex, tokens: number, hasEnded: boolean): void {
+    const prior = this.#priorOf(kind)[exit];
+    if (prior === undefined) throw new RangeError(`no exit ${exit}`);
+    if (tokens === 0) return;
+    const expected = -Math.log(Math.max(1e-9, prior.longerThan(tokens)));
+    let owned = this.#kinds.get(kind);
+    if (owned === undefined) this.#kinds.set(kind, (owned = new Owned(ANSWERS, this.policy.mostForeignAnswers)));
+    const fade = 0.5 ** (1 / this.policy.answerHalfLife);
+    owned.observe(owner, { answers: 1, ended: hasEnded ? 1 : 0, expected }, fade);
+    this.#scaled.delete(kind);
+  }
+
+  /** The prior of a kind. That of a hint has the median which was measured. */
+  #priorOf(kind: LengthKind): readonly LengthDistribution[] {
+    if (typeof kind !== 'number') return this.#prior;
+    const known = this.#hinted.get(kind);
+    if (known !== undefined) return known;
+    const hinted = this.#prior.map((each) => each.scaled(Math.log(0.5) / Math.log(each.longerThan(kind))));
+    this.#hinted.set(kind, hinted);
+    return hinted;
+  }
+}

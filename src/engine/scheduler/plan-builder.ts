@@ -1,0 +1,109 @@
+/**
+ * Builds the plan of a step: its chunks, the rows that decode behind them, and the draft of a row that is alone.
+ *
+ * Must not know: admission, how a plan runs.
+ */
+import type { DepthShape } from './cost/model.js';
+import { isCutAtDeadline } from '../../protocol/early-end.js';
+import { type ChunkWork, workTo } from './chunks.js';
+import type { Drafts } from './drafts/drafts.js';
+import { compact } from './kv/compaction.js';
+import type { SlotTable } from './kv/slot-table.js';
+import type { Units } from './kv/units.js';
+import type { PlanRecord } from './plan-record.js';
+import type { Planner } from './planner.js';
+import type { Sequence } from './sequence.js';
+import type { SlotManager } from './slot-manager.js';
+import type { ChunkPlan, DraftPlan, RowPlan, StepPlan } from './step-plan.js';
+import { decodeWork, workOf } from './step-work.js';
+
+export interface BuilderParts {
+  readonly units: Units;
+  readonly table: SlotTable;
+  readonly slots: SlotManager;
+  readonly planner: Planner;
+  readonly drafts: Drafts;
+  readonly shape: DepthShape;
+}
+
+export class PlanBuilder {
+  constructor(private readonly parts: BuilderParts) {}
+
+  /** The sequences that decode behind these chunks. */
+  decoding(chunks: readonly ChunkWork[], paused: ReadonlySet<Sequence>): Sequence[] {
+    const completed = new Set<Sequence>();
+    for (const { sequence, end } of chunks) if (end >= sequence.tokens.length - 1) completed.add(sequence);
+    return this.parts.slots.running.filter((each) => {
+      if (paused.has(each) || each.maxTokens === 0 || each.awaitsMask) return false;
+      return completed.has(each) || each.isDecodable;
+    });
+  }
+
+  /** @param record the decisions that come before the step's work */
+  build(record: PlanRecord, chunks: readonly ChunkWork[], paused: ReadonlySet<Sequence>): StepPlan {
+    const { planner, shape, slots, table } = this.parts;
+    const rows = this.decoding(chunks, paused);
+    const work = workOf(chunks, rows, shape);
+    const decodesAt = record.at + (chunks.length === 0 ? 0 : planner.predictMs({ ...work, decode: null }));
+    const [lone] = rows;
+    const draft = lone !== undefined && rows.length === 1 ? this.#draft(lone, decodesAt) : null;
+    this.#arrange(chunks, rows, draft);
+    const { at, admitted, rejected, ended } = record;
+    return {
+      at,
+      admitted,
+      rejected,
+      ended,
+      ...slots.takeChanges(),
+      memory: table.kv.takeOps(),
+      chunks: chunks.map(chunkPlan),
+      rows: rows.map((each): RowPlan => {
+        return { id: each.id, slot: slotIndex(each), exit: each.exit, window: planner.landing(each) };
+      }),
+      paused: [...paused].map(({ id }) => id),
+      draft,
+      work,
+      predictedMs: planner.predictMs(work),
+      landing: { decodesAt, tokenMs: planner.tokenMs },
+    };
+  }
+
+  /** Moves rows together, and takes the memory that the step will write. */
+  #arrange(chunks: readonly ChunkWork[], rows: readonly Sequence[], draft: DraftPlan | null): void {
+    const { table, units } = this.parts;
+    const spans = rows.flatMap(({ slot, exit }) => {
+      const needs = units.exits[exit];
+      return slot === null || needs === undefined ? [] : [{ slot, exit: needs }];
+    });
+    if (draft === null) compact(table, units, spans);
+    for (const { sequence, end } of chunks) if (sequence.slot !== null) table.kv.reserve(sequence.slot, end);
+    for (const { slot } of spans) table.kv.reserve(slot, slot.tokens.length);
+  }
+
+  /** Drafts for a sequence that decodes alone; null without a draft worth its cost. */
+  #draft(sequence: Sequence, now: number): DraftPlan | null {
+    const { drafts, planner, shape, slots, table } = this.parts;
+    const { maxTokens, generated, tokens, exit, request } = sequence;
+    if (!drafts.mayDraft(sequence)) return null;
+    if (isCutAtDeadline(request)) {
+      // Drafting and verification together take about two steps, and three at most.
+      const decode = decodeWork([sequence], shape);
+      const prefill = workTo(sequence, tokens.length, planner.model);
+      if (planner.isOverdue(sequence, now, { decode, prefill })) return null;
+    }
+    const bytesAt = (ahead: number): number => table.bytesAt(exit, tokens.length + 1 + ahead);
+    let most = maxTokens - generated - 1;
+    while (most > 0 && bytesAt(most) - bytesAt(0) > slots.freeBytes) most >>= 1;
+    return drafts.plan(sequence, most);
+  }
+}
+
+function chunkPlan({ sequence, end, positions, prefilled }: ChunkWork): ChunkPlan {
+  return { id: sequence.id, slot: slotIndex(sequence), exit: sequence.exit, end, positions, prefilled };
+}
+
+/** @throws Error for a sequence without a slot, which is a bug of the scheduler */
+function slotIndex({ id, slot }: Sequence): number {
+  if (slot === null) throw new Error(`sequence ${id} has no slot`);
+  return slot.index;
+}

@@ -1,0 +1,167 @@
+/**
+ * Every tunable of the scheduler, with unit and default: the one table. Those of the cost model's drift are in
+ * engine/scheduler/cost/model.ts.
+ */
+
+/** Few sizes, so that few shapes reach ONNX Runtime's allocator. */
+const SIZES = [16, 32, 64, 128, 256, 512, 1024, 2048];
+
+/** Prefill chunk sizes of an engine: rising, up to `most` positions, which is itself one of them. */
+export function chunkSizes(most: number): readonly number[] {
+  return [...SIZES.filter((size) => size < most), most];
+}
+
+/** Largest chunk that plans assume, positions: beyond it a chunk gains little and stalls decoding sequences. */
+const PLANNED_CHUNK = 128;
+
+export const defaultPolicy = {
+  // An operator sets these.
+
+  /** Share of the machine that requests without a promise get under any load: above 0, to 1. */
+  noBudgetShare: 0.1,
+  /**
+   * The chunks of a step stall decoding sequences no longer than this where smaller ones exist, ms. One planned chunk
+   * of the embedded model at full depth on two cores takes 75 to 100 ms.
+   */
+  maxStallMs: 120,
+
+  // The machine and the server determine these.
+
+  /** Prefill chunk sizes that the engine can run, positions, rising. */
+  chunks: chunkSizes(PLANNED_CHUNK),
+  /**
+   * Time of a request outside the engine's steps, ms. Measured from the last step to the client's last byte: 8 to 12.
+   */
+  requestOverheadMs: 12,
+
+  // Costs.
+
+  /** Predicted times count with this share more: steps vary by a few percent. */
+  margin: 0.08,
+  /** Prompts get at least this share of a step beside rows that decode, even where their stall gets longer; 0..1. */
+  prefillShare: 0.9,
+  /** Waiting requests beyond this many change no plan of the live ones: the first ones bind already. */
+  plannedWaiting: 64,
+
+  // Load.
+
+  /**
+   * Most load that is planned for; at 1 a batch would grow without end. Rows share an overload and get shorter answers.
+   * With .85, as if the rest were rejected, no rate is a reason for a shallower exit of the embedded model.
+   */
+  mostLoad: 0.97,
+  /**
+   * Least share of full depth's right answers behind a prompt, 0..1. The embedded model's exits 10 and 15 have none
+   * behind 480 tokens, so an answer there keeps its time and is wrong.
+   */
+  leastRight: 0.1,
+  /** Share of right answers that a shallower bound gains at least. */
+  depthGain: 0.01,
+  /** The bound of the load follows the mean of its values over so long, ms: two answers of the embedded model. */
+  depthMeanMs: 4_000,
+  /** Arrivals count for so long, ms: several requests at the rates that matter, short against a day's swings. */
+  arrivalWindowMs: 12_000,
+  /** Least time over which arrivals count as a rate, ms. */
+  arrivalLeastMs: 2_000,
+  /** Arrivals that are remembered, and those of them whose budgets count. */
+  mostArrivals: 64,
+  arrivalBudgets: 16,
+  /** Rounds until pace and lengths of the fluid agree. */
+  fluidRounds: 12,
+  /** Least share of the machine that promises have beside other keys, when depth is bounded for them. */
+  leastPromisedShare: 0.1,
+
+  // Answers.
+
+  /** Share of the time until its planned end that an answer has without end pressure. */
+  landingOpens: 0.5,
+  /** Share of answers that have time for their own end, with which a request needs no hint: the median. */
+  wholeShare: 0.5,
+  /** Answers that the prior of output lengths counts for. */
+  priorAnswers: 3,
+  /**
+   * Answers of a tenant that count for another one, at most: they move its lengths of sentences by less than a tenth.
+   */
+  mostForeignAnswers: 0.1,
+  /** Answers that the prior of sentence lengths counts for. */
+  priorSentenceAnswers: 5,
+  /** An answer counts half after so many more of its kind. */
+  answerHalfLife: 700,
+
+  // Sentences.
+
+  /** Share of sentences that are no longer than planned. Each longer one at the deadline is an answer that is cut. */
+  sentenceQuantile: 0.9,
+  /** Length of a sentence in tokens at that quantile, before any was seen: English prose of small models. */
+  sentenceTokens: 24,
+  /** Factor on what is known of sentences, by each further answer of a tenant: about its last 20 count. */
+  sentenceFade: 0.95,
+  /**
+   * Sentences within a share s of the length that nine of ten do not exceed: 1 - .1^(s^shape). With 2, .44 of them are
+   * within half of it; with 1 it would be .68, and .17 within a twelfth.
+   */
+  sentenceShape: 2,
+  /** Least probability, 0..1, of a whole sentence: below it, over two of three such answers would be cut. */
+  leastSentence: 1 / 3,
+
+  // Guarantees.
+
+  /** Largest share of the time that promises leave to other requests. */
+  mostOthersShare: 0.9,
+  /** Share of answers that a budget of TPOT alone has time for, when its deadline orders it. */
+  tpotDeadlineShare: 0.9,
+
+  /** Probability, 0..1, that an answer that can't land is no longer than its guarantee covers. */
+  covered: 0.9995,
+  /** Share of guarantees that are to be kept. */
+  keptShare: 0.995,
+  /** The safety margin of promises: a share of their times. A miss adds a step, as much as a slow spell takes. */
+  marginStep: 0.1,
+  initialMargin: 0.1,
+  leastMargin: 0,
+  mostMargin: 1,
+  /**
+   * A margin above its initial value holds for so long without an outcome; its excess halves each half-life after, ms.
+   */
+  marginHoldMs: 10_000,
+  marginHalfLifeMs: 10_000,
+
+  // Decisions.
+
+  /**
+   * Requests that a step forecasts to decide the ones that arrived, at most, and to answer dry runs. A decision takes
+   * up to four forecasts. A burst of 27 on an idle machine is decided as one.
+   */
+  mostDecisions: 400,
+  mostDryRuns: 200,
+  /** Tenants that have a request decided in a step all the same. */
+  leastTenants: 8,
+
+  // Rejections.
+
+  /** An equal request is rejected without a forecast for so long, while no request is admitted or ends, ms. */
+  refusalHoldMs: 250,
+
+  /** Accuracy of the least feasible budget, as a share, and the longest that is tried, ms: a day. */
+  leastAccuracy: 0.04,
+  longestBudgetMs: 86_400_000,
+  /**
+   * Room for the requests that arrive until a retry: in simulation, 97 of 100 retries after 20 ms are then admitted.
+   * With .15 it is 91.
+   */
+  retryRoom: 0.25,
+  /** Budgets that are tried in a search, at most. */
+  leastTrials: 12,
+  /**
+   * Requests that a step forecasts in such searches, at most. One takes 2 to 4 us on a core of an EPYC, and a tenant
+   * gets half of the rest: 5 ms.
+   */
+  leastForecasts: 1600,
+};
+
+export type Policy = { readonly [K in keyof typeof defaultPolicy]: (typeof defaultPolicy)[K] };
+
+/** Chunk size that plans assume: an engine with larger ones takes them where no sequence decodes. */
+export function plannedChunk({ chunks }: Policy): number {
+  return chunks.findLast((size) => size <= PLANNED_CHUNK) ?? chunks[0] ?? PLANNED_CHUNK;
+}

@@ -1,0 +1,319 @@
+/**
+ * The scheduler: requests come in by `add`, `schedule` says all that the next step does, and `commit` takes what the
+ * step did. It owns the sequences, and the accounts of slots and KV memory. It runs no model and moves no memory, so
+ * the same requests and step times give the same plans: on the engine, and in a simulation.
+ *
+ * Must not know: token texts, logits, processes, clocks.
+ */
+import type { DepthShape, Work } from './cost/model.js';
+import type { CostTable } from './cost/table.js';
+import { cutAt } from '../../protocol/early-end.js';
+import type { EndReason, SequenceRequest, PromisedPart } from '../../protocol/index.js';
+import { Arrivals } from './arrivals.js';
+import { type ChunkLimits, selectChunks } from './chunks.js';
+import type { ConstraintState } from './constraint-state.js';
+import { type DraftLimits, Drafts } from './drafts/drafts.js';
+import type { SlotTable } from './kv/slot-table.js';
+import type { Units } from './kv/units.js';
+import { PlanBuilder } from './plan-builder.js';
+import { PlanRecord } from './plan-record.js';
+import { Planner, type Priors, type ServiceOrder } from './planner.js';
+import type { Policy } from './policy.js';
+import { Sequence } from './sequence.js';
+import { SlotManager, type SlotManagerLimits } from './slot-manager.js';
+import type { Occupancy } from './snapshot.js';
+import type { Committed, SequenceEnd, StepPlan, StepResult, TokenResult } from './step-plan.js';
+import { workOf } from './step-work.js';
+import type { Admission, Rejected } from './types.js';
+import { landingNets } from './yielding.js';
+
+export interface SchedulerOptions extends SlotManagerLimits, ChunkLimits {
+  readonly policy: Policy;
+  readonly shape: DepthShape;
+  readonly costs: CostTable;
+  readonly priors: Priors;
+  /** How many times slower than the costs the machine is at start. */
+  readonly slowdown: number;
+  readonly drafts: DraftLimits;
+  /** Bytes of a position of a sequence at full depth. */
+  readonly bytesPerPosition: number;
+}
+
+export class Scheduler {
+  readonly slots: SlotManager;
+  /** Parts of armed nets by their numbers, which count against promises to other requests. */
+  readonly nets = new Map<number, PromisedPart>();
+  readonly #planner: Planner;
+  readonly #arrivals = new Arrivals();
+  readonly #drafts: Drafts;
+  readonly #builder: PlanBuilder;
+
+  constructor(
+    private readonly units: Units,
+    private readonly table: SlotTable,
+    readonly options: SchedulerOptions,
+  ) {
+    const { shape, costs, policy, priors, slowdown } = options;
+    this.slots = new SlotManager(table, options);
+    this.#planner = new Planner(shape, costs, policy, priors, slowdown);
+    this.#drafts = new Drafts(units.exits, options.drafts);
+    const own = { slots: this.slots, planner: this.#planner, drafts: this.#drafts };
+    this.#builder = new PlanBuilder({ units, table, shape, ...own });
+  }
+
+  /** Requests that neither run nor wait in the queue yet. */
+  get arrived(): number {
+    return this.#arrivals.count;
+  }
+
+  /** Whether no request is here. */
+  get isIdle(): boolean {
+    const { running, waiting } = this.slots;
+    return running.length + waiting.length + this.#arrivals.count === 0;
+  }
+
+  /** @param elsewhere requests that wait outside of the scheduler */
+  isFull(elsewhere: number): boolean {
+    return this.slots.isFull(elsewhere + this.#arrivals.countReal);
+  }
+
+  /**
+   * Takes a request, which the next plan admits or rejects.
+   * @param constraint the grammar of its answer. A request whose grammar is not open is rejected.
+   * @throws RangeError for a layer that is not an exit
+   */
+  add(request: SequenceRequest, constraint: ConstraintState | null = null): Sequence {
+    const sequence = new Sequence(request, this.units.exits, constraint);
+    this.#arrivals.add(sequence);
+    return sequence;
+  }
+
+  /** Ends a sequence with the next plan. An unknown id is ignored: its answer may have ended already. */
+  cancel(id: string, reason: EndReason): void {
+    const sequence = this.find(id);
+    if (sequence !== undefined) sequence.ending = reason;
+  }
+
+  find(id: string): Sequence | undefined {
+    return this.slots.find(id) ?? this.#arrivals.find(id);
+  }
+
+  /** All that the next step does. Its decisions are in force when it returns; its work is not done. */
+  schedule(now: number): StepPlan {
+    const record = new PlanRecord(now);
+    if (this.#isDecodeOnly()) {
+      this.#planner.pass(now);
+      this.slots.makeRoom();
+      return this.#builder.build(record, [], new Set());
+    }
+    this.#admitArrivals(record);
+    this.#endDue(record);
+    for (const each of landingNets(this.slots, this.options.maxRunning)) this.#endNow(record, each, 'deadline');
+    const { order, protectedRows } = this.#orderOf(record);
+    this.slots.start(order, now, protectedRows);
+    this.slots.syncFollowers(this.options.policy.maxStallMs);
+    const { exits, paused, chunks } = this.#planner.decide(this.#occupancy(now));
+    for (const [sequence, exit] of exits) sequence.exit = exit;
+    this.slots.makeRoom();
+    const selected = selectChunks(chunks, this.slots, this.#planner.model, this.options);
+    this.#endOverdue(record, workOf(selected, this.#builder.decoding(selected, paused), this.options.shape));
+    const open = selected.filter(({ sequence }) => !sequence.isOver);
+    return this.#builder.build(record, open, paused);
+  }
+
+  /** Counts what a step did, learns from it, and ends the answers that it completes. */
+  commit(plan: StepPlan, result: StepResult): Committed {
+    const { running } = this.slots;
+    const before = new Map(plan.rows.map(({ id }) => [id, this.slots.find(id)?.tokens.length ?? 0]));
+    this.#moveFrontiers(plan, result);
+    const lone = plan.rows.length === 1 ? running.find(({ id }) => id === plan.rows[0]?.id) : undefined;
+    const ended: SequenceEnd[] = [];
+    for (const each of result.tokens) this.#take(each, result.at, ended);
+    this.#learn(plan, result, lone);
+    if (lone?.slot != null && result.draft !== null) {
+      const length = (before.get(lone.id) ?? 0) + result.draft.accepted;
+      lone.slot.truncate(Math.min(length, lone.tokens.length));
+    }
+    for (const end of ended) this.#end(this.slots.find(end.id), end, result.at);
+    // Requests for the scores of their prompts alone end behind their prompts.
+    for (const sequence of [...running])
+      if (sequence.maxTokens === 0 && sequence.isDecodable) {
+        const end = { id: sequence.id, reason: 'length' } as const;
+        ended.push(end);
+        this.#end(sequence, end, result.at);
+      }
+    return { ended, memory: this.table.kv.takeOps() };
+  }
+
+  /** Milliseconds until a request that would arrive now has its first token. */
+  predictedWaitMs(now: number): number {
+    return this.#planner.predictedWaitMs(this.#occupancy(now));
+  }
+
+  /** Milliseconds of work by the costs, at the present drift. */
+  predictMs(work: Work): number {
+    return this.#planner.predictMs(work);
+  }
+
+  /** How many times slower the machine is than at the measurement of the costs. */
+  get slowdown(): number {
+    return this.#planner.model.drift.slowdown;
+  }
+
+  #occupancy(now: number): Occupancy {
+    const { running, waiting } = this.slots;
+    const { maxRunning: slots, kvBytes, bytesPerPosition } = this.options;
+    const kvPositions = kvBytes / bytesPerPosition;
+    return { now, slots, live: running, waiting, kvPositions, nets: [...this.nets.values()] };
+  }
+
+  /** Whether every sequence decodes its next token whatever the time is: there is nothing to decide. */
+  #isDecodeOnly(): boolean {
+    const { running, waiting } = this.slots;
+    if (waiting.length + this.#arrivals.count > 0 || running.length === 0) return false;
+    return running.every((each) => {
+      // A grammar may end or think, and thoughts have exits of their own.
+      const isFree = each.constraint === null && (each.request.grammar ?? null) === null;
+      const hasNoEnd = each.ending === null && each.leader === null && !each.hasBudget;
+      return isFree && hasNoEnd && each.maxTokens > 0 && each.isDecodable;
+    });
+  }
+
+  #admitArrivals(record: PlanRecord): void {
+    const { together, dryRuns, cancelled } = this.#arrivals.take(this.#all().length, this.options.policy);
+    for (const { id, ending } of cancelled) if (ending !== null) record.ended.push({ id, reason: ending });
+    for (const first of [together, ...dryRuns.map((each) => [each])])
+      for (let round = first; round.length > 0;) round = this.#admitRound(round, record);
+  }
+
+  #admitRound(round: readonly Sequence[], record: PlanRecord): readonly Sequence[] {
+    this.slots.lookUpAll(round);
+    const hints = this.#planner.hints(round, this.#occupancy(record.at));
+    for (const [sequence, hint] of hints) sequence.takeHint(hint);
+    if (hints.size > 0) this.slots.lookUpAll(round);
+    return this.#decided(round, this.#planner.admit(round, this.#occupancy(record.at)), record);
+  }
+
+  /** Queues or rejects requests. @returns the ones to be decided again */
+  #decided(round: readonly Sequence[], admissions: readonly Admission[], record: PlanRecord): readonly Sequence[] {
+    const admitted = round.flatMap((sequence, i) => {
+      const admission = admissions[i];
+      if (admission?.kind === 'admit' && isOpen(sequence)) return [{ sequence, admission }];
+      // Its followers look for another leader.
+      sequence.isOver = true;
+      record.reject(sequence, admission?.kind === 'reject' ? admission : undefined);
+      return [];
+    });
+    const rejected = round.filter(({ isOver, isDryRun }) => isOver && !isDryRun);
+    this.#planner.observeRejections(rejected, this.#occupancy(record.at));
+    const sequences = admitted.map(({ sequence }) => sequence);
+    // A plan that counted on the prefix of a rejected request is made again. Each round has fewer requests.
+    if (sequences.some(({ leader }) => leader?.sequence.isOver === true && round.includes(leader.sequence)))
+      return sequences;
+    for (const { sequence, admission } of admitted) {
+      record.admit(sequence, admission);
+      if (!sequence.isDryRun) this.#enqueue(sequence, admission, record.at);
+    }
+    return [];
+  }
+
+  #enqueue(sequence: Sequence, admission: Exclude<Admission, Rejected>, now: number): void {
+    sequence.exit = admission.exitIndex;
+    sequence.serviceClass = admission.serviceClass;
+    sequence.expectedTokens = admission.expectedTokens;
+    sequence.promisedTokens = admission.serviceClass === 'guaranteed' ? admission.guaranteedTokens : null;
+    this.slots.enqueue(sequence);
+    this.#planner.observeArrival(sequence, now);
+  }
+
+  /** Ends every sequence that is cancelled, or whose grammar failed or is complete. */
+  #endDue(record: PlanRecord): void {
+    for (const sequence of this.#all()) {
+      const { ending, constraint } = sequence;
+      if (ending !== null) this.#endNow(record, sequence, ending);
+      else if (constraint?.failed != null) this.#endNow(record, sequence, 'error');
+      else if (constraint?.complete === true) this.#endNow(record, sequence, 'stop');
+    }
+  }
+
+  /** The order of the waiting. Requests that wait beyond the time for a sentence are rejected. */
+  #orderOf(record: PlanRecord): ServiceOrder {
+    const order = this.#planner.serviceOrder(this.#occupancy(record.at));
+    for (const sequence of order.hopeless) {
+      record.reject(sequence);
+      this.#end(sequence, { id: sequence.id, reason: 'deadline' }, record.at);
+    }
+    return order;
+  }
+
+  /** Ends answers that would pass their deadlines in a step. */
+  #endOverdue(record: PlanRecord, work: Work): void {
+    const isDue = this.#all().filter((each) => cutAt(each) < Infinity);
+    if (isDue.length === 0) return;
+    for (const sequence of isDue)
+      if (this.#planner.isOverdue(sequence, record.at, work)) this.#endNow(record, sequence, 'deadline');
+  }
+
+  #endNow(record: PlanRecord, sequence: Sequence, reason: EndReason): void {
+    const end = { id: sequence.id, reason };
+    record.ended.push(end);
+    this.#end(sequence, end, record.at);
+  }
+
+  /** Moves the frontiers behind the work of a step. */
+  #moveFrontiers(plan: StepPlan, { draft }: StepResult): void {
+    for (const { slot, exit, end } of plan.chunks) this.#reach(slot, exit, end);
+    for (const { slot, exit } of plan.rows)
+      this.#reach(slot, exit, this.table.at(slot).tokens.length + (draft?.drafted ?? 0));
+  }
+
+  #reach(index: number, exit: number, end: number): void {
+    const slot = this.table.at(index);
+    for (const unit of this.table.needed(exit)) if (slot.frontier(unit) < end) slot.reach(unit, end);
+  }
+
+  /** Appends a token to its sequence. */
+  #take({ id, token, isEnd, hasLanded = false, mayEnd }: TokenResult, at: number, ended: SequenceEnd[]): void {
+    const sequence = this.slots.find(id);
+    if (sequence === undefined) return;
+    sequence.emittedAt(at);
+    if (isEnd) {
+      ended.push({ id, reason: 'stop', hasLanded });
+      return;
+    }
+    sequence.append(token);
+    if (mayEnd !== null) sequence.sentence.read(mayEnd);
+    if (sequence.generated >= sequence.maxTokens) ended.push({ id, reason: 'length' });
+  }
+
+  /** Learns the time of a step. Plans count on plain steps, so the costs learn nothing of a draft. */
+  #learn(plan: StepPlan, result: StepResult, lone: Sequence | undefined): void {
+    const { cycleMs, draft, tokens } = result;
+    if (draft === null && plan.chunks.length + plan.rows.length > 0) this.#planner.observeStep(plan.work, result);
+    if (lone === undefined) return;
+    const isAlone = plan.chunks.length === 0;
+    if (draft === null) {
+      if (isAlone) this.#drafts.observe(lone, null, 1, cycleMs);
+      return;
+    }
+    const given = tokens.filter(({ isEnd }) => !isEnd).length;
+    if (plan.draft !== null)
+      this.#drafts.observe(lone, { plan: plan.draft, ...draft }, Math.max(1, given), isAlone ? cycleMs : null);
+  }
+
+  #end(sequence: Sequence | undefined, { reason, hasLanded }: SequenceEnd, at: number): void {
+    if (sequence === undefined) return;
+    this.slots.finish(sequence);
+    const isEarly = reason === 'deadline' || reason === 'cancelled' || reason === 'error';
+    this.#planner.observeEnd(sequence, at, hasLanded === true ? 'landed' : isEarly ? reason : 'ended');
+  }
+
+  #all(): Sequence[] {
+    return [...this.slots.running, ...this.slots.waiting];
+  }
+}
+
+/** Whether the grammar of a sequence is open, or no answer needs it. */
+function isOpen({ constraint, request, maxTokens, isDryRun }: Sequence): boolean {
+  return constraint !== null || (request.grammar ?? null) === null || maxTokens === 0 || isDryRun;
+}

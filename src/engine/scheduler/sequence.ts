@@ -1,0 +1,276 @@
+/**
+ * One sequence of a request: its tokens, its exit, its slot and its times. The scheduler owns it, and nothing else
+ * changes it.
+ *
+ * Must not know: the model, logits, text.
+ */
+import { at } from './cost/model.js';
+import { earlyEnd, hasBudget, hasNoEnd } from '../../protocol/early-end.js';
+import { hintedPrompt } from '../../protocol/request.js';
+import type {
+  Budget,
+  DraftCount,
+  DraftSource,
+  EndReason,
+  SequenceRequest,
+  ExitIndex,
+  ServiceClass,
+} from '../../protocol/index.js';
+import { type ConstraintState, isPending } from './constraint-state.js';
+import type { Slot } from './kv/slot.js';
+import { type ExitUnits, exitOfLayer, promptExitOf } from './kv/units.js';
+import type { LengthKind } from './output-length.js';
+import { SentenceState } from './sentence-length.js';
+
+/** Another sequence that will have processed the first `length` tokens before this one's turn. */
+export interface PrefixLeader {
+  readonly sequence: Sequence;
+  readonly length: number;
+}
+
+/** The terms of a request in a plan. A proposal may have other ones than the request itself. */
+export interface Terms {
+  readonly arrivedAt: number;
+  readonly budget: Budget | null;
+  readonly minExit: ExitIndex;
+  readonly serviceClass: ServiceClass;
+}
+
+const NOTHING: ArrayLike<number> = [];
+
+export class Sequence implements Terms {
+  readonly id: string;
+  readonly arrivedAt: number;
+  readonly budget: Budget | null;
+  readonly minExit: ExitIndex;
+  /** Deepest exit of the request. */
+  readonly deepest: ExitIndex;
+  /** Full depth behind the prompt exit, if a plan may choose it beside the exits up to `deepest`; else null. */
+  readonly promptExit: ExitIndex | null;
+  readonly tenant: string;
+  /** Answers that get about as long as its own. */
+  lengthKind: LengthKind;
+  readonly maxTokens: number;
+  /** The answer runs to maxTokens whatever it says: the client asked for no end token. */
+  readonly isExactLength: boolean;
+  /** Its budget lands it, and its text may end at the end of a sentence. */
+  readonly lands: boolean;
+  /** A bias of the client changes what its answer says. */
+  readonly isBiased: boolean;
+  /** Audited agreement of each exit for this request; absent: the model's. */
+  readonly quality: readonly number[] | undefined;
+  /** Its prompt is that of the hint that it takes. */
+  request: SequenceRequest;
+  promptLength: number;
+  /** Index of this hint; null without one. */
+  hint: number | null = null;
+  /** Prompt and answer. */
+  readonly tokens: number[];
+  readonly #exits: readonly ExitUnits[];
+  readonly #thoughtsExit: ExitIndex | null;
+  #wasThinking: boolean;
+
+  /** By its admission. */
+  serviceClass: ServiceClass = 'none';
+  /** Answer tokens that admission expects; fair shares charge them. */
+  expectedTokens: number;
+  /** Answer tokens that its promise covers; null without a promise. */
+  promisedTokens: number | null = null;
+  /** Null while the sequence waits. */
+  slot: Slot | null = null;
+  /** The slot that keeps its contents after its end, or null. */
+  stored: Slot | null = null;
+  /**
+   * While the sequence waits: a slot that held its first `length` tokens at its arrival. Valid as long as the slot
+   * holds the same `tokens`.
+   */
+  prefix: { readonly slot: Slot; readonly tokens: readonly number[]; readonly length: number } | null = null;
+  /** An earlier prompt that will process a common prefix before this sequence's turn, or null. */
+  leader: PrefixLeader | null = null;
+  /** The sequence has ended. */
+  isOver = false;
+  /** Exit of the next token. */
+  exit: ExitIndex;
+  /** Tokens of the answer in order, as runs of equal exit. */
+  readonly path: { readonly exit: ExitIndex; tokens: number }[] = [];
+  /** Set by a cancel; the next step ends the sequence. */
+  ending: EndReason | null = null;
+  /** Its present sentence. */
+  readonly sentence = new SentenceState();
+  startedAt: number | null = null;
+  firstTokenAt: number | null = null;
+  lastTokenAt: number | null = null;
+  cachedTokens = 0;
+  preemptions = 0;
+  /** Draft counts by source. */
+  readonly drafts: DraftCount[] = [];
+
+  /**
+   * @param exits those of the model
+   * @param constraint the grammar of the answer; null without one
+   * @throws RangeError for a layer that is not an exit
+   */
+  constructor(
+    request: SequenceRequest,
+    exits: readonly ExitUnits[],
+    readonly constraint: ConstraintState | null = null,
+  ) {
+    const { depth, grammar = null } = request;
+    this.request = request;
+    this.id = request.id;
+    this.arrivedAt = request.arrivedAt;
+    this.budget = depth.budget;
+    const { promptDepth = null } = depth;
+    const behind = promptDepth === null ? null : promptExitOf(exits);
+    const byPrompt = promptDepth === 'auto' ? null : behind;
+    this.minExit = byPrompt ?? exitOfLayer(exits, depth.minExit);
+    this.deepest = byPrompt ?? exitOfLayer(exits, depth.maxExit);
+    this.exit = this.deepest;
+    this.tenant = request.tenant ?? '';
+    this.lengthKind = request.lengthGroup.kind;
+    this.maxTokens = request.maxTokens;
+    this.expectedTokens = request.maxTokens;
+    this.isExactLength = hasNoEnd(request) && (grammar?.kind ?? 'free') === 'free';
+    this.lands = earlyEnd(request) === 'possible';
+    this.isBiased = request.sampling.logitBias.length > 0;
+    this.quality = depth.quality;
+    this.promptLength = request.prompt.length;
+    this.tokens = [...request.prompt];
+    this.#exits = exits;
+    const { exit = null, isOpen = false } = grammar?.thoughts ?? {};
+    // Thoughts keep the depth of their prompt.
+    this.#thoughtsExit = exit === null || byPrompt !== null ? null : exitOfLayer(exits, exit);
+    this.#wasThinking = isOpen;
+    const isFull = behind !== null && this.deepest === behind - 1;
+    this.promptExit = isFull && this.#thoughtsExit === null ? behind : null;
+  }
+
+  get generated(): number {
+    return this.tokens.length - this.promptLength;
+  }
+
+  get hasBudget(): boolean {
+    return hasBudget(this.budget);
+  }
+
+  get isDryRun(): boolean {
+    return this.request.isDryRun === true;
+  }
+
+  get isNet(): boolean {
+    return this.request.isNet === true;
+  }
+
+  /** Whether the next token belongs to thoughts. */
+  get isThinking(): boolean {
+    return this.constraint?.isThinking ?? this.#wasThinking;
+  }
+
+  /**
+   * Deepest exit of the next token. While it thinks, the rest of the answer is planned at the exits of the thoughts.
+   */
+  get maxExit(): ExitIndex {
+    const bound = this.isThinking ? this.#thoughtsExit : null;
+    return bound === null ? this.deepest : Math.min(this.deepest, bound);
+  }
+
+  /** Exit of the next token, within the bound of its thoughts. */
+  get boundedExit(): ExitIndex {
+    return this.exit === this.promptExit ? this.exit : Math.min(this.exit, this.maxExit);
+  }
+
+  /** Layers that its prompt runs by its exit; null: all; undefined for a model with one depth of prompts. */
+  get promptDepth(): number | null | undefined {
+    return this.request.depth.promptDepth === undefined ? undefined : (this.#exits[this.exit]?.promptDepth ?? null);
+  }
+
+  /** Positions that a unit has processed. For a waiting sequence: positions that a stored prefix will save. */
+  frontier(unit: number): number {
+    return this.frontiers[unit] ?? 0;
+  }
+
+  /** Positions by unit; a missing entry counts as none. */
+  get frontiers(): ArrayLike<number> {
+    if (this.slot !== null) return this.slot.frontiers;
+    if (this.prefix === null || this.prefix.slot.tokens !== this.prefix.tokens) return NOTHING;
+    const { slot, length } = this.prefix;
+    return slot.frontiers.map((positions) => Math.min(length, positions));
+  }
+
+  /** Positions that each unit will have processed by its turn, with the common prefix of its leader. */
+  get expectedFrontiers(): ArrayLike<number> {
+    const own = this.frontiers;
+    if (this.leader === null || this.leader.sequence.isOver) return own;
+    const { sequence: leader, length } = this.leader;
+    const needed = leader.#exits[leader.exit]?.needed ?? [];
+    const theirs = leader.frontiers;
+    const units = this.#exits.reduce((most, { needed: own }) => Math.max(most, ...own), 0) + 1;
+    return Array.from({ length: units }, (_, unit) => {
+      const ahead = needed.includes(unit) ? length : Math.min(length, theirs[unit] ?? 0);
+      return Math.max(own[unit] ?? 0, ahead);
+    });
+  }
+
+  /** Units that its exit needs. */
+  get needed(): readonly number[] {
+    return this.#exits[this.exit]?.needed ?? [];
+  }
+
+  /** Whether tokens are left to prefill, with or without a slot. */
+  get isPrompt(): boolean {
+    return this.slot === null || this.slot.length < this.tokens.length - 1;
+  }
+
+  /** Whether the next token can be decoded: the units that its exit needs lack only the last position. */
+  get isDecodable(): boolean {
+    return this.slot !== null && this.slot.least(this.needed) >= this.tokens.length - 1;
+  }
+
+  /** Whether only a pending grammar mask keeps the next token from being sampled. */
+  get awaitsMask(): boolean {
+    return this.constraint !== null && this.ending === null && isPending(this.constraint);
+  }
+
+  /** Whether it was promised its budget, which is not over. */
+  isPromisedAt(now: number): boolean {
+    const isOpen = now < this.arrivedAt + (this.budget?.totalMs ?? Infinity);
+    return this.serviceClass === 'guaranteed' && isOpen;
+  }
+
+  /** Takes the prompt of one of its hints. Its admission has to come later. */
+  takeHint(index: number): void {
+    const hint = at(this.request.hints ?? [], index);
+    const prompt = hintedPrompt(this.request.prompt, hint);
+    this.request = { ...this.request, prompt };
+    this.hint = index;
+    this.lengthKind = hint.tokens;
+    this.promptLength = prompt.length;
+    this.tokens.length = 0;
+    for (const token of prompt) this.tokens.push(token);
+  }
+
+  /** Notes the time of a token, or of the end token. */
+  emittedAt(at: number): void {
+    this.firstTokenAt ??= at;
+    this.lastTokenAt = at;
+  }
+
+  /** Appends a token of the answer, from its exit. */
+  append(token: number): void {
+    this.tokens.push(token);
+    const part = this.path.at(-1);
+    if (part?.exit === this.exit) part.tokens++;
+    else this.path.push({ exit: this.exit, tokens: 1 });
+    const { isThinking } = this;
+    // The answer behind the thoughts begins as deep as it may. The next plan decides its exit.
+    if (this.#wasThinking && !isThinking && this.#thoughtsExit !== null) this.exit = this.deepest;
+    this.#wasThinking = isThinking;
+  }
+
+  countDraft(source: DraftSource, drafted: number, accepted: number): void {
+    const index = this.drafts.findIndex((count) => count.source === source);
+    const before = this.drafts[index] ?? { drafted: 0, accepted: 0 };
+    const count = { source, drafted: before.drafted + drafted, accepted: before.accepted + accepted };
+    this.drafts.splice(index < 0 ? this.drafts.length : index, 1, count);
+  }
+}

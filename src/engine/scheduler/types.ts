@@ -1,0 +1,43 @@
+/**
+ * The scheduler's plain data.
+ *
+ * All times are milliseconds; instants ("...At", now) are on one monotonic clock of the caller's choice.
+ */
+import type { Admitted, ExitIndex, NetWork } from '../../protocol/index.js';
+
+/** When an answer ends early. Instants are of the engine's clock. */
+export interface LandingWindow {
+  /** Before, no end pressure changes the answer. */
+  readonly opensAt: number;
+  /** The last token is due. */
+  readonly endsAt: number;
+  /** Tokens from one sentence boundary to the next, at the quantile of sentence-length.ts. */
+  readonly sentenceTokens: number;
+}
+
+/** @see Budget.onMiss `reject` */
+export interface Rejected {
+  readonly kind: 'reject';
+  /** Least total budget that would be guaranteed at this moment; null: none found. */
+  readonly leastFeasibleMs: number | null;
+  /** Only for a dry run. */
+  readonly promised?: NetWork;
+  /** None was sought: the step had no planning time left. */
+  readonly isUnsought?: boolean;
+}
+
+/**
+ * An admitted request, with the answer tokens that its promise covers. Full depth behind a prompt exit has the layer of
+ * full depth, so the index names the exit.
+ */
+export type Admission = (Admitted & { readonly guaranteedTokens: number; readonly exitIndex: ExitIndex }) | Rejected;
+
+/** A part of one prompt that the next step prefills. */
+export interface PrefillChunk {
+  readonly id: string;
+  /** Counted from the stage of its exit that is furthest behind. */
+  readonly positions: number;
+}
+
+/** `ended`: by itself or at maxTokens; `landed`: early; `deadline`: cut there; `cancelled`: by the client; `error`. */
+export type AnswerEnd = 'ended' | 'landed' | 'deadline' | 'cancelled' | 'error';

@@ -1,0 +1,190 @@
+/** POST /v1/chat/completions: from a valid body to an answer, whole or as chunks. */
+import type { Budget } from '../../../../protocol/index.js';
+import { asksForm } from '../../../text/asked-form.js';
+import { nullable, Type } from '../../../../util/schema.js';
+import { invalid } from '../../errors.js';
+import type { CallPart } from '../../generation/call-reader.js';
+import type { ChoiceToken, Delta } from '../../generation/choice.js';
+import { chunkForm, type Collected } from '../../generation/chunks.js';
+import type { ApiContext, ApiRequest } from '../../context.js';
+import { ChatLogprob, chatLogprobs } from '../../generation/logprobs.js';
+import { encodePrediction, type Hinted, waitLimitOf } from '../../generation/prompt.js';
+import { budgetOf, hintModeOf, readRequest, type GenerationRequest } from '../../generation/read-request.js';
+import { answerGrammar } from '../../params/structured-outputs.js';
+import { answerThoughts, checkBounds, thoughtTokens } from '../../params/thoughts.js';
+import { hintsFor } from '../../params/hint.js';
+import { rejectUnsupported } from '../../params/unsupported.js';
+import { SortieReport } from '../../schemas/report.js';
+import { FinishReason, NullableString, Usage } from '../../schemas/shared.js';
+import type { GeneratingEndpoint } from '../endpoint.js';
+import { ChatBody, ToolCall } from './chat-body.js';
+import { chatPrompt, continuesLast, type PromptRules, textOf, withHint } from './chat-prompt.js';
+import { planTools } from './tool-grammar.js';
+
+/** @param copies of the log-probabilities in the answer */
+export async function readChat(
+  context: ApiContext,
+  request: ApiRequest<ChatBody>,
+  copies = 1,
+): Promise<GenerationRequest> {
+  const { body } = request;
+  rejectUnsupported(body, ChatBody.properties);
+  if ((body.top_logprobs ?? 0) > 0 && body.logprobs !== true) {
+    throw invalid('top_logprobs', 'is only allowed with logprobs: true');
+  }
+  const { tools, grammar: asked } = planTools(body, answerGrammar(body));
+  const tags = context.model.chat?.thoughts ?? null;
+  const tokens = tags === null ? null : thoughtTokens(tags, context.model.tokenizer);
+  checkBounds(body, tokens);
+  // A grammar holds from the first token, unless the engine can tell where thoughts end.
+  const mayThink = asked === null || tokens !== null;
+  const budget = budgetOf(context, request);
+  const waitLimit = waitLimitOf(request, budget);
+  const rules = { tools, waitLimit, mayThink };
+  const prompt = await chatPrompt(context, body, rules);
+  const last = body.messages.at(-1);
+  const continued = continuesLast(body) && last !== undefined ? textOf(last) : null;
+  const thoughts = tags !== null && mayThink ? answerThoughts(tags, prompt.text, continued) : null;
+  const isPlain = asked === null && tools.length === 0 && thoughts === null;
+  return readRequest(context, request, {
+    kind: kindOf(body),
+    budget,
+    prompts: [prompt],
+    hinted: await hintedPrompts(context, request, rules, budget, isPlain),
+    promptParam: 'messages',
+    maxTokens: body.max_completion_tokens ?? body.max_tokens ?? null,
+    defaultTokens: context.limits.maxTokensDefault,
+    logprobs: body.logprobs === true ? (body.top_logprobs ?? 0) : null,
+    copies,
+    echo: false,
+    grammar: asked,
+    thoughts,
+    tagTokens: tokens === null ? null : { ...tokens, most: body.thinking_token_budget ?? null },
+    prediction: body.prediction ? await encodePrediction(context, textOf(body.prediction), waitLimit) : null,
+  });
+}
+
+/** Whether the last message of the user asks for a form: lines of code and data end no sentence. */
+function kindOf({ messages }: ChatBody): 'chat' | 'form' {
+  const asked = messages.findLast(({ role }) => role === 'user');
+  return asked !== undefined && asksForm(textOf(asked)) ? 'form' : 'chat';
+}
+
+/** The prompt in the form of each hint that the chat may have. @param isPlain whether its answer is any text */
+async function hintedPrompts(
+  context: ApiContext,
+  request: ApiRequest<ChatBody>,
+  rules: PromptRules,
+  budget: Budget | null,
+  isPlain: boolean,
+): Promise<Hinted[]> {
+  const { body } = request;
+  const messages = body.messages.map((each) => ({ role: each.role, text: textOf(each) }));
+  const hasOwnLength = body.ignore_eos === true || (body.min_tokens ?? 0) > 0;
+  const isOwnAnswer = body.add_generation_prompt !== false && !hasOwnLength && !continuesLast(body);
+  const chat = { mode: hintModeOf(context, request), budget, n: body.n ?? 1, isPlain, isOwnAnswer, messages };
+  const hinted: Hinted[] = [];
+  for (const hint of hintsFor(context.model, chat)) {
+    const { ids } = await chatPrompt(context, withHint(body, hint.text), { ...rules, most: Infinity });
+    hinted.push({ hint, ids });
+  }
+  return hinted;
+}
+
+function callDelta({ index, id, name, arguments: text }: CallPart, first: boolean) {
+  const begins = id === undefined ? {} : { id, type: 'function' };
+  const named = name === undefined ? {} : { name };
+  const tool_calls = [{ index, ...begins, function: { ...named, arguments: text } }];
+  return first ? { content: null, tool_calls } : { tool_calls };
+}
+
+/** Joins the parts of each call. */
+function toolCalls(parts: readonly CallPart[]): ToolCall[] {
+  const calls: ToolCall[] = [];
+  for (const { index, id = '', name = '', arguments: text } of parts) {
+    const call = (calls[index] ??= { id, type: 'function', function: { name, arguments: '' } });
+    call.function.arguments += text;
+  }
+  return calls;
+}
+
+/** `reasoning_content` is the name of DeepSeek, llama.cpp and SGLang. */
+function message({ text, thoughts, calls: parts }: Collected) {
+  const calls = toolCalls(parts);
+  return {
+    role: 'assistant',
+    content: calls.length === 0 ? text : null,
+    refusal: null,
+    ...(thoughts !== '' && { reasoning_content: thoughts }),
+    ...(calls.length > 0 && { tool_calls: calls }),
+  };
+}
+
+/** The role comes with the first token and never earlier: an early chunk would falsify the client's TTFT. */
+function delta({ text, call, thoughts }: Delta, isFirst: boolean) {
+  const role = isFirst ? { role: 'assistant' } : {};
+  if (thoughts !== '') return { ...role, reasoning_content: thoughts };
+  return { ...role, ...(call === null ? { content: text } : callDelta(call, isFirst)) };
+}
+
+const ChatAnswer = Type.Object({
+  id: Type.String(),
+  object: Type.Literal('chat.completion'),
+  created: Type.Integer(),
+  model: Type.String(),
+  choices: Type.Array(
+    Type.Object({
+      index: Type.Integer(),
+      message: Type.Object({
+        role: Type.Literal('assistant'),
+        content: NullableString,
+        refusal: Type.Null(),
+        reasoning_content: Type.Optional(Type.String({ description: 'Thoughts in front of the answer.' })),
+        tool_calls: Type.Optional(Type.Array(ToolCall)),
+      }),
+      logprobs: nullable(Type.Object({ content: Type.Array(ChatLogprob), refusal: Type.Null() })),
+      finish_reason: Type.Union([...FinishReason.anyOf, Type.Literal('tool_calls')]),
+    }),
+  ),
+  usage: Usage,
+  sortie: SortieReport,
+});
+
+export const chatCompletions: GeneratingEndpoint<ChatBody> = {
+  path: '/v1/chat/completions',
+  operationId: 'createChatCompletion',
+  summary: 'Answer a chat at the depth that the budget allows',
+  tag: 'OpenAI',
+  operation: 'chat',
+  body: ChatBody,
+  answer: ChatAnswer,
+  events: '(chat.completion.chunk).',
+  // Of upstream models.
+  moreStatuses: [504],
+  userOf: ({ user }) => user,
+  read: (context, request) => readChat(context, request),
+  form(context, _request, answer, send) {
+    const scores = (tokens: readonly ChoiceToken[]) =>
+      answer.request.engine.logprobs === null
+        ? null
+        : { content: chatLogprobs(context.model.tokenizer, tokens), refusal: null };
+    return chunkForm(
+      answer,
+      {
+        idPrefix: 'chatcmpl-',
+        object: { chunk: 'chat.completion.chunk', whole: 'chat.completion' },
+        delta: (piece, isFirst) => ({
+          delta: delta(piece, isFirst),
+          logprobs: piece.call === null && piece.thoughts === '' ? scores(piece.tokens) : null,
+        }),
+        end: { delta: {}, logprobs: null },
+        whole: (choice) => ({
+          message: message(choice),
+          logprobs: choice.calls.length === 0 ? scores(choice.tokens) : null,
+        }),
+      },
+      send,
+    );
+  },
+  terminator: '[DONE]',
+};

@@ -1,0 +1,35 @@
+/** POST /detokenize, in vLLM's form. */
+import { type Static, Type } from '../../../util/schema.js';
+import { modelExit } from '../params/depth.js';
+import { checkIds } from '../params/value-limits.js';
+import { plainEndpoint } from './endpoint.js';
+
+export const DetokenizeBody = Type.Object(
+  {
+    model: Type.Optional(Type.String()),
+    tokens: Type.Array(Type.Integer({ minimum: 0 })),
+  },
+  { examples: [{ tokens: [100, 200, 300] }] },
+);
+type DetokenizeBody = Static<typeof DetokenizeBody>;
+
+const DetokenizeAnswer = Type.Object({ prompt: Type.String() });
+type DetokenizeAnswer = Static<typeof DetokenizeAnswer>;
+
+export const detokenize = plainEndpoint<DetokenizeBody>({
+  path: '/detokenize',
+  operationId: 'detokenize',
+  summary: 'Turn token ids into text',
+  tag: 'Tokens',
+  body: DetokenizeBody,
+  answer: DetokenizeAnswer,
+  meaning: 'Text.',
+  // Key limits do not apply, and it asks nothing of the engine.
+  statuses: [400, 401, 404, 405, 413, 415, 500],
+  /** @throws ApiError invalid_value for an id outside the vocabulary */
+  serve({ model }, { body }): DetokenizeAnswer {
+    modelExit(model, body.model);
+    checkIds('tokens', body.tokens, model.tokenizer.vocabulary);
+    return { prompt: model.tokenizer.decode(body.tokens, { special: true }) };
+  },
+});

@@ -1,0 +1,104 @@
+/** GET /props: exits with their quality, calibration and limits, with the client's bounds. */
+import type { QualityRow } from '../../quality/exit-quality.js';
+import type { ReadyMessage } from '../../../protocol/index.js';
+import { Type } from '../../../util/schema.js';
+import { type ApiContext, type Caller, learningKey, readyEngine } from '../context.js';
+import { promptDepths } from '../params/prompt-depth.js';
+import { samplingDefaults } from '../params/sampling.js';
+import type { PlainEndpoint } from './endpoint.js';
+import { exitsFor, loopsOf } from './models.js';
+
+/** Costs to a microsecond: further digits are noise of the measurement. */
+function roundedPoint<T extends { readonly ms: number }>(point: T): T {
+  return { ...point, ms: Math.round(point.ms * 1000) / 1000 };
+}
+
+/** The estimate by which the scheduler weighs an exit, and `min_quality` chooses one, with its sources. */
+function qualityOf(row: QualityRow | undefined): object | null {
+  if (row === undefined) return null;
+  const rounded = (value: number): number => Math.round(value * 1e4) / 1e4;
+  const { prior, answers, audited, estimate } = row;
+  return {
+    estimate: rounded(estimate),
+    prior: rounded(prior),
+    audited: audited === null ? null : rounded(audited),
+    audited_answers: rounded(answers),
+  };
+}
+
+/** Each exit with its quality. @param hasDry whether requests that state no DRY get the model's */
+function exitRows({ model, quality: known, gates }: ApiContext, caller: Caller, hasDry: boolean): object[] {
+  const rows = known.rows(learningKey(caller));
+  return model.exits.map(({ layer, quality, dry }, index) => ({
+    layer,
+    ...loopsOf(model, layer),
+    ...(model.loopLayers !== undefined && { gate: gates?.of(index) ?? null }),
+    kl: quality.kl ?? null,
+    agreement: quality.agreement ?? null,
+    quality: qualityOf(rows.find((row) => row.layer === layer)),
+    dry:
+      dry && hasDry
+        ? { dry_multiplier: dry.multiplier, dry_base: dry.base, dry_allowed_length: dry.allowedLength }
+        : null,
+  }));
+}
+
+function deviceCard({ index, name, driver, memoryBytes, freeBytes, units }: ReadyMessage['devices'][number]) {
+  return { index, name, driver, memory_bytes: memoryBytes, free_bytes: freeBytes, units };
+}
+
+export const props: PlainEndpoint = {
+  path: '/props',
+  operationId: 'getProps',
+  summary: 'Exits with their quality, calibration, limits',
+  tag: 'Sortie',
+  answer: Type.Object({}, { additionalProperties: true }),
+  meaning: 'Properties of this server.',
+  statuses: [401, 405, 503],
+  serve(context, { caller }) {
+    const ready = readyEngine(context);
+    const { model, limits } = context;
+    const allowed = exitsFor(context, caller);
+    const defaults = samplingDefaults(model.generation, limits.samplingDefaults);
+    const [shallowest = 0] = allowed;
+    const deepest = allowed.at(-1) ?? 0;
+    return {
+      model: model.name,
+      aliases: model.aliases ?? [],
+      licence: model.licence,
+      architecture: ready.architecture,
+      exits: exitRows(context, caller, defaults.dry),
+      sampling_defaults: {
+        source: limits.samplingDefaults,
+        temperature: defaults.temperature,
+        top_p: defaults.topP,
+        top_k: defaults.topK,
+        min_p: defaults.minP,
+        repetition_penalty: defaults.repetitionPenalty,
+      },
+      default_exit: Math.min(Math.max(limits.defaultExit ?? deepest, shallowest), deepest),
+      min_exit_layer: shallowest,
+      max_exit_layer: deepest,
+      ...(model.promptExit && { prompt_depths: promptDepths(model) }),
+      device: ready.device,
+      cards: ready.devices.map(deviceCard),
+      kernels: ready.kernels,
+      limits: {
+        max_model_len: ready.maxLength,
+        max_running: ready.slots,
+        kv_tokens: ready.kvTokens,
+        max_choices: limits.maxChoices,
+        max_tokens_default: limits.maxTokensDefault ?? defaults.maxTokens,
+      },
+      calibration: {
+        load_ms: Math.round(ready.loadMs),
+        calibrate_ms: Math.round(ready.calibrateMs),
+        cost: ready.cost.units.map(({ decode, prefill, ...unit }) => ({
+          ...unit,
+          decode: decode.map(roundedPoint),
+          prefill: prefill.map(roundedPoint),
+        })),
+      },
+    };
+  },
+};

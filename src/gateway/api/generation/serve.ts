@@ -1,0 +1,231 @@
+/**
+ * The parts of an endpoint that generates, and its two ways to answer: in one body, or as a stream of events.
+ *
+ * Must not know: the forms of any one endpoint, HTTP.
+ */
+import { setTimeout as delay } from 'node:timers/promises';
+import { monotonicMs } from '../../../util/clock.js';
+import { Answer } from './answer.js';
+import type { Piece } from './choice.js';
+import { type ApiError, ClientGone } from '../errors.js';
+import type { ApiContext, ApiRequest, Caller, EventStream } from '../context.js';
+import type { SortieReport } from '../schemas/report.js';
+import type { GenerationRequest } from './read-request.js';
+import { jsonPieces } from '../../../util/json-pieces.js';
+import type { Attributes } from '../../telemetry/trace.js';
+
+/** Writes one answer in the form of its endpoint, whole or as events. */
+export interface Form {
+  /** Takes the next piece of the answer. */
+  add(piece: Piece): void;
+  /** Ends the answer. @returns the body of a whole one, without the report */
+  end(): { readonly id: string };
+  /** The answer failed after the status line, which may be before the first event. */
+  failed(error: ApiError): void;
+}
+
+/** How an endpoint reads its body, and writes its answer. */
+export interface Answering<Body> {
+  /** The client's name of its user, for the log. */
+  userOf(body: Body): string | undefined;
+  /** @throws ApiError for a request that the endpoint rejects */
+  read(context: ApiContext, request: ApiRequest<Body>): Promise<GenerationRequest>;
+  /** @param send sends one event of a stream; absent: the answer goes out whole */
+  form(context: ApiContext, request: ApiRequest<Body>, answer: Answer, send?: EventStream['send']): Form;
+  /** The data of the last event of every stream; null for none. */
+  readonly terminator: string | null;
+}
+
+/** The JSON of a whole answer. */
+export interface WholeBody {
+  readonly first: string;
+  /** The rest of a long one, made while it is read. */
+  readonly rest: Iterable<string> | null;
+}
+
+/** The first pieces are written here, so that most faults of a form end the answer as a fault. */
+function writtenBody(body: object): WholeBody {
+  const pieces = jsonPieces(body);
+  const first = pieces.next();
+  const second = pieces.next();
+  const [begin = '', next] = [first, second].map(({ value }) => value ?? undefined);
+  return next === undefined ? { first: begin, rest: null } : { first: begin + next, rest: pieces };
+}
+
+/**
+ * Serves the answer in one body.
+ * @throws ApiError if the request is rejected or fails, ClientGone if the client disconnects: the answer is cancelled
+ */
+export async function serveWhole<Body>(
+  context: ApiContext,
+  request: ApiRequest<Body>,
+  endpoint: Answering<Body>,
+): Promise<{ readonly headers: Readonly<Record<string, string>>; readonly body: WholeBody }> {
+  const answer = await accepted(context, request, endpoint, false);
+  const form = endpoint.form(context, request, answer);
+  try {
+    for await (const piece of answer.pieces()) form.add(piece);
+    const body = form.end();
+    const written = writtenBody({ ...body, sortie: answer.report() });
+    recorded(request, answer, body.id);
+    return { headers: answer.headers(), body: written };
+  } catch (thrown) {
+    if (thrown instanceof ClientGone) throw thrown;
+    const error = failed(request, answer, thrown);
+    await paced(context, request, error);
+    request.signal.throwIfAborted();
+    throw error;
+  }
+}
+
+/**
+ * Streams an answer to its end. The status line goes out with the first token, so that a rejection is still a plain
+ * error.
+ * @param open takes the response over once the request is accepted; the status line has the answer's headers
+ * @throws ApiError like serveWhole, until the response is taken over
+ */
+export async function serveStream<Body>(
+  context: ApiContext,
+  request: ApiRequest<Body>,
+  endpoint: Answering<Body>,
+  open: (answer: Answer) => EventStream,
+): Promise<void> {
+  const answer = await accepted(context, request, endpoint, true);
+  const out = open(answer);
+  const form = endpoint.form(context, request, answer, (event, name) => {
+    out.send(event, name);
+  });
+  try {
+    for await (const piece of answer.pieces(out)) form.add(piece);
+    recorded(request, answer, form.end().id);
+  } catch (thrown) {
+    if (thrown instanceof ClientGone) return;
+    const error = failed(request, answer, thrown);
+    // A stream that has begun has status 200, so the status in the log line would hide the failure.
+    request.addLogFields(error.logged());
+    await paced(context, request, error);
+    if (out.reject(error)) return;
+    form.failed(error);
+  }
+  out.end(endpoint.terminator);
+}
+
+async function accepted<Body>(
+  context: ApiContext,
+  request: ApiRequest<Body>,
+  endpoint: Answering<Body>,
+  isStream: boolean,
+): Promise<Answer> {
+  const read = await endpoint.read(context, request);
+  request.trace?.describe(askedAttributes(read, isStream));
+  const giveScores = context.scores.take(request.caller.tenant, read.scores);
+  const answer = new Answer(context, read, request, reserved(request.caller, read, giveScores));
+  request.addCancelFields(() => tokenFields(answer));
+  return answer;
+}
+
+/** Takes the request's part of its client's allowance. @returns gives it back, with the scores */
+function reserved(caller: Caller, { quota }: GenerationRequest, giveScores: () => void): (used: number) => void {
+  try {
+    const release = caller.reserve(quota);
+    return (used) => {
+      giveScores();
+      release(used);
+    };
+  } catch (error) {
+    giveScores();
+    throw error;
+  }
+}
+
+/** Writes a finished answer to the log and the trace. @param id the client's */
+function recorded(request: ApiRequest<unknown>, answer: Answer, id: string): void {
+  request.addLogFields(logFields(answer, answer.report()));
+  request.trace?.describe(answeredAttributes(answer, id));
+}
+
+/** Holds a refusal, or the error of an empty answer, for the pace of its client, unless that disconnects. */
+async function paced(
+  { refusals }: ApiContext,
+  { caller, signal }: Pick<ApiRequest<unknown>, 'caller' | 'signal'>,
+  { extra }: ApiError,
+): Promise<void> {
+  if (!('outcome' in extra)) return;
+  const ms = refusals.holdMs(caller.tenant, monotonicMs());
+  if (ms > 0) await delay(ms, undefined, { signal }).catch(() => undefined);
+}
+
+function failed(request: ApiRequest<unknown>, answer: Answer, thrown: unknown): ApiError {
+  const error = answer.failed(thrown);
+  request.trace?.describe({ 'error.type': error.code });
+  return error;
+}
+
+/** The tokens so far. */
+function tokenFields(answer: Answer): Record<string, unknown> {
+  const { prompt_tokens, completion_tokens } = answer.usage();
+  const { modelName, engine } = answer.request;
+  // Without completion_tokens the line is not an answered request.
+  return { model: modelName, prompt_tokens, ...(engine.isDryRun === true ? { dry_run: true } : { completion_tokens }) };
+}
+
+function logFields(answer: Answer, report: SortieReport): Record<string, unknown> {
+  const { depth, isDryRun } = answer.request.engine;
+  const { budget } = depth;
+  if (isDryRun === true) return tokenFields(answer);
+  // `sortie simulate` reads the whole budget from the log; the client knows its own.
+  const stated = { slo_ttft_ms: budget?.ttftMs ?? null, slo_tpot_ms: budget?.tpotMs ?? null };
+  return { ...tokenFields(answer), sortie: { ...report, ...stated } };
+}
+
+/**
+ * Trace attributes of the request, named by OpenTelemetry's GenAI conventions where they exist. They hold no text of
+ * prompts and answers, and so no stop strings.
+ */
+function askedAttributes({ modelName, n, engine }: GenerationRequest, isStream: boolean): Attributes {
+  const { sequences, sampling, grammar, depth } = engine;
+  const { budget } = depth;
+  const { temperature, topP, topK, frequencyPenalty, presencePenalty } = sampling;
+  return {
+    'gen_ai.request.model': modelName,
+    'gen_ai.request.stream': isStream,
+    'gen_ai.output.type': grammar?.kind === 'json' ? 'json' : 'text',
+    'gen_ai.request.max_tokens': Math.max(...sequences.map(({ maxTokens }) => maxTokens)),
+    'gen_ai.request.temperature': temperature,
+    'gen_ai.request.top_p': topP,
+    'gen_ai.request.top_k': topK > 0 ? topK : undefined,
+    'gen_ai.request.frequency_penalty': frequencyPenalty === 0 ? undefined : frequencyPenalty,
+    'gen_ai.request.presence_penalty': presencePenalty === 0 ? undefined : presencePenalty,
+    'gen_ai.request.seed': sequences[0]?.seed ?? undefined,
+    'gen_ai.request.choice.count': n === 1 ? undefined : n,
+    'sortie.min_exit_layer': depth.minExit,
+    'sortie.max_exit_layer': depth.maxExit,
+    'sortie.budget_ms': budget?.totalMs ?? undefined,
+    'sortie.slo_ttft_ms': budget?.ttftMs ?? undefined,
+    'sortie.slo_tpot_ms': budget?.tpotMs ?? undefined,
+    'sortie.budget_on_miss': budget?.onMiss,
+  };
+}
+
+/**
+ * Trace attributes of the answer.
+ * @param id the id that the client gets
+ */
+function answeredAttributes(answer: Answer, id: string): Attributes {
+  const { prompt_tokens, completion_tokens, prompt_tokens_details } = answer.usage();
+  const { plan, landed, hint, outcome, met, ttft_ms } = answer.report();
+  return {
+    'gen_ai.response.id': id,
+    'gen_ai.response.finish_reasons': answer.choices.flatMap(({ finishReason }) => finishReason ?? []),
+    'gen_ai.usage.input_tokens': prompt_tokens,
+    'gen_ai.usage.output_tokens': completion_tokens,
+    'gen_ai.usage.cache_read.input_tokens': prompt_tokens_details.cached_tokens,
+    'gen_ai.response.time_to_first_chunk': ttft_ms === null ? undefined : ttft_ms / 1000,
+    'sortie.plan.exit_layer': plan.exit_layer,
+    'sortie.plan.reason': plan.reason ?? undefined,
+    'sortie.landed.at_token': landed?.at_token,
+    'sortie.hint.words': hint?.words,
+    'sortie.outcome': outcome ?? undefined,
+    'sortie.budget_met': met ?? undefined,
+  };
+}

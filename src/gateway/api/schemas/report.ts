@@ -1,0 +1,168 @@
+/** Sortie's own report on an answer: plan, depth, times, landing. The `sortie` field of every response has it. */
+import { type Static, Type, allOptional, words, nullable } from '../../../util/schema.js';
+import { OUTCOMES } from '../../../util/outcome.js';
+import { NullableNumber } from './shared.js';
+
+/** The sampling of an answer, in the names of the request fields. */
+export const SamplingReport = Type.Object(
+  {
+    temperature: Type.Number(),
+    top_p: Type.Number(),
+    top_k: Type.Integer(),
+    min_p: Type.Number(),
+    presence_penalty: Type.Number(),
+    frequency_penalty: Type.Number(),
+    repetition_penalty: Type.Number(),
+    dry_multiplier: Type.Optional(Type.Number()),
+    dry_base: Type.Optional(Type.Number()),
+    dry_allowed_length: Type.Optional(Type.Integer()),
+  },
+  {
+    description:
+      'The sampling of the answer, if sortie.show_sampling asks for it. Without dry_multiplier each token has the ' +
+      'rule of its exit (GET /props).',
+  },
+);
+export type SamplingReport = Static<typeof SamplingReport>;
+
+const Landed = Type.Object(
+  {
+    at_token: Type.Integer({ minimum: 0, description: 'Tokens of the answer at its end.' }),
+    pressure: Type.Number({ minimum: 0, description: 'Amount that the budget added to the logits of the end tokens.' }),
+    probability: Type.Number({
+      minimum: 0,
+      maximum: 1,
+      description: 'Probability that the model would have ended there without the budget, at temperature 1.',
+    }),
+    choices: Type.Array(Type.Integer({ minimum: 0 }), { description: 'Indices of all choices that landed.' }),
+  },
+  {
+    description:
+      'How the answer ended early, to keep its budget. finish_reason is "stop" from a probability of .1, else "length". Of several choices that landed, ' +
+      'the shortest one counts. Null for an answer that ended by itself, or was cut.',
+  },
+);
+
+const count = Type.Integer({ minimum: 0 });
+const share = nullable(Type.Number({ minimum: 0, maximum: 1 }));
+
+const Difference = Type.Object(
+  {
+    choice: Type.Integer({ minimum: 0, description: 'Index of the choice.' }),
+    position: Type.Integer({ minimum: 0, description: 'Index of the token in its choice.' }),
+    text_offset: Type.Integer({ minimum: 0, description: "Start of the token in its choice's text, in code points." }),
+    exit_layer: Type.Integer({ description: 'The exit that wrote the token.' }),
+    token: Type.String(),
+    full_depth: Type.String({ description: "Full depth's most likely token at this position." }),
+    rank: nullable(Type.Integer({ minimum: 1 }), {
+      description: 'Rank of the token at full depth. Null: lower than the engine looks.',
+    }),
+    logprob: Type.Number({ description: 'Log-probability of the token at full depth.' }),
+    full_depth_logprob: Type.Number(),
+  },
+  { description: 'A token that is not the most likely one at full depth.' },
+);
+
+export const AuditReport = Type.Object(
+  {
+    ...allOptional({
+      skipped: Type.String({
+        description:
+          'Why the answer, or one of its choices, has no audit. off: --audit. full_depth: no token is from an early ' +
+          'exit. schema: rules that audits do not repeat. cancelled. busy: no idle moment within 10 s. ' +
+          'queue, stale, memory: the server is short of them. time: the audit takes over 20 s. engine_lost: the engine restarts.',
+      }),
+      tokens: count,
+      agreeing: count,
+      agreement: share,
+      probability: share,
+      logprob_given_up: nullable(Type.Number({ minimum: 0 })),
+      exits: Type.Record(Type.String(), Type.Object({ tokens: count, agreeing: count })),
+      differences: Type.Array(Difference),
+    }),
+  },
+  {
+    description:
+      'The tokens of early exits under full depth, if sortie.audit asks for it. agreeing counts those that are the ' +
+      'most likely token there; probability and logprob_given_up (nats) are means. Penalties and the DRY rule apply.',
+  },
+);
+export type AuditReport = Static<typeof AuditReport>;
+
+/** Sortie's own report on an answer. */
+export const SortieReport = Type.Object({
+  plan: Type.Object({
+    service_class: words(['guaranteed', 'best_effort', 'none'], {
+      description:
+        'guaranteed: the plan holds capacity for the prompt and for the end of a sentence, and the target is to keep ' +
+        '995 of 1000 such budgets. best_effort: no exit has capacity at admission, or the budget was missed. none: ' +
+        'the request states no budget.',
+    }),
+    exit_layer: Type.Integer(),
+    reason: nullable(words(['deepest', 'budget', 'load', 'thoughts']), {
+      description:
+        'Why the first choice has its exit. deepest: the request allows no deeper one. budget: a deeper one is worth ' +
+        'less within the budget. load: a deeper one costs other requests more than it gives. thoughts: thoughts have a ' +
+        'shallower exit than the answer. Null without a plan.',
+    }),
+    prompt_depth: Type.Optional(
+      nullable(Type.Integer(), { description: 'Layers of the prompt as planned at admission; null: all.' }),
+    ),
+    landing: nullable(words(['possible', 'off', 'exact_length', 'grammar']), {
+      description:
+        'Whether the answer may end early to keep its total budget. off: budget_on_miss says otherwise, or there is ' +
+        'no total. exact_length: the request has no end token. grammar: its text can end only where the grammar ' +
+        'says. Null without a plan.',
+    }),
+    expected_tokens: Type.Integer({
+      description: 'Predicted median length of the answer, on which the plan is based.',
+    }),
+    expected_tokens_p90: Type.Integer({ description: 'Predicted length that 90% of such answers do not exceed.' }),
+    probability: nullable(Type.Number({ minimum: 0, maximum: 1 }), {
+      description: 'Probability that the plan meets the total budget. Null without a total budget.',
+    }),
+    predicted_ttft_ms: Type.Number(),
+    predicted_tpot_ms: Type.Number(),
+  }),
+  prompt_depth: Type.Optional(
+    nullable(Type.Integer(), {
+      description: 'Layers that tokens of the prompt ran; null: all. Only of a model that offers both.',
+    }),
+  ),
+  exit_layers: Type.Record(Type.String(), Type.Integer(), {
+    description: 'Tokens by the exit layer that emitted them.',
+  }),
+  predicted_ms: Type.Number(),
+  predicted_p10_ms: Type.Number({
+    description: '80% of the actual times lie between this value and predicted_p90_ms.',
+  }),
+  predicted_p90_ms: Type.Number(),
+  actual_ms: Type.Number(),
+  ttft_ms: NullableNumber,
+  tpot_ms: NullableNumber,
+  budget_ms: NullableNumber,
+  outcome: nullable(words(OUTCOMES), {
+    description:
+      'whole: the answer ended by itself, or at its max_tokens. landed: it ended for its budget, at ' +
+      'a whole sentence, item, row or closed fence. late: one of these, but over a part of its budget. cut: it ends in ' +
+      'mid-text. empty: it has no output. Of several choices the worst one counts. Null in a dry run.',
+  }),
+  outcomes: Type.Optional(
+    Type.Array(words(OUTCOMES), { description: 'The outcome of each choice, if there are several.' }),
+  ),
+  met: nullable(Type.Boolean(), {
+    description: 'Whether the outcome is whole or landed. Null without a budget, and in a dry run.',
+  }),
+  landed: nullable(Landed),
+  hint: nullable(Type.Object({ text: Type.String(), words: Type.Integer() }), {
+    description:
+      'The sentence behind the last message, which asks for a short answer, and the words of that answer. usage ' +
+      'counts its tokens. Null without one.',
+  }),
+  queue_ms: NullableNumber,
+  draft_tokens: Type.Integer({ description: 'Tokens drafted for the answer (speculative decoding).' }),
+  accepted_draft_tokens: Type.Integer({ description: 'Drafted tokens that the exit accepted.' }),
+  sampling: Type.Optional(SamplingReport),
+  audit: Type.Optional(AuditReport),
+});
+export type SortieReport = Static<typeof SortieReport>;

@@ -1,0 +1,151 @@
+/**
+ * Bounds request bodies that arrive, and checks and cleans them before validation.
+ * - `null` for an optional field equals a missing field (clients send `stop: null`).
+ * - Unknown fields go to the log (SDKs add fields), and misspelt ones to the client as well.
+ * - Compressed bodies and bodies in another charset are rejected; json.ts rejects very deep ones.
+ */
+import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
+import { ApiError } from '../../api/errors.js';
+import { quoted } from '../../../util/quoted.js';
+import { FairQuota } from '../../../util/fair-quota.js';
+import { mostSimilar } from '../../../util/similar.js';
+import { onClosed } from '../response-lifecycle.js';
+import { warn } from './headers.js';
+
+/** Most unknown fields in one log line: a client must not fill the log. */
+const MAX_LOGGED = 20;
+
+/** Every route has less than a tenth of this. Reading fields one by one must not delay other requests. */
+const MAX_FIELDS = 1000;
+
+/** The parts of a route's schema that this file reads. */
+interface Schema {
+  readonly properties?: Readonly<Record<string, Schema>>;
+  readonly required?: readonly string[];
+  readonly items?: Schema;
+  readonly anyOf?: readonly Schema[];
+}
+
+function isObject(value: unknown): value is Record<string, unknown> {
+  return typeof value === 'object' && value !== null && !Array.isArray(value);
+}
+
+/** Whether values of this schema may have optional fields. Lists of token ids need no walk. */
+function hasFields({ properties, items, anyOf }: Schema): boolean {
+  return properties !== undefined || (items !== undefined && hasFields(items)) || (anyOf?.some(hasFields) ?? false);
+}
+
+/** Removes the nulls of optional fields, as deep as the schema goes. Parts that the schema leaves open stay. */
+function withoutNulls(value: unknown, schema: Schema): unknown {
+  if (!hasFields(schema)) return value;
+  const { properties, required, items, anyOf } = schema;
+  if (anyOf !== undefined) return anyOf.reduce(withoutNulls, value);
+  if (Array.isArray(value)) return items === undefined ? value : value.map((item) => withoutNulls(item, items));
+  if (!isObject(value) || properties === undefined) return value;
+  return Object.fromEntries(
+    Object.entries(value)
+      .filter(([key, field]) => field !== null || required?.includes(key))
+      .map(([key, field]) => [key, withoutNulls(field, properties[key] ?? {})]),
+  );
+}
+
+/** @throws ApiError invalid_value */
+function rejectMany(body: object): void {
+  const { length } = Object.keys(body);
+  if (length <= MAX_FIELDS) return;
+  throw new ApiError('invalid_value', `The body must have at most ${MAX_FIELDS} fields, got ${length}.`);
+}
+
+/** A field that clients misspell has so many characters, and at most two of them are wrong. */
+const MISSPELT = { least: 5, most: 40, wrong: 2 } as const;
+
+/** The unknown fields that look like known ones, in words. SDKs add other fields on purpose. */
+function hintsOf(unknown: readonly string[], known: readonly string[]): string[] {
+  return unknown.flatMap((field) => {
+    if (field.length < MISSPELT.least || field.length > MISSPELT.most || !/^[\w.-]+$/.test(field)) return [];
+    const meant = mostSimilar(field, known, MISSPELT.wrong);
+    return meant === null ? [] : [`${field} is ignored; did you mean ${meant}?`];
+  });
+}
+
+/** Logs the fields that the route's schema does not have. A misspelt one is told to the client as well. */
+function tellUnknown(request: FastifyRequest, reply: FastifyReply, body: object, properties: object): void {
+  const unknown = Object.keys(body)
+    .filter((key) => !(key in properties))
+    .slice(0, MAX_LOGGED);
+  if (unknown.length === 0) return;
+  const hints = hintsOf(unknown, Object.keys(properties));
+  const fields = unknown.map((key) => key.slice(0, 64));
+  if (hints.length === 0) request.log.info({ fields }, 'unknown fields ignored');
+  else {
+    warn(reply, hints.join(' '));
+    request.log.warn({ fields }, `unknown fields ignored: ${hints.join(' ')}`);
+  }
+}
+
+const CHARSET = /;\s*charset\s*=\s*"?([^\s;"]+)/i;
+
+/** @throws ApiError unsupported_media_type for a charset other than UTF-8 and its subset ASCII */
+function rejectCharset(contentType: string | undefined): void {
+  const charset = CHARSET.exec(contentType ?? '')?.[1];
+  if (charset === undefined || /^(utf-?8|us-ascii)$/i.test(charset)) return;
+  const message = `The body must be sent in UTF-8, got the charset ${quoted(charset)}.`;
+  throw new ApiError('unsupported_media_type', message, 'content-type');
+}
+
+export function registerBody(app: FastifyInstance): void {
+  app.addHook('preParsing', (request, _reply, _payload, done) => {
+    const encoding = request.headers['content-encoding'];
+    if (encoding !== undefined && encoding.toLowerCase() !== 'identity') {
+      const message = `The body must be sent uncompressed, without content-encoding, got ${quoted(encoding)}.`;
+      throw new ApiError('unsupported_media_type', message, 'content-encoding');
+    }
+    rejectCharset(request.headers['content-type']);
+    done();
+  });
+  app.addHook('preValidation', (request, reply, done) => {
+    const schema = request.routeOptions.schema?.body as Schema | undefined;
+    if (schema !== undefined) {
+      if (isObject(request.body)) rejectMany(request.body);
+      request.body = withoutNulls(request.body, schema);
+      if (isObject(request.body)) tellUnknown(request, reply, request.body, schema.properties ?? {});
+    }
+    done();
+  });
+}
+
+/** Largest bodies that a tenant alone may have on their way. All tenants together have under twice as many. */
+const MOST_BODIES = 16;
+
+/**
+ * Bounds the sum of the request bodies that are arriving: their bytes stay in memory until the last one is there.
+ * Tenants share the sum.
+ * @param maxBody largest body, bytes; a body of an unknown length counts as one
+ */
+export function registerBodySum(app: FastifyInstance, maxBody: number): void {
+  const shares = new FairQuota(MOST_BODIES * maxBody);
+  /** Gives back the bytes of a request's body. */
+  const held = new WeakMap<FastifyRequest, () => void>();
+  app.addHook('preParsing', (request, reply, _payload, done) => {
+    const stated = Number(request.headers['content-length'] ?? maxBody);
+    const bytes = Math.min(maxBody, stated);
+    const { tenant } = request.caller;
+    if (bytes > shares.available(tenant)) {
+      const message = `Bodies of ${shares.held(tenant)} bytes are on their way; try again shortly.`;
+      throw new ApiError('overloaded', message, null, {}, 1000);
+    }
+    shares.acquire(tenant, bytes);
+    let isHeld = true;
+    const give = (): void => {
+      if (isHeld) shares.release(tenant, bytes);
+      isHeld = false;
+    };
+    held.set(request, give);
+    onClosed(reply, give);
+    done();
+  });
+  app.addHook('preValidation', (request, _reply, done) => {
+    held.get(request)?.();
+    done();
+  });
+}

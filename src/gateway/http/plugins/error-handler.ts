@@ -1,0 +1,186 @@
+/**
+ * Every failure of a request in the form of the route's dialect: validation, framework, routes. Bytes that are not a
+ * request get Fastify's own answers.
+ */
+import type { FastifyError, FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
+import type { allowHeader, challengeHeader, HeadersOf, retryHeaders } from '../../api/schemas/headers.js';
+import { ApiError, ClientGone, toApiError, type ErrorCode } from '../../api/errors.js';
+import { dialectOf } from '../api-dialect.js';
+import { commonHeaders } from './headers.js';
+import { quoted } from '../../../util/quoted.js';
+
+interface Rule {
+  readonly const?: unknown;
+  readonly 'x-rule'?: string;
+}
+
+interface RouteError {
+  readonly error: ApiError;
+  readonly headers: Partial<HeadersOf<typeof allowHeader>>;
+}
+
+type ValidationError = NonNullable<FastifyError['validation']>[number] & {
+  readonly data?: unknown;
+  readonly parentSchema?: Rule & { readonly properties?: Readonly<Record<string, Rule>> };
+};
+
+/** "/messages/0/content" -> "messages[0].content". */
+function parameter(path: string): string {
+  return path
+    .split('/')
+    .slice(1)
+    .map((part) => (/^\d+$/.test(part) ? `[${part}]` : `.${part}`))
+    .join('')
+    .replace(/^\./, '');
+}
+
+/** The name of a field of the object at that path. */
+function fieldOf(path: string, name: unknown): string {
+  return [parameter(path), String(name)].filter(Boolean).join('.');
+}
+
+function validationError(errors: readonly ValidationError[]): ApiError {
+  // The error of a failed union comes after the errors of its members.
+  const error = errors.findLast(({ keyword }) => keyword === 'anyOf') ?? errors[0];
+  if (error === undefined) return new ApiError('invalid_value', 'The request body is not valid.');
+  if (error.keyword === 'required') {
+    const kind = otherKind(error);
+    if (kind !== null) return kind;
+    const missing = fieldOf(error.instancePath, error.params.missingProperty);
+    return new ApiError('invalid_value', `${missing} is required.`, missing);
+  }
+  const param = parameter(error.instancePath);
+  if (error.keyword === 'additionalProperties') {
+    // The client made up this name, which may be as long as the body.
+    const unknown = fieldOf(error.instancePath, String(error.params.additionalProperty).slice(0, 40));
+    const known = Object.keys(error.parentSchema?.properties ?? {}).join(', ');
+    return new ApiError(
+      'unsupported_parameter',
+      `${unknown} is not a parameter: ${param || 'the body'} takes ${known}.`,
+      unknown,
+    );
+  }
+  return brokenRule(param, error.parentSchema, error.data, error.message);
+}
+
+function brokenRule(param: string, rule: Rule | undefined, data: unknown, otherwise = 'must be valid'): ApiError {
+  const must = rule?.['x-rule'] === undefined ? otherwise : `must be ${rule['x-rule']}`;
+  return new ApiError('invalid_value', `${param || 'The body'} ${must}, got ${quoted(data)}.`, param || null);
+}
+
+/** The error on the field that states the kind of an object, if its value is wrong; a missing field only follows. */
+function otherKind({ instancePath, data, parentSchema }: ValidationError): ApiError | null {
+  for (const [name, rule] of Object.entries(parentSchema?.properties ?? {})) {
+    const value = (data as Readonly<Record<string, unknown>>)[name];
+    if (rule.const !== undefined && value !== undefined && value !== rule.const)
+      return brokenRule(fieldOf(instancePath, name), rule, value, `must be ${JSON.stringify(rule.const)}`);
+  }
+  return null;
+}
+
+/** Fastify's error codes with a status of their own in the table. */
+const FRAMEWORK: Readonly<Record<string, readonly [ErrorCode, string]>> = {
+  FST_ERR_CTP_BODY_TOO_LARGE: ['body_too_large', 'The request body is larger than this server accepts.'],
+  FST_ERR_CTP_INVALID_MEDIA_TYPE: [
+    'unsupported_media_type',
+    'The body must be JSON with content-type application/json.',
+  ],
+  FST_ERR_CTP_EMPTY_JSON_BODY: ['invalid_json', 'The body is empty; it must be a JSON object.'],
+  FST_ERR_CTP_INVALID_CONTENT_LENGTH: ['bad_request', 'The body is not as long as content-length says.'],
+  FST_ERR_BAD_URL: ['bad_request', 'The path is not a valid URL path.'],
+};
+
+export function asApiError(error: unknown): ApiError {
+  if (!(error instanceof Error) || error instanceof ApiError) return toApiError(error);
+  const { code, validation, statusCode } = error as Partial<FastifyError>;
+  if (validation !== undefined) return validationError(validation);
+  const known = FRAMEWORK[code ?? ''];
+  if (known !== undefined) return new ApiError(...known);
+  if (statusCode !== undefined && statusCode >= 400 && statusCode < 500) {
+    return new ApiError('bad_request', 'The request is malformed.');
+  }
+  return toApiError(error);
+}
+
+/** Retry-After in whole seconds, and the header in milliseconds that OpenAI's SDKs prefer. */
+function waitHeaders(ms: number): HeadersOf<typeof retryHeaders> {
+  return { 'retry-after': String(Math.ceil(ms / 1000)), 'retry-after-ms': String(Math.ceil(ms)) };
+}
+
+/** Headers that go with an error. */
+export function errorHeaders(error: ApiError): Partial<HeadersOf<typeof retryHeaders & typeof challengeHeader>> {
+  return {
+    ...(error.retryAfterMs === null ? {} : waitHeaders(error.retryAfterMs)),
+    ...(error.status === 401 ? { 'www-authenticate': 'Bearer' } : {}),
+  };
+}
+
+/** Fastify's error handler. It also serves errors before routing. */
+export function sendError(error: unknown, request: FastifyRequest, reply: FastifyReply): void {
+  const answer = asApiError(error);
+  if (answer.status === 500) request.log.error({ err: error }, 'request failed');
+  Object.assign(request.logFields, answer.logged());
+  // No hook has run before routing, so the common headers are set here as well.
+  void reply
+    .code(answer.status)
+    .headers({ ...commonHeaders(request), ...errorHeaders(answer) })
+    .send(dialectOf(request).errorBody(answer, request.id));
+}
+
+/** The paths of a route: `:name` is a part, and a `*` at the end any parts. CORS has all paths, `*`: no route. */
+function pathsOf(url: string): RegExp {
+  const literal = url.replace(/[.*+?^${}()|[\]\\]/g, '\\$&');
+  return new RegExp(`^${literal.replace(/:\w+/g, '[^/]+').replace(/\/\\\*$/, '/.+')}$`);
+}
+
+/** Installs the handlers, and tells 405 from 404 by the routes that it sees. */
+export function registerErrors(app: FastifyInstance): void {
+  const routes: { readonly pattern: RegExp; readonly methods: readonly string[] }[] = [];
+  // Node.js 20.19.2 parses QUERY, but its list of method names lacks it.
+  app.server.prependListener('request', (request) => {
+    request.method ??= 'QUERY';
+  });
+  app.addHook('onRoute', ({ url, method }) => {
+    routes.push({ pattern: pathsOf(url), methods: [method].flat() });
+  });
+  const routeError = (method: string, url: string): RouteError => {
+    const path = url.split('?')[0] ?? '';
+    const matching = routes.filter(({ pattern }) => pattern.test(path));
+    const allowed = [...new Set(matching.flatMap(({ methods }) => methods))];
+    const name = method.slice(0, 40);
+    // A route that takes the method has no such file.
+    if (allowed.length === 0 || allowed.includes(method)) {
+      return { error: new ApiError('route_not_found', `There is no ${name} ${quoted(path)} here.`), headers: {} };
+    }
+    const message = `${name} is not allowed here; use ${allowed.join(' or ')}.`;
+    return { error: new ApiError('method_not_allowed', message), headers: { allow: allowed.join(', ') } };
+  };
+  const noRoute = (request: FastifyRequest, reply: FastifyReply): ApiError => {
+    const { error, headers } = routeError(request.method, request.url);
+    void reply.headers(headers);
+    return error;
+  };
+  app.setErrorHandler((error, request, reply) => {
+    if (error instanceof ClientGone) {
+      reply.hijack();
+      return;
+    }
+    const { code } = error as Partial<FastifyError | ApiError>;
+    // Fastify closes the connection after a body that it did not accept. Closing with unread bytes resets it, and the
+    // client may lose the response. On an open connection, Node.js reads the remaining bytes.
+    const isOfBody = code === 'invalid_json' || code?.startsWith('FST_ERR_CTP_') === true;
+    if (isOfBody) reply.removeHeader('connection');
+    // Fastify asks QUERY for a content type before it looks for a route; no route here takes QUERY.
+    const early = code === 'FST_ERR_ROUTE_MISSING_CONTENT_TYPE';
+    sendError(early ? noRoute(request, reply) : error, request, reply);
+  });
+  // For a route that finds no file, such as those of /docs.
+  app.setNotFoundHandler((request, reply) => {
+    sendError(noRoute(request, reply), request, reply);
+  });
+  // Fastify's own handler comes after the body: an upload to a path that is not here would be told to be JSON.
+  app.addHook('preParsing', (request, reply, _payload, done) => {
+    if (request.is404) throw noRoute(request, reply);
+    done();
+  });
+}

@@ -1,0 +1,151 @@
+/** Responses and headers in openapi.json. These schemas describe only: src/api checks the header values. */
+import type { ErrorStatus } from '../../api/endpoints/endpoint.js';
+import { type TSchema, Type } from '../../../util/schema.js';
+import {
+  allowHeader,
+  ASKED,
+  challengeHeader,
+  loadHeader,
+  netHeaders,
+  planHeaders,
+  requestIdHeader,
+  requestLimitHeaders,
+  retryHeaders,
+  tokenLimitHeaders,
+  warningHeader,
+} from '../../api/schemas/headers.js';
+
+/**
+ * The example is a part of the description: Swagger's page would fill it in, and several of them contradict each other.
+ */
+const text = (name: string, description: string, example: string) => ({
+  [name.toLowerCase()]: Type.Optional(Type.String({ description: `${description} Such as ${example}.` })),
+});
+
+export const budgetHeaders = Type.Object({
+  ...text(ASKED.budget, 'Total latency budget in ms, from the arrival of the request to the last byte.', '300'),
+  ...text(ASKED.ttft, 'TTFT budget in ms. Also x-llm-d-slo-ttft-ms and x-dynamo-slo-ttft-ms.', '100'),
+  ...text(ASKED.tpot, 'TPOT budget in ms, the mean over the tokens after the first. Also x-llm-d-slo-tpot-ms.', '10'),
+  ...text(ASKED.onMiss, 'End of a late answer: land (default with a total), continue, truncate or reject.', 'continue'),
+  ...text(ASKED.budgetHint, 'Asks for a short answer where the budget holds no whole one: off or auto.', 'auto'),
+  ...text(ASKED.exit, 'Pins the exit layer, which must be an exit of the model.', '15'),
+  ...text(ASKED.minExit, 'Shallowest exit layer of the answer.', '10'),
+  ...text(ASKED.maxExit, 'Deepest exit layer of the answer.', '30'),
+  ...text(
+    ASKED.promptDepth,
+    'Layers that tokens of the prompt run: full, those up to the prompt exit, or auto.',
+    'full',
+  ),
+  ...text(ASKED.minQuality, 'Least estimated quality of the exits of the answer, 0 to 1.', '0.7'),
+  ...text(ASKED.audit, '1 compares the answer with full depth after its last token.', '1'),
+  ...text(ASKED.net, 'Net of an upstream model with a total budget: answer (the default), land or off.', 'land'),
+  ...text('X-Request-Id', 'Returned in the response and written to the log.', 'my-request-1'),
+});
+
+const ERROR_STATUSES = {
+  400: 'A parameter or header is invalid; `param` names it.',
+  401: 'The API key is missing or wrong.',
+  404: 'The model is unknown.',
+  405: 'The route does not support the method.',
+  413: 'The body is too large.',
+  415: 'The body is not JSON.',
+  429: 'The queue is full, or the request exceeds a limit of its API key (x-ratelimit-*); see Retry-After.',
+  500: 'The server failed.',
+  502: 'A part of the server was lost under the request and restarts, or an upstream failed; see Retry-After.',
+  503: 'The server loads or drains, or the budget is infeasible; see Retry-After.',
+  504: 'An upstream model has no whole sentence within the budget.',
+} as const satisfies Record<ErrorStatus, string>;
+
+type Status = 200 | ErrorStatus;
+
+type HeaderSchemas = Readonly<Record<string, TSchema>>;
+
+const STATUS_HEADERS: Partial<Record<Status, HeaderSchemas>> = {
+  401: challengeHeader,
+  405: allowHeader,
+  429: retryHeaders,
+  502: retryHeaders,
+  503: retryHeaders,
+};
+
+const limitHeaders = { ...requestLimitHeaders, ...tokenLimitHeaders };
+
+/**
+ * Headers of routes that generate. The request limits are known with the key, the token limits once the tokens are
+ * counted.
+ */
+const GENERATION_HEADERS: Partial<Record<Status, HeaderSchemas>> = {
+  200: { ...planHeaders, ...limitHeaders, ...warningHeader },
+  400: limitHeaders,
+  404: requestLimitHeaders,
+  413: requestLimitHeaders,
+  415: requestLimitHeaders,
+  429: limitHeaders,
+  500: limitHeaders,
+  502: limitHeaders,
+  503: limitHeaders,
+  504: { ...limitHeaders, ...netHeaders },
+};
+
+/** The names of the error schemas in the document's components: OpenAI's form, and Anthropic's. */
+export const ERROR_SCHEMA_ID = 'Error';
+export const MESSAGES_ERROR_ID = 'MessagesError';
+
+/** One event of a stream: `data` is JSON, or `[DONE]` in the last event of chats and completions. */
+const EVENT = { type: 'object', properties: { data: { type: 'string' } } };
+
+const json = (schema: object) => ({ 'application/json': { schema } });
+
+interface AnswerOptions {
+  readonly generates?: boolean;
+  readonly moreStatuses?: readonly ErrorStatus[];
+  readonly isShared?: boolean;
+  readonly errorSchema?: string;
+  readonly more?: HeaderSchemas;
+}
+
+/**
+ * @param statuses errors that the endpoint may return
+ * @param options.generates the answer may be a stream of server-sent events, and has a plan and rate limits
+ * @param options.moreStatuses errors beside those of all endpoints that generate
+ * @param options.isShared the request counts against its key, and generates nothing
+ * @param options.errorSchema the name of the errors' schema
+ * @param options.more further headers of the dialect
+ */
+export function answers(
+  answer: TSchema,
+  description: string,
+  statuses: readonly ErrorStatus[] = [400, 401, 404, 405, 413, 415, 429, 500, 503],
+  {
+    generates = false,
+    isShared = false,
+    moreStatuses = [],
+    errorSchema = ERROR_SCHEMA_ID,
+    more = {},
+  }: AnswerOptions = {},
+) {
+  const errors = generates ? [...statuses, 502 as const, ...moreStatuses].sort() : statuses;
+  const error = json({ $ref: `${errorSchema}#` });
+  const headers = (status: Status): HeaderSchemas => ({
+    ...requestIdHeader,
+    ...loadHeader,
+    // No route, and so no dialect, takes the method of a 405.
+    ...(status === 405 ? {} : more),
+    ...STATUS_HEADERS[status],
+    ...(generates ? GENERATION_HEADERS[status] : {}),
+    ...(isShared && status in GENERATION_HEADERS && status !== 502 ? requestLimitHeaders : {}),
+  });
+  return {
+    200: {
+      description,
+      headers: headers(200),
+      content: { ...json(answer), ...(generates ? { 'text/event-stream': { schema: EVENT } } : {}) },
+    },
+    ...Object.fromEntries(
+      errors.map((status) => [
+        status,
+        { description: ERROR_STATUSES[status], headers: headers(status), content: error },
+      ]),
+    ),
+  };
+}

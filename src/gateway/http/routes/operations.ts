@@ -1,0 +1,100 @@
+/** Liveness, readiness, metrics and version, for clusters and operators. None requires a key. */
+import type { FastifyInstance } from 'fastify';
+import { type Static, Type, nullable } from '../../../util/schema.js';
+import { loadHeader, requestIdHeader } from '../../api/schemas/headers.js';
+import { ApiError } from '../../api/errors.js';
+import type { GatewayContext, HttpContext } from '../context.js';
+import { answers } from './describe.js';
+
+const Status = Type.Object({ status: Type.String() });
+const Version = Type.Object({ version: Type.String() });
+
+const tags = ['Operations'];
+
+export function registerHealth(
+  app: FastifyInstance,
+  context: GatewayContext & Partial<Pick<HttpContext, 'waitMs'>>,
+): void {
+  const live = () => ({ status: 'ok' });
+  const ready = () => {
+    if (context.draining) throw new ApiError('draining', 'The server is shutting down.');
+    const { api } = context;
+    if (api === undefined) return { status: 'ready' };
+    if (api.engine.ready === null) throw new ApiError('loading', 'The model is loading.');
+    const { readyWait } = context.options;
+    const waitMs = Math.max(context.waitMs?.() ?? 0, api.engine.unreadMs);
+    if (waitMs > readyWait * 1000) {
+      const rule = `more than --ready-wait, ${readyWait} s`;
+      throw new ApiError('overloaded', `A new request would wait ${Math.round(waitMs / 1000)} s: ${rule}.`);
+    }
+    return { status: 'ready' };
+  };
+  const liveAnswers = answers(Status, 'The server process lives. This says nothing about the engine.', []);
+  const readyAnswers = answers(Status, 'The model is loaded, and the server accepts requests.', [503]);
+  const get = (path: string, operationId: string, summary: string, response: object, handler: () => object) =>
+    app.get(path, { schema: { operationId, summary, tags, response } }, handler);
+  get('/health', 'health', 'Tell that the process lives', liveAnswers, live);
+  get('/v2/health/live', 'healthLiveV2', 'The same as /health', liveAnswers, live);
+  get('/health/ready', 'healthReady', 'Tell that the model answers', readyAnswers, ready);
+  get('/v2/health/ready', 'healthReadyV2', 'The same as /health/ready', readyAnswers, ready);
+  const versionAnswer = answers(Version, 'Version.', []);
+  get('/version', 'version', 'Version of the server', versionAnswer, () => ({ version: context.version }));
+}
+
+const Load = Type.Object({
+  server_load: Type.Integer({ minimum: 0, description: 'Answers in progress, waiting ones included.' }),
+  expected_tokens: nullable(Type.Number({ minimum: 0 }), {
+    description: 'Mean expected length of these answers, in tokens. Null without a planned one.',
+  }),
+  expected_tokens_left: Type.Number({
+    minimum: 0,
+    description: 'Expected tokens that are still to be generated, all answers together.',
+  }),
+  wait_ms: nullable(Type.Number({ minimum: 0 }), {
+    description: 'Predicted wait of a new request, as X-Sortie-Load. Null without --load-header on.',
+  }),
+  headroom: nullable(Type.Number({ minimum: 0, maximum: 1 }), {
+    description: "Share of the engine's time that is free at the shallowest exit. Null without --load-header on.",
+  }),
+});
+
+/** The load that a router in front of servers asks for. */
+export function registerLoad(app: FastifyInstance, { api: { metrics }, predictedWaitMs, load }: HttpContext): void {
+  const round = (value: number): number => Math.round(value * 10) / 10;
+  const response = answers(Load, 'The answers that this server holds, and how long they are expected to get.', []);
+  app.get(
+    '/load',
+    { schema: { operationId: 'load', summary: 'Answers in progress, and the wait of a new one', tags, response } },
+    (): Static<typeof Load> => {
+      const { mean, left } = metrics.held;
+      const waitMs = predictedWaitMs();
+      const headroom = load()?.headroom;
+      return {
+        server_load: metrics.live,
+        expected_tokens: mean === null ? null : round(mean),
+        expected_tokens_left: round(left),
+        wait_ms: waitMs === null ? null : Math.round(waitMs),
+        headroom: headroom === undefined ? null : Math.round(headroom * 1000) / 1000,
+      };
+    },
+  );
+}
+
+export function registerMetrics(app: FastifyInstance, context: GatewayContext): void {
+  app.get(
+    '/metrics',
+    {
+      schema: {
+        operationId: 'metrics',
+        summary: 'Series of Prometheus',
+        tags,
+        produces: ['text/plain'],
+        response: { 200: { ...Type.String(), headers: { ...requestIdHeader, ...loadHeader } } },
+      },
+    },
+    async (_request, reply) => {
+      void reply.type(context.series.registry.contentType);
+      return context.series.registry.metrics();
+    },
+  );
+}

@@ -1,0 +1,299 @@
+/**
+ * Metrics of sequences, from the engine's step messages.
+ *
+ * Must not know: HTTP, text. It runs after the gateway has sent the answers.
+ */
+import type { Engine } from '../engine-client/engine.js';
+import type {
+  Budget,
+  EndedEvent,
+  Landed,
+  PlannedEvent,
+  ReadyMessage,
+  RejectedEvent,
+  StepMessage,
+  TokenEvent,
+} from '../../protocol/index.js';
+import { isKept, type Outcome, outcomeOf } from '../../util/outcome.js';
+import { missedParts } from '../../util/within-budget.js';
+import { countTokens, EngineMetrics } from './engine-metrics.js';
+import { FINISHED_REASON, initialize } from './labels.js';
+import { actualTimes, budgetClass, type HeldTokens, heldTokens, type SequenceFacts } from './sequences.js';
+import type { Series } from './series.js';
+
+interface Live extends SequenceFacts {
+  plan: PlannedEvent | null;
+  /** The end that the client saw, if it came before the engine's own end event. */
+  cut: EndedEvent | null;
+  /** As the gateway judged the answer by its text; null: by its end. */
+  outcome: Outcome | null;
+  firstAt: number | null;
+  lastAt: number | null;
+  lastExit: number | null;
+  tokens: number;
+}
+
+export class RequestMetrics {
+  readonly #live = new Map<string, Live>();
+  readonly #series: Series;
+  readonly #engine: EngineMetrics;
+
+  constructor(series: Series) {
+    this.#series = series;
+    this.#engine = new EngineMetrics(series);
+    initialize(series);
+  }
+
+  /** Counts the events of this engine. */
+  observe(engine: Engine): void {
+    engine.on('step', this.step.bind(this));
+    engine.on('audit', ({ audits }) => {
+      for (const event of audits) this.#engine.audited(event);
+    });
+    engine.on('ready', this.ready.bind(this));
+    engine.on('cut', this.cut.bind(this));
+    engine.on('down', this.down.bind(this));
+  }
+
+  /** Registers a sequence before the engine gets it. */
+  begin(id: string, facts: SequenceFacts): void {
+    this.#live.set(id, { ...facts, ...NEW });
+  }
+
+  /** The gateway cut the sequence at its deadline. The client has this end, whatever the engine reports later. */
+  cut(end: EndedEvent): void {
+    const live = this.#live.get(end.id);
+    if (live !== undefined) live.cut = end;
+  }
+
+  /** The outcome of the sequence, as its client saw it. */
+  judged(id: string, outcome: Outcome): void {
+    const live = this.#live.get(id);
+    if (live !== undefined) live.outcome = outcome;
+  }
+
+  /** The gateway failed to write the answer. Later engine events of the sequence count as work and not as an answer. */
+  broken(id: string): void {
+    const live = this.#live.get(id);
+    if (live === undefined) return;
+    this.#live.delete(id);
+    this.#failed('internal');
+    this.#outcome(live, brokenOutcome(live));
+  }
+
+  /** Counts sequences that were rejected because the engine has no room: they are never registered. */
+  full(sequences: number, budget: Budget | null): void {
+    this.#series.failed.inc({ reason: 'queue_full' }, sequences);
+    if (budget !== null) this.#series.budgets.inc({ budget_class: budgetClass(budget), outcome: 'refused' }, sequences);
+  }
+
+  /**
+   * Counts a request at its end.
+   * @param n answers per prompt
+   * @param tokens tokens of each answer, prompt by prompt
+   */
+  requested(n: number, tokens: readonly number[]): void {
+    for (let first = 0; first < tokens.length; first += n) {
+      this.#series.requestN.observe(n);
+      this.#series.requestMaxGenerated.observe(Math.max(...tokens.slice(first, first + n)));
+    }
+  }
+
+  /** Registered sequences that have not ended. */
+  get live(): number {
+    return this.#live.size;
+  }
+
+  /** Arrival of the oldest registered sequence that has not ended; null without one. */
+  get oldestArrival(): number | null {
+    for (const { arrivedAt } of this.#live.values()) return arrivedAt;
+    return null;
+  }
+
+  /** Expected tokens of the planned sequences that have not ended. */
+  get held(): HeldTokens {
+    return heldTokens(this.#live.values());
+  }
+
+  ready(ready: ReadyMessage): void {
+    this.#engine.ready(ready);
+  }
+
+  down(): void {
+    this.#engine.down();
+    for (const live of this.#live.values()) {
+      if (live.cut !== null) this.#answered(live, live.cut);
+      else {
+        this.#failed('engine_lost');
+        this.#outcome(live, brokenOutcome(live));
+      }
+    }
+    this.#live.clear();
+  }
+
+  step(step: StepMessage): void {
+    for (const event of step.planned) this.#planned(event);
+    countTokens(this.#series, step.tokens, ({ id }) => {
+      const live = this.#live.get(id);
+      return live?.cut === null && live.plan !== null ? live.plan.exit : null;
+    });
+    for (const event of step.tokens) this.#token(event, step.at);
+    for (const event of step.rejected) this.#rejected(event);
+    for (const event of step.ended) this.#ended(event);
+    this.#engine.step(step);
+  }
+
+  #planned(event: PlannedEvent): void {
+    if (event.isDryRun === true) return;
+    const series = this.#series;
+    series.planned.inc({ exit_layer: String(event.exit), service_class: event.serviceClass });
+    series.depthReasons.inc({ reason: event.reason });
+    if (event.hint !== undefined) series.hinted.inc();
+    series.predictedTtft.observe(event.predictedTtftMs / 1000);
+    // An answer of one token has no later tokens.
+    if (event.predictedTpotMs > 0) series.predictedTpot.observe(event.predictedTpotMs / 1000);
+    const live = this.#live.get(event.id);
+    if (live === undefined) return;
+    live.plan = event;
+    live.lastExit = event.exit;
+  }
+
+  #token(event: TokenEvent, at: number): void {
+    const series = this.#series;
+    const live = this.#live.get(event.id);
+    // Tokens after the cut are not part of the answer.
+    if (live?.cut !== null) return;
+    if (live.lastAt !== null) {
+      const seconds = (at - live.lastAt) / 1000;
+      series.itl.observe(seconds);
+      series.exitItl.observe({ exit_layer: String(event.exit) }, seconds);
+    }
+    if (live.lastExit !== null && live.lastExit !== event.exit) {
+      series.replans.inc({ direction: event.exit > live.lastExit ? 'deeper' : 'shallower' });
+    }
+    live.firstAt ??= at;
+    live.lastAt = at;
+    live.lastExit = event.exit;
+    live.tokens++;
+  }
+
+  /** A fault of the server ended the sequence. */
+  #failed(reason: 'error' | 'engine_lost' | 'internal'): void {
+    this.#series.failed.inc({ reason });
+    // vLLM counts failures among its successes, and its dashboards subtract them.
+    if (this.#series.sleepState !== null) this.#series.success.inc({ finished_reason: 'error' });
+  }
+
+  #rejected({ id, reason }: RejectedEvent): void {
+    const live = this.#live.get(id);
+    if (live === undefined) return;
+    this.#live.delete(id);
+    if (live.cut !== null) {
+      this.#answered(live, live.cut);
+      return;
+    }
+    this.#series.failed.inc({ reason });
+    // Other reasons are the client's mistakes: a 400 says nothing about attainment.
+    if (REJECTIONS.has(reason)) this.#outcome(live, 'refused');
+  }
+
+  #ended(event: EndedEvent): void {
+    if (event.isDryRun === true) return;
+    const series = this.#series;
+    const live = this.#live.get(event.id);
+    series.promptTokens.inc(event.promptTokens);
+    series.prefixQueries.inc(event.promptTokens);
+    series.prefixHits.inc(event.cachedTokens);
+    series.promptTokensCached.inc(event.cachedTokens);
+    series.promptTokensBy.inc({ source: 'local_cache_hit' }, event.cachedTokens);
+    series.promptTokensBy.inc({ source: 'local_compute' }, event.promptTokens - event.cachedTokens);
+    series.preemptions.inc(event.preemptions);
+    if (event.promptDepth !== undefined) series.promptDepths.inc({ prompt_depth: String(event.promptDepth ?? 'full') });
+    if (live === undefined) return;
+    this.#live.delete(event.id);
+    // The engine knows the start and the use of the sequence, even if its end event comes after the cut.
+    const { reason, firstTokenAt, endedAt } = live.cut ?? event;
+    this.#answered(live, { ...event, reason, firstTokenAt, endedAt });
+  }
+
+  /** Counts an answer by the end that its client saw. */
+  #answered(live: Live, event: EndedEvent): void {
+    const series = this.#series;
+    if (event.reason === 'error') this.#failed('error');
+    else series.success.inc({ finished_reason: FINISHED_REASON[event.reason] });
+    series.requestPromptTokens.observe(event.promptTokens);
+    series.requestComputedTokens.observe(event.promptTokens - event.cachedTokens);
+    series.requestPreemptions.observe(event.preemptions);
+    series.requestGenerationTokens.observe(live.tokens);
+    series.requestMaxTokens.observe(live.maxTokens);
+    this.#times(live, event);
+    if (event.reason === 'stop' && event.landed) this.#landed(live, event.landed);
+    if (event.reason === 'error') this.#outcome(live, brokenOutcome(live));
+    else if (event.reason !== 'cancelled') this.#outcome(live, this.#judge(live, event));
+  }
+
+  #landed({ plan }: Live, { at }: Landed): void {
+    if (plan !== null && plan.expectedTokens > 0) this.#series.landedShare.observe(at / plan.expectedTokens);
+  }
+
+  #times(live: Live, event: EndedEvent): void {
+    const series = this.#series;
+    const { startedAt, firstTokenAt, endedAt } = event;
+    const since = (from: number, to: number): number => Math.max(0, to - from) / 1000;
+    series.e2e.observe(since(live.arrivedAt, endedAt));
+    if (startedAt !== null) {
+      series.queueTime.observe(since(live.arrivedAt, startedAt));
+      series.inferenceTime.observe(since(startedAt, endedAt));
+    }
+    if (firstTokenAt === null) return;
+    series.ttft.observe(since(live.arrivedAt, firstTokenAt));
+    if (startedAt !== null) series.prefillTime.observe(since(startedAt, firstTokenAt));
+    series.decodeTime.observe(since(firstTokenAt, live.lastAt ?? endedAt));
+    const { ttftMs, tpotMs, totalMs } = actualTimes(live, event);
+    if (tpotMs !== null) series.tpot.observe(tpotMs / 1000);
+    const { plan } = live;
+    if (plan === null || event.reason === 'cancelled') return;
+    this.#ratio('ttft', ttftMs, plan.predictedTtftMs);
+    this.#ratio('tpot', tpotMs, plan.predictedTpotMs);
+    this.#ratio('total', totalMs, plan.predictedMs);
+  }
+
+  #ratio(time: 'ttft' | 'tpot' | 'total', actual: number | null, predicted: number): void {
+    const ratio = (actual ?? NaN) / predicted;
+    // A budget may be as small as 5e-324 ms, and bounds the prediction of its own answer.
+    if (Number.isFinite(ratio)) this.#series.ratio.observe({ time }, ratio);
+  }
+
+  /**
+   * Counts violations of the parts of a budget.
+   * @returns the outcome that the response reports, or that of the end where no response was written
+   */
+  #judge(live: Live, event: EndedEvent): Outcome {
+    const { budget } = live;
+    const end = event.reason === 'deadline' ? 'cut' : event.landed === undefined ? 'whole' : 'landed';
+    const { awaitedMs: ttftMs, tpotMs, totalMs } = actualTimes(live, event);
+    if (budget !== null) {
+      const missed = missedParts({ ttftMs, tpotMs, totalMs }, budget);
+      if (missed.ttft) this.#series.ttftViolation.inc();
+      if (missed.tpot) this.#series.tpotViolation.inc();
+    }
+    const isEmpty = end === 'cut' && live.tokens === 0;
+    return live.outcome ?? outcomeOf({ end, isEmpty }, { ttftMs, tpotMs, totalMs }, budget);
+  }
+
+  #outcome({ budget, plan }: Live, outcome: Outcome): void {
+    if (budget === null) return;
+    this.#series.budgets.inc({ budget_class: budgetClass(budget), outcome });
+    if (plan?.serviceClass !== 'guaranteed') return;
+    this.#series.guarantees.inc({ outcome: isKept(outcome) ? 'kept' : 'missed' });
+  }
+}
+
+/** A sequence without a response of its own. */
+const NEW = { plan: null, cut: null, outcome: null, firstAt: null, lastAt: null, lastExit: null, tokens: 0 };
+
+/** The outcome of an answer that a fault of the server ended. */
+const brokenOutcome = ({ tokens }: Live): Outcome => (tokens === 0 ? 'empty' : 'cut');
+
+/** Reasons of rejections for lack of capacity: the server's doing and not the client's. */
+const REJECTIONS: ReadonlySet<RejectedEvent['reason']> = new Set(['queue_full', 'budget_infeasible', 'grammars_lost']);

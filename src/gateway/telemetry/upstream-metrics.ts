@@ -1,0 +1,61 @@
+/** Counts requests to models that run elsewhere. Must not know: connections, text. */
+import { type Outcome, OUTCOMES } from '../../util/outcome.js';
+import type { Series } from './series.js';
+
+/**
+ * - `whole`: the upstream ended its answer. `rejected`: it refused the request itself, with a status of 4xx.
+ * - `failed`: no connection, 429, 5xx, or an answer that broke off.
+ * - `deadline`, `cancelled`: the gateway aborted it at the deadline, or when the client left.
+ */
+export const TRY_ENDS = ['whole', 'rejected', 'failed', 'deadline', 'cancelled'] as const;
+export type TryEnd = (typeof TRY_ENDS)[number];
+
+export interface TryFacts {
+  /** Null without a response. */
+  readonly status: number | null;
+  readonly end: TryEnd;
+  /** Null: the answer has none, as a 400. */
+  readonly outcome: Outcome | null;
+}
+
+/** The metrics of one upstream. Times are in ms. */
+export class UpstreamMetrics {
+  readonly #label: { readonly upstream: string };
+
+  /** @param upstream its name here */
+  constructor(
+    private readonly series: Series,
+    upstream: string,
+  ) {
+    this.#label = { upstream };
+    for (const outcome of OUTCOMES) series.upstreamAnswers.inc({ upstream, outcome }, 0);
+    // An alert asks for a rate, and a new series shows none at its first event.
+    for (const end of ['failed', 'deadline'] as const) series.upstreamTries.inc({ upstream, status: 'none', end }, 0);
+    series.upstreamTries.inc({ upstream, status: '200', end: 'whole' }, 0);
+    series.breaker.set({ upstream }, 0);
+    for (const histogram of [series.upstreamTtft, series.upstreamGap, series.upstreamLate])
+      histogram.zero({ upstream });
+  }
+
+  breaker(isOpen: boolean): void {
+    this.series.breaker.set(this.#label, isOpen ? 1 : 0);
+  }
+
+  firstContent(ms: number): void {
+    this.series.upstreamTtft.observe(this.#label, ms / 1000);
+  }
+
+  gap(ms: number): void {
+    this.series.upstreamGap.observe(this.#label, ms / 1000);
+  }
+
+  ended({ status, end, outcome }: TryFacts): void {
+    this.series.upstreamTries.inc({ ...this.#label, status: status === null ? 'none' : String(status), end });
+    if (outcome !== null) this.series.upstreamAnswers.inc({ ...this.#label, outcome });
+  }
+
+  /** @param ms past the deadline; negative in time */
+  lastByte(ms: number): void {
+    this.series.upstreamLate.observe(this.#label, Math.max(0, ms) / 1000);
+  }
+}

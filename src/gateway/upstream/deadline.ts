@@ -1,0 +1,63 @@
+/** The instants of an answer under a budget. Instants are on the monotonic clock, times in ms. */
+import { timerUntil } from '../../util/clock.js';
+
+/** Time of the last bytes to the client. Answers that end together are written one after the other. */
+const LAST_BYTES_MS = 20;
+const LAST_BYTES_SHARE = 0.1;
+/** Share of a budget, at its end, in which whole sentences go out only. */
+const HOLD_SHARE = 0.5;
+const LEAST_HOLD_MS = 500;
+/** A sentence may be longer than those in front of it. */
+const LONGER = 2;
+
+/** The reason with which the signal of a deadline aborts. */
+export class DeadlinePassed extends Error {
+  override readonly name = 'DeadlinePassed';
+}
+
+export class Deadline {
+  readonly signal: AbortSignal;
+  /** When the answer ends, so that its last byte is out by the deadline. */
+  readonly endsAt: number;
+  readonly #timer: NodeJS.Timeout;
+
+  constructor(
+    readonly arrivedAt: number,
+    readonly budgetMs: number,
+  ) {
+    this.endsAt = arrivedAt + budgetMs - Math.min(LAST_BYTES_MS, LAST_BYTES_SHARE * budgetMs);
+    const over = new AbortController();
+    this.signal = over.signal;
+    this.#timer = setTimeout(() => {
+      over.abort(new DeadlinePassed());
+    }, timerUntil(this.endsAt));
+  }
+
+  /**
+   * Whether text behind the last sentence is held: a sentence that begins at this instant may not end in time.
+   * @param firstTextAt of the answer
+   * @param sentences whole ones so far
+   */
+  holds(now: number, firstTextAt: number | null, sentences: number): boolean {
+    const pace = firstTextAt === null || sentences === 0 ? 0 : (now - firstTextAt) / sentences;
+    const usual = Math.max(LEAST_HOLD_MS, LONGER * pace);
+    return now >= this.endsAt - Math.min(HOLD_SHARE * this.budgetMs, usual);
+  }
+
+  /** Waits for a promise until the answer ends. @returns undefined at the end */
+  within<T>(promise: Promise<T>): Promise<T | undefined> {
+    const { signal } = this;
+    const over = new Promise<undefined>((resolve) => {
+      const end = (): void => {
+        resolve(undefined);
+      };
+      if (signal.aborted) end();
+      else signal.addEventListener('abort', end, { once: true });
+    });
+    return Promise.race([promise, over]);
+  }
+
+  close(): void {
+    clearTimeout(this.#timer);
+  }
+}

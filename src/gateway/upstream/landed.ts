@@ -1,0 +1,49 @@
+/** The end of an answer that this server ended, and its report. Must not know: connections. */
+import type { ChunkJson } from './chunk.js';
+import { without } from './json-fields.js';
+import type { UpstreamCall } from './call.js';
+import type { Ending } from '../../util/outcome.js';
+import type { Counts } from './counts.js';
+
+/** Why an answer ended before its upstream ended it. */
+export type LandingTrigger = 'deadline' | 'upstream_failed';
+
+/** How an answer of an upstream ended early. */
+export interface Landed {
+  readonly trigger: LandingTrigger;
+  /** Length of the text. */
+  readonly characters: number;
+  /** Whether a sentence ends there. Text that has gone out stays, so an answer may end in the middle of one. */
+  readonly sentence: boolean;
+}
+
+/** The end of an answer as its client sees it. @param end null: no text may end it */
+export function endingOf(end: { readonly isSentence: boolean } | null, isEmpty: boolean): Ending {
+  return end === null ? { end: 'cut', isEmpty } : { end: end.isSentence ? 'landed' : 'cut' };
+}
+
+/** Whether the client gets the counts of tokens: always in a whole answer, and in a stream if it asks for them. */
+export function asksUsage({ request }: UpstreamCall): boolean {
+  const { stream, stream_options: options } = request.body;
+  if (stream !== true) return true;
+  return (
+    typeof options === 'object' && options !== null && 'include_usage' in options && options.include_usage === true
+  );
+}
+
+/**
+ * The chunks that end a stream in place of the upstream's.
+ * @param head of the chunks before them
+ */
+export function lastChunks(
+  call: UpstreamCall,
+  head: ChunkJson,
+  { isSentence, usage, report }: { readonly isSentence: boolean; readonly usage: Counts; readonly report: object },
+): ChunkJson[] {
+  const same = without(head, 'choices', 'usage', 'sortie');
+  const finish_reason = isSentence ? 'stop' : 'length';
+  const end =
+    call.path === '/completions' ? { index: 0, text: '', finish_reason } : { index: 0, delta: {}, finish_reason };
+  const last = { ...same, choices: [end], sortie: report };
+  return asksUsage(call) ? [last, { ...same, choices: [], usage }] : [last];
+}

@@ -1,0 +1,149 @@
+/**
+ * The local model's answer to a request to an upstream: the same body as a request to the local model, streamed as
+ * chunks under the upstream's name.
+ *
+ * Must not know: nets, connections, HTTP frameworks.
+ */
+import type { ApiContext, ApiRequest } from '../api/context.js';
+import { chatCompletions } from '../api/endpoints/chat-completions/chat-completions.js';
+import { completions } from '../api/endpoints/completions.js';
+import type { GeneratingEndpoint } from '../api/endpoints/endpoint.js';
+import { ApiError, invalid } from '../api/errors.js';
+import type { GenerationRequest } from '../api/generation/read-request.js';
+import { serveStream } from '../api/generation/serve.js';
+import type { SortieReport } from '../api/schemas/report.js';
+import { isValid } from '../../util/schema.js';
+import { validationMessage } from '../../util/validation-message.js';
+import { answerId, type OpenBody, type UpstreamCall } from './call.js';
+import { type Chunk, readChunk } from './chunk.js';
+import { without } from './json-fields.js';
+import { asksUsage } from './landed.js';
+
+/** A body that passed the checks of the local model. */
+export interface LocalRequest {
+  readonly id: string;
+  readonly context: ApiContext;
+  readonly endpoint: GeneratingEndpoint<object>;
+  readonly request: ApiRequest<object>;
+  readonly read: GenerationRequest;
+}
+
+export interface LocalTerms {
+  /** The model's name in the answer. */
+  readonly name: string;
+  /** From the arrival of the request. */
+  readonly budgetMs: number;
+  /** Least share of full depth's right answers of an exit; null: the operator's for all requests. */
+  readonly minRight: number | null;
+}
+
+export interface LocalSink {
+  add(chunk: Chunk): void;
+  /** Resolves once the client has read on. Null while it keeps up. */
+  drained(): Promise<void> | null;
+}
+
+/** How a local answer ended. */
+export interface LocalEnd {
+  /** Null: it has failed, or was cancelled. */
+  readonly report: SortieReport | null;
+  readonly error: ApiError | null;
+  /** Of prompt and answer. */
+  readonly tokens: number;
+}
+
+const ENDPOINTS: Readonly<Record<UpstreamCall['path'], GeneratingEndpoint<object>>> = {
+  '/chat/completions': chatCompletions,
+  '/completions': completions,
+};
+
+/** A null equals a missing field, as in each body of the local model. */
+function withoutNulls(value: unknown): unknown {
+  if (Array.isArray(value)) return value.map(withoutNulls);
+  if (typeof value !== 'object' || value === null) return value;
+  const stated = Object.entries(value).filter(([, field]) => field !== null);
+  return Object.fromEntries(stated.map(([name, field]) => [name, withoutNulls(field)]));
+}
+
+/**
+ * Reads the body of a call as a request to the local model that lands within its budget.
+ * @throws ApiError for a body that the local model can't answer
+ */
+export async function localRequest(
+  context: ApiContext,
+  call: UpstreamCall,
+  { name, budgetMs, minRight }: LocalTerms,
+): Promise<LocalRequest> {
+  const endpoint = ENDPOINTS[call.path];
+  const sortie = { latency_budget_ms: budgetMs, budget_on_miss: 'land' };
+  const asked = withoutNulls(without(call.request.body, 'sortie', 'model', 'stream', 'stream_options')) as OpenBody;
+  const body: OpenBody = { ...asked, stream: true, sortie };
+  if (!isValid(endpoint.body, body)) {
+    throw invalid('The body', `can't be answered by the local model: ${validationMessage(endpoint.body, body) ?? ''}`);
+  }
+  const { policy } = context.limits;
+  const bounded = minRight === null ? policy : { ...policy, minAccuracy: minRight };
+  const own = { ...context, limits: { ...context.limits, policy: bounded } };
+  // Depth and audits of the header are for the local model's own callers.
+  const request: ApiRequest<object> = { ...call.request, headers: {}, body };
+  const read = await readInContext(own, endpoint, request);
+  const engine = { ...read.engine, isNet: true };
+  const named = { ...read, engine, modelName: name, includeUsage: asksUsage(call), continuousUsage: false };
+  return { id: answerId(call), context: own, endpoint, request, read: named };
+}
+
+/** A stated length may be beyond the local context. Then the answer has the room that the prompt leaves. */
+async function readInContext(
+  context: ApiContext,
+  endpoint: GeneratingEndpoint<object>,
+  request: ApiRequest<object>,
+): Promise<GenerationRequest> {
+  try {
+    return await endpoint.read(context, request);
+  } catch (error) {
+    if (!(error instanceof ApiError) || error.code !== 'context_length_exceeded') throw error;
+    const body = without({ ...request.body }, 'max_tokens', 'max_completion_tokens');
+    return await endpoint.read(context, { ...request, body });
+  }
+}
+
+/**
+ * Makes the answer.
+ * @param signal cancels it, with `ClientGone`
+ */
+export async function localAnswer(local: LocalRequest, sink: LocalSink, signal: AbortSignal): Promise<LocalEnd> {
+  const { context, endpoint, read, id } = local;
+  let report: SortieReport | null = null;
+  let error: ApiError | null = null;
+  let tokens = 0;
+  const { caller } = local.request;
+  // The request and an estimate of its tokens are taken from the allowance of its key already.
+  const counted = { ...caller, reserve: () => (used: number) => (tokens = used) };
+  const request = {
+    ...local.request,
+    caller: counted,
+    signal,
+    warn: () => undefined,
+    addCancelFields: () => undefined,
+  };
+  const out = {
+    send: (event: object): void => {
+      const { sortie, ...chunk } = event as OpenBody & { readonly sortie?: SortieReport };
+      report = sortie ?? report;
+      sink.add(readChunk(JSON.stringify({ ...chunk, id })));
+    },
+    drained: () => sink.drained(),
+    reject: (fault: ApiError): boolean => {
+      error = fault;
+      return true;
+    },
+    end: () => undefined,
+  };
+  try {
+    await serveStream(context, request, { ...endpoint, read: () => Promise.resolve(read) }, () => out);
+  } catch (thrown) {
+    if (!(thrown instanceof ApiError)) throw thrown;
+    error = thrown;
+  }
+  return { report: error === null ? report : null, error, tokens };
+}

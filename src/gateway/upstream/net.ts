@@ -1,0 +1,317 @@
+/**
+ * The net of one answer: the local model answers where its upstream does not. It is armed at arrival, if the local
+ * model can answer and has room beside the other nets, and starts at its latest start, or when the upstream fails.
+ *
+ * Must not know: the form of answers, connections.
+ */
+import { setImmediate } from 'node:timers/promises';
+import { ApiError, ClientGone } from '../api/errors.js';
+import type { Forecast } from '../api/generation/forecast.js';
+import { monotonicMs, timerUntil } from '../../util/clock.js';
+import { rightBehind } from '../../util/right-behind.js';
+import { isEnd } from './answer-form.js';
+import { type NetStart, netStart, rightWithin } from './early-start.js';
+import { localAnswer, type LocalEnd, localRequest, type LocalRequest } from './local-answer.js';
+import { bookNet, forecastNet, type NetBooking } from './net-booking.js';
+import type { NetFor, NetOutcome, NetShared } from './net-parts.js';
+import { barOf, barOfError, type NetTrigger, type NoNet } from './net-policy.js';
+import { estimatedTokens } from './upstream-body.js';
+import { countsOf } from './counts.js';
+
+/** Without a promise, the local model still tries where the upstream has failed. */
+const TRIED: readonly (NoNet | null)[] = ['budget', 'capacity'];
+
+export class Net {
+  /** Why there is no net; null while it is armed or runs. */
+  #none: NoNet | null = 'not_forecast';
+  #isOver = false;
+  #local: LocalRequest | null = null;
+  #booking: NetBooking | null = null;
+  #timer: NodeJS.Timeout | undefined;
+  #trigger: NetTrigger | null = null;
+  #startedAt: number | null = null;
+  /** Time that its text waits from its first sentence on, ms, and the end of this wait. */
+  #headStartMs = 0;
+  #dueAt: number | null = null;
+  #endedAt: number | null = null;
+  #end: LocalEnd | null = null;
+  #hasFailed = false;
+  readonly #stop = new AbortController();
+  readonly #decided: Promise<void>;
+  #ended: Promise<void> | null = null;
+
+  constructor(
+    private readonly shared: NetShared,
+    private readonly answer: NetFor,
+  ) {
+    this.#decided = this.#decide();
+  }
+
+  /** Whether it runs, or may start. */
+  get isPossible(): boolean {
+    return !this.#isOver && (this.#none === null || this.#none === 'not_forecast');
+  }
+
+  /** Whether it has started. */
+  get isStarted(): boolean {
+    return this.#trigger !== null;
+  }
+
+  /** Milliseconds until its latest start. */
+  get roomMs(): number {
+    return this.#booking === null ? -Infinity : this.#latestStart - monotonicMs();
+  }
+
+  /** Resolves once it is armed, or it is known that there is none. @returns whether it is armed */
+  async isArmed(): Promise<boolean> {
+    await this.#decided;
+    return this.#none === null && !this.#isOver;
+  }
+
+  /** Whether the local model may answer for an upstream that failed: with its promise, or without one. */
+  async mayAnswer(): Promise<boolean> {
+    await this.#decided;
+    return !this.#isOver && (this.#none === null || (this.#local !== null && TRIED.includes(this.#none)));
+  }
+
+  /** The local answer that has ended; null if it runs, failed, did not start, or is no answer without its end. */
+  get end(): LocalEnd | null {
+    const outcome = this.#end?.report?.outcome;
+    return outcome !== undefined && isEnd(outcome, this.answer.form) ? this.#end : null;
+  }
+
+  /** Starts the local answer, if there may be one. @returns whether the local model answers, or has answered */
+  async start(trigger: NetTrigger): Promise<boolean> {
+    if (!(await this.mayAnswer())) return false;
+    const tried = this.#none === null ? () => undefined : this.shared.account.try();
+    if (tried === null) return false;
+    try {
+      this.#begin(trigger);
+      await this.#ended;
+    } finally {
+      tried();
+    }
+    return this.end !== null;
+  }
+
+  /** The upstream answers: the net is over, and its answer is cancelled. */
+  drop(): void {
+    if (this.#isOver) return;
+    this.#isOver = true;
+    clearTimeout(this.#timer);
+    if (this.#none === 'not_forecast') this.#announce();
+    this.#stop.abort(new ClientGone());
+    this.#booking?.end();
+  }
+
+  /** @param isAnswer whether the client got its text; @param isGone whether the client has left */
+  close(isAnswer: boolean, isGone: boolean): void {
+    const isOvertaken = this.#isOver;
+    this.drop();
+    const { shared, answer } = this;
+    const { name, call, deadline } = answer;
+    const now = monotonicMs();
+    const started = this.#startedAt;
+    const result = this.#resultOf(isAnswer, isOvertaken, isGone);
+    if (this.#trigger === 'latest_start' && (result === 'answered' || result === 'failed')) {
+      shared.margin.observe(result === 'answered' && (this.#endedAt ?? Infinity) <= deadline.endsAt);
+    }
+    shared.observer?.ended({
+      upstream: name,
+      result,
+      reason: this.#none,
+      trigger: this.#trigger,
+      startedMs: started === null ? null : started - call.request.arrivedAt,
+      leadMs: started === null ? null : deadline.endsAt - started,
+      ranMs: started === null ? null : (this.#endedAt ?? now) - started,
+    });
+  }
+
+  /** The net in the report of the answer; null for one that did not start. */
+  report(): Readonly<Record<string, unknown>> | null {
+    if (this.#startedAt === null) return null;
+    const { call, deadline } = this.answer;
+    return {
+      trigger: this.#trigger,
+      started_ms: Math.round(this.#startedAt - call.request.arrivedAt),
+      lead_ms: Math.round(deadline.endsAt - this.#startedAt),
+    };
+  }
+
+  /** The local part of the answer, and whether it has a whole sentence. @param characters of its text */
+  source(characters: number) {
+    const { report } = this.#end ?? {};
+    const started = this.#startedAt ?? monotonicMs();
+    const exits = Object.entries(report?.exit_layers ?? {});
+    const tokens = report == null ? this.usage(characters).completion_tokens : exits.reduce((sum, [, n]) => sum + n, 0);
+    const exit = report?.plan.exit_layer ?? null;
+    const ms = Math.round((this.#endedAt ?? monotonicMs()) - started);
+    const model = this.shared.context.model.name;
+    return { source: { source: 'local', model, exit, tokens, characters, ms }, met: report?.met !== false };
+  }
+
+  /** Estimated counts of a local answer. @param characters of its text */
+  usage(characters: number) {
+    const prompt = this.#local?.read.prompts.reduce((sum, { ids }) => sum + ids.length, 0) ?? 0;
+    return countsOf(prompt, estimatedTokens(characters));
+  }
+
+  #resultOf(isAnswer: boolean, isOvertaken: boolean, isGone: boolean): NetOutcome['result'] {
+    if (isGone) return 'cancelled';
+    if (this.#startedAt === null) return this.#none === null ? 'unused' : 'none';
+    if (isAnswer) return 'answered';
+    return isOvertaken && !this.#hasFailed ? 'overtaken' : 'failed';
+  }
+
+  async #decide(): Promise<void> {
+    // The upstream gets its request first: the local model takes milliseconds to read it.
+    await setImmediate();
+    const none = await this.#arm().catch((error: unknown): NoNet => {
+      if (error instanceof ApiError) return barOfError(error);
+      this.#log(error);
+      return 'unsupported';
+    });
+    if (this.#isOver) {
+      this.#booking?.end();
+      return;
+    }
+    this.#none = none;
+    this.#announce();
+    if (none !== null) return;
+    this.#watch();
+    const start = this.#start();
+    if (start === 'latest') this.#prefill().catch(this.#log);
+    else if (this.answer.isNeeded()) this.#begin('expected', start === 'ahead');
+  }
+
+  /** Prefills the prompt while the engine idles. The net needs less time then. */
+  async #prefill(): Promise<void> {
+    const { context, idle } = this.shared;
+    const { engine = null } = this.#local?.read ?? {};
+    if (engine === null || !(await idle.run(context, engine, this.#stop.signal))) return;
+    const forecast = await forecastNet(this.shared, this.answer, engine);
+    if (typeof forecast === 'string' || this.#isOver || this.isStarted) return;
+    if (this.#book(forecast) === null) this.#watch();
+  }
+
+  /** Books it, in place of an earlier booking. @returns why there is no new one */
+  #book(forecast: Forecast): NoNet | null {
+    const moved = (): void => {
+      this.#watch();
+    };
+    const booked = bookNet(this.shared, this.answer, forecast, moved, this.#booking);
+    if (typeof booked === 'string') return booked;
+    this.#booking?.end();
+    this.#booking = booked;
+    return null;
+  }
+
+  /** By the expected right answers at this moment. */
+  #start(): NetStart {
+    const { context } = this.shared;
+    const { answer } = this;
+    const { depth: { minExit, maxExit } = { minExit: 0, maxExit: 0 }, prompts = [] } = this.#local?.read.engine ?? {};
+    const tokens = Math.max(...prompts.map(({ length }) => length));
+    const exits = context.model.exits
+      .filter(({ layer }) => layer >= minExit && layer <= maxExit)
+      .map(({ layer, quality }) => ({ layer, right: rightBehind(quality, tokens) }));
+    const now = monotonicMs();
+    const { sentenceMs = 0 } = this.#booking ?? {};
+    const roomMs = answer.deadline.endsAt - now;
+    const lateMs = answer.deadline.endsAt - this.#latestStart;
+    return netStart({
+      upstream: answer.right,
+      early: rightWithin(exits, sentenceMs, roomMs),
+      late: rightWithin(exits, sentenceMs, lateMs),
+      chanceEarly: answer.chanceBy(now + sentenceMs),
+      chanceLate: answer.chanceBy(this.#latestStart + sentenceMs),
+      busy: Math.min(1, context.metrics.live / (context.engine.ready?.slots ?? 1)),
+    });
+  }
+
+  get #latestStart(): number {
+    return this.#booking?.latestStart ?? Infinity;
+  }
+
+  /** @throws ApiError for a body that the local model can't answer */
+  async #arm(): Promise<NoNet | null> {
+    const { shared, answer } = this;
+    const { context, account, minRight } = shared;
+    const { name, call, deadline } = answer;
+    const bar = barOf(call);
+    if (bar !== null) return bar;
+    if (account.isRefused(deadline.endsAt, monotonicMs())) return 'capacity';
+    const budgetMs = deadline.endsAt - call.request.arrivedAt;
+    this.#local = await localRequest(context, call, { name, budgetMs, minRight });
+    const forecast = await forecastNet(shared, answer, this.#local.read.engine);
+    return typeof forecast === 'string' ? forecast : this.#book(forecast);
+  }
+
+  /** A fault of the local side leaves the answer to the upstream. */
+  readonly #log = (fault: unknown): void => {
+    this.answer.call.request.addLogFields({ fault: fault instanceof Error ? fault.stack : String(fault) });
+  };
+
+  /** Tells the client, as long as the status line is not out. */
+  #announce(): void {
+    const { call } = this.answer;
+    call.header('x-sortie-net', this.#none === null ? 'armed' : 'none');
+    if (this.#none !== null) call.header('x-sortie-net-reason', this.#none);
+  }
+
+  /** Starts it at its latest start. */
+  #watch(): void {
+    const latestStart = this.#latestStart;
+    if (this.#isOver || this.isStarted || latestStart === Infinity) return;
+    clearTimeout(this.#timer);
+    this.#timer = setTimeout(() => {
+      if (this.answer.isNeeded()) this.#begin('latest_start');
+    }, timerUntil(latestStart));
+  }
+
+  /** Its first sentence is whole, or it has ended. The text of a net that started ahead waits for the upstream's. */
+  spoke(): void {
+    const now = monotonicMs();
+    const isFirst = this.#dueAt === null;
+    this.#dueAt ??= now + this.#headStartMs;
+    if (this.#isOver) return;
+    if (this.#dueAt <= now) this.answer.due();
+    else if (isFirst) {
+      this.#timer = setTimeout(() => {
+        if (this.answer.isNeeded()) this.answer.due();
+      }, timerUntil(this.#dueAt));
+    }
+  }
+
+  /** @param isAhead whether its text waits as long as that of one at the latest start */
+  #begin(trigger: NetTrigger, isAhead = false): void {
+    const local = this.#local;
+    if (this.#isOver || this.isStarted || local === null || this.answer.call.request.signal.aborted) return;
+    clearTimeout(this.#timer);
+    this.#trigger = trigger;
+    this.#startedAt = monotonicMs();
+    if (isAhead) this.#headStartMs = Math.max(0, this.#latestStart - this.#startedAt);
+    this.#booking?.began(this.#startedAt);
+    this.#ended = this.#run(this.#none === null ? local : unpromised(local));
+  }
+
+  async #run(local: LocalRequest): Promise<void> {
+    const signal = AbortSignal.any([this.#stop.signal, this.answer.call.request.signal]);
+    const end = await localAnswer(local, this.answer.sink, signal).catch((thrown: unknown): LocalEnd => {
+      if (!(thrown instanceof ClientGone)) this.#log(thrown);
+      return { report: null, error: null, tokens: 0 };
+    });
+    this.#endedAt = monotonicMs();
+    this.#booking?.end();
+    this.#end = end;
+    this.#hasFailed = end.report === null && !this.#isOver;
+    if (end.error !== null) this.answer.call.request.addLogFields({ net_error: end.error.code });
+    if (end.report !== null) this.spoke();
+  }
+}
+
+/** As a request of no net, which leaves promises and other nets their time. */
+function unpromised(local: LocalRequest): LocalRequest {
+  const { engine } = local.read;
+  return { ...local, read: { ...local.read, engine: { ...engine, isNet: false } } };
+}

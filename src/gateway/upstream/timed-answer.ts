@@ -1,0 +1,320 @@
+/**
+ * An answer that ends by its deadline: the upstream's whole one, or to its last whole sentence, or the local model's.
+ * The first text that goes out decides whose answer it is. Until then both may run.
+ *
+ * Must not know: HTTP frameworks, how the local model answers.
+ */
+import { ApiError, ClientGone } from '../api/errors.js';
+import { SOURCE_HEADER } from '../api/schemas/headers.js';
+import { monotonicMs } from '../../util/clock.js';
+import { type AnswerForm, formOf } from './answer-form.js';
+import type { PlainAnswer, UpstreamCall } from './call.js';
+import { isStreamed } from './call.js';
+import { type Chunk, type ChunkJson, readChunk, Refused } from './chunk.js';
+import { connectionError, leaveBody, type UpstreamResponse } from './connection.js';
+import { type Counts, countsOf } from './counts.js';
+import { Deadline, DeadlinePassed } from './deadline.js';
+import { HeldAnswer, type Hold } from './held-answer.js';
+import { textReplacer } from './json-fields.js';
+import { LocalText } from './local-text.js';
+import { endingOf, type Landed, type LandingTrigger, lastChunks } from './landed.js';
+import { Net } from './net.js';
+import type { NetShared } from './net-parts.js';
+import { isNetted } from './net-policy.js';
+import { type Output, StreamOutput, WholeOutput } from './output.js';
+import { DONE, namesHere, plainAnswer } from './pass-through.js';
+import { FirstSentence } from './sentence-times.js';
+import type { SharedParts } from './shared-parts.js';
+import { incoming } from './sse-events.js';
+import { type Failed, failedOften, late, LocalAnswers } from './timed-faults.js';
+import type { UpstreamSettings } from './upstream-body.js';
+import { timedReport } from './timed-report.js';
+import { asked } from './timed-request.js';
+import type { UsageMeter } from './usage-meter.js';
+
+type Budgeted = UpstreamSettings & { readonly budget: NonNullable<UpstreamSettings['budget']> };
+
+export class TimedAnswer {
+  readonly #deadline: Deadline;
+  readonly #form: AnswerForm;
+  readonly #output: Output;
+  readonly #held: HeldAnswer;
+  readonly #net: Net | null;
+  readonly #local: LocalText;
+  readonly #first: FirstSentence;
+  /** The client leaves, the deadline passes, or the answer has ended. */
+  readonly #signal: AbortSignal;
+  readonly #ended = new AbortController();
+  #winner: 'upstream' | 'local' | null = null;
+  #head: ChunkJson = {};
+  #isLate = false;
+  /** The upstream has sent all events. */
+  #isTold = false;
+
+  /** @param nets null: the answer has no net */
+  constructor(
+    private readonly shared: SharedParts,
+    private readonly call: UpstreamCall,
+    private readonly settings: Budgeted,
+    private readonly meter: UsageMeter,
+    nets: NetShared | null,
+  ) {
+    const { arrivedAt, signal } = call.request;
+    const deadline = new Deadline(arrivedAt, settings.budget.totalMs);
+    this.#deadline = deadline;
+    this.#signal = AbortSignal.any([signal, deadline.signal, this.#ended.signal]);
+    this.#form = formOf(call);
+    const { choices } = this.#form;
+    const output = (this.#output = isStreamed(call) ? new StreamOutput(call, choices) : new WholeOutput());
+    this.#held = new HeldAnswer(choices, (chunk) => {
+      // Thoughts decide nothing.
+      if (chunk.text !== '' || chunk.isOther || chunk.ended.length > 0) this.#claim('upstream');
+      if (this.#winner !== 'local') output.send(chunk);
+    });
+    const sendLocal = (chunk: Chunk): void => {
+      this.#claim('local');
+      if (this.#winner === 'local') output.send(chunk);
+    };
+    const isStream = output.isSeen && !this.#form.isWholeOnly;
+    this.#local = new LocalText(choices, isStream, settings.holdsSentences, sendLocal, () => this.#net?.spoke());
+    this.#first = new FirstSentence(shared.sentences, monotonicMs());
+    this.#net = nets === null ? null : this.#netOf(nets);
+    void this.#net?.isArmed().then((isArmed) => {
+      if (isArmed) output.keepOpen();
+    });
+  }
+
+  #netOf(nets: NetShared): Net {
+    const { call } = this;
+    const sink = {
+      add: (chunk: Chunk): void => {
+        this.#local.add(chunk);
+      },
+      drained: () => this.#output.drained(),
+    };
+    const due = (): void => {
+      this.#local.show();
+      if (this.#net?.end !== null) this.#claim('local');
+    };
+    const isNeeded = (): boolean => this.#winner === null && !this.#hasEnd;
+    const { right } = this.shared.connection.upstream;
+    const chanceBy = (at: number): number => this.#first.chanceBy(at);
+    const own = { name: call.model, call, form: this.#form, deadline: this.#deadline, sink, right };
+    return new Net(nets, { ...own, chanceBy, isNeeded, due });
+  }
+
+  /**
+   * @returns the whole answer; null for one that went out as a stream
+   * @throws ApiError deadline_exceeded or upstream_failed before an answer has begun, ClientGone
+   */
+  async run(): Promise<PlainAnswer | null> {
+    try {
+      const end = await this.#upstreamEnd();
+      if ('trigger' in end) return await this.#without(end);
+      return end.plain === null ? this.#whole() : this.#output.plain(end.plain);
+    } finally {
+      this.#deadline.close();
+      if (!this.#isTold) this.#ended.abort();
+      this.#net?.close(this.#winner === 'local', this.call.request.signal.aborted);
+    }
+  }
+
+  async #upstreamEnd(): Promise<{ readonly plain: PlainAnswer | null } | Failed> {
+    try {
+      if (await this.#isBroken()) return { trigger: 'breaker', failure: failedOften() };
+      const plain = await this.#read();
+      if (plain !== null && (await this.#isNetted(plain))) return { trigger: 'status', failure: plain };
+      this.#claim('upstream');
+      return this.#winner === 'local' ? { trigger: 'upstream_failed', failure: new LocalAnswers() } : { plain };
+    } catch (thrown) {
+      if (this.#signal.aborted) this.#first.known(false, monotonicMs());
+      const failure = connectionError(thrown, this.#signal);
+      return { trigger: 'upstream_failed', failure: failure instanceof Error ? failure : new Error(String(failure)) };
+    }
+  }
+
+  /** Whether the upstream failed several times in a row, and the local model can answer. */
+  async #isBroken(): Promise<boolean> {
+    if (this.#net === null || this.shared.breaker.admits(monotonicMs())) return false;
+    return (await this.#deadline.within(this.#net.isArmed())) === true;
+  }
+
+  /** Whether the local model answers in place of this response. */
+  async #isNetted(plain: PlainAnswer): Promise<boolean> {
+    if (this.#net === null || (plain.status < 500 && plain.status !== 429)) return false;
+    const mayAnswer = await this.#deadline.within(this.#net.mayAnswer());
+    return mayAnswer === true && isNetted(plain, this.#net.roomMs, Date.now());
+  }
+
+  /** The end of the answer without more of the upstream: the local model's answer, or what there is. */
+  async #without({ trigger, failure }: Failed): Promise<PlainAnswer | null> {
+    const net = this.#net;
+    if (this.#hasEnd || failure instanceof Refused) this.#claim('upstream');
+    if (net !== null && this.#winner !== 'upstream' && !(failure instanceof ClientGone)) {
+      if (!(failure instanceof DeadlinePassed)) {
+        this.#local.show();
+        await this.#deadline.within(net.start(trigger));
+      }
+      const answer = this.call.request.signal.aborted ? undefined : this.#localAnswer(net);
+      if (answer !== undefined) return answer;
+    }
+    if (this.call.request.signal.aborted) return this.#gone();
+    return failure instanceof Error ? this.#broken(failure) : this.#output.plain(failure);
+  }
+
+  /** Whether the text of the upstream may end here. */
+  get #hasEnd(): boolean {
+    return this.#held.isFinished || (this.#form.mayLand && this.#held.hasSentence);
+  }
+
+  #gone(): null {
+    if (isStreamed(this.call)) return null;
+    throw new ClientGone();
+  }
+
+  /** @returns undefined: the local model has no whole sentence */
+  #localAnswer(net: Net): PlainAnswer | null | undefined {
+    const { end } = net;
+    if (end !== null) {
+      this.#claim('local');
+      this.#local.finish();
+      return this.#answeredLocally(null);
+    }
+    if (this.#form.isWholeOnly) return undefined;
+    const { length: characters, isSentence: sentence } = this.#local.cut();
+    return characters === 0 ? undefined : this.#answeredLocally({ trigger: 'deadline', characters, sentence });
+  }
+
+  #answeredLocally(landed: Landed | null): PlainAnswer | null {
+    const trigger = this.#deadline.signal.aborted ? 'deadline' : 'upstream_failed';
+    this.meter.broke(trigger, { end: landed === null ? 'whole' : landed.sentence ? 'landed' : 'cut' });
+    const { end = null } = this.#net ?? {};
+    this.meter.standIn(end?.tokens ?? this.#localUsage().total_tokens);
+    return this.#finished('local', landed);
+  }
+
+  /** The first text decides whose answer it is. The other side ends. */
+  #claim(side: 'upstream' | 'local'): void {
+    if (this.#winner !== null) return;
+    this.#winner = side;
+    if (side === 'upstream') this.#net?.drop();
+    else this.#ended.abort(new LocalAnswers());
+  }
+
+  /** Reads the answer of the upstream. @returns an answer that is no stream; null at the end of one */
+  async #read(): Promise<PlainAnswer | null> {
+    const { call, meter } = this;
+    const response = await asked(this.shared, call, this.#deadline, this.#signal);
+    meter.began(response.status);
+    if (!response.isStream) return plainAnswer(response, namesHere(call), meter, this.#signal);
+    try {
+      await this.#readEvents(response);
+    } finally {
+      if (this.#isTold) leaveBody(response.body);
+      else response.body.destroy();
+    }
+    return null;
+  }
+
+  async #readEvents({ body }: UpstreamResponse): Promise<void> {
+    const renamed = textReplacer(namesHere(this.call));
+    const bytes = body.iterator({ destroyOnReturn: false }) as AsyncIterable<Uint8Array>;
+    for await (const event of incoming(bytes)) {
+      // Comments are no sign of an answer. The gateway sends its own.
+      if (event.type === 'comment') continue;
+      if (event.data === DONE) {
+        this.#isTold = true;
+        return;
+      }
+      this.#add(renamed(event.data));
+      await this.#output.drained();
+      this.#signal.throwIfAborted();
+    }
+    if (!this.#held.isFinished) throw new ApiError('upstream_failed', 'The stream of the upstream ended early.');
+  }
+
+  #add(data: string): void {
+    const chunk = readChunk(data);
+    this.#head = chunk.json;
+    this.meter.read(chunk.json);
+    this.meter.text(chunk.text.length);
+    this.#held.add(chunk, this.#hold());
+    // The text of a whole answer is sent at its end.
+    const { isFinished, isOther, sentences } = this.#held;
+    if (!isFinished && !(this.#form.mayLand && (isOther || sentences > 0))) return;
+    this.#first.known(true, monotonicMs());
+    this.#claim('upstream');
+  }
+
+  #hold(): Hold {
+    const { holdsSentences, budget } = this.settings;
+    // Text that a client has seen can't be taken back for the net.
+    const mayNet = this.#winner === null && this.#net?.isPossible === true;
+    if (!this.#output.isSeen || (mayNet && !this.#form.mayLand)) return 'all';
+    if (holdsSentences || mayNet) return 'sentence';
+    if (budget.onMiss === 'truncate' || !this.#form.mayLand) return 'none';
+    const isHeld = this.#deadline.holds(monotonicMs(), this.meter.firstTextAt, this.#held.sentences);
+    return isHeld ? 'sentence' : 'none';
+  }
+
+  #whole(): PlainAnswer | null {
+    this.#held.releaseAll();
+    return this.#finished('upstream', null);
+  }
+
+  /** The deadline has passed, or the upstream failed. */
+  #broken(error: Error): PlainAnswer | null {
+    this.#ended.abort();
+    if (this.#held.isFinished) return this.#whole();
+    const trigger: LandingTrigger = error instanceof DeadlinePassed ? 'deadline' : 'upstream_failed';
+    this.#isLate = trigger === 'deadline';
+    const end = this.#end();
+    this.meter.broke(trigger, endingOf(end, !this.#output.isSeen || !this.#held.isOther));
+    if (end === null) return this.#output.fail(this.#isLate ? late() : error);
+    return this.#finished('upstream', { trigger, characters: end.length, sentence: end.isSentence });
+  }
+
+  /** Ends the text where it may end; null if it can't. */
+  #end(): { readonly length: number; readonly isSentence: boolean } | null {
+    const { received, isOther } = this.#held;
+    if (this.settings.budget.onMiss === 'truncate' && this.#isLate && received > 0) {
+      this.#held.releaseAll();
+      return { length: received, isSentence: false };
+    }
+    if (isOther || !this.#form.mayLand) return null;
+    const end = this.#held.cut();
+    return end.length === 0 ? null : end;
+  }
+
+  /** @param landed null: the answer has the end of its model */
+  #finished(side: 'upstream' | 'local', landed: Landed | null): PlainAnswer | null {
+    const { call, meter } = this;
+    const isLocal = side === 'local';
+    const others = this.#othersUsage(side);
+    if (!isLocal) meter.standIn(others?.total_tokens ?? 0);
+    const report = timedReport({
+      side,
+      landed,
+      name: call.model,
+      deadline: this.#deadline,
+      net: this.#net,
+      characters: isLocal ? this.#local.received : this.#held.received,
+      upstream: { ...meter.report(), aborted: landed !== null || isLocal },
+    });
+    const usage = isLocal ? this.#localUsage() : meter.usage;
+    const head = isLocal ? this.#local.head : this.#head;
+    const last = landed === null ? [] : lastChunks(call, head, { isSentence: landed.sentence, usage, report });
+    return this.#output.end({ last, report, headers: { [SOURCE_HEADER]: report.source }, others });
+  }
+
+  /** Estimated counts of the local answer so far. */
+  #localUsage(): Counts {
+    return this.#net?.usage(this.#local.received) ?? countsOf(0, 0);
+  }
+
+  /** Counts of the model whose text did not go out; null: it had no part. */
+  #othersUsage(side: 'upstream' | 'local'): Counts | null {
+    if (side === 'local') return this.meter.status === 200 ? this.meter.usage : null;
+    return this.#local.received > 0 ? this.#localUsage() : null;
+  }
+}

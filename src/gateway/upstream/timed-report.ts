@@ -1,0 +1,44 @@
+/** The report of an answer under a budget. Must not know: connections. */
+import { monotonicMs } from '../../util/clock.js';
+import type { Deadline } from './deadline.js';
+import type { Landed } from './landed.js';
+import type { Net } from './net.js';
+
+interface Facts {
+  readonly side: 'upstream' | 'local';
+  /** Null: the answer ended by itself. */
+  readonly landed: Landed | null;
+  /** Length of the text. */
+  readonly characters: number;
+  /** The upstream's name. */
+  readonly name: string;
+  /** The exchange with the upstream. */
+  readonly upstream: Readonly<Record<string, unknown>> & { readonly usage: { readonly completion_tokens: number } };
+  readonly deadline: Deadline;
+  readonly net: Net | null;
+}
+
+/** The `sortie` field of the answer at this moment. Times are in ms. */
+export function timedReport({ side, landed, characters, name, upstream, deadline, net }: Facts) {
+  const { arrivedAt, budgetMs } = deadline;
+  const actual = Math.round((monotonicMs() - arrivedAt) * 1000) / 1000;
+  const local = side === 'local' ? (net?.source(characters) ?? null) : null;
+  const own = {
+    source: side,
+    model: name,
+    exit: null,
+    tokens: upstream.usage.completion_tokens,
+    characters,
+    ms: actual,
+  };
+  return {
+    source: side === 'upstream' && landed !== null ? 'upstream-landed' : side,
+    budget_ms: budgetMs,
+    actual_ms: actual,
+    met: actual <= budgetMs && (landed?.sentence ?? local?.met ?? true),
+    landed,
+    sources: [local?.source ?? own],
+    net: net?.report() ?? null,
+    upstream,
+  };
+}

@@ -1,0 +1,132 @@
+/** The fields of a body for an upstream that this server reads: its own, and lengths for the allowance of the key. */
+import { budgetOf } from '../api/generation/read-request.js';
+import { type ApiRequest, type Limits, openPolicy, policyOf } from '../api/context.js';
+import { invalid } from '../api/errors.js';
+import { totalBudget } from '../api/params/budget.js';
+import { NET_MODES, type NetMode } from '../../util/net-mode.js';
+import { agreed, ASKED, type Headers, headerValues } from '../api/schemas/headers.js';
+import { SortieRequest } from '../api/schemas/shared.js';
+import type { Budget } from '../../protocol/index.js';
+import { isValid, type Static, Type, words } from '../../util/schema.js';
+import { validationMessage } from '../../util/validation-message.js';
+import type { OpenBody, UpstreamCall } from './call.js';
+import { without } from './json-fields.js';
+import { restOfBudget, type Upstream, type UpstreamModel } from './upstream.js';
+
+const { latency_budget_ms, budget_on_miss } = SortieRequest.properties;
+
+/** The fields of `sortie` that have an effect on an upstream's answer. */
+const UpstreamSortie = Type.Object(
+  {
+    latency_budget_ms,
+    budget_on_miss,
+    commit: Type.Optional(Type.Union([Type.Literal('text'), Type.Literal('sentence')])),
+    net: Type.Optional(words([...NET_MODES])),
+  },
+  { additionalProperties: false },
+);
+type UpstreamSortie = Static<typeof UpstreamSortie>;
+
+/** The settings of a request to an upstream. */
+export interface UpstreamSettings {
+  /** Null: the request states none, so the answer passes unchanged. */
+  readonly budget: (Budget & { readonly totalMs: number }) | null;
+  /** Whether text goes out in whole sentences only. */
+  readonly holdsSentences: boolean;
+  /** Null: as the operator says. */
+  readonly net: NetMode | null;
+}
+
+/**
+ * The request wins over its key, the key over the model, the model over the server.
+ * @throws ApiError invalid_value
+ */
+export function settingsOf(
+  { policy: ofServer }: Pick<Limits, 'policy'>,
+  request: ApiRequest<OpenBody>,
+  { latencyBudgetMs: totalMs, onMiss, commit: usual, net: ofModel }: UpstreamModel['defaults'],
+): UpstreamSettings {
+  const { commit = usual, net, ...stated } = ownFields(request.body);
+  const policy = policyOf(ofServer, { ...openPolicy, defaultBudget: totalBudget(totalMs), onMiss, net: ofModel });
+  const budget = budgetOf({ limits: { policy } }, { ...request, body: { sortie: stated } });
+  return {
+    budget: budget?.totalMs == null ? null : { ...budget, totalMs: budget.totalMs },
+    holdsSentences: commit === 'sentence',
+    net: net ?? netOfHeader(request.headers) ?? request.caller.policy.net ?? policy.net ?? null,
+  };
+}
+
+/** @throws ApiError invalid_value */
+function netOfHeader(headers: Headers): NetMode | null {
+  const read = (text: string): NetMode | undefined => NET_MODES.find((each) => each === text);
+  return agreed(ASKED.net, headerValues(headers, ASKED.net, 'off, land or answer', read));
+}
+
+/** The field of this server. A null counts as a missing field. @throws ApiError invalid_value */
+function ownFields({ sortie }: OpenBody): UpstreamSortie {
+  if (sortie === undefined || sortie === null) return {};
+  const stated = Object.fromEntries(Object.entries(sortie).filter(([, value]) => value !== null));
+  if (typeof sortie === 'object' && isValid(UpstreamSortie, stated)) return stated;
+  const fault = validationMessage(UpstreamSortie, typeof sortie === 'object' ? stated : sortie);
+  throw invalid('sortie', `of a request to an upstream model is wrong: ${fault ?? 'it must be an object'}`);
+}
+
+/** The body that the upstream gets: the client's, without the field of this server and with the upstream's model. */
+export function forwardedBody({ body }: ApiRequest<OpenBody>, { model }: Upstream, changes: OpenBody = {}): OpenBody {
+  return { ...without(body, 'sortie'), model, ...changes };
+}
+
+/** The header with the rest of the budget at this moment. */
+export function budgetHeader({ deadlineHeader }: Upstream, msLeft: number): Record<string, string> {
+  return { [deadlineHeader]: restOfBudget(deadlineHeader, Math.max(1, msLeft)) };
+}
+
+const LENGTHS = ['max_tokens', 'max_completion_tokens'] as const;
+/** Tokens that an allowance must hold for an answer without a stated length, and characters of a token. */
+const UNSTATED_TOKENS = 256;
+const TOKEN_CHARACTERS = 4;
+
+/**
+ * Applies the longest answer of an API key: the default of requests that state no length, and a bound of the others.
+ * @throws ApiError invalid_value
+ */
+export function withCap(request: ApiRequest<OpenBody>): ApiRequest<OpenBody> {
+  const cap = request.caller.policy.maxTokens ?? null;
+  if (cap === null) return request;
+  const stated = LENGTHS.filter((field) => request.body[field] !== undefined && request.body[field] !== null);
+  for (const field of stated) {
+    const value = request.body[field];
+    if (typeof value !== 'number' || value > cap) {
+      throw invalid(field, `must be a number of at most ${cap} with this API key`);
+    }
+  }
+  return stated.length > 0 ? request : { ...request, body: { ...request.body, max_tokens: cap } };
+}
+
+/** Tokens of a text, as long as no tokenizer of the model is at hand. */
+export const estimatedTokens = (characters: number): number => Math.ceil(characters / TOKEN_CHARACTERS);
+
+/** Characters of the prompt. The base64 of an image is no text. */
+function promptCharacters(value: unknown): number {
+  if (typeof value === 'string') return value.startsWith('data:') ? 0 : value.length;
+  if (Array.isArray(value)) return value.reduce<number>((sum, item) => sum + promptCharacters(item), 0);
+  if (typeof value === 'object' && value !== null) return promptCharacters(Object.values(value));
+  return typeof value === 'number' ? TOKEN_CHARACTERS : 0;
+}
+
+export function promptTokens({ messages, prompt, tools }: OpenBody): number {
+  return estimatedTokens(promptCharacters([messages, prompt, tools]));
+}
+
+/**
+ * Takes the tokens of the request from the allowance of its key. They are estimates until the upstream counts them.
+ * @returns gives the unused ones back
+ * @throws ApiError rate_limit_exceeded
+ */
+export function reserved({ request }: UpstreamCall): (used: number) => void {
+  const { body, caller } = request;
+  const n = typeof body.n === 'number' && Number.isInteger(body.n) && body.n > 0 ? body.n : 1;
+  const lengths = LENGTHS.map((field) => body[field]).filter((value) => typeof value === 'number');
+  const length = Math.min(UNSTATED_TOKENS * 4, Math.max(0, ...lengths)) || UNSTATED_TOKENS;
+  return caller.reserve({ tokens: promptTokens(body) + n * length, maxTokensParam: 'max_tokens', answers: n });
+}

@@ -1,0 +1,87 @@
+/**
+ * The scheduler of a simulated machine: its slots and KV memory are those of the engine, without any bytes behind them.
+ */
+import { type DepthShape, deepestOf, type ExitShape, type Work } from '../../src/engine/scheduler/cost/model.js';
+import type { CostTable } from '../../src/engine/scheduler/cost/table.js';
+import { SlotAccount } from '../../src/engine/scheduler/kv/slot-account.js';
+import { SlotTable } from '../../src/engine/scheduler/kv/slot-table.js';
+import { type Units, unitsOf } from '../../src/engine/scheduler/kv/units.js';
+import type { Priors } from '../../src/engine/scheduler/planner.js';
+import type { Policy } from '../../src/engine/scheduler/policy.js';
+import { Scheduler } from '../../src/engine/scheduler/scheduler.js';
+
+export interface Machine {
+  /** Sequences that run at once. */
+  readonly slots: number;
+  /** Positions that the KV cache holds at full depth. */
+  readonly kvPositions: number;
+  /** Time in ms that a client waits outside the engine; added to every reported time. Default: 0. */
+  readonly overheadMs?: number;
+  /** Clients that never pause: a request arrives when one of them is free. Absent or null: at its own time. */
+  readonly clients?: number | null;
+  /** Real time of a step in ms, from its work and the current time. */
+  readonly actual: (work: Work, now: number) => number;
+}
+
+/** The knowledge of a scheduler at start. */
+export interface Knowledge {
+  readonly shape: DepthShape;
+  readonly table: CostTable;
+  readonly policy: Policy;
+  readonly priors?: Priors;
+  readonly slowdown?: number;
+}
+
+/** Slots beside the running ones, for stored prefixes: the engine's number. */
+const STORED_SLOTS = 16;
+
+export function simulatedScheduler(
+  { slots, kvPositions }: Pick<Machine, 'slots' | 'kvPositions'>,
+  { shape, table, policy, priors = { lengths: null, partialValue: null }, slowdown = 1 }: Knowledge,
+): Scheduler {
+  const units = unitsOfShape(shape);
+  const layers = units.stages.map(({ entry }) => entry.layers);
+  const bytesPerPosition = layers.reduce((sum, each) => sum + each, 0);
+  const account = new SlotAccount(units, { units: layers, boundaries: [] });
+  return new Scheduler(units, new SlotTable(slots + STORED_SLOTS, units, account), {
+    shape,
+    costs: table,
+    policy,
+    priors,
+    slowdown,
+    maxRunning: slots,
+    maxQueue: Infinity,
+    kvBytes: kvPositions * bytesPerPosition,
+    bytesPerPosition,
+    prefixReuse: true,
+    prefillChunk: policy.chunks.at(-1) ?? 1,
+    mostPrefill: Infinity,
+    maxStallMs: policy.maxStallMs,
+    drafts: { speculate: 'off', maxRows: slots, maxChunk: 1, hasGate: false },
+  });
+}
+
+/** The units of a shape. The layers of a unit stand for its bytes. */
+export function unitsOfShape(shape: DepthShape): Units {
+  const deepest = deepestOf(shape);
+  const exits = shape.exits.slice(0, deepest + 1);
+  const layersOf = (stage: number): number => exits.findLast((exit) => exit.stage <= stage)?.layer ?? 0;
+  const behind = shape.exits[deepest + 1];
+  return unitsOf({
+    stages: shape.stages.map((_, stage) => ({
+      entry: { layers: Math.max(1, layersOf(stage) - layersOf(stage - 1)), boundary: stage },
+    })),
+    exits: exits.map(({ layer, stage, block }) => ({
+      entry: { layer, stage, norm: 0 },
+      block: block === null ? null : { entry: { layers: 2, boundary: stage + 1 } },
+    })),
+    prompt: behind === undefined ? null : promptUnit(behind),
+  });
+}
+
+/** Full depth behind a prompt exit: the layers beyond it are a block. */
+function promptUnit({ layer, stage, promptDepth = layer - 1 }: ExitShape) {
+  const layers = Math.max(1, layer - promptDepth);
+  const block = { entry: { layers, boundary: stage + 1, prompt: { exit: promptDepth } } };
+  return { entry: { layer, stage, norm: 0 }, block };
+}

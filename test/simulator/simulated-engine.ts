@@ -1,0 +1,208 @@
+/**
+ * The engine without a model: the scheduler's plans on a fake clock. A step's time comes from `actual` and not from the
+ * scheduler's costs, so that plans can be tried on a machine that is slower, noisier or drifting.
+ */
+import type { Work } from '../../src/engine/scheduler/cost/model.js';
+import { cutAt } from '../../src/protocol/early-end.js';
+import type { Admitted, ExitLayer } from '../../src/protocol/index.js';
+import type { Scheduler } from '../../src/engine/scheduler/scheduler.js';
+import type { Sequence } from '../../src/engine/scheduler/sequence.js';
+import type { RowPlan, SequenceEnd, StepPlan, TokenResult } from '../../src/engine/scheduler/step-plan.js';
+import type { Rejected } from '../../src/engine/scheduler/types.js';
+import type { Machine } from './machine.js';
+import { END_TOKEN, engineRequest, type SimulatedRequest } from './simulated-request.js';
+
+/** Tokens of a sentence where a request states none. */
+const SENTENCE_TOKENS = 18;
+/** A token of an answer's text. */
+const TEXT_TOKEN = -1;
+
+export interface Outcome {
+  readonly request: SimulatedRequest;
+  readonly admission: Admitted | Rejected;
+  /** Null for a rejected request. */
+  readonly firstTokenAt: number | null;
+  readonly endedAt: number;
+  /** Tokens in order, by exit layer. */
+  readonly path: readonly { readonly exit: ExitLayer; readonly tokens: number }[];
+  readonly tokens: number;
+  readonly reason: 'length' | 'landed' | 'deadline' | 'rejected';
+  readonly preemptions: number;
+}
+
+/** A running sequence behind a step. */
+export interface LiveSequence {
+  readonly id: string;
+  readonly promptLength: number;
+  readonly generated: number;
+  readonly exit: ExitLayer;
+}
+
+/** One step, for observers (tests, progress). */
+export interface SimulatedStep {
+  readonly now: number;
+  readonly ms: number;
+  readonly work: Work;
+  readonly plan: StepPlan;
+  readonly live: readonly LiveSequence[];
+  readonly waiting: number;
+  /** The outcomes so far. The array grows with the run. */
+  readonly outcomes: readonly Outcome[];
+}
+
+/** A request that has no outcome yet. */
+interface Open {
+  readonly request: SimulatedRequest;
+  readonly sequence: Sequence;
+  admission: Admitted | Rejected | null;
+}
+
+class SimulatedEngine {
+  now: number;
+  readonly outcomes: Outcome[] = [];
+  readonly #open = new Map<string, Open>();
+  readonly #overheadMs: number;
+  #next = 0;
+
+  constructor(
+    private readonly requests: readonly SimulatedRequest[],
+    private readonly machine: Machine,
+    readonly scheduler: Scheduler,
+  ) {
+    this.now = requests[0]?.arrivedAt ?? 0;
+    this.#overheadMs = machine.overheadMs ?? 0;
+  }
+
+  get hasWork(): boolean {
+    return this.#next < this.requests.length || !this.scheduler.isIdle;
+  }
+
+  /** Runs one step. @returns its plan and its time */
+  step(): { readonly plan: StepPlan; readonly ms: number } {
+    this.#arrive();
+    const plan = this.scheduler.schedule(this.now);
+    this.#hear(plan);
+    const ms = this.machine.actual(plan.work, this.now);
+    this.now += ms;
+    this.#cutLate();
+    const tokens = plan.rows.flatMap((row) => this.#tokensOf(row, plan));
+    const { ended } = this.scheduler.commit(plan, { at: this.now, cycleMs: ms, planningMs: 0, tokens, draft: null });
+    for (const { id, hasLanded } of ended) this.#end(id, hasLanded === true ? 'landed' : 'length', this.now);
+    return { plan, ms };
+  }
+
+  live(): LiveSequence[] {
+    const { exits } = this.scheduler.options.shape;
+    return this.scheduler.slots.running.map(({ id, promptLength, generated, exit }) => {
+      return { id, promptLength, generated, exit: exits[exit]?.layer ?? 0 };
+    });
+  }
+
+  #arrive(): void {
+    const clients = this.machine.clients ?? null;
+    const { isIdle } = this.scheduler;
+    if (clients === null && isIdle) this.now = Math.max(this.now, this.requests[this.#next]?.arrivedAt ?? this.now);
+    const free = (clients ?? Infinity) - this.#open.size;
+    let arrived = 0;
+    for (let each = this.requests[this.#next]; each !== undefined; each = this.requests[this.#next]) {
+      if (clients === null ? each.arrivedAt > this.now : arrived >= free) break;
+      const request = clients === null ? each : { ...each, arrivedAt: this.now };
+      const sequence = this.scheduler.add(engineRequest(request, this.#next, this.scheduler.options.shape));
+      this.#open.set(request.id, { request, sequence, admission: null });
+      this.#next += 1;
+      arrived += 1;
+    }
+  }
+
+  /** Notes the decisions of a plan. */
+  #hear({ admitted, rejected, ended }: StepPlan): void {
+    for (const { id, ...admission } of admitted) {
+      const open = this.#open.get(id);
+      if (open !== undefined) open.admission = { ...admission, kind: 'admit' };
+    }
+    for (const { id, leastFeasibleMs } of rejected) {
+      const open = this.#open.get(id);
+      if (open !== undefined) open.admission = { kind: 'reject', leastFeasibleMs };
+      this.#end(id, 'rejected', this.now);
+    }
+    for (const end of ended) this.#endPlanned(end);
+  }
+
+  #endPlanned({ id, reason }: SequenceEnd): void {
+    if (reason === 'deadline') this.#end(id, 'deadline', this.now);
+  }
+
+  /** The gateway's timer ends answers whose deadline passed during a slow step (gateway/engine-client/deadline-timer.ts). */
+  #cutLate(): void {
+    for (const open of [...this.#open.values()]) {
+      const { sequence } = open;
+      const endsAt = cutAt(sequence) - this.#overheadMs;
+      if (endsAt >= this.now) continue;
+      this.scheduler.cancel(sequence.id, 'deadline');
+      const isDecided = open.admission !== null;
+      if (!isDecided) open.admission = { kind: 'reject', leastFeasibleMs: null };
+      this.#end(sequence.id, isDecided ? 'deadline' : 'rejected', endsAt);
+    }
+  }
+
+  /** The token of a row, and the end behind it. An answer that its client has lost gets none. */
+  #tokensOf({ id, exit, window }: RowPlan, { landing }: StepPlan): TokenResult[] {
+    const open = this.#open.get(id);
+    if (open === undefined) return [];
+    const { request, sequence } = open;
+    const generated = sequence.generated + 1;
+    const mayEnd = generated % (request.sentenceTokens ?? SENTENCE_TOKENS) === 0;
+    const token: TokenResult = { id, token: TEXT_TOKEN, isEnd: false, mayEnd };
+    if (generated >= request.maxTokens) return [token];
+    const end: TokenResult = { id, token: END_TOKEN, isEnd: true, mayEnd: null };
+    if (generated >= (request.lengths[exit] ?? Infinity)) return [token, end];
+    // The next sentence is likely to end too late.
+    const lands = mayEnd && window !== null && this.now + window.sentenceTokens * landing.tokenMs > window.endsAt;
+    return lands ? [token, { ...end, hasLanded: true }] : [token];
+  }
+
+  #end(id: string, reason: Outcome['reason'], at: number): void {
+    const open = this.#open.get(id);
+    if (open === undefined) return;
+    this.#open.delete(id);
+    const { request, sequence, admission } = open;
+    if (admission === null) throw new Error(`request ${id} ended before it was admitted`);
+    const { generated: tokens, preemptions } = sequence;
+    const { exits } = this.scheduler.options.shape;
+    this.outcomes.push({
+      request,
+      admission,
+      firstTokenAt: sequence.firstTokenAt === null ? null : sequence.firstTokenAt + this.#overheadMs,
+      endedAt: at + this.#overheadMs,
+      path: sequence.path.map(({ exit, tokens: count }) => ({ exit: exits[exit]?.layer ?? 0, tokens: count })),
+      tokens,
+      reason,
+      preemptions,
+    });
+  }
+}
+
+/**
+ * Serves all requests (in order of arrival) to their end, and yields after every step.
+ * @param scheduler of simulatedScheduler
+ * @returns one outcome per request, in order of its end
+ * @throws Error if a step makes no progress, which is a bug of the scheduler
+ */
+export function* simulate(
+  requests: readonly SimulatedRequest[],
+  machine: Machine,
+  scheduler: Scheduler,
+): Generator<SimulatedStep, Outcome[], void> {
+  const engine = new SimulatedEngine(requests, machine, scheduler);
+  const { outcomes } = engine;
+  let idleSteps = 0;
+  while (engine.hasWork) {
+    const { plan, ms } = engine.step();
+    idleSteps = ms > 0 ? 0 : idleSteps + 1;
+    const live = engine.live();
+    if (idleSteps > 1 && live.length > 0)
+      throw new Error(`no progress at ${engine.now} ms with ${live.length} live requests`);
+    yield { now: engine.now, ms, work: plan.work, plan, live, waiting: scheduler.slots.waiting.length, outcomes };
+  }
+  return outcomes;
+}

@@ -1,0 +1,56 @@
+/** One simulated request, and the request that the scheduler gets for it. */
+import type { DepthShape } from '../../src/engine/scheduler/cost/model.js';
+import type { Budget, SequenceRequest, ExitLayer, LengthGroup } from '../../src/protocol/index.js';
+import { GREEDY } from '../../src/protocol/sampling-rules.js';
+
+export interface SimulatedRequest {
+  readonly id: string;
+  readonly arrivedAt: number;
+  readonly promptLength: number;
+  /** Tokens of the answer by exit index, shallowest first, if all of its tokens leave at that exit. */
+  readonly lengths: readonly number[];
+  readonly maxTokens: number;
+  /** Tokens of each of its sentences; absent: 18. */
+  readonly sentenceTokens?: number;
+  /** Whether the scheduler knows that the answer runs to maxTokens; no client states that. */
+  readonly isExactLength: boolean;
+  readonly lengthGroup: LengthGroup;
+  /** Absent: that of all requests without one. */
+  readonly tenant?: string;
+  readonly budget: Budget | null;
+  /** Null: the bounds of the model. */
+  readonly minExit: ExitLayer | null;
+  readonly maxExit: ExitLayer | null;
+  /** Estimated quality of each exit; absent: the model's. */
+  readonly quality?: readonly number[];
+  /** For reports. */
+  readonly budgetClass: string;
+}
+
+/** The token that ends answers. Prompts hold other ones. */
+export const END_TOKEN = 0;
+
+/** @param number tells the request's tokens from those of others, so that no two prompts share a prefix */
+export function engineRequest(request: SimulatedRequest, number: number, shape: DepthShape): SequenceRequest {
+  const { id, arrivedAt, promptLength, maxTokens, isExactLength, lengthGroup, tenant, budget, quality } = request;
+  return {
+    id,
+    arrivedAt,
+    prompt: new Array<number>(promptLength).fill(number + 1),
+    maxTokens,
+    minTokens: 0,
+    stopTokens: isExactLength ? [] : [END_TOKEN],
+    sampling: GREEDY,
+    logprobs: null,
+    promptLogprobs: null,
+    depth: {
+      minExit: request.minExit ?? shape.exits[0]?.layer ?? 0,
+      maxExit: request.maxExit ?? shape.exits.at(-1)?.layer ?? 0,
+      budget,
+      ...(shape.hasPromptExit === true && { promptDepth: budget === null ? null : 'auto' }),
+      ...(quality && { quality }),
+    },
+    lengthGroup,
+    ...(tenant !== undefined && { tenant }),
+  };
+}
