@@ -11,7 +11,7 @@
  * No meta-schema fits. The library accepts keywords of all drafts in one schema, follows references to places that hold
  * no schema in any draft, and ignores annotations. A trial compilation in a worker of its own catches the same schemas,
  * at seconds of processor time for each. The supervisor alone keeps other answers alive at .5 tokens/s instead of 39
- * (bench/results/2026-11-schema-trial.md).
+ * (bench/results/adversary.md).
  */
 import { isValid, type TSchema, Type } from '../../util/schema.js';
 import { isSchemaObject, mapSchemas, referred, type SchemaObject } from './keywords.js';

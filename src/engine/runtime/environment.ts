@@ -23,7 +23,7 @@ let created: Environment | undefined;
 export function createEnvironment(threads: number): Environment {
   if (created) return created;
   // Each session reads this at its creation. The plain attention kernel is faster than the tiled one for one row, and
-  // for chunks up to 1,000 positions (bench/results/2026-11-kernels.md). Its scratch of heads x chunk x context floats
+  // for chunks up to 1,000 positions (bench/results/engine.md). Its scratch of heads x chunk x context floats
   // is small.
   process.env.ORT_GQA_DISABLE_FLASH_ATTENTION ??= '1';
   const ort = loadOrt();

@@ -17,7 +17,7 @@ import type { Slot } from '../scheduler/kv/slot.js';
 
 /** Least probability of a drafted token (the paper's 13B model: 0.7 to 0.95). */
 const LEAST_PROBABILITY = 0.6;
-/** Least cumulated probability of the gate; .9 is slower (bench/results/2026-11-loops.md). */
+/** Least cumulated probability of the gate; .9 is slower (bench/results/loops.md). */
 const LEAST_STOP = 0.7;
 
 /** Whether the answer ends behind a draft. */
