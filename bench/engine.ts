@@ -6,11 +6,11 @@
  * one run, and at equal bits per weight.
  */
 import { writeFileSync } from 'node:fs';
-import { type BenchSide, engineSide, httpPeerSide, httpSide, peerSide, urlSide } from './engine/sides.js';
+import { type BenchSide, engineSide, type Machine, httpPeerSide, httpSide, peerSide, urlSide } from './engine/sides.js';
 import { EMBEDDED, flag, number, optional, optionsOf, text, words } from './options.js';
 import { type Rate, SCENARIOS } from './scenario.js';
 import { tableOf } from './table.js';
-import { servedKernelList } from '../src/cli/options/kinds.js';
+import { device as deviceKind, servedKernelList } from '../src/cli/options/kinds.js';
 import type { StageKernel } from '../src/engine/model/manifest.js';
 import { median } from '../src/util/stats.js';
 
@@ -25,6 +25,7 @@ const options = optionsOf(
     peerModel: words('file...', 'GGUF files for the peer, each a side of its own', []),
     url: optional('url', 'an OpenAI-compatible server that runs, such as vLLM, as a further side'),
     urlModel: text('name', 'its model', 'x'),
+    device: text('name', 'cpu, webgpu, cuda, or a card such as cuda:1', 'cpu'),
     rounds: number('rounds to take medians over', 5),
     threads: number('compute threads of every side', 2),
     noHttp: flag('skip the HTTP servers'),
@@ -32,6 +33,9 @@ const options = optionsOf(
   },
 );
 const { threads, rounds } = options;
+const device = deviceKind.parse(options.device);
+if (!device) throw new Error(`--device must be ${deviceKind.rule}, got "${options.device}"`);
+const machine: Machine = { threads, device: device.kind, deviceIndex: device.index };
 const kernels = options.kernels.map((list): readonly StageKernel[] => {
   const parsed = servedKernelList.parse(list);
   if (parsed) return parsed;
@@ -43,12 +47,12 @@ function sides(): BenchSide[] {
   const exits = options.exits.split(',');
   const lists = kernels.length > 0 ? kernels : [null];
   return [
-    ...folders.flatMap((dir) => lists.flatMap((list) => exits.map((exit) => engineSide(dir, exit, threads, list)))),
+    ...folders.flatMap((dir) => lists.flatMap((list) => exits.map((exit) => engineSide(dir, exit, machine, list)))),
     ...files.map((file) => peerSide(peer, file, threads)),
     ...(noHttp
       ? []
       : [
-          ...exits.map((exit) => httpSide(folders[0] ?? EMBEDDED, exit, threads)),
+          ...exits.map((exit) => httpSide(folders[0] ?? EMBEDDED, exit, machine)),
           ...files.map((file) => httpPeerSide(peer, file, threads)),
         ]),
     ...(url === undefined ? [] : [urlSide(url, urlModel)]),

@@ -26,7 +26,7 @@ import { fileURLToPath } from 'node:url';
 import { arrivalTimes } from './loadgen/arrivals.js';
 import { seeded } from '../src/util/random.js';
 import { loadManifest } from '../src/engine/model/manifest-io.js';
-import { engineMs } from './core-time.js';
+import { engineMs } from './processes.js';
 import { isChecked, readRequests, REQUESTS } from './everyday/requests.js';
 import { ask } from './never-late/ask.js';
 import { isMix, type Mix } from './never-late/faults.js';

@@ -1,4 +1,5 @@
 /** The sides of bench:engine: engine processes, llama.cpp, both behind their HTTP servers, and servers that run. */
+import type { EngineOptions } from '../../src/protocol/engine-options.js';
 import type { PartMs } from '../../src/protocol/index.js';
 import type { StageKernel } from '../../src/engine/model/manifest.js';
 import { benchOptions, engineRates } from '../engine-side.js';
@@ -6,6 +7,9 @@ import { httpRates } from '../http-side.js';
 import { ATTENTION, better, peerRates } from '../peer-side.js';
 import type { Rate, Scenario } from '../scenario.js';
 import { startPeer, startSortie, withServer } from '../server.js';
+
+/** The processor of Sortie's sides. */
+export type Machine = Required<Pick<EngineOptions, 'threads' | 'device' | 'deviceIndex'>>;
 
 export interface BenchSide {
   readonly name: string;
@@ -24,13 +28,18 @@ function noted({ parallel, promptTokens }: Scenario, step: PartMs | null): void 
 export function engineSide(
   dir: string,
   exit: string,
-  threads: number,
+  { threads, ...device }: Machine,
   kernels: readonly StageKernel[] | null,
 ): BenchSide {
   return {
     name: ['sortie', base(dir), ...(kernels === null ? [] : [kernels.join('+')]), exit].join(' '),
     run: (scenarios) =>
-      engineRates(benchOptions(dir, threads, { kernels }), exit === 'full' ? null : Number(exit), scenarios, noted),
+      engineRates(
+        benchOptions(dir, threads, { ...device, kernels }),
+        exit === 'full' ? null : Number(exit),
+        scenarios,
+        noted,
+      ),
   };
 }
 
@@ -40,11 +49,12 @@ export function peerSide(peer: string, file: string, threads: number): BenchSide
 }
 
 /** @param exit as above */
-export function httpSide(model: string, exit: string, threads: number): BenchSide {
+export function httpSide(model: string, exit: string, { threads, device, deviceIndex }: Machine): BenchSide {
+  const options = ['--threads', String(threads), '--device', device === 'cpu' ? device : `${device}:${deviceIndex}`];
   return {
     name: `http ${base(model)} ${exit}`,
     run: (scenarios) =>
-      withServer(startSortie(model, ['--threads', String(threads)]), async (server) => {
+      withServer(startSortie(model, options), async (server) => {
         const { data } = (await (await fetch(`${server.url}/v1/models`)).json()) as { data: { id: string }[] };
         const id = exit === 'full' ? data.at(-1)?.id : `${data[0]?.id ?? ''}:${exit}`;
         return httpRates(server, id ?? '', scenarios);

@@ -5,7 +5,7 @@ import { arrivalTimes } from '../loadgen/arrivals.js';
 import { closedLoop, openLoop, type Send } from '../loadgen/run.js';
 import { seeded } from '../../src/util/random.js';
 import { quantile } from '../../src/util/stats.js';
-import { coreMs } from '../core-time.js';
+import { coreMs } from '../processes.js';
 
 export interface Side {
   readonly name: string;

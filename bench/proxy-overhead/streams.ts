@@ -2,7 +2,7 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import { Pool } from 'undici';
 import { monotonicMs } from '../../src/util/clock.js';
-import { residentMb } from '../soak/memory.js';
+import { residentMb } from '../processes.js';
 import { isWhole, type Side, sent } from './load.js';
 
 /** Streams that begin at one time. */

@@ -1,15 +1,14 @@
 /**
- * Each attack of `npm run soak -- --attack ''` for a moment, beside clients with budgets: their promises are kept, none of
- * their requests is lost, and the server returns to rest.
+ * Each attack for a moment, beside clients with budgets: their promises are kept, none of their requests is lost, and the
+ * server returns to rest.
  *
  * Budgets are long, because the machine may be busy: an attack that starves others keeps them waiting for good.
  */
 import { setMaxListeners } from 'node:events';
 import t from 'tap';
-import { ATTACKS, type Outcomes } from '../../bench/soak/attacks.js';
-import { ask, newTally } from '../../bench/soak/honest.js';
-import { waitedMs } from '../../bench/soak/memory.js';
+import { ATTACKS, type Outcomes } from './attacks.js';
 import { enginePid, memoryOf, pidOf, serve, tinyModel, untilIdle } from './helper.js';
+import { ask } from './honest.js';
 
 const SECONDS = 1;
 const CLIENTS = 3;
@@ -23,19 +22,16 @@ const dir = t.testdir();
 t.setTimeout(600_000);
 void t.test('clients keep their promises beside each attack', { skip: process.platform !== 'linux' }, async (t) => {
   const server = await serve(t, tinyModel(dir, CONTEXT), ['--kv-memory', '16MiB', '--api-key', KEYS.join(',')]);
-  const processes = [pidOf(server), enginePid(server)];
+  const pids = [pidOf(server), enginePid(server)];
   const target = { url: server.url, key: 'sk-attacker', context: CONTEXT, vocabulary: 256, exit: 2 };
   const before = memoryOf(server);
   for (const { name, run } of ATTACKS) {
     const outcomes: Outcomes = { answered: 0, rejected: 0, left: 0, failed: [] };
-    const tally = newTally();
+    const tally = { asked: 0, promised: 0, kept: 0, starved: 0, lost: 0, faults: [] };
     const over = new AbortController();
     setMaxListeners(Infinity, over.signal);
     const attack = run(target, outcomes, over.signal);
-    const honest = (key: string) => ({
-      ...{ url: server.url, key, body: { max_tokens: 4 }, budgets: [BUDGET_MS], pauseMs: 20 },
-      waitedMs: () => processes.map(waitedMs),
-    });
+    const honest = (key: string) => ({ url: server.url, key, budgetMs: BUDGET_MS, pids });
     const signal = AbortSignal.timeout(SECONDS * 1000);
     await Promise.all(KEYS.slice(1).map((key) => ask(honest(key), tally, signal)));
     over.abort();

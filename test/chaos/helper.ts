@@ -3,7 +3,7 @@ import { readdirSync } from 'node:fs';
 import net from 'node:net';
 import { join } from 'node:path';
 import type { Test } from 'tap';
-import { childrenOf, residentMb } from '../../bench/soak/memory.js';
+import { childrenOf, residentMb } from '../../bench/processes.js';
 import { packageRoot } from '../../src/cli/options/config.js';
 import type { Sortie } from '../deploy/helper.js';
 import { until } from '../support/until.js';

@@ -1,7 +1,7 @@
 /** Tiny random llamas as GGUF files and as Hugging Face folders, for the converter's tests. */
 import { mkdirSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
-import { layerShapes } from '../../bench/gpu/shapes.js';
+import { layerShapes } from '../../bench/shapes.js';
 import { toHalf } from '../../src/convert/half.js';
 
 export const SHAPE = { layers: 3, hidden: 64, heads: 4, kvHeads: 2, headDim: 16, ffn: 96, vocab: 264, context: 32 };

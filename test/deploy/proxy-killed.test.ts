@@ -1,6 +1,6 @@
 /** Behind each proxy of deploy/: kill -9 of an engine, then of a whole replica, in mid-stream. */
 import t, { type Test } from 'tap';
-import { childrenOf } from '../../bench/soak/memory.js';
+import { childrenOf } from '../../bench/processes.js';
 import { tinyModel } from './helper.js';
 import {
   haproxyServer,

@@ -4,7 +4,7 @@
  */
 import { setTimeout as sleep } from 'node:timers/promises';
 import t, { type Test } from 'tap';
-import { childrenOf } from '../../bench/soak/memory.js';
+import { childrenOf } from '../../bench/processes.js';
 import { tinyModel } from './helper.js';
 import { haproxyServer, missing, type Pool, post, type Replica, startPool } from './pool.js';
 import { until } from '../support/until.js';

@@ -2,7 +2,7 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import t, { type Test } from 'tap';
 import { freePorts } from '../../bench/ports.js';
-import { childrenOf } from '../../bench/soak/memory.js';
+import { childrenOf } from '../../bench/processes.js';
 import { tinyModel } from '../deploy/helper.js';
 import { until } from '../support/until.js';
 import {

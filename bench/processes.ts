@@ -1,9 +1,13 @@
-/** Time of processes on cores (Linux's /proc). */
+/** Time on cores and memory of processes (Linux's /proc). */
 import { readFileSync } from 'node:fs';
-import { childrenOf } from './soak/memory.js';
 
 /** Linux counts the time of processes in hundredths of a second. */
 const TICK_MS = 10;
+
+/** Running child processes of a process. */
+export function childrenOf(pid: number): number[] {
+  return readFileSync(`/proc/${pid}/task/${pid}/children`, 'utf8').split(' ').filter(Boolean).map(Number);
+}
 
 /** Time on cores so far of all threads of a process, ms. */
 export function coreMs(pid: number): number {
@@ -15,3 +19,13 @@ export function coreMs(pid: number): number {
 
 /** Time on cores so far of the engine of a Sortie, its child process, ms. */
 export const engineMs = (pid: number): number => childrenOf(pid).reduce((sum, child) => sum + coreMs(child), 0);
+
+/** Resident memory of a process in MB (10^6 bytes). @throws Error if the process has ended */
+export function residentMb(pid: number): number {
+  try {
+    const status = readFileSync(`/proc/${pid}/status`, 'utf8');
+    return (Number(/^VmRSS:\s+(\d+) kB/m.exec(status)?.[1]) * 1024) / 1e6;
+  } catch {
+    throw new Error(`process ${pid} has ended`);
+  }
+}

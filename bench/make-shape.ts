@@ -1,11 +1,11 @@
 /**
- * Makes a model folder of a shape, with exits at half and full depth, or at every loop. It runs in a process of its own, because a
- * conversion takes the event loop. The source stays as OUT.source, for other servers. Usage:
- * make.js SHAPE OUT KERNEL...; the first kernel's folder is OUT, and others are OUT-KERNEL
+ * Makes a model folder of a real shape with random weights, with exits at half and full depth, or at every loop. The source
+ * stays as OUT.source, for other servers. Usage:
+ * node dist/bench/make-shape.js SHAPE OUT KERNEL...; the first kernel's folder is OUT, and others are OUT-KERNEL
  */
 import { join } from 'node:path';
-import { packageRoot } from '../../src/cli/options/config.js';
-import { convert } from '../../src/convert/convert.js';
+import { packageRoot } from '../src/cli/options/config.js';
+import { convert } from '../src/convert/convert.js';
 import { SHAPES, type ShapeName, writeSource } from './shapes.js';
 
 const [name = '', out = '', ...kernels] = process.argv.slice(2);
