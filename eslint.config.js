@@ -44,7 +44,7 @@ const floors = [
 ];
 /** The rooms' own parts: what a zone may forbid. */
 const parts = [
-  ...['util', 'protocol', 'web', 'main.ts', 'chat'],
+  ...['util', 'protocol', 'web', 'main.ts'],
   ...['cli', 'convert', 'engine', 'gateway'].flatMap((room) =>
     readdirSync(join(import.meta.dirname, 'src', room)).map((name) => `${room}/${name}`),
   ),

@@ -21,12 +21,10 @@ import { mkdir, readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { fractions } from '../src/cli/values.js';
 import { depthShape } from '../src/engine/depth-shape.js';
-import { calibrateCommand } from '../src/engine/calibration/calibrate-command.js';
 import { arrivalTimes } from './loadgen/arrivals.js';
 import { type BudgetClass, budgetText } from './loadgen/budgets.js';
 import { closedLoop, openLoop, type Send } from './loadgen/run.js';
 import { loadManifest, MANIFEST_FILE } from '../src/engine/model/manifest-io.js';
-import { parseCostFile } from '../test/simulator/costs.js';
 import { seeded } from '../src/util/random.js';
 import { cellsOf, comparisonsOf } from './goodput/cells.js';
 import { budgetsOf, checkedQuestions, type GoodputAnswer, type Job, jobsOf } from './goodput/job.js';
@@ -34,7 +32,7 @@ import { type Question, sampledQuestions, sender } from './goodput/job.js';
 import { cellTable, comparisonTable, lineOf } from './goodput/lines.js';
 import { type Record as BenchRecord, type Run, type Traffic, earlier, withRun } from './goodput/record.js';
 import { passages } from './goodput/passages.js';
-import { planningTime } from './goodput/planning-time.js';
+import { measuredCosts, planningTime } from './goodput/planning-time.js';
 import { promptRights, withPromptRights } from './goodput/prompt-right.js';
 import { measureSetup, type Setup } from './goodput/setup.js';
 import { allSides, expectedAccuracy, modelOf, OTHER, type Side, sideOf } from './goodput/side.js';
@@ -224,8 +222,8 @@ function saySetup(setup: Setup, classes: readonly BudgetClass[], plans: readonly
 }
 
 async function sayPlanningTime(): Promise<void> {
-  const { cost } = parseCostFile(await calibrateCommand(values.model, { threads: values.threads }));
-  const time = planningTime(cost, depthShape(loadManifest(values.model)));
+  const costs = await measuredCosts(values.model, values.threads);
+  const time = planningTime(costs, depthShape(loadManifest(values.model)));
   const perStep = time.stepMs + time.arrivals * time.admitMs;
   const share = (stepMs: number): string =>
     `${((100 * time.stepMs) / stepMs).toFixed(2)}% (${((100 * perStep) / stepMs).toFixed(2)}%) of ${stepMs.toFixed(0)} ms`;

@@ -22,40 +22,6 @@ async function printed(t: Test, args: string[]): Promise<{ code: number; text: s
   return { code, text };
 }
 
-void t.test('simulate shows its defaults', async (t) => {
-  const { code, text } = await printed(t, ['simulate', '--help']);
-  const help = text.replaceAll(/\s+/g, ' ');
-  t.equal(code, 0);
-  for (const [option, value] of [
-    ['speeds', '0.25,0.5,1,2'],
-    ['length-scale', '1'],
-    ['slots', '32'],
-    ['kv-positions', '100000'],
-    ['max-length', '8192'],
-    ['noise', '0.05'],
-    ['slow-spells', '0'],
-    ['overhead-ms', '10'],
-  ] as const)
-    t.match(help, new RegExp(`--${option} <[a-z]+> [^<]*\\(default: ${value}\\)`), option);
-  t.match(help, /--limits <kind> [^<]*\(choices: "stated", "unstated", default: "unstated"\)/);
-});
-
-void t.test('simulate rejects impossible values', async (t) => {
-  for (const [option, value, rule] of [
-    ['--speeds', '0', /must be a number above 0/],
-    ['--speeds', '1,0', /must be a number above 0/],
-    ['--length-scale', '0', /must be a number above 0/],
-    ['--min-quality', '2', /must be a share, above 0 and at most 1/],
-    ['--min-quality', '0', /must be a number above 0/],
-    ['--limits', 'exact', /Allowed choices are stated, unstated/],
-  ] as const)
-    await t.test(`${option} ${value}`, async (t) => {
-      const { code, text } = await printed(t, ['simulate', '--trace', '/x', '--cost', '/x', option, value]);
-      t.equal(code, 2);
-      t.match(text, rule);
-    });
-});
-
 void t.test('bench shows its defaults, and rejects impossible values', async (t) => {
   const { text } = await printed(t, ['bench', '--help']);
   const help = text.replaceAll(/\s+/g, ' ');
@@ -79,45 +45,29 @@ void t.test('bench shows its defaults, and rejects impossible values', async (t)
     });
 });
 
-void t.test('chat and bench run from the command line, against a server without any field of Sortie', async (t) => {
+void t.test('bench runs from the command line, against a server without any field of Sortie', async (t) => {
   const { url, requests } = await plainServer(t, () => ({ parts: ['Hel', 'lo'] }));
-  const runs = async (args: readonly string[], input: string) => {
+  const runs = async (args: readonly string[]) => {
     const child = spawn(process.execPath, [main, ...args], { env: { ...process.env, OPENAI_API_KEY: 'sk-1' } });
     let [text, errors] = ['', ''];
     child.stdout.on('data', (data: Buffer) => (text += data.toString()));
     child.stderr.on('data', (data: Buffer) => (errors += data.toString()));
-    child.stdin.end(input);
     const [code] = (await once(child, 'close')) as [number];
     return { code, text, errors };
   };
-  const chat = await runs(['chat', '--url', url], 'Hi\n');
-  t.match(chat, { code: 0, text: 'Hello\n', errors: /^2 tokens in \d+ ms/ });
-  t.notMatch(chat.errors, '\u001b', 'a pipe has no colours');
-  const bench = await runs(['bench', url, '--requests', '3', '--clients', '1', '--header', 'X-Team: a'], '');
+  const bench = await runs(['bench', url, '--requests', '3', '--clients', '1', '--header', 'X-Team: a']);
   t.match(bench, { code: 0, text: /1 client without a pause: .*% of 3 requests in budget/, errors: /^$/ });
   t.ok(requests.every(({ headers }) => headers.authorization === 'Bearer sk-1'));
   t.equal(requests.at(-1)?.headers['x-team'], 'a');
-  t.match(await runs(['bench', 'localhost:1'], ''), {
+  t.match(await runs(['bench', 'localhost:1']), {
     code: 1,
     text: '',
     errors: /^error: connection lost .*bad port/,
   });
 });
 
-void t.test('simulate names the option whose file is unreadable', async (t) => {
-  const dir = t.testdir({});
-  for (const [args, message] of [
-    [['--trace', dir, '--cost', '/x'], `error: --trace must be a readable file, got "${dir}" (EISDIR)`],
-    [['--trace', '/x', '--cost', '/x'], 'error: --trace must be a readable file, got "/x" (ENOENT)'],
-  ] as const) {
-    const { code, text } = await printed(t, ['simulate', ...args]);
-    t.equal(code, 1);
-    t.equal(text.trim(), message);
-  }
-});
-
 void t.test('a missing folder is named once, and a name on the Hub gets the way to fetch it', async (t) => {
-  for (const args of [['serve', '--model'], ['inspect'], ['calibrate']])
+  for (const args of [['serve', '--model'], ['inspect']])
     t.match(await printed(t, [...args, 'nowhere']), { code: 1, text: 'error: there is no folder nowhere\n' });
   const hub = /; if this is a name on the Hugging Face Hub, `sortie pull org\/name --no-convert` downloads it\n$/;
   for (const args of [
@@ -144,14 +94,6 @@ void t.test('the help of serve has the groups of the options, and a switch may s
   t.notMatch(text, 'preset');
   const alone = await printed(t, ['serve', '--log-prompts', '--port', 'x']);
   t.match(alone.text, 'error: --port must be', 'the switch is valid');
-});
-
-void t.test('calibrate accepts as many threads as serve', async (t) => {
-  for (const value of ['0', '1025', 'x']) {
-    const { code, text } = await printed(t, ['calibrate', '/x', '--threads', value]);
-    t.equal(code, 2, value);
-    t.match(text, /must be an integer from 1 to 1024/);
-  }
 });
 
 void t.test('every flag of serve reaches its option', async (t) => {

@@ -29,7 +29,7 @@ const FIRST = [
  * measure or change their process have one of their own, and so have engines.
  */
 const TOGETHER =
-  /^(api|bench|chat|conformance|convert|cost|engine|engine-client|http|quality|scheduler|simulate|telemetry|text|upstream|util)\//;
+  /^(api|bench|conformance|convert|cost|engine|engine-client|http|quality|scheduler|simulator|telemetry|text|upstream|util)\//;
 const ALONE = [
   /^engine-client\/client/,
   /^telemetry\/(loop-lag|tracing-grpc)/,

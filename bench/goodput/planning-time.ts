@@ -1,8 +1,12 @@
 /** Measures the scheduler's time for a step with 64 requests, in the simulator. The engine's own work is not counted. */
 import { performance } from 'node:perf_hooks';
+import { calibrate, calibrationPlan } from '../../src/engine/calibration/calibrate.js';
+import { Executor } from '../../src/engine/execution/executor.js';
+import { loadModel } from '../../src/engine/execution/load-model.js';
 import { type DepthShape, costModel, deepestOf, predictMs } from '../../src/engine/scheduler/cost/model.js';
 import type { CostTable } from '../../src/engine/scheduler/cost/table.js';
 import { defaultPolicy } from '../../src/engine/scheduler/policy.js';
+import { monotonicMs } from '../../src/util/clock.js';
 import { simulate } from '../../test/simulator/simulated-engine.js';
 import { type Machine, simulatedScheduler } from '../../test/simulator/machine.js';
 import type { SimulatedRequest } from '../../test/simulator/simulated-request.js';
@@ -23,6 +27,21 @@ export interface PlanningTime {
 const WARM_UP_STEPS = 200;
 const MEASURED_STEPS = 600;
 const ANSWER_TOKENS = 90;
+
+/** The costs of a model folder's units on this machine. */
+export async function measuredCosts(modelDir: string, threads: number): Promise<CostTable> {
+  const [maxRunning, prefillChunk] = [16, 128];
+  const executor = new Executor(
+    await loadModel({
+      ...{ modelDir, device: 'cpu', threads, kvMemoryBytes: 2 ** 30, maxRunning, maxQueue: 0, prefillChunk },
+      ...{ kernels: null, prefixReuse: false },
+    }),
+  );
+  const plan = calibrationPlan(maxRunning, prefillChunk, executor.model.limits.capacity);
+  const costs = calibrate(executor, { ...plan, repeats: 10, patienceMs: 60_000 }, monotonicMs);
+  executor.dispose();
+  return costs;
+}
 
 /** Clients that never pause get answers of equal length, so that one ends every few steps, with various budgets. */
 export function planningTime(table: CostTable, shape: DepthShape, live = 64): PlanningTime {

@@ -17,41 +17,24 @@ export interface PlottedRun {
 export function plotOf(model: string, runs: readonly PlottedRun[]): string {
   const [first, second] = runs;
   if (first !== undefined && second === undefined) return svgOf(timesPlot(model, first));
+  return svgOf(loadPlot(model, runs));
+}
+
+/** Attainment of each class against load, with goodput at the right. */
+function loadPlot(model: string, runs: readonly PlottedRun[]): Plot {
   const isClosed = runs.some(({ plan }) => plan.clients !== null);
-  return loadPlot(
-    `${model}: requests in budget against load`,
-    isClosed ? 'clients without a pause' : 'requests/s',
-    runs.map(({ plan: { rate, clients }, summary }) => ({ load: rate ?? clients ?? 0, summary })),
-    { name: 'goodput', y: 'goodput, requests/s', most: null, valueOf: ({ goodput }) => goodput },
-  );
-}
-
-/** A measure of its own axis, from 0 to `most`; a null `most` fits the points. */
-interface Measure {
-  readonly name: string;
-  readonly y: string;
-  readonly most: number | null;
-  readonly valueOf: (summary: Summary) => number | null;
-}
-
-/** Attainment of each class against load, with another measure at the right. @param x what the load counts */
-export function loadPlot(
-  title: string,
-  x: string,
-  runs: readonly { readonly load: number; readonly summary: Summary }[],
-  { name, y, most, valueOf }: Measure,
-): string {
-  const sorted = runs.toSorted((a, b) => a.load - b.load);
+  const loadOf = ({ plan: { rate, clients } }: PlottedRun): number => rate ?? clients ?? 0;
+  const sorted = runs.toSorted((a, b) => loadOf(a) - loadOf(b));
   const points = (value: (summary: Summary) => number | null | undefined): (readonly [number, number])[] =>
-    sorted.flatMap(({ load, summary }) => {
-      const found = value(summary);
-      return found == null ? [] : [[load, found] as const];
+    sorted.flatMap((run) => {
+      const found = value(run.summary);
+      return found == null ? [] : [[loadOf(run), found] as const];
     });
   const classes = new Map(sorted.flatMap(({ summary }) => summary.classes.map((each) => [each.name, each.budget])));
   const landed = points((summary) => summary.landed);
-  return svgOf({
-    title,
-    x,
+  return {
+    title: `${model}: requests in budget against load`,
+    x: isClosed ? 'clients without a pause' : 'requests/s',
     y: 'share of requests in budget',
     yRange: [0, 1],
     series: [
@@ -61,8 +44,12 @@ export function loadPlot(
       })),
       ...(landed.length === 0 ? [] : [{ name: 'landed, all classes', points: landed }]),
     ],
-    right: { y, yRange: [0, most], series: [{ name, points: points(valueOf) }] },
-  });
+    right: {
+      y: 'goodput, requests/s',
+      yRange: [0, null],
+      series: [{ name: 'goodput', points: points(({ goodput }) => goodput) }],
+    },
+  };
 }
 
 /** Shares of the requests that are answered within a time. */

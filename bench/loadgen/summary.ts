@@ -1,4 +1,4 @@
-/** Summarizes a run from the client's point of view: of `sortie bench`, of the simulator and of bench:goodput. */
+/** Summarizes a run from the client's point of view: of `sortie bench` and of bench:goodput. */
 import { isDeepStrictEqual } from 'node:util';
 import { quantile } from '../../src/util/stats.js';
 import { isKept, type Outcome, OUTCOMES, outcomeOf } from '../../src/util/outcome.js';

@@ -9,8 +9,6 @@ export interface RemoteServer {
 
 export interface RemoteModel {
   readonly id: string;
-  /** The exit layer that Sortie's model name pins; null for other servers and for the routed model. */
-  readonly exitLayer: number | null;
   readonly isSortie: boolean;
 }
 
@@ -36,38 +34,30 @@ export function headersOf({ apiKey }: RemoteServer, isBody: boolean): Record<str
 }
 
 interface ModelList {
-  readonly data?: readonly { readonly id?: unknown; readonly owned_by?: unknown; readonly exit_layer?: unknown }[];
+  readonly data?: readonly { readonly id?: unknown; readonly owned_by?: unknown }[];
 }
 
 const LIST_LIMIT_MS = 10_000;
 
-/** A JSON answer of the server, within a limit. @throws RemoteError */
-async function getJson(server: RemoteServer, url: string): Promise<unknown> {
+/** The models of `GET /models`. @throws RemoteError */
+export async function listModels(server: RemoteServer): Promise<RemoteModel[]> {
+  const url = `${server.baseUrl}/models`;
   const signal = AbortSignal.timeout(LIST_LIMIT_MS);
   try {
     const response = await fetch(url, { headers: headersOf(server, false), signal });
     if (!response.ok) throw await errorOf(response);
-    return await response.json();
+    const { data = [] } = (await response.json()) as ModelList;
+    return data.flatMap(({ id, owned_by: owner }) =>
+      typeof id === 'string' ? [{ id, isSortie: owner === 'sortie' }] : [],
+    );
   } catch (error) {
     throw connectionError(error, url, signal);
   }
 }
 
-/** The models of `GET /models`. @throws RemoteError */
-export async function listModels(server: RemoteServer): Promise<RemoteModel[]> {
-  const { data = [] } = (await getJson(server, `${server.baseUrl}/models`)) as ModelList;
-  return data.flatMap(({ id, owned_by: owner, exit_layer: layer }) =>
-    typeof id === 'string'
-      ? [{ id, exitLayer: typeof layer === 'number' ? layer : null, isSortie: owner === 'sortie' }]
-      : [],
-  );
-}
-
 export interface Chosen {
   readonly model: string;
   readonly isSortie: boolean;
-  /** Exit layers that the server offers, shallowest first; empty for other servers. */
-  readonly exits: readonly number[];
 }
 
 /**
@@ -85,20 +75,5 @@ export async function chooseModel(server: RemoteServer, stated: string | null): 
   }
   const model = stated ?? models[0]?.id;
   if (model === undefined) throw new RemoteError('no model', 'the server lists no model; name one with --model');
-  return {
-    model,
-    isSortie: models.some(({ isSortie }) => isSortie),
-    exits: models.flatMap(({ exitLayer }) => exitLayer ?? []).sort((a, b) => a - b),
-  };
-}
-
-/** Whether Sortie bounds an answer whose request states no `max_tokens` (`GET /props`). */
-export async function hasOwnBound(server: RemoteServer): Promise<boolean> {
-  const url = new URL('../props', `${server.baseUrl}/`).href;
-  try {
-    const { limits } = (await getJson(server, url)) as { limits?: { max_tokens_default?: unknown } };
-    return typeof limits?.max_tokens_default === 'number';
-  } catch {
-    return false;
-  }
+  return { model, isSortie: models.some(({ isSortie }) => isSortie) };
 }

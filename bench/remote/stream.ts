@@ -50,16 +50,12 @@ export interface SortieReport {
 /** The new part of an answer that one event brings. */
 export interface Part {
   readonly text: string;
-  /** Text of a model that thinks before it answers. */
-  readonly thoughts: string;
   /** Whether the event has output of the model: text, thoughts or a tool call. */
   readonly hasOutput: boolean;
   /** OpenAI's `finish_reason`; null before the end. */
   readonly finishReason: string | null;
   /** Tokens of the answer as the server counts them; null if this event has no count. */
   readonly tokens: number | null;
-  /** Tokens so far by exit layer; null where the server has no exits. */
-  readonly exits: Readonly<Record<string, number>> | null;
   readonly report: SortieReport | null;
 }
 
@@ -87,8 +83,6 @@ interface Event {
 export interface Asking {
   readonly headers?: Readonly<Record<string, string>>;
   readonly signal?: AbortSignal;
-  /** Whether each event shall have the tokens so far, an extension of vLLM and Sortie. */
-  readonly countsEachPart?: boolean;
 }
 
 /**
@@ -99,15 +93,14 @@ export async function* streamAnswer(
   server: RemoteServer,
   model: string,
   { path, body }: Asked,
-  { headers = {}, signal, countsEachPart = false }: Asking = {},
+  { headers = {}, signal }: Asking = {},
 ): AsyncGenerator<Part> {
   const url = `${server.baseUrl}${path}`;
-  const options = { include_usage: true, ...(countsEachPart ? { continuous_usage_stats: true } : {}) };
   try {
     const response = await fetch(url, {
       method: 'POST',
       headers: { ...headersOf(server, true), ...headers },
-      body: JSON.stringify({ model, ...body, stream: true, stream_options: options }),
+      body: JSON.stringify({ model, ...body, stream: true, stream_options: { include_usage: true } }),
       ...(signal === undefined ? {} : { signal }),
     });
     if (!response.ok) throw await errorOf(response);
@@ -154,11 +147,9 @@ function partOf({ choices, usage, sortie }: Event): Part {
   const isEmptyToken = choice?.text === '' && finishReason === null;
   return {
     text,
-    thoughts,
     hasOutput: text !== '' || thoughts !== '' || (delta.tool_calls ?? []).length > 0 || isEmptyToken,
     finishReason,
     tokens: usage?.completion_tokens ?? null,
-    exits: sortie?.exit_layers ?? null,
     report: isReport(sortie) ? sortie : null,
   };
 }

@@ -1,5 +1,5 @@
 /**
- * The command line: `sortie serve | chat | bench | pull | convert | inspect | calibrate | simulate | openapi`.
+ * The command line: `sortie serve | bench | pull | convert | inspect | openapi`.
  *
  * Exit codes: 0 done, 1 failed, 2 wrong usage, 128 plus the signal's number after an interrupt.
  */
@@ -7,12 +7,11 @@ import { readFileSync } from 'node:fs';
 import { constants } from 'node:os';
 import { join } from 'node:path';
 import { Command, CommanderError } from 'commander';
+import { addBench } from './bench.js';
 import { addModel } from './model.js';
 import { complain, output } from './output.js';
 import { addPull } from './pull.js';
-import { addRemote } from './remote.js';
 import { addServe } from './serve.js';
-import { addSimulate } from './simulate.js';
 import { OptionError, packageRoot } from './options/config.js';
 import { ConvertError } from '../convert/conversion-error.js';
 import { Interrupted } from '../util/interruption.js';
@@ -35,10 +34,9 @@ function program(finish: (code: number) => void): Command {
     .showHelpAfterError('(add --help for the options)');
 
   addServe(root, VERSION, finish);
-  addRemote(root, finish);
+  addBench(root, finish);
   addPull(root);
   addModel(root);
-  addSimulate(root);
 
   root
     .command('openapi')

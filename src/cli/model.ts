@@ -1,18 +1,16 @@
-/** The commands that write, check and measure a model folder: `sortie convert`, `inspect` and `calibrate`. */
+/** The commands that write and check a model folder: `sortie convert` and `inspect`. */
 import { Option, type Command } from 'commander';
-import { kernelList, modelName, SERVE_OPTIONS } from './options/config.js';
-import type { CalibrateOptions } from '../engine/calibration/calibrate-command.js';
+import { kernelList, modelName } from './options/config.js';
 import type { ConvertOptions } from '../convert/convert-options.js';
 import { output } from './output.js';
-import { exits, fraction, fractions, modes, positive, ruleOf, servedOption } from './values.js';
+import { exits, fraction, fractions, modes, positive, ruleOf } from './values.js';
 
 type ConvertFlags = Omit<ConvertOptions, 'source' | 'origin' | 'signal'>;
 
-/** Adds `convert`, `inspect` and `calibrate`. */
+/** Adds `convert` and `inspect`. */
 export function addModel(root: Command): void {
   addConvert(root);
   addInspect(root);
-  addCalibrate(root);
 }
 
 function addConvert(root: Command): void {
@@ -71,28 +69,5 @@ function addInspect(root: Command): void {
     .action(async (dir: string) => {
       const { inspectCommand } = await import('../convert/convert-command.js');
       await inspectCommand(dir, output());
-    });
-}
-
-function addCalibrate(root: Command): void {
-  root
-    .command('calibrate <dir>')
-    .description('measure what a model folder costs on this machine, as JSON for simulate')
-    .addOption(servedOption(SERVE_OPTIONS.threads))
-    .addOption(servedOption(SERVE_OPTIONS.device))
-    .addOption(servedOption(SERVE_OPTIONS.kvMemory))
-    .addOption(servedOption(SERVE_OPTIONS.maxRunning))
-    .addOption(servedOption(SERVE_OPTIONS.prefillChunk))
-    .action(async (dir: string, options: CalibrateOptions) => {
-      const { calibrateCommand } = await import('../engine/calibration/calibrate-command.js');
-      const { calibrationDisplay } = await import('./progress-display.js');
-      const display = calibrationDisplay(process.stderr);
-      try {
-        const costs = await calibrateCommand(dir, options, display.progress);
-        display.stop();
-        output().write(costs);
-      } finally {
-        display.stop();
-      }
     });
 }

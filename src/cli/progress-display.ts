@@ -1,60 +1,26 @@
-/** Shows the progress of a calibration and of a download: a bar on a terminal, lines elsewhere. */
+/** Shows the progress of a download: a bar on a terminal, lines elsewhere. */
 import type { PullProgress } from '../convert/hub/pull.js';
 import { progressBar } from '../util/progress-bar.js';
 
-export interface Display<Progress> {
-  readonly progress: Progress;
+export interface PullDisplay {
+  readonly progress: PullProgress;
   /** May be called twice. */
   stop(): void;
 }
 
-/** Writes a line where it differs from the last one. */
-function changingLine(terminal: NodeJS.WritableStream): (line: string) => void {
-  let last = '';
-  return (line) => {
-    if (line !== last) terminal.write(`${line}\n`);
-    last = line;
-  };
-}
-
-type CalibrationProgress = (what: string, done: number, total: number) => void;
-
-/** Without a terminal, a line at each quarter. */
-export function calibrationDisplay(terminal: NodeJS.WriteStream): Display<CalibrationProgress> {
-  if (!terminal.isTTY) {
-    const say = changingLine(terminal);
-    return {
-      progress: (what, done, total) => {
-        say(`${what}: ${25 * Math.floor((4 * done) / Math.max(1, total))}%`);
-      },
-      stop: () => undefined,
-    };
-  }
-  const bar = progressBar('{what} {bar} {percentage}%', terminal);
-  bar.start(1, 0, { what: '' });
-  return {
-    progress: (what, done, total) => {
-      bar.setTotal(total);
-      bar.update(done, { what });
-    },
-    stop: () => {
-      bar.stop();
-    },
-  };
-}
-
 /** Without a terminal, a line for each file. */
-export function pullDisplay(terminal: NodeJS.WriteStream): Display<PullProgress> {
+export function pullDisplay(terminal: NodeJS.WriteStream): PullDisplay {
+  let last = '';
   if (!terminal.isTTY) {
-    const say = changingLine(terminal);
     return {
       progress: ({ total, what }) => {
-        say(`downloading ${what} (${megabytes(total)} in all)`);
+        const line = `downloading ${what} (${megabytes(total)} in all)\n`;
+        if (line !== last) terminal.write(line);
+        last = line;
       },
       stop: () => undefined,
     };
   }
-  let last = '';
   const bar = progressBar('{what} {bar} {percentage}% of {size}, {speed}/s', terminal);
   let started = 0;
   let before = 0;

@@ -14,17 +14,6 @@ export function ruleOf<T>({ kind }: Pick<OptionSpec<T>, 'kind'>): (value: string
   };
 }
 
-/** An option of `serve` that has the same meaning here. */
-export function servedOption<T>(spec: OptionSpec<T>): Option {
-  return option<unknown>(
-    `--${spec.flag} <${spec.kind.placeholder}>`,
-    spec.help,
-    ruleOf(spec),
-    spec.default,
-    spec.defaultText,
-  );
-}
-
 /** An option of a value. @param seen the default in the help; absent: the value itself, a list with commas */
 export function option<T>(flags: string, help: string, parse: (text: string) => T, initial?: T, seen?: string): Option {
   const text = seen ?? (Array.isArray(initial) ? initial.join(',') : undefined);
@@ -75,12 +64,6 @@ export function factor(value: string): number {
 
 export function factors(value: string): number[] {
   return value.split(',').map((item) => factor(item.trim()));
-}
-
-export function share(value: string): number {
-  const number = factor(value);
-  if (number <= 1) return number;
-  throw new InvalidArgumentError('must be a share, above 0 and at most 1');
 }
 
 /** A list of classes. @throws InvalidArgumentError with the rule */

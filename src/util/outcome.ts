@@ -1,4 +1,4 @@
-/** The one rule for the outcome of a request: reports, metrics, logs, margins, benches and the simulator go by it. */
+/** The one rule for the outcome of a request: reports, metrics, logs, margins and benches go by it. */
 import { type BudgetTimes, isWithin } from './within-budget.js';
 
 /**

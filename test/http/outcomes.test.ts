@@ -4,12 +4,11 @@ import { ask } from '../../bench/loadgen/ask.js';
 import { NO_BUDGET } from '../../bench/loadgen/budgets.js';
 import { outcomeOfSent, summaryOf } from '../../bench/loadgen/summary.js';
 import { serverAt } from '../../bench/remote/server.js';
-import { reportOf } from '../simulator/simulate-report.js';
+import { judged } from '../simulator/outcomes.js';
 import type { Outcome as Simulated } from '../simulator/simulated-engine.js';
 import { OUTCOMES } from '../../src/util/outcome.js';
 import type { Script } from '../fakes/engine.js';
 import { build, says } from '../fakes/server.js';
-import { shape } from '../scheduler/sample.js';
 import { until } from '../support/until.js';
 
 const landed = { at: 3, pressure: 50, probability: 0.2 };
@@ -58,11 +57,8 @@ void t.test('report, metrics, log, bench and simulator say the same of one run',
   t.same(sent.map(outcomeOfSent), wanted, 'bench');
   const { attainment, outcomes } = summaryOf(sent);
   t.equal(attainment, 2 / 6);
-  const simulation = reportOf(
-    RUN.map(([outcome, totalMs, , reason]) => simulated(outcome, totalMs, reason)),
-    shape,
-  );
-  t.same([simulation.attainment, simulation.outcomes], [attainment, outcomes], 'simulator');
+  const simulation = RUN.map(([outcome, totalMs, , reason]) => judged(simulated(outcome, totalMs, reason)));
+  t.same(simulation, wanted, 'simulator');
   const metrics = await (await fetch(`${server.url}/metrics`)).text();
   for (const outcome of OUTCOMES) {
     const counts = [...metrics.matchAll(new RegExp(`budget_requests_total\\{[^}]*"${outcome}"[^}]*\\} (\\d+)`, 'g'))];

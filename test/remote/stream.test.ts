@@ -49,7 +49,7 @@ async function* asyncOf<T>(values: readonly T[]): AsyncGenerator<T> {
 void t.test('a chat without any field of Sortie', async (t) => {
   const { url, requests } = await plainServer(t, () => ({ parts: ['Hel', 'lo'] }));
   const server = serverAt(url, 'secret');
-  t.same(await chooseModel(server, null), { model: 'plain-7b', isSortie: false, exits: [] });
+  t.same(await chooseModel(server, null), { model: 'plain-7b', isSortie: false });
   const parts = await partsOf(streamAnswer(server, 'plain-7b', QUESTION, { headers: { 'x-a': 'b' } }));
   t.equal(parts.map(({ text }) => text).join(''), 'Hello');
   const outputs = parts.map(({ hasOutput }) => hasOutput);
@@ -70,7 +70,6 @@ void t.test('thoughts and tool calls are output', async (t) => {
   ].join('');
   const { url } = await plainServer(t, () => ({ parts: [], raw: { status: 200, type: 'text/event-stream', text } }));
   const parts = await partsOf(streamAnswer(serverAt(url, null), 'm', QUESTION));
-  t.equal(parts.map(({ thoughts }) => thoughts).join(''), 'ab');
   const listed = parts.map(({ hasOutput }) => hasOutput);
   t.same(listed, [true, true, true, false]);
 });
@@ -126,7 +125,7 @@ void t.test('a signal cancels an answer, and a time limit is another kind', asyn
 void t.test('a server without a list of models needs a stated one', async (t) => {
   const { url } = await plainServer(t, () => ({ parts: [] }));
   const server = serverAt(`${url}/other`, null);
-  t.same(await chooseModel(server, 'mine'), { model: 'mine', isSortie: false, exits: [] });
+  t.same(await chooseModel(server, 'mine'), { model: 'mine', isSortie: false });
   const error = await chooseModel(server, null).catch((reason: unknown) => reason);
   t.ok(error instanceof RemoteError);
   t.match(error, { kind: '404' });

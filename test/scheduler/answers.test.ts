@@ -5,7 +5,7 @@ import { Planner } from '../../src/engine/scheduler/planner.js';
 import { defaultPolicy } from '../../src/engine/scheduler/policy.js';
 import { Sequence } from '../../src/engine/scheduler/sequence.js';
 import type { Occupancy } from '../../src/engine/scheduler/snapshot.js';
-import { isGuaranteed, isMet } from '../simulator/simulate-report.js';
+import { isGuaranteed, isMet } from '../simulator/outcomes.js';
 import type { SimulatedRequest } from '../simulator/simulated-request.js';
 import { seeded } from '../../src/util/random.js';
 import { outcomeOf, serve, simulated, total, units } from './fixtures.js';

@@ -1,7 +1,7 @@
 /** Texts of several kinds by one key: the sentences of one kind are no evidence for the promises of another. */
 import t from 'tap';
 import type { LengthGroup } from '../../src/protocol/index.js';
-import { isGuaranteed, isMet } from '../simulator/simulate-report.js';
+import { isGuaranteed, isMet } from '../simulator/outcomes.js';
 import type { SimulatedRequest } from '../simulator/simulated-request.js';
 import { seeded } from '../../src/util/random.js';
 import { chat, serve, simulated, total } from './fixtures.js';

@@ -1,7 +1,8 @@
 /** More than the machine can serve: what can still be in time is, and late requests make room. */
+import fc from 'fast-check';
 import t from 'tap';
 import { predictMs } from '../../src/engine/scheduler/cost/model.js';
-import { isMet } from '../simulator/simulate-report.js';
+import { isMet } from '../simulator/outcomes.js';
 import type { SimulatedRequest } from '../simulator/simulated-request.js';
 import { seeded } from '../../src/util/random.js';
 import { serve, simulated, total, unstated } from './fixtures.js';
@@ -70,4 +71,35 @@ void t.test('depth gives way before budgets do', async (t) => {
   t.equal(idle.inTime, 100);
   t.ok(busy.depth < 29 && busy.depth > 10, `mean depth ${busy.depth}`);
   t.ok(busy.inTime >= 97, `${busy.inTime} of 100 in time`);
+});
+
+void t.test('a greater load never keeps more budgets, but for one request in twenty', async () => {
+  const request = fc.record({
+    gapMs: fc.integer({ min: 1, max: 1500 }),
+    promptLength: fc.integer({ min: 10, max: 200 }),
+    tokens: fc.constantFrom(3, 12, 26, 45, 99, 200, 500),
+    isTight: fc.boolean(),
+  });
+  const budgets = fc.constantFrom(
+    { tight: total(1000, 'land'), loose: total(4000, 'land') },
+    { tight: total(500, 'land'), loose: total(2000, 'land') },
+    { tight: total(300, 'land'), loose: total(8000, 'land') },
+    { tight: total(1000, 'land'), loose: null },
+  );
+  fc.assert(
+    fc.property(fc.array(request, { minLength: 20, maxLength: 20 }), budgets, (all, { tight, loose }) => {
+      const attainment = (speed: number): number => {
+        let arrivedAt = 0;
+        const requests = all.map(({ gapMs, promptLength, tokens, isTight }, i) => {
+          arrivedAt += gapMs / speed;
+          const more = { promptLength, lengths: layers.map(() => tokens), maxTokens: 2000, isExactLength: false };
+          return simulated(`r${i}`, arrivedAt, isTight ? tight : loose, more);
+        });
+        return serve(requests, { lengths: null }).outcomes.filter(isMet).length / requests.length;
+      };
+      const [idle, usual, heavy] = [attainment(0.1), attainment(1), attainment(8)];
+      return idle >= usual - 0.05 && usual >= heavy - 0.05 && idle >= heavy - 0.05;
+    }),
+    { numRuns: 12, seed: 51 },
+  );
 });

@@ -2,7 +2,7 @@
 import t, { type Test } from 'tap';
 import { type Work, predictMs } from '../../src/engine/scheduler/cost/model.js';
 import type { Planner } from '../../src/engine/scheduler/planner.js';
-import { isGuaranteed, isMet } from '../simulator/simulate-report.js';
+import { isGuaranteed, isMet } from '../simulator/outcomes.js';
 import {
   NOW,
   admission,

@@ -3,7 +3,7 @@ import fc from 'fast-check';
 import t from 'tap';
 import type { OnMiss } from '../../src/protocol/index.js';
 import { defaultPolicy } from '../../src/engine/scheduler/policy.js';
-import { isGuaranteed, isMet } from '../simulator/simulate-report.js';
+import { isGuaranteed, isMet } from '../simulator/outcomes.js';
 import type { SimulatedRequest } from '../simulator/simulated-request.js';
 import { arrivals, runs } from './arbitrary.js';
 import { positionsHeld, serve, total } from './fixtures.js';

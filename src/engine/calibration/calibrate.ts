@@ -53,16 +53,8 @@ interface Timed {
   ms: number;
 }
 
-/**
- * @param now milliseconds on a monotonic clock
- * @param progress receives the finished runs, of all runs
- */
-export function calibrate(
-  executor: Executor,
-  plan: CalibrationPlan,
-  now: () => number,
-  progress: (done: number, total: number) => void = () => undefined,
-): CostTable {
+/** @param now milliseconds on a monotonic clock */
+export function calibrate(executor: Executor, plan: CalibrationPlan, now: () => number): CostTable {
   const { units, kernels, alone } = executor;
   const stages = kernels.flatMap((kernel) =>
     units.stages.map(({ entry }, unit) => ({
@@ -85,7 +77,7 @@ export function calibrate(
     alone.head(rows);
   });
   const byUnit = [...stages.flatMap(({ decode, prefill }) => [decode, prefill]), embed, head];
-  inRounds(alternated(byUnit), plan, now, progress);
+  inRounds(alternated(byUnit), plan, now);
   // Trunk stages differ only in their number of layers, and so do exit blocks.
   for (const each of kernels)
     for (const isTrunk of [true, false]) {
@@ -136,18 +128,11 @@ function alternated(byUnit: readonly (readonly Timed[])[]): Timed[] {
 const costOf = ({ point, ms }: Timed): CostPoint => ({ ...point, ms });
 
 /** Measures all points in rounds: a slow spell of the machine then disturbs one round, not all runs of one point. */
-function inRounds(
-  timed: readonly Timed[],
-  { repeats, patienceMs }: CalibrationPlan,
-  now: () => number,
-  progress: (done: number, total: number) => void,
-): void {
+function inRounds(timed: readonly Timed[], { repeats, patienceMs }: CalibrationPlan, now: () => number): void {
   const startedAt = now();
-  let done = 0;
   // One round more than `repeats`: the first run of a shape binds and allocates.
   for (let round = 0; round <= repeats; round++) {
     for (const each of timed) {
-      progress(done++, (repeats + 1) * timed.length);
       if (now() - startedAt > patienceMs && each.ms < Infinity) continue;
       const start = now();
       each.run();

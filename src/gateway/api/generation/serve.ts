@@ -173,7 +173,7 @@ function logFields(answer: Answer, report: SortieReport): Record<string, unknown
   const { depth, isDryRun } = answer.request.engine;
   const { budget } = depth;
   if (isDryRun === true) return tokenFields(answer);
-  // `sortie simulate` reads the whole budget from the log; the client knows its own.
+  // `sortie bench --trace` reads the whole budget from the log; the client knows its own.
   const stated = { slo_ttft_ms: budget?.ttftMs ?? null, slo_tpot_ms: budget?.tpotMs ?? null };
   return { ...tokenFields(answer), sortie: { ...report, ...stated } };
 }

@@ -1,47 +1,15 @@
-/** The commands that call a server: `sortie chat` and `sortie bench`. */
+/** `sortie bench`: measures a server over HTTP. */
 import { constants } from 'node:os';
 import { Option, type Command } from 'commander';
 import { benchDefaults as initial, type BenchOptions, DEFAULT_REQUESTS } from '../../bench/loadgen/bench-options.js';
 import { output } from './output.js';
 import { budgets, choice, factors, header, jsonObject, option, positive, positives, timeout } from './values.js';
 
-interface ChatFlags {
-  readonly url: string;
-  readonly model?: string;
-  readonly apiKey?: string;
-}
-
 type BenchFlags = Partial<Omit<BenchOptions, 'url' | 'headers'>> & { readonly header?: BenchOptions['headers'] };
-
-const apiKeyOption = (): Option =>
-  new Option('--api-key <key>', 'API key of the server; the process list shows this flag').env('OPENAI_API_KEY');
-
-/**
- * Adds `chat` and `bench`.
- * @param finish takes the exit code, if it is not 0
- */
-export function addRemote(root: Command, finish: (code: number) => void): void {
-  addChat(root, finish);
-  addBench(root, finish);
-}
-
-function addChat(root: Command, finish: (code: number) => void): void {
-  root
-    .command('chat')
-    .description('chat with a server in the terminal; through a pipe, each line is a question')
-    .option('--url <url>', 'server with the API of OpenAI; a URL without a path gets /v1', 'http://localhost:8080')
-    .option('--model <name>', "model to ask (default: the first of the server's list)")
-    .addOption(apiKeyOption())
-    .action(async ({ url, model, apiKey }: ChatFlags) => {
-      const { chatCommand } = await import('../chat/chat-command.js');
-      const io = { input: process.stdin, output: output(), errors: process.stderr };
-      if (!(await chatCommand({ url, model: model ?? null, apiKey: apiKey ?? null }, io))) finish(1);
-    });
-}
 
 const BENCH_OPTIONS: readonly Option[] = [
   new Option('--model <name>', "model to ask (default: the first of the server's list)"),
-  apiKeyOption(),
+  new Option('--api-key <key>', 'API key of the server; the process list shows this flag').env('OPENAI_API_KEY'),
   choice('--api <kind>', 'endpoint', ['chat', 'completions'], initial.api),
   option('--rates <list>', 'open load: requests per second, one run each', factors, initial.rates),
   choice('--arrivals <kind>', 'arrivals of open load', ['poisson', 'bursts'], initial.arrivals),
@@ -80,7 +48,11 @@ const BENCH_OPTIONS: readonly Option[] = [
   new Option('--plot <file>', 'write attainment against load, or the times of a single run, as SVG'),
 ];
 
-function addBench(root: Command, finish: (code: number) => void): void {
+/**
+ * Adds `bench`.
+ * @param finish takes the exit code, if it is not 0
+ */
+export function addBench(root: Command, finish: (code: number) => void): void {
   const bench = root
     .command('bench <url>')
     .description('measure how many requests a server with the API of OpenAI answers within their deadlines');
