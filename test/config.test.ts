@@ -46,7 +46,6 @@ void t.test('sizes, lists, switches and times', (t) => {
       corsOrigin: 'https://a, https://b',
       logPrompts: 'on',
       drainTimeout: '2.5s',
-      defaultExit: 'deepest',
     },
     { SORTIE_KERNELS: 'int4,w8a8' },
   );
@@ -56,7 +55,6 @@ void t.test('sizes, lists, switches and times', (t) => {
     corsOrigin: ['https://a', 'https://b'],
     logPrompts: true,
     drainTimeout: 2.5,
-    defaultExit: null,
     kernels: ['int4', 'w8a8'],
   });
   t.same(resolveOptions({ kernels: 'w8a8,int4,w8a8' }, {}).kernels, ['w8a8', 'int4'], 'each kernel is loaded once');
@@ -70,7 +68,6 @@ void t.test('sizes have every unit, and a range includes both ends', (t) => {
     t.equal(resolveOptions({ maxBody: `4096${unit}` }, {}).maxBody, 4096 * bytes, unit);
   t.equal(resolveOptions({ kvMemory: '1 MiB' }, {}).kvMemory, 2 ** 20, 'the smallest accepted value');
   for (const port of [0, 65535]) t.equal(resolveOptions({ port: String(port) }, {}).port, port);
-  for (const share of [0.01, 1]) t.equal(resolveOptions({ noBudgetShare: String(share) }, {}).noBudgetShare, share);
   for (const wait of [0.1, 3600]) t.equal(resolveOptions({ stallTimeout: String(wait) }, {}).stallTimeout, wait);
   t.equal(resolveOptions({ modelName: 'm'.repeat(128) }, {}).modelName[0]?.length, 128);
   t.strictSame(resolveOptions({ modelName: 'a, org/b' }, {}).modelName, ['a', 'org/b']);
@@ -103,7 +100,6 @@ void t.test('the error on an invalid value names the option, the rule and the va
     [{ trustedProxies: '10.0.0.0/33' }, {}, /--trusted-proxies/],
     // A property of every JavaScript object is not a switch.
     [{ logPrompts: 'constructor' }, {}, /on or off/],
-    [{ defaultExit: '1.5' }, {}, /exit layer/],
     [{ apiKey: 'a,,b' }, {}, /list/],
     [{ corsOrigin: 'https://app.example/' }, {}, /^--cors-origin must be a list of origins/],
     [{ corsOrigin: 'app.example' }, {}, /--cors-origin/],
@@ -133,7 +129,6 @@ void t.test('a device may have a number', (t) => {
 void t.test('the error on an invalid value names the flag or the variable', (t) => {
   const wrong = {
     ...{ port: '65536', threads: '0', kvMemory: '1KiB', drainTimeout: '-1', device: 'tpu', kernels: 'int3' },
-    defaultExit: '0',
   };
   for (const [name, value] of Object.entries(wrong)) {
     const { flag } = SERVE_OPTIONS[name as keyof typeof wrong];

@@ -1,20 +1,18 @@
 import { once } from 'node:events';
 import { pino, type Logger } from 'pino';
 import t from 'tap';
-import { OptionError, resolveOptions } from '../src/cli/options/config.js';
+import { resolveOptions } from '../src/cli/options/config.js';
 import { engineOptions, requestPolicy } from '../src/gateway/serve/serve.js';
 import { logEngine, warnOfShortContext, warnOfVariables } from '../src/gateway/serve/startup-log.js';
 import { FakeEngine, READY } from './fakes/engine.js';
 
-const exits = [10, 20, 30].map((layer) => ({ layer })) as unknown as Parameters<typeof requestPolicy>[0]['exits'];
-
-void t.test('the default budget and the depth bounds come from flags and variables', async (t) => {
-  const options = resolveOptions({ defaultBudget: '500' }, { SORTIE_MIN_EXIT: '20' });
-  t.same(requestPolicy({ exits }, options), {
+void t.test('the default budget comes from a flag', async (t) => {
+  const options = resolveOptions({ defaultBudget: '500' }, {});
+  t.same(requestPolicy(options), {
     defaultBudget: { totalMs: 500, ttftMs: null, tpotMs: null, onMiss: null },
     onMiss: 'land',
     budgetHint: 'off',
-    minExit: 20,
+    minExit: null,
     maxExit: null,
     minQuality: null,
     minAccuracy: 0.5,
@@ -28,31 +26,15 @@ void t.test('the default budget and the depth bounds come from flags and variabl
     minQuality: null,
     minAccuracy: 0.5,
   };
-  t.same(requestPolicy({ exits }, resolveOptions({}, {})), none);
-  t.match(requestPolicy({ exits }, resolveOptions({ onMiss: 'reject' }, {})), { onMiss: 'reject' });
-  t.match(requestPolicy({ exits }, resolveOptions({ budgetHint: 'auto' }, {})), { budgetHint: 'auto' });
+  t.same(requestPolicy(resolveOptions({}, {})), none);
+  t.match(requestPolicy(resolveOptions({ onMiss: 'reject' }, {})), { onMiss: 'reject' });
+  t.match(requestPolicy(resolveOptions({ budgetHint: 'auto' }, {})), { budgetHint: 'auto' });
   t.throws(() => resolveOptions({ onMiss: 'wait' }, {}), /--on-miss must be one of land, continue, truncate, reject/);
 });
 
-void t.test('a bound must be an exit, and the smaller bound at most the greater', async (t) => {
-  const policy = (flags: Record<string, string>) => () => requestPolicy({ exits }, resolveOptions(flags, {}));
-  t.throws(
-    policy({ minExit: '11' }),
-    new OptionError('--min-exit must be an exit of the model (10, 20, 30), got "11"'),
-  );
-  t.throws(policy({ minExit: '30', maxExit: '20' }), /--min-exit must be at most --max-exit \(20\), got "30"/);
-});
-
 void t.test("the router's options have rules", async (t) => {
-  const options = resolveOptions(
-    { minAccuracy: '0.25', recalibrate: 'on' },
-    { SORTIE_NO_BUDGET_SHARE: '0.25', SORTIE_MAX_STALL: '20', SORTIE_CACHE_DIR: '/c' },
-  );
-  t.match(options, { minAccuracy: 0.25, recalibrate: true, noBudgetShare: 0.25, maxStall: 20, cacheDir: '/c' });
-  t.throws(
-    () => resolveOptions({ noBudgetShare: '0' }, {}),
-    /--no-budget-share must be a number from 0.01 to 1, got "0"/,
-  );
+  const options = resolveOptions({ minAccuracy: '0.25' }, { SORTIE_CACHE_DIR: '/c' });
+  t.match(options, { minAccuracy: 0.25, cacheDir: '/c' });
   for (const share of [0, 1]) t.equal(resolveOptions({ minAccuracy: String(share) }, {}).minAccuracy, share);
   t.throws(() => resolveOptions({ minAccuracy: '1.1' }, {}), /--min-accuracy must be a number from 0 to 1, got "1.1"/);
   t.throws(() => resolveOptions({ defaultBudget: '-1' }, {}), /--default-budget must be an integer/);
@@ -75,8 +57,7 @@ void t.test('prefixes are shared within a key by default', async (t) => {
 void t.test('each option of the engine comes from its own flag', async (t) => {
   const flags = {
     ...{ model: '/m', device: 'cuda', threads: '3', kvMemory: '5MiB', maxRunning: '7', maxQueue: '9' },
-    ...{ prefillChunk: '11', kernels: 'int4', prefixReuse: 'off', speculate: 'all', cacheDir: '/c', recalibrate: 'on' },
-    ...{ noBudgetShare: '0.25', maxStall: '13' },
+    ...{ prefillChunk: '11', kernels: 'int4', prefixReuse: 'off', speculate: 'all', cacheDir: '/c' },
     ...{ audit: '0.25', loadHeader: 'on' },
   };
   const told = {
@@ -89,9 +70,8 @@ void t.test('each option of the engine comes from its own flag', async (t) => {
       maxRunning: 7,
       maxQueue: 9,
     },
-    ...{ prefillChunk: 11, kernels: ['int4'], prefixReuse: false, speculate: 'all', cacheDir: '/c', recalibrate: true },
+    ...{ prefillChunk: 11, kernels: ['int4'], prefixReuse: false, speculate: 'all', cacheDir: '/c' },
     ...{ audit: { busyShare: 0.25 }, waitIntervalMs: 50 },
-    policy: { noBudgetShare: 0.25, maxStallMs: 13 },
   };
   t.same(engineOptions(resolveOptions(flags, {})), told);
 });

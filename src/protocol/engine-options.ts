@@ -8,12 +8,6 @@ import type { StageKernel } from '../engine/model/manifest.js';
 /** `unseeded`: answers that no client can reproduce, and answers whose requests allow drafts. */
 export type Speculate = 'off' | 'unseeded' | 'all';
 
-/** The tunables of the scheduler that the operator sets (src/engine/scheduler/policy.ts). */
-export interface OperatorPolicy {
-  readonly noBudgetShare: number;
-  readonly maxStallMs: number;
-}
-
 export interface EngineOptions {
   readonly modelDir: string;
   readonly device: 'cpu' | 'cuda' | 'webgpu';
@@ -35,14 +29,10 @@ export interface EngineOptions {
   readonly prefixReuse: boolean;
   /** Answers that may be drafted; absent: `off`. */
   readonly speculate?: Speculate;
-  /** Absent: the scheduler's default. */
-  readonly policy?: OperatorPolicy;
   /** Folder of cached costs; absent: the engine measures them at every start. */
   readonly cacheDir?: string;
   /** Interval at which steps predict the wait of a new request, ms; absent: they never do. */
   readonly waitIntervalMs?: number;
-  /** Ignores cached costs and measures. */
-  readonly recalibrate?: boolean;
   /** Absent: no audits. */
   readonly audit?: AuditOptions;
 }

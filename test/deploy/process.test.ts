@@ -91,10 +91,12 @@ void t.test('without keys the server listens on this machine only, with keys on 
 });
 
 void t.test('a readable log has short lines, then the addresses and a request to paste', async (t) => {
-  const args = ['serve', '--port', '0', '--threads', '1', '--model', model, '--log-format', 'pretty'];
-  const server = start(t, process.execPath, [main, ...args]);
+  const args = ['serve', '--port', '0', '--threads', '1', '--model', model];
+  // `script` of bsdutils gives the server a terminal.
+  const command = ['NO_COLOR=1', process.execPath, main, ...args].join(' ');
+  const server = start(t, 'script', ['--quiet', '--flush', '--return', '--command', command, '/dev/null']);
   let text = '';
-  server.stdout?.on('data', (data: Buffer) => (text += data.toString()));
+  server.stdout?.on('data', (data: Buffer) => (text += data.toString().replaceAll('\r', '')));
   await until('ready', async () => text.includes('Ctrl+C'));
   t.match(text, /^\[\d\d:\d\d:\d\d\] INFO: listening on http:\/\/localhost:\d+, the model loads /m);
   t.match(text, /^\[.*\] INFO: engine ready \{"device":"cpu",/m);

@@ -147,11 +147,8 @@ export async function build(
       model: { ...model, ...overrides.model },
       encoding: overrides.encoding ?? new EncodingThread(tokenizerFile),
       limits: {
-        defaultExit: null,
         thinkingExit: null,
         maxTokensDefault: 64,
-        samplingDefaults: 'model',
-        maxChoices: 8,
         prefixReuse: 'key',
         policy: openPolicy,
         ...overrides.limits,

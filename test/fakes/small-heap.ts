@@ -6,7 +6,7 @@ const [word = 0] = tokenizer.encode(' word', false);
 const tokens = Array<number>(MOST_TOKENS).fill(word);
 
 const server = await build({ teardown: () => undefined }, () => ({ tokens }), {
-  limits: { maxChoices: 64, maxTokensDefault: null },
+  limits: { maxTokensDefault: null },
   options: { trustedProxies: ['127.0.0.1'] },
 });
 const { ready } = server.engine;

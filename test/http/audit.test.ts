@@ -152,7 +152,7 @@ void t.test("the operator's floor holds for requests that state none", async (t)
   const server = await build(t, undefined, {
     model: { exits },
     apiKeys: [key, high, 'open'],
-    limits: { defaultExit: 15, policy: { ...openPolicy, minQuality: 0.6 } },
+    limits: { policy: { ...openPolicy, minQuality: 0.6 } },
   });
   const bounds = async (name: string, body: object = {}): Promise<unknown> => {
     const headers = { authorization: `Bearer ${name}` };
@@ -161,8 +161,6 @@ void t.test("the operator's floor holds for requests that state none", async (t)
     const { minExit, maxExit } = server.engine.requests.at(-1)?.depth ?? {};
     return [minExit, maxExit];
   };
-  t.same(await bounds('open'), [15, 15]);
-  t.same(await bounds('k'), [25, 25], 'the default exit gives way');
   t.same(await bounds('k', { sortie: { min_quality: 0.7, latency_budget_ms: 900 } }), [20, 30]);
   t.same(await bounds('k', { model: 'fake:10' }), [10, 10], 'a pinned depth is stronger');
   t.same(await bounds('high', { sortie: { latency_budget_ms: 900 } }), [30, 30], 'as deep as it can be');

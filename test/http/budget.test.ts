@@ -205,19 +205,6 @@ void t.test('the error on a contradiction names the field or header that the cli
   }
 });
 
-void t.test('the default exit applies only to requests without a budget and a depth', async (t) => {
-  const server = await build(t, undefined, { limits: { defaultExit: 15 } });
-  await server.post('/v1/completions', prompt);
-  for (const [name, value] of Object.entries({
-    'X-Latency-Budget-Ms': 100,
-    'X-Exit-Layer': 30,
-    'X-Min-Exit-Layer': 20,
-  }))
-    await server.post('/v1/completions', prompt, { [name]: String(value) });
-  const exits = server.engine.requests.map(({ depth }) => depth.maxExit);
-  t.same(exits, [15, 30, 30, 20]);
-});
-
 void t.test('the report says whether the budget was met', async (t) => {
   const server = await build(t);
   const met = async (budget: string): Promise<unknown> => {

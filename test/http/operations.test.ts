@@ -460,7 +460,7 @@ void t.test('props and version', async (t) => {
   t.match(await (await fetch(`${server.url}/props`)).json(), {
     model: 'fake',
     exits: [{ layer: 10, dry }, { layer: 15 }, { layer: 20 }, { layer: 25 }, { layer: 30, dry: null }],
-    limits: { max_model_len: 256, max_running: 4, max_choices: 8 },
+    limits: { max_model_len: 256, max_running: 4, max_choices: 64 },
     calibration: { load_ms: 1, calibrate_ms: 1, cost: [] },
   });
   t.same(await (await fetch(`${server.url}/version`)).json(), { version: '0.0.0-test' });

@@ -54,14 +54,6 @@ void t.test('the report has the plan of the prompt, and the depth that it ran', 
   t.match(await response.json(), { sortie: { plan: { prompt_depth: 20 }, prompt_depth: null } });
 });
 
-void t.test('the default exit of the operator gives way to a prompt exit', async (t) => {
-  const server = await build(t, says('Yes.'), { model: both, limits: { defaultExit: 15 } });
-  await server.post('/v1/completions', prompt, { 'X-Prompt-Depth': '20' });
-  t.match(server.engine.requests.at(-1)?.depth, { minExit: 30, maxExit: 30, promptDepth: 20 });
-  await server.post('/v1/completions', prompt);
-  t.match(server.engine.requests.at(-1)?.depth, { maxExit: 15, promptDepth: null });
-});
-
 void t.test('a depth of prompts that does not fit is rejected by name', async (t) => {
   const offered = /must be a depth of prompts that the model offers \(full, 20, auto\), got /;
   const behind = /must be full for an answer that may not run at exit 30 \(this one: at most 15\), got 20/;

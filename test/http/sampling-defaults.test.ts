@@ -60,22 +60,11 @@ void t.test('the warning about guessed sampling names the option that states it'
   t.end();
 });
 
-void t.test('--sampling-defaults openai ignores defaults and rules of the model', async (t) => {
-  const server = await build(t, undefined, { model: { generation }, limits: { samplingDefaults: 'openai' } });
-  await server.post('/v1/chat/completions', { messages });
-  t.match(server.engine.requests[0]?.sampling, { ...neutral, dry: { multiplier: 0 } });
-  await server.post('/v1/chat/completions', { messages, temperature: 0.2, dry_multiplier: 2 });
-  t.match(server.engine.requests[1]?.sampling, { ...neutral, temperature: 0.2, dry: { multiplier: 2 } });
-  const props = (await (await fetch(`${server.url}/props`)).json()) as { exits: { dry: unknown }[] };
-  t.match(props, { sampling_defaults: { source: 'openai', temperature: 1, top_p: 1, repetition_penalty: 1 } });
-  t.ok(props.exits.every(({ dry }) => dry === null));
-});
-
 void t.test('/props has the defaults, and an answer states its sampling if the request asks', async (t) => {
   const server = await build(t, undefined, { model: { generation } });
   const fields = { temperature: 0.3, top_p: 0.9, top_k: 40, min_p: 0.05, repetition_penalty: 1.05 };
   const props: unknown = await (await fetch(`${server.url}/props`)).json();
-  t.match(props, { sampling_defaults: { source: 'model', ...fields } });
+  t.match(props, { sampling_defaults: fields });
   const report = async (body: object): Promise<Record<string, unknown>> => {
     const response = await server.post('/v1/chat/completions', { messages, ...body });
     return ((await response.json()) as { sortie: Record<string, unknown> }).sortie;

@@ -29,7 +29,7 @@ void t.test('with an armed net they do by default: an answer is sure to come', a
     request.isDryRun === true ? forecast : { tokens: tokenizer.encode('It is Paris.', false) };
   const here = await build(t, local, {
     upstreams: [{ ...upstream, url: there.url }],
-    nets: { mode: 'answer', minRight: null, observer: { ended: () => undefined } },
+    nets: { mode: 'answer', observer: { ended: () => undefined } },
   });
   const asks = { ...body, messages: [{ role: 'user', content: 'Where is it?' }] };
   const text = await (await here.post('/v1/chat/completions', asks)).text();

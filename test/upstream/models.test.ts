@@ -15,7 +15,6 @@ const none: UpstreamOptions = {
   upstream: null,
   upstreamModel: null,
   upstreamKeyEnv: null,
-  upstreamDeadlineHeader: 'X-Request-Ttl-Ms',
 };
 const flags = { ...none, upstream: 'http://a/v1', upstreamModel: 'big', upstreamKeyEnv: 'KEY' };
 
@@ -38,7 +37,7 @@ void t.test('flags describe one upstream, in the form of a file', (t) => {
   t.same(read(none), []);
   const [model] = read(flags, { KEY: 'k' });
   t.match(model, { name: 'big', defaults: { latencyBudgetMs: null }, upstream: { model: 'big', key: 'k', right: 1 } });
-  t.equal(model?.upstream.deadlineHeader, 'x-request-ttl-ms');
+  t.equal(model?.upstream.deadlineHeader, 'x-latency-budget-ms');
   t.throws(() => read(flags), /^--upstream-key-env must name a variable that holds a key, got "KEY"$/);
   t.throws(() => read({ ...flags, upstream: null }), /--upstream must/);
   t.throws(() => read({ ...flags, upstreamModel: null }), /--upstream-model must/);

@@ -71,7 +71,7 @@ async function netted(
   const { url = there.url, ...overrides } = more;
   const here = await build(t, local(answer), {
     upstreams: [{ ...upstream, url }],
-    nets: { mode: 'answer', minRight: null, observer },
+    nets: { mode: 'answer', observer },
     ...overrides,
   });
   return { here, outcomes, exchanges: there.exchanges };
@@ -515,7 +515,7 @@ void t.test('the net of a request: its own, else that of its key, of its model, 
   const here = await build(t, local(), {
     upstreams: [{ ...upstream, url: there.url }],
     upstreamModels: [landing as UpstreamModel],
-    nets: { mode: 'answer', minRight: null, observer: null },
+    nets: { mode: 'answer', observer: null },
     apiKeys: ['plain', keyOf('answers', { net: 'answer' }), keyOf('lands', { net: 'land' })],
   });
   for (const [model, key, asked, net] of [

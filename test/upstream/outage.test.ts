@@ -59,7 +59,7 @@ async function outage(t: Parameters<typeof build>[0], fail: Fail | null): Promis
   const there = await scriptedUpstream(t, () => undefined);
   const here = await build(t, engine(), {
     upstreams: [{ ...upstream, url: there.url }],
-    nets: { mode: 'answer', minRight: null, observer: null },
+    nets: { mode: 'answer', observer: null },
   });
   await ask(here, {}, 200);
   there.exchanges.length = 0;

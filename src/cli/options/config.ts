@@ -21,16 +21,6 @@ export function environmentName(flag: string): string {
   return `SORTIE_${flag.toUpperCase().replaceAll('-', '_')}`;
 }
 
-/** The flag of an option, and its earlier name. */
-export function namesOf({ flag, formerly }: OptionSpec<unknown>): string[] {
-  return formerly === undefined ? [flag] : [flag, formerly];
-}
-
-/** The key under which the command line has a flag. */
-function camelCase(flag: string): string {
-  return flag.replace(/-[a-z]/g, ([, letter = '']) => letter.toUpperCase());
-}
-
 type Texts = Readonly<Record<string, string | undefined>>;
 
 /** Variables that Kubernetes sets for a Service named `sortie`. */
@@ -48,7 +38,7 @@ export interface UnknownVariable {
 
 /** Finds misspelt variables, which would otherwise have no effect without a word. */
 export function unknownVariables(env: Texts): UnknownVariable[] {
-  const known = Object.values(SERVE_OPTIONS).flatMap((spec) => namesOf(spec).map(environmentName));
+  const known = Object.values(SERVE_OPTIONS).map(({ flag }) => environmentName(flag));
   return Object.keys(env)
     .filter((name) => name.startsWith('SORTIE_') && !known.includes(name))
     .filter((name) => !SERVICE_LINK.test(name) && !TEST_VARIABLE.test(name))
@@ -77,15 +67,11 @@ interface FileOptions {
  */
 export function resolveOptions(flags: Texts, env: Texts, configured: FileOptions | null = null): ServeOptions {
   const entries = Object.entries(SERVE_OPTIONS).map(([key, spec]: [string, OptionSpec<unknown>]) => {
-    const names = namesOf(spec);
-    for (const name of names) {
-      const flag = flags[name === spec.flag ? key : camelCase(name)];
-      if (flag !== undefined) return [key, parseValue(spec, `--${name}`, flag)] as const;
-    }
-    for (const variable of names.map(environmentName)) {
-      const twin = env[variable];
-      if (twin !== undefined && twin !== '') return [key, parseValue(spec, variable, twin)] as const;
-    }
+    const flag = flags[key];
+    if (flag !== undefined) return [key, parseValue(spec, `--${spec.flag}`, flag)] as const;
+    const variable = environmentName(spec.flag);
+    const twin = env[variable];
+    if (twin !== undefined && twin !== '') return [key, parseValue(spec, variable, twin)] as const;
     const text = configured?.texts[key];
     if (text !== undefined) return [key, parseValue(spec, `${configured?.file}: ${spec.flag}`, text)] as const;
     return [key, spec.default] as const;
@@ -114,7 +100,7 @@ export function helpText(spec: OptionSpec<unknown>): string {
 const KEYS = new Map(
   Object.entries(SERVE_OPTIONS)
     .filter(([key]) => key !== 'config')
-    .flatMap(([key, spec]) => namesOf(spec).map((name) => [name, key] as const)),
+    .map(([key, { flag }]) => [flag, key] as const),
 );
 
 /** The text of a value as a flag would have it; undefined for a value that no flag can state. */

@@ -225,11 +225,3 @@ export const auditMode: Kind<'off' | 'idle' | number> = {
   unit: 'share',
   parse: (value) => (value === 'off' || value === 'idle' ? value : decimal(value, 0.01, 1)),
 };
-
-export const exitLayer: Kind<number | null> = {
-  rule: 'an exit layer of the model, or "deepest"',
-  placeholder: 'LAYER',
-  type: 'integer, or deepest',
-  unit: 'layer',
-  parse: (value) => (value === 'deepest' ? null : /^[1-9]\d{0,3}$/.test(value) ? Number(value) : undefined),
-};

@@ -5,8 +5,6 @@ import {
   auditMode,
   bytes,
   device,
-  exitLayer,
-  headerName,
   integer,
   type Kind,
   list,
@@ -22,7 +20,7 @@ import {
   share,
   text,
 } from './kinds.js';
-import { DEADLINE_HEADER, type UpstreamSections } from './upstream-sections.js';
+import type { UpstreamSections } from './upstream-sections.js';
 import { defaultCacheDir, EMBEDDED_MODEL } from './paths.js';
 import { kebab } from '../../util/kebab.js';
 import { NET_MODES } from '../../util/net-mode.js';
@@ -34,8 +32,6 @@ interface Row<T> {
   readonly help: string;
   /** The default as --help names it, if its plain form says little. */
   readonly defaultText?: string;
-  /** An earlier name of the flag, which stays an alias for one version. */
-  readonly formerly?: string;
 }
 
 export interface OptionSpec<T> extends Row<T> {
@@ -103,11 +99,6 @@ export const SERVE_OPTIONS = {
       'model names in requests; all name the one model, and an answer has the name of its request',
       "the manifest's name",
     ),
-    samplingDefaults: option(
-      oneOf('SOURCE', 'model', 'openai'),
-      'model',
-      "sampling of requests that state none: the model's, or temperature 1, top_p 1 and no rule",
-    ),
     kernels: option(servedKernelList, null, 'kernels to load and measure', 'all of the folder'),
     device: option(device, { kind: 'cpu', index: 0 }, 'hardware that runs the model; cuda is cuda:0', 'cpu'),
     threads: option(
@@ -127,17 +118,11 @@ export const SERVE_OPTIONS = {
       false,
       'serves upstream models only, without an engine; the options of the local model have no effect',
     ),
-    upstreamDeadlineHeader: option(
-      headerName,
-      DEADLINE_HEADER,
-      'header that carries the rest of a budget there, in ms if it ends with -ms, else in s',
-    ),
     net: option(
       oneOf('MODE', ...NET_MODES),
       'answer',
       'default of X-Net: the local model answers for a late or failed upstream, its text lands only, or it passes late',
     ),
-    netMinRight: option(share(0), null, "least share of full depth's right answers of a net's exit", '--min-accuracy'),
   }),
   ...group('Capacity', {
     maxRunning: option(integer(1, 1024, 'sequences'), 32, 'most sequences that run at a time'),
@@ -163,24 +148,11 @@ export const SERVE_OPTIONS = {
     ),
   }),
   ...group('Depth and length', {
-    defaultExit: option(exitLayer, null, 'exit of requests that state neither a budget nor a depth', 'deepest'),
     thinkingExit: option(
       integer(1, 9999, 'layer'),
       null,
       'deepest exit of the thoughts of a model that thinks; the answer behind them goes deeper',
       "the answer's",
-    ),
-    minExit: option(
-      integer(1, 9999, 'layer'),
-      null,
-      "shallowest exit of a request; a key's own bound wins",
-      'the shallowest',
-    ),
-    maxExit: option(
-      integer(1, 9999, 'layer'),
-      null,
-      "deepest exit of a request; a key's own bound wins",
-      'the deepest',
     ),
     minQuality: option(
       share(0),
@@ -193,11 +165,6 @@ export const SERVE_OPTIONS = {
       null,
       'most tokens of a chat answer whose request has no max_tokens; a bound ends the loops of a small model',
       "the model's, or to the end of the context",
-    ),
-    maxChoices: option(
-      integer(1, 4096, 'answers'),
-      64,
-      'most answers to one request (prompts times n); more get a 400',
     ),
   }),
   ...group('Audits', {
@@ -214,27 +181,18 @@ export const SERVE_OPTIONS = {
       'total latency budget of requests that state none',
       'none',
     ),
-    noBudgetShare: option(share(0.01), 0.1, 'share of the machine that these requests get under any load'),
   }),
   ...group('Planning', {
-    minAccuracy: {
-      ...option(
-        share(0),
-        0.5,
-        "least share of full depth's right answers of an exit that the scheduler chooses; requests may name any exit",
-      ),
-      formerly: 'min-right',
-    },
+    minAccuracy: option(
+      share(0),
+      0.5,
+      "least share of full depth's right answers of an exit that the scheduler or a net chooses; requests may name any exit",
+    ),
     onMiss: option(onMiss, 'land', 'default of X-Budget-On-Miss; without a total budget land is continue'),
     budgetHint: option(
       oneOf('MODE', 'off', 'auto'),
       'off',
       'default of X-Budget-Hint: auto asks for short answers where budgets hold no whole ones',
-    ),
-    maxStall: option(
-      integer(1, 60_000, 'ms'),
-      120,
-      'longest stall of decoding sequences by the prompts of a step; nine times their own step where that is longer',
     ),
   }),
   ...group('Measured costs', {
@@ -244,7 +202,6 @@ export const SERVE_OPTIONS = {
       'folder of measured step costs and of converted models',
       '$XDG_CACHE_HOME/sortie or ~/.cache/sortie',
     ),
-    recalibrate: option(onOff, false, 'measures step costs again although the cache has them'),
   }),
   ...group('Access', {
     apiKey: option(secretList, [], 'API keys; the process list shows this flag', 'none'),
@@ -295,11 +252,6 @@ export const SERVE_OPTIONS = {
       oneOf('LEVEL', 'trace', 'debug', 'info', 'warn', 'error', 'fatal', 'silent'),
       'info',
       'least severe level that is logged',
-    ),
-    logFormat: option(
-      oneOf('FORMAT', 'auto', 'pretty', 'json'),
-      'auto',
-      'form of the log; auto: pretty on a terminal, JSON elsewhere',
     ),
     logPrompts: option(onOff, false, 'writes request bodies to the log'),
     metricsPrefix: option(

@@ -46,7 +46,7 @@ export function calibrateAtStartup(executor: Executor, options: EngineOptions, n
     // Earlier versions ran the points of one unit in a row, and kept disturbed points of exit blocks.
     plan: { ...plan, order: 'alternated', smooth: 'all' },
   };
-  const { cost, why } = options.recalibrate === true ? { cost: null, why: null } : readCalibration(dir, key);
+  const { cost, why } = readCalibration(dir, key);
   let reason = why;
   if (cost !== null) {
     const { ratio, stale, slowdown } = compareCosts(cost, calibrate(executor, smallest(plan), now));

@@ -119,7 +119,7 @@ function followsAnother({ expectedFrontiers, frontiers }: PlannedRequest): boole
 
 /**
  * Longest stall of decoding rows by the chunks of a step, ms. On a slow machine, a step of the rows alone may take most
- * of `--max-stall`; prompts then still get their share.
+ * of `maxStallMs`; prompts then still get their share.
  */
 function longestStall(state: Snapshot, { exitOf }: Chosen, rows: readonly PlannedRequest[]): number {
   const { maxStallMs, prefillShare } = state.policy;

@@ -126,7 +126,7 @@ async function start(options: EngineOptions): Promise<Started> {
     texts: readTokenTexts(tokenizer),
     audit: options.audit,
     ...(options.waitIntervalMs !== undefined && { waitIntervalMs: options.waitIntervalMs }),
-    policy: { ...defaultPolicy, ...options.policy, chunks: chunkSizes(options.prefillChunk) },
+    policy: { ...defaultPolicy, chunks: chunkSizes(options.prefillChunk) },
     clock: monotonicMs,
   });
   return {

@@ -56,13 +56,13 @@ export function policyOf(all: RequestPolicy, key: RequestPolicy): RequestPolicy 
   };
 }
 
+/** Most answers to one request: prompts times n. */
+export const MOST_CHOICES = 64;
+
 /** The operator's limits, by the options of the same names. */
 export interface Limits {
-  readonly defaultExit: number | null;
   readonly thinkingExit: number | null;
   readonly maxTokensDefault: number | null;
-  readonly samplingDefaults: 'model' | 'openai';
-  readonly maxChoices: number;
   readonly prefixReuse: 'off' | 'key' | 'all';
   /** The policy for every client. The policy of an API key wins. */
   readonly policy: RequestPolicy;

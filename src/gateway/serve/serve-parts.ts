@@ -52,8 +52,8 @@ export function reloadKeys(context: GatewayContext, check: (keys: readonly ApiKe
 }
 
 /** Opens the log, and warns of variables and of a key file that others may read. */
-export async function openLog({ logLevel, logFormat, apiKeyFile }: ServeOptions) {
-  const opened = await createLog(logLevel, logFormat, process.stdout.isTTY);
+export async function openLog({ logLevel, apiKeyFile }: ServeOptions) {
+  const opened = await createLog(logLevel, process.stdout.isTTY);
   warnOfVariables(process.env, opened.logger);
   warnOfKeyFile(apiKeyFile, opened.logger);
   return opened;

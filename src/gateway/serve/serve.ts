@@ -53,13 +53,8 @@ export function engineOptions(options: ServeOptions): EngineOptions {
     kernels: options.kernels,
     prefixReuse: options.prefixReuse !== 'off',
     speculate: options.speculate,
-    policy: {
-      noBudgetShare: options.noBudgetShare,
-      maxStallMs: options.maxStall,
-    },
     cacheDir: options.cacheDir,
     waitIntervalMs: options.loadHeader ? LOAD_HEADER_MS : READINESS_MS,
-    recalibrate: options.recalibrate,
     ...(options.audit !== 'off' && {
       audit: { busyShare: options.audit === 'idle' ? 0 : options.audit },
     }),
@@ -79,30 +74,16 @@ function checkThoughtsExit(model: ServedModel, exit: number | null): void {
   throw new OptionError(`--thinking-exit needs a model that thinks between two tokens, got "${exit}"`);
 }
 
-/**
- * The request policy for all API keys.
- * @throws OptionError for a bound that is not an exit of the model, or for bounds out of order
- */
-export function requestPolicy(
-  { exits }: Pick<ServedModel, 'exits'>,
-  {
-    defaultBudget,
-    onMiss,
-    budgetHint,
-    minExit,
-    maxExit,
-    minQuality,
-    minAccuracy,
-  }: Pick<
-    ServeOptions,
-    'defaultBudget' | 'onMiss' | 'budgetHint' | 'minExit' | 'maxExit' | 'minQuality' | 'minAccuracy'
-  >,
-): RequestPolicy {
-  checkExit({ exits }, '--min-exit', minExit);
-  checkExit({ exits }, '--max-exit', maxExit);
-  if (minExit !== null && maxExit !== null && minExit > maxExit)
-    throw new OptionError(`--min-exit must be at most --max-exit (${maxExit}), got "${minExit}"`);
-  return { defaultBudget: totalBudget(defaultBudget), onMiss, budgetHint, minExit, maxExit, minQuality, minAccuracy };
+/** The request policy for all API keys. */
+export function requestPolicy({
+  defaultBudget,
+  onMiss,
+  budgetHint,
+  minQuality,
+  minAccuracy,
+}: Pick<ServeOptions, 'defaultBudget' | 'onMiss' | 'budgetHint' | 'minQuality' | 'minAccuracy'>): RequestPolicy {
+  const budget = totalBudget(defaultBudget);
+  return { defaultBudget: budget, onMiss, budgetHint, minExit: null, maxExit: null, minQuality, minAccuracy };
 }
 
 /** @throws OptionError if the default model is not there, as in an installed npm package */
@@ -135,9 +116,8 @@ type Parts = Pick<HttpContext, 'options' | 'version' | 'apiKeys' | 'log' | 'seri
 function gateway({ engine, manifest, metrics, ...parts }: Parts, closing: Closing): HttpContext {
   const { options, apiKeys, series, log } = parts;
   const model = loadServedModel(options.model, options.modelName);
-  checkExit(model, '--default-exit', options.defaultExit);
   checkThoughtsExit(model, options.thinkingExit);
-  const policy = requestPolicy(model, options);
+  const policy = requestPolicy(options);
   const layers = model.exits.map(({ layer }) => layer);
   const checkKeys = (keys: readonly ApiKey[]): void => {
     checkKeyExits(keys, policy, layers);
@@ -151,7 +131,7 @@ function gateway({ engine, manifest, metrics, ...parts }: Parts, closing: Closin
   const waitMs = watchWait(engine, metrics);
   const dailyTokens = openDailyTokens(options, log);
   closing.push(dailyTokens);
-  const { minExit: floor } = requestDepth(model, undefined, {}, undefined, { ...policy, defaultExit: null });
+  const { minExit: floor } = requestDepth(model, undefined, {}, undefined, policy);
   const meter = new LoadMeter(waitMs, () => metrics.held.left);
   if (options.loadHeader) meterSteps(engine, meter, floor);
   const upstreams = upstreamGateway(options, namesOf(model), series);
@@ -205,7 +185,7 @@ export async function serveForever(options: ServeOptions, version: string): Prom
   const manifest = loadManifest(options.model);
   chooseKernels(manifest, { kernels: options.kernels, device: options.device.kind });
   warnOfLengths(manifest, log);
-  warnOfSampling(manifest, options.samplingDefaults, log);
+  warnOfSampling(manifest, log);
   const engine = new EngineClient(engineOptions(options));
   const [name = manifest.name] = options.modelName;
   const bar = isPretty && process.stderr.isTTY ? new LoadProgress(engine, process.stderr) : null;

@@ -1,5 +1,5 @@
 /** Text for the operator: the engine's starts, options that are likely mistakes, and the welcome on a terminal. */
-import { type ServeOptions, unknownVariables } from '../../cli/options/config.js';
+import { unknownVariables } from '../../cli/options/config.js';
 import type { Engine } from '../engine-client/engine.js';
 import { exposure } from '../http/keys.js';
 import { samplingWarning } from '../../engine/model/common-sampling.js';
@@ -68,12 +68,8 @@ export function warnOfLengths({ exits }: Pick<Manifest, 'exits'>, log: Logger): 
 }
 
 /** Warns of a model whose sampling is guessed. */
-export function warnOfSampling(
-  manifest: Pick<Manifest, 'generation'>,
-  source: ServeOptions['samplingDefaults'],
-  log: Logger,
-): void {
-  const warning = source === 'model' ? samplingWarning(manifest) : null;
+export function warnOfSampling(manifest: Pick<Manifest, 'generation'>, log: Logger): void {
+  const warning = samplingWarning(manifest);
   if (warning !== null) log.warn(warning);
 }
 

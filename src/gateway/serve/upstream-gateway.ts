@@ -26,6 +26,6 @@ export function upstreamGateway(
 }
 
 /** The local model, if there is one, is the net of all upstreams. */
-function netOptions({ net: mode, netMinRight: minRight }: ServeOptions, series: Series): NetOptions {
-  return { mode, minRight, observer: new NetMetrics(series) };
+function netOptions({ net: mode }: ServeOptions, series: Series): NetOptions {
+  return { mode, observer: new NetMetrics(series) };
 }

@@ -7,8 +7,6 @@ import sonicBoom from 'sonic-boom';
 
 export type { Logger };
 
-export type LogFormat = 'auto' | 'pretty' | 'json';
-
 /** Most UTF-16 units that wait for a slow reader. Further lines are lost. */
 const MAX_WAITING_UNITS = 2 ** 20;
 
@@ -21,17 +19,16 @@ export interface Log {
 }
 
 /** @param isTerminal whether standard output is a terminal */
-export async function createLog(level: string, format: LogFormat, isTerminal: boolean): Promise<Log> {
+export async function createLog(level: string, isTerminal: boolean): Promise<Log> {
   // Writing never blocks: a full disk, a closed pipe or a stalled reader costs lines and does not stop the server.
   // With pino.destination, a process could not exit while it flushes to a full disk.
   const destination = new sonicBoom.SonicBoom({ fd: 1, sync: false, maxLength: MAX_WAITING_UNITS });
   destination.on('error', () => undefined);
-  const isPretty = format === 'pretty' || (format === 'auto' && isTerminal);
-  const pretty = isPretty ? await prettyLines(isTerminal) : null;
+  const pretty = isTerminal ? await prettyLines() : null;
   const stream = pretty === null ? destination : { write: (line: string) => destination.write(pretty(line)) };
   return {
     logger: pino({ level, base: { pid: process.pid }, hooks: { logMethod: dropEmpty } }, stream),
-    isPretty,
+    isPretty: isTerminal,
     print: (text) => destination.write(text),
   };
 }
@@ -42,10 +39,10 @@ function dropEmpty(this: Logger, args: Parameters<LogFn>, method: LogFn): void {
 }
 
 /** @returns a function that makes a readable line of a JSON line */
-export async function prettyLines(isTerminal: boolean): Promise<(line: string) => string> {
+export async function prettyLines(isColoured = (process.env.NO_COLOR ?? '') === ''): Promise<(line: string) => string> {
   const { default: pinoPretty } = await import('pino-pretty');
   const format = pinoPretty.prettyFactory({
-    colorize: isTerminal && (process.env.NO_COLOR ?? '') === '',
+    colorize: isColoured,
     translateTime: 'SYS:HH:MM:ss',
     ignore: 'pid,hostname',
     singleLine: true,

@@ -21,12 +21,10 @@ import { UsageMeter } from './usage-meter.js';
 export interface NetOptions {
   /** Of requests that state none. */
   readonly mode: NetMode;
-  /** Least share of full depth's right answers of a net's exit; null: as of all requests. */
-  readonly minRight: number | null;
   readonly observer: NetObserver | null;
 }
 
-const NO_NETS: NetOptions = { mode: 'land', minRight: null, observer: null };
+const NO_NETS: NetOptions = { mode: 'land', observer: null };
 
 /** A model with the parts that serve it. */
 interface Served extends SharedParts {
@@ -120,10 +118,10 @@ export class UpstreamGateway {
     call: UpstreamCall,
     { mode, budget }: UpstreamSettings & { readonly mode: NetMode },
   ): NetShared | null {
-    const { minRight, observer } = this.nets;
+    const { observer } = this.nets;
     const none: NoNet | null = mode !== 'answer' ? 'off' : budget?.onMiss === 'truncate' ? 'on_miss' : null;
     if (none === null && context !== null) {
-      return { context, account: this.#account, margin: this.#margin, idle: this.#idle, minRight, observer };
+      return { context, account: this.#account, margin: this.#margin, idle: this.#idle, observer };
     }
     call.header('x-sortie-net', 'none');
     call.header('x-sortie-net-reason', none ?? 'no_model');

@@ -34,7 +34,6 @@ export interface LocalTerms {
   /** From the arrival of the request. */
   readonly budgetMs: number;
   /** Least share of full depth's right answers of an exit; null: the operator's for all requests. */
-  readonly minRight: number | null;
 }
 
 export interface LocalSink {
@@ -72,7 +71,7 @@ function withoutNulls(value: unknown): unknown {
 export async function localRequest(
   context: ApiContext,
   call: UpstreamCall,
-  { name, budgetMs, minRight }: LocalTerms,
+  { name, budgetMs }: LocalTerms,
 ): Promise<LocalRequest> {
   const endpoint = ENDPOINTS[call.path];
   const sortie = { latency_budget_ms: budgetMs, budget_on_miss: 'land' };
@@ -81,15 +80,12 @@ export async function localRequest(
   if (!isValid(endpoint.body, body)) {
     throw invalid('The body', `can't be answered by the local model: ${validationMessage(endpoint.body, body) ?? ''}`);
   }
-  const { policy } = context.limits;
-  const bounded = minRight === null ? policy : { ...policy, minAccuracy: minRight };
-  const own = { ...context, limits: { ...context.limits, policy: bounded } };
   // Depth and audits of the header are for the local model's own callers.
   const request: ApiRequest<object> = { ...call.request, headers: {}, body };
-  const read = await readInContext(own, endpoint, request);
+  const read = await readInContext(context, endpoint, request);
   const engine = { ...read.engine, isNet: true };
   const named = { ...read, engine, modelName: name, includeUsage: asksUsage(call), continuousUsage: false };
-  return { id: answerId(call), context: own, endpoint, request, read: named };
+  return { id: answerId(call), context, endpoint, request, read: named };
 }
 
 /** A stated length may be beyond the local context. Then the answer has the room that the prompt leaves. */

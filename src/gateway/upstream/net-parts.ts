@@ -42,7 +42,6 @@ export interface NetShared {
   readonly account: NetAccount;
   readonly margin: NetMargin;
   readonly idle: IdlePrefill;
-  readonly minRight: number | null;
   readonly observer: NetObserver | null;
 }
 

@@ -236,13 +236,13 @@ export class Net {
   /** @throws ApiError for a body that the local model can't answer */
   async #arm(): Promise<NoNet | null> {
     const { shared, answer } = this;
-    const { context, account, minRight } = shared;
+    const { context, account } = shared;
     const { name, call, deadline } = answer;
     const bar = barOf(call);
     if (bar !== null) return bar;
     if (account.isRefused(deadline.endsAt, monotonicMs())) return 'capacity';
     const budgetMs = deadline.endsAt - call.request.arrivedAt;
-    this.#local = await localRequest(context, call, { name, budgetMs, minRight });
+    this.#local = await localRequest(context, call, { name, budgetMs });
     const forecast = await forecastNet(shared, answer, this.#local.read.engine);
     return typeof forecast === 'string' ? forecast : this.#book(forecast);
   }

@@ -4,6 +4,7 @@ import {
   modelOfOwnName,
   type UpstreamEntry,
   type UpstreamSections,
+  DEADLINE_HEADER,
 } from '../../cli/options/upstream-sections.js';
 
 /** A server with the API of OpenAI. */
@@ -36,7 +37,6 @@ export interface UpstreamOptions {
   readonly upstream: string | null;
   readonly upstreamModel: string | null;
   readonly upstreamKeyEnv: string | null;
-  readonly upstreamDeadlineHeader: string;
   readonly sections?: UpstreamSections;
 }
 
@@ -54,16 +54,12 @@ export interface Surroundings {
 
 /** The upstream of the flags, in the form of a configuration file; null without one. */
 function entryOfFlags(options: UpstreamOptions, fault: Surroundings['fault']): UpstreamEntry | null {
-  const {
-    upstream: url,
-    upstreamModel: name,
-    upstreamKeyEnv: keyEnv,
-    upstreamDeadlineHeader: deadlineHeader,
-  } = options;
+  const { upstream: url, upstreamModel: name, upstreamKeyEnv: keyEnv } = options;
   if (url === null && name === null && keyEnv === null) return null;
   if (url === null) throw fault('--upstream must be set beside --upstream-model and --upstream-key-env');
   if (name === null) throw fault('--upstream-model must name the model of --upstream');
-  return { name, url, model: name, keyEnv, keyFile: null, deadlineHeader, right: 1, extraHeaders: {} };
+  const entry = { name, url, model: name, keyEnv, keyFile: null };
+  return { ...entry, deadlineHeader: DEADLINE_HEADER, right: 1, extraHeaders: {} };
 }
 
 /** An upstream, and the names of its options in errors. */

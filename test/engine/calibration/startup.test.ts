@@ -80,7 +80,7 @@ void t.test('cached costs are used until the machine is faster, then measured ag
   t.same(start(1).costs, faster.costs, 'they stay when the machine is busy again');
 });
 
-void t.test('cached costs belong to a model and a thread count; recalibrate ignores them', async (t) => {
+void t.test('cached costs belong to a model and a thread count', async (t) => {
   const modelDir = await tinyModel(t, 'float');
   const dir = t.testdir();
   const options: EngineOptions = engineOptions({ modelDir, cacheDir: join(dir, 'cache') });
@@ -104,7 +104,6 @@ void t.test('cached costs belong to a model and a thread count; recalibrate igno
     },
   });
   t.equal(source({}), 'cache');
-  t.equal(source({ recalibrate: true }), 'measured');
   t.equal(source({ threads: options.threads + 1 }), 'measured');
   const manifest = loadManifest(modelDir);
   const renamed = { ...manifest, name: `${manifest.name}-2` };

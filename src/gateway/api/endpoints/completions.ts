@@ -3,7 +3,7 @@ import { invalid } from '../errors.js';
 import type { Answer } from '../generation/answer.js';
 import type { Delta } from '../generation/choice.js';
 import { chunkForm } from '../generation/chunks.js';
-import { readyEngine, type ApiContext, type ApiRequest } from '../context.js';
+import { MOST_CHOICES, readyEngine, type ApiContext, type ApiRequest } from '../context.js';
 import { CompletionLogprobs, lazyCompletionLogprobs, promptTokens } from '../generation/logprobs.js';
 import { encodePrompt, waitLimitOf, type Prompt, type WaitLimit } from '../generation/prompt.js';
 import { budgetOf, readRequest, type GenerationRequest } from '../generation/read-request.js';
@@ -85,9 +85,8 @@ async function prompts(context: ApiContext, body: CompletionBody, waitLimit: Wai
   const encoding = { addSpecial, param: 'prompt', waitLimit };
   if (typeof prompt === 'string') return [await encodePrompt(context, prompt, encoding)];
   if (isTokenIds(prompt)) return [idsPrompt(context, prompt)];
-  const { maxChoices } = context.limits;
-  if (prompt.length > maxChoices)
-    throw invalid('prompt', `must have at most ${maxChoices} items, got ${prompt.length}`);
+  if (prompt.length > MOST_CHOICES)
+    throw invalid('prompt', `must have at most ${MOST_CHOICES} items, got ${prompt.length}`);
   const encoded: Prompt[] = [];
   for (const item of prompt) {
     encoded.push(typeof item === 'string' ? await encodePrompt(context, item, encoding) : idsPrompt(context, item));

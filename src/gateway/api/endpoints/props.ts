@@ -2,7 +2,7 @@
 import type { QualityRow } from '../../quality/exit-quality.js';
 import type { ReadyMessage } from '../../../protocol/index.js';
 import { Type } from '../../../util/schema.js';
-import { type ApiContext, type Caller, learningKey, readyEngine } from '../context.js';
+import { type ApiContext, type Caller, learningKey, MOST_CHOICES, readyEngine } from '../context.js';
 import { promptDepths } from '../params/prompt-depth.js';
 import { samplingDefaults } from '../params/sampling.js';
 import type { PlainEndpoint } from './endpoint.js';
@@ -26,8 +26,8 @@ function qualityOf(row: QualityRow | undefined): object | null {
   };
 }
 
-/** Each exit with its quality. @param hasDry whether requests that state no DRY get the model's */
-function exitRows({ model, quality: known, gates }: ApiContext, caller: Caller, hasDry: boolean): object[] {
+/** Each exit with its quality. */
+function exitRows({ model, quality: known, gates }: ApiContext, caller: Caller): object[] {
   const rows = known.rows(learningKey(caller));
   return model.exits.map(({ layer, quality, dry }, index) => ({
     layer,
@@ -36,10 +36,7 @@ function exitRows({ model, quality: known, gates }: ApiContext, caller: Caller, 
     kl: quality.kl ?? null,
     agreement: quality.agreement ?? null,
     quality: qualityOf(rows.find((row) => row.layer === layer)),
-    dry:
-      dry && hasDry
-        ? { dry_multiplier: dry.multiplier, dry_base: dry.base, dry_allowed_length: dry.allowedLength }
-        : null,
+    dry: dry ? { dry_multiplier: dry.multiplier, dry_base: dry.base, dry_allowed_length: dry.allowedLength } : null,
   }));
 }
 
@@ -59,7 +56,7 @@ export const props: PlainEndpoint = {
     const ready = readyEngine(context);
     const { model, limits } = context;
     const allowed = exitsFor(context, caller);
-    const defaults = samplingDefaults(model.generation, limits.samplingDefaults);
+    const defaults = samplingDefaults(model.generation);
     const [shallowest = 0] = allowed;
     const deepest = allowed.at(-1) ?? 0;
     return {
@@ -67,16 +64,14 @@ export const props: PlainEndpoint = {
       aliases: model.aliases ?? [],
       licence: model.licence,
       architecture: ready.architecture,
-      exits: exitRows(context, caller, defaults.dry),
+      exits: exitRows(context, caller),
       sampling_defaults: {
-        source: limits.samplingDefaults,
         temperature: defaults.temperature,
         top_p: defaults.topP,
         top_k: defaults.topK,
         min_p: defaults.minP,
         repetition_penalty: defaults.repetitionPenalty,
       },
-      default_exit: Math.min(Math.max(limits.defaultExit ?? deepest, shallowest), deepest),
       min_exit_layer: shallowest,
       max_exit_layer: deepest,
       ...(model.promptExit && { prompt_depths: promptDepths(model) }),
@@ -87,7 +82,7 @@ export const props: PlainEndpoint = {
         max_model_len: ready.maxLength,
         max_running: ready.slots,
         kv_tokens: ready.kvTokens,
-        max_choices: limits.maxChoices,
+        max_choices: MOST_CHOICES,
         max_tokens_default: limits.maxTokensDefault ?? defaults.maxTokens,
       },
       calibration: {

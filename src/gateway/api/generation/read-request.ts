@@ -8,6 +8,7 @@ import type { Hint } from '../../../engine/model/manifest.js';
 import type { EngineRequest, Budget, HintedPrompt, LengthGroup, ThoughtTokens } from '../../../protocol/index.js';
 import { StopList } from '../../text/stop-strings.js';
 import {
+  MOST_CHOICES,
   learningKey,
   policyOf,
   prefixSpace,
@@ -222,8 +223,7 @@ function depthOf(context: ApiContext, request: ApiRequest<GenerationBody>, budge
   const quality = context.quality.of(group);
   const floor = qualityFloor(headers, body.sortie, policy.minQuality ?? null);
   const prompt = askedPromptDepth(model, headers, body.sortie);
-  const defaultExit = budget === null && (prompt?.depth ?? 'full') === 'full' ? limits.defaultExit : null;
-  const bounds = requestDepth(model, body.model, headers, body.sortie, { ...policy, defaultExit, floor, quality });
+  const bounds = requestDepth(model, body.model, headers, body.sortie, { ...policy, floor, quality });
   const depth = withPrompt(model, bounds, prompt, { budget, floor, request });
   return { ...depth, ...(isAudited(model) && { quality }), budget };
 }
@@ -239,13 +239,12 @@ function scoredOf(part: EndpointPart, n: number): Scored {
  * @throws ApiError invalid_value or context_length_exceeded
  */
 function lengths(context: ApiContext, { n = 1, min_tokens: least = 0 }: GenerationBody, part: EndpointPart) {
-  const { maxChoices, samplingDefaults: source } = context.limits;
   const choices = n * part.prompts.length;
-  if (choices > maxChoices) {
-    const rule = `n times the number of prompts must be at most ${maxChoices}, got ${choices}.`;
+  if (choices > MOST_CHOICES) {
+    const rule = `n times the number of prompts must be at most ${MOST_CHOICES}, got ${choices}.`;
     throw new ApiError('invalid_value', rule, part.prompts.length > 1 ? part.promptParam : 'n');
   }
-  const usual = samplingDefaults(context.model.generation, source).maxTokens ?? Infinity;
+  const usual = samplingDefaults(context.model.generation).maxTokens ?? Infinity;
   const scored = scoredOf(part, n);
   const longest = longestAnswers(part, readyEngine(context).maxLength, usual, longestScored(scored));
   if (longest.some((most) => least > most)) {

@@ -130,8 +130,6 @@ function exitOfQuality({ least, param }: QualityFloor, exits: readonly number[],
 
 /** The operator's rules for depth. */
 export interface DepthPolicy extends DepthLimits {
-  /** Deepest exit of a request that states no depth. */
-  readonly defaultExit: number | null;
   /** Null: any quality. */
   readonly floor?: QualityFloor | null;
   /** Estimated quality of each exit of the model. */
@@ -165,7 +163,7 @@ function flooredExit(range: Exits, exits: Exits, { floor, quality = [] }: DepthP
 
 /**
  * The shallowest allowed exit whose answers are of use, so that the scheduler buys no time with wrong ones. If all
- * allowed exits are below `--min-right`, the shallowest one is used.
+ * allowed exits are below `--min-accuracy`, the shallowest one is used.
  */
 function usefulExit(model: ServedModel, allowed: Exits, deepest: number, { minAccuracy = 0 }: DepthPolicy): number {
   const rightOf = (layer: number): number => model.exits.find((exit) => exit.layer === layer)?.quality.right ?? 1;
@@ -198,7 +196,7 @@ export function requestDepth(
     pin?.layer ?? (least === null ? usefulExit(model, allowed, deepestAsked, policy) : Math.max(least.layer, floor));
   const inRange = exits.filter((layer) => layer >= shallowest && layer <= deepestAsked);
   const minExit = inRange.length === 0 ? shallowest : flooredExit(inRange, exits, policy, pin !== null);
-  const maxExit = pin?.layer ?? Math.min(most?.layer ?? Math.max(policy.defaultExit ?? ceiling, minExit), ceiling);
+  const maxExit = pin?.layer ?? Math.min(most?.layer ?? ceiling, ceiling);
   const shallow = pin ?? most;
   const deep = pin ?? least;
   const outside =

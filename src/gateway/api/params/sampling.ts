@@ -2,7 +2,7 @@
 import { COMMON_SAMPLING, statesNoSampling } from '../../../engine/model/common-sampling.js';
 import type { Dry, Generation } from '../../../engine/model/manifest.js';
 import type { EngineRequest } from '../../../protocol/index.js';
-import type { ApiContext, Limits } from '../context.js';
+import type { ApiContext } from '../context.js';
 import { invalid } from '../errors.js';
 import type { SamplingReport } from '../schemas/report.js';
 import type { GenerationBody } from '../schemas/shared.js';
@@ -11,16 +11,13 @@ import { quoted } from '../../../util/quoted.js';
 export interface SamplingDefaults extends Required<Omit<Generation, 'maxTokens'>> {
   /** Most tokens of a chat answer; null: to the end of the context. */
   readonly maxTokens: number | null;
-  /** Whether the exits' DRY rules apply. */
-  readonly dry: boolean;
 }
 
 const NEUTRAL = { temperature: 1, topP: 1, topK: 0, minP: 0, repetitionPenalty: 1, maxTokens: null };
 
-/** Sampling fields of a request that states none: the model's values and rules, or OpenAI's values and no rule. */
-export function samplingDefaults(generation: Generation, source: Limits['samplingDefaults']): SamplingDefaults {
-  if (source === 'openai') return { ...NEUTRAL, dry: false };
-  return { ...NEUTRAL, ...(statesNoSampling(generation) && COMMON_SAMPLING), ...generation, dry: true };
+/** Sampling fields of a request that states none: the model's, else neutral ones. */
+export function samplingDefaults(generation: Generation): SamplingDefaults {
+  return { ...NEUTRAL, ...(statesNoSampling(generation) && COMMON_SAMPLING), ...generation };
 }
 
 /**
@@ -52,14 +49,14 @@ function logitBias(entries: Readonly<Record<string, number>>, vocabulary: number
  * @returns undefined for the rule of each token's exit
  * @throws ApiError invalid_value for DRY details without dry_multiplier
  */
-function dry(body: GenerationBody, hasRules: boolean): Dry | undefined {
+function dry(body: GenerationBody): Dry | undefined {
   const isStated = (value: number | null | undefined): boolean => (value ?? null) !== null;
   const penalizes =
     (body.presence_penalty ?? 0) !== 0 || (body.frequency_penalty ?? 0) !== 0 || (body.repetition_penalty ?? 1) !== 1;
   for (const name of ['dry_base', 'dry_allowed_length'] as const)
     if (isStated(body[name]) && !isStated(body.dry_multiplier))
       throw invalid(name, `needs dry_multiplier, got ${body[name]} without it`);
-  const multiplier = body.dry_multiplier ?? (penalizes || !hasRules ? 0 : null);
+  const multiplier = body.dry_multiplier ?? (penalizes ? 0 : null);
   if (multiplier === null) return undefined;
   return { multiplier, base: body.dry_base ?? 1.75, allowedLength: body.dry_allowed_length ?? 2 };
 }
@@ -71,12 +68,12 @@ function dry(body: GenerationBody, hasRules: boolean): Dry | undefined {
  * without dry_multiplier
  */
 export function sampling(
-  { model, limits }: Pick<ApiContext, 'model' | 'limits'>,
+  { model }: Pick<ApiContext, 'model'>,
   body: GenerationBody,
   choices: number,
 ): EngineRequest['sampling'] {
-  const defaults = samplingDefaults(model.generation, limits.samplingDefaults);
-  const rule = dry(body, defaults.dry);
+  const defaults = samplingDefaults(model.generation);
+  const rule = dry(body);
   const { temperature = defaults.temperature } = body;
   return {
     temperature: temperature < MIN_TEMPERATURE ? 0 : temperature,
