@@ -20,7 +20,7 @@ import { inflateModel } from './inflated-model.js';
  * files that compute.
  */
 const FIRST = [
-  ...['fleet', 'deploy/process', 'conformance/a', 'chaos/sigterm', 'http/', 'deploy/proxy-slow', 'web', 'engine'],
+  ...['deploy/envoy', 'deploy/process', 'conformance/a', 'chaos/sigterm', 'http/', 'web', 'engine'],
   ...['chaos', 'deploy', 'conformance', 'serve', 'quality', 'convert', 'scheduler', 'cli'],
 ];
 

@@ -1,18 +1,14 @@
-/** Two replicas of the built server behind a proxy, with the files of deploy/ and free ports. */
+/** Two replicas of the built server behind Envoy, with the file of deploy/ and free ports. */
 import { spawnSync } from 'node:child_process';
 import { once } from 'node:events';
 import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { setTimeout as sleep } from 'node:timers/promises';
 import type { ChildProcess } from 'node:child_process';
 import type { Test } from 'tap';
 import { freePorts } from '../../bench/ports.js';
 import { packageRoot } from '../../src/cli/options/config.js';
 import { main, start, untilReady } from './helper.js';
 import { until } from '../support/until.js';
-
-export type ProxyName = 'envoy' | 'haproxy' | 'nginx';
-const PROXIES = ['envoy', 'haproxy', 'nginx'] as const;
 
 /** A reason to skip, or false. */
 export function missing(program: string): string | false {
@@ -78,62 +74,38 @@ export class Replica {
   }
 }
 
-/** A change of a proxy's configuration. */
+/** A change of Envoy's configuration. */
 type Change = (text: string) => string;
 
 export interface Pool {
   readonly url: string;
   readonly replicas: readonly [Replica, Replica];
-  /** Where each replica has its own path, for operators. */
+  /** Envoy's own port for operators. */
   readonly operationsUrl: string;
 }
 
-/** Replaces each port of a deployed file; a port that is missing there is an error. */
-export function withPorts(file: string, ports: Readonly<Record<string, number>>): string {
-  let text = readFileSync(join(packageRoot, 'deploy', file), 'utf8');
+/** The file of deploy/ with other ports; a port that is missing there is an error. */
+function withPorts(ports: Readonly<Record<string, number>>): string {
+  let text = readFileSync(join(packageRoot, 'deploy', 'envoy', 'envoy.yaml'), 'utf8');
   for (const [from, to] of Object.entries(ports)) {
-    const pattern = new RegExp(`(?<=:|port |listen |port_value: |-port )${from}\\b`, 'g');
-    if (!pattern.test(text)) throw new Error(`${file} must name port ${from}`);
+    const pattern = new RegExp(`(?<=port_value: )${from}\\b`, 'g');
+    if (!pattern.test(text)) throw new Error(`envoy.yaml must name port ${from}`);
     text = text.replace(pattern, String(to));
   }
   return text;
 }
 
-/** Starts a proxy. @param change of the configuration of Envoy or nginx. @returns the addresses for clients and for operators */
-export async function startProxy(
-  t: Test,
-  proxy: ProxyName,
-  replicas: Pool['replicas'],
-  change: Change,
-): Promise<[string, string]> {
+/** Starts Envoy. @returns the addresses for clients and for operators */
+export async function startEnvoy(t: Test, replicas: Pool['replicas'], change: Change): Promise<[string, string]> {
   const [front = 0, operations = 0] = await freePorts(2);
   const [a, b] = replicas.map(({ url }) => Number(new URL(url).port)) as [number, number];
-  const dir = join(t.testdirName, proxy);
-  mkdirSync(dir, { recursive: true });
-  if (proxy === 'envoy') {
-    const ports = { 8080: front, 8081: a, 8082: b, 9081: replicas[0].opsPort, 9082: replicas[1].opsPort };
-    const file = join(dir, 'envoy.yaml');
-    const text = withPorts('envoy/envoy.yaml', { ...ports, 9901: operations }).replace('0.0.0.0', '127.0.0.1');
-    writeFileSync(file, change(text));
-    // Without shared memory between restarts, several can run on a machine.
-    start(t, 'envoy', ['-c', file, '--disable-hot-restart', '--concurrency', '1', '-l', 'error']).stdout?.resume();
-  } else if (proxy === 'haproxy') {
-    const ports = { 8080: front, 8081: a, 8082: b, 9081: replicas[0].opsPort, 9082: replicas[1].opsPort };
-    const file = join(dir, 'haproxy.cfg');
-    writeFileSync(file, withPorts('haproxy/haproxy.cfg', { ...ports, 8404: operations }));
-    start(t, 'haproxy', ['-db', '-q', '-f', file]).stdout?.resume();
-  } else {
-    const text = withPorts('nginx/sortie.conf', { 8080: front, 8081: a, 8082: b });
-    writeFileSync(join(dir, 'sortie.conf'), change(text));
-    const main = `daemon off; pid ${dir}/nginx.pid; error_log stderr crit; worker_processes 1;
-      events { worker_connections 4096; }
-      http { access_log off; client_body_temp_path ${dir}/body; proxy_temp_path ${dir}/proxy;
-      fastcgi_temp_path ${dir}/f; uwsgi_temp_path ${dir}/u; scgi_temp_path ${dir}/s; include ${dir}/sortie.conf; }`;
-    writeFileSync(join(dir, 'nginx.conf'), main);
-    start(t, 'nginx', ['-p', dir, '-c', join(dir, 'nginx.conf'), '-e', 'stderr']);
-  }
-  const url = `http://127.0.0.1:${front}`;
-  return [url, proxy === 'nginx' ? url : `http://127.0.0.1:${operations}`];
+  const ports = { 8080: front, 8081: a, 8082: b, 9081: replicas[0].opsPort, 9082: replicas[1].opsPort };
+  const file = join(t.testdirName, 'envoy.yaml');
+  mkdirSync(t.testdirName, { recursive: true });
+  writeFileSync(file, change(withPorts({ ...ports, 9901: operations }).replace('0.0.0.0', '127.0.0.1')));
+  // Without shared memory between restarts, several can run on a machine.
+  start(t, 'envoy', ['-c', file, '--disable-hot-restart', '--concurrency', '1', '-l', 'error']).stdout?.resume();
+  return [`http://127.0.0.1:${front}`, `http://127.0.0.1:${operations}`];
 }
 
 /** Two ready replicas. @param options more of their flags */
@@ -144,69 +116,18 @@ export async function startReplicas(t: Test, model: string, options: readonly st
   return replicas;
 }
 
-/** Starts a proxy in front of running replicas. @param change of the configuration of Envoy or nginx, for tests of other settings */
-export async function startBefore(
-  t: Test,
-  proxy: ProxyName,
-  replicas: Pool['replicas'],
-  change: Change = (text) => text,
-): Promise<Pool> {
-  const [url, operationsUrl] = await startProxy(t, proxy, replicas, change);
-  await until('the proxy', async () => (await fetch(`${url}/health/ready`)).ok);
-  // HAProxy starts with all replicas up, before its first check.
-  await sleep(600);
-  return { url, replicas, operationsUrl };
+/** Starts Envoy in front of running replicas, and waits until it sees both. @param change of its configuration */
+export async function startBefore(t: Test, replicas: Pool['replicas'], change: Change = (text) => text): Promise<Pool> {
+  const [url, operationsUrl] = await startEnvoy(t, replicas, change);
+  const pool = { url, replicas, operationsUrl };
+  await until('Envoy', async () => (await fetch(`${url}/health/ready`)).ok);
+  for (const replica of replicas) await until('seen', () => isHealthy(pool, replica));
+  return pool;
 }
 
-/** Two ready replicas behind a proxy that sees both. @param options more flags of the replicas */
-export async function startPool(
-  t: Test,
-  proxy: ProxyName,
-  model: string,
-  options: readonly string[] = [],
-): Promise<Pool> {
-  return startBefore(t, proxy, await startReplicas(t, model, options));
-}
-
-/**
- * Starts two replicas behind all proxies, and tests them through each proxy in turn; a missing proxy is skipped.
- * @param options more flags of the replicas
- */
-export async function throughEach(
-  t: Test,
-  model: string,
-  options: readonly string[],
-  test: (t: Test, proxy: ProxyName, pool: Pool) => Promise<void>,
-): Promise<void> {
-  const replicas = await startReplicas(t, model, options);
-  for (const proxy of PROXIES) {
-    await t.test(proxy, { skip: missing(proxy) }, async (t) => {
-      await test(t, proxy, await startBefore(t, proxy, replicas));
-    });
-  }
-}
-
-/** Two ready replicas behind all installed proxies. @param options more flags of the replicas */
-export async function startPools(
-  t: Test,
-  model: string,
-  options: readonly string[],
-): Promise<readonly (readonly [ProxyName, Pool])[]> {
-  const replicas = await startReplicas(t, model, options);
-  const installed = PROXIES.filter((proxy) => missing(proxy) === false);
-  return Promise.all(installed.map(async (proxy) => [proxy, await startBefore(t, proxy, replicas)] as const));
-}
-
-/** A replica as HAProxy sees it. @returns its sessions so far, and UP or DOWN */
-export async function haproxyServer(
-  { operationsUrl }: Pool,
-  name: 'a' | 'b',
-): Promise<[sessions: number, state: string]> {
-  const [head = '', ...rows] = (await (await fetch(`${operationsUrl}/stats;csv`)).text()).split('\n');
-  const columns = head.split(',');
-  const row = rows.find((line) => line.startsWith(`sortie,${name},`))?.split(',') ?? [];
-  const value = (column: string): string => row[columns.indexOf(column)] ?? '';
-  return [Number(value('stot')), value('status').split(' ')[0] ?? ''];
+/** Two ready replicas behind Envoy, which sees both. @param options more flags of the replicas */
+export async function startPool(t: Test, model: string, options: readonly string[] = []): Promise<Pool> {
+  return startBefore(t, await startReplicas(t, model, options));
 }
 
 /** Whether Envoy sends requests to a replica. */

@@ -30,7 +30,7 @@ declare module 'fastify' {
 const MAX_WAIT_MS = 60_000;
 
 /**
- * nginx writes seconds; HAProxy and other proxies write milliseconds or microseconds. Their instants differ in size.
+ * Envoy writes seconds; other proxies write milliseconds or microseconds. Their instants differ in size.
  */
 const UNITS_MS = [
   { above: 1e14, ms: 1e-3 },

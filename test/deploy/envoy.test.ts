@@ -3,18 +3,9 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import t, { type Test } from 'tap';
 import { freePorts } from '../../bench/ports.js';
 import { childrenOf } from '../../bench/processes.js';
-import { tinyModel } from '../deploy/helper.js';
+import { tinyModel } from './helper.js';
 import { until } from '../support/until.js';
-import {
-  isHealthy,
-  missing,
-  type Pool,
-  post,
-  Replica,
-  startBefore,
-  startProxy,
-  startReplicas,
-} from '../deploy/pool.js';
+import { isHealthy, missing, type Pool, post, Replica, startBefore, startEnvoy, startReplicas } from './pool.js';
 
 const skip = missing('envoy');
 const model = skip === false ? tinyModel(t.testdir({}), 16_384) : '';
@@ -106,38 +97,6 @@ async function leavesStopped(t: Test, pool: Pool): Promise<void> {
   await until('back', () => isHealthy(pool, b));
 }
 
-/** Requests over a kill and a rolling restart. `SORTIE_FLEET_REQUESTS=2000` for the run of docs/fleet.md. */
-const REQUESTS = Number(process.env.SORTIE_FLEET_REQUESTS ?? '200');
-
-/** Whole answers, whose first byte is their last, while a replica is killed and both are started again. */
-async function losesNone(t: Test, pool: Pool): Promise<void> {
-  const [a, b] = pool.replicas;
-  let [sent, isDone] = [0, false];
-  const faults: string[] = [];
-  const clients = Array.from({ length: 16 }, async () => {
-    while (sent < REQUESTS || !isDone) {
-      sent++;
-      const response = await post(pool.url, { ...long, max_tokens: 20 });
-      const text = await response.text();
-      if (!text.includes('"completion_tokens":20')) faults.push(`${response.status} ${text.slice(0, 100)}`);
-    }
-  });
-  await until('begun', async () => sent >= 50);
-  b.process.kill('SIGKILL');
-  await until('seen', async () => !(await isHealthy(pool, b)));
-  await b.start();
-  await until('back', () => isHealthy(pool, b));
-  for (const replica of [a, b]) {
-    t.equal(await replica.stop(), 0);
-    await replica.start();
-    await until('back', () => isHealthy(pool, replica));
-  }
-  isDone = true;
-  await Promise.all(clients);
-  t.same(faults.slice(0, 5), [], `${faults.length} of ${sent} requests were lost`);
-  t.comment(`${sent} requests over a kill and a rolling restart, ${faults.length} lost`);
-}
-
 /** The changes that the file names for a third replica. */
 async function withThird(t: Test, [a, b]: Pool['replicas'], options: readonly string[]): Promise<void> {
   const [port = 0, opsPort = 0] = await freePorts(2);
@@ -147,7 +106,7 @@ async function withThird(t: Test, [a, b]: Pool['replicas'], options: readonly st
                   address: { socket_address: { address: 127.0.0.1, port_value: ${port} } }
                   health_check_config: { port_value: ${opsPort} }
               `;
-  const pool = await startBefore(t, 'envoy', [a, b], (text) =>
+  const pool = await startBefore(t, [a, b], (text) =>
     text.replace('lb_endpoints:\n              ', `$&${endpoint}`).replace('num_retries: 1', 'num_retries: 2'),
   );
   await until('all', async () => (await Promise.all([a, b, c].map((each) => isHealthy(pool, each)))).every(Boolean));
@@ -194,10 +153,10 @@ t.setTimeout(240_000);
 void t.test('Envoy', { skip }, async (t) => {
   const options = ['--load-header', 'on', '--max-running', '8', '--keep-alive', '2'];
   const replicas = await startReplicas(t, model, options);
-  const pool = await startBefore(t, 'envoy', replicas);
+  const pool = await startBefore(t, replicas);
   /** A pool with another setting. */
   const withSetting = (t: Test, from: string, to: string): Promise<Pool> =>
-    startBefore(t, 'envoy', replicas, (text) => {
+    startBefore(t, replicas, (text) => {
       if (!text.includes(from)) throw new Error(`no ${from} in the file`);
       return text.replaceAll(from, to);
     });
@@ -262,12 +221,8 @@ void t.test('Envoy', { skip }, async (t) => {
 
   await t.test('three replicas', (t) => withThird(t, replicas, options));
 
-  await t.test('a killed replica and a rolling restart cost no request without a first byte', (t) =>
-    losesNone(t, pool),
-  );
-
   await t.test('HTTP/2 towards a replica is an error of Envoy', async (t) => {
-    const [url] = await startProxy(t, 'envoy', replicas, (text) =>
+    const [url] = await startEnvoy(t, replicas, (text) =>
       text
         .replaceAll(
           'explicit_http_config: { http_protocol_options: {} }',

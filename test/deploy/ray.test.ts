@@ -5,8 +5,8 @@ import { dirname, join } from 'node:path';
 import t from 'tap';
 import { freePorts } from '../../bench/ports.js';
 import { packageRoot } from '../../src/cli/options/config.js';
-import { main, serve, start, tinyModel } from '../deploy/helper.js';
-import { missing } from '../deploy/pool.js';
+import { main, serve, start, tinyModel } from './helper.js';
+import { missing } from './pool.js';
 
 const skip = missing('ray');
 const model = skip === false ? tinyModel(t.testdir({}), 4096) : '';
@@ -42,7 +42,7 @@ void t.test('Ray Serve', { skip }, async (t) => {
   const [port = 0] = await freePorts(1);
   const options = ['--model', model, '--threads', '1', '--max-running', '4'];
   const direct = await serve(t, model, ['--max-running', '4']);
-  const script = join(packageRoot, 'test', 'fleet', 'ray_fleet.py');
+  const script = join(packageRoot, 'test', 'deploy', 'ray_fleet.py');
   const python = start(t, pythonOfRay(), [script, String(port), direct.url], {
     SORTIE_COMMAND: [process.execPath, main, 'serve', ...options].join(' '),
     // The tiny model leaves more of a step's time outside of the engine than a real one.
