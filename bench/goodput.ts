@@ -1,79 +1,64 @@
 /**
- * Right answers in time under load, over HTTP. The sides are Sortie routed by budgets, every exit that lands, and every
- * fixed setting of Sortie (exit and constant end pressure). With --peer, llama-server is a side too. ` hint` behind a side
- * asks all questions for short answers, and ` auto` lets the server do so (X-Budget-Hint).
+ * Right answers in time under load, over HTTP. The sides are Sortie routed by budgets, every exit that lands, every exit
+ * without a budget, llama-server (`--peer`), and any other server (`--url`).
  *
- *   npm run bench:goodput -- [--sides routed,"lands 30","lands 30 hint"] [--loads .5,1,2] [--seeds 1,2,3] [--out DIR]
- *     [--budgets 1x,2x,4x] [--workload long] [--questions FILE] [--server-args "..."] [--peer DIR --peer-model FILE] ...
+ *   npm run bench:goodput -- [--sides routed,"lands 30","lands 15"] [--loads 0.5,1,2] [--seeds 1,2,3] [--out DIR]
+ *     [--budgets 1x,2x,4x] [--workload long] [--server-args "..."] [--peer DIR --peer-model FILE] ...
  *
  * - Every side gets the same requests at the same instants: greedy, without `max_tokens`. The order of
  *   sides rotates from plan to plan, and a warm-up that counts for no side precedes the first one.
- * - Requests are the held-out everyday ones, whatever their answers. Those of `--questions` have no check. Those of
- *   `--workload long` are passages with a question (goodput/passages.ts).
+ * - Requests are the held-out everyday ones, whatever their answers. Those of `--workload long` are passages with a
+ *   question (goodput/passages.ts).
  * - A budget belongs to a class, not to a request. `2x` is twice the median time of full depth alone.
  * - Load 1 is the throughput of full depth with clients that never pause.
- * - A pressure is the client's bias on the end tokens; a request of a fixed side has no budget.
  *
- * Writes goodput.json. A later call with the same options adds its sides, loads, arrivals
- * and seeds, so a long bench can run in pieces. Other server arguments make other sides, by their label.
+ * Writes goodput.json. A later call with the same options adds its sides, loads and seeds, so a long bench can run in
+ * pieces. Other server arguments make other sides, by their label.
  */
 import { mkdir, readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { fractions } from '../src/cli/values.js';
 import { depthShape } from '../src/engine/depth-shape.js';
-import { arrivalTimes } from './loadgen/arrivals.js';
-import { type BudgetClass, budgetText } from './loadgen/budgets.js';
-import { closedLoop, openLoop, type Send } from './loadgen/run.js';
 import { loadManifest, MANIFEST_FILE } from '../src/engine/model/manifest-io.js';
 import { seeded } from '../src/util/random.js';
+import { type CheckedRequest, REQUESTS } from './everyday/requests.js';
 import { cellsOf, comparisonsOf } from './goodput/cells.js';
-import { budgetsOf, checkedQuestions, type GoodputAnswer, type Job, jobsOf } from './goodput/job.js';
-import { type Question, sampledQuestions, sender } from './goodput/job.js';
+import { budgetsOf, checkedQuestions, type JobForm, jobsOf, sender } from './goodput/job.js';
 import { cellTable, comparisonTable, lineOf } from './goodput/lines.js';
-import { type Record as BenchRecord, type Run, type Traffic, earlier, withRun } from './goodput/record.js';
 import { passages } from './goodput/passages.js';
 import { measuredCosts, planningTime } from './goodput/planning-time.js';
 import { promptRights, withPromptRights } from './goodput/prompt-right.js';
+import { earlier, type Plan, type Record as BenchRecord, withRun } from './goodput/record.js';
 import { measureSetup, type Setup } from './goodput/setup.js';
-import { allSides, expectedAccuracy, modelOf, OTHER, type Side, sideOf } from './goodput/side.js';
+import { allSides, expectedAccuracy, modelOf, type Side, sideOf } from './goodput/side.js';
 import { summaryOf } from './goodput/summary.js';
+import { arrivalTimes } from './loadgen/arrivals.js';
+import { type BudgetClass, budgetText } from './loadgen/budgets.js';
+import { openLoop } from './loadgen/run.js';
 import { EMBEDDED, flag, number, numbers, optional, optionalNumber, optionsOf, runBench, text } from './options.js';
 import { type Server, startPeer, startSortie, withServer } from './server.js';
 
 const about = 'right answers in time under load, over HTTP: routed, fixed settings, llama-server';
 const values = optionsOf('bench:goodput', about, {
   workload: text('name', 'everyday or long (passages of 300 to 1,500 tokens, each with a question)', 'everyday'),
+  questions: text('file', 'everyday requests', REQUESTS),
   promptRight: flag(
     'measure only the accuracy of every exit behind long prompts, on other passages, and write it to the manifest',
   ),
-  questions: optional('file', 'questions without a check: JSON array of {instruction, input}, or one a line'),
   expected: flag(
     "for models of random weights: answers of exactly max_tokens, each scored by its exit's accuracy in the manifest",
   ),
   maxTokens: optionalNumber('max_tokens of every request; default: none'),
-  keep: number('size of the random sample of that file, or passages of --workload long', 60),
   out: text('dir', 'folder for the JSON', 'runs/goodput'),
   model: text('dir', 'model folder', EMBEDDED),
   serverArgs: text('text', 'further arguments of `sortie serve`, separated by spaces', ''),
   label: optional('text', 'text after the names of the sides; default: the server arguments'),
-  peer: optional('dir', 'a build of llama.cpp, for the sides "llama-server[+BIAS]"'),
+  peer: optional('dir', 'a build of llama.cpp, for the sides "llama-server"'),
   peerModel: optional('file', 'GGUF file for the peer'),
-  url: optional('url', 'an OpenAI-compatible server that runs, for the sides "url[ abort]"'),
+  url: optional('url', 'an OpenAI-compatible server that runs, for the sides "url"'),
   urlModel: text('name', 'its model', 'x'),
-  peerAttention: text('mode', "the peer's flash attention: on, off or auto", 'auto'),
-  budgets: text(
-    'list',
-    'multiples of the median time of full depth alone, or ms; ttft:1x for first tokens',
-    '1x,2x,4x',
-  ),
+  budgets: text('list', 'multiples of the median time of full depth alone, or ms', '1x,2x,4x'),
   loads: numbers('multiples of the throughput of full depth', [0.5, 1, 2]),
-  arrivals: text('list', 'some of poisson, bursty and closed (clients that never pause)', 'poisson'),
-  sides: text(
-    'list',
-    '"routed [ON_MISS]", "lands EXIT", "truncates EXIT", "rejects EXIT", "fixed EXIT[+BIAS]", "llama-server[+BIAS]", "url[ abort]", with or without " hint"; the first two " auto"; all: every one',
-    'routed,lands 30,lands 15,routed hint,lands 30 hint,routed continue',
-  ),
-  pressures: numbers('biases on the end tokens of `--sides all`', [0, 2, 4, 6], fractions),
+  sides: text('list', 'sides, by the names of goodput/side.ts; all: every one', 'routed,lands 30,lands 15'),
   requests: number('requests per run', 200),
   threads: number('compute threads of every side', 2),
   slots: number('concurrent sequences of every side', 16),
@@ -81,83 +66,75 @@ const values = optionsOf('bench:goodput', about, {
   planningTime: flag("measure only the scheduler's time for a step with 64 requests"),
 });
 
-function trafficKinds(): Traffic[] {
-  return values.arrivals.split(',').map((kind) => {
-    if (kind === 'poisson' || kind === 'bursty' || kind === 'closed') return kind;
-    throw new Error(`--arrivals must be some of poisson, bursty and closed, got "${values.arrivals}"`);
-  });
-}
-
 const file = join(values.out, 'goodput.json');
 /** Most requests in the measurement of capacity. */
 const CAPACITY_REQUESTS = 120;
 /** Most requests of a warm-up. */
 const WARM_UP_REQUESTS = 100;
+/** Passages of the long workload. */
+const PASSAGES = 60;
 
 async function main(): Promise<void> {
-  const { questions: path, keep, requests, slots, threads, budgets, expected } = values;
+  const { requests, slots, threads, budgets, expected, workload } = values;
   const maxTokens = values.maxTokens ?? null;
   if ((values.peer === undefined) !== (values.peerModel === undefined))
     throw new Error('--peer DIR and --peer-model FILE must be given together');
   if (expected && maxTokens === null) throw new Error('--expected must have --max-tokens N');
   if (values.planningTime) return sayPlanningTime();
-  if (values.promptRight) return measurePromptRight();
   const model = modelOf(loadManifest(values.model));
+  if (values.promptRight) {
+    const measured = await withServer(sortieServer(), ({ url }) => promptRights(url, model, slots));
+    console.error(JSON.stringify([...measured]));
+    const manifest = join(values.model, MANIFEST_FILE);
+    return writeFile(manifest, withPromptRights(await readFile(manifest, 'utf8'), measured));
+  }
   const accuracy = expected ? expectedAccuracy(model) : null;
-  const all = values.sides === 'all';
-  const names = all ? allSides(model.layers, values.pressures, values.peer !== undefined) : values.sides.split(',');
-  const sides = names.map((name) => sideOf(name, model));
-  const others = sides.filter(({ name }) => OTHER.test(name));
-  const theirs = sides.filter((side) => side.kind === 'peer' && !others.includes(side));
-  const ours = sides.filter(({ kind }) => kind !== 'peer');
-  if (theirs.length > 0 && values.peer === undefined)
-    throw new Error(`--sides ${theirs[0]?.name} must have --peer DIR and --peer-model FILE`);
-  const checked = path === undefined ? workload() : sampledQuestions(path, keep);
-  if (others.length > 0 && values.url === undefined) throw new Error(`--sides ${others[0]?.name} must have --url URL`);
-  const questions = expected ? checked.map(({ text }) => ({ text, check: null })) : checked;
-  const form = { maxTokens, fields: expected ? { ignore_eos: true } : {} };
-  const plans = plansOf();
+  const sides = sidesOf((name) => sideOf(name, model), model.layers);
+  const questions = questionsOf();
+  const form: JobForm = { maxTokens, fields: expected ? { ignore_eos: true } : {} };
   // A wrong budget fails before the setup.
   budgetsOf(budgets, 1);
-  const own = { ...(values.workload === 'long' && { workload: 'long' }), questions: questions.length };
-  const source = path === undefined ? own : { questions: path, keep };
-  const scoring = { ...(expected && { expected }), ...(maxTokens !== null && { maxTokens }) };
-  let record = earlier<BenchRecord>(file, {
-    options: { model: model.name, ...source, ...scoring, budgets, requests, threads, slots },
+  const options = { model: model.name, workload, questions: values.questions, expected, maxTokens };
+  let record: BenchRecord = earlier(file, {
+    options: { ...options, budgets, requests, threads, slots },
     setup: null,
     runs: [],
   });
   await mkdir(values.out, { recursive: true });
   const save = (): Promise<void> => writeFile(file, `${JSON.stringify(record, null, 1)}\n`);
 
-  if (record.setup === null || ours.length > 0)
-    await withServer(sortieServer(), async (sortie) => {
+  if (record.setup === null || sides.ours.length > 0)
+    await withServer(sortieServer(), async ({ url }) => {
       if (record.setup === null) {
         const sample = Math.min(CAPACITY_REQUESTS, requests);
         console.error(`set-up at full depth: ${questions.length} questions alone, ${sample} with ${slots} clients`);
-        record = { ...record, setup: await measureSetup(sortie.url, model, questions, slots, sample, form) };
+        record = { ...record, setup: await measureSetup(url, model, questions, slots, sample, form) };
         await save();
       }
-      await runSides(sortie, ours);
+      await runSides(url, sides.ours);
     });
-  if (theirs.length > 0) await withServer(llamaServer(), (peer) => runSides(peer, theirs));
-  if (values.url !== undefined && others.length > 0) await runSides({ url: values.url }, others, values.urlModel);
+  if (sides.theirs.length > 0) await withServer(llamaServer(), ({ url }) => runSides(url, sides.theirs));
+  if (values.url !== undefined && sides.others.length > 0) await runSides(values.url, sides.others, values.urlModel);
   const cells = cellsOf(record.runs);
   console.log([cellTable(cells), comparisonTable(comparisonsOf(cells))].map((lines) => lines.join('\n')).join('\n\n'));
 
-  async function runSides({ url }: Pick<Server, 'url'>, its: readonly Side[], name = model.name): Promise<void> {
+  async function runSides(url: string, its: readonly Side[], name = model.name): Promise<void> {
     const { setup } = record;
     if (setup === null) return;
-    const classes = budgetsOf(budgets, setup.medianMs, setup.ttftMs);
+    const plans = values.seeds.flatMap((seed) => values.loads.map((load): Plan => ({ load, seed })));
+    const classes = budgetsOf(budgets, setup.medianMs);
     saySetup(setup, classes, plans, its.length);
-    const send = (side: Side, plan: Plan, count: number, seed: number) =>
-      sentOf(sender(url, name, side, accuracy), jobsOf(questions, classes, count, seed, form), plan, setup);
+    const send = (side: Side, { load, seed }: Plan, count: number, jobSeed: number) => {
+      const times = arrivalTimes(count, load * setup.perSecond, 'poisson', seeded(seed + 2));
+      return openLoop(sender(url, name, side, accuracy), jobsOf(questions, classes, count, jobSeed, form), times);
+    };
     // A fresh server runs code that V8 has not optimized, which would slow its first side.
     const [side] = its;
     const [plan] = plans;
     if (side !== undefined && plan !== undefined) await send(side, plan, Math.min(WARM_UP_REQUESTS, requests), 0);
     for (const [i, plan] of plans.entries()) {
-      for (const side of rotated(its, i)) {
+      const start = i % its.length;
+      for (const side of [...its.slice(start), ...its.slice(0, start)]) {
         const sent = await send(side, plan, requests, plan.seed);
         const run = { side: labelled(side.name), kind: side.kind, ...plan, ...summaryOf(sent) };
         record = withRun(record, run);
@@ -168,42 +145,24 @@ async function main(): Promise<void> {
   }
 }
 
-/** The entries, from place `by` on and then from the first. */
-function rotated<T>(all: readonly T[], by: number): T[] {
-  const start = by % all.length;
-  return [...all.slice(start), ...all.slice(0, start)];
+/** The sides by their servers. @throws Error if an option of a server is absent */
+function sidesOf(sideOf: (name: string) => Side, layers: readonly number[]) {
+  const { peer, url } = values;
+  const names = values.sides === 'all' ? allSides(layers, peer !== undefined) : values.sides.split(',');
+  const sides = names.map(sideOf);
+  const peers = sides.filter(({ kind }) => kind === 'peer');
+  const [others, theirs] = [peers.filter(({ isOther }) => isOther), peers.filter(({ isOther }) => !isOther)];
+  if (theirs.length > 0 && peer === undefined)
+    throw new Error(`--sides ${theirs[0]?.name} must have --peer DIR and --peer-model FILE`);
+  if (others.length > 0 && url === undefined) throw new Error(`--sides ${others[0]?.name} must have --url URL`);
+  return { ours: sides.filter(({ kind }) => kind !== 'peer'), theirs, others };
 }
 
 /** @throws Error for another workload */
-function workload(): Question[] {
-  if (values.workload === 'long') return passages('held-out', values.keep);
-  if (values.workload === 'everyday') return checkedQuestions('held-out');
+function questionsOf(): CheckedRequest[] {
+  if (values.workload === 'long') return passages('held-out', PASSAGES);
+  if (values.workload === 'everyday') return checkedQuestions(values.questions, 'held-out');
   throw new Error(`--workload must be everyday or long, got "${values.workload}"`);
-}
-
-/** Writes the accuracy of every exit to the manifest, by the length of the prompt. */
-async function measurePromptRight(): Promise<void> {
-  const file = join(values.model, MANIFEST_FILE);
-  const model = modelOf(loadManifest(values.model));
-  const measured = await withServer(sortieServer(), ({ url }) => promptRights(url, model, values));
-  console.error(JSON.stringify({ exits: [...measured.exits], prompt: measured.prompt }));
-  await writeFile(file, withPromptRights(await readFile(file, 'utf8'), measured));
-}
-
-/** Requests of all sides in turn. */
-type Plan = Pick<Run, 'arrivals' | 'load' | 'seed'>;
-
-function plansOf(): Plan[] {
-  return values.seeds.flatMap((seed) =>
-    trafficKinds().flatMap((arrivals) =>
-      (arrivals === 'closed' ? [null] : values.loads).map((load) => ({ arrivals, load, seed })),
-    ),
-  );
-}
-
-function sentOf(send: Send<Job, GoodputAnswer>, jobs: readonly Job[], { arrivals, load, seed }: Plan, setup: Setup) {
-  if (arrivals === 'closed' || load === null) return closedLoop(send, jobs, 2 * values.slots);
-  return openLoop(send, jobs, arrivalTimes(jobs.length, load * setup.perSecond, arrivals, seeded(seed + 2)));
 }
 
 function labelled(name: string): string {
@@ -213,7 +172,7 @@ function labelled(name: string): string {
 
 function saySetup(setup: Setup, classes: readonly BudgetClass[], plans: readonly Plan[], sides: number): void {
   const { medianMs, tokens, perSecond } = setup;
-  const seconds = plans.reduce((sum, { load }) => sum + values.requests / (Math.min(1, load ?? 1) * perSecond), 0);
+  const seconds = plans.reduce((sum, { load }) => sum + values.requests / (Math.min(1, load) * perSecond), 0);
   console.error(
     `full depth alone: median ${medianMs.toFixed(0)} ms, mean ${tokens.toFixed(0)} tokens; load 1 is ` +
       `${perSecond.toFixed(2)} requests/s; budgets ${classes.map(({ budget }) => budgetText(budget)).join(', ')}\n` +
@@ -241,8 +200,8 @@ function sortieServer(): Promise<Server> {
 }
 
 function llamaServer(): Promise<Server> {
-  const { peer = '', peerModel = '', peerAttention: attention, threads, slots } = values;
-  return startPeer(peer, peerModel, { threads, slots, attention });
+  const { peer = '', peerModel = '', threads, slots } = values;
+  return startPeer(peer, peerModel, { threads, slots, attention: 'auto' });
 }
 
 await runBench(main);

@@ -1,19 +1,14 @@
 /** Scores and tables of bench:everyday, and its values for the manifest. */
-import type { KeptPoint } from '../../src/engine/model/manifest.js';
-import { meanOf } from '../loadgen/summary.js';
+import type { KeptPoint, LengthQuantile } from '../../src/engine/model/manifest.js';
 import { quantile } from '../../src/util/stats.js';
+import { meanOf } from '../loadgen/summary.js';
 import { tableOf } from '../table.js';
 import { type Course, courseOf, keptCurve, worthWithin } from './kept.js';
 import { type EverydayRequest, type Half, isChecked } from './requests.js';
 import { score } from './score.js';
 
-/** An exit layer with a constant end pressure: a bias on the logits of the end tokens. */
-interface Setting {
+export interface Answer {
   readonly exit: number;
-  readonly pressure: number;
-}
-
-export interface Answer extends Setting {
   readonly request: EverydayRequest;
   readonly text: string;
   readonly tokens: number;
@@ -35,47 +30,43 @@ export function loops(tokens: readonly number[]): boolean {
   return Math.max(0, ...counts.values()) > 4;
 }
 
-/** Scores of the answers to checked requests. */
-export function scoresOf(answers: readonly Answer[]): number[] {
-  return answers.flatMap(({ request, text }) => (isChecked(request) ? [score(request, text)] : []));
+/** Mean score of the answers to checked requests; NaN without one. */
+function scoreOf(answers: readonly Answer[]): number {
+  return meanOf(answers.flatMap(({ request, text }) => (isChecked(request) ? [score(request, text)] : [])));
 }
 
 const ofHalf = (half: Half, answers: readonly Answer[]): Answer[] =>
   answers.filter(({ request }) => request.half === half);
 
-function settingsOf(answers: readonly Answer[]): (Setting & { readonly own: Answer[] })[] {
-  const settings = new Map(answers.map(({ exit, pressure }) => [`${exit}+${pressure}`, { exit, pressure }]));
-  return [...settings.values()]
-    .sort((a, b) => b.exit - a.exit || a.pressure - b.pressure)
-    .map((setting) => ({
-      ...setting,
-      own: answers.filter(({ exit, pressure }) => exit === setting.exit && pressure === setting.pressure),
-    }));
+/** The answers of each exit, the deepest first. */
+function byExit(answers: readonly Answer[]): [number, Answer[]][] {
+  const exits = [...new Set(answers.map(({ exit }) => exit))].sort((a, b) => b - a);
+  return exits.map((layer) => [layer, answers.filter(({ exit }) => exit === layer)]);
 }
 
-/** One row for each exit and pressure: length, loops, own ends, and mean score of each half in points of the whole. */
-export function settingTable(answers: readonly Answer[], encode: Encode): string[] {
-  const head = ['exit+pressure', 'answers', 'tokens, mean (90%)', 'loops', 'end by themselves', ...HALVES];
-  const rows = settingsOf(answers).map(({ exit, pressure, own }) => {
+/** One row for each exit: length, loops, own ends, and mean score of each half in points of the whole. */
+export function exitTable(answers: readonly Answer[], encode: Encode): string[] {
+  const head = ['exit', 'answers', 'tokens, mean (90%)', 'loops', 'end by themselves', ...HALVES];
+  const rows = byExit(answers).map(([exit, own]) => {
     const tokens = own.map((answer) => answer.tokens);
     return [
-      pressure === 0 ? String(exit) : `${exit}+${pressure}`,
+      String(exit),
       String(own.length),
       `${meanOf(tokens).toFixed(0)} (${quantile(tokens, 0.9).toFixed(0)})`,
       String(own.filter(({ text }) => loops(encode(text))).length),
       `${(100 * meanOf(own.map(({ isComplete }) => Number(isComplete)))).toFixed(0)}%`,
-      ...HALVES.map((half) => meanOf(scoresOf(ofHalf(half, own))).toFixed(3)),
+      ...HALVES.map((half) => scoreOf(ofHalf(half, own)).toFixed(3)),
     ];
   });
   return tableOf([head, ...rows]);
 }
 
-/** Mean score by kind of request, both halves, for each exit without pressure. */
+/** Mean score by kind of request, both halves, for each exit. */
 export function kindTable(answers: readonly Answer[]): string[] {
   const kinds = [...new Set(answers.flatMap(({ request }) => (isChecked(request) ? [request.kind] : [])))];
-  const rows = settingsOf(answers.filter(({ pressure }) => pressure === 0)).map(({ exit, own }) => [
+  const rows = byExit(answers).map(([exit, own]) => [
     String(exit),
-    ...kinds.map((kind) => meanOf(scoresOf(own.filter(({ request }) => request.kind === kind))).toFixed(2)),
+    ...kinds.map((kind) => scoreOf(own.filter(({ request }) => request.kind === kind)).toFixed(2)),
   ]);
   return tableOf([['exit', ...kinds], ...rows]);
 }
@@ -98,23 +89,40 @@ export function keptTable(answers: readonly Answer[], encode: Encode): string[] 
   ]);
 }
 
+const SHARES = [0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.98] as const;
+
+/**
+ * The router's prior of lengths: shares of the answers, and the tokens within which they end. Answers that the model ends
+ * are shorter than the cap, so a share is known unless it reaches into the cut answers. Of several shares with the same
+ * tokens the largest is kept.
+ */
+export function quantiles(answers: readonly Pick<Answer, 'tokens' | 'isComplete'>[]): LengthQuantile[] {
+  const ended = answers
+    .filter(({ isComplete }) => isComplete)
+    .map(({ tokens }) => tokens)
+    .sort((a, b) => a - b);
+  const pairs = SHARES.flatMap((share): LengthQuantile[] => {
+    const tokens = ended[Math.ceil(share * answers.length) - 1];
+    return tokens === undefined ? [] : [[share, tokens]];
+  });
+  return pairs.filter(([, tokens], i) => tokens !== pairs[i + 1]?.[1]);
+}
+
 export interface Measured {
-  /** Score of each exit layer as a share of full depth's, 0..1. */
-  readonly right: ReadonlyMap<number, number>;
+  /** By layer: the prior of lengths, and the score as a share of full depth's, 0..1. */
+  readonly exits: ReadonlyMap<number, { readonly lengths: readonly LengthQuantile[]; readonly right: number }>;
   readonly kept: readonly KeptPoint[];
 }
 
-/** Values for the manifest from the tuning half, without pressure. @param deepest exit layer of full depth */
+/** Values for the manifest from the tuning half. @param deepest exit layer of full depth */
 export function measuredOf(answers: readonly Answer[], deepest: number, encode: Encode): Measured {
-  const plain = ofHalf('tuning', answers).filter(({ pressure }) => pressure === 0);
-  const at = (layer: number): Answer[] => plain.filter(({ exit }) => exit === layer);
-  const whole = meanOf(scoresOf(at(deepest)));
-  const layers = [...new Set(plain.map(({ exit }) => exit))];
-  const share = (layer: number): number => Math.min(1, meanOf(scoresOf(at(layer))) / whole);
-  return {
-    right: new Map(layers.map((layer) => [layer, Math.round(1000 * share(layer)) / 1000])),
-    kept: keptCurve(coursesOf(at(deepest), encode)),
-  };
+  const tuning = ofHalf('tuning', answers);
+  const full = tuning.filter(({ exit }) => exit === deepest);
+  const share = (own: readonly Answer[]): number => Math.min(1, scoreOf(own) / scoreOf(full));
+  const exits = byExit(tuning).map(([layer, own]) => {
+    return [layer, { lengths: quantiles(own), right: Math.round(1000 * share(own)) / 1000 }] as const;
+  });
+  return { exits: new Map(exits), kept: keptCurve(coursesOf(full, encode)) };
 }
 
 interface Stored {
@@ -123,11 +131,12 @@ interface Stored {
 }
 
 /** Adds the values to a manifest's text. @param text JSON with an indent of two spaces */
-export function withMeasured(text: string, { right, kept }: Measured): string {
+export function withMeasured(text: string, measured: Measured): string {
   const { files, ...manifest } = JSON.parse(text) as Stored;
-  const exits = manifest.exits.map((exit) => ({
-    ...exit,
-    quality: { ...exit.quality, right: right.get(exit.layer) },
-  }));
-  return `${JSON.stringify({ ...manifest, exits, kept, files }, null, 2)}\n`;
+  const exits = manifest.exits.map((exit) => {
+    const own = measured.exits.get(exit.layer);
+    if (own === undefined) return exit;
+    return { ...exit, quality: { ...exit.quality, right: own.right }, lengths: { chat: own.lengths } };
+  });
+  return `${JSON.stringify({ ...manifest, exits, kept: measured.kept, files }, null, 2)}\n`;
 }

@@ -13,14 +13,12 @@ export type Half = Static<typeof Half>;
 const Word = Type.String({ minLength: 1 });
 
 /** The form that a request asks for. */
-const FORMS_OF_TEXT = ['yes-no', 'one-word', 'number', 'commas', 'one-sentence', 'numbered', 'bullets'] as const;
-const FORMS_OF_HINTS = ['german', 'spanish', 'french', 'code', 'json', 'table'] as const;
-const Form = oneOf(...FORMS_OF_TEXT, ...FORMS_OF_HINTS);
+const Form = oneOf('yes-no', 'one-word', 'number', 'commas', 'one-sentence', 'numbered', 'bullets');
 export type Form = Static<typeof Form>;
 
 const EverydayRequest = Type.Object({
   half: Half,
-  kind: oneOf('fact', 'list', 'arithmetic', 'explanation', 'format', 'free', 'language', 'code', 'data'),
+  kind: oneOf('fact', 'list', 'arithmetic', 'explanation', 'format', 'free'),
   request: Type.String({ minLength: 1 }),
   /** Points of a right answer. A point is a word, or words that stand for each other. Absent: no check. */
   right: Type.Optional(Type.Array(Type.Union([Word, Type.Array(Word, { minItems: 2 })]), { minItems: 1 })),
@@ -35,9 +33,6 @@ export type CheckedRequest = EverydayRequest & Required<Pick<EverydayRequest, 'r
 
 export const REQUESTS = join(packageRoot, 'bench', 'everyday', 'requests.json');
 
-/** Further requests for languages, code and data, whose forms a hint may break. */
-export const FORM_REQUESTS = join(packageRoot, 'bench', 'everyday', 'forms.json');
-
 /** @throws Error that names the file and the field */
 export function readRequests(file: string): EverydayRequest[] {
   const schema = Type.Array(EverydayRequest, { minItems: 1 });
@@ -48,10 +43,4 @@ export function readRequests(file: string): EverydayRequest[] {
 
 export function isChecked(request: EverydayRequest): request is CheckedRequest {
   return request.right !== undefined;
-}
-
-/** The bias of a pressure as a field of a request; no field for pressure 0. */
-export function pressed(endTokens: readonly number[], pressure: number): Record<string, unknown> {
-  if (pressure === 0) return {};
-  return { logit_bias: Object.fromEntries(endTokens.map((token) => [String(token), pressure])) };
 }

@@ -23,30 +23,8 @@ function holds(text: string, word: string): boolean {
   return new RegExp(String.raw`${before}${escaped}(?:(?<=\p{L})s)?(?![\p{L}\p{N}]|[.,]\p{N})`, 'iu').test(text);
 }
 
-/** Words that tell a language from English. */
-const LANGUAGES = {
-  german: /\b(?:der|die|das|und|ist|sind|ein|eine|nicht|hat|auf|für|von)\b/giu,
-  spanish: /\b(?:el|los|las|es|y|una?|de|que|son|hay)\b/giu,
-  french: /\b(?:le|les|est|une?|des|et|du|sont|il|y)\b/giu,
-  english: /\b(?:the|is|and|of|are|an?|in|to)\b/giu,
-};
-
-const wordsOf = (language: keyof typeof LANGUAGES, text: string): number =>
-  text.match(LANGUAGES[language])?.length ?? 0;
-
-/** The JSON of a text, in a code fence or bare. */
-function isJson(text: string): boolean {
-  const [, inside = text] = /```\w*\n(.*?)```/su.exec(text) ?? [];
-  const [found] = /[[{].*[\]}]/su.exec(inside) ?? [];
-  try {
-    return found !== undefined && typeof JSON.parse(found) === 'object';
-  } catch {
-    return false;
-  }
-}
-
 /** Whether a text has the form. @param least items of a list */
-export function hasForm(form: Form, text: string, least: number): boolean {
+function hasForm(form: Form, text: string, least: number): boolean {
   const lines = (mark: RegExp): number => text.split('\n').filter((line) => mark.test(line)).length;
   switch (form) {
     case 'yes-no':
@@ -61,16 +39,6 @@ export function hasForm(form: Form, text: string, least: number): boolean {
       return sentenceEnds(text).length === 1;
     case 'numbered':
       return lines(/^\s*\d+[.)]\s*\S/u) >= least;
-    case 'german':
-    case 'spanish':
-    case 'french':
-      return wordsOf(form, text) > wordsOf('english', text);
-    case 'code':
-      return /```|^(?: {4}|\t)\S|[;{]$|\b(?:def|function|SELECT|for)\b.*[(=*:]/mu.test(text);
-    case 'json':
-      return isJson(text);
-    case 'table':
-      return lines(/^\s*\|.*\|/u) > 2;
     case 'bullets':
       return lines(/^\s*[-*•]\s*\S/u) >= least;
   }

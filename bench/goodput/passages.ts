@@ -5,8 +5,7 @@
  */
 import { shuffled } from '../loadgen/jobs.js';
 import { seeded } from '../../src/util/random.js';
-import type { Half } from '../everyday/requests.js';
-import type { Question } from './job.js';
+import type { CheckedRequest, Half } from '../everyday/requests.js';
 
 /** A sentence of a passage, with a question that it answers. */
 interface Fact {
@@ -154,7 +153,7 @@ const wordsOf = (text: string): number => text.split(' ').length;
 const KINDRED = 2;
 
 /** One passage with its question. Every length between the bounds is as likely by its logarithm. */
-function passage(topic: Topic, random: Random, half: Half): Question {
+function passage(topic: Topic, random: Random, half: Half): CheckedRequest {
   const most = WORDS.least * (WORDS.most / WORDS.least) ** random();
   const own = topic.facts(random).slice(0, KINDRED);
   const { question, answer } = oneOf(random, own);
@@ -172,14 +171,14 @@ function passage(topic: Topic, random: Random, half: Half): Question {
   }
   for (const { sentence } of own) sentences.splice(whole(random, 0, sentences.length + 1), 0, sentence);
   const request = `${TITLE}\n\n${sentences.join(' ')}\n\n${question} Answer with a few words of the text.`;
-  return { text: request, check: { half, kind: 'fact', request, right: [answer] } };
+  return { half, kind: 'fact', request, right: [answer] };
 }
 
 /**
  * The passages of a half, in turn of every topic. Figures that a model folder keeps come from the tuning half, and
  * results from the held-out one.
  */
-export function passages(half: Half, count: number): Question[] {
+export function passages(half: Half, count: number): CheckedRequest[] {
   return Array.from({ length: count }, (_, i) => {
     const random = seeded(SEEDS[half] + i);
     const topic = TOPICS[i % TOPICS.length];

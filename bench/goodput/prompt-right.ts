@@ -1,9 +1,9 @@
 /** The accuracy of every exit by the length of the prompt, on passages of the tuning half. */
+import type { KeptPoint, Manifest } from '../../src/engine/model/manifest.js';
+import { type CheckedRequest, REQUESTS } from '../everyday/requests.js';
 import { closedLoop } from '../loadgen/run.js';
-import type { KeptPoint, Manifest, Quality } from '../../src/engine/model/manifest.js';
-import { NO_BUDGET } from '../loadgen/budgets.js';
 import { meanOf } from '../loadgen/summary.js';
-import { checkedQuestions, jobsOf, type Question, sender } from './job.js';
+import { checkedQuestions, ENDLESS, jobsOf, sender } from './job.js';
 import { passages } from './passages.js';
 import { sideOf, type SidedModel } from './side.js';
 
@@ -11,14 +11,8 @@ import { sideOf, type SidedModel } from './side.js';
 const PASSAGES = 60;
 const POINTS = 2;
 
-export type PromptRight = Required<Pick<Quality, 'right' | 'rightByPrompt'>>;
-
-export interface PromptRights {
-  /** By layer. The first point is the accuracy on everyday requests of the manifest, at their mean length. */
-  readonly exits: ReadonlyMap<number, readonly KeptPoint[]>;
-  /** Behind the prompt exit, everyday requests first; null for a model with one depth of prompts. */
-  readonly prompt: PromptRight | null;
-}
+/** By layer. The first point is the accuracy on everyday requests of the manifest, at their mean length. */
+export type PromptRights = ReadonlyMap<number, readonly KeptPoint[]>;
 
 /** A passage with the scores of its answers. */
 export interface Scored {
@@ -30,98 +24,64 @@ export interface Scored {
 }
 
 /**
- * Asks the passages at full depth, at every exit with a measured accuracy, and behind the prompt exit. No request has a
- * budget.
+ * Asks the passages at full depth, and at every exit with a measured accuracy. No request has a budget.
  * @param url of an idle server
  */
-export async function promptRights(
-  url: string,
-  model: SidedModel,
-  { slots, maxTokens }: { readonly slots: number; readonly maxTokens?: number | undefined },
-): Promise<PromptRights> {
-  const { promptExit, layers, name, accuracy } = model;
-  const endless = [{ name: 'none', budget: NO_BUDGET }];
-  const scores = async (side: string, questions: readonly Question[]): Promise<number[]> => {
-    const jobs = jobsOf(questions, endless, questions.length, 0, { maxTokens: maxTokens ?? null });
-    const sent = await closedLoop(sender(url, name, sideOf(side, model)), jobs, slots);
-    const found = new Map(sent.map(({ job, answer }) => [job.question, answer.right ?? 0]));
-    return questions.map(({ text }) => found.get(text) ?? 0);
+export async function promptRights(url: string, model: SidedModel, slots: number): Promise<PromptRights> {
+  const { layers, name, accuracy } = model;
+  const questions = passages('tuning', PASSAGES * POINTS);
+  const scores = async (layer: number | undefined): Promise<number[]> => {
+    const jobs = jobsOf(questions, ENDLESS, questions.length, 0);
+    const sent = await closedLoop(sender(url, name, sideOf(`fixed ${layer}`, model)), jobs, slots);
+    const found = new Map(sent.map(({ job, answer }) => [job.question, answer.right]));
+    return questions.map(({ request }) => found.get(request) ?? 0);
   };
-  const full = `fixed ${layers.at(-1)}`;
-  const asked = async (questions: readonly Question[]): Promise<Asked> => {
-    const tokens: number[] = [];
-    for (const { text } of questions) tokens.push(await tokensOf(url, text));
-    return { questions, tokens, full: await scores(full, questions) };
-  };
-  const short = await asked(checkedQuestions('tuning'));
-  const long = await asked(passages('tuning', PASSAGES * POINTS));
-  const measured = async (side: string, set: Asked, points: number): Promise<PromptRight> => {
-    const early = await scores(side, set.questions);
-    const scored = set.questions.map((_, i) => {
-      return { tokens: set.tokens[i] ?? 0, full: set.full[i] ?? 0, early: early[i] ?? 0 };
-    });
-    return measuredOf(scored, points);
-  };
+  const tokens = await tokensOf(url, questions);
+  const short = Math.round(meanOf(await tokensOf(url, checkedQuestions(REQUESTS, 'tuning'))));
+  const full = await scores(layers.at(-1));
   const exits = new Map<number, readonly KeptPoint[]>();
-  const meanTokens = Math.round(meanOf(short.tokens));
   for (const layer of layers.slice(0, -1)) {
-    const right = accuracy.get(String(layer));
+    const right = accuracy.get(layer);
     if (right === undefined) continue;
-    exits.set(layer, [[meanTokens, right], ...(await measured(`fixed ${layer}`, long, POINTS)).rightByPrompt]);
+    const early = await scores(layer);
+    const scored = tokens.map((length, i) => ({ tokens: length, full: full[i] ?? 0, early: early[i] ?? 0 }));
+    exits.set(layer, [[short, right], ...pointsOf(scored, POINTS)]);
   }
-  if (promptExit === null) return { exits, prompt: null };
-  const behind = `${full} behind ${promptExit}`;
-  const { rightByPrompt } = await measured(behind, short, 1);
-  const far = await measured(behind, long, POINTS);
-  return { exits, prompt: { right: far.right, rightByPrompt: [...rightByPrompt, ...far.rightByPrompt] } };
+  return exits;
 }
 
-/** Questions with the lengths of their prompts, and full depth's scores. */
-interface Asked {
-  readonly questions: readonly Question[];
-  readonly tokens: readonly number[];
-  readonly full: readonly number[];
-}
-
-async function tokensOf(url: string, prompt: string): Promise<number> {
-  const body = JSON.stringify({ prompt });
-  const headers = { 'content-type': 'application/json' };
-  const response = await fetch(`${url}/tokenize`, { method: 'POST', headers, body });
-  return ((await response.json()) as { readonly count: number }).count;
+/** Lengths of the prompts. */
+async function tokensOf(url: string, questions: readonly CheckedRequest[]): Promise<number[]> {
+  const lengths: number[] = [];
+  for (const { request: prompt } of questions) {
+    const headers = { 'content-type': 'application/json' };
+    const response = await fetch(`${url}/tokenize`, { method: 'POST', headers, body: JSON.stringify({ prompt }) });
+    lengths.push(((await response.json()) as { readonly count: number }).count);
+  }
+  return lengths;
 }
 
 /**
- * Shares of full depth's right answers, at most 1: of all passages, and of so many groups by their length.
+ * Shares of full depth's right answers, at most 1, of so many groups by their length.
  * @throws Error if full depth has no right answer in a group
  */
-export function measuredOf(scored: readonly Scored[], points: number): PromptRight {
+export function pointsOf(scored: readonly Scored[], points: number): KeptPoint[] {
   const sorted = [...scored].sort((a, b) => a.tokens - b.tokens);
-  const groups = Array.from({ length: points }, (_, i) => {
-    return sorted.slice((i * sorted.length) / points, ((i + 1) * sorted.length) / points);
+  return Array.from({ length: points }, (_, i) => {
+    const group = sorted.slice((i * sorted.length) / points, ((i + 1) * sorted.length) / points);
+    const sum = (part: keyof Scored): number => group.reduce((all, each) => all + each[part], 0);
+    if (sum('full') === 0) throw new Error(`full depth has no right answer to ${group.length} passages`);
+    const right = Math.min(1, Math.round((1000 * sum('early')) / sum('full')) / 1000);
+    return [Math.round(sum('tokens') / group.length), right];
   });
-  return {
-    right: shareOf(sorted),
-    rightByPrompt: groups.map((group) => {
-      const tokens = group.reduce((sum, each) => sum + each.tokens, 0) / group.length;
-      return [Math.round(tokens), shareOf(group)];
-    }),
-  };
-}
-
-function shareOf(group: readonly Scored[]): number {
-  const full = group.reduce((sum, each) => sum + each.full, 0);
-  if (full === 0) throw new Error(`full depth has no right answer to ${group.length} passages`);
-  return Math.min(1, Math.round((1000 * group.reduce((sum, each) => sum + each.early, 0)) / full) / 1000);
 }
 
 /** The manifest's text with the measurement. */
-export function withPromptRights(text: string, { exits, prompt: behind }: PromptRights): string {
+export function withPromptRights(text: string, measured: PromptRights): string {
   const manifest = JSON.parse(text) as Manifest;
-  const measured = manifest.exits.map((exit) => {
-    const rightByPrompt = exits.get(exit.layer);
+  const exits = manifest.exits.map((exit) => {
+    const rightByPrompt = measured.get(exit.layer);
     return rightByPrompt === undefined ? exit : { ...exit, quality: { ...exit.quality, rightByPrompt } };
   });
-  const { prompt } = manifest;
-  const own = prompt && behind !== null ? { prompt: { ...prompt, quality: { ...prompt.quality, ...behind } } } : {};
-  return `${JSON.stringify({ ...manifest, exits: measured, ...own }, null, 2)}\n`;
+  return `${JSON.stringify({ ...manifest, exits }, null, 2)}\n`;
 }

@@ -1,17 +1,15 @@
-/** The setup of a bench under load: the times of full depth alone, and the request rate of load 1. */
-import { NO_BUDGET } from '../loadgen/budgets.js';
+/** The setup of bench:goodput: the times of full depth alone, and the request rate of load 1. */
+import { median } from '../../src/util/stats.js';
+import type { CheckedRequest } from '../everyday/requests.js';
 import { closedLoop, rateOf } from '../loadgen/run.js';
 import { meanOf } from '../loadgen/summary.js';
-import { median } from '../../src/util/stats.js';
-import { type JobForm, jobsOf, type Question, sender } from './job.js';
+import { ENDLESS, type JobForm, jobsOf, sender } from './job.js';
 import { type SidedModel, sideOf } from './side.js';
 
 /** Full depth on the idle machine. */
 export interface Setup {
   /** Median over the questions of the time of an answer without other requests, in ms. */
   readonly medianMs: number;
-  /** The same of its first token. */
-  readonly ttftMs: number;
   /** Mean tokens of these answers. */
   readonly tokens: number;
   /** Requests per second that full depth completes with clients that never pause. */
@@ -25,14 +23,13 @@ export interface Setup {
 export async function measureSetup(
   url: string,
   model: SidedModel,
-  questions: readonly Question[],
+  questions: readonly CheckedRequest[],
   slots: number,
   requests: number,
-  form: JobForm = {},
+  form: JobForm,
 ): Promise<Setup> {
   const send = sender(url, model.name, sideOf(`fixed ${model.layers.at(-1)}`, model));
-  const endless = [{ name: 'none', budget: NO_BUDGET }];
-  const jobs = (count: number) => jobsOf(questions, endless, count, 0, form);
+  const jobs = (count: number) => jobsOf(questions, ENDLESS, count, 0, form);
   // The first answers allocate memory and bindings that later answers reuse.
   await closedLoop(send, jobs(2), 1);
   const alone = await closedLoop(send, jobs(questions.length), 1);
@@ -40,8 +37,6 @@ export async function measureSetup(
   if (failed !== undefined)
     throw new Error(`the server failed "${failed.job.question}": ${failed.answer.error?.message}`);
   const medianMs = median(alone.map(({ answer }) => answer.totalMs));
-  const ttftMs = median(alone.map(({ answer }) => answer.ttftMs ?? answer.totalMs));
   const tokens = meanOf(alone.map(({ answer }) => answer.tokens));
-  const perSecond = rateOf(await closedLoop(send, jobs(requests), slots));
-  return { medianMs, ttftMs, tokens, perSecond };
+  return { medianMs, tokens, perSecond: rateOf(await closedLoop(send, jobs(requests), slots)) };
 }

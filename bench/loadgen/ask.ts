@@ -7,7 +7,6 @@ import {
   type Asked,
   type Asking,
   type DepthReason,
-  type Part,
   type ServiceClass,
   type SortieReport,
   streamAnswer,
@@ -24,6 +23,7 @@ export interface Answered {
   readonly lagMs: number;
   /** Tokens of the answer by the server's count, or events with output if it counts none. */
   readonly tokens: number;
+  readonly text: string;
   /** OpenAI's `finish_reason`; null for an incomplete answer. */
   readonly finishReason: string | null;
   /** Kind of the failure (remote/errors.ts), and its message; null for a complete answer. */
@@ -35,10 +35,6 @@ export interface Answered {
   readonly outcome?: Outcome;
   /** Whether the answer ended early to keep its budget; null if the server does not report it. */
   readonly isLanded: boolean | null;
-  /** Whether its prompt got a sentence that asks for a short answer; absent if the server does not report it. */
-  readonly isHinted?: boolean;
-  /** Whether its prompt left at the prompt exit; absent if the model has none. */
-  readonly isPromptExit?: boolean;
   /** Why the answer began at its depth; absent if the server does not report it. */
   readonly depthReason?: DepthReason;
   readonly predictedMs: number | null;
@@ -55,22 +51,18 @@ export interface Answered {
  * Sends a request and waits for its end. Any failure is a result.
  * @param scheduledAt the instant on the clock of `performance` that times count from. A late sending counts as latency,
  * so a slow server cannot hide behind a delayed client (coordinated omission).
- * @param onPart called with each part of the answer
  */
 export async function ask(
   server: RemoteServer,
   model: string,
   asked: Asked,
-  {
-    scheduledAt = performance.now(),
-    onPart,
-    ...asking
-  }: Asking & { readonly scheduledAt?: number; readonly onPart?: (part: Part) => void } = {},
+  { scheduledAt = performance.now(), ...asking }: Asking & { readonly scheduledAt?: number } = {},
 ): Promise<Answered> {
   const lagMs = Math.max(0, performance.now() - scheduledAt);
   let firstAt: number | null = null;
   let lastAt = scheduledAt;
   let events = 0;
+  let text = '';
   let counted: number | null = null;
   let finishReason: string | null = null;
   let report: SortieReport | null = null;
@@ -86,7 +78,7 @@ export async function ask(
       counted = part.tokens ?? counted;
       finishReason = part.finishReason ?? finishReason;
       report = part.report ?? report;
-      onPart?.(part);
+      text += part.text;
     }
   } catch (cause) {
     if (!(cause instanceof RemoteError)) throw cause;
@@ -101,6 +93,7 @@ export async function ask(
     totalMs: performance.now() - scheduledAt,
     lagMs,
     tokens,
+    text,
     finishReason: error === null ? finishReason : null,
     error,
     ...(outcome !== undefined && { outcome }),
@@ -113,8 +106,6 @@ function reported(report: SortieReport | null) {
     exits: report?.exit_layers ?? null,
     serviceClass: report?.plan?.service_class ?? null,
     isLanded: report?.landed === undefined ? null : report.landed !== null,
-    ...(report?.hint !== undefined && { isHinted: report.hint !== null }),
-    ...(report?.prompt_depth !== undefined && { isPromptExit: report.prompt_depth !== null }),
     ...(report?.plan?.reason != null && { depthReason: report.plan.reason }),
     predictedMs: report?.predicted_ms ?? null,
     predictedTtftMs: report?.plan?.predicted_ttft_ms ?? null,

@@ -54,7 +54,7 @@ type RequestRecord = Omit<BenchJob, 'asked' | 'question'> & {
   readonly atMs: number;
   readonly isMet: boolean;
   readonly outcome: Outcome;
-} & Sent<unknown>['answer'];
+} & Omit<Sent<unknown>['answer'], 'text'> & { readonly text?: undefined };
 
 /**
  * Runs the bench and writes the requested files.
@@ -162,6 +162,7 @@ function recordOf(sent: Sent<BenchJob>): RequestRecord {
     atMs: sent.atMs,
     isMet: isMet(sent),
     ...sent.answer,
+    text: undefined,
     outcome: outcomeOfSent(sent),
   };
 }

@@ -28,8 +28,6 @@ export interface SortieReport {
     readonly predicted_ttft_ms?: number;
   };
   readonly exit_layers?: Readonly<Record<string, number>>;
-  /** Layers that the prompt ran; null: all. */
-  readonly prompt_depth?: number | null;
   readonly source?: 'upstream' | 'upstream-landed' | 'local';
   /** The text's models; the exit layer is null for an upstream. */
   readonly sources?: readonly { readonly exit: number | null }[];
@@ -43,8 +41,6 @@ export interface SortieReport {
   readonly met?: boolean | null;
   /** How the answer ended early to keep its budget. */
   readonly landed?: object | null;
-  /** The sentence that asks for a short answer. */
-  readonly hint?: { readonly text: string } | null;
 }
 
 /** The new part of an answer that one event brings. */

@@ -1,23 +1,17 @@
 /** The everyday requests, the score of their answers, and the worth of shorter ones. */
+import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import t from 'tap';
 import { courseOf, keptCurve, worthWithin } from '../../bench/everyday/kept.js';
-import { hintable, hintTable, hintTexts, measuredHints, withHints } from '../../bench/everyday/hints.js';
-import { loops, measuredOf, withMeasured } from '../../bench/everyday/report.js';
-import {
-  type CheckedRequest,
-  FORM_REQUESTS,
-  isChecked,
-  pressed,
-  readRequests,
-  REQUESTS,
-} from '../../bench/everyday/requests.js';
+import { type Answer, loops, measuredOf, quantiles, withMeasured } from '../../bench/everyday/report.js';
+import { type CheckedRequest, isChecked, readRequests, REQUESTS } from '../../bench/everyday/requests.js';
 import { score } from '../../bench/everyday/score.js';
 import { sentenceEnds } from '../../bench/everyday/sentences.js';
+import { MANIFEST_FILE } from '../../src/engine/model/manifest-io.js';
+import { MODEL } from '../engine/helper.js';
 
 void t.test('both halves have as many requests of each kind, 120 and more with a check', (t) => {
-  const all = [...readRequests(REQUESTS), ...readRequests(FORM_REQUESTS)];
-  t.ok(readRequests(FORM_REQUESTS).every((each) => isChecked(each) && each.form !== undefined));
+  const all = readRequests(REQUESTS);
   t.equal(new Set(all.map(({ request }) => request)).size, all.length);
   t.ok(all.filter(isChecked).length >= 120);
   const kinds = [...new Set(all.map(({ kind }) => kind))];
@@ -93,16 +87,6 @@ void t.test('a right answer in another form than the asked one has half of its s
     [{ form: 'numbered', right: ['hat', 'towel'], least: 2 }, 'A hat and a towel.', 0.5],
     [{ form: 'bullets', right: ['milk', 'cheese'], least: 2 }, 'Here:\n- milk\n* cheese', 1],
     [{ form: 'bullets', right: ['milk', 'cheese'], least: 2 }, '1. milk\n2. cheese', 0.5],
-    [{ form: 'german' }, 'Die Hauptstadt von Frankreich ist Paris.', 1],
-    [{ form: 'german' }, 'The capital of France is Paris.', 0.5],
-    [{ form: 'spanish' }, 'La capital es Paris, que es una ciudad de Francia.', 1],
-    [{ form: 'french' }, 'The capital of France is Paris.', 0.5],
-    [{ form: 'code', right: ['def'] }, '```python\ndef add(a, b):\n    return a + b\n```', 1],
-    [{ form: 'code', right: ['def'] }, 'The def keyword defines it.', 0.5],
-    [{ form: 'json', right: ['name'] }, 'Here:\n```json\n{"name": "Ann", "age": 3}\n```', 1],
-    [{ form: 'json', right: ['name'] }, '{"name": "Ann", "age": }', 0.5],
-    [{ form: 'table' }, '| Country | Capital |\n|-|-|\n| France | Paris |', 1],
-    [{ form: 'table' }, 'France has Paris.', 0.5],
   ];
   for (const [fields, text, expected] of cases)
     await t.test(`${fields.form}: ${text}`, async (t) => void t.equal(score(asking(fields), text), expected));
@@ -160,22 +144,29 @@ void t.test('the curve has the worth of answers that end at their last sentence 
   t.end();
 });
 
-void t.test('the manifest gets the share of full depth and the curve, of the tuning half without pressure', (t) => {
+void t.test('the manifest gets lengths, the share of full depth and the curve, of the tuning half', (t) => {
   const encode = (text: string): number[] => Array.from(text, () => 1);
-  const answer = (exit: number, text: string, fields: { half?: 'held-out'; pressure?: number } = {}) => ({
-    ...{ exit, text, pressure: fields.pressure ?? 0, tokens: text.length, isComplete: true },
-    request: asking({ half: fields.half ?? 'tuning', right: ['a', 'b'], least: 2 }),
+  const answer = (exit: number, text: string, half: 'tuning' | 'held-out' = 'tuning', isComplete = true): Answer => ({
+    ...{ exit, text, tokens: text.length, isComplete },
+    request: asking({ half, right: ['a', 'b'], least: 2 }),
   });
   const answers = [
-    ...[answer(30, 'a b.'), answer(30, 'a'), answer(10, 'a'), answer(10, 'c')],
-    ...[answer(10, 'a b', { half: 'held-out' }), answer(10, 'a b', { pressure: 4 })],
+    ...[answer(30, 'a b.'), answer(30, 'a'), answer(10, 'a'), answer(10, 'c', 'tuning', false)],
+    answer(10, 'a b', 'held-out'),
   ];
   const measured = measuredOf(answers, 30, encode);
+  const lengths = {
+    10: [[0.5, 1]] as const,
+    30: [
+      [0.5, 1],
+      [0.98, 4],
+    ] as const,
+  };
   t.strictSame(
-    [...measured.right],
+    [...measured.exits],
     [
-      [30, 1],
-      [10, 0.333],
+      [30, { lengths: lengths[30], right: 1 }],
+      [10, { lengths: lengths[10], right: 0.333 }],
     ],
   );
   t.strictSame(measured.kept, [
@@ -187,22 +178,49 @@ void t.test('the manifest gets the share of full depth and the curve, of the tun
     { layer: 10, quality: { kl: 1, right: 0 } },
     { layer: 30, quality: {} },
   ];
-  t.strictSame(JSON.parse(withMeasured(JSON.stringify({ name: 'm', exits, files: [] }), measured)), {
+  const written = withMeasured(JSON.stringify({ name: 'm', exits, files: [] }), measured);
+  t.strictSame(JSON.parse(written), {
     name: 'm',
     exits: [
-      { layer: 10, quality: { kl: 1, right: 0.333 } },
-      { layer: 30, quality: { right: 1 } },
+      { layer: 10, quality: { kl: 1, right: 0.333 }, lengths: { chat: lengths[10] } },
+      { layer: 30, quality: { right: 1 }, lengths: { chat: lengths[30] } },
     ],
     kept: measured.kept,
     files: [],
   });
+  t.equal(withMeasured(written, measured), written, 'a second call changes nothing');
   t.end();
 });
 
-void t.test('a pressure is a bias on every end token', (t) => {
-  t.strictSame(pressed([2, 7], 4), { logit_bias: { '2': 4, '7': 4 } });
-  t.strictSame(pressed([2], 0), {});
-  t.end();
+const ended = (tokens: number) => ({ tokens, isComplete: true });
+const cut = (tokens: number) => ({ tokens, isComplete: false });
+
+void t.test('quantiles omit a share that reaches into the cut answers', async (t) => {
+  const lengths = Array.from({ length: 100 }, (_, i) => (i < 85 ? ended(100 - i) : cut(200)));
+  t.strictSame(quantiles(lengths), [
+    [0.05, 20],
+    [0.1, 25],
+    [0.2, 35],
+    [0.3, 45],
+    [0.4, 55],
+    [0.5, 65],
+    [0.6, 75],
+    [0.7, 85],
+    [0.8, 95],
+  ]);
+  t.strictSame(quantiles([cut(9), cut(9)]), []);
+});
+
+void t.test('quantiles keep the largest of several shares with the same length', async (t) => {
+  t.strictSame(quantiles([ended(3), ended(3), ended(8), ended(8)]), [
+    [0.5, 3],
+    [0.98, 8],
+  ]);
+});
+
+void t.test("the embedded model's manifest has the layout that the bench writes", async (t) => {
+  const text = readFileSync(join(MODEL, MANIFEST_FILE), 'utf8');
+  t.equal(text, `${JSON.stringify(JSON.parse(text), null, 2)}\n`);
 });
 
 void t.test('a text loops if four tokens occur in a row more than four times', (t) => {
@@ -210,45 +228,5 @@ void t.test('a text loops if four tokens occur in a row more than four times', (
   t.equal(loops([]), false);
   t.equal(loops(times(4)), false);
   t.equal(loops(times(5)), true);
-  t.end();
-});
-
-void t.test('hints are texts with their words, and follow requests without a length of their own', (t) => {
-  const hints = hintTexts('15: Answer in one short sentence.| 40:  Answer in about 40 words. ');
-  t.strictSame(hints, [
-    { text: ' Answer in one short sentence.', words: 15 },
-    { text: ' Answer in about 40 words.', words: 40 },
-  ]);
-  for (const text of ['', 'Answer.', '0: Answer.', '15:', '15: Answer.|'])
-    t.throws(() => hintTexts(text), { message: `--hints must be "WORDS: TEXT", separated by |, got "${text}"` });
-  const own = [asking({ request: 'Where is Rome?' }), asking({ request: 'Where is Rome? Answer with one word.' })];
-  t.strictSame(
-    hintable(own).map(({ request }) => request),
-    ['Where is Rome?'],
-  );
-  t.end();
-});
-
-void t.test('the manifest gets length and score of the hints, of the tuning half', (t) => {
-  const [short, long] = hintTexts('5: Short.|50: Long.');
-  const answer = (hint: typeof short | null, text: string, tokens: number, half: 'tuning' | 'held-out' = 'tuning') => ({
-    ...{ hint: hint ?? null, text, tokens, request: asking({ half, form: 'german', request: 'Where is it?' }) },
-  });
-  const answers = [
-    ...[answer(null, 'Das ist Paris.', 60), answer(null, 'Die Stadt ist Paris.', 80)],
-    ...[answer(long, 'Das ist Paris.', 30), answer(long, 'It is the city of Paris.', 41)],
-    ...[answer(short, 'Paris ist es.', 3), answer(short, 'Rom', 2), answer(short, 'Paris', 900, 'held-out')],
-  ];
-  const hints = measuredHints(answers);
-  t.strictSame(hints, [
-    { text: ' Short.', words: 5, tokens: 3, right: 0.5 },
-    { text: ' Long.', words: 50, tokens: 36, right: 0.75 },
-  ]);
-  const lines = hintTable(answers);
-  t.equal(lines.length, 5);
-  t.match(lines[2], /^\| none \| 2 \| 70 .* \| 1\.000 \| - \|.* 1\.00 \|$/);
-  const text = withHints('{\n  "name": "m",\n  "files": []\n}\n', hints);
-  t.match(JSON.parse(text), { name: 'm', hints: [{ words: 5 }, { words: 50 }], files: [] });
-  t.ok(text.endsWith('\n') && text.indexOf('hints') < text.indexOf('files'));
   t.end();
 });

@@ -3,7 +3,6 @@ import { spawnSync } from 'node:child_process';
 import { copyFileSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import t from 'tap';
-import { withPromptRights } from '../../bench/goodput/prompt-right.js';
 import { packageRoot } from '../../src/cli/options/config.js';
 import { MANIFEST_FILE } from '../../src/engine/model/manifest-io.js';
 import { promptModel, writePromptModel } from '../convert/prompt-models.js';
@@ -32,8 +31,9 @@ const dir = t.testdir();
 const folder = join(dir, 'both');
 sortie('convert', sourceOf(dir), '--exits', `1,${LAYERS}`, '--kernels', 'fp32', '--out', folder);
 const file = join(folder, MANIFEST_FILE);
-const prompt = { right: 0.97, rightByPrompt: [[100, 0.97] as [number, number]] };
-writeFileSync(file, withPromptRights(readFileSync(file, 'utf8'), { exits: new Map(), prompt }));
+const manifest = JSON.parse(readFileSync(file, 'utf8')) as { readonly prompt: { readonly quality: object } };
+const quality = { ...manifest.prompt.quality, right: 0.97, rightByPrompt: [[100, 0.97]] };
+writeFileSync(file, JSON.stringify({ ...manifest, prompt: { ...manifest.prompt, quality } }));
 const { url } = await serve(t, folder);
 
 interface Answer {

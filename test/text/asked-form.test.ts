@@ -1,6 +1,5 @@
 /** The form and the language that a text asks for. */
 import t from 'tap';
-import { FORM_REQUESTS, readRequests, REQUESTS } from '../../bench/everyday/requests.js';
 import { asksForm, readsAsEnglish } from '../../src/gateway/text/asked-form.js';
 
 void t.test('texts that ask for a table, marked items, data or code are found', (t) => {
@@ -37,15 +36,5 @@ void t.test('English is told from other languages, also in texts with words of b
     '',
   ])
     t.notOk(readsAsEnglish(text), text);
-  t.end();
-});
-
-void t.test('of the requests of bench:everyday, those for a form or in another language are left out', (t) => {
-  const left = (file: string) =>
-    readRequests(file).filter(({ request }) => asksForm(request) || !readsAsEnglish(request));
-  const forms = readRequests(FORM_REQUESTS);
-  t.equal(left(FORM_REQUESTS).length, forms.length);
-  const plain = left(REQUESTS).map(({ request }) => request);
-  t.ok(plain.length < 20, plain.join(' | '));
   t.end();
 });

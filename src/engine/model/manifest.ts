@@ -149,7 +149,7 @@ export const LengthQuantile = Type.Tuple([
 ]);
 export type LengthQuantile = Static<typeof LengthQuantile>;
 
-/** Lengths of an exit's answers by kind of request (bench/lengths): increasing shares with increasing tokens. */
+/** Lengths of an exit's answers by kind of request (`bench:everyday`): increasing shares with increasing tokens. */
 export const Lengths = Type.Object({
   /** Answers to chat messages without a limit. An answer beyond the cap of the measurement has no share here. */
   chat: Type.Array(LengthQuantile),
