@@ -11,7 +11,6 @@ void t.test('the default budget comes from a flag', async (t) => {
   t.same(requestPolicy(options), {
     defaultBudget: { totalMs: 500, ttftMs: null, tpotMs: null, onMiss: null },
     onMiss: 'land',
-    budgetHint: 'off',
     minExit: null,
     maxExit: null,
     minQuality: null,
@@ -20,7 +19,6 @@ void t.test('the default budget comes from a flag', async (t) => {
   const none = {
     defaultBudget: null,
     onMiss: 'land',
-    budgetHint: 'off',
     minExit: null,
     maxExit: null,
     minQuality: null,
@@ -28,7 +26,6 @@ void t.test('the default budget comes from a flag', async (t) => {
   };
   t.same(requestPolicy(resolveOptions({}, {})), none);
   t.match(requestPolicy(resolveOptions({ onMiss: 'reject' }, {})), { onMiss: 'reject' });
-  t.match(requestPolicy(resolveOptions({ budgetHint: 'auto' }, {})), { budgetHint: 'auto' });
   t.throws(() => resolveOptions({ onMiss: 'wait' }, {}), /--on-miss must be one of land, continue, truncate, reject/);
 });
 

@@ -49,12 +49,6 @@ export class Answer {
     return this.sequence.promptLength;
   }
 
-  /** Takes the prompt of its request again, which a hint has changed. */
-  takePrompt(): void {
-    this.tokens.length = 0;
-    for (const token of this.request.prompt) this.tokens.push(token);
-  }
-
   get generated(): number {
     return this.tokens.length - this.promptLength;
   }

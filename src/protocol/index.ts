@@ -77,8 +77,6 @@ export interface Landed {
 export interface PlannedEvent extends Omit<Admitted, 'kind'> {
   readonly id: string;
   readonly landing: EarlyEnd;
-  /** Index of the request's hint that the prompt has; absent: none. */
-  readonly hint?: number;
   /** The plan of a dry run, which no work follows. */
   readonly isDryRun?: boolean;
 }

@@ -41,8 +41,7 @@ export interface DepthRequest {
 
 /** Requests whose answers and sentences get about as long: the unit of the estimation of lengths. */
 export interface LengthGroup {
-  /** `form`: a chat that asks for code, data or a table, whose lines end no sentence. */
-  readonly kind: 'chat' | 'form' | 'completion' | 'schema' | 'tools';
+  readonly kind: 'chat' | 'completion' | 'schema' | 'tools';
   /** Name of the API key; null without keys. */
   readonly key: string | null;
 }
@@ -63,15 +62,6 @@ export interface Sampling {
   readonly dry?: Dry;
   /** [token id, bias] pairs. */
   readonly logitBias: readonly (readonly [number, number])[];
-}
-
-/** Another form of a prompt, whose last message asks for a short answer. */
-export interface HintedPrompt {
-  /** Tokens that both forms begin with, and those of this form behind them. */
-  readonly shared: number;
-  readonly rest: readonly number[];
-  /** Median tokens of an answer to it. */
-  readonly tokens: number;
 }
 
 /** The fields that all sequences of an answer share. */
@@ -101,8 +91,6 @@ interface SharedFields {
   readonly prediction?: readonly number[] | null;
   /** Whether drafts are allowed; absent or null: by the engine's options. */
   readonly speculate?: boolean | null;
-  /** Forms of the only prompt, one of which takes its place if the budget holds less than its answer. */
-  readonly hints?: readonly HintedPrompt[];
   /** The engine plans the request as it would at this moment, and ends it before it takes a place in the queue. */
   readonly isDryRun?: boolean;
   /** It is the answer of a net: the parts of armed nets are no load for its promise. */
@@ -134,11 +122,6 @@ export interface SequenceRequest extends SharedFields {
   /** 0 is allowed with promptLogprobs only: the engine generates nothing. */
   readonly maxTokens: number;
   readonly sampling: Sampling;
-}
-
-/** The prompt in a form of its own. */
-export function hintedPrompt(prompt: readonly number[], { shared, rest }: HintedPrompt): number[] {
-  return [...prompt.slice(0, shared), ...rest];
 }
 
 /** The sequences of an answer, in the order of its choices. They share their prompts and fields by reference. */

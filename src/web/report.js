@@ -100,7 +100,6 @@ function receiptOf(report) {
     ...(report.prompt_depth == null ? [] : fact('Prompt', `left at layer ${report.prompt_depth}`)),
     ...fact('Predicted', `${duration(report.predicted_ms)}${range(report)}`),
     ...(report.ttft_ms === null ? [] : fact('First token', `after ${duration(report.ttft_ms)}`)),
-    ...(report.hint == null ? [] : fact('The budget asked', report.hint.text)),
     ...(report.budget_ms === null ? [] : fact('The budget was', CLASSES[plan.service_class] ?? plan.service_class)),
   );
   const receipt = element(

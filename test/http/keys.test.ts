@@ -23,7 +23,6 @@ void t.test('a JSON file gives each key its limits and its policy', (t) => {
         },
         default_budget: { latency_budget_ms: 500, budget_on_miss: 'truncate' },
         budget_on_miss: 'reject',
-        budget_hint: 'auto',
         net: 'land',
         min_exit_layer: 15,
         max_exit_layer: 25,
@@ -39,7 +38,6 @@ void t.test('a JSON file gives each key its limits and its policy', (t) => {
     policy: {
       defaultBudget: { totalMs: 500, ttftMs: null, tpotMs: null, onMiss: 'truncate' },
       onMiss: 'reject',
-      budgetHint: 'auto',
       net: 'land',
       minExit: 15,
       maxExit: 25,

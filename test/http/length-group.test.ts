@@ -8,34 +8,25 @@ const prompt = { prompt: 'Hello' };
 const schema = { type: 'object' };
 const tools = [{ type: 'function', function: { name: 'now' } }];
 
-void t.test(
-  'a grammar decides the length group of a request, else the words of its user and the endpoint',
-  async (t) => {
-    const server = await build(t);
-    const chat = '/v1/chat/completions';
-    const cases: [string, object, string][] = [
-      [chat, { messages }, 'chat'],
-      ['/v1/completions', prompt, 'completion'],
-      [chat, { messages: [{ role: 'user', content: 'Write a Python function that adds two numbers.' }] }, 'form'],
-      [chat, { messages: [{ role: 'user', content: 'Give me a table of rivers.' }, ...messages] }, 'chat'],
-      [
-        chat,
-        { messages: [...messages, { role: 'assistant', content: 'Code:' }], continue_final_message: true },
-        'chat',
-      ],
-      ['/v1/responses', { input: 'List the planets as CSV.' }, 'form'],
-      [chat, { messages, response_format: { type: 'text' } }, 'chat'],
-      [chat, { messages, response_format: { type: 'json_object' } }, 'schema'],
-      ['/v1/completions', { ...prompt, response_format: { type: 'json_schema', json_schema: { schema } } }, 'schema'],
-      [chat, { messages, tools }, 'tools'],
-      [chat, { messages, tools, tool_choice: 'none' }, 'chat'],
-    ];
-    for (const [path, body, kind] of cases) {
-      await (await server.post(path, body)).text();
-      t.strictSame(server.engine.requests.at(-1)?.lengthGroup, { kind, key: null }, JSON.stringify(body));
-    }
-  },
-);
+void t.test('a grammar decides the length group of a request, else the endpoint', async (t) => {
+  const server = await build(t);
+  const chat = '/v1/chat/completions';
+  const cases: [string, object, string][] = [
+    [chat, { messages }, 'chat'],
+    ['/v1/completions', prompt, 'completion'],
+    [chat, { messages: [...messages, { role: 'assistant', content: 'Code:' }], continue_final_message: true }, 'chat'],
+    ['/v1/responses', { input: 'List the planets as CSV.' }, 'chat'],
+    [chat, { messages, response_format: { type: 'text' } }, 'chat'],
+    [chat, { messages, response_format: { type: 'json_object' } }, 'schema'],
+    ['/v1/completions', { ...prompt, response_format: { type: 'json_schema', json_schema: { schema } } }, 'schema'],
+    [chat, { messages, tools }, 'tools'],
+    [chat, { messages, tools, tool_choice: 'none' }, 'chat'],
+  ];
+  for (const [path, body, kind] of cases) {
+    await (await server.post(path, body)).text();
+    t.strictSame(server.engine.requests.at(-1)?.lengthGroup, { kind, key: null }, JSON.stringify(body));
+  }
+});
 
 void t.test(
   'each API key has its own group, with or without a name; its opaque name never shows the key',

@@ -41,7 +41,7 @@ function kept(code: LengthGroup | null): number {
 
 void t.test('a fifth of requests for code changes few promises of the prose of the same key', async (t) => {
   const alone = kept(null);
-  const beside = kept({ kind: 'form', key: null });
+  const beside = kept({ kind: 'schema', key: null });
   t.ok(alone >= 0.95 * PROSE, `${alone} of ${PROSE} alone`);
   t.ok(beside >= 0.95 * alone, `${beside} beside code`);
   t.ok(kept(chat) < 0.85 * alone, 'of one kind with it, promises cover its long lines');

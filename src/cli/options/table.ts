@@ -189,11 +189,6 @@ export const SERVE_OPTIONS = {
       "least share of full depth's right answers of an exit that the scheduler or a net chooses; requests may name any exit",
     ),
     onMiss: option(onMiss, 'land', 'default of X-Budget-On-Miss; without a total budget land is continue'),
-    budgetHint: option(
-      oneOf('MODE', 'off', 'auto'),
-      'off',
-      'default of X-Budget-Hint: auto asks for short answers where budgets hold no whole ones',
-    ),
   }),
   ...group('Measured costs', {
     cacheDir: option(

@@ -156,19 +156,6 @@ export const Lengths = Type.Object({
 });
 export type Lengths = Static<typeof Lengths>;
 
-/** A sentence that asks for a short answer, behind the last message of the user (`bench:everyday`, tuning half). */
-export const Hint = Type.Object({
-  /** Begins with a space. */
-  text: Type.String({ pattern: '^ \\S', maxLength: 200 }),
-  /** Words of the answer that it asks for. */
-  words: Type.Integer({ minimum: 1 }),
-  /** Median tokens of full depth's answers to it. */
-  tokens: Type.Integer({ minimum: 1 }),
-  /** Score of these answers as a share of that without it; absent without a measurement. */
-  right: Type.Optional(Type.Number({ minimum: 0 })),
-});
-export type Hint = Static<typeof Hint>;
-
 /** Graph file of each kernel. */
 const KernelGraphs = Type.Partial(
   Type.Object({
@@ -294,8 +281,6 @@ export const Manifest = Type.Object({
    * (`bench:everyday`, tuning half). Tokens increase, and so does the worth, from [0, 0] to 1. Absent: not measured.
    */
   kept: Type.Optional(Type.Array(KeptPoint, { minItems: 2 })),
-  /** Absent: those of gateway/api/params/hint.ts for a large model. */
-  hints: Type.Optional(Type.Array(Hint, { maxItems: 8 })),
   /** Every file of the folder except the manifest itself and README.md. */
   files: Type.Array(FileEntry),
 });

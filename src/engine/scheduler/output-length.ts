@@ -14,8 +14,8 @@ import type { Policy } from './policy.js';
 /** By exit, shallowest first: [share of answers, tokens within which that share ended], both rising. */
 export type LengthPrior = readonly (readonly (readonly [number, number])[])[];
 
-/** Answers that get about as long: those to a kind of request, or to hints with so many tokens at the median. */
-export type LengthKind = LengthGroup['kind'] | number;
+/** Answers that get about as long: those to a kind of request. */
+export type LengthKind = LengthGroup['kind'];
 
 /** Without a measured prior: half of the answers end within 100 tokens, a tenth runs beyond 450. */
 export const DEFAULT_QUANTILES: LengthPrior[number] = [
@@ -122,8 +122,6 @@ export class OutputLengths {
   readonly #kinds = new Map<LengthKind, Owned<Evidence>>();
   /** By kind and owner: the prior, scaled. Emptied by new evidence. */
   readonly #scaled = new Map<LengthKind, Map<string, readonly LengthDistribution[]>>();
-  /** The prior of hints, by their median. */
-  readonly #hinted = new Map<number, readonly LengthDistribution[]>();
 
   /** @param prior of chat answers, by exit */
   constructor(
@@ -140,14 +138,13 @@ export class OutputLengths {
   /** By exit, shallowest first. @param owner the tenant; absent: a tenant without answers */
   of(kind: LengthKind, owner = ''): readonly LengthDistribution[] {
     const evidence = this.#kinds.get(kind);
-    const prior = this.#priorOf(kind);
-    if (evidence === undefined) return prior;
+    if (evidence === undefined) return this.#prior;
     const known = this.#scaled.get(kind)?.get(owner);
     if (known !== undefined) return known;
     const { ended, expected } = evidence.of(owner);
     const { priorAnswers } = this.policy;
     const ratio = (priorAnswers + ended) / (priorAnswers + expected);
-    const scaled = prior.map((each) => each.scaled(ratio));
+    const scaled = this.#prior.map((each) => each.scaled(ratio));
     const ofKind = this.#scaled.get(kind) ?? new Map<string, readonly LengthDistribution[]>();
     this.#scaled.set(kind, ofKind.set(owner, scaled));
     return scaled;
@@ -155,7 +152,7 @@ export class OutputLengths {
 
   /** Learns of an answer. @param exit of its last token @param hasEnded false for one that was cut or landed */
   observe(kind: LengthKind, owner: string, exit: ExitIndex, tokens: number, hasEnded: boolean): void {
-    const prior = this.#priorOf(kind)[exit];
+    const prior = this.#prior[exit];
     if (prior === undefined) throw new RangeError(`no exit ${exit}`);
     if (tokens === 0) return;
     const expected = -Math.log(Math.max(1e-9, prior.longerThan(tokens)));
@@ -164,15 +161,5 @@ export class OutputLengths {
     const fade = 0.5 ** (1 / this.policy.answerHalfLife);
     owned.observe(owner, { answers: 1, ended: hasEnded ? 1 : 0, expected }, fade);
     this.#scaled.delete(kind);
-  }
-
-  /** The prior of a kind. That of a hint has the median which was measured. */
-  #priorOf(kind: LengthKind): readonly LengthDistribution[] {
-    if (typeof kind !== 'number') return this.#prior;
-    const known = this.#hinted.get(kind);
-    if (known !== undefined) return known;
-    const hinted = this.#prior.map((each) => each.scaled(Math.log(0.5) / Math.log(each.longerThan(kind))));
-    this.#hinted.set(kind, hinted);
-    return hinted;
   }
 }

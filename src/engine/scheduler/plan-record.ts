@@ -15,7 +15,7 @@ export class PlanRecord {
   /** @param at time of the plan */
   constructor(readonly at: number) {}
 
-  admit({ id, request, hint, isDryRun }: Sequence, admission: Exclude<Admission, Rejected>): void {
+  admit({ id, request, isDryRun }: Sequence, admission: Exclude<Admission, Rejected>): void {
     const plan: Omit<Admitted, 'kind'> & { guaranteedTokens?: number; exitIndex?: number } = { ...admission };
     delete plan.guaranteedTokens;
     delete plan.exitIndex;
@@ -23,7 +23,6 @@ export class PlanRecord {
       ...plan,
       id,
       landing: earlyEnd(request),
-      ...(hint !== null && { hint }),
       ...(isDryRun && { isDryRun }),
     });
     if (isDryRun) this.ended.push({ id, reason: 'length', isDryRun });

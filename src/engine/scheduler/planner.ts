@@ -23,7 +23,6 @@ import { admitAll } from './admission.js';
 import { decidedTogether } from './arrivals.js';
 import { type Arrival, depthBound, expectedAt, NO_VALUES } from './depth-bound.js';
 import { chooseExits, predictedWaitMs } from './exit-choice.js';
-import { chooseHints } from './hint-choice.js';
 import { SearchTime } from './least-budget.js';
 import { type LengthPrior, OutputLengths } from './output-length.js';
 import type { Estimates, PlannedRequest } from './planned-request.js';
@@ -110,14 +109,6 @@ export class Planner {
   pass(now: number): void {
     this.#busyAt = now;
     this.#shareDueAt = null;
-  }
-
-  /** Of requests that arrived together, those whose budgets hold less than their answers, each with its hint. */
-  hints(arrived: readonly Sequence[], engine: Occupancy): ReadonlyMap<Sequence, number> {
-    const asking = arrived.filter(({ hint, request }) => hint === null && (request.hints ?? []).length > 0);
-    if (asking.length === 0) return new Map();
-    const waiting = [...engine.waiting, ...arrived];
-    return chooseHints(new Snapshot({ ...engine, waiting }, this.#estimates(), Infinity), asking);
   }
 
   /** Admissions, or rejections with the least budget, of requests that arrived together. */

@@ -75,8 +75,6 @@ export const defaultPolicy = {
 
   /** Share of the time until its planned end that an answer has without end pressure. */
   landingOpens: 0.5,
-  /** Share of answers that have time for their own end, with which a request needs no hint: the median. */
-  wholeShare: 0.5,
   /** Answers that the prior of output lengths counts for. */
   priorAnswers: 3,
   /**

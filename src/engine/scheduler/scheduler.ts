@@ -188,9 +188,6 @@ export class Scheduler {
 
   #admitRound(round: readonly Sequence[], record: PlanRecord): readonly Sequence[] {
     this.slots.lookUpAll(round);
-    const hints = this.#planner.hints(round, this.#occupancy(record.at));
-    for (const [sequence, hint] of hints) sequence.takeHint(hint);
-    if (hints.size > 0) this.slots.lookUpAll(round);
     return this.#decided(round, this.#planner.admit(round, this.#occupancy(record.at)), record);
   }
 

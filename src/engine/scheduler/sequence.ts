@@ -4,9 +4,7 @@
  *
  * Must not know: the model, logits, text.
  */
-import { at } from './cost/model.js';
 import { earlyEnd, hasBudget, hasNoEnd } from '../../protocol/early-end.js';
-import { hintedPrompt } from '../../protocol/request.js';
 import type {
   Budget,
   DraftCount,
@@ -49,7 +47,7 @@ export class Sequence implements Terms {
   readonly promptExit: ExitIndex | null;
   readonly tenant: string;
   /** Answers that get about as long as its own. */
-  lengthKind: LengthKind;
+  readonly lengthKind: LengthKind;
   readonly maxTokens: number;
   /** The answer runs to maxTokens whatever it says: the client asked for no end token. */
   readonly isExactLength: boolean;
@@ -59,11 +57,7 @@ export class Sequence implements Terms {
   readonly isBiased: boolean;
   /** Audited agreement of each exit for this request; absent: the model's. */
   readonly quality: readonly number[] | undefined;
-  /** Its prompt is that of the hint that it takes. */
-  request: SequenceRequest;
-  promptLength: number;
-  /** Index of this hint; null without one. */
-  hint: number | null = null;
+  readonly promptLength: number;
   /** Prompt and answer. */
   readonly tokens: number[];
   readonly #exits: readonly ExitUnits[];
@@ -111,12 +105,11 @@ export class Sequence implements Terms {
    * @throws RangeError for a layer that is not an exit
    */
   constructor(
-    request: SequenceRequest,
+    readonly request: SequenceRequest,
     exits: readonly ExitUnits[],
     readonly constraint: ConstraintState | null = null,
   ) {
     const { depth, grammar = null } = request;
-    this.request = request;
     this.id = request.id;
     this.arrivedAt = request.arrivedAt;
     this.budget = depth.budget;
@@ -235,18 +228,6 @@ export class Sequence implements Terms {
   isPromisedAt(now: number): boolean {
     const isOpen = now < this.arrivedAt + (this.budget?.totalMs ?? Infinity);
     return this.serviceClass === 'guaranteed' && isOpen;
-  }
-
-  /** Takes the prompt of one of its hints. Its admission has to come later. */
-  takeHint(index: number): void {
-    const hint = at(this.request.hints ?? [], index);
-    const prompt = hintedPrompt(this.request.prompt, hint);
-    this.request = { ...this.request, prompt };
-    this.hint = index;
-    this.lengthKind = hint.tokens;
-    this.promptLength = prompt.length;
-    this.tokens.length = 0;
-    for (const token of prompt) this.tokens.push(token);
   }
 
   /** Notes the time of a token, or of the end token. */

@@ -190,8 +190,7 @@ export class EngineCore {
   #report(plan: StepPlan): void {
     this.#output.planned.push(...plan.admitted);
     this.#output.rejected.push(...plan.rejected);
-    for (const { id, hint, isDryRun } of plan.admitted) {
-      if (hint !== undefined) this.#answer(id).takePrompt();
+    for (const { id, isDryRun } of plan.admitted) {
       if (isDryRun !== true && this.#answer(id).request.promptLogprobs !== null)
         this.#output.prompts.push({ id, logprobs: [null] });
     }
@@ -258,12 +257,10 @@ export class EngineCore {
     return answer;
   }
 
-  #fault({ prompt, maxTokens, prediction, hints = [] }: SequenceRequest): RejectedEvent['reason'] | null {
-    const longest = Math.max(prompt.length, ...hints.map(({ shared, rest }) => shared + rest.length));
-    if (prompt.length === 0 || longest + maxTokens > this.#executor.model.limits.capacity) return 'too_long';
+  #fault({ prompt, maxTokens, prediction }: SequenceRequest): RejectedEvent['reason'] | null {
+    if (prompt.length === 0 || prompt.length + maxTokens > this.#executor.model.limits.capacity) return 'too_long';
     // The gateway checks token ids with better messages. In the engine, an unknown id would crash the process.
-    const read = [prompt, prediction ?? [], ...hints.map(({ rest }) => rest)];
-    return read.every((tokens) => this.#areKnown(tokens)) ? null : 'unknown_token';
+    return [prompt, prediction ?? []].every((tokens) => this.#areKnown(tokens)) ? null : 'unknown_token';
   }
 
   /** Whether the embedding has a row for each token. */

@@ -6,7 +6,6 @@ import { ApiError } from './errors.js';
 import type { EncodingThread } from '../text/encoding/encoding-thread.js';
 import type { ExitQuality } from '../quality/exit-quality.js';
 import type { GateMeans } from '../quality/gate-means.js';
-import type { HintMode } from './params/hint.js';
 import type { ScoreSum } from './params/score-limit.js';
 import type { RefusalPace } from './generation/refusal-pace.js';
 import type { HeldTokens, SequenceFacts } from '../telemetry/sequences.js';
@@ -26,8 +25,6 @@ export interface RequestPolicy {
   readonly onMiss?: OnMiss | null;
   /** The net of requests to upstreams that state none; absent or null: the server's. */
   readonly net?: NetMode | null;
-  /** Whether chats may have hints; absent or null: `off`. */
-  readonly budgetHint?: HintMode | null;
   /** Depth bounds of every request; null for the model's own bound. */
   readonly minExit: number | null;
   readonly maxExit: number | null;
@@ -47,7 +44,6 @@ export function policyOf(all: RequestPolicy, key: RequestPolicy): RequestPolicy 
     defaultBudget: key.defaultBudget ?? all.defaultBudget,
     onMiss: key.onMiss ?? all.onMiss ?? null,
     net: key.net ?? all.net ?? null,
-    budgetHint: key.budgetHint ?? all.budgetHint ?? null,
     minExit: key.minExit ?? all.minExit,
     maxExit: key.maxExit ?? all.maxExit,
     minQuality: key.minQuality ?? all.minQuality ?? null,

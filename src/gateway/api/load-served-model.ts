@@ -5,7 +5,6 @@ import { ChatTemplate } from '../text/chat-template.js';
 import type { Manifest } from '../../engine/model/manifest.js';
 import { loadManifest, MANIFEST_FILE } from '../../engine/model/manifest-io.js';
 import { TextTokenizer } from '../text/tokenizer.js';
-import { hintsOf } from './params/hint.js';
 import type { ServedModel } from './served-model.js';
 
 /** Makes a part of the model of a file's text. @throws Error that names the file */
@@ -40,7 +39,6 @@ export function loadServedModel(dir: string, names: readonly string[] = []): Ser
     ...promptExitOf(manifest),
     ...(architecture.loops && { loopLayers: architecture.layers }),
     generation: manifest.generation ?? {},
-    hints: hintsOf(manifest),
     context: architecture.context,
     eosTokens: manifest.eosTokens,
     tokenizer,

@@ -4,7 +4,7 @@
  * Must not know: files, weights, requests.
  */
 import type { ChatTemplate } from '../text/chat-template.js';
-import type { ExitEntry, Generation, Hint } from '../../engine/model/manifest.js';
+import type { ExitEntry, Generation } from '../../engine/model/manifest.js';
 import type { TextTokenizer } from '../text/tokenizer.js';
 
 export interface ServedModel {
@@ -23,8 +23,6 @@ export interface ServedModel {
   readonly loopLayers?: number;
   /** Sampling defaults of the manifest; empty without any. */
   readonly generation: Generation;
-  /** Sentences that ask for short answers; absent: none. */
-  readonly hints?: readonly Hint[];
   readonly context: number;
   /** Ids that end an answer. */
   readonly eosTokens: readonly number[];

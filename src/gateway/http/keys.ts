@@ -40,7 +40,7 @@ const closed = { additionalProperties: false };
 const count = Type.Optional(Type.Integer({ minimum: 1 }));
 /** Completions without a length have 16 tokens, as OpenAI's. */
 const longest = Type.Optional(Type.Integer({ minimum: 16 }));
-const { latency_budget_ms, slo_ttft_ms, slo_tpot_ms, budget_on_miss, budget_hint } = SortieRequest.properties;
+const { latency_budget_ms, slo_ttft_ms, slo_tpot_ms, budget_on_miss } = SortieRequest.properties;
 const { min_exit_layer, max_exit_layer, min_quality } = SortieRequest.properties;
 
 const KeyEntry = Type.Object(
@@ -64,7 +64,6 @@ const KeyEntry = Type.Object(
       Type.Object({ latency_budget_ms, slo_ttft_ms, slo_tpot_ms, budget_on_miss }, { ...closed, minProperties: 1 }),
     ),
     budget_on_miss,
-    budget_hint,
     net: Type.Optional(words([...NET_MODES])),
     min_exit_layer,
     max_exit_layer,
@@ -170,7 +169,6 @@ function keyOf(entry: KeyEntry, place: string): ApiKey {
     policy: {
       defaultBudget: budget === undefined ? null : { totalMs, ttftMs, tpotMs, onMiss: budget.budget_on_miss ?? null },
       onMiss: entry.budget_on_miss ?? null,
-      budgetHint: entry.budget_hint ?? null,
       net: entry.net ?? null,
       minExit: entry.min_exit_layer ?? null,
       maxExit: entry.max_exit_layer ?? null,

@@ -78,12 +78,11 @@ function checkThoughtsExit(model: ServedModel, exit: number | null): void {
 export function requestPolicy({
   defaultBudget,
   onMiss,
-  budgetHint,
   minQuality,
   minAccuracy,
-}: Pick<ServeOptions, 'defaultBudget' | 'onMiss' | 'budgetHint' | 'minQuality' | 'minAccuracy'>): RequestPolicy {
+}: Pick<ServeOptions, 'defaultBudget' | 'onMiss' | 'minQuality' | 'minAccuracy'>): RequestPolicy {
   const budget = totalBudget(defaultBudget);
-  return { defaultBudget: budget, onMiss, budgetHint, minExit: null, maxExit: null, minQuality, minAccuracy };
+  return { defaultBudget: budget, onMiss, minExit: null, maxExit: null, minQuality, minAccuracy };
 }
 
 /** @throws OptionError if the default model is not there, as in an installed npm package */

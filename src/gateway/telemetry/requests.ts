@@ -148,7 +148,6 @@ export class RequestMetrics {
     const series = this.#series;
     series.planned.inc({ exit_layer: String(event.exit), service_class: event.serviceClass });
     series.depthReasons.inc({ reason: event.reason });
-    if (event.hint !== undefined) series.hinted.inc();
     series.predictedTtft.observe(event.predictedTtftMs / 1000);
     // An answer of one token has no later tokens.
     if (event.predictedTpotMs > 0) series.predictedTpot.observe(event.predictedTpotMs / 1000);

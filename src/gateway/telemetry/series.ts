@@ -68,7 +68,6 @@ const OWN = {
     LENGTH_RATIO,
   ),
   depthReasons: counter('depth_reasons_total', 'Sequences by the reason of the exit planned at admission.', ['reason']),
-  hinted: counter('hinted_total', 'Sequences whose prompt got a sentence that asks for a short answer.'),
   guarantees: counter('guarantees_total', 'Finished sequences with a guaranteed budget: kept or missed.', ['outcome']),
   ratio: histogram('actual_over_predicted_ratio', 'Actual over predicted time: ttft, tpot or total.', RATIO, ['time']),
   steps: histogram('engine_step_seconds', 'Duration of an engine step.', STEP_S),

@@ -40,7 +40,6 @@ function promptOf(request: EngineRequest, first: EngineRequest['sequences'][numb
     isNet: false,
     stopTokens: [],
     minTokens: 0,
-    hints: [],
     logprobs: null,
     promptLogprobs: null,
     grammar: null,

@@ -115,35 +115,6 @@ void t.test('prompts with a common prefix share it', async (t) => {
   });
 });
 
-void t.test('a hint keeps the stored prefix, and the answer is that of the hinted prompt', async (t) => {
-  const rest = [9, 9, 9, 4, 5];
-  const hinted = [...SHARED.slice(0, 60), ...rest];
-  const budget = (totalMs: number) => ({ totalMs, ttftMs: null, tpotMs: null, onMiss: 'continue' }) as const;
-  const chat = (id: string, totalMs: number): SequenceRequest => ({
-    ...greedy(id, SHARED, deepest, 150, { arrivedAt: 0, stopTokens: [1] }),
-    depth: { minExit: deepest, maxExit: deepest, budget: budget(totalMs) },
-    hints: [{ shared: 60, rest, tokens: 10 }],
-  });
-  const expected = alone({ ...chat('alone', 60_000), prompt: hinted });
-  const core = makeCore();
-  run(core, [ask('first')]);
-  const planned: (number | undefined)[] = [];
-  const { tokens, ended } = run(core, [chat('tight', 300), chat('ample', 60_000)], (step) => {
-    planned.push(...step.planned.map(({ hint }) => hint));
-  });
-  t.strictSame(planned, [0, undefined]);
-  t.match(ended.get('tight'), { promptTokens: hinted.length, cachedTokens: 60 });
-  t.strictSame(tokens.get('tight'), expected);
-  t.equal(ended.get('ample')?.promptTokens, SHARED.length);
-  for (const [id, more] of [
-    ['long', new Array<number>(1e5).fill(9)],
-    ['unknown', [1e9]],
-  ] as const)
-    core.submit({ ...chat(id, 300), hints: [{ shared: 60, rest: more, tokens: 10 }] });
-  const refused = core.step().rejected.map(({ reason }) => reason);
-  t.strictSame(refused, ['too_long', 'unknown_token']);
-});
-
 void t.test('a prompt waits for the chunk of another one only where it copies enough of it', async (t) => {
   const core = makeCore();
   const [first, second] = [ask('a'), ask('b', [3, 4])];

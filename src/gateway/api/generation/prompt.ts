@@ -4,7 +4,6 @@
  *
  * Must not know: chats, HTTP.
  */
-import type { Hint } from '../../../engine/model/manifest.js';
 import type { Budget } from '../../../protocol/index.js';
 import { EncodingRejected } from '../../text/encoding/encoding-thread.js';
 import type { EncodeInWorker } from '../../text/tokenizer.js';
@@ -18,12 +17,6 @@ import { ApiError, invalid } from '../errors.js';
 export interface Prompt {
   readonly ids: readonly number[];
   readonly text: string;
-}
-
-/** A form of a prompt with a sentence that asks for a short answer. */
-export interface Hinted {
-  readonly hint: Hint;
-  readonly ids: readonly number[];
 }
 
 export interface WaitLimit {

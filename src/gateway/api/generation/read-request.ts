@@ -4,8 +4,7 @@
  * Must not know: forms of an answer.
  */
 import { randomBytes } from 'node:crypto';
-import type { Hint } from '../../../engine/model/manifest.js';
-import type { EngineRequest, Budget, HintedPrompt, LengthGroup, ThoughtTokens } from '../../../protocol/index.js';
+import type { EngineRequest, Budget, LengthGroup, ThoughtTokens } from '../../../protocol/index.js';
 import { StopList } from '../../text/stop-strings.js';
 import {
   MOST_CHOICES,
@@ -23,7 +22,6 @@ import { ApiError, invalid } from '../errors.js';
 import { requestBudget } from '../params/budget.js';
 import { askedPromptDepth, withPrompt } from '../params/prompt-depth.js';
 import { qualityFloor, requestDepth, type DepthBounds } from '../params/depth.js';
-import { type HintMode, hintMode } from '../params/hint.js';
 import { sampling, samplingDefaults, seedOf } from '../params/sampling.js';
 import { longestScored, type Scored, scoresOf } from '../params/score-limit.js';
 import type { PlannedGrammar } from '../params/structured-outputs.js';
@@ -33,12 +31,10 @@ import { agreed, ASKED, type Headers, headerValues } from '../schemas/headers.js
 import type { GenerationBody } from '../schemas/shared.js';
 import { isAudited } from '../served-model.js';
 import type { AnswerThoughts } from './choice.js';
-import { type Hinted, tooLong, type Prompt } from './prompt.js';
+import { tooLong, type Prompt } from './prompt.js';
 
 /** Answer tokens that an allowance must hold for a request that states no length. */
 const UNSTATED_TOKENS = 256;
-/** Room that a hint leaves for such an answer, tokens. */
-const HINTED_TOKENS = 64;
 
 /**
  * A request that has passed all checks: the engine's part, and the rest, which turns tokens into the client's answer.
@@ -49,8 +45,6 @@ export interface GenerationRequest {
   readonly engine: EngineRequest;
   readonly modelName: string;
   readonly prompts: readonly Prompt[];
-  /** The hints of the engine's request, in its order. */
-  readonly hints: readonly Hint[];
   /** Answers per prompt. */
   readonly n: number;
   readonly quota: Quota;
@@ -78,14 +72,6 @@ export function budgetOf(
   return requestBudget(headers, body.sortie, policyOf(limits.policy, caller.policy), waitedMs);
 }
 
-/** Whether the request allows hints, by itself or by the policy. @throws ApiError invalid_value */
-export function hintModeOf(
-  { limits }: Pick<ApiContext, 'limits'>,
-  { headers, body, caller }: ApiRequest<Pick<GenerationBody, 'sortie'>>,
-): HintMode {
-  return hintMode(headers, body.sortie, policyOf(limits.policy, caller.policy).budgetHint ?? 'off');
-}
-
 /** @throws ApiError invalid_value for a string with half a character, which would cut a character of the answer */
 function stopList({ stop = [] }: GenerationBody): StopList {
   const stops = typeof stop === 'string' ? [stop] : stop;
@@ -96,11 +82,9 @@ function stopList({ stop = [] }: GenerationBody): StopList {
 /** The part of a request that an endpoint reads itself. */
 export interface EndpointPart {
   /** Of the answers, where no grammar decides it. */
-  readonly kind: 'chat' | 'form' | 'completion';
+  readonly kind: 'chat' | 'completion';
   readonly budget: Budget | null;
   readonly prompts: readonly Prompt[];
-  /** Other forms of the only prompt; absent: none. */
-  readonly hinted?: readonly Hinted[];
   /** The field that holds the prompt, for errors. */
   readonly promptParam: string;
   /** Null: `defaultTokens`. */
@@ -128,30 +112,17 @@ function lengthGroup(caller: Caller, { kind, grammar }: EndpointPart): LengthGro
 
 /** Most tokens of an answer to each prompt. @throws ApiError context_length_exceeded */
 function longestAnswers(
-  { prompts, promptParam, maxTokens, defaultTokens, hinted = [] }: EndpointPart,
+  { prompts, promptParam, maxTokens, defaultTokens }: EndpointPart,
   maxLength: number,
   usual: number,
   scored: number,
 ): number[] {
   return prompts.map(({ ids }) => {
-    const room = maxLength - Math.max(ids.length, ...hinted.map((each) => each.ids.length));
+    const room = maxLength - ids.length;
     const asked = maxTokens ?? Math.min(defaultTokens ?? usual, room, scored);
     if (asked > room || room < (maxTokens === 0 ? 0 : 1)) throw tooLong(maxLength, ids.length, maxTokens, promptParam);
     return asked;
   });
-}
-
-/** The forms of the prompt that leave room for the answer. */
-function fittingHints({ hinted = [], maxTokens }: EndpointPart, maxLength: number): readonly Hinted[] {
-  return hinted.filter(({ ids }) => ids.length + (maxTokens ?? HINTED_TOKENS) <= maxLength);
-}
-
-/** A form of the prompt without the tokens that both forms begin with. */
-function hintedPrompt({ prompts }: EndpointPart, { ids, hint: { tokens } }: Hinted): HintedPrompt {
-  const plain = prompts[0]?.ids ?? [];
-  const differs = ids.findIndex((id, i) => id !== plain[i]);
-  const shared = differs < 0 ? ids.length : differs;
-  return { shared, rest: ids.slice(shared), tokens };
 }
 
 /** The token counts that a stream sends. @throws ApiError invalid_value for options of a stream without a stream */
@@ -273,8 +244,7 @@ export function readRequest(
   const { body, headers, caller } = request;
   const group = lengthGroup(caller, part);
   const depth = depthOf(context, request, part.budget, group);
-  const hinted = fittingHints(part, readyEngine(context).maxLength);
-  const { n, choices, longest, scores } = lengths(context, body, { ...part, hinted });
+  const { n, choices, longest, scores } = lengths(context, body, part);
   const grammar = grammarOf(context, request, part, depth);
   const space = prefixSpace(context.limits.prefixReuse, caller, body.cache_salt);
   const id = randomBytes(12).toString('hex');
@@ -292,7 +262,6 @@ export function readRequest(
       depth,
       lengthGroup: group,
       tenant: caller.tenant,
-      ...(hinted.length > 0 && { hints: hinted.map((each) => hintedPrompt(part, each)) }),
       ...(space !== null && { prefixSpace: space }),
       grammar: grammar?.grammar ?? null,
       prediction: part.prediction,
@@ -302,7 +271,6 @@ export function readRequest(
     },
     modelName: body.model ?? context.model.name,
     prompts: part.prompts,
-    hints: hinted.map(({ hint }) => hint),
     n,
     quota: { tokens: reservedTokens(part, longest, n), maxTokensParam: 'max_tokens', answers: choices },
     scores,

@@ -75,7 +75,6 @@ export function reportOf(facts: AnswerFacts): Omit<SortieReport, 'sampling' | 'a
     budget_ms: budget?.totalMs ?? null,
     ...outcomeFields(facts),
     landed: landedOf(choices, ends),
-    hint: hintOf(facts),
     queue_ms: started === null ? null : rounded(Math.max(0, started - arrivedAt)),
     draft_tokens: drafts.drafted,
     accepted_draft_tokens: drafts.accepted,
@@ -94,12 +93,6 @@ function promptDepthOf(
 
 const isPromptDepth = (depth: number | 'auto' | null | undefined): depth is number | null =>
   depth !== undefined && depth !== 'auto';
-
-/** The hint of an answer, by its plan. */
-function hintOf({ request, choices }: Pick<AnswerFacts, 'request' | 'choices'>): SortieReport['hint'] {
-  const hint = request.hints[choices[0]?.plan?.hint ?? -1];
-  return hint === undefined ? null : { text: hint.text.trim(), words: hint.words };
-}
 
 function outcomeFields({ request: { engine }, outcomes }: AnswerFacts) {
   const known = outcomes.flatMap((each) => each ?? []);
@@ -127,10 +120,9 @@ export function choiceOutcome(
 type Ends = readonly (EndedEvent | undefined)[];
 
 /** @param ends the ends of the choices so far, by their index */
-export function usageOf({ prompts, n, engine }: GenerationRequest, choices: readonly Choice[], ends: Ends): Usage {
+export function usageOf({ prompts, n }: GenerationRequest, choices: readonly Choice[], ends: Ends): Usage {
   const sum = (counts: readonly number[]): number => counts.reduce((all, count) => all + count, 0);
-  const hint = engine.hints?.[choices[0]?.plan?.hint ?? -1];
-  const prompt = hint === undefined ? sum(prompts.map(({ ids }) => ids.length)) : hint.shared + hint.rest.length;
+  const prompt = sum(prompts.map(({ ids }) => ids.length));
   const completion = sum(choices.map(({ completionTokens }) => completionTokens));
   const predicted = draftsOf(ends, 'prediction');
   return {

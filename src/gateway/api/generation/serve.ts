@@ -213,7 +213,7 @@ function askedAttributes({ modelName, n, engine }: GenerationRequest, isStream: 
  */
 function answeredAttributes(answer: Answer, id: string): Attributes {
   const { prompt_tokens, completion_tokens, prompt_tokens_details } = answer.usage();
-  const { plan, landed, hint, outcome, met, ttft_ms } = answer.report();
+  const { plan, landed, outcome, met, ttft_ms } = answer.report();
   return {
     'gen_ai.response.id': id,
     'gen_ai.response.finish_reasons': answer.choices.flatMap(({ finishReason }) => finishReason ?? []),
@@ -224,7 +224,6 @@ function answeredAttributes(answer: Answer, id: string): Attributes {
     'sortie.plan.exit_layer': plan.exit_layer,
     'sortie.plan.reason': plan.reason ?? undefined,
     'sortie.landed.at_token': landed?.at_token,
-    'sortie.hint.words': hint?.words,
     'sortie.outcome': outcome ?? undefined,
     'sortie.budget_met': met ?? undefined,
   };

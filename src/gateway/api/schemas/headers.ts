@@ -13,7 +13,6 @@ export const ASKED = {
   ttft: 'X-SLO-TTFT-Ms',
   tpot: 'X-SLO-TPOT-Ms',
   onMiss: 'X-Budget-On-Miss',
-  budgetHint: 'X-Budget-Hint',
   exit: 'X-Exit-Layer',
   minExit: 'X-Min-Exit-Layer',
   maxExit: 'X-Max-Exit-Layer',

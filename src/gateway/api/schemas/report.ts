@@ -154,11 +154,6 @@ export const SortieReport = Type.Object({
     description: 'Whether the outcome is whole or landed. Null without a budget, and in a dry run.',
   }),
   landed: nullable(Landed),
-  hint: nullable(Type.Object({ text: Type.String(), words: Type.Integer() }), {
-    description:
-      'The sentence behind the last message, which asks for a short answer, and the words of that answer. usage ' +
-      'counts its tokens. Null without one.',
-  }),
   queue_ms: NullableNumber,
   draft_tokens: Type.Integer({ description: 'Tokens drafted for the answer (speculative decoding).' }),
   accepted_draft_tokens: Type.Integer({ description: 'Drafted tokens that the exit accepted.' }),

@@ -65,11 +65,6 @@ export const SortieRequest = Type.Object(
           'late. truncate: it ends at its deadline. reject: it lands, and the server rejects a budget that not even a ' +
           `landing keeps. Header: ${ASKED.onMiss}.`,
       ),
-      budget_hint: oneWord(
-        ['off', 'auto'],
-        'auto: a chat whose total budget holds less than its expected answer gets a sentence behind its last message, ' +
-          `which asks for a short answer. Header: ${ASKED.budgetHint}.`,
-      ),
       exit_layer: Type.Integer({ description: `Pins the exit layer. Header: ${ASKED.exit}.` }),
       min_exit_layer: Type.Integer({ description: `Shallowest exit layer. Header: ${ASKED.minExit}.` }),
       max_exit_layer: Type.Integer({ description: `Deepest exit layer. Header: ${ASKED.maxExit}.` }),

@@ -27,7 +27,6 @@ export const budgetHeaders = Type.Object({
   ...text(ASKED.ttft, 'TTFT budget in ms. Also x-llm-d-slo-ttft-ms and x-dynamo-slo-ttft-ms.', '100'),
   ...text(ASKED.tpot, 'TPOT budget in ms, the mean over the tokens after the first. Also x-llm-d-slo-tpot-ms.', '10'),
   ...text(ASKED.onMiss, 'End of a late answer: land (default with a total), continue, truncate or reject.', 'continue'),
-  ...text(ASKED.budgetHint, 'Asks for a short answer where the budget holds no whole one: off or auto.', 'auto'),
   ...text(ASKED.exit, 'Pins the exit layer, which must be an exit of the model.', '15'),
   ...text(ASKED.minExit, 'Shallowest exit layer of the answer.', '10'),
   ...text(ASKED.maxExit, 'Deepest exit layer of the answer.', '30'),

@@ -1,6 +1,4 @@
 /** POST /v1/chat/completions: from a valid body to an answer, whole or as chunks. */
-import type { Budget } from '../../../../protocol/index.js';
-import { asksForm } from '../../../text/asked-form.js';
 import { nullable, Type } from '../../../../util/schema.js';
 import { invalid } from '../../errors.js';
 import type { CallPart } from '../../generation/call-reader.js';
@@ -8,17 +6,16 @@ import type { ChoiceToken, Delta } from '../../generation/choice.js';
 import { chunkForm, type Collected } from '../../generation/chunks.js';
 import type { ApiContext, ApiRequest } from '../../context.js';
 import { ChatLogprob, chatLogprobs } from '../../generation/logprobs.js';
-import { encodePrediction, type Hinted, waitLimitOf } from '../../generation/prompt.js';
-import { budgetOf, hintModeOf, readRequest, type GenerationRequest } from '../../generation/read-request.js';
+import { encodePrediction, waitLimitOf } from '../../generation/prompt.js';
+import { budgetOf, readRequest, type GenerationRequest } from '../../generation/read-request.js';
 import { answerGrammar } from '../../params/structured-outputs.js';
 import { answerThoughts, checkBounds, thoughtTokens } from '../../params/thoughts.js';
-import { hintsFor } from '../../params/hint.js';
 import { rejectUnsupported } from '../../params/unsupported.js';
 import { SortieReport } from '../../schemas/report.js';
 import { FinishReason, NullableString, Usage } from '../../schemas/shared.js';
 import type { GeneratingEndpoint } from '../endpoint.js';
 import { ChatBody, ToolCall } from './chat-body.js';
-import { chatPrompt, continuesLast, type PromptRules, textOf, withHint } from './chat-prompt.js';
+import { chatPrompt, continuesLast, textOf } from './chat-prompt.js';
 import { planTools } from './tool-grammar.js';
 
 /** @param copies of the log-probabilities in the answer */
@@ -40,17 +37,14 @@ export async function readChat(
   const mayThink = asked === null || tokens !== null;
   const budget = budgetOf(context, request);
   const waitLimit = waitLimitOf(request, budget);
-  const rules = { tools, waitLimit, mayThink };
-  const prompt = await chatPrompt(context, body, rules);
+  const prompt = await chatPrompt(context, body, { tools, waitLimit, mayThink });
   const last = body.messages.at(-1);
   const continued = continuesLast(body) && last !== undefined ? textOf(last) : null;
   const thoughts = tags !== null && mayThink ? answerThoughts(tags, prompt.text, continued) : null;
-  const isPlain = asked === null && tools.length === 0 && thoughts === null;
   return readRequest(context, request, {
-    kind: kindOf(body),
+    kind: 'chat',
     budget,
     prompts: [prompt],
-    hinted: await hintedPrompts(context, request, rules, budget, isPlain),
     promptParam: 'messages',
     maxTokens: body.max_completion_tokens ?? body.max_tokens ?? null,
     defaultTokens: context.limits.maxTokensDefault,
@@ -62,33 +56,6 @@ export async function readChat(
     tagTokens: tokens === null ? null : { ...tokens, most: body.thinking_token_budget ?? null },
     prediction: body.prediction ? await encodePrediction(context, textOf(body.prediction), waitLimit) : null,
   });
-}
-
-/** Whether the last message of the user asks for a form: lines of code and data end no sentence. */
-function kindOf({ messages }: ChatBody): 'chat' | 'form' {
-  const asked = messages.findLast(({ role }) => role === 'user');
-  return asked !== undefined && asksForm(textOf(asked)) ? 'form' : 'chat';
-}
-
-/** The prompt in the form of each hint that the chat may have. @param isPlain whether its answer is any text */
-async function hintedPrompts(
-  context: ApiContext,
-  request: ApiRequest<ChatBody>,
-  rules: PromptRules,
-  budget: Budget | null,
-  isPlain: boolean,
-): Promise<Hinted[]> {
-  const { body } = request;
-  const messages = body.messages.map((each) => ({ role: each.role, text: textOf(each) }));
-  const hasOwnLength = body.ignore_eos === true || (body.min_tokens ?? 0) > 0;
-  const isOwnAnswer = body.add_generation_prompt !== false && !hasOwnLength && !continuesLast(body);
-  const chat = { mode: hintModeOf(context, request), budget, n: body.n ?? 1, isPlain, isOwnAnswer, messages };
-  const hinted: Hinted[] = [];
-  for (const hint of hintsFor(context.model, chat)) {
-    const { ids } = await chatPrompt(context, withHint(body, hint.text), { ...rules, most: Infinity });
-    hinted.push({ hint, ids });
-  }
-  return hinted;
 }
 
 function callDelta({ index, id, name, arguments: text }: CallPart, first: boolean) {

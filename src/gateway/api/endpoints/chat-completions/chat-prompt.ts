@@ -80,14 +80,6 @@ export async function chatPrompt(
   }
 }
 
-/** The chat with a text behind its last message. */
-export function withHint(body: ChatBody, text: string): ChatBody {
-  const messages = body.messages.map((each, i) =>
-    i < body.messages.length - 1 ? each : { ...each, content: textOf(each).trimEnd() + text },
-  );
-  return { ...body, messages };
-}
-
 /** The text of a message, whose content is a string or a list of parts. */
 export function textOf({ content }: Pick<ChatMessageBody, 'content'>): string {
   return typeof content === 'string' ? content : (content ?? []).map(({ text }) => text).join('');
