@@ -36,7 +36,7 @@ export type Grammar = (
   | { readonly kind: 'regex'; readonly pattern: string }
   /** One of these texts; at least one. */
   | { readonly kind: 'choice'; readonly choices: readonly string[] }
-  /** A text of a grammar that the client wrote in Lark's or GBNF's notation. */
+  /** A text of a grammar that the client wrote in Lark's notation. */
   | { readonly kind: 'written'; readonly grammar: string }
   /** Any text: only its thoughts are bounded. */
   | { readonly kind: 'free' }

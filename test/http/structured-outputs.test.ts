@@ -7,7 +7,7 @@ const prompt = 'Hi';
 const messages = [{ role: 'user', content: prompt }];
 const schema = { type: 'object', properties: { a: { type: 'integer' } } };
 const json: Grammar = { kind: 'json', schema: JSON.stringify(schema) };
-const GBNF = 'root ::= "a" [0-9]+';
+const LARK = 'start: "a" /[0-9]+/';
 
 interface ErrorAnswer {
   error: { message: string; param: string | null; code: string };
@@ -21,7 +21,7 @@ void t.test('each form becomes the grammar of the answer, on both endpoints', as
     [{ structured_outputs: { json_object: true } }, { kind: 'json', schema: '{"type":"object"}' }],
     [{ structured_outputs: { regex: 'a\\d+' } }, { kind: 'regex', pattern: 'a\\d+' }],
     [{ structured_outputs: { choice: ['a1', 'b'] } }, { kind: 'choice', choices: ['a1', 'b'] }],
-    [{ structured_outputs: { grammar: GBNF } }, { kind: 'written', grammar: GBNF }],
+    [{ structured_outputs: { grammar: LARK } }, { kind: 'written', grammar: LARK }],
     [{ structured_outputs: { regex: 'a', json: null, disable_any_whitespace: true } }, { kind: 'regex', pattern: 'a' }],
     [{ structured_outputs: null, guided_json: null, guided_choice: [], grammar: '', regex: '' }, null],
   ];
@@ -101,9 +101,9 @@ void t.test("other servers' names are a 400 that names the field to use", async 
     ['guided_regex', 'a', 'regex'],
     ['regex', 'a', 'regex'],
     ['guided_choice', ['a'], 'choice'],
-    ['guided_grammar', GBNF, 'grammar'],
-    ['ebnf', GBNF, 'grammar'],
-    ['grammar', GBNF, 'grammar'],
+    ['guided_grammar', LARK, 'grammar'],
+    ['ebnf', LARK, 'grammar'],
+    ['grammar', LARK, 'grammar'],
   ] as const) {
     const response = await server.post('/v1/chat/completions', { messages, [field]: value });
     const message = `${field} is not supported by this server: use structured_outputs.${instead}.`;
@@ -135,15 +135,15 @@ void t.test('the largest grammars are accepted, and larger ones are a 400', asyn
 void t.test(
   'the reason of a grammar that cannot be enforced reaches the client, at its start or in the answer',
   async (t) => {
-    const reject = { reason: 'grammar', leastFeasibleMs: null, detail: 'line 1 lacks a """' } as const;
+    const reject = { reason: 'grammar', leastFeasibleMs: null, detail: '1(7): Expected token' } as const;
     const rejected = await build(t, () => ({ tokens: [], reject }));
     const wrong = await rejected.post('/v1/chat/completions', {
       messages,
-      structured_outputs: { grammar: 'root ::= "' },
+      structured_outputs: { grammar: 'root ::= "a"' },
     });
     t.equal(wrong.status, 400);
     const form =
-      /^structured_outputs\.grammar must be a grammar in the notation of Lark or GBNF that this server can enforce: line 1 lacks/;
+      /^structured_outputs\.grammar must be a grammar in the notation of Lark that this server can enforce: 1\(7\): Expected/;
     t.match(await wrong.json(), {
       error: { code: 'invalid_value', param: 'structured_outputs.grammar', message: form },
     });

@@ -5,12 +5,9 @@
  */
 import { CALL } from '../../gateway/text/tool-form.js';
 import type { CallsGrammar, Grammar } from '../../protocol/index.js';
-import { isGbnf, larkOfGbnf } from './gbnf.js';
-import { checkLark } from './lark-check.js';
 import { checkSchema } from './schema-check.js';
 import { SchemaError } from './schema-error.js';
 import { normalSchema } from './schema-normal.js';
-import { noExpansion, type Expansion } from './schema-expansion.js';
 import { quoted } from '../../util/quoted.js';
 
 export type LibraryGrammar =
@@ -20,9 +17,9 @@ export type LibraryGrammar =
 const OPTIONS = { whitespace_flexible: false, item_separator: ', ', key_separator: ': ' };
 
 /** @throws SchemaError */
-function withOptions(schema: string, expansion = noExpansion()): object {
+function withOptions(schema: string): object {
   const given = JSON.parse(schema) as unknown;
-  checkSchema(given, expansion);
+  checkSchema(given);
   const json = normalSchema(given);
   // A schema may be `true`; the library's options need an object.
   const object = typeof json === 'object' && json !== null ? json : { anyOf: [json] };
@@ -35,9 +32,7 @@ const RULES_BEFORE = 3;
 function larkOfCalls({ functions, most, answer }: CallsGrammar): string {
   const more = most > 1 ? ` (${JSON.stringify(CALL.between)} call){0,${most - 1}}` : '';
   const names = functions.map((_, index) => `f${index}`).join(' | ');
-  // One request compiles all functions together, so they share one limit.
-  const expansion: Expansion = noExpansion();
-  const ofPart = (part: number, schema: string): string => JSON.stringify(schemaOfPart(part, schema, expansion));
+  const ofPart = (part: number, schema: string): string => JSON.stringify(schemaOfPart(part, schema));
   return [
     `start: calls${answer === undefined ? '' : ' | answer'}`,
     `calls: call${more}`,
@@ -49,9 +44,9 @@ function larkOfCalls({ functions, most, answer }: CallsGrammar): string {
   ].join('\n');
 }
 
-function schemaOfPart(part: number, schema: string, expansion: Expansion): object {
+function schemaOfPart(part: number, schema: string): object {
   try {
-    return withOptions(schema, expansion);
+    return withOptions(schema);
   } catch (error) {
     throw error instanceof SchemaError ? new SchemaError(error.message, part) : error;
   }
@@ -70,13 +65,7 @@ function larkOfChoices(choices: readonly string[]): string {
   return larkOfPattern(choices.map(literal).join('|'));
 }
 
-function larkOfWritten(grammar: string): string {
-  const lark = isGbnf(grammar) ? larkOfGbnf(grammar) : grammar;
-  checkLark(lark);
-  return lark;
-}
-
-/** @throws SchemaError for a grammar that the library must not see */
+/** @throws SchemaError for a schema with a keyword of a wrong kind */
 export function libraryGrammar(grammar: Grammar): LibraryGrammar {
   switch (grammar.kind) {
     case 'json':
@@ -88,7 +77,7 @@ export function libraryGrammar(grammar: Grammar): LibraryGrammar {
     case 'choice':
       return { type: 'lark', grammar: larkOfChoices(grammar.choices) };
     case 'written':
-      return { type: 'lark', grammar: larkOfWritten(grammar.grammar) };
+      return { type: 'lark', grammar: grammar.grammar };
     case 'free':
       return { type: 'lark', grammar: 'start: /(?s:.*)/' };
   }

@@ -7,6 +7,7 @@
  * panic, the library's memory is undefined, so no other grammar may run there.
  */
 import { readFileSync } from 'node:fs';
+import { setFlagsFromString } from 'node:v8';
 import { parentPort, workerData } from 'node:worker_threads';
 import { tokenBytes, type TokenizerJson } from '../../gateway/text/token-bytes.js';
 import { CALL_BEGINS } from '../../gateway/text/tool-form.js';
@@ -28,6 +29,9 @@ if (port === null) throw new Error('this module must run as a worker thread');
 const { tokenizer, end } = workerData as GrammarThreadData;
 const tokens = tokenBytes(JSON.parse(readFileSync(tokenizer, 'utf8')) as TokenizerJson);
 const vocabulary = grammarVocabulary(tokens, end);
+// In pages of 64 KiB: 256 MiB, and half a KiB a token for each of 16 parsers. A grammar that takes more crashes the
+// library, and not the machine.
+setFlagsFromString(`--wasm-max-mem-pages=${4096 + (tokens.bytes.length >> 3)}`);
 say({ type: 'loaded' });
 const free: Parser[] = [];
 const sessions = new Map<string, Session>();

@@ -191,6 +191,31 @@ void t.test('a grammar that broke a thread breaks no second one', async (t) => {
   t.equal(threads(), before + 1);
 });
 
+/** Schemas that exhaust the stack or the memory of the library, or make it panic within a message. */
+function hostile(): Record<string, object> {
+  const some = <T>(count: number, make: (index: number) => T): T[] => Array.from({ length: count }, (_, i) => make(i));
+  const object = (name: string) => ({ type: 'object', properties: { [name]: { type: 'integer' } } });
+  const lists = some(700, (i) => [`a${i}`, { items: { $ref: `#/$defs/a${i + 1}` } }] as const);
+  return {
+    chain: { $defs: { ...Object.fromEntries(lists), a700: {} }, items: { $ref: '#/$defs/a0' } },
+    unions: { allOf: some(11, (i) => ({ anyOf: [object(`a${i}`), object(`b${i}`)] })) },
+    hidden: { $ref: '#/x', x: { type: 'string', minLength: 'é'.repeat(60) } },
+  };
+}
+
+void t.test('a schema that the library cannot hold is invalid, and the answers beside it continue', async (t) => {
+  const { grammars, threads } = watched(t);
+  const beside = await grammars.open('beside', JSON_GRAMMAR, ends);
+  for (const [id, each] of Object.entries(hostile())) {
+    const grammar: Grammar = { kind: 'json', schema: JSON.stringify(each) };
+    await t.rejects(grammars.open(id, grammar, ends), { name: 'GrammarError', message: /crashes/ }, id);
+  }
+  await write(beside, encoder.encode(text, false));
+  t.equal(beside.failed, null);
+  t.equal(threads(), 4);
+  beside.close();
+});
+
 void t.test('if no other thread gets ready, the other grammars are lost as well', async (t) => {
   const { grammars, own, threads } = watched(t);
   const beside = await grammars.open('beside', JSON_GRAMMAR, ends);

@@ -67,10 +67,6 @@ void t.test('an expression, a choice and written grammars hold answers at every 
     regex: [{ kind: 'regex', pattern: '[A-Z][a-zé]{2,8}/\\d{2}' }, /^[A-Z][a-zé]{2,8}\/\d{2}$/],
     choice: [{ kind: 'choice', choices: ['yes', 'yes, sure', 'Großstadt 町'] }, /^(yes|yes, sure|Großstadt 町)$/],
     lark: [{ kind: 'written', grammar: 'start: "It is " WORD "."\nWORD: /[a-z]{3,9}/' }, /^It is [a-z]{3,9}\.$/],
-    gbnf: [
-      { kind: 'written', grammar: 'root ::= "It is " word ("," word)* "."\nword ::= [a-z]{3,9}' },
-      /^It is [a-z,]+\.$/,
-    ],
   };
   for (const [id, [grammar]] of Object.entries(forms)) {
     grammarQueue.generate(ask(id, null, { grammar }));
@@ -415,47 +411,10 @@ void t.test('answers validate against schemas written by zod and pydantic', asyn
 /** The library cuts its message at byte 100, here within a character, and panics. */
 const panic = { type: 'string', minLength: 'é'.repeat(60) };
 
-/** Nested lists by reference, which overflow the library's stack; defined from the innermost on or the outermost. */
-function chain(length: number, isReversed = false): object {
-  const names = Array.from({ length }, (_, index) => index);
-  const lists = names.map((index) => [`a${index + 1}`, { items: { $ref: `#/$defs/a${index}` } }] as const);
-  const $defs = { a0: { type: 'string' }, ...Object.fromEntries(isReversed ? lists.toReversed() : lists) };
-  return { $defs, items: { $ref: `#/$defs/a${length}` } };
-}
-
-/** Two rings of lists. The first is entered near the end of the second, and the second is entered at its end. */
-function rings(length: number): object {
-  const list = (name: string, ...first: string[]) => ({
-    type: 'array',
-    items: { $ref: `#/$defs/${name}` },
-    ...(first.length > 0 ? { prefixItems: first.map((each) => ({ $ref: `#/$defs/${each}` })) } : {}),
-  });
-  const $defs: Record<string, object> = {};
-  for (const ring of [0, 1]) {
-    for (let index = 0; index < length; index++) {
-      const isNext = ring === 1 && index === length - 2;
-      $defs[`r${ring}_${index}`] = list(`r${ring}_${(index + 1) % length}`, ...(isNext ? [`r0_${length - 1}`] : []));
-    }
-  }
-  for (let index = 0; index < length; index++) {
-    $defs[`way${index}`] = list(index < length - 1 ? `way${index + 1}` : `r1_${length - 1}`);
-  }
-  return { $defs, ...list('way0') };
-}
-
-/** Objects that each match one of two schemas, all combined. */
-function pairs(count: number): object {
-  const object = (name: string) => ({ type: 'object', properties: { [name]: { type: 'integer' } } });
-  const both = (_: unknown, index: number) => ({ anyOf: [object(`a${index}`), object(`b${index}`)] });
-  return { allOf: Array.from({ length: count }, both) };
-}
-
 void t.test('a malformed schema is rejected with its path, and an answer beside it continues', async (t) => {
   const core = makeCore(executor);
   const grammarQueue = new GrammarQueue(core, grammars, () => undefined);
   grammarQueue.generate(ask('beside', city));
-  const hidden = { $ref: '#/x-hidden/a~1b', 'x-hidden': { 'a/b': panic } };
-  const elsewhere = { $ref: 'http://h/#/y', $defs: { h: { $id: 'http://h/', y: panic } } };
   const wrong: [unknown, RegExp][] = [
     [panic, /^minLength must be a whole number of at least 0, got "é+\.\.\.$/],
     [
@@ -463,43 +422,26 @@ void t.test('a malformed schema is rejected with its path, and an answer beside 
       /^properties\.a\.items\.anyOf\[1\]\.minLength must be/,
     ],
     [{ properties: { a: { required: ['x', 5] } } }, /^properties\.a\.required must be an array of strings, got/],
-    [{ type: 'integer', multipleOf: 300_007 }, /^multipleOf must have a least common multiple of at most 10000/],
-    [
-      { allOf: ['a', 'b', 'c', 'd', 'e', 'f', 'g', 'h', 'i'].map((pattern) => ({ pattern })) },
-      /^it must have at most 8 pat/,
-    ],
     [{ type: 'integer', minimum: -1e19, maximum: -1e19 }, /^maximum must be a number above -2\^63, got -1/],
     [{ prefixItems: [{}, 'x'] }, /^prefixItems\[1\] must be an object or a boolean, got "x"/],
-    [hidden, /^\$ref \("#\/x-hidden\/a~1b"\)\.minLength must be/],
-    [chain(300), /^it must have at most 256 schemas within each other/],
-    [chain(300, true), /^it must have at most 256 schemas within each other/],
-    [rings(120), /^it must have at most 256 schemas within each other, references followed, got \d+$/],
-    [pairs(11), /^it must be at most 8192 schemas where what meets in it \(allOf, .*\) is multiplied out, got more$/],
-    [{ properties: { a: { $ref: '#/$defs/a' } }, $defs: { a: pairs(9) } }, /^\$defs\.a must be at most 8192 schemas/],
-    [elsewhere, /^\$ref \("http:\/\/h\/#\/y"\)\.minLength must be/],
   ];
   // Names and values that look like keywords.
   const right = { properties: { minLength: { const: panic } }, examples: [panic], minimum: null, type: 'object' };
   let isLate = false;
-  const all = await answersOf(
-    core,
-    ['beside', ...wrong.map((_, index) => `w${index}`), 'right', 'deep', 'calls'],
-    () => {
-      if (isLate) return;
-      isLate = true;
-      for (const [index, [schema]] of wrong.entries()) grammarQueue.generate(ask(`w${index}`, schema));
-      grammarQueue.generate(ask('right', right, { maxTokens: 3 }));
-      grammarQueue.generate(ask('deep', chain(100), { maxTokens: 3 }));
-      const functions = ['{}', JSON.stringify(panic)].map((schema, index) => ({ name: `f${index}`, schema }));
-      const grammar = { kind: 'calls', functions, most: 1, isOptional: false } as const;
-      grammarQueue.generate(ask('calls', null, { grammar }));
-    },
-  );
+  const all = await answersOf(core, ['beside', ...wrong.map((_, index) => `w${index}`), 'right', 'calls'], () => {
+    if (isLate) return;
+    isLate = true;
+    for (const [index, [schema]] of wrong.entries()) grammarQueue.generate(ask(`w${index}`, schema));
+    grammarQueue.generate(ask('right', right, { maxTokens: 3 }));
+    const functions = ['{}', JSON.stringify(panic)].map((schema, index) => ({ name: `f${index}`, schema }));
+    const grammar = { kind: 'calls', functions, most: 1, isOptional: false } as const;
+    grammarQueue.generate(ask('calls', null, { grammar }));
+  });
   for (const [index, [, detail]] of wrong.entries()) {
     t.match(all.get(`w${index}`)?.rejected, { reason: 'grammar', detail });
   }
   t.match(all.get('calls')?.rejected, { reason: 'grammar', detail: /^minLength must be/, part: 1 });
-  for (const id of ['right', 'deep']) t.equal(all.get(id)?.ended?.reason, 'length');
+  t.equal(all.get('right')?.ended?.reason, 'length');
   const answer = all.get('beside');
   t.match(answer?.ended, { reason: 'stop' });
   t.ok(Value.Check(city, JSON.parse(tokenizer.decode(answer?.tokens ?? []))));

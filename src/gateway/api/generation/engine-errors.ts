@@ -27,7 +27,7 @@ const FORMS: Readonly<Record<Grammar['kind'], string>> = {
   calls: 'a JSON schema',
   regex: 'a regular expression',
   choice: 'a list of texts',
-  written: 'a grammar in the notation of Lark or GBNF',
+  written: 'a grammar in the notation of Lark',
   free: 'a bound of thoughts',
 };
 

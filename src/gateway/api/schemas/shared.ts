@@ -150,10 +150,7 @@ const StructuredOutputs = Type.Object(
     regex: Type.Optional(Type.String({ minLength: 1, description: 'The expression matches the whole answer.' })),
     choice: Type.Optional(Type.Array(Type.String({ minLength: 1 }), { minItems: 1 })),
     grammar: Type.Optional(
-      Type.String({
-        minLength: 1,
-        description: 'In the notation of Lark (llguidance), or of GBNF (llama.cpp), whose rules have "::=".',
-      }),
+      Type.String({ minLength: 1, description: 'In the notation of Lark, in the dialect of llguidance.' }),
     ),
   },
   { description: 'The form of the answer: exactly one of these fields.' },
