@@ -14,7 +14,7 @@ export interface Asked {
 export type ServiceClass = 'guaranteed' | 'best_effort' | 'none';
 
 /** Why an answer has its exit (`sortie.plan.reason`). */
-export type DepthReason = 'deepest' | 'budget' | 'load' | 'thoughts';
+export type DepthReason = 'deepest' | 'budget' | 'load';
 
 /**
  * The `sortie` field of a whole answer (openapi.json), in ms. Servers of earlier versions lack some fields. The answer

@@ -6,6 +6,8 @@ export { type ConstraintFailure, isPending } from './scheduler/constraint-state.
 export interface Constraint extends ConstraintState {
   /** Whether the mask is binding. Before, any token may come, and the token decides the kind of answer. */
   readonly enforced: boolean;
+  /** Whether the next token belongs to the answer's thoughts, or closes them; absent: no. */
+  readonly isThinking?: boolean;
   /** Closes the thoughts with the next token; absent where an answer has none. */
   endThoughts?(): void;
   /** Reports the next token. */

@@ -5,9 +5,8 @@ import type { ExitLayer } from '../engine/scheduler/cost/model.js';
  * Why an answer has its exit.
  * - `deepest`: the request allows no deeper one. `budget`: a deeper one is worth less within the budget, even alone.
  * - `load`: a deeper one costs more right answers than it gives, beside the other requests.
- * - `thoughts`: the thoughts have a shallower exit than the answer.
  */
-export type DepthReason = 'deepest' | 'budget' | 'load' | 'thoughts';
+export type DepthReason = 'deepest' | 'budget' | 'load';
 
 /**
  * - `guaranteed`: capacity is held, and the client may rely on the budget.

@@ -1,5 +1,4 @@
 /** Grammars, which constrain an answer: a part of a request. */
-import type { ExitLayer } from '../engine/scheduler/cost/model.js';
 
 /** Function calls, in the format of gateway/text/tool-form.ts. */
 export interface CallsGrammar {
@@ -24,8 +23,6 @@ export interface ThoughtTokens {
   readonly isOpen: boolean;
   /** Most tokens between the two; the closing token follows. Null: any number. */
   readonly most: number | null;
-  /** Deepest exit of the tokens between the two, at least the shallowest of the request. Absent: as of the answer. */
-  readonly exit?: ExitLayer;
 }
 
 export type Grammar = (

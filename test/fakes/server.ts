@@ -147,7 +147,6 @@ export async function build(
       model: { ...model, ...overrides.model },
       encoding: overrides.encoding ?? new EncodingThread(tokenizerFile),
       limits: {
-        thinkingExit: null,
         maxTokensDefault: 64,
         prefixReuse: 'key',
         policy: openPolicy,

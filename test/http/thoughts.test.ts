@@ -225,48 +225,6 @@ void t.test('a budget that lands an answer bounds its thoughts, so that they lan
   t.equal(await bound({ slo_ttft_ms: 5000 }), null);
 });
 
-void t.test('thoughts may be limited to a shallower exit than the answer', async (t) => {
-  const [tokenizer, template] = [withTags(), OPENED];
-  const server = await thinking(t, 'Hm.</think>Paris.', { tokenizer, template });
-  const exits = [10, 15, 20, 25, 30];
-  const [first, second] = [10, 15];
-  const asked = async (sortie: object, more: object = {}, to = server) => {
-    const answer = await to.post(CHAT, { messages, sortie, ...more });
-    return { status: answer.status, body: await answer.json(), grammar: to.engine.requests.at(-1)?.grammar ?? null };
-  };
-  t.match(await asked({ thinking_exit_layer: first }), {
-    status: 200,
-    grammar: { kind: 'free', thoughts: { exit: first, isOpen: true, most: null } },
-  });
-  t.equal((await asked({})).grammar, null);
-  t.equal((await asked({ thinking_exit_layer: exits.at(-1) })).grammar, null, 'the deepest exit bounds nothing');
-  for (const [sortie, own] of [
-    [{ thinking_exit_layer: 1 }, exits],
-    [{ thinking_exit_layer: first + 1 }, exits],
-    [{ thinking_exit_layer: first, min_exit_layer: second }, exits.slice(1)],
-    [{ thinking_exit_layer: exits.at(-1), max_exit_layer: second }, exits.slice(0, 2)],
-  ] as const) {
-    const message = `sortie.thinking_exit_layer must be an exit that this request may use (${own.join(', ')}), got ${sortie.thinking_exit_layer}.`;
-    const error = { code: 'invalid_value', param: 'sortie.thinking_exit_layer', message };
-    t.match(await asked(sortie), { status: 400, body: { error } });
-  }
-
-  const usual = await thinking(t, 'Hm.</think>{}', { tokenizer, template, limits: { thinkingExit: first } });
-  t.match((await asked({}, {}, usual)).grammar, { kind: 'free', thoughts: { exit: first } });
-  const json = { response_format: { type: 'json_object' }, thinking_token_budget: 9 };
-  t.match((await asked({}, json, usual)).grammar, { kind: 'json', thoughts: { exit: first, most: 9 } });
-  t.match((await asked({ thinking_exit_layer: second }, {}, usual)).grammar, { thoughts: { exit: second } });
-  t.match((await asked({ min_exit_layer: second }, {}, usual)).grammar, { thoughts: { exit: second } });
-  t.equal((await asked({ exit_layer: second }, {}, usual)).grammar, null, 'a pinned depth holds for thoughts, too');
-  t.equal((await asked({}, { reasoning_effort: 'none' }, usual)).grammar, null);
-
-  const others = await thinking(t, ANSWER);
-  const error = { code: 'unsupported_parameter', param: 'sortie.thinking_exit_layer' };
-  t.match(await asked({ thinking_exit_layer: first }, {}, others), { status: 400, body: { error } });
-  const completion = await server.post('/v1/completions', { prompt: 'a', sortie: { thinking_exit_layer: first } });
-  t.match(await completion.json(), { error });
-});
-
 void t.test('a grammar excludes thoughts if their tags are not tokens', async (t) => {
   const server = await thinking(t, '{}', { template: OPENED });
   const asked = await server.post(CHAT, { messages, response_format: { type: 'json_object' } });

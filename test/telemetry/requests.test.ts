@@ -195,7 +195,7 @@ void t.test('a landed answer counts by the class of its budget, with its share o
   t.same(await outcomes('landed', 'whole', 'late'), [2, 1, 1], 'a landing may be late');
   t.same(await outcomes('empty'), [1], 'the client of the cut answer saw no landing');
   t.equal(await value('depth_reasons_total{reason="load"'), 5);
-  t.equal(await value('depth_reasons_total{reason="thoughts"'), 0);
+  t.equal(await value('depth_reasons_total{reason="deepest"'), 0);
   t.same(metrics.held, { mean: null, left: 0 });
 });
 

@@ -148,12 +148,6 @@ export const SERVE_OPTIONS = {
     ),
   }),
   ...group('Depth and length', {
-    thinkingExit: option(
-      integer(1, 9999, 'layer'),
-      null,
-      'deepest exit of the thoughts of a model that thinks; the answer behind them goes deeper',
-      "the answer's",
-    ),
     minQuality: option(
       share(0),
       null,

@@ -6,8 +6,6 @@ export interface ConstraintState {
   readonly released: boolean;
   /** The answer is complete: no token may come. */
   readonly complete: boolean;
-  /** Whether the next token belongs to the answer's thoughts, or closes them; absent: no. */
-  readonly isThinking?: boolean;
   /** The failure of the constraint, or null. */
   readonly failed: ConstraintFailure | null;
 }

@@ -77,7 +77,7 @@ export class PlannedRequest {
     const { generated, isExactLength, lengthKind } = sequence;
     const { shape } = moment.model;
     this.maxExit = sequence.maxExit;
-    this.currentExit = sequence.boundedExit;
+    this.currentExit = sequence.exit;
     this.target = sequence.promptLength + generated - 1;
     this.frontiers = sequence.frontiers;
     this.expectedFrontiers = sequence.leader === null ? this.frontiers : sequence.expectedFrontiers;

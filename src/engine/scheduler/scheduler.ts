@@ -172,7 +172,7 @@ export class Scheduler {
     const { running, waiting } = this.slots;
     if (waiting.length + this.#arrivals.count > 0 || running.length === 0) return false;
     return running.every((each) => {
-      // A grammar may end or think, and thoughts have exits of their own.
+      // A grammar may end the answer.
       const isFree = each.constraint === null && (each.request.grammar ?? null) === null;
       const hasNoEnd = each.ending === null && each.leader === null && !each.hasBudget;
       return isFree && hasNoEnd && each.maxTokens > 0 && each.isDecodable;

@@ -42,8 +42,8 @@ export class Sequence implements Terms {
   readonly budget: Budget | null;
   readonly minExit: ExitIndex;
   /** Deepest exit of the request. */
-  readonly deepest: ExitIndex;
-  /** Full depth behind the prompt exit, if a plan may choose it beside the exits up to `deepest`; else null. */
+  readonly maxExit: ExitIndex;
+  /** Full depth behind the prompt exit, if a plan may choose it beside the exits up to `maxExit`; else null. */
   readonly promptExit: ExitIndex | null;
   readonly tenant: string;
   /** Answers that get about as long as its own. */
@@ -61,8 +61,6 @@ export class Sequence implements Terms {
   /** Prompt and answer. */
   readonly tokens: number[];
   readonly #exits: readonly ExitUnits[];
-  readonly #thoughtsExit: ExitIndex | null;
-  #wasThinking: boolean;
 
   /** By its admission. */
   serviceClass: ServiceClass = 'none';
@@ -117,8 +115,8 @@ export class Sequence implements Terms {
     const behind = promptDepth === null ? null : promptExitOf(exits);
     const byPrompt = promptDepth === 'auto' ? null : behind;
     this.minExit = byPrompt ?? exitOfLayer(exits, depth.minExit);
-    this.deepest = byPrompt ?? exitOfLayer(exits, depth.maxExit);
-    this.exit = this.deepest;
+    this.maxExit = byPrompt ?? exitOfLayer(exits, depth.maxExit);
+    this.exit = this.maxExit;
     this.tenant = request.tenant ?? '';
     this.lengthKind = request.lengthGroup.kind;
     this.maxTokens = request.maxTokens;
@@ -130,12 +128,8 @@ export class Sequence implements Terms {
     this.promptLength = request.prompt.length;
     this.tokens = [...request.prompt];
     this.#exits = exits;
-    const { exit = null, isOpen = false } = grammar?.thoughts ?? {};
-    // Thoughts keep the depth of their prompt.
-    this.#thoughtsExit = exit === null || byPrompt !== null ? null : exitOfLayer(exits, exit);
-    this.#wasThinking = isOpen;
-    const isFull = behind !== null && this.deepest === behind - 1;
-    this.promptExit = isFull && this.#thoughtsExit === null ? behind : null;
+    const isFull = behind !== null && this.maxExit === behind - 1;
+    this.promptExit = isFull ? behind : null;
   }
 
   get generated(): number {
@@ -152,24 +146,6 @@ export class Sequence implements Terms {
 
   get isNet(): boolean {
     return this.request.isNet === true;
-  }
-
-  /** Whether the next token belongs to thoughts. */
-  get isThinking(): boolean {
-    return this.constraint?.isThinking ?? this.#wasThinking;
-  }
-
-  /**
-   * Deepest exit of the next token. While it thinks, the rest of the answer is planned at the exits of the thoughts.
-   */
-  get maxExit(): ExitIndex {
-    const bound = this.isThinking ? this.#thoughtsExit : null;
-    return bound === null ? this.deepest : Math.min(this.deepest, bound);
-  }
-
-  /** Exit of the next token, within the bound of its thoughts. */
-  get boundedExit(): ExitIndex {
-    return this.exit === this.promptExit ? this.exit : Math.min(this.exit, this.maxExit);
   }
 
   /** Layers that its prompt runs by its exit; null: all; undefined for a model with one depth of prompts. */
@@ -242,10 +218,6 @@ export class Sequence implements Terms {
     const part = this.path.at(-1);
     if (part?.exit === this.exit) part.tokens++;
     else this.path.push({ exit: this.exit, tokens: 1 });
-    const { isThinking } = this;
-    // The answer behind the thoughts begins as deep as it may. The next plan decides its exit.
-    if (this.#wasThinking && !isThinking && this.#thoughtsExit !== null) this.exit = this.deepest;
-    this.#wasThinking = isThinking;
   }
 
   countDraft(source: DraftSource, drafted: number, accepted: number): void {

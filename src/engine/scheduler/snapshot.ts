@@ -98,7 +98,7 @@ export class Snapshot implements Moment {
     for (const { tokens } of live) context += tokens.length - 1;
     for (const each of counted) context += sequenceOf(each).tokens.length - 1;
     this.#step = stepTable(this.model, context / Math.max(1, count));
-    const rows = live.filter(isDecoding).map(({ boundedExit }) => boundedExit);
+    const rows = live.filter(isDecoding).map(({ exit }) => exit);
     this.batchStepMs = rows.length === 0 ? 0 : this.stepOf(rows);
     const careful = 1 + this.policy.margin;
     this.costs = affineStepCost(this.#step, this.model.shape.exits.length, count).map(({ rowMs, fixedMs }) => {

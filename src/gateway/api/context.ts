@@ -57,7 +57,6 @@ export const MOST_CHOICES = 64;
 
 /** The operator's limits, by the options of the same names. */
 export interface Limits {
-  readonly thinkingExit: number | null;
   readonly maxTokensDefault: number | null;
   readonly prefixReuse: 'off' | 'key' | 'all';
   /** The policy for every client. The policy of an API key wins. */

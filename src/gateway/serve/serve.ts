@@ -1,13 +1,11 @@
 /** `sortie serve`: starts the engine, the gateway and the log, and stops them in order after a signal. */
 import { existsSync } from 'node:fs';
 import { totalBudget } from '../api/params/budget.js';
-import { thoughtTokens } from '../api/params/thoughts.js';
 import { namesOf, requestDepth } from '../api/params/depth.js';
 import type { ApiContext, RequestPolicy } from '../api/context.js';
 import { ScoreSum } from '../api/params/score-limit.js';
 import { RefusalPace } from '../api/generation/refusal-pace.js';
 import { loadServedModel } from '../api/load-served-model.js';
-import type { ServedModel } from '../api/served-model.js';
 import { auditedQuality } from './audited-quality.js';
 import { EMBEDDED_MODEL, OptionError, type ServeOptions } from '../../cli/options/config.js';
 import { EngineClient } from '../engine-client/client.js';
@@ -61,19 +59,6 @@ export function engineOptions(options: ServeOptions): EngineOptions {
   };
 }
 
-function checkExit({ exits }: Pick<ServedModel, 'exits'>, flag: string, exit: number | null): void {
-  const layers = exits.map(({ layer }) => layer);
-  if (exit === null || layers.includes(exit)) return;
-  throw new OptionError(`${flag} must be an exit of the model (${layers.join(', ')}), got "${exit}"`);
-}
-
-function checkThoughtsExit(model: ServedModel, exit: number | null): void {
-  checkExit(model, '--thinking-exit', exit);
-  const tags = model.chat?.thoughts ?? null;
-  if (exit === null || (tags !== null && thoughtTokens(tags, model.tokenizer) !== null)) return;
-  throw new OptionError(`--thinking-exit needs a model that thinks between two tokens, got "${exit}"`);
-}
-
 /** The request policy for all API keys. */
 export function requestPolicy({
   defaultBudget,
@@ -115,7 +100,6 @@ type Parts = Pick<HttpContext, 'options' | 'version' | 'apiKeys' | 'log' | 'seri
 function gateway({ engine, manifest, metrics, ...parts }: Parts, closing: Closing): HttpContext {
   const { options, apiKeys, series, log } = parts;
   const model = loadServedModel(options.model, options.modelName);
-  checkThoughtsExit(model, options.thinkingExit);
   const policy = requestPolicy(options);
   const layers = model.exits.map(({ layer }) => layer);
   const checkKeys = (keys: readonly ApiKey[]): void => {

@@ -9,7 +9,7 @@ export const FINISHED_REASON = { stop: 'stop', length: 'length', deadline: 'dead
 
 const SERVICE_CLASSES = ['guaranteed', 'best_effort', 'none'] as const satisfies readonly ServiceClass[];
 
-const DEPTH_REASONS = ['deepest', 'budget', 'load', 'thoughts'] as const satisfies readonly DepthReason[];
+const DEPTH_REASONS = ['deepest', 'budget', 'load'] as const satisfies readonly DepthReason[];
 
 const DRAFT_SOURCES = ['prediction', 'lookup', 'exit'] as const satisfies readonly DraftSource[];
 

@@ -8,7 +8,6 @@ import { CompletionLogprobs, lazyCompletionLogprobs, promptTokens } from '../gen
 import { encodePrompt, waitLimitOf, type Prompt, type WaitLimit } from '../generation/prompt.js';
 import { budgetOf, readRequest, type GenerationRequest } from '../generation/read-request.js';
 import { answerGrammar } from '../params/structured-outputs.js';
-import { checkBounds } from '../params/thoughts.js';
 import { rejectUnsupported } from '../params/unsupported.js';
 import { checkIds } from '../params/value-limits.js';
 import { FinishReason, generationFields, oneOf, Usage } from '../schemas/shared.js';
@@ -97,7 +96,6 @@ async function prompts(context: ApiContext, body: CompletionBody, waitLimit: Wai
 async function read(context: ApiContext, request: ApiRequest<CompletionBody>): Promise<GenerationRequest> {
   const { body } = request;
   rejectUnsupported(body, CompletionBody.properties);
-  checkBounds(body, null);
   const echo = body.echo === true;
   const maxTokens = body.max_completion_tokens ?? body.max_tokens ?? null;
   if (maxTokens === 0 && !echo) throw invalid('max_tokens', 'must be at least 1, or echo must be true');

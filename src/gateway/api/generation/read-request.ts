@@ -21,11 +21,11 @@ import {
 import { ApiError, invalid } from '../errors.js';
 import { requestBudget } from '../params/budget.js';
 import { askedPromptDepth, withPrompt } from '../params/prompt-depth.js';
-import { qualityFloor, requestDepth, type DepthBounds } from '../params/depth.js';
+import { qualityFloor, requestDepth } from '../params/depth.js';
 import { sampling, samplingDefaults, seedOf } from '../params/sampling.js';
 import { longestScored, type Scored, scoresOf } from '../params/score-limit.js';
 import type { PlannedGrammar } from '../params/structured-outputs.js';
-import { behindThoughts, thoughtsExit } from '../params/thoughts.js';
+import { behindThoughts } from '../params/thoughts.js';
 import { checkIds, LONE_SURROGATE } from '../params/value-limits.js';
 import { agreed, ASKED, type Headers, headerValues } from '../schemas/headers.js';
 import type { GenerationBody } from '../schemas/shared.js';
@@ -100,7 +100,7 @@ export interface EndpointPart {
   /** Absent: the answers are text from the start. */
   readonly thoughts?: AnswerThoughts | null;
   /** The tags and the bound of thoughts; absent or null if the tags are no tokens. */
-  readonly tagTokens?: Omit<ThoughtTokens, 'isOpen' | 'exit'> | null;
+  readonly tagTokens?: Omit<ThoughtTokens, 'isOpen'> | null;
   readonly prediction: readonly number[] | null;
 }
 
@@ -142,21 +142,11 @@ function reservedTokens({ prompts, maxTokens: stated }: EndpointPart, maxTokens:
   return prompts.reduce((sum, { ids }, index) => sum + ids.length + n * Math.min(most, maxTokens[index] ?? 0), 0);
 }
 
-/**
- * The grammar of the answers, thoughts included. @throws ApiError invalid_value for an exit that thoughts can't have
- */
-function grammarOf(
-  { model, limits }: ApiContext,
-  { body }: ApiRequest<GenerationBody>,
-  { grammar, budget, thoughts = null, tagTokens = null }: EndpointPart,
-  depth: DepthBounds,
-): PlannedGrammar | null {
-  if (tagTokens === null) return grammar;
-  const exits = model.exits.map(({ layer }) => layer);
-  const exit = thoughtsExit(body.sortie?.thinking_exit_layer, limits.thinkingExit, depth, exits);
-  if (thoughts === null) return grammar;
+/** The grammar of the answers, thoughts included. */
+function grammarOf({ grammar, budget, thoughts = null, tagTokens = null }: EndpointPart): PlannedGrammar | null {
+  if (tagTokens === null || thoughts === null) return grammar;
   const lands = budget?.totalMs != null && (budget.onMiss === 'land' || budget.onMiss === 'reject');
-  return behindThoughts(grammar, { ...tagTokens, isOpen: thoughts.isOpen, ...(exit !== null && { exit }) }, lands);
+  return behindThoughts(grammar, { ...tagTokens, isOpen: thoughts.isOpen }, lands);
 }
 
 /** Whether the header asks for an audit. @throws ApiError invalid_value for another value, or for different ones */
@@ -245,7 +235,7 @@ export function readRequest(
   const group = lengthGroup(caller, part);
   const depth = depthOf(context, request, part.budget, group);
   const { n, choices, longest, scores } = lengths(context, body, part);
-  const grammar = grammarOf(context, request, part, depth);
+  const grammar = grammarOf(part);
   const space = prefixSpace(context.limits.prefixReuse, caller, body.cache_salt);
   const id = randomBytes(12).toString('hex');
   return {

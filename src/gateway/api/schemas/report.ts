@@ -99,11 +99,10 @@ export const SortieReport = Type.Object({
         'the request states no budget.',
     }),
     exit_layer: Type.Integer(),
-    reason: nullable(words(['deepest', 'budget', 'load', 'thoughts']), {
+    reason: nullable(words(['deepest', 'budget', 'load']), {
       description:
         'Why the first choice has its exit. deepest: the request allows no deeper one. budget: a deeper one is worth ' +
-        'less within the budget. load: a deeper one costs other requests more than it gives. thoughts: thoughts have a ' +
-        'shallower exit than the answer. Null without a plan.',
+        'less within the budget. load: a deeper one costs other requests more than it gives. Null without a plan.',
     }),
     prompt_depth: Type.Optional(
       nullable(Type.Integer(), { description: 'Layers of the prompt as planned at admission; null: all.' }),

@@ -68,11 +68,6 @@ export const SortieRequest = Type.Object(
       exit_layer: Type.Integer({ description: `Pins the exit layer. Header: ${ASKED.exit}.` }),
       min_exit_layer: Type.Integer({ description: `Shallowest exit layer. Header: ${ASKED.minExit}.` }),
       max_exit_layer: Type.Integer({ description: `Deepest exit layer. Header: ${ASKED.maxExit}.` }),
-      thinking_exit_layer: Type.Integer({
-        description:
-          'Deepest exit layer of the thoughts of a model that thinks, from the shallowest of the request on. The answer ' +
-          'behind them goes deeper. Default: as --thinking-exit says.',
-      }),
       prompt_depth: oneOf(
         'full, auto or an integer',
         [Type.Literal('full'), Type.Literal('auto'), Type.Integer({ minimum: 1 })],

@@ -9,7 +9,7 @@ import { ChatLogprob, chatLogprobs } from '../../generation/logprobs.js';
 import { encodePrediction, waitLimitOf } from '../../generation/prompt.js';
 import { budgetOf, readRequest, type GenerationRequest } from '../../generation/read-request.js';
 import { answerGrammar } from '../../params/structured-outputs.js';
-import { answerThoughts, checkBounds, thoughtTokens } from '../../params/thoughts.js';
+import { answerThoughts, checkBound, thoughtTokens } from '../../params/thoughts.js';
 import { rejectUnsupported } from '../../params/unsupported.js';
 import { SortieReport } from '../../schemas/report.js';
 import { FinishReason, NullableString, Usage } from '../../schemas/shared.js';
@@ -32,7 +32,7 @@ export async function readChat(
   const { tools, grammar: asked } = planTools(body, answerGrammar(body));
   const tags = context.model.chat?.thoughts ?? null;
   const tokens = tags === null ? null : thoughtTokens(tags, context.model.tokenizer);
-  checkBounds(body, tokens);
+  checkBound(body.thinking_token_budget, tokens);
   // A grammar holds from the first token, unless the engine can tell where thoughts end.
   const mayThink = asked === null || tokens !== null;
   const budget = budgetOf(context, request);
