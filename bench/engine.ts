@@ -6,13 +6,12 @@
  * one run, and at equal bits per weight.
  */
 import { writeFileSync } from 'node:fs';
-import { type BenchSide, engineSide, type Machine, httpPeerSide, httpSide, peerSide, urlSide } from './engine/sides.js';
-import { EMBEDDED, flag, number, optional, optionsOf, text, words } from './options.js';
-import { type Rate, SCENARIOS } from './scenario.js';
-import { tableOf } from './table.js';
 import { device as deviceKind, servedKernelList } from '../src/cli/options/kinds.js';
-import type { StageKernel } from '../src/engine/model/manifest.js';
 import { median } from '../src/util/stats.js';
+import { type BenchSide, engineSide, httpPeerSide, httpSide, type Machine, peerSide, urlSide } from './engine/sides.js';
+import { type Rate, SCENARIOS } from './engine/scenario.js';
+import { EMBEDDED, flag, number, optional, optionsOf, runBench, text, words } from './options.js';
+import { tableOf } from './table.js';
 
 const options = optionsOf(
   'bench:engine',
@@ -25,29 +24,31 @@ const options = optionsOf(
     peerModel: words('file...', 'GGUF files for the peer, each a side of its own', []),
     url: optional('url', 'an OpenAI-compatible server that runs, such as vLLM, as a further side'),
     urlModel: text('name', 'its model', 'x'),
-    device: text('name', 'cpu, webgpu, cuda, or a card such as cuda:1', 'cpu'),
+    device: text('name', deviceKind.rule, 'cpu'),
     rounds: number('rounds to take medians over', 5),
     threads: number('compute threads of every side', 2),
     noHttp: flag('skip the HTTP servers'),
     out: optional('file', 'write all figures as JSON'),
   },
 );
-const { threads, rounds } = options;
-const device = deviceKind.parse(options.device);
-if (!device) throw new Error(`--device must be ${deviceKind.rule}, got "${options.device}"`);
-const machine: Machine = { threads, device: device.kind, deviceIndex: device.index };
-const kernels = options.kernels.map((list): readonly StageKernel[] => {
-  const parsed = servedKernelList.parse(list);
-  if (parsed) return parsed;
-  throw new Error(`--kernels must be ${servedKernelList.rule}, got "${list}"`);
-});
+
+/** A value by the rule of an option of `serve`. @throws Error that names the rule */
+function parsed<T>(name: string, kind: { readonly rule: string; parse(text: string): T | undefined }, text: string): T {
+  const value = kind.parse(text);
+  if (value !== undefined) return value;
+  throw new Error(`--${name} must be ${kind.rule}, got "${text}"`);
+}
 
 function sides(): BenchSide[] {
-  const { model: folders, peer = '', peerModel: files, noHttp, url, urlModel } = options;
+  const { model: folders, peer = '', peerModel: files, noHttp, url, urlModel, threads } = options;
   const exits = options.exits.split(',');
-  const lists = kernels.length > 0 ? kernels : [null];
+  const { kind, index } = parsed('device', deviceKind, options.device);
+  const machine: Machine = { threads, device: kind, deviceIndex: index };
+  const lists = options.kernels.map((list) => parsed('kernels', servedKernelList, list));
   return [
-    ...folders.flatMap((dir) => lists.flatMap((list) => exits.map((exit) => engineSide(dir, exit, machine, list)))),
+    ...folders.flatMap((dir) =>
+      (lists.length > 0 ? lists : [null]).flatMap((list) => exits.map((exit) => engineSide(dir, exit, machine, list))),
+    ),
     ...files.map((file) => peerSide(peer, file, threads)),
     ...(noHttp
       ? []
@@ -61,10 +62,11 @@ function sides(): BenchSide[] {
 
 /** Runs all sides in turn, round by round. @returns medians over the rounds */
 async function measure(all: readonly BenchSide[]): Promise<{ name: string; rates: Rate[] }[]> {
+  const { rounds } = options;
   const measured = all.map(({ name, run }) => ({ name, run, rounds: [] as Rate[][] }));
   for (let round = 1; round <= rounds; round++)
     for (const side of measured) {
-      const rates = await side.run(SCENARIOS);
+      const rates = await side.run();
       side.rounds.push(rates);
       const line = rates.map(({ prefill, decode }) => `${prefill.toFixed(0)}/${decode.toFixed(0)}`).join('  ');
       process.stderr.write(`round ${round}/${rounds} ${side.name}: ${line}\n`);
@@ -76,22 +78,24 @@ async function measure(all: readonly BenchSide[]): Promise<{ name: string; rates
   });
 }
 
-const medians = await measure(sides());
-const [reference] = medians;
-const heads = SCENARIOS.flatMap(({ parallel, promptTokens }) => [
-  `prefill ${parallel}x${promptTokens}`,
-  `decode x${parallel}`,
-]);
-const ratio = (all: number | undefined, own: number): string =>
-  `${own.toFixed(0)} (${((all ?? NaN) / own).toFixed(2)})`;
-const rows = medians.map(({ name, rates }) => [
-  name,
-  ...rates.flatMap(({ prefill, decode }, index) => {
-    const first = reference?.rates[index];
-    return [ratio(first?.prefill, prefill), ratio(first?.decode, decode)];
-  }),
-]);
-for (const line of tableOf([['tokens per second, medians (ratio of the first side to this one)', ...heads], ...rows]))
-  console.log(line);
-if (options.out !== undefined)
-  writeFileSync(options.out, `${JSON.stringify({ scenarios: SCENARIOS, medians }, null, 2)}\n`);
+await runBench(async () => {
+  const medians = await measure(sides());
+  const [reference] = medians;
+  const heads = SCENARIOS.flatMap(({ parallel, promptTokens }) => [
+    `prefill ${parallel}x${promptTokens}`,
+    `decode x${parallel}`,
+  ]);
+  const ratio = (first: number | undefined, own: number): string =>
+    `${own.toFixed(0)} (${((first ?? NaN) / own).toFixed(2)})`;
+  const rows = medians.map(({ name, rates }) => [
+    name,
+    ...rates.flatMap(({ prefill, decode }, index) => {
+      const first = reference?.rates[index];
+      return [ratio(first?.prefill, prefill), ratio(first?.decode, decode)];
+    }),
+  ]);
+  const head = ['tokens per second, medians (ratio of the first side to this one)', ...heads];
+  console.log(tableOf([head, ...rows]).join('\n'));
+  if (options.out !== undefined)
+    writeFileSync(options.out, `${JSON.stringify({ scenarios: SCENARIOS, medians }, null, 2)}\n`);
+});

@@ -1,6 +1,7 @@
 /** A request at one exit, for benches and tests. */
 import { monotonicMs } from '../src/util/clock.js';
-import type { EngineRequest, SequenceRequest, Sampling } from '../src/protocol/index.js';
+import type { EngineClient } from '../src/gateway/engine-client/client.js';
+import type { EndedEvent, EngineRequest, Sampling, SequenceRequest, TokenEvent } from '../src/protocol/index.js';
 import { GREEDY } from '../src/protocol/sampling-rules.js';
 
 /** Greedy without a DRY rule: the answer of the base, and the speed of a server without the rule. */
@@ -37,4 +38,26 @@ export function answerRequest(...requests: readonly [SequenceRequest, ...Sequenc
     prompts: requests.map(({ prompt }) => prompt),
     sequences: requests.map(({ id, maxTokens, sampling: { seed } }, prompt) => ({ id, prompt, maxTokens, seed })),
   };
+}
+
+/**
+ * One answer of an engine process.
+ * @param token called at the arrival of each token
+ * @returns the end of the answer
+ * @throws Error if the engine rejects or loses the request
+ */
+export async function answerOf(
+  engine: EngineClient,
+  request: SequenceRequest,
+  token: (event: TokenEvent) => void,
+): Promise<EndedEvent> {
+  for await (const events of engine.generate(answerRequest(request))) {
+    for (const each of events) {
+      if (each.type === 'token') token(each.event);
+      else if (each.type === 'ended') return each.event;
+      else if (each.type === 'rejected') throw new Error(each.event.reason);
+      else if (each.type === 'lost') throw new Error(each.message);
+    }
+  }
+  throw new Error('an answer without an end');
 }

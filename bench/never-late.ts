@@ -1,7 +1,7 @@
 /**
  * `npm run bench:never-late`: right answers in time in front of an upstream with faults, and in a total outage.
  *
- *   npm run bench:never-late -- [--upstream URL --upstream-model NAME] [--sides client,sortie] [--gateway URL]
+ *   npm run bench:never-late -- [--upstream URL --upstream-model NAME] [--sides client,sortie]
  *     [--litellm PROGRAM] [--mixes mixed,outage] [--budgets 800,1500,3000] [--rate 1.5] [--count 90] [--seed 1] [--threads 1]
  *     [--open 200]
  *
@@ -10,8 +10,6 @@
  * - `sortie`: the same requests through Sortie, with the budget in a header and the local model beside it.
  * - `litellm`: LiteLLM's proxy, the program of --litellm. Half of each budget is its time-out of an attempt and of a
  *   silence. Its fall-back is the same local model, with the other half as its budget.
- * - `gateway`: another gateway at --gateway that has the printed address of the faults as its upstream; its client waits
- *   for the end.
  * - `unhurried`: the upstream without faults, and a client that waits for the end: the most that a side can reach.
  *
  * With --open, so many requests of each budget arrive within a second. Their upstream is silent, or ends all of them
@@ -21,14 +19,14 @@
  * of a side is the upstream's right answers of `unhurried` times the net's `right` where the net answers. Late is an
  * answer whose last byte comes past its deadline.
  */
-import { setTimeout as delay } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
-import { arrivalTimes } from './loadgen/arrivals.js';
 import { seeded } from '../src/util/random.js';
 import { loadManifest } from '../src/engine/model/manifest-io.js';
 import { engineMs } from './processes.js';
 import { isChecked, readRequests, REQUESTS } from './everyday/requests.js';
-import { ask } from './never-late/ask.js';
+import { arrivalTimes } from './loadgen/arrivals.js';
+import { ask } from './loadgen/ask.js';
+import { openLoop } from './loadgen/run.js';
 import { isMix, type Mix } from './never-late/faults.js';
 import * as figures from './never-late/figures.js';
 import type { Job, Result, SideResult } from './never-late/figures.js';
@@ -37,18 +35,17 @@ import { startLiteLlm } from './litellm.js';
 import { machine } from './machine.js';
 import { EMBEDDED, number, numbers, optional, optionalNumber, optionsOf, runBench, text } from './options.js';
 import { freePort } from './ports.js';
+import { serverAt } from './remote/server.js';
 import { type Server, startServer, startSortie, stopServers } from './server.js';
 import { tableOf } from './table.js';
 
-const SIDES = ['unhurried', 'client', 'litellm', 'gateway', 'sortie'] as const;
+const SIDES = ['unhurried', 'client', 'litellm', 'sortie'] as const;
 type Side = (typeof SIDES)[number];
 
 const values = optionsOf('bench:never-late', 'right answers in time in front of an upstream with faults', {
   upstream: optional('url', 'server of the upstream model, without /v1'),
   upstreamModel: text('name', "the upstream's name of its model", 'big'),
   litellm: optional('program', "LiteLLM's program, in an environment with litellm[proxy]"),
-  gateway: optional('url', 'another gateway, without /v1'),
-  faultsPort: number('port of the faults, for the configuration of --gateway; 0 for a free one', 0, Number),
   sides: text('list', 'sides to measure', 'unhurried,client,sortie'),
   mixes: text('list', 'mixes of faults', 'mixed,outage'),
   model: text('dir', 'model folder of Sortie, and of the default upstream', EMBEDDED),
@@ -63,7 +60,8 @@ const values = optionsOf('bench:never-late', 'right answers in time in front of 
 
 const threads = ['--threads', String(values.threads)];
 
-function jobs(count = values.count): Job[] {
+/** The jobs, and their arrivals in ms from the start. */
+function jobsOf(count: number): { readonly jobs: Job[]; readonly times: number[] } {
   const random = seeded(values.seed);
   const requests = readRequests(REQUESTS).filter(isChecked);
   const pick = <T>(items: readonly T[]): T => {
@@ -72,7 +70,7 @@ function jobs(count = values.count): Job[] {
     return item;
   };
   const times = arrivalTimes(count, values.rate, 'poisson', random);
-  return times.map((at) => ({ at, request: pick(requests), budgetMs: pick(values.budgets) }));
+  return { times, jobs: times.map(() => ({ request: pick(requests), budgetMs: pick(values.budgets) })) };
 }
 
 /** LiteLLM's name of the upstream with the time-outs of a budget. */
@@ -102,22 +100,27 @@ async function startLiteLlmSide(program: string, faulty: string): Promise<Server
   }
 }
 
+/** Sends the jobs to a side. */
 async function measure(side: Side, url: string): Promise<Result[]> {
-  return Promise.all(
-    jobs().map(async (job) => {
-      await delay(job.at);
-      const { budgetMs, request } = job;
-      const got = await ask({
-        url,
-        model: side === 'litellm' ? groupOf(budgetMs) : values.upstreamModel,
-        question: request.request,
-        budgetMs,
-        maxTokens: values.maxTokens,
-        tellsBudget: side === 'sortie',
-        limitMs: side === 'client' ? budgetMs : null,
-      });
-      return { ...got, job };
-    }),
+  const { jobs, times } = jobsOf(values.count);
+  return openLoop(
+    ({ request, budgetMs }: Job, scheduledAt) => {
+      const messages = [{ role: 'user', content: request.request }];
+      const body = { messages, max_tokens: values.maxTokens, temperature: 0 };
+      const model = side === 'litellm' ? groupOf(budgetMs) : values.upstreamModel;
+      return ask(
+        serverAt(url, null),
+        model,
+        { path: '/chat/completions', body },
+        {
+          scheduledAt,
+          ...(side === 'sortie' && { headers: { 'x-latency-budget-ms': String(budgetMs) } }),
+          ...(side === 'client' && { signal: AbortSignal.timeout(budgetMs) }),
+        },
+      );
+    },
+    jobs,
+    times,
   );
 }
 
@@ -131,18 +134,13 @@ async function wastedSeconds(sortie: string): Promise<number> {
 
 async function startFaults(mix: Mix, upstream: string): Promise<Server> {
   const program = fileURLToPath(new URL('never-late/faulty-server.js', import.meta.url));
-  const port = values.faultsPort === 0 ? await freePort() : values.faultsPort;
+  const port = await freePort();
   const command = [process.execPath, program, String(port), upstream, mix, String(values.seed)];
   return startServer(command, '/v1/models', port);
 }
 
 /** Starts the servers of a side in front of the faults. @returns the one that its clients ask */
 async function startSide(side: Side, faulty: Server, servers: Server[]): Promise<string> {
-  if (side === 'gateway') {
-    if (values.gateway === undefined) throw new Error('the side gateway needs --gateway');
-    console.error(`faults listen on ${faulty.url}/v1`);
-    return values.gateway;
-  }
   if (side === 'litellm') {
     if (values.litellm === undefined) throw new Error('the side litellm needs --litellm');
     servers.push(...(await startLiteLlmSide(values.litellm, faulty.url)));
@@ -199,7 +197,7 @@ function listOf<T extends string>(flag: string, list: string, isOne: (name: stri
 /** Measures armed nets in a total outage. */
 async function measureOutages(count: number): Promise<void> {
   const rows = [['outage', 'budget, ms', ...OUTAGE_COLUMNS]];
-  const questions = jobs(count).map(({ request }) => request.request);
+  const questions = jobsOf(count).jobs.map(({ request }) => request.request);
   for (const outage of OUTAGES) {
     for (const budgetMs of values.budgets) {
       const upstream = new SilentUpstream();

@@ -1,7 +1,8 @@
-/** Command lines of benches. */
+/** Command lines of benches, and options of their engines. */
 import { join } from 'node:path';
 import { Command, Option } from 'commander';
 import { factor, factors } from '../src/cli/values.js';
+import type { EngineOptions } from '../src/protocol/engine-options.js';
 import { OptionError, packageRoot } from '../src/cli/options/config.js';
 
 /** The model folder that benches measure by default. */
@@ -62,6 +63,18 @@ export function optionsOf<T extends Readonly<Record<string, unknown>>>(
     command.addOption(option);
   }
   return command.parse().opts<T>();
+}
+
+/** @param overrides of these options */
+export function engineOptions(
+  modelDir: string,
+  threads: number,
+  overrides: Partial<EngineOptions> = {},
+): EngineOptions {
+  return {
+    ...{ modelDir, device: 'cpu', threads, kvMemoryBytes: 2 ** 31, maxRunning: 16, maxQueue: 64, prefillChunk: 128 },
+    ...{ kernels: null, prefixReuse: false, ...overrides },
+  };
 }
 
 /** Runs a bench. Exit code 2 for a bad option, 1 for a failed measurement. */

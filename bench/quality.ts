@@ -1,21 +1,17 @@
 /**
  * `npm run bench:quality`: quality of each exit of a model folder. It sends no requests, but runs the served graphs.
  *
- *   npm run bench:quality -- --model DIR --base DIR --data FILE.jsonl [--out quality.json] [--kernel-cost]
+ *   npm run bench:quality -- --model DIR --base DIR --data FILE.jsonl [--out quality.json]
  *
  * The reference is the full depth of --base, a folder converted from the same base with `--kernels fp32`. Measures are
  * KL divergence, top-1 agreement and perplexity of the text, on the first tokens of held-out rows. Held-out rows are
- * the first rows of a data file, which training never uses. The option --kernel-cost also compares each exit with the
- * same exit of --base, which shows the cost of rounding.
+ * the first rows of a data file, which training never uses.
  */
 import { writeFileSync } from 'node:fs';
 import { loadServedModel } from '../src/gateway/api/load-served-model.js';
-import { OptionError } from '../src/cli/options/config.js';
-import { loadManifest } from '../src/engine/model/manifest-io.js';
-import type { KernelName } from '../src/engine/model/manifest.js';
 import { compare, type ExitResult } from './quality/compare.js';
 import { documentOf, readRows } from './quality/documents.js';
-import { EMBEDDED, flag, number, optional, optionsOf, required, runBench, text } from './options.js';
+import { EMBEDDED, number, optional, optionsOf, required, runBench, text } from './options.js';
 import { openExecutor } from './quality/exit-logits.js';
 import { tableOf } from './table.js';
 
@@ -27,8 +23,6 @@ const values = optionsOf('bench:quality', about, {
   documents: number('rows to use', 40),
   tokens: number('tokens to use of each row', 256),
   threads: number('compute threads', 2),
-  kernel: optional('name', 'kernel of the model, if it has several (default: the preferred one)'),
-  kernelCost: flag('also compare each exit with the same exit of --base'),
   out: optional('file', 'JSON file for `sortie convert --quality`'),
 });
 
@@ -36,7 +30,6 @@ await runBench(measure);
 
 async function measure(): Promise<void> {
   const { documents, tokens, threads } = values;
-  const kernel = values.kernel === undefined ? null : kernelOf(values.model, values.kernel);
   const { chat, tokenizer } = loadServedModel(values.model);
   if (chat === null) throw new Error(`--model: ${values.model} has no chat template`);
   const texts = readRows(values.data)
@@ -44,9 +37,9 @@ async function measure(): Promise<void> {
     .map((row) => documentOf(row, chat, tokenizer, tokens))
     .filter((ids) => ids.length > 1);
   if (texts.length === 0) throw new Error(`--data: ${values.data} has no usable row`);
-  const model = await openExecutor(values.model, tokens, threads, kernel);
-  const base = await openExecutor(values.base, tokens, threads, null);
-  const results = compare(model, base, texts, values.kernelCost, (done) => {
+  const model = await openExecutor(values.model, tokens, threads);
+  const base = await openExecutor(values.base, tokens, threads);
+  const results = compare(model, base, texts, (done) => {
     process.stderr.write(`${done} of ${texts.length} documents\n`);
   });
   model.dispose();
@@ -55,26 +48,16 @@ async function measure(): Promise<void> {
   if (values.out !== undefined) writeFileSync(values.out, `${JSON.stringify(qualityFile(results), null, 2)}\n`);
 }
 
-/** @throws OptionError if the folder lacks the kernel */
-function kernelOf(dir: string, name: string): [KernelName] {
-  const { kernels } = loadManifest(dir);
-  const kernel = kernels.find((known) => known === name);
-  if (kernel === undefined) throw new OptionError(`--kernel must be one of ${kernels.join(', ')}, got "${name}"`);
-  return [kernel];
-}
-
 function table(results: readonly ExitResult[]): string[] {
-  const kernelHeads = results.some(({ kernel }) => kernel !== null) ? ['kernel KL', 'kernel agreement'] : [];
-  const rows = results.map(({ layer, full, kernel }) => [
-    ...[String(layer), full.kl.toFixed(4), full.agreement.toFixed(4), full.perplexity.toFixed(2)],
-    ...(kernel === null ? [] : [kernel.kl.toFixed(4), kernel.agreement.toFixed(4)]),
-  ]);
-  return tableOf([['exit', 'KL', 'agreement', 'perplexity', ...kernelHeads], ...rows]);
+  const rows = results.map(({ layer, kl, agreement, perplexity }) => {
+    return [String(layer), kl.toFixed(4), agreement.toFixed(4), perplexity.toFixed(2)];
+  });
+  return tableOf([['exit', 'KL', 'agreement', 'perplexity'], ...rows]);
 }
 
 function qualityFile(results: readonly ExitResult[]): Record<string, { kl: number; agreement: number }> {
   const rounded = (value: number): number => Number(value.toFixed(4));
   return Object.fromEntries(
-    results.map(({ layer, full }) => [layer, { kl: rounded(full.kl), agreement: rounded(full.agreement) }]),
+    results.map(({ layer, kl, agreement }) => [layer, { kl: rounded(kl), agreement: rounded(agreement) }]),
   );
 }

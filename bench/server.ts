@@ -1,9 +1,10 @@
 /** Servers under test, Sortie and llama-server, each a process on a free port. */
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
+import { existsSync } from 'node:fs';
+import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
-import { peerProgram } from './peer-side.js';
 import { freePort } from './ports.js';
 
 export interface Server {
@@ -23,6 +24,14 @@ const LIMIT_MS = 120_000;
 export function startSortie(model: string, options: readonly string[]): Promise<Server> {
   const serve = ['serve', '--port', 'PORT', '--host', '127.0.0.1', '--model', model, '--log-level', 'warn'];
   return startServer([process.execPath, ...process.execArgv, main, ...serve, ...options], '/health/ready');
+}
+
+/** Finds a program in a build of llama.cpp. @throws Error if it is missing */
+export function peerProgram(dir: string, name: string): string {
+  const folders = [dir, join(dir, 'build', 'bin'), join(dir, 'llama.cpp', 'build', 'bin')];
+  const found = folders.map((folder) => join(folder, name)).find((file) => existsSync(file));
+  if (!found) throw new Error(`--peer: no ${name} in ${dir}`);
+  return found;
 }
 
 /** Starts llama-server with 1,024 positions per slot. @param attention flash attention: on, off or auto */

@@ -11,6 +11,7 @@ import { simulate } from '../../test/simulator/simulated-engine.js';
 import { type Machine, simulatedScheduler } from '../../test/simulator/machine.js';
 import type { SimulatedRequest } from '../../test/simulator/simulated-request.js';
 import { meanOf } from '../loadgen/summary.js';
+import { engineOptions } from '../options.js';
 
 export interface PlanningTime {
   readonly live: number;
@@ -32,10 +33,9 @@ const ANSWER_TOKENS = 90;
 export async function measuredCosts(modelDir: string, threads: number): Promise<CostTable> {
   const [maxRunning, prefillChunk] = [16, 128];
   const executor = new Executor(
-    await loadModel({
-      ...{ modelDir, device: 'cpu', threads, kvMemoryBytes: 2 ** 30, maxRunning, maxQueue: 0, prefillChunk },
-      ...{ kernels: null, prefixReuse: false },
-    }),
+    await loadModel(
+      engineOptions(modelDir, threads, { kvMemoryBytes: 2 ** 30, maxRunning, maxQueue: 0, prefillChunk }),
+    ),
   );
   const plan = calibrationPlan(maxRunning, prefillChunk, executor.model.limits.capacity);
   const costs = calibrate(executor, { ...plan, repeats: 10, patienceMs: 60_000 }, monotonicMs);

@@ -23,7 +23,6 @@ export interface Answered {
   readonly lagMs: number;
   /** Tokens of the answer by the server's count, or events with output if it counts none. */
   readonly tokens: number;
-  readonly text: string;
   /** OpenAI's `finish_reason`; null for an incomplete answer. */
   readonly finishReason: string | null;
   /** Kind of the failure (remote/errors.ts), and its message; null for a complete answer. */
@@ -47,6 +46,12 @@ export interface Answered {
   readonly queueMs: number | null;
 }
 
+/** An answer with its text, and Sortie's report; null from another server. */
+export interface Heard extends Answered {
+  readonly text: string;
+  readonly report: SortieReport | null;
+}
+
 /**
  * Sends a request and waits for its end. Any failure is a result.
  * @param scheduledAt the instant on the clock of `performance` that times count from. A late sending counts as latency,
@@ -57,7 +62,7 @@ export async function ask(
   model: string,
   asked: Asked,
   { scheduledAt = performance.now(), ...asking }: Asking & { readonly scheduledAt?: number } = {},
-): Promise<Answered> {
+): Promise<Heard> {
   const lagMs = Math.max(0, performance.now() - scheduledAt);
   let firstAt: number | null = null;
   let lastAt = scheduledAt;
@@ -97,6 +102,7 @@ export async function ask(
     finishReason: error === null ? finishReason : null,
     error,
     ...(outcome !== undefined && { outcome }),
+    report,
     ...reported(report),
   };
 }

@@ -9,7 +9,7 @@ import { RemoteError } from '../remote/server-error.js';
 import { type Chosen, chooseModel, type RemoteServer, serverAt } from '../remote/server.js';
 import type { Outcome } from '../../src/util/outcome.js';
 import { checkWritable } from '../../src/util/output-file.js';
-import { ask } from './ask.js';
+import { type Answered, ask, type Heard } from './ask.js';
 import { budgetHeaders } from './budgets.js';
 import type { BenchJob } from './jobs.js';
 import { loadText, runLines } from './lines.js';
@@ -46,7 +46,7 @@ export interface BenchResult {
 
 interface Run {
   readonly plan: RunPlan;
-  readonly sent: Sent<BenchJob>[];
+  readonly sent: Sent<BenchJob, Heard>[];
   readonly summary: Summary;
 }
 
@@ -54,7 +54,8 @@ type RequestRecord = Omit<BenchJob, 'asked' | 'question'> & {
   readonly atMs: number;
   readonly isMet: boolean;
   readonly outcome: Outcome;
-} & Omit<Sent<unknown>['answer'], 'text'> & { readonly text?: undefined };
+} & Answered &
+  Partial<Record<'text' | 'report', undefined>>;
 
 /**
  * Runs the bench and writes the requested files.
@@ -78,7 +79,7 @@ export async function benchCommand(options: BenchOptions, io: BenchIo): Promise<
   await warmUp(server, chosen, plans[0]?.jobs[0], options, io.signal);
 
   const startedAt = new Date().toISOString();
-  const send: Send<BenchJob> = (job, scheduledAt) =>
+  const send: Send<BenchJob, Heard> = (job, scheduledAt) =>
     ask(server, chosen.model, job.asked, {
       headers: { ...options.headers, ...(sendsBudgets ? budgetHeaders(job.budget) : {}) },
       signal: AbortSignal.any([io.signal, AbortSignal.timeout(1000 * options.timeout)]),
@@ -114,14 +115,18 @@ function shownRun({ plan: { rate, clients }, sent, summary }: Run): BenchResult[
 }
 
 /** @returns the requests with an end; an interrupt cancels the others */
-async function runOf(plan: RunPlan, send: Send<BenchJob>, { terminal, signal }: BenchIo): Promise<Sent<BenchJob>[]> {
+async function runOf(
+  plan: RunPlan,
+  send: Send<BenchJob, Heard>,
+  { terminal, signal }: BenchIo,
+): Promise<Sent<BenchJob, Heard>[]> {
   const progress = new RunProgress(loadText(plan), plan.jobs.length, terminal);
   const watch = {
     signal,
     onSent: () => {
       progress.sent();
     },
-    onAnswer: (sent: Sent<BenchJob>) => {
+    onAnswer: (sent: Sent<BenchJob, Heard>) => {
       progress.answered({ isMet: isMet(sent), isFailed: sent.answer.error !== null });
     },
   };
@@ -152,7 +157,7 @@ async function warmUp(
   }
 }
 
-function recordOf(sent: Sent<BenchJob>): RequestRecord {
+function recordOf(sent: Sent<BenchJob, Heard>): RequestRecord {
   const { id, budgetClass, budget, maxTokens } = sent.job;
   return {
     id,
@@ -163,6 +168,7 @@ function recordOf(sent: Sent<BenchJob>): RequestRecord {
     isMet: isMet(sent),
     ...sent.answer,
     text: undefined,
+    report: undefined,
     outcome: outcomeOfSent(sent),
   };
 }

@@ -2,18 +2,16 @@
 import { quantile } from '../../src/util/stats.js';
 import type { CheckedRequest } from '../everyday/requests.js';
 import { score } from '../everyday/score.js';
-import type { Got } from './ask.js';
+import type { Heard } from '../loadgen/ask.js';
+import type { Sent } from '../loadgen/run.js';
+import { meanOf } from '../loadgen/summary.js';
 
 export interface Job {
-  /** Its arrival, ms from the start. */
-  readonly at: number;
   readonly request: CheckedRequest;
   readonly budgetMs: number;
 }
 
-export interface Result extends Got {
-  readonly job: Job;
-}
+export type Result = Sent<Job, Heard>;
 
 export interface SideResult {
   /** In the order of the jobs. */
@@ -35,8 +33,8 @@ export const COLUMNS = [
   'wasted net s',
 ];
 
-const rightOf = ({ job, text }: Result): number => score(job.request, text);
-const sumOf = (values: readonly number[]): number => values.reduce((sum, each) => sum + each, 0);
+const isWhole = ({ answer: { error, finishReason } }: Result): boolean => error === null && finishReason !== null;
+const rightOf = ({ job, answer }: Result): number => score(job.request, answer.text);
 
 /**
  * The right answers that nets may reach: those of the upstream without faults and deadlines, times the net's share of
@@ -49,26 +47,26 @@ export function targetOf(
   unhurried: readonly Result[],
   rights: ReadonlyMap<number, number>,
 ): number {
-  const shares = results.map(({ report }, i) => {
+  const shares = results.map(({ answer: { report } }, i) => {
     const most = unhurried[i] === undefined ? NaN : rightOf(unhurried[i]);
     const exit = report?.source === 'local' ? report.sources?.[0]?.exit : undefined;
     return most * (exit == null ? 1 : (rights.get(exit) ?? 1));
   });
-  return sumOf(shares) / results.length;
+  return meanOf(shares);
 }
 
 /** @param target null for a side that has none; @param waits whether the clients wait for the end */
 export function figuresOf(side: SideResult, target: number | null, waits: boolean): string[] {
   const { results, engineSeconds, wastedSeconds } = side;
   const share = (items: readonly unknown[]): string => (items.length / results.length).toFixed(3);
-  const inTime = results.filter(({ isWhole, ms, job }) => isWhole && ms <= job.budgetMs);
-  const right = sumOf(inTime.map(rightOf)) / results.length;
-  const past = results.map(({ ms, job }) => Math.max(0, ms - job.budgetMs));
+  const isInTime = (each: Result): boolean => isWhole(each) && each.answer.totalMs <= each.job.budgetMs;
+  const right = meanOf(results.map((each) => (isInTime(each) ? rightOf(each) : 0)));
+  const past = results.map(({ answer, job }) => Math.max(0, answer.totalMs - job.budgetMs));
   const late = [share(past.filter((ms) => ms > 0)), quantile(past, 0.99).toFixed(0), Math.max(...past).toFixed(0)];
   return [
     right.toFixed(3),
     target === null ? '-' : (right / target).toFixed(3),
-    share(inTime),
+    share(results.filter(isInTime)),
     ...(waits ? late : late.map(() => '-')),
     engineSeconds.toFixed(1),
     wastedSeconds === null ? '-' : wastedSeconds.toFixed(1),
@@ -77,6 +75,6 @@ export function figuresOf(side: SideResult, target: number | null, waits: boolea
 
 /** The figures of a side whose answers have no deadline. */
 export function unhurriedFigures({ results, engineSeconds }: SideResult): string[] {
-  const right = sumOf(results.filter(({ isWhole }) => isWhole).map(rightOf)) / results.length;
+  const right = meanOf(results.map((each) => (isWhole(each) ? rightOf(each) : 0)));
   return [right.toFixed(3), '-', '-', '-', '-', '-', engineSeconds.toFixed(1), '-'];
 }

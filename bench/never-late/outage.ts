@@ -5,10 +5,9 @@
 import { createServer, type ServerResponse } from 'node:http';
 import { type AddressInfo } from 'node:net';
 import { setTimeout as delay } from 'node:timers/promises';
-import { Agent, request } from 'undici';
-import { eventData } from '../remote/stream.js';
-import { monotonicMs } from '../../src/util/clock.js';
 import { quantile } from '../../src/util/stats.js';
+import { ask, type Heard } from '../loadgen/ask.js';
+import { serverAt } from '../remote/server.js';
 
 /** `ended`: the connections of all requests break within FAIL_MS. `silent`: nothing happens. */
 export const OUTAGES = ['ended', 'silent'] as const;
@@ -29,15 +28,9 @@ export interface Open {
   readonly outage: Outage;
 }
 
-interface Kept {
-  /** Of `X-Sortie-Net`, and its reason. */
+interface Kept extends Heard {
+  /** `X-Sortie-Net`; empty without it. */
   readonly net: string;
-  /** By the client's clock, from before the request to the last byte. */
-  readonly ms: number;
-  readonly text: string;
-  readonly report: Report | null;
-  /** Of a response or an event; null for none. */
-  readonly error: string | null;
 }
 
 /** The upstream of an outage. */
@@ -80,51 +73,19 @@ export class SilentUpstream {
 }
 
 async function asked(url: string, model: string, question: string, { budgetMs, maxTokens }: Open): Promise<Kept> {
-  const startedAt = monotonicMs();
-  const messages = [{ role: 'user', content: question }];
-  const response = await request(`${url}/v1/chat/completions`, {
-    method: 'POST',
-    headers: { 'content-type': 'application/json', 'x-latency-budget-ms': String(budgetMs) },
-    body: JSON.stringify({ model, messages, max_tokens: maxTokens, temperature: 0, stream: true }),
-    dispatcher,
-  });
-  let text = '';
-  let report: Report | null = null;
-  let error: string | null = null;
-  if (response.statusCode !== 200) {
-    await response.body.dump();
-    error = String(response.statusCode);
-  } else {
-    for await (const data of eventData(response.body)) {
-      if (data === '[DONE]') continue;
-      const { choices = [], error: fault, sortie } = JSON.parse(data) as Event;
-      error ??= fault?.code ?? null;
-      text += choices[0]?.delta?.content ?? '';
-      report ??= sortie ?? null;
-    }
-  }
-  const { 'x-sortie-net': net = '', 'x-sortie-net-reason': reason = '' } = response.headers;
-  return { net: [net, reason].flat().filter(Boolean).join(' '), ms: monotonicMs() - startedAt, text, report, error };
+  const body = { messages: [{ role: 'user', content: question }], max_tokens: maxTokens, temperature: 0 };
+  let net = '';
+  const answer = await ask(
+    serverAt(url, null),
+    model,
+    { path: '/chat/completions', body },
+    {
+      headers: { 'x-latency-budget-ms': String(budgetMs) },
+      onHeaders: (headers) => (net = headers.get('x-sortie-net') ?? ''),
+    },
+  );
+  return { ...answer, net };
 }
-
-interface Choice {
-  readonly delta?: { readonly content?: string | null };
-}
-
-/** The field `sortie` of the last chunk. */
-interface Report {
-  /** Whether the answer ends in time, and at a sentence or by itself. */
-  readonly met: boolean;
-  readonly net: { readonly started_ms: number } | null;
-}
-
-interface Event {
-  readonly sortie?: Report;
-  readonly choices?: readonly Choice[];
-  readonly error?: { readonly code?: string } | null;
-}
-
-const dispatcher = new Agent({ headersTimeout: 0, bodyTimeout: 0 });
 
 export const OUTAGE_COLUMNS = [
   'armed',
@@ -158,21 +119,18 @@ export async function outageFigures(
   if (outage === 'ended') await upstream.fail();
   const all = await Promise.all(answers);
   const armed = all.filter(({ net }) => net === 'armed');
-  const kept = armed.filter(({ ms, report }) => ms <= budgetMs && report?.met === true);
-  const none = all.filter(({ net }) => net.startsWith('none'));
-  const past = armed.map(({ ms }) => Math.max(0, ms - budgetMs));
+  const kept = armed.filter(({ totalMs, report }) => totalMs <= budgetMs && report?.met === true);
+  const none = all.filter(({ net }) => net === 'none');
+  const times = armed.map(({ totalMs }) => totalMs);
   return [
     String(armed.length),
     String(none.length),
     String(kept.length),
     (kept.length / armed.length).toFixed(3),
-    String(armed.filter(({ ms }) => ms > budgetMs).length),
+    String(times.filter((ms) => ms > budgetMs).length),
     String(armed.filter(({ report }) => report?.met === false).length),
     String(armed.filter(({ error }) => error !== null).length),
-    Math.max(0, ...past).toFixed(0),
-    quantile(
-      armed.map(({ ms }) => ms),
-      0.5,
-    ).toFixed(0),
+    Math.max(0, ...times.map((ms) => ms - budgetMs)).toFixed(0),
+    quantile(times, 0.5).toFixed(0),
   ];
 }

@@ -3,8 +3,7 @@ import { Executor } from '../../src/engine/execution/executor.js';
 import { loadModel } from '../../src/engine/execution/load-model.js';
 import { chunksOnly } from '../../src/engine/execution/step-batch.js';
 import type { States } from '../../src/engine/model/head.js';
-import type { KernelName } from '../../src/engine/model/manifest.js';
-import { benchOptions } from '../engine-side.js';
+import { engineOptions } from '../options.js';
 
 /** Rows per run of the head, whose logits share one buffer. */
 const BATCH_ROWS = 32;
@@ -19,18 +18,10 @@ export interface Prediction {
   readonly nll: number;
 }
 
-/**
- * Loads a folder for texts of up to `tokens` tokens.
- * @param kernels the kernel to run; null for the folder's preferred one
- */
-export async function openExecutor(
-  modelDir: string,
-  tokens: number,
-  threads: number,
-  kernels: readonly KernelName[] | null,
-): Promise<Executor> {
-  const limits = { kvMemoryBytes: 2 ** 30, maxRunning: BATCH_ROWS, maxQueue: 0, prefillChunk: tokens, kernels };
-  return new Executor(await loadModel(benchOptions(modelDir, threads, limits)));
+/** Loads a folder for texts of up to `tokens` tokens. */
+export async function openExecutor(modelDir: string, tokens: number, threads: number): Promise<Executor> {
+  const limits = { kvMemoryBytes: 2 ** 30, maxRunning: BATCH_ROWS, maxQueue: 0, prefillChunk: tokens };
+  return new Executor(await loadModel(engineOptions(modelDir, threads, limits)));
 }
 
 /**

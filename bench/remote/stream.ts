@@ -79,6 +79,8 @@ interface Event {
 export interface Asking {
   readonly headers?: Readonly<Record<string, string>>;
   readonly signal?: AbortSignal;
+  /** Called with the headers of the response. */
+  readonly onHeaders?: (headers: Headers) => void;
 }
 
 /**
@@ -89,7 +91,7 @@ export async function* streamAnswer(
   server: RemoteServer,
   model: string,
   { path, body }: Asked,
-  { headers = {}, signal }: Asking = {},
+  { headers = {}, signal, onHeaders }: Asking = {},
 ): AsyncGenerator<Part> {
   const url = `${server.baseUrl}${path}`;
   try {
@@ -99,6 +101,7 @@ export async function* streamAnswer(
       body: JSON.stringify({ model, ...body, stream: true, stream_options: { include_usage: true } }),
       ...(signal === undefined ? {} : { signal }),
     });
+    onHeaders?.(response.headers);
     if (!response.ok) throw await errorOf(response);
     const type = response.headers.get('content-type') ?? '';
     if (response.body === null || !type.startsWith('text/event-stream'))

@@ -15,7 +15,7 @@ import { intervalShare, isMet } from '../../bench/loadgen/summary.js';
 import { parseQuestions, readQuestions } from '../../bench/loadgen/questions.js';
 
 const ANSWER: GoodputAnswer = {
-  ...{ ttftMs: 10, tpotMs: 4, totalMs: 100, lagMs: 0, tokens: 20, text: '', finishReason: 'stop', error: null },
+  ...{ ttftMs: 10, tpotMs: 4, totalMs: 100, lagMs: 0, tokens: 20, finishReason: 'stop', error: null },
   ...{ exits: { '10': 5, '30': 15 }, serviceClass: 'guaranteed', predictedMs: 80, predictedTtftMs: null },
   ...{ predictedP10Ms: null, predictedP90Ms: null, actualMs: 99, queueMs: 0, right: 1, isLanded: false },
 };

@@ -1,9 +1,10 @@
 /** The faults of bench:never-late: their shares, and what a client meets of each. */
 import { fileURLToPath } from 'node:url';
 import t from 'tap';
-import { ask } from '../../bench/never-late/ask.js';
+import { ask } from '../../bench/loadgen/ask.js';
 import { FAULTS, faultOf, type Mix } from '../../bench/never-late/faults.js';
 import { freePort } from '../../bench/ports.js';
+import { serverAt } from '../../bench/remote/server.js';
 import { startServer } from '../../bench/server.js';
 import { build, says } from '../fakes/server.js';
 
@@ -21,14 +22,10 @@ const program = fileURLToPath(new URL('../../bench/never-late/faulty-server.js',
 
 void t.test('the process with faults passes answers, and breaks them as its mix says', async (t) => {
   const there = await build(t, says('One two.'));
-  const question = {
-    model: 'fake',
-    question: 'Count.',
-    budgetMs: 60_000,
-    maxTokens: 9,
-    tellsBudget: false,
-    limitMs: null,
-  };
+  const asked = {
+    path: '/chat/completions',
+    body: { messages: [{ role: 'user', content: 'Count.' }], max_tokens: 9 },
+  } as const;
   const through = async (mix: Mix) => {
     const port = await freePort();
     const server = await startServer(
@@ -37,8 +34,8 @@ void t.test('the process with faults passes answers, and breaks them as its mix 
       port,
     );
     t.teardown(server.stop);
-    return ask({ ...question, url: server.url });
+    return ask(serverAt(server.url, null), 'fake', asked);
   };
-  t.match(await through('none'), { text: 'One two.', isWhole: true });
-  t.match(await through('outage'), { text: '', isWhole: false });
+  t.match(await through('none'), { text: 'One two.', error: null, finishReason: 'stop' });
+  t.match(await through('outage'), { text: '', error: { kind: 'connection lost' } });
 });

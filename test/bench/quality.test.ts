@@ -100,26 +100,23 @@ void t.test('divergence agrees with the definition', (t) => {
 void t.test('a folder agrees with itself; an early exit does not agree with full depth', async (t) => {
   const dir = t.testdir();
   const folder = await tinyFolder(dir, 'fp32');
-  const [model, same] = [await openExecutor(folder, 48, 2, null), await openExecutor(folder, 48, 2, null)];
+  const [model, same] = [await openExecutor(folder, 48, 2), await openExecutor(folder, 48, 2)];
   const seen: number[] = [];
-  const [early, full] = compare(model, same, TEXTS, true, (done) => seen.push(done));
+  const [early, full] = compare(model, same, TEXTS, (done) => seen.push(done));
   t.strictSame(seen, [1, 2]);
   t.strictSame([early?.layer, full?.layer], [2, 5]);
-  t.ok(Math.abs(full?.full.kl ?? NaN) < 1e-5);
-  t.equal(full?.full.agreement, 1);
-  t.ok(Math.abs(early?.kernel?.kl ?? NaN) < 1e-5, 'the exit equals itself in the same kernel');
-  t.ok((early?.full.kl ?? 0) > 1e-3, 'but differs from full depth');
-  t.equal(compare(model, same, TEXTS.slice(1), false, () => undefined)[0]?.kernel, null);
+  t.ok(Math.abs(full?.kl ?? NaN) < 1e-5);
+  t.equal(full?.agreement, 1);
+  t.ok((early?.kl ?? 0) > 1e-3, 'an early exit differs from full depth');
 
-  const rounded = await openExecutor(await tinyFolder(dir, 'w8a8'), 48, 2, null);
-  const cost = compare(rounded, same, TEXTS, true, () => undefined);
-  const isSmall = cost.every(({ kernel }) => (kernel?.kl ?? 0) > 0 && (kernel?.kl ?? 1) < 0.05);
-  t.ok(isSmall, JSON.stringify(cost));
+  const rounded = await openExecutor(await tinyFolder(dir, 'w8a8'), 48, 2);
+  const cost = compare(rounded, same, TEXTS, () => undefined).at(-1)?.kl;
+  t.ok((cost ?? 0) > 0 && (cost ?? 1) < 0.05, `rounding costs ${cost}`);
   for (const executor of [model, same, rounded]) executor.dispose();
 });
 
 void t.test('every position except the last is visited at each exit, in one batch or several', async (t) => {
-  const executor = await openExecutor(await tinyFolder(t.testdir(), 'fp32'), 48, 2, null);
+  const executor = await openExecutor(await tinyFolder(t.testdir(), 'fp32'), 48, 2);
   const visited: string[] = [];
   visitExits(executor, TEXTS[0] ?? [], [0, 1], (exit, position, { logits, lse, top, nll }) => {
     visited.push(`${exit}/${position}`);
@@ -133,16 +130,4 @@ void t.test('every position except the last is visited at each exit, in one batc
     [0, 1].flatMap((exit) => Array.from({ length: 39 }, (_, position) => `${exit}/${position}`)),
   );
   executor.dispose();
-});
-
-void t.test('folders that are not comparable are rejected', async (t) => {
-  const dir = t.testdir();
-  const plain = await openExecutor(await tinyFolder(dir, 'fp32'), 48, 2, null);
-  const out = join(dir, 'shallow');
-  await convert({ source: tiny, out, exits: [1, 5], kernels: ['fp32'], compress: false, force: false });
-  const other = await openExecutor(out, 48, 2, null);
-  t.throws(() => compare(plain, other, TEXTS, true, () => undefined), /exits of --model, 2,5; got one with 1,5/);
-  t.doesNotThrow(() => compare(plain, other, TEXTS.slice(1), false, () => undefined));
-  plain.dispose();
-  other.dispose();
 });

@@ -1,5 +1,5 @@
 import t from 'tap';
-import { RateMeter } from '../../bench/rate-meter.js';
+import { RateMeter } from '../../bench/engine/scenario.js';
 
 void t.test('decode counts from the first token of every sequence to the end of the first sequence', async (t) => {
   let now = 1000;

@@ -1,7 +1,7 @@
 /** A client with budgets: it asks, judges its promises, and repeats a rejection at once with the budget that it names. */
 import { readFileSync } from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { post, reasonOf } from '../../bench/post.js';
+import { post, reasonOf } from './post.js';
 import { monotonicMs } from '../../src/util/clock.js';
 
 const PAUSE_MS = 20;

@@ -16,7 +16,6 @@ function sent({ atMs = 0, budgetClass = 'tight', ...known }: Known = {}): Sent<J
       tpotMs: 40,
       lagMs: 0,
       tokens: 10,
-      text: '',
       finishReason: 'stop',
       error: null,
       exits: { 30: 10 },

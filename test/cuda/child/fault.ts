@@ -4,8 +4,7 @@
  */
 import { renameSync, rmSync, writeFileSync } from 'node:fs';
 import { setTimeout as delay } from 'node:timers/promises';
-import { answerOf } from '../../../bench/engine-answer.js';
-import { greedy } from '../../../bench/greedy-request.js';
+import { answerOf, greedy } from '../../../bench/greedy-request.js';
 import { EngineClient } from '../../../src/gateway/engine-client/client.js';
 
 const [modelDir = '', code = ''] = process.argv.slice(2);

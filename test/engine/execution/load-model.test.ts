@@ -6,7 +6,7 @@ import { loadModel } from '../../../src/engine/execution/load-model.js';
 import type { EngineOptions } from '../../../src/protocol/engine-options.js';
 import { loadManifest, MANIFEST_FILE } from '../../../src/engine/model/manifest-io.js';
 import { EngineClient } from '../../../src/gateway/engine-client/client.js';
-import { answerOf } from '../../../bench/engine-answer.js';
+import { answerOf } from '../../../bench/greedy-request.js';
 import { engineOptions, greedy, holdProcess } from '../helper.js';
 import { tinyModel } from '../tiny-model.js';
 

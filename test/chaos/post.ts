@@ -1,4 +1,4 @@
-/** Requests of the clients of benches. */
+/** Requests of attackers and honest clients. */
 
 export interface PostOptions {
   /** API key; null for a server without keys. */
