@@ -21,7 +21,7 @@ import { inflateModel } from './inflated-model.js';
  */
 const FIRST = [
   ...['deploy/envoy', 'deploy/process', 'conformance/a', 'chaos/sigterm', 'http/', 'web', 'engine'],
-  ...['chaos', 'deploy', 'conformance', 'serve', 'quality', 'convert', 'scheduler', 'cli'],
+  ...['chaos', 'deploy', 'conformance', 'serve', 'convert', 'scheduler', 'cli'],
 ];
 
 /**
@@ -29,7 +29,7 @@ const FIRST = [
  * measure or change their process have one of their own, and so have engines.
  */
 const TOGETHER =
-  /^(api|bench|conformance|convert|cost|engine|engine-client|http|quality|scheduler|simulator|telemetry|text|upstream|util)\//;
+  /^(api|bench|conformance|convert|cost|engine|engine-client|http|scheduler|simulator|telemetry|text|upstream|util)\//;
 const ALONE = [
   /^engine-client\/client/,
   /^telemetry\/(loop-lag|tracing-grpc)/,
@@ -37,7 +37,7 @@ const ALONE = [
   /^http\/(heap|long-texts)/,
   /^convert\/architectures\./,
   /^conformance\/(sampling|statuses)/,
-  /^engine\/(audit|calibration|client|execution|slots|speculation)\//,
+  /^engine\/(calibration|client|execution|slots|speculation)\//,
   /^engine\/\w+\/(core|core-limits|dry|grammars|grammars-lost|sharing|thread|tools)\./,
 ];
 const AT_MOST = 14;

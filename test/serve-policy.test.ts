@@ -13,7 +13,6 @@ void t.test('the default budget comes from a flag', async (t) => {
     onMiss: 'land',
     minExit: null,
     maxExit: null,
-    minQuality: null,
     minAccuracy: 0.5,
   });
   const none = {
@@ -21,7 +20,6 @@ void t.test('the default budget comes from a flag', async (t) => {
     onMiss: 'land',
     minExit: null,
     maxExit: null,
-    minQuality: null,
     minAccuracy: 0.5,
   };
   t.same(requestPolicy(resolveOptions({}, {})), none);
@@ -55,7 +53,7 @@ void t.test('each option of the engine comes from its own flag', async (t) => {
   const flags = {
     ...{ model: '/m', device: 'cuda', threads: '3', kvMemory: '5MiB', maxRunning: '7', maxQueue: '9' },
     ...{ prefillChunk: '11', kernels: 'int4', prefixReuse: 'off', speculate: 'all', cacheDir: '/c' },
-    ...{ audit: '0.25', loadHeader: 'on' },
+    loadHeader: 'on',
   };
   const told = {
     ...{
@@ -68,7 +66,7 @@ void t.test('each option of the engine comes from its own flag', async (t) => {
       maxQueue: 9,
     },
     ...{ prefillChunk: 11, kernels: ['int4'], prefixReuse: false, speculate: 'all', cacheDir: '/c' },
-    ...{ audit: { busyShare: 0.25 }, waitIntervalMs: 50 },
+    waitIntervalMs: 50,
   };
   t.same(engineOptions(resolveOptions(flags, {})), told);
 });

@@ -17,7 +17,7 @@ export function depthShape({ stages, exits, prompt }: Pick<Manifest, 'stages' | 
     const agreement = qualityOf(exit);
     const right = quality.right ?? Math.min(1, agreement / best);
     const { rightByPrompt } = quality;
-    const shape = { layer, stage, block: block?.name ?? null, quality: agreement, right };
+    const shape = { layer, stage, block: block?.name ?? null, right };
     return rightByPrompt === undefined ? shape : { ...shape, rightByPrompt };
   };
   const names = stages.map(({ name }) => name);

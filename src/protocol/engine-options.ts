@@ -33,12 +33,4 @@ export interface EngineOptions {
   readonly cacheDir?: string;
   /** Interval at which steps predict the wait of a new request, ms; absent: they never do. */
   readonly waitIntervalMs?: number;
-  /** Absent: no audits. */
-  readonly audit?: AuditOptions;
-}
-
-/** When answers are compared with full depth. */
-export interface AuditOptions {
-  /** Share of the engine's time that audits may take beside requests; 0: idle time only. */
-  readonly busyShare: number;
 }

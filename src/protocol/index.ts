@@ -2,7 +2,7 @@
  * The only contract between gateway and engine process: plain data that survives JSON.
  * So no message holds a Map, a typed array or a number that is not finite.
  *
- * This file has the messages of sequences and steps; its neighbours have requests, grammars, audits and the start.
+ * This file has the messages of sequences and steps; its neighbours have requests, grammars and the start.
  * Must not know: HTTP, text, ONNX Runtime.
  * All times are milliseconds. Instants ("...At") are on the machine-wide monotonic clock (src/util/clock.ts), which
  * both processes share.
@@ -10,14 +10,12 @@
 import type { ExitLayer } from '../engine/scheduler/cost/model.js';
 import type { StageKernel } from '../engine/model/manifest.js';
 import type { Admitted } from './admitted.js';
-import type { AuditMessage } from './audit.js';
 import type { NetWork, PromisedPart } from './promised.js';
 import type { EngineRequest } from './request.js';
 import type { FatalMessage, LoadingMessage, ReadyMessage } from './start.js';
 
 export type { ExitIndex, ExitLayer } from '../engine/scheduler/cost/model.js';
 export type * from './admitted.js';
-export type * from './audit.js';
 export type * from './grammar.js';
 export type * from './promised.js';
 export type * from './request.js';
@@ -222,7 +220,6 @@ export type FromEngine =
   | LoadingMessage
   | ReadyMessage
   | StepMessage
-  | AuditMessage
   | FatalMessage
   /** Reply to a ping, sent between two steps. */
   | { readonly type: 'pong' };

@@ -35,8 +35,6 @@ export interface DepthRequest {
    * chooses when the prompt begins. The answer then has full depth. Absent: the model has one depth of prompts.
    */
   readonly promptDepth?: number | 'auto' | null;
-  /** Estimated quality of each exit for this request, shallowest first; absent: the model's. */
-  readonly quality?: readonly number[];
 }
 
 /** Requests whose answers and sentences get about as long: the unit of the estimation of lengths. */
@@ -95,8 +93,6 @@ interface SharedFields {
   readonly isDryRun?: boolean;
   /** It is the answer of a net: the parts of armed nets are no load for its promise. */
   readonly isNet?: boolean;
-  /** Whether the client waits for the audit of the answer. Absent: the audit is the engine's choice. */
-  readonly audit?: boolean;
 }
 
 /** The whole answer to one HTTP request: one message carries it, and holds each prompt once. */

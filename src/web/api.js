@@ -118,22 +118,9 @@ function exitReader() {
  * @param sortie further fields of Sortie
  * @throws RequestError
  */
-export async function* streamChat({ budget, onMiss = 'land', audit = false, sortie = {}, ...body }, signal) {
-  const fields = { ...sortie, ...sortieOf(budget, onMiss), ...(audit && { audit }) };
+export async function* streamChat({ budget, onMiss = 'land', sortie = {}, ...body }, signal) {
+  const fields = { ...sortie, ...sortieOf(budget, onMiss) };
   yield* stream('v1/chat/completions', { ...body, sortie: fields }, signal);
-}
-
-/**
- * Continues the answer to a chat after a text, in the parts of `streamChat`.
- * @param messages the chat up to the question
- * @throws RequestError
- */
-export async function* streamContinuation({ messages, text, ...body }, signal) {
-  const [before, said] = await Promise.all([
-    postJson('tokenize', { messages }, signal),
-    postJson('tokenize', { prompt: text, add_special_tokens: false }, signal),
-  ]);
-  yield* stream('v1/completions', { ...body, prompt: [...before.tokens, ...said.tokens] }, signal);
 }
 
 /**

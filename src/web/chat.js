@@ -1,5 +1,5 @@
 /** The chat view: turns that the browser keeps, each answer with its used budget. */
-import { predictPlan, streamChat, streamContinuation } from './api.js';
+import { predictPlan, streamChat } from './api.js';
 import { BudgetSlider, budgetText } from './budget.js';
 import { forgetChat, keepChat, keptChats, titleOf } from './chats.js';
 import { $, announce, element, onSubmit, showError, submitOnEnter } from './dom.js';
@@ -27,8 +27,6 @@ export function openChat() {
   /** The chat on the page: an id for the storage, and its turns. */
   let chat = newChat();
   let running = null;
-  /** The model name that pins full depth. */
-  let deepest = null;
 
   const show = (turn) => {
     const follow = follower();
@@ -55,7 +53,6 @@ export function openChat() {
     ...(Number($('chat-tokens').value) > 0 && { max_tokens: Number($('chat-tokens').value) }),
     budget,
     onMiss: $('on-miss').value,
-    audit: $('chat-audit').checked,
   });
 
   /** Shows the plan that the text in the field would get; nothing if the server cannot tell. */
@@ -81,11 +78,9 @@ export function openChat() {
     showList();
   };
 
-  /** The next actions of an answer at this place of a chat. @param length turns in front of the answer */
-  const actionsOf = (own, length, turn) => ({
-    onContinue: (text) => void again(own, length, turn, continuationOf(own.turns.slice(0, length), text)),
-    onGoOn: () => void again(own, length, turn, restOf(own.turns.slice(0, length), turn.said)),
-  });
+  /** Continues the answer at this place of a chat. @param length turns in front of the answer */
+  const goOnOf = (own, length, turn) => () =>
+    void again(own, length, turn, restOf(own.turns.slice(0, length), turn.said));
 
   /** Streams one answer into its turn. @param options parts of `streamChat`, the request, and text that it begins with */
   const answer = async (own, turn, { parts, request, begun = '' }, signal) => {
@@ -100,7 +95,7 @@ export function openChat() {
         if (part.finish !== null) turn.cut(part.finish, tokens, request);
         if (part.report !== null) {
           if (begun !== '' && tokens === 0) turn.note('The answer was complete: the model adds nothing.');
-          turn.end(part.report, actionsOf(own, length, turn));
+          turn.end(part.report, goOnOf(own, length, turn));
           turn.announceEnd();
         }
         follow();
@@ -135,13 +130,6 @@ export function openChat() {
   const stop = async () => {
     running?.controller.abort();
     await running?.done;
-  };
-
-  /** Continues a text at full depth, token by token: it may end within a sentence. */
-  const continuationOf = (turns, text) => {
-    const { messages, max_tokens } = requestOf(null, turns);
-    const request = { messages, model: deepest, ...(max_tokens !== undefined && { max_tokens }) };
-    return { parts: (signal) => streamContinuation({ ...request, text }, signal), request, begun: text };
   };
 
   /** Continues a landed answer as a chat, without a budget. */
@@ -194,7 +182,7 @@ export function openChat() {
       else {
         const turn = new AnswerTurn();
         for (const [text, exit] of kept.pieces ?? [[kept.content, null]]) turn.add(text, exit);
-        if (kept.report) turn.end(kept.report, actionsOf(chat, index, turn));
+        if (kept.report) turn.end(kept.report, goOnOf(chat, index, turn));
         show(turn.root);
       }
     }
@@ -235,7 +223,6 @@ export function openChat() {
   return {
     /** Offers the exits of the server. */
     show({ model, exits }) {
-      deepest = exits.at(-1)?.model ?? model;
       const pinned = exits.map(({ layer, model: id }) => {
         const option = new Option(`always exit ${layer}`, id);
         option.dataset.layer = layer;

@@ -1,5 +1,4 @@
 /** One answer of the chat on the page: its text as Markdown, and behind a click the text by depth with its receipt. */
-import { showAudit } from './audit.js';
 import { DepthText, mixText } from './depth.js';
 import { $, announce, duration, element } from './dom.js';
 import { showMarkdown } from './markdown.js';
@@ -73,18 +72,16 @@ export class AnswerTurn {
 
   /**
    * Shows the end of the answer.
-   * @param onContinue gets the text after which full depth is to continue
    * @param onGoOn continues a landed answer
    */
-  end(report, { onContinue, onGoOn }) {
+  end(report, onGoOn) {
     this.report = report;
-    const { audit, landed, outcome } = report;
+    const { landed, outcome } = report;
     if (outcome === 'landed') this.note('');
     const line = reportOf(report, this.pieces, (isOpen) => {
       this.#text.hidden = isOpen;
       this.#byDepth.hidden = !isOpen;
     });
-    if (audit !== undefined) line.querySelector('.receipt').append(showAudit(this.#byDepth, audit, onContinue));
     this.root.append(...(landed === null ? [] : [landingOf(report, onGoOn)]), line);
   }
 

@@ -205,10 +205,5 @@ export const ATTACKS: readonly Attack[] = [
   ),
   callers('8 regular expressions a request', 2, fixed(0.36, { n: 8, structured_outputs: REGEX })),
   followed,
-  callers('audits of biased answers', 2, (to) => {
-    const sortie = { exit_layer: to.exit };
-    return fixed(0.004, { n: 16, logit_bias: { '28': 100 }, sortie }, { headers: { 'x-audit': '1' } })(to);
-  }),
-  callers('audits past a budget', 8, fixed(0.01, {}, { headers: { 'x-audit': '1', ...within(2000, 'truncate') } })),
   unfinished,
 ];

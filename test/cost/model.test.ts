@@ -18,8 +18,8 @@ void t.test('a step costs each stage with the rows that reach it', async (t) => 
   const two = {
     stages: ['a', 'b'],
     exits: [
-      { layer: 1, stage: 0, block: 'x', quality: 0.5, right: 0.5 },
-      { layer: 2, stage: 1, block: null, quality: 1, right: 1 },
+      { layer: 1, stage: 0, block: 'x', right: 0.5 },
+      { layer: 2, stage: 1, block: null, right: 1 },
     ],
   };
   const model = costModel({ units: [flat('a', 1), flat('b', 10), flat('x', 100), flat('head', 1000)] }, two);
@@ -36,11 +36,11 @@ void t.test('a row behind a prompt exit costs the stages up to it and the layers
     const points: CostPoint[] = [1, 2].map((rows) => ({ rows, context: 0, ms: ms * rows }));
     return { unit, kernel: 'k', decode: points, prefill: points };
   };
-  const full = { layer: 3, block: null, quality: 1, right: 1 };
+  const full = { layer: 3, block: null, right: 1 };
   const three = {
     stages: ['a', 'b', 'c'],
     exits: [
-      { layer: 1, stage: 0, block: null, quality: 0.5, right: 0.5 },
+      { layer: 1, stage: 0, block: null, right: 0.5 },
       { ...full, stage: 2 },
       { ...full, stage: 1, block: 'prompt' },
     ],
@@ -109,13 +109,13 @@ void t.test('a table without a unit is rejected by a message that names the unit
   t.doesNotThrow(() => costModel(without('head'), shape));
 });
 
-void t.test('an exit without a measured quality counts with its share of the layers', async (t) => {
+void t.test('an exit without an accuracy has its agreement, else its share of the layers', async (t) => {
   const exit = (layer: number, agreement?: number) => ({ layer, stage: 0, block: null, quality: { agreement } });
   const manifest = { stages: [{ name: 's' }], exits: [exit(10), exit(20, 0.9), { ...exit(40), block: { name: 'x' } }] };
   const { stages, exits } = depthShape(manifest as unknown as Parameters<typeof depthShape>[0]);
   t.same(stages, ['s']);
-  const qualities = exits.map(({ quality }) => quality);
-  t.same(qualities, [0.25, 0.9, 1]);
+  const accuracies = exits.map(({ right }) => right);
+  t.same(accuracies, [0.25, 0.9, 1]);
   const found = exits.map(({ block }) => block);
   t.same(found, [null, null, 'x']);
 });

@@ -5,16 +5,15 @@
 import t from 'tap';
 import { Executor } from '../../src/engine/execution/executor.js';
 import { loadModel } from '../../src/engine/execution/load-model.js';
-import { drain, engineOptions, greedy, makeCore, auditsOf } from './helper.js';
+import { drain, engineOptions, greedy, makeCore } from './helper.js';
 import { type GuardedCounts, guardedDevice } from '../runtime/guarded-device.js';
 import { tinyModel } from './tiny-model.js';
 
 const counts: GuardedCounts = { runs: 0, copies: 0, uploads: 0, downloads: 0 };
 const modelDir = await tinyModel(t, 'float');
-const audit = { busyShare: 1 };
-const options = { modelDir, maxRunning: 4, kvMemoryBytes: 2 ** 22, audit };
+const options = { modelDir, maxRunning: 4, kvMemoryBytes: 2 ** 22 };
 
-/** Tokens of a course with shared prompts, drafts, preemption, scores and audits, by request. */
+/** Tokens of a course with shared prompts, drafts, preemption and scores, by request. */
 async function course(executor: Executor): Promise<Map<string, number[]>> {
   const exits = executor.model.manifest.exits.map(({ layer }) => layer);
   const prompt = Array.from({ length: 40 }, (_, i) => 3 + ((i * 37) % 200));
@@ -24,10 +23,6 @@ async function course(executor: Executor): Promise<Map<string, number[]>> {
   const answers = drain(core);
   core.submit(greedy('lone', prompt, exits[0] ?? 0, 20));
   for (const [id, answer] of drain(core)) answers.set(id, answer);
-  t.ok(
-    (await auditsOf(core)).some(({ tokens }) => tokens.length > 0),
-    'an answer was audited',
-  );
   const tight = makeCore(executor, { ...options, kvMemoryBytes: 150 * executor.model.bytesPerPosition });
   for (const i of [0, 1, 2]) tight.submit(greedy(`b${i}`, prompt, exits.at(-1) ?? 0, 40));
   const tightly = drain(tight);

@@ -11,7 +11,7 @@ import type { TokenTexts } from '../../src/engine/landing/token-texts.js';
 import { Executor } from '../../src/engine/execution/executor.js';
 import { loadModel } from '../../src/engine/execution/load-model.js';
 import { chunksOnly, type Row } from '../../src/engine/execution/step-batch.js';
-import type { AuditEvent, EndedEvent, RejectedEvent, StepMessage, TokenEvent } from '../../src/protocol/index.js';
+import type { EndedEvent, RejectedEvent, StepMessage, TokenEvent } from '../../src/protocol/index.js';
 import type { EngineOptions } from '../../src/protocol/engine-options.js';
 import type { States } from '../../src/engine/model/head.js';
 import { HeadRunner } from '../../src/engine/model/head-runner.js';
@@ -98,9 +98,9 @@ export function makeCore(
   texts?: TokenTexts,
   { costs = costsOf(executor), ...watch }: Pick<CoreOptions, 'onPlan' | 'onResult'> & { costs?: CostTable } = {},
 ): EngineCore {
-  const { maxRunning, maxQueue, kvMemoryBytes, prefixReuse, prefillChunk, speculate, audit } = engineOptions(overrides);
+  const { maxRunning, maxQueue, kvMemoryBytes, prefixReuse, prefillChunk, speculate } = engineOptions(overrides);
   return new EngineCore(executor, costs, {
-    ...{ maxRunning, maxQueue, kvBytes: kvMemoryBytes, prefixReuse, prefillChunk, audit },
+    ...{ maxRunning, maxQueue, kvBytes: kvMemoryBytes, prefixReuse, prefillChunk },
     speculate: speculate ?? 'off',
     ...(texts && { texts }),
     policy: { ...defaultPolicy, chunks: chunkSizes(prefillChunk) },
@@ -113,18 +113,6 @@ export interface Answer {
   readonly tokens: number[];
   readonly events: TokenEvent[];
   ended: EndedEvent | null;
-}
-
-/** Runs the audits of an idle core to their end. */
-export async function auditsOf(core: EngineCore): Promise<AuditEvent[]> {
-  const audits: AuditEvent[] = [];
-  for (;;) {
-    audits.push(...core.takeAudits());
-    const ms = core.auditDelayMs;
-    if (ms === Infinity) return audits;
-    if (ms === 0) core.audit();
-    else await delay(ms);
-  }
 }
 
 /** Runs steps until a core is idle. @param each called after every step */

@@ -20,10 +20,6 @@ const value = fc.oneof(
     fc.constantFrom('0', '5', '49152', 'x', 'exit_layer', 'latency_budget_ms', 'include_usage'),
     fc.jsonValue(),
   ),
-  fc.record(
-    { min_quality: fc.oneof(fc.double(), fc.jsonValue()), audit: fc.oneof(fc.boolean(), fc.jsonValue()) },
-    { requiredKeys: [] },
-  ),
 );
 
 function bodies(fields: readonly string[]) {

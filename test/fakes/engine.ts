@@ -10,8 +10,6 @@ import { OpenSequences, SequenceEvents } from '../../src/gateway/engine-client/s
 import { sequencesOf } from '../../src/protocol/request.js';
 import type {
   EngineRequest,
-  AuditedToken,
-  AuditEvent,
   CancelReason,
   EndedEvent,
   EndReason,
@@ -45,8 +43,6 @@ export interface Script {
   readonly cachedTokens?: number;
   /** Fields of the plan that differ from the default. */
   readonly plan?: Partial<PlannedEvent>;
-  /** The audit of a request that asks for one; `never`: none comes. Absent: every token agrees. */
-  readonly audit?: Partial<AuditEvent> | 'never';
   /** Milliseconds between tokens. */
   readonly pace?: number;
   /** Milliseconds before the plan. */
@@ -156,7 +152,7 @@ export class FakeEngine extends EventEmitter<EngineEvents> implements Engine {
         answer.wake();
       };
       if (this.ready === null) lose();
-      else this.#start(request, lose, { answer, index, isAudited: request.audit === true });
+      else this.#start(request, lose, { answer, index });
     }
     return answer;
   }
@@ -302,21 +298,6 @@ export class FakeEngine extends EventEmitter<EngineEvents> implements Engine {
       ...script?.ended,
     };
     this.#step({ ended: [ended] });
-    if (live.request.audit === true && live.script.audit !== 'never') this.#audit(live);
-  }
-
-  #audit({ request, script }: Live): void {
-    const tokens = script.tokens.slice(0, request.maxTokens).map((token, index): AuditedToken => ({
-      ...{ index, token, best: token, exit: script.exits?.[index] ?? request.depth.maxExit },
-      ...{ rank: 1, logprob: -0.5, bestLogprob: -0.5, probability: 1 },
-    }));
-    const { id, lengthGroup } = request;
-    const scripted = script.audit === 'never' ? {} : script.audit;
-    const audit: AuditEvent = { id, lengthGroup, skipped: null, tokens, probe: null, ms: 3, ...scripted };
-    setTimeout(() => {
-      this.#open.audited([audit]);
-      this.#tell(() => this.emit('audit', { type: 'audit', audits: [audit] }));
-    }, 5);
   }
 
   #step(events: Partial<StepMessage>): void {

@@ -14,7 +14,6 @@ import { openKey, type ApiKey } from '../../src/gateway/http/keys.js';
 import { EncodingThread } from '../../src/gateway/text/encoding/encoding-thread.js';
 import { ChatTemplate } from '../../src/gateway/text/chat-template.js';
 import { TextTokenizer } from '../../src/gateway/text/tokenizer.js';
-import { ExitQuality } from '../../src/gateway/quality/exit-quality.js';
 import { ScoreSum } from '../../src/gateway/api/params/score-limit.js';
 import { RefusalPace } from '../../src/gateway/api/generation/refusal-pace.js';
 import { RequestMetrics } from '../../src/gateway/telemetry/requests.js';
@@ -132,7 +131,6 @@ export async function build(
 ): Promise<TestServer> {
   const engine = new FakeEngine(script);
   const series = createSeries(model.name, overrides.metricsPrefix);
-  const { exits } = { ...model, ...overrides.model };
   const metrics = new RequestMetrics(series);
   metrics.observe(engine);
   overrides.tracing?.observe(engine);
@@ -155,7 +153,6 @@ export async function build(
       metrics,
       scores: new ScoreSum(),
       refusals: new RefusalPace(),
-      quality: new ExitQuality(exits.map(({ layer, quality }) => ({ layer, agreement: quality.agreement }))),
     },
     series,
     options: {

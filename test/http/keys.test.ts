@@ -26,7 +26,6 @@ void t.test('a JSON file gives each key its limits and its policy', (t) => {
         net: 'land',
         min_exit_layer: 15,
         max_exit_layer: 25,
-        min_quality: 0.7,
       },
       { sha256: keyDigest('beta').toString('hex') },
     ],
@@ -41,7 +40,6 @@ void t.test('a JSON file gives each key its limits and its policy', (t) => {
       net: 'land',
       minExit: 15,
       maxExit: 25,
-      minQuality: 0.7,
       maxTokens: 512,
     },
   });

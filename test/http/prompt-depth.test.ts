@@ -29,7 +29,6 @@ void t.test('a request chooses the depth of its prompt', async (t) => {
     [{ 'X-SLO-TTFT-Ms': '90', 'X-Min-Exit-Layer': '15' }, {}, { minExit: 15, maxExit: 30, promptDepth: 'auto' }],
     [{ 'X-Latency-Budget-Ms': '900', 'X-Prompt-Depth': 'full' }, {}, { ...bounds, promptDepth: null }],
     [{ 'X-Latency-Budget-Ms': '900', 'X-Exit-Layer': '30' }, {}, { ...full, promptDepth: null }],
-    [{ 'X-Latency-Budget-Ms': '900', 'X-Min-Quality': '0' }, {}, { ...bounds, promptDepth: null }],
     [
       { 'X-Latency-Budget-Ms': '900', 'X-Exit-Layer': '30' },
       { prompt_depth: 'auto' },

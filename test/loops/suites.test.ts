@@ -18,8 +18,6 @@ interface Suite {
 const SUITES: readonly Suite[] = [
   { file: 'engine/execution/run-prefill' },
   { file: 'engine/worker/core', without: 'admission counts on a stored prefix' },
-  { file: 'engine/audit/auditor' },
-  { file: 'engine/audit/audit-properties' },
   { file: 'conformance/openai-engine', without: 'a forced tool|auto:' },
   { file: 'chaos/fuzz' },
 ];

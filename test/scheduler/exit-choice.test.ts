@@ -1,6 +1,6 @@
 /** Exits of requests that begin, and the pauses of a step. */
 import t from 'tap';
-import { at } from '../../src/engine/scheduler/cost/model.js';
+import { at, costModel } from '../../src/engine/scheduler/cost/model.js';
 import type { Budget } from '../../src/protocol/index.js';
 import type { Policy } from '../../src/engine/scheduler/policy.js';
 import type { Sequence } from '../../src/engine/scheduler/sequence.js';
@@ -23,7 +23,7 @@ import {
   unstated,
   within,
 } from './fixtures.js';
-import { layers } from './sample.js';
+import { layers, shape, table } from './sample.js';
 
 const DEEPEST = 4;
 /** Exit (index) of each request that begins, by id. */
@@ -60,10 +60,13 @@ void t.test('more budget begins no shallower', async (t) => {
 void t.test(
   'an exit that is worth nothing more is not taken: the utility of a deeper one pays for its time',
   async (t) => {
-    const quality = [0.94, 0.94, 0.94, 0.94, 0.94];
-    t.equal(exitOf(bare, { quality }), 0, 'all exits agree alike');
-    const poor = [0.1, 0.2, 0.2, 0.2, 0.94];
-    t.equal(exitOf(bare, { quality: poor }), 4, 'the others are of no use');
+    const chosen = (right: readonly number[]): number | undefined => {
+      const exits = shape.exits.map((exit, i) => ({ ...exit, right: right[i] ?? NaN }));
+      const parts = { live: [prompting('a', bare, natural)] };
+      return [...chooseExits(snapshot(parts, {}, costModel(table, { ...shape, exits })), DEEPEST).values()][0];
+    };
+    t.equal(chosen([1, 1, 1, 1, 1]), 0, 'all exits are right alike');
+    t.equal(chosen([0.1, 0.2, 0.2, 0.2, 1]), 4, 'the others are of no use');
   },
 );
 

@@ -64,7 +64,6 @@ export interface Given {
   readonly minExit?: number;
   readonly maxExit?: number;
   readonly serviceClass?: ServiceClass;
-  readonly quality?: readonly number[];
   readonly isDryRun?: boolean;
   readonly promptDepth?: number | 'auto' | null;
   /** Positions by unit. */
@@ -99,7 +98,6 @@ export function asking(id: string, budget: Budget | null, given: Given = {}, own
       minExit: given.minExit ?? first,
       maxExit: given.maxExit ?? last,
       budget,
-      ...(given.quality && { quality: given.quality }),
       ...(given.promptDepth !== undefined && { promptDepth: given.promptDepth }),
     },
     lengthGroup: given.lengthGroup ?? chat,
@@ -258,7 +256,7 @@ export function snapshot(
   const lengths = new OutputLengths(layers.length, prior, policy);
   return new Snapshot(
     stateOf(parts),
-    { model, policy, lengths, utility: new Utility(shape, null), sentences: new SentenceLength(policy) },
+    { model, policy, lengths, utility: new Utility(model.shape, null), sentences: new SentenceLength(policy) },
     Infinity,
   );
 }

@@ -40,7 +40,7 @@ type Changes = Partial<DepthShape['exits'][number]>;
 
 function shapeWith(changes: Changes = {}, isPromptExitMeasured = true): DepthShape {
   const { stage, layer } = { stage: 2, layer: 30 };
-  const prompt = { stage, layer, block: 'prompt-18', quality: 0.93, right: 0.97, promptDepth: 18, ...changes };
+  const prompt = { stage, layer, block: 'prompt-18', right: 0.97, promptDepth: 18, ...changes };
   return { ...blockShape, exits: [...blockShape.exits, prompt], hasPromptExit: true, isPromptExitMeasured };
 }
 
@@ -121,8 +121,8 @@ void t.test('its accuracy is that of its length of prompts', async (t) => {
     [1000, 0.1],
     [9000, 0.1],
   ] as const)
-    t.ok(Math.abs(utility.accuracy(PROMPT, undefined, tokens) - share) < 1e-9, `${tokens} tokens`);
-  t.equal(utility.accuracy(FULL, undefined, 550), 1);
+    t.ok(Math.abs(utility.accuracy(PROMPT, tokens) - share) < 1e-9, `${tokens} tokens`);
+  t.equal(utility.accuracy(FULL, 550), 1);
 });
 
 void t.test('exits without right answers behind a prompt are not for it, whatever the budget', async (t) => {

@@ -3,7 +3,6 @@ import type { CostPoint, CostTable, UnitCost } from '../../src/engine/scheduler/
 import { type CostModel, type DepthShape, costModel } from '../../src/engine/scheduler/cost/model.js';
 
 export const layers = [10, 15, 20, 25, 30];
-export const quality = [0.52, 0.62, 0.73, 0.84, 0.94];
 export const right = [0.48, 0.77, 0.79, 0.84, 1];
 
 /** Body of 30 layers, ms: [rows, ms] of decode at 256 positions, and [positions, ms] of prefill without a past. */
@@ -48,7 +47,7 @@ export const shape: DepthShape = {
   stages: layers.map((layer) => `trunk-${layer}`),
   exits: layers.map((layer, stage) => ({
     ...{ layer, stage, block: null },
-    ...{ quality: quality[stage] ?? NaN, right: right[stage] ?? NaN },
+    ...{ right: right[stage] ?? NaN },
   })),
 };
 
@@ -64,12 +63,11 @@ export const sample: CostModel = costModel(table, shape);
 
 /** The same machine with exit blocks: two layers of their own between four boundaries and the head. */
 export const blockLayers = [8, 13, 18, 23, 30];
-const blockQuality = [0.82, 0.88, 0.92, 0.95, 0.985];
 
 export const blockShape: DepthShape = {
   stages: blockLayers.map((layer) => `trunk-${layer}`),
   exits: blockLayers.map((layer, stage) => ({
-    ...{ layer, stage, quality: blockQuality[stage] ?? NaN, right: right[stage] ?? NaN },
+    ...{ layer, stage, right: right[stage] ?? NaN },
     block: layer === 30 ? null : `block-${layer}`,
   })),
 };

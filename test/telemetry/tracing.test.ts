@@ -329,22 +329,3 @@ void t.test('a trusted trace that is not sampled has no spans; the header of oth
   t.not(root.traceId, '0af7651916cd43dd8448eb211c80319c');
   t.match(root.values, { 'client.address': '127.0.0.1', 'url.scheme': 'http' });
 });
-
-void t.test('an audit has a span below its request, with counts and without text', async (t) => {
-  const ids = [504, 3575];
-  const tokens = ids.map((token, index) => ({
-    ...{ index, token, best: index === 0 ? token : 260, exit: 15, rank: 1 },
-    ...{ logprob: -1, bestLogprob: -0.5, probability: 0.3 },
-  }));
-  const probe = { exit: 20, tokens: 2, agreeing: 1, kl: 0.25 };
-  const server = await traced(t, () => ({ tokens: ids, exits: [15, 15], audit: { ms: 12, tokens, probe } }));
-  await (await server.post('/v1/completions', { prompt: 'x', sortie: { audit: true } })).json();
-  const spans = await server.spans();
-  const request = named(spans, 'POST /v1/completions');
-  const audit = named(spans, 'audit');
-  t.equal(audit.parentSpanId, request.spanId);
-  t.match(audit.values, {
-    ...{ 'sortie.choice.index': 0, 'sortie.audit.tokens': 2, 'sortie.audit.agreeing': 1 },
-    ...{ 'sortie.audit.probe.exit_layer': 20, 'sortie.audit.probe.agreeing': 1, 'sortie.audit.probe.kl': 0.25 },
-  });
-});

@@ -1,7 +1,6 @@
 /** The playground in Debian's Chromium, with the fake engine: its views, keys, names for screen readers, policy. */
 import t, { type Test } from 'tap';
 import { noChromium, openBrowser, type Page } from '../fakes/browser.js';
-import type { AuditedToken } from '../../src/protocol/index.js';
 import { ChatTemplate } from '../../src/gateway/text/chat-template.js';
 import { build, chatTemplate, says, tokenizer, type Overrides } from '../fakes/server.js';
 import type { FakeEngine } from '../fakes/engine.js';
@@ -174,54 +173,6 @@ void t.test('Chat shows the plan of the next answer while the budget moves', { s
   t.equal(server.engine.requests.length, 2, 'one request for each rest of the slider');
   t.same(page.complaints, []);
 });
-
-void t.test(
-  'Chat underlines what full depth would have written, and continues there at full depth',
-  { skip },
-  async (t) => {
-    const ids = tokenizer.encode(answer, false);
-    const best = tokenizer.encode(' was', false)[0] ?? 0;
-    const tokens = ids.map((token, index): AuditedToken => ({
-      ...{ index, token, best: index === 1 ? best : token, exit: 10, rank: index === 1 ? 4 : 1 },
-      ...{ logprob: -1, bestLogprob: -0.5, probability: 0.3 },
-    }));
-    const script = says(answer, { exits: ids.map(() => 10), audit: { tokens } });
-    const { page, server } = await open(t, script, {}, '#/chat');
-    await loaded(page);
-    await type(page, 'chat-prompt', 'First');
-    await page.press('Enter', 13);
-    await page.until("document.querySelector('.differs') !== null");
-    await idle(page, 'chat-stop');
-    await page.evaluate("document.querySelector('.receipt-toggle').click()");
-    t.equal(asked(server.engine)[0]?.audit, true);
-    t.equal(await text(page, '.depth-text'), answer, 'the text is whole');
-    t.equal(await text(page, '.differs'), ' is');
-    t.equal(
-      await page.evaluate("document.querySelector('.differs').dataset.choice"),
-      'full depth: “ was”, this one is its number 4',
-    );
-    t.match(
-      await text(page, '.turn-assistant'),
-      /agrees at 6 of 7 \(86%\)\.What depth cost: .* 1\.6 times as likely, per token \(0\.50 nats\)/,
-    );
-    server.engine.script = says(' a town.');
-    await page.evaluate("document.querySelector('.differs').click()");
-    await page.evaluate("document.querySelector('.audit-choice button').click()");
-    await page.until("document.querySelector('.turn-assistant .text').textContent === 'Paris was a town.'");
-    await idle(page, 'chat-stop');
-    const [first, second] = asked(server.engine);
-    t.same(second?.prompt, [...(first?.prompt ?? []), ...tokenizer.encode('Paris was', false)]);
-    t.match(second?.depth, { minExit: 30, maxExit: 30 });
-    await page.evaluate("document.getElementById('chat-audit').checked = false");
-    await type(page, 'chat-prompt', 'Second');
-    await page.press('Enter', 13);
-    await page.until("document.querySelectorAll('.turn-assistant').length === 2");
-    await idle(page, 'chat-stop');
-    t.equal(asked(server.engine).length, 3);
-    t.notOk(asked(server.engine)[2]?.audit);
-    t.same(page.complaints, []);
-  },
-);
 
 void t.test(
   'Chat shows a landed answer, the reason of its depth, and goes on without a budget',

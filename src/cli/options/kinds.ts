@@ -217,11 +217,3 @@ const listOf = <const T extends string>(...known: readonly T[]): Kind<readonly T
 export const kernelList = listOf('int4', 'w8a8', 'fp32', 'fp16', 'w8a16', 'w4a16');
 /** Kernels that an operator names for the engine. */
 export const servedKernelList = listOf('int4', 'w8a8', 'fp32', 'fp16', 'w8a16', 'w4a16', 'int8');
-
-export const auditMode: Kind<'off' | 'idle' | number> = {
-  rule: 'off, idle, or a number from 0.01 to 1',
-  placeholder: 'off|idle|SHARE',
-  type: 'off, idle, or number, 0.01 to 1',
-  unit: 'share',
-  parse: (value) => (value === 'off' || value === 'idle' ? value : decimal(value, 0.01, 1)),
-};

@@ -2,7 +2,6 @@
 import { availableParallelism } from 'node:os';
 import {
   apiUrl,
-  auditMode,
   bytes,
   device,
   integer,
@@ -148,24 +147,11 @@ export const SERVE_OPTIONS = {
     ),
   }),
   ...group('Depth and length', {
-    minQuality: option(
-      share(0),
-      null,
-      'least estimated agreement with full depth of a request that states none',
-      'none',
-    ),
     maxTokensDefault: option(
       integer(1, 1_000_000, 'tokens'),
       null,
       'most tokens of a chat answer whose request has no max_tokens; a bound ends the loops of a small model',
       "the model's, or to the end of the context",
-    ),
-  }),
-  ...group('Audits', {
-    audit: option(
-      auditMode,
-      'idle',
-      "compares answers of early exits with full depth while no request runs, or with this share of the engine's time",
     ),
   }),
   ...group('Requests without a budget', {

@@ -58,7 +58,7 @@ export async function loadModel(
   const weights = await loadCompressedWeights(options.modelDir, manifest, loaded);
   const environment = createEnvironment(options.threads);
   const source: ModelSource = { dir: options.modelDir, manifest, environment, kernels, weights, loaded };
-  const slots = options.maxRunning + STORED_SLOTS + (options.audit ? 1 : 0);
+  const slots = options.maxRunning + STORED_SLOTS;
   const limits = { slots, maxRows: slots, maxChunk: Math.max(...chunkSizes(options.prefillChunk)) };
   const { device } = options;
   if (device === 'cpu') {

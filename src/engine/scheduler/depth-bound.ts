@@ -181,7 +181,7 @@ function valueAt(state: Snapshot, { rate, promptTokens, positions, asked }: Dema
     if (tokens >= maxTokens) return 1;
     return lands ? utility.partialValue(tokens) : 1 - distribution.longerThan(tokens);
   };
-  return utility.accuracy(exit, undefined, promptTokens) * served * mean(asked, worthOf, countOf);
+  return utility.accuracy(exit, promptTokens) * served * mean(asked, worthOf, countOf);
 }
 
 const countOf = ({ count }: Asked): number => count;

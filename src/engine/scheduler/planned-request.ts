@@ -248,9 +248,9 @@ export class PlannedRequest {
    * answer that can't land is worth as much as it is likely to be whole.
    */
   utilityAt(exit: ExitIndex, steps: number): number {
-    const { generated, maxTokens, lands, quality, promptLength } = this.sequence;
+    const { generated, maxTokens, lands, promptLength } = this.sequence;
     const { utility } = this.#moment;
-    const accuracy = utility.accuracy(exit, quality?.[exit], promptLength);
+    const accuracy = utility.accuracy(exit, promptLength);
     if (generated + steps >= maxTokens) return accuracy;
     return accuracy * (lands ? utility.partialValue(generated + steps) : this.probabilityWithin(exit, steps));
   }

@@ -55,8 +55,6 @@ export class Sequence implements Terms {
   readonly lands: boolean;
   /** A bias of the client changes what its answer says. */
   readonly isBiased: boolean;
-  /** Audited agreement of each exit for this request; absent: the model's. */
-  readonly quality: readonly number[] | undefined;
   readonly promptLength: number;
   /** Prompt and answer. */
   readonly tokens: number[];
@@ -124,7 +122,6 @@ export class Sequence implements Terms {
     this.isExactLength = hasNoEnd(request) && (grammar?.kind ?? 'free') === 'free';
     this.lands = earlyEnd(request) === 'possible';
     this.isBiased = request.sampling.logitBias.length > 0;
-    this.quality = depth.quality;
     this.promptLength = request.prompt.length;
     this.tokens = [...request.prompt];
     this.#exits = exits;

@@ -27,31 +27,20 @@ export class Utility {
   readonly #accuracy: readonly number[];
   /** By exit; undefined where the prompt's length has no measurement. */
   readonly #byPrompt: readonly (DepthShape['exits'][number]['rightByPrompt'] | undefined)[];
-  /** [agreement, accuracy], both rising: how audits, which measure agreement, move accuracy. */
-  readonly #mapping: readonly (readonly [number, number])[];
 
   constructor({ exits }: DepthShape, partialValue: PartialValue | null) {
     this.#partialValue = partialValue ?? DEFAULT_PARTIAL_VALUE;
     this.#accuracy = exits.map(({ right }) => right);
     this.#byPrompt = exits.map(({ rightByPrompt }) => rightByPrompt);
-    let most = 0;
-    this.#mapping = [...exits]
-      .sort((a, b) => a.quality - b.quality)
-      .map(({ quality, right }) => [quality, (most = Math.max(most, right))]);
   }
 
   /**
    * Share of full depth's right answers that an exit gives, 0..1.
-   * @param agreement the exit's audited agreement; absent: the model's measurement holds
    * @param promptTokens length of the prompt; one below all measured lengths counts as the shortest of them
    */
-  accuracy(exit: ExitIndex, agreement?: number, promptTokens = 0): number {
-    const measured = at(this.#accuracy, exit);
-    const overall = agreement === undefined ? measured : interpolated(this.#mapping, agreement);
+  accuracy(exit: ExitIndex, promptTokens = 0): number {
     const rightByPrompt = this.#byPrompt[exit];
-    if (rightByPrompt === undefined || measured === 0) return overall;
-    // Audits say nothing about lengths, so they scale the measurement.
-    return rightBehind({ rightByPrompt }, promptTokens) * (overall / measured);
+    return rightByPrompt === undefined ? at(this.#accuracy, exit) : rightBehind({ rightByPrompt }, promptTokens);
   }
 
   /**
@@ -60,8 +49,7 @@ export class Utility {
    */
   shallowest(from: ExitIndex, to: ExitIndex, least: number, promptTokens: number): ExitIndex {
     let exit = from;
-    while (exit < to && this.#byPrompt[exit] !== undefined && this.accuracy(exit, undefined, promptTokens) < least)
-      exit += 1;
+    while (exit < to && this.#byPrompt[exit] !== undefined && this.accuracy(exit, promptTokens) < least) exit += 1;
     return exit;
   }
 

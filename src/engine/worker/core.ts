@@ -6,7 +6,6 @@
 import type { Work } from '../scheduler/cost/model.js';
 import type { CostTable } from '../scheduler/cost/table.js';
 import type {
-  AuditEvent,
   CancelReason,
   SequenceRequest,
   RejectedEvent,
@@ -14,13 +13,12 @@ import type {
   StepWork,
   PromisedPart,
 } from '../../protocol/index.js';
-import type { AuditOptions, Speculate } from '../../protocol/engine-options.js';
+import type { Speculate } from '../../protocol/engine-options.js';
 import type { Policy } from '../scheduler/policy.js';
 import { Scheduler } from '../scheduler/scheduler.js';
 import type { SlotManagerLimits } from '../scheduler/slot-manager.js';
 import type { SequenceEnd, StepPlan, StepResult } from '../scheduler/step-plan.js';
 import { Answer } from '../answer.js';
-import { Auditor, skipped } from '../audit/auditor.js';
 import type { Constraint } from '../constraint.js';
 import { depthShape, lengthPrior } from '../depth-shape.js';
 import type { Executor } from '../execution/executor.js';
@@ -41,8 +39,6 @@ export interface CoreOptions extends SlotManagerLimits {
   readonly speculate: Speculate;
   /** The vocabulary, for answers that end early. Absent: such an answer ends at its deadline only. */
   readonly texts?: TokenTexts;
-  /** Absent: no audits. The slots then include one for audits. */
-  readonly audit?: AuditOptions | undefined;
   /** Interval at which messages predict the wait of a new request, ms; absent: they never do. */
   readonly waitIntervalMs?: number;
   readonly clock: () => number;
@@ -58,9 +54,6 @@ export class EngineCore {
   readonly #output = new StepOutput();
   readonly #runner: StepRunner;
   readonly #loadReport: LoadReport;
-  /** Null without audits: clients that wait for one get a reason. */
-  readonly #auditor: Auditor | null;
-  readonly #unaudited: AuditEvent[] = [];
   readonly #clock: StepClock;
   /** By id: the answers of all sequences of the scheduler. */
   readonly #answers = new Map<string, Answer>();
@@ -70,12 +63,11 @@ export class EngineCore {
   constructor(executor: Executor, costs: CostTable, options: CoreOptions) {
     this.#executor = executor;
     this.#options = options;
-    const { audit, clock } = options;
+    const { clock } = options;
     this.scheduler = schedulerOf(executor, costs, options);
     this.#clock = new StepClock(clock);
     const landings = new Landings(options.texts ?? null);
     this.#runner = new StepRunner(executor, landings, this.#output, this.#clock, (id) => this.#answer(id));
-    this.#auditor = audit === undefined ? null : new Auditor(executor, this.scheduler.slots, audit, clock);
     this.#loadReport = new LoadReport(executor.table, this.scheduler, options);
   }
 
@@ -146,23 +138,6 @@ export class EngineCore {
     const { nets } = this.scheduler;
     if (part === null) nets.delete(id);
     else nets.set(id, part);
-  }
-
-  /** Milliseconds until a chunk of an audit may run, if the core is still as busy; Infinity without one. */
-  get auditDelayMs(): number {
-    return this.#auditor?.delayMs(!this.busy) ?? Infinity;
-  }
-
-  /** Runs one chunk of an audit. Its time belongs to no step. */
-  audit(): void {
-    this.#auditor?.step(!this.busy);
-    this.#executor.takeRuns();
-    this.rest();
-  }
-
-  /** Audits that ended since the last call. */
-  takeAudits(): AuditEvent[] {
-    return this.#auditor?.take() ?? this.#unaudited.splice(0);
   }
 
   /** The loop is idle from here on: the time until the next step belongs to no step. */
@@ -237,10 +212,6 @@ export class EngineCore {
     for (const end of ends) {
       const answer = this.#answer(end.id);
       this.#output.end(answer, end, at, last);
-      if (end.isDryRun !== true) {
-        if (this.#auditor !== null) this.#auditor.ended(answer, end.reason, at);
-        else if (answer.request.audit === true) this.#unaudited.push(skipped(answer, 'off'));
-      }
       this.#forget(end.id);
     }
   }

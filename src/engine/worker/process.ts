@@ -51,16 +51,9 @@ async function main(): Promise<void> {
   send(ready);
 
   for (;;) {
-    sendAudits(core);
-    if (core.auditDelayMs === 0) {
-      core.audit();
-      // A request that arrived meanwhile comes first.
-      await new Promise(setImmediate);
-      if (!core.busy) continue;
-    }
     if (!core.busy || core.isStalled) {
       core.rest();
-      await wakeOrDelay(woken(), core.auditDelayMs);
+      await woken();
       continue;
     }
     const { load, ...step } = stepOf(core, options.device);
@@ -73,15 +66,6 @@ async function main(): Promise<void> {
   }
 }
 
-/** Waits for the wake-up, at most so many milliseconds. */
-async function wakeOrDelay(woken: Promise<void>, ms: number): Promise<void> {
-  if (ms === Infinity) return woken;
-  const late = new AbortController();
-  const { signal } = late;
-  await Promise.race([woken, delay(Math.ceil(ms), undefined, { signal }).catch(() => undefined)]);
-  late.abort();
-}
-
 function stepOf(core: EngineCore, device: string): StepMessage {
   try {
     return core.step();
@@ -89,11 +73,6 @@ function stepOf(core: EngineCore, device: string): StepMessage {
     const fault = memoryFault(error, device, 'step') ?? deviceFault(error);
     throw fault === null ? error : new DeviceError(fault, { cause: error });
   }
-}
-
-function sendAudits(core: EngineCore): void {
-  const audits = core.takeAudits();
-  if (audits.length > 0) send({ type: 'audit', audits });
 }
 
 interface Started {
@@ -124,7 +103,6 @@ async function start(options: EngineOptions): Promise<Started> {
     prefillChunk: options.prefillChunk,
     speculate: options.speculate ?? 'off',
     texts: readTokenTexts(tokenizer),
-    audit: options.audit,
     ...(options.waitIntervalMs !== undefined && { waitIntervalMs: options.waitIntervalMs }),
     policy: { ...defaultPolicy, chunks: chunkSizes(options.prefillChunk) },
     clock: monotonicMs,

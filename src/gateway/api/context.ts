@@ -4,8 +4,6 @@ import type { Engine } from '../engine-client/engine.js';
 import type { Budget, OnMiss, ReadyMessage } from '../../protocol/index.js';
 import { ApiError } from './errors.js';
 import type { EncodingThread } from '../text/encoding/encoding-thread.js';
-import type { ExitQuality } from '../quality/exit-quality.js';
-import type { GateMeans } from '../quality/gate-means.js';
 import type { ScoreSum } from './params/score-limit.js';
 import type { RefusalPace } from './generation/refusal-pace.js';
 import type { HeldTokens, SequenceFacts } from '../telemetry/sequences.js';
@@ -28,8 +26,6 @@ export interface RequestPolicy {
   /** Depth bounds of every request; null for the model's own bound. */
   readonly minExit: number | null;
   readonly maxExit: number | null;
-  /** Least quality of a request that states none; absent or null: any. */
-  readonly minQuality?: number | null;
   /** Most tokens of an answer; absent or null: no bound. */
   readonly maxTokens?: number | null;
   /** Least share of right answers of the exits that the scheduler chooses among; absent: any. */
@@ -46,7 +42,6 @@ export function policyOf(all: RequestPolicy, key: RequestPolicy): RequestPolicy 
     net: key.net ?? all.net ?? null,
     minExit: key.minExit ?? all.minExit,
     maxExit: key.maxExit ?? all.maxExit,
-    minQuality: key.minQuality ?? all.minQuality ?? null,
     maxTokens: key.maxTokens ?? all.maxTokens ?? null,
     ...(all.minAccuracy !== undefined && { minAccuracy: all.minAccuracy }),
   };
@@ -73,7 +68,7 @@ export interface Quota {
   readonly answers: number;
 }
 
-/** The key by which quality and lengths are learned: clients without a key share theirs. */
+/** The key by which lengths are learned: clients without a key share theirs. */
 export function learningKey({ keyId, tenant }: Pick<Caller, 'keyId' | 'tenant'>): string | null {
   return keyId === null ? null : tenant;
 }
@@ -142,12 +137,8 @@ export interface ApiContext {
   readonly scores: ScoreSum;
   /** When refusals may leave. */
   readonly refusals: RefusalPace;
-  /** Estimated quality of each exit. */
-  readonly quality: ExitQuality;
   /** Names of models that run elsewhere; absent: none. */
   readonly upstreamNames?: readonly string[];
-  /** Absent: the model has no gate. */
-  readonly gates?: GateMeans;
 }
 
 /** A request as the API sees it. */

@@ -32,8 +32,3 @@ export interface ServedModel {
   /** Null for a model without a chat template, whose chat requests are rejected. */
   readonly chat: ChatTemplate | null;
 }
-
-/** Whether audits, which measure agreement, say something of right answers: both have a measurement, or none. */
-export function isAudited({ exits }: ServedModel): boolean {
-  return exits.every(({ quality: { agreement, right } }) => agreement !== undefined || right === undefined);
-}

@@ -143,7 +143,7 @@ export class EngineClient extends EventEmitter<EngineEvents> implements Engine {
     const { sequences } = request;
     for (const [index, sequence] of sequencesOf(request).entries()) {
       const isFurther = sequences[index]?.prompt === sequences[index - 1]?.prompt;
-      this.#sequences.add(sequence.id, { answer, index, isAudited: request.audit === true });
+      this.#sequences.add(sequence.id, { answer, index });
       this.#deadlines.add(sequence);
       this.#unacknowledged.add(sequence, isFurther ? 0 : sequence.prompt.length, now);
     }
@@ -171,7 +171,6 @@ export class EngineClient extends EventEmitter<EngineEvents> implements Engine {
       // The answer does not wait for the engine's event: the engine may be stuck, or in a step of seconds.
       this.#sequences.end(unreportedEnd(id, reason));
     }
-    this.#sequences.loseAudits();
   }
 
   async close(): Promise<void> {
@@ -247,10 +246,7 @@ export class EngineClient extends EventEmitter<EngineEvents> implements Engine {
 
   #hear(message: Exclude<FromEngine, ReadyMessage | FatalMessage>): void {
     if (message.type === 'loading') this.emit('loading', message.done, message.total);
-    else if (message.type === 'audit') {
-      this.#sequences.audited(message.audits);
-      this.#tell(() => this.emit('audit', message));
-    } else if (message.type === 'step') {
+    else if (message.type === 'step') {
       this.#unacknowledged.hear(message);
       this.#deadlines.hear(message);
       this.#sequences.dispatch(message);

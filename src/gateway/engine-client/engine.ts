@@ -5,7 +5,6 @@
  */
 import type {
   EngineRequest,
-  AuditMessage,
   CancelReason,
   EndedEvent,
   ReadyMessage,
@@ -20,7 +19,6 @@ export interface EngineEvents {
   ready: [ReadyMessage];
   /** Emitted once the answers have been written that the step brought. */
   step: [StepMessage];
-  audit: [AuditMessage];
   /** The gateway ended a sequence at its deadline. Later steps may still contain its events. */
   cut: [EndedEvent];
   /** The process exited; the client restarts it unless the engine is closed. */

@@ -5,7 +5,6 @@
  */
 import { monotonicMs } from '../../util/clock.js';
 import type {
-  AuditEvent,
   CancelReason,
   EndedEvent,
   PlannedEvent,
@@ -16,8 +15,7 @@ import type {
 } from '../../protocol/index.js';
 
 /**
- * An event of one sequence. Exactly one of `rejected`, `ended` and `lost` ends it. If the request asks for an audit,
- * `audited` follows `ended`.
+ * An event of one sequence. Exactly one of `rejected`, `ended` and `lost` ends it.
  */
 export type SequenceEvent = Payload & {
   /** Index of the sequence in its answer. */
@@ -32,8 +30,6 @@ type Payload =
   | { readonly type: 'token'; readonly event: TokenEvent; readonly at: number }
   /** `heardAt`: when the gateway got the end. */
   | { readonly type: 'ended'; readonly event: EndedEvent; readonly heardAt: number }
-  /** Null where the engine process died first. */
-  | { readonly type: 'audited'; readonly event: AuditEvent | null }
   /** The engine process died or is unreachable. */
   | { readonly type: 'lost'; readonly message: string };
 
@@ -122,18 +118,14 @@ export function unreportedEnd(id: string, reason: CancelReason, known: Partial<E
 interface Open {
   readonly answer: SequenceEvents;
   readonly index: number;
-  /** Whether the answer waits for an audit after the end. */
-  readonly isAudited: boolean;
 }
 
 /** The sequences that the engine has: each of their events goes to its answer. */
 export class OpenSequences {
   readonly #live = new Map<string, Open>();
-  /** Sequences that have ended, and whose audit has not. */
-  readonly #awaiting = new Map<string, Open>();
   readonly #onLast: (id: string) => void;
 
-  /** @param onLast is called when a sequence has its last event, except an audit */
+  /** @param onLast is called when a sequence has its last event */
   constructor(onLast: (id: string) => void) {
     this.#onLast = onLast;
   }
@@ -169,23 +161,12 @@ export class OpenSequences {
 
   end(event: EndedEvent): void {
     const open = this.#take(event.id);
-    if (open === undefined) return;
-    if (open.isAudited) this.#awaiting.set(event.id, open);
-    open.answer.add({ index: open.index, type: 'ended', event, heardAt: monotonicMs() }, !open.isAudited);
-    open.answer.wake();
+    if (open) this.#last(open, { index: open.index, type: 'ended', event, heardAt: monotonicMs() });
   }
 
   reject(event: RejectedEvent): void {
     const open = this.#take(event.id);
     if (open) this.#last(open, { index: open.index, type: 'rejected', event });
-  }
-
-  audited(events: readonly AuditEvent[]): void {
-    for (const event of events) {
-      const open = this.#awaiting.get(event.id);
-      this.#awaiting.delete(event.id);
-      if (open) this.#last(open, { index: open.index, type: 'audited', event });
-    }
   }
 
   /** The engine is gone: no further event comes. */
@@ -194,13 +175,6 @@ export class OpenSequences {
       const open = this.#take(id);
       if (open) this.#last(open, { index: open.index, type: 'lost', message });
     }
-    this.loseAudits();
-  }
-
-  /** No audit comes for the sequences that have ended. */
-  loseAudits(): void {
-    for (const open of this.#awaiting.values()) this.#last(open, { index: open.index, type: 'audited', event: null });
-    this.#awaiting.clear();
   }
 
   #last({ answer }: Open, event: SequenceEvent): void {

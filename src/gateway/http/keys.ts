@@ -41,7 +41,7 @@ const count = Type.Optional(Type.Integer({ minimum: 1 }));
 /** Completions without a length have 16 tokens, as OpenAI's. */
 const longest = Type.Optional(Type.Integer({ minimum: 16 }));
 const { latency_budget_ms, slo_ttft_ms, slo_tpot_ms, budget_on_miss } = SortieRequest.properties;
-const { min_exit_layer, max_exit_layer, min_quality } = SortieRequest.properties;
+const { min_exit_layer, max_exit_layer } = SortieRequest.properties;
 
 const KeyEntry = Type.Object(
   {
@@ -67,7 +67,6 @@ const KeyEntry = Type.Object(
     net: Type.Optional(words([...NET_MODES])),
     min_exit_layer,
     max_exit_layer,
-    min_quality,
   },
   closed,
 );
@@ -172,7 +171,6 @@ function keyOf(entry: KeyEntry, place: string): ApiKey {
       net: entry.net ?? null,
       minExit: entry.min_exit_layer ?? null,
       maxExit: entry.max_exit_layer ?? null,
-      minQuality: entry.min_quality ?? null,
       maxTokens: limits?.max_tokens ?? null,
     },
   };

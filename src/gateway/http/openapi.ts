@@ -5,7 +5,6 @@ import { pino } from 'pino';
 import type { Engine } from '../engine-client/engine.js';
 import { openPolicy } from '../api/context.js';
 import type { ServedModel } from '../api/served-model.js';
-import { ExitQuality } from '../quality/exit-quality.js';
 import { EncodingThread } from '../text/encoding/encoding-thread.js';
 import { RequestMetrics } from '../telemetry/requests.js';
 import { createSeries } from '../telemetry/series.js';
@@ -27,7 +26,6 @@ export async function openapiDocument(version: string): Promise<string> {
       metrics: new RequestMetrics(series),
       scores: new ScoreSum(),
       refusals: new RefusalPace(),
-      quality: new ExitQuality([]),
     },
     series,
     options,

@@ -6,7 +6,6 @@ import type { ApiContext, RequestPolicy } from '../api/context.js';
 import { ScoreSum } from '../api/params/score-limit.js';
 import { RefusalPace } from '../api/generation/refusal-pace.js';
 import { loadServedModel } from '../api/load-served-model.js';
-import { auditedQuality } from './audited-quality.js';
 import { EMBEDDED_MODEL, OptionError, type ServeOptions } from '../../cli/options/config.js';
 import { EngineClient } from '../engine-client/client.js';
 import type { EngineOptions } from '../../protocol/engine-options.js';
@@ -53,9 +52,6 @@ export function engineOptions(options: ServeOptions): EngineOptions {
     speculate: options.speculate,
     cacheDir: options.cacheDir,
     waitIntervalMs: options.loadHeader ? LOAD_HEADER_MS : READINESS_MS,
-    ...(options.audit !== 'off' && {
-      audit: { busyShare: options.audit === 'idle' ? 0 : options.audit },
-    }),
   };
 }
 
@@ -63,11 +59,9 @@ export function engineOptions(options: ServeOptions): EngineOptions {
 export function requestPolicy({
   defaultBudget,
   onMiss,
-  minQuality,
   minAccuracy,
-}: Pick<ServeOptions, 'defaultBudget' | 'onMiss' | 'minQuality' | 'minAccuracy'>): RequestPolicy {
-  const budget = totalBudget(defaultBudget);
-  return { defaultBudget: budget, onMiss, minExit: null, maxExit: null, minQuality, minAccuracy };
+}: Pick<ServeOptions, 'defaultBudget' | 'onMiss' | 'minAccuracy'>): RequestPolicy {
+  return { defaultBudget: totalBudget(defaultBudget), onMiss, minExit: null, maxExit: null, minAccuracy };
 }
 
 /** @throws OptionError if the default model is not there, as in an installed npm package */
@@ -106,9 +100,6 @@ function gateway({ engine, manifest, metrics, ...parts }: Parts, closing: Closin
     checkKeyExits(keys, policy, layers);
   };
   checkKeys(apiKeys);
-  const audited = auditedQuality({ engine, model, manifest, series, options, log });
-  closing.push(audited);
-  const { quality, gates } = audited;
   const encoding = new EncodingThread(model.tokenizerFile);
   closing.push(encoding);
   const waitMs = watchWait(engine, metrics);
@@ -128,8 +119,6 @@ function gateway({ engine, manifest, metrics, ...parts }: Parts, closing: Closin
       metrics,
       scores: new ScoreSum(),
       refusals: new RefusalPace(),
-      quality,
-      gates,
       ...(upstreams !== undefined && { upstreamNames: upstreams.names }),
     },
     ...(upstreams !== undefined && { upstreams }),

@@ -17,8 +17,6 @@ export const LATE_S = [0, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.
 export const STEP_S = [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5];
 export const STEP_PART_S = [0.0001, 0.00025, ...STEP_S];
 export const TOKENS = [1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10000, 20000];
-/** Log-probability, nats. */
-export const NATS = [0, 0.01, 0.05, 0.1, 0.25, 0.5, 1, 2, 4, 8, 16];
 /** Actual over predicted time: 1 is exact. */
 export const RATIO = [0.25, 0.5, 0.7, 0.8, 0.9, 0.95, 1, 1.05, 1.1, 1.25, 1.5, 2, 4];
 /** Tokens of a landed answer over the expected ones: 1 is the whole answer. */

@@ -1,9 +1,9 @@
 /**
- * Metrics of the engine: whether it runs, its load, the work of its steps, its audits.
+ * Metrics of the engine: whether it runs, its load, the work of its steps.
  *
  * Must not know: requests, HTTP.
  */
-import type { AuditEvent, ReadyMessage, StepMessage, StepWork, TokenEvent } from '../../protocol/index.js';
+import type { ReadyMessage, StepMessage, StepWork, TokenEvent } from '../../protocol/index.js';
 import { initializeExits, SLEEP_STATES, WAITING_REASONS } from './labels.js';
 import type { Series } from './series.js';
 
@@ -73,21 +73,6 @@ export class EngineMetrics {
     if (work === null) return;
     series.iterationTokens.observe(work.prefillTokens + tokens.length);
     this.#worked(work);
-  }
-
-  audited({ skipped, tokens, probe, ms }: AuditEvent): void {
-    const series = this.#series;
-    series.auditAnswers.inc({ outcome: skipped ?? 'audited' });
-    series.auditTime.inc(ms / 1000);
-    if (skipped !== null) return;
-    series.auditLast.set(Date.now() / 1000);
-    if (probe !== null && probe.kl !== null) series.auditKl.observe({ exit_layer: String(probe.exit) }, probe.kl);
-    for (const { exit, probability, logprob, bestLogprob } of tokens) {
-      const exit_layer = String(exit);
-      series.auditTokens.inc({ exit_layer, agrees: 'true' }, probability);
-      series.auditTokens.inc({ exit_layer, agrees: 'false' }, 1 - probability);
-      series.auditGivenUp.observe({ exit_layer }, Math.max(0, bestLogprob - logprob));
-    }
   }
 
   #worked(work: StepWork): void {

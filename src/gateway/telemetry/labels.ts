@@ -1,5 +1,5 @@
 /** Closed sets of label values. Each series starts at 0, so a query finds data before the first event. */
-import type { AuditSkip, DepthReason, DraftSource, ServiceClass } from '../../protocol/index.js';
+import type { DepthReason, DraftSource, ServiceClass } from '../../protocol/index.js';
 import { OUTCOMES } from '../../util/outcome.js';
 import { BUDGET_CLASSES } from './sequences.js';
 import type { Series } from './series.js';
@@ -13,17 +13,6 @@ const DEPTH_REASONS = ['deepest', 'budget', 'load'] as const satisfies readonly 
 
 const DRAFT_SOURCES = ['prediction', 'lookup', 'exit'] as const satisfies readonly DraftSource[];
 
-const AUDIT_OUTCOMES = [
-  'audited',
-  'off',
-  'full_depth',
-  'schema',
-  'cancelled',
-  'queue',
-  'stale',
-  'memory',
-  'time',
-] as const satisfies readonly (AuditSkip | 'audited')[];
 export const WAITING_REASONS = ['capacity', 'deferred'] as const;
 
 /** vLLM's states of an engine. */
@@ -47,7 +36,6 @@ export function initialize(series: Series): void {
   ]) {
     series.failed.inc({ reason }, 0);
   }
-  for (const outcome of AUDIT_OUTCOMES) series.auditAnswers.inc({ outcome }, 0);
   for (const reason of WAITING_REASONS) series.waitingBy.set({ reason }, 0);
   for (const source of PROMPT_SOURCES) series.promptTokensBy.inc({ source }, 0);
   if (series.sleepState !== null) series.success.inc({ finished_reason: 'error' }, 0);
@@ -72,9 +60,6 @@ export function initializeExits(series: Series, exits: readonly string[], seen: 
   for (const exit_layer of exits) {
     for (const counter of [series.exitTokens, series.exitTime]) counter.inc({ exit_layer }, 0);
     for (const service_class of SERVICE_CLASSES) series.planned.inc({ exit_layer, service_class }, 0);
-    for (const agrees of ['true', 'false']) series.auditTokens.inc({ exit_layer, agrees }, 0);
-    if (!seen.has(exit_layer)) series.auditGivenUp.zero({ exit_layer });
-    if (!seen.has(exit_layer)) series.auditKl.zero({ exit_layer });
     if (!seen.has(exit_layer)) series.exitItl.zero({ exit_layer });
     for (const planned_exit_layer of exits) series.plannedExitTokens.inc({ planned_exit_layer, exit_layer }, 0);
   }

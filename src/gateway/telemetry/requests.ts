@@ -47,9 +47,6 @@ export class RequestMetrics {
   /** Counts the events of this engine. */
   observe(engine: Engine): void {
     engine.on('step', this.step.bind(this));
-    engine.on('audit', ({ audits }) => {
-      for (const event of audits) this.#engine.audited(event);
-    });
     engine.on('ready', this.ready.bind(this));
     engine.on('cut', this.cut.bind(this));
     engine.on('down', this.down.bind(this));

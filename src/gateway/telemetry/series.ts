@@ -4,7 +4,7 @@
  * Labels are bounded: exits, routes and reasons, never a value that a client chooses.
  */
 import { collectDefaultMetrics, Registry } from 'prom-client';
-import { LENGTH_RATIO, NATS, PER_TOKEN_S, RATIO, STEP_PART_S, STEP_S, TTFT_S } from './buckets.js';
+import { LENGTH_RATIO, PER_TOKEN_S, RATIO, STEP_PART_S, STEP_S, TTFT_S } from './buckets.js';
 import { httpSeries } from './http-series.js';
 import { counter, gauge, histogram, madeFrom } from './series-makers.js';
 import { UPSTREAM } from './upstream-series.js';
@@ -84,31 +84,6 @@ const OWN = {
   stageRows: counter('engine_stage_rows_total', 'Rows decoded by each trunk stage.', ['stage']),
   prefilled: counter('engine_prefill_tokens_total', 'Prompt positions computed.'),
   caughtUp: counter('engine_catch_up_tokens_total', 'Positions that deeper stages computed to catch up.'),
-  auditTokens: counter(
-    'audit_tokens_total',
-    'Audited tokens by the exit layer that wrote them, each split by the probability that full depth draws it.',
-    ['exit_layer', 'agrees'],
-  ),
-  auditGivenUp: histogram(
-    'audit_logprob_given_up_nats',
-    "Log-probability of full depth's most likely token over that of the written one, by exit layer.",
-    NATS,
-    ['exit_layer'],
-  ),
-  auditKl: histogram(
-    'audit_kl_nats',
-    'Mean KL of full depth to an exit over an audited answer, by the measured exit layer.',
-    NATS,
-    ['exit_layer'],
-  ),
-  auditAnswers: counter('audit_answers_total', 'Ended answers: audited, or the reason without an audit.', ['outcome']),
-  auditTime: counter('audit_seconds_total', 'Time of the steps of audits.'),
-  auditLast: gauge('audit_last_timestamp_seconds', 'Unix time of the last audit; 0 before the first.'),
-  exitQuality: gauge(
-    'exit_quality',
-    'Quality of exits: the measured one of the model, and the estimate after audits.',
-    ['exit_layer', 'source'],
-  ),
   limited: counter('key_limited_total', 'Requests rejected by a limit of their API key.', ['limit']),
   gatewayLag: gauge(
     'gateway_lag_p99_seconds',

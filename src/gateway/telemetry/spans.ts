@@ -1,6 +1,6 @@
 /**
  * Spans of requests and sequences. Each request has a span. Below it, each of its sequences has the spans queue,
- * prefill and decode, which counts the changes of exit. The audit of an answer has a span `audit` after its end.
+ * prefill and decode, which counts the changes of exit.
  *
  * Must not know: exporters, text. The spans of a sequence are made at its end, from the engine's own instants: the hot
  * path only records exits.
@@ -9,7 +9,7 @@ import { W3CTraceContextPropagator } from '@opentelemetry/core';
 import { type Context, defaultTextMapSetter, SpanKind, SpanStatusCode, trace, type Tracer } from '@opentelemetry/api';
 import { monotonicMs } from '../../util/clock.js';
 import type { Engine } from '../engine-client/engine.js';
-import type { AuditEvent, EndedEvent, PlannedEvent, StepMessage } from '../../protocol/index.js';
+import type { EndedEvent, PlannedEvent, StepMessage } from '../../protocol/index.js';
 import type { SequenceFacts } from './sequences.js';
 import type { Attributes, CallTrace, RequestTrace } from './trace.js';
 
@@ -24,9 +24,6 @@ function epoch(instant: number): number {
   if (Math.abs(offset - wallOverMonotonic) > TOLERANCE_MS) wallOverMonotonic = offset;
   return wallOverMonotonic + instant;
 }
-
-/** Ended sequences whose audit may follow; without audits, none does. */
-const MAX_AWAITED_AUDITS = 256;
 
 interface Live {
   readonly parent: Context;
@@ -44,8 +41,6 @@ interface Live {
 
 export class SequenceSpans {
   readonly #live = new Map<string, Live>();
-  /** Oldest first. */
-  readonly #ended = new Map<string, Pick<Live, 'parent' | 'index'>>();
   readonly #tracer: Tracer;
 
   constructor(tracer: Tracer) {
@@ -60,9 +55,6 @@ export class SequenceSpans {
   observe(engine: Engine): void {
     engine.on('step', (step) => {
       if (this.#live.size > 0) this.#step(step);
-    });
-    engine.on('audit', ({ audits }) => {
-      for (const event of audits) this.#audited(event);
     });
     engine.on('cut', (end) => {
       const live = this.#live.get(end.id);
@@ -98,35 +90,8 @@ export class SequenceSpans {
       const live = this.#live.get(event.id);
       if (live === undefined) continue;
       this.#live.delete(event.id);
-      this.#awaitAudit(event.id, live);
       this.#close(live, { ...event, reason: live.cut?.reason ?? event.reason });
     }
-  }
-
-  #awaitAudit(id: string, { parent, index }: Live): void {
-    this.#ended.set(id, { parent, index });
-    const [oldest] = this.#ended.keys();
-    if (this.#ended.size > MAX_AWAITED_AUDITS && oldest !== undefined) this.#ended.delete(oldest);
-  }
-
-  #audited({ id, skipped, tokens, probe, ms }: AuditEvent): void {
-    const ended = this.#ended.get(id);
-    this.#ended.delete(id);
-    if (ended === undefined || skipped !== null) return;
-    const now = monotonicMs();
-    const attributes = {
-      'sortie.choice.index': ended.index,
-      'sortie.audit.tokens': tokens.length,
-      'sortie.audit.agreeing': tokens.filter(({ token, best }) => token === best).length,
-      'sortie.audit.ms': ms,
-      'sortie.audit.probe.exit_layer': probe?.exit,
-      'sortie.audit.probe.tokens': probe?.tokens,
-      'sortie.audit.probe.agreeing': probe?.agreeing,
-      'sortie.audit.probe.kl': probe?.kl ?? undefined,
-    };
-    // The chunks of an audit lie apart: the span has the length of their work, and ends with the last one.
-    const span = this.#tracer.startSpan('audit', { startTime: epoch(now - ms), attributes }, ended.parent);
-    span.end(epoch(now));
   }
 
   #close(live: Live, event: EndedEvent): void {

@@ -80,7 +80,7 @@ export async function localRequest(
   if (!isValid(endpoint.body, body)) {
     throw invalid('The body', `can't be answered by the local model: ${validationMessage(endpoint.body, body) ?? ''}`);
   }
-  // Depth and audits of the header are for the local model's own callers.
+  // The depth of the header is for the local model's own callers.
   const request: ApiRequest<object> = { ...call.request, headers: {}, body };
   const read = await readInContext(context, endpoint, request);
   const engine = { ...read.engine, isNet: true };

@@ -122,11 +122,4 @@ for (const keysOnly of [false, true])
         JSON.stringify(ended?.drafts),
       );
     });
-
-    await t.test('an answer behind a prompt exit is not audited', async (t) => {
-      const core = makeCore(executor, { maxRunning: 2, prefillChunk: 16, audit: { busyShare: 0 } });
-      core.submit(ask('a', ids(9, 20), EXIT, { audit: true }));
-      drain(core);
-      t.match(core.takeAudits(), [{ id: 'a', skipped: 'full_depth' }]);
-    });
   });

@@ -22,8 +22,6 @@ export interface ExitShape {
   readonly stage: number;
   /** Cost unit of its exit block, or null where it has none. */
   readonly block: string | null;
-  /** Measured agreement with full depth, 0..1. Only the order and the differences matter. */
-  readonly quality: number;
   /** Share of full depth's right answers, 0..1. */
   readonly right: number;
   /** Layers that tokens of the prompt run, for full depth behind a prompt exit; absent: those of the exit. */

@@ -1,8 +1,8 @@
-/** GET /props: exits with their quality, calibration and limits, with the client's bounds. */
-import type { QualityRow } from '../../quality/exit-quality.js';
+/** GET /props: exits with their agreement and accuracy, calibration and limits, with the client's bounds. */
 import type { ReadyMessage } from '../../../protocol/index.js';
 import { Type } from '../../../util/schema.js';
-import { type ApiContext, type Caller, learningKey, MOST_CHOICES, readyEngine } from '../context.js';
+import { MOST_CHOICES, readyEngine } from '../context.js';
+import type { ServedModel } from '../served-model.js';
 import { promptDepths } from '../params/prompt-depth.js';
 import { samplingDefaults } from '../params/sampling.js';
 import type { PlainEndpoint } from './endpoint.js';
@@ -13,29 +13,14 @@ function roundedPoint<T extends { readonly ms: number }>(point: T): T {
   return { ...point, ms: Math.round(point.ms * 1000) / 1000 };
 }
 
-/** The estimate by which the scheduler weighs an exit, and `min_quality` chooses one, with its sources. */
-function qualityOf(row: QualityRow | undefined): object | null {
-  if (row === undefined) return null;
-  const rounded = (value: number): number => Math.round(value * 1e4) / 1e4;
-  const { prior, answers, audited, estimate } = row;
-  return {
-    estimate: rounded(estimate),
-    prior: rounded(prior),
-    audited: audited === null ? null : rounded(audited),
-    audited_answers: rounded(answers),
-  };
-}
-
-/** Each exit with its quality. */
-function exitRows({ model, quality: known, gates }: ApiContext, caller: Caller): object[] {
-  const rows = known.rows(learningKey(caller));
-  return model.exits.map(({ layer, quality, dry }, index) => ({
+/** Each exit with what the model folder measured. */
+function exitRows(model: ServedModel): object[] {
+  return model.exits.map(({ layer, quality, dry }) => ({
     layer,
     ...loopsOf(model, layer),
-    ...(model.loopLayers !== undefined && { gate: gates?.of(index) ?? null }),
     kl: quality.kl ?? null,
     agreement: quality.agreement ?? null,
-    quality: qualityOf(rows.find((row) => row.layer === layer)),
+    accuracy: quality.right ?? null,
     dry: dry ? { dry_multiplier: dry.multiplier, dry_base: dry.base, dry_allowed_length: dry.allowedLength } : null,
   }));
 }
@@ -47,7 +32,7 @@ function deviceCard({ index, name, driver, memoryBytes, freeBytes, units }: Read
 export const props: PlainEndpoint = {
   path: '/props',
   operationId: 'getProps',
-  summary: 'Exits with their quality, calibration, limits',
+  summary: 'Exits with their agreement and accuracy, calibration, limits',
   tag: 'Sortie',
   answer: Type.Object({}, { additionalProperties: true }),
   meaning: 'Properties of this server.',
@@ -64,7 +49,7 @@ export const props: PlainEndpoint = {
       aliases: model.aliases ?? [],
       licence: model.licence,
       architecture: ready.architecture,
-      exits: exitRows(context, caller),
+      exits: exitRows(model),
       sampling_defaults: {
         temperature: defaults.temperature,
         top_p: defaults.topP,

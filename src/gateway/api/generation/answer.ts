@@ -4,7 +4,7 @@
  * Must not know: JSON forms of an endpoint, HTTP.
  */
 import type { SequenceEvent, SequenceEvents } from '../../engine-client/sequence-events.js';
-import type { AuditEvent, EndedEvent } from '../../../protocol/index.js';
+import type { EndedEvent } from '../../../protocol/index.js';
 import { ApiError, toApiError } from '../errors.js';
 import { codePointLength } from '../../../util/code-points.js';
 import type { Outcome } from '../../../util/outcome.js';
@@ -12,16 +12,7 @@ import { Choice, type ChoiceEnd, type Piece } from './choice.js';
 import { readyEngine, type ApiContext, type ApiRequest, type EventStream } from '../context.js';
 import type { GenerationRequest } from './read-request.js';
 import { emptyAnswer, engineError, failure, queueFull } from './engine-errors.js';
-import {
-  AUDIT_WAIT_MS,
-  auditReport,
-  choiceOutcome,
-  exitLayersOf,
-  expectedTokens,
-  reportOf,
-  rounded,
-  usageOf,
-} from './report.js';
+import { choiceOutcome, exitLayersOf, expectedTokens, reportOf, rounded, usageOf } from './report.js';
 import { samplingFields } from '../params/sampling.js';
 import type { HeadersOf, planHeaders } from '../schemas/headers.js';
 import type { SortieReport } from '../schemas/report.js';
@@ -39,7 +30,7 @@ export class Answer {
   readonly #ended: ChoiceEnd[] = [];
   /** Pieces on their way to the reader, the next one last. */
   readonly #untaken: Piece[] = [];
-  /** The last end comes after the audits. */
+  /** The end of the last choice. */
   #last: ChoiceEnd | null = null;
   /** Whether the answer goes out in one body. */
   #isWhole = false;
@@ -47,8 +38,6 @@ export class Answer {
   #isGiven = false;
   /** When the last choice ended. */
   #finishedAt: number | null = null;
-  /** By the index of the choice; null where the engine exited first. */
-  readonly #audits = new Map<number, AuditEvent | null>();
   readonly #context: ApiContext;
   readonly #client: Client;
   readonly #releaseQuota: (tokens: number) => void;
@@ -76,7 +65,6 @@ export class Answer {
   async *pieces(out?: Pick<EventStream, 'drained'>): AsyncGenerator<Piece, void, undefined> {
     const { signal } = this.#client;
     this.#isWhole = out === undefined;
-    let auditTimer: NodeJS.Timeout | undefined;
     let isWaiting = false;
     try {
       signal.throwIfAborted();
@@ -85,8 +73,6 @@ export class Answer {
       signal.addEventListener('abort', leave);
       for await (const events of sequences) {
         for (const event of events) this.#hear(event);
-        if (this.request.engine.audit === true && this.#finishedAt !== null)
-          auditTimer ??= setTimeout(leave, this.#auditWaitMs(this.#finishedAt));
         // A whole answer may go back behind text that it has.
         if (out === undefined) continue;
         // A client that reads on gets the pieces one by one: all at once would fill its connection's buffer again.
@@ -109,7 +95,6 @@ export class Answer {
         signal.throwIfAborted();
       }
     } finally {
-      clearTimeout(auditTimer);
       this.#close();
     }
   }
@@ -182,9 +167,6 @@ export class Answer {
       case 'ended':
         this.#end(choice, index, event.event, event.heardAt);
         return;
-      case 'audited':
-        this.#audits.set(index, event.event);
-        return;
       case 'rejected': {
         const { reason, detail } = event.event;
         if (reason === 'grammars_lost' && detail !== undefined) this.#client.addLogFields({ fault: detail });
@@ -223,13 +205,6 @@ export class Answer {
     if (id !== undefined) this.#context.metrics.judged(id, outcome);
   }
 
-  /** How long the report may wait for audits: not beyond the budget. */
-  #auditWaitMs(endedAt: number): number {
-    const { arrivedAt, depth } = this.request.engine;
-    const overAt = arrivedAt + (depth.budget?.totalMs ?? Infinity);
-    return Math.max(0, Math.min(AUDIT_WAIT_MS, overAt - endedAt));
-  }
-
   usage(): Usage {
     return usageOf(this.request, this.choices, this.#ends);
   }
@@ -241,11 +216,12 @@ export class Answer {
 
   report(): SortieReport {
     const { request, choices } = this;
-    const { sampling, audit } = request.engine;
+    const { sampling } = request.engine;
+    const { exits } = this.#context.model;
+    const state = { ends: this.#ends, outcomes: this.#outcomes, finishedAt: this.#finishedAt };
     return {
-      ...reportOf({ request, choices, ends: this.#ends, outcomes: this.#outcomes, finishedAt: this.#finishedAt }),
+      ...reportOf({ request, choices, ...state, exits }),
       ...(request.showsSampling && { sampling: samplingFields(sampling) }),
-      ...(audit === true && { audit: auditReport(this.#audits, choices, this.#context.model.tokenizer) }),
     };
   }
 

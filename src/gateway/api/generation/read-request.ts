@@ -21,15 +21,13 @@ import {
 import { ApiError, invalid } from '../errors.js';
 import { requestBudget } from '../params/budget.js';
 import { askedPromptDepth, withPrompt } from '../params/prompt-depth.js';
-import { qualityFloor, requestDepth } from '../params/depth.js';
+import { requestDepth } from '../params/depth.js';
 import { sampling, samplingDefaults, seedOf } from '../params/sampling.js';
 import { longestScored, type Scored, scoresOf } from '../params/score-limit.js';
 import type { PlannedGrammar } from '../params/structured-outputs.js';
 import { behindThoughts } from '../params/thoughts.js';
 import { checkIds, LONE_SURROGATE } from '../params/value-limits.js';
-import { agreed, ASKED, type Headers, headerValues } from '../schemas/headers.js';
 import type { GenerationBody } from '../schemas/shared.js';
-import { isAudited } from '../served-model.js';
 import type { AnswerThoughts } from './choice.js';
 import { tooLong, type Prompt } from './prompt.js';
 
@@ -149,15 +147,6 @@ function grammarOf({ grammar, budget, thoughts = null, tagTokens = null }: Endpo
   return behindThoughts(grammar, { ...tagTokens, isOpen: thoughts.isOpen }, lands);
 }
 
-/** Whether the header asks for an audit. @throws ApiError invalid_value for another value, or for different ones */
-function asksAudit(headers: Headers): boolean {
-  const values = headerValues(headers, ASKED.audit, '1, true, 0 or false', (text) => {
-    if (['1', 'true'].includes(text)) return true;
-    return ['0', 'false'].includes(text) ? false : undefined;
-  });
-  return agreed(ASKED.audit, values) ?? false;
-}
-
 /** Whether the engine scores the tokens of an echoed prompt. An answer without tokens is asked for these scores. */
 function promptLogprobs({ echo, logprobs, maxTokens }: EndpointPart): number | null {
   if (!echo) return null;
@@ -176,17 +165,15 @@ function sequences(id: string, n: number, longest: readonly number[], seed: numb
   );
 }
 
-/** The depths that the request allows, and its budget. @throws ApiError as requestDepth and qualityFloor */
-function depthOf(context: ApiContext, request: ApiRequest<GenerationBody>, budget: Budget | null, group: LengthGroup) {
+/** The depths that the request allows, and its budget. @throws ApiError as requestDepth */
+function depthOf(context: ApiContext, request: ApiRequest<GenerationBody>, budget: Budget | null) {
   const { body, headers } = request;
   const { model, limits } = context;
   const policy = policyOf(limits.policy, request.caller.policy);
-  const quality = context.quality.of(group);
-  const floor = qualityFloor(headers, body.sortie, policy.minQuality ?? null);
   const prompt = askedPromptDepth(model, headers, body.sortie);
-  const bounds = requestDepth(model, body.model, headers, body.sortie, { ...policy, floor, quality });
-  const depth = withPrompt(model, bounds, prompt, { budget, floor, request });
-  return { ...depth, ...(isAudited(model) && { quality }), budget };
+  const bounds = requestDepth(model, body.model, headers, body.sortie, policy);
+  const depth = withPrompt(model, bounds, prompt, { budget, request });
+  return { ...depth, budget };
 }
 
 function scoredOf(part: EndpointPart, n: number): Scored {
@@ -231,9 +218,9 @@ export function readRequest(
   request: ApiRequest<GenerationBody>,
   part: EndpointPart,
 ): GenerationRequest {
-  const { body, headers, caller } = request;
+  const { body, caller } = request;
   const group = lengthGroup(caller, part);
-  const depth = depthOf(context, request, part.budget, group);
+  const depth = depthOf(context, request, part.budget);
   const { n, choices, longest, scores } = lengths(context, body, part);
   const grammar = grammarOf(part);
   const space = prefixSpace(context.limits.prefixReuse, caller, body.cache_salt);
@@ -257,7 +244,6 @@ export function readRequest(
       prediction: part.prediction,
       speculate: body.sortie?.speculate ?? null,
       isDryRun: body.sortie?.dry_run === true,
-      audit: body.sortie?.audit ?? asksAudit(headers),
     },
     modelName: body.model ?? context.model.name,
     prompts: part.prompts,

@@ -1,23 +1,15 @@
 /**
- * The usage of an answer, and its plan, times, outcome and audit for the `sortie` field of a response.
+ * The usage of an answer, and its plan, times and outcome for the `sortie` field of a response.
  *
- * Must not know: the engine, how audits are made, HTTP.
+ * Must not know: the engine, HTTP.
  */
-import type {
-  AuditedToken,
-  AuditEvent,
-  Budget,
-  DraftSource,
-  EndedEvent,
-  PlannedEvent,
-  ServiceClass,
-} from '../../../protocol/index.js';
+import type { Budget, DraftSource, EndedEvent, PlannedEvent, ServiceClass } from '../../../protocol/index.js';
 import { actualTimes } from '../../telemetry/sequences.js';
 import { monotonicMs } from '../../../util/clock.js';
 import { isKept, type Outcome, outcomeOf, worstOf } from '../../../util/outcome.js';
-import type { TextTokenizer } from '../../text/tokenizer.js';
-import type { AuditReport, SortieReport } from '../schemas/report.js';
+import type { SortieReport } from '../schemas/report.js';
 import type { Usage } from '../schemas/shared.js';
+import type { ServedModel } from '../served-model.js';
 import type { Choice } from './choice.js';
 import type { GenerationRequest } from './read-request.js';
 
@@ -30,10 +22,11 @@ interface AnswerFacts {
   readonly outcomes: readonly (Outcome | undefined)[];
   /** When the last choice finished; null while one runs. */
   readonly finishedAt: number | null;
+  readonly exits: ServedModel['exits'];
 }
 
 /** Times are in ms. The slowest choice counts. */
-export function reportOf(facts: AnswerFacts): Omit<SortieReport, 'sampling' | 'audit'> {
+export function reportOf(facts: AnswerFacts): Omit<SortieReport, 'sampling'> {
   const { choices, ends } = facts;
   const { arrivedAt, depth } = facts.request.engine;
   const { budget } = depth;
@@ -57,6 +50,7 @@ export function reportOf(facts: AnswerFacts): Omit<SortieReport, 'sampling' | 'a
       exit_layer: plans[0]?.exit ?? 0,
       reason: plans[0]?.reason ?? null,
       ...(plans[0]?.promptDepth !== undefined && { prompt_depth: plans[0].promptDepth }),
+      ...expectedAccuracy(facts.exits, plans[0]),
       landing: plans[0]?.landing ?? null,
       expected_tokens: expectedTokens(plans),
       expected_tokens_p90: Math.round(plans.reduce((sum, each) => sum + each.expectedTokensP90, 0)),
@@ -79,6 +73,12 @@ export function reportOf(facts: AnswerFacts): Omit<SortieReport, 'sampling' | 'a
     draft_tokens: drafts.drafted,
     accepted_draft_tokens: drafts.accepted,
   };
+}
+
+/** The accuracy of the planned exit, where the model folder has a measurement. */
+function expectedAccuracy(exits: ServedModel['exits'], plan: PlannedEvent | undefined) {
+  const accuracy = exits.find(({ layer }) => layer === plan?.exit)?.quality.right;
+  return accuracy === undefined ? {} : { expected_accuracy: accuracy };
 }
 
 /** The depth of the prompt as it ran, else as it is planned or asked for; none for a model with one depth. */
@@ -206,70 +206,4 @@ export function expectedTokens(plans: readonly PlannedEvent[]): number {
 /** Rounds to microseconds, or to thousandths of a probability. */
 export function rounded(value: number): number {
   return Math.round(value * 1000) / 1000;
-}
-
-/** Longest time between the last token and the report: a busy engine may audit much later. */
-export const AUDIT_WAIT_MS = 10_000;
-
-/** Reasons of the gateway, beside the engine's. */
-type Missing = 'busy' | 'engine_lost';
-
-/**
- * @param events audits by the index of their choice; null where the engine exited first, absent without one so far
- * @param choices of the request
- */
-export function auditReport(
-  events: ReadonlyMap<number, AuditEvent | null>,
-  choices: readonly Choice[],
-  tokenizer: TextTokenizer,
-): AuditReport {
-  const missing: Missing | null = events.size < choices.length ? 'busy' : null;
-  const audits = choices.map((_, index) => events.get(index));
-  const skipped = missing ?? audits.map((event) => (event === null ? 'engine_lost' : event?.skipped)).find(Boolean);
-  if (!audits.some((event) => event?.skipped === null)) return { skipped: skipped ?? 'busy' };
-  // A choice that a stop string ended holds fewer tokens than the engine generated.
-  const tokens = audits.flatMap((event, index) =>
-    (event?.tokens ?? [])
-      .filter(({ index: place }) => place < (choices[index]?.completionTokens ?? 0))
-      .map((token) => ({ index, token })),
-  );
-  const differences = tokens
-    .filter(({ token }) => token.best !== token.token)
-    .map(({ index, token }) => ({
-      choice: index,
-      position: token.index,
-      text_offset: choices[index]?.offsets[token.index] ?? 0,
-      exit_layer: token.exit,
-      token: tokenizer.spelt(token.token),
-      full_depth: tokenizer.spelt(token.best),
-      rank: token.rank,
-      logprob: tenThousandths(token.logprob),
-      full_depth_logprob: tenThousandths(token.bestLogprob),
-    }));
-  return { ...(skipped && { skipped }), ...totals(tokens.map(({ token }) => token)), differences };
-}
-
-function totals(tokens: readonly AuditedToken[]) {
-  const agreeing = tokens.filter(({ best, token }) => best === token);
-  const mean = (value: (token: AuditedToken) => number): number | null =>
-    tokens.length === 0 ? null : tenThousandths(tokens.reduce((sum, token) => sum + value(token), 0) / tokens.length);
-  const layers = [...new Set(tokens.map(({ exit }) => exit))];
-  const of = (layer: number, all: readonly AuditedToken[]): number => all.filter(({ exit }) => exit === layer).length;
-  return {
-    tokens: tokens.length,
-    agreeing: agreeing.length,
-    agreement: tokens.length === 0 ? null : tenThousandths(agreeing.length / tokens.length),
-    probability: mean(({ probability }) => probability),
-    logprob_given_up: mean(({ bestLogprob, logprob }) => bestLogprob - logprob),
-    exits: Object.fromEntries(
-      layers.map((layer) => [String(layer), { tokens: of(layer, tokens), agreeing: of(layer, agreeing) }]),
-    ),
-  };
-}
-
-/**
- * Rounds to ten-thousandths. A forbidden token has a log-probability of minus infinity, which JSON has no number for.
- */
-function tenThousandths(value: number): number {
-  return Math.max(-9999, Math.min(9999, Math.round(value * 1e4) / 1e4));
 }

@@ -87,53 +87,8 @@ export function modelExit(model: ServedModel, asked: string | undefined): number
   return requestedModel(model, asked).exit;
 }
 
-/** The least quality that a request asks for. */
-export interface QualityFloor {
-  readonly least: number;
-  /** The field or header that states it; null for the operator's. */
-  readonly param: string | null;
-}
-
-/**
- * The floor that a request states, else the operator's. Of several header values the largest counts.
- * @throws ApiError invalid_value for a value that is not a number from 0 to 1
- */
-export function qualityFloor(
-  headers: Headers,
-  body: SortieRequest | undefined,
-  operators: number | null,
-): QualityFloor | null {
-  const values = headerValues(headers, ASKED.minQuality, 'a number from 0 to 1', (text) =>
-    /^(\d+\.?\d*|\.\d+)$/.test(text) && Number(text) <= 1 ? Number(text) : undefined,
-  );
-  if (body?.min_quality !== undefined) return { least: body.min_quality, param: 'sortie.min_quality' };
-  if (values.length > 0) return { least: Math.max(...values), param: ASKED.minQuality };
-  return operators === null ? null : { least: operators, param: null };
-}
-
-/**
- * The shallowest of these exits with at least the quality of the floor. The operator's floor is as deep as it can be.
- * @param exits shallowest first
- * @param qualities by exit
- * @throws ApiError invalid_value if no exit reaches the floor of a request
- */
-function exitOfQuality({ least, param }: QualityFloor, exits: readonly number[], qualities: readonly number[]): number {
-  const found = exits.find((_, i) => (qualities[i] ?? 0) >= least);
-  if (found !== undefined) return found;
-  const best = Math.max(...qualities);
-  if (param === null) return exits.at(-1) ?? 0;
-  // Rounded down, so that the client may ask for it.
-  const most = Math.floor(best * 1000) / 1000;
-  const rule = `must be at most ${most}, the best quality of the exits ${exits.join(', ')}`;
-  throw invalid(param, `${rule}, got ${least}`, { best_quality: most });
-}
-
 /** The operator's rules for depth. */
 export interface DepthPolicy extends DepthLimits {
-  /** Null: any quality. */
-  readonly floor?: QualityFloor | null;
-  /** Estimated quality of each exit of the model. */
-  readonly quality?: readonly number[];
   /** Least share of right answers of an exit where the request states no depth; absent: any. */
   readonly minAccuracy?: number;
 }
@@ -145,20 +100,6 @@ type DepthLimits = Pick<RequestPolicy, 'minExit' | 'maxExit'>;
 export function allowedExits({ exits }: Pick<ServedModel, 'exits'>, { minExit, maxExit }: DepthLimits): Exits {
   const layers = exits.map(({ layer }) => layer);
   return layers.filter((layer) => layer >= (minExit ?? layer) && layer <= (maxExit ?? layer));
-}
-
-/**
- * The shallowest exit in a range that has the quality of the floor. A depth that the request pins is stronger than the
- * operator's floor.
- */
-function flooredExit(range: Exits, exits: Exits, { floor, quality = [] }: DepthPolicy, isPinned: boolean): number {
-  const [shallowest = 0] = range;
-  if (floor == null || (isPinned && floor.param === null)) return shallowest;
-  return exitOfQuality(
-    floor,
-    range,
-    range.map((layer) => quality[exits.indexOf(layer)] ?? 0),
-  );
 }
 
 /**
@@ -194,8 +135,7 @@ export function requestDepth(
   const deepestAsked = pin?.layer ?? Math.min(most?.layer ?? ceiling, ceiling);
   const shallowest =
     pin?.layer ?? (least === null ? usefulExit(model, allowed, deepestAsked, policy) : Math.max(least.layer, floor));
-  const inRange = exits.filter((layer) => layer >= shallowest && layer <= deepestAsked);
-  const minExit = inRange.length === 0 ? shallowest : flooredExit(inRange, exits, policy, pin !== null);
+  const minExit = shallowest;
   const maxExit = pin?.layer ?? Math.min(most?.layer ?? ceiling, ceiling);
   const shallow = pin ?? most;
   const deep = pin ?? least;

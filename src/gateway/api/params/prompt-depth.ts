@@ -10,7 +10,7 @@ import type { GenerationBody, SortieRequest } from '../schemas/shared.js';
 import type { ServedModel } from '../served-model.js';
 import { quoted } from '../../../util/quoted.js';
 import type { Budget, DepthRequest } from '../../../protocol/index.js';
-import { type DepthBounds, modelExit, type QualityFloor } from './depth.js';
+import { type DepthBounds, modelExit } from './depth.js';
 
 /** Layers that tokens of a prompt run; full: all. */
 export type PromptDepth = number | 'full';
@@ -56,7 +56,6 @@ export function askedPromptDepth(
 /** The parts of a request that decide the depth of its prompt, where it states none. */
 interface Circumstances {
   readonly budget: Budget | null;
-  readonly floor: QualityFloor | null;
   readonly request: Pick<ApiRequest<GenerationBody>, 'body' | 'headers'>;
 }
 
@@ -70,19 +69,19 @@ function pinsExit(model: ServedModel, { body, headers }: Circumstances['request'
 export type DepthWithPrompt = DepthBounds & Pick<DepthRequest, 'promptDepth'>;
 
 /**
- * Full depth of the answer behind a prompt exit. A plan chooses for a request with a budget that states no depth, pins
- * no exit of its answer and has no least quality.
+ * Full depth of the answer behind a prompt exit. A plan chooses for a request with a budget that states no depth and
+ * pins no exit of its answer.
  * @throws ApiError invalid_value for a prompt exit of an answer that may not run at full depth
  */
 export function withPrompt(
   model: ServedModel,
   bounds: DepthBounds,
   asked: AskedPromptDepth | null,
-  { budget, floor, request }: Circumstances,
+  { budget, request }: Circumstances,
 ): DepthWithPrompt {
   const { exits, promptExit } = model;
   if (promptExit === undefined || promptExit.isOnly) return bounds;
-  const isOpen = budget !== null && floor === null && !pinsExit(model, request);
+  const isOpen = budget !== null && !pinsExit(model, request);
   const { depth } = asked ?? { depth: isOpen ? 'auto' : 'full' };
   if (asked === null || depth === 'full' || depth === 'auto')
     return { ...bounds, promptDepth: depth === 'auto' ? depth : null };

@@ -17,8 +17,6 @@ export const ASKED = {
   minExit: 'X-Min-Exit-Layer',
   maxExit: 'X-Max-Exit-Layer',
   promptDepth: 'X-Prompt-Depth',
-  minQuality: 'X-Min-Quality',
-  audit: 'X-Audit',
   net: 'X-Net',
 } as const;
 

@@ -1,5 +1,5 @@
 /** Sortie's own report on an answer: plan, depth, times, landing. The `sortie` field of every response has it. */
-import { type Static, Type, allOptional, words, nullable } from '../../../util/schema.js';
+import { type Static, Type, words, nullable } from '../../../util/schema.js';
 import { OUTCOMES } from '../../../util/outcome.js';
 import { NullableNumber } from './shared.js';
 
@@ -43,52 +43,6 @@ const Landed = Type.Object(
   },
 );
 
-const count = Type.Integer({ minimum: 0 });
-const share = nullable(Type.Number({ minimum: 0, maximum: 1 }));
-
-const Difference = Type.Object(
-  {
-    choice: Type.Integer({ minimum: 0, description: 'Index of the choice.' }),
-    position: Type.Integer({ minimum: 0, description: 'Index of the token in its choice.' }),
-    text_offset: Type.Integer({ minimum: 0, description: "Start of the token in its choice's text, in code points." }),
-    exit_layer: Type.Integer({ description: 'The exit that wrote the token.' }),
-    token: Type.String(),
-    full_depth: Type.String({ description: "Full depth's most likely token at this position." }),
-    rank: nullable(Type.Integer({ minimum: 1 }), {
-      description: 'Rank of the token at full depth. Null: lower than the engine looks.',
-    }),
-    logprob: Type.Number({ description: 'Log-probability of the token at full depth.' }),
-    full_depth_logprob: Type.Number(),
-  },
-  { description: 'A token that is not the most likely one at full depth.' },
-);
-
-export const AuditReport = Type.Object(
-  {
-    ...allOptional({
-      skipped: Type.String({
-        description:
-          'Why the answer, or one of its choices, has no audit. off: --audit. full_depth: no token is from an early ' +
-          'exit. schema: rules that audits do not repeat. cancelled. busy: no idle moment within 10 s. ' +
-          'queue, stale, memory: the server is short of them. time: the audit takes over 20 s. engine_lost: the engine restarts.',
-      }),
-      tokens: count,
-      agreeing: count,
-      agreement: share,
-      probability: share,
-      logprob_given_up: nullable(Type.Number({ minimum: 0 })),
-      exits: Type.Record(Type.String(), Type.Object({ tokens: count, agreeing: count })),
-      differences: Type.Array(Difference),
-    }),
-  },
-  {
-    description:
-      'The tokens of early exits under full depth, if sortie.audit asks for it. agreeing counts those that are the ' +
-      'most likely token there; probability and logprob_given_up (nats) are means. Penalties and the DRY rule apply.',
-  },
-);
-export type AuditReport = Static<typeof AuditReport>;
-
 /** Sortie's own report on an answer. */
 export const SortieReport = Type.Object({
   plan: Type.Object({
@@ -106,6 +60,13 @@ export const SortieReport = Type.Object({
     }),
     prompt_depth: Type.Optional(
       nullable(Type.Integer(), { description: 'Layers of the prompt as planned at admission; null: all.' }),
+    ),
+    expected_accuracy: Type.Optional(
+      Type.Number({
+        minimum: 0,
+        maximum: 1,
+        description: "Share of full depth's right answers that the exit gives, as the model folder states it.",
+      }),
     ),
     landing: nullable(words(['possible', 'off', 'exact_length', 'grammar']), {
       description:
@@ -157,6 +118,5 @@ export const SortieReport = Type.Object({
   draft_tokens: Type.Integer({ description: 'Tokens drafted for the answer (speculative decoding).' }),
   accepted_draft_tokens: Type.Integer({ description: 'Drafted tokens that the exit accepted.' }),
   sampling: Type.Optional(SamplingReport),
-  audit: Type.Optional(AuditReport),
 });
 export type SortieReport = Static<typeof SortieReport>;

@@ -75,13 +75,6 @@ export const SortieRequest = Type.Object(
           'answer at full depth. auto (the default with a budget): the plan chooses, if the model has a measured ' +
           `accuracy there. Header: ${ASKED.promptDepth}.`,
       ),
-      min_quality: Type.Number({
-        minimum: 0,
-        maximum: 1,
-        description:
-          'Least quality: the shallowest exit is the first whose estimated agreement with full depth (GET /props) is ' +
-          `at least this. Header: ${ASKED.minQuality}.`,
-      }),
       speculate: Type.Boolean({
         description:
           'Allows drafts: several tokens per step while the answer decodes alone. Absent: as --speculate says.',
@@ -91,10 +84,6 @@ export const SortieRequest = Type.Object(
         description:
           'Plans the request as at this moment, and generates nothing. The answer is empty, and the report has the ' +
           'plan and its predictions.',
-      }),
-      audit: Type.Boolean({
-        default: false,
-        description: `Compares the answer with full depth after its last token, as audit in the report. Header: ${ASKED.audit}.`,
       }),
       show_sampling: Type.Boolean({
         default: false,

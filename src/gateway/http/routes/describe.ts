@@ -35,8 +35,6 @@ export const budgetHeaders = Type.Object({
     'Layers that tokens of the prompt run: full, those up to the prompt exit, or auto.',
     'full',
   ),
-  ...text(ASKED.minQuality, 'Least estimated quality of the exits of the answer, 0 to 1.', '0.7'),
-  ...text(ASKED.audit, '1 compares the answer with full depth after its last token.', '1'),
   ...text(ASKED.net, 'Net of an upstream model with a total budget: answer (the default), land or off.', 'land'),
   ...text('X-Request-Id', 'Returned in the response and written to the log.', 'my-request-1'),
 });
