@@ -1,13 +1,10 @@
 /** Reads the series of /metrics that the load view draws. */
 
-/** Begins the series that vLLM has as well, if the operator chose vLLM's names. */
-const SHARED_PREFIX = /^vllm:/;
-
 /** The samples of some series in Prometheus' text format. @returns a list of { labels, value } by name */
 export function parseMetrics(text, names) {
   const found = new Map(names.map((name) => [name, []]));
   for (const [, name, labels, value] of text.matchAll(/^([\w:]+)(?:\{(.*)\})? (\S+)/gm)) {
-    found.get(name.replace(SHARED_PREFIX, 'sortie_'))?.push({
+    found.get(name)?.push({
       labels: Object.fromEntries([...(labels ?? '').matchAll(/(\w+)="([^"]*)"/g)].map(([, key, text]) => [key, text])),
       value: Number(value),
     });

@@ -107,10 +107,10 @@ void t.test('probes and scrapes use a port whose connections clients cannot exha
   for (const url of [server.url, server.opsUrl]) t.equal((await fetch(`${url}/metrics`)).status, 200);
 });
 
-void t.test("the endpoint picker of llm-d finds its series under vLLM's names", async (t) => {
-  const { registry } = createSeries('m', 'vllm:');
+void t.test('the endpoint picker of llm-d finds the series that it needs', async (t) => {
+  const { registry } = createSeries('m');
   for (const name of ['num_requests_waiting', 'num_requests_running', 'kv_cache_usage_perc', 'cache_config_info'])
-    t.equal((await registry.getSingleMetric(`vllm:${name}`)?.get())?.type, 'gauge', name);
+    t.equal((await registry.getSingleMetric(`sortie_${name}`)?.get())?.type, 'gauge', name);
 });
 
 interface KserveContainer {

@@ -18,7 +18,7 @@ import { ScoreSum } from '../../src/gateway/api/params/score-limit.js';
 import { RefusalPace } from '../../src/gateway/api/generation/refusal-pace.js';
 import { RequestMetrics } from '../../src/gateway/telemetry/requests.js';
 import type { Tracing } from '../../src/gateway/telemetry/trace.js';
-import { createSeries, type MetricsPrefix } from '../../src/gateway/telemetry/series.js';
+import { createSeries } from '../../src/gateway/telemetry/series.js';
 import { type NetOptions, UpstreamGateway } from '../../src/gateway/upstream/gateway.js';
 import type { Upstream, UpstreamModel } from '../../src/gateway/upstream/upstream.js';
 import { FakeEngine, type Script } from './engine.js';
@@ -88,7 +88,6 @@ export interface Overrides {
   readonly apiKeys?: readonly (string | ApiKey)[];
   readonly tracing?: Tracing;
   readonly encoding?: EncodingThread;
-  readonly metricsPrefix?: MetricsPrefix;
   readonly log?: (line: string) => void;
   readonly predictedWaitMs?: HttpContext['predictedWaitMs'];
   readonly load?: HttpContext['load'];
@@ -130,7 +129,7 @@ export async function build(
   overrides: Overrides = {},
 ): Promise<TestServer> {
   const engine = new FakeEngine(script);
-  const series = createSeries(model.name, overrides.metricsPrefix);
+  const series = createSeries(model.name);
   const metrics = new RequestMetrics(series);
   metrics.observe(engine);
   overrides.tracing?.observe(engine);

@@ -199,39 +199,6 @@ void t.test("metrics count requests, and no name has a colon or a client's text"
   t.equal(server.context.api.metrics.live, 0, 'no sequence is left');
 });
 
-void t.test("with the prefix vllm: a scrape has vLLM's names and labels", async (t) => {
-  const server = await build(t, undefined, { metricsPrefix: 'vllm:' });
-  server.engine.emit('ready', READY);
-  await server.post('/v1/completions', { prompt: 'Hello', n: 2, max_tokens: 3 });
-  await server.post('/v1/completions', { prompt: 'Hello', temperature: 9 });
-  const text = await (await fetch(`${server.url}/metrics`)).text();
-  const common = 'model_name="fake",engine="0"';
-  const handler = 'method="POST",handler="/v1/completions"';
-  for (const line of [
-    `vllm:num_requests_running{${common}} 0`,
-    `vllm:num_requests_waiting_by_reason{reason="capacity",${common}} 0`,
-    `vllm:kv_cache_usage_perc{${common}} 0.25`,
-    `vllm:request_success_total{finished_reason="length",${common}} 2`,
-    `vllm:request_success_total{finished_reason="error",${common}} 0`,
-    `vllm:request_params_n_sum{${common}} 2`,
-    `vllm:request_params_n_count{${common}} 1`,
-    `vllm:request_max_num_generation_tokens_sum{${common}} 3`,
-    `vllm:request_prefill_kv_computed_tokens_count{${common}} 2`,
-    `vllm:engine_sleep_state{sleep_state="awake",${common}} 1`,
-    `http_requests_total{${handler},status="2xx",${common}} 1`,
-    `http_requests_total{${handler},status="4xx",${common}} 1`,
-    `http_requests_total{${handler},status="5xx",${common}} 0`,
-    `http_request_duration_seconds_count{${common},${handler}} 2`,
-    `sortie_engine_up{${common}} 1`,
-  ])
-    t.ok(text.includes(`\n${line}\n`), line);
-  t.match(text, /^process_resident_memory_bytes\{/m);
-  t.notMatch(text, /^sortie_(num_requests|http|process)/m);
-  server.engine.die();
-  const after = await (await fetch(`${server.url}/metrics`)).text();
-  t.notMatch(after, /engine_sleep_state\{/, 'the dashboards show a server without an engine as down');
-});
-
 void t.test('request ids are accepted and returned', async (t) => {
   const server = await build(t);
   const own = await fetch(`${server.url}/health`, { headers: { 'x-request-id': 'abc-1' } });

@@ -125,28 +125,27 @@ void t.test('the budget scale is logarithmic, increases, and ends in no budget',
   t.end();
 });
 
-for (const metricsPrefix of ['sortie_', 'vllm:'] as const)
-  void t.test(`the load view reads the names that the server has: ${metricsPrefix}`, async (t) => {
-    const server = await build(t, says('Paris is nice.', { exits: [30, 10] }), { metricsPrefix });
-    from(t, server.url);
-    const earlier = metrics.readLoad((await api.loadMetrics()) ?? '');
-    server.context.series.running.set(3);
-    server.context.series.slowdown.set(2.5);
-    const busy = (await api.loadMetrics()) ?? '';
-    t.same([metrics.readLoad(busy).running, metrics.slowdownOf(busy), metrics.slowdownOf('')], [3, 2.5, 1]);
-    await collected({ ...ask, budget: 5000 });
-    server.engine.script = says('Paris.', { ended: { landed: { at: 2, pressure: 1, probability: 0.1 } } });
-    await collected({ ...ask, budget: 5000 });
-    const later = metrics.readLoad((await api.loadMetrics()) ?? '');
-    t.equal(metrics.attainmentBetween(earlier, later), 1);
-    t.equal(metrics.attainmentBetween(later, later), null);
-    t.equal(metrics.landedBetween(earlier, later), 0.5);
-    t.equal(metrics.landedBetween(later, later), null);
-    const tokens = metrics.tokensBetween(earlier, later);
-    t.equal(tokens[10], 1);
-    t.ok((metrics.meanDepth(tokens) ?? 0) > 20);
-    t.equal(metrics.meanDepth({ 10: 0 }), null);
-  });
+void t.test('the load view reads the names that the server has', async (t) => {
+  const server = await build(t, says('Paris is nice.', { exits: [30, 10] }));
+  from(t, server.url);
+  const earlier = metrics.readLoad((await api.loadMetrics()) ?? '');
+  server.context.series.running.set(3);
+  server.context.series.slowdown.set(2.5);
+  const busy = (await api.loadMetrics()) ?? '';
+  t.same([metrics.readLoad(busy).running, metrics.slowdownOf(busy), metrics.slowdownOf('')], [3, 2.5, 1]);
+  await collected({ ...ask, budget: 5000 });
+  server.engine.script = says('Paris.', { ended: { landed: { at: 2, pressure: 1, probability: 0.1 } } });
+  await collected({ ...ask, budget: 5000 });
+  const later = metrics.readLoad((await api.loadMetrics()) ?? '');
+  t.equal(metrics.attainmentBetween(earlier, later), 1);
+  t.equal(metrics.attainmentBetween(later, later), null);
+  t.equal(metrics.landedBetween(earlier, later), 0.5);
+  t.equal(metrics.landedBetween(later, later), null);
+  const tokens = metrics.tokensBetween(earlier, later);
+  t.equal(tokens[10], 1);
+  t.ok((metrics.meanDepth(tokens) ?? 0) > 20);
+  t.equal(metrics.meanDepth({ 10: 0 }), null);
+});
 
 void t.test('a port without metrics says so', async (t) => {
   const server = await build(t, undefined, { options: { opsPort: 0 } });

@@ -229,11 +229,6 @@ export const SERVE_OPTIONS = {
       'least severe level that is logged',
     ),
     logPrompts: option(onOff, false, 'writes request bodies to the log'),
-    metricsPrefix: option(
-      oneOf('PREFIX', 'sortie_', 'vllm:'),
-      'sortie_',
-      "prefix of the series that vLLM has too; vllm: serves vLLM's dashboards",
-    ),
   }),
 };
 

@@ -23,7 +23,7 @@ export async function serveProxy(options: ServeOptions, version: string): Promis
   const apiKeys = loadApiKeys(options);
   const { logger: log } = await openLog(options);
   const [modelName = MODEL_NAME] = options.modelName;
-  const series = createSeries(modelName, options.metricsPrefix);
+  const series = createSeries(modelName);
   // Without an engine its absence is no fault.
   series.registry.removeSingleMetric('sortie_engine_up');
   const upstreams = upstreamGateway(options, [], series);

@@ -161,7 +161,7 @@ export async function serveForever(options: ServeOptions, version: string): Prom
   const engine = new EngineClient(engineOptions(options));
   const [name = manifest.name] = options.modelName;
   const bar = isPretty && process.stderr.isTTY ? new LoadProgress(engine, process.stderr) : null;
-  const series = createSeries(name, options.metricsPrefix);
+  const series = createSeries(name);
   const metrics = new RequestMetrics(series);
   metrics.observe(engine);
   const tracing = await startTracing(process.env, version, log);

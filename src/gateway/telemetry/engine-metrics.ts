@@ -4,7 +4,7 @@
  * Must not know: requests, HTTP.
  */
 import type { ReadyMessage, StepMessage, StepWork, TokenEvent } from '../../protocol/index.js';
-import { initializeExits, SLEEP_STATES, WAITING_REASONS } from './labels.js';
+import { initializeExits, WAITING_REASONS } from './labels.js';
 import type { Series } from './series.js';
 
 /**
@@ -27,7 +27,6 @@ export class EngineMetrics {
   ready(ready: ReadyMessage): void {
     const series = this.#series;
     series.engineUp.set(1);
-    for (const sleep_state of SLEEP_STATES) series.sleepState?.set({ sleep_state }, sleep_state === 'awake' ? 1 : 0);
     series.engineLoad.set((ready.loadMs + ready.calibrateMs) / 1000);
     this.#device(ready);
     series.cacheConfig.reset();
@@ -54,8 +53,6 @@ export class EngineMetrics {
   down(): void {
     const series = this.#series;
     series.engineUp.set(0);
-    // Without the series, vLLM's dashboards show that the server is down.
-    series.sleepState?.reset();
     series.engineDown.inc();
     for (const gauge of [series.running, series.waiting, series.kvUsage, series.kvCached]) gauge.set(0);
     for (const reason of WAITING_REASONS) series.waitingBy.set({ reason }, 0);

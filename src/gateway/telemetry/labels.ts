@@ -15,9 +15,6 @@ const DRAFT_SOURCES = ['prediction', 'lookup', 'exit'] as const satisfies readon
 
 export const WAITING_REASONS = ['capacity', 'deferred'] as const;
 
-/** vLLM's states of an engine. */
-export const SLEEP_STATES = ['awake', 'weights_offloaded', 'discard_all'] as const;
-
 const PROMPT_SOURCES = ['local_compute', 'local_cache_hit'] as const;
 
 /** Initializes every series that does not depend on the model. */
@@ -38,7 +35,6 @@ export function initialize(series: Series): void {
   }
   for (const reason of WAITING_REASONS) series.waitingBy.set({ reason }, 0);
   for (const source of PROMPT_SOURCES) series.promptTokensBy.inc({ source }, 0);
-  if (series.sleepState !== null) series.success.inc({ finished_reason: 'error' }, 0);
   for (const limit of ['requests', 'tokens', 'in_flight']) series.limited.inc({ limit }, 0);
   for (const direction of ['deeper', 'shallower']) series.replans.inc({ direction }, 0);
   for (const source of DRAFT_SOURCES) {

@@ -176,8 +176,6 @@ export class RequestMetrics {
   /** A fault of the server ended the sequence. */
   #failed(reason: 'error' | 'engine_lost' | 'internal'): void {
     this.#series.failed.inc({ reason });
-    // vLLM counts failures among its successes, and its dashboards subtract them.
-    if (this.#series.sleepState !== null) this.#series.success.inc({ finished_reason: 'error' });
   }
 
   #rejected({ id, reason }: RejectedEvent): void {

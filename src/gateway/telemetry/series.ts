@@ -4,19 +4,15 @@
  * Labels are bounded: exits, routes and reasons, never a value that a client chooses.
  */
 import { collectDefaultMetrics, Registry } from 'prom-client';
-import { LENGTH_RATIO, PER_TOKEN_S, RATIO, STEP_PART_S, STEP_S, TTFT_S } from './buckets.js';
-import { httpSeries } from './http-series.js';
-import { counter, gauge, histogram, madeFrom } from './series-makers.js';
+import { LENGTH_RATIO, PER_TOKEN_S, RATIO, REQUEST_S, STEP_PART_S, STEP_S, TTFT_S } from './buckets.js';
+import { counter, gauge, histogram, madeFrom, PREFIX } from './series-makers.js';
 import { UPSTREAM } from './upstream-series.js';
 import { SHARED } from './vllm-series.js';
 
-/** The prefix of every series that vLLM has no name for. */
-const OWN_PREFIX = 'sortie_';
-
-export type MetricsPrefix = typeof OWN_PREFIX | 'vllm:';
-
 /** The series that vLLM has no name for. */
 const OWN = {
+  httpRequests: counter('http_requests_total', 'HTTP requests.', ['method', 'route', 'status']),
+  httpTime: histogram('http_request_duration_seconds', 'Arrival to the last byte.', REQUEST_S, ['method', 'route']),
   kvCached: gauge('kv_cache_reusable_perc', 'Share of the KV budget that holds reusable prefixes, 0 to 1.'),
   engineUp: gauge('engine_up', '1 while an engine process is ready.'),
   engineDown: counter('engine_down_total', 'Unexpected exits of the engine process.'),
@@ -91,28 +87,13 @@ const OWN = {
   ),
 };
 
-const sleepState = gauge('engine_sleep_state', '1 for the state of the engine.', ['sleep_state']);
-
-/**
- * @param modelName label of every series, as vLLM's dashboards expect
- * @param prefix of the series that vLLM has as well; `vllm:` adds vLLM's label `engine`, vLLM's names of HTTP and
- * process series, and its state of the engine
- */
-export function createSeries(modelName: string, prefix: MetricsPrefix = OWN_PREFIX) {
+/** @param modelName label of every series, as vLLM's dashboards expect */
+export function createSeries(modelName: string) {
   const registry = new Registry();
-  const isVllm = prefix === 'vllm:';
-  registry.setDefaultLabels({ model_name: modelName, ...(isVllm && { engine: '0' }) });
-  const series = {
-    registry,
-    ...madeFrom(registry, prefix, SHARED),
-    /** Null without vLLM's names: the engine never sleeps. */
-    sleepState: isVllm ? sleepState(registry, prefix) : null,
-    http: httpSeries(registry, isVllm ? '' : OWN_PREFIX),
-    ...madeFrom(registry, OWN_PREFIX, OWN),
-    ...madeFrom(registry, OWN_PREFIX, UPSTREAM),
-  };
+  registry.setDefaultLabels({ model_name: modelName });
+  const series = { registry, ...madeFrom(registry, { ...SHARED, ...OWN, ...UPSTREAM }) };
   // The series of the process come last: an operator reads the server's own first.
-  collectDefaultMetrics({ register: registry, prefix: isVllm ? '' : OWN_PREFIX });
+  collectDefaultMetrics({ register: registry, prefix: PREFIX });
   return series;
 }
 

@@ -28,16 +28,16 @@ export function accessLog(context: GatewayContext): (request: FastifyRequest, re
   };
 
   function log(request: FastifyRequest, reply: FastifyReply): void {
-    const route = request.routeOptions.url ?? 'unknown';
+    const { method } = request;
+    const { url } = request.routeOptions;
+    const route = url ?? 'unknown';
     const status = statusOf(reply);
-    context.series.http.observe({
-      method: request.method,
-      route: request.routeOptions.url ?? null,
-      status,
-      seconds: reply.elapsedTime / 1000,
-    });
+    const { httpRequests, httpTime } = context.series;
+    httpRequests.inc({ method, route, status: String(status) });
+    // The method of an unknown path may be any.
+    if (url !== undefined) httpTime.observe({ method, route }, reply.elapsedTime / 1000);
     const line = {
-      method: request.method,
+      method,
       route,
       status,
       ms: Math.round(reply.elapsedTime * 100) / 100,
@@ -66,7 +66,7 @@ export function registerAccessLog(
   // The count of faults starts at 0: an alert asks for an increase, and a new series shows none at its first fault.
   // Only POST routes start, since a GET handler can hardly fail.
   app.addHook('onRoute', ({ method, url }) => {
-    if (method === 'POST') context.series.http.zero(method, url, 500);
+    if (method === 'POST') context.series.httpRequests.inc({ method, route: url, status: '500' }, 0);
   });
   app.addHook('onRequest', (request, reply, done) => {
     watch(request, reply);
