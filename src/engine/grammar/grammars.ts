@@ -5,8 +5,9 @@
  * Must not know: the grammar library, logits, scheduling.
  */
 import { AfterThoughts, FREE_TEXT } from './after-thoughts.js';
-import type { Constraint, ConstraintFailure } from '../constraint.js';
+import type { Constraint } from '../constraint.js';
 import type { Grammar } from '../../protocol/index.js';
+import { GrammarAbandoned, GrammarError, GrammarsLost } from './errors.js';
 import { GrammarSession } from './grammar-session.js';
 import type { GrammarAnswer, ToGrammars } from './messages.js';
 import { Quarantine } from './quarantine.js';
@@ -20,29 +21,6 @@ const MOST_FAILURES = 3;
 /** Most concurrent grammars of a tenant alone, and under twice as many of all: each parser holds some 15 MB. */
 const MAX_OPEN_GRAMMARS = 8;
 
-/** The grammar is invalid; the message is meant for the client. */
-export class GrammarError extends Error {
-  override readonly name = 'GrammarError';
-
-  constructor(
-    message: string,
-    /** Index of the function with the fault, or null. */
-    readonly part: number | null,
-  ) {
-    super(message);
-  }
-}
-
-/** The thread was lost, whatever the grammar. The message may describe this machine: it is for the log. */
-export class GrammarsLost extends Error {
-  override readonly name = 'GrammarsLost';
-}
-
-/** The request ended before its grammar was open. */
-export class GrammarAbandoned extends Error {
-  override readonly name = 'GrammarAbandoned';
-}
-
 export interface GrammarOptions extends Supervision {
   /** Path of the model's tokenizer.json. */
   readonly tokenizer: string;
@@ -50,33 +28,37 @@ export interface GrammarOptions extends Supervision {
   readonly endTokens: readonly number[];
 }
 
-const lost = (why: string): GrammarsLost => new GrammarsLost(`the grammar thread was lost: ${why}`);
-
-/** A request that waits for a parser. */
-interface Waiting extends Opening {
+/** A request with a grammar, from `open` to the end of its answer. */
+interface Entry {
   readonly tenant: string;
+  /** When it got a parser; null: it waits for one. */
+  since: number | null;
+  /** Null without a parser. */
+  session: GrammarSession | null;
+  /** The wait for a parser, or for the first mask; null: neither. */
+  wait: { resolve(): void; reject(error: GrammarError | GrammarsLost | GrammarAbandoned): void } | null;
 }
 
-/** A parser in use. */
-interface Held {
-  readonly tenant: string;
-  readonly since: number;
-}
+/** @param begin the act to wait for; its error ends the wait */
+const waited = (entry: Entry, begin?: () => void): Promise<void> =>
+  new Promise((resolve, reject) => {
+    begin?.();
+    entry.wait = { resolve, reject };
+  });
 
-interface Opening {
-  resolve(): void;
-  reject(error: GrammarError | GrammarsLost | GrammarAbandoned): void;
+/** Ends a wait. @returns null if there was none */
+function taken(entry: Entry | undefined): Entry['wait'] {
+  const wait = entry?.wait ?? null;
+  if (entry !== undefined) entry.wait = null;
+  return wait;
 }
 
 export class Grammars {
   #thread: SupervisedWorker | null = null;
   /** Threads in a row that were late to load. */
   #failures = 0;
-  readonly #sessions = new Map<string, GrammarSession>();
-  readonly #opening = new Map<string, Opening>();
-  /** Requests that wait for a parser, in order. */
-  readonly #queue = new Map<string, Waiting>();
-  readonly #held = new Map<string, Held>();
+  /** In order of arrival. */
+  readonly #entries = new Map<string, Entry>();
   readonly #shares = new FairQuota(MAX_OPEN_GRAMMARS);
   readonly #quarantine = new Quarantine();
   readonly #options: GrammarOptions;
@@ -98,38 +80,29 @@ export class Grammars {
     // Any text needs no parser.
     if (grammar.kind === 'free' && grammar.thoughts !== undefined)
       return new AfterThoughts(FREE_TEXT, grammar.thoughts);
-    if (this.#shares.available(tenant) > 0) this.#hold(id, tenant);
-    else await new Promise<void>((resolve, reject) => this.#queue.set(id, { tenant, resolve, reject }));
-    const { endTokens: allEnds } = this.#options;
-    const ownEnds = allEnds.filter((token) => stopTokens.includes(token));
-    const send = (message: ToGrammars): void => {
-      this.#send(message, grammar);
-    };
-    const session = new GrammarSession({ id, grammar, ownEnds, allEnds }, send, () => {
-      if (this.#sessions.delete(id)) this.#free(id);
-    });
-    this.#sessions.set(id, session);
+    const entry: Entry = { tenant, since: null, session: null, wait: null };
+    this.#entries.set(id, entry);
     try {
+      if (this.#shares.available(tenant) > 0) this.#hold(entry);
+      else await waited(entry);
+      const session = this.#session(id, grammar, stopTokens);
+      entry.session = session;
       this.#quarantine.check(grammar);
-      await new Promise<void>((resolve, reject) => {
-        // Throws if the system cannot create a thread; then nothing opens.
+      // Throws if the system cannot create a thread; then nothing opens.
+      await waited(entry, () => {
         session.open();
-        this.#opening.set(id, { resolve, reject });
       });
       return grammar.thoughts === undefined ? session : new AfterThoughts(session, grammar.thoughts);
     } catch (error) {
-      session.close();
+      if (entry.session === null) this.#entries.delete(id);
+      else entry.session.close();
       throw error;
     }
   }
 
   /** Ends the wait of a pending `open`: its parser, or its place in the queue, is free. */
   abandon(id: string): void {
-    for (const waiting of [this.#queue, this.#opening]) {
-      const opening = waiting.get(id);
-      waiting.delete(id);
-      opening?.reject(new GrammarAbandoned('the request has ended'));
-    }
+    taken(this.#entries.get(id))?.reject(new GrammarAbandoned('the request has ended'));
   }
 
   /**
@@ -138,39 +111,48 @@ export class Grammars {
    */
   expectedWaitMs(tenant: string, now: number): number {
     if (this.#shares.available(tenant) > 0) return 0;
-    const ages = [...this.#held.values()].flatMap((held) => (held.tenant === tenant ? now - held.since : []));
-    const all = ages.length > 0 ? ages : [...this.#held.values()].map(({ since }) => now - since);
-    const ahead = [...this.#queue.values()].filter((each) => each.tenant === tenant).length;
-    const turns = Math.ceil((ahead + 1) / Math.max(1, all.length));
-    return (turns * all.reduce((sum, age) => sum + age, 0)) / Math.max(1, all.length);
+    const entries = [...this.#entries.values()];
+    const own = entries.filter((each) => each.tenant === tenant);
+    const agesOf = (some: readonly Entry[]) => some.flatMap(({ since }) => (since === null ? [] : now - since));
+    const ages = agesOf(own).length > 0 ? agesOf(own) : agesOf(entries);
+    const ahead = own.filter(({ since }) => since === null).length;
+    const turns = Math.ceil((ahead + 1) / Math.max(1, ages.length));
+    return (turns * ages.reduce((sum, age) => sum + age, 0)) / Math.max(1, ages.length);
   }
 
-  #hold(id: string, tenant: string): void {
-    this.#shares.acquire(tenant, 1);
-    this.#held.set(id, { tenant, since: monotonicMs() });
+  #session(id: string, grammar: Grammar, stopTokens: readonly number[]): GrammarSession {
+    const { endTokens: allEnds } = this.#options;
+    const ownEnds = allEnds.filter((token) => stopTokens.includes(token));
+    const send = (message: ToGrammars): void => {
+      if (message.type !== 'close') this.#thread ??= this.#start();
+      this.#thread?.send(message, grammar);
+    };
+    return new GrammarSession({ id, grammar, ownEnds, allEnds }, send, () => {
+      this.#free(id);
+    });
   }
 
-  /** Gives a parser to the tenant with the fewest; ties by arrival. */
+  #hold(entry: Entry): void {
+    this.#shares.acquire(entry.tenant, 1);
+    entry.since = monotonicMs();
+  }
+
+  /** Gives the parser of a request to the tenant with the fewest; ties by arrival. */
   #free(id: string): void {
-    const held = this.#held.get(id);
-    this.#held.delete(id);
-    if (held !== undefined) this.#shares.release(held.tenant, 1);
+    const entry = this.#entries.get(id);
+    if (entry === undefined) return;
+    this.#entries.delete(id);
+    this.#shares.release(entry.tenant, 1);
     for (;;) {
-      const waiting = [...this.#queue].filter(([, { tenant }]) => this.#shares.available(tenant) > 0);
-      const [first, ...others] = waiting;
+      const [first, ...others] = [...this.#entries.values()].filter(
+        ({ since, wait, tenant }) => since === null && wait !== null && this.#shares.available(tenant) > 0,
+      );
       if (first === undefined) return;
-      const heldBy = ([, { tenant }]: typeof first): number => this.#shares.held(tenant);
-      const [nextId, next] = others.reduce((a, b) => (heldBy(b) < heldBy(a) ? b : a), first);
-      this.#queue.delete(nextId);
-      this.#hold(nextId, next.tenant);
-      next.resolve();
+      const held = ({ tenant }: Entry): number => this.#shares.held(tenant);
+      const next = others.reduce((a, b) => (held(b) < held(a) ? b : a), first);
+      this.#hold(next);
+      taken(next)?.resolve();
     }
-  }
-
-  /** @throws GrammarsLost */
-  #send(message: ToGrammars, grammar: Grammar): void {
-    if (message.type !== 'close') this.#thread ??= this.#start();
-    this.#thread?.send(message, grammar);
   }
 
   /** @throws GrammarsLost */
@@ -186,27 +168,19 @@ export class Grammars {
         },
       });
     } catch (error) {
-      throw lost(error instanceof Error ? error.message : String(error));
+      throw new GrammarsLost(error instanceof Error ? error.message : String(error));
     }
   }
 
   #answer(answer: GrammarAnswer): void {
-    const { id } = answer;
-    const opening = this.#opening.get(id);
-    this.#opening.delete(id);
-    if (answer.type === 'invalid') {
-      if (opening) opening.reject(new GrammarError(answer.message, answer.part));
-      else this.#fail(id, { message: answer.message, isLost: false });
-    } else {
-      this.#sessions.get(id)?.next(answer.mask, answer.enforced);
+    const entry = this.#entries.get(answer.id);
+    const opening = taken(entry);
+    if (answer.type === 'next') {
+      entry?.session?.next(answer.mask, answer.enforced);
       opening?.resolve();
-    }
+    } else if (opening !== null) opening.reject(new GrammarError(answer.message, answer.part));
+    else if (entry?.session != null) entry.session.failed = { message: answer.message, isLost: false };
     this.#changed();
-  }
-
-  #fail(id: string, why: ConstraintFailure): void {
-    const session = this.#sessions.get(id);
-    if (session) session.failed = why;
   }
 
   /** Fails the offender's request with the thread; all others continue on another thread, from their tokens. */
@@ -215,19 +189,20 @@ export class Grammars {
     this.#failures = wasLoaded ? 0 : this.#failures + 1;
     const isHopeless = !wasLoaded && (!isLate || this.#failures >= MOST_FAILURES);
     if (isHopeless) this.#failures = 0;
-    const error = lost(why);
+    const error = new GrammarsLost(why);
     if (offender !== null) {
       // The same grammar would break the next thread as well.
-      const own = isCrashed ? new GrammarError('the grammar library crashes on this grammar', null) : error;
+      const own = isCrashed ? new GrammarError('the grammar library crashes on this grammar') : error;
       this.#quarantine.add(offender.grammar, own);
-      this.#giveUp(offender.id, error, own);
+      this.#giveUp(this.#entries.get(offender.id), error, own);
     }
-    for (const [id, session] of this.#sessions) {
-      // A failed or complete session that is still open requests nothing more.
-      if (session.failed !== null || session.complete) continue;
+    for (const entry of this.#entries.values()) {
+      const { session, wait } = entry;
+      // A failed or complete session that is still open requests nothing more, and neither does a request without one.
+      if (session?.failed !== null || session.complete) continue;
       // An answer that has begun goes on; a request that waits for a thread that is late may be sent again.
-      const isLost = isHopeless || (!wasLoaded && this.#opening.has(id));
-      if (isLost || !this.#takeUp(session)) this.#giveUp(id, error);
+      const isLost = isHopeless || (!wasLoaded && wait !== null);
+      if (isLost || !this.#takeUp(session)) this.#giveUp(entry, error);
     }
     this.#changed();
   }
@@ -242,10 +217,8 @@ export class Grammars {
     }
   }
 
-  #giveUp(id: string, error: GrammarsLost, whileOpening: GrammarError | GrammarsLost = error): void {
-    const opening = this.#opening.get(id);
-    this.#opening.delete(id);
-    this.#fail(id, { message: error.message, isLost: true });
-    opening?.reject(whileOpening);
+  #giveUp(entry: Entry | undefined, error: GrammarsLost, whileOpening: GrammarError | GrammarsLost = error): void {
+    if (entry?.session != null) entry.session.failed = { message: error.message, isLost: true };
+    taken(entry)?.reject(whileOpening);
   }
 }

@@ -5,9 +5,8 @@
  */
 import { CALL } from '../../gateway/text/tool-form.js';
 import type { CallsGrammar, Grammar } from '../../protocol/index.js';
-import { checkSchema } from './schema-check.js';
-import { SchemaError } from './schema-error.js';
-import { normalSchema } from './schema-normal.js';
+import { GrammarError } from './errors.js';
+import { checkSchema, normalSchema } from './schema.js';
 import { quoted } from '../../util/quoted.js';
 
 export type LibraryGrammar =
@@ -16,10 +15,10 @@ export type LibraryGrammar =
 /** On one line: small models can repeat white space forever, and the gateway finds the end of a call by its line. */
 const OPTIONS = { whitespace_flexible: false, item_separator: ', ', key_separator: ': ' };
 
-/** @throws SchemaError */
-function withOptions(schema: string): object {
+/** @param part of the grammar @throws GrammarError */
+function librarySchema(schema: string, part: number | null = null): object {
   const given = JSON.parse(schema) as unknown;
-  checkSchema(given);
+  checkSchema(given, part);
   const json = normalSchema(given);
   // A schema may be `true`; the library's options need an object.
   const object = typeof json === 'object' && json !== null ? json : { anyOf: [json] };
@@ -32,24 +31,16 @@ const RULES_BEFORE = 3;
 function larkOfCalls({ functions, most, answer }: CallsGrammar): string {
   const more = most > 1 ? ` (${JSON.stringify(CALL.between)} call){0,${most - 1}}` : '';
   const names = functions.map((_, index) => `f${index}`).join(' | ');
-  const ofPart = (part: number, schema: string): string => JSON.stringify(schemaOfPart(part, schema));
+  const json = (schema: string, part: number): string => `%json ${JSON.stringify(librarySchema(schema, part))}`;
   return [
     `start: calls${answer === undefined ? '' : ' | answer'}`,
     `calls: call${more}`,
     `call: ${JSON.stringify(CALL.open)} (${names}) ${JSON.stringify(CALL.close)}`,
     ...functions.map(
-      ({ name, schema }, index) => `f${index}: ${JSON.stringify(name + CALL.middle)} %json ${ofPart(index, schema)}`,
+      ({ name, schema }, index) => `f${index}: ${JSON.stringify(name + CALL.middle)} ${json(schema, index)}`,
     ),
-    ...(answer === undefined ? [] : [`answer: %json ${ofPart(functions.length, answer)}`]),
+    ...(answer === undefined ? [] : [`answer: ${json(answer, functions.length)}`]),
   ].join('\n');
-}
-
-function schemaOfPart(part: number, schema: string): object {
-  try {
-    return withOptions(schema);
-  } catch (error) {
-    throw error instanceof SchemaError ? new SchemaError(error.message, part) : error;
-  }
 }
 
 /** Lark delimits a pattern by slashes and ends a rule at a line break. */
@@ -65,11 +56,11 @@ function larkOfChoices(choices: readonly string[]): string {
   return larkOfPattern(choices.map(literal).join('|'));
 }
 
-/** @throws SchemaError for a schema with a keyword of a wrong kind */
+/** @throws GrammarError for a schema with a keyword of a wrong kind */
 export function libraryGrammar(grammar: Grammar): LibraryGrammar {
   switch (grammar.kind) {
     case 'json':
-      return { type: 'json_schema', schema: withOptions(grammar.schema) };
+      return { type: 'json_schema', schema: librarySchema(grammar.schema) };
     case 'calls':
       return { type: 'lark', grammar: larkOfCalls(grammar) };
     case 'regex':
@@ -81,15 +72,6 @@ export function libraryGrammar(grammar: Grammar): LibraryGrammar {
     case 'free':
       return { type: 'lark', grammar: 'start: /(?s:.*)/' };
   }
-}
-
-export interface InvalidGrammar {
-  readonly message: string;
-  /**
-   * Index of the function whose schema has the fault, or their number for the schema of an answer without calls. Null
-   * if the fault concerns the whole grammar.
-   */
-  readonly part: number | null;
 }
 
 /** This message names an option of the library that clients cannot set. */
@@ -109,11 +91,11 @@ function firstOf(text: string): string {
 }
 
 /**
- * Maps an error of the library to an invalid grammar: the first fault, on one line.
- * @returns null for any error but a SchemaError or a string, which the library throws
+ * The first fault of a grammar, on one line, from an error of the library.
+ * @returns null for any error but a GrammarError or a string, which the library throws
  */
-export function toInvalidGrammar(error: unknown, grammar: Grammar): InvalidGrammar | null {
-  if (error instanceof SchemaError) return { message: error.message, part: error.part };
+export function grammarErrorOf(error: unknown, grammar: Grammar): GrammarError | null {
+  if (error instanceof GrammarError) return error;
   if (typeof error !== 'string') return null;
   const text = firstOf(error)
     .replace(/^Failed to (compute mask|consume token): /, '')
@@ -124,5 +106,5 @@ export function toInvalidGrammar(error: unknown, grammar: Grammar): InvalidGramm
   const isPlaced = grammar.kind !== 'json' && grammar.kind !== 'written';
   const place = isPlaced ? /^(?:at )?(\d+)\(\d+\): (?:failed to compile JSON schema: )?(.*)$/.exec(text) : null;
   const part = grammar.kind === 'calls' ? Number(place?.[1]) - 1 - RULES_BEFORE : -1;
-  return { message: (place?.[2] ?? text).slice(0, 200), part: part >= 0 ? part : null };
+  return new GrammarError((place?.[2] ?? text).slice(0, 200), part >= 0 ? part : null);
 }

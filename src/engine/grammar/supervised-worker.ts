@@ -4,11 +4,11 @@
  *
  * Must not know: sequences, and what happens to the sessions of a lost thread.
  */
+import { readFileSync } from 'node:fs';
 import { Worker } from 'node:worker_threads';
 import type { Grammar } from '../../protocol/index.js';
 import { monotonicMs } from '../../util/clock.js';
 import { Watchdog } from '../../util/watchdog.js';
-import { threadTimeMs } from './thread-time.js';
 import type { FromGrammars, GrammarAnswer, GrammarThreadData, ToGrammars } from './messages.js';
 
 /** A thread that is silent for longer, and has computed for half as long, is stuck in a grammar. */
@@ -17,6 +17,9 @@ const SILENCE_MS = 10_000;
 const LOADING_MS = 30_000;
 /** Longest silence of a thread that lacks a core: one that waits for ever, such as for a lock, looks the same. */
 const STARVED_MS = 200_000;
+
+/** Linux counts processor time in these units for every architecture that Node.js runs on. */
+const TICK_MS = 10;
 
 /** For tests. */
 export interface Supervision {
@@ -83,7 +86,7 @@ export class SupervisedWorker {
   constructor(data: GrammarThreadData, options: Supervision, listener: ThreadListener) {
     this.#options = options;
     this.#listener = listener;
-    this.#worker = new Worker(new URL('./thread-entry.js', import.meta.url), { workerData: data });
+    this.#worker = new Worker(new URL('./thread.js', import.meta.url), { workerData: data });
     this.#worker.on('message', (message: FromGrammars) => {
       this.#answered(message);
     });
@@ -161,5 +164,19 @@ export class SupervisedWorker {
     void this.#worker.terminate();
     const offender = this.#isLoaded ? (this.#pending[0] ?? null) : null;
     this.#listener.lost({ why, offender, isCrashed, wasLoaded: this.#isLoaded, isLate });
+  }
+}
+
+/** @param thread the kernel's number @returns its processor time in ms; null where the system does not tell */
+export function threadTimeMs(thread: number | null): number | null {
+  if (thread === null) return null;
+  try {
+    const stat = readFileSync(`/proc/self/task/${thread}/stat`, 'latin1');
+    // The name, in parentheses, may hold spaces. User and system time are fields 14 and 15 of the line.
+    const fields = stat.slice(stat.lastIndexOf(')') + 2).split(' ');
+    const ticks = Number(fields[11]) + Number(fields[12]);
+    return Number.isFinite(ticks) ? ticks * TICK_MS : null;
+  } catch {
+    return null;
   }
 }

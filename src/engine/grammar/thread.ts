@@ -6,16 +6,16 @@
  * Any error that is not a fault of a grammar ends the thread; the other side (grammars.ts) starts another one. After a
  * panic, the library's memory is undefined, so no other grammar may run there.
  */
-import { readFileSync } from 'node:fs';
+import { on } from 'node:events';
+import { readFileSync, readlinkSync } from 'node:fs';
 import { setFlagsFromString } from 'node:v8';
 import { parentPort, workerData } from 'node:worker_threads';
 import { tokenBytes, type TokenizerJson } from '../../gateway/text/token-bytes.js';
 import { CALL_BEGINS } from '../../gateway/text/tool-form.js';
 import type { Grammar } from '../../protocol/index.js';
-import { GuidanceParser, type Parser } from './guidance.js';
-import { toInvalidGrammar, libraryGrammar } from './library.js';
+import type { Parser } from './guidance.js';
+import { grammarErrorOf, libraryGrammar } from './library.js';
 import type { FromGrammars, GrammarThreadData, ToGrammars } from './messages.js';
-import { grammarVocabulary } from './vocabulary.js';
 
 interface Session {
   readonly parser: Parser;
@@ -26,6 +26,8 @@ interface Session {
 
 const port = parentPort;
 if (port === null) throw new Error('this module must run as a worker thread');
+say({ type: 'begun', thread: threadNumber() });
+const { GuidanceParser, grammarVocabulary } = await import('./guidance.js');
 const { tokenizer, end } = workerData as GrammarThreadData;
 const tokens = tokenBytes(JSON.parse(readFileSync(tokenizer, 'utf8')) as TokenizerJson);
 const vocabulary = grammarVocabulary(tokens, end);
@@ -36,67 +38,69 @@ say({ type: 'loaded' });
 const free: Parser[] = [];
 const sessions = new Map<string, Session>();
 
+// Messages run one after another: none overtakes a parser that is being created. After a crash none is read.
+for await (const [message] of on(port, 'message') as AsyncIterable<[ToGrammars]>) {
+  if (!(await handle(message))) break;
+}
+
 function say(message: FromGrammars, transfer: ArrayBuffer[] = []): void {
   port?.postMessage(message, transfer);
 }
 
-function next(id: string, { parser, left }: Session): void {
-  const mask = parser.isComplete() ? null : parser.getTokenMask();
-  say({ type: 'next', id, mask, enforced: left <= 0 }, mask === null ? [] : [mask.buffer as ArrayBuffer]);
-}
-
-/** @returns a promise that resolves when the next message may be read; never after a crash of the library */
-function answer(id: string, each: Session, act: () => void): Promise<void> {
+/** The kernel's number of this thread; null where there is no /proc. */
+function threadNumber(): number | null {
   try {
-    act();
-    next(id, each);
-  } catch (error) {
-    const invalid = toInvalidGrammar(error, each.grammar);
-    if (invalid === null) {
-      say({ type: 'crashed', message: String(error) });
-      return new Promise(() => undefined);
-    }
-    say({ type: 'invalid', id, ...invalid });
+    return Number(/\/task\/(\d+)$/.exec(readlinkSync('/proc/thread-self'))?.[1] ?? NaN) || null;
+  } catch {
+    return null;
   }
-  return Promise.resolve();
 }
 
-function advance(each: Session, token: number): void {
-  each.left -= tokens.bytes[token]?.length ?? 0;
-  each.parser.advance(token);
+/** @returns whether the library can go on */
+async function handle(message: ToGrammars): Promise<boolean> {
+  const { type, id } = message;
+  if (type === 'open') return open(id, message.grammar, message.tokens);
+  const session = sessions.get(id);
+  if (session === undefined) return true;
+  if (type === 'accept') {
+    return answer(id, session, () => {
+      advance(session, message.token);
+    });
+  }
+  sessions.delete(id);
+  free.push(session.parser);
+  return true;
 }
 
-async function open(id: string, grammar: Grammar, before: readonly number[]): Promise<void> {
+async function open(id: string, grammar: Grammar, before: readonly number[]): Promise<boolean> {
   const parser = free.pop() ?? (await GuidanceParser.create({ type: 'json_schema', schema: {} }, vocabulary));
   const isOptional = grammar.kind === 'calls' && grammar.isOptional;
-  const each: Session = { parser, grammar, left: isOptional ? CALL_BEGINS.length : 0 };
-  sessions.set(id, each);
-  await answer(id, each, () => {
+  const session: Session = { parser, grammar, left: isOptional ? CALL_BEGINS.length : 0 };
+  sessions.set(id, session);
+  return answer(id, session, () => {
     parser.reset(libraryGrammar(grammar));
-    for (const token of before) advance(each, token);
+    for (const token of before) advance(session, token);
   });
 }
 
-async function handle(message: ToGrammars): Promise<void> {
-  const { id } = message;
-  if (message.type === 'open') {
-    await open(id, message.grammar, message.tokens);
-    return;
-  }
-  const each = sessions.get(id);
-  if (each === undefined) return;
-  if (message.type === 'close') {
-    sessions.delete(id);
-    free.push(each.parser);
-    return;
-  }
-  await answer(id, each, () => {
-    advance(each, message.token);
-  });
+function advance(session: Session, token: number): void {
+  session.left -= tokens.bytes[token]?.length ?? 0;
+  session.parser.advance(token);
 }
 
-// Messages run one after another: none may overtake a parser that is being created.
-let last = Promise.resolve();
-port.on('message', (message: ToGrammars) => {
-  last = last.then(() => handle(message));
-});
+/** @returns whether the library can go on */
+function answer(id: string, session: Session, act: () => void): boolean {
+  const { parser, grammar } = session;
+  try {
+    act();
+    const mask = parser.isComplete() ? null : parser.getTokenMask();
+    const transfer = mask === null ? [] : [mask.buffer as ArrayBuffer];
+    say({ type: 'next', id, mask, enforced: session.left <= 0 }, transfer);
+    return true;
+  } catch (error) {
+    const invalid = grammarErrorOf(error, grammar);
+    if (invalid === null) say({ type: 'crashed', message: String(error) });
+    else say({ type: 'invalid', id, message: invalid.message, part: invalid.part });
+    return invalid !== null;
+  }
+}

@@ -6,7 +6,8 @@
 import { monotonicMs, timerUntil } from '../../util/clock.js';
 import { isCutAtDeadline } from '../../protocol/early-end.js';
 import type { EngineCore } from './core.js';
-import { GrammarError, type Grammars } from '../grammar/grammars.js';
+import { GrammarError } from '../grammar/errors.js';
+import type { Grammars } from '../grammar/grammars.js';
 import type { CancelReason, SequenceRequest, Grammar } from '../../protocol/index.js';
 
 /** A request whose grammar is being compiled. */

@@ -1,7 +1,6 @@
 /** Asks the grammar library which texts a grammar holds, over a vocabulary of single bytes. */
-import { GuidanceParser } from '../../../src/engine/grammar/guidance.js';
+import { grammarVocabulary, GuidanceParser } from '../../../src/engine/grammar/guidance.js';
 import { libraryGrammar } from '../../../src/engine/grammar/library.js';
-import { grammarVocabulary } from '../../../src/engine/grammar/vocabulary.js';
 import type { Grammar } from '../../../src/protocol/index.js';
 
 const END = 256;
@@ -10,7 +9,7 @@ const special = new Set([END]);
 const vocabulary = grammarVocabulary({ bytes, special, byteLevel: true, stripsLeadingSpace: false }, END);
 const parser = await GuidanceParser.create({ type: 'json_schema', schema: {} }, vocabulary);
 
-/** @returns for each text, whether it is a whole text of the grammar @throws SchemaError, or a string of the library */
+/** @returns for each text, whether it is a whole text of the grammar @throws GrammarError, or a string of the library */
 export function accepts(grammar: Grammar, texts: readonly string[]): boolean[] {
   const library = libraryGrammar(grammar);
   return texts.map((text) => {

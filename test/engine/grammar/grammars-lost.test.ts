@@ -5,7 +5,7 @@ import { setImmediate as turn } from 'node:timers/promises';
 import t, { type Test } from 'tap';
 import { type Constraint, isPending } from '../../../src/engine/constraint.js';
 import { Grammars } from '../../../src/engine/grammar/grammars.js';
-import { threadTimeMs } from '../../../src/engine/grammar/thread-time.js';
+import { threadTimeMs } from '../../../src/engine/grammar/supervised-worker.js';
 import { Quarantine } from '../../../src/engine/grammar/quarantine.js';
 import type { Grammar } from '../../../src/protocol/index.js';
 import { packageRoot } from '../../../src/cli/options/config.js';

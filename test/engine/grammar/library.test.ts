@@ -1,22 +1,24 @@
 /** Messages of the grammar library, as a client reads them. */
 import t from 'tap';
-import { toInvalidGrammar } from '../../../src/engine/grammar/library.js';
-import { SchemaError } from '../../../src/engine/grammar/schema-error.js';
+import { grammarErrorOf } from '../../../src/engine/grammar/library.js';
+import { GrammarError } from '../../../src/engine/grammar/errors.js';
 
 const json = { kind: 'json', schema: '{}' } as const;
 const functions = ['a', 'b'].map((name) => ({ name, schema: '{}' }));
 const calls = { kind: 'calls', functions, most: 1, isOptional: false } as const;
 
+function faultOf(...[error, grammar]: Parameters<typeof grammarErrorOf>) {
+  const fault = grammarErrorOf(error, grammar);
+  return fault === null ? null : { message: fault.message, part: fault.part };
+}
+
 void t.test('an error is its first line, without the operation of the library', (t) => {
   const message = 'Unimplemented keys: ["not"]';
   for (const doing of ['', 'Failed to compute mask: ', 'Failed to consume token: ']) {
-    t.same(toInvalidGrammar(`${doing}${message}\n<state>\n</state>`, json), { message, part: null });
+    t.same(faultOf(`${doing}${message}\n<state>\n</state>`, json), { message, part: null });
   }
-  t.match(
-    toInvalidGrammar('Failed to compute mask: NoExtensionBias\n<state>', json)?.message,
-    /^no JSON value fits it/,
-  );
-  t.equal(toInvalidGrammar('x'.repeat(300), json)?.message.length, 200, 'the message may contain a whole schema');
+  t.match(faultOf('Failed to compute mask: NoExtensionBias\n<state>', json)?.message, /^no JSON value fits it/);
+  t.equal(faultOf('x'.repeat(300), json)?.message.length, 200, 'the message may contain a whole schema');
   t.end();
 });
 
@@ -31,17 +33,17 @@ void t.test('an error of a call names the function, unless it concerns none', (t
     [6, 2],
   ] as const) {
     const expected = { message: 'Unimplemented keys: ["not"]', part };
-    t.same(toInvalidGrammar(`Failed to compute mask: at ${line}(5): ${said}`, calls), expected, `line ${line}`);
-    t.same(toInvalidGrammar(`${line}(17): ${said}`, calls), expected);
+    t.same(faultOf(`Failed to compute mask: at ${line}(5): ${said}`, calls), expected, `line ${line}`);
+    t.same(faultOf(`${line}(17): ${said}`, calls), expected);
   }
-  t.same(toInvalidGrammar('at 4(5): x', json), { message: 'at 4(5): x', part: null }, 'the text may be in a schema');
-  t.same(toInvalidGrammar(new SchemaError('it must be less', 1), calls), { message: 'it must be less', part: 1 });
+  t.same(faultOf('at 4(5): x', json), { message: 'at 4(5): x', part: null }, 'the text may be in a schema');
+  t.same(faultOf(new GrammarError('it must be less', 1), calls), { message: 'it must be less', part: 1 });
   t.end();
 });
 
 void t.test('any other error is not an invalid grammar', (t) => {
   for (const error of [new RangeError('Maximum call stack size exceeded'), undefined, 5]) {
-    t.equal(toInvalidGrammar(error, calls), null);
+    t.equal(faultOf(error, calls), null);
   }
   t.end();
 });

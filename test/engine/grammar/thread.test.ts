@@ -5,7 +5,7 @@ import t from 'tap';
 import type { Constraint } from '../../../src/engine/constraint.js';
 import type { EngineCore } from '../../../src/engine/worker/core.js';
 import { Grammars } from '../../../src/engine/grammar/grammars.js';
-import { grammarVocabulary } from '../../../src/engine/grammar/vocabulary.js';
+import { grammarVocabulary } from '../../../src/engine/grammar/guidance.js';
 import { GrammarQueue } from '../../../src/engine/worker/grammar-queue.js';
 import type { SequenceRequest } from '../../../src/protocol/index.js';
 import { loadManifest } from '../../../src/engine/model/manifest-io.js';

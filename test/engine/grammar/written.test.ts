@@ -1,6 +1,6 @@
 /** Regular expressions, choices and written grammars: the texts that they hold, and the errors of wrong ones. */
 import t from 'tap';
-import { toInvalidGrammar } from '../../../src/engine/grammar/library.js';
+import { grammarErrorOf } from '../../../src/engine/grammar/library.js';
 import type { Grammar } from '../../../src/protocol/index.js';
 import { accepts } from './accepts.js';
 
@@ -50,10 +50,17 @@ void t.test("the library's own errors are sentences without its rules", (t) => {
     try {
       accepts(grammar, ['']);
     } catch (error) {
-      return toInvalidGrammar(error, grammar)?.message;
+      return grammarErrorOf(error, grammar)?.message;
     }
     return undefined;
   };
+  const json = (schema: unknown): Grammar => ({ kind: 'json', schema: JSON.stringify(schema) });
+  t.match(said(json({ type: 'banana' })), /banana/);
+  t.match(said(json({ $ref: '#/nowhere' })), /nowhere/);
+  t.match(said(json(false)), /Unsatisfiable/i);
+  t.equal(said(json({ pattern: '[a-' })), 'regex parse error: unclosed character class, in "[a-"');
+  t.match(said(json({ pattern: '(?=a)b' })), /^regex parse error: look-around.*, in "\(\?=a\)b"$/);
+  t.match(said(json({ oneOf: [{ type: 'string' }, { maxLength: 3 }] })), /^oneOf .* overlap; use anyOf$/);
   t.match(said(regex('(')), /^invalid regex "\(".*unclosed group/);
   t.match(said(regex('(?=a)b')), /^invalid regex.*look-around/);
   t.equal(said(regex('[^\\s\\S]')), 'no text fits it');

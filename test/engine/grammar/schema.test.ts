@@ -1,7 +1,88 @@
-/** Changes to a schema before the grammar library reads it, and the parts that stay. */
+/** Schemas before the grammar library reads them: the kinds of keywords, and what changes. */
 import t from 'tap';
-import { normalSchema } from '../../../src/engine/grammar/schema-normal.js';
+import { checkSchema, normalSchema } from '../../../src/engine/grammar/schema.js';
 import { PYDANTIC, ZOD } from './schemas.js';
+
+const wrong = { minLength: 'x' };
+/** The library cuts its message at byte 100, here within a character, and panics. */
+const panic = { type: 'string', minLength: 'é'.repeat(60) };
+
+void t.test('a malformed schema is found at every place of a schema', (t) => {
+  const places: Record<string, object> = {
+    items: { items: wrong },
+    'items[0]': { items: [wrong] },
+    additionalItems: { additionalItems: wrong },
+    'prefixItems[0]': { prefixItems: [wrong] },
+    additionalProperties: { additionalProperties: wrong },
+    'anyOf[0]': { anyOf: [wrong] },
+    'oneOf[0]': { oneOf: [wrong] },
+    'allOf[0]': { allOf: [wrong] },
+    'properties.a': { properties: { a: wrong } },
+    'patternProperties.^a': { patternProperties: { '^a': wrong } },
+    '$defs.a': { $defs: { a: wrong } },
+    'definitions.a': { definitions: { a: wrong } },
+  };
+  for (const [place, schema] of Object.entries(places)) {
+    const message = `${place}.minLength must be a whole number of at least 0, got "x"`;
+    t.throws(
+      () => {
+        checkSchema(schema);
+      },
+      { message },
+    );
+  }
+  for (const [schema, message] of [
+    [panic, /^minLength must be a whole number of at least 0, got "é+\.\.\.$/],
+    [{ properties: { a: { required: ['x', 5] } } }, /^properties\.a\.required must be an array of strings, got/],
+    [{ prefixItems: [{}, 'x'] }, /^prefixItems\[1\] must be an object or a boolean, got "x"/],
+    [
+      { properties: { a: { items: { anyOf: [true, panic] } } } },
+      /^properties\.a\.items\.anyOf\[1\]\.minLength must be/,
+    ],
+  ] as const) {
+    t.throws(() => {
+      checkSchema(schema);
+    }, message);
+  }
+  // Names and values that look like keywords.
+  t.doesNotThrow(() => {
+    checkSchema({ properties: { minLength: { const: panic } }, examples: [panic], minimum: null, type: 'object' });
+  });
+  t.end();
+});
+
+void t.test('integer bounds leave a range within 64 bits', (t) => {
+  const least = -(2 ** 63);
+  const rule = /^(maximum|exclusiveMaximum) must be a number above -2\^63, got -/;
+  for (const bound of [{ maximum: least }, { exclusiveMaximum: least }, { maximum: -1e21 }]) {
+    t.throws(() => {
+      checkSchema({ type: 'integer', minimum: -1e21, ...bound });
+    }, rule);
+  }
+  for (const bound of [{ minimum: -least }, { exclusiveMinimum: -least }, { minimum: 1e21, maximum: 1e21 }]) {
+    t.throws(() => {
+      checkSchema({ type: 'integer', ...bound });
+    }, /^(minimum|exclusiveMinimum) must be a number below 2\^63, got /);
+  }
+  for (const bound of [
+    { minimum: -1e21, maximum: least + 1024 },
+    { exclusiveMinimum: -1e21 },
+    { minimum: -least - 1024, maximum: 1e21 },
+  ]) {
+    t.doesNotThrow(() => {
+      checkSchema({ type: 'integer', ...bound });
+    });
+  }
+  for (const bound of [
+    { exclusiveMaximum: true, maximum: 5 },
+    { exclusiveMinimum: false, minimum: 5 },
+  ]) {
+    t.doesNotThrow(() => {
+      checkSchema({ type: 'integer', ...bound });
+    }, 'boolean exclusive bounds of draft 4');
+  }
+  t.end();
+});
 
 void t.test('keywords without effect are removed at every place of a schema', (t) => {
   const nothing = [
