@@ -87,16 +87,9 @@ async function inRounds(sides: readonly Side[], run: (side: Side, round: number)
     rounds.push(times);
   }
   return sides.map((_, side) => {
-    const at = (figure: keyof Times): number => median(rounds.map((times) => times[side]?.[figure] ?? NaN));
-    const first = { firstP50: at('firstP50'), firstP99: at('firstP99') };
-    return {
-      ...first,
-      p50: at('p50'),
-      p99: at('p99'),
-      perSecond: at('perSecond'),
-      failed: at('failed'),
-      cpuMs: at('cpuMs'),
-    };
+    const figures = Object.keys(rounds[0]?.[side] ?? {}) as (keyof Times)[];
+    const medians = figures.map((each) => [each, median(rounds.map((times) => times[side]?.[each] ?? NaN))]);
+    return Object.fromEntries(medians) as Times;
   });
 }
 
@@ -104,14 +97,10 @@ async function inRounds(sides: readonly Side[], run: (side: Side, round: number)
 const QUANTILES = { firstP50: 'first p50', firstP99: 'first p99', p50: 'last p50', p99: 'last p99' } as const;
 const FIGURES = Object.keys(QUANTILES) as (keyof typeof QUANTILES)[];
 
-const headOf = (): string[] => [
-  'load',
-  'side',
-  ...Object.values(QUANTILES).map((name) => `${name}, ms`),
+const HEAD = [
+  ...['load', 'side', ...Object.values(QUANTILES).map((name) => `${name}, ms`)],
   ...Object.values(QUANTILES).map((name) => `added ${name}`),
-  'core ms a request',
-  'requests/s',
-  'failed',
+  ...['core ms a request', 'requests/s', 'failed'],
 ];
 
 function rowsOf(load: string, sides: readonly Side[], times: readonly Times[]): string[][] {
@@ -126,7 +115,7 @@ function rowsOf(load: string, sides: readonly Side[], times: readonly Times[]): 
 
 async function measureTimes(sides: readonly Side[]): Promise<void> {
   const show = (rows: readonly string[][]): void => {
-    console.log(tableOf([headOf(), ...rows]).join('\n'));
+    console.log(tableOf([HEAD, ...rows]).join('\n'));
   };
   for (const side of sides) await closedTimes(side, 10, Math.ceil(WARM_UP_SHARE * values.requests));
   const byDefault = values.gap === undefined ? CLIENTS : [];

@@ -8,6 +8,7 @@ import { writeFile } from 'node:fs/promises';
 import { RemoteError } from '../remote/server-error.js';
 import { type Chosen, chooseModel, type RemoteServer, serverAt } from '../remote/server.js';
 import type { Outcome } from '../../src/util/outcome.js';
+import { progressBar } from '../../src/util/progress-bar.js';
 import { checkWritable } from '../../src/util/output-file.js';
 import { type Answered, ask, type Heard } from './ask.js';
 import { budgetHeaders } from './budgets.js';
@@ -16,7 +17,6 @@ import { loadText, runLines } from './lines.js';
 import { type BenchOptions, FOREIGN_MAX_TOKENS } from './bench-options.js';
 import { plansOf, type RunPlan } from './plans.js';
 import { plotOf } from './plot.js';
-import { RunProgress } from './progress.js';
 import { closedLoop, openLoop, type Send, type Sent } from './run.js';
 import { isMet, outcomeOfSent, type Summary, summaryOf } from './summary.js';
 
@@ -114,20 +114,28 @@ function shownRun({ plan: { rate, clients }, sent, summary }: Run): BenchResult[
   return { rate, clients, summary, requests: sent.map(recordOf) };
 }
 
+const PROGRESS = '{what} {bar} {value}/{total} answered, {sent} sent, {met} in budget, {failed} failed';
+
 /** @returns the requests with an end; an interrupt cancels the others */
 async function runOf(
   plan: RunPlan,
   send: Send<BenchJob, Heard>,
   { terminal, signal }: BenchIo,
 ): Promise<Sent<BenchJob, Heard>[]> {
-  const progress = new RunProgress(loadText(plan), plan.jobs.length, terminal);
+  const bar = terminal === null ? null : progressBar(PROGRESS, terminal);
+  const counts = { what: loadText(plan), sent: 0, met: 0, failed: 0 };
+  let done = 0;
+  bar?.start(plan.jobs.length, done, counts);
   const watch = {
     signal,
     onSent: () => {
-      progress.sent();
+      counts.sent++;
+      bar?.update(done, counts);
     },
     onAnswer: (sent: Sent<BenchJob, Heard>) => {
-      progress.answered({ isMet: isMet(sent), isFailed: sent.answer.error !== null });
+      if (isMet(sent)) counts.met++;
+      if (sent.answer.error !== null) counts.failed++;
+      bar?.update(++done, counts);
     },
   };
   try {
@@ -137,7 +145,7 @@ async function runOf(
         : await closedLoop(send, plan.jobs, plan.clients, watch);
     return sent.filter(({ answer }) => answer.error?.kind !== 'cancelled');
   } finally {
-    progress.stop();
+    bar?.stop();
   }
 }
 

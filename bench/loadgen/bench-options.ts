@@ -1,4 +1,5 @@
 /** Options of `sortie bench`, with their defaults. */
+import type { Arrivals } from './arrivals.js';
 import type { BudgetClass } from './budgets.js';
 
 export interface BenchOptions {
@@ -8,9 +9,7 @@ export interface BenchOptions {
   readonly api: 'chat' | 'completions';
   /** Requests per second of open load, one run each. */
   readonly rates: readonly number[];
-  readonly arrivals: 'poisson' | 'bursts';
-  /** Requests of a burst. */
-  readonly burst: number;
+  readonly arrivals: Arrivals;
   /** Closed load instead: numbers of clients that never pause, one run each. */
   readonly clients: readonly number[] | null;
   /** Requests of a run; null for 60, or all entries of the trace. */
@@ -58,8 +57,7 @@ export const benchDefaults = {
   apiKey: null,
   api: 'chat' as 'chat' | 'completions',
   rates: [1],
-  arrivals: 'poisson' as 'poisson' | 'bursts',
-  burst: 8,
+  arrivals: 'poisson' as Arrivals,
   clients: null,
   requests: null,
   questions: null,

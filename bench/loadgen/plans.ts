@@ -41,12 +41,11 @@ export function plansOf(options: BenchOptions): RunPlan[] {
   const count = options.requests ?? DEFAULT_REQUESTS;
   const jobs = questionJobs(questions, options.budgets, count, form, random(0));
   if (clients !== null) return closed(clients, jobs);
-  const arrivals = options.arrivals === 'bursts' ? 'bursty' : 'poisson';
   return rates.map((rate) => ({
     rate,
     clients: null,
     jobs,
-    times: arrivalTimes(count, rate, arrivals, random(1), options.burst),
+    times: arrivalTimes(count, rate, options.arrivals, random(1)),
   }));
 }
 

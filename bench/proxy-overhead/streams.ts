@@ -2,6 +2,7 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import { Pool } from 'undici';
 import { monotonicMs } from '../../src/util/clock.js';
+import { meanOf } from '../loadgen/summary.js';
 import { residentMb } from '../processes.js';
 import { isWhole, type Side, sent } from './load.js';
 
@@ -11,7 +12,6 @@ const PAUSE_MS = 100;
 const SAMPLE_MS = 1000;
 
 export interface StreamsResult {
-  readonly ended: number;
   readonly lost: number;
   /** Resident memory in MB: idle, then the mean of the first and of the last third of the time with all streams. */
   readonly idleMb: number;
@@ -20,8 +20,6 @@ export interface StreamsResult {
   /** Most bytes of memory at one time, MB. */
   readonly mostMb: number;
 }
-
-const meanOf = (values: readonly number[]): number => values.reduce((sum, each) => sum + each, 0) / values.length;
 
 async function ends(side: Side, pool: Pool): Promise<boolean> {
   try {
@@ -55,10 +53,8 @@ export async function openStreams(side: Side, pid: number, count: number): Promi
   await pool.close();
   const whole = samples.filter(({ at }) => at >= openAt && at < firstEnd).map(({ mb }) => mb);
   const third = Math.ceil(whole.length / 3);
-  const ended = wholes.filter(Boolean).length;
   return {
-    ended,
-    lost: count - ended,
+    lost: wholes.filter((isWhole) => !isWhole).length,
     idleMb,
     firstMb: meanOf(whole.slice(0, third)),
     lastMb: meanOf(whole.slice(-third)),

@@ -12,17 +12,16 @@ const BENCH_OPTIONS: readonly Option[] = [
   new Option('--api-key <key>', 'API key of the server; the process list shows this flag').env('OPENAI_API_KEY'),
   choice('--api <kind>', 'endpoint', ['chat', 'completions'], initial.api),
   option('--rates <list>', 'open load: requests per second, one run each', factors, initial.rates),
-  choice('--arrivals <kind>', 'arrivals of open load', ['poisson', 'bursts'], initial.arrivals),
-  option('--burst <n>', 'requests of a burst', positive, initial.burst),
+  choice('--arrivals <kind>', 'arrivals of open load; a burst has 8 requests', ['poisson', 'bursts'], initial.arrivals),
   new Option('--clients <list>', 'closed load instead: clients that never pause, one run each')
     .argParser(positives)
-    .conflicts(['rates', 'arrivals', 'burst', 'speeds']),
+    .conflicts(['rates', 'arrivals', 'speeds']),
   option('--requests <n>', `requests of a run (default: ${DEFAULT_REQUESTS}, or all of the trace)`, positive),
   new Option('--questions <file>', 'one question a line, or a JSON array of {instruction, input} (default: built in)'),
   new Option(
     '--trace <file>',
     "arrivals: Sortie's log, or a CSV in the format of the Azure LLM inference traces",
-  ).conflicts(['rates', 'arrivals', 'burst']),
+  ).conflicts(['rates', 'arrivals']),
   option('--speeds <list>', "arrival rates, as multiples of the trace's own, one run each", factors, initial.speeds),
   choice(
     '--lengths <kind>',

@@ -32,7 +32,7 @@ void t.test('closed and open loops time each request', async (t) => {
 void t.test('open streams are counted, and lost ones', async (t) => {
   const side = await mock(t, 4, 700);
   const whole = await openStreams(side, side.pid, 60);
-  t.match(whole, { ended: 60, lost: 0 });
+  t.equal(whole.lost, 0);
   t.ok(whole.idleMb > 0 && whole.mostMb >= whole.lastMb && whole.lastMb > 0, JSON.stringify(whole));
-  t.match(await openStreams({ ...side, url: 'http://127.0.0.1:9' }, side.pid, 2), { ended: 0, lost: 2 });
+  t.match(await openStreams({ ...side, url: 'http://127.0.0.1:9' }, side.pid, 2), { lost: 2 });
 });
