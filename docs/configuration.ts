@@ -26,7 +26,7 @@ const LIMITS = `
 | Prompt and answer of a sequence | context of the model, or what \`--kv-memory\` holds (\`max_model_len\`) | 400 \`context_length_exceeded\` |
 | Request headers | 16 KiB | 431 |
 | Texts over 8,192 characters without a place to split (base64), in tokenization | 8, one after another | 429 \`queue_full\` |
-| Stop token ids; log-probabilities | 64; 20 | 400 |
+| Stop strings; their characters; stop token ids; log-probabilities | 64; 256; 64; 20 | 400 |
 | [JSON schema](structured-output.md#schemas) | 32,768 characters, 64 levels | 400 |
 | Constrained answers at a time | 8 of a client, under 16 of all | the next one waits |
 | Budget | above 0, at most a day | 400 |

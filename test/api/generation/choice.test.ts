@@ -8,7 +8,6 @@ import {
   type Piece,
 } from '../../../src/gateway/api/generation/choice.js';
 import type { EndReason } from '../../../src/protocol/index.js';
-import { StopList } from '../../../src/gateway/text/stop-strings.js';
 import { fakeLogprobs } from '../../fakes/engine.js';
 import { tokenizer } from '../../fakes/server.js';
 
@@ -22,7 +21,7 @@ interface Course {
 function choiceOf(spec: Partial<ChoiceSpec>): Course {
   const choice = new Choice(0, {
     detokenizer: tokenizer.detokenizer(),
-    stops: new StopList([]),
+    stops: [],
     minTokens: 0,
     echoLength: 0,
     showsEndToken: false,
@@ -64,7 +63,7 @@ function end(course: Course, reason: EndReason, endToken?: number): void {
 }
 
 void t.test('tokens after a stop string are neither shown nor counted', async (t) => {
-  const course = choiceOf({ stops: new StopList([' two']) });
+  const course = choiceOf({ stops: [' two'] });
   say(course, 'one two');
   // A step that had begun when the engine got the cancel.
   say(course, ' three two');
@@ -86,7 +85,7 @@ void t.test('with an echoed prompt, an end token has an entry after the text', a
   end(echoed, 'stop', 2);
   t.match(echoed.tokens, [{ offset: 5 }, { offset: 8 }, { id: 2, offset: 12, logprobs: { logprob: -0.5 } }]);
   t.equal(echoed.choice.completionTokens, 2, 'the end token does not count');
-  const stopped = choiceOf({ echoLength: 5, showsEndToken: true, stops: new StopList([' two']) });
+  const stopped = choiceOf({ echoLength: 5, showsEndToken: true, stops: [' two'] });
   say(stopped, 'one two');
   end(stopped, 'stop', 2);
   t.equal(stopped.tokens.length, 1, 'none after a stop string');
@@ -94,7 +93,7 @@ void t.test('with an echoed prompt, an end token has an entry after the text', a
 
 void t.test('each token has an entry at the end, also a token without text or with half a character', async (t) => {
   const [half = NaN] = tokenizer.encode('🜁', false);
-  const course = choiceOf({ echoLength: 5, showsEndToken: true, stops: new StopList([' two!']) });
+  const course = choiceOf({ echoLength: 5, showsEndToken: true, stops: [' two!'] });
   say(course, 'one two');
   // A special token has no text.
   course.choice.token({ id: 'a', token: 0, exit: 30, logprobs: null }, 0);
@@ -121,14 +120,14 @@ void t.test('each token has an entry at the end, also a token without text or wi
   end(special, 'length');
   t.match([special.text, special.tokens], ['', [{ id: 0, offset: 0 }]]);
 
-  const stopped = choiceOf({ stops: new StopList(['\ufffd']) });
+  const stopped = choiceOf({ stops: ['\ufffd'] });
   stopped.choice.token({ id: 'a', token: half, exit: 30, logprobs: null }, 0);
   end(stopped, 'length');
   t.same([stopped.text, stopped.finished], ['', 'stop'], 'the stop string is found only at the end');
 });
 
 void t.test('an answer with a stop string is complete, although the server cancelled it', async (t) => {
-  const course = choiceOf({ stops: new StopList([' two']) });
+  const course = choiceOf({ stops: [' two'] });
   say(course, 'one two');
   end(course, 'cancelled');
   t.equal(course.finished, 'stop');

@@ -28,6 +28,7 @@ const CASES: readonly (readonly [name: string, text: string, last: string, ifOve
   ['inside of a fence', 'So:\n```js\nf(x). Then\n', ''],
   ['a closed fence', 'So:\n```js\nf(x)\n```\nThen', 'So:\n```js\nf(x)\n```'],
   ['an emoji', 'Hi! 👋 It', 'Hi!'],
+  ['blanks and a word in lower case', 'Use e.g.   this', ''],
 ];
 
 for (const [name, text, last, ifOver = last] of CASES) {

@@ -6,7 +6,7 @@
 import type { EndedEvent, PlannedEvent, TokenEvent, TokenLogprobs } from '../../../protocol/index.js';
 import type { Detokenizer } from '../../text/detokenizer.js';
 import { wayBack } from '../../text/sentences/sentence-ends.js';
-import { StopStrings, type StopList } from '../../text/stop-strings.js';
+import { StopStrings } from '../../text/stop-strings.js';
 import { ThoughtReader, type ThoughtTags } from '../../text/thoughts.js';
 import { codePointLength } from '../../../util/code-points.js';
 import type { Ending } from '../../../util/outcome.js';
@@ -53,7 +53,7 @@ export type FinishReason = 'stop' | 'length' | 'tool_calls';
 
 export interface ChoiceSpec {
   readonly detokenizer: Detokenizer;
-  readonly stops: StopList;
+  readonly stops: readonly string[];
   /** Stop strings apply only after this many tokens. */
   readonly minTokens: number;
   /** 0 for the scores of a prompt alone; absent: any. */

@@ -5,7 +5,6 @@
  */
 import { randomBytes } from 'node:crypto';
 import type { EngineRequest, Budget, LengthGroup, ThoughtTokens } from '../../../protocol/index.js';
-import { StopList } from '../../text/stop-strings.js';
 import {
   MOST_CHOICES,
   learningKey,
@@ -48,7 +47,7 @@ export interface GenerationRequest {
   readonly quota: Quota;
   /** Scores that the request holds in the gateway (score-limit.ts); 0 without log-probabilities. */
   readonly scores: number;
-  readonly stops: StopList;
+  readonly stops: readonly string[];
   /** Whether the answers begin with their prompt. */
   readonly echo: boolean;
   /** The grammar of the answers with its parameter, for errors; null for any text. */
@@ -71,9 +70,9 @@ export function budgetOf(
 }
 
 /** @throws ApiError invalid_value for a string with half a character, which would cut a character of the answer */
-function stopList({ stop = [] }: GenerationBody): StopList {
+function stopStrings({ stop = [] }: GenerationBody): readonly string[] {
   const stops = typeof stop === 'string' ? [stop] : stop;
-  if (stops.every((each) => !LONE_SURROGATE.test(each))) return new StopList(stops);
+  if (stops.every((each) => !LONE_SURROGATE.test(each))) return stops;
   throw invalid('stop', 'must hold whole characters, got a lone UTF-16 surrogate');
 }
 
@@ -250,7 +249,7 @@ export function readRequest(
     n,
     quota: { tokens: reservedTokens(part, longest, n), maxTokensParam: 'max_tokens', answers: choices },
     scores,
-    stops: stopList(body),
+    stops: stopStrings(body),
     echo: part.echo,
     grammar,
     thoughts: part.thoughts ?? null,

@@ -5,6 +5,7 @@
  * plugins/body.ts removes it before validation, so schemas do not repeat it. `x-rule` completes "must be ..." in the
  * error of a union.
  */
+import { LONGEST_STOP, MOST_STOPS } from '../../text/stop-strings.js';
 import { ASKED } from './headers.js';
 import { type Static, type TObject, type TSchema, Type, allOptional, words, nullable } from '../../../util/schema.js';
 
@@ -96,9 +97,11 @@ export const SortieRequest = Type.Object(
 );
 export type SortieRequest = Static<typeof SortieRequest>;
 
-const Stop = oneOf('a non-empty string or an array of non-empty strings', [
-  Type.String({ minLength: 1 }),
-  Type.Array(Type.String({ minLength: 1 })),
+const stopString = Type.String({ minLength: 1, maxLength: LONGEST_STOP });
+export const StopStringList = Type.Array(stopString, { maxItems: MOST_STOPS });
+const Stop = oneOf(`a string of 1 to ${LONGEST_STOP} characters, or an array of at most ${MOST_STOPS} of these`, [
+  stopString,
+  StopStringList,
 ]);
 
 const JsonSchema = Type.Union([Type.Record(Type.String(), Type.Unknown()), Type.Boolean()]);

@@ -14,7 +14,7 @@ interface Place {
 }
 
 const encoder = new TextEncoder();
-const BLANKS = /^[^\S\n\r]*$/;
+const BLANK = /[^\S\n\r]/;
 const LINE_END = /[\n\r]/;
 /** A mark that may be that of a decimal. */
 const DIGIT_AND_MARK = /\p{Nd}\p{P}$/u;
@@ -47,7 +47,8 @@ export class SentenceEnds {
   #count = 0;
   /** The latest place, which the text behind it has not decided. */
   #open: Place | null = null;
-  #behind = '';
+  /** Whether a blank follows that place. Only blanks do. */
+  #isApart = false;
   /** The last two characters. */
   #tail = '';
   /** The last visible character of the present line. */
@@ -81,7 +82,7 @@ export class SentenceEnds {
   /** `last` if the text ends here: a mark at its end then ends a sentence, unless a digit is in front of it. */
   get lastIfOver(): number {
     if (this.#open === null || this.#open.needsLineEnd) return this.#last;
-    const isDecimal = this.#behind === '' && DIGIT_AND_MARK.test(this.#tail);
+    const isDecimal = !this.#isApart && DIGIT_AND_MARK.test(this.#tail);
     return isDecimal ? this.#last : this.#open.at;
   }
 
@@ -104,15 +105,15 @@ export class SentenceEnds {
   #decide(character: string): void {
     const place = this.#open;
     if (place === null) return;
-    this.#behind += character;
-    const isLineEnd = LINE_END.test(character);
-    if (place.needsLineEnd) {
-      if (isLineEnd) this.#end(place.at);
-      if (isLineEnd || !BLANKS.test(this.#behind)) this.#open = null;
-    } else if (!BLANKS.test(this.#behind)) {
-      if (!continuesSentence(this.#behind)) this.#end(place.at);
-      this.#open = null;
+    if (BLANK.test(character)) {
+      this.#isApart = true;
+      return;
     }
+    const isEnd = place.needsLineEnd
+      ? LINE_END.test(character)
+      : !continuesSentence(this.#isApart ? ` ${character}` : character);
+    if (isEnd) this.#end(place.at);
+    this.#open = null;
   }
 
   #end(at: number): void {
@@ -130,6 +131,6 @@ export class SentenceEnds {
       return;
     }
     this.#open = { at: this.#length, needsLineEnd };
-    this.#behind = '';
+    this.#isApart = false;
   }
 }

@@ -1,6 +1,6 @@
 /** Schemas of the bodies of POST /v1/messages and /v1/messages/count_tokens, in Anthropic's form. */
 import { allOptional, type Static, Type } from '../../../../util/schema.js';
-import { generationFields, oneOf, oneWord, STRICT, stringOr } from '../../schemas/shared.js';
+import { generationFields, oneOf, oneWord, StopStringList, STRICT, stringOr } from '../../schemas/shared.js';
 
 const TextBlock = Type.Object({ type: Type.String({ description: '"text".' }), text: Type.Optional(Type.String()) });
 
@@ -99,7 +99,7 @@ export const MessagesBody = Type.Object(
     temperature,
     top_p,
     top_k,
-    stop_sequences: Type.Optional(Type.Array(Type.String({ minLength: 1 }))),
+    stop_sequences: Type.Optional(StopStringList),
     output_config: Type.Optional(OutputConfig),
     metadata: Type.Optional(
       Type.Object({ user_id: Type.Optional(Type.String({ description: 'Its first 256 characters go to the log.' })) }),
