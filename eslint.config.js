@@ -39,7 +39,7 @@ const floors = [
   ['answer.ts'],
   ['sampling', 'grammar'],
   ['execution'],
-  ['speculation', 'audit', 'calibration'],
+  ['speculation', 'calibration'],
   ['worker'],
 ];
 /** The rooms' own parts: what a zone may forbid. */

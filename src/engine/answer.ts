@@ -10,7 +10,8 @@ import type { Sequence } from './scheduler/sequence.js';
 import type { LandingWindow } from './scheduler/types.js';
 import type { Constraint } from './constraint.js';
 import { Draws } from './draws.js';
-import { type EndPressure, TextState } from './landing/text-state.js';
+import type { EndPressure } from './landing/pressure.js';
+import { SentenceScanner } from '../gateway/text/sentences/sentence-scanner.js';
 
 export class Answer {
   readonly id: string;
@@ -22,8 +23,8 @@ export class Answer {
   exitDry: Dry | null = null;
   /** Prompt tokens whose log-probabilities were sent. The first token has none and counts as sent. */
   promptScored = 1;
-  /** The answer's text, as far as landings need it. */
-  readonly text = new TextState();
+  /** The place in the answer's text behind the last token that a landing read. */
+  readonly place = new SentenceScanner();
   /** End pressure of the next token, then of those behind each token of its draft; a missing entry is none. */
   endPressures: readonly EndPressure[] = [];
   /** When the answer ends early, by the last plan; null where it does not. */

@@ -3,7 +3,7 @@ import { writeFileSync } from 'node:fs';
 import path from 'node:path';
 import t, { type Test } from 'tap';
 import { convert } from '../../src/convert/convert.js';
-import { cumulated, loadGate } from '../../src/engine/model/gate.js';
+import { loadGate } from '../../src/engine/model/gate.js';
 import { loadManifest } from '../../src/engine/model/manifest-io.js';
 import { goldenLoops, loopWeights } from '../convert/golden-loops.js';
 import { writeGoldenFolder } from '../convert/golden-model.js';
@@ -35,12 +35,6 @@ void t.test('probabilities at every loop equal those of the public code', async 
     }
     executor.table.drop(slot);
   }
-});
-
-void t.test('the cumulated probability never falls, and full depth has the rest', (t) => {
-  t.strictSame(cumulated([0.5, 0.5, 1]), [0.5, 0.75, 1]);
-  t.strictSame(cumulated([0, 0]), [0, 0]);
-  t.end();
 });
 
 void t.test('a gate of another size is an error that names the file', async (t) => {

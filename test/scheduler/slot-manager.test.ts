@@ -317,19 +317,6 @@ void t.test('the queue holds its limit beside the free slots, without those that
   t.notOk(slotManager.isFull());
 });
 
-void t.test('other cached bytes take the room of stored prefixes, and none of live sequences', async (t) => {
-  const { slotManager, table } = over(3, { kvBytes: 200 });
-  store(slotManager, 'stored', prompt(40));
-  start(slotManager, sequence('live', prompt(20, 1)));
-  t.equal(slotManager.demand, 42);
-  t.notOk(slotManager.makeRoomFor(159));
-  t.equal(table.used('cached'), 78, 'nothing is evicted in vain');
-  t.ok(slotManager.makeRoomFor(80));
-  t.equal(table.used('cached'), 78);
-  t.ok(slotManager.makeRoomFor(158));
-  t.equal(table.used('cached'), 0);
-});
-
 void t.test('a tenant pays for the tokens that its sequences got, not for those that were expected', async (t) => {
   const { slotManager } = over(2, { maxRunning: 1 });
   const of = (id: string, tenant: string, length: number): Sequence => sequence(id, prompt(length), { tenant });

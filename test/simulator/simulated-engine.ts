@@ -55,6 +55,7 @@ interface Open {
   readonly request: SimulatedRequest;
   readonly sequence: Sequence;
   admission: Admitted | Rejected | null;
+  readonly path: { readonly exit: ExitLayer; tokens: number }[];
 }
 
 class SimulatedEngine {
@@ -108,7 +109,7 @@ class SimulatedEngine {
       if (clients === null ? each.arrivedAt > this.now : arrived >= free) break;
       const request = clients === null ? each : { ...each, arrivedAt: this.now };
       const sequence = this.scheduler.add(engineRequest(request, this.#next, this.scheduler.options.shape));
-      this.#open.set(request.id, { request, sequence, admission: null });
+      this.#open.set(request.id, { request, sequence, admission: null, path: [] });
       this.#next += 1;
       arrived += 1;
     }
@@ -149,7 +150,11 @@ class SimulatedEngine {
   #tokensOf({ id, exit, window }: RowPlan, { landing }: StepPlan): TokenResult[] {
     const open = this.#open.get(id);
     if (open === undefined) return [];
-    const { request, sequence } = open;
+    const { request, sequence, path } = open;
+    const exitLayer = this.scheduler.options.shape.exits[exit]?.layer ?? NaN;
+    const part = path.at(-1);
+    if (part?.exit === exitLayer) part.tokens++;
+    else path.push({ exit: exitLayer, tokens: 1 });
     const generated = sequence.generated + 1;
     const mayEnd = generated % (request.sentenceTokens ?? SENTENCE_TOKENS) === 0;
     const token: TokenResult = { id, token: TEXT_TOKEN, isEnd: false, mayEnd };
@@ -165,16 +170,15 @@ class SimulatedEngine {
     const open = this.#open.get(id);
     if (open === undefined) return;
     this.#open.delete(id);
-    const { request, sequence, admission } = open;
+    const { request, sequence, admission, path } = open;
     if (admission === null) throw new Error(`request ${id} ended before it was admitted`);
     const { generated: tokens, preemptions } = sequence;
-    const { exits } = this.scheduler.options.shape;
     this.outcomes.push({
       request,
       admission,
       firstTokenAt: sequence.firstTokenAt === null ? null : sequence.firstTokenAt + this.#overheadMs,
       endedAt: at + this.#overheadMs,
-      path: sequence.path.map(({ exit, tokens: count }) => ({ exit: exits[exit]?.layer ?? 0, tokens: count })),
+      path,
       tokens,
       reason,
       preemptions,

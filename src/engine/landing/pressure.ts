@@ -24,6 +24,15 @@ export const LANDING = {
   thoughtsShare: 0.5,
 } as const;
 
+/** The amount on the logits of the end tokens for one token of an answer. */
+export interface EndPressure {
+  readonly amount: number;
+  /**
+   * Whether the model's preferred next token shows that the sentence goes on, and lifts the pressure. Null: none does.
+   */
+  readonly isLifted: ((next: number) => boolean) | null;
+}
+
 /** @returns 0 for an unchanged answer */
 export function endPressure(
   { opensAt, endsAt, sentenceTokens }: LandingWindow,

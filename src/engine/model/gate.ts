@@ -29,11 +29,3 @@ export function loadGate(dir: string, { gate, architecture }: Manifest): Gate | 
     },
   };
 }
-
-/**
- * The probability that one of the loops up to each one stops, from those to stop at each, unless an earlier one did.
- */
-export function cumulated(stops: readonly number[]): number[] {
-  let remaining = 1;
-  return stops.map((stop) => 1 - (remaining *= 1 - stop));
-}

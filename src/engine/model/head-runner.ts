@@ -90,12 +90,6 @@ export class HeadRunner implements Head {
     }
   }
 
-  replaceLogits(row: number, logits: Float32Array): void {
-    const { device, manifest } = this.#model;
-    const target = this.#logits + BigInt(row * manifest.architecture.vocab * 4);
-    device.upload([{ target, source: new Uint8Array(logits.buffer, logits.byteOffset, logits.byteLength) }]);
-  }
-
   choose(greedy: number, selected: number): void {
     if (greedy > 0) this.argmax(greedy);
     if (selected > 0) this.select(greedy, selected);

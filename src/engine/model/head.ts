@@ -20,8 +20,6 @@ export interface Head {
   readonly argmaxIds: BigInt64Array;
   /** Lowers single logits of a row for the next `choose`. @param amounts by token id */
   applyPenalties(row: number, amounts: ReadonlyMap<number, number>): void;
-  /** Replaces all logits of a row for the next `choose`. */
-  replaceLogits(row: number, logits: Float32Array): void;
   /** Finds the most likely ids of rows [0, greedy), and selects the top K of the `selected` rows behind them. */
   choose(greedy: number, selected: number): void;
   /** The result of `choose` for a selected row. */

@@ -35,8 +35,6 @@ export class PagedHead implements Head {
   /** Results of the last `choose`, and all logits once a row of them was read. */
   #chosen = new Float32Array(0);
   #logits: Float32Array | null = null;
-  /** Whether `#logits` has rows that the device lacks. */
-  #isReplaced = false;
   readonly #source: Pick<ModelSource, 'manifest' | 'environment'>;
   readonly #gpu: GpuTensors;
   /** The store that each unit writes. */
@@ -110,7 +108,6 @@ export class PagedHead implements Head {
     this.#rows = rows;
     this.#penalties = [];
     this.#logits = null;
-    this.#isReplaced = false;
     for (const [unit, count] of this.#counts.entries()) if (count > 0) this.#collect(unit, count);
     const { hidden } = this.#source.manifest.architecture;
     this.#bindings.run(`head/${rows}`, () =>
@@ -124,11 +121,6 @@ export class PagedHead implements Head {
 
   applyPenalties(row: number, amounts: ReadonlyMap<number, number>): void {
     for (const [id, amount] of amounts) this.#penalties.push([row, id, amount]);
-  }
-
-  replaceLogits(row: number, logits: Float32Array): void {
-    this.#allLogits().set(logits, row * this.#source.manifest.architecture.vocab);
-    this.#isReplaced = true;
   }
 
   choose(greedy: number, selected: number): void {
@@ -193,10 +185,6 @@ export class PagedHead implements Head {
   }
 
   #applyAll(): void {
-    // A write begins at the start of the memory, so rows that were replaced are written with all others.
-    if (this.#isReplaced && this.#logits !== null)
-      this.#gpu.device.upload([{ target: this.#memory.logits, source: bytes(this.#logits) }]);
-    this.#isReplaced = false;
     while (this.#penalties.length > 0) this.#lowerLogits(this.#penalties.splice(0, MOST_PENALTIES));
   }
 

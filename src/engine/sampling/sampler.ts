@@ -75,26 +75,6 @@ export function sampleTop(top: TopLogits, sampling: Sampling, u: number): number
 }
 
 /**
- * The probability that the rules give a token.
- * @param logit the token's own logit
- * @returns a lower bound where top_p or min_p keep tokens below the largest logits
- */
-export function probabilityOf(top: TopLogits, sampling: Sampling, token: number, logit: number): number {
-  const { values, ids, lseT } = top;
-  const place = Array.prototype.findIndex.call(ids, (id: number | bigint) => Number(id) === token);
-  if (sampling.temperature === 0 || sampling.topK === 1) return place === 0 ? 1 : 0;
-  const inverse = 1 / sampling.temperature;
-  const count = sampling.topK > 0 ? Math.min(sampling.topK, values.length) : values.length;
-  const probabilities = Float64Array.from({ length: count }, (_, i) =>
-    Math.exp((values[i] ?? -Infinity) * inverse - lseT),
-  );
-  const total = sampling.topK > 0 ? probabilities.reduce((sum, p) => sum + p, 0) : 1;
-  const cut = nucleus(probabilities, total, sampling);
-  if (sampling.topK === 0 && !cut.closed) return Math.min(1, Math.exp(logit * inverse - lseT));
-  return place < 0 || place >= cut.count ? 0 : (probabilities[place] ?? 0) / cut.mass;
-}
-
-/**
  * Bias and penalties, in place (OpenAI's additive penalties; CTRL's multiplicative repetition penalty).
  * @param changed called for each change; a token can have several
  */

@@ -68,8 +68,6 @@ export class Sequence implements Terms {
   promisedTokens: number | null = null;
   /** Null while the sequence waits. */
   slot: Slot | null = null;
-  /** The slot that keeps its contents after its end, or null. */
-  stored: Slot | null = null;
   /**
    * While the sequence waits: a slot that held its first `length` tokens at its arrival. Valid as long as the slot
    * holds the same `tokens`.
@@ -81,8 +79,6 @@ export class Sequence implements Terms {
   isOver = false;
   /** Exit of the next token. */
   exit: ExitIndex;
-  /** Tokens of the answer in order, as runs of equal exit. */
-  readonly path: { readonly exit: ExitIndex; tokens: number }[] = [];
   /** Set by a cancel; the next step ends the sequence. */
   ending: EndReason | null = null;
   /** Its present sentence. */
@@ -212,9 +208,6 @@ export class Sequence implements Terms {
   /** Appends a token of the answer, from its exit. */
   append(token: number): void {
     this.tokens.push(token);
-    const part = this.path.at(-1);
-    if (part?.exit === this.exit) part.tokens++;
-    else this.path.push({ exit: this.exit, tokens: 1 });
   }
 
   countDraft(source: DraftSource, drafted: number, accepted: number): void {

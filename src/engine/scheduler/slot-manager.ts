@@ -200,14 +200,6 @@ export class SlotManager {
     this.#evict();
   }
 
-  /** Evicts stored prefixes for other cached bytes. @returns whether the bytes fit beside the live sequences */
-  makeRoomFor(bytes: number): boolean {
-    const room = this.limits.kvBytes - this.demand - bytes;
-    if (room < 0) return false;
-    this.#evictTo(room);
-    return true;
-  }
-
   /** Ends a sequence; its slot stays as a reusable prefix. */
   finish(sequence: Sequence): void {
     if (this.running.includes(sequence)) this.#leave(sequence);
@@ -215,7 +207,6 @@ export class SlotManager {
     if (queued >= 0) this.waiting.splice(queued, 1);
     const { slot } = sequence;
     sequence.slot = null;
-    sequence.stored = slot;
     sequence.isOver = true;
     sequence.leader = null;
     if (slot) this.#store(slot);

@@ -8,8 +8,7 @@ import type { LandingPace } from '../scheduler/step-plan.js';
 import type { Answer } from '../answer.js';
 import { continuesSentence } from '../../gateway/text/sentences/characters.js';
 import type { SentenceScanner } from '../../gateway/text/sentences/sentence-scanner.js';
-import { endPressure, LANDING, thoughtsEnd } from '../landing/pressure.js';
-import type { EndPressure } from '../landing/text-state.js';
+import { type EndPressure, endPressure, LANDING, thoughtsEnd } from '../landing/pressure.js';
 import type { TokenTexts } from '../landing/token-texts.js';
 
 const NO_PRESSURE: readonly EndPressure[] = [];
@@ -50,23 +49,23 @@ export class Landings {
    * @param wasThinking whether the token before belonged to thoughts
    * @returns whether the text may end behind the token; null where it is no text of the answer
    */
-  read({ text, request, constraint }: Answer, token: number, wasThinking: boolean): boolean | null {
+  read({ place, request, constraint }: Answer, token: number, wasThinking: boolean): boolean | null {
     const isFree = (request.grammar ?? null) === null || request.grammar?.kind === 'free';
     if (this.#texts === null || !isFree || wasThinking || constraint?.isThinking === true) return null;
-    text.place.read(this.#bytes(token));
-    return text.place.isCode ? null : text.place.mayEnd !== 'no';
+    place.read(this.#bytes(token));
+    return place.isCode ? null : place.mayEnd !== 'no';
   }
 
   #pressures(answer: Answer, draft: readonly number[]): readonly EndPressure[] {
-    const { text, request, constraint, window } = answer;
+    const { place, request, constraint, window } = answer;
     const isBound = constraint?.enforced === true || constraint?.isThinking === true;
     if (this.#texts === null || isBound || window === null || earlyEnd(request) !== 'possible') return NO_PRESSURE;
-    const places = [text.place];
-    for (const token of draft) places.push(this.#behind(places.at(-1) ?? text.place, token));
+    const places = [place];
+    for (const token of draft) places.push(this.#behind(places.at(-1) ?? place, token));
     if (places.every(({ mayEnd }) => mayEnd === 'no')) return NO_PRESSURE;
-    return places.map((place, i) => ({
-      amount: answer.generated + i < request.minTokens ? 0 : endPressure(window, this.#pace, place.mayEnd),
-      isLifted: place.isAmbiguous ? this.#continues : null,
+    return places.map(({ mayEnd, isAmbiguous }, i) => ({
+      amount: answer.generated + i < request.minTokens ? 0 : endPressure(window, this.#pace, mayEnd),
+      isLifted: isAmbiguous ? this.#continues : null,
     }));
   }
 
@@ -84,10 +83,8 @@ export class Landings {
     continuesSentence(Buffer.from(this.#bytes(next).subarray(0, SHOWN_BYTES)).toString('utf8'));
 
   /** Thoughts end before the landing of the answer behind them begins. */
-  #landThoughts({ constraint, window, request, text }: Answer): void {
+  #landThoughts({ constraint, window, request }: Answer): void {
     if (constraint?.isThinking !== true || window === null || earlyEnd(request) !== 'possible') return;
-    if (!thoughtsEnd(window, this.#pace)) return;
-    constraint.endThoughts?.();
-    text.hasLandedThoughts = true;
+    if (thoughtsEnd(window, this.#pace)) constraint.endThoughts?.();
   }
 }

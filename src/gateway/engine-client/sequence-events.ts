@@ -14,9 +14,7 @@ import type {
   TokenEvent,
 } from '../../protocol/index.js';
 
-/**
- * An event of one sequence. Exactly one of `rejected`, `ended` and `lost` ends it.
- */
+/** An event of one sequence. Exactly one of `rejected`, `ended` and `lost` ends it. */
 export type SequenceEvent = Payload & {
   /** Index of the sequence in its answer. */
   readonly index: number;

@@ -4,7 +4,7 @@ import type { Answer } from '../../../src/engine/answer.js';
 import { constraintOf } from '../constraint.js';
 import { prepareBatch, sampleBatch, type SampledToken } from '../../../src/engine/sampling/sample-batch.js';
 import type { Constraint } from '../../../src/engine/constraint.js';
-import type { EndPressure } from '../../../src/engine/landing/text-state.js';
+import type { EndPressure } from '../../../src/engine/landing/pressure.js';
 import type { SequenceRequest, Sampling } from '../../../src/protocol/index.js';
 import { Draws } from '../../../src/engine/draws.js';
 import { sampleFull } from '../../../src/engine/sampling/sample-row.js';
@@ -24,7 +24,6 @@ const head: Head = {
   targets: new BigInt64Array(1),
   argmaxIds: new BigInt64Array(1),
   applyPenalties: nothing,
-  replaceLogits: nothing,
   choose: nothing,
   selected: () => ({
     values: logits,
@@ -150,7 +149,6 @@ void t.test('rows of different temperatures sample as from all logits, each with
   const inverseTemperatures = new Float32Array(rows.length);
   const batch: Head = {
     applyPenalties: nothing,
-    replaceLogits: nothing,
     choose: nothing,
     fullLogits: () => logits.slice(),
     inverseTemperatures,

@@ -21,7 +21,6 @@ export class SlotTable {
   /** The account of the slots' memory. */
   readonly kv: KvAccount;
   #clock = 0;
-  #reserved: Slot | null = null;
 
   /** @param slots number of sequences with a cache at the same time */
   constructor(slots: number, units: Units, kv: KvAccount) {
@@ -38,15 +37,6 @@ export class SlotTable {
     const slot = this.#slots[index];
     if (!slot) throw new RangeError(`slot ${index} does not exist`);
     return slot;
-  }
-
-  /**
-   * Takes the last slot out of the slots for sequences. Its contents count as cached, and are evicted first.
-   * @throws RangeError if only one slot exists
-   */
-  reserve(): Slot {
-    if (this.#slots.length < 2) throw new RangeError('the only slot belongs to sequences');
-    return (this.#reserved ??= this.at(this.#slots.length - 1));
   }
 
   /** Marks a slot as used now. */
@@ -85,7 +75,7 @@ export class SlotTable {
     slot.live = false;
   }
 
-  /** The least recently used reusable prefix, or null. The reserved slot comes first, since nothing touches it. */
+  /** The least recently used reusable prefix, or null. */
   leastRecentlyUsed(...except: readonly (Slot | null | undefined)[]): Slot | null {
     let oldest: Slot | null = null;
     for (const slot of this.#slots) {
@@ -99,9 +89,9 @@ export class SlotTable {
    * The empty slot with the lowest index, else the least recently used prefix (dropped) other than `except`, else null.
    */
   takeFree(except?: Slot): Slot | null {
-    const empty = this.#slots.find((slot) => slot !== this.#reserved && !slot.live && slot.length === 0);
+    const empty = this.#slots.find((slot) => !slot.live && slot.length === 0);
     if (empty) return empty;
-    const oldest = this.leastRecentlyUsed(except, this.#reserved);
+    const oldest = this.leastRecentlyUsed(except);
     if (oldest) this.drop(oldest);
     return oldest;
   }

@@ -110,8 +110,6 @@ export class Choice {
    * step.
    */
   lastTokenAt: number | null = null;
-  /** Start of each token in the text, in code points. */
-  readonly offsets: number[] = [];
   /** Tokens by the exit that emitted them. */
   readonly exitLayers = new Map<number, number>();
 
@@ -144,7 +142,6 @@ export class Choice {
     this.completionTokens++;
     this.lastTokenAt = at;
     this.exitLayers.set(event.exit, (this.exitLayers.get(event.exit) ?? 0) + 1);
-    this.offsets.push(this.#decoded);
     this.#pending.push({ id: event.token, logprobs: event.logprobs, offset: this.#decoded });
     const piece = this.#spec.detokenizer.push(event.token);
     this.#decoded += codePointLength(piece);
