@@ -31,9 +31,8 @@ import { earlier, type Plan, type Record as BenchRecord, withRun } from './goodp
 import { measureSetup, type Setup } from './goodput/setup.js';
 import { allSides, expectedAccuracy, modelOf, type Side, sideOf } from './goodput/side.js';
 import { summaryOf } from './goodput/summary.js';
-import { arrivalTimes } from './loadgen/arrivals.js';
 import { type BudgetClass, budgetText } from './loadgen/budgets.js';
-import { openLoop } from './loadgen/run.js';
+import { arrivalTimes, openLoop } from './loadgen/run.js';
 import { EMBEDDED, flag, number, numbers, optional, optionalNumber, optionsOf, runBench, text } from './options.js';
 import { type Server, startPeer, startSortie, withServer } from './server.js';
 

@@ -1,5 +1,6 @@
-/** Time on cores and memory of processes (Linux's /proc). */
+/** The machine, and time on cores and memory of its processes (Linux's /proc). */
 import { readFileSync } from 'node:fs';
+import { cpus, loadavg } from 'node:os';
 
 /** Linux counts the time of processes in hundredths of a second. */
 const TICK_MS = 10;
@@ -28,4 +29,10 @@ export function residentMb(pid: number): number {
   } catch {
     throw new Error(`process ${pid} has ended`);
   }
+}
+
+/** Processor, and the load averages of 1, 5 and 15 minutes. */
+export function machine(): string {
+  const loads = loadavg().map((each) => each.toFixed(1));
+  return `${cpus().length} x ${cpus()[0]?.model ?? 'unknown'}, load ${loads.join(' ')}`;
 }

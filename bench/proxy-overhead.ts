@@ -17,9 +17,9 @@
 import { fileURLToPath } from 'node:url';
 import { median } from '../src/util/stats.js';
 import { startLiteLlm } from './litellm.js';
-import { machine } from './machine.js';
 import { number, numbers, optional, optionalNumber, optionsOf, runBench, text } from './options.js';
 import { freePort } from './ports.js';
+import { machine } from './processes.js';
 import { closedTimes, openTimes, type Side, type Times } from './proxy-overhead/load.js';
 import { openStreams } from './proxy-overhead/streams.js';
 import { main as program, type Server, startServer, stopServers } from './server.js';

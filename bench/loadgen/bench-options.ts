@@ -1,6 +1,6 @@
 /** Options of `sortie bench`, with their defaults. */
-import type { Arrivals } from './arrivals.js';
 import type { BudgetClass } from './budgets.js';
+import type { Arrivals } from './run.js';
 
 export interface BenchOptions {
   readonly url: string;

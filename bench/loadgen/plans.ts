@@ -1,10 +1,10 @@
 /** The runs of a bench: for each load the same jobs, with their arrival times. */
 import { readFileSync } from 'node:fs';
 import { seeded } from '../../src/util/random.js';
-import { arrivalTimes } from './arrivals.js';
 import { type BenchJob, type Form, questionJobs, traceJobs } from './jobs.js';
 import { type BenchOptions, DEFAULT_REQUESTS } from './bench-options.js';
 import { QUESTIONS, readQuestions } from './questions.js';
+import { arrivalTimes } from './run.js';
 import { parseTrace } from './trace.js';
 
 export interface RunPlan {

@@ -1,8 +1,7 @@
 /** Requests to one side of bench:proxy-overhead, their times, and the time of its process. */
 import { performance } from 'node:perf_hooks';
 import { type Dispatcher, Pool } from 'undici';
-import { arrivalTimes } from '../loadgen/arrivals.js';
-import { closedLoop, openLoop, type Send } from '../loadgen/run.js';
+import { arrivalTimes, closedLoop, openLoop, type Send } from '../loadgen/run.js';
 import { seeded } from '../../src/util/random.js';
 import { quantile } from '../../src/util/stats.js';
 import { coreMs } from '../processes.js';

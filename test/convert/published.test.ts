@@ -11,7 +11,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
 import t from 'tap';
-import { distributionOf, divergence } from '../../bench/quality/divergence.js';
+import { distributionOf, divergence } from '../../bench/quality/compare.js';
 import { packageRoot } from '../../src/cli/options/config.js';
 import { convert } from '../../src/convert/convert.js';
 import { loadManifest } from '../../src/engine/model/manifest-io.js';
