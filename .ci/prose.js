@@ -5,7 +5,7 @@ import { existsSync, readFileSync } from 'node:fs';
 
 const MOST_WORDS = 30;
 const MOST_COLUMNS = 120;
-const IGNORED = /^(training\/lab|bench\/results|LICENSE|test\/golden|models\/.*\/LICENSE)/;
+const IGNORED = /^(bench\/results|LICENSE|test\/golden|models\/.*\/LICENSE)/;
 const PEOPLE = /\b(who|whom|whoever|nobody|everybody|somebody|anybody)\b/i;
 const HEADLESS = /^(what|who|whoever|whichever|those (that|who|which)|one that|the one that)\b(?!.*\?)/i;
 const UNDATED =

@@ -67,7 +67,7 @@ function anchorOf(heading: string): string {
   return text.replace(/[^\p{L}\p{N}\s_-]/gu, '').replaceAll(' ', '-');
 }
 
-/** All documents except records (`bench/results`, `training/lab`). */
+/** All documents except records (`bench/results`). */
 const files = [
   ...['README.md', 'ARCHITECTURE.md', 'CONTRIBUTING.md', 'SECURITY.md', 'CHANGELOG.md', 'training/README.md'],
   'models/smollm2-135m-sorted/README.md',

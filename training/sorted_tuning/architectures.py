@@ -1,8 +1,8 @@
 """The architectures that can be tuned, and what their classes in transformers have in common.
 
 A model of any of them is a decoder `model` (embed_tokens, layers, norm) and an `lm_head`. The decoder's own forward
-prepares what its layers read: scaled embeddings, one or two rotary tables, masks of windows. So it runs once with probes
-in the place of its layers (`passage`), and the layers run afterwards, as far as they are needed.
+prepares what its layers read: scaled embeddings, one or two rotary tables, masks of windows. So it runs once with
+probes in the place of its layers (`passage`), and the layers run afterwards, as far as they are needed.
 Knows classes of transformers by their parts. Must not know exits or training.
 """
 
@@ -46,38 +46,12 @@ def check_architecture(config: PreTrainedConfig, source: object) -> None:
         raise TuningError(f"model: layers must be attention, got {recurrent.pop()} in {source}")
 
 
-def logit_scale(config: PreTrainedConfig) -> float:
-    """The factor of the head's outputs, which the head's inputs take here: Granite divides its logits."""
-    return 1 / getattr(config, "logits_scaling", 1.0)
-
-
-def head_dim(config: PreTrainedConfig) -> int:
-    """Width of a head; some classes leave it out."""
-    return getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
-
-
-def with_depth(config: PreTrainedConfig, layers: int) -> PreTrainedConfig:
-    """A copy of the config for the first `layers` layers."""
-    fields = config.to_dict() | {"num_hidden_layers": layers}
-    for name in ("layer_types", "no_rope_layers"):
-        if fields.get(name):
-            fields[name] = fields[name][:layers]
-    copy = type(config).from_dict(fields)
-    copy._attn_implementation = config._attn_implementation
-    return copy
-
-
 @dataclass(frozen=True)
 class Passage:
     """What a decoder passes to its layers: the embeddings [B, S, H], and the keyword arguments of each layer."""
 
     x: torch.Tensor
     arguments: list[dict[str, object]]
-
-    def with_cache(self, cache: object) -> Passage:
-        """The same with a cache and without masks, for an attention that finds out by itself what it sees."""
-        name = "cache" if "cache" in self.arguments[0] else "past_key_values"
-        return Passage(self.x, [each | {name: cache, "attention_mask": None} for each in self.arguments])
 
 
 class _Probe(nn.Module):
@@ -100,20 +74,14 @@ class _Probe(nn.Module):
         return hidden_states
 
 
-def passage(
-    decoder: nn.Module,
-    ids: torch.Tensor | None = None,
-    *,
-    embeddings: torch.Tensor | None = None,
-    positions: torch.Tensor | None = None,
-) -> Passage:
-    """Of ids i64 [B, S] at `positions` [1, S], by default from 0 on. With `embeddings` [B, S, H] instead, x is unused."""
+def passage(decoder: nn.Module, ids: torch.Tensor | None = None, embeddings: torch.Tensor | None = None) -> Passage:
+    """Of ids i64 [B, S]. With `embeddings` [B, S, H] instead, x is unused."""
     layers, norm = decoder.layers, decoder.norm
     probes = nn.ModuleList(_Probe(layer) for layer in layers)
-    # The registered modules stay as they are for every other reader: hooks, shards, optimizers.
+    # The registered modules stay as they are for every other reader: hooks, optimizers.
     decoder._modules["layers"], decoder._modules["norm"] = probes, nn.Identity()
     try:
-        decoder.forward(input_ids=ids, inputs_embeds=embeddings, position_ids=positions, use_cache=False)
+        decoder.forward(input_ids=ids, inputs_embeds=embeddings, use_cache=False)
     finally:
         decoder._modules["layers"], decoder._modules["norm"] = layers, norm
     seen = [probe.seen for probe in probes]
@@ -129,7 +97,10 @@ def trunk_states(decoder: nn.Module, at: Passage, depth: int) -> Iterator[tuple[
 
 
 def head_inputs(base: PreTrainedModel, x: torch.Tensor, norm: nn.Module | None = None) -> torch.Tensor:
-    """What the head reads of hidden states, behind the model's norm or another one; logits are its plain product."""
+    """What the head reads of hidden states, behind the model's norm or another one; logits are its plain product.
+
+    Granite divides its logits, so here the inputs are divided.
+    """
     normed = (norm or base.model.norm)(x)
-    scale = logit_scale(base.config)
-    return normed if scale == 1 else normed * scale
+    divisor = getattr(base.config, "logits_scaling", 1.0)
+    return normed if divisor == 1 else normed * (1 / divisor)

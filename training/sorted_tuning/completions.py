@@ -13,10 +13,8 @@ TIMEOUT_S = 1800
 class Sampler:
     """Asks a server for completions."""
 
-    def __init__(self, url: str, model: str, headers: dict[str, str] | None = None):
-        """headers: sent with every request."""
+    def __init__(self, url: str, model: str):
         self.url, self.model, self.session = url.rstrip("/") + "/v1/completions", model, requests.Session()
-        self.session.headers.update(headers or {})
 
     def complete(self, prompt: str, stop: str, seed: int, settings: dict) -> tuple[str, bool]:
         """The text, and whether it ended by itself."""

@@ -22,7 +22,6 @@ from transformers import PreTrainedTokenizerBase
 
 from sorted_tuning.chat_template import Template, prompt_text
 from sorted_tuning.errors import TuningError
-from sorted_tuning.text import same_question
 
 HELD_OUT = 40
 """Rows at a file's start that stay out of training. Every table of the project is measured on them."""
@@ -82,6 +81,11 @@ def _bytes(path: Path) -> bytes:
         raise TuningError(f"data: {path} must be a whole gzip file: {error}") from error
 
 
+def same_question(question: str) -> str:
+    """The words and signs of a question, without case, spaces and ending: equal for questions that count as one."""
+    return " ".join(question.lower().split()).rstrip(".?! ")
+
+
 def document(tokenizer: PreTrainedTokenizerBase, row: Row) -> list[int]:
     """Token ids of a row as a chat; an answer that was cut off gets no end-of-turn."""
     turns = [{"role": "user", "content": row.question}, {"role": "assistant", "content": row.answer}]
@@ -111,21 +115,13 @@ def training_documents(
 
 
 def windows(documents: list[list[int]], length: int, seed: int) -> torch.Tensor:
-    """Shuffle documents, join them and cut int32 windows [N, length]; the rest that fills no window is dropped."""
-    flat = [token for doc in _shuffled(documents, seed) for token in doc]
-    count = len(flat) // length
-    if not count:
-        raise TuningError(f"data: must fill one window of {length} tokens, got {len(flat)} tokens")
-    return torch.tensor(flat[: count * length], dtype=torch.int32).view(count, length)
+    """Shuffled int32 windows [N, length]. Each begins with a document, as a request begins its sequence.
 
-
-def windows_from_starts(documents: list[list[int]], length: int, seed: int, once: bool = False) -> torch.Tensor:
-    """Shuffled int32 windows [N, length]. Each document begins one window, as a request begins its sequence.
-
-    After a short document the window holds the beginning of the next ones. The end of a long document is dropped.
-    once: a document that the previous window held to its end begins none, so that short ones are not repeated.
+    After a short document the window holds the beginning of the next ones, and the next window begins with the first of
+    them that was cut off. The end of a document that is longer than a window is dropped.
     """
-    order = _shuffled(documents, seed)
+    order = list(documents)
+    random.Random(seed).shuffle(order)
     if sum(map(len, order)) < length:
         raise TuningError(f"data: must fill one window of {length} tokens, got {sum(map(len, order))} tokens")
     rows = []
@@ -139,7 +135,7 @@ def windows_from_starts(documents: list[list[int]], length: int, seed: int, once
             row += doc
             held += len(row) <= length
         rows.append(row[:length])
-        first += max(held, 1) if once else 1
+        first += max(held, 1)
     return torch.tensor(rows, dtype=torch.int32)
 
 
@@ -158,9 +154,3 @@ def answer_positions(tokenizer: PreTrainedTokenizerBase, ids: torch.Tensor) -> t
     # Of the last beginning and the last end up to a position, the later one decides.
     at = torch.arange(1, ids.shape[1] + 1)
     return (begins * at).cummax(1).values > (ends * at).cummax(1).values
-
-
-def _shuffled(documents: list[list[int]], seed: int) -> list[list[int]]:
-    order = list(documents)
-    random.Random(seed).shuffle(order)
-    return order

@@ -17,24 +17,14 @@ from transformers import PreTrainedTokenizerBase
 
 from sorted_tuning.errors import TuningError
 from sorted_tuning.exits import Exit, format_exits, parse_exits
-from sorted_tuning.load import load_base
+from sorted_tuning.load import licence_of, load_base, load_tokenizer
 from sorted_tuning.model import SortedModel
+from sorted_tuning.reference.blocks import read_blocks
 
 EXIT_BLOCKS = "exit-blocks.safetensors"
 
 
-def block_tensors(model: SortedModel) -> dict[str, torch.Tensor]:
-    """The exit blocks' tensors by their exported names."""
-    return {f"exits.{name}": value.detach().contiguous() for name, value in model.blocks.state_dict().items()}
-
-
-def export(
-    model: SortedModel,
-    tokenizer: PreTrainedTokenizerBase,
-    folder: Path,
-    dtype: torch.dtype,
-    licence: str | None = None,
-) -> None:
+def export(model: SortedModel, tokenizer: PreTrainedTokenizerBase, folder: Path, licence: str | None = None) -> None:
     """Write config.json, model.safetensors, the tokenizer and, where there are blocks, exit-blocks.safetensors.
 
     A known licence goes into a model card, where `sortie convert` reads it. Blocks and a card of an earlier export that
@@ -42,10 +32,7 @@ def export(
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    base = model.base
-    state = {name: value.detach().to(dtype) for name, value in base.state_dict().items()}
-    base.config.dtype = dtype
-    base.save_pretrained(folder, state_dict=state)
+    model.base.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     card, blocks = folder / "README.md", folder / EXIT_BLOCKS
     if licence:
@@ -53,13 +40,13 @@ def export(
     elif card.is_file() and re.fullmatch(r"---\nlicense: [^\n]+\n---\n", card.read_text("utf-8")):
         card.unlink()
     if model.blocks:
-        tensors = {name: value.to(dtype) for name, value in block_tensors(model).items()}
+        tensors = {f"exits.{name}": value.contiguous() for name, value in model.blocks.state_dict().items()}
         save_file(tensors, blocks, metadata={"exits": format_exits(model.exits)})
     else:
         blocks.unlink(missing_ok=True)
 
 
-def load_sorted(source: Path, exits: tuple[Exit, ...] | None, dtype: torch.dtype = torch.float32) -> SortedModel:
+def load_sorted(source: Path, exits: tuple[Exit, ...] | None) -> SortedModel:
     """Load an exported folder, or put fresh exits onto a base.
 
     Blocks in the folder are loaded; exits=None then means those they were trained with, and other exits are an error.
@@ -73,10 +60,18 @@ def load_sorted(source: Path, exits: tuple[Exit, ...] | None, dtype: torch.dtype
         if exits is not None and [e for e in exits if e.block] != [e for e in saved[0] if e.block]:
             raise TuningError(f"exits: {blocks} was trained for {format_exits(saved[0])}, got {format_exits(exits)}")
         exits = exits or saved[0]
-    model = SortedModel(load_base(source, dtype), exits)
+    model = SortedModel(load_base(source), exits)
     if saved is not None:
         put_blocks(model, {name.removeprefix("exits."): value for name, value in saved[1].items()}, blocks)
     return model.eval()
+
+
+def export_with_blocks(base: Path, blocks_from: Path, folder: Path) -> None:
+    """Export a base with the exits and blocks of a converted model folder."""
+    exits, blocks = read_blocks(blocks_from)
+    model = load_sorted(base, exits)
+    put_blocks(model, blocks, blocks_from)
+    export(model, load_tokenizer(base), folder, licence_of(base))
 
 
 def put_blocks(model: SortedModel, blocks: dict[str, torch.Tensor], where: Path) -> None:

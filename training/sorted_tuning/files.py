@@ -11,18 +11,12 @@ from pathlib import Path
 from sorted_tuning.errors import TuningError
 
 
-def read_text(option: str, path: Path) -> str:
-    """A file's text."""
-    try:
-        return Path(path).read_text("utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise TuningError(f"{option}: must be a file of UTF-8 text, got {path}: {error}") from error
-
-
 def read_json(option: str, path: Path) -> object:
     """A file's JSON."""
     try:
-        return json.loads(read_text(option, path))
+        return json.loads(Path(path).read_text("utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise TuningError(f"{option}: must be a file of UTF-8 text, got {path}: {error}") from error
     except json.JSONDecodeError as error:
         raise TuningError(f"{option}: {path} must be JSON: {error}") from error
 

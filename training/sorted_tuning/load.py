@@ -16,21 +16,21 @@ from sorted_tuning.architectures import check_architecture
 from sorted_tuning.errors import TuningError
 
 
-def located(source: Path, option: str = "model") -> tuple[str, dict[str, str]]:
+def _located(source: Path) -> tuple[str, dict[str, str]]:
     """Arguments for from_pretrained: the folder, and the file's name where the source is a GGUF file."""
     source = Path(source)
     if source.is_file() and source.suffix == ".gguf":
         return str(source.parent), {"gguf_file": source.name}
     if source.is_dir() and (source / "config.json").is_file():
         return str(source), {}
-    raise TuningError(f"{option}: must be a .gguf file or a folder with config.json, got {source}")
+    raise TuningError(f"model: must be a .gguf file or a folder with config.json, got {source}")
 
 
-def load_base(source: Path, dtype: torch.dtype = torch.float32) -> PreTrainedModel:
-    """Load the causal LM in `dtype` (GGUF blocks are dequantized); an architecture that is not in the table is an error."""
-    where, kind = located(source)
+def load_base(source: Path) -> PreTrainedModel:
+    """Load the causal LM in fp32 (GGUF blocks are dequantized). An architecture outside of the table is an error."""
+    where, kind = _located(source)
     check_architecture(AutoConfig.from_pretrained(where, **kind), source)
-    model = AutoModelForCausalLM.from_pretrained(where, dtype=dtype, attn_implementation="sdpa", **kind)
+    model = AutoModelForCausalLM.from_pretrained(where, dtype=torch.float32, attn_implementation="sdpa", **kind)
     # A dequantized model is a plain one: keep the origin's quantization out of the export.
     if hasattr(model.config, "quantization_config"):
         del model.config.quantization_config
@@ -42,7 +42,7 @@ def load_base(source: Path, dtype: torch.dtype = torch.float32) -> PreTrainedMod
 
 def load_tokenizer(source: Path) -> PreTrainedTokenizerBase:
     """Load the tokenizer and its chat template from the same place as the model."""
-    where, kind = located(source)
+    where, kind = _located(source)
     tokenizer = AutoTokenizer.from_pretrained(where, **kind)
     if kind and _gguf_text(Path(source), "tokenizer.ggml.pre") == "smollm":
         # transformers drops the digit splitting of this pre-tokenizer when it reads a GGUF file.
@@ -57,7 +57,7 @@ def load_tokenizer(source: Path) -> PreTrainedTokenizerBase:
 
 def licence_of(source: Path) -> str | None:
     """The licence that the file, or the model card of the folder, names."""
-    where, kind = located(source)
+    where, kind = _located(source)
     if kind:
         return _gguf_text(Path(source), "general.license")
     card = Path(where) / "README.md"

@@ -14,21 +14,13 @@ Knows how hidden states reach the exits. Must not know architectures, losses, da
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
 
 import torch
 from torch import nn
 from transformers import PreTrainedModel
 
-from sorted_tuning.architectures import Passage, head_inputs, passage, trunk_states, with_depth
+from sorted_tuning.architectures import Passage, head_inputs, passage, trunk_states
 from sorted_tuning.exits import Exit, check_exits
-from sorted_tuning.last_layer import last_layer, take
-
-
-def compile_layers(layers: list[nn.Module]) -> None:
-    """Fuse each layer in place, for one shape of input at a time: needs a C++ compiler on a CPU."""
-    for layer in layers:
-        layer.compile(dynamic=False)
 
 
 class ExitBlock(nn.Module):
@@ -42,7 +34,7 @@ class ExitBlock(nn.Module):
         sources = base.model.layers[len(base.model.layers) - exit_.block :]
         self.layers = nn.ModuleList(
             # layer_idx continues the trunk's count: it tells a layer its kind, and its place in a cache.
-            (last_layer(type(source)) if i + 1 == exit_.block else type(source))(base.config, exit_.layer + i)
+            type(source)(base.config, exit_.layer + i)
             for i, source in enumerate(sources)
         )
         for own, source in zip(self.layers, sources):
@@ -71,57 +63,31 @@ class SortedModel(nn.Module):
         wanted: tuple[Exit, ...] | None = None,
         *,
         trunk_grad: bool = True,
-        trunk_input: Callable[[torch.Tensor], torch.Tensor] | None = None,
         states: dict[int, torch.Tensor] | None = None,
-        at: dict[int, torch.Tensor] | None = None,
     ) -> dict[int, torch.Tensor]:
         """Normalized hidden states [B, S, H] by exit layer, for ids [B, S] without padding (causal attention).
 
         Runs no trunk layer beyond the deepest wanted exit.
         trunk_grad: without it no graph through the trunk is recorded, and only blocks learn.
-        trunk_input: applied to the embeddings before the first layer.
         states: the trunk's outputs [B, S, H] by exit layer, with which the trunk doesn't run.
-        at: positions i64 [B, n] by exit layer; the result then has only these, [B, n, H].
         """
         wanted = self.exits if wanted is None else wanted
-        at = at or {}
         decoder = self.base.model
         if states is not None:
             # States of any layer do: they tell the length, the type and the device.
             passed = passage(decoder, embeddings=states[wanted[0].layer])
-            return {e.layer: self.finish(e, states[e.layer], passed, at.get(e.layer)) for e in wanted}
-        by_layer = {e.layer: e for e in wanted}
-        with torch.set_grad_enabled(trunk_grad and torch.is_grad_enabled()):
-            passed = passage(decoder, ids)
-            if trunk_input is not None:
-                passed = Passage(trunk_input(passed.x), passed.arguments)
-            found = {n: x for n, x in trunk_states(decoder, passed, max(by_layer)) if n in by_layer}
-        return {i: self.finish(by_layer[i], x, passed, at.get(i)) for i, x in found.items()}
+        else:
+            layers = {e.layer for e in wanted}
+            with torch.set_grad_enabled(trunk_grad and torch.is_grad_enabled()):
+                passed = passage(decoder, ids)
+                states = {n: x for n, x in trunk_states(decoder, passed, max(layers)) if n in layers}
+        return {e.layer: self._finish(e, states[e.layer], passed) for e in wanted}
 
-    def finish(self, exit_: Exit, x: torch.Tensor, passed: Passage, at: torch.Tensor | None = None) -> torch.Tensor:
-        """From the trunk's output at an exit's boundary to the normalized hidden states that the head reads.
-
-        At the positions `at` alone, where given.
-        """
+    def _finish(self, exit_: Exit, x: torch.Tensor, passed: Passage) -> torch.Tensor:
+        """From the trunk's output at an exit's boundary to the normalized hidden states that the head reads."""
         if not exit_.block:
-            return head_inputs(self.base, x if at is None else take(x, at))
+            return head_inputs(self.base, x)
         block = self.blocks[str(exit_.layer)]
-        arguments = passed.arguments[exit_.layer : exit_.executed]
-        for layer, own in zip(block.layers[:-1], arguments):
+        for layer, own in zip(block.layers, passed.arguments[exit_.layer : exit_.executed]):
             x = layer(x, **own)
-        return head_inputs(self.base, block.layers[-1](x, at=at, **arguments[-1]), block.norm)
-
-    def sub_model(self, exit_: Exit) -> PreTrainedModel:
-        """The exit as a causal LM of its own that shares these very modules: for generation."""
-        config = with_depth(self.base.config, exit_.executed)
-        config.use_cache = True
-        with torch.device("meta"):
-            view = type(self.base)(config)
-        own = self.blocks[str(exit_.layer)] if exit_.block else None
-        for name, module in self.base.model.named_children():
-            setattr(view.model, name, module)
-        trunk = list(self.base.model.layers[: exit_.layer])
-        view.model.layers = nn.ModuleList(trunk + (list(own.layers) if own else []))
-        view.model.norm = own.norm if own else self.base.model.norm
-        view.lm_head = self.base.lm_head
-        return view.eval()
+        return head_inputs(self.base, x, block.norm)

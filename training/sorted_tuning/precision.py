@@ -36,7 +36,7 @@ def dtype_of(precision: Precision) -> torch.dtype:
 
 
 def default_device() -> str:
-    """The device on which accelerate places a run."""
+    """The device of a run."""
     return "cuda" if torch.cuda.is_available() else "cpu"
 
 

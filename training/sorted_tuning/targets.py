@@ -3,7 +3,7 @@
 A targets file (safetensors) holds:
 
 - `ids` i32 [N, T], and of the base's distribution p at each position `top_ids` i32 [N, T, K] and `top_p` f16 [N, T, K]:
-  true probabilities by falling p, not renormalized. K = 0 keeps the windows alone, for the cross-entropy loss.
+  true probabilities by falling p, not renormalized.
 - The held-out documents: `test.ids` [40, T] (padded at the end), `test.length` i32 [40], `test.top_ids`, `test.top_p`.
 - `first` bool [N, T], optional: the positions that a step samples before any other (positions of answers).
 - `state.{n}` bf16 [N, T, H] for each boundary n: the states of the untouched trunk after n layers. A run with a frozen
@@ -28,12 +28,10 @@ from torch.nn import functional as F
 from tqdm import tqdm
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from sorted_tuning.data import answer_positions, held_out, training_documents, windows, windows_from_starts
-from sorted_tuning.errors import TuningError
-from sorted_tuning.loss import CHUNK, EAGER, LogitKernels, compiled
 from sorted_tuning.architectures import head_inputs, passage, trunk_states
-from sorted_tuning.model import compile_layers
-from sorted_tuning.notes import LessonWindows
+from sorted_tuning.data import answer_positions, held_out, training_documents, windows
+from sorted_tuning.errors import TuningError
+from sorted_tuning.loss import CHUNK
 from sorted_tuning.precision import Precision, dtype_of
 from sorted_tuning.topk import top_k
 
@@ -43,7 +41,7 @@ TEST_LENGTH = 256
 
 @dataclass(frozen=True)
 class Targets:
-    """Windows with the teacher's top-k at each position; top_ids and top_p are None where only windows were kept.
+    """Windows with the teacher's top-k at each position.
 
     first: positions to take before any other; None if no file marks any. A file without marks marks all alike.
     states: trunk layer -> hidden states [N, T, H] after it, for the kept boundaries.
@@ -51,15 +49,15 @@ class Targets:
     """
 
     ids: torch.Tensor
-    top_ids: torch.Tensor | None
-    top_p: torch.Tensor | None
+    top_ids: torch.Tensor
+    top_p: torch.Tensor
     test_ids: torch.Tensor
     test_length: torch.Tensor
-    test_top_ids: torch.Tensor | None
-    test_top_p: torch.Tensor | None
-    first: torch.Tensor | None = None
-    states: dict[int, torch.Tensor] = dataclasses.field(default_factory=dict)
-    trunk: str | None = None
+    test_top_ids: torch.Tensor
+    test_top_p: torch.Tensor
+    first: torch.Tensor | None
+    states: dict[int, torch.Tensor]
+    trunk: str | None
 
 
 def fingerprint(base: PreTrainedModel) -> str:
@@ -78,54 +76,34 @@ def teach(
     batch: int,
     precision: Precision,
     boundaries: tuple[int, ...] = (),
-    kernels: LogitKernels = EAGER,
 ) -> tuple[torch.Tensor, torch.Tensor, dict[int, torch.Tensor]]:
     """Top-k ids and probabilities of the base at every position of ids [N, T], softmax in fp32.
 
     Third: the hidden states bf16 [N, T, H] after each of the trunk layers in `boundaries`.
     """
-    dtype = dtype_of(precision)
+    dtype, device = dtype_of(precision), base.device
     weight = base.lm_head.weight.to(dtype)
     top_ids = torch.empty(*ids.shape, k, dtype=torch.int32)
     top_p = torch.empty(*ids.shape, k, dtype=torch.float16)
-    states = _empty_states(base, ids, boundaries)
-    for at, x in _through_trunk(base, ids, batch, precision, len(base.model.layers), states):
-        with torch.autocast(base.device.type, torch.bfloat16, enabled=precision == "bf16"):
+    states = {n: torch.empty(*ids.shape, base.config.hidden_size, dtype=torch.bfloat16) for n in boundaries}
+    for start in tqdm(range(0, len(ids), batch), desc="targets", unit="batch", mininterval=30):
+        at = slice(start, start + batch)
+        with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16"):
+            passed = passage(base.model, ids[at].long().to(device))
+            for n, x in trunk_states(base.model, passed, len(base.model.layers)):
+                if n in states:
+                    states[n][at] = x.to(torch.bfloat16).cpu()
             h = head_inputs(base, x).to(dtype).flatten(0, 1)
-            rows = [_most_likely(F.linear(chunk, weight), k, kernels) for chunk in h.split(CHUNK)]
+            rows = [_most_likely(F.linear(chunk, weight), k) for chunk in h.split(CHUNK)]
         top_p[at] = torch.cat([p for p, _ in rows]).view(*x.shape[:2], k).half().cpu()
         top_ids[at] = torch.cat([ids for _, ids in rows]).view(*x.shape[:2], k).int().cpu()
     return top_ids, top_p, states
 
 
-def _empty_states(base: PreTrainedModel, ids: torch.Tensor, boundaries: tuple[int, ...]) -> dict[int, torch.Tensor]:
-    return {n: torch.empty(*ids.shape, base.config.hidden_size, dtype=torch.bfloat16) for n in boundaries}
-
-
-@torch.no_grad()
-def _through_trunk(
-    base: PreTrainedModel,
-    ids: torch.Tensor,
-    batch: int,
-    precision: Precision,
-    depth: int,
-    states: dict[int, torch.Tensor],
-) -> Iterator[tuple[slice, torch.Tensor]]:
-    """Fills `states`; yields windows and their states after `depth` layers [B, T, H], a batch at a time."""
-    for start in tqdm(range(0, len(ids), batch), desc="targets", unit="batch", mininterval=30):
-        at = slice(start, start + batch)
-        with torch.autocast(base.device.type, torch.bfloat16, enabled=precision == "bf16"):
-            passed = passage(base.model, ids[at].long().to(base.device))
-            for n, x in trunk_states(base.model, passed, depth):
-                if n in states:
-                    states[n][at] = x.to(torch.bfloat16).cpu()
-        yield at, x
-
-
-def _most_likely(z: torch.Tensor, k: int, kernels: LogitKernels) -> tuple[torch.Tensor, torch.Tensor]:
+def _most_likely(z: torch.Tensor, k: int) -> tuple[torch.Tensor, torch.Tensor]:
     """Probabilities and ids [R, k] of the most likely tokens by logits [R, V]."""
     values, ids = top_k(z, k)
-    return (values.float() - kernels.log_sum_exp(z)).exp(), ids
+    return (values.float() - torch.logsumexp(z.float(), -1, keepdim=True)).exp(), ids
 
 
 def write_targets(
@@ -140,127 +118,31 @@ def write_targets(
     seed: int,
     precision: Precision,
     boundaries: tuple[int, ...] = (),
-    compile: bool = False,
-    from_starts: bool = False,
-    once: bool = False,
     answers_first: bool = False,
     never: Collection[str] = (),
 ) -> int:
     """Cut the data into windows, run the teacher and write the targets file; returns the number of training tokens.
 
-    compile: fuse the base's layers first, in place. from_starts: each window begins with a document. once: no document
-    begins a window that the previous one held whole. answers_first: mark the positions of answers. never: questions
-    that no training document may ask.
+    answers_first: mark the positions of answers. never: questions that no training document may ask.
     """
-    check_boundaries(base, boundaries)
-    if boundaries and not k:
-        raise TuningError("boundaries: are for the kl loss, so need top-k probabilities, got k = 0")
-    if once and not from_starts:
-        raise TuningError("once: must be given with --from-starts, whose windows begin with documents")
-    documents = training_documents(tokenizer, data, never)
-    ids = windows_from_starts(documents, length, seed, once) if from_starts else windows(documents, length, seed)
-    tensors = {"ids": ids}
-    if answers_first:
-        tensors["first"] = answer_positions(tokenizer, ids)
-    if k:
-        if compile:
-            compile_layers(base.model.layers)
-        kernels = compiled() if compile else EAGER
-        tensors["top_ids"], tensors["top_p"], states = teach(base, ids, k, batch, precision, boundaries, kernels)
-        tensors |= _named(states)
-    tensors |= _test(base, tokenizer, data[0], k, batch, precision, kernels if k else EAGER)
-    save_file(tensors, out, metadata=_metadata(base, bool(boundaries)))
-    return ids.numel()
-
-
-def write_lessons(
-    base: PreTrainedModel,
-    tokenizer: PreTrainedTokenizerBase,
-    lessons: LessonWindows,
-    held_out_in: Path,
-    out: Path,
-    *,
-    batch: int,
-    precision: Precision,
-) -> int:
-    """Write the base's notes of its sampling as a targets file; returns the number of training tokens.
-
-    Positions that write an answer come first in it. held_out_in: the data file whose first rows are the test set.
-    """
-    tensors = lessons.tensors()
-    if not tensors:
-        raise TuningError(f"targets: rows must fill one window of {lessons.length} tokens, got {lessons.held} tokens")
-    tensors["first"] = answer_positions(tokenizer, tensors["ids"])
-    tensors |= _test(base, tokenizer, held_out_in, lessons.k, batch, precision, EAGER)
-    save_file(tensors, out, metadata=_metadata(base, bool(lessons.boundaries)))
-    return tensors["ids"].numel()
-
-
-def _test(
-    base: PreTrainedModel,
-    tokenizer: PreTrainedTokenizerBase,
-    data: Path,
-    k: int,
-    batch: int,
-    precision: Precision,
-    kernels: LogitKernels,
-) -> dict[str, torch.Tensor]:
-    """The held-out documents of a data file, as a targets file names them."""
-    documents = [doc[:TEST_LENGTH] for doc in held_out(tokenizer, data)]
-    pad = tokenizer.eos_token_id or 0
-    ids = torch.tensor([doc + [pad] * (TEST_LENGTH - len(doc)) for doc in documents], dtype=torch.int32)
-    tensors = {"test.ids": ids, "test.length": torch.tensor([len(d) for d in documents], dtype=torch.int32)}
-    if k:
-        tensors["test.top_ids"], tensors["test.top_p"], _ = teach(base, ids, k, batch, precision, (), kernels)
-    return tensors
-
-
-def _metadata(base: PreTrainedModel, states: bool) -> dict[str, str]:
-    return {"vocab": str(base.config.vocab_size)} | ({"trunk": fingerprint(base)} if states else {})
-
-
-def check_boundaries(base: PreTrainedModel, boundaries: tuple[int, ...]) -> None:
-    """A TuningError if the trunk has no such layers, or no layer after them."""
     layers = base.config.num_hidden_layers
     for n in boundaries:
         if not 1 <= n < layers:
             raise TuningError(f"boundaries: must lie after one of the trunk layers 1 to {layers - 1}, got {n}")
-
-
-def write_states(
-    base: PreTrainedModel,
-    of: Path,
-    out: Path,
-    *,
-    batch: int,
-    precision: Precision,
-    boundaries: tuple[int, ...],
-    compile: bool = False,
-) -> int:
-    """Write the windows and probabilities of a targets file with the states after these layers, and no others.
-
-    Runs the trunk to the deepest of them and no head: half of the work, or less. Returns the number of training tokens.
-    """
-    check_boundaries(base, boundaries)
-    with _opened(of, base.config.vocab_size) as file:
-        metadata = file.metadata()
-        tensors = {name: file.get_tensor(name) for name in file.keys() if not name.startswith("state.")}  # noqa: SIM118
-    trunk = fingerprint(base)
-    if "top_ids" not in tensors:
-        raise TuningError(f"targets: {of} must hold probabilities, since states are for the kl loss")
-    if metadata.get("trunk", trunk) != trunk:
-        raise TuningError(f"targets: the states in {of} must be of the model's trunk")
-    if compile:
-        compile_layers(base.model.layers)
-    states = _empty_states(base, tensors["ids"], boundaries)
-    for _ in _through_trunk(base, tensors["ids"], batch, precision, max(boundaries), states):
-        pass
-    save_file(tensors | _named(states), out, metadata=metadata | {"trunk": trunk})
-    return tensors["ids"].numel()
-
-
-def _named(states: dict[int, torch.Tensor]) -> dict[str, torch.Tensor]:
-    return {f"state.{n}": kept for n, kept in states.items()}
+    ids = windows(training_documents(tokenizer, data, never), length, seed)
+    tensors = {"ids": ids}
+    if answers_first:
+        tensors["first"] = answer_positions(tokenizer, ids)
+    tensors["top_ids"], tensors["top_p"], states = teach(base, ids, k, batch, precision, boundaries)
+    tensors |= {f"state.{n}": kept for n, kept in states.items()}
+    documents = [doc[:TEST_LENGTH] for doc in held_out(tokenizer, data[0])]
+    pad = tokenizer.eos_token_id or 0
+    test = torch.tensor([doc + [pad] * (TEST_LENGTH - len(doc)) for doc in documents], dtype=torch.int32)
+    tensors |= {"test.ids": test, "test.length": torch.tensor([len(d) for d in documents], dtype=torch.int32)}
+    tensors["test.top_ids"], tensors["test.top_p"], _ = teach(base, test, k, batch, precision)
+    metadata = {"vocab": str(base.config.vocab_size)} | ({"trunk": fingerprint(base)} if boundaries else {})
+    save_file(tensors, out, metadata=metadata)
+    return ids.numel()
 
 
 def read_targets(paths: Sequence[Path], vocab: int) -> Targets:
@@ -285,8 +167,8 @@ def read_targets(paths: Sequence[Path], vocab: int) -> Targets:
     return dataclasses.replace(
         first,
         ids=torch.cat([t.ids for t in read]),
-        top_ids=_joined([t.top_ids for t in read]),
-        top_p=_joined([t.top_p for t in read]),
+        top_ids=torch.cat([t.top_ids for t in read]),
+        top_p=torch.cat([t.top_p for t in read]),
         first=torch.cat(marks) if any(t.first is not None for t in read) else None,
         states={n: torch.cat([t.states[n] for t in read]) for n in first.states if all(n in t.states for t in read)},
     )
@@ -300,13 +182,7 @@ def held_out_of(path: Path, vocab: int) -> list[list[int]]:
 
 
 def _windows(targets: Targets) -> str:
-    k = 0 if targets.top_ids is None else targets.top_ids.shape[-1]
-    return f"of {targets.ids.shape[1]} tokens with the top {k}"
-
-
-def _joined(parts: list[torch.Tensor | None]) -> torch.Tensor | None:
-    some = [part for part in parts if part is not None]
-    return torch.cat(some) if some else None
+    return f"of {targets.ids.shape[1]} tokens with the top {targets.top_ids.shape[-1]}"
 
 
 @contextmanager
@@ -328,15 +204,6 @@ def _read(path: Path, vocab: int) -> Targets:
         found = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not iterable)
     if not len(found["ids"]):
         raise TuningError(f"targets: {path} must hold at least one window, got none")
-    return Targets(
-        found["ids"],
-        found.get("top_ids"),
-        found.get("top_p"),
-        found["test.ids"],
-        found["test.length"],
-        found.get("test.top_ids"),
-        found.get("test.top_p"),
-        found.get("first"),
-        {int(name.removeprefix("state.")): kept for name, kept in found.items() if name.startswith("state.")},
-        trunk,
-    )
+    states = {int(name.removeprefix("state.")): kept for name, kept in found.items() if name.startswith("state.")}
+    fields = {name.replace(".", "_"): kept for name, kept in found.items() if not name.startswith("state.")}
+    return Targets(**{"first": None} | fields, states=states, trunk=trunk)

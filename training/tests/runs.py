@@ -1,11 +1,6 @@
-"""Runs of the tests: their curves, interruptions, and two processes that share one run."""
-
-import os
+"""Runs of the tests: their curves and interruptions."""
 
 import pytest
-import torch
-import torch.distributed as dist
-import torch.multiprocessing as mp
 
 from sorted_tuning.jsonl import read_whole_lines
 
@@ -19,7 +14,7 @@ def curve(run):
 
 
 def stop_after(tuner, steps):
-    """Interrupt a run as a kill would: between two steps, in every process at the same one."""
+    """Interrupt a run as a kill would: between two steps."""
     one_step = tuner._one_step
 
     def step():
@@ -30,19 +25,3 @@ def stop_after(tuner, steps):
     tuner._one_step = step
     with pytest.raises(KeyboardInterrupt):
         tuner.train()
-
-
-def in_process(rank, work, meeting_point, *arguments):
-    """One of the two processes: sets the launcher's environment, then does the work."""
-    torch.set_num_threads(1)
-    os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2"}
-    os.environ |= {"ACCELERATE_USE_CPU": "true"}
-    dist.init_process_group("gloo", init_method=f"file://{meeting_point}", rank=rank, world_size=2)
-    work(*arguments)
-    dist.barrier()
-    dist.destroy_process_group()
-
-
-def spawn(work, folder, *arguments):
-    """Do the work in two data-parallel CPU processes, which meet in this folder."""
-    mp.spawn(in_process, (work, folder / "meet", *arguments), nprocs=2)

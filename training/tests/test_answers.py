@@ -1,4 +1,4 @@
-"""Answers of a server: requested once, read back, and measured like generated ones."""
+"""Answers of a server: requested once, read back, and counted when right."""
 
 import json
 import time
@@ -9,14 +9,13 @@ from typer.testing import CliRunner
 from sorted_tuning.cli import app
 from sorted_tuning.data import read_rows
 from sorted_tuning.errors import TuningError
-from sorted_tuning.evaluation.evaluate import greedy
-from sorted_tuning.evaluation.served import ask, read_answers, read_draws
-from sorted_tuning.exits import parse_exits
-from sorted_tuning.model import SortedModel
+from sorted_tuning.evaluation.answers import ask, right_answers
+from sorted_tuning.evaluation.questions import Question
+from sorted_tuning.jsonl import read_whole_lines
 from sorted_tuning.reference.tiny import byte_tokenizer
 
 TOKENIZER = byte_tokenizer()
-ASKED = ["Say hi.", "Say something longer."]
+ASKED = [Question("Say yes.", "all", ("yes",)), Question("Say no.", "all", ("no",))]
 
 
 def ask_for(server, out, exits=("1", "4"), variant="served", asked=ASKED, **settings):
@@ -26,37 +25,16 @@ def ask_for(server, out, exits=("1", "4"), variant="served", asked=ASKED, **sett
 
 def test_each_exit_is_asked_once_and_greedily(server, tmp_path):
     out = tmp_path / "answers.jsonl"
-    server.reply = lambda body: (f"from {body['model']}", "stop" if body["model"] == "m:1" else "length")
+    server.reply = lambda body: (f"from {body['model']}", "stop")
     assert ask_for(server, out, ("1",)) == 2
     assert ask_for(server, out) == 2
     assert ask_for(server, out) == 0
     assert sorted(body["model"] for body in server.bodies) == ["m:1", "m:1", "m:4", "m:4"]
     assert all(body["temperature"] == 0 and body["max_tokens"] == 256 for body in server.bodies)
-    found = read_answers(out, TOKENIZER, ASKED)["served"]
-    assert [TOKENIZER.decode(a.ids) for a in found["4"]] == ["from m:4"] * 2
-    assert [a.ended for a in found["1"]] == [True, True] and [a.ended for a in found["4"]] == [False, False]
-    assert TOKENIZER.decode(found["1"][1].prompt).endswith("Say something longer.<|im_end|>\n<|im_start|>assistant\n")
-
-
-@pytest.mark.parametrize(("options", "count"), [([], 180), (["--limit", "3"], 3)])
-def test_all_instructions_are_asked_unless_fewer_are_wanted(server, files, tmp_path, options, count):
-    server.reply = lambda body: ("yes", "stop")
-    (tmp_path / "asked.json").write_text(json.dumps([{"instruction": f"Say {n}."} for n in range(180)]))
-    arguments = ["answers", "--server", f"http://127.0.0.1:{server.server_port}", "--server-model", "m", "--exits", "1"]
-    arguments += ["--tokenizer", str(files / "base"), "--instructions", str(tmp_path / "asked.json")]
-    arguments += ["--variant", "served", "--workers", "2", "--out", str(tmp_path / "answers.jsonl"), *options]
-    result = CliRunner().invoke(app, arguments)
-    assert result.exit_code == 0, result.output
-    assert len((tmp_path / "answers.jsonl").read_text().splitlines()) == count
-
-
-def test_the_exits_rules_against_loops_hold_unless_plain_answers_are_asked_for(server, tmp_path):
-    server.reply = lambda body: ("yes", "stop")
-    ask_for(server, tmp_path / "own.jsonl", ("1",))
-    assert all("dry_multiplier" not in body for body in server.bodies)
-    server.bodies.clear()
-    ask_for(server, tmp_path / "plain.jsonl", ("1",), plain=True)
-    assert [body["dry_multiplier"] for body in server.bodies] == [0, 0]
+    assert {body["prompt"].endswith("<|im_end|>\n<|im_start|>assistant\n") for body in server.bodies} == {True}
+    assert {(row["exit"], row["q"], row["text"]) for row in read_whole_lines(out)} == {
+        (exit_, question.text, f"from m:{exit_}") for exit_ in "14" for question in ASKED
+    }
 
 
 def test_draws_are_asked_for_each_once_beside_the_greedy_answers(server, tmp_path):
@@ -66,13 +44,8 @@ def test_draws_are_asked_for_each_once_beside_the_greedy_answers(server, tmp_pat
     assert ask_for(server, out, ("4",), samples=2) == 4
     assert ask_for(server, out, ("4",), samples=3) == 2
     assert ask_for(server, out, ("4",)) == 0
-    assert sorted(map(sorted, read_draws(out, ASKED))) == [["0 at 0.7", "1 at 0.7", "2 at 0.7"]] * 2
-    assert [TOKENIZER.decode(a.ids) for a in read_answers(out, TOKENIZER, ASKED)["served"]["4"]] == ["0 at 0"] * 2
-    with pytest.raises(TuningError, match="draw each answer as often, has 0 to 3 draws"):
-        read_draws(out, [*ASKED, "Say more."])
-    ask_for(server, out, ("1",), samples=3)
-    with pytest.raises(TuningError, match="hold what one exit drew"):
-        read_draws(out, ASKED)
+    drawn = sorted((row["n"], row["sample"], row["text"]) for row in read_whole_lines(out) if "sample" in row)
+    assert drawn == [(n, draw, f"{draw} at 0.7") for n in range(2) for draw in range(3)]
 
 
 def test_line_separators_within_an_answer_end_no_line_of_the_file(server, tmp_path):
@@ -85,118 +58,79 @@ def test_line_separators_within_an_answer_end_no_line_of_the_file(server, tmp_pa
     assert [row.answer for row in read_rows(data)] == ["A line\u0085separator."]
 
 
-def test_served_answers_are_rows_of_the_table(server, tmp_path, base):
+def test_right_answers_are_counted_by_exit_against_the_base(server, tmp_path):
     out = tmp_path / "answers.jsonl"
-    server.reply = lambda body: ("yes" if body["model"] == "m:4" else "no no no no no no no no no no no no no", "stop")
-    ask_for(server, out)
+    server.reply = lambda body: ("no" if body["model"] == "m:9" else "yes", "stop")
+    ask_for(server, out, ("10", "9"))
+    with pytest.raises(TuningError, match="must hold answers of the variant 'base' to all questions, got none"):
+        right_answers(out, ASKED)
     ask_for(server, out, ("4",), "base")
-    kept = []
-    served = read_answers(out, TOKENIZER, ASKED)
-    unused = SortedModel(base, parse_exits("4"))
-    unused.sub_model = None  # would fail where it had to answer
-    table, theirs = greedy(
-        {"served": unused},
-        base,
-        TOKENIZER,
-        ASKED,
-        None,
-        2,
-        served,
-        lambda part: kept.append(list(part.get("served", {}))),
-    )
-    assert kept == [["1"], ["1", "4"]], "the file has the finished exits"
-    assert set(table) == {"base", "served"} and set(table["served"]) == {"1", "4"}
-    assert [TOKENIZER.decode(a.ids) for a in theirs] == ["yes", "yes"]
-    assert table["served"]["4"] == table["base"]["4"]
-    assert table["served"]["1"]["loops"] == 1 and table["served"]["4"]["loops"] == 0
+    table = right_answers(out, ASKED)
+    assert list(table["served"]) == ["9", "10"], "by depth"
+    assert table["base"] == {"4": {"right": 0.5, "of_base": 1, "all": 1}}
+    assert table["served"]["9"] == {"right": 0.5, "of_base": 0, "all": 0}
+    ask_for(server, out, ("4",), "base", samples=2)
+    assert right_answers(out, ASKED)["served"]["10"] == {"right": 0.5, "of_base": 1, "sure": 1, "of_sure": 1, "all": 1}
+    ask_for(server, out, ("9",), samples=2)
+    with pytest.raises(TuningError, match="must hold draws of one exit"):
+        right_answers(out, ASKED)
 
 
-def test_a_missing_answer_is_named(server, tmp_path):
+def test_a_variant_that_has_not_answered_all_questions_is_left_out(server, tmp_path):
     out = tmp_path / "answers.jsonl"
     server.reply = lambda body: ("yes", "stop")
+    ask_for(server, out, ("4",), "base")
     ask_for(server, out, ("4",))
-    rows = [line for line in out.read_text().splitlines() if json.loads(line)["n"] == 0]
-    out.write_text(rows[0] + "\n")
-    with pytest.raises(TuningError, match="must answer all 2 instructions at served 4, lacks 1, first number 1"):
-        read_answers(out, TOKENIZER, ASKED)
-    with pytest.raises(TuningError, match="got none"):
-        read_answers(tmp_path / "nothing.jsonl", TOKENIZER, ASKED)
+    out.write_text("".join(out.read_text().splitlines(keepends=True)[:-1]))
+    assert list(right_answers(out, ASKED)) == ["base"]
 
 
 def test_answers_to_other_questions_count_neither_as_given_nor_as_read(server, tmp_path):
     out = tmp_path / "answers.jsonl"
     server.reply = lambda body: ("yes", "stop")
     ask_for(server, out, ("4",))
-    other = [ASKED[0], "Say nothing."]
-    message = "must answer 'Say nothing.' as number 1 at served 4, answers 'Say something longer.'"
+    other = [ASKED[0], Question("Say nothing.", "all", ("",))]
+    message = "must answer 'Say nothing.' as number 1 at served 4, answers 'Say no.'"
     with pytest.raises(TuningError, match=message):
         ask_for(server, out, ("4",), asked=other)
     with pytest.raises(TuningError, match=message):
-        read_answers(out, TOKENIZER, other)
+        right_answers(out, other)
     assert len(server.bodies) == 2, "nothing was asked"
-    assert ask_for(server, out, ("4",), "another", asked=other) == 2
-    assert len(read_answers(out, TOKENIZER, ASKED[:1])["served"]["4"]) == 1, "a beginning of the list"
-    rows = [json.loads(line) for line in out.read_text().splitlines()]
-    old = [{name: row[name] for name in ("variant", "exit", "n", "text", "ended")} for row in rows]
-    out.write_text("".join(json.dumps(row) + "\n" for row in old))
-    assert ask_for(server, out, ("4",), asked=other) == 0, "rows from before the question was kept"
-    assert set(read_answers(out, TOKENIZER, other)) == {"served", "another"}
 
 
-def test_plain_answers_and_others_do_not_mix(server, tmp_path):
-    out = tmp_path / "answers.jsonl"
-    server.reply = lambda body: ("yes", "stop")
-    ask_for(server, out, ("4",), plain=True, asked=ASKED[:1])
-    with pytest.raises(TuningError, match="must be with the exits' rules .* as number 0 at served 4, is plain"):
-        ask_for(server, out, ("4",))
-    (row,) = map(json.loads, out.read_text().splitlines())
-    with out.open("a") as file:
-        file.write(json.dumps(row | {"n": 1, "q": ASKED[1], "plain": False}) + "\n")
-    with pytest.raises(TuningError, match="must be plain as number 1 at served 4, is with the exits' rules"):
-        read_answers(out, TOKENIZER, ASKED)
-
-
-@pytest.mark.parametrize(
-    "options, message",
-    [
-        (["--answers", "x"], "must come with the --instructions"),
-        (["--data", "x", "--judge", "x"], "judge: must come with the --instructions whose answers it is for, got x"),
-        (["--data", "x", "--limit", "3"], "limit: must come with the --instructions whose answers it is for, got 3"),
-        (["--data", "x"], "one of --run-dir and --model"),
-        (["--data", "x", "--model", "a", "--run-dir", "b"], "one of --run-dir and --model"),
-    ],
-)
-def test_evaluate_names_missing_options(files, tmp_path, options, message):
-    out = CliRunner().invoke(app, ["evaluate", "--base", str(files / "base"), "--out", str(tmp_path), *options])
-    assert isinstance(out.exception, TuningError) and message in str(out.exception)
-
-
-def test_after_an_error_no_further_request_is_sent(server, tmp_path):
+def test_a_failing_server_ends_the_work_with_what_it_has_answered(server, tmp_path):
     def reply(_body):
-        time.sleep(0.01)
-        return 503
+        time.sleep(0.02)
+        return ("yes", "stop") if len(server.bodies) < 20 else 503
 
     server.reply = reply
-    asked = [f"Say {n}." for n in range(300)]
+    asked = [Question(f"Say {n}.", "all", ()) for n in range(300)]
     with pytest.raises(TuningError, match="must answer with 200, got 503"):
         ask_for(server, tmp_path / "answers.jsonl", ("4",), asked=asked)
     assert len(server.bodies) < len(asked)
 
 
-def test_exits_are_read_by_depth_in_any_order_of_answers(tmp_path):
-    rows = [
-        {"variant": "base", "exit": exit_, "n": 0, "q": ASKED[0], "plain": False, "text": exit_, "ended": True}
-        for exit_ in ("30", "9", "10")
-    ]
-    (tmp_path / "answers.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    assert list(read_answers(tmp_path / "answers.jsonl", TOKENIZER, ASKED[:1])["base"]) == ["9", "10", "30"]
+def command(files, tmp_path, *options):
+    arguments = ["answers", "--server-model", "m", "--tokenizer", files / "base", "--variant", "base"]
+    arguments += ["--questions", tmp_path / "asked.json", "--out", tmp_path / "answers.jsonl", *options]
+    return CliRunner().invoke(app, list(map(str, arguments)))
+
+
+def test_the_commands_ask_and_print_the_table(server, files, tmp_path):
+    server.reply = lambda body: ("yes", "stop")
+    (tmp_path / "asked.json").write_text(
+        '[{"instruction": "Say", "right": ["yes"]}, {"instruction": "2?", "right": []}]'
+    )
+    url = f"http://127.0.0.1:{server.server_port}"
+    assert "2 new answers" in command(files, tmp_path, "--server", url, "--exits", "1").output
+    files = ["--answers", str(tmp_path / "answers.jsonl"), "--questions", str(tmp_path / "asked.json")]
+    result = CliRunner().invoke(app, ["right", *files])
+    assert result.exit_code == 0, result.output
+    assert "| base | 1 | 0.500 | 1.000 |" in result.output
 
 
 @pytest.mark.parametrize("exits", ["x", "10,", "8+2"])
 def test_exits_to_ask_are_numbers(files, tmp_path, exits):
-    (tmp_path / "asked.json").write_text(json.dumps([{"instruction": "Say hi."}]))
-    arguments = ["answers", "--server", "none", "--server-model", "m", "--exits", exits]
-    arguments += ["--tokenizer", str(files / "base"), "--instructions", str(tmp_path / "asked.json")]
-    arguments += ["--variant", "served", "--out", str(tmp_path / "answers.jsonl")]
-    result = CliRunner().invoke(app, arguments)
+    (tmp_path / "asked.json").write_text(json.dumps([{"instruction": "Say hi.", "right": []}]))
+    result = command(files, tmp_path, "--server", "none", "--exits", exits)
     assert str(result.exception) == f"exits: must be numbers with commas, as the server has them, got {exits!r}"

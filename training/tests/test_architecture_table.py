@@ -7,23 +7,22 @@ from pathlib import Path
 
 import pytest
 import torch
+from conftest import sub_model
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from sorted_tuning.architectures import ARCHITECTURES, check_architecture
 from sorted_tuning.calibrate import measure
 from sorted_tuning.errors import TuningError
-from sorted_tuning.evaluation.evaluate import teacher_forced
-from sorted_tuning.evaluation.variants import in_kernel
+from sorted_tuning.evaluation.scores import score
 from sorted_tuning.exits import parse_exits
 from sorted_tuning.export import export, load_sorted
 from sorted_tuning.load import load_base
-from sorted_tuning.lockstep import Lockstep
 from sorted_tuning.model import SortedModel
 from sorted_tuning.reference.tiny import byte_tokenizer
-from sorted_tuning.sampling import Draw
 from sorted_tuning.targets import write_targets
 from sorted_tuning.tuning.config import TuneConfig
-from sorted_tuning.tuning.tune import tune, tuned_model
+from sorted_tuning.tuning.runs import tuned_model
+from sorted_tuning.tuning.tune import tune
 
 SIZES = {
     **{"vocab_size": 260, "hidden_size": 64, "intermediate_size": 48, "num_hidden_layers": 4},
@@ -78,51 +77,35 @@ def test_exits_are_those_of_the_sub_models(kind, ids):
     model = SortedModel(tiny(kind), EXITS)
     for weight in model.blocks.parameters():
         weight.add_(torch.randn_like(weight) * 0.02)
-    at = torch.tensor([[0, 23, 9, 15], [20, 3, 7, 1]])
-    hidden, sampled = model(ids), model(ids, at=dict.fromkeys((1, 2, 4), at))
+    hidden = model(ids)
     assert torch.allclose(hidden[4] @ model.head.T, model.base(ids).logits, atol=1e-4)
     for exit_ in EXITS:
-        logits = model.sub_model(exit_)(ids, use_cache=False).logits
+        logits = sub_model(model, exit_)(ids, use_cache=False).logits
         assert torch.allclose(hidden[exit_.layer] @ model.head.T, logits, atol=1e-4), exit_
-        for row in range(2):
-            assert torch.allclose(sampled[exit_.layer][row], hidden[exit_.layer][row][at[row]], atol=1e-5), exit_
-
-
-@torch.no_grad()
-def test_steps_with_a_cache_are_those_of_the_model(kind, ids):
-    base = tiny(kind)
-    wanted = base(ids[:1], use_cache=False).logits[0]
-    row = ids[0].tolist()
-    lockstep = Lockstep(base, row[:12], 1, 32, torch.Generator())
-    for n, token in enumerate(row[12:], 12):
-        values, tokens = lockstep._run(torch.tensor([[token]]), True, [Draw(1, 1.0, 32, 1.0)])
-        assert torch.allclose(values[0, 0], wanted[n][tokens[0, 0]], atol=1e-4), n
 
 
 def test_a_folder_goes_through_all_commands(kind, files, tmp_path):
     base, tokenizer = tiny(kind), byte_tokenizer()
     folder = tmp_path / "base"
-    export(SortedModel(base, parse_exits("4")), tokenizer, folder, torch.float32)
+    export(SortedModel(base, parse_exits("4")), tokenizer, folder)
     base = load_base(folder)
     targets, settings = tmp_path / "targets.safetensors", {"length": 16, "k": 8, "batch": 16, "seed": 1}
     write_targets(base, tokenizer, [files / "rows.jsonl"], targets, **settings, precision="fp32", boundaries=(1,))
     config = TuneConfig(
-        **{"model": str(folder), "targets": (str(targets),), "exits": "1+1,3,4", "mode": "hybrid", "compile": False},
-        **{"batch": 2, "total_tokens": 4 * 32, "warmup_tokens": 32, "trunk_from": 64, "eval_tokens": 1024},
-        precision="fp32",
+        **{"model": str(folder), "targets": (str(targets),), "batch": 2, "total_tokens": 2 * 32, "eval_tokens": 1024},
+        **{"exits": "1+1,3,4", "mode": "blocks", "warmup_tokens": 32, "precision": "fp32"},
     )
-    for mode in ("hybrid", "blocks"):
-        tune(dataclasses.replace(config, mode=mode), tmp_path / mode, lambda _: None)
-    tuned, _ = tuned_model(tmp_path / "hybrid")
-    before = SortedModel(base, tuned.exits).state_dict()
-    changed = {name.split(".")[0] for name, value in tuned.state_dict().items() if not torch.equal(value, before[name])}
-    assert changed == {"base", "blocks"}
-    export(tuned, tokenizer, tmp_path / "tuned", torch.float32)
+    soft = dataclasses.replace(config, mode="soft", exits="1,3,4")
+    for settings, moved in ((soft, "base"), (config, "blocks")):
+        tune(settings, tmp_path / settings.mode, lambda _: None)
+        tuned, _ = tuned_model(tmp_path / settings.mode)
+        before = SortedModel(base, tuned.exits).state_dict()
+        changed = {name for name, value in tuned.state_dict().items() if not torch.equal(value, before[name])}
+        assert {name.split(".")[0] for name in changed} == {moved}
+    export(tuned, tokenizer, tmp_path / "tuned")
     again = load_sorted(tmp_path / "tuned", None)
     documents = [list(range(3, 30)), list(range(40, 90))]
-    scores = teacher_forced({"tuned": tuned, "again": again, "w8a8": in_kernel(again, "w8a8")}, base, documents)
-    assert scores["tuned"] == scores["again"]
-    assert scores["again"] != scores["w8a8"]
+    assert score(tuned, base, documents, "tuned") == score(again, base, documents, "again")
     assert {"layers.0.k_max", "exits.1.layers.0.mlp_out.hessian"} <= measure(again, documents).keys()
     convert(tmp_path / "tuned", tmp_path / "converted")
 
@@ -132,7 +115,16 @@ def convert(tuned: Path, out: Path) -> None:
     main = ROOT / "dist" / "src" / "main.js"
     if not main.exists():
         return
-    options = ["--exits", "1,3,4", "--exit-blocks", tuned / "exit-blocks.safetensors", "--kernels", "fp32", "--out", out]
+    options = [
+        "--exits",
+        "1,3,4",
+        "--exit-blocks",
+        tuned / "exit-blocks.safetensors",
+        "--kernels",
+        "fp32",
+        "--out",
+        out,
+    ]
     done = subprocess.run(["node", main, "convert", tuned, *options], capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
     exits = json.loads((out / "manifest.json").read_text())["exits"]

@@ -5,6 +5,7 @@ import gzip
 
 import pytest
 import torch
+from conftest import TEACHING
 from typer.testing import CliRunner
 
 from sorted_tuning.chat_template import Template
@@ -12,11 +13,9 @@ from sorted_tuning.cli import app
 from sorted_tuning.completions import Sampler
 from sorted_tuning.data import read_rows, training_documents
 from sorted_tuning.errors import TuningError
-from sorted_tuning.evaluation.evaluate import read_instructions
-from sorted_tuning.evaluation.judge import Judge
+from sorted_tuning.evaluation.questions import read_questions
 from sorted_tuning.exits import check_exits, parse_exits
 from sorted_tuning.export import put_blocks
-from sorted_tuning.first_words import read_first_words
 from sorted_tuning.load import load_base
 from sorted_tuning.model import SortedModel
 from sorted_tuning.reference.tiny import byte_tokenizer, tiny_llama
@@ -45,10 +44,9 @@ def test_exits_that_do_not_fit(exits, message):
 @pytest.mark.parametrize(
     "change, message",
     [
-        ({"mode": "fast"}, "mode: must be one of soft, blocks, hybrid, got 'fast'"),
+        ({"mode": "fast"}, "mode: must be one of soft, blocks, got 'fast'"),
         ({"mode": "blocks"}, "exits: must be such that at least one carries a block"),
         ({"exits": "1+1,4"}, "exits: must be without blocks in soft mode, got '1\\+1,4'"),
-        ({"loss": "mse"}, "loss: must be kl or ce, got 'mse'"),
         ({"exit_weights": "1,2"}, "exit_weights: must be 3 numbers"),
         ({"exit_weights": "1,a,2"}, "exit_weights: must be numbers"),
         ({"exit_weights": "0,0,0"}, "exit_weights: must be not negative, and not all 0"),
@@ -56,16 +54,8 @@ def test_exits_that_do_not_fit(exits, message):
             {"mode": "blocks", "exits": "1+1,2+1,4", "exit_weights": "0,0,1"},
             "exit_weights: must be over 0 at an exit with a block while the trunk is still, got '0,0,1'",
         ),
-        (
-            {"mode": "hybrid", "exits": "1+1,4", "exit_weights": "0,1", "trunk_from": 1},
-            "exit_weights: must be over 0 at an exit with a block while the trunk is still, got '0,1'",
-        ),
         ({"positions": 0.0}, "positions: must be over 0"),
         ({"lr": -1.0}, "lr: must be over 0, got -1.0"),
-        ({"quantize": "int3"}, "quantize: must be one of w8a8, int4, got 'int3'"),
-        ({"weight_bits": 4.0, "quantize": "w8a8"}, "weight_bits: must be between 5 and 8, got 4.0"),
-        ({"weight_bits": 7.6, "quantize": "int4"}, "weight_bits: must be 8 unless quantize is w8a8, got 7.6"),
-        ({"trunk_layers": 2}, "trunk_layers: must be given in hybrid mode only"),
         ({"min_lr": 2.0}, "min_lr: must be between 0 and 1"),
     ],
 )
@@ -132,44 +122,25 @@ def test_targets_of_another_vocabulary_or_none(files, tmp_path):
         read_targets([tmp_path / "none"], 260)
 
 
-def test_once_needs_windows_that_begin_with_documents(files, tmp_path):
-    settings = {"length": 16, "k": 8, "batch": 8, "seed": 1, "precision": "fp32", "once": True}
-    base = load_base(files / "base")
-    with pytest.raises(TuningError, match="once: must be given with --from-starts"):
-        write_targets(base, byte_tokenizer(), [files / "rows.jsonl"], tmp_path / "no", **settings)
-    write_targets(base, byte_tokenizer(), [files / "rows.jsonl"], tmp_path / "yes", **settings, from_starts=True)
-    assert (tmp_path / "yes").is_file() and not (tmp_path / "no").exists()
+def test_targets_that_don_t_go_together(files, base, tmp_path):
+    def written(name, model, rows="rows.jsonl", folder=files, **settings):
+        out = tmp_path / name
+        write_targets(model, byte_tokenizer(), [folder / rows], out, **TEACHING | settings)
+        return out
 
-
-def test_targets_that_don_t_go_together(files, tmp_path):
-    one, other = files / "targets.safetensors", tmp_path / "other.safetensors"
-    settings = {"batch": 8, "seed": 1, "precision": "fp32"}
-    for length, k in ((16, 8), (32, 4), (32, 0)):
-        write_targets(
-            load_base(files / "base"), byte_tokenizer(), [files / "rows.jsonl"], other, length=length, k=k, **settings
-        )
+    one = files / "targets.safetensors"
+    for length, k in ((16, 8), (32, 4)):
+        other = written("other", base, length=length, k=k)
         with pytest.raises(TuningError, match=f"of 32 tokens with the top 8, got of {length} tokens with the top {k}"):
             read_targets([one, other], 260)
     rows = (files / "rows.jsonl").read_text().splitlines()
     (tmp_path / "rows.jsonl").write_text("\n".join(reversed(rows)))
-    write_targets(
-        load_base(files / "base"), byte_tokenizer(), [tmp_path / "rows.jsonl"], other, length=32, k=8, **settings
-    )
+    other = written("other", base, folder=tmp_path)
     with pytest.raises(TuningError, match=f"{other} must hold out the documents that {one} does"):
         read_targets([one, other], 260)
-    for seed, path in ((3, one), (4, other)):
-        write_targets(
-            tiny_llama(seed=seed),
-            byte_tokenizer(),
-            [files / "rows.jsonl"],
-            tmp_path / path.name,
-            length=32,
-            k=8,
-            **settings,
-            boundaries=(1,),
-        )
+    one, other = (written(str(seed), tiny_llama(seed=seed), boundaries=(1,)) for seed in (3, 4))
     with pytest.raises(TuningError, match=f"states in {other} must be of the trunk that those in"):
-        read_targets([tmp_path / one.name, other], 260)
+        read_targets([one, other], 260)
 
 
 def test_nan_stops_and_keeps_the_last_good_checkpoint(every_step, tmp_path):
@@ -185,14 +156,14 @@ def test_nan_stops_and_keeps_the_last_good_checkpoint(every_step, tmp_path):
     tuner._one_step = poisoned
     with pytest.raises(TuningError, match="loss: must stay finite, got nan at step 5.*checkpoint-00000004"):
         tuner.train()
-    assert checkpoint.latest(tmp_path).name == "checkpoint-00000004"
+    assert checkpoint.latest(tmp_path).name == "checkpoint-00000004.pt"
     Tuner(every_step, tmp_path, print)  # and the run can go on from it
 
 
 def test_a_checkpoint_of_another_mode_is_refused(config, tmp_path):
     tune(dataclasses.replace(config, mode="blocks", exits="1+1,4", total_tokens=128), tmp_path, print)
     with pytest.raises(TuningError, match="must hold what the run tunes, lacks"):
-        Tuner(dataclasses.replace(config, mode="hybrid", exits="1+1,4"), tmp_path, print)
+        Tuner(dataclasses.replace(config, exits="1,4"), tmp_path, print)
 
 
 def test_the_command_line_names_the_missing_options_of_a_new_run(tmp_path):
@@ -208,11 +179,11 @@ def test_blocks_of_another_shape(tmp_path):
         put_blocks(small, blocks, tmp_path)
 
 
-@pytest.mark.parametrize("command", ["calibrate", "targets", "states", "generate", "answers"])
+@pytest.mark.parametrize("command", ["calibrate", "targets", "generate", "answers"])
 def test_an_unwritable_path_is_an_error_before_the_work(tmp_path, command):
     (tmp_path / "file").touch()
     for place, rule in [(tmp_path, "be a file to write"), (tmp_path / "file" / "out", "lie in a folder")]:
-        result = CliRunner().invoke(app, [command, "--out", str(place), *REQUIRED.get(command, [])])
+        result = CliRunner().invoke(app, [command, "--out", str(place), *REQUIRED[command]])
         assert isinstance(result.exception, TuningError)
         assert str(result.exception).startswith(f"out: must {rule}, got ")
 
@@ -220,17 +191,17 @@ def test_an_unwritable_path_is_an_error_before_the_work(tmp_path, command):
 REQUIRED = {
     "calibrate": ["--model", "none", "--data", "none"],
     "targets": ["--model", "none", "--data", "none"],
-    "states": ["--model", "none", "--of", "none", "--boundaries", "1"],
+    "generate": ["--server", "none", "--server-model", "m", "--tokenizer", "none"],
     "answers": ["--server", "none", "--server-model", "m", "--exits", "1", "--tokenizer", "none"]
-    + ["--instructions", "none", "--variant", "v"],
+    + ["--questions", "none", "--variant", "v"],
 }
 """Options without which a command does not begin."""
 
 
 def test_the_folder_of_a_result_is_made(files, tmp_path):
-    out = tmp_path / "new" / "folder" / "states.safetensors"
-    arguments = ["states", "--model", files / "base", "--of", files / "targets.safetensors", "--boundaries", "1"]
-    arguments += ["--no-compile", "--precision", "fp32", "--out", out]
+    out = tmp_path / "new" / "folder" / "targets.safetensors"
+    arguments = ["targets", "--model", files / "base", "--data", files / "rows.jsonl", "--length", 8, "--out", out]
+    arguments += ["--precision", "fp32", "--top-k", 1]
     assert CliRunner().invoke(app, [str(argument) for argument in arguments]).exception is None
     assert out.is_file()
 
@@ -238,17 +209,19 @@ def test_the_folder_of_a_result_is_made(files, tmp_path):
 @pytest.mark.parametrize(
     "text, message",
     [
-        (None, "instructions: must be a file of UTF-8 text, got .*asked.json: .*No such file"),
-        ('{"q": 1}\n{"q": 2}', "instructions: .*asked.json must be JSON: Extra data"),
-        ('{"q": 1}', "instructions: .*asked.json must be a list of objects with a string"),
-        ('[{"q": 1}]', "instructions: .*asked.json must be a list of objects with a string"),
+        (None, "questions: must be a file of UTF-8 text, got .*asked.json: .*No such file"),
+        ('{"q": 1}\n{"q": 2}', "questions: .*asked.json must be JSON: Extra data"),
+        ('{"q": 1}', "questions: .*asked.json must be a list of objects with a string"),
+        ("[]", "questions: .*asked.json must be a list of objects with a string"),
+        ('[{"instruction": "Say hi."}]', "questions: .*asked.json must be a list of objects .* and a list .right"),
+        ('[{"instruction": "2?", "right": ["2"]}, {"instruction": "2?", "right": ["2"]}]', "twice: '2\\?'"),
     ],
 )
-def test_instructions_that_are_none(tmp_path, text, message):
+def test_questions_that_are_none(tmp_path, text, message):
     if text is not None:
         (tmp_path / "asked.json").write_text(text)
     with pytest.raises(TuningError, match=message):
-        read_instructions(tmp_path / "asked.json")
+        read_questions(tmp_path / "asked.json")
 
 
 def test_an_unreachable_server():
@@ -256,15 +229,10 @@ def test_an_unreachable_server():
         Sampler("http://127.0.0.1:1", "m").complete("hi", "stop", 0, {})
 
 
-def test_first_words_in_no_file(tmp_path):
-    with pytest.raises(TuningError, match="starts: must be a file of UTF-8 text, got .*none.txt: .*No such file"):
-        read_first_words(tmp_path / "none.txt", None)
-
-
 @pytest.mark.parametrize("boundaries", ["x", "1,", "1+1"])
 def test_boundaries_that_are_no_layers(files, tmp_path, boundaries):
-    arguments = ["states", "--model", files / "base", "--of", files / "targets.safetensors"]
-    arguments += ["--boundaries", boundaries, "--out", tmp_path / "out", "--no-compile", "--precision", "fp32"]
+    arguments = ["targets", "--model", files / "base", "--data", files / "rows.jsonl"]
+    arguments += ["--boundaries", boundaries, "--out", tmp_path / "out", "--precision", "fp32"]
     result = CliRunner().invoke(app, [str(argument) for argument in arguments])
     assert str(result.exception) == f"boundaries: must be trunk layers with commas, got {boundaries!r}"
 
@@ -274,8 +242,3 @@ def test_a_model_without_a_chat_template():
     tokenizer.chat_template = None
     with pytest.raises(TuningError, match="model: must have a chat template, found none"):
         Template.of(tokenizer)
-
-
-def test_a_judge_that_is_no_model(tmp_path):
-    with pytest.raises(TuningError, match="judge: must be a .gguf file or a folder with config.json, got .*none"):
-        Judge(tmp_path / "none")

@@ -1,1 +1,1 @@
-"""`evaluate`: the quality of each depth, for the base's own exits and the sorted model in every kernel."""
+"""Measures of a sorted model: against the base on held-out documents, and by right answers of a server."""

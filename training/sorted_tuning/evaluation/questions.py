@@ -19,23 +19,31 @@ from sorted_tuning.files import read_json
 
 @dataclass(frozen=True)
 class Question:
-    """Right and wrong words of an answer to one instruction; `kind` groups instructions."""
+    """Right and wrong words of an answer to a text; `kind` groups questions."""
 
+    text: str
     kind: str
     right: tuple[str, ...]
     wrong: tuple[str, ...] = ()
 
 
-def read_questions(path: Path) -> list[Question] | None:
-    """The questions of a file of instructions with right answers, one for each row; None if a row has none."""
-    rows = read_json("instructions", path)
-    if not all(row.get("right") for row in rows):
-        return None
-    texts = [(row["instruction"], row.get("input")) for row in rows]
+def read_questions(path: Path) -> list[Question]:
+    """The questions of a file, each with its input below it."""
+    rows = read_json("questions", path)
+    if not isinstance(rows, list) or not rows or not all(_is_question(row) for row in rows):
+        raise TuningError(f'questions: {path} must be a list of objects with a string "instruction" and a list "right"')
+    texts = ["\n\n".join(filter(None, (row["instruction"], row.get("input")))) for row in rows]
     for n, text in enumerate(texts):
         if text in texts[:n]:
-            raise TuningError(f"instructions: {path} must ask each question once, asks twice: {text[0]!r}")
-    return [Question(row.get("kind", "all"), tuple(row["right"]), tuple(row.get("wrong", ()))) for row in rows]
+            raise TuningError(f"questions: {path} must ask each question once, asks twice: {text!r}")
+    return [
+        Question(text, row.get("kind", "all"), tuple(row["right"]), tuple(row.get("wrong", ())))
+        for text, row in zip(texts, rows)
+    ]
+
+
+def _is_question(row: object) -> bool:
+    return isinstance(row, dict) and isinstance(row.get("instruction"), str) and isinstance(row.get("right"), list)
 
 
 def is_right(text: str, question: Question) -> bool:

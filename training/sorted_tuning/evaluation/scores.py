@@ -7,28 +7,29 @@ Knows logits. Must not know where documents come from.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 
 import torch
 from torch.nn import functional as F
 from tqdm import tqdm
 from transformers import PreTrainedModel
 
+from sorted_tuning.evaluation.table import Table
+from sorted_tuning.exits import Exit
 from sorted_tuning.model import SortedModel
 
 
-@dataclass
-class Score:
-    """Means over positions; perplexity is that of the document's own next token."""
-
-    kl: float
-    agreement: float
-    perplexity: float
+def scores(model: SortedModel, base: PreTrainedModel, documents: list[list[int]]) -> Table:
+    """Scores of every exit, and of the untouched base that leaves early at the same executed depths."""
+    depths = sorted({e.executed for e in model.exits})
+    untuned = SortedModel(base, tuple(Exit(depth) for depth in depths)).eval()
+    return {name: score(each, base, documents, name) for name, each in (("base exits", untuned), ("sorted", model))}
 
 
 @torch.no_grad()
-def score(model: SortedModel, base: PreTrainedModel, documents: list[list[int]], name: str) -> dict[str, Score]:
-    """Scores of every exit, by exit name."""
+def score(
+    model: SortedModel, base: PreTrainedModel, documents: list[list[int]], name: str
+) -> dict[str, dict[str, float]]:
+    """Means over positions by exit name; perplexity is that of the document's own next token."""
     sums = {e.layer: torch.zeros(3, dtype=torch.float64) for e in model.exits}
     positions = 0
     for ids in tqdm(documents, desc=name, unit="doc", mininterval=30):
@@ -41,8 +42,8 @@ def score(model: SortedModel, base: PreTrainedModel, documents: list[list[int]],
             nll = F.nll_loss(log_q, tokens[0, 1:], reduction="sum")
             sums[layer] += torch.stack([kl.double(), same.double(), nll.double()])
         positions += len(ids) - 1
-    result = {}
+    found = {}
     for exit_ in model.exits:
         kl, agreement, nll = (sums[exit_.layer] / positions).tolist()
-        result[str(exit_)] = Score(kl, agreement, math.exp(nll))
-    return result
+        found[str(exit_)] = {"kl": kl, "agreement": agreement, "perplexity": math.exp(nll)}
+    return found

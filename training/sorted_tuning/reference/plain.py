@@ -17,7 +17,6 @@ import torch
 from sorted_tuning.errors import TuningError
 from sorted_tuning.reference.converted import Tensors
 
-
 LLAMA = {
     "qkNorm": "none",
     "norms": "pre",

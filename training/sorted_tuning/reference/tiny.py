@@ -79,7 +79,7 @@ def write_tiny(folder: Path, seed: int = 11) -> None:
     with torch.no_grad():
         for name, value in blocks.blocks.named_parameters():
             value.uniform_(0.5, 1.5) if "norm" in name else value.normal_(0, 0.15)
-    export(blocks, byte_tokenizer(), folder / "tiny", torch.float32)
+    export(blocks, byte_tokenizer(), folder / "tiny")
 
     rng = random.Random(seed)
     prompts = [(None, [rng.randrange(3, 259) for _ in range(length)]) for length in (1, 2, 7, 33, 64)]

@@ -15,25 +15,17 @@ def batch_rows(count: int, batch: int, step: int, seed: int) -> torch.Tensor:
 
 
 def sampled_positions(
-    windows: int,
-    length: int,
-    share: float,
-    exits: int,
-    step: int,
-    seed: int,
-    rank: int,
-    first: torch.Tensor | None = None,
+    windows: int, length: int, share: float, exits: int, step: int, seed: int, first: torch.Tensor | None = None
 ) -> torch.Tensor:
     """For each exit and window its own random `share` of positions 0..length-1, [exits, windows, n].
 
     An unbiased gradient for less work. Each window has equally many, so that batches keep one shape. first: bool
-    [windows, >= length], the positions that are taken before any other: the gradient then leans to them.
+    [windows, length], the positions that are taken before any other: the gradient then leans to them.
     """
     n = max(1, round(length * share))
-    generator = _generator(seed, step, 1 + rank)
-    order = torch.rand(exits, windows, length, generator=generator)
+    order = torch.rand(exits, windows, length, generator=_generator(seed, step, 1))
     if first is not None:
-        order += ~first[:, :length]
+        order += ~first
     return order.argsort(-1)[..., :n]
 
 
@@ -43,5 +35,5 @@ def vocabulary_order(vocab: int, step: int, seed: int) -> torch.Tensor:
 
 
 def _generator(seed: int, a: int, b: int) -> torch.Generator:
-    # A linear mix keeps (seed, a, b) apart for any run shorter than a million steps or ranks.
+    # A linear mix keeps (seed, a, b) apart for any run shorter than a million steps.
     return torch.Generator().manual_seed((seed * 1_000_003 + a) * 1_000_003 + b)
