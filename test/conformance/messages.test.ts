@@ -49,7 +49,7 @@ void t.test('SDK: create, iterated events and the stream helper have the same te
 });
 
 void t.test('SDK: system blocks, a stop sequence, and the budget as one more header', async (t) => {
-  const headers = { 'X-Latency-Budget-Ms': '60000', 'X-Max-Exit-Layer': String(shallowest) };
+  const headers = { 'X-Latency-Budget-Ms': '60000', 'X-Exit-Layer': String(shallowest) };
   const system = [{ type: 'text' as const, text: 'Be brief.' }];
   const { data, response, request_id } = await client.messages
     .create({ ...asked, system, stop_sequences: ['e'] }, { headers })

@@ -36,7 +36,7 @@ void t.test('chat and completion: streamed text is the same as whole text', asyn
 });
 
 void t.test('a budget and a depth need one more header each', async (t) => {
-  const headers = { 'X-Latency-Budget-Ms': '60000', 'X-Max-Exit-Layer': String(shallowest) };
+  const headers = { 'X-Latency-Budget-Ms': '60000', 'X-Exit-Layer': String(shallowest) };
   const { data, response } = await client.chat.completions.create(chat, { headers }).withResponse();
   t.equal(response.headers.get('x-exit-layer'), String(shallowest));
   t.match(data, { sortie: { budget_ms: 60000, met: true, plan: { exit_layer: shallowest } } });

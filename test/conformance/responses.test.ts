@@ -52,7 +52,7 @@ void t.test('openai-node: settings that other models have do not stop it', async
 });
 
 void t.test('openai-node: the budget is one more header, and the report a field', async (t) => {
-  const headers = { 'X-Latency-Budget-Ms': '60000', 'X-Max-Exit-Layer': String(shallowest) };
+  const headers = { 'X-Latency-Budget-Ms': '60000', 'X-Exit-Layer': String(shallowest) };
   const { data, response } = await client.responses.create(asked, { headers }).withResponse();
   t.equal(response.headers.get('x-exit-layer'), String(shallowest));
   t.match(data, { sortie: { budget_ms: 60000, met: true, plan: { exit_layer: shallowest } } });

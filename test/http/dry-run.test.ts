@@ -15,7 +15,7 @@ interface Body {
 }
 
 const messages = [{ role: 'user', content: 'Hello' }];
-const sortie = { dry_run: true, latency_budget_ms: 500, max_exit_layer: 20 };
+const sortie = { dry_run: true, latency_budget_ms: 500, exit_layer: '10-20' };
 
 void t.test('the answer is empty, and the report has the plan', async (t) => {
   const log: string[] = [];

@@ -373,20 +373,17 @@ void t.test('the policy of a key sets its default budget and its depth bounds', 
   t.match(await depth('k', { 'X-SLO-TTFT-Ms': '70' }), { budget: { totalMs: null, ttftMs: 70 } });
   t.match(await depth('k', { 'X-Budget-On-Miss': 'reject' }), { budget: { totalMs: 500, onMiss: 'reject' } });
   t.match(await depth('k', { 'Request-Timeout': '0.2' }), { budget: { totalMs: 200, onMiss: 'truncate' } });
-  t.match(await depth('k', { 'X-Max-Exit-Layer': '30' }), { minExit: 15, maxExit: 25 });
-  t.match(await depth('k', { 'X-Min-Exit-Layer': '10' }), { minExit: 15, maxExit: 25 });
+  t.match(await depth('k', { 'X-Exit-Layer': '15-30' }), { minExit: 15, maxExit: 25 });
+  t.match(await depth('k', { 'X-Exit-Layer': '10-20' }), { minExit: 15, maxExit: 20 });
   t.match(await depth('k', { 'X-Exit-Layer': '20' }), { minExit: 20, maxExit: 20 });
   t.match(await depth('k', {}, { model: 'fake:25' }), { minExit: 25, maxExit: 25 });
   const cases: [Record<string, string>, object, string][] = [
     [{ 'X-Exit-Layer': '30' }, {}, 'X-Exit-Layer'],
     [{ 'X-Exit-Layer': '10' }, {}, 'X-Exit-Layer'],
     [{}, { model: 'fake:30' }, 'model'],
-    [{ 'X-Min-Exit-Layer': '30' }, {}, 'X-Min-Exit-Layer'],
-    [{ 'X-Max-Exit-Layer': '10' }, {}, 'X-Max-Exit-Layer'],
-    [{ 'X-Min-Exit-Layer': '30', 'X-Max-Exit-Layer': '30' }, {}, 'X-Min-Exit-Layer'],
+    [{ 'X-Exit-Layer': '10-10' }, {}, 'X-Exit-Layer'],
     [{ 'X-Exit-Layer': '20' }, { sortie: { exit_layer: 30 } }, 'sortie.exit_layer'],
-    [{}, { sortie: { min_exit_layer: 30 } }, 'sortie.min_exit_layer'],
-    [{}, { sortie: { max_exit_layer: 10 } }, 'sortie.max_exit_layer'],
+    [{}, { sortie: { exit_layer: '30-30' } }, 'sortie.exit_layer'],
   ];
   for (const [headers, body, param] of cases) {
     const response = await server.post('/v1/completions', { prompt, ...body }, as('k', headers));

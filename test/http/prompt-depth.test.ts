@@ -23,10 +23,10 @@ void t.test('a request chooses the depth of its prompt', async (t) => {
     [{ 'X-Prompt-Depth': '20' }, { prompt_depth: 'full' }, { ...bounds, promptDepth: null }],
     [{ 'X-Prompt-Depth': '20, 20', 'X-Latency-Budget-Ms': '900' }, {}, { ...full, promptDepth: 20 }],
     [{ 'X-Prompt-Depth': 'full', 'X-Exit-Layer': '15' }, {}, { minExit: 15, maxExit: 15, promptDepth: null }],
-    [{ 'X-Prompt-Depth': '20', 'X-Min-Exit-Layer': '15' }, {}, { ...full, promptDepth: 20 }],
+    [{ 'X-Prompt-Depth': '20', 'X-Exit-Layer': '15-30' }, {}, { ...full, promptDepth: 20 }],
     [{ 'X-Prompt-Depth': '20', 'X-Exit-Layer': '30' }, {}, { ...full, promptDepth: 20 }],
     [{ 'X-Latency-Budget-Ms': '900' }, {}, { ...bounds, promptDepth: 'auto' }],
-    [{ 'X-SLO-TTFT-Ms': '90', 'X-Min-Exit-Layer': '15' }, {}, { minExit: 15, maxExit: 30, promptDepth: 'auto' }],
+    [{ 'X-SLO-TTFT-Ms': '90', 'X-Exit-Layer': '15-30' }, {}, { minExit: 15, maxExit: 30, promptDepth: 'auto' }],
     [{ 'X-Latency-Budget-Ms': '900', 'X-Prompt-Depth': 'full' }, {}, { ...bounds, promptDepth: null }],
     [{ 'X-Latency-Budget-Ms': '900', 'X-Exit-Layer': '30' }, {}, { ...full, promptDepth: null }],
     [
@@ -64,7 +64,7 @@ void t.test('a depth of prompts that does not fit is rejected by name', async (t
     [{}, { prompt_depth: 21 }, 'sortie.prompt_depth', offered],
     [{}, { prompt_depth: 'half' }, 'sortie.prompt_depth', /must be full, auto or an integer/],
     [{ 'X-Prompt-Depth': '20', 'X-Exit-Layer': '15' }, {}, 'X-Prompt-Depth', behind],
-    [{ 'X-Max-Exit-Layer': '15' }, { prompt_depth: 20 }, 'sortie.prompt_depth', behind],
+    [{ 'X-Exit-Layer': '10-15' }, { prompt_depth: 20 }, 'sortie.prompt_depth', behind],
   ];
   for (const [headers, sortie, param, message] of cases) {
     const response = await server.post('/v1/completions', { ...prompt, sortie }, headers);

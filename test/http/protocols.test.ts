@@ -105,7 +105,7 @@ for (const { path, body, limit } of wires) {
 
   void t.test(`${path}: budgets and depth bounds apply, and a rejected budget states the least one`, async (t) => {
     const server = await build(t, says(ANSWER));
-    const headers = { 'x-latency-budget-ms': '400', 'x-max-exit-layer': '15', 'x-budget-on-miss': 'truncate' };
+    const headers = { 'x-latency-budget-ms': '400', 'x-exit-layer': '15', 'x-budget-on-miss': 'truncate' };
     const response = await server.post(path, body, headers);
     t.equal(response.headers.get('x-exit-layer'), '15');
     t.match(await response.json(), { sortie: { budget_ms: 400 } });

@@ -49,11 +49,10 @@ void t.test('a repeated header with different values is a 400; equal values coun
       `POST /v1/completions HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Type: application/json\r\n` +
         `Content-Length: ${body.length}\r\n${lines.join('\r\n')}\r\n\r\n${body}`,
     );
-  for (const name of ['X-Exit-Layer', 'X-Min-Exit-Layer', 'X-Max-Exit-Layer']) {
-    t.match(await ask(`${name}: 10`, `${name}: 30`), /400 Bad Request[^]*one value, got different ones/, name);
-    t.match(await ask(`${name}: 10, 30`), /400 Bad Request/, name);
-    t.match(await ask(`${name}: 10`, `${name}: 10`), /200 OK/, name);
-  }
+  const exit = 'X-Exit-Layer';
+  t.match(await ask(`${exit}: 10`, `${exit}: 30`), /400 Bad Request[^]*one value, got different ones/);
+  t.match(await ask(`${exit}: 10, 10-30`), /400 Bad Request[^]*one value, got different ones/);
+  t.match(await ask(`${exit}: 10`, `${exit}: 10`), /200 OK/);
   const miss = 'X-Budget-On-Miss';
   t.match(await ask(`${miss}: continue`, `${miss}: reject`), /400 Bad Request[^]*one value/);
   t.match(await ask(`${miss}: reject`, `${miss}: reject`), /200 OK/);

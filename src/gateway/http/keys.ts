@@ -41,7 +41,7 @@ const count = Type.Optional(Type.Integer({ minimum: 1 }));
 /** Completions without a length have 16 tokens, as OpenAI's. */
 const longest = Type.Optional(Type.Integer({ minimum: 16 }));
 const { latency_budget_ms, slo_ttft_ms, slo_tpot_ms, budget_on_miss } = SortieRequest.properties;
-const { min_exit_layer, max_exit_layer } = SortieRequest.properties;
+const exitLayer = Type.Optional(Type.Integer());
 
 const KeyEntry = Type.Object(
   {
@@ -65,8 +65,8 @@ const KeyEntry = Type.Object(
     ),
     budget_on_miss,
     net: Type.Optional(words([...NET_MODES])),
-    min_exit_layer,
-    max_exit_layer,
+    min_exit_layer: exitLayer,
+    max_exit_layer: exitLayer,
   },
   closed,
 );

@@ -139,7 +139,7 @@ def test_response_with_a_tool_and_with_a_schema(server, client):
 
 
 def test_response_budget_and_errors(server, client):
-    headers = {"X-Latency-Budget-Ms": "60000", "X-Max-Exit-Layer": str(server.exits[0])}
+    headers = {"X-Latency-Budget-Ms": "60000", "X-Exit-Layer": str(server.exits[0])}
     raw = client.responses.with_raw_response.create(**response(server), extra_headers=headers)
     assert raw.headers["x-exit-layer"] == str(server.exits[0])
     assert raw.parse().model_extra["sortie"]["met"] is True
@@ -151,11 +151,11 @@ def test_response_budget_and_errors(server, client):
 def test_budget_by_header_and_by_body(server, client):
     raw = client.chat.completions.with_raw_response
     shallow = server.exits[0]
-    headers = {"X-Latency-Budget-Ms": "60000", "X-Max-Exit-Layer": str(shallow)}
+    headers = {"X-Latency-Budget-Ms": "60000", "X-Exit-Layer": str(shallow)}
     response = raw.create(**chat(server), extra_headers=headers)
     assert response.headers["x-exit-layer"] == str(shallow)
     assert response.parse().model_extra["sortie"]["budget_ms"] == 60000
-    body = {"sortie": {"latency_budget_ms": 60000, "max_exit_layer": shallow}}
+    body = {"sortie": {"latency_budget_ms": 60000, "exit_layer": shallow}}
     report = client.chat.completions.create(**chat(server), extra_body=body).model_extra["sortie"]
     assert report["met"] is True
     assert report["plan"]["exit_layer"] == shallow

@@ -1,6 +1,6 @@
 /** POST /detokenize, in vLLM's form. */
 import { type Static, Type } from '../../../util/schema.js';
-import { modelExit } from '../params/depth.js';
+import { requestedModel } from '../params/depth.js';
 import { checkIds } from '../params/value-limits.js';
 import { plainEndpoint } from './endpoint.js';
 
@@ -28,7 +28,7 @@ export const detokenize = plainEndpoint<DetokenizeBody>({
   statuses: [400, 401, 404, 405, 413, 415, 500],
   /** @throws ApiError invalid_value for an id outside the vocabulary */
   serve({ model }, { body }): DetokenizeAnswer {
-    modelExit(model, body.model);
+    requestedModel(model, body.model);
     checkIds('tokens', body.tokens, model.tokenizer.vocabulary);
     return { prompt: model.tokenizer.decode(body.tokens, { special: true }) };
   },

@@ -2,7 +2,7 @@
 import { nullable, Type } from '../../../util/schema.js';
 import { type ApiContext, type Caller, policyOf, readyEngine } from '../context.js';
 import { ApiError } from '../errors.js';
-import { allowedExits, namesOf, requestedModel, type RequestedModel } from '../params/depth.js';
+import { allowedExits, namesOf, requestedModel, type RequestedModel, writtenBounds } from '../params/depth.js';
 import type { ServedModel } from '../served-model.js';
 import type { PlainEndpoint } from './endpoint.js';
 
@@ -21,10 +21,11 @@ const Card = Type.Object({
 
 const List = Type.Object({ object: Type.Literal('list'), data: Type.Array(Card) });
 
-function card(context: ApiContext, { name, exit }: RequestedModel) {
+function card(context: ApiContext, { name, bounds }: RequestedModel) {
   const { model, engine } = context;
+  const exit = bounds?.minExit === bounds?.maxExit ? (bounds?.minExit ?? null) : null;
   return {
-    id: exit === null ? name : `${name}:${exit}`,
+    id: bounds === null ? name : `${name}:${writtenBounds(bounds)}`,
     object: 'model',
     created: model.created,
     owned_by: 'sortie',
@@ -66,11 +67,11 @@ export const listModels: PlainEndpoint = {
     // Some clusters probe this route. Like /health/ready, it reports when the server takes no new requests.
     if (isDraining) throw new ApiError('draining', 'The server is shutting down.');
     readyEngine(context);
-    const exits = exitsFor(context, caller);
+    const pins = exitsFor(context, caller).map((exit) => ({ minExit: exit, maxExit: exit }));
     return {
       object: 'list',
       data: [
-        ...namesOf(context.model).flatMap((name) => [null, ...exits].map((exit) => card(context, { name, exit }))),
+        ...namesOf(context.model).flatMap((name) => [null, ...pins].map((bounds) => card(context, { name, bounds }))),
         ...(context.upstreamNames ?? []).map((name) => upstreamCard(name, context.model.created)),
       ],
     };
@@ -94,10 +95,9 @@ export const getModel: PlainEndpoint = {
     const name = params.model ?? params['*'] ?? '';
     if (context.upstreamNames?.includes(name) === true) return upstreamCard(name, context.model.created);
     const requested = requestedModel(context.model, name);
-    const { exit } = requested;
-    if (exit !== null && !exitsFor(context, caller).includes(exit)) {
-      throw new ApiError('model_not_found', `This client may not use exit ${exit}.`, 'model');
-    }
+    const { bounds } = requested;
+    if (bounds !== null && ![bounds.minExit, bounds.maxExit].every((exit) => exitsFor(context, caller).includes(exit)))
+      throw new ApiError('model_not_found', `This client may not use exit ${writtenBounds(bounds)}.`, 'model');
     return card(context, requested);
   },
 };

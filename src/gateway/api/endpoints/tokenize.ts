@@ -3,7 +3,7 @@ import { type Static, Type } from '../../../util/schema.js';
 import { ApiError, invalid } from '../errors.js';
 import { type ApiContext, readyEngine } from '../context.js';
 import { countingRules, encodePrompt, type Encoding } from '../generation/prompt.js';
-import { modelExit } from '../params/depth.js';
+import { requestedModel } from '../params/depth.js';
 import { rejectUnsupported } from '../params/unsupported.js';
 import { AddSpecialTokens } from '../schemas/shared.js';
 import { ChatBody, ChatMessageBody, endingFields, templateFields, toolFields } from './chat-completions/chat-body.js';
@@ -57,7 +57,7 @@ export const tokenize = plainEndpoint<TokenizeBody>({
   /** @throws ApiError invalid_value unless the body has exactly one of prompt and messages, or unsupported_parameter */
   async serve(context, { body, signal }): Promise<TokenizeAnswer> {
     rejectUnsupported(body, COUNTED);
-    modelExit(context.model, body.model);
+    requestedModel(context.model, body.model);
     const { maxLength } = readyEngine(context);
     if ((body.prompt === undefined) === (body.messages === undefined)) {
       throw new ApiError('invalid_value', 'Give either prompt or messages.', 'prompt');

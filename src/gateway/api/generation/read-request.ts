@@ -171,7 +171,7 @@ function depthOf(context: ApiContext, request: ApiRequest<GenerationBody>, budge
   const policy = policyOf(limits.policy, request.caller.policy);
   const prompt = askedPromptDepth(model, headers, body.sortie);
   const bounds = requestDepth(model, body.model, headers, body.sortie, policy);
-  const depth = withPrompt(model, bounds, prompt, { budget, request });
+  const depth = withPrompt(model, bounds, prompt, budget);
   return { ...depth, budget };
 }
 

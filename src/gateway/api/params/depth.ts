@@ -1,5 +1,6 @@
 /**
- * The depths that a request allows, from the model's name, headers and the equivalent body fields.
+ * The depths that a request allows, from the model's name, the header and the equivalent body field. Each states an
+ * exit such as `15`, or a range of exits such as `15-30`.
  *
  * Must not know: budgets, plans.
  */
@@ -10,39 +11,60 @@ import type { SortieRequest } from '../schemas/shared.js';
 import type { ServedModel } from '../served-model.js';
 import { quoted } from '../../../util/quoted.js';
 
+/** Exits of the model, the shallowest and the deepest one. */
 export interface DepthBounds {
   readonly minExit: number;
   readonly maxExit: number;
 }
 
-type Exits = readonly number[];
-
 /** The depths that a model offers: numbers of exits, and the layers of a loop if these count loops. */
 type Depths = Pick<ServedModel, 'exits' | 'loopLayers'>;
 
+const layersOf = ({ exits }: Pick<ServedModel, 'exits'>): readonly number[] => exits.map(({ layer }) => layer);
+
+/** Bounds as a client writes them. */
+export function writtenBounds({ minExit, maxExit }: DepthBounds): string {
+  return minExit === maxExit ? String(minExit) : `${minExit}-${maxExit}`;
+}
+
 /** The exit of a written number: its own, or the layers that run at an exit of a looped model. */
-function exitOf({ exits, loopLayers }: Depths, written: number): number | undefined {
-  const numbers = exits.map(({ layer }) => layer);
-  if (numbers.includes(written) || loopLayers === undefined) return numbers.find((number) => number === written);
-  return numbers.find((number) => number * loopLayers === written);
+function exitOf(model: Depths, written: string): number | undefined {
+  const { loopLayers } = model;
+  const exits = layersOf(model);
+  const byNumber = exits.find((exit) => exit === Number(written));
+  return byNumber ?? exits.find((exit) => loopLayers !== undefined && exit * loopLayers === Number(written));
 }
 
-function checkedExit(model: Depths, written: string | number, param: string): number {
-  const exit = /^\d+$/.test(String(written)) ? exitOf(model, Number(written)) : undefined;
-  if (exit !== undefined) return exit;
-  const exits = model.exits.map(({ layer }) => layer);
+/** Undefined for another text, and for numbers that are no exits of the model. */
+function boundsOf(model: Depths, written: string): DepthBounds | undefined {
+  const [, first = '', last = first] = /^(\d{1,9})(?:-(\d{1,9}))?$/.exec(written) ?? [];
+  const minExit = exitOf(model, first);
+  const maxExit = exitOf(model, last);
+  return minExit === undefined || maxExit === undefined || minExit > maxExit ? undefined : { minExit, maxExit };
+}
+
+function checkedBounds(model: Depths, written: string, param: string): DepthBounds {
+  const bounds = boundsOf(model, written);
+  if (bounds !== undefined) return bounds;
+  const exits = layersOf(model);
   const all = `${exits.join(', ')}${model.loopLayers === undefined ? '' : ' loops'}`;
-  throw invalid(param, `must be an exit of the model (${all}), got ${quoted(String(written))}`, { exits });
+  throw invalid(param, `must be an exit of the model (${all}), got ${quoted(written)}`, { exits });
 }
 
-/** @returns the layer and the field or header that states it; null if neither does */
-function exitOption(model: Depths, headers: Headers, header: string, twin: number | undefined, twinName: string) {
-  const param = twin === undefined ? header : `sortie.${twinName}`;
-  if (twin !== undefined) return { layer: checkedExit(model, twin, param), param };
+/** @returns the bounds and the field or header that states them; null if neither does */
+function statedBounds(model: Depths, headers: Headers, body: SortieRequest | undefined) {
+  if (body?.exit_layer !== undefined) {
+    const param = 'sortie.exit_layer';
+    return { bounds: checkedBounds(model, String(body.exit_layer), param), param };
+  }
+  const param = ASKED.exit;
+  const [bounds, ...others] = headerValues(headers, param, 'an exit of the model', (text) =>
+    checkedBounds(model, text, param),
+  );
+  if (bounds === undefined) return null;
   // Depths have no order of preference, so all values must agree.
-  const layers = headerValues(headers, header, 'an exit of the model', (text) => checkedExit(model, text, header));
-  const layer = agreed(header, layers);
-  return layer === null ? null : { layer, param };
+  agreed(param, [bounds, ...others].map(writtenBounds));
+  return { bounds, param };
 }
 
 /** All names of a model, the first one first. */
@@ -54,67 +76,53 @@ export function namesOf({ name, aliases = [] }: Pick<ServedModel, 'name' | 'alia
 export interface RequestedModel {
   /** One of the model's names, without a depth. */
   readonly name: string;
-  /** The exit that the name pins, or null. */
-  readonly exit: number | null;
+  /** The exits that the name states; null for a routed name. */
+  readonly bounds: DepthBounds | null;
 }
 
 /**
  * @param asked the name in the request; absent: the model's first name
  * @throws ApiError model_not_found for any other name
  */
-export function requestedModel(model: ServedModel, asked: string | undefined): RequestedModel {
+export function requestedModel(model: ServedModel, asked: string = model.name): RequestedModel {
   const names = namesOf(model);
-  const name = names.find((each) => (asked ?? model.name) === each || asked?.startsWith(`${each}:`));
-  const exits = model.exits.map(({ layer }) => layer);
-  if (name !== undefined) {
-    const [, written] = /^:(\d{1,9})$/.exec(asked?.slice(name.length) ?? '') ?? [];
-    const exit = written === undefined ? undefined : exitOf(model, Number(written));
-    if (exit !== undefined || asked === undefined || asked === name) return { name, exit: exit ?? null };
-  }
-  const all = names.flatMap((each) => [each, ...exits.map((layer) => `${each}:${layer}`)]);
+  const name = names.find((each) => asked === each || asked.startsWith(`${each}:`));
+  if (name === asked) return { name, bounds: null };
+  const bounds = name === undefined ? undefined : boundsOf(model, asked.slice(name.length + 1));
+  if (name !== undefined && bounds !== undefined) return { name, bounds };
+  const all = names.flatMap((each) => [each, ...layersOf(model).map((layer) => `${each}:${layer}`)]);
   throw new ApiError(
     'model_not_found',
-    `This server has no model ${quoted(asked ?? '')}; it has ${all.join(', ')}.`,
+    `This server has no model ${quoted(asked)}; it has ${all.join(', ')}.`,
     'model',
   );
 }
 
-/**
- * The exit that a model name pins, or null for a routed name.
- * @throws ApiError model_not_found for a name that the model does not have
- */
-export function modelExit(model: ServedModel, asked: string | undefined): number | null {
-  return requestedModel(model, asked).exit;
-}
-
-/** The operator's rules for depth. */
-export interface DepthPolicy extends DepthLimits {
+/** The operator's rules for depth. A null bound is the model's own. */
+export interface DepthPolicy extends Pick<RequestPolicy, 'minExit' | 'maxExit'> {
   /** Least share of right answers of an exit where the request states no depth; absent: any. */
   readonly minAccuracy?: number;
 }
 
-/** Bounds for every request. A null bound is the model's own. */
-type DepthLimits = Pick<RequestPolicy, 'minExit' | 'maxExit'>;
-
 /** The exits that a client may use, shallowest first. */
-export function allowedExits({ exits }: Pick<ServedModel, 'exits'>, { minExit, maxExit }: DepthLimits): Exits {
-  const layers = exits.map(({ layer }) => layer);
-  return layers.filter((layer) => layer >= (minExit ?? layer) && layer <= (maxExit ?? layer));
+export function allowedExits(model: Pick<ServedModel, 'exits'>, { minExit, maxExit }: DepthPolicy): readonly number[] {
+  return layersOf(model).filter((layer) => layer >= (minExit ?? layer) && layer <= (maxExit ?? layer));
 }
 
 /**
- * The shallowest allowed exit whose answers are of use, so that the scheduler buys no time with wrong ones. If all
- * allowed exits are below `--min-accuracy`, the shallowest one is used.
+ * The allowed exits from the shallowest one whose answers are of use, so that the scheduler buys no time with wrong
+ * ones. If all allowed exits are below `--min-accuracy`, the shallowest one is used.
  */
-function usefulExit(model: ServedModel, allowed: Exits, deepest: number, { minAccuracy = 0 }: DepthPolicy): number {
-  const rightOf = (layer: number): number => model.exits.find((exit) => exit.layer === layer)?.quality.right ?? 1;
-  const useful = allowed.find((layer) => layer <= deepest && rightOf(layer) >= minAccuracy);
-  return useful ?? allowed.find((layer) => layer <= deepest) ?? deepest;
+function usualExits({ exits }: ServedModel, policy: DepthPolicy): readonly number[] {
+  const { minAccuracy = 0 } = policy;
+  const allowed = allowedExits({ exits }, policy);
+  const isUseful = (each: number): boolean =>
+    (exits.find(({ layer }) => layer === each)?.quality.right ?? 1) >= minAccuracy;
+  return allowed.slice(Math.max(0, allowed.findIndex(isUseful)));
 }
 
 /**
- * @throws ApiError model_not_found, or invalid_value for a depth that is not an allowed exit or for contradicting
- * bounds
+ * @throws ApiError model_not_found, or invalid_value for a depth that is not allowed or contradicts the model name
  */
 export function requestDepth(
   model: ServedModel,
@@ -123,38 +131,21 @@ export function requestDepth(
   body: SortieRequest | undefined,
   policy: DepthPolicy,
 ): DepthBounds {
-  const exits = model.exits.map(({ layer }) => layer);
-  const allowed = allowedExits(model, policy);
-  const floor = allowed[0] ?? 0;
-  const ceiling = allowed.at(-1) ?? 0;
-  const byName = modelExit(model, name);
-  const exact = exitOption(model, headers, ASKED.exit, body?.exit_layer, 'exit_layer');
-  const least = exitOption(model, headers, ASKED.minExit, body?.min_exit_layer, 'min_exit_layer');
-  const most = exitOption(model, headers, ASKED.maxExit, body?.max_exit_layer, 'max_exit_layer');
-  const pin = exact ?? (byName === null ? null : { layer: byName, param: 'model' });
-  const deepestAsked = pin?.layer ?? Math.min(most?.layer ?? ceiling, ceiling);
-  const shallowest =
-    pin?.layer ?? (least === null ? usefulExit(model, allowed, deepestAsked, policy) : Math.max(least.layer, floor));
-  const minExit = shallowest;
-  const maxExit = pin?.layer ?? Math.min(most?.layer ?? ceiling, ceiling);
-  const shallow = pin ?? most;
-  const deep = pin ?? least;
-  const outside =
-    shallow !== null && shallow.layer < floor ? shallow : deep !== null && deep.layer > ceiling ? deep : null;
-  if (outside !== null) {
-    const rule = `This client may use the exits ${allowed.join(', ')}; the request asks for another depth.`;
-    throw new ApiError('invalid_value', rule, outside.param, { exits: allowed });
+  const { bounds: named } = requestedModel(model, name);
+  const stated = statedBounds(model, headers, body);
+  if (named !== null && stated !== null && writtenBounds(named) !== writtenBounds(stated.bounds)) {
+    const rule = `must be the depth in the model name (${writtenBounds(named)}), got ${writtenBounds(stated.bounds)}`;
+    throw invalid(stated.param, rule, { exits: layersOf(model) });
   }
-  const fits =
-    (byName === null || exact === null || byName === exact.layer) &&
-    (least?.layer ?? minExit) <= minExit &&
-    (most?.layer ?? maxExit) >= maxExit &&
-    minExit <= maxExit;
-  if (fits) return { minExit, maxExit };
-  throw new ApiError(
-    'invalid_value',
-    `${ASKED.minExit}, ${ASKED.exit} (or the depth in the model name) and ${ASKED.maxExit} contradict each other.`,
-    (exact ?? most ?? least)?.param ?? 'model',
-    { exits },
-  );
+  const asked = stated?.bounds ?? named;
+  const allowed = allowedExits(model, policy);
+  const own =
+    asked === null
+      ? usualExits(model, policy)
+      : allowed.filter((layer) => layer >= asked.minExit && layer <= asked.maxExit);
+  const minExit = own[0];
+  const maxExit = own.at(-1);
+  if (minExit !== undefined && maxExit !== undefined) return { minExit, maxExit };
+  const rule = `This client may use the exits ${allowed.join(', ')}; the request asks for another depth.`;
+  throw new ApiError('invalid_value', rule, stated?.param ?? 'model', { exits: allowed });
 }

@@ -3,14 +3,13 @@
  *
  * Must not know: budgets, plans.
  */
-import type { ApiRequest } from '../context.js';
 import { invalid } from '../errors.js';
 import { agreed, ASKED, type Headers, headerValues } from '../schemas/headers.js';
-import type { GenerationBody, SortieRequest } from '../schemas/shared.js';
+import type { SortieRequest } from '../schemas/shared.js';
 import type { ServedModel } from '../served-model.js';
 import { quoted } from '../../../util/quoted.js';
 import type { Budget, DepthRequest } from '../../../protocol/index.js';
-import { type DepthBounds, modelExit } from './depth.js';
+import type { DepthBounds } from './depth.js';
 
 /** Layers that tokens of a prompt run; full: all. */
 export type PromptDepth = number | 'full';
@@ -53,18 +52,6 @@ export function askedPromptDepth(
   return depth === null ? null : { depth, param: ASKED.promptDepth };
 }
 
-/** The parts of a request that decide the depth of its prompt, where it states none. */
-interface Circumstances {
-  readonly budget: Budget | null;
-  readonly request: Pick<ApiRequest<GenerationBody>, 'body' | 'headers'>;
-}
-
-/** Whether a request names the one exit of its answer. */
-function pinsExit(model: ServedModel, { body, headers }: Circumstances['request']): boolean {
-  const isNamed = body.sortie?.exit_layer !== undefined || headers[ASKED.exit.toLowerCase()] !== undefined;
-  return isNamed || modelExit(model, body.model) !== null;
-}
-
 /** The bounds of a request, and the layers of its prompt where the model offers two depths of prompts. */
 export type DepthWithPrompt = DepthBounds & Pick<DepthRequest, 'promptDepth'>;
 
@@ -77,11 +64,11 @@ export function withPrompt(
   model: ServedModel,
   bounds: DepthBounds,
   asked: AskedPromptDepth | null,
-  { budget, request }: Circumstances,
+  budget: Budget | null,
 ): DepthWithPrompt {
   const { exits, promptExit } = model;
   if (promptExit === undefined || promptExit.isOnly) return bounds;
-  const isOpen = budget !== null && !pinsExit(model, request);
+  const isOpen = budget !== null && bounds.minExit < bounds.maxExit;
   const { depth } = asked ?? { depth: isOpen ? 'auto' : 'full' };
   if (asked === null || depth === 'full' || depth === 'auto')
     return { ...bounds, promptDepth: depth === 'auto' ? depth : null };

@@ -66,9 +66,11 @@ export const SortieRequest = Type.Object(
           'late. truncate: it ends at its deadline. reject: it lands, and the server rejects a budget that not even a ' +
           `landing keeps. Header: ${ASKED.onMiss}.`,
       ),
-      exit_layer: Type.Integer({ description: `Pins the exit layer. Header: ${ASKED.exit}.` }),
-      min_exit_layer: Type.Integer({ description: `Shallowest exit layer. Header: ${ASKED.minExit}.` }),
-      max_exit_layer: Type.Integer({ description: `Deepest exit layer. Header: ${ASKED.maxExit}.` }),
+      exit_layer: oneOf(
+        'an integer or a range such as "15-30"',
+        [Type.Integer(), Type.String()],
+        `Pins the exit layer, or bounds it: "15-30". Header: ${ASKED.exit}.`,
+      ),
       prompt_depth: oneOf(
         'full, auto or an integer',
         [Type.Literal('full'), Type.Literal('auto'), Type.Integer({ minimum: 1 })],

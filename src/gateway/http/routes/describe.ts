@@ -27,9 +27,7 @@ export const budgetHeaders = Type.Object({
   ...text(ASKED.ttft, 'TTFT budget in ms. Also x-llm-d-slo-ttft-ms and x-dynamo-slo-ttft-ms.', '100'),
   ...text(ASKED.tpot, 'TPOT budget in ms, the mean over the tokens after the first. Also x-llm-d-slo-tpot-ms.', '10'),
   ...text(ASKED.onMiss, 'End of a late answer: land (default with a total), continue, truncate or reject.', 'continue'),
-  ...text(ASKED.exit, 'Pins the exit layer, which must be an exit of the model.', '15'),
-  ...text(ASKED.minExit, 'Shallowest exit layer of the answer.', '10'),
-  ...text(ASKED.maxExit, 'Deepest exit layer of the answer.', '30'),
+  ...text(ASKED.exit, 'Pins the exit layer, which must be an exit of the model, or bounds it as 15-30 does.', '15'),
   ...text(
     ASKED.promptDepth,
     'Layers that tokens of the prompt run: full, those up to the prompt exit, or auto.',

@@ -1,7 +1,7 @@
 /** POST /v1/messages/count_tokens: counts the prompt as /v1/messages makes it. */
 import { type Static, Type } from '../../../../util/schema.js';
 import { countTranslated } from '../chat-completions/translated-chat.js';
-import { modelExit } from '../../params/depth.js';
+import { requestedModel } from '../../params/depth.js';
 import { plainEndpoint } from '../endpoint.js';
 import { CountTokensBody } from './messages-body.js';
 import { translate } from './translate-messages.js';
@@ -20,7 +20,7 @@ export const countTokens = plainEndpoint<CountTokensBody>({
   meaning: 'The tokens of the prompt.',
   isShared: true,
   async serve(context, { body, signal }): Promise<CountTokensAnswer> {
-    modelExit(context.model, body.model);
+    requestedModel(context.model, body.model);
     return { input_tokens: await countTranslated(context, translate(context, body), signal) };
   },
 });

@@ -2,7 +2,7 @@
 import { type Static, Type } from '../../../../util/schema.js';
 import { countTranslated } from '../chat-completions/translated-chat.js';
 import { required } from '../../errors.js';
-import { modelExit } from '../../params/depth.js';
+import { requestedModel } from '../../params/depth.js';
 import { plainEndpoint } from '../endpoint.js';
 import { InputTokensBody } from './responses-body.js';
 import { checkSupported, translate, withoutIgnored } from './translate-responses.js';
@@ -27,7 +27,7 @@ export const inputTokens = plainEndpoint<InputTokensBody>({
     if (input === undefined && body.instructions === undefined) throw required('input');
     const asked = { ...others, input: input ?? [] };
     checkSupported(asked);
-    modelExit(context.model, body.model);
+    requestedModel(context.model, body.model);
     const tokens = await countTranslated(context, translate(withoutIgnored(context, asked)), signal);
     return { object: 'response.input_tokens', input_tokens: tokens };
   },
