@@ -18,12 +18,11 @@ const imports = {
 
   'gateway/text': [],
   'gateway/engine-client': ['protocol', 'engine/scheduler/cost'],
-  'gateway/quality': [],
   'gateway/telemetry': ['protocol', 'cli/options', 'gateway/engine-client'],
   'gateway/api': [
-    ...['protocol', 'engine/model', 'gateway/text', 'gateway/engine-client', 'gateway/telemetry', 'gateway/quality'],
+    ...['protocol', 'cli/options', 'engine/model', 'gateway/text', 'gateway/engine-client', 'gateway/telemetry'],
   ],
-  'gateway/upstream': ['protocol', 'cli/options', 'gateway/text', 'gateway/telemetry', 'gateway/api'],
+  'gateway/upstream': ['protocol', 'cli/options', 'engine/model', 'gateway/text', 'gateway/telemetry', 'gateway/api'],
   'gateway/http': ['protocol', 'cli/options', 'gateway'],
   gateway: ['protocol', 'cli/options', 'engine/model', 'engine/scheduler/cost'],
 

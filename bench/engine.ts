@@ -7,7 +7,7 @@
  */
 import { writeFileSync } from 'node:fs';
 import { device as deviceKind, servedKernelList } from '../src/cli/options/kinds.js';
-import { median } from '../src/util/stats.js';
+import { median } from './loadgen/stats.js';
 import { type BenchSide, engineSide, httpPeerSide, httpSide, type Machine, peerSide, urlSide } from './engine/sides.js';
 import { type Rate, SCENARIOS } from './engine/scenario.js';
 import { EMBEDDED, flag, number, optional, optionsOf, runBench, text, words } from './options.js';

@@ -19,7 +19,7 @@ import { mkdir, readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { depthShape } from '../src/engine/depth-shape.js';
 import { loadManifest, MANIFEST_FILE } from '../src/engine/model/manifest-io.js';
-import { seeded } from '../src/util/random.js';
+import { seeded } from './loadgen/random.js';
 import { type CheckedRequest, REQUESTS } from './everyday/requests.js';
 import { cellsOf, comparisonsOf } from './goodput/cells.js';
 import { budgetsOf, checkedQuestions, type JobForm, jobsOf, sender } from './goodput/job.js';

@@ -20,7 +20,7 @@
  * answer whose last byte comes past its deadline.
  */
 import { fileURLToPath } from 'node:url';
-import { seeded } from '../src/util/random.js';
+import { seeded } from './loadgen/random.js';
 import { loadManifest } from '../src/engine/model/manifest-io.js';
 import { engineMs, machine } from './processes.js';
 import { isChecked, readRequests, REQUESTS } from './everyday/requests.js';

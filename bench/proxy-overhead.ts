@@ -15,7 +15,7 @@
  * - `--streams`: that many open streams in place of the times, by default with a gap of 2 s.
  */
 import { fileURLToPath } from 'node:url';
-import { median } from '../src/util/stats.js';
+import { median } from './loadgen/stats.js';
 import { startLiteLlm } from './litellm.js';
 import { number, numbers, optional, optionalNumber, optionsOf, runBench, text } from './options.js';
 import { freePort } from './ports.js';

@@ -1,6 +1,6 @@
 /** Scores and tables of bench:everyday, and its values for the manifest. */
 import type { KeptPoint, LengthQuantile } from '../../src/engine/model/manifest.js';
-import { quantile } from '../../src/util/stats.js';
+import { quantile } from '../loadgen/stats.js';
 import { meanOf } from '../loadgen/summary.js';
 import { tableOf } from '../table.js';
 import { type Course, courseOf, keptCurve, worthWithin } from './kept.js';

@@ -6,7 +6,7 @@ import { type BudgetClass, NO_BUDGET } from '../loadgen/budgets.js';
 import { type BenchJob, type Form, questionJobs } from '../loadgen/jobs.js';
 import type { Send } from '../loadgen/run.js';
 import { serverAt } from '../remote/server.js';
-import { seeded } from '../../src/util/random.js';
+import { seeded } from '../loadgen/random.js';
 import type { Side, SidedModel } from './side.js';
 
 /** One request of the bench, the same for every side. */

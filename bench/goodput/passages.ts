@@ -4,7 +4,7 @@
  * has read them.
  */
 import { shuffled } from '../loadgen/jobs.js';
-import { seeded } from '../../src/util/random.js';
+import { seeded } from '../loadgen/random.js';
 import type { CheckedRequest, Half } from '../everyday/requests.js';
 
 /** A sentence of a passage, with a question that it answers. */

@@ -1,5 +1,5 @@
 /** The setup of bench:goodput: the times of full depth alone, and the request rate of load 1. */
-import { median } from '../../src/util/stats.js';
+import { median } from '../loadgen/stats.js';
 import type { CheckedRequest } from '../everyday/requests.js';
 import { closedLoop, rateOf } from '../loadgen/run.js';
 import { meanOf } from '../loadgen/summary.js';

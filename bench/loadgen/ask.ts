@@ -2,7 +2,7 @@
 import { performance } from 'node:perf_hooks';
 import { RemoteError } from '../remote/server-error.js';
 import type { RemoteServer } from '../remote/server.js';
-import { type Outcome, OUTCOMES } from '../../src/util/outcome.js';
+import { type Outcome, OUTCOMES } from '../../src/protocol/outcome.js';
 import {
   type Asked,
   type Asking,

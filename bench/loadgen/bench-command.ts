@@ -7,9 +7,9 @@
 import { writeFile } from 'node:fs/promises';
 import { RemoteError } from '../remote/server-error.js';
 import { type Chosen, chooseModel, type RemoteServer, serverAt } from '../remote/server.js';
-import type { Outcome } from '../../src/util/outcome.js';
+import type { Outcome } from '../../src/protocol/outcome.js';
 import { progressBar } from '../../src/util/progress-bar.js';
-import { checkWritable } from '../../src/util/output-file.js';
+import { checkWritable } from './output-file.js';
 import { type Answered, ask, type Heard } from './ask.js';
 import { budgetHeaders } from './budgets.js';
 import type { BenchJob } from './jobs.js';

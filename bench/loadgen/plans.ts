@@ -1,6 +1,6 @@
 /** The runs of a bench: for each load the same jobs, with their arrival times. */
 import { readFileSync } from 'node:fs';
-import { seeded } from '../../src/util/random.js';
+import { seeded } from './random.js';
 import { type BenchJob, type Form, questionJobs, traceJobs } from './jobs.js';
 import { type BenchOptions, DEFAULT_REQUESTS } from './bench-options.js';
 import { QUESTIONS, readQuestions } from './questions.js';

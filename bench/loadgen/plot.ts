@@ -1,5 +1,5 @@
 /** The plot of `sortie bench`: attainment and goodput against load, or the times of one run. */
-import { type Plot, svgOf } from '../../src/util/plot.js';
+import { type Plot, svgOf } from './svg-plot.js';
 import { budgetText } from './budgets.js';
 import type { BenchJob } from './jobs.js';
 import { loadText } from './lines.js';

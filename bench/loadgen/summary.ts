@@ -1,7 +1,7 @@
 /** Summarizes a run from the client's point of view: of `sortie bench` and of bench:goodput. */
 import { isDeepStrictEqual } from 'node:util';
-import { quantile } from '../../src/util/stats.js';
-import { isKept, type Outcome, OUTCOMES, outcomeOf } from '../../src/util/outcome.js';
+import { quantile } from './stats.js';
+import { isKept, type Outcome, OUTCOMES, outcomeOf } from '../../src/protocol/outcome.js';
 import type { Answered } from './ask.js';
 import type { Budget } from './budgets.js';
 import type { BenchJob } from './jobs.js';

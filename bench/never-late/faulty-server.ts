@@ -5,7 +5,7 @@
  */
 import { createServer, type IncomingMessage, type ServerResponse } from 'node:http';
 import { setTimeout as delay } from 'node:timers/promises';
-import { seeded } from '../../src/util/random.js';
+import { seeded } from '../loadgen/random.js';
 import { type Fault, faultOf, FAULTS, isMix, type Mix } from './faults.js';
 
 /** Events in front of a stall. */

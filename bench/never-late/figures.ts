@@ -1,5 +1,5 @@
 /** The figures of one side of bench:never-late. */
-import { quantile } from '../../src/util/stats.js';
+import { quantile } from '../loadgen/stats.js';
 import type { CheckedRequest } from '../everyday/requests.js';
 import { score } from '../everyday/score.js';
 import type { Heard } from '../loadgen/ask.js';

@@ -5,7 +5,7 @@
 import { createServer, type ServerResponse } from 'node:http';
 import { type AddressInfo } from 'node:net';
 import { setTimeout as delay } from 'node:timers/promises';
-import { quantile } from '../../src/util/stats.js';
+import { quantile } from '../loadgen/stats.js';
 import { ask, type Heard } from '../loadgen/ask.js';
 import { serverAt } from '../remote/server.js';
 

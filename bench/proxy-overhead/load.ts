@@ -2,8 +2,8 @@
 import { performance } from 'node:perf_hooks';
 import { type Dispatcher, Pool } from 'undici';
 import { arrivalTimes, closedLoop, openLoop, type Send } from '../loadgen/run.js';
-import { seeded } from '../../src/util/random.js';
-import { quantile } from '../../src/util/stats.js';
+import { seeded } from '../loadgen/random.js';
+import { quantile } from '../loadgen/stats.js';
 import { coreMs } from '../processes.js';
 
 export interface Side {

@@ -6,7 +6,7 @@
  */
 import { connect } from 'node:net';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { seeded } from '../../src/util/random.js';
+import { seeded } from '../../bench/loadgen/random.js';
 import { post, reasonOf } from './post.js';
 
 /** The server under attack. Lengths of prompts and answers are shares of its context. */

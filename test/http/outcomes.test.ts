@@ -6,7 +6,7 @@ import { outcomeOfSent, summaryOf } from '../../bench/loadgen/summary.js';
 import { serverAt } from '../../bench/remote/server.js';
 import { judged } from '../simulator/outcomes.js';
 import type { Outcome as Simulated } from '../simulator/simulated-engine.js';
-import { OUTCOMES } from '../../src/util/outcome.js';
+import { OUTCOMES } from '../../src/protocol/outcome.js';
 import type { Script } from '../fakes/engine.js';
 import { build, says } from '../fakes/server.js';
 import { until } from '../support/until.js';

@@ -7,7 +7,7 @@ import { Sequence } from '../../src/engine/scheduler/sequence.js';
 import type { Occupancy } from '../../src/engine/scheduler/snapshot.js';
 import { isGuaranteed, isMet } from '../simulator/outcomes.js';
 import type { SimulatedRequest } from '../simulator/simulated-request.js';
-import { seeded } from '../../src/util/random.js';
+import { seeded } from '../../bench/loadgen/random.js';
 import { outcomeOf, serve, simulated, total, units } from './fixtures.js';
 import { layers } from './sample.js';
 

@@ -3,7 +3,7 @@ import t from 'tap';
 import type { LengthGroup } from '../../src/protocol/index.js';
 import { isGuaranteed, isMet } from '../simulator/outcomes.js';
 import type { SimulatedRequest } from '../simulator/simulated-request.js';
-import { seeded } from '../../src/util/random.js';
+import { seeded } from '../../bench/loadgen/random.js';
 import { chat, serve, simulated, total } from './fixtures.js';
 import { layers } from './sample.js';
 

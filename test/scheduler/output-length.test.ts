@@ -9,7 +9,7 @@ import {
 } from '../../src/engine/scheduler/output-length.js';
 import type { LengthGroup } from '../../src/protocol/index.js';
 import { defaultPolicy } from '../../src/engine/scheduler/policy.js';
-import { seeded } from '../../src/util/random.js';
+import { seeded } from '../../bench/loadgen/random.js';
 import { runs } from './arbitrary.js';
 import { admitted, asking, prior, plannerOf, total } from './fixtures.js';
 

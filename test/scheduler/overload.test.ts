@@ -4,7 +4,7 @@ import t from 'tap';
 import { predictMs } from '../../src/engine/scheduler/cost/model.js';
 import { isMet } from '../simulator/outcomes.js';
 import type { SimulatedRequest } from '../simulator/simulated-request.js';
-import { seeded } from '../../src/util/random.js';
+import { seeded } from '../../bench/loadgen/random.js';
 import { serve, simulated, total, unstated } from './fixtures.js';
 import { layers, sample } from './sample.js';
 import type { Outcome } from '../simulator/simulated-engine.js';

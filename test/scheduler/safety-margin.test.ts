@@ -2,7 +2,7 @@
 import t from 'tap';
 import { defaultPolicy } from '../../src/engine/scheduler/policy.js';
 import { SafetyMargins } from '../../src/engine/scheduler/safety-margin.js';
-import { seeded } from '../../src/util/random.js';
+import { seeded } from '../../bench/loadgen/random.js';
 
 const { initialMargin, marginStep, marginHoldMs, marginHalfLifeMs } = defaultPolicy;
 

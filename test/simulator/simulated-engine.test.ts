@@ -6,7 +6,7 @@ import { defaultPolicy } from '../../src/engine/scheduler/policy.js';
 import type { Machine } from './machine.js';
 import { noisy } from './noise.js';
 import type { SimulatedRequest } from './simulated-request.js';
-import { seeded } from '../../src/util/random.js';
+import { seeded } from '../../bench/loadgen/random.js';
 import { arrivals } from '../scheduler/arbitrary.js';
 import { type Run, positionsHeld, serve as serveAll } from '../scheduler/fixtures.js';
 import { sample, shape } from '../scheduler/sample.js';

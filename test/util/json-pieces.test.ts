@@ -1,6 +1,6 @@
 import fc from 'fast-check';
 import t from 'tap';
-import { jsonPieces, LazyList } from '../../src/util/json-pieces.js';
+import { jsonPieces, LazyList } from '../../src/gateway/api/generation/json-pieces.js';
 
 void t.test('pieces together are the JSON of a value', (t) => {
   fc.assert(

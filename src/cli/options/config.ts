@@ -5,7 +5,6 @@
 import { readFileSync } from 'node:fs';
 import { type OptionSpec, SERVE_OPTIONS, type ServeOptions } from './table.js';
 import { type UpstreamSections, upstreamSections } from './upstream-sections.js';
-import { inWords } from '../../util/file-fault.js';
 import { mostSimilar } from '../../util/similar.js';
 
 export { kernelList, modelName, ON_OFF } from './kinds.js';
@@ -20,6 +19,14 @@ export class OptionError extends Error {
 export function environmentName(flag: string): string {
   return `SORTIE_${flag.toUpperCase().replaceAll('-', '_')}`;
 }
+
+/** Faults of the file system in words, by their code. */
+const FAULTS: Readonly<Record<string, string>> = {
+  ENOENT: 'it does not exist',
+  EACCES: 'no permission',
+  EISDIR: 'it is a folder',
+  ENOTDIR: 'a part of its path is no folder',
+};
 
 type Texts = Readonly<Record<string, string | undefined>>;
 
@@ -122,7 +129,7 @@ async function parsedFile(file: string): Promise<unknown> {
     text = readFileSync(file, 'utf8');
   } catch (error) {
     const { code = 'unknown' } = error as NodeJS.ErrnoException;
-    throw new OptionError(`--config must be a readable file, got "${file}" (${inWords(code)})`);
+    throw new OptionError(`--config must be a readable file, got "${file}" (${FAULTS[code] ?? code})`);
   }
   const { parse, YAMLError } = await import('yaml');
   try {

@@ -19,10 +19,9 @@ import {
   share,
   text,
 } from './kinds.js';
-import type { UpstreamSections } from './upstream-sections.js';
+import { NET_MODES, type UpstreamSections } from './upstream-sections.js';
 import { defaultCacheDir, EMBEDDED_MODEL } from './paths.js';
 import { kebab } from '../../util/kebab.js';
-import { NET_MODES } from '../../util/net-mode.js';
 
 interface Row<T> {
   readonly kind: Kind<T>;

@@ -3,9 +3,12 @@
  *
  * Must not know: keys, servers.
  */
-import { NET_MODES, type NetMode } from '../../util/net-mode.js';
 import { mostSimilar } from '../../util/similar.js';
 import { apiUrl, headerName, integer, type Kind, oneOf, onMiss, share, text } from './kinds.js';
+
+/** How an upstream's late answers are kept from a client: not at all, by their own sentences, or by the local model. */
+export const NET_MODES = ['off', 'land', 'answer'] as const;
+export type NetMode = (typeof NET_MODES)[number];
 
 /** A server with the API of OpenAI, as the operator describes it. */
 export interface UpstreamEntry {

@@ -17,8 +17,8 @@ import {
 } from './cost/model.js';
 import type { CostTable } from './cost/table.js';
 import { cutAt } from '../../protocol/early-end.js';
-import { isKept, outcomeOf } from '../../util/outcome.js';
-import { timesOf } from '../../util/within-budget.js';
+import { isKept, outcomeOf } from '../../protocol/outcome.js';
+import { timesOf } from '../../protocol/within-budget.js';
 import { admitAll } from './admission.js';
 import { decidedTogether } from './arrivals.js';
 import { type Arrival, depthBound, expectedAt, NO_VALUES } from './depth-bound.js';

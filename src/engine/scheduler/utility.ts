@@ -3,7 +3,7 @@
  * that an early end keeps (partial value).
  */
 import { type DepthShape, type ExitIndex, at } from './cost/model.js';
-import { interpolated, rightBehind } from '../../util/right-behind.js';
+import { interpolated, rightBehind } from '../model/right-behind.js';
 
 /** [tokens, share of the whole answers' worth that answers of at most so many tokens keep], both rising. */
 export type PartialValue = readonly (readonly [number, number])[];

@@ -8,9 +8,9 @@ import type { ScoreSum } from './params/score-limit.js';
 import type { RefusalPace } from './generation/refusal-pace.js';
 import type { HeldTokens, SequenceFacts } from '../telemetry/sequences.js';
 import type { RequestTrace } from '../telemetry/trace.js';
-import type { Outcome } from '../../util/outcome.js';
+import type { Outcome } from '../../protocol/outcome.js';
 import type { Headers } from './schemas/headers.js';
-import type { NetMode } from '../../util/net-mode.js';
+import type { NetMode } from '../../cli/options/upstream-sections.js';
 import type { ServedModel } from './served-model.js';
 
 /** A budget of the operator; without an action on a miss, that of the policy holds. */

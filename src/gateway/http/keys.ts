@@ -8,7 +8,7 @@ import { readFileSync, statSync } from 'node:fs';
 import { isDeepStrictEqual } from 'node:util';
 import { isValid, type Static, Type, words } from '../../util/schema.js';
 import { openPolicy, policyOf, type RequestPolicy } from '../api/context.js';
-import { NET_MODES } from '../../util/net-mode.js';
+import { NET_MODES } from '../../cli/options/upstream-sections.js';
 import { SortieRequest } from '../api/schemas/shared.js';
 import { OptionError, type ServeOptions } from '../../cli/options/config.js';
 import type { Logger } from '../telemetry/log.js';

@@ -85,13 +85,13 @@ async function start(engine: EngineClient, dir: string, manifest: Manifest, sign
 }
 
 type Parts = Pick<HttpContext, 'options' | 'version' | 'apiKeys' | 'log' | 'series' | 'tracing'> &
-  Pick<ApiContext, 'engine'> & { readonly manifest: Manifest; readonly metrics: RequestMetrics };
+  Pick<ApiContext, 'engine'> & { readonly metrics: RequestMetrics };
 
 /**
  * Checks the options against the model, and prepares what the HTTP server needs of it.
  * @throws OptionError, or Error for an unusable model
  */
-function gateway({ engine, manifest, metrics, ...parts }: Parts, closing: Closing): HttpContext {
+function gateway({ engine, metrics, ...parts }: Parts, closing: Closing): HttpContext {
   const { options, apiKeys, series, log } = parts;
   const model = loadServedModel(options.model, options.modelName);
   const policy = requestPolicy(options);
@@ -175,7 +175,7 @@ export async function serveForever(options: ServeOptions, version: string): Prom
   started.catch(() => undefined);
   const closing: Closing = [];
   try {
-    const context = gateway({ options, version, apiKeys, log, manifest, engine, series, metrics, tracing }, closing);
+    const context = gateway({ options, version, apiKeys, log, engine, series, metrics, tracing }, closing);
     const { app, facts } = await openPorts(context, closing);
     if (engine.ready === null) bar?.start();
     const readied = started.then(() => {

@@ -1,6 +1,6 @@
 /** Closed sets of label values. Each series starts at 0, so a query finds data before the first event. */
 import type { DepthReason, DraftSource, ServiceClass } from '../../protocol/index.js';
-import { OUTCOMES } from '../../util/outcome.js';
+import { OUTCOMES } from '../../protocol/outcome.js';
 import { BUDGET_CLASSES } from './sequences.js';
 import type { Series } from './series.js';
 

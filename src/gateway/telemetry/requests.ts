@@ -14,8 +14,8 @@ import type {
   StepMessage,
   TokenEvent,
 } from '../../protocol/index.js';
-import { isKept, type Outcome, outcomeOf } from '../../util/outcome.js';
-import { missedParts } from '../../util/within-budget.js';
+import { isKept, type Outcome, outcomeOf } from '../../protocol/outcome.js';
+import { missedParts } from '../../protocol/within-budget.js';
 import { countTokens, EngineMetrics } from './engine-metrics.js';
 import { FINISHED_REASON, initialize } from './labels.js';
 import { actualTimes, budgetClass, type HeldTokens, heldTokens, type SequenceFacts } from './sequences.js';

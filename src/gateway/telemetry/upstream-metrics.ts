@@ -1,5 +1,5 @@
 /** Counts requests to models that run elsewhere. Must not know: connections, text. */
-import { type Outcome, OUTCOMES } from '../../util/outcome.js';
+import { type Outcome, OUTCOMES } from '../../protocol/outcome.js';
 import type { Series } from './series.js';
 
 /**

@@ -1,6 +1,6 @@
 /** Answers the requests to upstream models. Must not know: HTTP frameworks. */
 import type { ApiContext, Limits } from '../api/context.js';
-import type { NetMode } from '../../util/net-mode.js';
+import type { NetMode } from '../../cli/options/upstream-sections.js';
 import type { Series } from '../telemetry/series.js';
 import { UpstreamMetrics } from '../telemetry/upstream-metrics.js';
 import type { OpenBody, PlainAnswer, UpstreamCall } from './call.js';

@@ -2,7 +2,7 @@
 import type { ChunkJson } from './chunk.js';
 import { without } from './json-fields.js';
 import type { UpstreamCall } from './call.js';
-import type { Ending } from '../../util/outcome.js';
+import type { Ending } from '../../protocol/outcome.js';
 import type { Counts } from './counts.js';
 
 /** Why an answer ended before its upstream ended it. */

@@ -8,7 +8,7 @@ import { setImmediate } from 'node:timers/promises';
 import { ApiError, ClientGone } from '../api/errors.js';
 import type { Forecast } from '../api/generation/forecast.js';
 import { monotonicMs, timerUntil } from '../../util/clock.js';
-import { rightBehind } from '../../util/right-behind.js';
+import { rightBehind } from '../../engine/model/right-behind.js';
 import { isEnd } from './answer-form.js';
 import { type NetStart, netStart, rightWithin } from './early-start.js';
 import { localAnswer, type LocalEnd, localRequest, type LocalRequest } from './local-answer.js';

@@ -2,7 +2,7 @@
 import type { CallTrace } from '../telemetry/trace.js';
 import type { TryEnd, UpstreamMetrics } from '../telemetry/upstream-metrics.js';
 import { monotonicMs } from '../../util/clock.js';
-import { type Outcome, outcomeOf } from '../../util/outcome.js';
+import { type Outcome, outcomeOf } from '../../protocol/outcome.js';
 import type { UpstreamCall } from './call.js';
 import type { UpstreamSettings } from './upstream-body.js';
 import type { Upstream } from './upstream.js';

@@ -3,7 +3,7 @@ import { budgetOf } from '../api/generation/read-request.js';
 import { type ApiRequest, type Limits, openPolicy, policyOf } from '../api/context.js';
 import { invalid } from '../api/errors.js';
 import { totalBudget } from '../api/params/budget.js';
-import { NET_MODES, type NetMode } from '../../util/net-mode.js';
+import { NET_MODES, type NetMode } from '../../cli/options/upstream-sections.js';
 import { agreed, ASKED, type Headers, headerValues } from '../api/schemas/headers.js';
 import { SortieRequest } from '../api/schemas/shared.js';
 import type { Budget } from '../../protocol/index.js';

@@ -1,7 +1,7 @@
 /** Counts the tokens and times of one exchange with an upstream, for allowances, the log, reports and metrics. */
 import type { UpstreamMetrics } from '../telemetry/upstream-metrics.js';
 import { monotonicMs } from '../../util/clock.js';
-import type { Ending } from '../../util/outcome.js';
+import type { Ending } from '../../protocol/outcome.js';
 import { type Counts, countsOf } from './counts.js';
 import type { LandingTrigger } from './landed.js';
 import { estimatedTokens } from './upstream-body.js';

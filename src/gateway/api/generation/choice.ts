@@ -8,8 +8,8 @@ import type { Detokenizer } from '../../text/detokenizer.js';
 import { wayBack } from '../../text/sentences/sentence-ends.js';
 import { StopStrings } from '../../text/stop-strings.js';
 import { ThoughtReader, type ThoughtTags } from '../../text/thoughts.js';
-import { codePointLength } from '../../../util/code-points.js';
-import type { Ending } from '../../../util/outcome.js';
+import { codePointLength } from './code-points.js';
+import type { Ending } from '../../../protocol/outcome.js';
 import { CallReader, type CallPart } from './call-reader.js';
 import type { PlannedGrammar } from '../params/structured-outputs.js';
 

@@ -1,6 +1,6 @@
 /** Maps the engine's rejections and failures to errors for the client. Must not know: HTTP. */
 import type { EndedEvent, Grammar, RejectedEvent } from '../../../protocol/index.js';
-import type { Outcome } from '../../../util/outcome.js';
+import type { Outcome } from '../../../protocol/outcome.js';
 import { ApiError } from '../errors.js';
 import type { PlannedGrammar } from '../params/structured-outputs.js';
 

@@ -6,7 +6,7 @@
 import type { Budget, DraftSource, EndedEvent, PlannedEvent, ServiceClass } from '../../../protocol/index.js';
 import { actualTimes } from '../../telemetry/sequences.js';
 import { monotonicMs } from '../../../util/clock.js';
-import { isKept, type Outcome, outcomeOf, worstOf } from '../../../util/outcome.js';
+import { isKept, type Outcome, outcomeOf, worstOf } from '../../../protocol/outcome.js';
 import type { SortieReport } from '../schemas/report.js';
 import type { Usage } from '../schemas/shared.js';
 import type { ServedModel } from '../served-model.js';

@@ -11,7 +11,7 @@ import { type ApiError, ClientGone } from '../errors.js';
 import type { ApiContext, ApiRequest, Caller, EventStream } from '../context.js';
 import type { SortieReport } from '../schemas/report.js';
 import type { GenerationRequest } from './read-request.js';
-import { jsonPieces } from '../../../util/json-pieces.js';
+import { jsonPieces } from './json-pieces.js';
 import type { Attributes } from '../../telemetry/trace.js';
 
 /** Writes one answer in the form of its endpoint, whole or as events. */

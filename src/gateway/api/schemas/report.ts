@@ -1,6 +1,6 @@
 /** Sortie's own report on an answer: plan, depth, times, landing. The `sortie` field of every response has it. */
 import { type Static, Type, words, nullable } from '../../../util/schema.js';
-import { OUTCOMES } from '../../../util/outcome.js';
+import { OUTCOMES } from '../../../protocol/outcome.js';
 import { NullableNumber } from './shared.js';
 
 /** The sampling of an answer, in the names of the request fields. */

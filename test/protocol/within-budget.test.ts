@@ -1,6 +1,6 @@
 /** The one rule for whether an answer keeps its budget. */
 import t from 'tap';
-import { isWithin, timesOf } from '../../src/util/within-budget.js';
+import { isWithin, timesOf } from '../../src/protocol/within-budget.js';
 
 const unstated = { totalMs: null, ttftMs: null, tpotMs: null };
 

@@ -1,6 +1,6 @@
 /** The one rule for what became of a request. */
 import t from 'tap';
-import { type Ending, isKept, OUTCOMES, outcomeOf, worstOf } from '../../src/util/outcome.js';
+import { type Ending, isKept, OUTCOMES, outcomeOf, worstOf } from '../../src/protocol/outcome.js';
 
 const none = { totalMs: null, ttftMs: null, tpotMs: null };
 
