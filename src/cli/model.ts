@@ -3,7 +3,7 @@ import { Option, type Command } from 'commander';
 import { kernelList, modelName } from './options/config.js';
 import type { ConvertOptions } from '../convert/convert-options.js';
 import { output } from './output.js';
-import { exits, fraction, fractions, modes, positive, ruleOf } from './values.js';
+import { exits, fraction, fractions, positive, ruleOf } from './values.js';
 
 type ConvertFlags = Omit<ConvertOptions, 'source' | 'origin' | 'signal'>;
 
@@ -27,12 +27,6 @@ function addConvert(root: Command): void {
       ['w8a8'],
     )
     .option('--block <n>', 'weights per scale of int4, w8a16 and w4a16: 16, 32, 64, 128 or 256 (default: 32)', positive)
-    .option(
-      '--modes <list>',
-      "depths of prompts: full, prompt (up to the source's prompt exit) or full,prompt (default: the source's)",
-      modes,
-    )
-    .option('--onto <dir>', "model folder to whose copy the source's prompt exit is added; its weights stay")
     .option('--exit-blocks <file>', 'safetensors file of exit blocks')
     .option(
       '--calibration <file>',

@@ -2,7 +2,6 @@
 import { InvalidArgumentError, Option } from 'commander';
 import type { OptionSpec } from './options/config.js';
 import { parseBudgets } from '../../bench/loadgen/budgets.js';
-import type { Mode } from '../convert/convert-options.js';
 import type { BenchOptions } from '../../bench/loadgen/bench-options.js';
 
 /** Gives an option of another command the rule of the `serve` option with the same meaning. */
@@ -28,14 +27,6 @@ export function exits(value: string): number[] {
   const layers = value.split(',').map((item) => (/^[1-9]\d{0,3}$/.test(item.trim()) ? Number(item) : NaN));
   if (layers.some(Number.isNaN)) throw new InvalidArgumentError('must be layer numbers separated by commas');
   return layers;
-}
-
-/** Depths of prompts of a folder. */
-export function modes(value: string): Mode[] {
-  const listed = value.split(',');
-  const known = listed.flatMap((each): Mode[] => (each === 'full' || each === 'prompt' ? [each] : []));
-  if (known.length < listed.length) throw new InvalidArgumentError('must be full, prompt or full,prompt');
-  return known;
 }
 
 export function positive(value: string): number {

@@ -114,13 +114,10 @@ export function describe(dir: string, report: Report): string {
   ].join('\n');
 }
 
-/** The depths of prompts, where they are not full depth alone. */
-function promptsText({ exits, prompt }: Pick<Manifest, 'exits' | 'prompt'>): string[] {
-  const behind = (prompt ?? exits.at(-1))?.block?.prompt;
-  if (behind === undefined) return [];
-  const all = prompt === undefined ? '' : 'all layers, or ';
-  const right = prompt === undefined ? '' : `, right ${prompt.quality.right ?? 'not measured'}`;
-  return [`prompts    ${all}${behind.exit} with keys and values for ${behind.layers} more${right}`];
+/** The layers of prompts, where they are not all. */
+function promptsText({ exits }: Pick<Manifest, 'exits'>): string[] {
+  const behind = exits.at(-1)?.block?.prompt;
+  return behind === undefined ? [] : [`prompts    ${behind.exit} with keys and values for ${behind.layers} more`];
 }
 
 /** Sampling defaults in the API's names. */

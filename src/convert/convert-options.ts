@@ -7,15 +7,10 @@ import { ConvertError } from './conversion-error.js';
 
 export const DEFAULT_BLOCK = 32;
 
-/** Depth at which a model runs its prompts. */
-export type Mode = 'full' | 'prompt';
-
 export interface ConvertOptions {
   /** GGUF file or Hugging Face folder. */
   source: string;
   out: string;
-  /** Model folder to whose copy the source's prompt exit is added; see onto.ts. */
-  onto?: string;
   /** Trunk layers after which a sequence may exit. Default: the exits that the source declares, or full depth. */
   exits?: number[];
   /** Most positions of a sequence, at most the source's. Default: the source's. */
@@ -24,8 +19,6 @@ export interface ConvertOptions {
   kernels: readonly KernelName[];
   /** Weights per scale of int4, w8a16 and w4a16. Default: 32. */
   block?: number;
-  /** Depths of prompts: all layers, those up to the source's prompt exit, or both. Default: as the source allows. */
-  modes?: readonly Mode[];
   /** safetensors file of exit blocks; see exit-blocks.ts. */
   exitBlocks?: string;
   /** safetensors file of second moments (smoothing, GPTQ) and of ranges of keys and values; see calibration.ts. */

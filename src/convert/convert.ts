@@ -9,10 +9,9 @@ import { checkTokenizer } from './check-tokenizer.js';
 import { exitBlocksOf, NO_EXIT_BLOCKS, openExitBlocks } from './exit-blocks.js';
 import { generationOf } from './generation.js';
 import { loopExits, rejectBlocks } from './loops.js';
-import { convertOnto } from './onto.js';
 import { openSource } from './open-source.js';
 import { checkOptions, type ConvertOptions } from './convert-options.js';
-import { checkPromptExit, isOwnPart, modesOf, stageEnds } from './prompt-exit.js';
+import { checkPromptExit, isOwnPart, stageEnds } from './prompt-exit.js';
 import { writeFolder } from './output/folder.js';
 import { type Progress, writeModel } from './write-model.js';
 
@@ -27,8 +26,7 @@ export async function convert(
   warn: (warning: string) => void = () => undefined,
 ): Promise<Manifest> {
   checkOptions(options);
-  const { out, force, onto } = options;
-  if (onto !== undefined) return convertOnto(onto, options, progress);
+  const { out, force } = options;
   const inputs = [options.source, options.exitBlocks, options.calibration, options.quality].filter(
     (file) => file !== undefined,
   );
@@ -42,12 +40,10 @@ export async function convert(
     const exits = arch.loops === undefined ? (asked ?? [arch.layers]) : loopExits(asked, arch);
     if (arch.loops === undefined) checkExits(exits, arch.layers);
     rejectBlocks(arch, options.exitBlocks);
-    const modes = modesOf(options, source);
-    const prompt = modes.includes('prompt') ? source.prompt : null;
-    const depths = { prompt, hasFull: modes.includes('full') };
-    const trunk = stageEnds(exits, depths);
-    checkTensors(source, (layer, part) => !depths.hasFull && layer >= (prompt?.exit ?? 0) && isOwnPart(part));
-    if (prompt !== null) checkPromptExit(prompt, arch);
+    const { prompt } = source;
+    const ends = stageEnds(exits, prompt);
+    checkTensors(source, (layer, part) => prompt !== null && layer >= prompt.exit && isOwnPart(part));
+    if (prompt !== null) checkPromptExit(prompt, arch, options);
     const generation = generationOf(source.sampling, options.generation, warn);
     for (const warning of checkTokenizer(source.tokenizer, source.architecture.vocab)) warn(warning);
     if (options.exitBlocks !== undefined) blocks = openExitBlocks(options.exitBlocks, exits, source);
@@ -55,7 +51,7 @@ export async function convert(
       blocks = exitBlocksOf({ ...source.ownBlocks, close: () => undefined }, exits, source);
     if (options.calibration !== undefined) calibration = openCalibration(options.calibration);
     return await writeFolder({ out, force, inputs }, (folder) =>
-      writeModel({ folder, source, exits, depths, trunk, blocks, calibration, generation, options, progress }),
+      writeModel({ folder, source, exits, ends, blocks, calibration, generation, options, progress }),
     );
   } finally {
     source.close();

@@ -30,10 +30,6 @@ export interface PromptSource extends Tensors {
   readonly exit: number;
   /** Neighbouring deeper layers that share keys and values, counted from the exit. */
   readonly group: number;
-  /** Whether tokens of the answer have the exit's projections too, as in SwiftKV, or the trunk's. */
-  readonly answers: 'exit' | 'trunk';
-  /** Whether the source has the trunk's own projections of the deeper layers. */
-  readonly hasFull: boolean;
 }
 
 /** Its names leave out tensors that follow from the architecture. */

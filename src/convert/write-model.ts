@@ -28,12 +28,12 @@ import { embedGraph, headGraph, type VocabularyFormat } from './graphs/embed-hea
 import type { StageLayer, StageOptions } from './graphs/layer.js';
 import { lowerGraph, pagedArgmaxGraph, pagedSelectGraph } from './graphs/paged-select.js';
 import { argmaxGraph, selectGraph, topKOf } from './graphs/select.js';
+import { promptKeysGraph, promptStageGraph } from './graphs/prompt-layers.js';
 import { stageGraph } from './graphs/stage.js';
 import { type ConvertOptions, DEFAULT_BLOCK, dryRule, nameOf } from './convert-options.js';
 import { WeightStore } from './output/weight-store.js';
 import { levelsOf } from './quantize/int8.js';
-import { behindExit, type PromptDepths, type StageEnds } from './prompt-exit.js';
-import { writePromptLayers } from './prompt-layers.js';
+import { behindExit } from './prompt-exit.js';
 import { readQuality } from './quality.js';
 import type { ModelSource, PromptSource } from './source.js';
 import { EMBEDDING, FINAL_NORM, HEAD, trunkLayer } from './tensors.js';
@@ -48,8 +48,8 @@ export interface Conversion {
   readonly folder: string;
   readonly source: ModelSource;
   readonly exits: readonly number[];
-  readonly depths: PromptDepths;
-  readonly trunk: StageEnds;
+  /** Trunk layers after which a stage ends, one for each exit. */
+  readonly ends: readonly number[];
   readonly blocks: ExitBlocks;
   readonly calibration: Calibration;
   readonly generation: Generation;
@@ -110,7 +110,6 @@ class ModelWriter {
     // A retuned model changes its blocks but not its trunk, so no weight file holds tensors of both.
     if (this.#blockLayers > 0) await this.#store.finish();
     const exits = await this.#exits();
-    const prompt = await this.#promptExit(exits);
     this.#step('tokenizer');
     await this.#store.finish();
     return this.#finish({
@@ -128,7 +127,6 @@ class ModelWriter {
       topK: topKOf(this.#arch.vocab),
       stages,
       exits,
-      ...prompt,
       tokenizer: this.#save('tokenizer.json', JSON.stringify(JSON.parse(tokenizer.json))),
       chatTemplate: tokenizer.chatTemplate === null ? null : this.#save('chat_template.jinja', tokenizer.chatTemplate),
       bosToken: tokenizer.bosToken,
@@ -170,10 +168,7 @@ class ModelWriter {
   }
 
   async #stages(): Promise<StageEntry[]> {
-    const {
-      source,
-      trunk: { ends },
-    } = this.#conversion;
+    const { source, ends } = this.#conversion;
     const { layers, loops } = this.#arch;
     const trunk = async (name: string, boundary: number, first: number, end: number): Promise<StageEntry> => {
       const stage: StageLayer[] = [];
@@ -188,41 +183,44 @@ class ModelWriter {
   }
 
   /** The layers behind the prompt exit, a branch of the boundary where it leaves the trunk. */
-  #promptLayers(prompt: PromptSource, stage: number): Promise<StageEntry> {
+  async #promptLayers(prompt: PromptSource, boundary: number): Promise<StageEntry> {
     const { source, options } = this.#conversion;
-    return writePromptLayers({
-      prompt,
-      stage,
-      arch: this.#arch,
-      store: this.#store,
-      kernels: options.kernels,
-      layer: (layer, own) => this.#layer(behindExit(source, own), layer, trunkLayer(layer), trunkName(layer)),
-      form: (kernel) => this.#kernelForm(kernel),
-      save: (name, graph) => this.#saveGraph(name, graph),
-      step: (what) => {
-        this.#step(what);
-      },
-    });
+    const { exit, group } = prompt;
+    const name = `prompt-${exit}`;
+    const layers: StageLayer[] = [];
+    for (let layer = exit; layer < this.#arch.layers; layer++)
+      layers.push(await this.#layer(behindExit(source, prompt), layer, trunkLayer(layer), trunkName(layer)));
+    const set = { prompt, layers };
+    const graphs: StageEntry['graphs'] = {};
+    const keys: StageEntry['graphs'] = {};
+    for (const kernel of options.kernels) {
+      const form = this.#kernelForm(kernel);
+      const keysGraph = await promptKeysGraph(`${name}-keys`, set, this.#arch, this.#store, form);
+      keys[kernel] = this.#saveGraph(`${name}-keys.${kernel}`, keysGraph);
+      const graph = await promptStageGraph(name, set, this.#arch, this.#store, form, () => {
+        this.#step(`${name} ${kernel}`);
+      });
+      graphs[kernel] = this.#saveGraph(`${name}.${kernel}`, graph);
+    }
+    const behind = { exit, layers: layers.length, group, graphs: keys };
+    return { name, boundary, layers: Math.ceil(layers.length / group), graphs, prompt: behind };
   }
 
   async #exits(): Promise<Manifest['exits']> {
-    const { exits, blocks, depths, trunk } = this.#conversion;
-    const { ends, promptStage } = trunk;
-    const { prompt, hasFull } = depths;
+    const { source, exits, blocks } = this.#conversion;
+    const { prompt } = source;
     const entries: Manifest['exits'] = [];
-    for (const [s, exit] of exits.entries()) {
+    for (const [stage, exit] of exits.entries()) {
       const depth = blocks.depths.get(exit) ?? 0;
-      const isPrompt = !hasFull && s === exits.length - 1;
-      const stage = isPrompt ? promptStage : ends.indexOf(exit);
       const branch: StageLayer[] = [];
       for (let i = 0; i < depth; i++)
         branch.push(await this.#layer(blocks.source, exit + i, exitLayer(exit, i), blockLayerName(exit, i)));
-      const number = this.#numbers[s] ?? exit;
+      const number = this.#numbers[stage] ?? exit;
       const block = depth > 0 ? await this.#stage(`exit-${number}`, stage + 1, branch) : null;
       entries.push({
         layer: number,
         stage,
-        block: isPrompt && prompt !== null ? await this.#promptLayers(prompt, stage) : block,
+        block: prompt !== null && stage === exits.length - 1 ? await this.#promptLayers(prompt, stage + 1) : block,
         norm: this.#normed.indexOf(exit) + 1,
         quality: this.#quality.get(number) ?? this.#published(number),
         ...(this.#dry && { dry: this.#dry }),
@@ -236,17 +234,6 @@ class ModelWriter {
     const { source, exits } = this.#conversion;
     const right = publishedAccuracy(source.loopAccuracy, source.architecture, exits.length, loop);
     return right === undefined ? {} : { right };
-  }
-
-  /** Full depth behind the prompt exit, beside the trunk's; absent without one. */
-  async #promptExit(exits: Manifest['exits']): Promise<Pick<Manifest, 'prompt'>> {
-    const { depths, trunk } = this.#conversion;
-    const { prompt, hasFull } = depths;
-    const last = exits.at(-1);
-    if (prompt === null || !hasFull || last === undefined) return {};
-    await this.#store.finish();
-    const { promptStage: stage } = trunk;
-    return { prompt: { ...last, stage, block: await this.#promptLayers(prompt, stage), quality: {} } };
   }
 
   /** @param index of the layer in its exit's stack, trunk and block */

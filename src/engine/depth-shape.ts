@@ -7,7 +7,7 @@ import type { LengthPrior } from './scheduler/output-length.js';
  * An exit without a measured agreement counts with its share of the layers, and one without a measured share of right
  * answers with its agreement against full depth's.
  */
-export function depthShape({ stages, exits, prompt }: Pick<Manifest, 'stages' | 'exits' | 'prompt'>): DepthShape {
+export function depthShape({ stages, exits }: Pick<Manifest, 'stages' | 'exits'>): DepthShape {
   const deepest = exits.at(-1);
   const qualityOf = ({ layer, quality }: Manifest['exits'][number]): number =>
     quality.agreement ?? layer / (deepest?.layer ?? 1);
@@ -20,23 +20,13 @@ export function depthShape({ stages, exits, prompt }: Pick<Manifest, 'stages' | 
     const shape = { layer, stage, block: block?.name ?? null, right };
     return rightByPrompt === undefined ? shape : { ...shape, rightByPrompt };
   };
-  const names = stages.map(({ name }) => name);
-  if (prompt === undefined) return { stages: names, exits: exits.map(shapeOf) };
-  const depth = prompt.block?.prompt?.exit;
-  const behind: ExitShape = { ...shapeOf(prompt), ...(depth !== undefined && { promptDepth: depth }) };
-  return {
-    stages: names,
-    exits: [...exits.map(shapeOf), behind],
-    hasPromptExit: true,
-    isPromptExitMeasured: prompt.quality.right !== undefined,
-  };
+  return { stages: stages.map(({ name }) => name), exits: exits.map(shapeOf) };
 }
 
-/** The lengths of answers by exit, those of full depth also behind a prompt exit; null unless each exit has some. */
-export function lengthPrior({ exits, prompt }: Pick<Manifest, 'exits' | 'prompt'>): LengthPrior | null {
+/** The lengths of answers by exit; null unless each exit has some. */
+export function lengthPrior({ exits }: Pick<Manifest, 'exits'>): LengthPrior | null {
   const known = exits.flatMap(({ lengths }) =>
     lengths === undefined || lengths.chat.length === 0 ? [] : [lengths.chat],
   );
-  if (known.length < exits.length) return null;
-  return prompt === undefined ? known : [...known, ...known.slice(-1)];
+  return known.length < exits.length ? null : known;
 }

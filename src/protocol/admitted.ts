@@ -21,8 +21,6 @@ export interface Admitted {
   /** Exit layer at start. */
   readonly exit: ExitLayer;
   readonly reason: DepthReason;
-  /** Layers of its prompt at start; null: all. Absent: the model has one depth of prompts. */
-  readonly promptDepth?: number | null;
   readonly serviceClass: ServiceClass;
   readonly predictedTtftMs: number;
   /** Mean per token after the first. */

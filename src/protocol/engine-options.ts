@@ -27,6 +27,8 @@ export interface EngineOptions {
   readonly kernels: readonly StageKernel[] | null;
   /** Whether slots of finished sequences stay as reusable prefixes. */
   readonly prefixReuse: boolean;
+  /** Whether prompts leave at the model's prompt exit; absent: they do. */
+  readonly promptExit?: boolean;
   /** Answers that may be drafted; absent: `off`. */
   readonly speculate?: Speculate;
   /** Folder of cached costs; absent: the engine measures them at every start. */

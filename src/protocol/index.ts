@@ -134,8 +134,6 @@ export interface EndedEvent {
   readonly firstTokenAt: number | null;
   readonly endedAt: number;
   readonly preemptions: number;
-  /** Layers that its prompt ran; null: all. Absent: the model has one depth of prompts. */
-  readonly promptDepth?: number | null;
   /** The sampled end token, which is not part of the answer; only for requests with log-probabilities. */
   readonly endToken?: { readonly token: number; readonly logprobs: TokenLogprobs };
   /** Only for reason `stop`, where end pressure chose the end token. */

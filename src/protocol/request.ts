@@ -30,11 +30,6 @@ export interface DepthRequest {
   readonly minExit: ExitLayer;
   readonly maxExit: ExitLayer;
   readonly budget: Budget | null;
-  /**
-   * Layers that the tokens of the prompt run: those up to the prompt exit of the model, or null for all. `auto`: a plan
-   * chooses when the prompt begins. The answer then has full depth. Absent: the model has one depth of prompts.
-   */
-  readonly promptDepth?: number | 'auto' | null;
 }
 
 /** Requests whose answers and sentences get about as long: the unit of the estimation of lengths. */

@@ -97,7 +97,6 @@ function receiptOf(report) {
     { class: 'facts' },
     ...fact('Tokens by exit', mixKeys(exits)),
     ...(plan.reason === null ? [] : fact('Why this depth', why)),
-    ...(report.prompt_depth == null ? [] : fact('Prompt', `left at layer ${report.prompt_depth}`)),
     ...fact('Predicted', `${duration(report.predicted_ms)}${range(report)}`),
     ...(report.ttft_ms === null ? [] : fact('First token', `after ${duration(report.ttft_ms)}`)),
     ...(report.budget_ms === null ? [] : fact('The budget was', CLASSES[plan.service_class] ?? plan.service_class)),

@@ -1,9 +1,11 @@
-/** Prompt exits: logits of both modes equal those of a reference in float64, at every position and on every way. */
+/**
+ * Prompt exits: logits equal those of a reference in float64, at every position and on every way, with the exit on and
+ * off.
+ */
 import path from 'node:path';
 import t, { type Test } from 'tap';
 import { convert } from '../../src/convert/convert.js';
 import { inspect } from '../../src/convert/inspect.js';
-import type { Mode } from '../../src/convert/convert-options.js';
 import type { Executor } from '../../src/engine/execution/executor.js';
 import type { KernelName } from '../../src/engine/model/manifest.js';
 import { decodeRows, distance, makeExecutor, openSlot, rms } from '../engine/helper.js';
@@ -17,12 +19,11 @@ const ROUNDED = { w8a8: 0.4, int4: 1.5 } as const;
 
 const IDS = [3, 1, 40, 200, 17, 5, 90, 120, 263, 77, 3, 9, 8, 41, 250, 33];
 
-async function converted(t: Test, model: PromptModel, modes?: Mode, kernel: KernelName = 'fp32', exits?: number[]) {
+async function converted(t: Test, model: PromptModel, kernel: KernelName = 'fp32', exits?: number[]) {
   const dir = t.testdir();
   const source = writePromptModel(dir, model);
   const out = path.join(dir, 'out');
-  const options = { ...(modes && { modes: [modes] }), ...(exits && { exits }) };
-  await convert({ ...options, source, out, kernels: [kernel], compress: false, force: false });
+  await convert({ ...(exits && { exits }), source, out, kernels: [kernel], compress: false, force: false });
   return out;
 }
 
@@ -57,82 +58,81 @@ for (const [name, shape] of [
 ] as const)
   void t.test(`${name} of ${shape.layers} layers, prompts of ${shape.exit}, groups of ${shape.group}`, async (t) => {
     const model = promptModel(name, shape);
-    const [on = [], off = []] = [true, false].map((isOn) => promptLogits(model.weights, model.shape, IDS, isOn));
-    const apart = distance(Float32Array.from(on.at(-1) ?? []), Float32Array.from(off.at(-1) ?? []));
-    t.ok(apart > 100 * BOUND, `the modes differ by ${apart}`);
-    await t.test('both modes in one folder', async (t) => {
-      const executor = await makeExecutor(t, { modelDir: await converted(t, model) });
-      check(t, executor, 0, off);
-      check(t, executor, 1, on);
-    });
-    for (const mode of ['full', 'prompt'] as const)
-      await t.test(`${mode} alone`, async (t) => {
-        const executor = await makeExecutor(t, { modelDir: await converted(t, model, mode) });
-        check(t, executor, 0, mode === 'prompt' ? on : off);
-      });
+    const expected = promptLogits(model.weights, model.shape, IDS);
     // One model of each class.
-    for (const kernel of shape.exit < 3 && shape.group > 1 ? (['w8a8', 'int4'] as const) : [])
-      await t.test(kernel, async (t) => {
-        const executor = await makeExecutor(t, { modelDir: await converted(t, model, undefined, kernel) });
-        check(t, executor, 0, off, ROUNDED[kernel]);
-        check(t, executor, 1, on, ROUNDED[kernel]);
-      });
+    const rounded = shape.exit < 3 && shape.group > 1 ? (['w8a8', 'int4'] as const) : [];
+    for (const kernel of ['fp32', ...rounded] as const) {
+      const modelDir = await converted(t, model, kernel);
+      for (const promptExit of [true, false])
+        await t.test(`${kernel}, ${promptExit ? 'on' : 'off'}`, async (t) => {
+          const executor = await makeExecutor(t, { modelDir, promptExit });
+          const isKnown = executor.units.stages.map(({ keys }) => keys !== undefined);
+          t.strictSame(isKnown, [false, promptExit], 'a prompt makes keys and values alone');
+          check(t, executor, 0, expected, kernel === 'fp32' ? undefined : ROUNDED[kernel]);
+        });
+    }
   });
 
-void t.test('exits in front of the prompt exit answer as in the other mode', async (t) => {
+void t.test('an exit in front of the prompt exit, and a sequence that goes deeper', async (t) => {
   const model = promptModel('Llama', { layers: 5, exit: 3, group: 1 });
-  const logits: Float32Array[] = [];
-  for (const mode of ['full', 'prompt'] as const)
-    await t.test(mode, async (t) => {
-      const executor = await makeExecutor(t, { modelDir: await converted(t, model, mode, 'fp32', [1, 5]) });
-      t.strictSame(
-        executor.units.exits.map(({ layer }) => layer),
-        [1, 5],
-      );
-      const slot = openSlot(executor, IDS);
-      inChunks(executor, slot, 0, IDS.length - 1, 128);
-      decodeRows(executor, [{ slot, exit: executor.exit(0) }]);
-      logits.push(executor.head.fullLogits(0).slice());
-      slot.truncate(IDS.length - 1);
-      // The sequence goes deeper: all units catch up over the states that it kept.
-      inChunks(executor, slot, 1, IDS.length - 1, 7);
-      decodeRows(executor, [{ slot, exit: executor.exit(1) }]);
-      const expected = promptLogits(model.weights, model.shape, IDS, mode === 'prompt').at(-1) ?? [];
-      t.ok(distance(executor.head.fullLogits(0).slice(), Float32Array.from(expected)) < BOUND);
-    });
-  t.strictSame(logits[0], logits[1]);
+  const modelDir = await converted(t, model, 'fp32', [1, 5]);
+  const early: Float32Array[] = [];
+  for (const promptExit of [true, false]) {
+    const executor = await makeExecutor(t, { modelDir, promptExit });
+    t.strictSame(
+      executor.units.exits.map(({ layer, stage }) => [layer, stage]),
+      [
+        [1, 0],
+        [5, 1],
+      ],
+    );
+    const slot = openSlot(executor, IDS);
+    inChunks(executor, slot, 0, IDS.length - 1, 128);
+    decodeRows(executor, [{ slot, exit: executor.exit(0) }]);
+    early.push(executor.head.fullLogits(0).slice());
+    slot.truncate(IDS.length - 1);
+    // All units catch up over the states that it kept.
+    inChunks(executor, slot, 1, IDS.length - 1, 7);
+    decodeRows(executor, [{ slot, exit: executor.exit(1) }]);
+    const expected = Float32Array.from(promptLogits(model.weights, model.shape, IDS).at(-1) ?? []);
+    t.ok(distance(executor.head.fullLogits(0).slice(), expected) < BOUND);
+  }
+  t.strictSame(early[0], early[1]);
 });
 
 void t.test('a group of layers has one KV cache', async (t) => {
   const model = promptModel('Llama', { layers: 6, exit: 2, group: 3 });
   const { manifest, graphs } = await inspect(await converted(t, model));
-  const { block } = manifest.prompt ?? {};
-  t.match(block, { name: 'prompt-2', boundary: 1, layers: 2, prompt: { exit: 2, layers: 4, group: 3 } });
+  t.match(manifest.exits, [
+    {
+      layer: 6,
+      stage: 0,
+      block: { name: 'prompt-2', boundary: 1, layers: 2, prompt: { exit: 2, layers: 4, group: 3 } },
+    },
+  ]);
   const files = graphs.map(({ file }) => file);
   t.ok(files.includes('prompt-2-keys.fp32.onnx'), files.join(', '));
 });
 
-void t.test('both modes share the weights that are the same', async (t) => {
+void t.test("the trunk's own projections behind the exit are neither needed nor written", async (t) => {
   const model = promptModel('Qwen2', { layers: 6, exit: 2, group: 2 });
-  const { weightBytes } = await inspect(await converted(t, model));
-  const floats = [...model.weights.values()].reduce((sum, { data }) => sum + data.length, 0);
-  t.ok(weightBytes < 4 * floats + 50_000, `${weightBytes} bytes of ${floats} parameters`);
+  const isLeftOut = (name: string): boolean => /layers\.[2-5]\.self_attn\.[qkv]_proj\./.test(name);
+  const weights = new Map([...model.weights].filter(([name]) => !isLeftOut(name)));
+  t.ok(weights.size < model.weights.size);
+  const floats = [...weights.values()].reduce((sum, { data }) => sum + data.length, 0);
+  for (const each of [model, { ...model, weights }]) {
+    const modelDir = await converted(t, each);
+    const { weightBytes } = await inspect(modelDir);
+    t.ok(weightBytes < 4 * floats + 50_000, `${weightBytes} bytes of ${floats} parameters`);
+    const executor = await makeExecutor(t, { modelDir });
+    check(t, executor, 0, promptLogits(model.weights, model.shape, IDS));
+  }
 });
 
-void t.test('rows of both modes and of an exit between them share a step', async (t) => {
+void t.test('rows of the prompt exit and of an earlier one share a step', async (t) => {
   const model = promptModel('Llama', { layers: 5, exit: 2, group: 2 });
-  const executor = await makeExecutor(t, { modelDir: await converted(t, model, undefined, 'fp32', [1, 2, 4, 5]) });
-  t.strictSame(
-    executor.units.exits.map(({ layer, stage, promptDepth }) => [layer, stage, promptDepth]),
-    [
-      [1, 0, null],
-      [2, 1, null],
-      [4, 2, null],
-      [5, 3, null],
-      [5, 1, 2],
-    ],
-  );
-  const order = [4, 1, 3, 0, 4, 2, 3, 4];
+  const executor = await makeExecutor(t, { modelDir: await converted(t, model, 'fp32', [1, 5]) });
+  const order = [1, 0, 1, 1, 0];
   const alone = order.map((exit, i) => {
     const slot = openSlot(executor, IDS.slice(0, 8 + i));
     inChunks(executor, slot, exit, 7 + i, 128);
@@ -148,7 +148,7 @@ void t.test('rows of both modes and of an exit between them share a step', async
 
 void t.test('w8a8 and the int8 form of its graphs agree', async (t) => {
   const model = promptModel('Llama', { layers: 4, exit: 2, group: 2 });
-  const out = await converted(t, model, 'prompt', 'w8a8');
+  const out = await converted(t, model, 'w8a8');
   const logits: Float32Array[] = [];
   for (const kernels of [['w8a8'], ['int8']] as const)
     await t.test(kernels[0], async (t) => {

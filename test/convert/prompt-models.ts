@@ -1,4 +1,4 @@
-/** Tiny random models with a prompt exit: the classes of SwiftKV. */
+/** Tiny random models with a prompt exit: the classes of SwiftKV, with the trunk's own projections as well. */
 import path from 'node:path';
 import type { PromptShape } from './prompt-reference.js';
 import { LAYER_SHAPES, random, SHAPE, weight, writeFolder, type Weight, type Weights } from './tiny.js';
@@ -19,17 +19,12 @@ export interface PromptModelShape {
   readonly exit: number;
   readonly group: number;
   readonly tied?: boolean;
-  /** Answers then have the trunk's projections. */
-  readonly keysOnly?: boolean;
 }
 
 /** A model with random weights of a class of SwiftKV. */
-export function promptModel(
-  name: SwiftClass,
-  { layers, exit, group, tied = true, keysOnly = false }: PromptModelShape,
-): PromptModel {
+export function promptModel(name: SwiftClass, { layers, exit, group, tied = true }: PromptModelShape): PromptModel {
   const next = random(layers * 100 + exit * 10 + group);
-  /** Around 1: keys of the two modes then differ as much as those of a trained model. */
+  /** Around 1: keys behind the exit then differ from the trunk's as much as those of a trained model. */
   const scales = (size: number): Weight => {
     const { shape, data } = weight(next, [size]);
     return { shape, data: data.map((value) => value + 1) };
@@ -53,7 +48,7 @@ export function promptModel(
         weights.set(`model.layers.${layer}.${part}`, shape.length === 1 ? scales(hidden) : weight(next, shape));
     for (const part of ['q', 'k', 'v'] as const) attention(layer, part, '');
     if (layer < exit) continue;
-    if (!keysOnly) attention(layer, 'q', '_swiftkv');
+    attention(layer, 'q', '_swiftkv');
     if ((layer - exit) % group !== 0) continue;
     attention(layer, 'k', '_swiftkv');
     attention(layer, 'v', '_swiftkv');
@@ -70,7 +65,6 @@ export function promptModel(
       swiftkv: true,
       num_key_value_layers: exit,
       key_value_group_size: group,
-      ...(keysOnly && { swiftkv_answers: false }),
     },
   };
 }

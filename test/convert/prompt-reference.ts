@@ -1,10 +1,9 @@
 /**
- * A model with a prompt exit in float64, written from its formulas: the reference of the tests of both modes.
+ * A model with a prompt exit in float64, written from its formulas.
  *
- * Layers up to the exit are those of a Llama. The mode gives a deeper layer keys and values of norm_swiftkv(h), h the
- * states at the exit, by the projections of the first layer of its group. Its queries come from its own normed input by
- * q_proj_swiftkv. All positions do so, of prompt and answer. With keys alone, the last position of a prompt and those of
- * the answer have the trunk's projections.
+ * Layers up to the exit are those of a Llama. A deeper layer has keys and values of norm_swiftkv(h), h the states at the
+ * exit, by the projections of the first layer of its group. Its queries come from its own normed input by
+ * q_proj_swiftkv. All positions do so, of prompt and answer.
  */
 import { attention, normed, product, sum, vectorOf, type LoopShape, type Row } from './loop-reference.js';
 import type { Weights } from './tiny.js';
@@ -14,18 +13,8 @@ export interface PromptShape extends Omit<LoopShape, 'loops' | 'betweenLoops'> {
   readonly group: number;
 }
 
-/**
- * Logits of all positions.
- * @param isOn whether the mode with the prompt exit is on
- * @param trunkFrom first position that has the trunk's projections in that mode; its logits and later ones are valid
- */
-export function promptLogits(
-  weights: Weights,
-  shape: PromptShape,
-  ids: readonly number[],
-  isOn: boolean,
-  trunkFrom = ids.length,
-): Row[] {
+/** Logits of all positions. */
+export function promptLogits(weights: Weights, shape: PromptShape, ids: readonly number[]): Row[] {
   const { headDim, eps, exit, group } = shape;
   const vector = (name: string): Row => Float64Array.from(weights.get(name)?.data ?? []);
   const norm = (x: Row, name: string): Row => normed(x, vector(name), eps);
@@ -50,15 +39,12 @@ export function promptLogits(
     const at = (part: string): string => `model.layers.${layer}.${part}`;
     if (layer === exit) shared = states.map((x) => norm(x, 'model.norm_swiftkv.weight'));
     const inputs = states.map((x) => norm(x, at('input_layernorm.weight')));
-    const isDeep = isOn && layer >= exit;
+    const isDeep = layer >= exit;
     const leader = isDeep ? layer - ((layer - exit) % group) : layer;
-    const keysOnly = trunkFrom < ids.length;
-    const made = (part: 'k' | 'v'): Row[] =>
-      inputs.map((x, i) =>
-        isDeep && i < trunkFrom ? projected(leader, part, '_swiftkv', shared[i] ?? x) : projected(layer, part, '', x),
-      );
+    const suffix = isDeep ? '_swiftkv' : '';
+    const made = (part: 'k' | 'v'): Row[] => (isDeep ? shared : inputs).map((x) => projected(leader, part, suffix, x));
     const attended = attention(
-      inputs.map((x) => projected(layer, 'q', isDeep && !keysOnly ? '_swiftkv' : '', x)),
+      inputs.map((x) => projected(layer, 'q', suffix, x)),
       made('k'),
       made('v'),
       { ...shape, loops: 1, betweenLoops: false },

@@ -5,21 +5,11 @@ import type { Slot } from '../../src/engine/scheduler/kv/slot.js';
 import { advance } from '../engine/helper.js';
 import { type Way, waysOf } from './ways.js';
 
-/**
- * Runs chunks whose states nothing reads, as a prompt does.
- * @param answerFrom first position of the answer; absent: behind the end
- */
-export function inChunks(
-  executor: Executor,
-  slot: Slot,
-  index: number,
-  end: number,
-  most: number,
-  answerFrom?: number,
-): void {
+/** Runs chunks whose states nothing reads, as a prompt does. */
+export function inChunks(executor: Executor, slot: Slot, index: number, end: number, most: number): void {
   const exit = executor.exit(index);
   while (slot.least(exit.needed) < end)
-    executor.run(chunksOnly({ slot, exit, end: Math.min(end, slot.least(exit.needed) + most), answerFrom }));
+    executor.run(chunksOnly({ slot, exit, end: Math.min(end, slot.least(exit.needed) + most) }));
 }
 
 export const WAYS: Readonly<Record<string, Way>> = {

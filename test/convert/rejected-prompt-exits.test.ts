@@ -5,7 +5,7 @@ import t from 'tap';
 import { promptModel, writePromptModel } from './prompt-models.js';
 import { badExits, badOption, badSource, missingTensor, rejects, unsupportedArchitecture } from './rejected.js';
 import { unknownDtype, unsupportedFeature, wrongShape } from './rejected.js';
-import { safetensors, tinyWeights, writeFolder, type Weights } from './tiny.js';
+import { safetensors, type Weights } from './tiny.js';
 
 const model = promptModel('Llama', { layers: 4, exit: 2, group: 2 });
 
@@ -122,30 +122,28 @@ void t.test('models with a faulty prompt exit are rejected', (t) =>
     ),
     badExits(
       'an exit behind the prompt exit',
-      /--exits with --modes prompt must lie below the prompt exit, 2, besides the last layer, got 3/,
+      /--exits must lie below the prompt exit, 2, besides the last layer, got 3/,
       folder(),
-      { exits: [1, 3, 4], modes: ['prompt'] },
+      { exits: [1, 3, 4] },
     ),
     badOption(
-      'a prompt exit of a plain Llama',
-      /--modes must be full for a model whose class has no prompt exit .*, got prompt/,
-      (dir) => writeFolder(path.join(dir, 'hf'), tinyWeights(1)),
-      { modes: ['prompt'] },
+      'a calibration',
+      /--calibration must be absent for a model with a prompt exit, .*, got c\.safetensors/,
+      folder(),
+      {
+        ...exits,
+        kernels: ['w8a8'],
+        calibration: 'c.safetensors',
+      },
     ),
     badOption(
-      'full depth without its projections',
-      /--modes must be prompt for a source without the trunk's own projections behind the prompt exit, got full/,
-      folder({}, (weights) => weights.delete('model.layers.2.self_attn.k_proj.weight')),
-      { ...exits, modes: ['full'] },
+      'exit blocks',
+      /--exit-blocks must be absent for a model with a prompt exit, .*, got b\.safetensors/,
+      folder(),
+      {
+        exits: [1, 4],
+        exitBlocks: 'b.safetensors',
+      },
     ),
-    badOption('a calibration', /--modes must be full with --calibration, .*, got full,prompt/, folder(), {
-      ...exits,
-      kernels: ['w8a8'],
-      calibration: 'c.safetensors',
-    }),
-    badOption('exit blocks', /--modes must be full with --exit-blocks, .*, got full,prompt/, folder(), {
-      exits: [1, 4],
-      exitBlocks: 'b.safetensors',
-    }),
   ]),
 );

@@ -1,6 +1,6 @@
 /** Cost of a step by its units: trunk stages, exit blocks, head and what a step costs beside its graphs. */
 import t from 'tap';
-import { costModel, deepestOf, exitIndex, predictMs, prefillMs } from '../../src/engine/scheduler/cost/model.js';
+import { costModel, exitIndex, predictMs, prefillMs } from '../../src/engine/scheduler/cost/model.js';
 import { depthShape, lengthPrior } from '../../src/engine/depth-shape.js';
 import type { CostPoint, CostTable } from '../../src/engine/scheduler/cost/table.js';
 import { blockSample, layers, sample, shape, table } from '../scheduler/sample.js';
@@ -29,30 +29,6 @@ void t.test('a step costs each stage with the rows that reach it', async (t) => 
   const prefill = (exit: number) => prefillMs(model, { exit, positions: 2, context: 0, chunk: 2 });
   t.equal(prefill(0), 202, 'stage and block, no head');
   t.equal(prefill(1), 22);
-});
-
-void t.test('a row behind a prompt exit costs the stages up to it and the layers behind', async (t) => {
-  const flat = (unit: string, ms: number) => {
-    const points: CostPoint[] = [1, 2].map((rows) => ({ rows, context: 0, ms: ms * rows }));
-    return { unit, kernel: 'k', decode: points, prefill: points };
-  };
-  const full = { layer: 3, block: null, right: 1 };
-  const three = {
-    stages: ['a', 'b', 'c'],
-    exits: [
-      { layer: 1, stage: 0, block: null, right: 0.5 },
-      { ...full, stage: 2 },
-      { ...full, stage: 1, block: 'prompt' },
-    ],
-    hasPromptExit: true,
-  };
-  const units = [flat('a', 1), flat('b', 10), flat('c', 100), flat('prompt', 1000), flat('head', 10_000)];
-  const model = costModel({ units }, three);
-  t.equal(deepestOf(three), 1);
-  t.equal(decodeMs([0, 0, 1], model, 0), 11_011);
-  t.equal(decodeMs([0, 1, 0], model, 0), 10_111);
-  t.equal(decodeMs([1, 1, 1], model, 0), 30_000 + 3 + 20 + 100 + 1000);
-  t.equal(prefillMs(model, { exit: 2, positions: 2, context: 0, chunk: 2 }), 2022);
 });
 
 void t.test('a deeper exit and a further row never make a step cheaper', async (t) => {

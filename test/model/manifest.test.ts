@@ -35,8 +35,8 @@ void t.test('inconsistent stages and exits are named', async (t) => {
     ],
     [{ topK: 1e9 }, /: \/topK must be at most 64, got 1000000000$/],
     [{ topK: 65 }, /: \/topK must be at most 64, got 65$/],
-    [{ exits: exits.slice(1), prompt: undefined }, /: \/exits must be one for each of the \d+ stages$/],
-    [{ exits: [second, first, ...exits.slice(2)], prompt: undefined }, /: \/exits\/0\/stage must be 0$/],
+    [{ exits: exits.slice(1) }, /: \/exits must be one for each of the \d+ stages$/],
+    [{ exits: [second, first, ...exits.slice(2)] }, /: \/exits\/0\/stage must be 0$/],
     [{ exits: [{ ...first, layer: second.layer }, ...exits.slice(1)] }, /: \/exits\/1\/layer must be above \d+$/],
     [{ exits: [{ ...first, block: second.block }, ...exits.slice(1)] }, /: \/exits\/0\/block\/boundary must be 1$/],
     [{ stages: [...stages].reverse() }, /: \/stages\/0\/boundary must be 0$/],
@@ -70,18 +70,15 @@ void t.test('inconsistent stages and exits are named', async (t) => {
     ).map(([lengths, fault]): [object, RegExp] => [{ exits: [{ ...first, lengths }, ...exits.slice(1)] }, fault]),
     ...(
       [
-        [{}, /: \/prompt\/block\/prompt must be an object$/],
-        [{ block: { ...behind, layers: 3 } }, /: \/prompt\/block\/layers must be 2$/],
-        [{ block: { ...behind, boundary: 2 } }, /: \/prompt\/block\/boundary must be 1$/],
-        [{ block: behind, layer: 1 }, /: \/prompt\/layer must be \d+$/],
-        [{ block: behind, stage: stages.length - 1 }, /: \/prompt\/stage must be below \d+$/],
+        [{ layers: 3 }, /: \/exits\/0\/block\/layers must be 2$/],
+        [{ boundary: 2 }, /: \/exits\/0\/block\/boundary must be 1$/],
         [
-          { block: { ...behind, prompt: { ...behind.prompt, graphs: { w8a8: '../x.onnx' } } } },
-          /: \/prompt\/block\/prompt\/graphs\/w8a8: .*\.\.\/x\.onnx/,
+          { prompt: { ...behind.prompt, graphs: { w8a8: '../x.onnx' } } },
+          /: \/exits\/0\/block\/prompt\/graphs\/w8a8: .*\.\.\/x\.onnx/,
         ],
       ] as const
     ).map(([change, fault]): [object, RegExp] => [
-      { prompt: { ...exits.at(-1), stage: 0, block: null, ...change } },
+      { exits: [{ ...first, block: { ...behind, ...change } }, ...exits.slice(1)] },
       fault,
     ]),
     [

@@ -42,8 +42,7 @@ void t.test('allocatedPerPosition exceeds bytesPerPosition by all blocks but tha
   const manifest = loadManifest(MODEL);
   const { kvHeads, headDim } = manifest.architecture;
   const blocks = manifest.exits.map(({ block }) => block?.layers ?? 0);
-  const ofPrompts = manifest.prompt?.block?.layers ?? 0;
-  const others = blocks.reduce((a, b) => a + b, ofPrompts) - Math.max(...blocks);
+  const others = blocks.reduce((a, b) => a + b) - Math.max(...blocks);
   t.equal(allocatedPerPosition(manifest) - bytesPerPosition(manifest), others * 2 * kvHeads * headDim * 4);
   t.end();
 });

@@ -1,12 +1,13 @@
 /** The bound of a load on the depth of all answers. */
 import t from 'tap';
+import { costModel } from '../../src/engine/scheduler/cost/model.js';
 import { depthBound, type DepthValues, type Expected } from '../../src/engine/scheduler/depth-bound.js';
 import { defaultPolicy } from '../../src/engine/scheduler/policy.js';
 import type { Snapshot } from '../../src/engine/scheduler/snapshot.js';
 import type { Sequence } from '../../src/engine/scheduler/sequence.js';
 import { type Given, NOW, changed, within, answering, arrive, asking, natural, planOf, snapshot } from './fixtures.js';
 import { prompting, plannerOf, stateOf, total } from './fixtures.js';
-import { layers, sample } from './sample.js';
+import { layers, sample, shape, table } from './sample.js';
 
 const DEEPEST = 4;
 const ample = total(60_000, 'land');
@@ -52,6 +53,16 @@ void t.test('a part of an answer that can not land is worth nothing', async (t) 
   const bounded = (lands: boolean): number =>
     Array.from({ length: 60 }, (_, i) => i + 1).find((perSecond) => of(lands, perSecond) < DEEPEST) ?? Infinity;
   t.ok(bounded(false) < bounded(true), `${bounded(false)} and ${bounded(true)} a second`);
+});
+
+void t.test('right answers count behind whole prompts, and not behind the part to prefill', async (t) => {
+  const points = [[100, 0.9] as const, [500, 0] as const];
+  const exits = shape.exits.map((exit, i) => (i < 3 ? { ...exit, rightByPrompt: points } : exit));
+  const state = snapshot({ live: rows }, {}, costModel(table, { ...shape, exits }));
+  const boundOf = (promptTokens: number): number =>
+    deepestUnder(state, { ...expected(200), promptTokens, positions: 5 });
+  t.ok(boundOf(100) < 3, `exit ${boundOf(100)}`);
+  t.ok(boundOf(500) >= 3, `exit ${boundOf(500)}`);
 });
 
 void t.test('requests without a total budget make no bound', async (t) => {

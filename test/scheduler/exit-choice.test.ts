@@ -35,6 +35,17 @@ const exitOf = (budget: Budget | null, more: Given = {}, deepest?: number): numb
   exitsOf({ live: [prompting('a', budget, { ...natural, ...more })] }, deepest).a;
 const bare = total(150, 'land');
 
+void t.test('exits without right answers behind a prompt are not for it, whatever the budget', async (t) => {
+  const exits = shape.exits.map((exit, i) => (i < 3 ? { ...exit, rightByPrompt: [[500, 0] as const] } : exit));
+  const own = costModel(table, { ...shape, exits });
+  const hopeless = { ...unstated, ttftMs: 1 };
+  const begun = (given: Given = {}) =>
+    snapshot({ live: [prompting('a', hopeless, { ...natural, promptLength: 600, ...given })] }, {}, own);
+  t.equal(begun().requests[0]?.minExit, 3);
+  t.equal(begun({ maxExit: 15 }).requests[0]?.minExit, 1, 'but the deepest allowed');
+  t.same([...chooseExits(begun(), DEEPEST).values()], [3]);
+});
+
 void t.test('an ample budget begins at full depth, and so does none', async (t) => {
   t.equal(exitOf(total(60_000, 'land')), 4);
   t.equal(exitOf(null), 4);

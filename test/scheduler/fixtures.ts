@@ -65,7 +65,6 @@ export interface Given {
   readonly maxExit?: number;
   readonly serviceClass?: ServiceClass;
   readonly isDryRun?: boolean;
-  readonly promptDepth?: number | 'auto' | null;
   /** Positions by unit. */
   readonly frontier?: readonly number[];
   /** The same at its turn, behind a leader. */
@@ -98,7 +97,6 @@ export function asking(id: string, budget: Budget | null, given: Given = {}, own
       minExit: given.minExit ?? first,
       maxExit: given.maxExit ?? last,
       budget,
-      ...(given.promptDepth !== undefined && { promptDepth: given.promptDepth }),
     },
     lengthGroup: given.lengthGroup ?? chat,
     ...(given.tenant !== undefined && { tenant: given.tenant }),

@@ -1,7 +1,7 @@
 /**
  * The scheduler of a simulated machine: its slots and KV memory are those of the engine, without any bytes behind them.
  */
-import { type DepthShape, deepestOf, type ExitShape, type Work } from '../../src/engine/scheduler/cost/model.js';
+import type { DepthShape, Work } from '../../src/engine/scheduler/cost/model.js';
 import type { CostTable } from '../../src/engine/scheduler/cost/table.js';
 import { SlotAccount } from '../../src/engine/scheduler/kv/slot-account.js';
 import { SlotTable } from '../../src/engine/scheduler/kv/slot-table.js';
@@ -63,10 +63,8 @@ export function simulatedScheduler(
 
 /** The units of a shape. The layers of a unit stand for its bytes. */
 export function unitsOfShape(shape: DepthShape): Units {
-  const deepest = deepestOf(shape);
-  const exits = shape.exits.slice(0, deepest + 1);
+  const { exits } = shape;
   const layersOf = (stage: number): number => exits.findLast((exit) => exit.stage <= stage)?.layer ?? 0;
-  const behind = shape.exits[deepest + 1];
   return unitsOf({
     stages: shape.stages.map((_, stage) => ({
       entry: { layers: Math.max(1, layersOf(stage) - layersOf(stage - 1)), boundary: stage },
@@ -75,13 +73,5 @@ export function unitsOfShape(shape: DepthShape): Units {
       entry: { layer, stage, norm: 0 },
       block: block === null ? null : { entry: { layers: 2, boundary: stage + 1 } },
     })),
-    prompt: behind === undefined ? null : promptUnit(behind),
   });
-}
-
-/** Full depth behind a prompt exit: the layers beyond it are a block. */
-function promptUnit({ layer, stage, promptDepth = layer - 1 }: ExitShape) {
-  const layers = Math.max(1, layer - promptDepth);
-  const block = { entry: { layers, boundary: stage + 1, prompt: { exit: promptDepth } } };
-  return { entry: { layer, stage, norm: 0 }, block };
 }

@@ -47,7 +47,6 @@ export function engineRequest(request: SimulatedRequest, number: number, shape: 
       minExit: request.minExit ?? shape.exits[0]?.layer ?? 0,
       maxExit: request.maxExit ?? shape.exits.at(-1)?.layer ?? 0,
       budget,
-      ...(shape.hasPromptExit === true && { promptDepth: budget === null ? null : 'auto' }),
       ...(quality && { quality }),
     },
     lengthGroup,

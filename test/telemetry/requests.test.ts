@@ -376,16 +376,6 @@ void t.test('times are never negative, and each exit of the engine is counted', 
   t.equal(await value('request_failure_total{reason="engine_lost"'), 1, 'it counts as lost once');
 });
 
-void t.test('prompts count by the layers that they ran, where a model offers two depths', async (t) => {
-  const { metrics, value } = fixture();
-  metrics.step(step(10, { ended: [ended('none', 'stop', 10)] }));
-  t.ok(Number.isNaN(await value('prompt_depth_total')));
-  const depths = [18, null, 18].map((promptDepth, i) => ({ ...ended(`${i}`, 'stop', 10), promptDepth }));
-  metrics.step(step(10, { ended: depths }));
-  t.equal(await value('prompt_depth_total{prompt_depth="18"'), 2);
-  t.equal(await value('prompt_depth_total{prompt_depth="full"'), 1);
-});
-
 void t.test('every figure of an answer and of the engine', async (t) => {
   const { metrics, begin, value } = fixture();
   begin('a', 1000);

@@ -146,6 +146,11 @@ export const SERVE_OPTIONS = {
     ),
   }),
   ...group('Depth and length', {
+    promptExit: option(
+      onOff,
+      true,
+      "prompts leave the layers at the model's prompt exit, where it has one; the text is the same",
+    ),
     maxTokensDefault: option(
       integer(1, 1_000_000, 'tokens'),
       null,

@@ -10,21 +10,10 @@ import { yieldToEventLoop } from '../yield.js';
 /** Bytes per file: git hosts warn above 50 MB. A single tensor larger than this gets a file of its own. */
 const FILE_LIMIT_BYTES = 48_000_000;
 
-/** Tensors and weight files that a folder holds already. */
-export interface Stored {
-  readonly tensors: readonly ExternalTensor[];
-  /** Weight files, which further ones follow in number. */
-  readonly files: number;
-}
-
 export interface StoreOptions {
   readonly compress: boolean;
   /** Once it is aborted, `add` throws its reason and writes nothing. */
   readonly signal?: AbortSignal | undefined;
-  /** Default: an empty folder. */
-  readonly stored?: Stored;
-  /** Most bytes of a file with several tensors. Default: 48 MB. */
-  readonly fileLimit?: number;
 }
 
 /** One cache line in bytes, which suits the aligned loads of every kernel. */
@@ -40,16 +29,11 @@ export class WeightStore {
   readonly #folder: string;
   readonly #compress: boolean;
   readonly #signal: AbortSignal | undefined;
-  readonly #fileLimit: number;
-  readonly #firstFile: number;
 
-  constructor(folder: string, { compress, signal, stored, fileLimit = FILE_LIMIT_BYTES }: StoreOptions) {
+  constructor(folder: string, { compress, signal }: StoreOptions) {
     this.#folder = folder;
     this.#compress = compress;
     this.#signal = signal;
-    this.#fileLimit = fileLimit;
-    this.#firstFile = stored?.files ?? 0;
-    for (const tensor of stored?.tensors ?? []) this.#stored.set(tensor.name, tensor);
   }
 
   /** Returns a stored tensor. */
@@ -69,7 +53,7 @@ export class WeightStore {
     await yieldToEventLoop(this.#signal);
     const length = dims.reduce((a, b) => a * b, DATA_SIZE[dtype]);
     let offset = Math.ceil(this.#position / ALIGNMENT_BYTES) * ALIGNMENT_BYTES;
-    if (this.#fd !== null && offset + length > this.#fileLimit) await this.#finishFile();
+    if (this.#fd !== null && offset + length > FILE_LIMIT_BYTES) await this.#finishFile();
     if (this.#fd === null) offset = 0;
     const fd = this.#fd ?? this.#startFile();
     let at = offset;
@@ -97,7 +81,7 @@ export class WeightStore {
   }
 
   #startFile(): number {
-    this.#location = `weights-${String(this.#firstFile + this.files.length).padStart(3, '0')}.bin`;
+    this.#location = `weights-${String(this.files.length).padStart(3, '0')}.bin`;
     this.#fd = openSync(path.join(this.#folder, this.#location), 'w');
     this.#position = 0;
     return this.#fd;

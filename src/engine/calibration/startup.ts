@@ -44,7 +44,7 @@ export function calibrateAtStartup(executor: Executor, options: EngineOptions, n
     kernels: executor.kernels,
     runtime: loadOrt().version,
     // Earlier versions ran the points of one unit in a row, and kept disturbed points of exit blocks.
-    plan: { ...plan, order: 'alternated', smooth: 'all' },
+    plan: { ...plan, order: 'alternated', smooth: 'all', ...(options.promptExit === false && { promptExit: false }) },
   };
   const { cost, why } = readCalibration(dir, key);
   let reason = why;

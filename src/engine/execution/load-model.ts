@@ -46,7 +46,7 @@ export async function loadModel(
   progress: LoadProgress = () => undefined,
   devices: Devices = DEVICES,
 ): Promise<StagedModel | PagedModel> {
-  const manifest = loadManifest(options.modelDir);
+  const manifest = promptManifest(loadManifest(options.modelDir), options);
   const kernels = chooseKernels(manifest, options);
   const graphs = graphFiles(manifest, kernels);
   checkWeightFiles(options.modelDir, graphs);
@@ -83,6 +83,16 @@ export async function loadModel(
   const pageBytes = page * allocatedPerPosition(manifest);
   if (device === 'cuda') checkPlan(plan, gpu.info()?.freeBytes ?? null, options.kvMemoryBytes, pageBytes);
   return new PagedModel(source, gpu, { ...limits, capacity, pages, page }, plan);
+}
+
+/** The manifest without the keys graphs of a prompt exit that the options turn off: prompts then run all layers. */
+function promptManifest(manifest: Manifest, { promptExit = true }: EngineOptions): Manifest {
+  if (promptExit) return manifest;
+  const exits = manifest.exits.map(({ block, ...exit }) => ({
+    ...exit,
+    block: block?.prompt ? { ...block, prompt: { ...block.prompt, graphs: {} } } : block,
+  }));
+  return { ...manifest, exits };
 }
 
 /** Most positions of a sequence. @throws Error if the budget holds fewer than `least` */

@@ -1,15 +1,7 @@
 /** Positions that the units of a paged model run together: for each unit one part of each slot. */
 import type { BatchPart } from '../model/control.js';
 import type { Slot } from '../scheduler/kv/slot.js';
-import type { PromptLayers } from '../model/manifest.js';
-import { type Chunk, type Frontier, keysEnd, type Span } from './step-batch.js';
-
-/** The keys graphs of a unit behind a prompt exit. */
-export interface KeysUnit {
-  /** Their number among the units. */
-  readonly number: number;
-  readonly prompt: PromptLayers;
-}
+import type { Frontier, Span } from './step-batch.js';
 
 /** Positions of a slot that a unit runs. */
 export interface Part extends BatchPart {
@@ -24,10 +16,10 @@ export class PagedWork {
   readonly ids: number[] = [];
   /** By unit, in the order in which the spans came. */
   readonly #parts: readonly Map<Slot, Part>[];
-  readonly #keys: ReadonlyMap<number, KeysUnit>;
+  readonly #keys: ReadonlyMap<number, number>;
 
-  /** @param units with the keys graphs, by the unit that has them */
-  constructor(units: number, keys: ReadonlyMap<number, KeysUnit>) {
+  /** @param keys numbers of keys graphs among the units, by the unit behind a prompt exit that has them */
+  constructor(units: number, keys: ReadonlyMap<number, number>) {
     this.#parts = Array.from({ length: units }, () => new Map<Slot, Part>());
     this.#keys = keys;
   }
@@ -47,28 +39,18 @@ export class PagedWork {
    * and values alone.
    * @returns the first position of the last unit that lacks any; null where none does
    */
-  add(
-    span: Span & Pick<Chunk, 'answerFrom'>,
-    frontier: Frontier,
-    pages: readonly number[],
-    reads: boolean,
-  ): number | null {
-    const { slot, exit, end } = span;
+  add({ slot, exit, end }: Span, frontier: Frontier, pages: readonly number[], reads: boolean): number | null {
     let last: number | null = null;
     for (const unit of exit.needed) {
       const start = frontier(slot, unit);
       if (start >= end) continue;
       last = start;
-      const keys = reads ? undefined : this.#keys.get(unit);
-      const between = keys === undefined ? start : keysEnd(keys.prompt, span, start);
-      if (keys !== undefined) this.#extend(keys.number, slot, start, between, pages);
-      this.#extend(unit, slot, between, end, pages);
+      this.#extend(reads ? unit : (this.#keys.get(unit) ?? unit), slot, start, end, pages);
     }
     return last;
   }
 
   #extend(unit: number, slot: Slot, start: number, end: number, pages: readonly number[]): void {
-    if (start >= end) return;
     const part = this.find(unit, slot);
     if (part === undefined) this.#parts[unit]?.set(slot, { slot, past: start, count: end - start, pages, first: NaN });
     else part.count += end - start;

@@ -17,7 +17,7 @@ import { type ExitUnits, stageAt, type Units, unitsOf } from '../scheduler/kv/un
 import type { KernelChoice } from './kernels.js';
 import type { Layout } from './layout.js';
 import { PagedUnitRuns } from './paged-unit-runs.js';
-import { type KeysUnit, type Part, PagedWork } from './paged-work.js';
+import { type Part, PagedWork } from './paged-work.js';
 import { type Chunk, type Frontier, frontierBehind, rowSpans, type Span, type StepBatch } from './step-batch.js';
 
 /** A position whose logits are wanted, with the exit that computes them. */
@@ -40,19 +40,19 @@ export class PagesLayout implements Layout {
   /** All units and keys graphs, by number, in the order in which they run. */
   readonly #order: readonly number[];
   /** Keys graphs by unit, and units by the number of their keys graphs. */
-  readonly #keys: ReadonlyMap<number, KeysUnit>;
+  readonly #keys: ReadonlyMap<number, number>;
   readonly #behind: ReadonlyMap<number, number>;
 
   constructor(model: PagedModel) {
     this.#model = model;
     this.#units = unitsOf(model);
     this.head = model.head;
-    const keys = this.#units.stages.flatMap(({ entry }, unit) => {
+    const keys = this.#units.stages.flatMap((_, unit) => {
       const number = model.keysOf(unit);
-      return number === null || !entry.prompt ? [] : [[unit, { number, prompt: entry.prompt }] as const];
+      return number === null ? [] : [[unit, number] as const];
     });
     this.#keys = new Map(keys);
-    this.#behind = new Map(keys.map(([unit, { number }]) => [number, unit]));
+    this.#behind = new Map(keys.map(([unit, number]) => [number, unit]));
     this.mostPrefill = model.maxTokens - model.limits.maxRows;
     this.#ran = this.#work();
     const { pages, page, slots } = model.limits;

@@ -9,7 +9,7 @@ import type { States } from '../model/head.js';
 import type { Stage, StagedModel } from '../model/staged-model.js';
 import type { ExitUnits, Units } from '../scheduler/kv/units.js';
 import type { KernelChoice } from './kernels.js';
-import { type Chunk, type Frontier, keysEnd, type Span } from './step-batch.js';
+import type { Frontier, Span } from './step-batch.js';
 
 /** The parts that prefill and decode run on. */
 export interface SlotParts {
@@ -32,7 +32,7 @@ export interface PrefillContext extends SlotParts {
  */
 export function runPrefill(
   context: PrefillContext,
-  span: Span & Pick<Chunk, 'answerFrom'>,
+  span: Span,
   tokens: readonly number[],
   frontier: Frontier,
   reads: boolean,
@@ -61,10 +61,7 @@ export function runPrefill(
     const choice = kernel(unit, 'prefill', count, start);
     const next = boundary + 1;
     if (stage.keys !== undefined && !reads) {
-      const between = keysEnd(stage.entry.prompt ?? {}, span, start);
-      const behind = input + BigInt((between - start) * model.hiddenBytes);
-      if (between > start) runner.keys(stage, choice, slot.index, start, between - start, input);
-      if (between < end) runner.stage(stage, choice, slot.index, between, end - between, behind, runner.scratch(next));
+      runner.keys(stage, choice, slot.index, start, count, input);
       states = null;
       continue;
     }

@@ -5,7 +5,6 @@
  * Must not know: requests, sampling, layouts.
  */
 import type { States } from '../model/head.js';
-import type { PromptLayers } from '../model/manifest.js';
 import type { Slot } from '../scheduler/kv/slot.js';
 import type { ExitUnits } from '../scheduler/kv/units.js';
 
@@ -19,11 +18,6 @@ export interface Span {
 
 /** A part of a prompt, or a catch-up. A slot has one at most, and its row has the same exit. */
 export interface Chunk extends Span {
-  /**
-   * Positions from here on are those of an answer, or the last of a prompt. They run all layers behind a prompt exit of
-   * keys alone. Absent: none.
-   */
-  readonly answerFrom?: number | undefined;
   /** Reads the exit's states of the chunk. They are valid until the model runs again. */
   readonly read?: ((states: States) => void) | undefined;
 }
@@ -38,18 +32,6 @@ export interface StepBatch {
   readonly rows: readonly Row[];
   /** Tokens behind those of the only row. Row i of the head then has the logits behind i of them. Null: none. */
   readonly draft: { readonly tokens: readonly number[] } | null;
-}
-
-/**
- * The end of the positions from `start` on that make keys and values alone behind a prompt exit. Positions behind it
- * run the layers.
- */
-export function keysEnd(
-  { answers }: Pick<PromptLayers, 'answers'>,
-  { end, answerFrom = end }: Pick<Chunk, 'end' | 'answerFrom'>,
-  start: number,
-): number {
-  return answers === 'trunk' ? Math.min(Math.max(answerFrom, start), end) : end;
 }
 
 /** Positions that a unit of a slot has processed. */

@@ -23,7 +23,7 @@ import { webgpuGraph } from './webgpu-graph.js';
 export interface ModelUnit {
   readonly entry: StageEntry;
   readonly sessions: ReadonlyMap<StageKernel, Session>;
-  /** Keys graphs of the layers behind a prompt exit; absent: the unit has none. */
+  /** Keys graphs of the layers behind a prompt exit that is on; absent: the unit has none. */
   readonly keys?: ReadonlyMap<StageKernel, Session>;
 }
 
@@ -52,8 +52,6 @@ export interface Model {
   readonly limits: ModelLimits;
   readonly stages: readonly ModelUnit[];
   readonly exits: readonly { readonly entry: ExitEntry; readonly block: ModelUnit | null }[];
-  /** Full depth behind a prompt exit, beside that of `exits`; null without one. */
-  readonly prompt: { readonly entry: ExitEntry; readonly block: ModelUnit | null } | null;
   /** Bytes of KV cache and hidden states that a position of a sequence takes at most. */
   readonly bytesPerPosition: number;
   /** Kernels that failed to load, each with the reason. The others serve. */
@@ -112,9 +110,9 @@ export class GraphLoader {
    * @throws OrtError of the last kernel
    */
   unit(entry: StageEntry): ModelUnit {
-    const { graphs, prompt } = entry;
-    const sessions = this.#sessionsOf(graphs);
-    return { entry, sessions, ...(prompt && { keys: this.#sessionsOf(prompt.graphs) }) };
+    const sessions = this.#sessionsOf(entry.graphs);
+    const keys = this.#sessionsOf(entry.prompt?.graphs ?? {});
+    return { entry, sessions, ...(keys.size > 0 && { keys }) };
   }
 
   #sessionsOf(graphs: StageEntry['graphs']): Map<StageKernel, Session> {

@@ -52,14 +52,13 @@ export function checkInside(dir: string, name: string, place: string): void {
 
 /** The files that a manifest names, each with its field. */
 function namedFiles(manifest: Manifest): [field: string, name: string][] {
-  const { stages, files, tokenizer, chatTemplate, gate, pages, embed, head, select, argmax } = manifest;
+  const { stages, exits, files, tokenizer, chatTemplate, gate, pages, embed, head, select, argmax } = manifest;
   const single = { tokenizer, chatTemplate, gate, embed, head, select, argmax, 'pages/lower': pages?.lower };
-  const exits = placedExits(manifest);
   const graphs = [
     ...stages.map(({ graphs }, i) => [`/stages/${i}/graphs`, graphs] as const),
-    ...exits.flatMap(({ block, place }) => [
-      [`${place}/block/graphs`, block?.graphs ?? {}] as const,
-      [`${place}/block/prompt/graphs`, block?.prompt?.graphs ?? {}] as const,
+    ...exits.flatMap(({ block }, i) => [
+      [`/exits/${i}/block/graphs`, block?.graphs ?? {}] as const,
+      [`/exits/${i}/block/prompt/graphs`, block?.prompt?.graphs ?? {}] as const,
     ]),
   ];
   return [
@@ -71,12 +70,6 @@ function namedFiles(manifest: Manifest): [field: string, name: string][] {
     ),
     ...files.map(({ path }, i): [string, string] => [`/files/${i}/path`, path]),
   ];
-}
-
-/** All exits of answers, each with its place in the manifest. */
-function placedExits({ exits, prompt }: Pick<Manifest, 'exits' | 'prompt'>) {
-  const listed = exits.map((exit, i) => ({ ...exit, place: `/exits/${i}` }));
-  return prompt === undefined ? listed : [...listed, { ...prompt, place: '/prompt' }];
 }
 
 /** K of the select graph (manifest.ts). */
@@ -93,31 +86,23 @@ function disorderOf(manifest: Manifest): string | null {
   return disorderOfExits(manifest) ?? disorderOfKept(kept);
 }
 
-/** Each exit ends another stage; without a prompt exit, each stage has one. */
-function disorderOfExits({ stages, exits, prompt }: Pick<Manifest, 'stages' | 'exits' | 'prompt'>): string | null {
+/** Each stage has one exit. */
+function disorderOfExits({ stages, exits }: Pick<Manifest, 'stages' | 'exits'>): string | null {
   const unmarked = stages.findIndex(({ boundary }, i) => boundary !== i);
   if (unmarked >= 0) return `/stages/${unmarked}/boundary must be ${unmarked}`;
-  if (prompt === undefined && exits.length !== stages.length)
-    return `/exits must be one for each of the ${stages.length} stages`;
-  let before = { layer: 0, stage: -1 };
+  if (exits.length !== stages.length) return `/exits must be one for each of the ${stages.length} stages`;
+  let before = 0;
   for (const [i, { layer, stage, block, lengths, quality }] of exits.entries()) {
-    if (prompt === undefined && stage !== i) return `/exits/${i}/stage must be ${i}`;
-    if (stage <= before.stage) return `/exits/${i}/stage must be above ${before.stage}`;
-    if (layer <= before.layer) return `/exits/${i}/layer must be above ${before.layer}`;
+    if (stage !== i) return `/exits/${i}/stage must be ${i}`;
+    if (layer <= before) return `/exits/${i}/layer must be above ${before}`;
     const fault =
       disorderOfBlock(block, stage) ??
       disorderOfRight(quality) ??
       disorderOfLengths(lengths?.chat ?? [], 'lengths/chat/');
     if (fault !== null) return `/exits/${i}/${fault}`;
-    before = { layer, stage };
+    before = layer;
   }
-  if (before.stage !== stages.length - 1) return `/exits/${exits.length - 1}/stage must be ${stages.length - 1}`;
-  if (prompt === undefined) return null;
-  if (prompt.block?.prompt === undefined) return '/prompt/block/prompt must be an object';
-  if (prompt.layer !== before.layer) return `/prompt/layer must be ${before.layer}`;
-  if (prompt.stage >= stages.length - 1) return `/prompt/stage must be below ${stages.length - 1}`;
-  const fault = disorderOfBlock(prompt.block, prompt.stage) ?? disorderOfRight(prompt.quality);
-  return fault === null ? null : `/prompt/${fault}`;
+  return null;
 }
 
 function disorderOfRight({ rightByPrompt: points = [] }: Quality): string | null {

@@ -179,8 +179,6 @@ export const PromptLayers = Type.Object({
   layers: Type.Integer({ minimum: 1 }),
   /** Neighbouring layers that share a KV cache. */
   group: Type.Integer({ minimum: 1 }),
-  /** `trunk`: the stage graph is the trunk's, so it agrees with the keys graph about no position. Absent: it does. */
-  answers: Type.Optional(Type.Literal('trunk')),
   /** Keys graph of each kernel. */
   graphs: KernelGraphs,
 });
@@ -263,11 +261,6 @@ export const Manifest = Type.Object({
   stages: Type.Array(StageEntry, { minItems: 1 }),
   /** Shallowest first, each at the end of another trunk stage; the last is full depth. */
   exits: Type.Array(ExitEntry, { minItems: 1 }),
-  /**
-   * Full depth of answers whose prompts leave at a prompt exit, beside that of `exits`. Its block has `prompt`. Absent:
-   * all requests have the same depth of prompts.
-   */
-  prompt: Type.Optional(ExitEntry),
   tokenizer: Type.String(),
   /** File of the Jinja chat template; null for a model without one. */
   chatTemplate: Type.Union([Type.String(), Type.Null()]),

@@ -6,14 +6,8 @@ import type { Manifest } from './manifest.js';
 /** Most bytes of one position of a sequence: the KV cache of all layers, the largest exit block, hidden states. */
 export function bytesPerPosition(manifest: Manifest): number {
   const kept = new Set(blocksOf(manifest).map(({ boundary }) => boundary));
-  const layers = Math.max(trunkLayers(manifest) + Math.max(...blockLayers(manifest)), promptLayers(manifest));
+  const layers = trunkLayers(manifest) + Math.max(...blockLayers(manifest));
   return layers * layerBytes(manifest) + kept.size * stateBytes(manifest);
-}
-
-/** KV caches of a sequence whose prompt leaves at a prompt exit; 0 without one. */
-function promptLayers({ stages, prompt }: Manifest): number {
-  if (prompt === undefined) return 0;
-  return trunkLayers({ stages: stages.slice(0, prompt.stage + 1) }) + (prompt.block?.layers ?? 0);
 }
 
 /** Bytes of one position on a device that commits memory at allocation: all KV caches and hidden states. */
@@ -37,7 +31,7 @@ export function mostPages(manifest: Manifest, page: number, maxBufferBytes: numb
 }
 
 /** Boundaries with hidden states that a stage or a block may need later; the first stage recomputes embeddings. */
-export function keptBoundaries(manifest: Pick<Manifest, 'stages' | 'exits' | 'prompt'>): ReadonlySet<number> {
+export function keptBoundaries(manifest: Pick<Manifest, 'stages' | 'exits'>): ReadonlySet<number> {
   return new Set([...[...manifest.stages.keys()].slice(1), ...blocksOf(manifest).map(({ boundary }) => boundary)]);
 }
 

@@ -70,7 +70,6 @@ export class PagedModel implements Model {
   readonly device: Gpu;
   readonly manifest: Manifest;
   readonly environment: Environment;
-  readonly prompt: Model['prompt'];
   readonly stages: readonly ModelUnit[];
   readonly exits: Model['exits'];
   readonly kernelFaults: readonly string[];
@@ -116,8 +115,6 @@ export class PagedModel implements Model {
     this.#embed = loader.session(manifest.embed);
     this.stages = manifest.stages.map((entry) => loader.unit(entry));
     this.exits = manifest.exits.map((entry) => ({ entry, block: entry.block && loader.unit(entry.block) }));
-    const { prompt } = manifest;
-    this.prompt = prompt ? { entry: prompt, block: prompt.block && loader.unit(prompt.block) } : null;
     this.kernelFaults = loader.kernelFaults;
     const blocks = blocksOf(this);
     this.maxTokens = mostTokens(limits);

@@ -42,7 +42,6 @@ export class StagedModel implements Model {
   readonly argmax: Session;
   readonly stages: readonly Stage[];
   readonly exits: readonly Exit[];
-  readonly prompt: Exit | null;
   /** Entry b > 0 holds the output of stage b - 1; entry 0 is null, because embeddings are computed again. */
   readonly boundaries: readonly (HiddenStateCache | null)[];
   readonly kernelFaults: readonly string[];
@@ -74,8 +73,6 @@ export class StagedModel implements Model {
     this.argmax = graphs.session(manifest.argmax);
     this.stages = manifest.stages.map(stage);
     this.exits = manifest.exits.map((entry) => ({ entry, block: entry.block && stage(entry.block) }));
-    const { prompt } = manifest;
-    this.prompt = prompt === undefined ? null : { entry: prompt, block: prompt.block && stage(prompt.block) };
     this.kernelFaults = graphs.kernelFaults;
     this.gate = loadGate(source.dir, manifest);
     const kept = keptBoundaries(manifest);

@@ -2,9 +2,9 @@
  * Admission control: the exit, the service class and the prediction of new requests, or the least budget that would be
  * guaranteed.
  */
-import { type ExitIndex, at, deepestFirst } from './cost/model.js';
+import { type ExitIndex, at, deepestOf } from './cost/model.js';
 import { cutAt, hasBudget } from '../../protocol/early-end.js';
-import type { Admitted, DepthReason } from '../../protocol/index.js';
+import type { DepthReason } from '../../protocol/index.js';
 import { type Arrival, depthBound, type DepthValues, expectedAt } from './depth-bound.js';
 import { type Exits, chooseExits, forecast } from './exit-choice.js';
 import { type FirstSentences, firstSentences, isUseful, paceOf } from './first-sentence.js';
@@ -232,7 +232,6 @@ function admitted(
     kind: 'admit',
     exit: at(state.model.shape.exits, exit).layer,
     reason: reasonOf(state, self, exit),
-    ...promptDepthAt(state, self, exit),
     serviceClass: !hasBudget(budget) ? 'none' : isPromised ? 'guaranteed' : 'best_effort',
     predictedTtftMs: ttftMs,
     predictedTpotMs: tpotMs,
@@ -251,17 +250,6 @@ function admitted(
 function reasonOf(state: Snapshot, self: PlannedRequest, exit: ExitIndex): DepthReason {
   if (exit === self.maxExit) return 'deepest';
   const alone = new Snapshot({ ...state.occupancy, live: [], waiting: [self.sequence] }, state);
-  const depths = deepestFirst(state.model.shape);
-  const own = chooseExits(alone, at(depths, 0)).get(at(alone.requests, 0)) ?? exit;
-  return depths.indexOf(own) < depths.indexOf(exit) ? 'load' : 'budget';
-}
-
-/** The depth of a prompt at an exit, for a model that offers two. */
-function promptDepthAt(
-  { model: { shape } }: Snapshot,
-  { sequence }: PlannedRequest,
-  exit: ExitIndex,
-): Pick<Admitted, 'promptDepth'> {
-  if (sequence.request.depth.promptDepth === undefined) return {};
-  return { promptDepth: at(shape.exits, exit).promptDepth ?? null };
+  const own = chooseExits(alone, deepestOf(state.model.shape)).get(at(alone.requests, 0)) ?? exit;
+  return own > exit ? 'load' : 'budget';
 }

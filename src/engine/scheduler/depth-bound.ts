@@ -116,7 +116,7 @@ export function depthBound(
   let best: ExitIndex = demand.minExit;
   let most = 0;
   for (const exit of depths) {
-    if (exit > deepest ? demand.promptExit === null : exit < Math.min(deepest, demand.minExit)) continue;
+    if (exit < Math.min(deepest, demand.minExit)) break;
     const before = sums.get(exit) ?? { sum: 0, steps: 0 };
     const sum = before.sum + demand.rate * valueAt(state, demand, exit);
     const steps = before.steps + 1;
@@ -135,8 +135,6 @@ export function depthBound(
 
 interface Demand extends Expected {
   readonly minExit: ExitIndex;
-  /** Full depth behind a prompt exit, if a present request may take it. */
-  readonly promptExit: ExitIndex | null;
 }
 
 /** The demand on the machine: arrivals, and present prompts that are due within a typical budget. */
@@ -149,9 +147,8 @@ function demandOf({ requests }: Snapshot, expected: Expected): Demand | null {
   const prompts = present.filter((each) => each.isBeginning && each.isReachable).length;
   // One prompt is the request itself.
   const backlog = Math.max(0, prompts - 1) / at(budgets, budgets.length >> 1);
-  const promptExit = present.find((each) => each.isBeginning && each.promptExit !== null)?.promptExit ?? null;
   const minExit = Math.min(...present.map((each) => each.minExit));
-  return { ...expected, rate: expected.rate + backlog, minExit, promptExit };
+  return { ...expected, rate: expected.rate + backlog, minExit };
 }
 
 /** Right answers in time, as a share of the arrivals. */

@@ -5,8 +5,8 @@
  * Knows: one sequence, the moment of planning. Must not know: other sequences.
  */
 import { advanceMs, frontierAt } from './cost/frontier.js';
-import { type CostModel, type ExitIndex, at, deepestFirst, deepestOf, unitDecodeMs } from './cost/model.js';
-import { oneRowStepMs, promptMs } from './cost/step-costs.js';
+import { type CostModel, type ExitIndex, at } from './cost/model.js';
+import { oneRowStepMs } from './cost/step-costs.js';
 import type { Budget } from '../../protocol/index.js';
 import type { BatchEntry } from './forecast.js';
 import type { LengthDistribution, OutputLengths } from './output-length.js';
@@ -40,7 +40,7 @@ export interface Deadlines {
 }
 
 export class PlannedRequest {
-  /** The exit of the least work: the shallowest, or full depth behind the prompt exit where no other is shallower. */
+  /** The shallowest exit that it may take. */
   readonly minExit: ExitIndex;
   readonly maxExit: ExitIndex;
   readonly currentExit: ExitIndex;
@@ -54,14 +54,11 @@ export class PlannedRequest {
   /** The same at its turn, with the prefix that another live prompt brings until then. */
   readonly expectedFrontiers: ArrayLike<number>;
   readonly #moment: Moment;
-  /** The shallowest exit of the trunk that it may take. */
-  readonly #minTrunkExit: ExitIndex;
   /** By exit; empty where the answer runs to maxTokens. */
   readonly #lengths: readonly LengthDistribution[];
   /** By exit. */
   readonly #prefillMs: (number | undefined)[] = [];
   readonly #entries: (BatchEntry | undefined)[] = [];
-  #promptExit: ExitIndex | null | undefined;
   #dueAt: number | undefined;
   #sentenceTokens: number | undefined;
   #isReachable: boolean | undefined;
@@ -75,7 +72,6 @@ export class PlannedRequest {
     this.#moment = moment;
     const { policy, lengths } = moment;
     const { generated, isExactLength, lengthKind } = sequence;
-    const { shape } = moment.model;
     this.maxExit = sequence.maxExit;
     this.currentExit = sequence.exit;
     this.target = sequence.promptLength + generated - 1;
@@ -83,9 +79,7 @@ export class PlannedRequest {
     this.expectedFrontiers = sequence.leader === null ? this.frontiers : sequence.expectedFrontiers;
     this.#lengths = isExactLength ? [] : lengths.of(lengthKind, sequence.tenant);
     const { utility } = moment;
-    const least = utility.shallowest(terms.minExit, this.maxExit, policy.leastRight, sequence.promptLength);
-    this.#minTrunkExit = least;
-    this.minExit = least === deepestOf(shape) ? (this.promptExit ?? least) : least;
+    this.minExit = utility.shallowest(terms.minExit, this.maxExit, policy.leastRight, sequence.promptLength);
     this.deadlines = deadlinesOf(terms.arrivedAt, terms.budget, policy);
     const { firstToken, end, tpotMs } = this.deadlines;
     // A request past its total budget, or with the first token that was its whole budget, has nothing left to lose.
@@ -111,44 +105,10 @@ export class PlannedRequest {
     return isBehind && (this.sequence.generated === 0 || !this.isPrefilling);
   }
 
-  /** Full depth behind the prompt exit, if a plan may choose it; else null. */
-  get promptExit(): ExitIndex | null {
-    if (this.#promptExit === undefined) this.#promptExit = this.#promptExitOf();
-    return this.#promptExit;
-  }
-
-  #promptExitOf(): ExitIndex | null {
-    const { sequence, terms } = this;
-    const exit = this.#moment.model.shape.isPromptExitMeasured === true ? sequence.promptExit : null;
-    // A budget of the first token needs the time of the prompt alone.
-    return exit !== null && (terms.budget?.ttftMs != null || this.#savesTime(exit)) ? exit : null;
-  }
-
-  /**
-   * Whether a prompt exit saves more time of the prompt than the answer may cost: the deeper layers of its rows run
-   * apart from those of other rows. It counts the whole prompt, so the choice stays as the prompt goes on.
-   */
-  #savesTime(exit: ExitIndex): boolean {
-    const { model, policy } = this.#moment;
-    const { promptLength } = this.sequence;
-    const full = deepestOf(model.shape);
-    const wholeMs = (to: ExitIndex): number => promptMs(model, to, promptLength, plannedChunk(policy));
-    const apartMs = unitDecodeMs(model, model.shape.stages.length + exit, 1, promptLength) * model.drift.slowdown;
-    return wholeMs(full) - wholeMs(exit) > apartMs * this.stepsLeft(full, 0.5);
-  }
-
-  /** The exits that a plan may choose, the deepest first: those up to a bound, and at least its last one. */
+  /** The exits that a plan may choose, the deepest first: those up to a bound, and at least the shallowest. */
   exitsWithin(bound: ExitIndex): readonly ExitIndex[] {
-    const { promptExit } = this;
-    const depths = deepestFirst(this.#moment.model.shape);
-    const open = depths.filter((exit) => {
-      return exit === promptExit || (exit >= this.#minTrunkExit && exit <= this.maxExit);
-    });
-    // A bound of prompts does not concern a request whose prompt has full depth.
-    const isOfPrompts = depths[1] === bound && promptExit === null && this.#moment.model.shape.hasPromptExit === true;
-    const first = isOfPrompts ? 0 : depths.indexOf(bound);
-    const within = open.filter((exit) => depths.indexOf(exit) >= first);
-    return within.length > 0 ? within : open.slice(-1);
+    const first = Math.max(this.minExit, Math.min(this.maxExit, bound));
+    return Array.from({ length: first - this.minExit + 1 }, (_, i) => first - i);
   }
 
   /** Tokens within which its first sentence ends, at the quantile of sentence-length.ts. */

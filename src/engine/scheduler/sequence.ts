@@ -16,7 +16,7 @@ import type {
 } from '../../protocol/index.js';
 import { type ConstraintState, isPending } from './constraint-state.js';
 import type { Slot } from './kv/slot.js';
-import { type ExitUnits, exitOfLayer, promptExitOf } from './kv/units.js';
+import { type ExitUnits, exitOfLayer } from './kv/units.js';
 import type { LengthKind } from './output-length.js';
 import { SentenceState } from './sentence-length.js';
 
@@ -43,8 +43,6 @@ export class Sequence implements Terms {
   readonly minExit: ExitIndex;
   /** Deepest exit of the request. */
   readonly maxExit: ExitIndex;
-  /** Full depth behind the prompt exit, if a plan may choose it beside the exits up to `maxExit`; else null. */
-  readonly promptExit: ExitIndex | null;
   readonly tenant: string;
   /** Answers that get about as long as its own. */
   readonly lengthKind: LengthKind;
@@ -105,11 +103,8 @@ export class Sequence implements Terms {
     this.id = request.id;
     this.arrivedAt = request.arrivedAt;
     this.budget = depth.budget;
-    const { promptDepth = null } = depth;
-    const behind = promptDepth === null ? null : promptExitOf(exits);
-    const byPrompt = promptDepth === 'auto' ? null : behind;
-    this.minExit = byPrompt ?? exitOfLayer(exits, depth.minExit);
-    this.maxExit = byPrompt ?? exitOfLayer(exits, depth.maxExit);
+    this.minExit = exitOfLayer(exits, depth.minExit);
+    this.maxExit = exitOfLayer(exits, depth.maxExit);
     this.exit = this.maxExit;
     this.tenant = request.tenant ?? '';
     this.lengthKind = request.lengthGroup.kind;
@@ -121,8 +116,6 @@ export class Sequence implements Terms {
     this.promptLength = request.prompt.length;
     this.tokens = [...request.prompt];
     this.#exits = exits;
-    const isFull = behind !== null && this.maxExit === behind - 1;
-    this.promptExit = isFull ? behind : null;
   }
 
   get generated(): number {
@@ -139,11 +132,6 @@ export class Sequence implements Terms {
 
   get isNet(): boolean {
     return this.request.isNet === true;
-  }
-
-  /** Layers that its prompt runs by its exit; null: all; undefined for a model with one depth of prompts. */
-  get promptDepth(): number | null | undefined {
-    return this.request.depth.promptDepth === undefined ? undefined : (this.#exits[this.exit]?.promptDepth ?? null);
   }
 
   /** Positions that a unit has processed. For a waiting sequence: positions that a stored prefix will save. */

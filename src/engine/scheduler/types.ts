@@ -26,10 +26,7 @@ export interface Rejected {
   readonly isUnsought?: boolean;
 }
 
-/**
- * An admitted request, with the answer tokens that its promise covers. Full depth behind a prompt exit has the layer of
- * full depth, so the index names the exit.
- */
+/** An admitted request, with the answer tokens that its promise covers. */
 export type Admission = (Admitted & { readonly guaranteedTokens: number; readonly exitIndex: ExitIndex }) | Rejected;
 
 /** A part of one prompt that the next step prefills. */

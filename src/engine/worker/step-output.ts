@@ -41,8 +41,6 @@ export class StepOutput {
       firstTokenAt: sequence.firstTokenAt,
       endedAt: at,
       preemptions: sequence.preemptions,
-      // No work follows a dry run: its plan alone has the depth.
-      ...(sequence.promptDepth !== undefined && isDryRun !== true && { promptDepth: sequence.promptDepth }),
       ...last?.get(sequence.id),
       ...(sequence.drafts.length > 0 && { drafts: [...sequence.drafts] }),
       ...(isDryRun === true && { isDryRun }),

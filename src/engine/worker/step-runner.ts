@@ -114,8 +114,7 @@ export class StepRunner {
   /** A chunk with its slot. Its states are read where the client asks for the log-probabilities of its prompt. */
   #chunk({ id, slot, exit, end }: ChunkPlan): Chunk {
     const answer = this.answerOf(id);
-    const answerFrom = answer.request.prompt.length - 1;
-    const span = { slot: this.executor.table.at(slot), exit: this.executor.exit(exit), end, answerFrom };
+    const span = { slot: this.executor.table.at(slot), exit: this.executor.exit(exit), end };
     if (answer.request.promptLogprobs === null) return span;
     const { head, model } = this.executor;
     const read = (states: States): void => {

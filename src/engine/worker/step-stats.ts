@@ -3,7 +3,7 @@
  *
  * Must not know: how a step runs.
  */
-import { type DepthShape, deepestOf, type Work } from '../scheduler/cost/model.js';
+import type { DepthShape, Work } from '../scheduler/cost/model.js';
 import type { StepWork } from '../../protocol/index.js';
 import type { ExitUnits } from '../scheduler/kv/units.js';
 import type { StepPlan, StepResult } from '../scheduler/step-plan.js';
@@ -29,18 +29,9 @@ export function stepWork(
     stageRows: draft === null ? stageRows(rows.map(({ exit }) => exits[exit]?.stage ?? 0)) : [],
     prefillTokens,
     catchUpTokens: chunks.reduce((sum, { positions }) => sum + positions, -prefillTokens),
-    exitMs: byLayer(
-      costs.shape,
-      exitTimes(costs.shape, work, (part) => costs.predictMs(part), took.ms),
-    ),
+    exitMs: exitTimes(costs.shape, work, (part) => costs.predictMs(part), took.ms),
     ...(draft !== null && plan.draft !== null && { draft: { source: plan.draft.source, ...draft } }),
   };
-}
-
-/** The times with those behind a prompt exit in full depth's. */
-function byLayer(shape: DepthShape, times: readonly number[]): number[] {
-  const deepest = deepestOf(shape);
-  return times.slice(0, deepest + 1).map((ms, exit) => (exit === deepest ? sum(times.slice(deepest)) : ms));
 }
 
 /** Rows of each trunk stage that runs. @param last the last stage of each row */

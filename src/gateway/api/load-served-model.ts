@@ -2,7 +2,6 @@
 import { readFileSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 import { ChatTemplate } from '../text/chat-template.js';
-import type { Manifest } from '../../engine/model/manifest.js';
 import { loadManifest, MANIFEST_FILE } from '../../engine/model/manifest-io.js';
 import { TextTokenizer } from '../text/tokenizer.js';
 import type { ServedModel } from './served-model.js';
@@ -36,7 +35,6 @@ export function loadServedModel(dir: string, names: readonly string[] = []): Ser
     created: Math.floor(statSync(join(dir, MANIFEST_FILE)).mtimeMs / 1000),
     licence: manifest.licence,
     exits: manifest.exits.map(({ layer, quality, dry }) => ({ layer, quality, ...(dry && { dry }) })),
-    ...promptExitOf(manifest),
     ...(architecture.loops && { loopLayers: architecture.layers }),
     generation: manifest.generation ?? {},
     context: architecture.context,
@@ -45,9 +43,4 @@ export function loadServedModel(dir: string, names: readonly string[] = []): Ser
     tokenizerFile,
     chat: chatTemplate === null ? null : load(join(dir, chatTemplate), (text) => new ChatTemplate(text, specials)),
   };
-}
-
-function promptExitOf({ exits, prompt }: Manifest): Pick<ServedModel, 'promptExit'> {
-  const layer = (prompt ?? exits.at(-1))?.block?.prompt?.exit;
-  return layer === undefined ? {} : { promptExit: { layer, isOnly: prompt === undefined } };
 }

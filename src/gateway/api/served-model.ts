@@ -17,8 +17,6 @@ export interface ServedModel {
   readonly licence: string;
   /** Shallowest first; the last is full depth. */
   readonly exits: readonly Pick<ExitEntry, 'layer' | 'quality' | 'dry'>[];
-  /** The layer at which prompts may leave, and whether all do; absent: all prompts run all layers. */
-  readonly promptExit?: { readonly layer: number; readonly isOnly: boolean };
   /** Layers of a loop, whose number names the exit of a looped model; absent: layers name the exits. */
   readonly loopLayers?: number;
   /** Sampling defaults of the manifest; empty without any. */

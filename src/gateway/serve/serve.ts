@@ -49,6 +49,7 @@ export function engineOptions(options: ServeOptions): EngineOptions {
     prefillChunk: options.prefillChunk,
     kernels: options.kernels,
     prefixReuse: options.prefixReuse !== 'off',
+    promptExit: options.promptExit,
     speculate: options.speculate,
     cacheDir: options.cacheDir,
     waitIntervalMs: options.loadHeader ? LOAD_HEADER_MS : READINESS_MS,

@@ -61,13 +61,12 @@ function condensed(line: Line): Line {
   const rest = { ...others, id: reqId, client: undefined, model: undefined };
   const msg = `${String(method)} ${String(route)} ${String(status)} in ${Math.round(Number(ms))} ms`;
   if (typeof sortie !== 'object' || sortie === null) return { ...rest, msg };
-  const { exit_layers, budget_ms, outcome, met, landed, plan, prompt_depth, ttft_ms, queue_ms } = sortie as Line;
+  const { exit_layers, budget_ms, outcome, met, landed, plan, ttft_ms, queue_ms } = sortie as Line;
   return {
     ...rest,
     msg,
     plan: planText(plan as Line | undefined),
     exit_layers,
-    ...(typeof prompt_depth === 'number' && { prompt_depth }),
     ...(typeof ttft_ms === 'number' && { ttft_ms: Math.round(ttft_ms) }),
     ...(typeof queue_ms === 'number' && { queue_ms: Math.round(queue_ms) }),
     ...(met === null ? {} : { budget_ms, outcome }),

@@ -202,7 +202,6 @@ export class RequestMetrics {
     series.promptTokensBy.inc({ source: 'local_cache_hit' }, event.cachedTokens);
     series.promptTokensBy.inc({ source: 'local_compute' }, event.promptTokens - event.cachedTokens);
     series.preemptions.inc(event.preemptions);
-    if (event.promptDepth !== undefined) series.promptDepths.inc({ prompt_depth: String(event.promptDepth ?? 'full') });
     if (live === undefined) return;
     this.#live.delete(event.id);
     // The engine knows the start and the use of the sequence, even if its end event comes after the cut.

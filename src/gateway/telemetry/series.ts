@@ -44,11 +44,6 @@ const OWN = {
     'exit_layer',
     'service_class',
   ]),
-  promptDepths: counter(
-    'prompt_depth_total',
-    'Ended sequences of a model with two depths of prompts, by the layers that their prompts ran.',
-    ['prompt_depth'],
-  ),
   replans: counter('exit_changes_total', 'Changes of exit after admission, token by token.', ['direction']),
   predictedTtft: histogram('request_predicted_ttft_seconds', 'Predicted time to first token.', TTFT_S),
   predictedTpot: histogram('request_predicted_tpot_seconds', 'Predicted time per later token.', PER_TOKEN_S),

@@ -5,7 +5,7 @@ import { Slot } from '../../../src/engine/scheduler/kv/slot.js';
 import type { ExitUnits } from '../../../src/engine/scheduler/kv/units.js';
 
 const PAGE = 4;
-const exit: ExitUnits = { layer: 2, stage: 1, block: null, norm: 0, dry: null, promptDepth: null, needed: [0, 1] };
+const exit: ExitUnits = { layer: 2, stage: 1, block: null, norm: 0, dry: null, needed: [0, 1] };
 
 interface World {
   readonly pool: BlockPool;

@@ -1,13 +1,12 @@
 /**
  * The prompt exit of a folder with a class of SwiftKV (Snowflake's ArcticTraining). Deeper layers have
- * `q_proj_swiftkv`, and the first of each group `k_proj_swiftkv` and `v_proj_swiftkv`. Qwen3 adds norms by head. With
- * `swiftkv_answers` false (`sorted-tuning prompt --keys-only`) no layer has its own queries, and answers run the trunk.
+ * `q_proj_swiftkv`, and the first of each group `k_proj_swiftkv` and `v_proj_swiftkv`. Qwen3 adds norms by head.
  */
 import type { Architecture } from '../../../engine/model/architecture.js';
 import type { Fields } from '../../architectures/fields.js';
 import { ConvertError } from '../../conversion-error.js';
 import type { PromptSource } from '../../source.js';
-import { PROMPT_NORM, trunkLayer, type Tensors } from '../../tensors.js';
+import { PROMPT_NORM, type Tensors } from '../../tensors.js';
 
 const OWN = /^(model\.layers\.\d+\.self_attn\.[qkv]_(?:proj|norm))_swiftkv(\..+)$/;
 
@@ -39,9 +38,6 @@ export function swiftKvExit(config: Fields, raw: Tensors, { layers }: Architectu
     throw config.fault('unsupported_feature', 'quantization_config', 'absent (FP8 is not read; take the BF16 weights)');
   const exit = whole('num_key_value_layers', layers);
   const group = whole('key_value_group_size', layers, 1);
-  const answers = config.get('swiftkv_answers') === false ? 'trunk' : 'exit';
-  if (answers === 'trunk' && group > 1)
-    throw config.fault('bad_source', 'key_value_group_size', '1 where answers have the projections of the trunk');
   if (exit === layers) return null;
   const stored = new Map(
     raw.names.flatMap((name) => {
@@ -49,13 +45,9 @@ export function swiftKvExit(config: Fields, raw: Tensors, { layers }: Architectu
       return [[name.replace(OWN, '$1$2'), name] as const];
     }),
   );
-  const names = new Set(raw.names);
-  const deeper = Array.from({ length: layers - exit }, (_, i) => `${trunkLayer(exit + i)}self_attn.`);
   return {
     exit,
     group,
-    answers,
-    hasFull: deeper.every((layer) => ['q', 'k', 'v'].every((part) => names.has(`${layer}${part}_proj.weight`))),
     names: [...stored.keys()],
     tensor(name) {
       const found = stored.get(name);

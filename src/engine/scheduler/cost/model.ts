@@ -24,8 +24,6 @@ export interface ExitShape {
   readonly block: string | null;
   /** Share of full depth's right answers, 0..1. */
   readonly right: number;
-  /** Layers that tokens of the prompt run, for full depth behind a prompt exit; absent: those of the exit. */
-  readonly promptDepth?: number;
   /** The same share behind prompts of so many tokens, which rise; absent: `right` behind all. */
   readonly rightByPrompt?: readonly (readonly [number, number])[];
 }
@@ -34,27 +32,18 @@ export interface ExitShape {
 export interface DepthShape {
   /** Cost units of the trunk stages, in order. */
   readonly stages: readonly string[];
-  /** Shallowest first, then full depth behind a prompt exit where `hasPromptExit`. */
+  /** Shallowest first. */
   readonly exits: readonly ExitShape[];
-  /** Absent: no. */
-  readonly hasPromptExit?: boolean;
-  /** Whether plans may choose it: they know what it costs in right answers. Absent: no. */
-  readonly isPromptExitMeasured?: boolean;
 }
 
-/** Full depth of the trunk. */
-export function deepestOf({ exits, hasPromptExit = false }: DepthShape): ExitIndex {
-  return exits.length - (hasPromptExit ? 2 : 1);
+/** Full depth. */
+export function deepestOf({ exits }: DepthShape): ExitIndex {
+  return exits.length - 1;
 }
 
-/**
- * All exits, the deepest first. Full depth behind a prompt exit follows full depth: it saves time of prompts alone, and
- * fewer right answers than a shallower exit.
- */
-export function deepestFirst(shape: DepthShape): readonly ExitIndex[] {
-  const deepest = deepestOf(shape);
-  const trunk = Array.from({ length: deepest + 1 }, (_, i): ExitIndex => deepest - i);
-  return shape.hasPromptExit === true ? trunk.toSpliced(1, 0, deepest + 1) : trunk;
+/** All exits, the deepest first. */
+export function deepestFirst({ exits }: DepthShape): readonly ExitIndex[] {
+  return Array.from(exits, (_, i) => exits.length - 1 - i);
 }
 
 /** One curve per kernel. */
@@ -179,17 +168,13 @@ export function cascadeMs(
   const { stages, exits } = shape;
   let ms = 0;
   let passing = 0;
-  const leave = (exit: ExitIndex): void => {
-    const count = at(rows, exit);
-    passing += count;
-    ms += cost(stages.length + exit, count);
-  };
-  const deepest = deepestOf(shape);
-  const beside = deepest + 1 < exits.length ? deepest + 1 : null;
-  let exit = deepest;
+  let exit = deepestOf(shape);
   for (let stage = stages.length - 1; stage >= 0; stage -= 1) {
-    if (beside !== null && at(exits, beside).stage === stage) leave(beside);
-    for (; exit >= 0 && at(exits, exit).stage === stage; exit -= 1) leave(exit);
+    for (; exit >= 0 && at(exits, exit).stage === stage; exit -= 1) {
+      const count = at(rows, exit);
+      passing += count;
+      ms += cost(stages.length + exit, count);
+    }
     ms += cost(stage, passing);
   }
   return ms + cost(units.length, passing);

@@ -140,6 +140,6 @@ export function draftExits(
   const stage = exits[exit]?.stage ?? 0;
   const least = tokens.length - 1 - maxChunk;
   return exits.flatMap((each, index) =>
-    slot !== null && each.promptDepth === null && each.stage < stage && slot.least(each.needed) >= least ? [index] : [],
+    slot !== null && each.stage < stage && slot.least(each.needed) >= least ? [index] : [],
   );
 }

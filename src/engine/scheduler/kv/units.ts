@@ -16,8 +16,6 @@ export interface ExitUnits {
   readonly norm: number;
   /** The manifest's DRY rule for this exit, or null. */
   readonly dry: Dry | null;
-  /** Layers that tokens of the prompt run, for full depth behind a prompt exit; null: all up to the exit. */
-  readonly promptDepth: number | null;
   /** Units that must have processed all positions before this exit emits a token. */
   readonly needed: readonly number[];
 }
@@ -27,7 +25,6 @@ export interface Unit {
   readonly entry: {
     readonly layers: number;
     readonly boundary: number;
-    readonly prompt?: { readonly exit: number };
   };
 }
 
@@ -35,9 +32,9 @@ export interface Unit {
 export interface Units<S extends Unit = Unit> {
   readonly stages: readonly S[];
   readonly trunkStages: number;
-  /** Shallowest first, then full depth behind a prompt exit where the model has one beside the trunk's. */
+  /** Shallowest first. */
   readonly exits: readonly ExitUnits[];
-  /** Full depth of the trunk. */
+  /** Full depth. */
   readonly deepest: ExitIndex;
   /** Whether an exit block reads boundary b: its hidden states stay stored for all positions. */
   readonly feedsBlock: readonly boolean[];
@@ -51,22 +48,17 @@ interface ModelExit<S> {
 export function unitsOf<S extends Unit>(model: {
   readonly stages: readonly S[];
   readonly exits: readonly ModelExit<S>[];
-  readonly prompt?: ModelExit<S> | null;
 }): Units<S> {
   const trunkStages = model.stages.length;
   const blocks: S[] = [];
   const feedsBlock = new Array<boolean>(trunkStages + 1).fill(false);
-  const { prompt = null } = model;
-  const all = prompt === null ? model.exits : [...model.exits, prompt];
-  const exits = all.map((exit): ExitUnits => {
-    const { entry, block } = exit;
+  const exits = model.exits.map(({ entry, block }): ExitUnits => {
     const unit = block ? trunkStages + blocks.push(block) - 1 : null;
     if (block) feedsBlock[block.entry.boundary] = true;
     const needed = Array.from({ length: entry.stage + 1 }, (_, stage) => stage);
     if (unit !== null) needed.push(unit);
     const { layer, stage, norm, dry = null } = entry;
-    const promptDepth = exit === prompt ? (block?.entry.prompt?.exit ?? null) : null;
-    return { layer, stage, block: unit, norm, dry, promptDepth, needed };
+    return { layer, stage, block: unit, norm, dry, needed };
   });
   return { stages: [...model.stages, ...blocks], trunkStages, exits, deepest: model.exits.length - 1, feedsBlock };
 }
@@ -89,12 +81,5 @@ export function stageAt<S extends Unit>({ stages }: Units<S>, unit: number): S {
 export function exitOfLayer(exits: readonly Pick<ExitUnits, 'layer'>[], layer: ExitLayer): ExitIndex {
   const index = exits.findIndex((exit) => exit.layer === layer);
   if (index < 0) throw new RangeError(`layer ${layer} is not an exit: ${exits.map((each) => each.layer).join(', ')}`);
-  return index;
-}
-
-/** Index of full depth behind a prompt exit. @throws RangeError for a model without one beside the trunk's */
-export function promptExitOf(exits: readonly Pick<ExitUnits, 'promptDepth'>[]): ExitIndex {
-  const index = exits.findIndex(({ promptDepth }) => promptDepth !== null);
-  if (index < 0) throw new RangeError('the model has no prompt exit');
   return index;
 }

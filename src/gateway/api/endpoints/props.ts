@@ -3,7 +3,6 @@ import type { ReadyMessage } from '../../../protocol/index.js';
 import { Type } from '../../../util/schema.js';
 import { MOST_CHOICES, readyEngine } from '../context.js';
 import type { ServedModel } from '../served-model.js';
-import { promptDepths } from '../params/prompt-depth.js';
 import { samplingDefaults } from '../params/sampling.js';
 import type { PlainEndpoint } from './endpoint.js';
 import { exitsFor, loopsOf } from './models.js';
@@ -59,7 +58,6 @@ export const props: PlainEndpoint = {
       },
       min_exit_layer: shallowest,
       max_exit_layer: deepest,
-      ...(model.promptExit && { prompt_depths: promptDepths(model) }),
       device: ready.device,
       cards: ready.devices.map(deviceCard),
       kernels: ready.kernels,

@@ -19,7 +19,6 @@ import {
 } from '../context.js';
 import { ApiError, invalid } from '../errors.js';
 import { requestBudget } from '../params/budget.js';
-import { askedPromptDepth, withPrompt } from '../params/prompt-depth.js';
 import { requestDepth } from '../params/depth.js';
 import { sampling, samplingDefaults, seedOf } from '../params/sampling.js';
 import { longestScored, type Scored, scoresOf } from '../params/score-limit.js';
@@ -169,10 +168,7 @@ function depthOf(context: ApiContext, request: ApiRequest<GenerationBody>, budge
   const { body, headers } = request;
   const { model, limits } = context;
   const policy = policyOf(limits.policy, request.caller.policy);
-  const prompt = askedPromptDepth(model, headers, body.sortie);
-  const bounds = requestDepth(model, body.model, headers, body.sortie, policy);
-  const depth = withPrompt(model, bounds, prompt, budget);
-  return { ...depth, budget };
+  return { ...requestDepth(model, body.model, headers, body.sortie, policy), budget };
 }
 
 function scoredOf(part: EndpointPart, n: number): Scored {

@@ -49,7 +49,6 @@ export function reportOf(facts: AnswerFacts): Omit<SortieReport, 'sampling'> {
       service_class: serviceClass(budget, choices),
       exit_layer: plans[0]?.exit ?? 0,
       reason: plans[0]?.reason ?? null,
-      ...(plans[0]?.promptDepth !== undefined && { prompt_depth: plans[0].promptDepth }),
       ...expectedAccuracy(facts.exits, plans[0]),
       landing: plans[0]?.landing ?? null,
       expected_tokens: expectedTokens(plans),
@@ -58,7 +57,6 @@ export function reportOf(facts: AnswerFacts): Omit<SortieReport, 'sampling'> {
       predicted_ttft_ms: slowest(plans, 'predictedTtftMs'),
       predicted_tpot_ms: slowest(plans, 'predictedTpotMs'),
     },
-    ...promptDepthOf(facts, plans[0]),
     exit_layers: exitLayersOf(choices),
     predicted_ms: slowest(plans, 'predictedMs'),
     predicted_p10_ms: slowest(plans, 'predictedP10Ms'),
@@ -80,19 +78,6 @@ function expectedAccuracy(exits: ServedModel['exits'], plan: PlannedEvent | unde
   const accuracy = exits.find(({ layer }) => layer === plan?.exit)?.quality.right;
   return accuracy === undefined ? {} : { expected_accuracy: accuracy };
 }
-
-/** The depth of the prompt as it ran, else as it is planned or asked for; none for a model with one depth. */
-function promptDepthOf(
-  { request, ends }: Pick<AnswerFacts, 'request' | 'ends'>,
-  plan: PlannedEvent | undefined,
-): Pick<SortieReport, 'prompt_depth'> {
-  const { promptDepth: asked } = request.engine.depth;
-  if (asked === undefined) return {};
-  return { prompt_depth: [ends[0]?.promptDepth, plan?.promptDepth, asked].find(isPromptDepth) ?? null };
-}
-
-const isPromptDepth = (depth: number | 'auto' | null | undefined): depth is number | null =>
-  depth !== undefined && depth !== 'auto';
 
 function outcomeFields({ request: { engine }, outcomes }: AnswerFacts) {
   const known = outcomes.flatMap((each) => each ?? []);

@@ -14,7 +14,6 @@ export const ASKED = {
   tpot: 'X-SLO-TPOT-Ms',
   onMiss: 'X-Budget-On-Miss',
   exit: 'X-Exit-Layer',
-  promptDepth: 'X-Prompt-Depth',
   net: 'X-Net',
 } as const;
 

@@ -58,9 +58,6 @@ export const SortieReport = Type.Object({
         'Why the first choice has its exit. deepest: the request allows no deeper one. budget: a deeper one is worth ' +
         'less within the budget. load: a deeper one costs other requests more than it gives. Null without a plan.',
     }),
-    prompt_depth: Type.Optional(
-      nullable(Type.Integer(), { description: 'Layers of the prompt as planned at admission; null: all.' }),
-    ),
     expected_accuracy: Type.Optional(
       Type.Number({
         minimum: 0,
@@ -84,11 +81,6 @@ export const SortieReport = Type.Object({
     predicted_ttft_ms: Type.Number(),
     predicted_tpot_ms: Type.Number(),
   }),
-  prompt_depth: Type.Optional(
-    nullable(Type.Integer(), {
-      description: 'Layers that tokens of the prompt ran; null: all. Only of a model that offers both.',
-    }),
-  ),
   exit_layers: Type.Record(Type.String(), Type.Integer(), {
     description: 'Tokens by the exit layer that emitted them.',
   }),

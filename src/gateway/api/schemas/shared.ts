@@ -71,13 +71,6 @@ export const SortieRequest = Type.Object(
         [Type.Integer(), Type.String()],
         `Pins the exit layer, or bounds it: "15-30". Header: ${ASKED.exit}.`,
       ),
-      prompt_depth: oneOf(
-        'full, auto or an integer',
-        [Type.Literal('full'), Type.Literal('auto'), Type.Integer({ minimum: 1 })],
-        'Layers that tokens of the prompt run: full, or those up to the prompt exit of the model (GET /props), with an ' +
-          'answer at full depth. auto (the default with a budget): the plan chooses, if the model has a measured ' +
-          `accuracy there. Header: ${ASKED.promptDepth}.`,
-      ),
       speculate: Type.Boolean({
         description:
           'Allows drafts: several tokens per step while the answer decodes alone. Absent: as --speculate says.',

@@ -28,11 +28,6 @@ export const budgetHeaders = Type.Object({
   ...text(ASKED.tpot, 'TPOT budget in ms, the mean over the tokens after the first. Also x-llm-d-slo-tpot-ms.', '10'),
   ...text(ASKED.onMiss, 'End of a late answer: land (default with a total), continue, truncate or reject.', 'continue'),
   ...text(ASKED.exit, 'Pins the exit layer, which must be an exit of the model, or bounds it as 15-30 does.', '15'),
-  ...text(
-    ASKED.promptDepth,
-    'Layers that tokens of the prompt run: full, those up to the prompt exit, or auto.',
-    'full',
-  ),
   ...text(ASKED.net, 'Net of an upstream model with a total budget: answer (the default), land or off.', 'land'),
   ...text('X-Request-Id', 'Returned in the response and written to the log.', 'my-request-1'),
 });
