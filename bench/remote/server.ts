@@ -7,11 +7,6 @@ export interface RemoteServer {
   readonly apiKey: string | null;
 }
 
-export interface RemoteModel {
-  readonly id: string;
-  readonly isSortie: boolean;
-}
-
 /**
  * @param url a base URL of OpenAI's clients, such as http://host:8000/v1; a URL without a path gets `/v1`
  * @throws Error that names the rule and the value
@@ -39,16 +34,16 @@ interface ModelList {
 
 const LIST_LIMIT_MS = 10_000;
 
-/** The models of `GET /models`. @throws RemoteError */
-export async function listModels(server: RemoteServer): Promise<RemoteModel[]> {
+/** The models of `GET /models`, in its order. @throws RemoteError */
+async function listModels(server: RemoteServer): Promise<Chosen[]> {
   const url = `${server.baseUrl}/models`;
   const signal = AbortSignal.timeout(LIST_LIMIT_MS);
   try {
     const response = await fetch(url, { headers: headersOf(server, false), signal });
     if (!response.ok) throw await errorOf(response);
     const { data = [] } = (await response.json()) as ModelList;
-    return data.flatMap(({ id, owned_by: owner }) =>
-      typeof id === 'string' ? [{ id, isSortie: owner === 'sortie' }] : [],
+    return data.flatMap(({ id: model, owned_by: owner }) =>
+      typeof model === 'string' ? [{ model, isSortie: owner === 'sortie' }] : [],
     );
   } catch (error) {
     throw connectionError(error, url, signal);
@@ -66,14 +61,14 @@ export interface Chosen {
  * @throws RemoteError if the server is out of reach, or if no model is stated and none is listed
  */
 export async function chooseModel(server: RemoteServer, stated: string | null): Promise<Chosen> {
-  let models: RemoteModel[] = [];
+  let models: Chosen[] = [];
   try {
     models = await listModels(server);
   } catch (error) {
     const isUnlisted = error instanceof RemoteError && /^(404|405)\b/.test(error.kind);
     if (!isUnlisted || stated === null) throw error;
   }
-  const model = stated ?? models[0]?.id;
+  const model = stated ?? models[0]?.model;
   if (model === undefined) throw new RemoteError('no model', 'the server lists no model; name one with --model');
   return { model, isSortie: models.some(({ isSortie }) => isSortie) };
 }

@@ -7,9 +7,15 @@ import { cellsOf, comparisonsOf, errorOf } from '../../bench/goodput/cells.js';
 import { REQUESTS } from '../../bench/everyday/requests.js';
 import { budgetsOf, checkedQuestions, type GoodputAnswer, type Job, jobsOf, sender } from '../../bench/goodput/job.js';
 import { cellTable, comparisonTable } from '../../bench/goodput/lines.js';
-import { earlier, type Record as BenchRecord, type Run, withRun } from '../../bench/goodput/record.js';
+import {
+  earlier,
+  type Record as BenchRecord,
+  type Run,
+  type Sent,
+  summaryOf,
+  withRun,
+} from '../../bench/goodput/record.js';
 import { allSides, expectedAccuracy, sideOf } from '../../bench/goodput/side.js';
-import { type Sent, summaryOf } from '../../bench/goodput/summary.js';
 import { NO_BUDGET } from '../../bench/loadgen/budgets.js';
 import { intervalShare, isMet } from '../../bench/loadgen/summary.js';
 import { parseQuestions, readQuestions } from '../../bench/loadgen/questions.js';
