@@ -10,14 +10,14 @@
 import type { ExitLayer } from '../engine/scheduler/cost/model.js';
 import type { StageKernel } from '../engine/model/manifest.js';
 import type { Admitted } from './admitted.js';
-import type { NetWork, PromisedPart } from './promised.js';
+import type { NetWork, PromisedPart } from './latest-starts.js';
 import type { EngineRequest } from './request.js';
 import type { FatalMessage, LoadingMessage, ReadyMessage } from './start.js';
 
 export type { ExitIndex, ExitLayer } from '../engine/scheduler/cost/model.js';
 export type * from './admitted.js';
 export type * from './grammar.js';
-export type * from './promised.js';
+export type * from './latest-starts.js';
 export type * from './request.js';
 export type * from './start.js';
 

@@ -9,7 +9,6 @@
  * most one a slot: the engine holds further ones for rows that are due first. The latest start of a part is the last
  * instant of a start together with all parts that are due behind it, with each of them in time.
  */
-import type { PromisedPart } from './promised.js';
 
 /** The latest starts of parts, which are due in this order. @param slots sequences that the engine runs at once */
 export function latestStarts(parts: readonly PromisedPart[], slots: number): number[] {
@@ -44,4 +43,27 @@ function sumsOf(values: readonly number[]): number[] {
   const sums = [0];
   for (const value of values) sums.push((sums.at(-1) ?? 0) + value);
   return sums;
+}
+
+/** Engine time of the prompt at the shallowest exit, and of the tokens that a promise covers, ms. */
+export interface PromisedWork {
+  /** Of the prompt alone. */
+  readonly prefillMs: number;
+  /** Of both, as a share of steps that have a row in every slot. */
+  readonly fullMs: number;
+  /** The delay by each further row that decodes beside it. */
+  readonly besideMs: number;
+}
+
+/** The part of a promise in the engine's time. Instants are on the monotonic clock, times in ms. */
+export interface PromisedPart extends PromisedWork {
+  /** The end of its sentence, at the latest. */
+  readonly dueAt: number;
+  /** Of its prompt and its sentence, beside the promises of that moment. */
+  readonly sentenceMs: number;
+}
+
+/** The same of a net's request, with the parts of promises to requests of no net. */
+export interface NetWork extends PromisedWork {
+  readonly direct: readonly PromisedPart[];
 }

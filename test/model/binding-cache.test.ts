@@ -1,6 +1,6 @@
 /** The cache of bindings frees them above its limit. */
 import t from 'tap';
-import { BindingCache } from '../../src/engine/model/binding-cache.js';
+import { BindingCache } from '../../src/engine/runtime/session.js';
 
 void t.test('a binding is made once and run each time; beyond the limit all are freed', async (t) => {
   const alive = new Set<string>();

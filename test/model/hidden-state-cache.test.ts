@@ -1,7 +1,7 @@
 /** Hidden states of slots that are copied and swapped. */
 import t, { type Test } from 'tap';
 import { HiddenStateCache } from '../../src/engine/model/hidden-state-cache.js';
-import { cpuDevice } from '../../src/engine/runtime/cpu.js';
+import { cpuDevice } from '../../src/engine/runtime/device.js';
 import { createEnvironment } from '../../src/engine/runtime/environment.js';
 
 const device = cpuDevice(createEnvironment(1));

@@ -3,7 +3,7 @@ import { loadManifest } from '../../src/engine/model/manifest-io.js';
 import { allocatedPerPosition, bytesPerPosition } from '../../src/engine/model/memory.js';
 import { StagedModel } from '../../src/engine/model/staged-model.js';
 import { loadCompressedWeights } from '../../src/engine/model/weight-files.js';
-import { cpuDevice } from '../../src/engine/runtime/cpu.js';
+import { cpuDevice } from '../../src/engine/runtime/device.js';
 import { createEnvironment } from '../../src/engine/runtime/environment.js';
 import { MODEL } from '../engine/helper.js';
 import { tinyModel } from '../engine/tiny-model.js';

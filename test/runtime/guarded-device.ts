@@ -3,8 +3,7 @@
  * engine itself ends the process. Counts what a step does.
  */
 import koffi from 'koffi';
-import { cpuDevice } from '../../src/engine/runtime/cpu.js';
-import type { HostDevice } from '../../src/engine/runtime/device.js';
+import { cpuDevice, type HostDevice } from '../../src/engine/runtime/device.js';
 import type { Environment } from '../../src/engine/runtime/environment.js';
 import { PAGE } from '../../src/engine/runtime/libc.js';
 

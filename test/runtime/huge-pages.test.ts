@@ -1,8 +1,7 @@
 import { readFileSync } from 'node:fs';
 import koffi from 'koffi';
 import t from 'tap';
-import { anonymous, useHugePages } from '../../src/engine/runtime/huge-pages.js';
-import { PAGE, residentPages } from '../../src/engine/runtime/libc.js';
+import { anonymous, useHugePages, PAGE, residentPages } from '../../src/engine/runtime/libc.js';
 
 void t.test('anonymous finds private memory without a file, including the heap', async (t) => {
   const maps = [

@@ -1,6 +1,6 @@
 import t from 'tap';
 import { Graph, MICROSOFT } from '../../src/engine/model/onnx-graph.js';
-import { cpuDevice } from '../../src/engine/runtime/cpu.js';
+import { cpuDevice } from '../../src/engine/runtime/device.js';
 import { createEnvironment } from '../../src/engine/runtime/environment.js';
 import { PROBE, PROBE_GRAPH, saturates } from '../../src/engine/runtime/saturation.js';
 

@@ -23,7 +23,7 @@ const runtime = (name: string): string =>
 /** Loads a graph and runs it, as every process with ONNX Runtime does; the uploader starts with the first session. */
 const script = `
   import { createEnvironment } from '${runtime('environment')}';
-  import { cpuDevice } from '${runtime('cpu')}';
+  import { cpuDevice } from '${runtime('device')}';
   import { saturates } from '${runtime('saturation')}';
   const environment = createEnvironment(1);
   saturates(environment, cpuDevice(environment));

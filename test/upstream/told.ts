@@ -1,6 +1,6 @@
 /** An answer of the gateway as its client gets it, part by part. */
 import { monotonicMs } from '../../src/util/clock.js';
-import type { Counts } from '../../src/gateway/upstream/counts.js';
+import type { Counts } from '../../src/gateway/upstream/landed.js';
 import type { TestServer } from '../fakes/server.js';
 
 interface Choice {

@@ -10,7 +10,7 @@ import type { StageKernel } from '../model/manifest.js';
 import { PagedModel } from '../model/paged-model.js';
 import type { StagedModel } from '../model/staged-model.js';
 import type { ExitIndex, KernelRun } from '../../protocol/index.js';
-import type { MemoryOp } from '../scheduler/kv/memory-op.js';
+import type { MemoryOp } from '../scheduler/kv/kv-account.js';
 import type { SlotTable } from '../scheduler/kv/slot-table.js';
 import { exitAt, type ExitUnits, stageAt, type Units, unitsOf } from '../scheduler/kv/units.js';
 import { type KernelChoice, kernelChoice } from './kernels.js';

@@ -9,16 +9,14 @@ import { chooseKernels } from '../model/kernels.js';
 import type { Manifest } from '../model/manifest.js';
 import { loadManifest } from '../model/manifest-io.js';
 import { allocatedPerPosition, bytesPerPosition, mostPages } from '../model/memory.js';
-import { checkPlan, memoryPlan } from '../model/memory-plan.js';
+import { checkPlan, memoryPlan, MOST_PARTS, pagePositions } from '../model/memory-plan.js';
 import { checkWeightFiles } from '../model/onnx-weights.js';
-import { MOST_PARTS, pagePositions } from '../model/paged-limits.js';
 import { PagedModel } from '../model/paged-model.js';
 import { StagedModel } from '../model/staged-model.js';
 import { compressedFiles, loadCompressedWeights } from '../model/weight-files.js';
 import { chunkSizes } from '../scheduler/policy.js';
-import { cpuDevice } from '../runtime/cpu.js';
+import { cpuDevice, type Gpu, type HostDevice } from '../runtime/device.js';
 import { cudaDevice } from '../runtime/cuda.js';
-import type { Gpu, HostDevice } from '../runtime/device.js';
 import { createEnvironment, type Environment } from '../runtime/environment.js';
 import { webgpuDevice } from '../runtime/webgpu.js';
 

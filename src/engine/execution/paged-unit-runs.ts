@@ -3,7 +3,7 @@ import { type BatchPart, buckets } from '../model/control.js';
 import type { ModelUnit } from '../model/graphs.js';
 import type { HiddenStore } from '../model/hidden-store.js';
 import { isCaptured, type StageKernel } from '../model/manifest.js';
-import { MOST_PARTS } from '../model/paged-limits.js';
+import { MOST_PARTS } from '../model/memory-plan.js';
 import type { PagedModel } from '../model/paged-model.js';
 import type { Units } from '../scheduler/kv/units.js';
 import type { UnitRuns } from './layout.js';

@@ -10,7 +10,7 @@ import type { PagedHead, WantedRow } from '../model/paged-head.js';
 import type { States } from '../model/head.js';
 import type { HiddenStore } from '../model/hidden-store.js';
 import { BlockPool } from '../scheduler/kv/block-pool.js';
-import type { MemoryOp } from '../scheduler/kv/memory-op.js';
+import type { MemoryOp } from '../scheduler/kv/kv-account.js';
 import { SlotTable } from '../scheduler/kv/slot-table.js';
 import type { Slot } from '../scheduler/kv/slot.js';
 import { type ExitUnits, stageAt, type Units, unitsOf } from '../scheduler/kv/units.js';

@@ -1,6 +1,6 @@
 /** The memory of slots of equal size: it follows the operations of their account (scheduler/kv/slot-account.ts). */
 import type { Stage, StagedModel } from '../model/staged-model.js';
-import type { MemoryOp } from '../scheduler/kv/memory-op.js';
+import type { MemoryOp } from '../scheduler/kv/kv-account.js';
 import type { PositionBytes } from '../scheduler/kv/slot-account.js';
 import type { Units } from '../scheduler/kv/units.js';
 

@@ -4,7 +4,7 @@ import { HeadRunner } from '../model/head-runner.js';
 import { PrefillRunner } from '../model/prefill-runner.js';
 import type { Stage, StagedModel } from '../model/staged-model.js';
 import { SlotAccount } from '../scheduler/kv/slot-account.js';
-import type { MemoryOp } from '../scheduler/kv/memory-op.js';
+import type { MemoryOp } from '../scheduler/kv/kv-account.js';
 import { SlotTable } from '../scheduler/kv/slot-table.js';
 import { stageAt, type Units, unitsOf } from '../scheduler/kv/units.js';
 import type { KernelChoice } from './kernels.js';

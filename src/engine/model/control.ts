@@ -1,5 +1,6 @@
 /** The control data of a batch: which positions of which pages its runs cover, in main memory and on the device. */
 import type { InputAreas } from '../runtime/device.js';
+import type { ModelUnit } from './graphs.js';
 
 /** A part of a batch: consecutive positions of one sequence. */
 export interface BatchPart {
@@ -138,4 +139,29 @@ export function intsOf({ hosts }: InputAreas, index: number): Int32Array {
 /** Writes whole numbers from 0 to 2^31 - 1 as numbers of 64 bits, whose high words are zero. */
 export function writeLongs(words: Int32Array, values: readonly number[]): void {
   for (let i = 0; i < values.length; i++) words[2 * i] = values[i] ?? 0;
+}
+
+/** Indices of areas. The numbers of keys graphs follow those of the units. */
+export interface AreaPlan {
+  /** Bytes of all areas. */
+  readonly sizes: readonly number[];
+  /** First area of the control of a number. */
+  readonly control: (number: number) => number;
+  /** Area of the positions of a keys graph, i64. @param place among the keys graphs */
+  readonly positions: (place: number) => number;
+}
+
+export function hasKeys({ keys }: Pick<ModelUnit, 'keys'>): boolean {
+  return keys !== undefined;
+}
+
+/** @param before bytes of the areas in front @param most sizes of the largest batch */
+export function planAreas(before: readonly number[], units: readonly ModelUnit[], most: BatchShape): AreaPlan {
+  const keys = units.filter(hasKeys);
+  const control = (number: number): number => before.length + number * CONTROL_AREAS;
+  return {
+    sizes: [...before, ...[...units, ...keys].flatMap(() => controlSizes(most)), ...keys.map(() => most.tokens * 8)],
+    control,
+    positions: (place) => control(units.length + keys.length) + place,
+  };
 }

@@ -4,9 +4,8 @@
  * Row r of every buffer is slot r. Stage s reads buffer s % 2 and writes the other one, so the batch may shrink from
  * stage to stage without moving a row. A row without a valid position computes into an unused one.
  */
-import type { Binding } from '../runtime/session.js';
+import { type Binding, BindingCache, MAX_RANGES } from '../runtime/session.js';
 import { hostI32, hostI64, type Tensor } from '../runtime/tensor.js';
-import { BindingCache, MAX_RANGES } from './binding-cache.js';
 import { sessionOf } from './graphs.js';
 import type { StageKernel } from './manifest.js';
 import type { Stage, StagedModel } from './staged-model.js';

@@ -1,13 +1,13 @@
 /** A loaded model folder, whatever the layout of its KV cache: the sessions of its graphs, its units and its limits. */
-import { blocksOf } from './exit-blocks.js';
+import { blocksOf } from './memory.js';
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import type { Device, DeviceInfo } from '../runtime/device.js';
-import type { Environment } from '../runtime/environment.js';
+import { type Environment } from '../runtime/environment.js';
 import { saturates } from '../runtime/saturation.js';
 import { Session, type WeightFiles } from '../runtime/session.js';
 import type { Gate } from './gate.js';
-import { int8Session } from './int8-session.js';
+import { int8Session } from './int8-graph.js';
 import { SharedWeights } from './shared-weights.js';
 import {
   type ExitEntry,

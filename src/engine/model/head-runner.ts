@@ -1,6 +1,6 @@
 /** Runs the head, select and argmax graphs. Logits stay on the device; the host reads only the top K. */
 import { type HostBuffer, hostF32, hostI64, Tensor } from '../runtime/tensor.js';
-import { BindingCache, MAX_RANGES } from './binding-cache.js';
+import { BindingCache, MAX_RANGES } from '../runtime/session.js';
 import type { Head, SelectedRow } from './head.js';
 import type { StagedModel } from './staged-model.js';
 

@@ -6,9 +6,8 @@ import type { Gpu } from '../runtime/device.js';
 import type { Environment } from '../runtime/environment.js';
 import { Session } from '../runtime/session.js';
 import { type ElementType, Tensor } from '../runtime/tensor.js';
-import { blocksOf } from './exit-blocks.js';
+import { blocksOf, keptBoundaries, stateBytes } from './memory.js';
 import type { Manifest } from './manifest.js';
-import { keptBoundaries, stateBytes } from './memory.js';
 import { Graph } from './onnx-graph.js';
 
 export class HiddenStore {

@@ -8,6 +8,12 @@
 import { decodeModel, encodeModel, DATA_TYPE, type Model, type Node, type Tensor } from './onnx-proto.js';
 import { MICROSOFT } from './onnx-graph.js';
 import { externalData, placeOf, type Placed } from './onnx-weights.js';
+import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import type { Device } from '../runtime/device.js';
+import type { Environment } from '../runtime/environment.js';
+import { Session, type WeightFiles } from '../runtime/session.js';
+import { weightBytes } from './weight-files.js';
 
 /** Weights of a block. Blocks of 128 sum one row in another order than several rows. */
 const BLOCK = 64;
@@ -162,4 +168,24 @@ class WeightFile {
   bytes(): Uint8Array {
     return Buffer.concat(this.#parts);
   }
+}
+
+/**
+ * @param file name of the w8a8 graph in the folder
+ * @param weights the folder's compressed weight files in memory; others are read from the folder
+ * @throws OrtError if ONNX Runtime rejects the graph
+ */
+export function int8Session(
+  environment: Environment,
+  device: Device,
+  dir: string,
+  file: string,
+  weights: WeightFiles,
+): Session {
+  const bytesOf = (place: Placed): Uint8Array => weightBytes(dir, weights, place);
+  const made = int8Graph(readFileSync(join(dir, file)), bytesOf);
+  return new Session(environment, device, made.graph, {
+    weights: new Map([[INT8_FILE, made.weights]]),
+    accumulateInt32: false,
+  });
 }

@@ -226,7 +226,7 @@ export type FileEntry = Static<typeof FileEntry>;
 /** The form of the graphs of a paged folder. */
 export const PAGES_LAYOUT = 2 as const;
 
-/** A KV cache in pages, whose size the device decides (paged-limits.ts). */
+/** A KV cache in pages, whose size the device decides (memory-plan.ts). */
 export const Pages = Type.Object({
   layout: Type.Literal(PAGES_LAYOUT),
   /** Graph that lowers single logits. */

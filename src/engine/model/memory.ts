@@ -1,5 +1,4 @@
 /** Bytes of a position in a model's KV caches and stored hidden states. Pure. */
-import { blocksOf } from './exit-blocks.js';
 import { elementBytes } from '../runtime/tensor.js';
 import type { Manifest } from './manifest.js';
 
@@ -53,4 +52,9 @@ function blockLayers({ exits }: Manifest): number[] {
 export function layerBytes(manifest: Manifest): number {
   const { kvHeads, headDim } = manifest.architecture;
   return 2 * kvHeads * headDim * elementBytes(manifest.kvType);
+}
+
+/** The blocks of a model's exits, in its manifest as in its sessions. */
+export function blocksOf<B>({ exits }: { readonly exits: readonly { readonly block: B | null }[] }): B[] {
+  return exits.flatMap(({ block }) => block ?? []);
 }

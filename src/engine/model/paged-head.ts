@@ -1,13 +1,12 @@
 /** Runs the head, select, argmax and lower graphs of a paged folder. One transfer brings the choices of a batch. */
 import type { InputAreas } from '../runtime/device.js';
-import type { Session } from '../runtime/session.js';
+import { type Session, BindingCache, MAX_RANGES } from '../runtime/session.js';
 import type { Tensor } from '../runtime/tensor.js';
-import { BindingCache, MAX_RANGES } from './binding-cache.js';
 import { intsOf, writeLongs } from './control.js';
 import type { GraphLoader, ModelSource } from './graphs.js';
 import type { Head, SelectedRow } from './head.js';
-import { allocate, type HeadInputs, MOST_PENALTIES } from './head-memory.js';
 import { type GpuTensors, type HiddenStore, openCollector } from './hidden-store.js';
+import { stateBytes } from './memory.js';
 
 /** A state that the head reads. */
 export interface WantedRow {
@@ -277,4 +276,32 @@ export class PagedHead implements Head {
 
 function bytes(array: BigInt64Array | Float32Array): Uint8Array {
   return new Uint8Array(array.buffer, array.byteOffset, array.byteLength);
+}
+
+/** Most logits that one run lowers; a larger set takes several. */
+export const MOST_PENALTIES = 4096;
+
+/** The head's areas among those of a step. */
+export interface HeadInputs {
+  readonly areas: InputAreas;
+  /** Index of the first one. */
+  readonly first: number;
+}
+
+/** Bytes of the head's input areas: norms, and for each unit rows and places. */
+export function headSizes(maxRows: number, units: number): number[] {
+  return new Array<number>(1 + 2 * units).fill(maxRows * 8);
+}
+
+/** Reserves what the head's graphs write. */
+export function allocate({ manifest }: ModelSource, { device }: GpuTensors, rows: number) {
+  const { architecture, topK } = manifest;
+  return {
+    states: device.alloc(rows * stateBytes(manifest)),
+    logits: device.alloc(rows * architecture.vocab * 4),
+    ids: device.alloc(rows * 8),
+    chosen: device.alloc(rows * 3 * topK * 4),
+    places: device.alloc(MOST_PENALTIES * 16),
+    amounts: device.alloc(MOST_PENALTIES * 4),
+  };
 }

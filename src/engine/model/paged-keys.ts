@@ -1,7 +1,6 @@
 /** The keys graphs of a unit behind a prompt exit, in pages: they write its KV caches and run none of its layers. */
 import type { InputAreas } from '../runtime/device.js';
-import type { BindingSpec, Session } from '../runtime/session.js';
-import { BindingCache, MAX_RANGES } from './binding-cache.js';
+import { type BindingSpec, type Session, BindingCache, MAX_RANGES } from '../runtime/session.js';
 import { type BatchPart, type Control, intsOf, writeLongs } from './control.js';
 import { sessionOf } from './graphs.js';
 import type { StageKernel } from './manifest.js';

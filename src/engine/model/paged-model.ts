@@ -9,11 +9,10 @@
  */
 import type { Gpu, InputAreas } from '../runtime/device.js';
 import type { Environment } from '../runtime/environment.js';
-import type { Session } from '../runtime/session.js';
+import { type Session, BindingCache, MAX_RANGES } from '../runtime/session.js';
 import { elementBytes, hostI32 } from '../runtime/tensor.js';
-import { BindingCache, MAX_RANGES } from './binding-cache.js';
-import { blocksOf } from './exit-blocks.js';
-import { type BatchPart, Control, intsOf, writeLongs } from './control.js';
+import { blocksOf, allocatedPerPosition } from './memory.js';
+import { type BatchPart, Control, intsOf, writeLongs, type AreaPlan, hasKeys, planAreas } from './control.js';
 import {
   disposeUnits,
   exitIndexOf,
@@ -26,12 +25,8 @@ import {
 } from './graphs.js';
 import { GpuTensors, type HiddenStore, openStores } from './hidden-store.js';
 import type { StageKernel, Manifest } from './manifest.js';
-import { allocatedPerPosition } from './memory.js';
-import type { MemoryPlan } from './memory-plan.js';
-import { headSizes } from './head-memory.js';
-import { type AreaPlan, hasKeys, planAreas } from './paged-areas.js';
-import { PagedHead, type WantedRow } from './paged-head.js';
-import { MOST_PARTS, mostTokens, type PagedLimits, tablePages } from './paged-limits.js';
+import { type MemoryPlan, MOST_PARTS, mostTokens, type PagedLimits, tablePages } from './memory-plan.js';
+import { headSizes, PagedHead, type WantedRow } from './paged-head.js';
 import { PagedKeys } from './paged-keys.js';
 import {
   isReplayed,

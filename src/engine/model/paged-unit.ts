@@ -1,8 +1,7 @@
 /** A unit of a paged model, and the batches that it runs. */
 import type { Gpu } from '../runtime/device.js';
-import type { BindingSpec } from '../runtime/session.js';
+import type { BindingSpec, BindingCache } from '../runtime/session.js';
 import type { ElementType, hostI32, Tensor } from '../runtime/tensor.js';
-import type { BindingCache } from './binding-cache.js';
 import type { BatchPart, BatchShape, Control } from './control.js';
 import type { ModelUnit } from './graphs.js';
 import type { GpuTensors, HiddenStore } from './hidden-store.js';

@@ -2,7 +2,7 @@
  * Runs several positions of one slot, one stage at a time: prefill chunks, catch-up and verification. The caller names
  * the addresses of inputs and outputs: a hidden-state cache, or one of two scratch buffers.
  */
-import { blocksOf } from './exit-blocks.js';
+import { blocksOf } from './memory.js';
 import type { BindingSpec, Session } from '../runtime/session.js';
 import { hostI32, hostI64, type Tensor } from '../runtime/tensor.js';
 import type { StageKernel } from './manifest.js';

@@ -3,7 +3,7 @@
  *
  * Must not know: sequences, depth policy, sampling.
  */
-import { blocksOf } from './exit-blocks.js';
+import { blocksOf, bytesPerPosition, keptBoundaries, stateBytes } from './memory.js';
 import type { HostDevice } from '../runtime/device.js';
 import type { Environment } from '../runtime/environment.js';
 import type { Session } from '../runtime/session.js';
@@ -21,7 +21,6 @@ import {
 import { HiddenStateCache } from './hidden-state-cache.js';
 import { KvCache } from './kv-cache.js';
 import type { ExitEntry, Manifest, StageEntry } from './manifest.js';
-import { bytesPerPosition, keptBoundaries, stateBytes } from './memory.js';
 
 /** A trunk stage or an exit block: each reads a boundary and owns a KV cache. */
 export interface Stage extends ModelUnit {

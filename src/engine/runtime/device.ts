@@ -1,5 +1,7 @@
 /** Memory of an execution provider: allocation and transfers between it and the host. */
 import type { Handle } from './ort-api.js';
+import type { Environment } from './environment.js';
+import { copyBytes, releasePages, reserve, unreserve, viewMemory } from './libc.js';
 
 export type DeviceKind = 'cpu' | 'cuda' | 'webgpu';
 
@@ -78,4 +80,25 @@ export interface HostDevice extends Device {
   copy(target: bigint, source: bigint, bytes: number): void;
   /** Releases memory whose content is not needed any longer; the addresses stay valid. */
   releasePages(address: bigint, bytes: number): void;
+}
+
+export function cpuDevice(environment: Environment): HostDevice {
+  return {
+    kind: 'cpu',
+    copiesInputsAtBind: false,
+    memoryInfo: environment.hostMemory,
+    maxBufferBytes: Infinity,
+    info: () => null,
+    configure: () => undefined,
+    alloc: reserve,
+    free: unreserve,
+    copy: copyBytes,
+    upload: (copies) => {
+      for (const { target, source } of copies) new Uint8Array(viewMemory(target, source.byteLength)).set(source);
+    },
+    download: (source, target) => {
+      target.set(new Uint8Array(viewMemory(source, target.byteLength)));
+    },
+    releasePages,
+  };
 }

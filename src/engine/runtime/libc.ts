@@ -1,5 +1,6 @@
 /** C library calls for memory at fixed addresses that the kernel commits page by page (linux, darwin). */
 import koffi from 'koffi';
+import { readFileSync } from 'node:fs';
 
 const linux = process.platform === 'linux';
 const library = koffi.load(linux ? 'libc.so.6' : 'libSystem.dylib');
@@ -87,4 +88,33 @@ export function residentPages(address: bigint, bytes: number): number {
 /** The memory at an address as an ArrayBuffer. The memory must outlive every view. */
 export function viewMemory(address: bigint, bytes: number): ArrayBuffer {
   return koffi.view(address, bytes);
+}
+
+const HUGE_PAGE_BYTES = 2 ** 21;
+
+/** Collapses every whole huge page of private anonymous memory. @returns bytes in huge pages */
+export function useHugePages(): number {
+  let maps: string;
+  try {
+    maps = readFileSync('/proc/self/maps', 'utf8');
+  } catch {
+    return 0;
+  }
+  let bytes = 0;
+  for (const { start, end } of anonymous(maps))
+    for (let at = roundUp(start); at + BigInt(HUGE_PAGE_BYTES) <= end; at += BigInt(HUGE_PAGE_BYTES))
+      if (collapse(at, HUGE_PAGE_BYTES)) bytes += HUGE_PAGE_BYTES;
+  return bytes;
+}
+
+/** Private, writable mappings without a file, from the text of /proc/self/maps. */
+export function anonymous(maps: string): { start: bigint; end: bigint }[] {
+  return [...maps.matchAll(/^([0-9a-f]+)-([0-9a-f]+) rw-p [0-9a-f]+ 00:00 0 *(?:\[heap\])?$/gm)].map(
+    ([, start = '0', end = '0']) => ({ start: BigInt(`0x${start}`), end: BigInt(`0x${end}`) }),
+  );
+}
+
+function roundUp(address: bigint): bigint {
+  const huge = BigInt(HUGE_PAGE_BYTES);
+  return ((address + huge - 1n) / huge) * huge;
 }

@@ -4,7 +4,7 @@
  * Must not know: which prompt goes on (prefill-choice.ts), decoding.
  */
 import { advanceWork, frontierAt } from './cost/frontier.js';
-import { type CostModel, type Work, predictMs } from './cost/model.js';
+import { type CostModel, type Work, predictMs, type DepthShape } from './cost/model.js';
 import type { Sequence } from './sequence.js';
 import type { SlotManager } from './slot-manager.js';
 import type { PrefillChunk } from './types.js';
@@ -100,4 +100,16 @@ export function fitting(chunks: readonly ChunkWork[], most: number): ChunkWork[]
 export function chunkEnd(start: number, most: number, target: number): number {
   const end = Math.min(start + most, target);
   return target - end === 1 && end - start > 2 ? end - 1 : end;
+}
+
+/** The work of chunks, and of the rows that decode behind them. */
+export function workOf(chunks: readonly ChunkWork[], rows: readonly Sequence[], shape: DepthShape): Work {
+  return { decode: decodeWork(rows, shape), prefill: chunks.flatMap(({ work }) => work) };
+}
+
+/** One position for each row; null without rows. */
+export function decodeWork(rows: readonly Sequence[], { exits }: DepthShape): Work['decode'] {
+  if (rows.length === 0) return null;
+  const byExit = exits.map((_, exit) => rows.filter((row) => row.exit === exit).length);
+  return { rows: byExit, context: rows.reduce((sum, { tokens }) => sum + tokens.length, 0) / rows.length };
 }

@@ -5,7 +5,7 @@
  */
 import type { DepthShape } from './cost/model.js';
 import { isCutAtDeadline } from '../../protocol/early-end.js';
-import { type ChunkWork, workTo } from './chunks.js';
+import { type ChunkWork, workTo, decodeWork, workOf } from './chunks.js';
 import type { Drafts } from './drafts/drafts.js';
 import { compact } from './kv/compaction.js';
 import type { SlotTable } from './kv/slot-table.js';
@@ -15,7 +15,6 @@ import type { Planner } from './planner.js';
 import type { Sequence } from './sequence.js';
 import type { SlotManager } from './slot-manager.js';
 import type { ChunkPlan, DraftPlan, RowPlan, StepPlan } from './step-plan.js';
-import { decodeWork, workOf } from './step-work.js';
 
 export interface BuilderParts {
   readonly units: Units;

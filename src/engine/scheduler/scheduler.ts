@@ -10,12 +10,13 @@ import type { CostTable } from './cost/table.js';
 import { cutAt } from '../../protocol/early-end.js';
 import type { EndReason, SequenceRequest, PromisedPart } from '../../protocol/index.js';
 import { Arrivals } from './arrivals.js';
-import { type ChunkLimits, selectChunks } from './chunks.js';
+import { type ChunkLimits, selectChunks, workOf } from './chunks.js';
 import type { ConstraintState } from './constraint-state.js';
 import { type DraftLimits, Drafts } from './drafts/drafts.js';
 import type { SlotTable } from './kv/slot-table.js';
 import type { Units } from './kv/units.js';
 import { PlanBuilder } from './plan-builder.js';
+import { type Admission, type Rejected } from './types.js';
 import { PlanRecord } from './plan-record.js';
 import { Planner, type Priors, type ServiceOrder } from './planner.js';
 import type { Policy } from './policy.js';
@@ -23,8 +24,6 @@ import { Sequence } from './sequence.js';
 import { SlotManager, type SlotManagerLimits } from './slot-manager.js';
 import type { Occupancy } from './snapshot.js';
 import type { Committed, SequenceEnd, StepPlan, StepResult, TokenResult } from './step-plan.js';
-import { workOf } from './step-work.js';
-import type { Admission, Rejected } from './types.js';
 import { landingNets } from './yielding.js';
 
 export interface SchedulerOptions extends SlotManagerLimits, ChunkLimits {

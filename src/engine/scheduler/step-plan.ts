@@ -4,7 +4,7 @@
  */
 import type { Work } from './cost/model.js';
 import type { DraftSource, EndReason, ExitIndex, PlannedEvent, RejectedEvent } from '../../protocol/index.js';
-import type { MemoryOp } from './kv/memory-op.js';
+import type { MemoryOp } from './kv/kv-account.js';
 import type { LandingWindow } from './types.js';
 
 export interface StepPlan {

@@ -20,8 +20,7 @@ import { readTokenTexts } from '../landing/token-texts.js';
 import type { EngineOptions } from '../../protocol/engine-options.js';
 import { sequencesOf } from '../../protocol/request.js';
 import { collectGarbage } from '../../util/memory.js';
-import { useHugePages } from '../runtime/huge-pages.js';
-import { trimHeap } from '../runtime/libc.js';
+import { useHugePages, trimHeap } from '../runtime/libc.js';
 import { calibrateAtStartup } from '../calibration/startup.js';
 
 /** Longest wait of a step for grammar masks. */

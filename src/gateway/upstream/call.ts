@@ -1,6 +1,7 @@
 /** A request to an upstream model as this folder gets it, and the ways to answer it. Must not know: HTTP frameworks. */
 import type { ApiRequest } from '../api/context.js';
 import type { ApiError } from '../api/errors.js';
+import type { SortieReport } from '../api/schemas/report.js';
 
 /** A body that no schema has checked: the upstream knows its fields. */
 export type OpenBody = Readonly<Record<string, unknown>>;
@@ -50,3 +51,37 @@ export const isStreamed = ({ request }: UpstreamCall): boolean => request.body.s
 /** The id of an answer, in OpenAI's form. */
 export const answerId = ({ path, request }: UpstreamCall): string =>
   `${path === '/completions' ? 'cmpl' : 'chatcmpl'}-${request.id.replace(/[^\w-]/g, '')}`;
+
+export interface AnswerForm {
+  /** Answers to the one prompt. */
+  readonly choices: number;
+  /** Whether the answer can end at any sentence: JSON, scored tokens and several choices can't. */
+  readonly mayLand: boolean;
+  /** Whether a local answer goes out at its own end alone: a call, JSON and scored tokens are nothing without it. */
+  readonly isWholeOnly: boolean;
+  /** Whether this end may be a landing of each choice. */
+  readonly isProse: boolean;
+}
+
+export function formOf({ request: { body } }: UpstreamCall): AnswerForm {
+  const { response_format: format, logprobs, tools, tool_choice: choice } = body;
+  const type = typeof format === 'object' && format !== null && 'type' in format ? format.type : 'text';
+  const hasScores = logprobs !== undefined && logprobs !== null && logprobs !== false;
+  const isText = type === 'text' && !hasScores && !isGuided(body);
+  const isProse = isText && !(isList(tools) && choice !== 'none');
+  const choices = typeof body.n === 'number' ? Math.max(1, body.n) : 1;
+  return { choices, isProse, mayLand: isText && choices === 1, isWholeOnly: !isProse || choices > 1 };
+}
+
+/** Whether a local answer of this outcome may go out. */
+export const isEnd = (outcome: SortieReport['outcome'], { isWholeOnly, isProse }: AnswerForm): boolean =>
+  !isWholeOnly || outcome === 'whole' || (isProse && outcome === 'landed');
+
+export const isList = (value: unknown): boolean => Array.isArray(value) && value.length > 0;
+
+/** Fields of vLLM, SGLang and llama.cpp that state a grammar. */
+const GRAMMARS = /^(guided_\w+|structured_outputs|grammar|json_schema|regex|ebnf)$/;
+
+/** Whether a field that few servers know states a grammar. */
+export const isGuided = (body: OpenBody): boolean =>
+  Object.keys(body).some((field) => GRAMMARS.test(field) && body[field] !== null);

@@ -1,7 +1,6 @@
 /** The parts of a net: those that all nets share, the answer that it is for, and its outcome. */
 import type { ApiContext } from '../api/context.js';
-import type { AnswerForm } from './answer-form.js';
-import type { UpstreamCall } from './call.js';
+import type { AnswerForm, UpstreamCall } from './call.js';
 import type { Deadline } from './deadline.js';
 import type { LocalSink } from './local-answer.js';
 import type { IdlePrefill } from './idle-prefill.js';

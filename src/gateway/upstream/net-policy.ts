@@ -1,7 +1,6 @@
 /** The requests that may have a net, and the faults that start one. Pure. */
 import type { ApiError } from '../api/errors.js';
-import { isGuided, isList } from './answer-form.js';
-import type { PlainAnswer, UpstreamCall } from './call.js';
+import { isGuided, isList, type PlainAnswer, type UpstreamCall } from './call.js';
 
 /** The cause of a net's start. `expected`: more right answers are to be expected of one at once. */
 export type NetTrigger = 'latest_start' | 'expected' | 'upstream_failed' | 'status' | 'breaker';

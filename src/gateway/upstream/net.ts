@@ -9,14 +9,14 @@ import { ApiError, ClientGone } from '../api/errors.js';
 import type { Forecast } from '../api/generation/forecast.js';
 import { monotonicMs, timerUntil } from '../../util/clock.js';
 import { rightBehind } from '../../engine/model/right-behind.js';
-import { isEnd } from './answer-form.js';
+import { isEnd } from './call.js';
 import { type NetStart, netStart, rightWithin } from './early-start.js';
 import { localAnswer, type LocalEnd, localRequest, type LocalRequest } from './local-answer.js';
 import { bookNet, forecastNet, type NetBooking } from './net-booking.js';
 import type { NetFor, NetOutcome, NetShared } from './net-parts.js';
 import { barOf, barOfError, type NetTrigger, type NoNet } from './net-policy.js';
 import { estimatedTokens } from './upstream-body.js';
-import { countsOf } from './counts.js';
+import { countsOf } from './landed.js';
 
 /** Without a promise, the local model still tries where the upstream has failed. */
 const TRIED: readonly (NoNet | null)[] = ['budget', 'capacity'];

@@ -2,7 +2,7 @@
 import { type ApiError, toApiError } from '../api/errors.js';
 import type { ClientStream, PlainAnswer, UpstreamCall } from './call.js';
 import { type Chunk, type ChunkJson, EndedChoices } from './chunk.js';
-import { type Counts, summed } from './counts.js';
+import { type Counts, summed } from './landed.js';
 import { withField } from './json-fields.js';
 import { broken, DONE } from './pass-through.js';
 import { WholeAnswer } from './whole-answer.js';

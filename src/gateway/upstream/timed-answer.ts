@@ -7,17 +7,15 @@
 import { ApiError, ClientGone } from '../api/errors.js';
 import { SOURCE_HEADER } from '../api/schemas/headers.js';
 import { monotonicMs } from '../../util/clock.js';
-import { type AnswerForm, formOf } from './answer-form.js';
-import type { PlainAnswer, UpstreamCall } from './call.js';
-import { isStreamed } from './call.js';
+import { type AnswerForm, formOf, type PlainAnswer, type UpstreamCall, isStreamed } from './call.js';
 import { type Chunk, type ChunkJson, readChunk, Refused } from './chunk.js';
 import { connectionError, leaveBody, type UpstreamResponse } from './connection.js';
-import { type Counts, countsOf } from './counts.js';
+import { type UsageMeter } from './usage-meter.js';
+import { type Counts, countsOf, endingOf, type Landed, type LandingTrigger, lastChunks } from './landed.js';
 import { Deadline, DeadlinePassed } from './deadline.js';
 import { HeldAnswer, type Hold } from './held-answer.js';
 import { textReplacer } from './json-fields.js';
 import { LocalText } from './local-text.js';
-import { endingOf, type Landed, type LandingTrigger, lastChunks } from './landed.js';
 import { Net } from './net.js';
 import type { NetShared } from './net-parts.js';
 import { isNetted } from './net-policy.js';
@@ -26,11 +24,9 @@ import { DONE, namesHere, plainAnswer } from './pass-through.js';
 import { FirstSentence } from './sentence-times.js';
 import type { SharedParts } from './shared-parts.js';
 import { incoming } from './sse-events.js';
-import { type Failed, failedOften, late, LocalAnswers } from './timed-faults.js';
+import { type Failed, failedOften, late, LocalAnswers, timedReport } from './timed-report.js';
 import type { UpstreamSettings } from './upstream-body.js';
-import { timedReport } from './timed-report.js';
 import { asked } from './timed-request.js';
-import type { UsageMeter } from './usage-meter.js';
 
 type Budgeted = UpstreamSettings & { readonly budget: NonNullable<UpstreamSettings['budget']> };
 

@@ -3,6 +3,9 @@ import { monotonicMs } from '../../util/clock.js';
 import type { Deadline } from './deadline.js';
 import type { Landed } from './landed.js';
 import type { Net } from './net.js';
+import { ApiError } from '../api/errors.js';
+import type { PlainAnswer } from './call.js';
+import type { NetTrigger } from './net-policy.js';
 
 interface Facts {
   readonly side: 'upstream' | 'local';
@@ -41,4 +44,25 @@ export function timedReport({ side, landed, characters, name, upstream, deadline
     net: net?.report() ?? null,
     upstream,
   };
+}
+
+/** An upstream that gives no more: with an error, or a response that is one. */
+export interface Failed {
+  readonly trigger: NetTrigger;
+  readonly failure: Error | PlainAnswer;
+}
+
+/** The reason with which the request to an upstream ends that the local model has answered. */
+export class LocalAnswers extends Error {
+  override readonly name = 'LocalAnswers';
+}
+
+/** The end of an answer that has no whole sentence at its deadline. */
+export function late(): ApiError {
+  return new ApiError('deadline_exceeded', 'The upstream model had no whole sentence within the latency budget.');
+}
+
+/** The fault of an upstream that is not asked. */
+export function failedOften(): ApiError {
+  return new ApiError('upstream_failed', 'The upstream failed several times in a row.');
 }

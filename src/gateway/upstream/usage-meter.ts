@@ -2,8 +2,7 @@
 import type { UpstreamMetrics } from '../telemetry/upstream-metrics.js';
 import { monotonicMs } from '../../util/clock.js';
 import type { Ending } from '../../protocol/outcome.js';
-import { type Counts, countsOf } from './counts.js';
-import type { LandingTrigger } from './landed.js';
+import { type Counts, countsOf, type LandingTrigger } from './landed.js';
 import { estimatedTokens } from './upstream-body.js';
 
 /** The part of an answer or a chunk that this file reads. */

@@ -1,7 +1,7 @@
 /** The argmax graph against a loop, for vocabularies with and without blocks; log-sum-exp of the select graph. */
 import t from 'tap';
 import { argmaxGraph, selectGraph, topKOf } from '../../../src/convert/graphs/select.js';
-import { cpuDevice } from '../../../src/engine/runtime/cpu.js';
+import { cpuDevice } from '../../../src/engine/runtime/device.js';
 import { createEnvironment } from '../../../src/engine/runtime/environment.js';
 import { Session } from '../../../src/engine/runtime/session.js';
 import { hostF32, hostI64, Tensor } from '../../../src/engine/runtime/tensor.js';

@@ -8,16 +8,14 @@
  *
  * Must not know: models, logits, budgets.
  */
-import type { ExitIndex } from '../../../protocol/index.js';
+import type { ExitIndex, SequenceRequest } from '../../../protocol/index.js';
 import type { Speculate } from '../../../protocol/engine-options.js';
 import { changesLogits } from '../../../protocol/sampling-rules.js';
 import type { ExitUnits } from '../kv/units.js';
 import type { Sequence } from '../sequence.js';
 import type { DraftPlan } from '../step-plan.js';
-import { DraftLength } from './draft-length.js';
-import { maySpeculate } from './eligibility.js';
+import { DraftLength, BaselineStep, Speedup } from './speedup.js';
 import { lookUp, lookUpIn } from './lookup.js';
-import { BaselineStep, Speedup } from './speedup.js';
 
 export interface DraftLimits {
   readonly speculate: Speculate;
@@ -142,4 +140,13 @@ export function draftExits(
   return exits.flatMap((each, index) =>
     slot !== null && each.stage < stage && slot.least(each.needed) >= least ? [index] : [],
   );
+}
+
+/** The operator's `off` overrides the request; otherwise the request decides. */
+export function maySpeculate(request: SequenceRequest, mode: Speculate): boolean {
+  const { speculate, prediction, sampling, grammar } = request;
+  // Grammar masks are computed for one token after another.
+  if (mode === 'off' || speculate === false || (grammar ?? null) !== null) return false;
+  if (mode === 'all' || speculate === true || (prediction ?? null) !== null) return true;
+  return sampling.temperature > 0 && sampling.seed === null;
 }

@@ -60,3 +60,22 @@ export class Speedup {
     this.#ratio += (Math.min(MAX_SPEEDUP, plainMs / tookMs) - this.#ratio) * GAIN;
   }
 }
+
+const FIRST_TOKENS = 4;
+const MIN_TOKENS = 2;
+/** Each further position costs about a tenth of a step, accepted or not. */
+const MAX_TOKENS = 8;
+
+export class DraftLength {
+  #tokens = FIRST_TOKENS;
+
+  get tokens(): number {
+    return this.#tokens;
+  }
+
+  observe(drafted: number, accepted: number): void {
+    if (drafted === 0) return;
+    if (accepted === drafted) this.#tokens = Math.min(MAX_TOKENS, 2 * this.#tokens);
+    else if (accepted === 0) this.#tokens = Math.max(MIN_TOKENS, this.#tokens >> 1);
+  }
+}

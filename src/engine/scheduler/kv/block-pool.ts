@@ -6,8 +6,7 @@
  * same values into a shared page, since its tokens are the same.
  */
 import type { ExitUnits } from './units.js';
-import type { Claim, KvAccount } from './kv-account.js';
-import type { MemoryOp } from './memory-op.js';
+import type { Claim, KvAccount, MemoryOp } from './kv-account.js';
 import type { Slot } from './slot.js';
 
 export interface BlockPoolSize {

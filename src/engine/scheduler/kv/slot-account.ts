@@ -2,8 +2,7 @@
  * The account of slots of equal size: each unit has a KV cache with a range for every slot, and each kept boundary a
  * store of hidden states. The system commits pages on their first write.
  */
-import type { Claim, KvAccount, Swaps } from './kv-account.js';
-import type { MemoryOp, PositionRun } from './memory-op.js';
+import type { Claim, KvAccount, Swaps, MemoryOp, PositionRun } from './kv-account.js';
 import type { Slot } from './slot.js';
 import type { ExitUnits, Units } from './units.js';
 
