@@ -111,8 +111,8 @@ function reported(report: SortieReport | null) {
   return {
     exits: report?.exit_layers ?? null,
     serviceClass: report?.plan?.service_class ?? null,
-    isLanded: report?.landed === undefined ? null : report.landed !== null,
-    ...(report?.plan?.reason != null && { depthReason: report.plan.reason }),
+    isLanded: report === null ? null : report.landed !== undefined,
+    ...(report?.plan?.reason !== undefined && { depthReason: report.plan.reason }),
     predictedMs: report?.predicted_ms ?? null,
     predictedTtftMs: report?.plan?.predicted_ttft_ms ?? null,
     predictedP10Ms: report?.predicted_p10_ms ?? null,

@@ -22,7 +22,7 @@ export function hasBudgets(trace: readonly TraceEntry[]): boolean {
 /** The latest instant of Date in ms; sums of smaller numbers are exact enough. */
 const LAST_MS = 8.64e15;
 
-const NullableMs = Type.Union([Type.Null(), Type.Number({ exclusiveMinimum: 0, maximum: LAST_MS })]);
+const Ms = Type.Number({ exclusiveMinimum: 0, maximum: LAST_MS });
 
 /** Log line of an answered completion (gateway/http/plugins/access-log.ts); `time` is the instant of its last byte, in ms. */
 const AnsweredLine = Type.Object({
@@ -35,10 +35,9 @@ const AnsweredLine = Type.Object({
   cancelled: Type.Optional(Type.Literal(false)),
   sortie: Type.Optional(
     Type.Object({
-      budget_ms: NullableMs,
-      // Logs of earlier versions lack these two.
-      slo_ttft_ms: Type.Optional(NullableMs),
-      slo_tpot_ms: Type.Optional(NullableMs),
+      budget_ms: Type.Optional(Ms),
+      slo_ttft_ms: Type.Optional(Ms),
+      slo_tpot_ms: Type.Optional(Ms),
     }),
   ),
 });
@@ -91,7 +90,7 @@ function logEntries(text: string): TraceEntry[] {
     const { time, ms, prompt_tokens: promptTokens, completion_tokens: outputTokens, sortie } = entry;
     const atMs = time - ms;
     if (sortie === undefined) return [{ atMs, promptTokens, outputTokens }];
-    const { budget_ms: totalMs, slo_ttft_ms: ttftMs = null, slo_tpot_ms: tpotMs = null } = sortie;
+    const { budget_ms: totalMs = null, slo_ttft_ms: ttftMs = null, slo_tpot_ms: tpotMs = null } = sortie;
     const hasBudget = totalMs !== null || ttftMs !== null || tpotMs !== null;
     return [{ atMs, promptTokens, outputTokens, budget: hasBudget ? { totalMs, ttftMs, tpotMs } : null }];
   });

@@ -17,30 +17,30 @@ export type ServiceClass = 'guaranteed' | 'best_effort' | 'none';
 export type DepthReason = 'deepest' | 'budget' | 'load';
 
 /**
- * The `sortie` field of a whole answer (openapi.json), in ms. Servers of earlier versions lack some fields. The answer
- * of an upstream model has a source, and neither plan nor exits.
+ * The `sortie` field of a whole answer (openapi.json), in ms. A field without a value is absent. The answer of an
+ * upstream model has a source, and neither plan nor exits.
  */
 export interface SortieReport {
   readonly plan?: {
     readonly service_class: ServiceClass;
     readonly exit_layer: number;
-    readonly reason?: DepthReason | null;
+    readonly reason?: DepthReason;
     readonly predicted_ttft_ms?: number;
   };
   readonly exit_layers?: Readonly<Record<string, number>>;
   readonly source?: 'upstream' | 'upstream-landed' | 'local';
-  /** The text's models; the exit layer is null for an upstream. */
-  readonly sources?: readonly { readonly exit: number | null }[];
+  /** The text's models; an upstream has no exit layer. */
+  readonly sources?: readonly { readonly exit?: number }[];
   readonly predicted_ms?: number;
   readonly predicted_p10_ms?: number;
   readonly predicted_p90_ms?: number;
   readonly actual_ms: number;
-  readonly queue_ms?: number | null;
-  readonly budget_ms?: number | null;
-  readonly outcome?: string | null;
-  readonly met?: boolean | null;
+  readonly queue_ms?: number;
+  readonly budget_ms?: number;
+  readonly outcome?: string;
+  readonly met?: boolean;
   /** How the answer ended early to keep its budget. */
-  readonly landed?: object | null;
+  readonly landed?: object;
 }
 
 /** The new part of an answer that one event brings. */

@@ -91,15 +91,18 @@ class Side {
   }
 
   #tell({ source, sources, net, landed, upstream }) {
-    const exit = sources[0]?.exit ?? null;
-    this.#fact('Text of', words(SOURCES, source) + (exit === null ? '' : `, exit ${exit}`));
-    if (landed !== null) this.#fact('Ended by', words(TRIGGERS, landed.trigger));
-    if (net !== null) {
-      const lead = net.lead_ms === null ? '' : `, ${duration(net.lead_ms)} in front of the deadline`;
-      this.#fact('The net began', `after ${duration(net.started_ms)}: ${words(TRIGGERS, net.trigger)}${lead}`);
+    const exit = sources[0]?.exit;
+    this.#fact('Text of', words(SOURCES, source) + (exit === undefined ? '' : `, exit ${exit}`));
+    if (landed !== undefined) this.#fact('Ended by', words(TRIGGERS, landed.trigger));
+    if (net !== undefined) {
+      const when = `after ${duration(net.started_ms)}: ${words(TRIGGERS, net.trigger)}`;
+      this.#fact('The net began', `${when}, ${duration(net.lead_ms)} in front of the deadline`);
     }
-    const first = upstream.ttft_ms === null ? 'no text' : `first text after ${duration(upstream.ttft_ms)}`;
-    this.#fact('The upstream', `${upstream.status === null ? 'no response' : `status ${upstream.status}`}, ${first}`);
+    const first = upstream.ttft_ms === undefined ? 'no text' : `first text after ${duration(upstream.ttft_ms)}`;
+    this.#fact(
+      'The upstream',
+      `${upstream.status === undefined ? 'no response' : `status ${upstream.status}`}, ${first}`,
+    );
   }
 }
 

@@ -26,7 +26,7 @@ const reasonText = ({ reason }) => REASONS[reason] ?? 'no plan';
  * @param pieces parts of the text, each with its exit
  */
 function budgetBar({ actual_ms: actual, budget_ms: budget, outcome }, pieces) {
-  const used = budget === null ? 1 : Math.min(1, actual / budget);
+  const used = budget === undefined ? 1 : Math.min(1, actual / budget);
   const total = pieces.reduce((sum, [text]) => sum + text.length, 0);
   const parts = pieces.map(([text, layer]) => {
     const part = element('span');
@@ -50,7 +50,7 @@ function depthText(exits) {
 const OUTCOMES = { late: ', late', cut: ', cut', empty: ', empty' };
 
 function outcomeText({ actual_ms: actual, budget_ms: budget, outcome }) {
-  if (budget === null) return `${duration(actual)}, no budget`;
+  if (budget === undefined) return `${duration(actual)}, no budget`;
   return `${duration(actual)} of ${duration(budget)}${OUTCOMES[outcome] ?? ''}`;
 }
 
@@ -96,10 +96,12 @@ function receiptOf(report) {
     'dl',
     { class: 'facts' },
     ...fact('Tokens by exit', mixKeys(exits)),
-    ...(plan.reason === null ? [] : fact('Why this depth', why)),
-    ...fact('Predicted', `${duration(report.predicted_ms)}${range(report)}`),
-    ...(report.ttft_ms === null ? [] : fact('First token', `after ${duration(report.ttft_ms)}`)),
-    ...(report.budget_ms === null ? [] : fact('The budget was', CLASSES[plan.service_class] ?? plan.service_class)),
+    ...(plan.reason === undefined ? [] : fact('Why this depth', why)),
+    ...(report.predicted_ms === undefined ? [] : fact('Predicted', `${duration(report.predicted_ms)}${range(report)}`)),
+    ...(report.ttft_ms === undefined ? [] : fact('First token', `after ${duration(report.ttft_ms)}`)),
+    ...(report.budget_ms === undefined
+      ? []
+      : fact('The budget was', CLASSES[plan.service_class] ?? plan.service_class)),
   );
   const receipt = element(
     'div',
@@ -140,6 +142,6 @@ export function endReason(finish, tokens, { budget = null, max_tokens: most = In
 
 /** A plan that the server predicts for the next answer. */
 export function nextText({ plan, predicted_ms: predicted, ...report }) {
-  const chance = plan.probability === null ? '' : `, ${Math.round(plan.probability * 100)}% in time`;
+  const chance = plan.probability === undefined ? '' : `, ${Math.round(plan.probability * 100)}% in time`;
   return `Next answer: exit ${plan.exit_layer} (${reasonText(plan)}), about ${duration(predicted)}${range(report)}${chance}.`;
 }

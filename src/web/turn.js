@@ -82,7 +82,7 @@ export class AnswerTurn {
       this.#text.hidden = isOpen;
       this.#byDepth.hidden = !isOpen;
     });
-    this.root.append(...(landed === null ? [] : [landingOf(report, onGoOn)]), line);
+    this.root.append(...(landed === undefined ? [] : [landingOf(report, onGoOn)]), line);
   }
 
   /** Tells the end to screen readers. */

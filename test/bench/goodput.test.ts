@@ -141,7 +141,7 @@ void t.test('a request is greedy and without max_tokens, and its answer is score
     request.on('data', (data: Buffer) => (body += data.toString()));
     request.on('end', () => {
       bodies.push(JSON.parse(body) as Record<string, unknown>);
-      const sortie = { ...report, landed: bodies.length === 1 ? { at_token: 3 } : null };
+      const sortie = { ...report, ...(bodies.length === 1 && { landed: { at_token: 3 } }) };
       const events = [
         ...['It is Par', bodies.length === 1 ? 'is.' : 'ma.'].map((content) => ({ choices: [{ delta: { content } }] })),
         { choices: [{ delta: {}, finish_reason: 'stop' }], usage: { completion_tokens: 3 }, sortie },

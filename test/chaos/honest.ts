@@ -32,8 +32,8 @@ export interface Tally {
 interface Answer {
   readonly sortie?: {
     readonly plan: { readonly service_class: string };
-    readonly met: boolean | null;
-    readonly actual_ms: number | null;
+    readonly met?: boolean;
+    readonly actual_ms: number;
   };
   readonly error?: { readonly code: string; readonly least_feasible_budget_ms?: number | null };
 }
@@ -67,7 +67,7 @@ async function one({ url, key, pids }: Honest, budget: number, rejects: boolean,
     const waited = Math.max(...pids.map((pid, i) => waitedMs(pid) - (waitedBefore[i] ?? 0)));
     if (sortie.met === true) tally.kept++;
     else {
-      if ((sortie.actual_ms ?? Infinity) - waited <= budget) tally.starved++;
+      if (sortie.actual_ms - waited <= budget) tally.starved++;
       tally.faults.push(`promised ${budget} ms, took ${took}, ${waited.toFixed(0)} of them without a core`);
     }
   } catch (error) {

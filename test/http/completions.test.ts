@@ -18,7 +18,7 @@ interface Body {
     } | null;
   }[];
   usage?: { prompt_tokens: number; completion_tokens: number; total_tokens: number } | null;
-  sortie?: { exit_layers: Record<string, number>; met: boolean | null; budget_ms: number | null };
+  sortie?: { exit_layers: Record<string, number>; met?: boolean; budget_ms?: number };
 }
 
 void t.test('a completion has text, usage, depth and predictions', async (t) => {
@@ -31,7 +31,7 @@ void t.test('a completion has text, usage, depth and predictions', async (t) => 
   t.equal(body.object, 'text_completion');
   t.match(body.choices, [{ index: 0, text: ' Paris, of course.', finish_reason: 'stop', logprobs: null }]);
   t.match(body.usage, { prompt_tokens: 3, completion_tokens: count, total_tokens: count + 3 });
-  t.match(body.sortie, { exit_layers: { 30: count }, met: null, budget_ms: null });
+  t.match(body.sortie, { exit_layers: { 30: count }, met: undefined, budget_ms: undefined });
   t.equal(response.headers.get('x-exit-layer'), '30');
   t.equal(response.headers.get('x-predicted-ttft-ms'), '1.5');
   t.equal(response.headers.get('x-predicted-tpot-ms'), '0.5');

@@ -9,8 +9,8 @@ interface Body {
     readonly plan: { readonly service_class: string; readonly exit_layer: number };
     readonly exit_layers: object;
     readonly predicted_ms: number;
-    readonly budget_ms: number | null;
-    readonly met: boolean | null;
+    readonly budget_ms?: number;
+    readonly met?: boolean;
   };
 }
 
@@ -31,7 +31,7 @@ void t.test('the answer is empty, and the report has the plan', async (t) => {
     t.match(body, { choices: [{ finish_reason: 'length' }], usage: { completion_tokens: 0 } });
     t.match(body.sortie, {
       plan: { service_class: 'guaranteed', exit_layer: 20 },
-      ...{ exit_layers: {}, predicted_ms: 123, budget_ms: 500, met: null },
+      ...{ exit_layers: {}, predicted_ms: 123, budget_ms: 500, met: undefined, outcome: undefined },
     });
   }
   t.equal(server.engine.requests[0]?.isDryRun, true);

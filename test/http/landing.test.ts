@@ -74,7 +74,7 @@ void t.test('an answer cut at its deadline goes back to its last whole sentence;
   const server = await build(t, script);
   for (const [path, body, , end] of APIS) {
     const whole: unknown = await (await server.post(path, body, budget)).json();
-    t.match(whole, { ...end, sortie: { outcome: 'landed', met: true, landed: null } }, path);
+    t.match(whole, { ...end, sortie: { outcome: 'landed', met: true, landed: undefined } }, path);
     t.equal(textOf(whole), 'Paris is here.', path);
   }
   const ask = async (more: object, headers: Record<string, string> = budget): Promise<unknown> =>
@@ -116,11 +116,14 @@ void t.test('an answer that ends by itself has not landed; one that is cut ends 
   let end: 'stop' | 'deadline' = 'stop';
   const server = await build(t, () => says('Paris is', { end })());
   const ask = async (): Promise<unknown> => (await server.post('/v1/completions', { prompt: 'x' }, budget)).json();
-  t.match(await ask(), { choices: [{ finish_reason: 'stop' }], sortie: { landed: null, outcome: 'whole', met: true } });
+  t.match(await ask(), {
+    choices: [{ finish_reason: 'stop' }],
+    sortie: { landed: undefined, outcome: 'whole', met: true },
+  });
   end = 'deadline';
   t.match(await ask(), {
     choices: [{ finish_reason: 'length' }],
-    sortie: { landed: null, outcome: 'cut', met: false },
+    sortie: { landed: undefined, outcome: 'cut', met: false },
   });
 });
 
@@ -139,7 +142,7 @@ void t.test('an answer that its stop string ends has not landed', async (t) => {
   // The engine ends the answer before it reads that the gateway cancels it.
   const server = await build(t, lands('Paris is here'));
   const response = await server.post('/v1/completions', { prompt: 'x', stop: [' here'] }, budget);
-  t.match(await response.json(), { choices: [{ text: 'Paris is' }], sortie: { landed: null } });
+  t.match(await response.json(), { choices: [{ text: 'Paris is' }], sortie: { landed: undefined } });
 });
 
 void t.test('the plan says the reason of its depth, and why it has no landing', async (t) => {

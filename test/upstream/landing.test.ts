@@ -46,7 +46,7 @@ const never = (): Promise<void> => delay(20_000, undefined, { ref: false });
 const whole = (t: Test, told: Told): void => {
   t.equal(told.text, TEXT);
   t.equal(told.finishReason, 'stop');
-  t.match(told.report, { source: 'upstream', landed: null, met: Boolean });
+  t.match(told.report, { source: 'upstream', landed: undefined, met: Boolean });
 };
 
 const lands =

@@ -161,7 +161,7 @@ const CASES: readonly Case[] = [
     trigger: null,
     expect: (t, told) => {
       t.match(told.text, /^One is here\./);
-      t.match(told.report, { source: 'upstream-landed', net: null });
+      t.match(told.report, { source: 'upstream-landed', net: undefined });
     },
   },
 ];

@@ -69,8 +69,8 @@ function condensed(line: Line): Line {
     exit_layers,
     ...(typeof ttft_ms === 'number' && { ttft_ms: Math.round(ttft_ms) }),
     ...(typeof queue_ms === 'number' && { queue_ms: Math.round(queue_ms) }),
-    ...(met === null ? {} : { budget_ms, outcome }),
-    ...(typeof landed === 'object' && landed !== null && { landed_at: (landed as Line).at_token }),
+    ...(met !== undefined && { budget_ms, outcome }),
+    ...(landed !== undefined && { landed_at: (landed as Line).at_token }),
   };
 }
 

@@ -8,6 +8,7 @@ import { setImmediate } from 'node:timers/promises';
 import { ApiError, ClientGone } from '../api/errors.js';
 import type { Forecast } from '../api/generation/forecast.js';
 import { monotonicMs, timerUntil } from '../../util/clock.js';
+import { present } from '../../util/present.js';
 import { rightBehind } from '../../engine/model/right-behind.js';
 import { isEnd } from './call.js';
 import { type NetStart, netStart, rightWithin } from './early-start.js';
@@ -127,9 +128,9 @@ export class Net {
     });
   }
 
-  /** The net in the report of the answer; null for one that did not start. */
-  report(): Readonly<Record<string, unknown>> | null {
-    if (this.#startedAt === null) return null;
+  /** The net in the report of the answer; undefined for one that did not start. */
+  report(): Readonly<Record<string, unknown>> | undefined {
+    if (this.#startedAt === null) return undefined;
     const { call, deadline } = this.answer;
     return {
       trigger: this.#trigger,
@@ -144,10 +145,10 @@ export class Net {
     const started = this.#startedAt ?? monotonicMs();
     const exits = Object.entries(report?.exit_layers ?? {});
     const tokens = report == null ? this.usage(characters).completion_tokens : exits.reduce((sum, [, n]) => sum + n, 0);
-    const exit = report?.plan.exit_layer ?? null;
+    const exit = report?.plan.exit_layer;
     const ms = Math.round((this.#endedAt ?? monotonicMs()) - started);
     const model = this.shared.context.model.name;
-    return { source: { source: 'local', model, exit, tokens, characters, ms }, met: report?.met !== false };
+    return { source: present({ source: 'local', model, exit, tokens, characters, ms }), met: report?.met !== false };
   }
 
   /** Estimated counts of a local answer. @param characters of its text */

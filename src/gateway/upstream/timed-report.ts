@@ -1,5 +1,6 @@
 /** The report of an answer under a budget. Must not know: connections. */
 import { monotonicMs } from '../../util/clock.js';
+import { present } from '../../util/present.js';
 import type { Deadline } from './deadline.js';
 import type { Landed } from './landed.js';
 import type { Net } from './net.js';
@@ -21,29 +22,28 @@ interface Facts {
   readonly net: Net | null;
 }
 
-/** The `sortie` field of the answer at this moment. Times are in ms. */
+/** The `sortie` field of the answer at this moment. Times are in ms. A field without a value is absent. */
 export function timedReport({ side, landed, characters, name, upstream, deadline, net }: Facts) {
   const { arrivedAt, budgetMs } = deadline;
   const actual = Math.round((monotonicMs() - arrivedAt) * 1000) / 1000;
-  const local = side === 'local' ? (net?.source(characters) ?? null) : null;
+  const local = side === 'local' ? net?.source(characters) : undefined;
   const own = {
     source: side,
     model: name,
-    exit: null,
     tokens: upstream.usage.completion_tokens,
     characters,
     ms: actual,
   };
-  return {
+  return present({
     source: side === 'upstream' && landed !== null ? 'upstream-landed' : side,
     budget_ms: budgetMs,
     actual_ms: actual,
     met: actual <= budgetMs && (landed?.sentence ?? local?.met ?? true),
     landed,
     sources: [local?.source ?? own],
-    net: net?.report() ?? null,
+    net: net?.report(),
     upstream,
-  };
+  });
 }
 
 /** An upstream that gives no more: with an error, or a response that is one. */

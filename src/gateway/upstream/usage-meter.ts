@@ -2,6 +2,7 @@
 import type { UpstreamMetrics } from '../telemetry/upstream-metrics.js';
 import { monotonicMs } from '../../util/clock.js';
 import type { Ending } from '../../protocol/outcome.js';
+import { present } from '../../util/present.js';
 import { type Counts, countsOf, type LandingTrigger } from './landed.js';
 import { estimatedTokens } from './upstream-body.js';
 
@@ -86,7 +87,7 @@ export class UsageMeter {
   report() {
     const ttft = this.ttftMs;
     const ttft_ms = ttft === null ? null : Math.round(ttft);
-    return { status: this.#status, ttft_ms, usage: this.usage, estimated: this.#stated === null };
+    return { ...present({ status: this.#status, ttft_ms }), usage: this.usage, estimated: this.#stated === null };
   }
 
   /** The local model answered in place of the upstream. @param tokens of prompt and answer */

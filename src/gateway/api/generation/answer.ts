@@ -7,13 +7,11 @@ import type { SequenceEvent, SequenceEvents } from '../../engine-client/sequence
 import type { EndedEvent } from '../../../protocol/index.js';
 import { ApiError, toApiError } from '../errors.js';
 import { codePointLength } from './code-points.js';
-import type { Outcome } from '../../../protocol/outcome.js';
 import { Choice, type ChoiceEnd, type Piece } from './choice.js';
 import { readyEngine, type ApiContext, type ApiRequest, type EventStream } from '../context.js';
 import type { GenerationRequest } from './read-request.js';
 import { emptyAnswer, engineError, failure, queueFull } from './engine-errors.js';
 import { choiceOutcome, exitLayersOf, expectedTokens, reportOf, rounded, usageOf } from './report.js';
-import { samplingFields } from '../params/sampling.js';
 import type { HeadersOf, planHeaders } from '../schemas/headers.js';
 import type { SortieReport } from '../schemas/report.js';
 import type { Usage } from '../schemas/shared.js';
@@ -23,8 +21,6 @@ type Client = Pick<ApiRequest<unknown>, 'signal' | 'trace' | 'addLogFields'>;
 export class Answer {
   readonly created = Math.floor(Date.now() / 1000);
   readonly choices: readonly Choice[];
-  readonly #ends: (EndedEvent | undefined)[] = [];
-  readonly #outcomes: (Outcome | undefined)[] = [];
   #left: number;
   /** Ends of choices that the reader has not taken. */
   readonly #ended: ChoiceEnd[] = [];
@@ -184,10 +180,12 @@ export class Answer {
     }
     if (event.reason === 'cancelled' && !choice.isStopped)
       throw new ApiError('draining', 'The server is shutting down and cancelled this request.');
-    this.#ends[index] = event;
+    choice.end = event;
     const finishReason = choice.ended(event);
     if (this.#isWhole && event.reason === 'deadline' && choice.plan?.landing === 'possible') choice.goBack();
-    this.#judge(index, choiceOutcome(this.request, choice, event, heardAt));
+    choice.outcome = choiceOutcome(this.request.engine, choice, event, heardAt);
+    const id = this.request.engine.sequences[index]?.id;
+    if (id !== undefined) this.#context.metrics.judged(id, choice.outcome);
     const end = { index, finishReason, isLast: --this.#left === 0 };
     if (end.isLast && !this.#isGiven && this.#isAllEmpty()) throw emptyAnswer();
     if (!end.isLast) this.#ended.push(end);
@@ -196,17 +194,11 @@ export class Answer {
 
   /** Whether every choice came to its deadline without output. */
   #isAllEmpty(): boolean {
-    return this.choices.every((_, i) => this.#ends[i]?.reason === 'deadline' && this.#outcomes[i] === 'empty');
-  }
-
-  #judge(index: number, outcome: Outcome): void {
-    this.#outcomes[index] = outcome;
-    const id = this.request.engine.sequences[index]?.id;
-    if (id !== undefined) this.#context.metrics.judged(id, outcome);
+    return this.choices.every(({ end, outcome }) => end?.reason === 'deadline' && outcome === 'empty');
   }
 
   usage(): Usage {
-    return usageOf(this.request, this.choices, this.#ends);
+    return usageOf(this.request, this.choices);
   }
 
   /** Tokens of all choices so far by the exit layer that emitted them. */
@@ -215,14 +207,7 @@ export class Answer {
   }
 
   report(): SortieReport {
-    const { request, choices } = this;
-    const { sampling } = request.engine;
-    const { exits } = this.#context.model;
-    const state = { ends: this.#ends, outcomes: this.#outcomes, finishedAt: this.#finishedAt };
-    return {
-      ...reportOf({ request, choices, ...state, exits }),
-      ...(request.showsSampling && { sampling: samplingFields(sampling) }),
-    };
+    return reportOf(this.request, this.choices, this.#context.model.exits, this.#finishedAt);
   }
 
   /** The plan at admission, as response headers. */

@@ -9,7 +9,7 @@ import { wayBack } from '../../text/sentences/sentence-ends.js';
 import { StopStrings } from '../../text/stop-strings.js';
 import { ThoughtReader, type ThoughtTags } from '../../text/thoughts.js';
 import { codePointLength } from './code-points.js';
-import type { Ending } from '../../../protocol/outcome.js';
+import type { Ending, Outcome } from '../../../protocol/outcome.js';
 import { CallReader, type CallPart } from './call-reader.js';
 import type { PlannedGrammar } from '../params/structured-outputs.js';
 
@@ -96,6 +96,9 @@ export class Choice {
   /** The stop string that ended the answer, or null. */
   stopString: string | null = null;
   plan: PlannedEvent | null = null;
+  /** Null while it runs. */
+  end: EndedEvent | null = null;
+  outcome: Outcome | null = null;
   /** Logprobs of the prompt's tokens so far. They arrive in chunks. */
   readonly promptLogprobs: (TokenLogprobs | null)[] = [];
   completionTokens = 0;

@@ -7,114 +7,106 @@ import type { Budget, DraftSource, EndedEvent, PlannedEvent, ServiceClass } from
 import { actualTimes } from '../../telemetry/sequences.js';
 import { monotonicMs } from '../../../util/clock.js';
 import { isKept, type Outcome, outcomeOf, worstOf } from '../../../protocol/outcome.js';
+import { present } from '../../../util/present.js';
+import { samplingFields } from '../params/sampling.js';
 import type { SortieReport } from '../schemas/report.js';
 import type { Usage } from '../schemas/shared.js';
 import type { ServedModel } from '../served-model.js';
 import type { Choice } from './choice.js';
 import type { GenerationRequest } from './read-request.js';
 
-interface AnswerFacts {
-  readonly request: GenerationRequest;
-  readonly choices: readonly Choice[];
-  /** The ends of the choices so far, by their index. */
-  readonly ends: readonly (EndedEvent | undefined)[];
-  /** The outcomes of the choices so far, by their index. */
-  readonly outcomes: readonly (Outcome | undefined)[];
-  /** When the last choice finished; null while one runs. */
-  readonly finishedAt: number | null;
-  readonly exits: ServedModel['exits'];
-}
+type Choices = readonly Choice[];
+type Exits = ServedModel['exits'];
 
-/** Times are in ms. The slowest choice counts. */
-export function reportOf(facts: AnswerFacts): Omit<SortieReport, 'sampling'> {
-  const { choices, ends } = facts;
-  const { arrivedAt, depth } = facts.request.engine;
-  const { budget } = depth;
-  const drafts = draftsOf(ends);
-  const plans = choices.flatMap((choice) => choice.plan ?? []);
-  const actual = (facts.finishedAt ?? monotonicMs()) - arrivedAt;
-  const times = ends.flatMap((end, i) => {
-    const { lastTokenAt: lastAt = null, completionTokens: tokens = 0 } = choices[i] ?? {};
-    return end === undefined ? [] : actualTimes({ arrivedAt, lastAt, tokens }, end);
-  });
-  const ttft = worst(times.map(({ ttftMs }) => ttftMs));
-  const tpot = worst(times.map(({ tpotMs }) => tpotMs));
-  const started = worst(ends.map((end) => end?.startedAt ?? null));
-  const probability = plans.reduce<number | null>(
-    (least, each) => (each.probability === null ? least : Math.min(least ?? 1, each.probability)),
-    null,
-  );
-  return {
-    plan: {
-      service_class: serviceClass(budget, choices),
-      exit_layer: plans[0]?.exit ?? 0,
-      reason: plans[0]?.reason ?? null,
-      ...expectedAccuracy(facts.exits, plans[0]),
-      landing: plans[0]?.landing ?? null,
-      expected_tokens: expectedTokens(plans),
-      expected_tokens_p90: Math.round(plans.reduce((sum, each) => sum + each.expectedTokensP90, 0)),
-      probability: probability === null ? null : rounded(probability),
-      predicted_ttft_ms: slowest(plans, 'predictedTtftMs'),
-      predicted_tpot_ms: slowest(plans, 'predictedTpotMs'),
-    },
+/**
+ * The report of an answer so far. Times are in ms. Of several choices the worst one counts. A field without a value is
+ * absent.
+ * @param finishedAt when the last choice finished; null while one runs
+ */
+export function reportOf(
+  { engine, showsSampling }: GenerationRequest,
+  choices: Choices,
+  exits: Exits,
+  finishedAt: number | null,
+): SortieReport {
+  const { arrivedAt, isDryRun, sampling } = engine;
+  const { budget } = engine.depth;
+  const plans = choices.flatMap(({ plan }) => plan ?? []);
+  const times = choices.flatMap((choice) => (choice.end === null ? [] : timesOf(choice, choice.end, arrivedAt)));
+  const outcomes = isDryRun === true ? [] : choices.flatMap(({ outcome }) => outcome ?? []);
+  const outcome = worstOf(outcomes);
+  const started = choices.flatMap(({ end }) => end?.startedAt ?? []);
+  const drafts = draftsOf(choices);
+  return present({
+    plan: planOf(budget, choices, exits),
     exit_layers: exitLayersOf(choices),
-    predicted_ms: slowest(plans, 'predictedMs'),
-    predicted_p10_ms: slowest(plans, 'predictedP10Ms'),
-    predicted_p90_ms: slowest(plans, 'predictedP90Ms'),
-    actual_ms: rounded(actual),
-    ttft_ms: ttft === null ? null : rounded(ttft),
-    tpot_ms: tpot === null ? null : rounded(tpot),
-    budget_ms: budget?.totalMs ?? null,
-    ...outcomeFields(facts),
-    landed: landedOf(choices, ends),
-    queue_ms: started === null ? null : rounded(Math.max(0, started - arrivedAt)),
+    predicted_ms: most(plans.map(({ predictedMs }) => predictedMs)),
+    predicted_p10_ms: most(plans.map(({ predictedP10Ms }) => predictedP10Ms)),
+    predicted_p90_ms: most(plans.map(({ predictedP90Ms }) => predictedP90Ms)),
+    actual_ms: rounded((finishedAt ?? monotonicMs()) - arrivedAt),
+    ttft_ms: most(times.map(({ ttftMs }) => ttftMs)),
+    tpot_ms: most(times.map(({ tpotMs }) => tpotMs)),
+    budget_ms: budget?.totalMs,
+    outcome,
+    outcomes: choices.length > 1 && outcome !== null ? outcomes : null,
+    met: budget === null || outcome === null ? null : isKept(outcome),
+    landed: landedOf(choices),
+    queue_ms: most(started.map((at) => Math.max(0, at - arrivedAt))),
     draft_tokens: drafts.drafted,
     accepted_draft_tokens: drafts.accepted,
-  };
+    sampling: showsSampling ? samplingFields(sampling) : null,
+  });
 }
 
-/** The accuracy of the planned exit, where the model folder has a measurement. */
-function expectedAccuracy(exits: ServedModel['exits'], plan: PlannedEvent | undefined) {
-  const accuracy = exits.find(({ layer }) => layer === plan?.exit)?.quality.right;
-  return accuracy === undefined ? {} : { expected_accuracy: accuracy };
+const WEAKEST_FIRST: readonly ServiceClass[] = ['best_effort', 'guaranteed'];
+
+/** The plans at admission, of the weakest class. A choice whose deadline came before its plan has none. */
+function planOf(budget: Budget | null, choices: Choices, exits: Exits): SortieReport['plan'] {
+  const plans = choices.flatMap(({ plan }) => plan ?? []);
+  const [plan] = plans;
+  const classes = choices.map((choice) => choice.plan?.serviceClass ?? 'best_effort');
+  const weakest = WEAKEST_FIRST.find((each) => classes.includes(each));
+  const service_class = (budget === null ? null : weakest) ?? 'none';
+  if (plan === undefined) return { service_class };
+  const probabilities = plans.flatMap(({ probability }) => probability ?? []);
+  return present({
+    service_class,
+    exit_layer: plan.exit,
+    reason: plan.reason,
+    expected_accuracy: exits.find(({ layer }) => layer === plan.exit)?.quality.right,
+    landing: plan.landing,
+    expected_tokens: expectedTokens(plans),
+    expected_tokens_p90: Math.round(plans.reduce((sum, each) => sum + each.expectedTokensP90, 0)),
+    probability: probabilities.length === 0 ? null : rounded(Math.min(...probabilities)),
+    predicted_ttft_ms: most(plans.map(({ predictedTtftMs }) => predictedTtftMs)),
+    predicted_tpot_ms: most(plans.map(({ predictedTpotMs }) => predictedTpotMs)),
+  });
 }
 
-function outcomeFields({ request: { engine }, outcomes }: AnswerFacts) {
-  const known = outcomes.flatMap((each) => each ?? []);
-  const outcome = engine.isDryRun === true ? null : worstOf(known);
-  return {
-    outcome,
-    ...(outcomes.length > 1 && outcome !== null && { outcomes: known }),
-    met: engine.depth.budget === null || outcome === null ? null : isKept(outcome),
-  };
+function timesOf({ lastTokenAt: lastAt, completionTokens: tokens }: Choice, end: EndedEvent, arrivedAt: number) {
+  return actualTimes({ arrivedAt, lastAt, tokens }, end);
 }
 
 /** @param endedAt when the gateway got the end */
 export function choiceOutcome(
-  { engine }: GenerationRequest,
+  { arrivedAt, depth }: GenerationRequest['engine'],
   choice: Choice,
   end: EndedEvent,
   endedAt: number,
 ): Outcome {
-  const { arrivedAt, depth } = engine;
-  const { lastTokenAt: lastAt, completionTokens: tokens } = choice;
-  const { awaitedMs: ttftMs, tpotMs } = actualTimes({ arrivedAt, lastAt, tokens }, end);
+  const { awaitedMs: ttftMs, tpotMs } = timesOf(choice, end, arrivedAt);
   return outcomeOf(choice.ending(end), { totalMs: endedAt - arrivedAt, ttftMs, tpotMs }, depth.budget);
 }
 
-type Ends = readonly (EndedEvent | undefined)[];
-
-/** @param ends the ends of the choices so far, by their index */
-export function usageOf({ prompts, n }: GenerationRequest, choices: readonly Choice[], ends: Ends): Usage {
-  const sum = (counts: readonly number[]): number => counts.reduce((all, count) => all + count, 0);
+export function usageOf({ prompts, n }: GenerationRequest, choices: Choices): Usage {
   const prompt = sum(prompts.map(({ ids }) => ids.length));
   const completion = sum(choices.map(({ completionTokens }) => completionTokens));
-  const predicted = draftsOf(ends, 'prediction');
+  const predicted = draftsOf(choices, 'prediction');
   return {
     prompt_tokens: prompt,
     completion_tokens: completion,
     total_tokens: prompt + completion,
-    prompt_tokens_details: { cached_tokens: sum(prompts.map((_, i) => ends[i * n]?.cachedTokens ?? 0)) },
+    prompt_tokens_details: { cached_tokens: sum(prompts.map((_, i) => choices[i * n]?.end?.cachedTokens ?? 0)) },
     completion_tokens_details: {
       reasoning_tokens: sum(choices.map(({ thoughtTokens }) => thoughtTokens)),
       accepted_prediction_tokens: predicted.accepted,
@@ -123,22 +115,16 @@ export function usageOf({ prompts, n }: GenerationRequest, choices: readonly Cho
   };
 }
 
-/**
- * Draft counts of all choices.
- * @param from counts only this source; absent: all sources
- */
-function draftsOf(ends: Ends, from?: DraftSource): { drafted: number; accepted: number } {
-  const total = { drafted: 0, accepted: 0 };
-  for (const { source, drafted, accepted } of ends.flatMap((end) => end?.drafts ?? [])) {
-    if (from !== undefined && source !== from) continue;
-    total.drafted += drafted;
-    total.accepted += accepted;
-  }
-  return total;
+/** Draft counts of all choices. @param from counts only this source; absent: all sources */
+function draftsOf(choices: Choices, from?: DraftSource): { readonly drafted: number; readonly accepted: number } {
+  const counts = choices
+    .flatMap(({ end }) => end?.drafts ?? [])
+    .filter(({ source }) => from === undefined || source === from);
+  return { drafted: sum(counts.map(({ drafted }) => drafted)), accepted: sum(counts.map(({ accepted }) => accepted)) };
 }
 
 /** Tokens of all choices so far by the exit layer that emitted them. */
-export function exitLayersOf(choices: readonly Choice[]): SortieReport['exit_layers'] {
+export function exitLayersOf(choices: Choices): SortieReport['exit_layers'] {
   const layers: Record<string, number> = {};
   for (const { exitLayers } of choices) {
     for (const [layer, count] of exitLayers) layers[layer] = (layers[layer] ?? 0) + count;
@@ -146,46 +132,35 @@ export function exitLayersOf(choices: readonly Choice[]): SortieReport['exit_lay
   return layers;
 }
 
-/** The weakest class of all choices. A choice whose deadline came before its plan has no capacity. */
-function serviceClass(budget: Budget | null, choices: readonly Choice[]): ServiceClass {
-  if (budget === null) return 'none';
-  const classes = choices.map(({ plan }) => plan?.serviceClass ?? 'best_effort');
-  return WEAKEST_FIRST.find((each) => classes.includes(each)) ?? 'none';
-}
-
 /** The earliest landing of the choices. A stop string ends a choice before its landing. */
-function landedOf(
-  choices: readonly Pick<Choice, 'stopString'>[],
-  ends: readonly (EndedEvent | undefined)[],
-): SortieReport['landed'] {
-  const landings = choices.flatMap(({ stopString }, index) => {
-    const landed = ends[index]?.landed;
-    return landed === undefined || stopString !== null ? [] : [{ ...landed, index }];
-  });
-  const [first, ...others] = landings;
+function landedOf(choices: Choices): SortieReport['landed'] | null {
+  const landings = choices.flatMap(({ stopString, end }, index) =>
+    end?.landed === undefined || stopString !== null ? [] : [{ ...end.landed, index }],
+  );
+  const first = landings.toSorted((a, b) => a.at - b.at)[0];
   if (first === undefined) return null;
-  const { at, pressure, probability } = others.reduce((least, each) => (each.at < least.at ? each : least), first);
-  const choicesLanded = landings.map(({ index }) => index);
-  // Most landings are at places where the model rarely ends: thousandths would show 0.
-  const rare = Math.round(probability * 1e6) / 1e6;
-  return { at_token: at, pressure: rounded(pressure), probability: rare, choices: choicesLanded };
+  return {
+    at_token: first.at,
+    pressure: rounded(first.pressure),
+    // Most landings are at places where the model rarely ends: thousandths would show 0.
+    probability: Math.round(first.probability * 1e6) / 1e6,
+    choices: landings.map(({ index }) => index),
+  };
 }
 
-function worst(values: readonly (number | null)[]): number | null {
-  return values.reduce((most, value) => (value === null ? most : Math.max(most ?? value, value)), null);
+/** The largest of the values that are known; undefined if none is. */
+function most(values: readonly (number | null | undefined)[]): number | undefined {
+  const known = values.flatMap((value) => value ?? []);
+  return known.length === 0 ? undefined : rounded(Math.max(...known));
 }
 
-const WEAKEST_FIRST: readonly ServiceClass[] = ['best_effort', 'guaranteed'];
-
-type Predicted = 'predictedTtftMs' | 'predictedTpotMs' | 'predictedMs' | 'predictedP10Ms' | 'predictedP90Ms';
-
-function slowest(plans: readonly PlannedEvent[], time: Predicted): number {
-  return rounded(Math.max(0, ...plans.map((plan) => plan[time])));
+function sum(counts: readonly number[]): number {
+  return counts.reduce((all, count) => all + count, 0);
 }
 
 /** Predicted median tokens of all choices together. */
 export function expectedTokens(plans: readonly PlannedEvent[]): number {
-  return Math.round(plans.reduce((sum, plan) => sum + plan.expectedTokens, 0));
+  return Math.round(sum(plans.map(({ expectedTokens: tokens }) => tokens)));
 }
 
 /** Rounds to microseconds, or to thousandths of a probability. */

@@ -12,6 +12,7 @@ import type { ApiContext, ApiRequest, Caller, EventStream } from '../context.js'
 import type { SortieReport } from '../schemas/report.js';
 import type { GenerationRequest } from './read-request.js';
 import { jsonPieces } from './json-pieces.js';
+import { present } from '../../../util/present.js';
 import type { Attributes } from '../../telemetry/trace.js';
 
 /** Writes one answer in the form of its endpoint, whole or as events. */
@@ -174,7 +175,7 @@ function logFields(answer: Answer, report: SortieReport): Record<string, unknown
   const { budget } = depth;
   if (isDryRun === true) return tokenFields(answer);
   // `sortie bench --trace` reads the whole budget from the log; the client knows its own.
-  const stated = { slo_ttft_ms: budget?.ttftMs ?? null, slo_tpot_ms: budget?.tpotMs ?? null };
+  const stated = present({ slo_ttft_ms: budget?.ttftMs, slo_tpot_ms: budget?.tpotMs });
   return { ...tokenFields(answer), sortie: { ...report, ...stated } };
 }
 
@@ -220,11 +221,11 @@ function answeredAttributes(answer: Answer, id: string): Attributes {
     'gen_ai.usage.input_tokens': prompt_tokens,
     'gen_ai.usage.output_tokens': completion_tokens,
     'gen_ai.usage.cache_read.input_tokens': prompt_tokens_details.cached_tokens,
-    'gen_ai.response.time_to_first_chunk': ttft_ms === null ? undefined : ttft_ms / 1000,
+    'gen_ai.response.time_to_first_chunk': ttft_ms === undefined ? undefined : ttft_ms / 1000,
     'sortie.plan.exit_layer': plan.exit_layer,
-    'sortie.plan.reason': plan.reason ?? undefined,
+    'sortie.plan.reason': plan.reason,
     'sortie.landed.at_token': landed?.at_token,
-    'sortie.outcome': outcome ?? undefined,
-    'sortie.budget_met': met ?? undefined,
+    'sortie.outcome': outcome,
+    'sortie.budget_met': met,
   };
 }

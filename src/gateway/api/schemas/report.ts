@@ -1,7 +1,6 @@
 /** Sortie's own report on an answer: plan, depth, times, landing. The `sortie` field of every response has it. */
-import { type Static, Type, words, nullable } from '../../../util/schema.js';
+import { allOptional, type Static, Type, words } from '../../../util/schema.js';
 import { OUTCOMES } from '../../../protocol/outcome.js';
-import { NullableNumber } from './shared.js';
 
 /** The sampling of an answer, in the names of the request fields. */
 export const SamplingReport = Type.Object(
@@ -39,76 +38,80 @@ const Landed = Type.Object(
   {
     description:
       'How the answer ended early, to keep its budget. finish_reason is "stop" from a probability of .1, else "length". Of several choices that landed, ' +
-      'the shortest one counts. Null for an answer that ended by itself, or was cut.',
+      'the shortest one counts. Absent for an answer that ended by itself, or was cut.',
   },
 );
 
-/** Sortie's own report on an answer. */
-export const SortieReport = Type.Object({
-  plan: Type.Object({
-    service_class: words(['guaranteed', 'best_effort', 'none'], {
-      description:
-        'guaranteed: the plan holds capacity for the prompt and for the end of a sentence, and the target is to keep ' +
-        '995 of 1000 such budgets. best_effort: no exit has capacity at admission, or the budget was missed. none: ' +
-        'the request states no budget.',
-    }),
+/** The plan at admission. An answer whose deadline comes before its plan has the class alone. */
+const Plan = Type.Object({
+  service_class: words(['guaranteed', 'best_effort', 'none'], {
+    description:
+      'guaranteed: the plan holds capacity for the prompt and for the end of a sentence, and the target is to keep ' +
+      '995 of 1000 such budgets. best_effort: no exit has capacity at admission, or the budget was missed. none: ' +
+      'the request states no budget.',
+  }),
+  ...allOptional({
     exit_layer: Type.Integer(),
-    reason: nullable(words(['deepest', 'budget', 'load']), {
+    reason: words(['deepest', 'budget', 'load'], {
       description:
         'Why the first choice has its exit. deepest: the request allows no deeper one. budget: a deeper one is worth ' +
-        'less within the budget. load: a deeper one costs other requests more than it gives. Null without a plan.',
+        'less within the budget. load: a deeper one costs other requests more than it gives.',
     }),
-    expected_accuracy: Type.Optional(
-      Type.Number({
-        minimum: 0,
-        maximum: 1,
-        description: "Share of full depth's right answers that the exit gives, as the model folder states it.",
-      }),
-    ),
-    landing: nullable(words(['possible', 'off', 'exact_length', 'grammar']), {
+    expected_accuracy: Type.Number({
+      minimum: 0,
+      maximum: 1,
+      description: "Share of full depth's right answers that the exit gives, as the model folder states it.",
+    }),
+    landing: words(['possible', 'off', 'exact_length', 'grammar'], {
       description:
         'Whether the answer may end early to keep its total budget. off: budget_on_miss says otherwise, or there is ' +
-        'no total. exact_length: the request has no end token. grammar: its text can end only where the grammar ' +
-        'says. Null without a plan.',
+        'no total. exact_length: the request has no end token. grammar: its text can end only where the grammar says.',
     }),
     expected_tokens: Type.Integer({
       description: 'Predicted median length of the answer, on which the plan is based.',
     }),
     expected_tokens_p90: Type.Integer({ description: 'Predicted length that 90% of such answers do not exceed.' }),
-    probability: nullable(Type.Number({ minimum: 0, maximum: 1 }), {
-      description: 'Probability that the plan meets the total budget. Null without a total budget.',
+    probability: Type.Number({
+      minimum: 0,
+      maximum: 1,
+      description: 'Probability that the plan meets the total budget. Absent without a total budget.',
     }),
     predicted_ttft_ms: Type.Number(),
     predicted_tpot_ms: Type.Number(),
   }),
+});
+
+/** Sortie's own report on an answer. A field without a value is absent. */
+export const SortieReport = Type.Object({
+  plan: Plan,
   exit_layers: Type.Record(Type.String(), Type.Integer(), {
     description: 'Tokens by the exit layer that emitted them.',
   }),
-  predicted_ms: Type.Number(),
-  predicted_p10_ms: Type.Number({
-    description: '80% of the actual times lie between this value and predicted_p90_ms.',
-  }),
-  predicted_p90_ms: Type.Number(),
   actual_ms: Type.Number(),
-  ttft_ms: NullableNumber,
-  tpot_ms: NullableNumber,
-  budget_ms: NullableNumber,
-  outcome: nullable(words(OUTCOMES), {
-    description:
-      'whole: the answer ended by itself, or at its max_tokens. landed: it ended for its budget, at ' +
-      'a whole sentence, item, row or closed fence. late: one of these, but over a part of its budget. cut: it ends in ' +
-      'mid-text. empty: it has no output. Of several choices the worst one counts. Null in a dry run.',
-  }),
-  outcomes: Type.Optional(
-    Type.Array(words(OUTCOMES), { description: 'The outcome of each choice, if there are several.' }),
-  ),
-  met: nullable(Type.Boolean(), {
-    description: 'Whether the outcome is whole or landed. Null without a budget, and in a dry run.',
-  }),
-  landed: nullable(Landed),
-  queue_ms: NullableNumber,
   draft_tokens: Type.Integer({ description: 'Tokens drafted for the answer (speculative decoding).' }),
   accepted_draft_tokens: Type.Integer({ description: 'Drafted tokens that the exit accepted.' }),
-  sampling: Type.Optional(SamplingReport),
+  ...allOptional({
+    predicted_ms: Type.Number(),
+    predicted_p10_ms: Type.Number({
+      description: '80% of the actual times lie between this value and predicted_p90_ms.',
+    }),
+    predicted_p90_ms: Type.Number(),
+    ttft_ms: Type.Number(),
+    tpot_ms: Type.Number(),
+    budget_ms: Type.Number(),
+    outcome: words(OUTCOMES, {
+      description:
+        'whole: the answer ended by itself, or at its max_tokens. landed: it ended for its budget, at ' +
+        'a whole sentence, item, row or closed fence. late: one of these, but over a part of its budget. cut: it ends in ' +
+        'mid-text. empty: it has no output. Of several choices the worst one counts. Absent in a dry run.',
+    }),
+    outcomes: Type.Array(words(OUTCOMES), { description: 'The outcome of each choice, if there are several.' }),
+    met: Type.Boolean({
+      description: 'Whether the outcome is whole or landed. Absent without a budget, and in a dry run.',
+    }),
+    landed: Landed,
+    queue_ms: Type.Number(),
+    sampling: SamplingReport,
+  }),
 });
 export type SortieReport = Static<typeof SortieReport>;
