@@ -4,7 +4,7 @@
  *   npm run bench:everyday -- [--model DIR] [--requests FILE] [--write]
  *
  * The last table is `kept`: the worth of full depth's answers if each ends at its last sentence within so many tokens.
- * With `--write` the manifest gets `lengths` and `quality.right` of each exit and `kept`, from the half for tuning.
+ * With `--write` the manifest gets `lengths` and `quality.accuracy` of each exit and `kept`, from the half for tuning.
  */
 import { readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
@@ -25,7 +25,7 @@ const values = optionsOf('bench:everyday', about, {
   tokens: number('safety cap of an answer', 400),
   threads: number('compute threads', 2),
   slots: number('concurrent requests', 16),
-  write: flag('write `lengths`, `quality.right` and `kept` to the manifest of the model folder'),
+  write: flag('write `lengths`, `quality.accuracy` and `kept` to the manifest of the model folder'),
 });
 
 async function main(): Promise<void> {

@@ -26,7 +26,7 @@ import { budgetsOf, checkedQuestions, type JobForm, jobsOf, sender } from './goo
 import { cellTable, comparisonTable, lineOf } from './goodput/lines.js';
 import { passages } from './goodput/passages.js';
 import { measuredCosts, planningTime } from './goodput/planning-time.js';
-import { promptRights, withPromptRights } from './goodput/prompt-right.js';
+import { promptAccuracies, withPromptAccuracies } from './goodput/prompt-accuracy.js';
 import { earlier, type Plan, type Record as BenchRecord, summaryOf, withRun } from './goodput/record.js';
 import { measureSetup, type Setup } from './goodput/setup.js';
 import { allSides, expectedAccuracy, modelOf, type Side, sideOf } from './goodput/side.js';
@@ -39,7 +39,7 @@ const about = 'right answers in time under load, over HTTP: routed, fixed settin
 const values = optionsOf('bench:goodput', about, {
   workload: text('name', 'everyday or long (passages of 300 to 1,500 tokens, each with a question)', 'everyday'),
   questions: text('file', 'everyday requests', REQUESTS),
-  promptRight: flag(
+  promptAccuracy: flag(
     'measure only the accuracy of every exit behind long prompts, on other passages, and write it to the manifest',
   ),
   expected: flag(
@@ -80,11 +80,11 @@ async function main(): Promise<void> {
   if (expected && maxTokens === null) throw new Error('--expected must have --max-tokens N');
   if (values.planningTime) return sayPlanningTime();
   const model = modelOf(loadManifest(values.model));
-  if (values.promptRight) {
-    const measured = await withServer(sortieServer(), ({ url }) => promptRights(url, model, slots));
+  if (values.promptAccuracy) {
+    const measured = await withServer(sortieServer(), ({ url }) => promptAccuracies(url, model, slots));
     console.error(JSON.stringify([...measured]));
     const manifest = join(values.model, MANIFEST_FILE);
-    return writeFile(manifest, withPromptRights(await readFile(manifest, 'utf8'), measured));
+    return writeFile(manifest, withPromptAccuracies(await readFile(manifest, 'utf8'), measured));
   }
   const accuracy = expected ? expectedAccuracy(model) : null;
   const sides = sidesOf((name) => sideOf(name, model), model.layers);

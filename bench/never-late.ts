@@ -16,7 +16,7 @@
  * within a second. The table has the armed nets, and those that are kept by the clients' clock.
  *
  * An answer is right by the check of bench:everyday. Each side meets the same requests, budgets and arrivals. The target
- * of a side is the upstream's right answers of `unhurried` times the net's `right` where the net answers. Late is an
+ * of a side is the upstream's right answers of `unhurried` times the net's accuracy where the net answers. Late is an
  * answer whose last byte comes past its deadline.
  */
 import { fileURLToPath } from 'node:url';
@@ -169,7 +169,9 @@ async function sideResult(mix: Mix, side: Side, url: string, upstream: Server | 
 
 /** The rows of one mix. */
 async function mixRows(mix: Mix, sides: readonly Side[], url: string, upstream: Server | null): Promise<string[][]> {
-  const rights = new Map(loadManifest(values.model).exits.map(({ layer, quality }) => [layer, quality.right ?? 1]));
+  const accuracies = new Map(
+    loadManifest(values.model).exits.map(({ layer, quality }) => [layer, quality.accuracy ?? 1]),
+  );
   const rows: string[][] = [];
   let unhurried: readonly Result[] | null = null;
   for (const side of sides) {
@@ -179,7 +181,7 @@ async function mixRows(mix: Mix, sides: readonly Side[], url: string, upstream: 
       rows.push([mix, side, ...figures.unhurriedFigures(result)]);
       continue;
     }
-    const target = unhurried === null ? null : figures.targetOf(result.results, unhurried, rights);
+    const target = unhurried === null ? null : figures.targetOf(result.results, unhurried, accuracies);
     rows.push([mix, side, ...figures.figuresOf(result, target, side !== 'client')]);
   }
   return rows;

@@ -110,7 +110,7 @@ export function quantiles(answers: readonly Pick<Answer, 'tokens' | 'isComplete'
 
 export interface Measured {
   /** By layer: the prior of lengths, and the score as a share of full depth's, 0..1. */
-  readonly exits: ReadonlyMap<number, { readonly lengths: readonly LengthQuantile[]; readonly right: number }>;
+  readonly exits: ReadonlyMap<number, { readonly lengths: readonly LengthQuantile[]; readonly accuracy: number }>;
   readonly kept: readonly KeptPoint[];
 }
 
@@ -120,7 +120,7 @@ export function measuredOf(answers: readonly Answer[], deepest: number, encode: 
   const full = tuning.filter(({ exit }) => exit === deepest);
   const share = (own: readonly Answer[]): number => Math.min(1, scoreOf(own) / scoreOf(full));
   const exits = byExit(tuning).map(([layer, own]) => {
-    return [layer, { lengths: quantiles(own), right: Math.round(1000 * share(own)) / 1000 }] as const;
+    return [layer, { lengths: quantiles(own), accuracy: Math.round(1000 * share(own)) / 1000 }] as const;
   });
   return { exits: new Map(exits), kept: keptCurve(coursesOf(full, encode)) };
 }
@@ -136,7 +136,7 @@ export function withMeasured(text: string, measured: Measured): string {
   const exits = manifest.exits.map((exit) => {
     const own = measured.exits.get(exit.layer);
     if (own === undefined) return exit;
-    return { ...exit, quality: { ...exit.quality, right: own.right }, lengths: { chat: own.lengths } };
+    return { ...exit, quality: { ...exit.quality, accuracy: own.accuracy }, lengths: { chat: own.lengths } };
   });
   return `${JSON.stringify({ ...manifest, exits, kept: measured.kept, files }, null, 2)}\n`;
 }

@@ -25,8 +25,8 @@ export interface SidedModel {
 }
 
 export function modelOf({ name, exits }: Manifest): SidedModel {
-  const measured = exits.flatMap(({ layer, quality: { right } }) =>
-    right === undefined ? [] : [[layer, right] as const],
+  const measured = exits.flatMap(({ layer, quality: { accuracy } }) =>
+    accuracy === undefined ? [] : [[layer, accuracy] as const],
   );
   return { name, layers: exits.map(({ layer }) => layer), accuracy: new Map(measured) };
 }
@@ -36,7 +36,7 @@ export function expectedAccuracy({ name, layers, accuracy }: SidedModel): SidedM
   const lacking = layers.filter((layer) => !accuracy.has(layer));
   if (lacking.length === 0) return accuracy;
   throw new Error(
-    '--expected must have a model whose manifest states "right" in the quality of every exit, ' +
+    '--expected must have a model whose manifest states "accuracy" in the quality of every exit, ' +
       `got "${name}" without it at exit ${lacking.join(', ')}`,
   );
 }

@@ -40,17 +40,17 @@ const rightOf = ({ job, answer }: Result): number => score(job.request, answer.t
  * The right answers that nets may reach: those of the upstream without faults and deadlines, times the net's share of
  * right answers where the net answers.
  * @param unhurried the upstream's answers to the same requests
- * @param rights shares of right answers by exit layer, where full depth has 1
+ * @param accuracies by exit layer, where full depth has 1
  */
 export function targetOf(
   results: readonly Result[],
   unhurried: readonly Result[],
-  rights: ReadonlyMap<number, number>,
+  accuracies: ReadonlyMap<number, number>,
 ): number {
   const shares = results.map(({ answer: { report } }, i) => {
     const most = unhurried[i] === undefined ? NaN : rightOf(unhurried[i]);
     const exit = report?.source === 'local' ? report.sources?.[0]?.exit : undefined;
-    return most * (exit == null ? 1 : (rights.get(exit) ?? 1));
+    return most * (exit == null ? 1 : (accuracies.get(exit) ?? 1));
   });
   return meanOf(shares);
 }

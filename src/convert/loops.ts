@@ -26,21 +26,21 @@ export function loopExits(asked: readonly number[] | null, { layers, loops }: Ar
 }
 
 /**
- * The published share of right answers of a loop, of those of the deepest loop that is kept.
- * @param accuracy by loop of the source, of as many loops
+ * The published accuracy of a loop, as a share of that of the deepest loop that is kept.
+ * @param published by loop of the source, of as many loops
  * @param kept loops of the folder
  * @returns undefined for a source without figures, or with other loops
  */
 export function publishedAccuracy(
-  accuracy: readonly number[] | null,
+  published: readonly number[] | null,
   { loops }: Architecture,
   kept: number,
   loop: number,
 ): number | undefined {
-  if (accuracy?.length !== loops?.count) return undefined;
-  const deepest = accuracy?.[kept - 1] ?? 0;
-  const right = accuracy?.[loop - 1];
-  return right === undefined || deepest === 0 ? undefined : Number((right / deepest).toFixed(3));
+  if (published?.length !== loops?.count) return undefined;
+  const deepest = published?.[kept - 1] ?? 0;
+  const accuracy = published?.[loop - 1];
+  return accuracy === undefined || deepest === 0 ? undefined : Number((accuracy / deepest).toFixed(3));
 }
 
 /** The stages of a graph that runs once for each loop. */

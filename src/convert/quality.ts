@@ -5,11 +5,7 @@ import { Quality } from '../engine/model/manifest.js';
 import { validationMessage } from '../util/validation-message.js';
 import { ConvertError } from './conversion-error.js';
 
-// A misspelt key would leave the router without its figure, so unknown keys are an error.
-const QualityFile = Type.Record(
-  Type.String({ pattern: '^[1-9][0-9]*$' }),
-  Type.Object(Quality.properties, { additionalProperties: false }),
-);
+const QualityFile = Type.Record(Type.String({ pattern: '^[1-9][0-9]*$' }), Quality);
 
 /** Quality by exit layer. Throws ConvertError if the file is malformed or names a layer that is not an exit. */
 export function readQuality(file: string, exits: readonly number[]): ReadonlyMap<number, Quality> {

@@ -232,8 +232,8 @@ class ModelWriter {
   /** The published quality of an exit without a measurement. */
   #published(loop: number): Quality {
     const { source, exits } = this.#conversion;
-    const right = publishedAccuracy(source.loopAccuracy, source.architecture, exits.length, loop);
-    return right === undefined ? {} : { right };
+    const accuracy = publishedAccuracy(source.loopAccuracy, source.architecture, exits.length, loop);
+    return accuracy === undefined ? {} : { accuracy };
   }
 
   /** @param index of the layer in its exit's stack, trunk and block */

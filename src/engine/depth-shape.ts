@@ -4,21 +4,20 @@ import type { Manifest } from './model/manifest.js';
 import type { LengthPrior } from './scheduler/output-length.js';
 
 /**
- * An exit without a measured agreement counts with its share of the layers, and one without a measured share of right
- * answers with its agreement against full depth's.
+ * An exit without a measured agreement counts with its share of the layers, and one without a measured accuracy with
+ * its agreement against full depth's.
  */
 export function depthShape({ stages, exits }: Pick<Manifest, 'stages' | 'exits'>): DepthShape {
   const deepest = exits.at(-1);
-  const qualityOf = ({ layer, quality }: Manifest['exits'][number]): number =>
+  const agreementOf = ({ layer, quality }: Manifest['exits'][number]): number =>
     quality.agreement ?? layer / (deepest?.layer ?? 1);
-  const best = deepest === undefined ? 1 : qualityOf(deepest);
+  const best = deepest === undefined ? 1 : agreementOf(deepest);
   const shapeOf = (exit: Manifest['exits'][number]): ExitShape => {
     const { layer, stage, block, quality } = exit;
-    const agreement = qualityOf(exit);
-    const right = quality.right ?? Math.min(1, agreement / best);
-    const { rightByPrompt } = quality;
-    const shape = { layer, stage, block: block?.name ?? null, right };
-    return rightByPrompt === undefined ? shape : { ...shape, rightByPrompt };
+    const accuracy = quality.accuracy ?? Math.min(1, agreementOf(exit) / best);
+    const { accuracyByPrompt } = quality;
+    const shape = { layer, stage, block: block?.name ?? null, accuracy };
+    return accuracyByPrompt === undefined ? shape : { ...shape, accuracyByPrompt };
   };
   return { stages: stages.map(({ name }) => name), exits: exits.map(shapeOf) };
 }

@@ -165,8 +165,8 @@ void t.test('the manifest gets lengths, the share of full depth and the curve, o
   t.strictSame(
     [...measured.exits],
     [
-      [30, { lengths: lengths[30], right: 1 }],
-      [10, { lengths: lengths[10], right: 0.333 }],
+      [30, { lengths: lengths[30], accuracy: 1 }],
+      [10, { lengths: lengths[10], accuracy: 0.333 }],
     ],
   );
   t.strictSame(measured.kept, [
@@ -175,15 +175,15 @@ void t.test('the manifest gets lengths, the share of full depth and the curve, o
     [4, 1],
   ]);
   const exits = [
-    { layer: 10, quality: { kl: 1, right: 0 } },
+    { layer: 10, quality: { kl: 1, accuracy: 0 } },
     { layer: 30, quality: {} },
   ];
   const written = withMeasured(JSON.stringify({ name: 'm', exits, files: [] }), measured);
   t.strictSame(JSON.parse(written), {
     name: 'm',
     exits: [
-      { layer: 10, quality: { kl: 1, right: 0.333 }, lengths: { chat: lengths[10] } },
-      { layer: 30, quality: { right: 1 }, lengths: { chat: lengths[30] } },
+      { layer: 10, quality: { kl: 1, accuracy: 0.333 }, lengths: { chat: lengths[10] } },
+      { layer: 30, quality: { accuracy: 1 }, lengths: { chat: lengths[30] } },
     ],
     kept: measured.kept,
     files: [],

@@ -86,7 +86,7 @@ void t.test('budgets are ms or multiples, and others are named', async (t) => {
 void t.test('expected answers need the accuracy of every exit', async (t) => {
   const model = { name: 'm', layers: [10, 30], accuracy: new Map([[30, 1]]) };
   t.throws(() => expectedAccuracy(model), {
-    message: /^--expected must have a model .* "right" .*, got "m" without it at exit 10$/,
+    message: /^--expected must have a model .* "accuracy" .*, got "m" without it at exit 10$/,
   });
   const whole = new Map([...model.accuracy, [10, 0.5] as const]);
   t.equal(expectedAccuracy({ ...model, accuracy: whole }), whole);

@@ -2,7 +2,7 @@
 import t from 'tap';
 import { score } from '../../bench/everyday/score.js';
 import { passages } from '../../bench/goodput/passages.js';
-import { pointsOf, withPromptRights } from '../../bench/goodput/prompt-right.js';
+import { pointsOf, withPromptAccuracies } from '../../bench/goodput/prompt-accuracy.js';
 
 void t.test('a passage has 300 to 1,500 tokens, and its answer in one sentence', async (t) => {
   const all = passages('held-out', 120);
@@ -36,7 +36,7 @@ void t.test('the accuracy is a share of full depth, by length', async (t) => {
 
 void t.test('it goes into the manifest beside other figures', async (t) => {
   const exits = [
-    { layer: 15, quality: { kl: 0.6, right: 0.5 } },
+    { layer: 15, quality: { kl: 0.6, accuracy: 0.5 } },
     { layer: 30, quality: { kl: 0.1 } },
   ];
   const points: [number, number][] = [
@@ -45,9 +45,9 @@ void t.test('it goes into the manifest beside other figures', async (t) => {
   ];
   const text = JSON.stringify({ name: 'm', exits, prompt: { layer: 30, quality: { kl: 0.1 } } });
   const [early, full] = exits;
-  t.strictSame(JSON.parse(withPromptRights(text, new Map([[15, points]]))), {
+  t.strictSame(JSON.parse(withPromptAccuracies(text, new Map([[15, points]]))), {
     name: 'm',
-    exits: [{ layer: 15, quality: { ...early?.quality, rightByPrompt: points } }, full],
+    exits: [{ layer: 15, quality: { ...early?.quality, accuracyByPrompt: points } }, full],
     prompt: { layer: 30, quality: { kl: 0.1 } },
   });
 });

@@ -119,7 +119,7 @@ for (const [architecture, isBetween] of [
       const { exits } = await convert({
         ...{ source, out, name: 'tiny', kernels: ['fp32'], compress: false, force: false },
       });
-      const accuracy = exits.map(({ quality }) => quality.right);
+      const accuracy = exits.map(({ quality }) => quality.accuracy);
       // Ouro's figures are of four loops. One loop of Nanbeige has none, so the scheduler does not choose it.
       t.strictSame(accuracy, architecture === 'ouro' ? [undefined, undefined] : [0, 1]);
       const executor = await makeExecutor(t, { modelDir: out });
@@ -155,7 +155,7 @@ void t.test('fewer loops than the source has', async (t) => {
     ...{ source, out, exits: [1, 2], kernels: ['fp32'], compress: false, force: false },
   });
   t.equal(architecture.loops?.count, 2);
-  const got = exits.map(({ layer, quality }) => [layer, quality.right]);
+  const got = exits.map(({ layer, quality }) => [layer, quality.accuracy]);
   t.strictSame(got, [
     [1, 0.325],
     [2, 1],

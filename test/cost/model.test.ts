@@ -18,8 +18,8 @@ void t.test('a step costs each stage with the rows that reach it', async (t) => 
   const two = {
     stages: ['a', 'b'],
     exits: [
-      { layer: 1, stage: 0, block: 'x', right: 0.5 },
-      { layer: 2, stage: 1, block: null, right: 1 },
+      { layer: 1, stage: 0, block: 'x', accuracy: 0.5 },
+      { layer: 2, stage: 1, block: null, accuracy: 1 },
     ],
   };
   const model = costModel({ units: [flat('a', 1), flat('b', 10), flat('x', 100), flat('head', 1000)] }, two);
@@ -90,7 +90,7 @@ void t.test('an exit without an accuracy has its agreement, else its share of th
   const manifest = { stages: [{ name: 's' }], exits: [exit(10), exit(20, 0.9), { ...exit(40), block: { name: 'x' } }] };
   const { stages, exits } = depthShape(manifest as unknown as Parameters<typeof depthShape>[0]);
   t.same(stages, ['s']);
-  const accuracies = exits.map(({ right }) => right);
+  const accuracies = exits.map(({ accuracy }) => accuracy);
   t.same(accuracies, [0.25, 0.9, 1]);
   const found = exits.map(({ block }) => block);
   t.same(found, [null, null, 'x']);

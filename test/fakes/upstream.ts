@@ -30,7 +30,7 @@ export const upstream: Omit<Upstream, 'url'> = {
   model: 'vendor/big-1',
   key: 'upstream-key',
   deadlineHeader: 'x-latency-budget-ms',
-  right: 1,
+  accuracy: 1,
   extraHeaders: {},
 };
 

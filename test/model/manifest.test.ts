@@ -82,8 +82,8 @@ void t.test('inconsistent stages and exits are named', async (t) => {
       fault,
     ]),
     [
-      { exits: [{ ...first, quality: { right: 1.1 } }, ...exits.slice(1)] },
-      /: \/exits\/0\/quality\/right must be <= 1$/,
+      { exits: [{ ...first, quality: { accuracy: 1.1 } }, ...exits.slice(1)] },
+      /: \/exits\/0\/quality\/accuracy must be <= 1$/,
     ],
     [
       {
@@ -150,12 +150,12 @@ void t.test('sampling defaults are optional, and a wrong one is named with its r
     return loadManifest(dir).generation;
   };
   t.equal(load(undefined), undefined);
-  for (const right of [
+  for (const accuracy of [
     {},
     { temperature: 0 },
     { temperature: 2, topP: 1, topK: 40, minP: 0.05, repetitionPenalty: 1.1 },
   ])
-    t.strictSame(load(right), right);
+    t.strictSame(load(accuracy), accuracy);
   for (const [wrong, message] of [
     [[], /: \/generation must be object$/],
     [{ temperature: 3 }, /: \/generation\/temperature must be <= 2$/],

@@ -25,7 +25,7 @@ const model: CostModel = costModel(
   },
   {
     stages: ['a', 'b'],
-    exits: [0, 1].map((stage) => ({ layer: stage + 1, stage, block: null, right: 1 })),
+    exits: [0, 1].map((stage) => ({ layer: stage + 1, stage, block: null, accuracy: 1 })),
   },
 );
 

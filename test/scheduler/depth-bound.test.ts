@@ -57,7 +57,7 @@ void t.test('a part of an answer that can not land is worth nothing', async (t) 
 
 void t.test('right answers count behind whole prompts, and not behind the part to prefill', async (t) => {
   const points = [[100, 0.9] as const, [500, 0] as const];
-  const exits = shape.exits.map((exit, i) => (i < 3 ? { ...exit, rightByPrompt: points } : exit));
+  const exits = shape.exits.map((exit, i) => (i < 3 ? { ...exit, accuracyByPrompt: points } : exit));
   const state = snapshot({ live: rows }, {}, costModel(table, { ...shape, exits }));
   const boundOf = (promptTokens: number): number =>
     deepestUnder(state, { ...expected(200), promptTokens, positions: 5 });

@@ -36,7 +36,7 @@ const exitOf = (budget: Budget | null, more: Given = {}, deepest?: number): numb
 const bare = total(150, 'land');
 
 void t.test('exits without right answers behind a prompt are not for it, whatever the budget', async (t) => {
-  const exits = shape.exits.map((exit, i) => (i < 3 ? { ...exit, rightByPrompt: [[500, 0] as const] } : exit));
+  const exits = shape.exits.map((exit, i) => (i < 3 ? { ...exit, accuracyByPrompt: [[500, 0] as const] } : exit));
   const own = costModel(table, { ...shape, exits });
   const hopeless = { ...unstated, ttftMs: 1 };
   const begun = (given: Given = {}) =>
@@ -71,8 +71,8 @@ void t.test('more budget begins no shallower', async (t) => {
 void t.test(
   'an exit that is worth nothing more is not taken: the utility of a deeper one pays for its time',
   async (t) => {
-    const chosen = (right: readonly number[]): number | undefined => {
-      const exits = shape.exits.map((exit, i) => ({ ...exit, right: right[i] ?? NaN }));
+    const chosen = (accuracies: readonly number[]): number | undefined => {
+      const exits = shape.exits.map((exit, i) => ({ ...exit, accuracy: accuracies[i] ?? NaN }));
       const parts = { live: [prompting('a', bare, natural)] };
       return [...chooseExits(snapshot(parts, {}, costModel(table, { ...shape, exits })), DEEPEST).values()][0];
     };

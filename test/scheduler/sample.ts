@@ -3,7 +3,7 @@ import type { CostPoint, CostTable, UnitCost } from '../../src/engine/scheduler/
 import { type CostModel, type DepthShape, costModel } from '../../src/engine/scheduler/cost/model.js';
 
 export const layers = [10, 15, 20, 25, 30];
-export const right = [0.48, 0.77, 0.79, 0.84, 1];
+export const accuracy = [0.48, 0.77, 0.79, 0.84, 1];
 
 /** Body of 30 layers, ms: [rows, ms] of decode at 256 positions, and [positions, ms] of prefill without a past. */
 const decode = [
@@ -47,7 +47,7 @@ export const shape: DepthShape = {
   stages: layers.map((layer) => `trunk-${layer}`),
   exits: layers.map((layer, stage) => ({
     ...{ layer, stage, block: null },
-    ...{ right: right[stage] ?? NaN },
+    ...{ accuracy: accuracy[stage] ?? NaN },
   })),
 };
 
@@ -67,7 +67,7 @@ export const blockLayers = [8, 13, 18, 23, 30];
 export const blockShape: DepthShape = {
   stages: blockLayers.map((layer) => `trunk-${layer}`),
   exits: blockLayers.map((layer, stage) => ({
-    ...{ layer, stage, right: right[stage] ?? NaN },
+    ...{ layer, stage, accuracy: accuracy[stage] ?? NaN },
     block: layer === 30 ? null : `block-${layer}`,
   })),
 };

@@ -1,7 +1,7 @@
 /** The utility of an answer: by its exit, and by how early it ends. */
 import t from 'tap';
 import { type PartialValue, Utility } from '../../src/engine/scheduler/utility.js';
-import { right, shape } from './sample.js';
+import { accuracy, shape } from './sample.js';
 
 const near = (found: number, expected: number): boolean => Math.abs(found - expected) < 1e-12;
 const curve: PartialValue = [
@@ -42,18 +42,18 @@ void t.test('without a measurement, more tokens keep more, up to all', async (t)
 void t.test('an exit gives its measured share of right answers', async (t) => {
   t.same(
     shape.exits.map((_, exit) => measured.accuracy(exit)),
-    right,
+    accuracy,
   );
   t.throws(() => measured.accuracy(5), RangeError);
 });
 
 void t.test('behind longer prompts an exit gives what was measured there', async (t) => {
-  const rightByPrompt = [
+  const accuracyByPrompt = [
     [40, 0.4],
     [400, 0.2],
   ] as const;
-  const early = { layer: 1, stage: 0, block: null, right: 0.4, rightByPrompt };
-  const full = { layer: 2, stage: 1, block: null, right: 1 };
+  const early = { layer: 1, stage: 0, block: null, accuracy: 0.4, accuracyByPrompt };
+  const full = { layer: 2, stage: 1, block: null, accuracy: 1 };
   const utility = new Utility({ stages: ['a', 'b'], exits: [early, full] }, null);
   for (const [tokens, expected] of [
     [10, 0.4],

@@ -1,6 +1,6 @@
 /** The early start of nets: the learnt times of sentences, and the choice by expected right answers. Pure. */
 import t from 'tap';
-import { netStart, rightWithin } from '../../src/gateway/upstream/early-start.js';
+import { netStart, accuracyWithin } from '../../src/gateway/upstream/early-start.js';
 import { FirstSentence, SentenceTimes } from '../../src/gateway/upstream/sentence-times.js';
 
 void t.test('an upstream without tries has its sentences in time', async (t) => {
@@ -53,16 +53,16 @@ void t.test('a sentence is known once', async (t) => {
 });
 
 const EXITS = [
-  { layer: 10, right: 0.5 },
-  { layer: 20, right: 0.7 },
-  { layer: 30, right: 1 },
+  { layer: 10, accuracy: 0.5 },
+  { layer: 20, accuracy: 0.7 },
+  { layer: 30, accuracy: 1 },
 ];
 
 void t.test('a local answer has the deepest exit whose sentence fits', async (t) => {
-  t.equal(rightWithin(EXITS, 100, 90), 0.5, 'the shallowest one in any case');
-  t.equal(rightWithin(EXITS, 100, 199), 0.5);
-  t.equal(rightWithin(EXITS, 100, 200), 0.7);
-  t.equal(rightWithin(EXITS, 100, 5000), 1);
+  t.equal(accuracyWithin(EXITS, 100, 90), 0.5, 'the shallowest one in any case');
+  t.equal(accuracyWithin(EXITS, 100, 199), 0.5);
+  t.equal(accuracyWithin(EXITS, 100, 200), 0.7);
+  t.equal(accuracyWithin(EXITS, 100, 5000), 1);
 });
 
 void t.test('a net starts at once where more right answers are to be expected', async (t) => {

@@ -36,7 +36,11 @@ void t.test('flags describe one upstream, in the form of a file', (t) => {
   const read = (options: UpstreamOptions, env = {}) => upstreamModels(options, around(env));
   t.same(read(none), []);
   const [model] = read(flags, { KEY: 'k' });
-  t.match(model, { name: 'big', defaults: { latencyBudgetMs: null }, upstream: { model: 'big', key: 'k', right: 1 } });
+  t.match(model, {
+    name: 'big',
+    defaults: { latencyBudgetMs: null },
+    upstream: { model: 'big', key: 'k', accuracy: 1 },
+  });
   t.equal(model?.upstream.deadlineHeader, 'x-latency-budget-ms');
   t.throws(() => read(flags), /^--upstream-key-env must name a variable that holds a key, got "KEY"$/);
   t.throws(() => read({ ...flags, upstream: null }), /--upstream must/);

@@ -261,7 +261,7 @@ void t.test('usage has the tokens of both models where both had a part', async (
 });
 
 /** A local model whose deeper exits are right more often. */
-const sorted = { ...model, exits: model.exits.map((exit, i) => ({ ...exit, quality: { right: 0.5 + i / 8 } })) };
+const sorted = { ...model, exits: model.exits.map((exit, i) => ({ ...exit, quality: { accuracy: 0.5 + i / 8 } })) };
 
 void t.test('a net of an upstream that is often too late starts at once, and its text waits', async (t) => {
   for (const stream of [false, true]) {

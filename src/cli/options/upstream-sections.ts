@@ -21,7 +21,7 @@ export interface UpstreamEntry {
   readonly keyFile: string | null;
   readonly deadlineHeader: string;
   /** Share of right answers of the model, 0 to 1. */
-  readonly right: number;
+  readonly accuracy: number;
   /** Sent with every request. */
   readonly extraHeaders: Readonly<Record<string, string>>;
 }
@@ -75,7 +75,7 @@ const UPSTREAM = {
   key_env: text('VARIABLE'),
   key_file: text('FILE'),
   deadline_header: headerName,
-  right: share(0),
+  accuracy: share(0),
 };
 
 const MODEL = {
@@ -184,7 +184,7 @@ function upstreamEntry(reader: Reader, name: string, fields: Fields): UpstreamEn
     keyEnv: read.key_env,
     keyFile: read.key_file,
     deadlineHeader,
-    right: read.right ?? 1,
+    accuracy: read.accuracy ?? 1,
     extraHeaders: reader.headers(`${place}.extra_headers`, fields.extra_headers, deadlineHeader),
   };
 }

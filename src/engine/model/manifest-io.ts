@@ -97,7 +97,7 @@ function disorderOfExits({ stages, exits }: Pick<Manifest, 'stages' | 'exits'>):
     if (layer <= before) return `/exits/${i}/layer must be above ${before}`;
     const fault =
       disorderOfBlock(block, stage) ??
-      disorderOfRight(quality) ??
+      disorderOfAccuracy(quality) ??
       disorderOfLengths(lengths?.chat ?? [], 'lengths/chat/');
     if (fault !== null) return `/exits/${i}/${fault}`;
     before = layer;
@@ -105,10 +105,10 @@ function disorderOfExits({ stages, exits }: Pick<Manifest, 'stages' | 'exits'>):
   return null;
 }
 
-function disorderOfRight({ rightByPrompt: points = [] }: Quality): string | null {
+function disorderOfAccuracy({ accuracyByPrompt: points = [] }: Quality): string | null {
   for (const [i, [tokens]] of points.entries()) {
     const [fewer] = points[i - 1] ?? [-1];
-    if (tokens <= fewer) return `quality/rightByPrompt/${i}/0 must be above ${fewer}, got ${tokens}`;
+    if (tokens <= fewer) return `quality/accuracyByPrompt/${i}/0 must be above ${fewer}, got ${tokens}`;
   }
   return null;
 }

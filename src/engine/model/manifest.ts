@@ -99,17 +99,20 @@ export function capturedForms(kernels: readonly KernelName[]): readonly Captured
 export const KeptPoint = Type.Tuple([Type.Integer({ minimum: 0 }), Type.Number({ minimum: 0, maximum: 1 })]);
 export type KeptPoint = Static<typeof KeptPoint>;
 
-/** Measured against the full depth of the untouched base model (training/evaluate); absent without a measurement. */
-export const Quality = Type.Object({
-  /** Mean KL divergence from the base's full depth, nats per token. */
-  kl: Type.Optional(Type.Number()),
-  /** Share of positions whose most likely token is the base model's. The scheduler ranks exits by it. */
-  agreement: Type.Optional(Type.Number({ minimum: 0, maximum: 1 })),
-  /** Share of full depth's score on everyday requests with a checkable answer (`bench:everyday`, tuning half). */
-  right: Type.Optional(Type.Number({ minimum: 0, maximum: 1 })),
-  /** The same behind prompts of so many tokens, which increase (`bench:goodput --prompt-right`). */
-  rightByPrompt: Type.Optional(Type.Array(KeptPoint, { minItems: 1 })),
-});
+/** Measured against the full depth of the untouched base model; absent without a measurement. */
+export const Quality = Type.Object(
+  {
+    /** Mean KL divergence from the base's full depth, nats per token. */
+    kl: Type.Optional(Type.Number()),
+    /** Share of positions whose most likely token is the base model's. An exit without an accuracy counts by it. */
+    agreement: Type.Optional(Type.Number({ minimum: 0, maximum: 1 })),
+    /** Share of full depth's score on everyday requests with a checkable answer (`bench:everyday`, tuning half). */
+    accuracy: Type.Optional(Type.Number({ minimum: 0, maximum: 1 })),
+    /** The same behind prompts of so many tokens, which increase (`bench:goodput --prompt-accuracy`). */
+    accuracyByPrompt: Type.Optional(Type.Array(KeptPoint, { minItems: 1 })),
+  },
+  { additionalProperties: false },
+);
 export type Quality = Static<typeof Quality>;
 
 /**

@@ -13,7 +13,7 @@ import type { Trial } from './trial.js';
 /** `none`: no budget would hold. `unsought`: the step has no planning time for a search. */
 export type LeastBudget = number | 'none' | 'unsought';
 
-type Tunables = Pick<Policy, 'longestBudgetMs' | 'leastAccuracy' | 'leastTrials' | 'retryRoom'>;
+type Tunables = Pick<Policy, 'longestBudgetMs' | 'leastPrecision' | 'leastTrials' | 'retryRoom'>;
 
 /** Times of a request that is rejected, in ms. */
 export interface Waits {
@@ -34,7 +34,7 @@ export function leastBudget(
   policy: Tunables,
   attempt: (totalMs: number) => Trial | null,
 ): LeastBudget {
-  const { longestBudgetMs, leastAccuracy, leastTrials, retryRoom } = policy;
+  const { longestBudgetMs, leastPrecision, leastTrials, retryRoom } = policy;
   const exact = (readyMs: number): number => Math.ceil(waitedMs + readyMs);
   const roomy = (readyMs: number): number => Math.ceil((waitedMs + readyMs) * (1 + retryRoom) + retryMs);
   // The longest budget is tried for its time alone.
@@ -53,7 +53,7 @@ export function leastBudget(
     else if (hasMemory) found = high = totalMs;
     else high = totalMs;
     const aim = isInTime && !hasMemory ? exact(readyMs) : roomy(readyMs);
-    const isClose = found === high && (aim > high * (1 - leastAccuracy) || high - low <= leastAccuracy * high);
+    const isClose = found === high && (aim > high * (1 - leastPrecision) || high - low <= leastPrecision * high);
     if (isClose || high - low <= 1) break;
     const between = high === longestBudgetMs ? 2 * low : Math.ceil((low + high) / 2);
     totalMs = aim > low && aim < high ? aim : between;

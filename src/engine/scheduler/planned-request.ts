@@ -79,7 +79,7 @@ export class PlannedRequest {
     this.expectedFrontiers = sequence.leader === null ? this.frontiers : sequence.expectedFrontiers;
     this.#lengths = isExactLength ? [] : lengths.of(lengthKind, sequence.tenant);
     const { utility } = moment;
-    this.minExit = utility.shallowest(terms.minExit, this.maxExit, policy.leastRight, sequence.promptLength);
+    this.minExit = utility.shallowest(terms.minExit, this.maxExit, policy.leastAccuracy, sequence.promptLength);
     this.deadlines = deadlinesOf(terms.arrivedAt, terms.budget, policy);
     const { firstToken, end, tpotMs } = this.deadlines;
     // A request past its total budget, or with the first token that was its whole budget, has nothing left to lose.

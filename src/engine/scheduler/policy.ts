@@ -54,7 +54,7 @@ export const defaultPolicy = {
    * Least share of full depth's right answers behind a prompt, 0..1. The embedded model's exits 10 and 15 have none
    * behind 480 tokens, so an answer there keeps its time and is wrong.
    */
-  leastRight: 0.1,
+  leastAccuracy: 0.1,
   /** Share of right answers that a shallower bound gains at least. */
   depthGain: 0.01,
   /** The bound of the load follows the mean of its values over so long, ms: two answers of the embedded model. */
@@ -140,8 +140,8 @@ export const defaultPolicy = {
   /** An equal request is rejected without a forecast for so long, while no request is admitted or ends, ms. */
   refusalHoldMs: 250,
 
-  /** Accuracy of the least feasible budget, as a share, and the longest that is tried, ms: a day. */
-  leastAccuracy: 0.04,
+  /** Precision of the least feasible budget, as a share, and the longest that is tried, ms: a day. */
+  leastPrecision: 0.04,
   longestBudgetMs: 86_400_000,
   /**
    * Room for the requests that arrive until a retry: in simulation, 97 of 100 retries after 20 ms are then admitted.

@@ -3,7 +3,7 @@
  * that an early end keeps (partial value).
  */
 import { type DepthShape, type ExitIndex, at } from './cost/model.js';
-import { interpolated, rightBehind } from '../model/right-behind.js';
+import { interpolated, accuracyBehind } from '../model/accuracy.js';
 
 /** [tokens, share of the whole answers' worth that answers of at most so many tokens keep], both rising. */
 export type PartialValue = readonly (readonly [number, number])[];
@@ -26,12 +26,12 @@ export class Utility {
   readonly #partialValue: PartialValue;
   readonly #accuracy: readonly number[];
   /** By exit; undefined where the prompt's length has no measurement. */
-  readonly #byPrompt: readonly (DepthShape['exits'][number]['rightByPrompt'] | undefined)[];
+  readonly #byPrompt: readonly (DepthShape['exits'][number]['accuracyByPrompt'] | undefined)[];
 
   constructor({ exits }: DepthShape, partialValue: PartialValue | null) {
     this.#partialValue = partialValue ?? DEFAULT_PARTIAL_VALUE;
-    this.#accuracy = exits.map(({ right }) => right);
-    this.#byPrompt = exits.map(({ rightByPrompt }) => rightByPrompt);
+    this.#accuracy = exits.map(({ accuracy }) => accuracy);
+    this.#byPrompt = exits.map(({ accuracyByPrompt }) => accuracyByPrompt);
   }
 
   /**
@@ -39,8 +39,10 @@ export class Utility {
    * @param promptTokens length of the prompt; one below all measured lengths counts as the shortest of them
    */
   accuracy(exit: ExitIndex, promptTokens = 0): number {
-    const rightByPrompt = this.#byPrompt[exit];
-    return rightByPrompt === undefined ? at(this.#accuracy, exit) : rightBehind({ rightByPrompt }, promptTokens);
+    const accuracyByPrompt = this.#byPrompt[exit];
+    return accuracyByPrompt === undefined
+      ? at(this.#accuracy, exit)
+      : accuracyBehind({ accuracyByPrompt }, promptTokens);
   }
 
   /**

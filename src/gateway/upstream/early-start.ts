@@ -5,10 +5,10 @@
  */
 
 /** An exit of the local model. */
-export interface ExitRight {
+export interface ExitAccuracy {
   readonly layer: number;
   /** Share of right answers. */
-  readonly right: number;
+  readonly accuracy: number;
 }
 
 /** Right answers that the engine's time of an answer is worth while nothing else runs, as a share of its own. */
@@ -19,11 +19,11 @@ const IDLE_PRICE = 0.1;
  * @param exits that the answer may have, shallowest first
  * @param sentenceMs at the shallowest one
  */
-export function rightWithin(exits: readonly ExitRight[], sentenceMs: number, roomMs: number): number {
+export function accuracyWithin(exits: readonly ExitAccuracy[], sentenceMs: number, roomMs: number): number {
   const [shallowest] = exits;
   if (shallowest === undefined) return 0;
   const fitting = exits.filter(({ layer }) => (sentenceMs * layer) / shallowest.layer <= roomMs);
-  return Math.max(shallowest.right, ...fitting.map(({ right }) => right));
+  return Math.max(shallowest.accuracy, ...fitting.map(({ accuracy }) => accuracy));
 }
 
 export interface Chances {

@@ -33,7 +33,6 @@ export interface LocalTerms {
   readonly name: string;
   /** From the arrival of the request. */
   readonly budgetMs: number;
-  /** Least share of full depth's right answers of an exit; null: the operator's for all requests. */
 }
 
 export interface LocalSink {

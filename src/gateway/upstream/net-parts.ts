@@ -52,7 +52,7 @@ export interface NetFor {
   readonly sink: LocalSink;
   readonly form: AnswerForm;
   /** Share of right answers of the upstream. */
-  readonly right: number;
+  readonly accuracy: number;
   /** Probability that the upstream has a whole sentence by an instant. */
   chanceBy(at: number): number;
   /** Whether the upstream has no whole sentence so far. */

@@ -9,9 +9,9 @@ import { ApiError, ClientGone } from '../api/errors.js';
 import type { Forecast } from '../api/generation/forecast.js';
 import { monotonicMs, timerUntil } from '../../util/clock.js';
 import { present } from '../../util/present.js';
-import { rightBehind } from '../../engine/model/right-behind.js';
+import { accuracyBehind } from '../../engine/model/accuracy.js';
 import { isEnd } from './call.js';
-import { type NetStart, netStart, rightWithin } from './early-start.js';
+import { type NetStart, netStart, accuracyWithin } from './early-start.js';
 import { localAnswer, type LocalEnd, localRequest, type LocalRequest } from './local-answer.js';
 import { bookNet, forecastNet, type NetBooking } from './net-booking.js';
 import type { NetFor, NetOutcome, NetShared } from './net-parts.js';
@@ -215,15 +215,15 @@ export class Net {
     const tokens = Math.max(...prompts.map(({ length }) => length));
     const exits = context.model.exits
       .filter(({ layer }) => layer >= minExit && layer <= maxExit)
-      .map(({ layer, quality }) => ({ layer, right: rightBehind(quality, tokens) }));
+      .map(({ layer, quality }) => ({ layer, accuracy: accuracyBehind(quality, tokens) }));
     const now = monotonicMs();
     const { sentenceMs = 0 } = this.#booking ?? {};
     const roomMs = answer.deadline.endsAt - now;
     const lateMs = answer.deadline.endsAt - this.#latestStart;
     return netStart({
-      upstream: answer.right,
-      early: rightWithin(exits, sentenceMs, roomMs),
-      late: rightWithin(exits, sentenceMs, lateMs),
+      upstream: answer.accuracy,
+      early: accuracyWithin(exits, sentenceMs, roomMs),
+      late: accuracyWithin(exits, sentenceMs, lateMs),
       chanceEarly: answer.chanceBy(now + sentenceMs),
       chanceLate: answer.chanceBy(this.#latestStart + sentenceMs),
       busy: Math.min(1, context.metrics.live / (context.engine.ready?.slots ?? 1)),

@@ -93,9 +93,9 @@ export class TimedAnswer {
       if (this.#net?.end !== null) this.#claim('local');
     };
     const isNeeded = (): boolean => this.#winner === null && !this.#hasEnd;
-    const { right } = this.shared.connection.upstream;
+    const { accuracy } = this.shared.connection.upstream;
     const chanceBy = (at: number): number => this.#first.chanceBy(at);
-    const own = { name: call.model, call, form: this.#form, deadline: this.#deadline, sink, right };
+    const own = { name: call.model, call, form: this.#form, deadline: this.#deadline, sink, accuracy };
     return new Net(nets, { ...own, chanceBy, isNeeded, due });
   }
 

@@ -20,7 +20,7 @@ export interface Upstream {
   /** The header that carries the rest of a budget, in lower case. */
   readonly deadlineHeader: string;
   /** Share of right answers of the model, 0 to 1. */
-  readonly right: number;
+  readonly accuracy: number;
   /** Further headers of every request, by names in lower case. */
   readonly extraHeaders: Readonly<Record<string, string>>;
 }
@@ -59,7 +59,7 @@ function entryOfFlags(options: UpstreamOptions, fault: Surroundings['fault']): U
   if (url === null) throw fault('--upstream must be set beside --upstream-model and --upstream-key-env');
   if (name === null) throw fault('--upstream-model must name the model of --upstream');
   const entry = { name, url, model: name, keyEnv, keyFile: null };
-  return { ...entry, deadlineHeader: DEADLINE_HEADER, right: 1, extraHeaders: {} };
+  return { ...entry, deadlineHeader: DEADLINE_HEADER, accuracy: 1, extraHeaders: {} };
 }
 
 /** An upstream, and the names of its options in errors. */
@@ -91,9 +91,9 @@ function keyOf({ entry, keyEnvOption, keyFileOption }: Source, { env, readFile, 
 }
 
 function upstreamOf(source: Source, surroundings: Surroundings): Upstream {
-  const { name, model, url, deadlineHeader, right, extraHeaders } = source.entry;
+  const { name, model, url, deadlineHeader, accuracy, extraHeaders } = source.entry;
   const key = keyOf(source, surroundings);
-  return { name, model, url: new URL(url), key, deadlineHeader: deadlineHeader.toLowerCase(), right, extraHeaders };
+  return { name, model, url: new URL(url), key, deadlineHeader: deadlineHeader.toLowerCase(), accuracy, extraHeaders };
 }
 
 /**

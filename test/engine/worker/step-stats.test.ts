@@ -4,7 +4,7 @@ import type { DepthShape, Work } from '../../../src/engine/scheduler/cost/model.
 
 const shape: DepthShape = {
   stages: ['a', 'b'],
-  exits: [10, 30].map((layer, stage) => ({ layer, stage, block: null, right: 1 })),
+  exits: [10, 30].map((layer, stage) => ({ layer, stage, block: null, accuracy: 1 })),
 };
 const prefill = { exit: 1, positions: 8, context: 0, chunk: 8 };
 /** Predicted costs: 4 ms for decode, 6 ms for each prefill. */

@@ -23,9 +23,9 @@ export interface ExitShape {
   /** Cost unit of its exit block, or null where it has none. */
   readonly block: string | null;
   /** Share of full depth's right answers, 0..1. */
-  readonly right: number;
-  /** The same share behind prompts of so many tokens, which rise; absent: `right` behind all. */
-  readonly rightByPrompt?: readonly (readonly [number, number])[];
+  readonly accuracy: number;
+  /** The same share behind prompts of so many tokens, which rise; absent: `accuracy` behind all. */
+  readonly accuracyByPrompt?: readonly (readonly [number, number])[];
 }
 
 /** Which units run for which exit. */

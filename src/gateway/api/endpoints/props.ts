@@ -19,7 +19,7 @@ function exitRows(model: ServedModel): object[] {
     ...loopsOf(model, layer),
     kl: quality.kl ?? null,
     agreement: quality.agreement ?? null,
-    accuracy: quality.right ?? null,
+    accuracy: quality.accuracy ?? null,
     dry: dry ? { dry_multiplier: dry.multiplier, dry_base: dry.base, dry_allowed_length: dry.allowedLength } : null,
   }));
 }

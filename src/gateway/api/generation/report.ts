@@ -73,7 +73,7 @@ function planOf(budget: Budget | null, choices: Choices, exits: Exits): SortieRe
     service_class,
     exit_layer: plan.exit,
     reason: plan.reason,
-    expected_accuracy: exits.find(({ layer }) => layer === plan.exit)?.quality.right,
+    expected_accuracy: exits.find(({ layer }) => layer === plan.exit)?.quality.accuracy,
     landing: plan.landing,
     expected_tokens: expectedTokens(plans),
     expected_tokens_p90: Math.round(plans.reduce((sum, each) => sum + each.expectedTokensP90, 0)),

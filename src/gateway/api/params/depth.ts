@@ -117,7 +117,7 @@ function usualExits({ exits }: ServedModel, policy: DepthPolicy): readonly numbe
   const { minAccuracy = 0 } = policy;
   const allowed = allowedExits({ exits }, policy);
   const isUseful = (each: number): boolean =>
-    (exits.find(({ layer }) => layer === each)?.quality.right ?? 1) >= minAccuracy;
+    (exits.find(({ layer }) => layer === each)?.quality.accuracy ?? 1) >= minAccuracy;
   return allowed.slice(Math.max(0, allowed.findIndex(isUseful)));
 }
 

@@ -12,7 +12,7 @@ const PASSAGES = 60;
 const POINTS = 2;
 
 /** By layer. The first point is the accuracy on everyday requests of the manifest, at their mean length. */
-export type PromptRights = ReadonlyMap<number, readonly KeptPoint[]>;
+export type PromptAccuracies = ReadonlyMap<number, readonly KeptPoint[]>;
 
 /** A passage with the scores of its answers. */
 export interface Scored {
@@ -27,7 +27,7 @@ export interface Scored {
  * Asks the passages at full depth, and at every exit with a measured accuracy. No request has a budget.
  * @param url of an idle server
  */
-export async function promptRights(url: string, model: SidedModel, slots: number): Promise<PromptRights> {
+export async function promptAccuracies(url: string, model: SidedModel, slots: number): Promise<PromptAccuracies> {
   const { layers, name, accuracy } = model;
   const questions = passages('tuning', PASSAGES * POINTS);
   const scores = async (layer: number | undefined): Promise<number[]> => {
@@ -41,11 +41,11 @@ export async function promptRights(url: string, model: SidedModel, slots: number
   const full = await scores(layers.at(-1));
   const exits = new Map<number, readonly KeptPoint[]>();
   for (const layer of layers.slice(0, -1)) {
-    const right = accuracy.get(layer);
-    if (right === undefined) continue;
+    const everyday = accuracy.get(layer);
+    if (everyday === undefined) continue;
     const early = await scores(layer);
     const scored = tokens.map((length, i) => ({ tokens: length, full: full[i] ?? 0, early: early[i] ?? 0 }));
-    exits.set(layer, [[short, right], ...pointsOf(scored, POINTS)]);
+    exits.set(layer, [[short, everyday], ...pointsOf(scored, POINTS)]);
   }
   return exits;
 }
@@ -71,17 +71,17 @@ export function pointsOf(scored: readonly Scored[], points: number): KeptPoint[]
     const group = sorted.slice((i * sorted.length) / points, ((i + 1) * sorted.length) / points);
     const sum = (part: keyof Scored): number => group.reduce((all, each) => all + each[part], 0);
     if (sum('full') === 0) throw new Error(`full depth has no right answer to ${group.length} passages`);
-    const right = Math.min(1, Math.round((1000 * sum('early')) / sum('full')) / 1000);
-    return [Math.round(sum('tokens') / group.length), right];
+    const share = Math.min(1, Math.round((1000 * sum('early')) / sum('full')) / 1000);
+    return [Math.round(sum('tokens') / group.length), share];
   });
 }
 
 /** The manifest's text with the measurement. */
-export function withPromptRights(text: string, measured: PromptRights): string {
+export function withPromptAccuracies(text: string, measured: PromptAccuracies): string {
   const manifest = JSON.parse(text) as Manifest;
   const exits = manifest.exits.map((exit) => {
-    const rightByPrompt = measured.get(exit.layer);
-    return rightByPrompt === undefined ? exit : { ...exit, quality: { ...exit.quality, rightByPrompt } };
+    const accuracyByPrompt = measured.get(exit.layer);
+    return accuracyByPrompt === undefined ? exit : { ...exit, quality: { ...exit.quality, accuracyByPrompt } };
   });
   return `${JSON.stringify({ ...manifest, exits }, null, 2)}\n`;
 }

@@ -14,15 +14,18 @@ export function interpolated(points: Points, x: number): number {
   return y0;
 }
 
-export interface MeasuredRight {
+export interface MeasuredAccuracy {
   /** Share of full depth's right answers, 0 to 1; absent: unmeasured, and all of them. */
-  readonly right?: number;
-  /** The same share behind prompts of so many tokens; absent: `right` behind all. */
-  readonly rightByPrompt?: Points;
+  readonly accuracy?: number;
+  /** The same share behind prompts of so many tokens; absent: `accuracy` behind all. */
+  readonly accuracyByPrompt?: Points;
 }
 
 /** @param promptTokens a length below all measured ones counts as the shortest of them */
-export function rightBehind({ right = 1, rightByPrompt = [] }: MeasuredRight, promptTokens: number): number {
-  const [shortest] = rightByPrompt;
-  return shortest === undefined ? right : interpolated(rightByPrompt, Math.max(promptTokens, shortest[0]));
+export function accuracyBehind(
+  { accuracy = 1, accuracyByPrompt = [] }: MeasuredAccuracy,
+  promptTokens: number,
+): number {
+  const [shortest] = accuracyByPrompt;
+  return shortest === undefined ? accuracy : interpolated(accuracyByPrompt, Math.max(promptTokens, shortest[0]));
 }
