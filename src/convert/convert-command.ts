@@ -46,8 +46,8 @@ export async function inspectCommand(dir: string, terminal: Terminal = process.s
 }
 
 /**
- * The warning about early exits of unknown quality. Loops are exits by training, an exit with a block was tuned, and an
- * exit may have a measured agreement. For any other exit the router assumes a quality of its share of the layers.
+ * The warning about unmeasured early exits. Loops are exits by training, an exit with a block was tuned, and an
+ * exit may have a measured agreement. For any other exit the router assumes its share of the layers.
  * @returns null if every exit below full depth is known
  */
 function unknownExitsWarning({ architecture, exits }: Pick<Manifest, 'architecture' | 'exits'>): string | null {
@@ -56,7 +56,7 @@ function unknownExitsWarning({ architecture, exits }: Pick<Manifest, 'architectu
   if (unknown.length === 0) return null;
   const layers = unknown.map(({ layer }) => layer).join(', ');
   return (
-    `exits without a block and without a measured quality: ${layers}. Unless the model was tuned for them, answers from ` +
+    `exits without a block and without a measured agreement: ${layers}. Unless the model was tuned for them, answers from ` +
     'these exits make no sense, and the router still sends requests with a budget there. Measure the folder (npm run ' +
     'bench:quality) and convert again with --quality, or convert without --exits'
   );

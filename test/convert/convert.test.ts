@@ -469,7 +469,7 @@ void t.test('a warning about early exits of unknown quality follows the summary'
     const lines = (errors.read() as Buffer).toString().split('\n');
     return lines.find((line) => line.includes('exits')) ?? null;
   };
-  const warning = /^warning: exits without a block and without a measured quality: 1\. .*bench:quality.*--quality/;
+  const warning = /^warning: exits without a block and without a measured agreement: 1\. .*bench:quality.*--quality/;
   t.match(await warningOf({}), warning);
   t.match(await warningOf({ quality: path.join(dir, 'kl.json') }), warning, 'the router reads agreement');
   t.equal(await warningOf({ quality: path.join(dir, 'quality.json') }), null);
