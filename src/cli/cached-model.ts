@@ -2,7 +2,7 @@
 import { createHash } from 'node:crypto';
 import { existsSync, readdirSync, realpathSync, statSync } from 'node:fs';
 import { basename, join, resolve } from 'node:path';
-import { hubAccess } from '../convert/hub/access.js';
+import { hubAccess } from '../convert/hub/repository.js';
 import { pull, type Pulled } from '../convert/hub/pull.js';
 import { ConvertError } from '../convert/conversion-error.js';
 import type { KernelName } from '../engine/model/manifest.js';

@@ -5,7 +5,7 @@ import { mkdir, readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import t, { type Test } from 'tap';
-import { hubAccess } from '../../src/convert/hub/access.js';
+import { hubAccess } from '../../src/convert/hub/repository.js';
 import { pull, type PullOptions } from '../../src/convert/hub/pull.js';
 import { type HubName, parseHubName } from '../../src/util/hub-name.js';
 import { type Behaviour, COMMIT, fakeHub, type FakeHub } from '../fakes/hub.js';

@@ -1,57 +1,43 @@
 /** Chooses the files of a repository that a conversion reads. */
 import { ggufPart, ggufPaths } from '../../util/gguf-parts.js';
 import type { HubName } from '../../util/hub-name.js';
-import { HubError } from './hub-error.js';
+import { HubError } from './faults.js';
 import type { HubFile } from './repository.js';
 
 /** The files besides weights that the converter reads. */
 const SMALL = [
-  'config.json',
-  'generation_config.json',
-  'tokenizer.json',
-  'tokenizer_config.json',
-  'chat_template.jinja',
-  'README.md',
+  ...['config.json', 'generation_config.json', 'tokenizer.json', 'tokenizer_config.json'],
+  ...['chat_template.jinja', 'README.md'],
 ];
 
-const INDEX = 'model.safetensors.index.json';
+export const INDEX = 'model.safetensors.index.json';
 const WEIGHTS = 'model.safetensors';
 
-export type Choice =
-  | {
-      readonly kind: 'gguf';
-      /** The file, or all parts of a split one. */
-      readonly files: readonly HubFile[];
-      /** Path of the first. */
-      readonly path: string;
-    }
-  | {
-      readonly kind: 'folder';
-      readonly small: readonly HubFile[];
-      /** One file of weights, or the index that names them. */
-      readonly weights: HubFile;
-      readonly isIndex: boolean;
-    };
+export interface Choice {
+  /** The files of a folder besides weights, with the index of its weights if there is one; none beside a GGUF file. */
+  readonly small: readonly HubFile[];
+  /** The weights, or all parts of a GGUF file; null: those that the index names. */
+  readonly weights: readonly HubFile[] | null;
+  /** Path of a GGUF file, of several parts the first; null for a folder. */
+  readonly gguf: string | null;
+}
 
 /** @throws HubError if the name fits no file, or several */
 export function chooseFiles({ repo, file }: HubName, files: readonly HubFile[]): Choice {
-  const at = (path: string): HubFile | undefined => files.find((each) => each.path === path);
-  const weights = at(INDEX) ?? at(WEIGHTS);
-  if (file === null && weights !== undefined && at('config.json') !== undefined) {
-    const small = SMALL.flatMap((path) => at(path) ?? []);
-    return { kind: 'folder', small, weights, isIndex: weights.path === INDEX };
-  }
+  const at = (path: string): HubFile[] => files.filter((each) => each.path === path);
+  const index = at(INDEX);
+  const weights = at(WEIGHTS);
+  if (file === null && index.length + weights.length > 0 && at('config.json').length > 0)
+    return { small: [...SMALL.flatMap(at), ...index], weights: index.length > 0 ? null : weights, gguf: null };
   const models = ggufModels(files);
   const fits = file === null ? models : fitting(file, models);
   const [only] = fits;
   if (only === undefined || fits.length > 1)
     throw new HubError(`${repo}${file === null ? '' : `:${file}`} ${faultOf(file, models, fits)}`);
-  const parts = only.map((path) => {
-    const found = at(path);
-    if (found !== undefined) return found;
-    throw new HubError(`${repo} lacks ${path}, one of the ${only.length} parts of a GGUF model`);
-  });
-  return { kind: 'gguf', files: parts, path: only[0] };
+  const missing = only.find((path) => at(path).length === 0);
+  if (missing !== undefined)
+    throw new HubError(`${repo} lacks ${missing}, one of the ${only.length} parts of a GGUF model`);
+  return { small: [], weights: only.flatMap(at), gguf: only[0] };
 }
 
 /** The paths of a GGUF model: one, or the parts of a split one. */

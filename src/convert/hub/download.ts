@@ -9,16 +9,15 @@ import { createHash, type Hash } from 'node:crypto';
 import { constants } from 'node:fs';
 import { link, mkdir, open, rm, stat, type FileHandle } from 'node:fs/promises';
 import { dirname } from 'node:path';
-import { causeOf, HubError, PassingError } from './hub-error.js';
+import { causeOf, HubError, PassingError, withRetries } from './faults.js';
 import type { HubFile, Repository } from './repository.js';
-import { withRetries } from './retry.js';
 
 export interface DownloadOptions {
   readonly signal: AbortSignal;
   /** Takes the number of bytes that arrived, or that were there, since the last call. */
-  readonly onBytes?: (bytes: number) => void;
+  readonly onBytes: (bytes: number) => void;
   /** Pauses between attempts in milliseconds. */
-  readonly pausesMs?: readonly number[];
+  readonly pausesMs?: readonly number[] | undefined;
 }
 
 /** The part of a file that arrived. */
@@ -27,6 +26,8 @@ interface Part {
   readonly hash: Hash;
   length: number;
 }
+
+class DamagedError extends HubError {}
 
 /**
  * Writes a file to `target`, unless a file of its size is there: the name of `target` is its checksum.
@@ -37,7 +38,7 @@ export async function download(
   repository: Repository,
   file: HubFile,
   target: string,
-  { signal, onBytes = () => undefined, pausesMs }: DownloadOptions,
+  { signal, onBytes, pausesMs }: DownloadOptions,
 ): Promise<void> {
   const found = await sizeOf(target);
   if (found === file.size) {
@@ -51,7 +52,15 @@ export async function download(
   try {
     const part = await resumed(handle, file);
     onBytes(part.length);
-    await withRetries((progressed) => receive(repository, file, part, { onBytes, progressed }), signal, pausesMs);
+    await withRetries(
+      (progressed) =>
+        receive(repository, file, part, (bytes) => {
+          onBytes(bytes);
+          progressed();
+        }),
+      signal,
+      pausesMs,
+    );
     const digest = part.hash.digest('hex');
     if (digest !== file.digest.hex)
       throw damaged(repository, file, `has the checksum ${digest}, not ${file.digest.hex}`);
@@ -62,19 +71,18 @@ export async function download(
   } finally {
     await handle.close();
   }
-  await finish(target, file.size);
+  // A link replaces no file: another process may have finished the same download, and a third one may have begun a
+  // part since.
+  await link(partOf(target), target).catch(async (error: unknown) => {
+    if ((await sizeOf(target)) !== file.size) throw error;
+  });
+  await rm(partOf(target), { force: true });
 }
 
 /** The first bytes of a file, as many as arrive together. @throws HubError, PassingError */
 export async function beginning(repository: Repository, file: HubFile): Promise<Uint8Array> {
-  const reader = (await repository.get(file, 0)).body?.getReader();
-  try {
-    return ((await reader?.read())?.value as Uint8Array | undefined) ?? new Uint8Array(0);
-  } catch (error) {
-    throw new PassingError(`${file.path}: the connection broke (${causeOf(error)})`);
-  } finally {
-    await reader?.cancel().catch(() => undefined);
-  }
+  for await (const bytes of bytesOf(file, await repository.get(file, 0))) return bytes;
+  return new Uint8Array(0);
 }
 
 /** Bytes that a call has to receive. */
@@ -88,11 +96,8 @@ function partOf(target: string): string {
   return `${target}.sortie-part`;
 }
 
-class DamagedError extends HubError {}
-
 async function sizeOf(file: string): Promise<number | null> {
-  const found = await stat(file).catch(() => null);
-  return found?.size ?? null;
+  return (await stat(file).catch(() => null))?.size ?? null;
 }
 
 /** Reads what an earlier call left, for the checksum. */
@@ -117,49 +122,35 @@ async function receive(
   repository: Repository,
   file: HubFile,
   part: Part,
-  { onBytes, progressed }: { readonly onBytes: (bytes: number) => void; readonly progressed: () => void },
+  progressed: (bytes: number) => void,
 ): Promise<void> {
   if (part.length === file.size) return;
-  const { status, body } = await repository.get(file, part.length);
+  const response = await repository.get(file, part.length);
   // A server without ranges sends the whole file again.
-  let skipped = status === 206 ? 0 : part.length;
-  const reader = body?.getReader();
-  for (;;) {
-    const read = await reader?.read().catch((error: unknown) => {
-      throw new PassingError(`${file.path}: the connection broke (${causeOf(error)})`);
-    });
-    if (read === undefined || read.done) break;
-    const received = read.value as Uint8Array;
+  let skipped = response.status === 206 ? 0 : part.length;
+  for await (const received of bytesOf(file, response)) {
     const bytes = received.subarray(skipped);
     skipped -= received.length - bytes.length;
-    if (part.length + bytes.length > file.size) {
-      await reader?.cancel();
-      throw damaged(repository, file, `is longer than ${file.size} bytes`);
-    }
-    let written = 0;
-    while (written < bytes.length)
-      written += (await part.handle.write(bytes, written, bytes.length - written, part.length + written)).bytesWritten;
+    if (bytes.length === 0) continue;
+    if (part.length + bytes.length > file.size) throw damaged(repository, file, `is longer than ${file.size} bytes`);
+    for (let done = 0; done < bytes.length;)
+      done += (await part.handle.write(bytes, done, bytes.length - done, part.length + done)).bytesWritten;
     part.hash.update(bytes);
     part.length += bytes.length;
-    onBytes(bytes.length);
-    if (bytes.length > 0) progressed();
+    progressed(bytes.length);
   }
   if (part.length < file.size) throw new PassingError(`${file.path}: the connection ended early`);
 }
 
-function damaged({ repo }: Repository, { path }: HubFile, how: string): DamagedError {
-  return new DamagedError(`${repo}: ${path} is damaged: it ${how}; the next download starts it again`);
+/** The bytes of an answer as they arrive. @throws PassingError if the connection breaks */
+async function* bytesOf({ path }: HubFile, { body }: Response): AsyncGenerator<Uint8Array> {
+  try {
+    if (body !== null) yield* body as AsyncIterable<Uint8Array>;
+  } catch (error) {
+    throw new PassingError(`${path}: the connection broke (${causeOf(error)})`);
+  }
 }
 
-/**
- * Gives the complete part its name. A link replaces no file: another process may have finished the same download, and
- * a third one may have begun a part since.
- */
-async function finish(target: string, size: number): Promise<void> {
-  try {
-    await link(partOf(target), target);
-  } catch (error) {
-    if ((await sizeOf(target)) !== size) throw error;
-  }
-  await rm(partOf(target), { force: true });
+function damaged({ repo }: Repository, { path }: HubFile, how: string): DamagedError {
+  return new DamagedError(`${repo}: ${path} is damaged: it ${how}; the next download starts it again`);
 }

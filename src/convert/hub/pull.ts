@@ -8,12 +8,10 @@ import { randomBytes } from 'node:crypto';
 import { mkdir, readFile, rename, statfs, symlink, writeFile } from 'node:fs/promises';
 import { dirname, join, relative } from 'node:path';
 import type { HubName } from '../../util/hub-name.js';
-import type { HubAccess } from './access.js';
-import { chooseFiles, indexedFiles } from './choose.js';
+import { chooseFiles, INDEX, indexedFiles } from './choose.js';
 import { beginning, download, missingBytes } from './download.js';
-import { HubError, UnreachableError } from './hub-error.js';
-import { type HubFile, openRepository, type Repository } from './repository.js';
-import { withRetries } from './retry.js';
+import { HubError, UnreachableError, withRetries } from './faults.js';
+import { type HubAccess, type HubFile, openRepository, type Repository } from './repository.js';
 
 /** Attempts to reach the hub at all. They take 1.5 s with their pauses, or one attempt without an answer. */
 const FIRST_CONTACTS = 3;
@@ -51,11 +49,8 @@ export async function pull(name: HubName, access: HubAccess, options: PullOption
   }
 }
 
-async function pullFiles(
-  name: HubName,
-  access: HubAccess,
-  { signal, progress = () => undefined, check = () => undefined, checkHead, pausesMs }: PullOptions,
-): Promise<Pulled> {
+async function pullFiles(name: HubName, access: HubAccess, options: PullOptions): Promise<Pulled> {
+  const { signal, progress, check, checkHead, pausesMs } = options;
   const { repo } = name;
   const revision = name.revision ?? 'main';
   const repository = await withRetries(contact(access, repo, revision, signal), signal, pausesMs);
@@ -66,36 +61,31 @@ async function pullFiles(
   const blobOf = ({ digest }: HubFile): string => join(folder, 'blobs', digest.hex);
   const fetchAll = async (wanted: readonly HubFile[]): Promise<void> => {
     const missing = await Promise.all(wanted.map((file) => missingBytes(file, blobOf(file))));
-    await checkSpace(access.cacheDir, total(missing));
-    const all = total(wanted.map(({ size }) => size));
+    await checkSpace(access.cacheDir, sum(missing));
+    const total = sum(wanted.map(({ size }) => size));
     let done = 0;
     for (const file of wanted) {
-      const blob = blobOf(file);
-      const onBytes = (bytes: number): void => {
-        progress({ done: (done += bytes), total: all, what: file.path });
-      };
-      await download(repository, file, blob, { signal, onBytes, ...(pausesMs && { pausesMs }) });
-      await link(blob, join(snapshot, file.path));
+      const onBytes = (bytes: number): void => progress?.({ done: (done += bytes), total, what: file.path });
+      await download(repository, file, blobOf(file), { signal, onBytes, pausesMs });
+      await link(blobOf(file), join(snapshot, file.path));
     }
   };
 
-  const choice = chooseFiles(name, files);
-  if (choice.kind === 'gguf') {
-    const [first] = choice.files;
-    if (first !== undefined && checkHead !== undefined && (await missingBytes(first, blobOf(first))) === first.size)
-      checkHead(await withRetries(() => beginning(repository, first), signal, pausesMs), first.path);
-    await fetchAll(choice.files);
-  } else {
-    // A model that can't be converted is rejected before its gigabytes arrive.
-    await fetchAll(choice.isIndex ? [...choice.small, choice.weights] : choice.small);
-    check(snapshot);
-    const weights = choice.isIndex
-      ? indexedFiles(repo, await readFile(join(snapshot, choice.weights.path), 'utf8'), files)
-      : [choice.weights];
-    await fetchAll(weights);
+  const { small, weights, gguf } = chooseFiles(name, files);
+  const [first] = weights ?? [];
+  // A model that can't be converted is rejected before its gigabytes arrive.
+  if (gguf === null) {
+    await fetchAll(small);
+    check?.(snapshot);
+  } else if (first !== undefined && checkHead && (await missingBytes(first, blobOf(first))) === first.size)
+    checkHead(await withRetries(() => beginning(repository, first), signal, pausesMs), first.path);
+  await fetchAll(weights ?? indexedFiles(repo, await readFile(join(snapshot, INDEX), 'utf8'), files));
+  if (revision !== commit) {
+    const ref = join(folder, 'refs', revision);
+    await mkdir(dirname(ref), { recursive: true });
+    await writeFile(ref, commit);
   }
-  if (revision !== commit) await writeRef(join(folder, 'refs', revision), commit);
-  return { commit, path: choice.kind === 'gguf' ? join(snapshot, choice.path) : snapshot };
+  return { commit, path: join(snapshot, gguf ?? '') };
 }
 
 /** Opens a repository. A download that breaks waits for its network; one that never began is told at once. */
@@ -107,16 +97,10 @@ function contact(access: HubAccess, repo: string, revision: string, signal: Abor
       return await openRepository(access, repo, revision, signal);
     } catch (error) {
       if (!(error instanceof UnreachableError)) throw error;
-      const isLast = ++unreached === FIRST_CONTACTS || performance.now() - startedAt > SLOW_CONTACT_MS;
-      if (!isLast) throw error;
+      if (++unreached < FIRST_CONTACTS && performance.now() - startedAt <= SLOW_CONTACT_MS) throw error;
       throw new HubError(`${error.message}; without a network, --model takes a folder or a file of this machine`);
     }
   };
-}
-
-async function writeRef(file: string, commit: string): Promise<void> {
-  await mkdir(dirname(file), { recursive: true });
-  await writeFile(file, commit);
 }
 
 async function link(blob: string, name: string): Promise<void> {
@@ -135,8 +119,8 @@ async function checkSpace(dir: string, needed: number): Promise<void> {
     throw new HubError(`${dir} has ${size(bavail * bsize)} free, the model needs ${size(needed)} more`);
 }
 
-function total(numbers: readonly number[]): number {
-  return numbers.reduce((sum, each) => sum + each, 0);
+function sum(numbers: readonly number[]): number {
+  return numbers.reduce((total, each) => total + each, 0);
 }
 
 function size(bytes: number): string {
