@@ -21,18 +21,17 @@ const headers = () => ({
   ...(apiKey === '' ? {} : { authorization: `Bearer ${apiKey}` }),
 });
 
-/** The error of a response. A proxy's error may not be JSON. */
-async function errorOf(response) {
-  const body = await response.json().catch(() => null);
-  const { message = `HTTP ${response.status}`, code = null } = body?.error ?? {};
-  return new RequestError(message, { code, status: response.status });
+/** The response of a POST, or of a GET without a body. @throws RequestError; a proxy's error may not be JSON */
+async function call(path, body, signal) {
+  const sent = body === undefined ? {} : { method: 'POST', body: JSON.stringify(body) };
+  const response = await fetch(path, { ...sent, headers: headers(), signal });
+  if (response.ok) return response;
+  const { error } = (await response.json().catch(() => null)) ?? {};
+  const { message = `HTTP ${response.status}`, code = null } = error ?? {};
+  throw new RequestError(message, { code, status: response.status });
 }
 
-async function getJson(path) {
-  const response = await fetch(path, { headers: headers() });
-  if (!response.ok) throw await errorOf(response);
-  return response.json();
-}
+const getJson = async (path) => (await call(path)).json();
 
 /**
  * The model, the exits that this client may use, shallowest first, and the names of upstream models.
@@ -51,19 +50,21 @@ export async function loadServer() {
   const unit = loops === undefined ? 'layer' : 'loop';
   const layers = loops ?? props.architecture?.layers ?? Math.max(...exits.map(({ layer }) => layer));
   const upstreams = data.filter(({ owned_by: owner }) => owner === 'upstream').map(({ id }) => id);
-  const maxChoices = props.limits?.max_choices ?? 1;
-  return { model: props.model, exits, layers, unit, device: props.device, maxChoices, upstreams };
+  return { model: props.model, exits, layers, unit, device: props.device, upstreams };
 }
 
-/** The text of /metrics, or null if another port serves it. */
-export async function loadMetrics() {
-  const response = await fetch('metrics');
-  if (response.status === 404) return null;
-  if (!response.ok) throw await errorOf(response);
-  return response.text();
+/** How many times their time at the start the steps take; 1 where the metrics do not say, or another port has them. */
+export async function loadSlowdown() {
+  const text = await call('metrics').then(
+    (response) => response.text(),
+    () => '',
+  );
+  const ratio = Number(/^sortie_engine_slowdown_ratio(?:\{.*\})? (\S+)/m.exec(text)?.[1]);
+  // The series is 0 until the first step.
+  return ratio > 0 ? ratio : 1;
 }
 
-/** Yields the JSON of each event. @throws Error if the stream ends before its own last event */
+/** Yields the JSON of each event. @throws RequestError of an error event, Error of a stream without its last event */
 async function* events(response) {
   const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
   let text = '';
@@ -74,7 +75,10 @@ async function* events(response) {
     text = blocks.pop();
     for (const block of blocks) {
       if (block === 'data: [DONE]') return;
-      if (block.startsWith('data: {')) yield JSON.parse(block.slice(6));
+      if (!block.startsWith('data: {')) continue;
+      const event = JSON.parse(block.slice(6));
+      if (event.error) throw new RequestError(event.error.message, event.error);
+      yield event;
     }
   }
 }
@@ -87,7 +91,8 @@ async function* events(response) {
 export async function predictPlan({ budget, onMiss = 'land', ...body }, signal) {
   try {
     const dry = { ...sortieOf(budget, onMiss), dry_run: true };
-    return (await postJson('v1/chat/completions', { ...body, sortie: dry }, signal)).sortie ?? null;
+    const response = await call('v1/chat/completions', { ...body, sortie: dry }, signal);
+    return (await response.json()).sortie ?? null;
   } catch {
     return null;
   }
@@ -108,62 +113,45 @@ function exitReader() {
 }
 
 /**
- * Streams chat completions and yields each new part of a choice:
- * - `index`, `text`, and the `finish` reason or null;
- * - `exit`, the layer that emitted the text, or null if unknown;
- * - `tokens` and `exits` (tokens by exit) of all choices so far;
- * - in the last part the `report`.
- *
- * @param budget total in ms; null states none
- * @param sortie further fields of Sortie
- * @throws RequestError
- */
-export async function* streamChat({ budget, onMiss = 'land', sortie = {}, ...body }, signal) {
-  const fields = { ...sortie, ...sortieOf(budget, onMiss) };
-  yield* stream('v1/chat/completions', { ...body, sortie: fields }, signal);
-}
-
-/**
  * Streams a chat completion of an upstream model and yields its parts: `text`, the `finish` reason or null, and in the
  * last part the `report`, null without a budget.
  * @param onOpen gets the headers that say whether the answer has a net: its state, and the reason
  * @throws RequestError
  */
 export async function* streamUpstream(body, { signal, onOpen }) {
-  const response = await post('v1/chat/completions', { ...body, stream: true }, signal);
+  const response = await call('v1/chat/completions', { ...body, stream: true }, signal);
   onOpen(response.headers.get('x-sortie-net'), response.headers.get('x-sortie-net-reason'));
   for await (const event of events(response)) {
-    if (event.error) throw new RequestError(event.error.message, event.error);
     const choice = event.choices?.[0];
     const report = event.sortie?.source === undefined ? null : event.sortie;
     yield { text: choice?.delta?.content ?? '', finish: choice?.finish_reason ?? null, report };
   }
 }
 
-async function post(path, body, signal) {
-  const response = await fetch(path, { method: 'POST', signal, headers: headers(), body: JSON.stringify(body) });
-  if (!response.ok) throw await errorOf(response);
-  return response;
-}
-
-const postJson = async (...request) => (await post(...request)).json();
-
-async function* stream(path, body, signal) {
+/**
+ * Streams a chat completion and yields its parts:
+ * - `text`, `reasoning`, and the `finish` reason or null;
+ * - `exit`, the layer that emitted the text, or null if unknown;
+ * - `tokens` so far, and in the last part the `report`.
+ *
+ * @param budget total in ms; null states none
+ * @param sortie further fields of Sortie
+ * @throws RequestError
+ */
+export async function* streamChat({ budget, onMiss = 'land', sortie = {}, ...body }, signal) {
   const streamed = { stream: true, stream_options: { include_usage: true, continuous_usage_stats: true } };
-  const response = await post(path, { ...body, ...streamed }, signal);
+  const fields = { ...sortie, ...sortieOf(budget, onMiss) };
+  const response = await call('v1/chat/completions', { ...body, ...streamed, sortie: fields }, signal);
   const exitOf = exitReader();
   let finish = null;
   for await (const event of events(response)) {
-    if (event.error) throw new RequestError(event.error.message, event.error);
     const choice = event.choices[0];
     // The last event has the report and no choice.
     finish = choice === undefined ? finish : choice.finish_reason;
     yield {
-      index: choice?.index ?? 0,
-      text: choice?.delta?.content ?? choice?.text ?? '',
+      text: choice?.delta?.content ?? '',
       reasoning: choice?.delta?.reasoning_content ?? '',
       exit: exitOf(event.sortie?.exit_layers),
-      exits: event.sortie?.exit_layers ?? {},
       finish,
       tokens: event.usage?.completion_tokens ?? 0,
       report: event.sortie?.plan === undefined ? null : event.sortie,

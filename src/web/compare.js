@@ -1,8 +1,7 @@
 /** The compare view: one prompt at all exits, one after the other, or side by side with the speed of each alone. */
-import { loadMetrics, streamChat } from './api.js';
+import { loadSlowdown, streamChat } from './api.js';
 import { gauge, paint } from './depth.js';
 import { $, announce, duration, element, onSubmit, showError, submitOnEnter } from './dom.js';
-import { slowdownOf } from './metrics.js';
 
 const EXAMPLES = ['What is water made of?', 'What is the opposite of hot?', 'Why is the sky blue?'];
 
@@ -14,9 +13,7 @@ const BUSY = 1.5;
 
 /** Says that other work slows the machine down, so that its speeds are no speeds of the model. */
 async function showBusy() {
-  // A server with an operations port does not say here.
-  const text = await loadMetrics().catch(() => null);
-  const slowdown = text === null ? 1 : slowdownOf(text);
+  const slowdown = await loadSlowdown();
   $('busy').hidden = slowdown < BUSY;
   $('busy').textContent =
     `Busy machine: steps take ${slowdown.toFixed(1)} times their time at the start of the server.`;
@@ -26,9 +23,9 @@ async function showBusy() {
 class Column {
   #text = element('div', { class: 'column-text' });
   #speed = element('strong', {}, '–');
-  #time = element('p', { class: 'time' });
-  #note = element('p', { class: 'column-note' });
-  #bar = element('span', { class: 'speed-bar', 'aria-hidden': 'true' });
+  #time = element('p', { class: 'time sub' });
+  #note = element('p', { class: 'column-note sub' });
+  #bar = element('div', { class: 'speed-bar', 'aria-hidden': 'true' });
 
   /** Tokens per second, as last measured. */
   speed = 0;
@@ -43,19 +40,15 @@ class Column {
       gauge(layer, layers, unit),
       element('p', { class: 'sub' }, agreed),
     ];
-    const figures = [
-      element('p', { class: 'speed' }, this.#speed, ' tokens/s'),
-      element('span', { class: 'speed-track' }, this.#bar),
-      this.#time,
-    ];
+    const figures = [element('p', { class: 'speed sub' }, this.#speed, ' tokens/s'), this.#bar, this.#time];
     this.root = paint(
       element(
         'article',
-        { class: 'column', 'aria-labelledby': title },
-        element('div', { class: 'column-head' }, ...head),
+        { class: 'column card', 'aria-labelledby': title },
+        element('div', { class: 'stack' }, ...head),
         this.#text,
         this.#note,
-        element('div', { class: 'column-figures' }, ...figures),
+        element('div', { class: 'column-figures stack' }, ...figures),
       ),
       layer,
     );
@@ -124,7 +117,7 @@ class Column {
 
   /** Draws the speed beside the fastest one. */
   scaleTo(fastest) {
-    this.#bar.style.inlineSize = `${fastest === 0 ? 0 : (this.speed / fastest) * 100}%`;
+    this.#bar.style.setProperty('--share', `${fastest === 0 ? 0 : (this.speed / fastest) * 100}%`);
   }
 
   #stream(request, signal) {

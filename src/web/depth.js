@@ -29,7 +29,7 @@ export function paint(target, layer) {
 
 /** A row of ticks, one per layer or loop of the model. The ones that the exit runs are coloured. */
 export function gauge(layer, layers, unit) {
-  const ticks = element('span', { class: 'gauge', role: 'img', 'aria-label': `${layer} of ${layers} ${unit}s run` });
+  const ticks = element('div', { class: 'gauge', role: 'img', 'aria-label': `${layer} of ${layers} ${unit}s run` });
   ticks.style.setProperty('--layers', layers);
   ticks.style.setProperty('--share', `${(layer / layers) * 100}%`);
   return paint(ticks, layer);
@@ -48,7 +48,7 @@ export function mixKeys(counts) {
   const keys = shallowFirst(counts).map(([layer, tokens]) =>
     paint(element('span', { class: 'key' }, `exit ${layer}: ${tokens}`), layer),
   );
-  return element('span', { class: 'keys', 'aria-hidden': 'true' }, ...keys);
+  return element('span', { class: 'row', 'aria-hidden': 'true' }, ...keys);
 }
 
 /** Text whose parts have the colour of the exit that emitted them. */

@@ -4,21 +4,19 @@ import { openChat } from './chat.js';
 import { openCompare } from './compare.js';
 import { defineScale, paint } from './depth.js';
 import { $, announce, element, showError } from './dom.js';
-import { openLoad } from './load.js';
 import { openNet } from './net.js';
 
 const RETRY_MS = 1500;
-const VIEWS = ['compare', 'chat', 'load', 'net'];
+const VIEWS = ['compare', 'chat', 'net'];
 
 const chat = openChat();
 const compare = openCompare();
-const load = openLoad();
 const net = openNet();
 
 function showScale({ model, exits, layers, unit, device }) {
   defineScale(exits.map(({ layer }) => layer));
-  const keys = exits.map(({ layer }) => paint(element('span', { class: 'scale-key' }, String(layer)), layer));
-  $('scale').replaceChildren(element('span', { class: 'sub' }, `exit after ${unit}`), ...keys);
+  const keys = exits.map(({ layer }) => paint(element('span', { class: 'key' }, String(layer)), layer));
+  $('scale').replaceChildren(`exit after ${unit}`, ...keys);
   $('scale').setAttribute(
     'aria-label',
     `Colours of the exits after ${unit} ${exits.map(({ layer }) => layer).join(', ')}`,
@@ -31,7 +29,7 @@ async function connect() {
   try {
     const server = await loadServer();
     showScale(server);
-    for (const view of [compare, chat, load, net]) view.show(server);
+    for (const view of [compare, chat, net]) view.show(server);
     showError('');
     announce('The model is ready.');
   } catch (error) {
@@ -56,7 +54,6 @@ function select(view, { focus = false } = {}) {
     $(each).hidden = each !== view;
   }
   if (focus) $(`tab-${view}`).focus();
-  load.setOpen(view === 'load');
   history.replaceState(null, '', `#/${view}`);
 }
 
@@ -71,10 +68,12 @@ for (const view of VIEWS) {
   });
 }
 
-$('why-form').addEventListener('submit', (event) => {
-  event.preventDefault();
-  $('why').close();
-});
+for (const dialog of document.querySelectorAll('dialog'))
+  dialog.addEventListener('submit', (event) => {
+    // The policy of the page forbids every form action.
+    event.preventDefault();
+    dialog.close();
+  });
 $('open-settings').addEventListener('click', () => $('settings').showModal());
 let key = '';
 $('settings').addEventListener('close', () => {
@@ -83,11 +82,7 @@ $('settings').addEventListener('close', () => {
   useKey(key);
   void connect();
 });
-$('settings-form').addEventListener('submit', (event) => {
-  // The policy of the page forbids every form action.
-  event.preventDefault();
-  $('settings').close();
-});
+
 /** The view of the address. The hash begins with a slash: the name of a section would scroll to it. */
 const selectAsked = () => {
   const asked = location.hash.slice(2);

@@ -26,17 +26,17 @@ const words = (table, name) => table[name] ?? name;
 class Side {
   #text = element('div', { class: 'column-text' });
   #time = element('strong', {}, '–');
-  #end = element('p', { class: 'column-note' });
+  #end = element('p', { class: 'column-note sub' });
   #facts = element('dl', { class: 'facts' });
 
   constructor(id, title, sub) {
     const head = [element('h3', { id }, title), element('p', { class: 'sub' }, sub)];
     this.root = element(
       'article',
-      { class: 'column', 'aria-labelledby': id },
-      element('div', { class: 'column-head' }, ...head),
+      { class: 'column card', 'aria-labelledby': id },
+      element('div', { class: 'stack' }, ...head),
       this.#text,
-      element('p', { class: 'speed' }, this.#time),
+      element('p', { class: 'speed sub' }, this.#time),
       this.#end,
       this.#facts,
     );
@@ -82,7 +82,7 @@ class Side {
   #ended(how, ms, isGood) {
     this.#time.textContent = duration(ms);
     this.#end.textContent = how;
-    this.#end.className = `column-note ${isGood ? 'met' : 'missed'}`;
+    this.#end.className = `column-note sub ${isGood ? 'met' : 'missed'}`;
     announce(`${this.root.querySelector('h3').textContent}: ${this.#end.textContent} after ${duration(ms)}.`);
   }
 

@@ -16,7 +16,6 @@ const REASONS = {
   deepest: 'the deepest that the request allows',
   budget: 'as deep as the budget allows',
   load: 'other requests need the time',
-  thoughts: 'thoughts stay shallow',
 };
 
 const reasonText = ({ reason }) => REASONS[reason] ?? 'no plan';
@@ -73,10 +72,10 @@ export function reportOf(report, pieces, onToggle) {
   });
   return element(
     'div',
-    { class: 'report' },
+    { class: 'report stack' },
     element(
       'p',
-      { class: 'report-line' },
+      { class: 'report-line row sub' },
       budgetBar(report, pieces),
       element('span', { class: report.met === false ? 'missed' : '' }, outcomeText(report)),
       element('span', {}, depthText(report.exit_layers)),
@@ -105,9 +104,9 @@ function receiptOf(report) {
   );
   const receipt = element(
     'div',
-    { class: 'receipt' },
+    { class: 'receipt stack' },
     list,
-    element('p', { class: 'legend' }, 'Colour: the exit that each token left at.'),
+    element('p', { class: 'sub' }, 'Colour: the exit that each token left at.'),
   );
   receipt.hidden = true;
   return receipt;
@@ -118,7 +117,7 @@ export function landingOf({ landed, plan }, onGoOn) {
   const { at_token: at, probability } = landed;
   const of = plan.expected_tokens > at ? ` of about ${plan.expected_tokens}` : '';
   const chance = probability < 0.01 ? 'under 1%' : `${Math.round(probability * 100)}%`;
-  const button = element('button', { type: 'button', class: 'quiet' }, 'Go on');
+  const button = element('button', { type: 'button' }, 'Go on');
   button.title = `Without the budget, this end had a chance of ${chance}.`;
   button.addEventListener('click', () => {
     button.disabled = true;
@@ -126,7 +125,7 @@ export function landingOf({ landed, plan }, onGoOn) {
   });
   return element(
     'p',
-    { class: 'report-line landed' },
+    { class: 'landed row sub' },
     element('span', {}, `Landed: it ended early, at a sentence, to keep its budget (${at}${of} tokens).`),
     button,
   );
@@ -135,7 +134,7 @@ export function landingOf({ landed, plan }, onGoOn) {
 /** The reason for an end that is not the model's own, or null. @param request its budget and max_tokens, if it has them */
 export function endReason(finish, tokens, { budget = null, max_tokens: most = Infinity }) {
   if (finish !== 'length') return null;
-  return budget === null || tokens >= most
+  return budget == null || tokens >= most
     ? `Cut at ${tokens} tokens, the longest answer.`
     : `Cut at the deadline after ${tokens} tokens.`;
 }

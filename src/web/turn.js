@@ -17,15 +17,15 @@ export function follower() {
 }
 
 export class AnswerTurn {
-  root = element('article', { class: 'turn-assistant', 'aria-label': 'Answer' });
+  root = element('article', { class: 'turn-assistant card stack', 'aria-label': 'Answer' });
   said = '';
   /** Parts of the text, each with the exit that emitted it. */
   pieces = [];
   report = null;
-  #thoughts = element('p', { class: 'thoughts' });
-  #text = element('div', { class: 'text' });
+  #thoughts = element('p', { class: 'thoughts sub' });
+  #text = element('div', { class: 'text stack' });
   #byDepth = element('p', { class: 'depth-text' });
-  #note = element('p', { class: 'turn-note' });
+  #note = element('p', { class: 'turn-note sub' });
   #depths = new DepthText(this.#byDepth);
 
   constructor() {

@@ -1,4 +1,4 @@
-/** The playground's modules without a browser: streams, budget scale and metrics. */
+/** The playground's modules without a browser: streams, budget scale and slowdown. */
 import { join } from 'node:path';
 import { pathToFileURL } from 'node:url';
 import t, { type Test } from 'tap';
@@ -6,7 +6,6 @@ import { packageRoot } from '../../src/cli/options/config.js';
 import { build, says } from '../fakes/server.js';
 
 interface Part {
-  readonly index: number;
   readonly text: string;
   readonly exit: number | null;
   readonly finish: string | null;
@@ -17,29 +16,12 @@ interface Part {
 interface Api {
   streamChat(request: object, signal: AbortSignal): AsyncIterable<Part>;
   loadServer(): Promise<{ readonly exits: readonly object[] }>;
-  loadMetrics(): Promise<string | null>;
+  loadSlowdown(): Promise<number>;
   useKey(key: string): void;
 }
 
 interface Budget {
   readonly budgetAt: (step: number) => number | null;
-}
-
-interface Load {
-  readonly running: number;
-  readonly waiting: number;
-  readonly tokens: Readonly<Record<string, number>>;
-  readonly kept: number;
-  readonly budgets: number;
-}
-
-interface Metrics {
-  readLoad(text: string): Load;
-  tokensBetween(earlier: Load, later: Load): Record<string, number>;
-  attainmentBetween(earlier: Load, later: Load): number | null;
-  landedBetween(earlier: Load, later: Load): number | null;
-  slowdownOf(text: string): number;
-  meanDepth(tokens: Record<string, number>): number | null;
 }
 
 async function web<T>(file: string): Promise<T> {
@@ -48,7 +30,6 @@ async function web<T>(file: string): Promise<T> {
 
 const api = await web<Api>('api.js');
 const { budgetAt } = await web<Budget>('budget.js');
-const metrics = await web<Metrics>('metrics.js');
 
 const { fetch } = globalThis;
 
@@ -125,30 +106,14 @@ void t.test('the budget scale is logarithmic, increases, and ends in no budget',
   t.end();
 });
 
-void t.test('the load view reads the names that the server has', async (t) => {
-  const server = await build(t, says('Paris is nice.', { exits: [30, 10] }));
+void t.test('the slowdown comes from the metrics; a port without metrics has none', async (t) => {
+  const server = await build(t);
   from(t, server.url);
-  const earlier = metrics.readLoad((await api.loadMetrics()) ?? '');
-  server.context.series.running.set(3);
+  t.equal(await api.loadSlowdown(), 1);
   server.context.series.slowdown.set(2.5);
-  const busy = (await api.loadMetrics()) ?? '';
-  t.same([metrics.readLoad(busy).running, metrics.slowdownOf(busy), metrics.slowdownOf('')], [3, 2.5, 1]);
-  await collected({ ...ask, budget: 5000 });
-  server.engine.script = says('Paris.', { ended: { landed: { at: 2, pressure: 1, probability: 0.1 } } });
-  await collected({ ...ask, budget: 5000 });
-  const later = metrics.readLoad((await api.loadMetrics()) ?? '');
-  t.equal(metrics.attainmentBetween(earlier, later), 1);
-  t.equal(metrics.attainmentBetween(later, later), null);
-  t.equal(metrics.landedBetween(earlier, later), 0.5);
-  t.equal(metrics.landedBetween(later, later), null);
-  const tokens = metrics.tokensBetween(earlier, later);
-  t.equal(tokens[10], 1);
-  t.ok((metrics.meanDepth(tokens) ?? 0) > 20);
-  t.equal(metrics.meanDepth({ 10: 0 }), null);
-});
-
-void t.test('a port without metrics says so', async (t) => {
-  const server = await build(t, undefined, { options: { opsPort: 0 } });
-  from(t, server.url);
-  t.equal(await api.loadMetrics(), null);
+  t.equal(await api.loadSlowdown(), 2.5);
+  const other = await build(t, undefined, { options: { opsPort: 0 } });
+  other.context.series.slowdown.set(2.5);
+  from(t, other.url);
+  t.equal(await api.loadSlowdown(), 1);
 });

@@ -4,6 +4,7 @@ import { noChromium, openBrowser, type Page } from '../fakes/browser.js';
 import { ChatTemplate } from '../../src/gateway/text/chat-template.js';
 import { build, chatTemplate, says, tokenizer, type Overrides } from '../fakes/server.js';
 import type { FakeEngine } from '../fakes/engine.js';
+import { answers, scriptedUpstream, upstream } from '../fakes/upstream.js';
 
 const skip = noChromium;
 const answer = 'Paris is the capital of France.';
@@ -22,7 +23,7 @@ const text = (page: Page, selector: string): Promise<string> =>
 const count = (page: Page, selector: string): Promise<number> =>
   page.evaluate<number>(`document.querySelectorAll(${JSON.stringify(selector)}).length`);
 const click = (page: Page, id: string): Promise<void> => page.evaluate(`document.getElementById('${id}').click()`);
-const loaded = (page: Page): Promise<void> => page.until("document.querySelectorAll('.column').length === 5");
+const loaded = (page: Page): Promise<void> => page.until("document.querySelectorAll('#columns .column').length === 5");
 const idle = (page: Page, id: string): Promise<void> => page.until(`document.getElementById('${id}').hidden`);
 
 /** Requests that were to be run. */
@@ -264,33 +265,6 @@ void t.test(
   },
 );
 
-void t.test('Load answers one burst three ways, beside the metrics', { skip }, async (t) => {
-  const { page, server } = await open(t, says(answer, { exits: [30, 10], pace: 1 }), {}, '#/load');
-  await loaded(page);
-  await page.until("document.querySelectorAll('canvas').length === 3");
-  // Budgets that a busy machine keeps.
-  await page.evaluate("document.getElementById('burst-base').value = '4000'");
-  await click(page, 'burst-send');
-  await page.until("document.querySelectorAll('.cell.kept').length === 72");
-  await idle(page, 'burst-stop');
-  const sums = await page.evaluate<string[]>("[...document.querySelectorAll('.lane-sum')].map((e) => e.textContent)");
-  t.equal(sums.length, 3);
-  for (const sum of sums) t.match(sum, /^24 of 24 in time, mean depth \d/);
-  const all = asked(server.engine);
-  const told = all.slice(0, 24).map(({ depth }) => depth.budget?.totalMs ?? 0);
-  const found = [...new Set(told)].sort((a, b) => a - b);
-  t.same(found, [4000, 8000, 16_000, 32_000]);
-  t.same(
-    [...new Set(all.slice(24).map(({ depth: { budget, minExit } }) => [budget?.totalMs ?? 'none', minExit].join()))],
-    ['none,30', 'none,10'],
-  );
-  await page.until("document.getElementById('tile-kept').textContent === '100%'");
-  await click(page, 'steady-toggle');
-  await page.until("document.querySelectorAll('#steady .cell.kept').length > 1");
-  await click(page, 'steady-toggle');
-  t.same(page.complaints, [], 'the charts keep the policy of the page');
-});
-
 void t.test('Chat shows Markdown without HTML, keeps its chats, and follows the answer', { skip }, async (t) => {
   const told = '**Bold** `code`\n\n1. one\n2. two\n\n<img src=x onerror="document.title=1"> [x](javascript:alert(1))';
   const { page, server } = await open(t, says(told, { pace: 1 }), {}, '#/chat');
@@ -329,13 +303,6 @@ void t.test('Chat shows Markdown without HTML, keeps its chats, and follows the 
   t.same(page.complaints, []);
 });
 
-void t.test('Load says where the metrics are if another port has them', { skip }, async (t) => {
-  const { page } = await open(t, says(answer), { options: { opsPort: 0 } }, '#/load');
-  await page.until("!document.getElementById('metrics-note').hidden");
-  t.match(await text(page, '#metrics-note'), /operations port/);
-  t.equal(await page.evaluate("document.getElementById('live').hidden"), true);
-});
-
 void t.test('a server with API keys asks for one, and the settings take it', { skip }, async (t) => {
   const { page } = await open(t, says(answer), { apiKeys: ['sesame'] });
   await page.until("!document.getElementById('error').hidden");
@@ -365,10 +332,11 @@ void t.test(
   'every control has a name, arrow keys move between views, and a phone needs no sideways scroll',
   { skip },
   async (t) => {
-    const { page } = await open(t, says(answer));
+    const { url } = await scriptedUpstream(t, answers(answer));
+    const { page } = await open(t, says(answer), { upstreams: [{ ...upstream, url }] });
     await loaded(page);
     await page.evaluate("document.getElementById('tab-compare').focus()");
-    for (const view of ['compare', 'chat', 'load']) {
+    for (const view of ['compare', 'chat', 'net']) {
       t.equal(await page.evaluate('document.activeElement.id'), `tab-${view}`);
       t.equal(await page.evaluate(`document.getElementById('${view}').hidden`), false, view);
       const { nodes } = (await page.send('Accessibility.getFullAXTree')) as { nodes: AxNode[] };

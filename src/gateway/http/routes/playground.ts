@@ -5,18 +5,14 @@ import { fileURLToPath } from 'node:url';
 import type { FastifyInstance } from 'fastify';
 import { packageRoot } from '../../../cli/options/config.js';
 
+const SCRIPT = 'text/javascript; charset=utf-8';
+
 const TYPES: Readonly<Record<string, string>> = {
   '.html': 'text/html; charset=utf-8',
   '.css': 'text/css; charset=utf-8',
-  '.js': 'text/javascript; charset=utf-8',
+  '.js': SCRIPT,
   '.svg': 'image/svg+xml',
 };
-
-/**
- * Libraries of the page, by their file there. ECharts with line and bar charts: 500 kB, Apache-2.0, loaded with the
- * load view. Marked, which reads Markdown: 50 kB, MIT.
- */
-const LIBRARIES = { 'echarts.js': 'echarts/dist/echarts.simple.min.js', 'marked.js': 'marked' };
 
 /** The page may load and call its own origin only. */
 const POLICY = "default-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
@@ -39,16 +35,16 @@ export function registerPlayground(app: FastifyInstance, { hasOps }: { readonly 
     app.log.warn('no playground: src/web is not installed');
     return;
   }
-  for (const { url, type, text, caching } of [...pageFiles(dir, hasOps), ...libraries()]) {
+  for (const { url, type, text, caching } of pageFiles(dir, hasOps)) {
     app.get(url, { schema: { hide: true } }, (_request, reply) =>
       reply.type(type).header('content-security-policy', POLICY).header('cache-control', caching).send(text),
     );
   }
 }
 
-/** index.html at /, its styles, modules and icon below /playground/. */
+/** index.html at /; its styles, modules, icon, and Marked (50 kB, MIT), which reads Markdown, below /playground/. */
 function pageFiles(dir: string, hasOps: boolean): File[] {
-  return readdirSync(dir).flatMap((name) => {
+  const files = readdirSync(dir).flatMap((name) => {
     const type = TYPES[extname(name)];
     if (type === undefined) return [];
     const whole = readFileSync(join(dir, name), 'utf8');
@@ -60,11 +56,6 @@ function pageFiles(dir: string, hasOps: boolean): File[] {
       caching: 'no-cache',
     };
   });
-}
-
-function libraries(): File[] {
-  return Object.entries(LIBRARIES).map(([name, library]) => {
-    const text = readFileSync(fileURLToPath(import.meta.resolve(library)), 'utf8');
-    return { url: `/playground/${name}`, type: TYPES['.js'] ?? '', text, caching: 'max-age=86400' };
-  });
+  const marked = readFileSync(fileURLToPath(import.meta.resolve('marked')), 'utf8');
+  return [...files, { url: '/playground/marked.js', type: SCRIPT, text: marked, caching: 'max-age=86400' }];
 }
