@@ -53,7 +53,7 @@ void t.test('each option of the engine comes from its own flag', async (t) => {
   const flags = {
     ...{ model: '/m', device: 'cuda', threads: '3', kvMemory: '5MiB', maxRunning: '7', maxQueue: '9' },
     ...{ prefillChunk: '11', kernels: 'int4', prefixReuse: 'off', speculate: 'all', cacheDir: '/c' },
-    ...{ promptExit: 'off', loadHeader: 'on' },
+    ...{ promptExit: 'off' },
   };
   const told = {
     ...{
@@ -66,7 +66,7 @@ void t.test('each option of the engine comes from its own flag', async (t) => {
       maxQueue: 9,
     },
     ...{ prefillChunk: 11, kernels: ['int4'], prefixReuse: false, speculate: 'all', cacheDir: '/c' },
-    ...{ promptExit: false, waitIntervalMs: 50 },
+    ...{ promptExit: false },
   };
   t.same(engineOptions(resolveOptions(flags, {})), told);
 });

@@ -5,8 +5,8 @@
 
 By default a proxy of Ray gives a replica of its own node all requests up to max_ongoing_requests, and others none.
 Each replica starts its own server on a free port of its node, and passes requests and streams on. The number of replicas
-follows headroom and attainment: requests in a queue say little about a server that answers earlier under load. Node.js,
-the build and the model must be on each node.
+follows the requests that a server holds, and attainment, as deploy/kubernetes/autoscaling.yaml does. Node.js, the build
+and the model must be on each node.
 """
 
 import asyncio
@@ -25,36 +25,29 @@ from starlette.responses import Response, StreamingResponse
 
 COMMAND = os.environ.get("SORTIE_COMMAND", "sortie serve")
 MAX_REPLICAS = int(os.environ.get("SORTIE_MAX_REPLICAS", "3"))
-# Share of the engine's time that replicas may use with every answer at its shallowest exit.
-BUSY_TARGET = float(os.environ.get("SORTIE_BUSY_TARGET", "0.6"))
+# Requests that a replica serves at the depth that you want: the threshold of deploy/kubernetes/autoscaling.yaml.
+LOAD_TARGET = float(os.environ.get("SORTIE_LOAD_TARGET", "4"))
 ATTAINMENT_TARGET = 0.95
 DRAIN_S = 40
 # Headers of one connection, which are not those of the next.
 HOP = {"connection", "keep-alive", "transfer-encoding", "te", "trailer", "upgrade", "host", "content-length"}
 
 
-def desired(headrooms: list[float], attainments: list[float]) -> int:
+def desired(loads: list[float], attainments: list[float]) -> int:
     """The number of replicas for these of each replica. A share of budgets met is 1 without a budget."""
-    count = len(headrooms)
-    if count == 0:
-        return 1
-    busy = sum(1 - headroom for headroom in headrooms)
-    # Replicas without headroom do not tell how much work there is.
-    if busy > 0.95 * count:
-        busy *= 2
-    needed = max(1, math.ceil(busy / BUSY_TARGET))
+    needed = max(1, math.ceil(sum(loads) / LOAD_TARGET))
     if min(attainments, default=1) < ATTAINMENT_TARGET:
-        needed = max(needed, count + 1)
+        needed = max(needed, len(loads) + 1)
     return needed
 
 
 def policy(context):
     """Ray Serve's hook: the number of replicas, and the state that the next call gets."""
     metrics = context.aggregated_metrics or {}
-    headrooms = list(metrics.get("headroom", {}).values())
-    if not headrooms:
+    loads = list(metrics.get("load", {}).values())
+    if not loads:
         return max(1, context.target_num_replicas), context.policy_state
-    return desired(headrooms, list(metrics.get("attainment", {}).values())), context.policy_state
+    return desired(loads, list(metrics.get("attainment", {}).values())), context.policy_state
 
 
 @serve.deployment(
@@ -75,7 +68,7 @@ def policy(context):
 )
 class Sortie:
     async def __init__(self):
-        arguments = ["--host", "127.0.0.1", "--port", "0", "--load-header", "on", "--trusted-proxies", "127.0.0.1"]
+        arguments = ["--host", "127.0.0.1", "--port", "0", "--trusted-proxies", "127.0.0.1"]
         # In a session of its own: a signal to the worker is not one to the server, which drains by SIGTERM alone.
         self.process = await asyncio.create_subprocess_exec(
             *shlex.split(COMMAND), *arguments, stdout=asyncio.subprocess.PIPE, start_new_session=True
@@ -107,13 +100,13 @@ class Sortie:
 
     async def record_autoscaling_stats(self) -> dict[str, float]:
         async with self.session.get(self.url + "/load") as response:
-            headroom = (await response.json())["headroom"]
+            load = (await response.json())["server_load"]
         async with self.session.get(self.url + "/metrics") as response:
             lines = re.findall(r'^sortie_budget_requests_total\{(.*)\} (\S+)$', await response.text(), re.M)
         met = sum(float(value) for labels, value in lines if re.search(r'outcome="(whole|landed)"', labels))
         self.outcomes.append((met, sum(float(value) for _, value in lines)))
         met, total = (last - first for first, last in zip(self.outcomes[0], self.outcomes[-1]))
-        return {"headroom": 0.0 if headroom is None else headroom, "attainment": met / total if total > 0 else 1.0}
+        return {"load": load, "attainment": met / total if total > 0 else 1.0}
 
     async def __call__(self, request: Request) -> Response:
         headers = [(name, value) for name, value in request.headers.items() if name not in HOP]

@@ -33,6 +33,4 @@ export interface EngineOptions {
   readonly speculate?: Speculate;
   /** Folder of cached costs; absent: the engine measures them at every start. */
   readonly cacheDir?: string;
-  /** Interval at which steps predict the wait of a new request, ms; absent: they never do. */
-  readonly waitIntervalMs?: number;
 }

@@ -153,8 +153,8 @@ export interface LoadSnapshot {
   readonly kvUsed: number;
   /** Share of the KV budget that reusable prefixes use. */
   readonly kvCached: number;
-  /** Predicted wait of a request that would arrive now, at the shallowest exit; absent if the options ask for none. */
-  readonly waitMs?: number;
+  /** Predicted wait of a request that would arrive now, at the shallowest exit; up to a second old. */
+  readonly waitMs: number;
 }
 
 /** One message per engine step. */

@@ -7,7 +7,7 @@ import { until } from '../support/until.js';
 
 const EACH = 8;
 /** Tokens of an answer: seconds of steps, so that it runs while the kill is prepared. */
-const TOKENS = 500;
+const TOKENS = 1500;
 const model = tinyModel(t.testdir({}), 4096);
 const body = { prompt: 'Count: one, two,', max_tokens: TOKENS, ignore_eos: true };
 
@@ -45,11 +45,17 @@ interface Ends {
 
 /** Starts streams and whole answers, and calls `kill` when all run. @returns their ends */
 async function endsAfter(pool: Pool, kill: () => void): Promise<Ends> {
-  let begun = 0;
-  const streams = Array.from({ length: EACH }, () => stream(pool.url, () => begun++));
-  await until('all streams have begun', async () => begun === EACH);
-  const wholes = Array.from({ length: EACH }, () => whole(pool.url));
-  await until('all run', async () => (await inFlight(pool)) === 2 * EACH);
+  const streams: Promise<End>[] = [];
+  const wholes: Promise<End>[] = [];
+  // One after the other: Envoy counts a request once its connection is there.
+  for (let i = 0; i < EACH; i++)
+    await new Promise<void>((begun) => {
+      streams.push(stream(pool.url, begun));
+    });
+  for (let i = 1; i <= EACH; i++) {
+    wholes.push(whole(pool.url));
+    await until('it runs', async () => (await inFlight(pool)) === EACH + i);
+  }
   kill();
   return { streams: await Promise.all(streams), wholes: await Promise.all(wholes) };
 }

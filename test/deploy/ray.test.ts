@@ -45,8 +45,6 @@ void t.test('Ray Serve', { skip }, async (t) => {
   const script = join(packageRoot, 'test', 'deploy', 'ray_fleet.py');
   const python = start(t, pythonOfRay(), [script, String(port), direct.url], {
     SORTIE_COMMAND: [process.execPath, main, 'serve', ...options].join(' '),
-    // The tiny model leaves more of a step's time outside of the engine than a real one.
-    SORTIE_BUSY_TARGET: '0.1',
   });
   let text = '';
   python.stdout?.on('data', (data: Buffer) => (text += data.toString()));

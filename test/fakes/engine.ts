@@ -309,7 +309,7 @@ export class FakeEngine extends EventEmitter<EngineEvents> implements Engine {
       prompts: [],
       tokens: [],
       ended: [],
-      load: { running: this.#live.size, waiting: 0, deferred: 0, kvUsed: 0.25, kvCached: 0.125 },
+      load: { running: this.#live.size, waiting: 0, deferred: 0, kvUsed: 0.25, kvCached: 0.125, waitMs: 0 },
       work: {
         ms: 1,
         cycleMs: 1,

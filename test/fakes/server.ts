@@ -89,8 +89,6 @@ export interface Overrides {
   readonly tracing?: Tracing;
   readonly encoding?: EncodingThread;
   readonly log?: (line: string) => void;
-  readonly predictedWaitMs?: HttpContext['predictedWaitMs'];
-  readonly load?: HttpContext['load'];
   readonly waitMs?: HttpContext['waitMs'];
   /** Each one is served by its own name. */
   readonly upstreams?: readonly Upstream[];
@@ -167,8 +165,6 @@ export async function build(
     apiKeys: (overrides.apiKeys ?? []).map((key) => (typeof key === 'string' ? openKey(key) : key)),
     tracing: overrides.tracing ?? null,
     version: '0.0.0-test',
-    predictedWaitMs: overrides.predictedWaitMs ?? (() => null),
-    load: overrides.load ?? (() => null),
     waitMs: overrides.waitMs ?? (() => null),
     log: overrides.log === undefined ? pino({ level: 'silent' }) : pino({ level: 'info' }, { write: overrides.log }),
     draining: false,

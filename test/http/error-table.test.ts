@@ -64,7 +64,7 @@ const bytes =
 
 const limited = {
   ...openKey('sesame'),
-  limits: { requestsPerMinute: 1, tokensPerMinute: null, requestsInFlight: null, tokensPerDay: null },
+  limits: { requestsPerMinute: 1, tokensPerMinute: null, requestsInFlight: null },
 };
 const authorization = { authorization: 'Bearer sesame' };
 

@@ -117,23 +117,6 @@ void t.test('a request whose path is unreadable is logged with its client', asyn
   t.match(JSON.parse(lines.at(-1) ?? ''), { msg: 'request', client: '203.0.113.9' });
 });
 
-void t.test('X-Sortie-Load is on every response while a wait is predicted', async (t) => {
-  let waitMs: number | null = null;
-  const server = await build(t, says('one two'), { predictedWaitMs: () => waitMs });
-  const load = async (path: string, body?: object): Promise<string | null> => {
-    const response = body === undefined ? await fetch(server.url + path) : await server.post(path, body);
-    await response.text();
-    return response.headers.get('x-sortie-load');
-  };
-  t.equal(await load('/health/ready'), null);
-  t.equal(await load('/v1/completions', { prompt: 'x', stream: true }), null);
-  waitMs = 41.6;
-  t.equal(await load('/health/ready'), '42');
-  t.equal(await load('/v1/completions', { prompt: 'x' }), '42');
-  t.equal(await load('/v1/completions', { prompt: 'x', stream: true }), '42');
-  t.equal(await load('/v1/completions', { prompt: 4 }), '42', 'an error');
-});
-
 void t.test("Envoy's time-out counts from the arrival here, and a budget from the arrival at the proxy", async (t) => {
   const server = await build(t, says('one two'), loopback);
   const totalMs = async (more: Record<string, string>): Promise<number | null | undefined> => {
@@ -144,18 +127,4 @@ void t.test("Envoy's time-out counts from the arrival here, and a budget from th
   const byEnvoy = (await totalMs({ 'x-latency-budget-ms': '9000', 'x-envoy-expected-rq-timeout-ms': '1500' })) ?? NaN;
   t.ok(byEnvoy >= 4415 && byEnvoy < 6000, `${byEnvoy} ms`);
   t.equal(await totalMs({ 'x-latency-budget-ms': '4000', 'x-envoy-expected-rq-timeout-ms': '1500' }), 4000);
-});
-
-void t.test('the load report is in the text form of ORCA', async (t) => {
-  const load = { tokensPerS: 31.526, headroom: 0.6, expectedTokens: 85.2, backlogS: 3 };
-  const report = [
-    ...['cpu_utilization=0.400', 'rps_fractional=31.53', 'named_metrics.wait_ms=12', 'named_metrics.headroom=0.600'],
-    ...['named_metrics.expected_tokens=85', 'named_metrics.backlog_minutes=0.050000'],
-  ];
-  const server = await build(t, says('one two'), { predictedWaitMs: () => 12.4, load: () => load });
-  for (const body of [{ prompt: 'x' }, { prompt: 'x', stream: true }, { prompt: 4 }]) {
-    const response = await server.post('/v1/completions', body);
-    await response.text();
-    t.equal(response.headers.get('endpoint-load-metrics'), `TEXT ${report.join(',')}`);
-  }
 });

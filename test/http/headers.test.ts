@@ -58,7 +58,7 @@ const BODIES: Readonly<Record<string, object>> = {
 
 const limited = {
   ...openKey('sesame'),
-  limits: { requestsPerMinute: 1000, tokensPerMinute: 1000, requestsInFlight: null, tokensPerDay: null },
+  limits: { requestsPerMinute: 1000, tokensPerMinute: 1000, requestsInFlight: null },
 };
 
 /** A text without a boundary, which another thread tokenizes. */
@@ -175,8 +175,6 @@ async function tryAll(t: Test, generates: boolean): Promise<void> {
         upstreams: [{ ...upstream, url: silent.url }],
         apiKeys: [limited],
         options: { maxBody: 16_384 },
-        predictedWaitMs: () => 12,
-        load: () => ({ tokensPerS: 31.53, headroom: 0.6, expectedTokens: 85.2, backlogS: 3 }),
       });
       provocation.first?.(server);
       for (const place of places) {

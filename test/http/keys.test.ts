@@ -18,7 +18,6 @@ void t.test('a JSON file gives each key its limits and its policy', (t) => {
           requests_per_minute: 60,
           tokens_per_minute: 10000,
           requests_in_flight: 4,
-          tokens_per_day: 500000,
           max_tokens: 512,
         },
         default_budget: { latency_budget_ms: 500, budget_on_miss: 'truncate' },
@@ -33,7 +32,7 @@ void t.test('a JSON file gives each key its limits and its policy', (t) => {
   t.same(keys[0], {
     digest: keyDigest('alpha'),
     name: 'team-a',
-    limits: { requestsPerMinute: 60, tokensPerMinute: 10000, requestsInFlight: 4, tokensPerDay: 500_000 },
+    limits: { requestsPerMinute: 60, tokensPerMinute: 10000, requestsInFlight: 4 },
     policy: {
       defaultBudget: { totalMs: 500, ttftMs: null, tpotMs: null, onMiss: 'truncate' },
       onMiss: 'reject',

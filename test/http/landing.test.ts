@@ -1,5 +1,4 @@
 /** Answers that end early to keep their budget, as a client sees them in every API: report, headers, log, load. */
-import { setTimeout as sleep } from 'node:timers/promises';
 import t from 'tap';
 import type { FakeEngine } from '../fakes/engine.js';
 import { namedEvents } from '../fakes/named-events.js';
@@ -167,21 +166,16 @@ void t.test('the expected length is a header, of all choices together, in a stre
   t.equal(several.headers.get('x-sortie-expected-tokens'), '61');
 });
 
-void t.test('GET /load has the expected tokens of the answers in progress, without a key', async (t) => {
-  const lengths = [30, 10];
-  const load = () => ({ tokensPerS: 0, headroom: 0.61239, expectedTokens: 0, backlogS: 0 });
-  const script = () => ({ tokens: [5, 5, 5, 5], pace: 10_000, plan: { expectedTokens: lengths.shift() ?? NaN } });
-  const server = await build(t, script, { apiKeys: ['secret'], predictedWaitMs: () => 12.4, load });
+void t.test('GET /load has the answers in progress, without a key', async (t) => {
+  const server = await build(t, () => ({ tokens: [5, 5, 5, 5], pace: 10_000 }), { apiKeys: ['secret'] });
   const ask = async (): Promise<unknown> => (await fetch(`${server.url}/load`)).json();
-  t.same(await ask(), { server_load: 0, expected_tokens: null, expected_tokens_left: 0, wait_ms: 12, headroom: 0.612 });
+  t.same(await ask(), { server_load: 0 });
   const over = new AbortController();
   const headers = { 'content-type': 'application/json', authorization: 'Bearer secret' };
   const request = { method: 'POST', signal: over.signal, headers, body: '{"prompt":"x"}' };
   const asked = [1, 2].map(() => fetch(`${server.url}/v1/completions`, request).catch(() => null));
   await until('both run', () => server.engine.live === 2);
-  await sleep(30);
-  const held = { server_load: 2, expected_tokens: 20, expected_tokens_left: 38, wait_ms: 12, headroom: 0.612 };
-  t.same(await ask(), held, 'one token of each is there');
+  t.same(await ask(), { server_load: 2 });
   over.abort();
   await Promise.all(asked);
 });
@@ -189,7 +183,7 @@ void t.test('GET /load has the expected tokens of the answers in progress, witho
 void t.test('with an operations port, /load is there', async (t) => {
   const server = await build(t, undefined, { options: { opsPort: 0 } });
   t.equal((await fetch(`${server.url}/load`)).status, 404);
-  t.match(await (await fetch(`${server.opsUrl}/load`)).json(), { server_load: 0, wait_ms: null, headroom: null });
+  t.same(await (await fetch(`${server.opsUrl}/load`)).json(), { server_load: 0 });
 });
 
 void t.test('the key, then the server say what becomes of late answers whose request does not', async (t) => {

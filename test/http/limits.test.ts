@@ -1,8 +1,5 @@
 /** The limits of a key: reported in OpenAI's headers, enforced with 429, returned if unused. */
-import { writeFileSync } from 'node:fs';
-import { join } from 'node:path';
 import t from 'tap';
-import { DailyTokens } from '../../src/gateway/http/daily-tokens.js';
 import { TokenBucket } from '../../src/gateway/http/token-bucket.js';
 import { duration } from '../../src/gateway/http/plugins/limits.js';
 import { openKey, type ApiKey } from '../../src/gateway/http/keys.js';
@@ -48,53 +45,6 @@ void t.test('a token bucket holds one minute, refills continuously and takes unu
   const full = new TokenBucket(60, 0);
   full.take(60, 60_000);
   t.equal(full.level(60_000), 0, 'a full bucket gains nothing');
-  t.end();
-});
-
-void t.test('tokens per day end at midnight (UTC), are kept over a restart, and return if unused', (t) => {
-  const dir = t.testdir({});
-  const file = join(dir, 'cache', 'day.json');
-  let now = Date.UTC(2026, 10, 30, 23, 0);
-  const faults: string[] = [];
-  const told = (reason: string) => faults.push(reason);
-  const clock = () => now;
-  const open = () => new DailyTokens(file, told, clock);
-  const first = open();
-  first.take('a', 100)(40);
-  first.take('b', 7);
-  t.same([first.used('a'), first.used('b'), first.used('c')], [40, 7, 0]);
-  t.equal(first.msLeft(), 3_600_000);
-  first.close();
-  const second = open();
-  t.same([second.used('a'), second.used('b')], [40, 7]);
-  const settle = second.take('a', 500);
-  now += 3_600_000;
-  settle(1);
-  t.equal(second.used('a'), 0, 'a new day');
-  second.close();
-  writeFileSync(file, 'not JSON');
-  t.equal(open().used('a'), 0);
-  t.match(faults, [/day\.json does not hold the tokens of a day/]);
-  t.end();
-});
-
-void t.test('a day only turns forwards, also over a restart', (t) => {
-  const file = join(t.testdir({}), 'day.json');
-  let now = Date.UTC(2026, 10, 30, 0, 0, 1);
-  const open = () => new DailyTokens(file, undefined, () => now);
-  const first = open();
-  const settle = first.take('a', 100);
-  now -= 2000;
-  t.equal(first.used('a'), 100, 'the clock is set back over midnight');
-  t.equal(first.msLeft(), 86_401_000);
-  settle(60);
-  t.equal(first.used('a'), 60);
-  first.close();
-  t.equal(open().used('a'), 60);
-  now += 2000;
-  t.equal(first.used('a'), 60, 'and reaches midnight again');
-  now -= 3 * 86_400_000;
-  t.equal(first.used('a'), 0, 'a clock that was days ahead holds no count for days');
   t.end();
 });
 
@@ -152,30 +102,6 @@ void t.test('the max_tokens of a key bounds answers that state a length, and tho
     t.equal(await longest('/v1/chat/completions', { messages, [field]: 21 }), rule(field));
   t.equal(await longest('/v1/responses', { input: 'Hi', max_output_tokens: 21 }), rule('max_output_tokens'));
   t.equal(await longest('/v1/chat/completions', { messages, max_tokens: 21 }, 'free'), 21);
-});
-
-void t.test('tokens per day are enforced beside tokens per minute', async (t) => {
-  const most = 2 * (promptTokens + 4);
-  const limits = { tokensPerDay: most, tokensPerMinute: 1000 };
-  const server = await build(t, says('one'), { apiKeys: [key('daily', { limits })] });
-  const ask = (max_tokens: number) => server.post('/v1/completions', { prompt, max_tokens }, as('daily'));
-  t.equal((await ask(4)).status, 200);
-  const over = await ask(most);
-  t.equal(over.status, 400);
-  t.match(await over.json(), { error: { message: /tokens per day \(UTC\)/, param: 'max_tokens' } });
-  const used: number[] = [];
-  for (let i = 0; i < 9; i++) used.push((await ask(4)).status);
-  t.ok(used.includes(200), 'unused tokens returned');
-  t.equal(used.at(-1), 429);
-  const rejected = await ask(4);
-  t.ok(Number(rejected.headers.get('retry-after')) <= 86_400);
-  t.match(await rejected.json(), {
-    error: {
-      code: 'rate_limit_exceeded',
-      message: /tokens per day.* are used or promised, and this request may need \d+\.$/,
-    },
-  });
-  t.match(await (await fetch(`${server.url}/metrics`)).text(), /key_limited_total\{[^}]*limit="tokens_day"/);
 });
 
 void t.test('requests per minute: reported, then rejected with the time to wait', async (t) => {

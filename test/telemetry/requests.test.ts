@@ -24,7 +24,7 @@ function ended(id: string, reason: EndReason, endedAt: number): EndedEvent {
 }
 
 function step(at: number, events: Partial<StepMessage>): StepMessage {
-  const load = { running: 1, waiting: 0, deferred: 0, kvUsed: 0, kvCached: 0 };
+  const load = { running: 1, waiting: 0, deferred: 0, kvUsed: 0, kvCached: 0, waitMs: 0 };
   const none = { planned: [], rejected: [], prompts: [], tokens: [], ended: [], work: null };
   return { type: 'step', at, load, ...none, ...events };
 }
@@ -181,10 +181,8 @@ void t.test('a landed answer counts by the class of its budget, with its share o
   const ids = ['a', 'b', 'late', 'cut', 'whole'];
   for (const id of ids) begin(id, 200);
   metrics.step(step(10, { planned: ids.map((id) => planned(id, 15, { expectedTokens: 20, reason: 'load' })) }));
-  t.same(metrics.held, { mean: 20, left: 100 });
   const token = { id: 'a', token: 1, exit: 15, logprobs: null };
   metrics.step(step(20, { tokens: [token, token] }));
-  t.same(metrics.held, { mean: 20, left: 98 });
   metrics.cut(ended('cut', 'deadline', 200));
   const landed = (at: number) => ({ landed: { at, pressure: 2, probability: 0.1 } });
   const land = (id: string, endedAt: number, at: number) => ({ ...ended(id, 'stop', endedAt), ...landed(at) });
@@ -196,7 +194,6 @@ void t.test('a landed answer counts by the class of its budget, with its share o
   t.same(await outcomes('empty'), [1], 'the client of the cut answer saw no landing');
   t.equal(await value('depth_reasons_total{reason="load"'), 5);
   t.equal(await value('depth_reasons_total{reason="deepest"'), 0);
-  t.same(metrics.held, { mean: null, left: 0 });
 });
 
 void t.test('the outcome that the gateway judged counts, whatever the end says', async (t) => {
@@ -379,7 +376,7 @@ void t.test('times are never negative, and each exit of the engine is counted', 
 void t.test('every figure of an answer and of the engine', async (t) => {
   const { metrics, begin, value } = fixture();
   begin('a', 1000);
-  const load = { running: 2, waiting: 3, deferred: 1, kvUsed: 0.5, kvCached: 0.25 };
+  const load = { running: 2, waiting: 3, deferred: 1, kvUsed: 0.5, kvCached: 0.25, waitMs: 0 };
   const work = {
     ...{ ms: 5, cycleMs: 8, partMs: PARTS, predictedMs: 4, stageRows: [4, 2], prefillTokens: 7, catchUpTokens: 6 },
     ...{ exitMs: [0.5], kernelRuns: [], slowdown: 1 },

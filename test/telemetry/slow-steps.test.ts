@@ -7,7 +7,7 @@ function step(cycleMs: number, predictedMs: number): StepMessage {
   return {
     ...{ type: 'step', at: 100, planned: [], rejected: [], prompts: [], ended: [] },
     tokens: [{ id: 'a', token: 1, exit: 30, logprobs: null }],
-    load: { running: 2, waiting: 3, deferred: 0, kvUsed: 0, kvCached: 0 },
+    load: { running: 2, waiting: 3, deferred: 0, kvUsed: 0, kvCached: 0, waitMs: 0 },
     work: {
       ...{ ms: cycleMs, cycleMs, predictedMs, stageRows: [1], prefillTokens: 7, catchUpTokens: 0 },
       ...{ exitMs: [cycleMs], kernelRuns: [], slowdown: 1 },

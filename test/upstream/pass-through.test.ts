@@ -154,7 +154,7 @@ void t.test('keys, limits, draining and the log of the gateway hold', async (t) 
   const log: string[] = [];
   const key = {
     ...openKey('sesame'),
-    limits: { requestsPerMinute: 2, tokensPerMinute: 1000, requestsInFlight: null, tokensPerDay: null },
+    limits: { requestsPerMinute: 2, tokensPerMinute: 1000, requestsInFlight: null },
   };
   const usage = { prompt_tokens: 5, completion_tokens: 6 };
   const script: UpstreamScript = ({ response }) => {

@@ -219,11 +219,6 @@ export const SERVE_OPTIONS = {
     ),
     keepAlive: option(seconds(0.1, 3600), 15, 'interval of comment lines in a silent stream'),
     readyWait: option(seconds(0.1, 86_400), 60, 'predicted wait of a new request above which /health/ready is a 503'),
-    loadHeader: option(
-      onOff,
-      false,
-      'X-Sortie-Load in every response, the wait of a new request in ms, and endpoint-load-metrics for Envoy',
-    ),
   }),
   ...group('Shutdown, log and metrics', {
     drainTimeout: option(seconds(0, 3600), 30, 'time that running answers have to finish after SIGTERM'),

@@ -39,8 +39,6 @@ export interface CoreOptions extends SlotManagerLimits {
   readonly speculate: Speculate;
   /** The vocabulary, for answers that end early. Absent: such an answer ends at its deadline only. */
   readonly texts?: TokenTexts;
-  /** Interval at which messages predict the wait of a new request, ms; absent: they never do. */
-  readonly waitIntervalMs?: number;
   readonly clock: () => number;
   /** Sees every plan before it runs, as a part of the run, and what its step did: for records and tests. */
   readonly onPlan?: (plan: StepPlan) => void;

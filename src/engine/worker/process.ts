@@ -102,7 +102,6 @@ async function start(options: EngineOptions): Promise<Started> {
     prefillChunk: options.prefillChunk,
     speculate: options.speculate ?? 'off',
     texts: readTokenTexts(tokenizer),
-    ...(options.waitIntervalMs !== undefined && { waitIntervalMs: options.waitIntervalMs }),
     policy: { ...defaultPolicy, chunks: chunkSizes(options.prefillChunk) },
     clock: monotonicMs,
   });

@@ -6,7 +6,7 @@ import { ApiError } from './errors.js';
 import type { EncodingThread } from '../text/encoding/encoding-thread.js';
 import type { ScoreSum } from './params/score-limit.js';
 import type { RefusalPace } from './generation/refusal-pace.js';
-import type { HeldTokens, SequenceFacts } from '../telemetry/sequences.js';
+import type { SequenceFacts } from '../telemetry/sequences.js';
 import type { RequestTrace } from '../telemetry/trace.js';
 import type { Outcome } from '../../protocol/outcome.js';
 import type { Headers } from './schemas/headers.js';
@@ -109,7 +109,7 @@ export function prefixSpace(
     .digest('base64url');
 }
 
-/** Counts of sequences and requests, for metrics and load reports. */
+/** Counts of sequences and requests, for metrics. */
 export interface AnswerMetrics {
   /** Registers a sequence before the engine gets it. */
   begin(id: string, facts: SequenceFacts): void;
@@ -123,7 +123,6 @@ export interface AnswerMetrics {
   requested(n: number, tokens: readonly number[]): void;
   /** Sequences that have not ended. */
   readonly live: number;
-  readonly held: HeldTokens;
 }
 
 export interface ApiContext {

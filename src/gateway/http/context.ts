@@ -1,16 +1,14 @@
 /** The values that the HTTP layer gets, and its small state. */
 import type { ApiContext } from '../api/context.js';
 import type { ServeOptions } from '../../cli/options/config.js';
-import type { DailyTokens } from './daily-tokens.js';
 import type { ApiKey } from './keys.js';
 import type { Logger } from '../telemetry/log.js';
 import type { Tracing } from '../telemetry/trace.js';
-import type { LoadReporter } from './plugins/headers.js';
 import type { UpstreamGateway } from '../upstream/gateway.js';
 import type { Series } from '../telemetry/series.js';
 
 /** The values of a server, with or without a local model. */
-export interface GatewayContext extends LoadReporter {
+export interface GatewayContext {
   readonly series: Series;
   readonly options: ServeOptions;
   /** Without keys every request passes. A reload of the key file replaces the keys. */
@@ -21,8 +19,6 @@ export interface GatewayContext extends LoadReporter {
   /** Models that run elsewhere; absent: none. */
   readonly upstreams?: UpstreamGateway;
   readonly log: Logger;
-  /** Counts the tokens of each key; absent: in memory, from 0. */
-  readonly dailyTokens?: DailyTokens;
   /** Set once on SIGTERM. Readiness fails then, and new requests are rejected. */
   draining: boolean;
   /** Absent: the server has no local model. */

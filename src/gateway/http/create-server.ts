@@ -5,7 +5,7 @@ import { AjvCompiler } from '@fastify/ajv-compiler';
 import { fastify, LogController, type FastifyInstance } from 'fastify';
 import { accessLog, registerAccessLog } from './plugins/access-log.js';
 import { registerErrors, sendError } from './plugins/error-handler.js';
-import { registerHeaders, registerLoadHeader, requestId } from './plugins/headers.js';
+import { registerHeaders, requestId } from './plugins/headers.js';
 import { registerJson } from './plugins/json.js';
 import { registerInFlight } from './in-flight.js';
 import { hostRule, registerAllowedHosts } from './plugins/allowed-hosts.js';
@@ -80,6 +80,5 @@ export function createServer(context: GatewayContext, needsKey = true): FastifyI
   registerAllowedHosts(app, hostRule(context.options, context.apiKeys.length, needsKey && context.apiKeys.length > 0));
   registerInFlight(app, context.options.stallTimeout * 1000);
   registerHeaders(app);
-  registerLoadHeader(app, context);
   return app;
 }

@@ -19,8 +19,6 @@ export interface KeyLimits {
   /** Prompt and answer tokens together. */
   readonly tokensPerMinute: number | null;
   readonly requestsInFlight: number | null;
-  /** Prompt and answer tokens together, from midnight to midnight (UTC). */
-  readonly tokensPerDay: number | null;
 }
 
 export interface ApiKey {
@@ -53,7 +51,6 @@ const KeyEntry = Type.Object(
         {
           requests_per_minute: count,
           tokens_per_minute: count,
-          tokens_per_day: count,
           requests_in_flight: count,
           max_tokens: longest,
         },
@@ -80,7 +77,7 @@ export function keyDigest(key: string): Buffer {
 
 /** A key without restrictions. */
 export function openKey(key: string): ApiKey {
-  const limits = { requestsPerMinute: null, tokensPerMinute: null, requestsInFlight: null, tokensPerDay: null };
+  const limits = { requestsPerMinute: null, tokensPerMinute: null, requestsInFlight: null };
   return { digest: keyDigest(key), name: null, limits, policy: openPolicy };
 }
 
@@ -163,7 +160,6 @@ function keyOf(entry: KeyEntry, place: string): ApiKey {
       requestsPerMinute: limits?.requests_per_minute ?? null,
       tokensPerMinute: limits?.tokens_per_minute ?? null,
       requestsInFlight: limits?.requests_in_flight ?? null,
-      tokensPerDay: limits?.tokens_per_day ?? null,
     },
     policy: {
       defaultBudget: budget === undefined ? null : { totalMs, ttftMs, tpotMs, onMiss: budget.budget_on_miss ?? null },

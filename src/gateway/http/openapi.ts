@@ -32,8 +32,6 @@ export async function openapiDocument(version: string): Promise<string> {
     apiKeys: [],
     tracing: null,
     version,
-    predictedWaitMs: () => null,
-    load: () => null,
     waitMs: () => null,
     log: pino({ level: 'silent' }),
     draining: false,

@@ -117,7 +117,7 @@ export class SseStream implements EventStream, ClientStream {
     for (const [name, value] of Object.entries(this.reply.getHeaders())) {
       if (value !== undefined) this.#raw.setHeader(name, value);
     }
-    this.#raw.writeHead(status, { ...this.reply.server.loadHeaders(), ...more });
+    this.#raw.writeHead(status, { ...more });
   }
 
   #close(): void {

@@ -1,10 +1,8 @@
 /** The parts that servers with and without a local model share: signals, ports, keys. */
 import { once } from 'node:events';
-import { join } from 'node:path';
 import type { FastifyInstance } from 'fastify';
 import { chooseHost, listen, urlOf } from './address.js';
 import type { ServeOptions } from '../../cli/options/config.js';
-import { DailyTokens } from '../http/daily-tokens.js';
 import type { GatewayContext } from '../http/context.js';
 import { type ApiKey, loadApiKeys, reloadKeysOnSignal } from '../http/keys.js';
 import { warnOfKeyFile, warnOfVariables } from './startup-log.js';
@@ -34,12 +32,6 @@ export async function firstSignal(): Promise<NodeJS.Signals> {
     });
   }
   return signal;
-}
-
-export function openDailyTokens({ cacheDir, port }: ServeOptions, log: GatewayContext['log']): DailyTokens {
-  return new DailyTokens(join(cacheDir, `tokens-of-the-day-${port}.json`), (reason) => {
-    log.warn({ reason }, 'the tokens of the day are not kept');
-  });
 }
 
 /** Reads the keys again at the signal. @returns what ends that */

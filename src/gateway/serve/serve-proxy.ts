@@ -4,7 +4,7 @@ import { OptionError, type ServeOptions } from '../../cli/options/config.js';
 import { createProxyApp, createProxyOpsApp, type ProxyContext } from '../http/proxy-app.js';
 import { loadApiKeys } from '../http/keys.js';
 import { drain } from '../http/shutdown.js';
-import { type Closing, closeAll, firstSignal, listenOn, openDailyTokens, openLog, reloadKeys } from './serve-parts.js';
+import { type Closing, closeAll, firstSignal, listenOn, openLog, reloadKeys } from './serve-parts.js';
 import { watchLoopLag } from '../telemetry/loop-lag.js';
 import { createSeries } from '../telemetry/series.js';
 import { startTracing } from '../telemetry/tracing.js';
@@ -31,8 +31,7 @@ export async function serveProxy(options: ServeOptions, version: string): Promis
   const tracing = await startTracing(process.env, version, log);
   const closing: Closing = [];
   try {
-    const dailyTokens = openDailyTokens(options, log);
-    closing.push(dailyTokens, { close: watchLoopLag(series) });
+    closing.push({ close: watchLoopLag(series) });
     const context: ProxyContext = {
       options,
       version,
@@ -41,9 +40,6 @@ export async function serveProxy(options: ServeOptions, version: string): Promis
       series,
       tracing,
       upstreams,
-      dailyTokens,
-      predictedWaitMs: () => null,
-      load: () => null,
       draining: false,
     };
     if (options.apiKeyFile !== null) closing.push({ close: reloadKeys(context, () => undefined) });

@@ -1,7 +1,7 @@
 /** `sortie serve`: starts the engine, the gateway and the log, and stops them in order after a signal. */
 import { existsSync } from 'node:fs';
 import { totalBudget } from '../api/params/budget.js';
-import { namesOf, requestDepth } from '../api/params/depth.js';
+import { namesOf } from '../api/params/depth.js';
 import type { ApiContext, RequestPolicy } from '../api/context.js';
 import { ScoreSum } from '../api/params/score-limit.js';
 import { RefusalPace } from '../api/generation/refusal-pace.js';
@@ -13,7 +13,7 @@ import { createApp, createOpsApp } from '../http/app.js';
 import { drain } from '../http/shutdown.js';
 import type { HttpContext } from '../http/context.js';
 import { type ApiKey, checkKeyExits, loadApiKeys } from '../http/keys.js';
-import { type Closing, closeAll, firstSignal, listenOn, openDailyTokens, openLog, reloadKeys } from './serve-parts.js';
+import { type Closing, closeAll, firstSignal, listenOn, openLog, reloadKeys } from './serve-parts.js';
 import { upstreamGateway } from './upstream-gateway.js';
 import { EncodingThread } from '../text/encoding/encoding-thread.js';
 import { LoadProgress } from './start-bar.js';
@@ -25,16 +25,9 @@ import { logSlowSteps } from '../telemetry/slow-steps.js';
 import { watchLoopLag } from '../telemetry/loop-lag.js';
 import { RequestMetrics } from '../telemetry/requests.js';
 import { createSeries } from '../telemetry/series.js';
-import { meterSteps, watchWait } from '../telemetry/wait-estimate.js';
-import { LoadMeter } from '../../util/load-meter.js';
+import { watchWait } from '../telemetry/wait-estimate.js';
 import { startTracing } from '../telemetry/tracing.js';
 import { logEngine, warnOfLengths, warnOfSampling, warnOfShortContext, welcome } from './startup-log.js';
-
-/**
- * Intervals at which the engine predicts the wait of a new request. The prediction takes as long as planning a step.
- */
-const LOAD_HEADER_MS = 50;
-const READINESS_MS = 1000;
 
 /** The server's options that the engine process gets. */
 export function engineOptions(options: ServeOptions): EngineOptions {
@@ -52,7 +45,6 @@ export function engineOptions(options: ServeOptions): EngineOptions {
     promptExit: options.promptExit,
     speculate: options.speculate,
     cacheDir: options.cacheDir,
-    waitIntervalMs: options.loadHeader ? LOAD_HEADER_MS : READINESS_MS,
   };
 }
 
@@ -93,7 +85,7 @@ type Parts = Pick<HttpContext, 'options' | 'version' | 'apiKeys' | 'log' | 'seri
  * @throws OptionError, or Error for an unusable model
  */
 function gateway({ engine, metrics, ...parts }: Parts, closing: Closing): HttpContext {
-  const { options, apiKeys, series, log } = parts;
+  const { options, apiKeys, series } = parts;
   const model = loadServedModel(options.model, options.modelName);
   const policy = requestPolicy(options);
   const layers = model.exits.map(({ layer }) => layer);
@@ -104,11 +96,6 @@ function gateway({ engine, metrics, ...parts }: Parts, closing: Closing): HttpCo
   const encoding = new EncodingThread(model.tokenizerFile);
   closing.push(encoding);
   const waitMs = watchWait(engine, metrics);
-  const dailyTokens = openDailyTokens(options, log);
-  closing.push(dailyTokens);
-  const { minExit: floor } = requestDepth(model, undefined, {}, undefined, policy);
-  const meter = new LoadMeter(waitMs, () => metrics.held.left);
-  if (options.loadHeader) meterSteps(engine, meter, floor);
   const upstreams = upstreamGateway(options, namesOf(model), series);
   const context: HttpContext = {
     ...parts,
@@ -123,10 +110,7 @@ function gateway({ engine, metrics, ...parts }: Parts, closing: Closing): HttpCo
       ...(upstreams !== undefined && { upstreamNames: upstreams.names }),
     },
     ...(upstreams !== undefined && { upstreams }),
-    predictedWaitMs: options.loadHeader ? waitMs : () => null,
-    load: options.loadHeader ? () => meter.read() : () => null,
     waitMs,
-    dailyTokens,
     draining: false,
   };
   closing.push({ close: watchLoopLag(series) });

@@ -18,7 +18,7 @@ import { isKept, type Outcome, outcomeOf } from '../../protocol/outcome.js';
 import { missedParts } from '../../protocol/within-budget.js';
 import { countTokens, EngineMetrics } from './engine-metrics.js';
 import { FINISHED_REASON, initialize } from './labels.js';
-import { actualTimes, budgetClass, type HeldTokens, heldTokens, type SequenceFacts } from './sequences.js';
+import { actualTimes, budgetClass, type SequenceFacts } from './sequences.js';
 import type { Series } from './series.js';
 
 interface Live extends SequenceFacts {
@@ -105,11 +105,6 @@ export class RequestMetrics {
   get oldestArrival(): number | null {
     for (const { arrivedAt } of this.#live.values()) return arrivedAt;
     return null;
-  }
-
-  /** Expected tokens of the planned sequences that have not ended. */
-  get held(): HeldTokens {
-    return heldTokens(this.#live.values());
   }
 
   ready(ready: ReadyMessage): void {

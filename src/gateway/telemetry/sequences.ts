@@ -1,5 +1,5 @@
-/** Figures of sequences for their metrics: actual times, classes of budgets, expected lengths. */
-import type { Budget, EndedEvent, PlannedEvent } from '../../protocol/index.js';
+/** Figures of sequences for their metrics: actual times, classes of budgets. */
+import type { Budget, EndedEvent } from '../../protocol/index.js';
 
 /** The facts of a sequence before the engine gets it. */
 export interface SequenceFacts {
@@ -52,32 +52,4 @@ export const BUDGET_CLASSES: readonly BudgetClass[] = [
 export function budgetClass({ totalMs }: Budget): BudgetClass {
   if (totalMs === null) return 'per_token';
   return TOTAL_CLASSES.find(([most]) => totalMs <= most)?.[1] ?? 'over_16s';
-}
-
-export interface HeldTokens {
-  /** Mean expected length of a sequence; null without one. */
-  readonly mean: number | null;
-  /** Expected tokens that are still to be generated, all sequences together. */
-  readonly left: number;
-}
-
-interface Held {
-  /** Null: without a plan, and without an expected length. */
-  readonly plan: Pick<PlannedEvent, 'expectedTokens'> | null;
-  /** Generated so far. */
-  readonly tokens: number;
-}
-
-/** The load that a router in front of servers asks for. */
-export function heldTokens(sequences: Iterable<Held>): HeldTokens {
-  let planned = 0;
-  let expected = 0;
-  let left = 0;
-  for (const { plan, tokens } of sequences) {
-    if (plan === null) continue;
-    planned++;
-    expected += plan.expectedTokens;
-    left += Math.max(0, plan.expectedTokens - tokens);
-  }
-  return { mean: planned === 0 ? null : expected / planned, left };
 }

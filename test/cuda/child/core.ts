@@ -21,7 +21,7 @@ const allocated = (): number => getHeapStatistics().used_heap_size;
 
 const found: Record<string, object> = {};
 for (const rows of numbers.length > 0 ? numbers.map(Number) : [1, 64, 256]) {
-  const core = coreOf({ waitIntervalMs: 100 });
+  const core = coreOf({});
   for (let row = 0; row < rows; row++) core.submit(greedy(`r${row}`, [3 + (row % 90), 4, 5], deepest, 2 * STEPS));
   let drawn = 0;
   while (drawn < rows) drawn = core.step().tokens.length;

@@ -67,17 +67,6 @@ export const requestIdHeader = {
 /** Beside X-Request-Id, in the form of Anthropic's clients. */
 export const messageIdHeader = { 'request-id': Type.String({ description: 'The same id as X-Request-Id.' }) };
 
-export const loadHeader = {
-  'x-sortie-load': Type.Integer({
-    minimum: 0,
-    description: 'Predicted wait of a new request at the shallowest exit, ms. Only with --load-header on.',
-  }),
-  'endpoint-load-metrics': Type.String({
-    description: 'A load report in the text form of ORCA, for Envoy. Only with --load-header on.',
-    examples: ['TEXT cpu_utilization=0.4,rps_fractional=31.5,named_metrics.wait_ms=12'],
-  }),
-};
-
 /** Headers of the plan at admission. */
 export const planHeaders = {
   'x-exit-layer': Type.Integer({
@@ -160,7 +149,6 @@ export const SOURCE_HEADER = 'x-sortie-source';
 /** Headers that scripts of other origins may read. */
 export const browserHeaders = {
   ...requestIdHeader,
-  ...loadHeader,
   ...planHeaders,
   ...retryHeaders,
   ...requestLimitHeaders,

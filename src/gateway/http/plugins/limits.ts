@@ -1,5 +1,5 @@
 /**
- * Limits of API keys on generation: requests and tokens a minute, tokens a day, requests in flight.
+ * Limits of API keys on generation: requests and tokens a minute, requests in flight.
  *
  * Must not know: the content of prompts and answers.
  */
@@ -10,7 +10,6 @@ import { rateLimitHeaders, type Limited } from '../../api/schemas/headers.js';
 import type { Series } from '../../telemetry/series.js';
 import { monotonicMs } from '../../../util/clock.js';
 import { ApiError } from '../../api/errors.js';
-import { DailyTokens } from '../daily-tokens.js';
 import type { ApiKey } from '../keys.js';
 import { TokenBucket } from '../token-bucket.js';
 import { networkOf } from '../forwarded.js';
@@ -77,7 +76,6 @@ class Meter {
 
   constructor(
     private key: ApiKey,
-    private readonly daily: DailyTokens,
     private readonly limited: Series['limited'],
   ) {
     this.tenant = tenantOf(key);
@@ -124,37 +122,12 @@ class Meter {
   }
 
   /**
-   * Takes tokens of the day, then of the minute.
    * @param param the client's name of the parameter that bounds an answer
    * @returns gives the unused ones back
    */
   reserve(reply: FastifyReply, tokens: number, param: string): (used: number) => void {
-    const releaseDay = this.#reserveDay(tokens, param);
-    if (this.#tokens === null) return releaseDay;
-    try {
-      const releaseMinute = this.#reserveMinute(this.#tokens, reply, tokens, param);
-      return (used) => {
-        releaseDay(used);
-        releaseMinute(used);
-      };
-    } catch (error) {
-      releaseDay(0);
-      throw error;
-    }
-  }
-
-  #reserveDay(tokens: number, param: string): (used: number) => void {
-    const most = this.key.limits.tokensPerDay;
-    if (most === null) return unlimited;
-    const rule = `This API key may use ${most} tokens per day (UTC), prompt and answer together`;
-    if (tokens > most) throw new ApiError('invalid_value', `${rule}; this request asks for up to ${tokens}.`, param);
-    const used = this.daily.used(this.tenant);
-    const state = `${used} are used or promised, and this request may need ${tokens}`;
-    if (used + tokens > most) throw this.#exceeded('tokens_day', `${rule}; ${state}.`, this.daily.msLeft());
-    return this.daily.take(this.tenant, tokens);
-  }
-
-  #reserveMinute(bucket: TokenBucket, reply: FastifyReply, tokens: number, param: string): (used: number) => void {
+    const bucket = this.#tokens;
+    if (bucket === null) return unlimited;
     const waitMs = bucket.waitMs(tokens, monotonicMs());
     const rule = `This API key may use ${bucket.perMinute} tokens per minute, prompt and answer together`;
     if (waitMs === Infinity)
@@ -167,14 +140,13 @@ class Meter {
     };
   }
 
-  #exceeded(limit: Limited | 'in_flight' | 'tokens_day', message: string, waitMs: number): ApiError {
+  #exceeded(limit: Limited | 'in_flight', message: string, waitMs: number): ApiError {
     this.limited.inc({ limit });
     return new ApiError('rate_limit_exceeded', message, null, {}, waitMs);
   }
 }
 
-export function registerLimits(app: FastifyInstance, { series, dailyTokens }: GatewayContext): void {
-  const daily = dailyTokens ?? new DailyTokens(null);
+export function registerLimits(app: FastifyInstance, { series }: GatewayContext): void {
   /** By the digest of the key: a reload may change its name or limits, and its use stays. */
   const meters = new Map<string, Meter>();
   app.decorateRequest('caller');
@@ -183,7 +155,7 @@ export function registerLimits(app: FastifyInstance, { series, dailyTokens }: Ga
     request.caller = anonymous(request.forwarded.client);
     if (key !== null) {
       const keyId = key.digest.toString('hex');
-      const meter = meters.get(keyId) ?? new Meter(key, daily, series.limited);
+      const meter = meters.get(keyId) ?? new Meter(key, series.limited);
       meters.set(keyId, meter);
       meter.follow(key);
       request.caller = {

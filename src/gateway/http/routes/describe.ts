@@ -5,7 +5,6 @@ import {
   allowHeader,
   ASKED,
   challengeHeader,
-  loadHeader,
   netHeaders,
   planHeaders,
   requestIdHeader,
@@ -118,7 +117,6 @@ export function answers(
   const error = json({ $ref: `${errorSchema}#` });
   const headers = (status: Status): HeaderSchemas => ({
     ...requestIdHeader,
-    ...loadHeader,
     // No route, and so no dialect, takes the method of a 405.
     ...(status === 405 ? {} : more),
     ...STATUS_HEADERS[status],

@@ -1,7 +1,7 @@
 /** Liveness, readiness, metrics and version, for clusters and operators. None requires a key. */
 import type { FastifyInstance } from 'fastify';
-import { type Static, Type, nullable } from '../../../util/schema.js';
-import { loadHeader, requestIdHeader } from '../../api/schemas/headers.js';
+import { type Static, Type } from '../../../util/schema.js';
+import { requestIdHeader } from '../../api/schemas/headers.js';
 import { ApiError } from '../../api/errors.js';
 import type { GatewayContext, HttpContext } from '../context.js';
 import { answers } from './describe.js';
@@ -43,41 +43,13 @@ export function registerHealth(
 
 const Load = Type.Object({
   server_load: Type.Integer({ minimum: 0, description: 'Answers in progress, waiting ones included.' }),
-  expected_tokens: nullable(Type.Number({ minimum: 0 }), {
-    description: 'Mean expected length of these answers, in tokens. Null without a planned one.',
-  }),
-  expected_tokens_left: Type.Number({
-    minimum: 0,
-    description: 'Expected tokens that are still to be generated, all answers together.',
-  }),
-  wait_ms: nullable(Type.Number({ minimum: 0 }), {
-    description: 'Predicted wait of a new request, as X-Sortie-Load. Null without --load-header on.',
-  }),
-  headroom: nullable(Type.Number({ minimum: 0, maximum: 1 }), {
-    description: "Share of the engine's time that is free at the shallowest exit. Null without --load-header on.",
-  }),
 });
 
-/** The load that a router in front of servers asks for. */
-export function registerLoad(app: FastifyInstance, { api: { metrics }, predictedWaitMs, load }: HttpContext): void {
-  const round = (value: number): number => Math.round(value * 10) / 10;
-  const response = answers(Load, 'The answers that this server holds, and how long they are expected to get.', []);
-  app.get(
-    '/load',
-    { schema: { operationId: 'load', summary: 'Answers in progress, and the wait of a new one', tags, response } },
-    (): Static<typeof Load> => {
-      const { mean, left } = metrics.held;
-      const waitMs = predictedWaitMs();
-      const headroom = load()?.headroom;
-      return {
-        server_load: metrics.live,
-        expected_tokens: mean === null ? null : round(mean),
-        expected_tokens_left: round(left),
-        wait_ms: waitMs === null ? null : Math.round(waitMs),
-        headroom: headroom === undefined ? null : Math.round(headroom * 1000) / 1000,
-      };
-    },
-  );
+/** The load that a router in front of servers asks for, as vLLM states it. */
+export function registerLoad(app: FastifyInstance, { api: { metrics } }: HttpContext): void {
+  const response = answers(Load, 'The answers that this server holds.', []);
+  const schema = { operationId: 'load', summary: 'Answers in progress', tags, response };
+  app.get('/load', { schema }, (): Static<typeof Load> => ({ server_load: metrics.live }));
 }
 
 export function registerMetrics(app: FastifyInstance, context: GatewayContext): void {
@@ -89,7 +61,7 @@ export function registerMetrics(app: FastifyInstance, context: GatewayContext): 
         summary: 'Series of Prometheus',
         tags,
         produces: ['text/plain'],
-        response: { 200: { ...Type.String(), headers: { ...requestIdHeader, ...loadHeader } } },
+        response: { 200: { ...Type.String(), headers: requestIdHeader } },
       },
     },
     async (_request, reply) => {
