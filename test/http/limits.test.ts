@@ -298,7 +298,9 @@ void t.test('the policy of a key sets its default budget and its depth bounds', 
   t.match(await depth('k', { 'X-Latency-Budget-Ms': '70' }), { budget: { totalMs: 70, onMiss: 'land' } });
   t.match(await depth('k', { 'X-SLO-TTFT-Ms': '70' }), { budget: { totalMs: null, ttftMs: 70 } });
   t.match(await depth('k', { 'X-Budget-On-Miss': 'reject' }), { budget: { totalMs: 500, onMiss: 'reject' } });
-  t.match(await depth('k', { 'Request-Timeout': '0.2' }), { budget: { totalMs: 200, onMiss: 'truncate' } });
+  t.match(await depth('k', { 'x-envoy-expected-rq-timeout-ms': '200' }), {
+    budget: { totalMs: 190, onMiss: 'truncate' },
+  });
   t.match(await depth('k', { 'X-Exit-Layer': '15-30' }), { minExit: 15, maxExit: 25 });
   t.match(await depth('k', { 'X-Exit-Layer': '10-20' }), { minExit: 15, maxExit: 20 });
   t.match(await depth('k', { 'X-Exit-Layer': '20' }), { minExit: 20, maxExit: 20 });

@@ -4,7 +4,7 @@ import { type ApiRequest, type Limits, openPolicy, policyOf } from '../api/conte
 import { invalid } from '../api/errors.js';
 import { totalBudget } from '../api/params/budget.js';
 import { NET_MODES, type NetMode } from '../../cli/options/upstream-sections.js';
-import { agreed, ASKED, type Headers, headerValues } from '../api/schemas/headers.js';
+import { ASKED, headerWord } from '../api/schemas/headers.js';
 import { SortieRequest } from '../api/schemas/shared.js';
 import type { Budget } from '../../protocol/index.js';
 import { isValid, type Static, Type, words } from '../../util/schema.js';
@@ -52,14 +52,8 @@ export function settingsOf(
   return {
     budget: budget?.totalMs == null ? null : { ...budget, totalMs: budget.totalMs },
     holdsSentences: commit === 'sentence',
-    net: net ?? netOfHeader(request.headers) ?? request.caller.policy.net ?? policy.net ?? null,
+    net: net ?? headerWord(request.headers, ASKED.net, NET_MODES) ?? request.caller.policy.net ?? policy.net ?? null,
   };
-}
-
-/** @throws ApiError invalid_value */
-function netOfHeader(headers: Headers): NetMode | null {
-  const read = (text: string): NetMode | undefined => NET_MODES.find((each) => each === text);
-  return agreed(ASKED.net, headerValues(headers, ASKED.net, 'off, land or answer', read));
 }
 
 /** The field of this server. A null counts as a missing field. @throws ApiError invalid_value */

@@ -15,6 +15,7 @@ export const ASKED = {
   onMiss: 'X-Budget-On-Miss',
   exit: 'X-Exit-Layer',
   net: 'X-Net',
+  envoy: 'x-envoy-expected-rq-timeout-ms',
 } as const;
 
 export type Headers = Readonly<Record<string, string | string[] | undefined>>;
@@ -43,16 +44,19 @@ export function headerValues<T>(
 }
 
 /** The one value of a header whose values have no order, and so must agree; null without the header. */
-export function agreed<T extends string | number | boolean>(name: string, values: readonly T[]): T | null {
+export function agreed<T extends string>(name: string, values: readonly T[]): T | null {
   const [first = null, ...others] = new Set(values);
   if (others.length === 0) return first;
   throw invalid(name, `must have one value, got different ones: ${[first, ...others].join(', ')}`);
 }
 
-/** The smallest of the stated values; null without one. */
-export function least(values: readonly (number | null)[]): number | null {
-  const stated = values.filter((value) => value !== null);
-  return stated.length === 0 ? null : Math.min(...stated);
+/** The word of a header; null without the header. @throws ApiError invalid_value for another one, or for two */
+export function headerWord<const T extends string>(headers: Headers, name: string, words: readonly T[]): T | null {
+  const rule = `${words.slice(0, -1).join(', ')} or ${words.at(-1)}`;
+  return agreed(
+    name,
+    headerValues(headers, name, rule, (text) => words.find((word) => word === text)),
+  );
 }
 
 /** The values of all declared headers and of no other. */
