@@ -43,8 +43,8 @@ function envoyMs(headers: Headers, waitedMs: number): number | null {
  * values the smallest counts. Envoy's time-out only lowers a budget. A request may state the action on a miss alone.
  * Without a total no instant tells an answer to land, so `land` is then `continue`.
  * @param policy its default budget is that of requests that state neither a total, a TTFT nor a TPOT
- * @param waitedMs of the request at proxies. Budgets count from its arrival there, but Envoy lowers its time-out by this
- * time at every attempt.
+ * @param waitedMs of the request at proxies. Budgets count from its arrival there, but Envoy lowers its time-out by
+ * this time at every attempt.
  * @throws ApiError invalid_value for a malformed or non-positive value, with the header as param
  */
 export function requestBudget(
