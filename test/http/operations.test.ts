@@ -157,10 +157,7 @@ void t.test(
     t.same(await ask({ messages, ...whole }), [...spoken, ...answer], "a chat's whole body");
     const rejected: Record<string, unknown> = {
       chat_template: 'x',
-      documents: [{}],
       truncate_prompt_tokens: 1,
-      return_token_strs: true,
-      mm_processor_kwargs: { a: 1 },
       functions: [{ name: 'f' }],
     };
     for (const [field, value] of Object.entries(rejected)) {

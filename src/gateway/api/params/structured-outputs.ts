@@ -1,6 +1,6 @@
 /**
  * The grammar of an answer: OpenAI's `response_format`, and vLLM's `structured_outputs`. Must not know: how grammars
- * work, and other servers' names (unsupported.ts).
+ * work.
  */
 import type { Grammar } from '../../../protocol/index.js';
 import { invalid } from '../errors.js';

@@ -17,9 +17,9 @@ import { type ApiContext, readyEngine } from '../../context.js';
 import { ApiError, invalid, required } from '../../errors.js';
 import { type Encoding, encodePrompt, type Prompt, tooLong } from '../../generation/prompt.js';
 import { withoutThoughts } from '../../params/thoughts.js';
-import { rejectUnsupportedOfMessages } from '../../params/unsupported.js';
+import { rejectUnsupported } from '../../params/unsupported.js';
 import { hasMoreValues, isTooDeep, MAX_NESTING } from '../../params/value-limits.js';
-import type { ChatBody, ChatMessageBody, ToolCall } from './chat-body.js';
+import { type ChatBody, ChatMessageBody, type ToolCall } from './chat-body.js';
 
 /** The fields of a body that make the prompt. */
 type PromptFields = Pick<
@@ -52,7 +52,8 @@ export async function chatPrompt(
   const { continuesLast, addGenerationPrompt } = promptEnding(body);
   const template = context.model.chat;
   const variables = templateVariables(template, body);
-  rejectUnsupportedOfMessages(messages);
+  for (const [i, message] of messages.entries())
+    rejectUnsupported(message, ChatMessageBody.properties, {}, `messages[${i}].`);
   if (template === null) {
     throw new ApiError('unsupported_parameter', 'This model has no chat template; use /v1/completions.', 'messages');
   }

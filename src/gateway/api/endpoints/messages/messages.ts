@@ -4,7 +4,7 @@ import type { CallPart } from '../../generation/call-reader.js';
 import type { GenerationRequest } from '../../generation/read-request.js';
 import type { Form } from '../../generation/serve.js';
 import type { ApiContext, ApiRequest, EventStream } from '../../context.js';
-import { type NeutralValues, rejectFields, rejectUnsupported } from '../../params/unsupported.js';
+import { type NeutralValues, rejectUnsupported } from '../../params/unsupported.js';
 import { SortieReport } from '../../schemas/report.js';
 import { NullableString } from '../../schemas/shared.js';
 import { nullable, type Static, Type, words } from '../../../../util/schema.js';
@@ -79,8 +79,7 @@ const UNSUPPORTED: NeutralValues = {
 
 /** @throws ApiError unsupported_parameter */
 export function checkSupported(body: MessagesBody): void {
-  rejectUnsupported(body, MessagesBody.properties);
-  rejectFields(body, UNSUPPORTED);
+  rejectUnsupported(body, MessagesBody.properties, UNSUPPORTED);
 }
 
 /** @throws ApiError as a chat does. More tokens than the context has left are allowed: the answer ends there. */

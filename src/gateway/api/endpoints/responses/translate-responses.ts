@@ -2,7 +2,7 @@
 import { hasThoughts } from '../chat-completions/chat-prompt.js';
 import { commonFields, type Translation } from '../chat-completions/translated-chat.js';
 import type { ApiContext } from '../../context.js';
-import { rejectFields, rejectUnsupported, type NeutralValues } from '../../params/unsupported.js';
+import { type NeutralValues, rejectUnsupported } from '../../params/unsupported.js';
 import { ResponsesBody } from './responses-body.js';
 import type { ResponseFormat } from '../../schemas/shared.js';
 import { inputMessages } from './input-items.js';
@@ -26,8 +26,7 @@ const UNSUPPORTED: NeutralValues = {
 
 /** @throws ApiError unsupported_parameter */
 export function checkSupported(body: ResponsesBody): void {
-  rejectUnsupported(body, ResponsesBody.properties);
-  rejectFields(body, UNSUPPORTED);
+  rejectUnsupported(body, ResponsesBody.properties, UNSUPPORTED);
 }
 
 /** Whether the request asks a model without thoughts to think. */
