@@ -5,7 +5,7 @@
  * Must not know: slots, exits that are to be chosen, other answers.
  */
 import type { Dry } from './model/manifest.js';
-import type { SequenceRequest } from '../protocol/index.js';
+import type { EndedEvent, SequenceRequest } from '../protocol/index.js';
 import type { Sequence } from './scheduler/sequence.js';
 import type { LandingWindow } from './scheduler/types.js';
 import type { Constraint } from './constraint.js';
@@ -29,6 +29,8 @@ export class Answer {
   endPressures: readonly EndPressure[] = [];
   /** When the answer ends early, by the last plan; null where it does not. */
   window: LandingWindow | null = null;
+  /** The end token as the end event reports it. */
+  last: Pick<EndedEvent, 'endToken' | 'landed'> = {};
 
   constructor(
     /** The scheduler's part of it. */

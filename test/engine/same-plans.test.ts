@@ -5,7 +5,7 @@ import t from 'tap';
 import { convert } from '../../src/convert/convert.js';
 import { depthShape } from '../../src/engine/depth-shape.js';
 import type { Executor } from '../../src/engine/execution/executor.js';
-import { positionBytes } from '../../src/engine/execution/slot-memory.js';
+import { positionBytes } from '../../src/engine/execution/slots-layout.js';
 import { EngineCore } from '../../src/engine/worker/core.js';
 import type { StageKernel } from '../../src/engine/model/manifest.js';
 import { SlotAccount } from '../../src/engine/scheduler/kv/slot-account.js';

@@ -7,7 +7,7 @@ import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import t from 'tap';
 import { depthShape } from '../../src/engine/depth-shape.js';
-import { positionBytes } from '../../src/engine/execution/slot-memory.js';
+import { positionBytes } from '../../src/engine/execution/slots-layout.js';
 import { EngineCore } from '../../src/engine/worker/core.js';
 import type { SequenceRequest } from '../../src/protocol/index.js';
 import { SlotAccount } from '../../src/engine/scheduler/kv/slot-account.js';

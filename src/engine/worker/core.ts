@@ -7,6 +7,8 @@ import type { Work } from '../scheduler/cost/model.js';
 import type { CostTable } from '../scheduler/cost/table.js';
 import type {
   CancelReason,
+  EndedEvent,
+  LoadSnapshot,
   SequenceRequest,
   RejectedEvent,
   StepMessage,
@@ -25,10 +27,11 @@ import type { Executor } from '../execution/executor.js';
 import { StepClock } from '../execution/step-clock.js';
 import { Landings } from './landings.js';
 import type { TokenTexts } from '../landing/token-texts.js';
-import { LoadReport } from './load-report.js';
-import { type LastTokens, StepOutput } from './step-output.js';
-import { type RanStep, StepRunner } from './step-runner.js';
+import { type StepEvents, StepRunner } from './step-runner.js';
 import { type StepTimes, stepWork } from './step-stats.js';
+
+/** Interval at which the wait of a new request is predicted, ms. The prediction takes as long as planning a step. */
+const WAIT_INTERVAL_MS = 1000;
 
 export interface CoreOptions extends SlotManagerLimits {
   readonly policy: Policy;
@@ -49,29 +52,29 @@ export class EngineCore {
   readonly scheduler: Scheduler;
   readonly #executor: Executor;
   readonly #options: CoreOptions;
-  readonly #output = new StepOutput();
   readonly #runner: StepRunner;
-  readonly #loadReport: LoadReport;
   readonly #clock: StepClock;
   /** By id: the answers of all sequences of the scheduler. */
   readonly #answers = new Map<string, Answer>();
+  /** Events of the next message. */
+  #events = noEvents();
   /** End of the previous step; null while the loop is idle. */
   #stepEndedAt: number | null = null;
+  /** The predicted wait of a new request, and when it was computed. */
+  #wait = { ms: 0, at: -Infinity };
 
   constructor(executor: Executor, costs: CostTable, options: CoreOptions) {
     this.#executor = executor;
     this.#options = options;
-    const { clock } = options;
     this.scheduler = schedulerOf(executor, costs, options);
-    this.#clock = new StepClock(clock);
+    this.#clock = new StepClock(options.clock);
     const landings = new Landings(options.texts ?? null);
-    this.#runner = new StepRunner(executor, landings, this.#output, this.#clock, (id) => this.#answer(id));
-    this.#loadReport = new LoadReport(executor.table, this.scheduler, options);
+    this.#runner = new StepRunner(executor, landings, this.#clock, (id) => this.#answer(id));
   }
 
   /** Whether `step` has work or events to report. */
   get busy(): boolean {
-    return !this.scheduler.isIdle || this.#output.hasNews;
+    return !this.scheduler.isIdle || this.#hasNews;
   }
 
   /** Whether a sequence waits for the mask of its grammar. */
@@ -82,7 +85,7 @@ export class EngineCore {
   /** Whether every sequence waits for a mask, and no request waits for a step. */
   get isStalled(): boolean {
     const { arrived, slots } = this.scheduler;
-    const othersWait = slots.waiting.length + arrived > 0 || this.#output.hasNews;
+    const othersWait = slots.waiting.length + arrived > 0 || this.#hasNews;
     return !othersWait && slots.running.length > 0 && slots.running.every(({ awaitsMask }) => awaitsMask);
   }
 
@@ -102,13 +105,13 @@ export class EngineCore {
 
   /** Rejects a request that was never submitted. */
   reject(event: Omit<RejectedEvent, 'leastFeasibleMs'>): void {
-    this.#output.rejected.push({ leastFeasibleMs: null, ...event });
+    this.#events.rejected.push({ leastFeasibleMs: null, ...event });
   }
 
   /** Cancels a request that was never submitted. */
   abandon(request: SequenceRequest, reason: CancelReason): void {
     const { id, prompt } = request;
-    this.#output.ended.push({
+    this.#events.ended.push({
       id,
       reason,
       error: null,
@@ -144,9 +147,9 @@ export class EngineCore {
     this.#clock.rest();
   }
 
-  /** Runs one step and reports its events. */
+  /** Runs one step: schedules, runs the plan, samples, commits, and reports its events. */
   step(): StepMessage {
-    const { clock, onPlan } = this.#options;
+    const { clock, onPlan, onResult } = this.#options;
     const startedAt = clock();
     this.#clock.enter('planning', startedAt);
     const plan = this.scheduler.schedule(startedAt);
@@ -155,41 +158,44 @@ export class EngineCore {
         onPlan(plan);
       });
     this.#report(plan);
-    const ran = this.#runner.run(plan);
-    return this.#commit(plan, ran, clock());
-  }
-
-  /** Reports the decisions of a plan. */
-  #report(plan: StepPlan): void {
-    this.#output.planned.push(...plan.admitted);
-    this.#output.rejected.push(...plan.rejected);
-    for (const { id, isDryRun } of plan.admitted) {
-      if (isDryRun !== true && this.#answer(id).request.promptLogprobs !== null)
-        this.#output.prompts.push({ id, logprobs: [null] });
-    }
-    for (const { id } of plan.rejected) this.#forget(id);
-    this.#endAnswers(plan.ended, plan.at);
-  }
-
-  /** Samples the tokens of a step, commits it, and builds its message. */
-  #commit(plan: StepPlan, ran: RanStep, at: number): StepMessage {
+    const ran = this.#runner.run(plan, this.#events);
+    const at = clock();
     // Sampling, messages and admission between two steps take time as well, and plans count on the whole cycle.
     const partMs = this.#clock.take(at);
     const took = { ms: at - plan.at, cycleMs: at - (this.#stepEndedAt ?? plan.at), partMs };
     this.#clock.enter('sampling', at);
-    const { last, ...sampled } = this.#runner.sample(ran);
-    const measured = this.#workOf(plan, sampled, took);
+    const sampled = this.#runner.sample(ran, this.#events);
+    const work = this.#workOf(plan, sampled, took);
     const result: StepResult = { at, cycleMs: took.cycleMs, planningMs: partMs.planning, ...sampled };
-    this.#options.onResult?.(result);
+    onResult?.(result);
     const { ended, memory } = this.scheduler.commit(plan, result);
     this.#executor.apply(memory);
-    this.#endAnswers(ended, at, last);
+    this.#endAnswers(ended, at);
     this.#clock.enter('messages');
-    const work = measured && { ...measured, slowdown: this.scheduler.slowdown };
-    const message = this.#output.take(at, this.#loadReport.take(at), work);
+    const { slowdown } = this.scheduler;
+    const load = this.#loadAt(at);
+    const message: StepMessage = { type: 'step', at, ...this.#events, load, work: work && { ...work, slowdown } };
+    this.#events = noEvents();
     if (this.busy) this.#stepEndedAt = at;
     else this.rest();
     return message;
+  }
+
+  /** Whether rejections or ends are pending, which must be sent without waiting for a step. */
+  get #hasNews(): boolean {
+    return this.#events.rejected.length + this.#events.ended.length > 0;
+  }
+
+  /** Reports the decisions of a plan. */
+  #report(plan: StepPlan): void {
+    this.#events.planned.push(...plan.admitted);
+    this.#events.rejected.push(...plan.rejected);
+    for (const { id, isDryRun } of plan.admitted) {
+      if (isDryRun !== true && this.#answer(id).request.promptLogprobs !== null)
+        this.#events.prompts.push({ id, logprobs: [null] });
+    }
+    for (const { id } of plan.rejected) this.#forget(id);
+    this.#endAnswers(plan.ended, plan.at);
   }
 
   /** The metrics of a step; null for a step without work. */
@@ -199,19 +205,33 @@ export class EngineCore {
     took: StepTimes,
   ): Omit<StepWork, 'slowdown'> | null {
     if (plan.chunks.length + plan.rows.length === 0) return null;
-    const { units } = this.#executor;
     const { shape } = this.scheduler.options;
     const predictMs = (part: Work): number => this.scheduler.predictMs(part);
-    const work = stepWork(plan, sampled, took, units.exits, { shape, predictMs });
+    const work = stepWork(plan, sampled, took, this.#executor.units.exits, { shape, predictMs });
     return { ...work, kernelRuns: this.#executor.takeRuns() };
   }
 
-  #endAnswers(ends: readonly SequenceEnd[], at: number, last?: LastTokens): void {
+  #endAnswers(ends: readonly SequenceEnd[], at: number): void {
     for (const end of ends) {
-      const answer = this.#answer(end.id);
-      this.#output.end(answer, end, at, last);
+      this.#events.ended.push(endedEvent(this.#answer(end.id), end, at));
       this.#forget(end.id);
     }
+  }
+
+  #loadAt(now: number): LoadSnapshot {
+    const { running, waiting } = this.scheduler.slots;
+    const { kvBytes } = this.#options;
+    const { table } = this.#executor;
+    if (running.length + waiting.length === 0 || now - this.#wait.at >= WAIT_INTERVAL_MS)
+      this.#wait = { ms: this.scheduler.predictedWaitMs(now), at: now };
+    return {
+      running: running.length,
+      waiting: waiting.length,
+      deferred: 0,
+      kvUsed: table.used('live') / kvBytes,
+      kvCached: table.used('cached') / kvBytes,
+      waitMs: this.#wait.ms,
+    };
   }
 
   #forget(id: string): void {
@@ -229,14 +249,31 @@ export class EngineCore {
   #fault({ prompt, maxTokens, prediction }: SequenceRequest): RejectedEvent['reason'] | null {
     if (prompt.length === 0 || prompt.length + maxTokens > this.#executor.model.limits.capacity) return 'too_long';
     // The gateway checks token ids with better messages. In the engine, an unknown id would crash the process.
-    return [prompt, prediction ?? []].every((tokens) => this.#areKnown(tokens)) ? null : 'unknown_token';
-  }
-
-  /** Whether the embedding has a row for each token. */
-  #areKnown(tokens: readonly number[]): boolean {
     const { vocab } = this.#executor.model.manifest.architecture;
-    return tokens.every((token) => Number.isInteger(token) && token >= 0 && token < vocab);
+    const isKnown = (token: number): boolean => Number.isInteger(token) && token >= 0 && token < vocab;
+    return prompt.every(isKnown) && (prediction ?? []).every(isKnown) ? null : 'unknown_token';
   }
+}
+
+const noEvents = (): StepEvents => ({ planned: [], rejected: [], prompts: [], tokens: [], ended: [] });
+
+function endedEvent({ sequence, constraint, last }: Answer, { reason, isDryRun }: SequenceEnd, at: number): EndedEvent {
+  const failure = reason === 'error' ? constraint?.failed : null;
+  return {
+    id: sequence.id,
+    reason,
+    error: failure?.message ?? null,
+    ...(failure && { isLost: failure.isLost }),
+    promptTokens: sequence.promptLength,
+    cachedTokens: sequence.cachedTokens,
+    startedAt: sequence.startedAt,
+    firstTokenAt: sequence.firstTokenAt,
+    endedAt: at,
+    preemptions: sequence.preemptions,
+    ...last,
+    ...(sequence.drafts.length > 0 && { drafts: [...sequence.drafts] }),
+    ...(isDryRun === true && { isDryRun }),
+  };
 }
 
 function schedulerOf(executor: Executor, costs: CostTable, options: CoreOptions): Scheduler {

@@ -4,7 +4,7 @@
  * Must not know: how a plan is made.
  */
 import type { Head, States } from '../model/head.js';
-import type { TokenEvent } from '../../protocol/index.js';
+import type { StepMessage } from '../../protocol/index.js';
 import type { ChunkPlan, StepPlan, StepResult, TokenResult } from '../scheduler/step-plan.js';
 import type { Answer } from '../answer.js';
 import type { Executor } from '../execution/executor.js';
@@ -20,10 +20,14 @@ import {
   type SampledToken,
 } from '../sampling/sample-batch.js';
 import { type Draft, draftOf, verify } from '../speculation/speculative-step.js';
-import type { LastTokens, StepOutput } from './step-output.js';
+
+/** The events of a step's message. */
+export type StepEvents = {
+  readonly [K in 'planned' | 'rejected' | 'prompts' | 'tokens' | 'ended']: StepMessage[K][number][];
+};
 
 /** A step that has run, with its answers by row: plain greedy ones come first (sample-batch.ts). */
-export interface RanStep {
+interface RanStep {
   readonly answers: readonly Answer[];
   readonly draft: Draft | null;
 }
@@ -36,13 +40,12 @@ export class StepRunner {
   constructor(
     private readonly executor: Executor,
     private readonly landings: Landings,
-    private readonly output: StepOutput,
     private readonly clock: StepClock,
     private readonly answerOf: (id: string) => Answer,
   ) {}
 
   /** Runs a plan, and leaves what sampling reads of its rows in the head. */
-  run(plan: StepPlan): RanStep {
+  run(plan: StepPlan, events: StepEvents): RanStep {
     this.executor.apply(plan.memory);
     const rows = plan.rows.map(({ id, slot, exit, window }): AnswerRow => {
       const answer = this.answerOf(id);
@@ -58,7 +61,7 @@ export class StepRunner {
     rows.sort((a, b) => Number(isPlainGreedy(b.answer)) - Number(isPlainGreedy(a.answer)));
     const answers = rows.map(({ answer }) => answer);
     const draft = this.#draft(plan, answers);
-    const chunks = plan.chunks.map((chunk) => this.#chunk(chunk));
+    const chunks = plan.chunks.map((chunk) => this.#chunk(chunk, events));
     const choose = (head: Head): void => {
       prepare(head, answers, draft);
     };
@@ -67,38 +70,39 @@ export class StepRunner {
   }
 
   /** Samples the tokens of a step, or those of its draft that agree, and reports them. */
-  sample({ answers, draft }: RanStep): Pick<StepResult, 'tokens' | 'draft'> & { readonly last: LastTokens } {
+  sample({ answers, draft }: RanStep, events: StepEvents): Pick<StepResult, 'tokens' | 'draft'> {
     const tokens: TokenResult[] = [];
-    const last: LastTokens = new Map();
+    const take = (answer: Answer, choice: SampledToken): boolean => {
+      const token = this.#take(answer, choice, events);
+      tokens.push(token);
+      return !token.isEnd && answer.generated < answer.request.maxTokens;
+    };
     const [lone] = answers;
     if (draft !== null && lone !== undefined) {
-      const accepted = verify(this.executor, lone, draft, (choice) => this.#take(lone, choice, tokens, last));
-      return { tokens, draft: { drafted: draft.tokens.length, accepted }, last };
+      const accepted = verify(this.executor, lone, draft, (choice) => take(lone, choice));
+      return { tokens, draft: { drafted: draft.tokens.length, accepted } };
     }
     for (const [row, choice] of sampleBatch(this.executor.head, answers).entries()) {
       const answer = answers[row];
-      if (answer !== undefined) this.#take(answer, choice, tokens, last);
+      if (answer !== undefined) take(answer, choice);
     }
-    return { tokens, draft: null, last };
+    return { tokens, draft: null };
   }
 
-  /** Gives a token to its answer. @returns whether the answer goes on */
-  #take(answer: Answer, { token, logprobs, landed }: SampledToken, tokens: TokenResult[], last: LastTokens): boolean {
-    const { id, generated, request, sequence } = answer;
+  /** Gives a token to its answer. */
+  #take(answer: Answer, { token, logprobs, landed }: SampledToken, events: StepEvents): TokenResult {
+    const { id, generated, sequence } = answer;
     const wasThinking = answer.constraint?.isThinking === true;
     const isEnd = answer.accept(token);
     if (isEnd) {
-      tokens.push({ id, token, isEnd, mayEnd: null, ...(landed && { hasLanded: true }) });
-      last.set(id, {
+      answer.last = {
         ...(logprobs !== null && { endToken: { token, logprobs } }),
         ...(landed && { landed: { at: generated, ...landed } }),
-      });
-      return false;
+      };
+      return { id, token, isEnd, mayEnd: null, ...(landed && { hasLanded: true }) };
     }
-    tokens.push({ id, token, isEnd, mayEnd: this.landings.read(answer, token, wasThinking) });
-    const event: TokenEvent = { id, token, exit: this.executor.exit(sequence.exit).layer, logprobs };
-    this.output.tokens.push(event);
-    return answer.generated < request.maxTokens;
+    events.tokens.push({ id, token, exit: this.executor.exit(sequence.exit).layer, logprobs });
+    return { id, token, isEnd, mayEnd: this.landings.read(answer, token, wasThinking) };
   }
 
   /** The draft of the only row. The runs of a shallower exit that drafts are decoding, whenever they happen. */
@@ -112,13 +116,13 @@ export class StepRunner {
   }
 
   /** A chunk with its slot. Its states are read where the client asks for the log-probabilities of its prompt. */
-  #chunk({ id, slot, exit, end }: ChunkPlan): Chunk {
+  #chunk({ id, slot, exit, end }: ChunkPlan, events: StepEvents): Chunk {
     const answer = this.answerOf(id);
     const span = { slot: this.executor.table.at(slot), exit: this.executor.exit(exit), end };
     if (answer.request.promptLogprobs === null) return span;
     const { head, model } = this.executor;
     const read = (states: States): void => {
-      scorePrompt(head, model.limits.maxRows, answer, states, this.output.prompts);
+      scorePrompt(head, model.limits.maxRows, answer, states, events.prompts);
     };
     return { ...span, read };
   }
