@@ -25,7 +25,7 @@ const reasonText = ({ reason }) => REASONS[reason] ?? 'no plan';
  * @param pieces parts of the text, each with its exit
  */
 function budgetBar({ actual_ms: actual, budget_ms: budget, outcome }, pieces) {
-  const used = budget === undefined ? 1 : Math.min(1, actual / budget);
+  const used = budget == null ? 1 : Math.min(1, actual / budget);
   const total = pieces.reduce((sum, [text]) => sum + text.length, 0);
   const parts = pieces.map(([text, layer]) => {
     const part = element('span');
@@ -49,7 +49,7 @@ function depthText(exits) {
 const OUTCOMES = { late: ', late', cut: ', cut', empty: ', empty' };
 
 function outcomeText({ actual_ms: actual, budget_ms: budget, outcome }) {
-  if (budget === undefined) return `${duration(actual)}, no budget`;
+  if (budget == null) return `${duration(actual)}, no budget`;
   return `${duration(actual)} of ${duration(budget)}${OUTCOMES[outcome] ?? ''}`;
 }
 
@@ -95,12 +95,10 @@ function receiptOf(report) {
     'dl',
     { class: 'facts' },
     ...fact('Tokens by exit', mixKeys(exits)),
-    ...(plan.reason === undefined ? [] : fact('Why this depth', why)),
+    ...(plan.reason == null ? [] : fact('Why this depth', why)),
     ...(report.predicted_ms === undefined ? [] : fact('Predicted', `${duration(report.predicted_ms)}${range(report)}`)),
-    ...(report.ttft_ms === undefined ? [] : fact('First token', `after ${duration(report.ttft_ms)}`)),
-    ...(report.budget_ms === undefined
-      ? []
-      : fact('The budget was', CLASSES[plan.service_class] ?? plan.service_class)),
+    ...(report.ttft_ms == null ? [] : fact('First token', `after ${duration(report.ttft_ms)}`)),
+    ...(report.budget_ms == null ? [] : fact('The budget was', CLASSES[plan.service_class] ?? plan.service_class)),
   );
   const receipt = element(
     'div',

@@ -71,7 +71,7 @@ export class AnswerTurn {
   }
 
   /**
-   * Shows the end of the answer.
+   * Shows the end of the answer. Reports of kept chats may hold null where the server leaves a field out.
    * @param onGoOn continues a landed answer
    */
   end(report, onGoOn) {
@@ -82,7 +82,7 @@ export class AnswerTurn {
       this.#text.hidden = isOpen;
       this.#byDepth.hidden = !isOpen;
     });
-    this.root.append(...(landed === undefined ? [] : [landingOf(report, onGoOn)]), line);
+    this.root.append(...(landed == null ? [] : [landingOf(report, onGoOn)]), line);
   }
 
   /** Tells the end to screen readers. */

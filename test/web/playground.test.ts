@@ -297,6 +297,15 @@ void t.test('Chat shows Markdown without HTML, keeps its chats, and follows the 
   await idle(page, 'chat-stop');
   const prompt = tokenizer.decode(asked(server.engine).at(-1)?.prompt ?? [], { special: true });
   t.match(prompt, 'Question 3', 'the next request has the kept turns');
+  await page.evaluate(`(() => {
+    const [chat] = JSON.parse(localStorage.getItem('sortie.chats'));
+    Object.assign(chat.turns[1].report, { landed: null, budget_ms: null, ttft_ms: null });
+    localStorage.setItem('sortie.chats', JSON.stringify([chat]));
+  })()`);
+  await page.send('Page.reload');
+  await page.until("document.querySelectorAll('.report').length === 4");
+  t.match(await text(page, '.report-line'), /no budget/, 'a kept report may have null for an absent field');
+  await loaded(page);
   await click(page, 'chat-forget');
   await page.until("document.querySelectorAll('.turn-assistant').length === 0");
   t.equal(await page.evaluate("localStorage.getItem('sortie.chats')"), '[]');
