@@ -26,7 +26,7 @@ export function greedy(
     logprobs: null,
     promptLogprobs: null,
     depth: { minExit: exit, maxExit: exit, budget: null },
-    lengthGroup: { kind: 'completion', key: null },
+    kind: 'completion',
     ...overrides,
   };
 }

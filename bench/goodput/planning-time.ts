@@ -58,7 +58,7 @@ export function planningTime(table: CostTable, shape: DepthShape, live = 64): Pl
     const totalMs = (ANSWER_TOKENS + 8) * stepMs(deepest) * (0.5 + (i % 5) / 2);
     return {
       ...{ id: `r${i}`, arrivedAt: 0, promptLength: 100 + ((i * 37) % 300), lengths: shape.exits.map(() => tokens) },
-      ...{ maxTokens: ANSWER_TOKENS, isExactLength: false, lengthGroup: { kind: 'chat', key: null } },
+      ...{ maxTokens: ANSWER_TOKENS, isExactLength: false, kind: 'chat' },
       ...{ minExit: null, maxExit: null, budgetClass: 'all' },
       budget: { totalMs, ttftMs: null, tpotMs: null, onMiss: 'land' },
     };

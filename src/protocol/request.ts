@@ -32,12 +32,8 @@ export interface DepthRequest {
   readonly budget: Budget | null;
 }
 
-/** Requests whose answers and sentences get about as long: the unit of the estimation of lengths. */
-export interface LengthGroup {
-  readonly kind: 'chat' | 'completion' | 'schema' | 'tools';
-  /** Name of the API key; null without keys. */
-  readonly key: string | null;
-}
+/** Answers whose texts and sentences get about as long: the unit of the estimation of lengths. */
+export type AnswerKind = 'chat' | 'completion' | 'schema' | 'tools';
 
 export interface Sampling {
   /** 0 is greedy. */
@@ -70,7 +66,7 @@ interface SharedFields {
   /** The same for the prompt's own tokens (echo). */
   readonly promptLogprobs: number | null;
   readonly depth: DepthRequest;
-  readonly lengthGroup: LengthGroup;
+  readonly kind: AnswerKind;
   /** Opaque name of the client: fair shares count by it. Absent: a client in common with all such requests. */
   readonly tenant?: string;
   /**

@@ -16,7 +16,7 @@ const request = (id: string, totalMs: number, onMiss: OnMiss = 'truncate'): Sequ
   sampling: GREEDY,
   logprobs: null,
   promptLogprobs: null,
-  lengthGroup: { kind: 'chat', key: null },
+  kind: 'chat',
   depth: { minExit: 1, maxExit: 2, budget: { totalMs, ttftMs: null, tpotMs: null, onMiss } },
 });
 

@@ -149,7 +149,7 @@ function requestsFor({ shape }: TestMachine): fc.Arbitrary<SimulatedRequest[]> {
         return {
           ...{ ...rest, id: `r${i}`, arrivedAt, maxTokens, minExit, maxExit },
           ...{ lengths: shape.exits.map(() => maxTokens), isExactLength: true, budgetClass: 'any' },
-          lengthGroup: { kind: 'chat', key: null },
+          kind: 'chat',
         };
       });
     });

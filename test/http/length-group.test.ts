@@ -1,4 +1,4 @@
-/** Groups of requests, by which the engine learns the length of answers. */
+/** Kinds of answers and tenants, by which the engine learns the length of answers. */
 import t from 'tap';
 import { keyDigest, openKey } from '../../src/gateway/http/keys.js';
 import { build } from '../fakes/server.js';
@@ -8,7 +8,7 @@ const prompt = { prompt: 'Hello' };
 const schema = { type: 'object' };
 const tools = [{ type: 'function', function: { name: 'now' } }];
 
-void t.test('a grammar decides the length group of a request, else the endpoint', async (t) => {
+void t.test('a grammar decides the kind of an answer, else the endpoint', async (t) => {
   const server = await build(t);
   const chat = '/v1/chat/completions';
   const cases: [string, object, string][] = [
@@ -24,24 +24,20 @@ void t.test('a grammar decides the length group of a request, else the endpoint'
   ];
   for (const [path, body, kind] of cases) {
     await (await server.post(path, body)).text();
-    t.strictSame(server.engine.requests.at(-1)?.lengthGroup, { kind, key: null }, JSON.stringify(body));
+    t.strictSame(server.engine.requests.at(-1)?.kind, kind, JSON.stringify(body));
   }
 });
 
-void t.test(
-  'each API key has its own group, with or without a name; its opaque name never shows the key',
-  async (t) => {
-    const server = await build(t, undefined, { apiKeys: [{ ...openKey('sesame'), name: 'team-a' }, openKey('open')] });
-    const keys: unknown[] = [];
-    for (const key of ['sesame', 'open']) {
-      const authorization = `Bearer ${key}`;
-      t.equal((await server.post('/v1/completions', prompt, { authorization })).status, 200);
-      const { lengthGroup, tenant } = server.engine.requests.at(-1) ?? {};
-      t.match(lengthGroup, { kind: 'completion', key: /^[0-9a-f]{16}$/ });
-      t.equal(tenant, lengthGroup?.key);
-      t.notOk(keyDigest(key).toString('hex').includes(String(tenant)), 'nor its digest');
-      keys.push(lengthGroup?.key);
-    }
-    t.equal(new Set(keys).size, 2);
-  },
-);
+void t.test('each API key is a tenant, with or without a name; its opaque name never shows the key', async (t) => {
+  const server = await build(t, undefined, { apiKeys: [{ ...openKey('sesame'), name: 'team-a' }, openKey('open')] });
+  const keys: unknown[] = [];
+  for (const key of ['sesame', 'open']) {
+    const authorization = `Bearer ${key}`;
+    t.equal((await server.post('/v1/completions', prompt, { authorization })).status, 200);
+    const tenant = server.engine.requests.at(-1)?.tenant ?? '';
+    t.match(tenant, /^[0-9a-f]{16}$/);
+    t.notOk(keyDigest(key).toString('hex').includes(tenant), 'nor its digest');
+    keys.push(tenant);
+  }
+  t.equal(new Set(keys).size, 2);
+});

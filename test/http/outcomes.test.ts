@@ -30,7 +30,7 @@ function simulated(outcome: string, totalMs: number, reason: Simulated['reason']
   return {
     request: {
       ...{ id: outcome, arrivedAt: 0, promptLength: 5, lengths: [], maxTokens: 9, isExactLength: false, budget },
-      ...{ lengthGroup: { kind: 'completion', key: null }, minExit: null, maxExit: null, budgetClass: outcome },
+      ...{ kind: 'completion', minExit: null, maxExit: null, budgetClass: outcome },
     },
     admission: { kind: 'reject', leastFeasibleMs: null },
     ...{ firstTokenAt: isBegun ? 2 : null, endedAt: 20, path: [], tokens: isBegun ? 3 : 0, reason, preemptions: 0 },

@@ -110,7 +110,7 @@ for (const { path, body, limit } of wires) {
     t.equal(response.headers.get('x-exit-layer'), '15');
     t.match(await response.json(), { sortie: { budget_ms: 400 } });
     const depth = { maxExit: 15, budget: { totalMs: 400, onMiss: 'truncate' } };
-    t.match(server.engine.requests[0], { depth, lengthGroup: { kind: 'chat' } });
+    t.match(server.engine.requests[0], { depth, kind: 'chat' });
     const wrong = await server.post(path, body, { 'x-exit-layer': '16' });
     t.equal(wrong.status, 400);
     t.match(await wrong.json(), { error: { param: 'X-Exit-Layer', exits: [10, 15, 20, 25, 30] } });

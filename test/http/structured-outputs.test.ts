@@ -34,7 +34,7 @@ void t.test('each form becomes the grammar of the answer, on both endpoints', as
         const response = await server.post(path, { ...base, ...fields });
         t.equal(response.status, 200, `${await response.text()} for ${JSON.stringify(fields)}`);
         t.strictSame(server.engine.requests.at(-1)?.grammar, grammar, JSON.stringify(fields));
-        t.equal(server.engine.requests.at(-1)?.lengthGroup.kind === 'schema', grammar !== null);
+        t.equal(server.engine.requests.at(-1)?.kind === 'schema', grammar !== null);
       }
     });
   }

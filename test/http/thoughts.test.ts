@@ -197,7 +197,7 @@ void t.test('a bound of thoughts is that of vLLM and of Anthropic, and needs tag
   const bound = (): object | undefined => server.engine.requests.at(-1)?.grammar ?? undefined;
   await server.post(CHAT, { messages, thinking_token_budget: 7 });
   t.match(bound(), { kind: 'free', thoughts: { close, most: 7, isOpen: false } });
-  t.equal(server.engine.requests.at(-1)?.lengthGroup.kind, 'chat', 'such answers are as long as others');
+  t.equal(server.engine.requests.at(-1)?.kind, 'chat', 'such answers are as long as others');
   await server.post(CHAT, { messages, thinking_token_budget: 7, reasoning_effort: 'none' });
   t.equal(bound(), undefined);
   const thought = { type: 'enabled', budget_tokens: 1024 };

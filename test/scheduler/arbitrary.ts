@@ -5,7 +5,7 @@ import type { Budget } from '../../src/protocol/index.js';
 import type { Sequence } from '../../src/engine/scheduler/sequence.js';
 import type { Occupancy } from '../../src/engine/scheduler/snapshot.js';
 import type { SimulatedRequest } from '../simulator/simulated-request.js';
-import { type Given, asking, chat, prompting, simulated, stateOf } from './fixtures.js';
+import { type Given, asking, prompting, simulated, stateOf } from './fixtures.js';
 import { layers } from './sample.js';
 
 /** Fixed seeds: a failure must be there again tomorrow. Shrinking takes minutes. */
@@ -44,10 +44,7 @@ const depth = fc.tuple(exit, exit, exit).map((three) => {
   return { minExit, exit: middle, maxExit };
 });
 
-const lengthGroup = fc.record({
-  kind: fc.constantFrom('chat' as const, 'completion' as const, 'schema' as const, 'tools' as const),
-  key: fc.option(fc.constantFrom('a', 'b')),
-});
+const kind = fc.constantFrom('chat' as const, 'completion' as const, 'schema' as const, 'tools' as const);
 
 type Parts = readonly [id: string, budget: Budget | null, given: Given & Required<Pick<Given, Stated>>];
 type Stated = 'arrivedAt' | 'promptLength' | 'maxTokens' | 'exit';
@@ -60,7 +57,7 @@ const request: fc.Arbitrary<Parts> = fc
     promptLength: fc.integer({ min: 1, max: 1500 }),
     maxTokens: fc.integer({ min: 1, max: 300 }),
     isExactLength: fc.boolean(),
-    lengthGroup,
+    kind,
     budget: fc.option(budget),
     serviceClass: fc.constantFrom('guaranteed' as const, 'best_effort' as const),
     depth,
@@ -109,7 +106,7 @@ export const arrivals: fc.Arbitrary<SimulatedRequest[]> = fc
       // Natural answers are long enough to land.
       const lengths = layers.map(() => (isExactLength ? tokens : 4 * tokens));
       return simulated(`r${i}`, arrivedAt, stated, {
-        ...{ promptLength, isExactLength, lengthGroup: chat, lengths },
+        ...{ promptLength, isExactLength, kind: 'chat', lengths },
         maxTokens: isExactLength ? tokens : 256,
       });
     });

@@ -5,7 +5,7 @@ import type {
   Budget,
   SequenceRequest,
   ExitIndex,
-  LengthGroup,
+  AnswerKind,
   OnMiss,
   ServiceClass,
 } from '../../src/protocol/index.js';
@@ -27,7 +27,6 @@ import type { SimulatedRequest } from '../simulator/simulated-request.js';
 import { layers, sample, shape, table } from './sample.js';
 
 export const NOW = 1000;
-export const chat: LengthGroup = { kind: 'chat', key: null };
 export const unstated: Budget = { totalMs: null, ttftMs: null, tpotMs: null, onMiss: 'continue' };
 export const total = (totalMs: number, onMiss: OnMiss = 'continue'): Budget => ({ ...unstated, totalMs, onMiss });
 /** An answer as chat clients ask for it: it may end anywhere. */
@@ -57,7 +56,7 @@ export interface Given {
   readonly maxTokens?: number;
   readonly isExactLength?: boolean;
   readonly sentenceTokens?: number;
-  readonly lengthGroup?: LengthGroup;
+  readonly kind?: AnswerKind;
   readonly tenant?: string;
   /** Exit layers. */
   readonly exit?: number;
@@ -98,7 +97,7 @@ export function asking(id: string, budget: Budget | null, given: Given = {}, own
       maxExit: given.maxExit ?? last,
       budget,
     },
-    lengthGroup: given.lengthGroup ?? chat,
+    kind: given.kind ?? 'chat',
     ...(given.tenant !== undefined && { tenant: given.tenant }),
     ...(given.mayEnd === false && { grammar: JSON_TEXT }),
     ...(given.isDryRun === true && { isDryRun: true }),
@@ -268,7 +267,7 @@ export function simulated(
 ): SimulatedRequest {
   return {
     ...{ id, arrivedAt, promptLength: 200, lengths: layers.map(() => 40), maxTokens: 40, isExactLength: true },
-    ...{ lengthGroup: chat, budget, minExit: null, maxExit: null, budgetClass: 'any' },
+    ...{ kind: 'chat', budget, minExit: null, maxExit: null, budgetClass: 'any' },
     ...more,
   };
 }

@@ -7,7 +7,7 @@ import {
   type LengthPrior,
   OutputLengths,
 } from '../../src/engine/scheduler/output-length.js';
-import type { LengthGroup } from '../../src/protocol/index.js';
+import type { AnswerKind } from '../../src/protocol/index.js';
 import { defaultPolicy } from '../../src/engine/scheduler/policy.js';
 import { seeded } from '../../bench/loadgen/random.js';
 import { runs } from './arbitrary.js';
@@ -16,7 +16,7 @@ import { admitted, asking, prior, plannerOf, total } from './fixtures.js';
 const EXITS = 5;
 const MOST = 100_000;
 const fresh = (from: LengthPrior | null = prior): OutputLengths => new OutputLengths(EXITS, from, defaultPolicy);
-type Kind = LengthGroup['kind'];
+type Kind = AnswerKind;
 
 function at(lengths: OutputLengths, exit = 0, kind: Kind = 'chat'): LengthDistribution {
   const found = lengths.of(kind)[exit];

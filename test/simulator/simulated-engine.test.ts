@@ -112,7 +112,7 @@ void t.test('prefill leaves the last position of a prompt to a decode row, which
 void t.test('a request with a budget does not wait for an answer whose budget is over', async (t) => {
   const request = (id: string, arrivedAt: number, tokens: number, totalMs: number): SimulatedRequest => ({
     ...{ id, arrivedAt, promptLength: 8, lengths: shape.exits.map(() => tokens), maxTokens: tokens },
-    ...{ isExactLength: true, lengthGroup: { kind: 'chat', key: null }, minExit: null, maxExit: null },
+    ...{ isExactLength: true, kind: 'chat', minExit: null, maxExit: null },
     budget: { totalMs, ttftMs: null, tpotMs: null, onMiss: 'continue' },
     budgetClass: 'all',
   });

@@ -1,6 +1,6 @@
 /** One simulated request, and the request that the scheduler gets for it. */
 import type { DepthShape } from '../../src/engine/scheduler/cost/model.js';
-import type { Budget, SequenceRequest, ExitLayer, LengthGroup } from '../../src/protocol/index.js';
+import type { Budget, SequenceRequest, ExitLayer, AnswerKind } from '../../src/protocol/index.js';
 import { GREEDY } from '../../src/protocol/sampling-rules.js';
 
 export interface SimulatedRequest {
@@ -14,15 +14,13 @@ export interface SimulatedRequest {
   readonly sentenceTokens?: number;
   /** Whether the scheduler knows that the answer runs to maxTokens; no client states that. */
   readonly isExactLength: boolean;
-  readonly lengthGroup: LengthGroup;
+  readonly kind: AnswerKind;
   /** Absent: that of all requests without one. */
   readonly tenant?: string;
   readonly budget: Budget | null;
   /** Null: the bounds of the model. */
   readonly minExit: ExitLayer | null;
   readonly maxExit: ExitLayer | null;
-  /** Estimated quality of each exit; absent: the model's. */
-  readonly quality?: readonly number[];
   /** For reports. */
   readonly budgetClass: string;
 }
@@ -32,7 +30,7 @@ export const END_TOKEN = 0;
 
 /** @param number tells the request's tokens from those of others, so that no two prompts share a prefix */
 export function engineRequest(request: SimulatedRequest, number: number, shape: DepthShape): SequenceRequest {
-  const { id, arrivedAt, promptLength, maxTokens, isExactLength, lengthGroup, tenant, budget, quality } = request;
+  const { id, arrivedAt, promptLength, maxTokens, isExactLength, kind, tenant, budget } = request;
   return {
     id,
     arrivedAt,
@@ -47,9 +45,8 @@ export function engineRequest(request: SimulatedRequest, number: number, shape: 
       minExit: request.minExit ?? shape.exits[0]?.layer ?? 0,
       maxExit: request.maxExit ?? shape.exits.at(-1)?.layer ?? 0,
       budget,
-      ...(quality && { quality }),
     },
-    lengthGroup,
+    kind,
     ...(tenant !== undefined && { tenant }),
   };
 }

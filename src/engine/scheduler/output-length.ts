@@ -7,15 +7,12 @@
  * own ratio, with the bounded evidence of the others (owned.ts).
  */
 import { type ExitIndex, at } from './cost/model.js';
-import type { LengthGroup } from '../../protocol/index.js';
+import type { AnswerKind } from '../../protocol/index.js';
 import { type Additive, Owned } from './owned.js';
 import type { Policy } from './policy.js';
 
 /** By exit, shallowest first: [share of answers, tokens within which that share ended], both rising. */
 export type LengthPrior = readonly (readonly (readonly [number, number])[])[];
-
-/** Answers that get about as long: those to a kind of request. */
-export type LengthKind = LengthGroup['kind'];
 
 /** Without a measured prior: half of the answers end within 100 tokens, a tenth runs beyond 450. */
 export const DEFAULT_QUANTILES: LengthPrior[number] = [
@@ -119,9 +116,9 @@ type Tunables = Pick<Policy, 'priorAnswers' | 'answerHalfLife' | 'mostForeignAns
 
 export class OutputLengths {
   readonly #prior: readonly LengthDistribution[];
-  readonly #kinds = new Map<LengthKind, Owned<Evidence>>();
+  readonly #kinds = new Map<AnswerKind, Owned<Evidence>>();
   /** By kind and owner: the prior, scaled. Emptied by new evidence. */
-  readonly #scaled = new Map<LengthKind, Map<string, readonly LengthDistribution[]>>();
+  readonly #scaled = new Map<AnswerKind, Map<string, readonly LengthDistribution[]>>();
 
   /** @param prior of chat answers, by exit */
   constructor(
@@ -136,7 +133,7 @@ export class OutputLengths {
   }
 
   /** By exit, shallowest first. @param owner the tenant; absent: a tenant without answers */
-  of(kind: LengthKind, owner = ''): readonly LengthDistribution[] {
+  of(kind: AnswerKind, owner = ''): readonly LengthDistribution[] {
     const evidence = this.#kinds.get(kind);
     if (evidence === undefined) return this.#prior;
     const known = this.#scaled.get(kind)?.get(owner);
@@ -151,7 +148,7 @@ export class OutputLengths {
   }
 
   /** Learns of an answer. @param exit of its last token @param hasEnded false for one that was cut or landed */
-  observe(kind: LengthKind, owner: string, exit: ExitIndex, tokens: number, hasEnded: boolean): void {
+  observe(kind: AnswerKind, owner: string, exit: ExitIndex, tokens: number, hasEnded: boolean): void {
     const prior = this.#prior[exit];
     if (prior === undefined) throw new RangeError(`no exit ${exit}`);
     if (tokens === 0) return;

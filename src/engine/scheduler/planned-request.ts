@@ -71,13 +71,13 @@ export class PlannedRequest {
   ) {
     this.#moment = moment;
     const { policy, lengths } = moment;
-    const { generated, isExactLength, lengthKind } = sequence;
+    const { generated, isExactLength, kind } = sequence;
     this.maxExit = sequence.maxExit;
     this.currentExit = sequence.exit;
     this.target = sequence.promptLength + generated - 1;
     this.frontiers = sequence.frontiers;
     this.expectedFrontiers = sequence.leader === null ? this.frontiers : sequence.expectedFrontiers;
-    this.#lengths = isExactLength ? [] : lengths.of(lengthKind, sequence.tenant);
+    this.#lengths = isExactLength ? [] : lengths.of(kind, sequence.tenant);
     const { utility } = moment;
     this.minExit = utility.shallowest(terms.minExit, this.maxExit, policy.leastAccuracy, sequence.promptLength);
     this.deadlines = deadlinesOf(terms.arrivedAt, terms.budget, policy);
@@ -113,8 +113,8 @@ export class PlannedRequest {
 
   /** Tokens within which its first sentence ends, at the quantile of sentence-length.ts. */
   get sentenceTokens(): number {
-    const { lengthKind, tenant } = this.sequence;
-    return (this.#sentenceTokens ??= this.#moment.sentences.first(lengthKind, tenant));
+    const { kind, tenant } = this.sequence;
+    return (this.#sentenceTokens ??= this.#moment.sentences.first(kind, tenant));
   }
 
   /** Mean decode steps left at an exit. @param most tokens of the whole answer that count */

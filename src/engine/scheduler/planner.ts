@@ -184,11 +184,11 @@ export class Planner {
   }
 
   /** When an answer ends early; null where its budget or its text allows no landing. */
-  landing({ budget, arrivedAt, lands, lengthKind, tenant }: Sequence): LandingWindow | null {
+  landing({ budget, arrivedAt, lands, kind, tenant }: Sequence): LandingWindow | null {
     if (!lands || budget?.totalMs == null) return null;
     const endsAt = arrivedAt + budget.totalMs - this.#policy.requestOverheadMs;
     const opensAt = arrivedAt + this.#policy.landingOpens * (endsAt - arrivedAt);
-    return { opensAt, endsAt, sentenceTokens: this.#sentences.next(lengthKind, tenant) };
+    return { opensAt, endsAt, sentenceTokens: this.#sentences.next(kind, tenant) };
   }
 
   /** Whether an answer that is cut at its deadline would pass it in a step. */
@@ -238,7 +238,7 @@ export class Planner {
   observeEnd(sequence: Sequence, at: number, end: AnswerEnd): void {
     this.#refusals.clear();
     if (end === 'error') return;
-    const { exit, generated: tokens, isExactLength, lands, lengthKind: kind, maxTokens, sentence, tenant } = sequence;
+    const { exit, generated: tokens, isExactLength, lands, kind, maxTokens, sentence, tenant } = sequence;
     if (!isExactLength && !sequence.isBiased)
       this.#lengths.observe(kind, tenant, exit, tokens, end === 'ended' && tokens < maxTokens);
     if (lands && !sequence.isBiased) this.#sentences.observe(sentence, kind, tenant);

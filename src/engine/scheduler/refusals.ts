@@ -72,8 +72,8 @@ function dueAtOf(choices: readonly Sequence[]): number {
 /** The same for requests that a state serves alike. Their texts may differ. */
 function kindOf(choices: readonly Sequence[]): string {
   const first = at(choices, 0);
-  const { tenant, lengthKind, promptLength, maxTokens, minExit, maxExit, lands, isExactLength, budget } = first;
+  const { tenant, kind, promptLength, maxTokens, minExit, maxExit, lands, isExactLength, budget } = first;
   const { onMiss, ttftMs, tpotMs } = budget ?? {};
   const sizes = [choices.length, promptLength, maxTokens, minExit, maxExit, ...Array.from(first.frontiers)];
-  return JSON.stringify([tenant, lengthKind, lands, isExactLength, onMiss, ttftMs, tpotMs, ...sizes]);
+  return JSON.stringify([tenant, kind, lands, isExactLength, onMiss, ttftMs, tpotMs, ...sizes]);
 }

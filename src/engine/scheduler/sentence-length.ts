@@ -7,7 +7,7 @@
  *
  * Must not know: texts, time.
  */
-import type { LengthKind } from './output-length.js';
+import type { AnswerKind } from '../../protocol/index.js';
 import { type Additive, Owned } from './owned.js';
 import type { Policy } from './policy.js';
 
@@ -128,17 +128,17 @@ export class SentenceLength {
   }
 
   /** Tokens of an answer until it may end for the first time, at the quantile. */
-  first(kind: LengthKind, owner: string): number {
+  first(kind: AnswerKind, owner: string): number {
     return this.#first.of(`${kind} ${owner}`);
   }
 
   /** The same from one sentence boundary to the next. */
-  next(kind: LengthKind, owner: string): number {
+  next(kind: AnswerKind, owner: string): number {
     return this.#next.of(`${kind} ${owner}`);
   }
 
   /** Learns from an answer that ended. Its last sentence counts if it is longer than expected: nothing ended it. */
-  observe({ first, next, tokens }: SentenceState, kind: LengthKind, owner: string): void {
+  observe({ first, next, tokens }: SentenceState, kind: AnswerKind, owner: string): void {
     const name = `${kind} ${owner}`;
     if (first !== null) this.#first.observe(name, [first]);
     else if (tokens > this.#first.of(name)) this.#first.observe(name, [tokens]);

@@ -6,6 +6,7 @@
  */
 import { earlyEnd, hasBudget, hasNoEnd } from '../../protocol/early-end.js';
 import type {
+  AnswerKind,
   Budget,
   DraftCount,
   DraftSource,
@@ -17,7 +18,6 @@ import type {
 import { type ConstraintState, isPending } from './constraint-state.js';
 import type { Slot } from './kv/slot.js';
 import { type ExitUnits, exitOfLayer } from './kv/units.js';
-import type { LengthKind } from './output-length.js';
 import { SentenceState } from './sentence-length.js';
 
 /** Another sequence that will have processed the first `length` tokens before this one's turn. */
@@ -45,7 +45,7 @@ export class Sequence implements Terms {
   readonly maxExit: ExitIndex;
   readonly tenant: string;
   /** Answers that get about as long as its own. */
-  readonly lengthKind: LengthKind;
+  readonly kind: AnswerKind;
   readonly maxTokens: number;
   /** The answer runs to maxTokens whatever it says: the client asked for no end token. */
   readonly isExactLength: boolean;
@@ -107,7 +107,7 @@ export class Sequence implements Terms {
     this.maxExit = exitOfLayer(exits, depth.maxExit);
     this.exit = this.maxExit;
     this.tenant = request.tenant ?? '';
-    this.lengthKind = request.lengthGroup.kind;
+    this.kind = request.kind;
     this.maxTokens = request.maxTokens;
     this.expectedTokens = request.maxTokens;
     this.isExactLength = hasNoEnd(request) && (grammar?.kind ?? 'free') === 'free';

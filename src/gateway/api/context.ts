@@ -68,11 +68,6 @@ export interface Quota {
   readonly answers: number;
 }
 
-/** The key by which lengths are learned: clients without a key share theirs. */
-export function learningKey({ keyId, tenant }: Pick<Caller, 'keyId' | 'tenant'>): string | null {
-  return keyId === null ? null : tenant;
-}
-
 /** The client of a request and its permissions. */
 export interface Caller {
   /** The name of its API key; null without a key, or for a key without a name. */

@@ -4,16 +4,14 @@
  * Must not know: forms of an answer.
  */
 import { randomBytes } from 'node:crypto';
-import type { EngineRequest, Budget, LengthGroup, ThoughtTokens } from '../../../protocol/index.js';
+import type { EngineRequest, Budget, AnswerKind, ThoughtTokens } from '../../../protocol/index.js';
 import {
   MOST_CHOICES,
-  learningKey,
   policyOf,
   prefixSpace,
   readyEngine,
   type ApiContext,
   type ApiRequest,
-  type Caller,
   type Limits,
   type Quota,
 } from '../context.js';
@@ -100,25 +98,46 @@ export interface EndpointPart {
   readonly prediction: readonly number[] | null;
 }
 
-/** The group by which lengths are learned. A grammar predicts more than the text does. */
-function lengthGroup(caller: Caller, { kind, grammar }: EndpointPart): LengthGroup {
-  const ofGrammar = grammar?.grammar.kind === 'calls' ? 'tools' : 'schema';
-  return { kind: grammar === null ? kind : ofGrammar, key: learningKey(caller) };
+/** A grammar predicts more of the length of an answer than its endpoint does. */
+function kindOf({ kind, grammar }: EndpointPart): AnswerKind {
+  if (grammar === null) return kind;
+  return grammar.grammar.kind === 'calls' ? 'tools' : 'schema';
 }
 
-/** Most tokens of an answer to each prompt. @throws ApiError context_length_exceeded */
+/** Whether the engine scores the tokens of an echoed prompt. An answer without tokens is asked for these scores. */
+function promptLogprobs({ echo, logprobs, maxTokens }: EndpointPart): number | null {
+  if (!echo) return null;
+  return logprobs ?? (maxTokens === 0 ? 0 : null);
+}
+
+/** @throws ApiError invalid_value for more answers than one request may have */
+function scoredOf(part: EndpointPart, n: number): Scored {
+  const { prompts, logprobs, copies = 1 } = part;
+  if (n * prompts.length > MOST_CHOICES) {
+    const rule = `n times the number of prompts must be at most ${MOST_CHOICES}, got ${n * prompts.length}.`;
+    throw new ApiError('invalid_value', rule, prompts.length > 1 ? part.promptParam : 'n');
+  }
+  const isEchoed = promptLogprobs(part) !== null;
+  return { n, logprobs, copies, promptTokens: prompts.map(({ ids }) => (isEchoed ? ids.length : 0)) };
+}
+
+/** Most tokens of an answer to each prompt. @throws ApiError context_length_exceeded or invalid_value */
 function longestAnswers(
+  context: ApiContext,
   { prompts, promptParam, maxTokens, defaultTokens }: EndpointPart,
-  maxLength: number,
-  usual: number,
-  scored: number,
+  { min_tokens: least = 0 }: GenerationBody,
+  scored: Scored,
 ): number[] {
-  return prompts.map(({ ids }) => {
+  const { maxLength } = readyEngine(context);
+  const usual = defaultTokens ?? samplingDefaults(context.model.generation).maxTokens ?? Infinity;
+  const longest = prompts.map(({ ids }) => {
     const room = maxLength - ids.length;
-    const asked = maxTokens ?? Math.min(defaultTokens ?? usual, room, scored);
+    const asked = maxTokens ?? Math.min(usual, room, longestScored(scored));
     if (asked > room || room < (maxTokens === 0 ? 0 : 1)) throw tooLong(maxLength, ids.length, maxTokens, promptParam);
     return asked;
   });
+  if (longest.every((most) => least <= most)) return longest;
+  throw invalid('min_tokens', `must be at most max_tokens (${Math.min(...longest)}), got ${least}`);
 }
 
 /** The token counts that a stream sends. @throws ApiError invalid_value for options of a stream without a stream */
@@ -133,9 +152,11 @@ function streamedUsage({ stream, stream_options: asked }: GenerationBody) {
  * Prompt and answer of every choice. An answer without a stated length counts with at most a usual length: to the end
  * of the context it would exceed most allowances. The tokens beyond it are charged at the end, as a debt.
  */
-function reservedTokens({ prompts, maxTokens: stated }: EndpointPart, maxTokens: readonly number[], n: number): number {
-  const most = stated === null ? UNSTATED_TOKENS : Infinity;
-  return prompts.reduce((sum, { ids }, index) => sum + ids.length + n * Math.min(most, maxTokens[index] ?? 0), 0);
+function quotaOf({ prompts, maxTokens }: EndpointPart, longest: readonly number[], n: number): Quota {
+  const most = maxTokens === null ? UNSTATED_TOKENS : Infinity;
+  const read = prompts.reduce((sum, { ids }) => sum + ids.length, 0);
+  const written = longest.reduce((sum, each) => sum + Math.min(most, each), 0);
+  return { tokens: read + n * written, maxTokensParam: 'max_tokens', answers: n * prompts.length };
 }
 
 /** The grammar of the answers, thoughts included. */
@@ -143,12 +164,6 @@ function grammarOf({ grammar, budget, thoughts = null, tagTokens = null }: Endpo
   if (tagTokens === null || thoughts === null) return grammar;
   const lands = budget?.totalMs != null && (budget.onMiss === 'land' || budget.onMiss === 'reject');
   return behindThoughts(grammar, { ...tagTokens, isOpen: thoughts.isOpen }, lands);
-}
-
-/** Whether the engine scores the tokens of an echoed prompt. An answer without tokens is asked for these scores. */
-function promptLogprobs({ echo, logprobs, maxTokens }: EndpointPart): number | null {
-  if (!echo) return null;
-  return logprobs ?? (maxTokens === 0 ? 0 : null);
 }
 
 /** The sequences of the choices, each with a seed of its own. */
@@ -161,41 +176,6 @@ function sequences(id: string, n: number, longest: readonly number[], seed: numb
       seed: seed === null ? null : seedOf(seed, choice),
     })),
   );
-}
-
-/** The depths that the request allows, and its budget. @throws ApiError as requestDepth */
-function depthOf(context: ApiContext, request: ApiRequest<GenerationBody>, budget: Budget | null) {
-  const { body, headers } = request;
-  const { model, limits } = context;
-  const policy = policyOf(limits.policy, request.caller.policy);
-  return { ...requestDepth(model, body.model, headers, body.sortie, policy), budget };
-}
-
-function scoredOf(part: EndpointPart, n: number): Scored {
-  const isEchoed = promptLogprobs(part) !== null;
-  const promptTokens = part.prompts.map(({ ids }) => (isEchoed ? ids.length : 0));
-  return { n, logprobs: part.logprobs, promptTokens, copies: part.copies ?? 1 };
-}
-
-/**
- * Answers per prompt, the most tokens of the answers to each prompt, and the scores of all.
- * @throws ApiError invalid_value or context_length_exceeded
- */
-function lengths(context: ApiContext, { n = 1, min_tokens: least = 0 }: GenerationBody, part: EndpointPart) {
-  const choices = n * part.prompts.length;
-  if (choices > MOST_CHOICES) {
-    const rule = `n times the number of prompts must be at most ${MOST_CHOICES}, got ${choices}.`;
-    throw new ApiError('invalid_value', rule, part.prompts.length > 1 ? part.promptParam : 'n');
-  }
-  const usual = samplingDefaults(context.model.generation).maxTokens ?? Infinity;
-  const scored = scoredOf(part, n);
-  const longest = longestAnswers(part, readyEngine(context).maxLength, usual, longestScored(scored));
-  if (longest.some((most) => least > most)) {
-    throw invalid('min_tokens', `must be at most max_tokens (${Math.min(...longest)}), got ${least}`);
-  }
-  const scores = scoresOf(scored, longest);
-  const isScored = scored.logprobs !== null || promptLogprobs(part) !== null;
-  return { n, choices, longest, scores: isScored ? scores : 0 };
 }
 
 /** @throws ApiError invalid_value for an id outside of the vocabulary */
@@ -213,43 +193,48 @@ export function readRequest(
   request: ApiRequest<GenerationBody>,
   part: EndpointPart,
 ): GenerationRequest {
-  const { body, caller } = request;
-  const group = lengthGroup(caller, part);
-  const depth = depthOf(context, request, part.budget);
-  const { n, choices, longest, scores } = lengths(context, body, part);
+  const { body, caller, headers } = request;
+  const { limits, model } = context;
+  const { prompts, logprobs } = part;
+  const { n = 1, sortie } = body;
+  const bounds = requestDepth(model, body.model, headers, sortie, policyOf(limits.policy, caller.policy));
+  const scored = scoredOf(part, n);
+  const longest = longestAnswers(context, part, body, scored);
+  const scores = scoresOf(scored, longest);
+  const quota = quotaOf(part, longest, n);
   const grammar = grammarOf(part);
-  const space = prefixSpace(context.limits.prefixReuse, caller, body.cache_salt);
+  const space = prefixSpace(limits.prefixReuse, caller, body.cache_salt);
   const id = randomBytes(12).toString('hex');
   return {
     id,
     engine: {
       arrivedAt: request.arrivedAt,
-      prompts: part.prompts.map(({ ids }) => ids),
+      prompts: prompts.map(({ ids }) => ids),
       sequences: sequences(id, n, longest, body.seed ?? null),
       minTokens: body.min_tokens ?? 0,
       stopTokens: stopTokens(context, body),
-      sampling: sampling(context, body, choices),
-      logprobs: part.logprobs,
+      sampling: sampling(context, body, quota.answers),
+      logprobs,
       promptLogprobs: promptLogprobs(part),
-      depth,
-      lengthGroup: group,
+      depth: { ...bounds, budget: part.budget },
+      kind: kindOf(part),
       tenant: caller.tenant,
       ...(space !== null && { prefixSpace: space }),
       grammar: grammar?.grammar ?? null,
       prediction: part.prediction,
-      speculate: body.sortie?.speculate ?? null,
-      isDryRun: body.sortie?.dry_run === true,
+      speculate: sortie?.speculate ?? null,
+      isDryRun: sortie?.dry_run === true,
     },
-    modelName: body.model ?? context.model.name,
-    prompts: part.prompts,
+    modelName: body.model ?? model.name,
+    prompts,
     n,
-    quota: { tokens: reservedTokens(part, longest, n), maxTokensParam: 'max_tokens', answers: choices },
-    scores,
+    quota,
+    scores: logprobs === null && promptLogprobs(part) === null ? 0 : scores,
     stops: stopStrings(body),
     echo: part.echo,
     grammar,
     thoughts: part.thoughts ?? null,
-    showsSampling: body.sortie?.show_sampling === true,
+    showsSampling: sortie?.show_sampling === true,
     ...streamedUsage(body),
   };
 }

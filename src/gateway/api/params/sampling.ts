@@ -45,19 +45,17 @@ function logitBias(entries: Readonly<Record<string, number>>, vocabulary: number
 /**
  * The DRY penalty that a request states, in llama.cpp's names and with its defaults. Another repetition penalty in the
  * request turns the exit's own DRY rule off, unless the penalty is neutral: load tools send neutral values.
- * @param hasRules whether the exits' own rules apply by default
  * @returns undefined for the rule of each token's exit
  * @throws ApiError invalid_value for DRY details without dry_multiplier
  */
 function dry(body: GenerationBody): Dry | undefined {
-  const isStated = (value: number | null | undefined): boolean => (value ?? null) !== null;
   const penalizes =
     (body.presence_penalty ?? 0) !== 0 || (body.frequency_penalty ?? 0) !== 0 || (body.repetition_penalty ?? 1) !== 1;
   for (const name of ['dry_base', 'dry_allowed_length'] as const)
-    if (isStated(body[name]) && !isStated(body.dry_multiplier))
+    if (body[name] !== undefined && body.dry_multiplier === undefined)
       throw invalid(name, `needs dry_multiplier, got ${body[name]} without it`);
-  const multiplier = body.dry_multiplier ?? (penalizes ? 0 : null);
-  if (multiplier === null) return undefined;
+  const multiplier = body.dry_multiplier ?? (penalizes ? 0 : undefined);
+  if (multiplier === undefined) return undefined;
   return { multiplier, base: body.dry_base ?? 1.75, allowedLength: body.dry_allowed_length ?? 2 };
 }
 

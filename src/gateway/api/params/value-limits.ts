@@ -62,20 +62,11 @@ const COUNTS = new Set(['minItems', 'maxItems', 'minProperties', 'maxProperties'
  */
 export function schemaText(schema: unknown, place: string, param: string): string {
   const reject = (rule: string): ApiError => new ApiError('invalid_value', `${place} ${rule}.`, param);
-  // The walk has no recursion, because it checks the depth.
-  const left: { readonly value: unknown; readonly depth: number }[] = [{ value: schema, depth: 1 }];
-  for (let each = left.pop(); each !== undefined; each = left.pop()) {
-    const { value, depth } = each;
-    if (typeof value !== 'object' || value === null) continue;
-    if (depth > MAX_DEPTH) throw reject(`must be nested at most ${MAX_DEPTH} deep`);
-    for (const [key, child] of Object.entries(value) as [string, unknown][]) {
-      if (COUNTS.has(key) && typeof child === 'number' && child > MAX_COUNT) {
-        throw reject(`must have ${key} of at most ${MAX_COUNT}, got ${quoted(child)}`);
-      }
-      left.push({ value: child, depth: depth + 1 });
-    }
-  }
-  const text = JSON.stringify(schema);
+  if (isTooDeep(schema, MAX_DEPTH)) throw reject(`must be nested at most ${MAX_DEPTH} deep`);
+  const text = JSON.stringify(schema, (key, value: unknown) => {
+    if (!COUNTS.has(key) || typeof value !== 'number' || value <= MAX_COUNT) return value;
+    throw reject(`must have ${key} of at most ${MAX_COUNT}, got ${quoted(value)}`);
+  });
   if (text.length > MAX_SCHEMA_UNITS)
     throw reject(`must have at most ${MAX_SCHEMA_UNITS} characters, got ${text.length}`);
   return text;
@@ -87,7 +78,7 @@ const MOST = new Set(['maxLength', 'maxItems', 'maxProperties']);
 
 function loose(value: unknown): unknown {
   if (Array.isArray(value)) return value.map(loose);
-  if (typeof value !== 'object' || value === null) return value;
+  if (!isNested(value)) return value;
   return Object.fromEntries(
     Object.entries(value)
       .filter(([key, count]) => !(MOST.has(key) && typeof count === 'number' && count > MAX_COUNT))
