@@ -6,6 +6,7 @@ import {
   environmentName,
   helpText,
   OptionError,
+  type OptionSpec,
   packageRoot,
   resolveOptions,
   SERVE_OPTIONS,
@@ -208,5 +209,12 @@ void t.test('API keys come from the option and the file', (t) => {
     t.throws(() => loadApiKeys({ apiKey: ['gamma', key], apiKeyFile: null }), { name: 'OptionError', message });
   }
   t.throws(() => loadApiKeys({ apiKey: [], apiKeyFile: join(dir, 'absent') }), /ENOENT/);
+  t.end();
+});
+
+void t.test('every option with a rule rejects what is no number, name or list', (t) => {
+  const ruled = (Object.values(SERVE_OPTIONS) as OptionSpec<unknown>[]).filter(({ kind }) => kind.rule !== 'a text');
+  t.ok(ruled.length > 20);
+  for (const { flag, kind } of ruled) t.equal(kind.parse('-1, ,'), undefined, flag);
   t.end();
 });

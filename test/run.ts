@@ -33,7 +33,7 @@ const TOGETHER =
 const ALONE = [
   /^engine-client\/client/,
   /^telemetry\/(loop-lag|tracing-grpc)/,
-  /^upstream\/(no-local|observed|outage)/,
+  /^upstream\/(no-local|observed)/,
   /^http\/(heap|long-texts)/,
   /^convert\/architectures\./,
   /^conformance\/(sampling|statuses)/,

@@ -5,7 +5,6 @@ import { closeSync, cpSync, openSync, readdirSync, readSync, rmSync, truncateSyn
 import { createServer, type AddressInfo } from 'node:net';
 import { join } from 'node:path';
 import t from 'tap';
-import { environmentName, type OptionSpec, SERVE_OPTIONS } from '../../src/cli/options/config.js';
 import { main } from '../deploy/helper.js';
 import { tinyModel } from './helper.js';
 
@@ -92,32 +91,4 @@ void t.test('a port in use is named, exit code 1', async (t) => {
   other.close();
   t.equal(status, 1);
   t.match(stderr, `cannot listen on 127.0.0.1 port ${port}: it is in use`);
-});
-
-/** Invalid for every option: not a number in range, a name or a list. */
-const NONSENSE = '-1, ,';
-
-void t.test('an option out of range names option, rule and value, exit code 2, for flags and variables', (t) => {
-  // The tests of config cover each option.
-  for (const [flag, value] of [['max-running', '0']] as const) {
-    const asFlag = run([`--${flag}=${value}`, '--model', model]);
-    t.equal(asFlag.status, 2, flag);
-    t.match(asFlag.stderr, `--${flag} must be `);
-    t.match(asFlag.stderr, `got "${value}"`);
-    const asVariable = run(['--model', model], { [environmentName(flag)]: value });
-    t.equal(asVariable.status, 2, environmentName(flag));
-    t.match(asVariable.stderr, `got "${value}"`);
-  }
-  const unknown = run(['--no-such-flag', '1']);
-  t.equal(unknown.status, 2);
-  t.match(unknown.stderr, '--no-such-flag');
-  t.end();
-});
-
-void t.test('every option with a rule rejects nonsense', (t) => {
-  const specs = Object.values(SERVE_OPTIONS) as OptionSpec<unknown>[];
-  const ruled = specs.filter(({ kind }) => kind.rule !== 'a text');
-  t.ok(ruled.length > 20);
-  for (const { flag, kind } of ruled) t.equal(kind.parse(NONSENSE), undefined, flag);
-  t.end();
 });

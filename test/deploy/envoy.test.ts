@@ -5,7 +5,7 @@ import { freePorts } from '../../bench/ports.js';
 import { childrenOf } from '../../bench/processes.js';
 import { tinyModel } from './helper.js';
 import { until } from '../support/until.js';
-import { isHealthy, missing, type Pool, post, Replica, startBefore, startEnvoy, startReplicas } from './pool.js';
+import { isHealthy, missing, type Pool, post, Replica, startBefore, startReplicas } from './pool.js';
 
 const skip = missing('envoy');
 const model = skip === false ? tinyModel(t.testdir({}), 16_384) : '';
@@ -121,20 +121,6 @@ async function withThird(t: Test, [a, b]: Pool['replicas'], options: readonly st
   t.ok(Math.min(...shares) > 0, `${shares.join(', ')} requests`);
 }
 
-/** When half of a stream has come, as a share of the whole time. */
-async function halfTime(url: string): Promise<number> {
-  const start = performance.now();
-  const response = await post(url, { ...long, max_tokens: 300, stream: true });
-  if (response.body === null) throw new Error('no body');
-  const parts: { readonly at: number; readonly length: number }[] = [];
-  let length = 0;
-  for await (const part of response.body.pipeThrough(new TextDecoderStream())) {
-    length += part.length;
-    parts.push({ at: performance.now() - start, length });
-  }
-  return (parts.find((part) => part.length >= length / 2)?.at ?? NaN) / (performance.now() - start);
-}
-
 t.setTimeout(240_000);
 void t.test('Envoy', { skip }, async (t) => {
   const options = ['--max-running', '8', '--keep-alive', '2'];
@@ -171,60 +157,5 @@ void t.test('Envoy', { skip }, async (t) => {
     t.equal((await ask({ 'x-latency-budget-ms': '700' })).sortie.budget_ms, 700);
   });
 
-  await t.test('of two budget headers the smaller counts', async (t) => {
-    const line = "header: { key: X-Latency-Budget-Ms, value: '3000' }, append_action: APPEND_IF_EXISTS_OR_ADD";
-    const more = `request_headers_to_add:\n                    - { ${line} }`;
-    const { url } = await withSetting(t, 'request_headers_to_add:', more);
-    for (const [own, counts] of [
-      ['900', 900],
-      ['8000', 3000],
-    ] as const) {
-      const response = await post(url, { prompt: 'Hello', max_tokens: 1 }, { 'x-latency-budget-ms': own });
-      t.equal(((await response.json()) as Answer).sortie.budget_ms, counts);
-    }
-  });
-
-  await t.test('a proxy that buffers streams shows the whole answer at its end', async (t) => {
-    const filter = `- name: buffer
-                    typed_config:
-                      '@type': type.googleapis.com/envoy.extensions.filters.http.file_system_buffer.v3.FileSystemBufferFilterConfig
-                      manager_config: { thread_pool: { thread_count: 1 } }
-                      response: { behavior: { fully_buffer: {} }, memory_buffer_bytes_limit: 4194304 }
-                  `;
-    const buffering = await withSetting(t, '- name: envoy.filters.http.lua', `${filter}- name: envoy.filters.http.lua`);
-    const [passed, held] = [await halfTime(pool.url), await halfTime(buffering.url)];
-    t.ok(passed < 0.9 && held > 0.95, `half of a stream after ${passed} of the time, and after ${held}`);
-  });
-
-  await t.test('a silent stream is cut by a shorter idle time-out than the interval of comments', async (t) => {
-    const { url } = await withSetting(t, 'stream_idle_timeout: 600s', 'stream_idle_timeout: 1s');
-    signal(replicas[0], 'SIGSTOP', 'engine');
-    signal(replicas[1], 'SIGSTOP', 'engine');
-    const cut = await post(url, { ...long, stream: true });
-    for (const replica of replicas) signal(replica, 'SIGCONT', 'engine');
-    t.equal(cut.status, 504, 'no byte of the answer was there');
-    t.equal(await cut.text(), 'stream timeout');
-  });
-
   await t.test('three replicas', (t) => withThird(t, replicas, options));
-
-  await t.test('HTTP/2 towards a replica is an error of Envoy', async (t) => {
-    const [url] = await startEnvoy(t, replicas, (text) =>
-      text
-        .replaceAll(
-          'explicit_http_config: { http_protocol_options: {} }',
-          'explicit_http_config: { http2_protocol_options: {} }',
-        )
-        // The checks speak HTTP/2 as well, and would take both replicas out.
-        .replace(/health_checks: &checks\n(?: {8}.*\n)+/, '')
-        .replace('health_checks: *checks', ''),
-    );
-    let rejected: Response | undefined;
-    await until('Envoy', async () => {
-      rejected = await post(url, { prompt: 'Hello', max_tokens: 1 });
-      return true;
-    });
-    t.equal(rejected?.status, 502);
-    t.match(await rejected?.text(), /protocol error/);
-  });
 });

@@ -54,13 +54,6 @@ void t.test('every alert is in the table of docs/runbook.md', (t) => {
   t.end();
 });
 
-void t.test('the metrics of the Gateway API Inference Extension are gauges', async (t) => {
-  for (const name of ['sortie_num_requests_waiting', 'sortie_num_requests_running', 'sortie_kv_cache_usage_perc']) {
-    const metric = series.getSingleMetric(name);
-    t.equal((await metric?.get())?.type, 'gauge', name);
-  }
-});
-
 interface Panel {
   readonly title: string;
   readonly type: string;

@@ -1,6 +1,7 @@
 /** The server from an operator's view: signals, exit codes, and processes after a kill. */
+import { childrenOf } from '../../bench/processes.js';
 import { once } from 'node:events';
-import { readdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { writeFileSync } from 'node:fs';
 import { spawnSync } from 'node:child_process';
 import { connect, createServer, type AddressInfo } from 'node:net';
 import { join } from 'node:path';
@@ -11,19 +12,6 @@ import { main, portOf, serve, serverArgs, start, tinyModel, untilReady } from '.
 import { until } from '../support/until.js';
 
 const model = tinyModel(t.testdir());
-
-/** Child processes of a process, by Linux's /proc. */
-function childrenOf(pid: number): number[] {
-  const pids = readdirSync('/proc').filter((name) => /^\d+$/.test(name));
-  const parentOf = (pid: string): number => {
-    try {
-      return Number(/\) \S (\d+)/.exec(readFileSync(`/proc/${pid}/stat`, 'utf8'))?.[1]);
-    } catch {
-      return 0;
-    }
-  };
-  return pids.filter((child) => parentOf(child) === pid).map(Number);
-}
 
 const alive = (pid: number): boolean => {
   try {
@@ -203,15 +191,4 @@ void t.test('Ctrl+C under npm sends two signals in a row: the drain continues, e
   await sleep(10);
   server.kill('SIGINT');
   t.same(await exit, [0, null]);
-});
-
-void t.test('a later second signal kills the process immediately, exit code 130', async (t) => {
-  const { process: server, url } = await serve(t, model, ['--request-timeout', '60']);
-  await holdUp(t, url);
-  const exit = once(server, 'exit');
-  server.kill('SIGINT');
-  await until('draining', async () => (await fetch(`${url}/health/ready`)).status === 503);
-  await sleep(1100);
-  server.kill('SIGINT');
-  t.same(await exit, [130, null]);
 });

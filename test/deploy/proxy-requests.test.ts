@@ -1,9 +1,7 @@
 /** Requests through Envoy: streams, deadlines, sessions, keys, cancelled answers, repeated requests. */
 import http from 'node:http';
 import { once } from 'node:events';
-import { writeFileSync } from 'node:fs';
 import { networkInterfaces } from 'node:os';
-import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import t from 'tap';
 import { tinyModel } from './helper.js';
@@ -13,9 +11,6 @@ import { until } from '../support/until.js';
 const model = tinyModel(t.testdir({}), 131_072);
 // A quiet machine needs 26 s for an answer of this length; a test has 5 s of work.
 const long = { prompt: 'Count: one, two,', max_tokens: 120_000, ignore_eos: true };
-
-/** Requests of a key, at each replica. */
-const PER_MINUTE = 4;
 
 interface Answer {
   readonly sortie: { readonly actual_ms: number };
@@ -154,22 +149,4 @@ void t.test('a full queue sends the request to the other replica, two give the c
   const found = held.map(({ status }) => status);
   t.same(found, [200, 200]);
   leave.abort();
-});
-
-void t.test('each replica counts the requests of a key by itself', { skip }, async (t) => {
-  const limits = { requests_per_minute: PER_MINUTE };
-  const file = join(t.testdir({}), 'keys.json');
-  writeFileSync(file, JSON.stringify({ keys: [{ key: 'sk-few', limits }, { key: 'sk-open' }] }));
-  const { url } = await startPool(t, model, ['--api-key-file', file]);
-  const ask = (key: string) => post(url, { prompt: 'Hello', max_tokens: 1 }, { authorization: `Bearer ${key}` });
-  const statuses: number[] = [];
-  for (let i = 0; i < 2 * PER_MINUTE; i++) statuses.push((await ask('sk-few')).status);
-  t.same(statuses, new Array(2 * PER_MINUTE).fill(200), 'Envoy moves on from the first 429');
-  const rejected = await ask('sk-few');
-  t.equal(rejected.status, 429);
-  t.match(await rejected.json(), { error: { code: 'rate_limit_exceeded' } });
-  t.equal(rejected.headers.get('x-ratelimit-limit-requests'), String(PER_MINUTE), 'each replica states its own');
-  t.ok(Number(rejected.headers.get('retry-after')) > 1);
-  for (let i = 0; i < 4; i++) t.equal((await ask('sk-open')).status, 200, 'other keys are served');
-  t.equal((await ask('sk-unknown')).status, 401);
 });

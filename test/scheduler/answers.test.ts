@@ -1,14 +1,11 @@
 /** Requests over time: how deep an answer is, when it lands, what its client is told and gets. */
 import t, { type Test } from 'tap';
 import type { Budget } from '../../src/protocol/index.js';
-import { Planner } from '../../src/engine/scheduler/planner.js';
 import { defaultPolicy } from '../../src/engine/scheduler/policy.js';
-import { Sequence } from '../../src/engine/scheduler/sequence.js';
-import type { Occupancy } from '../../src/engine/scheduler/snapshot.js';
 import { isGuaranteed, isMet } from '../simulator/outcomes.js';
 import type { SimulatedRequest } from '../simulator/simulated-request.js';
 import { seeded } from '../../bench/loadgen/random.js';
-import { outcomeOf, serve, simulated, total, units } from './fixtures.js';
+import { outcomeOf, serve, simulated, total } from './fixtures.js';
 import { layers } from './sample.js';
 
 /** Longer than nearly all answers of the prior; no client says so. */
@@ -80,40 +77,6 @@ for (const [name, isExactLength, budgetOf] of [
     t.ok(kept >= 0.99 * guaranteed.length, `${kept} of ${guaranteed.length}`);
     t.ok(guaranteed.length >= 240, `${guaranteed.length} of 400`);
     t.ok(outcomes.filter(isMet).length >= 0.95 * 400, `${outcomes.filter(isMet).length} of 400 in time`);
-  });
-}
-
-/** Lets planners look again at each rejection: at the budget that it names. */
-function askingAgain(t: Test): { again: number; taken: number } {
-  const count = { again: 0, taken: 0 };
-  const admit = Object.getOwnPropertyDescriptor(Planner.prototype, 'admit')?.value as Planner['admit'];
-  t.capture(Planner.prototype, 'admit', function (this: Planner, arrived: readonly Sequence[], state: Occupancy) {
-    const found = admit.call(this, arrived, state);
-    const [request, ...others] = arrived;
-    const [answer] = found;
-    if (request === undefined || others.length > 0) return found;
-    if (answer?.kind !== 'reject' || answer.leastFeasibleMs === null) return found;
-    count.again += 1;
-    const { depth } = request.request;
-    const asks = { ...request.request, depth: { ...depth, budget: total(answer.leastFeasibleMs, 'reject') } };
-    if (admit.call(this, [new Sequence(asks, units.exits)], state)[0]?.kind === 'admit') count.taken += 1;
-    return found;
-  });
-  return count;
-}
-
-for (const isExactLength of [true, false]) {
-  const kind = isExactLength ? 'exact' : 'estimated';
-  void t.test(`reject: the budget that a rejection names is admitted in the same state (${kind} length)`, async (t) => {
-    const tight = (i: number, alone: number): Budget => total(20 + alone * ([0.2, 0.5, 3][i % 3] ?? 1), 'reject');
-    const count = askingAgain(t);
-    const { outcomes } = serve(poisson({ count: 300, load: 1.5, isExactLength, budgetOf: tight }, 2));
-    t.ok(count.again > 50, `${count.again} asked again`);
-    t.equal(count.taken, count.again);
-    const accepted = outcomes.filter(({ reason }) => reason !== 'rejected');
-    t.ok(accepted.length > 30, `${accepted.length} accepted`);
-    const kept = accepted.filter(isMet).length;
-    t.ok(kept >= 0.97 * accepted.length, `${kept} of ${accepted.length} kept`);
   });
 }
 

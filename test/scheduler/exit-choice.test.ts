@@ -11,7 +11,6 @@ import {
   type Given,
   NOW,
   answering,
-  asking,
   changed,
   natural,
   planOf,
@@ -58,16 +57,6 @@ void t.test('a tight budget begins shallower, and a hopeless one as shallow as i
   t.equal(exitOf(total(20, 'land'), { minExit: 20 }), 2);
 });
 
-void t.test('more budget begins no shallower', async (t) => {
-  let before = 0;
-  for (let ms = 20; ms < 20_000; ms *= 1.1) {
-    const exit = exitOf(total(ms, 'land')) ?? -1;
-    t.ok(exit >= before, `${ms} ms: exit ${exit} after ${before}`);
-    before = exit;
-  }
-  t.equal(before, 4);
-});
-
 void t.test(
   'an exit that is worth nothing more is not taken: the utility of a deeper one pays for its time',
   async (t) => {
@@ -110,18 +99,6 @@ void t.test('the load bounds the exit of answers that begin with a budget, and o
   t.equal(exitOf(total(60_000, 'land'), { minExit: 25 }, 1), 3, 'its own bound comes first');
   t.equal(exitOf(null, {}, 1), 4);
   t.same(exitsOf({ live: [answering('a', total(60_000, 'land'), natural)] }, 1), {}, 'it has begun');
-});
-
-void t.test('an answer keeps its exit: no plan changes it', async (t) => {
-  for (const [budget, exit] of [
-    [total(1100, 'land'), 30],
-    [total(60_000, 'land'), 10],
-    [null, 15],
-  ] as const) {
-    t.same(exitsOf({ live: [answering('a', budget, { ...natural, exit })] }), {});
-  }
-  const preempted = asking('a', total(60_000, 'land'), { ...natural, generated: 20, exit: 15, firstTokenAt: 50 });
-  t.same(exitsOf({ waiting: [preempted] }), {}, 'nor does a preemption');
 });
 
 void t.test('a prompt that has begun keeps its exit, unless another one begins', async (t) => {

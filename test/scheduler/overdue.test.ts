@@ -19,15 +19,6 @@ const decode = { rows: [0, 0, 0, 0, 1], context: 100 };
 const plannerOf = (): Planner => new Planner(shape, table, defaultPolicy);
 const idleAt = (now: number) => stateOf({ now, slots: 64 });
 
-void t.test('truncate ends a sequence before a step, with its prefill, that would exceed the deadline', async (t) => {
-  const planner = plannerOf();
-  const sequence = decoding(1000, 'truncate');
-  t.notOk(planner.isOverdue(sequence, 950, { decode, prefill: [] }));
-  const chunk = { exit: 4, positions: 128, context: 0, chunk: 128 };
-  t.ok(planner.isOverdue(sequence, 965, { decode, prefill: [chunk] }));
-  t.notOk(planner.isOverdue(decoding(1000, 'continue'), 990, { decode, prefill: [chunk] }));
-});
-
 void t.test('the catch-up of an exit block counts as one piece, as it runs', async (t) => {
   const planner = new Planner(blockShape, blockTable, defaultPolicy);
   const budget = { totalMs: 1000, ttftMs: null, tpotMs: null, onMiss: 'truncate' as const };

@@ -2,7 +2,7 @@
 import t from 'tap';
 import { at } from '../../src/engine/scheduler/cost/model.js';
 import type { Budget, OnMiss } from '../../src/protocol/index.js';
-import { defaultPolicy, type Policy } from '../../src/engine/scheduler/policy.js';
+import { defaultPolicy, type Policy, chunkSizes } from '../../src/engine/scheduler/policy.js';
 import type { Sequence } from '../../src/engine/scheduler/sequence.js';
 import {
   NOW,
@@ -18,6 +18,7 @@ import {
   unstated,
 } from './fixtures.js';
 import { layers } from './sample.js';
+import { SERVE_OPTIONS } from '../../src/cli/options/config.js';
 
 /** [id, positions] of each prompt that goes on in a step. */
 function chunksOf(live: readonly Sequence[], policy: Partial<Policy> = {}): (readonly [string, number])[] {
@@ -157,4 +158,14 @@ void t.test('a prompt without a deadline gets its share of the prefill, whatever
   }
   const share = msOf.free / (msOf.free + msOf.due);
   t.ok(Math.abs(share - defaultPolicy.noBudgetShare) < 0.02, `${share} of the prefill`);
+});
+
+void t.test('chunk sizes rise up to the largest, which is one of them', async (t) => {
+  t.same(chunkSizes(128), [16, 32, 64, 128]);
+  t.same(chunkSizes(100), [16, 32, 64, 100]);
+  t.same(chunkSizes(8), [8]);
+});
+
+void t.test('the command line and the scheduler assume the same', async (t) => {
+  t.same(defaultPolicy.chunks, chunkSizes(SERVE_OPTIONS.prefillChunk.default));
 });

@@ -48,23 +48,6 @@ void t.test('steps that take 5 s raise the slowdown, and 30 s of normal steps br
   isNormal(t, planner, '30 s later');
 });
 
-void t.test('a first step that takes 5 s raises the slowdown, and 30 s of normal steps bring it back', async (t) => {
-  const planner = plannerOf();
-  planner.observeStep(step, { cycleMs: 5000, planningMs: 0 });
-  t.ok(planner.model.drift.slowdown > 2, `${planner.model.drift.slowdown}`);
-  run(planner, 1, 30_000);
-  isNormal(t, planner, '30 s later');
-});
-
-void t.test('a step of 5 s in the midst of normal ones is a hiccup', async (t) => {
-  const planner = plannerOf();
-  run(planner, 1, 1000);
-  planner.observeStep(step, { cycleMs: 5000, planningMs: 0 });
-  t.ok(planner.predictMs(step) < 1.3 * tableMs, `immediately: ${planner.predictMs(step) / tableMs}`);
-  run(planner, 1, 30_000);
-  isNormal(t, planner, '30 s later');
-});
-
 void t.test('an idle machine forgets a stall: after 30 s a budget is admitted that it rejected', async (t) => {
   const planner = plannerOf();
   const asks = (now: number) => asking('a', total(1000, 'reject'), { arrivedAt: now });

@@ -489,28 +489,3 @@ void t.test('a tenant with all slots leaves a fair share to another one, and res
   t.ok(slotManager.running.includes(flood[3] ?? sequence('', [])), 'it goes on');
   t.ok(slotManager.running.includes(others[2] ?? sequence('', [])));
 });
-
-void t.test('a promise gets its slot and memory from sequences without one', async (t) => {
-  const budget = { totalMs: 100, ttftMs: null, tpotMs: null, onMiss: 'reject' } as const;
-  const depth = { minExit: 2, maxExit: 2, budget };
-  const promise = (id: string, kind: number) =>
-    Object.assign(sequence(id, prompt(30, kind), { tenant: 'b', depth }), {
-      serviceClass: 'guaranteed',
-      expectedTokens: 5,
-    });
-  const { slotManager } = over(4, { maxRunning: 2, kvBytes: 2 * (31 + 31 + 5) });
-  const [first, second] = [sequence('a0', prompt(30), { tenant: 'b' }), sequence('a1', prompt(30, 1), { tenant: 'b' })];
-  start(slotManager, first, second);
-  t.equal(slotManager.running.length, 2);
-  const promises = [promise('p0', 2), promise('p1', 3), promise('p2', 4)];
-  for (const each of promises) slotManager.enqueue(each);
-  startWaiting(slotManager, 1);
-  t.same(startedIds(slotManager), ['p0', 'p1'], 'also of the same tenant; a promise yields to none');
-  slotManager.finish(promises[0] ?? first);
-  slotManager.finish(promises[2] ?? first);
-  startWaiting(slotManager, 2);
-  t.same(startedIds(slotManager), ['a1', 'p1']);
-  promises[1]?.tokens.push(...prompt(10, 9));
-  slotManager.makeRoom();
-  t.same(startedIds(slotManager), ['p1'], 'the newest sequence keeps its memory, because it has a promise');
-});

@@ -8,7 +8,7 @@ import { noisy } from './noise.js';
 import type { SimulatedRequest } from './simulated-request.js';
 import { seeded } from '../../bench/loadgen/random.js';
 import { arrivals } from '../scheduler/arbitrary.js';
-import { type Run, positionsHeld, serve as serveAll } from '../scheduler/fixtures.js';
+import { type Run, serve as serveAll } from '../scheduler/fixtures.js';
 import { sample, shape } from '../scheduler/sample.js';
 
 const exact = (work: Work): number => predictMs(sample, work);
@@ -22,26 +22,6 @@ function exactly(request: SimulatedRequest): SimulatedRequest {
 function serve(requests: readonly SimulatedRequest[], machine: Partial<Machine>): Run {
   return serveAll(requests.map(exactly), { policy: defaultPolicy, lengths: null, machine: { slots: 8, ...machine } });
 }
-
-void t.test('preemption keeps memory within its limit and loses no token', async (t) => {
-  let preemptions = 0;
-  fc.assert(
-    fc.property(arrivals, fc.integer({ min: 300, max: 1500 }), (requests, kvPositions) => {
-      const { outcomes, steps } = serve(requests, { kvPositions });
-      preemptions += outcomes.reduce((sum, each) => sum + each.preemptions, 0);
-      return (
-        outcomes.length === requests.length &&
-        steps.every((step) => step.live.length <= 1 || positionsHeld(step) <= kvPositions) &&
-        outcomes.every(({ request, reason, tokens, path }) => {
-          const counted = path.reduce((sum, part) => sum + part.tokens, 0);
-          return counted === tokens && (reason !== 'length' || tokens === request.maxTokens);
-        })
-      );
-    }),
-    { numRuns: 240, seed: 20_26, endOnFailure: true },
-  );
-  t.ok(preemptions > 20, `${preemptions} preemptions`);
-});
 
 void t.test('noise keeps the mean, and spells double it for a while', async (t) => {
   const calm = noisy({ step: 0.2, spellEveryS: 0 }, seeded(1));

@@ -4,7 +4,6 @@ import { setTimeout as delay } from 'node:timers/promises';
 import { openKey } from '../../src/gateway/http/keys.js';
 import { events } from '../fakes/server.js';
 import { answers, begin, chunk, event, scriptedUpstream, type UpstreamScript } from '../fakes/upstream.js';
-import { until } from '../support/until.js';
 import { both } from './both.js';
 
 const messages = [{ role: 'user', content: [{ type: 'image_url', image_url: { url: 'data:image/png;base64,AA==' } }] }];
@@ -132,24 +131,6 @@ void t.test('a stream that breaks ends with an error and [DONE]', async (t) => {
   t.equal(parts[2], '[DONE]');
 });
 
-void t.test('a client that disconnects ends the request to the upstream', async (t) => {
-  const { there, here } = await both(t, (exchange) => {
-    begin(exchange);
-    exchange.response.write(event(chunk({ content: 'One' })));
-  });
-  const leaving = new AbortController();
-  const response = await fetch(`${here.url}/v1/chat/completions`, {
-    method: 'POST',
-    headers: { 'content-type': 'application/json' },
-    body: JSON.stringify({ ...body, stream: true }),
-    signal: leaving.signal,
-  });
-  await response.body?.getReader().read();
-  leaving.abort();
-  await until('the request ends', () => there.exchanges[0]?.closedAt !== null);
-  t.pass();
-});
-
 void t.test('keys, limits, draining and the log of the gateway hold', async (t) => {
   const log: string[] = [];
   const key = {
@@ -173,17 +154,4 @@ void t.test('keys, limits, draining and the log of the gateway hold', async (t) 
   t.match(line, { model: 'big', status: 200, upstream: { status: 200, usage, estimated: false } });
   here.context.draining = true;
   t.match(await (await here.post('/v1/chat/completions', body, authorization)).json(), { error: { code: 'draining' } });
-});
-
-void t.test('the model list has the name, and the local model works beside it', async (t) => {
-  const { there, here } = await both(t, answers('Remote.'));
-  const list = (await (await fetch(`${here.url}/v1/models`)).json()) as { data: { id: string }[] };
-  t.same(
-    list.data.map(({ id }) => id).filter((id) => !id.startsWith('fake:')),
-    ['fake', 'big'],
-  );
-  t.match(await (await fetch(`${here.url}/v1/models/big`)).json(), { id: 'big', owned_by: 'upstream' });
-  const local = await here.post('/v1/completions', { prompt: 'Hello' });
-  t.match(await local.json(), { model: 'fake', choices: [{ text: 'Local.' }] });
-  t.equal(there.exchanges.length, 0);
 });

@@ -3,17 +3,7 @@ import t from 'tap';
 import { compact } from '../../../src/engine/scheduler/kv/compaction.js';
 import type { Slot } from '../../../src/engine/scheduler/kv/slot.js';
 import { PAGE, residentPages } from '../../../src/engine/runtime/libc.js';
-import {
-  advanceTo,
-  decodeRows,
-  drain,
-  greedy,
-  logitsAt,
-  makeCore,
-  makeExecutor,
-  openSlot,
-  slotParts,
-} from '../../engine/helper.js';
+import { advanceTo, decodeRows, logitsAt, makeExecutor, openSlot, slotParts } from '../../engine/helper.js';
 
 const executor = await makeExecutor(t);
 const { table, units } = executor;
@@ -163,24 +153,6 @@ void t.test('a truncated slot releases a long tail and keeps a short one', (t) =
   const held = committed(slot.index);
   t.ok(close(held, 1000), `${held} positions of 1000`);
   t.ok(holds(slot, 1));
-  t.end();
-});
-
-void t.test('a sequence that takes over a stored prefix does not keep its tail', (t) => {
-  const core = makeCore(executor);
-  const prompt = Array.from({ length: 400 }, (_, i) => 260 + ((i * 37) % 400));
-  const exit = units.exits[0]?.layer ?? 0;
-  core.submit(greedy('first', prompt, exit, 1));
-  drain(core);
-  const stored = table.slots.find(({ length }) => length > 0);
-  t.ok((stored?.highWaterMark ?? 0) >= 400);
-  core.submit(greedy('second', [...prompt.slice(0, 210), 300, 301, 302, 303], exit, 2));
-  core.step();
-  const [second] = core.scheduler.slots.running;
-  t.equal(second?.slot, stored, 'taken over');
-  t.equal(second?.cachedTokens, 210);
-  t.ok((stored?.highWaterMark ?? Infinity) < 230, `${stored?.highWaterMark ?? NaN} positions`);
-  drain(core);
   t.end();
 });
 

@@ -46,3 +46,25 @@ void t.test('a fifth of requests for code changes few promises of the prose of t
   t.ok(beside >= 0.95 * alone, `${beside} beside code`);
   t.ok(kept('chat') < 0.85 * alone, 'of one kind with it, promises cover its long lines');
 });
+
+const answer: Partial<SimulatedRequest> = { lengths: layers.map(() => 30), maxTokens: 30 };
+/** One key asks for twice what the machine can promise, for 4 s. */
+const flood = Array.from({ length: 160 }, (_, i) =>
+  simulated(`flood${i}`, i * 25, total(600, 'reject'), { ...answer, tenant: 'flood' }),
+);
+
+/** Answers without a budget that one more key gets in these 4 s. */
+function answersBeside(others: readonly SimulatedRequest[]): number {
+  const queue = Array.from({ length: 60 }, (_, i) => simulated(`free${i}`, 0, null, { ...answer, tenant: 'free' }));
+  const all = [...queue, ...others].sort((a, b) => a.arrivedAt - b.arrivedAt);
+  const { outcomes } = serve(all, { machine: { slots: 8 } });
+  return outcomes.filter(({ request, endedAt }) => request.id.startsWith('free') && endedAt <= 4_000).length;
+}
+
+void t.test('a flood of promises leaves another key a share of the machine, not only what is set aside', async (t) => {
+  const alone = answersBeside([]);
+  const beside = answersBeside(flood);
+  const sameKey = answersBeside(flood.map((each) => ({ ...each, tenant: 'free' })));
+  t.ok(beside >= 0.35 * alone, `${beside} answers, ${alone} without the flood`);
+  t.ok(sameKey < 0.75 * beside, `${sameKey} answers beside a flood of its own key`);
+});
