@@ -4,7 +4,7 @@ import { existsSync, readdirSync, realpathSync, statSync } from 'node:fs';
 import { basename, join, resolve } from 'node:path';
 import { hubAccess } from '../convert/hub/repository.js';
 import { pull, type Pulled } from '../convert/hub/pull.js';
-import { ConvertError } from '../convert/conversion-error.js';
+import { OutExistsError } from '../convert/conversion-error.js';
 import type { KernelName } from '../engine/model/manifest.js';
 import { loadManifest, MANIFEST_FILE } from '../engine/model/manifest-io.js';
 import { ggufPart, ggufPaths } from '../util/gguf-parts.js';
@@ -118,6 +118,6 @@ async function convertTo(
     await convertCommand({ ...options, source, out, compress: false, force: !isNew }, process.stderr);
   } catch (error) {
     // Another process may have converted it in the meantime.
-    if (!(isNew && error instanceof ConvertError && error.code === 'out_exists' && isConverted(out))) throw error;
+    if (!(isNew && error instanceof OutExistsError && isConverted(out))) throw error;
   }
 }

@@ -13,7 +13,7 @@ import { complain, output } from './output.js';
 import { addPull } from './pull.js';
 import { addServe } from './serve.js';
 import { OptionError, packageRoot } from './options/config.js';
-import { ConvertError } from '../convert/conversion-error.js';
+import { UsageError } from '../convert/conversion-error.js';
 import { Interrupted } from '../util/interruption.js';
 
 /** Exit code of wrong usage, by the convention of Unix tools. */
@@ -70,5 +70,5 @@ export async function run(argv: readonly string[]): Promise<number> {
 /** The exit code of the process for an error that a command threw. */
 export function exitCode(error: unknown): number {
   if (error instanceof Interrupted) return 128 + constants.signals[error.signal];
-  return error instanceof OptionError || (error instanceof ConvertError && error.isUsage) ? USAGE_ERROR : 1;
+  return error instanceof OptionError || error instanceof UsageError ? USAGE_ERROR : 1;
 }

@@ -65,7 +65,7 @@ export function openCalibration(file: string): Calibration {
   if (!source.names.some((name) => /\.(hessian|k_max)$/.test(name))) {
     source.close();
     const rule = 'it has no tensor named *.hessian or *.k_max';
-    throw new ConvertError('bad_source', `${file} is not a calibration file (${rule})`);
+    throw new ConvertError(`${file} is not a calibration file (${rule})`);
   }
   /** A tensor of this shape; null if the file lacks it. */
   const find = (name: string, shape: readonly number[]): SourceTensor | null => {

@@ -57,7 +57,6 @@ function loads(what: string, load: () => unknown): void {
     load();
   } catch (cause) {
     throw new ConvertError(
-      'unsupported_feature',
       `the source's ${what} must be one that the server can load, got: ${(cause as Error).message}`,
     );
   }
@@ -81,7 +80,7 @@ function checkIds(json: Json, { chatTemplate, bosToken, eosTokens }: SourceToken
   const used = [...beyond].filter(([id, text]) => isUsed(id, text));
   const rule = `ids must be below the embedding's ${rows} rows`;
   if (used.length > 0)
-    throw new ConvertError('bad_source', `the tokenizer's ${rule}, got ${named(used)}, which ordinary prompts hold`);
+    throw new ConvertError(`the tokenizer's ${rule}, got ${named(used)}, which ordinary prompts hold`);
   return [`the tokenizer's ${rule}, got ${named([...beyond])}; prompts that hold one will be rejected`];
 }
 

@@ -1,6 +1,6 @@
 /** Checks before a conversion writes anything: sizes, exits, and that each tensor of the architecture has its shape. */
 import type { Architecture } from '../engine/model/architecture.js';
-import { ConvertError } from './conversion-error.js';
+import { ConvertError, UsageError } from './conversion-error.js';
 import type { ModelSource } from './source.js';
 import { EMBEDDING, FINAL_NORM, HEAD, LAYER, trunkLayer, type Part, type Tensors } from './tensors.js';
 
@@ -10,7 +10,7 @@ const MAX_CONTEXT = 2 ** 21;
 /** Checks the sizes that the graphs rely on. */
 export function checkArchitecture(arch: Architecture): void {
   const rule = (ok: boolean, text: string): void => {
-    if (!ok) throw new ConvertError('unsupported_architecture', text);
+    if (!ok) throw new ConvertError(text);
   };
   for (const key of ['layers', 'hidden', 'heads', 'kvHeads', 'headDim', 'ffn', 'vocab', 'context'] as const)
     rule(Number.isInteger(arch[key]) && arch[key] > 0, `${key} must be a positive integer, got ${arch[key]}`);
@@ -51,15 +51,13 @@ export function checkArchitecture(arch: Architecture): void {
 /** Exits must be strictly increasing and end at the last layer. */
 export function checkExits(exits: readonly number[], layers: number): void {
   const listed = exits.join(',');
-  if (exits.length === 0) throw new ConvertError('bad_exits', '--exits must name at least one layer');
+  if (exits.length === 0) throw new UsageError('--exits must name at least one layer');
   exits.forEach((exit, i) => {
     if (!Number.isInteger(exit) || exit < 1)
-      throw new ConvertError('bad_exits', `--exits must be positive layer numbers, got ${listed}`);
-    if (i > 0 && exit <= (exits[i - 1] ?? 0))
-      throw new ConvertError('bad_exits', `--exits must increase, got ${listed}`);
+      throw new UsageError(`--exits must be positive layer numbers, got ${listed}`);
+    if (i > 0 && exit <= (exits[i - 1] ?? 0)) throw new UsageError(`--exits must increase, got ${listed}`);
   });
-  if (exits.at(-1) !== layers)
-    throw new ConvertError('bad_exits', `--exits must end at the last layer, ${layers}, got ${listed}`);
+  if (exits.at(-1) !== layers) throw new UsageError(`--exits must end at the last layer, ${layers}, got ${listed}`);
 }
 
 /** Returns the shape of each tensor of a layer. */
@@ -93,7 +91,6 @@ export function checkTensor(
   const { name: stored, shape: found } = source.tensor(name);
   if (found.length !== shape.length || found.some((size, i) => size !== shape[i]))
     throw new ConvertError(
-      'wrong_shape',
       `${file === undefined ? '' : `${file}: `}tensor ${stored} must have shape [${shape.join(', ')}], got [${found.join(', ')}]`,
     );
 }
@@ -103,7 +100,6 @@ export function checkNoOthers(names: readonly string[], known: ReadonlySet<strin
   const other = names.find((name) => !known.has(name));
   if (other !== undefined)
     throw new ConvertError(
-      'unsupported_feature',
       `tensors must be those of the architecture (biases only of attention, in every layer), got ${other}`,
     );
 }

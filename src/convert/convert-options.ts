@@ -3,7 +3,7 @@ import path from 'node:path';
 import { isValid } from '../util/schema.js';
 import { modelName } from '../cli/options/config.js';
 import { Dry, gpuKernel, type KernelName } from '../engine/model/manifest.js';
-import { ConvertError } from './conversion-error.js';
+import { UsageError } from './conversion-error.js';
 
 export const DEFAULT_BLOCK = 32;
 
@@ -50,7 +50,7 @@ export interface ConvertOptions {
   signal?: AbortSignal;
 }
 
-/** Throws ConvertError bad_option with the option, the rule and the value. */
+/** Throws UsageError with the option, the rule and the value. */
 export function checkOptions(options: ConvertOptions): void {
   checkKernels(options);
   checkUsed(options);
@@ -59,13 +59,13 @@ export function checkOptions(options: ConvertOptions): void {
 
 /**
  * The model name that requests use: `name`, or the name of the output folder.
- * @throws ConvertError bad_option if the folder's name is not a valid model name
+ * @throws UsageError if the folder's name is not a valid model name
  */
 export function nameOf({ name, out }: ConvertOptions): string {
   const own = name ?? path.basename(path.resolve(out));
   if (modelName.parse(own) !== undefined) return own;
   const got = name === undefined ? `none, and the folder's name ${own} does not match` : own;
-  throw new ConvertError('bad_option', `--name must be ${modelName.rule}, got ${got}`);
+  throw new UsageError(`--name must be ${modelName.rule}, got ${got}`);
 }
 
 /** Whether embedding and head have a scale for each block, as the stages' weights do. */
@@ -85,40 +85,34 @@ function checkUsed({ kernels, block, headBits, weightBits, calibration, kv }: Co
     ['--calibration', calibration, calibrated || kv === 'int8', '--kernels w8a8, int4 or w4a16, or --kv int8'],
   ] as const)
     if (value !== undefined && !isUsed)
-      throw new ConvertError(
-        'bad_option',
+      throw new UsageError(
         `${option} has an effect only with ${rule}, got ${option} ${value} with --kernels ${kernels.join(',')}`,
       );
 }
 
 function checkKernels({ kernels, block = DEFAULT_BLOCK, headBits = 8, weightBits = 8 }: ConvertOptions): void {
-  if (kernels.length === 0) throw new ConvertError('bad_option', '--kernels must name at least one kernel');
+  if (kernels.length === 0) throw new UsageError('--kernels must name at least one kernel');
   if (new Set(kernels).size !== kernels.length)
-    throw new ConvertError('bad_option', `--kernels must name each kernel once, got ${kernels.join(',')}`);
+    throw new UsageError(`--kernels must name each kernel once, got ${kernels.join(',')}`);
   const gpu = gpuKernel(kernels);
   if (gpu !== undefined && kernels.length > 1)
-    throw new ConvertError(
-      'bad_option',
-      `--kernels ${gpu} can't be combined with other kernels, got ${kernels.join(',')}`,
-    );
+    throw new UsageError(`--kernels ${gpu} can't be combined with other kernels, got ${kernels.join(',')}`);
   if (![16, 32, 64, 128, 256].includes(block))
-    throw new ConvertError('bad_option', `--block must be 16, 32, 64, 128 or 256, got ${block}`);
+    throw new UsageError(`--block must be 16, 32, 64, 128 or 256, got ${block}`);
   for (const [name, bits] of [
     ['--head-bits', headBits],
     ['--weight-bits', weightBits],
   ] as const)
-    if (!(bits >= 5 && bits <= 8))
-      throw new ConvertError('bad_option', `${name} must be a number from 5 to 8, got ${bits}`);
+    if (!(bits >= 5 && bits <= 8)) throw new UsageError(`${name} must be a number from 5 to 8, got ${bits}`);
 }
 
-/** The manifest's rule against loops. @throws ConvertError bad_option if the rule is invalid */
+/** The manifest's rule against loops. @throws UsageError if the rule is invalid */
 export function dryRule({ dry }: ConvertOptions): Dry | undefined {
   if (dry === undefined) return undefined;
   const [multiplier, base, allowedLength] = dry;
   const rule = { multiplier, base, allowedLength };
   if (dry.length === 3 && isValid(Dry, rule)) return rule;
-  throw new ConvertError(
-    'bad_option',
+  throw new UsageError(
     `--dry must be a multiplier from 0 to 100, a base from 1 to 10 and an allowed length from 1 to 64, got ${dry.join(',')}`,
   );
 }

@@ -4,7 +4,7 @@
  */
 import { addLayer, byTable, type Recipe } from './architectures/recipe.js';
 import { checkNoOthers, checkTensor, layerShapes } from './check.js';
-import { ConvertError } from './conversion-error.js';
+import { ConvertError, UsageError } from './conversion-error.js';
 import { openSafetensors } from './formats/hf/safetensors.js';
 import type { ModelSource } from './source.js';
 import { LAYER, type Tensors } from './tensors.js';
@@ -20,7 +20,7 @@ export const NO_EXIT_BLOCKS: ExitBlocks = {
   source: {
     names: [],
     tensor(name) {
-      throw new ConvertError('missing_tensor', `the model has no exit blocks and no ${name}`);
+      throw new ConvertError(`the model has no exit blocks and no ${name}`);
     },
     close: () => undefined,
   },
@@ -54,11 +54,10 @@ export function exitBlocksOf(
   const depths = new Map<number, number>();
   for (const name of stored.names) {
     const match = NAME.exec(name);
-    if (!match) throw new ConvertError('bad_source', `${file}: ${name} is not a tensor of an exit block`);
+    if (!match) throw new ConvertError(`${file}: ${name} is not a tensor of an exit block`);
     const exit = Number(match[1]);
     if (!exits.slice(0, -1).includes(exit))
-      throw new ConvertError(
-        'bad_exits',
+      throw new UsageError(
         `--exits must name ${exit} below the last layer, since ${file} has a block of it (${name}), got ${exits.join(',')}`,
       );
     const depth = match[2] === undefined ? 0 : Number(match[2]) + 1;
@@ -96,8 +95,7 @@ export function exitNumbers(exits: readonly number[], { depths }: ExitBlocks): n
   const numbers = exits.map((exit) => exit + (depths.get(exit) ?? 0));
   for (const [i, number] of numbers.entries())
     if (i > 0 && number <= (numbers[i - 1] ?? 0))
-      throw new ConvertError(
-        'bad_exits',
+      throw new UsageError(
         `each exit must run more layers than the one before, its block included; got ${numbers.join(', ')}`,
       );
   return numbers;

@@ -14,15 +14,12 @@ export class SourceFile {
       // Without O_NONBLOCK, the open of a FIFO waits for a writer.
       this.#fd = openSync(path, constants.O_RDONLY | constants.O_NONBLOCK);
     } catch (cause) {
-      throw new ConvertError('bad_source', `cannot open ${path}: ${(cause as Error).message}`);
+      throw new ConvertError(`cannot open ${path}: ${(cause as Error).message}`);
     }
     const stat = fstatSync(this.#fd);
     if (!stat.isFile()) {
       closeSync(this.#fd);
-      throw new ConvertError(
-        'bad_source',
-        `cannot read ${path}: it is ${stat.isDirectory() ? 'a folder' : 'not a regular file'}`,
-      );
+      throw new ConvertError(`cannot read ${path}: it is ${stat.isDirectory() ? 'a folder' : 'not a regular file'}`);
     }
     this.size = stat.size;
   }
@@ -31,14 +28,12 @@ export class SourceFile {
   read(offset: number, length: number, what: string): Uint8Array<ArrayBuffer> {
     if (offset + length > this.size)
       throw new ConvertError(
-        'truncated_file',
         `${this.path} is truncated: ${what} needs bytes up to ${offset + length}, the file has ${this.size}`,
       );
     const out = new Uint8Array(length);
     for (let done = 0; done < length;) {
       const got = readSync(this.#fd, out, done, Math.min(MAX_READ_BYTES, length - done), offset + done);
-      if (got === 0)
-        throw new ConvertError('truncated_file', `${this.path} is truncated at byte ${offset + done} (${what})`);
+      if (got === 0) throw new ConvertError(`${this.path} is truncated at byte ${offset + done} (${what})`);
       done += got;
     }
     return out;
@@ -52,5 +47,5 @@ export class SourceFile {
 /** Throws if a value is NaN or infinite. */
 export function assertFinite(values: Float32Array, what: string): void {
   for (let i = 0; i < values.length; i++)
-    if (!Number.isFinite(values[i])) throw new ConvertError('not_finite', `${what} holds ${values[i]} at index ${i}`);
+    if (!Number.isFinite(values[i])) throw new ConvertError(`${what} holds ${values[i]} at index ${i}`);
 }

@@ -2,7 +2,7 @@
 import type { Architecture } from '../engine/model/architecture.js';
 import { gpuKernel } from '../engine/model/manifest.js';
 import type { Calibration } from './calibration.js';
-import { ConvertError } from './conversion-error.js';
+import { ConvertError, UsageError } from './conversion-error.js';
 import { blockLayerName, type ExitBlocks, trunkName } from './exit-blocks.js';
 import type { VocabularyFormat } from './graphs/embed-head.js';
 import type { StageOptions } from './graphs/layer.js';
@@ -29,7 +29,6 @@ function hasPages({ kernels }: ConvertOptions, arch: Architecture): boolean {
   if (kernel === undefined) return false;
   if (arch.queryGrowth !== null)
     throw new ConvertError(
-      'unsupported_architecture',
       `--kernels ${kernel} has no multiplier of queries that grows with the position, which this model needs`,
     );
   return true;
@@ -47,13 +46,12 @@ function hasInt8Kv(
 ): boolean {
   if (kv !== 'int8') return false;
   const gpu = gpuKernel(kernels);
-  if (gpu !== undefined) throw new ConvertError('bad_option', `--kv int8 can't be combined with --kernels ${gpu}`);
+  if (gpu !== undefined) throw new UsageError(`--kv int8 can't be combined with --kernels ${gpu}`);
   const names = Array.from({ length: arch.layers }, (_, i) => trunkName(i));
   for (const [exit, depth] of blocks.depths) for (let i = 0; i < depth; i++) names.push(blockLayerName(exit, i));
   const missing = names.find((name) => calibration.layer(name).kvRange(arch.kvHeads * arch.headDim) === null);
   if (missing !== undefined)
-    throw new ConvertError(
-      'bad_option',
+    throw new UsageError(
       `--kv int8 needs a --calibration file that holds k_max and v_max of each layer, got ${file === undefined ? 'none' : `${file} without those of ${missing}`}`,
     );
   return true;

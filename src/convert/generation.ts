@@ -1,7 +1,7 @@
 /** Sampling defaults of the manifest: from the source, and from `--generation`. */
 import { isValid } from '../util/schema.js';
 import { Generation } from '../engine/model/manifest.js';
-import { ConvertError } from './conversion-error.js';
+import { UsageError } from './conversion-error.js';
 import type { SourceSampling } from './source.js';
 
 /** Names of generation_config.json and of `--generation`, which are those of the API. */
@@ -27,7 +27,7 @@ const RULES: Readonly<Record<keyof Generation, string>> = {
  * The sampling defaults of a conversion. An option wins over the source, each field by itself. A value of the source
  * that the server cannot apply becomes a warning.
  * @param stated `--generation`, such as `temperature=0.3,top_p=0.9`
- * @throws ConvertError bad_option
+ * @throws UsageError
  */
 export function generationOf(
   source: readonly SourceSampling[],
@@ -49,14 +49,13 @@ function optionOf(stated: string | undefined): Generation {
   for (const part of stated?.split(',') ?? []) {
     const [name = '', text = ''] = part.split('=').map((each) => each.trim());
     if (!isField(name))
-      throw new ConvertError(
-        'bad_option',
+      throw new UsageError(
         `--generation must be a list of name=value with the names ${Object.keys(GENERATION_FIELDS).join(', ')}, got ${part}`,
       );
     const field = GENERATION_FIELDS[name];
     const value = text === '' ? NaN : Number(text);
     if (!isValid(Generation, { [field]: value }))
-      throw new ConvertError('bad_option', `--generation ${name} must be ${RULES[field]}, got ${text}`);
+      throw new UsageError(`--generation ${name} must be ${RULES[field]}, got ${text}`);
     generation[field] = value;
   }
   return generation;

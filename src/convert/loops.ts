@@ -1,25 +1,23 @@
 /** Looped models: their exits, and their stages, which run one graph. */
 import type { Architecture } from '../engine/model/architecture.js';
 import type { StageEntry } from '../engine/model/manifest.js';
-import { ConvertError } from './conversion-error.js';
+import { UsageError } from './conversion-error.js';
 
 /**
  * The layers that run for a token after each loop.
  * @param asked loops 1 to n; null: all loops of the model
- * @throws ConvertError bad_exits
+ * @throws UsageError
  */
 export function loopExits(asked: readonly number[] | null, { layers, loops }: Architecture): number[] {
   const most = loops?.count ?? 1;
   const listed = asked ?? Array.from({ length: most }, (_, i) => i + 1);
   const beyond = listed.find((loop) => loop > most);
   if (beyond !== undefined)
-    throw new ConvertError(
-      'bad_exits',
+    throw new UsageError(
       `--exits of a looped model must be at most its ${most} loops (total_ut_steps or num_loops), got ${beyond}`,
     );
   if (listed.length === 0 || listed.some((loop, i) => loop !== i + 1))
-    throw new ConvertError(
-      'bad_exits',
+    throw new UsageError(
       `--exits of a looped model must be its loops from 1 on without a gap, such as 1,2, got ${listed.join(',')}`,
     );
   return listed.map((loop) => loop * layers);
@@ -53,8 +51,8 @@ export function withLoops(arch: Architecture, count: number): Architecture {
   return arch.loops === undefined ? arch : { ...arch, loops: { ...arch.loops, count } };
 }
 
-/** Exit blocks would branch from single loops, which no published model has. @throws ConvertError bad_option */
+/** Exit blocks would branch from single loops, which no published model has. @throws UsageError */
 export function rejectBlocks({ loops }: Architecture, file: string | undefined): void {
   if (loops === undefined || file === undefined) return;
-  throw new ConvertError('bad_option', `--exit-blocks can't be combined with a looped model, got ${file}`);
+  throw new UsageError(`--exit-blocks can't be combined with a looped model, got ${file}`);
 }

@@ -6,7 +6,7 @@
  */
 import type { Architecture } from '../engine/model/architecture.js';
 import { checkNoOthers, checkTensor, layerShapes } from './check.js';
-import { ConvertError } from './conversion-error.js';
+import { UsageError } from './conversion-error.js';
 import type { ConvertOptions } from './convert-options.js';
 import type { PromptSource } from './source.js';
 import { LAYER, PROMPT_NORM, trunkLayer, type Part, type Tensors } from './tensors.js';
@@ -26,7 +26,7 @@ export function leadsGroup({ exit, group }: Pick<PromptSource, 'exit' | 'group'>
 
 /**
  * Checks that a prompt exit has its tensors and no others.
- * @throws ConvertError for a tensor, or bad_option for a file that has no values for a prompt exit
+ * @throws ConvertError for a tensor, or UsageError for a file that has no values for a prompt exit
  */
 export function checkPromptExit(
   prompt: PromptSource,
@@ -38,8 +38,7 @@ export function checkPromptExit(
     ['--exit-blocks', exitBlocks],
   ])
     if (file !== undefined)
-      throw new ConvertError(
-        'bad_option',
+      throw new UsageError(
         `${option} must be absent for a model with a prompt exit, for which it has no values, got ${file}`,
       );
   checkTensor(prompt, PROMPT_NORM, [arch.hidden]);
@@ -58,7 +57,7 @@ export function checkPromptExit(
 /**
  * The layers after which the trunk's stages end. The last stage ends at the prompt exit, where there is one.
  * @param exits those of answers; the last one is full depth
- * @throws ConvertError bad_exits for an early exit that is not below the prompt exit
+ * @throws UsageError for an early exit that is not below the prompt exit
  */
 export function stageEnds(exits: readonly number[], prompt: PromptSource | null): readonly number[] {
   if (prompt === null) return exits;
@@ -66,10 +65,7 @@ export function stageEnds(exits: readonly number[], prompt: PromptSource | null)
   const early = exits.slice(0, -1);
   const beyond = early.find((each) => each >= exit);
   if (beyond === undefined) return [...early, exit];
-  throw new ConvertError(
-    'bad_exits',
-    `--exits must lie below the prompt exit, ${exit}, besides the last layer, got ${beyond}`,
-  );
+  throw new UsageError(`--exits must lie below the prompt exit, ${exit}, besides the last layer, got ${beyond}`);
 }
 
 /** The trunk's weights, with those of a prompt exit in the place of the projections that it replaces. */

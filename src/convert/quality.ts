@@ -3,7 +3,7 @@ import { readFileSync } from 'node:fs';
 import { type Static, Type } from '../util/schema.js';
 import { Quality } from '../engine/model/manifest.js';
 import { validationMessage } from '../util/validation-message.js';
-import { ConvertError } from './conversion-error.js';
+import { ConvertError, UsageError } from './conversion-error.js';
 
 const QualityFile = Type.Record(Type.String({ pattern: '^[1-9][0-9]*$' }), Quality);
 
@@ -13,15 +13,14 @@ export function readQuality(file: string, exits: readonly number[]): ReadonlyMap
   try {
     json = JSON.parse(readFileSync(file, 'utf8'));
   } catch (cause) {
-    throw new ConvertError('bad_source', `cannot read ${file}: ${(cause as Error).message}`);
+    throw new ConvertError(`cannot read ${file}: ${(cause as Error).message}`);
   }
   const fault = validationMessage(QualityFile, json);
-  if (fault !== null) throw new ConvertError('bad_source', `${file}: ${fault}`);
+  if (fault !== null) throw new ConvertError(`${file}: ${fault}`);
   const entries = Object.entries(json as Static<typeof QualityFile>).map(
     ([layer, quality]) => [Number(layer), quality] as const,
   );
   for (const [layer] of entries)
-    if (!exits.includes(layer))
-      throw new ConvertError('bad_exits', `${file}: ${layer} is not one of the exits ${exits.join(', ')}`);
+    if (!exits.includes(layer)) throw new UsageError(`${file}: ${layer} is not one of the exits ${exits.join(', ')}`);
   return new Map(entries);
 }

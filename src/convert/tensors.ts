@@ -12,7 +12,7 @@ export interface SourceTensor {
 /** Weights by name. */
 export interface Tensors {
   readonly names: readonly string[];
-  /** Throws ConvertError missing_tensor. */
+  /** Throws ConvertError. */
   readonly tensor: (name: string) => SourceTensor;
 }
 

@@ -39,5 +39,8 @@ void t.test('llama3 scaling is recovered from GGUF factors', async (t) => {
   t.strictSame(ropeScalingFromFactors(factors, rotary, 8192, 'x.gguf'), scaling);
   t.equal(ropeScalingFromFactors(new Float32Array(32).fill(1), rotary, 8192, 'x.gguf'), null);
   factors[20] = 7;
-  t.throws(() => ropeScalingFromFactors(factors, rotary, 8192, 'x.gguf'), { code: 'unsupported_feature' });
+  t.throws(() => ropeScalingFromFactors(factors, rotary, 8192, 'x.gguf'), {
+    name: 'ConvertError',
+    message: /rope_freqs\[20\] = 7 is not a llama3 scaling/,
+  });
 });

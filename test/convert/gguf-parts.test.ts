@@ -58,7 +58,7 @@ void t.test('a part that is missing, of another model, repeated or not complete 
       const dir = t.testdir({});
       const parts = writeGgufParts(dir, weights, 3);
       damage(parts);
-      await t.rejects(run(dir, parts[0] ?? ''), { name: 'ConvertError', code: 'bad_source', message });
+      await t.rejects(run(dir, parts[0] ?? ''), { name: 'ConvertError', isUsage: false, message });
     });
 });
 

@@ -8,61 +8,63 @@ import { inspect } from '../../src/convert/inspect.js';
 import type { ConvertOptions } from '../../src/convert/convert-options.js';
 import { loadManifest } from '../../src/engine/model/manifest-io.js';
 import { LAYER_SHAPES, random, safetensors, SHAPE, weight, type Weight } from './tiny.js';
-import { badExits, badOption, folder, rejects } from './rejected.js';
+import { folder, rejects, type Case } from './rejected.js';
 import { run, OPTIONS } from './conversion.js';
 
 void t.test('invalid options and exits are rejected', (t) =>
-  rejects(t, [
-    badExits('exits in descending order', /must increase, got 2,1,3/, folder, { exits: [2, 1, 3] }),
-    badExits('exits without the last layer', /must end at the last layer, 3, got 1,2/, folder, { exits: [1, 2] }),
-    badOption('fp16 beside another kernel', /fp16 can't be combined/, folder, { kernels: ['fp16', 'int4'] }),
-    badOption('w4a16 beside another', /w4a16 can't be combined/, folder, { kernels: ['w8a8', 'w4a16'] }),
-    badOption('9 bits in a byte', /--head-bits must be .*, got 9/, folder, { headBits: 9 }),
-    badOption('4 bits in a byte', /--weight-bits must be .*, got 4/, folder, { weightBits: 4 }),
-    badOption('a block of 48', /--block must be .*, got 48/, folder, { block: 48 }),
-    ...(
-      [
-        ['--block', '--kernels int4, w8a16 or w4a16', { block: 64 }],
-        ['--weight-bits', '--kernels w8a8 or w8a16', { weightBits: 7 }],
-        ['--head-bits', '--kernels w8a8, int4, w8a16 or w4a16', { headBits: 7 }],
-        ['--calibration', '--kernels w8a8, int4 or w4a16, or --kv int8', { calibration: 'x' }],
-      ] as const
-    ).flatMap(([option, rule, value]) =>
-      (['fp32', 'fp16'] as const).map((kernel) =>
-        badOption(
-          `${option} without effect in ${kernel}`,
+  rejects(
+    t,
+    [
+      [/must increase, got 2,1,3/, folder, { exits: [2, 1, 3] }],
+      [/must end at the last layer, 3, got 1,2/, folder, { exits: [1, 2] }],
+      [/fp16 can't be combined/, folder, { kernels: ['fp16', 'int4'] }],
+      [/w4a16 can't be combined/, folder, { kernels: ['w8a8', 'w4a16'] }],
+      [/--head-bits must be .*, got 9/, folder, { headBits: 9 }],
+      [/--weight-bits must be .*, got 4/, folder, { weightBits: 4 }],
+      [/--block must be .*, got 48/, folder, { block: 48 }],
+      ...(
+        [
+          ['--block', '--kernels int4, w8a16 or w4a16', { block: 64 }],
+          ['--weight-bits', '--kernels w8a8 or w8a16', { weightBits: 7 }],
+          ['--head-bits', '--kernels w8a8, int4, w8a16 or w4a16', { headBits: 7 }],
+          ['--calibration', '--kernels w8a8, int4 or w4a16, or --kv int8', { calibration: 'x' }],
+        ] as const
+      ).flatMap(([option, rule, value]) =>
+        (['fp32', 'fp16'] as const).map((kernel): Case => [
           new RegExp(`^${option} has an effect only with ${rule}, got ${option} \\w+ with --kernels ${kernel}$`),
           folder,
           { ...value, kernels: [kernel] },
-        ),
+        ]),
       ),
-    ),
-    badOption('--weight-bits of int4', /--kernels int4$/, folder, { weightBits: 7, kernels: ['int4'] }),
-    badOption('--calibration of w8a16', /--kernels w8a16$/, folder, { calibration: 'x', kernels: ['w8a16'] }),
-    badOption('--block of w8a8', /--kernels w8a8$/, folder, { block: 64, kernels: ['w8a8'] }),
-    badOption(
-      'an unknown sampling default',
-      /^--generation must be a list of name=value with the names temperature, .*, got heat=1$/,
-      folder,
-      { generation: 'temperature=0.3,heat=1' },
-    ),
-    badOption(
-      'a sampling default out of range',
-      /^--generation top_p must be a number above 0 and at most 1, got 1.5$/,
-      folder,
-      { generation: 'top_p=1.5' },
-    ),
-    badOption('a sampling default without a value', /^--generation min_p must be a number from 0 to 1, got $/, folder, {
-      generation: 'min_p',
-    }),
-  ]),
+      [/--kernels int4$/, folder, { weightBits: 7, kernels: ['int4'] }],
+      [/--kernels w8a16$/, folder, { calibration: 'x', kernels: ['w8a16'] }],
+      [/--kernels w8a8$/, folder, { block: 64, kernels: ['w8a8'] }],
+      [
+        /^--generation must be a list of name=value with the names temperature, .*, got heat=1$/,
+        folder,
+        { generation: 'temperature=0.3,heat=1' },
+      ],
+      [/^--generation top_p must be a number above 0 and at most 1, got 1.5$/, folder, { generation: 'top_p=1.5' }],
+      [
+        /^--generation min_p must be a number from 0 to 1, got $/,
+        folder,
+        {
+          generation: 'min_p',
+        },
+      ],
+    ],
+    true,
+  ),
 );
 
 void t.test('an existing output folder is replaced only with --force', async (t) => {
   const dir = t.testdir();
   const source = folder(dir);
   await run(dir, source);
-  await t.rejects(run(dir, source), { code: 'out_exists' });
+  await t.rejects(run(dir, source), {
+    isUsage: true,
+    message: /--out .* exists; choose another folder or add --force/,
+  });
   await run(dir, source, { force: true });
   t.ok(loadManifest(path.join(dir, 'out')));
 });
@@ -86,20 +88,16 @@ void t.test('--force replaces neither an input nor a folder that is not a model 
     for (const forced of [true, false])
       await t.rejects(
         force(out, { force: forced }),
-        { code: 'bad_option', message: /--out must be a folder without input files, got .* with .*hf$/ },
+        { isUsage: true, message: /--out must be a folder without input files, got .* with .*hf$/ },
         out,
       );
   for (const out of ['notes', 'foreign', 'file'])
-    await t.rejects(
-      force(out),
-      { code: 'out_exists', message: /--force replaces only an empty folder or a model/ },
-      out,
-    );
-  await t.rejects(force('dangling'), { code: 'out_exists', message: /is a link to a missing target$/ });
+    await t.rejects(force(out), { isUsage: true, message: /--force replaces only an empty folder or a model/ }, out);
+  await t.rejects(force('dangling'), { isUsage: true, message: /is a link to a missing target$/ });
   t.equal(readFileSync(at('notes/notes.txt'), 'utf8'), 'of years');
   t.ok(readdirSync(source).includes('model.safetensors'));
   writeFileSync(quality, '{"1": {"kl": 0.5}}');
-  await t.rejects(force('empty', { quality }), { code: 'bad_option', message: /with .*quality\.json$/ });
+  await t.rejects(force('empty', { quality }), { isUsage: true, message: /with .*quality\.json$/ });
   rmSync(quality);
   await force('empty');
   await force('empty');
@@ -118,7 +116,7 @@ void t.test(
   async (t) => {
     const dir = t.testdir();
     await t.rejects(run(dir, folder(dir), { out: shared, force: true }), {
-      code: 'bad_option',
+      isUsage: true,
       message: `--out must be a folder that can be renamed, got the mount point ${shared}`,
     });
   },
@@ -128,7 +126,7 @@ void t.test('a folder with a name that is not a valid model name is rejected', a
   const dir = t.testdir();
   const message = /^--name must be a name of letters, .*, got none, and the folder's name mine:15 does not match$/;
   await t.rejects(convert({ ...OPTIONS, source: folder(dir), out: path.join(dir, 'mine:15') }), {
-    code: 'bad_option',
+    isUsage: true,
     message,
   });
 });
@@ -143,10 +141,10 @@ void t.test('the quality file must name exits, and valid fields', async (t) => {
   });
   const source = folder(dir);
   const quality = (name: string) => run(dir, source, { quality: path.join(dir, name) });
-  await t.rejects(quality('bad.json'), { code: 'bad_exits', message: /2 is not one of the exits 1, 3/ });
-  await t.rejects(quality('odd.json'), { code: 'bad_source', message: /\/1\/kl must be number/ });
-  await t.rejects(quality('percent.json'), { code: 'bad_source', message: /\/1\/agreement must be <= 1/ });
-  await t.rejects(quality('spelt.json'), { code: 'bad_source', message: /\/1\/agrement is not a field of this file/ });
+  await t.rejects(quality('bad.json'), { isUsage: true, message: /2 is not one of the exits 1, 3/ });
+  await t.rejects(quality('odd.json'), { isUsage: false, message: /\/1\/kl must be number/ });
+  await t.rejects(quality('percent.json'), { isUsage: false, message: /\/1\/agreement must be <= 1/ });
+  await t.rejects(quality('spelt.json'), { isUsage: false, message: /\/1\/agrement is not a field of this file/ });
   const measured = (await quality('good.json')).exits.map((exit) => exit.quality);
   t.strictSame(measured, [{ kl: 0.5, agreement: 0.75 }, {}]);
 });
@@ -156,7 +154,7 @@ void t.test('a rule against loops applies to every exit', async (t) => {
   const source = folder(dir);
   for (const text of ['8,2', '8,0.5,3', '8,2,0', '8,2,2.5', '-1,2,3'])
     await t.rejects(run(dir, source, { dry: text.split(',').map(Number) }), {
-      code: 'bad_option',
+      isUsage: true,
       message: `got ${text}`,
     });
   const rules = (await run(dir, source, { dry: [8, 2, 3] })).exits.map((exit) => exit.dry);
@@ -174,7 +172,7 @@ void t.test('an exit with as many layers as the exit before it is rejected', asy
   ] as const;
   writeFileSync(exitBlocks, safetensors(new Map(blocks)));
   await t.rejects(run(dir, folder(dir), { exits: [1, 2, 3], exitBlocks }), {
-    code: 'bad_exits',
+    isUsage: true,
     message: /must run more layers than the one before, its block included; got 2, 2, 3/,
   });
 });
@@ -184,13 +182,13 @@ void t.test('exit blocks of another model are rejected', async (t) => {
   const exitBlocks = path.join(dir, 'blocks.safetensors');
   writeFileSync(exitBlocks, safetensors([['exits.2.norm.weight', weight(random(1), [SHAPE.hidden])]]));
   await t.rejects(run(dir, folder(dir), { exitBlocks }), {
-    code: 'bad_exits',
+    isUsage: true,
     message:
       /^--exits must name 2 below the last layer, since .*blocks.safetensors has a block of it \(exits\.2\.norm\.weight\), got 1,3$/,
   });
   writeFileSync(exitBlocks, safetensors([['exits.1.norm.weight', weight(random(1), [8])]]));
   await t.rejects(run(dir, folder(dir), { exitBlocks }), {
-    code: 'wrong_shape',
+    isUsage: false,
     message: `${exitBlocks}: tensor exits.1.norm.weight must have shape [64], got [8]`,
   });
   writeFileSync(
@@ -198,7 +196,7 @@ void t.test('exit blocks of another model are rejected', async (t) => {
     safetensors([['exits.1.layers.0.mlp.up_proj.weight', weight(random(1), [SHAPE.ffn, SHAPE.hidden])]]),
   );
   await t.rejects(run(dir, folder(dir), { exitBlocks }), {
-    code: 'missing_tensor',
+    isUsage: false,
     message: /exits\.1\.norm\.weight/,
   });
   writeFileSync(
@@ -210,7 +208,7 @@ void t.test('exit blocks of another model are rejected', async (t) => {
     ),
   );
   await t.rejects(run(dir, folder(dir), { exitBlocks }), {
-    code: 'unsupported_feature',
+    isUsage: false,
     message: /got exits\.1\.layers\.0\.mlp\.up_proj\.bias/,
   });
 });

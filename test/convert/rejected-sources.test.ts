@@ -5,9 +5,18 @@ import path from 'node:path';
 import t from 'tap';
 import { packageRoot } from '../../src/cli/options/config.js';
 import { gguf, ggufMetadata, SHAPE, tinyWeights, tokenizerJson } from './tiny.js';
-import { edited, folder, rejects, withConfig, withFile, withMetadata, withTensor, write, written } from './rejected.js';
-import { badSource, missingTensor, notFinite, truncatedFile, unknownDtype } from './rejected.js';
-import { unsupportedArchitecture, unsupportedFeature, wrongShape } from './rejected.js';
+import {
+  type Case,
+  edited,
+  folder,
+  rejects,
+  withConfig,
+  withFile,
+  withMetadata,
+  withTensor,
+  write,
+  written,
+} from './rejected.js';
 import { writeGguf } from './conversion.js';
 
 const bytes = gguf(tinyWeights(1), ggufMetadata());
@@ -43,92 +52,76 @@ const manyDimensions = (): Buffer =>
 
 void t.test('damaged files and unknown formats are rejected', (t) =>
   rejects(t, [
-    badSource('a missing source', /does not exist/, (dir) => path.join(dir, 'nothing')),
-    truncatedFile('a GGUF truncated in the weights', /is truncated/, written('x.gguf', bytes.subarray(0, -5000))),
-    truncatedFile('a GGUF truncated in the header', /is truncated/, written('x.gguf', bytes.subarray(0, 3000))),
-    badSource(
-      'a part of a split GGUF with another name',
+    [/does not exist/, (dir) => path.join(dir, 'nothing')],
+    [/is truncated/, written('x.gguf', bytes.subarray(0, -5000))],
+    [/is truncated/, written('x.gguf', bytes.subarray(0, 3000))],
+    [
       /must have a name like model-00001-of-00003\.gguf, since it is part 2 of 3/,
       withMetadata({ 'split.no': 1, 'split.count': 3 }),
-    ),
-    ...[0, 0.5, 'x'].map((alignment) =>
-      badSource(
-        `a GGUF aligned to ${alignment}`,
-        /tiny\.gguf: general\.alignment must be a positive integer, got /,
-        withMetadata({ 'general.alignment': alignment }),
-      ),
-    ),
-    ...['null', '[]', '{"x": null}', '{"x": {"dtype": "F32", "shape": [1], "data_offsets": [null, 4]}}'].map((header) =>
-      badSource(
-        `a safetensors header ${header}`,
+    ],
+    ...[0, 0.5, 'x'].map((alignment): Case => [
+      /tiny\.gguf: general\.alignment must be a positive integer, got /,
+      withMetadata({ 'general.alignment': alignment }),
+    ]),
+    ...['null', '[]', '{"x": null}', '{"x": {"dtype": "F32", "shape": [1], "data_offsets": [null, 4]}}'].map(
+      (header): Case => [
         /model\.safetensors is not a safetensors file: its (header is not an object|entry x must have dtype)/,
         (dir) => {
           const length = Buffer.alloc(8);
           length.writeBigUInt64LE(BigInt(header.length));
           return path.dirname(write(folder(dir), 'model.safetensors', Buffer.concat([length, Buffer.from(header)])));
         },
-      ),
+      ],
     ),
-    ...['{"weight_map": {"x": 5}}', '{"weight_map": [null]}', '{}'].map((index) =>
-      badSource(
-        `an index ${index}`,
-        /model\.safetensors\.index\.json must have a weight_map of file names by tensor/,
-        withFile('model.safetensors.index.json', index),
-      ),
-    ),
-    badSource('exit blocks that are a folder', /^cannot read \S+: it is a folder$/, folder, {
-      exitBlocks: packageRoot,
-    }),
-    badSource('a file in another format', /is not a GGUF file/, written('x.gguf', 'something else entirely')),
-    unknownDtype(
-      'a GGML type without a decoder',
+    ...['{"weight_map": {"x": 5}}', '{"weight_map": [null]}', '{}'].map((index): Case => [
+      /model\.safetensors\.index\.json must have a weight_map of file names by tensor/,
+      withFile('model.safetensors.index.json', index),
+    ]),
+    [
+      /^cannot read \S+: it is a folder$/,
+      folder,
+      {
+        exitBlocks: packageRoot,
+      },
+    ],
+    [/is not a GGUF file/, written('x.gguf', 'something else entirely')],
+    [
       /output_norm\.weight has ggml type 16/,
       written('x.gguf', gguf(tinyWeights(1), ggufMetadata(), false, { 'output_norm.weight': 16 })),
-    ),
-    truncatedFile('a truncated safetensors file', /is truncated/, (dir) => {
-      const source = folder(dir);
-      const name = path.join(source, 'model.safetensors');
-      writeFileSync(name, readFileSync(name).subarray(0, -100));
-      return source;
-    }),
-    unknownDtype('an unknown dtype', /has dtype F64/, (dir) => {
-      const source = folder(dir);
-      const name = path.join(source, 'model.safetensors');
-      writeFileSync(name, readFileSync(name).toString('latin1').replace('"dtype":"F32"', '"dtype":"F64"'), 'latin1');
-      return source;
-    }),
-    badSource(
-      'a tokenizer.json that is not JSON',
-      /cannot read .*tokenizer\.json: /,
-      withFile('tokenizer.json', '{"model": '),
-    ),
-    badSource(
-      'a tokenizer.json without a vocabulary',
-      /tokenizer\.json: \/model must have required properties vocab/,
-      withFile('tokenizer.json', '{"model": {}}'),
-    ),
-    badSource(
-      'a rope scaling that is a text',
-      /rope_scaling must be an object or null, got "linear"/,
-      withConfig({ rope_scaling: 'linear' }),
-    ),
-    badSource(
-      'token types that are not a list',
-      /tokenizer\.ggml\.token_type must be a list, got 5/,
-      withMetadata({ 'tokenizer.ggml.token_type': 5 }),
-    ),
-    badSource('arrays of arrays in a GGUF', /holds an array of arrays/, written('x.gguf', nestedGguf(50_000))),
-    badSource(
-      'a tensor with too many dimensions',
-      /tensor t must have at most 4 dimensions, got 4294967295/,
-      written('x.gguf', manyDimensions()),
-    ),
-    badSource('a token id beyond every table', /\/added_tokens\/0\/id must be <= 16777216/, (dir) => {
-      const source = folder(dir);
-      const added_tokens = [{ id: 4_294_967_290, content: '<pad>', special: true }];
-      write(source, 'tokenizer.json', JSON.stringify(tokenizerJson({ added_tokens })));
-      return source;
-    }),
+    ],
+    [
+      /is truncated/,
+      (dir) => {
+        const source = folder(dir);
+        const name = path.join(source, 'model.safetensors');
+        writeFileSync(name, readFileSync(name).subarray(0, -100));
+        return source;
+      },
+    ],
+    [
+      /has dtype F64/,
+      (dir) => {
+        const source = folder(dir);
+        const name = path.join(source, 'model.safetensors');
+        writeFileSync(name, readFileSync(name).toString('latin1').replace('"dtype":"F32"', '"dtype":"F64"'), 'latin1');
+        return source;
+      },
+    ],
+    [/cannot read .*tokenizer\.json: /, withFile('tokenizer.json', '{"model": ')],
+    [/tokenizer\.json: \/model must have required properties vocab/, withFile('tokenizer.json', '{"model": {}}')],
+    [/rope_scaling must be an object or null, got "linear"/, withConfig({ rope_scaling: 'linear' })],
+    [/tokenizer\.ggml\.token_type must be a list, got 5/, withMetadata({ 'tokenizer.ggml.token_type': 5 })],
+    [/holds an array of arrays/, written('x.gguf', nestedGguf(50_000))],
+    [/tensor t must have at most 4 dimensions, got 4294967295/, written('x.gguf', manyDimensions())],
+    [
+      /\/added_tokens\/0\/id must be <= 16777216/,
+      (dir) => {
+        const source = folder(dir);
+        const added_tokens = [{ id: 4_294_967_290, content: '<pad>', special: true }];
+        write(source, 'tokenizer.json', JSON.stringify(tokenizerJson({ added_tokens })));
+        return source;
+      },
+    ],
   ]),
 );
 
@@ -149,42 +142,28 @@ function linked(dir: string, name: string, target: string): string {
 
 void t.test('a folder can neither name files outside of it, nor hang or fill the conversion', (t) =>
   rejects(t, [
-    badSource(
-      'an array of a sparse GGUF',
-      /the header must have at most 8388608 values, got 100000000001/,
-      sparse(arrayGguf(1e11)),
-    ),
-    badSource(
-      'a string of a sparse GGUF',
-      /the header must have at most 268435456 bytes, got 1000000000/,
-      sparse(damagedGguf(0, 1, u8(1e9 - 32))),
-    ),
-    truncatedFile(
-      'an array that is longer than the file',
-      /its header needs 1000049 bytes, the file has 49/,
-      written('x.gguf', arrayGguf(1e6).subarray(0, 49)),
-    ),
-    ...['config.json', 'chat_template.jinja', 'README.md', 'model.safetensors'].map((name) =>
-      badSource(
-        `${name} is a link to a file of the machine`,
-        new RegExp(`${name} must be in its folder, got a link to /etc/hosts`),
-        (dir) => linked(dir, name, '/etc/hosts'),
-      ),
-    ),
-    badSource(
-      'a chat template without end',
+    [/the header must have at most 8388608 values, got 100000000001/, sparse(arrayGguf(1e11))],
+    [/the header must have at most 268435456 bytes, got 1000000000/, sparse(damagedGguf(0, 1, u8(1e9 - 32)))],
+    [/its header needs 1000049 bytes, the file has 49/, written('x.gguf', arrayGguf(1e6).subarray(0, 49))],
+    ...['config.json', 'chat_template.jinja', 'README.md', 'model.safetensors'].map((name): Case => [
+      new RegExp(`${name} must be in its folder, got a link to /etc/hosts`),
+      (dir) => linked(dir, name, '/etc/hosts'),
+    ]),
+    [
       /chat_template\.jinja must be in its folder, got a link to \/dev\/zero/,
       (dir) => linked(dir, 'chat_template.jinja', '/dev/zero'),
-    ),
-    badSource('blobs that are a link', /chat_template\.jinja must be in its folder, got a link to /, (dir) => {
-      const snapshot = path.join(dir, 'snapshots', 'main');
-      cpSync(folder(dir), snapshot, { recursive: true });
-      symlinkSync('/etc', path.join(dir, 'blobs'));
-      symlinkSync('../../blobs/hosts', path.join(snapshot, 'chat_template.jinja'));
-      return snapshot;
-    }),
-    unsupportedFeature(
-      'a tokenizer whose expression takes an exponential time',
+    ],
+    [
+      /chat_template\.jinja must be in its folder, got a link to /,
+      (dir) => {
+        const snapshot = path.join(dir, 'snapshots', 'main');
+        cpSync(folder(dir), snapshot, { recursive: true });
+        symlinkSync('/etc', path.join(dir, 'blobs'));
+        symlinkSync('../../blobs/hosts', path.join(snapshot, 'chat_template.jinja'));
+        return snapshot;
+      },
+    ],
+    [
       /the source's tokenizer must be one that the server can load, got: it takes more than 1.5 s/,
       (dir) => {
         const split = { type: 'Split', pattern: { Regex: '^(a+)+$' }, behavior: 'Isolated', invert: false };
@@ -192,191 +171,133 @@ void t.test('a folder can neither name files outside of it, nor hang or fill the
         write(source, 'tokenizer.json', JSON.stringify(tokenizerJson({ pre_tokenizer: split })));
         return source;
       },
-    ),
-    ...['config.json', 'tokenizer.json'].map((name) =>
-      badSource(
-        `a ${name} of millions of values`,
-        /must have at most 4194304 values/,
-        withFile(name, `{"x": [${'0,'.repeat(2 ** 22)}0]}`),
-      ),
-    ),
-    badSource('a header of a million values', /its header must have at most 1048576 values/, (dir) => {
-      const header = Buffer.from(`{"x": [${'[],'.repeat(2 ** 19)}0]}`);
-      return path.dirname(write(folder(dir), 'model.safetensors', Buffer.concat([u8(header.length), header])));
-    }),
-    badSource(
-      'weights outside of the folder',
+    ],
+    ...['config.json', 'tokenizer.json'].map((name): Case => [
+      /must have at most 4194304 values/,
+      withFile(name, `{"x": [${'0,'.repeat(2 ** 22)}0]}`),
+    ]),
+    [
+      /its header must have at most 1048576 values/,
+      (dir) => {
+        const header = Buffer.from(`{"x": [${'[],'.repeat(2 ** 19)}0]}`);
+        return path.dirname(write(folder(dir), 'model.safetensors', Buffer.concat([u8(header.length), header])));
+      },
+    ],
+    [
       /must name files of its folder, got "\.\.\/other\.safetensors"/,
       withFile('model.safetensors.index.json', '{"weight_map": {"x": "../other.safetensors"}}'),
-    ),
-    ...['config.json', 'tokenizer.json', 'model.safetensors'].map((name) =>
-      badSource(`${name} is a FIFO`, /it is not a regular file/, (dir) => {
+    ],
+    ...['config.json', 'tokenizer.json', 'model.safetensors'].map((name): Case => [
+      /it is not a regular file/,
+      (dir) => {
         const source = folder(dir);
         rmSync(path.join(source, name));
         execFileSync('mkfifo', [path.join(source, name)]);
         return source;
-      }),
-    ),
-    unsupportedArchitecture(
-      'more positions than any model has',
-      /context must be at most 2097152, got 16777216/,
-      withConfig({ max_position_embeddings: 2 ** 24 }),
-    ),
+      },
+    ]),
+    [/context must be at most 2097152, got 16777216/, withConfig({ max_position_embeddings: 2 ** 24 })],
   ]),
 );
 
 void t.test('unsupported architectures are rejected', (t) =>
   rejects(t, [
-    unsupportedArchitecture(
-      'another architecture in a folder',
+    [
       /architecture must be one of LlamaForCausalLM, .*, got DeepseekV3ForCausalLM/,
       withConfig({ architectures: ['DeepseekV3ForCausalLM'] }),
-    ),
-    unsupportedArchitecture(
-      'another architecture in a GGUF',
-      /must be one of llama, .*, got "mamba"/,
-      withMetadata({ 'general.architecture': 'mamba' }),
-    ),
+    ],
+    [/must be one of llama, .*, got "mamba"/, withMetadata({ 'general.architecture': 'mamba' })],
     ...(
       [
         ['llama.rope.freq_base', NaN, 'ropeTheta'],
         ['llama.rope.freq_base', 0, 'ropeTheta'],
         ['llama.attention.layer_norm_rms_epsilon', -1, 'normEps'],
       ] as const
-    ).map(([key, value, name]) =>
-      unsupportedArchitecture(
-        `${key} ${value}`,
-        new RegExp(`${name} must be above 0, got ${value}`),
-        withMetadata({ [key]: value }),
-      ),
-    ),
-    unsupportedArchitecture(
-      'a rope scaling that divides by 0',
-      /factor must be above 0, got 0/,
-      withConfig({ rope_scaling: { ...LLAMA3, factor: 0 } }),
-    ),
-    unsupportedArchitecture(
-      'a context beyond every table',
-      /context must be at most 2097152, got 1000000000000/,
-      withConfig({ max_position_embeddings: 1e12 }),
-    ),
-    unsupportedArchitecture(
-      'a rope scaling of part of a position',
+    ).map(([key, value, name]): Case => [
+      new RegExp(`${name} must be above 0, got ${value}`),
+      withMetadata({ [key]: value }),
+    ]),
+    [/factor must be above 0, got 0/, withConfig({ rope_scaling: { ...LLAMA3, factor: 0 } })],
+    [
       /originalContext must be an integer, got 8192\.5/,
       withConfig({ rope_scaling: { ...LLAMA3, original_max_position_embeddings: 8192.5 } }),
-    ),
+    ],
   ]),
 );
 
 void t.test('missing, misshapen and infinite tensors are rejected', (t) =>
   rejects(t, [
-    missingTensor(
-      'a missing tensor in a folder',
-      /layers\.1\.mlp\.up_proj/,
-      edited(folder, (w) => w.delete('model.layers.1.mlp.up_proj.weight')),
-    ),
-    missingTensor(
-      'a missing tensor in a GGUF',
+    [/layers\.1\.mlp\.up_proj/, edited(folder, (w) => w.delete('model.layers.1.mlp.up_proj.weight'))],
+    [
       /tiny\.gguf has no tensor blk\.0\.attn_k\.weight/,
       edited(writeGguf, (w) => w.delete('model.layers.0.self_attn.k_proj.weight')),
-    ),
-    wrongShape(
-      'a wrong shape',
-      /model\.norm\.weight must have shape \[64\], got \[32\]/,
-      withTensor(folder, 'model.norm.weight', [32]),
-    ),
-    notFinite(
-      'NaN',
+    ],
+    [/model\.norm\.weight must have shape \[64\], got \[32\]/, withTensor(folder, 'model.norm.weight', [32])],
+    [
       /down_proj\.weight holds NaN at index 5/,
       edited(folder, (w) => w.get('model.layers.2.mlp.down_proj.weight')?.data.fill(NaN, 5, 6)),
-    ),
-    notFinite(
-      'infinity in a GGUF',
+    ],
+    [
       /blk\.2\.ffn_down\.weight holds Infinity at index 7/,
       edited(writeGguf, (w) => w.get('model.layers.2.mlp.down_proj.weight')?.data.fill(Infinity, 7, 8)),
-    ),
-    missingTensor(
-      'an impossible number of layers',
-      /no tensor blk\.3\.attn_norm\.weight/,
-      withMetadata({ 'llama.block_count': 2 ** 52 }),
-      { exits: [2 ** 52] },
-    ),
+    ],
+    [/no tensor blk\.3\.attn_norm\.weight/, withMetadata({ 'llama.block_count': 2 ** 52 }), { exits: [2 ** 52] }],
   ]),
 );
 
 void t.test('unsupported features are rejected', (t) =>
   rejects(t, [
-    unsupportedFeature(
-      'rope scaling of another kind',
+    [
       /rope_scaling\.rope_type must be none, linear, llama3, yarn or longrope, got "dynamic"/,
       withConfig({ rope_scaling: { rope_type: 'dynamic', factor: 2 } }),
-    ),
-    unsupportedFeature(
-      'rope scaling of another kind in a GGUF',
+    ],
+    [
       /llama\.rope\.scaling\.type must be none, linear or yarn, or longrope with its factors, got "longrope"/,
       withMetadata({ 'llama.rope.scaling.type': 'longrope', 'llama.rope.scaling.factor': 2 }),
-    ),
-    unsupportedFeature(
-      'a bias of the FFN in a GGUF',
+    ],
+    [
       /biases only of attention, in every layer\), got blk\.1\.ffn_up\.bias/,
       withTensor(writeGguf, 'blk.1.ffn_up.bias', [SHAPE.ffn]),
-    ),
-    unsupportedFeature(
-      'a bias of one layer in a GGUF',
-      /got blk\.2\.attn_output\.bias/,
-      withTensor(writeGguf, 'blk.2.attn_output.bias', [SHAPE.hidden]),
-    ),
-    unsupportedFeature(
-      'biases against the config',
+    ],
+    [/got blk\.2\.attn_output\.bias/, withTensor(writeGguf, 'blk.2.attn_output.bias', [SHAPE.hidden])],
+    [
       /got model\.layers\.0\.self_attn\.q_proj\.bias/,
       withTensor(folder, 'model.layers.0.self_attn.q_proj.bias', [SHAPE.hidden]),
-    ),
-    unsupportedFeature(
-      'a tensor of another architecture in a folder',
+    ],
+    [
       /got model\.layers\.0\.self_attn\.q_norm\.weight/,
       withTensor(folder, 'model.layers.0.self_attn.q_norm.weight', [SHAPE.headDim]),
-    ),
-    unsupportedFeature(
-      'an unknown pre-tokenizer',
-      /smollm, refact, gpt-2, llama-bpe, .*, got deepseek-llm/,
-      withMetadata({ 'tokenizer.ggml.pre': 'deepseek-llm' }),
-    ),
-    unsupportedFeature(
-      'a tokenizer of words',
+    ],
+    [/smollm, refact, gpt-2, llama-bpe, .*, got deepseek-llm/, withMetadata({ 'tokenizer.ggml.pre': 'deepseek-llm' })],
+    [
       /model must be BPE or Unigram, got WordPiece/,
       withFile('tokenizer.json', '{"model": {"type": "WordPiece", "vocab": {}}}'),
-    ),
-    unsupportedFeature(
-      'Unigram with byte fallback, which the library does not support',
+    ],
+    [
       /byte_fallback must be false for Unigram, got true/,
       (dir) => {
         const json = { model: { type: 'Unigram', vocab: [['a', -1]], byte_fallback: true } };
         return path.dirname(write(folder(dir), 'tokenizer.json', JSON.stringify(json)));
       },
-    ),
-    unsupportedFeature(
-      'a GGUF without the name of its pre-tokenizer',
+    ],
+    [
       /smollm, refact, gpt-2, llama-bpe, .*, got nothing/,
       (dir) => {
         const metadata = Object.entries(ggufMetadata()).filter(([key]) => key !== 'tokenizer.ggml.pre');
         return writeGguf(dir, tinyWeights(1), Object.fromEntries(metadata));
       },
-    ),
+    ],
     ...[
       { type: 'UnicodeScripts' },
       { type: 'CharDelimiterSplit', delimiter: '-' },
       { type: 'Split', pattern: { Regex: '(?i)a|b' }, behavior: 'Isolated', invert: false },
-    ].map((step) =>
-      unsupportedFeature(
-        `a pre-tokenizer that the library can't build: ${step.type}`,
-        /the source's tokenizer must be one that the server can load, got: .*(Unknown PreTokenizer|Invalid regular)/,
-        withFile('tokenizer.json', JSON.stringify(tokenizerJson({ pre_tokenizer: step }))),
-      ),
-    ),
-    unsupportedFeature(
-      "a chat template that the library can't read",
+    ].map((step): Case => [
+      /the source's tokenizer must be one that the server can load, got: .*(Unknown PreTokenizer|Invalid regular)/,
+      withFile('tokenizer.json', JSON.stringify(tokenizerJson({ pre_tokenizer: step }))),
+    ]),
+    [
       /the source's chat template must be one that the server can load, got: Unknown statement type: include/,
       withFile('chat_template.jinja', "{% include 'other' %}"),
-    ),
+    ],
   ]),
 );

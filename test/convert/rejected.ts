@@ -6,45 +6,22 @@ import type { ConvertOptions } from '../../src/convert/convert-options.js';
 import { run, writeGguf } from './conversion.js';
 import { ggufMetadata, random, tinyWeights, weight, writeFolder, type Weights } from './tiny.js';
 
-export type Case = [
-  name: string,
-  code: string,
-  message: RegExp,
-  source: (dir: string) => string,
-  options?: Partial<ConvertOptions>,
-];
+/** The message of the error, a source, and options that are not those of every test. */
+export type Case = readonly [message: RegExp, source: (dir: string) => string, options?: Partial<ConvertOptions>];
 
-type Source = Case[3];
+type Source = Case[1];
 
-/** Makes cases that fail with a code. */
-const failing =
-  (code: string) =>
-  (name: string, message: RegExp, source: Source, options: Partial<ConvertOptions> = {}): Case => [
-    name,
-    code,
-    message,
-    source,
-    options,
-  ];
-export const badSource = failing('bad_source');
-export const badOption = failing('bad_option');
-export const badExits = failing('bad_exits');
-export const truncatedFile = failing('truncated_file');
-export const unknownDtype = failing('unknown_dtype');
-export const unsupportedArchitecture = failing('unsupported_architecture');
-export const unsupportedFeature = failing('unsupported_feature');
-export const missingTensor = failing('missing_tensor');
-export const wrongShape = failing('wrong_shape');
-export const notFinite = failing('not_finite');
-
-/** Converts the source of each case: each gives one clear error and leaves no output. */
-export async function rejects(t: Test, cases: readonly Case[]): Promise<void> {
-  for (const [name, code, message, source, options] of cases) {
-    await t.test(name, async (t) => {
+/**
+ * Converts the source of each case: each gives one clear error and leaves no output.
+ * @param isUsage whether the command line is at fault
+ */
+export async function rejects(t: Test, cases: readonly Case[], isUsage = false): Promise<void> {
+  for (const [message, source, options] of cases) {
+    await t.test(message.source, async (t) => {
       const dir = t.testdir();
       const input = source(dir);
       const before = readdirSync(dir);
-      await t.rejects(run(dir, input, options), { name: 'ConvertError', code, message });
+      await t.rejects(run(dir, input, options), { name: 'ConvertError', isUsage, message });
       t.strictSame(readdirSync(dir), before);
     });
   }

@@ -1,5 +1,5 @@
 /** Reads the fields of config.json, or of a GGUF file's metadata. An error names file, field, rule and value. */
-import { ConvertError, type ConvertErrorCode } from '../conversion-error.js';
+import { ConvertError } from '../conversion-error.js';
 
 export class Fields {
   readonly #get: (key: string) => unknown;
@@ -24,7 +24,7 @@ export class Fields {
   /** @param fallback the value of a missing field; without it the field is required */
   number(key: string, fallback?: number): number {
     const value = this.get(key) ?? fallback;
-    if (typeof value !== 'number') throw this.fault('bad_source', key, 'a number');
+    if (typeof value !== 'number') throw this.fault(key, 'a number');
     return value;
   }
 
@@ -35,28 +35,28 @@ export class Fields {
 
   flag(key: string, fallback = false): boolean {
     const value = this.get(key) ?? fallback;
-    if (typeof value !== 'boolean') throw this.fault('bad_source', key, 'true or false');
+    if (typeof value !== 'boolean') throw this.fault(key, 'true or false');
     return value;
   }
 
   /** The elements of a list; null for a missing field. */
   list(key: string): unknown[] | null {
     const value = this.get(key);
-    if (value !== undefined && !Array.isArray(value)) throw this.fault('bad_source', key, 'a list');
+    if (value !== undefined && !Array.isArray(value)) throw this.fault(key, 'a list');
     return value === undefined ? null : (value as unknown[]);
   }
 
   numbers(key: string): number[] | null {
     const list = this.list(key);
     if (list === null) return null;
-    if (!list.every((value) => typeof value === 'number')) throw this.fault('bad_source', key, 'a list of numbers');
+    if (!list.every((value) => typeof value === 'number')) throw this.fault(key, 'a list of numbers');
     return list;
   }
 
   /** The fields of an object within a field. */
   within(key: string): Fields {
     const value = this.get(key) ?? {};
-    if (typeof value !== 'object' || Array.isArray(value)) throw this.fault('bad_source', key, 'an object');
+    if (typeof value !== 'object' || Array.isArray(value)) throw this.fault(key, 'an object');
     const object = value as Record<string, unknown>;
     return new Fields(
       (name) => object[name],
@@ -64,9 +64,9 @@ export class Fields {
     );
   }
 
-  fault(code: ConvertErrorCode, key: string, rule: string): ConvertError {
+  fault(key: string, rule: string): ConvertError {
     const value = this.#get(key);
     const got = value === undefined ? 'nothing' : JSON.stringify(value).slice(0, 80);
-    return new ConvertError(code, `${this.#label(key)} must be ${rule}, got ${got}`);
+    return new ConvertError(`${this.#label(key)} must be ${rule}, got ${got}`);
   }
 }

@@ -59,8 +59,7 @@ export const gemma3: Family = {
   fromConfig(config) {
     const plain = fromConfig(config, { theta: GLOBAL_THETA });
     // transformers' class has the field and does not use it.
-    if (config.optional('attn_logit_softcapping') !== null)
-      throw config.fault('unsupported_feature', 'attn_logit_softcapping', 'absent');
+    if (config.optional('attn_logit_softcapping') !== null) throw config.fault('attn_logit_softcapping', 'absent');
     const { layers, headDim, context } = plain.architecture;
     const sliding = slidingLayers(config, layers, isSliding(config.number('sliding_window_pattern', 6)));
     const rotary = tables(config, { headDim, context });
@@ -88,8 +87,7 @@ export const gemma3: Family = {
 };
 
 function fromConfig(config: Fields, defaults: { theta?: number }): Description {
-  if (config.flag('use_bidirectional_attention'))
-    throw config.fault('unsupported_feature', 'use_bidirectional_attention', 'false');
+  if (config.flag('use_bidirectional_attention')) throw config.fault('use_bidirectional_attention', 'false');
   return changed(gemma(plainConfig(config, defaults)), {
     attentionScale: config.number('query_pre_attn_scalar') ** -0.5,
     logitSoftcap: config.optional('final_logit_softcapping'),

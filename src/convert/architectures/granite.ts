@@ -32,15 +32,10 @@ export const graniteHybrid: Family = {
   defaults: { num_local_experts: 8 },
   fromConfig(config) {
     if (config.number('num_local_experts') > 0)
-      throw config.fault(
-        'unsupported_architecture',
-        'num_local_experts',
-        '0 (mixture-of-experts models are not supported)',
-      );
+      throw config.fault('num_local_experts', '0 (mixture-of-experts models are not supported)');
     const plain = plainConfig(config);
     // A config without types has recurrent layers alone.
-    if (config.list('layer_types') === null)
-      throw config.fault('unsupported_architecture', 'layer_types', 'a list of attention layers');
+    if (config.list('layer_types') === null) throw config.fault('layer_types', 'a list of attention layers');
     slidingLayers(config, plain.architecture.layers, () => false);
     const rotary = config.get('position_embedding_type') === 'rope' ? 0 : null;
     const pattern = [{ rotary, window: null }];

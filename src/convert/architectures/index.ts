@@ -65,8 +65,7 @@ export function familyOfConfig(architectures: unknown, modelType: unknown, file:
   );
   if (found) return found;
   const missing = name === null ? undefined : UNBUILT[name];
-  if (missing !== undefined)
-    throw new ConvertError('unsupported_architecture', `${file}: ${name} is not supported: ${missing}`);
+  if (missing !== undefined) throw new ConvertError(`${file}: ${name} is not supported: ${missing}`);
   const known = FAMILIES.flatMap(({ classes }) => Object.keys(classes));
   throw unknown(file, known, name ?? String(modelType));
 }
@@ -81,5 +80,5 @@ export function familyOfGguf(name: unknown, file: string): Family {
 
 function unknown(file: string, known: readonly string[], got: string): ConvertError {
   const rule = `architecture must be one of ${known.join(', ')}, got ${got}`;
-  return new ConvertError('unsupported_architecture', `${file}: ${rule}`);
+  return new ConvertError(`${file}: ${rule}`);
 }

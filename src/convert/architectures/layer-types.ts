@@ -14,11 +14,11 @@ const FULL = ['full_attention', 'attention'];
 export function slidingLayers(config: Fields, layers: number, fallback: (index: number) => boolean): boolean[] {
   const types = config.list('layer_types');
   if (types === null) return Array.from({ length: layers }, (_, i) => fallback(i));
-  if (types.length < layers) throw config.fault('bad_source', 'layer_types', `a list of ${layers} types`);
+  if (types.length < layers) throw config.fault('layer_types', `a list of ${layers} types`);
   return types.slice(0, layers).map((type) => {
     if (type === 'sliding_attention') return true;
     if (typeof type === 'string' && FULL.includes(type)) return false;
-    throw config.fault('unsupported_feature', 'layer_types', 'full_attention or sliding_attention for each layer');
+    throw config.fault('layer_types', 'full_attention or sliding_attention for each layer');
   });
 }
 

@@ -9,7 +9,7 @@ const MOST_LOOPS = 64;
 export function loopsOf(fields: Fields, key: string, norm: Loops['norm']): Loops {
   const count = fields.number(key);
   if (!Number.isInteger(count) || count < 1 || count > MOST_LOOPS)
-    throw fields.fault('bad_source', key, `an integer from 1 to ${MOST_LOOPS}`);
+    throw fields.fault(key, `an integer from 1 to ${MOST_LOOPS}`);
   return { count, norm };
 }
 

@@ -25,7 +25,7 @@ export const nanbeige: Family = {
     for (const key of ABSENT) {
       const value = config.get(key);
       const isAbsent = value === undefined || value === false || (Array.isArray(value) && value.length === 0);
-      if (!isAbsent) throw config.fault('unsupported_feature', key, 'absent or false');
+      if (!isAbsent) throw config.fault(key, 'absent or false');
     }
     const loops = loopsOf(config, 'num_loops', config.flag('skip_loop_final_norm') ? 'none' : 'final');
     return changed(plainConfig(config), { loops });

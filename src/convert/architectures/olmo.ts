@@ -12,7 +12,7 @@ export const olmo2: Family = {
     const { fields } = metadata;
     // OLMo 3 has the same name there, and windows.
     if (fields.optional('attention.sliding_window') !== null)
-      throw fields.fault('unsupported_architecture', 'attention.sliding_window', 'absent (OLMo 3 is not supported)');
+      throw fields.fault('attention.sliding_window', 'absent (OLMo 3 is not supported)');
     return differs(plainMetadata(metadata));
   },
   tensors: () => ({

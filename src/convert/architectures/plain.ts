@@ -9,7 +9,7 @@ type Defaults = Pick<RotaryDefaults, 'theta' | 'partial'>;
 
 /** Reads config.json. @throws ConvertError if a field is missing or has another type */
 export function plainConfig(config: Fields, defaults: Defaults = {}): Description {
-  if (config.flag('mlp_bias')) throw config.fault('unsupported_feature', 'mlp_bias', 'false');
+  if (config.flag('mlp_bias')) throw config.fault('mlp_bias', 'false');
   const hidden = config.number('hidden_size');
   const heads = config.number('num_attention_heads');
   const headDim = config.number('head_dim', hidden / heads);
@@ -40,7 +40,7 @@ export function plainConfig(config: Fields, defaults: Defaults = {}): Descriptio
 export function plainMetadata(metadata: GgufFields, defaults: Defaults = {}): Description {
   const { fields, vocab } = metadata;
   if (fields.number('expert_count', 0) > 0)
-    throw fields.fault('unsupported_architecture', 'expert_count', '0 (mixture-of-experts models are not supported)');
+    throw fields.fault('expert_count', '0 (mixture-of-experts models are not supported)');
   const hidden = fields.number('embedding_length');
   const heads = fields.number('attention.head_count');
   const headDim = fields.number('attention.key_length', hidden / heads);
@@ -70,8 +70,7 @@ function kvHeadsOf(fields: Fields, heads: number): number {
   const key = 'attention.head_count_kv';
   if (!Array.isArray(fields.get(key))) return fields.number(key, heads);
   const [first = NaN, ...others] = fields.numbers(key) ?? [];
-  if (others.some((count) => count !== first))
-    throw fields.fault('unsupported_architecture', key, 'the same for all layers');
+  if (others.some((count) => count !== first)) throw fields.fault(key, 'the same for all layers');
   return first;
 }
 
@@ -92,6 +91,6 @@ function activationOf(config: Fields): Architecture['activation'] {
     case 'gelu_pytorch_tanh':
       return 'gelu_tanh';
     default:
-      throw config.fault('unsupported_feature', key, 'silu or gelu_pytorch_tanh');
+      throw config.fault(key, 'silu or gelu_pytorch_tanh');
   }
 }

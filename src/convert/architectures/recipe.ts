@@ -71,7 +71,7 @@ export function byTable(raw: Tensors, table: ReadonlyMap<string, Recipe>): Tenso
     ],
     tensor(name) {
       const recipe = table.get(name);
-      if (recipe === undefined) throw new ConvertError('missing_tensor', `the source has no tensor for ${name}`);
+      if (recipe === undefined) throw new ConvertError(`the source has no tensor for ${name}`);
       return made(raw.tensor(recipe.stored), recipe);
     },
   };
@@ -92,10 +92,7 @@ function made(stored: SourceTensor, { rows, alternate, plus = 0, factor = 1 }: R
 function part(tensor: SourceTensor, { start, count, of }: NonNullable<Recipe['rows']>): SourceTensor {
   const [rows, ...width] = tensor.shape;
   if (rows !== of)
-    throw new ConvertError(
-      'wrong_shape',
-      `tensor ${tensor.name} must have ${of} rows, got [${tensor.shape.join(', ')}]`,
-    );
+    throw new ConvertError(`tensor ${tensor.name} must have ${of} rows, got [${tensor.shape.join(', ')}]`);
   if (width.length === 0)
     return { ...tensor, shape: [count], rows: () => tensor.rows(0, 1).slice(start, start + count) };
   return { ...tensor, shape: [count, ...width], rows: (first, some) => tensor.rows(start + first, some) };

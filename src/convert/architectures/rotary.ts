@@ -37,7 +37,7 @@ export function ropeFields(config: Fields): Fields {
   const key = config.get('rope_parameters') === undefined ? 'rope_scaling' : 'rope_parameters';
   const value = config.get(key);
   if (value !== undefined && (typeof value !== 'object' || Array.isArray(value)))
-    throw config.fault('bad_source', key, 'an object or null');
+    throw config.fault(key, 'an object or null');
   return config.within(key);
 }
 
@@ -82,7 +82,7 @@ function scalingOf(config: Fields, rope: Fields, { context }: RotaryDefaults): R
       const factor = rope.number('factor', context / originalContext);
       const factors = (key: string): number[] => {
         const list = rope.numbers(key);
-        if (list === null) throw rope.fault('bad_source', key, 'a list of numbers');
+        if (list === null) throw rope.fault(key, 'a list of numbers');
         return list;
       };
       return {
@@ -94,7 +94,7 @@ function scalingOf(config: Fields, rope: Fields, { context }: RotaryDefaults): R
       };
     }
     default:
-      throw rope.fault('unsupported_feature', rope.get('rope_type') === undefined ? 'type' : 'rope_type', KINDS);
+      throw rope.fault(rope.get('rope_type') === undefined ? 'type' : 'rope_type', KINDS);
   }
 }
 
@@ -118,7 +118,7 @@ function longAttention(factor: number, originalContext: number): number {
 export function rotaryOfMetadata(metadata: GgufFields, { headDim, context, theta = THETA }: RotaryDefaults): Rotary {
   const { fields } = metadata;
   const width = fields.number('rope.dimension_count', headDim);
-  if (width > headDim) throw fields.fault('bad_source', 'rope.dimension_count', `at most the head's ${headDim}`);
+  if (width > headDim) throw fields.fault('rope.dimension_count', `at most the head's ${headDim}`);
   const rotary = { theta: fields.number('rope.freq_base', theta), width };
   return { ...rotary, scaling: scalingOfMetadata(metadata, { ...rotary, scaling: null }, context) };
 }
@@ -160,11 +160,7 @@ function scalingOfMetadata(metadata: GgufFields, rotary: Rotary, context: number
         truncate: true,
       };
     default:
-      throw fields.fault(
-        'unsupported_feature',
-        'rope.scaling.type',
-        'none, linear or yarn, or longrope with its factors',
-      );
+      throw fields.fault('rope.scaling.type', 'none, linear or yarn, or longrope with its factors');
   }
 }
 
@@ -185,7 +181,6 @@ export function ropeScalingFromFactors(
     const expected = llama3Factor(frequency, scaling);
     if (Math.abs((factors[i] ?? 0) - expected) > 1e-3 * expected)
       throw new ConvertError(
-        'unsupported_feature',
         `${path}: rope_freqs[${i}] = ${factors[i]} is not a llama3 scaling (expected ${expected})`,
       );
   });

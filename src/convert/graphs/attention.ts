@@ -213,7 +213,7 @@ const KV_HEADROOM = 1.1;
 /** Adds constants with the scales of keys and values, each [channels]. */
 function kvScales(graph: Graph, id: string, channels: number, calibration: LayerCalibration): [string, string] {
   const range = calibration.kvRange(channels);
-  if (!range) throw new ConvertError('bad_source', `the calibration has no k_max and v_max of ${id}`);
+  if (!range) throw new ConvertError(`the calibration has no k_max and v_max of ${id}`);
   const scales = (values: Float32Array) =>
     values.map((value) => (Number.isFinite(value) && value > 0 ? (value * KV_HEADROOM) / 127 : 1 / 127));
   return [

@@ -16,7 +16,7 @@ import {
 } from 'node:fs';
 import path from 'node:path';
 import { MANIFEST_FILE } from '../../engine/model/manifest-io.js';
-import { ConvertError } from '../conversion-error.js';
+import { UsageError, OutExistsError } from '../conversion-error.js';
 
 export interface Output {
   readonly out: string;
@@ -62,19 +62,16 @@ export async function writeFolder<T>(output: Output, write: (folder: string) => 
 function checkReplaceable(target: string, { out, force, inputs }: Output): void {
   if (lstatSync(target, { throwIfNoEntry: false }) === undefined) return;
   // A folder can't replace a link, so fail here and not after the conversion.
-  if (!existsSync(target)) throw new ConvertError('out_exists', `--out ${out} is a link to a missing target`);
+  if (!existsSync(target)) throw new OutExistsError(`--out ${out} is a link to a missing target`);
   const real = realpathSync(target);
   const held = inputs.find((input) => existsSync(input) && isWithin(realpathSync(input), real));
-  if (held !== undefined)
-    throw new ConvertError('bad_option', `--out must be a folder without input files, got ${out} with ${held}`);
-  if (!force)
-    throw new ConvertError('out_exists', `--out ${out} exists; choose another folder or add --force to replace it`);
+  if (held !== undefined) throw new UsageError(`--out must be a folder without input files, got ${out} with ${held}`);
+  if (!force) throw new OutExistsError(`--out ${out} exists; choose another folder or add --force to replace it`);
   // The system can't rename a mount point, so fail here and not after the conversion.
   if (lstatSync(target).dev !== statSync(path.dirname(target)).dev)
-    throw new ConvertError('bad_option', `--out must be a folder that can be renamed, got the mount point ${out}`);
+    throw new UsageError(`--out must be a folder that can be renamed, got the mount point ${out}`);
   if (!isModelFolder(real))
-    throw new ConvertError(
-      'out_exists',
+    throw new OutExistsError(
       `--force replaces only an empty folder or a model folder (with a ${MANIFEST_FILE} of sortie), got --out ${out}`,
     );
 }

@@ -23,10 +23,7 @@ export function inverseFactor(hessian: Float32Array, k: number): Float32Array {
   for (let j = k - 1; j >= 0; j--) {
     const pivot = Math.sqrt(v[j * k + j] ?? NaN);
     if (!(pivot > 0))
-      throw new ConvertError(
-        'bad_source',
-        'the calibration has a matrix of second moments that is not positive definite',
-      );
+      throw new ConvertError('the calibration has a matrix of second moments that is not positive definite');
     // Column j of V; the symmetric matrix holds it contiguously in row j.
     const column = v.subarray(j * k, j * k + j);
     for (let i = 0; i < j; i++) column[i] = (column[i] ?? 0) / pivot;

@@ -13,8 +13,7 @@ const STRING = 8;
  */
 export function checkGgufHead(head: Uint8Array, file: string): void {
   const bytes = Buffer.from(head.buffer, head.byteOffset, head.byteLength);
-  if (!bytes.toString('latin1', 0, 4).startsWith('GGUF'))
-    throw new ConvertError('bad_source', `${file} is not a GGUF file`);
+  if (!bytes.toString('latin1', 0, 4).startsWith('GGUF')) throw new ConvertError(`${file} is not a GGUF file`);
   const text = (at: number): string => bytes.toString('utf8', at + 8, at + 8 + bytes.readUInt32LE(at));
   if (bytes.length < 2 * FIRST_KEY) return;
   const key = text(FIRST_KEY);

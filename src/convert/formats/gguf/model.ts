@@ -71,5 +71,5 @@ function checkPart(part: GgufFile): void {
 }
 
 function fault(path: string, what: string): ConvertError {
-  return new ConvertError('bad_source', `${path} ${what}`);
+  return new ConvertError(`${path} ${what}`);
 }

@@ -85,12 +85,8 @@ class Cursor {
 
   #reject(end: number): never {
     const { path, size } = this.#file;
-    if (end > size)
-      throw new ConvertError(
-        'truncated_file',
-        `${path} is truncated: its header needs ${end} bytes, the file has ${size}`,
-      );
-    throw new ConvertError('bad_source', `${path}: the header must have at most ${MAX_HEADER_BYTES} bytes, got ${end}`);
+    if (end > size) throw new ConvertError(`${path} is truncated: its header needs ${end} bytes, the file has ${size}`);
+    throw new ConvertError(`${path}: the header must have at most ${MAX_HEADER_BYTES} bytes, got ${end}`);
   }
 
   /** Reads a count of values. @param bytes that each of them has at least @throws ConvertError for more than fit */
@@ -99,7 +95,6 @@ class Cursor {
     this.#values += count;
     if (this.#values > MAX_VALUES)
       throw new ConvertError(
-        'bad_source',
         `${this.#file.path}: the header must have at most ${MAX_VALUES} values, got ${this.#values}`,
       );
     if (this.position + count * bytes > this.#file.size) this.#reject(this.position + count * bytes);
@@ -114,8 +109,7 @@ class Cursor {
   u64(): number {
     const { view, at } = this.take(8);
     const value = Number(view.getBigUint64(at, true));
-    if (!Number.isSafeInteger(value))
-      throw new ConvertError('bad_source', `${this.#file.path}: count ${value} is too large`);
+    if (!Number.isSafeInteger(value)) throw new ConvertError(`${this.#file.path}: count ${value} is too large`);
     return value;
   }
 
@@ -133,12 +127,10 @@ class Cursor {
       return read(view, at);
     }
     if (type === STRING) return this.string();
-    if (type !== ARRAY)
-      throw new ConvertError('bad_source', `${this.#file.path}: metadata value of unknown type ${type}`);
+    if (type !== ARRAY) throw new ConvertError(`${this.#file.path}: metadata value of unknown type ${type}`);
     const element = this.u32();
     // llama.cpp reads no nested arrays, and a damaged file may nest them deeper than the stack allows.
-    if (element === ARRAY)
-      throw new ConvertError('bad_source', `${this.#file.path}: metadata holds an array of arrays`);
+    if (element === ARRAY) throw new ConvertError(`${this.#file.path}: metadata holds an array of arrays`);
     return Array.from({ length: this.count(1) }, () => this.value(element));
   }
 }
@@ -148,10 +140,10 @@ export function readGguf(path: string): GgufFile {
   const file = new SourceFile(path);
   try {
     const cursor = new Cursor(file);
-    if (cursor.u32() !== MAGIC) throw new ConvertError('bad_source', `${path} is not a GGUF file`);
+    if (cursor.u32() !== MAGIC) throw new ConvertError(`${path} is not a GGUF file`);
     const version = cursor.u32();
     if (version !== 2 && version !== 3)
-      throw new ConvertError('bad_source', `${path}: GGUF version must be 2 or 3 (little endian), got ${version}`);
+      throw new ConvertError(`${path}: GGUF version must be 2 or 3 (little endian), got ${version}`);
     const tensorCount = cursor.count(MIN_ENTRY_BYTES);
     const keyCount = cursor.count(MIN_ENTRY_BYTES);
     const metadata = new Map<string, GgufValue>();
@@ -165,7 +157,6 @@ export function readGguf(path: string): GgufFile {
       const rank = cursor.u32();
       if (rank > MAX_RANK)
         throw new ConvertError(
-          'bad_source',
           `${path}: tensor ${name.slice(0, 80)} must have at most ${MAX_RANK} dimensions, got ${rank}`,
         );
       const shape: number[] = [];
@@ -190,7 +181,6 @@ function alignmentOf(path: string, metadata: GgufFile['metadata']): number {
   const alignment = metadata.get('general.alignment') ?? DEFAULT_ALIGNMENT_BYTES;
   if (typeof alignment === 'number' && Number.isSafeInteger(alignment) && alignment > 0) return alignment;
   throw new ConvertError(
-    'bad_source',
     `${path}: general.alignment must be a positive integer, got ${JSON.stringify(alignment).slice(0, 60)}`,
   );
 }
@@ -201,8 +191,5 @@ function checkInside({ name, shape, type, file, offset }: GgufTensorInfo): void 
   const weights = shape.reduce((a, b) => a * b, 1);
   const end = offset + (format ? Math.ceil(weights / format.block) * format.bytes : 0);
   if (end > file.size)
-    throw new ConvertError(
-      'truncated_file',
-      `${file.path} is truncated: tensor ${name} ends at byte ${end}, the file has ${file.size}`,
-    );
+    throw new ConvertError(`${file.path} is truncated: tensor ${name} ends at byte ${end}, the file has ${file.size}`);
 }

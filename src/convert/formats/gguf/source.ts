@@ -66,7 +66,7 @@ function source(gguf: GgufModel): ModelSource {
     names: [...tensors.keys()].filter((tensor) => !FREQUENCIES.test(tensor)),
     tensor(tensor) {
       const info = tensors.get(tensor);
-      if (!info) throw new ConvertError('missing_tensor', `${file} has no tensor ${tensor}`);
+      if (!info) throw new ConvertError(`${file} has no tensor ${tensor}`);
       return tensorOf(info);
     },
   };
@@ -109,12 +109,11 @@ function tensorOf({ name, shape, type, file, offset }: GgufTensorInfo): SourceTe
   const format = GGML_FORMATS.get(type);
   if (!format)
     throw new ConvertError(
-      'unknown_dtype',
       `${file.path}: tensor ${name} has ggml type ${type}; supported: ${[...GGML_FORMATS.values()].map((f) => f.name).join(', ')}`,
     );
   const width = shape.at(-1) ?? 0;
   if (width === 0 || width % format.block !== 0)
-    throw new ConvertError('wrong_shape', `${file.path}: ${name} has rows of ${width}, no multiple of ${format.block}`);
+    throw new ConvertError(`${file.path}: ${name} has rows of ${width}, no multiple of ${format.block}`);
   const rowBytes = (width / format.block) * format.bytes;
   return {
     name,

@@ -40,7 +40,7 @@ export function ggufTokenizer(metadata: Metadata, path: string): SourceTokenizer
     parts = sentencePieceBpe(tokens, types, scores, flag('add_space_prefix', true));
   } else {
     const rule = `tokenizer.ggml.model must be gpt2 or llama, got ${String(model)}`;
-    throw new ConvertError('unsupported_feature', `${path}: ${rule}`);
+    throw new ConvertError(`${path}: ${rule}`);
   }
   const json = {
     version: '1.0',
@@ -78,7 +78,6 @@ function preTokenizer(metadata: Metadata, path: string): PreTokenizer {
   const found = typeof pre === 'string' ? PRE_TOKENIZERS.get(pre) : undefined;
   if (found === undefined)
     throw new ConvertError(
-      'unsupported_feature',
       `${path}: tokenizer.ggml.pre must be one of ${[...PRE_TOKENIZERS.keys()].join(', ')}, got ${pre === undefined ? 'nothing' : String(pre)}`,
     );
   return found;
@@ -185,7 +184,6 @@ function list(metadata: Metadata, key: string, path: string): GgufValue[] {
   const value = metadata.get(key);
   if (!Array.isArray(value))
     throw new ConvertError(
-      'bad_source',
       `${path}: metadata ${key} must be a list, got ${value === undefined ? 'nothing' : JSON.stringify(value).slice(0, 60)}`,
     );
   return value;

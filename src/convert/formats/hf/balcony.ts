@@ -22,9 +22,9 @@ export function balconyExits(config: Fields, stored: Tensors, layers: number): B
   const indices = config.numbers('exit_layer_indices');
   if (indices === null) return null;
   for (const part of ['exit_mlp', 'exit_attention'])
-    if (config.flag(part)) throw config.fault('unsupported_feature', part, 'false (an exit needs a whole layer)');
+    if (config.flag(part)) throw config.fault(part, 'false (an exit needs a whole layer)');
   if (!config.flag('tie_exit_lm_head', config.flag('tie_word_embeddings')))
-    throw config.fault('unsupported_feature', 'tie_exit_lm_head', 'true (all exits share one head)');
+    throw config.fault('tie_exit_lm_head', 'true (all exits share one head)');
   const hasLayer = config.flag('exit_decoder_layer');
   const names = new Map<string, string>();
   for (const name of stored.names) {

@@ -16,26 +16,23 @@ export type Json = Record<string, unknown>;
 /**
  * @param name of a file
  * @returns its path, also of a file that is missing
- * @throws ConvertError bad_source for a file outside of the folder
+ * @throws ConvertError for a file outside of the folder
  */
 export function inside(folder: string, name: string): string {
   try {
     return insideFolder(folder, name);
   } catch (error) {
-    throw new ConvertError('bad_source', (error as Error).message);
+    throw new ConvertError((error as Error).message);
   }
 }
 
-/** @throws ConvertError bad_source for a path outside of the folder or no regular file, or a longer one */
+/** @throws ConvertError for a path outside of the folder or no regular file, or a longer one */
 export function readText(folder: string, name: string): string {
   const file = new SourceFile(inside(folder, name));
   try {
     const { path: found, size } = file;
     if (size > MAX_TEXT_BYTES)
-      throw new ConvertError(
-        'bad_source',
-        `cannot read ${found}: it has ${size} bytes, at most ${MAX_TEXT_BYTES} are expected`,
-      );
+      throw new ConvertError(`cannot read ${found}: it has ${size} bytes, at most ${MAX_TEXT_BYTES} are expected`);
     return Buffer.from(file.read(0, size, 'the text').buffer).toString('utf8');
   } finally {
     file.close();
@@ -47,20 +44,19 @@ export function readOptionalText(folder: string, name: string): string | null {
   return existsSync(path.join(folder, name)) ? readText(folder, name) : null;
 }
 
-/** Throws ConvertError bad_source if the file is missing, malformed or not an object. */
+/** Throws ConvertError if the file is missing, malformed or not an object. */
 export function readJson(folder: string, name: string): Json {
   const file = path.join(folder, name);
   const text = readText(folder, name);
-  if (mayHoldMoreValues(text, MAX_VALUES))
-    throw new ConvertError('bad_source', `${file} must have at most ${MAX_VALUES} values`);
+  if (mayHoldMoreValues(text, MAX_VALUES)) throw new ConvertError(`${file} must have at most ${MAX_VALUES} values`);
   let json: unknown;
   try {
     json = JSON.parse(text);
   } catch (cause) {
-    throw new ConvertError('bad_source', `cannot read ${file}: ${(cause as Error).message}`);
+    throw new ConvertError(`cannot read ${file}: ${(cause as Error).message}`);
   }
   if (typeof json !== 'object' || json === null || Array.isArray(json))
-    throw new ConvertError('bad_source', `${file} must hold an object, got ${JSON.stringify(json).slice(0, 60)}`);
+    throw new ConvertError(`${file} must hold an object, got ${JSON.stringify(json).slice(0, 60)}`);
   return json as Json;
 }
 

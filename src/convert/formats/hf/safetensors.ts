@@ -35,7 +35,7 @@ export interface Safetensors extends Tensors {
 /** Opens a file and checks that every tensor lies inside it. */
 export function openSafetensors(path: string): Safetensors {
   const file = new SourceFile(path);
-  const fail = (why: string) => new ConvertError('bad_source', `${path} is not a safetensors file: ${why}`);
+  const fail = (why: string) => new ConvertError(`${path} is not a safetensors file: ${why}`);
   try {
     const length = Number(new DataView(file.read(0, 8, 'the header').buffer).getBigUint64(0, true));
     if (length > MAX_HEADER_BYTES) throw fail(`its header has ${length} bytes`);
@@ -48,7 +48,6 @@ export function openSafetensors(path: string): Safetensors {
         throw fail(`tensor ${name} of shape [${shape.join(', ')}] has ${size} bytes`);
       if (base + data_offsets[1] > file.size)
         throw new ConvertError(
-          'truncated_file',
           `${path} is truncated: tensor ${name} ends at byte ${base + data_offsets[1]}, the file has ${file.size}`,
         );
     }
@@ -56,7 +55,7 @@ export function openSafetensors(path: string): Safetensors {
       names: [...entries.keys()],
       tensor(name) {
         const entry = entries.get(name);
-        if (!entry) throw new ConvertError('missing_tensor', `${path} has no tensor ${name}`);
+        if (!entry) throw new ConvertError(`${path} has no tensor ${name}`);
         return tensorOf(file, name, entry, base);
       },
       close: () => {
@@ -91,7 +90,6 @@ function tensorOf(file: SourceFile, name: string, entry: Entry, base: number): S
   const decoder = DECODERS[entry.dtype];
   if (!decoder)
     throw new ConvertError(
-      'unknown_dtype',
       `${file.path}: tensor ${name} has dtype ${entry.dtype}; supported: ${Object.keys(DECODERS).join(', ')}`,
     );
   const width = entry.shape.at(-1) ?? 1;

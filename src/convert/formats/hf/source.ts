@@ -40,7 +40,7 @@ interface Outline {
 /** Reads the files besides weights. @throws ConvertError unless they describe a model that the converter reads */
 export function readOutline(folder: string): Outline {
   if (!existsSync(path.join(folder, 'config.json')))
-    throw new ConvertError('bad_source', `${folder} is not a Hugging Face folder (no config.json)`);
+    throw new ConvertError(`${folder} is not a Hugging Face folder (no config.json)`);
   const config = readJson(folder, 'config.json');
   const file = path.join(folder, 'config.json');
   const all = new Fields(
@@ -73,7 +73,7 @@ export function openHuggingFace(folder: string): ModelSource {
     names: [...owner.keys()].filter((name) => !FREQUENCIES.test(name)),
     tensor(name) {
       const found = owner.get(name);
-      if (!found) throw new ConvertError('missing_tensor', `${folder} has no tensor ${name}`);
+      if (!found) throw new ConvertError(`${folder} has no tensor ${name}`);
       return found.file.tensor(found.stored);
     },
   };
@@ -140,12 +140,11 @@ function openWeights(folder: string): Safetensors[] {
   let names = ['model.safetensors'];
   if (existsSync(index)) {
     const map = readJson(folder, 'model.safetensors.index.json').weight_map;
-    if (!isValid(WeightMap, map))
-      throw new ConvertError('bad_source', `${index} must have a weight_map of file names by tensor`);
+    if (!isValid(WeightMap, map)) throw new ConvertError(`${index} must have a weight_map of file names by tensor`);
     names = [...new Set(Object.values(map))].sort();
     const outside = names.find((name) => !staysInside(name));
     if (outside !== undefined)
-      throw new ConvertError('bad_source', `${index} must name files of its folder, got ${JSON.stringify(outside)}`);
+      throw new ConvertError(`${index} must name files of its folder, got ${JSON.stringify(outside)}`);
   }
   const open: Safetensors[] = [];
   try {

@@ -30,12 +30,12 @@ export function swiftKvExit(config: Fields, raw: Tensors, { layers }: Architectu
   const whole = (key: string, most: number, fallback?: number): number => {
     const value = config.number(key, fallback);
     if (Number.isInteger(value) && value >= 1 && value <= most) return value;
-    throw config.fault('bad_source', key, `an integer from 1 to ${most}`);
+    throw config.fault(key, `an integer from 1 to ${most}`);
   };
   if (Object.keys(config.get('kv_sharing_map') ?? {}).length > 0)
-    throw config.fault('unsupported_feature', 'kv_sharing_map', 'absent or empty (layers share keys by groups alone)');
+    throw config.fault('kv_sharing_map', 'absent or empty (layers share keys by groups alone)');
   if (config.get('quantization_config') !== undefined)
-    throw config.fault('unsupported_feature', 'quantization_config', 'absent (FP8 is not read; take the BF16 weights)');
+    throw config.fault('quantization_config', 'absent (FP8 is not read; take the BF16 weights)');
   const exit = whole('num_key_value_layers', layers);
   const group = whole('key_value_group_size', layers, 1);
   if (exit === layers) return null;
@@ -51,8 +51,7 @@ export function swiftKvExit(config: Fields, raw: Tensors, { layers }: Architectu
     names: [...stored.keys()],
     tensor(name) {
       const found = stored.get(name);
-      if (found === undefined)
-        throw new ConvertError('missing_tensor', `the source has no tensor for ${name} behind its prompt exit`);
+      if (found === undefined) throw new ConvertError(`the source has no tensor for ${name} behind its prompt exit`);
       return raw.tensor(found);
     },
   };

@@ -34,7 +34,7 @@ const NamedTemplates = Type.Array(Type.Object({ name: Type.String(), template: T
  */
 export function readTokenizer(folder: string, config: Json): SourceTokenizer {
   const file = path.join(folder, 'tokenizer.json');
-  if (!existsSync(file)) throw new ConvertError('bad_source', `${folder} has no tokenizer.json`);
+  if (!existsSync(file)) throw new ConvertError(`${folder} has no tokenizer.json`);
   const idOf = tokenIds(readJson(folder, 'tokenizer.json'), file);
   const settings = readOptionalJson(folder, 'tokenizer_config.json');
   const generation = readOptionalJson(folder, 'generation_config.json');
@@ -78,13 +78,13 @@ function tokenIds(json: Json, file: string): (token: unknown) => number | null {
 /** Throws ConvertError for a model that @huggingface/tokenizers misreads or can't read. */
 function checked(json: Json, file: string): TokenizerJson {
   const fault = validationMessage(Parts, json);
-  if (fault !== null) throw new ConvertError('bad_source', `${file}: ${fault}`);
+  if (fault !== null) throw new ConvertError(`${file}: ${fault}`);
   const { model } = json as Static<typeof Parts>;
   const { type = 'BPE' } = model;
   if (type !== (Array.isArray(model.vocab) ? 'Unigram' : 'BPE'))
-    throw new ConvertError('unsupported_feature', `${file}: model must be BPE or Unigram, got ${type}`);
+    throw new ConvertError(`${file}: model must be BPE or Unigram, got ${type}`);
   // The library supports bytes in BPE only: it would read characters outside the vocabulary as unknown.
   if (type === 'Unigram' && model.byte_fallback === true)
-    throw new ConvertError('unsupported_feature', `${file}: byte_fallback must be false for Unigram, got true`);
+    throw new ConvertError(`${file}: byte_fallback must be false for Unigram, got true`);
   return { decoder: null, ...(json as Omit<TokenizerJson, 'decoder'>) };
 }
