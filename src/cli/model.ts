@@ -26,7 +26,6 @@ function addConvert(root: Command): void {
       ruleOf({ kind: kernelList }),
       ['w8a8'],
     )
-    .option('--block <n>', 'weights per scale of int4, w8a16 and w4a16: 16, 32, 64, 128 or 256 (default: 32)', positive)
     .option('--exit-blocks <file>', 'safetensors file of exit blocks')
     .option(
       '--calibration <file>',
@@ -38,8 +37,11 @@ function addConvert(root: Command): void {
         'float',
       ]),
     )
-    .option('--head-bits <n>', 'bits used of the 8 of embedding and head, 5 to 8; fewer compress better', fraction)
-    .option('--weight-bits <n>', 'the same for the weights of w8a8 and w8a16', fraction)
+    .option(
+      '--weight-bits <n>',
+      'bits used of the 8 of weights of w8a8 and w8a16, 5 to 8; fewer compress better',
+      fraction,
+    )
     .option('--quality <file>', 'JSON of measured quality per exit: {"15": {"kl": 1.1, "agreement": 0.6}}')
     .option(
       '--dry <rule>',

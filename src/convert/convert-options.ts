@@ -5,8 +5,6 @@ import { modelName } from '../cli/options/config.js';
 import { Dry, gpuKernel, type KernelName } from '../engine/model/manifest.js';
 import { UsageError } from './conversion-error.js';
 
-export const DEFAULT_BLOCK = 32;
-
 export interface ConvertOptions {
   /** GGUF file or Hugging Face folder. */
   source: string;
@@ -17,8 +15,6 @@ export interface ConvertOptions {
   context?: number;
   /** Preferred first. A kernel for GPUs stands alone: its KV cache has pages. */
   kernels: readonly KernelName[];
-  /** Weights per scale of int4, w8a16 and w4a16. Default: 32. */
-  block?: number;
   /** safetensors file of exit blocks; see exit-blocks.ts. */
   exitBlocks?: string;
   /** safetensors file of second moments (smoothing, GPTQ) and of ranges of keys and values; see calibration.ts. */
@@ -32,11 +28,9 @@ export interface ConvertOptions {
   /** Sampling defaults, such as `temperature=0.3,top_p=0.9`; they win over the source's. */
   generation?: string;
   /**
-   * Bits of information in each byte of embedding and head, 5 to 8; fewer bits compress better. A fraction is allowed:
-   * 6.8 bits are 2^6.8 levels. Default: 8.
+   * Bits of information in each byte of w8a8 and w8a16 weights, 5 to 8; fewer bits compress better. A fraction is
+   * allowed: 6.8 bits are 2^6.8 levels. Default: 8.
    */
-  headBits?: number;
-  /** The same for each byte of w8a8 weights. */
   weightBits?: number;
   /** gzip the weight files. */
   compress: boolean;
@@ -74,14 +68,11 @@ export function hasBlocks(kernels: readonly KernelName[]): boolean {
 }
 
 /** Rejects an option without effect. */
-function checkUsed({ kernels, block, headBits, weightBits, calibration, kv }: ConvertOptions): void {
+function checkUsed({ kernels, weightBits, calibration, kv }: ConvertOptions): void {
   const bytes = kernels.includes('w8a8') || kernels.includes('w8a16');
-  const blocks = hasBlocks(kernels);
   const calibrated = ['w8a8', 'int4', 'w4a16'].some((kernel) => kernels.some((each) => each === kernel));
   for (const [option, value, isUsed, rule] of [
-    ['--block', block, blocks, '--kernels int4, w8a16 or w4a16'],
     ['--weight-bits', weightBits, bytes, '--kernels w8a8 or w8a16'],
-    ['--head-bits', headBits, bytes || blocks, '--kernels w8a8, int4, w8a16 or w4a16'],
     ['--calibration', calibration, calibrated || kv === 'int8', '--kernels w8a8, int4 or w4a16, or --kv int8'],
   ] as const)
     if (value !== undefined && !isUsed)
@@ -90,20 +81,15 @@ function checkUsed({ kernels, block, headBits, weightBits, calibration, kv }: Co
       );
 }
 
-function checkKernels({ kernels, block = DEFAULT_BLOCK, headBits = 8, weightBits = 8 }: ConvertOptions): void {
+function checkKernels({ kernels, weightBits = 8 }: ConvertOptions): void {
   if (kernels.length === 0) throw new UsageError('--kernels must name at least one kernel');
   if (new Set(kernels).size !== kernels.length)
     throw new UsageError(`--kernels must name each kernel once, got ${kernels.join(',')}`);
   const gpu = gpuKernel(kernels);
   if (gpu !== undefined && kernels.length > 1)
     throw new UsageError(`--kernels ${gpu} can't be combined with other kernels, got ${kernels.join(',')}`);
-  if (![16, 32, 64, 128, 256].includes(block))
-    throw new UsageError(`--block must be 16, 32, 64, 128 or 256, got ${block}`);
-  for (const [name, bits] of [
-    ['--head-bits', headBits],
-    ['--weight-bits', weightBits],
-  ] as const)
-    if (!(bits >= 5 && bits <= 8)) throw new UsageError(`${name} must be a number from 5 to 8, got ${bits}`);
+  if (!(weightBits >= 5 && weightBits <= 8))
+    throw new UsageError(`--weight-bits must be a number from 5 to 8, got ${weightBits}`);
 }
 
 /** The manifest's rule against loops. @throws UsageError if the rule is invalid */

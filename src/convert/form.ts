@@ -7,7 +7,6 @@ import { blockLayerName, type ExitBlocks, trunkName } from './exit-blocks.js';
 import type { VocabularyFormat } from './graphs/embed-head.js';
 import type { StageOptions } from './graphs/layer.js';
 import { type ConvertOptions, hasBlocks } from './convert-options.js';
-import { levelsOf } from './quantize/int8.js';
 
 export type StageForm = Pick<StageOptions, 'floatType' | 'kvType' | 'isPaged'>;
 
@@ -61,11 +60,10 @@ function hasInt8Kv(
  * w8a8's format if w8a8 is among the kernels (fastest for many rows); blocks beside weights in blocks; otherwise
  * floats.
  */
-export function vocabularyFormat({ kernels, headBits }: ConvertOptions, arch: Architecture): VocabularyFormat {
-  const levels = levelsOf(headBits ?? 8);
-  if (kernels.includes('w8a8')) return { kind: 'w8a8', levels };
+export function vocabularyFormat({ kernels }: ConvertOptions, arch: Architecture): VocabularyFormat {
+  if (kernels.includes('w8a8')) return { kind: 'w8a8' };
   return hasBlocks(kernels)
-    ? { kind: 'blocks', block: headBlock(arch.hidden, gpuKernel(kernels) !== undefined), levels }
+    ? { kind: 'blocks', block: headBlock(arch.hidden, gpuKernel(kernels) !== undefined) }
     : { kind: 'floats' };
 }
 

@@ -30,7 +30,7 @@ import { lowerGraph, pagedArgmaxGraph, pagedSelectGraph } from './graphs/paged-s
 import { argmaxGraph, selectGraph, topKOf } from './graphs/select.js';
 import { promptKeysGraph, promptStageGraph } from './graphs/prompt-layers.js';
 import { stageGraph } from './graphs/stage.js';
-import { type ConvertOptions, DEFAULT_BLOCK, dryRule, nameOf } from './convert-options.js';
+import { type ConvertOptions, dryRule, nameOf } from './convert-options.js';
 import { WeightStore } from './output/weight-store.js';
 import { levelsOf } from './quantize/int8.js';
 import { behindExit } from './prompt-exit.js';
@@ -257,8 +257,8 @@ class ModelWriter {
   }
 
   #kernelForm(kernel: KernelName): StageOptions {
-    const { block = DEFAULT_BLOCK, weightBits = 8 } = this.#conversion.options;
-    return { ...this.#form, kernel, block, levels: levelsOf(weightBits), loopNorm: this.#loopNorm };
+    const { weightBits = 8 } = this.#conversion.options;
+    return { ...this.#form, kernel, levels: levelsOf(weightBits), loopNorm: this.#loopNorm };
   }
 
   /** The norm that ends every loop; null for none. */

@@ -19,14 +19,10 @@ void t.test('invalid options and exits are rejected', (t) =>
       [/must end at the last layer, 3, got 1,2/, folder, { exits: [1, 2] }],
       [/fp16 can't be combined/, folder, { kernels: ['fp16', 'int4'] }],
       [/w4a16 can't be combined/, folder, { kernels: ['w8a8', 'w4a16'] }],
-      [/--head-bits must be .*, got 9/, folder, { headBits: 9 }],
       [/--weight-bits must be .*, got 4/, folder, { weightBits: 4 }],
-      [/--block must be .*, got 48/, folder, { block: 48 }],
       ...(
         [
-          ['--block', '--kernels int4, w8a16 or w4a16', { block: 64 }],
           ['--weight-bits', '--kernels w8a8 or w8a16', { weightBits: 7 }],
-          ['--head-bits', '--kernels w8a8, int4, w8a16 or w4a16', { headBits: 7 }],
           ['--calibration', '--kernels w8a8, int4 or w4a16, or --kv int8', { calibration: 'x' }],
         ] as const
       ).flatMap(([option, rule, value]) =>
@@ -38,7 +34,6 @@ void t.test('invalid options and exits are rejected', (t) =>
       ),
       [/--kernels int4$/, folder, { weightBits: 7, kernels: ['int4'] }],
       [/--kernels w8a16$/, folder, { calibration: 'x', kernels: ['w8a16'] }],
-      [/--kernels w8a8$/, folder, { block: 64, kernels: ['w8a8'] }],
       [
         /^--generation must be a list of name=value with the names temperature, .*, got heat=1$/,
         folder,

@@ -13,13 +13,14 @@ import { storeRows, useBytes, w8a8Product, type ByteWeight } from './w8a8.js';
 /**
  * Storage of a [V, H] matrix:
  * - floats;
- * - blocks: bytes with levels -levels..levels and a scale for each block of columns, fastest for few rows;
+ * - blocks: bytes with levels -127..127 and a scale for each block of columns, fastest for few rows;
  * - w8a8: bytes with a scale for each token, for w8a8's product. 16 rows take a third of the time of blocks.
  */
 export type VocabularyFormat =
-  | { readonly kind: 'floats' }
-  | { readonly kind: 'blocks'; readonly block: number; readonly levels: number }
-  | { readonly kind: 'w8a8'; readonly levels: number };
+  { readonly kind: 'floats' } | { readonly kind: 'blocks'; readonly block: number } | { readonly kind: 'w8a8' };
+
+/** Levels on each side of zero: all that a byte has. */
+const LEVELS = 127;
 
 type Blocks = Extract<VocabularyFormat, { kind: 'blocks' }>;
 
@@ -36,11 +37,11 @@ async function storeVocabulary(
       return;
     case 'blocks':
       await storeBlocks(store, weight, { bits: 8, block: format.block }, () => {
-        return (rows) => quantizeBlocks8(rows, weight.k, format.block, format.levels);
+        return (rows) => quantizeBlocks8(rows, weight.k, format.block, LEVELS);
       });
       return;
     case 'w8a8':
-      await storeRows(store, weight, format.levels);
+      await storeRows(store, weight, LEVELS);
   }
 }
 

@@ -9,10 +9,11 @@ import { blocksProduct, storeBlocks } from './blocks.js';
 import type { Graph } from '../../engine/model/onnx-graph.js';
 import { storeColumns, useBytes, w8a8Product } from './w8a8.js';
 
+/** Weights per scale of int4, w8a16 and w4a16. */
+const BLOCK = 32;
+
 export interface KernelOptions {
   kernel: KernelName;
-  /** Weights per scale of int4, w8a16 and w4a16. */
-  block: number;
   /** Levels of w8a8 and w8a16 weights on each side of zero, at most 127. */
   levels: number;
   /** Returns the quantizer to 4 bits for a weight of width k; called only for a weight that is not stored yet. */
@@ -27,21 +28,21 @@ export async function addLinear(
   weight: LinearWeight,
   options: KernelOptions,
 ): Promise<string> {
-  const { kernel, block, levels, quantizer } = options;
+  const { kernel, levels, quantizer } = options;
   const { name, k } = weight;
   switch (kernel) {
     case 'int4':
     case 'w4a16': {
-      const format = { bits: 4, block } as const;
+      const format = { bits: 4, block: BLOCK } as const;
       await storeBlocks(store, weight, format, () => {
         const quantize = quantizer(k);
-        return (rows) => quantize(rows, k, block);
+        return (rows) => quantize(rows, k, BLOCK);
       });
       return blocksProduct(graph, store, x, weight, format, kernel === 'int4' ? 'f32' : 'f16', `${name}.out`);
     }
     case 'w8a16': {
-      const format = { bits: 8, block } as const;
-      await storeBlocks(store, weight, format, () => (rows) => quantizeBlocks8(rows, k, block, levels));
+      const format = { bits: 8, block: BLOCK } as const;
+      await storeBlocks(store, weight, format, () => (rows) => quantizeBlocks8(rows, k, BLOCK, levels));
       return blocksProduct(graph, store, x, weight, format, 'f16', `${name}.out`);
     }
     case 'w8a8':
