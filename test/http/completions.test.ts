@@ -1,7 +1,7 @@
 import t from 'tap';
 import { ChatTemplate } from '../../src/gateway/text/chat-template.js';
 import { pieces } from '../fakes/pieces.js';
-import { build, events, says, tokenizer, withBegin, withoutRow, type TestServer } from '../fakes/server.js';
+import { build, events, says, tokenizer, withBegin, type TestServer } from '../fakes/server.js';
 
 interface Body {
   id: string;
@@ -316,155 +316,16 @@ void t.test('a character of several tokens comes whole, in every chunk', async (
   t.notOk(texts.some((part) => part.includes('\ufffd')));
 });
 
-void t.test('a token without a row in the embedding is rejected in every field', async (t) => {
-  const server = await build(t, says('x'), { model: { tokenizer: withoutRow() } });
-  const id = tokenizer.vocabulary;
-  const [plain, messages] = ['a', 'a <pad>'].map((content) => [{ role: 'user', content }]);
-  const prediction = { type: 'content', content: '<pad>' };
-  const named = new RegExp(`with ids up to ${id - 1}, got "<pad>" \\(id ${id}\\)\\.$`);
-  const range = new RegExp(`ids from 0 to ${id - 1}, got "?${id}"?\\.$`);
-  const cases: [path: string, body: object, param: string, message: RegExp][] = [
-    ['/v1/completions', { prompt: [1, id] }, 'prompt', range],
-    ['/v1/completions', { prompt: [[1], [id]] }, 'prompt', range],
-    ['/v1/completions', { prompt: 'a <pad>' }, 'prompt', named],
-    ['/v1/completions', { prompt: ['a', '<pad>'] }, 'prompt', named],
-    ['/v1/completions', { prompt: 'a', logit_bias: { [id]: 1 } }, 'logit_bias', range],
-    ['/v1/completions', { prompt: 'a', stop_token_ids: [1, id] }, 'stop_token_ids', range],
-    ['/v1/chat/completions', { messages }, 'messages', named],
-    ['/v1/chat/completions', { messages: plain, prediction }, 'prediction.content', named],
-    ['/tokenize', { prompt: '<pad>' }, 'prompt', named],
-    ['/detokenize', { tokens: [id] }, 'tokens', range],
-  ];
-  for (const [path, body, param, message] of cases) {
-    const response = await server.post(path, body);
-    t.equal(response.status, 400, `${path} ${JSON.stringify(body)}`);
-    t.match(await response.json(), { error: { code: 'invalid_value', param, message } });
-  }
-  t.same(server.engine.requests, []);
-  t.equal((await server.post('/v1/completions', { prompt: [1, id - 1], stop_token_ids: [id - 1] })).status, 200);
-});
-
-void t.test('sampling parameters reach the engine unchanged', async (t) => {
-  const server = await build(t);
-  await server.post('/v1/completions', {
-    prompt: 'Say',
-    temperature: 0.3,
-    top_p: 0.9,
-    top_k: -1,
-    min_p: 0.05,
-    seed: 42,
-    presence_penalty: 0.5,
-    frequency_penalty: -0.5,
-    repetition_penalty: 1.1,
-    logit_bias: { '5': -100, '49151': 3 },
-    min_tokens: 2,
-    ignore_eos: true,
-    stop_token_ids: [9],
-    logprobs: 5,
-    user: 'someone',
-  });
-  t.match(server.engine.requests[0], {
-    maxTokens: 16,
-    minTokens: 2,
-    stopTokens: [9],
-    logprobs: 5,
-    promptLogprobs: null,
-    sampling: {
-      temperature: 0.3,
-      topP: 0.9,
-      topK: 0,
-      minP: 0.05,
-      seed: 42,
-      presencePenalty: 0.5,
-      frequencyPenalty: -0.5,
-      repetitionPenalty: 1.1,
-      logitBias: [
-        [5, -100],
-        [49151, 3],
-      ],
-    },
-    depth: { minExit: 10, maxExit: 30, budget: null },
-  });
-});
-
-void t.test('a temperature too small to divide by reaches the engine as 0', async (t) => {
-  const server = await build(t);
-  const cases = [
-    [Number.MIN_VALUE, 0],
-    [2.2250738585072014e-308, 0],
-    [1.17e-38, 0],
-    [9.99e-6, 0],
-    [0, 0],
-    [1e-5, 1e-5],
-    [0.3, 0.3],
-    [null, 0.8],
-  ] as const;
-  for (const [asked, expected] of cases)
-    await t.test(String(asked), async (t) => {
-      await server.post('/v1/completions', { prompt: 'Say', temperature: asked, top_k: 40, seed: 1 });
-      t.strictSame(server.engine.requests.at(-1)?.sampling.temperature, expected);
-    });
-});
-
-void t.test("the DRY penalty is the exit's own, unless the request states a penalty that is not neutral", async (t) => {
-  const server = await build(t);
-  const off = { multiplier: 0 };
-  const cases: [object, object | undefined][] = [
-    [{}, undefined],
-    [{ temperature: 0, frequency_penalty: null, dry_multiplier: null, dry_base: null }, undefined],
-    [{ dry_multiplier: 0.8 }, { multiplier: 0.8, base: 1.75, allowedLength: 2 }],
-    [
-      { dry_multiplier: 8, dry_base: 2, dry_allowed_length: 3 },
-      { multiplier: 8, base: 2, allowedLength: 3 },
-    ],
-    [{ dry_multiplier: 0 }, off],
-    [{ frequency_penalty: 0.1 }, off],
-    [{ presence_penalty: 0.5 }, off],
-    [{ repetition_penalty: 1.1 }, off],
-    [{ frequency_penalty: 0, presence_penalty: 0, repetition_penalty: 1, top_p: 1, top_k: -1, min_p: 0 }, undefined],
-    [{ repetition_penalty: 1.1, dry_multiplier: 1 }, { multiplier: 1 }],
-  ];
-  for (const [body, expected] of cases)
-    await t.test(JSON.stringify(body), async (t) => {
-      const response = await server.post('/v1/completions', { prompt: 'Say', ...body });
-      t.equal(response.status, 200);
-      const { dry } = server.engine.requests.at(-1)?.sampling ?? {};
-      if (expected === undefined) t.equal(dry, undefined);
-      else t.match(dry, expected);
-    });
-});
-
-void t.test('a request has at most 64 stop strings of 256 characters each', async (t) => {
+void t.test('the last of 64 stop strings ends an answer', async (t) => {
   const server = await build(t, says('one two three four'));
   const stop = Array.from({ length: 63 }, (_, index) => `never ${index}`);
   const ask = (more: unknown) => server.post('/v1/completions', { prompt: 'Hi', max_tokens: 20, stop: more });
   t.match(await (await ask([...stop, ' three'])).json(), { choices: [{ text: 'one two', finish_reason: 'stop' }] });
-  t.equal((await ask('x'.repeat(256))).status, 200);
-  for (const wrong of [[...stop, 'a', 'b'], 'x'.repeat(257), ['x'.repeat(257)], ''])
-    t.match(await (await ask(wrong)).json(), { error: { code: 'invalid_value', param: 'stop' } });
 });
 
-void t.test('response_format reaches the engine as a schema; a rejected schema is a 400 with the reason', async (t) => {
+void t.test('a rejected schema is a 400 with the reason, streamed or not', async (t) => {
   const reject = { reason: 'grammar', leastFeasibleMs: null, detail: 'Invalid type: banana' } as const;
-  const server = await build(t, ({ grammar }) =>
-    JSON.stringify(grammar).includes('banana') ? { tokens: [], reject } : says('{}')(),
-  );
-  const schema = { type: 'object', properties: { a: { enum: [null, 'x'] } } };
-  const cases: [unknown, string | null][] = [
-    [undefined, null],
-    [null, null],
-    [{ type: 'text' }, null],
-    [{ type: 'json_object' }, '{"type":"object"}'],
-    [{ type: 'json_object', schema: null }, '{"type":"object"}'],
-    [{ type: 'json_object', schema }, JSON.stringify(schema)],
-    [{ type: 'json_schema', json_schema: { name: 'n', strict: true, schema } }, JSON.stringify(schema)],
-    [{ type: 'json_schema', json_schema: { name: 'n', strict: null, schema: true } }, 'true'],
-  ];
-  for (const [format, grammar] of cases) {
-    const answer = await server.post('/v1/completions', { prompt: 'Hi', response_format: format });
-    t.equal(answer.status, 200, JSON.stringify(format));
-    t.strictSame(server.engine.requests.at(-1)?.grammar, grammar === null ? null : { kind: 'json', schema: grammar });
-  }
+  const server = await build(t, () => ({ tokens: [], reject }));
   for (const stream of [false, true]) {
     const response_format = { type: 'json_schema', json_schema: { name: 'n', schema: { type: 'banana' } } };
     const answer = await server.post('/v1/completions', { prompt: 'Hi', stream, response_format });

@@ -21,66 +21,6 @@ const formatOf = (schema: unknown) => ({ type: 'json_schema', json_schema: { nam
 /** A bias for each of `count` tokens. */
 const biased = (count: number) => Object.fromEntries(Array.from({ length: count }, (_, id) => [id, 1]));
 
-void t.test('each invalid parameter is a 400 that names it', async (t) => {
-  const server = await build(t);
-  const wrong: [string, object, string][] = [
-    ['temperature', { temperature: 3 }, 'temperature'],
-    ['no coercion', { temperature: '0.5' }, 'temperature'],
-    ['no coercion of booleans', { stream: 'true' }, 'stream'],
-    ['top_p', { top_p: 0 }, 'top_p'],
-    ['n', { n: 0 }, 'n'],
-    ['n over the limit', { n: 65 }, 'n'],
-    ['stop', { stop: ['a', ''] }, 'stop'],
-    ['empty stop', { stop: '' }, 'stop'],
-    ['logit_bias id', { logit_bias: { '49152': 1 } }, 'logit_bias'],
-    ['logit_bias value', { logit_bias: { '1': 101 } }, 'logit_bias[1]'],
-    ['logit_bias key', { logit_bias: { x: 1 } }, 'logit_bias'],
-    ['logit_bias of many tokens for many choices', { logit_bias: biased(6145), n: 8 }, 'logit_bias'],
-    ['dry_multiplier', { dry_multiplier: -1 }, 'dry_multiplier'],
-    ['dry_base without dry_multiplier', { dry_base: 2 }, 'dry_base'],
-    ['dry_allowed_length without dry_multiplier', { dry_allowed_length: 3 }, 'dry_allowed_length'],
-    ['dry_sequence_breakers', { dry_multiplier: 1, dry_sequence_breakers: [':'] }, 'dry_sequence_breakers'],
-    ['best_of', { best_of: 2 }, 'best_of'],
-    ['suffix', { suffix: 'x' }, 'suffix'],
-    ['logprobs', { logprobs: 21 }, 'logprobs'],
-    ['stream_options without stream', { stream_options: { include_usage: true } }, 'stream_options'],
-    ['min_tokens', { min_tokens: 17 }, 'min_tokens'],
-    ['max_tokens', { max_tokens: 0 }, 'max_tokens'],
-    ['too long', { max_tokens: 256 }, 'prompt'],
-    ['empty', { prompt: '' }, 'prompt'],
-    ['empty list', { prompt: [] }, 'prompt'],
-    ['empty ids', { prompt: [[1], []] }, 'prompt'],
-    ['foreign id', { prompt: [49152] }, 'prompt'],
-    ['too many prompts', { prompt: Array.from({ length: 65 }, () => 'x') }, 'prompt'],
-    ['response_format', { response_format: { type: 'xml' } }, 'response_format'],
-    ['a schema that is missing', { response_format: { type: 'json_schema' } }, 'response_format'],
-    ['a schema that is a number', { response_format: formatOf(5) }, 'response_format'],
-    ['any object, a number', { response_format: { type: 'json_object', schema: 5 } }, 'response_format'],
-    [
-      'any object, unrolled',
-      { response_format: { type: 'json_object', schema: { maxItems: 1e5 } } },
-      'response_format',
-    ],
-    ['a huge schema', { response_format: formatOf({ enum: ['x'.repeat(40_000)] }) }, 'response_format'],
-    ['a schema that would unroll', { response_format: formatOf({ items: { maxItems: 1e5 } }) }, 'response_format'],
-    ['tools', { tools: [{ type: 'function' }] }, 'tools'],
-    ['exit', { sortie: { exit_layer: 12 } }, 'sortie.exit_layer'],
-    ['budget', { sortie: { latency_budget_ms: 0 } }, 'sortie.latency_budget_ms'],
-    ['on miss', { sortie: { budget_on_miss: 'cry' } }, 'sortie.budget_on_miss'],
-    ['a name that sortie does not have', { sortie: { exit: 15 } }, 'sortie.exit'],
-  ];
-  for (const [name, fields, param] of wrong) {
-    await t.test(name, async (t) => {
-      const response = await server.post('/v1/completions', asText({ prompt: 'Hello', ...fields }));
-      const { error } = (await response.json()) as ErrorAnswer;
-      t.equal(response.status, 400, name);
-      t.match(error, { type: 'invalid_request_error', param }, name);
-      t.type(error.code, 'string');
-    });
-  }
-  t.equal(server.engine.requests.length, 0, 'nothing reached the engine');
-});
-
 void t.test('a body nested too deep is a 400', async (t) => {
   const server = await build(t);
   const call = (text: string) => ({ id: 'a', type: 'function', function: { name: 'f', arguments: text } });
@@ -162,46 +102,6 @@ void t.test('a misspelt name in the sortie object is rejected with the list of v
   t.ok((await (await ask({ ['x'.repeat(100_000)]: 1 })).text()).length < 1000, 'the error shortens a long name');
 });
 
-void t.test(
-  'a field that would change the answer is rejected if unsupported, and accepted with a neutral value',
-  async (t) => {
-    const server = await build(t);
-    const asks: [string, unknown, unknown][] = [
-      ['functions', [{ name: 'f' }], []],
-      ['function_call', { name: 'f' }, 'none'],
-      ['suffix', 'x', ''],
-      ['best_of', 2, 1],
-      ['echo', true, false],
-      ['reasoning_effort', 'low', 'none'],
-      ['verbosity', 'low', 'medium'],
-      ['modalities', ['audio'], ['text']],
-      ['audio', { voice: 'x' }, null],
-      ['web_search_options', {}, null],
-      ['use_beam_search', true, false],
-      ['prompt_logprobs', 1, null],
-      ['bad_words', ['x'], []],
-      ['truncate_prompt_tokens', 5, null],
-      ['allowed_token_ids', [5], []],
-      ['chat_template', 'x', null],
-      ['n_predict', 5, -1],
-      ['repeat_penalty', 1.1, 1],
-      ['typical_p', 0.5, 1],
-      ['mirostat', 2, 0],
-      ['xtc_probability', 0.5, 0],
-      ['n_probs', 2, 0],
-      ['samplers', ['top_k'], []],
-    ];
-    for (const [field, asked, neutral] of asks) {
-      await t.test(field, async (t) => {
-        const rejected = await server.post('/v1/chat/completions', { messages, [field]: asked });
-        t.equal(rejected.status, 400, field);
-        t.match(await rejected.json(), { error: { code: 'unsupported_parameter', param: field } });
-        t.equal((await server.post('/v1/chat/completions', { messages, [field]: neutral })).status, 200, field);
-      });
-    }
-  },
-);
-
 void t.test('requests of benchmark tools are accepted unchanged', async (t) => {
   const server = await build(t, says('one two three'));
   const both = { model: 'fake', max_tokens: 8, stop: null, ignore_eos: true, stream: true };
@@ -282,32 +182,6 @@ void t.test('a fault mid-stream ends that answer and nothing else', async (t) =>
   const metrics = await (await fetch(`${server.url}/metrics`)).text();
   t.match(metrics, /^sortie_request_failure_total\{reason="internal",[^}]*\} 2$/m);
   t.match(metrics, /^sortie_request_success_total\{finished_reason="abort",[^}]*\} 0$/m);
-});
-
-void t.test('chat rejects unsupported fields', async (t) => {
-  const server = await build(t);
-  const wrong: [object, string][] = [
-    [{ messages: [] }, 'messages'],
-    [{ messages: [{ role: 'wizard', content: 'x' }] }, 'messages[0].role'],
-    [{ messages: [{ role: 'user', content: [{ type: 'image_url' }] }] }, 'messages[0].content'],
-    [{ messages: [{ role: 'user' }] }, 'messages[0].content'],
-    [{ top_logprobs: 3 }, 'top_logprobs'],
-    [{ max_tokens: 1000 }, 'messages'],
-    [{ functions: [{ name: 'f' }] }, 'functions'],
-    [{ function_call: { name: 'f' } }, 'function_call'],
-    [{ messages: [...messages, { role: 'assistant', content: 'x', function_call: {} }] }, 'messages[1].function_call'],
-    [{ messages: [...messages, { role: 'assistant', content: null }] }, 'messages[1].content'],
-  ];
-  for (const [fields, param] of wrong) {
-    await t.test(JSON.stringify(fields), async (t) => {
-      const response = await server.post('/v1/chat/completions', { messages, ...fields });
-      t.equal(response.status, 400, param);
-      t.equal(((await response.json()) as ErrorAnswer).error.param, param);
-    });
-  }
-  const none = { tools: [], functions: [], function_call: 'none', stop: null };
-  const neutral = { ...none, response_format: { type: 'text' }, unknown_field: 1 };
-  t.equal((await server.post('/v1/chat/completions', { messages, ...neutral })).status, 200);
 });
 
 void t.test('a model without a chat template names the endpoint to use instead', async (t) => {

@@ -2,7 +2,7 @@
 import t from 'tap';
 import { TokenBucket } from '../../src/gateway/http/token-bucket.js';
 import { duration } from '../../src/gateway/http/plugins/limits.js';
-import { openKey, type ApiKey } from '../../src/gateway/http/keys.js';
+import { keyDigest, openKey, type ApiKey } from '../../src/gateway/http/keys.js';
 import { READY } from '../fakes/engine.js';
 import { build, says, tokenizer } from '../fakes/server.js';
 import { until } from '../support/until.js';
@@ -320,6 +320,20 @@ void t.test('the policy of a key sets its default budget and its depth bounds', 
     t.equal(error.param, param);
     t.same(error.exits, [15, 20, 25]);
   }
+});
+
+void t.test('each API key is a tenant, with or without a name; its opaque name never shows the key', async (t) => {
+  const server = await build(t, undefined, { apiKeys: [{ ...openKey('sesame'), name: 'team-a' }, openKey('open')] });
+  const keys: unknown[] = [];
+  for (const key of ['sesame', 'open']) {
+    const authorization = `Bearer ${key}`;
+    t.equal((await server.post('/v1/completions', { prompt }, { authorization })).status, 200);
+    const tenant = server.engine.requests.at(-1)?.tenant ?? '';
+    t.match(tenant, /^[0-9a-f]{16}$/);
+    t.notOk(keyDigest(key).toString('hex').includes(tenant), 'nor its digest');
+    keys.push(tenant);
+  }
+  t.equal(new Set(keys).size, 2);
 });
 
 void t.test('the log names the key and never its text, whatever the case of the scheme', async (t) => {

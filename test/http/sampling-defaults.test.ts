@@ -11,35 +11,6 @@ const generation = { temperature: 0.3, topP: 0.9, topK: 40, minP: 0.05, repetiti
 const neutral = { temperature: 1, topP: 1, topK: 0, minP: 0, repetitionPenalty: 1 };
 const messages = [{ role: 'user', content: 'Hi' }];
 
-void t.test('each field that a request states wins by itself over the default of the model', async (t) => {
-  const server = await build(t, undefined, { model: { generation } });
-  const cases: [object, Partial<Sampling>][] = [
-    [{}, {}],
-    [{ temperature: null, top_p: null, top_k: null, min_p: null, repetition_penalty: null }, {}],
-    [{ temperature: 0 }, { temperature: 0 }],
-    [{ temperature: 1 }, { temperature: 1 }],
-    [{ top_p: 1 }, { topP: 1 }],
-    [{ top_k: 0 }, { topK: 0 }],
-    [{ top_k: -1 }, { topK: 0 }],
-    [{ min_p: 0 }, { minP: 0 }],
-    [{ repetition_penalty: 1 }, { repetitionPenalty: 1 }],
-    [
-      { temperature: 0.7, top_k: 5 },
-      { temperature: 0.7, topK: 5 },
-    ],
-  ];
-  for (const [path, ask] of Object.entries({
-    '/v1/chat/completions': { messages },
-    '/v1/completions': { prompt: 'Hi' },
-  }))
-    for (const [body, expected] of cases) {
-      t.equal((await server.post(path, { ...ask, ...body })).status, 200, JSON.stringify(body));
-      const { sampling } = server.engine.requests.at(-1) ?? {};
-      t.match(sampling, { ...generation, ...expected }, JSON.stringify(body));
-      t.equal(sampling?.dry, undefined, "each token has the exit's rule");
-    }
-});
-
 void t.test(
   'a model that states no sampling has that of llama.cpp, and one that states a part is neutral',
   async (t) => {
