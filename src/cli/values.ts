@@ -39,7 +39,7 @@ export function positives(value: string): number[] {
 }
 
 export function fraction(value: string): number {
-  if (/^\d{1,9}(\.\d{1,9})?$/.test(value)) return Number(value);
+  if (/^(\d{1,9}(\.\d{0,9})?|\.\d{1,9})$/.test(value)) return Number(value);
   throw new InvalidArgumentError('must be a number of at least 0');
 }
 

@@ -136,6 +136,8 @@ for (const [code, provoke] of Object.entries(PROVOKED) as [ErrorCode, Provocatio
     t.ok(error.param === null || typeof error.param === 'string', 'param is a string or null');
     t.equal(headers.has('retry-after'), [429, 502, 503].includes(status), 'Retry-After where a retry helps');
     t.equal(headers.has('retry-after-ms'), headers.has('retry-after'));
+    const isFinal = ['budget_infeasible', 'deadline_exceeded'].includes(code);
+    t.equal(headers.get('x-should-retry'), isFinal ? 'false' : null, 'an SDK repeats no request that is as late again');
     t.notMatch(text, /secret|node_modules|\.[jt]s\b|\bat \S+ \(/, 'no stack, no path, no detail');
   });
 }

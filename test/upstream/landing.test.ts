@@ -92,6 +92,29 @@ const CASES: readonly Case[] = [
     isOpen: true,
   },
   {
+    name: '[DONE] without an end of the answer',
+    script: async (exchange) => {
+      await starts(exchange, 'One is here. Two');
+      exchange.response.end(event('[DONE]'));
+    },
+    body: { sortie: { commit: 'sentence' } },
+    expect: lands('One is here.', 'upstream_failed'),
+  },
+  {
+    name: 'JSON over several lines of data',
+    script: (exchange) => {
+      begin(exchange);
+      const lines = (json: string): string =>
+        JSON.stringify(JSON.parse(json), null, 1)
+          .split('\n')
+          .map((line) => `data: ${line}\n`)
+          .join('');
+      for (const each of [chunk({ content: TEXT }), chunk({}, 'stop')]) exchange.response.write(`${lines(each)}\n`);
+      exchange.response.end(event('[DONE]'));
+    },
+    expect: whole,
+  },
+  {
     name: 'role only',
     script: (exchange) => starts(exchange, ''),
     expect: fails('deadline_exceeded'),

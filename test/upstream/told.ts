@@ -83,7 +83,7 @@ export async function ask(here: TestServer, body: object, budgetMs: number, head
     const blocks = rest.split('\n\n');
     rest = blocks.pop() ?? '';
     for (const block of blocks.filter((each) => each.startsWith('data: '))) {
-      told.last = block.slice('data: '.length);
+      told.last = block.replaceAll(/^data: /gm, '');
       if (told.last !== '[DONE]') read(JSON.parse(told.last) as Json);
     }
   }

@@ -5,8 +5,11 @@
  */
 import { quoted } from '../../util/quoted.js';
 
-/** `retryAfterS` is the shortest useful wait before a retry of the same request. OpenAI's SDKs respect it. */
-interface ErrorKind {
+/**
+ * `retryAfterS` is the shortest useful wait before a retry of the same request. `isFinal`: a retry with the same budget
+ * has no use. The SDKs of OpenAI and Anthropic respect both.
+ */
+export interface ErrorKind {
   readonly status: number;
   readonly type:
     | 'invalid_request_error'
@@ -16,6 +19,7 @@ interface ErrorKind {
     | 'server_error'
     | 'unavailable_error';
   readonly retryAfterS?: number;
+  readonly isFinal?: true;
 }
 
 export const ERRORS = {
@@ -39,8 +43,8 @@ export const ERRORS = {
   /** A model that runs elsewhere gave no answer. */
   upstream_failed: { status: 502, type: 'unavailable_error', retryAfterS: 1 },
   /** A model that runs elsewhere had no whole sentence in time. A retry with the same budget is as late. */
-  deadline_exceeded: { status: 504, type: 'unavailable_error' },
-  budget_infeasible: { status: 503, type: 'unavailable_error', retryAfterS: 1 },
+  deadline_exceeded: { status: 504, type: 'unavailable_error', isFinal: true },
+  budget_infeasible: { status: 503, type: 'unavailable_error', retryAfterS: 1, isFinal: true },
   /**
    * A part of the server was lost under the request. The status differs from 503, which says that the request did not
    * begin: a proxy repeats such a request elsewhere, and this one may have caused the loss.

@@ -106,6 +106,10 @@ export class EndedChoices {
   get areAll(): boolean {
     return this.#ended.size >= this.choices;
   }
+
+  get isOne(): boolean {
+    return this.#ended.size > 0;
+  }
 }
 
 /** The chunk with a part of its text. It must have one choice. */

@@ -63,6 +63,11 @@ export class HeldAnswer {
     return this.#ended.areAll;
   }
 
+  /** Whether a choice ended by itself: some upstreams give fewer than the request asks for. */
+  get hasEnd(): boolean {
+    return this.#ended.isOne;
+  }
+
   /** Whether the answer has parts that no sentence ends. */
   get isOther(): boolean {
     return this.#isOther;

@@ -5,6 +5,7 @@ import { type Chunk, type ChunkJson, EndedChoices } from './chunk.js';
 import { type Counts, summed } from './landed.js';
 import { withField } from './json-fields.js';
 import { broken, DONE } from './pass-through.js';
+import { frameOf } from './sse-events.js';
 import { WholeAnswer } from './whole-answer.js';
 
 /** The end of an answer. */
@@ -97,7 +98,8 @@ export class StreamOutput implements Output {
   }
 
   #write(data: string): void {
-    this.#out.write(`data: ${data}\n\n`);
+    // The upstream's JSON may stand in several lines.
+    this.#out.write(frameOf({ type: 'event', event: undefined, id: undefined, data }));
   }
 }
 

@@ -220,13 +220,14 @@ export class TimedAnswer {
       if (event.type === 'comment') continue;
       if (event.data === DONE) {
         this.#isTold = true;
-        return;
+        break;
       }
       this.#add(renamed(event.data));
       await this.#output.drained();
       this.#signal.throwIfAborted();
     }
-    if (!this.#held.isFinished) throw new ApiError('upstream_failed', 'The stream of the upstream ended early.');
+    const isEnded = this.#isTold ? this.#held.hasEnd : this.#held.isFinished;
+    if (!isEnded) throw new ApiError('upstream_failed', 'The stream of the upstream ended early.');
   }
 
   #add(data: string): void {

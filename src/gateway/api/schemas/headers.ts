@@ -101,6 +101,11 @@ export const retryHeaders = {
   'retry-after-ms': Type.Integer({ minimum: 1, description: "The same in ms. OpenAI's SDKs prefer it." }),
 };
 
+/** Of errors that a retry with the same budget meets again. */
+export const finalHeader = {
+  'x-should-retry': Type.Literal('false', { description: 'SDKs of OpenAI and Anthropic do not repeat the request.' }),
+};
+
 export const challengeHeader = {
   'www-authenticate': Type.Literal('Bearer', { description: 'The form of a key: Authorization: Bearer KEY.' }),
 };
@@ -155,6 +160,7 @@ export const browserHeaders = {
   ...requestIdHeader,
   ...planHeaders,
   ...retryHeaders,
+  ...finalHeader,
   ...requestLimitHeaders,
   ...tokenLimitHeaders,
   ...warningHeader,

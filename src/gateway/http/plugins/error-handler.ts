@@ -3,8 +3,8 @@
  * request get Fastify's own answers.
  */
 import type { FastifyError, FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
-import type { allowHeader, challengeHeader, HeadersOf, retryHeaders } from '../../api/schemas/headers.js';
-import { ApiError, ClientGone, toApiError, type ErrorCode } from '../../api/errors.js';
+import type { allowHeader, challengeHeader, finalHeader, HeadersOf, retryHeaders } from '../../api/schemas/headers.js';
+import { ApiError, ClientGone, ERRORS, type ErrorCode, type ErrorKind, toApiError } from '../../api/errors.js';
 import { dialectOf } from '../api-dialect.js';
 import { commonHeaders } from './headers.js';
 import { quoted } from '../../../util/quoted.js';
@@ -108,8 +108,12 @@ function waitHeaders(ms: number): HeadersOf<typeof retryHeaders> {
 }
 
 /** Headers that go with an error. */
-export function errorHeaders(error: ApiError): Partial<HeadersOf<typeof retryHeaders & typeof challengeHeader>> {
+export function errorHeaders(
+  error: ApiError,
+): Partial<HeadersOf<typeof retryHeaders & typeof finalHeader & typeof challengeHeader>> {
+  const { isFinal }: ErrorKind = ERRORS[error.code];
   return {
+    ...(isFinal === true && { 'x-should-retry': 'false' }),
     ...(error.retryAfterMs === null ? {} : waitHeaders(error.retryAfterMs)),
     ...(error.status === 401 ? { 'www-authenticate': 'Bearer' } : {}),
   };

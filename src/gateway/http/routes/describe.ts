@@ -5,6 +5,7 @@ import {
   allowHeader,
   ASKED,
   challengeHeader,
+  finalHeader,
   netHeaders,
   planHeaders,
   requestIdHeader,
@@ -72,8 +73,8 @@ const GENERATION_HEADERS: Partial<Record<Status, HeaderSchemas>> = {
   429: limitHeaders,
   500: limitHeaders,
   502: limitHeaders,
-  503: limitHeaders,
-  504: { ...limitHeaders, ...netHeaders },
+  503: { ...limitHeaders, ...finalHeader },
+  504: { ...limitHeaders, ...netHeaders, ...finalHeader },
 };
 
 /** The names of the error schemas in the document's components: OpenAI's form, and Anthropic's. */
