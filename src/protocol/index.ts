@@ -8,7 +8,6 @@
  * both processes share.
  */
 import type { ExitLayer } from '../engine/scheduler/cost/model.js';
-import type { StageKernel } from '../engine/model/manifest.js';
 import type { Admitted } from './admitted.js';
 import type { NetWork, PromisedPart } from './latest-starts.js';
 import type { EngineRequest } from './request.js';
@@ -147,8 +146,6 @@ export interface EndedEvent {
 export interface LoadSnapshot {
   readonly running: number;
   readonly waiting: number;
-  /** Of these, sequences that wait for their grammar. */
-  readonly deferred: number;
   /** Share of the KV budget that live sequences use. */
   readonly kvUsed: number;
   /** Share of the KV budget that reusable prefixes use. */
@@ -192,8 +189,6 @@ export interface StepWork {
   readonly partMs: PartMs;
   /** Prediction of `cycleMs` by the cost model, made before it learnt from this step. */
   readonly predictedMs: number;
-  /** Rows decoded in each trunk stage. */
-  readonly stageRows: readonly number[];
   readonly prefillTokens: number;
   /** Positions that deeper stages caught up over. */
   readonly catchUpTokens: number;
@@ -201,17 +196,8 @@ export interface StepWork {
   readonly draft?: DraftCount;
   /** The step's milliseconds, attributed to the exits of its sequences; by ExitIndex. */
   readonly exitMs: readonly number[];
-  /** One entry for each run of a stage or exit block. */
-  readonly kernelRuns: readonly KernelRun[];
   /** How many times slower the machine is now than at calibration, as the cost model learnt. */
   readonly slowdown: number;
-}
-
-export interface KernelRun {
-  /** Name of the stage or exit block. */
-  readonly unit: string;
-  readonly mode: 'decode' | 'prefill';
-  readonly kernel: StageKernel;
 }
 
 export type FromEngine =

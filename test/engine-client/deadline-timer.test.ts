@@ -42,7 +42,7 @@ function heard(planned: readonly string[], tokens: readonly string[]): StepMessa
     prompts: [],
     ended: [],
     work: null,
-    load: { running: 0, waiting: 0, deferred: 0, kvUsed: 0, kvCached: 0, waitMs: 0 },
+    load: { running: 0, waiting: 0, kvUsed: 0, kvCached: 0, waitMs: 0 },
     planned: planned.map((id) => plannedEvent(id, 1)),
     tokens: tokens.map((id) => ({ id, token: 5, exit: 1, logprobs: null })),
   };

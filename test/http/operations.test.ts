@@ -471,7 +471,14 @@ void t.test('metrics stay on the main port if the option says so; docs do not', 
 void t.test('metrics and docs move to the operations port; health is on both', async (t) => {
   const server = await build(t, undefined, { options: { opsPort: 0 }, apiKeys: ['sesame'] });
   const statuses = async (base: string, paths: readonly string[]): Promise<number[]> =>
-    Promise.all(paths.map(async (path) => (await fetch(base + path)).status));
+    Promise.all(
+      paths.map(async (path) => {
+        const response = await fetch(base + path);
+        // The client of Node.js 20 fails where the server closes the connection of an unread body.
+        await response.text();
+        return response.status;
+      }),
+    );
   const moved = ['/metrics', '/docs/', '/docs/json', '/openapi.json'];
   const shared = ['/health', '/health/ready', '/v2/health/live', '/v2/health/ready', '/version'];
   t.same(await statuses(server.url, moved), [404, 404, 404, 404]);

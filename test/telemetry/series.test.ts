@@ -1,26 +1,18 @@
 /** Series that vLLM's dashboards rely on: names, types, and buckets at least as fine. */
 import t from 'tap';
 import { createSeries } from '../../src/gateway/telemetry/series.js';
+import { netMetrics } from '../../src/gateway/telemetry/upstream-metrics.js';
 
 const { registry } = createSeries('m');
 
 const TYPES = {
-  gauge: [
-    ...['num_requests_running', 'num_requests_waiting', 'num_requests_waiting_by_reason'],
-    ...['kv_cache_usage_perc', 'cache_config_info'],
-  ],
+  gauge: ['num_requests_running', 'num_requests_waiting', 'kv_cache_usage_perc', 'cache_config_info'],
   counter: [
     ...['prompt_tokens_total', 'generation_tokens_total', 'request_success_total'],
     ...['prefix_cache_queries_total', 'prefix_cache_hits_total', 'num_preemptions_total'],
-    ...['prompt_tokens_cached_total', 'prompt_tokens_by_source_total', 'spec_decode_num_drafts_total'],
     ...['spec_decode_num_draft_tokens_total', 'spec_decode_num_accepted_tokens_total'],
-    'spec_decode_num_accepted_tokens_per_pos_total',
   ],
-  histogram: [
-    ...['request_prompt_tokens', 'request_generation_tokens', 'request_params_max_tokens', 'request_params_n'],
-    ...['request_max_num_generation_tokens', 'request_num_preemptions', 'request_prefill_kv_computed_tokens'],
-    'iteration_tokens_total',
-  ],
+  histogram: ['request_prompt_tokens', 'request_generation_tokens'],
 } as const;
 
 const TTFT = [
@@ -33,15 +25,12 @@ const PER_TOKEN = [
 const REQUEST = [...[0.3, 0.5, 0.8, 1, 1.5, 2, 2.5, 5, 10, 15, 20, 30, 40, 50, 60, 120, 240, 480, 960, 1920, 7680]];
 const BUCKETS: Readonly<Record<string, readonly number[]>> = {
   time_to_first_token_seconds: TTFT,
-  request_predicted_ttft_seconds: TTFT,
   inter_token_latency_seconds: PER_TOKEN,
   request_time_per_output_token_seconds: PER_TOKEN,
-  request_predicted_tpot_seconds: PER_TOKEN,
   e2e_request_latency_seconds: REQUEST,
   request_queue_time_seconds: REQUEST,
   request_prefill_time_seconds: REQUEST,
   request_decode_time_seconds: REQUEST,
-  request_inference_time_seconds: REQUEST,
 };
 
 void t.test('names and types', async (t) => {
@@ -61,4 +50,25 @@ void t.test("the buckets contain vLLM's", async (t) => {
 
 void t.test('no name has a colon, and every name has the prefix', async (t) => {
   for (const { name } of await registry.getMetricsAsJSON()) t.match(name, /^sortie_[a-z0-9_]+$/);
+});
+
+void t.test('a server has 50 series beside those of its process', async (t) => {
+  const names = (await registry.getMetricsAsJSON()).map(({ name }) => name);
+  t.equal(names.filter((name) => !/^sortie_(process|nodejs)_/.test(name)).length, 50);
+});
+
+void t.test('nets are counted, and those that ran have a time', async (t) => {
+  const series = createSeries('m');
+  const metrics = netMetrics(series);
+  metrics.ended({ upstream: 'big', ranMs: null, trigger: null, result: 'unused' });
+  metrics.ended({ upstream: 'big', result: 'answered', trigger: 'latest_start', ranMs: 1500 });
+  metrics.ended({ upstream: 'big', result: 'answered', trigger: 'status', ranMs: 500 });
+  const text = await series.registry.metrics();
+  for (const line of [
+    'sortie_nets_total{upstream="big",result="unused",trigger="none",model_name="m"} 1',
+    'sortie_nets_total{upstream="big",result="answered",trigger="latest_start",model_name="m"} 1',
+    'sortie_net_seconds_total{upstream="big",result="answered",model_name="m"} 2',
+  ])
+    t.ok(text.includes(line), line);
+  t.notMatch(text, /net_seconds_total\{[^}]*unused/);
 });

@@ -7,10 +7,10 @@ function step(cycleMs: number, predictedMs: number): StepMessage {
   return {
     ...{ type: 'step', at: 100, planned: [], rejected: [], prompts: [], ended: [] },
     tokens: [{ id: 'a', token: 1, exit: 30, logprobs: null }],
-    load: { running: 2, waiting: 3, deferred: 0, kvUsed: 0, kvCached: 0, waitMs: 0 },
+    load: { running: 2, waiting: 3, kvUsed: 0, kvCached: 0, waitMs: 0 },
     work: {
-      ...{ ms: cycleMs, cycleMs, predictedMs, stageRows: [1], prefillTokens: 7, catchUpTokens: 0 },
-      ...{ exitMs: [cycleMs], kernelRuns: [], slowdown: 1 },
+      ...{ ms: cycleMs, cycleMs, predictedMs, prefillTokens: 7, catchUpTokens: 0 },
+      ...{ exitMs: [cycleMs], slowdown: 1 },
       partMs: { planning: 1, prefill: 0, decode: 20.12345, head: 2, sampling: 0.5, messages: 1 },
     },
   };

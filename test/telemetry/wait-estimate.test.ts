@@ -8,7 +8,7 @@ import { FakeEngine } from '../fakes/engine.js';
 
 const step = (waitMs: number): StepMessage => ({
   ...{ type: 'step', at: monotonicMs(), planned: [], rejected: [], prompts: [], tokens: [], ended: [], work: null },
-  load: { running: 1, waiting: 0, deferred: 0, kvUsed: 0, kvCached: 0, waitMs },
+  load: { running: 1, waiting: 0, kvUsed: 0, kvCached: 0, waitMs },
 });
 
 void t.test('the last prediction, and the silence since then while a sequence is open', async (t) => {

@@ -9,10 +9,10 @@ import type { Head } from '../model/head.js';
 import type { StageKernel } from '../model/manifest.js';
 import { PagedModel } from '../model/paged-model.js';
 import type { StagedModel } from '../model/staged-model.js';
-import type { ExitIndex, KernelRun } from '../../protocol/index.js';
+import type { ExitIndex } from '../../protocol/index.js';
 import type { MemoryOp } from '../scheduler/kv/kv-account.js';
 import type { SlotTable } from '../scheduler/kv/slot-table.js';
-import { exitAt, type ExitUnits, stageAt, type Units, unitsOf } from '../scheduler/kv/units.js';
+import { exitAt, type ExitUnits, type Units, unitsOf } from '../scheduler/kv/units.js';
 import { type KernelChoice, kernelChoice } from './kernels.js';
 import type { Layout, UnitRuns } from './layout.js';
 import { PagesLayout } from './pages-layout.js';
@@ -33,7 +33,6 @@ export class Executor {
   readonly alone: UnitRuns;
   readonly #layout: Layout;
   #kernel: KernelChoice;
-  readonly #runs: KernelRun[] = [];
 
   /** Until `useCosts`, every unit runs the preferred kernel. */
   constructor(model: StagedModel | PagedModel) {
@@ -42,7 +41,7 @@ export class Executor {
     this.#layout = model instanceof PagedModel ? new PagesLayout(model) : new SlotsLayout(model);
     ({ table: this.table, head: this.head, mostPrefill: this.mostPrefill, alone: this.alone } = this.#layout);
     this.kernels = [...(this.units.stages[0]?.sessions.keys() ?? [])];
-    this.#kernel = this.#recorded(kernelChoice([], this.kernels.slice(0, 1), { units: [] }));
+    this.#kernel = kernelChoice([], this.kernels.slice(0, 1), { units: [] });
   }
 
   /** Runs a batch outside of any plan, and then moves the frontiers of its slots. @see execute */
@@ -79,12 +78,7 @@ export class Executor {
   /** Selects kernels by these costs from the next step on. */
   useCosts(table: CostTable): void {
     const names = this.units.stages.map(({ entry }) => entry.name);
-    this.#kernel = this.#recorded(kernelChoice(names, this.kernels, table));
-  }
-
-  /** Returns the kernels that ran since the last call. */
-  takeRuns(): KernelRun[] {
-    return this.#runs.splice(0);
+    this.#kernel = kernelChoice(names, this.kernels, table);
   }
 
   /** @throws RangeError for an index without an exit */
@@ -103,14 +97,5 @@ export class Executor {
 
   dispose(): void {
     this.#layout.dispose();
-  }
-
-  /** The same choice, recorded for the metrics: each unit asks right before it runs. */
-  #recorded(choice: KernelChoice): KernelChoice {
-    return (unit, mode, rows, context) => {
-      const kernel = choice(unit, mode, rows, context);
-      this.#runs.push({ unit: stageAt(this.units, unit).entry.name, mode, kernel });
-      return kernel;
-    };
   }
 }

@@ -207,8 +207,7 @@ export class EngineCore {
     if (plan.chunks.length + plan.rows.length === 0) return null;
     const { shape } = this.scheduler.options;
     const predictMs = (part: Work): number => this.scheduler.predictMs(part);
-    const work = stepWork(plan, sampled, took, this.#executor.units.exits, { shape, predictMs });
-    return { ...work, kernelRuns: this.#executor.takeRuns() };
+    return stepWork(plan, sampled, took, { shape, predictMs });
   }
 
   #endAnswers(ends: readonly SequenceEnd[], at: number): void {
@@ -227,7 +226,6 @@ export class EngineCore {
     return {
       running: running.length,
       waiting: waiting.length,
-      deferred: 0,
       kvUsed: table.used('live') / kvBytes,
       kvCached: table.used('cached') / kvBytes,
       waitMs: this.#wait.ms,

@@ -56,8 +56,7 @@ async function main(): Promise<void> {
       continue;
     }
     const { load, ...step } = stepOf(core, options.device);
-    const deferred = grammarQueue.waiting;
-    send({ ...step, load: { ...load, waiting: load.waiting + deferred, deferred } });
+    send({ ...step, load: { ...load, waiting: load.waiting + grammarQueue.waiting } });
     await new Promise(setImmediate);
     // A mask takes a fraction of a step. Without the wait, its sequence would miss a whole step.
     const until = monotonicMs() + MASK_WAIT_MS;

@@ -5,39 +5,30 @@
  */
 import type { DepthShape, Work } from '../scheduler/cost/model.js';
 import type { StepWork } from '../../protocol/index.js';
-import type { ExitUnits } from '../scheduler/kv/units.js';
 import type { StepPlan, StepResult } from '../scheduler/step-plan.js';
 
 /** Durations of a step, see StepWork. */
 export type StepTimes = Pick<StepWork, 'ms' | 'cycleMs' | 'partMs'>;
 
-/** All metrics of a step except the kernels that ran, and the slowdown behind it. */
+/** All metrics of a step except the slowdown behind it. */
 export function stepWork(
   plan: StepPlan,
   { draft, tokens }: Pick<StepResult, 'draft' | 'tokens'>,
   took: StepTimes,
-  exits: readonly ExitUnits[],
   costs: { readonly shape: DepthShape; predictMs(work: Work): number },
-): Omit<StepWork, 'kernelRuns' | 'slowdown'> {
-  const { chunks, rows, work } = plan;
+): Omit<StepWork, 'slowdown'> {
+  const { chunks, work } = plan;
   const prefillTokens = chunks.reduce((sum, { prefilled }) => sum + prefilled, 0);
   // A draft gives the tokens of several plain steps.
   const further = draft === null ? 0 : Math.max(1, tokens.filter(({ isEnd }) => !isEnd).length) - 1;
   return {
     ...took,
     predictedMs: plan.predictedMs + further * costs.predictMs({ ...work, prefill: [] }),
-    stageRows: draft === null ? stageRows(rows.map(({ exit }) => exits[exit]?.stage ?? 0)) : [],
     prefillTokens,
     catchUpTokens: chunks.reduce((sum, { positions }) => sum + positions, -prefillTokens),
     exitMs: exitTimes(costs.shape, work, (part) => costs.predictMs(part), took.ms),
     ...(draft !== null && plan.draft !== null && { draft: { source: plan.draft.source, ...draft } }),
   };
-}
-
-/** Rows of each trunk stage that runs. @param last the last stage of each row */
-function stageRows(last: readonly number[]): number[] {
-  const stages = Math.max(0, ...last.map((stage) => stage + 1));
-  return Array.from({ length: stages }, (_, stage) => last.filter((each) => each >= stage).length);
 }
 
 /**

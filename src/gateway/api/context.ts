@@ -114,8 +114,6 @@ export interface AnswerMetrics {
   broken(id: string): void;
   /** The outcome of a sequence, as its client sees it. */
   judged(id: string, outcome: Outcome): void;
-  /** @param tokens of each choice */
-  requested(n: number, tokens: readonly number[]): void;
   /** Sequences that have not ended. */
   readonly live: number;
 }

@@ -1,7 +1,7 @@
 /** Makes the gateway to upstream models of the options, the environment and files. */
 import { readFileSync } from 'node:fs';
 import { OptionError, type ServeOptions } from '../../cli/options/config.js';
-import { NetMetrics } from '../telemetry/net-metrics.js';
+import { netMetrics } from '../telemetry/upstream-metrics.js';
 import type { Series } from '../telemetry/series.js';
 import { type NetOptions, UpstreamGateway } from '../upstream/gateway.js';
 import { upstreamModels } from '../upstream/upstream.js';
@@ -27,5 +27,5 @@ export function upstreamGateway(
 
 /** The local model, if there is one, is the net of all upstreams. */
 function netOptions({ net: mode }: ServeOptions, series: Series): NetOptions {
-  return { mode, observer: new NetMetrics(series) };
+  return { mode, observer: netMetrics(series) };
 }

@@ -4,8 +4,8 @@
  * Must not know: requests, HTTP.
  */
 import type { ReadyMessage, StepMessage, StepWork, TokenEvent } from '../../protocol/index.js';
-import { initializeExits, WAITING_REASONS } from './labels.js';
-import type { Series } from './series.js';
+import { startAtZero } from './series-makers.js';
+import { SERVICE_CLASSES, type Series } from './series.js';
 
 /**
  * Tokens of one block in `cache_config_info`. The engine counts KV memory in tokens, but llm-d's picker assumes blocks
@@ -18,108 +18,66 @@ export class EngineMetrics {
   #exits: readonly string[] = [];
   /** Exits of all engines since the start. */
   readonly #seenExits = new Set<string>();
-  readonly #series: Series;
 
-  constructor(series: Series) {
-    this.#series = series;
-  }
+  constructor(private readonly series: Series) {}
 
-  ready(ready: ReadyMessage): void {
-    const series = this.#series;
+  ready({ kvTokens, exits }: ReadyMessage): void {
+    const { series } = this;
     series.engineUp.set(1);
-    series.engineLoad.set((ready.loadMs + ready.calibrateMs) / 1000);
-    this.#device(ready);
     series.cacheConfig.reset();
-    const blocks = Math.floor(ready.kvTokens / CACHE_BLOCK_TOKENS);
+    const blocks = Math.floor(kvTokens / CACHE_BLOCK_TOKENS);
     series.cacheConfig.set({ block_size: String(CACHE_BLOCK_TOKENS), num_gpu_blocks: String(blocks) }, 1);
-    this.#exits = ready.exits.map(String);
-    initializeExits(series, this.#exits, this.#seenExits);
-    for (const exit of this.#exits) this.#seenExits.add(exit);
-  }
-
-  /** The CPU counts as one card without a name. */
-  #device({ device, devices }: ReadyMessage): void {
-    const { device: info, deviceMemory, deviceFree } = this.#series;
-    for (const gauge of [info, deviceMemory, deviceFree]) gauge.reset();
-    if (devices.length === 0) info.set({ device, card: '', name: '', driver: '' }, 1);
-    for (const { index, name, driver, memoryBytes, freeBytes } of devices) {
-      const card = String(index);
-      info.set({ device, card, name, driver: driver ?? '' }, 1);
-      if (memoryBytes !== null) deviceMemory.set({ card }, memoryBytes);
-      if (freeBytes !== null) deviceFree.set({ card }, freeBytes);
-    }
+    this.#exits = exits.map(String);
+    // Exits of an earlier engine go on: a histogram that starts at 0 again would lose its counts.
+    const exit_layer = this.#exits.filter((exit) => !this.#seenExits.has(exit));
+    for (const exit of exit_layer) this.#seenExits.add(exit);
+    for (const metric of [series.exitTokens, series.exitTime, series.exitItl]) startAtZero(metric, { exit_layer });
+    startAtZero(series.planned, { exit_layer, service_class: SERVICE_CLASSES });
   }
 
   down(): void {
-    const series = this.#series;
-    series.engineUp.set(0);
+    const { series } = this;
     series.engineDown.inc();
-    for (const gauge of [series.running, series.waiting, series.kvUsage, series.kvCached]) gauge.set(0);
-    for (const reason of WAITING_REASONS) series.waitingBy.set({ reason }, 0);
+    for (const gauge of [series.engineUp, series.running, series.waiting, series.kvUsage, series.kvCached])
+      gauge.set(0);
   }
 
   /** Counts the load after a step, and the work of the step. */
   step({ load, work, tokens }: StepMessage): void {
-    const series = this.#series;
+    const { series } = this;
     series.running.set(load.running);
     series.waiting.set(load.waiting);
-    series.waitingBy.set({ reason: 'capacity' }, load.waiting - load.deferred);
-    series.waitingBy.set({ reason: 'deferred' }, load.deferred);
     series.kvUsage.set(load.kvUsed);
     series.kvCached.set(load.kvCached);
-    if (work === null) return;
-    series.iterationTokens.observe(work.prefillTokens + tokens.length);
-    this.#worked(work);
+    this.#count(tokens);
+    if (work !== null) this.#worked(work);
   }
 
   #worked(work: StepWork): void {
-    const series = this.#series;
+    const { series } = this;
     series.steps.observe(work.ms / 1000);
     if (work.predictedMs > 0) series.stepRatio.observe(work.cycleMs / work.predictedMs);
     for (const [part, ms] of Object.entries(work.partMs)) series.stepParts.observe({ part }, ms / 1000);
     series.slowdown.set(work.slowdown);
-    work.stageRows.forEach((rows, stage) => {
-      series.stageRows.inc({ stage: String(stage) }, rows);
-    });
     work.exitMs.forEach((ms, exit) => {
       if (ms > 0) series.exitTime.inc({ exit_layer: this.#exits[exit] ?? 'unknown' }, ms / 1000);
     });
-    for (const { unit, mode, kernel } of work.kernelRuns) series.kernelRuns.inc({ unit, mode, kernel });
     series.prefilled.inc(work.prefillTokens);
     series.caughtUp.inc(work.catchUpTokens);
     if (work.draft === undefined) return;
     const { source, drafted, accepted } = work.draft;
-    series.drafts.inc({ source });
     series.draftTokens.inc({ source }, drafted);
     series.acceptedTokens.inc({ source }, accepted);
-    for (let position = 0; position < accepted; position++) series.acceptedAt.inc({ position: String(position) });
   }
-}
 
-/**
- * Counts the tokens of a step. It adds equal tokens together: each increment of a counter with labels takes a
- * microsecond.
- * @param plannedOf the exit planned at admission; null for tokens that are not part of an answer
- */
-export function countTokens(
-  series: Pick<Series, 'generationTokens' | 'exitTokens' | 'exitLayers' | 'plannedExitTokens'>,
-  tokens: readonly TokenEvent[],
-  plannedOf: (event: TokenEvent) => number | null,
-): void {
-  const counts = new Map<string, { readonly exit: number; readonly planned: number | null; tokens: number }>();
-  for (const event of tokens) {
-    const { exit } = event;
-    const planned = plannedOf(event);
-    const key = `${exit} ${planned ?? ''}`;
-    const count = counts.get(key) ?? { exit, planned, tokens: 0 };
-    count.tokens++;
-    counts.set(key, count);
-  }
-  series.generationTokens.inc(tokens.length);
-  for (const { exit, planned, tokens: count } of counts.values()) {
-    const exit_layer = String(exit);
-    series.exitTokens.inc({ exit_layer }, count);
-    series.exitLayers.inc(exit * count);
-    if (planned !== null) series.plannedExitTokens.inc({ planned_exit_layer: String(planned), exit_layer }, count);
+  /** Adds equal tokens of a step together: each increment of a counter with labels takes a microsecond. */
+  #count(tokens: readonly TokenEvent[]): void {
+    const counts = new Map<number, number>();
+    for (const { exit } of tokens) counts.set(exit, (counts.get(exit) ?? 0) + 1);
+    this.series.generationTokens.inc(tokens.length);
+    for (const [exit, count] of counts) {
+      this.series.exitTokens.inc({ exit_layer: String(exit) }, count);
+      this.series.exitLayers.inc(exit * count);
+    }
   }
 }

@@ -7,7 +7,6 @@ import type { Engine } from '../engine-client/engine.js';
 import type {
   Budget,
   EndedEvent,
-  Landed,
   PlannedEvent,
   ReadyMessage,
   RejectedEvent,
@@ -15,11 +14,9 @@ import type {
   TokenEvent,
 } from '../../protocol/index.js';
 import { isKept, type Outcome, outcomeOf } from '../../protocol/outcome.js';
-import { missedParts } from '../../protocol/within-budget.js';
-import { countTokens, EngineMetrics } from './engine-metrics.js';
-import { FINISHED_REASON, initialize } from './labels.js';
+import { EngineMetrics } from './engine-metrics.js';
 import { actualTimes, budgetClass, type SequenceFacts } from './sequences.js';
-import type { Series } from './series.js';
+import { FINISHED_REASON, type Series } from './series.js';
 
 interface Live extends SequenceFacts {
   plan: PlannedEvent | null;
@@ -27,9 +24,7 @@ interface Live extends SequenceFacts {
   cut: EndedEvent | null;
   /** As the gateway judged the answer by its text; null: by its end. */
   outcome: Outcome | null;
-  firstAt: number | null;
   lastAt: number | null;
-  lastExit: number | null;
   tokens: number;
 }
 
@@ -41,7 +36,6 @@ export class RequestMetrics {
   constructor(series: Series) {
     this.#series = series;
     this.#engine = new EngineMetrics(series);
-    initialize(series);
   }
 
   /** Counts the events of this engine. */
@@ -74,7 +68,7 @@ export class RequestMetrics {
     const live = this.#live.get(id);
     if (live === undefined) return;
     this.#live.delete(id);
-    this.#failed('internal');
+    this.#series.failed.inc({ reason: 'internal' });
     this.#outcome(live, brokenOutcome(live));
   }
 
@@ -82,18 +76,6 @@ export class RequestMetrics {
   full(sequences: number, budget: Budget | null): void {
     this.#series.failed.inc({ reason: 'queue_full' }, sequences);
     if (budget !== null) this.#series.budgets.inc({ budget_class: budgetClass(budget), outcome: 'refused' }, sequences);
-  }
-
-  /**
-   * Counts a request at its end.
-   * @param n answers per prompt
-   * @param tokens tokens of each answer, prompt by prompt
-   */
-  requested(n: number, tokens: readonly number[]): void {
-    for (let first = 0; first < tokens.length; first += n) {
-      this.#series.requestN.observe(n);
-      this.#series.requestMaxGenerated.observe(Math.max(...tokens.slice(first, first + n)));
-    }
   }
 
   /** Registered sequences that have not ended. */
@@ -116,7 +98,7 @@ export class RequestMetrics {
     for (const live of this.#live.values()) {
       if (live.cut !== null) this.#answered(live, live.cut);
       else {
-        this.#failed('engine_lost');
+        this.#series.failed.inc({ reason: 'engine_lost' });
         this.#outcome(live, brokenOutcome(live));
       }
     }
@@ -125,10 +107,6 @@ export class RequestMetrics {
 
   step(step: StepMessage): void {
     for (const event of step.planned) this.#planned(event);
-    countTokens(this.#series, step.tokens, ({ id }) => {
-      const live = this.#live.get(id);
-      return live?.cut === null && live.plan !== null ? live.plan.exit : null;
-    });
     for (const event of step.tokens) this.#token(event, step.at);
     for (const event of step.rejected) this.#rejected(event);
     for (const event of step.ended) this.#ended(event);
@@ -140,13 +118,8 @@ export class RequestMetrics {
     const series = this.#series;
     series.planned.inc({ exit_layer: String(event.exit), service_class: event.serviceClass });
     series.depthReasons.inc({ reason: event.reason });
-    series.predictedTtft.observe(event.predictedTtftMs / 1000);
-    // An answer of one token has no later tokens.
-    if (event.predictedTpotMs > 0) series.predictedTpot.observe(event.predictedTpotMs / 1000);
     const live = this.#live.get(event.id);
-    if (live === undefined) return;
-    live.plan = event;
-    live.lastExit = event.exit;
+    if (live !== undefined) live.plan = event;
   }
 
   #token(event: TokenEvent, at: number): void {
@@ -159,18 +132,8 @@ export class RequestMetrics {
       series.itl.observe(seconds);
       series.exitItl.observe({ exit_layer: String(event.exit) }, seconds);
     }
-    if (live.lastExit !== null && live.lastExit !== event.exit) {
-      series.replans.inc({ direction: event.exit > live.lastExit ? 'deeper' : 'shallower' });
-    }
-    live.firstAt ??= at;
     live.lastAt = at;
-    live.lastExit = event.exit;
     live.tokens++;
-  }
-
-  /** A fault of the server ended the sequence. */
-  #failed(reason: 'error' | 'engine_lost' | 'internal'): void {
-    this.#series.failed.inc({ reason });
   }
 
   #rejected({ id, reason }: RejectedEvent): void {
@@ -193,9 +156,6 @@ export class RequestMetrics {
     series.promptTokens.inc(event.promptTokens);
     series.prefixQueries.inc(event.promptTokens);
     series.prefixHits.inc(event.cachedTokens);
-    series.promptTokensCached.inc(event.cachedTokens);
-    series.promptTokensBy.inc({ source: 'local_cache_hit' }, event.cachedTokens);
-    series.promptTokensBy.inc({ source: 'local_compute' }, event.promptTokens - event.cachedTokens);
     series.preemptions.inc(event.preemptions);
     if (live === undefined) return;
     this.#live.delete(event.id);
@@ -207,21 +167,13 @@ export class RequestMetrics {
   /** Counts an answer by the end that its client saw. */
   #answered(live: Live, event: EndedEvent): void {
     const series = this.#series;
-    if (event.reason === 'error') this.#failed('error');
+    if (event.reason === 'error') series.failed.inc({ reason: 'error' });
     else series.success.inc({ finished_reason: FINISHED_REASON[event.reason] });
     series.requestPromptTokens.observe(event.promptTokens);
-    series.requestComputedTokens.observe(event.promptTokens - event.cachedTokens);
-    series.requestPreemptions.observe(event.preemptions);
     series.requestGenerationTokens.observe(live.tokens);
-    series.requestMaxTokens.observe(live.maxTokens);
     this.#times(live, event);
-    if (event.reason === 'stop' && event.landed) this.#landed(live, event.landed);
     if (event.reason === 'error') this.#outcome(live, brokenOutcome(live));
     else if (event.reason !== 'cancelled') this.#outcome(live, this.#judge(live, event));
-  }
-
-  #landed({ plan }: Live, { at }: Landed): void {
-    if (plan !== null && plan.expectedTokens > 0) this.#series.landedShare.observe(at / plan.expectedTokens);
   }
 
   #times(live: Live, event: EndedEvent): void {
@@ -229,10 +181,7 @@ export class RequestMetrics {
     const { startedAt, firstTokenAt, endedAt } = event;
     const since = (from: number, to: number): number => Math.max(0, to - from) / 1000;
     series.e2e.observe(since(live.arrivedAt, endedAt));
-    if (startedAt !== null) {
-      series.queueTime.observe(since(live.arrivedAt, startedAt));
-      series.inferenceTime.observe(since(startedAt, endedAt));
-    }
+    if (startedAt !== null) series.queueTime.observe(since(live.arrivedAt, startedAt));
     if (firstTokenAt === null) return;
     series.ttft.observe(since(live.arrivedAt, firstTokenAt));
     if (startedAt !== null) series.prefillTime.observe(since(startedAt, firstTokenAt));
@@ -252,20 +201,12 @@ export class RequestMetrics {
     if (Number.isFinite(ratio)) this.#series.ratio.observe({ time }, ratio);
   }
 
-  /**
-   * Counts violations of the parts of a budget.
-   * @returns the outcome that the response reports, or that of the end where no response was written
-   */
+  /** The outcome that the response reports, or that of the end where no response was written. */
   #judge(live: Live, event: EndedEvent): Outcome {
-    const { budget } = live;
+    const { budget, tokens } = live;
     const end = event.reason === 'deadline' ? 'cut' : event.landed === undefined ? 'whole' : 'landed';
     const { awaitedMs: ttftMs, tpotMs, totalMs } = actualTimes(live, event);
-    if (budget !== null) {
-      const missed = missedParts({ ttftMs, tpotMs, totalMs }, budget);
-      if (missed.ttft) this.#series.ttftViolation.inc();
-      if (missed.tpot) this.#series.tpotViolation.inc();
-    }
-    const isEmpty = end === 'cut' && live.tokens === 0;
+    const isEmpty = end === 'cut' && tokens === 0;
     return live.outcome ?? outcomeOf({ end, isEmpty }, { ttftMs, tpotMs, totalMs }, budget);
   }
 
@@ -278,7 +219,7 @@ export class RequestMetrics {
 }
 
 /** A sequence without a response of its own. */
-const NEW = { plan: null, cut: null, outcome: null, firstAt: null, lastAt: null, lastExit: null, tokens: 0 };
+const NEW = { plan: null, cut: null, outcome: null, lastAt: null, tokens: 0 };
 
 /** The outcome of an answer that a fault of the server ended. */
 const brokenOutcome = ({ tokens }: Live): Outcome => (tokens === 0 ? 'empty' : 'cut');

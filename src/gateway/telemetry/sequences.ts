@@ -5,7 +5,6 @@ import type { Budget, EndedEvent } from '../../protocol/index.js';
 export interface SequenceFacts {
   readonly arrivedAt: number;
   readonly promptTokens: number;
-  readonly maxTokens: number;
   readonly budget: Budget | null;
 }
 

@@ -4,28 +4,62 @@ import { Counter, Gauge, Histogram, type Registry } from 'prom-client';
 /** Begins the name of every series. */
 export const PREFIX = 'sortie_';
 
+/** The values of each label; none where events name them. */
+type Labels<T extends string> = Readonly<Record<T, readonly string[]>>;
+
+const combinations = (labels: Labels<string>): Record<string, string>[] =>
+  Object.entries(labels).reduce<Record<string, string>[]>(
+    (all, [name, values]) => all.flatMap((each) => values.map((value) => ({ ...each, [name]: value }))),
+    [{}],
+  );
+
+/** Lets all combinations of label values start at 0, so that a query finds data before the first event. */
+export function startAtZero<T extends string>(
+  metric: Counter<T> | Gauge<T> | Histogram<T>,
+  labels: Labels<NoInfer<T>>,
+): void {
+  for (const each of combinations(labels) as Record<T, string>[]) {
+    if (metric instanceof Counter) metric.inc(each, 0);
+    else if (metric instanceof Gauge) metric.set(each, 0);
+    else metric.zero(each);
+  }
+}
+
 /** Makes a metric in a registry. */
 type Maker<M> = (registry: Registry) => M;
 
+/** The names of its labels, as prom-client takes them. */
+const namesOf = <T extends string>(labels: Labels<T>): T[] => Object.keys(labels) as T[];
+
 export const gauge =
-  <T extends string = never>(name: string, help: string, labelNames: readonly T[] = []): Maker<Gauge<T>> =>
-  (registry) =>
-    new Gauge({ name: PREFIX + name, help, labelNames, registers: [registry] });
+  <T extends string = never>(name: string, help: string, labels = {} as Labels<T>): Maker<Gauge<T>> =>
+  (registry) => {
+    const made = new Gauge({ name: PREFIX + name, help, labelNames: namesOf(labels), registers: [registry] });
+    startAtZero(made, labels);
+    return made;
+  };
 
 export const counter =
-  <T extends string = never>(name: string, help: string, labelNames: readonly T[] = []): Maker<Counter<T>> =>
-  (registry) =>
-    new Counter({ name: PREFIX + name, help, labelNames, registers: [registry] });
+  <T extends string = never>(name: string, help: string, labels = {} as Labels<T>): Maker<Counter<T>> =>
+  (registry) => {
+    const made = new Counter({ name: PREFIX + name, help, labelNames: namesOf(labels), registers: [registry] });
+    startAtZero(made, labels);
+    return made;
+  };
 
 export const histogram =
   <T extends string = never>(
     name: string,
     help: string,
-    buckets: number[],
-    labelNames: readonly T[] = [],
+    buckets: readonly number[],
+    labels = {} as Labels<T>,
   ): Maker<Histogram<T>> =>
-  (registry) =>
-    new Histogram({ name: PREFIX + name, help, buckets, labelNames, registers: [registry] });
+  (registry) => {
+    const labelNames = namesOf(labels);
+    const made = new Histogram({ name: PREFIX + name, help, buckets: [...buckets], labelNames, registers: [registry] });
+    startAtZero(made, labels);
+    return made;
+  };
 
 /** The metrics of a table, made in its order. */
 export function madeFrom<T extends Record<string, Maker<unknown>>>(registry: Registry, table: T) {

@@ -1,5 +1,6 @@
-/** Counts requests to models that run elsewhere. Must not know: connections, text. */
+/** Counts requests to models that run elsewhere, and their nets. Must not know: connections, text. */
 import { type Outcome, OUTCOMES } from '../../protocol/outcome.js';
+import { startAtZero } from './series-makers.js';
 import type { Series } from './series.js';
 
 /**
@@ -28,13 +29,13 @@ export class UpstreamMetrics {
     upstream: string,
   ) {
     this.#label = { upstream };
-    for (const outcome of OUTCOMES) series.upstreamAnswers.inc({ upstream, outcome }, 0);
+    const named = { upstream: [upstream] };
+    startAtZero(series.upstreamAnswers, { ...named, outcome: OUTCOMES });
     // An alert asks for a rate, and a new series shows none at its first event.
-    for (const end of ['failed', 'deadline'] as const) series.upstreamTries.inc({ upstream, status: 'none', end }, 0);
-    series.upstreamTries.inc({ upstream, status: '200', end: 'whole' }, 0);
-    series.breaker.set({ upstream }, 0);
-    for (const histogram of [series.upstreamTtft, series.upstreamGap, series.upstreamLate])
-      histogram.zero({ upstream });
+    startAtZero(series.upstreamTries, { ...named, status: ['none'], end: ['failed', 'deadline'] });
+    startAtZero(series.upstreamTries, { ...named, status: ['200'], end: ['whole'] });
+    startAtZero(series.breaker, named);
+    for (const histogram of [series.upstreamTtft, series.upstreamLate]) startAtZero(histogram, named);
   }
 
   breaker(isOpen: boolean): void {
@@ -43,10 +44,6 @@ export class UpstreamMetrics {
 
   firstContent(ms: number): void {
     this.series.upstreamTtft.observe(this.#label, ms / 1000);
-  }
-
-  gap(ms: number): void {
-    this.series.upstreamGap.observe(this.#label, ms / 1000);
   }
 
   ended({ status, end, outcome }: TryFacts): void {
@@ -58,4 +55,25 @@ export class UpstreamMetrics {
   lastByte(ms: number): void {
     this.series.upstreamLate.observe(this.#label, Math.max(0, ms) / 1000);
   }
+}
+
+/** How a net ended. */
+export interface NetFacts {
+  /** The upstream's name here. */
+  readonly upstream: string;
+  readonly result: string;
+  /** Null: it did not start. */
+  readonly trigger: string | null;
+  /** From its start to its end, ms; null: it did not start. */
+  readonly ranMs: number | null;
+}
+
+/** Counts nets. @returns an observer of their ends */
+export function netMetrics(series: Series): { ended(net: NetFacts): void } {
+  return {
+    ended: ({ upstream, result, trigger, ranMs }) => {
+      series.nets.inc({ upstream, result, trigger: trigger ?? 'none' });
+      if (ranMs !== null) series.netSeconds.inc({ upstream, result }, ranMs / 1000);
+    },
+  };
 }

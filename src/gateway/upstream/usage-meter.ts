@@ -30,7 +30,7 @@ export class UsageMeter {
   /** @param promptTokens an estimate, as long as the upstream states none */
   constructor(
     private readonly promptTokens: number,
-    private readonly metrics: Pick<UpstreamMetrics, 'firstContent' | 'gap'>,
+    private readonly metrics: Pick<UpstreamMetrics, 'firstContent'>,
   ) {}
 
   began(status: number): void {
@@ -42,7 +42,6 @@ export class UsageMeter {
     if (characters === 0) return;
     const now = monotonicMs();
     if (this.#lastTextAt === null) this.metrics.firstContent(now - this.#startedAt);
-    else this.metrics.gap(now - this.#lastTextAt);
     this.#firstTextAt ??= now;
     this.#lastTextAt = now;
     this.#characters += characters;

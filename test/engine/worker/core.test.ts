@@ -80,12 +80,10 @@ void t.test('a stop string ends a sequence with stop; steps report their work by
   const core = makeCore(executor);
   core.submit(greedy('a', first, deepest, 20));
   core.submit(greedy('b', second, exits[0] ?? deepest, 20));
-  const kernels = new Set<string>();
   const seconds = exits.map(() => 0);
   const answers = drain(core, ({ tokens, work }) => {
     if (tokens.some(({ id }) => id === 'a')) core.cancel('a', 'stop');
     if (work === null) return;
-    for (const { kernel } of work.kernelRuns) kernels.add(kernel);
     work.exitMs.forEach((ms, exit) => (seconds[exit] = (seconds[exit] ?? 0) + ms));
     const total = work.exitMs.reduce((sum, ms) => sum + ms, 0);
     t.ok(Math.abs(total - work.ms) < 1e-6, 'the whole step is accounted for');
@@ -93,7 +91,6 @@ void t.test('a stop string ends a sequence with stop; steps report their work by
   });
   t.equal(answers.get('a')?.ended?.reason, 'stop');
   t.equal(answers.get('b')?.ended?.reason, 'length');
-  t.ok([...kernels].every((kernel) => executor.kernels.some((known) => known === kernel)) && kernels.size > 0);
   t.ok((seconds[0] ?? 0) > 0 && (seconds[executor.units.deepest] ?? 0) > 0);
   t.ok(
     seconds.every((ms, exit) => ms === 0 || exit === 0 || exit === executor.units.deepest),

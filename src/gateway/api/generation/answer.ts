@@ -126,10 +126,10 @@ export class Answer {
     // never ends.
     readyEngine(context);
     this.#checkRoom();
-    for (const [index, { id, prompt, maxTokens }] of engine.sequences.entries()) {
+    for (const [index, { id, prompt }] of engine.sequences.entries()) {
       if (isDryRun === true) break;
       const promptTokens = prompts[prompt]?.ids.length ?? 0;
-      const facts = { arrivedAt, promptTokens, maxTokens, budget: depth.budget };
+      const facts = { arrivedAt, promptTokens, budget: depth.budget };
       context.metrics.begin(id, facts);
       this.#client.trace?.begin(id, index, facts);
     }
@@ -236,12 +236,8 @@ export class Answer {
   }
 
   #close(): void {
-    const { engine, n } = this.request;
+    const { engine } = this.request;
     const isBegun = engine.isDryRun !== true && this.choices.some(({ plan }) => plan !== null);
-    if (isBegun) {
-      const tokens = this.choices.map(({ completionTokens }) => completionTokens);
-      this.#context.metrics.requested(n, tokens);
-    }
     this.#releaseQuota(isBegun ? this.usage().total_tokens : 0);
   }
 

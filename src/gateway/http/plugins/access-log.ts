@@ -29,13 +29,9 @@ export function accessLog(context: GatewayContext): (request: FastifyRequest, re
 
   function log(request: FastifyRequest, reply: FastifyReply): void {
     const { method } = request;
-    const { url } = request.routeOptions;
-    const route = url ?? 'unknown';
+    const route = request.routeOptions.url ?? 'unknown';
     const status = statusOf(reply);
-    const { httpRequests, httpTime } = context.series;
-    httpRequests.inc({ method, route, status: String(status) });
-    // The method of an unknown path may be any.
-    if (url !== undefined) httpTime.observe({ method, route }, reply.elapsedTime / 1000);
+    context.series.httpRequests.inc({ method, route, status: String(status) });
     const line = {
       method,
       route,
