@@ -1,4 +1,4 @@
-/** The programs of docs/libraries.md run as they are printed, but for address and model. */
+/** The programs of docs/clients.md run as they are printed, but for address and model. */
 import { execFile } from 'node:child_process';
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
@@ -7,8 +7,8 @@ import t from 'tap';
 import { packageRoot } from '../src/cli/options/config.js';
 import { build, says } from './fakes/server.js';
 
-const page = readFileSync(join(packageRoot, 'docs', 'libraries.md'), 'utf8');
-const programs = [...page.matchAll(/^## (.*?)$.*?^```js\n(.*?)^```/gms)];
+const page = readFileSync(join(packageRoot, 'docs', 'clients.md'), 'utf8');
+const programs = [...page.matchAll(/^### ([^\n]*)\n\n[^\n]*\n\n```js\n(.*?)^```/gms)];
 
 void t.test('every library has a program', async (t) => {
   t.same(
