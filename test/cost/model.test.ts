@@ -1,6 +1,6 @@
 /** Cost of a step by its units: trunk stages, exit blocks, head and what a step costs beside its graphs. */
 import t from 'tap';
-import { costModel, exitIndex, predictMs, prefillMs } from '../../src/engine/scheduler/cost/model.js';
+import { costModel, predictMs, prefillMs } from '../../src/engine/scheduler/cost/model.js';
 import { depthShape, lengthPrior } from '../../src/engine/depth-shape.js';
 import type { CostPoint, CostTable } from '../../src/engine/scheduler/cost/table.js';
 import { blockSample, layers, sample, shape, table } from '../scheduler/sample.js';
@@ -102,10 +102,4 @@ void t.test('lengths of answers are a prior where each exit has some', async (t)
   t.same(priorOf({ lengths: { chat: some } }, { lengths: { chat: more } }), [some, more]);
   t.equal(priorOf({ lengths: { chat: some } }, {}), null);
   t.equal(priorOf({ lengths: { chat: [] } }, { lengths: { chat: more } }), null, 'all answers were cut');
-});
-
-void t.test('an exit layer has its index, and a layer without an exit is an error that names the exits', async (t) => {
-  const got = layers.map((layer) => exitIndex(shape, layer));
-  t.same(got, [0, 1, 2, 3, 4]);
-  t.throws(() => exitIndex(shape, 12), /exit layer 12 .* 10, 15, 20, 25, 30/);
 });

@@ -90,6 +90,23 @@ export function equalCosts(executor: Executor, unitMs: number): CostTable {
   return calibrate(executor, { ...calibrationPlan(4, 32, 128), repeats: 1 }, () => (now += unitMs));
 }
 
+/**
+ * Costs in which each row, and each position of a prompt, takes these milliseconds in a unit.
+ * @param decodeMs by unit; the embedding and the head come behind the last one
+ */
+export function flatCosts(
+  { units, kernels }: Executor,
+  decodeMs: (unit: number) => number,
+  prefillMs = decodeMs,
+): CostTable {
+  const [kernel = 'fp32'] = kernels;
+  const points = (ms: number) => [1, 4, 16].map((rows) => ({ rows, context: 0, ms: ms * rows }));
+  const names = [...units.stages.map(({ entry }) => entry.name), 'embed', 'head'];
+  return {
+    units: names.map((unit, i) => ({ unit, kernel, decode: points(decodeMs(i)), prefill: points(prefillMs(i)) })),
+  };
+}
+
 /** A core over an executor, with measured costs unless others are given. */
 export function makeCore(
   executor: Executor,

@@ -6,6 +6,7 @@
  */
 import t, { type Test } from 'tap';
 import type { EngineCore } from '../../src/engine/worker/core.js';
+import { exitOfLayer } from '../../src/engine/scheduler/kv/units.js';
 import type { SequenceRequest } from '../../src/protocol/index.js';
 import { PagedModel } from '../../src/engine/model/paged-model.js';
 import { advanceTo, type Answer, drain, greedy, logitsAt, margin, openSlot } from '../engine/helper.js';
@@ -37,7 +38,7 @@ if (needsGpu()) {
 
   /** The margin between the CPU's two largest logits behind these tokens. */
   const marginAt = (text: readonly number[], layer: number): number => {
-    const exit = cpu.model.exitIndex(layer);
+    const exit = exitOfLayer(cpu.units.exits, layer);
     const slot = openSlot(cpu, text);
     advanceTo(cpu, slot, exit, text.length - 1);
     const logits = logitsAt(cpu, slot, exit);

@@ -17,7 +17,7 @@ import { chunkSizes, defaultPolicy } from '../../src/engine/scheduler/policy.js'
 import { cpuDevice, type Gpu } from '../../src/engine/runtime/device.js';
 import { createEnvironment, type Environment } from '../../src/engine/runtime/environment.js';
 import { webgpuDevice } from '../../src/engine/runtime/webgpu.js';
-import { advanceTo, engineOptions, openSlot } from '../engine/helper.js';
+import { advanceTo, engineOptions, flatCosts, openSlot } from '../engine/helper.js';
 
 // Tests run beside each other.
 process.env.LP_NUM_THREADS ??= '1';
@@ -134,16 +134,16 @@ export function counted(device: Gpu, { ort }: Environment, counts: Counts): Gpu 
 
 /** A core in which a position costs a millisecond in each unit, or another time. Its clock stands still. */
 export function coreOf(executor: Executor, limits: Partial<CoreOptions> = {}, positionMs = 1): EngineCore {
-  const points = [1, 4, 16].map((rows) => ({ rows, context: 0, ms: rows * positionMs }));
-  const [kernel = 'fp16'] = executor.kernels;
-  const units = [...executor.units.stages.map(({ entry }) => entry.name), 'embed', 'head'];
-  const costs = { units: units.map((unit) => ({ unit, kernel, decode: points, prefill: points })) };
-  return new EngineCore(executor, costs, {
-    ...{ maxRunning: 6, maxQueue: 200, kvBytes: 2 ** 22, prefixReuse: true, prefillChunk: 128, speculate: 'off' },
-    policy: { ...defaultPolicy, chunks: chunkSizes(128) },
-    clock: () => 0,
-    ...limits,
-  });
+  return new EngineCore(
+    executor,
+    flatCosts(executor, () => positionMs),
+    {
+      ...{ maxRunning: 6, maxQueue: 200, kvBytes: 2 ** 22, prefixReuse: true, prefillChunk: 128, speculate: 'off' },
+      policy: { ...defaultPolicy, chunks: chunkSizes(128) },
+      clock: () => 0,
+      ...limits,
+    },
+  );
 }
 
 /** Token ids that differ from seed to seed. */

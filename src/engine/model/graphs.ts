@@ -60,8 +60,6 @@ export interface Model {
   readonly gate: Gate | null;
   /** The GPU that holds the model; none on the CPU. */
   devices(): readonly PlacedDevice[];
-  /** The exit of a layer number. @throws RangeError if the layer is not an exit */
-  exitIndex(layer: number): number;
   dispose(): void;
 }
 
@@ -189,13 +187,6 @@ export function sessionOf({ entry, sessions }: Pick<ModelUnit, 'entry' | 'sessio
 export function disposeUnits(units: readonly ModelUnit[]): void {
   const all = units.flatMap(({ sessions, keys }) => [...sessions.values(), ...(keys?.values() ?? [])]);
   for (const session of new Set(all)) session.dispose();
-}
-
-/** See Model.exitIndex. */
-export function exitIndexOf({ exits }: Pick<Model, 'exits'>, layer: number): number {
-  const index = exits.findIndex(({ entry }) => entry.layer === layer);
-  if (index < 0) throw new RangeError(`layer ${layer} is not an exit`);
-  return index;
 }
 
 /**

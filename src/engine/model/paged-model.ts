@@ -15,7 +15,6 @@ import { blocksOf, allocatedPerPosition } from './memory.js';
 import { type BatchPart, Control, intsOf, writeLongs, type AreaPlan, hasKeys, planAreas } from './control.js';
 import {
   disposeUnits,
-  exitIndexOf,
   GraphLoader,
   type Model,
   type ModelSource,
@@ -137,10 +136,6 @@ export class PagedModel implements Model {
     const units = this.#units.map(({ entry }) => entry.name);
     const info = this.device.info();
     return info === null ? [] : [{ ...info, units, ...(this.plan && { plan: this.plan }) }];
-  }
-
-  exitIndex(layer: number): number {
-    return exitIndexOf(this, layer);
   }
 
   /** The number of a unit's keys graphs in a run; null: it has none. */

@@ -9,15 +9,7 @@ import type { Environment } from '../runtime/environment.js';
 import type { Session } from '../runtime/session.js';
 import { Tensor } from '../runtime/tensor.js';
 import { type Gate, loadGate } from './gate.js';
-import {
-  disposeUnits,
-  exitIndexOf,
-  GraphLoader,
-  type Model,
-  type ModelLimits,
-  type ModelSource,
-  type ModelUnit,
-} from './graphs.js';
+import { disposeUnits, GraphLoader, type Model, type ModelLimits, type ModelSource, type ModelUnit } from './graphs.js';
 import { HiddenStateCache } from './hidden-state-cache.js';
 import { KvCache } from './kv-cache.js';
 import type { ExitEntry, Manifest, StageEntry } from './manifest.js';
@@ -82,10 +74,6 @@ export class StagedModel implements Model {
 
   devices(): [] {
     return [];
-  }
-
-  exitIndex(layer: number): number {
-    return exitIndexOf(this, layer);
   }
 
   get bytesPerPosition(): number {

@@ -242,7 +242,6 @@ function admitted(
     expectedTokensP90: generated + tokens(0.9),
     probability: budget?.totalMs == null ? null : probability,
     guaranteedTokens: generated + self.guaranteedSteps(exit),
-    exitIndex: exit,
   };
 }
 

@@ -9,7 +9,7 @@
  * ms and r ms a row. Rows in the batch are b = l m t, with t = (f + r b) / (1 - l s) the time of a token. So t = f / (1
  * - l (s + m r)), as long as the load l (s + m r) is below 1. Near it a token takes long, so answers get short.
  */
-import { type ExitIndex, at, deepestFirst } from './cost/model.js';
+import { type ExitIndex, at, deepestOf } from './cost/model.js';
 import { promptMs } from './cost/step-costs.js';
 import { type Policy, plannedChunk } from './policy.js';
 import type { Snapshot } from './snapshot.js';
@@ -104,8 +104,7 @@ export function depthBound(
   expected: Expected,
   past: DepthValues = NO_VALUES,
 ): { readonly deepest: ExitIndex; readonly values: DepthValues } {
-  const depths = deepestFirst(state.model.shape);
-  const deepest = at(depths, 0);
+  const deepest = deepestOf(state.model.shape);
   const demand = demandOf(state, expected);
   if (demand === null || demand.rate === 0) return { deepest, values: past };
   const kept = Math.exp(-Math.max(0, state.now - past.at) / state.policy.depthMeanMs);
@@ -115,8 +114,7 @@ export function depthBound(
   let full = 0;
   let best: ExitIndex = demand.minExit;
   let most = 0;
-  for (const exit of depths) {
-    if (exit < Math.min(deepest, demand.minExit)) break;
+  for (let exit = deepest; exit >= Math.min(deepest, demand.minExit); exit -= 1) {
     const before = sums.get(exit) ?? { sum: 0, steps: 0 };
     const sum = before.sum + demand.rate * valueAt(state, demand, exit);
     const steps = before.steps + 1;

@@ -1,7 +1,7 @@
 /**
  * The exits of the requests that begin, and the forecast of the batch with them.
  */
-import { type ExitIndex, at, deepestFirst } from './cost/model.js';
+import type { ExitIndex } from './cost/model.js';
 import { StepSum } from './cost/step-costs.js';
 import { type BatchEntry, type BatchOutcome, forecastBatch } from './forecast.js';
 import { type Late, getsLater, latePromises } from './promise.js';
@@ -23,12 +23,11 @@ export function chooseExits(state: Snapshot, most: ExitIndex): Exits {
     (1 - state.policy.noBudgetShare) / Math.max(state.policy.leastPromisedShare, 1 - state.othersShare),
   );
   const order = serviceOrder(state.requests);
-  const bounds = deepestFirst(state.model.shape);
   let unavoidable: Late | null = null;
-  for (let i = bounds.indexOf(most); ; i += 1) {
-    const exits = exitsWithin(state, order, at(bounds, i));
+  for (let bound = most; ; bound -= 1) {
+    const exits = exitsWithin(state, order, bound);
     // A lone request begins no shallower for a promise than without one.
-    if (i === bounds.length - 1 || state.requests.length < 2) return exits;
+    if (bound === 0 || state.requests.length < 2) return exits;
     const late = latePromises(state, careful, exits);
     if (late.size === 0 || !getsLater(late, (unavoidable ??= latePromises(state, careful)))) return exits;
   }

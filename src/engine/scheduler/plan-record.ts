@@ -16,9 +16,8 @@ export class PlanRecord {
   constructor(readonly at: number) {}
 
   admit({ id, request, isDryRun }: Sequence, admission: Exclude<Admission, Rejected>): void {
-    const plan: Omit<Admitted, 'kind'> & { guaranteedTokens?: number; exitIndex?: number } = { ...admission };
+    const plan: Omit<Admitted, 'kind'> & { guaranteedTokens?: number } = { ...admission };
     delete plan.guaranteedTokens;
-    delete plan.exitIndex;
     this.admitted.push({
       ...plan,
       id,

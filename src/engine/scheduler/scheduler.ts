@@ -14,7 +14,7 @@ import { type ChunkLimits, selectChunks, workOf } from './chunks.js';
 import type { ConstraintState } from './constraint-state.js';
 import { type DraftLimits, Drafts } from './drafts/drafts.js';
 import type { SlotTable } from './kv/slot-table.js';
-import type { Units } from './kv/units.js';
+import { exitOfLayer, type Units } from './kv/units.js';
 import { PlanBuilder } from './plan-builder.js';
 import { type Admission, type Rejected } from './types.js';
 import { PlanRecord } from './plan-record.js';
@@ -214,7 +214,7 @@ export class Scheduler {
   }
 
   #enqueue(sequence: Sequence, admission: Exclude<Admission, Rejected>, now: number): void {
-    sequence.exit = admission.exitIndex;
+    sequence.exit = exitOfLayer(this.units.exits, admission.exit);
     sequence.serviceClass = admission.serviceClass;
     sequence.expectedTokens = admission.expectedTokens;
     sequence.promisedTokens = admission.serviceClass === 'guaranteed' ? admission.guaranteedTokens : null;

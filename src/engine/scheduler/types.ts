@@ -3,7 +3,7 @@
  *
  * All times are milliseconds; instants ("...At", now) are on one monotonic clock of the caller's choice.
  */
-import type { Admitted, ExitIndex, NetWork } from '../../protocol/index.js';
+import type { Admitted, NetWork } from '../../protocol/index.js';
 
 /** When an answer ends early. Instants are of the engine's clock. */
 export interface LandingWindow {
@@ -27,7 +27,7 @@ export interface Rejected {
 }
 
 /** An admitted request, with the answer tokens that its promise covers. */
-export type Admission = (Admitted & { readonly guaranteedTokens: number; readonly exitIndex: ExitIndex }) | Rejected;
+export type Admission = (Admitted & { readonly guaranteedTokens: number }) | Rejected;
 
 /** A part of one prompt that the next step prefills. */
 export interface PrefillChunk {

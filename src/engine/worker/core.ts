@@ -3,7 +3,6 @@
  *
  * A step schedules, runs the plan, samples and commits. It knows token ids, never text, HTTP or processes.
  */
-import type { Work } from '../scheduler/cost/model.js';
 import type { CostTable } from '../scheduler/cost/table.js';
 import type {
   CancelReason,
@@ -12,7 +11,6 @@ import type {
   SequenceRequest,
   RejectedEvent,
   StepMessage,
-  StepWork,
   PromisedPart,
 } from '../../protocol/index.js';
 import type { Speculate } from '../../protocol/engine-options.js';
@@ -28,7 +26,7 @@ import { StepClock } from '../execution/step-clock.js';
 import { Landings } from './landings.js';
 import type { TokenTexts } from '../landing/token-texts.js';
 import { type StepEvents, StepRunner } from './step-runner.js';
-import { type StepTimes, stepWork } from './step-stats.js';
+import { stepWork } from './step-stats.js';
 
 /** Interval at which the wait of a new request is predicted, ms. The prediction takes as long as planning a step. */
 const WAIT_INTERVAL_MS = 1000;
@@ -165,7 +163,7 @@ export class EngineCore {
     const took = { ms: at - plan.at, cycleMs: at - (this.#stepEndedAt ?? plan.at), partMs };
     this.#clock.enter('sampling', at);
     const sampled = this.#runner.sample(ran, this.#events);
-    const work = this.#workOf(plan, sampled, took);
+    const work = stepWork(plan, sampled, took, this.scheduler);
     const result: StepResult = { at, cycleMs: took.cycleMs, planningMs: partMs.planning, ...sampled };
     onResult?.(result);
     const { ended, memory } = this.scheduler.commit(plan, result);
@@ -196,18 +194,6 @@ export class EngineCore {
     }
     for (const { id } of plan.rejected) this.#forget(id);
     this.#endAnswers(plan.ended, plan.at);
-  }
-
-  /** The metrics of a step; null for a step without work. */
-  #workOf(
-    plan: StepPlan,
-    sampled: Pick<StepResult, 'tokens' | 'draft'>,
-    took: StepTimes,
-  ): Omit<StepWork, 'slowdown'> | null {
-    if (plan.chunks.length + plan.rows.length === 0) return null;
-    const { shape } = this.scheduler.options;
-    const predictMs = (part: Work): number => this.scheduler.predictMs(part);
-    return stepWork(plan, sampled, took, { shape, predictMs });
   }
 
   #endAnswers(ends: readonly SequenceEnd[], at: number): void {

@@ -29,7 +29,9 @@ const MASK_WAIT_MS = 2;
 async function main(): Promise<void> {
   const options = JSON.parse(process.argv[2] ?? '') as EngineOptions;
   const { core, ready, grammars } = await start(options).catch((error: unknown) => {
-    throw new StartError(memoryFault(error, options.device, 'load') ?? error);
+    const message =
+      memoryFault(error, options.device, 'load') ?? (error instanceof Error ? error.message : String(error));
+    throw new OperatorError('model', message, { cause: error });
   });
 
   let wake: () => void = () => undefined;
@@ -69,7 +71,7 @@ function stepOf(core: EngineCore, device: string): StepMessage {
     return core.step();
   } catch (error) {
     const fault = memoryFault(error, device, 'step') ?? deviceFault(error);
-    throw fault === null ? error : new DeviceError(fault, { cause: error });
+    throw fault === null ? error : new OperatorError('device', fault, { cause: error });
   }
 }
 
@@ -93,17 +95,16 @@ async function start(options: EngineOptions): Promise<Started> {
   await releaseLoadMemory();
   const tokenizer = join(options.modelDir, manifest.tokenizer);
   const core = new EngineCore(executor, costs, {
+    ...options,
     slowdown,
-    maxRunning: options.maxRunning,
-    maxQueue: options.maxQueue,
     kvBytes: options.kvMemoryBytes,
-    prefixReuse: options.prefixReuse,
-    prefillChunk: options.prefillChunk,
     speculate: options.speculate ?? 'off',
     texts: readTokenTexts(tokenizer),
     policy: { ...defaultPolicy, chunks: chunkSizes(options.prefillChunk) },
     clock: monotonicMs,
   });
+  // Without those of a partial page.
+  const positions = Math.floor(options.kvMemoryBytes / bytesPerPosition);
   return {
     core,
     grammars: { tokenizer, endTokens: manifest.eosTokens },
@@ -114,7 +115,7 @@ async function start(options: EngineOptions): Promise<Started> {
       exits: manifest.exits.map(({ layer }) => layer),
       maxLength: limits.capacity,
       slots: options.maxRunning,
-      kvTokens: whole(Math.floor(options.kvMemoryBytes / bytesPerPosition), executor.table.kv.granularity),
+      kvTokens: positions - (positions % executor.table.kv.granularity),
       kernels: executor.kernels,
       kernelFaults: executor.model.kernelFaults,
       device: device.kind,
@@ -127,11 +128,6 @@ async function start(options: EngineOptions): Promise<Started> {
   };
 }
 
-/** A count of positions without those of a partial page. */
-function whole(positions: number, page: number): number {
-  return positions - (positions % page);
-}
-
 /** Loading leaves inflated weight files and ONNX Runtime's unpacked copies in memory: twice the model. */
 async function releaseLoadMemory(): Promise<void> {
   await collectGarbage();
@@ -140,21 +136,19 @@ async function releaseLoadMemory(): Promise<void> {
   useHugePages();
 }
 
-/** A failed start because of the model folder, the device or the options; a restart would fail as well. */
-class StartError extends Error {
-  constructor(cause: unknown) {
-    super(cause instanceof Error ? cause.message : String(cause), { cause });
+/**
+ * An error that is one line for the operator; others keep their stack.
+ * - `model`: a failed start because of the model folder, the device or the options. A restart would fail as well.
+ * - `device`: a fault in a step; the engine starts again.
+ */
+class OperatorError extends Error {
+  constructor(
+    readonly kind: 'model' | 'device',
+    message: string,
+    options: ErrorOptions,
+  ) {
+    super(message, options);
   }
-}
-
-/** A fault of the device in a step; the engine starts again. */
-class DeviceError extends Error {}
-
-/** Unexpected errors keep their stack; an error of the options or of the device is one line for the operator. */
-function messageOf(error: unknown): string {
-  if (!(error instanceof Error)) return String(error);
-  const isKnown = error instanceof StartError || error instanceof DeviceError;
-  return isKnown ? error.message : (error.stack ?? error.message);
 }
 
 function send(message: FromEngine): void {
@@ -168,10 +162,9 @@ process.on('SIGINT', () => undefined);
 process.on('SIGTERM', () => undefined);
 
 main().catch((error: unknown) => {
-  const message: FatalMessage = {
-    type: 'fatal',
-    kind: error instanceof StartError ? 'model' : error instanceof DeviceError ? 'device' : 'internal',
-    message: messageOf(error),
-  };
+  const isKnown = error instanceof OperatorError;
+  const kind = isKnown ? error.kind : 'internal';
+  const text = error instanceof Error ? ((isKnown ? null : error.stack) ?? error.message) : String(error);
+  const message: FatalMessage = { type: 'fatal', kind, message: text };
   process.send?.(message, () => process.exit(1));
 });

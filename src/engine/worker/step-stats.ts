@@ -5,28 +5,31 @@
  */
 import type { DepthShape, Work } from '../scheduler/cost/model.js';
 import type { StepWork } from '../../protocol/index.js';
+import type { Scheduler } from '../scheduler/scheduler.js';
 import type { StepPlan, StepResult } from '../scheduler/step-plan.js';
 
-/** Durations of a step, see StepWork. */
-export type StepTimes = Pick<StepWork, 'ms' | 'cycleMs' | 'partMs'>;
-
-/** All metrics of a step except the slowdown behind it. */
+/**
+ * All metrics of a step except the slowdown behind it; null for a step without work.
+ * @param took durations of the step
+ */
 export function stepWork(
   plan: StepPlan,
   { draft, tokens }: Pick<StepResult, 'draft' | 'tokens'>,
-  took: StepTimes,
-  costs: { readonly shape: DepthShape; predictMs(work: Work): number },
-): Omit<StepWork, 'slowdown'> {
-  const { chunks, work } = plan;
+  took: Pick<StepWork, 'ms' | 'cycleMs' | 'partMs'>,
+  scheduler: Scheduler,
+): Omit<StepWork, 'slowdown'> | null {
+  const { chunks, rows, work } = plan;
+  if (chunks.length + rows.length === 0) return null;
+  const predictMs = (part: Work): number => scheduler.predictMs(part);
   const prefillTokens = chunks.reduce((sum, { prefilled }) => sum + prefilled, 0);
   // A draft gives the tokens of several plain steps.
   const further = draft === null ? 0 : Math.max(1, tokens.filter(({ isEnd }) => !isEnd).length) - 1;
   return {
     ...took,
-    predictedMs: plan.predictedMs + further * costs.predictMs({ ...work, prefill: [] }),
+    predictedMs: plan.predictedMs + further * predictMs({ ...work, prefill: [] }),
     prefillTokens,
     catchUpTokens: chunks.reduce((sum, { positions }) => sum + positions, -prefillTokens),
-    exitMs: exitTimes(costs.shape, work, (part) => costs.predictMs(part), took.ms),
+    exitMs: exitTimes(scheduler.options.shape, work, predictMs, took.ms),
     ...(draft !== null && plan.draft !== null && { draft: { source: plan.draft.source, ...draft } }),
   };
 }

@@ -105,6 +105,7 @@ void t.test('cached costs belong to a model and a thread count', async (t) => {
   });
   t.equal(source({}), 'cache');
   t.equal(source({ threads: options.threads + 1 }), 'measured');
+  t.equal(source({ promptExit: false }), 'measured', 'prompts then run other graphs');
   const manifest = loadManifest(modelDir);
   const renamed = { ...manifest, name: `${manifest.name}-2` };
   writeFileSync(join(dir, MANIFEST_FILE), JSON.stringify(renamed));

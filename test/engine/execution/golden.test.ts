@@ -16,6 +16,7 @@ import { fileURLToPath } from 'node:url';
 import t, { type Test } from 'tap';
 import { convert } from '../../../src/convert/convert.js';
 import type { Executor } from '../../../src/engine/execution/executor.js';
+import { exitOfLayer } from '../../../src/engine/scheduler/kv/units.js';
 import type { CapturedKernel, GPU_KERNELS, StageKernel } from '../../../src/engine/model/manifest.js';
 import { advanceTo, logitsAt, makeExecutor, MODEL, openSlot } from '../helper.js';
 
@@ -51,7 +52,7 @@ const golden = async (name: string): Promise<Golden> =>
 function check(t: Test, executor: Executor, { prompts }: Golden, kernel: CpuKernel, bound = BOUNDS[kernel]): void {
   for (const [index, { ids, exits }] of prompts.entries())
     for (const [layer, expected] of Object.entries(exits)) {
-      const exit = executor.model.exitIndex(Number(layer));
+      const exit = exitOfLayer(executor.units.exits, Number(layer));
       const slot = openSlot(executor, ids);
       advanceTo(executor, slot, exit, ids.length - 1);
       const logits = logitsAt(executor, slot, exit);

@@ -4,50 +4,31 @@
  */
 import t from 'tap';
 import { constraintOf } from '../constraint.js';
-import { chunkSizes } from '../../../src/engine/scheduler/policy.js';
 import type { Constraint } from '../../../src/engine/constraint.js';
-import { EngineCore, type CoreOptions } from '../../../src/engine/worker/core.js';
+import type { EngineCore } from '../../../src/engine/worker/core.js';
+import type { EngineOptions } from '../../../src/protocol/engine-options.js';
 import type { EndedEvent, PromptEvent, StepMessage, TokenLogprobs } from '../../../src/protocol/index.js';
 import { scorePrompt } from '../../../src/engine/sampling/prompt-scores.js';
 import { SlotManager } from '../../../src/engine/scheduler/slot-manager.js';
 import { Sequence } from '../../../src/engine/scheduler/sequence.js';
-import { defaultPolicy } from '../../../src/engine/scheduler/policy.js';
-import type { CostPoint } from '../../../src/engine/scheduler/cost/table.js';
-import { advance, greedy, logitsAt, makeExecutor, openSlot } from '../helper.js';
+import { advance, flatCosts, greedy, logitsAt, makeCore, makeExecutor, openSlot } from '../helper.js';
 import { answerOf } from '../answers.js';
 import { tinyModel } from '../tiny-model.js';
 
 const executor = await makeExecutor(t, { modelDir: await tinyModel(t, 'float') });
-const { units, kernels } = executor;
+const { units } = executor;
 const deepest = units.exits.at(-1)?.layer ?? 0;
 
 /** A row costs 100 ms in the first stage; all other work is nearly free. */
-function core(clock: () => number, limits: Partial<CoreOptions> = {}): EngineCore {
-  const points = (ms: number): CostPoint[] => [1, 4, 16].map((rows) => ({ rows, context: 0, ms: ms * rows }));
-  const [kernel = 'fp32'] = kernels;
-  const costs = {
-    units: [
-      ...units.stages.map(({ entry }, index) => ({
-        unit: entry.name,
-        kernel,
-        decode: points(index === 0 ? 100 : 0.001),
-        prefill: points(0.001),
-      })),
-      { unit: 'embed', kernel, decode: points(0.001), prefill: points(0.001) },
-      { unit: 'head', kernel, decode: points(0.001), prefill: [] },
-    ],
-  };
-  return new EngineCore(executor, costs, {
-    maxRunning: 8,
-    maxQueue: 8,
-    kvBytes: 2 ** 30,
-    prefixReuse: false,
-    prefillChunk: 8,
-    speculate: 'off',
-    policy: { ...defaultPolicy, chunks: chunkSizes(8) },
-    clock,
-    ...limits,
-  });
+const costs = flatCosts(
+  executor,
+  (unit) => (unit === 0 ? 100 : 0.001),
+  () => 0.001,
+);
+
+function core(clock: () => number, limits: Partial<EngineOptions> = {}): EngineCore {
+  const options = { maxRunning: 8, maxQueue: 8, prefixReuse: false, prefillChunk: 8, ...limits };
+  return makeCore(executor, options, clock, undefined, { costs });
 }
 
 /** Runs steps until the core is idle. */
@@ -115,7 +96,7 @@ void t.test('a shallow request copies no deep prefix that does not fit, and runs
     [table.bytesAt(0, 75), 0],
     [deep, 60],
   ] as const) {
-    const engine = core(() => 0, { prefixReuse: true, kvBytes: deep + room });
+    const engine = core(() => 0, { prefixReuse: true, kvMemoryBytes: deep + room });
     engine.submit(greedy('deep', [...shared, 4, 5, 6, 7], deepest, 20, { arrivedAt: 0 }));
     while (engine.scheduler.slots.running[0]?.generated !== 2) engine.step();
     engine.submit(greedy('shallow', [...shared, 8, 9, 10, 11], shallowest, 4, { arrivedAt: 1 }));
@@ -214,7 +195,7 @@ void t.test('prompt and answer may fill a slot to its last position', async (t) 
 void t.test('the least recently used prefix is evicted first', async (t) => {
   const { table } = executor;
   const positions = 150;
-  const engine = core(() => 0, { prefixReuse: true, kvBytes: table.bytesAt(units.deepest, positions) });
+  const engine = core(() => 0, { prefixReuse: true, kvMemoryBytes: table.bytesAt(units.deepest, positions) });
   const cachedOf = (id: string, first: number): number | undefined => {
     // Each sequence takes up to 42 positions and the next one: three prefixes fit, or two beside a live sequence.
     const tokens = [first, ...prompt(39)];
@@ -233,7 +214,7 @@ void t.test('a preempted sequence keeps its first start time and takes no place 
   const { table } = executor;
   const room = table.bytesAt(units.deepest, 100);
   let now = 0;
-  const engine = core(() => now, { kvBytes: room });
+  const engine = core(() => now, { kvMemoryBytes: room });
   engine.submit(greedy('old', prompt(40), deepest, 30, { arrivedAt: 0 }));
   engine.submit(greedy('young', prompt(40), deepest, 30, { arrivedAt: 1 }));
   const ended: EndedEvent[] = [];
@@ -302,7 +283,7 @@ void t.test('an ended event has the times of its start, first token and end', as
 void t.test('the scores of a prompt equal those of decoding, in chunks of any size', async (t) => {
   const scored = prompt(60);
   const scoresOf = (chunk: number): [logprobs: (TokenLogprobs | null)[], events: number] => {
-    const engine = core(() => 0, { prefillChunk: chunk, policy: { ...defaultPolicy, chunks: chunkSizes(chunk) } });
+    const engine = core(() => 0, { prefillChunk: chunk });
     engine.submit(greedy('scored', scored, deepest, 0, { arrivedAt: 0, promptLogprobs: 2 }));
     const steps = stepsOf(engine);
     t.match(steps.at(-1)?.ended, [{ reason: 'length', firstTokenAt: null }]);

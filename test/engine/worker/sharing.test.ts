@@ -1,14 +1,13 @@
 /** Prompts that share a prefix and arrive together are computed once, whatever happens to the first one. */
 import t from 'tap';
-import { EngineCore, type CoreOptions } from '../../../src/engine/worker/core.js';
+import type { EngineCore } from '../../../src/engine/worker/core.js';
+import type { EngineOptions } from '../../../src/protocol/engine-options.js';
 import type { Budget, EndedEvent, SequenceRequest, StepMessage } from '../../../src/protocol/index.js';
-import { chunkSizes, defaultPolicy } from '../../../src/engine/scheduler/policy.js';
-import type { CostPoint } from '../../../src/engine/scheduler/cost/table.js';
-import { drain, greedy, makeExecutor } from '../helper.js';
+import { drain, flatCosts, greedy, makeCore, makeExecutor } from '../helper.js';
 import { tinyModel } from '../tiny-model.js';
 
 const executor = await makeExecutor(t, { modelDir: await tinyModel(t, 'float') });
-const { units, table, kernels } = executor;
+const { units, table } = executor;
 const [shallowest = 0, deepest = 0] = [units.exits[0]?.layer, units.exits.at(-1)?.layer];
 
 t.afterEach(() => {
@@ -16,27 +15,9 @@ t.afterEach(() => {
 });
 
 /** A position costs a millisecond in each stage, for decode and prefill. The clock stands still. */
-function makeCore(limits: Partial<CoreOptions> = {}): EngineCore {
-  const points: CostPoint[] = [1, 4, 16].map((rows) => ({ rows, context: 0, ms: rows }));
-  const [kernel = 'fp32'] = kernels;
-  const costs = {
-    units: [
-      ...units.stages.map(({ entry }) => ({ unit: entry.name, kernel, decode: points, prefill: points })),
-      { unit: 'embed', kernel, decode: points, prefill: points },
-      { unit: 'head', kernel, decode: points, prefill: [] },
-    ],
-  };
-  return new EngineCore(executor, costs, {
-    maxRunning: 8,
-    maxQueue: 8,
-    kvBytes: 2 ** 30,
-    prefixReuse: true,
-    prefillChunk: 16,
-    speculate: 'off',
-    policy: { ...defaultPolicy, chunks: chunkSizes(16) },
-    clock: () => 0,
-    ...limits,
-  });
+function coreOf(limits: Partial<EngineOptions> = {}): EngineCore {
+  const options = { maxRunning: 8, maxQueue: 8, prefillChunk: 16, ...limits };
+  return makeCore(executor, options, () => 0, undefined, { costs: flatCosts(executor, () => 1) });
 }
 
 const SHARED = Array.from({ length: 64 }, (_, i) => 3 + ((i * 7) % 20));
@@ -49,7 +30,7 @@ const atExit = (exit: number): Partial<SequenceRequest> => ({
 });
 
 function alone(request: SequenceRequest): number[] {
-  const core = makeCore({ prefixReuse: false });
+  const core = coreOf({ prefixReuse: false });
   core.submit(request);
   const answer = drain(core).get(request.id);
   executor.forget(0);
@@ -89,7 +70,7 @@ function run(
 void t.test('four equal prompts are computed once, and each answer equals its answer alone', async (t) => {
   const requests = ['a', 'b', 'c', 'd'].map((id) => ask(id));
   const expected = alone(ask('alone'));
-  const { tokens, ended, prefilled, firstStep } = run(makeCore(), requests);
+  const { tokens, ended, prefilled, firstStep } = run(coreOf(), requests);
   t.equal(prefilled, 63, 'all but the last position, which is decoded');
   for (const { id } of requests) t.strictSame(tokens.get(id), expected);
   t.strictSame(
@@ -107,7 +88,7 @@ void t.test('four equal prompts are computed once, and each answer equals its an
 void t.test('prompts with a common prefix share it', async (t) => {
   const requests = [30, 31, 32].map((token) => ask(`r${token}`, [token, token, 4, 5]));
   const expected = requests.map(alone);
-  const { tokens, ended, prefilled } = run(makeCore(), requests);
+  const { tokens, ended, prefilled } = run(coreOf(), requests);
   t.equal(prefilled, 64 + 3 * 3, 'the rest of each prompt except its last position');
   requests.forEach(({ id }, i) => {
     t.strictSame(tokens.get(id), expected[i]);
@@ -116,7 +97,7 @@ void t.test('prompts with a common prefix share it', async (t) => {
 });
 
 void t.test('a prompt waits for the chunk of another one only where it copies enough of it', async (t) => {
-  const core = makeCore();
+  const core = coreOf();
   const [first, second] = [ask('a'), ask('b', [3, 4])];
   for (const request of [first, second, greedy('c', [...SHARED.slice(0, 12), ...SHARED], deepest, 6)])
     core.submit(request);
@@ -131,18 +112,18 @@ void t.test('a prompt waits for the chunk of another one only where it copies en
 
 void t.test('without prefix reuse, each prompt is computed; a scored prompt shares only as a source', async (t) => {
   const pair = [ask('a'), ask('b')];
-  t.equal(run(makeCore({ prefixReuse: false }), pair).prefilled, 126);
+  t.equal(run(coreOf({ prefixReuse: false }), pair).prefilled, 126);
   t.equal(table.used('cached'), 0, 'no prefix is stored');
   executor.forget(0);
-  t.equal(run(makeCore(), [ask('a'), ask('b', [], { promptLogprobs: 0 })]).prefilled, 126);
+  t.equal(run(coreOf(), [ask('a'), ask('b', [], { promptLogprobs: 0 })]).prefilled, 126);
   executor.forget(0);
-  t.equal(run(makeCore(), [ask('a', [], { promptLogprobs: 0 }), ask('b')]).prefilled, 63);
+  t.equal(run(coreOf(), [ask('a', [], { promptLogprobs: 0 }), ask('b')]).prefilled, 63);
 });
 
 void t.test('prompts of different prefix spaces are computed apart, together and one after the other', async (t) => {
   const [first, second] = [{ prefixSpace: 'A' }, { prefixSpace: 'B' }];
   const expected = alone(ask('alone'));
-  const core = makeCore();
+  const core = coreOf();
   const pair = run(core, [ask('a', [], first), ask('b', [], second), ask('c')]);
   t.equal(pair.prefilled, 3 * 63);
   const later = run(core, [ask('d', [], second), ask('e', [], { prefixSpace: 'C' })]);
@@ -154,7 +135,7 @@ void t.test('prompts of different prefix spaces are computed apart, together and
 
 void t.test('a cancelled leader leaves its progress to the others', async (t) => {
   const expected = alone(ask('alone'));
-  const core = makeCore();
+  const core = coreOf();
   let steps = 0;
   const { tokens, ended, prefilled } = run(core, [ask('a'), ask('b'), ask('c')], () => {
     if (++steps === 2) core.cancel('a');
@@ -173,7 +154,7 @@ void t.test('a cancelled leader leaves its progress to the others', async (t) =>
 
 void t.test('a preempted leader becomes a follower', async (t) => {
   const expected = alone(ask('alone'));
-  const core = makeCore();
+  const core = coreOf();
   let steps = 0;
   const { tokens, ended } = run(core, [ask('a'), ask('b'), ask('c')], () => {
     if (++steps !== 2) return;
@@ -192,7 +173,7 @@ void t.test('a preempted leader becomes a follower', async (t) => {
 
 void t.test('a leader at a shallower exit saves its stages for the others', async (t) => {
   const expected = alone(ask('alone'));
-  const { tokens, prefilled, caughtUp } = run(makeCore(), [ask('a', [], atExit(shallowest)), ask('b'), ask('c')]);
+  const { tokens, prefilled, caughtUp } = run(coreOf(), [ask('a', [], atExit(shallowest)), ask('b'), ask('c')]);
   t.ok(prefilled <= 63 + 2, `${prefilled}: the first stage runs once`);
   t.ok(caughtUp <= 63 + 2, `${caughtUp}: the deeper stages run once`);
   t.strictSame(
@@ -200,7 +181,7 @@ void t.test('a leader at a shallower exit saves its stages for the others', asyn
     [expected, expected],
   );
   executor.forget(0);
-  const deep = run(makeCore(), [ask('a'), ask('b', [], atExit(shallowest))]);
+  const deep = run(coreOf(), [ask('a'), ask('b', [], atExit(shallowest))]);
   t.ok(deep.prefilled <= 63 + 2, `${deep.prefilled}`);
   t.strictSame(deep.tokens.get('a'), expected);
 });
@@ -211,7 +192,7 @@ void t.test('a sequence with an earlier deadline waits for no other, and leads',
     maxExit: deepest,
     budget: { totalMs: 1000, ttftMs: null, tpotMs: null, onMiss: 'continue' },
   } as const;
-  const core = makeCore();
+  const core = coreOf();
   core.submit(ask('first'));
   core.step();
   const { ended, prefilled, firstStep, tokens } = run(core, [ask('hurried', [], { depth })]);
@@ -226,7 +207,7 @@ void t.test('with little memory, each request still gets its answer', async (t) 
   const expected = alone(ask('alone'));
   const deep = units.deepest;
   for (const room of [71, 100, 150, 290]) {
-    const core = makeCore({ kvBytes: table.bytesAt(deep, room) });
+    const core = coreOf({ kvMemoryBytes: table.bytesAt(deep, room) });
     const { tokens, ended } = run(core, [ask('a'), ask('b'), ask('c'), ask('d')]);
     for (const id of ['a', 'b', 'c', 'd']) {
       t.equal(ended.get(id)?.reason, 'length', `${id} in ${room}`);
@@ -238,7 +219,7 @@ void t.test('with little memory, each request still gets its answer', async (t) 
 
 void t.test('with one slot, each sequence takes over the prompt of the previous one', async (t) => {
   const expected = alone(ask('alone'));
-  const { tokens, prefilled } = run(makeCore({ maxRunning: 1 }), [ask('a'), ask('b'), ask('c')]);
+  const { tokens, prefilled } = run(coreOf({ maxRunning: 1 }), [ask('a'), ask('b'), ask('c')]);
   t.equal(prefilled, 63);
   t.strictSame(
     ['a', 'b', 'c'].map((id) => tokens.get(id)),
@@ -247,7 +228,7 @@ void t.test('with one slot, each sequence takes over the prompt of the previous 
 });
 
 void t.test('predictions count a shared prompt once, and only while a sequence computes it', async (t) => {
-  const core = makeCore();
+  const core = coreOf();
   const planned = new Map<string, number>();
   for (const id of ['a', 'b', 'c', 'd']) core.submit(ask(id));
   for (const { id, predictedTtftMs } of core.step().planned) planned.set(id, predictedTtftMs);
@@ -273,7 +254,7 @@ void t.test('admission does not count on the prompt of a request that ends in th
   const hopeless = ask('hopeless', [], { depth: depth(20) });
   const [tight, loose] = [ask('tight', [], { depth: depth(150) }), ask('loose', [], { depth: depth(2000) })];
   const refusedOf = (requests: readonly SequenceRequest[]): string[] => {
-    const core = makeCore();
+    const core = coreOf();
     for (const request of requests) core.submit(request);
     const rejected = core.step().rejected.map(({ id }) => id);
     executor.forget(0);
@@ -283,7 +264,7 @@ void t.test('admission does not count on the prompt of a request that ends in th
   t.strictSame(refusedOf([hopeless, tight]), ['hopeless', 'tight']);
   t.strictSame(refusedOf([hopeless, tight, loose]), ['hopeless', 'tight']);
 
-  const core = makeCore();
+  const core = coreOf();
   core.submit(ask('gone', [], { depth: { ...depth(20), budget: { ...budget(20), onMiss: 'continue' } } }));
   core.submit(tight);
   core.cancel('gone');

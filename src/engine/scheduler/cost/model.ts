@@ -41,11 +41,6 @@ export function deepestOf({ exits }: DepthShape): ExitIndex {
   return exits.length - 1;
 }
 
-/** All exits, the deepest first. */
-export function deepestFirst({ exits }: DepthShape): readonly ExitIndex[] {
-  return Array.from(exits, (_, i) => exits.length - 1 - i);
-}
-
 /** One curve per kernel. */
 interface UnitCurves {
   readonly decode: readonly Curve[];
@@ -248,11 +243,4 @@ export function observeStep(model: CostModel, work: Work, actualMs: number, plan
   const planned = Math.min(planningMs, actualMs - planningMs);
   const meanMs = drift.planningMs + (planned - drift.planningMs) / DRIFT.planningSteps;
   return { ...model, drift: { slowdown, ratios, planningMs: meanMs } };
-}
-
-/** Index of an exit layer in the shape. @throws Error for a layer that is not an exit. */
-export function exitIndex(shape: DepthShape, layer: ExitLayer): ExitIndex {
-  const index = shape.exits.findIndex((exit) => exit.layer === layer);
-  if (index < 0) throw new Error(`exit layer ${layer} is not one of ${shape.exits.map((e) => e.layer).join(', ')}`);
-  return index;
 }
