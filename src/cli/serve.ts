@@ -22,7 +22,7 @@ function optionOf(spec: OptionSpec<unknown>): Option {
  */
 export function addServe(root: Command, version: string, finish: (code: number) => void): void {
   const serve = root.command('serve').description('serve a model folder with the API of OpenAI');
-  // Commander passes these values on as text. src/options holds the rules of flags and variables alike.
+  // Commander passes these values on as text. cli/options holds the rules of flags and variables alike.
   for (const spec of Object.values(SERVE_OPTIONS)) serve.addOption(optionOf(spec));
   serve.action(async (flags: Record<string, string | true>) => {
     // A switch without a value means "on".

@@ -1,5 +1,5 @@
 /**
- * Resolves the options of the server from flags, environment and file. src/options holds the table and the rules of
+ * Resolves the options of the server from flags, environment and file. cli/options holds the table and the rules of
  * values. `npm run docs:configuration` writes docs/configuration.md from the table.
  */
 import { readFileSync } from 'node:fs';

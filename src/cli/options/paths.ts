@@ -3,7 +3,7 @@ import { homedir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 
-/** The package root: three levels above the compiled src/options/*.js. */
+/** The package root: four levels above the folder of this file, compiled. */
 export const packageRoot = fileURLToPath(new URL('../../../..', import.meta.url));
 
 /** The default of --model. The npm package does not hold it. */

@@ -1,7 +1,7 @@
 /**
- * The decisions of a scheduler: admissions, the order of service, exits, pauses and prefill. Each is a pure function of
- * the sequences, the time, and learnt values. Steps teach the drift of the costs (`observeStep`). Answers that end
- * teach lengths and the margin of promises (`observeEnd`).
+ * The decisions of a scheduler: admissions, the order of service, exits, pauses and prefill. The planner keeps learnt
+ * values and the few that one plan hands to the next; the functions that it calls are pure. Steps teach the drift of
+ * the costs (`observeStep`). Answers that end teach lengths and the margin of promises (`observeEnd`).
  *
  * Must not know: slots, memory, how a decision comes into force.
  */

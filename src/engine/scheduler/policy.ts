@@ -1,6 +1,6 @@
 /**
- * Every tunable of the scheduler, with unit and default: the one table. Those of the cost model's drift are in
- * engine/scheduler/cost/model.ts.
+ * The tunables of plans, with unit and default. Those of one part are in its file: drift of the costs (cost/model.ts),
+ * drafts, prefixes and compaction (drafts, kv), bins and priors of lengths.
  */
 
 /** Few sizes, so that few shapes reach ONNX Runtime's allocator. */

@@ -17,7 +17,7 @@ export interface PrefixMatch {
 
 /**
  * Positions left to prefill, unless none is left: the last token is decoded, and a prefill of one position rounds
- * differently (chunkEnd in select-prefill.ts).
+ * differently (chunkEnd in chunks.ts).
  */
 const LEAST_LEFT_POSITIONS = 3;
 

@@ -1,4 +1,4 @@
-/** Responses and headers in openapi.json. These schemas describe only: src/api checks the header values. */
+/** Responses and headers in openapi.json. These schemas describe only: gateway/api checks the header values. */
 import type { ErrorStatus } from '../../api/endpoints/endpoint.js';
 import { type TSchema, Type } from '../../../util/schema.js';
 import {
