@@ -512,12 +512,6 @@ void t.test('the net of a request: its own, else that of its key, of its model, 
     defaults: { ...defaults, net: 'land' },
   };
   const keyOf = (key: string, policy: object) => ({ ...openKey(key), policy: { ...openPolicy, ...policy } });
-  const here = await build(t, local(), {
-    upstreams: [{ ...upstream, url: there.url }],
-    upstreamModels: [landing as UpstreamModel],
-    nets: { mode: 'answer', observer: null },
-    apiKeys: ['plain', keyOf('answers', { net: 'answer' }), keyOf('lands', { net: 'land' })],
-  });
   for (const [model, key, asked, net] of [
     ['big', 'plain', null, 'armed'],
     ['landing', 'plain', null, 'none'],
@@ -525,6 +519,13 @@ void t.test('the net of a request: its own, else that of its key, of its model, 
     ['big', 'lands', null, 'none'],
     ['big', 'lands', 'answer', 'armed'],
   ] as const) {
+    // Each has a server of its own: the net of one may still be booked under the next one.
+    const here = await build(t, local(), {
+      upstreams: [{ ...upstream, url: there.url }],
+      upstreamModels: [landing as UpstreamModel],
+      nets: { mode: 'answer', observer: null },
+      apiKeys: ['plain', keyOf('answers', { net: 'answer' }), keyOf('lands', { net: 'land' })],
+    });
     const headers = { authorization: `Bearer ${key}`, ...(asked !== null && { 'x-net': asked }) };
     const told = await ask(here, { model }, BUDGET_MS, headers);
     t.equal(told.headers.get('x-sortie-net'), net, [model, key, asked].join(' '));
