@@ -1,6 +1,6 @@
 /**
- * Fields that completions and chats share: a value with the part of the engine's request that it makes, or a wrong value
- * with the field and the rule that the error names.
+ * Fields that completions and chats share. A value stands with its part of the engine's request, and a wrong one with
+ * the field and the rule of its error.
  */
 import t from 'tap';
 import type { SequenceRequest } from '../../src/protocol/index.js';
