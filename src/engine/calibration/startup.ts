@@ -6,20 +6,89 @@
  * - Cached costs well below the measured ones mean that this machine is busy. The engine keeps them, and the cost model
  *   starts with the measured slowdown instead of learning it from late answers.
  */
+import { createHash } from 'node:crypto';
+import { readFileSync } from 'node:fs';
+import { cpus } from 'node:os';
 import { join } from 'node:path';
 import { MANIFEST_FILE } from '../model/manifest-io.js';
-import type { CostPoint, CostTable, UnitCost } from '../scheduler/cost/table.js';
+import { type CostPoint, type CostTable, CostTableSchema, type UnitCost } from '../scheduler/cost/table.js';
 import { loadOrt } from '../runtime/ort-api.js';
 import { type CalibrationPlan, calibrate, calibrationPlan } from './calibrate.js';
-import { type CalibrationKey, fileDigest, machineName, readCalibration, writeCalibration } from './cache.js';
 import type { Executor } from '../execution/executor.js';
 import type { Calibration } from '../../protocol/index.js';
 import type { EngineOptions } from '../../protocol/engine-options.js';
+import { readCacheFile, writeCacheFile } from '../../util/cache-file.js';
+import { isValid, Type } from '../../util/schema.js';
 
 /** Accepted factor between cached and measured costs: clocks drift by 20%, and a check has few runs. */
 const TOLERANCE = 1.35;
 /** No machine is slower than its cached costs by more than this factor; a larger ratio means different work. */
 const MAX_RATIO = 20;
+
+/** Everything that changes what a unit costs. */
+export interface CalibrationKey {
+  /** SHA-256 of the manifest, which holds those of all weight files. */
+  readonly manifest: string;
+  /** Model and flags of the processor. */
+  readonly machine: string;
+  readonly threads: number;
+  readonly device: string;
+  /** Name and driver of each GPU, and of several the units on each; absent on the CPU. */
+  readonly devices?: readonly (readonly [name: string, driver: string | null])[];
+  readonly kernels: readonly string[];
+  readonly runtime: string;
+  /** Points that were measured. */
+  readonly plan: unknown;
+}
+
+const Entry = Type.Object({ key: Type.Unknown(), checksum: Type.String(), cost: CostTableSchema });
+
+const digest = (value: unknown): string => createHash('sha256').update(JSON.stringify(value)).digest('hex');
+
+/** Processor and its instruction sets, as the system names them. */
+export function machineName(): string {
+  let flags = '';
+  try {
+    flags = /^flags\s*:\s*(.*)$/m.exec(readFileSync('/proc/cpuinfo', 'utf8'))?.[1] ?? '';
+  } catch {
+    // Without /proc/cpuinfo (not Linux), the processor's model name is the only key.
+  }
+  const all = cpus();
+  return `${all[0]?.model ?? process.arch} x ${all.length} ${digest(flags).slice(0, 16)}`;
+}
+
+export function fileDigest(file: string): string {
+  return createHash('sha256').update(readFileSync(file)).digest('hex');
+}
+
+function fileOf(dir: string, key: CalibrationKey): string {
+  return join(dir, `calibration-${digest(key).slice(0, 24)}.json`);
+}
+
+/**
+ * It never throws: the engine measures for a second instead.
+ * @returns the costs, or null where no usable entry exists, with a reason for the log unless none exists yet
+ */
+export function readCalibration(dir: string, key: CalibrationKey): { cost: CostTable | null; why: string | null } {
+  const file = fileOf(dir, key);
+  const { text, why } = readCacheFile(file);
+  if (text === null) return { cost: null, why };
+  const unusable = (reason: string) => ({ cost: null, why: reason });
+  try {
+    const entry: unknown = JSON.parse(text);
+    if (!isValid(Entry, entry)) return unusable(`${file} does not have the shape of a calibration`);
+    if (digest(entry.key) !== digest(key)) return unusable(`${file} belongs to another model or machine`);
+    if (digest(entry.cost) !== entry.checksum) return unusable(`the checksum of ${file} is wrong`);
+    return { cost: entry.cost, why: null };
+  } catch {
+    return unusable(`${file} is not JSON`);
+  }
+}
+
+/** @returns the reason of a failed write, or null */
+export function writeCalibration(dir: string, key: CalibrationKey, cost: CostTable): string | null {
+  return writeCacheFile(fileOf(dir, key), JSON.stringify({ key, checksum: digest(cost), cost }));
+}
 
 export interface StartupCalibration extends Calibration {
   readonly costs: CostTable;

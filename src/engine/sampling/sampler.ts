@@ -44,8 +44,8 @@ export function rulesUnder(sampling: Sampling, amount: number, endTokens: readon
 /**
  * Samples from the largest logits, with the same result as from all logits.
  * @param u uniform in [0, 1)
- * @returns the token, or null when the draw may fall below the largest logits: then `sampleFull` decides with the same
- * u
+ * @returns the token, or null when the draw may fall below the largest logits: then all logits decide
+ * with the same u
  */
 export function sampleTop(top: TopLogits, sampling: Sampling, u: number): number | null {
   const { values, ids, lseT } = top;

@@ -3,7 +3,7 @@
  *
  * Must not know: which prompt goes on (prefill-choice.ts), decoding.
  */
-import { advanceWork, frontierAt } from './cost/frontier.js';
+import { advanceWork, frontierAt } from './cost/step-costs.js';
 import { type CostModel, type Work, predictMs, type DepthShape } from './cost/model.js';
 import type { Sequence } from './sequence.js';
 import type { SlotManager } from './slot-manager.js';

@@ -4,9 +4,8 @@
  *
  * Knows: one sequence, the moment of planning. Must not know: other sequences.
  */
-import { advanceMs, frontierAt } from './cost/frontier.js';
 import { type CostModel, type ExitIndex, at } from './cost/model.js';
-import { oneRowStepMs } from './cost/step-costs.js';
+import { advanceMs, frontierAt, oneRowStepMs } from './cost/step-costs.js';
 import type { Budget } from '../../protocol/index.js';
 import type { BatchEntry } from './forecast.js';
 import type { LengthDistribution, OutputLengths } from './output-length.js';

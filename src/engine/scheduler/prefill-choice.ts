@@ -2,9 +2,8 @@
  * The rows that pause in a step, and the prompts that prefill: in order of service, as far as the stall of decoding
  * rows and the promises of rows allow.
  */
-import { advanceWork } from './cost/frontier.js';
 import { type ExitIndex, at, deepestOf, predictMs } from './cost/model.js';
-import { promptMs } from './cost/step-costs.js';
+import { advanceWork, promptMs } from './cost/step-costs.js';
 import type { Exits } from './exit-choice.js';
 import { plannedChunk } from './policy.js';
 import { latePromises } from './promise.js';

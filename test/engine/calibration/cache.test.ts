@@ -6,7 +6,7 @@ import {
   machineName,
   readCalibration,
   writeCalibration,
-} from '../../../src/engine/calibration/cache.js';
+} from '../../../src/engine/calibration/startup.js';
 import { table } from '../../scheduler/sample.js';
 
 const key: CalibrationKey = {

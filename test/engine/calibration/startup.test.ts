@@ -3,8 +3,13 @@ import { join } from 'node:path';
 import t from 'tap';
 import type { EngineOptions } from '../../../src/protocol/engine-options.js';
 import { calibrationPlan } from '../../../src/engine/calibration/calibrate.js';
-import { fileDigest, machineName } from '../../../src/engine/calibration/cache.js';
-import { type StartupCalibration, compareCosts, calibrateAtStartup } from '../../../src/engine/calibration/startup.js';
+import {
+  calibrateAtStartup,
+  compareCosts,
+  fileDigest,
+  machineName,
+  type StartupCalibration,
+} from '../../../src/engine/calibration/startup.js';
 import { monotonicMs } from '../../../src/util/clock.js';
 import { loadManifest, MANIFEST_FILE } from '../../../src/engine/model/manifest-io.js';
 import { bytesPerPosition } from '../../../src/engine/model/memory.js';

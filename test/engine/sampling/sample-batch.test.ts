@@ -7,11 +7,10 @@ import type { Constraint } from '../../../src/engine/constraint.js';
 import type { EndPressure } from '../../../src/engine/landing/pressure.js';
 import type { SequenceRequest, Sampling } from '../../../src/protocol/index.js';
 import { Draws } from '../../../src/engine/draws.js';
-import { sampleFull } from '../../../src/engine/sampling/sample-row.js';
 import type { Head } from '../../../src/engine/model/head.js';
 import { greedy } from '../../../bench/greedy-request.js';
 import { GREEDY } from '../../../src/protocol/sampling-rules.js';
-import { answerOf } from '../answers.js';
+import { answerOf, sampleFull } from '../answers.js';
 
 const VOCAB = 8;
 /** Descending: the model prefers token 0. */

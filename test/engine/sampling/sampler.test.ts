@@ -4,7 +4,8 @@ import t from 'tap';
 import type { Sampling } from '../../../src/protocol/index.js';
 import { GREEDY } from '../../../src/protocol/sampling-rules.js';
 import { applyMask } from '../../../src/engine/constraint.js';
-import { sampleFull, sampleRow } from '../../../src/engine/sampling/sample-row.js';
+import { sampleRow } from '../../../src/engine/sampling/sample-row.js';
+import { sampleFull } from '../answers.js';
 import { adjust, sampleTop, type TokenCounts, type TopLogits } from '../../../src/engine/sampling/sampler.js';
 
 /** The sampling rules in their plainest form. */
