@@ -5,17 +5,17 @@ const INTRO = `<!-- Written by \`npm run docs:configuration\` from the table of 
 
 # Configuration
 
-Each option is a flag (\`--max-queue 64\`), an environment variable (\`SORTIE_MAX_QUEUE=64\`), and an entry of the file
-that \`--config\` names (\`max-queue: 64\`, YAML or JSON). A flag wins over its variable, and the variable over the file.
-An empty variable counts as unset.
+For an operator: every option of the server, as \`npm start -- --help\` prints it. An option is a flag
+(\`--max-queue 64\`), an environment variable (\`SORTIE_MAX_QUEUE=64\`), and an entry of the file that \`--config\` names
+(\`max-queue: 64\`, YAML or JSON). A flag wins over its variable, and the variable over the file. An empty variable
+counts as unset.
 
-- \`npm start -- --help\` prints the same table.
 - A switch (\`on or off\`) that stands alone is on: \`--log-prompts\`.
 - A size takes a suffix: \`512MiB\`, \`2GiB\` and \`1.5GiB\` are powers of two, \`500MB\` is a power of ten.
 - A wrong value, or an unknown name in the file, ends the process with code 2. The message names option, rule and value.
 - Lists of the file are YAML's: \`cors-origin: [https://app.example]\`. Its paths start at the working folder.
-- The file has [upstream models](upstream.md#several-upstreams) in two sections of its own.
-- The variables of OpenTelemetry set up [traces](metrics.md#traces).
+- [Upstream models](upstream.md#several-upstreams) have two sections of the file, and [traces](metrics.md#traces) the
+  variables of OpenTelemetry.
 `;
 
 const LIMITS = `
@@ -27,8 +27,6 @@ const LIMITS = `
 | Request headers | 16 KiB | 431 |
 | Texts over 8,192 characters without a place to split (base64), in tokenization | 8, one after another | 429 \`queue_full\` |
 | Stop strings; their characters; stop token ids; log-probabilities | 64; 256; 64; 20 | 400 |
-| [JSON schema](structured-output.md#schemas) | 32,768 characters, 64 levels | 400 |
-| Constrained answers at a time | 8 of a client, under 16 of all | the next one waits |
 | Budget | above 0, at most a day | 400 |
 `;
 
