@@ -1,6 +1,6 @@
 /** `sortie serve`: its flags are the table of options. */
 import { Option, type Command } from 'commander';
-import { helpText, loadOptions, ON_OFF, type OptionSpec, SERVE_OPTIONS } from './options/config.js';
+import { helpText, loadOptions, ON_OFF, type OptionSpec, SERVE_OPTIONS, type ServeOptions } from './options/config.js';
 import { storedKernel } from '../engine/model/manifest.js';
 
 function optionOf(spec: OptionSpec<unknown>): Option {
@@ -13,6 +13,13 @@ function optionOf(spec: OptionSpec<unknown>): Option {
   // themselves.
   option.negate = false;
   return option;
+}
+
+/** The folder of the local model, converted where it is none. */
+async function folderOf({ model, kernels, device, cacheDir }: ServeOptions): Promise<string> {
+  const served = kernels ?? [device.kind === 'cpu' ? 'w8a8' : 'fp16'];
+  const { servedFolder } = await import('./cached-model.js');
+  return servedFolder(model, { cacheDir, kernels: [...new Set(served.map(storedKernel))] });
 }
 
 /**
@@ -28,15 +35,7 @@ export function addServe(root: Command, version: string, finish: (code: number) 
     // A switch without a value means "on".
     const texts = Object.fromEntries(Object.entries(flags).map(([key, flag]) => [key, flag === true ? 'on' : flag]));
     const options = await loadOptions(texts, process.env);
-    if (options.noLocal) {
-      const { serveProxy } = await import('../gateway/serve/serve-proxy.js');
-      finish(await serveProxy(options, version));
-      return;
-    }
-    const served = options.kernels ?? [options.device.kind === 'cpu' ? 'w8a8' : 'fp16'];
-    const kernels = [...new Set(served.map(storedKernel))];
-    const { servedFolder } = await import('./cached-model.js');
-    const model = await servedFolder(options.model, { cacheDir: options.cacheDir, kernels });
+    const model = options.noLocal ? options.model : await folderOf(options);
     const { serveForever } = await import('../gateway/serve/serve.js');
     finish(await serveForever({ ...options, model }, version));
   });

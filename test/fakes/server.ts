@@ -89,7 +89,6 @@ export interface Overrides {
   readonly tracing?: Tracing;
   readonly encoding?: EncodingThread;
   readonly log?: (line: string) => void;
-  readonly waitMs?: HttpContext['waitMs'];
   /** Each one is served by its own name. */
   readonly upstreams?: readonly Upstream[];
   readonly upstreamModels?: readonly UpstreamModel[];
@@ -165,7 +164,7 @@ export async function build(
     apiKeys: (overrides.apiKeys ?? []).map((key) => (typeof key === 'string' ? openKey(key) : key)),
     tracing: overrides.tracing ?? null,
     version: '0.0.0-test',
-    waitMs: overrides.waitMs ?? (() => null),
+    policy: overrides.limits?.policy ?? openPolicy,
     log: overrides.log === undefined ? pino({ level: 'silent' }) : pino({ level: 'info' }, { write: overrides.log }),
     draining: false,
   };

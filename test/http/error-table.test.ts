@@ -111,8 +111,11 @@ const PROVOKED: Readonly<Record<ErrorCode, Provocation>> = {
       overrides: { upstreams: [{ ...upstream, url: silent.url }] },
     })(t);
   },
-  overloaded: async (t) =>
-    answerOf(await fetch(`${(await build(t, undefined, { waitMs: () => 61_000 })).url}/health/ready`)),
+  overloaded: async (t) => {
+    const { context, url } = await build(t);
+    Object.defineProperty(context.api.metrics, 'waitMs', { value: 61_000 });
+    return answerOf(await fetch(`${url}/health/ready`));
+  },
   loading: post({
     first: ({ engine }) => {
       engine.ready = null;

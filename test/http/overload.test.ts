@@ -19,7 +19,8 @@ void t.test('a request without room in the engine gets a 429, and the engine non
 
 void t.test('readiness falls while a new request would wait too long', async (t) => {
   let waitMs = 0;
-  const server = await build(t, undefined, { waitMs: () => waitMs, options: { readyWait: 10 } });
+  const server = await build(t, undefined, { options: { readyWait: 10 } });
+  Object.defineProperty(server.context.api.metrics, 'waitMs', { get: () => waitMs });
   const ready = async () => (await fetch(`${server.url}/health/ready`)).status;
   t.equal(await ready(), 200);
   waitMs = 10_001;

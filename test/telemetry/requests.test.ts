@@ -1,7 +1,9 @@
+import { setTimeout as sleep } from 'node:timers/promises';
 import t from 'tap';
 import type { Budget, EndedEvent, EndReason, PlannedEvent, StepMessage } from '../../src/protocol/index.js';
 import { budgetClass } from '../../src/gateway/telemetry/sequences.js';
 import { RequestMetrics } from '../../src/gateway/telemetry/requests.js';
+import { monotonicMs } from '../../src/util/clock.js';
 import { createSeries } from '../../src/gateway/telemetry/series.js';
 import { FakeEngine, plannedEvent, READY } from '../fakes/engine.js';
 
@@ -377,4 +379,24 @@ void t.test('every figure of an answer and of the engine', async (t) => {
   metrics.down();
   const gauges = ['engine_up', 'num_requests_running', 'num_requests_waiting', 'kv_cache_usage_perc'];
   for (const name of [...gauges, 'kv_cache_reusable_perc']) t.equal(await value(name), 0, `${name} without an engine`);
+});
+
+void t.test('the last predicted wait counts, and the silence since then while a sequence is open', async (t) => {
+  const { metrics } = fixture();
+  const waits = (waitMs: number): void => {
+    const { load, ...rest } = step(monotonicMs(), {});
+    metrics.step({ ...rest, load: { ...load, waitMs } });
+  };
+  t.equal(metrics.waitMs, 0);
+  waits(70);
+  await sleep(30);
+  t.equal(metrics.waitMs, 70, 'no sequence is open');
+  metrics.begin('a', { ...FACTS, arrivedAt: monotonicMs(), budget: null });
+  await sleep(30);
+  const silent = metrics.waitMs ?? 0;
+  t.ok(silent >= 99 && silent < 60_000, `${silent} ms: silence counts from the arrival`);
+  waits(20);
+  t.ok((metrics.waitMs ?? 0) < 60, 'a step ends it');
+  metrics.down();
+  t.equal(metrics.waitMs, null);
 });

@@ -116,6 +116,8 @@ export interface AnswerMetrics {
   judged(id: string, outcome: Outcome): void;
   /** Sequences that have not ended. */
   readonly live: number;
+  /** Predicted wait of a new request, ms; null without a ready engine. */
+  readonly waitMs: number | null;
 }
 
 export interface ApiContext {

@@ -1,26 +1,43 @@
-/** Composes the HTTP server. The hooks are those of gateway-server.ts. */
+/** Composes the HTTP server, with or without a local model. */
+import cors from '@fastify/cors';
 import type { FastifyInstance } from 'fastify';
+import { browserHeaders, netHeaders, SOURCE_HEADER } from '../api/schemas/headers.js';
+import { registerAuth } from './auth.js';
 import { createServer } from './create-server.js';
-import { createGatewayServer, hasMainMetrics } from './gateway-server.js';
+import { registerBody, registerBodySum } from './plugins/body.js';
 import { describeRoutes, registerDocs, registerForeignDocs } from './plugins/docs.js';
+import { registerLimits } from './plugins/limits.js';
+import { registerTracing } from './plugins/tracing.js';
+import { registerUpstreams } from './plugins/upstreams.js';
 import { registerRejectWhenDraining } from './shutdown.js';
 import { registerEndpoints } from './routes/endpoints.js';
 import { registerHealth, registerLoad, registerMetrics } from './routes/operations.js';
 import { registerPlayground } from './routes/playground.js';
-import type { HttpContext } from './context.js';
+import { registerUpstreamEndpoints } from './routes/upstream-endpoints.js';
+import { type GatewayContext, isLocal } from './context.js';
 
 /** @returns an app that is ready to listen; with an operations port it has no /docs and by default no /metrics */
-export async function createApp(context: HttpContext): Promise<FastifyInstance> {
-  const app = await createGatewayServer(context, context.api.limits);
-  await describeRoutes(app, context.version);
-  if (context.options.opsPort === null) await registerDocs(app);
-  registerEndpoints(app, context);
+export async function createApp(context: GatewayContext): Promise<FastifyInstance> {
+  const { options } = context;
+  const hasOps = options.opsPort === null;
+  const app = createServer(context);
+  registerTracing(app, context);
+  await registerCors(app, options.corsOrigin);
+  registerAuth(app, context);
+  registerRejectWhenDraining(app, context);
+  registerLimits(app, context);
+  registerBodySum(app, options.maxBody);
+  registerUpstreams(app, context);
+  registerBody(app);
+  if (isLocal(context)) {
+    await describeRoutes(app, context.version);
+    if (hasOps) await registerDocs(app);
+    registerEndpoints(app, context);
+    registerPlayground(app, { hasOps });
+  } else registerUpstreamEndpoints(app, context);
   registerHealth(app, context);
-  if (hasMainMetrics(context)) {
-    registerMetrics(app, context);
-    registerLoad(app, context);
-  }
-  registerPlayground(app, { hasOps: context.options.opsPort === null });
+  // An endpoint picker scrapes the port that it sends requests to.
+  if (hasOps || options.mainMetrics) registerOperations(app, context);
   await app.ready();
   return app;
 }
@@ -30,13 +47,28 @@ export async function createApp(context: HttpContext): Promise<FastifyInstance> 
  * succeed when clients hold all connections of the main port.
  * @returns an app that is ready to listen
  */
-export async function createOpsApp(context: HttpContext, main: FastifyInstance): Promise<FastifyInstance> {
+export async function createOpsApp(context: GatewayContext, main: FastifyInstance): Promise<FastifyInstance> {
   const app = createServer(context, false);
   registerRejectWhenDraining(app, context);
-  await registerForeignDocs(app, main);
+  if (isLocal(context)) await registerForeignDocs(app, main);
   registerHealth(app, context);
-  registerMetrics(app, context);
-  registerLoad(app, context);
+  registerOperations(app, context);
   await app.ready();
   return app;
+}
+
+function registerOperations(app: FastifyInstance, context: GatewayContext): void {
+  registerMetrics(app, context);
+  if (isLocal(context)) registerLoad(app, context.api);
+}
+
+/** Cross-origin calls from browsers: off unless the operator names origins. */
+async function registerCors(app: FastifyInstance, origins: readonly string[]): Promise<void> {
+  if (origins.length === 0) return;
+  await app.register(cors, {
+    origin: origins.includes('*') ? '*' : [...origins],
+    exposedHeaders: [...Object.keys({ ...browserHeaders, ...netHeaders }), SOURCE_HEADER],
+    // With this option on, the plugin rejects a plain OPTIONS with a text body instead of JSON.
+    strictPreflight: false,
+  });
 }

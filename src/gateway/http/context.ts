@@ -1,5 +1,5 @@
 /** The values that the HTTP layer gets, and its small state. */
-import type { ApiContext } from '../api/context.js';
+import type { ApiContext, RequestPolicy } from '../api/context.js';
 import type { ServeOptions } from '../../cli/options/config.js';
 import type { ApiKey } from './keys.js';
 import type { Logger } from '../telemetry/log.js';
@@ -11,6 +11,8 @@ import type { Series } from '../telemetry/series.js';
 export interface GatewayContext {
   readonly series: Series;
   readonly options: ServeOptions;
+  /** For all clients. The policy of an API key wins. */
+  readonly policy: RequestPolicy;
   /** Without keys every request passes. A reload of the key file replaces the keys. */
   apiKeys: readonly ApiKey[];
   /** Null if tracing is off. */
@@ -26,8 +28,6 @@ export interface GatewayContext {
 }
 
 /** A server with a local model. */
-export interface HttpContext extends GatewayContext {
-  readonly api: ApiContext;
-  /** The predicted wait of a new request for readiness, ms; null without a ready engine. */
-  readonly waitMs: () => number | null;
-}
+export type HttpContext = GatewayContext & { readonly api: ApiContext };
+
+export const isLocal = (context: GatewayContext): context is HttpContext => context.api !== undefined;

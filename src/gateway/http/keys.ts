@@ -30,6 +30,8 @@ export interface ApiKey {
   readonly policy: RequestPolicy;
 }
 
+type KeyOptions = Pick<ServeOptions, 'apiKey' | 'apiKeyFile'>;
+
 /** The form of a key that a client can send in a header as one word. */
 const PRESENTABLE = /^[\x21-\x7e]+$/;
 const PRESENTABLE_RULE = 'one word of printable ASCII characters';
@@ -89,7 +91,7 @@ export function exposure(apiKeyFile: string): string | null {
 }
 
 /** @throws OptionError if the file is unreadable or holds no key: a server with a key file must not open to all. */
-export function loadApiKeys({ apiKey, apiKeyFile }: Pick<ServeOptions, 'apiKey' | 'apiKeyFile'>): ApiKey[] {
+export function loadApiKeys({ apiKey, apiKeyFile }: KeyOptions): ApiKey[] {
   // The message hides a malformed key, as for keys of the file.
   const wrong = apiKey.findIndex((key) => !PRESENTABLE.test(key));
   if (wrong >= 0) throw new OptionError(`--api-key: key ${wrong + 1} must be ${PRESENTABLE_RULE}`);
@@ -194,17 +196,18 @@ export function checkKeyExits(keys: readonly ApiKey[], all: RequestPolicy, exits
 
 /**
  * Reads the API keys again on SIGHUP, without a restart. Running answers of a removed key continue.
- * @param read reads and checks all keys; after an error the present keys stay
+ * @param check throws for keys that do not fit; after an error the present keys stay
  * @returns a function that stops listening
  */
 export function reloadKeysOnSignal(
-  context: { apiKeys: readonly ApiKey[]; readonly log: Logger },
-  read: () => ApiKey[],
+  context: { apiKeys: readonly ApiKey[]; readonly log: Logger; readonly options: KeyOptions },
+  check: (keys: readonly ApiKey[]) => void,
 ): () => void {
   const reload = (): void => {
     try {
       const before = context.apiKeys;
-      const keys = keepUnchanged(before, read());
+      const keys = keepUnchanged(before, loadApiKeys(context.options));
+      check(keys);
       context.apiKeys = keys;
       const changed = keys.filter((key) => !before.includes(key)).length;
       context.log.info({ keys: keys.length, changed }, 'API keys read again');

@@ -32,7 +32,7 @@ export async function openapiDocument(version: string): Promise<string> {
     apiKeys: [],
     tracing: null,
     version,
-    waitMs: () => null,
+    policy: openPolicy,
     log: pino({ level: 'silent' }),
     draining: false,
   });

@@ -1,10 +1,9 @@
-/** The parts that servers with and without a local model share: signals, ports, keys. */
+/** Signals, ports and the log of `sortie serve`. */
 import { once } from 'node:events';
 import type { FastifyInstance } from 'fastify';
 import { chooseHost, listen, urlOf } from './address.js';
 import type { ServeOptions } from '../../cli/options/config.js';
 import type { GatewayContext } from '../http/context.js';
-import { type ApiKey, loadApiKeys, reloadKeysOnSignal } from '../http/keys.js';
 import { warnOfKeyFile, warnOfVariables } from './startup-log.js';
 import { createLog } from '../telemetry/log.js';
 import { monotonicMs } from '../../util/clock.js';
@@ -32,15 +31,6 @@ export async function firstSignal(): Promise<NodeJS.Signals> {
     });
   }
   return signal;
-}
-
-/** Reads the keys again at the signal. @returns what ends that */
-export function reloadKeys(context: GatewayContext, check: (keys: readonly ApiKey[]) => void): () => void {
-  return reloadKeysOnSignal(context, () => {
-    const keys = loadApiKeys(context.options);
-    check(keys);
-    return keys;
-  });
 }
 
 /** Opens the log, and warns of variables and of a key file that others may read. */

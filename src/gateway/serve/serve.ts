@@ -1,5 +1,5 @@
 /** `sortie serve`: starts the engine, the gateway and the log, and stops them in order after a signal. */
-import { existsSync } from 'node:fs';
+import { existsSync, readFileSync } from 'node:fs';
 import { totalBudget } from '../api/params/budget.js';
 import { namesOf } from '../api/params/depth.js';
 import type { ApiContext, RequestPolicy } from '../api/context.js';
@@ -11,10 +11,9 @@ import { EngineClient } from '../engine-client/client.js';
 import type { EngineOptions } from '../../protocol/engine-options.js';
 import { createApp, createOpsApp } from '../http/app.js';
 import { drain } from '../http/shutdown.js';
-import type { HttpContext } from '../http/context.js';
-import { type ApiKey, checkKeyExits, loadApiKeys } from '../http/keys.js';
-import { type Closing, closeAll, firstSignal, listenOn, openLog, reloadKeys } from './serve-parts.js';
-import { upstreamGateway } from './upstream-gateway.js';
+import type { GatewayContext } from '../http/context.js';
+import { type ApiKey, checkKeyExits, loadApiKeys, reloadKeysOnSignal } from '../http/keys.js';
+import { type Closing, closeAll, firstSignal, listenOn, openLog } from './serve-parts.js';
 import { EncodingThread } from '../text/encoding/encoding-thread.js';
 import { LoadProgress } from './start-bar.js';
 import { chooseKernels } from '../../engine/model/kernels.js';
@@ -24,10 +23,15 @@ import { collectGarbage } from '../../util/memory.js';
 import { logSlowSteps } from '../telemetry/slow-steps.js';
 import { watchLoopLag } from '../telemetry/loop-lag.js';
 import { RequestMetrics } from '../telemetry/requests.js';
-import { createSeries } from '../telemetry/series.js';
-import { watchWait } from '../telemetry/wait-estimate.js';
+import { createSeries, type Series } from '../telemetry/series.js';
 import { startTracing } from '../telemetry/tracing.js';
+import { netMetrics } from '../telemetry/upstream-metrics.js';
+import { UpstreamGateway } from '../upstream/gateway.js';
+import { upstreamModels } from '../upstream/upstream.js';
 import { logEngine, warnOfLengths, warnOfSampling, warnOfShortContext, welcome } from './startup-log.js';
+
+/** The label `model_name` of metrics without a local model and without `--model-name`. */
+const UPSTREAMS = 'upstreams';
 
 /** The server's options that the engine process gets. */
 export function engineOptions(options: ServeOptions): EngineOptions {
@@ -57,13 +61,21 @@ export function requestPolicy({
   return { defaultBudget: totalBudget(defaultBudget), onMiss, minExit: null, maxExit: null, minAccuracy };
 }
 
-/** @throws OptionError if the default model is not there, as in an installed npm package */
-function checkEmbeddedModel(dir: string): void {
-  if (dir !== EMBEDDED_MODEL || existsSync(dir)) return;
-  throw new OptionError(
-    'the npm package holds no model: --model must name one, such as --model ORG/NAME of the Hugging Face Hub, a GGUF ' +
-      'file, or a folder that `sortie convert` wrote; a clone of the repository has one in models/',
-  );
+/**
+ * The manifest of the local model, checked against the options.
+ * @throws OptionError, also if the default model is not there, as in an installed npm package
+ */
+function manifestOf({ model: dir, kernels, device }: ServeOptions, log: GatewayContext['log']): Manifest {
+  if (dir === EMBEDDED_MODEL && !existsSync(dir))
+    throw new OptionError(
+      'the npm package holds no model: --model must name one, such as --model ORG/NAME of the Hugging Face Hub, a GGUF ' +
+        'file, or a folder that `sortie convert` wrote; a clone of the repository has one in models/',
+    );
+  const manifest = loadManifest(dir);
+  chooseKernels(manifest, { kernels, device: device.kind });
+  warnOfLengths(manifest, log);
+  warnOfSampling(manifest, log);
+  return manifest;
 }
 
 /** Verifies the model folder while the engine loads it, so that the error names the damaged file. */
@@ -77,56 +89,103 @@ async function start(engine: EngineClient, dir: string, manifest: Manifest, sign
   await collectGarbage();
 }
 
-type Parts = Pick<HttpContext, 'options' | 'version' | 'apiKeys' | 'log' | 'series' | 'tracing'> &
-  Pick<ApiContext, 'engine'> & { readonly metrics: RequestMetrics };
+type Parts = Pick<GatewayContext, 'options' | 'log' | 'series' | 'tracing'>;
+
+/** The engine of the local model, which loads in its own process while the gateway prepares. */
+function startEngine(manifest: Manifest, { options, log, series, tracing }: Parts, bar: NodeJS.WritableStream | null) {
+  const engine = new EngineClient(engineOptions(options));
+  const progress = bar === null ? null : new LoadProgress(engine, bar);
+  const metrics = new RequestMetrics(series);
+  metrics.observe(engine);
+  tracing?.observe(engine);
+  logEngine(engine, log);
+  logSlowSteps(engine, log);
+  warnOfShortContext(engine, log, options.kvMemory);
+  const ending = new AbortController();
+  const started = start(engine, options.model, manifest, ending.signal);
+  started.catch(() => undefined);
+  const close = async (): Promise<void> => {
+    ending.abort();
+    progress?.stop();
+    await engine.close();
+  };
+  return { engine, metrics, progress, started, close };
+}
+
+/** @throws OptionError */
+function upstreamsOf(
+  options: ServeOptions,
+  localNames: readonly string[],
+  series: Series,
+): UpstreamGateway | undefined {
+  const models = upstreamModels(options, {
+    localNames,
+    env: process.env,
+    readFile: (file) => readFileSync(file, 'utf8'),
+    fault: (message) => new OptionError(message),
+  });
+  if (models.length === 0 && options.noLocal)
+    throw new OptionError('--no-local needs --upstream, or upstreams in --config');
+  // The local model, if there is one, is the net of all upstreams.
+  const nets = { mode: options.net, observer: netMetrics(series) };
+  return models.length === 0 ? undefined : new UpstreamGateway(models, series, nets);
+}
 
 /**
  * Checks the options against the model, and prepares what the HTTP server needs of it.
+ * @param local null without a local model
  * @throws OptionError, or Error for an unusable model
  */
-function gateway({ engine, metrics, ...parts }: Parts, closing: Closing): HttpContext {
-  const { options, apiKeys, series } = parts;
-  const model = loadServedModel(options.model, options.modelName);
+function gateway(
+  parts: Parts & Pick<GatewayContext, 'version' | 'apiKeys'>,
+  local: Pick<ApiContext, 'engine' | 'metrics'> | null,
+  closing: Closing,
+): GatewayContext {
+  const { options, series } = parts;
   const policy = requestPolicy(options);
-  const layers = model.exits.map(({ layer }) => layer);
-  const checkKeys = (keys: readonly ApiKey[]): void => {
-    checkKeyExits(keys, policy, layers);
+  const model = local === null ? null : loadServedModel(options.model, options.modelName);
+  const layers = model?.exits.map(({ layer }) => layer) ?? null;
+  const check = (keys: readonly ApiKey[]): void => {
+    if (layers !== null) checkKeyExits(keys, policy, layers);
   };
-  checkKeys(apiKeys);
-  const encoding = new EncodingThread(model.tokenizerFile);
-  closing.push(encoding);
-  const waitMs = watchWait(engine, metrics);
-  const upstreams = upstreamGateway(options, namesOf(model), series);
-  const context: HttpContext = {
+  check(parts.apiKeys);
+  const upstreams = upstreamsOf(options, model === null ? [] : namesOf(model), series);
+  const context: GatewayContext = {
     ...parts,
-    api: {
-      engine,
-      model,
-      encoding,
-      limits: { ...options, policy },
-      metrics,
-      scores: new ScoreSum(),
-      refusals: new RefusalPace(),
-      ...(upstreams !== undefined && { upstreamNames: upstreams.names }),
-    },
+    policy,
     ...(upstreams !== undefined && { upstreams }),
-    waitMs,
+    ...(local !== null &&
+      model !== null && {
+        api: {
+          engine: local.engine,
+          metrics: local.metrics,
+          model,
+          encoding: new EncodingThread(model.tokenizerFile),
+          limits: { ...options, policy },
+          scores: new ScoreSum(),
+          refusals: new RefusalPace(),
+          ...(upstreams !== undefined && { upstreamNames: upstreams.names }),
+        },
+      }),
     draining: false,
   };
+  if (context.api !== undefined) closing.push(context.api.encoding);
   closing.push({ close: watchLoopLag(series) });
-  if (options.apiKeyFile !== null) closing.push({ close: reloadKeys(context, checkKeys) });
+  if (options.apiKeyFile !== null) closing.push({ close: reloadKeysOnSignal(context, check) });
   return context;
 }
 
 /** Opens the ports. Liveness is reported while the model loads. Readiness waits for the model. */
-async function openPorts(context: HttpContext, closing: Closing) {
+async function openPorts(context: GatewayContext, closing: Closing) {
+  const { api, upstreams, options, apiKeys } = context;
   const app = await createApp(context);
   closing.push(app);
-  const ops = context.options.opsPort === null ? null : await createOpsApp(context, app);
+  const ops = options.opsPort === null ? null : await createOpsApp(context, app);
   if (ops !== null) closing.push(ops);
-  const model = context.api.model.name;
-  const { url, docsUrl } = await listenOn(context, app, ops, { model, then: 'the model loads' });
-  return { app, facts: { url, docsUrl, model, needsKey: context.apiKeys.length > 0 } };
+  const model = api?.model.name ?? upstreams?.names.join(', ') ?? '';
+  const then = api === undefined ? 'for upstream models only' : 'the model loads';
+  const { url, docsUrl } = await listenOn(context, app, ops, { model, then });
+  return { app, facts: { url, docsUrl, model, needsKey: apiKeys.length > 0 } };
 }
 
 /**
@@ -136,45 +195,32 @@ async function openPorts(context: HttpContext, closing: Closing) {
  */
 export async function serveForever(options: ServeOptions, version: string): Promise<number> {
   const stopping = firstSignal();
-  checkEmbeddedModel(options.model);
   const apiKeys = loadApiKeys(options);
   const { logger: log, isPretty, print } = await openLog(options);
-  const manifest = loadManifest(options.model);
-  chooseKernels(manifest, { kernels: options.kernels, device: options.device.kind });
-  warnOfLengths(manifest, log);
-  warnOfSampling(manifest, log);
-  const engine = new EngineClient(engineOptions(options));
-  const [name = manifest.name] = options.modelName;
-  const bar = isPretty && process.stderr.isTTY ? new LoadProgress(engine, process.stderr) : null;
+  const manifest = options.noLocal ? null : manifestOf(options, log);
+  const [name = manifest?.name ?? UPSTREAMS] = options.modelName;
   const series = createSeries(name);
-  const metrics = new RequestMetrics(series);
-  metrics.observe(engine);
+  // Without an engine its absence is no fault.
+  if (manifest === null) series.registry.removeSingleMetric('sortie_engine_up');
   const tracing = await startTracing(process.env, version, log);
-  tracing?.observe(engine);
-  logEngine(engine, log);
-  logSlowSteps(engine, log);
-  warnOfShortContext(engine, log, options.kvMemory);
-  const ending = new AbortController();
-  // The engine loads in its own process while the gateway prepares.
-  const started = start(engine, options.model, manifest, ending.signal);
-  started.catch(() => undefined);
+  const parts = { options, log, series, tracing };
+  const bar = isPretty && process.stderr.isTTY ? process.stderr : null;
+  const local = manifest === null ? null : startEngine(manifest, parts, bar);
   const closing: Closing = [];
   try {
-    const context = gateway({ options, version, apiKeys, log, engine, series, metrics, tracing }, closing);
+    const context = gateway({ ...parts, version, apiKeys }, local, closing);
     const { app, facts } = await openPorts(context, closing);
-    if (engine.ready === null) bar?.start();
-    const readied = started.then(() => {
+    if (local?.engine.ready === null) local.progress?.start();
+    const readied = local?.started.then(() => {
       if (isPretty) print(welcome(facts));
     });
-    const signal = await Promise.race([stopping, readied.then(() => stopping)]);
-    bar?.stop();
-    log.info({ signal, running: metrics.live }, 'draining');
+    const signal = await Promise.race([stopping, Promise.resolve(readied).then(() => stopping)]);
+    local?.progress?.stop();
+    log.info({ signal, running: local?.metrics.live ?? app.inFlightResponses.size }, 'draining');
     if (await drain(app, context, options.drainTimeout * 1000)) log.info('drained');
     return 0;
   } finally {
-    ending.abort();
-    bar?.stop();
-    await engine.close();
+    await local?.close();
     await closeAll(closing, tracing);
   }
 }

@@ -1,21 +1,23 @@
-/** Sets up the OpenTelemetry SDK. tracing.ts loads this file only if tracing is on. */
-import { diag, DiagLogLevel, ROOT_CONTEXT } from '@opentelemetry/api';
+/**
+ * The OpenTelemetry SDK, and the spans of requests and of their calls. It is loaded only if tracing is on.
+ *
+ * @fastify/otel knows no instant of arrival, no client that disconnects, and no rule whose trace to continue.
+ */
+import * as otel from '@opentelemetry/api';
 import { W3CTraceContextPropagator } from '@opentelemetry/core';
 import { defaultResource, detectResources, envDetector, resourceFromAttributes } from '@opentelemetry/resources';
 import { BatchSpanProcessor, NodeTracerProvider, type SpanExporter } from '@opentelemetry/sdk-trace-node';
 import { setTimeout as delay } from 'node:timers/promises';
 import { OptionError } from '../../cli/options/config.js';
+import { monotonicMs } from '../../util/clock.js';
 import type { Logger } from './log.js';
-import { SequenceSpans, startRequest } from './spans.js';
-import type { Tracing } from './trace.js';
+import { epoch, SequenceSpans } from './spans.js';
+import type { Attributes, CallTrace, Environment, RequestTrace, Tracing } from './trace.js';
 
 /** The longest time that a silent collector delays the exit of the process. */
 const SHUTDOWN_MS = 5000;
 
-const GETTER = {
-  keys: (headers: object) => Object.keys(headers),
-  get: (headers: Readonly<Record<string, string | string[] | undefined>>, name: string) => headers[name],
-};
+const FAILED = { code: otel.SpanStatusCode.ERROR };
 
 /** Each exporter reads endpoint, headers, time-out, compression and certificates from the environment. */
 const EXPORTERS: Readonly<Record<string, () => Promise<SpanExporter>>> = {
@@ -25,28 +27,71 @@ const EXPORTERS: Readonly<Record<string, () => Promise<SpanExporter>>> = {
 };
 
 /** Loads the exporter of the chosen protocol only: each one takes longer to load than the SDK. */
-async function exporterOf(env: Readonly<Record<string, string | undefined>>): Promise<SpanExporter> {
+async function exporterOf(env: Environment): Promise<SpanExporter> {
   const names = ['OTEL_EXPORTER_OTLP_TRACES_PROTOCOL', 'OTEL_EXPORTER_OTLP_PROTOCOL'] as const;
   // An empty variable counts as unset, as the specification says.
-  const [[name, protocol] = [names[1], 'http/protobuf']] = names.flatMap((each) => {
-    const value = env[each] ?? '';
-    return value === '' ? [] : [[each, value] as const];
-  });
+  const name = names.find((each) => (env[each] ?? '') !== '');
+  const protocol = name === undefined ? 'http/protobuf' : (env[name] ?? '');
   const load = Object.hasOwn(EXPORTERS, protocol) ? EXPORTERS[protocol] : undefined;
   if (load !== undefined) return load();
   throw new OptionError(`${name} must be one of ${Object.keys(EXPORTERS).join(', ')}, got "${protocol}"`);
 }
 
+const propagator = new W3CTraceContextPropagator();
+
+/** Starts the span of a call to another server. */
+function startCall(tracer: otel.Tracer, parent: otel.Context, name: string, attributes: Attributes): CallTrace {
+  const { CLIENT: kind } = otel.SpanKind;
+  const span = tracer.startSpan(name, { kind, startTime: epoch(monotonicMs()), attributes }, parent);
+  const headers: Record<string, string> = {};
+  propagator.inject(otel.trace.setSpan(parent, span), headers, otel.defaultTextMapSetter);
+  return {
+    headers,
+    end(more, error) {
+      span.setAttributes({ ...more, ...(error !== null && { 'error.type': error }) });
+      if (error !== null) span.setStatus(FAILED);
+      span.end(epoch(monotonicMs()));
+    },
+  };
+}
+
+/** The started span of a request. @param context holds the span */
+function requestTrace(
+  tracer: otel.Tracer,
+  sequences: SequenceSpans,
+  span: otel.Span,
+  context: otel.Context,
+): RequestTrace {
+  let error: string | null = null;
+  return {
+    traceId: span.spanContext().traceId,
+    begin(id, index, facts) {
+      if (span.isRecording()) sequences.begin(id, index, facts, context);
+    },
+    call: (called, more) => startCall(tracer, context, called, more),
+    describe(more) {
+      // The client may have disconnected while the gateway still read the request.
+      if (!span.isRecording()) return;
+      if (typeof more['error.type'] === 'string') error = more['error.type'];
+      span.setAttributes(more);
+    },
+    end(status) {
+      span.setAttribute('http.response.status_code', status);
+      if (status >= 400 && error === null) span.setAttribute('error.type', String(status));
+      // By the convention of HTTP servers, a client's mistake is not an error of the span.
+      if (status >= 500 || (error !== null && status < 400)) span.setStatus(FAILED);
+      // The SDK's default end time is Date.now(), which for a short request may lie before its start.
+      span.end(epoch(monotonicMs()));
+    },
+  };
+}
+
 /** @throws OptionError for an unsupported protocol */
-export async function otelTracing(
-  env: Readonly<Record<string, string | undefined>>,
-  version: string,
-  log: Logger,
-): Promise<Tracing> {
+export async function otelTracing(env: Environment, version: string, log: Logger): Promise<Tracing> {
   const warn = (message: string): void => {
     log.warn({ component: 'opentelemetry' }, message);
   };
-  diag.setLogger({ error: warn, warn, info: warn, debug: warn, verbose: warn }, DiagLogLevel.WARN);
+  otel.diag.setLogger({ error: warn, warn, info: warn, debug: warn, verbose: warn }, otel.DiagLogLevel.WARN);
   const provider = new NodeTracerProvider({
     resource: defaultResource()
       .merge(resourceFromAttributes({ 'service.name': 'sortie', 'service.version': version }))
@@ -55,21 +100,21 @@ export async function otelTracing(
   });
   const tracer = provider.getTracer('sortie', version);
   const sequences = new SequenceSpans(tracer);
-  const propagator = new W3CTraceContextPropagator();
   return {
     request: (name, headers, arrivedAt, attributes) => {
-      const parent = propagator.extract(ROOT_CONTEXT, headers, GETTER);
-      return startRequest(tracer, sequences, parent, name, arrivedAt, attributes);
+      const parent = propagator.extract(otel.ROOT_CONTEXT, headers, otel.defaultTextMapGetter);
+      const { SERVER: kind } = otel.SpanKind;
+      const span = tracer.startSpan(name, { kind, startTime: epoch(arrivedAt), attributes }, parent);
+      return requestTrace(tracer, sequences, span, otel.trace.setSpan(parent, span));
     },
     observe: (engine) => {
       sequences.observe(engine);
     },
     shutdown: async () => {
       const late = new AbortController();
-      const failed = (error: unknown): void => {
+      const sent = provider.shutdown().catch((error: unknown) => {
         warn(`the exporter failed to send traces: ${String(error)}`);
-      };
-      const sent = provider.shutdown().catch(failed);
+      });
       const waited = delay(SHUTDOWN_MS, false, { signal: late.signal }).catch(() => true);
       const inTime = await Promise.race([sent.then(() => true), waited]);
       late.abort();

@@ -13,6 +13,7 @@ import type {
   StepMessage,
   TokenEvent,
 } from '../../protocol/index.js';
+import { monotonicMs } from '../../util/clock.js';
 import { isKept, type Outcome, outcomeOf } from '../../protocol/outcome.js';
 import { EngineMetrics } from './engine-metrics.js';
 import { actualTimes, budgetClass, type SequenceFacts } from './sequences.js';
@@ -32,6 +33,8 @@ export class RequestMetrics {
   readonly #live = new Map<string, Live>();
   readonly #series: Series;
   readonly #engine: EngineMetrics;
+  /** The engine's last prediction of a new request's wait. */
+  #wait: { readonly ms: number; readonly at: number } | null = null;
 
   constructor(series: Series) {
     this.#series = series;
@@ -83,18 +86,25 @@ export class RequestMetrics {
     return this.#live.size;
   }
 
-  /** Arrival of the oldest registered sequence that has not ended; null without one. */
-  get oldestArrival(): number | null {
-    for (const { arrivedAt } of this.#live.values()) return arrivedAt;
-    return null;
+  /**
+   * Predicted wait of a new request, ms; null without a ready engine. The time without a step counts while a sequence
+   * is open: an engine that is stopped predicts nothing.
+   */
+  get waitMs(): number | null {
+    if (this.#wait === null) return null;
+    const [oldest] = this.#live.values();
+    const silentMs = oldest === undefined ? 0 : monotonicMs() - Math.max(oldest.arrivedAt, this.#wait.at);
+    return this.#wait.ms + Math.max(0, silentMs);
   }
 
   ready(ready: ReadyMessage): void {
     this.#engine.ready(ready);
+    this.#wait = { ms: 0, at: monotonicMs() };
   }
 
   down(): void {
     this.#engine.down();
+    this.#wait = null;
     for (const live of this.#live.values()) {
       if (live.cut !== null) this.#answered(live, live.cut);
       else {
@@ -111,6 +121,7 @@ export class RequestMetrics {
     for (const event of step.rejected) this.#rejected(event);
     for (const event of step.ended) this.#ended(event);
     this.#engine.step(step);
+    this.#wait = { ms: step.load.waitMs, at: step.at };
   }
 
   #planned(event: PlannedEvent): void {

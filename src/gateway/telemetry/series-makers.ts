@@ -14,52 +14,45 @@ const combinations = (labels: Labels<string>): Record<string, string>[] =>
   );
 
 /** Lets all combinations of label values start at 0, so that a query finds data before the first event. */
-export function startAtZero<T extends string>(
-  metric: Counter<T> | Gauge<T> | Histogram<T>,
+export function startAtZero<T extends string, M extends Counter<T> | Gauge<T> | Histogram<T>>(
+  metric: M & (Counter<T> | Gauge<T> | Histogram<T>),
   labels: Labels<NoInfer<T>>,
-): void {
+): M {
   for (const each of combinations(labels) as Record<T, string>[]) {
     if (metric instanceof Counter) metric.inc(each, 0);
     else if (metric instanceof Gauge) metric.set(each, 0);
     else metric.zero(each);
   }
+  return metric;
 }
 
 /** Makes a metric in a registry. */
 type Maker<M> = (registry: Registry) => M;
 
-/** The names of its labels, as prom-client takes them. */
-const namesOf = <T extends string>(labels: Labels<T>): T[] => Object.keys(labels) as T[];
+const configOf = <T extends string>(registry: Registry, name: string, help: string, labels: Labels<T>) => {
+  const labelNames = Object.keys(labels) as T[];
+  return { name: PREFIX + name, help, labelNames, registers: [registry] };
+};
 
 export const gauge =
   <T extends string = never>(name: string, help: string, labels = {} as Labels<T>): Maker<Gauge<T>> =>
-  (registry) => {
-    const made = new Gauge({ name: PREFIX + name, help, labelNames: namesOf(labels), registers: [registry] });
-    startAtZero(made, labels);
-    return made;
-  };
+  (registry) =>
+    startAtZero(new Gauge(configOf(registry, name, help, labels)), labels);
 
 export const counter =
   <T extends string = never>(name: string, help: string, labels = {} as Labels<T>): Maker<Counter<T>> =>
-  (registry) => {
-    const made = new Counter({ name: PREFIX + name, help, labelNames: namesOf(labels), registers: [registry] });
-    startAtZero(made, labels);
-    return made;
-  };
+  (registry) =>
+    startAtZero(new Counter(configOf(registry, name, help, labels)), labels);
 
 export const histogram =
   <T extends string = never>(
     name: string,
     help: string,
-    buckets: readonly number[],
+    buckets: number[],
     labels = {} as Labels<T>,
   ): Maker<Histogram<T>> =>
-  (registry) => {
-    const labelNames = namesOf(labels);
-    const made = new Histogram({ name: PREFIX + name, help, buckets: [...buckets], labelNames, registers: [registry] });
-    startAtZero(made, labels);
-    return made;
-  };
+  (registry) =>
+    startAtZero(new Histogram({ ...configOf(registry, name, help, labels), buckets }), labels);
 
 /** The metrics of a table, made in its order. */
 export function madeFrom<T extends Record<string, Maker<unknown>>>(registry: Registry, table: T) {

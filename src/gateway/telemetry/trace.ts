@@ -42,3 +42,5 @@ export interface Tracing {
   /** Sends the remaining spans. @returns false if a few seconds did not suffice: the exporter may still be trying */
   shutdown(): Promise<boolean>;
 }
+
+export type Environment = Readonly<Record<string, string | undefined>>;

@@ -3,7 +3,6 @@
  * chat or a completion passes before the validation by the schema of the local model, another body behind it.
  */
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
-import type { Limits } from '../../api/context.js';
 import { type Elsewhere, ELSEWHERE } from '../../api/endpoints/elsewhere.js';
 import { withNames } from '../../api/endpoints/chat-completions/translated-chat.js';
 import type { ClientStream, OpenBody, PlainAnswer, UpstreamCall } from '../../upstream/call.js';
@@ -19,8 +18,7 @@ const PATHS: Readonly<Record<string, UpstreamCall['path']>> = {
   '/v1/completions': '/completions',
 };
 
-/** @param limits of all clients */
-export function registerUpstreams(app: FastifyInstance, context: GatewayContext, limits: Pick<Limits, 'policy'>): void {
+export function registerUpstreams(app: FastifyInstance, context: GatewayContext): void {
   const { upstreams } = context;
   if (upstreams === undefined) return;
   const local = context.api ?? null;
@@ -33,7 +31,7 @@ export function registerUpstreams(app: FastifyInstance, context: GatewayContext,
     const call = callOf(request, reply, { path, model, body: request.body as OpenBody }, (headers) => {
       return new SseStream(reply, keepAliveMs, { headers: () => headers });
     });
-    return sent(reply, await upstreams.answer(limits, call, local));
+    return sent(reply, await upstreams.answer(context, call, local));
   });
   app.addHook('preHandler', async (request, reply) => {
     const endpoint = ELSEWHERE[request.routeOptions.url ?? ''];
@@ -45,7 +43,7 @@ export function registerUpstreams(app: FastifyInstance, context: GatewayContext,
     const call = callOf(request, reply, { path: '/chat/completions', model, body }, (headers) => {
       return new TranslatedStream(translated, new SseStream(reply, keepAliveMs, { headers: () => headers }));
     });
-    const answer = await withNames(names, () => upstreams.answer(limits, call, local));
+    const answer = await withNames(names, () => upstreams.answer(context, call, local));
     return sent(reply, inFormOf(translated, answer));
   });
 }

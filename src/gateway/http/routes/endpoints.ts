@@ -53,7 +53,7 @@ const errorsOf = ({ dialect }: Pick<PlainEndpoint, 'dialect'>) =>
   dialect === undefined ? {} : { errorSchema: MESSAGES_ERROR_ID, more: messageIdHeader };
 
 /** Every route requires an API key, where the server has keys. */
-const configOf = ({ dialect }: Pick<PlainEndpoint, 'dialect'>) => ({
+export const configOf = ({ dialect }: Pick<PlainEndpoint, 'dialect'>) => ({
   protected: true,
   ...(dialect !== undefined && { dialect: anthropic }),
 });

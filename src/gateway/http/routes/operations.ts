@@ -2,8 +2,9 @@
 import type { FastifyInstance } from 'fastify';
 import { type Static, Type } from '../../../util/schema.js';
 import { requestIdHeader } from '../../api/schemas/headers.js';
+import type { ApiContext } from '../../api/context.js';
 import { ApiError } from '../../api/errors.js';
-import type { GatewayContext, HttpContext } from '../context.js';
+import type { GatewayContext } from '../context.js';
 import { answers } from './describe.js';
 
 const Status = Type.Object({ status: Type.String() });
@@ -11,10 +12,7 @@ const Version = Type.Object({ version: Type.String() });
 
 const tags = ['Operations'];
 
-export function registerHealth(
-  app: FastifyInstance,
-  context: GatewayContext & Partial<Pick<HttpContext, 'waitMs'>>,
-): void {
+export function registerHealth(app: FastifyInstance, context: GatewayContext): void {
   const live = () => ({ status: 'ok' });
   const ready = () => {
     if (context.draining) throw new ApiError('draining', 'The server is shutting down.');
@@ -22,7 +20,7 @@ export function registerHealth(
     if (api === undefined) return { status: 'ready' };
     if (api.engine.ready === null) throw new ApiError('loading', 'The model is loading.');
     const { readyWait } = context.options;
-    const waitMs = Math.max(context.waitMs?.() ?? 0, api.engine.unreadMs);
+    const waitMs = Math.max(api.metrics.waitMs ?? 0, api.engine.unreadMs);
     if (waitMs > readyWait * 1000) {
       const rule = `more than --ready-wait, ${readyWait} s`;
       throw new ApiError('overloaded', `A new request would wait ${Math.round(waitMs / 1000)} s: ${rule}.`);
@@ -46,7 +44,7 @@ const Load = Type.Object({
 });
 
 /** The load that a router in front of servers asks for, as vLLM states it. */
-export function registerLoad(app: FastifyInstance, { api: { metrics } }: HttpContext): void {
+export function registerLoad(app: FastifyInstance, { metrics }: ApiContext): void {
   const response = answers(Load, 'The answers that this server holds.', []);
   const schema = { operationId: 'load', summary: 'Answers in progress', tags, response };
   app.get('/load', { schema }, (): Static<typeof Load> => ({ server_load: metrics.live }));
