@@ -3,13 +3,10 @@
  *
  * 1. Read the model's own code in transformers, and the class in llama.cpp's conversion.
  * 2. Write a `Family` in a file of this folder: class names, `fromConfig` and `fromMetadata` as changes of `plain.ts`,
- *    and
- *    the names of tensors that differ. Fold what weights can take. The graphs follow the manifest's `architecture`,
- *    never a
- *    family's name: another difference needs a field there, and its nodes in `src/convert/onnx`.
+ *    and the names of tensors that differ. Fold what weights can take. The graphs follow the manifest's `architecture`,
+ *    never a family's name: another difference needs a field there, and its nodes in `src/convert/graphs`.
  * 3. Add the model to `test/golden/architectures/make.py`, with a window or scaling shorter than its prompts. Run it
- *    with
- *    the training environment. `test/convert/architectures.test.ts` then compares both formats.
+ *    with the training environment. `test/convert/architectures.test.ts` then compares both formats.
  * 4. Add the row in docs/models.md.
  *
  * Layer i of the block of exit n has the kind of trunk layer n + i.
