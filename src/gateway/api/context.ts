@@ -70,8 +70,6 @@ export interface Quota {
 
 /** The client of a request and its permissions. */
 export interface Caller {
-  /** The name of its API key; null without a key, or for a key without a name. */
-  readonly keyName: string | null;
   /** An opaque name that is different for each API key; null without a key. */
   readonly keyId: string | null;
   /** An opaque name by which clients share the server: of the key, or of the network address without one. */

@@ -7,7 +7,7 @@ import { createHash } from 'node:crypto';
 import { readFileSync, statSync } from 'node:fs';
 import { isDeepStrictEqual } from 'node:util';
 import { isValid, type Static, Type, words } from '../../util/schema.js';
-import { openPolicy, policyOf, type RequestPolicy } from '../api/context.js';
+import { openPolicy, type RequestPolicy } from '../api/context.js';
 import { NET_MODES } from '../../cli/options/upstream-sections.js';
 import { SortieRequest } from '../api/schemas/shared.js';
 import { OptionError, type ServeOptions } from '../../cli/options/config.js';
@@ -114,11 +114,6 @@ export function loadApiKeys({ apiKey, apiKeyFile }: KeyOptions): ApiKey[] {
   return all;
 }
 
-/** The keys of a reload, with the objects of unchanged keys: the log counts the others. */
-export function keepUnchanged(before: readonly ApiKey[], after: readonly ApiKey[]): ApiKey[] {
-  return after.map((key) => before.find((old) => isDeepStrictEqual(old, key)) ?? key);
-}
-
 /** One key per line; a line that starts with # is a comment. Errors name the line and never its text. */
 function plainKeys(text: string, file: string): ApiKey[] {
   const lines = text.split('\n').map((line) => line.trim());
@@ -174,17 +169,11 @@ function keyOf(entry: KeyEntry, place: string): ApiKey {
   };
 }
 
-/**
- * @param all the policy for every key
- * @throws OptionError if a key names a depth that is not an exit of the model, or has no exit left
- */
-export function checkKeyExits(keys: readonly ApiKey[], all: RequestPolicy, exits: readonly number[]): void {
+/** @throws OptionError if a key names a depth that is not an exit of the model, or has no exit left */
+export function checkKeyExits(keys: readonly ApiKey[], exits: readonly number[]): void {
   for (const { policy } of keys) {
-    const { minExit, maxExit } = policyOf(all, policy);
-    for (const [field, exit] of [
-      ['min_exit_layer', policy.minExit] as const,
-      ['max_exit_layer', policy.maxExit] as const,
-    ]) {
+    const { minExit, maxExit } = policy;
+    for (const [field, exit] of Object.entries({ min_exit_layer: minExit, max_exit_layer: maxExit })) {
       if (exit === null || exits.includes(exit)) continue;
       throw new OptionError(`--api-key-file: ${field} must be an exit of the model (${exits.join(', ')}), got ${exit}`);
     }
@@ -206,10 +195,10 @@ export function reloadKeysOnSignal(
   const reload = (): void => {
     try {
       const before = context.apiKeys;
-      const keys = keepUnchanged(before, loadApiKeys(context.options));
+      const keys = loadApiKeys(context.options);
       check(keys);
       context.apiKeys = keys;
-      const changed = keys.filter((key) => !before.includes(key)).length;
+      const changed = keys.filter((key) => !before.some((old) => isDeepStrictEqual(old, key))).length;
       context.log.info({ keys: keys.length, changed }, 'API keys read again');
     } catch (error) {
       const reason = error instanceof Error ? error.message : String(error);

@@ -146,7 +146,7 @@ function gateway(
   const model = local === null ? null : loadServedModel(options.model, options.modelName);
   const layers = model?.exits.map(({ layer }) => layer) ?? null;
   const check = (keys: readonly ApiKey[]): void => {
-    if (layers !== null) checkKeyExits(keys, policy, layers);
+    if (layers !== null) checkKeyExits(keys, layers);
   };
   check(parts.apiKeys);
   const upstreams = upstreamsOf(options, model === null ? [] : namesOf(model), series);

@@ -8,8 +8,7 @@ import type { Series } from './series.js';
  * - `failed`: no connection, 429, 5xx, or an answer that broke off.
  * - `deadline`, `cancelled`: the gateway aborted it at the deadline, or when the client left.
  */
-export const TRY_ENDS = ['whole', 'rejected', 'failed', 'deadline', 'cancelled'] as const;
-export type TryEnd = (typeof TRY_ENDS)[number];
+export type TryEnd = 'whole' | 'rejected' | 'failed' | 'deadline' | 'cancelled';
 
 export interface TryFacts {
   /** Null without a response. */

@@ -27,7 +27,7 @@ void t.test('nothing is generated for a client that disconnected while its reque
       addCancelFields: () => undefined,
     },
     caller: {
-      ...{ keyName: null, keyId: null, tenant: 'a', policy: openPolicy },
+      ...{ keyId: null, tenant: 'a', policy: openPolicy },
       reserve: () => (tokens: number) => void settled.push(tokens),
     },
   };

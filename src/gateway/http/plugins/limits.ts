@@ -29,7 +29,7 @@ const unlimited = (): void => undefined;
 
 /** A client without a key, on a server that requires none. */
 function anonymous(address: string): Caller {
-  return { keyName: null, keyId: null, tenant: networkOf(address), policy: openPolicy, reserve: () => unlimited };
+  return { keyId: null, tenant: networkOf(address), policy: openPolicy, reserve: () => unlimited };
 }
 
 /** A name that tells keys apart in the engine and in the cache folder. The key can't be checked against it. */
@@ -56,22 +56,21 @@ function tell(reply: FastifyReply, what: Limited, bucket: TokenBucket): void {
   );
 }
 
-const bucketOf = (perMinute: number | null): TokenBucket | null =>
-  perMinute === null ? null : new TokenBucket(perMinute, monotonicMs());
-
-/** A bucket of another size from which the same units are taken. */
+/** A bucket of another size from which the same units are taken; null without a limit. */
 function followed(before: TokenBucket | null, perMinute: number | null): TokenBucket | null {
-  if (before === null || before.perMinute === perMinute) return before ?? bucketOf(perMinute);
-  const bucket = bucketOf(perMinute);
-  bucket?.take(before.perMinute - before.level(monotonicMs()), monotonicMs());
+  if (before?.perMinute === perMinute) return before;
+  if (perMinute === null) return null;
+  const now = monotonicMs();
+  const bucket = new TokenBucket(perMinute, now);
+  if (before !== null) bucket.take(before.perMinute - before.level(now), now);
   return bucket;
 }
 
 /** The use of one key. */
 class Meter {
   readonly tenant: string;
-  #requests: TokenBucket | null;
-  #tokens: TokenBucket | null;
+  #requests: TokenBucket | null = null;
+  #tokens: TokenBucket | null = null;
   #inFlight = 0;
 
   constructor(
@@ -79,13 +78,11 @@ class Meter {
     private readonly limited: Series['limited'],
   ) {
     this.tenant = tenantOf(key);
-    this.#requests = bucketOf(key.limits.requestsPerMinute);
-    this.#tokens = bucketOf(key.limits.tokensPerMinute);
+    this.follow(key);
   }
 
   /** Goes on counting under the limits of the key as it was read again. */
   follow(key: ApiKey): void {
-    if (key === this.key) return;
     this.#requests = followed(this.#requests, key.limits.requestsPerMinute);
     this.#tokens = followed(this.#tokens, key.limits.tokensPerMinute);
     this.key = key;
@@ -159,7 +156,6 @@ export function registerLimits(app: FastifyInstance, { series }: GatewayContext)
       meters.set(keyId, meter);
       meter.follow(key);
       request.caller = {
-        keyName: key.name,
         keyId,
         tenant: meter.tenant,
         policy: key.policy,

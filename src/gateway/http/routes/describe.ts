@@ -1,11 +1,12 @@
 /** Responses and headers in openapi.json. These schemas describe only: gateway/api checks the header values. */
-import type { ErrorStatus } from '../../api/endpoints/endpoint.js';
+import type { ErrorStatus, GeneratingEndpoint, PlainEndpoint } from '../../api/endpoints/endpoint.js';
 import { type TSchema, Type } from '../../../util/schema.js';
 import {
   allowHeader,
   ASKED,
   challengeHeader,
   finalHeader,
+  messageIdHeader,
   netHeaders,
   planHeaders,
   requestIdHeader,
@@ -22,7 +23,7 @@ const text = (name: string, description: string, example: string) => ({
   [name.toLowerCase()]: Type.Optional(Type.String({ description: `${description} Such as ${example}.` })),
 });
 
-export const budgetHeaders = Type.Object({
+const budgetHeaders = Type.Object({
   ...text(ASKED.budget, 'Total latency budget in ms, from the arrival of the request to the last byte.', '300'),
   ...text(ASKED.ttft, 'TTFT budget in ms.', '100'),
   ...text(ASKED.tpot, 'TPOT budget in ms, the mean over the tokens after the first.', '10'),
@@ -86,55 +87,50 @@ const EVENT = { type: 'object', properties: { data: { type: 'string' } } };
 
 const json = (schema: object) => ({ 'application/json': { schema } });
 
-interface AnswerOptions {
-  readonly generates?: boolean;
-  readonly moreStatuses?: readonly ErrorStatus[];
-  readonly isShared?: boolean;
-  readonly errorSchema?: string;
-  readonly more?: HeaderSchemas;
-}
+/** Errors of an endpoint with a body. */
+const BODY_ERRORS: readonly ErrorStatus[] = [400, 401, 404, 405, 413, 415, 429, 500, 503];
 
-/**
- * @param statuses errors that the endpoint may return
- * @param options.generates the answer may be a stream of server-sent events, and has a plan and rate limits
- * @param options.moreStatuses errors beside those of all endpoints that generate
- * @param options.isShared the request counts against its key, and generates nothing
- * @param options.errorSchema the name of the errors' schema
- * @param options.more further headers of the dialect
- */
-export function answers(
-  answer: TSchema,
-  description: string,
-  statuses: readonly ErrorStatus[] = [400, 401, 404, 405, 413, 415, 429, 500, 503],
-  {
-    generates = false,
-    isShared = false,
-    moreStatuses = [],
-    errorSchema = ERROR_SCHEMA_ID,
-    more = {},
-  }: AnswerOptions = {},
-) {
-  const errors = generates ? [...statuses, 502 as const, ...moreStatuses].sort() : statuses;
-  const error = json({ $ref: `${errorSchema}#` });
+/** The parts of an endpoint that its responses follow from. */
+type Described = Pick<PlainEndpoint, 'answer' | 'dialect' | 'statuses' | 'isShared'> & {
+  readonly meaning?: string;
+  readonly events?: string;
+  readonly moreStatuses?: readonly ErrorStatus[];
+};
+
+/** @param endpoint with `events` it generates: its answer may be a stream, and has a plan and rate limits */
+export function responsesOf({ answer, meaning, dialect, isShared, events, statuses, moreStatuses = [] }: Described) {
+  const generates = events !== undefined;
+  const errors = generates ? [...BODY_ERRORS, 502 as const, ...moreStatuses].sort() : (statuses ?? BODY_ERRORS);
   const headers = (status: Status): HeaderSchemas => ({
     ...requestIdHeader,
     // No route, and so no dialect, takes the method of a 405.
-    ...(status === 405 ? {} : more),
+    ...(dialect !== undefined && status !== 405 && messageIdHeader),
     ...STATUS_HEADERS[status],
-    ...(generates ? GENERATION_HEADERS[status] : {}),
-    ...(isShared && status in GENERATION_HEADERS && status !== 502 ? requestLimitHeaders : {}),
+    ...(generates && GENERATION_HEADERS[status]),
+    ...(isShared === true && status in GENERATION_HEADERS && status !== 502 && requestLimitHeaders),
   });
+  const content = json({ $ref: `${dialect === undefined ? ERROR_SCHEMA_ID : MESSAGES_ERROR_ID}#` });
   return {
     200: {
-      description,
+      description: generates ? `With stream: true, server-sent events ${events}` : meaning,
       headers: headers(200),
-      content: { ...json(answer), ...(generates ? { 'text/event-stream': { schema: EVENT } } : {}) },
+      content: { ...json(answer), ...(generates && { 'text/event-stream': { schema: EVENT } }) },
     },
     ...Object.fromEntries(
-      errors.map((status) => [
-        status,
-        { description: ERROR_STATUSES[status], headers: headers(status), content: error },
-      ]),
+      errors.map((status) => [status, { description: ERROR_STATUSES[status], headers: headers(status), content }]),
     ),
+  };
+}
+
+/** The schema of a route, which validates and describes. */
+export function schemaOf(endpoint: PlainEndpoint | GeneratingEndpoint<object>) {
+  const { operationId, summary, tag, body } = endpoint;
+  return {
+    operationId,
+    summary,
+    tags: [tag],
+    ...('operation' in endpoint ? { headers: budgetHeaders } : endpoint.params && { params: endpoint.params }),
+    ...(body && { body }),
+    response: responsesOf(endpoint),
   };
 }

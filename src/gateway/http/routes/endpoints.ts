@@ -2,13 +2,12 @@
 import type { FastifyInstance } from 'fastify';
 import type { GeneratingEndpoint, PlainEndpoint } from '../../api/endpoints/endpoint.js';
 import { endpoints } from '../../api/endpoints/index.js';
-import { messageIdHeader } from '../../api/schemas/headers.js';
 import { anthropic } from '../api-dialect.js';
 import { FairQuota } from '../../../util/fair-quota.js';
 import { ApiError } from '../../api/errors.js';
 import type { HttpContext } from '../context.js';
 import { clientAbortSignal } from '../response-lifecycle.js';
-import { answers, budgetHeaders, MESSAGES_ERROR_ID } from './describe.js';
+import { schemaOf } from './describe.js';
 import { generationHandler } from './generation-handler.js';
 
 declare module 'fastify' {
@@ -41,17 +40,6 @@ export function registerEndpoints(app: FastifyInstance, context: HttpContext): v
   }
 }
 
-/** The part of openapi.json that all endpoints have. */
-const textOf = ({ operationId, summary, tag }: PlainEndpoint | GeneratingEndpoint<object>) => ({
-  operationId,
-  summary,
-  tags: [tag],
-});
-
-/** The form of errors in openapi.json. */
-const errorsOf = ({ dialect }: Pick<PlainEndpoint, 'dialect'>) =>
-  dialect === undefined ? {} : { errorSchema: MESSAGES_ERROR_ID, more: messageIdHeader };
-
 /** Every route requires an API key, where the server has keys. */
 export const configOf = ({ dialect }: Pick<PlainEndpoint, 'dialect'>) => ({
   protected: true,
@@ -59,21 +47,13 @@ export const configOf = ({ dialect }: Pick<PlainEndpoint, 'dialect'>) => ({
 });
 
 function registerGenerating(app: FastifyInstance, context: HttpContext, endpoint: GeneratingEndpoint<object>): void {
-  const { path, operation, body, answer, events, moreStatuses = [] } = endpoint;
-  const description = `With stream: true, server-sent events ${events}`;
-  const response = answers(answer, description, undefined, { generates: true, moreStatuses, ...errorsOf(endpoint) });
-  app.post(
-    path,
-    {
-      config: { ...configOf(endpoint), inference: true, operation },
-      schema: { ...textOf(endpoint), headers: budgetHeaders, body, response },
-    },
-    generationHandler(context.api, endpoint, context.options.keepAlive * 1000),
-  );
+  const config = { ...configOf(endpoint), inference: true, operation: endpoint.operation };
+  const handler = generationHandler(context.api, endpoint, context.options.keepAlive * 1000);
+  app.post(endpoint.path, { config, schema: schemaOf(endpoint) }, handler);
 }
 
 function registerPlain(app: FastifyInstance, context: HttpContext, endpoint: PlainEndpoint, places: FairQuota): void {
-  const { isShared = false, path, hiddenPath, body, params, answer, meaning, statuses } = endpoint;
+  const { isShared = false, path, hiddenPath, body } = endpoint;
   const register = (url: string, schema: object): void => {
     app.route<{ Params: Record<string, string> }>({
       method: body === undefined ? 'GET' : 'POST',
@@ -88,7 +68,6 @@ function registerPlain(app: FastifyInstance, context: HttpContext, endpoint: Pla
       },
     });
   };
-  const response = answers(answer, meaning, statuses, { isShared, ...errorsOf(endpoint) });
-  register(path, { ...textOf(endpoint), ...(body && { body }), ...(params && { params }), response });
+  register(path, schemaOf(endpoint));
   if (hiddenPath !== undefined) register(hiddenPath, { hide: true });
 }

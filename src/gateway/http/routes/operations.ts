@@ -5,7 +5,7 @@ import { requestIdHeader } from '../../api/schemas/headers.js';
 import type { ApiContext } from '../../api/context.js';
 import { ApiError } from '../../api/errors.js';
 import type { GatewayContext } from '../context.js';
-import { answers } from './describe.js';
+import { responsesOf } from './describe.js';
 
 const Status = Type.Object({ status: Type.String() });
 const Version = Type.Object({ version: Type.String() });
@@ -27,16 +27,20 @@ export function registerHealth(app: FastifyInstance, context: GatewayContext): v
     }
     return { status: 'ready' };
   };
-  const liveAnswers = answers(Status, 'The server process lives. This says nothing about the engine.', []);
-  const readyAnswers = answers(Status, 'The model is loaded, and the server accepts requests.', [503]);
-  const get = (path: string, operationId: string, summary: string, response: object, handler: () => object) =>
+  const get = (path: string, operationId: string, summary: string, meaning: string, handler: () => object) => {
+    const isReady = handler === ready;
+    const response = responsesOf({ answer: Status, meaning, statuses: isReady ? [503] : [] });
     app.get(path, { schema: { operationId, summary, tags, response } }, handler);
-  get('/health', 'health', 'Tell that the process lives', liveAnswers, live);
-  get('/v2/health/live', 'healthLiveV2', 'The same as /health', liveAnswers, live);
-  get('/health/ready', 'healthReady', 'Tell that the model answers', readyAnswers, ready);
-  get('/v2/health/ready', 'healthReadyV2', 'The same as /health/ready', readyAnswers, ready);
-  const versionAnswer = answers(Version, 'Version.', []);
-  get('/version', 'version', 'Version of the server', versionAnswer, () => ({ version: context.version }));
+  };
+  const lives = 'The server process lives. This says nothing about the engine.';
+  const answers = 'The model is loaded, and the server accepts requests.';
+  get('/health', 'health', 'Tell that the process lives', lives, live);
+  get('/v2/health/live', 'healthLiveV2', 'The same as /health', lives, live);
+  get('/health/ready', 'healthReady', 'Tell that the model answers', answers, ready);
+  get('/v2/health/ready', 'healthReadyV2', 'The same as /health/ready', answers, ready);
+  const response = responsesOf({ answer: Version, meaning: 'Version.', statuses: [] });
+  const schema = { operationId: 'version', summary: 'Version of the server', tags, response };
+  app.get('/version', { schema }, () => ({ version: context.version }));
 }
 
 const Load = Type.Object({
@@ -45,7 +49,7 @@ const Load = Type.Object({
 
 /** The load that a router in front of servers asks for, as vLLM states it. */
 export function registerLoad(app: FastifyInstance, { metrics }: ApiContext): void {
-  const response = answers(Load, 'The answers that this server holds.', []);
+  const response = responsesOf({ answer: Load, meaning: 'The answers that this server holds.', statuses: [] });
   const schema = { operationId: 'load', summary: 'Answers in progress', tags, response };
   app.get('/load', { schema }, (): Static<typeof Load> => ({ server_load: metrics.live }));
 }
