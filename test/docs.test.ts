@@ -4,7 +4,7 @@ import { existsSync, readdirSync, readFileSync } from 'node:fs';
 import { dirname, join, relative } from 'node:path';
 import t from 'tap';
 import { packageRoot } from '../src/cli/options/config.js';
-import { GGML_FORMATS } from '../src/convert/formats/gguf/dequantize.js';
+import { GGML_FORMATS } from '../src/convert/formats/dequantize.js';
 import { ERRORS } from '../src/gateway/api/errors.js';
 import { createSeries } from '../src/gateway/telemetry/series.js';
 

@@ -37,7 +37,7 @@ export async function servedFolder(model: string, conversion: Conversion): Promi
 /** Downloads a model of the hub. @throws HubError, ConvertError for another architecture, or Interrupted */
 export async function download(name: HubName): Promise<Pulled> {
   const { readOutline } = await import('../convert/formats/hf/source.js');
-  const { checkGgufHead } = await import('../convert/formats/gguf/head.js');
+  const { checkGgufHead } = await import('../convert/formats/gguf/reader.js');
   const access = hubAccess(process.env);
   if (!access.offline) complain(`asking ${access.endpoint} for ${name.repo}\n`);
   const display = pullDisplay(process.stderr);

@@ -10,26 +10,30 @@
 import { checkTensor } from './check.js';
 import { ConvertError } from './conversion-error.js';
 import { openSafetensors } from './formats/hf/safetensors.js';
-import { NO_SMOOTHING, type InputName, type LayerFactors } from './smoothing/factors.js';
-import { gptq, inverseFactor } from './quantize/gptq.js';
-import { quantizeToNearest, type Int4Quantizer } from './quantize/int4.js';
-import type { SourceTensor } from './tensors.js';
+import { gptq, inverseFactor, quantizeToNearest, type Int4Quantizer } from './quantize/int4.js';
+import type { SourceTensor } from './source.js';
+
+/** Inputs of linear layers: attn_in of q, k and v; attn_out of o; mlp_in of gate and up; mlp_out of down. */
+export type InputName = 'attn_in' | 'attn_out' | 'mlp_in' | 'mlp_out';
 
 /** The input that each linear layer reads. */
 const INPUT_OF = { qkv: 'attn_in', o: 'attn_out', gate: 'mlp_in', up: 'mlp_in', down: 'mlp_out' } as const;
 export type LinearLabel = keyof typeof INPUT_OF;
 
-export interface KvRange {
-  readonly k: Float32Array;
-  readonly v: Float32Array;
+/** The factors that smooth the inputs of a layer; null leaves an input unchanged. */
+export interface LayerFactors extends Readonly<Record<InputName, Float32Array | null>> {
+  /** By channel of the values [kv_heads * head_dim]; attn_out [heads * head_dim] repeats them for each query head. */
+  readonly values: Float32Array | null;
 }
+
+const NO_SMOOTHING: LayerFactors = { attn_in: null, attn_out: null, values: null, mlp_in: null, mlp_out: null };
 
 /** Statistics of one layer's activations. */
 export interface LayerCalibration {
   /** The best quantizer for a weight of width k. */
   int4(label: LinearLabel, k: number): Int4Quantizer;
   /** Largest magnitudes of keys and values, each [channels]; null if the file holds none. */
-  kvRange(channels: number): KvRange | null;
+  kvRange(channels: number): { readonly k: Float32Array; readonly v: Float32Array } | null;
   /** Sums over tokens of the squares of an input's k channels; null if the file holds none. */
   squares(input: InputName, k: number): Float32Array | null;
   /** The statistics of the layer after its inputs are smoothed by these factors. */
@@ -44,19 +48,11 @@ export interface Calibration {
   close(): void;
 }
 
-const NOTHING: LayerCalibration = {
-  int4: () => quantizeToNearest,
-  kvRange: () => null,
-  squares: () => null,
-  smoothed: () => NOTHING,
-};
-
 /** Without statistics, weights round to nearest, nothing is smoothed, and the KV cache holds floats. */
-export const NO_CALIBRATION: Calibration = {
-  layer: () => NOTHING,
-  head: () => null,
-  close: () => undefined,
-};
+export const NO_CALIBRATION = calibrationOf(
+  () => null,
+  () => undefined,
+);
 
 /** Opens a calibration file. A layer that the file lacks rounds to nearest. */
 export function openCalibration(file: string): Calibration {
@@ -67,13 +63,23 @@ export function openCalibration(file: string): Calibration {
     const rule = 'it has no tensor named *.hessian or *.k_max';
     throw new ConvertError(`${file} is not a calibration file (${rule})`);
   }
-  /** A tensor of this shape; null if the file lacks it. */
-  const find = (name: string, shape: readonly number[]): SourceTensor | null => {
+  return calibrationOf((name, shape) => {
     if (!names.has(name)) return null;
     checkTensor(source, name, shape, file);
     return source.tensor(name);
+  }, source.close);
+}
+
+/** @param find returns a tensor of this shape; null for none */
+function calibrationOf(
+  find: (name: string, shape: readonly number[]) => SourceTensor | null,
+  close: () => void,
+): Calibration {
+  // Row by row: the whole matrix of a wide model needs half a gigabyte.
+  const squares = (input: string, k: number): Float32Array | null => {
+    const matrix = find(`${input}.hessian`, [k, k]);
+    return matrix && Float32Array.from({ length: k }, (_, i) => matrix.rows(i, 1)[i] ?? 0);
   };
-  const squares = (input: string, k: number): Float32Array | null => diagonal(find(`${input}.hessian`, [k, k]), k);
   // Gate and up read the same input and follow each other: keep the last factor.
   let last: { name: string; quantizer: Int4Quantizer } | null = null;
   const layer = (prefix: string, factors: LayerFactors): LayerCalibration => ({
@@ -96,18 +102,7 @@ export function openCalibration(file: string): Calibration {
     },
     smoothed: (next) => layer(prefix, next),
   });
-  return {
-    layer: (name) => layer(name, NO_SMOOTHING),
-    head: (k) => squares('head_in', k),
-    close: () => {
-      source.close();
-    },
-  };
-}
-
-/** Reads row by row: the whole matrix of a wide model needs half a gigabyte. */
-function diagonal(matrix: SourceTensor | null, k: number): Float32Array | null {
-  return matrix && Float32Array.from({ length: k }, (_, i) => matrix.rows(i, 1)[i] ?? 0);
+  return { layer: (name) => layer(name, NO_SMOOTHING), head: (k) => squares('head_in', k), close };
 }
 
 /** Turns the second moments of x into those of x / factors, in place. */

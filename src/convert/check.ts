@@ -1,8 +1,8 @@
-/** Checks before a conversion writes anything: sizes, exits, and that each tensor of the architecture has its shape. */
+/** Checks before a conversion writes anything: sizes, and that each tensor of the architecture has its shape. */
 import type { Architecture } from '../engine/model/architecture.js';
-import { ConvertError, UsageError } from './conversion-error.js';
-import type { ModelSource } from './source.js';
-import { EMBEDDING, FINAL_NORM, HEAD, LAYER, trunkLayer, type Part, type Tensors } from './tensors.js';
+import { ConvertError } from './conversion-error.js';
+import { EMBEDDING, FINAL_NORM, HEAD, LAYER, trunkLayer } from './source.js';
+import type { ModelSource, Part, Tensors } from './source.js';
 
 /** Longest context: the graphs hold tables of all positions, 64 bytes and more each. */
 const MAX_CONTEXT = 2 ** 21;
@@ -48,18 +48,6 @@ export function checkArchitecture(arch: Architecture): void {
     );
 }
 
-/** Exits must be strictly increasing and end at the last layer. */
-export function checkExits(exits: readonly number[], layers: number): void {
-  const listed = exits.join(',');
-  if (exits.length === 0) throw new UsageError('--exits must name at least one layer');
-  exits.forEach((exit, i) => {
-    if (!Number.isInteger(exit) || exit < 1)
-      throw new UsageError(`--exits must be positive layer numbers, got ${listed}`);
-    if (i > 0 && exit <= (exits[i - 1] ?? 0)) throw new UsageError(`--exits must increase, got ${listed}`);
-  });
-  if (exits.at(-1) !== layers) throw new UsageError(`--exits must end at the last layer, ${layers}, got ${listed}`);
-}
-
 /** Returns the shape of each tensor of a layer. */
 export function layerShapes(arch: Architecture): ReadonlyMap<Part, number[]> {
   const { hidden, ffn, headDim, norms, qkNorm } = arch;
@@ -89,39 +77,45 @@ export function checkTensor(
   file?: string,
 ): void {
   const { name: stored, shape: found } = source.tensor(name);
-  if (found.length !== shape.length || found.some((size, i) => size !== shape[i]))
-    throw new ConvertError(
-      `${file === undefined ? '' : `${file}: `}tensor ${stored} must have shape [${shape.join(', ')}], got [${found.join(', ')}]`,
-    );
+  if (found.length === shape.length && found.every((size, i) => size === shape[i])) return;
+  const place = file === undefined ? '' : `${file}: `;
+  throw new ConvertError(`${place}tensor ${stored} must have shape [${shape.join(', ')}], got [${found.join(', ')}]`);
 }
 
-/** Throws ConvertError for a weight that the graphs would ignore: the served model would differ from the source. */
-export function checkNoOthers(names: readonly string[], known: ReadonlySet<string>): void {
-  const other = names.find((name) => !known.has(name));
-  if (other !== undefined)
-    throw new ConvertError(
-      `tensors must be those of the architecture (biases only of attention, in every layer), got ${other}`,
-    );
+/**
+ * Checks that a source has tensors of these shapes, and no others: the served model would differ from the source.
+ * @param shapes by name; null for a tensor that may be absent
+ */
+export function checkShapes(
+  source: Tensors,
+  shapes: Iterable<readonly [name: string, shape: readonly number[] | null]>,
+  file?: string,
+): void {
+  const known = new Set<string>();
+  for (const [name, shape] of shapes) {
+    if (shape !== null) checkTensor(source, name, shape, file);
+    known.add(name);
+  }
+  const other = source.names.find((name) => !known.has(name));
+  if (other === undefined) return;
+  const rule = 'tensors must be those of the architecture (biases only of attention, in every layer)';
+  throw new ConvertError(`${rule}, got ${other}`);
 }
 
 /**
  * Checks that the trunk, the embedding, the final norm and the head are complete, and that nothing else is there.
  * @param isReplaced whether a layer's part may be absent
  */
-export function checkTensors(
-  source: ModelSource,
-  isReplaced: (layer: number, part: Part) => boolean = () => false,
-): void {
+export function checkTensors(source: ModelSource, isReplaced: (layer: number, part: Part) => boolean): void {
   const arch = source.architecture;
-  checkTensor(source, EMBEDDING, [arch.vocab, arch.hidden]);
-  checkTensor(source, FINAL_NORM, [arch.hidden]);
-  if (!arch.tiedHead) checkTensor(source, HEAD, [arch.vocab, arch.hidden]);
-  const shapes = layerShapes(arch);
-  for (let i = 0; i < arch.layers; i++)
-    for (const [part, shape] of shapes)
-      if (!isReplaced(i, part)) checkTensor(source, trunkLayer(i) + LAYER[part], shape);
-  // The file of a model with a tied head may hold the head as well.
-  const known = new Set([EMBEDDING, FINAL_NORM, HEAD]);
-  for (let i = 0; i < arch.layers; i++) for (const part of shapes.keys()) known.add(trunkLayer(i) + LAYER[part]);
-  checkNoOthers(source.names, known);
+  function* shapes(): Iterable<readonly [string, number[] | null]> {
+    yield [EMBEDDING, [arch.vocab, arch.hidden]];
+    yield [FINAL_NORM, [arch.hidden]];
+    // The file of a model with a tied head may hold the head as well.
+    yield [HEAD, arch.tiedHead ? null : [arch.vocab, arch.hidden]];
+    for (let i = 0; i < arch.layers; i++)
+      for (const [part, shape] of layerShapes(arch))
+        yield [trunkLayer(i) + LAYER[part], isReplaced(i, part) ? null : shape];
+  }
+  checkShapes(source, shapes());
 }

@@ -1,6 +1,6 @@
 /** `sortie convert` and `sortie inspect`: runs the conversion or the inspection and prints. */
 import { convert } from './convert.js';
-import { GENERATION_FIELDS } from './generation.js';
+import { GENERATION_FIELDS } from './settings.js';
 import { inspect, type Report } from './inspect.js';
 import type { ConvertOptions } from './convert-options.js';
 import { samplingWarning } from '../engine/model/common-sampling.js';

@@ -1,9 +1,13 @@
-/** Options of a conversion, and the rules that need no source model. */
+/** Options of a conversion, the rules that need no source model, and the forms of weights that follow. */
 import path from 'node:path';
-import { isValid } from '../util/schema.js';
 import { modelName } from '../cli/options/config.js';
-import { Dry, gpuKernel, type KernelName } from '../engine/model/manifest.js';
-import { UsageError } from './conversion-error.js';
+import type { Architecture } from '../engine/model/architecture.js';
+import { gpuKernel, type KernelName } from '../engine/model/manifest.js';
+import type { Calibration } from './calibration.js';
+import { ConvertError, UsageError } from './conversion-error.js';
+import { blockLayerName, type ExitBlocks, trunkName } from './exits.js';
+import type { VocabularyFormat } from './graphs/embed-head.js';
+import type { StageOptions } from './graphs/layer.js';
 
 export interface ConvertOptions {
   /** GGUF file or Hugging Face folder. */
@@ -15,13 +19,13 @@ export interface ConvertOptions {
   context?: number;
   /** Preferred first. A kernel for GPUs stands alone: its KV cache has pages. */
   kernels: readonly KernelName[];
-  /** safetensors file of exit blocks; see exit-blocks.ts. */
+  /** safetensors file of exit blocks; see exits.ts. */
   exitBlocks?: string;
   /** safetensors file of second moments (smoothing, GPTQ) and of ranges of keys and values; see calibration.ts. */
   calibration?: string;
   /** Elements of the KV cache; int8 needs the ranges of a calibration. Default: float. */
   kv?: 'float' | 'int8';
-  /** JSON file of measured quality per exit, copied to the manifest; see quality.ts. */
+  /** JSON file of measured quality per exit, copied to the manifest; see settings.ts. */
   quality?: string;
   /** DRY rule against loops at every exit: multiplier, base, allowed length. */
   dry?: readonly number[];
@@ -46,8 +50,31 @@ export interface ConvertOptions {
 
 /** Throws UsageError with the option, the rule and the value. */
 export function checkOptions(options: ConvertOptions): void {
-  checkKernels(options);
-  checkUsed(options);
+  const { kernels, weightBits, calibration, kv } = options;
+  const listed = kernels.join(',');
+  const has = (...names: KernelName[]): boolean => names.some((name) => kernels.includes(name));
+  const rule = (isKept: boolean, text: string): void => {
+    if (!isKept) throw new UsageError(text);
+  };
+  const gpu = gpuKernel(kernels);
+  rule(kernels.length > 0, '--kernels must name at least one kernel');
+  rule(new Set(kernels).size === kernels.length, `--kernels must name each kernel once, got ${listed}`);
+  rule(
+    gpu === undefined || kernels.length === 1,
+    `--kernels ${gpu} can't be combined with other kernels, got ${listed}`,
+  );
+  rule(kv !== 'int8' || gpu === undefined, `--kv int8 can't be combined with --kernels ${gpu}`);
+  const bits = weightBits ?? 8;
+  rule(bits >= 5 && bits <= 8, `--weight-bits must be a number from 5 to 8, got ${bits}`);
+  // An option without effect is a mistake.
+  rule(
+    weightBits === undefined || has('w8a8', 'w8a16'),
+    `--weight-bits has an effect only with --kernels w8a8 or w8a16, got --weight-bits ${bits} with --kernels ${listed}`,
+  );
+  rule(
+    calibration === undefined || has('w8a8', 'int4', 'w4a16') || kv === 'int8',
+    `--calibration has an effect only with --kernels w8a8, int4 or w4a16, or --kv int8, got --calibration ${calibration} with --kernels ${listed}`,
+  );
   nameOf(options);
 }
 
@@ -62,43 +89,43 @@ export function nameOf({ name, out }: ConvertOptions): string {
   throw new UsageError(`--name must be ${modelName.rule}, got ${got}`);
 }
 
-/** Whether embedding and head have a scale for each block, as the stages' weights do. */
-export function hasBlocks(kernels: readonly KernelName[]): boolean {
-  return kernels.some((kernel) => kernel === 'int4' || kernel === 'w8a16' || kernel === 'w4a16');
-}
+export type StageForm = Pick<StageOptions, 'floatType' | 'kvType' | 'isPaged'>;
 
-/** Rejects an option without effect. */
-function checkUsed({ kernels, weightBits, calibration, kv }: ConvertOptions): void {
-  const bytes = kernels.includes('w8a8') || kernels.includes('w8a16');
-  const calibrated = ['w8a8', 'int4', 'w4a16'].some((kernel) => kernels.some((each) => each === kernel));
-  for (const [option, value, isUsed, rule] of [
-    ['--weight-bits', weightBits, bytes, '--kernels w8a8 or w8a16'],
-    ['--calibration', calibration, calibrated || kv === 'int8', '--kernels w8a8, int4 or w4a16, or --kv int8'],
-  ] as const)
-    if (value !== undefined && !isUsed)
-      throw new UsageError(
-        `${option} has an effect only with ${rule}, got ${option} ${value} with --kernels ${kernels.join(',')}`,
-      );
-}
-
-function checkKernels({ kernels, weightBits = 8 }: ConvertOptions): void {
-  if (kernels.length === 0) throw new UsageError('--kernels must name at least one kernel');
-  if (new Set(kernels).size !== kernels.length)
-    throw new UsageError(`--kernels must name each kernel once, got ${kernels.join(',')}`);
+/**
+ * The form of all stages. Attention of GPUs reads a KV cache in pages. Int8 values of a KV cache take a quarter of the
+ * memory, and attention then rounds alike for one position and for many. Prefill is 2 to 3 times slower: ONNX Runtime's
+ * CPU kernel reads int8 keys row by row.
+ * @throws ConvertError for a model or a calibration that does not fit the options
+ */
+export function stageForm(
+  { kernels, kv, calibration: file }: ConvertOptions,
+  calibration: Calibration,
+  arch: Architecture,
+  { depths }: ExitBlocks,
+): StageForm {
   const gpu = gpuKernel(kernels);
-  if (gpu !== undefined && kernels.length > 1)
-    throw new UsageError(`--kernels ${gpu} can't be combined with other kernels, got ${kernels.join(',')}`);
-  if (!(weightBits >= 5 && weightBits <= 8))
-    throw new UsageError(`--weight-bits must be a number from 5 to 8, got ${weightBits}`);
+  if (gpu !== undefined && arch.queryGrowth !== null)
+    throw new ConvertError(
+      `--kernels ${gpu} has no multiplier of queries that grows with the position, which this model needs`,
+    );
+  if (gpu !== undefined) return { floatType: 'f16', kvType: 'f16', isPaged: true };
+  if (kv !== 'int8') return { floatType: 'f32', kvType: 'f32', isPaged: false };
+  const names = Array.from({ length: arch.layers }, (_, i) => trunkName(i));
+  for (const [exit, depth] of depths) for (let i = 0; i < depth; i++) names.push(blockLayerName(exit, i));
+  const missing = names.find((name) => calibration.layer(name).kvRange(arch.kvHeads * arch.headDim) === null);
+  if (missing === undefined) return { floatType: 'f32', kvType: 'i8', isPaged: false };
+  const got = file === undefined ? 'none' : `${file} without those of ${missing}`;
+  throw new UsageError(`--kv int8 needs a --calibration file that holds k_max and v_max of each layer, got ${got}`);
 }
 
-/** The manifest's rule against loops. @throws UsageError if the rule is invalid */
-export function dryRule({ dry }: ConvertOptions): Dry | undefined {
-  if (dry === undefined) return undefined;
-  const [multiplier, base, allowedLength] = dry;
-  const rule = { multiplier, base, allowedLength };
-  if (dry.length === 3 && isValid(Dry, rule)) return rule;
-  throw new UsageError(
-    `--dry must be a multiplier from 0 to 100, a base from 1 to 10 and an allowed length from 1 to 64, got ${dry.join(',')}`,
-  );
+/**
+ * w8a8's format if w8a8 is among the kernels (fastest for many rows); blocks beside weights in blocks; otherwise
+ * floats. A block has 64 columns if that divides the width, which saves padding and its removal; else 32, else 128.
+ * CUDA's product that unpacks weights on the way takes 32.
+ */
+export function vocabularyFormat({ kernels }: ConvertOptions, { hidden }: Architecture): VocabularyFormat {
+  if (kernels.includes('w8a8')) return { kind: 'w8a8' };
+  if (!kernels.some((kernel) => ['int4', 'w8a16', 'w4a16'].includes(kernel))) return { kind: 'floats' };
+  const sizes = gpuKernel(kernels) === undefined ? [64, 32] : [32];
+  return { kind: 'blocks', block: sizes.find((block) => hidden % block === 0) ?? 128 };
 }

@@ -2,17 +2,21 @@
  * The conversion: checks a source model and its options, and writes a model folder. Must not know: file formats,
  * operators.
  */
+import { statSync } from 'node:fs';
+import { hubHint } from '../util/hub-name.js';
 import type { Manifest } from '../engine/model/manifest.js';
 import { NO_CALIBRATION, openCalibration } from './calibration.js';
-import { checkArchitecture, checkExits, checkTensors } from './check.js';
+import { checkArchitecture, checkTensors } from './check.js';
 import { checkTokenizer } from './check-tokenizer.js';
-import { exitBlocksOf, NO_EXIT_BLOCKS, openExitBlocks } from './exit-blocks.js';
-import { generationOf } from './generation.js';
-import { loopExits, rejectBlocks } from './loops.js';
-import { openSource } from './open-source.js';
+import { ConvertError, UsageError } from './conversion-error.js';
 import { checkOptions, type ConvertOptions } from './convert-options.js';
-import { checkPromptExit, isOwnPart, stageEnds } from './prompt-exit.js';
+import { exitsOf, NO_EXIT_BLOCKS, openBlocks } from './exits.js';
+import { openGguf } from './formats/gguf/source.js';
+import { openHuggingFace } from './formats/hf/source.js';
 import { writeFolder } from './output/folder.js';
+import { checkPromptExit, isOwnPart, stageEnds } from './prompt-exit.js';
+import { generationOf } from './settings.js';
+import type { ModelSource } from './source.js';
 import { type Progress, writeModel } from './write-model.js';
 
 /**
@@ -34,21 +38,15 @@ export async function convert(
   let blocks = NO_EXIT_BLOCKS;
   let calibration = NO_CALIBRATION;
   try {
-    const arch = source.architecture;
+    const { architecture: arch, prompt } = source;
     checkArchitecture(arch);
-    const asked = options.exits ?? source.exits;
-    const exits = arch.loops === undefined ? (asked ?? [arch.layers]) : loopExits(asked, arch);
-    if (arch.loops === undefined) checkExits(exits, arch.layers);
-    rejectBlocks(arch, options.exitBlocks);
-    const { prompt } = source;
+    const exits = exitsOf(options.exits ?? source.exits, arch);
     const ends = stageEnds(exits, prompt);
     checkTensors(source, (layer, part) => prompt !== null && layer >= prompt.exit && isOwnPart(part));
     if (prompt !== null) checkPromptExit(prompt, arch, options);
     const generation = generationOf(source.sampling, options.generation, warn);
-    for (const warning of checkTokenizer(source.tokenizer, source.architecture.vocab)) warn(warning);
-    if (options.exitBlocks !== undefined) blocks = openExitBlocks(options.exitBlocks, exits, source);
-    else if (source.ownBlocks !== null)
-      blocks = exitBlocksOf({ ...source.ownBlocks, close: () => undefined }, exits, source);
+    for (const warning of checkTokenizer(source.tokenizer, arch.vocab)) warn(warning);
+    blocks = openBlocks(options.exitBlocks, exits, source);
     if (options.calibration !== undefined) calibration = openCalibration(options.calibration);
     return await writeFolder({ out, force, inputs }, (folder) =>
       writeModel({ folder, source, exits, ends, blocks, calibration, generation, options, progress }),
@@ -58,4 +56,17 @@ export async function convert(
     blocks.source.close();
     calibration.close();
   }
+}
+
+/** Opens the source of a conversion by its format. @throws ConvertError for one that the converter does not read */
+function openSource({ source: name, context }: ConvertOptions): ModelSource {
+  const stat = statSync(name, { throwIfNoEntry: false });
+  if (!stat) throw new ConvertError(`source ${name} does not exist${hubHint(name)}`);
+  const source = stat.isDirectory() ? openHuggingFace(name) : openGguf(name);
+  if (context === undefined) return source;
+  const most = source.architecture.context;
+  if (Number.isInteger(context) && context >= 1 && context <= most)
+    return { ...source, architecture: { ...source.architecture, context } };
+  source.close();
+  throw new UsageError(`--context must be an integer from 1 to the source's ${most}, got ${context}`);
 }

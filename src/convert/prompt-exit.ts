@@ -5,11 +5,10 @@
  * Must not know: file formats, operators.
  */
 import type { Architecture } from '../engine/model/architecture.js';
-import { checkNoOthers, checkTensor, layerShapes } from './check.js';
+import { checkShapes, layerShapes } from './check.js';
 import { UsageError } from './conversion-error.js';
 import type { ConvertOptions } from './convert-options.js';
-import type { PromptSource } from './source.js';
-import { LAYER, PROMPT_NORM, trunkLayer, type Part, type Tensors } from './tensors.js';
+import { LAYER, PROMPT_NORM, trunkLayer, type Part, type PromptSource, type Tensors } from './source.js';
 
 const QUERY_PARTS: readonly Part[] = ['q', 'qBias', 'qNorm'];
 const KEY_PARTS: readonly Part[] = ['k', 'v', 'kBias', 'vBias', 'kNorm'];
@@ -33,25 +32,17 @@ export function checkPromptExit(
   arch: Architecture,
   { calibration, exitBlocks }: Pick<ConvertOptions, 'calibration' | 'exitBlocks'>,
 ): void {
-  for (const [option, file] of [
-    ['--calibration', calibration],
-    ['--exit-blocks', exitBlocks],
-  ])
+  for (const [option, file] of Object.entries({ '--calibration': calibration, '--exit-blocks': exitBlocks }))
     if (file !== undefined)
       throw new UsageError(
         `${option} must be absent for a model with a prompt exit, for which it has no values, got ${file}`,
       );
-  checkTensor(prompt, PROMPT_NORM, [arch.hidden]);
-  const shapes = layerShapes(arch);
-  const known = new Set([PROMPT_NORM]);
+  const shapes = new Map([[PROMPT_NORM, [arch.hidden]]]);
   for (let layer = prompt.exit; layer < arch.layers; layer++)
-    for (const [part, shape] of shapes) {
-      if (!QUERY_PARTS.includes(part) && !(KEY_PARTS.includes(part) && leadsGroup(prompt, layer))) continue;
-      const name = trunkLayer(layer) + LAYER[part];
-      checkTensor(prompt, name, shape);
-      known.add(name);
-    }
-  checkNoOthers(prompt.names, known);
+    for (const [part, shape] of layerShapes(arch))
+      if (QUERY_PARTS.includes(part) || (KEY_PARTS.includes(part) && leadsGroup(prompt, layer)))
+        shapes.set(trunkLayer(layer) + LAYER[part], shape);
+  checkShapes(prompt, shapes);
 }
 
 /**

@@ -1,8 +1,18 @@
 /**
  * Rotary position embedding as transformers computes it (modeling_rope_utils.py): frequencies with their scaling, and
  * the cosine and sine tables of a context.
+ *
+ * ONNX Runtime rotates a multiple of 16 channels of each head, and pairs channel i with channel i + width / 2. For
+ * another width, channels of queries and keys take another order, the same in both, which leaves their products as they
+ * are. The wider table has pairs that do not turn (cosine 1, sine 0), and channels beyond the model's width fill them.
  */
-import type { RopeScaling, Rotary } from '../engine/model/architecture.js';
+import type { Architecture, RopeScaling, Rotary } from '../engine/model/architecture.js';
+import type { StageLayer } from './graphs/layer.js';
+import { LAYER, type SourceTensor } from './source.js';
+import { inOrder, reordered } from './weight.js';
+
+const STEP = 16;
+const PARTS: readonly string[] = [LAYER.q, LAYER.k, LAYER.qBias, LAYER.kBias, LAYER.qNorm, LAYER.kNorm];
 
 type Scaling<Type extends RopeScaling['type']> = Extract<RopeScaling, { type: Type }>;
 
@@ -72,19 +82,54 @@ function longDivisor(
   return (_, i) => factors[i] ?? 1;
 }
 
-/** Tables [context, width / 2]. The angle is a 32-bit product, as in transformers. */
-export function ropeTables(rotary: Rotary, context: number): { cos: Float32Array; sin: Float32Array } {
+/** The least width of the kernels that has the model's. */
+export function kernelWidth({ width }: Rotary): number {
+  return Math.ceil(width / STEP) * STEP;
+}
+
+/** The source's channel at each place of a head; null for a width that the kernels have. */
+export function channelOrder(rotary: Rotary, headDim: number): readonly number[] | null {
+  const { width } = rotary;
+  const wide = kernelWidth(rotary);
+  if (wide === width) return null;
+  const half = width / 2;
+  let still = width;
+  return Array.from({ length: headDim }, (_, place) => {
+    const inHalf = place < wide ? place % (wide / 2) : Infinity;
+    return inHalf < half ? inHalf + (place < wide / 2 ? 0 : half) : still++;
+  });
+}
+
+/** Tables [context, kernelWidth / 2]. The angle is a 32-bit product, as in transformers. */
+export function kernelTables(rotary: Rotary, context: number): { cos: Float32Array; sin: Float32Array } {
   const frequencies = inverseFrequencies(rotary, context);
   const { scaling } = rotary;
   const factor = scaling !== null && 'attentionFactor' in scaling ? scaling.attentionFactor : 1;
-  const width = frequencies.length;
-  const cos = new Float32Array(context * width);
+  const width = kernelWidth(rotary) / 2;
+  const cos = new Float32Array(context * width).fill(1);
   const sin = new Float32Array(context * width);
   for (let p = 0; p < context; p++)
-    for (let i = 0; i < width; i++) {
+    for (let i = 0; i < frequencies.length; i++) {
       const angle = Math.fround(p * (frequencies[i] ?? 0));
       cos[p * width + i] = Math.cos(angle) * factor;
       sin[p * width + i] = Math.sin(angle) * factor;
     }
   return { cos, sin };
+}
+
+/** The layer with its queries and keys in the order of the kernels. */
+export function orderedLayer(layer: StageLayer, arch: Architecture): StageLayer {
+  const { source, prefix, kind, calibration } = layer;
+  const rotary = kind.rotary === null ? undefined : arch.rotary[kind.rotary];
+  const order = rotary === undefined ? null : channelOrder(rotary, arch.headDim);
+  if (order === null) return layer;
+  const tensor = (name: string): SourceTensor => {
+    const found = source.tensor(name);
+    return PARTS.includes(name.slice(prefix.length)) ? reordered(found, order) : found;
+  };
+  const kvRange = (channels: number) => {
+    const range = calibration.kvRange(channels);
+    return range && { ...range, k: inOrder(range.k, 1, order) };
+  };
+  return { ...layer, source: { tensor }, calibration: { ...calibration, kvRange } };
 }

@@ -19,26 +19,22 @@ import {
 import { describeFile, MANIFEST_FILE } from '../engine/model/manifest-io.js';
 import type { Graph } from '../engine/model/onnx-graph.js';
 import type { Calibration } from './calibration.js';
-import { blockLayerName, type ExitBlocks, exitLayer, exitNorm, exitNumbers, trunkName } from './exit-blocks.js';
-import { type StageForm, stageForm, vocabularyFormat } from './form.js';
-import { loopStages, publishedAccuracy, withLoops } from './loops.js';
-import { orderedLayer } from './rotary-order.js';
-import { smoothedHead, smoothedLayer } from './smoothing/layer.js';
+import { blockLayerName, type ExitBlocks, exitLayer, exitNorm, exitNumbers, trunkName } from './exits.js';
+import { loopStages, publishedQuality } from './exits.js';
+import { orderedLayer } from './rope.js';
+import { smoothedHead, smoothedLayer } from './smoothing.js';
 import { embedGraph, headGraph, type VocabularyFormat } from './graphs/embed-head.js';
 import type { StageLayer, StageOptions } from './graphs/layer.js';
-import { lowerGraph, pagedArgmaxGraph, pagedSelectGraph } from './graphs/paged-select.js';
-import { argmaxGraph, selectGraph, topKOf } from './graphs/select.js';
+import { argmaxGraph, lowerGraph, pagedArgmaxGraph, pagedSelectGraph, selectGraph, topKOf } from './graphs/select.js';
 import { promptKeysGraph, promptStageGraph } from './graphs/prompt-layers.js';
 import { stageGraph } from './graphs/stage.js';
-import { type ConvertOptions, dryRule, nameOf } from './convert-options.js';
-import { WeightStore } from './output/weight-store.js';
+import { type ConvertOptions, nameOf, type StageForm, stageForm, vocabularyFormat } from './convert-options.js';
+import { WeightStore, yieldToEventLoop } from './output/weight-store.js';
 import { levelsOf } from './quantize/int8.js';
 import { behindExit } from './prompt-exit.js';
-import { readQuality } from './quality.js';
-import type { ModelSource, PromptSource } from './source.js';
-import { EMBEDDING, FINAL_NORM, HEAD, trunkLayer } from './tensors.js';
+import { dryRule, readQuality } from './settings.js';
+import { EMBEDDING, FINAL_NORM, HEAD, type ModelSource, type PromptSource, trunkLayer } from './source.js';
 import { linearWeight } from './weight.js';
-import { yieldToEventLoop } from './yield.js';
 
 /** `done` of `total` steps are finished; `what` is the step that runs. */
 export type Progress = (event: { done: number; total: number; what: string }) => void;
@@ -86,15 +82,16 @@ class ModelWriter {
 
   constructor(conversion: Conversion) {
     const { folder, source, exits, blocks, calibration, options } = conversion;
-    const arch = withLoops(source.architecture, exits.length);
+    const { loops, ...plain } = source.architecture;
+    const arch = loops === undefined ? plain : { ...plain, loops: { ...loops, count: exits.length } };
     this.#conversion = conversion;
     this.#arch = arch;
     this.#form = stageForm(options, calibration, arch, blocks);
     this.#format = vocabularyFormat(options, arch);
-    this.#numbers = arch.loops === undefined ? exitNumbers(exits, blocks) : exits.map((_, loop) => loop + 1);
+    this.#numbers = exitNumbers(exits, blocks, arch);
     this.#normed = exits.filter((exit) => blocks.depths.has(exit));
-    this.#quality = options.quality === undefined ? new Map() : readQuality(options.quality, this.#numbers);
-    this.#dry = dryRule(options);
+    this.#quality = readQuality(options.quality, this.#numbers);
+    this.#dry = dryRule(options.dry);
     this.#blockLayers = [...blocks.depths.values()].reduce((a, b) => a + b, 0);
     this.#total = (arch.layers + this.#blockLayers) * options.kernels.length + 3;
     this.#store = new WeightStore(folder, { compress: options.compress, signal: options.signal });
@@ -222,18 +219,11 @@ class ModelWriter {
         stage,
         block: prompt !== null && stage === exits.length - 1 ? await this.#promptLayers(prompt, stage + 1) : block,
         norm: this.#normed.indexOf(exit) + 1,
-        quality: this.#quality.get(number) ?? this.#published(number),
+        quality: this.#quality.get(number) ?? publishedQuality(source, exits.length, number),
         ...(this.#dry && { dry: this.#dry }),
       });
     }
     return entries;
-  }
-
-  /** The published quality of an exit without a measurement. */
-  #published(loop: number): Quality {
-    const { source, exits } = this.#conversion;
-    const accuracy = publishedAccuracy(source.loopAccuracy, source.architecture, exits.length, loop);
-    return accuracy === undefined ? {} : { accuracy };
   }
 
   /** @param index of the layer in its exit's stack, trunk and block */

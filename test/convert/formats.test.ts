@@ -1,7 +1,7 @@
 /** Number formats: GGML blocks, halves, and parts of the quantizers. */
 import t from 'tap';
-import { GGML_FORMATS } from '../../src/convert/formats/gguf/dequantize.js';
-import { floatToHalf, HALF_TO_FLOAT } from '../../src/convert/half.js';
+import { GGML_FORMATS, HALF_TO_FLOAT } from '../../src/convert/formats/dequantize.js';
+import { floatToHalf } from '../../src/convert/weight.js';
 import { inverseFrequencies, llama3Factor } from '../../src/convert/rope.js';
 import { ropeScalingFromFactors } from '../../src/convert/architectures/rotary.js';
 import { GGML_BLOCKS } from './ggml-blocks.js';

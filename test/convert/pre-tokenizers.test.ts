@@ -3,7 +3,7 @@ import { readFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import { Tokenizer } from '@huggingface/tokenizers';
 import t from 'tap';
-import { PRE_TOKENIZERS } from '../../src/convert/formats/gguf/pre-tokenizers.js';
+import { PRE_TOKENIZERS } from '../../src/convert/formats/gguf/tokenizer.js';
 import { tokenizerJson } from './tiny.js';
 
 /** The part of the library that is used; its own types do not resolve under Node's module rules. */

@@ -1,8 +1,7 @@
 /** The int4 quantizers: GPTQ is better than rounding to nearest by the measure that it minimizes. */
 import t from 'tap';
-import { gptq, inverseFactor } from '../../src/convert/quantize/gptq.js';
-import { quantizeToNearest, type Int4Rows } from '../../src/convert/quantize/int4.js';
-import { levelsOf, quantizeBlocks8, quantizeRowsTransposed } from '../../src/convert/quantize/int8.js';
+import { gptq, inverseFactor, quantizeToNearest } from '../../src/convert/quantize/int4.js';
+import { type CodedRows, levelsOf, quantizeBlocks8, quantizeRowsTransposed } from '../../src/convert/quantize/int8.js';
 import { random } from './tiny.js';
 
 const ROWS = 20;
@@ -15,7 +14,7 @@ function normal(next: () => number): number {
   return next() + next() + next() + next();
 }
 
-function decode4({ q, codes, units }: Int4Rows): Float32Array {
+function decode4({ q, codes, units }: CodedRows): Float32Array {
   return Float32Array.from({ length: ROWS * K }, (_, i) => {
     const row = Math.floor(i / K);
     const column = i % K;

@@ -2,8 +2,8 @@
 import t from 'tap';
 import type { Architecture } from '../../src/engine/model/architecture.js';
 import { NO_CALIBRATION } from '../../src/convert/calibration.js';
-import { channelOrder, kernelTables, orderedLayer } from '../../src/convert/rotary-order.js';
-import type { SourceTensor } from '../../src/convert/tensors.js';
+import { channelOrder, kernelTables, orderedLayer } from '../../src/convert/rope.js';
+import type { SourceTensor } from '../../src/convert/source.js';
 
 const rotary = (width: number) => ({ theta: 10000, width, scaling: null });
 

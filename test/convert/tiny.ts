@@ -2,7 +2,7 @@
 import { mkdirSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { layerShapes } from '../../bench/shapes.js';
-import { toHalf } from '../../src/convert/half.js';
+import { toHalf } from '../../src/convert/weight.js';
 
 export const SHAPE = { layers: 3, hidden: 64, heads: 4, kvHeads: 2, headDim: 16, ffn: 96, vocab: 264, context: 32 };
 const { hidden, heads, kvHeads, headDim, ffn, vocab } = SHAPE;

@@ -1,10 +1,8 @@
 /** Gemma 2 and Gemma 3, text: windows, norms of inputs and outputs, GELU, multiplied embeddings. */
-import type { Architecture, LayerKind } from '../../engine/model/architecture.js';
-import type { Description, Differences, Family } from './description.js';
-import { patternOf, windowOf } from './description.js';
+import type { Architecture } from '../../engine/model/architecture.js';
+import { changed, plainConfig, plainMetadata, slidingLayers, windowed, windowOf, withKinds } from './family.js';
+import type { Description, Differences, Family } from './family.js';
 import type { Fields } from './fields.js';
-import { slidingLayers, windowed } from './layer-types.js';
-import { changed, plainConfig, plainMetadata } from './plain.js';
 import { ropeFields, rotaryOf } from './rotary.js';
 
 /** Fields that configs leave out, above all those of text parts beside images. */
@@ -21,6 +19,8 @@ const TENSORS: Differences = {
   attnOutNorm: { stored: 'post_attention_layernorm.weight' },
   mlpOutNorm: { stored: 'post_feedforward_layernorm.weight' },
 };
+const GLOBAL_THETA = 1e6;
+const LOCAL_THETA = 1e4;
 
 /** Every second layer has a window; scores and logits are bounded. */
 export const gemma2: Family = {
@@ -29,8 +29,7 @@ export const gemma2: Family = {
   gguf: ['gemma2'],
   fromConfig(config) {
     const plain = changed(fromConfig(config, {}), { softcap: config.optional('attn_logit_softcapping') });
-    const sliding = slidingLayers(config, plain.architecture.layers, isSliding(2));
-    return windowed(plain, config.optional('sliding_window'), sliding);
+    return windowed(plain, config.optional('sliding_window'), slidingLayers(config, plain, isSliding(2)));
   },
   fromMetadata(metadata) {
     const { fields } = metadata;
@@ -48,9 +47,6 @@ export const gemma2: Family = {
   normOffset: 1,
 };
 
-const GLOBAL_THETA = 1e6;
-const LOCAL_THETA = 1e4;
-
 /** Five of six layers have a window and a rotary table of their own; queries and keys have norms. */
 export const gemma3: Family = {
   classes: { Gemma3ForCausalLM: 'gemma3_text' },
@@ -60,27 +56,18 @@ export const gemma3: Family = {
     const plain = fromConfig(config, { theta: GLOBAL_THETA });
     // transformers' class has the field and does not use it.
     if (config.optional('attn_logit_softcapping') !== null) throw config.fault('attn_logit_softcapping', 'absent');
-    const { layers, headDim, context } = plain.architecture;
-    const sliding = slidingLayers(config, layers, isSliding(config.number('sliding_window_pattern', 6)));
-    const rotary = tables(config, { headDim, context });
-    return changed(plain, {
-      qkNorm: 'head',
-      rotary,
-      pattern: twoTables(sliding, config.optional('sliding_window'), context),
-    });
+    const sliding = slidingLayers(config, plain, isSliding(config.number('sliding_window_pattern', 6)));
+    const tabled = changed(plain, { qkNorm: 'head', rotary: tables(config, plain.architecture) });
+    return withTwoTables(tabled, config.optional('sliding_window'), (i) => sliding[i] === true);
   },
   fromMetadata(metadata) {
     const { fields } = metadata;
     const plain = gemma(plainMetadata(metadata, { theta: GLOBAL_THETA }));
-    const { layers, headDim, context, rotary } = plain.architecture;
-    const sliding = Array.from({ length: layers }, (_, i) => isSliding(6)(i));
+    const { headDim, rotary } = plain.architecture;
     const local = { theta: fields.number('rope.freq_base_swa', LOCAL_THETA), width: headDim, scaling: null };
-    return changed(plain, {
-      qkNorm: 'head',
-      attentionScale: scaleOf(plain.architecture, 62),
-      rotary: [...rotary, local],
-      pattern: twoTables(sliding, fields.optional('attention.sliding_window'), context),
-    });
+    const attentionScale = scaleOf(plain.architecture, 62);
+    const tabled = changed(plain, { qkNorm: 'head', attentionScale, rotary: [...rotary, local] });
+    return withTwoTables(tabled, fields.optional('attention.sliding_window'), isSliding(6));
   },
   tensors: () => TENSORS,
   normOffset: 1,
@@ -125,7 +112,7 @@ function tables(config: Fields, sizes: Pick<Architecture, 'headDim' | 'context'>
   ];
 }
 
-function twoTables(sliding: readonly boolean[], positions: number | null, context: number): LayerKind[] {
-  const window = windowOf(positions, context);
-  return patternOf(sliding.map((slides) => (slides ? { rotary: 1, window } : { rotary: 0, window: null })));
+function withTwoTables(plain: Description, positions: number | null, slides: (index: number) => boolean): Description {
+  const window = windowOf(positions, plain);
+  return withKinds(plain, (i) => (slides(i) ? { rotary: 1, window } : { rotary: 0, window: null }));
 }

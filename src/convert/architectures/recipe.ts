@@ -1,45 +1,83 @@
-/**
- * Recipes: how the weights of the graphs follow from the tensors that a format stores, by name.
- *
- * Must not know: architectures, file formats.
- */
+/** Recipes of a family's weights, by the names of each format, and the tensors that they make. */
+import { layerShapes } from '../check.js';
 import { ConvertError } from '../conversion-error.js';
-import {
-  EMBEDDING,
-  FINAL_NORM,
-  HEAD,
-  LAYER,
-  trunkLayer,
-  type Part,
-  type SourceTensor,
-  type Tensors,
-} from '../tensors.js';
+import { EMBEDDING, FINAL_NORM, HEAD, LAYER, trunkLayer } from '../source.js';
+import type { Part, Recipe, Recipes, SourceTensor, Tensors } from '../source.js';
+import { reordered } from '../weight.js';
+import type { Description, Family } from './family.js';
 
-export interface Recipe {
-  /** Name of the stored tensor; in a layer, without the layer's prefix. */
-  readonly stored: string;
-  /** The rows of one part, in a tensor that packs several parts into `of` rows. */
-  readonly rows?: { readonly start: number; readonly count: number; readonly of: number };
-  /** Head size, if the rows of each head alternate between the two rotary halves (llama.cpp). */
-  readonly alternate?: number;
-  readonly plus?: number;
-  readonly factor?: number;
+const NORMS: readonly Part[] = ['attnNorm', 'mlpNorm', 'attnOutNorm', 'mlpOutNorm', 'qNorm', 'kNorm'];
+const ROTATED: readonly Part[] = ['q', 'k', 'qBias', 'kBias'];
+const LAST: readonly Part[] = ['o', 'oBias', 'down'];
+
+const GGUF_NAMES: Readonly<Record<Part, string>> = {
+  attnNorm: 'attn_norm.weight',
+  q: 'attn_q.weight',
+  k: 'attn_k.weight',
+  v: 'attn_v.weight',
+  o: 'attn_output.weight',
+  qBias: 'attn_q.bias',
+  kBias: 'attn_k.bias',
+  vBias: 'attn_v.bias',
+  oBias: 'attn_output.bias',
+  mlpNorm: 'ffn_norm.weight',
+  gate: 'ffn_gate.weight',
+  up: 'ffn_up.weight',
+  down: 'ffn_down.weight',
+  qNorm: 'attn_q_norm.weight',
+  kNorm: 'attn_k_norm.weight',
+  attnOutNorm: 'post_attention_norm.weight',
+  mlpOutNorm: 'post_ffw_norm.weight',
+};
+
+/** The recipes of a folder, and of exit blocks. */
+export function folderRecipes(family: Family, description: Description): Recipes {
+  const differences = family.tensors?.(description.architecture) ?? {};
+  const plus = family.normOffset ?? 0;
+  return {
+    prefix: (index) => `model.layers.${index}.`,
+    layer: layerRecipes(description, (part) => ({
+      stored: LAYER[part],
+      ...differences[part],
+      ...(NORMS.includes(part) && { plus }),
+    })),
+    embedding: { stored: EMBEDDING },
+    norm: { stored: FINAL_NORM, plus, factor: description.logitScale },
+    head: { stored: HEAD },
+  };
 }
 
-export interface Recipes {
-  /** Prefix of a layer's stored tensors, by index. */
-  readonly prefix: (index: number) => string;
-  readonly layer: ReadonlyMap<Part, Recipe>;
-  readonly embedding: Recipe;
-  readonly norm: Recipe;
-  readonly head: Recipe;
+/** The recipes of a GGUF file. */
+export function ggufRecipes(family: Family, description: Description): Recipes {
+  const { architecture, logitScale } = description;
+  const differences = family.ggufTensors?.(architecture) ?? {};
+  return {
+    prefix: (index) => `blk.${index}.`,
+    layer: layerRecipes(description, (part) => ({
+      stored: GGUF_NAMES[part],
+      ...differences[part],
+      ...(family.alternates && ROTATED.includes(part) && { alternate: architecture.headDim }),
+    })),
+    embedding: { stored: 'token_embd.weight' },
+    norm: { stored: 'output_norm.weight', factor: logitScale },
+    head: { stored: 'output.weight' },
+  };
+}
+
+function layerRecipes({ architecture, residualScale }: Description, recipe: (part: Part) => Recipe): Recipes['layer'] {
+  return new Map(
+    [...layerShapes(architecture).keys()].map((part) => [
+      part,
+      { ...recipe(part), ...(LAST.includes(part) && architecture.norms === 'pre' && { factor: residualScale }) },
+    ]),
+  );
 }
 
 /**
  * The tensors that the recipes make, by Hugging Face's names for a Llama, and the stored tensors that no recipe reads.
  */
 export function cooked(raw: Tensors, recipes: Recipes, layers: number): Tensors {
-  const table = new Map<string, Recipe>([
+  const table = new Map([
     [EMBEDDING, recipes.embedding],
     [FINAL_NORM, recipes.norm],
     [HEAD, recipes.head],
@@ -51,12 +89,7 @@ export function cooked(raw: Tensors, recipes: Recipes, layers: number): Tensors 
 }
 
 /** Adds the recipes of one layer: names below `prefix` from tensors below `stored`. */
-export function addLayer(
-  table: Map<string, Recipe>,
-  layer: ReadonlyMap<Part, Recipe>,
-  prefix: string,
-  stored: string,
-): void {
+export function addLayer(table: Map<string, Recipe>, layer: Recipes['layer'], prefix: string, stored: string): void {
   for (const [part, recipe] of layer) table.set(prefix + LAYER[part], { ...recipe, stored: stored + recipe.stored });
 }
 
@@ -78,55 +111,23 @@ export function byTable(raw: Tensors, table: ReadonlyMap<string, Recipe>): Tenso
 }
 
 function made(stored: SourceTensor, { rows, alternate, plus = 0, factor = 1 }: Recipe): SourceTensor {
-  let tensor = stored;
-  if (rows !== undefined) tensor = part(tensor, rows);
-  if (alternate !== undefined) tensor = halves(tensor, alternate);
+  const part = rows === undefined ? stored : partOf(stored, rows);
+  const tensor = alternate === undefined ? part : reordered(part, halves(alternate));
   if (plus === 0 && factor === 1) return tensor;
-  const plain = tensor;
-  return {
-    ...plain,
-    rows: (start, count) => plain.rows(start, count).map((value) => (value + plus) * factor),
-  };
+  return { ...tensor, rows: (start, count) => tensor.rows(start, count).map((value) => (value + plus) * factor) };
 }
 
-function part(tensor: SourceTensor, { start, count, of }: NonNullable<Recipe['rows']>): SourceTensor {
+function partOf(tensor: SourceTensor, { start, count, of }: NonNullable<Recipe['rows']>): SourceTensor {
   const [rows, ...width] = tensor.shape;
   if (rows !== of)
     throw new ConvertError(`tensor ${tensor.name} must have ${of} rows, got [${tensor.shape.join(', ')}]`);
-  if (width.length === 0)
-    return { ...tensor, shape: [count], rows: () => tensor.rows(0, 1).slice(start, start + count) };
-  return { ...tensor, shape: [count, ...width], rows: (first, some) => tensor.rows(start + first, some) };
+  const shape = [count, ...width];
+  if (width.length === 0) return { ...tensor, shape, rows: () => tensor.rows(0, 1).slice(start, start + count) };
+  return { ...tensor, shape, rows: (first, some) => tensor.rows(start + first, some) };
 }
 
-/** Puts the two rotary halves of each head one after the other: row i + h * D/2 is the stored row 2i + h. */
-function halves(tensor: SourceTensor, headDim: number): SourceTensor {
-  const from = (row: number): number => {
-    const within = row % headDim;
-    const half = headDim / 2;
-    return row - within + 2 * (within % half) + (within < half ? 0 : 1);
-  };
-  const [length = 0, width] = tensor.shape;
-  if (width === undefined)
-    return {
-      ...tensor,
-      rows() {
-        const stored = tensor.rows(0, 1);
-        return Float32Array.from({ length }, (_, row) => stored[from(row)] ?? 0);
-      },
-    };
-  return {
-    ...tensor,
-    rows(start, count) {
-      // The order changes only inside a head, so read the whole heads around the rows.
-      const first = Math.floor(start / headDim) * headDim;
-      const last = Math.min(Math.ceil((start + count) / headDim) * headDim, length);
-      const stored = tensor.rows(first, last - first);
-      const out = new Float32Array(count * width);
-      for (let r = 0; r < count; r++) {
-        const at = (from(start + r) - first) * width;
-        out.set(stored.subarray(at, at + width), r * width);
-      }
-      return out;
-    },
-  };
+/** The order that puts the two rotary halves of a head one after the other: row i + h * D/2 is the row 2i + h. */
+function halves(headDim: number): number[] {
+  const half = headDim / 2;
+  return Array.from({ length: headDim }, (_, row) => 2 * (row % half) + (row < half ? 0 : 1));
 }

@@ -2,8 +2,7 @@
 import type { RopeScaling, Rotary } from '../../engine/model/architecture.js';
 import { ConvertError } from '../conversion-error.js';
 import { inverseFrequencies, llama3Factor } from '../rope.js';
-import type { GgufFields } from './description.js';
-import type { Fields } from './fields.js';
+import type { Fields, GgufFields } from './fields.js';
 
 export interface RotaryDefaults {
   /** Head size. */
@@ -24,21 +23,18 @@ const KINDS = 'none, linear, llama3, yarn or longrope';
  * @param rope `rope_parameters` or `rope_scaling`; default: those of the config
  */
 export function rotaryOf(config: Fields, defaults: RotaryDefaults, rope = ropeFields(config)): Rotary {
-  const { headDim, theta = THETA, partial = 1 } = defaults;
+  const { headDim, context, theta = THETA, partial = 1 } = defaults;
   return {
     theta: rope.number('rope_theta', config.number('rope_theta', theta)),
     width: Math.trunc(headDim * partial),
-    scaling: scalingOf(config, rope, defaults),
+    scaling: scalingOf(config, rope, context),
   };
 }
 
 /** The object with the rope scaling of a config. */
 export function ropeFields(config: Fields): Fields {
   const key = config.get('rope_parameters') === undefined ? 'rope_scaling' : 'rope_parameters';
-  const value = config.get(key);
-  if (value !== undefined && (typeof value !== 'object' || Array.isArray(value)))
-    throw config.fault(key, 'an object or null');
-  return config.within(key);
+  return config.within(key, 'an object or null');
 }
 
 /** The kind of scaling that a config names. Phi-3's first configs call longrope "su" or "yarn". */
@@ -48,11 +44,9 @@ function ropeType(rope: Fields): unknown {
   return isLong ? 'longrope' : type;
 }
 
-function scalingOf(config: Fields, rope: Fields, { context }: RotaryDefaults): RopeScaling | null {
-  const originalContext = config.number(
-    'original_max_position_embeddings',
-    rope.number('original_max_position_embeddings', context),
-  );
+function scalingOf(config: Fields, rope: Fields, context: number): RopeScaling | null {
+  const original = 'original_max_position_embeddings';
+  const originalContext = config.number(original, rope.number(original, context));
   switch (ropeType(rope)) {
     case 'default':
       return null;
@@ -119,28 +113,26 @@ export function rotaryOfMetadata(metadata: GgufFields, { headDim, context, theta
   const { fields } = metadata;
   const width = fields.number('rope.dimension_count', headDim);
   if (width > headDim) throw fields.fault('rope.dimension_count', `at most the head's ${headDim}`);
-  const rotary = { theta: fields.number('rope.freq_base', theta), width };
-  return { ...rotary, scaling: scalingOfMetadata(metadata, { ...rotary, scaling: null }, context) };
+  const rotary = { theta: fields.number('rope.freq_base', theta), width, scaling: null };
+  return { ...rotary, scaling: scalingOfMetadata(metadata, rotary, context) };
 }
 
 function scalingOfMetadata(metadata: GgufFields, rotary: Rotary, context: number): RopeScaling | null {
   const { fields, file } = metadata;
-  const originalContext = fields.number('rope.scaling.original_context_length', context);
+  const stated = fields.optional('rope.scaling.original_context_length');
+  const originalContext = stated ?? context;
   const freqs = metadata.values('rope_freqs.weight');
-  if (freqs !== null)
-    return ropeScalingFromFactors(freqs, rotary, fields.number('rope.scaling.original_context_length', 8192), file);
+  if (freqs !== null) return ropeScalingFromFactors(freqs, rotary, stated ?? 8192, file);
   const long = metadata.values('rope_factors_long.weight');
   const short = metadata.values('rope_factors_short.weight');
+  const attention = 'rope.scaling.attn_factor';
   if (long !== null && short !== null)
     return {
       type: 'longrope',
       shortFactors: [...short],
       longFactors: [...long],
       originalContext,
-      attentionFactor: fields.number(
-        'rope.scaling.attn_factor',
-        longAttention(context / originalContext, originalContext),
-      ),
+      attentionFactor: fields.number(attention, longAttention(context / originalContext, originalContext)),
     };
   // llama.cpp reads a factor without a type as linear scaling, and 0 as none. rope.scale_linear is the older name.
   const factor = fields.number('rope.scaling.factor', fields.number('rope.scale_linear', 0));
@@ -149,16 +141,19 @@ function scalingOfMetadata(metadata: GgufFields, rotary: Rotary, context: number
       return null;
     case 'linear':
       return factor === 0 || factor === 1 ? null : { type: 'linear', factor };
-    case 'yarn':
+    case 'yarn': {
+      // llama.cpp multiplies the paper's value by attn_factor, and divides by the growth of yarn_log_multiplier.
+      const divisor = growth(factor, fields.number('rope.scaling.yarn_log_multiplier', 0));
       return {
         type: 'yarn',
         factor,
         betaFast: fields.number('rope.scaling.yarn_beta_fast', 32),
         betaSlow: fields.number('rope.scaling.yarn_beta_slow', 1),
         originalContext,
-        attentionFactor: yarnAttentionOfMetadata(fields, factor),
+        attentionFactor: (fields.number(attention, 1) * growth(factor)) / divisor,
         truncate: true,
       };
+    }
     default:
       throw fields.fault('rope.scaling.type', 'none, linear or yarn, or longrope with its factors');
   }
@@ -178,17 +173,10 @@ export function ropeScalingFromFactors(
   if (factor === 1) return null;
   const scaling = { type: 'llama3' as const, factor, lowFreqFactor: 1, highFreqFactor: 4, originalContext };
   inverseFrequencies({ ...rotary, scaling: null }, 0).forEach((frequency, i) => {
+    const got = factors[i] ?? 0;
     const expected = llama3Factor(frequency, scaling);
-    if (Math.abs((factors[i] ?? 0) - expected) > 1e-3 * expected)
-      throw new ConvertError(
-        `${path}: rope_freqs[${i}] = ${factors[i]} is not a llama3 scaling (expected ${expected})`,
-      );
+    if (Math.abs(got - expected) <= 1e-3 * expected) return;
+    throw new ConvertError(`${path}: rope_freqs[${i}] = ${got} is not a llama3 scaling (expected ${expected})`);
   });
   return scaling;
-}
-
-/** llama.cpp multiplies the paper's value by attn_factor, and divides by the growth of yarn_log_multiplier. */
-function yarnAttentionOfMetadata(fields: Fields, factor: number): number {
-  const divisor = growth(factor, fields.number('rope.scaling.yarn_log_multiplier', 0));
-  return (fields.number('rope.scaling.attn_factor', 1) * growth(factor)) / divisor;
 }

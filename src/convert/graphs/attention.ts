@@ -5,7 +5,7 @@ import { ConvertError } from '../conversion-error.js';
 import { scaled } from '../weight.js';
 import { MICROSOFT, type Graph } from '../../engine/model/onnx-graph.js';
 import type { LayerBuilder } from './layer.js';
-import { storeFloats } from './vectors.js';
+import { storeFloats } from './linear.js';
 
 /** Names of values that all layers of a stage share. */
 export interface StageValues {

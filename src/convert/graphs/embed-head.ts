@@ -1,14 +1,14 @@
 /** The graphs around the stages: embed and head. A model with a tied head stores their tensor once. */
 import type { Architecture } from '../../engine/model/architecture.js';
 import { DATA_TYPE } from '../../engine/model/onnx-proto.js';
-import { toHalf } from '../half.js';
+import { toHalf } from '../weight.js';
 import type { WeightStore } from '../output/weight-store.js';
 import { quantizeBlocks8 } from '../quantize/int8.js';
 import type { LinearWeight } from '../weight.js';
-import { blocksProduct, storeBlocks, useScales } from './blocks.js';
+import { blocksProduct, storeBlocks, useScales } from './linear.js';
 import { Graph, MICROSOFT } from '../../engine/model/onnx-graph.js';
-import { storeFloats, type FloatType } from './vectors.js';
-import { storeRows, useBytes, w8a8Product, type ByteWeight } from './w8a8.js';
+import { storeFloats, type FloatType } from './linear.js';
+import { storeRows, useBytes, w8a8Product, type ByteWeight } from './linear.js';
 
 /**
  * Storage of a [V, H] matrix:

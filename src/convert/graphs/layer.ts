@@ -2,11 +2,11 @@
 import type { Architecture, LayerKind } from '../../engine/model/architecture.js';
 import type { LayerCalibration, LinearLabel } from '../calibration.js';
 import type { WeightStore } from '../output/weight-store.js';
-import { LAYER, type Part, type SourceTensor, type Tensors } from '../tensors.js';
+import { LAYER, type Part, type SourceTensor, type Tensors } from '../source.js';
 import { linearWeight, scaled } from '../weight.js';
 import type { Graph } from '../../engine/model/onnx-graph.js';
 import { addLinear, type KernelOptions } from './linear.js';
-import { storeFloats, type FloatType } from './vectors.js';
+import { storeFloats, type FloatType } from './linear.js';
 
 export interface StageLayer {
   /** Source of the layer's tensors: `source.tensor(prefix + LAYER.q)`. */

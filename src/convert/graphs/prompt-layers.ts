@@ -8,8 +8,8 @@ import type { WeightStore } from '../output/weight-store.js';
 import { leadsGroup } from '../prompt-exit.js';
 import { quantizeToNearest } from '../quantize/int4.js';
 import type { PromptSource } from '../source.js';
-import { PROMPT_NORM, type Part, type SourceTensor } from '../tensors.js';
-import { kernelWidth } from '../rotary-order.js';
+import { PROMPT_NORM, type Part, type SourceTensor } from '../source.js';
+import { kernelWidth } from '../rope.js';
 import { linearWeight, scaled } from '../weight.js';
 import {
   concat,
@@ -25,7 +25,7 @@ import {
 import { LayerBuilder, type StageLayer, type StageOptions } from './layer.js';
 import { addLinear } from './linear.js';
 import { endStage, gatherStates, mlp, Residual, rotaryTables, stageInputs } from './stage.js';
-import { storeFloats } from './vectors.js';
+import { storeFloats } from './linear.js';
 
 /** The layers behind a prompt exit, from the first on; their sources have the exit's own projections. */
 export interface PromptLayerSet {

@@ -1,4 +1,8 @@
-/** The graphs that reduce logits to the host's needs: select (top k, log-sum-exp, targets) and argmax. */
+/**
+ * The graphs that reduce logits to the host's needs: select (top k, log-sum-exp, targets) and argmax. In a paged folder
+ * all nodes have kernels on GPUs, and each graph has one result, so that one transfer brings it to the host.
+ */
+import { DATA_TYPE } from '../../engine/model/onnx-proto.js';
 import { Graph } from '../../engine/model/onnx-graph.js';
 
 /**
@@ -14,7 +18,7 @@ const MAX_TOP_K = 64;
 export const topKOf = (vocab: number): number => Math.min(MAX_TOP_K, vocab);
 
 /** A graph that finds the k largest logits: logits, inv_temperature, targets -> top_values, top_ids. */
-export function topGraph(vocab: number, k: number): Graph {
+function topGraph(vocab: number, k: number): Graph {
   const graph = new Graph('select');
   graph.input('logits', 'f32', ['N', vocab]);
   graph.input('inv_temperature', 'f32', ['N', 1]);
@@ -89,3 +93,56 @@ export function argmaxGraph(vocab: number): Graph {
 
 /** Block sizes in order of preference; near the square root of the vocabulary both steps are short. */
 const ARGMAX_BLOCKS = [256, 128, 64, 32];
+
+/**
+ * logits, inv_temperature, targets -> selected [N, 3K]: values, ids, then lse, lse_t, target value and zeros. Parts of
+ * equal widths: CUDA's Concat copies tables of other widths to the GPU in each run.
+ */
+export function pagedSelectGraph(vocab: number): Graph {
+  const k = topKOf(vocab);
+  const graph = topGraph(vocab, k);
+  graph.output('selected', 'f32', ['N', 3 * k]);
+  // Ids stay exact in f32 below 2^24.
+  const ids = graph.node('Cast', ['top_ids'], ['select.ids'], { to: DATA_TYPE.f32 });
+  const axis = graph.ints('select.axis', 1);
+  const start = graph.ints('select.start', 0);
+  const end = graph.ints('select.end', 1);
+  const most = graph.node('Slice', ['top_values', start, end, axis], ['select.most']);
+  const lse = pagedLogSumExp(graph, 'logits', most, axis, 'lse');
+  const tempered = graph.node('Mul', ['logits', 'inv_temperature'], ['select.tempered']);
+  const mostTempered = graph.node('Mul', [most, 'inv_temperature'], ['select.most_tempered']);
+  const lseT = pagedLogSumExp(graph, tempered, mostTempered, axis, 'lse_t');
+  const target = graph.node('GatherElements', ['logits', 'targets'], ['select.target'], { axis: 1 });
+  const others = graph.node('Concat', [lse, lseT, target], ['select.others'], { axis: 1 });
+  const widths = graph.ints('select.widths', 0, 0, 0, k - 3);
+  const wide = graph.node('Pad', [others, widths], ['select.wide']);
+  graph.node('Concat', ['top_values', ids, wide], ['selected'], { axis: 1 });
+  return graph;
+}
+
+/** log-sum-exp of rows [N, V] without overflow, from each row's largest value. */
+function pagedLogSumExp(graph: Graph, values: string, most: string, axis: string, name: string): string {
+  const shares = graph.node('Exp', [graph.node('Sub', [values, most], [`${name}.below`])], [`${name}.shares`]);
+  const total = graph.node('ReduceSum', [shares, axis], [`${name}.total`], { keepdims: 1 });
+  return graph.node('Add', [graph.node('Log', [total], [`${name}.log`]), most], [name]);
+}
+
+/** logits -> ids; the first id wins among equal logits. */
+export function pagedArgmaxGraph(vocab: number): Graph {
+  const graph = new Graph('argmax');
+  graph.input('logits', 'f32', ['N', vocab]);
+  graph.output('ids', 'i64', ['N']);
+  graph.node('ArgMax', ['logits'], ['ids'], { axis: 1, keepdims: 0 });
+  return graph;
+}
+
+/** logits, places, amounts -> lowered: adds the amounts at the places, in the same memory. */
+export function lowerGraph(vocab: number): Graph {
+  const graph = new Graph('lower');
+  graph.input('logits', 'f32', ['N', vocab]);
+  graph.input('places', 'i64', ['n', 2]);
+  graph.input('amounts', 'f32', ['n']);
+  graph.output('lowered', 'f32', ['N', vocab]);
+  graph.node('ScatterND', ['logits', 'places', 'amounts'], ['lowered'], { reduction: 'add' });
+  return graph;
+}

@@ -1,14 +1,14 @@
 /** The graph of one stage: decoder layers between two boundaries, with their KV cache. See engine/model/manifest.ts. */
 import type { Architecture } from '../../engine/model/architecture.js';
 import type { WeightStore } from '../output/weight-store.js';
-import { kernelTables, kernelWidth } from '../rotary-order.js';
-import type { Part } from '../tensors.js';
-import { toHalf } from '../half.js';
+import { kernelTables, kernelWidth } from '../rope.js';
+import type { Part } from '../source.js';
+import { toHalf } from '../weight.js';
 import { attention, type StageValues } from './attention.js';
 import { Graph, MICROSOFT } from '../../engine/model/onnx-graph.js';
+import { DATA_TYPE } from '../../engine/model/onnx-proto.js';
 import { LayerBuilder, type StageLayer, type StageOptions } from './layer.js';
-import { queryGrowth } from './query-growth.js';
-import { storeFloats, type FloatType } from './vectors.js';
+import { storeFloats, type FloatType } from './linear.js';
 
 /** Builds the graph and stores tensors that are not stored yet. Calls `done` after each layer. */
 export async function stageGraph(
@@ -211,4 +211,36 @@ function activated({ graph, arch, id }: LayerBuilder, gate: string): string {
     case 'gelu_tanh':
       return graph.node('FastGelu', [gate], [`${id}.gelu.out`], {}, MICROSOFT);
   }
+}
+
+/**
+ * Adds the multipliers of queries that grow with the position, from `seqlens_k`: 1 + beta * ln(1 + floor(p /
+ * originalContext)) for the positions p of the call. @returns the name, [B, S, 1]
+ */
+function queryGrowth(
+  graph: Graph,
+  { beta, originalContext }: NonNullable<Architecture['queryGrowth']>,
+  floatType: FloatType,
+): string {
+  const float = (label: string, value: number) => graph.constant(`growth.${label}`, 'f32', [], Float32Array.of(value));
+  const int = (label: string, dims: number[], value: number) =>
+    graph.constant(`growth.${label}`, 'i64', dims, BigInt64Array.of(BigInt(value)));
+  const node = (op: string, inputs: string[], label: string, attributes = {}) =>
+    graph.node(op, inputs, [`growth.${label}`], attributes);
+  // seqlens_k is the last position of each row, and the call ends there.
+  const shape = node('Shape', ['hidden'], 'shape');
+  const count = node('Gather', [shape, int('axis', [], 1)], 'count');
+  const offsets = node(
+    'Range',
+    [node('Sub', [int('one', [], 1), count], 'first'), int('end', [], 1), 'growth.one'],
+    'offsets',
+  );
+  const last = node('Cast', ['seqlens_k'], 'last', { to: DATA_TYPE.i64 });
+  const column = node('Unsqueeze', [last, int('column', [1], 1)], 'rows');
+  const positions = node('Cast', [node('Add', [column, offsets], 'positions')], 'p', { to: DATA_TYPE.f32 });
+  const turns = node('Floor', [node('Div', [positions, float('context', originalContext)], 'quotient')], 'turns');
+  const log = node('Log', [node('Add', [turns, float('unit', 1)], 'base')], 'log');
+  const factor = node('Add', [node('Mul', [log, float('beta', beta)], 'grown'), 'growth.unit'], 'factor');
+  const all = node('Unsqueeze', [factor, int('depth', [1], 2)], 'all');
+  return floatType === 'f32' ? all : node('Cast', [all], 'half', { to: DATA_TYPE.f16 });
 }

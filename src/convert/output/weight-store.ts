@@ -2,10 +2,10 @@
 import { closeSync, createReadStream, createWriteStream, fsyncSync, openSync, rmSync, writeSync } from 'node:fs';
 import path from 'node:path';
 import { pipeline } from 'node:stream/promises';
+import { setImmediate as othersRan } from 'node:timers/promises';
 import { constants, createGzip } from 'node:zlib';
 import { DATA_SIZE, type DataType } from '../../engine/model/onnx-proto.js';
 import type { ExternalTensor } from '../../engine/model/onnx-weights.js';
-import { yieldToEventLoop } from '../yield.js';
 
 /** Bytes per file: git hosts warn above 50 MB. A single tensor larger than this gets a file of its own. */
 const FILE_LIMIT_BYTES = 48_000_000;
@@ -101,4 +101,13 @@ export class WeightStore {
     }
     this.files.push(this.#compress ? `${this.#location}.gz` : this.#location);
   }
+}
+
+/**
+ * Lets the event loop run once, so that the process notices signals: a conversion computes for minutes without a pause.
+ * Throws the abort reason if the signal is aborted.
+ */
+export async function yieldToEventLoop(signal: AbortSignal | undefined): Promise<void> {
+  await othersRan();
+  signal?.throwIfAborted();
 }

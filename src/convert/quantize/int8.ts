@@ -1,5 +1,32 @@
-/** 8-bit symmetric rounding: per row (w8a8) and per block of a row (embedding and head beside int4). */
-import { largest, MAX_CODE, type CodedScales } from './scale.js';
+/**
+ * 8-bit symmetric rounding: per row (w8a8) and per block of a row (embedding and head beside int4).
+ *
+ * Scales of 4- and 8-bit blocks take one signed byte each: scale = code x the row's unit. Weights are rounded with the
+ * coded scale, so the coarse code costs next to nothing. It takes 1 byte in the file instead of 4. The graph multiplies
+ * codes by units, and ONNX Runtime folds the product at load.
+ */
+
+export const MAX_CODE = 127;
+
+/** Weights of some rows in bytes, and their scales: block b of row r has the scale codes[r * blocks + b] * units[r]. */
+export interface CodedRows {
+  q: Uint8Array;
+  codes: Int8Array;
+  units: Float32Array;
+}
+
+/** The nearest code other than 0, which would zero the block. */
+export function nearestCode(scale: number, unit: number): number {
+  const code = Math.max(-MAX_CODE, Math.min(MAX_CODE, Math.round(scale / unit)));
+  return code === 0 ? 1 : code;
+}
+
+/** Largest magnitude of values[from, to). */
+export function largest(values: Float32Array, from: number, to: number): number {
+  let max = 0;
+  for (let i = from; i < to; i++) max = Math.max(max, Math.abs(values[i] ?? 0));
+  return max;
+}
 
 /** Rows per pass of a transposition: their bytes in one column are adjacent and fill a cache line. */
 const TILE_ROWS = 64;
@@ -55,12 +82,7 @@ export function quantizeRowsTransposed(
  * Quantizes rows of width k in blocks to unsigned bytes around 128 with levels -levels..levels, in the layout of
  * MatMulNBits and GatherBlockQuantized. 127 levels use all 8 bits. The last block of a row is padded with 128 (zero).
  */
-export function quantizeBlocks8(
-  data: Float32Array,
-  k: number,
-  block: number,
-  levels: number,
-): CodedScales & { q: Uint8Array } {
+export function quantizeBlocks8(data: Float32Array, k: number, block: number, levels: number): CodedRows {
   const rows = data.length / k;
   const blocks = Math.ceil(k / block);
   const q = new Uint8Array(rows * blocks * block).fill(128);

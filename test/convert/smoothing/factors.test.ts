@@ -1,6 +1,6 @@
 /** The choice of smoothed inputs, and their factors. */
 import t from 'tap';
-import { imbalance, smoothingFactors } from '../../../src/convert/smoothing/factors.js';
+import { imbalance, smoothingFactors } from '../../../src/convert/smoothing.js';
 
 const ones = (k: number): Float32Array => new Float32Array(k).fill(1);
 

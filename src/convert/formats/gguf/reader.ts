@@ -1,27 +1,31 @@
 /**
  * The GGUF container: key-value metadata and a table of tensors (github.com/ggml-org/ggml, docs/gguf.md). Reads
- * versions 2 and 3, little endian.
+ * versions 2 and 3, little endian, of one file, or of the parts that llama.cpp splits a large model into.
  */
+import { existsSync } from 'node:fs';
+import { ggufPart, ggufPaths } from '../../../util/gguf-parts.js';
+import { familyOfGguf } from '../../architectures/families.js';
 import { ConvertError } from '../../conversion-error.js';
-import { SourceFile } from '../../file.js';
-import { GGML_FORMATS } from './dequantize.js';
+import { GGML_FORMATS } from '../dequantize.js';
+import { checkInside, SourceFile, type StoredTensor } from '../file.js';
 
 export type GgufValue = number | boolean | string | GgufValue[];
-
-export interface GgufTensorInfo {
-  name: string;
-  /** Row-major, slowest first (GGUF stores them fastest first). */
-  shape: number[];
-  type: number;
-  file: SourceFile;
-  /** In bytes from the start of the file. */
-  offset: number;
-}
+export type Metadata = ReadonlyMap<string, GgufValue>;
 
 export interface GgufFile {
-  file: SourceFile;
-  metadata: ReadonlyMap<string, GgufValue>;
-  tensors: ReadonlyMap<string, GgufTensorInfo>;
+  readonly file: SourceFile;
+  readonly metadata: Metadata;
+  readonly tensors: ReadonlyMap<string, StoredTensor>;
+}
+
+export interface GgufModel {
+  /** The first file. */
+  readonly path: string;
+  /** Of the first file. */
+  readonly metadata: Metadata;
+  /** Of all files. */
+  readonly tensors: ReadonlyMap<string, StoredTensor>;
+  readonly close: () => void;
 }
 
 const MAGIC = 0x46554747; // "GGUF"
@@ -39,6 +43,8 @@ const MAX_VALUES = 2 ** 23;
 const MAX_HEADER_BYTES = 2 ** 28;
 /** The length of a name, and a type. */
 const MIN_ENTRY_BYTES = 12;
+/** Magic number and version, then counts of tensors and keys. */
+const FIRST_KEY = 24;
 
 const STRING = 8;
 const ARRAY = 9;
@@ -57,6 +63,10 @@ const SCALARS = new Map<number, readonly [bytes: number, read: (view: DataView, 
   [12, [8, (view, at) => view.getFloat64(at, true)]],
 ]);
 
+function fault(path: string, what: string): ConvertError {
+  return new ConvertError(`${path}: ${what}`);
+}
+
 /** Reads the header forwards, one window at a time. */
 class Cursor {
   #values = 0;
@@ -71,7 +81,7 @@ class Cursor {
   }
 
   take(length: number): { view: DataView; at: number } {
-    if (this.position + length > Math.min(MAX_HEADER_BYTES, this.#file.size)) this.#reject(this.position + length);
+    this.#checkEnd(this.position + length, Math.min(MAX_HEADER_BYTES, this.#file.size));
     if (this.position < this.#start || this.position + length > this.#start + this.#window.length) {
       const size = Math.max(length, Math.min(WINDOW_BYTES, this.#file.size - this.position));
       this.#window = this.#file.read(this.position, size, 'the GGUF header');
@@ -83,10 +93,11 @@ class Cursor {
     return { view: this.#view, at };
   }
 
-  #reject(end: number): never {
+  #checkEnd(end: number, most: number): void {
     const { path, size } = this.#file;
-    if (end > size) throw new ConvertError(`${path} is truncated: its header needs ${end} bytes, the file has ${size}`);
-    throw new ConvertError(`${path}: the header must have at most ${MAX_HEADER_BYTES} bytes, got ${end}`);
+    if (end <= most) return;
+    if (end > size) throw this.#file.truncated(`its header needs ${end} bytes`);
+    throw fault(path, `the header must have at most ${MAX_HEADER_BYTES} bytes, got ${end}`);
   }
 
   /** Reads a count of values. @param bytes that each of them has at least @throws ConvertError for more than fit */
@@ -94,10 +105,8 @@ class Cursor {
     const count = this.u64();
     this.#values += count;
     if (this.#values > MAX_VALUES)
-      throw new ConvertError(
-        `${this.#file.path}: the header must have at most ${MAX_VALUES} values, got ${this.#values}`,
-      );
-    if (this.position + count * bytes > this.#file.size) this.#reject(this.position + count * bytes);
+      throw fault(this.#file.path, `the header must have at most ${MAX_VALUES} values, got ${this.#values}`);
+    this.#checkEnd(this.position + count * bytes, this.#file.size);
     return count;
   }
 
@@ -109,8 +118,8 @@ class Cursor {
   u64(): number {
     const { view, at } = this.take(8);
     const value = Number(view.getBigUint64(at, true));
-    if (!Number.isSafeInteger(value)) throw new ConvertError(`${this.#file.path}: count ${value} is too large`);
-    return value;
+    if (Number.isSafeInteger(value)) return value;
+    throw fault(this.#file.path, `count ${value} is too large`);
   }
 
   string(): string {
@@ -127,10 +136,10 @@ class Cursor {
       return read(view, at);
     }
     if (type === STRING) return this.string();
-    if (type !== ARRAY) throw new ConvertError(`${this.#file.path}: metadata value of unknown type ${type}`);
+    if (type !== ARRAY) throw fault(this.#file.path, `metadata value of unknown type ${type}`);
     const element = this.u32();
     // llama.cpp reads no nested arrays, and a damaged file may nest them deeper than the stack allows.
-    if (element === ARRAY) throw new ConvertError(`${this.#file.path}: metadata holds an array of arrays`);
+    if (element === ARRAY) throw fault(this.#file.path, 'metadata holds an array of arrays');
     return Array.from({ length: this.count(1) }, () => this.value(element));
   }
 }
@@ -143,7 +152,7 @@ export function readGguf(path: string): GgufFile {
     if (cursor.u32() !== MAGIC) throw new ConvertError(`${path} is not a GGUF file`);
     const version = cursor.u32();
     if (version !== 2 && version !== 3)
-      throw new ConvertError(`${path}: GGUF version must be 2 or 3 (little endian), got ${version}`);
+      throw fault(path, `GGUF version must be 2 or 3 (little endian), got ${version}`);
     const tensorCount = cursor.count(MIN_ENTRY_BYTES);
     const keyCount = cursor.count(MIN_ENTRY_BYTES);
     const metadata = new Map<string, GgufValue>();
@@ -151,45 +160,106 @@ export function readGguf(path: string): GgufFile {
       const key = cursor.string();
       metadata.set(key, cursor.value(cursor.u32()));
     }
-    const infos: GgufTensorInfo[] = [];
-    for (let i = 0; i < tensorCount; i++) {
-      const name = cursor.string();
-      const rank = cursor.u32();
-      if (rank > MAX_RANK)
-        throw new ConvertError(
-          `${path}: tensor ${name.slice(0, 80)} must have at most ${MAX_RANK} dimensions, got ${rank}`,
-        );
-      const shape: number[] = [];
-      for (let d = 0; d < rank; d++) shape.unshift(cursor.u64());
-      const type = cursor.u32();
-      infos.push({ name, shape, type, file, offset: cursor.u64() });
-    }
-    const alignment = alignmentOf(path, metadata);
+    const entries = Array.from({ length: tensorCount }, () => readEntry(cursor, path));
+    const alignment = metadata.get('general.alignment') ?? DEFAULT_ALIGNMENT_BYTES;
+    if (typeof alignment !== 'number' || !Number.isSafeInteger(alignment) || alignment <= 0)
+      throw fault(path, `general.alignment must be a positive integer, got ${JSON.stringify(alignment).slice(0, 60)}`);
     const base = Math.ceil(cursor.position / alignment) * alignment;
-    for (const info of infos) {
-      info.offset += base;
-      checkInside(info);
-    }
-    return { file, metadata, tensors: new Map(infos.map((info) => [info.name, info])) };
+    const tensors = entries.map(({ name, shape, type, offset }): [string, StoredTensor] => {
+      const format = GGML_FORMATS.get(type);
+      const tensor = { name, shape, type: `ggml type ${type}`, format, file, offset: base + offset };
+      // Of a type without decoder only the start is checked here.
+      const blocks = Math.ceil(shape.reduce((a, b) => a * b, 1) / (format?.block ?? 1));
+      checkInside(tensor, tensor.offset + blocks * (format?.bytes ?? 0));
+      return [name, tensor];
+    });
+    return { file, metadata, tensors: new Map(tensors) };
   } catch (error) {
     file.close();
     throw error;
   }
 }
 
-function alignmentOf(path: string, metadata: GgufFile['metadata']): number {
-  const alignment = metadata.get('general.alignment') ?? DEFAULT_ALIGNMENT_BYTES;
-  if (typeof alignment === 'number' && Number.isSafeInteger(alignment) && alignment > 0) return alignment;
-  throw new ConvertError(
-    `${path}: general.alignment must be a positive integer, got ${JSON.stringify(alignment).slice(0, 60)}`,
-  );
+/** Reads a tensor's entry. GGUF stores the fastest dimension first. */
+function readEntry(cursor: Cursor, path: string): { name: string; shape: number[]; type: number; offset: number } {
+  const name = cursor.string();
+  const rank = cursor.u32();
+  if (rank > MAX_RANK)
+    throw fault(path, `tensor ${name.slice(0, 80)} must have at most ${MAX_RANK} dimensions, got ${rank}`);
+  const shape = Array.from({ length: rank }, () => cursor.u64()).reverse();
+  return { name, shape, type: cursor.u32(), offset: cursor.u64() };
 }
 
-/** Checks that a tensor ends inside the file. Of a type without decoder only the start is checked here. */
-function checkInside({ name, shape, type, file, offset }: GgufTensorInfo): void {
-  const format = GGML_FORMATS.get(type);
-  const weights = shape.reduce((a, b) => a * b, 1);
-  const end = offset + (format ? Math.ceil(weights / format.block) * format.bytes : 0);
-  if (end > file.size)
-    throw new ConvertError(`${file.path} is truncated: tensor ${name} ends at byte ${end}, the file has ${file.size}`);
+/**
+ * Opens all files of a model.
+ * @param path the file, or any of its parts
+ * @throws ConvertError if a part is missing, or belongs to another model
+ */
+export function readGgufModel(path: string): GgufModel {
+  const files: GgufFile[] = [];
+  const close = (): void => {
+    for (const { file } of files) file.close();
+  };
+  const open = (each: string): GgufFile => {
+    const file = readGguf(each);
+    files.push(file);
+    return file;
+  };
+  try {
+    const own = open(path);
+    if (partOf(own).count <= 1) return { ...own, path, close };
+    checkPart(own);
+    const paths = ggufPaths(path);
+    const missing = paths.find((each) => !existsSync(each));
+    if (missing !== undefined)
+      throw new ConvertError(`${path} is one of ${paths.length} parts, and ${missing} is missing`);
+    const tensors = new Map<string, StoredTensor>();
+    const [first = own] = paths.map((each) => {
+      const part = each === path ? own : open(each);
+      checkPart(part);
+      for (const [name, tensor] of part.tensors) {
+        if (tensors.has(name)) throw new ConvertError(`${each} repeats the tensor ${name} of an earlier part`);
+        tensors.set(name, tensor);
+      }
+      return part;
+    });
+    const stated = first.metadata.get('split.tensors.count') ?? tensors.size;
+    if (stated !== tensors.size)
+      throw new ConvertError(`${paths[0]} must have ${String(stated)} tensors in all parts, got ${tensors.size}`);
+    return { path: paths[0], metadata: first.metadata, tensors, close };
+  } catch (error) {
+    close();
+    throw error;
+  }
+}
+
+/** The part that a file is by its metadata. */
+function partOf({ metadata }: GgufFile): { readonly number: number; readonly count: number } {
+  return { number: Number(metadata.get('split.no') ?? 0) + 1, count: Number(metadata.get('split.count') ?? 1) };
+}
+
+/** The other parts are found by their names. */
+function checkPart(part: GgufFile): void {
+  const { path } = part.file;
+  const { number, count } = partOf(part);
+  const named = ggufPart(path);
+  if (named?.number === number && named.count === count) return;
+  const rule = `must have a name like model-00001-of-00003.gguf, since it is part ${number} of ${count}`;
+  throw new ConvertError(`${path} ${rule}`);
+}
+
+/**
+ * Checks the architecture where the known writers put it, in the first key, so that an unknown one costs no download.
+ * @param head the beginning of the file, some hundred bytes
+ * @throws ConvertError unless the file is a GGUF file, of a known architecture or of one that comes later in the file
+ */
+export function checkGgufHead(head: Uint8Array, file: string): void {
+  const bytes = Buffer.from(head.buffer, head.byteOffset, head.byteLength);
+  if (!bytes.toString('latin1', 0, 4).startsWith('GGUF')) throw new ConvertError(`${file} is not a GGUF file`);
+  const text = (at: number): string => bytes.toString('utf8', at + 8, at + 8 + bytes.readUInt32LE(at));
+  if (bytes.length < 2 * FIRST_KEY) return;
+  const key = text(FIRST_KEY);
+  const type = FIRST_KEY + 8 + key.length;
+  if (key !== 'general.architecture' || bytes.length < type + 12 || bytes.readUInt32LE(type) !== STRING) return;
+  familyOfGguf(text(type + 4), file);
 }

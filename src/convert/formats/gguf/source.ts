@@ -2,19 +2,15 @@
  * A GGUF file as a model source. Metadata gives the architecture, and tensor names are mapped to those of Hugging Face.
  */
 import path from 'node:path';
-import { folderRecipes, ggufRecipes } from '../../architectures/description.js';
+import { familyOfGguf } from '../../architectures/families.js';
+import { plainMetadata } from '../../architectures/family.js';
 import { Fields } from '../../architectures/fields.js';
-import { familyOfGguf } from '../../architectures/index.js';
-import { plainMetadata } from '../../architectures/plain.js';
-import { cooked } from '../../architectures/recipe.js';
-import { ggufPart } from '../../../util/gguf-parts.js';
+import { cooked, folderRecipes, ggufRecipes } from '../../architectures/recipe.js';
 import { ConvertError } from '../../conversion-error.js';
-import { assertFinite } from '../../file.js';
-import type { ModelSource, SourceSampling } from '../../source.js';
-import type { SourceTensor, Tensors } from '../../tensors.js';
-import { GGML_FORMATS } from './dequantize.js';
-import { type GgufModel, readGgufModel } from './model.js';
-import type { GgufTensorInfo } from './reader.js';
+import type { ModelSource, SourceSampling, SourceTensor } from '../../source.js';
+import { GGML_FORMATS } from '../dequantize.js';
+import { tensorOf } from '../file.js';
+import { type GgufModel, readGgufModel } from './reader.js';
 import { ggufTokenizer } from './tokenizer.js';
 
 /** Keys below `general.sampling.`, as llama.cpp reads them. */
@@ -47,33 +43,28 @@ function source(gguf: GgufModel): ModelSource {
   const name = metadata.get('general.architecture');
   const family = familyOfGguf(name, file);
   const vocabulary = metadata.get('tokenizer.ggml.tokens');
+  const tensor = (stored: string): SourceTensor => {
+    const found = tensors.get(stored);
+    if (!found) throw new ConvertError(`${file} has no tensor ${stored}`);
+    const supported = [...GGML_FORMATS.values()].map((format) => format.name);
+    return tensorOf(found, supported);
+  };
   const description = (family.fromMetadata ?? plainMetadata)({
-    name: String(name),
     file,
     fields: new Fields(
       (key) => metadata.get(`${String(name)}.${key}`),
       (key) => `${file}: metadata ${String(name)}.${key}`,
     ),
     vocab: tensors.get('token_embd.weight')?.shape[0] ?? (Array.isArray(vocabulary) ? vocabulary.length : 0),
-    has: (tensor) => tensors.has(tensor),
-    values: (tensor) => {
-      const info = tensors.get(tensor);
-      return info ? tensorOf(info).rows(0, 1) : null;
-    },
+    has: (stored) => tensors.has(stored),
+    values: (stored) => (tensors.has(stored) ? tensor(stored).rows(0, 1) : null),
   });
   const { architecture } = description;
-  const raw: Tensors = {
-    names: [...tensors.keys()].filter((tensor) => !FREQUENCIES.test(tensor)),
-    tensor(tensor) {
-      const info = tensors.get(tensor);
-      if (!info) throw new ConvertError(`${file} has no tensor ${tensor}`);
-      return tensorOf(info);
-    },
-  };
+  const raw = { names: [...tensors.keys()].filter((stored) => !FREQUENCIES.test(stored)), tensor };
   const exits = metadata.get('sorted.exits');
-  const text = (key: string): string | null => {
+  const text = (key: string, otherwise: string): string => {
     const value = metadata.get(key);
-    return typeof value === 'string' && value !== '' ? value : null;
+    return typeof value === 'string' && value !== '' ? value : otherwise;
   };
   return {
     architecture,
@@ -83,9 +74,8 @@ function source(gguf: GgufModel): ModelSource {
     gate: null,
     loopAccuracy: family.loopAccuracy ?? null,
     tokenizer: ggufTokenizer(metadata, file),
-    name: text('general.name') ?? path.basename(ggufPart(file)?.stem ?? file, '.gguf'),
-    licence: text('general.license') ?? 'unknown',
-    origin: `${text('general.name') ?? 'unnamed'} (${path.basename(file)})`,
+    licence: text('general.license', 'unknown'),
+    origin: `${text('general.name', 'unnamed')} (${path.basename(file)})`,
     sampling: readSampling(gguf),
     exits: Array.isArray(exits) ? exits.map(Number) : null,
     ...cooked(raw, ggufRecipes(family, description), architecture.layers),
@@ -102,27 +92,4 @@ function readSampling({ metadata, path: file }: GgufModel): SourceSampling[] {
     const rounded = typeof value === 'number' ? Number(value.toPrecision(7)) : value;
     return [{ field, origin: `${file}: ${name}`, value: rounded }];
   });
-}
-
-/** A stored tensor; its rows are decoded on demand. */
-function tensorOf({ name, shape, type, file, offset }: GgufTensorInfo): SourceTensor {
-  const format = GGML_FORMATS.get(type);
-  if (!format)
-    throw new ConvertError(
-      `${file.path}: tensor ${name} has ggml type ${type}; supported: ${[...GGML_FORMATS.values()].map((f) => f.name).join(', ')}`,
-    );
-  const width = shape.at(-1) ?? 0;
-  if (width === 0 || width % format.block !== 0)
-    throw new ConvertError(`${file.path}: ${name} has rows of ${width}, no multiple of ${format.block}`);
-  const rowBytes = (width / format.block) * format.bytes;
-  return {
-    name,
-    shape,
-    rows(start, count) {
-      const out = new Float32Array(count * width);
-      format.decode(file.read(offset + start * rowBytes, count * rowBytes, `tensor ${name}`), out);
-      assertFinite(out, `${file.path}: tensor ${name}`);
-      return out;
-    },
-  };
 }

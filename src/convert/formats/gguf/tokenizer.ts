@@ -1,8 +1,7 @@
 /** Turns the tokenizer of a GGUF file (keys tokenizer.ggml.*) into a tokenizer.json. */
 import { ConvertError } from '../../conversion-error.js';
 import type { SourceTokenizer } from '../../source.js';
-import { byteLevel, PRE_TOKENIZERS, type PreTokenizer } from './pre-tokenizers.js';
-import type { GgufValue } from './reader.js';
+import type { GgufValue, Metadata } from './reader.js';
 
 /** Values of tokenizer.ggml.token_type. */
 const TOKEN_TYPE = { unknown: 2, control: 3, userDefined: 4, byte: 6 } as const;
@@ -10,14 +9,64 @@ const TOKEN_TYPE = { unknown: 2, control: 3, userDefined: 4, byte: 6 } as const;
 /** Texts of tokens that end a turn or a text, as in llama.cpp; many files name only one of several. */
 const END_TOKENS = ['<|eot_id|>', '<|eom_id|>', '<|im_end|>', '<|end|>', '<|endoftext|>', '<|end_of_text|>'];
 
-type Metadata = ReadonlyMap<string, GgufValue>;
+/** The steps in the tokenizer.json of models with a pre-tokenizer that llama.cpp names (llama-vocab.cpp). */
+interface PreTokenizer {
+  /** `pre_tokenizer` of tokenizer.json. */
+  readonly step: object;
+  /** A token that spells a whole piece wins over merges, and texts have a begin token unless the file says no. */
+  readonly isLlama?: boolean;
+  /** Whether texts are composed (Unicode NFC) first. */
+  readonly composes?: boolean;
+}
+
+const byteLevel = (useRegex: boolean): object => ({
+  type: 'ByteLevel',
+  add_prefix_space: false,
+  trim_offsets: true,
+  use_regex: useRegex,
+});
+
+const CONTRACTION = "(?i:'s|'t|'re|'ve|'m|'ll|'d)";
+const SPACES = '\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+';
+/** Words, and numbers of up to `digits` digits. */
+const words = (digits: string): string =>
+  `${CONTRACTION}|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|${digits}| ?[^\\s\\p{L}\\p{N}]+[\\r\\n]*|${SPACES}`;
+
+const UPPER = '[\\p{Lu}\\p{Lt}\\p{Lm}\\p{Lo}\\p{M}]';
+const LOWER = '[\\p{Ll}\\p{Lm}\\p{Lo}\\p{M}]';
+/** Words that end where a capital follows a small letter. @param end of a word */
+const casedWords = (end: string, digits: string): string =>
+  `[^\\r\\n\\p{L}\\p{N}]?${UPPER}*${LOWER}+${end}|[^\\r\\n\\p{L}\\p{N}]?${UPPER}+${LOWER}*${end}|${digits}` +
+  `| ?[^\\s\\p{L}\\p{N}]+[\\r\\n/]*|${SPACES}`;
+
+/** @param useRegex whether GPT-2's expression splits the pieces further */
+const split = (regex: string, useRegex = false): object => ({
+  type: 'Sequence',
+  pretokenizers: [
+    { type: 'Split', pattern: { Regex: regex }, behavior: 'Isolated', invert: false },
+    byteLevel(useRegex),
+  ],
+});
+/** The step `Digits` of these models; the library's own step of that name knows 0 to 9 alone. */
+const digits = split('\\p{N}', true);
+
+export const PRE_TOKENIZERS: ReadonlyMap<string, PreTokenizer> = new Map([
+  ['smollm', { step: digits }],
+  ['refact', { step: digits }],
+  ['gpt-2', { step: byteLevel(true) }],
+  ['llama-bpe', { step: split(words('\\p{N}{1,3}')), isLlama: true }],
+  ['smaug-bpe', { step: split(words('\\p{N}{1,3}')) }],
+  ['dbrx', { step: split(words('\\p{N}{1,3}')) }],
+  ['qwen2', { step: split(words('\\p{N}')), composes: true }],
+  ['tekken', { step: split(casedWords('', '\\p{N}')), isLlama: true }],
+  ['gpt-4o', { step: split(casedWords(`${CONTRACTION}?`, '\\p{N}{1,3}')) }],
+]);
 
 /** Throws ConvertError if tokenizer.json has no form for this kind of tokenizer. */
 export function ggufTokenizer(metadata: Metadata, path: string): SourceTokenizer {
-  const model = metadata.get('tokenizer.ggml.model');
-  const tokens = list(metadata, 'tokenizer.ggml.tokens', path).map(String);
-  const typeKey = 'tokenizer.ggml.token_type';
-  const types = metadata.has(typeKey) ? list(metadata, typeKey, path).map(Number) : tokens.map(() => 1);
+  const list = (name: string): GgufValue[] => listOf(metadata, `tokenizer.ggml.${name}`, path);
+  const tokens = list('tokens').map(String);
+  const types = metadata.has('tokenizer.ggml.token_type') ? list('token_type').map(Number) : tokens.map(() => 1);
   const template = metadata.get('tokenizer.chat_template');
   const id = (key: string): number | null => {
     const value = metadata.get(`tokenizer.ggml.${key}_token_id`);
@@ -27,21 +76,16 @@ export function ggufTokenizer(metadata: Metadata, path: string): SourceTokenizer
     (metadata.get(`tokenizer.ggml.${key}`) as boolean | undefined) ?? fallback;
   const bos = id('bos');
   const bosText = tokens[bos ?? -1];
-  let parts: object;
-  let addBos: boolean;
-  if (model === 'gpt2') {
-    const pre = preTokenizer(metadata, path);
-    // llama.cpp's default: files of Llama 3 leave the flag out and expect a begin token.
-    addBos = flag('add_bos_token', pre.addsBos);
-    parts = byteLevelBpe(tokens, list(metadata, 'tokenizer.ggml.merges', path).map(String), pre);
-  } else if (model === 'llama') {
-    addBos = flag('add_bos_token', true);
-    const scores = list(metadata, 'tokenizer.ggml.scores', path).map(Number);
-    parts = sentencePieceBpe(tokens, types, scores, flag('add_space_prefix', true));
-  } else {
-    const rule = `tokenizer.ggml.model must be gpt2 or llama, got ${String(model)}`;
-    throw new ConvertError(`${path}: ${rule}`);
-  }
+  const model = metadata.get('tokenizer.ggml.model');
+  const pre = model === 'gpt2' ? preTokenizer(metadata, path) : null;
+  if (model !== 'gpt2' && model !== 'llama')
+    throw new ConvertError(`${path}: tokenizer.ggml.model must be gpt2 or llama, got ${String(model)}`);
+  // llama.cpp's default: files of Llama 3 leave the flag out and expect a begin token.
+  const addBos = flag('add_bos_token', pre === null || pre.isLlama === true);
+  const parts =
+    pre === null
+      ? sentencePieceBpe(tokens, types, list('scores').map(Number), flag('add_space_prefix', true))
+      : byteLevelBpe(tokens, list('merges').map(String), pre);
   const json = {
     version: '1.0',
     truncation: null,
@@ -74,22 +118,20 @@ function addedTokens(tokens: string[], types: number[]): object[] {
 
 /** Files without the key are rejected: they may be of any model, and a different split gives different tokens. */
 function preTokenizer(metadata: Metadata, path: string): PreTokenizer {
-  const pre = metadata.get('tokenizer.ggml.pre');
-  const found = typeof pre === 'string' ? PRE_TOKENIZERS.get(pre) : undefined;
-  if (found === undefined)
-    throw new ConvertError(
-      `${path}: tokenizer.ggml.pre must be one of ${[...PRE_TOKENIZERS.keys()].join(', ')}, got ${pre === undefined ? 'nothing' : String(pre)}`,
-    );
-  return found;
+  const pre = metadata.get('tokenizer.ggml.pre') ?? 'nothing';
+  const found = PRE_TOKENIZERS.get(String(pre));
+  if (found !== undefined) return found;
+  const rule = `must be one of ${[...PRE_TOKENIZERS.keys()].join(', ')}, got ${String(pre)}`;
+  throw new ConvertError(`${path}: tokenizer.ggml.pre ${rule}`);
 }
 
-function byteLevelBpe(tokens: string[], merges: string[], pre: PreTokenizer): object {
+function byteLevelBpe(tokens: string[], merges: string[], { step, isLlama = false, composes }: PreTokenizer): object {
   return {
-    normalizer: pre.composes ? { type: 'NFC' } : null,
-    pre_tokenizer: pre.step,
+    normalizer: composes ? { type: 'NFC' } : null,
+    pre_tokenizer: step,
     decoder: byteLevel(true),
     model: bpeModel(tokens, merges, {
-      ignore_merges: pre.ignoresMerges,
+      ignore_merges: isLlama,
       unk_token: null,
       byte_fallback: false,
       fuse_unk: false,
@@ -103,7 +145,7 @@ function byteLevelBpe(tokens: string[], merges: string[], pre: PreTokenizer): ob
  */
 function sentencePieceBpe(tokens: string[], types: number[], scores: number[], addSpacePrefix: boolean): object {
   const ids = new Map(tokens.map((token, index) => [token, index]));
-  const merges: { left: string; right: string; score: number; leftId: number; rightId: number }[] = [];
+  const merges: { text: string; score: number; leftId: number; rightId: number }[] = [];
   tokens.forEach((token, index) => {
     if (types[index] !== 1) return;
     const characters = Array.from(token);
@@ -113,11 +155,10 @@ function sentencePieceBpe(tokens: string[], types: number[], scores: number[], a
       const leftId = ids.get(left);
       const rightId = ids.get(right);
       if (leftId === undefined || rightId === undefined) continue;
-      merges.push({ left, right, score: scores[index] ?? 0, leftId, rightId });
+      merges.push({ text: `${left} ${right}`, score: scores[index] ?? 0, leftId, rightId });
     }
   });
   merges.sort((a, b) => b.score - a.score || a.leftId - b.leftId || a.rightId - b.rightId);
-  const unknown = types.indexOf(TOKEN_TYPE.unknown);
   const replaceSpace = { type: 'Replace', pattern: { String: ' ' }, content: '▁' };
   const strip = { type: 'Strip', content: ' ', start: 1, stop: 0 };
   return {
@@ -137,10 +178,10 @@ function sentencePieceBpe(tokens: string[], types: number[], scores: number[], a
     },
     model: bpeModel(
       tokens,
-      merges.map(({ left, right }) => `${left} ${right}`),
+      merges.map(({ text }) => text),
       {
         ignore_merges: false,
-        unk_token: tokens[unknown] ?? null,
+        unk_token: tokens[types.indexOf(TOKEN_TYPE.unknown)] ?? null,
         byte_fallback: types.includes(TOKEN_TYPE.byte),
         fuse_unk: true,
       },
@@ -148,14 +189,7 @@ function sentencePieceBpe(tokens: string[], types: number[], scores: number[], a
   };
 }
 
-interface BpeFlags {
-  ignore_merges: boolean;
-  unk_token: string | null;
-  byte_fallback: boolean;
-  fuse_unk: boolean;
-}
-
-function bpeModel(tokens: string[], merges: string[], flags: BpeFlags): object {
+function bpeModel(tokens: string[], merges: string[], flags: object): object {
   return {
     type: 'BPE',
     dropout: null,
@@ -168,23 +202,19 @@ function bpeModel(tokens: string[], merges: string[], flags: BpeFlags): object {
 }
 
 function bosTemplate(content: string, id: number): object {
+  const bos = { SpecialToken: { id: content, type_id: 0 } };
+  const [first, second] = ['A', 'B'].map((text) => ({ Sequence: { id: text, type_id: 0 } }));
   return {
     type: 'TemplateProcessing',
-    single: [{ SpecialToken: { id: content, type_id: 0 } }, { Sequence: { id: 'A', type_id: 0 } }],
-    pair: [
-      { SpecialToken: { id: content, type_id: 0 } },
-      { Sequence: { id: 'A', type_id: 0 } },
-      { Sequence: { id: 'B', type_id: 0 } },
-    ],
+    single: [bos, first],
+    pair: [bos, first, second],
     special_tokens: { [content]: { id: content, ids: [id], tokens: [content] } },
   };
 }
 
-function list(metadata: Metadata, key: string, path: string): GgufValue[] {
+function listOf(metadata: Metadata, key: string, path: string): GgufValue[] {
   const value = metadata.get(key);
-  if (!Array.isArray(value))
-    throw new ConvertError(
-      `${path}: metadata ${key} must be a list, got ${value === undefined ? 'nothing' : JSON.stringify(value).slice(0, 60)}`,
-    );
-  return value;
+  if (Array.isArray(value)) return value;
+  const got = value === undefined ? 'nothing' : JSON.stringify(value).slice(0, 60);
+  throw new ConvertError(`${path}: metadata ${key} must be a list, got ${got}`);
 }

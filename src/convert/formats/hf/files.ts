@@ -4,7 +4,7 @@ import path from 'node:path';
 import { mayHoldMoreValues } from '../../../util/json-size.js';
 import { insideFolder } from '../../../util/inside-folder.js';
 import { ConvertError } from '../../conversion-error.js';
-import { SourceFile } from '../../file.js';
+import { SourceFile } from '../file.js';
 
 /** The largest tokenizers have 35 MB. */
 const MAX_TEXT_BYTES = 256 * 2 ** 20;
@@ -46,21 +46,27 @@ export function readOptionalText(folder: string, name: string): string | null {
 
 /** Throws ConvertError if the file is missing, malformed or not an object. */
 export function readJson(folder: string, name: string): Json {
-  const file = path.join(folder, name);
-  const text = readText(folder, name);
-  if (mayHoldMoreValues(text, MAX_VALUES)) throw new ConvertError(`${file} must have at most ${MAX_VALUES} values`);
-  let json: unknown;
-  try {
-    json = JSON.parse(text);
-  } catch (cause) {
-    throw new ConvertError(`cannot read ${file}: ${(cause as Error).message}`);
-  }
-  if (typeof json !== 'object' || json === null || Array.isArray(json))
-    throw new ConvertError(`${file} must hold an object, got ${JSON.stringify(json).slice(0, 60)}`);
-  return json as Json;
+  const fail = (why: string): ConvertError => new ConvertError(`${path.join(folder, name)} ${why}`);
+  return parseObject(readText(folder, name), MAX_VALUES, fail);
 }
 
 /** Like readJson, but returns an empty object if the file is missing. */
 export function readOptionalJson(folder: string, name: string): Json {
   return existsSync(path.join(folder, name)) ? readJson(folder, name) : {};
+}
+
+/**
+ * @param text an object in JSON of at most `most` values
+ * @param fail makes the error from what the text must be
+ */
+export function parseObject(text: string, most: number, fail: (why: string) => ConvertError): Json {
+  if (mayHoldMoreValues(text, most)) throw fail(`must have at most ${most} values`);
+  let json: unknown;
+  try {
+    json = JSON.parse(text);
+  } catch (cause) {
+    throw fail(`must be JSON: ${(cause as Error).message}`);
+  }
+  if (typeof json === 'object' && json !== null && !Array.isArray(json)) return json as Json;
+  throw fail(`must be an object, got ${JSON.stringify(json).slice(0, 60)}`);
 }

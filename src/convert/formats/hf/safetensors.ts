@@ -2,23 +2,20 @@
  * Reads one safetensors file (github.com/huggingface/safetensors): 8 bytes of header length, JSON, raw tensors in F32,
  * F16 or BF16.
  */
-import { mayHoldMoreValues } from '../../../util/json-size.js';
-import { isValid, type Static, Type } from '../../../util/schema.js';
+import { isValid, Type } from '../../../util/schema.js';
 import { ConvertError } from '../../conversion-error.js';
-import { assertFinite, SourceFile } from '../../file.js';
-import { bf16, f16, f32 } from '../gguf/dequantize.js';
-import type { SourceTensor, Tensors } from '../../tensors.js';
+import type { TensorFile } from '../../source.js';
+import { GGML_FORMATS } from '../dequantize.js';
+import { checkInside, SourceFile, type StoredTensor, tensorOf } from '../file.js';
+import { parseObject } from './files.js';
 
 /** The format's own limit of the JSON header, in bytes. */
 const MAX_HEADER_BYTES = 100_000_000;
 /** A tensor has up to ten: the largest models have 100,000 tensors in all their files. */
 const MAX_VALUES = 2 ** 20;
 
-const DECODERS: Record<string, { bytes: number; decode(src: Uint8Array, out: Float32Array): void }> = {
-  F32: { bytes: 4, decode: f32 },
-  F16: { bytes: 2, decode: f16 },
-  BF16: { bytes: 2, decode: bf16 },
-};
+const SUPPORTED = ['F32', 'F16', 'BF16'];
+const FORMATS = new Map([...GGML_FORMATS.values()].map((format) => [format.name, format]));
 
 const Size = Type.Integer({ minimum: 0 });
 const Entry = Type.Object({
@@ -26,37 +23,34 @@ const Entry = Type.Object({
   shape: Type.Array(Size),
   data_offsets: Type.Tuple([Size, Size]),
 });
-type Entry = Static<typeof Entry>;
-
-export interface Safetensors extends Tensors {
-  readonly close: () => void;
-}
 
 /** Opens a file and checks that every tensor lies inside it. */
-export function openSafetensors(path: string): Safetensors {
+export function openSafetensors(path: string): TensorFile {
   const file = new SourceFile(path);
   const fail = (why: string) => new ConvertError(`${path} is not a safetensors file: ${why}`);
   try {
     const length = Number(new DataView(file.read(0, 8, 'the header').buffer).getBigUint64(0, true));
     if (length > MAX_HEADER_BYTES) throw fail(`its header has ${length} bytes`);
-    const entries = parseHeader(new TextDecoder().decode(file.read(8, length, 'the header')), fail);
-    const base = 8 + length;
-    for (const [name, { dtype, shape, data_offsets }] of entries) {
-      const decoder = DECODERS[dtype];
+    const header = new TextDecoder().decode(file.read(8, length, 'the header'));
+    const tensors = new Map<string, StoredTensor>();
+    for (const [name, entry] of Object.entries(parseObject(header, MAX_VALUES, (why) => fail(`its header ${why}`)))) {
+      if (name === '__metadata__') continue;
+      if (!isValid(Entry, entry)) throw fail(`its entry ${name} must have dtype, shape and data_offsets`);
+      const { dtype, shape, data_offsets } = entry;
+      const format = SUPPORTED.includes(dtype) ? FORMATS.get(dtype) : undefined;
       const size = data_offsets[1] - data_offsets[0];
-      if (decoder && shape.reduce((a, b) => a * b, decoder.bytes) !== size)
+      if (format && shape.reduce((a, b) => a * b, format.bytes) !== size)
         throw fail(`tensor ${name} of shape [${shape.join(', ')}] has ${size} bytes`);
-      if (base + data_offsets[1] > file.size)
-        throw new ConvertError(
-          `${path} is truncated: tensor ${name} ends at byte ${base + data_offsets[1]}, the file has ${file.size}`,
-        );
+      const tensor = { name, shape, type: `dtype ${dtype}`, format, file, offset: 8 + length + data_offsets[0] };
+      checkInside(tensor, tensor.offset + size);
+      tensors.set(name, tensor);
     }
     return {
-      names: [...entries.keys()],
+      names: [...tensors.keys()],
       tensor(name) {
-        const entry = entries.get(name);
-        if (!entry) throw new ConvertError(`${path} has no tensor ${name}`);
-        return tensorOf(file, name, entry, base);
+        const stored = tensors.get(name);
+        if (!stored) throw new ConvertError(`${path} has no tensor ${name}`);
+        return tensorOf(stored, SUPPORTED);
       },
       close: () => {
         file.close();
@@ -66,45 +60,4 @@ export function openSafetensors(path: string): Safetensors {
     file.close();
     throw error;
   }
-}
-
-function parseHeader(text: string, fail: (why: string) => ConvertError): Map<string, Entry> {
-  if (mayHoldMoreValues(text, MAX_VALUES)) throw fail(`its header must have at most ${MAX_VALUES} values`);
-  let json: unknown;
-  try {
-    json = JSON.parse(text);
-  } catch {
-    throw fail('its header is not JSON');
-  }
-  if (typeof json !== 'object' || json === null || Array.isArray(json)) throw fail('its header is not an object');
-  const entries = new Map<string, Entry>();
-  for (const [name, value] of Object.entries(json as Record<string, unknown>)) {
-    if (name === '__metadata__') continue;
-    if (!isValid(Entry, value)) throw fail(`its entry ${name} must have dtype, shape and data_offsets`);
-    entries.set(name, value);
-  }
-  return entries;
-}
-
-function tensorOf(file: SourceFile, name: string, entry: Entry, base: number): SourceTensor {
-  const decoder = DECODERS[entry.dtype];
-  if (!decoder)
-    throw new ConvertError(
-      `${file.path}: tensor ${name} has dtype ${entry.dtype}; supported: ${Object.keys(DECODERS).join(', ')}`,
-    );
-  const width = entry.shape.at(-1) ?? 1;
-  return {
-    name,
-    shape: entry.shape,
-    rows(start, count) {
-      const rowBytes = width * decoder.bytes;
-      const out = new Float32Array(count * width);
-      decoder.decode(
-        file.read(base + entry.data_offsets[0] + start * rowBytes, count * rowBytes, `tensor ${name}`),
-        out,
-      );
-      assertFinite(out, `${file.path}: tensor ${name}`);
-      return out;
-    },
-  };
 }

@@ -1,24 +1,23 @@
 /** A Hugging Face folder as a model source: config.json, tokenizer.json, one or several safetensors files. */
 import { existsSync } from 'node:fs';
 import path from 'node:path';
-import { staysInside } from '../../../util/inside-folder.js';
 import { isValid, Type } from '../../../util/schema.js';
-import { type Description, type Family, folderRecipes } from '../../architectures/description.js';
+import { familyOfConfig, llama } from '../../architectures/families.js';
+import type { Description, Family } from '../../architectures/family.js';
 import { Fields } from '../../architectures/fields.js';
-import { familyOfConfig, hasImages } from '../../architectures/index.js';
-import { llama } from '../../architectures/llama.js';
-import { cooked } from '../../architectures/recipe.js';
+import { cooked, folderRecipes } from '../../architectures/recipe.js';
 import { checkTensor } from '../../check.js';
 import { ConvertError } from '../../conversion-error.js';
-import { GENERATION_FIELDS } from '../../generation.js';
-import type { ModelSource, SourceSampling, SourceTokenizer } from '../../source.js';
-import { HEAD, type Tensors } from '../../tensors.js';
-import { balconyExits, isBalcony } from './balcony.js';
+import { GENERATION_FIELDS } from '../../settings.js';
+import { HEAD } from '../../source.js';
+import type { ModelSource, SourceSampling, SourceTokenizer, TensorFile, Tensors } from '../../source.js';
+import { balconyExits, isBalcony, isPromptTensor, isSwiftKv, layerSkipExits, swiftKvExit } from './exits.js';
 import { inside, type Json, readJson, readOptionalJson, readOptionalText } from './files.js';
-import { layerSkipExits } from './layerskip.js';
-import { openSafetensors, type Safetensors } from './safetensors.js';
-import { isPromptTensor, isSwiftKv, swiftKvExit } from './swiftkv.js';
+import { openSafetensors } from './safetensors.js';
 import { readTokenizer } from './tokenizer.js';
+
+/** Classes of models with images; the converter reads their text part, `text_config`. */
+const WITH_IMAGES: readonly unknown[] = ['Gemma3ForConditionalGeneration', 'Mistral3ForConditionalGeneration'];
 
 /** Tensors that older versions of transformers store although rope_theta determines them. */
 const FREQUENCIES = /(^|\.)rotary_emb\.inv_freq$/;
@@ -47,7 +46,7 @@ export function readOutline(folder: string): Outline {
     (key) => config[key],
     (key) => `${file}: ${key}`,
   );
-  const images = hasImages(config.architectures);
+  const images = Array.isArray(config.architectures) && WITH_IMAGES.includes(config.architectures[0]);
   const fields = images ? all.within('text_config') : all;
   const family = familyOfConfig(images ? null : config.architectures, fields.get('model_type'), file);
   const description = family.fromConfig(fields.over(family.defaults ?? {}));
@@ -78,37 +77,31 @@ export function openHuggingFace(folder: string): ModelSource {
     },
   };
   const balcony = balconyExits(fields, raw, architecture.layers);
-  const isLlama = family === llama && balcony === null;
-  const skipped = isLlama ? layerSkipExits(folder, config._name_or_path, architecture.layers) : null;
   const isSwift = isSwiftKv(config.architectures, fields.get('model_type'));
-  const trunk = { ...raw, names: raw.names.filter((name) => isTrunk(name, family, balcony !== null, isSwift)) };
+  const { gate } = family;
+  const isTrunk = (name: string): boolean =>
+    !(gate !== undefined && name.startsWith(`${gate}.`)) &&
+    !(balcony !== null && isBalcony(name)) &&
+    !(isSwift && isPromptTensor(name));
+  const name = config._name_or_path;
   return {
     architecture: { ...architecture, tiedHead: architecture.tiedHead || !owner.has(HEAD) },
     blocks: recipes,
     prompt: isSwift ? swiftKvExit(fields, raw, architecture) : null,
-    gate: family.gate === undefined ? null : readGate(raw, family.gate, architecture.hidden),
+    gate: gate === undefined ? null : readGate(raw, gate, architecture.hidden),
     loopAccuracy: family.loopAccuracy ?? null,
-    ownBlocks: balcony && { ...balcony.blocks, file: folder },
+    ownBlocks: balcony && { ...balcony.blocks, file: folder, close: () => undefined },
     tokenizer,
-    name: path.basename(path.resolve(folder)),
-    licence: licenceOf(folder),
-    origin:
-      typeof config._name_or_path === 'string' && config._name_or_path !== ''
-        ? config._name_or_path
-        : path.basename(path.resolve(folder)),
+    // The licence in the front matter of the model card.
+    licence: /^license:\s*(\S+)/m.exec(readOptionalText(folder, 'README.md') ?? '')?.[1] ?? 'unknown',
+    origin: typeof name === 'string' && name !== '' ? name : path.basename(path.resolve(folder)),
     sampling: readSampling(folder),
-    exits: balcony?.exits ?? skipped,
-    ...cooked(trunk, recipes, architecture.layers),
+    exits: balcony?.exits ?? (family === llama ? layerSkipExits(folder, name, architecture.layers) : null),
+    ...cooked({ ...raw, names: raw.names.filter(isTrunk) }, recipes, architecture.layers),
     close() {
       for (const file of files) file.close();
     },
   };
-}
-
-/** Whether a tensor belongs to the trunk, not to the gate, to exits of Balcony or to a prompt exit. */
-function isTrunk(name: string, { gate }: Family, hasBalcony: boolean, isSwift: boolean): boolean {
-  if (gate !== undefined && name.startsWith(`${gate}.`)) return false;
-  return !(hasBalcony && isBalcony(name)) && !(isSwift && isPromptTensor(name));
 }
 
 /** A folder without its gate is not the model that its config names. @throws ConvertError that names the tensor */
@@ -135,28 +128,21 @@ function readSampling(folder: string): SourceSampling[] {
   });
 }
 
-function openWeights(folder: string): Safetensors[] {
+function openWeights(folder: string): TensorFile[] {
   const index = path.join(folder, 'model.safetensors.index.json');
   let names = ['model.safetensors'];
   if (existsSync(index)) {
     const map = readJson(folder, 'model.safetensors.index.json').weight_map;
     if (!isValid(WeightMap, map)) throw new ConvertError(`${index} must have a weight_map of file names by tensor`);
     names = [...new Set(Object.values(map))].sort();
-    const outside = names.find((name) => !staysInside(name));
-    if (outside !== undefined)
-      throw new ConvertError(`${index} must name files of its folder, got ${JSON.stringify(outside)}`);
   }
-  const open: Safetensors[] = [];
+  const paths = names.map((name) => inside(folder, name));
+  const open: TensorFile[] = [];
   try {
-    for (const name of names) open.push(openSafetensors(inside(folder, name)));
+    for (const each of paths) open.push(openSafetensors(each));
   } catch (error) {
     for (const file of open) file.close();
     throw error;
   }
   return open;
-}
-
-/** The licence in the front matter of the model card. */
-function licenceOf(folder: string): string {
-  return /^license:\s*(\S+)/m.exec(readOptionalText(folder, 'README.md') ?? '')?.[1] ?? 'unknown';
 }

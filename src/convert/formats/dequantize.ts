@@ -1,30 +1,41 @@
 /** Decodes GGML block formats (ggml-common.h and ggml-quants.c of llama.cpp) into 32-bit floats. */
-import { HALF_TO_FLOAT } from '../../half.js';
 
-interface Format {
-  name: string;
+export interface Format {
+  readonly name: string;
   /** Weights and bytes of one block. */
-  block: number;
-  bytes: number;
+  readonly block: number;
+  readonly bytes: number;
   decode(src: Uint8Array, out: Float32Array): void;
 }
 
 /** Decodes the block at byte b into the weights from `at` on. */
 type Block = (src: Uint8Array, b: number, out: Float32Array, at: number) => void;
 
+function halfToFloat(h: number): number {
+  const sign = h & 0x8000 ? -1 : 1;
+  const exponent = (h >> 10) & 0x1f;
+  const fraction = h & 0x3ff;
+  if (exponent === 0) return sign * fraction * 2 ** -24;
+  if (exponent === 31) return fraction ? NaN : sign * Infinity;
+  return sign * (1 + fraction / 1024) * 2 ** (exponent - 15);
+}
+
+/** All 65,536 halves as floats: one look-up per weight replaces bit arithmetic. */
+export const HALF_TO_FLOAT = Float32Array.from({ length: 65536 }, (_, h) => halfToFloat(h));
+
 const half = (src: Uint8Array, at: number): number => HALF_TO_FLOAT[(src[at] ?? 0) | ((src[at + 1] ?? 0) << 8)] ?? 0;
 const signed = (src: Uint8Array, at: number): number => ((src[at] ?? 0) << 24) >> 24;
 
-export function f32(src: Uint8Array, out: Float32Array): void {
+function f32(src: Uint8Array, out: Float32Array): void {
   new Uint8Array(out.buffer, out.byteOffset, out.byteLength).set(src);
 }
 
-export function f16(src: Uint8Array, out: Float32Array): void {
+function f16(src: Uint8Array, out: Float32Array): void {
   for (let i = 0; i < out.length; i++) out[i] = half(src, 2 * i);
 }
 
 /** bfloat16 is the upper half of a 32-bit float. */
-export function bf16(src: Uint8Array, out: Float32Array): void {
+function bf16(src: Uint8Array, out: Float32Array): void {
   const bits = new Uint32Array(out.buffer, out.byteOffset, out.length);
   for (let i = 0; i < out.length; i++) bits[i] = ((src[2 * i] ?? 0) << 16) | ((src[2 * i + 1] ?? 0) << 24);
 }
