@@ -1,17 +1,13 @@
-/**
- * 3,000 malformed bodies against the real engine: no 500, and no leak. SORTIE_TEST_SMALL names another model folder, which
- * gets a sixth of them.
- */
+/** 3,000 malformed bodies against the real engine: no 500, and no leak. */
 import fc from 'fast-check';
 import t from 'tap';
 import { targets } from '../fakes/bodies.js';
 import { asText } from '../fakes/nested.js';
 import { memoryOf, metric, openFiles, serve, tinyModel, untilIdle } from './helper.js';
 
-const folder = process.env.SORTIE_TEST_SMALL;
-const BODIES = folder === undefined ? 3000 : 500;
+const BODIES = 3000;
 const TOGETHER = 20;
-const model = folder ?? tinyModel(t.testdir());
+const model = tinyModel(t.testdir());
 
 const anyBody = fc.oneof(
   ...targets.map(({ path, base, body }) =>

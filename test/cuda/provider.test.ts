@@ -181,38 +181,6 @@ async function tests(installation: Installation, folder: string): Promise<void> 
     for (const fault of ['illegal', 'outside', 'unordered']) t.strictSame(linesOf(trace, fault), [], fault);
   });
 
-  await t.test('the host time of a decode step', async (t) => {
-    for (const kernel of ['fp16', 'fp16-graph']) {
-      const { code, stdout, stderr } = await runScript(installation, 'test/cuda/child/host.js', [model, kernel]);
-      t.equal(code, 0, stderr);
-      const ms = JSON.parse(stdout || '{}') as Record<string, number>;
-      t.comment(`${kernel}, ms by rows: ${JSON.stringify(ms)}`);
-      // Several times what an idle machine takes.
-      for (const [rows, most] of Object.entries({ 1: 3, 64: 4, 256: 6 }))
-        t.ok((ms[rows] ?? NaN) < most, `${rows} rows`);
-    }
-  });
-
-  await t.test(
-    'what a whole decode step allocates, and how long the device has no work between two steps',
-    async (t) => {
-      const variables = { FAKE_CUDA_KERNEL_NS: '30000' };
-      const { code, stdout, stderr } = await runScript(
-        installation,
-        'test/cuda/child/core.js',
-        [model, 'fp16'],
-        variables,
-      );
-      t.equal(code, 0, stderr);
-      const found = JSON.parse(stdout || '{}') as Record<string, Record<'bytes' | 'idle' | 'planning', number>>;
-      for (const [rows, most] of Object.entries({ 1: 75_000, 64: 220_000, 256: 700_000 })) {
-        const { bytes = NaN, idle = NaN, planning = NaN } = found[rows] ?? {};
-        t.ok(bytes < most, `${rows} rows: ${bytes} bytes`);
-        t.comment(`${rows} rows: the device has no work for ${idle} ms; planning takes ${planning} ms`);
-      }
-    },
-  );
-
   await t.test('a fault of the card ends each answer with a sentence, and the engine starts again', async (t) => {
     const sentence = (reason: RegExp): RegExp =>
       new RegExp(`^--device cuda: the GPU failed in a step \\(.*${reason.source}\\); the engine starts again; if`);

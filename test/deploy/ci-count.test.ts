@@ -59,14 +59,15 @@ const JUNIT =
   '<testsuites><testsuite name="pytest" errors="1" failures="1" skipped="2" tests="9" time="0.1">' +
   '<testcase name="a" time="0.1" /><testcase name="b" time="0.1"><failure message="m"></failure></testcase></testsuite></testsuites>';
 
-/** Each step is [exit code, report]. */
-function count(t: Test, steps: readonly (readonly [number, string])[]) {
+/** @param steps exit code and report of each */
+function count(t: Test, steps: string) {
+  const lines = steps.split(', ').filter(Boolean);
   const dir = t.testdir({
     'good.tap': GOOD_TAP,
     'bad.tap': BAD_TAP,
     'skipped.tap': SKIPPED_TAP,
     'pytest.xml': JUNIT,
-    steps: steps.map(([code, report]) => `${code}\tstep\t${report}\n`).join(''),
+    steps: lines.map((step) => `${step.replace(' ', '\tstep\t')}\n`).join(''),
   });
   const { status, stdout } = spawnSync(process.execPath, [join(packageRoot, '.ci', 'count.js'), 'steps'], {
     cwd: dir,
@@ -75,50 +76,17 @@ function count(t: Test, steps: readonly (readonly [number, string])[]) {
   return { status, stdout, last: stdout.trimEnd().split('\n').at(-1) };
 }
 
-type Case = [title: string, steps: [code: number, report: string][], status: number, last: string];
-
-const CASES: readonly Case[] = [
-  [
-    'tests and single checks',
-    [
-      [0, 'good.tap'],
-      [0, '-'],
-    ],
-    0,
-    '5 passed, 0 failed',
-  ],
-  [
-    'failed tests beside a check',
-    [
-      [1, 'bad.tap'],
-      [0, '-'],
-    ],
-    1,
-    '3 passed, 2 failed, 2 skipped',
-  ],
-  [
-    'a report that skips all its tests',
-    [
-      [0, 'skipped.tap'],
-      [0, '-'],
-    ],
-    0,
-    '1 passed, 0 failed, 1 skipped',
-  ],
-  ['a report of pytest', [[1, 'pytest.xml']], 1, '5 passed, 2 failed, 2 skipped'],
-  [
-    'a failed check',
-    [
-      [1, '-'],
-      [0, 'good.tap'],
-    ],
-    1,
-    '4 passed, 1 failed',
-  ],
-  ['an exit code that outranks the report', [[1, 'good.tap']], 1, '4 passed, 1 failed'],
-  ['a crash before the first test', [[1, 'missing.tap']], 1, '0 passed, 1 failed'],
-  ['a report without a test', [[0, 'missing.tap']], 1, '0 passed, 1 failed'],
-  ['no step', [], 1, '0 passed, 1 failed'],
+/** Title, steps as in the file, exit code and last line. */
+const CASES: readonly (readonly [string, string, number, string])[] = [
+  ['tests and single checks', '0 good.tap, 0 -', 0, '5 passed, 0 failed'],
+  ['failed tests beside a check', '1 bad.tap, 0 -', 1, '3 passed, 2 failed, 2 skipped'],
+  ['a report that skips all its tests', '0 skipped.tap, 0 -', 0, '1 passed, 0 failed, 1 skipped'],
+  ['a report of pytest', '1 pytest.xml', 1, '5 passed, 2 failed, 2 skipped'],
+  ['a failed check', '1 -, 0 good.tap', 1, '4 passed, 1 failed'],
+  ['an exit code that outranks the report', '1 good.tap', 1, '4 passed, 1 failed'],
+  ['a crash before the first test', '1 missing.tap', 1, '0 passed, 1 failed'],
+  ['a report without a test', '0 missing.tap', 1, '0 passed, 1 failed'],
+  ['no step', '', 1, '0 passed, 1 failed'],
 ];
 
 for (const [title, steps, status, last] of CASES)
@@ -129,10 +97,7 @@ for (const [title, steps, status, last] of CASES)
   });
 
 void t.test('the names of failures stand above the last line', (t) => {
-  const { stdout } = count(t, [
-    [1, 'bad.tap'],
-    [1, 'pytest.xml'],
-  ]);
+  const { stdout } = count(t, '1 bad.tap, 1 pytest.xml');
   for (const name of ['not ok 2 - should be equal', 'not ok 1 - first', 'not ok 2 - timeout!', '<testcase name="b"'])
     t.match(stdout, name);
   t.notMatch(stdout, 'third', 'a test to do is no failure');

@@ -111,3 +111,38 @@ export const answers =
     await starts(exchange, text, paceMs);
     finish(exchange);
   };
+
+/** An answer with this status, and an error of its own. */
+export const fails =
+  (status: number, headers: Readonly<Record<string, string>> = {}): UpstreamScript =>
+  ({ response }) => {
+    response.writeHead(status, { 'content-type': 'application/json', ...headers });
+    response.end('{"error":{"message":"no","code":"theirs"}}');
+  };
+
+/** A stream that repeats a text for ever. */
+export const repeats =
+  (text: string): UpstreamScript =>
+  async (exchange) => {
+    begin(exchange);
+    while (!exchange.response.destroyed) {
+      exchange.response.write(text);
+      await delay(20);
+    }
+  };
+
+/** A stream that begins with a text, then ends with these bytes; null: its connection breaks. */
+export const breaks =
+  (text: string, end: string | null): UpstreamScript =>
+  async (exchange) => {
+    await starts(exchange, text);
+    await delay(30);
+    if (end === null) exchange.response.destroy();
+    else exchange.response.end(end);
+  };
+
+export const KEEP_ALIVE = ': keep-alive\n\n';
+export const THOUGHT = event(chunk({ reasoning_content: 'Well. ' }));
+export const IN_BAND_ERROR = event('{"error":{"message":"overloaded"}}');
+export const HALF_A_CHUNK = event('{"choices":[{"del');
+export const FILTERED = event(chunk({}, 'content_filter')) + event('[DONE]');

@@ -19,7 +19,6 @@ const SUITES: readonly Suite[] = [
   { file: 'engine/execution/run-prefill' },
   { file: 'engine/worker/core', without: 'admission counts on a stored prefix' },
   { file: 'conformance/openai-engine', without: 'a forced tool|auto:' },
-  { file: 'chaos/fuzz' },
 ];
 
 const model = await loopedModel(t.testdir(), 1);
@@ -36,7 +35,6 @@ for (const { file, without } of SUITES)
         // tap hands its recorder on.
         NODE_OPTIONS: '',
         SORTIE_TEST_MODEL: model,
-        SORTIE_TEST_SMALL: model,
         ...(without !== undefined && { TAP_GREP: without, TAP_INVERT: '1' }),
       },
     });

@@ -21,24 +21,6 @@ for (const totalMs of [150, 300, 800, 2000, 6000]) {
   });
 }
 
-void t.test('a lone answer with an ample budget is that of no budget', async (t) => {
-  for (const tokens of [20, 100, 400]) {
-    const stated = (budget: Budget | null) =>
-      outcomeOf(serve([simulated('a', 0, budget, { ...long, lengths: layers.map(() => tokens) })]).outcomes, 'a');
-    const [ample, none] = [stated(total(30_000, 'land')), stated(null)];
-    t.same(ample.path, [{ exit: 30, tokens }]);
-    t.same([ample.path, ample.reason, ample.endedAt], [none.path, none.reason, none.endedAt]);
-  }
-});
-
-void t.test('one burst of choices with an ample budget is served at full depth', async (t) => {
-  const choices = Array.from({ length: 6 }, (_, i) =>
-    simulated(`n${i}`, 0, total(20_000, 'land'), { ...long, lengths: layers.map(() => 60) }),
-  );
-  for (const { path, reason } of serve(choices).outcomes)
-    t.same([path, reason], [[{ exit: 30, tokens: 60 }], 'length']);
-});
-
 interface Load {
   readonly count: number;
   /** Multiples of what the machine serves at full depth without batching. */

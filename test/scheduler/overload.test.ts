@@ -5,7 +5,7 @@ import { predictMs } from '../../src/engine/scheduler/cost/model.js';
 import { isMet } from '../simulator/outcomes.js';
 import type { SimulatedRequest } from '../simulator/simulated-request.js';
 import { seeded } from '../../bench/loadgen/random.js';
-import { serve, simulated, total, unstated } from './fixtures.js';
+import { serve, simulated, total } from './fixtures.js';
 import { layers, sample } from './sample.js';
 import type { Outcome } from '../simulator/simulated-engine.js';
 
@@ -40,21 +40,6 @@ void t.test('beyond what the shallowest exit can serve, more budgets are kept th
       'late requests are answered as well',
     );
   }
-});
-
-void t.test('a late first token hurries no prompt: more first tokens are in time than by a queue', async (t) => {
-  const requests = Array.from({ length: 300 }, (_, i) =>
-    simulated(
-      `r${i}`,
-      i * 22,
-      { ...unstated, ttftMs: 400 },
-      { promptLength: 400, maxTokens: 4, lengths: layers.map(() => 4) },
-    ),
-  );
-  const [ours, theirs] = [serve(requests).outcomes, queued(requests)].map((all) => all.filter(isMet).length);
-  if (ours === undefined || theirs === undefined) throw new Error('two runs');
-  t.ok(theirs < 100, `it is too much for a queue: ${theirs} in time`);
-  t.ok(ours > 1.3 * theirs, `${ours} in time, ${theirs} by a queue`);
 });
 
 void t.test('depth gives way before budgets do', async (t) => {

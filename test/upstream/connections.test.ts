@@ -1,10 +1,12 @@
 /** Connections to an upstream serve one request after the other. */
-import { setTimeout as delay } from 'node:timers/promises';
 import t from 'tap';
-import { build } from '../fakes/server.js';
+import { both, ask } from './told.js';
+import { setTimeout as delay } from 'node:timers/promises';
+import { build, says, tokenizer } from '../fakes/server.js';
 import { begin, chunk, event, say, scriptedUpstream, upstream, type UpstreamScript } from '../fakes/upstream.js';
 import { until } from '../support/until.js';
-import { ask } from './told.js';
+import type { SequenceRequest } from '../../src/protocol/index.js';
+import type { Script } from '../fakes/engine.js';
 
 /** Most servers write the end of the body behind the last event, in a packet of its own. */
 const tells =
@@ -18,8 +20,7 @@ const tells =
   };
 
 void t.test('a body that ends behind its last event keeps its connection', async (t) => {
-  const there = await scriptedUpstream(t, tells(10));
-  const here = await build(t, undefined, { upstreams: [{ ...upstream, url: there.url }] });
+  const { there, here } = await both(t, tells(10));
   for (const stream of [true, false, true]) {
     t.equal((await ask(here, { stream }, 60_000)).text, 'Paris. ');
     await delay(50);
@@ -29,10 +30,48 @@ void t.test('a body that ends behind its last event keeps its connection', async
 });
 
 void t.test('a body without an end delays no answer, and loses its connection', async (t) => {
-  const there = await scriptedUpstream(t, tells(60_000));
-  const here = await build(t, undefined, { upstreams: [{ ...upstream, url: there.url }] });
+  const { there, here } = await both(t, tells(60_000));
   const told = await ask(here, { stream: true }, 30_000);
   t.match(told, { text: 'Paris. ', last: '[DONE]' });
   t.equal(there.exchanges[0]?.closedAt, null);
   await until('the end of the connection', () => there.exchanges[0]?.closedAt != null);
+});
+
+const BUDGET_MS = 2500;
+const body = { model: 'big', messages: [], stream: true, sortie: { latency_budget_ms: BUDGET_MS } };
+
+void t.test('with --keep-alive 1 comments come from the first second on', async (t) => {
+  const there = await scriptedUpstream(t, () => undefined);
+  const here = await build(t, says('Local.'), {
+    upstreams: [{ ...upstream, url: there.url }],
+    options: { keepAlive: 1 },
+  });
+  const response = await here.post('/v1/chat/completions', body);
+  t.equal(response.status, 200);
+  const text = await response.text();
+  t.match(text, /^: keep-alive\n\n/);
+  t.match(text, /data: {"error":{[^\n]*"code":"deadline_exceeded"[^\n]*\n\ndata: \[DONE\]\n\n$/);
+});
+
+void t.test('with an armed net they do by default: an answer is sure to come', async (t) => {
+  const there = await scriptedUpstream(t, () => undefined);
+  const promised = { prefillMs: 15, fullMs: 20, besideMs: 1, direct: [] };
+  const forecast: Script = { tokens: [], reject: { reason: 'budget_infeasible', leastFeasibleMs: 300, promised } };
+  const local = (request: SequenceRequest): Script =>
+    request.isDryRun === true ? forecast : { tokens: tokenizer.encode('It is Paris.', false) };
+  const here = await build(t, local, {
+    upstreams: [{ ...upstream, url: there.url }],
+    nets: { mode: 'answer', observer: { ended: () => undefined } },
+  });
+  const asks = { ...body, messages: [{ role: 'user', content: 'Where is it?' }] };
+  const text = await (await here.post('/v1/chat/completions', asks)).text();
+  t.match(text, /^: keep-alive\n\n/);
+  t.match(text, /"source":"local"[^]*data: \[DONE\]\n\n$/);
+});
+
+void t.test('by default an error of a budgeted stream keeps its status', async (t) => {
+  const { here } = await both(t, () => undefined);
+  const response = await here.post('/v1/chat/completions', body);
+  t.equal(response.status, 504);
+  t.match(await response.json(), { error: { code: 'deadline_exceeded' } });
 });

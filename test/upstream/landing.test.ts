@@ -1,4 +1,5 @@
 /** Answers of an upstream under a budget: whole in time, or ended at a sentence, or an error before the deadline. */
+import { both, ask, type Told } from './told.js';
 import { setTimeout as delay } from 'node:timers/promises';
 import t, { type Test } from 'tap';
 import { build, events, says } from '../fakes/server.js';
@@ -13,9 +14,15 @@ import {
   starts,
   upstream,
   type UpstreamScript,
+  repeats,
+  breaks,
+  KEEP_ALIVE,
+  THOUGHT,
+  IN_BAND_ERROR,
+  HALF_A_CHUNK,
+  FILTERED,
 } from '../fakes/upstream.js';
 import { until } from '../support/until.js';
-import { ask, type Told } from './told.js';
 
 const TEXT = 'Paris is the capital. It lies on the Seine. Many people live there. The end';
 const BUDGET_MS = 4000;
@@ -57,7 +64,7 @@ const lands =
     t.match(told.report, { source: 'upstream-landed', landed: { trigger, characters: text.length, sentence: true } });
   };
 
-const fails =
+const errs =
   (code: string) =>
   (t: Test, told: Told): void => {
     t.equal(told.text, '');
@@ -70,25 +77,19 @@ const CASES: readonly Case[] = [
   {
     name: 'hang before headers',
     script: () => undefined,
-    expect: fails('deadline_exceeded'),
+    expect: errs('deadline_exceeded'),
     isOpen: true,
   },
   {
     name: 'headers, then nothing',
     script: begin,
-    expect: fails('deadline_exceeded'),
+    expect: errs('deadline_exceeded'),
     isOpen: true,
   },
   {
     name: 'keep-alives for ever',
-    script: async (exchange) => {
-      begin(exchange);
-      while (!exchange.response.destroyed) {
-        exchange.response.write(': keep-alive\n\n');
-        await delay(20);
-      }
-    },
-    expect: fails('deadline_exceeded'),
+    script: repeats(KEEP_ALIVE),
+    expect: errs('deadline_exceeded'),
     isOpen: true,
   },
   {
@@ -117,41 +118,20 @@ const CASES: readonly Case[] = [
   {
     name: 'role only',
     script: (exchange) => starts(exchange, ''),
-    expect: fails('deadline_exceeded'),
+    expect: errs('deadline_exceeded'),
     isOpen: true,
   },
-  {
-    name: 'in-band error after 200',
-    script: async (exchange) => {
-      begin(exchange);
-      exchange.response.end(event('{"error":{"message":"overloaded"}}'));
-    },
-    expect: fails('upstream_failed'),
-  },
-  {
-    name: 'broken chunk before a sentence',
-    script: async (exchange) => {
-      begin(exchange);
-      exchange.response.end(event('{"choices":[{"del'));
-    },
-    expect: fails('upstream_failed'),
-  },
+  { name: 'in-band error after 200', script: breaks('', IN_BAND_ERROR), expect: errs('upstream_failed') },
+  { name: 'broken chunk before a sentence', script: breaks('', HALF_A_CHUNK), expect: errs('upstream_failed') },
   {
     name: 'reset after some sentences',
     body: { sortie: { commit: 'sentence' } },
-    script: async (exchange) => {
-      await starts(exchange, 'One is here. Two is here. Thr');
-      await delay(30);
-      exchange.response.destroy();
-    },
+    script: breaks('One is here. Two is here. Thr', null),
     expect: lands('One is here. Two is here.', 'upstream_failed'),
   },
   {
     name: 'broken chunk after a sentence',
-    script: async (exchange) => {
-      await starts(exchange, 'One is here. ');
-      exchange.response.end(event('{"choices":[{"del'));
-    },
+    script: breaks('One is here. ', HALF_A_CHUNK),
     expect: (t, told, isStream) => {
       t.equal(told.text, isStream ? 'One is here. ' : 'One is here.');
     },
@@ -214,25 +194,16 @@ const CASES: readonly Case[] = [
   },
   {
     name: 'thoughts for ever',
-    script: async (exchange) => {
-      begin(exchange);
-      while (!exchange.response.destroyed) {
-        exchange.response.write(event(chunk({ reasoning_content: 'Well. ' })));
-        await delay(20);
-      }
-    },
+    script: repeats(THOUGHT),
+    // Thoughts go out, so the error of a stream is an event.
     expect: (t, told) => {
-      t.equal(told.text, '');
-      t.equal(told.error?.code, 'deadline_exceeded');
+      t.match(told, { text: '', error: { code: 'deadline_exceeded' } });
     },
     isOpen: true,
   },
   {
     name: 'content filter',
-    script: (exchange) => {
-      begin(exchange);
-      exchange.response.end(event(chunk({ content: 'I' })) + event(chunk({}, 'content_filter')) + event('[DONE]'));
-    },
+    script: breaks('I', FILTERED),
     expect: (t, told) => {
       t.same([told.text, told.finishReason], ['I', 'content_filter']);
     },
@@ -251,8 +222,7 @@ const CASES: readonly Case[] = [
 for (const { name, script, body, expect, isOpen = false } of CASES) {
   for (const stream of [false, true]) {
     void t.test(`${name}, ${stream ? 'streamed' : 'whole'}`, async (t) => {
-      const there = await scriptedUpstream(t, script);
-      const here = await build(t, says('Local.'), { upstreams: [{ ...upstream, url: there.url }] });
+      const { there, here } = await both(t, script);
       const told = await ask(here, { stream, ...body }, BUDGET_MS);
       expect(t, told, stream);
       t.ok(told.ms <= BUDGET_MS + SLACK_MS, `${told.ms} ms`);
@@ -272,7 +242,7 @@ for (const { name, script, body, expect, isOpen = false } of CASES) {
 }
 
 void t.test('text flows at once, and behind a sentence in the last window it is held', async (t) => {
-  const there = await scriptedUpstream(t, async (exchange) => {
+  const { here } = await both(t, async (exchange) => {
     await starts(exchange, 'One is ');
     await delay(100);
     await say(exchange, 'here. ');
@@ -280,7 +250,6 @@ void t.test('text flows at once, and behind a sentence in the last window it is 
     await say(exchange, 'Two is here. Three');
     await never();
   });
-  const here = await build(t, says('Local.'), { upstreams: [{ ...upstream, url: there.url }] });
   const told = await ask(here, { stream: true }, 2 * BUDGET_MS);
   const [first, ...others] = told.parts;
   t.equal(first?.text, 'One ');
@@ -290,10 +259,9 @@ void t.test('text flows at once, and behind a sentence in the last window it is 
 });
 
 void t.test('an answer whose seen text ends in the middle of a sentence says so', async (t) => {
-  const there = await scriptedUpstream(t, async (exchange) => {
+  const { here } = await both(t, async (exchange) => {
     await starts(exchange, 'One is here. Two is');
   });
-  const here = await build(t, says('Local.'), { upstreams: [{ ...upstream, url: there.url }] });
   const told = await ask(here, { stream: true }, BUDGET_MS);
   t.same([told.text, told.finishReason], ['One is here. Two is', 'length'], 'nothing is taken back');
   t.match(told.report, { landed: { sentence: false } });
@@ -302,8 +270,7 @@ void t.test('an answer whose seen text ends in the middle of a sentence says so'
 });
 
 void t.test('a landed answer has counts of tokens for a client that gets them', async (t) => {
-  const there = await scriptedUpstream(t, (exchange) => starts(exchange, 'One is here. Two'));
-  const here = await build(t, says('Local.'), { upstreams: [{ ...upstream, url: there.url }] });
+  const { here } = await both(t, (exchange) => starts(exchange, 'One is here. Two'));
   const whole = await ask(here, {}, BUDGET_MS);
   t.match(whole.json, { usage: { completion_tokens: 4 }, sortie: { upstream: { estimated: true } } });
   const body = { model: 'big', messages: [], stream: true, stream_options: { include_usage: true } };
@@ -314,13 +281,12 @@ void t.test('a landed answer has counts of tokens for a client that gets them', 
 });
 
 void t.test('a completion lands in its own form', async (t) => {
-  const there = await scriptedUpstream(t, (exchange) => {
+  const { here } = await both(t, (exchange) => {
     begin(exchange);
     const text = 'One is here. Two';
     const data = { id: 'x', object: 'text_completion', choices: [{ index: 0, text }] };
     exchange.response.write(event(JSON.stringify(data)));
   });
-  const here = await build(t, says('Local.'), { upstreams: [{ ...upstream, url: there.url }] });
   const asked = { model: 'big', prompt: 'Count.', sortie: { latency_budget_ms: BUDGET_MS } };
   t.match(await (await here.post('/v1/completions', asked)).json(), {
     object: 'text_completion',
@@ -328,24 +294,8 @@ void t.test('a completion lands in its own form', async (t) => {
   });
 });
 
-void t.test('errors pass at once, with their status', async (t) => {
-  for (const stream of [false, true]) {
-    for (const status of [400, 401, 403, 404, 413, 422, 429, 500]) {
-      const there = await scriptedUpstream(t, ({ response }) => {
-        response.writeHead(status, { 'content-type': 'application/json', 'retry-after': '7' });
-        response.end('{"error":{"message":"no","code":"theirs"}}');
-      });
-      const here = await build(t, says('Local.'), { upstreams: [{ ...upstream, url: there.url }] });
-      const told = await ask(here, { stream }, BUDGET_MS);
-      t.match(told, { status, error: { code: 'theirs' } });
-      t.equal(told.headers.get('retry-after'), '7');
-      t.ok(told.ms < BUDGET_MS + SLACK_MS, 'at once');
-    }
-  }
-});
-
 void t.test('a whole answer out of a stream keeps calls, thoughts, usage and fields of the server', async (t) => {
-  const there = await scriptedUpstream(t, (exchange) => {
+  const { here } = await both(t, (exchange) => {
     begin(exchange);
     const call = (part: object) => chunk({ tool_calls: [{ index: 0, ...part }] });
     const parts = [
@@ -359,7 +309,6 @@ void t.test('a whole answer out of a stream keeps calls, thoughts, usage and fie
     ];
     exchange.response.end(parts.map(event).join(''));
   });
-  const here = await build(t, says('Local.'), { upstreams: [{ ...upstream, url: there.url }] });
   const { json } = await ask(here, {}, BUDGET_MS);
   t.match(json, {
     object: 'chat.completion',
@@ -383,8 +332,7 @@ void t.test('a whole answer out of a stream keeps calls, thoughts, usage and fie
 });
 
 void t.test('wrong fields of sortie are rejected, and the upstream is not asked', async (t) => {
-  const there = await scriptedUpstream(t, finish);
-  const here = await build(t, says('Local.'), { upstreams: [{ ...upstream, url: there.url }] });
+  const { there, here } = await both(t, finish);
   for (const sortie of [{ latency_budget_ms: -1 }, { exit_layer: 10 }, 'x', { commit: 'word' }]) {
     const response = await here.post('/v1/chat/completions', { model: 'big', messages: [], sortie });
     t.equal(response.status, 400);

@@ -16,10 +16,11 @@ import {
   scriptedUpstream,
   upstream,
   type UpstreamScript,
+  breaks,
+  fails,
 } from '../fakes/upstream.js';
 import { until } from '../support/until.js';
-import { both } from './both.js';
-import { ask } from './told.js';
+import { both, ask } from './told.js';
 
 const messages = [{ role: 'user', content: 'Where is Paris?' }];
 
@@ -41,22 +42,9 @@ async function late({ context }: TestServer, part: 'count' | 'sum'): Promise<num
   return values.find(({ metricName }) => metricName?.endsWith(part))?.value;
 }
 
-const status =
-  (code: number): UpstreamScript =>
-  ({ response }) => {
-    response.writeHead(code, { 'content-type': 'application/json' }).end('{"error":{"message":"no"}}');
-  };
-
 const stalls: UpstreamScript = async (exchange) => {
   begin(exchange);
   await say(exchange, 'One is here. Two');
-};
-
-const breaks: UpstreamScript = async (exchange) => {
-  begin(exchange);
-  await say(exchange, 'One is ');
-  await delay(20);
-  exchange.response.destroy();
 };
 
 interface Case {
@@ -92,11 +80,17 @@ const CASES: readonly Case[] = [
     try: 'big 200 whole',
     outcome: 'late',
   },
-  { name: 'rejected', script: status(400), budgetMs: LONG_MS, try: 'big 400 rejected', outcome: null },
-  { name: 'refused', script: status(429), budgetMs: LONG_MS, try: 'big 429 failed', outcome: 'refused' },
-  { name: 'failed', script: status(500), budgetMs: LONG_MS, try: 'big 500 failed', outcome: 'empty' },
-  { name: 'redirected', script: status(302), budgetMs: null, try: 'big none failed', outcome: 'empty' },
-  { name: 'broken in a sentence', script: breaks, budgetMs: null, try: 'big 200 failed', outcome: 'cut' },
+  { name: 'rejected', script: fails(400), budgetMs: LONG_MS, try: 'big 400 rejected', outcome: null },
+  { name: 'refused', script: fails(429), budgetMs: LONG_MS, try: 'big 429 failed', outcome: 'refused' },
+  { name: 'failed', script: fails(500), budgetMs: LONG_MS, try: 'big 500 failed', outcome: 'empty' },
+  { name: 'redirected', script: fails(302), budgetMs: null, try: 'big none failed', outcome: 'empty' },
+  {
+    name: 'broken in a sentence',
+    script: breaks('One is ', null),
+    budgetMs: null,
+    try: 'big 200 failed',
+    outcome: 'cut',
+  },
 ];
 
 for (const { name, script, body = {}, budgetMs, try: ended, outcome } of CASES)
@@ -167,7 +161,7 @@ void t.test('a try has a client span below the span of its request, and the upst
   const there = await scriptedUpstream(t, answers('Paris.'));
   const here = await build(t, says('Local.'), { tracing, upstreams: [{ ...upstream, url: there.url }] });
   await ask(here, { stream: true }, LONG_MS);
-  there.script = status(500);
+  there.script = fails(500);
   await here.post('/v1/chat/completions', { model: 'big', messages });
   await until('responses end', () => here.app.inFlightResponses.size === 0);
   await tracing.shutdown();

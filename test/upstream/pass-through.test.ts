@@ -4,7 +4,7 @@ import { setTimeout as delay } from 'node:timers/promises';
 import { openKey } from '../../src/gateway/http/keys.js';
 import { events } from '../fakes/server.js';
 import { answers, begin, chunk, event, scriptedUpstream, type UpstreamScript } from '../fakes/upstream.js';
-import { both } from './both.js';
+import { both } from './told.js';
 
 const messages = [{ role: 'user', content: [{ type: 'image_url', image_url: { url: 'data:image/png;base64,AA==' } }] }];
 const body = {

@@ -1,7 +1,9 @@
 /** An answer of the gateway as its client gets it, part by part. */
 import { monotonicMs } from '../../src/util/clock.js';
 import type { Counts } from '../../src/gateway/upstream/landed.js';
-import type { TestServer } from '../fakes/server.js';
+import { type TestServer, build, says, type Overrides } from '../fakes/server.js';
+import type { Test } from 'tap';
+import { scriptedUpstream, upstream, type ScriptedUpstream, type UpstreamScript } from '../fakes/upstream.js';
 
 interface Choice {
   readonly index?: number;
@@ -94,4 +96,16 @@ export async function ask(here: TestServer, body: object, budgetMs: number, head
   told.endedAt = monotonicMs();
   told.ms = told.endedAt - startedAt;
   return told;
+}
+
+export interface Both {
+  readonly there: ScriptedUpstream;
+  readonly here: TestServer;
+}
+
+/** @param overrides of the gateway, whose local model says one word */
+export async function both(t: Test, script: UpstreamScript, overrides: Overrides = {}): Promise<Both> {
+  const there = await scriptedUpstream(t, script);
+  const here = await build(t, says('Local.'), { upstreams: [{ ...upstream, url: there.url }], ...overrides });
+  return { there, here };
 }

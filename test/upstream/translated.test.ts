@@ -3,7 +3,7 @@ import Anthropic from '@anthropic-ai/sdk';
 import OpenAI from 'openai';
 import t, { type Test } from 'tap';
 import { answers, begin, chunk, event, say, type Exchange, type UpstreamScript } from '../fakes/upstream.js';
-import { both } from './both.js';
+import { both } from './told.js';
 
 /** Both servers, and the clients of both APIs. */
 async function withClients(t: Test, script: UpstreamScript) {
