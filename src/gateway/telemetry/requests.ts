@@ -3,6 +3,7 @@
  *
  * Must not know: HTTP, text. It runs after the gateway has sent the answers.
  */
+import type { Histogram } from 'prom-client';
 import type { Engine } from '../engine-client/engine.js';
 import type {
   Budget,
@@ -51,7 +52,7 @@ export class RequestMetrics {
 
   /** Registers a sequence before the engine gets it. */
   begin(id: string, facts: SequenceFacts): void {
-    this.#live.set(id, { ...facts, ...NEW });
+    this.#live.set(id, { ...facts, plan: null, cut: null, outcome: null, lastAt: null, tokens: 0 });
   }
 
   /** The gateway cut the sequence at its deadline. The client has this end, whatever the engine reports later. */
@@ -178,47 +179,33 @@ export class RequestMetrics {
   /** Counts an answer by the end that its client saw. */
   #answered(live: Live, event: EndedEvent): void {
     const series = this.#series;
-    if (event.reason === 'error') series.failed.inc({ reason: 'error' });
-    else series.success.inc({ finished_reason: FINISHED_REASON[event.reason] });
+    const { reason, startedAt, firstTokenAt, endedAt } = event;
+    if (reason === 'error') series.failed.inc({ reason });
+    else series.success.inc({ finished_reason: FINISHED_REASON[reason] });
     series.requestPromptTokens.observe(event.promptTokens);
     series.requestGenerationTokens.observe(live.tokens);
-    this.#times(live, event);
-    if (event.reason === 'error') this.#outcome(live, brokenOutcome(live));
-    else if (event.reason !== 'cancelled') this.#outcome(live, this.#judge(live, event));
+    const times = actualTimes(live, event);
+    observe(series.e2e, times.totalMs);
+    observe(series.ttft, times.ttftMs);
+    observe(series.tpot, times.tpotMs);
+    observe(series.queueTime, since(live.arrivedAt, startedAt));
+    observe(series.prefillTime, since(startedAt, firstTokenAt));
+    observe(series.decodeTime, since(firstTokenAt, live.lastAt ?? endedAt));
+    if (reason === 'cancelled') return;
+    this.#predicted(live, times);
+    this.#outcome(live, reason === 'error' ? brokenOutcome(live) : judged(live, event, times));
   }
 
-  #times(live: Live, event: EndedEvent): void {
-    const series = this.#series;
-    const { startedAt, firstTokenAt, endedAt } = event;
-    const since = (from: number, to: number): number => Math.max(0, to - from) / 1000;
-    series.e2e.observe(since(live.arrivedAt, endedAt));
-    if (startedAt !== null) series.queueTime.observe(since(live.arrivedAt, startedAt));
-    if (firstTokenAt === null) return;
-    series.ttft.observe(since(live.arrivedAt, firstTokenAt));
-    if (startedAt !== null) series.prefillTime.observe(since(startedAt, firstTokenAt));
-    series.decodeTime.observe(since(firstTokenAt, live.lastAt ?? endedAt));
-    const { ttftMs, tpotMs, totalMs } = actualTimes(live, event);
-    if (tpotMs !== null) series.tpot.observe(tpotMs / 1000);
-    const { plan } = live;
-    if (plan === null || event.reason === 'cancelled') return;
-    this.#ratio('ttft', ttftMs, plan.predictedTtftMs);
-    this.#ratio('tpot', tpotMs, plan.predictedTpotMs);
-    this.#ratio('total', totalMs, plan.predictedMs);
-  }
-
-  #ratio(time: 'ttft' | 'tpot' | 'total', actual: number | null, predicted: number): void {
-    const ratio = (actual ?? NaN) / predicted;
+  #predicted({ plan }: Live, { ttftMs, tpotMs, totalMs }: Times): void {
+    if (plan === null || ttftMs === null) return;
+    const ratios = {
+      ttft: ttftMs / plan.predictedTtftMs,
+      tpot: (tpotMs ?? NaN) / plan.predictedTpotMs,
+      total: totalMs / plan.predictedMs,
+    };
     // A budget may be as small as 5e-324 ms, and bounds the prediction of its own answer.
-    if (Number.isFinite(ratio)) this.#series.ratio.observe({ time }, ratio);
-  }
-
-  /** The outcome that the response reports, or that of the end where no response was written. */
-  #judge(live: Live, event: EndedEvent): Outcome {
-    const { budget, tokens } = live;
-    const end = event.reason === 'deadline' ? 'cut' : event.landed === undefined ? 'whole' : 'landed';
-    const { awaitedMs: ttftMs, tpotMs, totalMs } = actualTimes(live, event);
-    const isEmpty = end === 'cut' && tokens === 0;
-    return live.outcome ?? outcomeOf({ end, isEmpty }, { ttftMs, tpotMs, totalMs }, budget);
+    for (const [time, ratio] of Object.entries(ratios))
+      if (Number.isFinite(ratio)) this.#series.ratio.observe({ time }, ratio);
   }
 
   #outcome({ budget, plan }: Live, outcome: Outcome): void {
@@ -229,8 +216,22 @@ export class RequestMetrics {
   }
 }
 
-/** A sequence without a response of its own. */
-const NEW = { plan: null, cut: null, outcome: null, lastAt: null, tokens: 0 };
+type Times = ReturnType<typeof actualTimes>;
+
+/** Milliseconds; null without one of the instants. */
+const since = (from: number | null, to: number | null): number | null =>
+  from === null || to === null ? null : Math.max(0, to - from);
+
+function observe(histogram: Histogram, ms: number | null): void {
+  if (ms !== null) histogram.observe(ms / 1000);
+}
+
+/** The outcome that the response reports, or that of the end where no response was written. */
+function judged({ budget, outcome, tokens }: Live, { reason, landed }: EndedEvent, times: Times): Outcome {
+  const end = reason === 'deadline' ? 'cut' : landed === undefined ? 'whole' : 'landed';
+  const isEmpty = end === 'cut' && tokens === 0;
+  return outcome ?? outcomeOf({ end, isEmpty }, { ...times, ttftMs: times.awaitedMs }, budget);
+}
 
 /** The outcome of an answer that a fault of the server ended. */
 const brokenOutcome = ({ tokens }: Live): Outcome => (tokens === 0 ? 'empty' : 'cut');
