@@ -265,46 +265,26 @@ void t.test('calls and tools that cannot fit are rejected before they are render
   }
 });
 
-void t.test('each status of the table has its error body', async (t) => {
-  const server = await build(t, says('x'), { options: { maxBody: 2048 } });
-  const check = async (response: Response, status: number, type: string, code: string): Promise<void> => {
-    const { error } = (await response.json()) as ErrorAnswer;
-    t.equal(response.status, status);
-    t.match(error, { type, code });
-    t.strictSame(error.param === null || typeof error.param === 'string', true);
-    t.match(response.headers.get('content-type'), /^application\/json/);
-    t.type(response.headers.get('x-request-id'), 'string');
-  };
-  const wrongModel = await server.post('/v1/completions', { model: 'gpt-9', prompt: 'x' });
-  await check(wrongModel, 404, 'not_found_error', 'model_not_found');
-  await check(await fetch(`${server.url}/nowhere`), 404, 'not_found_error', 'route_not_found');
-  const get = await fetch(`${server.url}/v1/completions`);
-  t.equal(get.headers.get('allow'), 'POST');
-  await check(get, 405, 'invalid_request_error', 'method_not_allowed');
-  for (const method of ['DELETE', 'PROPFIND']) {
-    const answer = await fetch(`${server.url}/v1/models/fake`, { method });
-    t.equal(answer.headers.get('allow'), 'GET, HEAD', method);
-    await check(answer, 405, 'invalid_request_error', 'method_not_allowed');
+void t.test('what a status does not say: methods, encodings, a request that runs no hook', async (t) => {
+  const server = await build(t, says('x'));
+  const allowed = [
+    ['GET', '/v1/completions', 'POST'],
+    ['DELETE', '/v1/models/fake', 'GET, HEAD'],
+    ['PROPFIND', '/v1/models/fake', 'GET, HEAD'],
+  ] as const;
+  for (const [method, path, allow] of allowed) {
+    const response = await fetch(server.url + path, { method });
+    t.equal(response.status, 405, method);
+    t.equal(response.headers.get('allow'), allow);
   }
-  await check(
-    await server.post('/v1/completions', { prompt: 'x'.repeat(3000) }),
-    413,
-    'invalid_request_error',
-    'body_too_large',
-  );
-  for (const headers of [{ 'content-type': 'text/plain' }, { 'content-encoding': 'gzip' }]) {
-    const response = await server.post('/v1/completions', { prompt: 'x' }, headers);
-    await check(response, 415, 'invalid_request_error', 'unsupported_media_type');
-  }
-  for (const encoding of ['identity', 'Identity']) {
+  for (const [encoding, status] of Object.entries({ gzip: 415, identity: 200, Identity: 200 })) {
     const response = await server.post('/v1/completions', { prompt: 'x' }, { 'content-encoding': encoding });
-    t.equal(response.status, 200, `${encoding}: unchanged`);
+    t.equal(response.status, status, encoding);
   }
-  await check(await server.post('/v1/completions', '{"prompt":'), 400, 'invalid_request_error', 'invalid_json');
-  await check(await server.post('/v1/completions', ''), 400, 'invalid_request_error', 'invalid_json');
-  await check(await server.post('/v1/completions', '[1]'), 400, 'invalid_request_error', 'invalid_value');
+  for (const [body, code] of Object.entries({ '': 'invalid_json', '[1]': 'invalid_value' }))
+    t.match(await (await server.post('/v1/completions', body)).json(), { error: { code } });
   const unread = await fetch(`${server.url}/v1/models/%zz`);
-  await check(unread, 400, 'invalid_request_error', 'bad_request');
+  t.match(await unread.json(), { error: { code: 'bad_request' } });
   t.equal(unread.headers.get('x-content-type-options'), 'nosniff');
   const count = 'sortie_http_requests_total{method="GET",route="unknown",status="400"';
   t.ok((await (await fetch(`${server.url}/metrics`)).text()).includes(count), 'a request that runs no hook is counted');
@@ -383,11 +363,6 @@ void t.test('null for an optional field equals a missing field, at any depth', a
   t.match(await needed.json(), { error }, 'null for a required field counts as present');
 });
 
-void t.test('null in an error stays null on the wire', async (t) => {
-  const server = await build(t);
-  t.match(await (await fetch(`${server.url}/nowhere`)).text(), /"param":null,"code":"route_not_found"/);
-});
-
 void t.test('bytes that are not a request get a status and a closed socket', async (t) => {
   const server = await build(t);
   t.match(await exchange(server.port, 'NONSENSE\r\n\r\n'), /^HTTP\/1\.1 400 /);
@@ -396,16 +371,6 @@ void t.test('bytes that are not a request get a status and a closed socket', asy
   t.equal(await exchange(server.port, 'CONNECT x:1 HTTP/1.1\r\nHost: x\r\n\r\n'), '');
   t.match(await exchange(server.port, 'GET /health HTTP/1.1\r\n\r\n'), /^HTTP\/1\.1 400 /, 'without Host');
   t.match(await exchange(server.port, 'GET /health HTTP/1.0\r\n\r\n'), /^HTTP\/1\.1 200 .*"ok"/s);
-});
-
-void t.test('a full queue is a 429 with Retry-After, streamed or not', async (t) => {
-  const server = await build(t, () => ({ tokens: [], reject: { reason: 'queue_full', leastFeasibleMs: null } }));
-  for (const stream of [false, true]) {
-    const response = await server.post('/v1/chat/completions', { messages, stream });
-    t.equal(response.status, 429);
-    t.equal(response.headers.get('retry-after'), '1');
-    t.match(await response.json(), { error: { type: 'rate_limit_error', code: 'queue_full', param: null } });
-  }
 });
 
 void t.test('an infeasible budget is a 503 that names the smallest accepted budget', async (t) => {
@@ -443,13 +408,6 @@ void t.test('one rejected choice cancels its siblings', async (t) => {
   const response = await server.post('/v1/chat/completions', { messages, n: 3 });
   t.equal(response.status, 429);
   t.equal(server.engine.cancelled.length, 2);
-});
-
-void t.test('an engine failure on a request is a 500 without its detail', async (t) => {
-  const server = await build(t, says('x', { end: 'error' }));
-  const response = await server.post('/v1/chat/completions', { messages });
-  t.equal(response.status, 500);
-  t.notMatch(await response.text(), /secret/);
 });
 
 void t.test(

@@ -3,7 +3,7 @@ import net from 'node:net';
 import { setTimeout as delay } from 'node:timers/promises';
 import { monitorEventLoopDelay } from 'node:perf_hooks';
 import t from 'tap';
-import { build, events, exchange, says, tokenizer } from '../fakes/server.js';
+import { build, events, exchange, says } from '../fakes/server.js';
 import { until } from '../support/until.js';
 
 interface ErrorBody {
@@ -171,12 +171,6 @@ void t.test('huge and deep bodies are rejected, and the loop goes on meanwhile',
   t.comment(`longest hold of the event loop in ms, client included: ${JSON.stringify(held)}`);
   for (const name of ['brackets', 'brackets in a field', 'objects', 'empty lists', 'empty objects'])
     t.ok((held[name] ?? Infinity) < MOST_MS, `${name}: ${held[name]} ms`);
-});
-
-void t.test('a bias for each token of the vocabulary passes', async (t) => {
-  const server = await build(t, undefined, { options: { maxBody: 4 << 20 } });
-  const logit_bias = Object.fromEntries(Array.from({ length: tokenizer.vocabulary }, (_, id) => [id, 1]));
-  t.equal((await server.post('/v1/completions', { prompt: 'a', logit_bias })).status, 200);
 });
 
 void t.test('a half-closed connection counts as gone', async (t) => {
