@@ -265,7 +265,7 @@ void t.test('calls and tools that cannot fit are rejected before they are render
   }
 });
 
-void t.test('what a status does not say: methods, encodings, a request that runs no hook', async (t) => {
+void t.test('facts beside a status: methods, encodings, a request that runs no hook', async (t) => {
   const server = await build(t, says('x'));
   const allowed = [
     ['GET', '/v1/completions', 'POST'],
