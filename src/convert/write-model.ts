@@ -27,7 +27,7 @@ import { embedGraph, headGraph, type VocabularyFormat } from './graphs/embed-hea
 import type { StageLayer, StageOptions } from './graphs/layer.js';
 import { argmaxGraph, lowerGraph, pagedArgmaxGraph, pagedSelectGraph, selectGraph, topKOf } from './graphs/select.js';
 import { promptKeysGraph, promptStageGraph } from './graphs/prompt-layers.js';
-import { stageGraph } from './graphs/stage.js';
+import { stageGraph, type StageWork } from './graphs/stage.js';
 import { type ConvertOptions, nameOf, type StageForm, stageForm, vocabularyFormat } from './convert-options.js';
 import { WeightStore, yieldToEventLoop } from './output/weight-store.js';
 import { levelsOf } from './quantize/int8.js';
@@ -142,22 +142,21 @@ class ModelWriter {
   async #vocabulary(): Promise<Pick<Manifest, 'pages' | 'embed' | 'head' | 'select' | 'argmax'>> {
     const { source, blocks, calibration } = this.#conversion;
     const arch = this.#arch;
-    const store = this.#store;
-    const format = this.#format;
-    const { floatType, isPaged } = this.#form;
+    const work = { ...this.#form, arch, store: this.#store, format: this.#format };
+    const { isPaged } = work;
     const norms = [
       this.#loopNorm ? new Float32Array(arch.hidden).fill(1) : source.tensor(FINAL_NORM).rows(0, 1),
       ...this.#normed.map((exit) => blocks.source.tensor(exitNorm(exit)).rows(0, 1)),
     ];
     const { weight, undo } = smoothedHead(
       source.tensor(arch.tiedHead ? EMBEDDING : HEAD),
-      format.kind === 'w8a8' ? calibration.head(arch.hidden) : null,
+      work.format.kind === 'w8a8' ? calibration.head(arch.hidden) : null,
     );
     const head = { weight: linearWeight('head', [weight]), undo };
     const embedding = arch.tiedHead ? head : { weight: linearWeight('embed', [source.tensor(EMBEDDING)]), undo: null };
     return {
-      embed: this.#saveGraph('embed', await embedGraph(embedding, arch, store, format, floatType, isPaged)),
-      head: this.#saveGraph('head', await headGraph(head, norms, arch, store, format, floatType)),
+      embed: this.#saveGraph('embed', await embedGraph(embedding, work)),
+      head: this.#saveGraph('head', await headGraph(head, norms, work)),
       select: this.#saveGraph('select', (isPaged ? pagedSelectGraph : selectGraph)(arch.vocab)),
       argmax: this.#saveGraph('argmax', (isPaged ? pagedArgmaxGraph : argmaxGraph)(arch.vocab)),
       ...(isPaged && { pages: { layout: PAGES_LAYOUT, lower: this.#saveGraph('lower', lowerGraph(arch.vocab)) } }),
@@ -187,14 +186,13 @@ class ModelWriter {
     const layers: StageLayer[] = [];
     for (let layer = exit; layer < this.#arch.layers; layer++)
       layers.push(await this.#layer(behindExit(source, prompt), layer, trunkLayer(layer), trunkName(layer)));
-    const set = { prompt, layers };
     const graphs: StageEntry['graphs'] = {};
     const keys: StageEntry['graphs'] = {};
     for (const kernel of options.kernels) {
-      const form = this.#kernelForm(kernel);
-      const keysGraph = await promptKeysGraph(`${name}-keys`, set, this.#arch, this.#store, form);
+      const work = { ...this.#work(name, layers, kernel), prompt };
+      const keysGraph = await promptKeysGraph({ ...work, name: `${name}-keys` });
       keys[kernel] = this.#saveGraph(`${name}-keys.${kernel}`, keysGraph);
-      const graph = await promptStageGraph(name, set, this.#arch, this.#store, form, () => {
+      const graph = await promptStageGraph(work, () => {
         this.#step(`${name} ${kernel}`);
       });
       graphs[kernel] = this.#saveGraph(`${name}.${kernel}`, graph);
@@ -238,7 +236,7 @@ class ModelWriter {
   async #stage(name: string, boundary: number, layers: StageLayer[]): Promise<StageEntry> {
     const graphs: StageEntry['graphs'] = {};
     for (const kernel of this.#conversion.options.kernels) {
-      const graph = await stageGraph(name, layers, this.#arch, this.#store, this.#kernelForm(kernel), () => {
+      const graph = await stageGraph(this.#work(name, layers, kernel), () => {
         this.#step(`${name} ${kernel}`);
       });
       graphs[kernel] = this.#saveGraph(`${name}.${kernel}`, graph);
@@ -246,9 +244,10 @@ class ModelWriter {
     return { name, boundary, layers: layers.length, graphs };
   }
 
-  #kernelForm(kernel: KernelName): StageOptions {
-    const { weightBits = 8 } = this.#conversion.options;
-    return { ...this.#form, kernel, levels: levelsOf(weightBits), loopNorm: this.#loopNorm };
+  #work(name: string, layers: readonly StageLayer[], kernel: KernelName): StageWork {
+    const levels = levelsOf(this.#conversion.options.weightBits ?? 8);
+    const options = { ...this.#form, kernel, levels, loopNorm: this.#loopNorm };
+    return { name, layers, arch: this.#arch, store: this.#store, options };
   }
 
   /** The norm that ends every loop; null for none. */

@@ -40,58 +40,40 @@ function bf16(src: Uint8Array, out: Float32Array): void {
   for (let i = 0; i < out.length; i++) bits[i] = ((src[2 * i] ?? 0) << 16) | ((src[2 * i + 1] ?? 0) << 24);
 }
 
-/** f16 d, then 32 int8. */
-const q8_0: Block = (src, b, out, at) => {
-  const d = half(src, b);
-  for (let i = 0; i < 32; i++) out[at + i] = d * signed(src, b + 2 + i);
-};
+/** The code of weight i of a block, from the bytes behind its scales. */
+type Code = (src: Uint8Array, at: number, i: number) => number;
+
+/** f16 d, then 32 codes: d * (code - zero). */
+const scaled =
+  (code: Code, zero = 0): Block =>
+  (src, b, out, at) => {
+    const d = half(src, b);
+    for (let i = 0; i < 32; i++) out[at + i] = d * (code(src, b + 2, i) - zero);
+  };
+
+/** f16 d, f16 m, then 32 codes: d * code + m. */
+const shifted =
+  (code: Code): Block =>
+  (src, b, out, at) => {
+    const d = half(src, b);
+    const m = half(src, b + 2);
+    for (let i = 0; i < 32; i++) out[at + i] = d * code(src, b + 4, i) + m;
+  };
+
+const int8: Code = (src, at, i) => signed(src, at + i);
 
 /** Weight i of 32 codes in 16 bytes: low nibbles are weights 0..15, high nibbles 16..31. */
-function nibble(src: Uint8Array, at: number, i: number): number {
+const nibble: Code = (src, at, i) => {
   const byte = src[at + (i & 15)] ?? 0;
   return i < 16 ? byte & 15 : byte >> 4;
-}
-
-/** f16 d, then nibbles with offset 8. */
-const q4_0: Block = (src, b, out, at) => {
-  const d = half(src, b);
-  for (let i = 0; i < 32; i++) out[at + i] = d * (nibble(src, b + 2, i) - 8);
-};
-
-/** f16 d, f16 m, then nibbles: d * q + m. */
-const q4_1: Block = (src, b, out, at) => {
-  const d = half(src, b);
-  const m = half(src, b + 2);
-  for (let i = 0; i < 32; i++) out[at + i] = d * nibble(src, b + 4, i) + m;
 };
 
 /** Weight i of 32 codes: its fifth bit lies in 4 bytes, and its nibble in the 16 bytes behind. */
-function fiveBits(src: Uint8Array, at: number, i: number): number {
-  const top = ((src[at + (i >> 3)] ?? 0) >> (i & 7)) & 1;
-  return nibble(src, at + 4, i) | (top << 4);
-}
+const fiveBits: Code = (src, at, i) => nibble(src, at + 4, i) | ((((src[at + (i >> 3)] ?? 0) >> (i & 7)) & 1) << 4);
 
-/** f16 d, then codes of five bits with offset 16. */
-const q5_0: Block = (src, b, out, at) => {
-  const d = half(src, b);
-  for (let i = 0; i < 32; i++) out[at + i] = d * (fiveBits(src, b + 2, i) - 16);
-};
-
-/** f16 d, f16 m, then codes of five bits: d * q + m. */
-const q5_1: Block = (src, b, out, at) => {
-  const d = half(src, b);
-  const m = half(src, b + 2);
-  for (let i = 0; i < 32; i++) out[at + i] = d * fiveBits(src, b + 4, i) + m;
-};
-
-/** Levels of the 4-bit codes of iq4_nl. */
+/** Levels that the nibbles of iq4_nl name. */
 const IQ4_LEVELS = [-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113];
-
-/** f16 d, then nibbles that name a level. */
-const iq4_nl: Block = (src, b, out, at) => {
-  const d = half(src, b);
-  for (let i = 0; i < 32; i++) out[at + i] = d * (IQ4_LEVELS[nibble(src, b + 2, i)] ?? 0);
-};
+const level: Code = (src, at, i) => IQ4_LEVELS[nibble(src, at, i)] ?? 0;
 
 /** Two bits of weight i of 256: each 32 bytes hold 128 weights, 32 to a shift. */
 function bitPair(src: Uint8Array, at: number, i: number): number {
@@ -170,16 +152,16 @@ function blocks(name: string, block: number, bytes: number, decodeBlock: Block):
 export const GGML_FORMATS: ReadonlyMap<number, Format> = new Map([
   [0, { name: 'F32', block: 1, bytes: 4, decode: f32 }],
   [1, { name: 'F16', block: 1, bytes: 2, decode: f16 }],
-  [2, blocks('Q4_0', 32, 18, q4_0)],
-  [3, blocks('Q4_1', 32, 20, q4_1)],
-  [6, blocks('Q5_0', 32, 22, q5_0)],
-  [7, blocks('Q5_1', 32, 24, q5_1)],
-  [8, blocks('Q8_0', 32, 34, q8_0)],
+  [2, blocks('Q4_0', 32, 18, scaled(nibble, 8))],
+  [3, blocks('Q4_1', 32, 20, shifted(nibble))],
+  [6, blocks('Q5_0', 32, 22, scaled(fiveBits, 16))],
+  [7, blocks('Q5_1', 32, 24, shifted(fiveBits))],
+  [8, blocks('Q8_0', 32, 34, scaled(int8))],
   [10, blocks('Q2_K', 256, 84, q2_k)],
   [11, blocks('Q3_K', 256, 110, q3_k)],
   [12, blocks('Q4_K', 256, 144, q4or5_k(false))],
   [13, blocks('Q5_K', 256, 176, q4or5_k(true))],
   [14, blocks('Q6_K', 256, 210, q6_k)],
-  [20, blocks('IQ4_NL', 32, 18, iq4_nl)],
+  [20, blocks('IQ4_NL', 32, 18, scaled(level))],
   [30, { name: 'BF16', block: 1, bytes: 2, decode: bf16 }],
 ]);

@@ -22,15 +22,17 @@ export type VocabularyFormat =
 /** Levels on each side of zero: all that a byte has. */
 const LEVELS = 127;
 
-type Blocks = Extract<VocabularyFormat, { kind: 'blocks' }>;
+/** How embedding and head are stored. */
+export interface VocabularyWork {
+  readonly arch: Architecture;
+  readonly store: WeightStore;
+  readonly format: VocabularyFormat;
+  readonly floatType: FloatType;
+  readonly isPaged: boolean;
+}
 
 /** Stores a [V, H] matrix once. */
-async function storeVocabulary(
-  store: WeightStore,
-  weight: LinearWeight,
-  format: VocabularyFormat,
-  floatType: FloatType,
-): Promise<void> {
+async function storeVocabulary(weight: LinearWeight, { store, format, floatType }: VocabularyWork): Promise<void> {
   switch (format.kind) {
     case 'floats':
       await storeFloatRows(store, weight, floatType);
@@ -61,15 +63,9 @@ export interface Vocabulary {
 }
 
 /** ids -> hidden. */
-export async function embedGraph(
-  { weight, undo }: Vocabulary,
-  arch: Architecture,
-  store: WeightStore,
-  format: VocabularyFormat,
-  floatType: FloatType,
-  isPaged: boolean,
-): Promise<Graph> {
-  await storeVocabulary(store, weight, format, floatType);
+export async function embedGraph({ weight, undo }: Vocabulary, work: VocabularyWork): Promise<Graph> {
+  const { arch, store, format, floatType, isPaged } = work;
+  await storeVocabulary(weight, work);
   const graph = new Graph('embed');
   graph.input('ids', 'i64', isPaged ? ['T'] : ['B', 'S']);
   graph.output('hidden', floatType, isPaged ? ['T', arch.hidden] : ['B', 'S', arch.hidden]);
@@ -80,7 +76,7 @@ export async function embedGraph(
       graph.node('Gather', [graph.weight(store.require(`${weight.name}.weight`)), 'ids'], [out]);
       break;
     case 'blocks':
-      embedBlocks(graph, weight.name, arch, store, format, floatType, isPaged, out);
+      embedBlocks(graph, weight.name, work, format.block, out);
       break;
     case 'w8a8':
       embedBytes(graph, weight.name, undo, store, out);
@@ -96,16 +92,8 @@ function floatConstant(graph: Graph, value: number, floatType: FloatType): strin
 }
 
 /** MatMulNBits needs [V, blocks, block] and scales [V, blocks]; the gathered rows keep that shape until the end. */
-function embedBlocks(
-  graph: Graph,
-  name: string,
-  arch: Architecture,
-  store: WeightStore,
-  { block }: Blocks,
-  floatType: FloatType,
-  isPaged: boolean,
-  out: string,
-): void {
+function embedBlocks(graph: Graph, name: string, work: VocabularyWork, block: number, out: string): void {
+  const { arch, store, floatType, isPaged } = work;
   const blocks = Math.ceil(arch.hidden / block);
   const scales = useScales(graph, store, `${name}.scale_q8`, floatType);
   const scaleShape = graph.ints('embed.scale_shape', arch.vocab, blocks, 1);
@@ -148,12 +136,10 @@ function embedBytes(graph: Graph, name: string, undo: Float32Array | null, store
 export async function headGraph(
   { weight, undo }: Vocabulary,
   norms: readonly Float32Array[],
-  arch: Architecture,
-  store: WeightStore,
-  format: VocabularyFormat,
-  floatType: FloatType,
+  work: VocabularyWork,
 ): Promise<Graph> {
-  await storeVocabulary(store, weight, format, floatType);
+  const { arch, store, format, floatType } = work;
+  await storeVocabulary(weight, work);
   const { hidden, vocab } = arch;
   const graph = new Graph('head');
   graph.input('hidden', floatType, ['N', hidden]);

@@ -5,8 +5,7 @@ import type { WeightStore } from '../output/weight-store.js';
 import { LAYER, type Part, type SourceTensor, type Tensors } from '../source.js';
 import { linearWeight, scaled } from '../weight.js';
 import type { Graph } from '../../engine/model/onnx-graph.js';
-import { addLinear, type KernelOptions } from './linear.js';
-import { storeFloats, type FloatType } from './linear.js';
+import { addLinear, type FloatType, type KernelOptions, storeFloats } from './linear.js';
 
 export interface StageLayer {
   /** Source of the layer's tensors: `source.tensor(prefix + LAYER.q)`. */
@@ -48,14 +47,18 @@ export class LayerBuilder {
     return this.layer.source.tensor(this.layer.prefix + LAYER[part]);
   }
 
+  /** The same layer with other names in the graph. */
+  named(name: string): LayerBuilder {
+    return new LayerBuilder(this.graph, this.store, this.arch, this.options, { ...this.layer, name }, this.index);
+  }
+
   /** Adds a vector as an initializer. */
   async vector(label: string, part: Part, factor = 1): Promise<string> {
-    const tensor = this.tensor(part);
+    const tensor = scaled(this.tensor(part), factor);
+    const name = `${this.id}.${label}`;
     const { floatType } = this.options;
     return this.graph.weight(
-      await storeFloats(this.store, `${this.id}.${label}`, tensor.shape.slice(), floatType, () =>
-        (factor === 1 ? tensor : scaled(tensor, factor)).rows(0, 1),
-      ),
+      await storeFloats(this.store, name, [...tensor.shape], floatType, () => tensor.rows(0, 1)),
     );
   }
 

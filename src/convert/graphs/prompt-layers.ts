@@ -2,54 +2,26 @@
  * The graphs behind a prompt exit. One stacked product makes the keys and values of all deeper layers from the normed
  * states at the exit. The keys graph ends there. The stage graph runs the layers, whose other weights are the trunk's.
  */
-import type { Architecture } from '../../engine/model/architecture.js';
-import { Graph, MICROSOFT } from '../../engine/model/onnx-graph.js';
-import type { WeightStore } from '../output/weight-store.js';
+import { type Graph, MICROSOFT } from '../../engine/model/onnx-graph.js';
 import { leadsGroup } from '../prompt-exit.js';
 import { quantizeToNearest } from '../quantize/int4.js';
 import type { PromptSource } from '../source.js';
 import { PROMPT_NORM, type Part, type SourceTensor } from '../source.js';
 import { kernelWidth } from '../rope.js';
 import { linearWeight, scaled } from '../weight.js';
-import {
-  concat,
-  normalized,
-  outputOf,
-  pagedAttention,
-  pagesOf,
-  pastOf,
-  queryScaleOf,
-  slotAttention,
-  type StageValues,
-} from './attention.js';
-import { LayerBuilder, type StageLayer, type StageOptions } from './layer.js';
-import { addLinear } from './linear.js';
-import { endStage, gatherStates, mlp, Residual, rotaryTables, stageInputs } from './stage.js';
-import { storeFloats } from './linear.js';
+import { concat, normalized, outputOf, pagedAttention, pagesOf, pastOf } from './attention.js';
+import { queryScaleOf, slotAttention } from './attention.js';
+import type { LayerBuilder } from './layer.js';
+import { addLinear, storeFloats } from './linear.js';
+import { addLayers, gatherStates, stageInputs, startGraph, type StageStart, type StageWork } from './stage.js';
 
 /** The layers behind a prompt exit, from the first on; their sources have the exit's own projections. */
-export interface PromptLayerSet {
+export interface PromptWork extends StageWork {
   readonly prompt: PromptSource;
-  readonly layers: readonly StageLayer[];
 }
 
-interface Parts extends PromptLayerSet {
-  readonly graph: Graph;
-  readonly builds: readonly LayerBuilder[];
-  readonly rotary: StageValues['rotary'];
-}
-
-async function partsOf(
-  name: string,
-  { prompt, layers }: PromptLayerSet,
-  arch: Architecture,
-  store: WeightStore,
-  options: StageOptions,
-): Promise<Parts> {
-  const graph = new Graph(name);
-  const rotary = await rotaryTables(graph, layers, arch, store, options);
-  const builds = layers.map((layer, i) => new LayerBuilder(graph, store, arch, options, layer, i));
-  return { prompt, layers, graph, builds, rotary };
+interface Parts extends StageStart {
+  readonly prompt: PromptSource;
 }
 
 /**
@@ -78,58 +50,41 @@ async function keysAndValues({ graph, builds, prompt }: Parts): Promise<(readonl
   const pairs: (readonly [k: string, v: string])[] = [];
   for (const [i, leader] of leaders.entries()) {
     const key = names[2 * i] ?? '';
-    const scale = arch.qkNorm === 'none' ? null : await ownVector(leader, 'k_norm', 'kNorm');
+    const scale = arch.qkNorm === 'none' ? null : await ownNames(leader).vector('k_norm', 'kNorm');
     pairs.push([scale === null ? key : normalized(leader, key, scale, arch.kvHeads), names[2 * i + 1] ?? '']);
   }
   return pairs;
 }
 
 /** Builds the stage graph and stores tensors that are not stored yet. Calls `done` after each layer. */
-export async function promptStageGraph(
-  name: string,
-  set: PromptLayerSet,
-  arch: Architecture,
-  store: WeightStore,
-  options: StageOptions,
-  done: () => void,
-): Promise<Graph> {
-  const parts = await partsOf(name, set, arch, store, options);
-  const { graph, builds, rotary, prompt } = parts;
-  const stream = new Residual(graph, arch, stageInputs(graph, arch, options));
+export async function promptStageGraph(work: PromptWork, done: () => void): Promise<Graph> {
+  const { arch, options, prompt } = work;
+  const parts = { ...(await startGraph(work)), prompt };
+  const { graph, builds, rotary } = parts;
+  const start = stageInputs(graph, arch, options);
   const pairs = await keysAndValues(parts);
   const [first] = builds;
   const cacheOf = options.isPaged ? pagesOf : pastOf;
   const caches = pairs.map((_, cache) => (first === undefined ? [] : cacheOf(first, cache)));
-  for (const [i, build] of builds.entries()) {
-    const group = Math.floor(i / prompt.group);
-    const x = await stream.input(build, 'attn_norm', 'attnNorm');
+  const attend = async (build: LayerBuilder, x: string): Promise<string> => {
+    const group = Math.floor(build.index / prompt.group);
     const { rotary: table } = build.layer.kind;
     const values = { cache: caches[group] ?? [], tables: table === null ? null : rotary.get(table) };
     const query = [await queries(build, x), ...(pairs[group] ?? [])];
     const attended = options.isPaged
       ? pagedAttention(build, query, { ...values, norms: null })
       : slotAttention(build, query, { ...values, quantized: null });
-    await stream.add(build, await outputOf(build, attended), 'attn_out_norm', 'attnOutNorm');
-    const out = await mlp(build, await stream.input(build, 'mlp_norm', 'mlpNorm'));
-    await stream.add(build, out, 'mlp_out_norm', 'mlpOutNorm');
-    done();
-  }
-  endStage(graph, options, (out) => {
-    stream.end(out);
-  });
+    return outputOf(build, attended);
+  };
+  await addLayers(builds, start, attend, done);
   return graph;
 }
 
 /** Builds the keys graph; see engine/model/manifest.ts. Its weights are those of the stage graph. */
-export async function promptKeysGraph(
-  name: string,
-  set: PromptLayerSet,
-  arch: Architecture,
-  store: WeightStore,
-  options: StageOptions,
-): Promise<Graph> {
-  const parts = await partsOf(name, set, arch, store, options);
-  if (options.isPaged) return pagedKeys(parts, arch, options);
+export async function promptKeysGraph(work: PromptWork): Promise<Graph> {
+  const { arch, options, prompt } = work;
+  const parts = { ...(await startGraph(work)), prompt };
+  if (options.isPaged) return pagedKeys(parts, work);
   const { graph } = parts;
   graph.input('hidden', options.floatType, ['B', 'S', arch.hidden]);
   graph.input('position', 'i64', [1]);
@@ -153,7 +108,7 @@ export async function promptKeysGraph(
 }
 
 /** The keys graph of a KV cache in pages, whose positions are rows [pages * page, kv_heads * head_dim]. */
-async function pagedKeys(parts: Parts, arch: Architecture, { floatType }: StageOptions): Promise<Graph> {
+async function pagedKeys(parts: Parts, { arch, options: { floatType } }: PromptWork): Promise<Graph> {
   const { graph } = parts;
   const width = arch.kvHeads * arch.headDim;
   gatherStates(graph, arch.hidden, floatType);
@@ -180,8 +135,6 @@ async function pagedKeys(parts: Parts, arch: Architecture, { floatType }: StageO
   return graph;
 }
 
-const NO_ROTARY = { theta: 1, width: 0, scaling: null };
-
 /** Adds the rotation of attention to keys of these positions. @returns its output */
 type Rotation = (keys: string, positions: string, out: string) => string;
 
@@ -189,40 +142,33 @@ type Rotation = (keys: string, positions: string, out: string) => string;
 function rotationOf({ graph, builds, rotary, prompt }: Parts, cache: number): Rotation | null {
   const build = builds[cache * prompt.group];
   const kind = build?.layer.kind.rotary ?? null;
+  const table = kind === null ? undefined : build?.arch.rotary[kind];
   const tables = kind === null ? undefined : rotary.get(kind);
-  if (build === undefined || kind === null || tables === undefined) return null;
-  const { arch } = build;
-  const width = kernelWidth(arch.rotary[kind] ?? NO_ROTARY);
-  const attributes = { num_heads: arch.kvHeads, rotary_embedding_dim: width < arch.headDim ? width : 0 };
+  if (build === undefined || table === undefined || tables === undefined) return null;
+  const { kvHeads, headDim } = build.arch;
+  const width = kernelWidth(table);
+  const attributes = { num_heads: kvHeads, rotary_embedding_dim: width < headDim ? width : 0 };
   return (keys, positions, out) =>
     graph.node('RotaryEmbedding', [keys, positions, ...tables], [out], attributes, MICROSOFT);
 }
 
 /** Adds the queries of a layer, with their norm, bias and scale. */
 async function queries(build: LayerBuilder, x: string): Promise<string> {
-  const { graph, arch, store, options, id } = build;
+  const { graph, arch } = build;
+  const own = ownNames(build);
   const scale = queryScaleOf(build);
   const weightScale = arch.qkNorm === 'none' ? scale : 1;
-  const name = `prompt.${id}.q`;
+  const name = `${own.id}.q`;
   let out = await linear(build, name, x, [scaled(build.tensor('q'), weightScale)]);
-  if (arch.qkvBias) {
-    const bias = await storeFloats(store, `${name}.bias`, [arch.heads * arch.headDim], options.floatType, () =>
-      scaled(build.tensor('qBias'), weightScale).rows(0, 1),
-    );
-    out = graph.node('Add', [out, graph.weight(bias)], [`${name}.biased`]);
-  }
+  if (arch.qkvBias)
+    out = graph.node('Add', [out, await own.vector('q.bias', 'qBias', weightScale)], [`${name}.biased`]);
   if (arch.qkNorm === 'none') return out;
-  return normalized(build, out, await ownVector(build, 'q_norm', 'qNorm', scale), arch.heads);
+  return normalized(build, out, await own.vector('q_norm', 'qNorm', scale), arch.heads);
 }
 
-/** Adds a vector that differs from the trunk's. */
-async function ownVector(build: LayerBuilder, label: string, part: Part, factor = 1): Promise<string> {
-  const tensor = scaled(build.tensor(part), factor);
-  const { floatType } = build.options;
-  const name = `prompt.${build.id}.${label}`;
-  return build.graph.weight(
-    await storeFloats(build.store, name, tensor.shape.slice(), floatType, () => tensor.rows(0, 1)),
-  );
+/** The builder of parts that differ from the trunk's. */
+function ownNames(build: LayerBuilder): LayerBuilder {
+  return build.named(`prompt.${build.id}`);
 }
 
 function stacked(leaders: readonly LayerBuilder[], key: Part, value: Part): SourceTensor[] {

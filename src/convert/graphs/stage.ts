@@ -10,50 +10,74 @@ import { DATA_TYPE } from '../../engine/model/onnx-proto.js';
 import { LayerBuilder, type StageLayer, type StageOptions } from './layer.js';
 import { storeFloats, type FloatType } from './linear.js';
 
-/** Builds the graph and stores tensors that are not stored yet. Calls `done` after each layer. */
-export async function stageGraph(
-  name: string,
-  layers: StageLayer[],
-  arch: Architecture,
-  store: WeightStore,
-  options: StageOptions,
-  done: () => void,
-): Promise<Graph> {
-  const { floatType } = options;
-  const graph = new Graph(name);
-  const rotary = await rotaryTables(graph, layers, arch, store, options);
-  const start = stageInputs(graph, arch, options);
-  const values = { rotary, queryGrowth: arch.queryGrowth && queryGrowth(graph, arch.queryGrowth, floatType) };
+/** The layers of a graph, and how they are stored. */
+export interface StageWork {
+  /** Of the graph. */
+  readonly name: string;
+  readonly layers: readonly StageLayer[];
+  readonly arch: Architecture;
+  readonly store: WeightStore;
+  readonly options: StageOptions;
+}
 
-  const stream = new Residual(graph, arch, start);
-  for (const [i, layer] of layers.entries()) {
-    const build = new LayerBuilder(graph, store, arch, options, layer, i);
-    const attended = await attention(build, await stream.input(build, 'attn_norm', 'attnNorm'), values);
+/** A graph without nodes, builders of its layers, and its rotary tables. */
+export interface StageStart {
+  readonly graph: Graph;
+  readonly builds: readonly LayerBuilder[];
+  readonly rotary: StageValues['rotary'];
+}
+
+export async function startGraph(work: StageWork): Promise<StageStart> {
+  const { name, layers, arch, store, options } = work;
+  const graph = new Graph(name);
+  const builds = layers.map((layer, i) => new LayerBuilder(graph, store, arch, options, layer, i));
+  return { graph, builds, rotary: await rotaryTables(graph, work) };
+}
+
+/** Builds the graph and stores tensors that are not stored yet. Calls `done` after each layer. */
+export async function stageGraph(work: StageWork, done: () => void): Promise<Graph> {
+  const { arch, options } = work;
+  const { graph, builds, rotary } = await startGraph(work);
+  const start = stageInputs(graph, arch, options);
+  const growth = arch.queryGrowth && queryGrowth(graph, arch.queryGrowth, options.floatType);
+  await addLayers(builds, start, (build, x) => attention(build, x, { rotary, queryGrowth: growth }), done);
+  return graph;
+}
+
+/**
+ * Adds decoder layers, and the output of their stage.
+ * @param start states of the positions
+ * @param attend adds the attention of a layer over x; returns its output, without the residual
+ * @param done called after each layer
+ */
+export async function addLayers(
+  builds: readonly LayerBuilder[],
+  start: string,
+  attend: (build: LayerBuilder, x: string) => Promise<string>,
+  done: () => void,
+): Promise<void> {
+  const [first] = builds;
+  if (first === undefined) throw new RangeError('a stage needs a layer');
+  const { graph, arch, store, options } = first;
+  const stream = new Residual(start);
+  for (const build of builds) {
+    const attended = await attend(build, await stream.input(build, 'attn_norm', 'attnNorm'));
     await stream.add(build, attended, 'attn_out_norm', 'attnOutNorm');
     const out = await mlp(build, await stream.input(build, 'mlp_norm', 'mlpNorm'));
     await stream.add(build, out, 'mlp_out_norm', 'mlpOutNorm');
     done();
   }
-  const { loopNorm } = options;
+  const { loopNorm, isPaged, floatType } = options;
   const scale =
     loopNorm && (await storeFloats(store, 'loop.norm', [arch.hidden], floatType, () => loopNorm.rows(0, 1)));
-  endStage(graph, options, (out) => {
-    if (scale === null) stream.end(out);
-    else stream.endNormed(out, graph.weight(scale));
-  });
-  return graph;
+  stream.end(first, scale && graph.weight(scale), isPaged ? 'states' : 'hidden_out');
+  // Input and output are bound to the same memory, so no other row moves.
+  if (isPaged) graph.node('ScatterND', ['next', 'rows_out', 'states'], ['next_out']);
 }
 
 /** Adds the inputs and the output of a stage. @returns the states of its positions */
 export function stageInputs(graph: Graph, arch: Architecture, { isPaged, floatType }: StageOptions): string {
   return isPaged ? pagedInputs(graph, arch, floatType) : slotInputs(graph, arch, floatType);
-}
-
-/** Adds the output of a stage. @param end adds the states of its positions under a name */
-export function endStage(graph: Graph, { isPaged }: StageOptions, end: (name: string) => void): void {
-  end(isPaged ? 'states' : 'hidden_out');
-  // Input and output are bound to the same memory, so no other row moves.
-  if (isPaged) graph.node('ScatterND', ['next', 'rows_out', 'states'], ['next_out']);
 }
 
 /** Adds the inputs and the output of a stage whose KV cache has slots. */
@@ -89,12 +113,9 @@ export function gatherStates(graph: Graph, hidden: number, floatType: FloatType)
 }
 
 /** Adds the rotary tables of the layers' kinds. The first one is `rope`, as in folders with one table. */
-export async function rotaryTables(
+async function rotaryTables(
   graph: Graph,
-  layers: readonly StageLayer[],
-  arch: Architecture,
-  store: WeightStore,
-  { floatType }: StageOptions,
+  { layers, arch, store, options: { floatType } }: StageWork,
 ): Promise<StageValues['rotary']> {
   const tables = new Map<number, readonly [string, string]>();
   for (const [index, rotary] of arch.rotary.entries()) {
@@ -109,15 +130,11 @@ export async function rotaryTables(
 }
 
 /** The residual stream. It holds back the last output, so that the next norm adds it in one node. */
-export class Residual {
-  readonly #graph: Graph;
-  readonly #arch: Architecture;
+class Residual {
   #sum: string;
   #pending: string | null = null;
 
-  constructor(graph: Graph, arch: Architecture, start: string) {
-    this.#graph = graph;
-    this.#arch = arch;
+  constructor(start: string) {
     this.#sum = start;
   }
 
@@ -125,57 +142,43 @@ export class Residual {
   async input(build: LayerBuilder, label: string, part: Part): Promise<string> {
     const out = `${build.id}.${label}.out`;
     const sum = `${build.id}.${label}.sum`;
-    if (this.#arch.norms === 'post') {
-      if (this.#pending !== null) this.#sum = this.#graph.node('Add', [this.#sum, this.#pending], [sum]);
-      this.#pending = null;
+    const pending = this.#pending;
+    this.#pending = null;
+    if (build.arch.norms === 'post') {
+      if (pending !== null) this.#sum = build.graph.node('Add', [this.#sum, pending], [sum]);
       return this.#sum;
     }
     const scale = await build.vector(label, part);
-    if (this.#pending === null) return build.norm(this.#sum, scale, out);
-    this.#graph.node(
-      'SkipSimplifiedLayerNormalization',
-      [this.#sum, this.#pending, scale],
-      [out, '', '', sum],
-      { epsilon: { float: this.#arch.normEps } },
-      MICROSOFT,
-    );
+    if (pending === null) return build.norm(this.#sum, scale, out);
+    this.#normed(build, pending, scale, [out, '', '', sum]);
     this.#sum = sum;
-    this.#pending = null;
     return out;
   }
 
   /** Adds an output of attention or MLP. */
   async add(build: LayerBuilder, output: string, label: string, part: Part): Promise<void> {
     this.#pending =
-      this.#arch.norms === 'pre'
+      build.arch.norms === 'pre'
         ? output
         : build.norm(output, await build.vector(label, part), `${build.id}.${label}.out`);
   }
 
-  /** Adds the last output under this name. */
-  end(name: string): void {
-    this.#graph.node('Add', [this.#sum, this.#last()], [name]);
+  /** Adds the last output under a name. @param scale of a norm behind it; null for none */
+  end(build: LayerBuilder, scale: string | null, out: string): void {
+    const pending = this.#pending ?? '';
+    if (scale === null) build.graph.node('Add', [this.#sum, pending], [out]);
+    else this.#normed(build, pending, scale, [out]);
   }
 
-  /** Adds the last output and normalizes the sum under this name. */
-  endNormed(name: string, scale: string): void {
-    this.#graph.node(
-      'SkipSimplifiedLayerNormalization',
-      [this.#sum, this.#last(), scale],
-      [name],
-      { epsilon: { float: this.#arch.normEps } },
-      MICROSOFT,
-    );
-  }
-
-  #last(): string {
-    if (this.#pending === null) throw new Error('a stage needs a layer');
-    return this.#pending;
+  /** Adds an output to the sum, and normalizes it. */
+  #normed({ graph, arch }: LayerBuilder, output: string, scale: string, outputs: string[]): void {
+    const epsilon = { float: arch.normEps };
+    graph.node('SkipSimplifiedLayerNormalization', [this.#sum, output, scale], outputs, { epsilon }, MICROSOFT);
   }
 }
 
 /** Adds the gated MLP over x; returns the name of its output, without the residual. */
-export async function mlp(build: LayerBuilder, x: string): Promise<string> {
+async function mlp(build: LayerBuilder, x: string): Promise<string> {
   const { graph, id } = build;
   const gate = await build.linear('gate', x, build.tensor('gate'));
   const up = await build.linear('up', x, build.tensor('up'));
