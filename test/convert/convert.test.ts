@@ -8,23 +8,17 @@ import { exitCode } from '../../src/cli/cli.js';
 import { convert } from '../../src/convert/convert.js';
 import { ConvertError, OutExistsError, UsageError } from '../../src/convert/conversion-error.js';
 import { convertCommand, describe } from '../../src/convert/convert-command.js';
+import { openGguf } from '../../src/convert/formats/gguf/source.js';
+import { openHuggingFace } from '../../src/convert/formats/hf/source.js';
+import { generationOf } from '../../src/convert/settings.js';
+import type { ModelSource } from '../../src/convert/source.js';
 import { inspect } from '../../src/convert/inspect.js';
 import type { ConvertOptions } from '../../src/convert/convert-options.js';
 import { loadServedModel } from '../../src/gateway/api/load-served-model.js';
 import { loadManifest } from '../../src/engine/model/manifest-io.js';
 import { externalTensors } from '../../src/engine/model/onnx-weights.js';
-import { TextTokenizer } from '../../src/gateway/text/tokenizer.js';
-import {
-  CONFIG,
-  LAYER_SHAPES,
-  random,
-  safetensors,
-  SHAPE,
-  tinyVocabulary,
-  tinyWeights,
-  tokenizerJson,
-} from './tiny.js';
-import { gguf, ggufMetadata, weight, writeFolder, type GgufMetadata, type Weights } from './tiny.js';
+import { gguf, ggufMetadata, LAYER_SHAPES, random, safetensors, SHAPE, tinyWeights, weight } from './tiny.js';
+import { writeFolder, type GgufMetadata, type Weights } from './tiny.js';
 import { OPTIONS, run, writeGguf } from './conversion.js';
 
 /** Graphs and weights of a folder by file name. */
@@ -178,263 +172,52 @@ void t.test('repeated rotary frequencies, and a factor without scaling, change n
   for (const name of ['hf', 'out']) t.strictSame(content(path.join(dir, name)), content(path.join(dir, 'plain')), name);
 });
 
-void t.test('the tokenizer of a GGUF file works', async (t) => {
-  const dir = t.testdir();
-  const manifest = await run(dir, writeGguf(dir, tinyWeights(1)));
-  const json = JSON.parse(readFileSync(path.join(dir, 'out', manifest.tokenizer), 'utf8')) as {
-    model: { vocab: Record<string, number> };
-    decoder: null;
-  };
-  const tokenizer = new TextTokenizer(json);
-  const ids = tokenizer.encode('hello wor12</s>', true);
-  const expected = ['hello', 'Ġw', 'or', '1', '2', '</s>'].map((token) => json.model.vocab[token]);
-  t.strictSame(ids, expected);
-  t.equal(tokenizer.decode(ids), 'hello wor12');
-  t.strictSame([manifest.bosToken, manifest.eosTokens, manifest.licence], [0, [1], 'apache-2.0']);
-  t.equal(readFileSync(path.join(dir, 'out', manifest.chatTemplate ?? ''), 'utf8'), '{{ messages[0].content }}');
-});
-
-void t.test("a begin token is added as in llama.cpp: by the file's flag, else by its pre-tokenizer", async (t) => {
-  const dir = t.testdir();
-  const cases: [metadata: GgufMetadata, begins: boolean][] = [
-    [{ 'tokenizer.ggml.pre': 'llama-bpe' }, true],
-    [{ 'tokenizer.ggml.pre': 'llama-bpe', 'tokenizer.ggml.add_bos_token': false }, false],
-    [{ 'tokenizer.ggml.pre': 'smollm' }, false],
-    [{ 'tokenizer.ggml.pre': 'gpt-2' }, false],
-    [{ 'tokenizer.ggml.pre': 'gpt-2', 'tokenizer.ggml.add_bos_token': true }, true],
-  ];
-  for (const [metadata, begins] of cases) {
-    await run(dir, writeGguf(dir, tinyWeights(1), { ...ggufMetadata(), ...metadata }), { force: true });
-    const { tokenizer } = loadServedModel(path.join(dir, 'out'));
-    const [first] = tokenizer.encode('hello', true);
-    t.equal(first === 0, begins, JSON.stringify(metadata));
-  }
-});
-
-void t.test('all end tokens are found, first the token that templates use', async (t) => {
-  const dir = t.testdir();
-  const { tokens, merges } = tinyVocabulary();
-  const warnings: string[] = [];
-  const ends = async (source: string) => {
-    warnings.length = 0;
-    const options = { ...OPTIONS, source, out: path.join(dir, 'out'), force: true };
-    const manifest = await convert(options, undefined, (text) => warnings.push(text));
-    return [manifest.bosToken, manifest.eosTokens];
-  };
-  const source = writeFolder(path.join(dir, 'hf'), tinyWeights(1));
-  writeFileSync(path.join(source, 'chat_template.jinja'), '{{ messages[0].content }}');
-  const write = (name: string, json: object) => {
-    writeFileSync(path.join(source, name), JSON.stringify(json));
-  };
-  const vocab = Object.fromEntries(tokens.map((token, id) => [token, id]));
-  const added = [{ id: 9, content: '<|eot_id|>' }];
-  write('tokenizer.json', tokenizerJson({ model: { type: 'BPE', vocab, merges }, added_tokens: added }));
-  t.strictSame(await ends(source), [0, [1]], "the config's");
-  write('generation_config.json', { bos_token_id: 3, eos_token_id: [1, 7] });
-  t.strictSame(await ends(source), [3, [1, 7]]);
-  write('tokenizer_config.json', { bos_token: '</s>', eos_token: '<|eot_id|>' });
-  t.strictSame(await ends(source), [1, [9, 1, 7]]);
-  write('tokenizer_config.json', { bos_token: null, eos_token: { content: '<|eot_id|>' } });
-  t.strictSame(await ends(source), [3, [9, 1, 7]]);
-  write('tokenizer_config.json', { eos_token: 'no such token' });
-  t.strictSame(await ends(source), [3, [1, 7]]);
-  t.strictSame(warnings, []);
-  write('generation_config.json', {});
-  write('config.json', { ...CONFIG, bos_token_id: null, eos_token_id: null });
-  t.strictSame(await ends(source), [null, []]);
-  t.match(warnings, [/names no token that ends an answer/]);
-
-  // Renames characters of the vocabulary; all except one become control tokens.
-  const names = ['<|eot_id|>', '<|eom_id|>', '<|im_end|>', '<|end|>', '<|endoftext|>', '<|end_of_text|>', '<|end|>'];
-  const file = (metadata: object) => {
-    const renamed = tokens.map((token, id) => names[id - 100] ?? token);
-    const types = tokens.map((_, id) => (id < 2 || (id >= 100 && id < 106) ? 3 : 1));
-    const all = { 'tokenizer.ggml.tokens': renamed, 'tokenizer.ggml.token_type': types, ...metadata };
-    return writeGguf(dir, tinyWeights(1), { ...ggufMetadata(), ...all });
-  };
-  t.strictSame(await ends(file({})), [0, [1, 100, 101, 102, 103, 104, 105]]);
-  const unknown = await ends(file({ 'tokenizer.ggml.eot_token_id': 102, 'tokenizer.ggml.unknown_token_id': 104 }));
-  t.strictSame(unknown, [0, [1, 102, 100, 101, 103, 105]], 'the token for unknown text does not end an answer');
-});
-
 void t.test('sampling defaults come from both formats, and --generation wins field by field', async (t) => {
   const dir = t.testdir();
-  const warnings: string[] = [];
-  /** Warnings about sampling alone. */
-  const ignored = (): string[] => warnings.filter((text) => text.includes('is ignored'));
-  const generation = async (source: string, options: Partial<ConvertOptions> = {}) => {
-    warnings.length = 0;
-    const all = { ...OPTIONS, source, out: path.join(dir, 'out'), force: true, ...options };
-    const manifest = await convert(all, undefined, (text) => warnings.push(text));
-    t.strictSame(loadManifest(path.join(dir, 'out')).generation, manifest.generation);
-    return manifest.generation;
-  };
   const folder = writeFolder(path.join(dir, 'hf'), tinyWeights(1));
-  const write = (json: object) => {
+  const ofFolder = (json: object): ModelSource => {
     writeFileSync(path.join(folder, 'generation_config.json'), JSON.stringify(json));
+    return openHuggingFace(folder);
   };
-  t.equal(await generation(folder), undefined, 'no file');
-  write({ do_sample: true, temperature: 0.6, top_p: 0.9, top_k: 20, min_p: 0.05, repetition_penalty: 1.1 });
+  const ofFile = (sampling: GgufMetadata) =>
+    openGguf(writeGguf(dir, tinyWeights(1), { ...ggufMetadata(), ...sampling }));
   const all = { temperature: 0.6, topP: 0.9, topK: 20, minP: 0.05, repetitionPenalty: 1.1 };
-  t.strictSame(await generation(folder), all);
-  const inspected = describe(path.join(dir, 'out'), await inspect(path.join(dir, 'out')));
-  t.match(inspected, /\nsampling +temperature 0.6, top_p 0.9, top_k 20, min_p 0.05, repetition_penalty 1.1\n/);
-  t.strictSame(await generation(folder, { generation: 'temperature=0, top_k=5' }), { ...all, temperature: 0, topK: 5 });
-  write({ max_new_tokens: 500 });
-  t.strictSame(await generation(folder), { maxTokens: 500 });
-  t.strictSame(ignored(), []);
-  write({ temperature: 3, top_k: -1, top_p: null });
-  t.strictSame(await generation(folder), { topK: 0 });
-  t.match(ignored(), [/generation_config\.json: temperature is ignored: it must be a number from 0 to 2, got 3$/]);
-
-  const file = (sampling: GgufMetadata) => writeGguf(dir, tinyWeights(1), { ...ggufMetadata(), ...sampling });
-  t.equal(await generation(file({})), undefined);
-  t.match(describe(path.join(dir, 'out'), await inspect(path.join(dir, 'out'))), /\nsampling +no defaults\n/);
+  const named = { temperature: 0.6, top_p: 0.9, top_k: 20, min_p: 0.05, repetition_penalty: 1.1 };
   const keys = { temp: Math.fround(0.6), top_p: Math.fround(0.9), top_k: 20, min_p: 0.05, penalty_repeat: 1.1 };
-  const named = Object.fromEntries(Object.entries(keys).map(([key, value]) => [`general.sampling.${key}`, value]));
-  t.strictSame(await generation(file({ ...named, 'general.sampling.mirostat': 0 })), all);
-  t.strictSame(await generation(file({ 'general.sampling.temp': 'warm' })), undefined);
-  t.match(ignored(), [/tiny\.gguf: general\.sampling\.temp is ignored: .*, got "warm"$/]);
-});
-
-void t.test('a Unigram tokenizer of a folder works', async (t) => {
-  const dir = t.testdir();
-  const pieces = ['<unk>', '<s>', '</s>', '▁', 'h', 'e', 'l', 'o', '▁he', 'llo', 'hell', '▁hello', 'w'];
-  const metaspace = { type: 'Metaspace', replacement: '▁', prepend_scheme: 'always' };
-  const json = {
-    added_tokens: pieces.slice(0, 3).map((content, id) => ({ id, content, special: true, normalized: false })),
-    normalizer: null,
-    pre_tokenizer: metaspace,
-    post_processor: null,
-    decoder: metaspace,
-    model: { type: 'Unigram', unk_id: 0, vocab: pieces.map((piece, id) => [piece, id < 3 ? 0 : -id]) },
-  };
-  const source = writeFolder(path.join(dir, 'hf'), tinyWeights(1));
-  writeFileSync(path.join(source, 'tokenizer.json'), JSON.stringify(json));
-  writeFileSync(path.join(source, 'tokenizer_config.json'), '{"bos_token": "<s>", "eos_token": "</s>"}');
-  const manifest = await run(dir, source);
-  t.strictSame([manifest.bosToken, manifest.eosTokens], [1, [2, 1]]);
-  const { tokenizer } = loadServedModel(path.join(dir, 'out'));
-  const ids = tokenizer.encode('hello he', true);
-  const found = ids.map((id) => pieces[id]);
-  t.strictSame(found, ['▁hello', '▁he']);
-  t.equal(tokenizer.decode(ids), 'hello he');
-  t.equal(tokenizer.spelt(8), ' he');
-  t.equal(tokenizer.vocabulary, pieces.length);
-});
-
-void t.test(
-  'the chat template is a file, a text or the default of a list; a warning reports a missing one',
-  async (t) => {
-    const dir = t.testdir();
-    const source = writeFolder(path.join(dir, 'hf'), tinyWeights(1));
-    const convertWith = async (chat_template: unknown) => {
-      writeFileSync(path.join(source, 'tokenizer_config.json'), JSON.stringify({ chat_template }));
-      const warnings: string[] = [];
-      const options = { ...OPTIONS, source, out: path.join(dir, 'out'), force: true };
-      const manifest = await convert(options, undefined, (text) => warnings.push(text));
-      const file = manifest.chatTemplate;
-      return { template: file && readFileSync(path.join(dir, 'out', file), 'utf8'), warnings };
-    };
-    const named = (...names: string[]) => names.map((name) => ({ name, template: `of ${name}` }));
-    const none = { template: null, warnings: [/^the source has no chat template/] };
-    t.strictSame(await convertWith('plain'), { template: 'plain', warnings: [] });
-    t.strictSame(await convertWith(named('tool_use', 'default', 'rag')), { template: 'of default', warnings: [] });
-    t.strictSame(await convertWith(named('tool_use')), { template: 'of tool_use', warnings: [] });
-    for (const template of [named('tool_use', 'rag'), [], null, undefined, [{ name: 'default' }]])
-      t.match(await convertWith(template), none, JSON.stringify(template));
-    const terminal = new PassThrough();
-    await convertCommand({ ...OPTIONS, source, out: path.join(dir, 'printed') }, terminal);
-    t.match(String(terminal.read()), /^warning: the source has no chat template.*\n +0% /, 'the command prints it');
-    writeFileSync(path.join(source, 'chat_template.jinja'), 'of the file');
-    t.strictSame(await convertWith('plain'), { template: 'of the file', warnings: [] });
-  },
-);
-
-void t.test('a SentencePiece tokenizer of a GGUF file works', async (t) => {
-  const dir = t.testdir();
-  const bytes = Array.from({ length: 256 }, (_, i) => `<0x${i.toString(16).toUpperCase().padStart(2, '0')}>`);
-  // Later pieces have lower scores: "he" merges before "el", "▁he" before "hel".
-  const pieces = ['▁', 'h', 'e', 'l', 'o'];
-  const merged = ['he', 'el', '▁he', 'lo', 'hel'];
-  const tokens = ['<unk>', '<s>', ...bytes, ...pieces, ...merged].slice(0, SHAPE.vocab + 4);
-  const metadata = {
-    ...ggufMetadata(),
-    'tokenizer.ggml.model': 'llama',
-    'tokenizer.ggml.tokens': tokens,
-    'tokenizer.ggml.scores': tokens.map((_, i) => (i < 263 ? 0 : 262 - i)),
-    'tokenizer.ggml.token_type': tokens.map((_, i) => (i === 0 ? 2 : i === 1 ? 3 : i < 258 ? 6 : 1)),
-    'tokenizer.ggml.bos_token_id': 1,
-    'tokenizer.ggml.eos_token_id': 1,
-  };
-  const weights = tinyWeights(1);
-  weights.set('model.embed_tokens.weight', weight(random(1), [tokens.length, SHAPE.hidden]));
-  const manifest = await run(dir, writeGguf(dir, weights, metadata));
-  const json: unknown = JSON.parse(readFileSync(path.join(dir, 'out', manifest.tokenizer), 'utf8'));
-  const tokenizer = new TextTokenizer(json);
-  const ids = tokenizer.encode('hello é', true);
-  const found = ids.map((id) => tokens[id]);
-  t.strictSame(found, ['<s>', '▁he', 'l', 'lo', '▁', '<0xC3>', '<0xA9>']);
-  t.equal(tokenizer.decode(ids), 'hello é');
-});
-
-void t.test('tokens beyond the embedding: added tokens are a warning, tokens of prompts an error', async (t) => {
-  const dir = t.testdir();
-  const { tokens } = tinyVocabulary();
-  const convertWith = async (name: string, more: string[], metadata: object, type = 3) => {
-    const file = path.join(dir, `${name}.gguf`);
-    const all = {
-      ...ggufMetadata(),
-      'tokenizer.ggml.tokens': [...tokens, ...more],
-      'tokenizer.ggml.token_type': [...tokens.map((_, i) => (i < 2 ? 3 : 1)), ...more.map(() => type)],
-      ...metadata,
-    };
-    writeFileSync(file, gguf(tinyWeights(1), all));
-    const warnings: string[] = [];
-    await convert({ ...OPTIONS, source: file, out: path.join(dir, name) }, undefined, (text) => warnings.push(text));
-    return warnings;
-  };
-  t.strictSame(await convertWith('none', [], {}), []);
-  const rule = `the tokenizer's ids must be below the embedding's 264 rows, got "<pad>" (264)`;
-  t.strictSame(await convertWith('pad', ['<pad>'], {}), [`${rule}; prompts that hold one will be rejected`]);
-  const { tokenizer } = loadServedModel(path.join(dir, 'pad'));
-  t.equal(tokenizer.vocabulary, 264, 'the rows of the embedding bound the vocabulary');
-  t.strictSame(tokenizer.encode('<pad>', false), [264]);
-  const rejected: [name: string, metadata: object, type?: number][] = [
-    ['template', { 'tokenizer.chat_template': '<pad>{{ messages[0].content }}' }],
-    ['bos', { 'tokenizer.ggml.bos_token_id': 264, 'tokenizer.ggml.add_bos_token': true }],
-    ['eos', { 'tokenizer.ggml.eos_token_id': 264 }],
-    ['word', {}, 1],
-  ];
-  const message = /below the embedding's 264 rows, got "<pad>" \(264\), which ordinary prompts hold/;
-  for (const [name, metadata, type] of rejected)
-    await t.rejects(convertWith(name, ['<pad>'], metadata, type), { isUsage: false, message }, name);
-  const folders = readdirSync(dir).filter((name) => !name.endsWith('.gguf'));
-  t.strictSame(folders.sort(), ['none', 'pad']);
-});
-
-void t.test('invalid ids end no answer, and the manifest stays readable', async (t) => {
-  const dir = t.testdir();
-  const odd = (name: string, eos: number, bos: number) => {
-    const ids = { 'tokenizer.ggml.eos_token_id': eos, 'tokenizer.ggml.bos_token_id': bos };
-    const file = path.join(dir, `${name}.gguf`);
-    writeFileSync(file, gguf(tinyWeights(1), { ...ggufMetadata(), ...ids }));
-    return file;
-  };
-  const folder = (name: string, config: object) => writeFolder(path.join(dir, name), tinyWeights(1), { config });
-  for (const [source, eosTokens, isWarned] of [
-    [odd('fractions', 1.5, 0.5), [], true],
-    [odd('negative', -1, -1), [], true],
-    [folder('hf', { eos_token_id: [1, 1.5, -1, 1e300], bos_token_id: 0.5 }), [1], false],
-    [folder('none', { eos_token_id: -1, bos_token_id: -1 }), [], true],
-    [folder('beyond', { eos_token_id: SHAPE.vocab, bos_token_id: -1 }), [SHAPE.vocab], true],
+  const stored = Object.fromEntries(Object.entries(keys).map(([key, value]) => [`general.sampling.${key}`, value]));
+  for (const [source, stated, expected, ignored] of [
+    [openHuggingFace(folder), undefined, {}, []],
+    [ofFolder({ do_sample: true, ...named }), undefined, all, []],
+    [ofFolder(named), 'temperature=0, top_k=5', { ...all, temperature: 0, topK: 5 }, []],
+    [ofFolder({ max_new_tokens: 500 }), undefined, { maxTokens: 500 }, []],
+    [
+      ofFolder({ temperature: 3, top_k: -1, top_p: null }),
+      ...([undefined, { topK: 0 }] as const),
+      [/generation_config\.json: temperature is ignored: it must be a number from 0 to 2, got 3$/],
+    ],
+    [ofFile({}), undefined, {}, []],
+    [ofFile({ ...stored, 'general.sampling.mirostat': 0 }), undefined, all, []],
+    [
+      ofFile({ 'general.sampling.temp': 'warm' }),
+      ...([undefined, {}] as const),
+      [/tiny\.gguf: general\.sampling\.temp is ignored: .*, got "warm"$/],
+    ],
   ] as const) {
-    const out = path.join(dir, 'out');
     const warnings: string[] = [];
-    await convert({ ...OPTIONS, source, out, force: true }, undefined, (text) => warnings.push(text));
-    t.match(loadManifest(out), { bosToken: null, eosTokens }, source);
-    t.equal(warnings.join('\n').includes('no token that ends an answer'), isWarned, source);
+    t.strictSame(
+      generationOf(source.sampling, stated, (text) => warnings.push(text)),
+      expected,
+    );
+    t.equal(warnings.length, ignored.length);
+    t.match(warnings, ignored);
+    source.close();
   }
+  const described = async (options: Partial<ConvertOptions>) => {
+    await run(dir, writeGguf(dir, tinyWeights(1)), { force: true, ...options });
+    return describe(path.join(dir, 'out'), await inspect(path.join(dir, 'out')));
+  };
+  t.match(await described({}), /\nsampling +no defaults\n/);
+  t.match(await described({ generation: 'top_p=0.9' }), /\nsampling +top_p 0.9\n/);
 });
 
 void t.test('a GGUF without its end is rejected before any work', async (t) => {
@@ -464,7 +247,7 @@ void t.test('a warning about early exits of unknown quality follows the summary'
     const [terminal, errors] = [new PassThrough(), new PassThrough()];
     const out = path.join(dir, 'out');
     await convertCommand({ ...OPTIONS, source, out, force: true, ...options }, terminal, errors);
-    t.match(String(terminal.read()), /kernels fp32, .* files\n$/);
+    t.match(String(terminal.read()), /^warning: the source has no chat template.*\n[^]*kernels fp32, .* files\n$/);
     // The source states no sampling either: its warning belongs to another test.
     const lines = (errors.read() as Buffer).toString().split('\n');
     return lines.find((line) => line.includes('exits')) ?? null;
