@@ -27,7 +27,7 @@ async function folders(t: Test, tied: boolean, ...each: Partial<ConvertOptions>[
   const moments: Weight = { shape: [hidden, hidden], data: new Float32Array(hidden * hidden) };
   for (let i = 0; i < hidden; i++) moments.data[i * hidden + i] = i === CHANNEL ? OUTLIER ** 2 : 1;
   const calibration = path.join(dir, 'calibration.safetensors');
-  writeFileSync(calibration, safetensors(new Map([['head_in.hessian', moments]])));
+  writeFileSync(calibration, safetensors(['head_in', 'layers.0.attn_in'].map((name) => [`${name}.hessian`, moments])));
   const source = writeFolder(path.join(dir, 'hf'), weights);
   const made: string[] = [];
   for (const [i, { calibration: smoothed, ...options }] of each.entries()) {
@@ -80,7 +80,7 @@ void t.test('an embedding that shares the smoothed weight keeps its values', asy
   t.ok(error < 0.05 * scale, `${error} of ${scale}`);
 });
 
-void t.test('only a w8a8 head is smoothed', async (t) => {
+void t.test('only a folder with w8a8 is smoothed', async (t) => {
   const blocks: Partial<ConvertOptions> = { kernels: ['fp32', 'int4'] };
   const [plain, smoothed] = await folders(t, true, blocks, { ...blocks, calibration: 'yes' });
   t.strictSame(await answer(t, smoothed ?? ''), await answer(t, plain ?? ''));
