@@ -45,13 +45,15 @@ export function loopLogits(weights: Weights, shape: LoopShape, ids: readonly num
           out(times(at('self_attn.o_proj.weight'), attended[i] ?? new Float64Array()), 'input_layernorm_2.weight'),
         ),
       );
-      states = states.map((x) => {
-        const input = norm(x, at('post_attention_layernorm.weight'));
-        const gate = times(at('mlp.gate_proj.weight'), input).map((value) => value / (1 + Math.exp(-value)));
-        const up = times(at('mlp.up_proj.weight'), input);
-        const product = gate.map((value, i) => value * (up[i] ?? NaN));
-        return sum(x, out(times(at('mlp.down_proj.weight'), product), 'post_attention_layernorm_2.weight'));
-      });
+      states = states.map((x) =>
+        sum(
+          x,
+          out(
+            mlp(weights, at(''), norm(x, at('post_attention_layernorm.weight'))),
+            'post_attention_layernorm_2.weight',
+          ),
+        ),
+      );
     }
     const ends = states.map((x) => norm(x, 'model.norm.weight'));
     logits.push(ends.map((x) => times(head, x)));
@@ -70,6 +72,15 @@ export function product({ data, rows }: { readonly data: Float32Array; readonly 
   return Float64Array.from({ length: rows }, (_, row) =>
     x.reduce((total, value, i) => total + value * (data[row * x.length + i] ?? NaN), 0),
   );
+}
+
+/** The gated MLP of a layer. @param prefix of its weights */
+export function mlp(weights: Weights, prefix: string, x: Row): Row {
+  const times = (part: string, values: Row): Row =>
+    product(vectorOf(weights, `${prefix}mlp.${part}_proj.weight`), values);
+  const up = times('up', x);
+  const gated = times('gate', x).map((value, i) => (value / (1 + Math.exp(-value))) * (up[i] ?? NaN));
+  return times('down', gated);
 }
 
 export function sum(a: Row, b: Row): Row {

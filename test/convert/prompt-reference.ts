@@ -5,7 +5,7 @@
  * exit, by the projections of the first layer of its group. Its queries come from its own normed input by
  * q_proj_swiftkv. All positions do so, of prompt and answer.
  */
-import { attention, normed, product, sum, vectorOf, type LoopShape, type Row } from './loop-reference.js';
+import { attention, mlp, normed, product, sum, vectorOf, type LoopShape, type Row } from './loop-reference.js';
 import type { Weights } from './tiny.js';
 
 export interface PromptShape extends Omit<LoopShape, 'loops' | 'betweenLoops'> {
@@ -50,18 +50,7 @@ export function promptLogits(weights: Weights, shape: PromptShape, ids: readonly
       { ...shape, loops: 1, betweenLoops: false },
     );
     states = states.map((x, i) => sum(x, times(at('self_attn.o_proj.weight'), attended[i] ?? new Float64Array())));
-    states = states.map((x) => {
-      const input = norm(x, at('post_attention_layernorm.weight'));
-      const gate = times(at('mlp.gate_proj.weight'), input).map((value) => value / (1 + Math.exp(-value)));
-      const up = times(at('mlp.up_proj.weight'), input);
-      return sum(
-        x,
-        times(
-          at('mlp.down_proj.weight'),
-          gate.map((value, i) => value * (up[i] ?? NaN)),
-        ),
-      );
-    });
+    states = states.map((x) => sum(x, mlp(weights, at(''), norm(x, at('post_attention_layernorm.weight')))));
   }
   return states.map((x) => times(head, norm(x, 'model.norm.weight')));
 }

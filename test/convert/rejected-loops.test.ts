@@ -100,14 +100,7 @@ void t.test('options that a looped model lacks are rejected', (t) =>
         folder,
         { exits },
       ]),
-      [
-        /--exit-blocks can't be combined with a looped model/,
-        folder,
-        {
-          ...base,
-          exitBlocks: 'blocks.safetensors',
-        },
-      ],
+      [/--exit-blocks can't be combined with a looped model/, folder, { ...base, exitBlocks: 'blocks.safetensors' }],
     ],
     true,
   ),

@@ -40,13 +40,7 @@ void t.test('invalid options and exits are rejected', (t) =>
         { generation: 'temperature=0.3,heat=1' },
       ],
       [/^--generation top_p must be a number above 0 and at most 1, got 1.5$/, folder, { generation: 'top_p=1.5' }],
-      [
-        /^--generation min_p must be a number from 0 to 1, got $/,
-        folder,
-        {
-          generation: 'min_p',
-        },
-      ],
+      [/^--generation min_p must be a number from 0 to 1, got $/, folder, { generation: 'min_p' }],
     ],
     true,
   ),
@@ -157,53 +151,30 @@ void t.test('a rule against loops applies to every exit', async (t) => {
   t.match(describe(dir, await inspect(path.join(dir, 'out'))), /exit +1 .*, dry 8,2,3\n/);
 });
 
-void t.test('an exit with as many layers as the exit before it is rejected', async (t) => {
-  const dir = t.testdir();
-  const next = random(3);
-  const exitBlocks = path.join(dir, 'blocks.safetensors');
-  const blocks = [
-    ['exits.1.norm.weight', weight(next, [SHAPE.hidden])],
-    ...LAYER_SHAPES.map(([name, shape]) => [`exits.1.layers.0.${name}`, weight(next, shape)] as const),
-  ] as const;
-  writeFileSync(exitBlocks, safetensors(new Map(blocks)));
-  await t.rejects(run(dir, folder(dir), { exits: [1, 2, 3], exitBlocks }), {
-    isUsage: true,
-    message: /must run more layers than the one before, its block included; got 2, 2, 3/,
-  });
-});
-
 void t.test('exit blocks of another model are rejected', async (t) => {
   const dir = t.testdir();
+  const source = folder(dir);
   const exitBlocks = path.join(dir, 'blocks.safetensors');
-  writeFileSync(exitBlocks, safetensors([['exits.2.norm.weight', weight(random(1), [SHAPE.hidden])]]));
-  await t.rejects(run(dir, folder(dir), { exitBlocks }), {
-    isUsage: true,
-    message:
-      /^--exits must name 2 below the last layer, since .*blocks.safetensors has a block of it \(exits\.2\.norm\.weight\), got 1,3$/,
-  });
-  writeFileSync(exitBlocks, safetensors([['exits.1.norm.weight', weight(random(1), [8])]]));
-  await t.rejects(run(dir, folder(dir), { exitBlocks }), {
-    isUsage: false,
-    message: `${exitBlocks}: tensor exits.1.norm.weight must have shape [64], got [8]`,
-  });
-  writeFileSync(
-    exitBlocks,
-    safetensors([['exits.1.layers.0.mlp.up_proj.weight', weight(random(1), [SHAPE.ffn, SHAPE.hidden])]]),
-  );
-  await t.rejects(run(dir, folder(dir), { exitBlocks }), {
-    isUsage: false,
-    message: /exits\.1\.norm\.weight/,
-  });
-  writeFileSync(
-    exitBlocks,
-    safetensors(
-      ['exits.1.norm.weight', ...LAYER_SHAPES.map(([name]) => `exits.1.layers.0.${name}`)]
-        .map((name, i): [string, Weight] => [name, weight(random(i), LAYER_SHAPES[i - 1]?.[1] ?? [SHAPE.hidden])])
-        .concat([['exits.1.layers.0.mlp.up_proj.bias', weight(random(1), [SHAPE.ffn])]]),
-    ),
-  );
-  await t.rejects(run(dir, folder(dir), { exitBlocks }), {
-    isUsage: false,
-    message: /got exits\.1\.layers\.0\.mlp\.up_proj\.bias/,
-  });
+  const norm: [string, Weight] = ['exits.1.norm.weight', weight(random(1), [SHAPE.hidden])];
+  const part = (name: string, shape: readonly number[]): [string, Weight] => [
+    `exits.1.layers.0.${name}`,
+    weight(random(1), [...shape]),
+  ];
+  const layer = LAYER_SHAPES.map(([name, shape]) => part(name, shape));
+  const beyond =
+    /^--exits must name 2 below the last layer, since .*blocks.safetensors has a block of it \(exits\.2\.norm\.weight\), got 1,3$/;
+  for (const [blocks, isUsage, message, exits] of [
+    [[['exits.2.norm.weight', norm[1]]], true, beyond],
+    [
+      [[norm[0], weight(random(1), [8])]],
+      false,
+      /^.*: tensor exits\.1\.norm\.weight must have shape \[64\], got \[8\]$/,
+    ],
+    [[part('mlp.up_proj.weight', [SHAPE.ffn, SHAPE.hidden])], false, /exits\.1\.norm\.weight/],
+    [[norm, ...layer, part('mlp.up_proj.bias', [SHAPE.ffn])], false, /got exits\.1\.layers\.0\.mlp\.up_proj\.bias/],
+    [[norm, ...layer], true, /must run more layers than the one before, its block included; got 2, 2, 3/, [1, 2, 3]],
+  ] as [blocks: [string, Weight][], isUsage: boolean, message: RegExp, exits?: number[]][]) {
+    writeFileSync(exitBlocks, safetensors(blocks));
+    await t.rejects(run(dir, source, { exitBlocks, ...(exits && { exits }) }), { isUsage, message });
+  }
 });

@@ -122,10 +122,7 @@ void t.test('options that a prompt exit does not allow are rejected', (t) =>
       [
         /--exit-blocks must be absent for a model with a prompt exit, .*, got b\.safetensors/,
         folder(),
-        {
-          exits: [1, 4],
-          exitBlocks: 'b.safetensors',
-        },
+        { exits: [1, 4], exitBlocks: 'b.safetensors' },
       ],
     ],
     true,

@@ -1,10 +1,10 @@
 /** Invalid sources of a conversion: each gives one clear error and leaves no output. */
 import { execFileSync } from 'node:child_process';
-import { cpSync, readFileSync, rmSync, symlinkSync, truncateSync, writeFileSync } from 'node:fs';
+import { cpSync, readFileSync, rmSync, symlinkSync, truncateSync } from 'node:fs';
 import path from 'node:path';
 import t from 'tap';
 import { packageRoot } from '../../src/cli/options/config.js';
-import { gguf, ggufMetadata, SHAPE, tinyWeights, tokenizerJson } from './tiny.js';
+import { gguf, ggufMetadata, SHAPE, tinyWeights, tokenizerJson, u32, u64 } from './tiny.js';
 import {
   type Case,
   edited,
@@ -26,29 +26,35 @@ const LLAMA3 = {
   ...{ high_freq_factor: 4, original_max_position_embeddings: 16 },
 };
 
-const integer = (size: 1 | 4 | 8) => (value: number) => {
-  const whole = Buffer.alloc(8);
-  whole.writeBigUInt64LE(BigInt(value));
-  return whole.subarray(0, size);
-};
-const [u1, u4, u8] = [integer(1), integer(4), integer(8)];
-
 /** The start of a GGUF file. @param rest what follows */
 const damagedGguf = (tensors: number, keys: number, ...rest: readonly Buffer[]): Buffer =>
-  Buffer.concat([u4(0x46554747), u4(3), u8(tensors), u8(keys), ...rest]);
+  Buffer.concat([u32(0x46554747), u32(3), u64(tensors), u64(keys), ...rest]);
 
 /** A key k with an array of `values` bytes. */
-const arrayGguf = (values: number) => damagedGguf(0, 1, u8(1), u1(0x6b), u4(9), u4(0), u8(values));
+const arrayGguf = (values: number) => damagedGguf(0, 1, u64(1), Buffer.from('k'), u32(9), u32(0), u64(values));
 
 /** A key with an array of one array, and so on. */
 function nestedGguf(depth: number): Buffer {
-  const arrays = Array.from({ length: depth }, () => [u4(9), u8(1)]).flat();
-  return damagedGguf(0, 1, u8(1), u1(0x6b), u4(9), ...arrays, u4(0), u8(0));
+  const arrays = Array.from({ length: depth }, () => [u32(9), u64(1)]).flat();
+  return damagedGguf(0, 1, u64(1), Buffer.from('k'), u32(9), ...arrays, u32(0), u64(0));
 }
 
 /** A tensor named t that claims the most dimensions, and only some of them are in the file. */
 const manyDimensions = (): Buffer =>
-  Buffer.concat([damagedGguf(1, 0, u8(1), u1(0x74), u4(0xffffffff)), Buffer.alloc(8 * 1000)]);
+  Buffer.concat([damagedGguf(1, 0, u64(1), Buffer.from('t'), u32(0xffffffff)), Buffer.alloc(8 * 1000)]);
+
+/** A folder with a header of its safetensors file. */
+const withHeader = (header: string) =>
+  withFile('model.safetensors', Buffer.concat([u64(header.length), Buffer.from(header)]));
+
+const withTokenizer = (parts: object) => withFile('tokenizer.json', JSON.stringify(tokenizerJson(parts)));
+
+/** A folder with other bytes of its weights. */
+const withBytes = (change: (bytes: Buffer) => Buffer) => (dir: string) => {
+  const source = folder(dir);
+  write(source, 'model.safetensors', change(readFileSync(path.join(source, 'model.safetensors'))));
+  return source;
+};
 
 void t.test('damaged files and unknown formats are rejected', (t) =>
   rejects(t, [
@@ -66,47 +72,21 @@ void t.test('damaged files and unknown formats are rejected', (t) =>
     ...['null', '[]', '{"x": null}', '{"x": {"dtype": "F32", "shape": [1], "data_offsets": [null, 4]}}'].map(
       (header): Case => [
         /model\.safetensors is not a safetensors file: its (header must be an object, got |entry x must have dtype)/,
-        (dir) => {
-          const length = Buffer.alloc(8);
-          length.writeBigUInt64LE(BigInt(header.length));
-          return path.dirname(write(folder(dir), 'model.safetensors', Buffer.concat([length, Buffer.from(header)])));
-        },
+        withHeader(header),
       ],
     ),
     ...['{"weight_map": {"x": 5}}', '{"weight_map": [null]}', '{}'].map((index): Case => [
       /model\.safetensors\.index\.json must have a weight_map of file names by tensor/,
       withFile('model.safetensors.index.json', index),
     ]),
-    [
-      /^cannot read \S+: it is a folder$/,
-      folder,
-      {
-        exitBlocks: packageRoot,
-      },
-    ],
+    [/^cannot read \S+: it is a folder$/, folder, { exitBlocks: packageRoot }],
     [/is not a GGUF file/, written('x.gguf', 'something else entirely')],
     [
       /output_norm\.weight has ggml type 16/,
       written('x.gguf', gguf(tinyWeights(1), ggufMetadata(), false, { 'output_norm.weight': 16 })),
     ],
-    [
-      /is truncated/,
-      (dir) => {
-        const source = folder(dir);
-        const name = path.join(source, 'model.safetensors');
-        writeFileSync(name, readFileSync(name).subarray(0, -100));
-        return source;
-      },
-    ],
-    [
-      /has dtype F64/,
-      (dir) => {
-        const source = folder(dir);
-        const name = path.join(source, 'model.safetensors');
-        writeFileSync(name, readFileSync(name).toString('latin1').replace('"dtype":"F32"', '"dtype":"F64"'), 'latin1');
-        return source;
-      },
-    ],
+    [/is truncated/, withBytes((bytes) => bytes.subarray(0, -100))],
+    [/has dtype F64/, withBytes((bytes) => Buffer.from(bytes.toString('latin1').replace('"F32"', '"F64"'), 'latin1'))],
     [/tokenizer\.json must be JSON: /, withFile('tokenizer.json', '{"model": ')],
     [/tokenizer\.json: \/model must have required properties vocab/, withFile('tokenizer.json', '{"model": {}}')],
     [/rope_scaling must be an object or null, got "linear"/, withConfig({ rope_scaling: 'linear' })],
@@ -115,12 +95,7 @@ void t.test('damaged files and unknown formats are rejected', (t) =>
     [/tensor t must have at most 4 dimensions, got 4294967295/, written('x.gguf', manyDimensions())],
     [
       /\/added_tokens\/0\/id must be <= 16777216/,
-      (dir) => {
-        const source = folder(dir);
-        const added_tokens = [{ id: 4_294_967_290, content: '<pad>', special: true }];
-        write(source, 'tokenizer.json', JSON.stringify(tokenizerJson({ added_tokens })));
-        return source;
-      },
+      withTokenizer({ added_tokens: [{ id: 4_294_967_290, content: '<pad>', special: true }] }),
     ],
   ]),
 );
@@ -143,7 +118,7 @@ function linked(dir: string, name: string, target: string): string {
 void t.test('a folder can neither name files outside of it, nor hang or fill the conversion', (t) =>
   rejects(t, [
     [/the header must have at most 8388608 values, got 100000000001/, sparse(arrayGguf(1e11))],
-    [/the header must have at most 268435456 bytes, got 1000000000/, sparse(damagedGguf(0, 1, u8(1e9 - 32)))],
+    [/the header must have at most 268435456 bytes, got 1000000000/, sparse(damagedGguf(0, 1, u64(1e9 - 32)))],
     [/its header needs 1000049 bytes, the file has 49/, written('x.gguf', arrayGguf(1e6).subarray(0, 49))],
     ...['config.json', 'chat_template.jinja', 'README.md', 'model.safetensors'].map((name): Case => [
       new RegExp(`${name} must be in its folder, got a link to /etc/hosts`),
@@ -165,24 +140,15 @@ void t.test('a folder can neither name files outside of it, nor hang or fill the
     ],
     [
       /the source's tokenizer must be one that the server can load, got: it takes more than 1.5 s/,
-      (dir) => {
-        const split = { type: 'Split', pattern: { Regex: '^(a+)+$' }, behavior: 'Isolated', invert: false };
-        const source = folder(dir);
-        write(source, 'tokenizer.json', JSON.stringify(tokenizerJson({ pre_tokenizer: split })));
-        return source;
-      },
+      withTokenizer({
+        pre_tokenizer: { type: 'Split', pattern: { Regex: '^(a+)+$' }, behavior: 'Isolated', invert: false },
+      }),
     ],
     ...['config.json', 'tokenizer.json'].map((name): Case => [
       /must have at most 4194304 values/,
       withFile(name, `{"x": [${'0,'.repeat(2 ** 22)}0]}`),
     ]),
-    [
-      /its header must have at most 1048576 values/,
-      (dir) => {
-        const header = Buffer.from(`{"x": [${'[],'.repeat(2 ** 19)}0]}`);
-        return path.dirname(write(folder(dir), 'model.safetensors', Buffer.concat([u8(header.length), header])));
-      },
-    ],
+    [/its header must have at most 1048576 values/, withHeader(`{"x": [${'[],'.repeat(2 ** 19)}0]}`)],
     [
       /must name files of its folder, got "\.\.\/other\.safetensors"/,
       withFile('model.safetensors.index.json', '{"weight_map": {"x": "../other.safetensors"}}'),
@@ -269,16 +235,10 @@ void t.test('unsupported features are rejected', (t) =>
       withTensor(folder, 'model.layers.0.self_attn.q_norm.weight', [SHAPE.headDim]),
     ],
     [/smollm, refact, gpt-2, llama-bpe, .*, got deepseek-llm/, withMetadata({ 'tokenizer.ggml.pre': 'deepseek-llm' })],
-    [
-      /model must be BPE or Unigram, got WordPiece/,
-      withFile('tokenizer.json', '{"model": {"type": "WordPiece", "vocab": {}}}'),
-    ],
+    [/model must be BPE or Unigram, got WordPiece/, withTokenizer({ model: { type: 'WordPiece', vocab: {} } })],
     [
       /byte_fallback must be false for Unigram, got true/,
-      (dir) => {
-        const json = { model: { type: 'Unigram', vocab: [['a', -1]], byte_fallback: true } };
-        return path.dirname(write(folder(dir), 'tokenizer.json', JSON.stringify(json)));
-      },
+      withTokenizer({ model: { type: 'Unigram', vocab: [['a', -1]], byte_fallback: true } }),
     ],
     [
       /smollm, refact, gpt-2, llama-bpe, .*, got nothing/,
@@ -293,7 +253,7 @@ void t.test('unsupported features are rejected', (t) =>
       { type: 'Split', pattern: { Regex: '(?i)a|b' }, behavior: 'Isolated', invert: false },
     ].map((step): Case => [
       /the source's tokenizer must be one that the server can load, got: .*(Unknown PreTokenizer|Invalid regular)/,
-      withFile('tokenizer.json', JSON.stringify(tokenizerJson({ pre_tokenizer: step }))),
+      withTokenizer({ pre_tokenizer: step }),
     ]),
     [
       /the source's chat template must be one that the server can load, got: Unknown statement type: include/,

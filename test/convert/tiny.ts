@@ -212,6 +212,23 @@ export function ggufMetadata(): GgufMetadata {
   };
 }
 
+export const u32 = (value: number): Buffer => Buffer.from(Uint32Array.of(value).buffer);
+export const u64 = (value: number): Buffer => Buffer.from(BigUint64Array.of(BigInt(value)).buffer);
+const text = (value: string): Buffer => Buffer.concat([u64(Buffer.byteLength(value)), Buffer.from(value)]);
+
+/** A value of metadata, and its type. */
+function typed(item: GgufMetadata[string]): [type: number, bytes: Buffer] {
+  if (Array.isArray(item)) {
+    const elements = item.map(typed);
+    return [9, Buffer.concat([u32(elements[0]?.[0] ?? 12), u64(item.length), ...elements.map(([, bytes]) => bytes)])];
+  }
+  if (typeof item === 'string') return [8, text(item)];
+  return typeof item === 'boolean' ? [7, Buffer.from([item ? 1 : 0])] : [12, Buffer.from(Float64Array.of(item).buffer)];
+}
+
+/** Fills the last 32 bytes. */
+const padded = (bytes: Buffer): Buffer => Buffer.concat([bytes, Buffer.alloc((32 - (bytes.length % 32)) % 32)]);
+
 /** Serializes a GGUF file with F32 or F16 weights (norms stay F32), or with `types` by GGUF tensor name. */
 export function gguf(
   weights: Weights,
@@ -219,63 +236,23 @@ export function gguf(
   half = false,
   types: Record<string, number> = {},
 ): Buffer {
-  const parts: Buffer[] = [];
-  const u32 = (value: number): void => {
-    const bytes = Buffer.alloc(4);
-    bytes.writeUInt32LE(value);
-    parts.push(bytes);
-  };
-  const u64 = (value: number): void => {
-    const bytes = Buffer.alloc(8);
-    bytes.writeBigUInt64LE(BigInt(value));
-    parts.push(bytes);
-  };
-  const string = (value: string): void => {
-    const bytes = Buffer.from(value);
-    u64(bytes.length);
-    parts.push(bytes);
-  };
-  const value = (item: string | number | boolean): void => {
-    if (typeof item === 'string') string(item);
-    else if (typeof item === 'boolean') parts.push(Buffer.from([item ? 1 : 0]));
-    else parts.push(Buffer.from(Float64Array.of(item).buffer));
-  };
-  const typeOf = (item: unknown): number => (typeof item === 'string' ? 8 : typeof item === 'boolean' ? 7 : 12);
-  u32(0x46554747);
-  u32(3);
-  u64(weights.size);
-  u64(Object.keys(metadata).length);
+  const header = [u32(0x46554747), u32(3), u64(weights.size), u64(Object.keys(metadata).length)];
   for (const [key, item] of Object.entries(metadata)) {
-    string(key);
-    if (Array.isArray(item)) {
-      u32(9);
-      u32(typeOf(item[0]));
-      u64(item.length);
-      for (const element of item) value(element);
-    } else {
-      u32(typeOf(item));
-      value(item);
-    }
+    const [type, bytes] = typed(item);
+    header.push(text(key), u32(type), bytes);
   }
   const blobs: Buffer[] = [];
   let offset = 0;
-  for (const [name, entry] of weights) {
+  for (const [stored, entry] of weights) {
+    const name = ggufName(stored);
     const isHalf = half && entry.shape.length === 2;
-    const permuted = name.includes('q_proj')
-      ? permute(entry, heads)
-      : name.includes('k_proj')
-        ? permute(entry, kvHeads)
-        : entry.data;
-    const bytes = Buffer.from(encode(permuted, isHalf ? 'F16' : 'F32'));
-    string(ggufName(name));
-    u32(entry.shape.length);
-    for (const size of entry.shape.toReversed()) u64(size);
-    u32(types[ggufName(name)] ?? (isHalf ? 1 : 0));
-    u64(offset);
-    const padding = (32 - (bytes.length % 32)) % 32;
-    blobs.push(bytes, Buffer.alloc(padding));
-    offset += bytes.length + padding;
+    const rotated = stored.includes('q_proj') ? heads : stored.includes('k_proj') ? kvHeads : 0;
+    const values = rotated > 0 ? permute(entry, rotated) : entry.data;
+    const blob = padded(Buffer.from(encode(values, isHalf ? 'F16' : 'F32')));
+    const sizes = entry.shape.toReversed().map(u64);
+    header.push(text(name), u32(sizes.length), ...sizes, u32(types[name] ?? (isHalf ? 1 : 0)), u64(offset));
+    blobs.push(blob);
+    offset += blob.length;
   }
-  const header = Buffer.concat(parts);
-  return Buffer.concat([header, Buffer.alloc((32 - (header.length % 32)) % 32), ...blobs]);
+  return Buffer.concat([padded(Buffer.concat(header)), ...blobs]);
 }

@@ -1,6 +1,7 @@
 /** The argmax graph against a loop, for vocabularies with and without blocks; log-sum-exp of the select graph. */
 import t from 'tap';
 import { argmaxGraph, selectGraph, topKOf } from '../../../src/convert/graphs/select.js';
+import type { Graph } from '../../../src/engine/model/onnx-graph.js';
 import { cpuDevice } from '../../../src/engine/runtime/device.js';
 import { createEnvironment } from '../../../src/engine/runtime/environment.js';
 import { Session } from '../../../src/engine/runtime/session.js';
@@ -9,25 +10,34 @@ import { random } from '../tiny.js';
 
 const ROWS = 7;
 
-function argmaxOf(vocab: number, logits: Float32Array): number[] {
+type Values = ReturnType<typeof hostF32> | ReturnType<typeof hostI64>;
+
+/** Runs a graph over rows of values. */
+function runGraph(graph: Graph, rows: number, inputs: Record<string, Values>, outputs: Record<string, Values>): void {
   const environment = createEnvironment(2);
-  const device = cpuDevice(environment);
-  const session = new Session(environment, device, argmaxGraph(vocab).encode(), {
-    weights: new Map(),
-    accumulateInt32: false,
-  });
-  const input = hostF32(ROWS * vocab);
-  input.data.set(logits);
-  const output = hostI64(ROWS);
-  const binding = session.bind({
-    hostInputs: {},
-    inputs: { logits: new Tensor(environment, device.memoryInfo, input.address, [ROWS, vocab], 'f32') },
-    outputs: { ids: new Tensor(environment, environment.hostMemory, output.address, [ROWS], 'i64') },
-  });
+  const options = { weights: new Map<string, never>(), accumulateInt32: false };
+  const session = new Session(environment, cpuDevice(environment), graph.encode(), options);
+  const bound = (values: Record<string, Values>) =>
+    Object.fromEntries(
+      Object.entries(values).map(([name, { address, data }]) => {
+        const dims = name === 'ids' ? [rows] : [rows, data.length / rows];
+        const type = data instanceof Float32Array ? 'f32' : 'i64';
+        return [name, new Tensor(environment, environment.hostMemory, address, dims, type)];
+      }),
+    );
+  const { logits, ...hostInputs } = bound(inputs);
+  const binding = session.bind({ hostInputs, inputs: logits ? { logits } : {}, outputs: bound(outputs) });
   binding.run();
   binding.dispose();
   session.dispose();
-  return Array.from(output.data, Number);
+}
+
+function argmaxOf(vocab: number, logits: Float32Array): number[] {
+  const input = hostF32(ROWS * vocab);
+  input.data.set(logits);
+  const ids = hostI64(ROWS);
+  runGraph(argmaxGraph(vocab), ROWS, { logits: input }, { ids });
+  return Array.from(ids.data, Number);
 }
 
 for (const vocab of [49152, 32000, 96, 264, 33])
@@ -47,42 +57,17 @@ for (const vocab of [49152, 32000, 96, 264, 33])
 const VOCAB = 4096;
 
 /** lse_t of one row at each temperature. */
-function lseOf(logits: Float32Array, temperatures: readonly number[]): number[] {
-  const environment = createEnvironment(2);
-  const device = cpuDevice(environment);
-  const session = new Session(environment, device, selectGraph(VOCAB).encode(), {
-    weights: new Map(),
-    accumulateInt32: false,
-  });
+function lseOf(row: Float32Array, temperatures: readonly number[]): number[] {
   const rows = temperatures.length;
-  const host = (address: bigint, width: number, type: 'f32' | 'i64'): Tensor =>
-    new Tensor(environment, environment.hostMemory, address, [rows, width], type);
-  const input = hostF32(rows * VOCAB);
-  temperatures.forEach((_, row) => {
-    input.data.set(logits, row * VOCAB);
-  });
+  const logits = hostF32(rows * VOCAB);
   const inverse = hostF32(rows);
   inverse.data.set(temperatures.map((temperature) => 1 / temperature));
-  const k = topKOf(VOCAB);
-  const lse = hostF32(rows);
-  const binding = session.bind({
-    hostInputs: {
-      inv_temperature: host(inverse.address, 1, 'f32'),
-      targets: host(hostI64(rows).address, 1, 'i64'),
-    },
-    inputs: { logits: host(input.address, VOCAB, 'f32') },
-    outputs: {
-      top_values: host(hostF32(rows * k).address, k, 'f32'),
-      top_ids: host(hostI64(rows * k).address, k, 'i64'),
-      lse: host(hostF32(rows).address, 1, 'f32'),
-      lse_t: host(lse.address, 1, 'f32'),
-      target_values: host(hostF32(rows).address, 1, 'f32'),
-    },
-  });
-  binding.run();
-  binding.dispose();
-  session.dispose();
-  return Array.from(lse.data);
+  for (let i = 0; i < rows; i++) logits.data.set(row, i * VOCAB);
+  const [top_values, top_ids] = [hostF32(rows * topKOf(VOCAB)), hostI64(rows * topKOf(VOCAB))];
+  const [lse, lse_t, target_values] = [hostF32(rows), hostF32(rows), hostF32(rows)];
+  const inputs = { logits, inv_temperature: inverse, targets: hostI64(rows) };
+  runGraph(selectGraph(VOCAB), rows, inputs, { top_values, top_ids, lse, lse_t, target_values });
+  return Array.from(lse_t.data);
 }
 
 void t.test('log-sum-exp where most exponentials vanish, and with logits of -Infinity', (t) => {
