@@ -7,9 +7,9 @@ import { convert } from '../../src/convert/convert.js';
 import type { Executor } from '../../src/engine/execution/executor.js';
 import type { Slot } from '../../src/engine/scheduler/kv/slot.js';
 import { loadManifest } from '../../src/engine/model/manifest-io.js';
-import { advance, decodeRows, distance, logitsAt, makeExecutor, openSlot } from '../engine/helper.js';
+import { advance, distance, logitsAt, makeExecutor, openSlot } from '../engine/helper.js';
 import { safetensors, type Weight } from './tiny.js';
-import { type Way, waysOf } from './ways.js';
+import { type Way, waysOf, worstOf } from './ways.js';
 import {
   GOLDEN_MODELS,
   goldenModel,
@@ -33,9 +33,6 @@ function inChunks(executor: Executor, slot: Slot, exit: number, end: number, chu
 }
 
 const WAYS: Readonly<Record<string, Way>> = {
-  'one chunk': (executor, slot, exit, end) => {
-    inChunks(executor, slot, exit, end, 128);
-  },
   'chunks of 7': (executor, slot, exit, end) => {
     inChunks(executor, slot, exit, end, 7);
   },
@@ -47,26 +44,14 @@ const WAYS: Readonly<Record<string, Way>> = {
   ...waysOf(inChunks),
 };
 
-/** Decodes the last positions of several slots in one step, each after another number of positions. */
 function check(t: Test, executor: Executor, { prompts }: GoldenModel, bound = BOUND): void {
   for (const [name, way] of Object.entries(WAYS))
     for (const { ids, positions } of prompts) {
-      let worst = 0;
-      for (let first = 0; first < positions.length; first += 4) {
-        const batch = positions.slice(first, first + 4);
-        const rows = batch.map(({ at }) => {
-          const slot = openSlot(executor, ids.slice(0, at + 1));
-          way(executor, slot, DEEPEST, at);
-          return { slot, exit: executor.exit(DEEPEST) };
-        });
-        decodeRows(executor, rows);
-        for (const [row, { ids: top, logits: expected }] of batch.entries()) {
-          const logits = executor.head.fullLogits(row).slice();
-          for (const [rank, id] of top.entries())
-            worst = Math.max(worst, Math.abs((logits[id] ?? NaN) - (expected[rank] ?? NaN)));
-        }
-        for (const { slot } of rows) executor.table.drop(slot);
-      }
+      const ends = positions.map(({ at }) => at);
+      const worst = worstOf(executor, DEEPEST, ids, ends, way, (found, i) => {
+        const { ids: top = [], logits: expected = [] } = positions[i] ?? {};
+        return Math.max(...top.map((id, rank) => Math.abs((found[id] ?? NaN) - (expected[rank] ?? NaN))));
+      });
       t.ok(worst < bound, `${name}, ${ids.length} tokens: ${worst}`);
     }
 }

@@ -12,6 +12,7 @@ import { decodeRows, distance, makeExecutor, openSlot, rms } from '../engine/hel
 import { promptModel, writePromptModel, type PromptModel } from './prompt-models.js';
 import { promptLogits } from './prompt-reference.js';
 import { inChunks, WAYS } from './prompt-ways.js';
+import { worstOf } from './ways.js';
 
 /** Largest difference of a logit in fp32, and root mean squares of rounded weights and activations, on logits of 4. */
 const BOUND = 1e-3;
@@ -27,23 +28,12 @@ async function converted(t: Test, model: PromptModel, kernel: KernelName = 'fp32
   return out;
 }
 
-/** Decodes the last of several numbers of positions in one step, each in a slot of its own. */
 function check(t: Test, executor: Executor, exit: number, expected: readonly Float64Array[], rounded?: number): void {
+  const ends = [...IDS.keys()];
   for (const [name, way] of Object.entries(WAYS)) {
-    let worst = 0;
-    for (let first = 0; first < IDS.length; first += 4) {
-      const rows = IDS.slice(first, first + 4).map((_, i) => {
-        const slot = openSlot(executor, IDS.slice(0, first + i + 1));
-        way(executor, slot, exit, first + i);
-        return { slot, exit: executor.exit(exit) };
-      });
-      decodeRows(executor, rows);
-      for (const [row] of rows.entries()) {
-        const reference = Float32Array.from(expected[first + row] ?? []);
-        worst = Math.max(worst, (rounded ? rms : distance)(executor.head.fullLogits(row).slice(), reference));
-      }
-      for (const { slot } of rows) executor.table.drop(slot);
-    }
+    const worst = worstOf(executor, exit, IDS, ends, way, (logits, i) =>
+      (rounded ? rms : distance)(logits, Float32Array.from(expected[i] ?? [])),
+    );
     t.ok(worst < (rounded ?? BOUND), `${name}: ${worst}`);
   }
 }

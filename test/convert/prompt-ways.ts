@@ -13,9 +13,6 @@ export function inChunks(executor: Executor, slot: Slot, index: number, end: num
 }
 
 export const WAYS: Readonly<Record<string, Way>> = {
-  'one chunk': (executor, slot, exit, end) => {
-    inChunks(executor, slot, exit, end, 128);
-  },
   'chunks of 5': (executor, slot, exit, end) => {
     inChunks(executor, slot, exit, end, 5);
   },

@@ -9,9 +9,41 @@ export type Way = (executor: Executor, slot: Slot, exit: number, end: number) =>
 /** Runs the positions up to `end` in chunks of at most `most`. */
 export type InChunks = (executor: Executor, slot: Slot, exit: number, end: number, most: number) => void;
 
+/**
+ * Decodes one token behind each number of positions, four in one step, each in a slot of its own.
+ * @param measure the distance of logits from those that belong to ends[i]
+ * @returns the largest distance
+ */
+export function worstOf(
+  executor: Executor,
+  exit: number,
+  ids: readonly number[],
+  ends: readonly number[],
+  way: Way,
+  measure: (logits: Float32Array, i: number) => number,
+): number {
+  let worst = 0;
+  for (let first = 0; first < ends.length; first += 4) {
+    const rows = ends.slice(first, first + 4).map((end) => {
+      const slot = openSlot(executor, ids.slice(0, end + 1));
+      way(executor, slot, exit, end);
+      return { slot, exit: executor.exit(exit) };
+    });
+    decodeRows(executor, rows);
+    for (const [row, { slot }] of rows.entries()) {
+      worst = Math.max(worst, measure(executor.head.fullLogits(row).slice(), first + row));
+      executor.table.drop(slot);
+    }
+  }
+  return worst;
+}
+
 /** Ways of any way to run chunks. */
-export function waysOf(inChunks: InChunks): Readonly<Record<'decode' | 'rollback' | 'a copied prefix', Way>> {
+export function waysOf(inChunks: InChunks): Readonly<Record<string, Way>> {
   return {
+    'one chunk': (executor, slot, exit, end) => {
+      inChunks(executor, slot, exit, end, 128);
+    },
     decode: (executor, slot, exit, end) => {
       const { tokens } = slot;
       for (let length = 1; length <= end; length++) {
