@@ -4,7 +4,7 @@ import type { Answer } from '../generation/answer.js';
 import type { Delta } from '../generation/choice.js';
 import { chunkForm } from '../generation/chunks.js';
 import { MOST_CHOICES, readyEngine, type ApiContext, type ApiRequest } from '../context.js';
-import { CompletionLogprobs, lazyCompletionLogprobs, promptTokens } from '../generation/logprobs.js';
+import { CompletionLogprobs, completionLogprobs, promptTokens } from '../generation/logprobs.js';
 import { encodePrompt, waitLimitOf, type Prompt, type WaitLimit } from '../generation/prompt.js';
 import { budgetOf, readRequest, type GenerationRequest } from '../generation/read-request.js';
 import { answerGrammar } from '../params/structured-outputs.js';
@@ -124,7 +124,7 @@ function fields(context: ApiContext, answer: Answer, part: Pick<Delta, 'index' |
   const text = (prompt?.text ?? '') + part.text;
   if (engine.logprobs === null) return { text, logprobs: null };
   const echoed = prompt && promptTokens(tokenizer, prompt, answer.choices[part.index]?.promptLogprobs ?? []);
-  return { text, logprobs: lazyCompletionLogprobs(tokenizer, [...(echoed ?? []), ...part.tokens]) };
+  return { text, logprobs: completionLogprobs(tokenizer, [...(echoed ?? []), ...part.tokens]) };
 }
 
 export const completions: GeneratingEndpoint<CompletionBody> = {

@@ -23,7 +23,6 @@ export const CompletionLogprobs = Type.Object({
   top_logprobs: Type.Array(nullable(Type.Record(Type.String(), Type.Number()))),
   text_offset: Type.Array(Type.Integer({ description: "Start of the token in the choice's text, in code points." })),
 });
-export type CompletionLogprobs = Static<typeof CompletionLogprobs>;
 
 /** A token of the text with its log-probabilities; null for the first token of a prompt. */
 export interface ScoredToken {
@@ -43,43 +42,26 @@ function named(tokenizer: TextTokenizer, id: number): string {
   return `bytes:${Array.from(bytes, (byte) => `\\x${byte.toString(16).padStart(2, '0')}`).join('')}`;
 }
 
-/** How each field of a token's log-probabilities is made. */
-const columnsOf = (tokenizer: TextTokenizer) => ({
-  token: ({ id }: ScoredToken) => named(tokenizer, id),
-  logprob: ({ logprobs }: ScoredToken) => logprobs?.logprob ?? null,
-  // The chosen token is always listed, even with logprobs: 0. It comes last, so that it wins if two ids have the same
-  // text.
-  top: ({ id, logprobs }: ScoredToken) =>
-    logprobs === null
-      ? null
-      : Object.fromEntries<number>([
-          ...logprobs.top.map(([top, value]): [string, number] => [named(tokenizer, top), value]),
-          [named(tokenizer, id), logprobs.logprob],
-        ]),
-});
-
-export function completionLogprobs(tokenizer: TextTokenizer, tokens: readonly ScoredToken[]): CompletionLogprobs {
-  const { token, logprob, top } = columnsOf(tokenizer);
+/** The fields are made while they are written: their entries take ten times the memory of the tokens. */
+export function completionLogprobs(tokenizer: TextTokenizer, tokens: readonly ScoredToken[]) {
   return {
-    tokens: tokens.map(token),
-    token_logprobs: tokens.map(logprob),
-    top_logprobs: tokens.map(top),
-    text_offset: tokens.map(({ offset }) => offset),
-  };
-}
-
-/** The same, made while it is written. */
-export function lazyCompletionLogprobs(tokenizer: TextTokenizer, tokens: readonly ScoredToken[]) {
-  const { token, logprob, top } = columnsOf(tokenizer);
-  return {
-    tokens: LazyList.of(tokens, token),
-    token_logprobs: LazyList.of(tokens, logprob),
-    top_logprobs: LazyList.of(tokens, top),
+    tokens: LazyList.of(tokens, ({ id }) => named(tokenizer, id)),
+    token_logprobs: LazyList.of(tokens, ({ logprobs }) => logprobs?.logprob ?? null),
+    // The chosen token is always listed, even with logprobs: 0. It comes last, so that it wins if two ids have the same
+    // text.
+    top_logprobs: LazyList.of(tokens, ({ id, logprobs }) =>
+      logprobs === null
+        ? null
+        : Object.fromEntries<number>([
+            ...logprobs.top.map(([top, value]): [string, number] => [named(tokenizer, top), value]),
+            [named(tokenizer, id), logprobs.logprob],
+          ]),
+    ),
     text_offset: LazyList.of(tokens, ({ offset }) => offset),
   };
 }
 
-/** A list that is made while it is written: its entries take ten times the memory of the tokens. */
+/** As `completionLogprobs`, a list that is made while it is written. */
 export function chatLogprobs(tokenizer: TextTokenizer, tokens: readonly ChoiceToken[]): LazyList<ChatLogprob> {
   const entry = (id: number, logprob: number) => ({
     token: tokenizer.spelt(id),
