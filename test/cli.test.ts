@@ -6,6 +6,7 @@ import { join } from 'node:path';
 import t, { type Test } from 'tap';
 import { run } from '../src/cli/cli.js';
 import { packageRoot, SERVE_OPTIONS } from '../src/cli/options/config.js';
+import { factors } from '../src/cli/values.js';
 import { loadManifest } from '../src/engine/model/manifest-io.js';
 import { main } from './deploy/helper.js';
 import { plainServer } from './fakes/plain-server.js';
@@ -23,6 +24,7 @@ async function printed(t: Test, args: string[]): Promise<{ code: number; text: s
 }
 
 void t.test('bench shows its defaults, and rejects impossible values', async (t) => {
+  t.same(factors('.5,1'), [0.5, 1], 'a rate may begin with its point');
   const { text } = await printed(t, ['bench', '--help']);
   const help = text.replaceAll(/\s+/g, ' ');
   t.match(help, '(default: tight=1000,medium=3000,loose=10000)');
@@ -30,6 +32,7 @@ void t.test('bench shows its defaults, and rejects impossible values', async (t)
   for (const [args, rule] of [
     [['--budgets', 'a'], /must be NAME=BUDGET/],
     [['--rates', '0'], /must be a number above 0/],
+    [['--rates', '.'], /must be a number of at least 0/],
     [['--clients', '1.5'], /must be a positive integer/],
     [['--clients', '2', '--rates', '3'], /'--clients <list>' cannot be used with option '--rates <list>'/],
     [['--trace', '/x', '--arrivals', 'bursts'], /'--trace <file>' cannot be used with option '--arrivals <kind>'/],

@@ -13,9 +13,13 @@ export interface StopScan {
 
 export class StopStrings {
   #held = '';
+  /** Most UTF-16 units that may begin a stop string without its end. */
+  readonly #mostHeld: number;
 
   /** @param stops not empty strings */
-  constructor(private readonly stops: readonly string[]) {}
+  constructor(private readonly stops: readonly string[]) {
+    this.#mostHeld = Math.max(0, ...stops.map(({ length }) => length - 1));
+  }
 
   /** If the text holds several stop strings, the one that starts first counts, of two at one place the shorter one. */
   push(text: string): StopScan {
@@ -28,8 +32,7 @@ export class StopStrings {
       this.#held = '';
       return { text: whole.slice(0, found.at), stop: found.stop };
     }
-    const longest = this.stops.reduce((most, { length }) => Math.max(most, length), 0);
-    let start = Math.max(0, whole.length - longest + 1);
+    let start = Math.max(0, whole.length - this.#mostHeld);
     while (start < whole.length && !this.#mayBegin(whole.slice(start))) start++;
     this.#held = whole.slice(start);
     return { text: whole.slice(0, start), stop: null };

@@ -107,7 +107,7 @@ export class EndedChoices {
     return this.#ended.size >= this.choices;
   }
 
-  get isOne(): boolean {
+  get areAny(): boolean {
     return this.#ended.size > 0;
   }
 }

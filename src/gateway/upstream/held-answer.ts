@@ -65,7 +65,7 @@ export class HeldAnswer {
 
   /** Whether a choice ended by itself: some upstreams give fewer than the request asks for. */
   get hasEnd(): boolean {
-    return this.#ended.isOne;
+    return this.#ended.areAny;
   }
 
   /** Whether the answer has parts that no sentence ends. */
