@@ -86,12 +86,13 @@ export class Executor {
     return exitAt(this.units, index);
   }
 
-  /** Empties all slots, of which up to `highWaterMark` positions were written. */
-  forget(highWaterMark: number): void {
+  /** Empties all slots, of which any unit wrote up to `written` positions, and returns their memory. */
+  forget(written: number): void {
     for (const slot of this.table.slots) {
-      slot.highWaterMark = Math.max(slot.highWaterMark, highWaterMark);
+      for (const unit of slot.frontiers.keys()) slot.reach(unit, written);
       this.table.drop(slot);
     }
+    this.table.kv.giveBack(this.table.slots, 0);
     this.apply(this.table.kv.takeOps());
   }
 

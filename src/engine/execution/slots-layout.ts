@@ -85,8 +85,8 @@ export class SlotsLayout implements Layout {
           for (const { of, start, end } of op.boundaries) boundaries[of]?.copy(op.from, op.to, start, end);
           break;
         case 'release':
-          for (const { kv } of stages) kv.releasePages(op.slot, op.from);
-          for (const store of boundaries) store?.releasePages(op.slot, op.from);
+          for (const [unit, { kv }] of stages.entries()) kv.releasePages(op.slot, op.kept[unit] ?? 0);
+          for (const [at, store] of boundaries.entries()) store?.releasePages(op.slot, op.kept[at - 1] ?? 0);
           break;
         case 'swap':
           stages.forEach(({ kv }, unit) => {

@@ -2,8 +2,8 @@
  * The KV cache of one stage: each layer has a K and a V buffer of shape [slots, kv_heads, capacity, head_dim]. A batch
  * over consecutive slots is a pointer into it.
  *
- * The capacity of all slots is only address space. A sequence costs the pages of the positions that it
- * wrote, and `releasePages` releases them.
+ * The capacity of all slots is only address space. A slot costs the pages of the positions that were written,
+ * until `releasePages` releases them.
  *
  * Must not know: sequences, and which positions are valid (the engine's frontiers).
  */
@@ -137,8 +137,12 @@ export class KvCache {
   /** Releases the memory of a slot's positions from `from` on. */
   releasePages(slot: number, from: number): void {
     const start = from * this.#positionBytes;
-    for (const { source } of this.#rows(slot, slot))
-      this.#device.releasePages(source + BigInt(start), this.#rowBytes - start);
+    if (from > 0)
+      for (const { source } of this.#rows(slot, slot))
+        this.#device.releasePages(source + BigInt(start), this.#rowBytes - start);
+    else
+      for (const buffer of this.#buffers)
+        this.#device.releasePages(buffer + BigInt(slot * this.#slotBytes), this.#slotBytes);
   }
 
   dispose(): void {

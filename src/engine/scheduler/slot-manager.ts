@@ -185,7 +185,7 @@ export class SlotManager {
 
   /**
    * Frees memory for the next step: preempts the newest sequences while the live ones need too much, then evicts. A
-   * sequence with a promise is preempted last.
+   * sequence with a promise is preempted last. The memory of ended sequences stays with their slots up to the budget.
    */
   makeRoom(): void {
     while (this.demand > this.limits.kvBytes && this.running.length > 1) {
@@ -198,6 +198,7 @@ export class SlotManager {
       this.waiting.unshift(newest);
     }
     this.#evict();
+    this.#table.kv.giveBack(this.#table.slots, this.limits.kvBytes);
   }
 
   /** Ends a sequence; its slot stays as a reusable prefix. */

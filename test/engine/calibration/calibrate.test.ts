@@ -36,7 +36,7 @@ function machine(
       embed: () => (now += 1),
       head: () => (now += 1),
     },
-    forget: (highWaterMark: number) => (forgotten = highWaterMark),
+    forget: (written: number) => (forgotten = written),
   };
   const costs = calibrate(executor as unknown as Executor, measured, () => now);
   const ms = costs.units.filter(({ unit }) => unit.startsWith('s')).map(({ decode }) => decode[0]?.ms);

@@ -129,6 +129,10 @@ export class BlockPool implements KvAccount {
     slot.frontiers.fill(0);
   }
 
+  giveBack(): void {
+    // The device committed all pages at the start.
+  }
+
   takeOps(): MemoryOp[] {
     return [];
   }

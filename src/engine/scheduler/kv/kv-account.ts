@@ -32,6 +32,8 @@ export interface KvAccount {
   rewind(slot: Slot, length: number): void;
   /** Empties a slot. */
   release(slot: Slot): void;
+  /** Returns memory that slots do not need to the system, until they have at most so many bytes of it. */
+  giveBack(slots: readonly Slot[], most: number): void;
   /** Takes memory for the positions that a step will write. @throws RangeError where live sequences hold all of it */
   reserve(slot: Slot, length: number): void;
   /** The operations since the last call. */
@@ -72,11 +74,12 @@ export interface CopyOp {
   readonly boundaries: readonly PositionRun[];
 }
 
-/** Returns the memory of a slot behind a position to the system. */
+/** Returns the memory of a slot to the system. */
 export interface ReleaseOp {
   readonly op: 'release';
   readonly slot: number;
-  readonly from: number;
+  /** Positions that stay, by unit. */
+  readonly kept: readonly number[];
 }
 
 /** Exchanges two slots. */

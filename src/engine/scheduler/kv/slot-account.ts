@@ -1,13 +1,10 @@
 /**
  * The account of slots of equal size: each unit has a KV cache with a range for every slot, and each kept boundary a
- * store of hidden states. The system commits pages on their first write.
+ * store of hidden states. The system commits pages on their first write, and they stay with their slot.
  */
 import type { Claim, KvAccount, Swaps, MemoryOp, PositionRun } from './kv-account.js';
 import type { Slot } from './slot.js';
 import type { ExitUnits, Units } from './units.js';
-
-/** Least unused positions behind a sequence that are worth some hundred calls to release their pages: a chunk. */
-const LEAST_TAIL_POSITIONS = 128;
 
 /** Bytes of a position of one sequence. */
 export interface PositionBytes {
@@ -95,15 +92,25 @@ export class SlotAccount implements KvAccount, Swaps {
     this.#ops.push({ op: 'copy', from: from.index, to: to.index, units, boundaries });
   }
 
-  /** A long tail's memory is released. */
   rewind(slot: Slot, length: number): void {
     slot.truncate(length);
-    this.#trim(slot);
   }
 
   release(slot: Slot): void {
-    this.#release(slot, 0);
     slot.frontiers.fill(0);
+  }
+
+  /** Slots that wrote most beyond what they hold come first. */
+  giveBack(slots: readonly Slot[], most: number): void {
+    let written = slots.reduce((sum, slot) => sum + this.#committed(slot.written), 0);
+    if (written <= most) return;
+    const spare = (slot: Slot): number => this.#committed(slot.written) - this.#committed(slot.frontiers);
+    for (const slot of slots.toSorted((a, b) => spare(b) - spare(a))) {
+      if (written <= most || spare(slot) === 0) return;
+      written -= spare(slot);
+      this.#ops.push({ op: 'release', slot: slot.index, kept: [...slot.frontiers] });
+      slot.written.set(slot.frontiers);
+    }
   }
 
   reserve(): void {
@@ -115,10 +122,10 @@ export class SlotAccount implements KvAccount, Swaps {
     const bPositions = [...b.frontiers];
     this.#ops.push({ op: 'swap', a: a.index, b: b.index, aPositions, bPositions });
     [a.index, b.index] = [b.index, a.index];
-    // Each place keeps the positions that the other slot wrote beyond the new length.
-    [a.highWaterMark, b.highWaterMark] = [Math.max(a.length, b.highWaterMark), Math.max(b.length, a.highWaterMark)];
-    this.#trim(a);
-    this.#trim(b);
+    // The written memory stays at its place.
+    const aWritten = a.written.map((own, unit) => Math.max(own, b.frontier(unit)));
+    a.written.set(b.written.map((own, unit) => Math.max(own, a.frontier(unit))));
+    b.written.set(aWritten);
   }
 
   swapBytes(a: Slot, b: Slot): number {
@@ -127,17 +134,18 @@ export class SlotAccount implements KvAccount, Swaps {
 
   freshBytes(a: Slot, b: Slot): number {
     const beyond = (slot: Slot, other: Slot): number =>
-      slot.length > other.highWaterMark ? this.bytes(slot, Infinity) * (1 - other.highWaterMark / slot.length) : 0;
+      slot.length > (other.written[0] ?? 0)
+        ? this.bytes(slot, Infinity) * (1 - (other.written[0] ?? 0) / slot.length)
+        : 0;
     return beyond(a, b) + beyond(b, a);
   }
 
-  #trim(slot: Slot): void {
-    if (slot.highWaterMark - slot.length >= LEAST_TAIL_POSITIONS) this.#release(slot, slot.length);
-  }
-
-  #release(slot: Slot, from: number): void {
-    if (slot.highWaterMark <= from) return;
-    this.#ops.push({ op: 'release', slot: slot.index, from });
-    slot.highWaterMark = from;
+  /** Bytes of so many positions of each unit, with the hidden states that the trunk stages wrote. */
+  #committed(positions: Int32Array): number {
+    const { units, boundaries } = this.#sizes;
+    return positions.reduce((sum, count, unit) => {
+      const states = unit < this.#units.trunkStages ? (boundaries[unit + 1] ?? 0) : 0;
+      return sum + count * ((units[unit] ?? 0) + states);
+    }, 0);
   }
 }

@@ -67,7 +67,7 @@ export class SlotTable {
     return which === 'live' ? live : this.kv.held(this.#slots) - live;
   }
 
-  /** Empties a slot and releases its memory. */
+  /** Empties a slot. */
   drop(slot: Slot): void {
     this.kv.release(slot);
     slot.tokens = [];
@@ -114,7 +114,7 @@ export class SlotTable {
     this.#slots[b.index] = b;
   }
 
-  /** Rolls a slot back to at most `length` positions; a long tail's memory is released. */
+  /** Rolls a slot back to at most `length` positions. */
   truncate(slot: Slot, length: number): void {
     this.kv.rewind(slot, length);
   }

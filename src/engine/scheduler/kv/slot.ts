@@ -17,8 +17,8 @@ export class Slot {
   live = false;
   /** Logical time of its last use, for eviction of the least recently used prefix. */
   lastUsed = 0;
-  /** Most positions written since its memory was released. */
-  highWaterMark = 0;
+  /** By unit, positions of the slot's memory that the system holds for it. */
+  readonly written: Int32Array;
 
   /** @param index place in the KV buffers; changes when slots are swapped */
   constructor(
@@ -26,6 +26,7 @@ export class Slot {
     units: number,
   ) {
     this.frontiers = new Int32Array(units);
+    this.written = new Int32Array(units);
   }
 
   frontier(unit: number): number {
@@ -47,7 +48,7 @@ export class Slot {
   /** Sets a unit's frontier after it processed positions up to `end`. */
   reach(unit: number, end: number): void {
     this.frontiers[unit] = end;
-    this.highWaterMark = Math.max(this.highWaterMark, end);
+    this.written[unit] = Math.max(this.written[unit] ?? 0, end);
   }
 
   /** Rolls every unit back to at most `length` positions. */
