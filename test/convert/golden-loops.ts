@@ -30,7 +30,7 @@ export function goldenLoops(name: (typeof LOOP_MODELS)[number]): GoldenLoops {
 }
 
 export function loopWeights(model: GoldenLoops): Weights {
-  return goldenWeights({ ...model, prompts: [] });
+  return goldenWeights(model);
 }
 
 export function loopShape({ config }: GoldenLoops): LoopShape {

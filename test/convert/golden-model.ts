@@ -68,7 +68,7 @@ function ofLayers<Value>(table: Readonly<Record<string, Value>>, layers: number)
 }
 
 /** All weights by Hugging Face's names: `values` of make.py. */
-export function goldenWeights({ shapes, norm }: GoldenModel): Weights {
+export function goldenWeights({ shapes, norm }: Pick<GoldenModel, 'shapes' | 'norm'>): Weights {
   return new Map(
     Object.entries(shapes).map(([name, shape]): [string, Weight] => {
       const next = random(crc32(name));
@@ -82,7 +82,7 @@ export function goldenWeights({ shapes, norm }: GoldenModel): Weights {
 /** Writes the model as a folder; returns its path. @param changes fields of config.json; undefined removes one */
 export function writeGoldenFolder(
   dir: string,
-  model: GoldenModel,
+  model: Omit<GoldenModel, 'prompts'>,
   changes: Record<string, unknown> = {},
   weights = goldenWeights(model),
 ): string {

@@ -16,7 +16,7 @@ const BOUND = 1e-3;
 const ROUNDED = { w8a8: 0.2, int4: 1.5 } as const;
 
 function folderOf(t: Test, model: GoldenLoops, changes: Record<string, unknown> = {}): string {
-  return writeGoldenFolder(path.join(t.testdir(), 'hf'), { ...model, prompts: [] }, changes, loopWeights(model));
+  return writeGoldenFolder(path.join(t.testdir(), 'hf'), model, changes, loopWeights(model));
 }
 
 /** Converts with all loops as exits; returns the folder. */

@@ -8,47 +8,37 @@ import { inspect } from '../../src/convert/inspect.js';
 import type { ConvertOptions } from '../../src/convert/convert-options.js';
 import { loadManifest } from '../../src/engine/model/manifest-io.js';
 import { LAYER_SHAPES, random, safetensors, SHAPE, weight, type Weight } from './tiny.js';
-import { folder, rejects, type Case } from './rejected.js';
+import { folder, rejectsOptions } from './rejected.js';
 import { run, OPTIONS } from './conversion.js';
 
 void t.test('invalid options and exits are rejected', (t) =>
-  rejects(
-    t,
-    [
-      [/must increase, got 2,1,3/, folder, { exits: [2, 1, 3] }],
-      [/must end at the last layer, 3, got 1,2/, folder, { exits: [1, 2] }],
-      [/fp16 can't be combined/, folder, { kernels: ['fp16', 'int4'] }],
-      [/w4a16 can't be combined/, folder, { kernels: ['w8a8', 'w4a16'] }],
-      [/--weight-bits must be .*, got 4/, folder, { weightBits: 4 }],
-      ...(
-        [
-          ['--weight-bits', '--kernels w8a8 or w8a16', { weightBits: 7 }],
-          ['--calibration', '--kernels w8a8, int4 or w4a16, or --kv int8', { calibration: 'x' }],
-        ] as const
-      ).flatMap(([option, rule, value]) =>
-        (['fp32', 'fp16'] as const).map((kernel): Case => [
-          new RegExp(`^${option} has an effect only with ${rule}, got ${option} \\w+ with --kernels ${kernel}$`),
-          folder,
-          { ...value, kernels: [kernel] },
-        ]),
-      ),
-      [/--kernels int4$/, folder, { weightBits: 7, kernels: ['int4'] }],
-      [/--kernels w8a16$/, folder, { calibration: 'x', kernels: ['w8a16'] }],
-      [
-        /^--generation must be a list of name=value with the names temperature, .*, got heat=1$/,
-        folder,
-        { generation: 'temperature=0.3,heat=1' },
-      ],
-      [/^--generation top_p must be a number above 0 and at most 1, got 1.5$/, folder, { generation: 'top_p=1.5' }],
-      [/^--generation min_p must be a number from 0 to 1, got $/, folder, { generation: 'min_p' }],
-    ],
-    true,
-  ),
+  rejectsOptions(t, folder(), {
+    'must increase, got 2,1,3': { exits: [2, 1, 3] },
+    'must end at the last layer, 3, got 1,2': { exits: [1, 2] },
+    "fp16 can't be combined...": { kernels: ['fp16', 'int4'] },
+    "w4a16 can't be combined...": { kernels: ['w8a8', 'w4a16'] },
+    '--weight-bits must be ..., got 4': { weightBits: 4 },
+    '--weight-bits has an effect only with --kernels w8a8 or w8a16, got ...--kernels fp32': { weightBits: 7 },
+    '--weight-bits has an effect only with --kernels w8a8 or w8a16, got ...--kernels fp16': {
+      ...{ weightBits: 7, kernels: ['fp16'] },
+    },
+    '--weight-bits has ...--kernels int4': { weightBits: 7, kernels: ['int4'] },
+    '--calibration has an effect only with --kernels w8a8, int4 or w4a16, or --kv int8, got ...--kernels fp32': {
+      calibration: 'x',
+    },
+    '--calibration has ...--kernels fp16': { calibration: 'x', kernels: ['fp16'] },
+    '--calibration has ...--kernels w8a16': { calibration: 'x', kernels: ['w8a16'] },
+    '--generation must be a list of name=value with the names temperature, ..., got heat=1': {
+      generation: 'temperature=0.3,heat=1',
+    },
+    '--generation top_p must be a number above 0 and at most 1, got 1.5': { generation: 'top_p=1.5' },
+    '--generation min_p must be a number from 0 to 1, got ': { generation: 'min_p' },
+  }),
 );
 
 void t.test('an existing output folder is replaced only with --force', async (t) => {
   const dir = t.testdir();
-  const source = folder(dir);
+  const source = folder()(dir);
   await run(dir, source);
   await t.rejects(run(dir, source), {
     isUsage: true,
@@ -67,7 +57,7 @@ void t.test('--force replaces neither an input nor a folder that is not a model 
     [`out.partial-${process.pid}`]: { 'stale.bin': 'of a killed run' },
   });
   const at = (name: string) => path.join(dir, name);
-  const source = folder(dir);
+  const source = folder()(dir);
   symlinkSync(source, at('link'));
   symlinkSync(at('nothing'), at('dangling'));
   const quality = at('empty/quality.json');
@@ -104,7 +94,7 @@ void t.test(
   { skip: !isMounted && 'nothing is mounted' },
   async (t) => {
     const dir = t.testdir();
-    await t.rejects(run(dir, folder(dir), { out: shared, force: true }), {
+    await t.rejects(run(dir, folder()(dir), { out: shared, force: true }), {
       isUsage: true,
       message: `--out must be a folder that can be renamed, got the mount point ${shared}`,
     });
@@ -114,7 +104,7 @@ void t.test(
 void t.test('a folder with a name that is not a valid model name is rejected', async (t) => {
   const dir = t.testdir();
   const message = /^--name must be a name of letters, .*, got none, and the folder's name mine:15 does not match$/;
-  await t.rejects(convert({ ...OPTIONS, source: folder(dir), out: path.join(dir, 'mine:15') }), {
+  await t.rejects(convert({ ...OPTIONS, source: folder()(dir), out: path.join(dir, 'mine:15') }), {
     isUsage: true,
     message,
   });
@@ -128,7 +118,7 @@ void t.test('the quality file must name exits, and valid fields', async (t) => {
     'percent.json': '{"1": {"agreement": 75}}',
     'spelt.json': '{"1": {"agrement": 0.75}}',
   });
-  const source = folder(dir);
+  const source = folder()(dir);
   const quality = (name: string) => run(dir, source, { quality: path.join(dir, name) });
   await t.rejects(quality('bad.json'), { isUsage: true, message: /2 is not one of the exits 1, 3/ });
   await t.rejects(quality('odd.json'), { isUsage: false, message: /\/1\/kl must be number/ });
@@ -140,7 +130,7 @@ void t.test('the quality file must name exits, and valid fields', async (t) => {
 
 void t.test('a rule against loops applies to every exit', async (t) => {
   const dir = t.testdir();
-  const source = folder(dir);
+  const source = folder()(dir);
   for (const text of ['8,2', '8,0.5,3', '8,2,0', '8,2,2.5', '-1,2,3'])
     await t.rejects(run(dir, source, { dry: text.split(',').map(Number) }), {
       isUsage: true,
@@ -153,7 +143,7 @@ void t.test('a rule against loops applies to every exit', async (t) => {
 
 void t.test('exit blocks of another model are rejected', async (t) => {
   const dir = t.testdir();
-  const source = folder(dir);
+  const source = folder()(dir);
   const exitBlocks = path.join(dir, 'blocks.safetensors');
   const norm: [string, Weight] = ['exits.1.norm.weight', weight(random(1), [SHAPE.hidden])];
   const part = (name: string, shape: readonly number[]): [string, Weight] => [
@@ -177,4 +167,8 @@ void t.test('exit blocks of another model are rejected', async (t) => {
     writeFileSync(exitBlocks, safetensors(blocks));
     await t.rejects(run(dir, source, { exitBlocks, ...(exits && { exits }) }), { isUsage, message });
   }
+  await t.rejects(run(dir, source, { exitBlocks: dir }), {
+    isUsage: false,
+    message: /^cannot read \S+: it is a folder$/,
+  });
 });

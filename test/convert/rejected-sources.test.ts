@@ -1,23 +1,11 @@
 /** Invalid sources of a conversion: each gives one clear error and leaves no output. */
 import { execFileSync } from 'node:child_process';
-import { cpSync, readFileSync, rmSync, symlinkSync, truncateSync } from 'node:fs';
+import { cpSync, readFileSync, rmSync, symlinkSync, truncateSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import t from 'tap';
-import { packageRoot } from '../../src/cli/options/config.js';
 import { gguf, ggufMetadata, SHAPE, tinyWeights, tokenizerJson, u32, u64 } from './tiny.js';
-import {
-  type Case,
-  edited,
-  folder,
-  rejects,
-  withConfig,
-  withFile,
-  withMetadata,
-  withTensor,
-  write,
-  written,
-} from './rejected.js';
-import { writeGguf } from './conversion.js';
+import { file, folder, having, rejects, type Source, withFile, without, written } from './rejected.js';
+import { writeGgufParts } from './conversion.js';
 
 const bytes = gguf(tinyWeights(1), ggufMetadata());
 
@@ -47,217 +35,207 @@ const manyDimensions = (): Buffer =>
 const withHeader = (header: string) =>
   withFile('model.safetensors', Buffer.concat([u64(header.length), Buffer.from(header)]));
 
+const withIndex = (index: string) => withFile('model.safetensors.index.json', index);
+
 const withTokenizer = (parts: object) => withFile('tokenizer.json', JSON.stringify(tokenizerJson(parts)));
 
+/** A change of a source in its folder. */
+const modified =
+  (source: Source, change: (source: string) => unknown): Source =>
+  (dir) => {
+    const made = source(dir);
+    change(made);
+    return made;
+  };
+
 /** A folder with other bytes of its weights. */
-const withBytes = (change: (bytes: Buffer) => Buffer) => (dir: string) => {
-  const source = folder(dir);
-  write(source, 'model.safetensors', change(readFileSync(path.join(source, 'model.safetensors'))));
-  return source;
+const withBytes = (change: (bytes: Buffer) => Buffer) =>
+  modified(folder(), (source) => {
+    const weights = path.join(source, 'model.safetensors');
+    writeFileSync(weights, change(readFileSync(weights)));
+  });
+
+/** A GGUF model in three parts. @param change of their files */
+const inParts = (change: (first: string, second: string, third: string) => unknown) => (dir: string) => {
+  const [first = '', second = '', third = ''] = writeGgufParts(dir, tinyWeights(1), 3);
+  change(first, second, third);
+  return first;
 };
 
 void t.test('damaged files and unknown formats are rejected', (t) =>
-  rejects(t, [
-    [/does not exist/, (dir) => path.join(dir, 'nothing')],
-    [/is truncated/, written('x.gguf', bytes.subarray(0, -5000))],
-    [/is truncated/, written('x.gguf', bytes.subarray(0, 3000))],
-    [
-      /must have a name like model-00001-of-00003\.gguf, since it is part 2 of 3/,
-      withMetadata({ 'split.no': 1, 'split.count': 3 }),
+  rejects(t, {
+    'does not exist': (dir) => path.join(dir, 'nothing'),
+    'is truncated...': [
+      written('x.gguf', bytes.subarray(0, -5000)),
+      written('x.gguf', bytes.subarray(0, 3000)),
+      withBytes((bytes) => bytes.subarray(0, -100)),
     ],
-    ...[0, 0.5, 'x'].map((alignment): Case => [
-      /tiny\.gguf: general\.alignment must be a positive integer, got /,
-      withMetadata({ 'general.alignment': alignment }),
-    ]),
-    ...['null', '[]', '{"x": null}', '{"x": {"dtype": "F32", "shape": [1], "data_offsets": [null, 4]}}'].map(
-      (header): Case => [
-        /model\.safetensors is not a safetensors file: its (header must be an object, got |entry x must have dtype)/,
-        withHeader(header),
-      ],
+    'must have a name like model-00001-of-00003.gguf, since it is part 2 of 3': file({
+      ...{ 'split.no': 1, 'split.count': 3 },
+    }),
+    'tiny.gguf: general.alignment must be a positive integer, got ...': [0, 0.5, 'x'].map((alignment) =>
+      file({ 'general.alignment': alignment }),
     ),
-    ...['{"weight_map": {"x": 5}}', '{"weight_map": [null]}', '{}'].map((index): Case => [
-      /model\.safetensors\.index\.json must have a weight_map of file names by tensor/,
-      withFile('model.safetensors.index.json', index),
-    ]),
-    [/^cannot read \S+: it is a folder$/, folder, { exitBlocks: packageRoot }],
-    [/is not a GGUF file/, written('x.gguf', 'something else entirely')],
-    [
-      /output_norm\.weight has ggml type 16/,
-      written('x.gguf', gguf(tinyWeights(1), ggufMetadata(), false, { 'output_norm.weight': 16 })),
+    'model.safetensors is not a safetensors file: its header must be an object, got ...': [
+      withHeader('null'),
+      withHeader('[]'),
     ],
-    [/is truncated/, withBytes((bytes) => bytes.subarray(0, -100))],
-    [/has dtype F64/, withBytes((bytes) => Buffer.from(bytes.toString('latin1').replace('"F32"', '"F64"'), 'latin1'))],
-    [/tokenizer\.json must be JSON: /, withFile('tokenizer.json', '{"model": ')],
-    [/tokenizer\.json: \/model must have required properties vocab/, withFile('tokenizer.json', '{"model": {}}')],
-    [/rope_scaling must be an object or null, got "linear"/, withConfig({ rope_scaling: 'linear' })],
-    [/tokenizer\.ggml\.token_type must be a list, got 5/, withMetadata({ 'tokenizer.ggml.token_type': 5 })],
-    [/holds an array of arrays/, written('x.gguf', nestedGguf(50_000))],
-    [/tensor t must have at most 4 dimensions, got 4294967295/, written('x.gguf', manyDimensions())],
-    [
-      /\/added_tokens\/0\/id must be <= 16777216/,
-      withTokenizer({ added_tokens: [{ id: 4_294_967_290, content: '<pad>', special: true }] }),
+    'model.safetensors is not a safetensors file: its entry x must have dtype...': [
+      withHeader('{"x": null}'),
+      withHeader('{"x": {"dtype": "F32", "shape": [1], "data_offsets": [null, 4]}}'),
     ],
-  ]),
+    'model.safetensors.index.json must have a weight_map of file names by tensor': [
+      ...['{"weight_map": {"x": 5}}', '{"weight_map": [null]}', '{}'].map(withIndex),
+    ],
+    'is not a GGUF file': written('x.gguf', 'something else entirely'),
+    'output_norm.weight has ggml type 16...': written(
+      'x.gguf',
+      gguf(tinyWeights(1), ggufMetadata(), false, { 'output_norm.weight': 16 }),
+    ),
+    'has dtype F64...': withBytes((bytes) => Buffer.from(bytes.toString('latin1').replace('"F32"', '"F64"'), 'latin1')),
+    'tokenizer.json must be JSON: ...': withFile('tokenizer.json', '{"model": '),
+    'tokenizer.json: /model must have required properties vocab...': withFile('tokenizer.json', '{"model": {}}'),
+    'rope_scaling must be an object or null, got "linear"': folder({ rope_scaling: 'linear' }),
+    'tokenizer.ggml.token_type must be a list, got 5': file({ 'tokenizer.ggml.token_type': 5 }),
+    'holds an array of arrays...': written('x.gguf', nestedGguf(50_000)),
+    'tensor t must have at most 4 dimensions, got 4294967295': written('x.gguf', manyDimensions()),
+    '/added_tokens/0/id must be <= 16777216': withTokenizer({
+      added_tokens: [{ id: 4_294_967_290, content: '<pad>', special: true }],
+    }),
+  }),
+);
+
+void t.test('a part of a GGUF model that is missing, of another model, repeated or not complete is named', (t) =>
+  rejects(t, {
+    'tiny-00001-of-00003.gguf is one of 3 parts, and ...tiny-00002-of-00003.gguf is missing': inParts((_, second) => {
+      rmSync(second);
+    }),
+    'tiny-00002-of-00003.gguf must have a name like model-00001-of-00003.gguf, since it is part 3 of 3': inParts(
+      (_, second, third) => {
+        cpSync(third, second);
+      },
+    ),
+    'tiny-00002-of-00003.gguf repeats the tensor token_embd.weight of an earlier part': inParts((_, second) => {
+      writeFileSync(second, gguf(tinyWeights(1), { 'split.no': 1, 'split.count': 3 }));
+    }),
+    'tiny-00001-of-00003.gguf must have 99 tensors in all parts, got ...': inParts((first) => {
+      const split = { 'split.no': 0, 'split.count': 3, 'split.tensors.count': 99 };
+      writeFileSync(first, gguf(new Map(), { ...ggufMetadata(), ...split }));
+    }),
+  }),
 );
 
 /** A GGUF file of a terabyte that takes no space on the disk. */
-const sparse = (head: Buffer) => (dir: string) => {
-  const name = write(dir, 'sparse.gguf', head);
-  truncateSync(name, 2 ** 40);
-  return name;
-};
+const sparse = (head: Buffer) =>
+  modified(written('sparse.gguf', head), (source) => {
+    truncateSync(source, 2 ** 40);
+  });
 
 /** A folder with a file that is a link. */
-function linked(dir: string, name: string, target: string): string {
-  const source = folder(dir);
-  rmSync(path.join(source, name), { force: true });
-  symlinkSync(target, path.join(source, name));
-  return source;
+const linked = (name: string, target: string) =>
+  modified(folder(), (source) => {
+    rmSync(path.join(source, name), { force: true });
+    symlinkSync(target, path.join(source, name));
+  });
+
+/** A link out of the blobs of a download. */
+function linkedBlobs(dir: string): string {
+  const snapshot = path.join(dir, 'snapshots', 'main');
+  cpSync(folder()(dir), snapshot, { recursive: true });
+  symlinkSync('/etc', path.join(dir, 'blobs'));
+  symlinkSync('../../blobs/hosts', path.join(snapshot, 'chat_template.jinja'));
+  return snapshot;
 }
 
 void t.test('a folder can neither name files outside of it, nor hang or fill the conversion', (t) =>
-  rejects(t, [
-    [/the header must have at most 8388608 values, got 100000000001/, sparse(arrayGguf(1e11))],
-    [/the header must have at most 268435456 bytes, got 1000000000/, sparse(damagedGguf(0, 1, u64(1e9 - 32)))],
-    [/its header needs 1000049 bytes, the file has 49/, written('x.gguf', arrayGguf(1e6).subarray(0, 49))],
-    ...['config.json', 'chat_template.jinja', 'README.md', 'model.safetensors'].map((name): Case => [
-      new RegExp(`${name} must be in its folder, got a link to /etc/hosts`),
-      (dir) => linked(dir, name, '/etc/hosts'),
-    ]),
-    [
-      /chat_template\.jinja must be in its folder, got a link to \/dev\/zero/,
-      (dir) => linked(dir, 'chat_template.jinja', '/dev/zero'),
-    ],
-    [
-      /chat_template\.jinja must be in its folder, got a link to /,
-      (dir) => {
-        const snapshot = path.join(dir, 'snapshots', 'main');
-        cpSync(folder(dir), snapshot, { recursive: true });
-        symlinkSync('/etc', path.join(dir, 'blobs'));
-        symlinkSync('../../blobs/hosts', path.join(snapshot, 'chat_template.jinja'));
-        return snapshot;
-      },
-    ],
-    [
-      /the source's tokenizer must be one that the server can load, got: it takes more than 1.5 s/,
-      withTokenizer({
-        pre_tokenizer: { type: 'Split', pattern: { Regex: '^(a+)+$' }, behavior: 'Isolated', invert: false },
-      }),
-    ],
-    ...['config.json', 'tokenizer.json'].map((name): Case => [
-      /must have at most 4194304 values/,
+  rejects(t, {
+    'the header must have at most 8388608 values, got 100000000001': sparse(arrayGguf(1e11)),
+    'the header must have at most 268435456 bytes, got 1000000000': sparse(damagedGguf(0, 1, u64(1e9 - 32))),
+    'its header needs 1000049 bytes, the file has 49': written('x.gguf', arrayGguf(1e6).subarray(0, 49)),
+    ...Object.fromEntries(
+      ['config.json', 'chat_template.jinja', 'README.md', 'model.safetensors'].map((name) => [
+        `${name} must be in its folder, got a link to /etc/hosts`,
+        linked(name, '/etc/hosts'),
+      ]),
+    ),
+    'chat_template.jinja must be in its folder, got a link to /dev/zero': linked('chat_template.jinja', '/dev/zero'),
+    'chat_template.jinja must be in its folder, got a link to /...': linkedBlobs,
+    "the source's tokenizer must be one that the server can load, got: it takes more than 1.5 s...": withTokenizer({
+      pre_tokenizer: { type: 'Split', pattern: { Regex: '^(a+)+$' }, behavior: 'Isolated', invert: false },
+    }),
+    'must have at most 4194304 values...': ['config.json', 'tokenizer.json'].map((name) =>
       withFile(name, `{"x": [${'0,'.repeat(2 ** 22)}0]}`),
-    ]),
-    [/its header must have at most 1048576 values/, withHeader(`{"x": [${'[],'.repeat(2 ** 19)}0]}`)],
-    [
-      /must name files of its folder, got "\.\.\/other\.safetensors"/,
-      withFile('model.safetensors.index.json', '{"weight_map": {"x": "../other.safetensors"}}'),
-    ],
-    ...['config.json', 'tokenizer.json', 'model.safetensors'].map((name): Case => [
-      /it is not a regular file/,
-      (dir) => {
-        const source = folder(dir);
+    ),
+    'its header must have at most 1048576 values...': withHeader(`{"x": [${'[],'.repeat(2 ** 19)}0]}`),
+    'must name files of its folder, got "../other.safetensors"': withIndex(
+      '{"weight_map": {"x": "../other.safetensors"}}',
+    ),
+    'it is not a regular file': ['config.json', 'tokenizer.json', 'model.safetensors'].map((name) =>
+      modified(folder(), (source) => {
         rmSync(path.join(source, name));
         execFileSync('mkfifo', [path.join(source, name)]);
-        return source;
-      },
-    ]),
-    [/context must be at most 2097152, got 16777216/, withConfig({ max_position_embeddings: 2 ** 24 })],
-  ]),
+      }),
+    ),
+    'context must be at most 2097152, got 16777216': folder({ max_position_embeddings: 2 ** 24 }),
+  }),
 );
 
-void t.test('unsupported architectures are rejected', (t) =>
-  rejects(t, [
-    [
-      /architecture must be one of LlamaForCausalLM, .*, got DeepseekV3ForCausalLM/,
-      withConfig({ architectures: ['DeepseekV3ForCausalLM'] }),
-    ],
-    [/must be one of llama, .*, got "mamba"/, withMetadata({ 'general.architecture': 'mamba' })],
-    ...(
-      [
-        ['llama.rope.freq_base', NaN, 'ropeTheta'],
-        ['llama.rope.freq_base', 0, 'ropeTheta'],
-        ['llama.attention.layer_norm_rms_epsilon', -1, 'normEps'],
-      ] as const
-    ).map(([key, value, name]): Case => [
-      new RegExp(`${name} must be above 0, got ${value}`),
-      withMetadata({ [key]: value }),
-    ]),
-    [/factor must be above 0, got 0/, withConfig({ rope_scaling: { ...LLAMA3, factor: 0 } })],
-    [
-      /originalContext must be an integer, got 8192\.5/,
-      withConfig({ rope_scaling: { ...LLAMA3, original_max_position_embeddings: 8192.5 } }),
-    ],
-  ]),
-);
-
-void t.test('missing, misshapen and infinite tensors are rejected', (t) =>
-  rejects(t, [
-    [/layers\.1\.mlp\.up_proj/, edited(folder, (w) => w.delete('model.layers.1.mlp.up_proj.weight'))],
-    [
-      /tiny\.gguf has no tensor blk\.0\.attn_k\.weight/,
-      edited(writeGguf, (w) => w.delete('model.layers.0.self_attn.k_proj.weight')),
-    ],
-    [/model\.norm\.weight must have shape \[64\], got \[32\]/, withTensor(folder, 'model.norm.weight', [32])],
-    [
-      /down_proj\.weight holds NaN at index 5/,
-      edited(folder, (w) => w.get('model.layers.2.mlp.down_proj.weight')?.data.fill(NaN, 5, 6)),
-    ],
-    [
-      /blk\.2\.ffn_down\.weight holds Infinity at index 7/,
-      edited(writeGguf, (w) => w.get('model.layers.2.mlp.down_proj.weight')?.data.fill(Infinity, 7, 8)),
-    ],
-    [/no tensor blk\.3\.attn_norm\.weight/, withMetadata({ 'llama.block_count': 2 ** 52 }), { exits: [2 ** 52] }],
-  ]),
+void t.test('architectures, tensors and numbers that a conversion can not take are rejected', (t) =>
+  rejects(t, {
+    'architecture must be one of LlamaForCausalLM, ..., got DeepseekV3ForCausalLM': folder({
+      architectures: ['DeepseekV3ForCausalLM'],
+    }),
+    'must be one of llama, ..., got "mamba"': file({ 'general.architecture': 'mamba' }),
+    'ropeTheta must be above 0, got NaN': file({ 'llama.rope.freq_base': NaN }),
+    'ropeTheta must be above 0, got 0': file({ 'llama.rope.freq_base': 0 }),
+    'normEps must be above 0, got -1': file({ 'llama.attention.layer_norm_rms_epsilon': -1 }),
+    'factor must be above 0, got 0': folder({ rope_scaling: { ...LLAMA3, factor: 0 } }),
+    'originalContext must be an integer, got 8192.5': folder({
+      rope_scaling: { ...LLAMA3, original_max_position_embeddings: 8192.5 },
+    }),
+    'layers.1.mlp.up_proj...': folder(without('model.layers.1.mlp.up_proj.weight')),
+    'tiny.gguf has no tensor blk.0.attn_k.weight': file(without('model.layers.0.self_attn.k_proj.weight')),
+    'model.norm.weight must have shape [64], got [32]': folder(having('model.norm.weight', [32])),
+    'down_proj.weight holds NaN at index 5': folder((w) =>
+      w.get('model.layers.2.mlp.down_proj.weight')?.data.fill(NaN, 5, 6),
+    ),
+    'blk.2.ffn_down.weight holds Infinity at index 7': file((w) =>
+      w.get('model.layers.2.mlp.down_proj.weight')?.data.fill(Infinity, 7, 8),
+    ),
+    'no tensor blk.3.attn_norm.weight': file({ 'llama.block_count': 2 ** 52 }),
+  }),
 );
 
 void t.test('unsupported features are rejected', (t) =>
-  rejects(t, [
-    [
-      /rope_scaling\.rope_type must be none, linear, llama3, yarn or longrope, got "dynamic"/,
-      withConfig({ rope_scaling: { rope_type: 'dynamic', factor: 2 } }),
+  rejects(t, {
+    'rope_scaling.rope_type must be none, linear, llama3, yarn or longrope, got "dynamic"': folder({
+      rope_scaling: { rope_type: 'dynamic', factor: 2 },
+    }),
+    'llama.rope.scaling.type must be none, linear or yarn, or longrope with its factors, got "longrope"': file({
+      ...{ 'llama.rope.scaling.type': 'longrope', 'llama.rope.scaling.factor': 2 },
+    }),
+    'biases only of attention, in every layer), got blk.1.ffn_up.bias': file(having('blk.1.ffn_up.bias', [SHAPE.ffn])),
+    'got blk.2.attn_output.bias': file(having('blk.2.attn_output.bias', [SHAPE.hidden])),
+    'got model.layers.0.self_attn.q_proj.bias': folder(having('model.layers.0.self_attn.q_proj.bias', [SHAPE.hidden])),
+    'got model.layers.0.self_attn.q_norm.weight': folder(
+      having('model.layers.0.self_attn.q_norm.weight', [SHAPE.headDim]),
+    ),
+    'smollm, refact, gpt-2, llama-bpe, ..., got deepseek-llm': file({ 'tokenizer.ggml.pre': 'deepseek-llm' }),
+    'smollm, refact, gpt-2, llama-bpe, ..., got nothing': file({ 'tokenizer.ggml.pre': undefined }),
+    'model must be BPE or Unigram, got WordPiece': withTokenizer({ model: { type: 'WordPiece', vocab: {} } }),
+    'byte_fallback must be false for Unigram, got true': withTokenizer({
+      model: { type: 'Unigram', vocab: [['a', -1]], byte_fallback: true },
+    }),
+    "the source's tokenizer must be one that the server can load, got: ...Unknown PreTokenizer...": [
+      withTokenizer({ pre_tokenizer: { type: 'UnicodeScripts' } }),
+      withTokenizer({ pre_tokenizer: { type: 'CharDelimiterSplit', delimiter: '-' } }),
     ],
-    [
-      /llama\.rope\.scaling\.type must be none, linear or yarn, or longrope with its factors, got "longrope"/,
-      withMetadata({ 'llama.rope.scaling.type': 'longrope', 'llama.rope.scaling.factor': 2 }),
-    ],
-    [
-      /biases only of attention, in every layer\), got blk\.1\.ffn_up\.bias/,
-      withTensor(writeGguf, 'blk.1.ffn_up.bias', [SHAPE.ffn]),
-    ],
-    [/got blk\.2\.attn_output\.bias/, withTensor(writeGguf, 'blk.2.attn_output.bias', [SHAPE.hidden])],
-    [
-      /got model\.layers\.0\.self_attn\.q_proj\.bias/,
-      withTensor(folder, 'model.layers.0.self_attn.q_proj.bias', [SHAPE.hidden]),
-    ],
-    [
-      /got model\.layers\.0\.self_attn\.q_norm\.weight/,
-      withTensor(folder, 'model.layers.0.self_attn.q_norm.weight', [SHAPE.headDim]),
-    ],
-    [/smollm, refact, gpt-2, llama-bpe, .*, got deepseek-llm/, withMetadata({ 'tokenizer.ggml.pre': 'deepseek-llm' })],
-    [/model must be BPE or Unigram, got WordPiece/, withTokenizer({ model: { type: 'WordPiece', vocab: {} } })],
-    [
-      /byte_fallback must be false for Unigram, got true/,
-      withTokenizer({ model: { type: 'Unigram', vocab: [['a', -1]], byte_fallback: true } }),
-    ],
-    [
-      /smollm, refact, gpt-2, llama-bpe, .*, got nothing/,
-      (dir) => {
-        const metadata = Object.entries(ggufMetadata()).filter(([key]) => key !== 'tokenizer.ggml.pre');
-        return writeGguf(dir, tinyWeights(1), Object.fromEntries(metadata));
-      },
-    ],
-    ...[
-      { type: 'UnicodeScripts' },
-      { type: 'CharDelimiterSplit', delimiter: '-' },
-      { type: 'Split', pattern: { Regex: '(?i)a|b' }, behavior: 'Isolated', invert: false },
-    ].map((step): Case => [
-      /the source's tokenizer must be one that the server can load, got: .*(Unknown PreTokenizer|Invalid regular)/,
-      withTokenizer({ pre_tokenizer: step }),
-    ]),
-    [
-      /the source's chat template must be one that the server can load, got: Unknown statement type: include/,
-      withFile('chat_template.jinja', "{% include 'other' %}"),
-    ],
-  ]),
+    "the source's tokenizer must be one that the server can load, got: ...Invalid regular...": withTokenizer({
+      pre_tokenizer: { type: 'Split', pattern: { Regex: '(?i)a|b' }, behavior: 'Isolated', invert: false },
+    }),
+    "the source's chat template must be one that the server can load, got: Unknown statement type: include": withFile(
+      'chat_template.jinja',
+      "{% include 'other' %}",
+    ),
+  }),
 );

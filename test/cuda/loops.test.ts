@@ -21,7 +21,7 @@ await withCuda(t, async (installation, folder) => {
   const model = process.env.SORTIE_TEST_CUDA_MODEL ?? join(folder, 'looped');
   if (process.env.SORTIE_TEST_CUDA_MODEL === undefined) {
     const looped = goldenLoops('ouro-4');
-    const source = writeGoldenFolder(join(folder, 'source'), { ...looped, prompts: [] }, {}, loopWeights(looped));
+    const source = writeGoldenFolder(join(folder, 'source'), looped, {}, loopWeights(looped));
     await convert({ source, out: model, kernels: ['fp16'], compress: false, force: false });
   }
   const { layers } = loadManifest(model).architecture;

@@ -13,7 +13,7 @@ const model = goldenLoops('ouro-4');
 
 async function folderOf(t: Test): Promise<string> {
   const dir = t.testdir();
-  const source = writeGoldenFolder(path.join(dir, 'hf'), { ...model, prompts: [] }, {}, loopWeights(model));
+  const source = writeGoldenFolder(path.join(dir, 'hf'), model, {}, loopWeights(model));
   const out = path.join(dir, 'out');
   await convert({ source, out, kernels: ['fp32'], compress: false, force: false });
   return out;

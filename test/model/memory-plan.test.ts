@@ -57,7 +57,7 @@ void t.test('the parts of a plan', async (t) => {
 void t.test('loops share their weights, and each has its KV cache', async (t) => {
   const model = goldenLoops('ouro-4');
   const dir = t.testdir();
-  const source = writeGoldenFolder(join(dir, 'source'), { ...model, prompts: [] }, {}, loopWeights(model));
+  const source = writeGoldenFolder(join(dir, 'source'), model, {}, loopWeights(model));
   const planOf = async (exits: number[]) => {
     const out = join(dir, `loops-${exits.length}`);
     const manifest = await convert({ source, out, exits, kernels: ['w8a16'], compress: false, force: false });

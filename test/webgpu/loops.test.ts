@@ -13,7 +13,7 @@ if (needsGpu())
   void t.test('four loops, in order and caught up later', async (t) => {
     const model = goldenLoops('ouro-4');
     const dir = t.testdir();
-    const source = writeGoldenFolder(join(dir, 'source'), { ...model, prompts: [] }, {}, loopWeights(model));
+    const source = writeGoldenFolder(join(dir, 'source'), model, {}, loopWeights(model));
     const [cpu, gpu] = await convertedPair(t, source);
     t.equal(new Set(gpu.model.stages.flatMap(({ sessions }) => [...sessions.values()])).size, 1, 'one session');
     for (const { ids } of model.prompts)
