@@ -11,7 +11,14 @@ import type { TokenTexts } from '../../src/engine/landing/token-texts.js';
 import { Executor } from '../../src/engine/execution/executor.js';
 import { loadModel } from '../../src/engine/execution/load-model.js';
 import { chunksOnly, type Row } from '../../src/engine/execution/step-batch.js';
-import type { EndedEvent, RejectedEvent, StepMessage, TokenEvent } from '../../src/protocol/index.js';
+import type {
+  EndedEvent,
+  OnMiss,
+  RejectedEvent,
+  SequenceRequest,
+  StepMessage,
+  TokenEvent,
+} from '../../src/protocol/index.js';
 import type { EngineOptions } from '../../src/protocol/engine-options.js';
 import type { States } from '../../src/engine/model/head.js';
 import { HeadRunner } from '../../src/engine/model/head-runner.js';
@@ -130,6 +137,28 @@ export interface Answer {
   readonly tokens: number[];
   readonly events: TokenEvent[];
   ended: EndedEvent | null;
+}
+
+/** A budget for the whole answer, at one exit. */
+export function within(exit: number, totalMs: number, onMiss: OnMiss): Pick<SequenceRequest, 'depth'> {
+  return { depth: { minExit: exit, maxExit: exit, budget: { totalMs, ttftMs: null, tpotMs: null, onMiss } } };
+}
+
+/** Answers to requests that arrive together. @param each called after every step */
+export function answersTo(
+  core: EngineCore,
+  requests: readonly SequenceRequest[],
+  each?: (step: StepMessage) => void,
+): Map<string, Answer> {
+  for (const request of requests) core.submit(request);
+  return drain(core, each);
+}
+
+/** The answer to one request. @throws Error where it is rejected */
+export function answerTo(core: EngineCore, request: SequenceRequest, each?: (step: StepMessage) => void): Answer {
+  const answer = answersTo(core, [request], each).get(request.id);
+  if (answer === undefined) throw new Error(`${request.id} has no answer`);
+  return answer;
 }
 
 /** Runs steps until a core is idle. @param each called after every step */

@@ -118,3 +118,22 @@ void t.test('sampleTop returns null if the draw may fall below the top logits', 
   t.same([draw({ topP: 0.075 }, 0.99), draw({ topP: 0.5 }, 0.055)], [7, null]);
   t.equal(draw({ minP: 0.5 }, 0.055), null);
 });
+
+void t.test('penalties and bias change the sampled token', async (t) => {
+  const logits = Float32Array.of(3, 2.5, 1);
+  const nothing = { prompt: new Set<number>(), answer: new Map<number, number>() };
+  const pick = (change: object, counts = nothing, of = logits): number | null =>
+    sampleFull(of.slice(), { ...GREEDY, ...change }, counts, 0.5);
+  t.equal(pick({}), 0);
+  t.equal(pick({ logitBias: [[2, 5]] }), 2);
+  t.equal(pick({ logitBias: [[0, -Infinity]] }), 1);
+  t.equal(pick({ presencePenalty: 1 }, { ...nothing, answer: new Map([[0, 1]]) }), 1);
+  t.equal(pick({ frequencyPenalty: 0.3 }, { ...nothing, answer: new Map([[0, 2]]) }), 1);
+  t.equal(pick({ repetitionPenalty: 2 }, { ...nothing, prompt: new Set([0]) }), 1);
+  t.equal(pick({ repetitionPenalty: 2 }, { ...nothing, answer: new Map([[0, 1]]) }), 1);
+  t.equal(
+    pick({ repetitionPenalty: 2 }, { ...nothing, prompt: new Set([1]) }, Float32Array.of(-3, -2, -2.5)),
+    2,
+    'below 0',
+  );
+});

@@ -7,11 +7,15 @@ import { constraintOf } from '../constraint.js';
 import type { Constraint } from '../../../src/engine/constraint.js';
 import type { EngineCore } from '../../../src/engine/worker/core.js';
 import type { EngineOptions } from '../../../src/protocol/engine-options.js';
-import type { EndedEvent, PromptEvent, StepMessage, TokenLogprobs } from '../../../src/protocol/index.js';
+import type {
+  EndedEvent,
+  PromptEvent,
+  SequenceRequest,
+  StepMessage,
+  TokenLogprobs,
+} from '../../../src/protocol/index.js';
 import { scorePrompt } from '../../../src/engine/sampling/prompt-scores.js';
-import { SlotManager } from '../../../src/engine/scheduler/slot-manager.js';
-import { Sequence } from '../../../src/engine/scheduler/sequence.js';
-import { advance, flatCosts, greedy, logitsAt, makeCore, makeExecutor, openSlot } from '../helper.js';
+import { advance, flatCosts, greedy, logitsAt, makeCore, makeExecutor, openSlot, within } from '../helper.js';
 import { answerOf } from '../answers.js';
 import { tinyModel } from '../tiny-model.js';
 
@@ -39,13 +43,13 @@ function stepsOf(engine: EngineCore): StepMessage[] {
 }
 
 const prompt = (length: number) => Array.from({ length }, (_, i) => 3 + (i % 20));
+const ask = (id: string, ids: readonly number[], maxTokens: number, more: Partial<SequenceRequest> = {}) =>
+  greedy(id, ids, deepest, maxTokens, { arrivedAt: 0, ...more });
 
 void t.test('unfinished prompts are not rows of the coming step', async (t) => {
   const engine = core(() => 0);
-  const budget = { totalMs: 400, ttftMs: null, tpotMs: null, onMiss: 'truncate' } as const;
-  const depth = { minExit: deepest, maxExit: deepest, budget };
-  engine.submit(greedy('cut', [3], deepest, 2, { arrivedAt: 0, depth }));
-  for (const id of ['a', 'b', 'c', 'd', 'e']) engine.submit(greedy(id, prompt(40), deepest, 2, { arrivedAt: 0 }));
+  engine.submit(ask('cut', [3], 2, within(deepest, 400, 'truncate')));
+  for (const id of ['a', 'b', 'c', 'd', 'e']) engine.submit(ask(id, prompt(40), 2));
   const { tokens, ended } = engine.step();
   t.strictSame(ended, [], 'one row takes a quarter of the budget; six rows would exceed it');
   t.match(tokens, [{ id: 'cut' }]);
@@ -55,7 +59,7 @@ void t.test('idle time between steps does not count as a slow step', async (t) =
   const slowdowns = [true, false].map((rests) => {
     let now = 0;
     const engine = core(() => (now += 25));
-    engine.submit(greedy('a', [3], deepest, 40, { arrivedAt: 0 }));
+    engine.submit(ask('a', [3], 40));
     let slowdown = 1;
     for (let step = 0; step < 20; step++) {
       slowdown = engine.step().work?.slowdown ?? slowdown;
@@ -72,7 +76,7 @@ void t.test('idle time between steps does not count as a slow step', async (t) =
 void t.test('a request that waits outside the queue holds a place, and keeps it when submitted', async (t) => {
   const engine = core(() => 0, { maxRunning: 1, maxQueue: 1 });
   const submit = (id: string, elsewhere: number | null): void => {
-    engine.submit(greedy(id, [3], deepest, 2, { arrivedAt: 0 }), null, elsewhere);
+    engine.submit(ask(id, [3], 2), null, elsewhere);
   };
   submit('first', 1);
   submit('beyond', 1);
@@ -87,33 +91,10 @@ void t.test('a request that waits outside the queue holds a place, and keeps it 
   );
 });
 
-void t.test('a shallow request copies no deep prefix that does not fit, and runs beside it', async (t) => {
-  const shallowest = units.exits[0]?.layer ?? 0;
-  const shared = prompt(60);
-  const { table } = executor;
-  const deep = table.bytesAt(units.deepest, 90);
-  for (const [room, cached] of [
-    [table.bytesAt(0, 75), 0],
-    [deep, 60],
-  ] as const) {
-    const engine = core(() => 0, { prefixReuse: true, kvMemoryBytes: deep + room });
-    engine.submit(greedy('deep', [...shared, 4, 5, 6, 7], deepest, 20, { arrivedAt: 0 }));
-    while (engine.scheduler.slots.running[0]?.generated !== 2) engine.step();
-    engine.submit(greedy('shallow', [...shared, 8, 9, 10, 11], shallowest, 4, { arrivedAt: 1 }));
-    const ended = [];
-    while (engine.busy) ended.push(...engine.step().ended);
-    t.match(ended, [
-      { id: 'shallow', reason: 'length', preemptions: 0, cachedTokens: cached },
-      { id: 'deep', reason: 'length', preemptions: 0 },
-    ]);
-    for (const slot of table.slots) table.drop(slot);
-  }
-});
-
 void t.test('requests between two steps are admitted by the next one, and may be cancelled first', async (t) => {
   const engine = core(() => 0);
   const ids = ['a', 'b', 'c'];
-  for (const id of ids) engine.submit(greedy(id, [3, 4], deepest, 2, { arrivedAt: 0 }));
+  for (const id of ids) engine.submit(ask(id, [3, 4], 2));
   t.ok(engine.busy);
   t.notOk(engine.isStalled);
   engine.cancel('b');
@@ -129,28 +110,21 @@ void t.test('requests between two steps are admitted by the next one, and may be
 void t.test('a request with a grammar closes its constraint, however it ends', async (t) => {
   const closed: string[] = [];
   const constraint = (id: string, more: Partial<Constraint> = {}): Constraint => ({
-    mask: null,
-    enforced: false,
-    released: true,
-    complete: false,
-    failed: null,
-    accept: () => undefined,
-    close: () => void closed.push(id),
-    ...more,
+    ...{ ...constraintOf(null), enforced: false, released: true },
+    ...{ close: () => void closed.push(id), ...more },
   });
-  const { capacity } = executor.model.limits;
-  const budget = (onMiss: 'truncate' | 'reject') => ({ totalMs: 50, ttftMs: null, tpotMs: null, onMiss });
-  const depth = (onMiss: 'truncate' | 'reject') => ({ minExit: deepest, maxExit: deepest, budget: budget(onMiss) });
+  const broken = { released: false, failed: { message: 'broken', isLost: true } };
+  const requests: [SequenceRequest, Partial<Constraint>?][] = [
+    [ask('too long', [3], executor.model.limits.capacity)],
+    [ask('infeasible', [3], 2, within(deepest, 50, 'reject'))],
+    [ask('late', [3], 2, within(deepest, 50, 'truncate'))],
+    [ask('cancelled', [3], 2)],
+    [ask('whole', [3], 2)],
+    [ask('complete', [3], 2), { released: false, complete: true }],
+    [ask('lost', [3], 2), broken],
+  ];
   const engine = core(() => 0);
-  const ask = { arrivedAt: 0 };
-  engine.submit(greedy('too long', [3], deepest, capacity, ask), constraint('too long'), null);
-  engine.submit(greedy('infeasible', [3], deepest, 2, { ...ask, depth: depth('reject') }), constraint('infeasible'));
-  engine.submit(greedy('late', [3], deepest, 2, { ...ask, depth: depth('truncate') }), constraint('late'));
-  engine.submit(greedy('cancelled', [3], deepest, 2, ask), constraint('cancelled'));
-  engine.submit(greedy('whole', [3], deepest, 2, ask), constraint('whole'));
-  engine.submit(greedy('complete', [3], deepest, 2, ask), constraint('complete', { released: false, complete: true }));
-  const failed = { message: 'broken', isLost: true };
-  engine.submit(greedy('lost', [3], deepest, 2, ask), constraint('lost', { released: false, failed }));
+  for (const [request, more] of requests) engine.submit(request, constraint(request.id, more));
   engine.cancel('cancelled');
   const steps = stepsOf(engine);
   const rejected = steps.flatMap((step) => step.rejected.map(({ id, reason }) => [id, reason]));
@@ -169,10 +143,10 @@ void t.test('a request with a grammar closes its constraint, however it ends', a
 void t.test('a sequence that waits for a mask does not delay others', async (t) => {
   const engine = core(() => 0);
   const pending = constraintOf(null);
-  engine.submit(greedy('masked', [3], deepest, 2, { arrivedAt: 0 }), pending);
+  engine.submit(ask('masked', [3], 2), pending);
   engine.step();
   t.ok(engine.isStalled, 'no sequence can run');
-  engine.submit(greedy('free', [3], deepest, 1, { arrivedAt: 0 }));
+  engine.submit(ask('free', [3], 1));
   t.notOk(engine.isStalled);
   t.match(engine.step(), { tokens: [{ id: 'free' }], ended: [{ id: 'free' }] });
   t.ok(engine.isStalled);
@@ -184,38 +158,20 @@ void t.test('a sequence that waits for a mask does not delay others', async (t) 
 void t.test('prompt and answer may fill a slot to its last position', async (t) => {
   const { capacity } = executor.model.limits;
   const engine = core(() => 0);
-  engine.submit(greedy('full', [3, 4], deepest, capacity - 2, { arrivedAt: 0 }));
-  engine.submit(greedy('beyond', [3, 4], deepest, capacity - 1, { arrivedAt: 0 }));
+  engine.submit(ask('full', [3, 4], capacity - 2));
+  engine.submit(ask('beyond', [3, 4], capacity - 1));
   engine.cancel('full');
   const { ended, rejected } = engine.step();
   t.match(ended, [{ id: 'full', reason: 'cancelled' }], 'no rejection');
   t.match(rejected, [{ id: 'beyond', reason: 'too_long' }]);
 });
 
-void t.test('the least recently used prefix is evicted first', async (t) => {
-  const { table } = executor;
-  const positions = 150;
-  const engine = core(() => 0, { prefixReuse: true, kvMemoryBytes: table.bytesAt(units.deepest, positions) });
-  const cachedOf = (id: string, first: number): number | undefined => {
-    // Each sequence takes up to 42 positions and the next one: three prefixes fit, or two beside a live sequence.
-    const tokens = [first, ...prompt(39)];
-    engine.submit(greedy(id, tokens, deepest, 2, { arrivedAt: 0 }));
-    const [ended] = stepsOf(engine).flatMap((step) => step.ended);
-    return ended?.cachedTokens;
-  };
-  t.same([cachedOf('a', 31), cachedOf('b', 32), cachedOf('c', 33)], [0, 0, 0]);
-  t.equal(cachedOf('a again', 31), 39);
-  t.equal(cachedOf('d', 34), 0, 'evicts the second');
-  t.same([cachedOf('a', 31), cachedOf('c', 33), cachedOf('b', 32)], [39, 39, 0]);
-  for (const slot of table.slots) table.drop(slot);
-});
-
-void t.test('a preempted sequence keeps its first start time and takes no place in the queue', async (t) => {
+void t.test('a preempted sequence keeps its first start time', async (t) => {
   const { table } = executor;
   const room = table.bytesAt(units.deepest, 100);
   let now = 0;
   const engine = core(() => now, { kvMemoryBytes: room });
-  engine.submit(greedy('old', prompt(40), deepest, 30, { arrivedAt: 0 }));
+  engine.submit(ask('old', prompt(40), 30));
   engine.submit(greedy('young', prompt(40), deepest, 30, { arrivedAt: 1 }));
   const ended: EndedEvent[] = [];
   let resumed = 0;
@@ -228,14 +184,6 @@ void t.test('a preempted sequence keeps its first start time and takes no place 
   const young = ended.find(({ id }) => id === 'young');
   t.match(young, { reason: 'length', preemptions: 1, startedAt: 0 });
   t.ok(resumed > 0, 'the sequence waited again');
-
-  const slotManager = new SlotManager(table, { maxRunning: 0, maxQueue: 1, kvBytes: room, prefixReuse: false });
-  const preempted = new Sequence(greedy('preempted', [3], deepest, 2), units.exits);
-  preempted.preemptions = 1;
-  slotManager.enqueue(preempted);
-  t.notOk(slotManager.isFull());
-  slotManager.enqueue(new Sequence(greedy('waits', [3], deepest, 2), units.exits));
-  t.ok(slotManager.isFull());
 });
 
 void t.test(
@@ -256,15 +204,13 @@ void t.test(
 
 void t.test('endToken is set only for an end token', async (t) => {
   const engine = core(() => 0);
-  engine.submit(greedy('cut', [3, 4], deepest, 3, { arrivedAt: 0, logprobs: 0 }));
+  engine.submit(ask('cut', [3, 4], 3, { logprobs: 0 }));
   const steps = stepsOf(engine);
   const [last] = steps.flatMap(({ tokens }) => tokens).slice(-1);
   const [ended] = steps.flatMap((step) => step.ended);
   t.equal(ended?.reason, 'length');
   t.equal(ended?.endToken, undefined);
-  engine.submit(
-    greedy('ends', [3, 4], deepest, 3, { arrivedAt: 0, logprobs: 0, minTokens: 2, stopTokens: [last?.token ?? NaN] }),
-  );
+  engine.submit(ask('ends', [3, 4], 3, { logprobs: 0, minTokens: 2, stopTokens: [last?.token ?? NaN] }));
   t.match(
     stepsOf(engine).flatMap((step) => step.ended),
     [{ reason: 'stop', endToken: { token: last?.token } }],
@@ -274,7 +220,7 @@ void t.test('endToken is set only for an end token', async (t) => {
 void t.test('an ended event has the times of its start, first token and end', async (t) => {
   let now = 0;
   const engine = core(() => now);
-  engine.submit(greedy('a', [3], deepest, 3, { arrivedAt: 0 }));
+  engine.submit(ask('a', [3], 3));
   const ended: EndedEvent[] = [];
   for (now = 10; engine.busy; now += 10) ended.push(...engine.step().ended);
   t.match(ended, [{ startedAt: 10, firstTokenAt: 10, endedAt: 30 }]);
@@ -284,7 +230,7 @@ void t.test('the scores of a prompt equal those of decoding, in chunks of any si
   const scored = prompt(60);
   const scoresOf = (chunk: number): [logprobs: (TokenLogprobs | null)[], events: number] => {
     const engine = core(() => 0, { prefillChunk: chunk });
-    engine.submit(greedy('scored', scored, deepest, 0, { arrivedAt: 0, promptLogprobs: 2 }));
+    engine.submit(ask('scored', scored, 0, { promptLogprobs: 2 }));
     const steps = stepsOf(engine);
     t.match(steps.at(-1)?.ended, [{ reason: 'length', firstTokenAt: null }]);
     const events = steps.flatMap(({ prompts }) => prompts);

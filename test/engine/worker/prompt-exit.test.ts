@@ -1,19 +1,16 @@
 /** Requests of a model with a prompt exit: each has the tokens of a reference, with the exit on and off. */
-import { mkdtemp, rm } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import t from 'tap';
 import { convert } from '../../../src/convert/convert.js';
 import type { SequenceRequest } from '../../../src/protocol/index.js';
 import { promptModel, writePromptModel } from '../../convert/prompt-models.js';
 import { promptLogits } from '../../convert/prompt-reference.js';
-import { argmax, drain, greedy, makeCore, makeExecutor, type Answer } from '../helper.js';
+import { argmax, answersTo, answerTo, greedy, makeCore, makeExecutor, type Answer } from '../helper.js';
 
 const EXIT = 2;
 const LAYERS = 5;
 const model = promptModel('Llama', { layers: LAYERS, exit: EXIT, group: 2 });
-const dir = await mkdtemp(join(tmpdir(), 'sortie-prompt-'));
-t.teardown(() => rm(dir, { recursive: true }));
+const dir = t.testdir();
 const modelDir = join(dir, 'out');
 const source = writePromptModel(dir, model, { max_position_embeddings: 128 });
 await convert({ source, out: modelDir, exits: [1, LAYERS], kernels: ['fp32'], compress: false, force: false });
@@ -51,8 +48,10 @@ for (const promptExit of [true, false])
       const prompts = [0, 1, 2].map((i) => [...shared, ...ids(50 + i, 5)]);
       for (const time of ['first', 'again']) {
         const core = makeCore(executor, { maxRunning: 6, prefillChunk: 16 });
-        for (const [i, prompt] of prompts.entries()) core.submit(ask(`${i}`, prompt));
-        const answers = drain(core);
+        const answers = answersTo(
+          core,
+          prompts.map((prompt, i) => ask(`${i}`, prompt)),
+        );
         for (const [i, prompt] of prompts.entries())
           t.strictSame(tokensOf(answers, `${i}`), expected(prompt, 4), `${i}, ${time}`);
       }
@@ -61,9 +60,7 @@ for (const promptExit of [true, false])
     await t.test('an early exit beside it, and log-probabilities of the prompt, whose states are read', async (t) => {
       const prompt = ids(3, 28);
       const core = makeCore(executor, { maxRunning: 2, prefillChunk: 16 });
-      core.submit(ask('scored', prompt, { promptLogprobs: 1 }));
-      core.submit(greedy('early', prompt, 1, 4));
-      const answers = drain(core);
+      const answers = answersTo(core, [ask('scored', prompt, { promptLogprobs: 1 }), greedy('early', prompt, 1, 4)]);
       t.strictSame(tokensOf(answers, 'scored'), expected(prompt, 4));
       t.equal(tokensOf(answers, 'early').length, 4);
     });
@@ -72,8 +69,10 @@ for (const promptExit of [true, false])
       const kvMemoryBytes = Math.ceil(executor.model.bytesPerPosition * 70);
       const core = makeCore(executor, { maxRunning: 4, kvMemoryBytes, prefillChunk: 16, prefixReuse: false });
       const prompts = [ids(5, 20), ids(6, 20), ids(7, 20)];
-      for (const [i, prompt] of prompts.entries()) core.submit(ask(`${i}`, prompt, { maxTokens: 12 }));
-      const answers = drain(core);
+      const answers = answersTo(
+        core,
+        prompts.map((prompt, i) => ask(`${i}`, prompt, { maxTokens: 12 })),
+      );
       const preempted = [...answers.values()].reduce((sum, { ended }) => sum + (ended?.preemptions ?? 0), 0);
       t.ok(preempted > 0, `${preempted} preempted`);
       for (const [i, prompt] of prompts.entries())
@@ -84,8 +83,8 @@ for (const promptExit of [true, false])
       const prompt = [...ids(8, 12), ...ids(8, 12), ...ids(8, 12)];
       const core = makeCore(executor, { maxRunning: 1, prefillChunk: 16, speculate: 'all' });
       const want = expected(prompt, 12);
-      core.submit(ask('drafted', prompt, { maxTokens: 12, prediction: [...want.slice(0, 6), 7, ...want.slice(7)] }));
-      const { tokens, ended } = drain(core).get('drafted') ?? {};
+      const prediction = [...want.slice(0, 6), 7, ...want.slice(7)];
+      const { tokens, ended } = answerTo(core, ask('drafted', prompt, { maxTokens: 12, prediction }));
       t.strictSame(tokens, want);
       t.ok(
         ended?.drafts?.some(({ accepted }) => accepted > 0),
