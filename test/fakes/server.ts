@@ -21,6 +21,8 @@ import type { Tracing } from '../../src/gateway/telemetry/trace.js';
 import { createSeries } from '../../src/gateway/telemetry/series.js';
 import { type NetOptions, UpstreamGateway } from '../../src/gateway/upstream/gateway.js';
 import type { Upstream, UpstreamModel } from '../../src/gateway/upstream/upstream.js';
+import type { SequenceRequest } from '../../src/protocol/index.js';
+import { until } from '../support/until.js';
 import { FakeEngine, type Script } from './engine.js';
 
 const modelDir = resolveOptions({}, process.env).model;
@@ -89,11 +91,56 @@ export interface Overrides {
   readonly tracing?: Tracing;
   readonly encoding?: EncodingThread;
   readonly log?: (line: string) => void;
+  /** Whether `logged` has the lines of the log. */
+  readonly keepsLog?: boolean;
   /** Each one is served by its own name. */
   readonly upstreams?: readonly Upstream[];
   readonly upstreamModels?: readonly UpstreamModel[];
   /** Absent: answers of upstreams land, and have no net. */
   readonly nets?: NetOptions;
+}
+
+/** The parts of an answer that tests read, in any API: those of the other APIs are absent. */
+export interface Answer {
+  readonly error: { readonly message: string; readonly param: string | null; readonly code: string | null };
+  readonly choices: readonly {
+    readonly index: number;
+    readonly text: string;
+    readonly message: Delta;
+    readonly delta: Delta;
+    readonly finish_reason: string | null;
+    readonly logprobs: {
+      readonly tokens: string[];
+      readonly token_logprobs: (number | null)[];
+      readonly top_logprobs: (Record<string, number> | null)[];
+      readonly text_offset: number[];
+      readonly content: { readonly token: string; readonly bytes: number[] }[];
+    } | null;
+  }[];
+  readonly usage?: {
+    readonly completion_tokens: number;
+    readonly completion_tokens_details: { readonly reasoning_tokens: number };
+  } | null;
+  readonly sortie?: Readonly<Record<string, unknown>>;
+}
+
+interface Delta {
+  readonly role?: string;
+  readonly content?: string | null;
+  readonly reasoning_content?: string;
+  readonly tool_calls?: {
+    readonly index: number;
+    readonly id?: string;
+    readonly function: { readonly name?: string; readonly arguments: string };
+  }[];
+}
+
+export interface Answered {
+  readonly status: number;
+  readonly headers: Readonly<Record<string, string>>;
+  readonly text: string;
+  /** The text as JSON, if that is its type. */
+  readonly body: Answer;
 }
 
 export interface TestServer {
@@ -105,6 +152,24 @@ export interface TestServer {
   readonly opsUrl: string;
   readonly port: number;
   post(path: string, body: unknown, headers?: Record<string, string>): Promise<Response>;
+  /** Posts, and reads the answer. */
+  ask(path: string, body: unknown, headers?: Record<string, string>): Promise<Answered>;
+  get(path: string, init?: RequestInit): Promise<Answered>;
+  /** The chunks of a stream, without [DONE]. */
+  chunks(path: string, body: object, headers?: Record<string, string>): Promise<Answer[]>;
+  /** The newest request of the engine. */
+  last(): SequenceRequest;
+  /** The text of its prompt. */
+  prompt(): string;
+  /** The lines of the log with a message, once there are so many. */
+  logged(count?: number, msg?: string): Promise<Record<string, unknown>[]>;
+}
+
+async function answered(response: Response): Promise<Answered> {
+  const { status, headers } = response;
+  const text = await response.text();
+  const isJson = headers.get('content-type')?.startsWith('application/json') === true;
+  return { status, headers: Object.fromEntries(headers), text, body: (isJson ? JSON.parse(text) : {}) as Answer };
 }
 
 /** An upstream under its own name, without defaults. */
@@ -126,6 +191,8 @@ export async function build(
   overrides: Overrides = {},
 ): Promise<TestServer> {
   const engine = new FakeEngine(script);
+  const lines: string[] = [];
+  const log = overrides.log ?? (overrides.keepsLog === true ? (line: string) => lines.push(line) : undefined);
   const series = createSeries(model.name);
   const metrics = new RequestMetrics(series);
   metrics.observe(engine);
@@ -165,7 +232,7 @@ export async function build(
     tracing: overrides.tracing ?? null,
     version: '0.0.0-test',
     policy: overrides.limits?.policy ?? openPolicy,
-    log: overrides.log === undefined ? pino({ level: 'silent' }) : pino({ level: 'info' }, { write: overrides.log }),
+    log: log === undefined ? pino({ level: 'silent' }) : pino({ level: 'info' }, { write: log }),
     draining: false,
   };
   const app = await createApp(context);
@@ -182,19 +249,32 @@ export async function build(
     await context.api.encoding.close();
     await engine.close();
   });
+  const post: TestServer['post'] = (path, body, headers = {}) =>
+    fetch(url + path, {
+      method: 'POST',
+      headers: { 'content-type': 'application/json', ...headers },
+      body: typeof body === 'string' ? body : JSON.stringify(body),
+    });
+  const last = (): SequenceRequest => {
+    const request = engine.requests.at(-1);
+    if (request === undefined) throw new Error('the engine has no request');
+    return request;
+  };
+  const logged = (msg: string) =>
+    lines.map((line) => JSON.parse(line) as Record<string, unknown>).filter((line) => line.msg === msg);
   return {
-    app,
-    engine,
-    context,
-    url,
-    opsUrl,
-    port,
-    post: (path, body, headers = {}) =>
-      fetch(url + path, {
-        method: 'POST',
-        headers: { 'content-type': 'application/json', ...headers },
-        body: typeof body === 'string' ? body : JSON.stringify(body),
-      }),
+    ...{ app, engine, context, url, opsUrl, port, post, last },
+    ask: async (path, body, headers) => answered(await post(path, body, headers)),
+    get: async (path, init) => answered(await fetch(url + path, init)),
+    chunks: async (path, body, headers) =>
+      (await events(await post(path, { ...body, stream: true }, headers)))
+        .filter((data) => data !== '[DONE]')
+        .map((data) => JSON.parse(data) as Answer),
+    prompt: () => context.api.model.tokenizer.decode(last().prompt, { special: true }),
+    logged: async (count = 1, msg = 'request') => {
+      await until('logged', () => logged(msg).length >= count);
+      return logged(msg);
+    },
   };
 }
 

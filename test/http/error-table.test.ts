@@ -15,7 +15,7 @@ interface Answer {
   readonly text: string;
 }
 
-type Provocation = (t: Test) => Promise<Answer>;
+type Provocation = (t: Test, stream: boolean) => Promise<Answer>;
 
 async function answerOf(response: Response): Promise<Answer> {
   return { status: response.status, headers: response.headers, text: await response.text() };
@@ -44,10 +44,10 @@ interface Ask {
 
 /** One request, streamed or not. Both get a plain error before the first token. */
 function post({ path = '/v1/completions', body = {}, headers, script, overrides, first }: Ask): Provocation {
-  return async (t) => {
+  return async (t, stream) => {
     const server = await build(t, script, overrides);
     await first?.(server);
-    const whole = typeof body === 'object' ? { prompt: 'Hello', ...body } : body;
+    const whole = typeof body === 'object' ? { prompt: 'Hello', stream, ...body } : body;
     return answerOf(await server.post(path, whole, headers));
   };
 }
@@ -88,7 +88,7 @@ const PROVOKED: Readonly<Record<ErrorCode, Provocation>> = {
     overrides: { apiKeys: [limited] },
     first: (server) => server.post('/v1/completions', { prompt: 'Hello' }, authorization),
   }),
-  queue_full: post({ body: { stream: true }, script: reject('queue_full') }),
+  queue_full: post({ script: reject('queue_full') }),
   internal_error: post({
     first: ({ engine }) => {
       engine.generate = () => {
@@ -96,20 +96,20 @@ const PROVOKED: Readonly<Record<ErrorCode, Provocation>> = {
       };
     },
   }),
-  engine_failed: post({ script: says('x', { end: 'error' }) }),
-  budget_infeasible: post({ body: { stream: true }, script: reject('budget_infeasible') }),
+  engine_failed: post({ script: says('', { end: 'error' }) }),
+  budget_infeasible: post({ script: reject('budget_infeasible') }),
   grammars_lost: post({ body: { response_format: { type: 'json_object' } }, script: reject('grammars_lost') }),
-  engine_lost: post({ script: says('one two', { loseAfter: 1 }) }),
+  engine_lost: post({ script: says('', { loseAfter: 0 }) }),
   upstream_failed: post({
     body: { model: 'big' },
     overrides: { upstreams: [{ ...upstream, url: new URL('http://127.0.0.1:9/v1') }] },
   }),
-  deadline_exceeded: async (t) => {
+  deadline_exceeded: async (t, stream) => {
     const silent = await scriptedUpstream(t, () => undefined);
     return post({
       body: { model: 'big', sortie: { latency_budget_ms: 100 } },
       overrides: { upstreams: [{ ...upstream, url: silent.url }] },
-    })(t);
+    })(t, stream);
   },
   overloaded: async (t) => {
     const { context, url } = await build(t);
@@ -130,18 +130,24 @@ const PROVOKED: Readonly<Record<ErrorCode, Provocation>> = {
 
 for (const [code, provoke] of Object.entries(PROVOKED) as [ErrorCode, Provocation][]) {
   void t.test(code, async (t) => {
-    const { status, headers, text } = await provoke(t);
-    const { error } = JSON.parse(text) as { error: { message: unknown; param: unknown } };
-    t.equal(status, ERRORS[code].status);
-    t.match(headers.get('content-type'), /^application\/json/);
-    t.match(error, { code, type: ERRORS[code].type });
-    t.ok(typeof error.message === 'string' && error.message.length > 5, 'says what is wrong');
-    t.ok(error.param === null || typeof error.param === 'string', 'param is a string or null');
-    t.equal(headers.has('retry-after'), [429, 502, 503].includes(status), 'Retry-After where a retry helps');
-    t.equal(headers.has('retry-after-ms'), headers.has('retry-after'));
-    const isFinal = ['budget_infeasible', 'deadline_exceeded'].includes(code);
-    t.equal(headers.get('x-should-retry'), isFinal ? 'false' : null, 'an SDK repeats no request that is as late again');
-    t.notMatch(text, /secret|node_modules|\.[jt]s\b|\bat \S+ \(/, 'no stack, no path, no detail');
+    for (const stream of [false, true]) {
+      const { status, headers, text } = await provoke(t, stream);
+      const { error } = JSON.parse(text) as { error: { message: unknown; param: unknown } };
+      t.equal(status, ERRORS[code].status);
+      t.match(headers.get('content-type'), /^application\/json/);
+      t.match(error, { code, type: ERRORS[code].type });
+      t.ok(typeof error.message === 'string' && error.message.length > 5, 'says what is wrong');
+      t.ok(error.param === null || typeof error.param === 'string', 'param is a string or null');
+      t.equal(headers.has('retry-after'), [429, 502, 503].includes(status), 'Retry-After where a retry helps');
+      t.equal(headers.has('retry-after-ms'), headers.has('retry-after'));
+      const isFinal = ['budget_infeasible', 'deadline_exceeded'].includes(code);
+      t.equal(
+        headers.get('x-should-retry'),
+        isFinal ? 'false' : null,
+        'an SDK repeats no request that is as late again',
+      );
+      t.notMatch(text, /secret|node_modules|\.[jt]s\b|\bat \S+ \(/, 'no stack, no path, no detail');
+    }
   });
 }
 

@@ -281,47 +281,6 @@ void t.test('model cards and props show the exits that the key may use', async (
   }
 });
 
-void t.test('the policy of a key sets its default budget and its depth bounds', async (t) => {
-  const defaultBudget = { totalMs: 500, ttftMs: null, tpotMs: null, onMiss: 'truncate' } as const;
-  const server = await build(t, undefined, {
-    limits: { policy: { defaultBudget: { ...defaultBudget, totalMs: 900 }, minExit: 15, maxExit: null } },
-    apiKeys: [key('k', { name: 'team-a', policy: { defaultBudget, maxExit: 25 } }), 'open'],
-  });
-  const depth = async (who: string, headers: Record<string, string> = {}, body: object = {}) => {
-    const response = await server.post('/v1/completions', { prompt, ...body }, as(who, headers));
-    t.equal(response.status, 200);
-    const { minExit, maxExit, budget: stated } = server.engine.requests.at(-1)?.depth ?? {};
-    return { minExit, maxExit, budget: stated };
-  };
-  t.same(await depth('k'), { minExit: 15, maxExit: 25, budget: defaultBudget });
-  t.same(await depth('open'), { minExit: 15, maxExit: 30, budget: { ...defaultBudget, totalMs: 900 } });
-  t.match(await depth('k', { 'X-Latency-Budget-Ms': '70' }), { budget: { totalMs: 70, onMiss: 'land' } });
-  t.match(await depth('k', { 'X-SLO-TTFT-Ms': '70' }), { budget: { totalMs: null, ttftMs: 70 } });
-  t.match(await depth('k', { 'X-Budget-On-Miss': 'reject' }), { budget: { totalMs: 500, onMiss: 'reject' } });
-  t.match(await depth('k', { 'x-envoy-expected-rq-timeout-ms': '200' }), {
-    budget: { totalMs: 190, onMiss: 'truncate' },
-  });
-  t.match(await depth('k', { 'X-Exit-Layer': '15-30' }), { minExit: 15, maxExit: 25 });
-  t.match(await depth('k', { 'X-Exit-Layer': '10-20' }), { minExit: 15, maxExit: 20 });
-  t.match(await depth('k', { 'X-Exit-Layer': '20' }), { minExit: 20, maxExit: 20 });
-  t.match(await depth('k', {}, { model: 'fake:25' }), { minExit: 25, maxExit: 25 });
-  const cases: [Record<string, string>, object, string][] = [
-    [{ 'X-Exit-Layer': '30' }, {}, 'X-Exit-Layer'],
-    [{ 'X-Exit-Layer': '10' }, {}, 'X-Exit-Layer'],
-    [{}, { model: 'fake:30' }, 'model'],
-    [{ 'X-Exit-Layer': '10-10' }, {}, 'X-Exit-Layer'],
-    [{ 'X-Exit-Layer': '20' }, { sortie: { exit_layer: 30 } }, 'sortie.exit_layer'],
-    [{}, { sortie: { exit_layer: '30-30' } }, 'sortie.exit_layer'],
-  ];
-  for (const [headers, body, param] of cases) {
-    const response = await server.post('/v1/completions', { prompt, ...body }, as('k', headers));
-    t.equal(response.status, 400, param);
-    const { error } = (await response.json()) as { error: { param: string; exits: number[] } };
-    t.equal(error.param, param);
-    t.same(error.exits, [15, 20, 25]);
-  }
-});
-
 void t.test('each API key is a tenant, with or without a name; its opaque name never shows the key', async (t) => {
   const server = await build(t, undefined, { apiKeys: [{ ...openKey('sesame'), name: 'team-a' }, openKey('open')] });
   const keys: unknown[] = [];
