@@ -5,6 +5,7 @@ import type { Budget } from '../../src/protocol/index.js';
 import type { Sequence } from '../../src/engine/scheduler/sequence.js';
 import type { Occupancy } from '../../src/engine/scheduler/snapshot.js';
 import type { SimulatedRequest } from '../simulator/simulated-request.js';
+import { cases } from '../support/cases.js';
 import { type Given, asking, prompting, simulated, stateOf } from './fixtures.js';
 import { layers } from './sample.js';
 
@@ -17,7 +18,7 @@ export function holds<Ts extends [unknown, ...unknown[]]>(
   ...parts: [...values: { [K in keyof Ts]: fc.Arbitrary<Ts[K]> }, predicate: (...values: Ts) => boolean]
 ): void {
   void t.test(title, async () => {
-    fc.assert(fc.property(...parts), runs);
+    fc.assert(fc.property(...parts), { ...runs, numRuns: cases(runs.numRuns) });
   });
 }
 

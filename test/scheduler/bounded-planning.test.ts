@@ -7,6 +7,7 @@ import { defaultPolicy } from '../../src/engine/scheduler/policy.js';
 import type { StepPlan } from '../../src/engine/scheduler/step-plan.js';
 import { simulatedScheduler } from '../simulator/machine.js';
 import { engineRequest } from '../simulator/simulated-request.js';
+import { cases } from '../support/cases.js';
 import { runs } from './arbitrary.js';
 import { asking, simulated, total } from './fixtures.js';
 import { layers, shape, table } from './sample.js';
@@ -78,7 +79,7 @@ void t.test('beside a flood of other tenants, a request is decided in the step i
       for (const [step, plan] of plans.entries())
         if (!decided(plan).includes(`honest ${step}`)) throw new Error(`not in step ${step}`);
     }),
-    { ...runs, numRuns: 8 },
+    { ...runs, numRuns: cases(8) },
   );
 });
 

@@ -5,6 +5,7 @@ import type { Budget, OnMiss } from '../../src/protocol/index.js';
 import type { Sequence } from '../../src/engine/scheduler/sequence.js';
 import { hasBudget } from '../../src/protocol/early-end.js';
 import { sequenceOf } from '../../src/engine/scheduler/snapshot.js';
+import { cases } from '../support/cases.js';
 import { holds, budget, factor, larger, runs, state, waiting } from './arbitrary.js';
 import { admission, asking, changed, natural, planOf, plannerOf, stateOf, total, within, arrive } from './fixtures.js';
 import { layers } from './sample.js';
@@ -84,7 +85,7 @@ void t.test('no promised sequence pauses, and no prompt', async (t) => {
       };
       return paused.every((id) => mixed.some((each) => each.id === id && mayPause(each)));
     }),
-    { ...runs, numRuns: 300 },
+    { ...runs, numRuns: cases(300) },
   );
   t.ok(pauses > 0, 'some sequences pause');
 });
