@@ -160,7 +160,9 @@ t.jobs = isCore ? 2 : 3;
 if (!options.tap) {
   t.register();
   const report = t.pipe(createWriteStream(join(packageRoot, REPORT)));
-  report.on('close', () => { printEnd(readFileSync(report.path, 'utf8'), t.counts); });
+  report.on('close', () => {
+    printEnd(readFileSync(report.path, 'utf8'), t.counts);
+  });
 }
 for (const { folder: shared, files } of groups) {
   const [first = ''] = files;
