@@ -1,10 +1,19 @@
 /** Number formats: GGML blocks, halves, and parts of the quantizers. */
+import { readFileSync } from 'node:fs';
+import { fileURLToPath } from 'node:url';
 import t from 'tap';
 import { GGML_FORMATS, HALF_TO_FLOAT } from '../../src/convert/formats/dequantize.js';
 import { floatToHalf } from '../../src/convert/weight.js';
 import { inverseFrequencies, llama3Factor } from '../../src/convert/rope.js';
 import { ropeScalingFromFactors } from '../../src/convert/architectures/rotary.js';
-import { GGML_BLOCKS } from './ggml-blocks.js';
+
+/** One or two blocks of each GGML format, and their floats by gguf-py (llama.cpp's own reader), in base64. */
+const golden = fileURLToPath(new URL('../../../test/golden/ggml-blocks.json', import.meta.url));
+const GGML_BLOCKS = JSON.parse(readFileSync(golden, 'utf8')) as GgmlBlocks[];
+
+interface GgmlBlocks extends Record<'name' | 'bytes' | 'floats', string> {
+  readonly type: number;
+}
 
 for (const { type, name, bytes, floats } of GGML_BLOCKS)
   void t.test(`${name} decodes as in llama.cpp`, async (t) => {

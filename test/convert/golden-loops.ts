@@ -3,7 +3,7 @@ import { readFileSync } from 'node:fs';
 import path from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { goldenWeights, type GoldenModel } from './golden-model.js';
-import type { LoopShape } from './loop-reference.js';
+import type { LoopShape } from './reference.js';
 import type { Weights } from './tiny.js';
 
 export interface GoldenLoops extends Omit<GoldenModel, 'prompts'> {

@@ -8,7 +8,7 @@ import type { KernelName } from '../../src/engine/model/manifest.js';
 import { advanceTo, distance, logitsAt, makeExecutor, openSlot, rms } from '../engine/helper.js';
 import { writeGoldenFolder } from './golden-model.js';
 import { goldenLoops, LOOP_MODELS, loopShape, loopWeights, type GoldenLoops } from './golden-loops.js';
-import { loopLogits } from './loop-reference.js';
+import { loopLogits } from './reference.js';
 import { gguf, ggufMetadata, SHAPE, tinyWeights, writeFolder, type GgufMetadata, type Weights } from './tiny.js';
 
 /** Largest difference of a logit in fp32, and root mean squares of rounded weights and activations, on logits of 4. */

@@ -10,7 +10,7 @@ import type { Executor } from '../../src/engine/execution/executor.js';
 import type { KernelName } from '../../src/engine/model/manifest.js';
 import { decodeRows, distance, makeExecutor, openSlot, rms } from '../engine/helper.js';
 import { promptModel, writePromptModel, type PromptModel } from './prompt-models.js';
-import { promptLogits } from './prompt-reference.js';
+import { promptLogits } from './reference.js';
 import { inChunks, WAYS } from './prompt-ways.js';
 import { worstOf } from './ways.js';
 

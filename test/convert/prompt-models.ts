@@ -1,6 +1,6 @@
 /** Tiny random models with a prompt exit: the classes of SwiftKV, with the trunk's own projections as well. */
 import path from 'node:path';
-import type { PromptShape } from './prompt-reference.js';
+import type { PromptShape } from './reference.js';
 import { LAYER_SHAPES, random, SHAPE, weight, writeFolder, type Weight, type Weights } from './tiny.js';
 
 const { hidden, heads, kvHeads, headDim, vocab } = SHAPE;

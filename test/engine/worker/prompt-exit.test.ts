@@ -4,7 +4,7 @@ import t from 'tap';
 import { convert } from '../../../src/convert/convert.js';
 import type { SequenceRequest } from '../../../src/protocol/index.js';
 import { promptModel, writePromptModel } from '../../convert/prompt-models.js';
-import { promptLogits } from '../../convert/prompt-reference.js';
+import { promptLogits } from '../../convert/reference.js';
 import { argmax, answersTo, answerTo, greedy, makeCore, makeExecutor, type Answer } from '../helper.js';
 
 const EXIT = 2;
