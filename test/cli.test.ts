@@ -106,6 +106,10 @@ void t.test('every flag of serve reaches its option', async (t) => {
     t.equal(code, 2, flag);
     t.match(text, `error: --${flag} must be `);
   }
+  for (const args of [['serve', '--nonsense'], ['nonsense']]) t.equal((await printed(t, args)).code, 2);
+  const { code, text } = await printed(t, ['serve', '--help']);
+  t.equal(code, 0);
+  for (const { flag } of Object.values(SERVE_OPTIONS)) t.match(text, new RegExp(`--${flag} [<[]`));
 });
 
 void t.test('convert accepts the names that serve accepts', async (t) => {
