@@ -16,8 +16,8 @@ const choice = (finish_reason: string) => ({ choices: [{ finish_reason }] });
 const stop = (stop_reason: string) => ({ stop_reason, stop_sequence: null });
 
 /**
- * A body for each API, how a whole answer says that it is complete, or that its budget ended it, and the last parts of a
- * stream that say the latter.
+ * A body for each API, a whole answer that is complete, one that its budget ended, and the end of a stream that its
+ * budget ended.
  */
 const APIS = [
   ['/v1/chat/completions', { messages }, choice('stop'), choice('length'), choice('length')],

@@ -1,80 +1,125 @@
-/** Rules of a chat that hold for responses and messages as well: limits, log, metrics, traces, disconnects, drain. */
+/** Rules that hold for all APIs: limits, log, metrics, traces, failures, disconnects, drain. */
 import { pino } from 'pino';
 import t from 'tap';
 import { drain } from '../../src/gateway/http/shutdown.js';
 import { openKey } from '../../src/gateway/http/keys.js';
 import { startTracing } from '../../src/gateway/telemetry/tracing.js';
 import { collect, valuesOf } from '../fakes/collector.js';
-import { namedEvents } from '../fakes/named-events.js';
 import { build, says } from '../fakes/server.js';
 import { checkDisconnects } from './disconnect.js';
 import { until } from '../support/until.js';
 
 const SECRET = 'a secret question';
 const ANSWER = 'a hidden answer';
-const wires = [
-  { path: '/v1/responses', body: { input: SECRET, max_output_tokens: 30 }, limit: 'max_output_tokens' },
-  {
-    path: '/v1/messages',
-    body: { messages: [{ role: 'user', content: SECRET }], max_tokens: 30 },
-    limit: 'max_tokens',
-  },
-] as const;
-const long = says('one two three four five six seven eight nine ten', { pace: 20 });
+const messages = [{ role: 'user', content: SECRET }];
 
-for (const { path, body, limit } of wires) {
+/** A body for each path, the field of its length, and the end of a stream that fails with this code. */
+const WIRES = [
+  {
+    ...{ path: '/v1/completions', body: { prompt: SECRET }, limit: 'max_tokens' },
+    failed: (code: string) =>
+      new RegExp(`"error":{[^}]*"type":"unavailable_error"[^}]*"code":"${code}".*\\[DONE\\]\n\n$`, 's'),
+  },
+  {
+    ...{ path: '/v1/chat/completions', body: { messages, n: 2 }, limit: 'max_tokens' },
+    failed: (code: string) =>
+      new RegExp(`"error":{[^}]*"type":"unavailable_error"[^}]*"code":"${code}".*\\[DONE\\]\n\n$`, 's'),
+  },
+  {
+    ...{ path: '/v1/responses', body: { input: SECRET }, limit: 'max_output_tokens' },
+    failed: (code: string) =>
+      new RegExp(
+        `event: error\ndata: {"type":"error"[^\n]*"code":"${code}"[^\n]*\n\n` +
+          `event: response.failed\n[^\n]*"status":"failed"[^\n]*"error":{"code":"${code}"[^\n]*"status":"incomplete"[^\n]*\n\n$`,
+      ),
+  },
+  {
+    ...{ path: '/v1/messages', body: { messages }, limit: 'max_tokens' },
+    failed: (code: string) =>
+      new RegExp(
+        `event: error\ndata: {"type":"error"[^\n]*"type":"overloaded_error"[^\n]*"code":"${code}"[^\n]*"request_id":"[^\n]*\n\n$`,
+      ),
+  },
+];
+
+for (const { path, body: fields, limit, failed } of WIRES) {
+  const body = { ...fields, [limit]: 30 };
+  const count = 'n' in fields ? fields.n : 1;
+
   void t.test(`${path}: a key's limits reject, and headers report them`, async (t) => {
     const key = openKey('sesame');
-    const limits = { requestsPerMinute: 2, tokensPerMinute: 100, requestsInFlight: null };
+    const limits = { requestsPerMinute: 2 * count, tokensPerMinute: 150, requestsInFlight: null };
     const server = await build(t, says(ANSWER), { apiKeys: [{ ...key, limits }] });
     const authorization = { authorization: 'Bearer sesame' };
-    t.equal((await server.post(path, body)).status, 401);
-    const first = await server.post(path, body, authorization);
-    t.match(Object.fromEntries(first.headers), {
-      'x-ratelimit-remaining-requests': '1',
-      'x-ratelimit-limit-tokens': '100',
-    });
-    const greedy = await server.post(path, { ...body, [limit]: 150 }, authorization);
-    t.equal(greedy.status, 400);
-    t.match(await greedy.json(), { error: { param: limit } });
-    const second = await server.post(path, body, authorization);
-    t.equal(second.status, 429);
-    t.match(await second.json(), { error: { type: 'rate_limit_error', code: 'rate_limit_exceeded' } });
-    t.ok(Number(second.headers.get('retry-after')) > 0);
+    t.equal((await server.ask(path, body)).status, 401);
+    const left = { 'x-ratelimit-remaining-requests': String(count), 'x-ratelimit-limit-tokens': '150' };
+    t.match((await server.ask(path, body, authorization)).headers, left);
+    const greedy = await server.ask(path, { ...body, [limit]: 180 }, authorization);
+    t.match(greedy, { status: 400, body: { error: { param: limit } } });
+    const second = await server.ask(path, body, authorization);
+    t.match(second, { status: 429, body: { error: { type: 'rate_limit_error', code: 'rate_limit_exceeded' } } });
+    t.ok(Number(second.headers['retry-after']) > 0);
   });
 
-  void t.test(`${path}: one log line without any text, and one count`, async (t) => {
+  void t.test(`${path}: one log line with plan, times and counts and without any text, and one count`, async (t) => {
     for (const stream of [false, true]) {
-      const log: string[] = [];
-      const server = await build(t, says(ANSWER), { log: (line) => log.push(line) });
-      await (await server.post(path, { ...body, stream })).text();
-      await until('logged', () => log.some((line) => line.includes('"msg":"request"')));
-      const lines = log.filter((line) => line.includes('"msg":"request"'));
-      t.equal(lines.length, 1);
-      t.match(JSON.parse(lines[0] ?? ''), {
-        route: path,
-        status: 200,
-        prompt_tokens: Number,
-        completion_tokens: 3,
-        sortie: { plan: { exit_layer: 30 } },
-      });
-      t.notMatch(log.join(''), /secret|hidden/);
-      const metrics = await (await fetch(`${server.url}/metrics`)).text();
-      t.match(metrics, `sortie_http_requests_total{method="POST",route="${path}",status="200"`);
-      t.match(metrics, /^sortie_generation_tokens_total\{.*\} 3$/m);
+      const server = await build(t, says(ANSWER), { keepsLog: true });
+      await server.ask(path, { ...body, stream }, { 'x-request-id': 'r2' });
+      const lines = await server.logged();
+      // The simulator reads its trace from these lines.
+      const counts = { prompt_tokens: server.last().prompt.length, completion_tokens: 3 * count };
+      const plan = { exit_layer: 30, predicted_ttft_ms: 1.5 };
+      const sortie = { plan, actual_ms: Number, ttft_ms: Number, queue_ms: Number };
+      const line = { reqId: 'r2', route: path, status: 200, ms: Number, model: 'fake', ...counts, sortie };
+      t.match(lines, { length: 1, 0: line });
+      t.notMatch(JSON.stringify(lines), /secret|hidden/);
+      const { text } = await server.get('/metrics');
+      t.match(text, `sortie_http_requests_total{method="POST",route="${path}",status="200"`);
+      t.match(text, new RegExp(`^sortie_generation_tokens_total\\{.*\\} ${3 * count}$`, 'm'));
       t.equal(server.context.api.metrics.live, 0);
     }
   });
 
-  void t.test(`${path}: a failed stream has its reason in the log`, async (t) => {
-    const log: string[] = [];
-    const script = says('one two three', { loseAfter: 1 });
-    const server = await build(t, script, { log: (line) => log.push(line) });
-    await (await server.post(path, { ...body, stream: true })).text();
-    await until('logged', () => log.some((line) => line.includes('engine_lost')));
-    t.match(JSON.parse(log.find((line) => line.includes('engine_lost')) ?? ''), { status: 200, code: 'engine_lost' });
+  void t.test(`${path}: a failure after the first token ends the stream, and the log has its reason`, async (t) => {
+    const server = await build(t, says('one two three', { loseAfter: 2 }), { keepsLog: true });
+    const { text } = await server.ask(path, { ...body, stream: true });
+    t.match(text, failed('engine_lost'));
+    t.notMatch(text, /message_stop|response\.completed/);
+    t.match(await server.logged(), [{ status: 200, code: 'engine_lost' }]);
+    const whole = { status: 502, headers: { 'retry-after': '2' } };
+    t.match(await server.ask(path, body), whole);
   });
 
+  void t.test(`${path}: a client that disconnects cancels its sequences, streamed or not`, async (t) => {
+    const server = await build(t, says('one two three four five six seven eight nine ten', { pace: 20 }));
+    await checkDisconnects(t, server, path, body, count);
+    await until('idle', () => server.context.api.metrics.live === 0);
+  });
+
+  void t.test(`${path}: budgets and depth bounds apply, and a rejected budget states the least one`, async (t) => {
+    const server = await build(t, says(ANSWER));
+    const headers = { 'x-latency-budget-ms': '400', 'x-exit-layer': '15', 'x-budget-on-miss': 'truncate' };
+    const answer = await server.ask(path, body, headers);
+    t.match(answer, { headers: { 'x-exit-layer': '15' }, body: { sortie: { budget_ms: 400 } } });
+    t.match(server.last().depth, { maxExit: 15, budget: { totalMs: 400, onMiss: 'truncate' } });
+    const error = { param: 'X-Exit-Layer', exits: [10, 15, 20, 25, 30] };
+    t.match(await server.ask(path, body, { 'x-exit-layer': '16' }), { status: 400, body: { error } });
+    server.engine.script = () => ({ tokens: [], reject: { reason: 'budget_infeasible', leastFeasibleMs: 99.5 } });
+    const least = { code: 'budget_infeasible', least_feasible_budget_ms: 100 };
+    t.match(await server.ask(path, { ...body, stream: true }, headers), { status: 503, body: { error: least } });
+  });
+
+  void t.test(`${path}: at the deadline of a drain a stream ends with an error`, async (t) => {
+    const server = await build(t, says('one two three four five six', { pace: 100 }));
+    const stream = server.post(path, { ...body, stream: true });
+    await until('running', () => server.engine.live === count);
+    const response = await stream;
+    t.equal(await drain(server.app, server.context, 50), false);
+    t.match(await response.text(), failed('draining'));
+  });
+}
+
+for (const { path, body, limit } of WIRES.slice(2))
   void t.test(`${path}: a span with the attributes of a chat and no text`, async (t) => {
     const collector = await collect(t);
     const before = { ...process.env };
@@ -85,7 +130,7 @@ for (const { path, body, limit } of wires) {
     process.env = before;
     if (tracing === null) throw new Error('tracing is off');
     const server = await build(t, says(ANSWER), { tracing });
-    await (await server.post(path, { ...body, stream: true })).text();
+    await server.ask(path, { ...body, [limit]: 30, stream: true });
     await until('responses end', () => server.app.inFlightResponses.size === 0);
     await tracing.shutdown();
     const span = collector.spans().find(({ name }) => name === `POST ${path}`);
@@ -97,36 +142,3 @@ for (const { path, body, limit } of wires) {
     });
     t.notMatch(JSON.stringify(collector.spans()), /secret|hidden/);
   });
-
-  void t.test(`${path}: a client that disconnects cancels its sequence, streamed or not`, async (t) => {
-    const server = await build(t, long);
-    await checkDisconnects(t, server, path, body, 1);
-  });
-
-  void t.test(`${path}: budgets and depth bounds apply, and a rejected budget states the least one`, async (t) => {
-    const server = await build(t, says(ANSWER));
-    const headers = { 'x-latency-budget-ms': '400', 'x-exit-layer': '15', 'x-budget-on-miss': 'truncate' };
-    const response = await server.post(path, body, headers);
-    t.equal(response.headers.get('x-exit-layer'), '15');
-    t.match(await response.json(), { sortie: { budget_ms: 400 } });
-    const depth = { maxExit: 15, budget: { totalMs: 400, onMiss: 'truncate' } };
-    t.match(server.engine.requests[0], { depth, kind: 'chat' });
-    const wrong = await server.post(path, body, { 'x-exit-layer': '16' });
-    t.equal(wrong.status, 400);
-    t.match(await wrong.json(), { error: { param: 'X-Exit-Layer', exits: [10, 15, 20, 25, 30] } });
-    const full = await build(t, () => ({ tokens: [], reject: { reason: 'budget_infeasible', leastFeasibleMs: 99.5 } }));
-    const rejected = await full.post(path, { ...body, stream: true }, headers);
-    t.equal(rejected.status, 503);
-    t.match(await rejected.json(), { error: { code: 'budget_infeasible', least_feasible_budget_ms: 100 } });
-  });
-
-  void t.test(`${path}: at the deadline of a drain a stream ends with an error event`, async (t) => {
-    const server = await build(t, says('one two three four five six', { pace: 100 }));
-    const stream = server.post(path, { ...body, stream: true });
-    await until('running', () => server.engine.live === 1);
-    const response = await stream;
-    t.equal(await drain(server.app, server.context, 50), false);
-    const events = namedEvents(await response.text());
-    t.match(events.find(({ name }) => name === 'error')?.data, { error: { code: 'draining' } });
-  });
-}

@@ -1,43 +1,18 @@
 /** Hostile and malformed requests over connections: each gets a clear error, and no other request waits for it. */
-import net from 'node:net';
 import { setTimeout as delay } from 'node:timers/promises';
 import { monitorEventLoopDelay } from 'node:perf_hooks';
 import t from 'tap';
-import { build, events, exchange, says } from '../fakes/server.js';
-import { until } from '../support/until.js';
+import { build, exchange, says } from '../fakes/server.js';
 
-interface ErrorBody {
-  readonly error: { readonly message: string; readonly code: string; readonly param: string | null };
-}
-
-const errorOf = async (response: Response): Promise<ErrorBody['error']> => ((await response.json()) as ErrorBody).error;
-
-void t.test('a stop string of half a character is a 400, and no stop string cuts a character', async (t) => {
+void t.test('no stop string cuts a character', async (t) => {
   const server = await build(t, says('Hi 🤗🤖 end'));
-  for (const stop of ['\ud83e', '\udd17', ['ok', 'x\udd17'], '\udd17\ud83e']) {
-    const response = await server.post('/v1/completions', { prompt: 'a', stop });
-    t.equal(response.status, 400);
-    t.match(await errorOf(response), { code: 'invalid_value', param: 'stop', message: /whole characters/ });
-  }
   const texts = { '🤖': 'Hi 🤗', '🤗': 'Hi ', '🤘': 'Hi 🤗🤖 end', '🤗🤘': 'Hi 🤗🤖 end' };
   for (const [stop, text] of Object.entries(texts)) {
-    const response = await server.post('/v1/completions', { prompt: 'a', stop, max_tokens: 60 });
-    t.match(await response.json(), { choices: [{ text }] });
-    const ask = { prompt: 'a', stop, max_tokens: 60, stream: true };
-    const chunks = (await events(await server.post('/v1/completions', ask))).slice(0, -1);
-    const choices = chunks.flatMap((chunk) => (JSON.parse(chunk) as { choices: { text: string }[] }).choices);
-    for (const { text: part } of choices) t.notMatch(part, /\p{Surrogate}/u);
+    const ask = { prompt: 'a', stop, max_tokens: 60 };
+    t.match((await server.ask('/v1/completions', ask)).body, { choices: [{ text }] });
+    for (const { choices } of await server.chunks('/v1/completions', ask))
+      for (const { text: part } of choices) t.notMatch(part, /\p{Surrogate}/u);
   }
-});
-
-void t.test('missing files of the docs get an error in the common shape', async (t) => {
-  const { url } = await build(t);
-  for (const path of ['/docs/static/nothing.js', '/docs/static/..%2f..%2fpackage.json', '/docs/nothing']) {
-    const response = await fetch(url + path);
-    t.equal(response.status, 404, path);
-    t.match(await errorOf(response), { code: 'route_not_found' }, path);
-  }
-  t.equal((await fetch(`${url}/docs/static/index.css`)).status, 200);
 });
 
 void t.test('a repeated header with different values is a 400; equal values count once', async (t) => {
@@ -51,49 +26,31 @@ void t.test('a repeated header with different values is a 400; equal values coun
     );
   const exit = 'X-Exit-Layer';
   t.match(await ask(`${exit}: 10`, `${exit}: 30`), /400 Bad Request[^]*one value, got different ones/);
-  t.match(await ask(`${exit}: 10, 10-30`), /400 Bad Request[^]*one value, got different ones/);
   t.match(await ask(`${exit}: 10`, `${exit}: 10`), /200 OK/);
-  const miss = 'X-Budget-On-Miss';
-  t.match(await ask(`${miss}: continue`, `${miss}: reject`), /400 Bad Request[^]*one value/);
-  t.match(await ask(`${miss}: reject`, `${miss}: reject`), /200 OK/);
-  t.match(await ask('X-SLO-TTFT-Ms: 60', 'X-SLO-TTFT-Ms: banana'), /400 Bad Request/);
-});
-
-void t.test('a no-break space is not part of a number in a header', async (t) => {
-  const server = await build(t);
-  for (const [value, status] of Object.entries({ '\u00a0500': 400, '500\u00a0': 400, ' \t500 ': 200 })) {
-    const response = await server.post('/v1/completions', { prompt: 'a' }, { 'X-Latency-Budget-Ms': value });
-    t.equal(response.status, status, JSON.stringify(value));
-  }
 });
 
 void t.test('a body that is not UTF-8 is a 400, and another charset is a 415', async (t) => {
   const server = await build(t);
-  const { url } = server;
-  const send = (body: Buffer): Promise<Response> =>
-    fetch(`${url}/v1/completions`, { method: 'POST', headers: { 'content-type': 'application/json' }, body });
+  const send = (body: Buffer) =>
+    server.get('/v1/completions', { method: 'POST', headers: { 'content-type': 'application/json' }, body });
   for (const bytes of ['ff', 'fe', 'c0af', 'eda0bdedb897', 'f4908080', 'e282']) {
     const body = Buffer.concat([Buffer.from('{"prompt":"'), Buffer.from(bytes, 'hex'), Buffer.from('"}')]);
-    const response = await send(body);
-    t.equal(response.status, 400, bytes);
-    t.match(await errorOf(response), { code: 'invalid_json', message: /UTF-8/ });
+    t.match(await send(body), { status: 400, body: { error: { code: 'invalid_json', message: /UTF-8/ } } }, bytes);
   }
   t.equal((await send(Buffer.from('\ufeff{"prompt":"é🤗"}'))).status, 200);
   const charsets = { 'utf-16': 415, '"latin1"': 415, 'utf-8': 200, '"UTF8"': 200, 'us-ascii': 200 };
   for (const [charset, status] of Object.entries(charsets)) {
     const type = { 'content-type': `application/json; charset=${charset}` };
-    const response = await server.post('/v1/completions', { prompt: 'a' }, type);
-    t.equal(response.status, status, charset);
-    if (status === 415) t.match(await errorOf(response), { code: 'unsupported_media_type', param: 'content-type' });
+    const answer = await server.ask('/v1/completions', { prompt: 'a' }, type);
+    const error = { code: 'unsupported_media_type', param: 'content-type' };
+    t.match(answer, { status, ...(status === 415 && { body: { error } }) }, charset);
   }
 });
 
 void t.test('continuous_usage_stats alone sends no usage', async (t) => {
   const server = await build(t);
-  const usages = async (stream_options: object): Promise<unknown[]> => {
-    const chunks = await events(await server.post('/v1/completions', { prompt: 'a', stream: true, stream_options }));
-    return chunks.slice(0, -1).map((chunk) => (JSON.parse(chunk) as { usage?: unknown }).usage);
-  };
+  const usages = async (stream_options: object) =>
+    (await server.chunks('/v1/completions', { prompt: 'a', stream_options })).map(({ usage }) => usage);
   for (const options of [{ continuous_usage_stats: true }, { include_usage: false, continuous_usage_stats: true }])
     t.ok((await usages(options)).every((usage) => usage === undefined));
   const all = await usages({ include_usage: true, continuous_usage_stats: true });
@@ -150,39 +107,23 @@ const HUGE: Readonly<Record<string, readonly [body: string, message: RegExp]>> =
 const MOST_MS = 100;
 
 void t.test('huge and deep bodies are rejected, and the loop goes on meanwhile', async (t) => {
-  const { url } = await build(t, undefined, { options: { maxBody: 8 << 20 } });
+  const server = await build(t, undefined, { options: { maxBody: 8 << 20 } });
   const held: Record<string, number> = {};
+  const headers = { 'content-type': 'application/json' };
   for (const [name, [text, message]] of Object.entries(HUGE)) {
     const body = Buffer.from(text);
-    const ask = (): Promise<Response> =>
-      fetch(`${url}/v1/completions`, { method: 'POST', headers: { 'content-type': 'application/json' }, body });
     // A shared machine holds a process for a while, too, so the shortest hold counts.
     for (let round = 0; round < 3 || (round < 30 && (held[name] ?? Infinity) >= MOST_MS); round++) {
       const delays = monitorEventLoopDelay({ resolution: 1 });
       delays.enable();
-      const response = await ask();
+      const answer = await server.get('/v1/completions', { method: 'POST', headers, body });
       await delay(5);
       delays.disable();
-      t.equal(response.status, 400, name);
-      t.match((await errorOf(response)).message, message, name);
+      t.match(answer, { status: 400, body: { error: { message } } }, name);
       held[name] = Math.min(held[name] ?? Infinity, Math.round(delays.max / 1e6));
     }
   }
   t.comment(`longest hold of the event loop in ms, client included: ${JSON.stringify(held)}`);
   for (const name of ['brackets', 'brackets in a field', 'objects', 'empty lists', 'empty objects'])
     t.ok((held[name] ?? Infinity) < MOST_MS, `${name}: ${held[name]} ms`);
-});
-
-void t.test('a half-closed connection counts as gone', async (t) => {
-  const { port, engine } = await build(t, says('Paris is the capital.', { pace: 50 }));
-  const body = '{"prompt":"a"}';
-  const socket = net.connect(port, '127.0.0.1', () => {
-    socket.end(
-      `POST /v1/completions HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n` +
-        `Content-Length: ${body.length}\r\n\r\n${body}`,
-    );
-  });
-  await new Promise((resolve) => socket.once('close', resolve));
-  await until('idle', () => engine.live === 0);
-  t.equal(engine.live, 0, 'the answer is cancelled');
 });
