@@ -1,6 +1,6 @@
 /**
- * A table of wrong values by endpoint: fields of a body, the field that the error names as its client wrote it, and the
- * rule of its message, or its code where that is another than `invalid_value`.
+ * A table of wrong values by endpoint. An error names the field as its client wrote it, and has this message, or this
+ * code where it is another than `invalid_value`.
  */
 import t, { type Test } from 'tap';
 import { build } from '../fakes/calls.js';
