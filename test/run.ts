@@ -55,7 +55,7 @@ const ALONE = [
   /^upstream\/(no-local|observed)/,
   /^http\/(heap|long-texts)/,
   /^convert\/architectures\./,
-  /^conformance\/(sampling|statuses)/,
+  /^conformance\/sampling/,
   /^engine\/(calibration|client|execution|slots|speculation)\//,
   /^engine\/\w+\/(core|core-limits|dry|grammars|grammars-lost|sharing|thread|tools)\./,
 ];

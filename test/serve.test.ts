@@ -1,54 +1,9 @@
 /**
  * The whole server as a process, on the embedded model: start and answers at every depth. test/chaos has the faults.
  */
-import { spawn, type ChildProcess } from 'node:child_process';
-import { once } from 'node:events';
-import t, { type Test } from 'tap';
-import { main } from './deploy/helper.js';
-import { until } from './support/until.js';
-
-interface Server {
-  readonly child: ChildProcess;
-  readonly url: string;
-  readonly exit: Promise<number | null>;
-  /** Everything that the server has printed so far. */
-  output(): string;
-}
-
-const ok = (url: string): Promise<boolean> =>
-  fetch(url).then(
-    (response) => response.ok,
-    () => false,
-  );
-
-function launch(t: Test, args: string[], stdout: 'pipe' | number = 'pipe'): Omit<Server, 'url'> {
-  const child = spawn(process.execPath, [main, 'serve', '--host', '127.0.0.1', ...args], {
-    stdio: ['ignore', stdout, 'pipe'],
-  });
-  let text = '';
-  child.stdout?.on('data', (data: Buffer) => (text += data.toString()));
-  child.stderr?.on('data', (data: Buffer) => (text += data.toString()));
-  const exit = once(child, 'close').then(([code]) => code as number | null);
-  t.teardown(() => child.kill('SIGKILL'));
-  return { child, exit, output: () => text };
-}
-
-async function start(t: Test): Promise<Server> {
-  const server = launch(t, ['--port', '0']);
-  const port = (): string | undefined => /"port":(\d+)/.exec(server.output())?.[1];
-  await until('a port', () => port() !== undefined);
-  const url = `http://127.0.0.1:${port() ?? ''}`;
-  await until('ready', () => ok(`${url}/health/ready`));
-  return { ...server, url };
-}
-
-function post(url: string, body: object, headers: Record<string, string> = {}): Promise<Response> {
-  return fetch(url, {
-    method: 'POST',
-    headers: { 'content-type': 'application/json', ...headers },
-    body: JSON.stringify(body),
-  });
-}
+import t from 'tap';
+import { main, readyUrl, start } from './deploy/helper.js';
+import { post } from './support/post.js';
 
 interface Completion {
   choices: { text: string; finish_reason: string }[];
@@ -57,7 +12,7 @@ interface Completion {
 }
 
 const prompt = 'The capital of France is';
-const { url } = await start(t);
+const url = await readyUrl(start(t, process.execPath, [main, 'serve', '--host', '127.0.0.1', '--port', '0']));
 
 void t.test('answers at every depth are equal streamed and whole, and equal when repeated', async (t) => {
   const depths = ['10', '15', '20', '25', '30'];

@@ -7,13 +7,14 @@
 import { connect } from 'node:net';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { seeded } from '../../bench/loadgen/random.js';
-import { post, reasonOf } from './post.js';
+import { post } from '../support/post.js';
+import { reasonOf } from './helper.js';
 
 /** The server under attack. Lengths of prompts and answers are shares of its context. */
 export interface Target {
   readonly url: string;
-  /** API key of the attacker; null for a server without keys. */
-  readonly key: string | null;
+  /** API key of the attacker. */
+  readonly key: string;
   /** Most positions of a sequence. */
   readonly context: number;
   readonly vocabulary: number;
@@ -59,7 +60,7 @@ async function send(
 ): Promise<{ readonly status: number; readonly json: unknown } | null> {
   const leave = leaveAfterMs === undefined ? signal : AbortSignal.any([signal, AbortSignal.timeout(leaveAfterMs)]);
   try {
-    const ask = () => post(`${url}/v1/completions`, body, { key, headers, signal: leave });
+    const ask = () => post(`${url}/v1/completions`, body, { authorization: `Bearer ${key}`, ...headers }, leave);
     // The server may close an idle connection under a request.
     const response = await ask().catch((error: unknown) => {
       if (leave.aborted || !isReset(error)) throw error;
@@ -139,7 +140,7 @@ const unfinished = repeated('300 bodies that never end', 300, ({ url, key }, out
   const { hostname, port } = new URL(url);
   const head =
     `POST /v1/completions HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 4000000\r\n` +
-    `${key === null ? '' : `Authorization: Bearer ${key}\r\n`}\r\n{"prompt": "`;
+    `Authorization: Bearer ${key}\r\n\r\n{"prompt": "`;
   const socket = connect(Number(port), hostname, () => {
     socket.write(head);
     socket.write(UNFINISHED);

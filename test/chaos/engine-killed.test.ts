@@ -79,9 +79,9 @@ void t.test(
         const short = { ...endless, ...('input' in endless ? { max_output_tokens: 2 } : { max_tokens: 2 }) };
         t.equal((await post(server, path, short)).status, 200, path);
       }
-      t.equal(await metric(server, 'sortie_engine_down_total'), round);
+      t.equal(await metric(server.url, 'engine_down_total'), round);
     }
     await untilIdle(server);
-    t.equal(await metric(server, 'sortie_kv_cache_usage_perc'), 0);
+    t.equal(await metric(server.url, 'kv_cache_usage_perc'), 0);
   },
 );

@@ -3,6 +3,7 @@ import fc from 'fast-check';
 import t from 'tap';
 import { targets } from '../fakes/bodies.js';
 import { asText } from '../fakes/nested.js';
+import { post } from '../support/post.js';
 import { memoryOf, metric, openFiles, serve, tinyModel, untilIdle } from './helper.js';
 
 const BODIES = 3000;
@@ -21,8 +22,7 @@ void t.test('no body gets a 500, and memory, sockets and sequences are released'
   const server = await serve(t, model, ['--max-tokens-default', '2']);
   const files = openFiles(server);
   const send = async ({ path, text }: { path: string; text: string }): Promise<string | null> => {
-    const headers = { 'content-type': 'application/json' };
-    const response = await fetch(server.url + path, { method: 'POST', headers, body: text });
+    const response = await post(server.url + path, text);
     const answer = await response.text();
     if (response.status === 200) return null;
     const { error } = JSON.parse(answer) as { error: { message?: unknown; param?: unknown } };
@@ -53,8 +53,8 @@ void t.test('no body gets a 500, and memory, sockets and sequences are released'
   t.equal(sent, BODIES);
   t.ok(grown < 40, `memory ${warm.toFixed(0)} MB after ${0.4 * BODIES} bodies, ${grown.toFixed(0)} MB more after all`);
   await untilIdle(server);
-  t.equal(await metric(server, 'sortie_kv_cache_usage_perc'), 0);
-  t.equal(await metric(server, 'sortie_engine_down_total'), 0);
+  t.equal(await metric(server.url, 'kv_cache_usage_perc'), 0);
+  t.equal(await metric(server.url, 'engine_down_total'), 0);
   // The HTTP client keeps some connections; 3,000 requests are far more.
   t.ok(openFiles(server) <= files + 5 * TOGETHER, `${openFiles(server)} open files, ${files} before`);
 });

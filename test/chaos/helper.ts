@@ -3,23 +3,19 @@ import { readdirSync } from 'node:fs';
 import net from 'node:net';
 import { join } from 'node:path';
 import type { Test } from 'tap';
-import { childrenOf, residentMb } from '../../bench/processes.js';
+import { residentMb } from '../../bench/processes.js';
 import { packageRoot } from '../../src/cli/options/config.js';
-import type { Sortie } from '../deploy/helper.js';
+import { engineBelow, inFlightAt, type Sortie } from '../deploy/helper.js';
+import { post as postJson } from '../support/post.js';
 import { until } from '../support/until.js';
 
-export { serve, tinyModel, untilReady } from '../deploy/helper.js';
+export { metric, serve, tinyModel, untilReady } from '../deploy/helper.js';
 
 export const embeddedModel = process.env.SORTIE_TEST_MODEL ?? join(packageRoot, 'models', 'smollm2-135m-sorted');
 
 export const pidOf = (server: Sortie): number => server.process.pid ?? 0;
 
-/** The engine's process id. @throws Error if there is none */
-export function enginePid(server: Sortie): number {
-  const [engine] = childrenOf(pidOf(server));
-  if (engine === undefined) throw new Error('no engine process');
-  return engine;
-}
+export const enginePid = (server: Sortie): number => engineBelow(server.process.pid);
 
 /** Resident memory of gateway and engine together in MB. */
 export const memoryOf = (server: Sortie): number => residentMb(pidOf(server)) + residentMb(enginePid(server));
@@ -27,31 +23,15 @@ export const memoryOf = (server: Sortie): number => residentMb(pidOf(server)) + 
 /** Open files and sockets of the gateway. */
 export const openFiles = (server: Sortie): number => readdirSync(`/proc/${pidOf(server)}/fd`).length;
 
-export function post(server: Sortie, path: string, body: object, headers: Record<string, string> = {}) {
-  return fetch(server.url + path, {
-    method: 'POST',
-    headers: { 'content-type': 'application/json', ...headers },
-    body: JSON.stringify(body),
-  });
-}
-
-/** Sum of a series over its labels. */
-export async function metric(server: Sortie, name: string): Promise<number> {
-  const text = await (await fetch(`${server.url}/metrics`)).text();
-  return [...text.matchAll(new RegExp(`^${name}(?:\\{.*\\})? (\\S+)$`, 'gm'))].reduce(
-    (sum, [, value]) => sum + Number(value),
-    0,
-  );
-}
+export const post = (server: Sortie, path: string, body: object, headers: Record<string, string> = {}) =>
+  postJson(server.url + path, body, headers);
 
 /** Waits until no sequence runs or waits. */
-export async function untilIdle(server: Sortie): Promise<void> {
-  await until('idle', async () => {
-    const live =
-      (await metric(server, 'sortie_num_requests_running')) + (await metric(server, 'sortie_num_requests_waiting'));
-    return live === 0;
-  });
-}
+export const untilIdle = ({ url }: Sortie): Promise<void> => until('idle', async () => (await inFlightAt(url)) === 0);
+
+/** An error of a request with its cause. */
+export const reasonOf = (error: unknown): string =>
+  error instanceof Error ? `${error.message} ${String(error.cause)}` : String(error);
 
 export interface RawConnection {
   readonly socket: net.Socket;

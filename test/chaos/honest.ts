@@ -1,7 +1,8 @@
 /** A client with budgets: it asks, judges its promises, and repeats a rejection at once with the budget that it names. */
 import { readFileSync } from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { post, reasonOf } from './post.js';
+import { post } from '../support/post.js';
+import { reasonOf } from './helper.js';
 import { monotonicMs } from '../../src/util/clock.js';
 
 const PAUSE_MS = 20;
@@ -55,7 +56,7 @@ async function one({ url, key, pids }: Honest, budget: number, rejects: boolean,
     const headers = { 'x-latency-budget-ms': String(budget), ...(rejects && { 'x-budget-on-miss': 'reject' }) };
     const body = { prompt: `Question ${tally.asked}: name a river.`, ...BODY };
     const start = monotonicMs();
-    const response = await post(`${url}/v1/completions`, body, { key, headers });
+    const response = await post(`${url}/v1/completions`, body, { authorization: `Bearer ${key}`, ...headers });
     const { sortie, error } = (await response.json()) as Answer;
     const took = (monotonicMs() - start).toFixed(0);
     if (error?.code === 'budget_infeasible') return error.least_feasible_budget_ms ?? null;

@@ -3,9 +3,9 @@ import { once } from 'node:events';
 import { cpSync, truncateSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
-import t from 'tap';
+import t, { type Test } from 'tap';
 import { loadManifest, MANIFEST_FILE } from '../../src/engine/model/manifest-io.js';
-import { portOf, serverArgs, type Sortie, start } from '../deploy/helper.js';
+import { inFlightAt, isAlive, serverArgs, type Sortie, start, stopped, urlOf } from '../deploy/helper.js';
 import { embeddedModel, enginePid, metric, openFiles, post, serve, tinyModel } from './helper.js';
 import { until } from '../support/until.js';
 
@@ -16,6 +16,11 @@ const tiny = tinyModel(t.testdir({}), 4096);
 // The server may close a kept connection under the next request, so each request has its own connection here.
 const alone = { connection: 'close' };
 
+async function isDraining(t: Test, response: Response): Promise<void> {
+  t.equal(response.status, 503);
+  t.match(await response.json(), { error: { type: 'unavailable_error', code: 'draining' } });
+}
+
 void t.test('accepted requests finish, later requests get a 503, exit code 0', async (t) => {
   // More requests than slots: some wait when the signal arrives, and waiting requests are accepted as well.
   const server = await serve(t, tiny, ['--drain-timeout', '120', '--max-running', '8']);
@@ -24,13 +29,7 @@ void t.test('accepted requests finish, later requests get a 503, exit code 0', a
   const streams = Array.from({ length: EACH }, () =>
     post(server, '/v1/completions', { ...body, stream: true, stream_options: { include_usage: true } }, alone),
   );
-  await until('all are accepted', async () => {
-    const [running, waiting] = [
-      await metric(server, 'sortie_num_requests_running'),
-      await metric(server, 'sortie_num_requests_waiting'),
-    ];
-    return running > 0 && running + waiting === 2 * EACH;
-  });
+  await until('all are accepted', async () => (await inFlightAt(server.url)) === 2 * EACH);
   server.process.kill('SIGTERM');
   await until('draining', async () => (await fetch(`${server.url}/health/ready`)).status === 503);
 
@@ -40,8 +39,7 @@ void t.test('accepted requests finish, later requests get a 503, exit code 0', a
     for (;;) {
       const response = await post(server, '/v1/completions', body, alone).catch(() => null);
       if (response === null) return;
-      t.equal(response.status, 503);
-      t.match(await response.json(), { error: { type: 'unavailable_error', code: 'draining' } });
+      await isDraining(t, response);
       t.type(response.headers.get('retry-after'), 'string');
       rejected++;
       await sleep(50);
@@ -67,12 +65,10 @@ void t.test('at the drain deadline the remaining requests end with a draining er
   const exit = once(server.process, 'exit');
   const response = await post(server, '/v1/completions', { ...body, max_tokens: 4000, stream: true });
   const whole = post(server, '/v1/completions', { ...body, max_tokens: 4000 });
-  await until('both run', async () => (await metric(server, 'sortie_num_requests_running')) === 2);
+  await until('both run', async () => (await metric(server.url, 'num_requests_running')) === 2);
   server.process.kill('SIGTERM');
   t.match(await response.text(), /"code":"draining".*\n\ndata: \[DONE\]\n\n$/s);
-  const rejected = await whole;
-  t.equal(rejected.status, 503);
-  t.match(await rejected.json(), { error: { type: 'unavailable_error', code: 'draining' } });
+  await isDraining(t, await whole);
   t.same(await exit, [0, null]);
 });
 
@@ -89,10 +85,7 @@ void t.test('texts in the encoding thread do not delay the exit', async (t) => {
   server.process.kill('SIGTERM');
   const rejected = (await Promise.all(texts)).filter(({ status }) => status !== 200);
   t.ok(rejected.length > 0);
-  for (const each of rejected) {
-    t.equal(each.status, 503);
-    t.match(await each.json(), { error: { type: 'unavailable_error', code: 'draining' } });
-  }
+  for (const each of rejected) await isDraining(t, each);
   t.same(await exit, [0, null]);
 });
 
@@ -108,11 +101,8 @@ void t.test('checksums of a large model do not delay the exit', async (t) => {
   writeFileSync(join(model, MANIFEST_FILE), JSON.stringify({ ...manifest, files }));
   // The server listens, but is not ready until the checksums are verified.
   const server = start(t, process.execPath, serverArgs(model));
-  const port = await portOf(server);
-  t.equal((await fetch(`http://127.0.0.1:${port}/health/ready`)).status, 503);
-  const exit = once(server, 'exit');
-  server.kill('SIGTERM');
-  t.same(await exit, [0, null]);
+  t.equal((await fetch(`${await urlOf(server)}/health/ready`)).status, 503);
+  t.equal(await stopped(server), 0);
 });
 
 void t.test('a stuck engine delays neither the draining error nor the exit', async (t) => {
@@ -124,11 +114,7 @@ void t.test('a stuck engine delays neither the draining error nor the exit', asy
   const whole = post(server, '/v1/completions', body);
   await until('both are accepted', async () => (await load(server)) === 2);
   server.process.kill('SIGTERM');
-  for (const answer of [stream, whole]) {
-    const rejected = await answer;
-    t.equal(rejected.status, 503);
-    t.match(await rejected.json(), { error: { type: 'unavailable_error', code: 'draining' } });
-  }
+  for (const answer of [stream, whole]) await isDraining(t, await answer);
   t.same(await exit, [0, null]);
   t.notOk(isAlive(engine));
 });
@@ -151,13 +137,4 @@ void t.test('a second signal kills a stuck engine as well', async (t) => {
 /** Answers that the gateway holds. */
 async function load(server: Sortie): Promise<number> {
   return ((await (await fetch(`${server.url}/load`)).json()) as { server_load: number }).server_load;
-}
-
-function isAlive(pid: number): boolean {
-  try {
-    process.kill(pid, 0);
-    return true;
-  } catch {
-    return false;
-  }
 }

@@ -1,23 +1,20 @@
 /** The unmodified Vercel AI SDK against the real server. */
 import { createOpenAICompatible } from '@ai-sdk/openai-compatible';
-import { APICallError, generateText, jsonSchema, Output, stepCountIs, streamText, tool } from 'ai';
+import { APICallError, generateText, Output, stepCountIs, streamText } from 'ai';
 import t from 'tap';
-import { bothWays } from './both-ways.js';
+import { bothWays, callsTool, colorSchema, followsSchema, greedy, sunny } from './ai.js';
 import { apiKey, connect, deepest, ENDLESS, modelName, shallowest } from './helper.js';
-import { sunnyTool } from './sunny-tool.js';
-import { weather, weatherArguments } from './weather.js';
+import { COLOR, weatherArguments } from './weather.js';
 
 const server = await connect(t);
 const sortie = createOpenAICompatible({ name: 'sortie', baseURL: server.baseURL, apiKey, includeUsage: true });
 const chat = sortie(modelName);
 const completion = sortie.completionModel(modelName);
-const prompt = 'Name a color.';
 // Version 7 of the SDK keeps a response body only on request.
 const keepsBody = { include: { responseBody: true } };
-const greedy = { prompt, maxOutputTokens: 12, temperature: 0, maxRetries: 0 };
 
 void t.test('chat and completion: streamed text is the same as whole text', async (t) => {
-  for (const model of [chat, completion]) await bothWays(t, { model, ...greedy });
+  for (const model of [chat, completion]) await bothWays(t, model);
 });
 
 void t.test('a budget and a depth need one more header each', async (t) => {
@@ -42,27 +39,15 @@ const strict = createOpenAICompatible({
   apiKey,
   supportsStructuredOutputs: true,
 });
-const schema = jsonSchema<{ color: string }>({
-  type: 'object',
-  properties: { color: { enum: ['red', 'blue'] } },
-  required: ['color'],
-  additionalProperties: false,
-});
 
-void t.test('an output with a schema is an object that fits it', async (t) => {
-  const asked = { ...greedy, model: strict(modelName), output: Output.object({ schema }), maxOutputTokens: 40 };
-  const { output } = await generateText(asked);
-  t.match(output.color, /^(red|blue)$/);
-});
+void t.test('an output with a schema is an object that fits it', (t) => followsSchema(t, strict(modelName)));
 
 void t.test('tools beside an output: each step is calls or the object, whole and streamed', async (t) => {
-  const inputSchema = jsonSchema<{ city: string; unit: string }>(weather.parameters as object);
-  const get_weather = tool({ inputSchema, execute: () => 'sunny' });
   const asked = {
     ...greedy,
     model: strict(modelName),
-    tools: { get_weather },
-    output: Output.object({ schema }),
+    tools: { get_weather: sunny },
+    output: Output.object({ schema: colorSchema }),
     maxOutputTokens: 100,
   };
   // A small model seldom decides to call or to stop calling. So the first step must call, and the third one must not.
@@ -74,36 +59,14 @@ void t.test('tools beside an output: each step is calls or the object, whole and
   });
   t.equal(steps[0]?.finishReason, 'tool-calls');
   for (const { toolCalls } of steps) for (const { input } of toolCalls) t.match(input, weatherArguments);
-  t.match(output, { color: /^(red|blue)$/ });
+  t.match(output, COLOR);
   const streamed = streamText({ ...asked, toolChoice: 'auto' });
-  let text = '';
-  for await (const delta of streamed.textStream) text += delta;
   const [call] = await streamed.toolCalls;
-  if (call === undefined) t.match(JSON.parse(text), { color: /^(red|blue)$/ });
+  if (call === undefined) t.match(JSON.parse(await streamed.text), COLOR);
   else t.match(call.input, weatherArguments);
 });
 
-void t.test('a tool is called and run, and the next step gets its result; the streamed call is equal', async (t) => {
-  const { tool: get_weather, inputs: asked } = sunnyTool();
-  const options = {
-    ...greedy,
-    model: chat,
-    tools: { get_weather },
-    toolChoice: 'required' as const,
-    maxOutputTokens: 60,
-  };
-  const { steps } = await generateText({ ...options, stopWhen: stepCountIs(2) });
-  t.equal(steps.length, 2);
-  t.equal(steps[0]?.finishReason, 'tool-calls');
-  t.match(steps[0]?.toolResults, [{ toolName: 'get_weather', output: 'sunny' }]);
-  t.ok(asked.length >= 2);
-  for (const input of asked) t.match(input, weatherArguments);
-  const streamed = streamText(options);
-  const [call] = await streamed.toolCalls;
-  t.match(call?.input, weatherArguments);
-  t.strictSame(call?.input, steps[0]?.toolCalls[0]?.input);
-  t.equal(await streamed.finishReason, 'tool-calls');
-});
+void t.test('a tool is called and run, and the next step gets its result', (t) => callsTool(t, chat));
 
 void t.test('errors arrive as APICallError with status and message', async (t) => {
   const thrown = async (options: Parameters<typeof generateText>[0]): Promise<APICallError> => {
@@ -126,7 +89,7 @@ void t.test('an abort ends the stream of the client and the sequence in the engi
   const before = await server.idle();
   const abort = new AbortController();
   const providerOptions = { sortie: { ignore_eos: true } };
-  const endless = { model: chat, prompt, maxOutputTokens: ENDLESS, providerOptions, abortSignal: abort.signal };
+  const endless = { ...greedy, model: chat, maxOutputTokens: ENDLESS, providerOptions, abortSignal: abort.signal };
   let deltas = 0;
   for await (const part of streamText(endless).fullStream) {
     if (part.type === 'text-delta' && ++deltas === 3) abort.abort();

@@ -3,7 +3,7 @@ import { join } from 'node:path';
 import type { Test } from 'tap';
 import { packageRoot } from '../../src/cli/options/config.js';
 import { loadManifest } from '../../src/engine/model/manifest-io.js';
-import { serve } from '../deploy/helper.js';
+import { inFlightAt, metric, serve } from '../deploy/helper.js';
 import { until } from '../support/until.js';
 
 export const modelDir = process.env.SORTIE_TEST_MODEL ?? join(packageRoot, 'models', 'smollm2-135m-sorted');
@@ -34,19 +34,11 @@ export function connect(t: Test): Promise<RealServer> {
 
 async function startServer(t: Test): Promise<RealServer> {
   const { url } = await serve(t, modelDir, ['--api-key', apiKey]);
-  /** Values of series at one moment. */
-  const metrics = async (...names: readonly string[]): Promise<number[]> => {
-    const text = await (await fetch(`${url}/metrics`)).text();
-    return names.map((name) => Number(new RegExp(`^sortie_${name}\\{.*\\} (\\S+)$`, 'm').exec(text)?.[1]));
-  };
   return {
     baseURL: `${url}/v1`,
     idle: async () => {
-      const isIdle = async () =>
-        (await metrics('num_requests_running', 'num_requests_waiting')).every((count) => count === 0);
-      await until('idle', isIdle);
-      const [tokens = NaN] = await metrics('generation_tokens_total');
-      return tokens;
+      await until('idle', async () => (await inFlightAt(url)) === 0);
+      return metric(url, 'generation_tokens_total');
     },
   };
 }

@@ -7,12 +7,12 @@ import Anthropic, {
   BadRequestError,
   NotFoundError,
 } from '@anthropic-ai/sdk';
-import { generateText, jsonSchema, Output, stepCountIs, streamText, tool } from 'ai';
+import { generateText } from 'ai';
 import t from 'tap';
-import { bothWays } from './both-ways.js';
+import { bothWays, callsTool, followsSchema } from './ai.js';
 import { build, says } from '../fakes/server.js';
 import { aborted, apiKey, connect, ENDLESS, modelName, shallowest, thrown } from './helper.js';
-import { weather, weatherArguments } from './weather.js';
+import { COLOR, colors, weather, weatherArguments } from './weather.js';
 
 const server = await connect(t);
 const origin = new URL(server.baseURL).origin;
@@ -80,10 +80,9 @@ void t.test('SDK: a forced tool, its result and the next answer; the streamed ca
 });
 
 void t.test('SDK: an output format is parsed', async (t) => {
-  const schema = { type: 'object', properties: { color: { enum: ['red', 'blue'] } }, required: ['color'] };
-  const format = { type: 'json_schema' as const, schema: { ...schema, additionalProperties: false } };
+  const format = { type: 'json_schema' as const, schema: colors };
   const message = await client.messages.create({ ...asked, max_tokens: 40, output_config: { format } });
-  t.match(JSON.parse(textOf(message)), { color: /^(red|blue)$/ });
+  t.match(JSON.parse(textOf(message)), COLOR);
 });
 
 void t.test('SDK: errors arrive as the classes of the client; an abort stops the sequence', async (t) => {
@@ -112,36 +111,16 @@ void t.test('SDK: a failure in the middle of a stream is thrown with its type', 
 });
 
 const anthropic = createAnthropic({ baseURL: server.baseURL, apiKey });
-const prompt = { prompt: 'Name a color.', maxOutputTokens: 12, temperature: 0, maxRetries: 0 };
 
 void t.test('AI SDK: text whole and streamed, and the default of max_tokens', async (t) => {
   const model = anthropic(modelName);
-  await bothWays(t, { model, ...prompt });
-  const unlimited = { prompt: prompt.prompt, temperature: 0, maxRetries: 0 };
+  await bothWays(t, model);
+  const unlimited = { prompt: 'Name a color.', temperature: 0, maxRetries: 0 };
   const free = await generateText({ model, ...unlimited, stopSequences: ['.'] });
   t.equal(free.finishReason, 'stop');
 });
 
 void t.test('AI SDK: an output with a schema, and a tool with its result', async (t) => {
-  const model = anthropic(modelName);
-  const schema = jsonSchema<{ color: string }>({
-    type: 'object',
-    properties: { color: { enum: ['red', 'blue'] } },
-    required: ['color'],
-    additionalProperties: false,
-  });
-  const { output } = await generateText({ model, ...prompt, output: Output.object({ schema }), maxOutputTokens: 40 });
-  t.match(output.color, /^(red|blue)$/);
-  const get_weather = tool({
-    description: weather.description,
-    inputSchema: jsonSchema<{ city: string; unit: string }>(weather.parameters as object),
-    execute: () => 'sunny',
-  });
-  const options = { ...prompt, model, tools: { get_weather }, toolChoice: 'required' as const, maxOutputTokens: 60 };
-  const { steps } = await generateText({ ...options, stopWhen: stepCountIs(2) });
-  t.equal(steps.length, 2);
-  t.equal(steps[0]?.finishReason, 'tool-calls');
-  t.match(steps[0]?.toolCalls[0]?.input, weatherArguments);
-  const [call] = await streamText(options).toolCalls;
-  t.strictSame(call?.input, steps[0]?.toolCalls[0]?.input);
+  await followsSchema(t, anthropic(modelName));
+  await callsTool(t, anthropic(modelName));
 });

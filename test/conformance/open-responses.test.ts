@@ -6,6 +6,7 @@ import t, { type Test } from 'tap';
 import Type, { type TSchema } from 'typebox';
 import { Errors } from 'typebox/value';
 import { namedEvents } from '../fakes/named-events.js';
+import { post } from '../support/post.js';
 import { apiKey, connect, deepest, modelName } from './helper.js';
 
 const server = await connect(t);
@@ -77,26 +78,19 @@ interface Resource {
 
 const user = (content: string) => ({ type: 'message', role: 'user', content });
 
-async function post(body: object, stream: boolean): Promise<string> {
-  const response = await fetch(`${server.baseURL}/responses`, {
-    method: 'POST',
-    headers: { 'content-type': 'application/json', authorization: `Bearer ${apiKey}` },
-    // A sampled answer sometimes rambles up to its limit, which takes minutes.
-    body: JSON.stringify({
-      model: `${modelName}:${deepest}`,
-      temperature: 0,
-      max_output_tokens: 1024,
-      ...body,
-      stream,
-    }),
-  });
+/** A sampled answer sometimes rambles up to its limit, which takes minutes. */
+const usual = { model: `${modelName}:${deepest}`, temperature: 0, max_output_tokens: 1024 };
+
+async function ask(body: object, stream: boolean): Promise<string> {
+  const authorization = `Bearer ${apiKey}`;
+  const response = await post(`${server.baseURL}/responses`, { ...usual, ...body, stream }, { authorization });
   const answer = await response.text();
   if (!response.ok) throw new Error(answer);
   return answer;
 }
 
 async function whole(t: Test, body: object): Promise<Resource> {
-  const answer = JSON.parse(await post(body, false)) as Resource;
+  const answer = JSON.parse(await ask(body, false)) as Resource;
   check(t, resource, answer, 'the resource');
   t.ok(answer.output.length > 0, 'it has output');
   return answer;
@@ -105,7 +99,7 @@ async function whole(t: Test, body: object): Promise<Resource> {
 /** @returns the resource of the last event, and the types of all events */
 async function streamed(t: Test, body: object): Promise<{ answer: Resource; types: string[] }> {
   const last: string[] = [];
-  const events = namedEvents(await post(body, true), last);
+  const events = namedEvents(await ask(body, true), last);
   t.strictSame(last, [], "no [DONE]: the stream ends as OpenAI's");
   for (const { name, data } of events) {
     const fields = EVENTS[name];
@@ -121,21 +115,23 @@ async function streamed(t: Test, body: object): Promise<{ answer: Resource; type
   return { answer: events.at(-1)?.data.response as Resource, types };
 }
 
-void t.test('basic text response', async (t) => {
-  const { status } = await whole(t, { input: [user('Say hello in exactly 3 words.')] });
-  t.equal(status, 'completed');
-});
+const alice = { ...user('Hello Alice! Nice to meet you. How can I help you today?'), role: 'assistant' };
+for (const [name, input] of [
+  ['basic text response', [user('Say hello in exactly 3 words.')]],
+  [
+    'system prompt',
+    [{ ...user('You are a pirate. Always respond in pirate speak.'), role: 'system' }, user('Say hello.')],
+  ],
+  ['multi-turn conversation', [user('My name is Alice.'), alice, user('What is my name?')]],
+] as const)
+  void t.test(name, async (t) => {
+    t.equal((await whole(t, { input })).status, 'completed');
+  });
 
 void t.test('streaming response', async (t) => {
   const { answer } = await streamed(t, { input: [user('Count from 1 to 5.')] });
   check(t, resource, answer, 'the resource');
   t.equal(answer.status, 'completed');
-});
-
-void t.test('system prompt', async (t) => {
-  const system = { ...user('You are a pirate. Always respond in pirate speak.'), role: 'system' };
-  const { status } = await whole(t, { input: [system, user('Say hello.')] });
-  t.equal(status, 'completed');
 });
 
 /** The suite leaves the choice to the model. The embedded one is too small to call a tool of its own accord. */
@@ -167,10 +163,4 @@ void t.test('tool calling, streamed', async (t) => {
     t.ok(types.includes(`response.${type}`), type);
   }
   for (const type of ['delta', 'done']) t.ok(types.includes(`response.function_call_arguments.${type}`), type);
-});
-
-void t.test('multi-turn conversation', async (t) => {
-  const greeting = { ...user('Hello Alice! Nice to meet you. How can I help you today?'), role: 'assistant' };
-  const { status } = await whole(t, { input: [user('My name is Alice.'), greeting, user('What is my name?')] });
-  t.equal(status, 'completed');
 });

@@ -1,113 +1,168 @@
-/** The unmodified official client against a listening server. */
-import OpenAI, { APIError, AuthenticationError, BadRequestError, NotFoundError, RateLimitError } from 'openai';
+/** The unmodified official client against the real server, and against a scripted engine for rare errors. */
+import OpenAI, {
+  APIError,
+  APIUserAbortError,
+  AuthenticationError,
+  BadRequestError,
+  NotFoundError,
+  RateLimitError,
+} from 'openai';
 import t from 'tap';
-import { build, says, tokenizer, type Overrides } from '../fakes/server.js';
-import type { FakeEngine } from '../fakes/engine.js';
-import { until } from '../support/until.js';
+import { build, says } from '../fakes/server.js';
+import { aborted, apiKey, connect, deepest, ENDLESS, exits, modelName, shallowest, thrown } from './helper.js';
+import { COLOR, colors, weather, weatherArguments } from './weather.js';
 
-const messages = [{ role: 'user' as const, content: 'What is the capital of France?' }];
+const server = await connect(t);
+const client = new OpenAI({ baseURL: server.baseURL, apiKey, maxRetries: 0 });
+const messages = [{ role: 'user' as const, content: 'Name a color.' }];
+const chat = { model: modelName, messages, max_tokens: 12, temperature: 0 };
+const completion = { model: modelName, prompt: 'The capital of France is', max_tokens: 8, temperature: 0 };
 
-async function connect(t: Parameters<typeof build>[0], script?: FakeEngine['script'], overrides?: Overrides) {
-  const server = await build(t, script, overrides);
-  return { server, client: new OpenAI({ baseURL: `${server.url}/v1`, apiKey: 'sesame', maxRetries: 0 }) };
-}
-
-void t.test('models', async (t) => {
-  const { client } = await connect(t);
+void t.test('models: the routed model and one per exit', async (t) => {
   const ids: string[] = [];
-  for await (const model of client.models.list()) ids.push(model.id);
-  t.same(ids.slice(0, 2), ['fake', 'fake:10']);
-  t.equal((await client.models.retrieve('fake:15')).id, 'fake:15');
+  for await (const { id } of client.models.list()) ids.push(id);
+  t.strictSame(new Set(ids), new Set([modelName, ...exits.map((layer) => `${modelName}:${layer}`)]));
+  t.equal((await client.models.retrieve(modelName)).id, modelName);
 });
 
-void t.test('chat, whole: the budget is one more header', async (t) => {
-  const { client, server } = await connect(t, says('Paris.'));
-  const { data, response } = await client.chat.completions
-    .create({ model: 'fake', messages, max_completion_tokens: 20 }, { headers: { 'X-Latency-Budget-Ms': '250' } })
-    .withResponse();
-  t.equal(data.choices[0]?.message.content, 'Paris.');
-  t.equal(data.choices[0]?.finish_reason, 'stop');
-  t.equal(response.headers.get('x-exit-layer'), '30');
-  t.equal(server.engine.requests[0]?.depth.budget?.totalMs, 250);
-});
-
-void t.test('chat, streamed, through the helper that checks the order of events', async (t) => {
-  const { client } = await connect(t, says('Paris is nice.'));
-  const stream = client.chat.completions.stream({ model: 'fake', messages, stream_options: { include_usage: true } });
+void t.test('chat and completion: streamed text is the same as whole text', async (t) => {
+  const whole = (await client.chat.completions.create(chat)).choices[0];
   let text = '';
-  stream.on('content', (delta) => (text += delta));
-  const final = await stream.finalChatCompletion();
-  t.equal(text, 'Paris is nice.');
-  t.equal(final.choices[0]?.message.content, 'Paris is nice.');
-  t.equal(final.usage?.completion_tokens, tokenizer.encode('Paris is nice.', false).length);
-});
-
-void t.test('completions, whole and streamed', async (t) => {
-  const { client } = await connect(t, says(' Paris.'));
-  const whole = await client.completions.create({ model: 'fake', prompt: 'The capital is', logprobs: 2, echo: true });
-  t.equal(whole.choices[0]?.text, 'The capital is Paris.');
-  t.equal(whole.choices[0]?.logprobs?.tokens?.join(''), 'The capital is Paris.');
-  let text = '';
-  for await (const chunk of await client.completions.create({ model: 'fake', prompt: ['a'], stream: true })) {
+  for await (const chunk of await client.chat.completions.create({ ...chat, stream: true })) {
+    text += chunk.choices[0]?.delta.content ?? '';
+  }
+  t.equal(text, whole?.message.content);
+  const answer = await client.completions.create(completion);
+  text = '';
+  for await (const chunk of await client.completions.create({ ...completion, stream: true })) {
     text += chunk.choices[0]?.text ?? '';
   }
-  t.equal(text, ' Paris.');
+  t.equal(text, answer.choices[0]?.text);
 });
 
-void t.test('log-probabilities of a chat', async (t) => {
-  const { client } = await connect(t, says('Paris'));
-  const answer = await client.chat.completions.create({ model: 'fake', messages, logprobs: true, top_logprobs: 2 });
-  t.equal(answer.choices[0]?.logprobs?.content?.[0]?.top_logprobs.length, 2);
+void t.test('a budget and a depth need one more header each', async (t) => {
+  const headers = { 'X-Latency-Budget-Ms': '60000', 'X-Exit-Layer': String(shallowest) };
+  const { data, response } = await client.chat.completions.create(chat, { headers }).withResponse();
+  t.equal(response.headers.get('x-exit-layer'), String(shallowest));
+  t.match(data, { sortie: { budget_ms: 60000, met: true, plan: { exit_layer: shallowest } } });
+  const pinned = await client.chat.completions.create({ ...chat, model: `${modelName}:${deepest}` }).withResponse();
+  t.equal(pinned.response.headers.get('x-exit-layer'), String(deepest));
 });
 
-void t.test('breaking off a stream cancels its sequence', async (t) => {
-  const { client, server } = await connect(t, says('one two three four five', { pace: 20 }));
-  for await (const chunk of await client.chat.completions.create({ model: 'fake', messages, stream: true })) {
-    if (chunk.choices.length > 0) break;
-  }
-  await until('idle', () => server.engine.live === 0);
-  t.equal(server.engine.cancelled.length, 1);
+void t.test('a predicted answer gets drafts from its prediction', async (t) => {
+  const ask = { ...chat, max_tokens: 24 };
+  const plain = await client.chat.completions.create(ask);
+  const content = plain.choices[0]?.message.content ?? '';
+  t.match(plain.usage, { completion_tokens_details: { accepted_prediction_tokens: 0 } });
+  const { usage, choices } = await client.chat.completions.create({ ...ask, prediction: { type: 'content', content } });
+  t.ok((usage?.completion_tokens_details?.accepted_prediction_tokens ?? 0) > 0, JSON.stringify(usage));
+  t.ok(choices[0]?.message.content?.startsWith(content.slice(0, 8)));
+});
+
+void t.test('an answer follows its schema, and its message fits into the next request unchanged', async (t) => {
+  const json_schema = { name: 'answer', strict: true, schema: colors };
+  const response_format = { type: 'json_schema' as const, json_schema };
+  const { choices } = await client.chat.completions.create({ ...chat, max_completion_tokens: 40, response_format });
+  const message = choices[0]?.message;
+  if (message === undefined) throw new Error('no choice');
+  t.match(JSON.parse(message.content ?? ''), COLOR);
+  const messages = [...chat.messages, message, ...chat.messages];
+  const next = await client.chat.completions.create({ ...chat, messages });
+  t.ok((next.choices[0]?.message.content?.length ?? 0) > 0);
+});
+
+void t.test('a forced tool is called with arguments that fit its schema, streamed or not', async (t) => {
+  const asked = {
+    ...chat,
+    max_tokens: 60,
+    tools: [{ type: 'function' as const, function: weather }],
+    tool_choice: { type: 'function' as const, function: { name: weather.name } },
+  };
+  const [choice] = (await client.chat.completions.create(asked)).choices;
+  const call = choice?.message.tool_calls?.[0];
+  if (call?.type !== 'function') throw new Error('no call');
+  t.match(choice, { finish_reason: 'tool_calls', message: { content: null } });
+  t.equal(call.function.name, weather.name);
+  t.match(JSON.parse(call.function.arguments), weatherArguments);
+  const final = await client.chat.completions.stream(asked).finalMessage();
+  t.match(final.tool_calls, [{ type: 'function', function: call.function }], 'the stream helper joins the parts');
+  const messages = [
+    ...chat.messages,
+    choice?.message ?? [],
+    { role: 'tool' as const, tool_call_id: call.id, content: 'sunny' },
+  ].flat();
+  const next = await client.chat.completions.create({ ...chat, messages, tools: asked.tools, tool_choice: 'none' });
+  t.ok((next.choices[0]?.message.content?.length ?? 0) > 0);
+});
+
+void t.test('auto: the model answers with text, or with a call after a history of calls', async (t) => {
+  const tools = [{ type: 'function' as const, function: weather }];
+  const text = await client.chat.completions.create({ ...chat, tools });
+  t.match(text.choices[0], { message: { role: 'assistant', content: /./ } });
+  const callOf = (city: string, id: string) => {
+    const called = { name: weather.name, arguments: JSON.stringify({ city, unit: 'C' }) };
+    return { id, type: 'function' as const, function: called };
+  };
+  const history = ['Rome', 'Oslo', 'Lima', 'Cairo'].flatMap((city, index) => [
+    { role: 'user' as const, content: `Weather in ${city}?` },
+    { role: 'assistant' as const, content: null, tool_calls: [callOf(city, `c${index}`)] },
+    { role: 'tool' as const, tool_call_id: `c${index}`, content: 'sunny' },
+    { role: 'assistant' as const, content: 'It is sunny.' },
+  ]);
+  const messages = [...history, { role: 'user' as const, content: 'Weather in Paris?' }];
+  const model = `${modelName}:${deepest}`;
+  const called = await client.chat.completions.create({ ...chat, model, messages, tools, max_completion_tokens: 60 });
+  const call = called.choices[0]?.message.tool_calls?.[0];
+  t.equal(called.choices[0]?.finish_reason, 'tool_calls', JSON.stringify(called.choices[0]?.message));
+  t.match(JSON.parse(call?.type === 'function' ? call.function.arguments : ''), weatherArguments);
+});
+
+void t.test('a prompt of token ids has the same score as its text', async (t) => {
+  const scored = { ...completion, max_tokens: 0, echo: true, logprobs: 1 };
+  const text = (await client.completions.create(scored)).choices[0]?.logprobs;
+  const { tokens } = await client.post<{ tokens: number[] }>('/../tokenize', { body: { prompt: completion.prompt } });
+  const ids = (await client.completions.create({ ...scored, prompt: tokens })).choices[0]?.logprobs;
+  t.strictSame(ids?.tokens, text?.tokens);
+  t.strictSame(ids?.token_logprobs?.slice(1), text?.token_logprobs?.slice(1));
+  t.equal(ids?.token_logprobs?.length, tokens.length);
 });
 
 void t.test('errors arrive as the classes of the client', async (t) => {
-  const { client } = await connect(t);
-  const thrown = (promise: Promise<unknown>): Promise<unknown> =>
-    promise.then(
-      () => null,
-      (error: unknown) => error,
-    );
-  t.type(await thrown(client.chat.completions.create({ model: 'gpt-9', messages })), NotFoundError);
-  const tooHot = await thrown(client.chat.completions.create({ model: 'fake', messages, temperature: 9 }));
-  t.type(tooHot, BadRequestError);
-  t.match(tooHot, { status: 400, param: 'temperature', code: 'invalid_value', type: 'invalid_request_error' });
-  const closed = await connect(t, undefined, { apiKeys: ['other'] });
-  t.type(await thrown(closed.client.models.list().then(() => null)), AuthenticationError);
-  const full = await connect(t, () => ({ tokens: [], reject: { reason: 'queue_full', leastFeasibleMs: null } }));
-  t.type(await thrown(full.client.chat.completions.create({ model: 'fake', messages, stream: true })), RateLimitError);
+  t.type(await thrown(client.chat.completions.create({ ...chat, model: 'gpt-9' })), NotFoundError);
+  const hot = await thrown(client.chat.completions.create({ ...chat, temperature: 9 }));
+  t.type(hot, BadRequestError);
+  t.match(hot, { status: 400, param: 'temperature', code: 'invalid_value', type: 'invalid_request_error' });
+  const stranger = new OpenAI({ baseURL: server.baseURL, apiKey: 'wrong', maxRetries: 0 });
+  t.type(await thrown(stranger.chat.completions.create(chat)), AuthenticationError);
+});
+
+void t.test('an abort ends the call of the client and the sequence in the engine, streamed or not', async (t) => {
+  const endless = { ...chat, max_tokens: ENDLESS, ignore_eos: true };
+  const error = await aborted(t, server, {
+    whole: (signal) => client.chat.completions.create(endless, { signal }),
+    stream: () => client.chat.completions.create({ ...endless, stream: true }),
+    isText: ({ choices }) => choices.length > 0,
+  });
+  t.type(error, APIUserAbortError);
+});
+
+const fake = { model: 'fake', messages };
+const full = { tokens: [], reject: { reason: 'queue_full', leastFeasibleMs: null } } as const;
+
+void t.test('a full queue is a rate limit, which the client retries by itself', async (t) => {
+  let left = 2;
+  const { url } = await build(t, (request) => (left-- > 0 ? full : { tokens: request.prompt.slice(0, 1) }));
+  const options = { baseURL: `${url}/v1`, apiKey: 'x' };
+  const once = new OpenAI({ ...options, maxRetries: 0 });
+  t.type(await thrown(once.chat.completions.create({ ...fake, stream: true })), RateLimitError);
+  const answer = await new OpenAI(options).completions.create({ model: 'fake', prompt: 'Hello' });
+  t.equal(answer.choices[0]?.text, 'Hello');
 });
 
 void t.test('an error mid-stream ends the iteration with that error', async (t) => {
-  const { client } = await connect(t, says('one two three', { loseAfter: 2 }));
-  const stream = await client.chat.completions.create({ model: 'fake', messages, stream: true });
-  let error: unknown = null;
-  try {
-    for await (const chunk of stream) t.ok(chunk.choices);
-  } catch (caught) {
-    error = caught;
-  }
+  const { url } = await build(t, says('one two three', { loseAfter: 2 }));
+  const other = new OpenAI({ baseURL: `${url}/v1`, apiKey: 'x', maxRetries: 0 });
+  const error = await thrown(other.chat.completions.stream(fake).finalMessage());
   t.type(error, APIError);
   t.match(error, { code: 'engine_lost' });
-});
-
-void t.test('the client retries a full queue by itself', async (t) => {
-  let count = 0;
-  const { server } = await connect(t, (request) =>
-    ++count === 1
-      ? { tokens: [], reject: { reason: 'queue_full', leastFeasibleMs: null } }
-      : { tokens: request.prompt.slice(0, 1) },
-  );
-  const client = new OpenAI({ baseURL: `${server.url}/v1`, apiKey: 'x' });
-  const answer = await client.completions.create({ model: 'fake', prompt: 'Hello' });
-  t.equal(answer.choices[0]?.text, 'Hello');
-  t.equal(count, 2);
 });

@@ -6,6 +6,7 @@ import t from 'tap';
 import { packageRoot } from '../../src/cli/options/config.js';
 import { promptModel, writePromptModel } from '../convert/prompt-models.js';
 import { main, serve } from '../deploy/helper.js';
+import { post } from '../support/post.js';
 
 /** Runs a command of sortie. @returns its output */
 function sortie(...args: readonly string[]): string {
@@ -33,9 +34,8 @@ void t.test('answers are the same, also behind a stored prefix and with log-prob
     const { url } = await serve(t, folder, args);
     const found: unknown[] = [];
     for (const more of [{}, {}, { echo: true, logprobs: 0 }]) {
-      const body = JSON.stringify({ prompt, max_tokens: 8, temperature: 0, ignore_eos: true, ...more });
-      const headers = { 'content-type': 'application/json' };
-      const response = await fetch(`${url}/v1/completions`, { method: 'POST', headers, body });
+      const body = { prompt, max_tokens: 8, temperature: 0, ignore_eos: true, ...more };
+      const response = await post(`${url}/v1/completions`, body);
       t.equal(response.status, 200);
       const { choices } = (await response.json()) as { readonly choices: readonly { readonly text: string }[] };
       found.push(choices[0]?.text.replace(prompt, ''));

@@ -2,13 +2,12 @@
 import { createOpenAI } from '@ai-sdk/openai';
 import { ChatOpenAI } from '@langchain/openai';
 import type { AIMessageChunk } from '@langchain/core/messages';
-import { APICallError, generateText, jsonSchema, Output, stepCountIs, streamText } from 'ai';
+import { APICallError, generateText } from 'ai';
 import OpenAI, { APIUserAbortError, BadRequestError, NotFoundError } from 'openai';
 import t from 'tap';
-import { bothWays } from './both-ways.js';
+import { bothWays, callsTool, followsSchema, greedy } from './ai.js';
 import { aborted, apiKey, connect, ENDLESS, modelName, shallowest, thrown } from './helper.js';
-import { sunnyTool } from './sunny-tool.js';
-import { weather, weatherArguments } from './weather.js';
+import { COLOR, colors, weather, weatherArguments } from './weather.js';
 
 // Tracing would use the network, which no test here may.
 process.env.LANGSMITH_TRACING = 'false';
@@ -17,12 +16,6 @@ const client = new OpenAI({ baseURL: server.baseURL, apiKey, maxRetries: 0 });
 const input = 'Name a color.';
 const asked = { model: modelName, input, max_output_tokens: 12, temperature: 0 };
 const weatherTool = { type: 'function' as const, ...weather, strict: true };
-const colors = {
-  type: 'object',
-  properties: { color: { enum: ['red', 'blue'] } },
-  required: ['color'],
-  additionalProperties: false,
-};
 
 void t.test('openai-node: create, iterated events and the stream helper have the same text', async (t) => {
   const whole = await client.responses.create(asked);
@@ -61,7 +54,7 @@ void t.test('openai-node: the budget is one more header, and the report a field'
 void t.test('openai-node: a text format is parsed; the output fits into the next input unchanged', async (t) => {
   const format = { type: 'json_schema' as const, name: 'answer', strict: true, schema: colors };
   const first = await client.responses.parse({ ...asked, max_output_tokens: 40, text: { format } });
-  t.match(first.output_parsed, { color: /^(red|blue)$/ });
+  t.match(first.output_parsed, COLOR);
   const turns = [
     { role: 'user' as const, content: input },
     ...first.output,
@@ -100,38 +93,21 @@ void t.test('openai-node: errors arrive as the classes of the client; an abort s
 });
 
 const openai = createOpenAI({ baseURL: server.baseURL, apiKey });
-const prompt = { prompt: input, maxOutputTokens: 12, temperature: 0, maxRetries: 0 };
 
 void t.test('AI SDK: the default model of @ai-sdk/openai, whole and streamed', async (t) => {
   const model = openai(modelName);
   t.match(model.provider, 'responses');
-  await bothWays(t, { model, ...prompt });
+  await bothWays(t, model);
 });
 
-void t.test('AI SDK: an output with a schema', async (t) => {
-  const schema = jsonSchema<{ color: string }>(colors as object);
-  const model = openai(modelName);
-  const { output } = await generateText({ model, ...prompt, output: Output.object({ schema }), maxOutputTokens: 40 });
-  t.match(output.color, /^(red|blue)$/);
-});
-
-void t.test('AI SDK: a tool runs, and the next step gets its result; the streamed call is equal', async (t) => {
-  const { tool: get_weather, inputs } = sunnyTool();
-  const tools = { get_weather };
-  const options = { ...prompt, model: openai(modelName), tools, toolChoice: 'required' as const, maxOutputTokens: 60 };
-  const { steps } = await generateText({ ...options, stopWhen: stepCountIs(2) });
-  t.equal(steps.length, 2);
-  t.equal(steps[0]?.finishReason, 'tool-calls');
-  t.ok(inputs.length >= 2);
-  for (const given of inputs) t.match(given, weatherArguments);
-  const streamed = streamText(options);
-  const [call] = await streamed.toolCalls;
-  t.strictSame(call?.input, steps[0]?.toolCalls[0]?.input);
+void t.test('AI SDK: an output with a schema, and a tool with its result', async (t) => {
+  await followsSchema(t, openai(modelName));
+  await callsTool(t, openai(modelName));
 });
 
 void t.test('AI SDK: turns need store: false, because the server keeps no items', async (t) => {
   const model = openai(modelName);
-  const { response } = await generateText({ model, ...prompt });
+  const { response } = await generateText({ model, ...greedy });
   const user = (content: string) => ({ role: 'user' as const, content });
   const rest = { maxOutputTokens: 12, temperature: 0, maxRetries: 0 };
   const turns = { ...rest, model, messages: [user(input), ...response.messages, user('Why?')] };
@@ -159,7 +135,7 @@ void t.test('LangChain with useResponsesApi: text, turns, structured output and 
   const next = await llm.invoke([['user', input], whole, ['user', 'Why?']]);
   t.ok(next.text.length > 0, 'a second turn');
   const structured = langchain({ maxTokens: 40 }).withStructuredOutput({ title: 'answer', ...colors });
-  t.match(await structured.invoke(input), { color: /^(red|blue)$/ });
+  t.match(await structured.invoke(input), COLOR);
   const tools = [{ type: 'function' as const, function: weather }];
   // The client drops the choice "required" in this protocol.
   const calling = langchain({ maxTokens: 60 }).bindTools(tools, { tool_choice: weather.name });

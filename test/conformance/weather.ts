@@ -12,3 +12,12 @@ export const weather = {
 
 /** Patterns of its arguments. */
 export const weatherArguments = { city: /^.{1,8}$/su, unit: /^[CF]$/ };
+
+/** A schema of two possible objects, and the pattern of both. */
+export const colors = {
+  type: 'object',
+  properties: { color: { enum: ['red', 'blue'] } },
+  required: ['color'],
+  additionalProperties: false,
+};
+export const COLOR = { color: /^(red|blue)$/ };

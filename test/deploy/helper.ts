@@ -6,6 +6,7 @@ import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import type { Test } from 'tap';
 import { packageRoot } from '../../src/cli/options/config.js';
+import { childrenOf } from '../../bench/processes.js';
 import { until } from '../support/until.js';
 
 export const main = join(packageRoot, 'dist', 'src', 'main.js');
@@ -27,8 +28,8 @@ export function start(t: Test, command: string, args: readonly string[], env: No
   return child;
 }
 
-/** The port in the server's log. @throws Error if the server exits first */
-export async function portOf(server: ChildProcess): Promise<number> {
+/** The address by the port in the server's log. @throws Error if the server exits first */
+export async function urlOf(server: ChildProcess): Promise<string> {
   const { stdout } = server;
   if (stdout === null) throw new Error('the server has no log');
   return new Promise((resolve, reject) => {
@@ -38,7 +39,7 @@ export async function portOf(server: ChildProcess): Promise<number> {
     createInterface(stdout).on('line', (line) => {
       if (!line.startsWith('{')) return;
       const { port } = JSON.parse(line) as { port?: number };
-      if (port !== undefined) resolve(port);
+      if (port !== undefined) resolve(`http://127.0.0.1:${port}`);
     });
   });
 }
@@ -60,9 +61,7 @@ export async function serve(
   env: NodeJS.ProcessEnv = {},
 ): Promise<Sortie> {
   const server = start(t, process.execPath, serverArgs(model, ...options), env);
-  const url = `http://127.0.0.1:${await portOf(server)}`;
-  await untilReady(url, server);
-  return { process: server, url };
+  return { process: server, url: await readyUrl(server) };
 }
 
 /**
@@ -74,6 +73,53 @@ export async function untilReady(url: string, server: ChildProcess): Promise<voi
   await until('ready', async () => end() !== null || (await fetch(`${url}/health/ready`)).ok, 100);
   if (end() !== null) throw new Error(`the server exited with ${end()}`);
 }
+
+/** The address of a server once it is ready. */
+export async function readyUrl(server: ChildProcess): Promise<string> {
+  const url = await urlOf(server);
+  await untilReady(url, server);
+  return url;
+}
+
+/** Collects what a program prints. @returns the text so far */
+export function printed({ stdout, stderr }: ChildProcess): () => string {
+  let text = '';
+  for (const output of [stdout, stderr]) output?.on('data', (data: Buffer) => (text += data.toString()));
+  return () => text;
+}
+
+/** Sends a signal. @returns the exit code */
+export async function stopped(server: ChildProcess, signal: NodeJS.Signals = 'SIGTERM'): Promise<number | null> {
+  const exit = once(server, 'exit');
+  server.kill(signal);
+  const [code] = (await exit) as [number | null];
+  return code;
+}
+
+/** The process of an engine below its gateway. @throws Error if there is none */
+export function engineBelow(pid = NaN): number {
+  const [engine] = childrenOf(pid);
+  if (engine === undefined) throw new Error('no engine process');
+  return engine;
+}
+
+export function isAlive(pid: number): boolean {
+  try {
+    return process.kill(pid, 0);
+  } catch {
+    return false;
+  }
+}
+
+/** Sum of series over their names and labels. @param name a pattern without its prefix */
+export async function metric(url: string, name: string): Promise<number> {
+  const text = await (await fetch(`${url}/metrics`)).text();
+  const found = [...text.matchAll(new RegExp(`^sortie_(?:${name})(?:\\{.*\\})? (\\S+)$`, 'gm'))];
+  return found.reduce((sum, [, value]) => sum + Number(value), 0);
+}
+
+/** Sequences that run or wait at a server. */
+export const inFlightAt = (url: string): Promise<number> => metric(url, 'num_requests_running|num_requests_waiting');
 
 /**
  * Puts the tiny random Llama of test/golden into `dir`, converted: as run.ts has converted it, or by itself.

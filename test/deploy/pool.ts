@@ -1,13 +1,13 @@
 /** Two replicas of the built server behind Envoy, with the file of deploy/ and free ports. */
 import { spawnSync } from 'node:child_process';
-import { once } from 'node:events';
 import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import type { ChildProcess } from 'node:child_process';
 import type { Test } from 'tap';
 import { freePorts } from '../../bench/ports.js';
 import { packageRoot } from '../../src/cli/options/config.js';
-import { main, start, untilReady } from './helper.js';
+import { post as postJson } from '../support/post.js';
+import { inFlightAt, main, start, stopped, untilReady } from './helper.js';
 import { until } from '../support/until.js';
 
 /** A reason to skip, or false. */
@@ -59,11 +59,8 @@ export class Replica {
   }
 
   /** Sends SIGTERM. @returns the exit code after the drain */
-  async stop(): Promise<number | null> {
-    const exit = once(this.process, 'exit');
-    this.process.kill('SIGTERM');
-    const [code] = (await exit) as [number | null];
-    return code;
+  stop(): Promise<number | null> {
+    return stopped(this.process);
   }
 
   /** The requests in its log. */
@@ -136,24 +133,10 @@ export async function isHealthy({ operationsUrl }: Pool, { url }: Replica): Prom
   return text.includes(`\nsortie::${new URL(url).host}::health_flags::healthy\n`);
 }
 
-/** Sequences that run or wait at a replica. */
-export async function inFlightAt({ opsUrl }: Replica): Promise<number> {
-  const text = await (await fetch(`${opsUrl}/metrics`)).text();
-  const values = ['running', 'waiting'].map((name) =>
-    Number(new RegExp(`^sortie_num_requests_${name}(?:\\{.*\\})? (\\S+)$`, 'm').exec(text)?.[1]),
-  );
-  return values.reduce((sum, value) => sum + value, 0);
-}
-
 /** Sequences that run or wait at both replicas. */
 export async function inFlight({ replicas }: Pool): Promise<number> {
-  return (await inFlightAt(replicas[0])) + (await inFlightAt(replicas[1]));
+  return (await inFlightAt(replicas[0].opsUrl)) + (await inFlightAt(replicas[1].opsUrl));
 }
 
-export function post(url: string, body: object, headers: Record<string, string> = {}): Promise<Response> {
-  return fetch(`${url}/v1/completions`, {
-    method: 'POST',
-    headers: { 'content-type': 'application/json', ...headers },
-    body: JSON.stringify(body),
-  });
-}
+export const post = (url: string, body: object, headers: Record<string, string> = {}, signal?: AbortSignal) =>
+  postJson(`${url}/v1/completions`, body, headers, signal);

@@ -1,54 +1,46 @@
 /** The server from an operator's view: signals, exit codes, and processes after a kill. */
-import { childrenOf } from '../../bench/processes.js';
 import { once } from 'node:events';
 import { writeFileSync } from 'node:fs';
 import { spawnSync } from 'node:child_process';
-import { connect, createServer, type AddressInfo } from 'node:net';
+import { connect } from 'node:net';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import t, { type Test } from 'tap';
+import { freePort } from '../../bench/ports.js';
 import { collect } from '../fakes/collector.js';
-import { main, portOf, serve, serverArgs, start, tinyModel, untilReady } from './helper.js';
+import {
+  engineBelow,
+  isAlive,
+  main,
+  printed,
+  readyUrl,
+  serve,
+  serverArgs,
+  start,
+  stopped,
+  tinyModel,
+} from './helper.js';
+import { post } from '../support/post.js';
 import { until } from '../support/until.js';
 
 const model = tinyModel(t.testdir());
 
-const alive = (pid: number): boolean => {
-  try {
-    return process.kill(pid, 0);
-  } catch {
-    return false;
-  }
-};
-
-function pidOf({ pid }: { pid?: number | undefined }): number {
-  if (pid === undefined) throw new Error('not started');
-  return pid;
-}
-
 void t.test('the engine exits when its gateway is killed', async (t) => {
   const { process: gateway } = await serve(t, model);
-  const [engine] = childrenOf(pidOf(gateway));
-  if (engine === undefined) throw new Error('no engine process');
+  const engine = engineBelow(gateway.pid);
   gateway.kill('SIGKILL');
   await once(gateway, 'exit');
-  await until('the engine ends', () => Promise.resolve(!alive(engine)));
-  t.notOk(alive(engine));
+  await until('the engine ends', () => !isAlive(engine));
 });
 
 void t.test('a second port has metrics and docs, and closes with the first', async (t) => {
-  const taken = createServer().listen(0, '127.0.0.1');
-  await once(taken, 'listening');
-  const { port } = taken.address() as AddressInfo;
-  taken.close();
+  const port = await freePort();
   const { process: server, url } = await serve(t, model, ['--ops-port', String(port)]);
   const ops = `http://127.0.0.1:${port}`;
   t.equal((await fetch(`${url}/metrics`)).status, 404);
   t.match(await (await fetch(`${ops}/metrics`)).text(), /^sortie_engine_up\{[^}]*\} 1$/m);
   t.equal((await fetch(`${ops}/docs/`)).status, 200);
-  const exit = once(server, 'exit');
-  server.kill('SIGTERM');
-  t.same(await exit, [0, null]);
+  t.equal(await stopped(server), 0);
 });
 
 interface Listening {
@@ -58,24 +50,26 @@ interface Listening {
 }
 
 /** Starts a server on a free port, without --host. @returns its first line that names an address */
-async function listening(t: Test, args: readonly string[]): Promise<Listening> {
+async function listening(t: Test, ...args: readonly string[]): Promise<Listening> {
   const serving = ['serve', '--port', '0', '--threads', '1', '--model', model];
   const server = start(t, process.execPath, [main, ...serving, ...args]);
-  let text = '';
-  server.stdout?.on('data', (data: Buffer) => (text += data.toString()));
-  const lines = (): string[] => text.split('\n').filter((line) => line.includes('istening'));
-  await until('ready', async () => text.includes('engine ready'));
+  const text = printed(server);
+  const lines = (): string[] =>
+    text()
+      .split('\n')
+      .filter((line) => line.includes('istening'));
+  await until('ready', () => text().includes('engine ready'));
   t.equal(lines().length, 1, 'one line says that the server listens');
   return JSON.parse(lines()[0] ?? '') as Listening;
 }
 
 void t.test('without keys the server listens on this machine only, with keys on every address', async (t) => {
-  const open = await listening(t, []);
+  const open = await listening(t);
   t.match(open, { host: '127.0.0.1', reason: /^this machine only, because requests need no API key/ });
   t.match(open.msg, /^listening on http:\/\/localhost:\d+, the model loads$/);
-  const keyed = await listening(t, ['--api-key', 'sesame']);
+  const keyed = await listening(t, '--api-key', 'sesame');
   t.match(keyed, { host: '0.0.0.0', reason: 'every address, because requests need an API key' });
-  t.match(await listening(t, ['--host', '127.0.0.1']), { host: '127.0.0.1', reason: 'by --host' });
+  t.match(await listening(t, '--host', '127.0.0.1'), { host: '127.0.0.1', reason: 'by --host' });
 });
 
 void t.test('a readable log has short lines, then the addresses and a request to paste', async (t) => {
@@ -83,9 +77,9 @@ void t.test('a readable log has short lines, then the addresses and a request to
   // `script` of bsdutils gives the server a terminal.
   const command = ['NO_COLOR=1', process.execPath, main, ...args].join(' ');
   const server = start(t, 'script', ['--quiet', '--flush', '--return', '--command', command, '/dev/null']);
-  let text = '';
-  server.stdout?.on('data', (data: Buffer) => (text += data.toString().replaceAll('\r', '')));
-  await until('ready', async () => text.includes('Ctrl+C'));
+  const all = printed(server);
+  await until('ready', () => all().includes('Ctrl+C'));
+  const text = all().replaceAll('\r', '');
   t.match(text, /^\[\d\d:\d\d:\d\d\] INFO: listening on http:\/\/localhost:\d+, the model loads /m);
   t.match(text, /^\[.*\] INFO: engine ready \{"device":"cpu",/m);
   t.notMatch(text, /\.\d{3}/, 'no long fractions');
@@ -97,26 +91,24 @@ void t.test('a readable log has short lines, then the addresses and a request to
   const [curl = ''] = /^ {2}curl .*\\\n.*$/m.exec(text) ?? [];
   const pasted = spawnSync('sh', ['-c', curl.replace('curl', 'curl --silent')], { encoding: 'utf8' });
   t.match(JSON.parse(pasted.stdout), { object: 'chat.completion' });
-  await until('the request', async () => /INFO: POST \/v1\/chat\/completions \d+ in \d+ ms/.test(text));
+  await until('the request', () => /INFO: POST \/v1\/chat\/completions \d+ in \d+ ms/.test(all()));
 });
 
 void t.test('SIGHUP reads the key file again; a file with a fault changes nothing', async (t) => {
   const file = join(t.testdir({ keys: 'alpha\n' }), 'keys');
   const server = start(t, process.execPath, serverArgs(model, '--api-key-file', file));
-  let text = '';
-  server.stdout?.on('data', (data: Buffer) => (text += data.toString()));
-  const url = `http://127.0.0.1:${await portOf(server)}`;
-  await untilReady(url, server);
+  const text = printed(server);
+  const url = await readyUrl(server);
   const status = async (key: string) => (await fetch(`${url}/v1/models`, { headers: { 'x-api-key': key } })).status;
   const statuses = () => Promise.all(['alpha', 'beta'].map(status));
   t.same(await statuses(), [200, 401]);
   const reload = async (content: string, line: string): Promise<void> => {
     writeFileSync(file, content);
     server.kill('SIGHUP');
-    await until(line, async () => text.includes(line));
+    await until(line, () => text().includes(line));
   };
   await reload('two words\n', 'the API keys are not changed');
-  t.match(text, /"reason":"--api-key-file: the key in line 1 must be one word/);
+  t.match(text(), /"reason":"--api-key-file: the key in line 1 must be one word/);
   t.same(await statuses(), [200, 401]);
   await reload('beta\n', '"keys":1,"changed":1,"msg":"API keys read again"');
   t.same(await statuses(), [401, 200]);
@@ -128,45 +120,22 @@ void t.test('queued spans are sent on SIGTERM, as protobuf by default and as JSO
   const { process: server, url } = await serve(t, model).finally(() => {
     delete process.env.OTEL_EXPORTER_OTLP_TRACES_ENDPOINT;
   });
-  const body = JSON.stringify({ prompt: 'a b c', max_tokens: 3, ignore_eos: true });
-  const headers = { 'content-type': 'application/json' };
-  const answer = await fetch(`${url}/v1/completions`, { method: 'POST', headers, body });
+  const answer = await post(`${url}/v1/completions`, { prompt: 'a b c', max_tokens: 3, ignore_eos: true });
   t.equal(answer.status, 200);
-  const exit = once(server, 'exit');
-  server.kill('SIGTERM');
-  t.same(await exit, [0, null]);
-  const [post] = collector.posts;
-  t.match(post, { path: '/spans', type: 'application/x-protobuf' });
+  t.equal(await stopped(server), 0);
+  const [sent] = collector.posts;
+  t.match(sent, { path: '/spans', type: 'application/x-protobuf' });
   for (const name of ['POST /v1/completions', 'queue', 'prefill', 'decode', 'gen_ai.usage.output_tokens']) {
-    t.ok(post?.body.includes(name), name);
+    t.ok(sent?.body.includes(name), name);
   }
-});
-
-void t.test('a missing collector does not delay the exit', async (t) => {
-  process.env.OTEL_EXPORTER_OTLP_ENDPOINT = 'http://127.0.0.1:9';
-  const { process: server, url } = await serve(t, model).finally(() => {
-    delete process.env.OTEL_EXPORTER_OTLP_ENDPOINT;
-  });
-  const body = JSON.stringify({ prompt: 'a b c', max_tokens: 3 });
-  const request = { method: 'POST', headers: { 'content-type': 'application/json' }, body };
-  t.equal((await fetch(`${url}/v1/completions`, request)).status, 200);
-  const started = performance.now();
-  const exit = once(server, 'exit');
-  server.kill('SIGTERM');
-  t.same(await exit, [0, null]);
-  t.ok(performance.now() - started < 9000);
 });
 
 for (const signal of ['SIGTERM', 'SIGINT'] as const) {
   void t.test(`npm start: ${signal} reaches the server, which exits with code 0`, async (t) => {
     const args = ['start', '--silent', '--', '--port', '0', '--host', '127.0.0.1', '--threads', '1', '--model', model];
     const npm = start(t, 'npm', args);
-    const exit = once(npm, 'exit');
-    const url = `http://127.0.0.1:${await portOf(npm)}`;
-    await untilReady(url, npm);
-    npm.kill(signal);
-    const [code] = (await exit) as [number | null];
-    t.equal(code, 0);
+    const url = await readyUrl(npm);
+    t.equal(await stopped(npm, signal), 0);
     await t.rejects(fetch(`${url}/health`), 'the port is closed');
   });
 }

@@ -1,12 +1,12 @@
 /** Debian's Prometheus against the real server: scrape, rules, and every dashboard query after a short load. */
 import { spawnSync } from 'node:child_process';
-import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import t from 'tap';
 import { packageRoot } from '../../src/cli/options/config.js';
 import { serve, tinyModel } from './helper.js';
-import { type Dashboard, hasData, missing, query, startPrometheus } from './prometheus.js';
+import { dashboard, hasData, missing, query, startPrometheus } from './prometheus.js';
+import { post } from '../support/post.js';
 import { until } from '../support/until.js';
 
 const deploy = join(packageRoot, 'deploy');
@@ -14,21 +14,20 @@ const model = tinyModel(t.testdir({}));
 
 /** Requests of every kind: with a feasible and an infeasible budget, pinned, streamed, wrong. */
 async function load(url: string): Promise<void> {
-  const post = async (headers: Record<string, string>, body: object): Promise<void> => {
-    const request = { method: 'POST', headers: { 'content-type': 'application/json', ...headers } };
+  const ask = async (headers: Record<string, string>, body: object): Promise<void> => {
     const prompt = `Tell me about the number ${Math.random()}.`;
     const { data } = (await (await fetch(`${url}/v1/models`)).json()) as { data: { id: string }[] };
     // A sampled answer could end at its first token.
-    const text = JSON.stringify({ model: data[0]?.id, prompt, min_tokens: 8, max_tokens: 12, ...body });
-    await (await fetch(`${url}/v1/completions`, { ...request, body: text })).text();
+    const asked = { model: data[0]?.id, prompt, min_tokens: 8, max_tokens: 12, ...body };
+    await (await post(`${url}/v1/completions`, asked, headers)).text();
   };
   await Promise.all([
-    post({ 'X-Latency-Budget-Ms': '60000' }, {}),
-    post({ 'X-Latency-Budget-Ms': '1' }, {}),
-    post({ 'X-SLO-TTFT-Ms': '20000', 'X-SLO-TPOT-Ms': '2000' }, { stream: true }),
-    post({ 'X-Exit-Layer': '2' }, {}),
-    post({}, { stream: true }),
-    post({}, { max_tokens: -1 }),
+    ask({ 'X-Latency-Budget-Ms': '60000' }, {}),
+    ask({ 'X-Latency-Budget-Ms': '1' }, {}),
+    ask({ 'X-SLO-TTFT-Ms': '20000', 'X-SLO-TPOT-Ms': '2000' }, { stream: true }),
+    ask({ 'X-Exit-Layer': '2' }, {}),
+    ask({}, { stream: true }),
+    ask({}, { max_tokens: -1 }),
   ]);
 }
 
@@ -76,7 +75,7 @@ void t.test('a real Prometheus has data for every rule and every panel', { skip 
   });
 
   await t.test('dashboard', async (t) => {
-    const { panels } = JSON.parse(readFileSync(join(deploy, 'grafana', 'sortie.json'), 'utf8')) as Dashboard;
+    const { panels } = dashboard();
     const values = { $model: '.*', $instance: '.*', $__rate_interval: '1m', $__range: '5m' };
     for (const { title, targets } of panels) {
       for (const { expr } of targets ?? []) {

@@ -1,8 +1,7 @@
 /** Behind Envoy: kill -9 of an engine, then of a whole replica, in mid-stream. */
 import t from 'tap';
-import { childrenOf } from '../../bench/processes.js';
-import { tinyModel } from './helper.js';
-import { inFlight, inFlightAt, isHealthy, missing, type Pool, post, type Replica, startPool } from './pool.js';
+import { engineBelow, inFlightAt, tinyModel } from './helper.js';
+import { inFlight, isHealthy, missing, type Pool, post, type Replica, startPool } from './pool.js';
 import { until } from '../support/until.js';
 
 const EACH = 8;
@@ -55,23 +54,19 @@ async function endsAfter(pool: Pool, killed: Replica, kill: () => void): Promise
     await new Promise<void>((begun) => {
       streams.push(stream(pool.url, begun));
     });
-  const streamsThere = await inFlightAt(killed);
+  const streamsThere = await inFlightAt(killed.opsUrl);
   for (let i = 1; i <= EACH; i++) {
     wholes.push(whole(pool.url));
     await until('it runs', async () => (await inFlight(pool)) === EACH + i);
   }
-  const allThere = await inFlightAt(killed);
+  const allThere = await inFlightAt(killed.opsUrl);
   kill();
   return { streams: await Promise.all(streams), wholes: await Promise.all(wholes), streamsThere, allThere };
 }
 
 const count = (ends: readonly End[], end: End): number => ends.filter((each) => each === end).length;
 
-function killEngine({ pid }: Replica): void {
-  const [engine] = childrenOf(pid);
-  if (engine === undefined) throw new Error('no engine process');
-  process.kill(engine, 'SIGKILL');
-}
+const killEngine = ({ pid }: Replica): boolean => process.kill(engineBelow(pid), 'SIGKILL');
 
 const skip = missing('envoy');
 void t.test('a kill in mid-stream', { skip }, async (t) => {
@@ -113,6 +108,6 @@ void t.test('a kill in mid-stream', { skip }, async (t) => {
     const statuses = new Set<number>();
     for (let i = 0; i < 20; i++) statuses.add((await post(pool.url, { prompt: 'Hello', max_tokens: 1 })).status);
     t.same([...statuses], [200]);
-    t.equal(await inFlightAt(a), 0);
+    t.equal(await inFlightAt(a.opsUrl), 0);
   });
 });

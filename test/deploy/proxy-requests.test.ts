@@ -42,12 +42,7 @@ void t.test('streams, deadlines and sessions', { skip }, async (t) => {
 
   await t.test('a stream passes token by token, and a client that leaves cancels it', async (t) => {
     const leave = new AbortController();
-    const response = await fetch(`${url}/v1/completions`, {
-      method: 'POST',
-      headers: { 'content-type': 'application/json' },
-      body: JSON.stringify({ ...long, stream: true }),
-      signal: leave.signal,
-    });
+    const response = await post(url, { ...long, stream: true }, {}, leave.signal);
     t.match(response.headers.get('content-type'), 'text/event-stream');
     const reader = response.body?.getReader();
     await reader?.read();
@@ -58,12 +53,7 @@ void t.test('streams, deadlines and sessions', { skip }, async (t) => {
 
   await t.test('a client that leaves cancels a whole answer as well', async (t) => {
     const leave = new AbortController();
-    const lost = fetch(`${url}/v1/completions`, {
-      method: 'POST',
-      headers: { 'content-type': 'application/json' },
-      body: JSON.stringify(long),
-      signal: leave.signal,
-    }).catch(() => null);
+    const lost = post(url, long, {}, leave.signal).catch(() => null);
     await until('running', async () => (await inFlight(pool)) === 1);
     leave.abort();
     await lost;
@@ -128,8 +118,7 @@ void t.test('a full queue sends the request to the other replica, two give the c
   // A response that nothing refers to may be collected as garbage, which cancels its request.
   const held: Response[] = [];
   const occupy = async ({ url }: Replica): Promise<void> => {
-    const options = { method: 'POST', headers: { 'content-type': 'application/json' }, signal: leave.signal };
-    held.push(await fetch(`${url}/v1/completions`, { ...options, body: JSON.stringify({ ...long, stream: true }) }));
+    held.push(await post(url, { ...long, stream: true }, {}, leave.signal));
   };
   await occupy(pool.replicas[0]);
   const statuses: number[] = [];

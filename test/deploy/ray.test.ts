@@ -5,7 +5,7 @@ import { dirname, join } from 'node:path';
 import t from 'tap';
 import { freePorts } from '../../bench/ports.js';
 import { packageRoot } from '../../src/cli/options/config.js';
-import { main, serve, start, tinyModel } from './helper.js';
+import { main, printed, serve, start, tinyModel } from './helper.js';
 import { missing } from './pool.js';
 
 const skip = missing('ray');
@@ -46,10 +46,9 @@ void t.test('Ray Serve', { skip }, async (t) => {
   const python = start(t, pythonOfRay(), [script, String(port), direct.url], {
     SORTIE_COMMAND: [process.execPath, main, 'serve', ...options].join(' '),
   });
-  let text = '';
-  python.stdout?.on('data', (data: Buffer) => (text += data.toString()));
+  const text = printed(python);
   await once(python, 'exit');
-  const [, json = 'null'] = /^RESULT (.*)$/m.exec(text) ?? [];
+  const [, json = 'null'] = /^RESULT (.*)$/m.exec(text()) ?? [];
   const result = JSON.parse(json) as Result | null;
   t.ok(result !== null, 'the fleet ran to its end');
   if (result === null) return;

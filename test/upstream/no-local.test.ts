@@ -3,8 +3,9 @@ import OpenAI from 'openai';
 import { spawnSync } from 'node:child_process';
 import { join } from 'node:path';
 import t from 'tap';
-import { main, portOf, serve, start, tinyModel, untilReady } from '../deploy/helper.js';
+import { main, readyUrl, serve, start, tinyModel, urlOf } from '../deploy/helper.js';
 import { scriptedUpstream, answers } from '../fakes/upstream.js';
+import { post } from '../support/post.js';
 
 void t.test('it is ready at once, lists upstream models, and answers the rest with clear errors', async (t) => {
   const there = await scriptedUpstream(t, answers('Paris.'));
@@ -13,11 +14,10 @@ void t.test('it is ready at once, lists upstream models, and answers the rest wi
   });
   const args = [main, 'serve', '--no-local', '--port', '0', '--ops-port', '0', '--config', join(dir, 'sortie.yaml')];
   const server = start(t, process.execPath, args, { BIG_KEY: 'upstream-key', SORTIE_CACHE_DIR: dir });
-  const url = `http://127.0.0.1:${await portOf(server)}`;
+  const url = await urlOf(server);
   t.equal((await fetch(`${url}/health/ready`)).status, 200);
   const get = async (path: string, body?: object) => {
-    const post = { method: 'POST', headers: { 'content-type': 'application/json' }, body: JSON.stringify(body) };
-    const response = await fetch(url + path, body === undefined ? {} : post);
+    const response = await (body === undefined ? fetch(url + path) : post(url + path, body));
     return { status: response.status, body: (await response.json()) as object };
   };
   t.match(await get('/v1/models'), { status: 200, body: { data: [{ id: 'a/b', owned_by: 'upstream' }] } });
@@ -66,8 +66,7 @@ void t.test('a Sortie in front of a Sortie, for the ordinary programs of clients
   const there = await serve(t, model, ['--model-name', 'tiny']);
   const flags = ['--no-local', '--upstream', `${there.url}/v1`, '--upstream-model', 'tiny'];
   const server = start(t, process.execPath, [main, 'serve', '--port', '0', '--host', '127.0.0.1', ...flags]);
-  const baseURL = `http://127.0.0.1:${await portOf(server)}/v1`;
-  await untilReady(baseURL.replace(/\/v1$/, ''), server);
+  const baseURL = `${await readyUrl(server)}/v1`;
   const client = new OpenAI({ apiKey: 'any', baseURL, maxRetries: 0 });
   const messages = [{ role: 'user' as const, content: 'Where is Paris?' }];
   for (const headers of [{}, { 'X-Latency-Budget-Ms': '60000' }]) {
