@@ -1,7 +1,9 @@
 /** A small OpenTelemetry collector: it accepts OTLP over HTTP and keeps the requests. */
-import { once } from 'node:events';
 import { createServer } from 'node:http';
-import type { AddressInfo } from 'node:net';
+import { type Logger, pino } from 'pino';
+import type { Tracing } from '../../src/gateway/telemetry/trace.js';
+import { startTracing } from '../../src/gateway/telemetry/tracing.js';
+import { listening } from './listening.js';
 
 type Value = { readonly stringValue: string } | { readonly intValue: number } | object;
 
@@ -41,6 +43,20 @@ export function valuesOf(attributes: CollectedSpan['attributes']): Record<string
   return Object.fromEntries(attributes.map(({ key, value }) => [key, plain(value)]));
 }
 
+/** Starts tracing. The SDK reads the environment of the process. */
+export async function tracingTo(
+  url: string,
+  variables: NodeJS.ProcessEnv = { OTEL_EXPORTER_OTLP_PROTOCOL: 'http/json' },
+  log: Logger = pino({ level: 'silent' }),
+): Promise<Tracing> {
+  const before = { ...process.env };
+  Object.assign(process.env, variables, { OTEL_EXPORTER_OTLP_ENDPOINT: url });
+  const tracing = await startTracing(process.env, '1.2.3', log);
+  process.env = before;
+  if (tracing === null) throw new Error('tracing is off');
+  return tracing;
+}
+
 /** @param t gets the teardown */
 export async function collect(t: { teardown(end: () => unknown): void }): Promise<Collector> {
   const posts: Post[] = [];
@@ -53,12 +69,7 @@ export async function collect(t: { teardown(end: () => unknown): void }): Promis
       response.writeHead(200, { 'content-type': 'application/json' }).end('{}');
     });
   });
-  server.listen(0, '127.0.0.1');
-  await once(server, 'listening');
-  t.teardown(() => {
-    server.closeAllConnections();
-    server.close();
-  });
+  const url = await listening(t, server);
   interface Export {
     resourceSpans: {
       resource: { attributes: CollectedSpan['attributes'] };
@@ -67,7 +78,7 @@ export async function collect(t: { teardown(end: () => unknown): void }): Promis
   }
   const exports = () => posts.map(({ body }) => JSON.parse(body.toString()) as Export);
   return {
-    url: `http://127.0.0.1:${(server.address() as AddressInfo).port}`,
+    url,
     posts,
     spans: () =>
       exports().flatMap(({ resourceSpans }) =>

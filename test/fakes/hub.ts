@@ -1,9 +1,8 @@
 /** A server that plays the Hugging Face Hub: its API, and a second origin that holds the files, as a CDN does. */
 import { createHash } from 'node:crypto';
-import { once } from 'node:events';
-import { createServer, type IncomingMessage, type RequestListener, type ServerResponse } from 'node:http';
-import type { AddressInfo } from 'node:net';
+import { createServer, type IncomingMessage, type ServerResponse } from 'node:http';
 import type { Test } from 'tap';
+import { listening } from './listening.js';
 
 export const COMMIT = 'c0ffee'.padEnd(40, '0');
 
@@ -46,17 +45,6 @@ function entry(path: string, bytes: Buffer): object {
   return { type: 'file', path, size: bytes.length, oid, ...(bytes.length >= LARGE && { lfs }) };
 }
 
-async function listen(t: Test, listener: RequestListener): Promise<string> {
-  const server = createServer(listener);
-  server.listen(0, '127.0.0.1');
-  await once(server, 'listening');
-  t.teardown(() => {
-    server.closeAllConnections();
-    server.close();
-  });
-  return `http://127.0.0.1:${(server.address() as AddressInfo).port}`;
-}
-
 function notFound(response: ServerResponse): void {
   response.writeHead(404, { 'x-error-code': 'RepoNotFound', 'x-error-message': 'Repository not found' }).end();
 }
@@ -69,59 +57,64 @@ export async function fakeHub(t: Test, files: Map<string, Buffer>, behaviour: Be
     seen.requests.push(`${kind === 'cdn' ? 'cdn ' : ''}${method} ${url}`);
     if (headers.authorization !== undefined) tokens[kind].add(headers.authorization);
   };
-  const cdn = await listen(t, (request, response) => {
-    note('cdn', request);
-    const bytes = files.get(decodeURIComponent((request.url ?? '').slice(1)));
-    if (bytes === undefined) return response.writeHead(404).end();
-    const { range } = request.headers;
-    if (range !== undefined) seen.ranges.push(range);
-    if (behaviour.cdn?.(request, response, bytes) === true) return;
-    const from = behaviour.wholeFiles === true ? 0 : Number(/^bytes=(\d+)-$/.exec(range ?? '')?.[1] ?? 0);
-    const isPart = range !== undefined && behaviour.wholeFiles !== true;
-    response.writeHead(isPart ? 206 : 200, {
-      'content-length': bytes.length - from,
-      ...(isPart && { 'content-range': `bytes ${from}-${bytes.length - 1}/${bytes.length}` }),
-    });
-    return response.end(bytes.subarray(from));
-  });
-  const hub = await listen(t, (request, response) => {
-    note('hub', request);
-    if (behaviour.hub?.(request, response) === true) return;
-    const url = new URL(request.url ?? '', endpoint);
-    const json = (value: unknown, headers = {}): void => {
-      response.writeHead(200, { 'content-type': 'application/json', ...headers }).end(JSON.stringify(value));
-    };
-    const revisions = new Map([['main', result.commit], ...result.revisions]);
-    const revision = /^\/api\/models\/tiny\/model\/revision\/([^/]+)$/.exec(url.pathname)?.[1];
-    if (revision !== undefined) {
-      const name = decodeURIComponent(revision);
-      const sha = revisions.get(name) ?? [...revisions.values()].find((each) => each === name);
-      if (sha === undefined) {
-        const message = `Invalid rev id: ${name}`;
-        response.writeHead(404, { 'x-error-code': 'RevisionNotFound', 'x-error-message': message }).end();
+  const cdn = await listening(
+    t,
+    createServer((request, response) => {
+      note('cdn', request);
+      const bytes = files.get(decodeURIComponent((request.url ?? '').slice(1)));
+      if (bytes === undefined) return response.writeHead(404).end();
+      const { range } = request.headers;
+      if (range !== undefined) seen.ranges.push(range);
+      if (behaviour.cdn?.(request, response, bytes) === true) return;
+      const from = behaviour.wholeFiles === true ? 0 : Number(/^bytes=(\d+)-$/.exec(range ?? '')?.[1] ?? 0);
+      const isPart = range !== undefined && behaviour.wholeFiles !== true;
+      response.writeHead(isPart ? 206 : 200, {
+        'content-length': bytes.length - from,
+        ...(isPart && { 'content-range': `bytes ${from}-${bytes.length - 1}/${bytes.length}` }),
+      });
+      return response.end(bytes.subarray(from));
+    }),
+  );
+  const endpoint = await listening(
+    t,
+    createServer((request, response) => {
+      note('hub', request);
+      if (behaviour.hub?.(request, response) === true) return;
+      const url = new URL(request.url ?? '', endpoint);
+      const json = (value: unknown, headers = {}): void => {
+        response.writeHead(200, { 'content-type': 'application/json', ...headers }).end(JSON.stringify(value));
+      };
+      const revisions = new Map([['main', result.commit], ...result.revisions]);
+      const revision = /^\/api\/models\/tiny\/model\/revision\/([^/]+)$/.exec(url.pathname)?.[1];
+      if (revision !== undefined) {
+        const name = decodeURIComponent(revision);
+        const sha = revisions.get(name) ?? [...revisions.values()].find((each) => each === name);
+        if (sha === undefined) {
+          const message = `Invalid rev id: ${name}`;
+          response.writeHead(404, { 'x-error-code': 'RevisionNotFound', 'x-error-message': message }).end();
+          return;
+        }
+        json({ _id: '1', id: 'tiny/model', sha, lastModified: '2026-01-01', gated: false });
         return;
       }
-      json({ _id: '1', id: 'tiny/model', sha, lastModified: '2026-01-01', gated: false });
-      return;
-    }
-    const [, kind, commit = '', path] =
-      /^(?:\/api\/models)?\/tiny\/model\/(tree|resolve)\/(\w+)(?:\/(.*))?$/.exec(url.pathname) ?? [];
-    if (![...revisions.values()].includes(commit)) {
+      const [, kind, commit = '', path] =
+        /^(?:\/api\/models)?\/tiny\/model\/(tree|resolve)\/(\w+)(?:\/(.*))?$/.exec(url.pathname) ?? [];
+      if (![...revisions.values()].includes(commit)) {
+        notFound(response);
+        return;
+      }
+      if (kind === 'tree') {
+        const from = Number(url.searchParams.get('cursor') ?? 0);
+        const all = [...files].map(([path, bytes]) => entry(path, bytes));
+        const next = new URL(url);
+        next.searchParams.set('cursor', String(from + 2));
+        json(all.slice(from, from + 2), from + 2 < all.length ? { link: `<${next.href}>; rel="next"` } : {});
+        return;
+      }
+      if (path !== undefined) return void response.writeHead(302, { location: `${cdn}/${path}` }).end();
       notFound(response);
-      return;
-    }
-    if (kind === 'tree') {
-      const from = Number(url.searchParams.get('cursor') ?? 0);
-      const all = [...files].map(([path, bytes]) => entry(path, bytes));
-      const next = new URL(url);
-      next.searchParams.set('cursor', String(from + 2));
-      json(all.slice(from, from + 2), from + 2 < all.length ? { link: `<${next.href}>; rel="next"` } : {});
-      return;
-    }
-    if (path !== undefined) return void response.writeHead(302, { location: `${cdn}/${path}` }).end();
-    notFound(response);
-  });
-  const endpoint = hub;
+    }),
+  );
   const result: FakeHub = { endpoint, ...seen, tokens, files, commit: COMMIT, revisions: new Map() };
   return result;
 }

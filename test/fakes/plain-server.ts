@@ -2,6 +2,7 @@
 import { createServer, type IncomingMessage, type ServerResponse } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { listening } from './listening.js';
 
 export interface PlainRequest {
   readonly path: string;
@@ -55,12 +56,7 @@ export async function plainServer(
   const server = createServer((request, response) => {
     void serve(request, response, requests, left, answer);
   });
-  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
-  t.teardown(() => {
-    server.closeAllConnections();
-    server.close();
-  });
-  return { url: `http://127.0.0.1:${(server.address() as AddressInfo).port}`, requests, left };
+  return { url: await listening(t, server), requests, left };
 }
 
 async function serve(

@@ -1,10 +1,9 @@
 /** A server with the API of OpenAI whose answers a test scripts, byte by byte. */
-import { once } from 'node:events';
 import { createServer, type IncomingHttpHeaders, type ServerResponse } from 'node:http';
-import type { AddressInfo } from 'node:net';
 import { setTimeout as delay } from 'node:timers/promises';
 import type { Upstream } from '../../src/gateway/upstream/upstream.js';
 import { monotonicMs } from '../../src/util/clock.js';
+import { listening } from './listening.js';
 
 export interface Exchange {
   readonly path: string;
@@ -52,14 +51,8 @@ export async function scriptedUpstream(
       void run.script(exchange);
     });
   });
-  server.listen(0, '127.0.0.1');
-  await once(server, 'listening');
-  t.teardown(() => {
-    server.closeAllConnections();
-    server.close();
-  });
-  const { port } = server.address() as AddressInfo;
-  const run: ScriptedUpstream = { url: new URL(`http://127.0.0.1:${port}/v1`), exchanges, script };
+  const url = new URL(`${await listening(t, server)}/v1`);
+  const run: ScriptedUpstream = { url, exchanges, script };
   return run;
 }
 
@@ -141,8 +134,15 @@ export const breaks =
     else exchange.response.end(end);
   };
 
-export const KEEP_ALIVE = ': keep-alive\n\n';
-export const THOUGHT = event(chunk({ reasoning_content: 'Well. ' }));
 export const IN_BAND_ERROR = event('{"error":{"message":"overloaded"}}');
 export const HALF_A_CHUNK = event('{"choices":[{"del');
 export const FILTERED = event(chunk({}, 'content_filter')) + event('[DONE]');
+
+/** Upstreams that say nothing of an answer. */
+export const SILENT: Readonly<Record<string, UpstreamScript>> = {
+  'hang before headers': () => undefined,
+  'headers, then nothing': begin,
+  'keep-alives for ever': repeats(': keep-alive\n\n'),
+  'role only': (exchange) => starts(exchange, ''),
+  'thoughts for ever': repeats(event(chunk({ reasoning_content: 'Well. ' }))),
+};

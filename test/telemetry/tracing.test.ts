@@ -1,14 +1,12 @@
 /** Traces as a collector receives them. */
-import { once } from 'node:events';
 import { createServer } from 'node:http';
-import type { AddressInfo } from 'node:net';
 import { pino } from 'pino';
 import t, { type Test } from 'tap';
 import { monotonicMs } from '../../src/util/clock.js';
-import type { Tracing } from '../../src/gateway/telemetry/trace.js';
 import { startTracing } from '../../src/gateway/telemetry/tracing.js';
-import { collect, valuesOf, type CollectedSpan, type Collector } from '../fakes/collector.js';
+import { collect, tracingTo, valuesOf, type CollectedSpan, type Collector } from '../fakes/collector.js';
 import type { Script } from '../fakes/engine.js';
+import { listening } from '../fakes/listening.js';
 import { build, says, type Overrides, type TestServer } from '../fakes/server.js';
 import { until } from '../support/until.js';
 
@@ -23,12 +21,7 @@ interface Traced extends TestServer {
 
 async function traced(t: Test, script: () => Script, overrides: Overrides = {}): Promise<Traced> {
   const collector = await collect(t);
-  // The SDK reads the environment of the process.
-  const before = { ...process.env };
-  Object.assign(process.env, VARIABLES, { OTEL_EXPORTER_OTLP_ENDPOINT: collector.url });
-  const tracing: Tracing | null = await startTracing(process.env, '1.2.3', log);
-  process.env = before;
-  if (tracing === null) throw new Error('tracing is off');
+  const tracing = await tracingTo(collector.url, VARIABLES);
   const server = await build(t, script, { ...overrides, tracing });
   return {
     ...server,
@@ -296,20 +289,16 @@ void t.test('a rejected sequence has no spans, even if the engine exits later', 
 });
 
 void t.test("a collector's rejection is logged, and no timer delays the exit", async (t) => {
-  const collector = createServer((_, response) => response.writeHead(400).end()).listen(0, '127.0.0.1');
-  await once(collector, 'listening');
-  t.teardown(() => collector.close());
+  const collector = createServer((_, response) => response.writeHead(400).end());
   const logged: string[] = [];
   const warns = pino({ level: 'warn' }, { write: (line) => logged.push(line) });
-  process.env.OTEL_EXPORTER_OTLP_ENDPOINT = `http://127.0.0.1:${(collector.address() as AddressInfo).port}`;
-  const tracing = await startTracing(process.env, '1.2.3', warns);
-  delete process.env.OTEL_EXPORTER_OTLP_ENDPOINT;
+  const tracing = await tracingTo(await listening(t, collector), {}, warns);
   const timers = (): number => process.getActiveResourcesInfo().filter((name) => name === 'Timeout').length;
   const before = timers();
-  const request = tracing?.request('POST /', {}, monotonicMs(), {});
-  request?.end(200);
-  request?.describe({ 'sortie.budget_met': true });
-  t.equal(await tracing?.shutdown(), true, 'in time');
+  const request = tracing.request('POST /', {}, monotonicMs(), {});
+  request.end(200);
+  request.describe({ 'sortie.budget_met': true });
+  t.equal(await tracing.shutdown(), true, 'in time');
   t.equal(timers(), before);
   // The loggers of the other tests came first.
   const own = logged.filter((line) => !line.includes('overwrite'));

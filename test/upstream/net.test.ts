@@ -20,11 +20,9 @@ import {
   upstream,
   type Exchange,
   type UpstreamScript,
-  repeats,
   breaks,
   fails,
-  KEEP_ALIVE,
-  THOUGHT,
+  SILENT,
   IN_BAND_ERROR,
   HALF_A_CHUNK,
   FILTERED,
@@ -85,10 +83,14 @@ async function netted(
   return { here, outcomes, exchanges: there.exchanges };
 }
 
+/** A test of a whole answer, and of a streamed one. */
+function inBothWays(name: string, run: (t: Test, stream: boolean) => Promise<void>): void {
+  for (const stream of [false, true]) void t.test(`${name}, ${stream ? 'streamed' : 'whole'}`, (t) => run(t, stream));
+}
+
 interface Case {
   readonly name: string;
   readonly script: UpstreamScript;
-  readonly body?: object;
   /** Of the net that answers; null: the upstream answers, and the net does not start. */
   readonly trigger: NetOutcome['trigger'];
   readonly expect?: (t: Test, told: Told) => void;
@@ -96,17 +98,13 @@ interface Case {
 
 const CASES: readonly Case[] = [
   { name: 'whole in time', script: answers(TEXT, 5), trigger: null },
-  { name: 'hang before headers', script: () => undefined, trigger: 'latest_start' },
-  { name: 'headers, then nothing', script: begin, trigger: 'latest_start' },
-  { name: 'keep-alives for ever', script: repeats(KEEP_ALIVE), trigger: 'latest_start' },
-  { name: 'role only', script: (exchange) => starts(exchange, ''), trigger: 'latest_start' },
+  ...Object.entries(SILENT).map(([name, script]) => ({ name, script, trigger: 'latest_start' }) as const),
   { name: 'a stall in the first sentence', script: (exchange) => starts(exchange, 'One is'), trigger: 'latest_start' },
   {
     name: 'one word each 200 ms',
     script: (exchange) => starts(exchange, 'a b c d e f g h i j k l m n o p', 200),
     trigger: 'latest_start',
   },
-  { name: 'thoughts for ever', script: repeats(THOUGHT), trigger: 'latest_start' },
   { name: 'status 500', script: fails(500), trigger: 'status' },
   { name: 'status 503', script: fails(503), trigger: 'status' },
   { name: 'a limit beyond the latest start', script: fails(429, { 'retry-after': '7' }), trigger: 'status' },
@@ -130,37 +128,34 @@ const texts = new Map<unknown, string>([
   ['latest_start', LOCAL],
 ]);
 
-for (const { name, script, body, trigger, expect } of CASES) {
-  for (const stream of [false, true]) {
-    void t.test(`${name}, ${stream ? 'streamed' : 'whole'}`, async (t) => {
-      const { here, outcomes, exchanges } = await netted(t, script);
-      const told = await ask(here, { stream, ...body }, BUDGET_MS);
-      t.equal(told.status, 200);
-      t.equal(told.headers.get('x-sortie-net'), 'armed');
-      t.ok(told.ms <= BUDGET_MS + SLACK_MS, `${told.ms} ms`);
-      if (stream) t.equal(told.last, '[DONE]');
-      t.equal(told.ids.size, 1, 'one id');
-      if (expect !== undefined) expect(t, told);
-      else {
-        t.equal(told.text, texts.get(trigger) ?? LOCAL);
-        t.equal(told.finishReason, 'stop');
-        t.match(told.report, { source: trigger === null ? 'upstream' : 'local', met: true });
-      }
-      await until('the outcome', () => outcomes.length > 0);
-      t.equal(here.engine.nets.size, 0, 'its part of the engine is free');
-      t.match(outcomes, [{ upstream: 'big', result: trigger === null ? 'unused' : 'answered', trigger }]);
-      if (trigger === null) return;
-      const [outcome] = outcomes;
-      t.comment(`the net starts after ${outcome?.startedMs} ms, ${outcome?.leadMs} ms ahead`);
-      if (trigger === 'latest_start') t.ok((outcome?.startedMs ?? 0) > BUDGET_MS / 4, 'it waits for the upstream');
-      t.match(told.report, {
-        net: { trigger, started_ms: Number, lead_ms: Number },
-        sources: [{ source: 'local', model: 'fake', exit: 30, characters: LOCAL.length }],
-      });
-      await until('the end of the upstream', () => exchanges.every(({ closedAt }) => closedAt !== null));
+for (const { name, script, trigger, expect } of CASES)
+  inBothWays(name, async (t, stream) => {
+    const { here, outcomes, exchanges } = await netted(t, script);
+    const told = await ask(here, { stream }, BUDGET_MS);
+    t.equal(told.status, 200);
+    t.equal(told.headers.get('x-sortie-net'), 'armed');
+    t.ok(told.ms <= BUDGET_MS + SLACK_MS, `${told.ms} ms`);
+    if (stream) t.equal(told.last, '[DONE]');
+    t.equal(told.ids.size, 1, 'one id');
+    if (expect !== undefined) expect(t, told);
+    else {
+      t.equal(told.text, texts.get(trigger) ?? LOCAL);
+      t.equal(told.finishReason, 'stop');
+      t.match(told.report, { source: trigger === null ? 'upstream' : 'local', met: true });
+    }
+    await until('the outcome', () => outcomes.length > 0);
+    t.equal(here.engine.nets.size, 0, 'its part of the engine is free');
+    t.match(outcomes, [{ upstream: 'big', result: trigger === null ? 'unused' : 'answered', trigger }]);
+    if (trigger === null) return;
+    const [outcome] = outcomes;
+    t.comment(`the net starts after ${outcome?.startedMs} ms, ${outcome?.leadMs} ms ahead`);
+    if (trigger === 'latest_start') t.ok((outcome?.startedMs ?? 0) > BUDGET_MS / 4, 'it waits for the upstream');
+    t.match(told.report, {
+      net: { trigger, started_ms: Number, lead_ms: Number },
+      sources: [{ source: 'local', model: 'fake', exit: 30, characters: LOCAL.length }],
     });
-  }
-}
+    await until('the end of the upstream', () => exchanges.every(({ closedAt }) => closedAt !== null));
+  });
 
 void t.test('the answer has the name of the upstream, and the counts of tokens', async (t) => {
   const { here } = await netted(t, fails(500));
@@ -178,156 +173,129 @@ void t.test('a refused connection starts the net at once', async (t) => {
   t.match(outcomes, [{ trigger: 'upstream_failed', result: 'answered' }, { result: 'answered' }]);
 });
 
-void t.test('refusals pass, and no net starts', async (t) => {
-  for (const stream of [false, true]) {
-    for (const status of [400, 422]) {
-      const { here, outcomes } = await netted(t, fails(status));
-      const told = await ask(here, { stream }, BUDGET_MS);
-      t.match(told, { status, error: { code: 'theirs' } });
-      await until('the outcome', () => outcomes.length > 0);
-      t.equal(outcomes[0]?.trigger, null);
-    }
-    const filtered = await netted(t, breaks('I', FILTERED));
-    t.match(await ask(filtered.here, { stream }, BUDGET_MS), { text: 'I', finishReason: 'content_filter' });
-    const refused = await netted(t, breaks('', event('{"error":{"message":"no","code":"content_filter"}}')));
-    t.match(await ask(refused.here, { stream }, BUDGET_MS), { text: '', error: { code: 'upstream_failed' } });
-    const limited = await netted(t, fails(429, { 'retry-after-ms': '20' }));
-    t.match(await ask(limited.here, { stream }, BUDGET_MS), { status: 429, error: { code: 'theirs' } });
+inBothWays('refusals pass, and no net starts', async (t, stream) => {
+  for (const status of [400, 422]) {
+    const { here, outcomes } = await netted(t, fails(status));
+    const told = await ask(here, { stream }, BUDGET_MS);
+    t.match(told, { status, error: { code: 'theirs' } });
+    await until('the outcome', () => outcomes.length > 0);
+    t.equal(outcomes[0]?.trigger, null);
   }
+  const filtered = await netted(t, breaks('I', FILTERED));
+  t.match(await ask(filtered.here, { stream }, BUDGET_MS), { text: 'I', finishReason: 'content_filter' });
+  const refused = await netted(t, breaks('', event('{"error":{"message":"no","code":"content_filter"}}')));
+  t.match(await ask(refused.here, { stream }, BUDGET_MS), { text: '', error: { code: 'upstream_failed' } });
+  const limited = await netted(t, fails(429, { 'retry-after-ms': '20' }));
+  t.match(await ask(limited.here, { stream }, BUDGET_MS), { status: 429, error: { code: 'theirs' } });
 });
 
-void t.test('usage has the tokens of both models where both had a part', async (t) => {
-  const counts = async (script: UpstreamScript, stream: boolean) => {
-    const { here } = await netted(t, script);
+inBothWays('usage has the tokens of both models where both had a part', async (t, stream) => {
+  const counts = async (script: UpstreamScript) => {
     const options = stream ? { stream, stream_options: { include_usage: true } } : {};
-    return ask(here, options, BUDGET_MS);
+    return ask((await netted(t, script)).here, options, BUDGET_MS);
   };
-  const stalls: UpstreamScript = (exchange) => starts(exchange, 'One is');
-  for (const stream of [false, true]) {
-    const alone = (await counts(fails(500), stream)).usage;
-    const both = await counts(stalls, stream);
-    const { upstream: there } = both.report as unknown as { upstream: { usage: { prompt_tokens: number } } };
-    t.equal(both.text, LOCAL);
-    t.equal(both.usage?.prompt_tokens, (alone?.prompt_tokens ?? NaN) + there.usage.prompt_tokens);
-    t.equal(both.usage?.completion_tokens, (alone?.completion_tokens ?? NaN) + 2, 'two tokens of the upstream');
-  }
+  const alone = (await counts(fails(500))).usage;
+  const both = await counts((exchange) => starts(exchange, 'One is'));
+  const { upstream: there } = both.report as unknown as { upstream: { usage: { prompt_tokens: number } } };
+  t.equal(both.text, LOCAL);
+  t.equal(both.usage?.prompt_tokens, (alone?.prompt_tokens ?? NaN) + there.usage.prompt_tokens);
+  t.equal(both.usage?.completion_tokens, (alone?.completion_tokens ?? NaN) + 2, 'two tokens of the upstream');
 });
 
 /** A local model whose deeper exits are right more often. */
 const sorted = { ...model, exits: model.exits.map((exit, i) => ({ ...exit, quality: { accuracy: 0.5 + i / 8 } })) };
 
-void t.test('a net of an upstream that is often too late starts at once, and its text waits', async (t) => {
-  for (const stream of [false, true]) {
-    const { here, outcomes } = await netted(t, () => undefined, {}, { model: sorted });
-    const silent = [0, 1, 2, 3].map(() => ask(here, { stream }, BUDGET_MS));
-    for (const told of await Promise.all(silent)) t.match(told.report, { net: { trigger: 'latest_start' } });
-    const told = await ask(here, { stream }, BUDGET_MS);
-    t.match(told, { text: LOCAL, report: { source: 'local', met: true, net: { trigger: 'expected' } } });
-    t.match(outcomes.at(-1), { trigger: 'expected', result: 'answered' });
-    const { startedMs } = outcomes.at(-1) ?? {};
-    t.ok((startedMs ?? Infinity) < BUDGET_MS / 4, `it starts after ${startedMs} ms`);
-    t.ok(told.ms > BUDGET_MS / 3, `its text waits for the upstream, ${told.ms} ms`);
-  }
+/** Asks an upstream that was silent four times. @param then its fifth answer */
+async function afterSilence(t: Test, stream: boolean, then: UpstreamScript = () => undefined) {
+  let isSilent = true;
+  const script: UpstreamScript = async (exchange) => {
+    if (isSilent) return;
+    await delay(300);
+    await then(exchange);
+  };
+  const { here, outcomes } = await netted(t, script, {}, { model: sorted });
+  const silent = await Promise.all([0, 1, 2, 3].map(() => ask(here, { stream }, BUDGET_MS)));
+  for (const told of silent) t.match(told.report, { net: { trigger: 'latest_start' } });
+  isSilent = false;
+  const told = await ask(here, { stream }, BUDGET_MS);
+  await until('the outcome', () => outcomes.length === 5);
+  t.match(told.report, { net: { trigger: 'expected' } });
+  t.match(outcomes.at(-1), { trigger: 'expected', result: told.text === LOCAL ? 'answered' : 'overtaken' });
+  return { told, startedMs: outcomes.at(-1)?.startedMs ?? Infinity };
+}
+
+inBothWays('a net of an upstream that is often too late starts at once, and its text waits', async (t, stream) => {
+  const { told, startedMs } = await afterSilence(t, stream);
+  t.match(told, { text: LOCAL, report: { source: 'local', met: true } });
+  t.ok(startedMs < BUDGET_MS / 4, `it starts after ${startedMs} ms`);
+  t.ok(told.ms > BUDGET_MS / 3, `its text waits for the upstream, ${told.ms} ms`);
 });
 
-for (const [name, then, expected] of [
-  ['the upstream wins over a net that started at once', answers(TEXT), { text: TEXT, report: { source: 'upstream' } }],
-  [
-    'a net that started at once answers as soon as the upstream fails',
-    ({ response }: Exchange) => void response.destroy(),
-    { text: LOCAL, report: { source: 'local' } },
-  ],
-] as const)
-  void t.test(name, async (t) => {
-    for (const stream of [false, true]) {
-      let isSilent = true;
-      const run: UpstreamScript = async (exchange) => {
-        if (isSilent) return;
-        await delay(300);
-        await then(exchange);
-      };
-      const { here, outcomes } = await netted(t, run, {}, { model: sorted });
-      await Promise.all([0, 1, 2, 3].map(() => ask(here, { stream }, BUDGET_MS)));
-      isSilent = false;
-      const told = await ask(here, { stream }, BUDGET_MS);
-      t.match(told, { ...expected, report: { ...expected.report, net: { trigger: 'expected' } } });
-      t.ok(told.ms < BUDGET_MS / 2, `${told.ms} ms`);
-      await until('the outcome', () => outcomes.length === 5);
-      t.match(outcomes.at(-1), { trigger: 'expected', result: told.text === LOCAL ? 'answered' : 'overtaken' });
-    }
-  });
-
-void t.test('the first whole sentence of the upstream wins while both run', async (t) => {
-  for (const stream of [false, true]) {
-    const script: UpstreamScript = async (exchange) => {
-      begin(exchange);
-      await until('the net', () =>
-        here.engine.requests.some(({ isNet, isDryRun }) => isNet === true && isDryRun !== true),
-      );
-      await say(exchange, TEXT);
-      finish(exchange);
-    };
-    const { here, outcomes } = await netted(t, script, { prefill: 2 * BUDGET_MS });
-    const told = await ask(here, { stream }, BUDGET_MS);
-    t.equal(told.text, TEXT);
-    t.match(told.report, { source: 'upstream', net: { trigger: 'latest_start' } });
-    await until('the outcome', () => outcomes.length > 0);
-    t.match(outcomes, [{ result: 'overtaken', trigger: 'latest_start' }]);
-    await until('the end of the local answer', () => here.engine.live === 0);
-  }
+inBothWays('a net that started at once loses to the upstream, or answers as soon as it fails', async (t, stream) => {
+  const fast = await afterSilence(t, stream, answers(TEXT));
+  t.match(fast.told, { text: TEXT, report: { source: 'upstream' } });
+  const broken = await afterSilence(t, stream, ({ response }) => void response.destroy());
+  t.match(broken.told, { text: LOCAL, report: { source: 'local' } });
+  for (const { told } of [fast, broken]) t.ok(told.ms < BUDGET_MS / 2, `${told.ms} ms`);
 });
 
-void t.test('a net that has no sentence in time is an error before the deadline', async (t) => {
-  for (const stream of [false, true]) {
-    const { here, outcomes } = await netted(t, () => undefined, { prefill: 2 * BUDGET_MS });
-    const told = await ask(here, { stream }, BUDGET_MS);
-    // Behind a comment an error is an event.
-    t.match(told, { status: stream ? 200 : 504, error: { code: 'deadline_exceeded' } });
-    t.match(outcomes, [{ result: 'failed', trigger: 'latest_start' }]);
-    await until('the end of the local answer', () => here.engine.live === 0);
-    const failed = await netted(t, fails(503), { loseAfter: 0 });
-    t.match(await ask(failed.here, { stream }, BUDGET_MS), { status: 503, error: { code: 'theirs' } });
-    t.match(failed.outcomes, [{ result: 'failed', trigger: 'status' }]);
-  }
+inBothWays('the first whole sentence of the upstream wins while both run', async (t, stream) => {
+  const script: UpstreamScript = async (exchange) => {
+    begin(exchange);
+    await until('the net', () =>
+      here.engine.requests.some(({ isNet, isDryRun }) => isNet === true && isDryRun !== true),
+    );
+    await say(exchange, TEXT);
+    finish(exchange);
+  };
+  const { here, outcomes } = await netted(t, script, { prefill: 2 * BUDGET_MS });
+  const told = await ask(here, { stream }, BUDGET_MS);
+  t.equal(told.text, TEXT);
+  t.match(told.report, { source: 'upstream', net: { trigger: 'latest_start' } });
+  await until('the outcome', () => outcomes.length > 0);
+  t.match(outcomes, [{ result: 'overtaken', trigger: 'latest_start' }]);
+  await until('the end of the local answer', () => here.engine.live === 0);
 });
 
-void t.test('a local answer that is late ends at its last whole sentence', async (t) => {
-  for (const stream of [false, true]) {
-    const tokens = tokenizer.encode(`It is in France. It is ${'very '.repeat(300)}`, false);
-    const { here } = await netted(t, () => undefined, { tokens, pace: 40 });
-    const told = await ask(here, { stream, max_tokens: 200, sortie: { commit: 'sentence' } }, BUDGET_MS);
-    t.equal(told.text, 'It is in France.');
-    t.match(told.report, { source: 'local', landed: { trigger: 'deadline', sentence: true } });
-  }
+inBothWays('a net that has no sentence in time is an error before the deadline', async (t, stream) => {
+  const { here, outcomes } = await netted(t, () => undefined, { prefill: 2 * BUDGET_MS });
+  const told = await ask(here, { stream }, BUDGET_MS);
+  // Behind a comment an error is an event.
+  t.match(told, { status: stream ? 200 : 504, error: { code: 'deadline_exceeded' } });
+  t.match(outcomes, [{ result: 'failed', trigger: 'latest_start' }]);
+  await until('the end of the local answer', () => here.engine.live === 0);
+  const failed = await netted(t, fails(503), { loseAfter: 0 });
+  t.match(await ask(failed.here, { stream }, BUDGET_MS), { status: 503, error: { code: 'theirs' } });
+  t.match(failed.outcomes, [{ result: 'failed', trigger: 'status' }]);
+});
+
+inBothWays('a local answer that is late ends at its last whole sentence', async (t, stream) => {
+  const tokens = tokenizer.encode(`It is in France. It is ${'very '.repeat(300)}`, false);
+  const { here } = await netted(t, () => undefined, { tokens, pace: 40 });
+  const told = await ask(here, { stream, max_tokens: 200, sortie: { commit: 'sentence' } }, BUDGET_MS);
+  t.equal(told.text, 'It is in France.');
+  t.match(told.report, { source: 'local', landed: { trigger: 'deadline', sentence: true } });
 });
 
 const JSON_TEXT = '{"city": "Paris. It is large."}';
 const asJson = { response_format: { type: 'json_object' }, max_tokens: 64 };
 const ofJson = tokenizer.encode(JSON_TEXT, false);
 
-void t.test('JSON of one model is whole', async (t) => {
-  const half = async (exchange: Exchange): Promise<void> => {
-    begin(exchange);
-    await say(exchange, '{"city": "Rome. It is old. It');
-    await delay(BUDGET_MS);
+inBothWays('JSON is that of one model, and whole', async (t, stream) => {
+  const asks = async (script: UpstreamScript, pace = 5) => {
+    const { here, outcomes } = await netted(t, script, { tokens: ofJson, pace });
+    return { told: await ask(here, { ...asJson, stream }, BUDGET_MS), outcomes };
   };
-  for (const stream of [false, true])
-    for (const script of [() => undefined, half, fails(503)]) {
-      const { here } = await netted(t, script, { tokens: ofJson });
-      const told = await ask(here, { ...asJson, stream }, BUDGET_MS);
-      t.match(told, { status: 200, text: JSON_TEXT, report: { source: 'local' } });
-    }
-});
-
-void t.test('an upstream with whole JSON wins, and a net without its end is an error', async (t) => {
-  for (const stream of [false, true]) {
-    const { here } = await netted(t, answers(JSON_TEXT, 30), { tokens: ofJson });
-    t.match(await ask(here, { ...asJson, stream }, BUDGET_MS), { text: JSON_TEXT, report: { source: 'upstream' } });
-    const slow = await netted(t, () => undefined, { tokens: ofJson, pace: SENTENCE_MS });
-    const told = await ask(slow.here, { ...asJson, stream }, BUDGET_MS);
-    t.match(told, { text: '', error: { code: 'deadline_exceeded' } });
-    t.match(slow.outcomes, [{ result: 'failed', trigger: 'latest_start' }]);
-  }
+  for (const script of [
+    () => undefined,
+    (exchange: Exchange) => starts(exchange, '{"city": "Rome. It is old. It'),
+    fails(503),
+  ])
+    t.match((await asks(script)).told, { status: 200, text: JSON_TEXT, report: { source: 'local' } });
+  t.match((await asks(answers(JSON_TEXT, 30))).told, { text: JSON_TEXT, report: { source: 'upstream' } });
+  const slow = await asks(() => undefined, SENTENCE_MS);
+  t.match(slow.told, { text: '', error: { code: 'deadline_exceeded' } }, 'a net without its end is an error');
+  t.match(slow.outcomes, [{ result: 'failed', trigger: 'latest_start' }]);
 });
 
 /** Says a part of each choice, and ends the named ones. */
@@ -344,26 +312,23 @@ const choices =
     else await delay(BUDGET_MS);
   };
 
-void t.test('several choices are those of one model', async (t) => {
-  const two = { n: 2, max_tokens: 64 };
-  for (const stream of [false, true]) {
-    const body = { ...two, stream };
-    for (const script of [() => undefined, choices([TEXT, 'One'], [0]), fails(503)]) {
-      const { here, outcomes } = await netted(t, script);
-      const told = await ask(here, body, BUDGET_MS);
-      t.match(told, { status: 200, choices: [LOCAL, LOCAL], report: { source: 'local' } });
-      t.match(outcomes, [{ result: 'answered' }]);
-      t.equal(here.engine.nets.size, 0, 'both parts are given back');
-    }
-    const whole = await netted(t, choices(['One.', 'Two.'], [1, 0], true));
-    const told = await ask(whole.here, body, BUDGET_MS);
-    t.match(told, { choices: ['One.', 'Two.'], report: { source: 'upstream', met: true } });
-    const fewer = await netted(t, choices(['One.'], [0], true));
-    t.match(await ask(fewer.here, body, BUDGET_MS), { choices: ['One.'], report: { source: 'upstream' } });
-    const half = await netted(t, choices([TEXT, 'One'], [0]));
-    const alone = await ask(half.here, { ...body, sortie: { net: 'land' } }, 1000);
-    t.match(alone.error, { code: 'deadline_exceeded' }, 'one whole choice is no answer');
+inBothWays('several choices are those of one model', async (t, stream) => {
+  const body = { n: 2, max_tokens: 64, stream };
+  for (const script of [() => undefined, choices([TEXT, 'One'], [0]), fails(503)]) {
+    const { here, outcomes } = await netted(t, script);
+    const told = await ask(here, body, BUDGET_MS);
+    t.match(told, { status: 200, choices: [LOCAL, LOCAL], report: { source: 'local' } });
+    t.match(outcomes, [{ result: 'answered' }]);
+    t.equal(here.engine.nets.size, 0, 'both parts are given back');
   }
+  const whole = await netted(t, choices(['One.', 'Two.'], [1, 0], true));
+  const told = await ask(whole.here, body, BUDGET_MS);
+  t.match(told, { choices: ['One.', 'Two.'], report: { source: 'upstream', met: true } });
+  const fewer = await netted(t, choices(['One.'], [0], true));
+  t.match(await ask(fewer.here, body, BUDGET_MS), { choices: ['One.'], report: { source: 'upstream' } });
+  const half = await netted(t, choices([TEXT, 'One'], [0]));
+  const alone = await ask(half.here, { ...body, sortie: { net: 'land' } }, 1000);
+  t.match(alone.error, { code: 'deadline_exceeded' }, 'one whole choice is no answer');
 });
 
 /** A local model whose second forecast is another one: the prompt is in the KV cache. */
@@ -501,10 +466,11 @@ void t.test('a length beyond the local context is no bar', async (t) => {
 
 void t.test('an upstream that failed five times in a row is tried once a second', async (t) => {
   const { here, exchanges, outcomes } = await netted(t, fails(500));
-  for (let i = 0; i < 8; i += 1) t.equal((await ask(here, {}, BUDGET_MS)).text, LOCAL);
+  for (let i = 0; i < 5; i += 1) t.equal((await ask(here, {}, BUDGET_MS)).text, LOCAL);
+  const together = await Promise.all([0, 1, 2].map(() => ask(here, {}, BUDGET_MS)));
+  for (const { text } of together) t.equal(text, LOCAL);
   t.ok(exchanges.length < 8, `${exchanges.length} requests of 8`);
-  // On a busy machine a later request may be the try of its second.
-  t.equal(outcomes[5]?.trigger, 'breaker');
+  t.ok(outcomes.some(({ trigger }) => trigger === 'breaker'));
 });
 
 void t.test('a key pays the tokens of the answer that it gets', async (t) => {

@@ -1,11 +1,9 @@
 /** Metrics and traces of requests to an upstream. */
 import { setTimeout as delay } from 'node:timers/promises';
-import { pino } from 'pino';
 import t from 'tap';
 import { ask as askOfBench } from '../../bench/loadgen/ask.js';
 import { serverAt } from '../../bench/remote/server.js';
-import { startTracing } from '../../src/gateway/telemetry/tracing.js';
-import { collect, valuesOf } from '../fakes/collector.js';
+import { collect, tracingTo, valuesOf } from '../fakes/collector.js';
 import { build, says, type TestServer } from '../fakes/server.js';
 import {
   answers,
@@ -47,59 +45,33 @@ const stalls: UpstreamScript = async (exchange) => {
   await say(exchange, 'One is here. Two');
 };
 
-interface Case {
-  readonly name: string;
-  readonly script: UpstreamScript;
-  readonly body?: object;
-  readonly budgetMs: number | null;
-  readonly try: string;
-  readonly outcome: string | null;
-}
-
 const LONG_MS = 60_000;
 const SHORT_MS = 400;
-const CASES: readonly Case[] = [
-  { name: 'whole', script: answers('Paris.'), budgetMs: null, try: 'big 200 whole', outcome: 'whole' },
-  { name: 'whole in time', script: answers('Paris.'), budgetMs: LONG_MS, try: 'big 200 whole', outcome: 'whole' },
-  {
-    name: 'landed',
-    script: stalls,
-    body: { sortie: { commit: 'sentence' } },
-    budgetMs: SHORT_MS,
-    try: 'big 200 deadline',
-    outcome: 'landed',
-  },
-  { name: 'cut', script: stalls, budgetMs: SHORT_MS, try: 'big 200 deadline', outcome: 'cut' },
-  { name: 'nothing in time', script: begin, budgetMs: SHORT_MS, try: 'big 200 deadline', outcome: 'empty' },
-  { name: 'no response', script: () => undefined, budgetMs: SHORT_MS, try: 'big none deadline', outcome: 'empty' },
-  {
-    name: 'late, and wanted',
-    script: answers('Paris.', 50),
-    body: { sortie: { budget_on_miss: 'continue' } },
-    budgetMs: 1,
-    try: 'big 200 whole',
-    outcome: 'late',
-  },
-  { name: 'rejected', script: fails(400), budgetMs: LONG_MS, try: 'big 400 rejected', outcome: null },
-  { name: 'refused', script: fails(429), budgetMs: LONG_MS, try: 'big 429 failed', outcome: 'refused' },
-  { name: 'failed', script: fails(500), budgetMs: LONG_MS, try: 'big 500 failed', outcome: 'empty' },
-  { name: 'redirected', script: fails(302), budgetMs: null, try: 'big none failed', outcome: 'empty' },
-  {
-    name: 'broken in a sentence',
-    script: breaks('One is ', null),
-    budgetMs: null,
-    try: 'big 200 failed',
-    outcome: 'cut',
-  },
+const lands = { sortie: { commit: 'sentence' } };
+const waits = { sortie: { budget_on_miss: 'continue' } };
+/** Its name, the upstream, the budget in ms, the end of the try, the outcome, and fields of the request. */
+const CASES: readonly [string, UpstreamScript, number | null, string, string | null, object?][] = [
+  ['whole', answers('Paris.'), null, '200 whole', 'whole'],
+  ['whole in time', answers('Paris.'), LONG_MS, '200 whole', 'whole'],
+  ['landed', stalls, SHORT_MS, '200 deadline', 'landed', lands],
+  ['cut', stalls, SHORT_MS, '200 deadline', 'cut'],
+  ['nothing in time', begin, SHORT_MS, '200 deadline', 'empty'],
+  ['no response', () => undefined, SHORT_MS, 'none deadline', 'empty'],
+  ['late, and wanted', answers('Paris.', 50), 1, '200 whole', 'late', waits],
+  ['rejected', fails(400), LONG_MS, '400 rejected', null],
+  ['refused', fails(429), LONG_MS, '429 failed', 'refused'],
+  ['failed', fails(500), LONG_MS, '500 failed', 'empty'],
+  ['redirected', fails(302), null, 'none failed', 'empty'],
+  ['broken in a sentence', breaks('One is ', null), null, '200 failed', 'cut'],
 ];
 
-for (const { name, script, body = {}, budgetMs, try: ended, outcome } of CASES)
+for (const [name, script, budgetMs, ended, outcome, body] of CASES)
   void t.test(`an answer is counted once: ${name}`, async (t) => {
     const { here } = await both(t, script);
     const asked = { model: 'big', messages, stream: true, ...body };
     const headers: Record<string, string> = budgetMs === null ? {} : { 'x-latency-budget-ms': String(budgetMs) };
     await (await here.post('/v1/chat/completions', asked, headers)).text();
-    t.same(await tries(here), { [ended]: 1 });
+    t.same(await tries(here), { [`big ${ended}`]: 1 });
     await until('the end of the response', () => here.app.inFlightResponses.size === 0);
     const hasDeadline = budgetMs !== null && outcome !== 'late';
     t.equal(await late(here, 'count'), hasDeadline ? 1 : 0, 'the last byte of an answer with a deadline');
@@ -150,14 +122,7 @@ void t.test('time of the first content', async (t) => {
 
 void t.test('a try has a client span below the span of its request, and the upstream gets its trace', async (t) => {
   const collector = await collect(t);
-  const before = { ...process.env };
-  Object.assign(process.env, {
-    OTEL_EXPORTER_OTLP_PROTOCOL: 'http/json',
-    OTEL_EXPORTER_OTLP_ENDPOINT: collector.url,
-  });
-  const tracing = await startTracing(process.env, '1.2.3', pino({ level: 'silent' }));
-  process.env = before;
-  if (tracing === null) throw new Error('tracing is off');
+  const tracing = await tracingTo(collector.url);
   const there = await scriptedUpstream(t, answers('Paris.'));
   const here = await build(t, says('Local.'), { tracing, upstreams: [{ ...upstream, url: there.url }] });
   await ask(here, { stream: true }, LONG_MS);

@@ -3,7 +3,7 @@ import { monotonicMs } from '../../src/util/clock.js';
 import type { Counts } from '../../src/gateway/upstream/landed.js';
 import { type TestServer, build, says, type Overrides } from '../fakes/server.js';
 import type { Test } from 'tap';
-import { scriptedUpstream, upstream, type ScriptedUpstream, type UpstreamScript } from '../fakes/upstream.js';
+import { scriptedUpstream, upstream, type UpstreamScript } from '../fakes/upstream.js';
 
 interface Choice {
   readonly index?: number;
@@ -21,26 +21,44 @@ interface Json {
   readonly sortie?: { readonly actual_ms: number };
 }
 
-export interface Told {
-  readonly status: number;
-  readonly headers: Headers;
-  readonly isStream: boolean;
+export class Told {
   /** The content of the choices, together and by their index. */
-  text: string;
-  readonly choices: string[];
-  finishReason: string | null;
+  text = '';
+  readonly choices: string[] = [];
+  finishReason: string | null = null;
   error: Json['error'];
   report: Json['sortie'];
-  usage: Counts | null;
+  usage: Counts | null = null;
   /** The data of the last event. */
   last: string | undefined;
   /** Content with the time of its arrival. */
-  readonly parts: { readonly ms: number; readonly text: string }[];
-  readonly ids: Set<string>;
+  readonly parts: { readonly ms: number; readonly text: string }[] = [];
+  readonly ids = new Set<string>();
   json: unknown;
   /** From the request to the last byte. */
-  ms: number;
-  endedAt: number;
+  ms = 0;
+  endedAt = 0;
+
+  constructor(
+    readonly status: number,
+    readonly headers: Headers,
+    readonly isStream: boolean,
+  ) {}
+
+  read(json: Json, ms: number): void {
+    for (const choice of json.choices ?? []) {
+      const { index = 0, delta, message } = choice;
+      const text = delta?.content ?? message?.content ?? choice.text ?? '';
+      if (text !== '') this.parts.push({ ms, text });
+      this.text += text;
+      this.choices[index] = (this.choices[index] ?? '') + text;
+      this.finishReason = choice.finish_reason ?? this.finishReason;
+    }
+    this.error ??= json.error;
+    this.report ??= json.sortie;
+    this.usage ??= json.usage ?? null;
+    if (json.id !== undefined) this.ids.add(json.id);
+  }
 }
 
 export async function ask(here: TestServer, body: object, budgetMs: number, headers = {}): Promise<Told> {
@@ -49,62 +67,26 @@ export async function ask(here: TestServer, body: object, budgetMs: number, head
   const budget = { 'x-latency-budget-ms': String(budgetMs), ...headers };
   const response = await here.post('/v1/chat/completions', asked, budget);
   const isStream = response.headers.get('content-type')?.startsWith('text/event-stream') === true;
-  const told: Told = {
-    ...{ status: response.status, headers: response.headers, isStream, text: '', finishReason: null, error: undefined },
-    choices: [],
-    ...{
-      report: undefined,
-      usage: null,
-      last: undefined,
-      parts: [],
-      ids: new Set(),
-      json: undefined,
-      ms: 0,
-      endedAt: 0,
-    },
-  };
-  const read = (json: Json): void => {
-    for (const choice of json.choices ?? []) {
-      const { index = 0, delta, message } = choice;
-      const text = delta?.content ?? message?.content ?? choice.text ?? '';
-      if (text !== '') told.parts.push({ ms: monotonicMs() - startedAt, text });
-      told.text += text;
-      told.choices[index] = (told.choices[index] ?? '') + text;
-      told.finishReason = choice.finish_reason ?? told.finishReason;
-    }
-    told.error ??= json.error;
-    told.report ??= json.sortie;
-    told.usage ??= json.usage ?? null;
-    if (json.id !== undefined) told.ids.add(json.id);
-  };
+  const told = new Told(response.status, response.headers, isStream);
   let rest = '';
-  const decoder = new TextDecoder();
-  for await (const bytes of response.body as unknown as AsyncIterable<Uint8Array>) {
-    rest += decoder.decode(bytes, { stream: true });
+  for await (const text of response.body?.pipeThrough(new TextDecoderStream()) ?? []) {
+    rest += text;
     if (!isStream) continue;
     const blocks = rest.split('\n\n');
     rest = blocks.pop() ?? '';
     for (const block of blocks.filter((each) => each.startsWith('data: '))) {
       told.last = block.replaceAll(/^data: /gm, '');
-      if (told.last !== '[DONE]') read(JSON.parse(told.last) as Json);
+      if (told.last !== '[DONE]') told.read(JSON.parse(told.last) as Json, monotonicMs() - startedAt);
     }
-  }
-  if (!isStream) {
-    told.json = JSON.parse(rest);
-    read(told.json as Json);
   }
   told.endedAt = monotonicMs();
   told.ms = told.endedAt - startedAt;
+  if (!isStream) told.read((told.json = JSON.parse(rest)) as Json, told.ms);
   return told;
 }
 
-export interface Both {
-  readonly there: ScriptedUpstream;
-  readonly here: TestServer;
-}
-
 /** @param overrides of the gateway, whose local model says one word */
-export async function both(t: Test, script: UpstreamScript, overrides: Overrides = {}): Promise<Both> {
+export async function both(t: Test, script: UpstreamScript, overrides: Overrides = {}) {
   const there = await scriptedUpstream(t, script);
   const here = await build(t, says('Local.'), { upstreams: [{ ...upstream, url: there.url }], ...overrides });
   return { there, here };
