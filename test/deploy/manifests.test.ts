@@ -14,95 +14,62 @@ import { build } from '../fakes/server.js';
 interface Resource {
   readonly kind: string;
   readonly metadata: { readonly name: string };
+  readonly spec: object;
 }
 
-function resources(file: string): Resource[] {
-  const text = readFileSync(join(packageRoot, 'deploy', 'kubernetes', file), 'utf8');
-  return parseAllDocuments(text).map((document) => document.toJS() as Resource);
-}
+const textOf = (...path: string[]): string => readFileSync(join(packageRoot, ...path), 'utf8');
+
+const resources = (file: string): Resource[] =>
+  parseAllDocuments(textOf('deploy', 'kubernetes', file)).map((document) => document.toJS() as Resource);
 
 /** @throws Error unless there is exactly one */
-function only(file: string, kind: string): unknown {
+function only(file: string, kind: string): Resource {
   const [found, ...more] = resources(file).filter((resource) => resource.kind === kind);
   if (found === undefined || more.length > 0) throw new Error(`${file} must have one ${kind}`);
   return found;
 }
 
-interface Probe {
-  readonly httpGet: { readonly path: string; readonly port: string };
+interface Container {
+  readonly args?: readonly string[];
+  readonly env: readonly { readonly name: string; readonly value: string }[];
+  readonly ports: readonly { readonly name: string; readonly containerPort: number }[];
 }
 
-interface Deployment extends Resource {
-  readonly spec: {
-    readonly template: {
-      readonly metadata: {
-        readonly labels: Record<string, string>;
-        readonly annotations: Record<string, string>;
-      };
-      readonly spec: {
-        readonly terminationGracePeriodSeconds: number;
-        readonly enableServiceLinks?: boolean;
-        readonly containers: readonly [
-          {
-            readonly ports: readonly { readonly name: string; readonly containerPort: number }[];
-            readonly env: readonly { readonly name: string; readonly value: string }[];
-            readonly startupProbe: Probe;
-            readonly readinessProbe: Probe;
-            readonly livenessProbe: Probe;
-            readonly lifecycle: { readonly preStop: { readonly sleep: { readonly seconds: number } } };
-          },
-        ];
-      };
-    };
-  };
+interface Pod {
+  readonly metadata: { readonly annotations: Record<string, string> };
+  readonly spec: { readonly terminationGracePeriodSeconds: number; readonly containers: readonly [Container] };
 }
 
-interface ScaledObject {
-  readonly spec: {
-    readonly scaleTargetRef: object;
-    readonly minReplicaCount: number;
-    readonly advanced: {
-      readonly horizontalPodAutoscalerConfig: {
-        readonly behavior: { readonly scaleDown: { readonly policies: readonly object[] } };
-      };
-    };
-    readonly triggers: readonly {
-      readonly metricType: string;
-      readonly metadata: { readonly query: string };
-    }[];
-  };
-}
-
-const { template } = (only('sortie.yaml', 'Deployment') as Deployment).spec;
+const deployment = only('sortie.yaml', 'Deployment');
+const { template } = deployment.spec as { readonly template: Pod };
 const [container] = template.spec.containers;
+const variables = ({ env }: Container) => Object.fromEntries(env.map(({ name, value }) => [name, value]));
 
 void t.test('HTTPRoute is valid by the schema of Gateway API, and a copy with a mistake is not', (t) => {
-  const route = only('route.yaml', 'HTTPRoute') as ConstructorParameters<typeof HTTPRoute>[0];
+  const route = only('route.yaml', 'HTTPRoute') as unknown as ConstructorParameters<typeof HTTPRoute>[0];
   new HTTPRoute(route).validate();
   const wrong = JSON.parse(JSON.stringify(route).replace('PathPrefix', 'Prefix')) as typeof route;
   t.throws(() => {
     new HTTPRoute(wrong).validate();
   });
-  const service = only('sortie.yaml', 'Service') as Resource & {
-    readonly spec: { readonly ports: readonly { port: number }[] };
-  };
+  const service = only('sortie.yaml', 'Service');
+  const { ports } = service.spec as { readonly ports: readonly { port: number }[] };
   const backends = route?.spec.rules?.flatMap(({ backendRefs }) => backendRefs ?? []);
-  t.match(backends, [{ name: service.metadata.name, port: service.spec.ports[0]?.port }], 'its backend is the Service');
+  t.match(backends, [{ name: service.metadata.name, port: ports[0]?.port }], 'its backend is the Service');
   t.end();
 });
 
 void t.test('probes and scrapes use a port whose connections clients cannot exhaust', async (t) => {
   const port = (name: string) => container.ports.find((each) => each.name === name)?.containerPort;
-  const env = (name: string) => container.env.find((each) => each.name === name)?.value;
   t.type(port('ops'), 'number');
   t.not(port('ops'), port('http'));
-  t.equal(env('SORTIE_OPS_PORT'), String(port('ops')));
+  t.equal(variables(container).SORTIE_OPS_PORT, String(port('ops')));
   t.equal(template.metadata.annotations['prometheus.io/port'], String(port('ops')));
-  const { startupProbe, readinessProbe, livenessProbe } = container;
-  const probed = [startupProbe, readinessProbe, livenessProbe].map(({ httpGet: { path, port } }) => `${port} ${path}`);
-  t.same(probed, ['ops /health/ready', 'ops /health/ready', 'ops /health']);
+  const ready = { httpGet: { path: '/health/ready', port: 'ops' } };
+  t.match(container, { startupProbe: ready, readinessProbe: ready });
+  t.match(container, { livenessProbe: { httpGet: { path: '/health', port: 'ops' } } });
   // With the manifest's own variables, a picker can scrape the metrics.
-  const { mainMetrics, opsPort } = resolveOptions({}, Object.fromEntries(container.env.map((e) => [e.name, e.value])));
+  const { mainMetrics, opsPort } = resolveOptions({}, variables(container));
   const server = await build(t, undefined, { options: { mainMetrics, opsPort } });
   for (const url of [server.url, server.opsUrl]) t.equal((await fetch(`${url}/metrics`)).status, 200);
 });
@@ -113,74 +80,60 @@ void t.test('the endpoint picker of llm-d finds the series that it needs', async
     t.equal((await registry.getSingleMetric(`sortie_${name}`)?.get())?.type, 'gauge', name);
 });
 
-interface KserveContainer {
-  readonly args: readonly string[];
-  readonly env: readonly { readonly name: string; readonly value: string }[];
-  readonly startupProbe: { readonly httpGet: { readonly path: string; readonly port: number } };
-  readonly ports: readonly { readonly containerPort: number }[];
-}
-
-interface ServingRuntime extends Resource {
-  readonly spec: {
-    readonly containers: readonly [KserveContainer];
-    readonly supportedModelFormats: readonly { readonly name: string }[];
-  };
-}
-
-interface InferenceService extends Resource {
-  readonly spec: {
-    readonly predictor: {
-      readonly terminationGracePeriodSeconds: number;
-      readonly enableServiceLinks: boolean;
-      readonly model: { readonly modelFormat: { readonly name: string }; readonly runtime: string };
-    };
-  };
-}
-
 void t.test("KServe's runtime starts the server as the Deployment does, and the service asks for that runtime", (t) => {
-  const runtime = only('kserve.yaml', 'ServingRuntime') as ServingRuntime;
-  const { predictor } = (only('kserve.yaml', 'InferenceService') as InferenceService).spec;
-  const [kserve] = runtime.spec.containers;
+  interface Runtime {
+    readonly containers: readonly [Container];
+    readonly supportedModelFormats: readonly { readonly name: string }[];
+  }
+  const { metadata, spec } = only('kserve.yaml', 'ServingRuntime');
+  const { containers, supportedModelFormats } = spec as Runtime;
+  const [kserve] = containers;
   // The server takes these arguments, after KServe has put in the name.
-  const [command, ...args] = kserve.args.map((each) => each.replace('{{.Name}}', runtime.metadata.name));
+  const [command, ...args] = (kserve.args ?? []).map((each) => each.replace('{{.Name}}', metadata.name));
   t.equal(command, 'serve');
   const flags = { model: args[args.indexOf('--model') + 1], modelName: args[args.indexOf('--model-name') + 1] };
-  const options = resolveOptions(flags, Object.fromEntries(kserve.env.map((each) => [each.name, each.value])));
+  const options = resolveOptions(flags, variables(kserve));
   t.match(options, { model: '/mnt/models', modelName: ['sortie'], threads: 2, drainTimeout: 30 });
   t.same(kserve.ports[0]?.containerPort, options.port);
-  t.same(kserve.startupProbe.httpGet, { path: '/health/ready', port: options.port });
-  t.equal(predictor.model.runtime, runtime.metadata.name);
-  t.equal(predictor.model.modelFormat.name, runtime.spec.supportedModelFormats[0]?.name);
-  t.equal(predictor.terminationGracePeriodSeconds, template.spec.terminationGracePeriodSeconds);
-  t.equal(predictor.enableServiceLinks, false);
+  t.match(kserve, { startupProbe: { httpGet: { path: '/health/ready', port: options.port } } });
+  t.match(only('kserve.yaml', 'InferenceService').spec, {
+    predictor: {
+      model: { runtime: metadata.name, modelFormat: { name: supportedModelFormats[0]?.name } },
+      terminationGracePeriodSeconds: template.spec.terminationGracePeriodSeconds,
+      enableServiceLinks: false,
+    },
+  });
   t.end();
 });
 
 void t.test('the grace period exceeds the sleep before SIGTERM plus the drain', (t) => {
-  const drain = Number(container.env.find(({ name }) => name === 'SORTIE_DRAIN_TIMEOUT')?.value);
-  t.ok(template.spec.terminationGracePeriodSeconds > container.lifecycle.preStop.sleep.seconds + drain);
+  const { lifecycle } = container as Container & { lifecycle: { preStop: { sleep: { seconds: number } } } };
+  const drain = Number(variables(container).SORTIE_DRAIN_TIMEOUT);
+  t.ok(template.spec.terminationGracePeriodSeconds > lifecycle.preStop.sleep.seconds + drain);
   t.end();
 });
 
 void t.test('variables that Kubernetes sets for the Service are not options', (t) => {
-  const { metadata } = only('sortie.yaml', 'Service') as Resource;
+  const { metadata } = only('sortie.yaml', 'Service');
   const variable = `${metadata.name.toUpperCase().replaceAll('-', '_')}_PORT`;
   t.throws(() => resolveOptions({}, { [variable]: 'tcp://10.96.12.7:80' }), { message: /SORTIE_PORT must be/ });
-  t.equal(template.spec.enableServiceLinks, false);
+  t.match(template.spec, { enableServiceLinks: false });
   t.end();
 });
 
 void t.test('the autoscaler scales the Deployment by load, and no other file resets the replicas', (t) => {
-  const { spec } = only('autoscaling.yaml', 'ScaledObject') as ScaledObject;
-  const deployment = only('sortie.yaml', 'Deployment') as Deployment;
-  t.same(spec.scaleTargetRef, { name: deployment.metadata.name });
+  interface Scaler {
+    readonly minReplicaCount: number;
+    readonly triggers: readonly { readonly metricType: string; readonly metadata: { readonly query: string } }[];
+  }
+  const spec = only('autoscaling.yaml', 'ScaledObject').spec as Scaler;
+  t.match(spec, { scaleTargetRef: { name: deployment.metadata.name } });
   const averages = spec.triggers.filter(({ metricType }) => metricType === 'AverageValue');
   t.equal(averages.length, 1);
-  for (const series of ['sortie_num_requests_running', 'sortie_num_requests_waiting']) {
+  for (const series of ['sortie_num_requests_running', 'sortie_num_requests_waiting'])
     t.match(averages[0]?.metadata.query, series, 'the series falls only with the load');
-  }
-  const { policies } = spec.advanced.horizontalPodAutoscalerConfig.behavior.scaleDown;
-  t.same(policies, [{ type: 'Pods', value: 1, periodSeconds: 120 }]);
+  const scaleDown = { policies: [{ type: 'Pods', value: 1, periodSeconds: 120 }] };
+  t.match(spec, { advanced: { horizontalPodAutoscalerConfig: { behavior: { scaleDown } } } });
   t.notOk('cooldownPeriod' in spec, 'cooldownPeriod is for scaling to 0');
   t.ok(spec.minReplicaCount > 0);
   t.notOk('replicas' in deployment.spec, 'an apply keeps the number of replicas');
@@ -188,7 +141,7 @@ void t.test('the autoscaler scales the Deployment by load, and no other file res
 });
 
 void t.test('every image listens on all addresses of its container, and is healthy when the server is ready', (t) => {
-  const text = readFileSync(join(packageRoot, 'Dockerfile'), 'utf8');
+  const text = textOf('Dockerfile');
   const images = text.split(/^FROM /m).filter((stage) => stage.includes('ENTRYPOINT'));
   t.equal(images.length, 3);
   for (const image of images) {
@@ -199,10 +152,10 @@ void t.test('every image listens on all addresses of its container, and is healt
 });
 
 void t.test('the image runs as a numeric user, and pods have a read-only root', (t) => {
-  const users = [...readFileSync(join(packageRoot, 'Dockerfile'), 'utf8').matchAll(/^USER\s+(\S+)/gm)];
+  const users = [...textOf('Dockerfile').matchAll(/^USER\s+(\S+)/gm)];
   t.ok(users.length > 0);
   for (const [, user] of users) t.match(user, /^\d+(:\d+)?$/, 'runAsNonRoot can check it');
-  const text = readFileSync(join(packageRoot, 'deploy', 'kubernetes', 'sortie.yaml'), 'utf8');
+  const text = textOf('deploy', 'kubernetes', 'sortie.yaml');
   t.match(text, /readOnlyRootFilesystem: true/);
   t.match(text, /prometheus\.io\/scrape: 'true'/);
   const kinds = resources('sortie.yaml').map(({ kind }) => kind);

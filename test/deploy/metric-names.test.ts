@@ -53,30 +53,3 @@ void t.test('every alert is in the table of docs/runbook.md', (t) => {
   t.ok(alerts.length > 5);
   t.end();
 });
-
-interface Panel {
-  readonly title: string;
-  readonly type: string;
-  readonly targets?: readonly { readonly expr: string }[];
-  readonly fieldConfig?: {
-    readonly defaults?: { readonly custom?: { readonly stacking?: { readonly mode?: string } } };
-  };
-}
-
-void t.test('the dashboard shows attainment, depth mix, latency, queue, KV cache and errors', (t) => {
-  const { panels } = JSON.parse(readFileSync(join(deploy, 'grafana', 'sortie.json'), 'utf8')) as { panels: Panel[] };
-  const shows = (series: RegExp, is: (panel: Panel) => boolean = () => true): boolean =>
-    panels.some((panel) => is(panel) && (panel.targets ?? []).some(({ expr }) => series.test(expr)));
-  const isStacked = ({ fieldConfig }: Panel): boolean => {
-    const mode = fieldConfig?.defaults?.custom?.stacking?.mode;
-    return mode === 'normal' || mode === 'percent';
-  };
-  t.ok(shows(/budget_(attainment|requests_total)/), 'attainment');
-  t.ok(shows(/exit_tokens_total/, isStacked), 'depth mix as stacked areas');
-  const hasHeatmap = shows(/(latency|first_token)_seconds_bucket/, ({ type }) => type === 'heatmap');
-  t.ok(hasHeatmap, 'latency heat map');
-  t.ok(shows(/num_requests_waiting/), 'queue');
-  t.ok(shows(/kv_cache_usage_perc/), 'KV');
-  t.ok(shows(/request_failure_total|http_requests_total/), 'errors');
-  t.end();
-});

@@ -28,18 +28,10 @@ void t.test('the stop time covers the drain, and the signal is the one that drai
 void t.test('flags and variables are those of the server', (t) => {
   const flags = [...valueOf('ExecStart').matchAll(/--([a-z-]+)/g)].map(([, flag = '']) => flag);
   const variables = [...valueOf('Environment').matchAll(/SORTIE_\w+/g)].map(([name]) => name);
-  const known = Object.values(SERVE_OPTIONS).map(({ flag }) => flag);
+  const known: string[] = Object.values(SERVE_OPTIONS).map(({ flag }) => flag);
   t.same([flags, variables], [['config'], ['SORTIE_CACHE_DIR']]);
-  for (const flag of flags)
-    t.ok(
-      known.some((each) => each === flag),
-      flag,
-    );
-  for (const name of variables)
-    t.ok(
-      known.some((each) => environmentName(each) === name),
-      name,
-    );
+  for (const flag of flags) t.ok(known.includes(flag), flag);
+  for (const name of variables) t.ok(known.map(environmentName).includes(name), name);
   t.end();
 });
 
