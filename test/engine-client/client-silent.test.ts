@@ -2,6 +2,7 @@
 import { once } from 'node:events';
 import { chmodSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { setTimeout as delay } from 'node:timers/promises';
 import t, { type Test } from 'tap';
 import { monotonicMs } from '../../src/util/clock.js';
 import { EngineClient } from '../../src/gateway/engine-client/client.js';
@@ -17,7 +18,7 @@ interface Silent {
 }
 
 /** An engine that is ready immediately, records its messages and answers none. */
-async function silent(t: Test, options: Partial<EngineOptions> = {}): Promise<Silent> {
+async function silent(t: Test, options: Partial<EngineOptions> = {}, mostStartMs?: number): Promise<Silent> {
   const { execPath } = process;
   const ready = JSON.stringify({ type: 'ready', cost: { units: [] }, maxLength: 1, exits: [1] });
   const dir = t.testdir({
@@ -34,7 +35,7 @@ process.send(${ready});
   });
   chmodSync(`${dir}/engine`, 0o755);
   process.execPath = `${dir}/engine`;
-  const engine = new EngineClient(engineOptions(options));
+  const engine = new EngineClient(engineOptions(options), undefined, mostStartMs);
   try {
     await engine.start();
   } finally {
@@ -129,4 +130,12 @@ void t.test('cancelled requests take room until the engine has ended them, and c
   t.same(await received(), ['generate a,b,c,d', 'cancel a,b,c,d', 'stop ']);
   t.ok(engine.hasRoom('x', 4, 4), 'the process is gone with its messages');
   t.equal(engine.unreadMs, 0);
+});
+
+void t.test('an engine that got ready in time stays alive', async (t) => {
+  const { engine } = await silent(t, {}, 4000);
+  let downs = 0;
+  engine.on('down', () => downs++);
+  await delay(4500);
+  t.equal(downs, 0);
 });

@@ -1,5 +1,4 @@
 import { once } from 'node:events';
-import { chmodSync } from 'node:fs';
 import { setTimeout as delay } from 'node:timers/promises';
 import t from 'tap';
 import { EngineClient, EngineStartError } from '../../src/gateway/engine-client/client.js';
@@ -8,42 +7,29 @@ import { watchdogTimeout } from '../../src/gateway/engine-client/watchdog-timeou
 import { Watchdog } from '../../src/util/watchdog.js';
 import { engineOptions, greedy, PROMPTS } from '../engine/helper.js';
 import { tinyModel } from '../engine/tiny-model.js';
+import { until } from '../support/until.js';
 
 const prompt = PROMPTS[0] ?? [];
 /** For tests that need no long answers: it starts in a fraction of a second and has 256 positions. */
 const tiny = engineOptions({ modelDir: await tinyModel(t, 'float') });
 const [one, most] = [[1], 250];
 
-interface Watched {
-  readonly tokens: number[];
-  readonly end: Promise<string>;
-  readonly first: Promise<void>;
-}
-
-/** Starts a request and watches it. */
-function watch(engine: EngineClient, id: string, maxTokens: number, ids = prompt): Watched {
+/** Starts a request. @returns its tokens so far, its first one, and how it ends */
+function watch(engine: EngineClient, id: string, maxTokens: number, ids = prompt) {
   const tokens: number[] = [];
-  let end!: (how: string) => void;
-  let first!: () => void;
-  const watched = {
-    tokens,
-    end: new Promise<string>((resolve) => (end = resolve)),
-    first: new Promise<void>((resolve) => (first = resolve)),
-  };
   const exit = engine.ready?.exits.at(-1) ?? 0;
   const events = engine.generate(answerRequest(greedy(id, ids, exit, maxTokens)));
-  void (async () => {
-    for await (const each of events) {
+  const end = (async () => {
+    let how = 'silent';
+    for await (const each of events)
       for (const event of each) {
-        if (event.type === 'token') {
-          tokens.push(event.event.token);
-          first();
-        } else if (event.type === 'ended' || event.type === 'rejected') end(event.event.reason);
-        else if (event.type === 'lost') end('lost');
+        if (event.type === 'token') tokens.push(event.event.token);
+        else if (event.type === 'ended' || event.type === 'rejected') how = event.event.reason;
+        else if (event.type === 'lost') how = 'lost';
       }
-    }
+    return how;
   })();
-  return watched;
+  return { tokens, end, first: () => until('a token', () => tokens.length > 0) };
 }
 
 void t.test('a loaded engine is ready only after the file check, and never if the check fails', async (t) => {
@@ -71,7 +57,7 @@ void t.test('the embedded model, with long answers', async (t) => {
 
   await t.test('cancel ends a sequence with its reason and ignores an unknown id', async (t) => {
     const answer = watch(engine, 'a', 1000);
-    await answer.first;
+    await answer.first();
     engine.cancel('unknown', 'cancelled');
     engine.cancel('a', 'cancelled');
     t.equal(await answer.end, 'cancelled');
@@ -81,7 +67,7 @@ void t.test('the embedded model, with long answers', async (t) => {
   await t.test('kill -9 mid-stream: the answers are lost, the engine restarts and serves', async (t) => {
     const before = engine.pid;
     const answers = [watch(engine, 'a', 500), watch(engine, 'b', 500)];
-    await Promise.all(answers.map(({ first }) => first));
+    await Promise.all(answers.map(({ first }) => first()));
     const down = once(engine, 'down');
     const back = once(engine, 'ready');
     process.kill(before ?? 0, 'SIGKILL');
@@ -99,7 +85,7 @@ void t.test('the embedded model, with long answers', async (t) => {
   await t.test('close stops the process and its answers', async (t) => {
     const pid = engine.pid ?? 0;
     const answer = watch(engine, 'a', 1000);
-    await answer.first;
+    await answer.first();
     await engine.close();
     t.equal(await answer.end, 'lost');
     t.throws(() => process.kill(pid, 0), { code: 'ESRCH' });
@@ -160,11 +146,8 @@ void t.test('watchdogTimeout: at least 30 s, or 20 of the longest steps', async 
   const usual = { chunk: 128, context: 2048 };
   t.equal(watchdogTimeout({ units: [unit(20), unit(30)] }, usual), 30_000);
   t.equal(watchdogTimeout({ units: [unit(2_000), unit(3_000)] }, usual), 100_000);
-  t.equal(
-    watchdogTimeout({ units: [unit(2_000), unit(3_000)] }, { chunk: 1024, context: 2048 }),
-    800_000,
-    'longer chunks',
-  );
+  const long = { chunk: 1024, context: 2048 };
+  t.equal(watchdogTimeout({ units: [unit(2_000), unit(3_000)] }, long), 800_000, 'longer chunks');
   t.equal(watchdogTimeout({ units: [unit(2_000)] }, { chunk: 8192, context: 256 }), 80_000, 'at most a sequence');
   const points = [
     { rows: 8, context: 0, ms: 900 },
@@ -181,37 +164,13 @@ void t.test('an engine that does not get ready is killed, and its start fails', 
   t.equal(engine.pid, null);
 });
 
-void t.test('an engine that got ready in time stays alive', async (t) => {
-  const { execPath } = process;
-  // Runs in place of Node.js and the engine; it is ready immediately.
-  const ready = JSON.stringify({ type: 'ready', cost: { units: [] }, maxLength: 1, exits: [] });
-  const dir = t.testdir({
-    engine: `#!${execPath}\nprocess.on('message', ({ type }) => type === 'stop' && process.exit());\nprocess.send(${ready});\n`,
-    'package.json': '{"type":"commonjs"}',
-  });
-  chmodSync(`${dir}/engine`, 0o755);
-  process.execPath = `${dir}/engine`;
-  t.teardown(() => (process.execPath = execPath));
-  const engine = new EngineClient(engineOptions(), undefined, 4000);
-  t.teardown(() => engine.close());
-  await engine.start();
-  let downs = 0;
-  engine.on('down', () => downs++);
-  await delay(4500);
-  t.equal(downs, 0);
-});
-
 void t.test('an answering engine is left alone, and a suspension of the gateway counts as one check', async (t) => {
   let silent = 0;
   let asked = 0;
-  const watchdog = new Watchdog(
-    () => {
-      asked += 1;
-      if (asked > 3) return;
-      watchdog.heard();
-    },
-    () => (silent += 1),
-  );
+  const ask = (): void => {
+    if (++asked <= 3) watchdog.heard();
+  };
+  const watchdog = new Watchdog(ask, () => (silent += 1));
   watchdog.start(120);
   await delay(55);
   const until = performance.now() + 400;

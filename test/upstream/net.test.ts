@@ -356,7 +356,8 @@ void t.test('an engine that runs an answer prefills no prompt of a net', async (
   const other = here.post('/v1/chat/completions', { messages: [{ role: 'user', content: 'Hi' }] });
   await until('the other answer', () => here.engine.live === 1);
   await ask(here, {}, BUDGET_MS);
-  t.ok((outcomes[0]?.leadMs ?? 0) >= SENTENCE_MS);
+  // A busy machine starts it late; with a prefilled prompt a quarter would do.
+  t.ok((outcomes[0]?.leadMs ?? 0) >= SENTENCE_MS / 2, `${outcomes[0]?.leadMs} ms before the deadline`);
   t.notOk(here.engine.requests.some(({ maxTokens }) => maxTokens === 1));
   await other;
 });

@@ -4,7 +4,7 @@ import { noChromium, openBrowser, type Page } from '../fakes/browser.js';
 import { build, says } from '../fakes/server.js';
 import { answers, begin, scriptedUpstream, say, upstream, type UpstreamScript } from '../fakes/upstream.js';
 
-const skip = noChromium;
+const view = (name: string, run: (t: Test) => Promise<void>): void => void t.test(name, { skip: noChromium }, run);
 
 async function open(t: Test, script: UpstreamScript) {
   const there = await scriptedUpstream(t, script);
@@ -27,7 +27,7 @@ async function askBoth(page: Page, fault = ''): Promise<void> {
   await page.until("document.getElementById('net-stop').hidden");
 }
 
-void t.test('both clients get the answer of an upstream without faults', { skip }, async (t) => {
+view('both clients get the answer of an upstream without faults', async (t) => {
   const { there, page } = await open(t, answers('Water is wet.'));
   await askBoth(page);
   t.same(await sides(page, '.column-text'), ['Water is wet.', 'Water is wet.']);
@@ -40,7 +40,7 @@ void t.test('both clients get the answer of an upstream without faults', { skip 
   t.same(page.complaints, []);
 });
 
-void t.test('a stalled upstream: the plain client has no end, the other one an end in time', { skip }, async (t) => {
+view('a stalled upstream: the plain client has no end, the other one an end in time', async (t) => {
   const { there, page } = await open(t, async (exchange) => {
     begin(exchange);
     await say(exchange, 'Water is wet. ');
@@ -56,7 +56,7 @@ void t.test('a stalled upstream: the plain client has no end, the other one an e
   t.match((await sides(page, '.facts'))[1], /the upstream, ended by Sortie.*the deadline/);
 });
 
-void t.test('text that ends in mid-sentence is no answer with an end', { skip }, async (t) => {
+view('text that ends in mid-sentence is no answer with an end', async (t) => {
   const { page } = await open(t, async (exchange) => {
     begin(exchange);
     await say(exchange, 'Water is wet. It has');
@@ -65,7 +65,7 @@ void t.test('text that ends in mid-sentence is no answer with an end', { skip },
   t.match((await sides(page, '.column-note'))[1], /^It ends in mid-text, (within 2 s|late)$/);
 });
 
-void t.test('a server without an upstream has no such view', { skip }, async (t) => {
+view('a server without an upstream has no such view', async (t) => {
   const server = await build(t, says('Local.'));
   const page = await openBrowser(t);
   await page.send('Page.navigate', { url: `${server.url}/` });

@@ -6,7 +6,7 @@ import { build, chatTemplate, says, tokenizer, type Overrides } from '../fakes/s
 import type { FakeEngine } from '../fakes/engine.js';
 import { answers, scriptedUpstream, upstream } from '../fakes/upstream.js';
 
-const skip = noChromium;
+const view = (name: string, run: (t: Test) => Promise<void>): void => void t.test(name, { skip: noChromium }, run);
 const answer = 'Paris is the capital of France.';
 
 async function open(t: Test, script: FakeEngine['script'], overrides: Overrides = {}, view = '') {
@@ -34,6 +34,15 @@ async function type(page: Page, id: string, words: string): Promise<void> {
   await page.send('Input.insertText', { text: words });
 }
 
+/** Sends a message. @param answers wait until there are so many; absent: go on at once */
+async function send(page: Page, words: string, answers?: number): Promise<void> {
+  await type(page, 'chat-prompt', words);
+  await page.press('Enter', 13);
+  if (answers === undefined) return;
+  await page.until(`document.querySelectorAll('.turn-assistant .report').length === ${answers}`);
+  await idle(page, 'chat-stop');
+}
+
 /** Runs a comparison to its end. */
 async function compare(page: Page): Promise<void> {
   await click(page, 'compare-send');
@@ -41,7 +50,7 @@ async function compare(page: Page): Promise<void> {
   await idle(page, 'compare-stop');
 }
 
-void t.test('Compare answers one prompt at every exit in turn, each at its own speed', { skip }, async (t) => {
+view('Compare answers one prompt at every exit in turn, each at its own speed', async (t) => {
   const { page } = await open(t, says(answer, { pace: 5 }));
   await loaded(page);
   await compare(page);
@@ -57,7 +66,7 @@ void t.test('Compare answers one prompt at every exit in turn, each at its own s
   t.same(page.complaints, []);
 });
 
-void t.test('Compare side by side shows no speed until each exit has run alone', { skip }, async (t) => {
+view('Compare side by side shows no speed until each exit has run alone', async (t) => {
   const { page, server } = await open(t, says(answer, { pace: 100 }));
   await loaded(page);
   await click(page, 'compare-together');
@@ -71,7 +80,7 @@ void t.test('Compare side by side shows no speed until each exit has run alone',
   t.ok(asked(server.engine).every(({ speculate }) => speculate === false));
 });
 
-void t.test('on a phone Compare is a table: a row for each exit, without empty cards', { skip }, async (t) => {
+view('on a phone Compare is a table: a row for each exit, without empty cards', async (t) => {
   const { page } = await open(t, says(answer, { pace: 1 }));
   await loaded(page);
   await page.show(390, 'light');
@@ -81,7 +90,7 @@ void t.test('on a phone Compare is a table: a row for each exit, without empty c
   t.ok((await height()) < 600, `${await height()} px with answers`);
 });
 
-void t.test('a stopped comparison says so', { skip }, async (t) => {
+view('a stopped comparison says so', async (t) => {
   const { page } = await open(t, says(answer, { pace: 500 }));
   await loaded(page);
   await click(page, 'compare-send');
@@ -91,67 +100,47 @@ void t.test('a stopped comparison says so', { skip }, async (t) => {
   t.match(await text(page, '.column-note'), /^Stopped after \d+ tokens\.$/);
 });
 
-void t.test(
-  'Chat sends on Enter, shows one quiet text and its budget, and the receipt after a click',
-  { skip },
-  async (t) => {
-    const { page, server } = await open(
-      t,
-      says(answer, { exits: [30, 30, 10, 10, 10, 10, 10], pace: 1 }),
-      {},
-      '#/chat',
-    );
-    await loaded(page);
-    t.match(await text(page, '#budget-text'), /^2(\.0)?\ss$/, 'the budget at first');
-    await page.evaluate("document.getElementById('budget').value = 90");
-    await type(page, 'chat-prompt', 'First');
-    await page.press('Enter', 13, 8);
-    await page.send('Input.insertText', { text: 'line' });
-    t.equal(asked(server.engine).length, 0, 'Shift and Enter break the line');
-    await page.press('Enter', 13);
-    await page.until("document.querySelector('.report') !== null");
-    await idle(page, 'chat-stop');
-    t.equal(await text(page, '.turn-user .text'), 'First\nline');
-    t.equal(await text(page, '.turn-assistant .text'), answer);
-    t.match(await text(page, '.report-line'), /^\d+ ms of 1\d sexits 10 to 30Receipt$/);
-    t.equal(await page.evaluate("document.querySelector('.used').children.length"), 2, 'one colour for each exit');
-    const isHidden = (selector: string): Promise<boolean> =>
-      page.evaluate(`document.querySelector('${selector}').checkVisibility() === false`);
-    t.same([await isHidden('.receipt'), await isHidden('.depth-text')], [true, true]);
-    await page.evaluate("document.querySelector('.receipt-toggle').click()");
-    t.same([await isHidden('.receipt'), await isHidden('.turn-assistant .text')], [false, true]);
-    t.equal(await count(page, '.depth-text .depth'), 2);
-    t.match(await text(page, '.receipt'), /exit 10: 5exit 30: 2.*the deepest.*Predicted.*a promiseColour: the exit/s);
-    await type(page, 'chat-prompt', 'Second');
-    await page.press('Enter', 13);
-    await page.until("document.querySelectorAll('.report').length === 2");
-    const [first, second] = asked(server.engine);
-    t.ok((second?.prompt.length ?? 0) > (first?.prompt.length ?? 0) + 10, 'the second turn has the first one');
-    t.same(page.complaints, []);
-  },
-);
+view('Chat sends on Enter, shows one quiet text and its budget, and the receipt after a click', async (t) => {
+  const { page, server } = await open(t, says(answer, { exits: [30, 30, 10, 10, 10, 10, 10], pace: 1 }), {}, '#/chat');
+  await loaded(page);
+  t.match(await text(page, '#budget-text'), /^2(\.0)?\ss$/, 'the budget at first');
+  await page.evaluate("document.getElementById('budget').value = 90");
+  await type(page, 'chat-prompt', 'First');
+  await page.press('Enter', 13, 8);
+  await page.send('Input.insertText', { text: 'line' });
+  t.equal(asked(server.engine).length, 0, 'Shift and Enter break the line');
+  await page.press('Enter', 13);
+  await page.until("document.querySelector('.report') !== null");
+  await idle(page, 'chat-stop');
+  t.equal(await text(page, '.turn-user .text'), 'First\nline');
+  t.equal(await text(page, '.turn-assistant .text'), answer);
+  t.match(await text(page, '.report-line'), /^\d+ ms of 1\d sexits 10 to 30Receipt$/);
+  t.equal(await page.evaluate("document.querySelector('.used').children.length"), 2, 'one colour for each exit');
+  const isHidden = (selector: string): Promise<boolean> =>
+    page.evaluate(`document.querySelector('${selector}').checkVisibility() === false`);
+  t.same([await isHidden('.receipt'), await isHidden('.depth-text')], [true, true]);
+  await page.evaluate("document.querySelector('.receipt-toggle').click()");
+  t.same([await isHidden('.receipt'), await isHidden('.turn-assistant .text')], [false, true]);
+  t.equal(await count(page, '.depth-text .depth'), 2);
+  t.match(await text(page, '.receipt'), /exit 10: 5exit 30: 2.*the deepest.*Predicted.*a promiseColour: the exit/s);
+  await send(page, 'Second', 2);
+  const [first, second] = asked(server.engine);
+  t.ok((second?.prompt.length ?? 0) > (first?.prompt.length ?? 0) + 10, 'the second turn has the first one');
+  t.same(page.complaints, []);
+});
 
-void t.test(
-  'Chat shows thoughts apart from the answer, and the next turn has the answer alone',
-  { skip },
-  async (t) => {
-    const model = { chat: new ChatTemplate(`${chatTemplate}{# <think> #}`, {}) };
-    const { page, server } = await open(t, says('<think>Hm.</think>Paris.', { pace: 1 }), { model }, '#/chat');
-    await loaded(page);
-    for (const turns of [1, 2]) {
-      await type(page, 'chat-prompt', 'Capital?');
-      await page.press('Enter', 13);
-      await page.until(`document.querySelectorAll('.report').length === ${turns}`);
-      await idle(page, 'chat-stop');
-    }
-    t.equal(await text(page, '.turn-assistant .thoughts'), 'Hm.');
-    t.equal(await text(page, '.turn-assistant .text'), 'Paris.');
-    const prompt = tokenizer.decode(asked(server.engine).at(-1)?.prompt ?? [], { special: true });
-    t.match(prompt, 'assistant\nParis.<|im_end|>');
-  },
-);
+view('Chat shows thoughts apart from the answer, and the next turn has the answer alone', async (t) => {
+  const model = { chat: new ChatTemplate(`${chatTemplate}{# <think> #}`, {}) };
+  const { page, server } = await open(t, says('<think>Hm.</think>Paris.', { pace: 1 }), { model }, '#/chat');
+  await loaded(page);
+  for (const turns of [1, 2]) await send(page, 'Capital?', turns);
+  t.equal(await text(page, '.turn-assistant .thoughts'), 'Hm.');
+  t.equal(await text(page, '.turn-assistant .text'), 'Paris.');
+  const prompt = tokenizer.decode(asked(server.engine).at(-1)?.prompt ?? [], { special: true });
+  t.match(prompt, 'assistant\nParis.<|im_end|>');
+});
 
-void t.test('Chat shows the plan of the next answer while the budget moves', { skip }, async (t) => {
+view('Chat shows the plan of the next answer while the budget moves', async (t) => {
   const script: FakeEngine['script'] = ({ depth }) => ({
     tokens: [],
     plan: { exit: depth.budget === null ? 30 : 10, predictedMs: 420, predictedP10Ms: 300, predictedP90Ms: 800 },
@@ -175,58 +164,44 @@ void t.test('Chat shows the plan of the next answer while the budget moves', { s
   t.same(page.complaints, []);
 });
 
-void t.test(
-  'Chat shows a landed answer, the reason of its depth, and goes on without a budget',
-  { skip },
-  async (t) => {
-    const ended = { landed: { at: 7, pressure: 3.5, probability: 0.04 } };
-    const plan = { exit: 15, reason: 'load', expectedTokens: 40 } as const;
-    const { page, server } = await open(t, says(answer, { exits: [15, 15], ended, plan }), {}, '#/chat');
-    await loaded(page);
-    await page.evaluate("document.getElementById('budget').value = 60");
-    await type(page, 'chat-prompt', 'First');
-    await page.press('Enter', 13);
-    await page.until("document.querySelector('.landed') !== null");
-    await idle(page, 'chat-stop');
-    t.match(asked(server.engine)[0]?.depth.budget, { onMiss: 'land' });
-    t.equal(
-      await text(page, '.landed'),
-      'Landed: it ended early, at a sentence, to keep its budget (7 of about 40 tokens).Go on',
-    );
-    t.match(await text(page, '.receipt'), /Why this depthother requests need the time/);
-    await page.evaluate("document.querySelector('.receipt .link').click()");
-    t.equal(await page.evaluate("document.getElementById('why').open"), true, 'the reason opens its explanation');
-    await page.evaluate("document.querySelector('#why button').click()");
-    t.equal(await page.evaluate("document.getElementById('why').open"), false);
-    server.engine.script = says(' It lies on the Seine.');
-    await page.evaluate("document.querySelector('.landed button').click()");
-    await page.until(
-      `document.querySelector('.turn-assistant .text').textContent === '${answer} It lies on the Seine.'`,
-    );
-    await idle(page, 'chat-stop');
-    t.equal(await count(page, '.landed'), 0);
-    const [first, second] = asked(server.engine);
-    t.equal(second?.depth.budget, null);
-    const added = tokenizer.decode(second?.prompt.slice(first?.prompt.length) ?? [], { special: true });
-    t.equal(added, answer, 'the open message continues');
-    server.engine.script = says('', { ended: {} });
-    await type(page, 'chat-prompt', 'Second');
-    await page.press('Enter', 13);
-    await page.until("document.querySelectorAll('.turn-assistant .report').length === 2");
-    const last = tokenizer.decode(asked(server.engine).at(-1)?.prompt ?? [], { special: true });
-    t.match(last, `${answer} It lies on the Seine.<|im_end|>`, 'the next turn has the whole answer');
-    t.same(page.complaints, []);
-  },
-);
+view('Chat shows a landed answer, the reason of its depth, and goes on without a budget', async (t) => {
+  const ended = { landed: { at: 7, pressure: 3.5, probability: 0.04 } };
+  const plan = { exit: 15, reason: 'load', expectedTokens: 40 } as const;
+  const { page, server } = await open(t, says(answer, { exits: [15, 15], ended, plan }), {}, '#/chat');
+  await loaded(page);
+  await page.evaluate("document.getElementById('budget').value = 60");
+  await send(page, 'First', 1);
+  t.match(asked(server.engine)[0]?.depth.budget, { onMiss: 'land' });
+  t.equal(
+    await text(page, '.landed'),
+    'Landed: it ended early, at a sentence, to keep its budget (7 of about 40 tokens).Go on',
+  );
+  t.match(await text(page, '.receipt'), /Why this depthother requests need the time/);
+  await page.evaluate("document.querySelector('.receipt .link').click()");
+  t.equal(await page.evaluate("document.getElementById('why').open"), true, 'the reason opens its explanation');
+  await page.evaluate("document.querySelector('#why button').click()");
+  t.equal(await page.evaluate("document.getElementById('why').open"), false);
+  server.engine.script = says(' It lies on the Seine.');
+  await page.evaluate("document.querySelector('.landed button').click()");
+  await page.until(`document.querySelector('.turn-assistant .text').textContent === '${answer} It lies on the Seine.'`);
+  await idle(page, 'chat-stop');
+  t.equal(await count(page, '.landed'), 0);
+  const [first, second] = asked(server.engine);
+  t.equal(second?.depth.budget, null);
+  const added = tokenizer.decode(second?.prompt.slice(first?.prompt.length) ?? [], { special: true });
+  t.equal(added, answer, 'the open message continues');
+  server.engine.script = says('', { ended: {} });
+  await send(page, 'Second', 2);
+  const last = tokenizer.decode(asked(server.engine).at(-1)?.prompt ?? [], { special: true });
+  t.match(last, `${answer} It lies on the Seine.<|im_end|>`, 'the next turn has the whole answer');
+  t.same(page.complaints, []);
+});
 
-void t.test('a landed answer that has nothing to add says so', { skip }, async (t) => {
+view('a landed answer that has nothing to add says so', async (t) => {
   const ended = { landed: { at: 7, pressure: 3.5, probability: 0.9 } };
   const { page, server } = await open(t, says(answer, { ended }), {}, '#/chat');
   await loaded(page);
-  await type(page, 'chat-prompt', 'First');
-  await page.press('Enter', 13);
-  await page.until("document.querySelector('.landed') !== null");
-  await idle(page, 'chat-stop');
+  await send(page, 'First', 1);
   server.engine.script = says('');
   await page.evaluate("document.querySelector('.landed button').click()");
   await page.until("document.querySelector('.turn-note')?.textContent !== ''");
@@ -234,48 +209,35 @@ void t.test('a landed answer that has nothing to add says so', { skip }, async (
   t.equal(await text(page, '.turn-assistant .text'), answer);
 });
 
-void t.test(
-  'Chat tells a cut, a stop and an error apart, and a pinned exit disables the budget',
-  { skip },
-  async (t) => {
-    const { page, server } = await open(t, says(answer, { pace: 20 }), {}, '#/chat');
-    await loaded(page);
-    await page.evaluate("document.getElementById('chat-tokens').value = 3");
-    await type(page, 'chat-prompt', 'One');
-    await page.press('Enter', 13);
-    await page.until("document.querySelector('.report') !== null");
-    t.equal(await text(page, '.turn-note'), 'Cut at 3 tokens, the longest answer.');
-    server.engine.script = says(answer, { pace: 500 });
-    await type(page, 'chat-prompt', 'Two');
-    await page.press('Enter', 13);
-    await page.until("document.querySelectorAll('.turn-assistant')[1]?.querySelector('.depth')");
-    await click(page, 'chat-stop');
-    await idle(page, 'chat-stop');
-    t.match(await text(page, '.turn-assistant:last-child .turn-note'), /^Stopped after \d+ tokens\.$/);
-    server.engine.script = says(answer, { loseAfter: 2 });
-    await type(page, 'chat-prompt', 'Three');
-    await page.press('Enter', 13);
-    await page.until("document.querySelector('.failed') !== null");
-    t.match(await text(page, '.failed'), /engine/);
-    await page.evaluate(
-      "document.getElementById('depth').selectedIndex = 1; document.getElementById('depth').dispatchEvent(new Event('change'))",
-    );
-    t.equal(await page.evaluate("document.getElementById('budget').disabled"), true);
-    t.match(await text(page, '#budget-reason'), /^Exit 10 is pinned/);
-  },
-);
+view('Chat tells a cut, a stop and an error apart, and a pinned exit disables the budget', async (t) => {
+  const { page, server } = await open(t, says(answer, { pace: 20 }), {}, '#/chat');
+  await loaded(page);
+  await page.evaluate("document.getElementById('chat-tokens').value = 3");
+  await send(page, 'One', 1);
+  t.equal(await text(page, '.turn-note'), 'Cut at 3 tokens, the longest answer.');
+  server.engine.script = says(answer, { pace: 500 });
+  await send(page, 'Two');
+  await page.until("document.querySelectorAll('.turn-assistant')[1]?.querySelector('.depth')");
+  await click(page, 'chat-stop');
+  await idle(page, 'chat-stop');
+  t.match(await text(page, '.turn-assistant:last-child .turn-note'), /^Stopped after \d+ tokens\.$/);
+  server.engine.script = says(answer, { loseAfter: 2 });
+  await send(page, 'Three');
+  await page.until("document.querySelector('.failed') !== null");
+  t.match(await text(page, '.failed'), /engine/);
+  await page.evaluate(
+    "document.getElementById('depth').selectedIndex = 1; document.getElementById('depth').dispatchEvent(new Event('change'))",
+  );
+  t.equal(await page.evaluate("document.getElementById('budget').disabled"), true);
+  t.match(await text(page, '#budget-reason'), /^Exit 10 is pinned/);
+});
 
-void t.test('Chat shows Markdown without HTML, keeps its chats, and follows the answer', { skip }, async (t) => {
+view('Chat shows Markdown without HTML, keeps its chats, and follows the answer', async (t) => {
   const told = '**Bold** `code`\n\n1. one\n2. two\n\n<img src=x onerror="document.title=1"> [x](javascript:alert(1))';
   const { page, server } = await open(t, says(told, { pace: 1 }), {}, '#/chat');
   await loaded(page);
   await page.show(390, 'light');
-  for (const turns of [1, 2, 3]) {
-    await type(page, 'chat-prompt', `Question ${turns}`);
-    await page.press('Enter', 13);
-    await page.until(`document.querySelectorAll('.report').length === ${turns}`);
-    await idle(page, 'chat-stop');
-  }
+  for (const turns of [1, 2, 3]) await send(page, `Question ${turns}`, turns);
   const html = await page.evaluate<string>("document.querySelector('.turn-assistant .text').innerHTML");
   t.match(html, /^<p><strong>Bold<\/strong> <code>code<\/code><\/p><ol><li>one<\/li><li>two<\/li><\/ol>/);
   t.same([await count(page, '.text img'), await count(page, '.text a')], [0, 0]);
@@ -291,10 +253,7 @@ void t.test('Chat shows Markdown without HTML, keeps its chats, and follows the 
   t.match(await text(page, '.turn-assistant .text'), /^Bold code/);
   t.equal(await text(page, '#chat-list option'), 'Question 1');
   await loaded(page);
-  await type(page, 'chat-prompt', 'Again');
-  await page.press('Enter', 13);
-  await page.until("document.querySelectorAll('.report').length === 4");
-  await idle(page, 'chat-stop');
+  await send(page, 'Again', 4);
   const prompt = tokenizer.decode(asked(server.engine).at(-1)?.prompt ?? [], { special: true });
   t.match(prompt, 'Question 3', 'the next request has the kept turns');
   await page.evaluate(`(() => {
@@ -312,7 +271,7 @@ void t.test('Chat shows Markdown without HTML, keeps its chats, and follows the 
   t.same(page.complaints, []);
 });
 
-void t.test('a server with API keys asks for one, and the settings take it', { skip }, async (t) => {
+view('a server with API keys asks for one, and the settings take it', async (t) => {
   const { page } = await open(t, says(answer), { apiKeys: ['sesame'] });
   await page.until("!document.getElementById('error').hidden");
   t.match(await text(page, '#served'), /API key/);
@@ -325,7 +284,7 @@ void t.test('a server with API keys asks for one, and the settings take it', { s
   t.equal(await page.evaluate("document.getElementById('error').hidden"), true);
 });
 
-void t.test('the page waits for a model that loads', { skip }, async (t) => {
+view('the page waits for a model that loads', async (t) => {
   const server = await build(t, says(answer));
   const { ready } = server.engine;
   server.engine.ready = null;
@@ -337,30 +296,26 @@ void t.test('the page waits for a model that loads', { skip }, async (t) => {
   t.match(await text(page, '#served'), /^fake, 30 layers, 5 exits/);
 });
 
-void t.test(
-  'every control has a name, arrow keys move between views, and a phone needs no sideways scroll',
-  { skip },
-  async (t) => {
-    const { url } = await scriptedUpstream(t, answers(answer));
-    const { page } = await open(t, says(answer), { upstreams: [{ ...upstream, url }] });
-    await loaded(page);
-    await page.evaluate("document.getElementById('tab-compare').focus()");
-    for (const view of ['compare', 'chat', 'net']) {
-      t.equal(await page.evaluate('document.activeElement.id'), `tab-${view}`);
-      t.equal(await page.evaluate(`document.getElementById('${view}').hidden`), false, view);
-      const { nodes } = (await page.send('Accessibility.getFullAXTree')) as { nodes: AxNode[] };
-      const controls = nodes.filter(({ ignored, role }) => !ignored && CONTROLS.has(role?.value ?? ''));
-      t.ok(controls.length > 5, view);
-      const got = controls.filter(({ name }) => !name?.value);
-      t.same(got, [], view);
-      for (const scheme of ['light', 'dark'] as const) {
-        await page.show(390, scheme);
-        t.equal(await page.evaluate('document.documentElement.scrollWidth'), 390, `${view}, ${scheme}`);
-      }
-      await page.press('ArrowRight', 39);
+view('every control has a name, arrow keys move between views, and a phone needs no sideways scroll', async (t) => {
+  const { url } = await scriptedUpstream(t, answers(answer));
+  const { page } = await open(t, says(answer), { upstreams: [{ ...upstream, url }] });
+  await loaded(page);
+  await page.evaluate("document.getElementById('tab-compare').focus()");
+  for (const view of ['compare', 'chat', 'net']) {
+    t.equal(await page.evaluate('document.activeElement.id'), `tab-${view}`);
+    t.equal(await page.evaluate(`document.getElementById('${view}').hidden`), false, view);
+    const { nodes } = (await page.send('Accessibility.getFullAXTree')) as { nodes: AxNode[] };
+    const controls = nodes.filter(({ ignored, role }) => !ignored && CONTROLS.has(role?.value ?? ''));
+    t.ok(controls.length > 5, view);
+    const got = controls.filter(({ name }) => !name?.value);
+    t.same(got, [], view);
+    for (const scheme of ['light', 'dark'] as const) {
+      await page.show(390, scheme);
+      t.equal(await page.evaluate('document.documentElement.scrollWidth'), 390, `${view}, ${scheme}`);
     }
-  },
-);
+    await page.press('ArrowRight', 39);
+  }
+});
 
 interface AxNode {
   readonly ignored: boolean;
