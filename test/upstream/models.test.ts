@@ -8,14 +8,10 @@ import {
   type UpstreamOptions,
 } from '../../src/gateway/upstream/upstream.js';
 import { build, says } from '../fakes/server.js';
-import { answers, begin, say, scriptedUpstream, upstream, type Exchange } from '../fakes/upstream.js';
+import { answers, scriptedUpstream, starts, upstream } from '../fakes/upstream.js';
 import { ask } from './told.js';
 
-const none: UpstreamOptions = {
-  upstream: null,
-  upstreamModel: null,
-  upstreamKeyEnv: null,
-};
+const none: UpstreamOptions = { upstream: null, upstreamModel: null, upstreamKeyEnv: null };
 const flags = { ...none, upstream: 'http://a/v1', upstreamModel: 'big', upstreamKeyEnv: 'KEY' };
 
 const around = (env = {}, files: Readonly<Record<string, string>> = {}): Surroundings => ({
@@ -118,20 +114,13 @@ void t.test('each name reaches its own upstream, with its model, key and headers
 });
 
 void t.test('the defaults of a model hold for requests that state none', async (t) => {
-  const stalls = async (exchange: Exchange): Promise<void> => {
-    begin(exchange);
-    await say(exchange, 'One is here. Two');
-  };
-  const there = await scriptedUpstream(t, stalls);
+  const there = await scriptedUpstream(t, (exchange) => starts(exchange, 'One is here. Two'));
   const defaults = { latencyBudgetMs: 2500, onMiss: 'truncate', commit: null, net: null } as const;
+  const own = { ...upstream, url: there.url };
   const here = await build(t, says('Local.'), {
     upstreamModels: [
-      { name: 'cut', upstream: { ...upstream, url: there.url }, defaults },
-      {
-        name: 'voice',
-        upstream: { ...upstream, url: there.url },
-        defaults: { ...defaults, onMiss: null, commit: 'sentence' },
-      },
+      { name: 'cut', upstream: own, defaults },
+      { name: 'voice', upstream: own, defaults: { ...defaults, onMiss: null, commit: 'sentence' } },
     ],
   });
   const post = async (model: string, more: object = {}) => {
@@ -140,11 +129,8 @@ void t.test('the defaults of a model hold for requests that state none', async (
   };
   const cut = await post('cut');
   t.match(cut, { choices: [{ message: { content: 'One is here. Two' } }], sortie: { budget_ms: 2500 } });
-  t.equal(there.exchanges[0]?.headers['x-latency-budget-ms'] !== undefined, true);
+  t.type(there.exchanges[0]?.headers['x-latency-budget-ms'], 'string');
   t.match(await post('voice'), { choices: [{ message: { content: 'One is here.' } }] });
-  t.match(
-    await post('cut', { sortie: { latency_budget_ms: 1500 } }),
-    { sortie: { budget_ms: 1500 } },
-    'a request wins',
-  );
+  const shorter = await post('cut', { sortie: { latency_budget_ms: 1500 } });
+  t.match(shorter, { sortie: { budget_ms: 1500 } }, 'a request wins');
 });

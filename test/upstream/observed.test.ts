@@ -10,7 +10,7 @@ import {
   begin,
   chunk,
   event,
-  say,
+  starts,
   scriptedUpstream,
   upstream,
   type UpstreamScript,
@@ -40,10 +40,7 @@ async function late({ context }: TestServer, part: 'count' | 'sum'): Promise<num
   return values.find(({ metricName }) => metricName?.endsWith(part))?.value;
 }
 
-const stalls: UpstreamScript = async (exchange) => {
-  begin(exchange);
-  await say(exchange, 'One is here. Two');
-};
+const stalls: UpstreamScript = (exchange) => starts(exchange, 'One is here. Two');
 
 const LONG_MS = 60_000;
 const SHORT_MS = 400;

@@ -3,19 +3,13 @@ import t from 'tap';
 import { setTimeout as delay } from 'node:timers/promises';
 import { openKey } from '../../src/gateway/http/keys.js';
 import { events } from '../fakes/server.js';
-import { answers, begin, chunk, event, scriptedUpstream, type UpstreamScript } from '../fakes/upstream.js';
+import { answers, begin, breaks, chunk, event, scriptedUpstream, type UpstreamScript } from '../fakes/upstream.js';
 import { both } from './told.js';
 
 const messages = [{ role: 'user', content: [{ type: 'image_url', image_url: { url: 'data:image/png;base64,AA==' } }] }];
 const body = {
-  ...{
-    model: 'big',
-    messages,
-    tools: [{ type: 'custom', custom: { name: 'x' } }],
-    temperature: 9,
-    unknown: { a: [null] },
-  },
-  ...{ stop: null, seed: 3 },
+  ...{ model: 'big', messages, tools: [{ type: 'custom', custom: { name: 'x' } }], temperature: 9 },
+  ...{ unknown: { a: [null] }, stop: null, seed: 3 },
 };
 
 void t.test('the upstream gets the body unchanged, under its own name and key', async (t) => {
@@ -119,16 +113,11 @@ void t.test('headers and events of the upstream are bounded', async (t) => {
 });
 
 void t.test('a stream that breaks ends with an error and [DONE]', async (t) => {
-  const { here } = await both(t, async (exchange) => {
-    begin(exchange);
-    exchange.response.write(event(chunk({ content: 'One' })));
-    await delay(20);
-    exchange.response.destroy();
-  });
+  const { here } = await both(t, breaks('One', null));
   const parts = await events(await here.post('/v1/chat/completions', { ...body, stream: true }));
-  t.equal(parts.length, 3);
-  t.match(JSON.parse(parts[1] ?? ''), { error: { code: 'upstream_failed' } });
-  t.equal(parts[2], '[DONE]');
+  t.equal(parts.length, 4);
+  t.match(JSON.parse(parts[2] ?? ''), { error: { code: 'upstream_failed' } });
+  t.equal(parts[3], '[DONE]');
 });
 
 void t.test('keys, limits, draining and the log of the gateway hold', async (t) => {

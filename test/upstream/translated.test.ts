@@ -2,7 +2,7 @@
 import Anthropic from '@anthropic-ai/sdk';
 import OpenAI from 'openai';
 import t, { type Test } from 'tap';
-import { answers, begin, chunk, event, say, type Exchange, type UpstreamScript } from '../fakes/upstream.js';
+import { answers, begin, chunk, event, say, starts, type Exchange, type UpstreamScript } from '../fakes/upstream.js';
 import { both } from './told.js';
 
 /** Both servers, and the clients of both APIs. */
@@ -46,20 +46,19 @@ const speaks = (exchange: Exchange): void => {
   exchange.response.writeHead(200, { 'content-type': 'application/json' }).end(JSON.stringify(body));
 };
 
-/** The headers of a request with a budget that no answer needs, and of one without. */
-const HEADERS = [{}, { 'X-Latency-Budget-Ms': '60000' }];
+const budget = { 'X-Latency-Budget-Ms': '60000' };
+const sent = { model: 'vendor/big-1', max_tokens: 50, messages: [{ role: 'system', content: 'Be brief.' }, {}] };
 
-for (const headers of HEADERS)
-  for (const stream of [false, true])
-    void t.test(`a response, ${stream ? 'streamed' : 'whole'}, ${JSON.stringify(headers)}`, async (t) => {
+// With a budget that no answer needs, and without one.
+for (const [headers, way] of [
+  [{}, 'without a budget'],
+  [budget, 'within its budget'],
+] as const)
+  for (const stream of [false, true]) {
+    void t.test(`a response ${way}, ${stream ? 'streamed' : 'whole'}`, async (t) => {
       const { there, openai } = await withClients(t, speaks);
-      const asked = {
-        model: 'big',
-        instructions: 'Be brief.',
-        input: 'Weather?',
-        max_output_tokens: 50,
-        tools: [{ type: 'function' as const, name: 'weather', parameters: TOOL, strict: null }],
-      };
+      const tools = [{ type: 'function' as const, name: 'weather', parameters: TOOL, strict: null }];
+      const asked = { model: 'big', instructions: 'Be brief.', input: 'Weather?', max_output_tokens: 50, tools };
       const types: string[] = [];
       let response: OpenAI.Responses.Response | undefined;
       if (stream) {
@@ -72,54 +71,37 @@ for (const headers of HEADERS)
         t.equal(types.at(-1), 'response.completed');
       } else response = await openai.responses.create(asked, { headers });
       t.match(response, {
-        object: 'response',
-        status: 'completed',
-        model: 'big',
-        max_output_tokens: 50,
+        ...{ object: 'response', status: 'completed', model: 'big', max_output_tokens: 50 },
         usage: { input_tokens: 5, output_tokens: 7, total_tokens: 12 },
-      });
-      t.match(response?.output, [
-        { type: 'reasoning', content: [{ text: 'Well.' }] },
-        { type: 'message', content: [{ type: 'output_text', text: 'One two.' }] },
-        { type: 'function_call', call_id: 'call_7', name: 'weather', arguments: '{"city":"Paris"}' },
-      ]);
-      const report = (response as unknown as { sortie?: object }).sortie;
-      if ('X-Latency-Budget-Ms' in headers) t.match(report, { source: 'upstream', met: true });
-      else t.equal(report, undefined);
-      t.match(there.exchanges[0]?.body, {
-        model: 'vendor/big-1',
-        max_tokens: 50,
-        messages: [
-          { role: 'system', content: 'Be brief.' },
-          { role: 'user', content: 'Weather?' },
+        output: [
+          { type: 'reasoning', content: [{ text: 'Well.' }] },
+          { type: 'message', content: [{ type: 'output_text', text: 'One two.' }] },
+          { type: 'function_call', call_id: 'call_7', name: 'weather', arguments: '{"city":"Paris"}' },
         ],
-        tools: [{ type: 'function', function: { name: 'weather' } }],
+        sortie: headers === budget ? { source: 'upstream', met: true } : undefined,
       });
+      const called = [{ type: 'function', function: { name: 'weather' } }];
+      t.match(there.exchanges[0]?.body, { ...sent, tools: called });
     });
-
-for (const headers of HEADERS)
-  for (const stream of [false, true])
-    void t.test(`a message, ${stream ? 'streamed' : 'whole'}, ${JSON.stringify(headers)}`, async (t) => {
+    void t.test(`a message ${way}, ${stream ? 'streamed' : 'whole'}`, async (t) => {
       const { there, anthropic } = await withClients(t, speaks);
-      const asked = {
-        model: 'big',
-        system: 'Be brief.',
-        max_tokens: 50,
-        messages: [{ role: 'user' as const, content: 'Weather?' }],
-        tools: [{ name: 'weather', input_schema: TOOL }],
-      };
+      const messages = [{ role: 'user' as const, content: 'Weather?' }];
+      const tools = [{ name: 'weather', input_schema: TOOL }];
+      const asked = { model: 'big', system: 'Be brief.', max_tokens: 50, messages, tools };
       const message = stream
         ? await anthropic.messages.stream(asked, { headers }).finalMessage()
         : await anthropic.messages.create(asked, { headers });
-      t.match(message, { type: 'message', model: 'big', stop_reason: 'tool_use' });
-      t.match(message.usage, { input_tokens: 5, output_tokens: 7 });
-      t.match(message.content, [
-        { type: 'thinking', thinking: 'Well.' },
-        { type: 'text', text: 'One two.' },
-        { type: 'tool_use', id: 'toolu_7', name: 'weather', input: { city: 'Paris' } },
-      ]);
-      t.match(there.exchanges[0]?.body, { model: 'vendor/big-1', max_tokens: 50, messages: [{ role: 'system' }, {}] });
+      t.match(message, {
+        ...{ type: 'message', model: 'big', stop_reason: 'tool_use', usage: { input_tokens: 5, output_tokens: 7 } },
+        content: [
+          { type: 'thinking', thinking: 'Well.' },
+          { type: 'text', text: 'One two.' },
+          { type: 'tool_use', id: 'toolu_7', name: 'weather', input: { city: 'Paris' } },
+        ],
+      });
+      t.match(there.exchanges[0]?.body, sent);
     });
+  }
 
 void t.test('a chat without tools has no field of tools: upstreams reject an empty list', async (t) => {
   const { there, here } = await withClients(t, answers('Yes.'));
@@ -129,10 +111,7 @@ void t.test('a chat without tools has no field of tools: upstreams reject an emp
     t.notOk(field in (there.exchanges[0]?.body ?? {}), field);
 });
 
-const stalls: UpstreamScript = async (exchange) => {
-  begin(exchange);
-  await say(exchange, 'One is here. Two');
-};
+const stalls: UpstreamScript = (exchange) => starts(exchange, 'One is here. Two');
 
 void t.test('a late answer lands in the form of its API', async (t) => {
   const { openai, anthropic } = await withClients(t, stalls);
@@ -191,7 +170,7 @@ void t.test('a filter of content is told, and a wrong body is rejected with the 
     begin(exchange);
     exchange.response.end(event(chunk({ content: 'I' })) + event(chunk({}, 'content_filter')) + event('[DONE]'));
   });
-  const options = { headers: { 'X-Latency-Budget-Ms': '60000' } };
+  const options = { headers: budget };
   const messages = [{ role: 'user' as const, content: 'Hi' }];
   const response = await openai.responses.create({ model: 'big', input: 'Hi' }, options);
   t.match(response, { status: 'incomplete', incomplete_details: { reason: 'content_filter' } });
