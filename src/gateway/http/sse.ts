@@ -8,6 +8,7 @@ import type { FastifyReply } from 'fastify';
 import type { EventStream } from '../api/context.js';
 import type { ApiError } from '../api/errors.js';
 import type { ClientStream, PlainAnswer } from '../upstream/call.js';
+import { frameOf, type Incoming } from '../upstream/sse-events.js';
 import { onClosed } from './response-lifecycle.js';
 import { errorHeaders } from './plugins/error-handler.js';
 import { type ApiDialect, dialectOf } from './api-dialect.js';
@@ -49,10 +50,14 @@ export class SseStream implements EventStream, ClientStream {
   }
 
   send(event: object, name?: string): void {
-    this.write(`${name === undefined ? '' : `event: ${name}\n`}data: ${JSON.stringify(event)}\n\n`);
+    this.#write(`${name === undefined ? '' : `event: ${name}\n`}data: ${JSON.stringify(event)}\n\n`);
   }
 
-  write(frame: string): void {
+  pass(events: readonly Incoming[]): void {
+    this.#write(events.map(frameOf).join(''));
+  }
+
+  #write(frame: string): void {
     if (this.#isOver) return;
     this.#open();
     this.#silence.refresh();

@@ -2,14 +2,15 @@
 import type { ApiRequest } from '../api/context.js';
 import type { ApiError } from '../api/errors.js';
 import type { SortieReport } from '../api/schemas/report.js';
+import type { Incoming } from './sse-events.js';
 
 /** A body that no schema has checked: the upstream knows its fields. */
 export type OpenBody = Readonly<Record<string, unknown>>;
 
 /** The response to a client that asked for a stream. */
 export interface ClientStream {
-  /** Sends text of the wire behind the status line. */
-  write(frame: string): void;
+  /** Sends events and comments behind the status line, in one write. */
+  pass(events: readonly Incoming[]): void;
   /** Comments come from the first second of silence on. The status line of a silent stream goes out with the first. */
   keepOpen(): void;
   /** Resolves once the client has read on, or is gone. Null while it keeps up. */
@@ -38,12 +39,10 @@ export interface UpstreamCall {
   readonly request: ApiRequest<OpenBody>;
   /** Sets a header of the response, unless its status line is out. */
   header(name: string, value: string): void;
-  /** Takes the response over. Comments keep a silent stream open from then on. @param headers of the status line */
-  open(headers: Readonly<Record<string, string>>): ClientStream;
+  /** Takes the response over. Comments keep a silent stream open from then on. */
+  open(): ClientStream;
   /** Calls the listener once the last byte of the response is out. It never does for a client that has left. */
   onSent(listener: () => void): void;
-  /** Headers of the trace, for the upstream; absent: none. */
-  readonly traceHeaders?: Readonly<Record<string, string>>;
 }
 
 export const isStreamed = ({ request }: UpstreamCall): boolean => request.body.stream === true;

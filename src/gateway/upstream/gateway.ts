@@ -9,13 +9,14 @@ import { NetAccount } from './net-account.js';
 import { IdlePrefill } from './idle-prefill.js';
 import { NetMargin } from './net-margin.js';
 import type { NoNet } from './net-policy.js';
-import { ObservedTry } from './observed-try.js';
+import { Breaker } from './breaker.js';
+import { UpstreamConnection } from './connection.js';
+import { Exchange, type SharedParts } from './exchange.js';
 import { passThrough } from './pass-through.js';
-import { type SharedParts, sharedParts } from './shared-parts.js';
+import { SentenceTimes } from './sentence-times.js';
 import { TimedAnswer } from './timed-answer.js';
-import type { UpstreamModel } from './upstream.js';
-import { promptTokens, reserved, settingsOf, type UpstreamSettings, withCap } from './upstream-body.js';
-import { UsageMeter } from './usage-meter.js';
+import type { Upstream, UpstreamModel } from './upstream.js';
+import { reserved, settingsOf, type UpstreamSettings, withCap } from './upstream-body.js';
 
 /** The operator's options of nets. */
 export interface NetOptions {
@@ -32,8 +33,10 @@ interface Served extends SharedParts {
   readonly metrics: UpstreamMetrics;
 }
 
+type Settings = UpstreamSettings & { readonly mode: NetMode };
+
 export class UpstreamGateway {
-  readonly #served: ReadonlyMap<string, Served>;
+  readonly #served = new Map<string, Served>();
 
   // All nets share the one engine.
   readonly #account = new NetAccount();
@@ -46,22 +49,20 @@ export class UpstreamGateway {
     series: Series,
     private readonly nets: NetOptions = NO_NETS,
   ) {
-    const upstreams = new Set(models.map(({ upstream }) => upstream));
-    const metrics = new Map(models.map((model) => [model, new UpstreamMetrics(series, model.name)]));
-    const parts = new Map(
-      [...upstreams].map((upstream) => {
-        const own = models.filter((model) => model.upstream === upstream);
-        const breakerChanged = (isOpen: boolean): void => {
-          for (const model of own) metrics.get(model)?.breaker(isOpen);
-        };
-        return [upstream, sharedParts(upstream, breakerChanged)];
-      }),
-    );
-    const served = [...metrics].flatMap(([model, ofModel]) => {
-      const shared = parts.get(model.upstream);
-      return shared === undefined ? [] : [[model.name, { model, ...shared, metrics: ofModel }] as const];
+    for (const model of models) {
+      const metrics = new UpstreamMetrics(series, model.name);
+      this.#served.set(model.name, { ...this.#partsOf(model.upstream), model, metrics });
+    }
+  }
+
+  /** The parts that all models of an upstream share. */
+  #partsOf(upstream: Upstream): SharedParts {
+    const known = [...this.#served.values()].find(({ model }) => model.upstream === upstream);
+    if (known !== undefined) return known;
+    const breaker = new Breaker((isOpen) => {
+      for (const each of this.#served.values()) if (each.breaker === breaker) each.metrics.breaker(isOpen);
     });
-    this.#served = new Map(served);
+    return { connection: new UpstreamConnection(upstream), breaker, sentences: new SentenceTimes() };
   }
 
   /** The names that callers use. */
@@ -89,35 +90,43 @@ export class UpstreamGateway {
   ): Promise<PlainAnswer | null> {
     const served = this.#served.get(asked.model);
     if (served === undefined) throw new Error(`no upstream model ${asked.model}`);
-    const { model, metrics } = served;
-    const capped = { ...asked, request: withCap(asked.request) };
-    const { request } = capped;
+    const { model, metrics, connection } = served;
+    const call = { ...asked, request: withCap(asked.request) };
+    const { request } = call;
     const stated = settingsOf(limits, request, model.defaults);
     const settings = { ...stated, mode: stated.net ?? this.nets.mode };
-    const release = reserved(capped);
-    const meter = new UsageMeter(promptTokens(request.body), metrics);
+    const release = reserved(call);
     request.addLogFields({ model: model.name });
     request.trace?.describe({ 'gen_ai.request.model': model.name, 'gen_ai.provider.name': 'upstream' });
-    const observed = new ObservedTry(metrics, capped, model.upstream, settings.budget);
+    const exchange = new Exchange(connection, call, metrics, settings.budget);
     let hasFailed = true;
     try {
-      const call = { ...capped, traceHeaders: observed.headers };
-      const answer = await answered(served, call, settings, meter, () => this.#netsOf(local, call, settings));
+      const answer = await this.#answered(served, call, settings, exchange, local);
       hasFailed = false;
       return answer;
     } finally {
-      release(meter.paidTokens);
-      request.addLogFields({ upstream: meter.report() });
-      observed.end(meter, hasFailed);
+      release(exchange.paidTokens);
+      request.addLogFields({ upstream: exchange.report() });
+      exchange.end(hasFailed);
     }
   }
 
-  /** Null: the answer has no net, which its header says. */
-  #netsOf(
-    context: ApiContext | null,
+  #answered(
+    served: Served,
     call: UpstreamCall,
-    { mode, budget }: UpstreamSettings & { readonly mode: NetMode },
-  ): NetShared | null {
+    settings: Settings,
+    exchange: Exchange,
+    local: ApiContext | null,
+  ): Promise<PlainAnswer | null> {
+    const { budget, mode } = settings;
+    // Without a landing the answer may be late, as the local model's.
+    if (budget === null || budget.onMiss === 'continue' || mode === 'off') return passThrough(call, settings, exchange);
+    const nets = this.#netsOf(local, call, settings);
+    return new TimedAnswer(served, call, { ...settings, budget }, exchange, nets).run();
+  }
+
+  /** Null: the answer has no net, which its header says. */
+  #netsOf(context: ApiContext | null, call: UpstreamCall, { mode, budget }: Settings): NetShared | null {
     const { observer } = this.nets;
     const none: NoNet | null = mode !== 'answer' ? 'off' : budget?.onMiss === 'truncate' ? 'on_miss' : null;
     if (none === null && context !== null) {
@@ -132,20 +141,4 @@ export class UpstreamGateway {
     const connections = new Set([...this.#served.values()].map(({ connection }) => connection));
     await Promise.all([...connections].map((connection) => connection.close()));
   }
-}
-
-/** @param nets asks for the net of a timed answer; null: it has none */
-async function answered(
-  served: Served,
-  call: UpstreamCall,
-  settings: UpstreamSettings & { readonly mode: NetMode },
-  meter: UsageMeter,
-  nets: () => NetShared | null,
-): Promise<PlainAnswer | null> {
-  const { budget, mode } = settings;
-  // Without a landing the answer may be late, as the local model's.
-  if (budget === null || budget.onMiss === 'continue' || mode === 'off') {
-    return passThrough(served.connection, call, settings, meter);
-  }
-  return new TimedAnswer(served, call, { ...settings, budget }, meter, nets()).run();
 }

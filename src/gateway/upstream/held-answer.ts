@@ -4,7 +4,7 @@
  * Must not know: clocks, connections.
  */
 import { SentenceEnds } from '../text/sentences/sentence-ends.js';
-import { type Chunk, EndedChoices, partOf } from './chunk.js';
+import { type Chunk, type ChunkJson, EndedChoices, partOf } from './chunk.js';
 
 /** `none`: text goes out as it comes. `sentence`: it goes out up to the last end of a sentence. `all`: it waits. */
 export type Hold = 'none' | 'sentence' | 'all';
@@ -19,6 +19,8 @@ export class HeldAnswer {
   readonly #ended: EndedChoices;
   #isOther = false;
   #isBegun = false;
+  /** The last chunk so far. */
+  head: ChunkJson = {};
 
   /** @param send takes the chunks in their order, each once */
   constructor(
@@ -29,6 +31,7 @@ export class HeldAnswer {
   }
 
   add(chunk: Chunk, hold: Hold): void {
+    this.head = chunk.json;
     this.#received += chunk.text.length;
     this.#ends.add(chunk.text);
     this.#isOther ||= chunk.isOther;

@@ -28,13 +28,6 @@ export interface LocalRequest {
   readonly read: GenerationRequest;
 }
 
-export interface LocalTerms {
-  /** The model's name in the answer. */
-  readonly name: string;
-  /** From the arrival of the request. */
-  readonly budgetMs: number;
-}
-
 export interface LocalSink {
   add(chunk: Chunk): void;
   /** Resolves once the client has read on. Null while it keeps up. */
@@ -65,13 +58,10 @@ function withoutNulls(value: unknown): unknown {
 
 /**
  * Reads the body of a call as a request to the local model that lands within its budget.
+ * @param budgetMs from the arrival of the request
  * @throws ApiError for a body that the local model can't answer
  */
-export async function localRequest(
-  context: ApiContext,
-  call: UpstreamCall,
-  { name, budgetMs }: LocalTerms,
-): Promise<LocalRequest> {
+export async function localRequest(context: ApiContext, call: UpstreamCall, budgetMs: number): Promise<LocalRequest> {
   const endpoint = ENDPOINTS[call.path];
   const sortie = { latency_budget_ms: budgetMs, budget_on_miss: 'land' };
   const asked = withoutNulls(without(call.request.body, 'sortie', 'model', 'stream', 'stream_options')) as OpenBody;
@@ -83,7 +73,7 @@ export async function localRequest(
   const request: ApiRequest<object> = { ...call.request, headers: {}, body };
   const read = await readInContext(context, endpoint, request);
   const engine = { ...read.engine, isNet: true };
-  const named = { ...read, engine, modelName: name, includeUsage: asksUsage(call), continuousUsage: false };
+  const named = { ...read, engine, modelName: call.model, includeUsage: asksUsage(call), continuousUsage: false };
   return { id: answerId(call), context, endpoint, request, read: named };
 }
 

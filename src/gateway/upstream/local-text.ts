@@ -3,12 +3,10 @@
  *
  * Must not know: the upstream, clocks.
  */
-import type { Chunk, ChunkJson } from './chunk.js';
+import type { Chunk } from './chunk.js';
 import { HeldAnswer } from './held-answer.js';
 
-export class LocalText {
-  readonly #held: HeldAnswer;
-  #head: ChunkJson = {};
+export class LocalText extends HeldAnswer {
   #isShown = false;
 
   /**
@@ -25,42 +23,21 @@ export class LocalText {
     send: (chunk: Chunk) => void,
     private readonly spoke: () => void,
   ) {
-    this.#held = new HeldAnswer(choices, send);
+    super(choices, send);
   }
 
-  /** The last chunk so far. */
-  get head(): ChunkJson {
-    return this.#head;
-  }
-
-  /** Characters so far. */
-  get received(): number {
-    return this.#held.received;
-  }
-
-  add(chunk: Chunk): void {
-    this.#head = chunk.json;
+  override add(chunk: Chunk): void {
     const shown = this.holdsSentences ? 'sentence' : 'none';
-    const before = this.#held.sentences;
-    this.#held.add(chunk, this.isStream && this.#isShown ? shown : 'all');
-    if (before === 0 && this.#held.sentences > before) this.spoke();
+    const before = this.sentences;
+    super.add(chunk, this.isStream && this.#isShown ? shown : 'all');
+    if (before === 0 && this.sentences > before) this.spoke();
   }
 
   /** Text goes out as it comes, with the text that waits. */
   show(): void {
     this.#isShown = true;
-    if (!this.isStream || this.#held.received === 0) return;
-    if (this.holdsSentences) this.#held.releaseSentences();
-    else this.#held.releaseAll();
-  }
-
-  /** Sends the rest of a whole answer. */
-  finish(): void {
-    this.#held.releaseAll();
-  }
-
-  /** @see HeldAnswer.cut */
-  cut(): { readonly length: number; readonly isSentence: boolean } {
-    return this.#held.cut();
+    if (!this.isStream || this.received === 0) return;
+    if (this.holdsSentences) this.releaseSentences();
+    else this.releaseAll();
   }
 }

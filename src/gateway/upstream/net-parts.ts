@@ -44,12 +44,10 @@ export interface NetShared {
   readonly observer: NetObserver | null;
 }
 
-/** The answer that a net is for. */
-export interface NetFor {
-  readonly name: string;
+/** The answer that a net is for. It takes the chunks of the local one. */
+export interface NetFor extends LocalSink {
   readonly call: UpstreamCall;
   readonly deadline: Deadline;
-  readonly sink: LocalSink;
   readonly form: AnswerForm;
   /** Share of right answers of the upstream. */
   readonly accuracy: number;

@@ -110,7 +110,7 @@ export class Net {
     const isOvertaken = this.#isOver;
     this.drop();
     const { shared, answer } = this;
-    const { name, call, deadline } = answer;
+    const { call, deadline } = answer;
     const now = monotonicMs();
     const started = this.#startedAt;
     const result = this.#resultOf(isAnswer, isOvertaken, isGone);
@@ -118,7 +118,7 @@ export class Net {
       shared.margin.observe(result === 'answered' && (this.#endedAt ?? Infinity) <= deadline.endsAt);
     }
     shared.observer?.ended({
-      upstream: name,
+      upstream: call.model,
       result,
       reason: this.#none,
       trigger: this.#trigger,
@@ -238,12 +238,12 @@ export class Net {
   async #arm(): Promise<NoNet | null> {
     const { shared, answer } = this;
     const { context, account } = shared;
-    const { name, call, deadline } = answer;
+    const { call, deadline } = answer;
     const bar = barOf(call);
     if (bar !== null) return bar;
     if (account.isRefused(deadline.endsAt, monotonicMs())) return 'capacity';
     const budgetMs = deadline.endsAt - call.request.arrivedAt;
-    this.#local = await localRequest(context, call, { name, budgetMs });
+    this.#local = await localRequest(context, call, budgetMs);
     const forecast = await forecastNet(shared, answer, this.#local.read.engine);
     return typeof forecast === 'string' ? forecast : this.#book(forecast);
   }
@@ -298,7 +298,7 @@ export class Net {
 
   async #run(local: LocalRequest): Promise<void> {
     const signal = AbortSignal.any([this.#stop.signal, this.answer.call.request.signal]);
-    const end = await localAnswer(local, this.answer.sink, signal).catch((thrown: unknown): LocalEnd => {
+    const end = await localAnswer(local, this.answer, signal).catch((thrown: unknown): LocalEnd => {
       if (!(thrown instanceof ClientGone)) this.#log(thrown);
       return { report: null, error: null, tokens: 0 };
     });

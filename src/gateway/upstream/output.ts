@@ -5,7 +5,7 @@ import { type Chunk, type ChunkJson, EndedChoices } from './chunk.js';
 import { type Counts, summed } from './landed.js';
 import { withField } from './json-fields.js';
 import { broken, DONE } from './pass-through.js';
-import { frameOf } from './sse-events.js';
+import { eventOf } from './sse-events.js';
 import { WholeAnswer } from './whole-answer.js';
 
 /** The end of an answer. */
@@ -47,7 +47,7 @@ export class StreamOutput implements Output {
   #waiting: Chunk[] = [];
 
   constructor(call: UpstreamCall, choices: number) {
-    this.#out = call.open({});
+    this.#out = call.open();
     this.#ended = new EndedChoices(choices);
   }
 
@@ -99,7 +99,7 @@ export class StreamOutput implements Output {
 
   #write(data: string): void {
     // The upstream's JSON may stand in several lines.
-    this.#out.write(frameOf({ type: 'event', event: undefined, id: undefined, data }));
+    this.#out.pass([eventOf(data)]);
   }
 }
 

@@ -5,13 +5,12 @@
  */
 import { ApiError, ClientGone, toApiError } from '../api/errors.js';
 import { type ChunkJson, isPresent, textOf } from './chunk.js';
-import { monotonicMs } from '../../util/clock.js';
 import { answerId, type ClientStream, type PlainAnswer, type UpstreamCall } from './call.js';
-import { connectionError, type UpstreamConnection, type UpstreamResponse, wholeBody } from './connection.js';
+import { connectionError, type UpstreamResponse, wholeBody } from './connection.js';
+import type { Exchange } from './exchange.js';
 import { textReplacer, withTexts } from './json-fields.js';
-import { arrivals, frameOf } from './sse-events.js';
-import { budgetHeader, forwardedBody, type UpstreamSettings } from './upstream-body.js';
-import type { UsageMeter } from './usage-meter.js';
+import { arrivals, eventOf, type Incoming } from './sse-events.js';
+import type { UpstreamSettings } from './upstream-body.js';
 
 /** The data of the last event of a stream. */
 export const DONE = '[DONE]';
@@ -31,21 +30,14 @@ export function parsed(json: string): Readonly<Record<string, unknown>> {
 
 /** @returns the whole answer; null for one that went out as a stream @throws ApiError upstream_failed, ClientGone */
 export async function passThrough(
-  connection: UpstreamConnection,
   call: UpstreamCall,
   { budget }: UpstreamSettings,
-  meter: UsageMeter,
+  exchange: Exchange,
 ): Promise<PlainAnswer | null> {
-  const { request } = call;
-  const { signal } = request;
-  const { upstream } = connection;
-  const body = forwardedBody(request, upstream);
-  const rest = budget === null ? {} : budgetHeader(upstream, request.arrivedAt + budget.totalMs - monotonicMs());
-  const headers = { ...call.traceHeaders, ...rest };
-  const response = await connection.post({ path: call.path, body, requestId: request.id, headers, signal });
-  meter.began(response.status);
-  if (!response.isStream) return plainAnswer(response, namesHere(call), meter, signal);
-  await passEvents(response, call.open({}), namesHere(call), meter, signal);
+  const { arrivedAt, signal } = call.request;
+  const response = await exchange.ask(budget === null ? null : arrivedAt + budget.totalMs, signal);
+  if (!response.isStream) return plainAnswer(response, namesHere(call), exchange, signal);
+  await passEvents(response, call.open(), namesHere(call), exchange, signal);
   return null;
 }
 
@@ -53,13 +45,13 @@ export async function passThrough(
 export async function plainAnswer(
   response: UpstreamResponse,
   names: Readonly<Record<string, string>>,
-  meter: UsageMeter,
+  exchange: Exchange,
   signal: AbortSignal,
 ): Promise<PlainAnswer> {
   const { status, headers } = response;
   const text = await wholeBody(response, signal);
   if (status !== 200) return { status, headers, body: text };
-  meter.read(parsed(text));
+  exchange.read(parsed(text));
   return { status, headers, body: withTexts(text, names) };
 }
 
@@ -67,7 +59,7 @@ async function passEvents(
   { body }: UpstreamResponse,
   out: ClientStream,
   names: Readonly<Record<string, string>>,
-  meter: UsageMeter,
+  exchange: Exchange,
   signal: AbortSignal,
 ): Promise<void> {
   let isEnded = false;
@@ -75,17 +67,15 @@ async function passEvents(
   const renamed = textReplacer(names);
   try {
     for await (const events of arrivals(body)) {
-      // One write for all events that arrive together.
-      let frames = '';
+      const named: Incoming[] = [];
       for (const event of events) {
-        if (event.type === 'comment') frames += frameOf(event);
-        else {
-          frames += frameOf({ ...event, data: renamed(event.data) });
-          if (event.data === DONE) isDone = true;
-          else if (count(event.data, meter)) isEnded = true;
-        }
+        const isComment = event.type === 'comment';
+        named.push(isComment ? event : { ...event, data: renamed(event.data) });
+        if (isComment) continue;
+        if (event.data === DONE) isDone = true;
+        else if (count(event.data, exchange)) isEnded = true;
       }
-      if (frames !== '') out.write(frames);
+      if (named.length > 0) out.pass(named);
       await out.drained();
       signal.throwIfAborted();
     }
@@ -94,7 +84,7 @@ async function passEvents(
   } catch (thrown) {
     const error = connectionError(thrown, signal);
     if (error instanceof ClientGone) return;
-    meter.broke('upstream_failed');
+    exchange.broke('upstream_failed');
     broken(out, toApiError(error));
   } finally {
     body.destroy();
@@ -104,23 +94,23 @@ async function passEvents(
 /** Ends a stream with an error: the response itself, or its last event before the end of the stream. */
 export function broken(out: ClientStream, error: ApiError): void {
   if (out.reject(error)) return;
-  out.write(`data: ${JSON.stringify(error.body())}\n\n`);
+  out.pass([eventOf(JSON.stringify(error.body()))]);
   out.end(DONE);
 }
 
 /** Reads a chunk for the counts. Errors and other texts pass unread. @returns whether it ends a choice */
-function count(data: string, meter: UsageMeter): boolean {
+function count(data: string, exchange: Exchange): boolean {
   try {
     const json = JSON.parse(data) as ChunkJson;
     if (isPresent(json.error)) return false;
-    meter.read(json);
+    exchange.read(json);
     let characters = 0;
     let isEnd = false;
     for (const choice of json.choices ?? []) {
       characters += textOf(choice).length;
       isEnd ||= typeof choice.finish_reason === 'string';
     }
-    meter.text(characters);
+    exchange.text(characters);
     return isEnd;
   } catch {
     return false;

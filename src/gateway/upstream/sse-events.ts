@@ -37,6 +37,9 @@ export async function* incoming(body: AsyncIterable<Uint8Array>): AsyncGenerator
   for await (const events of arrivals(body)) yield* events;
 }
 
+/** An event without a name. */
+export const eventOf = (data: string): Incoming => ({ type: 'event', event: undefined, id: undefined, data });
+
 /** The text of an event or a comment on the wire. */
 export function frameOf(event: Incoming): string {
   if (event.type === 'comment') return `: ${event.text}\n\n`;

@@ -8,31 +8,32 @@ import { ApiError, ClientGone } from '../api/errors.js';
 import { SOURCE_HEADER } from '../api/schemas/headers.js';
 import { monotonicMs } from '../../util/clock.js';
 import { type AnswerForm, formOf, type PlainAnswer, type UpstreamCall, isStreamed } from './call.js';
-import { type Chunk, type ChunkJson, readChunk, Refused } from './chunk.js';
+import { type Chunk, readChunk, Refused } from './chunk.js';
 import { connectionError, leaveBody, type UpstreamResponse } from './connection.js';
-import { type UsageMeter } from './usage-meter.js';
+import type { Exchange, SharedParts } from './exchange.js';
 import { type Counts, countsOf, endingOf, type Landed, type LandingTrigger, lastChunks } from './landed.js';
 import { Deadline, DeadlinePassed } from './deadline.js';
 import { HeldAnswer, type Hold } from './held-answer.js';
 import { textReplacer } from './json-fields.js';
 import { LocalText } from './local-text.js';
 import { Net } from './net.js';
-import type { NetShared } from './net-parts.js';
+import type { NetFor, NetShared } from './net-parts.js';
 import { isNetted } from './net-policy.js';
 import { type Output, StreamOutput, WholeOutput } from './output.js';
 import { DONE, namesHere, plainAnswer } from './pass-through.js';
 import { FirstSentence } from './sentence-times.js';
-import type { SharedParts } from './shared-parts.js';
 import { incoming } from './sse-events.js';
 import { type Failed, failedOften, late, LocalAnswers, timedReport } from './timed-report.js';
 import type { UpstreamSettings } from './upstream-body.js';
-import { asked } from './timed-request.js';
+
+/** A client that asked for no stream gets its counts of tokens. */
+const STREAM = { stream: true, stream_options: { include_usage: true } };
 
 type Budgeted = UpstreamSettings & { readonly budget: NonNullable<UpstreamSettings['budget']> };
 
-export class TimedAnswer {
-  readonly #deadline: Deadline;
-  readonly #form: AnswerForm;
+export class TimedAnswer implements NetFor {
+  readonly deadline: Deadline;
+  readonly form: AnswerForm;
   readonly #output: Output;
   readonly #held: HeldAnswer;
   readonly #net: Net | null;
@@ -42,7 +43,6 @@ export class TimedAnswer {
   readonly #signal: AbortSignal;
   readonly #ended = new AbortController();
   #winner: 'upstream' | 'local' | null = null;
-  #head: ChunkJson = {};
   #isLate = false;
   /** The upstream has sent all events. */
   #isTold = false;
@@ -50,17 +50,16 @@ export class TimedAnswer {
   /** @param nets null: the answer has no net */
   constructor(
     private readonly shared: SharedParts,
-    private readonly call: UpstreamCall,
+    readonly call: UpstreamCall,
     private readonly settings: Budgeted,
-    private readonly meter: UsageMeter,
+    private readonly exchange: Exchange,
     nets: NetShared | null,
   ) {
     const { arrivedAt, signal } = call.request;
-    const deadline = new Deadline(arrivedAt, settings.budget.totalMs);
-    this.#deadline = deadline;
-    this.#signal = AbortSignal.any([signal, deadline.signal, this.#ended.signal]);
-    this.#form = formOf(call);
-    const { choices } = this.#form;
+    this.deadline = new Deadline(arrivedAt, settings.budget.totalMs);
+    this.#signal = AbortSignal.any([signal, this.deadline.signal, this.#ended.signal]);
+    this.form = formOf(call);
+    const { choices } = this.form;
     const output = (this.#output = isStreamed(call) ? new StreamOutput(call, choices) : new WholeOutput());
     this.#held = new HeldAnswer(choices, (chunk) => {
       // Thoughts decide nothing.
@@ -71,32 +70,38 @@ export class TimedAnswer {
       this.#claim('local');
       if (this.#winner === 'local') output.send(chunk);
     };
-    const isStream = output.isSeen && !this.#form.isWholeOnly;
+    const isStream = output.isSeen && !this.form.isWholeOnly;
     this.#local = new LocalText(choices, isStream, settings.holdsSentences, sendLocal, () => this.#net?.spoke());
     this.#first = new FirstSentence(shared.sentences, monotonicMs());
-    this.#net = nets === null ? null : this.#netOf(nets);
+    this.#net = nets === null ? null : new Net(nets, this);
     void this.#net?.isArmed().then((isArmed) => {
       if (isArmed) output.keepOpen();
     });
   }
 
-  #netOf(nets: NetShared): Net {
-    const { call } = this;
-    const sink = {
-      add: (chunk: Chunk): void => {
-        this.#local.add(chunk);
-      },
-      drained: () => this.#output.drained(),
-    };
-    const due = (): void => {
-      this.#local.show();
-      if (this.#net?.end !== null) this.#claim('local');
-    };
-    const isNeeded = (): boolean => this.#winner === null && !this.#hasEnd;
-    const { accuracy } = this.shared.connection.upstream;
-    const chanceBy = (at: number): number => this.#first.chanceBy(at);
-    const own = { name: call.model, call, form: this.#form, deadline: this.#deadline, sink, accuracy };
-    return new Net(nets, { ...own, chanceBy, isNeeded, due });
+  get accuracy(): number {
+    return this.shared.connection.upstream.accuracy;
+  }
+
+  add(chunk: Chunk): void {
+    this.#local.add(chunk);
+  }
+
+  drained(): Promise<void> | null {
+    return this.#output.drained();
+  }
+
+  chanceBy(at: number): number {
+    return this.#first.chanceBy(at);
+  }
+
+  isNeeded(): boolean {
+    return this.#winner === null && !this.#hasEnd;
+  }
+
+  due(): void {
+    this.#local.show();
+    if (this.#net?.end !== null) this.#claim('local');
   }
 
   /**
@@ -109,7 +114,7 @@ export class TimedAnswer {
       if ('trigger' in end) return await this.#without(end);
       return end.plain === null ? this.#whole() : this.#output.plain(end.plain);
     } finally {
-      this.#deadline.close();
+      this.deadline.close();
       if (!this.#isTold) this.#ended.abort();
       this.#net?.close(this.#winner === 'local', this.call.request.signal.aborted);
     }
@@ -132,13 +137,13 @@ export class TimedAnswer {
   /** Whether the upstream failed several times in a row, and the local model can answer. */
   async #isBroken(): Promise<boolean> {
     if (this.#net === null || this.shared.breaker.admits(monotonicMs())) return false;
-    return (await this.#deadline.within(this.#net.isArmed())) === true;
+    return (await this.deadline.within(this.#net.isArmed())) === true;
   }
 
   /** Whether the local model answers in place of this response. */
   async #isNetted(plain: PlainAnswer): Promise<boolean> {
     if (this.#net === null || (plain.status < 500 && plain.status !== 429)) return false;
-    const mayAnswer = await this.#deadline.within(this.#net.mayAnswer());
+    const mayAnswer = await this.deadline.within(this.#net.mayAnswer());
     return mayAnswer === true && isNetted(plain, this.#net.roomMs, Date.now());
   }
 
@@ -149,23 +154,21 @@ export class TimedAnswer {
     if (net !== null && this.#winner !== 'upstream' && !(failure instanceof ClientGone)) {
       if (!(failure instanceof DeadlinePassed)) {
         this.#local.show();
-        await this.#deadline.within(net.start(trigger));
+        await this.deadline.within(net.start(trigger));
       }
       const answer = this.call.request.signal.aborted ? undefined : this.#localAnswer(net);
       if (answer !== undefined) return answer;
     }
-    if (this.call.request.signal.aborted) return this.#gone();
+    if (this.call.request.signal.aborted) {
+      if (isStreamed(this.call)) return null;
+      throw new ClientGone();
+    }
     return failure instanceof Error ? this.#broken(failure) : this.#output.plain(failure);
   }
 
   /** Whether the text of the upstream may end here. */
   get #hasEnd(): boolean {
-    return this.#held.isFinished || (this.#form.mayLand && this.#held.hasSentence);
-  }
-
-  #gone(): null {
-    if (isStreamed(this.call)) return null;
-    throw new ClientGone();
+    return this.#held.isFinished || (this.form.mayLand && this.#held.hasSentence);
   }
 
   /** @returns undefined: the local model has no whole sentence */
@@ -173,19 +176,19 @@ export class TimedAnswer {
     const { end } = net;
     if (end !== null) {
       this.#claim('local');
-      this.#local.finish();
+      this.#local.releaseAll();
       return this.#answeredLocally(null);
     }
-    if (this.#form.isWholeOnly) return undefined;
+    if (this.form.isWholeOnly) return undefined;
     const { length: characters, isSentence: sentence } = this.#local.cut();
     return characters === 0 ? undefined : this.#answeredLocally({ trigger: 'deadline', characters, sentence });
   }
 
   #answeredLocally(landed: Landed | null): PlainAnswer | null {
-    const trigger = this.#deadline.signal.aborted ? 'deadline' : 'upstream_failed';
-    this.meter.broke(trigger, { end: landed === null ? 'whole' : landed.sentence ? 'landed' : 'cut' });
+    const trigger = this.deadline.signal.aborted ? 'deadline' : 'upstream_failed';
+    this.exchange.broke(trigger, { end: landed === null ? 'whole' : landed.sentence ? 'landed' : 'cut' });
     const { end = null } = this.#net ?? {};
-    this.meter.standIn(end?.tokens ?? this.#localUsage().total_tokens);
+    this.exchange.standIn(end?.tokens ?? this.#localUsage().total_tokens);
     return this.#finished('local', landed);
   }
 
@@ -199,10 +202,10 @@ export class TimedAnswer {
 
   /** Reads the answer of the upstream. @returns an answer that is no stream; null at the end of one */
   async #read(): Promise<PlainAnswer | null> {
-    const { call, meter } = this;
-    const response = await asked(this.shared, call, this.#deadline, this.#signal);
-    meter.began(response.status);
-    if (!response.isStream) return plainAnswer(response, namesHere(call), meter, this.#signal);
+    const { call, exchange } = this;
+    const changes = isStreamed(call) ? {} : STREAM;
+    const response = await exchange.ask(this.deadline.endsAt, this.#signal, changes, this.shared.breaker);
+    if (!response.isStream) return plainAnswer(response, namesHere(call), exchange, this.#signal);
     try {
       await this.#readEvents(response);
     } finally {
@@ -232,13 +235,12 @@ export class TimedAnswer {
 
   #add(data: string): void {
     const chunk = readChunk(data);
-    this.#head = chunk.json;
-    this.meter.read(chunk.json);
-    this.meter.text(chunk.text.length);
+    this.exchange.read(chunk.json);
+    this.exchange.text(chunk.text.length);
     this.#held.add(chunk, this.#hold());
     // The text of a whole answer is sent at its end.
     const { isFinished, isOther, sentences } = this.#held;
-    if (!isFinished && !(this.#form.mayLand && (isOther || sentences > 0))) return;
+    if (!isFinished && !(this.form.mayLand && (isOther || sentences > 0))) return;
     this.#first.known(true, monotonicMs());
     this.#claim('upstream');
   }
@@ -247,10 +249,10 @@ export class TimedAnswer {
     const { holdsSentences, budget } = this.settings;
     // Text that a client has seen can't be taken back for the net.
     const mayNet = this.#winner === null && this.#net?.isPossible === true;
-    if (!this.#output.isSeen || (mayNet && !this.#form.mayLand)) return 'all';
+    if (!this.#output.isSeen || (mayNet && !this.form.mayLand)) return 'all';
     if (holdsSentences || mayNet) return 'sentence';
-    if (budget.onMiss === 'truncate' || !this.#form.mayLand) return 'none';
-    const isHeld = this.#deadline.holds(monotonicMs(), this.meter.firstTextAt, this.#held.sentences);
+    if (budget.onMiss === 'truncate' || !this.form.mayLand) return 'none';
+    const isHeld = this.deadline.holds(monotonicMs(), this.exchange.firstTextAt, this.#held.sentences);
     return isHeld ? 'sentence' : 'none';
   }
 
@@ -266,7 +268,7 @@ export class TimedAnswer {
     const trigger: LandingTrigger = error instanceof DeadlinePassed ? 'deadline' : 'upstream_failed';
     this.#isLate = trigger === 'deadline';
     const end = this.#end();
-    this.meter.broke(trigger, endingOf(end, !this.#output.isSeen || !this.#held.isOther));
+    this.exchange.broke(trigger, endingOf(end, !this.#output.isSeen || !this.#held.isOther));
     if (end === null) return this.#output.fail(this.#isLate ? late() : error);
     return this.#finished('upstream', { trigger, characters: end.length, sentence: end.isSentence });
   }
@@ -278,28 +280,28 @@ export class TimedAnswer {
       this.#held.releaseAll();
       return { length: received, isSentence: false };
     }
-    if (isOther || !this.#form.mayLand) return null;
+    if (isOther || !this.form.mayLand) return null;
     const end = this.#held.cut();
     return end.length === 0 ? null : end;
   }
 
   /** @param landed null: the answer has the end of its model */
   #finished(side: 'upstream' | 'local', landed: Landed | null): PlainAnswer | null {
-    const { call, meter } = this;
+    const { call, exchange } = this;
     const isLocal = side === 'local';
     const others = this.#othersUsage(side);
-    if (!isLocal) meter.standIn(others?.total_tokens ?? 0);
+    if (!isLocal) exchange.standIn(others?.total_tokens ?? 0);
     const report = timedReport({
       side,
       landed,
       name: call.model,
-      deadline: this.#deadline,
+      deadline: this.deadline,
       net: this.#net,
       characters: isLocal ? this.#local.received : this.#held.received,
-      upstream: { ...meter.report(), aborted: landed !== null || isLocal },
+      upstream: { ...exchange.report(), aborted: landed !== null || isLocal },
     });
-    const usage = isLocal ? this.#localUsage() : meter.usage;
-    const head = isLocal ? this.#local.head : this.#head;
+    const usage = isLocal ? this.#localUsage() : exchange.usage;
+    const { head } = isLocal ? this.#local : this.#held;
     const last = landed === null ? [] : lastChunks(call, head, { isSentence: landed.sentence, usage, report });
     return this.#output.end({ last, report, headers: { [SOURCE_HEADER]: report.source }, others });
   }
@@ -311,7 +313,7 @@ export class TimedAnswer {
 
   /** Counts of the model whose text did not go out; null: it had no part. */
   #othersUsage(side: 'upstream' | 'local'): Counts | null {
-    if (side === 'local') return this.meter.status === 200 ? this.meter.usage : null;
+    if (side === 'local') return this.exchange.status === 200 ? this.exchange.usage : null;
     return this.#local.received > 0 ? this.#localUsage() : null;
   }
 }

@@ -3,7 +3,6 @@
  *
  * Must not know: connections, the forms of APIs.
  */
-import { createParser } from 'eventsource-parser';
 import { ApiError, type ErrorCode, ERRORS } from '../api/errors.js';
 import type { Elsewhere } from '../api/endpoints/elsewhere.js';
 import type { ApiRequest, EventStream } from '../api/context.js';
@@ -14,6 +13,7 @@ import type { SortieReport } from '../api/schemas/report.js';
 import type { Usage } from '../api/schemas/shared.js';
 import type { ClientStream, OpenBody, PlainAnswer } from './call.js';
 import { DONE, parsed } from './pass-through.js';
+import type { Incoming } from './sse-events.js';
 
 /** A part of a chat's answer: a chunk, or a whole one. */
 interface ChatPart {
@@ -162,14 +162,6 @@ export class TranslatedStream implements ClientStream {
   readonly #chat: ChatAnswer;
   readonly #form: Form;
   #isOver = false;
-  readonly #parser = createParser({
-    onEvent: ({ data }) => {
-      this.#read(data);
-    },
-    onComment: (text) => {
-      this.out.write(`: ${text}\n\n`);
-    },
-  });
 
   constructor(
     private readonly translated: Translated,
@@ -182,8 +174,11 @@ export class TranslatedStream implements ClientStream {
     });
   }
 
-  write(frame: string): void {
-    this.#parser.feed(frame);
+  pass(events: readonly Incoming[]): void {
+    for (const event of events) {
+      if (event.type === 'comment') this.out.pass([event]);
+      else this.#read(event.data);
+    }
   }
 
   keepOpen(): void {

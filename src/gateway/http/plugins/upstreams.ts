@@ -6,7 +6,7 @@ import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
 import { type Elsewhere, ELSEWHERE } from '../../api/endpoints/elsewhere.js';
 import { withNames } from '../../api/endpoints/chat-completions/translated-chat.js';
 import type { ClientStream, OpenBody, PlainAnswer, UpstreamCall } from '../../upstream/call.js';
-import { type Translated, translatedWhole, TranslatedStream } from '../../upstream/translated-answer.js';
+import { translatedWhole, TranslatedStream } from '../../upstream/translated-answer.js';
 import type { GatewayContext } from '../context.js';
 import { isSent, onClosed } from '../response-lifecycle.js';
 import { apiRequestOf } from '../routes/generation-handler.js';
@@ -22,15 +22,14 @@ export function registerUpstreams(app: FastifyInstance, context: GatewayContext)
   const { upstreams } = context;
   if (upstreams === undefined) return;
   const local = context.api ?? null;
-  const keepAliveMs = context.options.keepAlive * 1000;
+  const streamOf = (reply: FastifyReply): SseStream =>
+    new SseStream(reply, context.options.keepAlive * 1000, { headers: () => ({}) });
   app.addHook('onClose', () => upstreams.close());
   app.addHook('preValidation', async (request, reply) => {
     const path = PATHS[request.routeOptions.url ?? ''];
     const model = upstreams.modelOf(request.body);
     if (path === undefined || model === null) return undefined;
-    const call = callOf(request, reply, { path, model, body: request.body as OpenBody }, (headers) => {
-      return new SseStream(reply, keepAliveMs, { headers: () => headers });
-    });
+    const call = callOf(request, reply, { path, model, body: request.body as OpenBody }, () => streamOf(reply));
     return sent(reply, await upstreams.answer(context, call, local));
   });
   app.addHook('preHandler', async (request, reply) => {
@@ -40,11 +39,11 @@ export function registerUpstreams(app: FastifyInstance, context: GatewayContext)
     const { id } = request;
     const translated = { endpoint, model, request: { id, body: request.body as OpenBody } };
     const { body, names } = translationOf(endpoint, request);
-    const call = callOf(request, reply, { path: '/chat/completions', model, body }, (headers) => {
-      return new TranslatedStream(translated, new SseStream(reply, keepAliveMs, { headers: () => headers }));
+    const call = callOf(request, reply, { path: '/chat/completions', model, body }, () => {
+      return new TranslatedStream(translated, streamOf(reply));
     });
     const answer = await withNames(names, () => upstreams.answer(context, call, local));
-    return sent(reply, inFormOf(translated, answer));
+    return sent(reply, answer && translatedWhole(translated, answer));
   });
 }
 
@@ -53,10 +52,6 @@ function translationOf(endpoint: Elsewhere, { body, caller }: FastifyRequest) {
   const { body: chat, names } = endpoint.translate(body as object, caller.policy.maxTokens ?? null);
   const options = chat.stream === true ? { stream_options: { include_usage: true } } : {};
   return { body: { ...chat, ...options }, names };
-}
-
-function inFormOf(translated: Translated, answer: PlainAnswer | null): PlainAnswer | null {
-  return answer === null ? null : translatedWhole(translated, answer);
 }
 
 /** A reply that is returned ends the request. */
@@ -68,7 +63,7 @@ function callOf(
   request: FastifyRequest,
   reply: FastifyReply,
   { body, ...target }: Pick<UpstreamCall, 'path' | 'model'> & { readonly body: OpenBody },
-  open: (headers: Readonly<Record<string, string>>) => ClientStream,
+  open: () => ClientStream,
 ): UpstreamCall {
   return {
     ...target,
