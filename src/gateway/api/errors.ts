@@ -115,9 +115,13 @@ export function invalid(param: string, rule: string, extra: Readonly<Record<stri
   return new ApiError('invalid_value', `${param} ${rule}.`, param, extra);
 }
 
-/** The error of a field that a schema cannot require, because its need depends on another field. */
-export function required(param: string): ApiError {
-  return invalid(param, 'is required');
+/**
+ * The value of a field that a schema cannot require, because its need depends on another field.
+ * @throws ApiError invalid_value for an absent one
+ */
+export function stated<T>(value: T, param: string): NonNullable<T> {
+  if (value === undefined || value === null) throw invalid(param, 'is required');
+  return value;
 }
 
 /** @param rule says what the server supports instead */

@@ -14,7 +14,7 @@ import {
 import type { ChatTool, ChatToolCall } from '../../../text/tool-form.js';
 import { quoted } from '../../../../util/quoted.js';
 import { type ApiContext, readyEngine } from '../../context.js';
-import { ApiError, invalid, required } from '../../errors.js';
+import { ApiError, invalid, stated } from '../../errors.js';
 import { type Encoding, encodePrompt, type Prompt, tooLong } from '../../generation/prompt.js';
 import { withoutThoughts } from '../../params/thoughts.js';
 import { rejectUnsupported } from '../../params/unsupported.js';
@@ -122,14 +122,14 @@ function chatMessages(bodies: readonly ChatMessageBody[]): ChatMessage[] {
     if (callId !== undefined && role !== 'tool') {
       throw invalid(`${place}.tool_call_id`, 'is only allowed in a tool message');
     }
-    if (body.content === undefined && calls.length === 0) throw required(`${place}.content`);
+    if (calls.length === 0) stated(body.content, `${place}.content`);
     if (role === 'tool') {
-      if (callId === undefined) throw required(`${place}.tool_call_id`);
-      if (!open.has(callId)) {
-        const rule = `must be the id of a call in the preceding assistant message, got ${quoted(callId)}`;
+      const id = stated(callId, `${place}.tool_call_id`);
+      if (!open.has(id)) {
+        const rule = `must be the id of a call in the preceding assistant message, got ${quoted(id)}`;
         throw invalid(`${place}.tool_call_id`, rule);
       }
-      return { role, content: textOf(body), tool_call_id: callId };
+      return { role, content: textOf(body), tool_call_id: id };
     }
     open = new Set(calls.map(({ id }) => id));
     return {

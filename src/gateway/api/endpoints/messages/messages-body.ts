@@ -6,7 +6,7 @@ const TextBlock = Type.Object({ type: Type.String({ description: '"text".' }), t
 
 const BLOCKS = 'a string or an array of blocks with a type';
 
-/** One schema for all types of blocks: content-blocks.ts checks the fields of each type. */
+/** One schema for all types of blocks: translate-messages.ts checks the fields of each type. */
 export const ContentBlock = Type.Object({
   type: Type.String({
     description:

@@ -1,7 +1,7 @@
 /** POST /v1/responses/input_tokens: counts the prompt as /v1/responses makes it. */
 import { type Static, Type } from '../../../../util/schema.js';
 import { countTranslated } from '../chat-completions/translated-chat.js';
-import { required } from '../../errors.js';
+import { stated } from '../../errors.js';
 import { requestedModel } from '../../params/depth.js';
 import { plainEndpoint } from '../endpoint.js';
 import { InputTokensBody } from './responses-body.js';
@@ -24,7 +24,7 @@ export const inputTokens = plainEndpoint<InputTokensBody>({
   isShared: true,
   async serve(context, { body, signal }): Promise<InputTokensAnswer> {
     const { input, ...others } = body;
-    if (input === undefined && body.instructions === undefined) throw required('input');
+    if (body.instructions === undefined) stated(input, 'input');
     const asked = { ...others, input: input ?? [] };
     checkSupported(asked);
     requestedModel(context.model, body.model);

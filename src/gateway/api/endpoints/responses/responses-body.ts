@@ -11,7 +11,7 @@ const Part = Type.Object({
 
 const PARTS = 'a string or an array of parts with a text';
 
-/** One schema for all types of items: input-items.ts checks the fields of each type. */
+/** One schema for all types of items: translate-responses.ts checks the fields of each type. */
 export const InputItem = Type.Object({
   ...allOptional({
     type: Type.String({
