@@ -1,5 +1,5 @@
 /** The instants of an answer under a budget. Instants are on the monotonic clock, times in ms. */
-import { timerUntil } from '../../util/clock.js';
+import { monotonicMs, timerUntil } from '../../util/clock.js';
 
 /** Time of the last bytes to the client. Answers that end together are written one after the other. */
 const LAST_BYTES_MS = 20;
@@ -31,6 +31,11 @@ export class Deadline {
     this.#timer = setTimeout(() => {
       over.abort(new DeadlinePassed());
     }, timerUntil(this.endsAt));
+  }
+
+  /** Milliseconds until the answer ends, at least one. */
+  get leftMs(): number {
+    return Math.max(1, this.endsAt - monotonicMs());
   }
 
   /**

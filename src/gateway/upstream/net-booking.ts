@@ -1,33 +1,74 @@
-/** The booking of a net: its forecast, its place beside the other nets, and its part of the engine. */
-import { type Forecast, forecastOf, type NoForecast } from '../api/generation/forecast.js';
-import type { EngineRequest } from '../../protocol/index.js';
+/**
+ * The booking of a net: its forecast, its place beside the other nets, and its part of the engine.
+ *
+ * The forecast is the time of the local answer to the end of one sentence, with queue, slots and KV memory. It is the
+ * least budget that the engine would promise at this moment, and a dry run asks for it.
+ */
+import { randomBytes } from 'node:crypto';
+import type { ApiContext } from '../api/context.js';
+import type { Budget, EngineRequest, NetWork, RejectedEvent } from '../../protocol/index.js';
 import { monotonicMs } from '../../util/clock.js';
 import type { Booking } from './net-account.js';
 import type { NetFor, NetShared } from './net-parts.js';
 import type { NoNet } from './net-policy.js';
 
-const NO_FORECAST: Readonly<Partial<Record<NoForecast, NoNet>>> = {
+export interface Forecast extends NetWork {
+  /** From the question to the end of the sentence, at the shallowest exit of the request, ms. */
+  readonly sentenceMs: number;
+}
+
+/** No first token comes in this time, so the engine rejects the request and names the least total budget. ms */
+const TOO_SHORT = 0.001;
+
+/** Further steps in which the engine is asked again, if rejections have used up the planning time of one. */
+const MOST_TRIES = 8;
+
+const NO_FORECAST: Readonly<Partial<Record<RejectedEvent['reason'], NoNet>>> = {
   too_long: 'context',
-  loading: 'not_ready',
-  engine_lost: 'not_ready',
   unknown_token: 'unsupported',
   grammar: 'unsupported',
 };
+
+/**
+ * @param request of the local answer
+ * @param totalMs the forecast is of use for so long
+ * @returns why there is none
+ */
+export async function forecastOf(
+  { engine }: Pick<ApiContext, 'engine'>,
+  request: EngineRequest,
+  totalMs: number,
+  triesLeft = MOST_TRIES,
+): Promise<Forecast | NoNet> {
+  if (engine.ready === null) return 'not_ready';
+  const tokens = request.prompts.reduce((sum, { length }) => sum + length, 0);
+  if (!engine.hasRoom(request.tenant ?? '', request.sequences.length, tokens)) return 'capacity';
+  const id = randomBytes(12).toString('hex');
+  const budget: Budget = { totalMs, ttftMs: TOO_SHORT, tpotMs: null, onMiss: 'reject' };
+  const asked: EngineRequest = {
+    ...request,
+    arrivedAt: monotonicMs(),
+    depth: { ...request.depth, budget },
+    sequences: request.sequences.map((each, index) => ({ ...each, id: `${id}-${index}` })),
+    isDryRun: true,
+  };
+  for await (const events of engine.generate(asked)) {
+    for (const each of events) {
+      if (each.type === 'lost') return 'not_ready';
+      if (each.type !== 'rejected') continue;
+      const { leastFeasibleMs, promised, reason, isUnsought = false } = each.event;
+      if (isUnsought && triesLeft > 0) return forecastOf({ engine }, request, totalMs, triesLeft - 1);
+      if (leastFeasibleMs === null || promised === undefined) return NO_FORECAST[reason] ?? 'capacity';
+      return { sentenceMs: leastFeasibleMs, ...promised };
+    }
+  }
+  return 'capacity';
+}
 
 export interface NetBooking extends Booking {
   readonly inAccount: Booking;
   /** By the forecast: the first sentence of each choice. */
   readonly sentenceMs: number;
-}
-
-/** @param request of the local answer @returns why there is none */
-export async function forecastNet(
-  { context }: Pick<NetShared, 'context'>,
-  { deadline }: Pick<NetFor, 'deadline'>,
-  request: EngineRequest,
-): Promise<Forecast | NoNet> {
-  const forecast = await forecastOf(context, request, Math.max(1, deadline.endsAt - monotonicMs()));
-  return typeof forecast === 'string' ? (NO_FORECAST[forecast] ?? 'capacity') : forecast;
 }
 
 /**

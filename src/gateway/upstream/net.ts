@@ -6,14 +6,13 @@
  */
 import { setImmediate } from 'node:timers/promises';
 import { ApiError, ClientGone } from '../api/errors.js';
-import type { Forecast } from '../api/generation/forecast.js';
 import { monotonicMs, timerUntil } from '../../util/clock.js';
 import { present } from '../../util/present.js';
 import { accuracyBehind } from '../../engine/model/accuracy.js';
 import { isEnd } from './call.js';
 import { type NetStart, netStart, accuracyWithin } from './early-start.js';
 import { localAnswer, type LocalEnd, localRequest, type LocalRequest } from './local-answer.js';
-import { bookNet, forecastNet, type NetBooking } from './net-booking.js';
+import { bookNet, type Forecast, forecastOf, type NetBooking } from './net-booking.js';
 import type { NetFor, NetOutcome, NetShared } from './net-parts.js';
 import { barOf, barOfError, type NetTrigger, type NoNet } from './net-policy.js';
 import { estimatedTokens } from './upstream-body.js';
@@ -190,7 +189,7 @@ export class Net {
     const { context, idle } = this.shared;
     const { engine = null } = this.#local?.read ?? {};
     if (engine === null || !(await idle.run(context, engine, this.#stop.signal))) return;
-    const forecast = await forecastNet(this.shared, this.answer, engine);
+    const forecast = await forecastOf(context, engine, this.answer.deadline.leftMs);
     if (typeof forecast === 'string' || this.#isOver || this.isStarted) return;
     if (this.#book(forecast) === null) this.#watch();
   }
@@ -244,7 +243,7 @@ export class Net {
     if (account.isRefused(deadline.endsAt, monotonicMs())) return 'capacity';
     const budgetMs = deadline.endsAt - call.request.arrivedAt;
     this.#local = await localRequest(context, call, budgetMs);
-    const forecast = await forecastNet(shared, answer, this.#local.read.engine);
+    const forecast = await forecastOf(context, this.#local.read.engine, deadline.leftMs);
     return typeof forecast === 'string' ? forecast : this.#book(forecast);
   }
 

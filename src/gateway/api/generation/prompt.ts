@@ -44,26 +44,20 @@ export function encodeWithin(
   { signal, deadlineAt }: WaitLimit,
 ): EncodeInWorker {
   return async (text, addSpecial) => {
-    const over = new AbortController();
-    const leave = (): void => {
-      over.abort(signal.reason);
-    };
-    const late = (): void => {
+    const late = new AbortController();
+    const end = (): void => {
       const message = 'The budget expired before the prompt was tokenized.';
-      over.abort(new ApiError('budget_infeasible', message, null, { least_feasible_budget_ms: null }));
+      late.abort(new ApiError('budget_infeasible', message, null, { least_feasible_budget_ms: null }));
     };
-    const timer = deadlineAt === null ? undefined : setTimeout(late, Math.max(0, deadlineAt - monotonicMs()));
-    signal.addEventListener('abort', leave);
-    if (signal.aborted) leave();
+    const timer = deadlineAt === null ? undefined : setTimeout(end, Math.max(0, deadlineAt - monotonicMs()));
     try {
-      return await encoding.encode(text, addSpecial, over.signal);
+      return await encoding.encode(text, addSpecial, AbortSignal.any([signal, late.signal]));
     } catch (error) {
       if (!(error instanceof EncodingRejected)) throw error;
       if (error.reason === 'closed') throw new ApiError('draining', 'The server is shutting down.');
       throw new ApiError('queue_full', 'Too many long texts are being tokenized; try again shortly.');
     } finally {
       clearTimeout(timer);
-      signal.removeEventListener('abort', leave);
     }
   };
 }
