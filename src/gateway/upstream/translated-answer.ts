@@ -4,11 +4,10 @@
  * Must not know: connections, the forms of APIs.
  */
 import { ApiError, type ErrorCode, ERRORS } from '../api/errors.js';
-import type { Elsewhere } from '../api/endpoints/elsewhere.js';
+import type { Elsewhere } from '../api/endpoints/endpoint.js';
 import type { ApiRequest, EventStream } from '../api/context.js';
 import type { FinishReason } from '../api/generation/choice.js';
-import type { FormAnswer } from '../api/generation/form-answer.js';
-import type { Form } from '../api/generation/serve.js';
+import type { Form, FormAnswer } from '../api/generation/serve.js';
 import type { SortieReport } from '../api/schemas/report.js';
 import type { Usage } from '../api/schemas/shared.js';
 import type { ClientStream, OpenBody, PlainAnswer } from './call.js';

@@ -5,8 +5,9 @@
  * Must not know: HTTP frameworks.
  */
 import type { TSchema } from '../../../util/schema.js';
-import type { ApiContext, ApiRequest } from '../context.js';
-import type { Answering } from '../generation/serve.js';
+import type { ApiContext, ApiRequest, EventStream } from '../context.js';
+import type { Answering, Form, FormAnswer } from '../generation/serve.js';
+import type { Translation } from './chat-completions/chat-body.js';
 
 /** Statuses of errors. */
 export type ErrorStatus = 400 | 401 | 404 | 405 | 413 | 415 | 429 | 500 | 502 | 503 | 504;
@@ -24,6 +25,16 @@ interface Described {
   readonly answer: TSchema;
 }
 
+/** How requests to a model that runs elsewhere become a chat, and its answers those of the endpoint. */
+export interface Elsewhere<Body = object> {
+  /** @throws ApiError invalid_value or unsupported_parameter */
+  translate(body: Body, mostTokens: number | null): Translation;
+  /** @param send sends one event of a stream; absent: the answer goes out whole */
+  form(request: Pick<ApiRequest<Body>, 'id' | 'body'>, answer: FormAnswer, send?: EventStream['send']): Form;
+  /** The body of an error of the upstream. @param text as the upstream wrote it */
+  errorBody(status: number, text: string, requestId: string): string;
+}
+
 /** An endpoint that generates. It takes POST, and answers in one body or as a stream. */
 export interface GeneratingEndpoint<Body> extends Described, Answering<Body> {
   /** OpenTelemetry's name of the operation. */
@@ -31,6 +42,8 @@ export interface GeneratingEndpoint<Body> extends Described, Answering<Body> {
   readonly body: TSchema;
   /** Errors beside those of all endpoints that generate. */
   readonly moreStatuses?: readonly ErrorStatus[];
+  /** Absent: a body for another model passes as it is. */
+  readonly elsewhere?: Elsewhere<Body>;
   /** Completes "With stream: true, server-sent events ...". */
   readonly events: string;
 }

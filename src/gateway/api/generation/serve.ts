@@ -4,16 +4,37 @@
  * Must not know: the forms of any one endpoint, HTTP.
  */
 import { setTimeout as delay } from 'node:timers/promises';
+import type { Sampling } from '../../../protocol/index.js';
 import { monotonicMs } from '../../../util/clock.js';
 import { Answer } from './answer.js';
-import type { Piece } from './choice.js';
+import type { Choice, Piece } from './choice.js';
 import { type ApiError, ClientGone } from '../errors.js';
 import type { ApiContext, ApiRequest, Caller, EventStream } from '../context.js';
 import type { SortieReport } from '../schemas/report.js';
+import type { Usage } from '../schemas/shared.js';
 import type { GenerationRequest } from './read-request.js';
 import { jsonPieces } from './json-pieces.js';
 import { present } from '../../../util/present.js';
 import type { Attributes } from '../../telemetry/trace.js';
+
+/** The parts of an answer that the forms of translated endpoints read: of the local model, or of one elsewhere. */
+export interface FormAnswer {
+  /** Unix seconds. */
+  readonly created: number;
+  readonly choices: readonly Pick<Choice, 'finishReason' | 'stopString' | 'completionTokens'>[];
+  readonly request: Pick<GenerationRequest, 'id' | 'modelName'> & {
+    readonly engine: {
+      readonly sampling: Pick<Sampling, 'temperature' | 'topP' | 'presencePenalty' | 'frequencyPenalty'>;
+      readonly logprobs: number | null;
+      readonly sequences: readonly { readonly maxTokens: number }[];
+    };
+  };
+  /** Whether a filter of content ended it. */
+  readonly isFiltered?: boolean;
+  usage(): Usage;
+  /** Undefined: the answer has none. */
+  report(): SortieReport | undefined;
+}
 
 /** Writes one answer in the form of its endpoint, whole or as events. */
 export interface Form {

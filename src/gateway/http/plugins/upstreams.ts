@@ -3,7 +3,8 @@
  * chat or a completion passes before the validation by the schema of the local model, another body behind it.
  */
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
-import { type Elsewhere, ELSEWHERE } from '../../api/endpoints/elsewhere.js';
+import type { Elsewhere } from '../../api/endpoints/endpoint.js';
+import { endpoints } from '../../api/endpoints/index.js';
 import { withNames } from '../../api/endpoints/chat-completions/translated-chat.js';
 import type { ClientStream, OpenBody, PlainAnswer, UpstreamCall } from '../../upstream/call.js';
 import { translatedWhole, TranslatedStream } from '../../upstream/translated-answer.js';
@@ -17,6 +18,11 @@ const PATHS: Readonly<Record<string, UpstreamCall['path']>> = {
   '/v1/chat/completions': '/chat/completions',
   '/v1/completions': '/completions',
 };
+
+/** The translations, by the path of their endpoint. */
+const ELSEWHERE = new Map(
+  endpoints.map((each) => [each.path, 'elsewhere' in each ? each.elsewhere : undefined] as const),
+);
 
 export function registerUpstreams(app: FastifyInstance, context: GatewayContext): void {
   const { upstreams } = context;
@@ -33,7 +39,7 @@ export function registerUpstreams(app: FastifyInstance, context: GatewayContext)
     return sent(reply, await upstreams.answer(context, call, local));
   });
   app.addHook('preHandler', async (request, reply) => {
-    const endpoint = ELSEWHERE[request.routeOptions.url ?? ''];
+    const endpoint = ELSEWHERE.get(request.routeOptions.url ?? '');
     const model = upstreams.modelOf(request.body);
     if (endpoint === undefined || model === null) return undefined;
     const { id } = request;

@@ -1,7 +1,6 @@
 /** The endpoints of a server without a local model. The hook of upstreams answers requests that name one of theirs. */
 import type { FastifyInstance } from 'fastify';
 import { endpoints } from '../../api/endpoints/index.js';
-import { ELSEWHERE } from '../../api/endpoints/elsewhere.js';
 import { upstreamCard } from '../../api/endpoints/models.js';
 import { ApiError } from '../../api/errors.js';
 import { quoted } from '../../../util/quoted.js';
@@ -23,7 +22,7 @@ export function registerUpstreamEndpoints(app: FastifyInstance, { upstreams }: G
     const config = configOf(endpoint);
     if ('operation' in endpoint) {
       // A body that is not translated passes as it is.
-      const schema = path in ELSEWHERE ? { body: endpoint.body } : {};
+      const schema = endpoint.elsewhere === undefined ? {} : { body: endpoint.body };
       app.post(path, { config: { ...config, inference: true, operation: endpoint.operation }, schema }, ({ body }) => {
         throw unknown((body as { model?: unknown } | null)?.model);
       });

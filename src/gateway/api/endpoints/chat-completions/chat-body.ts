@@ -155,3 +155,13 @@ export const ChatBody = Type.Object(
   },
 );
 export type ChatBody = Static<typeof ChatBody>;
+
+/** A body of another protocol as the body of a chat. */
+export interface Translation {
+  readonly body: ChatBody;
+  /**
+   * Parameters of the chat and the client's names for them. A name stands for its fields and items, too:
+   * `messages[0]` for `messages[0].content`.
+   */
+  readonly names: Iterable<readonly [chat: string, client: string]>;
+}

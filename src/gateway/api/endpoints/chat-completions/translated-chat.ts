@@ -7,21 +7,11 @@ import type { ApiContext, ApiRequest } from '../../context.js';
 import { ApiError } from '../../errors.js';
 import { countingRules } from '../../generation/prompt.js';
 import type { GenerationRequest } from '../../generation/read-request.js';
-import type { ChatBody, ChatMessageBody, ToolCall } from './chat-body.js';
+import type { ChatMessageBody, ToolCall, Translation } from './chat-body.js';
 import { generationFields, type GenerationBody } from '../../schemas/shared.js';
 import { readChat } from './chat-completions.js';
 import { chatPrompt } from './chat-prompt.js';
 import { planTools } from './tool-grammar.js';
-
-/** A body of another protocol as the body of a chat. */
-export interface Translation {
-  readonly body: ChatBody;
-  /**
-   * Parameters of the chat and the client's names for them. A name stands for its fields and items, too:
-   * `messages[0]` for `messages[0].content`.
-   */
-  readonly names: Iterable<readonly [chat: string, client: string]>;
-}
 
 /** The client's name of a chat parameter, by the longest part of it that has a name. */
 function clientName(names: Translation['names'], param: string): string {

@@ -10,7 +10,7 @@ export const MessagesErrorAnswer = Type.Object({
 });
 
 /** Anthropic's name for the kind of an error with this status. */
-export function typeOf(status: number): string {
+function typeOf(status: number): string {
   switch (status) {
     case 401:
       return 'authentication_error';
@@ -33,4 +33,16 @@ export function typeOf(status: number): string {
 export function messagesError(error: ApiError, requestId: string): object {
   const { message, param, code, status, extra } = error;
   return { type: 'error', error: { type: typeOf(status), message, param, code, ...extra }, request_id: requestId };
+}
+
+/** An error of an upstream in this form. A text that is not OpenAI's JSON is cut. */
+export function upstreamError(status: number, text: string, request_id: string): string {
+  let message: unknown;
+  try {
+    message = (JSON.parse(text) as { error?: { message?: unknown } | null }).error?.message;
+  } catch {
+    // Proxies answer in HTML.
+  }
+  if (typeof message !== 'string') message = `The upstream model rejected the request: ${text.slice(0, 200)}`;
+  return JSON.stringify({ type: 'error', error: { type: typeOf(status), message }, request_id });
 }

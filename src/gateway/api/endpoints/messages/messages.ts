@@ -1,8 +1,7 @@
 /** POST /v1/messages: a chat in the form of Anthropic's messages, whole or as named events. */
-import type { FormAnswer } from '../../generation/form-answer.js';
 import type { CallPart } from '../../generation/call-reader.js';
 import type { GenerationRequest } from '../../generation/read-request.js';
-import type { Form } from '../../generation/serve.js';
+import type { Form, FormAnswer } from '../../generation/serve.js';
 import type { ApiContext, ApiRequest, EventStream } from '../../context.js';
 import { type NeutralValues, rejectUnsupported } from '../../params/unsupported.js';
 import { SortieReport } from '../../schemas/report.js';
@@ -11,8 +10,8 @@ import { nullable, type Static, Type, words } from '../../../../util/schema.js';
 import { readAsChat } from '../chat-completions/translated-chat.js';
 import type { GeneratingEndpoint } from '../endpoint.js';
 import { MessagesBody } from './messages-body.js';
-import { messagesError } from './messages-error.js';
-import { translate } from './translate-messages.js';
+import { messagesError, upstreamError } from './messages-error.js';
+import { translate, translateWith } from './translate-messages.js';
 
 const AnswerBlock = Type.Union([
   Type.Object({ type: Type.Literal('text'), text: Type.String() }),
@@ -78,7 +77,7 @@ const UNSUPPORTED: NeutralValues = {
 };
 
 /** @throws ApiError unsupported_parameter */
-export function checkSupported(body: MessagesBody): void {
+function checkSupported(body: MessagesBody): void {
   rejectUnsupported(body, MessagesBody.properties, UNSUPPORTED);
 }
 
@@ -163,14 +162,11 @@ function inputOf(text: string): Record<string, unknown> {
 /** The blocks of a message: one for its thoughts, one for its text, one for each call. The last one may be open. */
 class Blocks {
   readonly content: AnswerBlock[] = [];
-  readonly #emit: Emit;
   #isOpen = false;
   /** Arguments of the last call so far. */
   #arguments = '';
 
-  constructor(emit: Emit) {
-    this.#emit = emit;
-  }
+  constructor(private readonly emit: Emit) {}
 
   text(text: string): void {
     if (text === '') return;
@@ -196,7 +192,7 @@ class Blocks {
   end(): void {
     const call = this.#open('tool_use');
     if (call !== null) call.input = inputOf(this.#arguments);
-    if (this.#isOpen) this.#emit('content_block_stop', { index: this.content.length - 1 });
+    if (this.#isOpen) this.emit('content_block_stop', { index: this.content.length - 1 });
     this.#isOpen = false;
   }
 
@@ -210,20 +206,20 @@ class Blocks {
     this.#arguments = '';
     this.#isOpen = true;
     const index = this.content.push(block) - 1;
-    this.#emit('content_block_start', { index, content_block: block });
-    if (index === 0) this.#emit('ping');
+    this.emit('content_block_start', { index, content_block: block });
+    if (index === 0) this.emit('ping');
     return block;
   }
 
   #delta(delta: object): void {
-    this.#emit('content_block_delta', { index: this.content.length - 1, delta });
+    this.emit('content_block_delta', { index: this.content.length - 1, delta });
   }
 }
 
 /** Most characters of a user's name in the log. Claude Code's names are longer than OpenAI's limit. */
 const MAX_USER = 256;
 
-export function messageForm(
+function messageForm(
   { id, body }: Pick<ApiRequest<MessagesBody>, 'id' | 'body'>,
   answer: FormAnswer,
   send?: EventStream['send'],
@@ -266,5 +262,17 @@ export const messages: GeneratingEndpoint<MessagesBody> = {
   userOf: ({ metadata }) => metadata?.user_id?.slice(0, MAX_USER),
   read,
   form: (_context, request, answer, send) => messageForm(request, answer, send),
+  elsewhere: {
+    translate(body, mostTokens) {
+      checkSupported(body);
+      // Clients must state a length, and can't know the bound of their key.
+      const max_tokens = Math.min(body.max_tokens, mostTokens ?? Infinity);
+      const thinks = body.thinking !== undefined && ['enabled', 'adaptive'].includes(body.thinking.type);
+      const translation = translateWith(thinks ? { reasoning_effort: 'medium' } : {}, body);
+      return { ...translation, body: { ...translation.body, max_tokens } };
+    },
+    form: messageForm,
+    errorBody: upstreamError,
+  },
   terminator: null,
 };

@@ -1,11 +1,11 @@
 /** The body of /v1/messages and of its count of tokens as the body of a chat. */
 import { hasThoughts, withOpenEnd } from '../chat-completions/chat-prompt.js';
-import { commonFields, TranslatedMessages, type Translation } from '../chat-completions/translated-chat.js';
+import { commonFields, TranslatedMessages } from '../chat-completions/translated-chat.js';
 import type { ApiContext } from '../../context.js';
 import { invalid, notSupported, stated } from '../../errors.js';
 import { thoughtTokens } from '../../params/thoughts.js';
 import { toolSchema } from '../../params/value-limits.js';
-import type { ChatBody, Tool } from '../chat-completions/chat-body.js';
+import type { ChatBody, Tool, Translation } from '../chat-completions/chat-body.js';
 import type { ContentBlock, CountTokensBody, InputMessage, MessagesBody, MessagesTool } from './messages-body.js';
 
 type Role = InputMessage['role'];

@@ -69,19 +69,16 @@ function partOf<Part>({ content: [part] }: { readonly content: readonly Part[] }
 export class Output {
   readonly items: OutputItem[] = [];
   #isOpen = false;
-  readonly #answerId: string;
-  readonly #emit: Emit;
 
   /** The tokens of the message that grows. */
   #tokens: ChoiceToken[] = [];
-  readonly #scores: (tokens: readonly ChoiceToken[]) => Iterable<ChatLogprob>;
 
   /** @param scores makes a list for JSON */
-  constructor(answerId: string, emit: Emit, scores: (tokens: readonly ChoiceToken[]) => Iterable<ChatLogprob>) {
-    this.#answerId = answerId;
-    this.#emit = emit;
-    this.#scores = scores;
-  }
+  constructor(
+    private readonly answerId: string,
+    private readonly emit: Emit,
+    private readonly scores: (tokens: readonly ChoiceToken[]) => Iterable<ChatLogprob>,
+  ) {}
 
   /** Adds a text, which may be empty, to the message that grows or to a new one. */
   text(delta: string, tokens: readonly ChoiceToken[]): void {
@@ -89,13 +86,13 @@ export class Output {
     partOf(item).text += delta;
     this.#tokens.push(...tokens);
     if (delta === '' && tokens.length === 0) return;
-    this.#emit('response.output_text.delta', { ...this.#place(item), delta, logprobs: this.#scores(tokens) });
+    this.emit('response.output_text.delta', { ...this.#place(item), delta, logprobs: this.scores(tokens) });
   }
 
   /** A new message. Its log-probabilities are made of its tokens whenever they are written. */
   #message(): Item<'message'> {
     this.#tokens = [];
-    const part = textPart(this.#scores(this.#tokens) as ChatLogprob[]);
+    const part = textPart(this.scores(this.#tokens) as ChatLogprob[]);
     return { ...this.#head('message', 'msg'), role: 'assistant', content: [part] };
   }
 
@@ -104,7 +101,7 @@ export class Output {
     const fresh = { summary: [], content: [thoughtsPart()] };
     const item = this.#growing('reasoning') ?? this.#open({ ...this.#head('reasoning', 'rs'), ...fresh });
     partOf(item).text += delta;
-    this.#emit('response.reasoning_text.delta', { ...this.#place(item), delta });
+    this.emit('response.reasoning_text.delta', { ...this.#place(item), delta });
   }
 
   call({ id, name, arguments: delta }: CallPart): void {
@@ -113,7 +110,7 @@ export class Output {
     const item = this.#growing('function_call');
     if (item === null) throw new Error('a part of a call that has not begun');
     item.arguments += delta;
-    if (delta !== '') this.#emit('response.function_call_arguments.delta', { ...this.#call(item), delta });
+    if (delta !== '') this.emit('response.function_call_arguments.delta', { ...this.#call(item), delta });
   }
 
   /** Ends the last item. An answer without any has an empty message. */
@@ -132,8 +129,8 @@ export class Output {
     const output_index = this.items.push(item) - 1;
     this.#isOpen = true;
     const isCall = item.type === 'function_call';
-    this.#emit('response.output_item.added', { output_index, item: isCall ? item : { ...item, content: [] } });
-    if (!isCall) this.#emit('response.content_part.added', { ...this.#place(item), part: partOf<object>(item) });
+    this.emit('response.output_item.added', { output_index, item: isCall ? item : { ...item, content: [] } });
+    if (!isCall) this.emit('response.content_part.added', { ...this.#place(item), part: partOf<object>(item) });
     return item;
   }
 
@@ -143,23 +140,23 @@ export class Output {
     this.#isOpen = false;
     item.status = status;
     this.#emitEnd(item);
-    this.#emit('response.output_item.done', { output_index: this.items.length - 1, item });
+    this.emit('response.output_item.done', { output_index: this.items.length - 1, item });
   }
 
   #emitEnd(item: OutputItem): void {
     if (item.type === 'function_call') {
       const { name, arguments: text } = item;
-      this.#emit('response.function_call_arguments.done', { ...this.#call(item), name, arguments: text });
+      this.emit('response.function_call_arguments.done', { ...this.#call(item), name, arguments: text });
       return;
     }
     const place = this.#place(item);
     if (item.type === 'reasoning') {
-      this.#emit('response.reasoning_text.done', { ...place, text: partOf(item).text });
+      this.emit('response.reasoning_text.done', { ...place, text: partOf(item).text });
     } else {
       const { text, logprobs } = partOf(item);
-      this.#emit('response.output_text.done', { ...place, text, logprobs });
+      this.emit('response.output_text.done', { ...place, text, logprobs });
     }
-    this.#emit('response.content_part.done', { ...place, part: partOf<object>(item) });
+    this.emit('response.content_part.done', { ...place, part: partOf<object>(item) });
   }
 
   #call({ id }: OutputItem) {
@@ -172,6 +169,6 @@ export class Output {
 
   #head<T extends OutputItem['type']>(type: T, prefix: string) {
     const number = this.items.length === 0 ? '' : `_${this.items.length}`;
-    return { type, id: `${prefix}_${this.#answerId}${number}`, status: 'in_progress' as const };
+    return { type, id: `${prefix}_${this.answerId}${number}`, status: 'in_progress' as const };
   }
 }

@@ -1,10 +1,9 @@
 /** POST /v1/responses: a chat in the form of OpenAI's responses, whole or as named events. The server keeps none. */
 import type { ApiContext, ApiRequest, EventStream } from '../../context.js';
-import type { ApiError } from '../../errors.js';
-import type { FormAnswer } from '../../generation/form-answer.js';
+import { type ApiError, notSupported } from '../../errors.js';
 import { chatLogprobs } from '../../generation/logprobs.js';
 import type { GenerationRequest } from '../../generation/read-request.js';
-import type { Form } from '../../generation/serve.js';
+import type { Form, FormAnswer } from '../../generation/serve.js';
 import { SortieReport } from '../../schemas/report.js';
 import { NullableNumber, NullableString } from '../../schemas/shared.js';
 import { nullable, type Static, Type, words } from '../../../../util/schema.js';
@@ -155,7 +154,7 @@ function responseOf(body: ResponsesBody, answer: FormAnswer, { status, output, e
 }
 
 /** @param scores makes the log-probabilities of tokens */
-export function responseForm(
+function responseForm(
   body: ResponsesBody,
   answer: FormAnswer,
   scores: ConstructorParameters<typeof Output>[2],
@@ -217,6 +216,17 @@ export const responses: GeneratingEndpoint<ResponsesBody> = {
     const { tokenizer } = context.model;
     const body = withoutIgnored(context, request.body);
     return responseForm(body, answer, (tokens) => chatLogprobs(tokenizer, tokens), send);
+  },
+  elsewhere: {
+    translate(body) {
+      checkSupported(body);
+      const translation = translate(body);
+      if (translation.body.logprobs !== true) return translation;
+      throw notSupported('include', 'message.output_text.logprobs', 'an upstream model states them in chats only');
+    },
+    form: ({ body }, answer, send) => responseForm(body, answer, () => [], send),
+    // OpenAI's errors have one form.
+    errorBody: (_status, text) => text,
   },
   // OpenAI's streams end with their last event. Open Responses adds a [DONE], which its clients can do without.
   terminator: null,

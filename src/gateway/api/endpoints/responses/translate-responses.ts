@@ -1,12 +1,12 @@
 /** The body of /v1/responses and of its count of tokens as the body of a chat. */
 import { hasThoughts } from '../chat-completions/chat-prompt.js';
-import { commonFields, TranslatedMessages, type Translation } from '../chat-completions/translated-chat.js';
+import { commonFields, TranslatedMessages } from '../chat-completions/translated-chat.js';
 import type { ApiContext } from '../../context.js';
 import { invalid, notSupported, stated } from '../../errors.js';
 import { type NeutralValues, rejectUnsupported } from '../../params/unsupported.js';
 import { toolSchema } from '../../params/value-limits.js';
 import type { ResponseFormat } from '../../schemas/shared.js';
-import type { ChatBody, Tool } from '../chat-completions/chat-body.js';
+import type { ChatBody, Tool, Translation } from '../chat-completions/chat-body.js';
 import { type InputItem, ResponsesBody, type ResponseTool } from './responses-body.js';
 import { quoted } from '../../../../util/quoted.js';
 
