@@ -10,27 +10,24 @@ const CHECKS = 6;
 export class Watchdog {
   #timer: NodeJS.Timeout | null = null;
   #unheard = 0;
-  readonly #ask: () => void;
-  readonly #silent: () => void;
-  readonly #checks: number;
 
   /**
    * @param ask makes the watched side reply
    * @param silent called once if the watched side does not reply
    * @param checks unanswered checks after which the next check calls `silent`
    */
-  constructor(ask: () => void, silent: () => void, checks = CHECKS) {
-    this.#ask = ask;
-    this.#silent = silent;
-    this.#checks = checks;
-  }
+  constructor(
+    private readonly ask: () => void,
+    private readonly silent: () => void,
+    private readonly checks = CHECKS,
+  ) {}
 
   /** Starts to watch; a running watch starts again. */
   start(silenceMs: number): void {
     this.stop();
     this.#timer = setInterval(() => {
       this.#check();
-    }, silenceMs / this.#checks);
+    }, silenceMs / this.checks);
     this.#timer.unref();
   }
 
@@ -46,12 +43,12 @@ export class Watchdog {
   }
 
   #check(): void {
-    if (this.#unheard < this.#checks) {
+    if (this.#unheard < this.checks) {
       this.#unheard++;
-      this.#ask();
+      this.ask();
       return;
     }
     this.stop();
-    this.#silent();
+    this.silent();
   }
 }

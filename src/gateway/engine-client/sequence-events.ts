@@ -41,15 +41,16 @@ export class SequenceEvents implements AsyncIterableIterator<readonly SequenceEv
   #open: number;
   /** Takes the events for a reader that waits. */
   #reader: (() => void) | null = null;
-  readonly #cancel: () => void;
 
   /**
    * @param count sequences of the answer
    * @param cancel cancels those that have not ended
    */
-  constructor(count: number, cancel: () => void) {
+  constructor(
+    count: number,
+    private readonly cancel: () => void,
+  ) {
     this.#open = count;
-    this.#cancel = cancel;
   }
 
   /** The reader gets it at the next `wake`. @param isLast whether no further event of its sequence follows */
@@ -80,7 +81,7 @@ export class SequenceEvents implements AsyncIterableIterator<readonly SequenceEv
     const wasOpen = this.#open > 0;
     this.#open = 0;
     this.#events = [];
-    if (wasOpen) this.#cancel();
+    if (wasOpen) this.cancel();
     this.wake();
     return Promise.resolve({ done: true, value: undefined });
   }
@@ -121,12 +122,9 @@ interface Open {
 /** The sequences that the engine has: each of their events goes to its answer. */
 export class OpenSequences {
   readonly #live = new Map<string, Open>();
-  readonly #onLast: (id: string) => void;
 
   /** @param onLast is called when a sequence has its last event */
-  constructor(onLast: (id: string) => void) {
-    this.#onLast = onLast;
-  }
+  constructor(private readonly onLast: (id: string) => void) {}
 
   /** Ids of the sequences that have not ended. */
   get ids(): string[] {
@@ -183,7 +181,7 @@ export class OpenSequences {
   #take(id: string): Open | undefined {
     const open = this.#live.get(id);
     this.#live.delete(id);
-    this.#onLast(id);
+    this.onLast(id);
     return open;
   }
 }

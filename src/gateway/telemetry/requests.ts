@@ -32,13 +32,11 @@ interface Live extends SequenceFacts {
 
 export class RequestMetrics {
   readonly #live = new Map<string, Live>();
-  readonly #series: Series;
   readonly #engine: EngineMetrics;
   /** The engine's last prediction of a new request's wait. */
   #wait: { readonly ms: number; readonly at: number } | null = null;
 
-  constructor(series: Series) {
-    this.#series = series;
+  constructor(private readonly series: Series) {
     this.#engine = new EngineMetrics(series);
   }
 
@@ -72,14 +70,14 @@ export class RequestMetrics {
     const live = this.#live.get(id);
     if (live === undefined) return;
     this.#live.delete(id);
-    this.#series.failed.inc({ reason: 'internal' });
+    this.series.failed.inc({ reason: 'internal' });
     this.#outcome(live, brokenOutcome(live));
   }
 
   /** Counts sequences that were rejected because the engine has no room: they are never registered. */
   full(sequences: number, budget: Budget | null): void {
-    this.#series.failed.inc({ reason: 'queue_full' }, sequences);
-    if (budget !== null) this.#series.budgets.inc({ budget_class: budgetClass(budget), outcome: 'refused' }, sequences);
+    this.series.failed.inc({ reason: 'queue_full' }, sequences);
+    if (budget !== null) this.series.budgets.inc({ budget_class: budgetClass(budget), outcome: 'refused' }, sequences);
   }
 
   /** Registered sequences that have not ended. */
@@ -109,7 +107,7 @@ export class RequestMetrics {
     for (const live of this.#live.values()) {
       if (live.cut !== null) this.#answered(live, live.cut);
       else {
-        this.#series.failed.inc({ reason: 'engine_lost' });
+        this.series.failed.inc({ reason: 'engine_lost' });
         this.#outcome(live, brokenOutcome(live));
       }
     }
@@ -127,7 +125,7 @@ export class RequestMetrics {
 
   #planned(event: PlannedEvent): void {
     if (event.isDryRun === true) return;
-    const series = this.#series;
+    const series = this.series;
     series.planned.inc({ exit_layer: String(event.exit), service_class: event.serviceClass });
     series.depthReasons.inc({ reason: event.reason });
     const live = this.#live.get(event.id);
@@ -135,7 +133,7 @@ export class RequestMetrics {
   }
 
   #token(event: TokenEvent, at: number): void {
-    const series = this.#series;
+    const series = this.series;
     const live = this.#live.get(event.id);
     // Tokens after the cut are not part of the answer.
     if (live?.cut !== null) return;
@@ -156,14 +154,14 @@ export class RequestMetrics {
       this.#answered(live, live.cut);
       return;
     }
-    this.#series.failed.inc({ reason });
+    this.series.failed.inc({ reason });
     // Other reasons are the client's mistakes: a 400 says nothing about attainment.
     if (REJECTIONS.has(reason)) this.#outcome(live, 'refused');
   }
 
   #ended(event: EndedEvent): void {
     if (event.isDryRun === true) return;
-    const series = this.#series;
+    const series = this.series;
     const live = this.#live.get(event.id);
     series.promptTokens.inc(event.promptTokens);
     series.prefixQueries.inc(event.promptTokens);
@@ -178,7 +176,7 @@ export class RequestMetrics {
 
   /** Counts an answer by the end that its client saw. */
   #answered(live: Live, event: EndedEvent): void {
-    const series = this.#series;
+    const series = this.series;
     const { reason, startedAt, firstTokenAt, endedAt } = event;
     if (reason === 'error') series.failed.inc({ reason });
     else series.success.inc({ finished_reason: FINISHED_REASON[reason] });
@@ -205,14 +203,14 @@ export class RequestMetrics {
     };
     // A budget may be as small as 5e-324 ms, and bounds the prediction of its own answer.
     for (const [time, ratio] of Object.entries(ratios))
-      if (Number.isFinite(ratio)) this.#series.ratio.observe({ time }, ratio);
+      if (Number.isFinite(ratio)) this.series.ratio.observe({ time }, ratio);
   }
 
   #outcome({ budget, plan }: Live, outcome: Outcome): void {
     if (budget === null) return;
-    this.#series.budgets.inc({ budget_class: budgetClass(budget), outcome });
+    this.series.budgets.inc({ budget_class: budgetClass(budget), outcome });
     if (plan?.serviceClass !== 'guaranteed') return;
-    this.#series.guarantees.inc({ outcome: isKept(outcome) ? 'kept' : 'missed' });
+    this.series.guarantees.inc({ outcome: isKept(outcome) ? 'kept' : 'missed' });
   }
 }
 

@@ -34,20 +34,14 @@ export class Answer {
   #isGiven = false;
   /** When the last choice ended. */
   #finishedAt: number | null = null;
-  readonly #context: ApiContext;
-  readonly #client: Client;
-  readonly #releaseQuota: (tokens: number) => void;
 
   /** @param releaseQuota called once at the end of the answer, with the tokens used */
   constructor(
-    context: ApiContext,
+    private readonly context: ApiContext,
     readonly request: GenerationRequest,
-    client: Client,
-    releaseQuota: (tokens: number) => void,
+    private readonly client: Client,
+    private readonly releaseQuota: (tokens: number) => void,
   ) {
-    this.#context = context;
-    this.#client = client;
-    this.#releaseQuota = releaseQuota;
     this.choices = request.engine.sequences.map((_, index) => this.#choice(index));
     this.#left = this.choices.length;
   }
@@ -59,7 +53,7 @@ export class Answer {
    * @throws ApiError for a request that is rejected or fails, ClientGone
    */
   async *pieces(out?: Pick<EventStream, 'drained'>): AsyncGenerator<Piece, void, undefined> {
-    const { signal } = this.#client;
+    const { signal } = this.client;
     this.#isWhole = out === undefined;
     let isWaiting = false;
     try {
@@ -119,7 +113,7 @@ export class Answer {
   }
 
   #start(): SequenceEvents {
-    const context = this.#context;
+    const context = this.context;
     const { engine, prompts } = this.request;
     const { arrivedAt, depth, isDryRun } = engine;
     // The engine may have exited while the prompt was tokenized. Without it, the metrics would keep a sequence that
@@ -131,7 +125,7 @@ export class Answer {
       const promptTokens = prompts[prompt]?.ids.length ?? 0;
       const facts = { arrivedAt, promptTokens, budget: depth.budget };
       context.metrics.begin(id, facts);
-      this.#client.trace?.begin(id, index, facts);
+      this.client.trace?.begin(id, index, facts);
     }
     return context.engine.generate(engine);
   }
@@ -140,8 +134,8 @@ export class Answer {
   #checkRoom(): void {
     const { engine } = this.request;
     const tokens = engine.prompts.reduce((sum, { length }) => sum + length, 0);
-    if (this.#context.engine.hasRoom(engine.tenant ?? '', this.choices.length, tokens)) return;
-    if (engine.isDryRun !== true) this.#context.metrics.full(this.choices.length, engine.depth.budget);
+    if (this.context.engine.hasRoom(engine.tenant ?? '', this.choices.length, tokens)) return;
+    if (engine.isDryRun !== true) this.context.metrics.full(this.choices.length, engine.depth.budget);
     throw queueFull();
   }
 
@@ -165,7 +159,7 @@ export class Answer {
         return;
       case 'rejected': {
         const { reason, detail } = event.event;
-        if (reason === 'grammars_lost' && detail !== undefined) this.#client.addLogFields({ fault: detail });
+        if (reason === 'grammars_lost' && detail !== undefined) this.client.addLogFields({ fault: detail });
         throw engineError(event.event, this.request.grammar);
       }
       case 'lost':
@@ -175,7 +169,7 @@ export class Answer {
 
   #end(choice: Choice, index: number, event: EndedEvent, heardAt: number): void {
     if (event.reason === 'error') {
-      if (event.error !== null) this.#client.addLogFields({ fault: event.error });
+      if (event.error !== null) this.client.addLogFields({ fault: event.error });
       throw failure(event, this.request.grammar);
     }
     if (event.reason === 'cancelled' && !choice.isStopped)
@@ -185,7 +179,7 @@ export class Answer {
     if (this.#isWhole && event.reason === 'deadline' && choice.plan?.landing === 'possible') choice.goBack();
     choice.outcome = choiceOutcome(this.request.engine, choice, event, heardAt);
     const id = this.request.engine.sequences[index]?.id;
-    if (id !== undefined) this.#context.metrics.judged(id, choice.outcome);
+    if (id !== undefined) this.context.metrics.judged(id, choice.outcome);
     const end = { index, finishReason, isLast: --this.#left === 0 };
     if (end.isLast && !this.#isGiven && this.#isAllEmpty()) throw emptyAnswer();
     if (!end.isLast) this.#ended.push(end);
@@ -207,7 +201,7 @@ export class Answer {
   }
 
   report(): SortieReport {
-    return reportOf(this.request, this.choices, this.#context.model.exits, this.#finishedAt);
+    return reportOf(this.request, this.choices, this.context.model.exits, this.#finishedAt);
   }
 
   /** The plan at admission, as response headers. */
@@ -226,11 +220,11 @@ export class Answer {
   /** The error for the client. Any thrown value except an ApiError is a fault of the server. */
   failed(thrown: unknown): ApiError {
     if (!(thrown instanceof ApiError)) {
-      this.#client.addLogFields({
+      this.client.addLogFields({
         fault: thrown instanceof Error ? (thrown.stack ?? thrown.message) : String(thrown),
       });
       // The engine has not ended its sequences yet: the metrics would count their cancel as the client's.
-      for (const { id } of this.request.engine.sequences) this.#context.metrics.broken(id);
+      for (const { id } of this.request.engine.sequences) this.context.metrics.broken(id);
     }
     return toApiError(thrown);
   }
@@ -238,20 +232,20 @@ export class Answer {
   #close(): void {
     const { engine } = this.request;
     const isBegun = engine.isDryRun !== true && this.choices.some(({ plan }) => plan !== null);
-    this.#releaseQuota(isBegun ? this.usage().total_tokens : 0);
+    this.releaseQuota(isBegun ? this.usage().total_tokens : 0);
   }
 
   /** Ends the sequence of a choice whose text is complete. */
   #stop(index: number): void {
     const id = this.request.engine.sequences[index]?.id;
-    if (id !== undefined) this.#context.engine.cancel(id, 'stop');
+    if (id !== undefined) this.context.engine.cancel(id, 'stop');
   }
 
   #choice(index: number): Choice {
     const { echo, stops, engine, grammar, thoughts } = this.request;
     return new Choice(index, {
       // Some models have tags that are special tokens, which a text leaves out.
-      detokenizer: this.#context.model.tokenizer.detokenizer({ shown: Object.values(thoughts?.tags ?? {}) }),
+      detokenizer: this.context.model.tokenizer.detokenizer({ shown: Object.values(thoughts?.tags ?? {}) }),
       stops,
       minTokens: engine.minTokens,
       maxTokens: engine.sequences[index]?.maxTokens ?? 0,

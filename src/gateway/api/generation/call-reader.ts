@@ -34,12 +34,9 @@ export class CallReader {
   #held = '';
   #index = -1;
   #arguments = '';
-  readonly #isOptional: boolean;
 
   /** @param isOptional whether the answer may be text instead */
-  constructor(isOptional: boolean) {
-    this.#isOptional = isOptional;
-  }
+  constructor(private readonly isOptional: boolean) {}
 
   /** Whether the answer has turned out to be text. */
   get isText(): boolean {
@@ -63,7 +60,7 @@ export class CallReader {
   /** Ends the answer. @returns the text and the parts held back so far */
   end(): { text: string; parts: CallPart[] } {
     const held = this.#take(this.#held.length);
-    if (this.#state === 'open' && this.#index < 0 && this.#isOptional && !held.startsWith(CALL_BEGINS)) {
+    if (this.#state === 'open' && this.#index < 0 && this.isOptional && !held.startsWith(CALL_BEGINS)) {
       this.#state = 'text';
       return { text: held, parts: [] };
     }
@@ -88,7 +85,7 @@ export class CallReader {
       return true;
     }
     if (expected.startsWith(this.#held)) return false;
-    if (this.#index >= 0 || this.#state !== 'open' || !this.#isOptional)
+    if (this.#index >= 0 || this.#state !== 'open' || !this.isOptional)
       throw new Error('an answer broke the form of its tool calls');
     this.#state = 'text';
     return false;

@@ -5,11 +5,7 @@ const PIECE_UNITS = 65_536;
 
 /** A list whose entries are made while they are written. */
 export class LazyList<T> implements Iterable<T> {
-  readonly #make: () => Iterable<T>;
-
-  constructor(make: () => Iterable<T>) {
-    this.#make = make;
-  }
+  constructor(private readonly make: () => Iterable<T>) {}
 
   /** The list of these items, mapped. */
   static of<Item, T>(items: readonly Item[], map: (item: Item) => T): LazyList<T> {
@@ -19,7 +15,7 @@ export class LazyList<T> implements Iterable<T> {
   }
 
   [Symbol.iterator](): Iterator<T> {
-    return this.#make()[Symbol.iterator]();
+    return this.make()[Symbol.iterator]();
   }
 
   toJSON(): T[] {

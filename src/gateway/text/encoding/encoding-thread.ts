@@ -49,17 +49,15 @@ export class EncodingThread {
   readonly #jobs: Job[] = [];
   #idle: NodeJS.Timeout | null = null;
   #isClosed = false;
-  readonly #tokenizer: string;
-  readonly #idleMs: number;
 
   /**
    * @param tokenizer path of the model's tokenizer.json; the thread reads it when it starts
    * @param idleMs time after which an idle thread ends
    */
-  constructor(tokenizer: string, idleMs = IDLE_MS) {
-    this.#tokenizer = tokenizer;
-    this.#idleMs = idleMs;
-  }
+  constructor(
+    private readonly tokenizer: string,
+    private readonly idleMs = IDLE_MS,
+  ) {}
 
   /**
    * @param signal cancels the work; the promise rejects with its reason
@@ -106,13 +104,13 @@ export class EncodingThread {
       }
       this.#thread.postMessage({ text: job.text, addSpecial: job.addSpecial } satisfies EncodeMessage);
     } else if (this.#thread !== null) {
-      this.#idle = setTimeout(() => void this.#end(), this.#idleMs);
+      this.#idle = setTimeout(() => void this.#end(), this.idleMs);
       this.#idle.unref();
     }
   }
 
   #start(): Worker {
-    const workerData: EncodingThreadData = { tokenizer: this.#tokenizer };
+    const workerData: EncodingThreadData = { tokenizer: this.tokenizer };
     const thread = new Worker(new URL('./thread.js', import.meta.url), { workerData });
     thread.on('message', (ids: Uint32Array) => {
       // A late message of an ended thread is dropped.
