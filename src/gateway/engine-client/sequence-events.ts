@@ -156,26 +156,23 @@ export class OpenSequences {
   }
 
   end(event: EndedEvent): void {
-    const open = this.#take(event.id);
-    if (open) this.#last(open, { index: open.index, type: 'ended', event, heardAt: monotonicMs() });
+    this.#last(event.id, { type: 'ended', event, heardAt: monotonicMs() });
   }
 
   reject(event: RejectedEvent): void {
-    const open = this.#take(event.id);
-    if (open) this.#last(open, { index: open.index, type: 'rejected', event });
+    this.#last(event.id, { type: 'rejected', event });
   }
 
   /** The engine is gone: no further event comes. */
   loseAll(message: string): void {
-    for (const id of this.ids) {
-      const open = this.#take(id);
-      if (open) this.#last(open, { index: open.index, type: 'lost', message });
-    }
+    for (const id of this.ids) this.#last(id, { type: 'lost', message });
   }
 
-  #last({ answer }: Open, event: SequenceEvent): void {
-    answer.add(event, true);
-    answer.wake();
+  #last(id: string, event: Payload): void {
+    const open = this.#take(id);
+    if (open === undefined) return;
+    open.answer.add({ index: open.index, ...event }, true);
+    open.answer.wake();
   }
 
   #take(id: string): Open | undefined {

@@ -1,6 +1,5 @@
 /** A request to an upstream model as this folder gets it, and the ways to answer it. Must not know: HTTP frameworks. */
-import type { ApiRequest } from '../api/context.js';
-import type { ApiError } from '../api/errors.js';
+import type { ApiRequest, EventStream } from '../api/context.js';
 import type { SortieReport } from '../api/schemas/report.js';
 import type { Incoming } from './sse-events.js';
 
@@ -8,22 +7,16 @@ import type { Incoming } from './sse-events.js';
 export type OpenBody = Readonly<Record<string, unknown>>;
 
 /** The response to a client that asked for a stream. */
-export interface ClientStream {
+export interface ClientStream extends Omit<EventStream, 'send'> {
   /** Sends events and comments behind the status line, in one write. */
   pass(events: readonly Incoming[]): void;
   /** Comments come from the first second of silence on. The status line of a silent stream goes out with the first. */
   keepOpen(): void;
-  /** Resolves once the client has read on, or is gone. Null while it keeps up. */
-  drained(): Promise<void> | null;
   /**
    * Ends with a plain response, unless the status line is sent.
    * @returns whether it did
    */
   respond(answer: PlainAnswer): boolean;
-  /** As `respond`, in the form of errors. */
-  reject(error: ApiError): boolean;
-  /** @param last the data of the last event; null for none */
-  end(last: string | null): void;
 }
 
 export interface PlainAnswer {

@@ -12,12 +12,14 @@ export type Hold = 'none' | 'sentence' | 'all';
 export class HeldAnswer {
   readonly #held: Chunk[] = [];
   readonly #ends = new SentenceEnds();
-  #received = 0;
+  /** Characters of the text so far. */
+  received = 0;
   #sent = 0;
   /** Characters that went out, without the blank ones at their end. */
   #sentSolid = 0;
   readonly #ended: EndedChoices;
-  #isOther = false;
+  /** Whether the answer has parts that no sentence ends. */
+  isOther = false;
   #isBegun = false;
   /** The last chunk so far. */
   head: ChunkJson = {};
@@ -32,16 +34,16 @@ export class HeldAnswer {
 
   add(chunk: Chunk, hold: Hold): void {
     this.head = chunk.json;
-    this.#received += chunk.text.length;
+    this.received += chunk.text.length;
     this.#ends.add(chunk.text);
-    this.#isOther ||= chunk.isOther;
+    this.isOther ||= chunk.isOther;
     this.#ended.add(chunk);
     this.#held.push(chunk);
     // Before the answer begins, an error still has a status of its own.
     this.#isBegun ||= !chunk.isEmpty;
     if (!this.#isBegun) return;
     // A call has no sentences, and an answer with an end is whole.
-    const isFree = hold !== 'all' && (hold === 'none' || this.#isOther || this.isFinished);
+    const isFree = hold !== 'all' && (hold === 'none' || this.isOther || this.isFinished);
     if (isFree) this.#release(Infinity);
     else if (hold === 'sentence') this.#release(this.#ends.last);
   }
@@ -56,11 +58,6 @@ export class HeldAnswer {
     return this.#ends.lastIfOver > 0;
   }
 
-  /** Characters of the text so far. */
-  get received(): number {
-    return this.#received;
-  }
-
   /** Whether each choice ended by itself. */
   get isFinished(): boolean {
     return this.#ended.areAll;
@@ -69,11 +66,6 @@ export class HeldAnswer {
   /** Whether a choice ended by itself: some upstreams give fewer than the request asks for. */
   get hasEnd(): boolean {
     return this.#ended.areAny;
-  }
-
-  /** Whether the answer has parts that no sentence ends. */
-  get isOther(): boolean {
-    return this.#isOther;
   }
 
   /** Sends the whole sentences. */

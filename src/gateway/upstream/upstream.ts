@@ -1,28 +1,18 @@
 /** Models that run elsewhere: addresses, keys, names. Must not know: connections, HTTP frameworks. */
+import type { ServeOptions } from '../../cli/options/config.js';
 import {
   type ModelEntry,
   modelOfOwnName,
   type UpstreamEntry,
-  type UpstreamSections,
   DEADLINE_HEADER,
 } from '../../cli/options/upstream-sections.js';
 
-/** A server with the API of OpenAI. */
-export interface Upstream {
-  /** Its name in the configuration. */
-  readonly name: string;
-  /** The model's name there. */
-  readonly model: string;
+/** A server with the API of OpenAI. Names of its headers are in lower case. */
+export interface Upstream extends Omit<UpstreamEntry, 'url' | 'keyEnv' | 'keyFile'> {
   /** The base of the API, such as https://api.example.com/v1, without a slash at the end. */
   readonly url: URL;
   /** Null: the server takes requests without a key. */
   readonly key: string | null;
-  /** The header that carries the rest of a budget, in lower case. */
-  readonly deadlineHeader: string;
-  /** Share of right answers of the model, 0 to 1. */
-  readonly accuracy: number;
-  /** Further headers of every request, by names in lower case. */
-  readonly extraHeaders: Readonly<Record<string, string>>;
 }
 
 /** A name that callers use. */
@@ -33,12 +23,7 @@ export interface UpstreamModel {
 }
 
 /** The options that describe an upstream. */
-export interface UpstreamOptions {
-  readonly upstream: string | null;
-  readonly upstreamModel: string | null;
-  readonly upstreamKeyEnv: string | null;
-  readonly sections?: UpstreamSections;
-}
+export type UpstreamOptions = Pick<ServeOptions, 'upstream' | 'upstreamModel' | 'upstreamKeyEnv' | 'sections'>;
 
 /** The surroundings of the options. */
 export interface Surroundings {
@@ -62,38 +47,27 @@ function entryOfFlags(options: UpstreamOptions, fault: Surroundings['fault']): U
   return { ...entry, deadlineHeader: DEADLINE_HEADER, accuracy: 1, extraHeaders: {} };
 }
 
-/** An upstream, and the names of its options in errors. */
-interface Source {
-  readonly entry: UpstreamEntry;
-  readonly keyEnvOption: string;
-  readonly keyFileOption: string;
-}
-
-/** @throws the error of `fault`, without the key */
-function keyOf({ entry, keyEnvOption, keyFileOption }: Source, { env, readFile, fault }: Surroundings): string | null {
-  const { keyEnv, keyFile } = entry;
+/** @param place of the entry in errors; null: the flags @throws the error of `fault`, without the key */
+function upstreamOf(
+  { keyEnv, keyFile, ...entry }: UpstreamEntry,
+  place: string | null,
+  { env, readFile, fault }: Surroundings,
+): Upstream {
+  let key: string | null = null;
   if (keyFile !== null) {
-    const rule = `${keyFileOption} must be a readable file that holds a key, got "${keyFile}"`;
-    let text: string;
     try {
-      text = readFile(keyFile).trim();
+      key = readFile(keyFile).trim();
     } catch {
-      throw fault(rule);
+      // The check below reports it.
     }
-    if (!/^[\x21-\x7e]+$/.test(text)) throw fault(rule);
-    return text;
+    if (key === null || !/^[\x21-\x7e]+$/.test(key))
+      throw fault(`${place}.key_file must be a readable file that holds a key, got "${keyFile}"`);
+  } else if (keyEnv !== null) {
+    key = env[keyEnv] ?? '';
+    const option = place === null ? '--upstream-key-env' : `${place}.key_env`;
+    if (key === '') throw fault(`${option} must name a variable that holds a key, got "${keyEnv}"`);
   }
-  if (keyEnv === null) return null;
-  const key = env[keyEnv];
-  if (key === undefined || key === '')
-    throw fault(`${keyEnvOption} must name a variable that holds a key, got "${keyEnv}"`);
-  return key;
-}
-
-function upstreamOf(source: Source, surroundings: Surroundings): Upstream {
-  const { name, model, url, deadlineHeader, accuracy, extraHeaders } = source.entry;
-  const key = keyOf(source, surroundings);
-  return { name, model, url: new URL(url), key, deadlineHeader: deadlineHeader.toLowerCase(), accuracy, extraHeaders };
+  return { ...entry, url: new URL(entry.url), key, deadlineHeader: entry.deadlineHeader.toLowerCase() };
 }
 
 /**
@@ -103,21 +77,18 @@ function upstreamOf(source: Source, surroundings: Surroundings): Upstream {
  */
 export function upstreamModels(options: UpstreamOptions, surroundings: Surroundings): readonly UpstreamModel[] {
   const { localNames, fault } = surroundings;
-  const { sections } = options;
+  const { file = '', upstreams: entries = [], models: named = [] } = options.sections ?? {};
   const byFlags = entryOfFlags(options, fault);
-  const sources: Source[] = (sections?.upstreams ?? []).map((entry) => {
-    const place = `${sections?.file ?? ''}: upstreams.${entry.name}`;
-    return { entry, keyEnvOption: `${place}.key_env`, keyFileOption: `${place}.key_file` };
-  });
-  const upstreams = new Map(sources.map((source) => [source.entry.name, upstreamOf(source, surroundings)]));
-  const models = (sections?.models ?? []).map((entry) => {
+  const upstreams = new Map(
+    entries.map((entry) => [entry.name, upstreamOf(entry, `${file}: upstreams.${entry.name}`, surroundings)]),
+  );
+  const models = named.map((entry) => {
     const upstream = upstreams.get(entry.upstream);
     if (upstream === undefined) throw new Error(`no upstream ${entry.upstream}`);
-    return { place: `${sections?.file ?? ''}: models.${entry.name}`, model: modelOf(entry, upstream) };
+    return { place: `${file}: models.${entry.name}`, model: modelOf(entry, upstream) };
   });
   if (byFlags !== null) {
-    const source = { entry: byFlags, keyEnvOption: '--upstream-key-env', keyFileOption: '' };
-    const model = modelOf(modelOfOwnName(byFlags.name), upstreamOf(source, surroundings));
+    const model = modelOf(modelOfOwnName(byFlags.name), upstreamOf(byFlags, null, surroundings));
     models.unshift({ place: '--upstream-model', model });
   }
   for (const [index, { place, model }] of models.entries()) {

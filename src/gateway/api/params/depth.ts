@@ -99,10 +99,7 @@ export function requestedModel(model: ServedModel, asked: string = model.name): 
 }
 
 /** The operator's rules for depth. A null bound is the model's own. */
-export interface DepthPolicy extends Pick<RequestPolicy, 'minExit' | 'maxExit'> {
-  /** Least share of right answers of an exit where the request states no depth; absent: any. */
-  readonly minAccuracy?: number;
-}
+export type DepthPolicy = Pick<RequestPolicy, 'minExit' | 'maxExit' | 'minAccuracy'>;
 
 /** The exits that a client may use, shallowest first. */
 export function allowedExits(model: Pick<ServedModel, 'exits'>, { minExit, maxExit }: DepthPolicy): readonly number[] {
