@@ -15,8 +15,6 @@ export interface Machine {
   readonly slots: number;
   /** Positions that the KV cache holds at full depth. */
   readonly kvPositions: number;
-  /** Time in ms that a client waits outside the engine; added to every reported time. Default: 0. */
-  readonly overheadMs?: number;
   /** Clients that never pause: a request arrives when one of them is free. Absent or null: at its own time. */
   readonly clients?: number | null;
   /** Real time of a step in ms, from its work and the current time. */

@@ -7,7 +7,7 @@ import { cutAt } from '../../src/protocol/early-end.js';
 import type { Admitted, ExitLayer } from '../../src/protocol/index.js';
 import type { Scheduler } from '../../src/engine/scheduler/scheduler.js';
 import type { Sequence } from '../../src/engine/scheduler/sequence.js';
-import type { RowPlan, SequenceEnd, StepPlan, TokenResult } from '../../src/engine/scheduler/step-plan.js';
+import type { RowPlan, StepPlan, TokenResult } from '../../src/engine/scheduler/step-plan.js';
 import type { Rejected } from '../../src/engine/scheduler/types.js';
 import type { Machine } from './machine.js';
 import { END_TOKEN, engineRequest, type SimulatedRequest } from './simulated-request.js';
@@ -38,16 +38,13 @@ export interface LiveSequence {
   readonly exit: ExitLayer;
 }
 
-/** One step, for observers (tests, progress). */
+/** One step. */
 export interface SimulatedStep {
   readonly now: number;
   readonly ms: number;
   readonly work: Work;
   readonly plan: StepPlan;
   readonly live: readonly LiveSequence[];
-  readonly waiting: number;
-  /** The outcomes so far. The array grows with the run. */
-  readonly outcomes: readonly Outcome[];
 }
 
 /** A request that has no outcome yet. */
@@ -62,7 +59,6 @@ class SimulatedEngine {
   now: number;
   readonly outcomes: Outcome[] = [];
   readonly #open = new Map<string, Open>();
-  readonly #overheadMs: number;
   #next = 0;
 
   constructor(
@@ -71,7 +67,6 @@ class SimulatedEngine {
     readonly scheduler: Scheduler,
   ) {
     this.now = requests[0]?.arrivedAt ?? 0;
-    this.#overheadMs = machine.overheadMs ?? 0;
   }
 
   get hasWork(): boolean {
@@ -126,18 +121,14 @@ class SimulatedEngine {
       if (open !== undefined) open.admission = { kind: 'reject', leastFeasibleMs };
       this.#end(id, 'rejected', this.now);
     }
-    for (const end of ended) this.#endPlanned(end);
-  }
-
-  #endPlanned({ id, reason }: SequenceEnd): void {
-    if (reason === 'deadline') this.#end(id, 'deadline', this.now);
+    for (const { id, reason } of ended) if (reason === 'deadline') this.#end(id, 'deadline', this.now);
   }
 
   /** The gateway's timer ends answers whose deadline passed during a slow step (gateway/engine-client/deadline-timer.ts). */
   #cutLate(): void {
     for (const open of [...this.#open.values()]) {
       const { sequence } = open;
-      const endsAt = cutAt(sequence) - this.#overheadMs;
+      const endsAt = cutAt(sequence);
       if (endsAt >= this.now) continue;
       this.scheduler.cancel(sequence.id, 'deadline');
       const isDecided = open.admission !== null;
@@ -173,16 +164,8 @@ class SimulatedEngine {
     const { request, sequence, admission, path } = open;
     if (admission === null) throw new Error(`request ${id} ended before it was admitted`);
     const { generated: tokens, preemptions } = sequence;
-    this.outcomes.push({
-      request,
-      admission,
-      firstTokenAt: sequence.firstTokenAt === null ? null : sequence.firstTokenAt + this.#overheadMs,
-      endedAt: at + this.#overheadMs,
-      path,
-      tokens,
-      reason,
-      preemptions,
-    });
+    const { firstTokenAt } = sequence;
+    this.outcomes.push({ request, admission, firstTokenAt, endedAt: at, path, tokens, reason, preemptions });
   }
 }
 
@@ -198,7 +181,6 @@ export function* simulate(
   scheduler: Scheduler,
 ): Generator<SimulatedStep, Outcome[], void> {
   const engine = new SimulatedEngine(requests, machine, scheduler);
-  const { outcomes } = engine;
   let idleSteps = 0;
   while (engine.hasWork) {
     const { plan, ms } = engine.step();
@@ -206,7 +188,7 @@ export function* simulate(
     const live = engine.live();
     if (idleSteps > 1 && live.length > 0)
       throw new Error(`no progress at ${engine.now} ms with ${live.length} live requests`);
-    yield { now: engine.now, ms, work: plan.work, plan, live, waiting: scheduler.slots.waiting.length, outcomes };
+    yield { now: engine.now, ms, work: plan.work, plan, live };
   }
-  return outcomes;
+  return engine.outcomes;
 }
