@@ -1,12 +1,12 @@
 /** Sources of other architectures: older forms of config.json, text parts of models with images. */
-import { writeFileSync } from 'node:fs';
+import { mkdirSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import t, { type Test } from 'tap';
 import type { Architecture } from '../../src/engine/model/architecture.js';
 import { convert } from '../../src/convert/convert.js';
 import { OPTIONS, run } from './conversion.js';
 import { goldenModel, goldenWeights, writeGoldenFolder } from './golden-model.js';
-import { random, safetensors, weight, type Weights } from './tiny.js';
+import { random, safetensors, tinyWeights, weight, writeFolder, type Weights } from './tiny.js';
 
 type Changes = Record<string, unknown>;
 
@@ -123,3 +123,32 @@ void t.test('the exits of a Balcony checkpoint are exit blocks', async (t) => {
   ] as const)
     await t.rejects(convert({ ...options, source: folder(changes), out: path.join(dir, 'c') }), { message });
 });
+
+async function exitsOf(dir: string, source: string, config: object, card?: string): Promise<number[]> {
+  const folder = path.join(dir, source);
+  mkdirSync(folder, { recursive: true });
+  if (card !== undefined) writeFileSync(path.join(folder, 'README.md'), card);
+  writeFolder(folder, tinyWeights(1), { config });
+  const { exits } = await convert({
+    source: folder,
+    out: path.join(dir, 'out'),
+    kernels: ['fp32'],
+    compress: false,
+    force: true,
+  });
+  return exits.map(({ layer }) => layer);
+}
+
+void t.test(
+  'config, card or repository name LayerSkip, which has exits; any other Llama has full depth alone',
+  async (t) => {
+    const dir = t.testdir();
+    for (const [source, config, card, exits] of [
+      ['a', { _name_or_path: 'facebook/layerskip-llama3.2-1B' }, undefined, [1, 2, 3]],
+      ['b', {}, '---\nlicense: other\n---\n# LayerSkip Llama3.2 1B\n', [1, 2, 3]],
+      ['models--facebook--layerskip-llama3-8B/snapshots/0a', {}, undefined, [1, 2, 3]],
+      ['c', {}, '# Llama\n\nNot LayerSkip.', [3]],
+    ] as const)
+      t.strictSame(await exitsOf(dir, source, config, card), exits, source);
+  },
+);

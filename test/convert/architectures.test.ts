@@ -8,6 +8,7 @@ import type { Executor } from '../../src/engine/execution/executor.js';
 import type { Slot } from '../../src/engine/scheduler/kv/slot.js';
 import { loadManifest } from '../../src/engine/model/manifest-io.js';
 import { advance, distance, logitsAt, makeExecutor, openSlot } from '../engine/helper.js';
+import { writeRanges } from './conversion.js';
 import { safetensors, type Weight } from './tiny.js';
 import { type Way, waysOf, worstOf } from './ways.js';
 import {
@@ -105,10 +106,7 @@ for (const name of ['gemma2', 'gemma3', 'granite', 'ministral3', 'olmo2', 'phi3'
     }
     const out = path.join(dir, 'bytes');
     const { kvHeads, headDim } = loadManifest(path.join(dir, 'int4')).architecture;
-    const range = { shape: [kvHeads * headDim], data: new Float32Array(kvHeads * headDim).fill(KV_RANGE) };
-    const calibration = path.join(dir, 'ranges.safetensors');
-    const names = Array.from({ length: layers }, (_, i) => [`layers.${i}.k_max`, `layers.${i}.v_max`]).flat();
-    writeFileSync(calibration, safetensors(names.map((name) => [name, range])));
+    const calibration = writeRanges(path.join(dir, 'ranges.safetensors'), layers, kvHeads * headDim, KV_RANGE);
     await convert({ ...base, out, kernels: ['fp32'], kv: 'int8', calibration });
     check(t, await makeExecutor(t, { modelDir: out }), model, ROUNDED.bytes);
   });

@@ -4,7 +4,7 @@ import path from 'node:path';
 import { convert } from '../../src/convert/convert.js';
 import type { ConvertOptions } from '../../src/convert/convert-options.js';
 import { ggufPaths } from '../../src/util/gguf-parts.js';
-import { gguf, ggufMetadata, type Weights } from './tiny.js';
+import { gguf, ggufMetadata, safetensors, type Weights } from './tiny.js';
 
 export const OPTIONS: Omit<ConvertOptions, 'source' | 'out'> = {
   exits: [1, 3],
@@ -32,4 +32,12 @@ export function writeGgufParts(dir: string, weights: Weights, count: number): st
     writeFileSync(file, gguf(new Map(share), { ...(i === 0 && ggufMetadata()), ...split }));
     return file;
   });
+}
+
+/** Writes a calibration in which each channel of keys and values stays below `most`. @returns the path */
+export function writeRanges(file: string, layers: number, channels: number, most: number): string {
+  const range = { shape: [channels], data: new Float32Array(channels).fill(most) };
+  const names = Array.from({ length: layers }, (_, i) => [`layers.${i}.k_max`, `layers.${i}.v_max`]).flat();
+  writeFileSync(file, safetensors(names.map((name) => [name, range])));
+  return file;
 }

@@ -19,7 +19,7 @@ import { loadManifest } from '../../src/engine/model/manifest-io.js';
 import { externalTensors } from '../../src/engine/model/onnx-weights.js';
 import { gguf, ggufMetadata, LAYER_SHAPES, random, safetensors, SHAPE, tinyWeights, weight } from './tiny.js';
 import { writeFolder, type GgufMetadata, type Weights } from './tiny.js';
-import { OPTIONS, run, writeGguf } from './conversion.js';
+import { OPTIONS, run, writeGguf, writeRanges } from './conversion.js';
 
 /** Graphs and weights of a folder by file name. */
 function content(dir: string): Map<string, Buffer> {
@@ -45,19 +45,23 @@ function floats(dir: string, graph: string, name: string): Float32Array {
 
 void t.test('GGUF and sharded safetensors of one model give the same graphs and weights', async (t) => {
   const weights = tinyWeights(1);
-  const [a, b, c, d] = [t.testdir(), `${t.testdir()}/b`, `${t.testdir()}/c`, `${t.testdir()}/d`];
-  await run(a, writeFolder(path.join(a, 'hf'), weights), { out: path.join(a, 'plain') });
-  const expected = content(path.join(a, 'plain'));
+  const dir = t.testdir();
+  const contentOf = async (source: string) => {
+    await run(dir, source, { force: true });
+    return content(path.join(dir, 'out'));
+  };
+  const expected = await contentOf(writeFolder(path.join(dir, 'hf'), weights));
   t.equal(expected.size, 7, 'embed, head, select, argmax, two stages, one weight file');
-
-  await run(a, writeFolder(path.join(a, 'sharded'), weights, { shards: 3, dtype: 'BF16' }), { out: b });
-  await run(a, writeFolder(path.join(a, 'f16'), weights, { dtype: 'F16' }), { out: c });
-  await run(a, writeGguf(a, weights, ggufMetadata(), true), { out: d });
-  for (const folder of [b, c, d]) t.strictSame(content(folder), expected, folder);
+  for (const source of [
+    writeFolder(path.join(dir, 'sharded'), weights, { shards: 3, dtype: 'BF16' }),
+    writeFolder(path.join(dir, 'f16'), weights, { dtype: 'F16' }),
+    writeGguf(dir, weights, ggufMetadata(), true),
+  ])
+    t.strictSame(await contentOf(source), expected, source);
 
   // The stored weights are the source's: q (with attention's scale), k and v are stacked to qkv and transposed for
   // MatMul.
-  const stored = floats(d, 'stage-1.fp32.onnx', 'layers.2.qkv.weight');
+  const stored = floats(path.join(dir, 'out'), 'stage-1.fp32.onnx', 'layers.2.qkv.weight');
   const stacked = ['q', 'k', 'v'].flatMap((part) => {
     const { data = new Float32Array() } = weights.get(`model.layers.2.self_attn.${part}_proj.weight`) ?? {};
     return Array.from(data, (value) => (part === 'q' ? value * SHAPE.headDim ** -0.5 : value));
@@ -69,30 +73,16 @@ void t.test('GGUF and sharded safetensors of one model give the same graphs and 
 
 void t.test('stages, exit blocks and shared tensors have the layout of the manifest', async (t) => {
   const dir = t.testdir();
-  const next = random(9);
-  const blocks: Weights = new Map([
-    ['exits.1.norm.weight', weight(next, [SHAPE.hidden])],
-    ...LAYER_SHAPES.map(([name, shape]) => [`exits.1.layers.0.${name}`, weight(next, shape)] as const),
-  ]);
-  const exitBlocks = path.join(dir, 'blocks.safetensors');
-  writeFileSync(exitBlocks, safetensors(blocks));
+  const exitBlocks = oneBlock(path.join(dir, 'blocks.safetensors'), random(9), random(8));
   const out = path.join(dir, 'out');
-  const manifest = await run(dir, writeFolder(path.join(dir, 'hf'), tinyWeights(2)), {
-    exits: [1, 3],
-    kernels: ['int4', 'w8a8'],
-    exitBlocks,
-  });
-  const exits = manifest.exits.map(({ layer, stage, norm, block }) =>
-    [layer, stage, norm, block?.boundary ?? null].join(),
-  );
-  t.strictSame(exits, ['2,0,1,1', '3,1,0,']);
-  const stages = manifest.stages.map(({ boundary, layers }) => ({ boundary, layers }));
-  t.strictSame(stages, [
-    { boundary: 0, layers: 1 },
-    { boundary: 1, layers: 2 },
-  ]);
+  const source = writeFolder(path.join(dir, 'hf'), tinyWeights(2));
+  const manifest = await run(dir, source, { exits: [1, 3], kernels: ['int4', 'w8a8'], exitBlocks });
+  const exits = manifest.exits.map(({ layer, stage, norm, block }) => `${layer},${stage},${norm},${block?.boundary}`);
+  t.strictSame(exits, ['2,0,1,1', '3,1,0,undefined']);
+  const stages = manifest.stages.map(({ boundary, layers }) => `${layers} from ${boundary}`);
+  t.strictSame(stages, ['1 from 0', '2 from 1']);
   const norm = floats(out, 'head.onnx', 'head.norms').subarray(SHAPE.hidden, 2 * SHAPE.hidden);
-  t.strictSame(norm, blocks.get('exits.1.norm.weight')?.data);
+  t.strictSame(norm, weight(random(8), [SHAPE.hidden]).data);
 
   const find = (graph: string, name: string) =>
     externalTensors(path.join(out, graph)).find((tensor) => tensor.name === name);
@@ -319,14 +309,8 @@ void t.test('inspect finds a damaged folder', async (t) => {
 void t.test('a calibration with the ranges of keys and values allows an int8 KV cache', async (t) => {
   const dir = t.testdir();
   const source = writeFolder(path.join(dir, 'hf'), tinyWeights(4));
-  const channels = SHAPE.kvHeads * SHAPE.headDim;
-  const ranges = (layers: number): string => {
-    const file = path.join(dir, `ranges-${layers}.safetensors`);
-    const range = { shape: [channels], data: new Float32Array(channels).fill(3) };
-    const names = Array.from({ length: layers }, (_, i) => [`layers.${i}.k_max`, `layers.${i}.v_max`]).flat();
-    writeFileSync(file, safetensors(names.map((name) => [name, range])));
-    return file;
-  };
+  const ranges = (layers: number): string =>
+    writeRanges(path.join(dir, `ranges-${layers}.safetensors`), layers, SHAPE.kvHeads * SHAPE.headDim, 3);
   const all = ranges(SHAPE.layers);
   const kvType = async (options: Partial<ConvertOptions>) =>
     (await run(dir, source, { force: true, ...options })).kvType;

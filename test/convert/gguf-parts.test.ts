@@ -10,11 +10,11 @@ void t.test('a model in parts becomes the same folder as the whole one, from any
   const [dir, whole] = [t.testdir({ first: {}, second: {} }), t.testdir({ whole: {} })];
   await run(whole, writeGguf(whole, tinyWeights(1)));
   const parts = writeGgufParts(dir, tinyWeights(1), 3);
-  for (const [name, source] of [
+  for (const [name, source = ''] of [
     ['first', parts[0]],
     ['second', parts[1]],
   ] as const) {
-    await run(join(dir, name), source ?? '');
+    await run(join(dir, name), source);
     for (const file of readdirSync(join(whole, 'out')))
       if (file !== 'manifest.json')
         t.ok(readFileSync(join(dir, name, 'out', file)).equals(readFileSync(join(whole, 'out', file))), file);

@@ -16,7 +16,7 @@ import {
   type Source,
   without,
 } from './rejected.js';
-import { ggufMetadata, type GgufMetadata } from './tiny.js';
+import { ggufMetadata } from './tiny.js';
 
 const of = (name: string, change: Change) => golden(goldenModel(name), change);
 
@@ -70,12 +70,6 @@ void t.test('models that the graphs cannot follow are rejected by name', (t) =>
 
 const looped = (change?: Change) => golden(goldenLoops('ouro-4'), change);
 
-/** A GGUF file of a tiny Llama that says it is another architecture. */
-const named = (name: string): Source => {
-  const metadata = Object.entries(ggufMetadata()).map(([key, value]) => [key.replace(/^llama\./, `${name}.`), value]);
-  return file({ ...(Object.fromEntries(metadata) as GgufMetadata), 'general.architecture': name });
-};
-
 void t.test('looped models with a fault are rejected', (t) =>
   rejects(t, {
     'config.json: total_ut_steps must be an integer from 1 to 64, got ...': [0, 2.5, -1, 1e9].map((loops) =>
@@ -92,8 +86,8 @@ void t.test('looped models with a fault are rejected', (t) =>
     'tensors must be those of the architecture ..., got model.layers.0.input_layernorm_2.weight': looped({
       architectures: ['LlamaForCausalLM'],
     }),
-    'metadata ouro.num_loops must be a number, got nothing': named('ouro'),
-    'metadata nanbeige.num_loops must be a number, got nothing': named('nanbeige'),
+    'metadata ouro.num_loops must be a number, got nothing': file(ggufMetadata('ouro')),
+    'metadata nanbeige.num_loops must be a number, got nothing': file(ggufMetadata('nanbeige')),
     'config.json: IQuestLoopCoderForCausalLM is not supported: loops after the first mix in attention over...': looped({
       architectures: ['IQuestLoopCoderForCausalLM'],
     }),

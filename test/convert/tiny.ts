@@ -187,20 +187,21 @@ export function tinyVocabulary(): { tokens: string[]; merges: string[] } {
   return { tokens: ['<s>', '</s>', ...characters, ...merges.map((merge) => merge.replace(' ', ''))], merges };
 }
 
-export function ggufMetadata(): GgufMetadata {
+/** Metadata of the tiny model. @param architecture a name of llama.cpp */
+export function ggufMetadata(architecture = 'llama'): GgufMetadata {
   const { tokens, merges } = tinyVocabulary();
   return {
-    'general.architecture': 'llama',
+    'general.architecture': architecture,
     'general.name': 'tiny',
     'general.license': 'apache-2.0',
-    'llama.block_count': SHAPE.layers,
-    'llama.context_length': SHAPE.context,
-    'llama.embedding_length': hidden,
-    'llama.feed_forward_length': ffn,
-    'llama.attention.head_count': heads,
-    'llama.attention.head_count_kv': kvHeads,
-    'llama.rope.freq_base': 10000,
-    'llama.attention.layer_norm_rms_epsilon': 1e-5,
+    [`${architecture}.block_count`]: SHAPE.layers,
+    [`${architecture}.context_length`]: SHAPE.context,
+    [`${architecture}.embedding_length`]: hidden,
+    [`${architecture}.feed_forward_length`]: ffn,
+    [`${architecture}.attention.head_count`]: heads,
+    [`${architecture}.attention.head_count_kv`]: kvHeads,
+    [`${architecture}.rope.freq_base`]: 10000,
+    [`${architecture}.attention.layer_norm_rms_epsilon`]: 1e-5,
     'tokenizer.ggml.model': 'gpt2',
     'tokenizer.ggml.pre': 'smollm',
     'tokenizer.ggml.tokens': tokens,

@@ -26,10 +26,7 @@ void t.test('the tokenizer of a GGUF file works', async (t) => {
   const found = ofFile();
   const text = textOf(found);
   const ids = text.encode('hello wor12</s>', true);
-  t.strictSame(
-    ids.map((id) => tokens[id]),
-    ['hello', 'Ġw', 'or', '1', '2', '</s>'],
-  );
+  t.equal(ids.map((id) => tokens[id]).join(' '), 'hello Ġw or 1 2 </s>');
   t.equal(text.decode(ids), 'hello wor12');
   t.match(found, { bosToken: 0, eosTokens: [1], chatTemplate: '{{ messages[0].content }}' });
 });
@@ -61,10 +58,7 @@ void t.test('a SentencePiece tokenizer of a GGUF file works', async (t) => {
     }),
   );
   const ids = text.encode('hello é', true);
-  t.strictSame(
-    ids.map((id) => pieces[id]),
-    ['<s>', '▁he', 'l', 'lo', '▁', '<0xC3>', '<0xA9>'],
-  );
+  t.equal(ids.map((id) => pieces[id]).join(' '), '<s> ▁he l lo ▁ <0xC3> <0xA9>');
   t.equal(text.decode(ids), 'hello é');
 });
 
@@ -101,17 +95,13 @@ void t.test('the end tokens of a folder begin with the token that templates use'
   const dir = t.testdir();
   const generation_config = { bos_token_id: 3, eos_token_id: [1, 7] };
   const config = { bos_token_id: 0, eos_token_id: 1 };
+  const byText = { bos_token: '</s>', eos_token: '<|eot_id|>' };
+  const byContent = { bos_token: null, eos_token: { content: '<|eot_id|>' } };
   for (const [files, own, bosToken, eosTokens] of [
     [{}, config, 0, [1]],
     [{ generation_config }, config, 3, [1, 7]],
-    [
-      { generation_config, tokenizer_config: { bos_token: '</s>', eos_token: '<|eot_id|>' } },
-      ...([config, 1, [9, 1, 7]] as const),
-    ],
-    [
-      { generation_config, tokenizer_config: { bos_token: null, eos_token: { content: '<|eot_id|>' } } },
-      ...([config, 3, [9, 1, 7]] as const),
-    ],
+    [{ generation_config, tokenizer_config: byText }, config, 1, [9, 1, 7]],
+    [{ generation_config, tokenizer_config: byContent }, config, 3, [9, 1, 7]],
     [{ generation_config, tokenizer_config: { eos_token: 'no such token' } }, config, 3, [1, 7]],
     [{}, { bos_token_id: null, eos_token_id: null }, null, []],
     [{}, { eos_token_id: [1, 1.5, -1, 1e300], bos_token_id: 0.5 }, null, [1]],
@@ -136,10 +126,7 @@ void t.test('a Unigram tokenizer of a folder works', async (t) => {
   t.match(found, { bosToken: 1, eosTokens: [2, 1] });
   const text = textOf(found);
   const ids = text.encode('hello he', true);
-  t.strictSame(
-    ids.map((id) => pieces[id]),
-    ['▁hello', '▁he'],
-  );
+  t.equal(ids.map((id) => pieces[id]).join(' '), '▁hello ▁he');
   t.equal(text.decode(ids), 'hello he');
   t.equal(text.spelt(8), ' he');
   t.equal(text.vocabulary, pieces.length);

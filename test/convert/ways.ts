@@ -1,7 +1,8 @@
 /** Ways through an engine that leave a sequence with the same positions. */
 import type { Executor } from '../../src/engine/execution/executor.js';
+import { chunksOnly } from '../../src/engine/execution/step-batch.js';
 import type { Slot } from '../../src/engine/scheduler/kv/slot.js';
-import { decodeRows, openSlot } from '../engine/helper.js';
+import { advance, decodeRows, openSlot } from '../engine/helper.js';
 
 /** A way to process the positions in front of the last one. */
 export type Way = (executor: Executor, slot: Slot, exit: number, end: number) => void;
@@ -70,3 +71,21 @@ export function waysOf(inChunks: InChunks): Readonly<Record<string, Way>> {
     },
   };
 }
+
+/** Runs chunks whose states nothing reads, as a prompt does. */
+export function inChunks(executor: Executor, slot: Slot, index: number, end: number, most: number): void {
+  const exit = executor.exit(index);
+  while (slot.least(exit.needed) < end)
+    executor.run(chunksOnly({ slot, exit, end: Math.min(end, slot.least(exit.needed) + most) }));
+}
+
+/** Ways to process the positions of a sequence behind a prompt exit. */
+export const WAYS: Readonly<Record<string, Way>> = {
+  'chunks of 5': (executor, slot, exit, end) => {
+    inChunks(executor, slot, exit, end, 5);
+  },
+  'states that are read': (executor, slot, exit, end) => {
+    if (end > 0) advance(executor, slot, exit, end);
+  },
+  ...waysOf(inChunks),
+};

@@ -5,7 +5,7 @@
 import t, { type Test } from 'tap';
 import type { Executor } from '../../src/engine/execution/executor.js';
 import { promptModel, type PromptModel, writePromptModel } from '../convert/prompt-models.js';
-import { inChunks, WAYS } from '../convert/prompt-ways.js';
+import { inChunks, WAYS } from '../convert/ways.js';
 import { type Answer, drain, greedy, openSlot, rms } from '../engine/helper.js';
 import { convertedPair, coreOf, decode, needsGpu, tokens } from './helper.js';
 

@@ -1,11 +1,11 @@
-/** Smoothed layers: the same function in other weights, and the statistics of its inputs. */
+/** Smoothed layers: the factors of their inputs, the same function in other weights, and statistics. */
 import { writeFileSync } from 'node:fs';
 import path from 'node:path';
 import t from 'tap';
 import type { Architecture } from '../../../src/engine/model/architecture.js';
 import { openCalibration, type LayerCalibration, type LayerFactors } from '../../../src/convert/calibration.js';
 import { gptq, inverseFactor } from '../../../src/convert/quantize/int4.js';
-import { smoothedLayer } from '../../../src/convert/smoothing.js';
+import { imbalance, smoothedLayer, smoothingFactors } from '../../../src/convert/smoothing.js';
 import { LAYER, type Part, type SourceTensor } from '../../../src/convert/source.js';
 import { LAYER_SHAPES, random, safetensors, SHAPE, weight } from '../tiny.js';
 
@@ -64,42 +64,27 @@ const plain = (part: Part): Float32Array => weights.get(LAYER[part]) ?? new Floa
 
 void t.test('each product of weights along a channel stays as it is', async (t) => {
   const { of } = smoothed();
-  const cases: [title: string, along: (part: (part: Part) => Float32Array) => number[]][] = [
-    ...(['q', 'k', 'gate'] as const).map((reader): (typeof cases)[number] => [
-      `norm and ${reader}`,
-      (part) =>
-        Array.from(
-          part(reader),
-          (value, i) => value * (part(reader === 'gate' ? 'mlpNorm' : 'attnNorm')[i % hidden] ?? NaN),
-        ),
-    ]),
-    [
-      'norm, v and o',
-      (part) =>
-        Array.from(part('o'), (value, i) => {
-          const channel = i % (heads * headDim);
-          const row = Math.floor(channel / headDim / group) * headDim + (channel % headDim);
-          return value * (part('v')[row * hidden + CHANNEL] ?? NaN) * (part('attnNorm')[CHANNEL] ?? NaN);
-        }),
-    ],
-    [
-      'the bias of v and o',
-      (part) =>
-        Array.from(part('o'), (value, i) => {
-          const channel = i % (heads * headDim);
-          return value * (part('vBias')[Math.floor(channel / headDim / group) * headDim + (channel % headDim)] ?? NaN);
-        }),
-    ],
-    [
-      'norm, up and down',
-      (part) =>
-        Array.from(part('down'), (value, i) => {
-          const row = i % ffn;
-          return value * (part('up')[row * hidden + CHANNEL] ?? NaN) * (part('mlpNorm')[CHANNEL] ?? NaN);
-        }),
-    ],
-  ];
-  for (const [title, along] of cases) {
+  type Of = (part: Part) => Float32Array;
+  /** Of each value of o: the row of v that feeds its channel. */
+  const valueRow = (i: number): number => {
+    const channel = i % (heads * headDim);
+    return Math.floor(channel / headDim / group) * headDim + (channel % headDim);
+  };
+  const at = (part: Float32Array, i: number): number => part[i] ?? NaN;
+  const product = (part: Part, others: (of: Of, i: number) => number) => (of: Of) =>
+    Array.from(of(part), (value, i) => value * others(of, i));
+  const cases: Record<string, (of: Of) => number[]> = {
+    'norm and q': product('q', (of, i) => at(of('attnNorm'), i % hidden)),
+    'norm and k': product('k', (of, i) => at(of('attnNorm'), i % hidden)),
+    'norm and gate': product('gate', (of, i) => at(of('mlpNorm'), i % hidden)),
+    'norm, v and o': product('o', (of, i) => at(of('v'), valueRow(i) * hidden + CHANNEL) * at(of('attnNorm'), CHANNEL)),
+    'the bias of v and o': product('o', (of, i) => at(of('vBias'), valueRow(i))),
+    'norm, up and down': product(
+      'down',
+      (of, i) => at(of('up'), (i % ffn) * hidden + CHANNEL) * at(of('mlpNorm'), CHANNEL),
+    ),
+  };
+  for (const [title, along] of Object.entries(cases)) {
     const expected = along(plain);
     const worst = along(of).reduce((most, value, i) => Math.max(most, Math.abs(value - (expected[i] ?? NaN))), 0);
     t.ok(worst < 1e-6, `${title}: ${worst}`);
@@ -129,4 +114,48 @@ void t.test('the statistics of a smoothed layer are those of its smoothed inputs
   const smooth = moments.map((value, i) => value / ((mlp_out[Math.floor(i / k)] ?? 1) * (mlp_out[i % k] ?? 1)));
   const rows = Float32Array.of(0.3, -1, 0.7, 0.2);
   t.strictSame(found.int4('down', k)(rows, k, 32), gptq(inverseFactor(smooth, k))(rows, k, 32));
+});
+
+const ones = (k: number): Float32Array => new Float32Array(k).fill(1);
+
+void t.test('imbalance is 1 for equal channels, and grows with an outlier in any unit', async (t) => {
+  t.equal(imbalance(ones(16)), 1);
+  t.equal(imbalance(new Float32Array(16)), 1, 'an input of zeros is balanced');
+  const outlier = ones(100);
+  outlier[7] = 10_000;
+  t.ok(Math.abs(imbalance(outlier) - 10 / Math.sqrt(1.0099)) < 0.1, String(imbalance(outlier)));
+  const isEqual = Math.abs(imbalance(outlier.map((value) => value * 1000)) - imbalance(outlier)) < 1e-6;
+  t.ok(isEqual, 'sums give the same as means');
+});
+
+void t.test('a balanced input is not smoothed', async (t) => {
+  const channels = ones(64);
+  channels[3] = 4;
+  t.equal(smoothingFactors(channels, ones(64)), null);
+});
+
+void t.test('an outlier has a large factor, larger for smaller weights', async (t) => {
+  const channels = ones(64);
+  channels[3] = 10_000;
+  const columns = ones(64);
+  const factors = smoothingFactors(channels, columns);
+  if (factors === null) throw new Error('not smoothed');
+  t.ok((factors[3] ?? 0) > 5 * (factors[0] ?? 0));
+  t.equal(factors[1], factors[0]);
+  columns[3] = 0.01;
+  t.ok((smoothingFactors(channels, columns)?.[3] ?? 0) > (factors[3] ?? 0));
+  const product = factors.reduce((sum, factor) => sum + Math.log(factor), 0);
+  t.ok(Math.abs(product) < 1e-3, 'factors are centred on 1');
+});
+
+void t.test('channels of zeros, and channels that no weight reads, have a factor of 1', async (t) => {
+  const channels = ones(64);
+  channels[0] = 10_000;
+  channels[1] = 0;
+  const columns = ones(64);
+  columns[2] = 0;
+  const factors = smoothingFactors(channels, columns);
+  t.equal(factors?.[1], 1);
+  t.equal(factors?.[2], 1);
+  t.ok(factors?.every((factor) => factor > 0 && Number.isFinite(factor)));
 });
