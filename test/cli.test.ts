@@ -1,6 +1,5 @@
 /** The command line: its help and its errors before a command runs. */
-import { spawn, spawnSync } from 'node:child_process';
-import { once } from 'node:events';
+import { spawnSync } from 'node:child_process';
 import { closeSync, openSync, readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import t, { type Test } from 'tap';
@@ -8,6 +7,7 @@ import { run } from '../src/cli/cli.js';
 import { packageRoot, SERVE_OPTIONS } from '../src/cli/options/config.js';
 import { factors } from '../src/cli/values.js';
 import { loadManifest } from '../src/engine/model/manifest-io.js';
+import { sortie } from './cli/sortie.js';
 import { main } from './deploy/helper.js';
 import { plainServer } from './fakes/plain-server.js';
 
@@ -50,19 +50,12 @@ void t.test('bench shows its defaults, and rejects impossible values', async (t)
 
 void t.test('bench runs from the command line, against a server without any field of Sortie', async (t) => {
   const { url, requests } = await plainServer(t, () => ({ parts: ['Hel', 'lo'] }));
-  const runs = async (args: readonly string[]) => {
-    const child = spawn(process.execPath, [main, ...args], { env: { ...process.env, OPENAI_API_KEY: 'sk-1' } });
-    let [text, errors] = ['', ''];
-    child.stdout.on('data', (data: Buffer) => (text += data.toString()));
-    child.stderr.on('data', (data: Buffer) => (errors += data.toString()));
-    const [code] = (await once(child, 'close')) as [number];
-    return { code, text, errors };
-  };
-  const bench = await runs(['bench', url, '--requests', '3', '--clients', '1', '--header', 'X-Team: a']);
+  const args = ['bench', url, '--requests', '3', '--clients', '1', '--header', 'X-Team: a'];
+  const bench = await sortie(args, { env: { OPENAI_API_KEY: 'sk-1' } });
   t.match(bench, { code: 0, text: /1 client without a pause: .*% of 3 requests in budget/, errors: /^$/ });
   t.ok(requests.every(({ headers }) => headers.authorization === 'Bearer sk-1'));
   t.equal(requests.at(-1)?.headers['x-team'], 'a');
-  t.match(await runs(['bench', 'localhost:1']), {
+  t.match(await sortie(['bench', 'localhost:1']), {
     code: 1,
     text: '',
     errors: /^error: connection lost .*bad port/,
@@ -163,21 +156,14 @@ console.log(SERVE_OPTIONS.cacheDir.default);`;
   t.end();
 });
 
-/** Runs a command whose output has no reader. @returns its exit code and its errors */
-async function unread(args: readonly string[]): Promise<{ code: unknown; errors: string }> {
-  const child = spawn(process.execPath, [main, ...args], { stdio: ['ignore', 'pipe', 'pipe'] });
-  let errors = '';
-  child.stderr.on('data', (data: Buffer) => (errors += data.toString()));
-  child.stdout.destroy();
-  const [code] = (await once(child, 'close')) as unknown[];
-  return { code, errors };
-}
-
 void t.test('without a reader a command exits silently, and a conversion leaves no file', async (t) => {
   const dir = t.testdir({});
   const tiny = join(packageRoot, 'test', 'golden', 'tiny');
   const convert = ['convert', tiny, '--exits', '1,2,3,4,5', '--kernels', 'fp32,int4,w8a8', '--out', join(dir, 'out')];
-  for (const args of [['openapi'], convert]) t.same(await unread(args), { code: 141, errors: '' }, args.join(' '));
+  for (const args of [['openapi'], convert]) {
+    const unread = await sortie(args, { started: ({ stdout }) => stdout?.destroy() });
+    t.match(unread, { code: 141, errors: /^$/ }, args.join(' '));
+  }
   t.strictSame(readdirSync(dir), []);
 });
 

@@ -111,34 +111,18 @@ void t.test('the curve has the worth of answers that end at their last sentence 
     courseOf('Hello. The colors are red. And here blue.', (text) => score(list, text), words),
     courseOf('No idea.', (text) => score(asking({}), text), words),
   ];
-  const allEnds = courses.map(({ ends }) => ends);
+  const allEnds = courses.map(({ ends }) => ends.flat());
   t.strictSame(allEnds, [
-    [
-      [3, 1],
-      [6, 1],
-    ],
-    [
-      [1, 0],
-      [5, 0.5],
-      [8, 1],
-    ],
-    [[2, 0]],
+    [3, 1, 6, 1],
+    [1, 0, 5, 0.5, 8, 1],
+    [2, 0],
   ]);
   const got = [0, 2, 3, 5, 7, 8, 99].map((tokens) => worthWithin(tokens, courses));
   t.strictSame(got, [0, 0, 0.5, 0.75, 0.75, 1, 1]);
-  t.strictSame(keptCurve(courses), [
-    [0, 0],
-    [3, 0.5],
-    [5, 0.75],
-    [8, 1],
-  ]);
-  const worse = {
-    ends: [
-      [2, 1],
-      [4, 0.5],
-    ],
-  } as const;
-  t.equal(worthWithin(2, [worse]), 1, 'a shorter answer is worth no more than the whole one');
+  const curve = keptCurve(courses);
+  t.strictSame(curve.flat(), [0, 0, 3, 0.5, 5, 0.75, 8, 1]);
+  const ends = [2, 4].map((tokens, i) => [tokens, 1 / (i + 1)] as const);
+  t.equal(worthWithin(2, [{ ends }]), 1, 'a shorter answer is worth no more than the whole one');
   for (const none of [[], [courseOf('No.', () => 0, words)]])
     t.throws(() => keptCurve(none), { message: 'kept: no whole answer has a score' });
   t.end();
@@ -155,25 +139,13 @@ void t.test('the manifest gets lengths, the share of full depth and the curve, o
     answer(10, 'a b', 'held-out'),
   ];
   const measured = measuredOf(answers, 30, encode);
-  const lengths = {
-    10: [[0.5, 1]] as const,
-    30: [
-      [0.5, 1],
-      [0.98, 4],
-    ] as const,
-  };
-  t.strictSame(
-    [...measured.exits],
-    [
-      [30, { lengths: lengths[30], accuracy: 1 }],
-      [10, { lengths: lengths[10], accuracy: 0.333 }],
-    ],
-  );
-  t.strictSame(measured.kept, [
-    [0, 0],
-    [1, 0.333],
-    [4, 1],
-  ]);
+  const early = [[0.5, 1]] as const;
+  const full = [...early, [0.98, 4] as const];
+  t.strictSame(Object.fromEntries(measured.exits), {
+    30: { lengths: full, accuracy: 1 },
+    10: { lengths: early, accuracy: 0.333 },
+  });
+  t.strictSame(measured.kept.flat(), [0, 0, 1, 0.333, 4, 1]);
   const exits = [
     { layer: 10, quality: { kl: 1, accuracy: 0 } },
     { layer: 30, quality: {} },
@@ -182,8 +154,8 @@ void t.test('the manifest gets lengths, the share of full depth and the curve, o
   t.strictSame(JSON.parse(written), {
     name: 'm',
     exits: [
-      { layer: 10, quality: { kl: 1, accuracy: 0.333 }, lengths: { chat: lengths[10] } },
-      { layer: 30, quality: { accuracy: 1 }, lengths: { chat: lengths[30] } },
+      { layer: 10, quality: { kl: 1, accuracy: 0.333 }, lengths: { chat: early } },
+      { layer: 30, quality: { accuracy: 1 }, lengths: { chat: full } },
     ],
     kept: measured.kept,
     files: [],
@@ -197,25 +169,14 @@ const cut = (tokens: number) => ({ tokens, isComplete: false });
 
 void t.test('quantiles omit a share that reaches into the cut answers', async (t) => {
   const lengths = Array.from({ length: 100 }, (_, i) => (i < 85 ? ended(100 - i) : cut(200)));
-  t.strictSame(quantiles(lengths), [
-    [0.05, 20],
-    [0.1, 25],
-    [0.2, 35],
-    [0.3, 45],
-    [0.4, 55],
-    [0.5, 65],
-    [0.6, 75],
-    [0.7, 85],
-    [0.8, 95],
-  ]);
+  const found = quantiles(lengths);
+  t.strictSame(found.flat(), [0.05, 20, 0.1, 25, 0.2, 35, 0.3, 45, 0.4, 55, 0.5, 65, 0.6, 75, 0.7, 85, 0.8, 95]);
   t.strictSame(quantiles([cut(9), cut(9)]), []);
 });
 
 void t.test('quantiles keep the largest of several shares with the same length', async (t) => {
-  t.strictSame(quantiles([ended(3), ended(3), ended(8), ended(8)]), [
-    [0.5, 3],
-    [0.98, 8],
-  ]);
+  const found = quantiles([ended(3), ended(3), ended(8), ended(8)]);
+  t.strictSame(found.flat(), [0.5, 3, 0.98, 8]);
 });
 
 void t.test("the embedded model's manifest has the layout that the bench writes", async (t) => {

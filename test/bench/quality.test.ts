@@ -36,38 +36,12 @@ void t.test('rows become chats with the same tokens as in the training package',
     1, 9690, 198, 2683, 359, 253, 5356, 5646, 11173, 3365, 3511, 308, 34519, 28, 7018, 411, 407, 19712, 8182, 2,
   ];
   // Expected tokens from sorted_tuning.data.document.
-  t.strictSame(documents, [
-    [
-      ...system,
-      198,
-      1,
-      4093,
-      198,
-      1780,
-      314,
-      216,
-      34,
-      1232,
-      216,
-      34,
-      47,
-      2,
-      198,
-      1,
-      520,
-      9531,
-      198,
-      1589,
-      506,
-      216,
-      36,
-      30,
-      198,
-      2,
-      198,
-    ],
-    [...system, 198, 1, 4093, 3805, 10181, 253, 7302, 216, 2, 198, 1, 520, 9531, 198, 23390, 26411, 216, 33, 34],
-  ]);
+  const first = [
+    198, 1, 4093, 198, 1780, 314, 216, 34, 1232, 216, 34, 47, 2, 198, 1, 520, 9531, 198, 1589, 506, 216, 36, 30, 198, 2,
+    198,
+  ];
+  const second = [198, 1, 4093, 3805, 10181, 253, 7302, 216, 2, 198, 1, 520, 9531, 198, 23390, 26411, 216, 33, 34];
+  t.strictSame(documents, [system.concat(first), system.concat(second)]);
   const found = readRows(file).map((row) => documentOf(row, chat, tokenizer, 10));
   t.strictSame(found, [system.slice(0, 10), system.slice(0, 10)]);
   writeFileSync(file, '{"q": "a", "a": "bc"}\n{"q": 1}\n');

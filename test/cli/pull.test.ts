@@ -1,6 +1,5 @@
 /** `sortie pull` and `serve --model` with names of the hub, GGUF files and folders, against a server that plays the hub. */
-import { spawn } from 'node:child_process';
-import { once } from 'node:events';
+import type { ChildProcess } from 'node:child_process';
 import { cpSync, existsSync, mkdirSync, readdirSync, readFileSync, statSync, writeFileSync } from 'node:fs';
 import { basename, join } from 'node:path';
 import t, { type Test } from 'tap';
@@ -9,8 +8,9 @@ import { packageRoot } from '../../src/cli/options/config.js';
 import { loadManifest } from '../../src/engine/model/manifest-io.js';
 import { writeGguf, writeGgufParts } from '../convert/conversion.js';
 import { ggufMetadata, tinyWeights } from '../convert/tiny.js';
-import { main, serve } from '../deploy/helper.js';
+import { serve } from '../deploy/helper.js';
 import { type Behaviour, COMMIT, fakeHub, type FakeHub } from '../fakes/hub.js';
+import { sortie } from './sortie.js';
 
 const tiny = join(packageRoot, 'test', 'golden', 'tiny');
 
@@ -23,31 +23,14 @@ interface Setting {
   readonly env: NodeJS.ProcessEnv;
   readonly cacheDir: string;
   /** Runs `sortie` in an empty folder. */
-  readonly run: (args: readonly string[], started?: (child: ReturnType<typeof spawn>) => void) => Promise<Run>;
-}
-interface Run {
-  readonly code: number | null;
-  readonly text: string;
-  readonly errors: string;
+  readonly run: (args: readonly string[], started?: (child: ChildProcess) => void) => ReturnType<typeof sortie>;
 }
 
 async function setUp(t: Test, files = tinyFiles(), behaviour: Behaviour = {}): Promise<Setting> {
   const hub = await fakeHub(t, files, behaviour);
   const dir = t.testdir({ empty: {} });
   const env = { HF_ENDPOINT: hub.endpoint, HF_HOME: join(dir, 'hf'), HF_TOKEN: '', XDG_CACHE_HOME: join(dir, 'cache') };
-  const run: Setting['run'] = async (args, started) => {
-    const child = spawn(process.execPath, [main, ...args], {
-      stdio: ['ignore', 'pipe', 'pipe'],
-      cwd: join(dir, 'empty'),
-      env: { ...process.env, ...env },
-    });
-    let [text, errors] = ['', ''];
-    child.stdout.on('data', (data: Buffer) => (text += data.toString()));
-    child.stderr.on('data', (data: Buffer) => (errors += data.toString()));
-    started?.(child);
-    const [code] = (await once(child, 'close')) as [number | null];
-    return { code, text, errors };
-  };
+  const run: Setting['run'] = (args, started) => sortie(args, { cwd: join(dir, 'empty'), env, started });
   return { hub, env, cacheDir: join(dir, 'cache', 'sortie'), run };
 }
 

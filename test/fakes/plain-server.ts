@@ -109,3 +109,8 @@ async function serve(
   if (usage !== null) send([], { usage: { prompt_tokens: 7, completion_tokens: usage, total_tokens: 7 + usage } });
   response.end('data: [DONE]\n\n');
 }
+
+/** An answer of another status, with JSON. */
+export function jsonAnswer(status: number, body: object): PlainAnswer {
+  return { parts: [], raw: { status, type: 'application/json', text: JSON.stringify(body) } };
+}

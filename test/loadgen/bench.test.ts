@@ -9,7 +9,7 @@ import { parseBudgets } from '../../bench/loadgen/budgets.js';
 import { benchCommand, type BenchResult } from '../../bench/loadgen/bench-command.js';
 import { benchDefaults, type BenchOptions } from '../../bench/loadgen/bench-options.js';
 import { openLoop } from '../../bench/loadgen/run.js';
-import { closedUrl, plainServer } from '../fakes/plain-server.js';
+import { closedUrl, jsonAnswer, plainServer } from '../fakes/plain-server.js';
 import { build, says } from '../fakes/server.js';
 import { until } from '../support/until.js';
 
@@ -33,9 +33,9 @@ void t.test('any server: attainment, times, JSON and plot, without a word about 
   const { result, lines } = await bench({ url, budgets, rates: [40, 80], requests: 20, out, plot });
   t.match(result, { model: 'plain-7b', isSortie: false, isInterrupted: false });
   t.equal(requests.length, 41, 'one request warms up');
-  for (const { headers, body } of requests) {
-    t.same([Object.keys(headers).filter((name) => /budget|slo|exit/.test(name)), body.max_tokens], [[], 512]);
-  }
+  const stated = requests.flatMap(({ headers }) => Object.keys(headers)).filter((name) => /budget|slo|exit/.test(name));
+  t.same(stated, []);
+  t.ok(requests.every(({ body }) => body.max_tokens === 512));
   const [first, second] = result.runs;
   t.same([first?.rate, second?.rate, first?.requests.length], [40, 80, 20]);
   t.same(
@@ -85,10 +85,8 @@ void t.test('Sortie: budgets are stated, and predictions and depth are reported'
     /mean exit layer 2\d\..*\n.*reasons of the depth at the start \(deepest: 100.0%\)\n.*prediction error p50 .* 100\.0% inside the predicted interval/,
   );
   const silent = await bench({ url, budgets, requests: 4, clients: [4], sendBudgets: false });
-  t.equal(
-    silent.result.runs[0]?.summary.classes.length,
-    new Set(silent.result.runs[0]?.requests.map(({ budgetClass }) => budgetClass)).size,
-  );
+  const [run] = silent.result.runs;
+  t.equal(run?.summary.classes.length, new Set(run?.requests.map(({ budgetClass }) => budgetClass)).size);
   t.ok(engine.requests.slice(-4).every(({ depth }) => depth.budget === null));
 });
 
@@ -124,20 +122,15 @@ void t.test('times count from the scheduled arrival, although the client itself 
 });
 
 void t.test('failures count by kind and as missed; an answer at a limit of the server is cut', async (t) => {
-  const overload = { status: 429, type: 'application/json', text: '{"error":{"message":"Full.","code":"queue_full"}}' };
+  const overload = jsonAnswer(429, { error: { message: 'Full.', code: 'queue_full' } });
   const { url } = await plainServer(t, (_, index) => {
-    if (index === 1 || index === 2) return { parts: [], raw: overload };
+    if (index === 1 || index === 2) return overload;
     if (index === 3) return { parts: ['a'], isBroken: true };
     if (index === 4) return { parts: ['a', 'b'], finish: 'length' };
     return { parts: ['a'], usage: null, pace: index === 5 ? 60_000 : 0 };
   });
-  const { result, lines } = await bench({
-    url,
-    requests: 8,
-    clients: [1],
-    timeout: 2,
-    budgets: parseBudgets('any=none'),
-  });
+  const budgets = parseBudgets('any=none');
+  const { result, lines } = await bench({ url, requests: 8, clients: [1], timeout: 2, budgets });
   const summary = result.runs[0]?.summary;
   t.match(summary, { requests: 8, failed: 4, cut: 1, attainment: 3 / 8 });
   t.same(summary?.errors, { '429 queue_full': 2, 'connection lost': 1, timeout: 1 });
@@ -185,10 +178,7 @@ void t.test('a log gives arrivals and budgets, and with --lengths trace the leng
 });
 
 void t.test('an interrupt ends the bench and keeps the answers so far', async (t) => {
-  const { url, left, requests } = await plainServer(t, (_, index) => ({
-    parts: ['a'],
-    pace: index < 4 ? 0 : 60_000,
-  }));
+  const { url, left, requests } = await plainServer(t, (_, index) => ({ parts: ['a'], pace: index < 4 ? 0 : 60_000 }));
   const stop = new AbortController();
   const out = file(t, 'bench.json');
   const running = bench({ url, requests: 50, rates: [100], out }, stop.signal);
@@ -203,14 +193,8 @@ void t.test('an interrupt ends the bench and keeps the answers so far', async (t
 });
 
 void t.test('a bench that cannot begin names the reason', async (t) => {
-  const { url } = await plainServer(t, () => ({
-    parts: [],
-    raw: {
-      status: 404,
-      type: 'application/json',
-      text: '{"error":{"message":"No model x.","code":"model_not_found"}}',
-    },
-  }));
+  const unknown = { error: { message: 'No model x.', code: 'model_not_found' } };
+  const { url } = await plainServer(t, () => jsonAnswer(404, unknown));
   await t.rejects(bench({ url, model: 'x' }), { message: 'the server fails the first request: 404: No model x.' });
   await t.rejects(bench({ url: await closedUrl() }), { message: /connection refused/ });
   await t.rejects(bench({ url, out: t.testdir({}) }), { message: /^--out must be a file that can be written/ });

@@ -12,20 +12,10 @@ function sent({ atMs = 0, budgetClass = 'tight', ...known }: Known = {}): Sent<J
     job: { budgetClass, budget: { totalMs: 1000, ttftMs: null, tpotMs: null }, maxTokens: 10 },
     atMs,
     answer: {
-      ttftMs: 100,
-      tpotMs: 40,
-      lagMs: 0,
-      tokens: 10,
-      finishReason: 'stop',
-      error: null,
-      exits: { 30: 10 },
-      serviceClass: 'guaranteed',
-      isLanded: false,
-      predictedTtftMs: 100,
+      ...{ ttftMs: 100, tpotMs: 40, lagMs: 0, tokens: 10, finishReason: 'stop', error: null, exits: { 30: 10 } },
+      ...{ serviceClass: 'guaranteed', isLanded: false, predictedTtftMs: 100, actualMs: null, queueMs: null },
       predictedP10Ms: 0.8 * (predictedMs ?? NaN),
       predictedP90Ms: 1.2 * (predictedMs ?? NaN),
-      actualMs: null,
-      queueMs: null,
       ...known,
       predictedMs,
       totalMs,
@@ -59,12 +49,5 @@ void t.test('the prediction error is a median, and an empty run has zero seconds
   t.equal(summary.predictionError?.total.p50.toFixed(6), '0.200000');
   // Intervals of 320 to 480 ms, 400 to 600 ms, and 800 to 1200 ms.
   t.equal(summary.insideInterval?.toFixed(6), '0.333333');
-  t.match(summaryOf([]), {
-    requests: 0,
-    seconds: 0,
-    attainment: 1,
-    goodput: 0,
-    tokensPerSecond: 0,
-    meanExit: null,
-  });
+  t.match(summaryOf([]), { requests: 0, seconds: 0, attainment: 1, goodput: 0, tokensPerSecond: 0, meanExit: null });
 });

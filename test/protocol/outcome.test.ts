@@ -1,6 +1,7 @@
-/** The one rule for what became of a request. */
+/** The rules for what became of a request, and for whether an answer keeps its budget. */
 import t from 'tap';
 import { type Ending, isKept, OUTCOMES, outcomeOf, worstOf } from '../../src/protocol/outcome.js';
+import { isWithin, timesOf } from '../../src/protocol/within-budget.js';
 
 const none = { totalMs: null, ttftMs: null, tpotMs: null };
 
@@ -26,4 +27,21 @@ void t.test('only whole and landed answers keep a budget, and the worst choice c
   t.equal(worstOf(['landed', 'whole']), 'landed');
   t.equal(worstOf(['cut', 'late', 'whole']), 'cut');
   t.equal(worstOf([]), null);
+});
+
+void t.test('every stated part of a budget is judged, and nothing else', async (t) => {
+  const finish = { arrivedAt: 100, firstTokenAt: 200, endedAt: 500, tokens: 11 };
+  t.ok(isWithin(timesOf(finish), null));
+  t.ok(isWithin(timesOf(finish), none));
+  t.ok(isWithin(timesOf(finish), { ...none, totalMs: 400, ttftMs: 100, tpotMs: 30 }), 'just in time for all');
+  t.notOk(isWithin(timesOf(finish), { ...none, totalMs: 399 }));
+  t.notOk(isWithin(timesOf(finish), { ...none, ttftMs: 99 }));
+  t.notOk(isWithin(timesOf(finish), { ...none, tpotMs: 29 }));
+  t.ok(isWithin(timesOf({ ...finish, tokens: 1 }), { ...none, tpotMs: 1 }), 'one token has no TPOT');
+});
+
+void t.test('an answer that is cut at its deadline may be late by 250 ms, and by its budget at most', async (t) => {
+  const isKept = (totalMs: number, budget: number): boolean =>
+    isWithin({ ...none, totalMs }, { ...none, totalMs: budget }, true);
+  t.same([isKept(1250, 1000), isKept(1251, 1000), isKept(10, 5), isKept(55, 5)], [true, false, true, false]);
 });

@@ -3,7 +3,7 @@ import t from 'tap';
 import { RemoteError } from '../../bench/remote/server-error.js';
 import { chooseModel, serverAt } from '../../bench/remote/server.js';
 import { type Asked, eventData, type Part, streamAnswer } from '../../bench/remote/stream.js';
-import { closedUrl, plainServer, type PlainAnswer } from '../fakes/plain-server.js';
+import { closedUrl, jsonAnswer, plainServer, type PlainAnswer } from '../fakes/plain-server.js';
 import { until } from '../support/until.js';
 
 const QUESTION: Asked = { path: '/chat/completions', body: { messages: [{ role: 'user', content: 'Hi' }] } };
@@ -33,18 +33,14 @@ void t.test('events end at an empty line, whatever the pieces and line ends', as
   const text = ': ping\n\ndata: {"a":1}\r\n\r\ndata:b\nid: 7\ndata: c\n\ndata: é\n\ndata: last';
   const bytes = Buffer.from(text);
   for (const size of [1, 2, 7, 1000]) {
-    const pieces = Array.from({ length: Math.ceil(bytes.length / size) }, (_, i) =>
-      bytes.subarray(i * size, (i + 1) * size),
-    );
+    const pieces = async function* () {
+      for (let at = 0; at < bytes.length; at += size) yield await Promise.resolve(bytes.subarray(at, at + size));
+    };
     const found: string[] = [];
-    for await (const data of eventData(asyncOf(pieces))) found.push(data);
+    for await (const data of eventData(pieces())) found.push(data);
     t.same(found, ['{"a":1}', 'b\nc', 'é', 'last'], `pieces of ${size}`);
   }
 });
-
-async function* asyncOf<T>(values: readonly T[]): AsyncGenerator<T> {
-  for (const value of values) yield await Promise.resolve(value);
-}
 
 void t.test('a chat without any field of Sortie', async (t) => {
   const { url, requests } = await plainServer(t, () => ({ parts: ['Hel', 'lo'] }));
@@ -61,13 +57,9 @@ void t.test('a chat without any field of Sortie', async (t) => {
 });
 
 void t.test('thoughts and tool calls are output', async (t) => {
-  const chunk = (delta: object): string => `data: ${JSON.stringify({ choices: [{ delta, finish_reason: null }] })}\n\n`;
-  const text = [
-    chunk({ reasoning_content: 'a' }),
-    chunk({ reasoning: 'b' }),
-    chunk({ tool_calls: [{ index: 0 }] }),
-    'data: {"choices":[{"delta":{},"finish_reason":"tool_calls"}]}\n\n',
-  ].join('');
+  const deltas = [{ reasoning_content: 'a' }, { reasoning: 'b' }, { tool_calls: [{ index: 0 }] }, {}];
+  const events = deltas.map((delta, i) => ({ choices: [{ delta, finish_reason: i === 3 ? 'tool_calls' : null }] }));
+  const text = events.map((event) => `data: ${JSON.stringify(event)}\n\n`).join('');
   const { url } = await plainServer(t, () => ({ parts: [], raw: { status: 200, type: 'text/event-stream', text } }));
   const parts = await partsOf(streamAnswer(serverAt(url, null), 'm', QUESTION));
   const listed = parts.map(({ hasOutput }) => hasOutput);
@@ -75,18 +67,14 @@ void t.test('thoughts and tool calls are output', async (t) => {
 });
 
 void t.test('every failure has a kind and a message', async (t) => {
-  const json = (status: number, body: object): PlainAnswer => ({
-    parts: [],
-    raw: { status, type: 'application/json', text: JSON.stringify(body) },
-  });
   const events = (text: string): PlainAnswer => ({ parts: [], raw: { status: 200, type: 'text/event-stream', text } });
   const cases: [PlainAnswer, string, RegExp][] = [
-    [json(429, { error: { message: 'Too many.', code: 'queue_full' } }), '429 queue_full', /429: Too many\./],
-    [json(400, { object: 'error', message: 'No such model', code: 400 }), '400', /No such model/],
-    [json(422, { detail: 'Wrong field' }), '422', /Wrong field/],
-    [json(500, { error: 'out of memory' }), '500', /out of memory/],
+    [jsonAnswer(429, { error: { message: 'Too many.', code: 'queue_full' } }), '429 queue_full', /429: Too many\./],
+    [jsonAnswer(400, { object: 'error', message: 'No such model', code: 400 }), '400', /No such model/],
+    [jsonAnswer(422, { detail: 'Wrong field' }), '422', /Wrong field/],
+    [jsonAnswer(500, { error: 'out of memory' }), '500', /out of memory/],
     [{ parts: [], raw: { status: 502, type: 'text/html', text: '<h1>Bad Gateway</h1>' } }, '502', /Bad Gateway/],
-    [json(200, { choices: [] }), 'no stream', /"application\/json" instead of text\/event-stream/],
+    [jsonAnswer(200, { choices: [] }), 'no stream', /"application\/json" instead of text\/event-stream/],
     [events('data: {"error":{"message":"Lost.","code":"engine_lost"}}\n\n'), 'stream engine_lost', /^Lost\.$/],
     [events('data: {broken\n\n'), 'bad stream', /not JSON: \{broken/],
     [events('data: {"choices":[{"delta":{"content":"a"}}]}\n\n'), 'incomplete stream', /closed before/],
