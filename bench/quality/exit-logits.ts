@@ -35,8 +35,8 @@ export function visitExits(
   visit: (exit: number, position: number, prediction: Prediction) => void,
 ): void {
   const { head, table } = executor;
-  const slot = table.takeFree();
-  if (slot === null) throw new Error('no slot is free');
+  const slot = table.slots.find(({ live, length }) => !live && length === 0);
+  if (slot === undefined) throw new Error('no slot is free');
   slot.live = true;
   slot.tokens = [...tokens];
   for (const exit of exits) {

@@ -222,7 +222,7 @@ export function holdProcess(t: Test): void {
 
 /** A live slot that holds these tokens and has processed none. */
 export function openSlot({ table }: Executor, tokens: readonly number[]): Slot {
-  const slot = table.takeFree();
+  const slot = table.slots.find(({ live, length }) => !live && length === 0);
   if (!slot) throw new Error('no slot is free');
   slot.live = true;
   slot.tokens = [...tokens];

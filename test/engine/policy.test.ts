@@ -1,28 +1,8 @@
 import t from 'tap';
-import { planCompaction } from '../../src/engine/scheduler/kv/compaction.js';
 import { kernelChoice } from '../../src/engine/execution/kernels.js';
 import { findPrefix } from '../../src/engine/scheduler/kv/prefix.js';
 import { randomStream } from '../../src/engine/draws.js';
 import { Slot } from '../../src/engine/scheduler/kv/slot.js';
-
-void t.test('planCompaction moves the deepest rows to the front and counts unneeded rows', async (t) => {
-  const planOf = (stages: number, ...rows: [index: number, stage: number][]) =>
-    planCompaction(
-      rows.map(([index, stage]) => ({ index, stage })),
-      stages,
-    );
-  t.strictSame(planOf(2, [0, 1], [1, 0]).swaps, []);
-  t.strictSame(planOf(2, [0, 0], [1, 1]), { swaps: [[0, 1]], waste: [0, 1] });
-  t.strictSame(planOf(2, [5, 1], [2, 0], [0, 1]), { swaps: [[1, 5]], waste: [3, 4] });
-  const rows = [3, 7, 1, 9, 4].map((index, i): [number, number] => [index, i % 3]);
-  const at = new Map<number, number | undefined>(rows);
-  for (const [a, b] of planOf(3, ...rows).swaps) {
-    const moved = at.get(a);
-    at.set(a, at.get(b)).set(b, moved);
-  }
-  const stages = [...at].sort(([a], [b]) => a - b).flatMap(([, stage]) => stage ?? []);
-  t.strictSame(stages, [2, 1, 1, 0, 0]);
-});
 
 void t.test('prefix: longest exact match; its slot is taken over only if most of it matches', async (t) => {
   const stored = new Slot(0, 1);

@@ -1,4 +1,4 @@
-/** Hidden states of slots that are copied and swapped. */
+/** Hidden states of slots that are copied. */
 import t, { type Test } from 'tap';
 import { HiddenStateCache } from '../../src/engine/model/hidden-state-cache.js';
 import { cpuDevice } from '../../src/engine/runtime/device.js';
@@ -37,21 +37,5 @@ void t.test('copy copies only the given positions, to the same positions', (t) =
   store.copy(0, 1, 5, 5);
   t.same(read(1), [21, 22, 13, 14, 25, 26]);
   t.same(read(0), [11, 12, 13, 14, 15, 16]);
-  t.end();
-});
-
-void t.test('swap exchanges whole slots, also with an empty one', (t) => {
-  for (const [a, b] of [
-    [6, 2],
-    [2, 6],
-    [3, 0],
-    [0, 3],
-  ] as const) {
-    const { store, read } = slots(t);
-    const [first, second] = [read(0), read(1)];
-    store.swap(0, 1, a, b);
-    t.same(read(1).slice(0, a), first.slice(0, a), `${a} and ${b}`);
-    t.same(read(0).slice(0, b), second.slice(0, b), `${a} and ${b}`);
-  }
   t.end();
 });

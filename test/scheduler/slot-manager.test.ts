@@ -20,10 +20,14 @@ const { exits } = units;
 const [SHALLOW, DEEP] = [0, 1];
 
 /** A slot manager with enough bytes for all tests that set no limit. */
-function over(slots: number, limits: Partial<SlotManagerLimits> = {}): { slotManager: SlotManager; table: SlotTable } {
+function over(
+  slots: number,
+  limits: Partial<SlotManagerLimits> = {},
+  rowMs: readonly number[] = [],
+): { slotManager: SlotManager; table: SlotTable } {
   const table = new SlotTable(slots, units, new SlotAccount(units, { units: [1, 1], boundaries: [] }));
   const all = { maxRunning: slots, maxQueue: 9, kvBytes: 1e6, prefixReuse: true, ...limits };
-  return { slotManager: new SlotManager(table, all), table };
+  return { slotManager: new SlotManager(table, all, rowMs), table };
 }
 
 /** A prompt of this length. Prompts of one kind share their beginning. */
@@ -188,6 +192,90 @@ void t.test(
     t.equal(found(holding(prompt(40), false, 39), holding(asked, true, 25)), null, 'seven positions of two units');
   },
 );
+
+void t.test('rows start side by side, deep ones together', async (t) => {
+  const { slotManager } = over(8, {}, [1, 1]);
+  const placed = (id: string, exit: number): Sequence => {
+    const each = sequence(id, prompt(20, slotManager.running.length + 1), {}, exit);
+    start(slotManager, each);
+    prefill(each);
+    return each;
+  };
+  const [a, b, c, d] = [placed('a', DEEP), placed('b', SHALLOW), placed('c', SHALLOW), placed('d', DEEP)];
+  const places = (): unknown => slotManager.running.map(({ id, slot }) => [id, slot?.index]);
+  t.same(
+    places(),
+    [
+      ['a', 0],
+      ['b', 1],
+      ['c', 2],
+      ['d', 3],
+    ],
+    'a batch begins at any slot and has no gap',
+  );
+  for (const each of [b, d]) slotManager.finish(each);
+  placed('e', DEEP);
+  t.same(
+    places(),
+    [
+      ['a', 0],
+      ['c', 2],
+      ['e', 1],
+    ],
+    'the gap, although other slots are empty',
+  );
+  for (const each of [a, c]) slotManager.finish(each);
+  placed('f', DEEP);
+  t.same(
+    places(),
+    [
+      ['e', 1],
+      ['f', 0],
+    ],
+    'of equal places the slot that was used least recently',
+  );
+});
+
+void t.test(
+  'a sequence moves into a gap if the rows in vain cost more than the copy and the lost prefix',
+  async (t) => {
+    for (const [rowMs, index] of [
+      [1, 1],
+      [0.1, 2],
+    ] as const) {
+      const { slotManager, table } = over(4, {}, [rowMs, rowMs]);
+      const all = [20, 20, 10].map((length, kind) => sequence(`of ${kind}`, prompt(length, kind)));
+      start(slotManager, ...all);
+      for (const each of all) prefill(each);
+      if (all[1]) slotManager.finish(all[1]);
+      table.kv.takeOps();
+      slotManager.closeGap();
+      const [first, , last] = all;
+      t.equal(first?.slot?.index, 0);
+      t.match(last?.slot, { index, length: 9, live: true, tokens: last?.tokens });
+      const units = [0, 1].map((of) => ({ of, start: 0, end: 9 }));
+      t.strictSame(
+        table.kv.takeOps(),
+        index === 2 ? [] : [{ op: 'copy', from: 2, to: 1, units, boundaries: [] }],
+        `${rowMs} ms a row`,
+      );
+      t.equal(table.slots.filter(({ live }) => live).length, 2);
+    }
+  },
+);
+
+void t.test('a common prefix is copied once a slot', async (t) => {
+  const { slotManager, table } = over(2, {}, [1, 1]);
+  const copies = (kind: number): number => {
+    const each = sequence(`of ${kind}`, [...prompt(20), ...prompt(40, kind)]);
+    start(slotManager, each);
+    prefill(each);
+    t.equal(each.cachedTokens, kind === 1 ? 0 : 20);
+    slotManager.finish(each);
+    return table.kv.takeOps().length;
+  };
+  t.same([1, 2, 3, 4].map(copies), [0, 1, 0, 0]);
+});
 
 void t.test('after the first follower, others copy their prefix only while the step has time', async (t) => {
   const { slotManager } = over(4);

@@ -17,7 +17,7 @@ export interface Layout {
   readonly alone: UnitRuns;
   /** Runs a batch, and leaves the logits of its rows in the head. It moves no frontier. */
   run(batch: StepBatch, kernel: KernelChoice, clock?: StepClock): void;
-  /** Copies, exchanges and releases the memory of slots, in order. */
+  /** Copies and releases the memory of slots, in order. */
   apply(ops: readonly MemoryOp[]): void;
   /** Waits until all runs are done. */
   wait(): void;

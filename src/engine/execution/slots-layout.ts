@@ -1,7 +1,7 @@
 /**
  * Runs a model whose KV cache has slots: chunks one by one, then the rows as one batch.
  *
- * The batch of stage s is the slots [0, n_s). Some rows of that range do not need the stage: another sequence's
+ * The batch of a stage is a range of slots. Some rows of that range do not need the stage: another sequence's
  * prefill, a stored prefix, an empty slot, a shallower exit. Such a row computes garbage into the position of its own
  * frontier. This position lies beyond all valid ones, and is written again before it is read.
  */
@@ -88,12 +88,6 @@ export class SlotsLayout implements Layout {
           for (const [unit, { kv }] of stages.entries()) kv.releasePages(op.slot, op.kept[unit] ?? 0);
           for (const [at, store] of boundaries.entries()) store?.releasePages(op.slot, op.kept[at - 1] ?? 0);
           break;
-        case 'swap':
-          stages.forEach(({ kv }, unit) => {
-            kv.swap(op.a, op.b, op.aPositions[unit] ?? 0, op.bPositions[unit] ?? 0);
-          });
-          for (const store of boundaries) store?.swap(op.a, op.b, op.aPositions[0] ?? 0, op.bPositions[0] ?? 0);
-          break;
       }
   }
 
@@ -104,7 +98,7 @@ export class SlotsLayout implements Layout {
   readonly alone: UnitRuns = {
     rows: (unit, kernel, rows, context) => {
       this.#decode.pasts.fill(context, 0, rows);
-      if (unit < this.#units.trunkStages) this.#decode.stage(unit, kernel, rows, context);
+      if (unit < this.#units.trunkStages) this.#decode.stage(unit, kernel, 0, rows, context);
       else this.#decode.block(stageAt(this.#units, unit), kernel, 0, rows, context);
     },
     chunk: (unit, kernel, context, positions) => {
@@ -114,7 +108,7 @@ export class SlotsLayout implements Layout {
       else runner.stage(stage, kernel, 0, context, positions, runner.scratch(0), runner.scratch(1));
     },
     embed: (rows) => {
-      this.#decode.embed(rows);
+      this.#decode.embed(0, rows);
     },
     head: (rows) => {
       this.head.inverseTemperatures.fill(1, 0, rows);
@@ -208,21 +202,20 @@ export class SlotsLayout implements Layout {
   #decodeRows(batch: readonly Row[], run: Run): void {
     const runner = this.#decode;
     const rows = batch.map((row, headRow): HeadRow => ({ ...row, headRow }));
-    const reach = (those: readonly Row[]): number => Math.max(0, ...those.map(({ slot }) => slot.index + 1));
-    const width = reach(rows);
-    runner.ids.fill(0n, 0, width);
+    const whole = rangeOf(rows);
+    runner.ids.fill(0n, whole.first, whole.first + whole.count);
     for (const { slot } of rows) {
       const token = slot.tokens.at(-1);
       if (token === undefined) throw new RangeError(`slot ${slot.index} has no token to decode`);
       runner.ids[slot.index] = BigInt(token);
     }
-    runner.embed(width);
+    runner.embed(whole.first, whole.count);
     for (let stage = 0; stage < this.#units.trunkStages; stage++) {
       const here = rows.filter(({ exit }) => exit.stage >= stage);
       if (here.length === 0) break;
-      const count = reach(here);
-      const longest = this.#setPasts(stage, 0, count, run);
-      runner.stage(stage, run.kernel(stage, 'decode', count, longest), count, longest);
+      const { first, count } = rangeOf(here);
+      const longest = this.#setPasts(stage, first, count, run);
+      runner.stage(stage, run.kernel(stage, 'decode', count, longest), first, count, longest);
       this.#store(here, stage, run);
       const leaving = here.filter(({ exit }) => exit.stage === stage);
       for (const block of new Set(leaving.map(({ exit }) => exit.block)))
@@ -253,9 +246,7 @@ export class SlotsLayout implements Layout {
   #leave(block: number | null, rows: readonly HeadRow[], run: Run): void {
     const runner = this.#decode;
     if (block !== null) {
-      const indices = rows.map(({ slot }) => slot.index);
-      const first = Math.min(...indices);
-      const count = Math.max(...indices) - first + 1;
+      const { first, count } = rangeOf(rows);
       const longest = this.#setPasts(block, first, count, run);
       runner.block(stageAt(this.#units, block), run.kernel(block, 'decode', count, longest), first, count, longest);
     }
@@ -275,6 +266,13 @@ export class SlotsLayout implements Layout {
     }
     return longest;
   }
+}
+
+/** The range of slots from the first to the last row. */
+function rangeOf(rows: readonly Row[]): { readonly first: number; readonly count: number } {
+  const indices = rows.map(({ slot }) => slot.index);
+  const first = Math.min(...indices);
+  return { first, count: Math.max(...indices) - first + 1 };
 }
 
 /** Bytes that a position of a sequence takes in a model. */

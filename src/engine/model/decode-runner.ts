@@ -1,5 +1,5 @@
 /**
- * Runs one position for each of the slots [0, n): the batch of a decode step, stage by stage.
+ * Runs one position for each slot of a range: the batch of a decode step, stage by stage.
  *
  * Row r of every buffer is slot r. Stage s reads buffer s % 2 and writes the other one, so the batch may shrink from
  * stage to stage without moving a row. A row without a valid position computes into an unused one.
@@ -9,6 +9,9 @@ import { hostI32, hostI64, type Tensor } from '../runtime/tensor.js';
 import { sessionOf } from './graphs.js';
 import type { StageKernel } from './manifest.js';
 import type { Stage, StagedModel } from './staged-model.js';
+
+/** Embedding, stages and exit blocks of a model that run the same range, about. */
+const UNITS = 8;
 
 export class DecodeRunner {
   /** Token ids of the rows; the caller writes them. */
@@ -20,8 +23,7 @@ export class DecodeRunner {
   readonly #total = hostI32(1);
   readonly #hidden: readonly [bigint, bigint];
   readonly #blockOut: bigint;
-  readonly #bindings = new BindingCache();
-  readonly #blockBindings = new BindingCache(MAX_RANGES);
+  readonly #bindings = new BindingCache(UNITS * MAX_RANGES);
   readonly #model: StagedModel;
 
   constructor(model: StagedModel) {
@@ -46,32 +48,32 @@ export class DecodeRunner {
     return this.#blockOut + BigInt(row * this.#model.hiddenBytes);
   }
 
-  /** Computes boundary 0 from `ids` for rows [0, rows). */
-  embed(rows: number): void {
-    this.#bindings.run(`embed/${rows}`, () => {
+  /** Computes boundary 0 from `ids` for rows [first, first + rows). */
+  embed(first: number, rows: number): void {
+    this.#bindings.run(`embed/${first}/${rows}`, () => {
       const model = this.#model;
       return model.embed.bind({
-        hostInputs: { ids: this.#ids.tensor(model.environment, [rows, 1]) },
+        hostInputs: { ids: this.#ids.tensor(model.environment, [rows, 1], first) },
         inputs: {},
-        outputs: { hidden: model.states(this.hidden(0, 0), [rows, 1]) },
+        outputs: { hidden: model.states(this.hidden(0, first), [rows, 1]) },
       });
     });
   }
 
-  /** Runs a trunk stage over rows [0, rows). @param longest the greatest past of these rows */
-  stage(index: number, kernel: StageKernel, rows: number, longest: number): void {
+  /** Runs a trunk stage over rows [first, first + rows). @param longest the greatest past of these rows */
+  stage(index: number, kernel: StageKernel, first: number, rows: number, longest: number): void {
     this.#total.data[0] = longest + 1;
-    this.#bindings.run(`${index}/${kernel}/${rows}`, () => {
+    this.#bindings.run(`${index}/${kernel}/${first}/${rows}`, () => {
       const stage = this.#model.stages[index];
       if (!stage) throw new RangeError(`stage ${index} does not exist`);
-      return this.#bind(stage, kernel, 0, rows, this.hidden(index, 0), this.hidden(index + 1, 0));
+      return this.#bind(stage, kernel, first, rows, this.hidden(index, first), this.hidden(index + 1, first));
     });
   }
 
   /** Runs an exit block over rows [first, first + rows), from its boundary to `blockOutput`. */
   block(block: Stage, kernel: StageKernel, first: number, rows: number, longest: number): void {
     this.#total.data[0] = longest + 1;
-    this.#blockBindings.run(`${block.entry.name}/${kernel}/${first}/${rows}`, () => {
+    this.#bindings.run(`${block.entry.name}/${kernel}/${first}/${rows}`, () => {
       const input = this.hidden(block.entry.boundary, first);
       return this.#bind(block, kernel, first, rows, input, this.blockOutput(first));
     });
@@ -79,7 +81,6 @@ export class DecodeRunner {
 
   dispose(): void {
     this.#bindings.dispose();
-    this.#blockBindings.dispose();
   }
 
   #bind(stage: Stage, kernel: StageKernel, first: number, rows: number, input: bigint, output: bigint): Binding {

@@ -4,7 +4,6 @@ import type { HostDevice } from '../runtime/device.js';
 export class HiddenStateCache {
   readonly #base: bigint;
   readonly #slotBytes: number;
-  #swapSpace: bigint | null = null;
   readonly #device: HostDevice;
   readonly #slots: number;
 
@@ -32,16 +31,6 @@ export class HiddenStateCache {
       this.#device.copy(this.address(to, start), this.address(from, start), (end - start) * this.positionBytes);
   }
 
-  /** Exchanges two slots; positions [0, lengthA) and [0, lengthB) may be valid. */
-  swap(a: number, b: number, lengthA: number, lengthB: number): void {
-    const bytesA = lengthA * this.positionBytes;
-    const bytesB = lengthB * this.positionBytes;
-    this.#swapSpace ??= this.#device.alloc(this.#slotBytes);
-    if (bytesA > 0) this.#device.copy(this.#swapSpace, this.address(a, 0), bytesA);
-    if (bytesB > 0) this.#device.copy(this.address(a, 0), this.address(b, 0), bytesB);
-    if (bytesA > 0) this.#device.copy(this.address(b, 0), this.#swapSpace, bytesA);
-  }
-
   /** Releases the memory of a slot's positions from `from` on. */
   releasePages(slot: number, from: number): void {
     this.#device.releasePages(this.address(slot, from), this.#slotBytes - from * this.positionBytes);
@@ -49,6 +38,5 @@ export class HiddenStateCache {
 
   dispose(): void {
     this.#device.free(this.#base, this.#slots * this.#slotBytes);
-    if (this.#swapSpace !== null) this.#device.free(this.#swapSpace, this.#slotBytes);
   }
 }

@@ -27,7 +27,6 @@ export class KvCache {
   readonly #positionBytes: number;
   readonly #rowBytes: number;
   readonly #slotBytes: number;
-  #swapSpace: bigint | null = null;
   readonly #environment: Environment;
   readonly #device: HostDevice;
   readonly #shape: KvShape;
@@ -118,22 +117,6 @@ export class KvCache {
       this.#device.copy(target + offset, source + offset, (end - start) * this.#positionBytes);
   }
 
-  /** Exchanges two slots; positions [0, lengthA) and [0, lengthB) are valid. */
-  swap(a: number, b: number, lengthA: number, lengthB: number): void {
-    if (lengthA === 0 || lengthB === 0) {
-      this.copy(a, b, 0, lengthA);
-      this.copy(b, a, 0, lengthB);
-      return;
-    }
-    this.#swapSpace ??= this.#device.alloc(this.#rowBytes);
-    const space = this.#swapSpace;
-    for (const { source, target } of this.#rows(a, b)) {
-      this.#device.copy(space, source, lengthA * this.#positionBytes);
-      this.#device.copy(source, target, lengthB * this.#positionBytes);
-      this.#device.copy(target, space, lengthA * this.#positionBytes);
-    }
-  }
-
   /** Releases the memory of a slot's positions from `from` on. */
   releasePages(slot: number, from: number): void {
     const start = from * this.#positionBytes;
@@ -147,7 +130,6 @@ export class KvCache {
 
   dispose(): void {
     for (const buffer of this.#buffers) this.#device.free(buffer, this.#shape.slots * this.#slotBytes);
-    if (this.#swapSpace !== null) this.#device.free(this.#swapSpace, this.#rowBytes);
   }
 
   *#rows(from: number, to: number): Generator<{ source: bigint; target: bigint }> {

@@ -7,9 +7,7 @@ import type { DepthShape } from './cost/model.js';
 import { isCutAtDeadline } from '../../protocol/early-end.js';
 import { type ChunkWork, workTo, decodeWork, workOf } from './chunks.js';
 import type { Drafts } from './drafts/drafts.js';
-import { compact } from './kv/compaction.js';
 import type { SlotTable } from './kv/slot-table.js';
-import type { Units } from './kv/units.js';
 import type { PlanRecord } from './plan-record.js';
 import type { Planner } from './planner.js';
 import type { Sequence } from './sequence.js';
@@ -17,7 +15,6 @@ import type { SlotManager } from './slot-manager.js';
 import type { ChunkPlan, DraftPlan, RowPlan, StepPlan } from './step-plan.js';
 
 export interface BuilderParts {
-  readonly units: Units;
   readonly table: SlotTable;
   readonly slots: SlotManager;
   readonly planner: Planner;
@@ -46,7 +43,8 @@ export class PlanBuilder {
     const decodesAt = record.at + (chunks.length === 0 ? 0 : planner.predictMs({ ...work, decode: null }));
     const [lone] = rows;
     const draft = lone !== undefined && rows.length === 1 ? this.#draft(lone, decodesAt) : null;
-    this.#arrange(chunks, rows, draft);
+    if (draft === null) slots.closeGap();
+    this.#reserve(chunks, rows);
     const { at, admitted, rejected, ended } = record;
     return {
       at,
@@ -67,16 +65,11 @@ export class PlanBuilder {
     };
   }
 
-  /** Moves rows together, and takes the memory that the step will write. */
-  #arrange(chunks: readonly ChunkWork[], rows: readonly Sequence[], draft: DraftPlan | null): void {
-    const { table, units } = this.parts;
-    const spans = rows.flatMap(({ slot, exit }) => {
-      const needs = units.exits[exit];
-      return slot === null || needs === undefined ? [] : [{ slot, exit: needs }];
-    });
-    if (draft === null) compact(table, units, spans);
-    for (const { sequence, end } of chunks) if (sequence.slot !== null) table.kv.reserve(sequence.slot, end);
-    for (const { slot } of spans) table.kv.reserve(slot, slot.tokens.length);
+  /** Takes the memory that the step will write. */
+  #reserve(chunks: readonly ChunkWork[], rows: readonly Sequence[]): void {
+    const { kv } = this.parts.table;
+    for (const { sequence, end } of chunks) if (sequence.slot !== null) kv.reserve(sequence.slot, end);
+    for (const { slot } of rows) if (slot !== null) kv.reserve(slot, slot.tokens.length);
   }
 
   /** Drafts for a sequence that decodes alone; null without a draft worth its cost. */

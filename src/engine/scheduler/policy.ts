@@ -1,6 +1,6 @@
 /**
  * The tunables of plans, with unit and default. Those of one part are in its file: drift of the costs (cost/model.ts),
- * drafts, prefixes and compaction (drafts, kv), bins and priors of lengths.
+ * drafts, prefixes and places of rows (drafts, kv, placement), bins and priors of lengths.
  */
 
 /** Few sizes, so that few shapes reach ONNX Runtime's allocator. */

@@ -5,7 +5,7 @@
  *
  * Must not know: token texts, logits, processes, clocks.
  */
-import type { DepthShape, Work } from './cost/model.js';
+import { type DepthShape, rowsMs, type Work } from './cost/model.js';
 import type { CostTable } from './cost/table.js';
 import { cutAt } from '../../protocol/early-end.js';
 import type { EndReason, SequenceRequest, PromisedPart } from '../../protocol/index.js';
@@ -53,11 +53,11 @@ export class Scheduler {
     readonly options: SchedulerOptions,
   ) {
     const { shape, costs, policy, priors, slowdown } = options;
-    this.slots = new SlotManager(table, options);
     this.#planner = new Planner(shape, costs, policy, priors, slowdown);
+    this.slots = new SlotManager(table, options, table.kv.isOrdered ? rowsMs(this.#planner.model) : []);
     this.#drafts = new Drafts(units.exits, options.drafts);
     const own = { slots: this.slots, planner: this.#planner, drafts: this.#drafts };
-    this.#builder = new PlanBuilder({ units, table, shape, ...own });
+    this.#builder = new PlanBuilder({ table, shape, ...own });
   }
 
   /** Requests that neither run nor wait in the queue yet. */

@@ -4,7 +4,7 @@
  *
  * Must not know: costs, exits that are to be chosen.
  */
-import { FRESH_BYTES_PER_MS } from './kv/compaction.js';
+import { COPY_BYTES_PER_MS, Placement } from './placement.js';
 import { leaderOf, lookUpBehind } from './prefix-leader.js';
 import { commonLength, findPrefix, LEAST_MATCH_TOKENS, type PrefixMatch } from './kv/prefix.js';
 import type { Sequence } from './sequence.js';
@@ -31,15 +31,19 @@ export class SlotManager {
   readonly running: Sequence[] = [];
   readonly waiting: Sequence[] = [];
   readonly #table: SlotTable;
+  readonly #placement: Placement;
   readonly #shares = new TenantShares();
   #started: string[] = [];
   #preempted: string[] = [];
 
+  /** @param rowMs milliseconds of a row by trunk stage; empty where rows may lie anywhere */
   constructor(
     table: SlotTable,
     readonly limits: SlotManagerLimits,
+    rowMs: readonly number[] = [],
   ) {
     this.#table = table;
+    this.#placement = new Placement(table, rowMs);
   }
 
   /** Adds a sequence without a check; see `isFull`. */
@@ -119,7 +123,11 @@ export class SlotManager {
       // A prefix includes the deeper stages that its sequence used. If only the needed part fits, makeRoom would evict
       // it, and `share` copy it again, at every step.
       const fits = match !== null && (isAlone || need + this.#excess(sequence, match) <= this.freeBytes);
-      this.#place(sequence, fits ? match : null);
+      const prefix = fits ? match : null;
+      if (prefix !== null) this.#table.touch(prefix.slot);
+      const slot = this.#placement.place(sequence, prefix, this.running);
+      sequence.prefix = null;
+      if (sequence.preemptions === 0) sequence.cachedTokens = slot.length;
       sequence.startedAt ??= now;
       this.running.push(sequence);
       this.#started.push(sequence.id);
@@ -147,7 +155,7 @@ export class SlotManager {
       }
       if (ahead !== null && ahead.least(leader.sequence.needed) < leader.length) continue;
       if (copyMs > maxStallMs) return;
-      copyMs += this.share(sequence) / FRESH_BYTES_PER_MS;
+      copyMs += this.share(sequence) / COPY_BYTES_PER_MS;
       sequence.leader = null;
       if (ahead === null) this.#lookForLeader(sequence);
     }
@@ -199,6 +207,11 @@ export class SlotManager {
     }
     this.#evict();
     this.#table.kv.giveBack(this.#table.slots, this.limits.kvBytes);
+  }
+
+  /** Moves a sequence into a gap of the batch, where that pays off. */
+  closeGap(): void {
+    this.#placement.closeGap(this.running);
   }
 
   /** Ends a sequence; its slot stays as a reusable prefix. */
@@ -286,25 +299,5 @@ export class SlotManager {
   /** Bytes of a prefix beyond what a sequence's exit needs of it. */
   #excess({ exit }: Sequence, { slot, length }: PrefixMatch): number {
     return Math.max(0, this.#table.kv.bytes(slot, length) - this.#table.bytesAt(exit, length));
-  }
-
-  /** Gives a sequence a slot, filled with the matched prefix. */
-  #place(sequence: Sequence, match: PrefixMatch | null): void {
-    if (match) this.#table.touch(match.slot);
-    let slot = match?.takeOver ? match.slot : this.#table.takeFree(match?.slot);
-    if (!slot) {
-      // Every other slot is live, so the match's own stored slot is the last candidate.
-      slot = match && !match.slot.live ? match.slot : null;
-      if (!slot) throw new RangeError('no slot is free');
-    }
-    if (slot === match?.slot) this.#table.truncate(slot, match.length);
-    else if (match) this.#table.copyPrefix(match.slot, slot, match.length);
-    slot.tokens = sequence.tokens;
-    slot.space = sequence.request.prefixSpace;
-    slot.live = true;
-    sequence.prefix = null;
-    this.#table.touch(slot);
-    sequence.slot = slot;
-    if (sequence.preemptions === 0) sequence.cachedTokens = slot.length;
   }
 }

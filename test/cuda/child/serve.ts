@@ -25,7 +25,7 @@ let sent = 0;
 let tokens = 0;
 mark('serve');
 for (let step = 0; step < Number(steps); step++) {
-  // Prompts of many lengths share a prefix, and leave at every exit: chunks, decoding, copies and swaps of slots mix.
+  // Prompts of many lengths share a prefix, and leave at every exit: chunks, decoding, copies and moves of slots mix.
   while (sent - tokens / answer < maxRunning) {
     const prompt = Array.from({ length: Math.max(1, Number(longest) - 90 + ((sent * 7) % 90)) }, (_, i) =>
       i < 12 ? i + 3 : (sent * 31 + i) % 200,

@@ -135,8 +135,10 @@ void t.test('a row does not depend on its neighbours, their depths, or its slot'
     advanceTo(executor, slot, index, tokens.length - 1);
     return { slot, exit: executor.exit(index) };
   });
-  table.swap(alone, table.at(3));
-  decodeRows(executor, [...others, { slot: alone, exit: executor.exit(deepest) }]);
+  const moved = openSlot(executor, prompt);
+  table.copyPrefix(alone, moved, last);
+  table.drop(alone);
+  decodeRows(executor, [...others, { slot: moved, exit: executor.exit(deepest) }]);
   t.equal(distance(executor.head.fullLogits(3), expected), 0);
 });
 
@@ -147,11 +149,8 @@ void t.test('a copied prefix gives the logits of the original, shallow and deep'
   const expected = openSlot(executor, prompt.slice(0, 201));
   advance(executor, expected, deepest, 100);
   advance(executor, expected, deepest, 200);
-  const copy = table.takeFree();
-  if (!copy) throw new Error('no slot is free');
+  const copy = openSlot(executor, prompt.slice(0, 201));
   table.copyPrefix(source, copy, 200);
-  copy.live = true;
-  copy.tokens = prompt.slice(0, 201);
   t.equal(copy.frontier(1), 200);
   t.equal(copy.frontier(deepest), 100, 'the deeper stages catch up over the rest');
   advance(executor, copy, deepest, 200);

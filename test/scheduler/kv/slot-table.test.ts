@@ -1,6 +1,5 @@
 /** The memory behind slots: committed pages follow the positions that slots hold. */
 import t from 'tap';
-import { compact } from '../../../src/engine/scheduler/kv/compaction.js';
 import type { Slot } from '../../../src/engine/scheduler/kv/slot.js';
 import { PAGE, residentPages } from '../../../src/engine/runtime/libc.js';
 import { advanceTo, decodeRows, logitsAt, makeExecutor, openSlot, slotParts } from '../../engine/helper.js';
@@ -71,33 +70,6 @@ function holds(slot: Slot, value: number): boolean {
 
 const close = (positions: number, length: number): boolean => positions >= length && positions <= length + 16;
 
-void t.test('exchanged slots keep their contents, and pages stay at both places', (t) => {
-  const [a, b] = [openSlot(executor, []), openSlot(executor, [])];
-  write(a, long, 1);
-  write(b, short, 2);
-  for (const fresh of [table.kv.bytes(a, long) * (1 - short / long), 0, 0]) {
-    t.equal(table.kv.swaps?.freshBytes(a, b), fresh, 'bytes that move into new pages');
-    table.swap(a, b);
-    t.ok(holds(a, 1) && holds(b, 2));
-  }
-  t.end();
-});
-
-void t.test('a long sequence moves only if that pays off, including its new pages', (t) => {
-  const places = (length: number): number => {
-    executor.forget(0);
-    const slots = Array.from({ length: 5 }, () => openSlot(executor, []));
-    const [, , , , last] = slots;
-    if (last === undefined) throw new Error('no slot is free');
-    write(last, length, 1);
-    compact(table, units, [{ slot: last, exit: executor.exit(units.deepest) }]);
-    return last.index;
-  };
-  t.equal(places(1000), 0, 'four unneeded rows cost more than the move');
-  t.equal(places(2500), 4, 'four unneeded rows cost less than the move');
-  t.end();
-});
-
 void t.test('a slot keeps its pages until the slots exceed their memory', (t) => {
   const [longest, other] = [openSlot(executor, []), openSlot(executor, [])];
   for (const length of [1607, 1200, 803, 90, 1]) {
@@ -120,7 +92,6 @@ void t.test('positions that a batch writes behind a stored prefix are given back
   write(stored, 20 * positionsOfPage, 1);
   stored.live = false;
   t.ok(stored.index < decoding.index);
-  // Long, so that it stays where it is.
   write(decoding, long, 2);
   decoding.tokens.push(4);
   decodeRows(executor, [{ slot: decoding, exit: executor.exit(units.deepest) }]);

@@ -154,6 +154,16 @@ export function unitDecodeMs({ units, shared }: CostModel, unit: number, rows: n
   return curves.reduce((ms, { decode }) => ms + cheapestAt(decode, rows, context), 0);
 }
 
+/** Rows and context of the batch that prices a further row. */
+const PRICED_ROWS = 16;
+const PRICED_CONTEXT = 256;
+
+/** Table cost of a further row of a batch, by trunk stage. */
+export function rowsMs(model: CostModel): number[] {
+  const ms = (stage: number, rows: number): number => unitDecodeMs(model, stage, rows, PRICED_CONTEXT);
+  return model.shape.stages.map((_, stage) => Math.max(0, ms(stage, PRICED_ROWS) - ms(stage, 1)) / (PRICED_ROWS - 1));
+}
+
 /** Table cost of a decode step: `cost(unit, rows)` summed over the cascade, deepest rows first. */
 export function cascadeMs(
   { units, shape }: CostModel,

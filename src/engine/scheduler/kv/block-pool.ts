@@ -19,7 +19,7 @@ export interface BlockPoolSize {
 }
 
 export class BlockPool implements KvAccount {
-  readonly swaps = null;
+  readonly isOrdered = false;
   readonly #pool: BlockPoolSize;
   readonly #evict: (except: Slot) => boolean;
   /** Pages with a reference count of 0; the last one is taken first. */

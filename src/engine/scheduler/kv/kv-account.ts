@@ -38,24 +38,15 @@ export interface KvAccount {
   reserve(slot: Slot, length: number): void;
   /** The operations since the last call. */
   takeOps(): MemoryOp[];
-  /** Exchanges of slots; null where the rows of a batch may lie anywhere. */
-  readonly swaps: Swaps | null;
-}
-
-export interface Swaps {
-  /** Exchanges the memory and the indices of two slots. */
-  swap(a: Slot, b: Slot): void;
-  /** Bytes that `swap` moves. */
-  swapBytes(a: Slot, b: Slot): number;
-  /** Bytes that `swap` moves into pages without memory. */
-  freshBytes(a: Slot, b: Slot): number;
+  /** Whether a batch runs a range of slots; otherwise its rows may lie anywhere. */
+  readonly isOrdered: boolean;
 }
 
 /**
  * An operation on the memory of slots. A plan has a list of them, in order. The accounts have counted it already; the
  * executor follows before it runs the step. A layout of pages shares them by counting, and needs none of these.
  */
-export type MemoryOp = CopyOp | ReleaseOp | SwapOp;
+export type MemoryOp = CopyOp | ReleaseOp;
 
 /** A run of positions [start, end) of one KV cache, or of one boundary's hidden states. */
 export interface PositionRun {
@@ -80,14 +71,4 @@ export interface ReleaseOp {
   readonly slot: number;
   /** Positions that stay, by unit. */
   readonly kept: readonly number[];
-}
-
-/** Exchanges two slots. */
-export interface SwapOp {
-  readonly op: 'swap';
-  readonly a: number;
-  readonly b: number;
-  /** Positions of each slot, by unit. */
-  readonly aPositions: readonly number[];
-  readonly bPositions: readonly number[];
 }

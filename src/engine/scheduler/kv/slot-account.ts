@@ -2,7 +2,7 @@
  * The account of slots of equal size: each unit has a KV cache with a range for every slot, and each kept boundary a
  * store of hidden states. The system commits pages on their first write, and they stay with their slot.
  */
-import type { Claim, KvAccount, Swaps, MemoryOp, PositionRun } from './kv-account.js';
+import type { Claim, KvAccount, MemoryOp, PositionRun } from './kv-account.js';
 import type { Slot } from './slot.js';
 import type { ExitUnits, Units } from './units.js';
 
@@ -14,9 +14,9 @@ export interface PositionBytes {
   readonly boundaries: readonly number[];
 }
 
-export class SlotAccount implements KvAccount, Swaps {
+export class SlotAccount implements KvAccount {
   readonly granularity = 1;
-  readonly swaps = this;
+  readonly isOrdered = true;
   readonly #units: Pick<Units, 'trunkStages' | 'feedsBlock'>;
   readonly #sizes: PositionBytes;
   #ops: MemoryOp[] = [];
@@ -89,7 +89,7 @@ export class SlotAccount implements KvAccount, Swaps {
       const end = to.frontier(of - 1);
       if ((this.#sizes.boundaries[of] ?? 0) > 0 && end > start) boundaries.push({ of, start, end });
     }
-    this.#ops.push({ op: 'copy', from: from.index, to: to.index, units, boundaries });
+    if (units.length > 0) this.#ops.push({ op: 'copy', from: from.index, to: to.index, units, boundaries });
   }
 
   rewind(slot: Slot, length: number): void {
@@ -115,29 +115,6 @@ export class SlotAccount implements KvAccount, Swaps {
 
   reserve(): void {
     // The system commits pages as they are written.
-  }
-
-  swap(a: Slot, b: Slot): void {
-    const aPositions = [...a.frontiers];
-    const bPositions = [...b.frontiers];
-    this.#ops.push({ op: 'swap', a: a.index, b: b.index, aPositions, bPositions });
-    [a.index, b.index] = [b.index, a.index];
-    // The written memory stays at its place.
-    const aWritten = a.written.map((own, unit) => Math.max(own, b.frontier(unit)));
-    a.written.set(b.written.map((own, unit) => Math.max(own, a.frontier(unit))));
-    b.written.set(aWritten);
-  }
-
-  swapBytes(a: Slot, b: Slot): number {
-    return this.held([a, b]);
-  }
-
-  freshBytes(a: Slot, b: Slot): number {
-    const beyond = (slot: Slot, other: Slot): number =>
-      slot.length > (other.written[0] ?? 0)
-        ? this.bytes(slot, Infinity) * (1 - (other.written[0] ?? 0) / slot.length)
-        : 0;
-    return beyond(a, b) + beyond(b, a);
   }
 
   /** Bytes of so many positions of each unit, with the hidden states that the trunk stages wrote. */

@@ -56,6 +56,11 @@ export class SlotTable {
     );
   }
 
+  /** Last trunk stage of an exit. */
+  stageOf(exit: ExitIndex): number {
+    return this.#exit(exit).stage;
+  }
+
   /** Units that an exit needs. */
   needed(exit: ExitIndex): readonly number[] {
     return this.#exit(exit).needed;
@@ -76,23 +81,12 @@ export class SlotTable {
   }
 
   /** The least recently used reusable prefix, or null. */
-  leastRecentlyUsed(...except: readonly (Slot | null | undefined)[]): Slot | null {
+  leastRecentlyUsed(except?: Slot): Slot | null {
     let oldest: Slot | null = null;
     for (const slot of this.#slots) {
-      if (except.includes(slot) || slot.live || slot.length === 0) continue;
+      if (slot === except || slot.live || slot.length === 0) continue;
       if (oldest === null || slot.lastUsed < oldest.lastUsed) oldest = slot;
     }
-    return oldest;
-  }
-
-  /**
-   * The empty slot with the lowest index, else the least recently used prefix (dropped) other than `except`, else null.
-   */
-  takeFree(except?: Slot): Slot | null {
-    const empty = this.#slots.find((slot) => !slot.live && slot.length === 0);
-    if (empty) return empty;
-    const oldest = this.leastRecentlyUsed(except);
-    if (oldest) this.drop(oldest);
     return oldest;
   }
 
@@ -103,15 +97,6 @@ export class SlotTable {
   copyPrefix(from: Slot, to: Slot, length: number): void {
     this.kv.share(from, to, length);
     if (length > to.tokens.length) to.tokens = from.tokens.slice(0, length);
-  }
-
-  /** Exchanges the places of two slots with their contents. @throws RangeError where slots have no order */
-  swap(a: Slot, b: Slot): void {
-    const { swaps } = this.kv;
-    if (swaps === null) throw new RangeError('slots of pages have no order');
-    swaps.swap(a, b);
-    this.#slots[a.index] = a;
-    this.#slots[b.index] = b;
   }
 
   /** Rolls a slot back to at most `length` positions. */

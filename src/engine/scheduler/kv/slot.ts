@@ -20,9 +20,9 @@ export class Slot {
   /** By unit, positions of the slot's memory that the system holds for it. */
   readonly written: Int32Array;
 
-  /** @param index place in the KV buffers; changes when slots are swapped */
+  /** @param index place in the KV buffers */
   constructor(
-    public index: number,
+    readonly index: number,
     units: number,
   ) {
     this.frontiers = new Int32Array(units);
