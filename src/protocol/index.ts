@@ -170,12 +170,12 @@ export interface StepMessage {
 
 /**
  * Parts of the engine's cycle:
- * - `planning`: admission, exits, slots, and what the step runs.
+ * - `planning`: admission, exits, slots, and what the step runs. `memory`: copies between slots.
  * - `prefill`: chunks of prompts and catch-ups. `decode`: embedding, stages and exit blocks of the rows.
  * - `head`: logits, and the choice of the values that sampling reads. A draft's own runs are part of `decode`.
  * - `sampling`: tokens and ends of the step before. `messages`: its message, and the arrival of requests since.
  */
-export type StepPart = 'planning' | 'prefill' | 'decode' | 'head' | 'sampling' | 'messages';
+export type StepPart = 'planning' | 'memory' | 'prefill' | 'decode' | 'head' | 'sampling' | 'messages';
 
 /** Milliseconds of each part. */
 export type PartMs = Readonly<Record<StepPart, number>>;

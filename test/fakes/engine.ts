@@ -313,7 +313,7 @@ export class FakeEngine extends EventEmitter<EngineEvents> implements Engine {
       work: {
         ms: 1,
         cycleMs: 1,
-        partMs: { planning: 0, prefill: 0, decode: 1, head: 0, sampling: 0, messages: 0 },
+        partMs: { planning: 0, memory: 0, prefill: 0, decode: 1, head: 0, sampling: 0, messages: 0 },
         predictedMs: 1,
         prefillTokens: 0,
         catchUpTokens: 0,

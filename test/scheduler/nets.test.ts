@@ -103,7 +103,7 @@ class Outage {
     const ms = predictMs(sample, plan.work);
     this.now += ms;
     const tokens = plan.rows.flatMap((row) => this.#tokensOf(row));
-    const { ended } = this.#scheduler.commit(plan, { at: this.now, cycleMs: ms, planningMs: 0, tokens, draft: null });
+    const ended = this.#scheduler.commit(plan, { at: this.now, cycleMs: ms, planningMs: 0, tokens, draft: null });
     for (const { id } of [...ended, ...plan.ended]) this.#armed.get(id)?.booking.end();
   }
 

@@ -82,7 +82,7 @@ class SimulatedEngine {
     this.now += ms;
     this.#cutLate();
     const tokens = plan.rows.flatMap((row) => this.#tokensOf(row, plan));
-    const { ended } = this.scheduler.commit(plan, { at: this.now, cycleMs: ms, planningMs: 0, tokens, draft: null });
+    const ended = this.scheduler.commit(plan, { at: this.now, cycleMs: ms, planningMs: 0, tokens, draft: null });
     for (const { id, hasLanded } of ended) this.#end(id, hasLanded === true ? 'landed' : 'length', this.now);
     return { plan, ms };
   }

@@ -22,7 +22,7 @@ function budget(totalMs: number | null): Budget {
 /** Facts of a request, without its budget. */
 const FACTS = { arrivedAt: 0, promptTokens: 3 };
 
-const PARTS = { planning: 1, prefill: 0, decode: 4, head: 1, sampling: 1, messages: 1 };
+const PARTS = { planning: 1, memory: 0, prefill: 0, decode: 4, head: 1, sampling: 1, messages: 1 };
 
 function planned(id: string, exit: number, overrides: Partial<PlannedEvent> = {}): PlannedEvent {
   return plannedEvent(id, exit, { predictedTtftMs: 10, predictedTpotMs: 10, predictedMs: 40, ...overrides });

@@ -11,7 +11,7 @@ function step(cycleMs: number, predictedMs: number): StepMessage {
     work: {
       ...{ ms: cycleMs, cycleMs, predictedMs, prefillTokens: 7, catchUpTokens: 0 },
       ...{ exitMs: [cycleMs], slowdown: 1 },
-      partMs: { planning: 1, prefill: 0, decode: 20.12345, head: 2, sampling: 0.5, messages: 1 },
+      partMs: { planning: 1, memory: 0, prefill: 0, decode: 20.12345, head: 2, sampling: 0.5, messages: 1 },
     },
   };
 }
@@ -19,7 +19,7 @@ function step(cycleMs: number, predictedMs: number): StepMessage {
 void t.test('over three times the prediction a step has a line with its parts', (t) => {
   t.same(slowStep(step(31, 10)), {
     ...{ cycleMs: 31, predictedMs: 10, tokens: 1, prefillTokens: 7, catchUpTokens: 0, running: 2, waiting: 3 },
-    partMs: { planning: 1, prefill: 0, decode: 20.12, head: 2, sampling: 0.5, messages: 1 },
+    partMs: { planning: 1, memory: 0, prefill: 0, decode: 20.12, head: 2, sampling: 0.5, messages: 1 },
   });
   t.equal(slowStep(step(30, 10)), null);
   t.equal(slowStep(step(30, 0)), null, 'without a prediction');

@@ -50,5 +50,5 @@ export class StepClock {
 }
 
 function noTime(): Record<StepPart, number> {
-  return { planning: 0, prefill: 0, decode: 0, head: 0, sampling: 0, messages: 0 };
+  return { planning: 0, memory: 0, prefill: 0, decode: 0, head: 0, sampling: 0, messages: 0 };
 }

@@ -23,7 +23,7 @@ import type { Policy } from './policy.js';
 import { Sequence } from './sequence.js';
 import { SlotManager, type SlotManagerLimits } from './slot-manager.js';
 import type { Occupancy } from './snapshot.js';
-import type { Committed, SequenceEnd, StepPlan, StepResult, TokenResult } from './step-plan.js';
+import type { SequenceEnd, StepPlan, StepResult, TokenResult } from './step-plan.js';
 import { landingNets } from './yielding.js';
 
 export interface SchedulerOptions extends SlotManagerLimits, ChunkLimits {
@@ -121,7 +121,7 @@ export class Scheduler {
   }
 
   /** Counts what a step did, learns from it, and ends the answers that it completes. */
-  commit(plan: StepPlan, result: StepResult): Committed {
+  commit(plan: StepPlan, result: StepResult): SequenceEnd[] {
     const { running } = this.slots;
     const before = new Map(plan.rows.map(({ id }) => [id, this.slots.find(id)?.tokens.length ?? 0]));
     this.#moveFrontiers(plan, result);
@@ -141,7 +141,7 @@ export class Scheduler {
         ended.push(end);
         this.#end(sequence, end, result.at);
       }
-    return { ended, memory: this.table.kv.takeOps() };
+    return ended;
   }
 
   /** Milliseconds until a request that would arrive now has its first token. */

@@ -102,9 +102,3 @@ export interface TokenResult {
   /** Whether the text may end behind the token; null for a token outside of the answer's own text. */
   readonly mayEnd: boolean | null;
 }
-
-/** The sequences that ended with a step, and the memory that they leave. */
-export interface Committed {
-  readonly ended: readonly SequenceEnd[];
-  readonly memory: readonly MemoryOp[];
-}

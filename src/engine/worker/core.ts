@@ -164,11 +164,9 @@ export class EngineCore {
     this.#clock.enter('sampling', at);
     const sampled = this.#runner.sample(ran, this.#events);
     const work = stepWork(plan, sampled, took, this.scheduler);
-    const result: StepResult = { at, cycleMs: took.cycleMs, planningMs: partMs.planning, ...sampled };
+    const result: StepResult = { at, cycleMs: took.cycleMs, planningMs: partMs.planning + partMs.memory, ...sampled };
     onResult?.(result);
-    const { ended, memory } = this.scheduler.commit(plan, result);
-    this.#executor.apply(memory);
-    this.#endAnswers(ended, at);
+    this.#endAnswers(this.scheduler.commit(plan, result), at);
     this.#clock.enter('messages');
     const { slowdown } = this.scheduler;
     const load = this.#loadAt(at);

@@ -46,7 +46,9 @@ export class StepRunner {
 
   /** Runs a plan, and leaves what sampling reads of its rows in the head. */
   run(plan: StepPlan, events: StepEvents): RanStep {
-    this.executor.apply(plan.memory);
+    this.clock.run('memory', () => {
+      this.executor.apply(plan.memory);
+    });
     const rows = plan.rows.map(({ id, slot, exit, window }): AnswerRow => {
       const answer = this.answerOf(id);
       const units = this.executor.exit(exit);

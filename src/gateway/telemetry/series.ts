@@ -39,7 +39,7 @@ const FAILURES = [
   ...(['grammar', 'grammars_lost'] satisfies RejectedEvent['reason'][]),
   ...['error', 'engine_lost', 'internal'],
 ];
-const PARTS: StepPart[] = ['planning', 'prefill', 'decode', 'head', 'sampling', 'messages'];
+const PARTS: StepPart[] = ['planning', 'memory', 'prefill', 'decode', 'head', 'sampling', 'messages'];
 export const SERVICE_CLASSES: ServiceClass[] = ['guaranteed', 'best_effort', 'none'];
 const DEPTH_REASONS: DepthReason[] = ['deepest', 'budget', 'load'];
 const DRAFT_SOURCES: DraftSource[] = ['prediction', 'lookup', 'exit'];

@@ -1,7 +1,7 @@
 import t from 'tap';
 import { StepClock } from '../../../src/engine/execution/step-clock.js';
 
-const NONE = { planning: 0, prefill: 0, decode: 0, head: 0, sampling: 0, messages: 0 };
+const NONE = { planning: 0, memory: 0, prefill: 0, decode: 0, head: 0, sampling: 0, messages: 0 };
 
 void t.test('each part has its own time, and together they are the cycle', (t) => {
   let now = 0;

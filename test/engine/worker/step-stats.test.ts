@@ -44,6 +44,7 @@ void t.test('the parts of each step add up to its cycle, and each belongs to its
     t.ok(Math.abs(sum - cycleMs) < 1e-6, `${sum} of ${cycleMs} ms`);
     t.equal(partMs.prefill > 0, prefillTokens > 0, 'prefill');
     t.equal(partMs.decode > 0 && partMs.head > 0, tokens > 0, 'decode and head');
+    t.ok(partMs.planning > 0 && partMs.memory > 0, 'every step plans, and moves the memory of its plan');
   }
   const [first, ...later] = steps;
   t.equal(first?.partMs.sampling, 0, 'no step came before the first one');
