@@ -51,10 +51,8 @@ void t.test('rows become chats with the same tokens as in the training package',
 
 void t.test('divergence agrees with the definition', (t) => {
   const lse = (logits: readonly number[]): number => Math.log(logits.reduce((sum, x) => sum + Math.exp(x), 0));
-  const [a, b] = [
-    [1, 2, -1],
-    [0, 2.5, 1],
-  ];
+  const a = [1, 2, -1];
+  const b = [0, 2.5, 1];
   const p = a.map((x) => Math.exp(x - lse(a)));
   const q = b.map((x) => Math.exp(x - lse(b)));
   const expected = p.reduce((sum, x, i) => sum + x * Math.log(x / (q[i] ?? NaN)), 0);

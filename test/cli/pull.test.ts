@@ -9,7 +9,7 @@ import { loadManifest } from '../../src/engine/model/manifest-io.js';
 import { writeGguf, writeGgufParts } from '../convert/conversion.js';
 import { ggufMetadata, tinyWeights } from '../convert/tiny.js';
 import { serve } from '../deploy/helper.js';
-import { type Behaviour, COMMIT, fakeHub, type FakeHub } from '../fakes/hub.js';
+import { type Behaviour, COMMIT, fakeHub } from '../fakes/hub.js';
 import { sortie } from './sortie.js';
 
 const tiny = join(packageRoot, 'test', 'golden', 'tiny');
@@ -18,19 +18,13 @@ function tinyFiles(): Map<string, Buffer> {
   return new Map(readdirSync(tiny).map((name) => [name, readFileSync(join(tiny, name))]));
 }
 
-interface Setting {
-  readonly hub: FakeHub;
-  readonly env: NodeJS.ProcessEnv;
-  readonly cacheDir: string;
-  /** Runs `sortie` in an empty folder. */
-  readonly run: (args: readonly string[], started?: (child: ChildProcess) => void) => ReturnType<typeof sortie>;
-}
-
-async function setUp(t: Test, files = tinyFiles(), behaviour: Behaviour = {}): Promise<Setting> {
+async function setUp(t: Test, files = tinyFiles(), behaviour: Behaviour = {}) {
   const hub = await fakeHub(t, files, behaviour);
   const dir = t.testdir({ empty: {} });
   const env = { HF_ENDPOINT: hub.endpoint, HF_HOME: join(dir, 'hf'), HF_TOKEN: '', XDG_CACHE_HOME: join(dir, 'cache') };
-  const run: Setting['run'] = (args, started) => sortie(args, { cwd: join(dir, 'empty'), env, started });
+  /** Runs `sortie` in an empty folder. */
+  const run = (args: readonly string[], started?: (child: ChildProcess) => void) =>
+    sortie(args, { cwd: join(dir, 'empty'), env, started });
   return { hub, env, cacheDir: join(dir, 'cache', 'sortie'), run };
 }
 
@@ -69,7 +63,7 @@ void t.test('serve pulls and converts a model that is not there, and --no-conver
   const { code, text } = await run(['pull', 'tiny/model', '--no-convert']);
   t.equal(code, 0);
   t.ok(existsSync(join(text.trim(), 'model.safetensors')));
-  t.notOk(existsSync(join(env.XDG_CACHE_HOME ?? '', 'sortie')));
+  t.notOk(existsSync(join(env.XDG_CACHE_HOME, 'sortie')));
   const { url } = await serve(t, 'tiny/model', ['--kernels', 'fp32'], env);
   t.match(await (await fetch(`${url}/v1/models`)).json(), { data: [{ id: 'tiny/model' }] });
 });
@@ -127,7 +121,7 @@ void t.test('faults are one line: an unknown architecture, a name that is none, 
   t.match(await gguf.run(['pull', 'tiny/model']), { code: 1, errors: moe });
   gguf.hub.files.set('x.gguf', Buffer.alloc(5000));
   t.match(await gguf.run(['pull', 'tiny/model']), { code: 1, errors: 'error: x.gguf is not a GGUF file\n' });
-  t.notOk(existsSync(join(gguf.env.HF_HOME ?? '', 'hub')), 'nothing of it is kept');
+  t.notOk(existsSync(join(gguf.env.HF_HOME, 'hub')), 'nothing of it is kept');
   const name =
     /^error: the name must be ORG\/NAME, ORG\/NAME@REVISION or either with :FILE, and no path, got "tiny"\n$/;
   t.match(await run(['pull', 'tiny']), { code: 2, errors: name });

@@ -119,8 +119,8 @@ void t.test('the same input gives the same bytes, compressed or not', async (t) 
   const dir = t.testdir();
   const source = writeFolder(path.join(dir, 'hf'), tinyWeights(3));
   const [one, two, raw] = ['one', 'two', 'raw'].map((name) => path.join(dir, name)) as [string, string, string];
-  const manifest = await run(dir, source, { out: one, kernels: ['int4'], compress: true });
-  t.strictSame(await run(dir, source, { out: two, kernels: ['int4'], compress: true }), manifest);
+  const options = { kernels: ['int4'], compress: true } as const;
+  t.strictSame(await run(dir, source, { ...options, out: one }), await run(dir, source, { ...options, out: two }));
   await run(dir, source, { out: raw, kernels: ['int4'] });
   const unzipped = gunzipSync(readFileSync(path.join(one, 'weights-000.bin.gz')));
   t.strictSame(unzipped, readFileSync(path.join(raw, 'weights-000.bin')), 'gunzip restores the file in the graphs');
@@ -150,15 +150,14 @@ void t.test('repeated rotary frequencies, and a factor without scaling, change n
   await run(dir, writeGguf(dir, tinyWeights(1)), { out: path.join(dir, 'plain') });
   const names = ['model.layers.0.self_attn.rotary_emb.inv_freq', 'model.rotary_emb.inv_freq'];
   await run(dir, writeFolder(path.join(dir, 'source'), source(names)), { out: path.join(dir, 'hf') });
-  const scaling: GgufMetadata[] = [
+  for (const metadata of [
     { 'llama.rope.scale_linear': 1 },
     { 'llama.rope.scaling.factor': 0 },
     { 'llama.rope.scaling.factor': 8, 'llama.rope.scaling.type': 'none' },
-  ];
-  for (const metadata of scaling) {
-    const file = writeGguf(dir, source(['blk.0.attn_rot_embd']), { ...ggufMetadata(), ...metadata });
-    await run(dir, file, { force: true });
-  }
+  ])
+    await run(dir, writeGguf(dir, source(['blk.0.attn_rot_embd']), { ...ggufMetadata(), ...metadata }), {
+      force: true,
+    });
   for (const name of ['hf', 'out']) t.strictSame(content(path.join(dir, name)), content(path.join(dir, 'plain')), name);
 });
 

@@ -2,23 +2,12 @@
 import { readFileSync } from 'node:fs';
 import path from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { goldenWeights, type GoldenModel } from './golden-model.js';
+import type { GoldenModel, GoldenPrompt, TopLogits } from './golden-model.js';
 import type { LoopShape } from './reference.js';
-import type { Weights } from './tiny.js';
 
 export interface GoldenLoops extends Omit<GoldenModel, 'prompts'> {
-  readonly prompts: readonly {
-    readonly ids: readonly number[];
-    readonly positions: readonly {
-      readonly at: number;
-      /** By loop: the highest logits, and the gate in front of its sigmoid. */
-      readonly loops: readonly {
-        readonly ids: readonly number[];
-        readonly logits: readonly number[];
-        readonly gate: number;
-      }[];
-    }[];
-  }[];
+  /** By loop: the highest logits, and the gate in front of its sigmoid. */
+  readonly prompts: readonly GoldenPrompt<{ readonly loops: readonly (TopLogits & { readonly gate: number })[] }>[];
 }
 
 const here = fileURLToPath(new URL('../../../test/golden/loops/', import.meta.url));
@@ -27,10 +16,6 @@ export const LOOP_MODELS = ['ouro-1', 'ouro-2', 'ouro-4', 'ouro-4-tied'] as cons
 
 export function goldenLoops(name: (typeof LOOP_MODELS)[number]): GoldenLoops {
   return JSON.parse(readFileSync(path.join(here, `${name}.json`), 'utf8')) as GoldenLoops;
-}
-
-export function loopWeights(model: GoldenLoops): Weights {
-  return goldenWeights(model);
 }
 
 export function loopShape({ config }: GoldenLoops): LoopShape {

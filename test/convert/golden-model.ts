@@ -1,11 +1,11 @@
 /** The models of test/golden/architectures: Hugging Face folders, and GGUF files that equal those of Python's `gguf`. */
 import { createHash } from 'node:crypto';
-import { mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { crc32, gunzipSync } from 'node:zlib';
 import { readGguf } from '../../src/convert/formats/gguf/reader.js';
-import { random, safetensors, tokenizerJson, type Weight, type Weights } from './tiny.js';
+import { random, writeFolder, type Weight, type Weights } from './tiny.js';
 
 interface How {
   /** Rows of this number of heads alternate between the rotary halves. */
@@ -14,6 +14,18 @@ interface How {
   readonly start?: number;
   readonly count?: number;
   readonly values?: readonly number[];
+}
+
+/** The highest logits and their tokens. */
+export interface TopLogits {
+  readonly ids: readonly number[];
+  readonly logits: readonly number[];
+}
+
+/** A prompt, and golden numbers at some of its positions. */
+export interface GoldenPrompt<Numbers> {
+  readonly ids: readonly number[];
+  readonly positions: readonly (Numbers & { readonly at: number })[];
 }
 
 export interface GoldenModel {
@@ -30,14 +42,7 @@ export interface GoldenModel {
     readonly sha256: string;
     readonly tensors: Readonly<Record<string, readonly [from: string, how?: How]>>;
   } | null;
-  readonly prompts: readonly {
-    readonly ids: readonly number[];
-    readonly positions: readonly {
-      readonly at: number;
-      readonly ids: readonly number[];
-      readonly logits: readonly number[];
-    }[];
-  }[];
+  readonly prompts: readonly GoldenPrompt<TopLogits>[];
 }
 
 const here = fileURLToPath(new URL('../../../test/golden/architectures/', import.meta.url));
@@ -86,11 +91,7 @@ export function writeGoldenFolder(
   changes: Record<string, unknown> = {},
   weights = goldenWeights(model),
 ): string {
-  mkdirSync(dir, { recursive: true });
-  writeFileSync(path.join(dir, 'config.json'), JSON.stringify({ ...model.config, ...changes }));
-  writeFileSync(path.join(dir, 'tokenizer.json'), JSON.stringify(tokenizerJson({})));
-  writeFileSync(path.join(dir, 'model.safetensors'), safetensors(weights));
-  return dir;
+  return writeFolder(dir, weights, { own: model.config, config: changes });
 }
 
 /** Writes the model as the GGUF file of the `gguf` package; throws if a byte differs. */

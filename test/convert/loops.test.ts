@@ -6,8 +6,8 @@ import { convert } from '../../src/convert/convert.js';
 import { inspect } from '../../src/convert/inspect.js';
 import type { KernelName } from '../../src/engine/model/manifest.js';
 import { advanceTo, distance, logitsAt, makeExecutor, openSlot, rms } from '../engine/helper.js';
-import { writeGoldenFolder } from './golden-model.js';
-import { goldenLoops, LOOP_MODELS, loopShape, loopWeights, type GoldenLoops } from './golden-loops.js';
+import { goldenWeights, writeGoldenFolder } from './golden-model.js';
+import { goldenLoops, LOOP_MODELS, loopShape, type GoldenLoops } from './golden-loops.js';
 import { loopLogits } from './reference.js';
 import { gguf, ggufMetadata, SHAPE, tinyWeights, writeFolder, type Weights } from './tiny.js';
 
@@ -16,7 +16,7 @@ const BOUND = 1e-3;
 const ROUNDED = { w8a8: 0.2, int4: 1.5 } as const;
 
 function folderOf(t: Test, model: GoldenLoops, changes: Record<string, unknown> = {}): string {
-  return writeGoldenFolder(path.join(t.testdir(), 'hf'), model, changes, loopWeights(model));
+  return writeGoldenFolder(path.join(t.testdir(), 'hf'), model, changes);
 }
 
 /** Converts with all loops as exits; returns the folder. */
@@ -32,7 +32,7 @@ for (const name of LOOP_MODELS)
   void t.test(name, async (t) => {
     const model = goldenLoops(name);
     const shape = loopShape(model);
-    const references = model.prompts.map(({ ids }) => loopLogits(loopWeights(model), shape, ids));
+    const references = model.prompts.map(({ ids }) => loopLogits(goldenWeights(model), shape, ids));
     const expected = (prompt: number, loop: number, at: number): Float32Array =>
       Float32Array.from(references[prompt]?.[loop]?.[at] ?? []);
 
@@ -130,7 +130,7 @@ void t.test('loops share one copy of the weights, on disk and in sessions', asyn
   const model = goldenLoops('ouro-4');
   const out = await converted(folderOf(t, model));
   const { graphs, tensors, weightBytes } = await inspect(out);
-  const parameters = [...loopWeights(model)].filter(([name]) => !name.includes('gate.'));
+  const parameters = [...goldenWeights(model)].filter(([name]) => !name.includes('gate.'));
   const floats = parameters.reduce((sum, [, { data }]) => sum + data.length, 0);
   t.equal(graphs.filter(({ file }) => file.startsWith('loop')).length, 1, 'one graph for all loops');
   t.ok(tensors < 2 * parameters.length, `${tensors} tensors`);

@@ -17,23 +17,15 @@ import { convert } from '../../src/convert/convert.js';
 import { loadManifest } from '../../src/engine/model/manifest-io.js';
 import type { KernelName } from '../../src/engine/model/manifest.js';
 import { TextTokenizer } from '../../src/gateway/text/tokenizer.js';
+import type { GoldenPrompt, TopLogits } from './golden-model.js';
 import { advanceTo, argmax, logitsAt, makeExecutor, openSlot } from '../engine/helper.js';
 
 interface Golden {
   readonly packages: readonly string[];
   /** Of the GGUF file. */
   readonly sha256: string;
-  readonly prompts: readonly {
-    readonly text: string;
-    readonly ids: readonly number[];
-    readonly positions: readonly {
-      readonly at: number;
-      /** The highest logits, and the logarithm of the sum of all exponentials. */
-      readonly ids: readonly number[];
-      readonly logits: readonly number[];
-      readonly lse: number;
-    }[];
-  }[];
+  /** `lse`: the logarithm of the sum of all exponentials. */
+  readonly prompts: readonly (GoldenPrompt<TopLogits & { readonly lse: number }> & { readonly text: string })[];
 }
 
 const run = promisify(execFile);

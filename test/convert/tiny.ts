@@ -104,6 +104,9 @@ interface FolderOptions {
   dtype?: Dtype;
   /** Number of safetensors files. */
   shards?: number;
+  /** The model's own config; default: that of the tiny Llama. */
+  own?: object;
+  /** Other fields of it; undefined removes one. */
   config?: object;
 }
 
@@ -111,10 +114,10 @@ interface FolderOptions {
 export function writeFolder(
   dir: string,
   weights: Weights,
-  { dtype = 'F32', shards = 1, config = {} }: FolderOptions = {},
+  { dtype = 'F32', shards = 1, own = CONFIG, config = {} }: FolderOptions = {},
 ): string {
   mkdirSync(dir, { recursive: true });
-  writeFileSync(path.join(dir, 'config.json'), JSON.stringify({ ...CONFIG, ...config }));
+  writeFileSync(path.join(dir, 'config.json'), JSON.stringify({ ...own, ...config }));
   writeFileSync(path.join(dir, 'tokenizer.json'), JSON.stringify(tokenizerJson({})));
   const entries = [...weights];
   const file = (i: number): string => (shards === 1 ? 'model.safetensors' : `model-${i + 1}-of-${shards}.safetensors`);

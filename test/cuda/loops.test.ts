@@ -7,7 +7,7 @@ import t from 'tap';
 import { convert } from '../../src/convert/convert.js';
 import { loadManifest } from '../../src/engine/model/manifest-io.js';
 import type { MemoryPlan } from '../../src/engine/model/memory-plan.js';
-import { goldenLoops, loopWeights } from '../convert/golden-loops.js';
+import { goldenLoops } from '../convert/golden-loops.js';
 import { writeGoldenFolder } from '../convert/golden-model.js';
 import { runScript, withCuda } from './installation.js';
 import { linesOf, readTrace, type Section } from './trace.js';
@@ -21,7 +21,7 @@ await withCuda(t, async (installation, folder) => {
   const model = process.env.SORTIE_TEST_CUDA_MODEL ?? join(folder, 'looped');
   if (process.env.SORTIE_TEST_CUDA_MODEL === undefined) {
     const looped = goldenLoops('ouro-4');
-    const source = writeGoldenFolder(join(folder, 'source'), looped, {}, loopWeights(looped));
+    const source = writeGoldenFolder(join(folder, 'source'), looped);
     await convert({ source, out: model, kernels: ['fp16'], compress: false, force: false });
   }
   const { layers } = loadManifest(model).architecture;

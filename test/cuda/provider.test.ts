@@ -10,7 +10,7 @@ import { convert } from '../../src/convert/convert.js';
 import type { KernelName } from '../../src/engine/model/manifest.js';
 import type { MemoryPlan } from '../../src/engine/model/memory-plan.js';
 import { externalTensors } from '../../src/engine/model/onnx-weights.js';
-import { goldenLoops, loopWeights } from '../convert/golden-loops.js';
+import { goldenLoops } from '../convert/golden-loops.js';
 import { writeGoldenFolder } from '../convert/golden-model.js';
 import { type Installation, runScript, withCuda } from './installation.js';
 import { linesOf, readTrace, type Section } from './trace.js';
@@ -152,7 +152,7 @@ async function tests(installation: Installation, folder: string): Promise<void> 
 
   await t.test('loops share one session, and each captures graphs of its own', async (t) => {
     const looped = goldenLoops('ouro-4');
-    const from = writeGoldenFolder(join(folder, 'ouro'), looped, {}, loopWeights(looped));
+    const from = writeGoldenFolder(join(folder, 'ouro'), looped);
     const out = join(folder, 'looped');
     await convert({ source: from, out, kernels: ['fp16'], compress: false, force: false });
     // All ids of prompts of 12 tokens are in the vocabulary of 96.

@@ -9,7 +9,7 @@ import t, { type Test } from 'tap';
 import { hubAccess } from '../../src/convert/hub/repository.js';
 import { pull, type PullOptions } from '../../src/convert/hub/pull.js';
 import type { HubName } from '../../src/util/hub-name.js';
-import { type Behaviour, COMMIT, fakeHub, type FakeHub } from '../fakes/hub.js';
+import { type Behaviour, COMMIT, fakeHub } from '../fakes/hub.js';
 
 const large = Buffer.from(Array.from({ length: 300_000 }, (_, i) => (i * 7919) % 251));
 const small = (text: string): Buffer => Buffer.from(text);
@@ -26,24 +26,14 @@ const folder = (): Map<string, Buffer> =>
 
 const NAME: HubName = { repo: 'tiny/model', revision: null, file: null };
 
-interface Pull {
-  readonly hub: FakeHub;
-  readonly cacheDir: string;
-  readonly run: (
-    name?: Partial<HubName>,
-    options?: Partial<PullOptions>,
-    env?: Record<string, string>,
-  ) => ReturnType<typeof pull>;
-}
-
-async function setUp(t: Test, files = folder(), behaviour: Behaviour = {}): Promise<Pull> {
+async function setUp(t: Test, files = folder(), behaviour: Behaviour = {}) {
   const { cdn } = behaviour;
   // Small files come as they are.
   const ofLarge: Behaviour['cdn'] = (request, response, bytes) =>
     bytes.length === large.length && cdn?.(request, response, bytes) === true;
   const hub = await fakeHub(t, files, { ...behaviour, cdn: ofLarge });
   const home = t.testdir({});
-  const run: Pull['run'] = (name = {}, options = {}, env = {}) =>
+  const run = (name: Partial<HubName> = {}, options: Partial<PullOptions> = {}, env: Record<string, string> = {}) =>
     pull({ ...NAME, ...name }, hubAccess({ HF_ENDPOINT: hub.endpoint, HF_HOME: home, ...env }), {
       signal: new AbortController().signal,
       pausesMs: [1, 1, 1],

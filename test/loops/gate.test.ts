@@ -5,7 +5,7 @@ import t, { type Test } from 'tap';
 import { convert } from '../../src/convert/convert.js';
 import { loadGate } from '../../src/engine/model/gate.js';
 import { loadManifest } from '../../src/engine/model/manifest-io.js';
-import { goldenLoops, loopWeights } from '../convert/golden-loops.js';
+import { goldenLoops } from '../convert/golden-loops.js';
 import { writeGoldenFolder } from '../convert/golden-model.js';
 import { advance, makeExecutor, openSlot } from '../engine/helper.js';
 
@@ -13,7 +13,7 @@ const model = goldenLoops('ouro-4');
 
 async function folderOf(t: Test): Promise<string> {
   const dir = t.testdir();
-  const source = writeGoldenFolder(path.join(dir, 'hf'), model, {}, loopWeights(model));
+  const source = writeGoldenFolder(path.join(dir, 'hf'), model);
   const out = path.join(dir, 'out');
   await convert({ source, out, kernels: ['fp32'], compress: false, force: false });
   return out;

@@ -5,7 +5,7 @@ import t from 'tap';
 import { convert } from '../../src/convert/convert.js';
 import { allocatedPerPosition } from '../../src/engine/model/memory.js';
 import { checkPlan, memoryPlan } from '../../src/engine/model/memory-plan.js';
-import { goldenLoops, loopWeights } from '../convert/golden-loops.js';
+import { goldenLoops } from '../convert/golden-loops.js';
 import { writeGoldenFolder } from '../convert/golden-model.js';
 
 const GIB = 2 ** 30;
@@ -57,7 +57,7 @@ void t.test('the parts of a plan', async (t) => {
 void t.test('loops share their weights, and each has its KV cache', async (t) => {
   const model = goldenLoops('ouro-4');
   const dir = t.testdir();
-  const source = writeGoldenFolder(join(dir, 'source'), model, {}, loopWeights(model));
+  const source = writeGoldenFolder(join(dir, 'source'), model);
   const planOf = async (exits: number[]) => {
     const out = join(dir, `loops-${exits.length}`);
     const manifest = await convert({ source, out, exits, kernels: ['w8a16'], compress: false, force: false });

@@ -1,7 +1,7 @@
 /** A looped model on a GPU: one session runs all loops, each over its own pages, and every loop has the CPU's logits. */
 import { join } from 'node:path';
 import t from 'tap';
-import { goldenLoops, loopWeights } from '../convert/golden-loops.js';
+import { goldenLoops } from '../convert/golden-loops.js';
 import { writeGoldenFolder } from '../convert/golden-model.js';
 import { advanceTo, logitsAt, openSlot, rms } from '../engine/helper.js';
 import { convertedPair, needsGpu } from './helper.js';
@@ -13,7 +13,7 @@ if (needsGpu())
   void t.test('four loops, in order and caught up later', async (t) => {
     const model = goldenLoops('ouro-4');
     const dir = t.testdir();
-    const source = writeGoldenFolder(join(dir, 'source'), model, {}, loopWeights(model));
+    const source = writeGoldenFolder(join(dir, 'source'), model);
     const [cpu, gpu] = await convertedPair(t, source);
     t.equal(new Set(gpu.model.stages.flatMap(({ sessions }) => [...sessions.values()])).size, 1, 'one session');
     for (const { ids } of model.prompts)
