@@ -4,26 +4,23 @@ import { findPrefix } from '../../src/engine/scheduler/kv/prefix.js';
 import { randomStream } from '../../src/engine/draws.js';
 import { Slot } from '../../src/engine/scheduler/kv/slot.js';
 
-void t.test('prefix: longest exact match; its slot is taken over only if most of it matches', async (t) => {
+void t.test('prefix: longest exact match, beyond whole pages only where most of a stored slot matches', async (t) => {
   const stored = new Slot(0, 1);
   stored.tokens = Array.from({ length: 40 }, (_, i) => i);
   stored.reach(0, 40);
   const tokens = [...stored.tokens, 1, 2, 3];
-  const found = (of: readonly number[]): unknown[] => {
-    const match = findPrefix(of, [stored], [0]);
-    return [match?.length, match?.takeOver];
-  };
-  t.strictSame(found(tokens), [40, true]);
-  t.equal(found(tokens.slice(0, 42))[0], 39, 'never a single position to prefill');
-  t.equal(found(tokens.slice(0, 41))[0], 40, 'with nothing to prefill, all but the last');
-  t.equal(found(tokens.slice(0, 18))[0], 17);
-  t.equal(found(tokens.slice(0, 16))[0], undefined, 'fewer than 16 can be reused');
-  t.equal(found([5, ...tokens])[0], undefined);
+  const found = (of: readonly number[], page = 1) => findPrefix(of, [stored], [0], null, page)?.length;
+  t.equal(found(tokens), 40);
+  t.equal(found(tokens.slice(0, 42)), 39, 'never a single position to prefill');
+  t.equal(found(tokens.slice(0, 41)), 40, 'with nothing to prefill, all but the last');
+  t.equal(found(tokens.slice(0, 18)), 17);
+  t.equal(found(tokens.slice(0, 16)), undefined, 'fewer than 16 can be reused');
+  t.equal(found([5, ...tokens]), undefined);
   const first = (length: number): number[] => [...tokens.slice(0, length), 1, 2, 3];
-  t.strictSame(found(first(21)), [21, true]);
-  t.strictSame(found(first(20)), [20, false], 'half of the stored prefix would be lost');
+  t.strictSame([found(first(21)), found(first(21), 16)], [21, 21]);
+  t.strictSame([found(first(20)), found(first(20), 16)], [20, 16], 'half of the stored prefix would be lost');
   stored.live = true;
-  t.strictSame(found(tokens), [40, false]);
+  t.strictSame([found(tokens), found(tokens, 16)], [40, 32]);
 });
 
 void t.test('prefix: the match that saves most at an exit, beyond the own slot', async (t) => {

@@ -186,8 +186,8 @@ void t.test(
     };
     const asked = [...prompt(38), 7, 8, 9, 10];
     const found = (from: Slot, own: Slot | null = null) => findPrefix(asked, [from], [0, 1], own, 16);
-    t.match(found(holding(prompt(40), false, 39)), { length: 38, takeOver: true });
-    t.match(found(holding(prompt(40), true, 39)), { length: 32, takeOver: false });
+    t.match(found(holding(prompt(40), false, 39)), { length: 38 });
+    t.match(found(holding(prompt(40), true, 39)), { length: 32 });
     t.match(found(holding(prompt(40), false, 39), holding(asked, true, 24)), { length: 32 });
     t.equal(found(holding(prompt(40), false, 39), holding(asked, true, 25)), null, 'seven positions of two units');
   },

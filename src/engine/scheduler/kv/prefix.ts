@@ -11,8 +11,6 @@ export const LEAST_MATCH_TOKENS = 16;
 export interface PrefixMatch {
   readonly slot: Slot;
   readonly length: number;
-  /** The stored sequence is not live and most of it matches: take its slot instead of a copy. */
-  readonly takeOver: boolean;
 }
 
 /**
@@ -51,11 +49,12 @@ export function findPrefix(
     const common = commonLength(tokens, slot.tokens, most);
     const isWhole = common === tokens.length - 1 && slot.least(needed) >= common;
     const wanted = isWhole ? common : Math.min(common, tokens.length - LEAST_LEFT_POSITIONS);
-    const takeOver = !slot.live && wanted * 2 > slot.length;
-    const length = takeOver && own === null ? wanted : wanted - (wanted % granularity);
+    // A stored sequence that matches for the most part gives its slot.
+    const isTakenOver = own === null && !slot.live && wanted * 2 > slot.length;
+    const length = isTakenOver ? wanted : wanted - (wanted % granularity);
     const gained = gain(slot, length, needed, own);
     if (length < LEAST_MATCH_TOKENS || gained < LEAST_MATCH_TOKENS || gained <= saved) continue;
-    best = { slot, length, takeOver };
+    best = { slot, length };
     saved = gained;
   }
   return best;

@@ -33,20 +33,7 @@ export class SlotAccount implements KvAccount {
   }
 
   bytes(slot: Slot, length: number): number {
-    const { trunkStages, feedsBlock } = this.#units;
-    const { units, boundaries } = this.#sizes;
-    const frontier = (unit: number): number => Math.min(length, slot.frontier(unit));
-    let bytes = 0;
-    units.forEach((size, unit) => (bytes += frontier(unit) * size));
-    for (let boundary = 1; boundary <= trunkStages; boundary++) {
-      const size = boundaries[boundary] ?? 0;
-      if (size === 0) continue;
-      const stored = feedsBlock[boundary]
-        ? frontier(boundary - 1)
-        : frontier(boundary - 1) - (boundary < trunkStages ? frontier(boundary) : frontier(boundary - 1));
-      bytes += stored * size;
-    }
-    return bytes;
+    return this.#bytesOf(slot.frontiers.map((frontier) => Math.min(length, frontier)));
   }
 
   bytesAt({ needed, stage }: ExitUnits, length: number): number {
@@ -102,9 +89,9 @@ export class SlotAccount implements KvAccount {
 
   /** Slots that wrote most beyond what they hold come first. */
   giveBack(slots: readonly Slot[], most: number): void {
-    let written = slots.reduce((sum, slot) => sum + this.#committed(slot.written), 0);
+    let written = slots.reduce((sum, slot) => sum + this.#bytesOf(slot.written), 0);
     if (written <= most) return;
-    const spare = (slot: Slot): number => this.#committed(slot.written) - this.#committed(slot.frontiers);
+    const spare = (slot: Slot): number => this.#bytesOf(slot.written) - this.#bytesOf(slot.frontiers);
     for (const slot of slots.toSorted((a, b) => spare(b) - spare(a))) {
       if (written <= most || spare(slot) === 0) return;
       written -= spare(slot);
@@ -117,12 +104,16 @@ export class SlotAccount implements KvAccount {
     // The system commits pages as they are written.
   }
 
-  /** Bytes of so many positions of each unit, with the hidden states that the trunk stages wrote. */
-  #committed(positions: Int32Array): number {
+  /** Bytes of so many positions of each unit, and of the hidden states that lie between the units or feed a block. */
+  #bytesOf(positions: Int32Array): number {
+    const { trunkStages, feedsBlock } = this.#units;
     const { units, boundaries } = this.#sizes;
     return positions.reduce((sum, count, unit) => {
-      const states = unit < this.#units.trunkStages ? (boundaries[unit + 1] ?? 0) : 0;
-      return sum + count * ((units[unit] ?? 0) + states);
+      if (unit >= trunkStages) return sum + count * (units[unit] ?? 0);
+      const boundary = unit + 1;
+      const behind = boundary < trunkStages ? (positions[boundary] ?? 0) : count;
+      const states = feedsBlock[boundary] ? count : count - behind;
+      return sum + count * (units[unit] ?? 0) + states * (boundaries[boundary] ?? 0);
     }, 0);
   }
 }
