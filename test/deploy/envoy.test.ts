@@ -3,9 +3,9 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import t, { type Test } from 'tap';
 import { freePorts } from '../../bench/ports.js';
 import { childrenOf } from '../../bench/processes.js';
-import { tinyModel } from './helper.js';
+import { missing, tinyModel } from './helper.js';
 import { until } from '../support/until.js';
-import { isHealthy, missing, type Pool, post, Replica, startBefore, startReplicas } from './pool.js';
+import { isHealthy, type Pool, post, Replica, startBefore, startReplicas } from './pool.js';
 
 const skip = missing('envoy');
 const model = skip === false ? tinyModel(t.testdir({}), 16_384) : '';

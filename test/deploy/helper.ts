@@ -11,6 +11,11 @@ import { until } from '../support/until.js';
 
 export const main = join(packageRoot, 'dist', 'src', 'main.js');
 
+/** @returns the reason to skip a test that needs this program, or false */
+export function missing(program: string): string | false {
+  return spawnSync(program, ['--version']).error === undefined ? false : `${program} is not installed`;
+}
+
 /** Arguments of a server on a free port of this machine. Its engine has one thread: tests run beside each other. */
 export function serverArgs(model: string, ...options: readonly string[]): string[] {
   return [main, 'serve', '--port', '0', '--host', '127.0.0.1', '--threads', '1', '--model', model, ...options];

@@ -1,5 +1,4 @@
 /** Two replicas of the built server behind Envoy, with the file of deploy/ and free ports. */
-import { spawnSync } from 'node:child_process';
 import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import type { ChildProcess } from 'node:child_process';
@@ -9,11 +8,6 @@ import { packageRoot } from '../../src/cli/options/config.js';
 import { post as postJson } from '../support/post.js';
 import { inFlightAt, main, start, stopped, untilReady } from './helper.js';
 import { until } from '../support/until.js';
-
-/** A reason to skip, or false. */
-export function missing(program: string): string | false {
-  return spawnSync(program, ['-v']).error === undefined ? false : `${program} is not installed`;
-}
 
 /** One replica, which can be started again on its port. */
 export class Replica {

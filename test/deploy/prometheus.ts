@@ -1,5 +1,4 @@
 /** Debian's Prometheus with the files of deploy/, for tests. */
-import { spawnSync } from 'node:child_process';
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import type { Test } from 'tap';
@@ -9,13 +8,6 @@ import { start } from './helper.js';
 import { until } from '../support/until.js';
 
 const deploy = join(packageRoot, 'deploy');
-
-/** @returns the reason to skip a test that needs this program, or false */
-export function missing(program: string): string | false {
-  return spawnSync(program, ['--version']).error === undefined
-    ? false
-    : `${program} is not installed (Debian: prometheus)`;
-}
 
 /** The deployed configuration with these servers as its targets, and intervals of one second. */
 export async function startPrometheus(t: Test, targets: readonly string[]): Promise<string> {

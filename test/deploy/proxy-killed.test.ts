@@ -1,7 +1,7 @@
 /** Behind Envoy: kill -9 of an engine, then of a whole replica, in mid-stream. */
 import t from 'tap';
-import { engineBelow, inFlightAt, tinyModel } from './helper.js';
-import { inFlight, isHealthy, missing, type Pool, post, type Replica, startPool } from './pool.js';
+import { missing, engineBelow, inFlightAt, tinyModel } from './helper.js';
+import { inFlight, isHealthy, type Pool, post, type Replica, startPool } from './pool.js';
 import { until } from '../support/until.js';
 
 const EACH = 8;

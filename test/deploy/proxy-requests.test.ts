@@ -4,8 +4,8 @@ import { once } from 'node:events';
 import { networkInterfaces } from 'node:os';
 import { setTimeout as sleep } from 'node:timers/promises';
 import t from 'tap';
-import { tinyModel } from './helper.js';
-import { inFlight, missing, post, type Replica, startPool } from './pool.js';
+import { missing, tinyModel } from './helper.js';
+import { inFlight, post, type Replica, startPool } from './pool.js';
 import { until } from '../support/until.js';
 
 const model = tinyModel(t.testdir({}), 131_072);

@@ -1,8 +1,8 @@
 /** A rolling restart of two replicas behind Envoy, with 40 requests in flight all the time. */
 import { setTimeout as sleep } from 'node:timers/promises';
 import t from 'tap';
-import { tinyModel } from './helper.js';
-import { missing, post, startPool } from './pool.js';
+import { missing, tinyModel } from './helper.js';
+import { post, startPool } from './pool.js';
 
 const IN_FLIGHT = 40;
 const TOKENS = 40;

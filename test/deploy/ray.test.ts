@@ -5,8 +5,7 @@ import { dirname, join } from 'node:path';
 import t from 'tap';
 import { freePorts } from '../../bench/ports.js';
 import { packageRoot } from '../../src/cli/options/config.js';
-import { main, printed, serve, start, tinyModel } from './helper.js';
-import { missing } from './pool.js';
+import { missing, main, printed, serve, start, tinyModel } from './helper.js';
 
 const skip = missing('ray');
 const model = skip === false ? tinyModel(t.testdir({}), 4096) : '';

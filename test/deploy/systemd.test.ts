@@ -4,6 +4,7 @@ import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import t from 'tap';
 import { environmentName, packageRoot, SERVE_OPTIONS } from '../../src/cli/options/config.js';
+import { missing } from './helper.js';
 
 const file = join(packageRoot, 'deploy', 'systemd', 'sortie.service');
 const lines = readFileSync(file, 'utf8').split('\n');
@@ -12,9 +13,7 @@ const lines = readFileSync(file, 'utf8').split('\n');
 const valueOf = (name: string): string =>
   lines.flatMap((line) => (line.startsWith(`${name}=`) ? [line.slice(name.length + 1)] : [])).join(' ');
 
-const isMissing = spawnSync('systemd-analyze', ['--version']).status !== 0;
-
-void t.test('systemd accepts the unit', { skip: isMissing && 'systemd-analyze is missing' }, (t) => {
+void t.test('systemd accepts the unit', { skip: missing('systemd-analyze') }, (t) => {
   t.match(spawnSync('systemd-analyze', ['verify', file], { encoding: 'utf8' }), { status: 0, stderr: '' });
   t.end();
 });

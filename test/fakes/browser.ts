@@ -2,7 +2,7 @@
  * Debian's Chromium without a window, driven over the pipe of its DevTools protocol. The tests of a process share one
  * browser, in which each has a profile of its own.
  */
-import { spawn, spawnSync, type ChildProcess } from 'node:child_process';
+import { spawn, type ChildProcess } from 'node:child_process';
 import { mkdtempSync } from 'node:fs';
 import { rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
@@ -11,10 +11,6 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import type { Readable, Writable } from 'node:stream';
 import t from 'tap';
 import { until } from '../support/until.js';
-
-/** The reason to skip a test that needs Chromium, or false. */
-export const noChromium: string | false =
-  spawnSync('chromium', ['--version']).error === undefined ? false : 'chromium is not installed (Debian: chromium)';
 
 interface Message {
   readonly id?: number;

@@ -37,10 +37,6 @@ export interface Script {
   readonly ended?: Partial<EndedEvent>;
   /** Loses the sequence after this many tokens. */
   readonly loseAfter?: number;
-  /** The draft counts in the end event. */
-  readonly drafts?: EndedEvent['drafts'];
-  /** The reused prompt tokens in the end event; absent: 2. */
-  readonly cachedTokens?: number;
   /** Fields of the plan that differ from the default. */
   readonly plan?: Partial<PlannedEvent>;
   /** Milliseconds between tokens. */
@@ -288,12 +284,11 @@ export class FakeEngine extends EventEmitter<EngineEvents> implements Engine {
       reason,
       error: reason === 'error' ? 'secret detail' : null,
       promptTokens: live.request.prompt.length,
-      cachedTokens: script?.cachedTokens ?? Math.min(2, live.request.prompt.length),
+      cachedTokens: Math.min(2, live.request.prompt.length),
       startedAt: live.request.arrivedAt + 1,
       firstTokenAt: live.sent > 0 ? live.request.arrivedAt + 2 : null,
       endedAt: now,
       preemptions: 0,
-      ...(script?.drafts && { drafts: script.drafts }),
       ...(live.request.isDryRun && { isDryRun: true }),
       ...script?.ended,
     };

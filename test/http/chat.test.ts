@@ -180,7 +180,7 @@ void t.test('usage reports the accepted and rejected tokens of a prediction', as
     { source: 'prediction', drafted: 9, accepted: 7 },
     { source: 'lookup', drafted: 5, accepted: 1 },
   ] as const;
-  const server = await build(t, says('Paris is nice.', { drafts }));
+  const server = await build(t, says('Paris is nice.', { ended: { drafts } }));
   const prediction = { type: 'content', content: 'Paris is big.' };
   t.match((await server.ask(PATH, { messages, prediction, n: 2 })).body, {
     usage: { completion_tokens_details: { accepted_prediction_tokens: 14, rejected_prediction_tokens: 4 } },

@@ -60,7 +60,7 @@ void t.test('each of several prompts may fill the context to its last token', as
 });
 
 void t.test('usage counts the cached tokens of each prompt once, whatever its number of choices', async (t) => {
-  const server = await build(t, ({ prompt }) => ({ tokens: [5], cachedTokens: prompt.length }));
+  const server = await build(t, ({ prompt }) => ({ tokens: [5], ended: { cachedTokens: prompt.length } }));
   const { usage } = (await server.ask(PATH, { prompt: [[1], [1, 2, 3, 4, 5]], n: 2 })).body;
   t.match(usage, { prompt_tokens: 6, completion_tokens: 4, prompt_tokens_details: { cached_tokens: 6 } });
 });

@@ -34,6 +34,10 @@ async function traced(t: Test, script: () => Script, overrides: Overrides = {}):
   };
 }
 
+/** The answer to a short prompt. */
+const completed = async (server: TestServer, body: object = {}, headers = {}): Promise<string> =>
+  (await server.post('/v1/completions', { prompt: 'Hi', ...body }, headers)).text();
+
 const named = (spans: readonly CollectedSpan[], name: string) => {
   const span = spans.find((span) => span.name === name);
   if (span === undefined) throw new Error(`no span ${name} among ${spans.map(({ name }) => name).join(', ')}`);
@@ -152,7 +156,7 @@ void t.test('times follow the wall clock when it is set', async (t) => {
   });
   const before = now();
   Date.now = () => now() + 3_600_000;
-  await (await server.post('/v1/completions', { prompt: 'Hi' })).json();
+  await completed(server);
   const spans = await server.spans();
   t.equal(spans.length, 4);
   for (const { name, startTimeUnixNano, endTimeUnixNano } of spans) {
@@ -164,7 +168,7 @@ void t.test('times follow the wall clock when it is set', async (t) => {
 
 void t.test("each choice has its spans once; without a client's trace a new one starts", async (t) => {
   const server = await traced(t, says('one two'));
-  await (await server.post('/v1/completions', { prompt: 'Hi', n: 2 })).json();
+  await completed(server, { n: 2 });
   server.engine.die();
   const spans = await server.spans();
   t.equal(spans.length, 1 + 2 * 3, 'an engine exit afterwards adds no spans');
@@ -185,7 +189,7 @@ void t.test("each choice has its spans once; without a client's trace a new one 
 void t.test('a landing, and the reason of the depth, are attributes of the request and of its sequence', async (t) => {
   const ended = { landed: { at: 2, pressure: 4, probability: 0.1 } };
   const server = await traced(t, says('one two', { ended, plan: { reason: 'load' } }));
-  await (await server.post('/v1/completions', { prompt: 'Hi' }, { 'X-Latency-Budget-Ms': '5000' })).text();
+  await completed(server, {}, { 'X-Latency-Budget-Ms': '5000' });
   const spans = await server.spans();
   const root = named(spans, 'POST /v1/completions');
   t.match(root.values, { 'sortie.plan.reason': 'load', 'sortie.landed.at_token': 2, 'sortie.budget_on_miss': 'land' });
@@ -195,12 +199,9 @@ void t.test('a landing, and the reason of the depth, are attributes of the reque
 
 void t.test('errors: of the client, of the engine, of the connection', async (t) => {
   const server = await traced(t, says('one two', { loseAfter: 1 }), { apiKeys: ['sesame'] });
-  const post = (body: object, key = 'sesame') =>
-    server.post('/v1/completions', { prompt: 'Hi', ...body }, { authorization: `Bearer ${key}` });
-  await (await post({}, 'wrong')).text();
-  await (await post({ temperature: 9 })).text();
-  await (await post({})).text();
-  await (await post({ stream: true })).text();
+  const authorization = 'Bearer sesame';
+  await completed(server, {}, { authorization: 'Bearer wrong' });
+  for (const body of [{ temperature: 9 }, {}, { stream: true }]) await completed(server, body, { authorization });
   const roots = (await server.spans()).filter(({ name }) => name.startsWith('POST'));
   const found = roots.map((span) => ({ ...valuesOf(span.attributes), code: span.status?.code ?? 0 }));
   t.match(found, [
@@ -263,26 +264,26 @@ void t.test('an answer cut at its deadline does not count as failed, whatever th
 });
 
 void t.test('an engine failure marks the last span of the sequence as failed, and no other', async (t) => {
-  const server = await traced(t, says('one two', { end: 'error' }));
-  await (await server.post('/v1/completions', { prompt: 'Hi' })).text();
-  const spans = await server.spans();
-  t.match(named(spans, 'decode'), { status: { code: 2, message: 'engine_failed' } });
-  for (const name of ['queue', 'prefill']) t.equal(named(spans, name).status?.code ?? 0, 0, name);
-});
-
-void t.test('a sequence that fails before its first token has a failed prefill span', async (t) => {
-  const server = await traced(t, () => ({ tokens: [], end: 'error' }));
-  await (await server.post('/v1/completions', { prompt: 'Hi' })).text();
-  const spans = await server.spans();
-  t.same(spans.map(({ name }) => name).sort(), ['POST /v1/completions', 'prefill', 'queue']);
-  const prefill = named(spans, 'prefill');
-  t.match(prefill, { status: { code: 2, message: 'engine_failed' }, values: { 'sortie.cached_tokens': 1 } });
-  t.equal(named(spans, 'queue').status?.code ?? 0, 0);
+  for (const [text, last] of [
+    ['one two', 'decode'],
+    ['', 'prefill'],
+  ] as const) {
+    const server = await traced(t, says(text, { end: 'error' }));
+    await completed(server);
+    const spans = await server.spans();
+    t.match(named(spans, last), {
+      status: { code: 2, message: 'engine_failed' },
+      values: { 'sortie.cached_tokens': 1 },
+    });
+    const others = spans.filter(({ name }) => name !== last && !name.startsWith('POST'));
+    for (const { name, status } of others) t.equal(status?.code ?? 0, 0, name);
+    t.equal(others.length, last === 'decode' ? 2 : 1);
+  }
 });
 
 void t.test('a rejected sequence has no spans, even if the engine exits later', async (t) => {
   const server = await traced(t, () => ({ tokens: [], reject: { reason: 'queue_full', leastFeasibleMs: null } }));
-  t.equal((await server.post('/v1/completions', { prompt: 'Hi' })).status, 429);
+  t.match(await completed(server), 'queue_full');
   server.engine.die();
   const names = (await server.spans()).map(({ name }) => name);
   t.same(names, ['POST /v1/completions']);
@@ -310,7 +311,7 @@ void t.test('a trusted trace that is not sampled has no spans; the header of oth
   const traceparent = '00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-00';
   const spansOf = async (overrides: Overrides): Promise<CollectedSpan[]> => {
     const server = await traced(t, says('one two'), overrides);
-    await (await server.post('/v1/completions', { prompt: 'Hi' }, { traceparent })).json();
+    await completed(server, {}, { traceparent });
     return server.spans();
   };
   t.same(await spansOf({ options: { trustedProxies: ['127.0.0.1'] } }), []);

@@ -1,10 +1,12 @@
 /** The net view of the playground in Debian's Chromium, with a scripted upstream. */
 import t, { type Test } from 'tap';
-import { noChromium, openBrowser, type Page } from '../fakes/browser.js';
+import { missing } from '../deploy/helper.js';
+import { openBrowser, type Page } from '../fakes/browser.js';
 import { build, says } from '../fakes/server.js';
 import { answers, begin, scriptedUpstream, say, upstream, type UpstreamScript } from '../fakes/upstream.js';
 
-const view = (name: string, run: (t: Test) => Promise<void>): void => void t.test(name, { skip: noChromium }, run);
+const view = (name: string, run: (t: Test) => Promise<void>): void =>
+  void t.test(name, { skip: missing('chromium') }, run);
 
 async function open(t: Test, script: UpstreamScript) {
   const there = await scriptedUpstream(t, script);

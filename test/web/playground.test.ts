@@ -1,12 +1,14 @@
 /** The playground in Debian's Chromium, with the fake engine: its views, keys, names for screen readers, policy. */
 import t, { type Test } from 'tap';
-import { noChromium, openBrowser, type Page } from '../fakes/browser.js';
+import { missing } from '../deploy/helper.js';
+import { openBrowser, type Page } from '../fakes/browser.js';
 import { ChatTemplate } from '../../src/gateway/text/chat-template.js';
 import { build, chatTemplate, says, tokenizer, type Overrides } from '../fakes/server.js';
 import type { FakeEngine } from '../fakes/engine.js';
 import { answers, scriptedUpstream, upstream } from '../fakes/upstream.js';
 
-const view = (name: string, run: (t: Test) => Promise<void>): void => void t.test(name, { skip: noChromium }, run);
+const view = (name: string, run: (t: Test) => Promise<void>): void =>
+  void t.test(name, { skip: missing('chromium') }, run);
 const answer = 'Paris is the capital of France.';
 
 async function open(t: Test, script: FakeEngine['script'], overrides: Overrides = {}, view = '') {
