@@ -154,6 +154,16 @@ void t.test('special tokens have a spelling but no text', (t) => {
   const { bytes, special } = tokenBytes({ model: { vocab: {} }, decoder: { type: 'ByteLevel' }, added_tokens });
   t.same([...special], [1], 'other added tokens are text');
   t.equal(Buffer.from(bytes[0] ?? []).toString(), '<tool_call>');
+  for (const id of [2 ** 31, -1, 0.5])
+    t.throws(
+      () =>
+        tokenBytes({
+          model: { vocab: {} },
+          decoder: { type: 'ByteLevel' },
+          added_tokens: [{ id, content: 'x', special: true }],
+        }),
+      { message: `the id of a token must be an integer from 0 to 16777215, got ${id}` },
+    );
   t.end();
 });
 

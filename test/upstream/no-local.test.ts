@@ -51,6 +51,7 @@ void t.test('it is ready at once, lists upstream models, and answers the rest wi
     t.equal(status, 404);
     t.match(JSON.stringify(body), `${path} needs a local model, and this server runs with --no-local.`);
   }
+  t.match(await (await fetch(url)).text(), 'GET  /v1/models');
   t.equal(there.exchanges.length, 2);
 });
 

@@ -8,6 +8,9 @@ import { warnOfKeyFile, warnOfVariables } from './startup-log.js';
 import { createLog } from '../telemetry/log.js';
 import { monotonicMs } from '../../util/clock.js';
 
+/** Time that a slow reader of the log has for the last lines. */
+const LOG_FLUSH_MS = 2000;
+
 /** The parts of a server that end with it, in this order. */
 export type Closing = { close(): unknown }[];
 
@@ -47,23 +50,26 @@ export async function closeAll(closing: Closing, tracing: GatewayContext['tracin
   const sent = (await tracing?.shutdown()) ?? true;
   // The exporter's retries would keep the process alive. main.ts has set the exit code by this time.
   if (!sent) setTimeout(() => process.exit(), 50).unref();
+  // A thread that writes to a log whose reader stands still blocks an exit as well.
+  setTimeout(() => process.kill(process.pid, 'SIGKILL'), LOG_FLUSH_MS).unref();
 }
 
 /**
  * Listens on the ports of the options, and logs it.
  * @param ops serves the operations port; null without one
- * @param said the model, and the rest of the log line
+ * @param said the models, and the rest of the log line
  */
 export async function listenOn(
   { options, apiKeys, log }: GatewayContext,
   app: FastifyInstance,
   ops: FastifyInstance | null,
-  { model, then }: { readonly model: string; readonly then: string },
+  said: { readonly model: string; readonly upstreams?: readonly string[]; readonly then: string },
 ): Promise<{ readonly url: string; readonly docsUrl: string }> {
   const { address: host, reason } = chooseHost(options.host, apiKeys.length);
   const opsPort = ops === null ? null : await listen(ops, host, options.opsPort ?? 0, 'ops-port');
   const port = await listen(app, host, options.port, 'port');
   const url = urlOf(host, port);
-  log.info({ port, ...(opsPort !== null && { opsPort }), host, reason, model }, `listening on ${url}, ${then}`);
+  const { then, ...models } = said;
+  log.info({ port, ...(opsPort !== null && { opsPort }), host, reason, ...models }, `listening on ${url}, ${then}`);
   return { url, docsUrl: urlOf(host, opsPort ?? port) };
 }

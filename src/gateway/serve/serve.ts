@@ -184,7 +184,8 @@ async function openPorts(context: GatewayContext, closing: Closing) {
   if (ops !== null) closing.push(ops);
   const model = api?.model.name ?? upstreams?.names.join(', ') ?? '';
   const then = api === undefined ? 'for upstream models only' : 'the model loads';
-  const { url, docsUrl } = await listenOn(context, app, ops, { model, then });
+  const behind = api !== undefined && upstreams !== undefined && { upstreams: upstreams.names };
+  const { url, docsUrl } = await listenOn(context, app, ops, { model, ...behind, then });
   return { app, facts: { url, docsUrl, model, needsKey: apiKeys.length > 0 } };
 }
 

@@ -99,16 +99,27 @@ export interface TokenBytes {
   readonly stripsLeadingSpace: boolean;
 }
 
+/** Above the vocabularies of all known models. A table by id must not grow to what a file names. */
+const MOST_IDS = 2 ** 24;
+
+function checkId(id: number): void {
+  if (!Number.isInteger(id) || id < 0 || id >= MOST_IDS)
+    throw new Error(`the id of a token must be an integer from 0 to ${MOST_IDS - 1}, got ${id}`);
+}
+
+/** @throws Error for an id that no vocabulary has */
 export function tokenBytes(json: TokenizerJson): TokenBytes {
   const types = decoderTypes(json.decoder);
   const isByteLevel = types.includes('ByteLevel');
   const map = byteOfCharacter();
   const bytes: (Uint8Array | undefined)[] = [];
   for (const [token, id] of vocabularyEntries(json.model.vocab)) {
+    checkId(id);
     bytes[id] = isByteLevel ? byteLevel(token, map) : byteFallback(token);
   }
   const special = new Set<number>();
   for (const added of json.added_tokens ?? []) {
+    checkId(added.id);
     bytes[added.id] = utf8.encode(added.content);
     if (added.special) special.add(added.id);
   }

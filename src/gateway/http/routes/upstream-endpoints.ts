@@ -7,6 +7,14 @@ import { quoted } from '../../../util/quoted.js';
 import type { GatewayContext } from '../context.js';
 import { configOf } from './endpoints.js';
 
+/** The playground compares depths of a local model. */
+const HOME = `Sortie in front of upstream models.
+
+GET  /v1/models            lists them
+POST /v1/chat/completions  asks one; X-Latency-Budget-Ms is its deadline
+GET  /metrics              series for Prometheus
+`;
+
 export function registerUpstreamEndpoints(app: FastifyInstance, { upstreams }: GatewayContext): void {
   const names = upstreams?.names ?? [];
   const created = Math.floor(Date.now() / 1000);
@@ -33,6 +41,7 @@ export function registerUpstreamEndpoints(app: FastifyInstance, { upstreams }: G
       });
     }
   }
+  app.get('/', { schema: { hide: true } }, () => HOME);
   const config = { protected: true };
   app.get('/v1/models', { config }, () => ({ object: 'list', data: cards }));
   app.get<{ Params: { '*': string } }>('/v1/models/*', { config }, ({ params }) => {
