@@ -1,5 +1,5 @@
 import { setTimeout as sleep } from 'node:timers/promises';
-import t, { type Test } from 'tap';
+import t from 'tap';
 import { monotonicMs } from '../../src/util/clock.js';
 import { DeadlineTimer } from '../../src/gateway/engine-client/deadline-timer.js';
 import type { EndedEvent, SequenceRequest, OnMiss, StepMessage } from '../../src/protocol/index.js';
@@ -21,16 +21,13 @@ const request = (id: string, totalMs: number, onMiss: OnMiss = 'truncate'): Sequ
 });
 
 /** A timer of one test, and the answers that it has ended. */
-function watching(t: Test) {
+function watching() {
   const ends: EndedEvent[] = [];
   const rejected: string[] = [];
   const watch = new DeadlineTimer(
     (end) => ends.push(end),
     (id) => rejected.push(id),
   );
-  t.teardown(() => {
-    watch.clear();
-  });
   return { watch, ends, rejected };
 }
 
@@ -49,7 +46,7 @@ function heard(planned: readonly string[], tokens: readonly string[]): StepMessa
 }
 
 void t.test('an answer ends at its deadline while the engine is silent, planned or not', async (t) => {
-  const { watch, ends } = watching(t);
+  const { watch, ends } = watching();
   const asked = request('a', 60);
   watch.add(asked);
   watch.add(request('no plan', 60));
@@ -78,7 +75,7 @@ void t.test('an answer ends at its deadline while the engine is silent, planned 
 });
 
 void t.test('a request with reject that a silent engine does not plan is rejected behind its deadline', async (t) => {
-  const { watch, ends, rejected } = watching(t);
+  const { watch, ends, rejected } = watching();
   watch.add(request('silent', 60, 'reject'));
   watch.add(request('planned', 60, 'reject'));
   watch.add(request('rejected', 60, 'reject'));
@@ -91,7 +88,7 @@ void t.test('a request with reject that a silent engine does not plan is rejecte
 });
 
 void t.test('the engine has 10 ms to plan a request whose budget is already over', async (t) => {
-  const { watch, ends } = watching(t);
+  const { watch, ends } = watching();
   const asked = request('a', 1);
   watch.add(asked);
   await sleep(40);
@@ -100,7 +97,7 @@ void t.test('the engine has 10 ms to plan a request whose budget is already over
 });
 
 void t.test('answers that end together end earlier: their last bytes leave one after the other', async (t) => {
-  const { watch, ends } = watching(t);
+  const { watch, ends } = watching();
   const asked = request('a', 100);
   const ids = Array.from({ length: 9 }, (_, i) => String(i));
   for (const id of ids) watch.add({ ...asked, id });

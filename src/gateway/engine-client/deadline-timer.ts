@@ -76,10 +76,6 @@ export class DeadlineTimer {
     this.#watched.delete(id);
   }
 
-  clear(): void {
-    for (const id of [...this.#watched.keys()]) this.drop(id);
-  }
-
   #at(id: string, deadline: number): NodeJS.Timeout {
     return setTimeout(() => {
       this.#fire(id);

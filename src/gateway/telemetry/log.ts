@@ -10,16 +10,8 @@ export type { Logger };
 /** Most UTF-16 units that wait for a slow reader. Further lines are lost. */
 const MAX_WAITING_UNITS = 2 ** 20;
 
-export interface Log {
-  readonly logger: Logger;
-  /** Whether a person reads the log. */
-  readonly isPretty: boolean;
-  /** Writes a text that is not a log line, in order with the lines. */
-  readonly print: (text: string) => void;
-}
-
-/** @param isTerminal whether standard output is a terminal */
-export async function createLog(level: string, isTerminal: boolean): Promise<Log> {
+/** @param isTerminal whether standard output is a terminal: a person reads the log */
+export async function createLog(level: string, isTerminal: boolean) {
   // Writing never blocks: a full disk, a closed pipe or a stalled reader costs lines and does not stop the server.
   // With pino.destination, a process could not exit while it flushes to a full disk.
   const destination = new sonicBoom.SonicBoom({ fd: 1, sync: false, maxLength: MAX_WAITING_UNITS });
@@ -29,7 +21,8 @@ export async function createLog(level: string, isTerminal: boolean): Promise<Log
   return {
     logger: pino({ level, base: { pid: process.pid }, hooks: { logMethod: dropEmpty } }, stream),
     isPretty: isTerminal,
-    print: (text) => destination.write(text),
+    /** Writes a text that is not a log line, in order with the lines. */
+    print: (text: string) => destination.write(text),
   };
 }
 

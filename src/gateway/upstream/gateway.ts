@@ -25,8 +25,6 @@ export interface NetOptions {
   readonly observer: NetObserver | null;
 }
 
-const NO_NETS: NetOptions = { mode: 'land', observer: null };
-
 /** A model with the parts that serve it. */
 interface Served extends SharedParts {
   readonly model: UpstreamModel;
@@ -47,7 +45,7 @@ export class UpstreamGateway {
   constructor(
     models: readonly UpstreamModel[],
     series: Series,
-    private readonly nets: NetOptions = NO_NETS,
+    private readonly nets: NetOptions = { mode: 'land', observer: null },
   ) {
     for (const model of models) {
       const metrics = new UpstreamMetrics(series, model.name);

@@ -11,7 +11,7 @@ import { Choice, type ChoiceEnd, type Piece } from './choice.js';
 import { readyEngine, type ApiContext, type ApiRequest, type EventStream } from '../context.js';
 import type { GenerationRequest } from './read-request.js';
 import { emptyAnswer, engineError, failure, queueFull } from './engine-errors.js';
-import { choiceOutcome, exitLayersOf, expectedTokens, reportOf, rounded, usageOf } from './report.js';
+import { choiceOutcome, expectedTokens, reportOf, rounded, usageOf } from './report.js';
 import type { HeadersOf, planHeaders } from '../schemas/headers.js';
 import type { SortieReport } from '../schemas/report.js';
 import type { Usage } from '../schemas/shared.js';
@@ -193,11 +193,6 @@ export class Answer {
 
   usage(): Usage {
     return usageOf(this.request, this.choices);
-  }
-
-  /** Tokens of all choices so far by the exit layer that emitted them. */
-  exitLayers(): SortieReport['exit_layers'] {
-    return exitLayersOf(this.choices);
   }
 
   report(): SortieReport {

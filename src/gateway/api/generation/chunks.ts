@@ -3,6 +3,7 @@ import type { EventStream } from '../context.js';
 import type { Answer } from './answer.js';
 import type { CallPart } from './call-reader.js';
 import type { ChoiceToken, Delta, FinishReason, Piece } from './choice.js';
+import { exitLayersOf } from './report.js';
 import type { Form } from './serve.js';
 
 /** A whole choice. */
@@ -49,7 +50,7 @@ export function chunkForm(answer: Answer, parts: Parts, send?: EventStream['send
   const head = (object: string) => ({ id: parts.idPrefix + id, object, created: answer.created, model: modelName });
   const sendChunk = (choices: readonly object[], extra: object = {}): void => {
     const usage = continuousUsage
-      ? { usage: answer.usage(), sortie: { exit_layers: answer.exitLayers() } }
+      ? { usage: answer.usage(), sortie: { exit_layers: exitLayersOf(answer.choices) } }
       : includeUsage
         ? { usage: null }
         : {};
