@@ -57,7 +57,7 @@ const ALONE = [
   /^convert\/architectures\./,
   /^conformance\/sampling/,
   /^engine\/(calibration|client|execution|slots|speculation)\//,
-  /^engine\/\w+\/(core|core-limits|dry|grammars|grammars-lost|sharing|thread|tools)\./,
+  /^engine\/\w+\/(core|core-limits|dry|grammars|grammars-lost|sharing|tools)\./,
 ];
 const AT_MOST = 14;
 /** Time-out of a process and of its tests. It bounds a hang, and leaves time to a machine that is busy with other work. */

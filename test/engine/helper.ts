@@ -26,9 +26,11 @@ import { StagedModel } from '../../src/engine/model/staged-model.js';
 import type { Slot } from '../../src/engine/scheduler/kv/slot.js';
 import { monotonicMs } from '../../src/util/clock.js';
 import { chunkSizes, defaultPolicy } from '../../src/engine/scheduler/policy.js';
+import { greedy } from '../../bench/greedy-request.js';
+import { answerOf } from './answers.js';
 import type { CostTable } from '../../src/engine/scheduler/cost/table.js';
 
-export { greedy } from '../../bench/greedy-request.js';
+export { greedy };
 
 const root = fileURLToPath(new URL('../../../', import.meta.url));
 
@@ -248,6 +250,17 @@ export function decodeRows(executor: Executor, rows: readonly Row[]): void {
 export function advanceTo(executor: Executor, slot: Slot, exit: number, end: number): void {
   const { needed } = executor.exit(exit);
   while (slot.least(needed) < end) advance(executor, slot, exit, Math.min(end, slot.least(needed) + 128));
+}
+
+/** An answer to this text that lacks its last position only, for drafts. */
+export function draftable(executor: Executor, exit: number, text: readonly number[]) {
+  const answer = answerOf(greedy('a', text, executor.exit(exit).layer, 8), executor.units.exits);
+  const { sequence } = answer;
+  const slot = openSlot(executor, []);
+  slot.tokens = sequence.tokens;
+  sequence.slot = slot;
+  advanceTo(executor, slot, exit, text.length - 1);
+  return { answer, sequence, slot };
 }
 
 /** Decodes the slot's last token at an exit and returns all logits. */

@@ -1,6 +1,8 @@
-/** Which biases leave an answer without an end. */
+/** Which answers have an early end, and which biases leave them without one. */
 import t from 'tap';
-import { hasNoEnd } from '../../src/protocol/early-end.js';
+import { greedy } from '../../bench/greedy-request.js';
+import { earlyEnd, hasNoEnd } from '../../src/protocol/early-end.js';
+import type { OnMiss, SequenceRequest } from '../../src/protocol/index.js';
 
 void t.test('an answer has no end where every end token lies far below another token', async (t) => {
   for (const [what, biases, isEndless, stopTokens = [1, 2]] of [
@@ -17,3 +19,19 @@ void t.test('an answer has no end where every end token lies far below another t
     t.equal(hasNoEnd({ stopTokens, sampling: { logitBias } }), isEndless, what);
   }
 });
+
+void t.test(
+  'an answer may end early where its budget lands, its text may end anywhere and it has an end token',
+  (t) => {
+    const of = (onMiss: OnMiss, more: Partial<SequenceRequest> = {}): string => {
+      const depth = { minExit: 1, maxExit: 1, budget: { totalMs: 500, ttftMs: null, tpotMs: null, onMiss } };
+      return earlyEnd(greedy('a', [1], 1, 9, { stopTokens: [2], depth, ...more }));
+    };
+    const found = (['land', 'reject', 'truncate', 'continue'] as const).map((onMiss) => of(onMiss));
+    t.same(found, ['possible', 'possible', 'off', 'off']);
+    t.equal(earlyEnd(greedy('a', [1], 1, 9, { stopTokens: [2] })), 'off', 'no budget');
+    t.equal(of('land', { grammar: { kind: 'regex', pattern: '.*' } }), 'grammar');
+    t.equal(of('land', { stopTokens: [] }), 'exact_length');
+    t.end();
+  },
+);

@@ -1,14 +1,18 @@
-import { readdirSync, readFileSync, writeFileSync } from 'node:fs';
+/** Measured costs at the start: when they are measured again, and the file that keeps them. */
+import { mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import t from 'tap';
 import type { EngineOptions } from '../../../src/protocol/engine-options.js';
 import { calibrationPlan } from '../../../src/engine/calibration/calibrate.js';
 import {
   calibrateAtStartup,
+  type CalibrationKey,
   compareCosts,
   fileDigest,
   machineName,
+  readCalibration,
   type StartupCalibration,
+  writeCalibration,
 } from '../../../src/engine/calibration/startup.js';
 import { monotonicMs } from '../../../src/util/clock.js';
 import { loadManifest, MANIFEST_FILE } from '../../../src/engine/model/manifest-io.js';
@@ -85,7 +89,7 @@ void t.test('cached costs are used until the machine is faster, then measured ag
   t.same(start(1).costs, faster.costs, 'they stay when the machine is busy again');
 });
 
-void t.test('cached costs belong to a model and a thread count', async (t) => {
+void t.test('cached costs belong to a model, a thread count and the graphs of prompts', async (t) => {
   const modelDir = await tinyModel(t, 'float');
   const dir = t.testdir();
   const options: EngineOptions = engineOptions({ modelDir, cacheDir: join(dir, 'cache') });
@@ -108,13 +112,10 @@ void t.test('cached costs belong to a model and a thread count', async (t) => {
       smooth: 'all',
     },
   });
-  t.equal(source({}), 'cache');
-  t.equal(source({ threads: options.threads + 1 }), 'measured');
-  t.equal(source({ promptExit: false }), 'measured', 'prompts then run other graphs');
   const manifest = loadManifest(modelDir);
-  const renamed = { ...manifest, name: `${manifest.name}-2` };
-  writeFileSync(join(dir, MANIFEST_FILE), JSON.stringify(renamed));
-  t.equal(source({ modelDir: dir }), 'measured');
+  writeFileSync(join(dir, MANIFEST_FILE), JSON.stringify({ ...manifest, name: `${manifest.name}-2` }));
+  for (const other of [{ threads: options.threads + 1 }, { promptExit: false }, { modelDir: dir }])
+    t.equal(source(other), 'measured', JSON.stringify(other));
   t.equal(source({}), 'cache', 'the first entry is still stored');
 });
 
@@ -129,4 +130,79 @@ void t.test('a KV cache of few positions is measured within its size, and costs 
   // A run beyond the cache would touch foreign memory, so the test runs only a correct plan.
   if (!t.equal(Math.max(...contexts) + Math.max(...chunks), limits.capacity)) return;
   t.doesNotThrow(() => costModel(calibrateAtStartup(executor, options, monotonicMs).costs, depthShape(manifest)));
+});
+
+const key: CalibrationKey = {
+  manifest: 'a',
+  machine: machineName(),
+  threads: 2,
+  device: 'cpu',
+  kernels: ['w8a8'],
+  runtime: '1',
+  plan: {},
+};
+
+void t.test('a stored calibration is read back only for the same model, machine, threads and runtime', async (t) => {
+  const dir = join(t.testdir(), 'home', 'cache');
+  t.same(readCalibration(dir, key), { cost: null, why: null }, 'nothing stored yet');
+  t.equal(writeCalibration(dir, key, table), null);
+  t.same(readCalibration(dir, key).cost, table);
+  const [older, newer] = ['570.86, CUDA 12.8', '580.1, CUDA 13.0'].map((driver) => ({
+    devices: [['NVIDIA L4', driver] as const],
+  }));
+  for (const other of [
+    { manifest: 'b' },
+    { machine: 'x' },
+    { threads: 3 },
+    { runtime: '2' },
+    { kernels: ['int4'] },
+    older,
+  ])
+    t.equal(readCalibration(dir, { ...key, ...other }).cost, null, JSON.stringify(other));
+  writeCalibration(dir, { ...key, ...older }, table);
+  t.same(readCalibration(dir, { ...key, ...older }).cost, table);
+  t.equal(readCalibration(dir, { ...key, ...newer }).cost, null, 'a new driver');
+});
+
+void t.test('a corrupt or foreign file is skipped with a reason', async (t) => {
+  const dir = join(t.testdir(), 'cache');
+  writeCalibration(dir, key, table);
+  const file = join(dir, readdirSync(dir)[0] ?? '');
+  const text = readFileSync(file, 'utf8');
+  const broken: [string, RegExp][] = [
+    [text.slice(0, 100), /not JSON/],
+    ['{}', /shape/],
+    [text.replace(/"ms":[\d.]+/, '"ms":99'), /checksum/],
+    [text.replace('"manifest":"a"', '"manifest":"z"'), /another model/],
+  ];
+  for (const [content, why] of broken) {
+    writeFileSync(file, content);
+    t.match(readCalibration(dir, key), { cost: null, why });
+  }
+});
+
+void t.test('a failed write is a reason, not an error, and leaves no temporary file behind', async (t) => {
+  const file = join(t.testdir({ file: '' }), 'file', 'cache');
+  for (const folder of process.platform === 'linux' ? [file, '/proc/nope'] : [file])
+    t.match(writeCalibration(folder, key, table), /can't be written/);
+  const dir = join(t.testdirName, 'cache');
+  t.equal(writeCalibration(dir, key, table), null);
+  const [name = ''] = readdirSync(dir);
+  t.strictSame(readdirSync(dir), [name], 'a successful write leaves none either');
+  rmSync(join(dir, name));
+  // A file can't take the place of a folder.
+  mkdirSync(join(dir, name));
+  t.match(writeCalibration(dir, key, table), /can't be written \(EISDIR\)/);
+  t.match(readCalibration(dir, key), { cost: null, why: /can't be read \(EISDIR\)/ });
+  t.strictSame(readdirSync(dir), [name]);
+});
+
+void t.test("another server's temporary file stays, even with the same process id", async (t) => {
+  const dir = join(t.testdir(), 'cache');
+  t.equal(writeCalibration(dir, key, table), null);
+  const theirs = join(dir, `${readdirSync(dir)[0] ?? ''}.${process.pid}`);
+  writeFileSync(theirs, 'half');
+  t.equal(writeCalibration(dir, key, table), null);
+  t.equal(readFileSync(theirs, 'utf8'), 'half');
+  t.same(readCalibration(dir, key).cost, table);
 });

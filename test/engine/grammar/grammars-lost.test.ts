@@ -1,16 +1,18 @@
-/** A grammar that breaks the grammar thread, without a model: the sequences beside it continue. */
+/** A grammar thread that breaks, is slow or cannot start, without a model: the sequences beside it continue. */
 import { readFileSync, readlinkSync } from 'node:fs';
 import { join } from 'node:path';
-import { setImmediate as turn } from 'node:timers/promises';
+import { setImmediate as turn, setTimeout as delay } from 'node:timers/promises';
 import t, { type Test } from 'tap';
 import { type Constraint, isPending } from '../../../src/engine/constraint.js';
 import { Grammars } from '../../../src/engine/grammar/grammars.js';
 import { threadTimeMs } from '../../../src/engine/grammar/supervised-worker.js';
 import { Quarantine } from '../../../src/engine/grammar/quarantine.js';
-import type { Grammar } from '../../../src/protocol/index.js';
+import type { EngineCore } from '../../../src/engine/worker/core.js';
+import { GrammarQueue } from '../../../src/engine/worker/grammar-queue.js';
+import type { Grammar, SequenceRequest } from '../../../src/protocol/index.js';
 import { packageRoot } from '../../../src/cli/options/config.js';
 import { TextTokenizer } from '../../../src/gateway/text/tokenizer.js';
-import { holdProcess } from '../helper.js';
+import { greedy, holdProcess } from '../helper.js';
 
 /** Of 259 tokens: each thread reads the vocabulary, which takes a second with the embedded model's. */
 const tokenizer = join(packageRoot, 'test', 'golden', 'tiny', 'tokenizer.json');
@@ -216,14 +218,18 @@ void t.test('a schema that the library cannot hold is invalid, and the answers b
   beside.close();
 });
 
-void t.test('if no other thread gets ready, the other grammars are lost as well', async (t) => {
+void t.test('if no other thread gets ready, the other grammars are lost, but for those of whole answers', async (t) => {
   const { grammars, own, threads } = watched(t);
+  const complete = await grammars.open('complete', JSON_GRAMMAR, ends);
+  await write(complete, encoder.encode(text, false));
+  t.ok(complete.complete);
   const beside = await grammars.open('beside', JSON_GRAMMAR, ends);
   own.tokenizer = '/nowhere/tokenizer.json';
   await t.rejects(grammars.open('broken', BREAKS, ends), { name: 'GrammarError' });
   while (beside.failed === null) await turn();
   t.match(beside.failed, { message: /lost: .*ENOENT/, isLost: true });
   t.equal(threads(), 2, 'no third thread is started');
+  t.equal(complete.failed, null);
   beside.close();
 });
 
@@ -261,19 +267,6 @@ void t.test('an abandoned grammar that breaks its thread is in quarantine as wel
   beside.close();
 });
 
-void t.test('a complete answer survives the loss of the thread', async (t) => {
-  const { grammars, own, threads } = watched(t);
-  const complete = await grammars.open('complete', JSON_GRAMMAR, ends);
-  await write(complete, encoder.encode(text, false));
-  t.ok(complete.complete);
-  const begun = await grammars.open('begun', JSON_GRAMMAR, ends);
-  own.tokenizer = '/nowhere/tokenizer.json';
-  await t.rejects(grammars.open('broken', BREAKS, ends), { name: 'GrammarError' });
-  while (begun.failed === null) await turn();
-  t.equal(threads(), 2);
-  t.equal(complete.failed, null);
-});
-
 void t.test('a step longer than the accepted silence of the thread fails no answer', async (t) => {
   holdProcess(t);
   const own = { tokenizer, endTokens: ends, silenceMs: 60_000 };
@@ -292,20 +285,84 @@ void t.test('a step longer than the accepted silence of the thread fails no answ
 void t.test('a grammar is in quarantine for a minute; more than 256 push out the oldest', (t) => {
   let now = 0;
   const quarantine = new Quarantine(() => now);
-  const check = (grammar: Grammar) => (): void => {
-    quarantine.check(grammar);
+  const check = (i: number) => (): void => {
+    quarantine.check(of(i));
   };
   const of = (i: number): Grammar => ({ kind: 'json', schema: `{"maxItems":${i}}` });
   quarantine.add(of(0), new Error('first'));
-  t.throws(check(of(0)), /first/);
-  t.doesNotThrow(check(of(1)));
+  t.throws(check(0), /first/);
+  t.doesNotThrow(check(1));
   now = 60_000;
-  t.doesNotThrow(check(of(0)));
+  t.doesNotThrow(check(0));
   quarantine.add(of(0), new Error('again'));
   now += 59_999;
-  t.throws(check(of(0)), /again/);
+  t.throws(check(0), /again/);
   for (let i = 1; i <= 256; i++) quarantine.add(of(i), new Error(`${i}`));
-  t.doesNotThrow(check(of(0)));
-  t.throws(check(of(1)), /1/);
+  t.doesNotThrow(check(0));
+  t.throws(check(1), /1/);
   t.end();
+});
+
+void t.test('a stuck thread is noticed although further grammars are requested meanwhile', async (t) => {
+  holdProcess(t);
+  // By time alone: beside other work the thread may lack a core, which excuses it for longer.
+  const grammars = new Grammars({ tokenizer, endTokens: ends, silenceMs: 100, threadMs: () => null }, () => undefined);
+  const lost: string[] = [];
+  const all: Promise<unknown>[] = [];
+  // Each request comes before the time limit is over.
+  for (let each = 0; each < 7 && lost.length === 0; each++) {
+    const opened = grammars.open(`g${each}`, LARGE, []).catch((error: unknown) => lost.push(String(error)));
+    all.push(opened);
+    await delay(40);
+  }
+  t.ok(all.length < 7, `lost after ${all.length} of 7`);
+  await Promise.all(all);
+  t.match(lost[0], /not answer in time/);
+});
+
+void t.test('a request without a grammar counts the waiting ones, and these keep their places', async (t) => {
+  holdProcess(t);
+  const submitted = new Map<string, number | null | undefined>();
+  let done: () => void = () => undefined;
+  const all = new Promise<void>((resolve) => (done = resolve));
+  const core = {
+    isFull: () => false,
+    submit: ({ id }: SequenceRequest, constraint: Constraint | null, elsewhere?: number | null) => {
+      submitted.set(id, elsewhere);
+      constraint?.close();
+      if (submitted.size === 4) done();
+    },
+  } as unknown as EngineCore;
+  let changes = 0;
+  const grammarQueue = new GrammarQueue(
+    core,
+    new Grammars({ tokenizer, endTokens: ends }, () => undefined),
+    () => changes++,
+  );
+  grammarQueue.generate(greedy('a', [1], 1, 1, { grammar: JSON_GRAMMAR }));
+  grammarQueue.generate(greedy('b', [1], 1, 1, { grammar: JSON_GRAMMAR }));
+  grammarQueue.generate(greedy('plain', [1], 1, 1));
+  grammarQueue.generate(greedy('scored', [1], 1, 0, { grammar: JSON_GRAMMAR }));
+  t.strictSame(
+    [submitted.get('plain'), submitted.get('scored')],
+    [2, 2],
+    'a request without an answer needs no grammar',
+  );
+  await all;
+  t.strictSame([submitted.get('a'), submitted.get('b')], [null, null]);
+  t.equal(changes, 2, 'the step loop wakes up for each');
+});
+
+void t.test('if the system cannot create a thread, grammars are lost and free their places', async (t) => {
+  // Stands for that case: Node.js throws synchronously here as well.
+  const own = { tokenizer: (() => 0) as unknown as string, endTokens: ends };
+  const grammars = new Grammars(own, () => undefined);
+  const lost = { name: 'GrammarsLost', message: /lost: .*could not be cloned/ };
+  const all = Array.from({ length: 20 }, (_, index) => grammars.open(`g${index}`, JSON_GRAMMAR, []));
+  const left = grammars.open('left', JSON_GRAMMAR, []);
+  grammars.abandon('left');
+  await Promise.all([
+    t.rejects(left, { name: 'GrammarAbandoned' }, 'an abandoned request needs no place'),
+    ...all.map((each) => t.rejects(each, lost)),
+  ]);
 });

@@ -1,5 +1,6 @@
-/** Messages of the grammar library, as a client reads them. */
+/** Messages of the grammar library, as a client reads them, and the tokens that the library reads. */
 import t from 'tap';
+import { grammarVocabulary } from '../../../src/engine/grammar/guidance.js';
 import { grammarErrorOf } from '../../../src/engine/grammar/library.js';
 import { GrammarError } from '../../../src/engine/grammar/errors.js';
 
@@ -45,5 +46,29 @@ void t.test('any other error is not an invalid grammar', (t) => {
   for (const error of [new RangeError('Maximum call stack size exceeded'), undefined, 5]) {
     t.equal(faultOf(error, calls), null);
   }
+  t.end();
+});
+
+void t.test('every token has its own spelling, which encodes its bytes', (t) => {
+  const texts = ['__proto__', 'constructor', 'a', 'é', '\n', '<end>'];
+  const bytes = texts.map((text) => Buffer.from(text));
+  const tokens = {
+    bytes: [...bytes, Uint8Array.of(0xe2)],
+    special: new Set([5]),
+    byteLevel: true,
+    stripsLeadingSpace: false,
+  };
+  const { vocab, added_tokens: added } = grammarVocabulary(tokens, 5);
+  t.same(
+    added.map(({ id }) => id),
+    [5],
+  );
+  // Decodes the spelling as the library does.
+  const spelt = Object.entries(vocab).map(([name, id]) => {
+    const codes = Array.from(name, (character) => character.codePointAt(0) ?? 0);
+    return [id, codes.map((code) => (code >= 0x100 ? code - 0x100 : code))] as const;
+  });
+  for (const [id, each] of tokens.bytes.entries()) if (id !== 5) t.same(new Map(spelt).get(id), [...each], `${id}`);
+  t.equal(spelt.length, tokens.bytes.length);
   t.end();
 });

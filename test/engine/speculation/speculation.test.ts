@@ -5,14 +5,14 @@
 import t from 'tap';
 import type { EngineCore } from '../../../src/engine/worker/core.js';
 import type { DraftCount, SequenceRequest, Sampling } from '../../../src/protocol/index.js';
+import type { Speculate } from '../../../src/protocol/engine-options.js';
 import { Draws } from '../../../src/engine/draws.js';
 import { GREEDY } from '../../../src/protocol/sampling-rules.js';
 import { draftExits, maySpeculate } from '../../../src/engine/scheduler/drafts/drafts.js';
 import { DraftLength, Speedup, BaselineStep } from '../../../src/engine/scheduler/drafts/speedup.js';
 import { draftAt } from '../../../src/engine/speculation/exit-draft.js';
 import { lookUp, lookUpIn } from '../../../src/engine/scheduler/drafts/lookup.js';
-import { type Answer, advanceTo, drain, greedy, makeCore, makeExecutor, MODEL, openSlot, PROMPTS } from '../helper.js';
-import { answerOf } from '../answers.js';
+import { type Answer, answerTo, draftable, drain, greedy, makeCore, makeExecutor, MODEL, PROMPTS } from '../helper.js';
 import { tinyModel } from '../tiny-model.js';
 
 const tiny = await makeExecutor(t, { modelDir: await tinyModel(t, 'int8') });
@@ -39,15 +39,16 @@ function courseOf(core: EngineCore, request: SequenceRequest): Course {
   const drafts: DraftCount[] = [];
   let steps = 0;
   let advanced = 0;
-  core.submit(request);
-  const answer = drain(core, ({ tokens, work }) => {
+  const answer = answerTo(core, request, ({ tokens, work }) => {
     if (tokens.length > 0) steps++;
     if (work?.draft) drafts.push(work.draft);
     advanced += (work?.prefillTokens ?? 0) + (work?.catchUpTokens ?? 0);
-  }).get(request.id);
-  if (!answer) throw new Error('no answer');
+  });
   return { ...answer, steps, drafts, advanced };
 }
+
+const total = (of: readonly DraftCount[]): number[] =>
+  (['drafted', 'accepted'] as const).map((key) => of.reduce((sum, count) => sum + count[key], 0));
 
 t.afterEach(() => {
   tiny.forget(0);
@@ -118,18 +119,19 @@ void t.test('peeking at random draws does not change them', async (t) => {
 });
 
 void t.test('maySpeculate: the operator decides first, then the request', async (t) => {
-  const request = (more: Partial<SequenceRequest>): SequenceRequest => greedy('a', [1], deepest, 4, more);
-  const unseeded = request({ sampling: { ...SAMPLED, seed: null } });
-  t.notOk(maySpeculate(unseeded, 'off'));
-  t.ok(maySpeculate(unseeded, 'unseeded'));
-  t.notOk(maySpeculate(request({ sampling: SAMPLED }), 'unseeded'), 'the same seed gives the same answer');
-  t.notOk(maySpeculate(request({}), 'unseeded'), 'greedy gives the same answer, too');
-  t.ok(maySpeculate(request({}), 'all'));
-  t.ok(maySpeculate(request({ speculate: true }), 'unseeded'), 'the request may allow it');
-  t.ok(maySpeculate(request({ prediction: [1] }), 'unseeded'), 'a prediction allows it');
-  t.notOk(maySpeculate(request({ speculate: true }), 'off'), 'the operator has the last word');
-  t.notOk(maySpeculate({ ...unseeded, speculate: false }, 'all'));
-  t.notOk(maySpeculate({ ...unseeded, grammar: { kind: 'json', schema: '{}' } }, 'all'), 'masks come token by token');
+  const may = (more: Partial<SequenceRequest>, mode: Speculate): boolean =>
+    maySpeculate(greedy('a', [1], deepest, 4, more), mode);
+  const unseeded = { sampling: { ...SAMPLED, seed: null } };
+  t.notOk(may(unseeded, 'off'));
+  t.ok(may(unseeded, 'unseeded'));
+  t.notOk(may({ sampling: SAMPLED }, 'unseeded'), 'the same seed gives the same answer');
+  t.notOk(may({}, 'unseeded'), 'greedy gives the same answer, too');
+  t.ok(may({}, 'all'));
+  t.ok(may({ speculate: true }, 'unseeded'), 'the request may allow it');
+  t.ok(may({ prediction: [1] }, 'unseeded'), 'a prediction allows it');
+  t.notOk(may({ speculate: true }, 'off'), 'the operator has the last word');
+  t.notOk(may({ ...unseeded, speculate: false }, 'all'));
+  t.notOk(may({ ...unseeded, grammar: { kind: 'json', schema: '{}' } }, 'all'), 'masks come token by token');
 });
 
 void t.test('drafted answers equal the plain ones, token for token, in fewer steps', async (t) => {
@@ -152,18 +154,15 @@ void t.test('drafted answers equal the plain ones, token for token, in fewer ste
       const drafted = courseOf(core('all'), request);
       t.strictSame(drafted.tokens, plain.tokens, `${kind} at ${exit}`);
       t.strictSame(drafted.ended?.reason, plain.ended?.reason);
-      t.strictSame(
-        drafted.events.map(({ exit: at, logprobs }) => [at, logprobs?.top.map(([id]) => id)]),
-        plain.events.map(({ exit: at, logprobs }) => [at, logprobs?.top.map(([id]) => id)]),
+      const [found, expected] = [drafted, plain].map(({ events }) =>
+        events.map(({ exit: at, logprobs }) => [at, logprobs?.top.map(([id]) => id)]),
       );
+      t.strictSame(found, expected);
       t.equal(plain.ended?.drafts, undefined);
       t.equal(drafted.advanced, plain.advanced, 'no verified position is computed again');
       rounds += drafted.drafts.length;
       if (kind === 'greedy') t.ok(drafted.steps < plain.steps, `${drafted.steps} steps instead of ${plain.steps}`);
-      const total = (key: 'drafted' | 'accepted', of: readonly DraftCount[]): number =>
-        of.reduce((sum, count) => sum + count[key], 0);
-      for (const key of ['drafted', 'accepted'] as const)
-        t.equal(total(key, drafted.ended?.drafts ?? []), total(key, drafted.drafts), `the end event reports ${key}`);
+      t.strictSame(total(drafted.ended?.drafts ?? []), total(drafted.drafts), 'the end event reports them');
       t.equal(tiny.table.used('live'), 0);
     }
   t.ok(rounds > 20, `${rounds} rounds had a draft`);
@@ -174,14 +173,9 @@ void t.test('a token that the DRY rule penalizes is not drafted', async (t) => {
   const prediction = courseOf(core('off'), loop).tokens;
   const rule = { multiplier: 100, base: 2, allowedLength: 3 };
   const { drafts } = courseOf(core('all'), { ...loop, prediction, sampling: { ...GREEDY, dry: rule } });
-  const sum = (of: (count: DraftCount) => number): number => drafts.reduce((sum, count) => sum + of(count), 0);
-  const drafted = sum((count) => count.drafted);
+  const [drafted = 0, accepted] = total(drafts);
   t.ok(drafted > 0, 'the prediction is right until it would repeat itself');
-  t.equal(
-    sum(({ accepted }) => accepted),
-    drafted,
-    'the draft ends before the repetition',
-  );
+  t.equal(accepted, drafted, 'the draft ends before the repetition');
 });
 
 void t.test('a prediction is a source of drafts; a wrong one changes nothing', async (t) => {
@@ -261,12 +255,7 @@ void t.test(
     const deep = executor.units.deepest;
     const start = PROMPTS[0] ?? [];
     const text = [...start, 7042, 30, 198, ...start, 7042];
-    const answer = answerOf(greedy('a', text, executor.exit(deep).layer, 8), executor.units.exits);
-    const { sequence } = answer;
-    const slot = openSlot(executor, []);
-    slot.tokens = sequence.tokens;
-    sequence.slot = slot;
-    advanceTo(executor, slot, deep, text.length - 1);
+    const { answer, sequence, slot } = draftable(executor, deep, text);
     const exits = draftExits(sequence, executor.units.exits, executor.model.limits.maxChunk);
     t.strictSame(
       exits,
