@@ -269,6 +269,28 @@ export function logitsAt(executor: Executor, slot: Slot, exit: number): Float32A
   return executor.head.fullLogits(0).slice();
 }
 
+/** Logits of each executor behind a text at an exit, in a slot of their own. @param advance to the last position */
+export function logitsBehind(
+  executors: readonly Executor[],
+  text: readonly number[],
+  exit: number,
+  advance: (executor: Executor, slot: Slot) => void = (executor, slot) => {
+    advanceTo(executor, slot, exit, text.length - 1);
+  },
+): readonly [Float32Array, Float32Array] {
+  return executors.map((executor) => {
+    const slot = openSlot(executor, text);
+    advance(executor, slot);
+    const logits = logitsAt(executor, slot, exit);
+    executor.table.drop(slot);
+    return logits;
+  }) as [Float32Array, Float32Array];
+}
+
+/** The rms of the differences, as a share of the largest logit. */
+export const rmsShare = (expected: Float32Array, found: Float32Array): number =>
+  rms(expected, found) / Math.max(...expected.map(Math.abs));
+
 export function argmax(logits: Float32Array): number {
   return logits.indexOf(logits.reduce((most, logit) => Math.max(most, logit), -Infinity));
 }

@@ -43,13 +43,8 @@ const outside = fc
   )
   .map(([before, ups, behind, slash]) => [...before, ...Array<string>(ups).fill('..'), ...behind].join(slash));
 const absolute = fc.constantFrom('/etc/passwd', '/proc/self/environ', '/dev/zero', '//etc/passwd', 'a\0b', '');
-const link = fc.constantFrom(
-  'link-to-secret',
-  'folder-link/secret.txt',
-  'folder-link/missing/../secret.txt',
-  'fifo',
-  'sub',
-);
+const inFolder = ['secret.txt', 'missing/../secret.txt'].map((name) => `folder-link/${name}`);
+const link = fc.constantFrom('link-to-secret', ...inFolder, 'fifo', 'sub');
 
 void t.test('every name of a manifest stays in its folder, before anything is read', async (t) => {
   const dir = await tinyModel(t, 'float');
@@ -101,7 +96,10 @@ void t.test('graphs name weights of their folder, in initializers alone', async 
   const manifest = loadManifest(dir);
   const file = join(dir, manifest.embed);
   const bytes = readFileSync(file);
-  checkWeightFiles(dir, [manifest.embed, manifest.embed, manifest.head]);
+  const check = (): void => {
+    checkWeightFiles(dir, [manifest.embed, manifest.embed, manifest.head]);
+  };
+  check();
   const lead = (location: string): void => {
     const model = decodeModel(bytes);
     const entry = model.graph.initializer
@@ -113,12 +111,7 @@ void t.test('graphs name weights of their folder, in initializers alone', async 
   };
   for (const location of ['../secret.txt', '/etc/passwd', 'sub/../../x']) {
     lead(location);
-    t.throws(
-      () => {
-        checkWeightFiles(dir, [manifest.embed]);
-      },
-      { message: /embed\.onnx: .*must name files of its folder/ },
-    );
+    t.throws(check, { message: /embed\.onnx: .*must name files of its folder/ });
     const files = manifest.files.filter(({ path }) => path !== manifest.embed);
     writeFileSync(join(dir, MANIFEST_FILE), JSON.stringify({ ...manifest, files } satisfies Json));
     await t.rejects(inspect(dir), { message: /must name files of its folder/ });
@@ -126,10 +119,5 @@ void t.test('graphs name weights of their folder, in initializers alone', async 
   // A field that the decoder skips: 0x7a is field 15, sparse initializers.
   const entry = Buffer.concat([Buffer.from([0x0a, 8]), Buffer.from('location'), Buffer.from([0x12, 1, 0x78])]);
   writeFileSync(file, Buffer.concat([bytes, Buffer.from([0x7a, entry.length]), entry]));
-  t.throws(
-    () => {
-      checkWeightFiles(dir, [manifest.embed]);
-    },
-    { message: /must name each weight file in an initializer, and nowhere else/ },
-  );
+  t.throws(check, { message: /must name each weight file in an initializer, and nowhere else/ });
 });

@@ -18,13 +18,9 @@ t.afterEach(() => {
   executor.forget(0);
 });
 
-void t.test('a position of an int8 cache takes a quarter of the bytes', async (t) => {
+void t.test('an int8 cache takes a quarter of the bytes; its logits are those of floats up to rounding', async (t) => {
   const floats = await makeExecutor(t, { modelDir: floatModel });
   t.equal(executor.model.bytesPerPosition * 4, floats.model.bytesPerPosition);
-});
-
-void t.test('logits equal those of a float cache up to rounding', async (t) => {
-  const floats = await makeExecutor(t, { modelDir: floatModel });
   for (const exit of [0, 1]) {
     const [bytes, expected] = [executor, floats].map((each) => {
       const slot = openSlot(each, prompt);

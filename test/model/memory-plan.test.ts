@@ -12,26 +12,15 @@ const GIB = 2 ** 30;
 
 void t.test('a plan larger than the free memory names the budget that fits', (t) => {
   const plan = { weights: 5 * GIB, kv: 16 * GIB, scratch: GIB };
-  const check = (free: number | null): void => {
-    checkPlan(plan, free, 16 * GIB, GIB / 64);
+  const check = (gib: number | null) => (): void => {
+    checkPlan(plan, gib === null ? null : gib * GIB, 16 * GIB, GIB / 64);
   };
-  check(22 * GIB);
-  check(null);
-  t.throws(
-    () => {
-      check(20 * GIB);
-    },
-    {
-      message:
-        '--device cuda: weights take 5.00 GiB, KV cache and states 16.00 GiB, the largest step 1.00 GiB, and the device has 20.00 GiB free; --kv-memory 14336MiB fits',
-    },
-  );
-  t.throws(
-    () => {
-      check(6 * GIB);
-    },
-    { message: /the device has 6\.00 GiB free; no --kv-memory fits; convert with/ },
-  );
+  for (const free of [22, null]) check(free)();
+  t.throws(check(20), {
+    message:
+      '--device cuda: weights take 5.00 GiB, KV cache and states 16.00 GiB, the largest step 1.00 GiB, and the device has 20.00 GiB free; --kv-memory 14336MiB fits',
+  });
+  t.throws(check(6), { message: /the device has 6\.00 GiB free; no --kv-memory fits; convert with/ });
   t.end();
 });
 

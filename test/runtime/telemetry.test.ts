@@ -3,11 +3,10 @@
  * and needs gcc.
  */
 import { execFileSync, spawnSync } from 'node:child_process';
-import { mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { mkdirSync, readdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import t from 'tap';
-import { packageRoot } from '../../src/cli/options/config.js';
 
 const WATCH = `
 #include <netdb.h>
@@ -49,19 +48,6 @@ void t.test('ONNX Runtime writes nothing and looks up no name', (t) => {
     encoding: 'utf8',
   });
   if (env.LD_PRELOAD !== '') t.match(lookup.stderr, 'looks up example.com', 'the watcher sees look-ups');
-  t.end();
-});
-
-void t.test('one module alone loads the library', (t) => {
-  const loaders = ['src', 'bench'].flatMap((folder) =>
-    readdirSync(join(packageRoot, 'dist', folder), { recursive: true, encoding: 'utf8' })
-      .filter((file) => file.endsWith('.js'))
-      .filter((file) =>
-        /libonnxruntime\.|from 'onnxruntime/.test(readFileSync(join(packageRoot, 'dist', folder, file), 'utf8')),
-      )
-      .map((file) => join(folder, file)),
-  );
-  t.strictSame(loaders, ['src/engine/runtime/ort-api.js']);
   t.end();
 });
 

@@ -2,11 +2,10 @@
 import { join } from 'node:path';
 import t from 'tap';
 import { convert } from '../../src/convert/convert.js';
-import { Executor } from '../../src/engine/execution/executor.js';
-import { loadModel } from '../../src/engine/execution/load-model.js';
+import type { Executor } from '../../src/engine/execution/executor.js';
 import { GOLDEN_MODELS, goldenModel, writeGoldenFolder } from '../convert/golden-model.js';
-import { advanceTo, engineOptions, logitsAt, openSlot, rms } from '../engine/helper.js';
-import { needsGpu } from './helper.js';
+import { logitsBehind, rmsShare } from '../engine/helper.js';
+import { loaded, needsGpu } from './helper.js';
 
 /** Of logits up to 20: some models have weights of large norms. */
 const SHARE = 5e-3;
@@ -17,19 +16,14 @@ if (needsGpu()) {
       const model = goldenModel(name);
       const dir = t.testdir();
       const source = writeGoldenFolder(join(dir, 'source'), model);
-      const options = {
-        source,
-        compress: false,
-        force: false,
-        ...(model.context !== undefined && { context: model.context }),
-      };
+      const options = { source, compress: false, force: false, ...(model.context && { context: model.context }) };
       const folder = async (kernel: 'fp32' | 'fp16'): Promise<string> => {
         const out = join(dir, kernel);
         await convert({ ...options, out, kernels: [kernel] });
         return out;
       };
       const load = async (modelDir: string, device: 'cpu' | 'webgpu'): Promise<Executor> =>
-        new Executor(await loadModel(engineOptions({ modelDir, device, kvMemoryBytes: 2 ** 22, maxRunning: 2 })));
+        loaded(t, { modelDir, device, maxRunning: 2 });
       const cpu = await load(await folder('fp32'), 'cpu');
       const { softcap, queryGrowth, pattern, context } = cpu.model.manifest.architecture;
       const hasWindow = pattern.some(({ window }) => window !== null && window < context);
@@ -39,20 +33,11 @@ if (needsGpu()) {
       } else {
         const gpu = await load(await folder('fp16'), 'webgpu');
         for (const { ids } of model.prompts) {
-          const [expected, found] = [cpu, gpu].map((executor) => {
-            const slot = openSlot(executor, ids);
-            advanceTo(executor, slot, 0, ids.length - 1);
-            const logits = logitsAt(executor, slot, 0);
-            executor.table.drop(slot);
-            return logits;
-          }) as [Float32Array, Float32Array];
-          const scale = Math.max(...expected.map(Math.abs));
-          const error = rms(expected, found) / scale;
+          const [expected, found] = logitsBehind([cpu, gpu], ids, 0);
+          const error = rmsShare(expected, found);
           t.ok(error <= SHARE, `${ids.length} positions: rms ${error} of the largest logit`);
         }
-        gpu.dispose();
       }
-      cpu.dispose();
     });
   }
 }

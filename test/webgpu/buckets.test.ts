@@ -10,22 +10,15 @@ import { PagedModel } from '../../src/engine/model/paged-model.js';
 import { createEnvironment } from '../../src/engine/runtime/environment.js';
 import { webgpuDevice } from '../../src/engine/runtime/webgpu.js';
 import { advanceTo, decodeRows, openSlot, rms } from '../engine/helper.js';
-import { needsGpu, tinyFolders, tokens } from './helper.js';
+import { needsGpu, tinyFolder, tokens } from './helper.js';
 
 if (needsGpu()) {
-  const { gpu: dir } = await tinyFolders(t);
+  const dir = await tinyFolder(t)('fp16');
   const manifest = loadManifest(dir);
   const environment = createEnvironment(1);
   const load = (kernel: StageKernel): Executor => {
     const source = { dir, manifest, environment, kernels: [kernel], weights: new Map<string, Uint8Array>() };
-    const limits = {
-      slots: 6,
-      maxRows: 6,
-      capacity: 256,
-      maxChunk: 128,
-      pages: 12,
-      page: 64,
-    };
+    const limits = { slots: 6, maxRows: 6, capacity: 256, maxChunk: 128, pages: 12, page: 64 };
     return new Executor(new PagedModel(source, webgpuDevice(environment), limits));
   };
 

@@ -5,11 +5,10 @@
  * four times the bound of the rms in logits.test.ts. Behind it the texts may differ.
  */
 import t, { type Test } from 'tap';
-import type { EngineCore } from '../../src/engine/worker/core.js';
 import { exitOfLayer } from '../../src/engine/scheduler/kv/units.js';
 import type { SequenceRequest } from '../../src/protocol/index.js';
 import { PagedModel } from '../../src/engine/model/paged-model.js';
-import { advanceTo, type Answer, drain, greedy, logitsAt, margin, openSlot } from '../engine/helper.js';
+import { type Answer, answersTo, drain, greedy, logitsBehind, margin } from '../engine/helper.js';
 import { monotonicMs } from '../../src/util/clock.js';
 import { coreOf, needsGpu, tinyPair, tokens } from './helper.js';
 
@@ -23,7 +22,7 @@ const LEAST_EQUAL = 0.96;
 if (needsGpu()) {
   const { cpu, gpu, counts } = await tinyPair(t);
   const exits = cpu.units.exits.map(({ layer }) => layer);
-  const [shallowest = 0, deepest = 0] = [exits[0], exits.at(-1)];
+  const deepest = exits.at(-1) ?? 0;
   const pageBytes = gpu.model instanceof PagedModel ? gpu.model.limits.page * gpu.model.bytesPerPosition : 0;
 
   t.afterEach(() => {
@@ -31,26 +30,17 @@ if (needsGpu()) {
     gpu.forget(0);
   });
 
-  const run = (core: EngineCore, requests: readonly SequenceRequest[]): Map<string, Answer> => {
-    for (const request of requests) core.submit(request);
-    return drain(core);
-  };
-
   /** The margin between the CPU's two largest logits behind these tokens. */
   const marginAt = (text: readonly number[], layer: number): number => {
     const exit = exitOfLayer(cpu.units.exits, layer);
-    const slot = openSlot(cpu, text);
-    advanceTo(cpu, slot, exit, text.length - 1);
-    const logits = logitsAt(cpu, slot, exit);
-    cpu.table.drop(slot);
-    return margin(logits);
+    return margin(logitsBehind([cpu], text, exit)[0]);
   };
 
   /** Compares the GPU's answers with the CPU's, each computed alone. @returns tokens before a near-tie, and all tokens */
   const compare = (t: Test, requests: readonly SequenceRequest[], found: ReadonlyMap<string, Answer>) => {
     const share = { equal: 0, all: 0 };
     for (const request of requests) {
-      const expected = run(coreOf(cpu, { prefixReuse: false }), [request]).get(request.id)?.tokens ?? [];
+      const expected = answersTo(coreOf(cpu, { prefixReuse: false }), [request]).get(request.id)?.tokens ?? [];
       const got = found.get(request.id)?.tokens ?? [];
       const layer = request.depth.maxExit;
       t.equal(got.length, expected.length, `${request.id}: length`);
@@ -71,7 +61,7 @@ if (needsGpu()) {
     const requests = Array.from({ length: 40 }, (_, i) =>
       exits.map((exit) => ask(`p${i}-${exit}`, 2 + ((i * 29) % 150), i, exit)),
     ).flat();
-    const { equal, all } = compare(t, requests, run(coreOf(gpu), requests));
+    const { equal, all } = compare(t, requests, answersTo(coreOf(gpu), requests));
     t.ok(equal / all >= LEAST_EQUAL, `${equal} of ${all} tokens are equal before a near-tie`);
     t.end();
   });
@@ -127,7 +117,7 @@ if (needsGpu()) {
     const requests = Array.from({ length: 5 }, (_, i) =>
       greedy(`s${i}`, [...shared, 10 + i, 3], exits[i % exits.length] ?? deepest, 12, { arrivedAt: 0 }),
     );
-    const found = run(coreOf(gpu), requests);
+    const found = answersTo(coreOf(gpu), requests);
     compare(t, requests, found);
     const cached = requests.map(({ id }) => found.get(id)?.ended?.cachedTokens ?? 0);
     t.equal(cached.filter((count) => count >= 128).length, 4, cached.join());
@@ -137,7 +127,7 @@ if (needsGpu()) {
   void t.test('sequences beyond the memory are preempted, and give the same answers', (t) => {
     const core = coreOf(gpu, { kvBytes: 6 * pageBytes });
     const requests = Array.from({ length: 4 }, (_, i) => ask(`m${i}`, 110 + i, i, deepest));
-    const found = run(core, requests);
+    const found = answersTo(core, requests);
     compare(t, requests, found);
     const preemptions = requests.reduce((sum, { id }) => sum + (found.get(id)?.ended?.preemptions ?? 0), 0);
     t.ok(preemptions > 0, `${preemptions} preemptions`);
@@ -146,28 +136,14 @@ if (needsGpu()) {
 
   void t.test('drafts are verified, and rejected positions rolled back', (t) => {
     const request = ask('d', 40, 6, deepest);
-    const truth = run(coreOf(cpu), [request]).get('d')?.tokens ?? [];
+    const truth = answersTo(coreOf(cpu), [request]).get('d')?.tokens ?? [];
     // Half of the prediction is right.
     const prediction = truth.map((token, i) => (i % 8 < 4 ? token : 5));
     const draft = { ...request, prediction };
-    const found = run(coreOf(gpu, { speculate: 'all', clock: monotonicMs }), [draft]);
+    const found = answersTo(coreOf(gpu, { speculate: 'all', clock: monotonicMs }), [draft]);
     compare(t, [request], found);
     const drafts = found.get('d')?.ended?.drafts ?? [];
     t.ok(drafts.length > 0, JSON.stringify(drafts));
-    t.end();
-  });
-
-  void t.test('a cancelled sequence frees its pages for others', (t) => {
-    const core = coreOf(gpu, { prefixReuse: false });
-    for (const i of [0, 1, 2]) core.submit(ask(`x${i}`, 90, i, shallowest));
-    core.step();
-    core.step();
-    core.cancel('x0');
-    core.cancel('x1');
-    const found = drain(core);
-    t.equal(found.get('x0')?.ended?.reason, 'cancelled');
-    t.equal(found.get('x2')?.ended?.reason, 'length');
-    t.equal(gpu.table.used('live') + gpu.table.used('cached'), 0);
     t.end();
   });
 }

@@ -2,8 +2,6 @@
  * Engines on ONNX Runtime's WebGPU provider: on a GPU, or on Debian's software Vulkan (mesa-vulkan-drivers). Without an
  * adapter the tests are skipped with the provider's reason.
  */
-import { mkdtemp, rm } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import t, { type Test } from 'tap';
 import { convert } from '../../src/convert/convert.js';
@@ -11,6 +9,7 @@ import { Executor } from '../../src/engine/execution/executor.js';
 import { EngineCore, type CoreOptions } from '../../src/engine/worker/core.js';
 import type { Slot } from '../../src/engine/scheduler/kv/slot.js';
 import { loadModel } from '../../src/engine/execution/load-model.js';
+import type { KernelName } from '../../src/engine/model/manifest.js';
 import type { EngineOptions } from '../../src/protocol/engine-options.js';
 import { packageRoot } from '../../src/cli/options/config.js';
 import { chunkSizes, defaultPolicy } from '../../src/engine/scheduler/policy.js';
@@ -39,16 +38,32 @@ export function needsGpu(): boolean {
   return fault === null;
 }
 
-/** The tiny model with exit blocks, exits 2, 4 and 5, in fp32 for the CPU and in fp16 for a GPU. */
-export async function tinyFolders(t: Test): Promise<{ readonly cpu: string; readonly gpu: string }> {
-  const dir = await mkdtemp(join(tmpdir(), 'sortie-webgpu-'));
-  t.teardown(() => rm(dir, { recursive: true }));
-  const source = join(packageRoot, 'test', 'golden', 'tiny');
-  const common = { source, exits: [1, 2, 5], exitBlocks: join(source, 'exit-blocks.safetensors') };
-  const [cpu, gpu] = [join(dir, 'cpu'), join(dir, 'gpu')];
-  await convert({ ...common, out: cpu, kernels: ['fp32'], compress: false, force: false });
-  await convert({ ...common, out: gpu, kernels: ['fp16'], compress: false, force: false });
-  return { cpu, gpu };
+const TINY = join(packageRoot, 'test', 'golden', 'tiny');
+
+/** The tiny model with exit blocks, exits 2, 4 and 5. @returns its folder for a kernel */
+export function tinyFolder(t: Test): (kernel: KernelName) => Promise<string> {
+  const dir = t.testdir();
+  return async (kernel) => {
+    const out = join(dir, kernel);
+    const exitBlocks = join(TINY, 'exit-blocks.safetensors');
+    await convert({ source: TINY, exits: [1, 2, 5], exitBlocks, out, kernels: [kernel], compress: false, force: true });
+    return out;
+  };
+}
+
+/** An executor that the test disposes. */
+export async function loaded(
+  t: Test,
+  overrides: Partial<EngineOptions>,
+  devices?: Parameters<typeof loadModel>[2],
+): Promise<Executor> {
+  const executor = new Executor(
+    await loadModel(engineOptions({ kvMemoryBytes: 2 ** 22, ...overrides }), undefined, devices),
+  );
+  t.teardown(() => {
+    executor.dispose();
+  });
+  return executor;
 }
 
 /** Calls of a GPU's memory. */
@@ -68,23 +83,19 @@ export interface Pair {
 }
 
 /** The tiny model on the CPU and on the GPU. */
-export async function tinyPair(t: Test, overrides: Partial<EngineOptions> = {}): Promise<Pair> {
-  const folders = await tinyFolders(t);
+export async function tinyPair(t: Test): Promise<Pair> {
+  const folder = tinyFolder(t);
   const counts: Counts = { uploads: 0, downloads: 0, allocations: 0, runs: 0 };
-  const options = { maxRunning: 6, prefillChunk: 128, kvMemoryBytes: 2 ** 22, ...overrides };
-  const load = async (modelDir: string, device: 'cpu' | 'webgpu'): Promise<Executor> =>
-    new Executor(
-      await loadModel(engineOptions({ ...options, modelDir, device }), undefined, {
+  const load = async (kernel: 'fp32' | 'fp16', device: 'cpu' | 'webgpu'): Promise<Executor> =>
+    loaded(
+      t,
+      { maxRunning: 6, prefillChunk: 128, modelDir: await folder(kernel), device },
+      {
         host: cpuDevice,
         gpu: (_, environment) => counted(webgpuDevice(environment), environment, counts),
-      }),
+      },
     );
-  const pair = { cpu: await load(folders.cpu, 'cpu'), gpu: await load(folders.gpu, 'webgpu'), counts };
-  t.teardown(() => {
-    pair.cpu.dispose();
-    pair.gpu.dispose();
-  });
-  return pair;
+  return { cpu: await load('fp32', 'cpu'), gpu: await load('fp16', 'webgpu'), counts };
 }
 
 /** A source in fp32 on the CPU and in fp16 on the GPU. */
@@ -93,18 +104,11 @@ export async function convertedPair(
   source: string,
   overrides: Partial<EngineOptions> = {},
 ): Promise<readonly [cpu: Executor, gpu: Executor]> {
-  const dir = await mkdtemp(join(tmpdir(), 'sortie-webgpu-'));
-  t.teardown(() => rm(dir, { recursive: true }));
+  const dir = join(t.testdirName, 'converted');
   const load = async (kernel: 'fp32' | 'fp16', device: 'cpu' | 'webgpu'): Promise<Executor> => {
     const modelDir = join(dir, kernel);
     await convert({ source, out: modelDir, kernels: [kernel], compress: false, force: false });
-    const executor = new Executor(
-      await loadModel(engineOptions({ modelDir, device, kvMemoryBytes: 2 ** 23, ...overrides })),
-    );
-    t.teardown(() => {
-      executor.dispose();
-    });
-    return executor;
+    return loaded(t, { modelDir, device, kvMemoryBytes: 2 ** 23, ...overrides });
   };
   return [await load('fp32', 'cpu'), await load('fp16', 'webgpu')];
 }

@@ -7,13 +7,9 @@
 import { readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import t from 'tap';
-import { packageRoot } from '../../src/cli/options/config.js';
-import { convert } from '../../src/convert/convert.js';
-import { Executor } from '../../src/engine/execution/executor.js';
-import { loadModel } from '../../src/engine/execution/load-model.js';
-import type { KernelName } from '../../src/engine/model/manifest.js';
-import { advanceTo, engineOptions, logitsAt, openSlot, rms } from '../engine/helper.js';
-import { needsGpu, tokens } from './helper.js';
+import type { Executor } from '../../src/engine/execution/executor.js';
+import { logitsBehind, rms } from '../engine/helper.js';
+import { loaded, needsGpu, tinyFolder, tokens } from './helper.js';
 
 const SAME_WEIGHTS = { mean: 5e-3, worst: 1e-2 };
 const ROUNDED_WEIGHTS = { mean: 5e-2, worst: 5e-2 };
@@ -34,16 +30,9 @@ function computeExactly(folder: string): number {
 }
 
 if (needsGpu()) {
-  const dir = t.testdir();
-  const source = join(packageRoot, 'test', 'golden', 'tiny');
-  const folder = async (kernel: KernelName): Promise<string> => {
-    const out = join(dir, kernel);
-    const exitBlocks = join(source, 'exit-blocks.safetensors');
-    await convert({ source, exits: [1, 2, 5], exitBlocks, out, kernels: [kernel], compress: false, force: false });
-    return out;
-  };
+  const folder = tinyFolder(t);
   const load = async (modelDir: string, device: 'cpu' | 'webgpu'): Promise<Executor> =>
-    new Executor(await loadModel(engineOptions({ modelDir, device, kvMemoryBytes: 2 ** 22, maxRunning: 4 })));
+    loaded(t, { modelDir, device, maxRunning: 4 });
 
   for (const [kernel, reference, bound] of [
     ['w4a16', 'int4', SAME_WEIGHTS],
@@ -57,13 +46,7 @@ if (needsGpu()) {
       const errors: number[] = [];
       for (const exit of cpu.units.exits.keys())
         for (const length of [1, 31, 64, 150]) {
-          const [expected, found] = [cpu, gpu].map((executor) => {
-            const slot = openSlot(executor, tokens(length, exit));
-            advanceTo(executor, slot, exit, length - 1);
-            const logits = logitsAt(executor, slot, exit);
-            executor.table.drop(slot);
-            return logits;
-          }) as [Float32Array, Float32Array];
+          const [expected, found] = logitsBehind([cpu, gpu], tokens(length, exit), exit);
           const error = rms(expected, found);
           errors.push(error);
           t.ok(error <= bound.worst, `exit ${exit}, ${length} positions: rms ${error}`);
@@ -71,7 +54,5 @@ if (needsGpu()) {
       const mean = Math.sqrt(errors.reduce((sum, each) => sum + each * each, 0) / errors.length);
       t.ok(mean <= bound.mean, `rms ${mean} over all positions`);
       t.comment(`${kernel}: rms ${mean.toExponential(1)}, at most ${Math.max(...errors).toExponential(1)}`);
-      cpu.dispose();
-      gpu.dispose();
     });
 }

@@ -141,13 +141,7 @@ if (needsGpu()) {
       );
       const { head } = executor;
       head.applyPenalties(0, new Map([[5, 2]]));
-      head.applyPenalties(
-        2,
-        new Map([
-          [6, 1],
-          [7, Infinity],
-        ]),
-      );
+      head.applyPenalties(2, new Map([6, 7].map((id) => [id, id === 6 ? 1 : Infinity])));
       head.inverseTemperatures.set([1, 0.5, 2]);
       head.targets.set([1n, 9n, 6n]);
       head.choose(1, 2);
@@ -164,8 +158,8 @@ if (needsGpu()) {
         t.ok(Math.abs(row[field] - (reference?.[field] ?? NaN)) <= 2e-2, `${field}: ${row[field]}`);
       t.ok(rms(row.values, reference?.values ?? row.values) <= WORST);
       t.same(
-        [...row.values],
-        [...row.values].sort((a, b) => b - a),
+        row.values,
+        row.values.toSorted((a, b) => b - a),
       );
     });
     found.all.forEach((logits, row) => {

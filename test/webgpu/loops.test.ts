@@ -3,7 +3,7 @@ import { join } from 'node:path';
 import t from 'tap';
 import { goldenLoops } from '../convert/golden-loops.js';
 import { writeGoldenFolder } from '../convert/golden-model.js';
-import { advanceTo, logitsAt, openSlot, rms } from '../engine/helper.js';
+import { advanceTo, logitsBehind, rmsShare } from '../engine/helper.js';
 import { convertedPair, needsGpu } from './helper.js';
 
 /** Of the largest logit. */
@@ -18,15 +18,10 @@ if (needsGpu())
     t.equal(new Set(gpu.model.stages.flatMap(({ sessions }) => [...sessions.values()])).size, 1, 'one session');
     for (const { ids } of model.prompts)
       for (const loop of [0, 3, 1, 2]) {
-        const [expected, found] = [cpu, gpu].map((executor) => {
-          const slot = openSlot(executor, ids);
-          advanceTo(executor, slot, 0, ids.length - 1);
-          advanceTo(executor, slot, loop, ids.length - 1);
-          const logits = logitsAt(executor, slot, loop);
-          executor.table.drop(slot);
-          return logits;
-        }) as [Float32Array, Float32Array];
-        const error = rms(expected, found) / Math.max(...expected.map(Math.abs));
+        const [expected, found] = logitsBehind([cpu, gpu], ids, loop, (executor, slot) => {
+          for (const exit of [0, loop]) advanceTo(executor, slot, exit, ids.length - 1);
+        });
+        const error = rmsShare(expected, found);
         t.ok(error <= SHARE, `${ids.length} positions, ${loop + 1} loops: rms ${error} of the largest logit`);
       }
   });

@@ -6,7 +6,7 @@ import t, { type Test } from 'tap';
 import type { Executor } from '../../src/engine/execution/executor.js';
 import { promptModel, type PromptModel, writePromptModel } from '../convert/prompt-models.js';
 import { inChunks, WAYS } from '../convert/ways.js';
-import { type Answer, drain, greedy, openSlot, rms } from '../engine/helper.js';
+import { type Answer, answersTo, greedy, logitsBehind, openSlot, rmsShare } from '../engine/helper.js';
 import { convertedPair, coreOf, decode, needsGpu, tokens } from './helper.js';
 
 /** Of the largest logit. */
@@ -20,7 +20,7 @@ function pairOf(t: Test, model: PromptModel, promptExit = true): Promise<readonl
 }
 
 function equal(t: Test, found: Float32Array, expected: Float32Array, what: string): void {
-  const error = rms(expected, found) / Math.max(...expected.map(Math.abs));
+  const error = rmsShare(expected, found);
   t.ok(expected.length > 0 && error <= SHARE, `${what}: rms ${error} of the largest logit`);
 }
 
@@ -35,13 +35,9 @@ if (needsGpu()) {
         const pair = await pairOf(t, promptModel(name, shape), promptExit);
         const ids = tokens(LENGTH, 1);
         for (const [what, way] of Object.entries(WAYS)) {
-          const [expected, found] = pair.map((executor) => {
-            const slot = openSlot(executor, ids);
+          const [expected, found] = logitsBehind(pair, ids, 0, (executor, slot) => {
             way(executor, slot, 0, LENGTH - 1);
-            const [logits = new Float32Array()] = decode(executor, [[slot, 0]]);
-            executor.table.drop(slot);
-            return logits;
-          }) as [Float32Array, Float32Array];
+          });
           equal(t, found, expected, what);
         }
       });
@@ -51,22 +47,10 @@ if (needsGpu()) {
     const lengths = [40, 100, 66, 129];
     const [expected, found] = pair.map((executor) => {
       const slots = lengths.map((length, i) => openSlot(executor, tokens(length, i)));
-      const [a, b, c, d] = slots as [(typeof slots)[0], (typeof slots)[0], (typeof slots)[0], (typeof slots)[0]];
-      inChunks(executor, a, 0, 39, 128);
-      inChunks(executor, b, 0, 99, 128);
-      const logits = decode(
-        executor,
-        [
-          [a, 0],
-          [b, 0],
-          [c, 0],
-          [d, 0],
-        ],
-        [
-          [c, 0, 65],
-          [d, 0, 128],
-        ],
-      );
+      const chunks = slots.map((slot, i) => [slot, 0, (lengths[i] ?? 0) - 1] as const);
+      for (const [slot, exit, end] of chunks.slice(0, 2)) inChunks(executor, slot, exit, end, 128);
+      const rows = slots.map((slot) => [slot, 0] as const);
+      const logits = decode(executor, rows, chunks.slice(2));
       for (const slot of slots) executor.table.drop(slot);
       return logits;
     }) as [Float32Array[], Float32Array[]];
@@ -81,8 +65,7 @@ if (needsGpu()) {
     const requests = Array.from({ length: 8 }, (_, i) => greedy(`r${i}`, [...shared, 10 + i, 3], layers, 4));
     const [expected, found] = pair.map((executor) => {
       const core = coreOf(executor, { kvBytes: 2 ** 23 });
-      for (const request of requests) core.submit(request);
-      return drain(core);
+      return answersTo(core, requests);
     }) as [Map<string, Answer>, Map<string, Answer>];
     const first = (answers: Map<string, Answer>) => requests.map(({ id }) => answers.get(id)?.tokens[0]);
     for (const [id, { tokens: made }] of found) t.equal(made.length, 4, id);

@@ -3,15 +3,16 @@ import { spawnSync } from 'node:child_process';
 import t from 'tap';
 import { post, serve } from '../chaos/helper.js';
 import { main, type Sortie } from '../deploy/helper.js';
-import { needsGpu, tinyFolders } from './helper.js';
+import { needsGpu, tinyFolder } from './helper.js';
 
 if (needsGpu()) {
-  const folders = await tinyFolders(t);
+  const folder = tinyFolder(t);
+  const folders = { cpu: await folder('fp32'), gpu: await folder('fp16') };
   const server = await serve(t, folders.gpu, ['--device', 'webgpu', '--max-running', '8', '--kv-memory', '8MiB']);
   const prompts = ['The sun', 'Rivers flow to', 'a', 'One two three four five six seven eight nine ten', '{"x":'];
   const bodies = prompts.flatMap((prompt) =>
     ['2', '4', '5'].map((exit) => ({
-      model: `gpu:${exit}`,
+      model: `fp16:${exit}`,
       ...{ prompt, max_tokens: 20, temperature: 0, ignore_eos: true },
     })),
   );
@@ -20,7 +21,7 @@ if (needsGpu()) {
   const texts = async (from: Sortie, name: string): Promise<string[]> =>
     Promise.all(
       bodies.map(async (body) => {
-        const response = await post(from, '/v1/completions', { ...body, model: body.model.replace('gpu', name) });
+        const response = await post(from, '/v1/completions', { ...body, model: body.model.replace('fp16', name) });
         const { choices } = (await response.json()) as { choices: { text: string }[] };
         return choices[0]?.text ?? '';
       }),
@@ -28,7 +29,7 @@ if (needsGpu()) {
 
   void t.test('greedy answers of every exit are those of the CPU in fp32', async (t) => {
     const cpu = await serve(t, folders.cpu);
-    const [expected, found] = [await texts(cpu, 'cpu'), await texts(server, 'gpu')];
+    const [expected, found] = [await texts(cpu, 'fp32'), await texts(server, 'fp16')];
     // A text may leave the other one at a near-tie (engine.test.ts).
     const shares = found.map((text, i) => {
       let common = 0;
@@ -49,18 +50,10 @@ if (needsGpu()) {
   });
 
   void t.test('a fault at the start is one sentence that names the remedy', (t) => {
-    const errorOf = (
-      model: string,
-      device: string,
-      env: Record<string, string> = {},
-      more: readonly string[] = [],
-    ): string => {
+    const errorOf = (model: string, device: string, more: readonly string[] = [], env = {}): string => {
       const args = [main, 'serve', '--port', '0', '--host', '127.0.0.1', '--model', model, '--device', device, ...more];
-      const { status, stderr } = spawnSync(process.execPath, args, {
-        encoding: 'utf8',
-        env: { ...process.env, ...env },
-        timeout: 60_000,
-      });
+      const options = { encoding: 'utf8', env: { ...process.env, ...env }, timeout: 60_000 } as const;
+      const { status, stderr } = spawnSync(process.execPath, args, options);
       t.equal(status, 1);
       return stderr.split('\n').findLast((line) => line.startsWith('error: ')) ?? stderr;
     };
@@ -82,11 +75,11 @@ if (needsGpu()) {
     );
     // Beyond the largest buffer of an adapter, kernels would read zeros.
     t.match(
-      errorOf(folders.gpu, 'webgpu', {}, ['--kv-memory', '2TiB']),
+      errorOf(folders.gpu, 'webgpu', ['--kv-memory', '2TiB']),
       /^error: --kv-memory: the device holds at most \d+ bytes for this model, got 2199023255552$/,
     );
     t.match(
-      errorOf(folders.gpu, 'webgpu', { VK_ICD_FILENAMES: '/dev/null', VK_DRIVER_FILES: '/dev/null' }),
+      errorOf(folders.gpu, 'webgpu', [], { VK_ICD_FILENAMES: '/dev/null', VK_DRIVER_FILES: '/dev/null' }),
       /^error: --device webgpu: No supported adapters; install the GPU's Vulkan driver .*mesa-vulkan-drivers\)$/,
     );
     t.end();
