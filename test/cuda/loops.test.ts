@@ -6,11 +6,10 @@ import { join } from 'node:path';
 import t from 'tap';
 import { convert } from '../../src/convert/convert.js';
 import { loadManifest } from '../../src/engine/model/manifest-io.js';
-import type { MemoryPlan } from '../../src/engine/model/memory-plan.js';
 import { goldenLoops } from '../convert/golden-loops.js';
 import { writeGoldenFolder } from '../convert/golden-model.js';
 import { runScript, withCuda } from './installation.js';
-import { linesOf, readTrace, type Section } from './trace.js';
+import { linesOf, memoryOf, readTrace } from './trace.js';
 
 const STEPS = 10;
 const ROWS = 4;
@@ -27,9 +26,7 @@ await withCuda(t, async (installation, folder) => {
   const { layers } = loadManifest(model).architecture;
 
   /** Counts of a step by loops. All steps of as many loops have the same. */
-  const countsOf = async (
-    kernel: string,
-  ): Promise<{ readonly byLoops: Counts[]; readonly plan: MemoryPlan | null; readonly taken: number }> => {
+  const countsOf = async (kernel: string) => {
     const file = join(folder, `${kernel}.trace`);
     const args = [model, kernel, String(ROWS), String(STEPS)];
     const { code, stdout, stderr } = await runScript(installation, 'test/cuda/child/loops.js', args, {
@@ -37,32 +34,27 @@ await withCuda(t, async (installation, folder) => {
     });
     t.equal(code, 0, stderr);
     const trace = readTrace(file);
-    const stepsOf = (loops: number): Section[] => trace.filter(({ mark }) => mark === `loops ${loops}`);
     const byLoops = [1, 2, 3, 4].map((loops) => {
-      const steps = stepsOf(loops).map((step) => KINDS.map((kind) => linesOf([step], kind).length));
+      const sections = trace.filter(({ mark }) => mark === `loops ${loops}`);
+      const steps = sections.map((step) => KINDS.map((kind) => linesOf([step], kind).length));
       t.equal(steps.length, STEPS);
       for (const step of steps) t.strictSame(step, steps[0], `${kernel}, ${loops} loops`);
       return Object.fromEntries(KINDS.map((kind, i) => [kind, steps[0]?.[i] ?? NaN])) as Counts;
     });
-    const loaded = trace.slice(
-      0,
-      trace.findIndex(({ mark }) => mark === 'serve'),
-    );
-    const taken = linesOf(loaded, 'alloc').reduce((sum, line) => sum + Number(line.split(' ')[1]), 0);
-    const { plan = null } = JSON.parse(stdout || '{}') as { plan?: MemoryPlan };
-    t.comment(`${kernel}, ${ROWS} rows: ${JSON.stringify(byLoops)}, ${taken} bytes, planned ${JSON.stringify(plan)}`);
-    return { byLoops, plan, taken };
+    const start = trace.findIndex(({ mark }) => mark === 'serve');
+    const memory = memoryOf(trace.slice(0, start), stdout);
+    t.comment(`${kernel}, ${ROWS} rows: ${JSON.stringify({ byLoops, ...memory })}`);
+    return { byLoops, ...memory };
   };
 
   await t.test('a loop costs its kernels, and a wait and a result stay one', async (t) => {
-    const { byLoops, plan, taken } = await countsOf('fp16');
+    const { byLoops, planned, taken } = await countsOf('fp16');
     const growth = byLoops.slice(1).map(({ kernel }, i) => kernel - (byLoops[i]?.kernel ?? NaN));
     t.equal(new Set(growth).size, 1, `kernels of a loop: ${growth.join()}`);
     t.ok((growth[0] ?? NaN) >= 10 * layers, 'a loop runs all its layers');
     for (const { wait, 'copy D2H': results } of byLoops) t.strictSame([wait, results], [1, 1]);
     const copies = byLoops.map(({ 'copy H2D': count }) => count);
     t.equal(new Set(copies).size, 1, `copies to the card: ${copies.join()}`);
-    const planned = plan === null ? NaN : plan.weights + plan.kv + plan.scratch;
     t.ok(Math.abs(taken - planned) < 0.02 * planned + 4 * 2 ** 20, `${taken} bytes, ${planned} by the plan`);
   });
 

@@ -8,12 +8,11 @@ import { fileURLToPath } from 'node:url';
 import t from 'tap';
 import { convert } from '../../src/convert/convert.js';
 import type { KernelName } from '../../src/engine/model/manifest.js';
-import type { MemoryPlan } from '../../src/engine/model/memory-plan.js';
 import { externalTensors } from '../../src/engine/model/onnx-weights.js';
 import { goldenLoops } from '../convert/golden-loops.js';
 import { writeGoldenFolder } from '../convert/golden-model.js';
 import { type Installation, runScript, withCuda } from './installation.js';
-import { linesOf, readTrace, type Section } from './trace.js';
+import { linesOf, memoryOf, readTrace, type Section } from './trace.js';
 
 const STEPS = 1000;
 const ROWS = 4;
@@ -43,42 +42,22 @@ async function tests(installation: Installation, folder: string): Promise<void> 
     return { ...result, trace: readTrace(file) };
   };
 
-  for (const kernel of ['w8a16', 'w4a16'] as const)
+  for (const kernel of ['fp16', 'w8a16', 'w4a16'] as const)
     await t.test(`the provider takes every node of a folder in ${kernel}`, async (t) => {
       const out = join(folder, kernel);
-      await convertTo(out, kernel);
+      if (kernel !== 'fp16') await convertTo(out, kernel);
       const graphs = readdirSync(out).filter((name) => name.endsWith('.onnx'));
-      const { stdout } = await script(
-        'place',
-        graphs.map((name) => join(out, name)),
-      );
-      const placed = JSON.parse(stdout || '{}') as { graphs: [string, string | null][] };
+      const paths = graphs.map((name) => join(out, name));
+      const { code, stdout, stderr } = await script('place', paths);
+      t.equal(code, 0, stderr);
+      const placed = JSON.parse(stdout || '{}') as { devices: object[]; graphs: object[]; bytes: string | null };
+      t.match(placed.devices, [{ index: 0, name: 'fake', driver: 'CUDA 13.0', memoryBytes: 80 * 2 ** 30 }]);
       t.strictSame(
         placed.graphs,
-        graphs.map((name) => [join(out, name), null]),
+        paths.map((path) => [path, null]),
       );
+      t.match(placed.bytes, /default CPU EP/, 'a product of bytes has no kernel, and is an error');
     });
-
-  await t.test('the provider takes every node of a folder in fp16', async (t) => {
-    const graphs = readdirSync(model).filter((name) => name.endsWith('.onnx'));
-    const { code, stdout, stderr } = await script(
-      'place',
-      graphs.map((name) => join(model, name)),
-    );
-    t.equal(code, 0, stderr);
-    const placed = JSON.parse(stdout || '{}') as {
-      devices: object[];
-      graphs: [string, string | null][];
-      bytes: string | null;
-    };
-    const memoryBytes = 80 * 2 ** 30;
-    t.match(placed.devices, [{ index: 0, name: 'fake', driver: 'CUDA 13.0', memoryBytes }]);
-    t.strictSame(
-      placed.graphs,
-      graphs.map((name) => [join(model, name), null]),
-    );
-    t.match(placed.bytes, /default CPU EP/, 'a product of bytes has no kernel, and is an error');
-  });
 
   await t.test(`${STEPS} steps`, async (t) => {
     const { code, stdout, stderr, trace } = await script('serve', [model, String(STEPS), String(ROWS)]);
@@ -86,13 +65,11 @@ async function tests(installation: Installation, folder: string): Promise<void> 
     const { tokens } = JSON.parse(stdout || '{}') as { tokens: number };
     const start = trace.findIndex(({ mark }) => mark === 'serve');
     const served = trace.slice(start);
-    const taken = linesOf(trace.slice(0, start), 'alloc').reduce((sum, line) => sum + Number(line.split(' ')[1]), 0);
+    const { taken, planned } = memoryOf(trace.slice(0, start), stdout);
     // Weights, control data, and one arena for the intermediate results of all sessions.
     const [table] = externalTensors(join(model, 'embed.onnx'));
     t.equal(linesOf(trace, `alloc ${table?.length}`).length, 1, 'embedding and head share one table');
     t.ok(taken - KV_BYTES < 5 * 2 ** 20, `${taken - KV_BYTES} bytes beside the KV cache`);
-    const { plan = null } = JSON.parse(stdout || '{}') as { plan?: MemoryPlan };
-    const planned = plan === null ? NaN : plan.weights + plan.kv + plan.scratch;
     t.ok(Math.abs(taken - planned) < 4 * 2 ** 20, `${taken} bytes, ${planned} by the plan`);
     t.ok(tokens > 2 * STEPS, `${tokens} tokens`);
     t.strictSame(linesOf(trace, 'outside'), [], 'every copy stays inside its memory');
@@ -169,9 +146,7 @@ async function tests(installation: Installation, folder: string): Promise<void> 
     const steps = served.filter((_, index) => /^end .*"rows":[1-9]/.test(served[index + 1]?.mark ?? ''));
     const launches = steps.map((step) => linesOf([step], 'launch').length);
     t.equal(Math.max(...launches), 4, 'a step replays all loops');
-    const taken = linesOf(loaded, 'alloc').reduce((sum, line) => sum + Number(line.split(' ')[1]), 0);
-    const { plan = null } = JSON.parse(stdout || '{}') as { plan?: MemoryPlan };
-    const planned = plan === null ? NaN : plan.weights + plan.kv + plan.scratch;
+    const { taken, planned } = memoryOf(loaded, stdout);
     t.ok(Math.abs(taken - planned) < 4 * 2 ** 20, `${taken} bytes, ${planned} by the plan`);
   });
 

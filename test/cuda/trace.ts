@@ -1,5 +1,6 @@
 /** The trace of the fake CUDA libraries: lines between marks, counted by kind. */
 import { readFileSync } from 'node:fs';
+import type { MemoryPlan } from '../../src/engine/model/memory-plan.js';
 
 export interface Section {
   /** The mark that begins it. */
@@ -19,6 +20,13 @@ export function readTrace(file: string): Section[] {
 /** Lines that begin with a word, such as `unordered`, `alloc` or `copy H2D`. */
 export function linesOf(sections: readonly Section[], start: string): string[] {
   return sections.flatMap(({ lines }) => lines.filter((line) => line === start || line.startsWith(`${start} `)));
+}
+
+/** Bytes of the card that a process took in sections, and those of the plan that it printed. */
+export function memoryOf(sections: readonly Section[], stdout: string): { taken: number; planned: number } {
+  const taken = linesOf(sections, 'alloc').reduce((sum, line) => sum + Number(line.split(' ')[1]), 0);
+  const { plan = null } = JSON.parse(stdout || '{}') as { plan?: MemoryPlan };
+  return { taken, planned: plan === null ? NaN : plan.weights + plan.kv + plan.scratch };
 }
 
 /** A kernel of a step: the names of its function that C++ joins, and the blocks of its grid. */

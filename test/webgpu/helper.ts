@@ -21,21 +21,15 @@ import { advanceTo, engineOptions, flatCosts, openSlot } from '../engine/helper.
 // Tests run beside each other.
 process.env.LP_NUM_THREADS ??= '1';
 
-/** Why no GPU can be had; null with one. */
-export function gpuFault(): string | null {
-  try {
-    webgpuDevice(createEnvironment(1));
-    return null;
-  } catch (error) {
-    return error instanceof Error ? error.message : String(error);
-  }
-}
-
 /** Ends the test file with a reason where there is no GPU. */
 export function needsGpu(): boolean {
-  const fault = gpuFault();
-  if (fault !== null) t.plan(0, fault);
-  return fault === null;
+  try {
+    webgpuDevice(createEnvironment(1));
+    return true;
+  } catch (error) {
+    t.plan(0, error instanceof Error ? error.message : String(error));
+    return false;
+  }
 }
 
 const TINY = join(packageRoot, 'test', 'golden', 'tiny');
