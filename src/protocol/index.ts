@@ -90,8 +90,6 @@ export interface RejectedEvent {
   readonly leastFeasibleMs: number | null;
   /** The engine time of the promise behind that budget; only for a dry run. */
   readonly promised?: NetWork;
-  /** None was sought: rejections had used up the planning time of the step. */
-  readonly isUnsought?: boolean;
   /** For `grammar`, the fault, for the client. For `grammars_lost`, the cause, for the log. */
   readonly detail?: string;
   /** Index of the function with the fault, if the request has several. */

@@ -2,7 +2,7 @@
 import fc from 'fast-check';
 import t from 'tap';
 import { type CostModel, at, observeStep, predictMs } from '../../src/engine/scheduler/cost/model.js';
-import { affineStepCost, oneRowStepMs, promptMs, stepTable } from '../../src/engine/scheduler/cost/step-costs.js';
+import { affineStepCost, promptMs, stepTable } from '../../src/engine/scheduler/cost/step-costs.js';
 import { runs } from '../scheduler/arbitrary.js';
 import { blockSample, sample } from '../scheduler/sample.js';
 
@@ -31,17 +31,6 @@ void t.test('a tabulated step follows the drift, though its table stays', async 
   const before = stepTable(sample, 100)(rows);
   t.ok(stepTable(slow, 100)(rows) > 1.5 * before);
   t.equal(stepTable(sample, 100)(rows), before);
-});
-
-void t.test('a step of one row costs what the table of steps says', async () => {
-  fc.assert(
-    fc.property(models, fc.nat(4), fc.nat(2000), (model, exit, context) => {
-      const rows = new Int32Array(5);
-      rows[exit] = 1;
-      return Math.abs(oneRowStepMs(model, exit, context) - stepTable(model, context)(rows)) < 1e-9;
-    }),
-    runs,
-  );
 });
 
 void t.test('a tabulated prompt costs what the model predicts for whole grains, and never less', async () => {

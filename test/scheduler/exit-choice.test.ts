@@ -5,8 +5,9 @@ import type { Budget } from '../../src/protocol/index.js';
 import type { Policy } from '../../src/engine/scheduler/policy.js';
 import type { Sequence } from '../../src/engine/scheduler/sequence.js';
 import type { Occupancy } from '../../src/engine/scheduler/snapshot.js';
-import { chooseExits, forecast } from '../../src/engine/scheduler/exit-choice.js';
-import { latePromises } from '../../src/engine/scheduler/promise.js';
+import { chooseExits } from '../../src/engine/scheduler/exit-choice.js';
+import { isBroken, promises } from '../../src/engine/scheduler/promise.js';
+import type { Snapshot } from '../../src/engine/scheduler/snapshot.js';
 import {
   type Given,
   NOW,
@@ -20,15 +21,19 @@ import {
   stateOf,
   total,
   unstated,
-  within,
 } from './fixtures.js';
 import { layers, shape, table } from './sample.js';
 
 const DEEPEST = 4;
 /** Exit (index) of each request that begins, by id. */
 function exitsOf(parts: Partial<Occupancy>, deepest = DEEPEST): Record<string, number> {
-  const chosen = chooseExits(snapshot(parts), deepest);
-  return Object.fromEntries([...chosen].map(([{ sequence }, exit]) => [sequence.id, exit]));
+  return Object.fromEntries(chosen(snapshot(parts), deepest));
+}
+function chosen(state: Snapshot, deepest = DEEPEST): (readonly [string, number])[] {
+  const fates = chooseExits(state, deepest);
+  return state.requests
+    .filter(({ isBeginning }) => isBeginning)
+    .map((each) => [each.sequence.id, fates.get(each)?.exit ?? NaN] as const);
 }
 const exitOf = (budget: Budget | null, more: Given = {}, deepest?: number): number | undefined =>
   exitsOf({ live: [prompting('a', budget, { ...natural, ...more })] }, deepest).a;
@@ -42,7 +47,7 @@ void t.test('exits without right answers behind a prompt are not for it, whateve
     snapshot({ live: [prompting('a', hopeless, { ...natural, promptLength: 600, ...given })] }, {}, own);
   t.equal(begun().requests[0]?.minExit, 3);
   t.equal(begun({ maxExit: 15 }).requests[0]?.minExit, 1, 'but the deepest allowed');
-  t.same([...chooseExits(begun(), DEEPEST).values()], [3]);
+  t.same(chosen(begun()), [['a', 3]]);
 });
 
 void t.test('an ample budget begins at full depth, and so does none', async (t) => {
@@ -60,13 +65,13 @@ void t.test('a tight budget begins shallower, and a hopeless one as shallow as i
 void t.test(
   'an exit that is worth nothing more is not taken: the utility of a deeper one pays for its time',
   async (t) => {
-    const chosen = (accuracies: readonly number[]): number | undefined => {
+    const taken = (accuracies: readonly number[]): number | undefined => {
       const exits = shape.exits.map((exit, i) => ({ ...exit, accuracy: accuracies[i] ?? NaN }));
       const parts = { live: [prompting('a', bare, natural)] };
-      return [...chooseExits(snapshot(parts, {}, costModel(table, { ...shape, exits })), DEEPEST).values()][0];
+      return chosen(snapshot(parts, {}, costModel(table, { ...shape, exits })))[0]?.[1];
     };
-    t.equal(chosen([1, 1, 1, 1, 1]), 0, 'all exits are right alike');
-    t.equal(chosen([0.1, 0.2, 0.2, 0.2, 1]), 4, 'the others are of no use');
+    t.equal(taken([1, 1, 1, 1, 1]), 0, 'all exits are right alike');
+    t.equal(taken([0.1, 0.2, 0.2, 0.2, 1]), 4, 'the others are of no use');
   },
 );
 
@@ -141,7 +146,8 @@ for (const [totalMs, exit] of [
     t.same(exitsOf({ live }), { a: exit, b: exit, c: exit, d: exit });
     const late = (deepest: number): number => {
       const state = snapshot({ live });
-      return latePromises(state, 1, new Map(state.requests.map((each) => [each, deepest]))).size;
+      const found = promises(state, state.requests, { careful: 1, exitOf: () => deepest });
+      return [...found.values()].filter(isBroken).length;
     };
     t.equal(late(exit), 0);
     if (exit < DEEPEST) t.not(late(exit + 1), 0, 'a deeper one is late');
@@ -152,19 +158,6 @@ void t.test('a request that is late anyway takes no time of others', async (t) =
   const late = prompting('late', total(500, 'land'), { ...natural, arrivedAt: NOW - 480, promptLength: 900 });
   const one = prompting('a', total(400, 'land'), natural);
   t.equal(exitsOf({ live: [late, one] }).a, exitsOf({ live: [one] }).a);
-});
-
-void t.test('the forecast of a row is its length at its exit, within its budget', async (t) => {
-  const tokensOf = (live: Sequence): number => {
-    return at(forecast(snapshot({ live: [live] }), new Map()), 0).tokens;
-  };
-  const isNear = (found: number, expected: number): boolean => Math.abs(found - expected) < 1e-3;
-  t.ok(isNear(tokensOf(answering('a', total(9000))), 40), 'an exact length');
-  const lander = answering('a', total(9000, 'land'), natural);
-  const free = tokensOf(lander);
-  t.ok(free > 50 && free < 200, `${free}`);
-  const tight = tokensOf(within(lander, total(1112, 'land')));
-  t.ok(tight > 10 && tight < 20, `${tight} tokens in 100 ms`);
 });
 
 const pausedOf = (live: readonly Sequence[], policy: Partial<Policy> = {}): readonly string[] =>

@@ -251,11 +251,13 @@ export function snapshot(
 ): Snapshot {
   const policy = { ...defaultPolicy, ...changes };
   const lengths = new OutputLengths(layers.length, prior, policy);
-  return new Snapshot(
-    stateOf(parts),
-    { model, policy, lengths, utility: new Utility(model.shape, null), sentences: new SentenceLength(policy) },
-    Infinity,
-  );
+  return new Snapshot(stateOf(parts), {
+    model,
+    policy,
+    lengths,
+    utility: new Utility(model.shape, null),
+    sentences: new SentenceLength(policy),
+  });
 }
 
 /** A request of a simulation: 200 positions, an answer of 40 tokens at every exit, whose length the scheduler knows. */

@@ -2,12 +2,11 @@
 import fc from 'fast-check';
 import t from 'tap';
 import { at, predictMs } from '../../src/engine/scheduler/cost/model.js';
-import { defaultPolicy } from '../../src/engine/scheduler/policy.js';
+import type { Budget } from '../../src/protocol/index.js';
 import { advanceMs, advanceWork, frontierAt } from '../../src/engine/scheduler/cost/step-costs.js';
 import { hasBudget } from '../../src/protocol/early-end.js';
-import { deadlinesOf } from '../../src/engine/scheduler/planned-request.js';
 import { runs } from './arbitrary.js';
-import { type Given, answering, natural, snapshot, total, unstated } from './fixtures.js';
+import { type Given, NOW, answering, asking, natural, snapshot, total, unstated } from './fixtures.js';
 import { blockLayers, blockSample, sample } from './sample.js';
 
 void t.test('a budget that states nothing is none', async (t) => {
@@ -17,16 +16,19 @@ void t.test('a budget that states nothing is none', async (t) => {
 });
 
 void t.test('deadlines count from arrival, less what a request takes outside the engine', async (t) => {
-  const policy = { ...defaultPolicy, requestOverheadMs: 12 };
-  const budget = { ...unstated, totalMs: 400, ttftMs: 100, tpotMs: 30 };
-  t.same(deadlinesOf(1000, budget, policy), { firstToken: 1088, end: 1388, tpotMs: 30 });
-  t.same(deadlinesOf(1000, null, policy), { firstToken: Infinity, end: Infinity, tpotMs: Infinity });
-  t.equal(deadlinesOf(1000, total(50), policy).firstToken, Infinity);
+  const deadlinesOf = (budget: Budget | null) => {
+    const waiting = [asking('a', budget, { arrivedAt: NOW })];
+    const { firstDue, end, tpotMs } = at(snapshot({ waiting }, { requestOverheadMs: 12 }).requests, 0);
+    return { firstDue: firstDue - NOW, end: end - NOW, tpotMs };
+  };
+  t.same(deadlinesOf({ ...unstated, totalMs: 400, ttftMs: 100, tpotMs: 30 }), { firstDue: 88, end: 388, tpotMs: 30 });
+  t.same(deadlinesOf(null), { firstDue: Infinity, end: Infinity, tpotMs: Infinity });
+  t.equal(deadlinesOf(total(50)).firstDue, Infinity);
 });
 
 void t.test('the chance that an answer ends in time is of answers that got as long as it is', async (t) => {
   const within = (more: Given, steps: number): number =>
-    at(snapshot({ live: [answering('a', null, { ...natural, ...more })] }).requests, 0).probabilityWithin(4, steps);
+    at(snapshot({ live: [answering('a', null, { ...natural, ...more })] }).requests, 0).endsWithin(4, steps);
   const isNear = (found: number, expected: number): boolean => Math.abs(found - expected) < 1e-9;
   t.ok(isNear(within({ generated: 50 }, 50), 1 - 0.5 / 0.75), 'of four answers three are longer than 50 tokens');
   t.equal(within({ generated: 50 }, 0), 0);

@@ -3,7 +3,7 @@ import t from 'tap';
 import type { ExitCost } from '../../src/engine/scheduler/cost/step-costs.js';
 import { at } from '../../src/engine/scheduler/cost/model.js';
 import { defaultPolicy } from '../../src/engine/scheduler/policy.js';
-import { latePromises } from '../../src/engine/scheduler/promise.js';
+import { isBroken, promises } from '../../src/engine/scheduler/promise.js';
 import type { Budget } from '../../src/protocol/index.js';
 import type { Sequence } from '../../src/engine/scheduler/sequence.js';
 import type { Occupancy } from '../../src/engine/scheduler/snapshot.js';
@@ -27,8 +27,11 @@ import {
 import { layers } from './sample.js';
 import type { Admission } from '../../src/engine/scheduler/types.js';
 
-const lateOf = (parts: Partial<Occupancy>, careful = 1): string[] =>
-  [...latePromises(snapshot(parts), careful).keys()].map(({ sequence }) => sequence.id).sort();
+function lateOf(parts: Partial<Occupancy>, careful = 1): string[] {
+  const state = snapshot(parts);
+  const late = [...promises(state, state.requests, { careful })].filter(([, held]) => isBroken(held));
+  return late.map(([{ sequence }]) => sequence.id).sort();
+}
 const landing = (id: string, totalMs: number, more: Given = {}): Sequence =>
   asking(id, total(totalMs, 'land'), { ...natural, ...more });
 const many = (count: number, totalMs: number, more: Given = {}): Sequence[] =>

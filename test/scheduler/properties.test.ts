@@ -4,7 +4,6 @@ import t from 'tap';
 import type { Budget, OnMiss } from '../../src/protocol/index.js';
 import type { Sequence } from '../../src/engine/scheduler/sequence.js';
 import { hasBudget } from '../../src/protocol/early-end.js';
-import { sequenceOf } from '../../src/engine/scheduler/snapshot.js';
 import { cases } from '../support/cases.js';
 import { holds, budget, factor, larger, runs, state, waiting } from './arbitrary.js';
 import { admission, asking, changed, natural, planOf, plannerOf, stateOf, total, within, arrive } from './fixtures.js';
@@ -113,7 +112,7 @@ holds('while prompts wait and no row has an exact length to keep, one goes on', 
 });
 
 holds('the order of service holds each waiting request once, unless it is hopeless', state, (now) => {
-  const ids = now.waiting.map((each) => sequenceOf(each).id);
+  const ids = now.waiting.map(({ id }) => id);
   const { hopeless, order } = plannerOf().serviceOrder(now);
   const found = [...order, ...hopeless.filter(({ slot }) => slot === null)];
   return (

@@ -1,254 +1,252 @@
 /**
- * Admission control: the exit, the service class and the prediction of new requests, or the least budget that would be
+ * Admission: the exit, the service class and the prediction of new requests, or the least budget that would be
  * guaranteed.
  */
 import { type ExitIndex, at, deepestOf } from './cost/model.js';
+import { StepSum } from './cost/step-costs.js';
 import { cutAt, hasBudget } from '../../protocol/early-end.js';
 import type { DepthReason } from '../../protocol/index.js';
-import { type Arrival, depthBound, type DepthValues, expectedAt } from './depth-bound.js';
-import { type Exits, chooseExits, forecast } from './exit-choice.js';
-import { type FirstSentences, firstSentences, isUseful, paceOf } from './first-sentence.js';
-import type { BatchOutcome } from './forecast.js';
-import { type LeastBudget, type SearchTime, leastBudget } from './least-budget.js';
-import type { Estimates, PlannedRequest } from './planned-request.js';
-import { promisedWork } from './promised-work.js';
-import type { Refusals } from './refusals.js';
+import { decidedTogether } from './arrivals.js';
+import { bestExit, fatesWithin } from './exit-choice.js';
+import type { Fate } from './outlook.js';
+import type { PlannedRequest } from './planned-request.js';
+import { breaks, type Held, isBroken, promises } from './promise.js';
+import { leavesNets, promisedWork } from './promised-work.js';
 import type { SafetyMargins } from './safety-margin.js';
 import type { Sequence, Terms } from './sequence.js';
-import { type Occupancy, PlannedRequests, type Proposal, Snapshot, proposed } from './snapshot.js';
-import { type Trial, tried } from './trial.js';
+import type { Snapshot } from './snapshot.js';
 import type { Admission, Rejected } from './types.js';
 
-/** The inputs of admission, beside the estimates of every plan. */
-export interface AdmissionInputs extends Estimates {
-  readonly arrivals: readonly Arrival[];
-  /** Those of the last step. */
-  readonly depthValues: DepthValues;
-  readonly margins: SafetyMargins;
-  /** Planning time that the step has left for the least budgets of rejections. */
-  readonly searchTime: SearchTime;
-  readonly refusals: Refusals;
-}
-
-interface Admittance {
-  readonly kind: 'admit';
-  readonly isPromised: boolean;
-}
-
-type Decision = Admittance | Rejected;
+const NEVER: Held = { isInTime: false, hasMemory: true, readyMs: Infinity };
 
 /**
  * Admits what arrived since the last step. Promises are made one after the other; exits and predictions know of all
  * that are admitted, so the first of a burst is not predicted as if it were alone.
- * @param groups by decidedTogether
- * @param engine without them
+ * @param state without them
+ * @param bound of the load on depth
  * @returns by request
  */
 export function admitAll(
-  groups: readonly (readonly Sequence[])[],
-  engine: Occupancy,
-  inputs: AdmissionInputs,
+  arrived: readonly Sequence[],
+  state: Snapshot,
+  margins: SafetyMargins,
+  bound: ExitIndex,
 ): Admission[] {
-  const round = new Round(engine, inputs);
-  const decisions = groups.flatMap((choices) => round.decide(choices));
-  const rejections = decisions.flatMap((decision) => (decision.kind === 'reject' ? [decision] : []));
-  if (rejections.length === decisions.length) return rejections;
-  const state = round.stateWith([]);
-  const exits = round.exitsOf(state);
-  const outcomes = forecast(state, exits);
-  const places = new Map(state.requests.map(({ sequence }, place) => [sequence, place]));
-  return groups.flat().map((sequence, i) => {
-    const decision = at(decisions, i);
-    if (decision.kind === 'reject') return decision;
-    const place = places.get(sequence) ?? NaN;
-    const self = at(state.requests, place);
-    return admitted(state, self, exits.get(self) ?? self.currentExit, decision.isPromised, at(outcomes, place));
+  const round = new Round(state, margins, bound);
+  const decisions = decidedTogether(arrived).flatMap((choices) => round.decide(choices));
+  if (decisions.every(isRejected)) return decisions;
+  const fates = fatesWithin(state, round.requests, bound);
+  return decisions.map((each) => {
+    if (isRejected(each)) return each;
+    const fate = fates.get(each);
+    if (fate === undefined) throw new Error(`request ${each.sequence.id} has no outlook`);
+    return admitted(state, each, fate);
   });
 }
 
+const isRejected = (each: PlannedRequest | Rejected): each is Rejected => 'kind' in each;
+
 /** The decisions of one step, each with those before it. */
 class Round {
-  readonly #taken: Proposal[] = [];
-  /** Of the requests so far; null where none is known. */
-  #sentences: FirstSentences | null = null;
-  readonly #planned = new PlannedRequests();
-  /** Bound of the load on depth, as of the first request. */
-  #deepest: ExitIndex | null = null;
+  /** Present requests, and admitted ones. */
+  readonly requests: PlannedRequest[];
 
   constructor(
-    private readonly engine: Occupancy,
-    private readonly inputs: AdmissionInputs,
-  ) {}
-
-  stateWith(more: readonly Proposal[]): Snapshot {
-    return this.#stateOf([...this.#taken, ...more]);
+    private readonly state: Snapshot,
+    private readonly margins: SafetyMargins,
+    private readonly bound: ExitIndex,
+  ) {
+    this.requests = [...state.requests];
   }
 
-  #stateOf(added: readonly Proposal[]): Snapshot {
-    const waiting = [...this.engine.waiting, ...added];
-    return new Snapshot({ ...this.engine, waiting }, this.inputs, Infinity, this.#planned);
-  }
-
-  exitsOf(state: Snapshot): Exits {
-    return chooseExits(state, this.#deepestOf(state));
-  }
-
-  #deepestOf(state: Snapshot): ExitIndex {
-    const { arrivals, policy, depthValues } = this.inputs;
-    return depthBound(state, expectedAt(arrivals, this.engine.now, policy), depthValues).deepest;
-  }
-
-  /** @param choices a group of decidedTogether @returns by choice */
-  decide(choices: readonly Sequence[]): Decision[] {
-    const { refusals } = this.inputs;
-    const isCovered = !isOfNet(at(choices, 0)) && refusals.covers(choices, this.engine.now);
-    const decisions = isCovered ? null : this.#admit(choices);
-    if (decisions === null) return this.#reject(choices);
-    // A dry run changes nothing for the next ones.
-    if (!at(choices, 0).isDryRun) refusals.clear();
-    return decisions;
-  }
-
-  /** @returns null for a rejection */
-  #admit(choices: readonly Sequence[]): Decision[] | null {
-    if (at(choices, 0).budget?.onMiss === 'reject')
-      return this.#isPromised(choices) ? choices.map((each) => this.#take(each, true)) : null;
-    const promised = this.#promisedOf(choices);
-    const decisions = choices.map((each, i) => this.#take(each, i < promised));
-    // A promise covers a sentence, and makes no older one late.
-    if (decisions.every(({ isPromised }) => isPromised) || !choices.some(({ lands }) => lands)) {
-      this.#sentences = null;
-      return decisions;
+  /** @param choices a group of decidedTogether @returns by choice: as it stays among the requests, or its rejection */
+  decide(choices: readonly Sequence[]): (PlannedRequest | Rejected)[] {
+    const first = at(choices, 0);
+    if (first.budget?.onMiss === 'reject') {
+      if (!this.#isPromised(choices)) return this.#reject(choices);
+      return choices.map((each) => this.#take(each, true));
     }
-    const before = this.#sentences ?? this.#sentencesOf(this.#taken.slice(0, -choices.length));
-    const after = this.#sentencesOf(this.#taken);
-    const isKept = isUseful(choices, before, after, this.inputs.policy);
-    if (!isKept) this.#taken.splice(-choices.length);
-    this.#sentences = isKept ? after : before;
-    return isKept ? decisions : null;
+    const before = this.requests.length;
+    const taken = choices.map((each) => this.#take(each, this.#isPromised([each])));
+    // A promise covers a sentence.
+    if (!first.lands || taken.every(({ isPromised }) => isPromised) || this.#isUseful(taken)) return taken;
+    this.requests.length = before;
+    return this.#reject(choices);
   }
 
-  #take(request: Sequence, isPromised: boolean): Admittance {
-    this.#taken.push(proposed(request, { serviceClass: isPromised ? 'guaranteed' : 'best_effort' }));
-    return { kind: 'admit', isPromised };
-  }
-
-  /** How many choices of a request have a promise. Equal choices fare alike, so a bisection finds it. */
-  #promisedOf(choices: readonly Sequence[]): number {
-    let low = 0;
-    let high = choices.length;
-    while (low < high) {
-      const middle = Math.ceil((low + high) / 2);
-      const before = this.#taken.length;
-      for (const each of choices.slice(0, middle - 1)) this.#take(each, true);
-      if (this.#isPromised(choices.slice(middle - 1, middle))) low = middle;
-      else high = middle - 1;
-      this.#taken.length = before;
-    }
-    return low;
+  #take(sequence: Sequence, isPromised: boolean): PlannedRequest {
+    const taken = this.state.proposed(sequence, { serviceClass: isPromised ? 'guaranteed' : 'best_effort' });
+    this.requests.push(taken);
+    return taken;
   }
 
   #isPromised(choices: readonly Sequence[]): boolean {
     const first = at(choices, 0);
     if (!first.hasBudget) return false;
-    if (isOfNet(first)) return true;
-    const { isInTime, hasMemory } = this.#attempt(choices, {});
-    return isInTime && hasMemory;
+    // The promise of a net was made as it was armed.
+    return (first.isNet && !first.isDryRun) || !isBroken(this.#trial(choices));
   }
 
-  /** @param change of the terms of the choices */
-  #attempt(choices: readonly Sequence[], change: Partial<Terms>): Trial {
-    const asked = choices.map((each) => proposed(each, { ...change, serviceClass: 'guaranteed' }));
-    return tried(this.stateWith(asked), new Set(choices), this.#factorOf(at(choices, 0)));
-  }
-
-  /** Factor on the times of a tenant's promises. */
-  #factorOf({ tenant }: Sequence): number {
-    return 1 + this.inputs.margins.at(tenant, this.engine.now);
-  }
-
-  #reject(choices: readonly Sequence[]): Decision[] {
-    const { refusals } = this.inputs;
-    const least = refusals.least(choices, this.engine.now, () => this.#leastOf(choices));
-    const leastFeasibleMs = typeof least === 'number' ? least : null;
-    const rejected: Rejected = { kind: 'reject', leastFeasibleMs, ...(least === 'unsought' && { isUnsought: true }) };
-    const [first] = choices;
-    if (first?.isDryRun !== true) return choices.map(() => rejected);
-    const promised = promisedWork(first, this.stateWith([]), this.#factorOf(first));
-    return choices.map(() => ({ ...rejected, promised }));
-  }
-
-  #leastOf(choices: readonly Sequence[]): LeastBudget {
-    const { policy, searchTime } = this.inputs;
-    const { tenant, arrivedAt } = at(choices, 0);
-    const state = this.stateWith([]);
-    const waitedMs = state.now - arrivedAt + policy.requestOverheadMs;
-    const requests = state.requests.length + choices.length;
-    return leastBudget({ waitedMs, retryMs: waitedMs + nextStepMs(state) }, policy, (totalMs) => {
-      const budget = { totalMs, ttftMs: null, tpotMs: null, onMiss: 'reject' } as const;
-      return searchTime.take(tenant, requests) ? this.#attempt(choices, { budget }) : null;
+  /** Whether new requests have a first sentence with useful probability. */
+  #isUseful(added: readonly PlannedRequest[]): boolean {
+    const fates = fatesWithin(this.state, this.requests, this.bound);
+    return added.every((each) => {
+      const { exit, steps } = fates.get(each) ?? { exit: each.minExit, steps: 0 };
+      return each.isGoodWithin(exit, steps) >= this.state.policy.leastSentence;
     });
   }
 
-  #sentencesOf(taken: readonly Proposal[]): FirstSentences {
-    const state = this.#stateOf(taken);
-    return firstSentences(state, chooseExits(state, (this.#deepest ??= this.#deepestOf(state))));
+  /** Factor on the times of a tenant's promises. */
+  #carefulOf({ tenant }: Sequence): number {
+    return 1 + this.margins.at(tenant, this.state.now);
+  }
+
+  /**
+   * Whether promises to new requests would hold, beside older promises, armed nets and the shares of keys.
+   * @param change of the terms of the choices
+   */
+  #trial(choices: readonly Sequence[], change: Partial<Terms> = {}): Held {
+    const { state, requests } = this;
+    const { engine } = state;
+    const asked = choices.map((each) => state.proposed(each, { ...change, serviceClass: 'guaranteed' }));
+    // A budget that is over has no promise to be late for.
+    if (asked.some(({ isPromised }) => !isPromised)) return NEVER;
+    const first = at(choices, 0);
+    const careful = this.#carefulOf(first);
+    const { slots, kvPositions } = engine;
+    const whole = tried(state, requests, asked, { careful, slots, kvPositions });
+    if (!whole.isInTime || !leavesNets(state, requests, asked, careful)) return { ...whole, isInTime: false };
+    const keys = keysOf(requests, first.tenant);
+    if (keys === 1) return whole;
+    const own = tried(
+      state,
+      requests.filter(({ sequence }) => sequence.tenant === first.tenant),
+      asked,
+      {
+        careful: careful * keys,
+        slots: Math.max(1, Math.floor(slots / keys)),
+        kvPositions: kvPositions / keys,
+      },
+    );
+    return {
+      isInTime: own.isInTime,
+      hasMemory: whole.hasMemory && own.hasMemory,
+      readyMs: Math.max(whole.readyMs, own.readyMs),
+    };
+  }
+
+  #reject(choices: readonly Sequence[]): Rejected[] {
+    const first = at(choices, 0);
+    const rejected: Rejected = { kind: 'reject', leastFeasibleMs: this.#leastBudget(choices) };
+    if (!first.isDryRun) return choices.map(() => rejected);
+    const asked = this.state.proposed(first);
+    return [{ ...rejected, promised: promisedWork(this.state, asked, this.requests, this.#carefulOf(first)) }];
+  }
+
+  /**
+   * The least total budget whose promise would hold: where the request is ready behind all others, with room for a
+   * retry, and wider while that makes an older promise late. A longer budget takes more memory: without the room it may
+   * fit.
+   */
+  #leastBudget(choices: readonly Sequence[]): number | null {
+    const { longestBudgetMs, requestOverheadMs, retryRoom, maxStallMs, leastWider } = this.state.policy;
+    const attempt = (totalMs: number): Held =>
+      this.#trial(choices, { budget: { totalMs, ttftMs: null, tpotMs: null, onMiss: 'reject' } });
+    const last = attempt(longestBudgetMs);
+    if (!last.isInTime) return null;
+    const waitedMs = this.state.now - at(choices, 0).arrivedAt + requestOverheadMs;
+    let prefillMs = 0;
+    for (const each of this.requests) if (each.isPrefilling) prefillMs += each.prefillMs(each.currentExit);
+    // A retry is decided behind the step that begins.
+    const retryMs = waitedMs + this.state.batchStepMs + Math.min(maxStallMs, prefillMs);
+    let totalMs = Math.ceil((waitedMs + last.readyMs) * (1 + retryRoom) + retryMs);
+    for (let i = 0; i < MOST_TRIALS && totalMs < longestBudgetMs; i += 1) {
+      const { isInTime, hasMemory, readyMs } = attempt(totalMs);
+      if (isInTime && hasMemory) return totalMs;
+      const exactMs = Math.ceil(waitedMs + readyMs);
+      if (isInTime && exactMs >= totalMs) return null;
+      totalMs = isInTime ? exactMs : Math.ceil(totalMs * leastWider);
+    }
+    return null;
   }
 }
 
-/** Whether it is the answer of a net, whose promise was made as it was armed. */
-const isOfNet = ({ isNet, isDryRun }: Sequence): boolean => isNet && !isDryRun;
+/** Budgets that a rejection tries, at most. */
+const MOST_TRIALS = 10;
 
-/** Milliseconds of the step that begins, about. */
-function nextStepMs({ requests, policy, batchStepMs }: Snapshot): number {
-  let prefillMs = 0;
-  for (const each of requests) if (each.isPrefilling) prefillMs += each.prefillMs(each.currentExit);
-  return batchStepMs + Math.min(policy.maxStallMs, prefillMs);
+interface Part {
+  readonly careful: number;
+  readonly slots: number;
+  readonly kvPositions: number;
 }
 
-/** The answer to a request that is admitted: its times by the play, its lengths by the estimate, within its budget. */
-function admitted(
+/** Whether new promises would hold on a part of the machine, and break no older one. */
+function tried(
   state: Snapshot,
-  self: PlannedRequest,
-  exit: ExitIndex,
-  isPromised: boolean,
-  outcome: BatchOutcome,
-): Exclude<Admission, Rejected> {
+  requests: readonly PlannedRequest[],
+  asked: readonly PlannedRequest[],
+  part: Part,
+): Held {
+  const found = promises(state, [...requests, ...asked], part);
+  const own = asked.map((each) => found.get(each) ?? NEVER);
+  const isInTime = own.every((each) => each.isInTime);
+  const isHeld = isInTime && (![...found.values()].some(isBroken) || !breaks(found, promises(state, requests, part)));
+  return {
+    isInTime: isHeld,
+    hasMemory: own.every(({ hasMemory }) => hasMemory),
+    readyMs: Math.max(...own.map(({ readyMs }) => readyMs)),
+  };
+}
+
+/**
+ * Equal parts of the machine, of which a key's promises count on one: its own, and one of each key with requests
+ * without a promise. One promise of a key is free, since no part may be too small for any.
+ */
+function keysOf(requests: readonly PlannedRequest[], tenant: string): number {
+  if (!requests.some(({ isPromised, sequence }) => isPromised && sequence.tenant === tenant)) return 1;
+  const rivals = requests.filter(({ isPromised, sequence }) => !isPromised && sequence.tenant !== tenant);
+  return 1 + new Set(rivals.map(({ sequence }) => sequence.tenant)).size;
+}
+
+/** The answer to a request that is admitted: lengths by the estimate, within its budget. */
+function admitted(state: Snapshot, self: PlannedRequest, fate: Fate): Exclude<Admission, Rejected> {
+  const { policy, now, model } = state;
   const { sequence } = self;
+  const { exit, tokenMs } = fate;
   const { budget, generated } = sequence;
-  const { firstTokenAt, tokenMs: tpotMs, steps } = paceOf(state, self, exit, outcome);
-  const ttftMs = state.now + firstTokenAt - (sequence.arrivedAt - state.policy.requestOverheadMs);
+  const hasTurn = fate.firstAt < Infinity;
+  const firstAt = hasTurn ? fate.firstAt : self.prefillMs(exit) + tokenMs;
+  const steps = hasTurn ? fate.steps : (self.end - now - firstAt) / tokenMs;
+  const ttftMs = now + firstAt - (sequence.arrivedAt - policy.requestOverheadMs);
   const isCut = cutAt(sequence) < Infinity;
   const tokens = (share: number): number => {
     const whole = self.stepsLeft(exit, share);
     return isCut ? Math.min(whole, Math.max(1, Math.floor(steps))) : whole;
   };
   const totalMs = (share: number): number => {
-    const ms = ttftMs + Math.max(0, tokens(share) - 1) * tpotMs;
+    const ms = ttftMs + Math.max(0, tokens(share) - 1) * tokenMs;
     return isCut ? Math.min(ms, budget?.totalMs ?? Infinity) : ms;
   };
-  const probability = sequence.lands ? self.landsWithin(exit, steps) : self.probabilityWithin(exit, steps);
   return {
     kind: 'admit',
-    exit: at(state.model.shape.exits, exit).layer,
+    exit: at(model.shape.exits, exit).layer,
     reason: reasonOf(state, self, exit),
-    serviceClass: !hasBudget(budget) ? 'none' : isPromised ? 'guaranteed' : 'best_effort',
+    serviceClass: !hasBudget(budget) ? 'none' : self.isPromised ? 'guaranteed' : 'best_effort',
     predictedTtftMs: ttftMs,
-    predictedTpotMs: tpotMs,
+    predictedTpotMs: tokenMs,
     predictedMs: totalMs(0.5),
     predictedP10Ms: totalMs(0.1),
     predictedP90Ms: totalMs(0.9),
     expectedTokens: generated + tokens(0.5),
     expectedTokensP90: generated + tokens(0.9),
-    probability: budget?.totalMs == null ? null : probability,
+    probability: budget?.totalMs == null ? null : self.isGoodWithin(exit, steps),
     guaranteedTokens: generated + self.guaranteedSteps(exit),
   };
 }
 
-/** Why a request has an exit: the first cause that alone explains it. */
+/** Why a request has an exit: the load, where it would have a deeper one alone on the machine. */
 function reasonOf(state: Snapshot, self: PlannedRequest, exit: ExitIndex): DepthReason {
   if (exit === self.maxExit) return 'deepest';
-  const alone = new Snapshot({ ...state.occupancy, live: [], waiting: [self.sequence] }, state);
-  const own = chooseExits(alone, deepestOf(state.model.shape)).get(at(alone.requests, 0)) ?? exit;
-  return own > exit ? 'load' : 'budget';
+  const alone = bestExit(self, deepestOf(state.model.shape), state.now, new StepSum(state.costs));
+  return alone > exit ? 'load' : 'budget';
 }

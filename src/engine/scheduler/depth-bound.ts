@@ -1,17 +1,17 @@
 /**
- * The load: arrivals that are to be expected, and the deepest exit of new answers with which the most right answers are
- * in time at that rate. Landings shorten the answers of a busy machine by themselves; depth gives way where that is not
- * enough.
- *
+ * The load, and the deepest exit of new answers at which the most right answers are in time at the rate of arrivals.
  * Rows share steps, so the depth of one row is paid by all: one bound for all is worth more than a choice for each.
  *
- * The batch counts as a fluid. Requests arrive at rate l; each takes s ms of prefill and m tokens, and a step takes f
- * ms and r ms a row. Rows in the batch are b = l m t, with t = (f + r b) / (1 - l s) the time of a token. So t = f / (1
- * - l (s + m r)), as long as the load l (s + m r) is below 1. Near it a token takes long, so answers get short.
+ * The batch counts as a fluid. Requests arrive at rate l with s ms of prefill; a step takes f ms and r ms a row.
+ * Answers of m tokens in the mean take t = f / (1 - l (s + m r)) a token. Where that is longer than their budget D
+ * allows, they land at D, and m = D / t: then t = (f + l D r) / (1 - l s). The less of the two holds.
  */
 import { type ExitIndex, at, deepestOf } from './cost/model.js';
 import { promptMs } from './cost/step-costs.js';
-import { type Policy, plannedChunk } from './policy.js';
+import type { LengthDistribution } from './output-length.js';
+import type { PlannedRequest } from './planned-request.js';
+import type { Policy } from './policy.js';
+import type { Sequence } from './sequence.js';
 import type { Snapshot } from './snapshot.js';
 
 /** A request with a total budget that arrived, admitted or not. */
@@ -25,53 +25,184 @@ export interface Arrival {
   readonly maxTokens: number;
   /** Whether its answer may end at a sentence; else it is worth nothing unless it is whole. */
   readonly lands: boolean;
+  /** It is worth something whole alone: it has an exact length, or is rejected where it can't be whole. */
+  readonly isWhole: boolean;
 }
 
-/** The requests that are to be expected. */
-export interface Expected {
-  /** Requests with a total budget per millisecond. */
+/** The load as it arrives, and its bound on depth. */
+export class Load {
+  #arrivals: Arrival[] = [];
+  #held: { readonly at: number; readonly exit: ExitIndex } | null = null;
+
+  constructor(private readonly policy: Policy) {}
+
+  /** Learns from a request that arrives, admitted or not. */
+  observe(sequence: Sequence, now: number): void {
+    const { budget, expectedFrontiers, isExactLength, lands, maxTokens, promptLength, tenant } = sequence;
+    if (budget?.totalMs == null) return;
+    const positions = promptLength - (expectedFrontiers[0] ?? 0);
+    const terms = {
+      budgetMs: budget.totalMs,
+      maxTokens,
+      lands,
+      isWhole: !lands && (isExactLength || budget.onMiss === 'reject'),
+    };
+    const arrival = { at: now, tenant, promptTokens: promptLength, positions, ...terms };
+    this.#arrivals = [...recentOf(this.#arrivals, now, this.policy), arrival];
+  }
+
+  /** The deepest exit of answers that begin. Nothing bounds a lone request. */
+  bound(state: Snapshot): ExitIndex {
+    const { now, policy } = state;
+    if (datedOf(state).length < 2) return deepestOf(state.model.shape);
+    const held = this.#held !== null && now - this.#held.at < policy.depthHoldMs ? this.#held.exit : null;
+    const exit = depthBound(state, this.#arrivals, held);
+    if (exit !== held) this.#held = { at: now, exit };
+    return exit;
+  }
+}
+
+/** Requests whose total budgets are open. */
+const datedOf = ({ requests }: Snapshot): readonly PlannedRequest[] =>
+  requests.filter(({ hasDeadline, end }) => hasDeadline && end < Infinity);
+
+const recentOf = (arrivals: readonly Arrival[], now: number, { arrivalWindowMs }: Policy): readonly Arrival[] =>
+  arrivals.filter(({ at }) => now - at < arrivalWindowMs);
+
+/** Requests per millisecond that are to be expected, and the last ones of them. */
+interface Demand {
   readonly rate: number;
-  /** Length of a prompt, and the positions of it to prefill. */
+  readonly asked: readonly Arrival[];
   readonly promptTokens: number;
   readonly positions: number;
-  /** The terms of the last ones. */
-  readonly asked: readonly Asked[];
-}
-
-type Terms = Pick<Arrival, 'budgetMs' | 'maxTokens' | 'lands'>;
-
-/** Equal terms of several requests: they are forecast once. */
-interface Asked extends Terms {
-  readonly count: number;
 }
 
 /**
- * A tenant counts for no more arrivals than all others together, so a flood of one tenant makes no other one shallower
- * than its own load does.
+ * The deepest exit of answers that begin beside others: of all exits, the one with the most right answers in time. A
+ * tenant counts for no more arrivals than all others together, so its flood makes no other tenant shallower.
  * @param arrivals in order
+ * @param held the present bound, which a better one must exceed: rows of unlike depths slow each other
  */
-export function expectedAt(arrivals: readonly Arrival[], now: number, policy: Policy): Expected {
-  const recent = shared(arrivals.filter(({ at }) => now - at < policy.arrivalWindowMs));
+export function depthBound(state: Snapshot, arrivals: readonly Arrival[], held: ExitIndex | null = null): ExitIndex {
+  const { policy, model } = state;
+  const deepest = deepestOf(model.shape);
+  const minExit = Math.min(deepest, ...datedOf(state).map((each) => each.minExit));
+  const demand = demandOf(state, arrivals);
+  if (demand === null) return deepest;
+  let best: ExitIndex = minExit;
+  let most = 0;
+  let full = 0;
+  for (let exit = deepest; exit >= minExit; exit -= 1) {
+    const value = valueAt(state, demand, exit);
+    if (exit === deepest) full = value;
+    const counted = value * (exit === held ? 1 + policy.depthStay : 1);
+    if (counted > most * (1 + policy.depthGain)) [best, most] = [exit, counted];
+  }
+  const free = unboundedValue(state, demand, minExit, full);
+  return most > free * (1 + policy.depthGain) || (most === 0 && free > 0) ? best : deepest;
+}
+
+/**
+ * Right answers in time without a bound: on an idle machine each budget chooses its own exit, and beside others it pays
+ * for full depth.
+ * @param full those at full depth
+ */
+function unboundedValue(state: Snapshot, demand: Demand, minExit: ExitIndex, full: number): number {
+  const deepest = deepestOf(state.model.shape);
+  const exits = Array.from({ length: deepest - minExit + 1 }, (_, i) => deepest - i);
+  const own = mean(demand.asked, (each) =>
+    Math.max(...exits.map((exit) => valueAt(state, { ...demand, rate: 0, asked: [each] }, exit))),
+  );
+  const { ownMs, tokens, alone } = workAt(state, demand, deepest);
+  // Below 1: where no exit has an answer in time, the load is the cause if an idle machine has one.
+  const busy = Math.min(1 - 1e-9, demand.rate * (ownMs + tokens * alone));
+  return own * (1 - busy) + full * busy;
+}
+
+/** The requests that are to be expected, and present prompts, which are due within a typical budget. */
+function demandOf(state: Snapshot, arrivals: readonly Arrival[]): Demand | null {
+  const { now, policy } = state;
+  const recent = shared(recentOf(arrivals, now, policy));
   const [first] = recent;
-  if (first === undefined) return { rate: 0, promptTokens: 0, positions: 0, asked: [] };
+  if (first === undefined) return null;
+  const asked = recent.slice(-policy.arrivalBudgets);
+  const budgets = asked.map(({ budgetMs }) => budgetMs).sort((a, b) => a - b);
+  // One prompt is the request itself.
+  const prompts = datedOf(state).filter((each) => each.isBeginning && each.isReachable).length;
+  const backlog = Math.max(0, prompts - 1) / at(budgets, budgets.length >> 1);
   return {
-    rate: recent.length / Math.max(policy.arrivalLeastMs, now - first.at),
+    rate: recent.length / Math.max(policy.arrivalLeastMs, now - first.at) + backlog,
+    asked,
     promptTokens: mean(recent, ({ promptTokens }) => promptTokens),
     positions: mean(recent, ({ positions }) => positions),
-    asked: counted(recent.slice(-policy.arrivalBudgets)),
   };
 }
 
-function counted(all: readonly Terms[]): readonly Asked[] {
-  const found: (Terms & { count: number })[] = [];
-  for (const { budgetMs, maxTokens, lands } of all) {
-    const same = found.find((each) => {
-      return each.budgetMs === budgetMs && each.maxTokens === maxTokens && each.lands === lands;
-    });
-    if (same === undefined) found.push({ budgetMs, maxTokens, lands, count: 1 });
-    else same.count += 1;
+/** The work of a mean request at an exit: its prefill, its tokens, and a step of one row. */
+function workAt({ policy, model, lengths, costs, chunk }: Snapshot, { asked, positions }: Demand, exit: ExitIndex) {
+  const { fixedMs, rowMs } = at(costs, exit);
+  const length = at(lengths.of('chat'), exit);
+  return {
+    ownMs: promptMs(model, exit, Math.max(1, positions), chunk) * (1 + policy.margin),
+    length,
+    tokens: length.meanLeft(
+      0,
+      mean(asked, ({ maxTokens }) => maxTokens),
+    ),
+    alone: fixedMs + rowMs,
+    fixedMs,
+    rowMs,
+  };
+}
+
+/** Right answers in time, as a share of the arrivals, at an exit. */
+function valueAt(state: Snapshot, demand: Demand, exit: ExitIndex): number {
+  const { policy, utility } = state;
+  const { rate, asked, promptTokens } = demand;
+  const { ownMs, length, tokens, alone, fixedMs, rowMs } = workAt(state, demand, exit);
+  const prefill = Math.min(policy.mostLoad, rate * ownMs);
+  const waitMs = ((prefill / (1 - prefill)) * (ownMs + alone)) / 2;
+  const roomOf = ({ budgetMs }: Arrival): number => Math.max(0, budgetMs - policy.requestOverheadMs - waitMs - ownMs);
+  const accuracy = utility.accuracy(exit, promptTokens);
+  const takesMs = rate * (ownMs + tokens * rowMs);
+  if (mean(asked, ({ isWhole }) => Number(isWhole)) > 0.5)
+    return accuracy * wholeShare(asked.map(roomOf), { tokens, alone, fixedMs, takesMs });
+  const whole = takesMs < 1 ? fixedMs / (1 - takesMs) : Infinity;
+  const landed = (fixedMs + rate * mean(asked, roomOf) * rowMs) / (1 - prefill);
+  const tokenMs = Math.max(alone, Math.min(whole, landed));
+  const served = Math.min(1, policy.mostLoad / Math.max(1e-9, rate * ownMs));
+  const worthOf = (each: Arrival): number => {
+    const fitting = roomOf(each) / tokenMs;
+    if (fitting >= each.maxTokens) return 1;
+    return each.lands ? utility.partialValue(fitting) : endsWithin(length, fitting);
+  };
+  return accuracy * served * mean(asked, worthOf);
+}
+
+const endsWithin = (length: LengthDistribution, tokens: number): number => 1 - length.longerThan(tokens);
+
+interface Pace {
+  readonly tokens: number;
+  /** A step of one row, and the part of it that rows share. */
+  readonly alone: number;
+  readonly fixedMs: number;
+  /** Milliseconds of prefill and rows that arrive in one. */
+  readonly takesMs: number;
+}
+
+/**
+ * Share of requests that are served whole or not at all. At the pace of a budget those fit that have as much time, as
+ * many as the pace allows beside each other.
+ */
+function wholeShare(rooms: readonly number[], { tokens, alone, fixedMs, takesMs }: Pace): number {
+  let most = 0;
+  for (const room of rooms) {
+    const tokenMs = room / tokens;
+    if (tokenMs < alone) continue;
+    const fitting = mean(rooms, (other) => Number(other >= room));
+    most = Math.max(most, Math.min(fitting, (1 - fixedMs / tokenMs) / Math.max(1e-9, takesMs)));
   }
-  return found;
+  return most;
 }
 
 /** The arrivals that count: the last ones of a tenant with more than all others have. */
@@ -85,109 +216,8 @@ function shared(arrivals: readonly Arrival[]): readonly Arrival[] {
   return arrivals.filter((each) => each.tenant !== tenant || skipped-- <= 0);
 }
 
-/** Right answers in time per millisecond, by exit: sums over steps, which fade, and the steps in them. */
-export interface DepthValues {
-  readonly at: number;
-  readonly sums: ReadonlyMap<ExitIndex, { readonly sum: number; readonly steps: number }>;
-}
-
-export const NO_VALUES: DepthValues = { at: -Infinity, sums: new Map() };
-
-/**
- * The bound follows the mean of the values of steps, which fade over `depthMeanMs`. Each arrival moves the values, and
- * rows of unlike depths slow each other: the bound of an instant changes several times a second at a steady load.
- * @param past values up to an earlier step
- * @returns the deepest exit of an answer that begins, full depth for a lone request; the values up to this step
- */
-export function depthBound(
-  state: Snapshot,
-  expected: Expected,
-  past: DepthValues = NO_VALUES,
-): { readonly deepest: ExitIndex; readonly values: DepthValues } {
-  const deepest = deepestOf(state.model.shape);
-  const demand = demandOf(state, expected);
-  if (demand === null || demand.rate === 0) return { deepest, values: past };
-  const kept = Math.exp(-Math.max(0, state.now - past.at) / state.policy.depthMeanMs);
-  const sums = new Map(
-    [...past.sums].map(([exit, { sum, steps }]) => [exit, { sum: kept * sum, steps: kept * steps }]),
-  );
-  let full = 0;
-  let best: ExitIndex = demand.minExit;
-  let most = 0;
-  for (let exit = deepest; exit >= Math.min(deepest, demand.minExit); exit -= 1) {
-    const before = sums.get(exit) ?? { sum: 0, steps: 0 };
-    const sum = before.sum + demand.rate * valueAt(state, demand, exit);
-    const steps = before.steps + 1;
-    sums.set(exit, { sum, steps });
-    const mean = sum / steps;
-    if (exit === deepest) full = mean;
-    if (mean > most * (1 + state.policy.depthGain)) [best, most] = [exit, mean];
-  }
-  const values = { at: state.now, sums };
-  // If the shallower bound also wins at rate 0, load is not the cause: each request chooses within its own budget.
-  const idle = (exit: ExitIndex): number => valueAt(state, { ...demand, rate: 0 }, exit);
-  if (most === 0) return { deepest: idle(deepest) > 0 ? best : deepest, values };
-  const isLoad = most / full > (idle(best) / idle(deepest)) * (1 + state.policy.depthGain);
-  return { deepest: isLoad ? best : deepest, values };
-}
-
-interface Demand extends Expected {
-  readonly minExit: ExitIndex;
-}
-
-/** The demand on the machine: arrivals, and present prompts that are due within a typical budget. */
-function demandOf({ requests }: Snapshot, expected: Expected): Demand | null {
-  const present = requests.filter(({ hasDeadline, deadlines }) => hasDeadline && deadlines.end < Infinity);
-  const budgets = expected.asked
-    .flatMap(({ budgetMs, count }) => Array.from({ length: count }, () => budgetMs))
-    .sort((a, b) => a - b);
-  if (present.length < 2 || budgets.length === 0) return null;
-  const prompts = present.filter((each) => each.isBeginning && each.isReachable).length;
-  // One prompt is the request itself.
-  const backlog = Math.max(0, prompts - 1) / at(budgets, budgets.length >> 1);
-  const minExit = Math.min(...present.map((each) => each.minExit));
-  return { ...expected, rate: expected.rate + backlog, minExit };
-}
-
-/** Right answers in time, as a share of the arrivals. */
-function valueAt(state: Snapshot, { rate, promptTokens, positions, asked }: Demand, exit: ExitIndex): number {
-  const { model, policy, utility } = state;
-  const prefillMs = promptMs(model, exit, Math.max(1, positions), plannedChunk(policy)) * (1 + policy.margin);
-  const { fixedMs, rowMs } = at(state.costs, exit);
-  const distribution = at(state.lengths.of('chat'), exit);
-  let tokenMs = fixedMs + rowMs;
-  let served = 1;
-  let waitMs = 0;
-  const fitting = (budgetMs: number): number =>
-    Math.max(0, (budgetMs - policy.requestOverheadMs - waitMs - prefillMs) / tokenMs);
-  for (let round = 0; round < policy.fluidRounds; round += 1) {
-    const fittingOf = ({ budgetMs, maxTokens }: Asked): number =>
-      distribution.meanLeft(0, Math.min(maxTokens, fitting(budgetMs)));
-    const tokens = mean(asked, fittingOf, countOf);
-    const load = rate * (prefillMs + tokens * rowMs);
-    served = Math.min(1, policy.mostLoad / load);
-    const next = Math.max(fixedMs + rowMs, fixedMs / (1 - served * load));
-    tokenMs = (tokenMs + next) / 2;
-    const prefill = Math.min(policy.mostLoad, served * rate * prefillMs);
-    waitMs = ((prefill / (1 - prefill)) * (prefillMs + tokenMs)) / 2;
-  }
-  const worthOf = ({ budgetMs, maxTokens, lands }: Asked): number => {
-    const tokens = fitting(budgetMs);
-    if (tokens >= maxTokens) return 1;
-    return lands ? utility.partialValue(tokens) : 1 - distribution.longerThan(tokens);
-  };
-  return utility.accuracy(exit, promptTokens) * served * mean(asked, worthOf, countOf);
-}
-
-const countOf = ({ count }: Asked): number => count;
-
-/** @param times how often a value counts */
-function mean<T>(values: readonly T[], of: (value: T) => number, times: (value: T) => number = () => 1): number {
+function mean<T>(values: readonly T[], of: (value: T) => number): number {
   let sum = 0;
-  let count = 0;
-  for (const value of values) {
-    sum += times(value) * of(value);
-    count += times(value);
-  }
-  return sum / count;
+  for (const value of values) sum += of(value);
+  return sum / values.length;
 }

@@ -27,12 +27,11 @@ export class PlanRecord {
     if (isDryRun) this.ended.push({ id, reason: 'length', isDryRun });
   }
 
-  reject({ id }: Sequence, { leastFeasibleMs, isUnsought, promised }: Omit<Rejected, 'kind'> = UNNAMED): void {
+  reject({ id }: Sequence, { leastFeasibleMs, promised }: Omit<Rejected, 'kind'> = UNNAMED): void {
     this.rejected.push({
       id,
       reason: 'budget_infeasible',
       leastFeasibleMs,
-      ...(isUnsought && { isUnsought }),
       ...(promised && { promised }),
     });
   }

@@ -5,11 +5,9 @@
  * Knows: one sequence, the moment of planning. Must not know: other sequences.
  */
 import { type CostModel, type ExitIndex, at } from './cost/model.js';
-import { advanceMs, frontierAt, oneRowStepMs } from './cost/step-costs.js';
-import type { Budget } from '../../protocol/index.js';
-import type { BatchEntry } from './forecast.js';
+import { advanceMs, frontierAt, promptMs } from './cost/step-costs.js';
 import type { LengthDistribution, OutputLengths } from './output-length.js';
-import { type Policy, plannedChunk } from './policy.js';
+import type { Policy } from './policy.js';
 import type { Sequence, Terms } from './sequence.js';
 import { type SentenceLength, sentenceWithin } from './sentence-length.js';
 import type { Utility } from './utility.js';
@@ -26,16 +24,11 @@ export interface Estimates {
 /** The estimates, and the state of the engine as far as one request depends on it. */
 export interface Moment extends Estimates {
   readonly now: number;
-  /** Milliseconds of a decode step of all live rows. */
+  /** Positions of the chunks that plans assume. */
+  readonly chunk: number;
+  /** Milliseconds of a decode step of one row, by exit, and of all live rows. */
+  readonly oneRowMs: readonly number[];
   readonly batchStepMs: number;
-}
-
-/** The instants of a budget; Infinity where it states nothing. */
-export interface Deadlines {
-  readonly firstToken: number;
-  readonly end: number;
-  /** Mean milliseconds per token after the first. */
-  readonly tpotMs: number;
 }
 
 export class PlannedRequest {
@@ -43,21 +36,32 @@ export class PlannedRequest {
   readonly minExit: ExitIndex;
   readonly maxExit: ExitIndex;
   readonly currentExit: ExitIndex;
-  readonly deadlines: Deadlines;
+  /** Instants of its budget, less the time outside the engine; Infinity where it states nothing. */
+  readonly end: number;
+  readonly firstDue: number;
+  /** Mean milliseconds per token after the first. */
+  readonly tpotMs: number;
   readonly hasDeadline: boolean;
   /** Whether its budget is promised. A budget that is over has no promise to be late for. */
   readonly isPromised: boolean;
+  /** Whether it holds a slot. */
+  readonly isLive: boolean;
+  /** Prompt, or after preemption prompt and answer, is not processed yet. */
+  readonly isPrefilling: boolean;
+  /** Whether its exit may still be chosen: the answer has not begun, or begins again behind thoughts. */
+  readonly isBeginning: boolean;
   /** Positions that every stage of its exit has processed before its next decode step: all but the last. */
   readonly target: number;
   readonly frontiers: ArrayLike<number>;
   /** The same at its turn, with the prefix that another live prompt brings until then. */
-  readonly expectedFrontiers: ArrayLike<number>;
+  readonly #expected: ArrayLike<number>;
   readonly #moment: Moment;
   /** By exit; empty where the answer runs to maxTokens. */
   readonly #lengths: readonly LengthDistribution[];
-  /** By exit. */
+  // By exit.
   readonly #prefillMs: (number | undefined)[] = [];
-  readonly #entries: (BatchEntry | undefined)[] = [];
+  readonly #meanLeft: (number | undefined)[] = [];
+  readonly #guaranteed: (number | undefined)[] = [];
   #dueAt: number | undefined;
   #sentenceTokens: number | undefined;
   #isReachable: boolean | undefined;
@@ -69,39 +73,34 @@ export class PlannedRequest {
     readonly terms: Terms = sequence,
   ) {
     this.#moment = moment;
-    const { policy, lengths } = moment;
-    const { generated, isExactLength, kind } = sequence;
+    const { policy, lengths, utility } = moment;
+    const { generated, isExactLength, kind, promptLength } = sequence;
+    const { arrivedAt, budget, minExit, serviceClass } = terms;
     this.maxExit = sequence.maxExit;
+    this.minExit = utility.shallowest(minExit, this.maxExit, policy.leastAccuracy, promptLength);
     this.currentExit = sequence.exit;
-    this.target = sequence.promptLength + generated - 1;
+    this.target = promptLength + generated - 1;
     this.frontiers = sequence.frontiers;
-    this.expectedFrontiers = sequence.leader === null ? this.frontiers : sequence.expectedFrontiers;
+    this.#expected = sequence.leader === null ? this.frontiers : sequence.expectedFrontiers;
     this.#lengths = isExactLength ? [] : lengths.of(kind, sequence.tenant);
-    const { utility } = moment;
-    this.minExit = utility.shallowest(terms.minExit, this.maxExit, policy.leastAccuracy, sequence.promptLength);
-    this.deadlines = deadlinesOf(terms.arrivedAt, terms.budget, policy);
-    const { firstToken, end, tpotMs } = this.deadlines;
+    const from = arrivedAt - policy.requestOverheadMs;
+    this.end = from + (budget?.totalMs ?? Infinity);
+    this.firstDue = from + (budget?.ttftMs ?? Infinity);
+    this.tpotMs = budget?.tpotMs ?? Infinity;
     // A request past its total budget, or with the first token that was its whole budget, has nothing left to lose.
-    const isOpen = end < Infinity || tpotMs < Infinity || (sequence.firstTokenAt === null && firstToken < Infinity);
-    this.hasDeadline = isOpen && end >= moment.now;
-    this.isPromised = this.hasDeadline && terms.serviceClass === 'guaranteed';
+    const awaitsFirst = sequence.firstTokenAt === null && this.firstDue < Infinity;
+    this.hasDeadline = (this.end < Infinity || this.tpotMs < Infinity || awaitsFirst) && this.end >= moment.now;
+    this.isPromised = this.hasDeadline && serviceClass === 'guaranteed';
+    this.isLive = sequence.slot !== null;
+    this.isPrefilling = generated === 0 || (this.isLive ? (this.frontiers[0] ?? 0) : 0) < this.target;
+    const isBehind = this.isLive && this.remainingPrefill(this.currentExit) > 0;
+    this.isBeginning = this.isLive ? isBehind && (generated === 0 || !this.isPrefilling) : generated === 0;
   }
 
-  /** Whether it holds a slot. */
-  get isLive(): boolean {
-    return this.sequence.slot !== null;
-  }
-
-  /** Prompt, or after preemption prompt and answer, is not processed yet. */
-  get isPrefilling(): boolean {
-    return this.sequence.generated === 0 || (this.isLive ? (this.frontiers[0] ?? 0) : 0) < this.target;
-  }
-
-  /** Whether its exit may still be chosen: the answer has not begun, or begins again behind thoughts. */
-  get isBeginning(): boolean {
-    if (!this.isLive) return this.sequence.generated === 0;
-    const isBehind = this.remainingPrefill(this.currentExit) > 0;
-    return isBehind && (this.sequence.generated === 0 || !this.isPrefilling);
+  /** Whether another prompt is expected to compute a prefix of it. */
+  get follows(): boolean {
+    if (this.#expected === this.frontiers) return false;
+    return Array.from(this.#expected).some((positions, unit) => positions > (this.frontiers[unit] ?? 0));
   }
 
   /** The exits that a plan may choose, the deepest first: those up to a bound, and at least the shallowest. */
@@ -116,12 +115,11 @@ export class PlannedRequest {
     return (this.#sentenceTokens ??= this.#moment.sentences.first(kind, tenant));
   }
 
-  /** Mean decode steps left at an exit. @param most tokens of the whole answer that count */
-  meanLeft(exit: ExitIndex, most = Infinity): number {
+  /** Mean decode steps left at an exit. */
+  meanLeft(exit: ExitIndex): number {
     const { generated, maxTokens } = this.sequence;
-    const limit = Math.min(maxTokens, most);
-    if (limit <= generated) return 0;
-    return this.#lengths[exit]?.meanLeft(generated, limit) ?? limit - generated;
+    if (maxTokens <= generated) return 0;
+    return (this.#meanLeft[exit] ??= this.#lengths[exit]?.meanLeft(generated, maxTokens) ?? maxTokens - generated);
   }
 
   /** Decode steps left that a share of such answers does not exceed at an exit. */
@@ -131,7 +129,7 @@ export class PlannedRequest {
   }
 
   /** Probability that at most so many decode steps are left at an exit. */
-  probabilityWithin(exit: ExitIndex, steps: number): number {
+  endsWithin(exit: ExitIndex, steps: number): number {
     const { generated, maxTokens } = this.sequence;
     if (steps >= maxTokens - generated) return 1;
     const length = this.#lengths[exit];
@@ -139,21 +137,26 @@ export class PlannedRequest {
     return 1 - length.longerThan(generated + steps) / Math.max(1e-9, length.longerThan(generated));
   }
 
-  /** Probability that the answer ends by itself, or has a whole sentence, within so many further steps. */
-  landsWithin(exit: ExitIndex, steps: number): number {
-    const { sentence, generated } = this.sequence;
+  /** Probability that the answer is worth something after so many steps: it has ended, or it may land. */
+  isGoodWithin(exit: ExitIndex, steps: number): number {
+    const { sentence, generated, lands } = this.sequence;
+    if (!lands) return this.endsWithin(exit, steps);
     if (sentence.first !== null) return 1;
     // The end takes a step of its own.
     const own = sentenceWithin(generated + steps - 1, this.sentenceTokens, this.#moment.policy);
-    return Math.max(own, this.probabilityWithin(exit, steps));
+    return own >= 1 ? own : Math.max(own, this.endsWithin(exit, steps));
   }
 
   /** Decode steps that a guarantee covers: to the end of a sentence where the answer lands, else to its own end. */
   guaranteedSteps(exit: ExitIndex): number {
-    const { sequence } = this;
-    if (this.deadlines.end === Infinity) return this.deadlines.tpotMs === Infinity ? 1 : this.stepsLeft(exit, 0.5);
+    return (this.#guaranteed[exit] ??= this.#guaranteedAt(exit));
+  }
+
+  #guaranteedAt(exit: ExitIndex): number {
+    const { lands, sentence } = this.sequence;
+    if (this.end === Infinity) return this.tpotMs === Infinity ? 1 : this.stepsLeft(exit, 0.5);
     const whole = this.stepsLeft(exit, this.#moment.policy.covered);
-    return sequence.lands ? Math.min(whole, Math.max(1, this.sentenceTokens - sequence.sentence.tokens)) : whole;
+    return lands ? Math.min(whole, Math.max(1, this.sentenceTokens - sentence.tokens)) : whole;
   }
 
   /** Positions that an exit's units lack: the rest of the prompt, or the catch-up of a deeper exit. */
@@ -161,45 +164,23 @@ export class PlannedRequest {
     return Math.max(0, this.target - frontierAt(frontiers, exit, this.#moment.model));
   }
 
-  /**
-   * Prefill or catch-up that an exit takes first, ms, less the prefix that another prompt is expected to compute. A
-   * catch-up runs in one piece where it can.
-   */
+  /** Prefill or catch-up that an exit takes first, ms, less the prefix that another prompt is expected to compute. */
   prefillMs(exit: ExitIndex): number {
-    const { model, policy } = this.#moment;
-    const chunk = this.isPrefilling ? plannedChunk(policy) : at(policy.chunks, policy.chunks.length - 1);
-    return (this.#prefillMs[exit] ??= advanceMs(this.expectedFrontiers, exit, this.target, model, chunk));
+    return (this.#prefillMs[exit] ??= this.#prefillMsAt(exit));
+  }
+
+  #prefillMsAt(exit: ExitIndex): number {
+    const { model, policy, chunk } = this.#moment;
+    // The table has whole prompts: one with a stored prefix counts as a prompt of its rest.
+    if (!this.isLive) return promptMs(model, exit, this.remainingPrefill(exit, this.#expected), chunk);
+    // A catch-up runs in one piece where it can.
+    const most = this.isPrefilling ? chunk : at(policy.chunks, policy.chunks.length - 1);
+    return advanceMs(this.#expected, exit, this.target, model, most);
   }
 
   /** Chunks of the prefill that is left at an exit, at least one. */
   chunks(exit: ExitIndex): number {
-    const left = this.remainingPrefill(exit, this.expectedFrontiers);
-    return Math.max(1, Math.ceil(left / plannedChunk(this.#moment.policy)));
-  }
-
-  /** Milliseconds of a decode step at an exit, alone on the machine. */
-  stepMs(exit: ExitIndex): number {
-    return oneRowStepMs(this.#moment.model, exit, this.target);
-  }
-
-  /** The request in a forecast of the batch: to its mean length, or to its deadline where it lands. */
-  entry(exit: ExitIndex): BatchEntry {
-    return (this.#entries[exit] ??= this.#entryAt(exit));
-  }
-
-  #entryAt(exit: ExitIndex): BatchEntry {
-    const { dueAt, sequence, deadlines, isLive: hasSlot } = this;
-    return {
-      dueAt,
-      leavesAt: sequence.lands ? deadlines.end - this.#moment.now : Infinity,
-      exit,
-      prefillMs: this.prefillMs(exit),
-      chunks: this.chunks(exit),
-      tokens: this.meanLeft(exit),
-      guaranteedTokens: this.guaranteedSteps(exit),
-      hasSlot,
-      promisedBy: Infinity,
-    };
+    return Math.max(1, Math.ceil(this.remainingPrefill(exit, this.#expected) / this.#moment.chunk));
   }
 
   /**
@@ -211,7 +192,7 @@ export class PlannedRequest {
     const { utility } = this.#moment;
     const accuracy = utility.accuracy(exit, promptLength);
     if (generated + steps >= maxTokens) return accuracy;
-    return accuracy * (lands ? utility.partialValue(generated + steps) : this.probabilityWithin(exit, steps));
+    return accuracy * (lands ? utility.partialValue(generated + steps) : this.endsWithin(exit, steps));
   }
 
   /** Instant by which the request is to be served; Infinity without a deadline. */
@@ -220,15 +201,13 @@ export class PlannedRequest {
   }
 
   #dueAtOf(): number {
-    const { sequence, terms, deadlines, hasDeadline, maxExit } = this;
-    if (!hasDeadline) return Infinity;
-    const { firstToken, end, tpotMs } = deadlines;
-    const due = Math.min(end, sequence.firstTokenAt === null ? firstToken : Infinity);
-    if (due !== Infinity || tpotMs === Infinity) return due;
+    const { sequence, terms, end, firstDue, tpotMs, maxExit } = this;
+    if (!this.hasDeadline) return Infinity;
+    const due = Math.min(end, sequence.firstTokenAt === null ? firstDue : Infinity);
+    if (due < Infinity || tpotMs === Infinity) return due;
     // A budget of TPOT alone takes its turn as if that TPOT gave its deadline.
-    return (
-      terms.arrivedAt + tpotMs * (sequence.generated + this.stepsLeft(maxExit, this.#moment.policy.tpotDeadlineShare))
-    );
+    const steps = this.stepsLeft(maxExit, this.#moment.policy.tpotDeadlineShare);
+    return terms.arrivedAt + tpotMs * (sequence.generated + steps);
   }
 
   /**
@@ -241,26 +220,15 @@ export class PlannedRequest {
 
   /** The same behind so many milliseconds of other prompts. */
   isReachableIn(waitMs: number): boolean {
-    const { now, batchStepMs, policy } = this.#moment;
-    const { hasDeadline, minExit, deadlines, sequence } = this;
-    if (!hasDeadline) return false;
+    const { now, oneRowMs, batchStepMs, policy } = this.#moment;
+    const { minExit, end, sequence } = this;
+    if (!this.hasDeadline) return false;
+    const stepMs = Math.max(at(oneRowMs, minExit), batchStepMs);
     const from = now + waitMs + this.prefillMs(minExit);
-    const stepMs = Math.max(this.stepMs(minExit), batchStepMs);
-    const isFirstLate = sequence.firstTokenAt === null && from + stepMs > deadlines.firstToken;
-    if (isFirstLate && deadlines.end === Infinity) return false;
-    const steps = (deadlines.end - from) / stepMs;
+    if (sequence.firstTokenAt === null && end === Infinity && from + stepMs > this.firstDue) return false;
+    const steps = (end - from) / stepMs;
     return sequence.lands
-      ? this.landsWithin(minExit, steps) >= policy.leastSentence
+      ? this.isGoodWithin(minExit, steps) >= policy.leastSentence
       : steps >= this.stepsLeft(minExit, 0.5);
   }
-}
-
-/** The request's overhead outside the engine is taken off. */
-export function deadlinesOf(arrivedAt: number, budget: Budget | null, { requestOverheadMs }: Policy): Deadlines {
-  const from = arrivedAt - requestOverheadMs;
-  return {
-    firstToken: from + (budget?.ttftMs ?? Infinity),
-    end: from + (budget?.totalMs ?? Infinity),
-    tpotMs: budget?.tpotMs ?? Infinity,
-  };
 }

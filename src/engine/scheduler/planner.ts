@@ -20,20 +20,18 @@ import { cutAt } from '../../protocol/early-end.js';
 import { isKept, outcomeOf } from '../../protocol/outcome.js';
 import { timesOf } from '../../protocol/within-budget.js';
 import { admitAll } from './admission.js';
-import { decidedTogether } from './arrivals.js';
-import { type Arrival, depthBound, expectedAt, NO_VALUES } from './depth-bound.js';
-import { chooseExits, predictedWaitMs } from './exit-choice.js';
-import { SearchTime } from './least-budget.js';
+import { Load } from './depth-bound.js';
+import { chooseExits } from './exit-choice.js';
 import { type LengthPrior, OutputLengths } from './output-length.js';
+import { predictedWaitMs } from './outlook.js';
 import type { Estimates, PlannedRequest } from './planned-request.js';
 import type { Policy } from './policy.js';
 import { choosePrefill, isTight, rowsWithShare, shareDueAt, tokenMsOf } from './prefill-choice.js';
-import { Refusals } from './refusals.js';
 import { SafetyMargins } from './safety-margin.js';
 import { SentenceLength } from './sentence-length.js';
 import type { Sequence } from './sequence.js';
 import type { StepResult } from './step-plan.js';
-import { type Occupancy, type Proposal, Snapshot, edfOrder, sequenceOf } from './snapshot.js';
+import { inOrder, type Occupancy, protectedRows, Snapshot } from './snapshot.js';
 import type { Admission, AnswerEnd, LandingWindow, PrefillChunk } from './types.js';
 import { type PartialValue, Utility } from './utility.js';
 
@@ -70,29 +68,26 @@ export class Planner {
   // Learned:
   readonly #lengths: OutputLengths;
   readonly #sentences: SentenceLength;
-  #costs: CostModel;
-  /** In order. */
-  #arrivals: readonly Arrival[] = [];
-  #depthValues = NO_VALUES;
+  readonly #load: Load;
   readonly #margin: SafetyMargins;
-  readonly #searchTime: SearchTime;
-  readonly #refusals: Refusals;
+  #costs: CostModel;
   /** Instant of the last step or arrival. */
   #busyAt: number | null = null;
   /** When a prompt without a promise is due beside promises; null while there is none of these. */
   #shareDueAt: number | null = null;
   /** Milliseconds until each next token by the last plan, the prompts that are to be expected included. */
   #tokenMs = 0;
+  /** The last one. */
+  #snapshot: Snapshot | null = null;
 
   /** @param slowdown how many times slower than the table the machine is at start */
   constructor(shape: DepthShape, table: CostTable, policy: Policy, priors: Priors = NO_PRIORS, slowdown = 1) {
     this.#policy = policy;
-    this.#searchTime = new SearchTime(policy);
-    this.#refusals = new Refusals(policy);
     this.#costs = costModel(table, shape, slowdown);
     this.#lengths = new OutputLengths(shape.exits.length, priors.lengths, policy);
     this.#sentences = new SentenceLength(policy);
     this.#utility = new Utility(shape, priors.partialValue);
+    this.#load = new Load(policy);
     this.#margin = new SafetyMargins(policy);
   }
 
@@ -118,55 +113,47 @@ export class Planner {
       this.#costs = decayWhileIdle(this.#costs, now - (this.#busyAt ?? now));
       this.#busyAt = now;
     }
-    return admitAll(decidedTogether(arrived), engine, {
-      ...this.#estimates(),
-      arrivals: this.#arrivals,
-      depthValues: this.#depthValues,
-      margins: this.#margin,
-      searchTime: this.#searchTime.at(now),
-      refusals: this.#refusals,
-    });
+    if (arrived.length === 0) return [];
+    const state = this.#stateOf(engine);
+    return admitAll(arrived, state, this.#margin, this.#load.bound(state));
   }
 
   /**
    * Milliseconds until a request that would arrive now has its first token, with every prompt at its shallowest exit.
    */
   predictedWaitMs(engine: Occupancy): number {
-    return predictedWaitMs(new Snapshot(engine, this.#estimates(), Infinity));
+    return predictedWaitMs(new Snapshot(engine, this.#estimates()));
   }
 
   /**
    * Promises go first. Other requests have their share of the slots; without one, the oldest of them goes before all.
    */
   serviceOrder(engine: Occupancy): ServiceOrder {
-    const sequences = engine.waiting.map(sequenceOf);
-    const mayBeHopeless = [...engine.live, ...sequences].some(({ lands, generated }) => lands && generated === 0);
-    if (sequences.length === 0 && !mayBeHopeless) return { hopeless: [], order: [], protectedRows: 0 };
-    const state = new Snapshot(engine, this.#estimates(), Infinity);
-    const hopeless = hopelessOf(state);
-    if (hopeless.length === 0) return { hopeless, ...orderOf(state) };
-    const stays = (each: Sequence | Proposal): boolean => !hopeless.includes(sequenceOf(each));
-    const rest = { ...engine, live: engine.live.filter(stays), waiting: engine.waiting.filter(stays) };
-    return { hopeless, ...orderOf(new Snapshot(rest, this.#estimates(), Infinity)) };
+    const mayBeHopeless = engine.live.some(({ lands, generated }) => lands && generated === 0);
+    if (engine.waiting.length === 0 && !mayBeHopeless) return { hopeless: [], order: [], protectedRows: 0 };
+    const { requests } = this.#stateOf(engine);
+    const hopeless = hopelessOf(engine, requests);
+    const rest = hopeless.length === 0 ? requests : requests.filter((each) => !hopeless.includes(each));
+    return { hopeless: hopeless.map(({ sequence }) => sequence), ...orderOf(rest, this.#policy, engine.slots) };
   }
 
   /** Exits, pauses and prefill of the next step. */
   decide(engine: Occupancy): Decisions {
     this.#busyAt = engine.now;
-    const state = new Snapshot(engine, this.#estimates());
+    const state = this.#stateOf({ ...engine, waiting: engine.waiting.slice(0, this.#policy.plannedWaiting) });
     const live = state.requests.filter(({ isLive }) => isLive);
-    // A prompt that has run a chunk keeps its exit, unless another one begins: forecasts of promises take most of the
-    // planning time. A stored prefix is no chunk of its own.
-    const isBeginning = live.some(({ isBeginning, sequence, frontiers }) => {
+    // A prompt that has run a chunk keeps its exit, unless another one begins. A stored prefix is no chunk of its own.
+    const isNew = live.some(({ isBeginning, sequence, frontiers }) => {
       return isBeginning && (sequence.generated > 0 || (frontiers[0] ?? 0) <= sequence.cachedTokens);
     });
-    const exits = isBeginning ? chooseExits(state, this.#deepest(state)) : new Map<PlannedRequest, ExitIndex>();
-    this.#tokenMs = tokenMsOf(state, exits);
-    const exitOf = (each: PlannedRequest): ExitIndex => exits.get(each) ?? each.currentExit;
-    const isShort = isTight(state, exits);
+    const fates = isNew ? chooseExits(state, this.#load.bound(state)) : null;
+    const exitOf = (each: PlannedRequest): ExitIndex => fates?.get(each)?.exit ?? each.currentExit;
+    this.#tokenMs = tokenMsOf(state, exitOf);
+    const isShort = isTight(state, exitOf);
     const paused = new Set(isShort ? rowsWithShare(state, exitOf) : []);
     const dueAt = shareDueAt(state, this.#shareDueAt, []);
-    const chunks = choosePrefill(state, { exitOf, paused }, state.now >= (dueAt ?? Infinity), isShort);
+    const isOtherDue = state.now >= (dueAt ?? Infinity);
+    const chunks = choosePrefill(state, { exitOf, paused, isOtherDue, isTight: isShort });
     this.#shareDueAt = shareDueAt(state, dueAt, chunks);
     const changed = live.filter((each) => exitOf(each) !== each.sequence.exit);
     return {
@@ -174,13 +161,6 @@ export class Planner {
       paused: new Set([...paused].map(({ sequence }) => sequence)),
       chunks,
     };
-  }
-
-  #deepest(state: Snapshot): ExitIndex {
-    const expected = expectedAt(this.#arrivals, state.now, this.#policy);
-    const { deepest, values } = depthBound(state, expected, this.#depthValues);
-    this.#depthValues = values;
-    return deepest;
   }
 
   /** When an answer ends early; null where its budget or its text allows no landing. */
@@ -206,12 +186,8 @@ export class Planner {
   }
 
   /** Learns from a request with a place in the queue. */
-  observeArrival({ budget, expectedFrontiers, lands, maxTokens, promptLength, tenant }: Sequence, now: number): void {
-    if (budget?.totalMs == null) return;
-    const positions = promptLength - (expectedFrontiers[0] ?? 0);
-    const terms = { budgetMs: budget.totalMs, maxTokens, lands };
-    const arrival = { at: now, tenant, promptTokens: promptLength, positions, ...terms };
-    this.#arrivals = [...this.#arrivals, arrival].slice(-this.#policy.mostArrivals);
+  observeArrival(sequence: Sequence, now: number): void {
+    this.#load.observe(sequence, now);
   }
 
   /**
@@ -224,7 +200,7 @@ export class Planner {
       const { depth } = sequence.request;
       const known = isKept.get(depth) ?? this.#isKeptAlone(sequence, engine);
       isKept.set(depth, known);
-      if (known) this.observeArrival(sequence, engine.now);
+      if (known) this.#load.observe(sequence, engine.now);
     }
   }
 
@@ -236,7 +212,6 @@ export class Planner {
 
   /** Learns from an admitted request whose answer ended. Text that a client's bias wrote teaches nothing. */
   observeEnd(sequence: Sequence, at: number, end: AnswerEnd): void {
-    this.#refusals.clear();
     if (end === 'error') return;
     const { exit, generated: tokens, isExactLength, lands, kind, maxTokens, sentence, tenant } = sequence;
     if (!isExactLength && !sequence.isBiased)
@@ -256,6 +231,11 @@ export class Planner {
     return isKept(outcomeOf({ end: end === 'landed' ? end : 'whole' }, times, budget));
   }
 
+  /** Requests that wait at one instant are planned once. */
+  #stateOf(engine: Occupancy): Snapshot {
+    return (this.#snapshot = new Snapshot(engine, this.#estimates(), this.#snapshot));
+  }
+
   #estimates(): Estimates {
     return {
       model: this.#costs,
@@ -267,22 +247,22 @@ export class Planner {
   }
 }
 
-/** The choices of an answer that has begun go on. */
-function hopelessOf(state: Snapshot): readonly Sequence[] {
-  const answering = state.occupancy.live.filter(({ generated }) => generated > 0);
-  const begun = new Set(answering.map(({ request }) => request.depth));
-  const found = state.requests.filter(({ sequence, isReachable }) => {
+/** Requests whose first sentence has no time left. The choices of an answer that has begun go on. */
+function hopelessOf({ live }: Occupancy, requests: readonly PlannedRequest[]): readonly PlannedRequest[] {
+  const begun = new Set(live.filter(({ generated }) => generated > 0).map(({ request }) => request.depth));
+  return requests.filter(({ sequence, isReachable }) => {
     return sequence.lands && sequence.generated === 0 && !isReachable && !begun.has(sequence.request.depth);
   });
-  return found.map(({ sequence }) => sequence);
 }
 
-function orderOf({ requests, protectedRows }: Snapshot): Omit<ServiceOrder, 'hopeless'> {
+function orderOf(requests: readonly PlannedRequest[], policy: Policy, slots: number): Omit<ServiceOrder, 'hopeless'> {
   if (requests.every(({ isLive }) => isLive)) return { order: [], protectedRows: 0 };
-  const { due, others } = edfOrder(requests);
-  const waiting = [...due.filter(({ isPromised }) => isPromised), ...due, ...others].filter(({ isLive }) => !isLive);
-  const held = requests.filter(({ isLive, isPromised }) => isLive && !isPromised).length;
-  const oldest = others.find(({ isLive, isPromised }) => !isLive && !isPromised);
-  const lead = oldest !== undefined && held < protectedRows ? [oldest] : [];
-  return { order: [...new Set([...lead, ...waiting])].map(({ sequence }) => sequence), protectedRows };
+  const kept = protectedRows(requests, policy, slots);
+  const { due, all } = inOrder(requests);
+  const isOther = ({ isPromised }: PlannedRequest): boolean => !isPromised;
+  const held = requests.filter((each) => each.isLive && isOther(each)).length;
+  const oldest = all.slice(due.length).find((each) => !each.isLive && isOther(each));
+  const lead = oldest !== undefined && held < kept ? [oldest] : [];
+  const order = [...new Set([...lead, ...due.filter(({ isPromised }) => isPromised), ...all])];
+  return { order: order.filter(({ isLive }) => !isLive).map(({ sequence }) => sequence), protectedRows: kept };
 }

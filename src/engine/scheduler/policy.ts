@@ -57,17 +57,15 @@ export const defaultPolicy = {
   leastAccuracy: 0.1,
   /** Share of right answers that a shallower bound gains at least. */
   depthGain: 0.01,
-  /** The bound of the load follows the mean of its values over so long, ms: two answers of the embedded model. */
-  depthMeanMs: 4_000,
-  /** Arrivals count for so long, ms: several requests at the rates that matter, short against a day's swings. */
-  arrivalWindowMs: 12_000,
+  /** For so long, ms, another bound must gain `depthStay` more: rows of unlike depths slow each other. */
+  depthHoldMs: 4_000,
+  depthStay: 0.2,
+  /** Arrivals count for so long, ms: several requests at the rates that matter, and the end of a burst shows. */
+  arrivalWindowMs: 3_000,
   /** Least time over which arrivals count as a rate, ms. */
-  arrivalLeastMs: 2_000,
-  /** Arrivals that are remembered, and those of them whose budgets count. */
-  mostArrivals: 64,
+  arrivalLeastMs: 1_000,
+  /** Arrivals whose budgets count. */
   arrivalBudgets: 16,
-  /** Rounds until pace and lengths of the fluid agree. */
-  fluidRounds: 12,
   /** Least share of the machine that promises have beside other keys, when depth is bounded for them. */
   leastPromisedShare: 0.1,
 
@@ -137,24 +135,15 @@ export const defaultPolicy = {
 
   // Rejections.
 
-  /** An equal request is rejected without a forecast for so long, while no request is admitted or ends, ms. */
-  refusalHoldMs: 250,
-
-  /** Precision of the least feasible budget, as a share, and the longest that is tried, ms: a day. */
-  leastPrecision: 0.04,
+  /** The longest budget that a rejection names, ms: a day. */
   longestBudgetMs: 86_400_000,
   /**
    * Room for the requests that arrive until a retry: in simulation, 97 of 100 retries after 20 ms are then admitted.
    * With .15 it is 91.
    */
   retryRoom: 0.25,
-  /** Budgets that are tried in a search, at most. */
-  leastTrials: 12,
-  /**
-   * Requests that a step forecasts in such searches, at most. One takes 2 to 4 us on a core of an EPYC, and a tenant
-   * gets half of the rest: 5 ms.
-   */
-  leastForecasts: 1600,
+  /** Factor between two budgets that a rejection tries. */
+  leastWider: 1.3,
 };
 
 export type Policy = { readonly [K in keyof typeof defaultPolicy]: (typeof defaultPolicy)[K] };

@@ -9,16 +9,10 @@ import { type ExitCost, type StepMs, affineStepCost, stepTable } from './cost/st
 import type { PromisedPart } from '../../protocol/index.js';
 import type { OutputLengths } from './output-length.js';
 import { type Estimates, type Moment, PlannedRequest } from './planned-request.js';
-import type { Policy } from './policy.js';
-import { Sequence, type Terms } from './sequence.js';
+import { type Policy, plannedChunk } from './policy.js';
+import type { Sequence, Terms } from './sequence.js';
 import type { SentenceLength } from './sentence-length.js';
 import type { Utility } from './utility.js';
-
-/** A waiting sequence under other terms than its own. */
-export interface Proposal {
-  readonly sequence: Sequence;
-  readonly terms: Terms;
-}
 
 /** The sequences of the engine, and the room that they have. */
 export interface Occupancy {
@@ -26,36 +20,12 @@ export interface Occupancy {
   /** Sequences that may be live at once. */
   readonly slots: number;
   readonly live: readonly Sequence[];
-  readonly waiting: readonly (Sequence | Proposal)[];
+  readonly waiting: readonly Sequence[];
   /** Positions that the KV cache holds for live sequences. */
   readonly kvPositions: number;
   /** Parts of armed nets, which promises to other requests leave free; absent: none. */
   readonly nets?: readonly PromisedPart[];
 }
-
-/**
- * The requests of several states of one instant, each of them made once. A state with other rows has requests of its
- * own, since they wait for the steps of the rows.
- */
-export class PlannedRequests {
-  readonly #all = new Map<Sequence | Proposal, PlannedRequest>();
-  #batchStepMs = NaN;
-
-  /** @param moment of the same instant, estimates and sequences each time */
-  of(each: Sequence | Proposal, moment: Moment): PlannedRequest {
-    if (moment.batchStepMs !== this.#batchStepMs) this.#all.clear();
-    this.#batchStepMs = moment.batchStepMs;
-    let planned = this.#all.get(each);
-    if (planned === undefined) {
-      planned = each instanceof Sequence ? new PlannedRequest(each, moment) : plannedOf(each, moment);
-      this.#all.set(each, planned);
-    }
-    return planned;
-  }
-}
-
-const plannedOf = ({ sequence, terms }: Proposal, moment: Moment): PlannedRequest =>
-  new PlannedRequest(sequence, moment, terms);
 
 export class Snapshot implements Moment {
   readonly model: CostModel;
@@ -64,50 +34,58 @@ export class Snapshot implements Moment {
   readonly utility: Utility;
   readonly sentences: SentenceLength;
   readonly now: number;
+  readonly chunk: number;
+  /** By exit, with the margin. */
+  readonly costs: readonly ExitCost[];
+  readonly oneRowMs: readonly number[];
   readonly batchStepMs: number;
   /** Live ones, then the waiting, as given. */
   readonly requests: readonly PlannedRequest[];
-  /** By exit, with the margin. */
-  readonly costs: readonly ExitCost[];
-  /** Share of the machine that promises leave to other requests, and the slots that these keep: never all. */
-  readonly othersShare: number;
-  readonly protectedRows: number;
+  /** The waiting ones of all snapshots of the instant. */
+  readonly #waiting: Map<Sequence, PlannedRequest>;
   /** Milliseconds of a step, by rows at each exit, at the mean context of all requests. */
   readonly #step: StepMs;
 
-  /**
-   * @param waitingLimit how many of the waiting count; admission needs all, since the new request may be the last
-   * @param planned those of states that differ by a few requests
-   */
+  /** @param before an earlier snapshot; the waiting requests of one instant are planned once */
   constructor(
-    readonly occupancy: Occupancy,
+    readonly engine: Occupancy,
     estimates: Estimates,
-    waitingLimit = estimates.policy.plannedWaiting,
-    planned = new PlannedRequests(),
+    before: Snapshot | null = null,
   ) {
-    const { now, live, waiting, slots } = occupancy;
+    const { now, live, waiting, slots } = engine;
     this.model = estimates.model;
     this.policy = estimates.policy;
     this.lengths = estimates.lengths;
     this.utility = estimates.utility;
     this.sentences = estimates.sentences;
     this.now = now;
-    const counted = waiting.slice(0, waitingLimit);
-    const count = live.length + counted.length;
+    this.chunk = plannedChunk(this.policy);
+    const count = live.length + waiting.length;
     let context = 0;
     for (const { tokens } of live) context += tokens.length - 1;
-    for (const each of counted) context += sequenceOf(each).tokens.length - 1;
+    for (const { tokens } of waiting) context += tokens.length - 1;
     this.#step = stepTable(this.model, context / Math.max(1, count));
+    const careful = 1 + this.policy.margin;
+    const costs = affineStepCost(this.#step, this.model.shape.exits.length, Math.min(slots, count));
+    this.costs = costs.map(({ fixedMs, rowMs }) => ({ fixedMs: fixedMs * careful, rowMs: rowMs * careful }));
+    this.oneRowMs = costs.map(({ fixedMs, rowMs }) => fixedMs + rowMs);
     const rows = live.filter(isDecoding).map(({ exit }) => exit);
     this.batchStepMs = rows.length === 0 ? 0 : this.stepOf(rows);
-    const careful = 1 + this.policy.margin;
-    this.costs = affineStepCost(this.#step, this.model.shape.exits.length, count).map(({ rowMs, fixedMs }) => {
-      return { rowMs: rowMs * careful, fixedMs: fixedMs * careful };
-    });
-    this.requests = [...live, ...counted].map((each) => planned.of(each, this));
-    const others = this.requests.filter(({ isPromised }) => !isPromised).length;
-    this.othersShare = othersShare(this.requests, this.policy.noBudgetShare);
-    this.protectedRows = Math.max(0, Math.min(others, Math.max(1, Math.floor(this.othersShare * slots)), slots - 1));
+    const isSame = before?.now === now && before.model === this.model;
+    this.#waiting = isSame ? before.#waiting : new Map<Sequence, PlannedRequest>();
+    this.requests = [...live.map((each) => new PlannedRequest(each, this)), ...waiting.map((each) => this.#of(each))];
+  }
+
+  #of(waiting: Sequence): PlannedRequest {
+    const known = this.#waiting.get(waiting) ?? new PlannedRequest(waiting, this);
+    this.#waiting.set(waiting, known);
+    return known;
+  }
+
+  /** A request that is not here, under terms that may differ from its own. */
+  proposed(sequence: Sequence, change: Partial<Terms> = {}): PlannedRequest {
+    const { arrivedAt, budget, minExit, serviceClass } = sequence;
+    return new PlannedRequest(sequence, this, { arrivedAt, budget, minExit, serviceClass, ...change });
   }
 
   /** Milliseconds of a step of one row at each of these exits. */
@@ -116,28 +94,6 @@ export class Snapshot implements Moment {
     for (const exit of exits) rows[exit] = at(rows, exit) + 1;
     return this.#step(rows);
   }
-
-  /** Whether any request has a deadline. */
-  get hasDeadlines(): boolean {
-    return this.requests.some(({ hasDeadline }) => hasDeadline);
-  }
-}
-
-/** A sequence under terms that differ from its own. */
-export function proposed(sequence: Sequence, change: Partial<Terms>): Proposal {
-  const { arrivedAt, budget, minExit, serviceClass } = sequence;
-  return { sequence, terms: { arrivedAt, budget, minExit, serviceClass, ...change } };
-}
-
-export function sequenceOf(each: Sequence | Proposal): Sequence {
-  return each instanceof Sequence ? each : each.sequence;
-}
-
-/** Requests without a promise have their share, and at least that of the keys that have no promise. */
-function othersShare(requests: readonly PlannedRequest[], noBudgetShare: number): number {
-  const keys = new Set(requests.map(({ sequence }) => sequence.tenant));
-  const promised = new Set(requests.filter(({ isPromised }) => isPromised).map(({ sequence }) => sequence.tenant));
-  return promised.size === 0 ? noBudgetShare : Math.max(noBudgetShare, 1 - promised.size / keys.size);
 }
 
 /** Whether a live sequence has begun its answer, and has all but its last position. */
@@ -145,10 +101,28 @@ function isDecoding({ generated, frontiers, tokens }: Sequence): boolean {
   return generated > 0 && (frontiers[0] ?? 0) >= tokens.length - 1;
 }
 
+/** Share of the machine that promises leave to other requests: at least that of the keys without a promise. */
+export function othersShare(requests: readonly PlannedRequest[], { noBudgetShare }: Policy): number {
+  const keys = new Set<string>();
+  const promised = new Set<string>();
+  for (const { sequence, isPromised } of requests) {
+    keys.add(sequence.tenant);
+    if (isPromised) promised.add(sequence.tenant);
+  }
+  return promised.size === 0 ? noBudgetShare : Math.max(noBudgetShare, 1 - promised.size / keys.size);
+}
+
+/** Slots that requests without a promise keep: never all. */
+export function protectedRows(requests: readonly PlannedRequest[], policy: Policy, slots: number): number {
+  const others = requests.filter(({ isPromised }) => !isPromised).length;
+  const share = Math.max(1, Math.floor(othersShare(requests, policy) * slots));
+  return Math.max(0, Math.min(others, share, slots - 1));
+}
+
 export interface EdfOrder {
   /** Requests whose deadlines can be met in this order. */
   readonly due: readonly PlannedRequest[];
-  readonly others: readonly PlannedRequest[];
+  readonly all: readonly PlannedRequest[];
 }
 
 /**
@@ -157,7 +131,7 @@ export interface EdfOrder {
  *
  * Without load shedding each prompt would start when it is nearly late, and in overload all of them would be late.
  */
-export function edfOrder(requests: readonly PlannedRequest[]): EdfOrder {
+export function inOrder(requests: readonly PlannedRequest[]): EdfOrder {
   const byArrival = [...requests].sort((a, b) => a.terms.arrivedAt - b.terms.arrivedAt);
   const byDeadline = byArrival.filter(({ dueAt }) => dueAt < Infinity).sort((a, b) => a.dueAt - b.dueAt);
   const due = new Set<PlannedRequest>();
@@ -167,11 +141,5 @@ export function edfOrder(requests: readonly PlannedRequest[]): EdfOrder {
     due.add(each);
     if (each.isPrefilling) waitMs += each.prefillMs(each.minExit);
   }
-  return { due: [...due], others: byArrival.filter((each) => !due.has(each)) };
-}
-
-/** Requests in order of service. */
-export function serviceOrder(requests: readonly PlannedRequest[]): readonly PlannedRequest[] {
-  const { due, others } = edfOrder(requests);
-  return [...due, ...others];
+  return { due: [...due], all: [...due, ...byArrival.filter((each) => !due.has(each))] };
 }

@@ -22,8 +22,6 @@ export interface Rejected {
   readonly leastFeasibleMs: number | null;
   /** Only for a dry run. */
   readonly promised?: NetWork;
-  /** None was sought: the step had no planning time left. */
-  readonly isUnsought?: boolean;
 }
 
 /** An admitted request, with the answer tokens that its promise covers. */

@@ -20,9 +20,6 @@ export interface Forecast extends NetWork {
 /** No first token comes in this time, so the engine rejects the request and names the least total budget. ms */
 const TOO_SHORT = 0.001;
 
-/** Further steps in which the engine is asked again, if rejections have used up the planning time of one. */
-const MOST_TRIES = 8;
-
 const NO_FORECAST: Readonly<Partial<Record<RejectedEvent['reason'], NoNet>>> = {
   too_long: 'context',
   unknown_token: 'unsupported',
@@ -38,7 +35,6 @@ export async function forecastOf(
   { engine }: Pick<ApiContext, 'engine'>,
   request: EngineRequest,
   totalMs: number,
-  triesLeft = MOST_TRIES,
 ): Promise<Forecast | NoNet> {
   if (engine.ready === null) return 'not_ready';
   const tokens = request.prompts.reduce((sum, { length }) => sum + length, 0);
@@ -56,8 +52,7 @@ export async function forecastOf(
     for (const each of events) {
       if (each.type === 'lost') return 'not_ready';
       if (each.type !== 'rejected') continue;
-      const { leastFeasibleMs, promised, reason, isUnsought = false } = each.event;
-      if (isUnsought && triesLeft > 0) return forecastOf({ engine }, request, totalMs, triesLeft - 1);
+      const { leastFeasibleMs, promised, reason } = each.event;
       if (leastFeasibleMs === null || promised === undefined) return NO_FORECAST[reason] ?? 'capacity';
       return { sentenceMs: leastFeasibleMs, ...promised };
     }

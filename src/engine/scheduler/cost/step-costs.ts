@@ -35,11 +35,6 @@ export function stepTable(model: CostModel, context: number): StepMs {
   return (rows) => cascadeMs(model, rows, cost) * slowdown + planningMs;
 }
 
-/** Milliseconds of a step of one row that leaves at an exit, drift included. */
-export function oneRowStepMs(model: CostModel, exit: ExitIndex, context: number): number {
-  return stepTable(model, context)(new Int32Array(model.shape.exits.length).fill(1, exit, exit + 1));
-}
-
 /** Milliseconds of a whole prompt up to an exit, drift included. */
 export function promptMs(model: CostModel, exit: ExitIndex, positions: number, chunk: number): number {
   const grain = Math.ceil(positions / PROMPT_GRAIN);
@@ -97,10 +92,6 @@ export class StepSum {
     const { fixedMs, rowMs } = at(this.costs, exit);
     if (fixedMs > this.#fixedMs) this.#fixedMs = fixedMs;
     this.#rowsMs += rowMs;
-  }
-
-  clear(): void {
-    [this.#fixedMs, this.#rowsMs] = [0, 0];
   }
 }
 

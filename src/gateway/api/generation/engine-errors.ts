@@ -69,9 +69,7 @@ export function engineError(event: RejectedEvent, grammar: PlannedGrammar | null
       return new ApiError('invalid_value', 'The prompt holds a token that the model does not know.');
     case 'budget_infeasible': {
       const least = event.leastFeasibleMs === null ? null : Math.ceil(event.leastFeasibleMs);
-      const unnamed =
-        event.isUnsought === true ? '; too many requests are rejected at once to name one that it can' : '';
-      const hint = least === null ? unnamed : `; the smallest budget accepted at this moment is ${least} ms`;
+      const hint = least === null ? '' : `; the smallest budget accepted at this moment is ${least} ms`;
       return new ApiError('budget_infeasible', `No exit can meet the latency budget${hint}.`, null, {
         least_feasible_budget_ms: least,
         ...REFUSED,
