@@ -4,7 +4,6 @@ import { loadServedModel } from '../../src/gateway/api/load-served-model.js';
 import { resolveOptions } from '../../src/cli/options/config.js';
 import { samplingWarning } from '../../src/engine/model/common-sampling.js';
 import type { Generation } from '../../src/engine/model/manifest.js';
-import type { Sampling } from '../../src/protocol/index.js';
 import { build } from '../fakes/server.js';
 
 const generation = { temperature: 0.3, topP: 0.9, topK: 40, minP: 0.05, repetitionPenalty: 1.05 };
@@ -14,10 +13,10 @@ const messages = [{ role: 'user', content: 'Hi' }];
 void t.test(
   'a model that states no sampling has that of llama.cpp, and one that states a part is neutral',
   async (t) => {
-    const sampled = async (generation: Generation): Promise<Sampling | undefined> => {
+    const sampled = async (generation: Generation) => {
       const server = await build(t, undefined, { model: { generation } });
-      await server.post('/v1/chat/completions', { messages });
-      return server.engine.requests[0]?.sampling;
+      await server.ask('/v1/chat/completions', { messages });
+      return server.last().sampling;
     };
     t.match(await sampled({}), { ...neutral, temperature: 0.8, topP: 0.95, topK: 40 });
     t.match(await sampled({ maxTokens: 9, repetitionPenalty: 1.1 }), { temperature: 0.8, repetitionPenalty: 1.1 });
@@ -34,12 +33,9 @@ void t.test('the warning about guessed sampling names the option that states it'
 void t.test('/props has the defaults, and an answer states its sampling if the request asks', async (t) => {
   const server = await build(t, undefined, { model: { generation } });
   const fields = { temperature: 0.3, top_p: 0.9, top_k: 40, min_p: 0.05, repetition_penalty: 1.05 };
-  const props: unknown = await (await fetch(`${server.url}/props`)).json();
-  t.match(props, { sampling_defaults: fields });
-  const report = async (body: object): Promise<Record<string, unknown>> => {
-    const response = await server.post('/v1/chat/completions', { messages, ...body });
-    return ((await response.json()) as { sortie: Record<string, unknown> }).sortie;
-  };
+  t.match((await server.get('/props')).body, { sampling_defaults: fields });
+  const report = async (body: object) =>
+    (await server.ask('/v1/chat/completions', { messages, ...body })).body.sortie ?? {};
   t.notOk('sampling' in (await report({})));
   const penalties = { presence_penalty: 0, frequency_penalty: 0 };
   const { sampling } = await report({ sortie: { show_sampling: true } });

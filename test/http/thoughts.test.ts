@@ -1,12 +1,11 @@
 /** Answers of models that think, over HTTP with a scripted engine, in all three protocols. */
 import t, { type Test } from 'tap';
-import type { Limits } from '../../src/gateway/api/context.js';
 import { ChatTemplate } from '../../src/gateway/text/chat-template.js';
 import { TextTokenizer } from '../../src/gateway/text/tokenizer.js';
 import { build } from '../fakes/calls.js';
 import type { Script } from '../fakes/engine.js';
 import { namedEvents } from '../fakes/named-events.js';
-import { events, tokenizer as plain, tokenizerJson, type TestServer } from '../fakes/server.js';
+import { tokenizer as plain, tokenizerJson, type TestServer } from '../fakes/server.js';
 
 /** As Qwen3's: thinking is on, unless it is switched off, and a history has thoughts only if it keeps them. */
 const SWITCHED =
@@ -32,29 +31,25 @@ interface Thinker {
   readonly template?: string;
   readonly tokenizer?: TextTokenizer;
   readonly script?: Partial<Script>;
-  readonly limits?: Partial<Limits>;
 }
 
 async function thinking(
   t: Test,
   answer: string,
-  { template = SWITCHED, tokenizer = plain, script = {}, limits = {} }: Thinker = {},
-): Promise<TestServer & { prompt(): string }> {
+  { template = SWITCHED, tokenizer = plain, script = {} }: Thinker = {},
+): Promise<TestServer> {
   const model = { chat: new ChatTemplate(template, {}), tokenizer };
-  const server = await build(t, () => ({ tokens: tokenizer.encode(answer, false), ...script }), { model, limits });
-  const prompt = () => tokenizer.decode(server.engine.requests.at(-1)?.prompt ?? [], { special: true });
-  return { ...server, prompt };
+  return build(t, () => ({ tokens: tokenizer.encode(answer, false), ...script }), { model });
 }
+
+/** The message of the first choice of a chat. */
+const messageOf = async (server: TestServer, fields: object) =>
+  (await server.ask(CHAT, { messages, ...fields })).body.choices[0]?.message;
 
 const messages = [{ role: 'user', content: 'What is the capital of France?' }];
 const CHAT = '/v1/chat/completions';
 const ANSWER = '<think>\nFrance, so Paris.\n</think>\n\nIt is Paris.';
 const THOUGHT = 'France, so Paris.';
-
-interface Whole {
-  choices: { message: { content: string | null; reasoning_content?: string; tool_calls?: unknown[] } }[];
-  usage: { completion_tokens: number; completion_tokens_details: { reasoning_tokens: number } };
-}
 
 void t.test('a chat has its thoughts in reasoning_content, whole and streamed, and counts them', async (t) => {
   for (const [template, answer] of [
@@ -63,48 +58,37 @@ void t.test('a chat has its thoughts in reasoning_content, whole and streamed, a
   ] as const) {
     const server = await thinking(t, answer, { template });
     const fields = { messages, logprobs: true };
-    const whole = (await (await server.post(CHAT, fields)).json()) as Whole & {
-      choices: { logprobs: { content: { token: string }[] } }[];
-    };
+    const { choices, usage } = (await server.ask(CHAT, fields)).body;
     const message = { content: 'It is Paris.', reasoning_content: THOUGHT };
-    t.match(whole.choices[0], { finish_reason: 'stop', message });
-    const { completion_tokens: all, completion_tokens_details: details } = whole.usage;
+    t.match(choices[0], { finish_reason: 'stop', message });
     const own = plain.encode('It is Paris.', false).length;
-    t.equal(details.reasoning_tokens, all - own, 'thoughts and tags count as thoughts');
-    t.equal(whole.choices[0]?.logprobs.content.map(({ token }) => token).join(''), 'It is Paris.');
-
-    const chunks = (await events(await server.post(CHAT, { ...fields, stream: true })))
-      .filter((data) => data !== '[DONE]')
-      .map((data) => JSON.parse(data) as { choices: { delta: Record<string, string> }[] });
-    const deltas = chunks.map(({ choices }) => choices[0]?.delta ?? {});
+    const thought = (usage?.completion_tokens ?? 0) - own;
+    t.equal(usage?.completion_tokens_details.reasoning_tokens, thought, 'thoughts and tags count as thoughts');
+    t.equal(choices[0]?.logprobs?.content.map(({ token }) => token).join(''), 'It is Paris.');
+    const deltas = (await server.chunks(CHAT, fields)).map(({ choices }) => choices[0]?.delta ?? {});
     t.same(Object.keys(deltas[0] ?? {}), ['role', 'reasoning_content']);
     t.equal(deltas.map(({ reasoning_content: text = '' }) => text).join(''), THOUGHT);
-    t.equal(deltas.map(({ content = '' }) => content).join(''), 'It is Paris.');
+    t.equal(deltas.map(({ content }) => content ?? '').join(''), 'It is Paris.');
     t.notOk(deltas.some((delta) => 'content' in delta && 'reasoning_content' in delta));
     t.ok(deltas.filter((delta) => 'reasoning_content' in delta).length > 2, 'thoughts come as they are thought');
   }
 });
 
 void t.test('an answer without thoughts is text, and one that is cut in its thoughts has no text', async (t) => {
-  const plainAnswer = await thinking(t, 'It is Paris.');
-  const whole = (await (await plainAnswer.post(CHAT, { messages })).json()) as Whole;
-  t.same(whole.choices[0]?.message, { role: 'assistant', content: 'It is Paris.', refusal: null });
-  t.equal(whole.usage.completion_tokens_details.reasoning_tokens, 0);
-  const cut = await thinking(t, ANSWER, { script: { end: 'length' } });
-  const answer = (await (await cut.post(CHAT, { messages, max_tokens: 6 })).json()) as Whole;
-  t.match(answer.choices[0], { finish_reason: 'length', message: { content: '' } });
-  t.ok(THOUGHT.startsWith(answer.choices[0]?.message.reasoning_content ?? 'none'));
+  const { choices, usage } = (await (await thinking(t, 'It is Paris.')).ask(CHAT, { messages })).body;
+  t.same(choices[0]?.message, { role: 'assistant', content: 'It is Paris.', refusal: null });
+  t.equal(usage?.completion_tokens_details.reasoning_tokens, 0);
+  // Half a character is a thought, too.
   const tokens = plain.encode('<think>\nParty 🎉', false).slice(0, -1);
   const half = await thinking(t, '', { script: { tokens, end: 'length' } });
-  const { choices } = (await (await half.post(CHAT, { messages, max_tokens: tokens.length })).json()) as Whole;
-  const broken = { content: '', reasoning_content: 'Party \uFFFD' };
-  t.match(choices[0]?.message, broken, 'half a character is a thought, too');
+  const cut = (await half.ask(CHAT, { messages, max_tokens: tokens.length })).body.choices[0];
+  t.match(cut, { finish_reason: 'length', message: { content: '', reasoning_content: 'Party \uFFFD' } });
 });
 
-void t.test('stop strings end the text, not the thoughts', async (t) => {
-  const server = await thinking(t, ANSWER);
-  const answer = (await (await server.post(CHAT, { messages, stop: [' Paris'] })).json()) as Whole;
-  t.match(answer.choices[0]?.message, { content: 'It is', reasoning_content: THOUGHT });
+void t.test('stop strings end the text, not the thoughts; tags may be special tokens, which no text has', async (t) => {
+  const message = { content: 'It is', reasoning_content: THOUGHT };
+  for (const tokenizer of [plain, withTags(true)])
+    t.match(await messageOf(await thinking(t, ANSWER, { tokenizer }), { stop: [' Paris'] }), message);
 });
 
 void t.test('thoughts are switched off by the template, or by an empty thought', async (t) => {
@@ -118,47 +102,44 @@ void t.test('thoughts are switched off by the template, or by an empty thought',
     [OPENED, { reasoning_effort: 'high' }, '<|im_start|>assistant\n<think>\n'],
   ] as const) {
     const server = await thinking(t, 'Paris.</think>', { template });
-    const answer = (await (await server.post(CHAT, { messages, ...fields })).json()) as Whole;
-    t.ok(server.prompt().endsWith(end), `${JSON.stringify(fields)}: ${server.prompt()}`);
     const isOpen = end.endsWith('<think>\n');
     const message = isOpen ? { content: '', reasoning_content: 'Paris.' } : { content: 'Paris.</think>' };
-    t.match(answer.choices[0]?.message, message);
-    const counted = await server.post('/tokenize', { messages, ...fields });
-    t.match(await counted.json(), { tokens: server.engine.requests.at(-1)?.prompt });
+    t.match(await messageOf(server, fields), message);
+    t.ok(server.prompt().endsWith(end), `${JSON.stringify(fields)}: ${server.prompt()}`);
+    const counted = await server.ask('/tokenize', { messages, ...fields });
+    t.match(counted.body, { tokens: server.last().prompt });
   }
 });
 
 void t.test('an answer that continues a message goes on with its thoughts', async (t) => {
   const server = await thinking(t, ' so Paris.</think>It is Paris.');
-  const continued = async (content: string): Promise<object | undefined> => {
-    const fields = { messages: [...messages, { role: 'assistant', content, prefix: true }] };
-    return ((await (await server.post(CHAT, fields)).json()) as Whole).choices[0]?.message;
-  };
+  const continued = (content: string) =>
+    messageOf(server, { messages: [...messages, { role: 'assistant', content, prefix: true }] });
   t.match(await continued('<think>France,'), { content: 'It is Paris.', reasoning_content: 'so Paris.' });
-  t.match(await continued('<think>x</think>France,'), { content: ' so Paris.</think>It is Paris.' });
+  const text = { content: ' so Paris.</think>It is Paris.' };
+  t.match(await continued('<think>x</think>France,'), text);
   const quoting = [{ role: 'user', content: 'What does <think> mean?' }];
-  const quoted = (await (await server.post(CHAT, { messages: quoting })).json()) as Whole;
-  t.match(quoted.choices[0]?.message, { content: ' so Paris.</think>It is Paris.' }, "a user's tag opens nothing");
+  t.match(await messageOf(server, { messages: quoting }), text, "a user's tag opens nothing");
 });
 
 void t.test('earlier thoughts reach the template', async (t) => {
   const server = await thinking(t, 'Yes.');
   const spoken = '<|im_start|>assistant\n<think>\nHm.\n</think>\n\nParis.<|im_end|>\n<|im_start|>user\nSure?';
   const again = { role: 'user', content: 'Sure?' };
-  const thought = { role: 'assistant', content: 'Paris.', reasoning_content: 'Hm.' };
-  await server.post(CHAT, { messages: [...messages, thought, again] });
-  t.match(server.prompt(), spoken);
-  const part = { type: 'reasoning_text', text: 'Hm.' };
-  const said = [messages[0], { type: 'reasoning', id: 'rs_1', summary: [], content: [part] }];
-  await server.post('/v1/responses', { input: [...said, { role: 'assistant', content: 'Paris.' }, again] });
-  t.match(server.prompt(), spoken);
+  const said = { role: 'assistant', content: 'Paris.' };
+  const item = { type: 'reasoning', id: 'rs_1', summary: [], content: [{ type: 'reasoning_text', text: 'Hm.' }] };
   const blocks = [
     { type: 'thinking', thinking: 'Hm.', signature: '' },
     { type: 'text', text: 'Paris.' },
   ];
-  const turns = [...messages, { role: 'assistant', content: blocks }, again];
-  await server.post('/v1/messages', { messages: turns, max_tokens: 9 });
-  t.match(server.prompt(), spoken);
+  for (const [path, fields] of [
+    [CHAT, { messages: [...messages, { ...said, reasoning_content: 'Hm.' }, again] }],
+    ['/v1/responses', { input: [...messages, item, said, again] }],
+    ['/v1/messages', { messages: [...messages, { ...said, content: blocks }, again], max_tokens: 9 }],
+  ] as const) {
+    await server.ask(path, fields);
+    t.match(server.prompt(), spoken);
+  }
 });
 
 void t.test('calls and grammars hold behind the thoughts', async (t) => {
@@ -167,77 +148,60 @@ void t.test('calls and grammars hold behind the thoughts', async (t) => {
   const call = '<tool_call>\n{"name": "f", "arguments": {}}\n</tool_call>';
   const tools = [{ type: 'function', function: { name: 'f' } }];
   const server = await thinking(t, `<think>\nA call.\n</think>\n\n${call}`, { tokenizer });
-  const answer = (await (await server.post(CHAT, { messages, tools })).json()) as Whole;
-  t.match(answer.choices[0], {
+  t.match((await server.ask(CHAT, { messages, tools })).body.choices[0], {
     finish_reason: 'tool_calls',
     message: { content: null, reasoning_content: 'A call.', tool_calls: [{ function: { name: 'f' } }] },
   });
   const blanks = [...plain.encode('\n', false), ...plain.encode('\n\n', false)];
   const thoughts = { open, close, blanks, isOpen: false, most: null };
-  t.match(server.engine.requests.at(-1)?.grammar, { kind: 'calls', thoughts });
-  await server.post(CHAT, { messages, tools, reasoning_effort: 'none' });
-  t.notOk(server.engine.requests.at(-1)?.grammar?.thoughts, 'no thoughts, so the grammar holds at once');
-
-  const json = { messages, response_format: { type: 'json_object' } };
+  t.match(server.last().grammar, { kind: 'calls', thoughts });
+  await server.ask(CHAT, { messages, tools, reasoning_effort: 'none' });
+  t.notOk(server.last().grammar?.thoughts, 'no thoughts, so the grammar holds at once');
   const opened = await thinking(t, 'Hm.</think>{}', { tokenizer, template: OPENED });
-  const object = (await (await opened.post(CHAT, json)).json()) as Whole;
-  t.match(object.choices[0]?.message, { content: '{}', reasoning_content: 'Hm.' });
-  t.match(opened.engine.requests.at(-1)?.grammar, { kind: 'json', thoughts: { ...thoughts, isOpen: true } });
-});
-
-void t.test('tags may be special tokens, which no text has', async (t) => {
-  const server = await thinking(t, ANSWER, { tokenizer: withTags(true) });
-  const answer = (await (await server.post(CHAT, { messages })).json()) as Whole;
-  t.match(answer.choices[0]?.message, { content: 'It is Paris.', reasoning_content: THOUGHT });
+  const json = { response_format: { type: 'json_object' } };
+  t.match(await messageOf(opened, json), { content: '{}', reasoning_content: 'Hm.' });
+  t.match(opened.last().grammar, { kind: 'json', thoughts: { ...thoughts, isOpen: true } });
+  const untagged = await thinking(t, '{}', { template: OPENED });
+  t.match(await messageOf(untagged, json), { content: '{}' }, 'a grammar excludes thoughts without such tags');
+  t.match(untagged.prompt(), /<think>\n\n<\/think>\n\n$/);
+  t.notOk(untagged.last().grammar?.thoughts);
 });
 
 void t.test('a bound of thoughts is that of vLLM and of Anthropic, and needs tags that are tokens', async (t) => {
-  const [tokenizer, close] = [withTags(), plain.vocabulary + 1];
-  const server = await thinking(t, ANSWER, { tokenizer });
-  const bound = (): object | undefined => server.engine.requests.at(-1)?.grammar ?? undefined;
-  await server.post(CHAT, { messages, thinking_token_budget: 7 });
-  t.match(bound(), { kind: 'free', thoughts: { close, most: 7, isOpen: false } });
-  t.equal(server.engine.requests.at(-1)?.kind, 'chat', 'such answers are as long as others');
-  await server.post(CHAT, { messages, thinking_token_budget: 7, reasoning_effort: 'none' });
-  t.equal(bound(), undefined);
-  const thought = { type: 'enabled', budget_tokens: 1024 };
-  await server.post('/v1/messages', { messages, max_tokens: 9, thinking: thought });
-  t.match(bound(), { kind: 'free', thoughts: { most: 1024 } });
-  await server.post(CHAT, { messages, thinking_token_budget: 7, response_format: { type: 'json_object' } });
-  t.match(bound(), { kind: 'json', thoughts: { most: 7 } });
-  const others = await thinking(t, ANSWER);
-  const rejected = await others.post(CHAT, { messages, thinking_token_budget: 7 });
-  t.match(await rejected.json(), { error: { code: 'unsupported_parameter', param: 'thinking_token_budget' } });
-  const ignored = await others.post('/v1/messages', { messages, max_tokens: 9, thinking: thought });
-  t.equal(ignored.status, 200);
-  t.notOk(others.engine.requests.at(-1)?.grammar);
-});
-
-void t.test('a budget that lands an answer bounds its thoughts, so that they land first', async (t) => {
   const server = await thinking(t, ANSWER, { tokenizer: withTags() });
-  const bound = async (sortie: object): Promise<object | null> => {
-    await server.post(CHAT, { messages, sortie });
-    return server.engine.requests.at(-1)?.grammar ?? null;
-  };
-  t.match(await bound({ latency_budget_ms: 5000 }), { kind: 'free', thoughts: { most: null } });
-  t.match(await bound({ latency_budget_ms: 5000, budget_on_miss: 'reject' }), { kind: 'free', thoughts: {} });
-  t.equal(await bound({ latency_budget_ms: 5000, budget_on_miss: 'continue' }), null);
-  t.equal(await bound({ slo_ttft_ms: 5000 }), null);
-});
-
-void t.test('a grammar excludes thoughts if their tags are not tokens', async (t) => {
-  const server = await thinking(t, '{}', { template: OPENED });
-  const asked = await server.post(CHAT, { messages, response_format: { type: 'json_object' } });
-  const answer = (await asked.json()) as Whole;
-  t.match(answer.choices[0]?.message, { content: '{}' });
-  t.match(server.prompt(), /<think>\n\n<\/think>\n\n$/);
-  t.notOk(server.engine.requests.at(-1)?.grammar?.thoughts);
+  const close = plain.vocabulary + 1;
+  const object = { response_format: { type: 'json_object' } };
+  const enabled = { max_tokens: 9, thinking: { type: 'enabled', budget_tokens: 1024 } };
+  // An answer that lands bounds its thoughts, so that they land first.
+  const sortie = (fields: object) => ({ sortie: { latency_budget_ms: 5000, ...fields } });
+  for (const [fields, grammar, path = CHAT] of [
+    [{ thinking_token_budget: 7 }, { kind: 'free', thoughts: { close, most: 7, isOpen: false } }],
+    [{ thinking_token_budget: 7, reasoning_effort: 'none' }, null],
+    [enabled, { kind: 'free', thoughts: { most: 1024 } }, '/v1/messages'],
+    [
+      { thinking_token_budget: 7, ...object },
+      { kind: 'json', thoughts: { most: 7 } },
+    ],
+    [sortie({}), { kind: 'free', thoughts: { most: null } }],
+    [sortie({ budget_on_miss: 'reject' }), { kind: 'free', thoughts: {} }],
+    [sortie({ budget_on_miss: 'continue' }), null],
+    [{ sortie: { slo_ttft_ms: 5000 } }, null],
+  ] as const) {
+    await server.ask(path, { messages, ...fields });
+    t.match(server.last().grammar, grammar, JSON.stringify(fields));
+    if (grammar?.kind === 'free') t.equal(server.last().kind, 'chat', 'such answers are as long as others');
+  }
+  const others = await thinking(t, ANSWER);
+  const error = { code: 'unsupported_parameter', param: 'thinking_token_budget' };
+  t.match((await others.ask(CHAT, { messages, thinking_token_budget: 7 })).body, { error });
+  t.equal((await others.ask('/v1/messages', { messages, ...enabled })).status, 200);
+  t.equal(others.last().grammar, null);
 });
 
 void t.test('a response has a reasoning item, whole and streamed', async (t) => {
   const server = await thinking(t, ANSWER);
   const fields = { input: 'Capital?', reasoning: { effort: 'low' } };
-  t.match(await (await server.post('/v1/responses', fields)).json(), {
+  t.match((await server.ask('/v1/responses', fields)).body, {
     output: [
       { type: 'reasoning', id: /^rs_/, status: 'completed', summary: [], content: [{ text: THOUGHT }] },
       { type: 'message', id: /^msg_/, content: [{ type: 'output_text', text: 'It is Paris.' }] },
@@ -245,7 +209,7 @@ void t.test('a response has a reasoning item, whole and streamed', async (t) => 
     reasoning: { effort: 'low', summary: null },
     usage: { output_tokens_details: { reasoning_tokens: Number } },
   });
-  const stream = namedEvents(await (await server.post('/v1/responses', { ...fields, stream: true })).text());
+  const stream = namedEvents((await server.ask('/v1/responses', { ...fields, stream: true })).text);
   const names = stream.map(({ name }) => name.replace('response.', ''));
   const order = names.filter((name, index) => name !== names[index - 1]);
   t.same(order, [
@@ -268,18 +232,18 @@ void t.test('a message thinks if its request asks for it, and has a thinking blo
     { type: 'thinking', thinking: THOUGHT, signature: '' },
     { type: 'text', text: 'It is Paris.' },
   ];
-  t.match(await (await server.post('/v1/messages', enabled)).json(), { content: blocks });
-  const counted = async (body: object) =>
-    (await (await server.post('/v1/messages/count_tokens', body)).json()) as object;
-  const length = (): number | undefined => server.engine.requests.at(-1)?.prompt.length;
-  t.same(await counted(enabled), { input_tokens: length() });
-  const stream = namedEvents(await (await server.post('/v1/messages', { ...enabled, stream: true })).text());
+  t.match((await server.ask('/v1/messages', enabled)).body, { content: blocks });
+  const counts = async (body: object) => {
+    const { body: counted } = await server.ask('/v1/messages/count_tokens', body);
+    t.same(counted, { input_tokens: server.last().prompt.length });
+  };
+  await counts(enabled);
+  const stream = namedEvents((await server.ask('/v1/messages', { ...enabled, stream: true })).text);
   const starts = stream.filter(({ name }) => name === 'content_block_start').map(({ data }) => data.content_block);
   t.match(starts, [{ type: 'thinking', thinking: '' }, { type: 'text' }]);
   const deltas = stream.flatMap(({ data }) => (data.delta as { thinking?: string } | undefined)?.thinking ?? []);
   t.equal(deltas.join(''), THOUGHT);
-
-  await server.post('/v1/messages', base);
+  await server.ask('/v1/messages', base);
   t.match(server.prompt(), /<think>\n\n<\/think>\n\n$/, 'without the field a message does not think');
-  t.same(await counted(base), { input_tokens: length() });
+  await counts(base);
 });
