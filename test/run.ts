@@ -26,7 +26,7 @@ const REST = [
   /^engine\/(execution\/(golden|run-prefill)|grammar\/(grammars|grammars-lost|tools)|landing\/landing)\./,
   /^engine\/(same-plans|speculation\/|sampling\/dry|worker\/(core|core-limits|many-rows|prompt-exit|sharing))/,
   /^engine-client\/client/,
-  /^http\/(heap|long-texts|memory|slow-reader|lifetime)/,
+  /^http\/(heap|long-texts|memory|lifetime)/,
   /^upstream\/(landing|net|no-local)\./,
   /^model\/int8-graph/,
   /^telemetry\/(loop-lag|tracing-grpc)/,

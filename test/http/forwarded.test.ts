@@ -2,7 +2,6 @@
 import t from 'tap';
 import { traceIdOf, waitedMs } from '../../src/gateway/http/forwarded.js';
 import { build, exchange, says, type Overrides } from '../fakes/server.js';
-import { until } from '../support/until.js';
 
 const NOW = 1_800_000_000_000;
 const TRACE = '0af7651916cd43dd8448eb211c80319c';
@@ -52,15 +51,12 @@ void t.test('a trace id by the rules of W3C', (t) => {
   t.end();
 });
 
-/** Sends a request with these headers. @returns the report of the answer, the request at the engine, the log line */
+/** Sends a request with these headers. @returns the answer, its report and the line of the log */
 async function ask(t: Parameters<typeof build>[0], headers: Record<string, string>, overrides: Overrides = {}) {
-  const lines: string[] = [];
-  const server = await build(t, says('one two'), { ...overrides, log: (line) => lines.push(line) });
-  const response = await server.post('/v1/completions', { prompt: 'Hello' }, headers);
-  const { sortie } = (await response.json()) as { sortie: { actual_ms: number; met?: boolean } };
-  await until('logged', () => lines.some((line) => line.includes('"msg":"request"')));
-  const line = JSON.parse(lines.find((each) => each.includes('"msg":"request"')) ?? '') as Record<string, unknown>;
-  return { status: response.status, sortie, line };
+  const server = await build(t, says('one two'), { ...overrides, keepsLog: true });
+  const { status, body } = await server.ask('/v1/completions', { prompt: 'Hello' }, headers);
+  const [line = {}] = await server.logged();
+  return { status, sortie: body.sortie as { actual_ms: number; met?: boolean }, line };
 }
 
 const headers = () => ({
@@ -110,18 +106,17 @@ void t.test('malformed values of a trusted proxy are ignored without an error', 
 });
 
 void t.test('a request whose path is unreadable is logged with its client', async (t) => {
-  const lines: string[] = [];
-  const server = await build(t, undefined, { ...loopback, log: (line) => lines.push(line) });
+  const server = await build(t, undefined, { ...loopback, keepsLog: true });
   const start = 'GET /%zz HTTP/1.1\r\nHost: x\r\nConnection: close\r\nX-Forwarded-For: 203.0.113.9\r\n\r\n';
   t.match(await exchange(server.port, start), /^HTTP\/1\.1 400/);
-  t.match(JSON.parse(lines.at(-1) ?? ''), { msg: 'request', client: '203.0.113.9' });
+  t.match(await server.logged(), [{ client: '203.0.113.9' }]);
 });
 
 void t.test("Envoy's time-out counts from the arrival here, and a budget from the arrival at the proxy", async (t) => {
   const server = await build(t, says('one two'), loopback);
   const totalMs = async (more: Record<string, string>): Promise<number | null | undefined> => {
-    await (await server.post('/v1/completions', { prompt: 'Hello' }, { ...headers(), ...more })).text();
-    return server.engine.requests.at(-1)?.depth.budget?.totalMs;
+    await server.ask('/v1/completions', { prompt: 'Hello' }, { ...headers(), ...more });
+    return server.last().depth.budget?.totalMs;
   };
   // The request waited for 3 s.
   const byEnvoy = (await totalMs({ 'x-latency-budget-ms': '9000', 'x-envoy-expected-rq-timeout-ms': '1500' })) ?? NaN;

@@ -1,7 +1,9 @@
+import { chmodSync } from 'node:fs';
 import { join } from 'node:path';
 import t, { type Test } from 'tap';
 import { openPolicy } from '../../src/gateway/api/context.js';
-import { checkKeyExits, keyDigest, loadApiKeys, type ApiKey } from '../../src/gateway/http/keys.js';
+import { checkKeyExits, exposure, keyDigest, loadApiKeys, type ApiKey } from '../../src/gateway/http/keys.js';
+import { warnOfKeyFile } from '../../src/gateway/serve/startup-log.js';
 
 function load(t: Test, file: unknown): ApiKey[] {
   const dir = t.testdir({ 'keys.json': typeof file === 'string' ? file : JSON.stringify(file) });
@@ -101,5 +103,26 @@ void t.test('exit bounds of a key must be exits of the model, and leave at least
   t.throws(() => {
     checkKeyExits(key({ min_exit_layer: 20, max_exit_layer: 10 }), exits);
   }, /at most 10, got 20/);
+  t.end();
+});
+
+void t.test('a key file that other users can read or change is logged with its mode', (t) => {
+  const file = join(t.testdir({ keys: 'sesame' }), 'keys');
+  const lines: string[] = [];
+  const log = { warn: (_fields: object, message: string) => lines.push(message) } as never;
+  for (const [mode, shown] of [
+    [0o600, null],
+    [0o440, null],
+    [0o660, '660'],
+    [0o644, '644'],
+    [0o666, '666'],
+  ] as const) {
+    chmodSync(file, mode);
+    t.equal(exposure(file), shown);
+    warnOfKeyFile(file, log);
+  }
+  warnOfKeyFile(null, log);
+  t.equal(lines.length, 3);
+  t.match(lines[2], /mode 666/);
   t.end();
 });

@@ -2,14 +2,19 @@
 import { once } from 'node:events';
 import net from 'node:net';
 import { setTimeout as delay } from 'node:timers/promises';
+import type { FastifyReply } from 'fastify';
 import t, { type Test } from 'tap';
+import { ClientGone } from '../../src/gateway/api/errors.js';
+import { clientAbortSignal, onClosed } from '../../src/gateway/http/response-lifecycle.js';
 import { drain } from '../../src/gateway/http/shutdown.js';
-import { build, events, exchange, says, type TestServer } from '../fakes/server.js';
+import { READY } from '../fakes/engine.js';
+import { build, events, exchange, says, type Answer, type TestServer } from '../fakes/server.js';
 import { until } from '../support/until.js';
 
 const PATH = '/v1/chat/completions';
 const long = says('one two three four five six seven eight nine ten', { pace: 20 });
 const messages = [{ role: 'user', content: 'Count' }];
+const HEAD = `POST ${PATH} HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n`;
 
 /** A connection that sends these bytes. */
 function connected(t: Test, { port }: TestServer, bytes = ''): net.Socket {
@@ -69,8 +74,7 @@ void t.test('a client that never reads is cut after the stall time-out', async (
   const server = await build(t, () => ({ tokens }), { options: { stallTimeout: 0.2 }, keepsLog: true });
   // Large log-probabilities fill the kernel's buffers. Pipelined responses wait behind the first one.
   const body = JSON.stringify({ messages, stream: true, n: 8, logprobs: true, top_logprobs: 20, max_tokens: 200 });
-  const head = `POST ${PATH} HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n`;
-  connected(t, server, `${head}Content-Length: ${Buffer.byteLength(body)}\r\n\r\n${body}`.repeat(4)).pause();
+  connected(t, server, `${HEAD}Content-Length: ${body.length}\r\n\r\n${body}`.repeat(4)).pause();
   await until('asked', () => server.engine.requests.length > 0);
   await until('responses end', () => server.app.inFlightResponses.size === 0);
   t.equal(server.engine.live, 0);
@@ -79,6 +83,32 @@ void t.test('a client that never reads is cut after the stall time-out', async (
   const lines = await server.logged();
   t.equal(lines.length, server.engine.requests.length / 8, 'one line for each request');
   t.equal(lines.find(({ cancelled }) => cancelled === true)?.reqId, cut[0]?.reqId);
+});
+
+void t.test('while a client does not read, pieces grow, and a stop string still ends the sequence', async (t) => {
+  const words = Array.from({ length: 150 }, (_, n) => ` word${n}`).join('');
+  const server = await build(t, says(`${words} stop here`), { limits: { maxTokensDefault: 2000 } });
+  server.engine.ready = { ...READY, maxLength: 4096 };
+  const answers = { n: 8, max_tokens: 2000, logprobs: true, top_logprobs: 20, stop: ' stop' };
+  const body = JSON.stringify({ messages, stream: true, ...answers });
+  const socket = connected(
+    t,
+    server,
+    `${HEAD}Connection: close\r\nContent-Length: ${body.length}\r\n\r\n${body}`,
+  ).pause();
+  await until('the stop string is found in all choices', () => server.engine.cancelled.length === 8);
+  const [[response] = []] = [...server.app.inFlightResponses];
+  const unsent = response?.writableLength ?? 0;
+  let text = '';
+  socket.on('data', (data: Buffer) => (text += data.toString())).resume();
+  await once(socket, 'close');
+  t.match(text, /\[DONE\]/);
+  const chunks = (text.match(/^data: \{.*$/gm) ?? []).map((line) => JSON.parse(line.slice('data: '.length)) as Answer);
+  for (let index = 0; index < 8; index++) {
+    const parts = chunks.flatMap(({ choices }) => choices.filter((choice) => choice.index === index));
+    t.equal(parts.map(({ delta }) => delta.content ?? '').join(''), words, `choice ${index}`);
+  }
+  t.ok(unsent < text.length / 2, `${unsent} of ${text.length} bytes were written before the client read`);
 });
 
 void t.test('half a request gets a 408 after the request time-out', async (t) => {
@@ -96,7 +126,7 @@ void t.test('a closing server does not wait for connections that have sent nothi
 });
 
 /** Half a request, which opens a response. */
-const HALF = 'POST /v1/completions HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 9\r\n\r\n{';
+const HALF = `${HEAD}Content-Length: 9\r\n\r\n{`;
 
 void t.test('a drain lets running answers finish, rejects new ones and closes idle connections', async (t) => {
   const server = await build(t, long);
@@ -155,9 +185,25 @@ void t.test('at the deadline of a drain each answer ends with an error that stat
 
 void t.test('a half-closed connection counts as gone', async (t) => {
   const { port, engine } = await build(t, long);
-  const head = 'POST /v1/completions HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n';
-  const socket = net.connect(port, '127.0.0.1', () => socket.end(`${head}Content-Length: 14\r\n\r\n{"prompt":"a"}`));
+  const body = JSON.stringify({ messages });
+  const bytes = `${HEAD}Content-Length: ${body.length}\r\n\r\n${body}`;
+  const socket = net.connect(port, '127.0.0.1', () => socket.end(bytes));
   await once(socket, 'close');
   await until('the answer is cancelled', () => engine.live === 0);
   t.equal(engine.cancelled.length, 1);
+});
+
+void t.test('a listener of a finished response is called immediately', (t) => {
+  for (const [response, connection] of [
+    [true, false],
+    [false, true],
+  ] as const) {
+    const raw = { destroyed: response };
+    const reply = { raw, request: { raw: { socket: { destroyed: connection } } } } as unknown as FastifyReply;
+    let heard = 0;
+    onClosed(reply, () => heard++);
+    t.equal(heard, 1);
+    t.type(clientAbortSignal(reply).reason, ClientGone, 'its request is aborted');
+  }
+  t.end();
 });

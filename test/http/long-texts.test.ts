@@ -2,6 +2,7 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import t, { type Test } from 'tap';
 import { EncodingThread } from '../../src/gateway/text/encoding/encoding-thread.js';
+import { READY } from '../fakes/engine.js';
 import { build, tokenizerFile, type Overrides, type TestServer } from '../fakes/server.js';
 import { until } from '../support/until.js';
 
@@ -35,8 +36,7 @@ class Watched extends EncodingThread {
 
 async function serve(t: Test, overrides: Overrides = {}): Promise<TestServer> {
   const server = await build(t, undefined, overrides);
-  const { ready } = server.engine;
-  if (ready !== null) server.engine.ready = { ...ready, maxLength: 8192 };
+  server.engine.ready = { ...READY, maxLength: 8192 };
   return server;
 }
 
@@ -55,10 +55,9 @@ void t.test('other requests are served while an unbroken text is tokenized', asy
     });
   });
   const order: string[] = [];
-  const tokenized = server.post('/tokenize', bodies['/tokenize']).then(async (response) => {
+  const tokenized = server.ask('/tokenize', bodies['/tokenize']).then(({ body }) => {
     order.push('tokenized');
-    t.equal(response.status, 200);
-    t.ok(((await response.json()) as { count: number }).count > 50_000);
+    t.ok((body as unknown as { count: number }).count > 50_000);
   });
   await begun;
   for (const path of ['/v2/health/live', '/version']) {
@@ -71,23 +70,20 @@ void t.test('other requests are served while an unbroken text is tokenized', asy
 
 for (const [path, body] of Object.entries(bodies)) {
   void t.test(`${path}: the work ends when the client disconnects`, async (t) => {
-    const log: string[] = [];
     const encoding = new Watched(tokenizerFile);
-    const server = await serve(t, { encoding, log: (line) => log.push(line) });
+    const server = await serve(t, { encoding, keepsLog: true });
     const abort = new AbortController();
     const headers = { 'content-type': 'application/json' };
     const options = { method: 'POST', headers, body: JSON.stringify(body), signal: abort.signal };
-    const response = fetch(server.url + path, options);
-    response.catch(() => undefined);
+    fetch(server.url + path, options).catch(() => undefined);
     await encoding.begun;
     abort.abort();
-    const lines = (): object[] => log.map((line) => JSON.parse(line) as object).slice(1);
-    await until('encoded and logged', () => encoding.ends.length > 0 && lines().length > 0);
+    await until('encoded', () => encoding.ends.length > 0);
+    const lines = await server.logged();
     await delay(20);
     t.same(encoding.ends, ['ClientGone']);
     t.equal(server.app.inFlightResponses.size, 0);
-    t.match(lines(), [{ msg: 'request', status: 499, cancelled: true }], 'the log has no error');
-    t.equal(lines().length, 1);
+    t.match(lines, { length: 1, 0: { status: 499, cancelled: true, fault: undefined } }, 'the log has no error');
   });
 }
 
@@ -96,9 +92,9 @@ void t.test('an expired budget ends the tokenization, unless the answer continue
   const server = await serve(t, { encoding });
   for (const onMiss of ['reject', 'truncate', 'land']) {
     const headers = { 'x-latency-budget-ms': '20', ...(onMiss !== 'land' && { 'x-budget-on-miss': onMiss }) };
-    const response = await server.post('/v1/completions', bodies['/v1/completions'], headers);
-    t.equal(response.status, 503, onMiss);
-    t.match(await response.json(), { error: { code: 'budget_infeasible', least_feasible_budget_ms: null } });
+    const error = { code: 'budget_infeasible', least_feasible_budget_ms: null };
+    const rejected = await server.ask('/v1/completions', bodies['/v1/completions'], headers);
+    t.match(rejected, { status: 503, body: { error } }, onMiss);
   }
   t.same(encoding.ends, ['ApiError', 'ApiError', 'ApiError']);
   const prompt = 'xyz'.repeat(3000);
@@ -113,33 +109,23 @@ void t.test(
     const server = await serve(t, { encoding });
     const others = Array.from({ length: 7 }, () => encoding.encode(unbroken, false));
     for (const other of others) other.catch(() => undefined);
-    const last = server.post('/tokenize', bodies['/tokenize']);
-    const isNext = (): boolean => server.app.inFlightResponses.size > 0;
-    await until('the next one runs', isNext);
-    const statuses: number[] = [];
-    for (const [path, body] of Object.entries(bodies)) {
-      const rejected = await server.post(path, body);
-      statuses.push(rejected.status);
-      t.ok(rejected.headers.has('retry-after'));
-      t.match(await rejected.json(), { error: { code: 'queue_full' } });
-    }
-    t.same(statuses, [429, 429, 429]);
+    const last = server.ask('/tokenize', bodies['/tokenize']);
+    await until('the next one runs', () => server.app.inFlightResponses.size > 0);
+    const full = { status: 429, headers: { 'retry-after': String }, body: { error: { code: 'queue_full' } } };
+    for (const [path, body] of Object.entries(bodies)) t.match(await server.ask(path, body), full, path);
     await encoding.close();
-    t.match(await (await last).json(), { error: { code: 'draining' } });
+    t.match((await last).body, { error: { code: 'draining' } });
   },
 );
 
 void t.test('a lost encoding thread is a server fault of this request alone', async (t) => {
-  const log: string[] = [];
-  const options = { encoding: new EncodingThread('/srv/secret/tokenizer.json'), log: (line: string) => log.push(line) };
-  const server = await serve(t, options);
+  const server = await serve(t, { encoding: new EncodingThread('/srv/secret/tokenizer.json'), keepsLog: true });
+  const error = { type: 'server_error', code: 'internal_error' };
   for (let i = 0; i < 2; i++) {
-    const response = await server.post('/tokenize', bodies['/tokenize']);
-    const text = await response.text();
-    t.equal(response.status, 500);
-    t.match(JSON.parse(text), { error: { type: 'server_error', code: 'internal_error' } });
+    const { status, text, body } = await server.ask('/tokenize', bodies['/tokenize']);
+    t.match({ status, body }, { status: 500, body: { error } });
     t.notMatch(text, /secret/);
   }
-  t.ok(log.some((line) => /EncodingLost.*ENOENT.*request failed/.test(line)));
-  t.equal((await server.post('/tokenize', { prompt: 'Hello' })).status, 200);
+  t.match(JSON.stringify(await server.logged(1, 'request failed')), /EncodingLost.*ENOENT/);
+  t.equal((await server.ask('/tokenize', { prompt: 'Hello' })).status, 200);
 });

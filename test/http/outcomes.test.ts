@@ -9,7 +9,6 @@ import type { Outcome as Simulated } from '../simulator/simulated-engine.js';
 import { OUTCOMES } from '../../src/protocol/outcome.js';
 import type { Script } from '../fakes/engine.js';
 import { build, says } from '../fakes/server.js';
-import { until } from '../support/until.js';
 
 const landed = { at: 3, pressure: 50, probability: 0.2 };
 
@@ -38,8 +37,7 @@ function simulated(outcome: string, totalMs: number, reason: Simulated['reason']
 }
 
 void t.test('report, metrics, log, bench and simulator say the same of one run', async (t) => {
-  const lines: string[] = [];
-  const server = await build(t, undefined, { log: (line) => lines.push(line) });
+  const server = await build(t, undefined, { keepsLog: true });
   const remote = serverAt(server.url, null);
   const sent = [];
   for (const [budgetClass, totalMs, script] of RUN) {
@@ -59,7 +57,7 @@ void t.test('report, metrics, log, bench and simulator say the same of one run',
   t.equal(attainment, 2 / 6);
   const simulation = RUN.map(([outcome, totalMs, , reason]) => judged(simulated(outcome, totalMs, reason)));
   t.same(simulation, wanted, 'simulator');
-  const metrics = await (await fetch(`${server.url}/metrics`)).text();
+  const { text: metrics } = await server.get('/metrics');
   for (const outcome of OUTCOMES) {
     const counts = [...metrics.matchAll(new RegExp(`budget_requests_total\\{[^}]*"${outcome}"[^}]*\\} (\\d+)`, 'g'))];
     t.equal(
@@ -68,13 +66,7 @@ void t.test('report, metrics, log, bench and simulator say the same of one run',
       `metric ${outcome}`,
     );
   }
-  const logged = (): unknown[] =>
-    lines.flatMap((line) => {
-      const { msg, outcome, sortie } = JSON.parse(line) as { msg: string; outcome?: string; sortie?: typeof outcome };
-      return msg === 'request' && line.includes('completions')
-        ? [outcome ?? (sortie as { outcome?: string } | undefined)?.outcome]
-        : [];
-    });
-  await until('logged', () => logged().length === RUN.length);
-  t.same(logged(), wanted, 'log');
+  const lines = (await server.logged(RUN.length)).filter(({ route }) => route === '/v1/completions');
+  const logged = lines.map(({ outcome, sortie }) => outcome ?? (sortie as { outcome?: string } | undefined)?.outcome);
+  t.same(logged, wanted, 'log');
 });
