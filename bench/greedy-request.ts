@@ -2,7 +2,7 @@
 import { monotonicMs } from '../src/util/clock.js';
 import type { EngineClient } from '../src/gateway/engine-client/client.js';
 import type { EndedEvent, EngineRequest, Sampling, SequenceRequest, TokenEvent } from '../src/protocol/index.js';
-import { GREEDY } from '../src/protocol/sampling-rules.js';
+import { GREEDY } from '../src/protocol/request.js';
 
 /** Greedy without a DRY rule: the answer of the base, and the speed of a server without the rule. */
 export const GREEDY_BASE: Sampling = { ...GREEDY, dry: { multiplier: 0, base: 1.75, allowedLength: 2 } };

@@ -5,7 +5,7 @@ import type { StageKernel } from '../../src/engine/model/manifest.js';
 import { EngineClient } from '../../src/gateway/engine-client/client.js';
 import type { EngineOptions } from '../../src/protocol/engine-options.js';
 import type { PartMs, StepMessage, StepPart } from '../../src/protocol/index.js';
-import { GREEDY } from '../../src/protocol/sampling-rules.js';
+import { GREEDY } from '../../src/protocol/request.js';
 import { answerOf, greedy, GREEDY_BASE } from '../greedy-request.js';
 import { engineOptions } from '../options.js';
 import { eventData } from '../remote/stream.js';

@@ -4,7 +4,7 @@ import t from 'tap';
 import { EngineClient, EngineStartError } from '../../src/gateway/engine-client/client.js';
 import { answerRequest } from '../../bench/greedy-request.js';
 import { watchdogTimeout } from '../../src/gateway/engine-client/watchdog-timeout.js';
-import { Watchdog } from '../../src/util/watchdog.js';
+import { Watchdog } from '../../src/util/time-limit.js';
 import { engineOptions, greedy, PROMPTS } from '../engine/helper.js';
 import { tinyModel } from '../engine/tiny-model.js';
 import { until } from '../support/until.js';

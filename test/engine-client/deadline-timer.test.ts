@@ -3,7 +3,7 @@ import t from 'tap';
 import { monotonicMs } from '../../src/util/clock.js';
 import { DeadlineTimer } from '../../src/gateway/engine-client/deadline-timer.js';
 import type { EndedEvent, SequenceRequest, OnMiss, StepMessage } from '../../src/protocol/index.js';
-import { GREEDY } from '../../src/protocol/sampling-rules.js';
+import { GREEDY } from '../../src/protocol/request.js';
 import { plannedEvent } from '../fakes/engine.js';
 
 const request = (id: string, totalMs: number, onMiss: OnMiss = 'truncate'): SequenceRequest => ({

@@ -1,6 +1,6 @@
 /** Speculation of a looped model: fewer loops draft, all loops verify, and the answer stays that of all loops. */
 import t from 'tap';
-import { draftAt, draftByGate } from '../../src/engine/speculation/exit-draft.js';
+import { draftAt, draftByGate } from '../../src/engine/speculation/speculative-step.js';
 import { draftExits } from '../../src/engine/scheduler/drafts/drafts.js';
 import type { Slot } from '../../src/engine/scheduler/kv/slot.js';
 import {

@@ -1,6 +1,6 @@
 /** Hidden states of slots that are copied. */
 import t, { type Test } from 'tap';
-import { HiddenStateCache } from '../../src/engine/model/hidden-state-cache.js';
+import { HiddenStateCache } from '../../src/engine/model/kv-cache.js';
 import { cpuDevice } from '../../src/engine/runtime/device.js';
 import { createEnvironment } from '../../src/engine/runtime/environment.js';
 

@@ -1,7 +1,7 @@
 /** Which answers have an early end, and which biases leave them without one. */
 import t from 'tap';
 import { greedy } from '../../bench/greedy-request.js';
-import { earlyEnd, hasNoEnd } from '../../src/protocol/early-end.js';
+import { earlyEnd, hasNoEnd } from '../../src/protocol/outcome.js';
 import type { OnMiss, SequenceRequest } from '../../src/protocol/index.js';
 
 void t.test('an answer has no end where every end token lies far below another token', async (t) => {

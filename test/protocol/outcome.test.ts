@@ -1,7 +1,6 @@
 /** The rules for what became of a request, and for whether an answer keeps its budget. */
 import t from 'tap';
-import { type Ending, isKept, OUTCOMES, outcomeOf, worstOf } from '../../src/protocol/outcome.js';
-import { isWithin, timesOf } from '../../src/protocol/within-budget.js';
+import { type Ending, isKept, OUTCOMES, outcomeOf, worstOf, isWithin, timesOf } from '../../src/protocol/outcome.js';
 
 const none = { totalMs: null, ttftMs: null, tpotMs: null };
 

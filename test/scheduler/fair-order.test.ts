@@ -1,8 +1,14 @@
 import t from 'tap';
 import fc from 'fast-check';
-import { FairOrder, serviceOf, type Share } from '../../src/engine/scheduler/fair-order.js';
-import { SentenceState } from '../../src/engine/scheduler/sentence-length.js';
-import { fairShare, landingNets, yielding } from '../../src/engine/scheduler/yielding.js';
+import {
+  FairOrder,
+  serviceOf,
+  type Share,
+  fairShare,
+  landingNets,
+  yielding,
+} from '../../src/engine/scheduler/fair-order.js';
+import { SentenceState } from '../../src/engine/scheduler/output-length.js';
 
 interface Item extends Share {
   readonly id: number;

@@ -9,18 +9,17 @@ import type {
   OnMiss,
   ServiceClass,
 } from '../../src/protocol/index.js';
-import { GREEDY } from '../../src/protocol/sampling-rules.js';
+import { GREEDY } from '../../src/protocol/request.js';
 import { Slot } from '../../src/engine/scheduler/kv/slot.js';
 import { type ExitUnits, type Units, exitOfLayer } from '../../src/engine/scheduler/kv/units.js';
-import { type LengthPrior, OutputLengths } from '../../src/engine/scheduler/output-length.js';
+import { type LengthPrior, OutputLengths, SentenceLength } from '../../src/engine/scheduler/output-length.js';
 import { Planner } from '../../src/engine/scheduler/planner.js';
 import { type Policy, defaultPolicy } from '../../src/engine/scheduler/policy.js';
 import type { Scheduler } from '../../src/engine/scheduler/scheduler.js';
-import { SentenceLength } from '../../src/engine/scheduler/sentence-length.js';
 import { Sequence } from '../../src/engine/scheduler/sequence.js';
 import { type Occupancy, Snapshot } from '../../src/engine/scheduler/snapshot.js';
 import type { Admission, PrefillChunk } from '../../src/engine/scheduler/types.js';
-import { Utility } from '../../src/engine/scheduler/utility.js';
+import { Utility } from '../../src/engine/scheduler/planned-request.js';
 import { type Outcome, type SimulatedStep, simulate } from '../simulator/simulated-engine.js';
 import { type Machine, simulatedScheduler, unitsOfShape } from '../simulator/machine.js';
 import type { SimulatedRequest } from '../simulator/simulated-request.js';

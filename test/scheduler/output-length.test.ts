@@ -6,13 +6,14 @@ import {
   type LengthDistribution,
   type LengthPrior,
   OutputLengths,
+  SentenceLength,
+  SentenceState,
 } from '../../src/engine/scheduler/output-length.js';
 import type { AnswerKind } from '../../src/protocol/index.js';
 import { defaultPolicy } from '../../src/engine/scheduler/policy.js';
 import { seeded } from '../../bench/loadgen/random.js';
 import { runs } from './arbitrary.js';
 import { admitted, asking, prior, plannerOf, total } from './fixtures.js';
-import { SentenceLength, SentenceState } from '../../src/engine/scheduler/sentence-length.js';
 
 const EXITS = 5;
 const MOST = 100_000;

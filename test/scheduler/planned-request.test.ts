@@ -4,7 +4,7 @@ import t from 'tap';
 import { at, predictMs } from '../../src/engine/scheduler/cost/model.js';
 import type { Budget } from '../../src/protocol/index.js';
 import { advanceMs, advanceWork, frontierAt } from '../../src/engine/scheduler/cost/step-costs.js';
-import { hasBudget } from '../../src/protocol/early-end.js';
+import { hasBudget } from '../../src/protocol/outcome.js';
 import { runs } from './arbitrary.js';
 import { type Given, NOW, answering, asking, natural, snapshot, total, unstated } from './fixtures.js';
 import { blockLayers, blockSample, sample } from './sample.js';

@@ -3,7 +3,7 @@ import fc from 'fast-check';
 import t from 'tap';
 import type { Budget, OnMiss } from '../../src/protocol/index.js';
 import type { Sequence } from '../../src/engine/scheduler/sequence.js';
-import { hasBudget } from '../../src/protocol/early-end.js';
+import { hasBudget } from '../../src/protocol/outcome.js';
 import { cases } from '../support/cases.js';
 import { holds, budget, factor, larger, runs, state, waiting } from './arbitrary.js';
 import { admission, asking, changed, natural, planOf, plannerOf, stateOf, total, within, arrive } from './fixtures.js';

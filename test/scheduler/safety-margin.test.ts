@@ -1,7 +1,7 @@
 /** The safety margin settles where the target share of guarantees is kept, for each tenant by itself. */
 import t from 'tap';
 import { defaultPolicy } from '../../src/engine/scheduler/policy.js';
-import { SafetyMargins } from '../../src/engine/scheduler/safety-margin.js';
+import { SafetyMargins } from '../../src/engine/scheduler/promise.js';
 import { seeded } from '../../bench/loadgen/random.js';
 
 const { initialMargin, marginStep, marginHoldMs, marginHalfLifeMs } = defaultPolicy;

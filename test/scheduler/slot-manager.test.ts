@@ -1,8 +1,7 @@
 /** Slots and prefixes of sequences: on slots of two stages whose positions take a byte each, without a model. */
 import t from 'tap';
-import { leaderOf } from '../../src/engine/scheduler/prefix-leader.js';
+import { leaderOf, findPrefix } from '../../src/engine/scheduler/kv/prefix.js';
 import type { Budget, SequenceRequest } from '../../src/protocol/index.js';
-import { findPrefix } from '../../src/engine/scheduler/kv/prefix.js';
 import { SlotManager, type SlotManagerLimits } from '../../src/engine/scheduler/slot-manager.js';
 import { Sequence } from '../../src/engine/scheduler/sequence.js';
 import { Slot } from '../../src/engine/scheduler/kv/slot.js';

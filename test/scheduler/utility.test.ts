@@ -1,6 +1,6 @@
 /** The utility of an answer: by its exit, and by how early it ends. */
 import t from 'tap';
-import { type PartialValue, Utility } from '../../src/engine/scheduler/utility.js';
+import { type PartialValue, Utility } from '../../src/engine/scheduler/planned-request.js';
 import { accuracy, shape } from './sample.js';
 
 const near = (found: number, expected: number): boolean => Math.abs(found - expected) < 1e-12;

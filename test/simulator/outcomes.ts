@@ -1,6 +1,5 @@
 /** The outcomes of simulated requests, by the rule of reports and benches. */
-import { type Ending, isKept, type Outcome as Judgement, outcomeOf } from '../../src/protocol/outcome.js';
-import { timesOf } from '../../src/protocol/within-budget.js';
+import { type Ending, isKept, type Outcome as Judgement, outcomeOf, timesOf } from '../../src/protocol/outcome.js';
 import type { Outcome } from './simulated-engine.js';
 
 /** How a simulated answer ended. */

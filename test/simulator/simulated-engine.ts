@@ -3,7 +3,7 @@
  * scheduler's costs, so that plans can be tried on a machine that is slower, noisier or drifting.
  */
 import type { Work } from '../../src/engine/scheduler/cost/model.js';
-import { cutAt } from '../../src/protocol/early-end.js';
+import { cutAt } from '../../src/protocol/outcome.js';
 import type { Admitted, ExitLayer } from '../../src/protocol/index.js';
 import type { Scheduler } from '../../src/engine/scheduler/scheduler.js';
 import type { Sequence } from '../../src/engine/scheduler/sequence.js';

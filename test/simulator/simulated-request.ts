@@ -1,7 +1,7 @@
 /** One simulated request, and the request that the scheduler gets for it. */
 import type { DepthShape } from '../../src/engine/scheduler/cost/model.js';
 import type { Budget, SequenceRequest, ExitLayer, AnswerKind } from '../../src/protocol/index.js';
-import { GREEDY } from '../../src/protocol/sampling-rules.js';
+import { GREEDY } from '../../src/protocol/request.js';
 
 export interface SimulatedRequest {
   readonly id: string;

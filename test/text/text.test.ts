@@ -1,12 +1,11 @@
 import fc from 'fast-check';
 import t from 'tap';
 import { ChatTemplate, ChatTemplateError } from '../../src/gateway/text/chat-template.js';
-import { Detokenizer } from '../../src/gateway/text/detokenizer.js';
+import { Detokenizer, TextTokenizer } from '../../src/gateway/text/tokenizer.js';
 import { StopStrings } from '../../src/gateway/text/stop-strings.js';
 import { ggufTokenizer } from '../../src/convert/formats/gguf/tokenizer.js';
 import { boundaryOf, textPieces } from '../../src/gateway/text/text-pieces.js';
 import { tokenBytes, type TokenizerJson } from '../../src/gateway/text/token-bytes.js';
-import { TextTokenizer } from '../../src/gateway/text/tokenizer.js';
 import { ggufMetadata, tinyVocabulary } from '../convert/tiny.js';
 import { tokenizer } from '../fakes/server.js';
 

@@ -5,10 +5,9 @@
  * prefill, a stored prefix, an empty slot, a shallower exit. Such a row computes garbage into the position of its own
  * frontier. This position lies beyond all valid ones, and is written again before it is read.
  */
-import { DecodeRunner } from '../model/decode-runner.js';
+import { DecodeRunner, PrefillRunner } from '../model/stage-runners.js';
 import type { States } from '../model/head.js';
 import { HeadRunner } from '../model/head-runner.js';
-import { PrefillRunner } from '../model/prefill-runner.js';
 import type { Stage, StagedModel } from '../model/staged-model.js';
 import type { MemoryOp } from '../scheduler/kv/kv-account.js';
 import { type PositionBytes, SlotAccount } from '../scheduler/kv/slot-account.js';
@@ -16,8 +15,15 @@ import { SlotTable } from '../scheduler/kv/slot-table.js';
 import { type ExitUnits, stageAt, type Units, unitsOf } from '../scheduler/kv/units.js';
 import type { KernelChoice } from './kernels.js';
 import type { Layout, UnitRuns } from './layout.js';
-import { type Frontier, frontierBehind, type Row, rowSpans, type Span, type StepBatch } from './step-batch.js';
-import type { StepClock } from './step-clock.js';
+import {
+  type Frontier,
+  frontierBehind,
+  type Row,
+  rowSpans,
+  type Span,
+  type StepBatch,
+  type StepClock,
+} from './step-batch.js';
 
 /** A row of the batch, with its row in the head runner. */
 interface HeadRow extends Row {

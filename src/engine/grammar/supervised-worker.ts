@@ -8,7 +8,7 @@ import { readFileSync } from 'node:fs';
 import { Worker } from 'node:worker_threads';
 import type { Grammar } from '../../protocol/index.js';
 import { monotonicMs } from '../../util/clock.js';
-import { Watchdog } from '../../util/watchdog.js';
+import { Watchdog } from '../../util/time-limit.js';
 import type { FromGrammars, GrammarAnswer, GrammarThreadData, ToGrammars } from './messages.js';
 
 /** A thread that is silent for longer, and has computed for half as long, is stuck in a grammar. */

@@ -5,6 +5,8 @@
  * The capacity of all slots is only address space. A slot costs the pages of the positions that were written,
  * until `releasePages` releases them.
  *
+ * Hidden states at one boundary, [slots, capacity, hidden]; deeper stages that lag behind read them to catch up.
+ *
  * Must not know: sequences, and which positions are valid (the engine's frontiers).
  */
 import type { HostDevice } from '../runtime/device.js';
@@ -139,5 +141,45 @@ export class KvCache {
           source: buffer + BigInt(from * this.#slotBytes + head * this.#rowBytes),
           target: buffer + BigInt(to * this.#slotBytes + head * this.#rowBytes),
         };
+  }
+}
+
+export class HiddenStateCache {
+  readonly #base: bigint;
+  readonly #slotBytes: number;
+  readonly #device: HostDevice;
+  readonly #slots: number;
+
+  /** @param positionBytes bytes of one hidden state */
+  constructor(
+    device: HostDevice,
+    slots: number,
+    capacity: number,
+    readonly positionBytes: number,
+  ) {
+    this.#device = device;
+    this.#slots = slots;
+    this.#slotBytes = capacity * positionBytes;
+    this.#base = device.alloc(slots * this.#slotBytes);
+  }
+
+  /** Address of a slot's hidden state at a position; later positions follow it. */
+  address(slot: number, position: number): bigint {
+    return this.#base + BigInt(slot * this.#slotBytes + position * this.positionBytes);
+  }
+
+  /** Copies positions [start, end) of a slot to another. */
+  copy(from: number, to: number, start: number, end: number): void {
+    if (end > start)
+      this.#device.copy(this.address(to, start), this.address(from, start), (end - start) * this.positionBytes);
+  }
+
+  /** Releases the memory of a slot's positions from `from` on. */
+  releasePages(slot: number, from: number): void {
+    this.#device.releasePages(this.address(slot, from), this.#slotBytes - from * this.positionBytes);
+  }
+
+  dispose(): void {
+    this.#device.free(this.#base, this.#slots * this.#slotBytes);
   }
 }

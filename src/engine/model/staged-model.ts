@@ -10,8 +10,7 @@ import type { Session } from '../runtime/session.js';
 import { Tensor } from '../runtime/tensor.js';
 import { type Gate, loadGate } from './gate.js';
 import { disposeUnits, GraphLoader, type Model, type ModelLimits, type ModelSource, type ModelUnit } from './graphs.js';
-import { HiddenStateCache } from './hidden-state-cache.js';
-import { KvCache } from './kv-cache.js';
+import { HiddenStateCache, KvCache } from './kv-cache.js';
 import type { ExitEntry, Manifest, StageEntry } from './manifest.js';
 
 /** A trunk stage or an exit block: each reads a boundary and owns a KV cache. */

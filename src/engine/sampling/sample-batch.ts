@@ -5,10 +5,9 @@
  */
 import type { Head, SelectedRow } from '../model/head.js';
 import type { Landed, Sampling, TokenLogprobs } from '../../protocol/index.js';
-import { changesLogits } from '../../protocol/sampling-rules.js';
-import { repetitionPenalties } from './dry.js';
+import { changesLogits } from '../../protocol/request.js';
+import { repetitionPenalties, rulesUnder, rulesWith, sampleTop } from './sampler.js';
 import { sampleRow } from './sample-row.js';
-import { rulesUnder, rulesWith, sampleTop } from './sampler.js';
 import type { Answer } from '../answer.js';
 import { LANDING } from '../landing/pressure.js';
 

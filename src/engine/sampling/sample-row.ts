@@ -5,7 +5,7 @@
  */
 import { applyMask } from '../constraint.js';
 import type { Sampling } from '../../protocol/index.js';
-import { changesLogits } from '../../protocol/sampling-rules.js';
+import { changesLogits } from '../../protocol/request.js';
 import { adjust, sampleTop, type TokenCounts, type TopLogits } from './sampler.js';
 
 /** Share of the probability that must be left after changes: rounding of the log-sum-exp decides no draw then. */

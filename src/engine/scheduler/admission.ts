@@ -4,15 +4,13 @@
  */
 import { type ExitIndex, at, deepestOf } from './cost/model.js';
 import { StepSum } from './cost/step-costs.js';
-import { cutAt, hasBudget } from '../../protocol/early-end.js';
+import { cutAt, hasBudget } from '../../protocol/outcome.js';
 import type { DepthReason } from '../../protocol/index.js';
 import { decidedTogether } from './arrivals.js';
-import { bestExit, fatesWithin } from './exit-choice.js';
+import { bestExit, fatesWithin } from './depth-bound.js';
 import type { Fate } from './outlook.js';
 import type { PlannedRequest } from './planned-request.js';
-import { breaks, type Held, isBroken, promises } from './promise.js';
-import { leavesNets, promisedWork } from './promised-work.js';
-import type { SafetyMargins } from './safety-margin.js';
+import { breaks, type Held, isBroken, promises, leavesNets, promisedWork, type SafetyMargins } from './promise.js';
 import type { Sequence, Terms } from './sequence.js';
 import type { Snapshot } from './snapshot.js';
 import type { Admission, Rejected } from './types.js';

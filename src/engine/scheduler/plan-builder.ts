@@ -1,18 +1,21 @@
 /**
  * Builds the plan of a step: its chunks, the rows that decode behind them, and the draft of a row that is alone.
  *
+ * The decisions of a plan so far: requests that are admitted, rejected, or end before the step. Must not know: why.
+ *
  * Must not know: admission, how a plan runs.
  */
 import type { DepthShape } from './cost/model.js';
-import { isCutAtDeadline } from '../../protocol/early-end.js';
+import { isCutAtDeadline, earlyEnd } from '../../protocol/outcome.js';
 import { type ChunkWork, workTo, decodeWork, workOf } from './chunks.js';
 import type { Drafts } from './drafts/drafts.js';
 import type { SlotTable } from './kv/slot-table.js';
-import type { PlanRecord } from './plan-record.js';
 import type { Planner } from './planner.js';
 import type { Sequence } from './sequence.js';
 import type { SlotManager } from './slot-manager.js';
-import type { ChunkPlan, DraftPlan, RowPlan, StepPlan } from './step-plan.js';
+import type { ChunkPlan, DraftPlan, RowPlan, StepPlan, SequenceEnd } from './step-plan.js';
+import type { Admitted, PlannedEvent, RejectedEvent } from '../../protocol/index.js';
+import type { Admission, Rejected } from './types.js';
 
 export interface BuilderParts {
   readonly table: SlotTable;
@@ -98,4 +101,36 @@ function chunkPlan({ sequence, end, positions, prefilled }: ChunkWork): ChunkPla
 function slotIndex({ id, slot }: Sequence): number {
   if (slot === null) throw new Error(`sequence ${id} has no slot`);
   return slot.index;
+}
+
+const UNNAMED: Omit<Rejected, 'kind'> = { leastFeasibleMs: null };
+
+export class PlanRecord {
+  readonly admitted: PlannedEvent[] = [];
+  readonly rejected: RejectedEvent[] = [];
+  readonly ended: SequenceEnd[] = [];
+
+  /** @param at time of the plan */
+  constructor(readonly at: number) {}
+
+  admit({ id, request, isDryRun }: Sequence, admission: Exclude<Admission, Rejected>): void {
+    const plan: Omit<Admitted, 'kind'> & { guaranteedTokens?: number } = { ...admission };
+    delete plan.guaranteedTokens;
+    this.admitted.push({
+      ...plan,
+      id,
+      landing: earlyEnd(request),
+      ...(isDryRun && { isDryRun }),
+    });
+    if (isDryRun) this.ended.push({ id, reason: 'length', isDryRun });
+  }
+
+  reject({ id }: Sequence, { leastFeasibleMs, promised }: Omit<Rejected, 'kind'> = UNNAMED): void {
+    this.rejected.push({
+      id,
+      reason: 'budget_infeasible',
+      leastFeasibleMs,
+      ...(promised && { promised }),
+    });
+  }
 }

@@ -2,15 +2,17 @@
  * One request in planning units: deadlines as instants, prefill as milliseconds and the rest of the answer as tokens,
  * at each exit.
  *
+ * The utility of an answer: the share of full depth's right answers that its exit gives (accuracy), times the share
+ * that an early end keeps (partial value).
+ *
  * Knows: one sequence, the moment of planning. Must not know: other sequences.
  */
-import { type CostModel, type ExitIndex, at } from './cost/model.js';
+import { type CostModel, type ExitIndex, at, type DepthShape } from './cost/model.js';
 import { advanceMs, frontierAt, promptMs } from './cost/step-costs.js';
-import type { LengthDistribution, OutputLengths } from './output-length.js';
+import { type LengthDistribution, type OutputLengths, type SentenceLength, sentenceWithin } from './output-length.js';
 import type { Policy } from './policy.js';
 import type { Sequence, Terms } from './sequence.js';
-import { type SentenceLength, sentenceWithin } from './sentence-length.js';
-import type { Utility } from './utility.js';
+import { interpolated, accuracyBehind } from '../model/manifest.js';
 
 /** The estimates of every plan. */
 export interface Estimates {
@@ -109,7 +111,7 @@ export class PlannedRequest {
     return Array.from({ length: first - this.minExit + 1 }, (_, i) => first - i);
   }
 
-  /** Tokens within which its first sentence ends, at the quantile of sentence-length.ts. */
+  /** Tokens within which its first sentence ends, at the quantile of output-length.ts. */
   get sentenceTokens(): number {
     const { kind, tenant } = this.sequence;
     return (this.#sentenceTokens ??= this.#moment.sentences.first(kind, tenant));
@@ -230,5 +232,61 @@ export class PlannedRequest {
     return sequence.lands
       ? this.isGoodWithin(minExit, steps) >= policy.leastSentence
       : steps >= this.stepsLeft(minExit, 0.5);
+  }
+}
+
+/** [tokens, share of the whole answers' worth that answers of at most so many tokens keep], both rising. */
+export type PartialValue = readonly (readonly [number, number])[];
+
+/** Without a measurement: that of the embedded model on everyday requests. */
+const DEFAULT_PARTIAL_VALUE: PartialValue = [
+  [4, 0.05],
+  [8, 0.25],
+  [16, 0.55],
+  [24, 0.7],
+  [32, 0.79],
+  [48, 0.88],
+  [64, 0.92],
+  [96, 0.96],
+  [160, 0.99],
+  [320, 1],
+];
+
+export class Utility {
+  readonly #partialValue: PartialValue;
+  readonly #accuracy: readonly number[];
+  /** By exit; undefined where the prompt's length has no measurement. */
+  readonly #byPrompt: readonly (DepthShape['exits'][number]['accuracyByPrompt'] | undefined)[];
+
+  constructor({ exits }: DepthShape, partialValue: PartialValue | null) {
+    this.#partialValue = partialValue ?? DEFAULT_PARTIAL_VALUE;
+    this.#accuracy = exits.map(({ accuracy }) => accuracy);
+    this.#byPrompt = exits.map(({ accuracyByPrompt }) => accuracyByPrompt);
+  }
+
+  /**
+   * Share of full depth's right answers that an exit gives, 0..1.
+   * @param promptTokens length of the prompt; one below all measured lengths counts as the shortest of them
+   */
+  accuracy(exit: ExitIndex, promptTokens = 0): number {
+    const accuracyByPrompt = this.#byPrompt[exit];
+    return accuracyByPrompt === undefined
+      ? at(this.#accuracy, exit)
+      : accuracyBehind({ accuracyByPrompt }, promptTokens);
+  }
+
+  /**
+   * The shallowest exit between two that gives at least a share of full depth's right answers behind a prompt. Without
+   * a measurement by length it is the first of the two.
+   */
+  shallowest(from: ExitIndex, to: ExitIndex, least: number, promptTokens: number): ExitIndex {
+    let exit = from;
+    while (exit < to && this.#byPrompt[exit] !== undefined && this.accuracy(exit, promptTokens) < least) exit += 1;
+    return exit;
+  }
+
+  /** Share of an answer's worth that at most so many tokens keep, 0..1. */
+  partialValue(tokens: number): number {
+    return interpolated(this.#partialValue, tokens);
   }
 }

@@ -16,24 +16,19 @@ import {
   predictMs,
 } from './cost/model.js';
 import type { CostTable } from './cost/table.js';
-import { cutAt } from '../../protocol/early-end.js';
-import { isKept, outcomeOf } from '../../protocol/outcome.js';
-import { timesOf } from '../../protocol/within-budget.js';
+import { cutAt, isKept, outcomeOf, timesOf } from '../../protocol/outcome.js';
 import { admitAll } from './admission.js';
-import { Load } from './depth-bound.js';
-import { chooseExits } from './exit-choice.js';
-import { type LengthPrior, OutputLengths } from './output-length.js';
+import { Load, chooseExits } from './depth-bound.js';
+import { type LengthPrior, OutputLengths, SentenceLength } from './output-length.js';
 import { predictedWaitMs } from './outlook.js';
-import type { Estimates, PlannedRequest } from './planned-request.js';
+import { type Estimates, type PlannedRequest, type PartialValue, Utility } from './planned-request.js';
 import type { Policy } from './policy.js';
 import { choosePrefill, isTight, rowsWithShare, shareDueAt, tokenMsOf } from './prefill-choice.js';
-import { SafetyMargins } from './safety-margin.js';
-import { SentenceLength } from './sentence-length.js';
+import { SafetyMargins } from './promise.js';
 import type { Sequence } from './sequence.js';
 import type { StepResult } from './step-plan.js';
 import { inOrder, type Occupancy, protectedRows, Snapshot } from './snapshot.js';
 import type { Admission, AnswerEnd, LandingWindow, PrefillChunk } from './types.js';
-import { type PartialValue, Utility } from './utility.js';
 
 /** Measurements of the model folder; null without one. */
 export interface Priors {

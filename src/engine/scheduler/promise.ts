@@ -4,11 +4,23 @@
  * A promise covers the prompt at the shallowest exit, and the tokens to the end of a sentence. An answer that can't
  * land is covered to its own end. Slots and the KV cache count as well. Requests without a promise run in their share
  * of the time and of the slots.
+ *
+ * The engine time of promises, as callers and armed nets add it up.
+ *
+ * Safety margin of promises: online quantile tracking. A miss adds a step to the margin, and a kept promise takes so
+ * much off that it settles where the target share is kept, whatever makes answers late.
+ *
+ * Each tenant has its own margin. The others' raise it by one step at most: a slow machine makes all of them late.
+ * A margin that rejects all requests has no outcome to fall by, so its excess decays without outcomes.
  */
 import { at } from './cost/model.js';
 import { type ExitOf, type Fate, leastOrPresent, outlook } from './outlook.js';
 import type { PlannedRequest } from './planned-request.js';
 import { inOrder, protectedRows, type Snapshot } from './snapshot.js';
+import { stepTable } from './cost/step-costs.js';
+import type { ExitIndex, NetWork, PromisedWork, PromisedPart } from '../../protocol/index.js';
+import { startsByPart } from '../../protocol/latest-starts.js';
+import type { Policy } from './policy.js';
 
 /** How a promise fares. */
 export interface Held {
@@ -90,4 +102,111 @@ export function breaks(after: Promises, before: Promises): boolean {
     const was = before.get(each);
     return was !== undefined && ((was.isInTime && !isInTime) || (was.hasMemory && !hasMemory));
   });
+}
+
+type Requests = readonly PlannedRequest[];
+
+/**
+ * The work of a request's promise at its shallowest exit, for a dry run.
+ * @param requests the present ones
+ * @param careful factor on all times, 1 or more
+ */
+export function promisedWork(state: Snapshot, asked: PlannedRequest, requests: Requests, careful: number): NetWork {
+  const direct = partsOf(
+    state,
+    requests.filter(({ sequence }) => !sequence.isNet),
+    careful,
+  );
+  // JSON has no Infinity: a promise without a last deadline holds up no net.
+  return { ...workLeft(state, asked, asked.minExit, careful), direct: direct.filter(({ dueAt }) => dueAt < Infinity) };
+}
+
+/** Tokens that a promise has left, with their reserve. */
+const tokensOf = ({ policy }: Snapshot, each: PlannedRequest, exit: ExitIndex, careful: number): number =>
+  careful * (1 + policy.margin) * each.guaranteedSteps(exit);
+
+/** The work that a promise has left. */
+function workLeft(state: Snapshot, each: PlannedRequest, exit: ExitIndex, careful: number): PromisedWork {
+  const { model, engine, oneRowMs } = state;
+  const { slots } = engine;
+  const rows = new Int32Array(model.shape.exits.length).fill(slots, exit, exit + 1);
+  const stepMs = stepTable(model, each.target)(rows);
+  const tokens = tokensOf(state, each, exit, careful);
+  const rowMs = slots > 1 ? Math.max(0, stepMs - at(oneRowMs, exit)) / (slots - 1) : 0;
+  const prefillMs = careful * each.prefillMs(exit);
+  return { prefillMs, fullMs: prefillMs + (tokens * stepMs) / slots, besideMs: tokens * rowMs };
+}
+
+/** The parts of promises in the engine's time from now on. */
+function partsOf(state: Snapshot, requests: Requests, careful: number): PromisedPart[] {
+  const promised = requests.filter(({ isPromised }) => isPromised);
+  return promised.map((each) => {
+    const exit = leastOrPresent(each);
+    const work = workLeft(state, each, exit, careful);
+    const sentenceMs = work.prefillMs + tokensOf(state, each, exit, careful) * at(state.oneRowMs, exit);
+    return { ...work, dueAt: each.end, sentenceMs };
+  });
+}
+
+/**
+ * Whether new promises leave the armed nets their time. All nets may start at any instant. So all of them together with
+ * the promises are in time from now on, and no latest start that is past moves further back.
+ * @param requests the present ones
+ * @param asked the new requests; the answer of a net has its own part
+ */
+export function leavesNets(state: Snapshot, requests: Requests, asked: Requests, careful: number): boolean {
+  const { nets = [], now, slots } = state.engine;
+  const armed = nets.filter(({ dueAt }) => dueAt > now);
+  if (armed.length === 0 || asked.some(({ sequence }) => sequence.isNet)) return true;
+  const old = [...armed, ...partsOf(state, requests, careful)];
+  const before = startsByPart(old, slots);
+  return [...startsByPart([...old, ...partsOf(state, asked, careful)], slots)].every(
+    ([part, start]) => start >= now || start >= (before.get(part) ?? Infinity) - ROUNDING_MS,
+  );
+}
+
+interface Margin {
+  /** As of the last outcome. */
+  readonly margin: number;
+  /** Instant of the last outcome, ms. */
+  readonly at: number;
+}
+
+/** Most tenants with a margin; the one with the oldest outcome is forgotten. */
+const MOST_TENANTS = 1024;
+
+export class SafetyMargins {
+  /** Oldest outcome first. */
+  readonly #own = new Map<string, Margin>();
+
+  constructor(private readonly policy: Policy) {}
+
+  /** Share by which a tenant's budget must exceed the planned time, at an instant. */
+  at(tenant: string, now: number): number {
+    const { initialMargin, marginStep } = this.policy;
+    const own = this.#own.get(tenant);
+    let others = 0;
+    for (const [name, margin] of this.#own) if (name !== tenant) others = Math.max(others, this.#decayed(margin, now));
+    const bounded = Math.min(others, initialMargin + marginStep);
+    return own === undefined ? Math.max(initialMargin, bounded) : Math.max(this.#decayed(own, now), bounded);
+  }
+
+  /** Learns at an instant that a promise was kept or missed. */
+  observe(tenant: string, isKept: boolean, now: number): void {
+    const { initialMargin, keptShare, leastMargin, marginStep, mostMargin } = this.policy;
+    const own = this.#own.get(tenant);
+    const before = own === undefined ? initialMargin : this.#decayed(own, now);
+    const next = before + (isKept ? (-marginStep * (1 - keptShare)) / keptShare : marginStep);
+    this.#own.delete(tenant);
+    this.#own.set(tenant, { margin: Math.min(mostMargin, Math.max(leastMargin, next)), at: now });
+    const [oldest] = this.#own.keys();
+    if (this.#own.size > MOST_TENANTS && oldest !== undefined) this.#own.delete(oldest);
+  }
+
+  #decayed({ margin, at }: Margin, now: number): number {
+    const { initialMargin, marginHoldMs, marginHalfLifeMs } = this.policy;
+    const idleMs = now - at - marginHoldMs;
+    if (margin <= initialMargin || idleMs <= 0) return margin;
+    return initialMargin + (margin - initialMargin) * 2 ** (-idleMs / marginHalfLifeMs);
+  }
 }

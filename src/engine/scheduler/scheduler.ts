@@ -7,7 +7,7 @@
  */
 import { type DepthShape, rowsMs, type Work } from './cost/model.js';
 import type { CostTable } from './cost/table.js';
-import { cutAt } from '../../protocol/early-end.js';
+import { cutAt } from '../../protocol/outcome.js';
 import type { EndReason, SequenceRequest, PromisedPart } from '../../protocol/index.js';
 import { Arrivals } from './arrivals.js';
 import { type ChunkLimits, selectChunks, workOf } from './chunks.js';
@@ -15,16 +15,15 @@ import type { ConstraintState } from './constraint-state.js';
 import { type DraftLimits, Drafts } from './drafts/drafts.js';
 import type { SlotTable } from './kv/slot-table.js';
 import { exitOfLayer, type Units } from './kv/units.js';
-import { PlanBuilder } from './plan-builder.js';
+import { PlanBuilder, PlanRecord } from './plan-builder.js';
 import { type Admission, type Rejected } from './types.js';
-import { PlanRecord } from './plan-record.js';
 import { Planner, type Priors, type ServiceOrder } from './planner.js';
 import type { Policy } from './policy.js';
 import { Sequence } from './sequence.js';
 import { SlotManager, type SlotManagerLimits } from './slot-manager.js';
 import type { Occupancy } from './snapshot.js';
 import type { SequenceEnd, StepPlan, StepResult, TokenResult } from './step-plan.js';
-import { landingNets } from './yielding.js';
+import { landingNets } from './fair-order.js';
 
 export interface SchedulerOptions extends SlotManagerLimits, ChunkLimits {
   readonly policy: Policy;

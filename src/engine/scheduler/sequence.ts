@@ -4,7 +4,7 @@
  *
  * Must not know: the model, logits, text.
  */
-import { earlyEnd, hasBudget, hasNoEnd } from '../../protocol/early-end.js';
+import { earlyEnd, hasBudget, hasNoEnd } from '../../protocol/outcome.js';
 import type {
   AnswerKind,
   Budget,
@@ -18,7 +18,7 @@ import type {
 import { type ConstraintState, isPending } from './constraint-state.js';
 import type { Slot } from './kv/slot.js';
 import { type ExitUnits, exitOfLayer } from './kv/units.js';
-import { SentenceState } from './sentence-length.js';
+import { SentenceState } from './output-length.js';
 
 /** Another sequence that will have processed the first `length` tokens before this one's turn. */
 export interface PrefixLeader {

@@ -1,16 +1,15 @@
 /**
  * Gives slots to sequences: starts from the queue, prefix reuse, eviction and preemption within the KV budget. Tenants
- * share the slots (tenant-shares.ts).
+ * share the slots (fair-order.ts).
  *
  * Must not know: costs, exits that are to be chosen.
  */
 import { COPY_BYTES_PER_MS, Placement } from './placement.js';
-import { leaderOf, lookUpBehind } from './prefix-leader.js';
-import { commonLength, findPrefix, LEAST_MATCH_TOKENS, type PrefixMatch } from './kv/prefix.js';
+import { leaderOf, lookUpBehind, commonLength, findPrefix, LEAST_MATCH_TOKENS, type PrefixMatch } from './kv/prefix.js';
 import type { Sequence } from './sequence.js';
 import type { Slot } from './kv/slot.js';
 import type { SlotTable } from './kv/slot-table.js';
-import { TenantShares } from './tenant-shares.js';
+import { TenantShares } from './fair-order.js';
 
 export interface SlotManagerLimits {
   readonly maxRunning: number;

@@ -7,12 +7,10 @@
 import { type CostModel, type ExitIndex, at } from './cost/model.js';
 import { type ExitCost, type StepMs, affineStepCost, stepTable } from './cost/step-costs.js';
 import type { PromisedPart } from '../../protocol/index.js';
-import type { OutputLengths } from './output-length.js';
-import { type Estimates, type Moment, PlannedRequest } from './planned-request.js';
+import type { OutputLengths, SentenceLength } from './output-length.js';
+import { type Estimates, type Moment, PlannedRequest, type Utility } from './planned-request.js';
 import { type Policy, plannedChunk } from './policy.js';
 import type { Sequence, Terms } from './sequence.js';
-import type { SentenceLength } from './sentence-length.js';
-import type { Utility } from './utility.js';
 
 /** The sequences of the engine, and the room that they have. */
 export interface Occupancy {

@@ -11,7 +11,7 @@ export interface LandingWindow {
   readonly opensAt: number;
   /** The last token is due. */
   readonly endsAt: number;
-  /** Tokens from one sentence boundary to the next, at the quantile of sentence-length.ts. */
+  /** Tokens from one sentence boundary to the next, at the quantile of output-length.ts. */
   readonly sentenceTokens: number;
 }
 

@@ -4,7 +4,7 @@
  * Must not know: processes, steps.
  */
 import { monotonicMs, timerUntil } from '../../util/clock.js';
-import { isCutAtDeadline } from '../../protocol/early-end.js';
+import { isCutAtDeadline } from '../../protocol/outcome.js';
 import type { EngineCore } from './core.js';
 import { GrammarError } from '../grammar/errors.js';
 import type { Grammars } from '../grammar/grammars.js';

@@ -25,7 +25,7 @@ import { sequencesOf } from '../../protocol/request.js';
 import { UnacknowledgedRequests } from './unacknowledged-requests.js';
 import { watchdogTimeout } from './watchdog-timeout.js';
 import { OpenSequences, SequenceEvents, unreportedEnd } from './sequence-events.js';
-import { Watchdog } from '../../util/watchdog.js';
+import { Watchdog } from '../../util/time-limit.js';
 
 /** Delay of a start after the n-th failure in a row; the last one repeats. */
 const BACK_OFF_MS = [0, 500, 1000, 2000, 5000, 10_000, 30_000];

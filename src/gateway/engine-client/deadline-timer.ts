@@ -6,7 +6,7 @@
  * Knows: deadlines, and the events of each answer. Must not know: how the engine ends answers (Planner.isOverdue).
  */
 import { monotonicMs, timerUntil } from '../../util/clock.js';
-import { isCutAtDeadline } from '../../protocol/early-end.js';
+import { isCutAtDeadline } from '../../protocol/outcome.js';
 import type { EndedEvent, SequenceRequest, StepMessage } from '../../protocol/index.js';
 import { unreportedEnd } from './sequence-events.js';
 

@@ -1,7 +1,7 @@
 /**
  * One answer as server-sent events on a raw response.
  *
- * Must not know: the content of an event, when a slow client is cut (in-flight.ts).
+ * Must not know: the content of an event, when a slow client is cut (shutdown.ts).
  */
 import type { ServerResponse } from 'node:http';
 import type { FastifyReply } from 'fastify';

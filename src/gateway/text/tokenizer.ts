@@ -1,9 +1,13 @@
-/** Turns text into token ids and back, with the model's own tokenizer.json. */
+/**
+ * Turns text into token ids and back, with the model's own tokenizer.json.
+ *
+ * Encodes text to ids with the tokenizers library.
+ */
 import { setImmediate as yieldToEventLoop } from 'node:timers/promises';
-import { Detokenizer } from './detokenizer.js';
-import { hubTokenizer, type Encode } from './hub-tokenizer.js';
 import { boundaryOf, LONG_PIECE_UNITS, textPieces } from './text-pieces.js';
 import { tokenBytes, type TokenBytes, type TokenizerJson } from './token-bytes.js';
+import { Tokenizer } from '@huggingface/tokenizers';
+import { within } from '../../util/time-limit.js';
 
 /** Like `TextTokenizer.encode`, but outside the event loop. */
 export type EncodeInWorker = (text: string, addSpecial: boolean) => Promise<Iterable<number>>;
@@ -112,3 +116,41 @@ interface DetokenizerOptions {
 }
 
 const NO_BYTES = new Uint8Array(0);
+
+/** Turns token ids into text one at a time, in whole UTF-8 characters. */
+export class Detokenizer {
+  /** Keeps the bytes of an incomplete character; invalid bytes become U+FFFD. */
+  readonly #decoder = new TextDecoder('utf-8', { ignoreBOM: true });
+
+  constructor(private readonly bytesOf: (id: number) => Uint8Array) {}
+
+  /** @returns the text that the token completes; empty while a character is incomplete */
+  push(id: number): string {
+    return this.#decoder.decode(this.bytesOf(id), { stream: true });
+  }
+
+  /** @returns the remaining text at the end: U+FFFD for an incomplete character */
+  end(): string {
+    return this.#decoder.decode();
+  }
+}
+
+/** The part of the library that is used; its own types do not resolve under Node's module rules. */
+interface Library {
+  encode(text: string, options: { add_special_tokens: boolean }): { ids: number[] };
+}
+const Library = Tokenizer as unknown as new (json: object, config: object) => Library;
+
+/** @param addSpecial whether to add the begin and end tokens of the tokenizer */
+export type Encode = (text: string, addSpecial: boolean) => number[];
+
+/**
+ * The expressions of a model's tokenizer may need an exponential time.
+ * @param json the parsed tokenizer.json
+ * @param mostMs time limit of a call
+ * @returns a function that throws TimeLimitError
+ */
+export function hubTokenizer(json: object, mostMs: number): Encode {
+  const library = new Library(json, {});
+  return (text, addSpecial) => within(mostMs, () => library.encode(text, { add_special_tokens: addSpecial }).ids);
+}

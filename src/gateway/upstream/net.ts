@@ -8,7 +8,7 @@ import { setImmediate } from 'node:timers/promises';
 import { ApiError, ClientGone } from '../api/errors.js';
 import { monotonicMs, timerUntil } from '../../util/clock.js';
 import { present } from '../../util/present.js';
-import { accuracyBehind } from '../../engine/model/accuracy.js';
+import { accuracyBehind } from '../../engine/model/manifest.js';
 import { isEnd } from './call.js';
 import { type NetStart, netStart, accuracyWithin } from './early-start.js';
 import { localAnswer, type LocalEnd, localRequest, type LocalRequest } from './local-answer.js';

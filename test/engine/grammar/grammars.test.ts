@@ -6,7 +6,7 @@ import { monotonicMs } from '../../../src/util/clock.js';
 import { isPending } from '../../../src/engine/constraint.js';
 import { Grammars } from '../../../src/engine/grammar/grammars.js';
 import type { SequenceRequest, Grammar } from '../../../src/protocol/index.js';
-import { GREEDY } from '../../../src/protocol/sampling-rules.js';
+import { GREEDY } from '../../../src/protocol/request.js';
 import { answersOf, greedy, holdProcess, within } from '../helper.js';
 import { deepest, grammars, manifest, options, outcomes, queueOf, shallowest, tokenizer } from './answers.js';
 import { PYDANTIC, ZOD } from './schemas.js';

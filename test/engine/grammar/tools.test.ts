@@ -6,7 +6,7 @@ import Value from 'typebox/value';
 import { CallReader, type CallPart } from '../../../src/gateway/api/generation/call-reader.js';
 import type { Constraint } from '../../../src/engine/constraint.js';
 import type { CallsGrammar, SequenceRequest } from '../../../src/protocol/index.js';
-import { GREEDY } from '../../../src/protocol/sampling-rules.js';
+import { GREEDY } from '../../../src/protocol/request.js';
 import { ChatTemplate, type ChatMessage } from '../../../src/gateway/text/chat-template.js';
 import { answersTo, greedy, holdProcess, makeCore, MODEL } from '../helper.js';
 import { deepest, executor, grammars, manifest, outcomes, shallowest, tokenizer } from './answers.js';

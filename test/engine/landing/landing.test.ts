@@ -3,11 +3,11 @@ import fc from 'fast-check';
 import t from 'tap';
 import { AfterThoughts, FREE_TEXT } from '../../../src/engine/grammar/after-thoughts.js';
 import { SentenceScanner } from '../../../src/gateway/text/sentences/sentence-scanner.js';
-import { TokenTexts } from '../../../src/engine/landing/token-texts.js';
+import { TokenTexts } from '../../../src/engine/landing/pressure.js';
 import type { Constraint } from '../../../src/engine/constraint.js';
 import type { EngineOptions, Speculate } from '../../../src/protocol/engine-options.js';
 import type { EndedEvent, SequenceRequest, OnMiss, PlannedEvent, Sampling } from '../../../src/protocol/index.js';
-import { GREEDY } from '../../../src/protocol/sampling-rules.js';
+import { GREEDY } from '../../../src/protocol/request.js';
 import { type Answer, drain, equalCosts, greedy, makeCore, makeExecutor, within } from '../helper.js';
 import { tinyModel } from '../tiny-model.js';
 

@@ -3,11 +3,10 @@ import t from 'tap';
 import type { MayEnd } from '../../../src/gateway/text/sentences/sentence-scanner.js';
 import type { Answer } from '../../../src/engine/answer.js';
 import { Landings } from '../../../src/engine/worker/landings.js';
-import { TokenTexts } from '../../../src/engine/landing/token-texts.js';
+import { TokenTexts, endPressure, LANDING, thoughtsEnd } from '../../../src/engine/landing/pressure.js';
 import type { SequenceRequest } from '../../../src/protocol/index.js';
 import { answerOf } from '../answers.js';
 import { greedy, within } from '../helper.js';
-import { endPressure, LANDING, thoughtsEnd } from '../../../src/engine/landing/pressure.js';
 import type { LandingWindow } from '../../../src/engine/scheduler/types.js';
 
 const landing = { opensAt: 1000, endsAt: 2000, sentenceTokens: 24 };

@@ -9,7 +9,7 @@ import type { SequenceRequest, Sampling } from '../../../src/protocol/index.js';
 import { Draws } from '../../../src/engine/draws.js';
 import type { Head } from '../../../src/engine/model/head.js';
 import { greedy } from '../../../bench/greedy-request.js';
-import { GREEDY } from '../../../src/protocol/sampling-rules.js';
+import { GREEDY } from '../../../src/protocol/request.js';
 import { answerOf, sampleFull } from '../answers.js';
 
 const VOCAB = 8;

@@ -2,7 +2,7 @@
 import fc from 'fast-check';
 import t from 'tap';
 import type { Sampling } from '../../../src/protocol/index.js';
-import { GREEDY } from '../../../src/protocol/sampling-rules.js';
+import { GREEDY } from '../../../src/protocol/request.js';
 import { applyMask } from '../../../src/engine/constraint.js';
 import { sampleRow } from '../../../src/engine/sampling/sample-row.js';
 import { sampleFull } from '../answers.js';

@@ -7,11 +7,17 @@ import type { EngineCore } from '../../../src/engine/worker/core.js';
 import type { DraftCount, SequenceRequest, Sampling } from '../../../src/protocol/index.js';
 import type { Speculate } from '../../../src/protocol/engine-options.js';
 import { Draws } from '../../../src/engine/draws.js';
-import { GREEDY } from '../../../src/protocol/sampling-rules.js';
-import { draftExits, maySpeculate } from '../../../src/engine/scheduler/drafts/drafts.js';
-import { DraftLength, Speedup, BaselineStep } from '../../../src/engine/scheduler/drafts/speedup.js';
-import { draftAt } from '../../../src/engine/speculation/exit-draft.js';
-import { lookUp, lookUpIn } from '../../../src/engine/scheduler/drafts/lookup.js';
+import { GREEDY } from '../../../src/protocol/request.js';
+import {
+  draftExits,
+  maySpeculate,
+  lookUp,
+  lookUpIn,
+  DraftLength,
+  Speedup,
+  BaselineStep,
+} from '../../../src/engine/scheduler/drafts/drafts.js';
+import { draftAt } from '../../../src/engine/speculation/speculative-step.js';
 import { type Answer, answerTo, draftable, drain, greedy, makeCore, makeExecutor, MODEL, PROMPTS } from '../helper.js';
 import { tinyModel } from '../tiny-model.js';
 

@@ -1,6 +1,6 @@
 /** The times of a step: by exit, and by its parts. */
 import t from 'tap';
-import { exitTimes } from '../../../src/engine/worker/step-stats.js';
+import { exitTimes } from '../../../src/engine/worker/step-runner.js';
 import type { DepthShape, Work } from '../../../src/engine/scheduler/cost/model.js';
 import type { StepWork } from '../../../src/protocol/index.js';
 import { answersTo, greedy, makeCore, makeExecutor, PROMPTS } from '../helper.js';

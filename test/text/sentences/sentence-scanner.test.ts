@@ -1,6 +1,6 @@
 /** Where a text may end: sentences of many languages, lists, code fences, quotations. */
 import t from 'tap';
-import { continuesSentence, kindOf } from '../../../src/gateway/text/sentences/characters.js';
+import { continuesSentence, kindOf } from '../../../src/gateway/text/sentences/markdown-scanner.js';
 import { SentenceScanner } from '../../../src/gateway/text/sentences/sentence-scanner.js';
 
 const bytes = (text: string): Uint8Array => new TextEncoder().encode(text);

@@ -6,16 +6,19 @@
  * with the same random draws as plain decoding, and accepts the draft as far as it agrees. So the distribution of the
  * answer does not depend on the draft.
  *
+ * Drafts from existing text: the continuation of an earlier occurrence of the last tokens (prompt lookup decoding), or
+ * a text that the client expects.
+ *
+ * Estimates whether a source of drafts pays off: time of its tokens one by one, over their time with drafts.
+ *
  * Must not know: models, logits, budgets.
  */
 import type { ExitIndex, SequenceRequest } from '../../../protocol/index.js';
 import type { Speculate } from '../../../protocol/engine-options.js';
-import { changesLogits } from '../../../protocol/sampling-rules.js';
+import { changesLogits } from '../../../protocol/request.js';
 import type { ExitUnits } from '../kv/units.js';
 import type { Sequence } from '../sequence.js';
 import type { DraftPlan } from '../step-plan.js';
-import { DraftLength, BaselineStep, Speedup } from './speedup.js';
-import { lookUp, lookUpIn } from './lookup.js';
 
 export interface DraftLimits {
   readonly speculate: Speculate;
@@ -149,4 +152,124 @@ export function maySpeculate(request: SequenceRequest, mode: Speculate): boolean
   if (mode === 'off' || speculate === false || (grammar ?? null) !== null) return false;
   if (mode === 'all' || speculate === true || (prediction ?? null) !== null) return true;
   return sampling.temperature > 0 && sampling.seed === null;
+}
+
+/** Tokens that must agree at the end of the text and at the earlier occurrence. */
+const KEY_TOKENS = 3;
+
+/**
+ * Continues the text like the latest earlier occurrence of its last three tokens. If the continuation reaches the end
+ * of the text, it goes on with its own tokens: a text that repeats itself keeps repeating.
+ * @returns at most `most` tokens; none without an earlier occurrence
+ */
+export function lookUp(text: readonly number[], most: number): number[] {
+  const end = text.length;
+  for (let at = end - 1; at >= KEY_TOKENS; at--)
+    if (isSameEnd(text, at, text, end, KEY_TOKENS)) return follow(text, at, most);
+  return [];
+}
+
+/**
+ * Continues an answer from an expected text. An answer that is the beginning of that text continues there; any other
+ * answer continues after its last three tokens.
+ * @returns at most `most` tokens
+ */
+export function lookUpIn(expected: readonly number[], answer: readonly number[], most: number): number[] {
+  const end = answer.length;
+  if (end <= expected.length && isSameEnd(expected, end, answer, end, end)) return expected.slice(end, end + most);
+  for (let at = KEY_TOKENS; at < expected.length; at++)
+    if (end >= KEY_TOKENS && isSameEnd(expected, at, answer, end, KEY_TOKENS)) return expected.slice(at, at + most);
+  return [];
+}
+
+/** Whether the `count` tokens before `a[aEnd]` and before `b[bEnd]` are the same. */
+function isSameEnd(a: readonly number[], aEnd: number, b: readonly number[], bEnd: number, count: number): boolean {
+  for (let back = 1; back <= count; back++) if (a[aEnd - back] !== b[bEnd - back]) return false;
+  return true;
+}
+
+function follow(text: readonly number[], from: number, most: number): number[] {
+  const draft: number[] = [];
+  for (let at = from; draft.length < most; at++) {
+    const token = at < text.length ? text[at] : draft[at - text.length];
+    if (token === undefined) break;
+    draft.push(token);
+  }
+  return draft;
+}
+
+/** Prior without measurements: worth trying. */
+const INITIAL_SPEEDUP = 1.2;
+/** A source below this speed-up is skipped: measurements are rough, and drafts make step times uneven. */
+const MIN_SPEEDUP = 1.05;
+/** Weight of the latest round or step. */
+const GAIN = 0.04;
+/** Upper limit of one round's speed-up: a lucky round says little about the next. */
+const MAX_SPEEDUP = 4;
+/** A skipped source is tried once in this many rounds: texts and machines change. */
+const RETRY_ROUNDS = 200;
+/** One in this many rounds runs without a draft, so that the baseline stays known. */
+const BASELINE_ROUNDS = 12;
+
+/** Time of a lone sequence's step without a draft. */
+export class BaselineStep {
+  #ms = 0;
+  #rounds = 0;
+
+  /** Exponential mean in ms; 0: unknown. */
+  get ms(): number {
+    return this.#ms;
+  }
+
+  /** Whether the next round must run without a draft. Called once per round. */
+  isDue(): boolean {
+    this.#rounds = (this.#rounds + 1) % BASELINE_ROUNDS;
+    return this.#ms === 0 || this.#rounds === 0;
+  }
+
+  observe(ms: number): void {
+    this.#ms = this.#ms === 0 ? ms : this.#ms + (Math.min(ms, MAX_SPEEDUP * this.#ms) - this.#ms) * 4 * GAIN;
+  }
+}
+
+export class Speedup {
+  #ratio = INITIAL_SPEEDUP;
+  #skipped = 0;
+
+  /** Mean speed-up as far as measured. */
+  get ratio(): number {
+    return this.#ratio;
+  }
+
+  /** Whether the next round should use this source. Called once per round, because a skipped source is retried. */
+  tryNow(): boolean {
+    if (this.#ratio >= MIN_SPEEDUP) return true;
+    this.#skipped = (this.#skipped + 1) % RETRY_ROUNDS;
+    return this.#skipped === 0;
+  }
+
+  /** Learns from a round. @param plainMs estimated time of its tokens without drafts */
+  observe(plainMs: number, tookMs: number): void {
+    if (!(plainMs > 0) || !(tookMs > 0)) return;
+    this.#ratio += (Math.min(MAX_SPEEDUP, plainMs / tookMs) - this.#ratio) * GAIN;
+  }
+}
+
+const FIRST_TOKENS = 4;
+const MIN_TOKENS = 2;
+/** Each further position costs about a tenth of a step, accepted or not. */
+const MAX_TOKENS = 8;
+
+export class DraftLength {
+  #tokens = FIRST_TOKENS;
+
+  get tokens(): number {
+    return this.#tokens;
+  }
+
+  observe(drafted: number, accepted: number): void {
+    if (drafted === 0) return;
+    if (accepted === drafted) this.#tokens = Math.min(MAX_TOKENS, 2 * this.#tokens);
+    else if (accepted === 0) this.#tokens = Math.max(MIN_TOKENS, this.#tokens >> 1);
+  }
 }

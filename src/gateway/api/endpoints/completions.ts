@@ -8,8 +8,7 @@ import { CompletionLogprobs, completionLogprobs, promptTokens } from '../generat
 import { encodePrompt, waitLimitOf, type Prompt, type WaitLimit } from '../generation/prompt.js';
 import { budgetOf, readRequest, type GenerationRequest } from '../generation/read-request.js';
 import { answerGrammar } from '../params/structured-outputs.js';
-import { rejectUnsupported } from '../params/unsupported.js';
-import { checkIds } from '../params/value-limits.js';
+import { rejectUnsupported, checkIds } from '../params/value-limits.js';
 import { FinishReason, generationFields, oneOf, Usage } from '../schemas/shared.js';
 import { SortieReport } from '../schemas/report.js';
 import { nullable, type Static, Type } from '../../../util/schema.js';

@@ -4,7 +4,7 @@ import { ApiError, invalid } from '../errors.js';
 import { type ApiContext, readyEngine } from '../context.js';
 import { countingRules, encodePrompt, type Encoding } from '../generation/prompt.js';
 import { requestedModel } from '../params/depth.js';
-import { rejectUnsupported } from '../params/unsupported.js';
+import { rejectUnsupported } from '../params/value-limits.js';
 import { AddSpecialTokens } from '../schemas/shared.js';
 import { ChatBody, ChatMessageBody, endingFields, templateFields, toolFields } from './chat-completions/chat-body.js';
 import { chatPrompt } from './chat-completions/chat-prompt.js';

@@ -6,8 +6,7 @@
 import type { SequenceEvent, SequenceEvents } from '../../engine-client/sequence-events.js';
 import type { EndedEvent } from '../../../protocol/index.js';
 import { ApiError, toApiError } from '../errors.js';
-import { codePointLength } from './code-points.js';
-import { Choice, type ChoiceEnd, type Piece } from './choice.js';
+import { codePointLength, Choice, type ChoiceEnd, type Piece } from './choice.js';
 import { readyEngine, type ApiContext, type ApiRequest, type EventStream } from '../context.js';
 import type { GenerationRequest } from './read-request.js';
 import { emptyAnswer, engineError, failure, queueFull } from './engine-errors.js';

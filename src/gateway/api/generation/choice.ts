@@ -1,14 +1,15 @@
 /**
  * One answer to one prompt, from the engine's events to text.
  *
+ * Lengths of text in code points.
+ *
  * Must not know: JSON forms, HTTP.
  */
 import type { EndedEvent, PlannedEvent, TokenEvent, TokenLogprobs } from '../../../protocol/index.js';
-import type { Detokenizer } from '../../text/detokenizer.js';
+import type { Detokenizer } from '../../text/tokenizer.js';
 import { wayBack } from '../../text/sentences/sentence-ends.js';
 import { StopStrings } from '../../text/stop-strings.js';
 import { ThoughtReader, type ThoughtTags } from '../../text/thoughts.js';
-import { codePointLength } from './code-points.js';
 import type { Ending, Outcome } from '../../../protocol/outcome.js';
 import { CallReader, type CallPart } from './call-reader.js';
 import type { PlannedGrammar } from '../params/structured-outputs.js';
@@ -288,4 +289,12 @@ export class Choice {
 
 function isLong({ tokens, text, thoughts }: Delta): boolean {
   return tokens.length >= MOST_TOKENS || text.length + thoughts.length >= MOST_UNITS;
+}
+
+/** Characters of two UTF-16 units each. */
+const PAIRS = /[\uD800-\uDBFF][\uDC00-\uDFFF]/g;
+
+/** @returns the number of code points, which Python's `len` and vLLM's offsets count */
+export function codePointLength(text: string): number {
+  return text.length - (text.match(PAIRS)?.length ?? 0);
 }

@@ -2,10 +2,9 @@
 import { isUtf8 } from 'node:buffer';
 import type { TokenLogprobs } from '../../../protocol/index.js';
 import type { TextTokenizer } from '../../text/tokenizer.js';
-import { codePointLength } from './code-points.js';
+import { codePointLength, type ChoiceToken } from './choice.js';
 import { LazyList } from './json-pieces.js';
 import { nullable, type Static, Type } from '../../../util/schema.js';
-import type { ChoiceToken } from './choice.js';
 import type { Prompt } from './prompt.js';
 import { NullableNumber } from '../schemas/shared.js';
 

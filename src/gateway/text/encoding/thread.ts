@@ -4,7 +4,7 @@
  */
 import { readFileSync } from 'node:fs';
 import { parentPort, workerData } from 'node:worker_threads';
-import { hubTokenizer } from '../hub-tokenizer.js';
+import { hubTokenizer } from '../tokenizer.js';
 import type { EncodeMessage, EncodingThreadData } from './encoding-thread.js';
 
 /** The longest texts take 8 s of a core. */

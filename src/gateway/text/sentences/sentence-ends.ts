@@ -3,7 +3,7 @@
  *
  * Must not know: tokens, time, models.
  */
-import { continuesSentence } from './characters.js';
+import { continuesSentence } from './markdown-scanner.js';
 import { SentenceScanner } from './sentence-scanner.js';
 
 interface Place {

@@ -4,8 +4,7 @@
  * Knows: UTF-8, sentences, Markdown by MarkdownScanner. Must not know: tokens, time, models.
  * A misjudged place ends an answer later, or in the middle of a line. The rules are those that common texts need.
  */
-import { type CharacterKind, kindOf } from './characters.js';
-import { MarkdownScanner } from './markdown-scanner.js';
+import { type CharacterKind, kindOf, MarkdownScanner } from './markdown-scanner.js';
 
 /**
  * - `no`: the text is in the middle of a sentence, a heading or a code fence.

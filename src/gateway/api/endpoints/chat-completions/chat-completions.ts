@@ -10,7 +10,7 @@ import { encodePrediction, waitLimitOf } from '../../generation/prompt.js';
 import { budgetOf, readRequest, type GenerationRequest } from '../../generation/read-request.js';
 import { answerGrammar } from '../../params/structured-outputs.js';
 import { answerThoughts, checkBound, thoughtTokens } from '../../params/thoughts.js';
-import { rejectUnsupported } from '../../params/unsupported.js';
+import { rejectUnsupported } from '../../params/value-limits.js';
 import { SortieReport } from '../../schemas/report.js';
 import { FinishReason, NullableString, Usage } from '../../schemas/shared.js';
 import type { GeneratingEndpoint } from '../endpoint.js';

@@ -17,8 +17,7 @@ import { type ApiContext, readyEngine } from '../../context.js';
 import { ApiError, invalid, stated } from '../../errors.js';
 import { type Encoding, encodePrompt, type Prompt, tooLong } from '../../generation/prompt.js';
 import { withoutThoughts } from '../../params/thoughts.js';
-import { rejectUnsupported } from '../../params/unsupported.js';
-import { hasMoreValues, isTooDeep, MAX_NESTING } from '../../params/value-limits.js';
+import { rejectUnsupported, hasMoreValues, isTooDeep, MAX_NESTING } from '../../params/value-limits.js';
 import { type ChatBody, ChatMessageBody, type ToolCall } from './chat-body.js';
 
 /** The fields of a body that make the prompt. */

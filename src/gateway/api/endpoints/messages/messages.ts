@@ -3,7 +3,7 @@ import type { CallPart } from '../../generation/call-reader.js';
 import type { GenerationRequest } from '../../generation/read-request.js';
 import type { Form, FormAnswer } from '../../generation/serve.js';
 import type { ApiContext, ApiRequest, EventStream } from '../../context.js';
-import { type NeutralValues, rejectUnsupported } from '../../params/unsupported.js';
+import { type NeutralValues, rejectUnsupported } from '../../params/value-limits.js';
 import { SortieReport } from '../../schemas/report.js';
 import { NullableString } from '../../schemas/shared.js';
 import { nullable, type Static, Type, words } from '../../../../util/schema.js';
