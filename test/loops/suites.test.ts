@@ -18,7 +18,7 @@ interface Suite {
 const SUITES: readonly Suite[] = [
   { file: 'engine/execution/run-prefill' },
   { file: 'engine/worker/core' },
-  { file: 'conformance/openai-engine', without: 'a forced tool|auto:' },
+  { file: 'conformance/openai', without: 'a forced tool|auto:' },
 ];
 
 const model = await loopedModel(t.testdir(), 1);

@@ -1,5 +1,5 @@
 /**
- * Admission: the exit, the service class and the prediction of new requests, or the least budget that would be
+ * Admission control: the exit, the service class and the prediction of new requests, or the least budget that would be
  * guaranteed.
  */
 import { type ExitIndex, at, deepestOf } from './cost/model.js';
