@@ -32,7 +32,7 @@ const REST = [
   /^telemetry\/(loop-lag|tracing-grpc)/,
 ];
 /** Properties of random cases: the core runs a fifth of the cases, `--rest` runs all. */
-const PROPERTIES = /^scheduler\/(bounded-planning|forecast|kv\/slot-table|properties)\./;
+const PROPERTIES = /^scheduler\/(bounded-planning|kv\/slot-table|properties)\./;
 
 /**
  * The longest files come first, so that both cores are busy until the end. Files that wait for timeouts alternate with
@@ -56,7 +56,7 @@ const ALONE = [
   /^http\/(heap|long-texts)/,
   /^convert\/architectures\./,
   /^conformance\/sampling/,
-  /^engine\/(calibration|client|execution|slots|speculation)\//,
+  /^engine\/(calibration|execution|speculation)\//,
   /^engine\/\w+\/(core|core-limits|dry|grammars|grammars-lost|sharing|tools)\./,
 ];
 const AT_MOST = 14;
@@ -90,7 +90,7 @@ function filesOf(name: string): string[] {
 
 const isRest = (name: string): boolean => REST.some((pattern) => pattern.test(name));
 const chosen = options.rest ? (name: string) => isRest(name) || PROPERTIES.test(name) : (name: string) => !isRest(name);
-const names = (asked.length > 0 ? asked.flatMap(filesOf) : all.filter(chosen)).sort(
+const names = (asked.length > 0 ? [...new Set(asked.flatMap(filesOf))] : all.filter(chosen)).sort(
   (a, b) => rank(a) - rank(b) || a.localeCompare(b),
 );
 
@@ -151,9 +151,12 @@ function printEnd(tap: string, counts: { readonly pass: number; readonly fail: n
   // tap gives the time of a test, and none of an assertion.
   const failures = tap.matchAll(/^( *)not ok \d+ - (?!.* # (?:time=|TODO)).*(?:\n\1 +---\n[^]*?\n\1 +\.\.\.$)?/gm);
   for (const [failure] of failures) console.log(`\n${failure}`);
+  for (const line of failed) console.log(line);
   console.log(`\n${counts.pass} passed, ${counts.fail} failed, ${counts.skip} skipped; ${REPORT}`);
 }
 
+/** The lines of processes that failed: the last lines repeat them. */
+const failed: string[] = [];
 t.setTimeout(0);
 // The core computes; some files of the rest wait for processes most of their time.
 t.jobs = isCore ? 2 : 3;
@@ -172,6 +175,9 @@ for (const { folder: shared, files } of groups) {
   const args = ['-u', 'NODE_OPTIONS', process.execPath, '--enable-source-maps', ...imports, file];
   const spawned = { cwd: packageRoot, env: { ...env, SORTIE_TEST_FILES: files.join(' ') } };
   void t.spawn('env', args, { name, ...spawned, timeout: MOST_MS, buffered: true }).then((results) => {
-    if (!options.tap) console.log(lineOf(name, results));
+    if (options.tap) return;
+    const line = lineOf(name, results);
+    console.log(line);
+    if (results?.ok !== true) failed.push(line);
   });
 }
