@@ -1,6 +1,19 @@
-/** Tool calls for HTTP tests: their text, a server with room for the tools, and a chat that holds two calls. */
+/** Bodies and tool calls for HTTP tests: their text, a server with room for the tools, and a chat that holds two calls. */
 import { READY } from './engine.js';
 import { build as buildSmall } from './server.js';
+
+const messages = [{ role: 'user', content: 'Hi' }];
+/** The least body of each endpoint that generates. */
+export const BODIES = {
+  '/v1/completions': { prompt: 'Hi' },
+  '/v1/chat/completions': { messages },
+  '/v1/responses': { input: 'Hi' },
+  '/v1/messages': { messages, max_tokens: 100 },
+} as const;
+
+/** A bias for each of `count` tokens. */
+export const biased = (count: number): Record<string, number> =>
+  Object.fromEntries(Array.from({ length: count }, (_, id) => [id, 1]));
 
 /** A call as the model writes it. */
 export const spelt = (name: string, args: string): string =>

@@ -5,17 +5,11 @@ import { CompletionBody } from '../../src/gateway/api/endpoints/completions.js';
 import { MessagesBody } from '../../src/gateway/api/endpoints/messages/messages-body.js';
 import { ResponsesBody } from '../../src/gateway/api/endpoints/responses/responses-body.js';
 import type { Sampling } from '../../src/protocol/index.js';
-import { build } from '../fakes/calls.js';
+import { biased, BODIES, build } from '../fakes/calls.js';
 import { says, tokenizer } from '../fakes/server.js';
 
 const messages = [{ role: 'user', content: 'Hi' }];
-const BASES = {
-  '/v1/completions': { prompt: 'Hi' },
-  '/v1/chat/completions': { messages },
-  '/v1/responses': { input: 'Hi' },
-  '/v1/messages': { messages, max_tokens: 100 },
-} as const;
-type Path = keyof typeof BASES;
+type Path = keyof typeof BODIES;
 const COMPLETIONS: readonly Path[] = ['/v1/completions'];
 const CHATS: readonly Path[] = ['/v1/chat/completions'];
 const BOTH: readonly Path[] = [...COMPLETIONS, ...CHATS];
@@ -38,8 +32,6 @@ const formatOf = (own: unknown, strict?: boolean | null) => ({
   response_format: { type: 'json_schema', json_schema: { name: 'x', strict, schema: own } },
 });
 const form = (structured_outputs: unknown) => ({ structured_outputs });
-/** A bias for each of `count` tokens. */
-const biased = (count: number) => Object.fromEntries(Array.from({ length: count }, (_, id) => [id, 1]));
 const stop = Array.from({ length: 64 }, (_, index) => `never ${index}`);
 
 const sampled = (own: Partial<Sampling>) => ({
@@ -202,7 +194,7 @@ void t.test('a field reaches the engine', async (t) => {
   for (const [fields, engine, paths = BOTH] of SERVED)
     await t.test(JSON.stringify(fields).slice(0, 90), async (t) => {
       for (const path of paths) {
-        const answer = await server.ask(path, { ...BASES[path], ...fields });
+        const answer = await server.ask(path, { ...BODIES[path], ...fields });
         // An answer of the scripted engine may break its grammar.
         if (server.last().grammar === null) t.equal(answer.status, 200, `${path}: ${answer.text}`);
         const { sampling, grammar, ...rest } = server.last();
@@ -220,7 +212,7 @@ void t.test('a field reaches the engine', async (t) => {
 void t.test('null for an optional field equals a missing field, at any depth', async (t) => {
   const server = await build(t, says('x'));
   const schemas = [CompletionBody, ChatBody, ResponsesBody, MessagesBody];
-  for (const [index, [path, base]] of Object.entries(BASES).entries()) {
+  for (const [index, [path, base]] of Object.entries(BODIES).entries()) {
     const optional = Object.keys(schemas[index]?.properties ?? {}).filter((field) => !(field in base));
     for (const more of [{}, Object.fromEntries(optional.map((field) => [field, null]))])
       t.equal((await server.ask(path, { ...base, ...more })).status, 200, path);

@@ -3,16 +3,13 @@
  * code where it is another than `invalid_value`.
  */
 import t, { type Test } from 'tap';
-import { build } from '../fakes/calls.js';
+import { biased, BODIES, build } from '../fakes/calls.js';
 import { asText, nested } from '../fakes/nested.js';
 import { says, tokenizer, withoutRow, type TestServer } from '../fakes/server.js';
 
 const messages = [{ role: 'user', content: 'Hi' }];
 const BASES = {
-  '/v1/completions': { prompt: 'Hi' },
-  '/v1/chat/completions': { messages },
-  '/v1/responses': { input: 'Hi' },
-  '/v1/messages': { messages, max_tokens: 100 },
+  ...BODIES,
   '/v1/responses/input_tokens': {},
   '/tokenize': {},
   '/detokenize': {},
@@ -29,8 +26,6 @@ const formatOf = (schema: unknown) => ({
   response_format: { type: 'json_schema', json_schema: { name: 'x', schema } },
 });
 const form = (structured_outputs: unknown) => ({ structured_outputs });
-/** A bias for each of `count` tokens. */
-const biased = (count: number) => Object.fromEntries(Array.from({ length: count }, (_, id) => [id, 1]));
 const stops = Array.from({ length: 65 }, (_, index) => `never ${index}`);
 
 const both: readonly Row[] = [
