@@ -7,7 +7,7 @@ import { fileURLToPath } from 'node:url';
 import type { Test } from 'tap';
 import { calibrationPlan, calibrate } from '../../src/engine/calibration/calibrate.js';
 import { type CoreOptions, EngineCore } from '../../src/engine/worker/core.js';
-import type { TokenTexts } from '../../src/engine/landing/pressure.js';
+import type { TokenTexts } from '../../src/engine/landing/token-texts.js';
 import { Executor } from '../../src/engine/execution/executor.js';
 import { loadModel } from '../../src/engine/execution/load-model.js';
 import { chunksOnly, type Row } from '../../src/engine/execution/step-batch.js';

@@ -1,7 +1,7 @@
 /** The bound of a load on the depth of all answers. */
 import t from 'tap';
 import { costModel } from '../../src/engine/scheduler/cost/model.js';
-import { type Arrival, depthBound, Load } from '../../src/engine/scheduler/depth-bound.js';
+import { type Arrival, depthBound, Load } from '../../src/engine/scheduler/exit-choice.js';
 import { defaultPolicy } from '../../src/engine/scheduler/policy.js';
 import type { Planner } from '../../src/engine/scheduler/planner.js';
 import type { Snapshot } from '../../src/engine/scheduler/snapshot.js';

@@ -5,7 +5,7 @@ import type { Budget } from '../../src/protocol/index.js';
 import type { Policy } from '../../src/engine/scheduler/policy.js';
 import type { Sequence } from '../../src/engine/scheduler/sequence.js';
 import type { Occupancy } from '../../src/engine/scheduler/snapshot.js';
-import { chooseExits } from '../../src/engine/scheduler/depth-bound.js';
+import { chooseExits } from '../../src/engine/scheduler/exit-choice.js';
 import { isBroken, promises } from '../../src/engine/scheduler/promise.js';
 import type { Snapshot } from '../../src/engine/scheduler/snapshot.js';
 import {

@@ -1,7 +1,7 @@
 /** The debug line of a slow step, and the steps without one. */
 import t from 'tap';
 import type { StepMessage } from '../../src/protocol/index.js';
-import { slowStep } from '../../src/gateway/telemetry/engine-metrics.js';
+import { slowStep } from '../../src/gateway/telemetry/slow-steps.js';
 
 function step(cycleMs: number, predictedMs: number): StepMessage {
   return {

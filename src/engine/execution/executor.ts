@@ -17,7 +17,8 @@ import { type KernelChoice, kernelChoice } from './kernels.js';
 import type { Layout, UnitRuns } from './layout.js';
 import { PagesLayout } from './pages-layout.js';
 import { SlotsLayout } from './slots-layout.js';
-import { commit, rowSpans, type StepBatch, type StepClock } from './step-batch.js';
+import { commit, rowSpans, type StepBatch } from './step-batch.js';
+import type { StepClock } from './step-clock.js';
 
 export class Executor {
   readonly model: Model;

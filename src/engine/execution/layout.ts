@@ -6,7 +6,8 @@ import type { StageKernel } from '../model/manifest.js';
 import type { MemoryOp } from '../scheduler/kv/kv-account.js';
 import type { SlotTable } from '../scheduler/kv/slot-table.js';
 import type { KernelChoice } from './kernels.js';
-import type { StepBatch, StepClock } from './step-batch.js';
+import type { StepBatch } from './step-batch.js';
+import type { StepClock } from './step-clock.js';
 
 export interface Layout {
   readonly table: SlotTable;

@@ -15,15 +15,8 @@ import { SlotTable } from '../scheduler/kv/slot-table.js';
 import { type ExitUnits, stageAt, type Units, unitsOf } from '../scheduler/kv/units.js';
 import type { KernelChoice } from './kernels.js';
 import type { Layout, UnitRuns } from './layout.js';
-import {
-  type Frontier,
-  frontierBehind,
-  type Row,
-  rowSpans,
-  type Span,
-  type StepBatch,
-  type StepClock,
-} from './step-batch.js';
+import { type Frontier, frontierBehind, type Row, rowSpans, type Span, type StepBatch } from './step-batch.js';
+import type { StepClock } from './step-clock.js';
 
 /** A row of the batch, with its row in the head runner. */
 interface HeadRow extends Row {

@@ -7,7 +7,7 @@ import { StepSum } from './cost/step-costs.js';
 import { cutAt, hasBudget } from '../../protocol/outcome.js';
 import type { DepthReason } from '../../protocol/index.js';
 import { decidedTogether } from './arrivals.js';
-import { bestExit, fatesWithin } from './depth-bound.js';
+import { bestExit, fatesWithin } from './exit-choice.js';
 import type { Fate } from './outlook.js';
 import type { PlannedRequest } from './planned-request.js';
 import { breaks, type Held, isBroken, promises, leavesNets, promisedWork, type SafetyMargins } from './promise.js';

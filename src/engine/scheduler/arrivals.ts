@@ -2,9 +2,9 @@
  * Requests that arrived since the last step. A step takes tens of milliseconds, in which a whole burst may arrive: all
  * of it is admitted together, so the plan of the first request includes the others.
  *
- * A decision takes a forecast of all present requests, on the thread of the engine's steps. So a step decides a bounded
+ * A decision takes an outlook of all present requests, on the thread of the engine's steps. So a step decides a bounded
  * number of requests, in turns of their tenants. A flood of one tenant waits for later steps, and requests of other
- * tenants don't wait with it. The bound counts requests that are forecast, so the same arrivals give the same plans.
+ * tenants don't wait with it. The bound counts requests in these outlooks, so the same arrivals give the same plans.
  *
  * Must not know: slots, costs.
  */
@@ -55,9 +55,9 @@ export class Arrivals {
   }
 
   /**
-   * Takes the requests that the step decides: one group of each of the first tenants, and more while few enough are
-   * forecast.
-   * @param present requests that are in every forecast
+   * Takes the requests that the step decides: one group of each of the first tenants, and more while few enough
+   * count.
+   * @param present requests that are in every outlook
    */
   take(present: number, { mostDecisions, mostDryRuns, leastTenants }: Bounds): Turn {
     const cancelled = [...this.#real.takeCancelled(), ...this.#dryRuns.takeCancelled()];
@@ -103,11 +103,11 @@ class Turns {
     return this.#sequencesOf(taken);
   }
 
-  /** @param areTogether each is in the forecasts of those behind it */
+  /** @param areTogether each is in the outlooks of those behind it */
   take(present: number, most: number, leastTenants: number, areTogether = true): readonly Sequence[] {
     const taken: Group[] = [];
     const served = new Set<string>();
-    let forecast = 0;
+    let counted = 0;
     let others = present;
     for (;;) {
       const [next] = this.#queues;
@@ -115,10 +115,10 @@ class Turns {
       const [tenant, queue] = next;
       const [group, ...rest] = queue;
       if (group === undefined) break;
-      // Without a budget there is nothing to decide: one forecast of all together has the predictions.
-      if (!areTogether || at(group.choices, 0).hasBudget) forecast += others + group.choices.length;
+      // Without a budget there is nothing to decide: one outlook of all together has the predictions.
+      if (!areTogether || at(group.choices, 0).hasBudget) counted += others + group.choices.length;
       const isOwed = !served.has(tenant) && served.size < leastTenants;
-      if (forecast > most && !isOwed) break;
+      if (counted > most && !isOwed) break;
       served.add(tenant);
       if (areTogether) others += group.choices.length;
       taken.push(group);

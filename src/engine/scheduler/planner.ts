@@ -18,7 +18,7 @@ import {
 import type { CostTable } from './cost/table.js';
 import { cutAt, isKept, outcomeOf, timesOf } from '../../protocol/outcome.js';
 import { admitAll } from './admission.js';
-import { Load, chooseExits } from './depth-bound.js';
+import { Load, chooseExits } from './exit-choice.js';
 import { type LengthPrior, OutputLengths, SentenceLength } from './output-length.js';
 import { predictedWaitMs } from './outlook.js';
 import { type Estimates, type PlannedRequest, type PartialValue, Utility } from './planned-request.js';

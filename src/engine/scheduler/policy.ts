@@ -125,8 +125,8 @@ export const defaultPolicy = {
   // Decisions.
 
   /**
-   * Requests that a step forecasts to decide the ones that arrived, at most, and to answer dry runs. A decision takes
-   * up to four forecasts. A burst of 27 on an idle machine is decided as one.
+   * Requests that the outlooks of a step count to decide the ones that arrived, at most, and to answer dry runs. A
+   * burst of 27 on an idle machine is decided as one.
    */
   mostDecisions: 400,
   mostDryRuns: 200,

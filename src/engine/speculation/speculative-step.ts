@@ -81,7 +81,7 @@ const LEAST_PROBABILITY = 0.6;
 const LEAST_STOP = 0.7;
 
 /** Whether the answer ends behind a draft. */
-export type IsEnd = (draft: readonly number[]) => boolean;
+type IsEnd = (draft: readonly number[]) => boolean;
 
 /**
  * Drafts at most `most` tokens at an exit. Afterwards, the answer has its old tokens, and the stages of its slot are

@@ -22,9 +22,9 @@ import { Answer } from '../answer.js';
 import type { Constraint } from '../constraint.js';
 import { depthShape, lengthPrior } from '../depth-shape.js';
 import type { Executor } from '../execution/executor.js';
-import { StepClock } from '../execution/step-batch.js';
+import { StepClock } from '../execution/step-clock.js';
 import { Landings } from './landings.js';
-import type { TokenTexts } from '../landing/pressure.js';
+import type { TokenTexts } from '../landing/token-texts.js';
 import { type StepEvents, StepRunner, stepWork } from './step-runner.js';
 
 /** Interval at which the wait of a new request is predicted, ms. The prediction takes as long as planning a step. */

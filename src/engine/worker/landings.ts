@@ -8,7 +8,8 @@ import type { LandingPace } from '../scheduler/step-plan.js';
 import type { Answer } from '../answer.js';
 import { continuesSentence } from '../../gateway/text/sentences/markdown-scanner.js';
 import type { SentenceScanner } from '../../gateway/text/sentences/sentence-scanner.js';
-import { type EndPressure, endPressure, LANDING, thoughtsEnd, type TokenTexts } from '../landing/pressure.js';
+import { type EndPressure, endPressure, LANDING, thoughtsEnd } from '../landing/pressure.js';
+import type { TokenTexts } from '../landing/token-texts.js';
 
 const NO_PRESSURE: readonly EndPressure[] = [];
 /** Bytes of a token that show whether a sentence goes on. */

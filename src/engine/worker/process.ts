@@ -16,7 +16,7 @@ import { GrammarQueue } from './grammar-queue.js';
 import { loadModel } from '../execution/load-model.js';
 import type { FatalMessage, FromEngine, ReadyMessage, StepMessage, ToEngine } from '../../protocol/index.js';
 import { deviceFault, memoryFault } from './device-fault.js';
-import { readTokenTexts } from '../landing/pressure.js';
+import { readTokenTexts } from '../landing/token-texts.js';
 import type { EngineOptions } from '../../protocol/engine-options.js';
 import { sequencesOf } from '../../protocol/request.js';
 import { collectGarbage } from '../../util/memory.js';

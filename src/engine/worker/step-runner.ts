@@ -10,7 +10,8 @@ import type { StepMessage, StepWork } from '../../protocol/index.js';
 import type { ChunkPlan, StepPlan, StepResult, TokenResult } from '../scheduler/step-plan.js';
 import type { Answer } from '../answer.js';
 import type { Executor } from '../execution/executor.js';
-import type { Chunk, Row, StepClock } from '../execution/step-batch.js';
+import type { Chunk, Row } from '../execution/step-batch.js';
+import type { StepClock } from '../execution/step-clock.js';
 import type { Landings } from './landings.js';
 import { scorePrompt } from '../sampling/prompt-scores.js';
 import {

@@ -5,10 +5,11 @@ import { AjvCompiler } from '@fastify/ajv-compiler';
 import { fastify, LogController, type FastifyInstance } from 'fastify';
 import { accessLog, registerAccessLog } from './plugins/access-log.js';
 import { registerErrors, sendError } from './plugins/error-handler.js';
-import { registerHeaders, requestId } from './response-lifecycle.js';
+import { registerHeaders, requestId } from './plugins/headers.js';
 import { registerJson } from './plugins/body.js';
 import { registerInFlight } from './shutdown.js';
-import { hostRule, registerAllowedHosts, forwardedOf, trustRule } from './forwarded.js';
+import { forwardedOf, trustRule } from './forwarded.js';
+import { hostRule, registerAllowedHosts } from './plugins/allowed-hosts.js';
 import type { GatewayContext } from './context.js';
 
 /** Shared by all apps of the process: compiling the schemas of all routes takes 0.1 s. */

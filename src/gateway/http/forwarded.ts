@@ -1,17 +1,11 @@
 /**
  * The facts that a trusted proxy states about a request. The same headers of any other client are ignored, and a
  * malformed value counts as none: a proxy's mistake must not fail a request.
- *
- * The hosts that this server serves.
  */
-import proxyAddr from '@fastify/proxy-addr';
 import { isIP, isIPv6 } from 'node:net';
-import type { FastifyReply, FastifyRequest, FastifyInstance } from 'fastify';
+import proxyAddr from '@fastify/proxy-addr';
+import type { FastifyReply, FastifyRequest } from 'fastify';
 import { monotonicMs, turnStartedAt } from '../../util/clock.js';
-import { chooseHost } from '../serve/address.js';
-import { ApiError } from '../api/errors.js';
-import type { ServeOptions } from '../../cli/options/config.js';
-import { quoted } from '../../util/quoted.js';
 
 export interface Forwarded {
   /** Whether the connection comes from a trusted proxy. */
@@ -111,56 +105,4 @@ export function networkOf(address: string): string {
   const zeros = bare.includes('::') ? Array.from({ length: 8 - before.length - after.length }, () => '0') : [];
   const groups = [...before, ...zeros, ...after].slice(0, GROUPS);
   return groups.map((group) => parseInt(group, 16).toString(16)).join(':');
-}
-
-/** @param isServed the result of {@link hostRule} */
-export function registerAllowedHosts(app: FastifyInstance, isServed: (host: string) => boolean): void {
-  app.addHook('onRequest', ({ headers: { host } }, _reply, done) => {
-    if (host !== undefined && !isServed(host)) {
-      const message = `This server does not serve the host ${quoted(host)}; its operator can add it to --allowed-hosts.`;
-      throw new ApiError('host_not_allowed', message, 'host');
-    }
-    done();
-  });
-}
-
-/** Names that no public DNS server resolves. */
-const LOCAL = /^[^.]+$|\.(localhost|internal)$/;
-
-/** The name of a Host header in lower case, without port and brackets; null for a malformed header. */
-function nameOf(host: string): string | null {
-  if (!URL.canParse(`http://${host}`)) return null;
-  return new URL(`http://${host}`).hostname.replace(/^\[|\]$|\.$/g, '').toLowerCase();
-}
-
-/** Whether only this machine reaches an address to listen on. */
-function isLoopback(host: string): boolean {
-  return host === 'localhost' || host === '::1' || host.startsWith('127.');
-}
-
-/**
- * The names in the Host header that the server serves.
- *
- * A web page can point its own name at 127.0.0.1 (DNS rebinding), and its scripts may then call a server on this
- * machine. Their requests carry the page's name in Host. An attacker owns neither an IP address, a reserved name nor a
- * name without a dot, so these always pass.
- *
- * @param keyCount API keys, which decide the default address
- * @param needsKey whether requests need one: a page without a key can call nothing of interest, so any host passes by
- * default
- * @returns whether a Host header is served
- */
-export function hostRule(
-  { host, allowedHosts }: Pick<ServeOptions, 'host' | 'allowedHosts'>,
-  keyCount: number,
-  needsKey = keyCount > 0,
-): (header: string) => boolean {
-  const { address } = chooseHost(host, keyCount);
-  const isOpen = allowedHosts.length === 0 && (needsKey || !isLoopback(address));
-  if (isOpen || allowedHosts.includes('*')) return () => true;
-  const names = new Set([address, ...allowedHosts].map((each) => nameOf(each)));
-  return (header) => {
-    const name = nameOf(header);
-    return name !== null && (isIP(name) !== 0 || LOCAL.test(name) || names.has(name));
-  };
 }

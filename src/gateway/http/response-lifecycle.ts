@@ -1,15 +1,8 @@
-/**
- * The end of a response, sent or aborted.
- *
- * Headers of every response: the request id, protections for browsers; and warnings.
- */
-import type { ServerResponse, IncomingMessage } from 'node:http';
+/** The end of a response, sent or aborted. */
+import type { ServerResponse } from 'node:http';
 import type { Socket } from 'node:net';
-import type { FastifyReply, FastifyInstance, FastifyRequest } from 'fastify';
+import type { FastifyReply } from 'fastify';
 import { ClientGone } from '../api/errors.js';
-import { randomUUID } from 'node:crypto';
-import type { HeadersOf, requestIdHeader, warningHeader } from '../api/schemas/headers.js';
-import { dialectOf } from './api-dialect.js';
 
 /** The listeners of each connection. The socket has one listener, however many requests are pipelined on it. */
 const waiting = new WeakMap<Socket, Set<() => void>>();
@@ -74,40 +67,4 @@ export function clientAbortSignal(reply: FastifyReply): AbortSignal {
  */
 export function statusOf({ raw }: FastifyReply): number {
   return raw.headersSent ? raw.statusCode : 499;
-}
-
-/** The client's X-Request-Id if it is one printable word, else a new id. */
-export function requestId(request: Pick<IncomingMessage, 'headers'>): string {
-  const given = request.headers['x-request-id'];
-  return typeof given === 'string' && /^[\x21-\x7e]{1,128}$/.test(given) ? given : randomUUID();
-}
-
-/** Headers of every response. */
-export function commonHeaders({
-  id,
-}: Pick<FastifyRequest, 'id'>): HeadersOf<typeof requestIdHeader> & Record<string, string> {
-  return {
-    'x-request-id': id,
-    'x-content-type-options': 'nosniff',
-    'x-frame-options': 'DENY',
-    'referrer-policy': 'no-referrer',
-  };
-}
-
-export function registerHeaders(app: FastifyInstance): void {
-  app.addHook('onRequest', async (request, reply) => {
-    const { idHeader } = dialectOf(request);
-    void reply.headers({ ...commonHeaders(request), ...(idHeader !== null && { [idHeader]: request.id }) });
-  });
-}
-
-const WARNING: keyof HeadersOf<typeof warningHeader> = 'x-sortie-warning';
-
-/**
- * Adds a sentence to the header that tells a client which of its fields have no effect. The status line must not be
- * sent.
- */
-export function warn(reply: FastifyReply, text: string): void {
-  const said = reply.getHeader(WARNING);
-  void reply.header(WARNING, said === undefined ? text : `${String(said)} ${text}`);
 }

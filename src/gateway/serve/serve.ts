@@ -20,7 +20,7 @@ import { chooseKernels } from '../../engine/model/kernels.js';
 import type { Manifest } from '../../engine/model/manifest.js';
 import { loadManifest, verifyFiles } from '../../engine/model/manifest-io.js';
 import { collectGarbage } from '../../util/memory.js';
-import { logSlowSteps } from '../telemetry/engine-metrics.js';
+import { logSlowSteps } from '../telemetry/slow-steps.js';
 import { watchLoopLag } from '../telemetry/loop-lag.js';
 import { RequestMetrics } from '../telemetry/requests.js';
 import { createSeries, type Series } from '../telemetry/series.js';

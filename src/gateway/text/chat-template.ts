@@ -35,7 +35,7 @@ const Library = Interpreter as unknown as new (scope: unknown) => {
 /** The library keeps its own function for itself. */
 const NOW = new Template('{{ strftime_now(format) }}');
 
-export class BoundedTemplate {
+class BoundedTemplate {
   readonly #template: Template;
 
   /** @throws Error for a template that the library can't read */

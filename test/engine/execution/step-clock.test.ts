@@ -1,5 +1,5 @@
 import t from 'tap';
-import { StepClock } from '../../../src/engine/execution/step-batch.js';
+import { StepClock } from '../../../src/engine/execution/step-clock.js';
 
 const NONE = { planning: 0, memory: 0, prefill: 0, decode: 0, head: 0, sampling: 0, messages: 0 };
 

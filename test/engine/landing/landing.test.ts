@@ -3,7 +3,7 @@ import fc from 'fast-check';
 import t from 'tap';
 import { AfterThoughts, FREE_TEXT } from '../../../src/engine/grammar/after-thoughts.js';
 import { SentenceScanner } from '../../../src/gateway/text/sentences/sentence-scanner.js';
-import { TokenTexts } from '../../../src/engine/landing/pressure.js';
+import { TokenTexts } from '../../../src/engine/landing/token-texts.js';
 import type { Constraint } from '../../../src/engine/constraint.js';
 import type { EngineOptions, Speculate } from '../../../src/protocol/engine-options.js';
 import type { EndedEvent, SequenceRequest, OnMiss, PlannedEvent, Sampling } from '../../../src/protocol/index.js';

@@ -11,7 +11,8 @@ import { ApiError } from '../../api/errors.js';
 import { quoted } from '../../../util/quoted.js';
 import { FairQuota } from '../../../util/fair-quota.js';
 import { mostSimilar } from '../../../util/similar.js';
-import { onClosed, warn } from '../response-lifecycle.js';
+import { onClosed } from '../response-lifecycle.js';
+import { warn } from './headers.js';
 import { isUtf8 } from 'node:buffer';
 import { MAX_NESTING } from '../../api/params/value-limits.js';
 

@@ -6,7 +6,7 @@ import type { FastifyError, FastifyInstance, FastifyReply, FastifyRequest } from
 import type { allowHeader, challengeHeader, finalHeader, HeadersOf, retryHeaders } from '../../api/schemas/headers.js';
 import { ApiError, ClientGone, ERRORS, type ErrorCode, type ErrorKind, toApiError } from '../../api/errors.js';
 import { dialectOf } from '../api-dialect.js';
-import { commonHeaders } from '../response-lifecycle.js';
+import { commonHeaders } from './headers.js';
 import { quoted } from '../../../util/quoted.js';
 
 interface Rule {

@@ -6,7 +6,8 @@ import type { ApiContext, ApiRequest, Caller } from '../../api/context.js';
 import { invalid } from '../../api/errors.js';
 import type { GeneratingEndpoint } from '../../api/endpoints/endpoint.js';
 import { serveStream, serveWhole, type WholeBody } from '../../api/generation/serve.js';
-import { clientAbortSignal, warn } from '../response-lifecycle.js';
+import { clientAbortSignal } from '../response-lifecycle.js';
+import { warn } from '../plugins/headers.js';
 import { SseStream } from '../sse.js';
 
 /** The field of all bodies that this file reads. */
