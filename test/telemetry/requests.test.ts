@@ -9,10 +9,9 @@ import type {
   StepMessage,
 } from '../../src/protocol/index.js';
 import type { Outcome } from '../../src/protocol/outcome.js';
-import { budgetClass } from '../../src/gateway/telemetry/sequences.js';
 import { RequestMetrics } from '../../src/gateway/telemetry/requests.js';
 import { monotonicMs } from '../../src/util/clock.js';
-import { createSeries } from '../../src/gateway/telemetry/series.js';
+import { budgetClass, createSeries } from '../../src/gateway/telemetry/series.js';
 import { FakeEngine, plannedEvent, READY } from '../fakes/engine.js';
 
 function budget(totalMs: number | null): Budget {

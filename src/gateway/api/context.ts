@@ -6,7 +6,7 @@ import { ApiError } from './errors.js';
 import type { EncodingThread } from '../text/encoding/encoding-thread.js';
 import type { ScoreSum } from './params/score-limit.js';
 import type { RefusalPace } from './generation/refusal-pace.js';
-import type { SequenceFacts } from '../telemetry/sequences.js';
+import type { SequenceFacts } from '../telemetry/requests.js';
 import type { RequestTrace } from '../telemetry/trace.js';
 import type { Outcome } from '../../protocol/outcome.js';
 import type { Headers } from './schemas/headers.js';

@@ -17,8 +17,34 @@ import type {
 import { monotonicMs } from '../../util/clock.js';
 import { isKept, type Outcome, outcomeOf } from '../../protocol/outcome.js';
 import { EngineMetrics } from './engine-metrics.js';
-import { actualTimes, budgetClass, type SequenceFacts } from './sequences.js';
-import { FINISHED_REASON, type Series } from './series.js';
+import { budgetClass, FINISHED_REASON, type Series } from './series.js';
+
+/** The facts of a sequence before the engine gets it. */
+export interface SequenceFacts {
+  readonly arrivedAt: number;
+  readonly promptTokens: number;
+  readonly budget: Budget | null;
+}
+
+interface Observed {
+  readonly arrivedAt: number;
+  /** When its last token was drawn; null without a token. */
+  readonly lastAt: number | null;
+  readonly tokens: number;
+}
+
+/** The times of a sequence as its client saw them, in ms; null without a first token, or without a second one. */
+export function actualTimes({ arrivedAt, lastAt, tokens }: Observed, { firstTokenAt, endedAt, reason }: EndedEvent) {
+  const ttftMs = firstTokenAt === null ? null : Math.max(0, firstTokenAt - arrivedAt);
+  const totalMs = Math.max(0, endedAt - arrivedAt);
+  return {
+    ttftMs,
+    /** The wait for the first token. A sequence cut before that token has waited for it all the time. */
+    awaitedMs: ttftMs ?? (reason === 'deadline' ? totalMs : null),
+    tpotMs: firstTokenAt === null || tokens < 2 ? null : Math.max(0, (lastAt ?? endedAt) - firstTokenAt) / (tokens - 1),
+    totalMs,
+  };
+}
 
 interface Live extends SequenceFacts {
   plan: PlannedEvent | null;

@@ -5,9 +5,8 @@
  * which starts at 0. An empty list has values that the process learns: exits, upstreams, routes.
  */
 import { collectDefaultMetrics, Registry } from 'prom-client';
-import type { DepthReason, DraftSource, RejectedEvent, ServiceClass, StepPart } from '../../protocol/index.js';
+import type { Budget, DepthReason, DraftSource, RejectedEvent, ServiceClass, StepPart } from '../../protocol/index.js';
 import { OUTCOMES } from '../../protocol/outcome.js';
-import { BUDGET_CLASSES } from './sequences.js';
 import { counter, gauge, histogram, madeFrom, PREFIX } from './series-makers.js';
 
 /** Buckets in seconds or tokens. They are vLLM's, with finer ones below: small models respond in milliseconds. */
@@ -43,6 +42,27 @@ const PARTS: StepPart[] = ['planning', 'memory', 'prefill', 'decode', 'head', 's
 export const SERVICE_CLASSES: ServiceClass[] = ['guaranteed', 'best_effort', 'none'];
 const DEPTH_REASONS: DepthReason[] = ['deepest', 'budget', 'load'];
 const DRAFT_SOURCES: DraftSource[] = ['prediction', 'lookup', 'exit'];
+
+/**
+ * Upper bounds of the classes of total budgets, ms: interactive turns, then longer answers, then batch work. They
+ * separate the attainment of tight and loose budgets. The set is closed: it labels a series.
+ */
+const TOTAL_CLASSES = [
+  [250, 'up_to_250ms'],
+  [1000, 'up_to_1s'],
+  [4000, 'up_to_4s'],
+  [16_000, 'up_to_16s'],
+] as const;
+
+type BudgetClass = (typeof TOTAL_CLASSES)[number][1] | 'over_16s' | 'per_token';
+
+const BUDGET_CLASSES: readonly BudgetClass[] = [...TOTAL_CLASSES.map(([, name]) => name), 'over_16s', 'per_token'];
+
+/** The class by the total budget; `per_token` for a budget that bounds only TTFT or TPOT. */
+export function budgetClass({ totalMs }: Budget): BudgetClass {
+  if (totalMs === null) return 'per_token';
+  return TOTAL_CLASSES.find(([most]) => totalMs <= most)?.[1] ?? 'over_16s';
+}
 
 /** Values that the process learns. */
 const LEARNT: readonly string[] = [];

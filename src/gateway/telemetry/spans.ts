@@ -9,7 +9,7 @@ import { type Context, SpanStatusCode, type Tracer } from '@opentelemetry/api';
 import { monotonicMs } from '../../util/clock.js';
 import type { Engine } from '../engine-client/engine.js';
 import type { EndedEvent, PlannedEvent, StepMessage } from '../../protocol/index.js';
-import type { SequenceFacts } from './sequences.js';
+import type { SequenceFacts } from './requests.js';
 import type { Attributes } from './trace.js';
 
 /** Date.now() has whole milliseconds. A larger difference is a step or a drift of the wall clock. */

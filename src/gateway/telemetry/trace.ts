@@ -1,6 +1,6 @@
 /** Traces as the rest of the server sees them. Must not know: the SDK, when tracing is on, HTTP frameworks. */
 import type { Engine } from '../engine-client/engine.js';
-import type { SequenceFacts } from './sequences.js';
+import type { SequenceFacts } from './requests.js';
 
 /** A span leaves out attributes that are undefined. */
 export type Attributes = Readonly<Record<string, string | number | boolean | string[] | undefined>>;

@@ -4,7 +4,7 @@
  * Must not know: the engine, HTTP.
  */
 import type { Budget, DraftSource, EndedEvent, PlannedEvent, ServiceClass } from '../../../protocol/index.js';
-import { actualTimes } from '../../telemetry/sequences.js';
+import { actualTimes } from '../../telemetry/requests.js';
 import { monotonicMs } from '../../../util/clock.js';
 import { isKept, type Outcome, outcomeOf, worstOf } from '../../../protocol/outcome.js';
 import { present } from '../../../util/present.js';
