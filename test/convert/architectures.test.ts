@@ -5,7 +5,7 @@ import { isDeepStrictEqual } from 'node:util';
 import t, { type Test } from 'tap';
 import { convert } from '../../src/convert/convert.js';
 import type { Executor } from '../../src/engine/execution/executor.js';
-import type { Slot } from '../../src/engine/scheduler/kv/slot.js';
+import type { Slot } from '../../src/engine/scheduler/kv/units.js';
 import { loadManifest } from '../../src/engine/model/manifest-io.js';
 import { advance, distance, logitsAt, makeExecutor, openSlot } from '../engine/helper.js';
 import { writeRanges } from './conversion.js';

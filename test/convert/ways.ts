@@ -1,7 +1,7 @@
 /** Ways through an engine that leave a sequence with the same positions. */
 import type { Executor } from '../../src/engine/execution/executor.js';
 import { chunksOnly } from '../../src/engine/execution/step-batch.js';
-import type { Slot } from '../../src/engine/scheduler/kv/slot.js';
+import type { Slot } from '../../src/engine/scheduler/kv/units.js';
 import { advance, decodeRows, openSlot } from '../engine/helper.js';
 
 /** A way to process the positions in front of the last one. */

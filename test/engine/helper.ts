@@ -23,7 +23,7 @@ import type { EngineOptions } from '../../src/protocol/engine-options.js';
 import type { States } from '../../src/engine/model/head.js';
 import { HeadRunner } from '../../src/engine/model/head-runner.js';
 import { StagedModel } from '../../src/engine/model/staged-model.js';
-import type { Slot } from '../../src/engine/scheduler/kv/slot.js';
+import type { Slot } from '../../src/engine/scheduler/kv/units.js';
 import { monotonicMs } from '../../src/util/clock.js';
 import { chunkSizes, defaultPolicy } from '../../src/engine/scheduler/policy.js';
 import { greedy } from '../../bench/greedy-request.js';

@@ -2,7 +2,7 @@ import t from 'tap';
 import { kernelChoice } from '../../src/engine/execution/kernels.js';
 import { findPrefix } from '../../src/engine/scheduler/kv/prefix.js';
 import { randomStream } from '../../src/engine/draws.js';
-import { Slot } from '../../src/engine/scheduler/kv/slot.js';
+import { Slot } from '../../src/engine/scheduler/kv/units.js';
 
 void t.test('prefix: longest exact match, beyond whole pages only where most of a stored slot matches', async (t) => {
   const stored = new Slot(0, 1);

@@ -2,7 +2,7 @@
 import t from 'tap';
 import { draftAt, draftByGate } from '../../src/engine/speculation/speculative-step.js';
 import { draftExits } from '../../src/engine/scheduler/drafts/drafts.js';
-import type { Slot } from '../../src/engine/scheduler/kv/slot.js';
+import type { Slot } from '../../src/engine/scheduler/kv/units.js';
 import {
   advance,
   answerTo,

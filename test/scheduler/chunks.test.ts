@@ -2,8 +2,7 @@
 import t from 'tap';
 import { type CostModel, costModel } from '../../src/engine/scheduler/cost/model.js';
 import { chunkOf, fitting, selectChunks } from '../../src/engine/scheduler/chunks.js';
-import { Slot } from '../../src/engine/scheduler/kv/slot.js';
-import { unitsOf } from '../../src/engine/scheduler/kv/units.js';
+import { Slot, unitsOf } from '../../src/engine/scheduler/kv/units.js';
 import { Sequence } from '../../src/engine/scheduler/sequence.js';
 import type { SlotManager } from '../../src/engine/scheduler/slot-manager.js';
 import { greedy } from '../../bench/greedy-request.js';

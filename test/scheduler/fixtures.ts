@@ -10,8 +10,7 @@ import type {
   ServiceClass,
 } from '../../src/protocol/index.js';
 import { GREEDY } from '../../src/protocol/request.js';
-import { Slot } from '../../src/engine/scheduler/kv/slot.js';
-import { type ExitUnits, type Units, exitOfLayer } from '../../src/engine/scheduler/kv/units.js';
+import { Slot, type ExitUnits, type Units, exitOfLayer } from '../../src/engine/scheduler/kv/units.js';
 import { type LengthPrior, OutputLengths, SentenceLength } from '../../src/engine/scheduler/output-length.js';
 import { Planner } from '../../src/engine/scheduler/planner.js';
 import { type Policy, defaultPolicy } from '../../src/engine/scheduler/policy.js';

@@ -4,10 +4,9 @@ import { leaderOf, findPrefix } from '../../src/engine/scheduler/kv/prefix.js';
 import type { Budget, SequenceRequest } from '../../src/protocol/index.js';
 import { SlotManager, type SlotManagerLimits } from '../../src/engine/scheduler/slot-manager.js';
 import { Sequence } from '../../src/engine/scheduler/sequence.js';
-import { Slot } from '../../src/engine/scheduler/kv/slot.js';
+import { Slot, unitsOf } from '../../src/engine/scheduler/kv/units.js';
 import { SlotAccount } from '../../src/engine/scheduler/kv/slot-account.js';
 import { SlotTable } from '../../src/engine/scheduler/kv/slot-table.js';
-import { unitsOf } from '../../src/engine/scheduler/kv/units.js';
 import type { ServiceClass } from '../../src/protocol/index.js';
 import { greedy } from '../../bench/greedy-request.js';
 

@@ -7,7 +7,7 @@ import t, { type Test } from 'tap';
 import { convert } from '../../src/convert/convert.js';
 import { Executor } from '../../src/engine/execution/executor.js';
 import { EngineCore, type CoreOptions } from '../../src/engine/worker/core.js';
-import type { Slot } from '../../src/engine/scheduler/kv/slot.js';
+import type { Slot } from '../../src/engine/scheduler/kv/units.js';
 import { loadModel } from '../../src/engine/execution/load-model.js';
 import type { KernelName } from '../../src/engine/model/manifest.js';
 import type { EngineOptions } from '../../src/protocol/engine-options.js';

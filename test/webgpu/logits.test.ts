@@ -6,7 +6,7 @@
 import t, { type Test } from 'tap';
 import { PagedModel } from '../../src/engine/model/paged-model.js';
 import type { Executor } from '../../src/engine/execution/executor.js';
-import type { Slot } from '../../src/engine/scheduler/kv/slot.js';
+import type { Slot } from '../../src/engine/scheduler/kv/units.js';
 import { advance, advanceTo, openSlot, rms } from '../engine/helper.js';
 import { decode, mixedBatches, needsGpu, tinyPair, tokens } from './helper.js';
 

@@ -5,8 +5,7 @@
  * Must not know: requests, sampling, layouts.
  */
 import type { States } from '../model/head.js';
-import type { Slot } from '../scheduler/kv/slot.js';
-import type { ExitUnits } from '../scheduler/kv/units.js';
+import type { Slot, ExitUnits } from '../scheduler/kv/units.js';
 
 /** The positions of a slot up to `end` that the units of an exit lack. */
 export interface Span {

@@ -5,7 +5,7 @@
  * Must not know: the cost model, which gives it prices.
  */
 import { commonLength, type PrefixMatch } from './kv/prefix.js';
-import type { Slot } from './kv/slot.js';
+import type { Slot } from './kv/units.js';
 import type { SlotTable } from './kv/slot-table.js';
 import type { Sequence } from './sequence.js';
 

@@ -16,8 +16,7 @@ import type {
   ServiceClass,
 } from '../../protocol/index.js';
 import { type ConstraintState, isPending } from './constraint-state.js';
-import type { Slot } from './kv/slot.js';
-import { type ExitUnits, exitOfLayer } from './kv/units.js';
+import { type Slot, type ExitUnits, exitOfLayer } from './kv/units.js';
 import { SentenceState } from './output-length.js';
 
 /** Another sequence that will have processed the first `length` tokens before this one's turn. */

@@ -7,7 +7,7 @@
 import { COPY_BYTES_PER_MS, Placement } from './placement.js';
 import { leaderOf, lookUpBehind, commonLength, findPrefix, LEAST_MATCH_TOKENS, type PrefixMatch } from './kv/prefix.js';
 import type { Sequence } from './sequence.js';
-import type { Slot } from './kv/slot.js';
+import type { Slot } from './kv/units.js';
 import type { SlotTable } from './kv/slot-table.js';
 import { TenantShares } from './fair-order.js';
 

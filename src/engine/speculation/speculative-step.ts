@@ -16,7 +16,7 @@ import type { Gate } from '../model/gate.js';
 import { type Chunk, chunksOnly } from '../execution/step-batch.js';
 import type { ExitIndex } from '../../protocol/index.js';
 import { draftExits } from '../scheduler/drafts/drafts.js';
-import type { Slot } from '../scheduler/kv/slot.js';
+import type { Slot } from '../scheduler/kv/units.js';
 
 export interface Draft {
   readonly tokens: readonly number[];

@@ -1,8 +1,7 @@
 /** Pages that sequences take, share, roll back and lose, without a device. */
 import t from 'tap';
 import { BlockPool } from '../../../src/engine/scheduler/kv/block-pool.js';
-import { Slot } from '../../../src/engine/scheduler/kv/slot.js';
-import type { ExitUnits } from '../../../src/engine/scheduler/kv/units.js';
+import { Slot, type ExitUnits } from '../../../src/engine/scheduler/kv/units.js';
 
 const PAGE = 4;
 const exit: ExitUnits = { layer: 2, stage: 1, block: null, norm: 0, dry: null, needed: [0, 1] };

@@ -1,6 +1,6 @@
 /** The memory behind slots: committed pages follow the positions that slots hold. */
 import t from 'tap';
-import type { Slot } from '../../../src/engine/scheduler/kv/slot.js';
+import type { Slot } from '../../../src/engine/scheduler/kv/units.js';
 import { PAGE, residentPages } from '../../../src/engine/runtime/libc.js';
 import { advanceTo, decodeRows, logitsAt, makeExecutor, openSlot, slotParts } from '../../engine/helper.js';
 

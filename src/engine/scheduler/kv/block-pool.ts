@@ -5,9 +5,8 @@
  * A page holds the KV cache of all units and the kept hidden states of its positions. Units that lag behind write the
  * same values into a shared page, since its tokens are the same.
  */
-import type { ExitUnits } from './units.js';
+import type { ExitUnits, Slot } from './units.js';
 import type { Claim, KvAccount, MemoryOp } from './kv-account.js';
-import type { Slot } from './slot.js';
 
 export interface BlockPoolSize {
   /** Number of pages. */

@@ -4,8 +4,7 @@
  *
  * Must not know: requests, scheduling policy.
  */
-import type { ExitUnits } from './units.js';
-import type { Slot } from './slot.js';
+import type { ExitUnits, Slot } from './units.js';
 
 /** A live sequence that needs memory up to `length` positions. */
 export interface Claim {

@@ -11,7 +11,7 @@
  * that exists by then (SlotManager.share). The link announces the coming prefix. Plans then count it once, and
  * followers copy it as soon as it is ready.
  */
-import type { Slot } from './slot.js';
+import type { Slot } from './units.js';
 import type { PrefixLeader, Sequence } from '../sequence.js';
 
 /** Shorter matches cost more to copy and to track than to compute. */

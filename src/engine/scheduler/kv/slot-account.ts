@@ -3,8 +3,7 @@
  * store of hidden states. The system commits pages on their first write, and they stay with their slot.
  */
 import type { Claim, KvAccount, MemoryOp, PositionRun } from './kv-account.js';
-import type { Slot } from './slot.js';
-import type { ExitUnits, Units } from './units.js';
+import type { Slot, ExitUnits, Units } from './units.js';
 
 /** Bytes of a position of one sequence. */
 export interface PositionBytes {

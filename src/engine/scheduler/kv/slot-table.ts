@@ -4,9 +4,8 @@
  * Must not know: bytes (KvAccount counts them), requests, scheduling policy.
  */
 import type { ExitIndex } from '../../../protocol/index.js';
-import { exitAt, type ExitUnits, type Units } from './units.js';
+import { exitAt, type ExitUnits, type Units, Slot } from './units.js';
 import type { KvAccount } from './kv-account.js';
-import { Slot } from './slot.js';
 
 /** A live sequence, as far as its memory goes. */
 interface Live {
