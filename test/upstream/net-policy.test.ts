@@ -216,22 +216,65 @@ void t.test('the margin rises with a late net, and falls with those in time', as
 });
 
 void t.test('a breaker opens behind five failures in a row, and tries once a second', async (t) => {
+  for (const [fail, other] of [
+    [
+      (breaker: Breaker, now: number) => {
+        breaker.failed('a', now);
+      },
+      true,
+    ],
+    [
+      (breaker: Breaker, now: number) => {
+        breaker.unreachable(now);
+      },
+      false,
+    ],
+  ] as const) {
+    const changes: boolean[] = [];
+    const breaker = new Breaker((isOpen) => void changes.push(isOpen));
+    for (let i = 0; i < 4; i += 1) fail(breaker, i);
+    breaker.succeeded('a');
+    for (let i = 0; i < 4; i += 1) fail(breaker, i);
+    t.ok(breaker.admits('a', 4));
+    fail(breaker, 5);
+    t.notOk(breaker.admits('a', 6));
+    t.equal(breaker.admits('b', 6), other, 'a connection fails for all, a status for its tenant');
+    t.ok(breaker.admits('a', 1005), 'a try a second later');
+    t.notOk(breaker.admits('a', 1006), 'one at a time');
+    fail(breaker, 1007);
+    t.notOk(breaker.admits('a', 1500));
+    t.ok(breaker.admits('a', 2005));
+    breaker.succeeded(other ? 'a' : 'b');
+    t.ok(breaker.admits('a', 2006));
+    t.same(changes, [true, false]);
+  }
+});
+
+void t.test('the tries of an upstream without connections go round its tenants', async (t) => {
+  const breaker = new Breaker();
+  for (let i = 0; i < 5; i += 1) breaker.unreachable(0);
+  const tries = { often: 0, seldom: 0 };
+  for (let now = 0; now < 60_000; now += 10) {
+    if (breaker.admits('often', now)) tries.often += 1;
+    if (now % 400 === 0 && breaker.admits('seldom', now)) tries.seldom += 1;
+  }
+  t.ok(tries.seldom >= 20 && tries.often >= 20, JSON.stringify(tries));
+  t.ok(tries.seldom + tries.often <= 60, 'one a second of both');
+});
+
+void t.test('a breaker forgets tenants that are idle, and the first of too many', async (t) => {
   const changes: boolean[] = [];
   const breaker = new Breaker((isOpen) => void changes.push(isOpen));
-  for (let i = 0; i < 4; i += 1) breaker.failed(i);
-  breaker.succeeded();
-  for (let i = 0; i < 4; i += 1) breaker.failed(i);
-  t.ok(breaker.admits(4));
-  breaker.failed(5);
-  t.notOk(breaker.admits(6));
-  t.ok(breaker.admits(1005), 'a try a second later');
-  t.notOk(breaker.admits(1006), 'one at a time');
-  breaker.failed(1007);
-  t.notOk(breaker.admits(1500));
-  t.ok(breaker.admits(2005));
-  breaker.succeeded();
-  t.ok(breaker.admits(2006));
-  t.same(changes, [true, false]);
+  const fail = (tenant: string, now: number): void => {
+    for (let i = 0; i < 5; i += 1) breaker.failed(tenant, now);
+  };
+  fail('a', 0);
+  t.notOk(breaker.admits('a', 1));
+  t.ok(breaker.admits('b', 60_000));
+  t.same(changes, [true, false], 'without another request of its tenant');
+  fail('a', 60_000);
+  for (let i = 0; i < 1000; i += 1) breaker.failed(String(i), 60_000);
+  t.ok(breaker.admits('a', 60_001));
 });
 
 void t.test('the faults that start a net', async (t) => {

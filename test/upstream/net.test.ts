@@ -474,6 +474,19 @@ void t.test('an upstream that failed five times in a row is tried once a second'
   t.ok(outcomes.some(({ trigger }) => trigger === 'breaker'));
 });
 
+void t.test("one key's 5xx and lost connections send no other key to the local model", async (t) => {
+  const script: UpstreamScript = (exchange) => {
+    if (exchange.text.includes('lose')) exchange.response.destroy();
+    else void (exchange.text.includes('fail') ? fails(500) : answers(TEXT))(exchange);
+  };
+  const { here } = await netted(t, script, {}, { apiKeys: ['bad', 'good'] });
+  const asks = (key: string, user: string) =>
+    ask(here, { user }, BUDGET_MS, { authorization: `Bearer ${key}` }).then(({ text }) => text);
+  for (const user of ['fail', 'lose', 'fail', 'lose', 'fail', 'lose']) t.equal(await asks('bad', user), LOCAL);
+  for (let i = 0; i < 3; i += 1) t.equal(await asks('good', ''), TEXT);
+  t.equal(await asks('bad', ''), LOCAL, 'its own breaker is open');
+});
+
 void t.test('a key pays the tokens of the answer that it gets', async (t) => {
   const log: string[] = [];
   const { here } = await netted(t, fails(500), {}, { log: (line) => log.push(line) });

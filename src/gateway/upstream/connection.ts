@@ -130,8 +130,16 @@ function sentenceOf(error: unknown): string {
   return 'The connection to the upstream broke.';
 }
 
+/** No request reaches the upstream. */
+export class Unreachable extends ApiError {}
+
+const UNREACHABLE = /^(ECONNREFUSED|ENOTFOUND|EAI_AGAIN|EHOSTUNREACH|ENETUNREACH|ETIMEDOUT)$|CERT|TLS|SSL|SIGNATURE/;
+const isUnreachable = (error: unknown): boolean =>
+  error instanceof errors.ConnectTimeoutError || UNREACHABLE.test((error as NodeJS.ErrnoException).code ?? '');
+
 /** The error for the client; the reason of the signal once it aborted. */
 export function connectionError(error: unknown, signal: AbortSignal): unknown {
   if (signal.aborted) return signal.reason;
-  return error instanceof ApiError ? error : new ApiError('upstream_failed', sentenceOf(error));
+  if (error instanceof ApiError) return error;
+  return new (isUnreachable(error) ? Unreachable : ApiError)('upstream_failed', sentenceOf(error));
 }

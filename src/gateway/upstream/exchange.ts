@@ -6,7 +6,7 @@ import { present } from '../../util/present.js';
 import { type Ending, type Outcome, outcomeOf } from '../../protocol/outcome.js';
 import type { Breaker } from './breaker.js';
 import type { OpenBody, UpstreamCall } from './call.js';
-import type { UpstreamConnection, UpstreamResponse } from './connection.js';
+import { Unreachable, type UpstreamConnection, type UpstreamResponse } from './connection.js';
 import { type Counts, countsOf, type LandingTrigger } from './landed.js';
 import type { SentenceTimes } from './sentence-times.js';
 import { budgetHeader, estimatedTokens, forwardedBody, promptTokens, type UpstreamSettings } from './upstream-body.js';
@@ -78,6 +78,7 @@ export class Exchange {
   ): Promise<UpstreamResponse> {
     const { path, request } = this.call;
     const { upstream } = this.connection;
+    const { tenant } = request.caller;
     const asked = this.connection.post({
       path,
       body: forwardedBody(request, upstream, changes),
@@ -86,12 +87,13 @@ export class Exchange {
       signal,
     });
     const response = await asked.catch((error: unknown) => {
-      if (!signal.aborted) breaker?.failed(monotonicMs());
+      if (error instanceof Unreachable) breaker?.unreachable(monotonicMs());
+      else if (!signal.aborted) breaker?.failed(tenant, monotonicMs());
       throw error;
     });
     this.status = response.status;
-    if (response.status >= 500) breaker?.failed(monotonicMs());
-    else breaker?.succeeded();
+    if (response.status >= 500) breaker?.failed(tenant, monotonicMs());
+    else breaker?.succeeded(tenant);
     return response;
   }
 

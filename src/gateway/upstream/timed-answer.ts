@@ -136,7 +136,8 @@ export class TimedAnswer implements NetFor {
 
   /** Whether the upstream failed several times in a row, and the local model can answer. */
   async #isBroken(): Promise<boolean> {
-    if (this.#net === null || this.shared.breaker.admits(monotonicMs())) return false;
+    const { tenant } = this.call.request.caller;
+    if (this.#net === null || this.shared.breaker.admits(tenant, monotonicMs())) return false;
     return (await this.deadline.within(this.#net.isArmed())) === true;
   }
 
