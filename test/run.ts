@@ -27,7 +27,7 @@ const REST = [
   /^engine\/(same-plans|speculation\/|sampling\/dry|worker\/(core|core-limits|many-rows|prompt-exit|sharing))/,
   /^engine-client\/client/,
   /^http\/(heap|long-texts|memory|lifetime)/,
-  /^upstream\/(landing|net|no-local)\./,
+  /^upstream\/no-local\./,
   /^model\/int8-graph/,
   /^telemetry\/(loop-lag|tracing-grpc)/,
 ];

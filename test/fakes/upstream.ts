@@ -120,7 +120,7 @@ export const repeats =
     begin(exchange);
     while (!exchange.response.destroyed) {
       exchange.response.write(text);
-      await delay(20);
+      await delay(250);
     }
   };
 

@@ -1,8 +1,9 @@
 /** Waits for what another process, thread or connection does. */
-import { setTimeout as sleep } from 'node:timers/promises';
+import { yieldFor } from './moved-clock.js';
 
 /** A machine that is busy with other work takes long. */
 const MOST_MS = 120_000;
+const realNow = performance.now.bind(performance);
 
 /**
  * Polls until a condition holds. A condition that throws or rejects does not hold.
@@ -11,15 +12,15 @@ const MOST_MS = 120_000;
  * @throws Error if it does not hold within two minutes
  */
 export async function until(what: string, isTrue: () => boolean | Promise<boolean>, pauseMs = 10): Promise<void> {
-  const end = performance.now() + MOST_MS;
+  const end = realNow() + MOST_MS;
   let fault: unknown;
-  while (performance.now() < end) {
+  while (realNow() < end) {
     try {
       if (await isTrue()) return;
     } catch (error) {
       fault = error;
     }
-    await sleep(pauseMs);
+    await yieldFor(pauseMs);
   }
   throw new Error(`${what}: not within ${MOST_MS / 1000} s`, { cause: fault });
 }

@@ -1,9 +1,10 @@
 /** Connections to an upstream serve one request after the other. */
+import { setTimeout as delay } from 'node:timers/promises';
 import t from 'tap';
 import { both, ask } from './told.js';
-import { setTimeout as delay } from 'node:timers/promises';
 import { build, says, tokenizer } from '../fakes/server.js';
 import { begin, chunk, event, say, scriptedUpstream, upstream, type UpstreamScript } from '../fakes/upstream.js';
+import { movedClock } from '../support/moved-clock.js';
 import { until } from '../support/until.js';
 import type { SequenceRequest } from '../../src/protocol/index.js';
 import type { Script } from '../fakes/engine.js';
@@ -15,14 +16,14 @@ const tells =
     begin(exchange);
     await say(exchange, 'Paris. ');
     exchange.response.write(event(chunk({}, 'stop')) + event('[DONE]'));
-    await delay(endMs, undefined, { ref: false });
+    await delay(endMs);
     exchange.response.end();
   };
 
 void t.test('a body that ends behind its last event keeps its connection', async (t) => {
   const { there, here } = await both(t, tells(10));
   for (const stream of [true, false, true]) {
-    t.equal((await ask(here, { stream }, 60_000)).text, 'Paris. ');
+    t.equal((await ask(here, { stream }, BUDGET_MS)).text, 'Paris. ');
     await delay(50);
   }
   const ports = there.exchanges.map(({ response }) => response.req.socket.remotePort);
@@ -31,7 +32,7 @@ void t.test('a body that ends behind its last event keeps its connection', async
 
 void t.test('a body without an end delays no answer, and loses its connection', async (t) => {
   const { there, here } = await both(t, tells(60_000));
-  const told = await ask(here, { stream: true }, 30_000);
+  const told = await ask(here, { stream: true }, BUDGET_MS);
   t.match(told, { text: 'Paris. ', last: '[DONE]' });
   t.equal(there.exchanges[0]?.closedAt, null);
   await until('the end of the connection', () => there.exchanges[0]?.closedAt != null);
@@ -41,6 +42,7 @@ const BUDGET_MS = 2500;
 const body = { model: 'big', messages: [], stream: true, sortie: { latency_budget_ms: BUDGET_MS } };
 
 void t.test('with --keep-alive 1 comments come from the first second on', async (t) => {
+  movedClock(t);
   const there = await scriptedUpstream(t, () => undefined);
   const here = await build(t, says('Local.'), {
     upstreams: [{ ...upstream, url: there.url }],
@@ -54,6 +56,7 @@ void t.test('with --keep-alive 1 comments come from the first second on', async 
 });
 
 void t.test('with an armed net they do by default: an answer is sure to come', async (t) => {
+  movedClock(t);
   const there = await scriptedUpstream(t, () => undefined);
   const promised = { prefillMs: 15, fullMs: 20, besideMs: 1, direct: [] };
   const forecast: Script = { tokens: [], reject: { reason: 'budget_infeasible', leastFeasibleMs: 300, promised } };

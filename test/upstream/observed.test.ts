@@ -72,10 +72,8 @@ for (const [name, script, budgetMs, ended, outcome, body] of CASES)
     await until('the end of the response', () => here.app.inFlightResponses.size === 0);
     const hasDeadline = budgetMs !== null && outcome !== 'late';
     t.equal(await late(here, 'count'), hasDeadline ? 1 : 0, 'the last byte of an answer with a deadline');
-    if (outcome === 'whole') t.equal(await late(here, 'sum'), 0, 'in time');
-    // A busy machine ends an answer late.
-    const isLate = Number(await late(here, 'sum')) > 0;
-    if (!isLate) t.same(await outcomes(here), outcome === null ? {} : { [`big ${outcome}`]: 1 });
+    t.equal(await late(here, 'sum'), 0, 'in time');
+    t.same(await outcomes(here), outcome === null ? {} : { [`big ${outcome}`]: 1 });
   });
 
 void t.test("the CLI's clients read the report of an upstream's answer", async (t) => {
@@ -83,7 +81,7 @@ void t.test("the CLI's clients read the report of an upstream's answer", async (
   const body = { messages, sortie: { commit: 'sentence', latency_budget_ms: SHORT_MS } };
   const answered = await askOfBench(serverAt(here.url, null), 'big', { path: '/chat/completions', body });
   t.match(answered, { finishReason: 'stop', isLanded: true, actualMs: Number, serviceClass: null, exits: null });
-  t.ok((answered.actualMs ?? 0) > SHORT_MS / 2);
+  t.equal(answered.actualMs, SHORT_MS - 20, 'the last bytes have 20 ms');
 });
 
 void t.test('a client that leaves is an abort, and no answer', async (t) => {
@@ -114,7 +112,7 @@ void t.test('time of the first content', async (t) => {
   const rows = (await here.context.series.upstreamTtft.get()).values;
   const of = (part: string) => rows.find(({ metricName }) => metricName?.endsWith(part))?.value ?? NaN;
   t.equal(of('_count'), 1);
-  t.ok(of('_sum') >= 0.29, `${of('_sum')} s`);
+  t.equal(of('_sum'), 0.3);
 });
 
 void t.test('a try has a client span below the span of its request, and the upstream gets its trace', async (t) => {

@@ -4,6 +4,7 @@ import type { Counts } from '../../src/gateway/upstream/landed.js';
 import { type TestServer, build, says, type Overrides } from '../fakes/server.js';
 import type { Test } from 'tap';
 import { scriptedUpstream, upstream, type UpstreamScript } from '../fakes/upstream.js';
+import { movedClock } from '../support/moved-clock.js';
 
 interface Choice {
   readonly index?: number;
@@ -85,8 +86,9 @@ export async function ask(here: TestServer, body: object, budgetMs: number, head
   return told;
 }
 
-/** @param overrides of the gateway, whose local model says one word */
+/** On a moved clock. @param overrides of the gateway, whose local model says one word */
 export async function both(t: Test, script: UpstreamScript, overrides: Overrides = {}) {
+  movedClock(t);
   const there = await scriptedUpstream(t, script);
   const here = await build(t, says('Local.'), { upstreams: [{ ...upstream, url: there.url }], ...overrides });
   return { there, here };
