@@ -1,8 +1,9 @@
 /** A tokenizer and a chat template of a model folder that never end: the request fails, and the server goes on. */
+import { Script } from 'node:vm';
 import t from 'tap';
 import { ChatTemplate } from '../../src/gateway/text/chat-template.js';
 import { TextTokenizer } from '../../src/gateway/text/tokenizer.js';
-import { build, tokenizerJson } from '../fakes/server.js';
+import { build, tokenizer, tokenizerJson } from '../fakes/server.js';
 
 const chat = { messages: [{ role: 'user', content: 'hi' }] };
 
@@ -47,6 +48,16 @@ for (const [name, template, message] of [
     /a rendering must make at most 20971520 list entries and characters/,
   ],
   [
+    'a list that holds the last one twice',
+    `{% set n = namespace(x=[1]) %}${'{% set n.x = [n.x, n.x] %}'.repeat(40)}{{ n.x | tojson }}`,
+    /more than 1.5 s/,
+  ],
+  [
+    'namespaces that hold the last one twice',
+    `{% set n = namespace(x=1) %}${'{% set n = namespace(x=n, y=n) %}'.repeat(40)}{{ n | tojson }}`,
+    /more than 1.5 s/,
+  ],
+  [
     'a text that doubles',
     `{% set n = namespace(x='aaaaaaaa') %}${'{% set n.x = n.x ~ n.x %}'.repeat(40)}`,
     /at most 20971520 list entries and characters/,
@@ -59,6 +70,19 @@ for (const [name, template, message] of [
     t.match(await server.ask('/v1/chat/completions', chat), { status: 400, body: { error } });
     t.equal((await server.ask('/v1/completions', { prompt: 'x' })).status, 200);
   });
+
+void t.test('ordinary chats and texts need no watch of their time, and long ones have it', (t) => {
+  t.capture(Script.prototype, 'runInContext', () => {
+    throw new Error('watched');
+  });
+  const template = `{% for m in messages %}{{ m.role ~ ': ' ~ m.content | trim }}\n{% endfor %}{{ messages | tojson }}`;
+  const render = (content: string): string => new ChatTemplate(template, {}).render([{ role: 'user', content }], false);
+  t.match(render(' hi '), /^user: hi\n\[/);
+  t.throws(() => render('hi '.repeat(10_000)), /watched/);
+  t.equal(tokenizer.encode('a b', false).length, 2);
+  t.throws(() => tokenizer.encode('a b '.repeat(10_000), false), /watched/);
+  t.end();
+});
 
 void t.test('a bounded range is that of Jinja', (t) => {
   const render = (source: string) =>

@@ -9,7 +9,7 @@ export interface TokenizerJson {
   readonly decoder: DecoderJson | null;
   readonly added_tokens?: readonly AddedTokenJson[];
   readonly pre_tokenizer?: PreTokenizerJson | null;
-  readonly normalizer?: object | null;
+  readonly normalizer?: NormalizerJson | null;
 }
 
 interface AddedTokenJson {
@@ -30,6 +30,17 @@ export interface PreTokenizerJson {
   /** For ByteLevel: whether it splits as GPT-2 does, and whether it prepends a space to a text. */
   readonly use_regex?: boolean;
   readonly add_prefix_space?: boolean;
+}
+
+export interface NormalizerJson {
+  readonly type: string;
+  /** Steps of a Sequence. */
+  readonly normalizers?: readonly NormalizerJson[];
+  /** For Replace. */
+  readonly pattern?: { readonly String?: string };
+  readonly content?: string;
+  /** For Prepend. */
+  readonly prepend?: string;
 }
 
 /** Ids by token. Unigram has [token, score] pairs in the order of their ids. */

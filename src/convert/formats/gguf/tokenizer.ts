@@ -1,4 +1,5 @@
 /** Turns the tokenizer of a GGUF file (keys tokenizer.ggml.*) into a tokenizer.json. */
+import { SPLITS } from '../../../gateway/text/text-pieces.js';
 import { ConvertError } from '../../conversion-error.js';
 import type { SourceTokenizer } from '../../source.js';
 import type { GgufValue, Metadata } from './reader.js';
@@ -26,19 +27,6 @@ const byteLevel = (useRegex: boolean): object => ({
   use_regex: useRegex,
 });
 
-const CONTRACTION = "(?i:'s|'t|'re|'ve|'m|'ll|'d)";
-const SPACES = '\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+';
-/** Words, and numbers of up to `digits` digits. */
-const words = (digits: string): string =>
-  `${CONTRACTION}|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|${digits}| ?[^\\s\\p{L}\\p{N}]+[\\r\\n]*|${SPACES}`;
-
-const UPPER = '[\\p{Lu}\\p{Lt}\\p{Lm}\\p{Lo}\\p{M}]';
-const LOWER = '[\\p{Ll}\\p{Lm}\\p{Lo}\\p{M}]';
-/** Words that end where a capital follows a small letter. @param end of a word */
-const casedWords = (end: string, digits: string): string =>
-  `[^\\r\\n\\p{L}\\p{N}]?${UPPER}*${LOWER}+${end}|[^\\r\\n\\p{L}\\p{N}]?${UPPER}+${LOWER}*${end}|${digits}` +
-  `| ?[^\\s\\p{L}\\p{N}]+[\\r\\n/]*|${SPACES}`;
-
 /** @param useRegex whether GPT-2's expression splits the pieces further */
 const split = (regex: string, useRegex = false): object => ({
   type: 'Sequence',
@@ -48,18 +36,18 @@ const split = (regex: string, useRegex = false): object => ({
   ],
 });
 /** The step `Digits` of these models; the library's own step of that name knows 0 to 9 alone. */
-const digits = split('\\p{N}', true);
+const digits = split(SPLITS.digits, true);
 
 export const PRE_TOKENIZERS: ReadonlyMap<string, PreTokenizer> = new Map([
   ['smollm', { step: digits }],
   ['refact', { step: digits }],
   ['gpt-2', { step: byteLevel(true) }],
-  ['llama-bpe', { step: split(words('\\p{N}{1,3}')), isLlama: true }],
-  ['smaug-bpe', { step: split(words('\\p{N}{1,3}')) }],
-  ['dbrx', { step: split(words('\\p{N}{1,3}')) }],
-  ['qwen2', { step: split(words('\\p{N}')), composes: true }],
-  ['tekken', { step: split(casedWords('', '\\p{N}')), isLlama: true }],
-  ['gpt-4o', { step: split(casedWords(`${CONTRACTION}?`, '\\p{N}{1,3}')) }],
+  ['llama-bpe', { step: split(SPLITS.llama3), isLlama: true }],
+  ['smaug-bpe', { step: split(SPLITS.llama3) }],
+  ['dbrx', { step: split(SPLITS.llama3) }],
+  ['qwen2', { step: split(SPLITS.qwen2), composes: true }],
+  ['tekken', { step: split(SPLITS.tekken), isLlama: true }],
+  ['gpt-4o', { step: split(SPLITS.gpt4o) }],
 ]);
 
 /** Throws ConvertError if tokenizer.json has no form for this kind of tokenizer. */
