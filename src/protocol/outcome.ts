@@ -5,7 +5,7 @@
  *
  * The one rule for whether the times of an answer are within its budget. `outcome.ts` judges the whole answer.
  */
-import type { EarlyEnd } from './index.js';
+import type { EarlyEnd, EndReason } from './index.js';
 import type { Budget, SequenceRequest } from './request.js';
 
 /**
@@ -66,21 +66,19 @@ export function earlyEnd(request: Asked): EarlyEnd {
   return hasNoEnd(request) ? 'exact_length' : 'possible';
 }
 
-/** Whether an answer ends at its deadline wherever it is: with `truncate`, and as the last resort of a landing. */
-export function isCutAtDeadline(request: Asked): boolean {
-  const lands = earlyEnd(request) === 'possible';
-  return cutAt({ arrivedAt: 0, budget: request.depth.budget, lands }) < Infinity;
+/** Whether an answer ends at its deadline wherever it is: unless its budget lets it go on. */
+export function isCutAtDeadline({ depth }: Pick<SequenceRequest, 'depth'>): boolean {
+  return cutAt({ arrivedAt: 0, budget: depth.budget }) < Infinity;
 }
 
 /** Instant at which an answer ends wherever it is, as its client sees it; Infinity for an answer that goes on. */
-export function cutAt(answer: {
-  readonly arrivedAt: number;
-  readonly budget: Budget | null;
-  readonly lands: boolean;
-}): number {
-  const { arrivedAt, budget, lands } = answer;
-  return budget?.totalMs != null && (lands || budget.onMiss === 'truncate') ? arrivedAt + budget.totalMs : Infinity;
+export function cutAt({ arrivedAt, budget }: Pick<SequenceRequest, 'arrivedAt'> & { budget: Budget | null }): number {
+  return budget?.totalMs != null && budget.onMiss !== 'continue' ? arrivedAt + budget.totalMs : Infinity;
 }
+
+/** Whether it ended at its deadline without the end that its form needs: what there is serves no client. */
+export const isUnfinished = (reason: EndReason, early: EarlyEnd | undefined): boolean =>
+  reason === 'deadline' && (early === 'grammar' || early === 'exact_length');
 
 /** Whether a budget states anything at all. */
 export function hasBudget(budget: Budget | null): budget is Budget {

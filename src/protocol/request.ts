@@ -11,7 +11,8 @@ import type { Grammar } from './grammar.js';
 
 /**
  * The effect of a budget on an answer that would be late.
- * - `land`: the answer ends early at the end of a sentence, or at its deadline where no sentence ends.
+ * - `land`: the answer ends early at the end of a sentence, or at its deadline where no sentence ends. The engine
+ *   refuses an answer that can't land and is unlikely to be whole.
  * - `continue`: it ends late. `truncate`: it ends at its deadline, wherever that is.
  * - `reject`: it lands, and does not begin where not even one sentence fits.
  */

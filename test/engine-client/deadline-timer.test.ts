@@ -60,7 +60,7 @@ void t.test('an answer ends at its deadline while the engine is silent, planned 
   watch.add(request('reject', 150, 'reject'));
   watch.add(request('reject, no plan', 150, 'reject'));
   watch.add(request('continue', 60, 'continue'));
-  watch.add({ ...request('exact length', 60, 'land'), stopTokens: [] });
+  watch.add({ ...request('exact length', 170, 'land'), stopTokens: [] });
   watch.add(request('ended before', 180));
   watch.hear(heard(['a', 'land', 'reject', 'continue', 'ended before'], ['a']));
   watch.hear({ ...heard([], ['a']), at: 9 });
@@ -71,6 +71,7 @@ void t.test('an answer ends at its deadline while the engine is silent, planned 
     ['no plan', 86],
     ['land', 116],
     ['reject', 146],
+    ['exact length', 166],
   ]);
   t.match(ends, [
     { reason: 'deadline', startedAt: null, firstTokenAt: 7, promptTokens: 3 },

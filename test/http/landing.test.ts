@@ -1,5 +1,6 @@
 /** Answers that end early to keep their budget, as a client sees them in every API: report, headers, log, load. */
 import t from 'tap';
+import { spelt } from '../fakes/calls.js';
 import { namedEvents } from '../fakes/named-events.js';
 import { build, says } from '../fakes/server.js';
 import { until } from '../support/until.js';
@@ -82,6 +83,29 @@ void t.test('an answer cut at its deadline goes back to its last whole sentence;
   t.match(await ask(), { choices: [{ text: 'Paris is a long' }], sortie: { outcome: 'cut' } }, 'no sentence');
   server.engine.script = says('```js\nf();\ng(', { end: 'deadline' });
   t.match(await ask(), { choices: [{ text: '```js\nf();\n```' }], sortie: { outcome: 'landed' } }, 'open code');
+});
+
+void t.test('an answer that has no early end is an error at its deadline; truncate gives what is there', async (t) => {
+  const calls = [{ type: 'function', function: { name: 'look', parameters: { type: 'object' } } }];
+  for (const [landing, said, path, body] of [
+    ['grammar', '{"name": "Par', '/v1/chat/completions', { messages, response_format: { type: 'json_object' } }],
+    [
+      'grammar',
+      spelt('look', '{"a').slice(0, -13),
+      '/v1/chat/completions',
+      { messages, tools: calls, tool_choice: 'required' },
+    ],
+    ['exact_length', 'Paris is. It', COMPLETIONS, { prompt: 'x', ignore_eos: true, n: 2 }],
+  ] as const) {
+    const server = await build(t, says(said, { end: 'deadline', plan: { landing } }));
+    const error = { code: 'deadline_exceeded', outcome: 'cut' };
+    t.match(await server.ask(path, body, budget), { status: 504, body: { error } }, path);
+    const { text } = await server.ask(path, { ...body, stream: true }, budget);
+    t.match(text, /data: \{"error":\{[^\n]*"code":"deadline_exceeded"[^\n]*\n\ndata: \[DONE\]\n\n$/, path);
+    server.engine.script = says(said, { end: 'deadline', plan: { landing: 'off' } });
+    const cut = await server.ask(path, body, { ...budget, 'x-budget-on-miss': 'truncate' });
+    t.match(cut, { status: 200, body: { choices: [{ finish_reason: 'length' }], sortie: { outcome: 'cut' } } }, path);
+  }
 });
 
 void t.test('of several choices the shortest landing is reported, and all that landed are named', async (t) => {

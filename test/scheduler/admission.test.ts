@@ -43,6 +43,16 @@ for (const [name, budget, more, expected] of [
   ['a total that not even a sentence fits', total(60, 'land'), natural, 'rejected'],
   ['an answer that may get longer than its budget', total(500), natural, 'best_effort'],
   ['the same, where it lands', total(500, 'land'), natural, 'guaranteed'],
+  ['an exact length that its budget does not hold', total(150, 'land'), {}, 'rejected'],
+  ['the same, where it goes on', total(150), {}, 'best_effort'],
+  ['the same, where it is cut', total(150, 'truncate'), {}, 'best_effort'],
+  ['a form of likely length', total(1000, 'land'), { ...natural, mayEnd: false, kind: 'schema' }, 'best_effort'],
+  [
+    'a form that is unlikely to be whole',
+    total(100, 'land'),
+    { ...natural, mayEnd: false, kind: 'schema' },
+    'rejected',
+  ],
   ['a TPOT that no exit has', { ...unstated, tpotMs: 0.5 }, natural, 'best_effort'],
 ] as const) {
   void t.test(`class: ${name} is ${expected}`, async (t) => {

@@ -62,6 +62,12 @@ void t.test('a tight budget begins shallower, and a hopeless one as shallow as i
   t.equal(exitOf(total(20, 'land'), { minExit: 20 }), 2);
 });
 
+void t.test('under a grammar an answer has the deepest exit that it may have, whatever its budget', async (t) => {
+  for (const budget of [bare, total(20, 'land'), total(60_000, 'land')])
+    t.equal(exitOf(budget, { mayEnd: false }), 4, `${budget.totalMs} ms`);
+  t.equal(exitOf(bare, { mayEnd: false, minExit: 15, maxExit: 20 }), 2);
+});
+
 void t.test(
   'an exit that is worth nothing more is not taken: the utility of a deeper one pays for its time',
   async (t) => {

@@ -163,12 +163,13 @@ void t.test('evidence at one exit moves the others the same way', async (t) => {
   }
 });
 
-void t.test('kinds of requests are told apart, and an unseen one begins with the prior', async (t) => {
+void t.test('kinds of requests are told apart; an unseen one begins with the prior, and a form shorter', async (t) => {
   const lengths = learn(fresh(), times(60, 20), { kind: 'chat' });
   learn(lengths, times(60, 400), { kind: 'tools' });
   const of = (kind: Kind): number => median(at(lengths, 0, kind));
   t.ok(of('chat') < 40 && of('tools') > 200, `${of('chat')} and ${of('tools')}`);
-  t.equal(of('schema'), median(at(fresh())));
+  t.equal(of('completion'), median(at(fresh())));
+  t.ok(of('schema') < median(at(fresh())) / 2, `${of('schema')}`);
 });
 
 void t.test('an exit that the model lacks is an error', async (t) => {

@@ -131,7 +131,7 @@ void t.test('only reject and land reject, what reject admits is guaranteed, and 
       if (found.kind === 'admit')
         return wanted.onMiss !== 'reject' || !hasBudget(wanted) || found.serviceClass === 'guaranteed';
       rejected += 1;
-      const mayReject = wanted.onMiss === 'reject' || within(request, wanted).lands;
+      const mayReject = wanted.onMiss === 'reject' || within(request, wanted).isRefusable;
       return mayReject && (found.leastFeasibleMs ?? 1) > 0;
     }),
     runs,

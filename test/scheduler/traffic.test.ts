@@ -42,11 +42,11 @@ void t.test('no token is lost, and every request ends once, as its budget allows
         if (tokens > (request.lengths[0] ?? 0)) throw new Error(`${tokens} tokens of ${request.lengths[0]}`);
         if (tokens > 0 && !(firstTokenAt !== null && firstTokenAt <= endedAt)) throw new Error('no first token');
         const onMiss = request.budget?.onMiss;
-        const mayLand = (onMiss === 'land' || onMiss === 'reject') && !request.isExactLength;
-        if (reason === 'rejected' && onMiss !== 'reject' && !mayLand)
-          throw new Error('rejected without being asked to');
-        if (reason === 'landed' && !mayLand) throw new Error('landed without being asked to');
-        if (reason === 'deadline' && !mayLand && onMiss !== 'truncate') throw new Error('cut without being asked to');
+        const isTimed = onMiss === 'land' || onMiss === 'reject';
+        if (reason === 'rejected' && !isTimed) throw new Error('rejected without being asked to');
+        if (reason === 'landed' && (!isTimed || request.isExactLength))
+          throw new Error('landed without being asked to');
+        if (reason === 'deadline' && !isTimed && onMiss !== 'truncate') throw new Error('cut without being asked to');
       }
     }),
     { ...runs, numRuns: 80 },

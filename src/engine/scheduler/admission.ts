@@ -66,8 +66,8 @@ class Round {
     }
     const before = this.requests.length;
     const taken = choices.map((each) => this.#take(each, this.#isPromised([each])));
-    // A promise covers a sentence.
-    if (!first.lands || taken.every(({ isPromised }) => isPromised) || this.#isUseful(taken)) return taken;
+    // A promise covers a sentence, or the whole answer.
+    if (!first.isRefusable || taken.every(({ isPromised }) => isPromised) || this.#isUseful(taken)) return taken;
     this.requests.length = before;
     return this.#reject(choices);
   }
@@ -85,7 +85,7 @@ class Round {
     return (first.isNet && !first.isDryRun) || !isBroken(this.#trial(choices));
   }
 
-  /** Whether new requests have a first sentence with useful probability. */
+  /** Whether new requests are likely to have a first sentence in time, or their whole answers. */
   #isUseful(added: readonly PlannedRequest[]): boolean {
     const fates = fatesWithin(this.state, this.requests, this.bound);
     return added.every((each) => {

@@ -154,7 +154,7 @@ export function decidedTogether(arrived: readonly Sequence[]): readonly (readonl
 
 function isSibling(a: Sequence, b: Sequence): boolean {
   // The choices of one answer share their fields.
-  if (a.lands && a.request.depth === b.request.depth) return true;
+  if (a.isRefusable && a.request.depth === b.request.depth) return true;
   const mayReject = a.budget?.onMiss === 'reject' && b.budget?.onMiss === 'reject';
   const isSame = a.arrivedAt === b.arrivedAt && a.budget?.totalMs === b.budget?.totalMs && a.tenant === b.tenant;
   return mayReject && isSame;

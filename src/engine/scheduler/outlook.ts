@@ -11,6 +11,7 @@
  *
  * All times are formulas: nothing runs forward. Pure functions. Must not know: how a decision is made.
  */
+import { cutAt } from '../../protocol/outcome.js';
 import type { ExitIndex } from './cost/model.js';
 import { StepSum } from './cost/step-costs.js';
 import type { PlannedRequest } from './planned-request.js';
@@ -190,7 +191,7 @@ class Pass implements Outlook {
     const ownMs = each.prefillMs(exit) * this.#factor;
     const chunks = each.chunks(exit);
     this.#move(each, -1);
-    if (drops && each.sequence.lands && beginsAt + ownMs > each.end - this.state.now) {
+    if (drops && each.sequence.isRefusable && beginsAt + ownMs > each.end - this.state.now) {
       this.fates.set(each, { exit, firstAt: Infinity, readyAt: Infinity, tokenMs: this.stepMs, steps: 0 });
       return;
     }
@@ -226,7 +227,7 @@ class Pass implements Outlook {
   #leaves(each: PlannedRequest, exit: ExitIndex, from: number, stepMs: number): void {
     if (this.#queue === null) return;
     const endsAt = from + Math.max(each.guaranteedSteps(exit), each.meanLeft(exit)) * stepMs;
-    this.#queue.leaves(each.sequence.lands ? Math.min(each.end - this.state.now, endsAt) : endsAt);
+    this.#queue.leaves(cutAt(each.sequence) < Infinity ? Math.min(each.end - this.state.now, endsAt) : endsAt);
   }
 
   #note(each: PlannedRequest, exit: ExitIndex, firstAt: number, readyAt: number): void {

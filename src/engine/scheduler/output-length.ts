@@ -3,8 +3,8 @@
  *
  * The output length is a distribution, by exit and kind of request: the model's prior, with its hazard of ending scaled
  * by one ratio for each kind (proportional hazards). The ratio is of the answers that ended to those that would have by
- * the prior. An answer that was cut or landed is censored: it passed its tokens and did not end. Each tenant has its
- * own ratio, with the bounded evidence of the others (owned.ts).
+ * the prior; that of forms begins above 1. An answer that was cut or landed is censored: it passed its tokens and did
+ * not end. Each tenant has its own ratio, with the bounded evidence of the others (owned.ts).
  *
  * The tokens that pass until a text may end, by tenant and kind of request, from the answers of the engine. An answer
  * counts once, however many sentences it has. Code fences and answers that may not land teach nothing.
@@ -118,7 +118,7 @@ const ANSWERS: Additive<Evidence> = {
   answers: ({ answers, expected }) => Math.max(answers, expected),
 };
 
-type Tunables = Pick<Policy, 'priorAnswers' | 'answerHalfLife' | 'mostForeignAnswers'>;
+type Tunables = Pick<Policy, 'priorAnswers' | 'formEnds' | 'answerHalfLife' | 'mostForeignAnswers'>;
 
 export class OutputLengths {
   readonly #prior: readonly LengthDistribution[];
@@ -140,13 +140,12 @@ export class OutputLengths {
 
   /** By exit, shallowest first. @param owner the tenant; absent: a tenant without answers */
   of(kind: AnswerKind, owner = ''): readonly LengthDistribution[] {
-    const evidence = this.#kinds.get(kind);
-    if (evidence === undefined) return this.#prior;
     const known = this.#scaled.get(kind)?.get(owner);
     if (known !== undefined) return known;
-    const { ended, expected } = evidence.of(owner);
-    const { priorAnswers } = this.policy;
-    const ratio = (priorAnswers + ended) / (priorAnswers + expected);
+    const { ended, expected } = this.#kinds.get(kind)?.of(owner) ?? ANSWERS.none;
+    const { priorAnswers, formEnds } = this.policy;
+    const ends = kind === 'schema' || kind === 'tools' ? formEnds : 1;
+    const ratio = (priorAnswers * ends + ended) / (priorAnswers + expected);
     const scaled = this.#prior.map((each) => each.scaled(ratio));
     const ofKind = this.#scaled.get(kind) ?? new Map<string, readonly LengthDistribution[]>();
     this.#scaled.set(kind, ofKind.set(owner, scaled));

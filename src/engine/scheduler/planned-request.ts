@@ -229,7 +229,7 @@ export class PlannedRequest {
     const from = now + waitMs + this.prefillMs(minExit);
     if (sequence.firstTokenAt === null && end === Infinity && from + stepMs > this.firstDue) return false;
     const steps = (end - from) / stepMs;
-    return sequence.lands
+    return sequence.isRefusable
       ? this.isGoodWithin(minExit, steps) >= policy.leastSentence
       : steps >= this.stepsLeft(minExit, 0.5);
   }

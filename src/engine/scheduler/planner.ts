@@ -124,7 +124,7 @@ export class Planner {
    * Promises go first. Other requests have their share of the slots; without one, the oldest of them goes before all.
    */
   serviceOrder(engine: Occupancy): ServiceOrder {
-    const mayBeHopeless = engine.live.some(({ lands, generated }) => lands && generated === 0);
+    const mayBeHopeless = engine.live.some(({ isRefusable, generated }) => isRefusable && generated === 0);
     if (engine.waiting.length === 0 && !mayBeHopeless) return { hopeless: [], order: [], protectedRows: 0 };
     const { requests } = this.#stateOf(engine);
     const hopeless = hopelessOf(engine, requests);
@@ -242,11 +242,11 @@ export class Planner {
   }
 }
 
-/** Requests whose first sentence has no time left. The choices of an answer that has begun go on. */
+/** Requests whose first sentence, or whole answer, has no time left. The choices of an answer that has begun go on. */
 function hopelessOf({ live }: Occupancy, requests: readonly PlannedRequest[]): readonly PlannedRequest[] {
   const begun = new Set(live.filter(({ generated }) => generated > 0).map(({ request }) => request.depth));
   return requests.filter(({ sequence, isReachable }) => {
-    return sequence.lands && sequence.generated === 0 && !isReachable && !begun.has(sequence.request.depth);
+    return sequence.isRefusable && sequence.generated === 0 && !isReachable && !begun.has(sequence.request.depth);
   });
 }
 

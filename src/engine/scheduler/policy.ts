@@ -76,6 +76,11 @@ export const defaultPolicy = {
   /** Answers that the prior of output lengths counts for. */
   priorAnswers: 3,
   /**
+   * Ends of schemas and calls for each end of a chat answer, before any was seen. Of 11 forms of the embedded model the
+   * median has 37 tokens, nine have at most 74.
+   */
+  formEnds: 5,
+  /**
    * Answers of a tenant that count for another one, at most: they move its lengths of sentences by less than a tenth.
    */
   mostForeignAnswers: 0.1,

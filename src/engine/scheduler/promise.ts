@@ -19,6 +19,7 @@ import type { PlannedRequest } from './planned-request.js';
 import { inOrder, protectedRows, type Snapshot } from './snapshot.js';
 import { stepTable } from './cost/step-costs.js';
 import type { ExitIndex, NetWork, PromisedWork, PromisedPart } from '../../protocol/index.js';
+import { cutAt } from '../../protocol/outcome.js';
 import { startsByPart } from '../../protocol/latest-starts.js';
 import type { Policy } from './policy.js';
 
@@ -86,10 +87,10 @@ function tpotOf(each: PlannedRequest, { exit, readyAt }: Fate, sinceFirstMs: num
   return tokens < 1 ? 0 : (sinceFirstMs + Math.max(readyAt, steps * stepMs)) / tokens;
 }
 
-/** Positions of a promise at its end. An answer that lands has no more tokens than fit ahead of its deadline. */
+/** Positions of a promise at its end. An answer that ends at its deadline has no more tokens than fit. */
 function positionsOf({ costs, now }: Snapshot, { sequence, end }: PlannedRequest, { exit }: Fate): number {
   const { fixedMs, rowMs } = at(costs, exit);
-  const fitting = sequence.lands ? Math.ceil((end - now) / Math.max(1e-3, fixedMs + rowMs)) : Infinity;
+  const fitting = cutAt(sequence) < Infinity ? Math.ceil((end - now) / Math.max(1e-3, fixedMs + rowMs)) : Infinity;
   return sequence.promptLength + Math.min(sequence.maxTokens, sequence.generated + fitting);
 }
 

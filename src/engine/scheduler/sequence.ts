@@ -50,6 +50,8 @@ export class Sequence implements Terms {
   readonly isExactLength: boolean;
   /** Its budget lands it, and its text may end at the end of a sentence. */
   readonly lands: boolean;
+  /** It is refused where its budget is unlikely to hold it. */
+  readonly isRefusable: boolean;
   /** A bias of the client changes what its answer says. */
   readonly isBiased: boolean;
   readonly promptLength: number;
@@ -102,15 +104,19 @@ export class Sequence implements Terms {
     this.id = request.id;
     this.arrivedAt = request.arrivedAt;
     this.budget = depth.budget;
-    this.minExit = exitOfLayer(exits, depth.minExit);
+    const isFree = (grammar?.kind ?? 'free') === 'free';
+    // The accuracies are of free text. A shallow exit under a grammar may repeat itself where full depth ends.
+    this.minExit = exitOfLayer(exits, isFree ? depth.minExit : depth.maxExit);
     this.maxExit = exitOfLayer(exits, depth.maxExit);
     this.exit = this.maxExit;
     this.tenant = request.tenant ?? '';
     this.kind = request.kind;
     this.maxTokens = request.maxTokens;
     this.expectedTokens = request.maxTokens;
-    this.isExactLength = hasNoEnd(request) && (grammar?.kind ?? 'free') === 'free';
-    this.lands = earlyEnd(request) === 'possible';
+    this.isExactLength = hasNoEnd(request) && isFree;
+    const early = earlyEnd(request);
+    this.lands = early === 'possible';
+    this.isRefusable = early !== 'off';
     this.isBiased = request.sampling.logitBias.length > 0;
     this.promptLength = request.prompt.length;
     this.tokens = [...request.prompt];

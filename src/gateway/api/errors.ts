@@ -42,7 +42,7 @@ export const ERRORS = {
   engine_failed: { status: 500, type: 'server_error' },
   /** A model that runs elsewhere gave no answer. */
   upstream_failed: { status: 502, type: 'unavailable_error', retryAfterS: 1 },
-  /** A model that runs elsewhere had no whole sentence in time. A retry with the same budget is as late. */
+  /** No whole sentence of an upstream was there in time, or no whole answer in its form. A retry is as late. */
   deadline_exceeded: { status: 504, type: 'unavailable_error', isFinal: true },
   budget_infeasible: { status: 503, type: 'unavailable_error', retryAfterS: 1, isFinal: true },
   /**

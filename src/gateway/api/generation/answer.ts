@@ -5,11 +5,12 @@
  */
 import type { SequenceEvent, SequenceEvents } from '../../engine-client/sequence-events.js';
 import type { EndedEvent } from '../../../protocol/index.js';
+import { isUnfinished } from '../../../protocol/outcome.js';
 import { ApiError, toApiError } from '../errors.js';
 import { codePointLength, Choice, type ChoiceEnd, type Piece } from './choice.js';
 import { readyEngine, type ApiContext, type ApiRequest, type EventStream } from '../context.js';
 import type { GenerationRequest } from './read-request.js';
-import { emptyAnswer, engineError, failure, queueFull } from './engine-errors.js';
+import { emptyAnswer, engineError, failure, queueFull, unfinishedAnswer } from './engine-errors.js';
 import { choiceOutcome, expectedTokens, reportOf, rounded, usageOf } from './report.js';
 import type { HeadersOf, planHeaders } from '../schemas/headers.js';
 import type { SortieReport } from '../schemas/report.js';
@@ -179,6 +180,7 @@ export class Answer {
     choice.outcome = choiceOutcome(this.request.engine, choice, event, heardAt);
     const id = this.request.engine.sequences[index]?.id;
     if (id !== undefined) this.context.metrics.judged(id, choice.outcome);
+    if (!choice.isStopped && isUnfinished(event.reason, choice.plan?.landing)) throw unfinishedAnswer(choice.outcome);
     const end = { index, finishReason, isLast: --this.#left === 0 };
     if (end.isLast && !this.#isGiven && this.#isAllEmpty()) throw emptyAnswer();
     if (!end.isLast) this.#ended.push(end);

@@ -21,6 +21,11 @@ export function emptyAnswer(): ApiError {
   return new ApiError('budget_infeasible', 'The latency budget ended before any text was written.', null, extra);
 }
 
+/** The answer came to its deadline in the middle of a form that serves no client unless it is whole. */
+export function unfinishedAnswer(outcome: Outcome): ApiError {
+  return new ApiError('deadline_exceeded', 'The latency budget ended before the answer was whole.', null, { outcome });
+}
+
 /** By kind of grammar: what the client must send. */
 const FORMS: Readonly<Record<Grammar['kind'], string>> = {
   json: 'a JSON schema',
