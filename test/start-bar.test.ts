@@ -4,6 +4,7 @@ import { setTimeout as delay } from 'node:timers/promises';
 import t from 'tap';
 import { LoadProgress } from '../src/gateway/serve/start-bar.js';
 import { FakeEngine, READY } from './fakes/engine.js';
+import { movedClock } from './support/moved-clock.js';
 import { until } from './support/until.js';
 
 function terminal(): { stream: NodeJS.WritableStream; text: () => string } {
@@ -16,6 +17,7 @@ function terminal(): { stream: NodeJS.WritableStream; text: () => string } {
 }
 
 void t.test('a load of more than a second shows its share, and nothing after the end', async (t) => {
+  movedClock(t);
   const engine = new FakeEngine(() => ({ tokens: [] }));
   const { stream, text } = terminal();
   const progress = new LoadProgress(engine, stream);
@@ -33,6 +35,7 @@ void t.test('a load of more than a second shows its share, and nothing after the
 });
 
 void t.test('a short load shows nothing', async (t) => {
+  movedClock(t);
   const engine = new FakeEngine(() => ({ tokens: [] }));
   const { stream, text } = terminal();
   new LoadProgress(engine, stream).start();

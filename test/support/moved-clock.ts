@@ -159,9 +159,12 @@ async function move(own: NonNullable<typeof clock>): Promise<void> {
 /** Lets other work run: for a turn where the clock moves, else for some real milliseconds. */
 export const yieldFor = (ms: number): Promise<void> => (clock === null ? sleep(ms) : turn());
 
-/** Replaces the timers and both monotonic clocks until the test ends. Call it first, so that it ends last. */
-export function movedClock(t: { teardown(end: () => unknown): void }): void {
-  if (clock !== null) return;
+/**
+ * Replaces the timers and both monotonic clocks until the test ends. Call it first, so that it ends last.
+ * @returns puts the real ones back at once
+ */
+export function movedClock(t: { teardown(end: () => unknown): void }): () => Promise<void> {
+  if (clock !== null) return () => Promise.resolve();
   const realInstant = process.hrtime.bigint.bind(process.hrtime);
   // Whole milliseconds, so that sums of times are exact.
   const own = { now: Math.floor(Number(realInstant()) / 1e6), timers: new Set<MovedTimer>() };
@@ -170,7 +173,8 @@ export function movedClock(t: { teardown(end: () => unknown): void }): void {
   process.hrtime.bigint = () => BigInt(Math.round(own.now * 1e6));
   performance.now = () => own.now;
   const moving = move(own);
-  t.teardown(async () => {
+  const release = async (): Promise<void> => {
+    if (clock !== own) return;
     clock = null;
     Object.assign(globalThis, real);
     replacePromised(sleep);
@@ -178,5 +182,7 @@ export function movedClock(t: { teardown(end: () => unknown): void }): void {
     Reflect.deleteProperty(performance, 'now');
     for (const left of own.timers) left.refresh();
     await moving;
-  });
+  };
+  t.teardown(release);
+  return release;
 }
