@@ -32,7 +32,7 @@ const REST = [
   /^telemetry\/(loop-lag|tracing-grpc)/,
 ];
 /** Properties of random cases: the core runs a fifth of the cases, `--rest` runs all. */
-const PROPERTIES = /^scheduler\/(bounded-planning|kv\/slot-table|properties)\./;
+const PROPERTIES = /^scheduler\/(bounded-planning|ledger|kv\/slot-table|properties)\./;
 
 /**
  * The longest files come first, so that both cores are busy until the end. Files that wait for timeouts alternate with

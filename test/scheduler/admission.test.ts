@@ -60,15 +60,6 @@ for (const [name, budget, more, expected] of [
   });
 }
 
-void t.test('reject: the named budget is enough, and a third less is not', async (t) => {
-  for (const request of [asking('a', null), asking('a', null, natural), asking('a', null, { minExit: 30 })]) {
-    const named = least(request);
-    const at = (ms: number): string => admission(plannerOf(), within(request, total(ms, 'reject'))).kind;
-    t.equal(at(named), 'admit', `${named} ms`);
-    t.equal(at(named * 0.66), 'reject', `${named} ms`);
-  }
-});
-
 void t.test('reject: a request that holds no memory has no least budget', async (t) => {
   const state = stateOf({ kvPositions: 210 });
   t.equal(leastOf(plannerOf(), asking('a', null), state), null);
