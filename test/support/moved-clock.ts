@@ -160,7 +160,7 @@ async function move(own: NonNullable<typeof clock>): Promise<void> {
 export const yieldFor = (ms: number): Promise<void> => (clock === null ? sleep(ms) : turn());
 
 /**
- * Replaces the timers and both monotonic clocks until the test ends. Call it first, so that it ends last.
+ * Replaces the timers and the clocks until the test ends. Call it first, so that it ends last.
  * @returns puts the real ones back at once
  */
 export function movedClock(t: { teardown(end: () => unknown): void }): () => Promise<void> {
@@ -172,6 +172,9 @@ export function movedClock(t: { teardown(end: () => unknown): void }): () => Pro
   install();
   process.hrtime.bigint = () => BigInt(Math.round(own.now * 1e6));
   performance.now = () => own.now;
+  const { now } = Date;
+  const apart = now() - own.now;
+  Date.now = () => own.now + apart;
   const moving = move(own);
   const release = async (): Promise<void> => {
     if (clock !== own) return;
@@ -180,6 +183,7 @@ export function movedClock(t: { teardown(end: () => unknown): void }): () => Pro
     replacePromised(sleep);
     process.hrtime.bigint = realInstant;
     Reflect.deleteProperty(performance, 'now');
+    Date.now = now;
     for (const left of own.timers) left.refresh();
     await moving;
   };

@@ -79,9 +79,9 @@ void t.test('a text is encoded up to its most tokens, with the tokens around it'
   const whole = tokenizer.encode(text, false);
   t.same(await tokenizer.encodeLong(text, false, whole.length, here), whole);
   t.equal(await tokenizer.encodeLong(text, false, whole.length - 1, here), null);
-  const began = performance.now();
+  const before = process.cpuUsage();
   t.equal(await tokenizer.encodeLong('word '.repeat(1_000_000), false, 1000, here), null);
-  t.ok(performance.now() - began < 2000, 'it stops there');
+  t.ok(process.cpuUsage(before).user < 2_000_000, 'it stops there');
   const special_tokens = Object.fromEntries(['<s>', '</s>'].map((id, i) => [id, { id, ids: [i], tokens: [id] }]));
   const [begin, end] = ['<s>', '</s>'].map((id) => ({ SpecialToken: { id, type_id: 0 } }));
   const single = [begin, { Sequence: { id: 'A', type_id: 0 } }, end];
