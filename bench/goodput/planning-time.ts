@@ -52,10 +52,11 @@ export function planningTime(table: CostTable, shape: DepthShape, live = 64): Pl
       decode: { rows: shape.exits.map((_, i) => (i === exit ? live : 0)), context: 300 },
       prefill: [],
     });
+  const wholeMs = (ANSWER_TOKENS + 8) * stepMs(deepest);
   const request = (i: number): SimulatedRequest => {
     // The first answers are shorter, so that starts are spread over the steps of an answer.
     const tokens = Math.max(1, Math.round(ANSWER_TOKENS * Math.min(1, (i + 1) / live)));
-    const totalMs = (ANSWER_TOKENS + 8) * stepMs(deepest) * (0.5 + (i % 5) / 2);
+    const totalMs = wholeMs * (0.5 + (i % 5) / 2);
     return {
       ...{ id: `r${i}`, arrivedAt: 0, promptLength: 100 + ((i * 37) % 300), lengths: shape.exits.map(() => tokens) },
       ...{ maxTokens: ANSWER_TOKENS, isExactLength: false, kind: 'chat' },
@@ -79,7 +80,7 @@ export function planningTime(table: CostTable, shape: DepthShape, live = 64): Pl
     steps.push({ ms: performance.now() - start, arrivals });
     return plan;
   };
-  const requests = Array.from({ length: 1e5 }, (_, i) => request(i));
+  const requests = Array.from({ length: live + 2 * (WARM_UP_STEPS + MEASURED_STEPS) }, (_, i) => request(i));
   const run = simulate(requests, machine, scheduler);
   while (steps.length < WARM_UP_STEPS + MEASURED_STEPS) run.next();
   const measured = steps.slice(WARM_UP_STEPS);

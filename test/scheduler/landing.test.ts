@@ -1,6 +1,7 @@
 /** The window of a landing, and what is cut at its deadline. */
 import fc from 'fast-check';
 import t from 'tap';
+import { cutAt } from '../../src/protocol/outcome.js';
 import type { Budget, OnMiss } from '../../src/protocol/index.js';
 import type { Planner } from '../../src/engine/scheduler/planner.js';
 import type { Occupancy } from '../../src/engine/scheduler/snapshot.js';
@@ -102,7 +103,8 @@ const work = { decode: { rows: [0, 0, 0, 0, 4], context: 200 }, prefill: [] };
 const stepMs = plannerOf().predictMs(work);
 /** Whether a request is overdue, whose budget has so much time left. */
 function isOverdue(budget: Budget, leftMs: number, more: Given = natural): boolean {
-  return plannerOf().isOverdue(asking('a', budget, more), NOW + (budget.totalMs ?? 0) - OVERHEAD - leftMs, work);
+  const endsAt = plannerOf().endsAt(NOW + (budget.totalMs ?? 0) - OVERHEAD - leftMs, work);
+  return cutAt(asking('a', budget, more)) < endsAt;
 }
 
 for (const onMiss of ['truncate', 'land', 'reject'] as const) {

@@ -4,6 +4,7 @@
  *
  * Must not know: the cost model, which gives it prices.
  */
+import { at } from './cost/model.js';
 import { commonLength, type PrefixMatch } from './kv/prefix.js';
 import type { Slot } from './kv/units.js';
 import type { SlotTable } from './kv/slot-table.js';
@@ -66,18 +67,22 @@ export class Placement {
     const gaps = this.#table.slots.slice(Math.min(...places), Math.max(...places)).filter(({ live }) => !live);
     if (gaps.length === 0) return;
     const present = this.#batchMs(rows);
+    const ends = new Set(this.#rangesOf(rows).flat());
     let best: { readonly sequence: Sequence; readonly from: Slot; readonly to: Slot } | null = null;
     let most = 0;
-    for (const [i, sequence] of running.entries())
+    for (const [i, sequence] of running.entries()) {
+      const { slot: from } = sequence;
+      // A row between others makes no range of rows shorter.
+      if (from === null || !ends.has(from.index)) continue;
       for (const to of gaps) {
-        const { slot: from } = sequence;
         const saved = present - this.#batchMs(rows.with(i, this.#row(sequence, to)));
-        if (from === null || saved <= most) continue;
+        if (saved <= most) continue;
         const gain = saved - this.#table.kv.bytes(from, Infinity) / COPY_BYTES_PER_MS - evictionMs(to, 0);
         if (gain <= most) continue;
         best = { sequence, from, to };
         most = gain;
       }
+    }
     if (best === null) return;
     this.#occupy(best.sequence, best.to, { slot: best.from, length: best.from.length });
     this.#table.drop(best.from);
@@ -104,18 +109,20 @@ export class Placement {
 
   /** Milliseconds of the rows that the stages compute, needed or in vain, until their places have paid off. */
   #batchMs(rows: readonly PlacedRow[]): number {
-    let ms = 0;
-    for (const [stage, each] of this.#rowMs.entries()) {
-      let first = Infinity;
-      let last = -1;
-      for (const row of rows) {
-        if (row.stage < stage) continue;
-        first = Math.min(first, row.index);
-        last = Math.max(last, row.index);
+    const rowsMs = this.#rangesOf(rows).map(([first, last], stage) => at(this.#rowMs, stage) * (last - first + 1));
+    return rowsMs.reduce((sum, ms) => sum + ms, 0) * HORIZON_STEPS;
+  }
+
+  /** The first and the last slot of each stage that has rows. */
+  #rangesOf(rows: readonly PlacedRow[]): (readonly [number, number])[] {
+    const ranges: [number, number][] = [];
+    for (const { index, stage } of rows)
+      for (let i = Math.min(stage, this.#rowMs.length - 1); i >= 0; i -= 1) {
+        const range = (ranges[i] ??= [index, index]);
+        range[0] = Math.min(range[0], index);
+        range[1] = Math.max(range[1], index);
       }
-      if (last >= 0) ms += each * (last - first + 1);
-    }
-    return ms * HORIZON_STEPS;
+    return ranges;
   }
 }
 

@@ -6,7 +6,7 @@
  * Must not know: admission, how a plan runs.
  */
 import type { DepthShape } from './cost/model.js';
-import { isCutAtDeadline, earlyEnd } from '../../protocol/outcome.js';
+import { cutAt, isCutAtDeadline, earlyEnd } from '../../protocol/outcome.js';
 import { type ChunkWork, workTo, decodeWork, workOf } from './chunks.js';
 import type { Drafts } from './drafts/drafts.js';
 import type { SlotTable } from './kv/slot-table.js';
@@ -84,7 +84,7 @@ export class PlanBuilder {
       // Drafting and verification together take about two steps, and three at most.
       const decode = decodeWork([sequence], shape);
       const prefill = workTo(sequence, tokens.length, planner.model);
-      if (planner.isOverdue(sequence, now, { decode, prefill })) return null;
+      if (cutAt(sequence) < planner.endsAt(now, { decode, prefill })) return null;
     }
     const bytesAt = (ahead: number): number => table.bytesAt(exit, tokens.length + 1 + ahead);
     let most = maxTokens - generated - 1;

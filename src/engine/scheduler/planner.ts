@@ -16,7 +16,7 @@ import {
   predictMs,
 } from './cost/model.js';
 import type { CostTable } from './cost/table.js';
-import { cutAt, isKept, outcomeOf, timesOf } from '../../protocol/outcome.js';
+import { isKept, outcomeOf, timesOf } from '../../protocol/outcome.js';
 import { admitAll } from './admission.js';
 import { Load, chooseExits } from './exit-choice.js';
 import { type LengthPrior, OutputLengths, SentenceLength } from './output-length.js';
@@ -166,9 +166,9 @@ export class Planner {
     return { opensAt, endsAt, sentenceTokens: this.#sentences.next(kind, tenant) };
   }
 
-  /** Whether an answer that is cut at its deadline would pass it in a step. */
-  isOverdue(sequence: Sequence, now: number, work: Work): boolean {
-    return cutAt(sequence) < now + this.predictMs(work) + this.#policy.requestOverheadMs;
+  /** When clients have the tokens of a step: an answer that is cut sooner would pass its deadline in it. */
+  endsAt(now: number, work: Work): number {
+    return now + this.predictMs(work) + this.#policy.requestOverheadMs;
   }
 
   predictMs(work: Work): number {

@@ -243,10 +243,8 @@ export class Scheduler {
 
   /** Ends answers that would pass their deadlines in a step. */
   #endOverdue(record: PlanRecord, work: Work): void {
-    const isDue = this.#all().filter((each) => cutAt(each) < Infinity);
-    if (isDue.length === 0) return;
-    for (const sequence of isDue)
-      if (this.#planner.isOverdue(sequence, record.at, work)) this.#endNow(record, sequence, 'deadline');
+    const endsAt = this.#planner.endsAt(record.at, work);
+    for (const sequence of this.#all()) if (cutAt(sequence) < endsAt) this.#endNow(record, sequence, 'deadline');
   }
 
   #endNow(record: PlanRecord, sequence: Sequence, reason: EndReason): void {

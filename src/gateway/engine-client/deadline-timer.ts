@@ -3,7 +3,7 @@
  * gateway's event loop is free meanwhile. An answer that has no plan at its deadline ends as well; with `reject` it is
  * rejected, by the engine unless that is silent.
  *
- * Knows: deadlines, and the events of each answer. Must not know: how the engine ends answers (Planner.isOverdue).
+ * Knows: deadlines, and the events of each answer. Must not know: how the engine ends answers (Planner.endsAt).
  */
 import { monotonicMs, timerUntil } from '../../util/clock.js';
 import { isCutAtDeadline } from '../../protocol/outcome.js';

@@ -32,7 +32,7 @@ export class SlotAccount implements KvAccount {
   }
 
   bytes(slot: Slot, length: number): number {
-    return this.#bytesOf(slot.frontiers.map((frontier) => Math.min(length, frontier)));
+    return this.#bytesOf(slot.frontiers, length);
   }
 
   bytesAt({ needed, stage }: ExitUnits, length: number): number {
@@ -103,16 +103,23 @@ export class SlotAccount implements KvAccount {
     // The system commits pages as they are written.
   }
 
-  /** Bytes of so many positions of each unit, and of the hidden states that lie between the units or feed a block. */
-  #bytesOf(positions: Int32Array): number {
+  /**
+   * Bytes of so many positions of each unit, and of the hidden states that lie between the units or feed a block.
+   * @param most positions of a unit that count
+   */
+  #bytesOf(positions: Int32Array, most = Infinity): number {
     const { trunkStages, feedsBlock } = this.#units;
     const { units, boundaries } = this.#sizes;
-    return positions.reduce((sum, count, unit) => {
-      if (unit >= trunkStages) return sum + count * (units[unit] ?? 0);
+    let bytes = 0;
+    for (let unit = 0; unit < positions.length; unit += 1) {
+      const count = Math.min(most, positions[unit] ?? 0);
+      if (count === 0) continue;
+      bytes += count * (units[unit] ?? 0);
+      if (unit >= trunkStages) continue;
       const boundary = unit + 1;
-      const behind = boundary < trunkStages ? (positions[boundary] ?? 0) : count;
-      const states = feedsBlock[boundary] ? count : count - behind;
-      return sum + count * (units[unit] ?? 0) + states * (boundaries[boundary] ?? 0);
-    }, 0);
+      const behind = boundary < trunkStages ? Math.min(most, positions[boundary] ?? 0) : count;
+      bytes += (feedsBlock[boundary] ? count : count - behind) * (boundaries[boundary] ?? 0);
+    }
+    return bytes;
   }
 }
