@@ -23,16 +23,18 @@ import { seeded } from './loadgen/random.js';
 import { type CheckedRequest, REQUESTS } from './everyday/requests.js';
 import { cellsOf, comparisonsOf } from './goodput/cells.js';
 import { budgetsOf, checkedQuestions, type JobForm, jobsOf, sender } from './goodput/job.js';
+import { dayOf, dayPlot, dayRun, dayTable, FAULT } from './goodput/day.js';
 import { cellTable, comparisonTable, lineOf } from './goodput/lines.js';
 import { passages } from './goodput/passages.js';
 import { measuredCosts, planningTime } from './goodput/planning-time.js';
 import { promptAccuracies, withPromptAccuracies } from './goodput/prompt-accuracy.js';
-import { earlier, type Plan, type Record as BenchRecord, summaryOf, withRun } from './goodput/record.js';
+import { type DayRun, earlier, type Plan, type Record as BenchRecord, summaryOf, withRun } from './goodput/record.js';
 import { measureSetup, type Setup } from './goodput/setup.js';
 import { allSides, expectedAccuracy, modelOf, type Side, sideOf } from './goodput/side.js';
 import { type BudgetClass, budgetText } from './loadgen/budgets.js';
 import { arrivalTimes, openLoop } from './loadgen/run.js';
 import { EMBEDDED, flag, number, numbers, optional, optionalNumber, optionsOf, runBench, text } from './options.js';
+import { takeCore } from './processes.js';
 import { type Server, startPeer, startSortie, withServer } from './server.js';
 
 const about = 'right answers in time under load, over HTTP: routed, fixed settings, llama-server';
@@ -61,6 +63,7 @@ const values = optionsOf('bench:goodput', about, {
   threads: number('compute threads of every side', 2),
   slots: number('concurrent sequences of every side', 16),
   seeds: numbers('seeds of requests, classes and arrivals', [1]),
+  day: optionalNumber('seconds of a phase: each run is a day, whatever --loads and --requests say'),
   planningTime: flag("measure only the scheduler's time for a step with 64 requests"),
 });
 
@@ -101,7 +104,7 @@ async function main(): Promise<void> {
   await mkdir(values.out, { recursive: true });
   const save = (): Promise<void> => writeFile(file, `${JSON.stringify(record, null, 1)}\n`);
 
-  if (record.setup === null || sides.ours.length > 0)
+  if (record.setup === null || (sides.ours.length > 0 && values.day === undefined))
     await withServer(sortieServer(), async ({ url }) => {
       if (record.setup === null) {
         const sample = Math.min(CAPACITY_REQUESTS, requests);
@@ -109,12 +112,43 @@ async function main(): Promise<void> {
         record = { ...record, setup: await measureSetup(url, model, questions, slots, sample, form) };
         await save();
       }
-      await runSides(url, sides.ours);
+      if (values.day === undefined) await runSides(url, sides.ours);
     });
+  if (values.day !== undefined && record.setup !== null) return runDays(values.day, record.setup);
   if (sides.theirs.length > 0) await withServer(llamaServer(), ({ url }) => runSides(url, sides.theirs));
   if (values.url !== undefined && sides.others.length > 0) await runSides(values.url, sides.others, values.urlModel);
   const cells = cellsOf(record.runs);
   console.log([cellTable(cells), comparisonTable(comparisonsOf(cells))].map((lines) => lines.join('\n')).join('\n\n'));
+
+  async function runDays(seconds: number, setup: Setup): Promise<void> {
+    const all = [...sides.ours, ...sides.theirs, ...sides.others];
+    for (const [i, seed] of values.seeds.entries()) {
+      for (const side of turned(all, i)) {
+        const run = await dayOn(side, seed, seconds, setup);
+        const others = (record.days ?? []).filter((each) => each.side !== run.side || each.seed !== seed);
+        record = { ...record, days: [...others, run] };
+        console.error(`seed ${seed} ${run.side}: right in time ${run.rightInTime.toFixed(3)} of ${run.requests}`);
+        await save();
+      }
+    }
+    const { days = [] } = record;
+    await writeFile(join(values.out, 'day.svg'), dayPlot(model.name, days));
+    console.log(dayTable(days).join('\n'));
+  }
+
+  /** Each side lives the day on a fresh server. */
+  function dayOn(side: Side, seed: number, seconds: number, { perSecond, medianMs }: Setup): Promise<DayRun> {
+    const day = dayOf(seconds, perSecond, seeded(seed + 2));
+    const times = day.flatMap((phase) => phase.times);
+    const live = async (url: string): Promise<DayRun> => {
+      for (const phase of FAULT) takeCore(phase * seconds, seconds);
+      const send = sender(url, side.isOther ? values.urlModel : model.name, side, accuracy);
+      const jobs = jobsOf(questions, budgetsOf(budgets, medianMs), times.length, seed, form);
+      return dayRun(labelled(side.name), side, seed, day, await openLoop(send, jobs, times));
+    };
+    if (side.isOther) return live(values.url ?? '');
+    return withServer(side.kind === 'peer' ? llamaServer() : sortieServer(), ({ url }) => live(url));
+  }
 
   async function runSides(url: string, its: readonly Side[], name = model.name): Promise<void> {
     const { setup } = record;
@@ -131,8 +165,7 @@ async function main(): Promise<void> {
     const [plan] = plans;
     if (side !== undefined && plan !== undefined) await send(side, plan, Math.min(WARM_UP_REQUESTS, requests), 0);
     for (const [i, plan] of plans.entries()) {
-      const start = i % its.length;
-      for (const side of [...its.slice(start), ...its.slice(0, start)]) {
+      for (const side of turned(its, i)) {
         const sent = await send(side, plan, requests, plan.seed);
         const run = { side: labelled(side.name), kind: side.kind, ...plan, ...summaryOf(sent) };
         record = withRun(record, run);
@@ -162,6 +195,10 @@ function questionsOf(): CheckedRequest[] {
   if (values.workload === 'everyday') return checkedQuestions(values.questions, 'held-out');
   throw new Error(`--workload must be everyday or long, got "${values.workload}"`);
 }
+
+/** The sides in another order for each plan. */
+const turned = (sides: readonly Side[], by: number): Side[] =>
+  sides.map((side, i) => sides[(i + by) % sides.length] ?? side);
 
 function labelled(name: string): string {
   const label = values.label ?? values.serverArgs;

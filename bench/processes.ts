@@ -1,4 +1,5 @@
 /** The machine, and time on cores and memory of its processes (Linux's /proc). */
+import { spawn } from 'node:child_process';
 import { readFileSync } from 'node:fs';
 import { cpus, loadavg } from 'node:os';
 
@@ -35,4 +36,10 @@ export function residentMb(pid: number): number {
 export function machine(): string {
   const loads = loadavg().map((each) => each.toFixed(1));
   return `${cpus().length} x ${cpus()[0]?.model ?? 'unknown'}, load ${loads.join(' ')}`;
+}
+
+/** Takes a core for some seconds, by a process that computes. */
+export function takeCore(afterS: number, seconds: number): void {
+  const loop = `const end = Date.now() + ${seconds * 1000}; while (Date.now() < end);`;
+  spawn(process.execPath, ['-e', `setTimeout(() => { ${loop} }, ${afterS * 1000})`], { stdio: 'ignore' }).unref();
 }

@@ -49,11 +49,25 @@ export interface Run extends Plan, Summary, Pick<Side, 'kind'> {
   readonly side: string;
 }
 
+/** The day of a side. */
+export interface DayRun extends Pick<Side, 'kind'> {
+  readonly side: string;
+  readonly seed: number;
+  readonly requests: number;
+  readonly rightInTime: number;
+  readonly inTime: number;
+  /** Right in time by phase; null without a request. */
+  readonly phases: readonly (number | null)[];
+  /** From the end of the crowd until as many requests of a window are in time as ahead of it; null: never. */
+  readonly recoveryS: number | null;
+}
+
 export interface Record {
   /** Options that make runs comparable. */
   readonly options: Readonly<globalThis.Record<string, unknown>>;
   readonly setup: Setup | null;
   readonly runs: readonly Run[];
+  readonly days?: readonly DayRun[];
 }
 
 /** The content of the file if it was written with the options of the empty record; otherwise that record. */

@@ -85,7 +85,7 @@ function timesPlot(model: string, { plan, summary, sent }: PlottedRun): Plot {
 }
 
 /** Draws series as lines with dots; a series of one point is a dot. */
-function svgOf({ title, x, y, series, right }: Plot): string {
+export function svgOf({ title, x, y, series, right }: Plot): string {
   const chart = echarts.init(null, null, { renderer: 'svg', ssr: true, width: 860, height: 520 });
   const axis = { type: 'value', nameLocation: 'middle', nameGap: 36, scale: true } as const;
   const line = ({ name, points }: Series) => ({

@@ -4,6 +4,8 @@ import { once } from 'node:events';
 import type { AddressInfo } from 'node:net';
 import t from 'tap';
 import { cellsOf, comparisonsOf, errorOf } from '../../bench/goodput/cells.js';
+import { dayOf, dayRun, dayTable } from '../../bench/goodput/day.js';
+import { seeded } from '../../bench/loadgen/random.js';
 import { REQUESTS } from '../../bench/everyday/requests.js';
 import { budgetsOf, checkedQuestions, type GoodputAnswer, type Job, jobsOf, sender } from '../../bench/goodput/job.js';
 import { cellTable, comparisonTable } from '../../bench/goodput/lines.js';
@@ -242,4 +244,39 @@ void t.test('a routed side is compared with the fixed setting that is best at it
   t.match(comparisonTable(comparisons)[2], /^\| 1 \| routed \| 0\.600 ± .* \| fixed 15 \| .* \| \+0\.050 ± /);
   t.match(comparisonTable(comparisons)[3], /\| -0\.100 ± /);
   t.match(cellTable(cells)[2], /^\| 1 \| routed \| 2 \| 0\.600 ± /);
+});
+
+void t.test('a day has its mean load, its crowd and bursts, and regrets against the best fixed side', async (t) => {
+  const day = dayOf(1000, 2, seeded(1));
+  t.equal(day.length, 24);
+  const rates = day.map(({ times }) => times.length / 2000);
+  for (const [i, { load }] of day.entries()) t.ok(Math.abs((rates[i] ?? NaN) - load) < 0.15 * load);
+  t.equal(day[4]?.load, 5);
+  /** Squared coefficient of variation of the intervals of a phase. */
+  const variation = (phase: number): number => {
+    const times = day[phase]?.times ?? [];
+    const gaps = times.slice(1).map((at, i) => at - (times[i] ?? 0));
+    const mean = gaps.reduce((sum, gap) => sum + gap, 0) / gaps.length;
+    return gaps.reduce((sum, gap) => sum + (gap / mean - 1) ** 2, 0) / gaps.length;
+  };
+  t.ok(variation(20) < 1.3 && variation(21) > 3);
+
+  const short = day.map((phase) => ({ ...phase, times: phase.times.slice(0, 20) }));
+  const runOf = (name: string, isRight: (phase: number, i: number) => boolean) => {
+    const sent = short.flatMap(({ times }, phase) =>
+      times.map((atMs, i) => ({ ...sentOf(isRight(phase, i) ? {} : { right: 0, totalMs: 1e6 }), atMs })),
+    );
+    const { layers, accuracy } = { layers: [15, 30], accuracy: new Map<number, number>() };
+    return dayRun(name, sideOf(name, { name: 'm', layers, accuracy }), 1, short, sent);
+  };
+  // Behind the crowd, ten requests of the routed side are late.
+  const routed = runOf('routed', (phase, i) => phase !== 4 && !(phase === 5 && i < 10));
+  const fixed = runOf('lands 30', (phase) => phase % 2 === 0);
+  t.equal(routed.phases[4], 0);
+  const [from = NaN, to = NaN] = [short[5]?.times[0], short[5]?.times[10]];
+  t.equal(routed.recoveryS, (to - from) / 1000);
+  t.strictSame(dayTable([routed, fixed]).slice(2), [
+    `| routed | 1 | 0.938 | 0.938 | 0.000 | -0.438 | -0.438 | 1.000 | ${((to - from) / 1000).toFixed(0)} |`,
+    '| lands 30 | 1 | 0.500 | 0.500 | 0.000 | 0.000 | 0.000 | 0.000 | 0 |',
+  ]);
 });
