@@ -45,8 +45,9 @@ const lands =
   (text: string, trigger: 'deadline' | 'upstream_failed') =>
   (t: Test, told: Told): void => {
     t.equal(told.text, text);
-    t.equal(told.finishReason, 'stop');
-    t.match(told.report, { source: 'upstream-landed', landed: { trigger, characters: text.length, sentence: true } });
+    t.equal(told.finishReason, 'length');
+    const sources = [{ source: 'upstream', characters: text.length }];
+    t.match(told.report, { source: 'upstream-landed', landed: { trigger, sentence: true }, sources });
   };
 
 const errs =
@@ -133,7 +134,7 @@ const CASES: readonly Case[] = [
     },
     expect: (t, told) => {
       t.match(told.text, /^One is here\.( \w+ (is here|comes)\.)*$/);
-      t.equal(told.finishReason, 'stop');
+      t.equal(told.finishReason, 'length');
     },
     isOpen: true,
   },
@@ -223,7 +224,7 @@ void t.test('an answer whose seen text ends in the middle of a sentence says so'
   t.same([told.text, told.finishReason], ['One is here. Two is', 'length'], 'nothing is taken back');
   t.match(told.report, { landed: { sentence: false } });
   const voice = await ask(here, { stream: true, sortie: { commit: 'sentence' } }, BUDGET_MS);
-  t.same([voice.text, voice.finishReason], ['One is here.', 'stop']);
+  t.same([voice.text, voice.finishReason], ['One is here.', 'length']);
 });
 
 void t.test('a landed answer has counts of tokens for a client that gets them', async (t) => {
@@ -247,7 +248,7 @@ void t.test('a completion lands in its own form', async (t) => {
   const asked = { model: 'big', prompt: 'Count.', sortie: { latency_budget_ms: BUDGET_MS } };
   t.match(await (await here.post('/v1/completions', asked)).json(), {
     object: 'text_completion',
-    choices: [{ index: 0, text: 'One is here.', finish_reason: 'stop' }],
+    choices: [{ index: 0, text: 'One is here.', finish_reason: 'length' }],
   });
 });
 

@@ -267,6 +267,14 @@ inBothWays('a local answer that is late ends at its last whole sentence', async 
   t.match(told.report, { source: 'local', landed: { trigger: 'deadline', sentence: true } });
 });
 
+void t.test('a whole local answer that its engine cuts goes back to its last whole sentence', async (t) => {
+  const tokens = tokenizer.encode('It is in France. It is very', false);
+  const { here } = await netted(t, fails(500), { tokens, end: 'deadline' });
+  const told = await ask(here, {}, BUDGET_MS);
+  t.match(told, { text: 'It is in France.', finishReason: 'length' });
+  t.match(told.report, { source: 'local', met: true, sources: [{ characters: 16 }] });
+});
+
 const JSON_TEXT = '{"city": "Paris. It is large."}';
 const asJson = { response_format: { type: 'json_object' }, max_tokens: 64 };
 const ofJson = tokenizer.encode(JSON_TEXT, false);

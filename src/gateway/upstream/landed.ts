@@ -34,13 +34,10 @@ export function asksUsage({ request }: UpstreamCall): boolean {
  * The chunks that end a stream in place of the upstream's.
  * @param head of the chunks before them
  */
-export function lastChunks(
-  call: UpstreamCall,
-  head: ChunkJson,
-  { isSentence, usage, report }: { readonly isSentence: boolean; readonly usage: Counts; readonly report: object },
-): ChunkJson[] {
+export function lastChunks(call: UpstreamCall, head: ChunkJson, usage: Counts, report: object): ChunkJson[] {
   const same = without(head, 'choices', 'usage', 'sortie');
-  const finish_reason = isSentence ? 'stop' : 'length';
+  // As of a local answer whose end the budget forced.
+  const finish_reason = 'length';
   const end =
     call.path === '/completions' ? { index: 0, text: '', finish_reason } : { index: 0, delta: {}, finish_reason };
   const last = { ...same, choices: [end], sortie: report };

@@ -175,7 +175,8 @@ export class TimedAnswer implements NetFor {
   /** @returns undefined: the local model has no whole sentence */
   #localAnswer(net: Net): PlainAnswer | null | undefined {
     const { end } = net;
-    if (end !== null) {
+    // The engine cuts an answer at its deadline in the middle of a sentence.
+    if (end !== null && end.report?.outcome !== 'cut') {
       this.#claim('local');
       this.#local.releaseAll();
       return this.#answeredLocally(null);
@@ -298,12 +299,12 @@ export class TimedAnswer implements NetFor {
       name: call.model,
       deadline: this.deadline,
       net: this.#net,
-      characters: isLocal ? this.#local.received : this.#held.received,
+      characters: landed?.characters ?? (isLocal ? this.#local.received : this.#held.received),
       upstream: { ...exchange.report(), aborted: landed !== null || isLocal },
     });
     const usage = isLocal ? this.#localUsage() : exchange.usage;
     const { head } = isLocal ? this.#local : this.#held;
-    const last = landed === null ? [] : lastChunks(call, head, { isSentence: landed.sentence, usage, report });
+    const last = landed === null ? [] : lastChunks(call, head, usage, report);
     return this.#output.end({ last, report, headers: { [SOURCE_HEADER]: report.source }, others });
   }
 
