@@ -4,6 +4,7 @@ import { setTimeout as delay } from 'node:timers/promises';
 import { openKey } from '../../src/gateway/http/keys.js';
 import { events } from '../fakes/server.js';
 import { answers, begin, breaks, chunk, event, scriptedUpstream, type UpstreamScript } from '../fakes/upstream.js';
+import { until } from '../support/until.js';
 import { both } from './told.js';
 
 const messages = [{ role: 'user', content: [{ type: 'image_url', image_url: { url: 'data:image/png;base64,AA==' } }] }];
@@ -118,6 +119,73 @@ void t.test('a stream that breaks ends with an error and [DONE]', async (t) => {
   t.equal(parts.length, 4);
   t.match(JSON.parse(parts[2] ?? ''), { error: { code: 'upstream_failed' } });
   t.equal(parts[3], '[DONE]');
+});
+
+const USAGE = { prompt_tokens: 3, completion_tokens: 700, total_tokens: 703 };
+const counts = (more: object = {}) => event(chunk({}, null, { choices: [], usage: USAGE, ...more }));
+const LONG = 'x'.repeat(2800);
+/** Answers of 700 tokens, with the counts of the upstream and without them. */
+const CHARGED: Readonly<Record<string, string>> = {
+  thoughts: event(chunk({ reasoning_content: LONG })) + event(chunk({}, 'stop')),
+  arguments: event(chunk({ tool_calls: [{ index: 0, function: { arguments: LONG } }] }, 'tool_calls')),
+  'an unfinished text': event(chunk({ content: LONG })),
+  'counts alone': event(chunk({}, 'stop')) + counts(),
+  'a whole answer': JSON.stringify({ choices: [{ message: { reasoning: LONG, content: null } }] }),
+};
+
+for (const [name, text] of Object.entries(CHARGED))
+  void t.test(`a key pays for ${name}`, async (t) => {
+    const limits = { requestsPerMinute: null, tokensPerMinute: 1000, requestsInFlight: null };
+    const { there, here } = await both(
+      t,
+      (exchange) => {
+        if (exchange.body.stream === true) begin(exchange);
+        else exchange.response.writeHead(200, { 'content-type': 'application/json' });
+        exchange.response.end(text);
+      },
+      { apiKeys: ['passed', 'timed'].map((key) => ({ ...openKey(key), limits })) },
+    );
+    const stream = text.startsWith('data:');
+    for (const key of stream ? ['passed', 'timed'] : ['passed']) {
+      const left = async (): Promise<number> => {
+        const budget = key === 'timed' ? { 'x-latency-budget-ms': '60000' } : {};
+        const headers = { authorization: `Bearer ${key}`, ...budget };
+        const response = await here.post('/v1/chat/completions', { model: 'big', messages: [], stream }, headers);
+        const parts = await response.text();
+        t.notMatch(parts, /"usage":[^}]*}(?!,"est)/);
+        await until('the end of the answer', () => here.app.inFlightResponses.size === 0);
+        return Number(response.headers.get('x-ratelimit-remaining-tokens'));
+      };
+      const spent = (await left()) - (await left());
+      t.ok(spent > 400 && spent <= 703, `${spent} tokens`);
+    }
+    if (stream) t.same(there.exchanges[0]?.body.stream_options, { include_usage: true });
+  });
+
+void t.test('a stream asks for counts, which go to clients that ask for them', async (t) => {
+  const end = event(chunk({}, 'stop'));
+  const { there, here } = await both(t, async (exchange) => {
+    begin(exchange);
+    exchange.response.write(end);
+    await delay(20);
+    exchange.response.end(counts({ sortie: { source: 'far' } }) + event('[DONE]'));
+  });
+  for (const [include_usage, budget] of [
+    [true, {}],
+    [false, {}],
+    [true, { 'x-latency-budget-ms': '60000' }],
+    [false, { 'x-latency-budget-ms': '60000' }],
+  ] as const) {
+    const asked = { ...body, stream: true, stream_options: { include_usage, more: 1 } };
+    const parts = (await events(await here.post('/v1/chat/completions', asked, budget))).slice(0, -1);
+    t.same(there.exchanges.at(-1)?.body.stream_options, { include_usage: true, more: 1 });
+    const [last, usage, ...more] = parts.map((part) => JSON.parse(part) as Record<string, unknown>);
+    t.match(last, { choices: [{ finish_reason: 'stop' }] });
+    t.match(usage, include_usage ? { choices: [], usage: USAGE } : undefined);
+    t.match(more, []);
+    const report = 'x-latency-budget-ms' in budget ? { source: 'upstream' } : { source: 'far' };
+    if (!include_usage) t.match(last?.sortie, report, 'the report of another Sortie is not lost');
+  }
 });
 
 void t.test('keys, limits, draining and the log of the gateway hold', async (t) => {

@@ -54,6 +54,29 @@ export const textOf = ({ text, delta }: ChunkChoice): string => {
   return typeof content === 'string' ? content : '';
 };
 
+/** Fields of a message that hold none of its tokens. */
+const NO_TOKENS = ['role', 'id', 'type'];
+
+/** Characters of the texts within a value, of a message's depth. */
+function charactersIn(value: unknown, depth = 5): number {
+  if (typeof value === 'string') return value.length;
+  if (typeof value !== 'object' || value === null || depth === 0) return 0;
+  const parts = Object.entries(value).filter(([field]) => !NO_TOKENS.includes(field));
+  return parts.reduce((sum, [, part]) => sum + charactersIn(part, depth - 1), 0);
+}
+
+/** Characters of choices, whole or in a chunk: content, thoughts, refusals, names and arguments of calls. */
+export function charactersOf(choices: unknown): number {
+  const parts = (Array.isArray(choices) ? choices : []).map((choice: unknown) => {
+    const { text, delta, message } = (choice ?? {}) as Readonly<Record<string, unknown>>;
+    return charactersIn([text, delta, message]);
+  });
+  return parts.reduce((sum, part) => sum + part, 0);
+}
+
+/** Whether it has counts of tokens, and no part of an answer. */
+export const isCounts = ({ choices, usage }: ChunkJson): boolean => !isPresent(choices) && isPresent(usage);
+
 export const isPresent = (value: unknown): boolean =>
   value !== undefined && value !== null && value !== '' && !(Array.isArray(value) && value.length === 0);
 

@@ -5,6 +5,7 @@ import { monotonicMs } from '../../util/clock.js';
 import { present } from '../../util/present.js';
 import { type Ending, type Outcome, outcomeOf } from '../../protocol/outcome.js';
 import type { Breaker } from './breaker.js';
+import { charactersOf, type ChunkJson } from './chunk.js';
 import type { OpenBody, UpstreamCall } from './call.js';
 import { Unreachable, type UpstreamConnection, type UpstreamResponse } from './connection.js';
 import { type Counts, countsOf, type LandingTrigger } from './landed.js';
@@ -97,28 +98,26 @@ export class Exchange {
     return response;
   }
 
-  /** Counts text of the answer. Only content is a first token: thoughts and roles are none. */
-  text(characters: number): void {
-    if (characters === 0) return;
-    if (this.firstTextAt === null) {
-      this.firstTextAt = monotonicMs();
-      this.metrics.firstContent(this.firstTextAt - this.#startedAt);
-    }
-    this.#characters += characters;
+  /** Content of the answer has come. Only content is a first token: thoughts and roles are none. */
+  text(): void {
+    if (this.firstTextAt !== null) return;
+    this.firstTextAt = monotonicMs();
+    this.metrics.firstContent(this.firstTextAt - this.#startedAt);
   }
 
   /** The upstream did not end its answer. @param ending as the client sees it; absent: in the text so far */
-  broke(by: LandingTrigger, ending: Ending = { end: 'cut', isEmpty: this.#characters === 0 }): void {
+  broke(by: LandingTrigger, ending: Ending = { end: 'cut', isEmpty: this.firstTextAt === null }): void {
     this.#broken ??= { by, ending };
   }
 
-  /** Reads the counts of the upstream, if an answer or a chunk has them. */
-  read({ usage }: { readonly usage?: Partial<Counts> | null }): void {
+  /** Counts what an answer or a chunk has, and reads the upstream's own counts in it. */
+  read({ usage, choices }: Pick<ChunkJson, 'usage' | 'choices'>): void {
+    this.#characters += charactersOf(choices);
     if (typeof usage?.prompt_tokens !== 'number' || typeof usage.completion_tokens !== 'number') return;
     this.#stated = countsOf(usage.prompt_tokens, usage.completion_tokens);
   }
 
-  /** The counts of the upstream, else estimates by the length of the text. */
+  /** The counts of the upstream, else estimates by the length of texts, thoughts and calls. */
   get usage(): Counts {
     return this.#stated ?? countsOf(promptTokens(this.call.request.body), estimatedTokens(this.#characters));
   }

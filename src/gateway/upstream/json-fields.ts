@@ -81,7 +81,7 @@ export function textReplacer(values: Readonly<Record<string, string>>): (json: s
 }
 
 /** Adds a field at the end of a JSON object that has other fields. */
-export function withField(json: string, name: string, value: object): string {
+export function withField(json: string, name: string, value: unknown): string {
   const end = json.lastIndexOf('}');
   return `${json.slice(0, end)},${JSON.stringify(name)}:${JSON.stringify(value)}${json.slice(end)}`;
 }

@@ -4,11 +4,12 @@
  * Must not know: landings.
  */
 import { ApiError, ClientGone, toApiError } from '../api/errors.js';
-import { type ChunkJson, isPresent, textOf } from './chunk.js';
+import { type ChunkJson, isCounts, isPresent, textOf } from './chunk.js';
 import { answerId, type ClientStream, type PlainAnswer, type UpstreamCall } from './call.js';
 import { connectionError, type UpstreamResponse, wholeBody } from './connection.js';
 import type { Exchange } from './exchange.js';
-import { textReplacer, withTexts } from './json-fields.js';
+import { textReplacer, withField, without, withTexts } from './json-fields.js';
+import { asksUsage } from './landed.js';
 import { arrivals, eventOf, type Incoming } from './sse-events.js';
 import type { UpstreamSettings } from './upstream-body.js';
 
@@ -37,7 +38,7 @@ export async function passThrough(
   const { arrivedAt, signal } = call.request;
   const response = await exchange.ask(budget === null ? null : arrivedAt + budget.totalMs, signal);
   if (!response.isStream) return plainAnswer(response, namesHere(call), exchange, signal);
-  await passEvents(response, call.open(), namesHere(call), exchange, signal);
+  await passEvents(response, call, exchange);
   return null;
 }
 
@@ -55,35 +56,73 @@ export async function plainAnswer(
   return { status, headers, body: withTexts(text, names) };
 }
 
-async function passEvents(
-  { body }: UpstreamResponse,
-  out: ClientStream,
-  names: Readonly<Record<string, string>>,
-  exchange: Exchange,
-  signal: AbortSignal,
-): Promise<void> {
-  let isEnded = false;
-  let isDone = false;
-  const renamed = textReplacer(names);
+/** The events of a stream as its client gets them. */
+class PassedEvents {
+  isDone = false;
+  isEnded = false;
+  readonly #renamed: (json: string) => string;
+  readonly #isCounted: boolean;
+  /** The end of the text waits for counts that do not pass: other fields of theirs, such as a report, move to it. */
+  #last: Extract<Incoming, { readonly type: 'event' }>[] = [];
+
+  constructor(
+    call: UpstreamCall,
+    private readonly exchange: Exchange,
+  ) {
+    this.#renamed = textReplacer(namesHere(call));
+    this.#isCounted = asksUsage(call);
+  }
+
+  /** @returns the events that go out */
+  add(event: Incoming): Incoming[] {
+    if (event.type === 'comment') return [event];
+    this.isDone ||= event.data === DONE;
+    const json = parsed(event.data) as ChunkJson;
+    const isEnd = count(json, this.exchange);
+    this.isEnded ||= isEnd;
+    if (!this.#isCounted && isCounts(json)) {
+      this.#last = this.#last.map((last) => ({ ...last, data: withFieldsOf(last.data, json) }));
+      return [];
+    }
+    const out: Incoming[] = this.rest();
+    const named = { ...event, data: this.#renamed(event.data) };
+    (isEnd && !this.#isCounted ? this.#last : out).push(named);
+    return out;
+  }
+
+  /** The events that wait. */
+  rest(): Incoming[] {
+    return this.#last.splice(0);
+  }
+}
+
+/** A chunk with the fields of counts that it has not. */
+function withFieldsOf(chunk: string, counts: ChunkJson): string {
+  const more = without(counts, 'choices', 'usage', ...Object.keys(parsed(chunk)));
+  return Object.entries(more).reduce((json, [name, value]) => withField(json, name, value), chunk);
+}
+
+async function passEvents({ body }: UpstreamResponse, call: UpstreamCall, exchange: Exchange): Promise<void> {
+  const { signal } = call.request;
+  const out = call.open();
+  const passed = new PassedEvents(call, exchange);
+  const pass = (events: readonly Incoming[]): void => {
+    if (events.length > 0) out.pass(events);
+  };
   try {
     for await (const events of arrivals(body)) {
-      const named: Incoming[] = [];
-      for (const event of events) {
-        const isComment = event.type === 'comment';
-        named.push(isComment ? event : { ...event, data: renamed(event.data) });
-        if (isComment) continue;
-        if (event.data === DONE) isDone = true;
-        else if (count(event.data, exchange)) isEnded = true;
-      }
-      if (named.length > 0) out.pass(named);
+      pass(events.flatMap((event) => passed.add(event)));
       await out.drained();
       signal.throwIfAborted();
     }
-    if (!isDone && !isEnded) throw new ApiError('upstream_failed', 'The stream of the upstream ended early.');
-    out.end(isDone ? null : DONE);
+    if (!passed.isDone && !passed.isEnded)
+      throw new ApiError('upstream_failed', 'The stream of the upstream ended early.');
+    pass(passed.rest());
+    out.end(passed.isDone ? null : DONE);
   } catch (thrown) {
     const error = connectionError(thrown, signal);
     if (error instanceof ClientGone) return;
+    pass(passed.rest());
     exchange.broke('upstream_failed');
     broken(out, toApiError(error));
   } finally {
@@ -98,21 +137,16 @@ export function broken(out: ClientStream, error: ApiError): void {
   out.end(DONE);
 }
 
-/** Reads a chunk for the counts. Errors and other texts pass unread. @returns whether it ends a choice */
-function count(data: string, exchange: Exchange): boolean {
+/** Counts a chunk. Errors and other texts pass unread. @returns whether it ends a choice */
+function count(json: ChunkJson, exchange: Exchange): boolean {
+  if (isPresent(json.error)) return false;
   try {
-    const json = JSON.parse(data) as ChunkJson;
-    if (isPresent(json.error)) return false;
+    const choices = json.choices ?? [];
     exchange.read(json);
-    let characters = 0;
-    let isEnd = false;
-    for (const choice of json.choices ?? []) {
-      characters += textOf(choice).length;
-      isEnd ||= typeof choice.finish_reason === 'string';
-    }
-    exchange.text(characters);
-    return isEnd;
+    if (choices.some((choice) => textOf(choice) !== '')) exchange.text();
+    return choices.some(({ finish_reason }) => typeof finish_reason === 'string');
   } catch {
+    // The choices are none.
     return false;
   }
 }

@@ -8,10 +8,10 @@ import { ApiError, ClientGone } from '../api/errors.js';
 import { SOURCE_HEADER } from '../api/schemas/headers.js';
 import { monotonicMs } from '../../util/clock.js';
 import { type AnswerForm, formOf, type PlainAnswer, type UpstreamCall, isStreamed } from './call.js';
-import { type Chunk, readChunk, Refused } from './chunk.js';
+import { type Chunk, isCounts, readChunk, Refused } from './chunk.js';
 import { connectionError, leaveBody, type UpstreamResponse } from './connection.js';
 import type { Exchange, SharedParts } from './exchange.js';
-import { type Counts, countsOf, endingOf, type Landed, type LandingTrigger, lastChunks } from './landed.js';
+import { asksUsage, type Counts, countsOf, endingOf, type Landed, type LandingTrigger, lastChunks } from './landed.js';
 import { Deadline, DeadlinePassed } from './deadline.js';
 import { HeldAnswer, type Hold } from './held-answer.js';
 import { textReplacer } from './json-fields.js';
@@ -25,9 +25,6 @@ import { FirstSentence } from './sentence-times.js';
 import { incoming } from './sse-events.js';
 import { type Failed, failedOften, late, LocalAnswers, timedReport } from './timed-report.js';
 import type { UpstreamSettings } from './upstream-body.js';
-
-/** A client that asked for no stream gets its counts of tokens. */
-const STREAM = { stream: true, stream_options: { include_usage: true } };
 
 type Budgeted = UpstreamSettings & { readonly budget: NonNullable<UpstreamSettings['budget']> };
 
@@ -205,8 +202,7 @@ export class TimedAnswer implements NetFor {
   /** Reads the answer of the upstream. @returns an answer that is no stream; null at the end of one */
   async #read(): Promise<PlainAnswer | null> {
     const { call, exchange } = this;
-    const changes = isStreamed(call) ? {} : STREAM;
-    const response = await exchange.ask(this.deadline.endsAt, this.#signal, changes, this.shared.breaker);
+    const response = await exchange.ask(this.deadline.endsAt, this.#signal, { stream: true }, this.shared.breaker);
     if (!response.isStream) return plainAnswer(response, namesHere(call), exchange, this.#signal);
     try {
       await this.#readEvents(response);
@@ -238,7 +234,8 @@ export class TimedAnswer implements NetFor {
   #add(data: string): void {
     const chunk = readChunk(data);
     this.exchange.read(chunk.json);
-    this.exchange.text(chunk.text.length);
+    if (chunk.text !== '') this.exchange.text();
+    if (isCounts(chunk.json) && !asksUsage(this.call)) return;
     this.#held.add(chunk, this.#hold());
     // The text of a whole answer is sent at its end.
     const { isFinished, isOther, sentences } = this.#held;

@@ -65,9 +65,15 @@ function ownFields({ sortie }: OpenBody): UpstreamSortie {
   throw invalid('sortie', `of a request to an upstream model is wrong: ${fault ?? 'it must be an object'}`);
 }
 
-/** The body that the upstream gets: the client's, without the field of this server and with the upstream's model. */
+/**
+ * The body that the upstream gets: the client's, without the field of this server and with the upstream's model. A
+ * stream has its counts of tokens, which the key of the client pays.
+ */
 export function forwardedBody({ body }: ApiRequest<OpenBody>, { model }: Upstream, changes: OpenBody = {}): OpenBody {
-  return { ...without(body, 'sortie'), model, ...changes };
+  const asked = { ...without(body, 'sortie'), model, ...changes };
+  const { stream, stream_options: options } = asked as OpenBody;
+  if (stream !== true) return asked;
+  return { ...asked, stream_options: { ...(typeof options === 'object' && options), include_usage: true } };
 }
 
 /** The header with the rest of the budget at this moment. */

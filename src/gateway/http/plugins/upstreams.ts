@@ -53,7 +53,7 @@ export function registerUpstreams(app: FastifyInstance, context: GatewayContext)
   });
 }
 
-/** The body as a chat. A stream has its counts of tokens, which the other APIs state always. */
+/** The body as a chat. Its stream passes the counts of tokens, which the other APIs state always. */
 function translationOf(endpoint: Elsewhere, { body, caller }: FastifyRequest) {
   const { body: chat, names } = endpoint.translate(body as object, caller.policy.maxTokens ?? null);
   const options = chat.stream === true ? { stream_options: { include_usage: true } } : {};
