@@ -6,14 +6,21 @@ export function monotonicMs(): number {
 }
 
 let turn: number | null = null;
+/** The last turn with input, and the counts of the event loop then. */
+let last = { at: -Infinity, loopCount: -Infinity, eventsWaiting: 0 };
 
 /**
- * The instant at which this turn of the event loop met its first input. Inputs of one turn arrive together, and the
- * last of them waits for the handling of all others: that wait belongs to its time. Handlers of input call it first.
+ * The instant at which the first input of this turn of the event loop may have come. Inputs of one turn arrive
+ * together, and the last of them waits for the handling of all others: that wait belongs to its time. Inputs that were
+ * there at the end of a turn waited for that turn as well, from its start on. Handlers of input call it first.
  */
 export function turnStartedAt(): number {
   if (turn === null) {
-    turn = monotonicMs();
+    const { loopCount, eventsWaiting } = performance.nodeTiming.uvMetricsInfo;
+    const at = monotonicMs();
+    const hasWaited = loopCount === last.loopCount + 1 && eventsWaiting > last.eventsWaiting;
+    turn = hasWaited ? last.at : at;
+    last = { at, loopCount, eventsWaiting };
     // Immediates run at the end of a turn's input.
     setImmediate(() => {
       turn = null;

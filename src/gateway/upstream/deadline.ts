@@ -4,6 +4,11 @@ import { monotonicMs, timerUntil } from '../../util/clock.js';
 /** Time of the last bytes to the client. Answers that end together are written one after the other. */
 const LAST_BYTES_MS = 20;
 const LAST_BYTES_SHARE = 0.1;
+/** Time of the end of one answer, and the time within which deadlines count as one. */
+const END_MS = 0.75;
+const TOGETHER_MS = 100;
+/** Open deadlines by their place in time. */
+const open = new Map<number, number>();
 /** Share of a budget, at its end, in which whole sentences go out only. */
 const HOLD_SHARE = 0.5;
 const LEAST_HOLD_MS = 500;
@@ -14,22 +19,28 @@ const LONGER = 2;
 export class DeadlinePassed extends Error {
   override readonly name = 'DeadlinePassed';
 }
+const PASSED = new DeadlinePassed();
 
 export class Deadline {
   readonly signal: AbortSignal;
   /** When the answer ends, so that its last byte is out by the deadline. */
   readonly endsAt: number;
   readonly #timer: NodeJS.Timeout;
+  readonly #place: number;
 
   constructor(
     readonly arrivedAt: number,
     readonly budgetMs: number,
   ) {
-    this.endsAt = arrivedAt + budgetMs - Math.min(LAST_BYTES_MS, LAST_BYTES_SHARE * budgetMs);
+    const passesAt = arrivedAt + budgetMs;
+    const place = (this.#place = Math.floor(passesAt / TOGETHER_MS));
+    const others = [place - 1, place, place + 1].reduce((sum, each) => sum + (open.get(each) ?? 0), 0);
+    open.set(place, (open.get(place) ?? 0) + 1);
+    this.endsAt = passesAt - Math.min(LAST_BYTES_MS + others * END_MS, LAST_BYTES_SHARE * budgetMs);
     const over = new AbortController();
     this.signal = over.signal;
     this.#timer = setTimeout(() => {
-      over.abort(new DeadlinePassed());
+      over.abort(PASSED);
     }, timerUntil(this.endsAt));
   }
 
@@ -62,7 +73,11 @@ export class Deadline {
     return Promise.race([promise, over]);
   }
 
+  /** Must be called once. */
   close(): void {
     clearTimeout(this.#timer);
+    const left = (open.get(this.#place) ?? 1) - 1;
+    if (left > 0) open.set(this.#place, left);
+    else open.delete(this.#place);
   }
 }

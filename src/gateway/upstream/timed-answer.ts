@@ -112,7 +112,7 @@ export class TimedAnswer implements NetFor {
       return end.plain === null ? this.#whole() : this.#output.plain(end.plain);
     } finally {
       this.deadline.close();
-      if (!this.#isTold) this.#ended.abort();
+      if (!this.#isTold) this.#ended.abort(new ClientGone());
       this.#net?.close(this.#winner === 'local', this.call.request.signal.aborted);
     }
   }
@@ -262,7 +262,7 @@ export class TimedAnswer implements NetFor {
 
   /** The deadline has passed, or the upstream failed. */
   #broken(error: Error): PlainAnswer | null {
-    this.#ended.abort();
+    this.#ended.abort(new ClientGone());
     if (this.#held.isFinished) return this.#whole();
     const trigger: LandingTrigger = error instanceof DeadlinePassed ? 'deadline' : 'upstream_failed';
     this.#isLate = trigger === 'deadline';
