@@ -86,8 +86,8 @@ function sidesIn(runs: readonly DayRun[]) {
 }
 
 /**
- * One row for each side, the best first. The regrets are against the best fixed side of the day, and against the best one
- * of each phase, which only hindsight knows: the mean and the worst over the phases.
+ * One row for each side, the best first. Regret is what a side loses against the best fixed one, which only hindsight
+ * knows: of the day, and of each phase (the mean and the worst).
  */
 export function dayTable(runs: readonly DayRun[]): string[] {
   const sides = sidesIn(runs);

@@ -9,7 +9,7 @@ import timers, { setImmediate as turn } from 'node:timers/promises';
 
 /** Turns of the event loop without input after which nothing is under way between the parties of this process. */
 const IDLE_TURNS = 20;
-/** What runs without input. */
+/** Asynchronous work of the process itself, which needs no input. */
 const OWN_WORK = /^(PROMISE|Immediate|Timeout|TickObject|Microtask)$/;
 
 const real = { setTimeout, clearTimeout, setInterval, clearInterval };
