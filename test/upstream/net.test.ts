@@ -412,6 +412,7 @@ void t.test('an answer without a net says why', async (t) => {
 });
 
 void t.test('the net of a request: its own, else that of its key, of its model, of the server', async (t) => {
+  movedClock(t);
   const there = await scriptedUpstream(t, answers(TEXT));
   const { defaults } = ownModel({ ...upstream, url: there.url });
   const landing = {
