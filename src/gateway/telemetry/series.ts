@@ -168,7 +168,11 @@ const UPSTREAM = {
     LATE_S,
     BY_UPSTREAM,
   ),
-  breaker: gauge('upstream_breaker_open', '1 while an upstream failed so often that few of a key try it.', BY_UPSTREAM),
+  breaker: gauge(
+    'upstream_breaker_open',
+    '1 while an upstream failed so often that few requests of a key, or of all, try it.',
+    BY_UPSTREAM,
+  ),
   nets: counter('nets_total', 'Answers of an upstream with a net or without one, by its result and its trigger.', {
     ...BY_UPSTREAM,
     result: LEARNT,

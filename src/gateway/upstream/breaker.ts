@@ -12,7 +12,7 @@ const IDLE_MS = 60_000;
 const MOST_TENANTS = 1000;
 
 /** Failures in a row. */
-class Row {
+class Streak {
   #failures = 0;
   /** The next request behind this instant tries the upstream. */
   probeAt = 0;
@@ -42,9 +42,9 @@ class Row {
 
 export class Breaker {
   /** Connections that failed. */
-  readonly #all = new Row();
+  readonly #all = new Streak();
   /** Tenants whose last request failed, in the order of these failures. */
-  readonly #tenants = new Map<string, Row>();
+  readonly #tenants = new Map<string, Streak>();
   /** The tenant of the last try for all, and whether another one waits since. */
   #prober: string | null = null;
   #isOtherWaiting = false;
@@ -87,10 +87,10 @@ export class Breaker {
   /** The request of this tenant got a 5xx, or lost its connection. @param now an instant, ms */
   failed(tenant: string, now: number): void {
     this.#all.clear();
-    const row = this.#tenants.get(tenant) ?? new Row();
-    row.add(now);
+    const streak = this.#tenants.get(tenant) ?? new Streak();
+    streak.add(now);
     this.#tenants.delete(tenant);
-    this.#tenants.set(tenant, row);
+    this.#tenants.set(tenant, streak);
     this.#forget(now);
   }
 
@@ -109,7 +109,7 @@ export class Breaker {
   }
 
   #tell(): void {
-    const isOpen = this.#all.isOpen || [...this.#tenants.values()].some((row) => row.isOpen);
+    const isOpen = this.#all.isOpen || [...this.#tenants.values()].some((streak) => streak.isOpen);
     if (isOpen !== this.#wasOpen) this.changed(isOpen);
     this.#wasOpen = isOpen;
   }
