@@ -75,7 +75,7 @@ export function dayRun(side: string, { kind }: Side, seed: number, day: Phase[],
   };
 }
 
-/** The sides, the best first, with right in time in all and by phase, seeds together. */
+/** The sides, the best first, with right in time in all and by phase, seeds together; NaN for a phase without requests. */
 function sidesIn(runs: readonly DayRun[]) {
   const sides = [...new Set(runs.map(({ side }) => side))].map((side) => {
     const own = runs.filter((run) => run.side === side);
@@ -93,13 +93,14 @@ export function dayTable(runs: readonly DayRun[]): string[] {
   const sides = sidesIn(runs);
   const fixed = sides.filter(({ own }) => own[0]?.kind === 'fixed');
   const best = Math.max(...fixed.map(({ worth }) => worth));
-  const bestOf = HOURS.map((_, i) => Math.max(...fixed.map(({ phases }) => phases[i] ?? 0)));
+  const bestOf = HOURS.map((_, i) => Math.max(...fixed.map(({ phases }) => phases[i] ?? NaN)));
   const rows = sides.map(({ side, own, worth, phases }) => {
-    const regrets = phases.map((value, i) => (bestOf[i] ?? 0) - value);
+    const present = phases.filter((value) => !Number.isNaN(value));
+    const regrets = phases.flatMap((value, i) => (Number.isNaN(value) ? [] : (bestOf[i] ?? NaN) - value));
     const recoveries = own.map(({ recoveryS }) => recoveryS?.toFixed(0) ?? 'none');
     return [
       ...[side, String(own.length), share(worth), share(meanOf(own.map(({ inTime }) => inTime)))],
-      ...[share(Math.min(...phases)), ...[best - worth, meanOf(regrets), Math.max(...regrets)].map(share)],
+      ...[share(Math.min(...present)), ...[best - worth, meanOf(regrets), Math.max(...regrets)].map(share)],
       recoveries.join(' '),
     ];
   });
@@ -107,7 +108,8 @@ export function dayTable(runs: readonly DayRun[]): string[] {
   return tableOf([['side', 'seeds', 'right in time', 'in time', 'worst phase', ...regret, 'recovery, s'], ...rows]);
 }
 
-const share = (value: number): string => value.toFixed(3);
+/** A dash without a fixed side to compare with. */
+const share = (value: number): string => (Number.isFinite(value) ? value.toFixed(3) : '-');
 
 /** Right in time of each side by phase, as SVG. */
 export function dayPlot(model: string, runs: readonly DayRun[]): string {

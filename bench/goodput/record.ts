@@ -50,12 +50,7 @@ export interface Run extends Plan, Summary, Pick<Side, 'kind'> {
 }
 
 /** The day of a side. */
-export interface DayRun extends Pick<Side, 'kind'> {
-  readonly side: string;
-  readonly seed: number;
-  readonly requests: number;
-  readonly rightInTime: number;
-  readonly inTime: number;
+export interface DayRun extends Pick<Run, 'side' | 'kind' | 'seed' | 'requests' | 'rightInTime' | 'inTime'> {
   /** Right in time by phase; null without a request. */
   readonly phases: readonly (number | null)[];
   /** From the end of the crowd until as many requests of a window are in time as ahead of it; null: never. */

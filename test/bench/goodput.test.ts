@@ -279,4 +279,7 @@ void t.test('a day has its mean load, its crowd and bursts, and regrets against 
     `| routed | 1 | 0.938 | 0.938 | 0.000 | -0.438 | -0.438 | 1.000 | ${((to - from) / 1000).toFixed(0)} |`,
     '| lands 30 | 1 | 0.500 | 0.500 | 0.000 | 0.000 | 0.000 | 0.000 | 0 |',
   ]);
+  // A phase without requests counts in no figure, and a table without a fixed side has no regrets.
+  const sparse = { ...routed, phases: routed.phases.map((worth, i) => (i === 4 ? null : worth)) };
+  t.match(dayTable([sparse])[2], '| routed | 1 | 0.938 | 0.938 | 0.500 | - | - | - |');
 });
