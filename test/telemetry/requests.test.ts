@@ -9,9 +9,9 @@ import type {
   StepMessage,
 } from '../../src/protocol/index.js';
 import type { Outcome } from '../../src/protocol/outcome.js';
-import { RequestMetrics } from '../../src/gateway/telemetry/requests.js';
+import { budgetClass, RequestMetrics } from '../../src/gateway/telemetry/requests.js';
 import { monotonicMs } from '../../src/util/clock.js';
-import { budgetClass, createSeries } from '../../src/gateway/telemetry/series.js';
+import { createSeries } from '../../src/gateway/telemetry/series.js';
 import { FakeEngine, plannedEvent, READY } from '../fakes/engine.js';
 import { movedClock } from '../support/moved-clock.js';
 

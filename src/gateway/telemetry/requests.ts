@@ -17,7 +17,7 @@ import type {
 import { monotonicMs } from '../../util/clock.js';
 import { isKept, type Outcome, outcomeOf } from '../../protocol/outcome.js';
 import { EngineMetrics } from './engine-metrics.js';
-import { budgetClass, FINISHED_REASON, type Series } from './series.js';
+import { type BudgetClass, FINISHED_REASON, type Series } from './series.js';
 
 /** The facts of a sequence before the engine gets it. */
 export interface SequenceFacts {
@@ -44,6 +44,23 @@ export function actualTimes({ arrivedAt, lastAt, tokens }: Observed, { firstToke
     tpotMs: firstTokenAt === null || tokens < 2 ? null : Math.max(0, (lastAt ?? endedAt) - firstTokenAt) / (tokens - 1),
     totalMs,
   };
+}
+
+/**
+ * Upper bounds of the classes of total budgets, ms: interactive turns, then longer answers, then batch work. They
+ * separate the attainment of tight and loose budgets.
+ */
+const TOTAL_CLASSES: readonly (readonly [mostMs: number, name: BudgetClass])[] = [
+  [250, 'up_to_250ms'],
+  [1000, 'up_to_1s'],
+  [4000, 'up_to_4s'],
+  [16_000, 'up_to_16s'],
+];
+
+/** The class by the total budget; `per_token` for a budget that bounds only TTFT or TPOT. */
+export function budgetClass({ totalMs }: Budget): BudgetClass {
+  if (totalMs === null) return 'per_token';
+  return TOTAL_CLASSES.find(([most]) => totalMs <= most)?.[1] ?? 'over_16s';
 }
 
 interface Live extends SequenceFacts {

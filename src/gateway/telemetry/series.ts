@@ -5,7 +5,7 @@
  * which starts at 0. An empty list has values that the process learns: exits, upstreams, routes.
  */
 import { collectDefaultMetrics, Registry } from 'prom-client';
-import type { Budget, DepthReason, DraftSource, RejectedEvent, ServiceClass, StepPart } from '../../protocol/index.js';
+import type { DepthReason, DraftSource, RejectedEvent, ServiceClass, StepPart } from '../../protocol/index.js';
 import { OUTCOMES } from '../../protocol/outcome.js';
 import { counter, gauge, histogram, madeFrom, PREFIX } from './series-makers.js';
 
@@ -43,26 +43,9 @@ export const SERVICE_CLASSES: ServiceClass[] = ['guaranteed', 'best_effort', 'no
 const DEPTH_REASONS: DepthReason[] = ['deepest', 'budget', 'load'];
 const DRAFT_SOURCES: DraftSource[] = ['prediction', 'lookup', 'exit'];
 
-/**
- * Upper bounds of the classes of total budgets, ms: interactive turns, then longer answers, then batch work. They
- * separate the attainment of tight and loose budgets. The set is closed: it labels a series.
- */
-const TOTAL_CLASSES = [
-  [250, 'up_to_250ms'],
-  [1000, 'up_to_1s'],
-  [4000, 'up_to_4s'],
-  [16_000, 'up_to_16s'],
-] as const;
-
-type BudgetClass = (typeof TOTAL_CLASSES)[number][1] | 'over_16s' | 'per_token';
-
-const BUDGET_CLASSES: readonly BudgetClass[] = [...TOTAL_CLASSES.map(([, name]) => name), 'over_16s', 'per_token'];
-
-/** The class by the total budget; `per_token` for a budget that bounds only TTFT or TPOT. */
-export function budgetClass({ totalMs }: Budget): BudgetClass {
-  if (totalMs === null) return 'per_token';
-  return TOTAL_CLASSES.find(([most]) => totalMs <= most)?.[1] ?? 'over_16s';
-}
+/** Of total budgets, and of budgets that bound only TTFT or TPOT. The set is closed. */
+const BUDGET_CLASSES = ['up_to_250ms', 'up_to_1s', 'up_to_4s', 'up_to_16s', 'over_16s', 'per_token'] as const;
+export type BudgetClass = (typeof BUDGET_CLASSES)[number];
 
 /** Values that the process learns. */
 const LEARNT: readonly string[] = [];
