@@ -25,7 +25,7 @@ export interface Target {
 /** Outcomes of an attacker's requests. */
 export interface Outcomes {
   answered: number;
-  /** By an error of 4xx or 503, or because its own grammar took the worker along. */
+  /** By an error of 4xx or 503, because its own grammar took the worker along, or since its own budget ended. */
   rejected: number;
   /** The attacker disconnected. */
   left: number;
@@ -49,6 +49,8 @@ interface AttackRequest {
 /** Pause after a refusal, as of an attacker that counts on the next place. */
 const PAUSE_MS = 10;
 
+/** Codes of 5xx that a request causes for itself. */
+const OWN_ENDS: readonly (string | undefined)[] = ['grammars_lost', 'deadline_exceeded'];
 const codeOf = (json: unknown) => (json as { error?: { code?: string } } | null)?.error?.code;
 
 /** @returns the parsed answer; null if the attacker disconnected, or the signal aborted */
@@ -69,7 +71,7 @@ async function send(
     const { status } = response;
     const json: unknown = await response.json();
     if (status === 200) outcomes.answered++;
-    else if (status < 500 || status === 503 || codeOf(json) === 'grammars_lost') outcomes.rejected++;
+    else if (status < 500 || status === 503 || OWN_ENDS.includes(codeOf(json))) outcomes.rejected++;
     else outcomes.failed.push(`${status} ${JSON.stringify(json)}`);
     if (status !== 200) await sleep(PAUSE_MS);
     return { status, json };
