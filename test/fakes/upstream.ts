@@ -1,6 +1,7 @@
 /** A server with the API of OpenAI whose answers a test scripts, byte by byte. */
 import { createServer, type IncomingHttpHeaders, type ServerResponse } from 'node:http';
 import { setTimeout as delay } from 'node:timers/promises';
+import { gzipSync } from 'node:zlib';
 import type { Upstream } from '../../src/gateway/upstream/upstream.js';
 import { monotonicMs } from '../../src/util/clock.js';
 import { listening } from './listening.js';
@@ -137,6 +138,26 @@ export const breaks =
 export const IN_BAND_ERROR = event('{"error":{"message":"overloaded"}}');
 export const HALF_A_CHUNK = event('{"choices":[{"del');
 export const FILTERED = event(chunk({}, 'content_filter')) + event('[DONE]');
+
+/** An answer with status 200 that is no JSON as the API has it. */
+const says =
+  (type: string, body: string | Buffer, headers = {}): UpstreamScript =>
+  ({ response }) =>
+    response.writeHead(200, { 'content-type': type, ...headers }).end(body);
+
+/** Upstreams whose good status comes without an answer. */
+export const NO_ANSWER: Readonly<Record<string, UpstreamScript>> = {
+  'a page': says('text/html', '<p>Sign in</p>'),
+  'a list': says('application/json', '[{}]'),
+  'no body': says('application/json', ''),
+  'status 204': ({ response }) => response.writeHead(204).end(),
+  'a zipped body': says('application/json', gzipSync('{}'), { 'content-encoding': 'gzip' }),
+  'JSON nested too deep': says('application/json', `{"a":${'['.repeat(2e5)}${']'.repeat(2e5)}}`),
+  'a chunk nested too deep': (exchange) => {
+    begin(exchange);
+    exchange.response.end(event(`{"choices":[{"delta":{"a":${'['.repeat(2e5)}${']'.repeat(2e5)}}}]}`));
+  },
+};
 
 /** Upstreams that say nothing of an answer. */
 export const SILENT: Readonly<Record<string, UpstreamScript>> = {

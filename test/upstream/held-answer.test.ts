@@ -68,6 +68,8 @@ void t.test('texts at the top of a JSON change, and no other byte', (t) => {
     ['{"a":"id","id":null}', '{"a":"id","id":null}'],
     ['{"a":["id","id"],"id":"\\\\"}', '{"a":["id","id"],"id":"b"}'],
     ['[{"id":"a"}]', '[{"id":"a"}]'],
+    ['{"i\\u0064":"a","id":"c","id":"d"}', '{"i\\u0064":"b","id":"b","id":"b"}'],
+    ['{"constructor":"a"}', '{"constructor":"a"}'],
     ['"id', '"id'],
     ['', ''],
   ] as const;
@@ -95,6 +97,7 @@ const ends = fc.constantFrom(
   '"}',
   '',
   ',"id":"c"}',
+  ',"mod\\u0065l":"c"}',
 );
 
 void t.test('chunks that begin alike or not have the same result', (t) => {

@@ -3,7 +3,17 @@ import t from 'tap';
 import { setTimeout as delay } from 'node:timers/promises';
 import { openKey } from '../../src/gateway/http/keys.js';
 import { events } from '../fakes/server.js';
-import { answers, begin, breaks, chunk, event, scriptedUpstream, type UpstreamScript } from '../fakes/upstream.js';
+import {
+  answers,
+  begin,
+  breaks,
+  chunk,
+  event,
+  fails,
+  NO_ANSWER,
+  scriptedUpstream,
+  type UpstreamScript,
+} from '../fakes/upstream.js';
 import { until } from '../support/until.js';
 import { both } from './told.js';
 
@@ -84,6 +94,74 @@ void t.test('errors keep status, body and Retry-After', async (t) => {
       t.equal(response.headers.get('retry-after'), '7');
     }
   }
+});
+
+const BODIES = {
+  '/v1/chat/completions': body,
+  '/v1/responses': { model: 'big', input: 'Hi' },
+  '/v1/messages': { model: 'big', max_tokens: 9, messages: [{ role: 'user', content: 'Hi' }] },
+};
+const whole = (choices: unknown): UpstreamScript => {
+  return ({ response }) => response.writeHead(200).end(JSON.stringify({ id: 'a', choices }));
+};
+
+void t.test('an upstream that breaks the form of answers has failed, in all APIs', async (t) => {
+  const { there, here } = await both(t, () => undefined);
+  const { 'a chunk nested too deep': deepChunk, ...broken } = NO_ANSWER;
+  const ofChat = { choices: whole(5), calls: whole([{ message: { tool_calls: 5 }, finish_reason: 'stop' }]) };
+  for (const [path, asked] of Object.entries(BODIES)) {
+    const isChat = path === '/v1/chat/completions';
+    const scripts = { ...broken, 600: fails(600), 999: fails(999), ...(!isChat && ofChat) };
+    for (const [name, script] of Object.entries(scripts)) {
+      there.script = script;
+      for (const more of [{}, { stream: true }]) {
+        const response = await here.post(path, { ...asked, ...more });
+        t.match(
+          [response.status, await response.json()],
+          [502, { error: { code: 'upstream_failed' } }],
+          `${path} ${name}`,
+        );
+      }
+    }
+    there.script = deepChunk ?? begin;
+    const response = await here.post(path, asked, { 'x-latency-budget-ms': '60000' });
+    t.match(
+      [response.status, await response.json()],
+      [502, { error: { code: 'upstream_failed' } }],
+      `${path} deep chunk`,
+    );
+  }
+});
+
+void t.test('an error that repeats the headers of its request has no key', async (t) => {
+  const { there, here } = await both(t, ({ response, headers }) => {
+    response.writeHead(401).end(JSON.stringify({ error: { message: headers.authorization } }));
+  });
+  for (const [path, asked] of Object.entries(BODIES))
+    for (const stream of [false, true]) {
+      const response = await here.post(path, { ...asked, stream });
+      t.equal(response.status, 401);
+      t.match(await response.text(), 'Bearer ***');
+    }
+  there.script = (exchange) => {
+    begin(exchange);
+    const { authorization } = exchange.headers;
+    exchange.response.end(
+      `: ${authorization ?? ''}\n\n${event(JSON.stringify({ error: { message: authorization } }))}`,
+    );
+  };
+  const response = await here.post('/v1/chat/completions', { ...body, stream: true });
+  t.match(await response.text(), /^: Bearer \*{3}\n\n.*"Bearer \*{3}"/);
+});
+
+void t.test('a stream ends with its last event, though the body goes on', async (t) => {
+  const { here } = await both(t, (exchange) => {
+    begin(exchange);
+    exchange.response.write(event(chunk({ content: 'Yes.' }, 'stop')) + event('[DONE]') + event('{"late":1}'));
+  });
+  const parts = await events(await here.post('/v1/chat/completions', { ...body, stream: true }));
+  t.equal(parts.at(-1), '[DONE]');
+  t.equal(parts.length, 2);
 });
 
 void t.test('no redirect is followed', async (t) => {

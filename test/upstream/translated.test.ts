@@ -21,6 +21,10 @@ const TOOL = { type: 'object' as const, properties: { city: { type: 'string' } }
 const usage = { prompt_tokens: 5, completion_tokens: 7, total_tokens: 12 };
 const counts = chunk({}, null, { choices: [], usage });
 
+/** An event whose JSON stands on several lines. */
+const onLines = (data: string): string =>
+  (data === '[DONE]' ? data : JSON.stringify(JSON.parse(data), null, 1)).replaceAll(/^/gm, 'data: ') + '\n\n';
+
 /** Thoughts, a text and a call, streamed or whole as the request asks. */
 const speaks = (exchange: Exchange): void => {
   const call = { index: 0, id: 'call_7', type: 'function', function: { name: 'weather', arguments: '{"city"' } };
@@ -37,7 +41,7 @@ const speaks = (exchange: Exchange): void => {
       counts,
       '[DONE]',
     ];
-    exchange.response.end(parts.map(event).join(''));
+    exchange.response.end(parts.map(onLines).join(''));
     return;
   }
   const whole = { ...call, function: { name: 'weather', arguments: '{"city":"Paris"}' } };

@@ -18,6 +18,7 @@ const FIRST_COMMENT_MS = 1000;
 
 /** Takes the response over from Fastify. */
 export class SseStream implements EventStream, ClientStream {
+  readonly keepsText = false;
   readonly #raw: ServerResponse;
   readonly #dialect: ApiDialect;
   #silence: NodeJS.Timeout;

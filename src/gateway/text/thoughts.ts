@@ -38,8 +38,9 @@ type State = 'start' | 'thoughts' | 'gap' | 'text';
 /** Splits a growing answer. White space around the thoughts is dropped. */
 export class ThoughtReader {
   #state: State;
-  /** Text that may be part of a tag or of the space around the thoughts. */
+  /** Text that may be part of a tag, and the blanks in front of it. To read those again with each piece takes long. */
   #held = '';
+  #blanks = '';
   readonly #tags: ThoughtTags;
   #hasThoughts = false;
 
@@ -77,8 +78,11 @@ export class ThoughtReader {
   #begin(): void {
     const { open } = this.#tags;
     const begun = this.#held.trimStart();
+    this.#blanks += this.#held.slice(0, this.#held.length - begun.length);
+    this.#held = begun;
     if (begun.startsWith(open)) {
       this.#held = begun.slice(open.length);
+      this.#blanks = '';
       this.#state = 'thoughts';
     } else if (!open.startsWith(begun)) this.#state = 'text';
   }
@@ -87,15 +91,13 @@ export class ThoughtReader {
   #think(): string {
     const { close } = this.#tags;
     const end = this.#held.indexOf(close);
-    if (end >= 0) {
-      const thought = this.#held.slice(0, end).trimEnd();
-      this.#held = this.#held.slice(end + close.length);
-      this.#state = 'gap';
-      return this.#trimmed(thought);
-    }
-    const certain = this.#held.slice(0, this.#held.length - beginningOf(close, this.#held)).trimEnd();
-    this.#held = this.#held.slice(certain.length);
-    return this.#trimmed(certain);
+    const certain = this.#held.slice(0, end >= 0 ? end : this.#held.length - beginningOf(close, this.#held));
+    this.#held = this.#held.slice(certain.length + (end >= 0 ? close.length : 0));
+    const thought = certain.trimEnd();
+    const shown = thought === '' ? '' : this.#blanks + thought;
+    this.#blanks = end >= 0 ? '' : (thought === '' ? this.#blanks : '') + certain.slice(thought.length);
+    if (end >= 0) this.#state = 'gap';
+    return this.#trimmed(shown);
   }
 
   /** Drops the space before the first thought. */
@@ -111,8 +113,8 @@ export class ThoughtReader {
   }
 
   #take(): string {
-    const held = this.#held;
-    this.#held = '';
+    const held = this.#blanks + this.#held;
+    this.#held = this.#blanks = '';
     return held;
   }
 }

@@ -8,6 +8,8 @@ export type OpenBody = Readonly<Record<string, unknown>>;
 
 /** The response to a client that asked for a stream. */
 export interface ClientStream extends Omit<EventStream, 'send'> {
+  /** Whether it keeps the text that it passes for its end. */
+  readonly keepsText: boolean;
   /** Sends events and comments behind the status line, in one write. */
   pass(events: readonly Incoming[]): void;
   /** Comments come from the first second of silence on. The status line of a silent stream goes out with the first. */

@@ -1,5 +1,6 @@
 /** One chunk of a streamed answer, as far as landings read it. Must not know: time, connections. */
 import { ApiError } from '../api/errors.js';
+import { bytesOf } from './held-bytes.js';
 
 export interface ChunkChoice {
   readonly index?: number;
@@ -29,6 +30,8 @@ export interface Chunk {
   readonly isEmpty: boolean;
   /** Whether it has a part of an answer that no sentence ends: a call, a refusal, or a second choice. */
   readonly isOther: boolean;
+  /** Memory that it takes. */
+  readonly bytes: number;
 }
 
 /** An error of the upstream that concerns the request: its policy, its form, or its rights. */
@@ -88,18 +91,31 @@ const hasPart = ({ text, delta, finish_reason }: ChunkChoice): boolean =>
 const isOther = ({ index = 0, delta }: ChunkChoice): boolean =>
   index > 0 || ['tool_calls', 'function_call', 'refusal', 'audio'].some((field) => isPresent(delta?.[field]));
 
-/** @throws ApiError upstream_failed for data that is no JSON object, or an error of the upstream */
-export function readChunk(data: string): Chunk {
+const isObject = (value: unknown): value is object =>
+  typeof value === 'object' && value !== null && !Array.isArray(value);
+
+/** Whether a value can be the choices of a chunk. */
+const areChoices = (value: unknown): boolean =>
+  value == null || (Array.isArray(value) && value.every((each: ChunkChoice | null) => isObject(each) && isDelta(each)));
+const isDelta = ({ delta }: ChunkChoice): boolean => delta == null || isObject(delta);
+
+/** @throws ApiError upstream_failed for a text that is no JSON object */
+export function readObject(text: string): Readonly<Record<string, unknown>> {
   let json: unknown;
   try {
-    json = JSON.parse(data);
+    json = JSON.parse(text);
   } catch {
-    throw new ApiError('upstream_failed', 'The upstream sent a chunk that is not JSON.');
+    // An object fails as well.
   }
-  if (typeof json !== 'object' || json === null || Array.isArray(json)) {
-    throw new ApiError('upstream_failed', 'The upstream sent a chunk that is no JSON object.');
-  }
-  const chunk = json as ChunkJson;
+  if (isObject(json)) return json as Readonly<Record<string, unknown>>;
+  throw new ApiError('upstream_failed', 'The upstream sent an answer, or a part of one, that is no JSON object.');
+}
+
+/** @throws ApiError upstream_failed for data that is no chunk, or an error of the upstream */
+export function readChunk(data: string): Chunk {
+  const bytes = bytesOf(data);
+  const chunk: ChunkJson = readObject(data);
+  if (!areChoices(chunk.choices)) throw new ApiError('upstream_failed', 'The upstream sent no list of choices.');
   if (isPresent(chunk.error)) {
     const Kind = isRefusal(chunk.error) ? Refused : ApiError;
     throw new Kind('upstream_failed', 'The upstream failed in the middle of its answer.');
@@ -107,6 +123,7 @@ export function readChunk(data: string): Chunk {
   const choices = chunk.choices ?? [];
   return {
     data,
+    bytes,
     json: chunk,
     text: choices.map(textOf).join(''),
     ended: choices.filter(({ finish_reason }) => typeof finish_reason === 'string').map(({ index = 0 }) => index),
@@ -123,7 +140,7 @@ export class EndedChoices {
   constructor(private readonly choices: number) {}
 
   add({ ended }: Chunk): void {
-    for (const index of ended) this.#ended.add(index);
+    for (const index of ended) if (!this.areAll) this.#ended.add(index);
   }
 
   get areAll(): boolean {
@@ -135,7 +152,7 @@ export class EndedChoices {
   }
 }
 
-/** The chunk with a part of its text. It must have one choice. */
+/** The chunk with a part of its text. It must have one choice. The last part has its memory. */
 export function partOf(chunk: Chunk, start: number, end: number): Chunk {
   const text = chunk.text.slice(start, end);
   const choices = (chunk.json.choices ?? []).map((choice) =>
@@ -144,5 +161,5 @@ export function partOf(chunk: Chunk, start: number, end: number): Chunk {
       : { ...choice, text },
   );
   const json = { ...chunk.json, choices };
-  return { ...chunk, data: JSON.stringify(json), json, text };
+  return { ...chunk, data: JSON.stringify(json), json, text, bytes: end < chunk.text.length ? 0 : chunk.bytes };
 }

@@ -7,6 +7,7 @@
 import type { Readable } from 'node:stream';
 import { errors, Pool } from 'undici';
 import { ApiError } from '../api/errors.js';
+import type { HeldBytes } from './held-bytes.js';
 import type { Upstream } from './upstream.js';
 
 /** The phases of an exchange, ms. OpenAI's SDKs wait ten minutes for an answer. */
@@ -16,8 +17,8 @@ const SILENCE_MS = 300_000;
 /** From the last event of a stream to the end of its body. A connection beyond it serves no other request. */
 const BODY_END_MS = 1000;
 const MOST_HEADER_BYTES = 16 * 1024;
-/** Largest body that is read whole. */
-const MOST_BODY_BYTES = 32 * 1024 * 1024;
+/** Memory of a byte of a whole body: its text, and that under the names of this server. */
+const BODY_BYTES = 2;
 
 /** Response headers that a client gets. */
 const PASSED = ['content-type', 'retry-after', 'retry-after-ms', 'x-should-retry'];
@@ -75,15 +76,20 @@ export class UpstreamConnection {
     // A response that is not read would emit its abort as an error of the process.
     response.body.on('error', () => undefined);
     const { statusCode: status } = response;
-    if (status < 200 || (status >= 300 && status < 400)) {
+    const { 'content-encoding': encoding = 'identity', 'content-type': type } = response.headers;
+    const isFollowed = (status >= 200 && status < 300) || (status >= 400 && status < 600);
+    if (!isFollowed || encoding !== 'identity') {
       response.body.destroy();
-      throw new ApiError('upstream_failed', `The upstream answered with status ${status}, which is not followed.`);
+      const answer = isFollowed
+        ? 'encoded, which its request rules out'
+        : `with status ${status}, which is not followed`;
+      throw new ApiError('upstream_failed', `The upstream answered ${answer}.`);
     }
     const passed = PASSED.flatMap((name) => {
       const value = response.headers[name];
       return typeof value === 'string' ? [[name, value] as const] : [];
     });
-    const isStream = status === 200 && String(response.headers['content-type']).startsWith('text/event-stream');
+    const isStream = status === 200 && String(type).startsWith('text/event-stream');
     return { status, headers: Object.fromEntries(passed), isStream, body: response.body };
   }
 
@@ -101,14 +107,20 @@ export function leaveBody(body: UpstreamResponse['body']): void {
   body.resume();
 }
 
-/** Reads a body whole. @throws ApiError upstream_failed for a body that is too large or ends early */
-export async function wholeBody({ body }: Pick<UpstreamResponse, 'body'>, signal: AbortSignal): Promise<string> {
+/** The bytes of a body, which may be read or left behind them. */
+export const bytesIn = ({ body }: Pick<UpstreamResponse, 'body'>): AsyncIterable<Uint8Array> =>
+  body.iterator({ destroyOnReturn: false }) as AsyncIterable<Uint8Array>;
+
+/** Reads a body whole. @throws ApiError for a body that is too large or ends early */
+export async function wholeBody(
+  { body }: Pick<UpstreamResponse, 'body'>,
+  signal: AbortSignal,
+  held: HeldBytes,
+): Promise<string> {
   const parts: Uint8Array[] = [];
-  let bytes = 0;
   try {
     for await (const part of body) {
-      bytes += part.length;
-      if (bytes > MOST_BODY_BYTES) throw new ApiError('upstream_failed', 'The answer of the upstream is too large.');
+      held.add(BODY_BYTES * part.length);
       parts.push(part);
     }
   } catch (error) {

@@ -7,13 +7,18 @@ import { type Ending, type Outcome, outcomeOf } from '../../protocol/outcome.js'
 import type { Breaker } from './breaker.js';
 import { charactersOf, type ChunkJson } from './chunk.js';
 import type { OpenBody, UpstreamCall } from './call.js';
+import type { Chunk } from './chunk.js';
 import { Unreachable, type UpstreamConnection, type UpstreamResponse } from './connection.js';
 import { type Counts, countsOf, type LandingTrigger } from './landed.js';
+import { HeldBytes } from './held-bytes.js';
 import type { SentenceTimes } from './sentence-times.js';
 import { budgetHeader, estimatedTokens, forwardedBody, promptTokens, type UpstreamSettings } from './upstream-body.js';
 
 /** Statuses that say that the server has no capacity. */
 const REFUSED = [429, 503];
+
+/** Stands in place of a key. */
+const HIDDEN = '***';
 
 /** The parts that all models and answers of one upstream share. */
 export interface SharedParts {
@@ -38,6 +43,7 @@ export class Exchange {
   #characters = 0;
   #stated: Counts | null = null;
   #localTokens = 0;
+  readonly held: HeldBytes;
 
   constructor(
     private readonly connection: UpstreamConnection,
@@ -56,7 +62,8 @@ export class Exchange {
         'server.port': Number(upstream.url.port) || (upstream.url.protocol === 'https:' ? 443 : 80),
         'sortie.budget_ms': budget?.totalMs,
       }) ?? null;
-    const { arrivedAt } = call.request;
+    const { arrivedAt, caller } = call.request;
+    this.held = new HeldBytes(caller.tenant);
     // An answer that goes on past its budget has no deadline.
     if (budget === null || budget.onMiss === 'continue') return;
     call.onSent(() => {
@@ -96,6 +103,13 @@ export class Exchange {
     if (response.status >= 500) breaker?.failed(tenant, monotonicMs());
     else breaker?.succeeded(tenant);
     return response;
+  }
+
+  /** Counts a chunk that waits to be sent. */
+  hold({ json, text, bytes }: Chunk): void {
+    this.held.add(bytes);
+    this.read(json);
+    if (text !== '') this.text();
   }
 
   /** Content of the answer has come. Only content is a first token: thoughts and roles are none. */
@@ -139,9 +153,16 @@ export class Exchange {
     return (this.status === 200 ? this.usage.total_tokens : 0) + this.#localTokens;
   }
 
+  /** An error of the upstream, which may repeat the headers of its request, without the key. */
+  withoutKey(text: string): string {
+    const { key } = this.connection.upstream;
+    return key === null ? text : text.replaceAll(key, HIDDEN).replaceAll(key.replaceAll('/', '\\/'), HIDDEN);
+  }
+
   /** @param hasFailed whether the gateway throws */
   end(hasFailed: boolean): void {
     const { status, usage } = this;
+    this.held.close();
     const end = this.#endOf(hasFailed);
     const outcome = this.#outcome(end);
     this.metrics.ended({ status, end, outcome });

@@ -11,6 +11,8 @@ export type Hold = 'none' | 'sentence' | 'all';
 
 export class HeldAnswer {
   readonly #held: Chunk[] = [];
+  /** The first of these that is not sent: to shift each would move all that wait. */
+  #next = 0;
   readonly #ends = new SentenceEnds();
   /** Characters of the text so far. */
   received = 0;
@@ -86,23 +88,29 @@ export class HeldAnswer {
     const end = this.#ends.lastIfOver;
     const length = Math.max(end, this.#sent);
     if (length > 0) this.#release(length);
-    this.#held.length = 0;
+    this.#next = this.#held.length;
+    this.#dropSent();
     return { length, isSentence: end > 0 && this.#sentSolid <= end };
   }
 
   #release(limit: number): void {
-    for (let chunk = this.#held[0]; chunk !== undefined; chunk = this.#held[0]) {
-      const end = this.#sent + chunk.text.length;
-      if (end > limit) {
-        const room = limit - this.#sent;
+    for (let chunk = this.#held[this.#next]; chunk !== undefined; chunk = this.#held[this.#next]) {
+      const room = limit - this.#sent;
+      if (chunk.text.length > room) {
         if (room <= 0) return;
+        this.#held[this.#next] = partOf(chunk, room, chunk.text.length);
         this.#send(partOf(chunk, 0, room));
-        this.#held[0] = partOf(chunk, room, chunk.text.length);
         return;
       }
-      this.#held.shift();
+      this.#next++;
       this.#send(chunk);
+      if (2 * this.#next > this.#held.length) this.#dropSent();
     }
+  }
+
+  #dropSent(): void {
+    this.#held.splice(0, this.#next);
+    this.#next = 0;
   }
 
   #send(chunk: Chunk): void {

@@ -1,13 +1,18 @@
 /** Changes fields at the top of a JSON text, and keeps every other byte. */
 
-const QUOTE = '"';
-const isBlank = (character: string | undefined): boolean => character !== undefined && ' \t\n\r'.includes(character);
+const QUOTE = 0x22;
+const COLON = 0x3a;
+const BACKSLASH = 0x5c;
+const OPEN: ReadonlySet<number> = new Set([0x5b, 0x7b]);
+const CLOSE: ReadonlySet<number> = new Set([0x5d, 0x7d]);
+const BLANK: ReadonlySet<number> = new Set([0x20, 0x09, 0x0a, 0x0d]);
 
 /** The index behind the string that begins at `start`. */
 function stringEnd(json: string, start: number): number {
   for (let at = start + 1; at < json.length; at++) {
-    if (json[at] === '\\') at++;
-    else if (json[at] === QUOTE) return at + 1;
+    const code = json.charCodeAt(at);
+    if (code === BACKSLASH) at++;
+    else if (code === QUOTE) return at + 1;
   }
   return json.length;
 }
@@ -15,42 +20,50 @@ function stringEnd(json: string, start: number): number {
 /** The index of the value behind a key that ends at `end`; null for a string that is no key. */
 function valueStart(json: string, end: number): number | null {
   let at = end;
-  while (isBlank(json[at])) at++;
-  if (json[at] !== ':') return null;
+  while (BLANK.has(json.charCodeAt(at))) at++;
+  if (json.charCodeAt(at) !== COLON) return null;
   at++;
-  while (isBlank(json[at])) at++;
+  while (BLANK.has(json.charCodeAt(at))) at++;
   return at;
+}
+
+/** A key without its escapes. */
+function spelt(key: string): string {
+  if (!key.includes('\\')) return key;
+  try {
+    return String(JSON.parse(`"${key}"`));
+  } catch {
+    return key;
+  }
 }
 
 /** Where texts were replaced in a JSON. */
 interface Replaced {
   readonly json: string;
-  /** Length of the part, old and new, that ends behind the last text; null if a field is absent. */
+  /** Length of the part, old and new, that ends behind the last text; null without one. */
   readonly head: { readonly old: number; readonly new: number } | null;
 }
 
-function replaced(json: string, values: Readonly<Record<string, string>>): Replaced {
-  let left = Object.keys(values).length;
+function replaced(json: string, values: ReadonlyMap<string, string>): Replaced {
   let out = '';
   let taken = 0;
   let depth = 0;
-  for (let at = 0; at < json.length && left > 0; at++) {
-    const character = json[at] ?? '';
-    if (character === '{' || character === '[') depth++;
-    else if (character === '}' || character === ']') depth--;
-    if (character !== QUOTE) continue;
+  for (let at = 0; at < json.length; at++) {
+    const code = json.charCodeAt(at);
+    if (OPEN.has(code)) depth++;
+    else if (CLOSE.has(code)) depth--;
+    if (code !== QUOTE) continue;
     const end = stringEnd(json, at);
     const start = depth === 1 ? valueStart(json, end) : null;
-    const value = start === null ? undefined : values[json.slice(at + 1, end - 1)];
+    const value = start === null ? undefined : values.get(spelt(json.slice(at + 1, end - 1)));
     at = end - 1;
-    if (start === null || value === undefined || json[start] !== QUOTE) continue;
+    if (start === null || value === undefined || json.charCodeAt(start) !== QUOTE) continue;
     out += json.slice(taken, start) + JSON.stringify(value);
     taken = stringEnd(json, start);
     at = taken - 1;
-    left--;
   }
   // An unclosed text could go on in another JSON.
-  const isPart = left === 0 && taken < json.length;
+  const isPart = taken > 0 && taken < json.length;
   return { json: out + json.slice(taken), head: isPart ? { old: taken, new: out.length } : null };
 }
 
@@ -61,7 +74,7 @@ function replaced(json: string, values: Readonly<Record<string, string>>): Repla
  * so
  */
 export function withTexts(json: string, values: Readonly<Record<string, string>>): string {
-  return replaced(json, values).json;
+  return replaced(json, new Map(Object.entries(values))).json;
 }
 
 /**
@@ -69,11 +82,15 @@ export function withTexts(json: string, values: Readonly<Record<string, string>>
  * most servers write `id` and `model` in front.
  */
 export function textReplacer(values: Readonly<Record<string, string>>): (json: string) => string {
+  const texts = new Map(Object.entries(values));
+  // Another spelling of a name has \u.
+  const mayName = new RegExp(`"(?:${[...texts.keys()].join('|')})"|\\\\u`);
   let before = '';
   let after = '';
   return (json) => {
-    if (before !== '' && json.startsWith(before)) return after + json.slice(before.length);
-    const { json: changed, head } = replaced(json, values);
+    const rest = before !== '' && json.startsWith(before) ? json.slice(before.length) : null;
+    if (rest !== null && !mayName.test(rest)) return after + rest;
+    const { json: changed, head } = replaced(json, texts);
     before = head === null ? '' : json.slice(0, head.old);
     after = head === null ? '' : changed.slice(0, head.new);
     return changed;

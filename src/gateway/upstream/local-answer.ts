@@ -115,7 +115,8 @@ export async function localAnswer(local: LocalRequest, sink: LocalSink, signal: 
     send: (event: object): void => {
       const { sortie, ...chunk } = event as OpenBody & { readonly sortie?: SortieReport };
       report = sortie ?? report;
-      sink.add(readChunk(JSON.stringify({ ...chunk, id })));
+      // The engine bounds its answers.
+      sink.add({ ...readChunk(JSON.stringify({ ...chunk, id })), bytes: 0 });
     },
     drained: () => sink.drained(),
     reject: (fault: ApiError): boolean => {

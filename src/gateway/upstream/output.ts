@@ -2,6 +2,7 @@
 import { type ApiError, toApiError } from '../api/errors.js';
 import type { ClientStream, PlainAnswer, UpstreamCall } from './call.js';
 import { type Chunk, type ChunkJson, EndedChoices } from './chunk.js';
+import type { HeldBytes } from './held-bytes.js';
 import { type Counts, summed } from './landed.js';
 import { withField } from './json-fields.js';
 import { broken, DONE } from './pass-through.js';
@@ -46,7 +47,11 @@ export class StreamOutput implements Output {
   /** The last chunk that ends a choice, and those behind it: the report goes out with it. */
   #waiting: Chunk[] = [];
 
-  constructor(call: UpstreamCall, choices: number) {
+  constructor(
+    call: UpstreamCall,
+    choices: number,
+    private readonly held: HeldBytes,
+  ) {
     this.#out = call.open();
     this.#ended = new EndedChoices(choices);
   }
@@ -56,12 +61,17 @@ export class StreamOutput implements Output {
     // Another choice goes on.
     if (!this.#ended.areAll && !chunk.isEmpty) this.#sendWaiting();
     if (chunk.ended.length > 0 || this.#waiting.length > 0) this.#waiting.push(chunk);
-    else this.#write(chunk.data);
+    else this.#pass(chunk);
   }
 
   #sendWaiting(): void {
-    for (const { data } of this.#waiting) this.#write(data);
+    for (const chunk of this.#waiting) this.#pass(chunk);
     this.#waiting = [];
+  }
+
+  #pass({ data, bytes }: Chunk): void {
+    this.#write(data);
+    this.held.free(this.#out.keepsText ? Math.max(0, bytes - data.length) : bytes);
   }
 
   drained(): Promise<void> | null {
@@ -75,7 +85,7 @@ export class StreamOutput implements Output {
   plain(answer: PlainAnswer): null {
     if (this.#out.respond(answer)) return null;
     // The status line of a kept-alive stream is out.
-    this.#write(answer.body.replace(/\s*\n\s*/g, ' '));
+    this.#write(answer.body.replace(/[\r\n]+/g, ' '));
     this.#out.end(DONE);
     return null;
   }

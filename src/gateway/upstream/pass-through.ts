@@ -4,13 +4,14 @@
  * Must not know: landings.
  */
 import { ApiError, ClientGone, toApiError } from '../api/errors.js';
-import { type ChunkJson, isCounts, isPresent, textOf } from './chunk.js';
+import { type ChunkJson, isCounts, isPresent, readObject, textOf } from './chunk.js';
 import { answerId, type ClientStream, type PlainAnswer, type UpstreamCall } from './call.js';
-import { connectionError, type UpstreamResponse, wholeBody } from './connection.js';
+import { bytesIn, connectionError, leaveBody, type UpstreamResponse, wholeBody } from './connection.js';
 import type { Exchange } from './exchange.js';
+import { bytesOf } from './held-bytes.js';
 import { textReplacer, withField, without, withTexts } from './json-fields.js';
 import { asksUsage } from './landed.js';
-import { arrivals, eventOf, type Incoming } from './sse-events.js';
+import { arrivals, eventOf, frameOf, type Incoming } from './sse-events.js';
 import type { UpstreamSettings } from './upstream-body.js';
 
 /** The data of the last event of a stream. */
@@ -18,16 +19,6 @@ export const DONE = '[DONE]';
 
 /** The names that an answer has here. */
 export const namesHere = (call: UpstreamCall): Record<string, string> => ({ id: answerId(call), model: call.model });
-
-/** The value of a JSON text; an empty object for another text. */
-export function parsed(json: string): Readonly<Record<string, unknown>> {
-  try {
-    const value: unknown = JSON.parse(json);
-    return typeof value === 'object' && value !== null ? (value as Readonly<Record<string, unknown>>) : {};
-  } catch {
-    return {};
-  }
-}
 
 /** @returns the whole answer; null for one that went out as a stream @throws ApiError upstream_failed, ClientGone */
 export async function passThrough(
@@ -42,7 +33,7 @@ export async function passThrough(
   return null;
 }
 
-/** A response that is no stream. Errors keep their bytes. */
+/** A response that is no stream. Errors keep their bytes. @throws ApiError for a good status without an answer */
 export async function plainAnswer(
   response: UpstreamResponse,
   names: Readonly<Record<string, string>>,
@@ -50,10 +41,21 @@ export async function plainAnswer(
   signal: AbortSignal,
 ): Promise<PlainAnswer> {
   const { status, headers } = response;
-  const text = await wholeBody(response, signal);
-  if (status !== 200) return { status, headers, body: text };
-  exchange.read(parsed(text));
+  const text = await wholeBody(response, signal, exchange.held);
+  exchange.held.add(bytesOf(text));
+  if (status >= 300) return { status, headers, body: exchange.withoutKey(text) };
+  exchange.read(readObject(text));
   return { status, headers, body: withTexts(text, names) };
+}
+
+/** The fields of a text; none for one that is no JSON object, or too large or too deep to be read. */
+function parsed(text: string): ChunkJson {
+  try {
+    bytesOf(text);
+    return readObject(text);
+  } catch {
+    return {};
+  }
 }
 
 /** The events of a stream as its client gets them. */
@@ -75,18 +77,21 @@ class PassedEvents {
 
   /** @returns the events that go out */
   add(event: Incoming): Incoming[] {
-    if (event.type === 'comment') return [event];
-    this.isDone ||= event.data === DONE;
-    const json = parsed(event.data) as ChunkJson;
+    // Behind the last event nothing is of the answer.
+    if (this.isDone) return [];
+    if (event.type === 'comment') return [{ ...event, text: this.exchange.withoutKey(event.text) }];
+    this.isDone = event.data === DONE;
+    const json = parsed(event.data);
     const isEnd = count(json, this.exchange);
-    this.isEnded ||= isEnd;
+    this.isEnded ||= isEnd === true;
     if (!this.#isCounted && isCounts(json)) {
       this.#last = this.#last.map((last) => ({ ...last, data: withFieldsOf(last.data, json) }));
       return [];
     }
     const out: Incoming[] = this.rest();
-    const named = { ...event, data: this.#renamed(event.data) };
-    (isEnd && !this.#isCounted ? this.#last : out).push(named);
+    const data = this.#renamed(event.data);
+    const named = { ...event, data: isEnd === null ? this.exchange.withoutKey(data) : data };
+    (isEnd === true && !this.#isCounted ? this.#last : out).push(named);
     return out;
   }
 
@@ -107,13 +112,15 @@ async function passEvents({ body }: UpstreamResponse, call: UpstreamCall, exchan
   const out = call.open();
   const passed = new PassedEvents(call, exchange);
   const pass = (events: readonly Incoming[]): void => {
+    if (out.keepsText) for (const event of events) exchange.held.add(frameOf(event).length);
     if (events.length > 0) out.pass(events);
   };
   try {
-    for await (const events of arrivals(body)) {
+    for await (const events of arrivals(bytesIn({ body }), exchange.held)) {
       pass(events.flatMap((event) => passed.add(event)));
       await out.drained();
       signal.throwIfAborted();
+      if (passed.isDone) break;
     }
     if (!passed.isDone && !passed.isEnded)
       throw new ApiError('upstream_failed', 'The stream of the upstream ended early.');
@@ -126,7 +133,8 @@ async function passEvents({ body }: UpstreamResponse, call: UpstreamCall, exchan
     exchange.broke('upstream_failed');
     broken(out, toApiError(error));
   } finally {
-    body.destroy();
+    if (passed.isDone) leaveBody(body);
+    else body.destroy();
   }
 }
 
@@ -137,16 +145,17 @@ export function broken(out: ClientStream, error: ApiError): void {
   out.end(DONE);
 }
 
-/** Counts a chunk. Errors and other texts pass unread. @returns whether it ends a choice */
-function count(json: ChunkJson, exchange: Exchange): boolean {
-  if (isPresent(json.error)) return false;
+/** Counts a chunk. @returns whether it ends a choice; null for an error or another text, which passes */
+function count(json: ChunkJson, exchange: Exchange): boolean | null {
+  if (isPresent(json.error)) return null;
   try {
-    const choices = json.choices ?? [];
+    const choices = json.choices ?? null;
     exchange.read(json);
+    if (choices === null) return null;
     if (choices.some((choice) => textOf(choice) !== '')) exchange.text();
     return choices.some(({ finish_reason }) => typeof finish_reason === 'string');
   } catch {
     // The choices are none.
-    return false;
+    return null;
   }
 }

@@ -1,30 +1,39 @@
 /** The events of a `text/event-stream` body, and their text. Must not know: the content of events. */
 import { createParser, type EventSourceMessage } from 'eventsource-parser';
-import { ApiError } from '../api/errors.js';
+import type { HeldBytes } from './held-bytes.js';
 
-/** Longest event, in characters. An event may hold an image. */
-const MOST_EVENT = 16 * 1024 * 1024;
+/** Memory of a byte on its way: an empty line of data has six, and takes a part of a string. */
+const WAITING_BYTES = 6;
 
 export type Incoming =
   (EventSourceMessage & { readonly type: 'event' }) | { readonly type: 'comment'; readonly text: string };
 
 /**
  * The events, in the groups in which they arrive.
- * @throws ApiError upstream_failed for an event that is too long
+ * @param held an event that has begun
+ * @throws ApiError for an event that is too long
  */
-export async function* arrivals(body: AsyncIterable<Uint8Array>): AsyncGenerator<Incoming[], void, undefined> {
+export async function* arrivals(
+  body: AsyncIterable<Uint8Array>,
+  held: HeldBytes,
+): AsyncGenerator<Incoming[], void, undefined> {
   const ready: Incoming[] = [];
-  const fault = { isTooLong: false };
   const parser = createParser({
-    maxBufferSize: MOST_EVENT,
     onEvent: (event) => ready.push({ type: 'event', ...event }),
     onComment: (text) => ready.push({ type: 'comment', text }),
-    onError: ({ type }) => (fault.isTooLong ||= type === 'max-buffer-size-exceeded'),
   });
   const decoder = new TextDecoder();
+  let waiting = 0;
   for await (const bytes of body) {
     parser.feed(decoder.decode(bytes, { stream: true }));
-    if (fault.isTooLong) throw new ApiError('upstream_failed', 'An event of the upstream is too long.');
+    // A comment may stand within an event.
+    if (ready.some(({ type }) => type === 'event')) {
+      held.free(waiting);
+      waiting = 0;
+    } else {
+      held.add(WAITING_BYTES * bytes.length);
+      waiting += WAITING_BYTES * bytes.length;
+    }
     if (ready.length > 0) yield ready.splice(0);
   }
   // Some servers omit the empty line after the last event.
@@ -33,8 +42,8 @@ export async function* arrivals(body: AsyncIterable<Uint8Array>): AsyncGenerator
 }
 
 /** As `arrivals`, one by one. */
-export async function* incoming(body: AsyncIterable<Uint8Array>): AsyncGenerator<Incoming, void, undefined> {
-  for await (const events of arrivals(body)) yield* events;
+export async function* incoming(...asked: Parameters<typeof arrivals>): AsyncGenerator<Incoming, void, undefined> {
+  for await (const events of arrivals(...asked)) yield* events;
 }
 
 /** An event without a name. */

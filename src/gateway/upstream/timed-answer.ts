@@ -9,7 +9,7 @@ import { SOURCE_HEADER } from '../api/schemas/headers.js';
 import { monotonicMs } from '../../util/clock.js';
 import { type AnswerForm, formOf, type PlainAnswer, type UpstreamCall, isStreamed } from './call.js';
 import { type Chunk, isCounts, readChunk, Refused } from './chunk.js';
-import { connectionError, leaveBody, type UpstreamResponse } from './connection.js';
+import { bytesIn, connectionError, leaveBody, type UpstreamResponse } from './connection.js';
 import type { Exchange, SharedParts } from './exchange.js';
 import { asksUsage, type Counts, countsOf, endingOf, type Landed, type LandingTrigger, lastChunks } from './landed.js';
 import { Deadline, DeadlinePassed } from './deadline.js';
@@ -57,7 +57,9 @@ export class TimedAnswer implements NetFor {
     this.#signal = AbortSignal.any([signal, this.deadline.signal, this.#ended.signal]);
     this.form = formOf(call);
     const { choices } = this.form;
-    const output = (this.#output = isStreamed(call) ? new StreamOutput(call, choices) : new WholeOutput());
+    const output = (this.#output = isStreamed(call)
+      ? new StreamOutput(call, choices, exchange.held)
+      : new WholeOutput());
     this.#held = new HeldAnswer(choices, (chunk) => {
       // Thoughts decide nothing.
       if (chunk.text !== '' || chunk.isOther || chunk.ended.length > 0) this.#claim('upstream');
@@ -213,10 +215,9 @@ export class TimedAnswer implements NetFor {
     return null;
   }
 
-  async #readEvents({ body }: UpstreamResponse): Promise<void> {
+  async #readEvents(response: UpstreamResponse): Promise<void> {
     const renamed = textReplacer(namesHere(this.call));
-    const bytes = body.iterator({ destroyOnReturn: false }) as AsyncIterable<Uint8Array>;
-    for await (const event of incoming(bytes)) {
+    for await (const event of incoming(bytesIn(response), this.exchange.held)) {
       // Comments are no sign of an answer. The gateway sends its own.
       if (event.type === 'comment') continue;
       if (event.data === DONE) {
@@ -233,8 +234,7 @@ export class TimedAnswer implements NetFor {
 
   #add(data: string): void {
     const chunk = readChunk(data);
-    this.exchange.read(chunk.json);
-    if (chunk.text !== '') this.exchange.text();
+    this.exchange.hold(chunk);
     if (isCounts(chunk.json) && !asksUsage(this.call)) return;
     this.#held.add(chunk, this.#hold());
     // The text of a whole answer is sent at its end.

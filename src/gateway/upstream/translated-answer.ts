@@ -10,41 +10,52 @@ import type { FinishReason } from '../api/generation/choice.js';
 import type { Form, FormAnswer } from '../api/generation/serve.js';
 import type { SortieReport } from '../api/schemas/report.js';
 import type { Usage } from '../api/schemas/shared.js';
+import { isValid, nullable, type Static, Type } from '../../util/schema.js';
 import type { ClientStream, OpenBody, PlainAnswer } from './call.js';
-import { DONE, parsed } from './pass-through.js';
+import { readObject } from './chunk.js';
+import { DONE } from './pass-through.js';
 import type { Incoming } from './sse-events.js';
 
-/** A part of a chat's answer: a chunk, or a whole one. */
-interface ChatPart {
-  readonly choices?: readonly {
-    readonly delta?: Message;
-    readonly message?: Message;
-    readonly finish_reason?: unknown;
-  }[];
+const Text = Type.Optional(nullable(Type.String()));
+const Call = Type.Object({
+  index: Type.Optional(Type.Number()),
+  id: Text,
+  function: Type.Optional(Type.Object({ name: Text, arguments: Text })),
+});
+const Message = Type.Object({
+  content: Text,
+  refusal: Text,
+  reasoning_content: Text,
+  reasoning: Text,
+  tool_calls: Type.Optional(nullable(Type.Array(Call))),
+});
+type Message = Static<typeof Message>;
+const Choice = Type.Object({
+  delta: Type.Optional(nullable(Message)),
+  message: Type.Optional(nullable(Message)),
+  finish_reason: Type.Optional(Type.Unknown()),
+});
+/** A part of a chat's answer, a chunk or a whole one, as far as other APIs state it. */
+const ChatPart = Type.Object({ choices: Type.Optional(nullable(Type.Array(Choice))) });
+
+interface ChatPart extends Static<typeof ChatPart> {
   readonly usage?: Partial<Usage> | null;
   readonly error?: { readonly message?: unknown; readonly code?: unknown } | null;
   readonly sortie?: SortieReport;
 }
 
-interface Message {
-  readonly content?: string | null;
-  readonly refusal?: string | null;
-  readonly reasoning_content?: string | null;
-  readonly reasoning?: string | null;
-  readonly tool_calls?:
-    | readonly {
-        readonly index?: number;
-        readonly id?: string;
-        readonly function?: { readonly name?: string; readonly arguments?: string };
-      }[]
-    | null;
+/** @throws ApiError upstream_failed for a text of another form */
+function readPart(text: string): ChatPart {
+  const part = readObject(text);
+  if (isValid(ChatPart, part)) return part;
+  throw new ApiError('upstream_failed', 'The upstream sent an answer that is no chat.');
 }
 
-const FINISH: Readonly<Record<string, FinishReason>> = {
-  length: 'length',
-  tool_calls: 'tool_calls',
-  function_call: 'tool_calls',
-};
+const FINISH: ReadonlyMap<string, FinishReason> = new Map([
+  ['length', 'length'],
+  ['tool_calls', 'tool_calls'],
+  ['function_call', 'tool_calls'],
+]);
 
 /** The answer as forms read it. It grows part by part. */
 class ChatAnswer implements FormAnswer {
@@ -89,12 +100,12 @@ class ChatAnswer implements FormAnswer {
     this.#report = sortie ?? this.#report;
     const [choice] = choices ?? [];
     const message = choice?.delta ?? choice?.message;
-    if (message !== undefined) this.#readMessage(message, form);
+    if (message != null) this.#readMessage(message, form);
     const finish = choice?.finish_reason;
     const own = this.#choice;
     if (typeof finish !== 'string' || own.finishReason !== null) return;
     this.isFiltered = finish === 'content_filter';
-    own.finishReason = FINISH[finish] ?? 'stop';
+    own.finishReason = FINISH.get(finish) ?? 'stop';
     form.add({ index: 0, finishReason: own.finishReason, isLast: true });
   }
 
@@ -151,13 +162,20 @@ export function translatedWhole({ endpoint, request, model }: Translated, answer
   if (status !== 200) return { status, headers, body: endpoint.errorBody(status, body, request.id) };
   const chat = new ChatAnswer(request, model);
   const form = endpoint.form(request, chat);
-  chat.read(parsed(body), form);
+  chat.read(readPart(body), form);
   const report = chat.report();
-  return { status, headers, body: JSON.stringify({ ...form.end(), ...(report !== undefined && { sortie: report }) }) };
+  const whole = { ...form.end(), ...(report !== undefined && { sortie: report }) };
+  try {
+    return { status, headers, body: JSON.stringify(whole) };
+  } catch {
+    // The arguments of a call are a text, which may hold any depth.
+    throw new ApiError('upstream_failed', 'The upstream sent a call that is nested too deep.');
+  }
 }
 
 /** A stream of chat chunks that its client gets as events of the endpoint. */
 export class TranslatedStream implements ClientStream {
+  readonly keepsText = true;
   readonly #chat: ChatAnswer;
   readonly #form: Form;
   #isOver = false;
@@ -209,14 +227,14 @@ export class TranslatedStream implements ClientStream {
 
   #read(data: string): void {
     if (data === DONE || this.#isOver) return;
-    const part = parsed(data) as ChatPart;
+    const part = readPart(data);
     if (part.error == null) {
       this.#chat.read(part, this.#form);
       return;
     }
     this.#isOver = true;
     const { message, code } = part.error;
-    const known = typeof code === 'string' && code in ERRORS ? (code as ErrorCode) : 'upstream_failed';
+    const known = typeof code === 'string' && Object.hasOwn(ERRORS, code) ? (code as ErrorCode) : 'upstream_failed';
     this.#form.failed(new ApiError(known, typeof message === 'string' ? message : 'The upstream model failed.'));
   }
 }

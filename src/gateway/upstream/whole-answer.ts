@@ -2,8 +2,7 @@
 import { without } from './json-fields.js';
 import type { ChunkChoice, ChunkJson } from './chunk.js';
 
-type Fields = Readonly<Record<string, unknown>>;
-type Open = Record<string, unknown>;
+type Fields = Record<string, unknown>;
 
 /** Texts that name a thing, and so come once. */
 const NAMES = new Set(['role', 'id', 'type', 'name', 'finish_reason', 'stop_reason']);
@@ -11,30 +10,42 @@ const NAMES = new Set(['role', 'id', 'type', 'name', 'finish_reason', 'stop_reas
 const isFields = (value: unknown): value is Fields =>
   typeof value === 'object' && value !== null && !Array.isArray(value);
 
+/** Fields of a server have any name, `__proto__` as well. */
+const noFields = (): Fields => Object.create(null) as Fields;
+
+/** The places of the items with an index, by the list that has them. */
+const places = new WeakMap<readonly unknown[], Map<number, number>>();
+
 /** Joins a part of a value with the parts before it: texts and lists grow, items with an index grow by themselves. */
 function joined(name: string, before: unknown, part: unknown): unknown {
   if (part === undefined || part === null) return before ?? part;
   if (typeof before === 'string' && typeof part === 'string') return NAMES.has(name) ? part : before + part;
-  if (Array.isArray(part)) return joinedList(Array.isArray(before) ? before : [], part);
-  if (isFields(part)) return joinedFields(isFields(before) ? before : {}, part);
+  if (Array.isArray(part)) return addItems(Array.isArray(before) ? before : [], part);
+  if (isFields(part)) return addFields(isFields(before) ? before : noFields(), part);
   return part;
 }
 
-function joinedFields(before: Fields, part: Fields): Open {
-  const whole: Open = { ...before };
-  for (const [name, value] of Object.entries(part)) whole[name] = joined(name, before[name], value);
+/** Adds to these fields in place: a copy would grow with each chunk. */
+function addFields(whole: Fields, part: Readonly<Fields>): Fields {
+  for (const [name, value] of Object.entries(part)) whole[name] = joined(name, whole[name], value);
   return whole;
 }
 
-function joinedList(before: readonly unknown[], part: readonly unknown[]): unknown[] {
-  const list = [...before];
+function addItems(list: unknown[], part: readonly unknown[]): unknown[] {
   for (const item of part) {
     const index = isFields(item) ? item.index : undefined;
-    const place = typeof index === 'number' ? list.findIndex((each) => isFields(each) && each.index === index) : -1;
-    if (place >= 0) list[place] = joined('', list[place], item);
-    else list.push(isFields(item) ? joinedFields({}, item) : item);
+    const place = typeof index === 'number' ? placeOf(list, index) : list.length;
+    list[place] = joined('', list[place], item);
   }
   return list;
+}
+
+function placeOf(list: readonly unknown[], index: number): number {
+  const known = places.get(list) ?? new Map<number, number>();
+  places.set(list, known);
+  const place = known.get(index) ?? list.length;
+  known.set(index, place);
+  return place;
 }
 
 /** A call of a whole message has no index. */
@@ -48,23 +59,21 @@ function withoutIndices(message: Fields): Fields {
 }
 
 export class WholeAnswer {
-  #head: Fields = {};
-  readonly #choices = new Map<number, Open>();
+  readonly #head = noFields();
+  readonly #choices = new Map<number, Fields>();
 
   add({ choices, ...head }: ChunkJson): void {
-    const stated = Object.entries(head).filter(([, value]) => value !== null);
-    this.#head = { ...this.#head, ...Object.fromEntries(stated) };
+    for (const [name, value] of Object.entries(head)) if (value !== null) this.#head[name] = value;
     for (const choice of choices ?? []) this.#addChoice(choice);
   }
 
   #addChoice({ delta, index = 0, ...choice }: ChunkChoice): void {
-    const before = this.#choices.get(index) ?? { index };
-    const message = delta === undefined || delta === null ? {} : { message: delta };
-    this.#choices.set(index, joinedFields(before, { ...choice, ...message }));
+    const whole = this.#choices.get(index) ?? addFields(noFields(), { index });
+    this.#choices.set(index, addFields(whole, { ...choice, message: delta }));
   }
 
   /** @param more fields that win over those of the chunks */
-  body(more: Fields): Fields {
+  body(more: Readonly<Fields>): Fields {
     const choices = [...this.#choices.values()]
       .sort((a, b) => Number(a.index) - Number(b.index))
       .map(({ message, ...choice }) => (isFields(message) ? { ...choice, message: this.#message(message) } : choice));

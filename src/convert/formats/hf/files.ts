@@ -1,7 +1,7 @@
 /** Reads the small files of a model folder, which may come from anyone. */
 import { existsSync } from 'node:fs';
 import path from 'node:path';
-import { mayHoldMoreValues } from '../../../util/json-size.js';
+import { jsonSize } from '../../../util/json-size.js';
 import { insideFolder } from '../../../util/inside-folder.js';
 import { ConvertError } from '../../conversion-error.js';
 import { SourceFile } from '../file.js';
@@ -60,7 +60,8 @@ export function readOptionalJson(folder: string, name: string): Json {
  * @param fail makes the error from what the text must be
  */
 export function parseObject(text: string, most: number, fail: (why: string) => ConvertError): Json {
-  if (mayHoldMoreValues(text, most)) throw fail(`must have at most ${most} values`);
+  const { containers, commas } = jsonSize(text);
+  if (1 + containers + commas > most) throw fail(`must have at most ${most} values`);
   let json: unknown;
   try {
     json = JSON.parse(text);

@@ -10,6 +10,7 @@ import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
 import { ApiError } from '../../api/errors.js';
 import { quoted } from '../../../util/quoted.js';
 import { FairQuota } from '../../../util/fair-quota.js';
+import { jsonSize } from '../../../util/json-size.js';
 import { mostSimilar } from '../../../util/similar.js';
 import { onClosed } from '../response-lifecycle.js';
 import { warn } from './headers.js';
@@ -158,35 +159,14 @@ export function registerBodySum(app: FastifyInstance, maxBody: number): void {
 const MAX_CONTAINERS = 50_000;
 const MAX_COMMAS = 300_000;
 
-const QUOTE = 0x22;
-const BACKSLASH = 0x5c;
-const COMMA = 0x2c;
-const OPEN_LIST = 0x5b;
-const CLOSE_LIST = 0x5d;
-const OPEN_OBJECT = 0x7b;
-const CLOSE_OBJECT = 0x7d;
-
 /**
  * Bounds the time that JSON.parse needs, in which no other request is served. It accepts texts that are not JSON.
  * @throws ApiError invalid_value for a text with too many levels or values
  */
-function checkSize(json: Buffer): void {
-  let levels = 0;
-  let containers = 0;
-  let commas = 0;
-  let inText = false;
-  for (let at = 0; at < json.length; at++) {
-    const byte = json[at];
-    if (byte === QUOTE) inText = !inText;
-    else if (inText) at += byte === BACKSLASH ? 1 : 0;
-    else if (byte === COMMA) commas++;
-    else if (byte === CLOSE_LIST || byte === CLOSE_OBJECT) levels--;
-    else if (byte === OPEN_LIST || byte === OPEN_OBJECT) {
-      containers++;
-      // The body itself is a level.
-      if (++levels > MAX_NESTING + 1) throw tooLarge(`be nested at most ${MAX_NESTING} deep`);
-    }
-  }
+function checkSize(json: string): void {
+  const { levels, containers, commas } = jsonSize(json);
+  // The body itself is a level.
+  if (levels > MAX_NESTING + 1) throw tooLarge(`be nested at most ${MAX_NESTING} deep`);
   if (containers > MAX_CONTAINERS) throw tooLarge(`have at most ${MAX_CONTAINERS} objects and arrays`);
   if (commas > MAX_COMMAS) throw tooLarge(`have at most ${MAX_COMMAS} commas`);
 }
@@ -210,8 +190,8 @@ export function registerJson(app: FastifyInstance): void {
   app.removeContentTypeParser('application/json');
   app.addContentTypeParser<Buffer>('application/json', { parseAs: 'buffer' }, (request: FastifyRequest, body, done) => {
     if (!isUtf8(body)) throw new ApiError('invalid_json', 'The body is not valid JSON: its bytes are not UTF-8.');
-    checkSize(body);
     const text = body.toString('utf8');
+    checkSize(text);
     void parse(request, text, (error, value) => {
       if (error === null || text === '') done(error, value);
       else done(new ApiError('invalid_json', `The body ${faultOf(text)}.`));

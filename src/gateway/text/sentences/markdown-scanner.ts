@@ -90,6 +90,11 @@ export class MarkdownScanner {
     return fence > 0 || line === 'info' || (line === 'fence' && run >= LEAST_FENCE);
   }
 
+  /** A code fence is open, and its opening marks are over. */
+  get isInFence(): boolean {
+    return this.#state.fence > 0;
+  }
+
   /** The marks that close the open code fence; empty without one. */
   get openFence(): string {
     const { fence, mark } = this.#state;

@@ -13,9 +13,12 @@ interface Place {
   readonly needsLineEnd: boolean;
 }
 
-const encoder = new TextEncoder();
+const SPACE = 0x20;
 const BLANK = /[^\S\n\r]/;
-const LINE_END = /[\n\r]/;
+const isLineEnd = (code: number): boolean => code === 0x0a || code === 0x0d;
+/** Whether a character is blank, and ends no line. */
+const isBlank = (code: number): boolean =>
+  code === SPACE || ((code < SPACE || code > 0x7f) && BLANK.test(String.fromCodePoint(code)));
 /** A mark that may be that of a decimal. */
 const DIGIT_AND_MARK = /\p{Nd}\p{P}$/u;
 
@@ -49,23 +52,27 @@ export class SentenceEnds {
   #open: Place | null = null;
   /** Whether a blank follows that place. Only blanks do. */
   #isApart = false;
-  /** The last two characters. */
-  #tail = '';
-  /** The last visible character of the present line. */
-  #visible = '';
+  /** The last character, and the one in front of it. */
+  #latest = SPACE;
+  #earlier = SPACE;
+  /** The last visible character of the present line; null without one. */
+  #visible: number | null = null;
   /** The end of the last whole statement's line in the open code fence. */
   #codeEnd = 0;
 
   /** @param text the next part; it ends with a whole character */
   add(text: string): void {
-    for (const character of text) {
-      this.#decide(character);
-      const isCode = this.#scanner.openFence !== '';
-      this.#scanner.read(encoder.encode(character));
-      this.#length += character.length;
-      this.#tail = this.#tail.slice(-1) + character;
-      this.#countLines(character, isCode);
-      this.#place(character);
+    for (let at = 0, code = text.codePointAt(0); code !== undefined; code = text.codePointAt(at)) {
+      const units = code > 0xffff ? 2 : 1;
+      this.#decide(code);
+      const { isInFence } = this.#scanner;
+      this.#scanner.readCharacter(code);
+      this.#length += units;
+      at += units;
+      this.#earlier = this.#latest;
+      this.#latest = code;
+      this.#countLines(code, isInFence);
+      this.#place(code);
     }
   }
 
@@ -82,7 +89,7 @@ export class SentenceEnds {
   /** `last` if the text ends here: a mark at its end then ends a sentence, unless a digit is in front of it. */
   get lastIfOver(): number {
     if (this.#open === null || this.#open.needsLineEnd) return this.#last;
-    const isDecimal = !this.#isApart && DIGIT_AND_MARK.test(this.#tail);
+    const isDecimal = !this.#isApart && DIGIT_AND_MARK.test(String.fromCodePoint(this.#earlier, this.#latest));
     return isDecimal ? this.#last : this.#open.at;
   }
 
@@ -92,25 +99,27 @@ export class SentenceEnds {
   }
 
   /** @param isCode whether the line began in a code fence */
-  #countLines(character: string, isCode: boolean): void {
-    if (!LINE_END.test(character)) {
-      if (character.trim() !== '') this.#visible = character;
+  #countLines(code: number, isCode: boolean): void {
+    if (!isLineEnd(code)) {
+      if (!isBlank(code)) this.#visible = code;
       return;
     }
-    if (this.#scanner.openFence === '') this.#codeEnd = 0;
-    else if (isCode && this.#visible !== '' && !OPEN_LINE.test(this.#visible)) this.#codeEnd = this.#length - 1;
-    this.#visible = '';
+    if (!this.#scanner.isInFence) this.#codeEnd = 0;
+    else if (isCode && this.#visible !== null && !OPEN_LINE.test(String.fromCodePoint(this.#visible)))
+      this.#codeEnd = this.#length - 1;
+    this.#visible = null;
   }
 
-  #decide(character: string): void {
+  #decide(code: number): void {
     const place = this.#open;
     if (place === null) return;
-    if (BLANK.test(character)) {
+    if (isBlank(code)) {
       this.#isApart = true;
       return;
     }
+    const character = String.fromCodePoint(code);
     const isEnd = place.needsLineEnd
-      ? LINE_END.test(character)
+      ? isLineEnd(code)
       : !continuesSentence(this.#isApart ? ` ${character}` : character);
     if (isEnd) this.#end(place.at);
     this.#open = null;
@@ -121,10 +130,10 @@ export class SentenceEnds {
     this.#count++;
   }
 
-  #place(character: string): void {
+  #place(code: number): void {
     const { mayEnd, isAmbiguous } = this.#scanner;
     if (mayEnd === 'no') return;
-    const needsLineEnd = mayEnd === 'line_break' && !LINE_END.test(character);
+    const needsLineEnd = mayEnd === 'line_break' && !isLineEnd(code);
     if (!needsLineEnd && !isAmbiguous) {
       this.#end(this.#length);
       this.#open = null;

@@ -109,6 +109,11 @@ export class SentenceScanner {
     return this.#lines.isFenced;
   }
 
+  /** The text belongs to the code within a fence. */
+  get isInFence(): boolean {
+    return this.#lines.isInFence;
+  }
+
   /** The marks that close the code around the place; empty outside of code. */
   get openFence(): string {
     return this.#lines.openFence;
@@ -117,6 +122,12 @@ export class SentenceScanner {
   /** Whether the text behind the place decides as well, by `continuesSentence`. */
   get isAmbiguous(): boolean {
     return this.#state.isMarked && this.#state.isAmbiguous;
+  }
+
+  /** Reads a character, by its code point. */
+  readCharacter(code: number): void {
+    if (this.mayEnd !== 'no') this.#state.isPassed = true;
+    this.#character(code);
   }
 
   /**

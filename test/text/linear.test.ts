@@ -1,0 +1,110 @@
+/** Scanners of text that others choose do twice the work for twice the text. */
+import fc from 'fast-check';
+import t from 'tap';
+import { codePointLength } from '../../src/gateway/api/generation/choice.js';
+import { SentenceEnds, wayBack } from '../../src/gateway/text/sentences/sentence-ends.js';
+import { StopStrings } from '../../src/gateway/text/stop-strings.js';
+import { boundaryOf, textPieces } from '../../src/gateway/text/text-pieces.js';
+import { ThoughtReader } from '../../src/gateway/text/thoughts.js';
+import { readChunk } from '../../src/gateway/upstream/chunk.js';
+import { HeldAnswer } from '../../src/gateway/upstream/held-answer.js';
+import { HeldBytes } from '../../src/gateway/upstream/held-bytes.js';
+import { textReplacer, withTexts } from '../../src/gateway/upstream/json-fields.js';
+import { arrivals, frameOf } from '../../src/gateway/upstream/sse-events.js';
+import { WholeAnswer } from '../../src/gateway/upstream/whole-answer.js';
+import { jsonSize } from '../../src/util/json-size.js';
+import { workOf } from '../support/work.js';
+
+const LEAST = 600;
+const TAGS = { open: '<think>', close: '</think>' };
+const boundary = boundaryOf({ pre_tokenizer: { type: 'ByteLevel' } } as Parameters<typeof boundaryOf>[0]);
+const partsOf = (text: string): string[] => text.match(/[^]{1,3}/gu) ?? [];
+const chunkOf = (content: string): string => JSON.stringify({ id: 'a', choices: [{ index: 0, delta: { content } }] });
+const asChoice = (text: string, deltaOf: (part: string, index: number) => Readonly<Record<string, unknown>>): void => {
+  const whole = new WholeAnswer();
+  for (const [at, part] of [...partsOf(text).entries()])
+    whole.add({ choices: [{ index: 0, delta: deltaOf(part, at) }] });
+  JSON.stringify(whole.body({}));
+};
+const held = (text: string, hold: 'all' | 'sentence'): void => {
+  const answer = new HeldAnswer(1, () => undefined);
+  for (const part of partsOf(text)) answer.add(readChunk(chunkOf(part)), hold);
+  answer.cut();
+};
+async function* bytesOf(text: string): AsyncGenerator<Uint8Array> {
+  for (const part of partsOf(text)) yield await Promise.resolve(Buffer.from(part));
+}
+const events = async (text: string): Promise<void> => {
+  for await (const group of arrivals(bytesOf(`${text}\n\n`), new HeldBytes('linear'))) group.forEach(frameOf);
+};
+
+const SCANNERS: Readonly<Record<string, (text: string) => unknown>> = {
+  sentences: (text) => {
+    const ends = new SentenceEnds();
+    for (const part of partsOf(text)) ends.add(part);
+    return ends.lastIfOver;
+  },
+  'way back': wayBack,
+  'stop strings': (text) => {
+    const stops = new StopStrings(['   x', '\n\n\n', 'aab']);
+    for (const part of partsOf(text)) stops.push(part);
+  },
+  thoughts: (text) => {
+    const reader = new ThoughtReader(TAGS, true);
+    for (const part of partsOf(text)) reader.push(part);
+  },
+  'start of thoughts': (text) => {
+    const reader = new ThoughtReader(TAGS, false);
+    for (const part of partsOf(text)) reader.push(part);
+    reader.end();
+  },
+  pieces: (text) => boundary !== null && [...textPieces(text, boundary)],
+  'code points': codePointLength,
+  'size of JSON': jsonSize,
+  'names in JSON': (text) => withTexts(`{"model":"a","x":${JSON.stringify(text)},${text}`, { model: 'b' }),
+  'names of chunks': (text) =>
+    partsOf(text)
+      .map(chunkOf)
+      .map(textReplacer({ id: 'b', model: 'c' })),
+  'events by lines': (text) => events(text.replaceAll('\n', ' ').replaceAll('a', '\ndata:')),
+  'one long event': (text) => events(`data: ${text.replaceAll('\n', ' ')}`),
+  'held text': (text) => {
+    held(text, 'all');
+  },
+  'held sentences': (text) => {
+    held(text, 'sentence');
+  },
+  'whole text': (text) => {
+    asChoice(text, (content) => ({ content }));
+  },
+  'whole lists': (text) => {
+    asChoice(text, (part) => ({ x: [part] }));
+  },
+  'whole fields': (text) => {
+    asChoice(text, (part, index) => ({ [`x${index}`]: part }));
+  },
+  'whole calls': (text) => {
+    asChoice(text, (part, index) => ({ tool_calls: [{ index: index % 500, function: { arguments: part } }] }));
+  },
+};
+
+const unit = fc.constantFrom(
+  ...[' ', '\n', '.', 'a', 'ab', '1.', '"', "'", '`', '*', '- ', '> ', '|', '(', '\t', '{', ',', '…', '<'],
+);
+const texts = fc.record({
+  prefix: fc.constantFrom('', 'Hello there.', '```js\n', '<think>', '- One'),
+  units: fc.array(unit, { minLength: 1, maxLength: 3 }),
+});
+
+for (const [name, scan] of Object.entries(SCANNERS))
+  void t.test(name, async (t) => {
+    await fc.assert(
+      fc.asyncProperty(texts, async ({ prefix, units }) => {
+        const textOf = (times: number): string => prefix + units.join('').repeat(times);
+        const times = Math.ceil(LEAST / units.join('').length);
+        const [once, twice] = [await workOf(() => scan(textOf(times))), await workOf(() => scan(textOf(2 * times)))];
+        t.ok(twice <= 2.2 * once + 2000, `${prefix}${units.join('')}: ${once} grows to ${twice}`);
+      }),
+      { numRuns: 12, examples: [[{ prefix: 'Hello there.', units: [' '] }], [{ prefix: '<think>', units: [' '] }]] },
+    );
+  });
