@@ -252,6 +252,24 @@ void t.test('a completion lands in its own form', async (t) => {
   });
 });
 
+void t.test('an answer to a list of prompts ends with the last of them', async (t) => {
+  const part = (index: number, text: string) =>
+    event(JSON.stringify({ choices: [{ index, text, finish_reason: 'stop' }] }));
+  const { here } = await both(t, async (exchange) => {
+    begin(exchange);
+    exchange.response.write(part(0, 'One.'));
+    await delay(20);
+    exchange.response.end(part(1, 'Two.') + event('[DONE]'));
+  });
+  const asked = { model: 'big', prompt: ['1', '2'], sortie: { latency_budget_ms: BUDGET_MS } };
+  t.match(await (await here.post('/v1/completions', asked)).json(), {
+    choices: [{ text: 'One.' }, { text: 'Two.' }],
+    sortie: { source: 'upstream', met: true },
+  });
+  const stream = await events(await here.post('/v1/completions', { ...asked, stream: true }));
+  t.match(stream.join(''), /One\..*Two\..*\[DONE\]/);
+});
+
 void t.test('a whole answer out of a stream keeps calls, thoughts, usage and fields of the server', async (t) => {
   const { here } = await both(t, (exchange) => {
     begin(exchange);

@@ -266,6 +266,59 @@ void t.test('a stream asks for counts, which go to clients that ask for them', a
   }
 });
 
+void t.test('the max_tokens of a key bounds every name of a length, and the number of answers', async (t) => {
+  const key = { ...openKey('k'), policy: { ...openKey('k').policy, maxTokens: 20 } };
+  const { there, here } = await both(t, answers('Paris.'), { apiKeys: [key] });
+  const asks = async (fields: object) =>
+    await here.ask('/v1/chat/completions', { model: 'big', messages: [], ...fields }, { authorization: 'Bearer k' });
+  for (const field of ['max_tokens', 'max_completion_tokens', 'max_new_tokens', 'n_predict', 'min_tokens'])
+    for (const value of [21, -1, 1.5, '9', true, [5], ...(field === 'min_tokens' ? [] : [0])])
+      t.match(
+        await asks({ [field]: value }),
+        { status: 400, body: { error: { param: field } } },
+        `${field} ${JSON.stringify(value)}`,
+      );
+  for (const n of [0, 1.5, '1000', 1000]) t.match(await asks({ n }), { status: 400, body: { error: { param: 'n' } } });
+  t.equal(there.exchanges.length, 0, 'the upstream is not asked');
+  for (const [fields, most] of [
+    [{ max_tokens: null, n_predict: 20, min_tokens: 0, n: 2 }, 20],
+    [{ max_tokens: 7 }, 7],
+    [{ max_completion_tokens: 20 }, undefined],
+  ] as const) {
+    await here.post('/v1/chat/completions', { ...body, ...fields }, { authorization: 'Bearer k' });
+    t.equal(there.exchanges.at(-1)?.body.max_tokens, most);
+  }
+  const complete = async (fields: object) =>
+    await here.ask('/v1/completions', { model: 'big', ...fields }, { authorization: 'Bearer k' });
+  t.match(await complete({ prompt: Array(65).fill('a') }), { status: 400, body: { error: { param: 'prompt' } } });
+  t.match(await complete({ prompt: ['a', 'b'], n: 33 }), { status: 400, body: { error: { param: 'n' } } });
+  await complete({ prompt: ['a', 'b'], n: 32, max_completion_tokens: 9 });
+  t.match(there.exchanges.at(-1)?.body, { max_tokens: 9, n: 32 }, 'completions know no other name');
+});
+
+void t.test('a key pays for the answers to each prompt of a list', async (t) => {
+  const limits = { requestsPerMinute: 100, tokensPerMinute: 1000, requestsInFlight: null };
+  const usage = { prompt_tokens: 0, completion_tokens: 0 };
+  const script: UpstreamScript = ({ response }) => {
+    response.writeHead(200, { 'content-type': 'application/json' }).end(JSON.stringify({ usage }));
+  };
+  for (const [fields, answers] of [
+    [{ prompt: [1, 2] }, 1],
+    [{ prompt: [[1], [2]] }, 2],
+    [{ prompt: ['a', 'b', 'c'], n: 2 }, 6],
+    [{ prompt: ['a'], best_of: 3 }, 3],
+    [{ prompt: ['a'], n_cmpl: 4 }, 4],
+  ] as const) {
+    const { here } = await both(t, script, { apiKeys: [{ ...openKey('k'), limits }] });
+    const asked = { model: 'big', n_predict: 100, ...fields };
+    const { status, headers } = await here.post('/v1/completions', asked, { authorization: 'Bearer k' });
+    t.equal(status, 200);
+    t.equal(headers.get('x-ratelimit-remaining-requests'), String(100 - answers));
+    const left = Number(headers.get('x-ratelimit-remaining-tokens'));
+    t.ok(left < 1000 - 100 * answers + 3 && left > 980 - 100 * answers, `${left} tokens left`);
+  }
+});
+
 void t.test('keys, limits, draining and the log of the gateway hold', async (t) => {
   const log: string[] = [];
   const key = {

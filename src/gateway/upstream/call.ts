@@ -47,7 +47,7 @@ export const answerId = ({ path, request }: UpstreamCall): string =>
   `${path === '/completions' ? 'cmpl' : 'chatcmpl'}-${request.id.replace(/[^\w-]/g, '')}`;
 
 export interface AnswerForm {
-  /** Answers to the one prompt. */
+  /** Answers to all prompts. */
   readonly choices: number;
   /** Whether the answer can end at any sentence: JSON, scored tokens and several choices can't. */
   readonly mayLand: boolean;
@@ -57,13 +57,23 @@ export interface AnswerForm {
   readonly isProse: boolean;
 }
 
+/** Prompts of a body: each has its own answers. Token ids are one prompt. */
+export const promptsOf = ({ prompt }: OpenBody): number =>
+  Array.isArray(prompt) && prompt.some((item) => typeof item !== 'number') ? prompt.length : 1;
+
+/** @param names of the fields that state the answers to a prompt */
+export function answersOf(body: OpenBody, names: readonly string[] = ['n']): number {
+  const stated = names.map((name) => body[name]).filter((value): value is number => Number.isInteger(value));
+  return promptsOf(body) * Math.max(1, ...stated);
+}
+
 export function formOf({ request: { body } }: UpstreamCall): AnswerForm {
   const { response_format: format, logprobs, tools, tool_choice: choice } = body;
   const type = typeof format === 'object' && format !== null && 'type' in format ? format.type : 'text';
   const hasScores = logprobs !== undefined && logprobs !== null && logprobs !== false;
   const isText = type === 'text' && !hasScores && !isGuided(body);
   const isProse = isText && !(isList(tools) && choice !== 'none');
-  const choices = typeof body.n === 'number' ? Math.max(1, body.n) : 1;
+  const choices = answersOf(body);
   return { choices, isProse, mayLand: isText && choices === 1, isWholeOnly: !isProse || choices > 1 };
 }
 

@@ -89,7 +89,7 @@ export class UpstreamGateway {
     const served = this.#served.get(asked.model);
     if (served === undefined) throw new Error(`no upstream model ${asked.model}`);
     const { model, metrics, connection } = served;
-    const call = { ...asked, request: withCap(asked.request) };
+    const call = { ...asked, request: withCap(asked) };
     const { request } = call;
     const stated = settingsOf(limits, request, model.defaults);
     const settings = { ...stated, mode: stated.net ?? this.nets.mode };

@@ -1,6 +1,6 @@
 /** The fields of a body for an upstream that this server reads: its own, and lengths for the allowance of the key. */
 import { budgetOf } from '../api/generation/read-request.js';
-import { type ApiRequest, type Limits, openPolicy, policyOf } from '../api/context.js';
+import { type ApiRequest, type Limits, MOST_CHOICES, openPolicy, policyOf } from '../api/context.js';
 import { invalid } from '../api/errors.js';
 import { totalBudget } from '../api/params/budget.js';
 import { NET_MODES, type NetMode } from '../../cli/options/upstream-sections.js';
@@ -9,7 +9,7 @@ import { SortieRequest } from '../api/schemas/shared.js';
 import type { Budget } from '../../protocol/index.js';
 import { isValid, type Static, Type, words } from '../../util/schema.js';
 import { validationMessage } from '../../util/validation-message.js';
-import type { OpenBody, UpstreamCall } from './call.js';
+import { answersOf, type OpenBody, promptsOf, type UpstreamCall } from './call.js';
 import { without } from './json-fields.js';
 import { restOfBudget, type Upstream, type UpstreamModel } from './upstream.js';
 
@@ -81,7 +81,10 @@ export function budgetHeader({ deadlineHeader }: Upstream, msLeft: number): Reco
   return { [deadlineHeader]: restOfBudget(deadlineHeader, Math.max(1, msLeft)) };
 }
 
-const LENGTHS = ['max_tokens', 'max_completion_tokens'] as const;
+/** Names of vLLM, llama.cpp, text-generation-webui, TabbyAPI and Ollama for lengths, and for answers to a prompt. */
+const LENGTHS = `max_tokens max_completion_tokens max_new_tokens max_output_tokens max_length n_predict num_predict
+  min_tokens min_new_tokens min_length`.split(/\s+/);
+const ANSWERS = ['n', 'best_of', 'n_cmpl'];
 /** Tokens that an allowance must hold for an answer without a stated length, and characters of a token. */
 const UNSTATED_TOKENS = 256;
 const TOKEN_CHARACTERS = 4;
@@ -90,17 +93,28 @@ const TOKEN_CHARACTERS = 4;
  * Applies the longest answer of an API key: the default of requests that state no length, and a bound of the others.
  * @throws ApiError invalid_value
  */
-export function withCap(request: ApiRequest<OpenBody>): ApiRequest<OpenBody> {
-  const cap = request.caller.policy.maxTokens ?? null;
+export function withCap({ path, request }: Pick<UpstreamCall, 'path' | 'request'>): ApiRequest<OpenBody> {
+  const { body, caller } = request;
+  const cap = caller.policy.maxTokens ?? null;
   if (cap === null) return request;
-  const stated = LENGTHS.filter((field) => request.body[field] !== undefined && request.body[field] !== null);
-  for (const field of stated) {
-    const value = request.body[field];
-    if (typeof value !== 'number' || value > cap) {
-      throw invalid(field, `must be a number of at most ${cap} with this API key`);
-    }
+  const prompts = promptsOf(body);
+  if (prompts > MOST_CHOICES) throw invalid('prompt', `must have at most ${MOST_CHOICES} items with this API key`);
+  checkIntegers(body, LENGTHS, cap);
+  checkIntegers(body, ANSWERS, Math.floor(MOST_CHOICES / prompts));
+  const other = body.max_completion_tokens ?? null;
+  // Completions have no other name of a length, and some chats refuse two names.
+  if ((body.max_tokens ?? null) !== null || (path === '/chat/completions' && other !== null)) return request;
+  return { ...request, body: { ...body, max_tokens: other ?? cap } };
+}
+
+/** @throws ApiError invalid_value */
+function checkIntegers(body: OpenBody, fields: readonly string[], most: number): void {
+  for (const field of fields) {
+    const value = body[field] ?? null;
+    const least = field.startsWith('min_') ? 0 : 1;
+    if (value === null || (Number.isInteger(value) && Number(value) >= least && Number(value) <= most)) continue;
+    throw invalid(field, `must be an integer from ${least} to ${most} with this API key`);
   }
-  return stated.length > 0 ? request : { ...request, body: { ...request.body, max_tokens: cap } };
 }
 
 /** Tokens of a text, as long as no tokenizer of the model is at hand. */
@@ -125,8 +139,8 @@ export function promptTokens({ messages, prompt, tools }: OpenBody): number {
  */
 export function reserved({ request }: UpstreamCall): (used: number) => void {
   const { body, caller } = request;
-  const n = typeof body.n === 'number' && Number.isInteger(body.n) && body.n > 0 ? body.n : 1;
+  const answers = answersOf(body, ANSWERS);
   const lengths = LENGTHS.map((field) => body[field]).filter((value) => typeof value === 'number');
   const length = Math.min(UNSTATED_TOKENS * 4, Math.max(0, ...lengths)) || UNSTATED_TOKENS;
-  return caller.reserve({ tokens: promptTokens(body) + n * length, maxTokensParam: 'max_tokens', answers: n });
+  return caller.reserve({ tokens: promptTokens(body) + answers * length, maxTokensParam: 'max_tokens', answers });
 }
