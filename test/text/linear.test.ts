@@ -2,6 +2,7 @@
 import fc from 'fast-check';
 import t from 'tap';
 import { codePointLength } from '../../src/gateway/api/generation/choice.js';
+import { addFields, noFields } from '../../src/gateway/api/generation/joined-fields.js';
 import { SentenceEnds, wayBack } from '../../src/gateway/text/sentences/sentence-ends.js';
 import { StopStrings } from '../../src/gateway/text/stop-strings.js';
 import { boundaryOf, textPieces } from '../../src/gateway/text/text-pieces.js';
@@ -11,7 +12,6 @@ import { HeldAnswer } from '../../src/gateway/upstream/held-answer.js';
 import { HeldBytes } from '../../src/gateway/upstream/held-bytes.js';
 import { textReplacer, withTexts } from '../../src/gateway/upstream/json-fields.js';
 import { arrivals, frameOf } from '../../src/gateway/upstream/sse-events.js';
-import { WholeAnswer } from '../../src/gateway/upstream/whole-answer.js';
 import { jsonSize } from '../../src/util/json-size.js';
 import { workOf } from '../support/work.js';
 
@@ -21,14 +21,13 @@ const boundary = boundaryOf({ pre_tokenizer: { type: 'ByteLevel' } } as Paramete
 const partsOf = (text: string): string[] => text.match(/[^]{1,3}/gu) ?? [];
 const chunkOf = (content: string): string => JSON.stringify({ id: 'a', choices: [{ index: 0, delta: { content } }] });
 const asChoice = (text: string, deltaOf: (part: string, index: number) => Readonly<Record<string, unknown>>): void => {
-  const whole = new WholeAnswer();
-  for (const [at, part] of [...partsOf(text).entries()])
-    whole.add({ choices: [{ index: 0, delta: deltaOf(part, at) }] });
-  JSON.stringify(whole.body({}));
+  const whole = noFields();
+  for (const [at, part] of [...partsOf(text).entries()]) addFields(whole, deltaOf(part, at));
+  JSON.stringify(whole);
 };
 const held = (text: string, hold: 'all' | 'sentence'): void => {
   const answer = new HeldAnswer(1, () => undefined);
-  for (const part of partsOf(text)) answer.add(readChunk(chunkOf(part)), hold);
+  for (const part of partsOf(text)) for (const piece of readChunk(chunkOf(part)).pieces) answer.add(piece, hold);
   answer.cut();
 };
 async function* bytesOf(text: string): AsyncGenerator<Uint8Array> {

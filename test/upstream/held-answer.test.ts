@@ -1,7 +1,7 @@
-/** Held chunks, for texts in any parts and holds in any order: no character twice, none taken back. */
+/** Held pieces, for texts in any parts and holds in any order: no character twice, none taken back. */
 import fc from 'fast-check';
 import t from 'tap';
-import { type Chunk, readChunk } from '../../src/gateway/upstream/chunk.js';
+import { type HeldPiece, readChunk } from '../../src/gateway/upstream/chunk.js';
 import { HeldAnswer, type Hold } from '../../src/gateway/upstream/held-answer.js';
 import { withField, withTexts, textReplacer } from '../../src/gateway/upstream/json-fields.js';
 
@@ -27,17 +27,21 @@ const part = fc.record({
   hold: fc.constantFrom<Hold>('none', 'sentence', 'all'),
 });
 
+function add(held: HeldAnswer, text: string, hold: Hold): void {
+  const data = JSON.stringify({ choices: [{ index: 0, delta: { content: text } }] });
+  for (const piece of readChunk(data).pieces) held.add(piece, hold);
+}
+
 void t.test('the sent text is a beginning of the text, and grows', (t) => {
   fc.assert(
     fc.property(fc.array(part, { maxLength: 20 }), (parts) => {
-      const sent: Chunk[] = [];
-      const held = new HeldAnswer(1, (chunk) => sent.push(chunk));
-      const said = (): string => sent.map(({ text }) => text).join('');
+      const sent: HeldPiece[] = [];
+      const held = new HeldAnswer(1, (piece) => sent.push(piece));
+      const said = (): string => sent.map((piece) => ('text' in piece ? piece.text : '')).join('');
       const whole = parts.map(({ text }) => text).join('');
       for (const { text, hold } of parts) {
-        const data = JSON.stringify({ choices: [{ index: 0, delta: { content: text } }] });
         const before = said();
-        held.add(readChunk(data), hold);
+        add(held, text, hold);
         if (!said().startsWith(before)) return false;
       }
       const seen = said();
@@ -53,7 +57,7 @@ void t.test('the sent text is a beginning of the text, and grows', (t) => {
 void t.test('a space behind a sentence that went out takes nothing of it', (t) => {
   const cutOf = (text: string) => {
     const held = new HeldAnswer(1, () => undefined);
-    held.add(readChunk(JSON.stringify({ choices: [{ index: 0, delta: { content: text } }] })), 'none');
+    add(held, text, 'none');
     return held.cut();
   };
   t.same(cutOf('Water is wet. '), { length: 14, isSentence: true });

@@ -297,9 +297,11 @@ void t.test('a whole answer out of a stream keeps calls, thoughts, usage and fie
     {
       index: 0,
       finish_reason: 'tool_calls',
+      logprobs: null,
       message: {
         role: 'assistant',
         content: null,
+        refusal: null,
         reasoning_content: 'Let me.',
         tool_calls: [{ id: 'c1', type: 'function', function: { name: 'f', arguments: '{"a":1}' } }],
       },

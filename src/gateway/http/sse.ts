@@ -5,7 +5,6 @@
  */
 import type { ServerResponse } from 'node:http';
 import type { FastifyReply } from 'fastify';
-import type { EventStream } from '../api/context.js';
 import type { ApiError } from '../api/errors.js';
 import type { ClientStream, PlainAnswer } from '../upstream/call.js';
 import { frameOf, type Incoming } from '../upstream/sse-events.js';
@@ -17,8 +16,7 @@ import { type ApiDialect, dialectOf } from './api-dialect.js';
 const FIRST_COMMENT_MS = 1000;
 
 /** Takes the response over from Fastify. */
-export class SseStream implements EventStream, ClientStream {
-  readonly keepsText = false;
+export class SseStream implements ClientStream {
   readonly #raw: ServerResponse;
   readonly #dialect: ApiDialect;
   #silence: NodeJS.Timeout;

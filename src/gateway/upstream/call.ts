@@ -1,5 +1,6 @@
 /** A request to an upstream model as this folder gets it, and the ways to answer it. Must not know: HTTP frameworks. */
 import type { ApiRequest, EventStream } from '../api/context.js';
+import type { Answering } from '../api/generation/serve.js';
 import type { SortieReport } from '../api/schemas/report.js';
 import type { Incoming } from './sse-events.js';
 
@@ -7,9 +8,7 @@ import type { Incoming } from './sse-events.js';
 export type OpenBody = Readonly<Record<string, unknown>>;
 
 /** The response to a client that asked for a stream. */
-export interface ClientStream extends Omit<EventStream, 'send'> {
-  /** Whether it keeps the text that it passes for its end. */
-  readonly keepsText: boolean;
+export interface ClientStream extends EventStream {
   /** Sends events and comments behind the status line, in one write. */
   pass(events: readonly Incoming[]): void;
   /** Comments come from the first second of silence on. The status line of a silent stream goes out with the first. */
@@ -27,11 +26,19 @@ export interface PlainAnswer {
   readonly body: string;
 }
 
+/** How the answer is written: as the endpoint of the client writes it. */
+export interface Writing extends Pick<Answering<object>, 'form' | 'terminator'> {
+  readonly request: Pick<ApiRequest<object>, 'id' | 'body'>;
+  /** The body of an error of the upstream, in the form of another API; null: chunks and errors may pass as they are. */
+  readonly errorBody: ((status: number, text: string) => string) | null;
+}
+
 export interface UpstreamCall {
   readonly path: '/chat/completions' | '/completions';
   /** The model's name here, which the answer has. */
   readonly model: string;
   readonly request: ApiRequest<OpenBody>;
+  readonly writing: Writing;
   /** Sets a header of the response, unless its status line is out. */
   header(name: string, value: string): void;
   /** Takes the response over. Comments keep a silent stream open from then on. */
@@ -42,9 +49,12 @@ export interface UpstreamCall {
 
 export const isStreamed = ({ request }: UpstreamCall): boolean => request.body.stream === true;
 
+/** The id of an answer, without the prefix of its API. */
+export const plainId = ({ request }: UpstreamCall): string => request.id.replace(/[^\w-]/g, '');
+
 /** The id of an answer, in OpenAI's form. */
-export const answerId = ({ path, request }: UpstreamCall): string =>
-  `${path === '/completions' ? 'cmpl' : 'chatcmpl'}-${request.id.replace(/[^\w-]/g, '')}`;
+export const answerId = (call: UpstreamCall): string =>
+  `${call.path === '/completions' ? 'cmpl' : 'chatcmpl'}-${plainId(call)}`;
 
 export interface AnswerForm {
   /** Answers to all prompts. */

@@ -1,12 +1,16 @@
-/** One chunk of a streamed answer, as far as landings read it. Must not know: time, connections. */
+/** One chunk of a streamed answer, or a whole one, as pieces. Must not know: time, connections. */
 import { ApiError } from '../api/errors.js';
+import type { CallPart } from '../api/generation/call-reader.js';
+import { emptyDelta, type FinishReason, type Piece } from '../api/generation/choice.js';
 import { bytesOf } from './held-bytes.js';
+import { without } from './json-fields.js';
 
 export interface ChunkChoice {
   readonly index?: number;
   readonly text?: string | null;
   readonly delta?: Readonly<Record<string, unknown>> | null;
-  readonly logprobs?: unknown;
+  /** Of a whole answer. */
+  readonly message?: Readonly<Record<string, unknown>> | null;
   readonly finish_reason?: string | null;
 }
 
@@ -18,18 +22,14 @@ export interface ChunkJson {
   readonly [field: string]: unknown;
 }
 
+/** A piece with the memory that its chunk takes. */
+export type HeldPiece = Piece & { readonly bytes?: number };
+
 export interface Chunk {
-  /** As it goes to the client. */
-  readonly data: string;
   readonly json: ChunkJson;
+  readonly pieces: readonly HeldPiece[];
   /** Content of the answer: thoughts, roles and calls are none. */
   readonly text: string;
-  /** Indices of the choices that end with it. */
-  readonly ended: readonly number[];
-  /** Whether it has no part of an answer: a role alone, or nothing. */
-  readonly isEmpty: boolean;
-  /** Whether it has a part of an answer that no sentence ends: a call, a refusal, or a second choice. */
-  readonly isOther: boolean;
   /** Memory that it takes. */
   readonly bytes: number;
 }
@@ -83,21 +83,8 @@ export const isCounts = ({ choices, usage }: ChunkJson): boolean => !isPresent(c
 export const isPresent = (value: unknown): boolean =>
   value !== undefined && value !== null && value !== '' && !(Array.isArray(value) && value.length === 0);
 
-const hasPart = ({ text, delta, finish_reason }: ChunkChoice): boolean =>
-  isPresent(text) ||
-  isPresent(finish_reason) ||
-  Object.entries(delta ?? {}).some(([field, value]) => field !== 'role' && isPresent(value));
-
-const isOther = ({ index = 0, delta }: ChunkChoice): boolean =>
-  index > 0 || ['tool_calls', 'function_call', 'refusal', 'audio'].some((field) => isPresent(delta?.[field]));
-
 const isObject = (value: unknown): value is object =>
   typeof value === 'object' && value !== null && !Array.isArray(value);
-
-/** Whether a value can be the choices of a chunk. */
-const areChoices = (value: unknown): boolean =>
-  value == null || (Array.isArray(value) && value.every((each: ChunkChoice | null) => isObject(each) && isDelta(each)));
-const isDelta = ({ delta }: ChunkChoice): boolean => delta == null || isObject(delta);
 
 /** @throws ApiError upstream_failed for a text that is no JSON object */
 export function readObject(text: string): Readonly<Record<string, unknown>> {
@@ -111,55 +98,95 @@ export function readObject(text: string): Readonly<Record<string, unknown>> {
   throw new ApiError('upstream_failed', 'The upstream sent an answer, or a part of one, that is no JSON object.');
 }
 
-/** @throws ApiError upstream_failed for data that is no chunk, or an error of the upstream */
-export function readChunk(data: string): Chunk {
+/** Most choices of an answer, and most calls of one. */
+const MOST_PARTS = 10_000;
+
+const wrong = (): ApiError => new ApiError('upstream_failed', 'The upstream sent an answer that is no chat.');
+
+/** A list of parts, as a message may state it. @throws ApiError for a value that is none */
+function listOf(value: unknown): readonly Readonly<Record<string, unknown>>[] {
+  if (value === undefined || value === null) return [];
+  if (!Array.isArray(value) || !value.every(isObject)) throw wrong();
+  return value as readonly Readonly<Record<string, unknown>>[];
+}
+
+const textIn = (value: unknown): string => (typeof value === 'string' ? value : '');
+
+function placeIn(value: unknown, usual: number): number {
+  const place = typeof value === 'number' ? value : usual;
+  if (Number.isInteger(place) && place >= 0 && place < MOST_PARTS) return place;
+  throw wrong();
+}
+
+/** The fields with a value that holds anything. */
+const stated = (fields: Readonly<Record<string, unknown>>): Record<string, unknown> =>
+  Object.fromEntries(Object.entries(fields).filter(([, value]) => isPresent(value)));
+
+const FINISH: ReadonlyMap<string, FinishReason> = new Map([
+  ['length', 'length'],
+  ['tool_calls', 'tool_calls'],
+  ['function_call', 'tool_calls'],
+  ['content_filter', 'content_filter'],
+]);
+
+function callOf(
+  { index, id, function: called, ...others }: Readonly<Record<string, unknown>>,
+  place: number,
+): CallPart {
+  const { name, arguments: text } = (isObject(called) ? called : {}) as Readonly<Record<string, unknown>>;
+  const begins = { ...(typeof id === 'string' && { id }), ...(typeof name === 'string' && { name }) };
+  return { index: placeIn(index, place), ...begins, arguments: textIn(text), more: stated(without(others, 'type')) };
+}
+
+/** The pieces of a choice, whole or in a chunk. Fields that are unknown here go with the first of them. */
+function piecesOf(choice: ChunkChoice): Piece[] {
+  const { index: place, delta, message, text: own, finish_reason: finish, ...others } = choice;
+  if (![delta, message].every((part) => part == null || isObject(part))) throw wrong();
+  const { content, reasoning_content, tool_calls: calls, ...unknown } = delta ?? message ?? {};
+  const index = placeIn(place, 0);
+  const text = textIn(own ?? content);
+  const thoughts = textIn(reasoning_content ?? unknown.reasoning);
+  const rest = typeof content === 'string' ? unknown : { ...unknown, content };
+  const more = { delta: stated(without(rest, 'role')), choice: stated(others) };
+  const empty = emptyDelta(index);
+  const parts = listOf(calls).map((call, at) => ({ ...empty, call: callOf(call, at) }));
+  const isMore = Object.keys(more.delta).length > 0 && thoughts === '' && parts.length === 0;
+  const pieces: Piece[] = [
+    ...(thoughts === '' ? [] : [{ ...empty, thoughts }]),
+    ...(text === '' && !isMore ? [] : [{ ...empty, text }]),
+    ...parts,
+    ...(typeof finish === 'string' ? [{ index, finishReason: FINISH.get(finish) ?? 'stop', isLast: false }] : []),
+  ];
+  const [first, ...behind] = pieces;
+  return first === undefined ? [] : [{ ...first, more }, ...behind];
+}
+
+/** Whether a piece is a part of an answer that no sentence ends: a call, a refusal, or of a second choice. */
+export const isOther = (piece: Piece): boolean =>
+  piece.index > 0 ||
+  ('text' in piece &&
+    (piece.call !== null ||
+      ['function_call', 'refusal', 'audio'].some((field) => isPresent(piece.more?.delta[field]))));
+
+/**
+ * @param hide takes the key of the upstream out of a text
+ * @throws ApiError upstream_failed for data that is no chunk, or an error of the upstream
+ */
+export function readChunk(data: string, hide: (text: string) => string = (text) => text): Chunk {
   const bytes = bytesOf(data);
-  const chunk: ChunkJson = readObject(data);
-  if (!areChoices(chunk.choices)) throw new ApiError('upstream_failed', 'The upstream sent no list of choices.');
-  if (isPresent(chunk.error)) {
-    const Kind = isRefusal(chunk.error) ? Refused : ApiError;
-    throw new Kind('upstream_failed', 'The upstream failed in the middle of its answer.');
+  const json: ChunkJson = readObject(data);
+  if (isPresent(json.error)) {
+    const { message } = json.error as { readonly message?: unknown };
+    const Kind = isRefusal(json.error) ? Refused : ApiError;
+    const said = typeof message === 'string' ? hide(message) : 'The upstream failed in the middle of its answer.';
+    throw new Kind('upstream_failed', said);
   }
-  const choices = chunk.choices ?? [];
+  const pieces = listOf(json.choices).flatMap(piecesOf);
+  const text = pieces.map((piece) => ('text' in piece ? piece.text : '')).join('');
   return {
-    data,
+    json,
     bytes,
-    json: chunk,
-    text: choices.map(textOf).join(''),
-    ended: choices.filter(({ finish_reason }) => typeof finish_reason === 'string').map(({ index = 0 }) => index),
-    isEmpty: !choices.some(hasPart),
-    isOther: choices.some(isOther),
+    text,
+    pieces: pieces.map((piece, at) => (at === pieces.length - 1 ? { ...piece, bytes } : piece)),
   };
-}
-
-/** The choices of an answer that have ended. */
-export class EndedChoices {
-  readonly #ended = new Set<number>();
-
-  /** @param choices of the answer */
-  constructor(private readonly choices: number) {}
-
-  add({ ended }: Chunk): void {
-    for (const index of ended) if (!this.areAll) this.#ended.add(index);
-  }
-
-  get areAll(): boolean {
-    return this.#ended.size >= this.choices;
-  }
-
-  get areAny(): boolean {
-    return this.#ended.size > 0;
-  }
-}
-
-/** The chunk with a part of its text. It must have one choice. The last part has its memory. */
-export function partOf(chunk: Chunk, start: number, end: number): Chunk {
-  const text = chunk.text.slice(start, end);
-  const choices = (chunk.json.choices ?? []).map((choice) =>
-    choice.text === undefined || choice.text === null
-      ? { ...choice, delta: { ...choice.delta, content: text } }
-      : { ...choice, text },
-  );
-  const json = { ...chunk.json, choices };
-  return { ...chunk, data: JSON.stringify(json), json, text, bytes: end < chunk.text.length ? 0 : chunk.bytes };
 }

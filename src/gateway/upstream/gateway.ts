@@ -4,6 +4,7 @@ import type { NetMode } from '../../cli/options/upstream-sections.js';
 import type { Series } from '../telemetry/series.js';
 import { UpstreamMetrics } from '../telemetry/upstream-metrics.js';
 import type { OpenBody, PlainAnswer, UpstreamCall } from './call.js';
+import { translatedAnswer } from './translated-answer.js';
 import type { NetObserver, NetShared } from './net-parts.js';
 import { NetAccount } from './net-account.js';
 import { IdlePrefill } from './idle-prefill.js';
@@ -118,7 +119,10 @@ export class UpstreamGateway {
   ): Promise<PlainAnswer | null> {
     const { budget, mode } = settings;
     // Without a landing the answer may be late, as the local model's.
-    if (budget === null || budget.onMiss === 'continue' || mode === 'off') return passThrough(call, settings, exchange);
+    if (budget === null || budget.onMiss === 'continue' || mode === 'off') {
+      const pass = call.writing.errorBody === null ? passThrough : translatedAnswer;
+      return pass(call, settings, exchange);
+    }
     const nets = this.#netsOf(local, call, settings);
     return new TimedAnswer(served, call, { ...settings, budget }, exchange, nets).run();
   }

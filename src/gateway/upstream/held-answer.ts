@@ -1,16 +1,19 @@
 /**
- * The chunks of an answer, sent or held. The text that went out stays: the answer may end behind it, and never before.
+ * The pieces of an answer, sent or held. The text that went out stays: the answer may end behind it, and never before.
  *
  * Must not know: clocks, connections.
  */
 import { SentenceEnds } from '../text/sentences/sentence-ends.js';
-import { type Chunk, type ChunkJson, EndedChoices, partOf } from './chunk.js';
+import { emptyDelta } from '../api/generation/choice.js';
+import { type HeldPiece, isOther } from './chunk.js';
 
 /** `none`: text goes out as it comes. `sentence`: it goes out up to the last end of a sentence. `all`: it waits. */
 export type Hold = 'none' | 'sentence' | 'all';
 
+const textOf = (piece: HeldPiece): string => ('text' in piece ? piece.text : '');
+
 export class HeldAnswer {
-  readonly #held: Chunk[] = [];
+  readonly #held: HeldPiece[] = [];
   /** The first of these that is not sent: to shift each would move all that wait. */
   #next = 0;
   readonly #ends = new SentenceEnds();
@@ -19,31 +22,27 @@ export class HeldAnswer {
   #sent = 0;
   /** Characters that went out, without the blank ones at their end. */
   #sentSolid = 0;
-  readonly #ended: EndedChoices;
+  /** Indices of the choices that ended by themselves. */
+  readonly #ended = new Set<number>();
   /** Whether the answer has parts that no sentence ends. */
   isOther = false;
-  #isBegun = false;
-  /** The last chunk so far. */
-  head: ChunkJson = {};
 
-  /** @param send takes the chunks in their order, each once */
+  /**
+   * @param choices of the answer
+   * @param send takes the pieces in their order, each once
+   */
   constructor(
-    choices: number,
-    private readonly send: (chunk: Chunk) => void,
-  ) {
-    this.#ended = new EndedChoices(choices);
-  }
+    private readonly choices: number,
+    private readonly send: (piece: HeldPiece) => void,
+  ) {}
 
-  add(chunk: Chunk, hold: Hold): void {
-    this.head = chunk.json;
-    this.received += chunk.text.length;
-    this.#ends.add(chunk.text);
-    this.isOther ||= chunk.isOther;
-    this.#ended.add(chunk);
-    this.#held.push(chunk);
-    // Before the answer begins, an error still has a status of its own.
-    this.#isBegun ||= !chunk.isEmpty;
-    if (!this.#isBegun) return;
+  add(piece: HeldPiece, hold: Hold): void {
+    const text = textOf(piece);
+    this.received += text.length;
+    this.#ends.add(text);
+    this.isOther ||= isOther(piece);
+    if ('finishReason' in piece) this.#ended.add(piece.index);
+    this.#held.push(piece);
     // A call has no sentences, and an answer with an end is whole.
     const isFree = hold !== 'all' && (hold === 'none' || this.isOther || this.isFinished);
     if (isFree) this.#release(Infinity);
@@ -62,12 +61,7 @@ export class HeldAnswer {
 
   /** Whether each choice ended by itself. */
   get isFinished(): boolean {
-    return this.#ended.areAll;
-  }
-
-  /** Whether a choice ended by itself: some upstreams give fewer than the request asks for. */
-  get hasEnd(): boolean {
-    return this.#ended.areAny;
+    return this.#ended.size >= this.choices;
   }
 
   /** Sends the whole sentences. */
@@ -75,7 +69,7 @@ export class HeldAnswer {
     this.#release(this.#ends.last);
   }
 
-  /** Sends all chunks. */
+  /** Sends all pieces. */
   releaseAll(): void {
     this.#release(Infinity);
   }
@@ -94,16 +88,17 @@ export class HeldAnswer {
   }
 
   #release(limit: number): void {
-    for (let chunk = this.#held[this.#next]; chunk !== undefined; chunk = this.#held[this.#next]) {
+    for (let piece = this.#held[this.#next]; piece !== undefined; piece = this.#held[this.#next]) {
       const room = limit - this.#sent;
-      if (chunk.text.length > room) {
+      if ('text' in piece && piece.text.length > room) {
         if (room <= 0) return;
-        this.#held[this.#next] = partOf(chunk, room, chunk.text.length);
-        this.#send(partOf(chunk, 0, room));
+        const { index, text, bytes = 0 } = piece;
+        this.#held[this.#next] = { ...emptyDelta(index), text: text.slice(room), bytes };
+        this.#send({ ...piece, text: text.slice(0, room), bytes: 0 });
         return;
       }
       this.#next++;
-      this.#send(chunk);
+      this.#send(piece);
       if (2 * this.#next > this.#held.length) this.#dropSent();
     }
   }
@@ -113,10 +108,11 @@ export class HeldAnswer {
     this.#next = 0;
   }
 
-  #send(chunk: Chunk): void {
-    const solid = chunk.text.trimEnd().length;
+  #send(piece: HeldPiece): void {
+    const text = textOf(piece);
+    const solid = text.trimEnd().length;
     if (solid > 0) this.#sentSolid = this.#sent + solid;
-    this.#sent += chunk.text.length;
-    this.send(chunk);
+    this.#sent += text.length;
+    this.send(piece);
   }
 }

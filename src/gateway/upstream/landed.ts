@@ -1,6 +1,4 @@
 /** The end of an answer that this server ended, and its report. Must not know: connections. */
-import type { ChunkJson } from './chunk.js';
-import { without } from './json-fields.js';
 import type { UpstreamCall } from './call.js';
 import type { Ending } from '../../protocol/outcome.js';
 
@@ -28,20 +26,6 @@ export function asksUsage({ request }: UpstreamCall): boolean {
   return (
     typeof options === 'object' && options !== null && 'include_usage' in options && options.include_usage === true
   );
-}
-
-/**
- * The chunks that end a stream in place of the upstream's.
- * @param head of the chunks before them
- */
-export function lastChunks(call: UpstreamCall, head: ChunkJson, usage: Counts, report: object): ChunkJson[] {
-  const same = without(head, 'choices', 'usage', 'sortie');
-  // As of a local answer whose end the budget forced.
-  const finish_reason = 'length';
-  const end =
-    call.path === '/completions' ? { index: 0, text: '', finish_reason } : { index: 0, delta: {}, finish_reason };
-  const last = { ...same, choices: [end], sortie: report };
-  return asksUsage(call) ? [last, { ...same, choices: [], usage }] : [last];
 }
 
 /** Counts of tokens, as an API of OpenAI has them. */

@@ -1,6 +1,5 @@
 /**
- * The local model's answer to a request to an upstream: the same body as a request to the local model, streamed as
- * chunks under the upstream's name.
+ * The local model's answer to a request to an upstream: the same body as a request to the local model, in pieces.
  *
  * Must not know: nets, connections, HTTP frameworks.
  */
@@ -8,28 +7,26 @@ import type { ApiContext, ApiRequest } from '../api/context.js';
 import { chatCompletions } from '../api/endpoints/chat-completions/chat-completions.js';
 import { completions } from '../api/endpoints/completions.js';
 import type { GeneratingEndpoint } from '../api/endpoints/endpoint.js';
-import { ApiError, invalid } from '../api/errors.js';
+import { ApiError, ClientGone, invalid, toApiError } from '../api/errors.js';
+import type { Answer } from '../api/generation/answer.js';
+import type { Piece } from '../api/generation/choice.js';
 import type { GenerationRequest } from '../api/generation/read-request.js';
-import { serveStream } from '../api/generation/serve.js';
+import { begun, recorded } from '../api/generation/serve.js';
 import type { SortieReport } from '../api/schemas/report.js';
 import { isValid } from '../../util/schema.js';
 import { validationMessage } from '../../util/validation-message.js';
-import { answerId, type OpenBody, type UpstreamCall } from './call.js';
-import { type Chunk, readChunk } from './chunk.js';
+import type { OpenBody, UpstreamCall } from './call.js';
 import { without } from './json-fields.js';
-import { asksUsage } from './landed.js';
 
 /** A body that passed the checks of the local model. */
 export interface LocalRequest {
-  readonly id: string;
   readonly context: ApiContext;
-  readonly endpoint: GeneratingEndpoint<object>;
   readonly request: ApiRequest<object>;
   readonly read: GenerationRequest;
 }
 
 export interface LocalSink {
-  add(chunk: Chunk): void;
+  add(piece: Piece): void;
   /** Resolves once the client has read on. Null while it keeps up. */
   drained(): Promise<void> | null;
 }
@@ -70,11 +67,9 @@ export async function localRequest(context: ApiContext, call: UpstreamCall, budg
     throw invalid('The body', `can't be answered by the local model: ${validationMessage(endpoint.body, body) ?? ''}`);
   }
   // The depth of the header is for the local model's own callers.
-  const request: ApiRequest<object> = { ...call.request, headers: {}, body };
+  const request: ApiRequest<object> = { ...call.request, headers: {}, body, warn: () => undefined };
   const read = await readInContext(context, endpoint, request);
-  const engine = { ...read.engine, isNet: true };
-  const named = { ...read, engine, modelName: call.model, includeUsage: asksUsage(call), continuousUsage: false };
-  return { id: answerId(call), context, endpoint, request, read: named };
+  return { context, request, read: { ...read, engine: { ...read.engine, isNet: true }, modelName: call.model } };
 }
 
 /** A stated length may be beyond the local context. Then the answer has the room that the prompt leaves. */
@@ -96,40 +91,26 @@ async function readInContext(
  * Makes the answer.
  * @param signal cancels it, with `ClientGone`
  */
-export async function localAnswer(local: LocalRequest, sink: LocalSink, signal: AbortSignal): Promise<LocalEnd> {
-  const { context, endpoint, read, id } = local;
-  let report: SortieReport | null = null;
-  let error: ApiError | null = null;
+export async function localAnswer(
+  { context, request, read }: LocalRequest,
+  sink: LocalSink,
+  signal: AbortSignal,
+): Promise<LocalEnd> {
   let tokens = 0;
-  const { caller } = local.request;
   // The request and an estimate of its tokens are taken from the allowance of its key already.
-  const counted = { ...caller, reserve: () => (used: number) => (tokens = used) };
-  const request = {
-    ...local.request,
-    caller: counted,
-    signal,
-    warn: () => undefined,
-    addCancelFields: () => undefined,
-  };
-  const out = {
-    send: (event: object): void => {
-      const { sortie, ...chunk } = event as OpenBody & { readonly sortie?: SortieReport };
-      report = sortie ?? report;
-      // The engine bounds its answers.
-      sink.add({ ...readChunk(JSON.stringify({ ...chunk, id })), bytes: 0 });
-    },
-    drained: () => sink.drained(),
-    reject: (fault: ApiError): boolean => {
-      error = fault;
-      return true;
-    },
-    end: () => undefined,
-  };
+  const caller = { ...request.caller, reserve: () => (used: number) => (tokens = used) };
+  const asked = { ...request, caller, signal, addCancelFields: () => undefined };
+  let answer: Answer | null = null;
   try {
-    await serveStream(context, request, { ...endpoint, read: () => Promise.resolve(read) }, () => out);
+    answer = begun(context, asked, read, true);
+    for await (const piece of answer.pieces(sink)) sink.add(piece);
+    recorded(asked, answer, read.id);
+    return { report: answer.report(), error: null, tokens };
   } catch (thrown) {
-    if (!(thrown instanceof ApiError)) throw thrown;
-    error = thrown;
+    return {
+      report: null,
+      error: thrown instanceof ClientGone ? null : (answer?.failed(thrown) ?? toApiError(thrown)),
+      tokens,
+    };
   }
-  return { report: error === null ? report : null, error, tokens };
 }

@@ -3,7 +3,7 @@
  *
  * Must not know: the upstream, clocks.
  */
-import type { Chunk } from './chunk.js';
+import type { Piece } from '../api/generation/choice.js';
 import { HeldAnswer } from './held-answer.js';
 
 export class LocalText extends HeldAnswer {
@@ -13,23 +13,23 @@ export class LocalText extends HeldAnswer {
    * @param choices of the answer
    * @param isStream whether text goes out as it comes; else it waits for the end
    * @param holdsSentences whether it goes out in whole sentences only
-   * @param send takes the chunks in their order, each once
+   * @param send takes the pieces in their order, each once
    * @param spoke is called once its first sentence is whole
    */
   constructor(
     choices: number,
     private readonly isStream: boolean,
     private readonly holdsSentences: boolean,
-    send: (chunk: Chunk) => void,
+    send: (piece: Piece) => void,
     private readonly spoke: () => void,
   ) {
     super(choices, send);
   }
 
-  override add(chunk: Chunk): void {
+  override add(piece: Piece): void {
     const shown = this.holdsSentences ? 'sentence' : 'none';
     const before = this.sentences;
-    super.add(chunk, this.isStream && this.#isShown ? shown : 'all');
+    super.add(piece, this.isStream && this.#isShown ? shown : 'all');
     if (before === 0 && this.sentences > before) this.spoke();
   }
 

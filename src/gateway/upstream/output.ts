@@ -1,145 +1,239 @@
-/** The client's side of a timed answer: a stream, or a body that is collected. Must not know: upstreams, time. */
-import { type ApiError, toApiError } from '../api/errors.js';
-import type { ClientStream, PlainAnswer, UpstreamCall } from './call.js';
-import { type Chunk, type ChunkJson, EndedChoices } from './chunk.js';
+/** The client's side of an answer in pieces: a stream, or a body that is collected. Must not know: upstreams, time. */
+import { ApiError, toApiError } from '../api/errors.js';
+import type { CallPart } from '../api/generation/call-reader.js';
+import type { ChoiceEnd, FinishReason } from '../api/generation/choice.js';
+import { noFields } from '../api/generation/joined-fields.js';
+import type { Form, FormAnswer } from '../api/generation/serve.js';
+import { present } from '../../util/present.js';
+import type { TextTokenizer } from '../text/tokenizer.js';
+import { type ClientStream, isStreamed, type PlainAnswer, plainId, type UpstreamCall } from './call.js';
+import { type ChunkJson, type HeldPiece, readObject } from './chunk.js';
 import type { HeldBytes } from './held-bytes.js';
-import { type Counts, summed } from './landed.js';
-import { withField } from './json-fields.js';
-import { broken, DONE } from './pass-through.js';
-import { eventOf } from './sse-events.js';
-import { WholeAnswer } from './whole-answer.js';
+import { without } from './json-fields.js';
+import { asksUsage, type Counts, countsOf } from './landed.js';
 
 /** The end of an answer. */
 export interface AnswerEnd {
-  /** Chunks in place of the upstream's own; none behind an answer that its model ended. */
-  readonly last: readonly ChunkJson[];
-  readonly report: object;
-  readonly headers: Readonly<Record<string, string>>;
-  /** Counts of a model whose text did not go out, for `usage`; null: there is none. */
-  readonly others: Counts | null;
+  /** Of all models that had a part. */
+  readonly usage: Counts;
+  /** Absent: the client gets none. */
+  readonly report?: object;
+  readonly headers?: Readonly<Record<string, string>>;
 }
 
-/** A chunk whose counts have those of the other model as well. */
-function counted(json: ChunkJson, others: Counts | null): ChunkJson {
-  const { usage } = json;
-  return others === null || usage == null ? json : { ...json, usage: { ...usage, ...summed(usage, others) } };
+interface WrittenChoice extends Omit<FormAnswer['choices'][number], 'finishReason'> {
+  finishReason: FinishReason | null;
+  /** Indices of calls that have begun. */
+  readonly calls: Set<number>;
 }
 
-export interface Output {
-  /** Whether text that was sent may be seen by the client. */
-  readonly isSeen: boolean;
-  send(chunk: Chunk): void;
-  /** Resolves once the client has read on. Null while it keeps up. */
-  drained(): Promise<void> | null;
-  /** Keeps a silent stream open with comments. An error is an event behind the first one. */
-  keepOpen(): void;
-  /** Gives an answer that is no stream of chunks. */
-  plain(answer: PlainAnswer): PlainAnswer | null;
-  end(end: AnswerEnd): PlainAnswer | null;
-  /** @throws the error itself if the response has not begun */
-  fail(thrown: unknown): null;
+const writtenChoice = (): WrittenChoice => ({
+  finishReason: null,
+  stopString: null,
+  completionTokens: 0,
+  exitLayers: new Map(),
+  promptLogprobs: [],
+  calls: new Set(),
+});
+
+/** The answer as forms read it. It grows part by part. */
+class WrittenAnswer implements FormAnswer {
+  readonly created = Math.floor(Date.now() / 1000);
+  readonly request: FormAnswer['request'];
+  readonly model: FormAnswer['model'];
+  readonly choices: WrittenChoice[] = [writtenChoice()];
+  fields: Record<string, unknown> = noFields();
+  #counts: Partial<ReturnType<FormAnswer['usage']>> & object = {};
+  end: AnswerEnd = { usage: countsOf(0, 0) };
+
+  constructor(call: UpstreamCall, tokenizer: TextTokenizer | null) {
+    const { body } = call.request;
+    const numberOf = (field: string, usual: number): number => {
+      const value = body[field];
+      return typeof value === 'number' ? value : usual;
+    };
+    this.model = { tokenizer, chat: null };
+    this.request = {
+      id: plainId(call),
+      modelName: call.model,
+      echo: false,
+      includeUsage: isStreamed(call) && asksUsage(call),
+      continuousUsage: false,
+      engine: {
+        sampling: {
+          temperature: numberOf('temperature', 1),
+          topP: numberOf('top_p', 1),
+          presencePenalty: numberOf('presence_penalty', 0),
+          frequencyPenalty: numberOf('frequency_penalty', 0),
+        },
+        logprobs: body.logprobs == null || body.logprobs === false ? null : numberOf('top_logprobs', 0),
+        sequences: [{ maxTokens: numberOf('max_tokens', Infinity) }],
+      },
+    };
+  }
+
+  /** Reads the fields of an upstream's answer that are none of its choices. */
+  read(json: ChunkJson): void {
+    this.#counts = json.usage ?? this.#counts;
+    const own = without(json, 'id', 'object', 'created', 'model', 'choices', 'usage', 'sortie');
+    for (const [name, value] of Object.entries(own)) if (value !== null) this.fields[name] = value;
+  }
+
+  /** The answer is another one than that of the upstream. */
+  isLocal(): void {
+    this.fields = {};
+    this.#counts = {};
+  }
+
+  promptOf(): never {
+    throw new Error('an answer without its prompt');
+  }
+
+  usage() {
+    const { prompt_tokens_details: read, completion_tokens_details: written } = this.#counts;
+    const predicted = { accepted_prediction_tokens: 0, rejected_prediction_tokens: 0 };
+    return {
+      ...this.#counts,
+      ...this.end.usage,
+      prompt_tokens_details: { cached_tokens: 0, ...present(read ?? {}) },
+      completion_tokens_details: { reasoning_tokens: 0, ...predicted, ...present(written ?? {}) },
+    };
+  }
+
+  report(): object | undefined {
+    return this.end.report;
+  }
 }
 
-export class StreamOutput implements Output {
-  readonly isSeen = true;
-  readonly #out: ClientStream;
-  readonly #ended: EndedChoices;
-  /** The last chunk that ends a choice, and those behind it: the report goes out with it. */
-  #waiting: Chunk[] = [];
+/** The error in a body of an upstream, with the fields that it states. */
+function errorIn(body: string): ApiError {
+  let error: unknown;
+  try {
+    ({ error } = readObject(body));
+  } catch {
+    // Proxies answer in HTML.
+  }
+  const extra = typeof error === 'object' && error !== null ? error : {};
+  return new ApiError('upstream_failed', 'The upstream model failed.', null, { ...extra });
+}
 
+export class Output {
+  readonly #stream: ClientStream | null;
+  readonly #answer: WrittenAnswer;
+  readonly #form: Form;
+  /** The ends of choices: the report goes out with the last one. */
+  readonly #ends: ChoiceEnd[] = [];
+
+  /** @param tokenizer of the local model that may answer; null without one */
   constructor(
-    call: UpstreamCall,
-    choices: number,
+    private readonly call: UpstreamCall,
     private readonly held: HeldBytes,
+    tokenizer: TextTokenizer | null,
   ) {
-    this.#out = call.open();
-    this.#ended = new EndedChoices(choices);
+    const { writing } = call;
+    const stream = (this.#stream = isStreamed(call) ? call.open() : null);
+    this.#answer = new WrittenAnswer(call, tokenizer);
+    const send = (event: object, name?: string): void => stream?.send(event, name);
+    this.#form = writing.form(writing.request, this.#answer, ...(stream === null ? [] : [send]));
   }
 
-  send(chunk: Chunk): void {
-    this.#ended.add(chunk);
-    // Another choice goes on.
-    if (!this.#ended.areAll && !chunk.isEmpty) this.#sendWaiting();
-    if (chunk.ended.length > 0 || this.#waiting.length > 0) this.#waiting.push(chunk);
-    else this.#pass(chunk);
+  /** Whether text that was sent may be seen by the client. */
+  get isSeen(): boolean {
+    return this.#stream !== null;
   }
 
-  #sendWaiting(): void {
-    for (const chunk of this.#waiting) this.#pass(chunk);
-    this.#waiting = [];
+  /** Reads a chunk of the upstream, but for its choices. */
+  read(json: ChunkJson): void {
+    this.#answer.read(json);
   }
 
-  #pass({ data, bytes }: Chunk): void {
-    this.#write(data);
-    this.held.free(this.#out.keepsText ? Math.max(0, bytes - data.length) : bytes);
+  /** Its text is that of the local model. */
+  isLocal(): void {
+    this.#answer.isLocal();
   }
 
+  send({ bytes = 0, ...piece }: HeldPiece): void {
+    const choice = (this.#answer.choices[piece.index] ??= writtenChoice());
+    if ('finishReason' in piece) {
+      choice.finishReason ??= piece.finishReason;
+      this.#ends.push(piece);
+      return;
+    }
+    this.#form.add(piece.call === null ? piece : { ...piece, call: this.#callOf(piece.call, choice) });
+    // Other APIs repeat the whole text in their last event.
+    const { text, thoughts, call } = piece;
+    const kept =
+      this.call.writing.errorBody === null ? 0 : text.length + thoughts.length + (call?.arguments.length ?? 0);
+    if (this.isSeen) this.held.free(Math.max(0, bytes - kept));
+  }
+
+  /** A part of a call, whose first one alone has id and name. */
+  #callOf(
+    { index, id = `call_${this.#answer.request.id}_${index}`, name = '', ...part }: CallPart,
+    choice: WrittenChoice,
+  ): CallPart {
+    const isNew = !choice.calls.has(index);
+    choice.calls.add(index);
+    return { ...part, index, ...(isNew && { id, name }) };
+  }
+
+  /** Resolves once the client has read on. Null while it keeps up. */
   drained(): Promise<void> | null {
-    return this.#out.drained();
+    return this.#stream?.drained() ?? null;
   }
 
+  /** Keeps a silent stream open with comments. An error is an event behind the first one. */
   keepOpen(): void {
-    this.#out.keepOpen();
+    this.#stream?.keepOpen();
   }
 
-  plain(answer: PlainAnswer): null {
-    if (this.#out.respond(answer)) return null;
+  /** Gives an error of the upstream. */
+  plain(answer: PlainAnswer): PlainAnswer | null {
+    const { errorBody } = this.call.writing;
+    const told = errorBody === null ? answer : { ...answer, body: errorBody(answer.status, answer.body) };
+    if (this.#stream === null) return told;
     // The status line of a kept-alive stream is out.
-    this.#write(answer.body.replace(/[\r\n]+/g, ' '));
-    this.#out.end(DONE);
+    if (!this.#stream.respond(told)) this.#broken(this.#stream, errorIn(answer.body));
     return null;
   }
 
-  end({ last, report, others }: AnswerEnd): null {
-    this.#waiting.forEach(({ data: own, json }, index) => {
-      const all = counted(json, others);
-      const data = all === json ? own : JSON.stringify(all);
-      this.#write(index === 0 && last.length === 0 ? withField(data, 'sortie', report) : data);
-    });
-    for (const chunk of last) this.#write(JSON.stringify(counted(chunk, others)));
-    this.#out.end(DONE);
+  /** Ends the answer. A choice without an end of its own has that of a forced one. */
+  end(end: AnswerEnd): PlainAnswer | null {
+    this.#answer.end = end;
+    for (const [index, choice] of this.#answer.choices.entries()) {
+      if (choice.finishReason !== null) continue;
+      choice.finishReason = 'length';
+      this.#ends.push({ index, finishReason: 'length', isLast: false });
+    }
+    for (const [at, each] of this.#ends.entries()) this.#form.add({ ...each, isLast: at === this.#ends.length - 1 });
+    const whole = { ...this.#form.end(), ...(end.report !== undefined && { sortie: end.report }) };
+    if (this.#stream === null) {
+      const headers = { 'content-type': 'application/json; charset=utf-8', ...end.headers };
+      return { status: 200, headers, body: bodyOf(whole) };
+    }
+    this.#stream.end(this.call.writing.terminator);
     return null;
   }
 
+  /** @throws the error itself if the response has not begun */
   fail(thrown: unknown): null {
-    this.#sendWaiting();
-    broken(this.#out, toApiError(thrown));
+    if (this.#stream === null) throw thrown;
+    const error = toApiError(thrown);
+    if (!this.#stream.reject(error)) this.#broken(this.#stream, error);
     return null;
   }
 
-  #write(data: string): void {
-    // The upstream's JSON may stand in several lines.
-    this.#out.pass([eventOf(data)]);
+  #broken(stream: ClientStream, error: ApiError): void {
+    this.#form.failed(error);
+    stream.end(this.call.writing.terminator);
   }
 }
 
-export class WholeOutput implements Output {
-  readonly isSeen = false;
-  readonly #whole = new WholeAnswer();
-
-  send({ json }: Chunk): void {
-    this.#whole.add(json);
-  }
-
-  drained(): null {
-    return null;
-  }
-
-  keepOpen(): void {
-    // A body has no comments.
-  }
-
-  plain(answer: PlainAnswer): PlainAnswer {
-    return answer;
-  }
-
-  end({ last, report, headers, others }: AnswerEnd): PlainAnswer {
-    for (const chunk of last) this.#whole.add(chunk);
-    const body = JSON.stringify(counted(this.#whole.body({ sortie: report }), others));
-    return { status: 200, headers: { 'content-type': 'application/json; charset=utf-8', ...headers }, body };
-  }
-
-  fail(thrown: ApiError): never {
-    throw thrown;
+function bodyOf(whole: object): string {
+  try {
+    return JSON.stringify(whole);
+  } catch {
+    // The arguments of a call are a text, which may hold any depth.
+    throw new ApiError('upstream_failed', 'The upstream sent a call that is nested too deep.');
   }
 }

@@ -11,7 +11,7 @@ import type { Exchange } from './exchange.js';
 import { bytesOf } from './held-bytes.js';
 import { textReplacer, withField, without, withTexts } from './json-fields.js';
 import { asksUsage } from './landed.js';
-import { arrivals, eventOf, frameOf, type Incoming } from './sse-events.js';
+import { arrivals, eventOf, type Incoming } from './sse-events.js';
 import type { UpstreamSettings } from './upstream-body.js';
 
 /** The data of the last event of a stream. */
@@ -112,7 +112,6 @@ async function passEvents({ body }: UpstreamResponse, call: UpstreamCall, exchan
   const out = call.open();
   const passed = new PassedEvents(call, exchange);
   const pass = (events: readonly Incoming[]): void => {
-    if (out.keepsText) for (const event of events) exchange.held.add(frameOf(event).length);
     if (events.length > 0) out.pass(events);
   };
   try {

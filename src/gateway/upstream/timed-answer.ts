@@ -4,26 +4,25 @@
  *
  * Must not know: HTTP frameworks, how the local model answers.
  */
-import { ApiError, ClientGone } from '../api/errors.js';
+import { ClientGone } from '../api/errors.js';
 import { SOURCE_HEADER } from '../api/schemas/headers.js';
 import { monotonicMs } from '../../util/clock.js';
 import { type AnswerForm, formOf, type PlainAnswer, type UpstreamCall, isStreamed } from './call.js';
-import { type Chunk, isCounts, readChunk, Refused } from './chunk.js';
-import { bytesIn, connectionError, leaveBody, type UpstreamResponse } from './connection.js';
+import { type Chunk, type HeldPiece, isOther, Refused } from './chunk.js';
+import { connectionError } from './connection.js';
 import type { Exchange, SharedParts } from './exchange.js';
-import { asksUsage, type Counts, countsOf, endingOf, type Landed, type LandingTrigger, lastChunks } from './landed.js';
+import { type Counts, countsOf, endingOf, type Landed, type LandingTrigger, summed } from './landed.js';
 import { Deadline, DeadlinePassed } from './deadline.js';
 import { HeldAnswer, type Hold } from './held-answer.js';
-import { textReplacer } from './json-fields.js';
 import { LocalText } from './local-text.js';
 import { Net } from './net.js';
 import type { NetFor, NetShared } from './net-parts.js';
 import { isNetted } from './net-policy.js';
-import { type Output, StreamOutput, WholeOutput } from './output.js';
-import { DONE, namesHere, plainAnswer } from './pass-through.js';
+import { Output } from './output.js';
+import { plainAnswer } from './pass-through.js';
 import { FirstSentence } from './sentence-times.js';
-import { incoming } from './sse-events.js';
 import { type Failed, failedOften, late, LocalAnswers, timedReport } from './timed-report.js';
+import { chunksOf } from './translated-answer.js';
 import type { UpstreamSettings } from './upstream-body.js';
 
 type Budgeted = UpstreamSettings & { readonly budget: NonNullable<UpstreamSettings['budget']> };
@@ -57,17 +56,15 @@ export class TimedAnswer implements NetFor {
     this.#signal = AbortSignal.any([signal, this.deadline.signal, this.#ended.signal]);
     this.form = formOf(call);
     const { choices } = this.form;
-    const output = (this.#output = isStreamed(call)
-      ? new StreamOutput(call, choices, exchange.held)
-      : new WholeOutput());
-    this.#held = new HeldAnswer(choices, (chunk) => {
+    const output = (this.#output = new Output(call, exchange.held, nets?.context.model.tokenizer ?? null));
+    this.#held = new HeldAnswer(choices, (piece) => {
       // Thoughts decide nothing.
-      if (chunk.text !== '' || chunk.isOther || chunk.ended.length > 0) this.#claim('upstream');
-      if (this.#winner !== 'local') output.send(chunk);
+      if ('finishReason' in piece || piece.text !== '' || isOther(piece)) this.#claim('upstream');
+      if (this.#winner !== 'local') output.send(piece);
     });
-    const sendLocal = (chunk: Chunk): void => {
+    const sendLocal = (piece: HeldPiece): void => {
       this.#claim('local');
-      if (this.#winner === 'local') output.send(chunk);
+      if (this.#winner === 'local') output.send(piece);
     };
     const isStream = output.isSeen && !this.form.isWholeOnly;
     this.#local = new LocalText(choices, isStream, settings.holdsSentences, sendLocal, () => this.#net?.spoke());
@@ -82,8 +79,8 @@ export class TimedAnswer implements NetFor {
     return this.shared.connection.upstream.accuracy;
   }
 
-  add(chunk: Chunk): void {
-    this.#local.add(chunk);
+  add(piece: HeldPiece): void {
+    this.#local.add(piece);
   }
 
   drained(): Promise<void> | null {
@@ -198,45 +195,29 @@ export class TimedAnswer implements NetFor {
     if (this.#winner !== null) return;
     this.#winner = side;
     if (side === 'upstream') this.#net?.drop();
-    else this.#ended.abort(new LocalAnswers());
+    else {
+      this.#output.isLocal();
+      this.#ended.abort(new LocalAnswers());
+    }
   }
 
-  /** Reads the answer of the upstream. @returns an answer that is no stream; null at the end of one */
+  /** Reads the answer of the upstream. @returns an error of it; null at the end of an answer */
   async #read(): Promise<PlainAnswer | null> {
     const { call, exchange } = this;
     const response = await exchange.ask(this.deadline.endsAt, this.#signal, { stream: true }, this.shared.breaker);
-    if (!response.isStream) return plainAnswer(response, namesHere(call), exchange, this.#signal);
-    try {
-      await this.#readEvents(response);
-    } finally {
-      if (this.#isTold) leaveBody(response.body);
-      else response.body.destroy();
-    }
-    return null;
-  }
-
-  async #readEvents(response: UpstreamResponse): Promise<void> {
-    const renamed = textReplacer(namesHere(this.call));
-    for await (const event of incoming(bytesIn(response), this.exchange.held)) {
-      // Comments are no sign of an answer. The gateway sends its own.
-      if (event.type === 'comment') continue;
-      if (event.data === DONE) {
-        this.#isTold = true;
-        break;
-      }
-      this.#add(renamed(event.data));
+    if (response.status >= 300) return plainAnswer(response, {}, exchange, this.#signal);
+    for await (const chunk of chunksOf(response, call, exchange)) {
+      this.#add(chunk);
       await this.#output.drained();
       this.#signal.throwIfAborted();
     }
-    const isEnded = this.#isTold ? this.#held.hasEnd : this.#held.isFinished;
-    if (!isEnded) throw new ApiError('upstream_failed', 'The stream of the upstream ended early.');
+    this.#isTold = true;
+    return null;
   }
 
-  #add(data: string): void {
-    const chunk = readChunk(data);
-    this.exchange.hold(chunk);
-    if (isCounts(chunk.json) && !asksUsage(this.call)) return;
-    this.#held.add(chunk, this.#hold());
+  #add({ json, pieces }: Chunk): void {
+    if (this.#winner !== 'local') this.#output.read(json);
+    for (const piece of pieces) this.#held.add(piece, this.#hold());
     // The text of a whole answer is sent at its end.
     const { isFinished, isOther, sentences } = this.#held;
     if (!isFinished && !(this.form.mayLand && (isOther || sentences > 0))) return;
@@ -299,10 +280,9 @@ export class TimedAnswer implements NetFor {
       characters: landed?.characters ?? (isLocal ? this.#local.received : this.#held.received),
       upstream: { ...exchange.report(), aborted: landed !== null || isLocal },
     });
-    const usage = isLocal ? this.#localUsage() : exchange.usage;
-    const { head } = isLocal ? this.#local : this.#held;
-    const last = landed === null ? [] : lastChunks(call, head, usage, report);
-    return this.#output.end({ last, report, headers: { [SOURCE_HEADER]: report.source }, others });
+    const own = isLocal ? this.#localUsage() : exchange.usage;
+    const usage = others === null ? own : summed(own, others);
+    return this.#output.end({ usage, report, headers: { [SOURCE_HEADER]: report.source } });
   }
 
   /** Estimated counts of the local answer so far. */

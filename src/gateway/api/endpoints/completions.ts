@@ -1,12 +1,12 @@
 /** POST /v1/completions: from a valid body to an answer, whole or as chunks. */
 import { invalid } from '../errors.js';
-import type { Answer } from '../generation/answer.js';
 import type { Delta } from '../generation/choice.js';
 import { chunkForm } from '../generation/chunks.js';
 import { MOST_CHOICES, readyEngine, type ApiContext, type ApiRequest } from '../context.js';
 import { CompletionLogprobs, completionLogprobs, promptTokens } from '../generation/logprobs.js';
 import { encodePrompt, waitLimitOf, type Prompt, type WaitLimit } from '../generation/prompt.js';
 import { budgetOf, readRequest, type GenerationRequest } from '../generation/read-request.js';
+import type { FormAnswer } from '../generation/serve.js';
 import { answerGrammar } from '../params/structured-outputs.js';
 import { rejectUnsupported, checkIds } from '../params/value-limits.js';
 import { FinishReason, generationFields, oneOf, Usage } from '../schemas/shared.js';
@@ -116,12 +116,12 @@ async function read(context: ApiContext, request: ApiRequest<CompletionBody>): P
 /**
  * Text and log-probabilities of a choice, or of a part. @param isFirst whether the part has the echoed prompt, if any
  */
-function fields(context: ApiContext, answer: Answer, part: Pick<Delta, 'index' | 'text' | 'tokens'>, isFirst: boolean) {
-  const { tokenizer } = context.model;
+function fields(answer: FormAnswer, part: Pick<Delta, 'index' | 'text' | 'tokens'>, isFirst: boolean) {
+  const { tokenizer } = answer.model;
   const { echo, engine } = answer.request;
   const prompt = echo && isFirst ? answer.promptOf(part.index) : null;
   const text = (prompt?.text ?? '') + part.text;
-  if (engine.logprobs === null) return { text, logprobs: null };
+  if (tokenizer === null || engine.logprobs === null) return { text, logprobs: null };
   const echoed = prompt && promptTokens(tokenizer, prompt, answer.choices[part.index]?.promptLogprobs ?? []);
   return { text, logprobs: completionLogprobs(tokenizer, [...(echoed ?? []), ...part.tokens]) };
 }
@@ -139,15 +139,15 @@ export const completions: GeneratingEndpoint<CompletionBody> = {
   moreStatuses: [504],
   userOf: ({ user }) => user,
   read,
-  form: (context, _request, answer, send) =>
+  form: (_request, answer, send) =>
     chunkForm(
       answer,
       {
         idPrefix: 'cmpl-',
         object: { chunk: 'text_completion', whole: 'text_completion' },
-        delta: (piece, isFirst) => fields(context, answer, piece, isFirst),
+        delta: (piece, isFirst) => fields(answer, piece, isFirst),
         end: { text: '', logprobs: null },
-        whole: (choice, index) => fields(context, answer, { ...choice, index }, true),
+        whole: (choice, index) => fields(answer, { ...choice, index }, true),
       },
       send,
     ),

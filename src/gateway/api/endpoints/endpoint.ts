@@ -5,8 +5,8 @@
  * Must not know: HTTP frameworks.
  */
 import type { TSchema } from '../../../util/schema.js';
-import type { ApiContext, ApiRequest, EventStream } from '../context.js';
-import type { Answering, Form, FormAnswer } from '../generation/serve.js';
+import type { ApiContext, ApiRequest } from '../context.js';
+import type { Answering } from '../generation/serve.js';
 import type { Translation } from './chat-completions/chat-body.js';
 
 /** Statuses of errors. */
@@ -25,12 +25,10 @@ interface Described {
   readonly answer: TSchema;
 }
 
-/** How requests to a model that runs elsewhere become a chat, and its answers those of the endpoint. */
+/** How requests to a model that runs elsewhere become a chat, and its errors those of the endpoint. */
 export interface Elsewhere<Body = object> {
   /** @throws ApiError invalid_value or unsupported_parameter */
   translate(body: Body, mostTokens: number | null): Translation;
-  /** @param send sends one event of a stream; absent: the answer goes out whole */
-  form(request: Pick<ApiRequest<Body>, 'id' | 'body'>, answer: FormAnswer, send?: EventStream['send']): Form;
   /** The body of an error of the upstream. @param text as the upstream wrote it */
   errorBody(status: number, text: string, requestId: string): string;
 }

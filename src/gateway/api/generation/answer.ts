@@ -192,6 +192,10 @@ export class Answer {
     return this.choices.every(({ end, outcome }) => end?.reason === 'deadline' && outcome === 'empty');
   }
 
+  get model() {
+    return this.context.model;
+  }
+
   usage(): Usage {
     return usageOf(this.request, this.choices);
   }

@@ -14,6 +14,8 @@ export interface CallPart {
   readonly name?: string;
   /** The next piece of the arguments' JSON. */
   readonly arguments: string;
+  /** Fields of the upstream's own; absent: none. */
+  readonly more?: Readonly<Record<string, unknown>>;
 }
 
 type State = 'open' | 'name' | 'middle' | 'arguments' | 'close' | 'between' | 'text';

@@ -21,6 +21,14 @@ export interface ChoiceToken {
   readonly offset: number;
 }
 
+/** Fields of an upstream's chunk that this server does not know. */
+export interface OtherFields {
+  /** Of the delta, or of the message. */
+  readonly delta: Readonly<Record<string, unknown>>;
+  /** Of the choice. */
+  readonly choice: Readonly<Record<string, unknown>>;
+}
+
 /** A new part of a choice: text with the tokens that start in it, or a part of a call, or thoughts. Never empty. */
 export interface Delta {
   /** Index of the choice. */
@@ -31,7 +39,12 @@ export interface Delta {
   readonly call: CallPart | null;
   /** Text and call are then empty. */
   thoughts: string;
+  /** Absent: none. */
+  readonly more?: OtherFields;
 }
+
+/** A delta for a text, a call or thoughts. */
+export const emptyDelta = (index: number): Delta => ({ index, text: '', tokens: [], call: null, thoughts: '' });
 
 /** The end of a choice, which comes after its deltas. */
 export interface ChoiceEnd {
@@ -39,6 +52,7 @@ export interface ChoiceEnd {
   readonly finishReason: FinishReason;
   /** Whether it is the last piece of the answer. */
   readonly isLast: boolean;
+  readonly more?: OtherFields;
 }
 
 export type Piece = Delta | ChoiceEnd;
@@ -50,7 +64,7 @@ export interface AnswerThoughts {
   readonly isOpen: boolean;
 }
 
-export type FinishReason = 'stop' | 'length' | 'tool_calls';
+export type FinishReason = 'stop' | 'length' | 'tool_calls' | 'content_filter';
 
 export interface ChoiceSpec {
   readonly detokenizer: Detokenizer;
@@ -285,6 +299,12 @@ export class Choice {
     last.tokens.push(...kept);
     last.thoughts += thoughts;
   }
+}
+
+/** The text of a piece for an API without refusals of their own. */
+export function saidOf({ text, more }: Delta): string {
+  const refusal = more?.delta.refusal;
+  return typeof refusal === 'string' ? text + refusal : text;
 }
 
 function isLong({ tokens, text, thoughts }: Delta): boolean {

@@ -1,10 +1,10 @@
 /** The form of completions and chat completions. Must not know: the fields of their choices (passed in). */
 import type { EventStream } from '../context.js';
-import type { Answer } from './answer.js';
 import type { CallPart } from './call-reader.js';
-import type { ChoiceToken, Delta, FinishReason, Piece } from './choice.js';
+import { type ChoiceToken, type Delta, emptyDelta, type FinishReason, type Piece } from './choice.js';
+import { addFields, type Fields, noFields } from './joined-fields.js';
 import { exitLayersOf } from './report.js';
-import type { Form } from './serve.js';
+import type { Form, FormAnswer } from './serve.js';
 
 /** A whole choice. */
 export interface Collected {
@@ -14,11 +14,24 @@ export interface Collected {
   readonly tokens: ChoiceToken[];
   readonly calls: CallPart[];
   finishReason: FinishReason;
+  /** Fields of the upstream's own. */
+  readonly more: { readonly delta: Fields; readonly choice: Fields };
 }
+
+const begun = (): Collected => ({
+  text: '',
+  thoughts: '',
+  tokens: [],
+  calls: [],
+  finishReason: 'length',
+  more: { delta: noFields(), choice: noFields() },
+});
 
 /** Adds a piece to its choice. */
 function collect(choices: Collected[], piece: Piece): void {
-  const choice = (choices[piece.index] ??= { text: '', thoughts: '', tokens: [], calls: [], finishReason: 'length' });
+  const choice = (choices[piece.index] ??= begun());
+  addFields(choice.more.delta, piece.more?.delta);
+  addFields(choice.more.choice, piece.more?.choice);
   if ('finishReason' in piece) {
     choice.finishReason = piece.finishReason;
     return;
@@ -43,11 +56,12 @@ interface Parts {
 }
 
 /** OpenAI's rules for a stream of chunks: usage in an own chunk, the report in the last one. */
-export function chunkForm(answer: Answer, parts: Parts, send?: EventStream['send']): Form {
+export function chunkForm(answer: FormAnswer, parts: Parts, send?: EventStream['send']): Form {
   const { id, modelName, includeUsage, continuousUsage } = answer.request;
   const whole: Collected[] = [];
-  const begun = new Set<number>();
-  const head = (object: string) => ({ id: parts.idPrefix + id, object, created: answer.created, model: modelName });
+  const seen = new Set<number>();
+  const { created } = answer;
+  const head = (object: string) => ({ id: parts.idPrefix + id, object, created, model: modelName, ...answer.fields });
   const sendChunk = (choices: readonly object[], extra: object = {}): void => {
     const usage = continuousUsage
       ? { usage: answer.usage(), sortie: { exit_layers: exitLayersOf(answer.choices) } }
@@ -57,9 +71,9 @@ export function chunkForm(answer: Answer, parts: Parts, send?: EventStream['send
     send?.({ ...head(parts.object.chunk), choices, ...usage, ...extra });
   };
   const sendDelta = (delta: Delta): void => {
-    const { index } = delta;
-    sendChunk([{ index, ...parts.delta(delta, !begun.has(index)), finish_reason: null }]);
-    begun.add(index);
+    const { index, more } = delta;
+    sendChunk([{ index, ...parts.delta(delta, !seen.has(index)), ...more?.choice, finish_reason: null }]);
+    seen.add(index);
   };
   return {
     add(piece) {
@@ -67,16 +81,19 @@ export function chunkForm(answer: Answer, parts: Parts, send?: EventStream['send
       if (send === undefined) collect(whole, piece);
       else if ('text' in piece) sendDelta(piece);
       else {
-        if (!begun.has(index)) sendDelta({ index, text: '', tokens: [], call: null, thoughts: '' });
-        const report = piece.isLast && !includeUsage ? { sortie: answer.report() } : {};
-        sendChunk([{ index, ...parts.end, finish_reason: piece.finishReason }], report);
+        const { finishReason: finish_reason, isLast, more } = piece;
+        if (!seen.has(index)) sendDelta(emptyDelta(index));
+        const report = isLast && !includeUsage ? { sortie: answer.report() } : {};
+        sendChunk([{ index, ...parts.end, ...more?.choice, finish_reason }], report);
       }
     },
     end() {
       if (includeUsage) sendChunk([], { usage: answer.usage(), sortie: answer.report() });
-      const choices = whole.map((choice, index) => ({
+      // An upstream may leave choices out.
+      const choices = whole.flatMap((choice, index) => ({
         index,
         ...parts.whole(choice, index),
+        ...choice.more.choice,
         finish_reason: choice.finishReason,
       }));
       return { ...head(parts.object.whole), choices, usage: answer.usage() };

@@ -124,7 +124,7 @@ function draftsOf(choices: Choices, from?: DraftSource): { readonly drafted: num
 }
 
 /** Tokens of all choices so far by the exit layer that emitted them. */
-export function exitLayersOf(choices: Choices): SortieReport['exit_layers'] {
+export function exitLayersOf(choices: readonly Pick<Choice, 'exitLayers'>[]): SortieReport['exit_layers'] {
   const layers: Record<string, number> = {};
   for (const { exitLayers } of choices) {
     for (const [layer, count] of exitLayers) layers[layer] = (layers[layer] ?? 0) + count;

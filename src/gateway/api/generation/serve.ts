@@ -11,29 +11,42 @@ import type { Choice, Piece } from './choice.js';
 import { type ApiError, ClientGone } from '../errors.js';
 import type { ApiContext, ApiRequest, Caller, EventStream } from '../context.js';
 import type { SortieReport } from '../schemas/report.js';
+import type { ServedModel } from '../served-model.js';
+import type { TextTokenizer } from '../../text/tokenizer.js';
+import type { Prompt } from './prompt.js';
 import type { Usage } from '../schemas/shared.js';
 import type { GenerationRequest } from './read-request.js';
 import { jsonPieces } from './json-pieces.js';
 import { present } from '../../../util/present.js';
 import type { Attributes } from '../../telemetry/trace.js';
 
-/** The parts of an answer that the forms of translated endpoints read: of the local model, or of one elsewhere. */
+/** The parts of an answer that forms read: of the local model, or of one elsewhere. */
 export interface FormAnswer {
   /** Unix seconds. */
   readonly created: number;
-  readonly choices: readonly Pick<Choice, 'finishReason' | 'stopString' | 'completionTokens'>[];
-  readonly request: Pick<GenerationRequest, 'id' | 'modelName'> & {
+  readonly choices: readonly Pick<
+    Choice,
+    'finishReason' | 'stopString' | 'completionTokens' | 'exitLayers' | 'promptLogprobs'
+  >[];
+  readonly request: Pick<GenerationRequest, 'id' | 'modelName' | 'echo' | 'includeUsage' | 'continuousUsage'> & {
     readonly engine: {
       readonly sampling: Pick<Sampling, 'temperature' | 'topP' | 'presencePenalty' | 'frequencyPenalty'>;
       readonly logprobs: number | null;
       readonly sequences: readonly { readonly maxTokens: number }[];
     };
   };
-  /** Whether a filter of content ended it. */
-  readonly isFiltered?: boolean;
+  readonly model: {
+    /** Of tokens with log-probabilities; null: the answer has none. */
+    readonly tokenizer: TextTokenizer | null;
+    /** Null: the model has no chats, or is elsewhere. */
+    readonly chat: ServedModel['chat'];
+  };
+  /** Fields of the upstream's own at the top of its answer; absent: none. */
+  readonly fields?: Readonly<Record<string, unknown>>;
+  promptOf(index: number): Prompt;
   usage(): Usage;
   /** Undefined: the answer has none. */
-  report(): SortieReport | undefined;
+  report(): object | undefined;
 }
 
 /** Writes one answer in the form of its endpoint, whole or as events. */
@@ -53,7 +66,7 @@ export interface Answering<Body> {
   /** @throws ApiError for a request that the endpoint rejects */
   read(context: ApiContext, request: ApiRequest<Body>): Promise<GenerationRequest>;
   /** @param send sends one event of a stream; absent: the answer goes out whole */
-  form(context: ApiContext, request: ApiRequest<Body>, answer: Answer, send?: EventStream['send']): Form;
+  form(request: Pick<ApiRequest<Body>, 'id' | 'body'>, answer: FormAnswer, send?: EventStream['send']): Form;
   /** The data of the last event of every stream; null for none. */
   readonly terminator: string | null;
 }
@@ -84,7 +97,7 @@ export async function serveWhole<Body>(
   endpoint: Answering<Body>,
 ): Promise<{ readonly headers: Readonly<Record<string, string>>; readonly body: WholeBody }> {
   const answer = await accepted(context, request, endpoint, false);
-  const form = endpoint.form(context, request, answer);
+  const form = endpoint.form(request, answer);
   try {
     for await (const piece of answer.pieces()) form.add(piece);
     const body = form.end();
@@ -114,7 +127,7 @@ export async function serveStream<Body>(
 ): Promise<void> {
   const answer = await accepted(context, request, endpoint, true);
   const out = open(answer);
-  const form = endpoint.form(context, request, answer, (event, name) => {
+  const form = endpoint.form(request, answer, (event, name) => {
     out.send(event, name);
   });
   try {
@@ -138,7 +151,16 @@ async function accepted<Body>(
   endpoint: Answering<Body>,
   isStream: boolean,
 ): Promise<Answer> {
-  const read = await endpoint.read(context, request);
+  return begun(context, request, await endpoint.read(context, request), isStream);
+}
+
+/** The answer to a request that has passed all checks. @throws ApiError beyond an allowance */
+export function begun(
+  context: ApiContext,
+  request: ApiRequest<unknown>,
+  read: GenerationRequest,
+  isStream: boolean,
+): Answer {
   request.trace?.describe(askedAttributes(read, isStream));
   const giveScores = context.scores.take(request.caller.tenant, read.scores);
   const answer = new Answer(context, read, request, reserved(request.caller, read, giveScores));
@@ -161,7 +183,7 @@ function reserved(caller: Caller, { quota }: GenerationRequest, giveScores: () =
 }
 
 /** Writes a finished answer to the log and the trace. @param id the client's */
-function recorded(request: ApiRequest<unknown>, answer: Answer, id: string): void {
+export function recorded(request: ApiRequest<unknown>, answer: Answer, id: string): void {
   request.addLogFields(logFields(answer, answer.report()));
   request.trace?.describe(answeredAttributes(answer, id));
 }

@@ -7,49 +7,47 @@ import type { Elsewhere } from '../../api/endpoints/endpoint.js';
 import { endpoints } from '../../api/endpoints/index.js';
 import { withNames } from '../../api/endpoints/chat-completions/translated-chat.js';
 import type { ClientStream, OpenBody, PlainAnswer, UpstreamCall } from '../../upstream/call.js';
-import { translatedWhole, TranslatedStream } from '../../upstream/translated-answer.js';
 import type { GatewayContext } from '../context.js';
 import { isSent, onClosed } from '../response-lifecycle.js';
 import { apiRequestOf } from '../routes/generation-handler.js';
 import { SseStream } from '../sse.js';
 
-/** The paths that serve upstream models, and those of upstreams. */
+/** The paths of upstreams. */
 const PATHS: Readonly<Record<string, UpstreamCall['path']>> = {
   '/v1/chat/completions': '/chat/completions',
   '/v1/completions': '/completions',
 };
 
-/** The translations, by the path of their endpoint. */
-const ELSEWHERE = new Map(
-  endpoints.map((each) => [each.path, 'elsewhere' in each ? each.elsewhere : undefined] as const),
-);
+/** The endpoints that generate, by their path. */
+const GENERATING = new Map(endpoints.flatMap((each) => ('operation' in each ? [[each.path, each] as const] : [])));
 
 export function registerUpstreams(app: FastifyInstance, context: GatewayContext): void {
   const { upstreams } = context;
   if (upstreams === undefined) return;
   const local = context.api ?? null;
-  const streamOf = (reply: FastifyReply): SseStream =>
+  const open = (reply: FastifyReply) => () =>
     new SseStream(reply, context.options.keepAlive * 1000, { headers: () => ({}) });
   app.addHook('onClose', () => upstreams.close());
   app.addHook('preValidation', async (request, reply) => {
-    const path = PATHS[request.routeOptions.url ?? ''];
+    const endpoint = GENERATING.get(request.routeOptions.url ?? '');
+    const path = PATHS[endpoint?.path ?? ''];
     const model = upstreams.modelOf(request.body);
-    if (path === undefined || model === null) return undefined;
-    const call = callOf(request, reply, { path, model, body: request.body as OpenBody }, () => streamOf(reply));
+    if (endpoint === undefined || path === undefined || model === null) return undefined;
+    const body = request.body as OpenBody;
+    const writing = { ...endpoint, request: { id: request.id, body }, errorBody: null };
+    const call = callOf(request, reply, { path, model, body, writing }, open(reply));
     return sent(reply, await upstreams.answer(context, call, local));
   });
   app.addHook('preHandler', async (request, reply) => {
-    const endpoint = ELSEWHERE.get(request.routeOptions.url ?? '');
+    const endpoint = GENERATING.get(request.routeOptions.url ?? '');
     const model = upstreams.modelOf(request.body);
-    if (endpoint === undefined || model === null) return undefined;
-    const { id } = request;
-    const translated = { endpoint, model, request: { id, body: request.body as OpenBody } };
-    const { body, names } = translationOf(endpoint, request);
-    const call = callOf(request, reply, { path: '/chat/completions', model, body }, () => {
-      return new TranslatedStream(translated, streamOf(reply));
-    });
-    const answer = await withNames(names, () => upstreams.answer(context, call, local));
-    return sent(reply, answer && translatedWhole(translated, answer));
+    if (endpoint?.elsewhere === undefined || model === null) return undefined;
+    const { elsewhere } = endpoint;
+    const { body, names } = translationOf(elsewhere, request);
+    const errorBody = (status: number, text: string) => elsewhere.errorBody(status, text, request.id);
+    const writing = { ...endpoint, request: { id: request.id, body: request.body as object }, errorBody };
+    const call = callOf(request, reply, { path: '/chat/completions', model, body, writing }, open(reply));
+    return sent(reply, await withNames(names, () => upstreams.answer(context, call, local)));
   });
 }
 
@@ -68,7 +66,7 @@ function sent(reply: FastifyReply, answer: PlainAnswer | null): FastifyReply {
 function callOf(
   request: FastifyRequest,
   reply: FastifyReply,
-  { body, ...target }: Pick<UpstreamCall, 'path' | 'model'> & { readonly body: OpenBody },
+  { body, ...target }: Pick<UpstreamCall, 'path' | 'model' | 'writing'> & { readonly body: OpenBody },
   open: () => ClientStream,
 ): UpstreamCall {
   return {

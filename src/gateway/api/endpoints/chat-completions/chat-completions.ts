@@ -58,38 +58,41 @@ export async function readChat(
   });
 }
 
-function callDelta({ index, id, name, arguments: text }: CallPart, first: boolean) {
+function callDelta({ index, id, name, arguments: text, more }: CallPart, first: boolean) {
   const begins = id === undefined ? {} : { id, type: 'function' };
   const named = name === undefined ? {} : { name };
-  const tool_calls = [{ index, ...begins, function: { ...named, arguments: text } }];
+  const tool_calls = [{ index, ...begins, function: { ...named, arguments: text }, ...more }];
   return first ? { content: null, tool_calls } : { tool_calls };
 }
 
 /** Joins the parts of each call. */
 function toolCalls(parts: readonly CallPart[]): ToolCall[] {
   const calls: ToolCall[] = [];
-  for (const { index, id = '', name = '', arguments: text } of parts) {
+  for (const { index, id = '', name = '', arguments: text, more } of parts) {
     const call = (calls[index] ??= { id, type: 'function', function: { name, arguments: '' } });
     call.function.arguments += text;
+    Object.assign(call, more);
   }
-  return calls;
+  // An upstream may leave indices out.
+  return calls.flat();
 }
 
 /** `reasoning_content` is the name of DeepSeek, llama.cpp and SGLang. */
-function message({ text, thoughts, calls: parts }: Collected) {
+function message({ text, thoughts, calls: parts, more }: Collected) {
   const calls = toolCalls(parts);
   return {
     role: 'assistant',
-    content: calls.length === 0 ? text : null,
+    content: calls.length === 0 || text !== '' ? text : null,
     refusal: null,
     ...(thoughts !== '' && { reasoning_content: thoughts }),
     ...(calls.length > 0 && { tool_calls: calls }),
+    ...more.delta,
   };
 }
 
 /** The role comes with the first token and never earlier: an early chunk would falsify the client's TTFT. */
-function delta({ text, call, thoughts }: Delta, isFirst: boolean) {
-  const role = isFirst ? { role: 'assistant' } : {};
+function delta({ text, call, thoughts, more }: Delta, isFirst: boolean) {
+  const role = { ...(isFirst && { role: 'assistant' }), ...more?.delta };
   if (thoughts !== '') return { ...role, reasoning_content: thoughts };
   return { ...role, ...(call === null ? { content: text } : callDelta(call, isFirst)) };
 }
@@ -130,11 +133,12 @@ export const chatCompletions: GeneratingEndpoint<ChatBody> = {
   moreStatuses: [504],
   userOf: ({ user }) => user,
   read: (context, request) => readChat(context, request),
-  form(context, _request, answer, send) {
+  form(_request, answer, send) {
+    const { tokenizer } = answer.model;
     const scores = (tokens: readonly ChoiceToken[]) =>
-      answer.request.engine.logprobs === null
+      tokenizer === null || answer.request.engine.logprobs === null
         ? null
-        : { content: chatLogprobs(context.model.tokenizer, tokens), refusal: null };
+        : { content: chatLogprobs(tokenizer, tokens), refusal: null };
     return chunkForm(
       answer,
       {

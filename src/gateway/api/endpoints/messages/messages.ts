@@ -1,5 +1,6 @@
 /** POST /v1/messages: a chat in the form of Anthropic's messages, whole or as named events. */
 import type { CallPart } from '../../generation/call-reader.js';
+import { saidOf } from '../../generation/choice.js';
 import type { GenerationRequest } from '../../generation/read-request.js';
 import type { Form, FormAnswer } from '../../generation/serve.js';
 import type { ApiContext, ApiRequest, EventStream } from '../../context.js';
@@ -108,7 +109,7 @@ function usageOf(answer: FormAnswer): MessagesUsage {
 
 function stopReason(answer: FormAnswer, { max_tokens: asked }: MessagesBody): StopReason {
   const [choice] = answer.choices;
-  if (answer.isFiltered === true) return 'refusal';
+  if (choice?.finishReason === 'content_filter') return 'refusal';
   if (choice?.finishReason === 'tool_calls') return 'tool_use';
   if (choice?.finishReason === 'stop') return choice.stopString === null ? 'end_turn' : 'stop_sequence';
   const { maxTokens: most = asked } = answer.request.engine.sequences[0] ?? {};
@@ -234,7 +235,7 @@ function messageForm(
       isBegun = true;
       if (!('text' in piece)) blocks.end();
       else if (piece.thoughts !== '') blocks.thoughts(piece.thoughts);
-      else if (piece.call === null) blocks.text(piece.text);
+      else if (piece.call === null) blocks.text(saidOf(piece));
       else blocks.call(piece.call);
     },
     end() {
@@ -261,7 +262,7 @@ export const messages: GeneratingEndpoint<MessagesBody> = {
   events: 'from message_start to message_stop.',
   userOf: ({ metadata }) => metadata?.user_id?.slice(0, MAX_USER),
   read,
-  form: (_context, request, answer, send) => messageForm(request, answer, send),
+  form: messageForm,
   elsewhere: {
     translate(body, mostTokens) {
       checkSupported(body);
@@ -271,7 +272,6 @@ export const messages: GeneratingEndpoint<MessagesBody> = {
       const translation = translateWith(thinks ? { reasoning_effort: 'medium' } : {}, body);
       return { ...translation, body: { ...translation.body, max_tokens } };
     },
-    form: messageForm,
     errorBody: upstreamError,
   },
   terminator: null,

@@ -1,5 +1,6 @@
 /** POST /v1/responses: a chat in the form of OpenAI's responses, whole or as named events. The server keeps none. */
 import type { ApiContext, ApiRequest, EventStream } from '../../context.js';
+import { saidOf } from '../../generation/choice.js';
 import { type ApiError, notSupported } from '../../errors.js';
 import { chatLogprobs } from '../../generation/logprobs.js';
 import type { GenerationRequest } from '../../generation/read-request.js';
@@ -144,7 +145,9 @@ function responseOf(body: ResponsesBody, answer: FormAnswer, { status, output, e
     completed_at: status === 'completed' ? Math.floor(Date.now() / 1000) : null,
     status,
     incomplete_details:
-      status === 'incomplete' ? { reason: answer.isFiltered === true ? 'content_filter' : 'max_output_tokens' } : null,
+      status === 'incomplete'
+        ? { reason: answer.choices[0]?.finishReason === 'content_filter' ? 'content_filter' : 'max_output_tokens' }
+        : null,
     error: error === undefined ? null : { code: error.code, message: error.message },
     model: answer.request.modelName,
     output,
@@ -153,13 +156,15 @@ function responseOf(body: ResponsesBody, answer: FormAnswer, { status, output, e
   };
 }
 
-/** @param scores makes the log-probabilities of tokens */
 function responseForm(
-  body: ResponsesBody,
+  { body: stated }: Pick<ApiRequest<ResponsesBody>, 'body'>,
   answer: FormAnswer,
-  scores: ConstructorParameters<typeof Output>[2],
   send?: EventStream['send'],
 ): Form {
+  const body = withoutIgnored(answer, stated);
+  const { tokenizer } = answer.model;
+  const scores: ConstructorParameters<typeof Output>[2] = (tokens) =>
+    tokenizer === null ? [] : chatLogprobs(tokenizer, tokens);
   let number = 0;
   const emit: Emit = (type, fields) => send?.({ type, sequence_number: number++, ...fields }, type);
   const isScored = answer.request.engine.logprobs !== null;
@@ -178,11 +183,11 @@ function responseForm(
     add(piece) {
       begin();
       if ('finishReason' in piece) {
-        if (piece.finishReason === 'length' || answer.isFiltered === true) status = 'incomplete';
+        if (piece.finishReason === 'length' || piece.finishReason === 'content_filter') status = 'incomplete';
         output.end(status);
       } else if (piece.thoughts !== '') output.thoughts(piece.thoughts);
       else if (piece.call !== null) output.call(piece.call);
-      else output.text(piece.text, isScored ? piece.tokens : []);
+      else output.text(saidOf(piece), isScored ? piece.tokens : []);
     },
     end() {
       const response = responseOf(body, answer, { status, output: output.items });
@@ -212,11 +217,7 @@ export const responses: GeneratingEndpoint<ResponsesBody> = {
   events: 'from response.created to response.completed.',
   userOf: ({ user }) => user,
   read,
-  form: (context, request, answer, send) => {
-    const { tokenizer } = context.model;
-    const body = withoutIgnored(context, request.body);
-    return responseForm(body, answer, (tokens) => chatLogprobs(tokenizer, tokens), send);
-  },
+  form: responseForm,
   elsewhere: {
     translate(body) {
       checkSupported(body);
@@ -224,7 +225,6 @@ export const responses: GeneratingEndpoint<ResponsesBody> = {
       if (translation.body.logprobs !== true) return translation;
       throw notSupported('include', 'message.output_text.logprobs', 'an upstream model states them in chats only');
     },
-    form: ({ body }, answer, send) => responseForm(body, answer, () => [], send),
     // OpenAI's errors have one form.
     errorBody: (_status, text) => text,
   },

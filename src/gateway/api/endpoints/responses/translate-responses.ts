@@ -1,7 +1,7 @@
 /** The body of /v1/responses and of its count of tokens as the body of a chat. */
 import { hasThoughts } from '../chat-completions/chat-prompt.js';
 import { commonFields, TranslatedMessages } from '../chat-completions/translated-chat.js';
-import type { ApiContext } from '../../context.js';
+import type { FormAnswer } from '../../generation/serve.js';
 import { invalid, notSupported, stated } from '../../errors.js';
 import { type NeutralValues, rejectUnsupported, toolSchema } from '../../params/value-limits.js';
 import type { ResponseFormat } from '../../schemas/shared.js';
@@ -31,13 +31,13 @@ export function checkSupported(body: ResponsesBody): void {
 }
 
 /** Whether the request asks a model without thoughts to think. */
-export function isThoughtless({ model: { chat } }: ApiContext, { reasoning }: ResponsesBody): boolean {
+export function isThoughtless({ model: { chat } }: Pick<FormAnswer, 'model'>, { reasoning }: ResponsesBody): boolean {
   const effort = reasoning?.effort ?? 'none';
   return effort !== 'none' && chat !== null && !hasThoughts(chat);
 }
 
 /** The request without the effort that has no effect. */
-export function withoutIgnored(context: ApiContext, body: ResponsesBody): ResponsesBody {
+export function withoutIgnored(context: Pick<FormAnswer, 'model'>, body: ResponsesBody): ResponsesBody {
   return isThoughtless(context, body) ? { ...body, reasoning: {} } : body;
 }
 
