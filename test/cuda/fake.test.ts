@@ -4,7 +4,8 @@ import { join } from 'node:path';
 import { promisify } from 'node:util';
 import koffi from 'koffi';
 import t from 'tap';
-import { fakeLibraries, Missing, readTrace } from './installation.js';
+import { fakeLibraries, Missing } from './installation.js';
+import { readTrace } from './trace.js';
 
 const CAPTURE_UNSUPPORTED = 900;
 const CAPTURE_INVALIDATED = 901;

@@ -21,6 +21,8 @@ export class SseStream implements ClientStream {
   readonly #dialect: ApiDialect;
   #silence: NodeJS.Timeout;
   #isOver = false;
+  /** Frames of this turn of the event loop: one write sends them all. */
+  #waiting = '';
   #draining: Promise<void> | null = null;
   #resume = (): void => undefined;
 
@@ -58,12 +60,24 @@ export class SseStream implements ClientStream {
 
   #write(frame: string): void {
     if (this.#isOver) return;
+    if (this.#waiting === '')
+      process.nextTick(() => {
+        this.#flush();
+      });
+    this.#waiting += frame;
+  }
+
+  #flush(): void {
+    if (this.#isOver || this.#waiting === '') return;
     this.#open();
     this.#silence.refresh();
-    this.#raw.write(frame);
+    this.#raw.write(this.#waiting);
+    this.#waiting = '';
   }
 
   drained(): Promise<void> | null {
+    // A client that reads on does not end the turn.
+    if (this.#waiting.length >= this.#raw.writableHighWaterMark) this.#flush();
     if (this.#isOver || !this.#raw.writableNeedDrain) return null;
     this.#draining ??= new Promise((resolve) => {
       this.#resume = () => {
@@ -84,6 +98,7 @@ export class SseStream implements ClientStream {
   }
 
   respond({ status, headers, body }: PlainAnswer): boolean {
+    this.#flush();
     if (this.#isOver) return true;
     if (this.#raw.headersSent) return false;
     this.#close();
@@ -94,9 +109,10 @@ export class SseStream implements ClientStream {
 
   end(last: string | null): void {
     if (this.#isOver) return;
+    this.#open();
+    const frames = this.#waiting + (last === null ? '' : `data: ${last}\n\n`);
     this.#close();
-    if (last === null) this.#raw.end();
-    else this.#raw.end(`data: ${last}\n\n`);
+    this.#raw.end(frames);
   }
 
   #commentsEach(ms: number): NodeJS.Timeout {

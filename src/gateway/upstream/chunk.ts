@@ -30,6 +30,8 @@ export interface Chunk {
   readonly pieces: readonly HeldPiece[];
   /** Content of the answer: thoughts, roles and calls are none. */
   readonly text: string;
+  /** Characters of texts, thoughts and calls. */
+  readonly characters: number;
   /** Memory that it takes. */
   readonly bytes: number;
 }
@@ -187,6 +189,7 @@ export function readChunk(data: string, hide: (text: string) => string = (text) 
     json,
     bytes,
     text,
+    characters: charactersOf(json.choices),
     pieces: pieces.map((piece, at) => (at === pieces.length - 1 ? { ...piece, bytes } : piece)),
   };
 }

@@ -106,10 +106,16 @@ export class Exchange {
   }
 
   /** Counts a chunk that waits to be sent. */
-  hold({ json, text, bytes }: Chunk): void {
+  hold({ json: { usage }, text, characters, bytes }: Chunk): void {
     this.held.add(bytes);
-    this.read(json);
-    if (text !== '') this.text();
+    this.count(characters, text !== '');
+    this.#readCounts(usage);
+  }
+
+  /** Counts a part of the answer. */
+  count(characters: number, isContent: boolean): void {
+    this.#characters += characters;
+    if (isContent) this.text();
   }
 
   /** Content of the answer has come. Only content is a first token: thoughts and roles are none. */
@@ -127,6 +133,10 @@ export class Exchange {
   /** Counts what an answer or a chunk has, and reads the upstream's own counts in it. */
   read({ usage, choices }: Pick<ChunkJson, 'usage' | 'choices'>): void {
     this.#characters += charactersOf(choices);
+    this.#readCounts(usage);
+  }
+
+  #readCounts(usage: ChunkJson['usage']): void {
     if (typeof usage?.prompt_tokens !== 'number' || typeof usage.completion_tokens !== 'number') return;
     this.#stated = countsOf(usage.prompt_tokens, usage.completion_tokens);
   }

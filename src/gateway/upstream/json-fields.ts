@@ -8,7 +8,7 @@ const CLOSE: ReadonlySet<number> = new Set([0x5d, 0x7d]);
 const BLANK: ReadonlySet<number> = new Set([0x20, 0x09, 0x0a, 0x0d]);
 
 /** The index behind the string that begins at `start`. */
-function stringEnd(json: string, start: number): number {
+export function stringEnd(json: string, start: number): number {
   for (let at = start + 1; at < json.length; at++) {
     const code = json.charCodeAt(at);
     if (code === BACKSLASH) at++;

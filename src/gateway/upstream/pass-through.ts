@@ -5,11 +5,12 @@
  */
 import { ApiError, ClientGone, toApiError } from '../api/errors.js';
 import { type ChunkJson, isCounts, isPresent, readObject, textOf } from './chunk.js';
+import { ChunkReader } from './chunk-reader.js';
 import { answerId, type ClientStream, type PlainAnswer, type UpstreamCall } from './call.js';
 import { bytesIn, connectionError, leaveBody, type UpstreamResponse, wholeBody } from './connection.js';
 import type { Exchange } from './exchange.js';
 import { bytesOf } from './held-bytes.js';
-import { textReplacer, withField, without, withTexts } from './json-fields.js';
+import { withField, without, withTexts } from './json-fields.js';
 import { asksUsage } from './landed.js';
 import { arrivals, eventOf, type Incoming } from './sse-events.js';
 import type { UpstreamSettings } from './upstream-body.js';
@@ -62,7 +63,7 @@ function parsed(text: string): ChunkJson {
 class PassedEvents {
   isDone = false;
   isEnded = false;
-  readonly #renamed: (json: string) => string;
+  readonly #chunks: ChunkReader;
   readonly #isCounted: boolean;
   /** The end of the text waits for counts that do not pass: other fields of theirs, such as a report, move to it. */
   #last: Extract<Incoming, { readonly type: 'event' }>[] = [];
@@ -71,7 +72,7 @@ class PassedEvents {
     call: UpstreamCall,
     private readonly exchange: Exchange,
   ) {
-    this.#renamed = textReplacer(namesHere(call));
+    this.#chunks = new ChunkReader(namesHere(call));
     this.#isCounted = asksUsage(call);
   }
 
@@ -81,6 +82,12 @@ class PassedEvents {
     if (this.isDone) return [];
     if (event.type === 'comment') return [{ ...event, text: this.exchange.withoutKey(event.text) }];
     this.isDone = event.data === DONE;
+    if (this.isDone) return [...this.rest(), event];
+    const part = this.#chunks.passed(event.data);
+    if (part !== null) {
+      this.exchange.count(part.characters, part.isContent);
+      return [...this.rest(), { ...event, data: part.data }];
+    }
     const json = parsed(event.data);
     const isEnd = count(json, this.exchange);
     this.isEnded ||= isEnd === true;
@@ -89,7 +96,8 @@ class PassedEvents {
       return [];
     }
     const out: Incoming[] = this.rest();
-    const data = this.#renamed(event.data);
+    const data = this.#chunks.renamed(event.data);
+    if (isEnd === false) this.#chunks.learn(event.data);
     const named = { ...event, data: isEnd === null ? this.exchange.withoutKey(data) : data };
     (isEnd === true && !this.#isCounted ? this.#last : out).push(named);
     return out;

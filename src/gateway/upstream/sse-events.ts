@@ -1,5 +1,7 @@
 /** The events of a `text/event-stream` body, and their text. Must not know: the content of events. */
 import { createParser, type EventSourceMessage } from 'eventsource-parser';
+import { setImmediate as nextTurn } from 'node:timers/promises';
+import { monotonicMs } from '../../util/clock.js';
 import type { HeldBytes } from './held-bytes.js';
 
 /** Memory of a byte on its way: an empty line of data has six, and takes a part of a string. */
@@ -7,6 +9,24 @@ const WAITING_BYTES = 6;
 
 export type Incoming =
   (EventSourceMessage & { readonly type: 'event' }) | { readonly type: 'comment'; readonly text: string };
+
+/** Time of a turn of the event loop that the events of all streams take, ms. Timers and requests wait for so long. */
+const TURN_MS = 10;
+/** Null: no stream has had a part of this turn. */
+let turnEndsAt: number | null = null;
+
+/** Waits for a turn with time left: a flood of bytes would hold the loop, since each read brings the next one. */
+async function inTurn(): Promise<void> {
+  for (;;) {
+    const now = monotonicMs();
+    if (turnEndsAt === null) {
+      turnEndsAt = now + TURN_MS;
+      setImmediate(() => (turnEndsAt = null));
+    }
+    if (now < turnEndsAt) return;
+    await nextTurn();
+  }
+}
 
 /**
  * The events, in the groups in which they arrive.
@@ -25,6 +45,7 @@ export async function* arrivals(
   const decoder = new TextDecoder();
   let waiting = 0;
   for await (const bytes of body) {
+    await inTurn();
     parser.feed(decoder.decode(bytes, { stream: true }));
     // A comment may stand within an event.
     if (ready.some(({ type }) => type === 'event')) {

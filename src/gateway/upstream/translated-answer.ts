@@ -5,7 +5,8 @@
  */
 import { ApiError, ClientGone } from '../api/errors.js';
 import { type PlainAnswer, type UpstreamCall, formOf } from './call.js';
-import { type Chunk, readChunk } from './chunk.js';
+import type { Chunk } from './chunk.js';
+import { ChunkReader } from './chunk-reader.js';
 import { bytesIn, connectionError, leaveBody, type UpstreamResponse, wholeBody } from './connection.js';
 import type { Exchange } from './exchange.js';
 import { Output } from './output.js';
@@ -23,8 +24,9 @@ export async function* chunksOf(
   exchange: Exchange,
 ): AsyncGenerator<Chunk, void, undefined> {
   const { body, isStream } = response;
+  const chunks = new ChunkReader({}, (text) => exchange.withoutKey(text));
   const read = (data: string): Chunk => {
-    const chunk = readChunk(data, (text) => exchange.withoutKey(text));
+    const chunk = chunks.read(data);
     exchange.hold(chunk);
     return chunk;
   };

@@ -4,7 +4,8 @@
  */
 import { greedy } from '../../../bench/greedy-request.js';
 import type { StageKernel } from '../../../src/engine/model/manifest.js';
-import { cudaEngine, mark } from './engine.js';
+import { cudaEngine } from './engine.js';
+import { mark } from './fake.js';
 
 const [modelDir = '', kernel = 'fp16', rows = '4', steps = '10'] = process.argv.slice(2);
 const maxRunning = Number(rows);

@@ -1,0 +1,49 @@
+import t from 'tap';
+import fc from 'fast-check';
+import { UnacknowledgedRequests } from '../../src/gateway/engine-client/unacknowledged-requests.js';
+import { FairQuota } from '../../src/util/fair-quota.js';
+
+const none = { planned: [], rejected: [], ended: [] };
+
+void t.test('a client alone gets all places, and a new client always finds some', (t) => {
+  fc.assert(
+    fc.property(fc.integer({ min: 32, max: 500 }), fc.array(fc.nat(3), { maxLength: 200 }), (most, takers) => {
+      const shares = new FairQuota(most);
+      const total = (): number => [0, 1, 2, 3].reduce((sum, client) => sum + shares.held(String(client)), 0);
+      for (const client of takers.map(String))
+        if (shares.available(client) > 0) shares.acquire(client, shares.available(client));
+      return total() < 2 * most && shares.available('new') > 0;
+    }),
+  );
+  const alone = new FairQuota(10);
+  t.equal(alone.available('a'), 10);
+  alone.acquire('a', 10);
+  t.strictSame([alone.available('a'), alone.available('b')], [0, 5]);
+  alone.release('a', 4);
+  t.strictSame([alone.available('a'), alone.available('b')], [4, 7]);
+  t.end();
+});
+
+void t.test(
+  'a sequence counts until the engine ends or rejects it; its prompt counts until the engine reads it',
+  (t) => {
+    const sent = new UnacknowledgedRequests(2);
+    sent.add({ id: 'a', tenant: 'x' }, 2 ** 20, 5);
+    t.ok(sent.hasRoom('y', 1, 1));
+    t.notOk(sent.hasRoom('x', 1, 1), 'its unread prompts are at the bound');
+    t.equal(sent.unreadMs(12), 7);
+    sent.hear({ ...none, planned: [{ id: 'a' } as never] });
+    t.ok(sent.hasRoom('x', 1, 2 ** 20));
+    t.equal(sent.unreadMs(12), 0);
+    sent.add({ id: 'b', tenant: 'x' }, 1, 6);
+    t.notOk(sent.hasRoom('x', 1, 1), 'both places are taken');
+    sent.hear({ ...none, rejected: [{ id: 'b' } as never], ended: [{ id: 'a' } as never, { id: 'unknown' } as never] });
+    t.equal(sent.count, 0);
+    t.ok(sent.hasRoom('x', 2, 2 ** 30), 'a request of any length passes alone');
+    sent.add({ id: 'c', tenant: 'x', grammar: { kind: 'free' } }, 1, 7);
+    t.equal(sent.unreadMs(100), 0, 'the engine says nothing of a request whose grammar it compiles');
+    sent.clear();
+    t.equal(sent.count, 0);
+    t.end();
+  },
+);

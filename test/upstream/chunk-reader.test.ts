@@ -1,0 +1,77 @@
+/** The chunks of a stream, read by the place of their text, and the share of the event loop that streams have. */
+import fc from 'fast-check';
+import { isDeepStrictEqual } from 'node:util';
+import t from 'tap';
+import { readChunk } from '../../src/gateway/upstream/chunk.js';
+import { ChunkReader } from '../../src/gateway/upstream/chunk-reader.js';
+import { HeldBytes } from '../../src/gateway/upstream/held-bytes.js';
+import { without, withTexts } from '../../src/gateway/upstream/json-fields.js';
+import { arrivals } from '../../src/gateway/upstream/sse-events.js';
+
+const NAMES = { id: 'here', model: 'm"' };
+
+/** Forms of chunks around the JSON of a text. */
+const FORMS: readonly ((text: string) => string)[] = [
+  (text) => `{"id":"a","model":"x","choices":[{"index":0,"delta":{"content":${text}},"finish_reason":null}]}`,
+  (text) => `{"id":"a","choices":[{"index":0,"delta":{"content":${text}},"finish_reason":"stop"}],"model":"x"}`,
+  (text) => `{"choices":[{"text":${text},"delta":{"content":"b"}}],"id":"a"}`,
+  (text) => `{"choices":[{"delta":{"reasoning_content":${text},"content":"b"}}]}`,
+  (text) => `{"choices":[{"delta":{"reasoning_content": ${text} ,"content":""}}],"more":[${text}]}`,
+  (text) => `{"choices":[{"delta":{"reasoning_content":${text},"content":null}}]}`,
+  (text) => `{"choices":[{"delta":{"content":${text},"content":"b"}}]}`,
+  (text) => `{"choices":[{"delta":{"content":${text},"tool_calls":[{"index":0}]}}]}`,
+  (text) => `{"choices":[{"delta":{"content":${text}}},{"index":1,"delta":{"content":"b"}}]}`,
+  (text) => `{"choices":[],"usage":{"prompt_tokens":1,"content":${text}}}`,
+  (text) => `{"choices":[{"delta":{"content":"b"},"logprobs":{"content":${text}}}]}`,
+];
+const text = fc.oneof(
+  fc.constantFrom('"a"', '"b c"', '"\\n"', '"\\u0041\\""', '"text of a chunk"', '""', '"é👋"'),
+  fc.string().map((each) => JSON.stringify(each)),
+);
+const chunks = fc.array(fc.tuple(fc.constantFrom(...FORMS), fc.array(text, { maxLength: 6 })), { maxLength: 5 });
+
+void t.test('a chunk that is read by the place of its text equals one that is read whole', (t) => {
+  let passed = 0;
+  fc.assert(
+    fc.property(chunks, (groups) => {
+      const reader = new ChunkReader(NAMES);
+      return groups
+        .flatMap(([form, texts]) => texts.map(form))
+        .every((data) => {
+          const { json, ...whole } = readChunk(data);
+          const part = reader.passed(data);
+          if (part !== null) passed++;
+          const { json: own, ...read } = reader.read(data);
+          const same = { data: withTexts(data, NAMES), characters: whole.characters, isContent: whole.text !== '' };
+          const isSame = isDeepStrictEqual(without(own, 'choices'), without(json, 'choices'));
+          return isSame && isDeepStrictEqual(read, whole) && (part === null || isDeepStrictEqual(part, same));
+        });
+    }),
+  );
+  t.ok(passed > 20, `${passed} chunks by their place`);
+  t.end();
+});
+
+void t.test('a text that is no JSON is no part of a chunk', (t) => {
+  const reader = new ChunkReader(NAMES);
+  const [form = String] = FORMS;
+  for (const each of ['"a"', '"b"']) reader.read(form(each));
+  t.ok(reader.passed(form('"c"')));
+  for (const wrong of ['"', '"\\"', '"\\x"', '"a"b"', '"\n"', '"a","content":"b"'])
+    t.equal(reader.passed(form(wrong)), null, wrong);
+  t.end();
+});
+
+void t.test('timers have their turn beside a stream that always has more', async (t) => {
+  async function* flood(): AsyncGenerator<Uint8Array, void, undefined> {
+    for (;;) yield await Promise.resolve(Buffer.from('data: {}\n\n'.repeat(100)));
+  }
+  const timer = { isOver: false };
+  setTimeout(() => (timer.isOver = true), 50);
+  let events = 0;
+  for await (const group of arrivals(flood(), new HeldBytes('flood'))) {
+    events += group.length;
+    if (timer.isOver || events > 1e7) break;
+  }
+  t.ok(timer.isOver, `the timer ran behind ${events} events`);
+});
