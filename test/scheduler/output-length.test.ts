@@ -165,7 +165,7 @@ void t.test('evidence at one exit moves the others the same way', async (t) => {
 
 void t.test('kinds of requests are told apart; an unseen one begins with the prior, and a form shorter', async (t) => {
   const lengths = learn(fresh(), times(60, 20), { kind: 'chat' });
-  learn(lengths, times(60, 400), { kind: 'tools' });
+  learn(lengths, times(80, 400), { kind: 'tools' });
   const of = (kind: Kind): number => median(at(lengths, 0, kind));
   t.ok(of('chat') < 40 && of('tools') > 200, `${of('chat')} and ${of('tools')}`);
   t.equal(of('completion'), median(at(fresh())));
@@ -195,19 +195,16 @@ void t.test('without a prior the default one holds', async (t) => {
   t.ok(Math.abs(expectedTokens - 100) <= 1 && Math.abs(expectedTokensP90 - 450) <= 5, 'the scheduler serves with it');
 });
 
-for (const [title, tokens, hasEnded] of [
-  ['64 answers of one token', 1, true],
-  ['64 answers of 3,000 tokens', 3000, true],
-] as const) {
-  void t.test(`answers of one tenant move the lengths of another one by less than a tenth: ${title}`, async (t) => {
+void t.test('answers of one tenant move no lengths of another one', async (t) => {
+  for (const tokens of [1, 3000]) {
     const lengths = fresh();
     const medianOf = (owner: string): number => median(lengths.of('chat', owner)[4] ?? at(lengths));
     const before = medianOf('other');
-    for (let i = 0; i < 64; i++) lengths.observe('chat', 'attacker', 4, tokens, hasEnded);
-    t.ok(Math.abs(medianOf('other') / before - 1) < 0.1, `${before}, then ${medianOf('other')}`);
+    for (let i = 0; i < 64; i++) lengths.observe('chat', 'attacker', 4, tokens, true);
+    t.equal(medianOf('other'), before);
     t.ok(Math.abs(medianOf('attacker') / before - 1) > 0.5, 'its own follow');
-  });
-}
+  }
+});
 
 /** An answer with sentences of these lengths; the last one is cut where it is negative. */
 function write(
@@ -250,24 +247,17 @@ void t.test('an answer counts once, however many sentences it has', async (t) =>
   t.ok(after > 0.9 * before, `${before}, then ${after}`);
 });
 
-for (const [title, lengths] of [
-  ['4,430 tokens: a mark, then none', [3, -4400]],
-  ['no mark', [-4366]],
-  ['"Go. Go. Go."', new Array<number>(200).fill(2)],
-] as const) {
-  void t.test(`answers of one tenant move the sentences of another one by less than a tenth: ${title}`, async (t) => {
-    const learnt = new SentenceLength(defaultPolicy);
-    for (let i = 0; i < 6; i++) write(learnt, [12, 15, 18], 'other');
-    const known = () => [learnt.first('chat', 'other'), learnt.next('chat', 'other')] as const;
-    const before = known();
-    const fresh = learnt.first('chat', 'new');
+void t.test('answers of one tenant move no sentences of another one, nor of another kind', async (t) => {
+  const learnt = new SentenceLength(defaultPolicy);
+  for (let i = 0; i < 6; i++) write(learnt, [12, 15, 18], 'other');
+  const known = () => [learnt.first('chat', 'other'), learnt.next('chat', 'other')];
+  const before = known();
+  for (const lengths of [[3, -4400], [-4366], new Array<number>(200).fill(2)])
     for (let i = 0; i < 64; i++) write(learnt, lengths, 'attacker');
-    for (const [i, tokens] of known().entries())
-      t.ok(Math.abs(tokens / (before[i] ?? 0) - 1) < 0.1, `${before[i]}, then ${tokens}`);
-    t.ok(Math.abs(learnt.first('chat', 'new') / fresh - 1) < 0.1, 'a tenant without answers');
-    t.ok(Math.abs(learnt.next('schema', 'other') / 24 - 1) < 0.1, 'another kind');
-  });
-}
+  t.strictSame(known(), before);
+  t.equal(learnt.first('chat', 'new'), 24, 'a tenant without answers');
+  t.equal(learnt.next('schema', 'other'), 24, 'another kind');
+});
 
 void t.test('a tenant with few answers counts on them soon', async (t) => {
   const learnt = new SentenceLength(defaultPolicy);

@@ -1,20 +1,19 @@
 /**
  * The lengths of answers, as measured and as learned.
  *
- * The output length is a distribution, by exit and kind of request: the model's prior, with its hazard of ending scaled
- * by one ratio for each kind (proportional hazards). The ratio is of the answers that ended to those that would have by
- * the prior; that of forms begins above 1. An answer that was cut or landed is censored: it passed its tokens and did
- * not end. Each tenant has its own ratio, with the bounded evidence of the others (owned.ts).
+ * The output length is a distribution, by exit and kind of request. It is the model's prior, with its hazard of ending
+ * scaled by one ratio for each kind and tenant (proportional hazards). The ratio is of the answers that ended to those that
+ * would have by the prior; that of forms begins above 1. An answer that was cut or landed is censored: it passed its
+ * tokens and did not end.
  *
- * The tokens that pass until a text may end, by tenant and kind of request, from the answers of the engine. An answer
- * counts once, however many sentences it has. Code fences and answers that may not land teach nothing.
+ * The tokens that pass until a text may end, by kind and tenant, at a quantile that follows the answers of the engine.
+ * An answer counts once, however many sentences it has. Code fences and answers that may not land teach nothing.
  *
- * Lengths are counted in bins, so that the evidence of tenants adds up (owned.ts). The quantile of the bins is what
- * plans count on.
+ * A tenant learns from its own answers alone, so no tenant moves what the scheduler expects of another one.
  */
 import { type ExitIndex, at } from './cost/model.js';
 import type { AnswerKind } from '../../protocol/index.js';
-import { type Additive, Owned } from './owned.js';
+import { Latest } from './latest.js';
 import type { Policy } from './policy.js';
 
 /** By exit, shallowest first: [share of answers, tokens within which that share ended], both rising. */
@@ -101,55 +100,35 @@ function areaOf({ from, to, share, slope }: Segment, start: number, end: number)
   return ((share * from) / power) * (high ** power - low ** power);
 }
 
-/** Answers: how many ended, and how many would have by the prior. */
+/** Answers of a kind and tenant: how many ended, and how many would have by the prior. */
 interface Evidence {
-  readonly answers: number;
   readonly ended: number;
   readonly expected: number;
+  /** By exit: the prior, scaled. */
+  readonly lengths: readonly LengthDistribution[];
 }
-
-const ANSWERS: Additive<Evidence> = {
-  none: { answers: 0, ended: 0, expected: 0 },
-  add: (a, b) => ({ answers: a.answers + b.answers, ended: a.ended + b.ended, expected: a.expected + b.expected }),
-  scale: ({ answers, ended, expected }, factor) => {
-    return { answers: answers * factor, ended: ended * factor, expected: expected * factor };
-  },
-  // A long answer is evidence of many tokens without an end.
-  answers: ({ answers, expected }) => Math.max(answers, expected),
-};
-
-type Tunables = Pick<Policy, 'priorAnswers' | 'formEnds' | 'answerHalfLife' | 'mostForeignAnswers'>;
 
 export class OutputLengths {
   readonly #prior: readonly LengthDistribution[];
-  readonly #kinds = new Map<AnswerKind, Owned<Evidence>>();
-  /** By kind and owner: the prior, scaled. Emptied by new evidence. */
-  readonly #scaled = new Map<AnswerKind, Map<string, readonly LengthDistribution[]>>();
+  readonly #forms: readonly LengthDistribution[];
+  readonly #known = new Latest<Evidence>();
 
   /** @param prior of chat answers, by exit */
   constructor(
     exits: number,
     prior: LengthPrior | null,
-    private readonly policy: Tunables,
+    private readonly policy: Pick<Policy, 'priorAnswers' | 'formEnds' | 'answerFade'>,
   ) {
     this.#prior = Array.from({ length: exits }, (_, i) => {
       const quantiles = prior?.[i] ?? DEFAULT_QUANTILES;
       return new LengthDistribution([[0.5, 1], ...quantiles.map(([share, tokens]) => [tokens, 1 - share] as const)]);
     });
+    this.#forms = this.#prior.map((each) => each.scaled(policy.formEnds));
   }
 
   /** By exit, shallowest first. @param owner the tenant; absent: a tenant without answers */
   of(kind: AnswerKind, owner = ''): readonly LengthDistribution[] {
-    const known = this.#scaled.get(kind)?.get(owner);
-    if (known !== undefined) return known;
-    const { ended, expected } = this.#kinds.get(kind)?.of(owner) ?? ANSWERS.none;
-    const { priorAnswers, formEnds } = this.policy;
-    const ends = kind === 'schema' || kind === 'tools' ? formEnds : 1;
-    const ratio = (priorAnswers * ends + ended) / (priorAnswers + expected);
-    const scaled = this.#prior.map((each) => each.scaled(ratio));
-    const ofKind = this.#scaled.get(kind) ?? new Map<string, readonly LengthDistribution[]>();
-    this.#scaled.set(kind, ofKind.set(owner, scaled));
-    return scaled;
+    return this.#known.get(`${kind} ${owner}`)?.lengths ?? (isForm(kind) ? this.#forms : this.#prior);
   }
 
   /** Learns of an answer. @param exit of its last token @param hasEnded false for one that was cut or landed */
@@ -157,42 +136,17 @@ export class OutputLengths {
     const prior = this.#prior[exit];
     if (prior === undefined) throw new RangeError(`no exit ${exit}`);
     if (tokens === 0) return;
-    const expected = -Math.log(Math.max(1e-9, prior.longerThan(tokens)));
-    let owned = this.#kinds.get(kind);
-    if (owned === undefined) this.#kinds.set(kind, (owned = new Owned(ANSWERS, this.policy.mostForeignAnswers)));
-    const fade = 0.5 ** (1 / this.policy.answerHalfLife);
-    owned.observe(owner, { answers: 1, ended: hasEnded ? 1 : 0, expected }, fade);
-    this.#scaled.delete(kind);
+    const { answerFade, formEnds, priorAnswers } = this.policy;
+    const name = `${kind} ${owner}`;
+    const before = this.#known.get(name) ?? { ended: 0, expected: 0 };
+    const ended = before.ended * answerFade + (hasEnded ? 1 : 0);
+    const expected = before.expected * answerFade - Math.log(Math.max(1e-9, prior.longerThan(tokens)));
+    const ratio = (priorAnswers * (isForm(kind) ? formEnds : 1) + ended) / (priorAnswers + expected);
+    this.#known.set(name, { ended, expected, lengths: this.#prior.map((each) => each.scaled(ratio)) });
   }
 }
 
-type SentenceTunables = Pick<
-  Policy,
-  'sentenceQuantile' | 'sentenceTokens' | 'sentenceFade' | 'priorSentenceAnswers' | 'mostForeignAnswers'
->;
-
-/** Each bin is longer than the one before by this factor. */
-const BIN_FACTOR = 1.12;
-/** The last bin holds 500 tokens and more. */
-const BINS = 56;
-
-const binOf = (tokens: number): number =>
-  Math.min(BINS - 1, Math.max(0, Math.round(Math.log(Math.max(1, tokens)) / Math.log(BIN_FACTOR))));
-
-/** Sentences of one answer, or of many: their weights by bin, and the answers that they are of. */
-interface Lengths {
-  readonly answers: number;
-  readonly bins: Float64Array;
-}
-
-const LENGTHS: Additive<Lengths> = {
-  none: { answers: 0, bins: new Float64Array(BINS) },
-  add: (a, b) => ({ answers: a.answers + b.answers, bins: a.bins.map((weight, bin) => weight + (b.bins[bin] ?? 0)) }),
-  scale: ({ answers, bins }, factor) => {
-    return { answers: answers * factor, bins: bins.map((weight) => weight * factor) };
-  },
-  answers: ({ answers }) => answers,
-};
+const isForm = (kind: AnswerKind): boolean => kind === 'schema' || kind === 'tools';
 
 /** The sentences of an answer. */
 export class SentenceState {
@@ -218,86 +172,49 @@ export class SentenceState {
   }
 }
 
-/** Learnt lengths of one place in answers: of the first sentence, or of those behind it. */
-class Quantile {
-  readonly #owned: Owned<Lengths>;
-  /** By owner. Emptied by new evidence. */
-  readonly #known = new Map<string, number>();
-  readonly #prior: Float64Array;
-
-  constructor(private readonly policy: SentenceTunables) {
-    this.#owned = new Owned(LENGTHS, policy.mostForeignAnswers);
-    // An exponential distribution with that quantile.
-    const share = (tokens: number): number => 1 - (1 - policy.sentenceQuantile) ** (tokens / policy.sentenceTokens);
-    this.#prior = Float64Array.from({ length: BINS }, (_, bin) => {
-      const below = bin === 0 ? 0 : share(BIN_FACTOR ** (bin - 0.5));
-      return (bin === BINS - 1 ? 1 : share(BIN_FACTOR ** (bin + 0.5))) - below;
-    });
-  }
-
-  of(owner: string): number {
-    let tokens = this.#known.get(owner);
-    if (tokens === undefined) this.#known.set(owner, (tokens = this.#quantile(owner)));
-    return tokens;
-  }
-
-  /** @param lengths of one answer */
-  observe(owner: string, lengths: readonly number[]): void {
-    if (lengths.length === 0) return;
-    const bins = new Float64Array(BINS);
-    for (const tokens of lengths) bins[binOf(tokens)] = (bins[binOf(tokens)] ?? 0) + 1 / lengths.length;
-    this.#owned.observe(owner, { answers: 1, bins }, this.policy.sentenceFade);
-    this.#known.clear();
-  }
-
-  #quantile(owner: string): number {
-    const { priorSentenceAnswers, sentenceQuantile } = this.policy;
-    const { answers, bins } = this.#owned.of(owner);
-    if (answers === 0) return this.policy.sentenceTokens;
-    let left = sentenceQuantile * (priorSentenceAnswers + answers);
-    for (let bin = 0; bin < BINS; bin++) {
-      const weight = priorSentenceAnswers * (this.#prior[bin] ?? 0) + (bins[bin] ?? 0);
-      if (left <= weight) return BIN_FACTOR ** (bin - 0.5 + left / weight);
-      left -= weight;
-    }
-    return BIN_FACTOR ** BINS;
-  }
-}
-
 /** Probability that a sentence ends within so many tokens. @param sentenceTokens that nine of ten do not exceed */
 export function sentenceWithin(
   tokens: number,
   sentenceTokens: number,
-  { sentenceShape, sentenceQuantile }: Pick<Policy, 'sentenceShape' | 'sentenceQuantile'>,
+  { sentenceQuantile }: Pick<Policy, 'sentenceQuantile'>,
 ): number {
-  return 1 - (1 - sentenceQuantile) ** ((Math.max(0, tokens) / sentenceTokens) ** sentenceShape);
+  // Of a tenth of the sentences, .44 are within half of that length; an exponential distribution would have .68.
+  return 1 - (1 - sentenceQuantile) ** ((Math.max(0, tokens) / sentenceTokens) ** 2);
 }
 
+/** Lengths of sentences at the quantile: of the first one of an answer, and of those behind it. */
 export class SentenceLength {
-  readonly #first: Quantile;
-  readonly #next: Quantile;
+  readonly #first = new Latest<number>();
+  readonly #next = new Latest<number>();
 
-  constructor(policy: SentenceTunables) {
-    this.#first = new Quantile(policy);
-    this.#next = new Quantile(policy);
-  }
+  constructor(private readonly policy: Pick<Policy, 'sentenceQuantile' | 'sentenceTokens' | 'sentenceGain'>) {}
 
   /** Tokens of an answer until it may end for the first time, at the quantile. */
   first(kind: AnswerKind, owner: string): number {
-    return this.#first.of(`${kind} ${owner}`);
+    return this.#first.get(`${kind} ${owner}`) ?? this.policy.sentenceTokens;
   }
 
   /** The same from one sentence boundary to the next. */
   next(kind: AnswerKind, owner: string): number {
-    return this.#next.of(`${kind} ${owner}`);
+    return this.#next.get(`${kind} ${owner}`) ?? this.policy.sentenceTokens;
   }
 
   /** Learns from an answer that ended. Its last sentence counts if it is longer than expected: nothing ended it. */
   observe({ first, next, tokens }: SentenceState, kind: AnswerKind, owner: string): void {
     const name = `${kind} ${owner}`;
-    if (first !== null) this.#first.observe(name, [first]);
-    else if (tokens > this.#first.of(name)) this.#first.observe(name, [tokens]);
-    const unended = first !== null && tokens > this.#next.of(name) ? [tokens] : [];
-    this.#next.observe(name, [...next, ...unended]);
+    const firstTokens = this.first(kind, owner);
+    const nextTokens = this.next(kind, owner);
+    const isFirst = first !== null || tokens > firstTokens;
+    if (isFirst) this.#first.set(name, this.#moved(firstTokens, [first ?? tokens]));
+    const unended = first !== null && tokens > nextTokens ? [tokens] : [];
+    this.#next.set(name, this.#moved(nextTokens, [...next, ...unended]));
+  }
+
+  /** Follows the quantile: as many steps up for longer sentences as down for others keep it in place. */
+  #moved(quantile: number, lengths: readonly number[]): number {
+    if (lengths.length === 0) return quantile;
+    const { sentenceGain, sentenceQuantile } = this.policy;
+    const longer = lengths.filter((tokens) => tokens > quantile).length / lengths.length;
+    return quantile * Math.exp(sentenceGain * (longer - (1 - sentenceQuantile)));
   }
 }

@@ -80,14 +80,8 @@ export const defaultPolicy = {
    * median has 37 tokens, nine have at most 74.
    */
   formEnds: 5,
-  /**
-   * Answers of a tenant that count for another one, at most: they move its lengths of sentences by less than a tenth.
-   */
-  mostForeignAnswers: 0.1,
-  /** Answers that the prior of sentence lengths counts for. */
-  priorSentenceAnswers: 5,
-  /** An answer counts half after so many more of its kind. */
-  answerHalfLife: 700,
+  /** Factor on what is known of a kind's lengths, by each further answer of a tenant: about its last 100 count. */
+  answerFade: 0.99,
 
   // Sentences.
 
@@ -95,13 +89,8 @@ export const defaultPolicy = {
   sentenceQuantile: 0.9,
   /** Length of a sentence in tokens at that quantile, before any was seen: English prose of small models. */
   sentenceTokens: 24,
-  /** Factor on what is known of sentences, by each further answer of a tenant: about its last 20 count. */
-  sentenceFade: 0.95,
-  /**
-   * Sentences within a share s of the length that nine of ten do not exceed: 1 - .1^(s^shape). With 2, .44 of them are
-   * within half of it; with 1 it would be .68, and .17 within a twelfth.
-   */
-  sentenceShape: 2,
+  /** Step of that length, as its logarithm, by each further answer of a tenant: about its last 20 count. */
+  sentenceGain: 0.05,
   /** Least probability, 0..1, of a whole sentence: below it, over two of three such answers would be cut. */
   leastSentence: 1 / 3,
 
