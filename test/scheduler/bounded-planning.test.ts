@@ -1,7 +1,7 @@
 /** Planning has a bound: a flood of one tenant delays its own requests alone. */
 import fc from 'fast-check';
 import t from 'tap';
-import type { SequenceRequest } from '../../src/protocol/index.js';
+import type { Budget, SequenceRequest } from '../../src/protocol/index.js';
 import { Arrivals } from '../../src/engine/scheduler/arrivals.js';
 import { defaultPolicy } from '../../src/engine/scheduler/policy.js';
 import type { StepPlan } from '../../src/engine/scheduler/step-plan.js';
@@ -42,7 +42,7 @@ function floodOf({
       const id = `flood ${step} ${i}`;
       const budget = total(budgets[i % budgets.length] ?? 1, onMiss);
       const more = { budget, tenant: `t${i % tenants}`, promptLength: 40 + (i % 7), maxTokens: 20 + (i % 11) };
-      const first = ask(id, 1000 * step + i, step * STEP_MS - i / 100, more);
+      const first = ask(id, 1000 * step + i, step * STEP_MS - (requests - i) / 100, more);
       return Array.from({ length: choices }, (_, choice) => ({ ...first, id: `${id} ${choice}` }));
     }).flat();
 }
@@ -106,34 +106,23 @@ void t.test('each request of a flood is decided once, in order of arrival', asyn
   t.ok(plans.filter((plan) => decided(plan).length > 0).length > 1, 'over several steps');
 });
 
-void t.test('tenants take turns over the steps, and cancelled requests need none', async (t) => {
+void t.test('tenants take turns over the steps, dry runs as well; what needs no decision takes none', async (t) => {
   const arrivals = new Arrivals();
-  const bounds = { mostDecisions: 4, mostDryRuns: 1, leastTenants: 2 };
-  const add = (id: string, tenant: string, isDryRun = false) => {
-    const sequence = asking(id, total(100, 'continue'), { tenant, isDryRun });
-    arrivals.add(sequence);
-    return sequence;
+  const add = (id: string, tenant: string, budget: Budget | null = total(100, 'continue'), isDryRun = false) => {
+    arrivals.add(asking(id, budget, { tenant, isDryRun }));
   };
-  for (let i = 0; i < 4; i++) add(`a${i}`, 'a');
-  for (let i = 0; i < 2; i++) add(`b${i}`, 'b');
-  for (let i = 0; i < 2; i++) add(`dry${i}`, 'a', true);
-  const left = add('left', 'c');
-  left.ending = 'cancelled';
-  const take = () => {
-    const { together, dryRuns, cancelled } = arrivals.take(0, bounds);
-    return [together, dryRuns, cancelled].map((part) => part.map(({ id }) => id).join(' '));
-  };
-  t.same(take(), ['a0 b0', 'dry0', 'left']);
-  t.same(take(), ['a1 b1', 'dry1', '']);
-  add('c0', 'c');
-  t.same(take(), ['a2 c0', '', '']);
-  t.same(take(), ['a3', '', '']);
-  t.equal(arrivals.count, 0);
-  for (const tenant of ['a', 'b', 'c']) add(tenant, tenant);
-  const few = { ...bounds, mostDecisions: 0 };
-  t.same(
-    [arrivals.take(90, few), arrivals.take(90, few)].map(({ together }) => together.map(({ id }) => id).join(' ')),
-    ['a b', 'c'],
-    'beside many that wait, some tenants have a turn all the same',
-  );
+  for (const id of ['a0', 'a1', 'a2']) add(id, 'a');
+  for (const id of ['b0', 'b1']) add(id, 'b');
+  add('dry', 'c', null, true);
+  const taken = (most = 2): string =>
+    arrivals
+      .take(most)
+      .map(({ id }) => id)
+      .join(' ');
+  t.equal(taken(), 'a0 b0');
+  t.equal(taken(), 'dry a1');
+  for (const id of ['free0', 'free1']) add(id, 'd', null);
+  t.equal(taken(), 'b1 a2');
+  t.equal(taken(1), 'free0 free1');
+  t.equal(arrivals.all.length, 0);
 });

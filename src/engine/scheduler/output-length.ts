@@ -2,9 +2,9 @@
  * The lengths of answers, as measured and as learned.
  *
  * The output length is a distribution, by exit and kind of request. It is the model's prior, with its hazard of ending
- * scaled by one ratio for each kind and tenant (proportional hazards). The ratio is of the answers that ended to those that
- * would have by the prior; that of forms begins above 1. An answer that was cut or landed is censored: it passed its
- * tokens and did not end.
+ * scaled by one ratio for each kind and tenant (proportional hazards). The ratio is of the answers that ended to those
+ * that would have by the prior; that of forms begins above 1. An answer that was cut or landed is censored: it passed
+ * its tokens and did not end.
  *
  * The tokens that pass until a text may end, by kind and tenant, at a quantile that follows the answers of the engine.
  * An answer counts once, however many sentences it has. Code fences and answers that may not land teach nothing.

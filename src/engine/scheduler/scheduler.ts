@@ -61,18 +61,18 @@ export class Scheduler {
 
   /** Requests that neither run nor wait in the queue yet. */
   get arrived(): number {
-    return this.#arrivals.count;
+    return this.#arrivals.all.length;
   }
 
   /** Whether no request is here. */
   get isIdle(): boolean {
     const { running, waiting } = this.slots;
-    return running.length + waiting.length + this.#arrivals.count === 0;
+    return running.length + waiting.length + this.arrived === 0;
   }
 
   /** @param elsewhere requests that wait outside of the scheduler */
   isFull(elsewhere: number): boolean {
-    return this.slots.isFull(elsewhere + this.#arrivals.countReal);
+    return this.slots.isFull(elsewhere + this.#arrivals.all.filter(({ isDryRun }) => !isDryRun).length);
   }
 
   /**
@@ -93,7 +93,7 @@ export class Scheduler {
   }
 
   find(id: string): Sequence | undefined {
-    return this.slots.find(id) ?? this.#arrivals.find(id);
+    return this.slots.find(id) ?? this.#arrivals.all.find((each) => each.id === id);
   }
 
   /** All that the next step does. Its decisions are in force when it returns; its work is not done. */
@@ -168,7 +168,7 @@ export class Scheduler {
   /** Whether every sequence decodes its next token whatever the time is: there is nothing to decide. */
   #isDecodeOnly(): boolean {
     const { running, waiting } = this.slots;
-    if (waiting.length + this.#arrivals.count > 0 || running.length === 0) return false;
+    if (waiting.length + this.arrived > 0 || running.length === 0) return false;
     return running.every((each) => {
       // A grammar may end the answer.
       const isFree = each.constraint === null && (each.request.grammar ?? null) === null;
@@ -178,19 +178,22 @@ export class Scheduler {
   }
 
   #admitArrivals(record: PlanRecord): void {
-    const { together, dryRuns, cancelled } = this.#arrivals.take(this.#all().length, this.options.policy);
-    for (const { id, ending } of cancelled) if (ending !== null) record.ended.push({ id, reason: ending });
-    for (const first of [together, ...dryRuns.map((each) => [each])])
+    const arrived = this.#arrivals.take(this.options.policy.mostDecisions);
+    for (const { id, ending } of arrived) if (ending !== null) record.ended.push({ id, reason: ending });
+    const open = arrived.filter(({ ending }) => ending === null);
+    // A dry run changes no plan, so each is decided by itself.
+    const dryRuns = open.filter(({ isDryRun }) => isDryRun).map((each) => [each]);
+    for (const first of [open.filter(({ isDryRun }) => !isDryRun), ...dryRuns])
       for (let round = first; round.length > 0;) round = this.#admitRound(round, record);
   }
 
-  #admitRound(round: readonly Sequence[], record: PlanRecord): readonly Sequence[] {
+  #admitRound(round: readonly Sequence[], record: PlanRecord): Sequence[] {
     this.slots.lookUpAll(round);
     return this.#decided(round, this.#planner.admit(round, this.#occupancy(record.at)), record);
   }
 
   /** Queues or rejects requests. @returns the ones to be decided again */
-  #decided(round: readonly Sequence[], admissions: readonly Admission[], record: PlanRecord): readonly Sequence[] {
+  #decided(round: readonly Sequence[], admissions: readonly Admission[], record: PlanRecord): Sequence[] {
     const admitted = round.flatMap((sequence, i) => {
       const admission = admissions[i];
       if (admission?.kind === 'admit' && isOpen(sequence)) return [{ sequence, admission }];
