@@ -45,6 +45,8 @@ export class Breaker {
   readonly #all = new Streak();
   /** Tenants whose last request failed, in the order of these failures. */
   readonly #tenants = new Map<string, Streak>();
+  /** Those whose streak is open. */
+  readonly #open = new Set<string>();
   /** The tenant of the last try for all, and whether another one waits since. */
   #prober: string | null = null;
   #isOtherWaiting = false;
@@ -80,7 +82,7 @@ export class Breaker {
   /** The upstream answered, with content or with the client's own fault. */
   succeeded(tenant: string): void {
     this.#all.clear();
-    this.#tenants.delete(tenant);
+    this.#drop(tenant);
     this.#tell();
   }
 
@@ -91,6 +93,7 @@ export class Breaker {
     streak.add(now);
     this.#tenants.delete(tenant);
     this.#tenants.set(tenant, streak);
+    if (streak.isOpen) this.#open.add(tenant);
     this.#forget(now);
   }
 
@@ -103,13 +106,18 @@ export class Breaker {
   #forget(now: number): void {
     for (const [tenant, { at }] of this.#tenants) {
       if (at > now - IDLE_MS && this.#tenants.size <= MOST_TENANTS) break;
-      this.#tenants.delete(tenant);
+      this.#drop(tenant);
     }
     this.#tell();
   }
 
+  #drop(tenant: string): void {
+    this.#tenants.delete(tenant);
+    this.#open.delete(tenant);
+  }
+
   #tell(): void {
-    const isOpen = this.#all.isOpen || [...this.#tenants.values()].some((streak) => streak.isOpen);
+    const isOpen = this.#all.isOpen || this.#open.size > 0;
     if (isOpen !== this.#wasOpen) this.changed(isOpen);
     this.#wasOpen = isOpen;
   }
