@@ -195,7 +195,11 @@ void t.test('an engine that is not ready is a 503; liveness stays up', async (t)
   server.engine.ready = null;
   for (const path of ['/v1/models', '/health/ready', '/v2/health/ready', '/props'])
     t.equal((await server.get(path)).status, 503, path);
-  for (const path of ['/health', '/v2/health/live']) t.equal((await server.get(path)).status, 200, path);
+  const health = async (): Promise<unknown> => (await server.get('/health')).body;
+  t.equal((await server.get('/v2/health/live')).status, 200);
+  t.match(await health(), { status: 'loading' }, 'no client takes it for ready');
+  server.engine.ready = READY;
+  t.match(await health(), { status: 'ok' });
 });
 
 void t.test('an engine that exits before it gets a request leaves no sequence behind', async (t) => {

@@ -13,7 +13,7 @@ const Version = Type.Object({ version: Type.String() });
 const tags = ['Operations'];
 
 export function registerHealth(app: FastifyInstance, context: GatewayContext): void {
-  const live = () => ({ status: 'ok' });
+  const live = () => ({ status: context.api?.engine.ready === null ? 'loading' : 'ok' });
   const ready = () => {
     if (context.draining) throw new ApiError('draining', 'The server is shutting down.');
     const { api } = context;
@@ -32,7 +32,7 @@ export function registerHealth(app: FastifyInstance, context: GatewayContext): v
     const response = responsesOf({ answer: Status, meaning, statuses: isReady ? [503] : [] });
     app.get(path, { schema: { operationId, summary, tags, response } }, handler);
   };
-  const lives = 'The server process lives. This says nothing about the engine.';
+  const lives = 'The server process lives. Its status is `loading` while the engine answers no request.';
   const answers = 'The model is loaded, and the server accepts requests.';
   get('/health', 'health', 'Tell that the process lives', lives, live);
   get('/v2/health/live', 'healthLiveV2', 'The same as /health', lives, live);
