@@ -46,27 +46,18 @@ export class FairOrder {
    * @param ordered the waiting sequences in the order of service
    */
   order<T>(ordered: readonly T[], shareOf: (each: T) => Share): T[] {
-    const shares = ordered.map((each, place) => ({ each, place, ...shareOf(each) }));
-    const promised = shares.filter(({ isPromised }) => isPromised);
-    const queues = new Map<string, { readonly waiting: typeof shares; tag: number }>();
-    for (const share of shares) {
-      if (share.isPromised) continue;
-      const queue = queues.get(share.tenant);
-      if (queue === undefined) queues.set(share.tenant, { waiting: [share], tag: this.#startOf(share.tenant) });
-      else queue.waiting.push(share);
-    }
-    const fair: typeof shares = [];
-    for (;;) {
-      const [first, ...others] = queues.values();
-      if (first === undefined) break;
-      const least = others.reduce((a, b) => (isBefore(b, a) ? b : a), first);
-      const next = least.waiting.shift();
-      if (next === undefined) break;
-      fair.push(next);
-      least.tag += next.service;
-      if (least.waiting.length === 0) queues.delete(next.tenant);
-    }
+    const shares = ordered.map((each) => ({ each, ...shareOf(each) }));
+    const tags = new Map<string, number>();
+    const fair = shares
+      .filter(({ isPromised }) => !isPromised)
+      .map(({ each, tenant, service }) => {
+        const tag = tags.get(tenant) ?? this.#startOf(tenant);
+        tags.set(tenant, tag + service);
+        return { each, tag };
+      })
+      .sort((a, b) => a.tag - b.tag);
     const lead = shares[0]?.isPromised === false ? 1 : 0;
+    const promised = shares.filter(({ isPromised }) => isPromised);
     return [...fair.slice(0, lead), ...promised, ...fair.slice(lead)].map(({ each }) => each);
   }
 
@@ -90,75 +81,35 @@ export class FairOrder {
   }
 }
 
-interface Queue {
-  readonly tag: number;
-  readonly waiting: readonly { readonly place: number }[];
+/** Answer tokens that a sequence is expected to have left; below 0 where it has more. */
+export const tokensLeft = ({ expectedTokens, generated, maxTokens }: Sequence): number =>
+  Math.min(expectedTokens, maxTokens) - generated;
+
+export function shareOf(sequence: Sequence, now: number): Share {
+  const { tenant, tokens } = sequence;
+  const service = serviceOf(tokens.length, Math.max(1, tokensLeft(sequence)));
+  return { tenant, isPromised: sequence.isPromisedAt(now), service };
 }
 
-/** Whether a tenant is served before another one; ties by the order of service. */
-function isBefore(a: Queue, b: Queue): boolean {
-  return a.tag < b.tag || (a.tag === b.tag && (a.waiting[0]?.place ?? 0) < (b.waiting[0]?.place ?? 0));
-}
-
-export class TenantShares {
-  readonly #fair = new FairOrder();
-  /** By id of a running sequence: the service that its tenant was charged, and the tokens at its start. */
-  readonly #charged = new Map<string, { readonly service: number; readonly tokens: number }>();
-  /** Start of the present step. */
-  now = 0;
-
-  /** @param ordered the waiting sequences in order of service */
-  order(ordered: readonly Sequence[]): Sequence[] {
-    return this.#fair.order(ordered, (each) => this.#shareOf(each));
+/**
+ * The first waiting sequence that gets its slot from a running one, with that one; null for none.
+ * @param slots most running sequences
+ * @param protectedRows of the running ones, the oldest without a promise that no promise preempts
+ */
+export function yielded(
+  { running, waiting }: { readonly running: readonly Sequence[]; readonly waiting: readonly Sequence[] },
+  { slots, protectedRows, now }: { readonly slots: number; readonly protectedRows: number; readonly now: number },
+): { readonly next: Sequence; readonly victim: Sequence } | null {
+  const tenants = new Set([...running, ...waiting].map(({ tenant }) => tenant));
+  if (tenants.size < 2 && !waiting.some((each) => each.isPromisedAt(now))) return null;
+  const byArrival = running.toSorted((a, b) => a.arrivedAt - b.arrivedAt);
+  const holders = byArrival.map((sequence) => ({ sequence, ...shareOf(sequence, now) }));
+  const share = fairShare(slots, tenants);
+  for (const next of waiting) {
+    const victim = yielding(holders, shareOf(next, now), share, protectedRows);
+    if (victim !== null) return { next, victim: victim.sequence };
   }
-
-  /** Charges the tenant of a sequence that got a slot. */
-  started(sequence: Sequence): void {
-    const { service } = this.#shareOf(sequence);
-    this.#fair.started({ tenant: sequence.tenant, service });
-    this.#charged.set(sequence.id, { service, tokens: sequence.tokens.length });
-  }
-
-  /** Charges the service that a sequence got until it left its slot, in place of the expected one. */
-  left({ id, tokens, tenant }: Sequence): void {
-    const charged = this.#charged.get(id);
-    this.#charged.delete(id);
-    if (charged === undefined) return;
-    const got = serviceOf(charged.tokens, tokens.length - charged.tokens);
-    this.#fair.left(tenant, charged.service - got);
-  }
-
-  /**
-   * The first waiting sequence that gets its slot from a running one, with that one; null for none.
-   * @param slots most running sequences
-   * @param protectedRows of the running ones, the oldest without a promise that no promise preempts
-   */
-  yielded(
-    running: readonly Sequence[],
-    waiting: readonly Sequence[],
-    { slots, protectedRows }: { readonly slots: number; readonly protectedRows: number },
-  ): { readonly next: Sequence; readonly victim: Sequence } | null {
-    const tenants = new Set([...running, ...waiting].map(({ tenant }) => tenant));
-    if (tenants.size < 2 && !waiting.some((each) => each.isPromisedAt(this.now))) return null;
-    const holder = (sequence: Sequence) => ({
-      sequence,
-      tenant: sequence.tenant,
-      isPromised: sequence.isPromisedAt(this.now),
-    });
-    const holders = [...running].sort((a, b) => a.arrivedAt - b.arrivedAt).map(holder);
-    const share = fairShare(slots, tenants);
-    for (const next of waiting) {
-      const victim = yielding(holders, holder(next), share, protectedRows);
-      if (victim !== null) return { next, victim: victim.sequence };
-    }
-    return null;
-  }
-
-  #shareOf(sequence: Sequence): Share {
-    const { tenant, expectedTokens, generated, maxTokens, tokens } = sequence;
-    const left = Math.max(1, Math.min(expectedTokens, maxTokens) - generated);
-    return { tenant, isPromised: sequence.isPromisedAt(this.now), service: serviceOf(tokens.length, left) };
-  }
+  return null;
 }
 
 type Holder = Pick<Share, 'tenant' | 'isPromised'>;

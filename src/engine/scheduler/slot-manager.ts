@@ -9,7 +9,7 @@ import { leaderOf, lookUpBehind, commonLength, findPrefix, LEAST_MATCH_TOKENS, t
 import type { Sequence } from './sequence.js';
 import type { Slot } from './kv/units.js';
 import type { SlotTable } from './kv/slot-table.js';
-import { TenantShares } from './fair-order.js';
+import { FairOrder, serviceOf, type Share, shareOf, tokensLeft, yielded } from './fair-order.js';
 
 export interface SlotManagerLimits {
   readonly maxRunning: number;
@@ -31,7 +31,9 @@ export class SlotManager {
   readonly waiting: Sequence[] = [];
   readonly #table: SlotTable;
   readonly #placement: Placement;
-  readonly #shares = new TenantShares();
+  readonly #fair = new FairOrder();
+  /** Start of the present step. */
+  #now = 0;
   #started: string[] = [];
   #preempted: string[] = [];
 
@@ -106,8 +108,8 @@ export class SlotManager {
    * @param protectedRows running sequences without a promise that no promise preempts, oldest first
    */
   start(ordered: readonly Sequence[], now: number, protectedRows = 0): void {
-    this.#shares.now = now;
-    this.waiting.splice(0, this.waiting.length, ...this.#shares.order(ordered));
+    this.#now = now;
+    this.waiting.splice(0, this.waiting.length, ...this.#fair.order(ordered, this.#shareOf));
     for (;;) {
       const [sequence] = this.waiting;
       if (!sequence) break;
@@ -130,7 +132,7 @@ export class SlotManager {
       sequence.startedAt ??= now;
       this.running.push(sequence);
       this.#started.push(sequence.id);
-      this.#shares.started(sequence);
+      this.#fair.started(this.#shareOf(sequence));
       this.#evict();
     }
   }
@@ -196,7 +198,7 @@ export class SlotManager {
    */
   makeRoom(): void {
     while (this.demand > this.limits.kvBytes && this.running.length > 1) {
-      const unpromised = this.running.filter((each) => !each.isPromisedAt(this.#shares.now));
+      const unpromised = this.running.filter((each) => !each.isPromisedAt(this.#now));
       const candidates = unpromised.length > 0 ? unpromised : this.running;
       const newest = candidates.reduce((a, b) => (b.arrivedAt >= a.arrivedAt ? b : a));
       this.#leave(newest);
@@ -237,9 +239,9 @@ export class SlotManager {
    * from which it goes on later.
    */
   #preemptForShare(protectedRows: number): boolean {
-    const yielded = this.#shares.yielded(this.running, this.waiting, { slots: this.limits.maxRunning, protectedRows });
-    if (yielded === null) return false;
-    const { next, victim } = yielded;
+    const found = yielded(this, { slots: this.limits.maxRunning, protectedRows, now: this.#now });
+    if (found === null) return false;
+    const { next, victim } = found;
     this.#leave(victim);
     if (victim.slot) this.#store(victim.slot);
     this.#wait(victim);
@@ -250,10 +252,14 @@ export class SlotManager {
     return true;
   }
 
-  /** Takes a sequence out of the running ones. */
+  readonly #shareOf = (sequence: Sequence): Share => shareOf(sequence, this.#now);
+
+  /** Takes a sequence out of the running ones. Its tenant is charged the service that it got, not the expected one. */
   #leave(sequence: Sequence): void {
     this.running.splice(this.running.indexOf(sequence), 1);
-    this.#shares.left(sequence);
+    this.#fair.left(sequence.tenant, serviceOf(0, tokensLeft(sequence)));
+    // It has one token left, at least, where it goes on.
+    sequence.expectedTokens = Math.max(sequence.expectedTokens, sequence.generated + 1);
   }
 
   /** The caller gives a preempted sequence its place in the queue. */
