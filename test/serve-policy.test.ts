@@ -1,10 +1,16 @@
 import { once } from 'node:events';
+import { PassThrough } from 'node:stream';
+import { setTimeout as delay } from 'node:timers/promises';
 import { pino, type Logger } from 'pino';
 import t from 'tap';
 import { resolveOptions } from '../src/cli/options/config.js';
 import { engineOptions, requestPolicy } from '../src/gateway/serve/serve.js';
-import { logEngine, warnOfShortContext, warnOfVariables } from '../src/gateway/serve/startup-log.js';
+import { logEngine, warnOfShortContext, warnOfVariables, welcome } from '../src/gateway/serve/startup-log.js';
 import { FakeEngine, READY } from './fakes/engine.js';
+import { chooseHost, urlOf } from '../src/gateway/serve/address.js';
+import { LoadProgress } from '../src/gateway/serve/start-bar.js';
+import { movedClock } from './support/moved-clock.js';
+import { until } from './support/until.js';
 
 void t.test('the policy of requests comes from flags', async (t) => {
   const policy = { defaultBudget: null, onMiss: 'land', minExit: null, maxExit: null, minAccuracy: 0.5 };
@@ -91,4 +97,66 @@ void t.test('an unknown variable is logged, without its value', async (t) => {
   });
   const msg = 'SORTIE_PROT is not a variable of an option; did you mean SORTIE_PORT?';
   t.strictSame(lines, [{ level: 40, variable: 'SORTIE_PROT', msg }]);
+});
+
+// The address that the server listens on, and the addresses that it shows.
+
+void t.test('the default address depends on keys, and --host wins', async (t) => {
+  t.equal(chooseHost(null, 0).address, '127.0.0.1');
+  t.equal(chooseHost(null, 1).address, '0.0.0.0');
+  t.same(chooseHost('10.0.0.3', 1), { address: '10.0.0.3', reason: 'by --host' });
+});
+
+void t.test('the URL of a wildcard or loopback address is localhost, and IPv6 has brackets', async (t) => {
+  for (const address of ['0.0.0.0', '::', '127.0.0.1', '::1']) t.equal(urlOf(address, 80), 'http://localhost:80');
+  t.equal(urlOf('10.0.0.3', 80), 'http://10.0.0.3:80');
+  t.equal(urlOf('fd00::3', 80), 'http://[fd00::3]:80');
+});
+
+void t.test('the welcome has a key only where the server needs one, and the port of the documents', async (t) => {
+  const facts = { url: 'http://localhost:1', docsUrl: 'http://localhost:2', model: 'm' };
+  const open = welcome({ ...facts, needsKey: false });
+  t.match(open, 'http://localhost:2/docs');
+  t.notMatch(open, 'Authorization');
+  t.match(welcome({ ...facts, needsKey: true }), "-H 'Authorization: Bearer YOUR_KEY'");
+});
+
+// The bar of a slow load.
+
+function terminal(): { stream: NodeJS.WritableStream; text: () => string } {
+  const stream = Object.assign(new PassThrough(), {
+    ...{ isTTY: true, columns: 80, cursorTo: () => true, clearLine: () => true, moveCursor: () => true },
+  });
+  let text = '';
+  stream.on('data', (data: Buffer) => (text += data.toString()));
+  return { stream, text: () => text };
+}
+
+void t.test('a load of more than a second shows its share, and nothing after the end', async (t) => {
+  movedClock(t);
+  const engine = new FakeEngine(() => ({ tokens: [] }));
+  const { stream, text } = terminal();
+  const progress = new LoadProgress(engine, stream);
+  progress.start();
+  engine.emit('loading', 1, 4);
+  t.equal(text(), '', 'nothing in the first second');
+  await until('shown', () => /loading the model .* 25%/.test(text()));
+  engine.emit('loading', 4, 4);
+  await until('shown', () => /measuring steps, checking files .* 100%/.test(text()));
+  engine.emit('ready', READY);
+  const ended = text();
+  engine.emit('loading', 1, 4);
+  await delay(200);
+  t.equal(text(), ended);
+});
+
+void t.test('a short load shows nothing', async (t) => {
+  movedClock(t);
+  const engine = new FakeEngine(() => ({ tokens: [] }));
+  const { stream, text } = terminal();
+  new LoadProgress(engine, stream).start();
+  engine.emit('loading', 1, 4);
+  engine.emit('ready', READY);
+  await delay(1200);
+  t.equal(text(), '');
 });

@@ -2,6 +2,7 @@
 import { createServer } from 'node:http';
 import { once } from 'node:events';
 import type { AddressInfo } from 'node:net';
+import { spawn } from 'node:child_process';
 import t from 'tap';
 import { cellsOf, comparisonsOf, errorOf } from '../../bench/goodput/cells.js';
 import { dayOf, dayRun, dayTable } from '../../bench/goodput/day.js';
@@ -21,6 +22,11 @@ import { allSides, expectedAccuracy, sideOf } from '../../bench/goodput/side.js'
 import { NO_BUDGET } from '../../bench/loadgen/budgets.js';
 import { intervalShare, isMet } from '../../bench/loadgen/summary.js';
 import { parseQuestions, readQuestions } from '../../bench/loadgen/questions.js';
+import { score } from '../../bench/everyday/score.js';
+import { passages } from '../../bench/goodput/passages.js';
+import { pointsOf, withPromptAccuracies } from '../../bench/goodput/prompt-accuracy.js';
+import { childrenOf, residentMb } from '../../bench/processes.js';
+import { RateMeter } from '../../bench/engine/scenario.js';
 
 const ANSWER: GoodputAnswer = {
   ...{ ttftMs: 10, tpotMs: 4, totalMs: 100, lagMs: 0, tokens: 20, finishReason: 'stop', error: null },
@@ -282,4 +288,92 @@ void t.test('a day has its mean load, its crowd and bursts, and regrets against 
   // A phase without requests counts in no figure, and a table without a fixed side has no regrets.
   const sparse = { ...routed, phases: routed.phases.map((worth, i) => (i === 4 ? null : worth)) };
   t.match(dayTable([sparse])[2], '| routed | 1 | 0.938 | 0.938 | 0.500 | - | - | - |');
+});
+
+// The long prompts of bench:goodput, and the accuracy of exits by their lengths.
+
+void t.test('a passage has 300 to 1,500 tokens, and its answer in one sentence', async (t) => {
+  const all = passages('held-out', 120);
+  t.equal(new Set(all.map(({ request }) => request)).size, 120);
+  const words = all.map(({ request }) => request.split(' ').length);
+  t.ok(Math.min(...words) >= 190 && Math.max(...words) <= 1000, `${Math.min(...words)} to ${Math.max(...words)} words`);
+  t.ok(words.filter((count) => count > 600).length > 20 && words.filter((count) => count < 300).length > 20);
+  for (const check of all) {
+    const { request: text } = check;
+    const [answer] = check.right;
+    const sentences = text.split('\n\n')[1]?.split(/(?<=\.) /) ?? [];
+    t.equal(sentences.filter((sentence) => score(check, sentence) === 1).length, 1, `${String(answer)}: ${text}`);
+    t.equal(score(check, text.split('\n\n')[2] ?? ''), 0, 'the question does not tell it');
+  }
+});
+
+void t.test('a seed gives the same passages, and the halves share none', async (t) => {
+  t.strictSame(passages('tuning', 20), passages('tuning', 20));
+  const tuning = new Set(passages('tuning', 120).map(({ request }) => request));
+  t.notOk(passages('held-out', 120).some(({ request }) => tuning.has(request)));
+});
+
+void t.test('the accuracy is a share of full depth, by length', async (t) => {
+  const scored = [300, 100, 200, 400].map((tokens, i) => ({ tokens, full: 1, early: i % 2 }));
+  const points = pointsOf([...scored, { tokens: 350, full: 0.5, early: 1 }], 2);
+  t.strictSame(points.flat(), [150, 0.5, 350, 0.8]);
+  t.throws(() => pointsOf([{ tokens: 1, full: 0, early: 1 }], 1), /no right answer to 1 passages/);
+});
+
+void t.test('it goes into the manifest beside other figures', async (t) => {
+  const exits = [
+    { layer: 15, quality: { kl: 0.6, accuracy: 0.5 } },
+    { layer: 30, quality: { kl: 0.1 } },
+  ];
+  const points: [number, number][] = [
+    [40, 0.5],
+    [300, 0.1],
+  ];
+  const text = JSON.stringify({ name: 'm', exits, prompt: { layer: 30, quality: { kl: 0.1 } } });
+  const [early, full] = exits;
+  t.strictSame(JSON.parse(withPromptAccuracies(text, new Map([[15, points]]))), {
+    name: 'm',
+    exits: [{ layer: 15, quality: { ...early?.quality, accuracyByPrompt: points } }, full],
+    prompt: { layer: 30, quality: { kl: 0.1 } },
+  });
+});
+
+void t.test('residentMb and childrenOf describe a child', { skip: process.platform !== 'linux' }, async (t) => {
+  const code = 'const held = Buffer.alloc(64e6, 1); console.log(process.memoryUsage.rss()); process.stdin.resume()';
+  const child = spawn(process.execPath, ['-e', code], { stdio: ['pipe', 'pipe', 'inherit'] });
+  const [said] = (await once(child.stdout, 'data')) as [Buffer];
+  const own = Number(said) / 1e6;
+  const found = residentMb(child.pid ?? 0);
+  t.ok(own > 64 && Math.abs(found - own) < 20, `${found} MB, and ${own} MB by its own count`);
+  t.ok(childrenOf(process.pid).includes(child.pid ?? 0));
+  child.stdin.end();
+  await once(child, 'exit');
+  t.throws(() => residentMb(child.pid ?? 0), { message: `process ${child.pid} has ended` });
+});
+
+void t.test('decode counts from the first token of every sequence to the end of the first sequence', async (t) => {
+  let now = 1000;
+  const meter = new RateMeter({ parallel: 2, promptTokens: 50, answerTokens: 4 }, () => now);
+  const token = (at: number, isFirst: boolean): void => {
+    now = at;
+    meter.token(isFirst);
+  };
+  token(1100, true);
+  token(1150, false); // the other prompt still waits
+  token(1200, true);
+  token(1210, false);
+  token(1220, false);
+  token(1230, false);
+  now = 1250;
+  meter.ended();
+  token(1300, false); // alone
+  now = 1300;
+  meter.ended();
+  t.strictSame(meter.rate(), { prefill: (1000 * 100) / 200, decode: (1000 * 3) / 50 });
+});
+
+void t.test('the rate is NaN without tokens', async (t) => {
+  const meter = new RateMeter({ parallel: 1, promptTokens: 5, answerTokens: 2 });
+  t.ok(Number.isNaN(meter.rate().prefill));
+  t.ok(Number.isNaN(meter.rate().decode));
 });

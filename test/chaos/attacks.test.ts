@@ -6,9 +6,8 @@
  */
 import { setMaxListeners } from 'node:events';
 import t from 'tap';
-import { ATTACKS, type Outcomes } from './attacks.js';
+import { ATTACKS, type Outcomes, ask } from './attacks.js';
 import { enginePid, memoryOf, pidOf, serve, tinyModel, untilIdle } from './helper.js';
-import { ask } from './honest.js';
 
 const SECONDS = 1;
 const CLIENTS = 3;

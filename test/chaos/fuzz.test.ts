@@ -1,8 +1,7 @@
 /** 3,000 malformed bodies against the real engine: no 500, and no leak. */
 import fc from 'fast-check';
 import t from 'tap';
-import { targets } from '../fakes/bodies.js';
-import { asText } from '../fakes/nested.js';
+import { targets, asText } from '../fakes/bodies.js';
 import { post } from '../support/post.js';
 import { memoryOf, metric, openFiles, serve, tinyModel, untilIdle } from './helper.js';
 

@@ -2,9 +2,8 @@
 import { createOpenAICompatible } from '@ai-sdk/openai-compatible';
 import { APICallError, generateText, Output, stepCountIs, streamText } from 'ai';
 import t from 'tap';
-import { bothWays, callsTool, colorSchema, followsSchema, greedy, sunny } from './ai.js';
+import { bothWays, callsTool, colorSchema, followsSchema, greedy, sunny, COLOR, weatherArguments } from './ai.js';
 import { apiKey, connect, deepest, ENDLESS, modelName, shallowest } from './helper.js';
-import { COLOR, weatherArguments } from './weather.js';
 
 const server = await connect(t);
 const sortie = createOpenAICompatible({ name: 'sortie', baseURL: server.baseURL, apiKey, includeUsage: true });

@@ -1,7 +1,30 @@
 /** AI SDK asks each of its kinds of models for texts, objects and tools, whole and streamed. */
 import { generateText, jsonSchema, type LanguageModel, Output, stepCountIs, streamText, tool } from 'ai';
 import type { Test } from 'tap';
-import { COLOR, colors, weather, weatherArguments } from './weather.js';
+
+/** A function that any client can offer. Its schema keeps the arguments short. */
+export const weather = {
+  name: 'get_weather',
+  description: 'Weather of a city.',
+  parameters: {
+    type: 'object',
+    properties: { city: { type: 'string', minLength: 1, maxLength: 8 }, unit: { enum: ['C', 'F'] } },
+    required: ['city', 'unit'],
+    additionalProperties: false,
+  },
+};
+
+/** Patterns of its arguments. */
+export const weatherArguments = { city: /^.{1,8}$/su, unit: /^[CF]$/ };
+
+/** A schema of two possible objects, and the pattern of both. */
+export const colors = {
+  type: 'object',
+  properties: { color: { enum: ['red', 'blue'] } },
+  required: ['color'],
+  additionalProperties: false,
+};
+export const COLOR = { color: /^(red|blue)$/ };
 
 export const greedy = { prompt: 'Name a color.', maxOutputTokens: 12, temperature: 0, maxRetries: 0 };
 

@@ -3,7 +3,7 @@ import { HumanMessage, ToolMessage, type AIMessageChunk } from '@langchain/core/
 import { ChatOpenAI, OpenAI } from '@langchain/openai';
 import t from 'tap';
 import { apiKey, connect, ENDLESS, modelName, shallowest } from './helper.js';
-import { COLOR, colors, weather, weatherArguments } from './weather.js';
+import { COLOR, colors, weather, weatherArguments } from './ai.js';
 
 // Tracing would use the network, which no test here may.
 process.env.LANGSMITH_TRACING = 'false';

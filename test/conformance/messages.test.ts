@@ -9,10 +9,9 @@ import Anthropic, {
 } from '@anthropic-ai/sdk';
 import { generateText } from 'ai';
 import t from 'tap';
-import { bothWays, callsTool, followsSchema } from './ai.js';
+import { bothWays, callsTool, followsSchema, COLOR, colors, weather, weatherArguments } from './ai.js';
 import { build, says } from '../fakes/server.js';
 import { aborted, apiKey, connect, ENDLESS, modelName, shallowest, thrown } from './helper.js';
-import { COLOR, colors, weather, weatherArguments } from './weather.js';
 
 const server = await connect(t);
 const origin = new URL(server.baseURL).origin;

@@ -5,7 +5,7 @@
 import t, { type Test } from 'tap';
 import Type, { type TSchema } from 'typebox';
 import { Errors } from 'typebox/value';
-import { namedEvents } from '../fakes/named-events.js';
+import { namedEvents } from '../fakes/server.js';
 import { post } from '../support/post.js';
 import { apiKey, connect, deepest, modelName } from './helper.js';
 

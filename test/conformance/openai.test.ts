@@ -10,7 +10,7 @@ import OpenAI, {
 import t from 'tap';
 import { build, says } from '../fakes/server.js';
 import { aborted, apiKey, connect, deepest, ENDLESS, exits, modelName, shallowest, thrown } from './helper.js';
-import { COLOR, colors, weather, weatherArguments } from './weather.js';
+import { COLOR, colors, weather, weatherArguments } from './ai.js';
 
 const server = await connect(t);
 const client = new OpenAI({ baseURL: server.baseURL, apiKey, maxRetries: 0 });

@@ -5,9 +5,8 @@ import type { AIMessageChunk } from '@langchain/core/messages';
 import { APICallError, generateText } from 'ai';
 import OpenAI, { APIUserAbortError, BadRequestError, NotFoundError } from 'openai';
 import t from 'tap';
-import { bothWays, callsTool, followsSchema, greedy } from './ai.js';
+import { bothWays, callsTool, followsSchema, greedy, COLOR, colors, weather, weatherArguments } from './ai.js';
 import { aborted, apiKey, connect, ENDLESS, modelName, shallowest, thrown } from './helper.js';
-import { COLOR, colors, weather, weatherArguments } from './weather.js';
 
 // Tracing would use the network, which no test here may.
 process.env.LANGSMITH_TRACING = 'false';

@@ -4,9 +4,8 @@ import path from 'node:path';
 import t, { type Test } from 'tap';
 import type { Architecture } from '../../src/engine/model/architecture.js';
 import { convert } from '../../src/convert/convert.js';
-import { OPTIONS, run } from './conversion.js';
+import { OPTIONS, run, random, safetensors, tinyWeights, weight, writeFolder, type Weights } from './tiny.js';
 import { goldenModel, goldenWeights, writeGoldenFolder } from './golden-model.js';
-import { random, safetensors, tinyWeights, weight, writeFolder, type Weights } from './tiny.js';
 
 type Changes = Record<string, unknown>;
 

@@ -8,8 +8,7 @@ import type { Executor } from '../../src/engine/execution/executor.js';
 import type { Slot } from '../../src/engine/scheduler/kv/units.js';
 import { loadManifest } from '../../src/engine/model/manifest-io.js';
 import { advance, distance, logitsAt, makeExecutor, openSlot } from '../engine/helper.js';
-import { writeRanges } from './conversion.js';
-import { safetensors, type Weight } from './tiny.js';
+import { writeRanges, safetensors, type Weight } from './tiny.js';
 import { type Way, waysOf, worstOf } from './ways.js';
 import {
   GOLDEN_MODELS,

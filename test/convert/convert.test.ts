@@ -17,9 +17,23 @@ import type { ConvertOptions } from '../../src/convert/convert-options.js';
 import { loadServedModel } from '../../src/gateway/api/load-served-model.js';
 import { loadManifest } from '../../src/engine/model/manifest-io.js';
 import { externalTensors } from '../../src/engine/model/onnx-weights.js';
-import { gguf, ggufMetadata, LAYER_SHAPES, random, safetensors, SHAPE, tinyWeights, weight } from './tiny.js';
-import { writeFolder, type GgufMetadata, type Weights } from './tiny.js';
-import { OPTIONS, run, writeGguf, writeRanges } from './conversion.js';
+import {
+  gguf,
+  ggufMetadata,
+  LAYER_SHAPES,
+  random,
+  safetensors,
+  SHAPE,
+  tinyWeights,
+  weight,
+  writeFolder,
+  type GgufMetadata,
+  type Weights,
+  OPTIONS,
+  run,
+  writeGguf,
+  writeRanges,
+} from './tiny.js';
 
 /** Graphs and weights of a folder by file name. */
 function content(dir: string): Map<string, Buffer> {

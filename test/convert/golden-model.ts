@@ -6,6 +6,7 @@ import { fileURLToPath } from 'node:url';
 import { crc32, gunzipSync } from 'node:zlib';
 import { readGguf } from '../../src/convert/formats/gguf/reader.js';
 import { random, writeFolder, type Weight, type Weights } from './tiny.js';
+import type { LoopShape } from './reference.js';
 
 interface How {
   /** Rows of this number of heads alternate between the rotary halves. */
@@ -45,14 +46,14 @@ export interface GoldenModel {
   readonly prompts: readonly GoldenPrompt<TopLogits>[];
 }
 
-const here = fileURLToPath(new URL('../../../test/golden/architectures/', import.meta.url));
+const architectureFiles = fileURLToPath(new URL('../../../test/golden/architectures/', import.meta.url));
 
-export const GOLDEN_MODELS: readonly string[] = readdirSync(here)
+export const GOLDEN_MODELS: readonly string[] = readdirSync(architectureFiles)
   .filter((name) => name.endsWith('.json'))
   .map((name) => path.basename(name, '.json'));
 
 export function goldenModel(name: string): GoldenModel {
-  const model = JSON.parse(readFileSync(path.join(here, `${name}.json`), 'utf8')) as GoldenModel;
+  const model = JSON.parse(readFileSync(path.join(architectureFiles, `${name}.json`), 'utf8')) as GoldenModel;
   const layers = Number(model.config.num_hidden_layers);
   const { gguf, shapes } = model;
   return {
@@ -128,4 +129,33 @@ function stored(weight: Weight | undefined, { heads, plus = 0, start = 0, count 
     out.set(part.subarray(row * width, (row + 1) * width), to * width);
   }
   return out;
+}
+
+// The looped models of test/golden/loops, whose golden numbers the public modeling file of Ouro computed.
+
+export interface GoldenLoops extends Omit<GoldenModel, 'prompts'> {
+  /** By loop: the highest logits, and the gate in front of its sigmoid. */
+  readonly prompts: readonly GoldenPrompt<{ readonly loops: readonly (TopLogits & { readonly gate: number })[] }>[];
+}
+
+const loopFiles = fileURLToPath(new URL('../../../test/golden/loops/', import.meta.url));
+
+export const LOOP_MODELS = ['ouro-1', 'ouro-2', 'ouro-4', 'ouro-4-tied'] as const;
+
+export function goldenLoops(name: (typeof LOOP_MODELS)[number]): GoldenLoops {
+  return JSON.parse(readFileSync(path.join(loopFiles, `${name}.json`), 'utf8')) as GoldenLoops;
+}
+
+export function loopShape({ config }: GoldenLoops): LoopShape {
+  const heads = Number(config.num_attention_heads);
+  return {
+    layers: Number(config.num_hidden_layers),
+    loops: Number(config.total_ut_steps),
+    heads,
+    kvHeads: Number(config.num_key_value_heads),
+    headDim: Number(config.hidden_size) / heads,
+    theta: Number(config.rope_theta),
+    eps: Number(config.rms_norm_eps),
+    betweenLoops: true,
+  };
 }

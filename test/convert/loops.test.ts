@@ -6,8 +6,14 @@ import { convert } from '../../src/convert/convert.js';
 import { inspect } from '../../src/convert/inspect.js';
 import type { KernelName } from '../../src/engine/model/manifest.js';
 import { advanceTo, distance, logitsAt, makeExecutor, openSlot, rms } from '../engine/helper.js';
-import { goldenWeights, writeGoldenFolder } from './golden-model.js';
-import { goldenLoops, LOOP_MODELS, loopShape, type GoldenLoops } from './golden-loops.js';
+import {
+  goldenWeights,
+  writeGoldenFolder,
+  goldenLoops,
+  LOOP_MODELS,
+  loopShape,
+  type GoldenLoops,
+} from './golden-model.js';
 import { loopLogits } from './reference.js';
 import { gguf, ggufMetadata, SHAPE, tinyWeights, writeFolder, type Weights } from './tiny.js';
 

@@ -7,9 +7,8 @@ import { describe } from '../../src/convert/convert-command.js';
 import { inspect } from '../../src/convert/inspect.js';
 import type { ConvertOptions } from '../../src/convert/convert-options.js';
 import { loadManifest } from '../../src/engine/model/manifest-io.js';
-import { LAYER_SHAPES, random, safetensors, SHAPE, weight, type Weight } from './tiny.js';
+import { LAYER_SHAPES, random, safetensors, SHAPE, weight, type Weight, run, OPTIONS } from './tiny.js';
 import { folder, rejectsOptions } from './rejected.js';
-import { run, OPTIONS } from './conversion.js';
 
 void t.test('invalid options and exits are rejected', (t) =>
   rejectsOptions(t, folder(), {

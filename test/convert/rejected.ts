@@ -4,9 +4,17 @@ import path from 'node:path';
 import type { Test } from 'tap';
 import { convert } from '../../src/convert/convert.js';
 import type { ConvertOptions } from '../../src/convert/convert-options.js';
-import { writeGguf } from './conversion.js';
+import {
+  writeGguf,
+  ggufMetadata,
+  random,
+  tinyWeights,
+  weight,
+  writeFolder,
+  type GgufMetadata,
+  type Weights,
+} from './tiny.js';
 import { goldenWeights, writeGoldenFolder, type GoldenModel } from './golden-model.js';
-import { ggufMetadata, random, tinyWeights, weight, writeFolder, type GgufMetadata, type Weights } from './tiny.js';
 
 /** Writes a source into an empty folder. @returns its path */
 export type Source = (dir: string) => string;

@@ -1,9 +1,11 @@
 /** Tokenizers of both formats, and their checks against the rows of the embedding. */
-import { rmSync, writeFileSync } from 'node:fs';
+import { rmSync, writeFileSync, readFileSync } from 'node:fs';
 import path from 'node:path';
+import { fileURLToPath } from 'node:url';
 import t from 'tap';
+import { Tokenizer } from '@huggingface/tokenizers';
 import { checkTokenizer } from '../../src/convert/check-tokenizer.js';
-import { ggufTokenizer } from '../../src/convert/formats/gguf/tokenizer.js';
+import { ggufTokenizer, PRE_TOKENIZERS } from '../../src/convert/formats/gguf/tokenizer.js';
 import type { GgufValue } from '../../src/convert/formats/gguf/reader.js';
 import { readTokenizer } from '../../src/convert/formats/hf/tokenizer.js';
 import { TextTokenizer } from '../../src/gateway/text/tokenizer.js';
@@ -171,3 +173,25 @@ void t.test('tokens beyond the embedding: added tokens are a warning, tokens of 
   }))
     t.throws(() => checkTokenizer(tokenizer, SHAPE.vocab), { isUsage: false, message }, name);
 });
+
+// The pre-tokenizers of GGUF files against the pieces of Python's `tokenizers` (test/golden/architectures).
+
+/** The part of the library that is used; its own types do not resolve under Node's module rules. */
+interface Library {
+  readonly pre_tokenizer: { pre_tokenize(text: string): string[] };
+}
+const Library = Tokenizer as unknown as new (json: object, config: object) => Library;
+
+const file = fileURLToPath(new URL('../../../test/golden/pre-tokenizers.json', import.meta.url));
+const { texts, ...golden } = JSON.parse(readFileSync(file, 'utf8')) as { texts: string[] } & Record<string, string[][]>;
+
+void t.test('every pre-tokenizer has golden pieces', async (t) => {
+  t.strictSame(Object.keys(golden).sort(), [...PRE_TOKENIZERS.keys()].sort());
+});
+
+for (const [name, { step }] of PRE_TOKENIZERS)
+  void t.test(name, async (t) => {
+    const { pre_tokenizer } = new Library(tokenizerJson({ pre_tokenizer: step }), {});
+    for (const [index, text] of texts.entries())
+      t.strictSame(pre_tokenizer.pre_tokenize(text), golden[name]?.[index], text);
+  });

@@ -1,9 +1,19 @@
 /** Cost of a step by its units: trunk stages, exit blocks, head and what a step costs beside its graphs. */
 import t from 'tap';
-import { costModel, predictMs, prefillMs } from '../../src/engine/scheduler/cost/model.js';
+import fc from 'fast-check';
+import {
+  costModel,
+  predictMs,
+  prefillMs,
+  type CostModel,
+  at,
+  observeStep,
+} from '../../src/engine/scheduler/cost/model.js';
 import { depthShape, lengthPrior } from '../../src/engine/depth-shape.js';
-import type { CostPoint, CostTable } from '../../src/engine/scheduler/cost/table.js';
+import { type CostPoint, type CostTable, cheapestAt, costAt, curveOf } from '../../src/engine/scheduler/cost/table.js';
 import { blockSample, layers, sample, shape, table } from '../scheduler/sample.js';
+import { affineStepCost, promptMs, stepTable } from '../../src/engine/scheduler/cost/step-costs.js';
+import { runs } from '../scheduler/arbitrary.js';
 
 const decodeMs = (rows: readonly number[], model = sample, context = 200): number =>
   predictMs(model, { decode: { rows, context }, prefill: [] });
@@ -103,3 +113,113 @@ void t.test('lengths of answers are a prior where each exit has some', async (t)
   t.equal(priorOf({ lengths: { chat: some } }, {}), null);
   t.equal(priorOf({ lengths: { chat: [] } }, { lengths: { chat: more } }), null, 'all answers were cut');
 });
+
+// Curves between and beyond what was measured.
+
+const point = (rows: number, ms: number, context = 0): CostPoint => ({ rows, context, ms });
+const costOf = (points: readonly CostPoint[], rows: number, context = 0): number =>
+  costAt(curveOf(points), rows, context);
+
+void t.test('a single point counts for each row, and two points at one place count with their mean', async (t) => {
+  t.equal(costOf([point(2, 6)], 4), 12);
+  t.equal(costOf([point(2, 6)], 1), 6, 'fewer rows than measured cost what was measured');
+  t.equal(costOf([point(1, 2), point(4, 4), point(4, 6)], 4), 5);
+});
+
+void t.test('a cost is linear between two points, and the last slope goes on beyond them', async (t) => {
+  t.equal(costOf([point(1, 2), point(2, 3), point(4, 7)], 3), 5);
+  t.equal(costOf([point(1, 2), point(2, 3), point(4, 7)], 6), 11);
+});
+
+void t.test('a cost never falls with rows', async (t) => {
+  const points = [point(8, 4), point(1, 2), point(4, 5)];
+  t.equal(costOf(points, 8), 5, 'a dip of the measurement');
+  for (let rows = 2; rows <= 20; rows += 1) t.ok(costOf(points, rows) >= costOf(points, rows - 1), `${rows} rows`);
+});
+
+void t.test('a slope over the context goes on, but never predicts free attention', async (t) => {
+  t.equal(costOf([point(1, 2), point(1, 3, 100)], 1, 50), 2.5);
+  t.equal(costOf([point(1, 2), point(1, 3, 100)], 1, 300), 5);
+  t.equal(costOf([point(1, 3), point(1, 2, 100)], 1, 1000), 2);
+  t.equal(costOf([point(1, 2), point(1, 3, 100), point(1, 9, 200)], 1, 150), 6, 'the two nearest contexts count');
+});
+
+void t.test('no rows and no points cost nothing', async (t) => {
+  t.equal(costOf([point(1, 2)], 0), 0);
+  t.equal(costOf([], 3), 0);
+  t.equal(cheapestAt([], 3, 0), 0);
+});
+
+void t.test('the cheapest kernel at the number of rows gives the cost', async (t) => {
+  const kernels = [curveOf([point(1, 2), point(16, 16)]), curveOf([point(1, 4), point(16, 12)])];
+  t.equal(cheapestAt(kernels, 1, 0), 2);
+  t.equal(cheapestAt(kernels, 16, 0), 12);
+});
+
+// Tabulated costs: what planning asks for is what the cost model says.
+
+/** The sample machine after a slow spell. */
+const slow: CostModel = Array.from({ length: 50 }).reduce<CostModel>((model) => {
+  const work = { decode: { rows: [0, 0, 0, 0, 4], context: 200 }, prefill: [] };
+  return observeStep(model, work, 1.7 * predictMs(sample, work), 0);
+}, sample);
+
+const models = fc.constantFrom(sample, blockSample, slow);
+const rowsOf = fc.array(fc.nat(6), { minLength: 5, maxLength: 5 }).filter((rows) => rows.some((count) => count > 0));
+
+void t.test('a tabulated step costs what the model predicts, within 2% for the grain of its context', async () => {
+  fc.assert(
+    fc.property(models, rowsOf, fc.nat(2000), (model, rows, context) => {
+      const ms = stepTable(model, context)(Int32Array.from(rows));
+      const exact = predictMs(model, { decode: { rows, context }, prefill: [] });
+      return ms >= exact - 1e-9 && ms <= 1.02 * exact;
+    }),
+    runs,
+  );
+});
+
+void t.test('a tabulated step follows the drift, though its table stays', async (t) => {
+  const rows = Int32Array.of(0, 0, 1, 0, 3);
+  const before = stepTable(sample, 100)(rows);
+  t.ok(stepTable(slow, 100)(rows) > 1.5 * before);
+  t.equal(stepTable(sample, 100)(rows), before);
+});
+
+void t.test('a tabulated prompt costs what the model predicts for whole grains, and never less', async () => {
+  const chunks = fc.constantFrom(16, 64, 128, 512);
+  fc.assert(
+    fc.property(models, fc.nat(4), fc.integer({ min: 1, max: 1500 }), chunks, (model, exit, positions, chunk) => {
+      const ms = promptMs(model, exit, positions, chunk);
+      const exact = (length: number): number =>
+        predictMs(model, { decode: null, prefill: [{ exit, positions: length, context: 0, chunk }] });
+      const whole = Math.ceil(positions / 16) * 16;
+      return positions === whole ? Math.abs(ms - exact(whole)) < 1e-9 : ms >= 0.8 * exact(positions);
+    }),
+    runs,
+  );
+});
+
+void t.test(
+  'the affine view rises with depth, and meets the table at one row and at the rows that it is for',
+  async () => {
+    fc.assert(
+      fc.property(models, fc.nat(1000), fc.integer({ min: 2, max: 30 }), (model, context, many) => {
+        const step = stepTable(model, context);
+        const cost = affineStepCost(step, 5, many);
+        return [0, 1, 2, 3, 4].every((exit) => {
+          const { rowMs: perRow, fixedMs: fixed } = at(cost, exit);
+          const isRising = exit === 0 || (perRow >= at(cost, exit - 1).rowMs && fixed >= at(cost, exit - 1).fixedMs);
+          const rows = new Int32Array(5);
+          const isMet = [1, many].every((count) => {
+            rows[exit] = count;
+            const exact = step(rows);
+            // A deeper exit never costs less, so a measurement that says otherwise is exceeded.
+            return perRow * count + fixed >= exact - 1e-9 && perRow * count + fixed <= 1.05 * exact;
+          });
+          return perRow >= 0 && isRising && isMet;
+        });
+      }),
+      runs,
+    );
+  },
+);

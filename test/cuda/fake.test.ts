@@ -4,8 +4,7 @@ import { join } from 'node:path';
 import { promisify } from 'node:util';
 import koffi from 'koffi';
 import t from 'tap';
-import { fakeLibraries, Missing } from './installation.js';
-import { readTrace } from './trace.js';
+import { fakeLibraries, Missing, readTrace } from './installation.js';
 
 const CAPTURE_UNSUPPORTED = 900;
 const CAPTURE_INVALIDATED = 901;

@@ -9,10 +9,8 @@ import t from 'tap';
 import { convert } from '../../src/convert/convert.js';
 import type { KernelName } from '../../src/engine/model/manifest.js';
 import { externalTensors } from '../../src/engine/model/onnx-weights.js';
-import { goldenLoops } from '../convert/golden-loops.js';
-import { writeGoldenFolder } from '../convert/golden-model.js';
-import { type Installation, runScript, withCuda } from './installation.js';
-import { linesOf, memoryOf, readTrace, type Section } from './trace.js';
+import { goldenLoops, writeGoldenFolder } from '../convert/golden-model.js';
+import { type Installation, runScript, withCuda, linesOf, memoryOf, readTrace, type Section } from './installation.js';
 
 const STEPS = 1000;
 const ROWS = 4;

@@ -1,5 +1,10 @@
 import t from 'tap';
+import fc from 'fast-check';
 import { SequenceEvents, type SequenceEvent } from '../../src/gateway/engine-client/sequence-events.js';
+import { HeldNets } from '../../src/gateway/engine-client/held-nets.js';
+import type { ToEngine } from '../../src/protocol/index.js';
+import { UnacknowledgedRequests } from '../../src/gateway/engine-client/unacknowledged-requests.js';
+import { FairQuota } from '../../src/util/fair-quota.js';
 
 const token = (index: number, id: number): SequenceEvent => ({
   ...{ index, type: 'token', at: 0, event: { id: `a-${index}`, token: id, exit: 1, logprobs: null } },
@@ -43,3 +48,68 @@ void t.test('wake ends a wait without events', async (t) => {
   events.wake();
   t.same(await next, { done: false, value: [] });
 });
+
+// The parts of armed nets on their way to the engine.
+
+void t.test('the engine learns each part once, and a new engine those that are still held', async (t) => {
+  const sent: ToEngine[] = [];
+  const nets = new HeldNets((message) => sent.push(message));
+  const part = { dueAt: 1000, sentenceMs: 100, prefillMs: 10, fullMs: 20, besideMs: 1 };
+  const giveBack = nets.hold(part);
+  nets.hold({ ...part, dueAt: 2000 });
+  giveBack();
+  giveBack();
+  t.match(sent.splice(0), [
+    { type: 'net', id: 1, part },
+    { type: 'net', id: 2 },
+    { type: 'net', id: 1, part: null },
+  ]);
+  nets.tell();
+  t.match(sent, [{ type: 'net', id: 2, part: { dueAt: 2000 } }]);
+  t.equal(sent.length, 1);
+});
+
+const none = { planned: [], rejected: [], ended: [] };
+
+void t.test('a client alone gets all places, and a new client always finds some', (t) => {
+  fc.assert(
+    fc.property(fc.integer({ min: 32, max: 500 }), fc.array(fc.nat(3), { maxLength: 200 }), (most, takers) => {
+      const shares = new FairQuota(most);
+      const total = (): number => [0, 1, 2, 3].reduce((sum, client) => sum + shares.held(String(client)), 0);
+      for (const client of takers.map(String))
+        if (shares.available(client) > 0) shares.acquire(client, shares.available(client));
+      return total() < 2 * most && shares.available('new') > 0;
+    }),
+  );
+  const alone = new FairQuota(10);
+  t.equal(alone.available('a'), 10);
+  alone.acquire('a', 10);
+  t.strictSame([alone.available('a'), alone.available('b')], [0, 5]);
+  alone.release('a', 4);
+  t.strictSame([alone.available('a'), alone.available('b')], [4, 7]);
+  t.end();
+});
+
+void t.test(
+  'a sequence counts until the engine ends or rejects it; its prompt counts until the engine reads it',
+  (t) => {
+    const sent = new UnacknowledgedRequests(2);
+    sent.add({ id: 'a', tenant: 'x' }, 2 ** 20, 5);
+    t.ok(sent.hasRoom('y', 1, 1));
+    t.notOk(sent.hasRoom('x', 1, 1), 'its unread prompts are at the bound');
+    t.equal(sent.unreadMs(12), 7);
+    sent.hear({ ...none, planned: [{ id: 'a' } as never] });
+    t.ok(sent.hasRoom('x', 1, 2 ** 20));
+    t.equal(sent.unreadMs(12), 0);
+    sent.add({ id: 'b', tenant: 'x' }, 1, 6);
+    t.notOk(sent.hasRoom('x', 1, 1), 'both places are taken');
+    sent.hear({ ...none, rejected: [{ id: 'b' } as never], ended: [{ id: 'a' } as never, { id: 'unknown' } as never] });
+    t.equal(sent.count, 0);
+    t.ok(sent.hasRoom('x', 2, 2 ** 30), 'a request of any length passes alone');
+    sent.add({ id: 'c', tenant: 'x', grammar: { kind: 'free' } }, 1, 7);
+    t.equal(sent.unreadMs(100), 0, 'the engine says nothing of a request whose grammar it compiles');
+    sent.clear();
+    t.equal(sent.count, 0);
+    t.end();
+  },
+);

@@ -28,3 +28,18 @@ export function sampleFull(logits: Float32Array, sampling: Sampling, counts: Tok
   adjust(logits, sampling, counts);
   return sampleAll(logits, sampling, u, null);
 }
+
+// Constraints for tests, without a grammar.
+
+/** @param mask 1 for each allowed token id; null: the mask is still to come */
+export function constraintOf(mask: Uint8Array | null): Constraint {
+  return {
+    mask,
+    enforced: true,
+    released: false,
+    complete: false,
+    failed: null,
+    accept: () => undefined,
+    close: () => undefined,
+  };
+}

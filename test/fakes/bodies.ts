@@ -4,7 +4,21 @@ import { ChatBody } from '../../src/gateway/api/endpoints/chat-completions/chat-
 import { CompletionBody } from '../../src/gateway/api/endpoints/completions.js';
 import { CountTokensBody, MessagesBody } from '../../src/gateway/api/endpoints/messages/messages-body.js';
 import { InputTokensBody, ResponsesBody } from '../../src/gateway/api/endpoints/responses/responses-body.js';
-import { nested } from './nested.js';
+
+type Kind = 'arrays' | 'objects';
+
+/** A placeholder for a value of this depth, which `asText` replaces. */
+export const nested = (depth: number, kind: Kind = 'arrays'): string => `nested ${depth} ${kind}`;
+
+function levels(depth: number, kind: Kind): string {
+  const [open, close] = kind === 'arrays' ? ['[', ']'] : ['{"a":', '}'];
+  return `${open.repeat(depth)}1${close.repeat(depth)}`;
+}
+
+/** A body as JSON, with the values of `nested` in place. */
+export function asText(body: unknown): string {
+  return JSON.stringify(body).replace(/"nested (\d+) (\w+)"/g, (_, depth, kind: Kind) => levels(Number(depth), kind));
+}
 
 /**
  * Values near the edges of every rule, and plain nonsense. `asText` writes them: some are nested too deep for

@@ -1,8 +1,8 @@
 /** A small server with the API of OpenAI, without any field of Sortie: the form of vLLM, llama.cpp and Ollama. */
-import { createServer, type IncomingMessage, type ServerResponse } from 'node:http';
+import { createServer, type IncomingMessage, type ServerResponse, type Server } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { listening } from './listening.js';
+import { once } from 'node:events';
 
 export interface PlainRequest {
   readonly path: string;
@@ -113,4 +113,15 @@ async function serve(
 /** An answer of another status, with JSON. */
 export function jsonAnswer(status: number, body: object): PlainAnswer {
   return { parts: [], raw: { status, type: 'application/json', text: JSON.stringify(body) } };
+}
+
+/** Lets a server listen on a free port of this machine until the end of the test. @returns its address */
+export async function listening(t: { teardown(end: () => unknown): void }, server: Server): Promise<string> {
+  server.listen(0, '127.0.0.1');
+  await once(server, 'listening');
+  t.teardown(() => {
+    server.closeAllConnections();
+    server.close();
+  });
+  return `http://127.0.0.1:${(server.address() as AddressInfo).port}`;
 }

@@ -4,8 +4,7 @@ import net, { type AddressInfo } from 'node:net';
 import { join } from 'node:path';
 import { pino } from 'pino';
 import type { FastifyInstance } from 'fastify';
-import type { ApiContext } from '../../src/gateway/api/context.js';
-import { openPolicy } from '../../src/gateway/api/context.js';
+import { type ApiContext, openPolicy } from '../../src/gateway/api/context.js';
 import type { ServedModel } from '../../src/gateway/api/served-model.js';
 import { resolveOptions } from '../../src/cli/options/config.js';
 import { createApp, createOpsApp } from '../../src/gateway/http/app.js';
@@ -297,4 +296,27 @@ export function exchange(port: number, bytes: string): Promise<string> {
     });
     socket.on('error', reject);
   });
+}
+
+/** Streams of named events, as /v1/responses and /v1/messages have them. */
+
+export interface NamedEvent {
+  readonly name: string;
+  readonly data: Readonly<Record<string, unknown>>;
+}
+
+/** The events of a stream. @param last receives the data of events without a name, such as [DONE] */
+export function namedEvents(text: string, last: string[] = []): NamedEvent[] {
+  return text
+    .split('\n\n')
+    .filter((block) => block !== '')
+    .flatMap((block) => {
+      const [first = '', second = ''] = block.split('\n');
+      if (first.startsWith('event: ')) {
+        const data = JSON.parse(second.slice('data: '.length)) as NamedEvent['data'];
+        return [{ name: first.slice('event: '.length), data }];
+      }
+      if (first.startsWith('data: ')) last.push(first.slice('data: '.length));
+      return [];
+    });
 }

@@ -4,7 +4,7 @@ import { setTimeout as delay } from 'node:timers/promises';
 import { gzipSync } from 'node:zlib';
 import type { Upstream } from '../../src/gateway/upstream/upstream.js';
 import { monotonicMs } from '../../src/util/clock.js';
-import { listening } from './listening.js';
+import { listening } from './plain-server.js';
 
 export interface Exchange {
   readonly path: string;

@@ -7,6 +7,10 @@ import { ResponsesBody } from '../../src/gateway/api/endpoints/responses/respons
 import type { Sampling } from '../../src/protocol/index.js';
 import { biased, BODIES, build } from '../fakes/calls.js';
 import { says, tokenizer } from '../fakes/server.js';
+import { loadServedModel } from '../../src/gateway/api/load-served-model.js';
+import { resolveOptions } from '../../src/cli/options/config.js';
+import { samplingWarning } from '../../src/engine/model/common-sampling.js';
+import type { Generation } from '../../src/engine/model/manifest.js';
 
 const messages = [{ role: 'user', content: 'Hi' }];
 type Path = keyof typeof BODIES;
@@ -231,4 +235,52 @@ void t.test('null for an optional field equals a missing field, at any depth', a
   const fields = { messages: turns, response_format: { type: 'json_schema', json_schema } };
   t.equal((await server.ask('/v1/chat/completions', fields)).status, 200);
   t.match(server.last().grammar, { schema: JSON.stringify(schema) }, 'nulls of the schema itself stay');
+});
+
+// Sampling of requests that state none of its fields, or only some: the model's defaults, or those of OpenAI's API.
+
+const neutral = { temperature: 1, topP: 1, topK: 0, minP: 0, repetitionPenalty: 1 };
+
+void t.test(
+  'a model that states no sampling has that of llama.cpp, and one that states a part is neutral',
+  async (t) => {
+    const sampled = async (generation: Generation) => {
+      const server = await build(t, undefined, { model: { generation } });
+      await server.ask('/v1/chat/completions', { messages });
+      return server.last().sampling;
+    };
+    t.match(await sampled({}), { ...neutral, temperature: 0.8, topP: 0.95, topK: 40 });
+    t.match(await sampled({ maxTokens: 9, repetitionPenalty: 1.1 }), { temperature: 0.8, repetitionPenalty: 1.1 });
+    t.match(await sampled({ topK: 20 }), { ...neutral, topK: 20 });
+  },
+);
+
+void t.test('the warning about guessed sampling names the option that states it', (t) => {
+  t.match(samplingWarning({}), /temperature 0\.8, top_p 0\.95 and top_k 40.*sortie convert SOURCE .*--generation/s);
+  t.equal(samplingWarning({ generation: { temperature: 1 } }), null);
+  t.end();
+});
+
+void t.test('/props has the defaults, and an answer states its sampling if the request asks', async (t) => {
+  const server = await build(t, undefined, { model: { generation } });
+  const fields = { temperature: 0.3, top_p: 0.9, top_k: 40, min_p: 0.05, repetition_penalty: 1.05 };
+  t.match((await server.get('/props')).body, { sampling_defaults: fields });
+  const report = async (body: object) =>
+    (await server.ask('/v1/chat/completions', { messages, ...body })).body.sortie ?? {};
+  t.notOk('sampling' in (await report({})));
+  const penalties = { presence_penalty: 0, frequency_penalty: 0 };
+  const { sampling } = await report({ sortie: { show_sampling: true } });
+  t.strictSame(sampling, { ...fields, ...penalties });
+  const stated = { top_p: 0.5, dry_multiplier: 1 };
+  const own = { ...fields, ...penalties, ...stated, dry_base: 1.75, dry_allowed_length: 2 };
+  t.strictSame((await report({ ...stated, sortie: { show_sampling: true } })).sampling, own);
+  // The report can be sent as a request.
+  t.strictSame((await report({ ...own, sortie: { show_sampling: true } })).sampling, own);
+});
+
+void t.test('the embedded model has calm defaults, and a rule against loops at every exit', (t) => {
+  const embedded = loadServedModel(resolveOptions({}, {}).model);
+  t.strictSame(embedded.generation, { temperature: 0.2, topP: 0.9, maxTokens: 1024 });
+  t.ok(embedded.exits.every(({ dry }) => (dry?.multiplier ?? 0) > 0));
+  t.end();
 });

@@ -5,8 +5,7 @@
 import fc from 'fast-check';
 import t from 'tap';
 import { CALL } from '../../src/gateway/text/tool-form.js';
-import { targets } from '../fakes/bodies.js';
-import { asText } from '../fakes/nested.js';
+import { targets, asText } from '../fakes/bodies.js';
 import { build, says } from '../fakes/server.js';
 
 void t.test('a fuzzed body gets an answer or a 4xx in the form of OpenAI', async (t) => {

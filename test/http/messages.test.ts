@@ -2,8 +2,7 @@
 import t from 'tap';
 import { READY } from '../fakes/engine.js';
 import { build, chatOfCalls, spelt } from '../fakes/calls.js';
-import { namedEvents } from '../fakes/named-events.js';
-import { says, type TestServer } from '../fakes/server.js';
+import { namedEvents, says, type TestServer } from '../fakes/server.js';
 
 const PATH = '/v1/messages';
 const messages = [{ role: 'user', content: 'Weather in Paris?' }];

@@ -1,12 +1,12 @@
 /** Rules that hold for all APIs: limits, log, metrics, traces, failures, disconnects, drain. */
+import { setTimeout as delay } from 'node:timers/promises';
 import { pino } from 'pino';
-import t from 'tap';
+import t, { type Test } from 'tap';
 import { drain } from '../../src/gateway/http/shutdown.js';
 import { openKey } from '../../src/gateway/http/keys.js';
 import { startTracing } from '../../src/gateway/telemetry/tracing.js';
 import { collect, valuesOf } from '../fakes/collector.js';
-import { build, says } from '../fakes/server.js';
-import { checkDisconnects } from './disconnect.js';
+import { build, says, type TestServer } from '../fakes/server.js';
 import { until } from '../support/until.js';
 
 const SECRET = 'a secret question';
@@ -142,3 +142,28 @@ for (const { path, body, limit } of WIRES.slice(2))
     });
     t.notMatch(JSON.stringify(collector.spans()), /secret|hidden/);
   });
+
+// Clients that disconnect in the middle of an answer.
+
+/** Disconnects from a stream and from a whole answer: each cancels its sequences. @param count sequences of a request */
+export async function checkDisconnects(
+  t: Test,
+  server: TestServer,
+  path: string,
+  body: object,
+  count: number,
+): Promise<void> {
+  for (const stream of [true, false]) {
+    const abort = new AbortController();
+    const headers = { 'content-type': 'application/json' };
+    const options = { method: 'POST', headers, body: JSON.stringify({ ...body, stream }), signal: abort.signal };
+    fetch(server.url + path, options).catch(() => undefined);
+    const before = server.engine.cancelled.length;
+    await until('running', () => server.engine.live === count);
+    await delay(30);
+    abort.abort();
+    await until('idle', () => server.engine.live === 0);
+    t.equal(server.engine.cancelled.length, before + count, `stream ${stream}`);
+  }
+  await until('responses end', () => server.app.inFlightResponses.size === 0);
+}

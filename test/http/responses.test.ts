@@ -1,8 +1,7 @@
 /** POST /v1/responses over HTTP with a scripted engine: items, events, warnings. */
 import t from 'tap';
 import { build, chatOfCalls, spelt } from '../fakes/calls.js';
-import { namedEvents } from '../fakes/named-events.js';
-import { says, type TestServer } from '../fakes/server.js';
+import { namedEvents, says, type TestServer } from '../fakes/server.js';
 
 const PATH = '/v1/responses';
 const input = 'Weather in Paris?';

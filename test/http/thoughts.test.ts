@@ -4,8 +4,7 @@ import { ChatTemplate } from '../../src/gateway/text/chat-template.js';
 import { TextTokenizer } from '../../src/gateway/text/tokenizer.js';
 import { build } from '../fakes/calls.js';
 import type { Script } from '../fakes/engine.js';
-import { namedEvents } from '../fakes/named-events.js';
-import { tokenizer as plain, tokenizerJson, type TestServer } from '../fakes/server.js';
+import { namedEvents, tokenizer as plain, tokenizerJson, type TestServer } from '../fakes/server.js';
 
 /** As Qwen3's: thinking is on, unless it is switched off, and a history has thoughts only if it keeps them. */
 const SWITCHED =

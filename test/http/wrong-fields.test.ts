@@ -4,7 +4,7 @@
  */
 import t, { type Test } from 'tap';
 import { biased, BODIES, build } from '../fakes/calls.js';
-import { asText, nested } from '../fakes/nested.js';
+import { asText, nested } from '../fakes/bodies.js';
 import { says, tokenizer, withoutRow, type TestServer } from '../fakes/server.js';
 
 const messages = [{ role: 'user', content: 'Hi' }];

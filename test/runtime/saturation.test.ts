@@ -1,8 +1,11 @@
+import { setImmediate as turn } from 'node:timers/promises';
 import t from 'tap';
 import { Graph, MICROSOFT } from '../../src/engine/model/onnx-graph.js';
 import { cpuDevice } from '../../src/engine/runtime/device.js';
 import { createEnvironment } from '../../src/engine/runtime/environment.js';
 import { PROBE, PROBE_GRAPH, saturates } from '../../src/engine/runtime/saturation.js';
+import { collectGarbage } from '../../src/util/memory.js';
+import { loadOrt } from '../../src/engine/runtime/ort-api.js';
 
 void t.test('PROBE_GRAPH is the product in its comment', async (t) => {
   const { width, columns } = PROBE;
@@ -28,4 +31,16 @@ void t.test('sums are exact with the kernels that a model loads', async (t) => {
   t.comment(`the default kernels saturate on this processor: ${saturating}`);
   t.notOk(saturates(environment, device, { accumulateInt32: saturating }));
   t.notOk(saturates(environment, device, { accumulateInt32: true }));
+});
+
+void t.test('the library stays loaded after garbage collection', async (t) => {
+  const ort = loadOrt();
+  for (let i = 0; i < 5; i++) {
+    await collectGarbage();
+    await turn();
+  }
+  // More threads would themselves pin the library. A call into an unloaded library kills this process.
+  createEnvironment(1);
+  t.equal(loadOrt(), ort);
+  t.match(ort.version, /^\d+\.\d+/);
 });

@@ -2,6 +2,9 @@
 import t from 'tap';
 import { createSeries } from '../../src/gateway/telemetry/series.js';
 import { netMetrics } from '../../src/gateway/telemetry/upstream-metrics.js';
+import { createLog, prettyLines } from '../../src/gateway/telemetry/log.js';
+import type { StepMessage } from '../../src/protocol/index.js';
+import { slowStep } from '../../src/gateway/telemetry/slow-steps.js';
 
 const { registry } = createSeries('m');
 
@@ -71,4 +74,60 @@ void t.test('nets are counted, and those that ran have a time', async (t) => {
   ])
     t.ok(text.includes(line), line);
   t.notMatch(text, /net_seconds_total\{[^}]*unused/);
+});
+
+// Readable lines of the log. The processes in test/deploy and test/chaos have the JSON log.
+
+void t.test('a request is one short line with its exits and its budget', async (t) => {
+  const pretty = await prettyLines(false);
+  const request = {
+    ...{ level: 30, time: 0, pid: 1, reqId: 'r', method: 'POST', route: '/v1/completions', status: 200, ms: 312.345 },
+    ...{ model: 'm', prompt_tokens: 3, completion_tokens: 4, msg: 'request' },
+  };
+  const plan = { exit_layer: 30, service_class: 'guaranteed', reason: 'deepest' };
+  const times = { ttft_ms: 24.56, queue_ms: 0.123 };
+  const sortie = { plan, exit_layers: { 30: 4 }, budget_ms: 500, outcome: 'whole', met: true, ...times };
+  const line = pretty(JSON.stringify({ ...request, sortie }));
+  t.match(line, /^\[\d\d:\d\d:\d\d\] INFO: POST \/v1\/completions 200 in 312 ms \{.*\}\n$/);
+  t.same(JSON.parse(line.slice(line.indexOf('{'))), {
+    ...{ prompt_tokens: 3, completion_tokens: 4, id: 'r', plan: 'exit 30, guaranteed', exit_layers: { 30: 4 } },
+    ...{ ttft_ms: 25, queue_ms: 0, budget_ms: 500, outcome: 'whole' },
+  });
+  const shallow = { ...sortie, plan: { exit_layer: 15, reason: 'load' }, landed: { at_token: 7, pressure: 3 } };
+  t.match(pretty(JSON.stringify({ ...request, sortie: shallow })), /"plan":"exit 15, load".*"landed_at":7/);
+  t.notMatch(pretty(JSON.stringify({ ...request, sortie })), /deepest|landed/);
+  const open = pretty(JSON.stringify({ ...request, sortie: { ...sortie, budget_ms: undefined, met: undefined } }));
+  t.notMatch(open, /budget|outcome/, 'without a budget');
+  const rejected = pretty(JSON.stringify({ ...request, status: 400, code: 'invalid_value' }));
+  t.match(rejected, /400 in 312 ms .*"code":"invalid_value"/);
+});
+
+void t.test('the log is readable on a terminal, and JSON elsewhere', async (t) => {
+  for (const isTerminal of [true, false]) t.equal((await createLog('silent', isTerminal)).isPretty, isTerminal);
+});
+
+// The debug line of a slow step, and the steps without one.
+
+function step(cycleMs: number, predictedMs: number): StepMessage {
+  return {
+    ...{ type: 'step', at: 100, planned: [], rejected: [], prompts: [], ended: [] },
+    tokens: [{ id: 'a', token: 1, exit: 30, logprobs: null }],
+    load: { running: 2, waiting: 3, kvUsed: 0, kvCached: 0, waitMs: 0 },
+    work: {
+      ...{ ms: cycleMs, cycleMs, predictedMs, prefillTokens: 7, catchUpTokens: 0 },
+      ...{ exitMs: [cycleMs], slowdown: 1 },
+      partMs: { planning: 1, memory: 0, prefill: 0, decode: 20.12345, head: 2, sampling: 0.5, messages: 1 },
+    },
+  };
+}
+
+void t.test('over three times the prediction a step has a line with its parts', (t) => {
+  t.same(slowStep(step(31, 10)), {
+    ...{ cycleMs: 31, predictedMs: 10, tokens: 1, prefillTokens: 7, catchUpTokens: 0, running: 2, waiting: 3 },
+    partMs: { planning: 1, memory: 0, prefill: 0, decode: 20.12, head: 2, sampling: 0.5, messages: 1 },
+  });
+  t.equal(slowStep(step(30, 10)), null);
+  t.equal(slowStep(step(30, 0)), null, 'without a prediction');
+  t.equal(slowStep({ ...step(31, 10), work: null }), null, 'without work');
+  t.end();
 });

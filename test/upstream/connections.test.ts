@@ -8,6 +8,8 @@ import { movedClock } from '../support/moved-clock.js';
 import { until } from '../support/until.js';
 import type { SequenceRequest } from '../../src/protocol/index.js';
 import type { Script } from '../fakes/engine.js';
+import { monotonicMs } from '../../src/util/clock.js';
+import { Deadline } from '../../src/gateway/upstream/deadline.js';
 
 /** Most servers write the end of the body behind the last event, in a packet of its own. */
 const tells =
@@ -77,4 +79,21 @@ void t.test('by default an error of a budgeted stream keeps its status', async (
   const response = await here.post('/v1/chat/completions', body);
   t.equal(response.status, 504);
   t.match(await response.json(), { error: { code: 'deadline_exceeded' } });
+});
+
+// Answers that end together begin to end earlier: one thread writes them one after the other.
+
+void t.test('each deadline beside others leaves them time, to a tenth of its budget', (t) => {
+  const now = Math.ceil(monotonicMs());
+  const many = Array.from({ length: 200 }, () => new Deadline(now, 6000));
+  const left = many.map(({ endsAt }) => now + 6000 - endsAt);
+  t.strictSame([left[0], left[1], left[199]], [20, 20.75, 169.25]);
+  const [short, later] = [new Deadline(now + 5500, 500), new Deadline(now, 7000)];
+  t.equal(now + 6000 - short.endsAt, 50);
+  t.equal(now + 7000 - later.endsAt, 20, 'another second');
+  for (const each of [...many, short, later]) each.close();
+  const alone = new Deadline(now, 6000);
+  t.equal(now + 6000 - alone.endsAt, 20);
+  alone.close();
+  t.end();
 });

@@ -4,8 +4,7 @@
  */
 import { Executor } from '../../../src/engine/execution/executor.js';
 import { loadModel } from '../../../src/engine/execution/load-model.js';
-import { mark } from './fake.js';
-import { liveRows } from './rows.js';
+import { mark, liveRows } from './engine.js';
 
 const ROWS = [1, 8, 17, 64];
 

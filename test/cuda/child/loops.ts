@@ -4,8 +4,7 @@
  */
 import { greedy } from '../../../bench/greedy-request.js';
 import type { StageKernel } from '../../../src/engine/model/manifest.js';
-import { cudaEngine } from './engine.js';
-import { mark } from './fake.js';
+import { cudaEngine, mark } from './engine.js';
 
 const [modelDir = '', kernel = 'fp16', rows = '4', steps = '10'] = process.argv.slice(2);
 const maxRunning = Number(rows);

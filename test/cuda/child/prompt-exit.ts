@@ -7,7 +7,7 @@ import { loadModel } from '../../../src/engine/execution/load-model.js';
 import { chunksOnly } from '../../../src/engine/execution/step-batch.js';
 import type { StageKernel } from '../../../src/engine/model/manifest.js';
 import { openSlot } from '../../engine/helper.js';
-import { mark } from './fake.js';
+import { mark } from './engine.js';
 
 const [kernel = 'fp16', ...folders] = process.argv.slice(2);
 for (const [modelDir, name] of folders.flatMap((dir) => ['off', 'on'].map((name) => [dir, name] as const))) {

@@ -5,8 +5,7 @@
  */
 import { greedy } from '../../../bench/greedy-request.js';
 import type { StageKernel } from '../../../src/engine/model/manifest.js';
-import { cudaEngine } from './engine.js';
-import { mark } from './fake.js';
+import { cudaEngine, mark } from './engine.js';
 
 const [model = '', steps = '100', rows = '4', length = '16', longest = '110', kernel = 'fp16', kv = '64'] =
   process.argv.slice(2);

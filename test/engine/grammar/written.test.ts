@@ -1,8 +1,8 @@
 /** Regular expressions, choices and written grammars: the texts that they hold, and the errors of wrong ones. */
 import t from 'tap';
-import { grammarErrorOf } from '../../../src/engine/grammar/library.js';
+import { grammarErrorOf, libraryGrammar } from '../../../src/engine/grammar/library.js';
 import type { Grammar } from '../../../src/protocol/index.js';
-import { accepts } from './accepts.js';
+import { grammarVocabulary, GuidanceParser } from '../../../src/engine/grammar/guidance.js';
 
 const regex = (pattern: string): Grammar => ({ kind: 'regex', pattern });
 const written = (grammar: string): Grammar => ({ kind: 'written', grammar });
@@ -78,3 +78,24 @@ void t.test('an excluded bound is no value, however close the other bound is', (
   t.strictSame(accepted({ minimum: -0.3, exclusiveMaximum: 0 }, ['-0.3', '-0.2', '0']), [true, true, false]);
   t.end();
 });
+
+// Asks the grammar library which texts a grammar holds, over a vocabulary of single bytes.
+
+const END = 256;
+const bytes = [...Array.from({ length: END }, (_, byte) => Uint8Array.of(byte)), Buffer.from('<end>')];
+const special = new Set([END]);
+const vocabulary = grammarVocabulary({ bytes, special, byteLevel: true, stripsLeadingSpace: false }, END);
+const parser = await GuidanceParser.create({ type: 'json_schema', schema: {} }, vocabulary);
+
+/** @returns for each text, whether it is a whole text of the grammar @throws GrammarError, or a string of the library */
+export function accepts(grammar: Grammar, texts: readonly string[]): boolean[] {
+  const library = libraryGrammar(grammar);
+  return texts.map((text) => {
+    parser.reset(library);
+    for (const byte of Buffer.from(text)) {
+      if (parser.isComplete() || parser.getTokenMask()[byte] !== 1) return false;
+      parser.advance(byte);
+    }
+    return parser.isComplete() || parser.getTokenMask()[END] === 1;
+  });
+}

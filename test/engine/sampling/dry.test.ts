@@ -1,14 +1,13 @@
 /** Answers without loops: the DRY rule alone, and its effect on the real model's answers. */
 import fc from 'fast-check';
 import t from 'tap';
-import { constraintOf } from '../constraint.js';
+import { constraintOf, answerOf } from '../answers.js';
 import { repetitionPenalties } from '../../../src/engine/sampling/sampler.js';
 import type { SequenceRequest, Sampling } from '../../../src/protocol/index.js';
 import type { Constraint } from '../../../src/engine/constraint.js';
 import { dryPenalties } from '../../../src/engine/sampling/sample-batch.js';
 import { GREEDY } from '../../../src/protocol/request.js';
 import type { Answer } from '../../../src/engine/answer.js';
-import { answerOf } from '../answers.js';
 import { answersTo, greedy, makeCore, makeExecutor, PROMPTS } from '../helper.js';
 
 const RULE = { multiplier: 8, base: 2, allowedLength: 3 };

@@ -1,7 +1,7 @@
 /** Sampling under a constraint, a least length, penalties and temperatures, with a fake head. */
 import t from 'tap';
 import type { Answer } from '../../../src/engine/answer.js';
-import { constraintOf } from '../constraint.js';
+import { constraintOf, answerOf, sampleFull } from '../answers.js';
 import { prepareBatch, sampleBatch, type SampledToken } from '../../../src/engine/sampling/sample-batch.js';
 import type { Constraint } from '../../../src/engine/constraint.js';
 import type { EndPressure } from '../../../src/engine/landing/pressure.js';
@@ -10,7 +10,6 @@ import { Draws } from '../../../src/engine/draws.js';
 import type { Head } from '../../../src/engine/model/head.js';
 import { greedy } from '../../../bench/greedy-request.js';
 import { GREEDY } from '../../../src/protocol/request.js';
-import { answerOf, sampleFull } from '../answers.js';
 
 const VOCAB = 8;
 /** Descending: the model prefers token 0. */

@@ -3,7 +3,7 @@
  * prefix, and the release of constraints.
  */
 import t from 'tap';
-import { constraintOf } from '../constraint.js';
+import { constraintOf, answerOf } from '../answers.js';
 import type { Constraint } from '../../../src/engine/constraint.js';
 import type { EngineCore } from '../../../src/engine/worker/core.js';
 import type { EngineOptions } from '../../../src/protocol/engine-options.js';
@@ -16,7 +16,6 @@ import type {
 } from '../../../src/protocol/index.js';
 import { scorePrompt } from '../../../src/engine/sampling/prompt-scores.js';
 import { advance, flatCosts, greedy, logitsAt, makeCore, makeExecutor, openSlot, within } from '../helper.js';
-import { answerOf } from '../answers.js';
 import { tinyModel } from '../tiny-model.js';
 
 const executor = await makeExecutor(t, { modelDir: await tinyModel(t, 'float') });

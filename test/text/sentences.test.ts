@@ -1,7 +1,76 @@
-/** Where a text may end: sentences of many languages, lists, code fences, quotations. */
+/** Places where sentences have ended, in texts that grow by parts. */
 import t from 'tap';
-import { continuesSentence, kindOf } from '../../../src/gateway/text/sentences/markdown-scanner.js';
-import { SentenceScanner } from '../../../src/gateway/text/sentences/sentence-scanner.js';
+import { SentenceEnds, wayBack } from '../../src/gateway/text/sentences/sentence-ends.js';
+import { continuesSentence, kindOf } from '../../src/gateway/text/sentences/markdown-scanner.js';
+import { SentenceScanner } from '../../src/gateway/text/sentences/sentence-scanner.js';
+
+/** @returns the text up to the last certain end, and up to the last end if the text is over */
+function ends(text: string, step: number): [string, string] {
+  const places = new SentenceEnds();
+  const characters = Array.from(text);
+  for (let at = 0; at < characters.length; at += step) places.add(characters.slice(at, at + step).join(''));
+  return [text.slice(0, places.last), text.slice(0, places.lastIfOver)];
+}
+
+const CASES: readonly (readonly [name: string, text: string, last: string, ifOver?: string])[] = [
+  ['nothing', '', ''],
+  ['half a sentence', 'The capital of', ''],
+  ['a mark at the end may go on', 'It is Paris.', '', 'It is Paris.'],
+  ['a blank does not decide', 'It is Paris. ', '', 'It is Paris.'],
+  ['the next sentence decides', 'It is Paris. It', 'It is Paris.'],
+  ['a decimal goes on', 'Pi is 3.14', ''],
+  ['an abbreviation goes on', 'Use e.g. this', ''],
+  ['a line end decides', 'It is Paris.\n', 'It is Paris.'],
+  ['other scripts', 'パリです。次', 'パリです。'],
+  ['a quotation in a line', 'He said "Yes. I', ''],
+  ['a closed quotation', 'He said "Yes." Then', 'He said "Yes."'],
+  ['items of a list', '- One.\n- Two.\n- Thr', '- One.\n- Two.'],
+  ['a title', 'Answer\nIt is', 'Answer\n'],
+  ['a line that goes on', 'There are:\nIt', ''],
+  ['inside of a fence', 'So:\n```js\nf(x). Then\n', ''],
+  ['a closed fence', 'So:\n```js\nf(x)\n```\nThen', 'So:\n```js\nf(x)\n```'],
+  ['an emoji', 'Hi! 👋 It', 'Hi!'],
+  ['blanks and a word in lower case', 'Use e.g.   this', ''],
+];
+
+for (const [name, text, last, ifOver = last] of CASES) {
+  void t.test(name, (t) => {
+    for (const step of [1, 3, 100]) t.same(ends(text, step), [last, ifOver], `parts of ${step}`);
+    t.end();
+  });
+}
+
+// The place to which a text without an end of its own goes back.
+for (const [text, kept] of [
+  ['No, a tomato is not a fruit. While both are red, they', 'No, a tomato is not a fruit.'],
+  ['One. Two! Three', 'One. Two!'],
+  ['A whole sentence.', 'A whole sentence.'],
+  ['He said "Go." Then he', 'He said "Go."'],
+  ['Pi is 3.14 and so', ''],
+  ['It costs 3.', ''],
+  ['Ask Dr. Who', ''],
+  ['The sky is blue because of', ''],
+  ['Dear Sir,\n\nI', ''],
+  ['', ''],
+  ['\u5929\u7a7a\u662f\u84dd\u8272\u7684\u3002\u56e0\u4e3a', '\u5929\u7a7a\u662f\u84dd\u8272\u7684\u3002'],
+  ['Fruits:\n1. Apples\n2. Bananas\n3. Che', 'Fruits:\n1. Apples\n2. Bananas'],
+  ['- Eat less.\n- Sleep mo', '- Eat less.'],
+  ['| a | b |\n| - | - |\n| 1', ''],
+  ['{\n  "a": 1\n}\n\nObject:\n{\n  "b": 2\n', '{\n  "a": 1\n}'],
+  ['| a | b |\n| - | - |\n| 1 | 2 |\n| 3', '| a | b |\n| - | - |\n| 1 | 2 |'],
+  ['So:\n```js\nf();\n```\nThis calls', 'So:\n```js\nf();\n```'],
+  ['Use it. So:\n```js\nf();\ng(', 'Use it. So:\n```js\nf();\n```'],
+  ['Use it. So:\n```js\nf(', 'Use it.'],
+  ['~~~~py\ndef f(n):\n    return n\n\ndef g(n):\n', '~~~~py\ndef f(n):\n    return n\n~~~~'],
+  ['```\na = 1\n```\nThen ```b', '```\na = 1\n```'],
+  ['# Title\n\nText', ''],
+] as const)
+  void t.test(`${JSON.stringify(text)} goes back to ${JSON.stringify(kept)}`, async (t) => {
+    const { length, closing } = wayBack(text);
+    t.equal(text.slice(0, length) + closing, kept);
+  });
+
+// Where a text may end: sentences of many languages, lists, code fences, quotations.
 
 const bytes = (text: string): Uint8Array => new TextEncoder().encode(text);
 
@@ -13,7 +82,7 @@ function endOf(text: string): string {
 }
 
 /** The prefixes of a text behind which it may end freely. */
-function ends(text: string): string[] {
+function endsOfScan(text: string): string[] {
   const place = new SentenceScanner();
   return Array.from(text).flatMap((character, i, all) => {
     place.read(bytes(character));
@@ -21,7 +90,7 @@ function ends(text: string): string[] {
   });
 }
 
-const CASES: readonly [title: string, end: string, texts: readonly string[]][] = [
+const SCANS: readonly [title: string, end: string, texts: readonly string[]][] = [
   [
     'a sentence ends behind its closing mark, in any script',
     'free',
@@ -55,16 +124,16 @@ const CASES: readonly [title: string, end: string, texts: readonly string[]][] =
   ],
 ];
 
-for (const [title, end, texts] of CASES)
+for (const [title, end, texts] of SCANS)
   void t.test(title, async (t) => {
     for (const text of texts) await t.test(JSON.stringify(text), async (t) => void t.equal(endOf(text), end));
   });
 
 void t.test('behind a list or a code fence, a text ends as elsewhere', async (t) => {
-  t.strictSame(ends('1. One.\n2. Two.\n\nThat is all.'), ['1. One.\n2. Two.\n\nThat is all.']);
-  t.strictSame(ends('- One.\nAll of it.'), ['- One.\nAll of it.']);
+  t.strictSame(endsOfScan('1. One.\n2. Two.\n\nThat is all.'), ['1. One.\n2. Two.\n\nThat is all.']);
+  t.strictSame(endsOfScan('- One.\nAll of it.'), ['- One.\nAll of it.']);
   const code = 'See:\n```js\nf(x.y.);\n```';
-  t.strictSame(ends(`${code}\nDone`), [code]);
+  t.strictSame(endsOfScan(`${code}\nDone`), [code]);
   t.equal(endOf(`${code}\n`), 'free');
   t.equal(endOf('```code``` is. It is.'), 'free', 'marks inside of a line are no fence');
   t.equal(endOf('3.14 is it.'), 'free', 'a number is no list');
