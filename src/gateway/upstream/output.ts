@@ -200,11 +200,12 @@ export class Output {
   /** Ends the answer. A choice without an end of its own has that of a forced one. */
   end(end: AnswerEnd): PlainAnswer | null {
     this.#answer.end = end;
-    for (const [index, choice] of this.#answer.choices.entries()) {
-      if (choice.finishReason !== null) continue;
+    // An upstream may leave choices out: the list has holes.
+    this.#answer.choices.forEach((choice, index) => {
+      if (choice.finishReason !== null) return;
       choice.finishReason = 'length';
       this.#ends.push({ index, finishReason: 'length', isLast: false });
-    }
+    });
     for (const [at, each] of this.#ends.entries()) this.#form.add({ ...each, isLast: at === this.#ends.length - 1 });
     const whole = { ...this.#form.end(), ...(end.report !== undefined && { sortie: end.report }) };
     if (this.#stream === null) {
@@ -219,6 +220,8 @@ export class Output {
   fail(thrown: unknown): null {
     if (this.#stream === null) throw thrown;
     const error = toApiError(thrown);
+    if (error !== thrown)
+      this.call.request.addLogFields({ fault: thrown instanceof Error ? thrown.stack : String(thrown) });
     if (!this.#stream.reject(error)) this.#broken(this.#stream, error);
     return null;
   }

@@ -109,6 +109,9 @@ export class TimedAnswer implements NetFor {
       const end = await this.#upstreamEnd();
       if ('trigger' in end) return await this.#without(end);
       return end.plain === null ? this.#whole() : this.#output.plain(end.plain);
+    } catch (thrown) {
+      // A stream that has begun ends in any case.
+      return this.#output.fail(thrown);
     } finally {
       this.deadline.close();
       if (!this.#isTold) this.#ended.abort(new ClientGone());
