@@ -19,7 +19,7 @@ export function coreMs(pid: number): number {
   return (user + system) * TICK_MS;
 }
 
-/** Time on cores so far of the engine of a Sortie, its child process, ms. */
+/** Time on cores so far of the children of a Sortie, its engine or its workers, ms. */
 export const engineMs = (pid: number): number => childrenOf(pid).reduce((sum, child) => sum + coreMs(child), 0);
 
 /** Resident memory of a process in MB (10^6 bytes). @throws Error if the process has ended */

@@ -2,7 +2,7 @@
  * `npm run bench:proxy-overhead`: the time that Sortie adds to requests to an upstream, and its memory.
  *
  *   npm run bench:proxy-overhead -- [--clients 1,50,500] [--rates 50,200] [--requests 2000] [--events 20] [--rounds 3]
- *     [--litellm PROGRAM] [--gateway URL] [--gateway-core 1] [--gap 50] [--streams 2000]
+ *     [--litellm PROGRAM] [--gateway URL] [--gateway-core 1] [--threads 1] [--gap 50] [--streams 2000]
  *
  * The upstream is a mock in another process, which streams its answer at once, or a chunk in --gap ms. Sides: the mock
  * itself, Sortie without a local model, with and without a budget, LiteLLM's proxy with one worker, and another gateway
@@ -12,6 +12,7 @@
  * - `--clients`: clients that never pause. At the saturation of a side, its time is that of its queue.
  * - `--rates`: requests a second of a Poisson process, below the saturation of all sides.
  * - `--gateway-core`: the core of gateways. `taskset -c 0` in front of the bench gives mock and clients another one.
+ * - `--threads`: processes of Sortie.
  * - `--streams`: that many open streams in place of the times, by default with a gap of 2 s.
  */
 import { fileURLToPath } from 'node:url';
@@ -36,6 +37,7 @@ const values = optionsOf('bench:proxy-overhead', 'the time that Sortie adds to r
   gatewayModel: text('name', "the other gateway's name of the model", 'mock'),
   gatewayCore: optional('n', 'core of the gateways'),
   streams: optionalNumber('open streams, to measure memory'),
+  threads: number('processes of Sortie', 1),
   gap: optionalNumber('time between two chunks of an answer, ms'),
 });
 
@@ -53,7 +55,17 @@ async function startMock(gapMs: number): Promise<Server> {
 }
 
 function startGateway(mock: Server): Promise<Server> {
-  const flags = ['--no-local', '--upstream', `${mock.url}/v1`, '--upstream-model', 'mock', '--log-level', 'warn'];
+  const flags = [
+    '--no-local',
+    '--threads',
+    String(values.threads),
+    '--upstream',
+    `${mock.url}/v1`,
+    '--upstream-model',
+    'mock',
+    '--log-level',
+    'warn',
+  ];
   const serve = [...process.execArgv, program, 'serve', '--port', 'PORT', '--host', '127.0.0.1', ...flags];
   return startServer([...launcher, process.execPath, ...serve], '/health/ready');
 }

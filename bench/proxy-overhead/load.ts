@@ -4,7 +4,7 @@ import { type Dispatcher, Pool } from 'undici';
 import { arrivalTimes, closedLoop, openLoop, type Send } from '../loadgen/run.js';
 import { seeded } from '../loadgen/random.js';
 import { quantile } from '../loadgen/stats.js';
-import { coreMs } from '../processes.js';
+import { coreMs, engineMs } from '../processes.js';
 
 export interface Side {
   readonly name: string;
@@ -26,7 +26,7 @@ export interface Times {
   readonly perSecond: number;
   /** Requests without a whole answer. The other figures are of the whole ones. */
   readonly failed: number;
-  /** Time on cores that the process takes for a request, ms; NaN for an unknown process. */
+  /** Time on cores that the process and its workers take for a request, ms; NaN for an unknown process. */
   readonly cpuMs: number;
 }
 
@@ -62,7 +62,8 @@ async function timed(side: Side, count: number, run: (send: Send<number, number>
   const times: number[] = [];
   let failed = 0;
   const startedAt = performance.now();
-  const cpuMs = side.pid === null ? NaN : coreMs(side.pid);
+  const usedMs = (): number => (side.pid === null ? NaN : coreMs(side.pid) + engineMs(side.pid));
+  const cpuMs = usedMs();
   await run(async (_job, scheduledAt) => {
     const firstAt = await asked(side, pool);
     if (firstAt === null) return failed++;
@@ -70,7 +71,7 @@ async function timed(side: Side, count: number, run: (send: Send<number, number>
     return times.push(performance.now() - scheduledAt);
   });
   const seconds = (performance.now() - startedAt) / 1000;
-  const usedMs = side.pid === null ? NaN : coreMs(side.pid) - cpuMs;
+  const spentMs = usedMs() - cpuMs;
   await pool.close();
   return {
     p50: quantile(times, 0.5),
@@ -79,7 +80,7 @@ async function timed(side: Side, count: number, run: (send: Send<number, number>
     firstP99: quantile(firsts, 0.99),
     perSecond: times.length / seconds,
     failed,
-    cpuMs: usedMs / count,
+    cpuMs: spentMs / count,
   };
 }
 

@@ -1,4 +1,5 @@
 /** `sortie serve`: its flags are the table of options. */
+import cluster from 'node:cluster';
 import { Option, type Command } from 'commander';
 import { helpText, loadOptions, ON_OFF, type OptionSpec, SERVE_OPTIONS, type ServeOptions } from './options/config.js';
 import { storedKernel } from '../engine/model/manifest.js';
@@ -36,6 +37,11 @@ export function addServe(root: Command, version: string, finish: (code: number) 
     const texts = Object.fromEntries(Object.entries(flags).map(([key, flag]) => [key, flag === true ? 'on' : flag]));
     const options = await loadOptions(texts, process.env);
     const model = options.noLocal ? options.model : await folderOf(options);
+    if (options.noLocal && options.threads > 1 && cluster.isPrimary) {
+      const { superviseWorkers } = await import('../gateway/serve/workers.js');
+      finish(await superviseWorkers(options));
+      return;
+    }
     const { serveForever } = await import('../gateway/serve/serve.js');
     finish(await serveForever({ ...options, model }, version));
   });

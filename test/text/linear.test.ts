@@ -10,7 +10,8 @@ import { ThoughtReader } from '../../src/gateway/text/thoughts.js';
 import { readChunk } from '../../src/gateway/upstream/chunk.js';
 import { HeldAnswer } from '../../src/gateway/upstream/held-answer.js';
 import { HeldBytes } from '../../src/gateway/upstream/held-bytes.js';
-import { textReplacer, withTexts } from '../../src/gateway/upstream/json-fields.js';
+import { ChunkReader } from '../../src/gateway/upstream/chunk-reader.js';
+import { withTexts } from '../../src/gateway/upstream/json-fields.js';
 import { arrivals, frameOf } from '../../src/gateway/upstream/sse-events.js';
 import { jsonSize } from '../../src/util/json-size.js';
 import { workOf } from '../support/work.js';
@@ -61,10 +62,10 @@ const SCANNERS: Readonly<Record<string, (text: string) => unknown>> = {
   'code points': codePointLength,
   'size of JSON': jsonSize,
   'names in JSON': (text) => withTexts(`{"model":"a","x":${JSON.stringify(text)},${text}`, { model: 'b' }),
-  'names of chunks': (text) =>
-    partsOf(text)
-      .map(chunkOf)
-      .map(textReplacer({ id: 'b', model: 'c' })),
+  'chunks that pass': (text) => {
+    const chunks = new ChunkReader({ id: 'b', model: 'c' });
+    for (const data of partsOf(text).map(chunkOf)) if (chunks.passed(data) === null) chunks.learn(data);
+  },
   'events by lines': (text) => events(text.replaceAll('\n', ' ').replaceAll('a', '\ndata:')),
   'one long event': (text) => events(`data: ${text.replaceAll('\n', ' ')}`),
   'held text': (text) => {

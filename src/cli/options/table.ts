@@ -102,7 +102,7 @@ export const SERVE_OPTIONS = {
     threads: option(
       integer(1, 1024, 'threads'),
       availableParallelism(),
-      'threads of the engine: physical cores that no other process needs',
+      'threads of the engine, or processes of --no-local: physical cores that no other process needs',
       'all cores',
     ),
     kvMemory: option(bytes(2 ** 20, '1MiB'), 2 ** 30, 'memory of the KV cache', '1GiB'),
@@ -114,7 +114,7 @@ export const SERVE_OPTIONS = {
     noLocal: option(
       onOff,
       false,
-      'serves upstream models only, without an engine; the options of the local model have no effect',
+      'serves upstream models only, without an engine, by --threads processes; other options of the local model have no effect',
     ),
     net: option(
       oneOf('MODE', ...NET_MODES),

@@ -2,6 +2,7 @@
 import type { ApiContext, RequestPolicy } from '../api/context.js';
 import type { ServeOptions } from '../../cli/options/config.js';
 import type { ApiKey } from './keys.js';
+import type { Peers } from './peers.js';
 import type { Logger } from '../telemetry/log.js';
 import type { Tracing } from '../telemetry/trace.js';
 import type { UpstreamGateway } from '../upstream/gateway.js';
@@ -21,6 +22,8 @@ export interface GatewayContext {
   /** Models that run elsewhere; absent: none. */
   readonly upstreams?: UpstreamGateway;
   readonly log: Logger;
+  /** Absent: the server is one process. */
+  readonly peers?: Peers;
   /** Set once on SIGTERM. Readiness fails then, and new requests are rejected. */
   draining: boolean;
   /** Absent: the server has no local model. */

@@ -35,6 +35,15 @@ const VALIDATION = {
   },
 };
 
+/** Closes further connections. By Node.js's own bound, full workers would hand a connection to each other for ever. */
+function boundConnections({ server }: FastifyInstance, most: number): void {
+  let open = 0;
+  server.on('connection', (socket) => {
+    if (++open > most) socket.destroy();
+    socket.once('close', () => open--);
+  });
+}
+
 /** @param needsKey whether requests need a key, where the server has keys */
 export function createServer(context: GatewayContext, needsKey = true): FastifyInstance {
   const timeoutMs = context.options.requestTimeout * 1000;
@@ -64,7 +73,7 @@ export function createServer(context: GatewayContext, needsKey = true): FastifyI
     },
     ...VALIDATION,
   }) as unknown as FastifyInstance;
-  app.server.maxConnections = context.options.maxConnections;
+  boundConnections(app, context.options.maxConnections);
   // Schemas describe answers and must not rewrite them: Fastify's serializer turns null into "" or {}.
   app.setSerializerCompiler(() => (data) => JSON.stringify(data));
   app.removeContentTypeParser('text/plain');

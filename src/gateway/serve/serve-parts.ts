@@ -1,4 +1,5 @@
 /** Signals, ports and the log of `sortie serve`. */
+import cluster from 'node:cluster';
 import { once } from 'node:events';
 import type { FastifyInstance } from 'fastify';
 import { chooseHost, listen, urlOf } from './address.js';
@@ -39,6 +40,8 @@ export async function firstSignal(): Promise<NodeJS.Signals> {
 /** Opens the log, and warns of variables and of a key file that others may read. */
 export async function openLog({ logLevel, apiKeyFile }: ServeOptions) {
   const opened = await createLog(logLevel, process.stdout.isTTY);
+  // The supervisor of workers has said it.
+  if (cluster.isWorker) return opened;
   warnOfVariables(process.env, opened.logger);
   warnOfKeyFile(apiKeyFile, opened.logger);
   return opened;

@@ -1,4 +1,5 @@
 /** `sortie serve`: starts the engine, the gateway and the log, and stops them in order after a signal. */
+import cluster from 'node:cluster';
 import { existsSync, readFileSync } from 'node:fs';
 import { totalBudget } from '../api/params/budget.js';
 import { namesOf } from '../api/params/depth.js';
@@ -28,6 +29,7 @@ import { startTracing } from '../telemetry/tracing.js';
 import { netMetrics } from '../telemetry/upstream-metrics.js';
 import { UpstreamGateway } from '../upstream/gateway.js';
 import { upstreamModels } from '../upstream/upstream.js';
+import { WorkerLink } from './worker.js';
 import { logEngine, warnOfLengths, warnOfSampling, warnOfShortContext, welcome } from './startup-log.js';
 
 /** The label `model_name` of metrics without a local model and without `--model-name`. */
@@ -137,7 +139,7 @@ function upstreamsOf(
  * @throws OptionError, or Error for an unusable model
  */
 function gateway(
-  parts: Parts & Pick<GatewayContext, 'version' | 'apiKeys'>,
+  parts: Parts & Pick<GatewayContext, 'version' | 'apiKeys' | 'peers'>,
   local: Pick<ApiContext, 'engine' | 'metrics'> | null,
   closing: Closing,
 ): GatewayContext {
@@ -194,7 +196,9 @@ async function openPorts(context: GatewayContext, closing: Closing) {
  * @returns the exit code: 0 after a drain
  * @throws OptionError, or Error for an unusable model or an unavailable port
  */
-export async function serveForever(options: ServeOptions, version: string): Promise<number> {
+export async function serveForever(asked: ServeOptions, version: string): Promise<number> {
+  const maxConnections = Math.ceil(asked.maxConnections / (cluster.isWorker ? asked.threads : 1));
+  const options = { ...asked, maxConnections };
   const stopping = firstSignal();
   const apiKeys = loadApiKeys(options);
   const { logger: log, isPretty, print } = await openLog(options);
@@ -204,13 +208,15 @@ export async function serveForever(options: ServeOptions, version: string): Prom
   // Without an engine its absence is no fault.
   if (manifest === null) series.registry.removeSingleMetric('sortie_engine_up');
   const tracing = await startTracing(process.env, version, log);
+  const link = cluster.isWorker ? new WorkerLink(series.registry) : undefined;
   const parts = { options, log, series, tracing };
   const bar = isPretty && process.stderr.isTTY ? process.stderr : null;
   const local = manifest === null ? null : startEngine(manifest, parts, bar);
   const closing: Closing = [];
   try {
-    const context = gateway({ ...parts, version, apiKeys }, local, closing);
+    const context = gateway({ ...parts, version, apiKeys, ...(link && { peers: link }) }, local, closing);
     const { app, facts } = await openPorts(context, closing);
+    link?.ready();
     if (local?.engine.ready === null) local.progress?.start();
     const readied = local?.started.then(() => {
       if (isPretty) print(welcome(facts));
@@ -222,6 +228,6 @@ export async function serveForever(options: ServeOptions, version: string): Prom
     return 0;
   } finally {
     await local?.close();
-    await closeAll(closing, tracing);
+    await closeAll([...closing, ...(link ? [link] : [])], tracing);
   }
 }

@@ -9,12 +9,19 @@ export type { Logger };
 
 /** Most UTF-16 units that wait for a slow reader. Further lines are lost. */
 const MAX_WAITING_UNITS = 2 ** 20;
+/** Most units of a write with several lines. Linux does not mix writes of this size to one pipe: workers share it. */
+const MAX_WRITE_UNITS = 4096;
 
 /** @param isTerminal whether standard output is a terminal: a person reads the log */
 export async function createLog(level: string, isTerminal: boolean) {
   // Writing never blocks: a full disk, a closed pipe or a stalled reader costs lines and does not stop the server.
   // With pino.destination, a process could not exit while it flushes to a full disk.
-  const destination = new sonicBoom.SonicBoom({ fd: 1, sync: false, maxLength: MAX_WAITING_UNITS });
+  const destination = new sonicBoom.SonicBoom({
+    fd: 1,
+    sync: false,
+    maxLength: MAX_WAITING_UNITS,
+    maxWrite: MAX_WRITE_UNITS,
+  });
   destination.on('error', () => undefined);
   const pretty = isTerminal ? await prettyLines() : null;
   const stream = pretty === null ? destination : { write: (line: string) => destination.write(pretty(line)) };

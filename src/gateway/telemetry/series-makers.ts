@@ -37,7 +37,8 @@ const configOf = <T extends string>(registry: Registry, name: string, help: stri
 export const gauge =
   <T extends string = never>(name: string, help: string, labels = {} as Labels<T>): Maker<Gauge<T>> =>
   (registry) =>
-    startAtZero(new Gauge(configOf(registry, name, help, labels)), labels);
+    // Of several processes: the one that is worst off.
+    startAtZero(new Gauge({ ...configOf(registry, name, help, labels), aggregator: 'max' }), labels);
 
 export const counter =
   <T extends string = never>(name: string, help: string, labels = {} as Labels<T>): Maker<Counter<T>> =>

@@ -6,7 +6,7 @@
  */
 import type { Delta } from '../api/generation/choice.js';
 import { type Chunk, isPresent, readChunk } from './chunk.js';
-import { stringEnd, textReplacer, without } from './json-fields.js';
+import { stringEnd, without, withTexts } from './json-fields.js';
 
 /** The begin of a text that may be all that differs. */
 const TEXT = /"(?:content|text|reasoning_content)"\s*:\s*"(?!")/;
@@ -47,8 +47,8 @@ function unquoted(raw: string): string | null {
 }
 
 /** Null: chunks of this form have more than a text, or the text at another place. */
-function shapeOf(head: string, tail: string, renamed: (json: string) => string): Shape | null {
-  const [headHere = '', tailHere, ...more] = renamed(head + MARK + tail).split(MARK);
+function shapeOf(head: string, tail: string, names: Readonly<Record<string, string>>): Shape | null {
+  const [headHere = '', tailHere, ...more] = withTexts(head + MARK + tail, names).split(MARK);
   const chunk = readChunk(head + MARK + tail);
   const [piece, ...others] = chunk.pieces;
   if (piece === undefined || !('text' in piece) || tailHere === undefined || others.length + more.length > 0)
@@ -61,7 +61,6 @@ function shapeOf(head: string, tail: string, renamed: (json: string) => string):
 }
 
 export class ChunkReader {
-  readonly #renamed: (json: string) => string;
   #shape: Shape | null = null;
   /** The parts around the text of the last chunk that was read whole. */
   #head = '';
@@ -72,15 +71,13 @@ export class ChunkReader {
    * @param hide takes the key of the upstream out of a text
    */
   constructor(
-    names: Readonly<Record<string, string>>,
+    private readonly names: Readonly<Record<string, string>>,
     private readonly hide?: (text: string) => string,
-  ) {
-    this.#renamed = textReplacer(names);
-  }
+  ) {}
 
   /** The data under the names of this server. */
   renamed(data: string): string {
-    return this.#renamed(data);
+    return withTexts(data, this.names);
   }
 
   /** A chunk of the known form; null for another one, which is to be read whole and learnt. */
@@ -120,7 +117,7 @@ export class ChunkReader {
     const start = found.index + found[0].length;
     const head = data.slice(0, start);
     const tail = data.slice(stringEnd(data, start - 1) - 1);
-    if (head === this.#head && tail === this.#tail) this.#shape = shapeOf(head, tail, this.#renamed);
+    if (head === this.#head && tail === this.#tail) this.#shape = shapeOf(head, tail, this.names);
     this.#head = head;
     this.#tail = tail;
   }

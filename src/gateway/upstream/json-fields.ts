@@ -37,14 +37,14 @@ function spelt(key: string): string {
   }
 }
 
-/** Where texts were replaced in a JSON. */
-interface Replaced {
-  readonly json: string;
-  /** Length of the part, old and new, that ends behind the last text; null without one. */
-  readonly head: { readonly old: number; readonly new: number } | null;
-}
-
-function replaced(json: string, values: ReadonlyMap<string, string>): Replaced {
+/**
+ * @param json an object
+ * @param values new texts, by field
+ * @returns the JSON with these texts in place of the texts of its own fields; a field that is absent or no text stays
+ * so
+ */
+export function withTexts(json: string, values: Readonly<Record<string, string>>): string {
+  const texts = new Map(Object.entries(values));
   let out = '';
   let taken = 0;
   let depth = 0;
@@ -55,46 +55,14 @@ function replaced(json: string, values: ReadonlyMap<string, string>): Replaced {
     if (code !== QUOTE) continue;
     const end = stringEnd(json, at);
     const start = depth === 1 ? valueStart(json, end) : null;
-    const value = start === null ? undefined : values.get(spelt(json.slice(at + 1, end - 1)));
+    const value = start === null ? undefined : texts.get(spelt(json.slice(at + 1, end - 1)));
     at = end - 1;
     if (start === null || value === undefined || json.charCodeAt(start) !== QUOTE) continue;
     out += json.slice(taken, start) + JSON.stringify(value);
     taken = stringEnd(json, start);
     at = taken - 1;
   }
-  // An unclosed text could go on in another JSON.
-  const isPart = taken > 0 && taken < json.length;
-  return { json: out + json.slice(taken), head: isPart ? { old: taken, new: out.length } : null };
-}
-
-/**
- * @param json an object
- * @param values new texts, by field
- * @returns the JSON with these texts in place of the texts of its own fields; a field that is absent or no text stays
- * so
- */
-export function withTexts(json: string, values: Readonly<Record<string, string>>): string {
-  return replaced(json, new Map(Object.entries(values))).json;
-}
-
-/**
- * As `withTexts`, for the chunks of one stream. Chunks that begin alike up to the last of the texts share its work, and
- * most servers write `id` and `model` in front.
- */
-export function textReplacer(values: Readonly<Record<string, string>>): (json: string) => string {
-  const texts = new Map(Object.entries(values));
-  // Another spelling of a name has \u.
-  const mayName = new RegExp(`"(?:${[...texts.keys()].join('|')})"|\\\\u`);
-  let before = '';
-  let after = '';
-  return (json) => {
-    const rest = before !== '' && json.startsWith(before) ? json.slice(before.length) : null;
-    if (rest !== null && !mayName.test(rest)) return after + rest;
-    const { json: changed, head } = replaced(json, texts);
-    before = head === null ? '' : json.slice(0, head.old);
-    after = head === null ? '' : changed.slice(0, head.new);
-    return changed;
-  };
+  return out + json.slice(taken);
 }
 
 /** Adds a field at the end of a JSON object that has other fields. */

@@ -11,6 +11,7 @@ import type { Series } from '../../telemetry/series.js';
 import { monotonicMs } from '../../../util/clock.js';
 import { ApiError } from '../../api/errors.js';
 import type { ApiKey } from '../keys.js';
+import type { KeyUse, Peers } from '../peers.js';
 import { TokenBucket } from '../token-bucket.js';
 import { networkOf } from '../forwarded.js';
 import { onClosed } from '../response-lifecycle.js';
@@ -76,6 +77,7 @@ class Meter {
   constructor(
     private key: ApiKey,
     private readonly limited: Series['limited'],
+    private readonly peers: Peers | undefined,
   ) {
     this.tenant = tenantOf(key);
     this.follow(key);
@@ -86,6 +88,21 @@ class Meter {
     this.#requests = followed(this.#requests, key.limits.requestsPerMinute);
     this.#tokens = followed(this.#tokens, key.limits.tokensPerMinute);
     this.key = key;
+  }
+
+  /** Counts a use, here or in another process. */
+  add({ requests, tokens, inFlight }: Omit<KeyUse, 'keyId'>): void {
+    const now = monotonicMs();
+    this.#requests?.take(requests, now);
+    this.#tokens?.take(tokens, now);
+    this.#inFlight += inFlight;
+  }
+
+  /** Counts a use in all processes. */
+  #use(part: Partial<KeyUse>): void {
+    const use = { keyId: this.key.digest.toString('hex'), requests: 0, tokens: 0, inFlight: 0, ...part };
+    this.add(use);
+    if (Object.values(this.key.limits).some((limit) => limit !== null)) this.peers?.tell(use);
   }
 
   /**
@@ -106,7 +123,7 @@ class Meter {
     const isFull = this.#inFlight + more > most;
     const isRejected = isFull || waitMs > 0;
     // A request that is rejected costs nothing, so that a retry succeeds in time.
-    this.#requests?.take(isRejected ? -counted : more, monotonicMs());
+    this.#use(isRejected ? { requests: -counted } : { requests: more, inFlight: more });
     if (this.#requests !== null) tell(reply, 'requests', this.#requests);
     const rule = counted === 0 ? '' : `, and ${each}`;
     if (isFull) throw this.#exceeded('in_flight', `This API key may have ${most} requests in flight${rule}.`, 1000);
@@ -114,8 +131,9 @@ class Meter {
       const message = `This API key may send ${requestsPerMinute} requests per minute${rule}.`;
       throw this.#exceeded('requests', message, waitMs);
     }
-    this.#inFlight += more;
-    onClosed(reply, () => (this.#inFlight -= more));
+    onClosed(reply, () => {
+      this.#use({ inFlight: -more });
+    });
   }
 
   /**
@@ -129,11 +147,11 @@ class Meter {
     const rule = `This API key may use ${bucket.perMinute} tokens per minute, prompt and answer together`;
     if (waitMs === Infinity)
       throw new ApiError('invalid_value', `${rule}; this request asks for up to ${tokens}.`, param);
-    if (waitMs === 0) bucket.take(tokens, monotonicMs());
+    if (waitMs === 0) this.#use({ tokens });
     tell(reply, 'tokens', bucket);
     if (waitMs > 0) throw this.#exceeded('tokens', `${rule}.`, waitMs);
     return (used) => {
-      bucket.give(tokens - used, monotonicMs());
+      this.#use({ tokens: used - tokens });
     };
   }
 
@@ -143,18 +161,27 @@ class Meter {
   }
 }
 
-export function registerLimits(app: FastifyInstance, { series }: GatewayContext): void {
+export function registerLimits(app: FastifyInstance, context: GatewayContext): void {
+  const { series, peers } = context;
   /** By the digest of the key: a reload may change its name or limits, and its use stays. */
   const meters = new Map<string, Meter>();
+  const meterOf = (key: ApiKey, keyId: string): Meter => {
+    const meter = meters.get(keyId) ?? new Meter(key, series.limited, peers);
+    meters.set(keyId, meter);
+    meter.follow(key);
+    return meter;
+  };
+  peers?.onUse((use) => {
+    const key = context.apiKeys.find(({ digest }) => digest.toString('hex') === use.keyId);
+    if (key !== undefined) meterOf(key, use.keyId).add(use);
+  });
   app.decorateRequest('caller');
   app.addHook('onRequest', (request, reply, done) => {
     const key = request.apiKey;
     request.caller = anonymous(request.forwarded.client);
     if (key !== null) {
       const keyId = key.digest.toString('hex');
-      const meter = meters.get(keyId) ?? new Meter(key, series.limited);
-      meters.set(keyId, meter);
-      meter.follow(key);
+      const meter = meterOf(key, keyId);
       request.caller = {
         keyId,
         tenant: meter.tenant,

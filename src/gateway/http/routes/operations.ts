@@ -68,7 +68,7 @@ export function registerMetrics(app: FastifyInstance, context: GatewayContext): 
     },
     async (_request, reply) => {
       void reply.type(context.series.registry.contentType);
-      return context.series.registry.metrics();
+      return context.peers?.metrics() ?? context.series.registry.metrics();
     },
   );
 }
