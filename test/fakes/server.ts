@@ -153,7 +153,7 @@ export interface TestServer {
   post(path: string, body: unknown, headers?: Record<string, string>): Promise<Response>;
   /** Posts, and reads the answer. */
   ask(path: string, body: unknown, headers?: Record<string, string>): Promise<Answered>;
-  get(path: string, init?: RequestInit): Promise<Answered>;
+  get(path: string, init?: Asked): Promise<Answered>;
   /** The chunks of a stream, without [DONE]. */
   chunks(path: string, body: object, headers?: Record<string, string>): Promise<Answer[]>;
   /** The newest request of the engine. */
@@ -164,11 +164,24 @@ export interface TestServer {
   logged(count?: number, msg?: string): Promise<Record<string, unknown>[]>;
 }
 
-async function answered(response: Response): Promise<Answered> {
-  const { status, headers } = response;
-  const text = await response.text();
-  const isJson = headers.get('content-type')?.startsWith('application/json') === true;
-  return { status, headers: Object.fromEntries(headers), text, body: (isJson ? JSON.parse(text) : {}) as Answer };
+/** A request besides its path. */
+export interface Asked {
+  readonly method?: string;
+  readonly headers?: Readonly<Record<string, string>>;
+  readonly body?: string | Buffer | FormData;
+}
+
+/** Asks the app in this process, without a connection. */
+async function injected(
+  app: FastifyInstance,
+  url: string,
+  { method = 'GET', headers = {}, body }: Asked,
+): Promise<Answered> {
+  const options = { method: method as 'GET', url, headers, ...(body !== undefined && { payload: body }) };
+  const { statusCode: status, headers: sent, payload: text } = await app.inject(options);
+  const isJson = sent['content-type']?.toString().startsWith('application/json') === true;
+  const all = Object.fromEntries(Object.entries(sent).map(([name, value]) => [name, String(value)]));
+  return { status, headers: all, text, body: (isJson ? JSON.parse(text) : {}) as Answer };
 }
 
 /** An upstream under its own name, without defaults. */
@@ -263,8 +276,12 @@ export async function build(
     lines.map((line) => JSON.parse(line) as Record<string, unknown>).filter((line) => line.msg === msg);
   return {
     ...{ app, engine, context, url, opsUrl, port, post, last },
-    ask: async (path, body, headers) => answered(await post(path, body, headers)),
-    get: async (path, init) => answered(await fetch(url + path, init)),
+    ask: (path, body, headers = {}) =>
+      injected(app, path, {
+        ...{ method: 'POST', headers: { 'content-type': 'application/json', ...headers } },
+        body: typeof body === 'string' ? body : JSON.stringify(body),
+      }),
+    get: (path, init = {}) => injected(app, path, init),
     chunks: async (path, body, headers) =>
       (await events(await post(path, { ...body, stream: true }, headers)))
         .filter((data) => data !== '[DONE]')

@@ -138,24 +138,6 @@ void t.test(
   },
 );
 
-void t.test('n choices stream under their index, each with one role and one finish reason', async (t) => {
-  const server = await build(t, says('Paris.', { pace: 1 }));
-  const chunks = await server.chunks(PATH, { messages, n: 3 });
-  const reports = chunks.flatMap(({ sortie }) => sortie ?? []);
-  t.same(reports, [chunks.at(-1)?.sortie], 'only the last chunk has the report');
-  const choices = chunks.flatMap((chunk) => chunk.choices);
-  for (const index of [0, 1, 2]) {
-    const own = choices.filter((choice) => choice.index === index);
-    t.equal(own.map(({ delta }) => delta.content ?? '').join(''), 'Paris.');
-    t.equal(own.filter(({ delta }) => delta.role === 'assistant').length, 1);
-    t.equal(own.filter((choice) => choice.finish_reason !== null).length, 1);
-  }
-  server.engine.script = says('');
-  const empty = (await server.chunks(PATH, { messages })).flatMap((chunk) => chunk.choices);
-  const deltas = empty.map(({ delta }) => delta);
-  t.same(deltas, [{ role: 'assistant', content: '' }, {}], 'an empty answer has a role chunk and a finish chunk');
-});
-
 void t.test('logprobs: true gives token, bytes and top_logprobs', async (t) => {
   const server = await build(t, says('Paris is'));
   const ask = { messages, logprobs: true, top_logprobs: 2 };
@@ -245,17 +227,6 @@ void t.test('streamed: role, id and name first, then pieces of arguments, an emp
   t.equal(choices.filter(({ finish_reason }) => finish_reason !== null).length, 1);
 });
 
-void t.test('an answer without a call is text, token by token, and ends as text does', async (t) => {
-  for (const text of ['<b>It is sunny.</b>', 'Sunny.', '<tool', '']) {
-    const server = await buildLong(t, says(text));
-    const message = { content: text, tool_calls: undefined };
-    t.match((await server.ask(PATH, asked)).body.choices[0], { message, finish_reason: 'stop' });
-    const chunks = await server.chunks(PATH, asked);
-    t.equal(chunks.map(({ choices: [choice] }) => choice?.delta.content ?? '').join(''), text);
-    t.equal(chunks.at(-1)?.choices[0]?.finish_reason, 'stop');
-  }
-});
-
 void t.test('stop strings and log-probabilities apply to text only, not to a call', async (t) => {
   const server = await buildLong(t, says(spelt('get_weather', CITY)));
   const fields = { ...asked, stop: ['Paulo'], logprobs: true };
@@ -267,35 +238,6 @@ void t.test('stop strings and log-probabilities apply to text only, not to a cal
   t.match((await server.ask(PATH, fields)).body.choices[0], {
     ...{ finish_reason: 'stop', logprobs: { content: Array }, message: { content: 'In São ' } },
   });
-});
-
-void t.test('a call cut by max_tokens ends with length and keeps its partial arguments', async (t) => {
-  const ids = tokenizer.encode(spelt('get_weather', CITY), false);
-  const server = await buildLong(t, says(spelt('get_weather', CITY)));
-  for (let most = 1; most < ids.length; most += 3) {
-    const fields = { messages: weatherMessages, tools, tool_choice: 'required', max_tokens: most };
-    const [choice] = (await server.ask(PATH, fields)).body.choices;
-    t.equal(choice?.finish_reason, 'length');
-    const text = choice?.message.tool_calls?.[0]?.function.arguments ?? '';
-    t.ok(CITY.startsWith(text), text);
-    const chunks = await server.chunks(PATH, fields);
-    const streamed = chunks.flatMap(({ choices }) => choices[0]?.delta.tool_calls ?? []);
-    t.equal(streamed.map((call) => call.function.arguments).join(''), text);
-    t.equal(chunks[0]?.choices[0]?.delta.role, 'assistant');
-  }
-});
-
-void t.test('each of n choices has its own calls', async (t) => {
-  const server = await buildLong(t, says(spelt('get_time', '{}')));
-  const { choices } = (await server.ask(PATH, { messages: weatherMessages, tools, n: 3 })).body;
-  t.equal(new Set(choices.map(({ message }) => message.tool_calls?.[0]?.id)).size, 3);
-  const chunks = await server.chunks(PATH, { messages: weatherMessages, tools, n: 2 });
-  for (const index of [0, 1]) {
-    const own = chunks.flatMap(({ choices }) => choices.filter((choice) => choice.index === index));
-    t.equal(own[0]?.delta.tool_calls?.[0]?.function.name, 'get_time');
-    const reasons = own.flatMap(({ finish_reason }) => finish_reason ?? []);
-    t.strictSame(reasons, ['tool_calls']);
-  }
 });
 
 void t.test('beside a schema, an answer is calls or JSON text, whole and streamed', async (t) => {
@@ -339,14 +281,4 @@ void t.test('the prompt has the tools, calls and results, also for /tokenize', a
     prompts.add(server.prompt());
   }
   t.equal(prompts.size, 1, 'a call without arguments may come back with an empty text');
-});
-
-void t.test('a lost grammar worker has its detail in the log alone', async (t) => {
-  const detail = 'ENOENT: /srv/secret/tokenizer.json';
-  const reject = { reason: 'grammars_lost', leastFeasibleMs: null, detail } as const;
-  const server = await buildLong(t, () => ({ tokens: [], reject }), { keepsLog: true });
-  const { status, text } = await server.ask(PATH, { messages: weatherMessages, tools });
-  t.equal(status, 502);
-  t.notMatch(text, /secret|ENOENT/);
-  t.match(await server.logged(), [{ fault: detail }]);
 });

@@ -162,28 +162,6 @@ void t.test('offsets count code points, streamed or not, echoed or held back for
   }
 });
 
-void t.test('parts of characters are written as bytes, so that two of them differ', async (t) => {
-  // F0 9F begins many emoji. The bytes that follow are not text on their own.
-  const parts = tokenizer.encode('🦊', false);
-  t.ok(parts.length > 1 && parts.every((id) => tokenizer.spelt(id).includes('\ufffd')));
-  const server = await build(t, () => ({ tokens: parts }));
-  const ask = { logprobs: 5, max_tokens: parts.length };
-  const { text, logprobs } = (await server.ask(PATH, { ...ask, prompt: 'Hi' })).body.choices[0] ?? {};
-  t.equal(text, '🦊');
-  const spelt = parts.map(
-    (id) => `bytes:${Buffer.from(tokenizer.spelling(id)).toString('hex').replace(/../g, '\\x$&')}`,
-  );
-  t.same(logprobs?.tokens, spelt);
-  spelt.forEach((token, index) => {
-    const top = logprobs?.top_logprobs[index] ?? {};
-    t.ok(token in top, token);
-    t.equal(Object.keys(top).length, 5, 'no alternative is lost');
-  });
-  t.notMatch(JSON.stringify(logprobs), /\ufffd/);
-  const [scored] = (await server.ask(PATH, { ...ask, prompt: parts, echo: true, max_tokens: 0 })).body.choices;
-  t.same(scored?.logprobs?.tokens, spelt);
-});
-
 void t.test('offsets of an echoed prompt skip the spaces that the tokenizer adds before words', async (t) => {
   const server = await build(t, () => ({ tokens: [4] }), { model: { tokenizer: pieces } });
   for (const [prompt, offsets] of [

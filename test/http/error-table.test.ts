@@ -6,7 +6,7 @@ import t, { type Test } from 'tap';
 import { ERRORS, type ErrorCode } from '../../src/gateway/api/errors.js';
 import { openKey } from '../../src/gateway/http/keys.js';
 import { scriptedUpstream, upstream } from '../fakes/upstream.js';
-import { build, exchange, says, type Overrides, type TestServer } from '../fakes/server.js';
+import { build, exchange, says, type Overrides, type Asked, type TestServer } from '../fakes/server.js';
 import { type FakeEngine, READY } from '../fakes/engine.js';
 import { ChatTemplate } from '../../src/gateway/text/chat-template.js';
 import { until } from '../support/until.js';
@@ -272,7 +272,7 @@ void t.test('an unknown path is reported before the body is checked', async (t) 
   const server = await build(t, says('x'), { options: { maxBody: 2048 } });
   const form = new FormData();
   form.set('file', new Blob(['x'.repeat(100)]), 'speech.mp3');
-  const bodies: [string, RequestInit][] = [
+  const bodies: [string, Asked][] = [
     ['a form', { body: form }],
     ['no body', {}],
     ['a large one', { body: '"' + 'x'.repeat(3000) + '"', headers: { 'content-type': 'application/json' } }],
@@ -320,21 +320,6 @@ void t.test('bytes that are not a request get a status and a closed socket', asy
   t.equal(await exchange(server.port, 'CONNECT x:1 HTTP/1.1\r\nHost: x\r\n\r\n'), '');
   t.match(await exchange(server.port, 'GET /health HTTP/1.1\r\n\r\n'), /^HTTP\/1\.1 400 /, 'without Host');
   t.match(await exchange(server.port, 'GET /health HTTP/1.0\r\n\r\n'), /^HTTP\/1\.1 200 .*"ok"/s);
-});
-
-void t.test('an infeasible budget is a 503 that names the smallest accepted budget, or none', async (t) => {
-  const none = 'No exit can meet the latency budget';
-  for (const [reject, least, message] of [
-    [{ leastFeasibleMs: 41.2 }, 42, `${none}; the smallest budget accepted at this moment is 42 ms.`],
-    [{ leastFeasibleMs: null }, null, `${none}.`],
-  ] as const) {
-    const server = await build(t, () => ({ tokens: [], reject: { reason: 'budget_infeasible', ...reject } }));
-    const headers = { 'x-latency-budget-ms': '5', 'x-budget-on-miss': 'reject' };
-    t.match(await server.ask('/v1/chat/completions', { messages }, headers), {
-      status: 503,
-      body: { error: { code: 'budget_infeasible', message, least_feasible_budget_ms: least, outcome: 'refused' } },
-    });
-  }
 });
 
 void t.test('one rejected choice cancels its siblings', async (t) => {

@@ -93,20 +93,6 @@ void t.test('the same headers of any other address are ignored', async (t) => {
   }
 });
 
-void t.test('malformed values of a trusted proxy are ignored without an error', async (t) => {
-  const wrong = {
-    'x-request-start': 'soon',
-    'x-forwarded-for': 'unknown, <script>',
-    'x-forwarded-proto': 'gopher',
-    traceparent: 'x',
-  };
-  const { status, sortie, line } = await ask(t, () => wrong, loopback);
-  t.equal(status, 200);
-  t.equal(sortie.actual_ms, 0);
-  t.match(line, { client: '127.0.0.1', scheme: 'http' });
-  t.notOk('trace_id' in line);
-});
-
 void t.test('a request whose path is unreadable is logged with its client', async (t) => {
   const server = await build(t, undefined, { ...loopback, keepsLog: true });
   const start = 'GET /%zz HTTP/1.1\r\nHost: x\r\nConnection: close\r\nX-Forwarded-For: 203.0.113.9\r\n\r\n';

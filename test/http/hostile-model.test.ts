@@ -1,9 +1,8 @@
 /** A tokenizer and a chat template of a model folder that never end: the request fails, and the server goes on. */
-import { Script } from 'node:vm';
 import t from 'tap';
 import { ChatTemplate } from '../../src/gateway/text/chat-template.js';
 import { TextTokenizer } from '../../src/gateway/text/tokenizer.js';
-import { build, tokenizer, tokenizerJson } from '../fakes/server.js';
+import { build, tokenizerJson } from '../fakes/server.js';
 
 const chat = { messages: [{ role: 'user', content: 'hi' }] };
 
@@ -70,19 +69,6 @@ for (const [name, template, message] of [
     t.match(await server.ask('/v1/chat/completions', chat), { status: 400, body: { error } });
     t.equal((await server.ask('/v1/completions', { prompt: 'x' })).status, 200);
   });
-
-void t.test('ordinary chats and texts need no watch of their time, and long ones have it', (t) => {
-  t.capture(Script.prototype, 'runInContext', () => {
-    throw new Error('watched');
-  });
-  const template = `{% for m in messages %}{{ m.role ~ ': ' ~ m.content | trim }}\n{% endfor %}{{ messages | tojson }}`;
-  const render = (content: string): string => new ChatTemplate(template, {}).render([{ role: 'user', content }], false);
-  t.match(render(' hi '), /^user: hi\n\[/);
-  t.throws(() => render('hi '.repeat(10_000)), /watched/);
-  t.equal(tokenizer.encode('a b', false).length, 2);
-  t.throws(() => tokenizer.encode('a b '.repeat(10_000), false), /watched/);
-  t.end();
-});
 
 void t.test('a bounded range is that of Jinja', (t) => {
   const render = (source: string) =>

@@ -158,21 +158,6 @@ void t.test('tokens per minute: the longest answer is reserved, and unused token
   t.equal((await ask(60, { n: 2 })).status, 400, 'every choice may be the longest');
 });
 
-void t.test('a request without a length needs a usual answer only, and a longer one leaves a debt', async (t) => {
-  const limits = { tokensPerMinute: 300 };
-  const overrides = { apiKeys: [key('k', { limits })], limits: { maxTokensDefault: null } };
-  const server = await build(t, says('one two three '.repeat(400)), overrides);
-  server.engine.ready = { ...READY, maxLength: 4096 };
-  const ask = (more: object = {}) => server.ask('/v1/chat/completions', { messages, ...more }, as('k'));
-  const long = await ask();
-  t.equal(long.status, 200, 'although the context is far longer than the allowance');
-  t.ok((long.body.usage?.completion_tokens ?? 0) > 300);
-  const next = await ask({ max_tokens: 1 });
-  t.match(next, { status: 429, headers: { 'x-ratelimit-remaining-tokens': '0' } });
-  t.ok(Number(next.headers['retry-after']) > 10, 'the debt refills first');
-  t.equal((await ask({ max_tokens: 1000 })).status, 400, 'a stated length still has to fit');
-});
-
 void t.test('a request that is rejected or abandoned uses only the tokens that it got', async (t) => {
   const script = says('one two three four', { pace: 30 });
   const server = await build(t, script, { apiKeys: [key('k', { limits: { tokensPerMinute: 100 } })] });

@@ -102,22 +102,6 @@ void t.test('an expired budget ends the tokenization, unless the answer continue
   t.equal((await server.post('/v1/completions', { prompt, max_tokens: 1 }, headers)).status, 200);
 });
 
-void t.test(
-  'too many long texts are rejected as overload; waiting ones are rejected when the server stops',
-  async (t) => {
-    const encoding = new Watched(tokenizerFile);
-    const server = await serve(t, { encoding });
-    const others = Array.from({ length: 7 }, () => encoding.encode(unbroken, false));
-    for (const other of others) other.catch(() => undefined);
-    const last = server.ask('/tokenize', bodies['/tokenize']);
-    await until('the next one runs', () => server.app.inFlightResponses.size > 0);
-    const full = { status: 429, headers: { 'retry-after': String }, body: { error: { code: 'queue_full' } } };
-    for (const [path, body] of Object.entries(bodies)) t.match(await server.ask(path, body), full, path);
-    await encoding.close();
-    t.match((await last).body, { error: { code: 'draining' } });
-  },
-);
-
 void t.test('a lost encoding thread is a server fault of this request alone', async (t) => {
   const server = await serve(t, { encoding: new EncodingThread('/srv/secret/tokenizer.json'), keepsLog: true });
   const error = { type: 'server_error', code: 'internal_error' };

@@ -1,9 +1,6 @@
-import { once } from 'node:events';
-import { connect } from 'node:net';
 import t from 'tap';
 import { monotonicMs } from '../../src/util/clock.js';
-import { READY } from '../fakes/engine.js';
-import { build, says, tokenizer, withBegin, type Answered } from '../fakes/server.js';
+import { type Answered, type Asked, build, says, tokenizer, withBegin } from '../fakes/server.js';
 
 const PATH = '/v1/completions';
 const prompt = { prompt: 'x' };
@@ -35,7 +32,7 @@ void t.test('each name of the model is listed with its depths, accepted, and in 
 void t.test('a model name may have slashes, escaped or not', async (t) => {
   const options = { corsOrigin: ['https://a.b'] };
   const server = await build(t, undefined, { model: { name: 'org/team/name' }, options });
-  const ask = (name: string, init?: RequestInit) => server.get(`/v1/models/${name}`, init);
+  const ask = (name: string, init?: Asked) => server.get(`/v1/models/${name}`, init);
   for (const name of ['org/team/name', 'org%2Fteam%2Fname', 'org/team%2fname', 'org/team/name?x=1'])
     t.match(await ask(name), { status: 200, body: { id: 'org/team/name', exit_layer: null } }, name);
   for (const name of ['org/team/name:15', 'org%2Fteam%2Fname%3A15'])
@@ -87,58 +84,6 @@ void t.test('add_special_tokens of a generation request equals that of /tokenize
       t.equal(tokens[0] === 0, add ?? path === PATH);
     }
   t.same(counts(await server.ask('/tokenize', { prompt: '' })).tokens, [0], 'the begin token');
-});
-
-void t.test('tokenize accepts all fields of a chat, and counts the prompt that they make', async (t) => {
-  const server = await build(t, undefined, { model: { tokenizer: withBegin() } });
-  const messages = [
-    { role: 'user', content: 'Hi' },
-    { role: 'assistant', content: 'Hello' },
-  ];
-  const open = '<|im_start|>user\nHi<|im_end|>\n<|im_start|>assistant\nHello';
-  const spoken = `${open}<|im_end|>\n`;
-  const whole = { max_tokens: 5, stream: true, tool_choice: 'auto', parallel_tool_calls: true, stop: ['x'] };
-  const neutral = { continue_final_message: false, chat_template: null, chat_template_kwargs: {} };
-  for (const [fields, text] of [
-    [{}, `${spoken}<|im_start|>assistant\n`],
-    [{ add_generation_prompt: null }, `${spoken}<|im_start|>assistant\n`],
-    [{ add_generation_prompt: false }, spoken],
-    [{ continue_final_message: true }, open],
-    [{ add_generation_prompt: false, add_special_tokens: true }, `<|endoftext|>${spoken}`],
-    [whole, `${spoken}<|im_start|>assistant\n`],
-    [{ ...neutral, return_token_strs: false }, `${spoken}<|im_start|>assistant\n`],
-  ] as const) {
-    const { tokens } = counts(await server.ask('/tokenize', { messages, ...fields }));
-    t.same(tokens, tokenizer.encode(text, false), JSON.stringify(fields));
-  }
-});
-
-void t.test("metrics count requests, and no name has a colon or a client's text", async (t) => {
-  const server = await build(t);
-  for (const ms of ['10000', '0.001']) await server.ask(PATH, { prompt: 'Hello' }, { 'X-Latency-Budget-Ms': ms });
-  await server.ask(PATH, { prompt: 'Hello', temperature: 9 });
-  const { text } = await server.get('/metrics');
-  const value = (series: string): number => {
-    const line = text.split('\n').find((candidate) => candidate.startsWith(`sortie_${series}`));
-    return Number(line?.split(' ').at(-1));
-  };
-  for (const [series, count] of Object.entries({
-    num_requests_running: 0,
-    kv_cache_usage_perc: 0.25,
-    prompt_tokens_total: 2,
-    'request_success_total{finished_reason="stop"': 2,
-    prefix_cache_hits_total: 2,
-    time_to_first_token_seconds_count: 2,
-    'budget_requests_total{budget_class="up_to_16s",outcome="whole"': 1,
-    'budget_requests_total{budget_class="up_to_250ms",outcome="late"': 1,
-    'planned_total{exit_layer="30",service_class="guaranteed"': 2,
-    'exit_tokens_total{exit_layer="30"': value('generation_tokens_total'),
-    'http_requests_total{method="POST",route="/v1/completions",status="200"': 2,
-    'http_requests_total{method="POST",route="/v1/completions",status="400"': 1,
-  }))
-    t.equal(value(series), count, series);
-  for (const line of text.split('\n')) t.notMatch(line, /^[a-z_]*:/);
-  t.equal(server.context.api.metrics.live, 0, 'no sequence is left');
 });
 
 void t.test('request ids are accepted and returned', async (t) => {
@@ -221,19 +166,6 @@ void t.test('the line of a failed request has the reason, also for a stream that
     await server.ask(PATH, body);
     t.match((await server.logged(index + 1)).at(-1), line);
   }
-});
-
-void t.test('the measured times of /props have at most three decimals', async (t) => {
-  const server = await build(t);
-  const point = { rows: 1, context: 0, ms: 1.5296879997476935 };
-  const cost = { units: [{ unit: 'head', kernel: 'fp32', decode: [point], prefill: [point] }] };
-  server.engine.ready = { ...READY, loadMs: 2341.96, calibrateMs: 854.2, cost };
-  const { calibration } = (await server.get('/props')).body as unknown as { calibration: object };
-  const rounded = { ...point, ms: 1.53 };
-  t.strictSame(calibration, {
-    ...{ load_ms: 2342, calibrate_ms: 854 },
-    cost: [{ unit: 'head', kernel: 'fp32', decode: [rounded], prefill: [rounded] }],
-  });
 });
 
 void t.test('protection headers for browsers are on every response, errors and streams included', async (t) => {
@@ -336,19 +268,6 @@ void t.test('props and version', async (t) => {
     calibration: { load_ms: 1, calibrate_ms: 1, cost: [] },
   });
   t.same((await server.get('/version')).body, { version: '0.0.0-test' });
-});
-
-void t.test('the operations port responds while clients hold all connections of the main port', async (t) => {
-  const server = await build(t, undefined, { options: { opsPort: 0, maxConnections: 2 } });
-  const held = [1, 2].map(() => connect(server.port, '127.0.0.1'));
-  for (const socket of held) await once(socket, 'connect');
-  let told = '';
-  const rejected = connect(server.port, '127.0.0.1').on('data', (data: Buffer) => (told += data.toString()));
-  await once(rejected, 'close');
-  t.equal(told, '', 'closed immediately, without a response');
-  for (const path of ['/health', '/health/ready', '/metrics'])
-    t.equal((await fetch(server.opsUrl + path)).status, 200, path);
-  for (const socket of held) socket.destroy();
 });
 
 void t.test('metrics and docs move to the operations port; health is on both', async (t) => {

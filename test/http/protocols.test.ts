@@ -1,11 +1,8 @@
 /** Rules that hold for all APIs: limits, log, metrics, traces, failures, disconnects, drain. */
 import { setTimeout as delay } from 'node:timers/promises';
-import { pino } from 'pino';
 import t, { type Test } from 'tap';
 import { drain } from '../../src/gateway/http/shutdown.js';
 import { openKey } from '../../src/gateway/http/keys.js';
-import { startTracing } from '../../src/gateway/telemetry/tracing.js';
-import { collect, valuesOf } from '../fakes/collector.js';
 import { build, says, type TestServer } from '../fakes/server.js';
 import { until } from '../support/until.js';
 
@@ -118,30 +115,6 @@ for (const { path, body: fields, limit, failed } of WIRES) {
     t.match(await response.text(), failed('draining'));
   });
 }
-
-for (const { path, body, limit } of WIRES.slice(2))
-  void t.test(`${path}: a span with the attributes of a chat and no text`, async (t) => {
-    const collector = await collect(t);
-    const before = { ...process.env };
-    const variables = { OTEL_EXPORTER_OTLP_PROTOCOL: 'http/json', OTEL_EXPORTER_OTLP_ENDPOINT: collector.url };
-    // The SDK reads the environment of the process.
-    Object.assign(process.env, variables);
-    const tracing = await startTracing(process.env, '1.2.3', pino({ level: 'silent' }));
-    process.env = before;
-    if (tracing === null) throw new Error('tracing is off');
-    const server = await build(t, says(ANSWER), { tracing });
-    await server.ask(path, { ...body, [limit]: 30, stream: true });
-    await until('responses end', () => server.app.inFlightResponses.size === 0);
-    await tracing.shutdown();
-    const span = collector.spans().find(({ name }) => name === `POST ${path}`);
-    t.match(valuesOf(span?.attributes ?? []), {
-      'gen_ai.operation.name': 'chat',
-      'gen_ai.request.max_tokens': 30,
-      'gen_ai.usage.output_tokens': 3,
-      'gen_ai.response.finish_reasons': ['stop'],
-    });
-    t.notMatch(JSON.stringify(collector.spans()), /secret|hidden/);
-  });
 
 // Clients that disconnect in the middle of an answer.
 

@@ -73,17 +73,6 @@ void t.test('a chat has its thoughts in reasoning_content, whole and streamed, a
   }
 });
 
-void t.test('an answer without thoughts is text, and one that is cut in its thoughts has no text', async (t) => {
-  const { choices, usage } = (await (await thinking(t, 'It is Paris.')).ask(CHAT, { messages })).body;
-  t.same(choices[0]?.message, { role: 'assistant', content: 'It is Paris.', refusal: null });
-  t.equal(usage?.completion_tokens_details.reasoning_tokens, 0);
-  // Half a character is a thought, too.
-  const tokens = plain.encode('<think>\nParty 🎉', false).slice(0, -1);
-  const half = await thinking(t, '', { script: { tokens, end: 'length' } });
-  const cut = (await half.ask(CHAT, { messages, max_tokens: tokens.length })).body.choices[0];
-  t.match(cut, { finish_reason: 'length', message: { content: '', reasoning_content: 'Party \uFFFD' } });
-});
-
 void t.test('stop strings end the text, not the thoughts; tags may be special tokens, which no text has', async (t) => {
   const message = { content: 'It is', reasoning_content: THOUGHT };
   for (const tokenizer of [plain, withTags(true)])
@@ -108,17 +97,6 @@ void t.test('thoughts are switched off by the template, or by an empty thought',
     const counted = await server.ask('/tokenize', { messages, ...fields });
     t.match(counted.body, { tokens: server.last().prompt });
   }
-});
-
-void t.test('an answer that continues a message goes on with its thoughts', async (t) => {
-  const server = await thinking(t, ' so Paris.</think>It is Paris.');
-  const continued = (content: string) =>
-    messageOf(server, { messages: [...messages, { role: 'assistant', content, prefix: true }] });
-  t.match(await continued('<think>France,'), { content: 'It is Paris.', reasoning_content: 'so Paris.' });
-  const text = { content: ' so Paris.</think>It is Paris.' };
-  t.match(await continued('<think>x</think>France,'), text);
-  const quoting = [{ role: 'user', content: 'What does <think> mean?' }];
-  t.match(await messageOf(server, { messages: quoting }), text, "a user's tag opens nothing");
 });
 
 void t.test('earlier thoughts reach the template', async (t) => {
