@@ -1,14 +1,9 @@
 /** The everyday requests, the score of their answers, and the worth of shorter ones. */
-import { readFileSync } from 'node:fs';
-import { join } from 'node:path';
 import t from 'tap';
 import { courseOf, keptCurve, worthWithin } from '../../bench/everyday/kept.js';
-import { type Answer, loops, measuredOf, quantiles, withMeasured } from '../../bench/everyday/report.js';
+import { loops, quantiles } from '../../bench/everyday/report.js';
 import { type CheckedRequest, isChecked, readRequests, REQUESTS } from '../../bench/everyday/requests.js';
 import { score } from '../../bench/everyday/score.js';
-import { sentenceEnds } from '../../bench/everyday/sentences.js';
-import { MANIFEST_FILE } from '../../src/engine/model/manifest-io.js';
-import { MODEL } from '../engine/helper.js';
 
 void t.test('both halves have as many requests of each kind, 120 and more with a check', (t) => {
   const all = readRequests(REQUESTS);
@@ -22,12 +17,6 @@ void t.test('both halves have as many requests of each kind, 120 and more with a
     t.strictSame(tuning, heldOut, kind);
   }
   for (const { request, right = [], least = 1 } of all) t.ok(right.length >= least || right.length === 0, request);
-  t.end();
-});
-
-void t.test('a file that breaks the schema is named with the field', (t) => {
-  const dir = t.testdir({ 'requests.json': '[{"half": "tuning", "kind": "fact"}]' });
-  t.throws(() => readRequests(join(dir, 'requests.json')), { message: /requests\.json: \/0 .*request/ });
   t.end();
 });
 
@@ -92,17 +81,6 @@ void t.test('a right answer in another form than the asked one has half of its s
     await t.test(`${fields.form}: ${text}`, async (t) => void t.equal(score(asking(fields), text), expected));
 });
 
-void t.test('a text may end after sentences and lines', (t) => {
-  const parts = (text: string): string[] => sentenceEnds(text).map((end) => text.slice(0, end));
-  const text = 'It costs 3.5 dollars. He said "Go!" Three things:\n\n1. Red\n2. Blue\nA tail, of';
-  const found = parts(text).map((part) => part.slice(-5));
-  t.strictSame(found, ['lars.', '"Go!"', '. Red', ' Blue', 'l, of']);
-  t.strictSame(parts('空は青い。はい。'), ['空は青い。', '空は青い。はい。']);
-  t.strictSame(parts('Ein Satz ohne Ende'), ['Ein Satz ohne Ende']);
-  t.strictSame(parts(' \n'), []);
-  t.end();
-});
-
 void t.test('the curve has the worth of answers that end at their last sentence within so many tokens', (t) => {
   const words = (text: string): number => text.split(/\s+/).filter((word) => word !== '').length;
   const list = asking({ right: ['red', 'blue'], least: 2 });
@@ -128,42 +106,6 @@ void t.test('the curve has the worth of answers that end at their last sentence 
   t.end();
 });
 
-void t.test('the manifest gets lengths, the share of full depth and the curve, of the tuning half', (t) => {
-  const encode = (text: string): number[] => Array.from(text, () => 1);
-  const answer = (exit: number, text: string, half: 'tuning' | 'held-out' = 'tuning', isComplete = true): Answer => ({
-    ...{ exit, text, tokens: text.length, isComplete },
-    request: asking({ half, right: ['a', 'b'], least: 2 }),
-  });
-  const answers = [
-    ...[answer(30, 'a b.'), answer(30, 'a'), answer(10, 'a'), answer(10, 'c', 'tuning', false)],
-    answer(10, 'a b', 'held-out'),
-  ];
-  const measured = measuredOf(answers, 30, encode);
-  const early = [[0.5, 1]] as const;
-  const full = [...early, [0.98, 4] as const];
-  t.strictSame(Object.fromEntries(measured.exits), {
-    30: { lengths: full, accuracy: 1 },
-    10: { lengths: early, accuracy: 0.333 },
-  });
-  t.strictSame(measured.kept.flat(), [0, 0, 1, 0.333, 4, 1]);
-  const exits = [
-    { layer: 10, quality: { kl: 1, accuracy: 0 } },
-    { layer: 30, quality: {} },
-  ];
-  const written = withMeasured(JSON.stringify({ name: 'm', exits, files: [] }), measured);
-  t.strictSame(JSON.parse(written), {
-    name: 'm',
-    exits: [
-      { layer: 10, quality: { kl: 1, accuracy: 0.333 }, lengths: { chat: early } },
-      { layer: 30, quality: { accuracy: 1 }, lengths: { chat: full } },
-    ],
-    kept: measured.kept,
-    files: [],
-  });
-  t.equal(withMeasured(written, measured), written, 'a second call changes nothing');
-  t.end();
-});
-
 const ended = (tokens: number) => ({ tokens, isComplete: true });
 const cut = (tokens: number) => ({ tokens, isComplete: false });
 
@@ -172,16 +114,6 @@ void t.test('quantiles omit a share that reaches into the cut answers', async (t
   const found = quantiles(lengths);
   t.strictSame(found.flat(), [0.05, 20, 0.1, 25, 0.2, 35, 0.3, 45, 0.4, 55, 0.5, 65, 0.6, 75, 0.7, 85, 0.8, 95]);
   t.strictSame(quantiles([cut(9), cut(9)]), []);
-});
-
-void t.test('quantiles keep the largest of several shares with the same length', async (t) => {
-  const found = quantiles([ended(3), ended(3), ended(8), ended(8)]);
-  t.strictSame(found.flat(), [0.5, 3, 0.98, 8]);
-});
-
-void t.test("the embedded model's manifest has the layout that the bench writes", async (t) => {
-  const text = readFileSync(join(MODEL, MANIFEST_FILE), 'utf8');
-  t.equal(text, `${JSON.stringify(JSON.parse(text), null, 2)}\n`);
 });
 
 void t.test('a text loops if four tokens occur in a row more than four times', (t) => {

@@ -3,9 +3,9 @@ import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import t from 'tap';
-import { compare, distributionOf, divergence, Tally } from '../../bench/quality/compare.js';
+import { compare } from '../../bench/quality/compare.js';
 import { documentOf, readRows } from '../../bench/quality/documents.js';
-import { openExecutor, visitExits } from '../../bench/quality/exit-logits.js';
+import { openExecutor } from '../../bench/quality/exit-logits.js';
 import { loadServedModel } from '../../src/gateway/api/load-served-model.js';
 import { convert } from '../../src/convert/convert.js';
 import type { KernelName } from '../../src/engine/model/manifest.js';
@@ -49,25 +49,6 @@ void t.test('rows become chats with the same tokens as in the training package',
   t.end();
 });
 
-void t.test('divergence agrees with the definition', (t) => {
-  const lse = (logits: readonly number[]): number => Math.log(logits.reduce((sum, x) => sum + Math.exp(x), 0));
-  const a = [1, 2, -1];
-  const b = [0, 2.5, 1];
-  const p = a.map((x) => Math.exp(x - lse(a)));
-  const q = b.map((x) => Math.exp(x - lse(b)));
-  const expected = p.reduce((sum, x, i) => sum + x * Math.log(x / (q[i] ?? NaN)), 0);
-  const distribution = distributionOf(Float32Array.from(a), lse(a), 1);
-  t.ok(Math.abs(divergence(distribution, Float32Array.from(b), lse(b)) - expected) < 1e-6);
-  t.ok(Math.abs(divergence(distribution, Float32Array.from(a), lse(a))) < 1e-6, 'zero for the same distribution');
-  const tally = new Tally();
-  tally.add(1, true, Math.log(2));
-  tally.add(2, false, Math.log(8));
-  const { kl, agreement, perplexity } = tally.means;
-  t.strictSame([kl, agreement], [1.5, 0.5]);
-  t.ok(Math.abs(perplexity - 4) < 1e-9);
-  t.end();
-});
-
 void t.test('a folder agrees with itself; an early exit does not agree with full depth', async (t) => {
   const dir = t.testdir();
   const folder = await tinyFolder(dir, 'fp32');
@@ -84,21 +65,4 @@ void t.test('a folder agrees with itself; an early exit does not agree with full
   const cost = compare(rounded, same, TEXTS, () => undefined).at(-1)?.kl;
   t.ok((cost ?? 0) > 0 && (cost ?? 1) < 0.05, `rounding costs ${cost}`);
   for (const executor of [model, same, rounded]) executor.dispose();
-});
-
-void t.test('every position except the last is visited at each exit, in one batch or several', async (t) => {
-  const executor = await openExecutor(await tinyFolder(t.testdir(), 'fp32'), 48, 2);
-  const visited: string[] = [];
-  visitExits(executor, TEXTS[0] ?? [], [0, 1], (exit, position, { logits, lse, top, nll }) => {
-    visited.push(`${exit}/${position}`);
-    if (position !== 38) return;
-    t.equal(top, logits.indexOf(Math.max(...logits)));
-    const target = logits[TEXTS[0]?.[39] ?? -1] ?? NaN;
-    t.ok(Math.abs(nll - (lse - target)) < 1e-6);
-  });
-  t.strictSame(
-    visited,
-    [0, 1].flatMap((exit) => Array.from({ length: 39 }, (_, position) => `${exit}/${position}`)),
-  );
-  executor.dispose();
 });

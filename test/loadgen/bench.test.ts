@@ -90,21 +90,6 @@ void t.test('Sortie: budgets are stated, and predictions and depth are reported'
   t.ok(engine.requests.slice(-4).every(({ depth }) => depth.budget === null));
 });
 
-void t.test('landed answers are in budget, and their share stands beside it', async (t) => {
-  let asked = 0;
-  const { url } = await build(t, () => {
-    const ended = asked++ % 2 === 0 ? {} : { landed: { at: 2, pressure: 1, probability: 0.1 } };
-    return says('Paris is', { ended, plan: { reason: asked <= 3 ? 'load' : 'deepest' } })();
-  });
-  const plot = file(t, 'plot.svg');
-  const budgets = parseBudgets('page=5000');
-  const { result, lines } = await bench({ url, budgets, requests: 4, clients: [1], plot });
-  t.match(result.runs[0]?.summary, { attainment: 1, landed: 0.5, reasons: { load: 0.5, deepest: 0.5 } });
-  t.match(lines.join('\n'), /100.0% of 4 requests in budget, 50.0% landed, goodput[^]*in budget +landed +failed/);
-  t.match(lines.join('\n'), /page +5000 ms +4 +100.0% +50.0% +0 +0/);
-  t.match(await readFile(plot, 'utf8'), '100.0% in budget, 50.0% landed');
-});
-
 void t.test('times count from the scheduled arrival, although the client itself is late', async (t) => {
   const { url } = await plainServer(t, () => ({ parts: ['a'] }));
   const server = serverAt(url, null);
@@ -137,20 +122,6 @@ void t.test('failures count by kind and as missed; an answer at a limit of the s
   t.match(lines.join('\n'), /failed: 2 with 429 queue_full[^]*cut: 1 answers/);
   const counts = result.runs[0]?.requests.map(({ tokens }) => tokens);
   t.same(counts, [0, 0, 1, 2, 0, 1, 1, 1], 'a server without usage is counted by events');
-});
-
-void t.test('an answer of exactly the stated max_tokens is complete', async (t) => {
-  const { url, requests } = await plainServer(t, () => ({ parts: ['a', 'b'], finish: 'length' }));
-  const { result } = await bench({
-    ...{ url, requests: 3, clients: [2], maxTokens: 2, api: 'completions' },
-    body: { temperature: 0 },
-    headers: { 'X-Team': 'a' },
-  });
-  t.match(result.runs[0]?.summary, { cut: 0, attainment: 1 });
-  for (const { path, body, headers } of requests) {
-    t.match(body, { max_tokens: 2, temperature: 0, prompt: /\w/ });
-    t.same([path, headers['x-team']], ['/v1/completions', 'a']);
-  }
 });
 
 void t.test('a log gives arrivals and budgets, and with --lengths trace the lengths', async (t) => {

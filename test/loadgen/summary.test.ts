@@ -64,25 +64,6 @@ void t.test('reads the public format with either line ending, in order of time',
   t.end();
 });
 
-void t.test('an entry of a log has its budget, null without one, and none where the log has no report', (t) => {
-  const line = (sortie?: object): string =>
-    JSON.stringify({ msg: 'request', time: 10, ms: 5, prompt_tokens: 3, completion_tokens: 4, sortie });
-  const log = [
-    line({ budget_ms: 500, met: true }),
-    line({ slo_ttft_ms: 300, slo_tpot_ms: 20.5 }),
-    line({}),
-    line(),
-  ].join('\n');
-  const entry = { atMs: 0, promptTokens: 3, outputTokens: 4 };
-  t.strictSame(parseTrace(log), [
-    { ...entry, budget: { totalMs: 500, ttftMs: null, tpotMs: null } },
-    { ...entry, budget: { totalMs: null, ttftMs: 300, tpotMs: 20.5 } },
-    { ...entry, budget: null },
-    entry,
-  ]);
-  t.end();
-});
-
 void t.test('an error names the line and the rule', (t) => {
   t.throws(() => parseTrace('a,b,c\n'), new TraceError(`line 1 of the trace must be "${header}", not "a,b,c"`));
   t.throws(() => parseTrace(`${header}\n`), /at least one request/);

@@ -56,16 +56,6 @@ void t.test('a chat without any field of Sortie', async (t) => {
   t.match(request?.body, { model: 'plain-7b', stream: true, stream_options: { include_usage: true } });
 });
 
-void t.test('thoughts and tool calls are output', async (t) => {
-  const deltas = [{ reasoning_content: 'a' }, { reasoning: 'b' }, { tool_calls: [{ index: 0 }] }, {}];
-  const events = deltas.map((delta, i) => ({ choices: [{ delta, finish_reason: i === 3 ? 'tool_calls' : null }] }));
-  const text = events.map((event) => `data: ${JSON.stringify(event)}\n\n`).join('');
-  const { url } = await plainServer(t, () => ({ parts: [], raw: { status: 200, type: 'text/event-stream', text } }));
-  const parts = await partsOf(streamAnswer(serverAt(url, null), 'm', QUESTION));
-  const listed = parts.map(({ hasOutput }) => hasOutput);
-  t.same(listed, [true, true, true, false]);
-});
-
 void t.test('every failure has a kind and a message', async (t) => {
   const events = (text: string): PlainAnswer => ({ parts: [], raw: { status: 200, type: 'text/event-stream', text } });
   const cases: [PlainAnswer, string, RegExp][] = [
