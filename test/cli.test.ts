@@ -6,10 +6,8 @@ import t, { type Test } from 'tap';
 import { run } from '../src/cli/cli.js';
 import { packageRoot, SERVE_OPTIONS } from '../src/cli/options/config.js';
 import { factors } from '../src/cli/values.js';
-import { loadManifest } from '../src/engine/model/manifest-io.js';
 import { sortie } from './cli/sortie.js';
 import { main } from './deploy/helper.js';
-import { plainServer } from './fakes/plain-server.js';
 
 /**
  * Runs the command line. No assertion may run while the outputs are captured.
@@ -48,20 +46,6 @@ void t.test('bench shows its defaults, and rejects impossible values', async (t)
     });
 });
 
-void t.test('bench runs from the command line, against a server without any field of Sortie', async (t) => {
-  const { url, requests } = await plainServer(t, () => ({ parts: ['Hel', 'lo'] }));
-  const args = ['bench', url, '--requests', '3', '--clients', '1', '--header', 'X-Team: a'];
-  const bench = await sortie(args, { env: { OPENAI_API_KEY: 'sk-1' } });
-  t.match(bench, { code: 0, text: /1 client without a pause: .*% of 3 requests in budget/, errors: /^$/ });
-  t.ok(requests.every(({ headers }) => headers.authorization === 'Bearer sk-1'));
-  t.equal(requests.at(-1)?.headers['x-team'], 'a');
-  t.match(await sortie(['bench', 'localhost:1']), {
-    code: 1,
-    text: '',
-    errors: /^error: connection lost .*bad port/,
-  });
-});
-
 void t.test('a missing folder is named once, and a name on the Hub gets the way to fetch it', async (t) => {
   for (const args of [['serve', '--model'], ['inspect']])
     t.match(await printed(t, [...args, 'nowhere']), { code: 1, text: 'error: there is no folder nowhere\n' });
@@ -73,13 +57,6 @@ void t.test('a missing folder is named once, and a name on the Hub gets the way 
     t.match(await printed(t, args), { code: 1, text: hub });
   const { text } = await printed(t, ['inspect', 'test/nothing']);
   t.equal(text, 'error: there is no folder test/nothing\n', 'a path in an existing folder is no name on the Hub');
-});
-
-void t.test('an empty folder is not a Hugging Face folder', async (t) => {
-  const dir = t.testdir({});
-  const { code, text } = await printed(t, ['convert', dir, '--out', join(dir, 'out')]);
-  t.equal(code, 1);
-  t.equal(text, `error: ${dir} is not a Hugging Face folder (no config.json)\n`);
 });
 
 void t.test('the help of serve has the groups of the options, and a switch may stand alone', async (t) => {
@@ -111,14 +88,6 @@ void t.test('convert accepts the names that serve accepts', async (t) => {
     t.equal(code, 2, value);
     t.match(text, /must be a name of letters, digits/);
   }
-});
-
-void t.test('convert writes a repeated kernel once', async (t) => {
-  const out = join(t.testdir({}), 'out');
-  const tiny = join(packageRoot, 'test', 'golden', 'tiny');
-  const { code } = await printed(t, ['convert', tiny, '--kernels', 'fp32,int4,fp32', '--out', out]);
-  t.equal(code, 0);
-  t.same(loadManifest(out).kernels, ['fp32', 'int4']);
 });
 
 void t.test('every option of convert is in docs/models.md', async (t) => {

@@ -85,48 +85,6 @@ for (const file of files.filter((name) => name !== 'docs/configuration.md')) {
   });
 }
 
-void t.test('the tokens by budget in docs/clients.md follow from the speeds in README.md', async (t) => {
-  const numbers = (cells: readonly string[]): number[] => cells.map((cell) => Number(cell.replace(/,| ms/g, '')));
-  const row = (text: string, name: string): number[] => {
-    const line = text.split('\n').find((each) => each.startsWith(`| ${name} |`)) ?? '';
-    return numbers(
-      line
-        .split(' | ')
-        .slice(1)
-        .map((cell) => cell.replace(/ \|$/, '')),
-    );
-  };
-  const readme = readFileSync(join(packageRoot, 'README.md'), 'utf8');
-  const [, table = ''] = documentOf('clients.md').split('### Which budget');
-  const budgets = row(table, 'Exit layer');
-  const tokens = (speed: number): number[] =>
-    budgets.map((ms) => Math.max(0, Math.floor(((ms - 12) * speed) / 1000 - 6)));
-  const speeds = row(readme, 'Tokens/s, 1 row');
-  for (const [i, exit] of [10, 15, 20, 25, 30].entries())
-    t.same(row(table, String(exit)), tokens(speeds[i] ?? NaN), `exit ${exit}`);
-  t.same(row(table, '30, one of 16 rows'), tokens((row(readme, 'Tokens/s, 16 rows').at(-1) ?? NaN) / 16));
-});
-
-void t.test('each file that the glossary names exists and contains its term', async (t) => {
-  const rows = documentOf('glossary.md')
-    .split('\n')
-    .map((line) => line.split('|').slice(1, -1))
-    .filter((cells) => cells.at(-1)?.includes('`'));
-  t.ok(rows.length > 20, `${rows.length} terms`);
-  for (const cells of rows) {
-    // A row of several terms has one file for each, in order.
-    const named = [...(cells.at(-1) ?? '').matchAll(/`([^`]+)`/g)].map(([, path = '']) => path);
-    const terms = (cells[0] ?? '').split(',').map((term) => term.trim());
-    t.equal(named.length, terms.length, `${cells[0]}: a file for each term`);
-    terms.forEach((term, i) => {
-      const name = named[i] ?? '';
-      const path = join(packageRoot, name.startsWith('bench/') ? '' : 'src', name);
-      const words = term.split(/[\s-]+/).join('[^a-z]*');
-      t.ok(existsSync(path) && new RegExp(words, 'i').test(readFileSync(path, 'utf8')), `${term} in ${named[i]}`);
-    });
-  }
-});
-
 void t.test('every link between the documents leads to a file and a heading', async (t) => {
   let count = 0;
   for (const file of files) {

@@ -67,38 +67,6 @@ void t.test('serve pulls and converts a model that is not there, and --no-conver
   t.match(await (await fetch(`${url}/v1/models`)).json(), { data: [{ id: 'tiny/model' }] });
 });
 
-void t.test('a split GGUF model of a revision is pulled, converted and served', async (t) => {
-  const parts = writeGgufParts(t.testdir({}), tinyWeights(1), 2);
-  const files = new Map(parts.map((file) => [`sub/${basename(file)}`, readFileSync(file)]));
-  files.set('other.gguf', Buffer.alloc(10));
-  const { hub, env, cacheDir, run } = await setUp(t, files);
-  hub.revisions.set('v1', COMMIT);
-  const folder = join(cacheDir, 'models', 'tiny--model@v1--tiny.w8a8');
-  t.match(await run(['pull', 'tiny/model@v1:tiny']), { code: 0, text: `${folder}\n` });
-  t.match(loadManifest(folder), { name: 'tiny/model', origin: `tiny/model@${COMMIT}:tiny-00001-of-00002.gguf` });
-
-  const { url } = await serve(t, 'tiny/model@v1:tiny', [], { ...env, HF_HUB_OFFLINE: '1' });
-  t.match(await (await fetch(`${url}/v1/models`)).json(), { data: [{ id: 'tiny/model' }] });
-});
-
-void t.test('an interrupted pull leaves its part for the next one', async (t) => {
-  let signal: (() => void) | null = null;
-  const { hub, run } = await setUp(t, tinyFiles(), {
-    cdn: (request, response, bytes) => {
-      if (!(request.url ?? '').endsWith('model.safetensors') || request.headers.range !== undefined) return false;
-      response.writeHead(200, { 'content-length': bytes.length });
-      response.write(bytes.subarray(0, 5000), () => setTimeout(() => signal?.(), 300));
-      return true;
-    },
-  });
-  const stopped = await run(['pull', 'tiny/model'], (child) => {
-    signal = () => child.kill('SIGINT');
-  });
-  t.match(stopped, { code: 130, text: '', errors: /error: stopped by SIGINT; the next `sortie pull` continues\n$/ });
-  t.match(await run(['pull', 'tiny/model']), { code: 0 });
-  t.same(hub.ranges, ['bytes=5000-']);
-});
-
 void t.test('faults are one line: an unknown architecture, a name that is none, a hub that says no', async (t) => {
   const files = tinyFiles();
   const config = JSON.parse(files.get('config.json')?.toString() ?? '') as object;

@@ -1,10 +1,8 @@
 /** Downloads from a server that plays the hub: redirects, ranges, interruptions, refusals. */
-import { createHash } from 'node:crypto';
-import { existsSync, readdirSync, readFileSync, statSync, writeFileSync } from 'node:fs';
-import { mkdir, readFile } from 'node:fs/promises';
+import { existsSync, readdirSync, readFileSync, statSync } from 'node:fs';
+import { readFile } from 'node:fs/promises';
 import type { IncomingMessage } from 'node:http';
 import { join } from 'node:path';
-import { setTimeout as sleep } from 'node:timers/promises';
 import t, { type Test } from 'tap';
 import { hubAccess } from '../../src/convert/hub/repository.js';
 import { pull, type PullOptions } from '../../src/convert/hub/pull.js';
@@ -126,16 +124,6 @@ void t.test('an interrupted download leaves its part, and the next call continue
   t.same(parts(cacheDir), []);
 });
 
-void t.test('a server without ranges costs the bytes, and no more', async (t) => {
-  const { cacheDir, run } = await setUp(t, folder(), { wholeFiles: true });
-  const blobs = join(cacheDir, 'models--tiny--model', 'blobs');
-  await mkdir(blobs, { recursive: true });
-  const part = join(blobs, `${createHash('sha256').update(large).digest('hex')}.sortie-part`);
-  writeFileSync(part, large.subarray(0, 1234));
-  const { path } = await run();
-  t.ok((await readFile(join(path, 'model.safetensors'))).equals(large));
-});
-
 void t.test('a faulty file is one error, and leaves nothing that the next call would trust', async (t) => {
   for (const [headers, body, message] of [
     [{}, Buffer.from(large).fill(255, 1000, 1001), /^tiny\/model: model\.safetensors is damaged: it has the checksum/],
@@ -154,18 +142,6 @@ void t.test('a faulty file is one error, and leaves nothing that the next call w
     isFaulty = false;
     await run();
   }
-});
-
-void t.test('refusals of the list and of a file reach the operator', async (t) => {
-  for (const [status, headers, message] of [
-    [401, {}, /has no public model tiny\/model \(401\); a private one needs HF_TOKEN$/],
-    [503, {}, /answers 503, 4 times in a row$/],
-    [429, { 'retry-after': '4000' }, /answers 429, and asks to wait for 4000 s$/],
-  ] as const)
-    for (const stage of ['api', 'resolve']) {
-      const { run } = await setUp(t, folder(), answering(stage, status, headers, '<html>'));
-      await t.rejects(run(), { name: 'HubError', message }, stage);
-    }
 });
 
 void t.test('a hub that is not there is named, and a full or closed disk too', async (t) => {
@@ -201,25 +177,6 @@ void t.test('a model that can not be converted costs no weights', async (t) => {
   t.notOk(hub.requests.some((line) => line.includes('safetensors') && line.includes('resolve')));
 });
 
-void t.test('the index names the weights', async (t) => {
-  const files = folder();
-  files.delete('model.safetensors');
-  files.set('model.safetensors.index.json', small('{"weight_map": {"a": "1.safetensors", "b": "2.safetensors"}}'));
-  for (const name of ['1', '2', 'consolidated']) files.set(`${name}.safetensors`, small(name));
-  const { run } = await setUp(t, files);
-  const names = readdirSync((await run()).path).filter((name) => name.endsWith('.safetensors'));
-  t.same(names.sort(), ['1.safetensors', '2.safetensors']);
-});
-
-void t.test('the parts of a split GGUF model come together', async (t) => {
-  const parts = [1, 2, 3].map((part) => `sub/m-Q4_K_M-0000${part}-of-00003.gguf`);
-  const { run } = await setUp(t, new Map([...parts, 'm-Q8_0.gguf'].map((name) => [name, small(name)])));
-  const { path } = await run({ file: 'Q4_K_M' });
-  t.ok(path.endsWith('/sub/m-Q4_K_M-00001-of-00003.gguf'));
-  const found = parts.map((part) => readFileSync(join(path, '..', '..', part), 'utf8'));
-  t.same(found, parts);
-});
-
 void t.test('a revision is a branch, a tag or a commit', async (t) => {
   const { hub, cacheDir, run } = await setUp(t);
   const other = 'beef'.padEnd(40, '0');
@@ -233,32 +190,6 @@ void t.test('a revision is a branch, a tag or a commit', async (t) => {
     name: 'HubError',
     message: /^tiny\/model at http:.* has no revision v2 \(404, Invalid rev id: v2\)$/,
   });
-});
-
-void t.test('pulls at once end with the same files', async (t) => {
-  const { cacheDir, run } = await setUp(t, folder(), {
-    cdn: (request, response, bytes) => {
-      // Slowly, so that the second one finds a growing part.
-      const from = fromOf(request);
-      response.writeHead(from > 0 ? 206 : 200, { 'content-length': bytes.length - from });
-      let at = from;
-      const timer = setInterval(() => {
-        response.write(bytes.subarray(at, (at += 20_000)));
-        if (at < bytes.length) return;
-        clearInterval(timer);
-        response.end();
-      }, 2);
-      return true;
-    },
-  });
-  const runs = Array.from({ length: 20 }, async (_, i) => {
-    await sleep(2 * i);
-    const { path } = await run();
-    // Each one is complete when its pull ends.
-    t.ok((await readFile(join(path, 'model.safetensors'))).equals(large));
-  });
-  await Promise.all(runs);
-  t.same(parts(cacheDir), []);
 });
 
 void t.test('a list that would write elsewhere, or is none, is rejected', async (t) => {
