@@ -29,7 +29,7 @@ const REST = [
   /^http\/(heap|long-texts|memory|lifetime)/,
   /^upstream\/(no-local|workers)\./,
   /^model\/int8-graph/,
-  /^telemetry\/(loop-lag|tracing-grpc)/,
+  /^telemetry\/tracing-grpc/,
 ];
 /** Properties of random cases: the core runs a fifth of the cases, `--rest` runs all. */
 const PROPERTIES = /^scheduler\/(bounded-planning|ledger|kv\/slot-table|properties)\./;
@@ -51,11 +51,10 @@ const TOGETHER =
   /^(api|bench|conformance|convert|cost|engine|engine-client|http|scheduler|simulator|telemetry|text|upstream|util)\//;
 const ALONE = [
   /^engine-client\/client/,
-  /^telemetry\/(loop-lag|tracing-grpc)/,
+  /^telemetry\/tracing-grpc/,
   /^upstream\/(no-local|observed|workers)/,
   /^http\/(heap|long-texts)/,
   /^convert\/architectures\./,
-  /^conformance\/sampling/,
   /^engine\/(calibration|execution|speculation)\//,
   /^engine\/\w+\/(core|core-limits|dry|grammars|grammars-lost|sharing|tools)\./,
 ];

@@ -6,7 +6,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import t, { type Test } from 'tap';
 import { loadManifest, MANIFEST_FILE } from '../../src/engine/model/manifest-io.js';
 import { inFlightAt, isAlive, serverArgs, type Sortie, start, stopped, urlOf } from '../deploy/helper.js';
-import { embeddedModel, enginePid, metric, openFiles, post, serve, tinyModel } from './helper.js';
+import { embeddedModel, enginePid, openFiles, post, serve, tinyModel } from './helper.js';
 import { until } from '../support/until.js';
 
 const EACH = 12;
@@ -57,18 +57,6 @@ void t.test('accepted requests finish, later requests get a 503, exit code 0', a
   }
   await latecomers;
   t.ok(rejected > 0);
-  t.same(await exit, [0, null]);
-});
-
-void t.test('at the drain deadline the remaining requests end with a draining error, exit code 0', async (t) => {
-  const server = await serve(t, tiny, ['--drain-timeout', '1']);
-  const exit = once(server.process, 'exit');
-  const response = await post(server, '/v1/completions', { ...body, max_tokens: 4000, stream: true });
-  const whole = post(server, '/v1/completions', { ...body, max_tokens: 4000 });
-  await until('both run', async () => (await metric(server.url, 'num_requests_running')) === 2);
-  server.process.kill('SIGTERM');
-  t.match(await response.text(), /"code":"draining".*\n\ndata: \[DONE\]\n\n$/s);
-  await isDraining(t, await whole);
   t.same(await exit, [0, null]);
 });
 

@@ -9,7 +9,7 @@ import Anthropic, {
 } from '@anthropic-ai/sdk';
 import { generateText } from 'ai';
 import t from 'tap';
-import { bothWays, callsTool, followsSchema, COLOR, colors, weather, weatherArguments } from './ai.js';
+import { bothWays, callsTool, followsSchema, weather, weatherArguments } from './ai.js';
 import { build, says } from '../fakes/server.js';
 import { aborted, apiKey, connect, ENDLESS, modelName, shallowest, thrown } from './helper.js';
 
@@ -76,12 +76,6 @@ void t.test('SDK: a forced tool, its result and the next answer; the streamed ca
     tool_choice: { type: 'none' },
   });
   t.ok(textOf(next).length > 0);
-});
-
-void t.test('SDK: an output format is parsed', async (t) => {
-  const format = { type: 'json_schema' as const, schema: colors };
-  const message = await client.messages.create({ ...asked, max_tokens: 40, output_config: { format } });
-  t.match(JSON.parse(textOf(message)), COLOR);
 });
 
 void t.test('SDK: errors arrive as the classes of the client; an abort stops the sequence', async (t) => {

@@ -9,7 +9,7 @@ import OpenAI, {
 } from 'openai';
 import t from 'tap';
 import { build, says } from '../fakes/server.js';
-import { aborted, apiKey, connect, deepest, ENDLESS, exits, modelName, shallowest, thrown } from './helper.js';
+import { aborted, apiKey, connect, deepest, ENDLESS, modelName, shallowest, thrown } from './helper.js';
 import { COLOR, colors, weather, weatherArguments } from './ai.js';
 
 const server = await connect(t);
@@ -17,13 +17,6 @@ const client = new OpenAI({ baseURL: server.baseURL, apiKey, maxRetries: 0 });
 const messages = [{ role: 'user' as const, content: 'Name a color.' }];
 const chat = { model: modelName, messages, max_tokens: 12, temperature: 0 };
 const completion = { model: modelName, prompt: 'The capital of France is', max_tokens: 8, temperature: 0 };
-
-void t.test('models: the routed model and one per exit', async (t) => {
-  const ids: string[] = [];
-  for await (const { id } of client.models.list()) ids.push(id);
-  t.strictSame(new Set(ids), new Set([modelName, ...exits.map((layer) => `${modelName}:${layer}`)]));
-  t.equal((await client.models.retrieve(modelName)).id, modelName);
-});
 
 void t.test('chat and completion: streamed text is the same as whole text', async (t) => {
   const whole = (await client.chat.completions.create(chat)).choices[0];
@@ -93,38 +86,6 @@ void t.test('a forced tool is called with arguments that fit its schema, streame
   ].flat();
   const next = await client.chat.completions.create({ ...chat, messages, tools: asked.tools, tool_choice: 'none' });
   t.ok((next.choices[0]?.message.content?.length ?? 0) > 0);
-});
-
-void t.test('auto: the model answers with text, or with a call after a history of calls', async (t) => {
-  const tools = [{ type: 'function' as const, function: weather }];
-  const text = await client.chat.completions.create({ ...chat, tools });
-  t.match(text.choices[0], { message: { role: 'assistant', content: /./ } });
-  const callOf = (city: string, id: string) => {
-    const called = { name: weather.name, arguments: JSON.stringify({ city, unit: 'C' }) };
-    return { id, type: 'function' as const, function: called };
-  };
-  const history = ['Rome', 'Oslo', 'Lima', 'Cairo'].flatMap((city, index) => [
-    { role: 'user' as const, content: `Weather in ${city}?` },
-    { role: 'assistant' as const, content: null, tool_calls: [callOf(city, `c${index}`)] },
-    { role: 'tool' as const, tool_call_id: `c${index}`, content: 'sunny' },
-    { role: 'assistant' as const, content: 'It is sunny.' },
-  ]);
-  const messages = [...history, { role: 'user' as const, content: 'Weather in Paris?' }];
-  const model = `${modelName}:${deepest}`;
-  const called = await client.chat.completions.create({ ...chat, model, messages, tools, max_completion_tokens: 60 });
-  const call = called.choices[0]?.message.tool_calls?.[0];
-  t.equal(called.choices[0]?.finish_reason, 'tool_calls', JSON.stringify(called.choices[0]?.message));
-  t.match(JSON.parse(call?.type === 'function' ? call.function.arguments : ''), weatherArguments);
-});
-
-void t.test('a prompt of token ids has the same score as its text', async (t) => {
-  const scored = { ...completion, max_tokens: 0, echo: true, logprobs: 1 };
-  const text = (await client.completions.create(scored)).choices[0]?.logprobs;
-  const { tokens } = await client.post<{ tokens: number[] }>('/../tokenize', { body: { prompt: completion.prompt } });
-  const ids = (await client.completions.create({ ...scored, prompt: tokens })).choices[0]?.logprobs;
-  t.strictSame(ids?.tokens, text?.tokens);
-  t.strictSame(ids?.token_logprobs?.slice(1), text?.token_logprobs?.slice(1));
-  t.equal(ids?.token_logprobs?.length, tokens.length);
 });
 
 void t.test('errors arrive as the classes of the client', async (t) => {

@@ -95,12 +95,3 @@ for (const [title, steps, status, last] of CASES)
     t.same({ status: counted.status, last: counted.last }, { status, last });
     t.end();
   });
-
-void t.test('the names of failures stand above the last line', (t) => {
-  const { stdout } = count(t, '1 bad.tap, 1 pytest.xml');
-  for (const name of ['not ok 2 - should be equal', 'not ok 1 - first', 'not ok 2 - timeout!', '<testcase name="b"'])
-    t.match(stdout, name);
-  t.notMatch(stdout, 'third', 'a test to do is no failure');
-  t.notMatch(stdout, 'name="a"', 'a test that passed is none either');
-  t.end();
-});

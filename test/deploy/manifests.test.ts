@@ -74,12 +74,6 @@ void t.test('probes and scrapes use a port whose connections clients cannot exha
   for (const url of [server.url, server.opsUrl]) t.equal((await fetch(`${url}/metrics`)).status, 200);
 });
 
-void t.test('the endpoint picker of llm-d finds the series that it needs', async (t) => {
-  const { registry } = createSeries('m');
-  for (const name of ['num_requests_waiting', 'num_requests_running', 'kv_cache_usage_perc', 'cache_config_info'])
-    t.equal((await registry.getSingleMetric(`sortie_${name}`)?.get())?.type, 'gauge', name);
-});
-
 void t.test("KServe's runtime starts the server as the Deployment does, and the service asks for that runtime", (t) => {
   interface Runtime {
     readonly containers: readonly [Container];
@@ -137,29 +131,6 @@ void t.test('the autoscaler scales the Deployment by load, and no other file res
   t.notOk('cooldownPeriod' in spec, 'cooldownPeriod is for scaling to 0');
   t.ok(spec.minReplicaCount > 0);
   t.notOk('replicas' in deployment.spec, 'an apply keeps the number of replicas');
-  t.end();
-});
-
-void t.test('every image listens on all addresses of its container, and is healthy when the server is ready', (t) => {
-  const text = textOf('Dockerfile');
-  const images = text.split(/^FROM /m).filter((stage) => stage.includes('ENTRYPOINT'));
-  t.equal(images.length, 3);
-  for (const image of images) {
-    t.match(image, /^ENV .*\bSORTIE_HOST=0\.0\.0\.0\b/m);
-    t.match(image, /^HEALTHCHECK .*\\\n.*8080}\/health\/ready`/m);
-  }
-  t.end();
-});
-
-void t.test('the image runs as a numeric user, and pods have a read-only root', (t) => {
-  const users = [...textOf('Dockerfile').matchAll(/^USER\s+(\S+)/gm)];
-  t.ok(users.length > 0);
-  for (const [, user] of users) t.match(user, /^\d+(:\d+)?$/, 'runAsNonRoot can check it');
-  const text = textOf('deploy', 'kubernetes', 'sortie.yaml');
-  t.match(text, /readOnlyRootFilesystem: true/);
-  t.match(text, /prometheus\.io\/scrape: 'true'/);
-  const kinds = resources('sortie.yaml').map(({ kind }) => kind);
-  t.same(kinds, ['Deployment', 'Service', 'PodDisruptionBudget']);
   t.end();
 });
 

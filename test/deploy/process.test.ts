@@ -2,11 +2,8 @@
 import { once } from 'node:events';
 import { writeFileSync } from 'node:fs';
 import { spawnSync } from 'node:child_process';
-import { connect } from 'node:net';
 import { join } from 'node:path';
-import { setTimeout as sleep } from 'node:timers/promises';
 import t, { type Test } from 'tap';
-import { freePort } from '../../bench/ports.js';
 import { collect } from '../fakes/collector.js';
 import {
   engineBelow,
@@ -31,16 +28,6 @@ void t.test('the engine exits when its gateway is killed', async (t) => {
   gateway.kill('SIGKILL');
   await once(gateway, 'exit');
   await until('the engine ends', () => !isAlive(engine));
-});
-
-void t.test('a second port has metrics and docs, and closes with the first', async (t) => {
-  const port = await freePort();
-  const { process: server, url } = await serve(t, model, ['--ops-port', String(port)]);
-  const ops = `http://127.0.0.1:${port}`;
-  t.equal((await fetch(`${url}/metrics`)).status, 404);
-  t.match(await (await fetch(`${ops}/metrics`)).text(), /^sortie_engine_up\{[^}]*\} 1$/m);
-  t.equal((await fetch(`${ops}/docs/`)).status, 200);
-  t.equal(await stopped(server), 0);
 });
 
 interface Listening {
@@ -139,25 +126,3 @@ for (const signal of ['SIGTERM', 'SIGINT'] as const) {
     await t.rejects(fetch(`${url}/health`), 'the port is closed');
   });
 }
-
-const HEAD = 'POST /v1/completions HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n';
-
-/** Starts a request that never completes, so that a drain waits. */
-async function holdUp(t: Test, url: string): Promise<void> {
-  const { hostname, port } = new URL(url);
-  const socket = connect(Number(port), hostname);
-  t.teardown(() => socket.destroy());
-  socket.on('error', () => undefined);
-  socket.write(`${HEAD}Content-Length: 9\r\nExpect: 100-continue\r\n\r\n`);
-  await once(socket, 'data');
-}
-
-void t.test('Ctrl+C under npm sends two signals in a row: the drain continues, exit code 0', async (t) => {
-  const { process: server, url } = await serve(t, model, ['--request-timeout', '2']);
-  await holdUp(t, url);
-  const exit = once(server, 'exit');
-  server.kill('SIGINT');
-  await sleep(10);
-  server.kill('SIGINT');
-  t.same(await exit, [0, null]);
-});
