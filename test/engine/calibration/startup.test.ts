@@ -198,16 +198,6 @@ void t.test('a failed write is a reason, not an error, and leaves no temporary f
   t.strictSame(readdirSync(dir), [name]);
 });
 
-void t.test("another server's temporary file stays, even with the same process id", async (t) => {
-  const dir = join(t.testdir(), 'cache');
-  t.equal(writeCalibration(dir, key, table), null);
-  const theirs = join(dir, `${readdirSync(dir)[0] ?? ''}.${process.pid}`);
-  writeFileSync(theirs, 'half');
-  t.equal(writeCalibration(dir, key, table), null);
-  t.equal(readFileSync(theirs, 'utf8'), 'half');
-  t.same(readCalibration(dir, key).cost, table);
-});
-
 // The results of a calibration, on a fake machine with a fake clock.
 
 const plan: CalibrationPlan = { rows: [1], chunks: [8], contexts: [0], repeats: 2, patienceMs: 1000 };
@@ -257,23 +247,8 @@ void t.test('a point is the fastest of its runs; the first run binds', async (t)
   t.equal(forgotten, 8, 'the executor forgets the measured positions');
 });
 
-void t.test('all other stages run between two runs of a stage, as in a served step', async (t) => {
-  const order: number[] = [];
-  const note = (stage: number, _run: number, kind: string): number => (kind === 'decode' ? order.push(stage) : 1);
-  machine([2, 2, 2], note, { ...plan, rows: [1, 4], contexts: [0, 64] });
-  t.equal(order.length, 3 * 4 * (plan.repeats + 1));
-  t.same(
-    order,
-    order.map((_, i) => i % 3),
-  );
-});
-
 void t.test('a disturbed stage gets the median cost per layer', async (t) => {
   t.same(machine([2, 4, 1], (stage) => [20, 44, 90][stage] ?? 0).ms, [20, 44, 11]);
-});
-
-void t.test('so does a disturbed exit block, among blocks', async (t) => {
-  t.same(machine([5, 2, 2, 12], (unit) => [50, 4, 90, 24][unit] ?? 0, plan, 1).ms, [50, 4, 4, 24]);
 });
 
 void t.test('after patienceMs each point runs once', async (t) => {

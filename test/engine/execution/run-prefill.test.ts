@@ -110,21 +110,6 @@ for (const start of [PROMPTS[0] ?? [], REPEATING])
     t.ok(varied.frontier(0) > varied.frontier(deepest), 'the deep stages lag behind at the end');
   });
 
-void t.test('rollback is exact: decode, truncate, decode again', async (t) => {
-  const slot = openSlot(executor, prompt);
-  advanceTo(executor, slot, deepest, last);
-  const expected = logitsAt(executor, slot, deepest);
-  slot.truncate(40);
-  t.equal(slot.least(executor.exit(deepest).needed), 40);
-  const wrong = [...prompt.slice(0, 40), ...prompt.slice(0, 60)];
-  slot.tokens = wrong;
-  advance(executor, slot, 1, wrong.length - 1);
-  slot.truncate(40);
-  slot.tokens = [...prompt];
-  advanceTo(executor, slot, deepest, last);
-  t.equal(distance(logitsAt(executor, slot, deepest), expected), 0);
-});
-
 void t.test('a row does not depend on its neighbours, their depths, or its slot', async (t) => {
   const alone = openSlot(executor, prompt);
   advanceTo(executor, alone, deepest, last);

@@ -1,11 +1,10 @@
 /** A grammar thread that breaks, is slow or cannot start, without a model: the sequences beside it continue. */
-import { readFileSync, readlinkSync } from 'node:fs';
+import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { setImmediate as turn, setTimeout as delay } from 'node:timers/promises';
+import { setImmediate as turn } from 'node:timers/promises';
 import t, { type Test } from 'tap';
 import { type Constraint, isPending } from '../../../src/engine/constraint.js';
 import { Grammars } from '../../../src/engine/grammar/grammars.js';
-import { threadTimeMs } from '../../../src/engine/grammar/supervised-worker.js';
 import { Quarantine } from '../../../src/engine/grammar/quarantine.js';
 import type { EngineCore } from '../../../src/engine/worker/core.js';
 import { GrammarQueue } from '../../../src/engine/worker/grammar-queue.js';
@@ -146,39 +145,6 @@ void t.test(
   },
 );
 
-void t.test('a begun answer is taken up although the next thread is late to load', async (t) => {
-  holdProcess(t);
-  let [late, limits] = [0, 0];
-  const own = {
-    ...{ tokenizer, endTokens: ends, threadMs: () => null },
-    get silenceMs(): number {
-      limits++;
-      return late-- > 0 ? 1 : 60_000;
-    },
-  };
-  const grammars = new Grammars(own, () => undefined);
-  const begun = await grammars.open('begun', JSON_GRAMMAR, ends);
-  const [first = 0, ...rest] = encoder.encode(text, false);
-  await write(begun, [first]);
-  // Of the large grammar, and of the loading of the next thread.
-  [late, limits] = [2, 0];
-  await t.rejects(grammars.open('stuck', LARGE, ends), { name: 'GrammarsLost' });
-  await write(begun, rest);
-  t.equal(begun.failed, null);
-  t.ok(limits > 2, 'a third thread loaded');
-  begun.close();
-});
-
-void t.test('the system tells the processor time of a thread', async (t) => {
-  const thread = Number(/\d+$/.exec(readlinkSync('/proc/thread-self'))?.[0]);
-  const before = threadTimeMs(thread) ?? NaN;
-  const { user } = process.cpuUsage();
-  while (process.cpuUsage().user - user < 100_000);
-  t.ok((threadTimeMs(thread) ?? NaN) - before >= 50);
-  t.equal(threadTimeMs(2 ** 30), null);
-  t.equal(threadTimeMs(null), null);
-});
-
 void t.test('a grammar that broke a thread breaks no second one', async (t) => {
   const { grammars, threads, hurry } = watched(t);
   await t.rejects(grammars.open('a', BREAKS, ends), { name: 'GrammarError' });
@@ -252,36 +218,6 @@ void t.test('a token that breaks the library fails its own answer only', async (
   t.equal(threads(), 2);
 });
 
-void t.test('an abandoned grammar that breaks its thread is in quarantine as well', async (t) => {
-  const { grammars, threads, hurry } = watched(t);
-  const beside = await grammars.open('beside', JSON_GRAMMAR, ends);
-  hurry();
-  const left = grammars.open('left', LARGE, ends);
-  grammars.abandon('left');
-  await t.rejects(left, { name: 'GrammarAbandoned' });
-  while (threads() === 1) await turn();
-  await t.rejects(grammars.open('again', LARGE, ends), { name: 'GrammarsLost', message: /not answer in time/ });
-  await write(beside, encoder.encode(text, false));
-  t.equal(beside.failed, null);
-  t.equal(threads(), 2);
-  beside.close();
-});
-
-void t.test('a step longer than the accepted silence of the thread fails no answer', async (t) => {
-  holdProcess(t);
-  const own = { tokenizer, endTokens: ends, silenceMs: 60_000 };
-  const grammars = new Grammars(own, () => undefined);
-  const constraint = await grammars.open('a', JSON_GRAMMAR, ends);
-  own.silenceMs = 1000;
-  // As in a step: timers run first, and messages that arrived meanwhile are read after them.
-  await turn();
-  constraint.accept(encoder.encode(text, false)[0] ?? 0);
-  Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, own.silenceMs + 50);
-  await settled(constraint);
-  t.equal(constraint.failed, null);
-  constraint.close();
-});
-
 void t.test('a grammar is in quarantine for a minute; more than 256 push out the oldest', (t) => {
   let now = 0;
   const quarantine = new Quarantine(() => now);
@@ -301,23 +237,6 @@ void t.test('a grammar is in quarantine for a minute; more than 256 push out the
   t.doesNotThrow(check(0));
   t.throws(check(1), /1/);
   t.end();
-});
-
-void t.test('a stuck thread is noticed although further grammars are requested meanwhile', async (t) => {
-  holdProcess(t);
-  // By time alone: beside other work the thread may lack a core, which excuses it for longer.
-  const grammars = new Grammars({ tokenizer, endTokens: ends, silenceMs: 100, threadMs: () => null }, () => undefined);
-  const lost: string[] = [];
-  const all: Promise<unknown>[] = [];
-  // Each request comes before the time limit is over.
-  for (let each = 0; each < 7 && lost.length === 0; each++) {
-    const opened = grammars.open(`g${each}`, LARGE, []).catch((error: unknown) => lost.push(String(error)));
-    all.push(opened);
-    await delay(40);
-  }
-  t.ok(all.length < 7, `lost after ${all.length} of 7`);
-  await Promise.all(all);
-  t.match(lost[0], /not answer in time/);
 });
 
 void t.test('a request without a grammar counts the waiting ones, and these keep their places', async (t) => {

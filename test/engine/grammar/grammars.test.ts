@@ -101,22 +101,6 @@ void t.test('greedy, sampled and unconstrained answers share a batch, each under
   t.same(alone, all.get('free')?.tokens, 'the constrained answers beside it change nothing');
 });
 
-void t.test('a grammar combines with penalties, bias, logprobs and min_tokens; ignore_eos still ends', async (t) => {
-  const sampling = { ...GREEDY, presencePenalty: 1, repetitionPenalty: 1.2, logitBias: [[90, 50] as const] };
-  const requests = [
-    ask('a', { enum: ['yes', 'no'] }, { sampling, logprobs: 2, minTokens: 50 }),
-    ask('b', { enum: ['yes', 'no'] }, { stopTokens: [] }),
-  ];
-  const logprobs: number[] = [];
-  const all = await outcomes(requests, queueOf(), ({ tokens }) => {
-    for (const token of tokens) if (token.logprobs) logprobs.push(token.logprobs.logprob);
-  });
-  for (const [id, { text, ended }] of all) t.match([text, ended?.reason], [/^"(yes|no)"$/, 'stop'], id);
-  t.equal(logprobs.length, all.get('a')?.tokens.length);
-  const areOfTheModel = logprobs.every((value) => value <= 0 && Number.isFinite(value));
-  t.ok(areOfTheModel, 'log-probabilities of the model, without the mask');
-});
-
 void t.test('an answer that may end allows only the end tokens of its request', async (t) => {
   holdProcess(t);
   const [one = 0, two = 0] = tokenizer.encode('12', false);
@@ -253,34 +237,6 @@ void t.test('a tenant with all its parsers leaves some to others, and no promise
   const all = await answersOf(core, [...flood, 'hopeless', 'b0', 'b1']);
   t.match(all.get('hopeless')?.rejected, { reason: 'budget_infeasible', leastFeasibleMs: null });
   for (const id of [...flood, 'b0']) t.match(tokenizer.decode(all.get(id)?.tokens ?? []), /^(true|false)$/, id);
-});
-
-void t.test('grammars of a lost or starved thread are rejected as lost, not as invalid', async (t) => {
-  holdProcess(t);
-  for (const lost of [{ tokenizer: '/nowhere/tokenizer.json' }, { silenceMs: 1 }]) {
-    const of = queueOf(new Grammars({ ...options, ...lost }, () => undefined));
-    const all = await outcomes([ask('a', city)], of);
-    t.match(all.get('a')?.rejected, { reason: 'grammars_lost', detail: /lost/ });
-  }
-});
-
-/** Takes the thread 100 ms or more. */
-const large = {
-  type: 'object',
-  properties: Object.fromEntries(Array.from({ length: 500 }, (_, i) => [`name ${i}`, city])),
-};
-
-void t.test('an answer whose thread is lost mid-stream ends as lost', async (t) => {
-  holdProcess(t);
-  const starving = { ...options, silenceMs: 60_000 };
-  const of = queueOf(new Grammars(starving, () => undefined));
-  const all = await outcomes([ask('a', city)], of, ({ tokens }) => {
-    if (tokens.length === 0 || starving.silenceMs === 0) return;
-    // From here on, every reply is late, because the thread processes this message first.
-    starving.silenceMs = 0;
-    of.queue.generate(ask('b', large));
-  });
-  t.match(all.get('a')?.ended, { reason: 'error', error: /lost/, isLost: true });
 });
 
 void t.test('answers validate against schemas written by zod and pydantic', async (t) => {

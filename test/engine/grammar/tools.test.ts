@@ -8,8 +8,8 @@ import type { Constraint } from '../../../src/engine/constraint.js';
 import type { CallsGrammar, SequenceRequest } from '../../../src/protocol/index.js';
 import { GREEDY } from '../../../src/protocol/request.js';
 import { ChatTemplate, type ChatMessage } from '../../../src/gateway/text/chat-template.js';
-import { answersTo, greedy, holdProcess, makeCore, MODEL } from '../helper.js';
-import { deepest, executor, grammars, manifest, outcomes, shallowest, tokenizer } from './answers.js';
+import { greedy, holdProcess, MODEL } from '../helper.js';
+import { deepest, grammars, manifest, outcomes, shallowest, tokenizer } from './answers.js';
 import { until } from '../../support/until.js';
 
 const template = new ChatTemplate(readFileSync(join(MODEL, manifest.chatTemplate ?? ''), 'utf8'), {});
@@ -94,26 +94,6 @@ void t.test('the arguments of a required call validate against their schema at e
       for (const call of calls) validates(t, call);
       if (id === 'named') t.match(calls, [{ name: 'set-alarm_2' }]);
       t.ok(calls.length >= 1 && calls.length <= (id === 'several' ? 2 : 1));
-    }
-  }
-});
-
-void t.test('an optional call does not change an answer that is text', async (t) => {
-  for (const exit of [shallowest, deepest]) {
-    const sampling = { ...GREEDY, temperature: 0.8, seed: 3, repetitionPenalty: 1.1 };
-    const requests = [
-      ask('optional', { isOptional: true }, exit, { maxTokens: 12 }),
-      ask('sampled', { isOptional: true }, exit, { maxTokens: 12, sampling }),
-    ];
-    const all = await outcomes(requests);
-    const free = answersTo(
-      makeCore(executor),
-      requests.map((each) => ({ ...each, grammar: null })),
-    );
-    for (const [id, { text, tokens, ended }] of all) {
-      t.notMatch(text, /^<tool_/);
-      t.strictSame(tokens, free.get(id)?.tokens, `${id} at ${exit}`);
-      t.equal(ended?.reason, free.get(id)?.ended?.reason);
     }
   }
 });

@@ -70,15 +70,6 @@ void t.test("the library's own errors are sentences without its rules", (t) => {
   t.end();
 });
 
-void t.test('an excluded bound is no value, however close the other bound is', (t) => {
-  const accepted = (bounds: object, texts: readonly string[]): boolean[] =>
-    accepts({ kind: 'json', schema: JSON.stringify({ type: 'number', ...bounds }) }, texts);
-  t.strictSame(accepted({ exclusiveMinimum: 0, maximum: 0.3 }, ['0', '0.0', '0.2', '0.3']), [false, false, true, true]);
-  t.strictSame(accepted({ exclusiveMinimum: 5, exclusiveMaximum: 5.5 }, ['5', '5.2', '5.5']), [false, true, false]);
-  t.strictSame(accepted({ minimum: -0.3, exclusiveMaximum: 0 }, ['-0.3', '-0.2', '0']), [true, true, false]);
-  t.end();
-});
-
 // Asks the grammar library which texts a grammar holds, over a vocabulary of single bytes.
 
 const END = 256;

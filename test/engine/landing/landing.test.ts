@@ -165,16 +165,6 @@ void t.test('without a place to end, the answer ends at its deadline', async (t)
     }
 });
 
-void t.test('a budget below one sentence forces its end, or cuts it', async (t) => {
-  const at = plain.findIndex((token, i) => i > 3 && plain.indexOf(token) === i) + 1;
-  const first = textsWith(marks([plain[at - 1] ?? 0]));
-  const landed = one(ask(budgeted(100)), { texts: first });
-  t.match(landed.ended, { reason: 'stop', landed: { at } });
-  const cut = one(ask(budgeted(50)), { texts: first });
-  t.match(cut.ended, { reason: 'deadline' });
-  t.ok(cut.tokens.length < at);
-});
-
 void t.test('a machine that stalls inside of the window loses the landing, and nothing else', async (t) => {
   const { tokens, ended } = one(ask(budgeted(500)), { texts: some, tickMs: (step) => (step === 12 ? 9000 : 10) });
   t.match(ended, { reason: 'deadline', landed: undefined });
@@ -196,26 +186,6 @@ void t.test('log-probabilities are those without pressure, of the end token as w
   t.equal(token, END);
   t.ok(Math.abs(Math.exp(logprobs?.logprob ?? NaN) - (ended.landed?.probability ?? NaN)) < 1e-6);
   t.strictSame(logprobs?.top, all[tokens.length]?.logprobs?.top);
-});
-
-void t.test('several answers land each for itself, with penalties, DRY and sampling', async (t) => {
-  const kinds: Record<string, Partial<Sampling>> = {
-    plain: {},
-    dry: VARIED,
-    penalties: { frequencyPenalty: 0.5, repetitionPenalty: 1.1 },
-    seeded: { temperature: 0.8, seed: 3 },
-    'top_k and top_p': { temperature: 1.5, seed: 4, topK: 5, topP: 0.9 },
-  };
-  const requests = Object.entries(kinds).map(([id, more]) => ({
-    ...ask({ ...budgeted(450), sampling: { ...GREEDY, ...more } }),
-    id,
-  }));
-  for (const speculate of ['off', 'all'] as const)
-    for (const course of answers(requests, { texts: everywhere, options: { speculate } })) {
-      t.match(course, { ended: { reason: 'stop' } });
-      t.ok(mayEnd(everywhere, course?.tokens ?? []));
-      t.equal(course?.ended.landed?.at, course?.tokens.length);
-    }
 });
 
 void t.test('a preempted answer lands, and so does one that shares its prefix', async (t) => {

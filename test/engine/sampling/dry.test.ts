@@ -17,16 +17,6 @@ const withDry = (dry: Sampling['dry']): Partial<SequenceRequest> => ({
   sampling: dry === undefined ? GREEDY : { ...GREEDY, dry },
 });
 
-/** Count of the most frequent 4-gram. A count above four means that the answer loops. */
-function mostFrequent4Gram(tokens: readonly number[]): number {
-  const counts = new Map<string, number>();
-  for (let i = 0; i + 4 <= tokens.length; i++) {
-    const key = tokens.slice(i, i + 4).join();
-    counts.set(key, (counts.get(key) ?? 0) + 1);
-  }
-  return Math.max(0, ...counts.values());
-}
-
 void t.test('a token that would repeat three tokens or more is penalized by their number', async (t) => {
   const after = (answer: readonly number[], rule = RULE): [number, number][] => [
     ...repetitionPenalties(answer, 0, rule),
@@ -98,8 +88,6 @@ void t.test('each token uses the DRY rule of its exit; an answer under a grammar
 /** All depths decode in one batch: an answer does not depend on the others. */
 const maxRunning = 16;
 const executor = await makeExecutor(t, { maxRunning });
-const layers = executor.model.manifest.exits.map(({ layer }) => layer);
-const full = layers.at(-1) ?? 0;
 
 function answers(requests: readonly SequenceRequest[]): number[][] {
   const all = answersTo(makeCore(executor, { prefixReuse: false, maxRunning }), requests);
@@ -112,23 +100,6 @@ const asked = (
   prompt: readonly number[],
   more: Partial<SequenceRequest> = {},
 ): SequenceRequest => greedy(name, prompt, exit, 80, { stopTokens: [2], ...more });
-
-void t.test('greedy answers loop at half and full depth without a DRY rule of manifest or request', async (t) => {
-  const each = (name: string, exits: readonly number[], dry?: Sampling['dry']): SequenceRequest[] =>
-    exits.flatMap((exit) => PROMPTS.map((prompt, i) => asked(exit, `${name} ${exit} ${i}`, prompt, withDry(dry))));
-  for (const { dry, layer } of executor.model.manifest.exits) t.same(dry, RULE, `the manifest's rule at ${layer}`);
-  const own = answers(each('own', layers));
-  for (const tokens of own) t.ok(mostFrequent4Gram(tokens) <= 4, 'no loop');
-  const first = own.slice(0, PROMPTS.length);
-  t.strictSame(answers(each('stated', layers.slice(0, 1), RULE)), first, "a request's rule acts as the manifest's");
-  const exits = [15, full];
-  const plain = answers(each('plain', exits, OFF));
-  for (const [i, exit] of exits.entries()) {
-    const ofExit = plain.slice(i * PROMPTS.length, (i + 1) * PROMPTS.length);
-    const loops = ofExit.some((tokens) => mostFrequent4Gram(tokens) > 4);
-    t.ok(loops, `without the rule, some answers loop at ${exit}`);
-  }
-});
 
 void t.test('penalties on the device and in the sampler give the same tokens', async (t) => {
   const samplings = [{}, { temperature: 0.7, seed: 3 }, { temperature: 0.7, topK: 20, seed: 4 }];

@@ -9,7 +9,6 @@ import type { Speculate } from '../../../src/protocol/engine-options.js';
 import { Draws } from '../../../src/engine/draws.js';
 import { GREEDY } from '../../../src/protocol/request.js';
 import {
-  draftExits,
   maySpeculate,
   lookUp,
   lookUpIn,
@@ -17,8 +16,7 @@ import {
   Speedup,
   BaselineStep,
 } from '../../../src/engine/scheduler/drafts/drafts.js';
-import { draftAt } from '../../../src/engine/speculation/speculative-step.js';
-import { type Answer, answerTo, draftable, drain, greedy, makeCore, makeExecutor, MODEL, PROMPTS } from '../helper.js';
+import { type Answer, answerTo, drain, greedy, makeCore, makeExecutor, PROMPTS } from '../helper.js';
 import { tinyModel } from '../tiny-model.js';
 
 const tiny = await makeExecutor(t, { modelDir: await tinyModel(t, 'int8') });
@@ -211,18 +209,6 @@ void t.test('a second sequence stops drafts, and earlier drafts leave no trace',
   t.strictSame(answers.get('b')?.tokens, expected[1]);
 });
 
-void t.test('after drafts, a slot is a prefix as far as its tokens go', async (t) => {
-  const cached = (['off', 'all'] as const).map((speculate) => {
-    const reusing = makeCore(tiny, { speculate });
-    const one = courseOf(reusing, greedy('one', repeating, deepest, 20));
-    const two = courseOf(reusing, greedy('two', [...repeating, ...one.tokens, 77], deepest, 8));
-    tiny.forget(0);
-    return { tokens: two.tokens, cached: two.ended?.cachedTokens };
-  });
-  t.strictSame(cached[1], cached[0]);
-  t.ok((cached[0]?.cached ?? 0) > repeating.length, 'the answer is reused, too');
-});
-
 void t.test('drafts take no memory that a prompt beside them needs', (t) => {
   const exit = layers.length - 1;
   const prompt = Array.from({ length: 100 }, (_, i) => 3 + ((i * 37) % 190));
@@ -253,33 +239,3 @@ void t.test('drafts take no memory that a prompt beside them needs', (t) => {
   t.ok(drafts > 0, 'a draft runs during the prefill of the prompt');
   t.end();
 });
-
-void t.test(
-  'a shallower exit of the embedded model drafts while confident; verification reuses its states',
-  async (t) => {
-    const executor = await makeExecutor(t, { modelDir: MODEL });
-    const deep = executor.units.deepest;
-    const start = PROMPTS[0] ?? [];
-    const text = [...start, 7042, 30, 198, ...start, 7042];
-    const { answer, sequence, slot } = draftable(executor, deep, text);
-    const exits = draftExits(sequence, executor.units.exits, executor.model.limits.maxChunk);
-    t.strictSame(
-      exits,
-      executor.units.exits.slice(0, deep).map((_, exit) => exit),
-    );
-    const drafts = exits.map((exit) => {
-      const draft = draftAt(executor, answer, exit, 4);
-      t.strictSame([sequence.tokens, answer.tokens], [text, text], 'the answer has its old tokens');
-      t.ok(slot.frontier(0) >= text.length && slot.frontier(deep) === text.length - 1, 'the shallow stages are ahead');
-      slot.truncate(text.length - 1);
-      const short = draftAt(executor, answer, exit, 4, ({ length }) => length === 2);
-      t.strictSame(short, draft.slice(0, 2), 'a draft ends where the answer does');
-      slot.truncate(text.length - 1);
-      return draft;
-    });
-    t.ok(
-      drafts.some((draft) => draft.length > 0),
-      `drafted ${drafts.map((draft) => draft.length).join(', ')}`,
-    );
-  },
-);

@@ -7,13 +7,7 @@ import { constraintOf, answerOf } from '../answers.js';
 import type { Constraint } from '../../../src/engine/constraint.js';
 import type { EngineCore } from '../../../src/engine/worker/core.js';
 import type { EngineOptions } from '../../../src/protocol/engine-options.js';
-import type {
-  EndedEvent,
-  PromptEvent,
-  SequenceRequest,
-  StepMessage,
-  TokenLogprobs,
-} from '../../../src/protocol/index.js';
+import type { PromptEvent, SequenceRequest, StepMessage, TokenLogprobs } from '../../../src/protocol/index.js';
 import { scorePrompt } from '../../../src/engine/sampling/prompt-scores.js';
 import { advance, flatCosts, greedy, logitsAt, makeCore, makeExecutor, openSlot, within } from '../helper.js';
 import { tinyModel } from '../tiny-model.js';
@@ -90,22 +84,6 @@ void t.test('a request that waits outside the queue holds a place, and keeps it 
   );
 });
 
-void t.test('requests between two steps are admitted by the next one, and may be cancelled first', async (t) => {
-  const engine = core(() => 0);
-  const ids = ['a', 'b', 'c'];
-  for (const id of ids) engine.submit(ask(id, [3, 4], 2));
-  t.ok(engine.busy);
-  t.notOk(engine.isStalled);
-  engine.cancel('b');
-  const { planned, ended, load } = engine.step();
-  t.strictSame(
-    planned.map(({ id }) => id),
-    ['a', 'c'],
-  );
-  t.match(ended, [{ id: 'b', reason: 'cancelled' }]);
-  t.equal(load.running + load.waiting, 2);
-});
-
 void t.test('a request with a grammar closes its constraint, however it ends', async (t) => {
   const closed: string[] = [];
   const constraint = (id: string, more: Partial<Constraint> = {}): Constraint => ({
@@ -154,53 +132,6 @@ void t.test('a sequence that waits for a mask does not delay others', async (t) 
   t.match(engine.step().ended, [{ id: 'masked', reason: 'cancelled' }]);
 });
 
-void t.test('prompt and answer may fill a slot to its last position', async (t) => {
-  const { capacity } = executor.model.limits;
-  const engine = core(() => 0);
-  engine.submit(ask('full', [3, 4], capacity - 2));
-  engine.submit(ask('beyond', [3, 4], capacity - 1));
-  engine.cancel('full');
-  const { ended, rejected } = engine.step();
-  t.match(ended, [{ id: 'full', reason: 'cancelled' }], 'no rejection');
-  t.match(rejected, [{ id: 'beyond', reason: 'too_long' }]);
-});
-
-void t.test('a preempted sequence keeps its first start time', async (t) => {
-  const { table } = executor;
-  const room = table.bytesAt(units.deepest, 100);
-  let now = 0;
-  const engine = core(() => now, { kvMemoryBytes: room });
-  engine.submit(ask('old', prompt(40), 30));
-  engine.submit(greedy('young', prompt(40), deepest, 30, { arrivedAt: 1 }));
-  const ended: EndedEvent[] = [];
-  let resumed = 0;
-  while (engine.busy) {
-    const before = engine.scheduler.slots.waiting.length;
-    ended.push(...engine.step().ended);
-    if (before > engine.scheduler.slots.waiting.length) resumed = now;
-    now += 10;
-  }
-  const young = ended.find(({ id }) => id === 'young');
-  t.match(young, { reason: 'length', preemptions: 1, startedAt: 0 });
-  t.ok(resumed > 0, 'the sequence waited again');
-});
-
-void t.test(
-  'rejections and ends of requests that were never submitted are sent without a running sequence',
-  async (t) => {
-    const engine = core(() => 0);
-    t.notOk(engine.busy);
-    engine.reject({ id: 'rejected', reason: 'queue_full' });
-    t.ok(engine.busy);
-    t.match(engine.step().rejected, [{ id: 'rejected', reason: 'queue_full' }]);
-    t.notOk(engine.busy);
-    engine.abandon(greedy('left', [3], deepest, 2), 'cancelled');
-    t.ok(engine.busy);
-    t.match(engine.step().ended, [{ id: 'left', reason: 'cancelled', promptTokens: 1 }]);
-    t.notOk(engine.busy);
-  },
-);
-
 void t.test('endToken is set only for an end token', async (t) => {
   const engine = core(() => 0);
   engine.submit(ask('cut', [3, 4], 3, { logprobs: 0 }));
@@ -214,15 +145,6 @@ void t.test('endToken is set only for an end token', async (t) => {
     stepsOf(engine).flatMap((step) => step.ended),
     [{ reason: 'stop', endToken: { token: last?.token } }],
   );
-});
-
-void t.test('an ended event has the times of its start, first token and end', async (t) => {
-  let now = 0;
-  const engine = core(() => now);
-  engine.submit(ask('a', [3], 3));
-  const ended: EndedEvent[] = [];
-  for (now = 10; engine.busy; now += 10) ended.push(...engine.step().ended);
-  t.match(ended, [{ startedAt: 10, firstTokenAt: 10, endedAt: 30 }]);
 });
 
 void t.test('the scores of a prompt equal those of decoding, in chunks of any size', async (t) => {

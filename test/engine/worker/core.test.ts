@@ -70,28 +70,6 @@ void t.test('100 requests at random depths, lengths and cancels: each ends once,
   t.equal(core.scheduler.slots.running.length + core.scheduler.slots.waiting.length, 0);
 });
 
-void t.test('a stop string ends a sequence with stop; steps report their work by exit', async (t) => {
-  const core = makeCore(executor);
-  core.submit(greedy('a', first, deepest, 20));
-  core.submit(greedy('b', second, exits[0] ?? deepest, 20));
-  const seconds = exits.map(() => 0);
-  const answers = drain(core, ({ tokens, work }) => {
-    if (tokens.some(({ id }) => id === 'a')) core.cancel('a', 'stop');
-    if (work === null) return;
-    work.exitMs.forEach((ms, exit) => (seconds[exit] = (seconds[exit] ?? 0) + ms));
-    const total = work.exitMs.reduce((sum, ms) => sum + ms, 0);
-    t.ok(Math.abs(total - work.ms) < 1e-6, 'the whole step is accounted for');
-    t.ok(work.slowdown > 0);
-  });
-  t.equal(answers.get('a')?.ended?.reason, 'stop');
-  t.equal(answers.get('b')?.ended?.reason, 'length');
-  t.ok((seconds[0] ?? 0) > 0 && (seconds[executor.units.deepest] ?? 0) > 0);
-  t.ok(
-    seconds.every((ms, exit) => ms === 0 || exit === 0 || exit === executor.units.deepest),
-    'no other exit was used',
-  );
-});
-
 void t.test('a full KV budget preempts the newest sequence, which resumes at its last token', async (t) => {
   const old = greedy('old', long, deepest, 60);
   const young = greedy('young', second, deepest, 60, { arrivedAt: old.arrivedAt + 1 });
@@ -112,27 +90,6 @@ void t.test('a full KV budget preempts the newest sequence, which resumes at its
   t.strictSame(answers.get('young')?.tokens.slice(0, same), expected[1]?.slice(0, same));
   t.match(answers.get('young'), { tokens: { length: 60 }, ended: { reason: 'length' } });
   t.ok((answers.get('young')?.ended?.preemptions ?? 0) > 0, 'the newest was preempted');
-});
-
-void t.test('an unknown token id rejects its own request only', async (t) => {
-  const core = makeCore(executor);
-  const { vocab } = executor.model.manifest.architecture;
-  const requests = [
-    greedy('good', first, deepest, 2),
-    greedy('prompt', [...first, vocab], deepest, 2),
-    greedy('negative', [-1], deepest, 2),
-    greedy('prediction', first, deepest, 2, { prediction: [vocab] }),
-    greedy('last', [vocab - 1], deepest, 2),
-  ];
-  const rejected: (readonly [string, string])[] = [];
-  const answers = answersTo(core, requests, (step) =>
-    rejected.push(...step.rejected.map(({ id, reason }) => [id, reason] as const)),
-  );
-  t.strictSame(
-    rejected,
-    ['prompt', 'negative', 'prediction'].map((id) => [id, 'unknown_token']),
-  );
-  t.strictSame([...answers.keys()].sort(), ['good', 'last']);
 });
 
 void t.test('a dry run gets the plan of a real request, and takes no slot, no step and no place', async (t) => {

@@ -3,17 +3,7 @@ import t from 'tap';
 import type { EngineCore } from '../../../src/engine/worker/core.js';
 import type { EngineOptions } from '../../../src/protocol/engine-options.js';
 import type { SequenceRequest } from '../../../src/protocol/index.js';
-import {
-  type Answer,
-  answersTo,
-  answerTo,
-  drain,
-  flatCosts,
-  greedy,
-  makeCore,
-  makeExecutor,
-  within,
-} from '../helper.js';
+import { type Answer, answersTo, answerTo, flatCosts, greedy, makeCore, makeExecutor, within } from '../helper.js';
 import { tinyModel } from '../tiny-model.js';
 
 const executor = await makeExecutor(t, { modelDir: await tinyModel(t, 'float') });
@@ -148,24 +138,6 @@ void t.test('a preempted leader becomes a follower', async (t) => {
   });
   const tokens = alone(ask('alone'));
   for (const { id } of three) t.match(answers.get(id), { tokens, ended: { reason: 'length' } });
-});
-
-void t.test('with little memory, each request still gets its answer', async (t) => {
-  const [first] = alone(ask('alone'));
-  for (const room of [71, 100, 150, 290]) {
-    const core = coreOf({ kvMemoryBytes: table.bytesAt(units.deepest, room) });
-    for (const [id, { tokens, ended }] of run(core, [...three, ask('d')]).answers)
-      t.match([ended?.reason, tokens[0]], ['length', first], `${id} in ${room}`);
-  }
-});
-
-void t.test('predictions count a shared prompt once', async (t) => {
-  const core = coreOf();
-  for (const id of ['a', 'b', 'c', 'd']) core.submit(ask(id));
-  const planned = core.step().planned.map(({ predictedTtftMs }) => predictedTtftMs);
-  const [first = 0, , , last = 0] = planned;
-  t.ok(last < 1.5 * first, planned.join());
-  drain(core);
 });
 
 void t.test('admission does not count on the prompt of a request that ends in the same step', async (t) => {
