@@ -51,15 +51,6 @@ for (const [name, older] of [
     t.strictSame(await architectureOf(t, name, { ...NEW, ...older }), await architectureOf(t, name));
   });
 
-void t.test('defaults of the classes apply to fields that a config leaves out', async (t) => {
-  const context = { max_position_embeddings: 16384 };
-  t.equal((await architectureOf(t, 'mistral', { sliding_window: undefined, ...context })).pattern[0]?.window, 4096);
-  t.equal((await architectureOf(t, 'mistral', { sliding_window: null, ...context })).pattern[0]?.window, null);
-  t.equal((await architectureOf(t, 'gemma3', { query_pre_attn_scalar: undefined })).attentionScale, 1 / 16);
-  t.equal((await architectureOf(t, 'gemma3', { final_logit_softcapping: 30 })).logitSoftcap, 30);
-  t.equal((await architectureOf(t, 'gemma2', { attn_logit_softcapping: undefined })).softcap, 50);
-});
-
 void t.test('the text part of a model with images is read, under both names of its tensors', async (t) => {
   const plain = await architectureOf(t, 'gemma3');
   const model = goldenModel('gemma3');

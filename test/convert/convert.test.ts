@@ -5,8 +5,6 @@ import { PassThrough, Writable } from 'node:stream';
 import { gunzipSync } from 'node:zlib';
 import t from 'tap';
 import { exitCode } from '../../src/cli/cli.js';
-import { convert } from '../../src/convert/convert.js';
-import { ConvertError, OutExistsError, UsageError } from '../../src/convert/conversion-error.js';
 import { convertCommand, describe } from '../../src/convert/convert-command.js';
 import { openGguf } from '../../src/convert/formats/gguf/source.js';
 import { openHuggingFace } from '../../src/convert/formats/hf/source.js';
@@ -18,7 +16,6 @@ import { loadServedModel } from '../../src/gateway/api/load-served-model.js';
 import { loadManifest } from '../../src/engine/model/manifest-io.js';
 import { externalTensors } from '../../src/engine/model/onnx-weights.js';
 import {
-  gguf,
   ggufMetadata,
   LAYER_SHAPES,
   random,
@@ -107,26 +104,6 @@ void t.test('stages, exit blocks and shared tensors have the layout of the manif
   t.ok(find('exit-2.int4.onnx', 'exits.1.layers.0.down.weight_q4'));
   t.strictSame(loadManifest(out), manifest);
   t.equal((await inspect(out)).manifest.name, 'tiny');
-});
-
-void t.test("blocks have separate weight files: other blocks leave the trunk's files equal to the byte", async (t) => {
-  const dir = t.testdir();
-  const source = writeFolder(path.join(dir, 'hf'), tinyWeights(2));
-  const withBlocks = async (seed: number) => {
-    // The norm is in the head's table, so it stays the same.
-    const exitBlocks = oneBlock(path.join(dir, `blocks-${seed}.safetensors`), random(seed), random(1));
-    const out = path.join(dir, `out-${seed}`);
-    await run(dir, source, { exits: [1, 3], kernels: ['w8a8', 'int4'], exitBlocks, out });
-    return content(out);
-  };
-  const [one, two] = [await withBlocks(1), await withBlocks(2)];
-  const locations = (graph: string) =>
-    new Set(externalTensors(path.join(dir, 'out-1', graph)).map(({ name, location }) => `${location} ${name}`));
-  t.ok(locations('stage-1.w8a8.onnx').has('weights-000.bin layers.2.down.weight_q8'));
-  t.ok(locations('exit-2.w8a8.onnx').has('weights-001.bin exits.1.layers.0.down.weight_q8'));
-  t.ok(locations('exit-2.int4.onnx').has('weights-000.bin rope.cos'), "what both read is the trunk's");
-  const changed = [...one.keys()].filter((name) => !one.get(name)?.equals(two.get(name) ?? Buffer.alloc(0)));
-  t.strictSame(changed, ['weights-001.bin']);
 });
 
 void t.test('the same input gives the same bytes, compressed or not', async (t) => {
@@ -223,25 +200,6 @@ void t.test('sampling defaults come from both formats, and --generation wins fie
   t.match(await described({ generation: 'top_p=0.9' }), /\nsampling +top_p 0.9\n/);
 });
 
-void t.test('a GGUF without its end is rejected before any work', async (t) => {
-  const dir = t.testdir();
-  const source = path.join(dir, 'part.gguf');
-  writeFileSync(source, gguf(tinyWeights(1), ggufMetadata()).subarray(0, -100));
-  let steps = 0;
-  await t.rejects(
-    convert({ ...OPTIONS, source, out: path.join(dir, 'out') }, () => steps++),
-    { isUsage: false, message: /part\.gguf is truncated: tensor blk\.2\.ffn_down\.weight ends at byte/ },
-  );
-  t.equal(steps, 0);
-});
-
-void t.test('the error about another folder names sortie convert', async (t) => {
-  const dir = t.testdir();
-  for (const source of [writeGguf(dir, tinyWeights(1)), writeFolder(path.join(dir, 'hf'), tinyWeights(1))])
-    t.throws(() => loadManifest(source), { message: /^.* is not a model folder .*; `sortie convert` makes one$/ });
-  t.throws(() => loadManifest(path.join(dir, 'nothing')), { message: /^there is no folder .*nothing$/ });
-});
-
 void t.test('a warning about early exits of unknown quality follows the summary', async (t) => {
   const dir = t.testdir({ 'quality.json': '{"1": {"kl": 0.5, "agreement": 0.75}}', 'kl.json': '{"1": {"kl": 0.5}}' });
   const source = writeFolder(path.join(dir, 'hf'), tinyWeights(1));
@@ -289,11 +247,6 @@ void t.test('a signal stops the conversion, keeps the old folder and shows the c
     t.equal([...cursor].at(-1)?.[1], 'h', 'the cursor is shown');
     t.equal(process.listenerCount(signal), handlers, 'no handler is left');
   }
-});
-
-void t.test('the exit code distinguishes wrong usage from faulty input', async (t) => {
-  t.equal(exitCode(new ConvertError('x')), 1);
-  for (const error of [new UsageError('x'), new OutExistsError('x')]) t.equal(exitCode(error), 2);
 });
 
 void t.test('the error about a damaged chat template names its file', async (t) => {

@@ -144,14 +144,3 @@ void t.test('loops share one copy of the weights, on disk and in sessions', asyn
   const { model: loaded } = await makeExecutor(t, { modelDir: out });
   t.equal(new Set(loaded.stages.flatMap(({ sessions }) => [...sessions.values()])).size, 1);
 });
-
-void t.test('fewer loops than the source has', async (t) => {
-  const source = folderOf(t, goldenLoops('ouro-4'));
-  const out = path.join(source, '..', 'two');
-  const { architecture, exits } = await convert({
-    ...{ source, out, exits: [1, 2], kernels: ['fp32'], compress: false, force: false },
-  });
-  t.equal(architecture.loops?.count, 2);
-  const got = exits.map(({ layer, quality }) => `${layer}: ${quality.accuracy}`);
-  t.strictSame(got, ['1: 0.325', '2: 1']);
-});

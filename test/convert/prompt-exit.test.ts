@@ -93,21 +93,6 @@ void t.test('a group of layers has one KV cache', async (t) => {
   t.ok(files.includes('prompt-2-keys.fp32.onnx'), files.join(', '));
 });
 
-void t.test("the trunk's own projections behind the exit are neither needed nor written", async (t) => {
-  const model = promptModel('Qwen2', { layers: 6, exit: 2, group: 2 });
-  const isLeftOut = (name: string): boolean => /layers\.[2-5]\.self_attn\.[qkv]_proj\./.test(name);
-  const weights = new Map([...model.weights].filter(([name]) => !isLeftOut(name)));
-  t.ok(weights.size < model.weights.size);
-  const floats = [...weights.values()].reduce((sum, { data }) => sum + data.length, 0);
-  for (const each of [model, { ...model, weights }]) {
-    const modelDir = await converted(t, each);
-    const { weightBytes } = await inspect(modelDir);
-    t.ok(weightBytes < 4 * floats + 50_000, `${weightBytes} bytes of ${floats} parameters`);
-    const executor = await makeExecutor(t, { modelDir });
-    check(t, executor, 0, promptLogits(model.weights, model.shape, IDS));
-  }
-});
-
 void t.test('rows of the prompt exit and of an earlier one share a step', async (t) => {
   const model = promptModel('Llama', { layers: 5, exit: 2, group: 2 });
   const executor = await makeExecutor(t, { modelDir: await converted(t, model, 'fp32', [1, 5]) });
@@ -123,20 +108,4 @@ void t.test('rows of the prompt exit and of an earlier one share a step', async 
   decodeRows(executor, alone);
   for (const [row, { logits }] of alone.entries())
     t.ok(distance(executor.head.fullLogits(row).slice(), logits) < BOUND, `row ${row}, exit ${order[row]}`);
-});
-
-void t.test('w8a8 and the int8 form of its graphs agree', async (t) => {
-  const model = promptModel('Llama', { layers: 4, exit: 2, group: 2 });
-  const out = await converted(t, model, 'w8a8');
-  const logits: Float32Array[] = [];
-  for (const kernels of [['w8a8'], ['int8']] as const)
-    await t.test(kernels[0], async (t) => {
-      const executor = await makeExecutor(t, { modelDir: out, kernels });
-      const slot = openSlot(executor, IDS);
-      inChunks(executor, slot, 0, IDS.length - 1, 9);
-      decodeRows(executor, [{ slot, exit: executor.exit(0) }]);
-      logits.push(executor.head.fullLogits(0).slice());
-    });
-  const [a = new Float32Array(), b = new Float32Array()] = logits;
-  t.ok(a.length > 0 && rms(a, b) < ROUNDED.w8a8, `${rms(a, b)}`);
 });

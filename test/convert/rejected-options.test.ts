@@ -1,5 +1,5 @@
 /** Invalid options of a conversion: each gives one clear error and leaves no output. */
-import { existsSync, readdirSync, readFileSync, rmSync, statSync, symlinkSync, writeFileSync } from 'node:fs';
+import { readdirSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import t from 'tap';
 import { convert } from '../../src/convert/convert.js';
@@ -91,20 +91,6 @@ void t.test('--force replaces neither an input nor a folder that is not a model 
   const left = readdirSync(dir).filter((name) => /partial|old/.test(name));
   t.strictSame(left, [`out.partial-${process.pid}`], 'no other folder is left');
 });
-
-const shared = '/dev/shm';
-const isMounted = existsSync(shared) && statSync(shared).dev !== statSync(path.dirname(shared)).dev;
-void t.test(
-  'an output folder that is a mount point is rejected',
-  { skip: !isMounted && 'nothing is mounted' },
-  async (t) => {
-    const dir = t.testdir();
-    await t.rejects(run(dir, folder()(dir), { out: shared, force: true }), {
-      isUsage: true,
-      message: `--out must be a folder that can be renamed, got the mount point ${shared}`,
-    });
-  },
-);
 
 void t.test('a folder with a name that is not a valid model name is rejected', async (t) => {
   const dir = t.testdir();

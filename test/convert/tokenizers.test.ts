@@ -147,12 +147,6 @@ void t.test('the chat template is a file, a text or the default of a list', asyn
   t.equal(templateOf('plain'), 'of the file');
 });
 
-void t.test('warnings name limits of the served model', async (t) => {
-  t.strictSame(checkTokenizer(ofFile(), SHAPE.vocab), []);
-  const limited = { ...ofFile(), chatTemplate: null, eosTokens: [SHAPE.vocab] };
-  t.match(checkTokenizer(limited, SHAPE.vocab), [/^the source names no token that ends an answer/, /no chat template/]);
-});
-
 void t.test('tokens beyond the embedding: added tokens are a warning, tokens of prompts an error', async (t) => {
   const padded = (more: Record<string, GgufValue> = {}, template?: string, type = 3) => {
     const token_type = [...tokens.map((_, i) => (i < 2 ? 3 : 1)), type];

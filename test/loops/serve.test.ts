@@ -49,14 +49,3 @@ void t.test('a name pins loops; headers and reports count them', async (t) => {
   }
   t.ok(texts.size > 1, 'loops change the answer');
 });
-
-void t.test('loops beyond those of the model are rejected by name', async (t) => {
-  for (const name of ['looped:6', 'looped:0', 'looped:7', 'looped:25']) {
-    const [response, { error }] = await complete(name);
-    t.equal(response.status, 404);
-    t.match(error, { code: 'model_not_found', message: /it has looped, looped:1, looped:2, looped:3, looped:4\./ });
-  }
-  const [response, { error }] = await complete('looped', { 'X-Exit-Layer': '6' });
-  t.equal(response.status, 400);
-  t.match(error, { message: 'X-Exit-Layer must be an exit of the model (1, 2, 3, 4 loops), got "6".' });
-});

@@ -79,15 +79,6 @@ void t.test('the gate drafts each token at the first loop whose cumulated probab
     t.ok(Math.abs((read[i] ?? NaN) - (states[loop]?.[ahead] ?? NaN)) < 1e-3, `loop ${loop + 1}, token ${ahead}`);
 });
 
-void t.test('a draft by the gate ends with the answer, and is empty where the gate never stops', async (t) => {
-  const { answer, slot } = prefilled();
-  t.strictSame(draftByGate(executor, answer, { stop: () => 0 }, 4), []);
-  slot.truncate(start.length - 1);
-  t.equal(draftByGate(executor, answer, { stop: () => 1 }, 4).length, 4);
-  slot.truncate(start.length - 1);
-  t.equal(draftByGate(executor, answer, { stop: () => 1 }, 4, ({ length }) => length === 2).length, 2);
-});
-
 void t.test('drafted answers equal the plain ones', async (t) => {
   let rounds = 0;
   for (const prompt of PROMPTS) {

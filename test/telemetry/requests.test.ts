@@ -96,17 +96,6 @@ void t.test("KV capacity is reported in whole blocks, of the smallest size that 
   t.ok(Number.isNaN(await value('cache_config_info{num_gpu_blocks="64"')), 'the value of the earlier engine is gone');
 });
 
-void t.test('a restarted engine does not undo counts', async (t) => {
-  const { metrics, begin, value } = fixture();
-  begin('a', 1000);
-  for (const at of [10, 20]) metrics.step(step(at, { tokens: [token('a', 15)] }));
-  metrics.down();
-  metrics.ready({ ...READY, exits: [...READY.exits, 35] });
-  t.equal(await value('exit_inter_token_latency_seconds_count{exit_layer="15"'), 1);
-  t.equal(await value('exit_tokens_total{exit_layer="15"'), 2);
-  t.equal(await value('exit_inter_token_latency_seconds_count{exit_layer="35"'), 0, 'a new exit starts at 0');
-});
-
 void t.test('a budget has a class by its total', (t) => {
   const classes = [1, 250, 251, 1000, 4000, 16_000, 16_001].map((ms) => budgetClass(budget(ms)));
   t.same(classes, ['up_to_250ms', 'up_to_250ms', 'up_to_1s', 'up_to_1s', 'up_to_4s', 'up_to_16s', 'over_16s']);
@@ -204,18 +193,6 @@ for (const [name, last, outcome, counted, { at = [], gateway, ...more } = {}] of
     t.equal(metrics.live, 0);
     t.equal(await value('prompt_tokens_total'), last === null || typeof last === 'string' ? 0 : 3, 'work counts');
   });
-
-void t.test('tokens after a cut are work, and no part of the answer', async (t) => {
-  const { metrics, begin, value } = fixture();
-  begin('a', 200);
-  metrics.step(step(20, { tokens: [token('a')] }));
-  metrics.cut({ ...ended('a', 'deadline', 200), startedAt: null });
-  metrics.step(step(300, { tokens: [token('a')], ended: [{ ...ended('a', 'length', 300), startedAt: 5 }] }));
-  t.equal(await value('generation_tokens_total'), 2);
-  t.equal(await value('request_generation_tokens_sum'), 1);
-  t.equal(await value('e2e_request_latency_seconds_sum'), 0.2);
-  t.equal(await value('time_to_first_token_seconds_count'), 1);
-});
 
 void t.test("it counts the engine's events, and nothing of sequences that it does not know", async (t) => {
   const { metrics, begin, value } = fixture();

@@ -233,35 +233,6 @@ void t.test('a client that disconnects ends the span of its request', async (t) 
   ]);
 });
 
-void t.test('when the engine exits, its running sequences have failed spans', async (t) => {
-  const server = await traced(t, says('one two three four', { pace: 30 }));
-  const response = await server.post('/v1/completions', { prompt: 'Hi', stream: true });
-  server.engine.die();
-  server.engine.die();
-  await response.text();
-  const spans = await server.spans();
-  t.equal(spans.length, 3, 'one set, without prefill: only the engine knew its start');
-  const decode = named(spans, 'decode');
-  t.match(decode, { status: { code: 2, message: 'engine_lost' } });
-  t.equal(named(spans, 'queue').endTimeUnixNano, decode.startTimeUnixNano);
-});
-
-void t.test('an answer cut at its deadline does not count as failed, whatever the engine does later', async (t) => {
-  for (const fails of [true, false]) {
-    const server = await traced(t, says('one two', { pace: 20, ...(fails && { end: 'error' }) }));
-    const response = await server.post('/v1/completions', { prompt: 'Hi', stream: true });
-    const { id = '' } = server.engine.requests[0] ?? {};
-    const times = { startedAt: null, firstTokenAt: monotonicMs(), endedAt: monotonicMs() };
-    const cut = { ...times, promptTokens: 1, cachedTokens: 0, preemptions: 0 };
-    server.engine.emit('cut', { id, reason: 'deadline', error: null, ...cut });
-    if (!fails) server.engine.die();
-    await response.text();
-    const decode = named(await server.spans(), 'decode');
-    t.equal(decode.status?.code ?? 0, 0);
-    t.same(decode.values['gen_ai.response.finish_reasons'], ['deadline']);
-  }
-});
-
 void t.test('an engine failure marks the last span of the sequence as failed, and no other', async (t) => {
   for (const [text, last] of [
     ['one two', 'decode'],
@@ -278,14 +249,6 @@ void t.test('an engine failure marks the last span of the sequence as failed, an
     for (const { name, status } of others) t.equal(status?.code ?? 0, 0, name);
     t.equal(others.length, last === 'decode' ? 2 : 1);
   }
-});
-
-void t.test('a rejected sequence has no spans, even if the engine exits later', async (t) => {
-  const server = await traced(t, () => ({ tokens: [], reject: { reason: 'queue_full', leastFeasibleMs: null } }));
-  t.match(await completed(server), 'queue_full');
-  server.engine.die();
-  const names = (await server.spans()).map(({ name }) => name);
-  t.same(names, ['POST /v1/completions']);
 });
 
 void t.test("a collector's rejection is logged, and no timer delays the exit", async (t) => {

@@ -1,7 +1,6 @@
 /** Texts that a thread encodes: the ids of `encode`, in order, while a client waits. */
 import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { setTimeout as delay } from 'node:timers/promises';
 import t, { type Test } from 'tap';
 import { EncodingThread } from '../../src/gateway/text/encoding/encoding-thread.js';
 import { TextTokenizer } from '../../src/gateway/text/tokenizer.js';
@@ -10,17 +9,6 @@ import { tokenizer, tokenizerFile, tokenizerJson } from '../fakes/server.js';
 function threadOf(t: Test, file = tokenizerFile): EncodingThread {
   const thread = new EncodingThread(file);
   t.teardown(() => thread.close());
-  return thread;
-}
-
-/** A thread whose file is gone: another thread fails. */
-async function rereading(t: Test, idleMs?: number): Promise<EncodingThread> {
-  const file = join(t.testdir(), 'tokenizer.json');
-  writeFileSync(file, JSON.stringify(tokenizerJson));
-  const thread = new EncodingThread(file, idleMs);
-  t.teardown(() => thread.close());
-  await thread.encode('Hello', false);
-  writeFileSync(file, '');
   return thread;
 }
 
@@ -95,16 +83,6 @@ void t.test('a client that disconnects cancels only its own text', async (t) => 
   await t.rejects(thread.encode('Hello', false, running.signal), { message: 'left' }, 'it does not start');
 });
 
-void t.test('a waiting client that disconnects does not stop the running text', async (t) => {
-  const thread = await rereading(t);
-  const waiting = new AbortController();
-  const running = thread.encode('Hello', false);
-  const left = t.rejects(thread.encode('Hello', false, waiting.signal), { message: 'left' });
-  waiting.abort(new Error('left'));
-  await left;
-  t.same([...(await running)], tokenizer.encode('Hello', false));
-});
-
 void t.test('more than eight texts are rejected, and waiting texts are rejected on close', async (t) => {
   const thread = threadOf(t);
   const waiting = Array.from({ length: 8 }, () => thread.encode(endless, false));
@@ -114,18 +92,6 @@ void t.test('more than eight texts are rejected, and waiting texts are rejected 
   await Promise.all(closed);
   const later = { name: 'EncodingRejected', reason: 'closed' };
   await t.rejects(thread.encode('Hello', false), later, 'later texts are rejected');
-});
-
-void t.test('an idle thread ends after its idle time', async (t) => {
-  for (const idleMs of [3_600_000, 1]) {
-    const thread = await rereading(t, idleMs);
-    await delay(50);
-    const again = thread.encode('Hello', false).then(
-      () => 'kept',
-      () => 'started again',
-    );
-    t.equal(await again, idleMs > 1 ? 'kept' : 'started again', `idle for ${idleMs} ms`);
-  }
 });
 
 void t.test('if the system cannot start a thread, each text fails', async (t) => {

@@ -159,16 +159,6 @@ void t.test('special tokens have a spelling but no text', (t) => {
   t.end();
 });
 
-void t.test('byte-fallback vocabularies decode', (t) => {
-  const vocab = { '\u2581Hi': 0, '<0xE2>': 1, '<0x82>': 2, '<0xAC>': 3 };
-  const decoders = ['Replace', 'ByteFallback', 'Fuse', 'Strip'].map((type) => ({ type }));
-  const { bytes, stripsLeadingSpace } = tokenBytes({ model: { vocab }, decoder: { type: 'Sequence', decoders } });
-  t.ok(stripsLeadingSpace);
-  const detokenizer = new Detokenizer((id) => bytes[id] ?? new Uint8Array());
-  t.equal([0, 1, 2, 3].map((id) => detokenizer.push(id)).join(''), ' Hi€');
-  t.end();
-});
-
 void t.test('tokens with an unusual spelling decode to their text', (t) => {
   const bytesOf = (token: string, type: string) => {
     const { bytes } = tokenBytes({ model: { vocab: { [token]: 0 } }, decoder: { type } });

@@ -3,17 +3,7 @@ import t from 'tap';
 import { setTimeout as delay } from 'node:timers/promises';
 import { openKey } from '../../src/gateway/http/keys.js';
 import { events } from '../fakes/server.js';
-import {
-  answers,
-  begin,
-  breaks,
-  chunk,
-  event,
-  fails,
-  NO_ANSWER,
-  scriptedUpstream,
-  type UpstreamScript,
-} from '../fakes/upstream.js';
+import { answers, begin, breaks, chunk, event, fails, NO_ANSWER, type UpstreamScript } from '../fakes/upstream.js';
 import { until } from '../support/until.js';
 import { both } from './told.js';
 
@@ -70,15 +60,6 @@ void t.test('each chunk of a stream passes byte for byte', async (t) => {
     `: wait\n\nevent: named\ndata: ${odd.replace('vendor/big-1', 'big').replace('"x"', '"chatcmpl-r"')}\n\n` +
       `${event(chunk({}, 'stop').replace('vendor/big-1', 'big').replace('chatcmpl-there', 'chatcmpl-r'))}data: [DONE]\n\n`,
   );
-});
-
-void t.test('completions go to their own path', async (t) => {
-  const { there, here } = await both(t, ({ response }) => {
-    response.writeHead(200, { 'content-type': 'application/json' }).end('{"id":"a","model":"b"}');
-  });
-  const response = await here.post('/v1/completions', { model: 'big', prompt: [[1, 2]] }, { 'x-request-id': 'r' });
-  t.equal(await response.text(), '{"id":"cmpl-r","model":"big"}');
-  t.equal(there.exchanges[0]?.path, '/v1/completions');
 });
 
 void t.test('errors keep status, body and Retry-After', async (t) => {
@@ -162,17 +143,6 @@ void t.test('a stream ends with its last event, though the body goes on', async 
   const parts = await events(await here.post('/v1/chat/completions', { ...body, stream: true }));
   t.equal(parts.at(-1), '[DONE]');
   t.equal(parts.length, 2);
-});
-
-void t.test('no redirect is followed', async (t) => {
-  const other = await scriptedUpstream(t, answers('Stolen.'));
-  const { here } = await both(t, ({ response }) => {
-    response.writeHead(307, { location: `${other.url.href}/chat/completions` }).end();
-  });
-  const response = await here.post('/v1/chat/completions', body);
-  t.equal(response.status, 502);
-  t.match(await response.json(), { error: { code: 'upstream_failed' } });
-  t.equal(other.exchanges.length, 0);
 });
 
 void t.test('headers and events of the upstream are bounded', async (t) => {

@@ -82,11 +82,6 @@ void t.test('an error keeps the parts before it', async (t) => {
   }
 });
 
-void t.test('the error of a proxy that is not JSON shows as its status', async (t) => {
-  responds(t, new Response('<html>', { status: 502 }));
-  await t.rejects(collected(ask), { message: 'HTTP 502', status: 502, code: null });
-});
-
 void t.test('the API key goes with every request, and its absence is a 401', async (t) => {
   const server = await build(t, undefined, { apiKeys: ['sesame'] });
   from(t, server.url);

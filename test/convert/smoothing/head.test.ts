@@ -79,9 +79,3 @@ void t.test('an embedding that shares the smoothed weight keeps its values', asy
   const error = distance(await answer(t, smoothed ?? ''), expected);
   t.ok(error < 0.05 * scale, `${error} of ${scale}`);
 });
-
-void t.test('only a folder with w8a8 is smoothed', async (t) => {
-  const blocks: Partial<ConvertOptions> = { kernels: ['fp32', 'int4'] };
-  const [plain, smoothed] = await folders(t, true, blocks, { ...blocks, calibration: 'yes' });
-  t.strictSame(await answer(t, smoothed ?? ''), await answer(t, plain ?? ''));
-});
