@@ -188,7 +188,7 @@ export class Scheduler {
   }
 
   #admitRound(round: readonly Sequence[], record: PlanRecord): Sequence[] {
-    this.slots.lookUpAll(round);
+    for (const [i, sequence] of round.entries()) this.slots.lookUp(sequence, round.slice(0, i));
     return this.#decided(round, this.#planner.admit(round, this.#occupancy(record.at)), record);
   }
 

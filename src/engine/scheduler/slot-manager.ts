@@ -5,7 +5,7 @@
  * Must not know: costs, exits that are to be chosen.
  */
 import { COPY_BYTES_PER_MS, Placement } from './placement.js';
-import { leaderOf, lookUpBehind, commonLength, findPrefix, LEAST_MATCH_TOKENS, type PrefixMatch } from './kv/prefix.js';
+import { leaderOf, commonLength, findPrefix, LEAST_MATCH_TOKENS, type PrefixMatch } from './kv/prefix.js';
 import type { Sequence } from './sequence.js';
 import type { Slot } from './kv/units.js';
 import type { SlotTable } from './kv/slot-table.js';
@@ -86,14 +86,6 @@ export class SlotManager {
     this.#lookForLeader(sequence, beside);
   }
 
-  /** The same for requests that arrived together. */
-  lookUpAll(arrived: readonly Sequence[]): void {
-    for (const [i, sequence] of arrived.entries()) {
-      const before = arrived[i - 1];
-      if (before === undefined || !lookUpBehind(before, sequence)) this.lookUp(sequence, arrived.slice(0, i));
-    }
-  }
-
   /** The sequences that got or lost a slot since the last call. */
   takeChanges(): SlotChanges {
     const changes = { started: this.#started, preempted: this.#preempted };
@@ -148,12 +140,6 @@ export class SlotManager {
       const { leader } = sequence;
       if (leader === null) continue;
       const ahead = leader.sequence.slot;
-      if (ahead !== null && (sequence.slot?.length ?? 0) > ahead.length) {
-        // The follower started first: from now on it leads.
-        sequence.leader = null;
-        if (this.#reuses(leader.sequence)) leader.sequence.leader ??= { sequence, length: leader.length };
-        continue;
-      }
       if (ahead !== null && ahead.least(leader.sequence.needed) < leader.length) continue;
       if (copyMs > maxStallMs) return;
       copyMs += this.share(sequence) / COPY_BYTES_PER_MS;

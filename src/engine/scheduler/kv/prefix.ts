@@ -1,15 +1,11 @@
 /**
- * Prefix reuse: finds a stored or live sequence that begins with the same tokens.
+ * Prefix reuse: finds a stored or live sequence that begins with the same tokens. Only exact matches count.
  *
- * Pure. Must not know: memory. Only exact token matches count.
- *
- * Links prompts in progress that share a prefix: one prompt leads, and the others copy the shared part from it.
+ * Of prompts in progress that share a prefix, one leads, and the others copy the shared part from it. A leader delays
+ * no other prompt: the prompt that runs first copies any progress that exists by then (SlotManager.share). The link
+ * announces the coming prefix. Plans then count it once, and followers copy it as soon as it is ready.
  *
  * Pure. Must not know: memory, plans.
- *
- * A leader delays no other prompt: the scheduler decides which prompt runs first, and that prompt copies any progress
- * that exists by then (SlotManager.share). The link announces the coming prefix. Plans then count it once, and
- * followers copy it as soon as it is ready.
  */
 import type { Slot } from './units.js';
 import type { PrefixLeader, Sequence } from '../sequence.js';
@@ -58,9 +54,7 @@ export function findPrefix(
     const common = commonLength(tokens, slot.tokens, most);
     const isWhole = common === tokens.length - 1 && slot.least(needed) >= common;
     const wanted = isWhole ? common : Math.min(common, tokens.length - LEAST_LEFT_POSITIONS);
-    // A stored sequence that matches for the most part gives its slot.
-    const isTakenOver = own === null && !slot.live && wanted * 2 > slot.length;
-    const length = isTakenOver ? wanted : wanted - (wanted % granularity);
+    const length = wanted - (wanted % granularity);
     const gained = gain(slot, length, needed, own);
     if (length < LEAST_MATCH_TOKENS || gained < LEAST_MATCH_TOKENS || gained <= saved) continue;
     best = { slot, length };
@@ -77,55 +71,31 @@ function gain(slot: Slot, length: number, needed: readonly number[], own: Slot |
   return positions;
 }
 
-/** Most sequences that are compared, newest first: sequences of one burst are neighbours. */
+/** Most sequences that are compared, the newest: sequences of one burst are neighbours. */
 const COMPARED_SEQUENCES = 64;
 
 /**
- * The sequence with the longest common prefix among those of the same prefix space that still prefill it and are due no
- * later.
+ * The sequence with the longest common prefix among those of the same prefix space that still prefill it, follow no
+ * other one, and are due no later. Of equal prefixes, the oldest sequence leads.
  * @param before sequences ahead in order of service, newest last
  */
 export function leaderOf(sequence: Sequence, before: readonly Sequence[]): PrefixLeader | null {
+  const { tokens, request } = sequence;
+  const leads = (each: Sequence): boolean =>
+    each.isPrompt && each.leader === null && each.ending === null && dueOf(each) <= dueOf(sequence);
+  const candidates = before.filter((each) => each.request.prefixSpace === request.prefixSpace && leads(each));
   let best: PrefixLeader | null = null;
-  for (const candidate of before.slice(-COMPARED_SEQUENCES).reverse()) {
-    const most = Math.min(sequence.tokens.length, candidate.tokens.length) - 1;
-    if (candidate.request.prefixSpace !== sequence.request.prefixSpace) continue;
-    // An ending sequence processes nothing more.
-    if (candidate.ending !== null || most < (best?.length ?? 0)) continue;
-    if (!candidate.isPrompt || dueOf(candidate) > dueOf(sequence) || follows(candidate, sequence)) continue;
-    const length = commonLength(sequence.tokens, candidate.tokens, most);
-    // Of equal lengths, the oldest sequence wins: the others follow it as well.
-    if (length >= (best?.length ?? 0)) best = { sequence: candidate, length };
+  let most = sequence.frontier(0) + LEAST_MATCH_TOKENS - 1;
+  for (const candidate of candidates.slice(-COMPARED_SEQUENCES)) {
+    const shorter = Math.min(tokens.length, candidate.tokens.length) - 1;
+    const length = shorter > most ? commonLength(tokens, candidate.tokens, shorter) : 0;
+    if (length <= most) continue;
+    best = { sequence: candidate, length };
+    most = length;
   }
-  return best !== null && best.length >= sequence.frontier(0) + LEAST_MATCH_TOKENS ? best : null;
+  return best;
 }
 
 function dueOf({ arrivedAt, budget }: Sequence): number {
   return arrivedAt + Math.min(budget?.totalMs ?? Infinity, budget?.ttftMs ?? Infinity);
-}
-
-/** Whether a sequence follows another, directly or through others. */
-function follows(sequence: Sequence, other: Sequence): boolean {
-  for (let at: Sequence | undefined = sequence; at !== undefined; at = at.leader?.sequence)
-    if (at === other) return true;
-  return false;
-}
-
-/**
- * A choice has the stored prefix of the choice before it, and its leader where that one has the whole prompt; else the
- * choice before it leads.
- * @param before has been looked up
- * @returns false for sequences that are no choices of one request
- */
-export function lookUpBehind(before: Sequence, sequence: Sequence): boolean {
-  const { prompt, depth, prefixSpace, promptLogprobs } = sequence.request;
-  const own = before.request;
-  const isChoice = own.prompt === prompt && own.depth === depth && own.prefixSpace === prefixSpace;
-  if (!isChoice || before.exit !== sequence.exit || before.ending !== null || promptLogprobs !== null) return false;
-  const length = sequence.tokens.length - 1;
-  sequence.prefix = before.prefix;
-  const isLong = length >= sequence.frontier(0) + LEAST_MATCH_TOKENS;
-  const leader = before.leader?.length === length ? before.leader : { sequence: before, length };
-  sequence.leader = isLong ? leader : null;
-  return true;
 }
