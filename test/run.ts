@@ -27,7 +27,7 @@ const REST = [
   /^engine\/(same-plans|speculation\/|sampling\/dry|worker\/(core|core-limits|prompt-exit|sharing))/,
   /^engine-client\/client/,
   /^http\/(heap|long-texts|memory|lifetime)/,
-  /^upstream\/(no-local|workers)\./,
+  /^upstream\/(heap|no-local|workers)\./,
   /^model\/int8-graph/,
   /^telemetry\/tracing-grpc/,
 ];
@@ -52,7 +52,7 @@ const TOGETHER =
 const ALONE = [
   /^engine-client\/client/,
   /^telemetry\/tracing-grpc/,
-  /^upstream\/(no-local|observed|workers)/,
+  /^upstream\/(heap|no-local|observed|workers)/,
   /^http\/(heap|long-texts)/,
   /^convert\/architectures\./,
   /^engine\/(calibration|execution|speculation)\//,
