@@ -24,7 +24,7 @@ const REST = [
   /^bench\/(everyday|never-late|quality)/,
   /^convert\/(published|architectures|loops|prompt-exit|smoothing\/head)\./,
   /^engine\/(execution\/(golden|run-prefill)|grammar\/(grammars|grammars-lost|tools)|landing\/landing)\./,
-  /^engine\/(same-plans|speculation\/|sampling\/dry|worker\/(core|core-limits|prompt-exit|sharing))/,
+  /^engine\/(sampling\/dry|worker\/(core\.|prompt-exit))/,
   /^engine-client\/client/,
   /^http\/(heap|long-texts|memory|lifetime)/,
   /^upstream\/(heap|no-local|workers)\./,

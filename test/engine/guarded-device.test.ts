@@ -12,64 +12,6 @@ import { cpuDevice, type HostDevice } from '../../src/engine/runtime/device.js';
 import type { Environment } from '../../src/engine/runtime/environment.js';
 import { PAGE } from '../../src/engine/runtime/libc.js';
 
-const counts: GuardedCounts = { runs: 0, copies: 0, uploads: 0, downloads: 0 };
-const modelDir = await tinyModel(t, 'float');
-const options = { modelDir, maxRunning: 4, kvMemoryBytes: 2 ** 22 };
-
-/** Tokens of a course with shared prompts, drafts, preemption and scores, by request. */
-async function course(executor: Executor): Promise<Map<string, number[]>> {
-  const exits = executor.model.manifest.exits.map(({ layer }) => layer);
-  const prompt = Array.from({ length: 40 }, (_, i) => 3 + ((i * 37) % 200));
-  const core = makeCore(executor, { ...options, speculate: 'all' });
-  for (const [i, exit] of [...exits, ...exits, ...exits].entries())
-    core.submit(greedy(`a${i}`, [...prompt, i], exit, 12, i === 1 ? { promptLogprobs: 0, logprobs: 2 } : {}));
-  const answers = drain(core);
-  core.submit(greedy('lone', prompt, exits[0] ?? 0, 20));
-  for (const [id, answer] of drain(core)) answers.set(id, answer);
-  const tight = makeCore(executor, { ...options, kvMemoryBytes: 150 * executor.model.bytesPerPosition });
-  for (const i of [0, 1, 2]) tight.submit(greedy(`b${i}`, prompt, exits.at(-1) ?? 0, 40));
-  const tightly = drain(tight);
-  t.ok(
-    [...tightly.values()].some(({ ended }) => (ended?.preemptions ?? 0) > 0),
-    'a sequence was preempted',
-  );
-  executor.forget(0);
-  return new Map([...answers, ...tightly].map(([id, { tokens }]) => [id, tokens]));
-}
-
-void t.test('the engine never touches device memory itself', { skip: process.platform !== 'linux' }, async (t) => {
-  const plain = new Executor(await loadModel(engineOptions(options)));
-  const expected = await course(plain);
-  plain.dispose();
-  const guarded = new Executor(
-    await loadModel(engineOptions(options), undefined, {
-      host: (environment) => guardedDevice(environment, counts),
-      gpu: () => {
-        throw new Error('the CPU serves');
-      },
-    }),
-  );
-  t.strictSame(await course(guarded), expected);
-
-  const core = makeCore(guarded, { ...options, prefixReuse: false });
-  const [shallow = 0, deep = 0] = guarded.units.exits.map(({ layer }) => layer);
-  for (const [i, exit] of [shallow, deep, deep].entries()) core.submit(greedy(`c${i}`, [5 + i, 6, 7], exit, 10));
-  let steps = 0;
-  while (core.busy) {
-    const before = { ...counts };
-    const { tokens, work } = core.step();
-    if (tokens.length < 3 || (work?.prefillTokens ?? 0) > 0) continue;
-    steps++;
-    const made = Object.fromEntries(
-      Object.entries(counts).map(([name, now]) => [name, now - before[name as keyof GuardedCounts]]),
-    );
-    // Runs: embedding, two stages, head, argmax. Copies: each row to the head, and one state that a deeper stage may need.
-    t.strictSame(made, { runs: 5, copies: 4, uploads: 0, downloads: 0 });
-  }
-  t.ok(steps > 3);
-  guarded.dispose();
-});
-
 // Main memory as a device that the host can't touch: it is protected outside runs and copies, so that any access by the
 // engine itself ends the process. Counts what a step does.
 
@@ -77,7 +19,7 @@ const PROT_NONE = 0;
 const PROT_READ_WRITE = 3;
 const mprotect = koffi.load('libc.so.6').func('int mprotect(void*, size_t, int)');
 
-export interface GuardedCounts {
+interface GuardedCounts {
   runs: number;
   copies: number;
   uploads: number;
@@ -85,7 +27,7 @@ export interface GuardedCounts {
 }
 
 /** Guards all memory of a device from now on. The environment's runs open it. */
-export function guardedDevice(environment: Environment, counts: GuardedCounts): HostDevice {
+function guardedDevice(environment: Environment, counts: GuardedCounts): HostDevice {
   const device = cpuDevice(environment);
   const areas = new Map<bigint, number>();
   let depth = 0;
@@ -145,3 +87,61 @@ export function guardedDevice(environment: Environment, counts: GuardedCounts): 
     },
   };
 }
+
+const counts: GuardedCounts = { runs: 0, copies: 0, uploads: 0, downloads: 0 };
+const modelDir = await tinyModel(t, 'float');
+const options = { modelDir, maxRunning: 4, kvMemoryBytes: 2 ** 22 };
+
+/** Tokens of a course with shared prompts, drafts, preemption and scores, by request. */
+async function course(executor: Executor): Promise<Map<string, number[]>> {
+  const exits = executor.model.manifest.exits.map(({ layer }) => layer);
+  const prompt = Array.from({ length: 40 }, (_, i) => 3 + ((i * 37) % 200));
+  const core = makeCore(executor, { ...options, speculate: 'all' });
+  for (const [i, exit] of [...exits, ...exits, ...exits].entries())
+    core.submit(greedy(`a${i}`, [...prompt, i], exit, 12, i === 1 ? { promptLogprobs: 0, logprobs: 2 } : {}));
+  const answers = drain(core);
+  core.submit(greedy('lone', prompt, exits[0] ?? 0, 20));
+  for (const [id, answer] of drain(core)) answers.set(id, answer);
+  const tight = makeCore(executor, { ...options, kvMemoryBytes: 150 * executor.model.bytesPerPosition });
+  for (const i of [0, 1, 2]) tight.submit(greedy(`b${i}`, prompt, exits.at(-1) ?? 0, 40));
+  const tightly = drain(tight);
+  t.ok(
+    [...tightly.values()].some(({ ended }) => (ended?.preemptions ?? 0) > 0),
+    'a sequence was preempted',
+  );
+  executor.forget(0);
+  return new Map([...answers, ...tightly].map(([id, { tokens }]) => [id, tokens]));
+}
+
+void t.test('the engine never touches device memory itself', { skip: process.platform !== 'linux' }, async (t) => {
+  const plain = new Executor(await loadModel(engineOptions(options)));
+  const expected = await course(plain);
+  plain.dispose();
+  const guarded = new Executor(
+    await loadModel(engineOptions(options), undefined, {
+      host: (environment) => guardedDevice(environment, counts),
+      gpu: () => {
+        throw new Error('the CPU serves');
+      },
+    }),
+  );
+  t.strictSame(await course(guarded), expected);
+
+  const core = makeCore(guarded, { ...options, prefixReuse: false });
+  const [shallow = 0, deep = 0] = guarded.units.exits.map(({ layer }) => layer);
+  for (const [i, exit] of [shallow, deep, deep].entries()) core.submit(greedy(`c${i}`, [5 + i, 6, 7], exit, 10));
+  let steps = 0;
+  while (core.busy) {
+    const before = { ...counts };
+    const { tokens, work } = core.step();
+    if (tokens.length < 3 || (work?.prefillTokens ?? 0) > 0) continue;
+    steps++;
+    const made = Object.fromEntries(
+      Object.entries(counts).map(([name, now]) => [name, now - before[name as keyof GuardedCounts]]),
+    );
+    // Runs: embedding, two stages, head, argmax. Copies: each row to the head, and one state that a deeper stage may need.
+    t.strictSame(made, { runs: 5, copies: 4, uploads: 0, downloads: 0 });
+  }
+  t.ok(steps > 3);
+  guarded.dispose();
+});

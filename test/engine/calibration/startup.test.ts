@@ -8,19 +8,17 @@ import {
   calibrateAtStartup,
   type CalibrationKey,
   compareCosts,
-  fileDigest,
   machineName,
   readCalibration,
   type StartupCalibration,
   writeCalibration,
 } from '../../../src/engine/calibration/startup.js';
 import { monotonicMs } from '../../../src/util/clock.js';
-import { loadManifest, MANIFEST_FILE } from '../../../src/engine/model/manifest-io.js';
+import { loadManifest } from '../../../src/engine/model/manifest-io.js';
 import { bytesPerPosition } from '../../../src/engine/model/memory.js';
 import type { CostTable, UnitCost } from '../../../src/engine/scheduler/cost/table.js';
 import { costModel } from '../../../src/engine/scheduler/cost/model.js';
 import { depthShape } from '../../../src/engine/depth-shape.js';
-import { loadOrt } from '../../../src/engine/runtime/ort-api.js';
 import { table } from '../../scheduler/sample.js';
 import { engineOptions, makeExecutor } from '../helper.js';
 import { tinyModel } from '../tiny-model.js';
@@ -88,36 +86,6 @@ void t.test('cached costs are used until the machine is faster, then measured ag
   t.match(faster, { source: 'measured', slowdown: 1, note: /steps take 0\.25 times the cached costs/ });
   t.same(start(0.25), { ...faster, source: 'cache', note: null }, 'the new costs are stored');
   t.same(start(1).costs, faster.costs, 'they stay when the machine is busy again');
-});
-
-void t.test('cached costs belong to a model, a thread count and the graphs of prompts', async (t) => {
-  const modelDir = await tinyModel(t, 'float');
-  const dir = t.testdir();
-  const options: EngineOptions = engineOptions({ modelDir, cacheDir: join(dir, 'cache') });
-  const executor = await makeExecutor(t, options);
-  const source = (other: Partial<EngineOptions>): string =>
-    calibrateAtStartup(executor, { ...options, ...other }, ticking(1)).source;
-  t.equal(source({}), 'measured');
-  const [name = ''] = readdirSync(join(dir, 'cache'));
-  const { key } = JSON.parse(readFileSync(join(dir, 'cache', name), 'utf8')) as { key: unknown };
-  t.strictSame(key, {
-    manifest: fileDigest(join(modelDir, MANIFEST_FILE)),
-    machine: machineName(),
-    threads: options.threads,
-    device: 'cpu',
-    kernels: executor.kernels,
-    runtime: loadOrt().version,
-    plan: {
-      ...calibrationPlan(options.maxRunning, options.prefillChunk, executor.model.limits.capacity),
-      order: 'alternated',
-      smooth: 'all',
-    },
-  });
-  const manifest = loadManifest(modelDir);
-  writeFileSync(join(dir, MANIFEST_FILE), JSON.stringify({ ...manifest, name: `${manifest.name}-2` }));
-  for (const other of [{ threads: options.threads + 1 }, { promptExit: false }, { modelDir: dir }])
-    t.equal(source(other), 'measured', JSON.stringify(other));
-  t.equal(source({}), 'cache', 'the first entry is still stored');
 });
 
 void t.test('a KV cache of few positions is measured within its size, and costs are complete', async (t) => {

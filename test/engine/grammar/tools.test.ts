@@ -118,43 +118,6 @@ void t.test('an answer that begins like a call follows its format from there on'
   for (const call of calls) validates(t, call);
 });
 
-void t.test('beside a schema, an answer is calls or JSON that fits it, as the conversation asks', async (t) => {
-  const properties = { rain: { type: 'boolean' } };
-  const schema = { type: 'object', properties, required: ['rain'], additionalProperties: false };
-  const either = { answer: JSON.stringify(schema), most: 2 };
-  const history = (says: string, calls: boolean): ChatMessage[] =>
-    ['Rome', 'Oslo', 'Lima'].flatMap((city, index): ChatMessage[] => {
-      const call = { name: 'get_weather', arguments: { city, unit: '°C', days: [1] } };
-      const tool_calls = [{ id: `c${index}`, type: 'function' as const, function: call }];
-      return [
-        { role: 'user', content: `Rain in ${city}?` },
-        { role: 'assistant', content: calls ? '' : says, ...(calls && { tool_calls }) },
-      ];
-    });
-  for (const exit of [shallowest, deepest]) {
-    const asks = (id: string, calls: boolean): SequenceRequest => {
-      const messages: ChatMessage[] = [
-        ...history('{"rain": true}', calls),
-        { role: 'user', content: 'Rain in Paris?' },
-      ];
-      return ask(id, either, exit, { prompt: tokenizer.encode(template.render(messages, true), false) });
-    };
-    const hot = [0, 1, 2, 3].map((seed) =>
-      ask(`hot${seed}`, either, exit, { sampling: { ...GREEDY, temperature: 2, seed, topK: 200 } }),
-    );
-    const all = await outcomes([asks('calls', true), asks('json', false), ...hot]);
-    for (const [id, { tokens, ended, text }] of all) {
-      t.equal(ended?.reason, 'stop', `${id} at ${exit}: ${text}`);
-      const isJson = text.startsWith('{');
-      if (id === 'json') t.ok(isJson, text);
-      // A shallow exit loses the pattern of the calls.
-      if (id === 'calls' && exit === deepest) t.notOk(isJson, text);
-      if (isJson) t.ok(Value.Check(schema, JSON.parse(text)), text);
-      else for (const call of callsOf(tokens)) validates(t, call);
-    }
-  }
-});
-
 void t.test('masks are not enforced until an answer is known to be a call', async (t) => {
   holdProcess(t);
   const grammar = { kind: 'calls', functions, most: 1, isOptional: true } as const;

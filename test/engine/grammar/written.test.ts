@@ -4,6 +4,27 @@ import { grammarErrorOf, libraryGrammar } from '../../../src/engine/grammar/libr
 import type { Grammar } from '../../../src/protocol/index.js';
 import { grammarVocabulary, GuidanceParser } from '../../../src/engine/grammar/guidance.js';
 
+// Asks the grammar library which texts a grammar holds, over a vocabulary of single bytes.
+
+const END = 256;
+const bytes = [...Array.from({ length: END }, (_, byte) => Uint8Array.of(byte)), Buffer.from('<end>')];
+const special = new Set([END]);
+const vocabulary = grammarVocabulary({ bytes, special, byteLevel: true, stripsLeadingSpace: false }, END);
+const parser = await GuidanceParser.create({ type: 'json_schema', schema: {} }, vocabulary);
+
+/** @returns for each text, whether it is a whole text of the grammar @throws GrammarError, or a string of the library */
+function accepts(grammar: Grammar, texts: readonly string[]): boolean[] {
+  const library = libraryGrammar(grammar);
+  return texts.map((text) => {
+    parser.reset(library);
+    for (const byte of Buffer.from(text)) {
+      if (parser.isComplete() || parser.getTokenMask()[byte] !== 1) return false;
+      parser.advance(byte);
+    }
+    return parser.isComplete() || parser.getTokenMask()[END] === 1;
+  });
+}
+
 const regex = (pattern: string): Grammar => ({ kind: 'regex', pattern });
 const written = (grammar: string): Grammar => ({ kind: 'written', grammar });
 
@@ -69,24 +90,3 @@ void t.test("the library's own errors are sentences without its rules", (t) => {
   t.match(said(written('root ::= "a"')), /^1\(7\): Expected token/, "llama.cpp's notation");
   t.end();
 });
-
-// Asks the grammar library which texts a grammar holds, over a vocabulary of single bytes.
-
-const END = 256;
-const bytes = [...Array.from({ length: END }, (_, byte) => Uint8Array.of(byte)), Buffer.from('<end>')];
-const special = new Set([END]);
-const vocabulary = grammarVocabulary({ bytes, special, byteLevel: true, stripsLeadingSpace: false }, END);
-const parser = await GuidanceParser.create({ type: 'json_schema', schema: {} }, vocabulary);
-
-/** @returns for each text, whether it is a whole text of the grammar @throws GrammarError, or a string of the library */
-export function accepts(grammar: Grammar, texts: readonly string[]): boolean[] {
-  const library = libraryGrammar(grammar);
-  return texts.map((text) => {
-    parser.reset(library);
-    for (const byte of Buffer.from(text)) {
-      if (parser.isComplete() || parser.getTokenMask()[byte] !== 1) return false;
-      parser.advance(byte);
-    }
-    return parser.isComplete() || parser.getTokenMask()[END] === 1;
-  });
-}

@@ -96,9 +96,6 @@ const otherPlain = one(ask({}, OTHER)).tokens;
 /** Tokens that end sentences at some places of the answer. */
 const some = textsWith(marks([...new Set(plain)].filter((_, i) => i % 5 === 2)));
 
-/** Every token is a sentence. */
-const everywhere = textsWith(marks(Array.from({ length: vocab }, (_, id) => id)));
-
 /** Whether the text of an answer may end where it does. */
 function mayEnd(texts: TokenTexts, tokens: readonly number[]): boolean {
   const place = new SentenceScanner();
@@ -163,45 +160,6 @@ void t.test('without a place to end, the answer ends at its deadline', async (t)
       t.ok(isPrefix(tokens) && tokens.length > 5 && tokens.length < LENGTH, `${tokens.length} tokens`);
       t.ok(ended.endedAt <= 400, `at ${ended.endedAt}`);
     }
-});
-
-void t.test('a machine that stalls inside of the window loses the landing, and nothing else', async (t) => {
-  const { tokens, ended } = one(ask(budgeted(500)), { texts: some, tickMs: (step) => (step === 12 ? 9000 : 10) });
-  t.match(ended, { reason: 'deadline', landed: undefined });
-  t.ok(isPrefix(tokens) && tokens.length > 5);
-  const late = one(ask(budgeted(500)), { texts: some, tickMs: (step) => (step === 1 ? 300 : 10) });
-  t.ok(late.ended.landed !== undefined && isPrefix(late.tokens), 'a stall that leaves time lands earlier');
-});
-
-void t.test('log-probabilities are those without pressure, of the end token as well', async (t) => {
-  const request = { ...budgeted(400), logprobs: 3 };
-  const { ended, events, tokens } = one(ask(request), { texts: some });
-  const { events: all } = one(ask({ logprobs: 3 }));
-  t.ok(tokens.length > 0 && isPrefix(tokens));
-  t.strictSame(
-    events.map(({ logprobs }) => logprobs),
-    all.slice(0, tokens.length).map(({ logprobs }) => logprobs),
-  );
-  const { token, logprobs } = ended.endToken ?? {};
-  t.equal(token, END);
-  t.ok(Math.abs(Math.exp(logprobs?.logprob ?? NaN) - (ended.landed?.probability ?? NaN)) < 1e-6);
-  t.strictSame(logprobs?.top, all[tokens.length]?.logprobs?.top);
-});
-
-void t.test('a preempted answer lands, and so does one that shares its prefix', async (t) => {
-  const kvMemoryBytes = executor.model.bytesPerPosition * (PROMPT.length + OTHER.length + 40);
-  const both = [ask(budgeted(900)), { ...ask(budgeted(900), OTHER), id: 'other' }];
-  const tight = answers(both, { texts: everywhere, options: { kvMemoryBytes } });
-  t.ok(tight.some((each) => each !== null && each.ended.preemptions > 0));
-  for (const [i, course] of tight.entries()) {
-    t.equal(course?.ended.reason, 'stop');
-    t.ok(isPrefix(course?.tokens ?? [], i === 0 ? plain : otherPlain));
-  }
-  t.ok(tight.some((each) => each?.ended.landed !== undefined && each.ended.preemptions > 0));
-  const twice = [ask(budgeted(400)), { ...ask(budgeted(450)), id: 'again' }];
-  const shared = answers(twice, { texts: some, options: { prefixReuse: true } });
-  t.ok(shared.some((each) => each !== null && each.ended.cachedTokens > 0));
-  for (const course of shared) t.ok(course?.ended.landed !== undefined && isPrefix(course.tokens));
 });
 
 void t.test('thoughts close before the landing of the answer begins', async (t) => {

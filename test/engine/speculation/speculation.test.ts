@@ -208,34 +208,3 @@ void t.test('a second sequence stops drafts, and earlier drafts leave no trace',
   t.strictSame(answers.get('a')?.tokens, expected[0]);
   t.strictSame(answers.get('b')?.tokens, expected[1]);
 });
-
-void t.test('drafts take no memory that a prompt beside them needs', (t) => {
-  const exit = layers.length - 1;
-  const prompt = Array.from({ length: 100 }, (_, i) => 3 + ((i * 37) % 190));
-  const before = 8;
-  const most = repeating.length + before + 6;
-  const kvMemoryBytes = tiny.table.bytesAt(exit, most) + tiny.table.bytesAt(exit, prompt.length + 1);
-  const request = greedy('a', repeating, deepest, 40);
-  const plain = courseOf(core('off'), request).tokens;
-  tiny.forget(0);
-  let drafts = 0;
-  // The decision for a draft depends on measured times.
-  for (let tries = 0; drafts === 0 && tries < 10; tries++) {
-    const tight = makeCore(tiny, { speculate: 'all', prefixReuse: false, kvMemoryBytes, prefillChunk: 8 });
-    tight.submit(request);
-    let told = 0;
-    const answers = drain(tight, ({ tokens, work, load }) => {
-      t.ok(load.kvUsed <= 1);
-      if (work?.draft && work.prefillTokens > 0 && work.draft.drafted > 0) {
-        drafts++;
-        t.ok(repeating.length + told + work.draft.drafted + 1 <= most, `${work.draft.drafted} after ${told}`);
-      }
-      if (told < before && told + tokens.length >= before) tight.submit(greedy('b', prompt, deepest, 1));
-      told += tokens.length;
-    });
-    tiny.forget(0);
-    t.strictSame(answers.get('a')?.tokens, plain);
-  }
-  t.ok(drafts > 0, 'a draft runs during the prefill of the prompt');
-  t.end();
-});

@@ -132,6 +132,42 @@ void t.test('a sequence that waits for a mask does not delay others', async (t) 
   t.match(engine.step().ended, [{ id: 'masked', reason: 'cancelled' }]);
 });
 
+void t.test('an unknown token id rejects its own request only', async (t) => {
+  const engine = core(() => 0);
+  const { vocab } = executor.model.manifest.architecture;
+  engine.submit(ask('good', [3, vocab - 1], 2));
+  engine.submit(ask('prompt', [3, vocab], 2));
+  engine.submit(ask('negative', [-1], 2));
+  engine.submit(ask('prediction', [3], 2, { prediction: [vocab] }));
+  const steps = stepsOf(engine);
+  const rejected = steps.flatMap((step) => step.rejected.map(({ id, reason }) => `${id} ${reason}`));
+  t.strictSame(
+    rejected,
+    ['prompt', 'negative', 'prediction'].map((id) => `${id} unknown_token`),
+  );
+  t.match(
+    steps.flatMap((step) => step.ended),
+    [{ id: 'good', reason: 'length' }],
+  );
+});
+
+void t.test('a dry run gets the plan of a real request, and takes no slot, no step and no place', async (t) => {
+  const request = (id: string) => ask(id, [3, 4], 6, within(deepest, 60_000, 'continue'));
+  const engine = core(() => 0, { maxRunning: 1, maxQueue: 1 });
+  engine.submit({ ...request('idle'), isDryRun: true });
+  const { planned, ended, tokens, load, work } = engine.step();
+  t.match(planned, [{ id: 'idle', isDryRun: true, serviceClass: 'guaranteed' }]);
+  t.match(ended, [{ id: 'idle', reason: 'length', isDryRun: true, startedAt: null, promptTokens: 2 }]);
+  t.same([tokens, load.running, load.waiting, work, engine.busy], [[], 0, 0, null, false]);
+  engine.submit({ ...request('before'), isDryRun: true });
+  for (const id of ['a', 'b']) engine.submit(request(id));
+  const steps = stepsOf(engine);
+  const plans = steps.flatMap((step) => step.planned);
+  t.strictSame(plans.map(({ id }) => id).sort(), ['a', 'b', 'before']);
+  const of = (id: string): number => plans.find((plan) => plan.id === id)?.predictedMs ?? NaN;
+  t.ok(of('before') > of('a'), 'the prediction counts the work ahead');
+});
+
 void t.test('endToken is set only for an end token', async (t) => {
   const engine = core(() => 0);
   engine.submit(ask('cut', [3, 4], 3, { logprobs: 0 }));

@@ -1,11 +1,10 @@
 import t from 'tap';
 import type { SequenceRequest } from '../../../src/protocol/index.js';
-import { answersTo, answerTo, drain, greedy, makeCore, makeExecutor, PROMPTS, within } from '../helper.js';
+import { answersTo, answerTo, greedy, makeCore, makeExecutor, PROMPTS, within } from '../helper.js';
 import { tinyModel } from '../tiny-model.js';
 
 const executor = await makeExecutor(t);
 const exits = executor.model.manifest.exits.map(({ layer }) => layer);
-const [first = [], second = [], long = []] = PROMPTS;
 const deepest = exits.at(-1) ?? 0;
 
 t.afterEach(() => {
@@ -68,64 +67,6 @@ void t.test('100 requests at random depths, lengths and cancels: each ends once,
   t.ok(cancelled > 10, `${cancelled} were cancelled`);
   t.equal(executor.table.used('live'), used, 'no live slot is left');
   t.equal(core.scheduler.slots.running.length + core.scheduler.slots.waiting.length, 0);
-});
-
-void t.test('a full KV budget preempts the newest sequence, which resumes at its last token', async (t) => {
-  const old = greedy('old', long, deepest, 60);
-  const young = greedy('young', second, deepest, 60, { arrivedAt: old.arrivedAt + 1 });
-  const expected = [alone(old), alone(young)];
-  // Both fit at their start; the growth of the older sequence preempts the younger one.
-  const positions = long.length + 70;
-  const core = makeCore(executor, { kvMemoryBytes: executor.model.bytesPerPosition * positions, prefixReuse: false });
-  let before = -1;
-  const answers = answersTo(core, [old, young], ({ load }) => {
-    t.ok(load.kvUsed <= 1, 'within the budget');
-    const waiting = core.scheduler.slots.waiting.find(({ id, preemptions }) => id === 'young' && preemptions > 0);
-    if (waiting) before = waiting.generated;
-  });
-  t.match(answers.get('old'), { tokens: expected[0], ended: { preemptions: 0 } });
-  t.ok(before > 0, `${before} tokens existed at the preemption`);
-  // Resuming prefills decoded positions. With a KV cache of floats that rounds differently, and near-ties may change.
-  const same = executor.model.manifest.kvType === 'i8' ? 60 : before;
-  t.strictSame(answers.get('young')?.tokens.slice(0, same), expected[1]?.slice(0, same));
-  t.match(answers.get('young'), { tokens: { length: 60 }, ended: { reason: 'length' } });
-  t.ok((answers.get('young')?.ended?.preemptions ?? 0) > 0, 'the newest was preempted');
-});
-
-void t.test('a dry run gets the plan of a real request, and takes no slot, no step and no place', async (t) => {
-  const request = (id: string): SequenceRequest => greedy(id, first, deepest, 6, within(deepest, 60_000, 'continue'));
-  const core = makeCore(executor, { maxRunning: 1, maxQueue: 2 });
-  core.submit({ ...request('idle'), isDryRun: true });
-  const step = core.step();
-  t.match(step.planned, [{ id: 'idle', isDryRun: true, serviceClass: 'guaranteed' }]);
-  t.match(step.ended, [{ id: 'idle', reason: 'length', isDryRun: true, startedAt: null, promptTokens: first.length }]);
-  t.same([step.tokens, step.load.running, step.load.waiting, step.work, core.busy], [[], 0, 0, null, false]);
-
-  const real = makeCore(executor, { maxRunning: 1, maxQueue: 2 });
-  real.submit(request('real'));
-  const [plan] = real.step().planned;
-  const [preview] = step.planned;
-  t.same([preview?.exit, preview?.expectedTokens], [plan?.exit, plan?.expectedTokens]);
-  t.ok((preview?.predictedMs ?? Infinity) < 2 * (plan?.predictedMs ?? 0));
-  drain(real);
-
-  for (const id of ['before', 'beside']) core.submit({ ...request(id), isDryRun: true });
-  for (const id of ['a', 'b', 'c']) core.submit(request(id));
-  core.submit({ ...request('full'), isDryRun: true });
-  const plans = new Map<string, number>();
-  const rejected: string[] = [];
-  const answers = drain(core, ({ planned, rejected: events }) => {
-    for (const { id, reason } of events) rejected.push(`${id} ${reason}`);
-    for (const event of planned) plans.set(event.id, event.predictedMs);
-  });
-  t.same([...plans.keys()], ['a', 'b', 'c', 'before', 'beside'], 'real requests are admitted first');
-  t.same(rejected, ['full queue_full'], 'it is rejected as a real request would be, and takes no place of one');
-  t.ok((plans.get('before') ?? 0) > (plans.get('a') ?? Infinity), 'the prediction counts the work ahead');
-  t.same(
-    ['a', 'b', 'c', 'before', 'beside'].map((id) => answers.get(id)?.tokens.length),
-    [6, 6, 6, 0, 0],
-  );
-  t.same(answers.get('a')?.tokens, alone(request('x')));
 });
 
 // 256 sequences run together, as on a GPU: router and scheduler keep all of them in one batch, with their own answers.

@@ -3,12 +3,12 @@ import t from 'tap';
 import type { EngineCore } from '../../../src/engine/worker/core.js';
 import type { EngineOptions } from '../../../src/protocol/engine-options.js';
 import type { SequenceRequest } from '../../../src/protocol/index.js';
-import { type Answer, answersTo, answerTo, flatCosts, greedy, makeCore, makeExecutor, within } from '../helper.js';
+import { type Answer, answersTo, answerTo, flatCosts, greedy, makeCore, makeExecutor } from '../helper.js';
 import { tinyModel } from '../tiny-model.js';
 
 const executor = await makeExecutor(t, { modelDir: await tinyModel(t, 'float') });
-const { units, table } = executor;
-const [shallowest = 0, deepest = 0] = [units.exits[0]?.layer, units.exits.at(-1)?.layer];
+const { units } = executor;
+const deepest = units.exits.at(-1)?.layer ?? 0;
 
 t.afterEach(() => {
   executor.forget(0);
@@ -24,10 +24,6 @@ const SHARED = Array.from({ length: 64 }, (_, i) => 3 + ((i * 7) % 20));
 
 const ask = (id: string, rest: readonly number[] = [], overrides: Partial<SequenceRequest> = {}): SequenceRequest =>
   greedy(id, [...SHARED, ...rest], deepest, 6, { arrivedAt: 0, ...overrides });
-
-const atExit = (exit: number): Partial<SequenceRequest> => ({
-  depth: { minExit: exit, maxExit: exit, budget: null },
-});
 
 function alone(request: SequenceRequest): number[] {
   const { tokens } = answerTo(coreOf({ prefixReuse: false }), request);
@@ -109,57 +105,4 @@ void t.test('without prefix reuse, each prompt is computed; a scored prompt shar
   t.equal(run(coreOf({ prefixReuse: false }), pair).prefilled, 126);
   t.equal(run(coreOf(), [ask('a'), ask('b', [], { promptLogprobs: 0 })]).prefilled, 126);
   t.equal(run(coreOf(), [ask('a', [], { promptLogprobs: 0 }), ask('b')]).prefilled, 63);
-});
-
-void t.test('a leader at a shallower exit saves its stages for the others', async (t) => {
-  const [shallow, ...others] = [ask('a', [], atExit(shallowest)), ask('b'), ask('c')];
-  for (const requests of [
-    [shallow, ...others],
-    [...others, shallow],
-  ]) {
-    const { answers, prefilled, caughtUp } = run(coreOf(), requests);
-    t.ok(prefilled <= 63 + 2, `${prefilled}: the first stage runs once`);
-    t.ok(caughtUp <= 63 + 2, `${caughtUp}: the deeper stages run once`);
-    for (const each of others) t.strictSame(answers.get(each.id)?.tokens, alone(each));
-  }
-});
-
-void t.test('a preempted leader becomes a follower', async (t) => {
-  const core = coreOf();
-  const { answers } = run(core, three, (step) => {
-    const { slots } = core.scheduler;
-    const first = slots.find('a');
-    if (step !== 2 || first?.slot == null) return;
-    // The same changes as in makeRoom.
-    table.drop(first.slot);
-    Object.assign(first, { slot: null, leader: null, preemptions: 1 });
-    slots.running.shift();
-    slots.waiting.unshift(first);
-  });
-  const tokens = alone(ask('alone'));
-  for (const { id } of three) t.match(answers.get(id), { tokens, ended: { reason: 'length' } });
-});
-
-void t.test('admission does not count on the prompt of a request that ends in the same step', async (t) => {
-  const hopeless = ask('hopeless', [], within(deepest, 20, 'reject'));
-  const [tight, loose] = [150, 2000].map((ms) => ask(`${ms}`, [], within(deepest, ms, 'reject'))) as [
-    SequenceRequest,
-    SequenceRequest,
-  ];
-  const refusedOf = (requests: readonly SequenceRequest[]): string[] => {
-    const core = coreOf();
-    for (const request of requests) core.submit(request);
-    const rejected = core.step().rejected.map(({ id }) => id);
-    executor.forget(0);
-    return rejected;
-  };
-  t.strictSame(refusedOf([tight]), ['150'], 'its prefill takes longer than its budget');
-  t.strictSame(refusedOf([hopeless, tight]), ['hopeless', '150']);
-  t.strictSame(refusedOf([hopeless, tight, loose]), ['hopeless', '150']);
-
-  const core = coreOf();
-  core.submit(ask('gone', [], within(deepest, 20, 'continue')));
-  core.submit(tight);
-  core.cancel('gone');
-  t.match(core.step(), { ended: [{ id: 'gone' }], rejected: [{ id: '150' }] });
 });
