@@ -1,8 +1,8 @@
 /** The report of a plan and of its budget. test/api/params.test.ts has the budgets of headers and fields. */
-import { setTimeout as sleep } from 'node:timers/promises';
 import t from 'tap';
 import type { Script } from '../fakes/engine.js';
 import { build, exchange, says } from '../fakes/server.js';
+import { movedClock } from '../support/moved-clock.js';
 import { until } from '../support/until.js';
 
 const PATH = '/v1/completions';
@@ -22,6 +22,7 @@ void t.test('a budget header in two lines counts with the smaller value', async 
 });
 
 void t.test('the report says whether the budget was met', async (t) => {
+  movedClock(t);
   const server = await build(t, says('Paris is here', { pace: 5 }));
   const met = async (budget: string) => (await server.ask(PATH, prompt, { 'X-Latency-Budget-Ms': budget })).body.sortie;
   t.match(await met('10000'), {
@@ -40,6 +41,7 @@ void t.test('the report says whether the budget was met', async (t) => {
 });
 
 void t.test('the report describes the slowest choice, and its TPOT covers the tokens after the first', async (t) => {
+  movedClock(t);
   const slower = { predictedTtftMs: 7, predictedTpotMs: 3, predictedMs: 50, predictedP90Ms: 70 };
   const server = await build(t, ({ id }) => ({
     tokens: [5, 5, 5],
@@ -99,9 +101,10 @@ void t.test('a budget that ends before any output is a 503, streamed or not', as
   ] as const)
     for (const stream of [false, true]) {
       const server = await build(t, () => ({ tokens: [5], delay, prefill: 10_000 }));
+      let planned = 0;
+      server.engine.on('step', (step) => (planned += step.planned.length));
       const asked = server.ask(PATH, { ...prompt, stream, n: outcome === 'empty' ? 2 : 1 }, within('60', onMiss));
-      await until('running', () => server.engine.live === (outcome === 'empty' ? 2 : 1));
-      await sleep(20);
+      await until('running', () => server.engine.live === (outcome === 'empty' ? 2 : 1) && (delay > 0 || planned > 0));
       // EngineClient ends an answer by `deadline` when the deadline timer fires.
       for (const { id } of server.engine.requests)
         if (outcome === 'empty') server.engine.cancel(id, 'deadline');

@@ -345,29 +345,6 @@ void t.test('an engine that is not ready is a 503; liveness stays up', async (t)
   t.match(await health(), { status: 'ok' });
 });
 
-void t.test('an engine that exits before it gets a request leaves no sequence behind', async (t) => {
-  const server = await build(t);
-  for (let most = 0; most < 5; most++) {
-    // Within one turn of the event loop the value is constant, as with the real client.
-    let turns = 0;
-    let isLooked = false;
-    const get = (): typeof READY | null => {
-      if (!isLooked) turns++;
-      isLooked = true;
-      queueMicrotask(() => (isLooked = false));
-      return turns <= most ? READY : null;
-    };
-    Object.defineProperty(server.engine, 'ready', { configurable: true, get, set: () => undefined });
-    for (const stream of [false, true]) {
-      turns = 0;
-      const { status } = await server.ask('/v1/chat/completions', { messages, stream });
-      t.ok([200, 503].includes(status), `${status} when it is there for ${most} turns`);
-      await until('idle', () => server.engine.live === 0);
-      t.equal(server.context.api.metrics.live, 0, 'a drain would wait for a leftover');
-    }
-  }
-});
-
 void t.test('the error on malformed JSON names the fault', async (t) => {
   const server = await build(t, says('x'));
   const wrong: [string, RegExp][] = [

@@ -101,15 +101,3 @@ void t.test('an expired budget ends the tokenization, unless the answer continue
   const headers = { 'x-latency-budget-ms': '20', 'x-budget-on-miss': 'continue' };
   t.equal((await server.post('/v1/completions', { prompt, max_tokens: 1 }, headers)).status, 200);
 });
-
-void t.test('a lost encoding thread is a server fault of this request alone', async (t) => {
-  const server = await serve(t, { encoding: new EncodingThread('/srv/secret/tokenizer.json'), keepsLog: true });
-  const error = { type: 'server_error', code: 'internal_error' };
-  for (let i = 0; i < 2; i++) {
-    const { status, text, body } = await server.ask('/tokenize', bodies['/tokenize']);
-    t.match({ status, body }, { status: 500, body: { error } });
-    t.notMatch(text, /secret/);
-  }
-  t.match(JSON.stringify(await server.logged(1, 'request failed')), /EncodingLost.*ENOENT/);
-  t.equal((await server.ask('/tokenize', { prompt: 'Hello' })).status, 200);
-});

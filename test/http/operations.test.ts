@@ -1,6 +1,6 @@
 import t from 'tap';
 import { monotonicMs } from '../../src/util/clock.js';
-import { type Answered, type Asked, build, says, tokenizer, withBegin } from '../fakes/server.js';
+import { type Answered, type Asked, build, tokenizer, withBegin } from '../fakes/server.js';
 
 const PATH = '/v1/completions';
 const prompt = { prompt: 'x' };
@@ -138,34 +138,6 @@ void t.test('a misspelt field is named in a header and in the log', async (t) =>
   t.match(await server.logged(1, `unknown fields ignored: ${hint}`), [{ level: 40 }]);
   for (const more of [{ max_tokens: 5 }, { safety_identifier: 'x' }, { 'max_token\r\nx': 1 }])
     t.notOk('x-sortie-warning' in (await server.ask(PATH, { ...prompt, ...more })).headers, JSON.stringify(more));
-});
-
-void t.test('the line of a failed request has the reason, also for a stream that has begun', async (t) => {
-  const server = await build(t, says('one two', { loseAfter: 1 }), { keepsLog: true });
-  for (const [index, [body, line]] of (
-    [
-      [
-        { ...prompt, temperature: 9 },
-        { status: 400, code: 'invalid_value', param: 'temperature' },
-      ],
-      ['{', { status: 400, code: 'invalid_json' }],
-      [
-        { ...prompt, model: 'y' },
-        { status: 404, code: 'model_not_found', param: 'model' },
-      ],
-      [
-        { ...prompt, stream: true },
-        { status: 200, code: 'engine_lost' },
-      ],
-      [
-        { ...prompt, sortie: { ['y'.repeat(99)]: 1 } },
-        { status: 400, param: /^sortie\.y{20,57}$/ },
-      ],
-    ] as const
-  ).entries()) {
-    await server.ask(PATH, body);
-    t.match((await server.logged(index + 1)).at(-1), line);
-  }
 });
 
 void t.test('protection headers for browsers are on every response, errors and streams included', async (t) => {

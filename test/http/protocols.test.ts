@@ -119,7 +119,7 @@ for (const { path, body: fields, limit, failed } of WIRES) {
 // Clients that disconnect in the middle of an answer.
 
 /** Disconnects from a stream and from a whole answer: each cancels its sequences. @param count sequences of a request */
-export async function checkDisconnects(
+async function checkDisconnects(
   t: Test,
   server: TestServer,
   path: string,

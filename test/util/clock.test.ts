@@ -5,18 +5,6 @@ import { setTimeout as delay } from 'node:timers/promises';
 import t from 'tap';
 import { monotonicMs, turnStartedAt } from '../../src/util/clock.js';
 
-void t.test('inputs of one turn share its start, whatever their handling takes', async (t) => {
-  const first = turnStartedAt();
-  const until = monotonicMs() + 20;
-  while (monotonicMs() < until);
-  await Promise.resolve();
-  t.equal(turnStartedAt(), first, 'the same turn');
-  await delay(1);
-  const second = turnStartedAt();
-  t.ok(second >= first + 20, 'a later turn begins later');
-  t.ok(second <= monotonicMs());
-});
-
 void t.test('an input that waited for the end of a turn has the start of that turn', async (t) => {
   const server = createServer().listen(0, '127.0.0.1');
   await once(server, 'listening');
