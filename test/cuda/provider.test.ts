@@ -93,16 +93,6 @@ async function tests(installation: Installation, folder: string): Promise<void> 
     t.ok(Math.max(...counts('copy H2D')) <= 7, `copies to the card: ${counts('copy H2D').join()}`);
   });
 
-  await t.test('steps of 256 rows', async (t) => {
-    const { code, stderr, trace } = await script('serve', [model, '100', '256', '130', '110', 'fp16', '256']);
-    t.equal(code, 0, stderr);
-    // The trace goes on behind that of the test before.
-    const served = trace.slice(trace.findLastIndex(({ mark }) => mark === 'serve'));
-    const rows = served.flatMap(({ mark }) => /^end .*"rows":(\d+)/.exec(mark)?.[1] ?? []).map(Number);
-    t.equal(Math.max(...rows), 256, 'all sequences decode together');
-    for (const fault of ['outside', 'unordered', 'alloc', 'hostalloc']) t.strictSame(linesOf(served, fault), [], fault);
-  });
-
   await t.test('captured graphs of decode batches', async (t) => {
     const args = [model, '300', '4', '16', '110', 'fp16-graph'];
     const { code, stderr, trace } = await script('serve', args);
@@ -146,12 +136,6 @@ async function tests(installation: Installation, folder: string): Promise<void> 
     t.equal(Math.max(...launches), 4, 'a step replays all loops');
     const { taken, planned } = memoryOf(loaded, stdout);
     t.ok(Math.abs(taken - planned) < 4 * 2 ** 20, `${taken} bytes, ${planned} by the plan`);
-  });
-
-  await t.test('calibration takes a kernel and its captured form', async (t) => {
-    const { code, stderr, trace } = await script('serve', [model, '50', '4', '16', '110', 'all']);
-    t.equal(code, 0, stderr);
-    for (const fault of ['illegal', 'outside', 'unordered']) t.strictSame(linesOf(trace, fault), [], fault);
   });
 
   await t.test('a fault of the card ends each answer with a sentence, and the engine starts again', async (t) => {

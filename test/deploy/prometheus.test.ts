@@ -108,7 +108,7 @@ void t.test('every query of the dashboard follows the selector of replicas', (t)
 // Debian's Prometheus with the files of deploy/, for tests.
 
 /** The deployed configuration with these servers as its targets, and intervals of one second. */
-export async function startPrometheus(t: Test, targets: readonly string[]): Promise<string> {
+async function startPrometheus(t: Test, targets: readonly string[]): Promise<string> {
   const read = (name: string) => readFileSync(join(deploy, 'prometheus', name), 'utf8');
   const faster = (text: string) => text.replaceAll(/(interval): \d+s/g, '$1: 1s');
   const hosts = targets.map((target) => `'${new URL(target).host}'`).join(', ');
@@ -140,18 +140,18 @@ interface Answer {
   readonly data?: { readonly result: readonly Sample[] };
 }
 
-export async function query(prometheus: string, expr: string): Promise<Answer> {
+async function query(prometheus: string, expr: string): Promise<Answer> {
   return (await (await fetch(`${prometheus}/api/v1/query?query=${encodeURIComponent(expr)}`)).json()) as Answer;
 }
 
-export const hasData = ({ data }: Answer): boolean =>
+const hasData = ({ data }: Answer): boolean =>
   data?.result.some(({ value }) => Number.isFinite(Number(value[1]))) ?? false;
 
-export interface Dashboard {
+interface Dashboard {
   readonly templating: { readonly list: readonly { readonly name: string; readonly label: string }[] };
   readonly panels: readonly { readonly title: string; readonly targets?: readonly { readonly expr: string }[] }[];
 }
 
-export function dashboard(): Dashboard {
+function dashboard(): Dashboard {
   return JSON.parse(readFileSync(join(deploy, 'grafana', 'sortie.json'), 'utf8')) as Dashboard;
 }

@@ -9,7 +9,6 @@ import { exitOfLayer } from '../../src/engine/scheduler/kv/units.js';
 import type { SequenceRequest } from '../../src/protocol/index.js';
 import { PagedModel } from '../../src/engine/model/paged-model.js';
 import { type Answer, answersTo, drain, greedy, logitsBehind, margin } from '../engine/helper.js';
-import { monotonicMs } from '../../src/util/clock.js';
 import { coreOf, needsGpu, tinyPair, tokens } from './helper.js';
 
 const NEAR_TIE = 0.02;
@@ -131,19 +130,6 @@ if (needsGpu()) {
     compare(t, requests, found);
     const preemptions = requests.reduce((sum, { id }) => sum + (found.get(id)?.ended?.preemptions ?? 0), 0);
     t.ok(preemptions > 0, `${preemptions} preemptions`);
-    t.end();
-  });
-
-  void t.test('drafts are verified, and rejected positions rolled back', (t) => {
-    const request = ask('d', 40, 6, deepest);
-    const truth = answersTo(coreOf(cpu), [request]).get('d')?.tokens ?? [];
-    // Half of the prediction is right.
-    const prediction = truth.map((token, i) => (i % 8 < 4 ? token : 5));
-    const draft = { ...request, prediction };
-    const found = answersTo(coreOf(gpu, { speculate: 'all', clock: monotonicMs }), [draft]);
-    compare(t, [request], found);
-    const drafts = found.get('d')?.ended?.drafts ?? [];
-    t.ok(drafts.length > 0, JSON.stringify(drafts));
     t.end();
   });
 }

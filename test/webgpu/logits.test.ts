@@ -6,7 +6,6 @@
 import t, { type Test } from 'tap';
 import { PagedModel } from '../../src/engine/model/paged-model.js';
 import type { Executor } from '../../src/engine/execution/executor.js';
-import type { Slot } from '../../src/engine/scheduler/kv/units.js';
 import { advance, advanceTo, openSlot, rms } from '../engine/helper.js';
 import { decode, mixedBatches, needsGpu, tinyPair, tokens } from './helper.js';
 
@@ -53,20 +52,6 @@ if (needsGpu()) {
 
   void t.test('a batch mixes exits, lengths, a chunk and catch-up', (t) => {
     same(t, 'mixed', (executor) => mixedBatches(executor).logits);
-    t.end();
-  });
-
-  void t.test('rows behind more chunks than a batch holds', (t) => {
-    same(t, 'large', (executor) => {
-      const slots = [10, 20, 30, 129, 21].map((length, i) => openSlot(executor, tokens(length, i)));
-      const [a, b, c, d, e] = slots as [Slot, Slot, Slot, Slot, Slot];
-      for (const slot of [a, b, c]) advanceTo(executor, slot, deepest, slot.tokens.length - 1);
-      const rows = slots.map((slot) => [slot, deepest] as const);
-      return decode(executor, rows, [
-        [d, deepest, 128],
-        [e, deepest, 20],
-      ]);
-    });
     t.end();
   });
 

@@ -2,18 +2,8 @@
 import { join } from 'node:path';
 import t, { type Test } from 'tap';
 import { goldenLoops, writeGoldenFolder } from '../convert/golden-model.js';
-import {
-  advanceTo,
-  logitsBehind,
-  rmsShare,
-  type Answer,
-  answersTo,
-  greedy,
-  openSlot,
-  decodeRows,
-  rms,
-} from '../engine/helper.js';
-import { convertedPair, needsGpu, coreOf, decode, tokens, tinyFolder } from './helper.js';
+import { advanceTo, logitsBehind, rmsShare, openSlot, decodeRows, rms } from '../engine/helper.js';
+import { convertedPair, needsGpu, decode, tokens, tinyFolder } from './helper.js';
 import { Executor } from '../../src/engine/execution/executor.js';
 import { promptModel, type PromptModel, writePromptModel } from '../convert/prompt-models.js';
 import { inChunks, WAYS } from '../convert/ways.js';
@@ -91,23 +81,6 @@ if (needsGpu()) {
     }) as [Float32Array[], Float32Array[]];
     for (const [row, logits] of expected.entries())
       equal(t, found[row] ?? new Float32Array(), logits, `row ${row} of ${lengths[row]} positions`);
-  });
-
-  void t.test('an engine answers requests beside each other', async (t) => {
-    const layers = 5;
-    const pair = await pairOf(t, promptModel('Llama', { layers, exit: 2, group: 1 }));
-    const shared = tokens(130, 4);
-    const requests = Array.from({ length: 8 }, (_, i) => greedy(`r${i}`, [...shared, 10 + i, 3], layers, 4));
-    const [expected, found] = pair.map((executor) => {
-      const core = coreOf(executor, { kvBytes: 2 ** 23 });
-      return answersTo(core, requests);
-    }) as [Map<string, Answer>, Map<string, Answer>];
-    const first = (answers: Map<string, Answer>) => requests.map(({ id }) => answers.get(id)?.tokens[0]);
-    for (const [id, { tokens: made }] of found) t.equal(made.length, 4, id);
-    const same = first(found).filter((token, i) => token === first(expected)[i]).length;
-    // Random weights have near-ties.
-    t.ok(same >= requests.length - 1, `${same} of ${requests.length} first tokens are the CPU's`);
-    t.equal(found.size, requests.length);
   });
 }
 

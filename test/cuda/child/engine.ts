@@ -7,8 +7,6 @@ import { loadModel } from '../../../src/engine/execution/load-model.js';
 import { type CoreOptions, EngineCore } from '../../../src/engine/worker/core.js';
 import { chunkSizes, defaultPolicy } from '../../../src/engine/scheduler/policy.js';
 import { monotonicMs } from '../../../src/util/clock.js';
-import { chunksOnly, type Row } from '../../../src/engine/execution/step-batch.js';
-import { openSlot } from '../../engine/helper.js';
 
 type Stated = 'modelDir' | 'kernels' | 'maxRunning' | 'kvMemoryBytes' | 'prefixReuse';
 
@@ -38,26 +36,8 @@ export async function cudaEngine(stated: Pick<EngineOptions, Stated>): Promise<C
 
 const library = koffi.load('libcuda.so.1');
 const set = library.func('void fakeMark(const char*)');
-const idle = library.func('int64_t fakeIdleNs()');
 
 /** Divides the trace, and writes it to the file. */
 export function mark(text: string): void {
   set(text);
-}
-
-/** Milliseconds in which the device has had no work between two kernels, with FAKE_CUDA_KERNEL_NS. */
-export function idleMs(): number {
-  return Number(idle()) / 1e6;
-}
-
-// Rows of a decode step on `--device cuda`.
-
-/** Live rows at full depth. Each has two tokens, and has processed the first. */
-export function liveRows(executor: Executor, count: number): Row[] {
-  const exit = executor.exit(executor.units.deepest);
-  return Array.from({ length: count }, (_, row) => {
-    const slot = openSlot(executor, [1 + row, 2]);
-    executor.run(chunksOnly({ slot, exit, end: 1 }));
-    return { slot, exit };
-  });
 }
