@@ -1,9 +1,7 @@
 /** The file of --config: names, precedence, errors. */
-import { spawnSync } from 'node:child_process';
 import { join } from 'node:path';
 import t, { type Test } from 'tap';
 import { loadOptions } from '../src/cli/options/config.js';
-import { main } from './deploy/helper.js';
 
 /** @returns the path of a file with this text */
 const fileOf = (t: Test, text: string): string => join(t.testdir({ 'sortie.yaml': text }), 'sortie.yaml');
@@ -159,12 +157,4 @@ void t.test('an error of upstreams and models names the entry, the rule and the 
     ],
     ['upstream-s: {}', 'upstream-s is not an option of a configuration file; did you mean upstreams?'],
   ]);
-});
-
-void t.test('the command ends with code 2, before it loads a model', (t) => {
-  const args = [main, 'serve', '--config', fileOf(t, 'prot: 1')];
-  const { status, stderr } = spawnSync(process.execPath, args, { encoding: 'utf8' });
-  t.equal(status, 2);
-  t.match(stderr, /^error: \S+: prot is not an option .* did you mean port\?\n$/);
-  t.end();
 });

@@ -22,15 +22,6 @@ void t.test('the policy of requests comes from flags', async (t) => {
   });
 });
 
-void t.test('prefixes are shared within a key by default', async (t) => {
-  t.equal(resolveOptions({}, {}).prefixReuse, 'key');
-  for (const prefixReuse of ['key', 'all', 'off']) {
-    const options = resolveOptions({ prefixReuse }, {});
-    t.equal(options.prefixReuse, prefixReuse);
-    t.equal(engineOptions(options).prefixReuse, prefixReuse !== 'off');
-  }
-});
-
 void t.test('each option of the engine comes from its own flag', async (t) => {
   const flags = {
     ...{ model: '/m', device: 'cuda', threads: '3', kvMemory: '5MiB', maxRunning: '7', maxQueue: '9' },

@@ -5,7 +5,6 @@ import { REQUESTS } from '../../bench/everyday/requests.js';
 import { budgetsOf, checkedQuestions, type GoodputAnswer, type Job, jobsOf } from '../../bench/goodput/job.js';
 import { cellTable, comparisonTable } from '../../bench/goodput/lines.js';
 import { type Run, type Sent, summaryOf } from '../../bench/goodput/record.js';
-import { allSides, sideOf } from '../../bench/goodput/side.js';
 import { NO_BUDGET } from '../../bench/loadgen/budgets.js';
 import { intervalShare, isMet } from '../../bench/loadgen/summary.js';
 import { parseQuestions, readQuestions } from '../../bench/loadgen/questions.js';
@@ -53,35 +52,6 @@ void t.test('budgets are ms or multiples, and others are named', async (t) => {
   ]);
   for (const text of ['', '0', '-1', '2y', 'x', '1x,,2x', 'ttft:', 'tpot:1x'])
     t.throws(() => budgetsOf(text, 1), { message: /^--budgets must be positive ms or multiples .*, got "/ });
-});
-
-void t.test('a side states a budget, or an exit', async (t) => {
-  const model = { name: 'm', layers: [10, 30], accuracy: new Map([[30, 1]]) };
-  const stated = { 'x-latency-budget-ms': '500' };
-  for (const [name, side, asked, body = {}] of [
-    ['routed', 'routed', stated],
-    [' routed truncate', 'routed', { ...stated, 'x-budget-on-miss': 'truncate' }],
-    ['lands 10', 'fixed', { ...stated, 'x-exit-layer': '10' }],
-    ['truncates 10', 'fixed', { ...stated, 'x-exit-layer': '10', 'x-budget-on-miss': 'truncate' }],
-    ['rejects 10', 'fixed', { ...stated, 'x-exit-layer': '10', 'x-budget-on-miss': 'reject' }],
-    ['fixed 30', 'fixed', { 'x-exit-layer': '30' }],
-    ['llama-server', 'peer', {}],
-    ['llama-server limit', 'peer', {}, { t_max_predict_ms: 500 }],
-    ['url', 'peer', {}],
-  ] as const) {
-    const { kind, headers, fields } = sideOf(name, model);
-    t.strictSame([kind, headers(budget(500.4)), fields(budget(500))], [side, asked, body], name);
-  }
-  const ends = ['llama-server', 'url', 'url abort'].map((name) => sideOf(name, model));
-  const kinds = ends.map(({ aborts, isOther }) => `${aborts} ${isOther}`);
-  t.strictSame(kinds, ['false false', 'false true', 'true true']);
-  for (const name of ['', 'fixed', 'fixed 15', 'lands 15', 'fixed 30-1', 'Routed', 'routed now', 'llama-server 2'])
-    t.throws(() => sideOf(name, model), { message: /^--sides must be .* an exit of 10, 30, .*, got "/ });
-  const all = allSides([10, 30], true);
-  const own = ['routed', 'lands 30', 'lands 10', 'fixed 30', 'fixed 10'];
-  t.strictSame(all, [...own, 'llama-server', 'llama-server limit']);
-  for (const name of all) t.equal(sideOf(name, model).name, name);
-  t.strictSame(allSides([10, 30], false), own);
 });
 
 void t.test('the share inside the predicted interval counts answered requests with an interval', async (t) => {

@@ -1,11 +1,8 @@
 /** Unmodified clients of OpenAI's responses against the real server. */
 import { createOpenAI } from '@ai-sdk/openai';
-import { ChatOpenAI } from '@langchain/openai';
-import type { AIMessageChunk } from '@langchain/core/messages';
-import { APICallError, generateText } from 'ai';
 import OpenAI, { APIUserAbortError, BadRequestError, NotFoundError } from 'openai';
 import t from 'tap';
-import { bothWays, callsTool, followsSchema, greedy, COLOR, colors, weather, weatherArguments } from './ai.js';
+import { bothWays, callsTool, followsSchema, COLOR, colors, weather, weatherArguments } from './ai.js';
 import { aborted, apiKey, connect, ENDLESS, modelName, shallowest, thrown } from './helper.js';
 
 // Tracing would use the network, which no test here may.
@@ -95,45 +92,4 @@ void t.test('AI SDK: the default model of @ai-sdk/openai, whole and streamed', a
 void t.test('AI SDK: an output with a schema, and a tool with its result', async (t) => {
   await followsSchema(t, openai(modelName));
   await callsTool(t, openai(modelName));
-});
-
-void t.test('AI SDK: turns need store: false, because the server keeps no items', async (t) => {
-  const model = openai(modelName);
-  const { response } = await generateText({ model, ...greedy });
-  const user = (content: string) => ({ role: 'user' as const, content });
-  const rest = { maxOutputTokens: 12, temperature: 0, maxRetries: 0 };
-  const turns = { ...rest, model, messages: [user(input), ...response.messages, user('Why?')] };
-  const error = await thrown(generateText(turns));
-  if (!APICallError.isInstance(error)) throw new Error(`not an APICallError: ${String(error)}`);
-  t.match(error, { statusCode: 400, message: /item_reference.*store: false/ });
-  const next = await generateText({ ...turns, providerOptions: { openai: { store: false } } });
-  t.ok(next.text.length > 0);
-});
-
-function langchain(more: object = {}) {
-  const configuration = { baseURL: server.baseURL };
-  const options = { model: modelName, apiKey, maxTokens: 12, temperature: 0, maxRetries: 0, configuration };
-  return new ChatOpenAI({ ...options, useResponsesApi: true, ...more });
-}
-
-void t.test('LangChain with useResponsesApi: text, turns, structured output and calls', async (t) => {
-  const llm = langchain();
-  const whole = await llm.invoke(input);
-  t.ok(whole.text.length > 0);
-  t.match(whole.usage_metadata, { input_tokens: Number, output_tokens: Number });
-  let text = '';
-  for await (const chunk of await llm.stream(input)) text += chunk.text;
-  t.equal(text, whole.text);
-  const next = await llm.invoke([['user', input], whole, ['user', 'Why?']]);
-  t.ok(next.text.length > 0, 'a second turn');
-  const structured = langchain({ maxTokens: 40 }).withStructuredOutput({ title: 'answer', ...colors });
-  t.match(await structured.invoke(input), COLOR);
-  const tools = [{ type: 'function' as const, function: weather }];
-  // The client drops the choice "required" in this protocol.
-  const calling = langchain({ maxTokens: 60 }).bindTools(tools, { tool_choice: weather.name });
-  const { tool_calls: calls = [] } = await calling.invoke(input);
-  t.match(calls[0], { name: weather.name, args: weatherArguments });
-  let joined: AIMessageChunk | null = null;
-  for await (const chunk of await calling.stream(input)) joined = joined === null ? chunk : joined.concat(chunk);
-  t.strictSame(joined?.tool_calls?.[0]?.args, calls[0]?.args);
 });

@@ -246,15 +246,6 @@ void t.test('exits: their time, and predictions against actual times', async (t)
   t.equal(await value('actual_over_predicted_ratio_sum{time="total"'), 1);
 });
 
-void t.test('a cancelled answer and an answer without predictions do not count in the prediction ratios', async (t) => {
-  const { metrics, begin, value } = fixture();
-  for (const id of ['left', 'unpredicted']) begin(id, 1000);
-  const nothing = { predictedTtftMs: 0, predictedTpotMs: 0, predictedMs: 0 };
-  metrics.step(step(10, { planned: [planned('left', 30), { ...planned('unpredicted', 30), ...nothing }] }));
-  metrics.step(step(40, { ended: [ended('left', 'cancelled', 40), ended('unpredicted', 'stop', 40)] }));
-  for (const time of ['ttft', 'total']) t.equal(await value(`actual_over_predicted_ratio_count{time="${time}"`), 0);
-});
-
 void t.test('times are never negative, and each exit of the engine is counted', async (t) => {
   const { metrics, begin, value } = fixture();
   metrics.begin('early', { ...FACTS, arrivedAt: 50, budget: null });

@@ -2,7 +2,7 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import t from 'tap';
 import { both, ask } from './told.js';
-import { build, says, tokenizer } from '../fakes/server.js';
+import { build, tokenizer } from '../fakes/server.js';
 import { begin, chunk, event, say, scriptedUpstream, upstream, type UpstreamScript } from '../fakes/upstream.js';
 import { movedClock } from '../support/moved-clock.js';
 import { until } from '../support/until.js';
@@ -42,20 +42,6 @@ void t.test('a body without an end delays no answer, and loses its connection', 
 
 const BUDGET_MS = 2500;
 const body = { model: 'big', messages: [], stream: true, sortie: { latency_budget_ms: BUDGET_MS } };
-
-void t.test('with --keep-alive 1 comments come from the first second on', async (t) => {
-  movedClock(t);
-  const there = await scriptedUpstream(t, () => undefined);
-  const here = await build(t, says('Local.'), {
-    upstreams: [{ ...upstream, url: there.url }],
-    options: { keepAlive: 1 },
-  });
-  const response = await here.post('/v1/chat/completions', body);
-  t.equal(response.status, 200);
-  const text = await response.text();
-  t.match(text, /^: keep-alive\n\n/);
-  t.match(text, /data: {"error":{[^\n]*"code":"deadline_exceeded"[^\n]*\n\ndata: \[DONE\]\n\n$/);
-});
 
 void t.test('with an armed net they do by default: an answer is sure to come', async (t) => {
   movedClock(t);

@@ -217,17 +217,6 @@ void t.test('text flows at once, and behind a sentence in the last window it is 
   t.notMatch(told.text, /Three/);
 });
 
-void t.test('an answer whose seen text ends in the middle of a sentence says so', async (t) => {
-  const { here } = await both(t, async (exchange) => {
-    await starts(exchange, 'One is here. Two is');
-  });
-  const told = await ask(here, { stream: true }, BUDGET_MS);
-  t.same([told.text, told.finishReason], ['One is here. Two is', 'length'], 'nothing is taken back');
-  t.match(told.report, { landed: { sentence: false } });
-  const voice = await ask(here, { stream: true, sortie: { commit: 'sentence' } }, BUDGET_MS);
-  t.same([voice.text, voice.finishReason], ['One is here.', 'length']);
-});
-
 void t.test('a landed answer has counts of tokens for a client that gets them', async (t) => {
   const { here } = await both(t, (exchange) => starts(exchange, 'One is here. Two'));
   const whole = await ask(here, {}, BUDGET_MS);

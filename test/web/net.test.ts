@@ -58,15 +58,6 @@ view('a stalled upstream: the plain client has no end, the other one an end in t
   t.match((await sides(page, '.facts'))[1], /the upstream, ended by Sortie.*the deadline/);
 });
 
-view('text that ends in mid-sentence is no answer with an end', async (t) => {
-  const { page } = await open(t, async (exchange) => {
-    begin(exchange);
-    await say(exchange, 'Water is wet. It has');
-  });
-  await askBoth(page);
-  t.match((await sides(page, '.column-note'))[1], /^It ends in mid-text, (within 2 s|late)$/);
-});
-
 view('a server without an upstream has no such view', async (t) => {
   const server = await build(t, says('Local.'));
   const page = await openBrowser(t);

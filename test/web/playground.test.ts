@@ -82,26 +82,6 @@ view('Compare side by side shows no speed until each exit has run alone', async 
   t.ok(asked(server.engine).every(({ speculate }) => speculate === false));
 });
 
-view('on a phone Compare is a table: a row for each exit, without empty cards', async (t) => {
-  const { page } = await open(t, says(answer, { pace: 1 }));
-  await loaded(page);
-  await page.show(390, 'light');
-  const height = (): Promise<number> => page.evaluate("document.getElementById('columns').offsetHeight");
-  t.ok((await height()) < 350, `${await height()} px`);
-  await compare(page);
-  t.ok((await height()) < 600, `${await height()} px with answers`);
-});
-
-view('a stopped comparison says so', async (t) => {
-  const { page } = await open(t, says(answer, { pace: 500 }));
-  await loaded(page);
-  await click(page, 'compare-send');
-  await page.until("document.querySelector('.column-text').textContent !== ''");
-  await click(page, 'compare-stop');
-  await idle(page, 'compare-stop');
-  t.match(await text(page, '.column-note'), /^Stopped after \d+ tokens\.$/);
-});
-
 view('Chat sends on Enter, shows one quiet text and its budget, and the receipt after a click', async (t) => {
   const { page, server } = await open(t, says(answer, { exits: [30, 30, 10, 10, 10, 10, 10], pace: 1 }), {}, '#/chat');
   await loaded(page);
@@ -197,18 +177,6 @@ view('Chat shows a landed answer, the reason of its depth, and goes on without a
   const last = tokenizer.decode(asked(server.engine).at(-1)?.prompt ?? [], { special: true });
   t.match(last, `${answer} It lies on the Seine.<|im_end|>`, 'the next turn has the whole answer');
   t.same(page.complaints, []);
-});
-
-view('a landed answer that has nothing to add says so', async (t) => {
-  const ended = { landed: { at: 7, pressure: 3.5, probability: 0.9 } };
-  const { page, server } = await open(t, says(answer, { ended }), {}, '#/chat');
-  await loaded(page);
-  await send(page, 'First', 1);
-  server.engine.script = says('');
-  await page.evaluate("document.querySelector('.landed button').click()");
-  await page.until("document.querySelector('.turn-note')?.textContent !== ''");
-  t.equal(await text(page, '.turn-note'), 'The answer was complete: the model adds nothing.');
-  t.equal(await text(page, '.turn-assistant .text'), answer);
 });
 
 view('Chat tells a cut, a stop and an error apart, and a pinned exit disables the budget', async (t) => {
