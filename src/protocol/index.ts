@@ -9,14 +9,12 @@
  */
 import type { ExitLayer } from '../engine/scheduler/cost/model.js';
 import type { Admitted } from './admitted.js';
-import type { NetWork, PromisedPart } from './latest-starts.js';
 import type { EngineRequest } from './request.js';
 import type { FatalMessage, LoadingMessage, ReadyMessage } from './start.js';
 
 export type { ExitIndex, ExitLayer } from '../engine/scheduler/cost/model.js';
 export type * from './admitted.js';
 export type * from './grammar.js';
-export type * from './latest-starts.js';
 export type * from './request.js';
 export type * from './start.js';
 
@@ -38,8 +36,8 @@ export type ToEngine =
   | { readonly type: 'generate'; readonly request: EngineRequest }
   /** Ends sequences early; the engine answers with `ended` and this reason. The engine ignores unknown ids. */
   | { readonly type: 'cancel'; readonly ids: readonly string[]; readonly reason: CancelReason }
-  /** Keeps the part of an armed net from promises to other requests, until the part is null. */
-  | { readonly type: 'net'; readonly id: number; readonly part: PromisedPart | null }
+  /** Wakes sequences of nets. The engine ignores those that do not sleep. */
+  | { readonly type: 'wake'; readonly ids: readonly string[] }
   /** Asks for a `pong`, which shows that the engine still reads messages. */
   | { readonly type: 'ping' }
   /** The engine exits with code 0, without finishing anything. */
@@ -78,18 +76,26 @@ export interface PlannedEvent extends Omit<Admitted, 'kind'> {
   readonly isDryRun?: boolean;
 }
 
+/** The sequence of a net, which sleeps until its latest start or its wake. Its plan comes when it wakes. */
+export interface ArmedEvent {
+  readonly id: string;
+  /** An instant. It moves forward as other promises come. */
+  readonly latestStart: number;
+  /** Time to the end of its first sentence, at its shallowest exit, if it woke at this moment. */
+  readonly sentenceMs: number;
+}
+
 /** A rejected request. */
 export interface RejectedEvent {
   readonly id: string;
   /**
-   * `unknown_token`: the embedding has no row for an id. `grammar`: the grammar is invalid. `grammars_lost`: the
-   * grammar thread failed, and a retry may succeed.
+   * - `queue_full`: of a net, also that other promises take its time.
+   * - `unknown_token`: the embedding has no row for an id.
+   * - `grammar`: the grammar is invalid. `grammars_lost`: the grammar thread failed, and a retry may succeed.
    */
   readonly reason: 'queue_full' | 'budget_infeasible' | 'too_long' | 'unknown_token' | 'grammar' | 'grammars_lost';
   /** Least total budget that would be guaranteed at this moment; null where none applies. */
   readonly leastFeasibleMs: number | null;
-  /** The engine time of the promise behind that budget; only for a dry run. */
-  readonly promised?: NetWork;
   /** For `grammar`, the fault, for the client. For `grammars_lost`, the cause, for the log. */
   readonly detail?: string;
   /** Index of the function with the fault, if the request has several. */
@@ -157,6 +163,8 @@ export interface StepMessage {
   readonly type: 'step';
   readonly at: number;
   readonly planned: readonly PlannedEvent[];
+  /** Absent: none. */
+  readonly armed?: readonly ArmedEvent[];
   readonly rejected: readonly RejectedEvent[];
   readonly prompts: readonly PromptEvent[];
   readonly tokens: readonly TokenEvent[];

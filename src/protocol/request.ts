@@ -85,7 +85,7 @@ interface SharedFields {
   readonly speculate?: boolean | null;
   /** The engine plans the request as it would at this moment, and ends it before it takes a place in the queue. */
   readonly isDryRun?: boolean;
-  /** It is the answer of a net: the parts of armed nets are no load for its promise. */
+  /** It is the answer of a net: it is promised or rejected, and sleeps until its latest start or its wake. */
   readonly isNet?: boolean;
 }
 

@@ -1,8 +1,6 @@
 import t from 'tap';
 import fc from 'fast-check';
 import { SequenceEvents, type SequenceEvent } from '../../src/gateway/engine-client/sequence-events.js';
-import { HeldNets } from '../../src/gateway/engine-client/held-nets.js';
-import type { ToEngine } from '../../src/protocol/index.js';
 import { UnacknowledgedRequests } from '../../src/gateway/engine-client/unacknowledged-requests.js';
 import { FairQuota } from '../../src/util/fair-quota.js';
 
@@ -47,26 +45,6 @@ void t.test('wake ends a wait without events', async (t) => {
   const next = events.next();
   events.wake();
   t.same(await next, { done: false, value: [] });
-});
-
-// The parts of armed nets on their way to the engine.
-
-void t.test('the engine learns each part once, and a new engine those that are still held', async (t) => {
-  const sent: ToEngine[] = [];
-  const nets = new HeldNets((message) => sent.push(message));
-  const part = { dueAt: 1000, sentenceMs: 100, prefillMs: 10, fullMs: 20, besideMs: 1 };
-  const giveBack = nets.hold(part);
-  nets.hold({ ...part, dueAt: 2000 });
-  giveBack();
-  giveBack();
-  t.match(sent.splice(0), [
-    { type: 'net', id: 1, part },
-    { type: 'net', id: 2 },
-    { type: 'net', id: 1, part: null },
-  ]);
-  nets.tell();
-  t.match(sent, [{ type: 'net', id: 2, part: { dueAt: 2000 } }]);
-  t.equal(sent.length, 1);
 });
 
 const none = { planned: [], rejected: [], ended: [] };

@@ -21,7 +21,6 @@ import type {
   StepMessage,
   TokenEvent,
   TokenLogprobs,
-  PromisedPart,
 } from '../../src/protocol/index.js';
 
 export interface Script {
@@ -45,6 +44,8 @@ export interface Script {
   readonly delay?: number;
   /** Milliseconds between the plan and the first token. */
   readonly prefill?: number;
+  /** Of a net: milliseconds from its latest start to its deadline. */
+  readonly sentenceMs?: number;
 }
 
 interface Live {
@@ -111,8 +112,8 @@ export class FakeEngine extends EventEmitter<EngineEvents> implements Engine {
   ready: ReadyMessage | null = READY;
   readonly requests: SequenceRequest[] = [];
   readonly cancelled: string[] = [];
-  /** Parts of armed nets. */
-  readonly nets = new Set<PromisedPart>();
+  /** Nets that sleep. */
+  readonly asleep = new Set<string>();
   readonly #live = new Map<string, Live>();
   readonly #open = new OpenSequences(() => undefined);
   unreadMs = 0;
@@ -156,7 +157,8 @@ export class FakeEngine extends EventEmitter<EngineEvents> implements Engine {
   #start(request: SequenceRequest, lose: () => void, open: Parameters<OpenSequences['add']>[1]): void {
     const script = this.script(request);
     const timer = setTimeout(() => {
-      this.#begin(request, script);
+      if (request.isNet === true) this.#arm(request, script);
+      else this.#begin(request, script);
     }, script.delay ?? 0);
     this.#open.add(request.id, open);
     this.#live.set(request.id, { request, lose, script, timer, sent: 0 });
@@ -179,9 +181,13 @@ export class FakeEngine extends EventEmitter<EngineEvents> implements Engine {
     this.#step({ rejected: [{ id, reason: 'budget_infeasible', leastFeasibleMs: null }] });
   }
 
-  holdNet(part: PromisedPart): () => void {
-    this.nets.add(part);
-    return () => this.nets.delete(part);
+  wake(ids: readonly string[]): void {
+    for (const id of ids) {
+      const live = this.#live.get(id);
+      if (live === undefined || !this.asleep.delete(id)) continue;
+      clearTimeout(live.timer);
+      this.#begin(live.request, live.script);
+    }
   }
 
   cancelAll(reason: CancelReason): void {
@@ -202,6 +208,25 @@ export class FakeEngine extends EventEmitter<EngineEvents> implements Engine {
   close(): Promise<void> {
     this.die();
     return Promise.resolve();
+  }
+
+  /** A net sleeps until its latest start. */
+  #arm(request: SequenceRequest, script: Script): void {
+    const { sentenceMs = 0 } = script;
+    const { id, arrivedAt, depth } = request;
+    const latestStart = arrivedAt + (depth.budget?.totalMs ?? 0) - sentenceMs;
+    const leftMs = latestStart - monotonicMs();
+    const live = this.#live.get(id);
+    if (leftMs < 0 || script.reject !== undefined || live === undefined) {
+      const reject = { reason: 'budget_infeasible', leastFeasibleMs: null } as const;
+      this.#begin(request, { reject, ...script });
+      return;
+    }
+    this.asleep.add(id);
+    live.timer = setTimeout(() => {
+      this.wake([id]);
+    }, leftMs);
+    this.#step({ armed: [{ id, latestStart, sentenceMs }] });
   }
 
   #begin(request: SequenceRequest, script: Script): void {
@@ -278,6 +303,7 @@ export class FakeEngine extends EventEmitter<EngineEvents> implements Engine {
     const live = this.#live.get(id);
     if (live === undefined) return;
     this.#live.delete(id);
+    this.asleep.delete(id);
     const now = monotonicMs();
     const ended: EndedEvent = {
       id,

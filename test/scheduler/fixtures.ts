@@ -17,7 +17,7 @@ import { type Policy, defaultPolicy } from '../../src/engine/scheduler/policy.js
 import type { Scheduler } from '../../src/engine/scheduler/scheduler.js';
 import { Sequence } from '../../src/engine/scheduler/sequence.js';
 import { type Occupancy, Snapshot } from '../../src/engine/scheduler/snapshot.js';
-import type { Admission, PrefillChunk } from '../../src/engine/scheduler/types.js';
+import type { Planned, PrefillChunk, Rejected } from '../../src/engine/scheduler/types.js';
 import { Utility } from '../../src/engine/scheduler/planned-request.js';
 import { type Outcome, type SimulatedStep, simulate } from '../simulator/simulated-engine.js';
 import { type Machine, simulatedScheduler, unitsOfShape } from '../simulator/machine.js';
@@ -198,9 +198,9 @@ export function arrive(planner: Planner, request: Sequence, now = NOW): void {
 }
 
 /** Admission of one request by itself. */
-export function admission(planner: Planner, request: Sequence, state: Occupancy = stateOf()): Admission {
+export function admission(planner: Planner, request: Sequence, state: Occupancy = stateOf()): Planned | Rejected {
   const [only] = planner.admit([request], state);
-  if (only === undefined) throw new Error('one request has one admission');
+  if (only === undefined || only.kind === 'arm') throw new Error('one request has one admission');
   return only;
 }
 

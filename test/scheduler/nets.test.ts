@@ -1,149 +1,124 @@
-/** Armed nets beside direct requests: whenever all upstreams fail, nets and promises are kept. */
+/** Nets that sleep beside direct requests: whenever all upstreams fail, nets and promises are kept. */
 import fc from 'fast-check';
 import t from 'tap';
 import { predictMs } from '../../src/engine/scheduler/cost/model.js';
-import type { NetWork, PromisedPart, SequenceRequest } from '../../src/protocol/index.js';
 import { defaultPolicy } from '../../src/engine/scheduler/policy.js';
+import type { Scheduler } from '../../src/engine/scheduler/scheduler.js';
 import type { RowPlan, StepPlan, TokenResult } from '../../src/engine/scheduler/step-plan.js';
+import type { ArmedEvent, RejectedEvent, SequenceRequest } from '../../src/protocol/index.js';
 import { simulatedScheduler } from '../simulator/machine.js';
 import { engineRequest } from '../simulator/simulated-request.js';
-import { type Booking, NetAccount } from '../../src/gateway/upstream/net-account.js';
-import { NetMargin } from '../../src/gateway/upstream/net-margin.js';
-import { admission, asking, natural, plannerOf, prior, simulated, stateOf, total } from './fixtures.js';
+import { prior, simulated, total } from './fixtures.js';
 import { sample, shape, table } from './sample.js';
 
 const SLOTS = 8;
-/** Tokens of each sentence, and of each answer. */
-const SENTENCE = 18;
-const ANSWER = 2 * SENTENCE;
 
 interface Job {
   readonly isNet: boolean;
   readonly at: number;
   readonly promptLength: number;
   readonly budgetMs: number;
+  readonly tenant?: string;
+  /** Tokens of each sentence; absent: 18. An answer has two. */
+  readonly sentence?: number;
 }
 
-interface ArmedNet {
-  readonly request: SequenceRequest;
-  readonly booking: Booking;
-  hasBegun: boolean;
-}
+/** A scheduler that has seen nothing. */
+const fresh = (slots = SLOTS): Scheduler =>
+  simulatedScheduler(
+    { slots, kvPositions: 1e6 },
+    {
+      ...{ shape, table, policy: { ...defaultPolicy, requestOverheadMs: 0 } },
+      priors: { lengths: prior, partialValue: null },
+    },
+  );
 
 /** A gateway and an engine on one clock. All upstreams are silent, and fail at one instant. */
 class Outage {
-  now = 0;
-  readonly #policy = { ...defaultPolicy, requestOverheadMs: 0 };
-  readonly #scheduler = simulatedScheduler(
-    { slots: SLOTS, kvPositions: 1e6 },
-    { shape, table, policy: this.#policy, priors: { lengths: prior, partialValue: null } },
-  );
-  readonly #account = new NetAccount();
-  readonly #margin = new NetMargin();
-  readonly #armed = new Map<string, ArmedNet>();
-  readonly #promised = new Set<string>();
-  /** When the first sentences are whole. */
-  readonly #readyAt = new Map<string, number>();
+  readonly armed = new Map<string, ArmedEvent>();
+  readonly promised = new Set<string>();
+  readonly rejected: RejectedEvent[] = [];
+  /** When nets woke, and when first sentences are whole. */
+  readonly wokenAt = new Map<string, number>();
+  readonly readyAt = new Map<string, number>();
+  readonly plans: StepPlan[] = [];
+  readonly #waiting: (readonly [Job, id: string])[];
+  #hasFailed = false;
 
+  /** @param failsAt Infinity: the upstreams say nothing */
   constructor(
     private readonly jobs: readonly Job[],
-    private readonly failsAt: number,
-  ) {}
+    private readonly failsAt = Infinity,
+    readonly scheduler = fresh(),
+    public now = 0,
+    private readonly name = '',
+  ) {
+    const ids = jobs.map((job, i) => [job, `${job.isNet ? 'n' : 'r'}${name}${i}`] as const);
+    this.#waiting = ids.sort(([a], [b]) => a.at - b.at);
+  }
 
-  /** @returns how many promises were made, and how many of them were late */
-  run(): { readonly armed: number; readonly direct: number; readonly late: number } {
-    const waiting = this.jobs.map((job, i) => ({ job, i })).sort((a, b) => a.job.at - b.job.at);
+  run(): this {
     for (;;) {
-      while ((waiting[0]?.job.at ?? Infinity) <= this.now) this.#arrive(waiting.shift());
-      for (const [id, net] of this.#armed) if (this.#startOf(net) <= this.now) this.#begin(id, net);
-      if (!this.#scheduler.isIdle) this.#step();
+      while ((this.#waiting[0]?.[0].at ?? Infinity) <= this.now) this.#arrive();
+      if (!this.#hasFailed && this.failsAt <= this.now) {
+        this.#hasFailed = true;
+        for (const id of this.armed.keys()) this.scheduler.nets.wake(id);
+      }
+      if (!this.scheduler.isIdle || this.scheduler.nets.wakesAt <= this.now) this.#step();
       else {
-        const next = Math.min(
-          waiting[0]?.job.at ?? Infinity,
-          ...[...this.#armed.values()].map((net) => this.#startOf(net)),
-        );
-        if (next === Infinity) break;
-        this.now = Math.max(this.now, next);
+        const failsAt = this.#hasFailed ? Infinity : this.failsAt;
+        const next = Math.min(this.#waiting[0]?.[0].at ?? Infinity, this.scheduler.nets.wakesAt);
+        if (next === Infinity) return this;
+        this.now = Math.max(this.now, Math.min(next, failsAt));
       }
     }
-    const kept = [...this.#armed.keys(), ...this.#promised];
-    const isLate = (id: string): boolean => {
-      const { at = NaN, budgetMs = NaN } = this.jobs[Number(id.slice(1))] ?? {};
-      return !((this.#readyAt.get(id) ?? Infinity) <= at + budgetMs);
-    };
-    return { armed: this.#armed.size, direct: this.#promised.size, late: kept.filter(isLate).length };
   }
 
-  #startOf({ hasBegun, booking }: ArmedNet): number {
-    return hasBegun ? Infinity : Math.min(this.failsAt, booking.latestStart);
+  /** Armed nets and promises without a sentence in time. */
+  get late(): readonly string[] {
+    const due = new Map(this.jobs.map((job, i) => [`${job.isNet ? 'n' : 'r'}${this.name}${i}`, job.at + job.budgetMs]));
+    const kept = [...this.armed.keys(), ...this.promised];
+    return kept.filter((id) => !((this.readyAt.get(id) ?? Infinity) <= (due.get(id) ?? NaN)));
   }
 
-  #arrive(arrival: { readonly job: Job; readonly i: number } | undefined): void {
-    if (arrival === undefined) return;
-    const { job, i } = arrival;
-    const request = requestOf(job, i);
-    if (!job.isNet) this.#scheduler.add(request);
-    else {
-      const budget = { ...total(60_000, 'reject'), ttftMs: 0.001 };
-      const dry = { ...request, id: `d${i}`, arrivedAt: this.now, depth: { ...request.depth, budget }, isDryRun: true };
-      this.#scheduler.add(dry);
-    }
-  }
-
-  #begin(id: string, net: ArmedNet): void {
-    net.hasBegun = true;
-    net.booking.began(this.now);
-    this.#scheduler.nets.delete(Number(id.slice(1)));
-    this.#scheduler.add(net.request);
+  #arrive(): void {
+    const [job, id] = this.#waiting.shift() ?? [];
+    if (job !== undefined && id !== undefined) this.scheduler.add(requestOf(job, id));
   }
 
   #step(): void {
-    const plan = this.#scheduler.schedule(this.now);
+    const plan = this.scheduler.schedule(this.now);
+    this.plans.push(plan);
     this.#hear(plan);
     const ms = predictMs(sample, plan.work);
     this.now += ms;
     const tokens = plan.rows.flatMap((row) => this.#tokensOf(row));
-    const ended = this.#scheduler.commit(plan, { at: this.now, cycleMs: ms, planningMs: 0, tokens, draft: null });
-    for (const { id } of [...ended, ...plan.ended]) this.#armed.get(id)?.booking.end();
+    this.scheduler.commit(plan, { at: this.now, cycleMs: ms, planningMs: 0, tokens, draft: null });
   }
 
-  #hear({ admitted, rejected }: StepPlan): void {
+  #hear({ admitted, armed = [], rejected }: StepPlan): void {
+    for (const each of armed) this.armed.set(each.id, each);
     for (const { id, serviceClass } of admitted)
-      if (id.startsWith('r') && serviceClass === 'guaranteed') this.#promised.add(id);
-    for (const { id, leastFeasibleMs, promised } of rejected) {
-      if (id.startsWith('d') && leastFeasibleMs !== null && promised !== undefined)
-        this.#arm(Number(id.slice(1)), { sentenceMs: leastFeasibleMs, ...promised });
-    }
-  }
-
-  #arm(i: number, { direct, ...forecast }: NetWork & { readonly sentenceMs: number }): void {
-    const job = this.jobs[i];
-    if (job === undefined) return;
-    const parts = this.#margin.parts(forecast, job.at + job.budgetMs, 1);
-    const booking = this.#account.book(parts, { now: this.now, slots: SLOTS, direct }, () => undefined);
-    if (booking === null) return;
-    if (this.now >= this.failsAt) {
-      booking.end();
-      return;
-    }
-    this.#armed.set(`n${i}`, { request: requestOf(job, i), booking, hasBegun: false });
-    for (const part of parts) this.#scheduler.nets.set(i, part);
+      if (this.armed.has(id)) this.wokenAt.set(id, this.now);
+      else if (serviceClass === 'guaranteed') this.promised.add(id);
+    this.rejected.push(...rejected);
   }
 
   #tokensOf({ id }: RowPlan): TokenResult[] {
-    const sequence = this.#scheduler.find(id);
+    const sequence = this.scheduler.find(id);
     if (sequence === undefined) return [];
+    const { sentence = 18 } = this.jobs[Number(/\d+$/.exec(id)?.[0])] ?? {};
     const generated = sequence.generated + 1;
-    if (generated === SENTENCE) this.#readyAt.set(id, this.now);
-    const token = { id, token: -1, isEnd: false, mayEnd: generated % SENTENCE === 0 };
-    return generated < ANSWER ? [token] : [token, { id, token: 0, isEnd: true, mayEnd: null }];
+    if (generated === sentence) this.readyAt.set(id, this.now);
+    const token = { id, token: -1, isEnd: false, mayEnd: generated % sentence === 0 };
+    return generated < 2 * sentence ? [token] : [token, { id, token: 0, isEnd: true, mayEnd: null }];
   }
 }
 
-function requestOf({ isNet, at, promptLength, budgetMs }: Job, i: number): SequenceRequest {
-  const more = { promptLength, isExactLength: false, maxTokens: 256 };
-  const id = `${isNet ? 'n' : 'r'}${i}`;
-  const request = engineRequest(simulated(id, at, total(budgetMs, 'land'), more), i, shape);
+function requestOf({ isNet, at, promptLength, budgetMs, tenant }: Job, id: string): SequenceRequest {
+  const more = { promptLength, isExactLength: false, maxTokens: 256, ...(tenant !== undefined && { tenant }) };
+  const number = Array.from(id, (each) => each.charCodeAt(0)).reduce((sum, code) => (sum * 31 + code) % 1e6, 7);
+  const request = engineRequest(simulated(id, at, total(budgetMs, 'land'), more), number, shape);
   return isNet ? { ...request, isNet } : request;
 }
 
@@ -156,29 +131,97 @@ const job = fc.record({
 const jobs = fc.array(job, { minLength: 20, maxLength: 50 });
 const failsAt = fc.integer({ min: 500, max: 3000 });
 
-// As many as the slots hold: beyond that, rows that go on past their promise may hold the slots of nets.
 void t.test('nets and promises to direct requests are kept in a total outage at any instant', async (t) => {
   const sum = { armed: 0, direct: 0, late: 0 };
-  for (const [each, at] of fc.sample(fc.tuple(jobs, failsAt), { numRuns: 6, seed: 7 })) {
-    const { armed, direct, late } = new Outage(each, at).run();
-    sum.armed += armed;
-    sum.direct += direct;
-    sum.late += late;
+  for (const [each, at] of fc.sample(fc.tuple(jobs, failsAt), { numRuns: 12, seed: 7 })) {
+    const { armed, promised, late } = new Outage(each, at).run();
+    sum.armed += armed.size;
+    sum.direct += promised.size;
+    sum.late += late.length;
   }
   t.comment(JSON.stringify(sum));
-  t.ok(sum.armed > 20 && sum.direct > 60, `${sum.armed} nets, ${sum.direct} promises`);
-  t.ok(sum.late <= 0.02 * (sum.armed + sum.direct), `${sum.late} are late`);
+  t.ok(sum.armed > 40 && sum.direct > 120, `${sum.armed} nets, ${sum.direct} promises`);
+  t.ok(sum.late <= 0.01 * (sum.armed + sum.direct), `${sum.late} are late`);
 });
 
-void t.test('a promise leaves armed nets their time', async (t) => {
-  const part = { dueAt: 2000, sentenceMs: 800, prefillMs: 600, fullMs: 700, besideMs: 20 };
-  const request = asking('direct', total(5000, 'land'), natural);
-  const classOf = (nets: readonly PromisedPart[], asked = request): string => {
-    const answer = admission(plannerOf(), asked, stateOf({ nets }));
-    return answer.kind === 'admit' ? answer.serviceClass : 'rejected';
-  };
-  t.equal(classOf([]), 'guaranteed');
-  t.equal(classOf([part]), 'guaranteed', 'the net leaves time');
-  t.equal(classOf([{ ...part, dueAt: 1810 }]), 'best_effort', 'the net starts within 10 ms');
-  t.equal(classOf([{ ...part, dueAt: 900 }]), 'guaranteed', 'the time of the net is over');
+/** Nets that arrive together. Their sentences are longer than most: all ask for the same. */
+const burst = (count: number, more: Partial<Job> = {}): Job[] =>
+  Array.from({ length: count }, (_, i) => ({
+    ...{ isNet: true, at: 0, promptLength: 40, budgetMs: 6000, sentence: 12 + ((i * 7) % 34), ...more },
+  }));
+
+for (const count of [32, 64, 128])
+  void t.test(`a fresh server keeps ${count} nets that are due together`, async (t) => {
+    const first = new Outage(burst(count), Infinity, fresh(16)).run();
+    t.comment(`${first.armed.size} armed, ${first.late.length} late, from ${Math.min(...first.wokenAt.values())} ms`);
+    t.ok(first.armed.size >= count, `${first.armed.size} armed`);
+    t.ok(first.late.length <= 0.01 * first.armed.size, `${first.late.length} late`);
+    const { scheduler, now } = first;
+    const again = new Outage(burst(count, { at: now }), Infinity, scheduler, now, 'again').run();
+    t.comment(`then ${again.armed.size} armed, ${again.late.length} late`);
+    t.ok(again.armed.size >= first.armed.size, 'they are not fewer behind an outage');
+    t.ok(again.late.length <= 0.01 * again.armed.size, `${again.late.length} late`);
+  });
+
+/** Adds nets, which are decided at one instant. @returns why each has none; null of an armed one */
+function armed(scheduler: Scheduler, nets: readonly Job[], now: number, name: string) {
+  for (const [i, net] of nets.entries()) scheduler.add(requestOf(net, `${name}${i}`));
+  const rejected: RejectedEvent[] = [];
+  while (scheduler.arrived > 0) {
+    const plan = scheduler.schedule(now);
+    rejected.push(...plan.rejected);
+    scheduler.commit(plan, { at: now, cycleMs: 1, planningMs: 0, tokens: [], draft: null });
+  }
+  return nets.map((_, i) => rejected.find(({ id }) => id === `${name}${i}`)?.reason ?? null);
+}
+
+void t.test('an idle engine prefills the prompts of nets, at full depth and without a row', async (t) => {
+  const outage = new Outage(burst(3, { promptLength: 300 }), Infinity, fresh(2)).run();
+  const asleep = outage.plans.slice(0, -1).filter(({ at }) => at < Math.min(...outage.wokenAt.values()));
+  const filled = asleep.flatMap(({ chunks }) => chunks);
+  t.ok(asleep.every(({ rows, started }) => rows.length === 0 && started.length === 0));
+  t.equal(new Set(filled.map(({ id }) => id)).size, 2, 'each keeps a slot, of which there are two');
+  t.ok(filled.every(({ exit }) => exit === shape.exits.length - 1));
+  const latest = Math.max(...outage.wokenAt.values());
+  const first = Math.min(...[...outage.armed.values()].map(({ latestStart }) => latestStart));
+  t.ok(latest > first, `a net with its prompt wakes at ${latest} ms, not ${first}`);
+  t.same(outage.late, []);
+});
+
+void t.test('a net wakes when it is called, and an id of no net is ignored', async (t) => {
+  const scheduler = fresh();
+  t.same(armed(scheduler, burst(2), 0, 'n'), [null, null]);
+  scheduler.nets.wake('n0');
+  scheduler.nets.wake('other');
+  t.notOk(scheduler.isIdle);
+  const { admitted, started } = scheduler.schedule(10);
+  t.match(admitted, [{ id: 'n0', serviceClass: 'guaranteed' }]);
+  t.same(started, ['n0']);
+  t.same(
+    scheduler.nets.all.map(({ id }) => id),
+    ['n1'],
+  );
+});
+
+void t.test('a net that no idle engine keeps has too small a budget, another one finds no room', async (t) => {
+  const scheduler = fresh();
+  t.same(armed(scheduler, burst(1, { budgetMs: 20 }), 0, 'short'), ['budget_infeasible']);
+  const many = armed(scheduler, burst(150, { budgetMs: 1500 }), 0, 'n');
+  const full = many.filter((reason) => reason === 'queue_full').length;
+  t.ok(full > 0 && full < 150, `${full} find no room`);
+  t.ok(many.every((reason) => reason === null || reason === 'queue_full'));
+  t.same(armed(scheduler, burst(1, { budgetMs: 20 }), 1, 'late'), ['budget_infeasible']);
+});
+
+void t.test('the nets of a tenant leave their share to one that found no room', async (t) => {
+  const scheduler = fresh();
+  const nets = (tenant: string, count: number): Job[] => burst(count, { tenant, budgetMs: 1500 });
+  const all = armed(scheduler, nets('many', 150), 0, 'a').filter((reason) => reason === null).length;
+  t.same(armed(scheduler, nets('few', 1), 1, 'b'), ['queue_full']);
+  for (const { id } of scheduler.nets.all) scheduler.cancel(id, 'cancelled');
+  const at = 50;
+  const again = burst(150, { tenant: 'many', at, budgetMs: 1500 });
+  const left = armed(scheduler, again, at, 'c').filter((reason) => reason === null).length;
+  t.ok(left < 0.7 * all && left > 0.3 * all, `${left} of ${all}`);
+  t.same(armed(scheduler, burst(1, { tenant: 'few', at, budgetMs: 1500 }), at + 1, 'd'), [null]);
 });

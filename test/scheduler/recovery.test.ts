@@ -105,7 +105,7 @@ void t.test(
     t.ok(share(5_000, 15_000) > 0.95, `before: ${share(5_000, 15_000)}`);
     t.ok(share(18_600, 25_000) < 0.5, `beside the stall: ${share(18_600, 25_000)}`);
     t.ok(share(50_000, 80_000) > 0.95, `after 30 s: ${share(50_000, 80_000)}`);
-    t.ok(Math.abs(scheduler.slowdown - 1) < 0.1, `${scheduler.slowdown}`);
+    t.ok(Math.abs(scheduler.model.drift.slowdown - 1) < 0.1, `${scheduler.model.drift.slowdown}`);
   },
 );
 
@@ -118,5 +118,5 @@ void t.test('a machine that gets half as fast in the middle keeps its later guar
   const kept = later.filter(isMet).length;
   t.ok(later.length > 20, `${later.length} guarantees`);
   t.ok(kept >= 0.98 * later.length, `${kept} of ${later.length}`);
-  t.ok(Math.abs(scheduler.slowdown - 2) < 0.2, `${scheduler.slowdown}`);
+  t.ok(Math.abs(scheduler.model.drift.slowdown - 2) < 0.2, `${scheduler.model.drift.slowdown}`);
 });

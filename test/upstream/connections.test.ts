@@ -6,8 +6,6 @@ import { build, tokenizer } from '../fakes/server.js';
 import { begin, chunk, event, say, scriptedUpstream, upstream, type UpstreamScript } from '../fakes/upstream.js';
 import { movedClock } from '../support/moved-clock.js';
 import { until } from '../support/until.js';
-import type { SequenceRequest } from '../../src/protocol/index.js';
-import type { Script } from '../fakes/engine.js';
 import { monotonicMs } from '../../src/util/clock.js';
 import { Deadline } from '../../src/gateway/upstream/deadline.js';
 
@@ -46,11 +44,7 @@ const body = { model: 'big', messages: [], stream: true, sortie: { latency_budge
 void t.test('with an armed net they do by default: an answer is sure to come', async (t) => {
   movedClock(t);
   const there = await scriptedUpstream(t, () => undefined);
-  const promised = { prefillMs: 15, fullMs: 20, besideMs: 1, direct: [] };
-  const forecast: Script = { tokens: [], reject: { reason: 'budget_infeasible', leastFeasibleMs: 300, promised } };
-  const local = (request: SequenceRequest): Script =>
-    request.isDryRun === true ? forecast : { tokens: tokenizer.encode('It is Paris.', false) };
-  const here = await build(t, local, {
+  const here = await build(t, () => ({ tokens: tokenizer.encode('It is Paris.', false), sentenceMs: 300 }), {
     upstreams: [{ ...upstream, url: there.url }],
     nets: { mode: 'answer', observer: { ended: () => undefined } },
   });

@@ -5,7 +5,6 @@ import { openPolicy } from '../../src/gateway/api/context.js';
 import { openKey } from '../../src/gateway/http/keys.js';
 import type { NetOutcome } from '../../src/gateway/upstream/net-parts.js';
 import type { UpstreamModel } from '../../src/gateway/upstream/upstream.js';
-import type { SequenceRequest } from '../../src/protocol/index.js';
 import type { Script } from '../fakes/engine.js';
 import { build, model, type Overrides, ownModel, type TestServer, tokenizer } from '../fakes/server.js';
 import {
@@ -37,17 +36,10 @@ const LOCAL = 'It is in France. It is large.';
 const BUDGET_MS = 6000;
 const SENTENCE_MS = 3000;
 
-const promised = { prefillMs: 15, fullMs: 20, besideMs: 1, direct: [] };
-const forecast: Script = {
-  tokens: [],
-  reject: { reason: 'budget_infeasible', leastFeasibleMs: SENTENCE_MS, promised },
-};
-
-/** A local model that answers dry runs with a forecast, and others with a text. */
+/** A local model that answers with a text. */
 const local =
   (script: Partial<Script> = {}) =>
-  (request: SequenceRequest): Script =>
-    request.isDryRun === true ? forecast : { tokens: tokenizer.encode(LOCAL, false), pace: 5, ...script };
+  (): Script => ({ tokens: tokenizer.encode(LOCAL, false), pace: 5, sentenceMs: SENTENCE_MS, ...script });
 
 interface Netted {
   readonly here: TestServer;
@@ -136,7 +128,7 @@ for (const { name, script, trigger, expect } of CASES)
       t.match(told.report, { source: trigger === null ? 'upstream' : 'local', met: true });
     }
     await until('the outcome', () => outcomes.length > 0);
-    t.equal(here.engine.nets.size, 0, 'its part of the engine is free');
+    t.equal(here.engine.live, 0, 'its part of the engine is free');
     t.match(outcomes, [{ upstream: 'big', result: trigger === null ? 'unused' : 'answered', trigger }]);
     if (trigger === null) return;
     const [outcome] = outcomes;
@@ -234,9 +226,7 @@ inBothWays('a net that started at once loses to the upstream, or answers as soon
 inBothWays('the first whole sentence of the upstream wins while both run', async (t, stream) => {
   const script: UpstreamScript = async (exchange) => {
     begin(exchange);
-    await until('the net', () =>
-      here.engine.requests.some(({ isNet, isDryRun }) => isNet === true && isDryRun !== true),
-    );
+    await until('the net', () => here.engine.live === 1 && here.engine.asleep.size === 0);
     await say(exchange, TEXT);
     finish(exchange);
   };
@@ -319,7 +309,7 @@ inBothWays('several choices are those of one model', async (t, stream) => {
     const told = await ask(here, body, BUDGET_MS);
     t.match(told, { status: 200, choices: [LOCAL, LOCAL], report: { source: 'local' } });
     t.match(outcomes, [{ result: 'answered' }]);
-    t.equal(here.engine.nets.size, 0, 'both parts are given back');
+    t.equal(here.engine.live, 0, 'both parts are given back');
   }
   const whole = await netted(t, choices(['One.', 'Two.'], [1, 0], true));
   const told = await ask(whole.here, body, BUDGET_MS);
@@ -331,34 +321,19 @@ inBothWays('several choices are those of one model', async (t, stream) => {
   t.match(alone.error, { code: 'deadline_exceeded' }, 'one whole choice is no answer');
 });
 
-/** A local model whose second forecast is another one: the prompt is in the KV cache. */
-function prefilled(sentenceMs: number) {
-  let forecasts = 0;
-  return (request: SequenceRequest): Script =>
-    request.isDryRun === true && ++forecasts > 1
-      ? { tokens: [], reject: { reason: 'budget_infeasible', leastFeasibleMs: sentenceMs, promised } }
-      : local()(request);
-}
-
-void t.test('an engine that idles prefills the prompt, and the net starts later', async (t) => {
+void t.test('an engine that is lost ends its nets', async (t) => {
   const { here, outcomes } = await netted(t, () => undefined);
-  here.engine.script = prefilled(SENTENCE_MS / 4);
-  t.match(await ask(here, {}, BUDGET_MS), { text: LOCAL });
-  const [, prompt, , answer] = here.engine.requests;
-  t.match(prompt, { maxTokens: 1, stopTokens: [], isNet: false, depth: { budget: null, minExit: 30 } });
-  t.same(prompt?.prompt, answer?.prompt);
-  t.ok((outcomes[0]?.leadMs ?? Infinity) < SENTENCE_MS, `${outcomes[0]?.leadMs} ms before the deadline`);
-  t.equal(here.engine.nets.size, 0);
-});
-
-void t.test('an engine that runs an answer prefills no prompt of a net', async (t) => {
-  const { here, outcomes } = await netted(t, () => undefined, { tokens: tokenizer.encode(LOCAL, false), pace: 300 });
-  const other = here.post('/v1/chat/completions', { messages: [{ role: 'user', content: 'Hi' }] });
-  await until('the other answer', () => here.engine.live === 1);
-  await ask(here, {}, BUDGET_MS);
-  t.ok((outcomes[0]?.leadMs ?? 0) >= SENTENCE_MS, `${outcomes[0]?.leadMs} ms before the deadline`);
-  t.notOk(here.engine.requests.some(({ maxTokens }) => maxTokens === 1));
-  await other;
+  const asked = ask(here, {}, SENTENCE_MS + 500);
+  await until('the net', () => here.engine.asleep.size === 1);
+  here.engine.die();
+  t.match(await asked, { status: 504, error: { code: 'deadline_exceeded' } });
+  t.match(outcomes, [{ result: 'none', reason: 'not_ready', trigger: null }]);
+  const woken = await netted(t, () => undefined, { prefill: BUDGET_MS });
+  const failing = ask(woken.here, {}, SENTENCE_MS + 500);
+  await until('the net runs', () => woken.here.engine.live === 1 && woken.here.engine.asleep.size === 0);
+  woken.here.engine.die();
+  t.match(await failing, { status: 504 });
+  t.match(woken.outcomes, [{ result: 'failed', trigger: 'latest_start' }]);
 });
 
 void t.test('a client that leaves starts no net', async (t) => {
@@ -371,16 +346,11 @@ void t.test('a client that leaves starts no net', async (t) => {
     signal: leaving.signal,
   });
   asked.catch(() => undefined);
-  await until('the net', () => here.engine.nets.size === 1);
+  await until('the net', () => here.engine.asleep.size === 1);
   leaving.abort();
   await until('the outcome', () => outcomes.length > 0);
-  t.equal(here.engine.nets.size, 0);
   t.match(outcomes, [{ result: 'cancelled', trigger: null }]);
-  await delay(BUDGET_MS - SENTENCE_MS);
-  t.ok(
-    here.engine.requests.every(({ isDryRun, maxTokens }) => isDryRun === true || maxTokens === 1),
-    'forecasts and a prefill alone',
-  );
+  await until('the end of the net', () => here.engine.live === 0);
 });
 
 void t.test('an answer without a net says why', async (t) => {
@@ -449,14 +419,12 @@ void t.test('without a promise the local model tries where the upstream fails', 
     const told = await ask(here, {}, SENTENCE_MS - 100);
     t.match(told, { status: 200, text: LOCAL });
     t.same([told.headers.get('x-sortie-net'), told.headers.get('x-sortie-net-reason')], ['none', 'budget']);
-    const asked = here.engine.requests.at(-1);
-    t.notOk(asked?.isDryRun === true || asked?.isNet === true, 'it leaves promises their time');
+    t.notOk(here.engine.requests.at(-1)?.isNet, 'it leaves promises their time');
     await until('the outcome', () => outcomes.length > 0);
     t.match(outcomes.at(-1), { result: 'answered', reason: 'budget' });
   }
   const refused = await netted(t, fails(503));
-  refused.here.engine.script = (request) =>
-    request.isDryRun === true ? forecast : { tokens: [], reject: { reason: 'queue_full', leastFeasibleMs: null } };
+  refused.here.engine.script = () => ({ tokens: [], reject: { reason: 'queue_full', leastFeasibleMs: null } });
   t.match(await ask(refused.here, {}, SENTENCE_MS - 100), { status: 503 }, 'else its own error passes');
 });
 

@@ -10,10 +10,10 @@ import { decidedTogether } from './arrivals.js';
 import { bestExit, fatesWithin } from './exit-choice.js';
 import type { Fate } from './outlook.js';
 import type { PlannedRequest } from './planned-request.js';
-import { breaks, type Held, isBroken, promises, leavesNets, promisedWork, type SafetyMargins } from './promise.js';
+import { breaks, type Held, isBroken, latestStarts, nextStepMs, promises, type SafetyMargins } from './promise.js';
 import type { Sequence, Terms } from './sequence.js';
 import type { Snapshot } from './snapshot.js';
-import type { Admission, Rejected } from './types.js';
+import type { Admission, Armed, Planned, Rejected } from './types.js';
 
 const NEVER: Held = { isInTime: false, hasMemory: true, readyMs: Infinity };
 
@@ -22,6 +22,7 @@ const NEVER: Held = { isInTime: false, hasMemory: true, readyMs: Infinity };
  * that are admitted, so the first of a burst is not predicted as if it were alone.
  * @param state without them
  * @param bound of the load on depth
+ * @param refused tenants whose nets found no room a moment ago
  * @returns by request
  */
 export function admitAll(
@@ -29,13 +30,15 @@ export function admitAll(
   state: Snapshot,
   margins: SafetyMargins,
   bound: ExitIndex,
+  refused: readonly string[] = [],
 ): Admission[] {
-  const round = new Round(state, margins, bound);
+  const round = new Round(state, margins, bound, refused);
   const decisions = decidedTogether(arrived).flatMap((choices) => round.decide(choices));
   if (decisions.every(isRejected)) return decisions;
   const fates = fatesWithin(state, round.requests, bound);
   return decisions.map((each) => {
     if (isRejected(each)) return each;
+    if (each.sequence.isAsleep) return round.armed(each);
     const fate = fates.get(each);
     if (fate === undefined) throw new Error(`request ${each.sequence.id} has no outlook`);
     return admitted(state, each, fate);
@@ -48,18 +51,23 @@ const isRejected = (each: PlannedRequest | Rejected): each is Rejected => 'kind'
 class Round {
   /** Present requests, and admitted ones. */
   readonly requests: PlannedRequest[];
+  /** The same of nets that sleep. */
+  readonly #nets: PlannedRequest[];
 
   constructor(
     private readonly state: Snapshot,
     private readonly margins: SafetyMargins,
     private readonly bound: ExitIndex,
+    private readonly refused: readonly string[],
   ) {
     this.requests = [...state.requests];
+    this.#nets = [...state.nets];
   }
 
   /** @param choices a group of decidedTogether @returns by choice: as it stays among the requests, or its rejection */
   decide(choices: readonly Sequence[]): (PlannedRequest | Rejected)[] {
     const first = at(choices, 0);
+    if (first.isAsleep) return this.#arm(choices);
     if (first.budget?.onMiss === 'reject') {
       if (!this.#isPromised(choices)) return this.#reject(choices);
       return choices.map((each) => this.#take(each, true));
@@ -74,15 +82,36 @@ class Round {
 
   #take(sequence: Sequence, isPromised: boolean): PlannedRequest {
     const taken = this.state.proposed(sequence, { serviceClass: isPromised ? 'guaranteed' : 'best_effort' });
-    this.requests.push(taken);
+    (sequence.isAsleep ? this.#nets : this.requests).push(taken);
     return taken;
+  }
+
+  /** Nets that sleep, or have no room. */
+  #arm(choices: readonly Sequence[]): (PlannedRequest | Rejected)[] {
+    const { budget } = at(choices, 0);
+    // It wakes behind a step.
+    const totalMs = budget?.totalMs == null ? null : budget.totalMs - nextStepMs(this.state, this.requests);
+    if (!isBroken(this.#trial(choices, { budget: budget && { ...budget, totalMs } })))
+      return choices.map((each) => this.#take(each, true));
+    const { slots, kvPositions } = this.state.engine;
+    const asked = choices.map((each) => this.state.proposed(each, { serviceClass: 'guaranteed' }));
+    const careful = this.#carefulOf(at(choices, 0));
+    const isFull = !isBroken(tried(this.state, [], asked, { careful, slots, kvPositions }));
+    return choices.map(() => ({ kind: 'reject', leastFeasibleMs: null, isFull }));
+  }
+
+  /** The latest start of a net, beside all that are admitted. */
+  armed(net: PlannedRequest): Armed {
+    const start = latestStarts(this.state, this.requests, this.#nets, this.#carefulOf(net.sequence)).get(net);
+    if (start === undefined) throw new Error(`net ${net.sequence.id} does not sleep`);
+    return { kind: 'arm', ...start };
   }
 
   #isPromised(choices: readonly Sequence[]): boolean {
     const first = at(choices, 0);
     if (!first.hasBudget) return false;
-    // The promise of a net was made as it was armed.
-    return (first.isNet && !first.isDryRun) || !isBroken(this.#trial(choices));
+    // The promise of a net was made before its sleep.
+    return first.isNet || !isBroken(this.#trial(choices));
   }
 
   /** Whether new requests are likely to have a first sentence in time, or their whole answers. */
@@ -100,12 +129,13 @@ class Round {
   }
 
   /**
-   * Whether promises to new requests would hold, beside older promises, armed nets and the shares of keys.
+   * Whether promises to new requests would hold, beside older promises, nets that sleep and the shares of keys.
    * @param change of the terms of the choices
    */
   #trial(choices: readonly Sequence[], change: Partial<Terms> = {}): Held {
-    const { state, requests } = this;
+    const { state } = this;
     const { engine } = state;
+    const requests = [...this.requests, ...this.#nets];
     const asked = choices.map((each) => state.proposed(each, { ...change, serviceClass: 'guaranteed' }));
     // A budget that is over has no promise to be late for.
     if (asked.some(({ isPromised }) => !isPromised)) return NEVER;
@@ -113,9 +143,8 @@ class Round {
     const careful = this.#carefulOf(first);
     const { slots, kvPositions } = engine;
     const whole = tried(state, requests, asked, { careful, slots, kvPositions });
-    if (!whole.isInTime || !leavesNets(state, requests, asked, careful)) return { ...whole, isInTime: false };
-    const keys = keysOf(requests, first.tenant);
-    if (keys === 1) return whole;
+    const keys = keysOf(requests, first.tenant, this.refused);
+    if (keys === 1 || !whole.isInTime) return whole;
     const own = tried(
       state,
       requests.filter(({ sequence }) => sequence.tenant === first.tenant),
@@ -134,11 +163,8 @@ class Round {
   }
 
   #reject(choices: readonly Sequence[]): Rejected[] {
-    const first = at(choices, 0);
     const rejected: Rejected = { kind: 'reject', leastFeasibleMs: this.#leastBudget(choices) };
-    if (!first.isDryRun) return choices.map(() => rejected);
-    const asked = this.state.proposed(first);
-    return [{ ...rejected, promised: promisedWork(this.state, asked, this.requests, this.#carefulOf(first)) }];
+    return choices.map(() => rejected);
   }
 
   /**
@@ -147,16 +173,14 @@ class Round {
    * fit.
    */
   #leastBudget(choices: readonly Sequence[]): number | null {
-    const { longestBudgetMs, requestOverheadMs, retryRoom, maxStallMs, leastWider } = this.state.policy;
+    const { longestBudgetMs, requestOverheadMs, retryRoom, leastWider } = this.state.policy;
     const attempt = (totalMs: number): Held =>
       this.#trial(choices, { budget: { totalMs, ttftMs: null, tpotMs: null, onMiss: 'reject' } });
     const last = attempt(longestBudgetMs);
     if (!last.isInTime) return null;
     const waitedMs = this.state.now - at(choices, 0).arrivedAt + requestOverheadMs;
-    let prefillMs = 0;
-    for (const each of this.requests) if (each.isPrefilling) prefillMs += each.prefillMs(each.currentExit);
     // A retry is decided behind the step that begins.
-    const retryMs = waitedMs + this.state.batchStepMs + Math.min(maxStallMs, prefillMs);
+    const retryMs = waitedMs + nextStepMs(this.state, this.requests);
     let totalMs = Math.ceil((waitedMs + last.readyMs) * (1 + retryRoom) + retryMs);
     for (let i = 0; i < MOST_TRIALS && totalMs < longestBudgetMs; i += 1) {
       const { isInTime, hasMemory, readyMs } = attempt(totalMs);
@@ -198,16 +222,18 @@ function tried(
 
 /**
  * Equal parts of the machine, of which a key's promises count on one: its own, and one of each key with requests
- * without a promise. One promise of a key is free, since no part may be too small for any.
+ * without a promise. A net that found no room is such a request. One promise of a key is free, since no part may be
+ * too small.
  */
-function keysOf(requests: readonly PlannedRequest[], tenant: string): number {
+function keysOf(requests: readonly PlannedRequest[], tenant: string, refused: readonly string[]): number {
   if (!requests.some(({ isPromised, sequence }) => isPromised && sequence.tenant === tenant)) return 1;
   const rivals = requests.filter(({ isPromised, sequence }) => !isPromised && sequence.tenant !== tenant);
-  return 1 + new Set(rivals.map(({ sequence }) => sequence.tenant)).size;
+  const others = refused.filter((each) => each !== tenant);
+  return 1 + new Set([...others, ...rivals.map(({ sequence }) => sequence.tenant)]).size;
 }
 
 /** The answer to a request that is admitted: lengths by the estimate, within its budget. */
-function admitted(state: Snapshot, self: PlannedRequest, fate: Fate): Exclude<Admission, Rejected> {
+function admitted(state: Snapshot, self: PlannedRequest, fate: Fate): Planned {
   const { policy, now, model } = state;
   const { sequence } = self;
   const { exit, tokenMs } = fate;

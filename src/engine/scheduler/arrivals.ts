@@ -64,3 +64,10 @@ function isSibling(a: Sequence, b: Sequence): boolean {
   const isSame = a.arrivedAt === b.arrivedAt && a.budget?.totalMs === b.budget?.totalMs && a.tenant === b.tenant;
   return mayReject && isSame;
 }
+
+/** Requests that are decided one round behind the other. A dry run changes no plan, so each is decided by itself. */
+export function roundsOf(arrived: readonly Sequence[]): Sequence[][] {
+  const real = arrived.filter(({ isDryRun }) => !isDryRun);
+  const dryRuns = arrived.filter(({ isDryRun }) => isDryRun).map((each) => [each]);
+  return [real.filter(({ isAsleep }) => !isAsleep), real.filter(({ isAsleep }) => isAsleep), ...dryRuns];
+}

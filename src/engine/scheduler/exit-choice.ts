@@ -15,7 +15,7 @@ import type { PlannedRequest } from './planned-request.js';
 import type { Policy } from './policy.js';
 import type { Sequence } from './sequence.js';
 import { type Snapshot, inOrder, othersShare } from './snapshot.js';
-import { type ExitOf, type Outlook, outlook } from './outlook.js';
+import { type ExitOf, leastOrPresent, type Outlook, outlook } from './outlook.js';
 import { breaks, isBroken, promises, type Promises } from './promise.js';
 
 /** A request with a total budget that arrived, admitted or not. */
@@ -226,26 +226,34 @@ function mean<T>(values: readonly T[], of: (value: T) => number): number {
   return sum / values.length;
 }
 
+/** Tokens that a net has time for at its exit, as a multiple of its sentence: others wake beside it. */
+const NET_ROOM = 1.25;
+
 type Fates = Outlook['fates'];
 
 /**
  * The exits at which answers are worth most within their budgets, in order of service. One bound for all gets shallower
- * until every promise holds that the shallowest exits keep.
+ * until every promise holds that the shallowest exits keep, those to nets that sleep included.
  * @param most deepest exit that the load allows
  */
 export function chooseExits(state: Snapshot, most: ExitIndex): Fates {
-  const { requests, policy } = state;
+  const { requests, nets, policy } = state;
+  const all = [...requests, ...nets];
+  const hasNets = all.some(({ sequence }) => sequence.isNet);
   // Depth takes no time of other keys.
   const promisedShare = Math.max(policy.leastPromisedShare, 1 - othersShare(requests, policy));
-  const careful = Math.max(1, (1 - policy.noBudgetShare) / promisedShare);
+  const share = Math.max(1, (1 - policy.noBudgetShare) / promisedShare);
+  // A net wakes with no more time than its margin, which depth leaves to it.
+  const careful = share * (hasNets ? 1 + policy.initialMargin : 1);
   let least: Promises | null = null;
   for (let bound = most; ; bound -= 1) {
     const fates = fatesWithin(state, requests, bound);
     // A lone request begins no shallower for a promise than without one.
-    if (bound === 0 || requests.length < 2) return fates;
-    const found = promises(state, requests, { careful, exitOf: (each) => fates.get(each)?.exit ?? each.currentExit });
+    if (bound === 0 || (all.length < 2 && !hasNets)) return fates;
+    const exitOf: ExitOf = (each) => fates.get(each)?.exit ?? leastOrPresent(each);
+    const found = promises(state, all, { careful, exitOf });
     if (![...found.values()].some(isBroken)) return fates;
-    if (!breaks(found, (least ??= promises(state, requests, { careful })))) return fates;
+    if (!breaks(found, (least ??= promises(state, all, { careful })))) return fates;
   }
 }
 
@@ -272,6 +280,7 @@ export function bestExit(each: PlannedRequest, bound: ExitIndex, from: number, s
     const steps = (each.end - begins) / stepMs;
     const isFirstLate = each.sequence.firstTokenAt === null && begins + stepMs > each.firstDue;
     if (isFirstLate || stepMs > each.tpotMs || steps <= 0) continue;
+    if (each.sequence.isNet && steps < each.guaranteedSteps(exit) * NET_ROOM) continue;
     const worth = each.utilityAt(exit, steps);
     if (worth > most) [best, most] = [exit, worth];
   }

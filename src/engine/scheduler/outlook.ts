@@ -132,6 +132,7 @@ class Pass implements Outlook {
   readonly #step: StepSum;
   readonly #factor: number;
   #rows = 0;
+  #crowdMs = 0;
   /** Null where each request has a slot. */
   readonly #queue: SlotQueue | null;
   /** Prompts behind the present request, and those ahead of it: their prefill, and with the rows' steps beside it. */
@@ -149,6 +150,7 @@ class Pass implements Outlook {
     this.#factor = factor;
     this.#step = new StepSum(state.costs);
     this.#queue = order.length < slots ? null : new SlotQueue(slots, isCareful);
+    if (isCareful && order.some(({ sequence }) => sequence.isNet)) this.#crowdMs = this.#crowdOf(order);
     const full = new StepSum(state.costs);
     let liveMs = 0;
     for (const each of order) {
@@ -172,6 +174,18 @@ class Pass implements Outlook {
     return this.#step.ms * this.#factor;
   }
 
+  /** A step beside a request. Nets that start together run beside each other, whatever their order is. */
+  #paceOf({ sequence }: PlannedRequest): number {
+    return sequence.isNet ? Math.max(this.stepMs, this.#crowdMs) : this.stepMs;
+  }
+
+  /** A step of as many requests as have slots. */
+  #crowdOf(order: readonly PlannedRequest[]): number {
+    const step = new StepSum(this.state.costs);
+    for (const each of order.slice(0, this.terms.slots)) step.add(this.terms.exitOf(each, 0, step));
+    return step.ms * this.#factor;
+  }
+
   get lastAt(): number {
     return Math.max(this.#ahead.wallMs, this.#queue?.nextAt ?? 0) + this.#step.with(0) * this.#factor;
   }
@@ -180,7 +194,7 @@ class Pass implements Outlook {
   run(each: PlannedRequest): void {
     const exit = this.terms.exitOf(each, 0, this.#step);
     const steps = Math.max(each.guaranteedSteps(exit), this.#ahead.chunks);
-    this.#note(each, exit, 0, this.#ahead.ms + each.prefillMs(exit) * this.#factor + steps * this.stepMs);
+    this.#note(each, exit, 0, this.#ahead.ms + each.prefillMs(exit) * this.#factor + steps * this.#paceOf(each));
   }
 
   /** A prompt begins behind those ahead of it, as soon as it has a slot. */
@@ -201,8 +215,9 @@ class Pass implements Outlook {
     this.#ahead = { ms: ms + ownMs, chunks: this.#ahead.chunks + chunks, wallMs: wallMs + takesMs };
     if (!each.isLive) this.#queue?.take(ownMs);
     if (this.#rows < slots) this.#join(exit);
-    this.#leaves(each, exit, endsAt, this.stepMs);
-    this.#note(each, exit, endsAt + this.stepMs, endsAt + each.guaranteedSteps(exit) * this.stepMs);
+    const pace = this.#paceOf(each);
+    this.#leaves(each, exit, endsAt, pace);
+    this.#note(each, exit, endsAt + this.stepMs, endsAt + each.guaranteedSteps(exit) * pace);
   }
 
   /** Takes a prefill from the slack of the tightest promise. @returns when the promise lets it begin */
@@ -226,7 +241,9 @@ class Pass implements Outlook {
 
   #leaves(each: PlannedRequest, exit: ExitIndex, from: number, stepMs: number): void {
     if (this.#queue === null) return;
-    const endsAt = from + Math.max(each.guaranteedSteps(exit), each.meanLeft(exit)) * stepMs;
+    // A net ends behind its first sentence where others wait.
+    const steps = Math.max(each.guaranteedSteps(exit), each.sequence.isNet ? 0 : each.meanLeft(exit));
+    const endsAt = from + steps * stepMs;
     this.#queue.leaves(cutAt(each.sequence) < Infinity ? Math.min(each.end - this.state.now, endsAt) : endsAt);
   }
 

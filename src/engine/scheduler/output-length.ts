@@ -186,12 +186,21 @@ export function sentenceWithin(
 export class SentenceLength {
   readonly #first = new Latest<number>();
   readonly #next = new Latest<number>();
+  /** Of the first one, from a careful start. */
+  readonly #careful = new Latest<number>();
 
-  constructor(private readonly policy: Pick<Policy, 'sentenceQuantile' | 'sentenceTokens' | 'sentenceGain'>) {}
+  constructor(
+    private readonly policy: Pick<
+      Policy,
+      'sentenceQuantile' | 'sentenceTokens' | 'carefulSentenceTokens' | 'sentenceGain'
+    >,
+  ) {}
 
-  /** Tokens of an answer until it may end for the first time, at the quantile. */
-  first(kind: AnswerKind, owner: string): number {
-    return this.#first.get(`${kind} ${owner}`) ?? this.policy.sentenceTokens;
+  /** Tokens of an answer until it may end for the first time, at the quantile. @param isCareful for a net */
+  first(kind: AnswerKind, owner: string, isCareful = false): number {
+    const { carefulSentenceTokens, sentenceTokens } = this.policy;
+    const [known, start] = isCareful ? [this.#careful, carefulSentenceTokens] : [this.#first, sentenceTokens];
+    return known.get(`${kind} ${owner}`) ?? start;
   }
 
   /** The same from one sentence boundary to the next. */
@@ -203,9 +212,11 @@ export class SentenceLength {
   observe({ first, next, tokens }: SentenceState, kind: AnswerKind, owner: string): void {
     const name = `${kind} ${owner}`;
     const firstTokens = this.first(kind, owner);
+    const carefulTokens = this.first(kind, owner, true);
     const nextTokens = this.next(kind, owner);
     const isFirst = first !== null || tokens > firstTokens;
     if (isFirst) this.#first.set(name, this.#moved(firstTokens, [first ?? tokens]));
+    if (isFirst) this.#careful.set(name, this.#moved(carefulTokens, [first ?? tokens]));
     const unended = first !== null && tokens > nextTokens ? [tokens] : [];
     this.#next.set(name, this.#moved(nextTokens, [...next, ...unended]));
   }

@@ -14,8 +14,8 @@ import type { Planner } from './planner.js';
 import type { Sequence } from './sequence.js';
 import type { SlotManager } from './slot-manager.js';
 import type { ChunkPlan, DraftPlan, RowPlan, StepPlan, SequenceEnd } from './step-plan.js';
-import type { Admitted, PlannedEvent, RejectedEvent } from '../../protocol/index.js';
-import type { Admission, Rejected } from './types.js';
+import type { Admitted, ArmedEvent, PlannedEvent, RejectedEvent } from '../../protocol/index.js';
+import type { Armed, Planned, Rejected } from './types.js';
 
 export interface BuilderParts {
   readonly table: SlotTable;
@@ -48,10 +48,11 @@ export class PlanBuilder {
     const draft = lone !== undefined && rows.length === 1 ? this.#draft(lone, decodesAt) : null;
     if (draft === null) slots.closeGap();
     this.#reserve(chunks, rows);
-    const { at, admitted, rejected, ended } = record;
+    const { at, admitted, armed, rejected, ended } = record;
     return {
       at,
       admitted,
+      ...(armed.length > 0 && { armed }),
       rejected,
       ended,
       ...slots.takeChanges(),
@@ -107,13 +108,19 @@ const UNNAMED: Omit<Rejected, 'kind'> = { leastFeasibleMs: null };
 
 export class PlanRecord {
   readonly admitted: PlannedEvent[] = [];
+  readonly armed: ArmedEvent[] = [];
   readonly rejected: RejectedEvent[] = [];
   readonly ended: SequenceEnd[] = [];
 
   /** @param at time of the plan */
   constructor(readonly at: number) {}
 
-  admit({ id, request, isDryRun }: Sequence, admission: Exclude<Admission, Rejected>): void {
+  /** Whether a request came or went. */
+  get hasNews(): boolean {
+    return this.admitted.length + this.armed.length + this.rejected.length + this.ended.length > 0;
+  }
+
+  admit({ id, request, isDryRun }: Sequence, admission: Planned): void {
     const plan: Omit<Admitted, 'kind'> & { guaranteedTokens?: number } = { ...admission };
     delete plan.guaranteedTokens;
     this.admitted.push({
@@ -125,12 +132,11 @@ export class PlanRecord {
     if (isDryRun) this.ended.push({ id, reason: 'length', isDryRun });
   }
 
-  reject({ id }: Sequence, { leastFeasibleMs, promised }: Omit<Rejected, 'kind'> = UNNAMED): void {
-    this.rejected.push({
-      id,
-      reason: 'budget_infeasible',
-      leastFeasibleMs,
-      ...(promised && { promised }),
-    });
+  arm({ id }: Sequence, { latestStart, sentenceMs }: Armed): void {
+    this.armed.push({ id, latestStart, sentenceMs });
+  }
+
+  reject({ id }: Sequence, { leastFeasibleMs, isFull = false }: Omit<Rejected, 'kind'> = UNNAMED): void {
+    this.rejected.push({ id, reason: isFull ? 'queue_full' : 'budget_infeasible', leastFeasibleMs });
   }
 }

@@ -113,8 +113,8 @@ export class PlannedRequest {
 
   /** Tokens within which its first sentence ends, at the quantile of output-length.ts. */
   get sentenceTokens(): number {
-    const { kind, tenant } = this.sequence;
-    return (this.#sentenceTokens ??= this.#moment.sentences.first(kind, tenant));
+    const { kind, tenant, isNet } = this.sequence;
+    return (this.#sentenceTokens ??= this.#moment.sentences.first(kind, tenant, isNet));
   }
 
   /** Mean decode steps left at an exit. */

@@ -18,13 +18,14 @@ import {
 import type { CostTable } from './cost/table.js';
 import { isKept, outcomeOf, timesOf } from '../../protocol/outcome.js';
 import { admitAll } from './admission.js';
+import { RefusedNets } from './nets.js';
 import { Load, chooseExits } from './exit-choice.js';
 import { type LengthPrior, OutputLengths, SentenceLength } from './output-length.js';
 import { predictedWaitMs } from './outlook.js';
 import { type Estimates, type PlannedRequest, type PartialValue, Utility } from './planned-request.js';
 import type { Policy } from './policy.js';
 import { choosePrefill, isTight, rowsWithShare, shareDueAt, tokenMsOf } from './prefill-choice.js';
-import { SafetyMargins } from './promise.js';
+import { latestStarts, SafetyMargins } from './promise.js';
 import type { Sequence } from './sequence.js';
 import type { StepResult } from './step-plan.js';
 import { inOrder, type Occupancy, protectedRows, Snapshot } from './snapshot.js';
@@ -65,6 +66,7 @@ export class Planner {
   readonly #sentences: SentenceLength;
   readonly #load: Load;
   readonly #margin: SafetyMargins;
+  readonly #refused = new RefusedNets();
   #costs: CostModel;
   /** Instant of the last step or arrival. */
   #busyAt: number | null = null;
@@ -110,7 +112,23 @@ export class Planner {
     }
     if (arrived.length === 0) return [];
     const state = this.#stateOf(engine);
-    return admitAll(arrived, state, this.#margin, this.#load.bound(state));
+    const admissions = admitAll(arrived, state, this.#margin, this.#load.bound(state), this.#refused.tenants(now));
+    for (const [i, admission] of admissions.entries()) {
+      const { tenant } = arrived[i] ?? {};
+      if (admission.kind === 'reject' && admission.isFull === true && tenant !== undefined)
+        this.#refused.note(tenant, now);
+    }
+    return admissions;
+  }
+
+  /** The latest starts of nets that sleep, by the margin of the tenant that needs most. */
+  latestStarts(engine: Occupancy): ReadonlyMap<Sequence, number> {
+    const state = this.#stateOf(engine);
+    const most = Math.max(...state.nets.map(({ sequence }) => this.#margin.at(sequence.tenant, state.now)));
+    // Nets that wake together make each other later than promises that begin at once.
+    const careful = (1 + most) * (1 + this.#policy.initialMargin);
+    const starts = latestStarts(state, state.requests, state.nets, careful);
+    return new Map([...starts].map(([{ sequence }, { latestStart }]) => [sequence, latestStart]));
   }
 
   /**
@@ -218,7 +236,9 @@ export class Planner {
 
   /** Whether an answer kept its promise: its time, or the tokens that were promised where nothing ended it. */
   #isKept(sequence: Sequence, at: number, end: AnswerEnd): boolean {
-    const { arrivedAt, budget, generated: tokens, promisedTokens } = sequence;
+    const { arrivedAt, budget, generated: tokens, isNet, lands, promisedTokens, sentence } = sequence;
+    // A net ends behind its first sentence where others wait for its slot.
+    if (end === 'deadline' && isNet && lands) return sentence.first !== null;
     if (end === 'deadline') return promisedTokens !== null && tokens >= promisedTokens;
     const { requestOverheadMs } = this.#policy;
     const firstTokenAt = (sequence.firstTokenAt ?? at) + requestOverheadMs;

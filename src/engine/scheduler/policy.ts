@@ -89,6 +89,8 @@ export const defaultPolicy = {
   sentenceQuantile: 0.9,
   /** Length of a sentence in tokens at that quantile, before any was seen: English prose of small models. */
   sentenceTokens: 24,
+  /** The same for nets: the first outage meets a server that has answered nothing. */
+  carefulSentenceTokens: 48,
   /** Step of that length, as its logarithm, by each further answer of a tenant: about its last 20 count. */
   sentenceGain: 0.05,
   /** Least probability, 0..1, of a whole sentence: below it, over two of three such answers would be cut. */

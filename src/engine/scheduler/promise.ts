@@ -5,7 +5,7 @@
  * land is covered to its own end. Slots and the KV cache count as well. Requests without a promise run in their share
  * of the time and of the slots.
  *
- * The engine time of promises, as callers and armed nets add it up.
+ * A net that sleeps is a promise that may begin at any instant. It wakes at its latest start.
  *
  * Safety margin of promises: online quantile tracking. A miss adds a step to the margin, and a kept promise takes so
  * much off that it settles where the target share is kept, whatever makes answers late.
@@ -17,10 +17,8 @@ import { at } from './cost/model.js';
 import { type ExitOf, type Fate, leastOrPresent, outlook } from './outlook.js';
 import type { PlannedRequest } from './planned-request.js';
 import { inOrder, protectedRows, type Snapshot } from './snapshot.js';
-import { stepTable } from './cost/step-costs.js';
-import type { ExitIndex, NetWork, PromisedWork, PromisedPart } from '../../protocol/index.js';
+import type { ArmedEvent } from '../../protocol/index.js';
 import { cutAt } from '../../protocol/outcome.js';
-import { startsByPart } from '../../protocol/latest-starts.js';
 import type { Policy } from './policy.js';
 
 /** How a promise fares. */
@@ -63,11 +61,11 @@ export function promises(state: Snapshot, requests: readonly PlannedRequest[], t
     factor: careful / (1 - (hasOthers ? Math.min(policy.mostOthersShare, policy.noBudgetShare) : 0)),
     isCareful: true,
   });
-  let positions = 0;
+  const memory = new Memory(state, slots);
   for (const each of promised) {
     const fate = fates.get(each);
     if (fate === undefined) continue;
-    positions += positionsOf(state, each, fate);
+    const positions = memory.with(each, fate);
     const firstAt = each.sequence.firstTokenAt ?? now + fate.firstAt;
     const isFirstInTime = firstAt <= each.firstDue && tpotOf(each, fate, now - firstAt, stepMs) <= each.tpotMs;
     const isInTime = now + fate.readyAt - each.end <= ROUNDING_MS && isFirstInTime;
@@ -85,6 +83,27 @@ function tpotOf(each: PlannedRequest, { exit, readyAt }: Fate, sinceFirstMs: num
   const steps = each.guaranteedSteps(exit);
   const tokens = each.sequence.generated + steps - 1;
   return tokens < 1 ? 0 : (sinceFirstMs + Math.max(readyAt, steps * stepMs)) / tokens;
+}
+
+/** Positions of promises, one after the other. */
+class Memory {
+  #positions = 0;
+  /** Those of nets in their order: a net ends behind its sentence where others wait for its slot. */
+  readonly #nets: number[] = [];
+
+  constructor(
+    private readonly state: Snapshot,
+    private readonly slots: number,
+  ) {}
+
+  /** Positions with one more promise. */
+  with(each: PlannedRequest, fate: Fate): number {
+    const { isNet, promptLength } = each.sequence;
+    if (!isNet) return (this.#positions += positionsOf(this.state, each, fate));
+    const own = promptLength + each.guaranteedSteps(fate.exit);
+    this.#nets.push(own);
+    return (this.#positions += own - (this.#nets.at(-1 - this.slots) ?? 0));
+  }
 }
 
 /** Positions of a promise at its end. An answer that ends at its deadline has no more tokens than fit. */
@@ -105,65 +124,37 @@ export function breaks(after: Promises, before: Promises): boolean {
   });
 }
 
-type Requests = readonly PlannedRequest[];
+/** When a net wakes at the latest, and how long it takes to the end of its first sentence. */
+export type NetStart = Omit<ArmedEvent, 'id'>;
 
 /**
- * The work of a request's promise at its shallowest exit, for a dry run.
- * @param requests the present ones
- * @param careful factor on all times, 1 or more
+ * The latest starts of nets. All may have to start at one instant, since failures of upstreams come together. So a net
+ * starts at the last instant at which it and those that are due behind it are in time, if they start with it.
  */
-export function promisedWork(state: Snapshot, asked: PlannedRequest, requests: Requests, careful: number): NetWork {
-  const direct = partsOf(
-    state,
-    requests.filter(({ sequence }) => !sequence.isNet),
-    careful,
-  );
-  // JSON has no Infinity: a promise without a last deadline holds up no net.
-  return { ...workLeft(state, asked, asked.minExit, careful), direct: direct.filter(({ dueAt }) => dueAt < Infinity) };
+export function latestStarts(
+  state: Snapshot,
+  requests: readonly PlannedRequest[],
+  nets: readonly PlannedRequest[],
+  careful: number,
+): ReadonlyMap<PlannedRequest, NetStart> {
+  const found = promises(state, [...requests, ...nets], { careful });
+  const starts = new Map<PlannedRequest, NetStart>();
+  const stepMs = nextStepMs(state, requests);
+  let latestStart = Infinity;
+  for (const each of byDeadline(nets).reverse()) {
+    const { readyMs = 0 } = found.get(each) ?? {};
+    // A net wakes behind the step that runs.
+    latestStart = Math.min(latestStart, each.end - readyMs - stepMs);
+    starts.set(each, { latestStart, sentenceMs: readyMs });
+  }
+  return starts;
 }
 
-/** Tokens that a promise has left, with their reserve. */
-const tokensOf = ({ policy }: Snapshot, each: PlannedRequest, exit: ExitIndex, careful: number): number =>
-  careful * (1 + policy.margin) * each.guaranteedSteps(exit);
-
-/** The work that a promise has left. */
-function workLeft(state: Snapshot, each: PlannedRequest, exit: ExitIndex, careful: number): PromisedWork {
-  const { model, engine, oneRowMs } = state;
-  const { slots } = engine;
-  const rows = new Int32Array(model.shape.exits.length).fill(slots, exit, exit + 1);
-  const stepMs = stepTable(model, each.target)(rows);
-  const tokens = tokensOf(state, each, exit, careful);
-  const rowMs = slots > 1 ? Math.max(0, stepMs - at(oneRowMs, exit)) / (slots - 1) : 0;
-  const prefillMs = careful * each.prefillMs(exit);
-  return { prefillMs, fullMs: prefillMs + (tokens * stepMs) / slots, besideMs: tokens * rowMs };
-}
-
-/** The parts of promises in the engine's time from now on. */
-function partsOf(state: Snapshot, requests: Requests, careful: number): PromisedPart[] {
-  const promised = requests.filter(({ isPromised }) => isPromised);
-  return promised.map((each) => {
-    const exit = leastOrPresent(each);
-    const work = workLeft(state, each, exit, careful);
-    const sentenceMs = work.prefillMs + tokensOf(state, each, exit, careful) * at(state.oneRowMs, exit);
-    return { ...work, dueAt: each.end, sentenceMs };
-  });
-}
-
-/**
- * Whether new promises leave the armed nets their time. All nets may start at any instant. So all of them together with
- * the promises are in time from now on, and no latest start that is past moves further back.
- * @param requests the present ones
- * @param asked the new requests; the answer of a net has its own part
- */
-export function leavesNets(state: Snapshot, requests: Requests, asked: Requests, careful: number): boolean {
-  const { nets = [], now, slots } = state.engine;
-  const armed = nets.filter(({ dueAt }) => dueAt > now);
-  if (armed.length === 0 || asked.some(({ sequence }) => sequence.isNet)) return true;
-  const old = [...armed, ...partsOf(state, requests, careful)];
-  const before = startsByPart(old, slots);
-  return [...startsByPart([...old, ...partsOf(state, asked, careful)], slots)].every(
-    ([part, start]) => start >= now || start >= (before.get(part) ?? Infinity) - ROUNDING_MS,
-  );
+/** Milliseconds of the step that begins, with the prompts among its requests. */
+export function nextStepMs({ batchStepMs, policy }: Snapshot, requests: readonly PlannedRequest[]): number {
+  let prefillMs = 0;
+  for (const each of requests) if (each.isPrefilling) prefillMs += each.prefillMs(each.currentExit);
+  return batchStepMs + Math.min(policy.maxStallMs, prefillMs);
 }
 
 interface Margin {

@@ -5,18 +5,19 @@
  *
  * Must not know: token texts, logits, processes, clocks.
  */
-import { type DepthShape, rowsMs, type Work } from './cost/model.js';
+import { type CostModel, type DepthShape, rowsMs, type Work } from './cost/model.js';
 import type { CostTable } from './cost/table.js';
 import { cutAt } from '../../protocol/outcome.js';
-import type { EndReason, SequenceRequest, PromisedPart } from '../../protocol/index.js';
-import { Arrivals } from './arrivals.js';
+import type { EndReason, SequenceRequest } from '../../protocol/index.js';
+import { Arrivals, roundsOf } from './arrivals.js';
 import { type ChunkLimits, selectChunks, workOf } from './chunks.js';
 import type { ConstraintState } from './constraint-state.js';
 import { type DraftLimits, Drafts } from './drafts/drafts.js';
 import type { SlotTable } from './kv/slot-table.js';
 import { exitOfLayer, type Units } from './kv/units.js';
+import { Nets } from './nets.js';
 import { PlanBuilder, PlanRecord } from './plan-builder.js';
-import { type Admission, type Rejected } from './types.js';
+import type { Admission, Planned } from './types.js';
 import { Planner, type Priors, type ServiceOrder } from './planner.js';
 import type { Policy } from './policy.js';
 import { Sequence } from './sequence.js';
@@ -39,8 +40,8 @@ export interface SchedulerOptions extends SlotManagerLimits, ChunkLimits {
 
 export class Scheduler {
   readonly slots: SlotManager;
-  /** Parts of armed nets by their numbers, which count against promises to other requests. */
-  readonly nets = new Map<number, PromisedPart>();
+  /** Sequences that sleep. */
+  readonly nets = new Nets();
   readonly #planner: Planner;
   readonly #arrivals = new Arrivals();
   readonly #drafts: Drafts;
@@ -59,20 +60,21 @@ export class Scheduler {
     this.#builder = new PlanBuilder({ table, shape, ...own });
   }
 
-  /** Requests that neither run nor wait in the queue yet. */
+  /** Requests that neither run nor wait in the queue yet, and nets that the next step wakes or ends. */
   get arrived(): number {
-    return this.#arrivals.all.length;
+    return this.#arrivals.all.length + this.nets.called;
   }
 
-  /** Whether no request is here. */
+  /** Whether a step has nothing to do. A net may sleep. */
   get isIdle(): boolean {
     const { running, waiting } = this.slots;
-    return running.length + waiting.length + this.arrived === 0;
+    return running.length + waiting.length + this.arrived === 0 && this.nets.prompt === null;
   }
 
-  /** @param elsewhere requests that wait outside of the scheduler */
-  isFull(elsewhere: number): boolean {
-    return this.slots.isFull(elsewhere + this.#arrivals.all.filter(({ isDryRun }) => !isDryRun).length);
+  /** @param elsewhere requests that wait outside of the scheduler @param isNet whether it is for a net */
+  isFull(elsewhere: number, isNet = false): boolean {
+    const arrived = this.#arrivals.all.filter(({ isDryRun }) => !isDryRun).length;
+    return this.slots.isFull(elsewhere + arrived + (isNet ? this.nets.count : 0));
   }
 
   /**
@@ -93,19 +95,23 @@ export class Scheduler {
   }
 
   find(id: string): Sequence | undefined {
-    return this.slots.find(id) ?? this.#arrivals.all.find((each) => each.id === id);
+    return this.slots.find(id) ?? this.nets.find(id) ?? this.#arrivals.all.find((each) => each.id === id);
   }
 
   /** All that the next step does. Its decisions are in force when it returns; its work is not done. */
   schedule(now: number): StepPlan {
     const record = new PlanRecord(now);
-    if (this.#isDecodeOnly()) {
+    if (this.#isDecodeOnly(now)) {
       this.#planner.pass(now);
       this.slots.makeRoom();
       return this.#builder.build(record, [], new Set());
     }
+    if (this.nets.wakesAt <= now) this.#setStarts(now);
     this.#admitArrivals(record);
     this.#endDue(record);
+    if (this.nets.isStale(now, record.hasNews)) this.#setStarts(now);
+    const asleep = this.arrived > 0 ? null : this.nets.takeChunk(now, this.slots, this.options, this.model);
+    if (asleep !== null) return this.#builder.build(record, asleep, new Set());
     for (const each of landingNets(this.slots, this.options.maxRunning)) this.#endNow(record, each, 'deadline');
     const { order, protectedRows } = this.#orderOf(record);
     this.slots.start(order, now, protectedRows);
@@ -113,7 +119,7 @@ export class Scheduler {
     const { exits, paused, chunks } = this.#planner.decide(this.#occupancy(now));
     for (const [sequence, exit] of exits) sequence.exit = exit;
     this.slots.makeRoom();
-    const selected = selectChunks(chunks, this.slots, this.#planner.model, this.options);
+    const selected = selectChunks(chunks, this.slots, this.model, this.options);
     this.#endOverdue(record, workOf(selected, this.#builder.decoding(selected, paused), this.options.shape));
     const open = selected.filter(({ sequence }) => !sequence.isOver);
     return this.#builder.build(record, open, paused);
@@ -133,6 +139,7 @@ export class Scheduler {
       lone.slot.truncate(Math.min(length, lone.tokens.length));
     }
     for (const end of ended) this.#end(this.slots.find(end.id), end, result.at);
+    this.nets.takeBack(this.slots);
     // Requests for the scores of their prompts alone end behind their prompts.
     for (const sequence of [...running])
       if (sequence.maxTokens === 0 && sequence.isDecodable) {
@@ -148,27 +155,22 @@ export class Scheduler {
     return this.#planner.predictedWaitMs(this.#occupancy(now));
   }
 
-  /** Milliseconds of work by the costs, at the present drift. */
-  predictMs(work: Work): number {
-    return this.#planner.predictMs(work);
-  }
-
-  /** How many times slower the machine is than at the measurement of the costs. */
-  get slowdown(): number {
-    return this.#planner.model.drift.slowdown;
+  /** The costs, with their drift. */
+  get model(): CostModel {
+    return this.#planner.model;
   }
 
   #occupancy(now: number): Occupancy {
     const { running, waiting } = this.slots;
     const { maxRunning: slots, kvBytes, bytesPerPosition } = this.options;
     const kvPositions = kvBytes / bytesPerPosition;
-    return { now, slots, live: running, waiting, kvPositions, nets: [...this.nets.values()] };
+    return { now, slots, live: running, waiting, kvPositions, nets: this.nets.all };
   }
 
   /** Whether every sequence decodes its next token whatever the time is: there is nothing to decide. */
-  #isDecodeOnly(): boolean {
+  #isDecodeOnly(now: number): boolean {
     const { running, waiting } = this.slots;
-    if (waiting.length + this.arrived > 0 || running.length === 0) return false;
+    if (waiting.length + this.arrived > 0 || running.length === 0 || this.nets.wakesAt <= now) return false;
     return running.every((each) => {
       // A grammar may end the answer.
       const isFree = each.constraint === null && (each.request.grammar ?? null) === null;
@@ -181,9 +183,7 @@ export class Scheduler {
     const arrived = this.#arrivals.take(this.options.policy.mostDecisions);
     for (const { id, ending } of arrived) if (ending !== null) record.ended.push({ id, reason: ending });
     const open = arrived.filter(({ ending }) => ending === null);
-    // A dry run changes no plan, so each is decided by itself.
-    const dryRuns = open.filter(({ isDryRun }) => isDryRun).map((each) => [each]);
-    for (const first of [open.filter(({ isDryRun }) => !isDryRun), ...dryRuns])
+    for (const first of [this.nets.takeDue(record.at), ...roundsOf(open)])
       for (let round = first; round.length > 0;) round = this.#admitRound(round, record);
   }
 
@@ -196,7 +196,8 @@ export class Scheduler {
   #decided(round: readonly Sequence[], admissions: readonly Admission[], record: PlanRecord): Sequence[] {
     const admitted = round.flatMap((sequence, i) => {
       const admission = admissions[i];
-      if (admission?.kind === 'admit' && isOpen(sequence)) return [{ sequence, admission }];
+      const isTaken = admission !== undefined && admission.kind !== 'reject' && sequence.isOpen;
+      if (isTaken) return [{ sequence, admission }];
       // Its followers look for another leader.
       sequence.isOver = true;
       record.reject(sequence, admission?.kind === 'reject' ? admission : undefined);
@@ -209,19 +210,29 @@ export class Scheduler {
     if (sequences.some(({ leader }) => leader?.sequence.isOver === true && round.includes(leader.sequence)))
       return sequences;
     for (const { sequence, admission } of admitted) {
+      if (admission.kind === 'arm') {
+        record.arm(sequence, admission);
+        this.nets.sleep(sequence, admission.latestStart);
+        continue;
+      }
       record.admit(sequence, admission);
       if (!sequence.isDryRun) this.#enqueue(sequence, admission, record.at);
     }
     return [];
   }
 
-  #enqueue(sequence: Sequence, admission: Exclude<Admission, Rejected>, now: number): void {
+  #enqueue(sequence: Sequence, admission: Planned, now: number): void {
     sequence.exit = exitOfLayer(this.units.exits, admission.exit);
     sequence.serviceClass = admission.serviceClass;
     sequence.expectedTokens = admission.expectedTokens;
     sequence.promisedTokens = admission.serviceClass === 'guaranteed' ? admission.guaranteedTokens : null;
     this.slots.enqueue(sequence);
     this.#planner.observeArrival(sequence, now);
+  }
+
+  /** Sets the latest starts of nets, by all that are here. */
+  #setStarts(now: number): void {
+    this.nets.setStarts(this.#planner.latestStarts(this.#occupancy(now)), now);
   }
 
   /** Ends every sequence that is cancelled, or whose grammar failed or is complete. */
@@ -257,15 +268,13 @@ export class Scheduler {
   }
 
   /** Moves the frontiers behind the work of a step. */
-  #moveFrontiers(plan: StepPlan, { draft }: StepResult): void {
-    for (const { slot, exit, end } of plan.chunks) this.#reach(slot, exit, end);
-    for (const { slot, exit } of plan.rows)
-      this.#reach(slot, exit, this.table.at(slot).tokens.length + (draft?.drafted ?? 0));
-  }
-
-  #reach(index: number, exit: number, end: number): void {
-    const slot = this.table.at(index);
-    for (const unit of this.table.needed(exit)) if (slot.frontier(unit) < end) slot.reach(unit, end);
+  #moveFrontiers({ chunks, rows }: StepPlan, { draft }: StepResult): void {
+    const drafted = draft?.drafted ?? 0;
+    const ends = rows.map(({ slot, exit }) => ({ slot, exit, end: this.table.at(slot).tokens.length + drafted }));
+    for (const { slot: index, exit, end } of [...chunks, ...ends]) {
+      const slot = this.table.at(index);
+      for (const unit of this.table.needed(exit)) if (slot.frontier(unit) < end) slot.reach(unit, end);
+    }
   }
 
   /** Appends a token to its sequence. */
@@ -299,17 +308,13 @@ export class Scheduler {
 
   #end(sequence: Sequence | undefined, { reason, hasLanded }: SequenceEnd, at: number): void {
     if (sequence === undefined) return;
+    this.nets.remove(sequence);
     this.slots.finish(sequence);
     const isEarly = reason === 'deadline' || reason === 'cancelled' || reason === 'error';
     this.#planner.observeEnd(sequence, at, hasLanded === true ? 'landed' : isEarly ? reason : 'ended');
   }
 
   #all(): Sequence[] {
-    return [...this.slots.running, ...this.slots.waiting];
+    return [...this.slots.running, ...this.slots.waiting, ...this.nets.all];
   }
-}
-
-/** Whether the grammar of a sequence is open, or no answer needs it. */
-function isOpen({ constraint, request, maxTokens, isDryRun }: Sequence): boolean {
-  return constraint !== null || (request.grammar ?? null) === null || maxTokens === 0 || isDryRun;
 }

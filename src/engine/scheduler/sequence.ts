@@ -74,6 +74,10 @@ export class Sequence implements Terms {
   prefix: { readonly slot: Slot; readonly tokens: readonly number[]; readonly length: number } | null = null;
   /** An earlier prompt that will process a common prefix before this sequence's turn, or null. */
   leader: PrefixLeader | null = null;
+  /** It is that of a net, which has not begun. */
+  isAsleep: boolean;
+  /** Its whole prompt was processed while it slept. */
+  isPrefilled = false;
   /** The sequence has ended. */
   isOver = false;
   /** Exit of the next token. */
@@ -118,6 +122,7 @@ export class Sequence implements Terms {
     this.lands = early === 'possible';
     this.isRefusable = early !== 'off';
     this.isBiased = request.sampling.logitBias.length > 0;
+    this.isAsleep = request.isNet === true;
     this.promptLength = request.prompt.length;
     this.tokens = [...request.prompt];
     this.#exits = exits;
@@ -184,6 +189,11 @@ export class Sequence implements Terms {
   /** Whether only a pending grammar mask keeps the next token from being sampled. */
   get awaitsMask(): boolean {
     return this.constraint !== null && this.ending === null && isPending(this.constraint);
+  }
+
+  /** Whether its grammar is open, or no answer needs it. */
+  get isOpen(): boolean {
+    return this.constraint !== null || (this.request.grammar ?? null) === null || this.maxTokens === 0 || this.isDryRun;
   }
 
   /** Whether it was promised its budget, which is not over. */

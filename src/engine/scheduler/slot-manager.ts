@@ -129,6 +129,22 @@ export class SlotManager {
     }
   }
 
+  /** Gives a sequence that sleeps a slot for one chunk of its prompt. No sequence runs. */
+  lend(sequence: Sequence): void {
+    const match = this.#match(sequence);
+    if (match !== null) this.#table.touch(match.slot);
+    this.#placement.place(sequence, match, []);
+    this.#evictTo(this.limits.kvBytes - this.#table.demand([sequence]));
+  }
+
+  /** Takes the slot back. Its positions stay, as a prefix that the sequence finds when it wakes. */
+  takeBack(sequence: Sequence): void {
+    const { slot } = sequence;
+    sequence.slot = null;
+    if (slot !== null) this.#store(slot);
+    this.lookUp(sequence);
+  }
+
   /**
    * Copies a shared prefix from its leader to the followers, once the leader has computed it or ended. After the first
    * copy, it goes on only while the step has time for others.

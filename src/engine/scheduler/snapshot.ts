@@ -6,7 +6,6 @@
  */
 import { type CostModel, type ExitIndex, at } from './cost/model.js';
 import { type ExitCost, type StepMs, affineStepCost, stepTable } from './cost/step-costs.js';
-import type { PromisedPart } from '../../protocol/index.js';
 import type { OutputLengths, SentenceLength } from './output-length.js';
 import { type Estimates, type Moment, PlannedRequest, type Utility } from './planned-request.js';
 import { type Policy, plannedChunk } from './policy.js';
@@ -21,8 +20,8 @@ export interface Occupancy {
   readonly waiting: readonly Sequence[];
   /** Positions that the KV cache holds for live sequences. */
   readonly kvPositions: number;
-  /** Parts of armed nets, which promises to other requests leave free; absent: none. */
-  readonly nets?: readonly PromisedPart[];
+  /** Nets that sleep; absent: none. */
+  readonly nets?: readonly Sequence[];
 }
 
 export class Snapshot implements Moment {
@@ -39,6 +38,7 @@ export class Snapshot implements Moment {
   readonly batchStepMs: number;
   /** Live ones, then the waiting, as given. */
   readonly requests: readonly PlannedRequest[];
+  #nets: readonly PlannedRequest[] | undefined;
   /** The waiting ones of all snapshots of the instant. */
   readonly #waiting: Map<Sequence, PlannedRequest>;
   /** Milliseconds of a step, by rows at each exit, at the mean context of all requests. */
@@ -64,11 +64,12 @@ export class Snapshot implements Moment {
     for (const { tokens } of waiting) context += tokens.length - 1;
     this.#step = stepTable(this.model, context / Math.max(1, count));
     const careful = 1 + this.policy.margin;
-    const costs = affineStepCost(this.#step, this.model.shape.exits.length, Math.min(slots, count));
+    const rows = Math.min(slots, count + (engine.nets?.length ?? 0));
+    const costs = affineStepCost(this.#step, this.model.shape.exits.length, rows);
     this.costs = costs.map(({ fixedMs, rowMs }) => ({ fixedMs: fixedMs * careful, rowMs: rowMs * careful }));
     this.oneRowMs = costs.map(({ fixedMs, rowMs }) => fixedMs + rowMs);
-    const rows = live.filter(isDecoding).map(({ exit }) => exit);
-    this.batchStepMs = rows.length === 0 ? 0 : this.stepOf(rows);
+    const exits = live.filter(isDecoding).map(({ exit }) => exit);
+    this.batchStepMs = exits.length === 0 ? 0 : this.stepOf(exits);
     const isSame = before?.now === now && before.model === this.model;
     this.#waiting = isSame ? before.#waiting : new Map<Sequence, PlannedRequest>();
     this.requests = [...live.map((each) => new PlannedRequest(each, this)), ...waiting.map((each) => this.#of(each))];
@@ -84,6 +85,12 @@ export class Snapshot implements Moment {
   proposed(sequence: Sequence, change: Partial<Terms> = {}): PlannedRequest {
     const { arrivedAt, budget, minExit, serviceClass } = sequence;
     return new PlannedRequest(sequence, this, { arrivedAt, budget, minExit, serviceClass, ...change });
+  }
+
+  /** The nets that sleep. Failures of upstreams come together, so each is a promise that may begin at once. */
+  get nets(): readonly PlannedRequest[] {
+    const { nets = [] } = this.engine;
+    return (this.#nets ??= nets.map((each) => this.proposed(each, { serviceClass: 'guaranteed' })));
   }
 
   /** Milliseconds of a step of one row at each of these exits. */

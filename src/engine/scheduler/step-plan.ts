@@ -3,7 +3,14 @@
  * and exits by index.
  */
 import type { Work } from './cost/model.js';
-import type { DraftSource, EndReason, ExitIndex, PlannedEvent, RejectedEvent } from '../../protocol/index.js';
+import type {
+  ArmedEvent,
+  DraftSource,
+  EndReason,
+  ExitIndex,
+  PlannedEvent,
+  RejectedEvent,
+} from '../../protocol/index.js';
 import type { MemoryOp } from './kv/kv-account.js';
 import type { LandingWindow } from './types.js';
 
@@ -11,6 +18,8 @@ export interface StepPlan {
   readonly at: number;
   /** Requests that get a place in the queue, and plans of dry runs. */
   readonly admitted: readonly PlannedEvent[];
+  /** Nets that sleep from here on; absent: none. */
+  readonly armed?: readonly ArmedEvent[];
   readonly rejected: readonly RejectedEvent[];
   /** Sequences that end before the step: dry runs, cancelled ones, failed or complete grammars, deadlines. */
   readonly ended: readonly SequenceEnd[];

@@ -3,7 +3,7 @@
  *
  * All times are milliseconds; instants ("...At", now) are on one monotonic clock of the caller's choice.
  */
-import type { Admitted, NetWork } from '../../protocol/index.js';
+import type { Admitted, ArmedEvent } from '../../protocol/index.js';
 
 /** When an answer ends early. Instants are of the engine's clock. */
 export interface LandingWindow {
@@ -20,12 +20,19 @@ export interface Rejected {
   readonly kind: 'reject';
   /** Least total budget that would be guaranteed at this moment; null: none found. */
   readonly leastFeasibleMs: number | null;
-  /** Only for a dry run. */
-  readonly promised?: NetWork;
+  /** Of a net: it would fit, if other promises took no time. */
+  readonly isFull?: boolean;
+}
+
+/** A net that sleeps. */
+export interface Armed extends Omit<ArmedEvent, 'id'> {
+  readonly kind: 'arm';
 }
 
 /** An admitted request, with the answer tokens that its promise covers. */
-export type Admission = (Admitted & { readonly guaranteedTokens: number }) | Rejected;
+export type Planned = Admitted & { readonly guaranteedTokens: number };
+
+export type Admission = Planned | Armed | Rejected;
 
 /** A part of one prompt that the next step prefills. */
 export interface PrefillChunk {

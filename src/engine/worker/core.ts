@@ -11,7 +11,6 @@ import type {
   SequenceRequest,
   RejectedEvent,
   StepMessage,
-  PromisedPart,
 } from '../../protocol/index.js';
 import type { Speculate } from '../../protocol/engine-options.js';
 import type { Policy } from '../scheduler/policy.js';
@@ -91,7 +90,8 @@ export class EngineCore {
    * @param elsewhere requests in the grammar queue, which count against the queue's size; null for one of them
    */
   submit(request: SequenceRequest, constraint: Constraint | null = null, elsewhere: number | null = 0): void {
-    const reason = this.#fault(request) ?? (elsewhere !== null && this.isFull(elsewhere) ? 'queue_full' : null);
+    const isFull = elsewhere !== null && this.isFull(elsewhere, request.isNet);
+    const reason = this.#fault(request) ?? (isFull ? 'queue_full' : null);
     if (reason === null) {
       this.#answers.set(request.id, new Answer(this.scheduler.add(request, constraint), constraint));
       return;
@@ -121,9 +121,9 @@ export class EngineCore {
     });
   }
 
-  /** Whether the queue is full. @param elsewhere requests in the grammar queue */
-  isFull(elsewhere: number): boolean {
-    return this.scheduler.isFull(elsewhere);
+  /** Whether the queue is full. @param elsewhere requests in the grammar queue @param isNet whether it is for a net */
+  isFull(elsewhere: number, isNet?: boolean): boolean {
+    return this.scheduler.isFull(elsewhere, isNet);
   }
 
   /** Cancels a sequence at the next step. An unknown id is ignored: its answer may have ended already. */
@@ -131,11 +131,14 @@ export class EngineCore {
     this.scheduler.cancel(id, reason);
   }
 
-  /** Counts the part of an armed net against promises to other requests. @param part null: no longer */
-  holdNet(id: number, part: PromisedPart | null): void {
-    const { nets } = this.scheduler;
-    if (part === null) nets.delete(id);
-    else nets.set(id, part);
+  /** Wakes the sequences of nets. */
+  wake(ids: readonly string[]): void {
+    for (const id of ids) this.scheduler.nets.wake(id);
+  }
+
+  /** Instant at which a step is due, whatever `busy` says; Infinity without one. */
+  get wakesAt(): number {
+    return this.scheduler.nets.wakesAt;
   }
 
   /** The loop is idle from here on: the time until the next step belongs to no step. */
@@ -167,9 +170,11 @@ export class EngineCore {
     onResult?.(result);
     this.#endAnswers(this.scheduler.commit(plan, result), at);
     this.#clock.enter('messages');
-    const { slowdown } = this.scheduler;
+    const { slowdown } = this.scheduler.model.drift;
     const load = this.#loadAt(at);
-    const message: StepMessage = { type: 'step', at, ...this.#events, load, work: work && { ...work, slowdown } };
+    const { armed } = plan;
+    const news = { ...this.#events, ...(armed && { armed }) };
+    const message: StepMessage = { type: 'step', at, ...news, load, work: work && { ...work, slowdown } };
     this.#events = noEvents();
     if (this.busy) this.#stepEndedAt = at;
     else this.rest();

@@ -7,7 +7,7 @@
  */
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
-import { monotonicMs } from '../../util/clock.js';
+import { monotonicMs, timerUntil } from '../../util/clock.js';
 import { chunkSizes, defaultPolicy } from '../scheduler/policy.js';
 import { EngineCore } from './core.js';
 import { Executor } from '../execution/executor.js';
@@ -44,7 +44,7 @@ async function main(): Promise<void> {
     if (message.type === 'generate') for (const each of sequencesOf(message.request)) grammarQueue.generate(each);
     else if (message.type === 'cancel') {
       for (const id of message.ids) grammarQueue.cancel(id, message.reason);
-    } else if (message.type === 'net') core.holdNet(message.id, message.part);
+    } else if (message.type === 'wake') core.wake(message.ids);
     else if (message.type === 'ping') send({ type: 'pong' });
     else process.exit(0);
     wake();
@@ -52,9 +52,12 @@ async function main(): Promise<void> {
   send(ready);
 
   for (;;) {
-    if (!core.busy || core.isStalled) {
+    const { wakesAt } = core;
+    if ((!core.busy || core.isStalled) && monotonicMs() < wakesAt) {
       core.rest();
+      const timer = wakesAt < Infinity ? setTimeout(changed, timerUntil(wakesAt)) : undefined;
       await woken();
+      clearTimeout(timer);
       continue;
     }
     const { load, ...step } = stepOf(core, options.device);

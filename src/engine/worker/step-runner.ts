@@ -22,7 +22,7 @@ import {
   type SampledToken,
 } from '../sampling/sample-batch.js';
 import { type Draft, draftOf, verify } from '../speculation/speculative-step.js';
-import type { DepthShape, Work } from '../scheduler/cost/model.js';
+import { type DepthShape, predictMs, type Work } from '../scheduler/cost/model.js';
 import type { Scheduler } from '../scheduler/scheduler.js';
 
 /** The events of a step's message. */
@@ -153,16 +153,16 @@ export function stepWork(
 ): Omit<StepWork, 'slowdown'> | null {
   const { chunks, rows, work } = plan;
   if (chunks.length + rows.length === 0) return null;
-  const predictMs = (part: Work): number => scheduler.predictMs(part);
+  const timeOf = (part: Work): number => predictMs(scheduler.model, part);
   const prefillTokens = chunks.reduce((sum, { prefilled }) => sum + prefilled, 0);
   // A draft gives the tokens of several plain steps.
   const further = draft === null ? 0 : Math.max(1, tokens.filter(({ isEnd }) => !isEnd).length) - 1;
   return {
     ...took,
-    predictedMs: plan.predictedMs + further * predictMs({ ...work, prefill: [] }),
+    predictedMs: plan.predictedMs + further * timeOf({ ...work, prefill: [] }),
     prefillTokens,
     catchUpTokens: chunks.reduce((sum, { positions }) => sum + positions, -prefillTokens),
-    exitMs: exitTimes(scheduler.options.shape, work, predictMs, took.ms),
+    exitMs: exitTimes(scheduler.options.shape, work, timeOf, took.ms),
     ...(draft !== null && plan.draft !== null && { draft: { source: plan.draft.source, ...draft } }),
   };
 }

@@ -10,7 +10,6 @@ import { fileURLToPath } from 'node:url';
 import { monotonicMs, turnStartedAt } from '../../util/clock.js';
 import { DeadlineTimer } from './deadline-timer.js';
 import type { Engine, EngineEvents } from './engine.js';
-import { HeldNets } from './held-nets.js';
 import type {
   EngineRequest,
   CancelReason,
@@ -18,7 +17,6 @@ import type {
   FromEngine,
   ReadyMessage,
   ToEngine,
-  PromisedPart,
 } from '../../protocol/index.js';
 import type { EngineOptions } from '../../protocol/engine-options.js';
 import { sequencesOf } from '../../protocol/request.js';
@@ -72,9 +70,6 @@ export class EngineClient extends EventEmitter<EngineEvents> implements Engine {
   readonly #unacknowledged: UnacknowledgedRequests;
   /** Ids to cancel, by reason. They leave in one message: a request of 64 choices costs the engine one cancel. */
   readonly #cancels = new Map<CancelReason, string[]>();
-  readonly #nets = new HeldNets((message) => {
-    this.#send(message);
-  });
   readonly #watchdog = new Watchdog(
     () => {
       this.#send({ type: 'ping' });
@@ -161,8 +156,8 @@ export class EngineClient extends EventEmitter<EngineEvents> implements Engine {
     this.#cancels.set(reason, [...(this.#cancels.get(reason) ?? []), id]);
   }
 
-  holdNet(part: PromisedPart): () => void {
-    return this.#nets.hold(part);
+  wake(ids: readonly string[]): void {
+    this.#send({ type: 'wake', ids });
   }
 
   cancelAll(reason: CancelReason): void {
@@ -272,7 +267,6 @@ export class EngineClient extends EventEmitter<EngineEvents> implements Engine {
 
   #becomeReady(message: ReadyMessage): void {
     this.#ready = message;
-    this.#nets.tell();
     const longest = { chunk: this.#options.prefillChunk, context: message.maxLength };
     this.#watchdog.start(watchdogTimeout(message.cost, longest, this.#leastSilenceMs));
     this.emit('ready', message);

@@ -3,14 +3,7 @@
  *
  * Must not know: how the engine runs (client.ts starts the process), text, HTTP.
  */
-import type {
-  EngineRequest,
-  CancelReason,
-  EndedEvent,
-  ReadyMessage,
-  StepMessage,
-  PromisedPart,
-} from '../../protocol/index.js';
+import type { EngineRequest, CancelReason, EndedEvent, ReadyMessage, StepMessage } from '../../protocol/index.js';
 import type { SequenceEvents } from './sequence-events.js';
 
 export interface EngineEvents {
@@ -46,11 +39,8 @@ export interface Engine {
   generate(request: EngineRequest): SequenceEvents;
   /** `ended` follows with this reason, unless another end came first. */
   cancel(id: string, reason: CancelReason): void;
-  /**
-   * Keeps the part of an armed net from promises to other requests, also in a process that starts later.
-   * @returns gives it back, as the net begins or is over
-   */
-  holdNet(part: PromisedPart): () => void;
+  /** Wakes the sequences of a net. Their plans follow. */
+  wake(ids: readonly string[]): void;
   /** Cancels all live sequences immediately, without waiting for the engine. */
   cancelAll(reason: CancelReason): void;
   on<K extends keyof EngineEvents>(event: K, listener: (...args: EngineEvents[K]) => void): this;

@@ -5,6 +5,7 @@
  */
 import { monotonicMs } from '../../util/clock.js';
 import type {
+  ArmedEvent,
   CancelReason,
   EndedEvent,
   PlannedEvent,
@@ -22,6 +23,8 @@ export type SequenceEvent = Payload & {
 
 type Payload =
   | { readonly type: 'planned'; readonly event: PlannedEvent }
+  /** It sleeps. `planned` follows when it wakes. */
+  | { readonly type: 'armed'; readonly event: ArmedEvent }
   | { readonly type: 'rejected'; readonly event: RejectedEvent }
   | { readonly type: 'prompt'; readonly event: PromptEvent }
   /** `at`: end of the step that sampled the token. */
@@ -58,6 +61,11 @@ export class SequenceEvents implements AsyncIterableIterator<readonly SequenceEv
     if (this.#open === 0) return;
     this.#events.push(event);
     if (isLast) this.#open--;
+  }
+
+  /** Gives events that a reader has taken to the next one. */
+  putBack(events: readonly SequenceEvent[]): void {
+    this.#events.unshift(...events);
   }
 
   /** Ends the reader's wait, with no events if there are none. */
@@ -147,6 +155,7 @@ export class OpenSequences {
       highWaterMark.add(open.answer);
       open.answer.add({ index: open.index, ...event }, isLast);
     };
+    for (const event of step.armed ?? []) give(this.#live.get(event.id), { type: 'armed', event });
     for (const event of step.planned) give(this.#live.get(event.id), { type: 'planned', event });
     for (const event of step.prompts) give(this.#live.get(event.id), { type: 'prompt', event });
     for (const event of step.tokens) give(this.#live.get(event.id), { type: 'token', event, at: step.at });

@@ -55,8 +55,8 @@ export class UnacknowledgedRequests {
     this.#sent.set(id, { tenant, tokens, sentAt, isRead: false, hasGrammar: grammar !== null });
   }
 
-  hear({ planned, rejected, ended }: Pick<StepMessage, 'planned' | 'rejected' | 'ended'>): void {
-    for (const { id } of planned) this.#read(this.#sent.get(id));
+  hear({ planned, armed = [], rejected, ended }: Pick<StepMessage, 'planned' | 'armed' | 'rejected' | 'ended'>): void {
+    for (const { id } of [...planned, ...armed]) this.#read(this.#sent.get(id));
     for (const { id } of [...rejected, ...ended]) this.#over(id);
   }
 

@@ -6,9 +6,6 @@ import { UpstreamMetrics } from '../telemetry/upstream-metrics.js';
 import type { OpenBody, PlainAnswer, UpstreamCall } from './call.js';
 import { translatedAnswer } from './translated-answer.js';
 import type { NetObserver, NetShared } from './net-parts.js';
-import { NetAccount } from './net-account.js';
-import { IdlePrefill } from './idle-prefill.js';
-import { NetMargin } from './net-margin.js';
 import type { NoNet } from './net-policy.js';
 import { Breaker } from './breaker.js';
 import { UpstreamConnection } from './connection.js';
@@ -36,11 +33,6 @@ type Settings = UpstreamSettings & { readonly mode: NetMode };
 
 export class UpstreamGateway {
   readonly #served = new Map<string, Served>();
-
-  // All nets share the one engine.
-  readonly #account = new NetAccount();
-  readonly #margin = new NetMargin();
-  readonly #idle = new IdlePrefill();
 
   /** @param nets absent: answers land, and have no net */
   constructor(
@@ -131,9 +123,7 @@ export class UpstreamGateway {
   #netsOf(context: ApiContext | null, call: UpstreamCall, { mode, budget }: Settings): NetShared | null {
     const { observer } = this.nets;
     const none: NoNet | null = mode !== 'answer' ? 'off' : budget?.onMiss === 'truncate' ? 'on_miss' : null;
-    if (none === null && context !== null) {
-      return { context, account: this.#account, margin: this.#margin, idle: this.#idle, observer };
-    }
+    if (none === null && context !== null) return { context, observer };
     call.header('x-sortie-net', 'none');
     call.header('x-sortie-net-reason', none ?? 'no_model');
     return null;

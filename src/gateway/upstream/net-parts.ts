@@ -3,9 +3,6 @@ import type { ApiContext } from '../api/context.js';
 import type { AnswerForm, UpstreamCall } from './call.js';
 import type { Deadline } from './deadline.js';
 import type { LocalSink } from './local-answer.js';
-import type { IdlePrefill } from './idle-prefill.js';
-import type { NetAccount } from './net-account.js';
-import type { NetMargin } from './net-margin.js';
 import type { NetTrigger, NoNet } from './net-policy.js';
 
 /** How a net ended, for metrics. */
@@ -38,9 +35,6 @@ export interface NetObserver {
 /** The parts that the nets of a server share. */
 export interface NetShared {
   readonly context: ApiContext;
-  readonly account: NetAccount;
-  readonly margin: NetMargin;
-  readonly idle: IdlePrefill;
   readonly observer: NetObserver | null;
 }
 

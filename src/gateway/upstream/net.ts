@@ -1,6 +1,6 @@
 /**
- * The net of one answer: the local model answers where its upstream does not. It is armed at arrival, if the local
- * model can answer and has room beside the other nets, and starts at its latest start, or when the upstream fails.
+ * The net of one answer: the local model answers where its upstream does not. It is armed at arrival, if the engine
+ * promises a sentence beside all else that it promised. It sleeps there until its latest start, or the upstream fails.
  *
  * Must not know: the form of answers, connections.
  */
@@ -12,8 +12,8 @@ import { accuracyBehind } from '../../engine/model/manifest.js';
 import { isEnd } from './call.js';
 import { type NetStart, netStart, accuracyWithin } from './early-start.js';
 import { localAnswer, type LocalEnd, localRequest, type LocalRequest } from './local-answer.js';
-import { bookNet, type Forecast, forecastOf, type NetBooking } from './net-booking.js';
 import type { NetFor, NetOutcome, NetShared } from './net-parts.js';
+import { type Asleep, fallAsleep } from './net-sleep.js';
 import { barOf, barOfError, type NetTrigger, type NoNet } from './net-policy.js';
 import { estimatedTokens } from './upstream-body.js';
 import { countsOf } from './landed.js';
@@ -26,7 +26,7 @@ export class Net {
   #none: NoNet | null = 'not_forecast';
   #isOver = false;
   #local: LocalRequest | null = null;
-  #booking: NetBooking | null = null;
+  #asleep: Asleep | null = null;
   #timer: NodeJS.Timeout | undefined;
   #trigger: NetTrigger | null = null;
   #startedAt: number | null = null;
@@ -59,7 +59,7 @@ export class Net {
 
   /** Milliseconds until its latest start. */
   get roomMs(): number {
-    return this.#booking === null ? -Infinity : this.#latestStart - monotonicMs();
+    return (this.#asleep?.latestStart ?? -Infinity) - monotonicMs();
   }
 
   /** Resolves once it is armed, or it is known that there is none. @returns whether it is armed */
@@ -83,14 +83,8 @@ export class Net {
   /** Starts the local answer, if there may be one. @returns whether the local model answers, or has answered */
   async start(trigger: NetTrigger): Promise<boolean> {
     if (!(await this.mayAnswer())) return false;
-    const tried = this.#none === null ? () => undefined : this.shared.account.try();
-    if (tried === null) return false;
-    try {
-      this.#begin(trigger);
-      await this.#ended;
-    } finally {
-      tried();
-    }
+    this.#begin(trigger);
+    await this.#ended;
     return this.end !== null;
   }
 
@@ -101,7 +95,6 @@ export class Net {
     clearTimeout(this.#timer);
     if (this.#none === 'not_forecast') this.#announce();
     this.#stop.abort(new ClientGone());
-    this.#booking?.end();
   }
 
   /** @param isAnswer whether the client got its text; @param isGone whether the client has left */
@@ -113,9 +106,6 @@ export class Net {
     const now = monotonicMs();
     const started = this.#startedAt;
     const result = this.#resultOf(isAnswer, isOvertaken, isGone);
-    if (this.#trigger === 'latest_start' && (result === 'answered' || result === 'failed')) {
-      shared.margin.observe(result === 'answered' && (this.#endedAt ?? Infinity) <= deadline.endsAt);
-    }
     shared.observer?.ended({
       upstream: call.model,
       result,
@@ -171,43 +161,30 @@ export class Net {
       this.#log(error);
       return 'unsupported';
     });
-    if (this.#isOver) {
-      this.#booking?.end();
-      return;
-    }
+    if (this.#isOver) return;
     this.#none = none;
     this.#announce();
-    if (none !== null) return;
-    this.#watch();
-    const start = this.#start();
-    if (start === 'latest') this.#prefill().catch(this.#log);
-    else if (this.answer.isNeeded()) this.#begin('expected', start === 'ahead');
+    if (this.#asleep === null || this.#local === null) return;
+    this.#ended = this.#sleep(this.#asleep, this.#local);
+    const start = this.#start(this.#asleep);
+    if (start !== 'latest' && this.answer.isNeeded()) this.#begin('expected', start === 'ahead');
   }
 
-  /** Prefills the prompt while the engine idles. The net needs less time then. */
-  async #prefill(): Promise<void> {
-    const { context, idle } = this.shared;
-    const { engine = null } = this.#local?.read ?? {};
-    if (engine === null || !(await idle.run(context, engine, this.#stop.signal))) return;
-    const forecast = await forecastOf(context, engine, this.answer.deadline.leftMs);
-    if (typeof forecast === 'string' || this.#isOver || this.isStarted) return;
-    if (this.#book(forecast) === null) this.#watch();
-  }
-
-  /** Books it, in place of an earlier booking. @returns why there is no new one */
-  #book(forecast: Forecast): NoNet | null {
-    const moved = (): void => {
-      this.#watch();
-    };
-    const booked = bookNet(this.shared, this.answer, forecast, moved, this.#booking);
-    if (typeof booked === 'string') return booked;
-    this.#booking?.end();
-    this.#booking = booked;
-    return null;
+  /** Answers once the engine wakes it. */
+  async #sleep({ events }: Asleep, local: LocalRequest): Promise<void> {
+    const { value = [] } = await events.next();
+    if (this.#isOver || value.length === 0) return;
+    const isLost = value.some(({ type }) => type === 'lost');
+    if (!this.isStarted && isLost) this.#none = 'not_ready';
+    else if (!this.isStarted && !this.answer.isNeeded()) this.drop();
+    if (!this.isPossible) return;
+    if (!this.isStarted) this.#started('latest_start');
+    events.putBack(value);
+    await this.#run({ ...local, read: { ...local.read, begun: events } });
   }
 
   /** By the expected right answers at this moment. */
-  #start(): NetStart {
+  #start({ latestStart, sentenceMs }: Asleep): NetStart {
     const { context } = this.shared;
     const { answer } = this;
     const { depth: { minExit, maxExit } = { minExit: 0, maxExit: 0 }, prompts = [] } = this.#local?.read.engine ?? {};
@@ -216,35 +193,31 @@ export class Net {
       .filter(({ layer }) => layer >= minExit && layer <= maxExit)
       .map(({ layer, quality }) => ({ layer, accuracy: accuracyBehind(quality, tokens) }));
     const now = monotonicMs();
-    const { sentenceMs = 0 } = this.#booking ?? {};
     const roomMs = answer.deadline.endsAt - now;
-    const lateMs = answer.deadline.endsAt - this.#latestStart;
+    const lateMs = answer.deadline.endsAt - latestStart;
     return netStart({
       upstream: answer.accuracy,
       early: accuracyWithin(exits, sentenceMs, roomMs),
       late: accuracyWithin(exits, sentenceMs, lateMs),
       chanceEarly: answer.chanceBy(now + sentenceMs),
-      chanceLate: answer.chanceBy(this.#latestStart + sentenceMs),
+      chanceLate: answer.chanceBy(latestStart + sentenceMs),
       busy: Math.min(1, context.metrics.live / (context.engine.ready?.slots ?? 1)),
     });
-  }
-
-  get #latestStart(): number {
-    return this.#booking?.latestStart ?? Infinity;
   }
 
   /** @throws ApiError for a body that the local model can't answer */
   async #arm(): Promise<NoNet | null> {
     const { shared, answer } = this;
-    const { context, account } = shared;
+    const { context } = shared;
     const { call, deadline } = answer;
     const bar = barOf(call);
     if (bar !== null) return bar;
-    if (account.isRefused(deadline.endsAt, monotonicMs())) return 'capacity';
     const budgetMs = deadline.endsAt - call.request.arrivedAt;
     this.#local = await localRequest(context, call, budgetMs);
-    const forecast = await forecastOf(context, this.#local.read.engine, deadline.leftMs);
-    return typeof forecast === 'string' ? forecast : this.#book(forecast);
+    const asleep = await fallAsleep(context, this.#local.read.engine, this.#stop.signal);
+    if (typeof asleep === 'string') return asleep;
+    this.#asleep = asleep;
+    return null;
   }
 
   /** A fault of the local side leaves the answer to the upstream. */
@@ -257,16 +230,6 @@ export class Net {
     const { call } = this.answer;
     call.header('x-sortie-net', this.#none === null ? 'armed' : 'none');
     if (this.#none !== null) call.header('x-sortie-net-reason', this.#none);
-  }
-
-  /** Starts it at its latest start. */
-  #watch(): void {
-    const latestStart = this.#latestStart;
-    if (this.#isOver || this.isStarted || latestStart === Infinity) return;
-    clearTimeout(this.#timer);
-    this.#timer = setTimeout(() => {
-      if (this.answer.isNeeded()) this.#begin('latest_start');
-    }, timerUntil(latestStart));
   }
 
   /** Its first sentence is whole, or it has ended. The text of a net that started ahead waits for the upstream's. */
@@ -287,12 +250,16 @@ export class Net {
   #begin(trigger: NetTrigger, isAhead = false): void {
     const local = this.#local;
     if (this.#isOver || this.isStarted || local === null || this.answer.call.request.signal.aborted) return;
-    clearTimeout(this.#timer);
+    this.#started(trigger);
+    const { context } = this.shared;
+    if (this.#asleep === null) this.#ended = this.#run(unpromised(local));
+    else context.engine.wake(local.read.engine.sequences.map(({ id }) => id));
+    if (isAhead) this.#headStartMs = Math.max(0, this.roomMs);
+  }
+
+  #started(trigger: NetTrigger): void {
     this.#trigger = trigger;
     this.#startedAt = monotonicMs();
-    if (isAhead) this.#headStartMs = Math.max(0, this.#latestStart - this.#startedAt);
-    this.#booking?.began(this.#startedAt);
-    this.#ended = this.#run(this.#none === null ? local : unpromised(local));
   }
 
   async #run(local: LocalRequest): Promise<void> {
@@ -302,7 +269,6 @@ export class Net {
       return { report: null, error: null, tokens: 0 };
     });
     this.#endedAt = monotonicMs();
-    this.#booking?.end();
     this.#end = end;
     this.#hasFailed = end.report === null && !this.#isOver;
     if (end.error !== null) this.answer.call.request.addLogFields({ net_error: end.error.code });

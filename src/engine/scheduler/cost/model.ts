@@ -250,7 +250,8 @@ export function observeStep(model: CostModel, work: Work, actualMs: number, plan
   const target = Math.min(DRIFT.mostSlowdown, Math.max(1 / DRIFT.mostSlowdown, median));
   const gain = 1 - Math.exp(-actualMs / (target > drift.slowdown ? DRIFT.riseMs : DRIFT.fallMs));
   const slowdown = drift.slowdown + (target - drift.slowdown) * gain;
-  const planned = Math.min(planningMs, actualMs - planningMs);
+  // A step without rows plans what arrived; predictions have the planning of steps with rows.
+  const planned = work.decode === null ? drift.planningMs : Math.min(planningMs, actualMs - planningMs);
   const meanMs = drift.planningMs + (planned - drift.planningMs) / DRIFT.planningSteps;
   return { ...model, drift: { slowdown, ratios, planningMs: meanMs } };
 }

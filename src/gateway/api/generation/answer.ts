@@ -116,10 +116,12 @@ export class Answer {
     const context = this.context;
     const { engine, prompts } = this.request;
     const { arrivedAt, depth, isDryRun } = engine;
-    // The engine may have exited while the prompt was tokenized. Without it, the metrics would keep a sequence that
-    // never ends.
-    readyEngine(context);
-    this.#checkRoom();
+    if (this.request.begun === undefined) {
+      // The engine may have exited while the prompt was tokenized. Without it, the metrics would keep a sequence that
+      // never ends.
+      readyEngine(context);
+      this.#checkRoom();
+    }
     for (const [index, { id, prompt }] of engine.sequences.entries()) {
       if (isDryRun === true) break;
       const promptTokens = prompts[prompt]?.ids.length ?? 0;
@@ -127,7 +129,7 @@ export class Answer {
       context.metrics.begin(id, facts);
       this.client.trace?.begin(id, index, facts);
     }
-    return context.engine.generate(engine);
+    return this.request.begun ?? context.engine.generate(engine);
   }
 
   /** All choices or none: a part of a request would be work in vain. @throws ApiError queue_full */
@@ -145,6 +147,8 @@ export class Answer {
     const choice = this.choices[index];
     if (choice === undefined) throw new RangeError(`no choice ${index}`);
     switch (event.type) {
+      case 'armed':
+        return;
       case 'planned':
         choice.plan = event.event;
         return;

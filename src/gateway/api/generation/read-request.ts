@@ -16,6 +16,7 @@ import {
   type Quota,
 } from '../context.js';
 import { ApiError, invalid } from '../errors.js';
+import type { SequenceEvents } from '../../engine-client/sequence-events.js';
 import { requestBudget } from '../params/budget.js';
 import { requestDepth } from '../params/depth.js';
 import { sampling, samplingDefaults, seedOf } from '../params/sampling.js';
@@ -55,6 +56,8 @@ export interface GenerationRequest {
   readonly showsSampling: boolean;
   readonly includeUsage: boolean;
   readonly continuousUsage: boolean;
+  /** Events of its sequences, if the engine has them already. */
+  readonly begun?: SequenceEvents;
 }
 
 /** The budget of a request, stated or from the policy. @throws ApiError invalid_value */
