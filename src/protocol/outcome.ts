@@ -82,7 +82,9 @@ export const isUnfinished = (reason: EndReason, early: EarlyEnd | undefined): bo
 
 /** Whether a budget states anything at all. */
 export function hasBudget(budget: Budget | null): budget is Budget {
-  return budget !== null && (budget.totalMs !== null || budget.ttftMs !== null || budget.tpotMs !== null);
+  if (budget === null) return false;
+  const { totalMs, ttftMs, tpotMs, sentenceMs = null } = budget;
+  return [totalMs, ttftMs, tpotMs, sentenceMs].some((ms) => ms !== null);
 }
 
 /** Milliseconds. Null: no limit, or a time that the answer does not have. */
@@ -90,6 +92,8 @@ export interface BudgetTimes {
   readonly totalMs: number | null;
   readonly ttftMs: number | null;
   readonly tpotMs: number | null;
+  /** To the end of the first sentence. */
+  readonly sentenceMs?: number | null;
 }
 
 /**
@@ -124,12 +128,12 @@ export function missedParts(actual: BudgetTimes, limits: BudgetTimes, isCut = fa
     total: isOver(actual.totalMs, totalMs === null ? null : totalMs + lateMs),
     ttft: isOver(actual.ttftMs, limits.ttftMs),
     tpot: isOver(actual.tpotMs, limits.tpotMs),
+    sentence: isOver(actual.sentenceMs ?? null, limits.sentenceMs ?? null),
   };
 }
 
 /** Whether every part holds. @param limits null for an answer without a budget. @param isCut as above */
 export function isWithin(actual: BudgetTimes, limits: BudgetTimes | null, isCut = false): boolean {
   if (limits === null) return true;
-  const { total, ttft, tpot } = missedParts(actual, limits, isCut);
-  return !total && !ttft && !tpot;
+  return !Object.values(missedParts(actual, limits, isCut)).includes(true);
 }

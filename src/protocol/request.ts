@@ -25,6 +25,8 @@ export interface Budget {
   readonly ttftMs: number | null;
   /** Mean per token after the first. */
   readonly tpotMs: number | null;
+  /** To the end of the first sentence. Absent: not stated. */
+  readonly sentenceMs?: number;
   readonly onMiss: OnMiss;
 }
 

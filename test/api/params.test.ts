@@ -19,6 +19,7 @@ const depthOf = (headers: Headers, body: SortieRequest = {}, name = 'fake', poli
 };
 
 const [total, ttft, tpot] = ['X-Latency-Budget-Ms', 'X-SLO-TTFT-Ms', 'X-SLO-TPOT-Ms'] as const;
+const sentence = 'X-First-Sentence-Budget-Ms';
 const onMiss = 'X-Budget-On-Miss';
 const envoy = 'x-envoy-expected-rq-timeout-ms';
 const exit = 'X-Exit-Layer';
@@ -41,6 +42,8 @@ const BUDGETS: readonly [Headers, SortieRequest, ReturnType<typeof requestBudget
   [{ [total]: '250', [onMiss]: 'reject' }, { budget_on_miss: 'land' }, { ...land, totalMs: 250 }],
   [{}, { slo_ttft_ms: 5, slo_tpot_ms: 6 }, { ...first, ttftMs: 5, tpotMs: 6 }],
   [{ [total]: '250' }, { latency_budget_ms: 99 }, { ...land, totalMs: 99 }],
+  [{ [total]: '6000', [sentence]: '900, 800' }, {}, { ...land, totalMs: 6000, sentenceMs: 800 }],
+  [{ [sentence]: '900' }, { first_sentence_ms: 700 }, { ...first, sentenceMs: 700 }],
   [{ [envoy]: '15000' }, {}, { ...land, totalMs: 14_750 }],
   [{ [envoy]: '99999999999' }, {}, { ...land, totalMs: 86_399_750 }],
   [{ [envoy]: '700' }, { latency_budget_ms: 900 }, { ...land, totalMs: 665 }],

@@ -214,7 +214,8 @@ export class FakeEngine extends EventEmitter<EngineEvents> implements Engine {
   #arm(request: SequenceRequest, script: Script): void {
     const { sentenceMs = 0 } = script;
     const { id, arrivedAt, depth } = request;
-    const latestStart = arrivedAt + (depth.budget?.totalMs ?? 0) - sentenceMs;
+    const { totalMs = 0, ttftMs = null, sentenceMs: firstMs = Infinity } = depth.budget ?? {};
+    const latestStart = arrivedAt + Math.min(totalMs ?? Infinity, ttftMs ?? Infinity, firstMs) - sentenceMs;
     const leftMs = latestStart - monotonicMs();
     const live = this.#live.get(id);
     if (leftMs < 0 || script.reject !== undefined || live === undefined) {

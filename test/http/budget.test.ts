@@ -40,6 +40,17 @@ void t.test('the report says whether the budget was met', async (t) => {
     t.match((await server.ask(PATH, { ...prompt, sortie })).body.sortie, { met: isMet }, JSON.stringify(sortie));
 });
 
+void t.test('the report states the time of the first sentence where a budget does', async (t) => {
+  const server = await build(t, says('It is in France. It is large.', { pace: 20 }));
+  const report = async (sortie: object) => (await server.ask(PATH, { ...prompt, sortie })).body.sortie;
+  const met = await report({ latency_budget_ms: 60_000, first_sentence_ms: 60_000 });
+  t.match(met, { met: true, first_sentence_ms: Number });
+  const { first_sentence_ms: ms = NaN, actual_ms: all } = met as { first_sentence_ms?: number; actual_ms: number };
+  t.ok(ms > 50 && ms < all - 30, `${ms} of ${all} ms`);
+  t.match(await report({ first_sentence_ms: 1 }), { met: false, outcome: 'late', first_sentence_ms: Number });
+  t.match(await report({}), { first_sentence_ms: undefined });
+});
+
 void t.test('the report describes the slowest choice, and its TPOT covers the tokens after the first', async (t) => {
   movedClock(t);
   const slower = { predictedTtftMs: 7, predictedTpotMs: 3, predictedMs: 50, predictedP90Ms: 70 };

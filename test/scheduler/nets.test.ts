@@ -19,6 +19,9 @@ interface Job {
   readonly promptLength: number;
   readonly budgetMs: number;
   readonly tenant?: string;
+  /** Budget of the first sentence, and of the first token; absent: none. */
+  readonly sentenceMs?: number;
+  readonly ttftMs?: number;
   /** Tokens of each sentence; absent: 18. An answer has two. */
   readonly sentence?: number;
 }
@@ -115,10 +118,12 @@ class Outage {
   }
 }
 
-function requestOf({ isNet, at, promptLength, budgetMs, tenant }: Job, id: string): SequenceRequest {
+function requestOf(job: Job, id: string): SequenceRequest {
+  const { isNet, at, promptLength, budgetMs, tenant, ttftMs = null, sentenceMs } = job;
+  const budget = { ...total(budgetMs, 'land'), ttftMs, ...(sentenceMs !== undefined && { sentenceMs }) };
   const more = { promptLength, isExactLength: false, maxTokens: 256, ...(tenant !== undefined && { tenant }) };
   const number = Array.from(id, (each) => each.charCodeAt(0)).reduce((sum, code) => (sum * 31 + code) % 1e6, 7);
-  const request = engineRequest(simulated(id, at, total(budgetMs, 'land'), more), number, shape);
+  const request = engineRequest(simulated(id, at, budget, more), number, shape);
   return isNet ? { ...request, isNet } : request;
 }
 
@@ -174,6 +179,30 @@ function armed(scheduler: Scheduler, nets: readonly Job[], now: number, name: st
   }
   return nets.map((_, i) => rejected.find(({ id }) => id === `${name}${i}`)?.reason ?? null);
 }
+
+void t.test('a net starts in time for its first sentence, or its first token', async (t) => {
+  const startOf = (more: Partial<Job>): number => {
+    const outage = new Outage(burst(1, { sentence: 18, ...more })).run();
+    const [readyAt = Infinity] = outage.readyAt.values();
+    t.ok(readyAt <= (more.sentenceMs ?? 6000), `its sentence is whole at ${readyAt} ms`);
+    const [wokenAt = NaN] = outage.wokenAt.values();
+    return wokenAt;
+  };
+  const late = startOf({});
+  const early = startOf({ sentenceMs: 1500 });
+  t.ok(late > 4500 && early < 1500 - (6000 - late) / 2, `${late} and ${early} ms`);
+  const first = startOf({ ttftMs: 1500 });
+  t.ok(first > early && first < 1500, `${first} ms`);
+  const short = new Outage(burst(1, { sentenceMs: 10 })).run();
+  t.ok(Math.min(...short.wokenAt.values()) < 10, 'one that can not be in time wakes at once');
+  t.same(short.late, [], 'and has the promise of its total');
+  const outage = new Outage(burst(32, { sentenceMs: 3000 })).run();
+  const times = [...outage.armed.keys()].map((id) => outage.readyAt.get(id) ?? Infinity);
+  t.ok(
+    times.length > 4 && times.every((ms) => ms <= 3000),
+    `${times.length} nets, the last at ${Math.max(...times)} ms`,
+  );
+});
 
 void t.test('an idle engine prefills the prompts of nets, at full depth and without a row', async (t) => {
   const outage = new Outage(burst(3, { promptLength: 300 }), Infinity, fresh(2)).run();

@@ -1,8 +1,8 @@
 /** Scanners of text that others choose do twice the work for twice the text. */
 import fc from 'fast-check';
 import t from 'tap';
-import { codePointLength } from '../../src/gateway/api/generation/choice.js';
 import { addFields, noFields } from '../../src/gateway/api/generation/joined-fields.js';
+import { codePointLength } from '../../src/gateway/text/code-points.js';
 import { SentenceEnds, wayBack } from '../../src/gateway/text/sentences/sentence-ends.js';
 import { StopStrings } from '../../src/gateway/text/stop-strings.js';
 import { boundaryOf, textPieces } from '../../src/gateway/text/text-pieces.js';

@@ -3,8 +3,7 @@ import t from 'tap';
 import { Breaker } from '../../src/gateway/upstream/breaker.js';
 import { barOf, isNetted } from '../../src/gateway/upstream/net-policy.js';
 import type { UpstreamCall } from '../../src/gateway/upstream/call.js';
-import { netStart, accuracyWithin } from '../../src/gateway/upstream/early-start.js';
-import { FirstSentence, SentenceTimes } from '../../src/gateway/upstream/sentence-times.js';
+import { EarlyStarts, accuracyWithin } from '../../src/gateway/upstream/early-start.js';
 
 void t.test('a breaker opens behind five failures in a row, and tries once a second', async (t) => {
   for (const [fail, other] of [
@@ -91,53 +90,52 @@ void t.test('the forms of answers without a net', async (t) => {
   t.equal(bar({ guided_json: null }), null);
 });
 
-void t.test('an upstream without tries has its sentences in time', async (t) => {
-  t.equal(new SentenceTimes().chance(1), 1);
-});
-
-void t.test('the chance of a sentence grows with the time, and with the tries that have one', async (t) => {
-  const times = new SentenceTimes();
-  for (let i = 0; i < 32; i += 1) {
-    times.observe(200, true);
-    times.observe(2000, false);
+/** Early starts among so many answers of a tenant. */
+function startsOf(early: EarlyStarts, tenant: string, answers: number, isBreach: (i: number) => boolean): number {
+  let starts = 0;
+  for (let i = 0; i < answers; i += 1) {
+    if (early.isEarly(tenant)) starts += 1;
+    early.observe(tenant, isBreach(i));
   }
-  const before = times.chance(100);
-  const behind = times.chance(300);
-  t.ok(before < 0.1, `${before} before the first sentence`);
-  t.ok(behind > 0.5 && behind < 0.6, `${behind} with half of the sentences`);
-  t.equal(times.chance(10_000), behind, 'a try without a sentence says nothing of the time behind its end');
+  return starts;
+}
+
+void t.test('nets start beside an upstream that is late in more than a tenth of its answers', async (t) => {
+  const early = new EarlyStarts();
+  t.equal(
+    startsOf(early, 'a', 100, () => false),
+    0,
+    'a reliable upstream',
+  );
+  t.equal(
+    startsOf(early, 'a', 200, (i) => i % 20 === 10),
+    0,
+    'one of twenty is late',
+  );
+  const first = startsOf(early, 'a', 10, () => true);
+  const later = startsOf(early, 'a', 20, () => true);
+  t.ok(first >= 3 && first <= 8, `${first} of the first ten`);
+  t.ok(later >= 19, `${later} of the next twenty`);
+  t.equal(
+    startsOf(early, 'b', 100, () => false),
+    0,
+    'the answers of one tenant start no other nets',
+  );
+  startsOf(early, 'a', 20, () => false);
+  const back = startsOf(early, 'a', 20, () => false);
+  t.ok(back > 0 && back < 12, `${back} of twenty on the way back`);
+  t.equal(
+    startsOf(early, 'a', 40, () => false),
+    0,
+    'and none behind it',
+  );
 });
 
-void t.test('a try that ended early is no late sentence', async (t) => {
-  const times = new SentenceTimes();
-  for (let i = 0; i < 20; i += 1) {
-    times.observe(100, false);
-    times.observe(400, true);
-  }
-  t.ok(times.chance(500) > 0.99);
-  t.ok(times.chance(300) < 0.2);
-});
-
-void t.test('old tries are forgotten, and a few bad ones count little', async (t) => {
-  const times = new SentenceTimes();
-  times.observe(1000, false);
-  t.ok(times.chance(900) >= 0.8);
-  for (let i = 0; i < 64; i += 1) times.observe(1000, false);
-  t.ok(times.chance(900) < 0.1);
-  for (let i = 0; i < 64; i += 1) times.observe(10, true);
-  t.ok(times.chance(900) > 0.99);
-});
-
-void t.test('a sentence is known once', async (t) => {
-  const times = new SentenceTimes();
-  for (let i = 0; i < 50; i += 1) {
-    const first = new FirstSentence(times, 1000);
-    first.known(true, 1200);
-    first.known(false, 9000);
-  }
-  const asked = new FirstSentence(times, 5000);
-  t.ok(asked.chanceBy(5201) > 0.99);
-  t.ok(asked.chanceBy(5199) < 0.1);
+void t.test('early starts forget the idlest of too many tenants', async (t) => {
+  const early = new EarlyStarts();
+  startsOf(early, 'a', 20, () => true);
+  for (let i = 0; i < 1000; i += 1) early.observe(`other ${i}`, false);
+  t.notOk(early.isEarly('a'));
 });
 
 const EXITS = [
@@ -151,15 +149,4 @@ void t.test('a local answer has the deepest exit whose sentence fits', async (t)
   t.equal(accuracyWithin(EXITS, 100, 199), 0.5);
   t.equal(accuracyWithin(EXITS, 100, 200), 0.7);
   t.equal(accuracyWithin(EXITS, 100, 5000), 1);
-});
-
-void t.test('a net starts at once where more right answers are to be expected', async (t) => {
-  const usual = { upstream: 1, early: 0.9, late: 0.5, chanceEarly: 0.5, chanceLate: 0.95, busy: 0 };
-  t.equal(netStart(usual), 'latest', 'a reliable upstream');
-  t.equal(netStart({ ...usual, chanceLate: 0.6 }), 'ahead');
-  t.equal(netStart({ ...usual, chanceLate: 0.6, busy: 0.6 }), 'latest', 'the engine has other work');
-  t.equal(netStart({ ...usual, chanceLate: 0.1, busy: 1 }), 'ahead', 'an upstream that is hardly ever in time');
-  t.equal(netStart({ ...usual, chanceLate: 0, early: 0.5 }), 'latest', 'an early answer is no better');
-  t.equal(netStart({ ...usual, upstream: 0.3 }), 'rival', 'the upstream is right less often');
-  t.equal(netStart({ ...usual, upstream: 0.85, early: 0.9, chanceEarly: 0.9 }), 'latest', 'the gain is small');
 });

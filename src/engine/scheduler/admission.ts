@@ -88,11 +88,13 @@ class Round {
 
   /** Nets that sleep, or have no room. */
   #arm(choices: readonly Sequence[]): (PlannedRequest | Rejected)[] {
-    const { budget } = at(choices, 0);
+    const { arrivedAt: from, budget } = at(choices, 0);
     // It wakes behind a step.
-    const totalMs = budget?.totalMs == null ? null : budget.totalMs - nextStepMs(this.state, this.requests);
-    if (!isBroken(this.#trial(choices, { budget: budget && { ...budget, totalMs } })))
-      return choices.map((each) => this.#take(each, true));
+    const arrivedAt = from - nextStepMs(this.state, this.requests);
+    // One whose first part is due too early wakes at once, with the promise of its total.
+    const whole = budget && { totalMs: budget.totalMs, ttftMs: null, tpotMs: null, onMiss: budget.onMiss };
+    for (const change of [{ arrivedAt }, { arrivedAt, budget: whole }])
+      if (!isBroken(this.#trial(choices, change))) return choices.map((each) => this.#take(each, true));
     const { slots, kvPositions } = this.state.engine;
     const asked = choices.map((each) => this.state.proposed(each, { serviceClass: 'guaranteed' }));
     const careful = this.#carefulOf(at(choices, 0));

@@ -279,7 +279,8 @@ export function bestExit(each: PlannedRequest, bound: ExitIndex, from: number, s
     const begins = from + each.prefillMs(exit);
     const steps = (each.end - begins) / stepMs;
     const isFirstLate = each.sequence.firstTokenAt === null && begins + stepMs > each.firstDue;
-    if (isFirstLate || stepMs > each.tpotMs || steps <= 0) continue;
+    const isSentenceLate = each.sentenceDue < Infinity && begins + stepMs * each.sentenceTokens > each.sentenceDue;
+    if (isFirstLate || isSentenceLate || stepMs > each.tpotMs || steps <= 0) continue;
     if (each.sequence.isNet && steps < each.guaranteedSteps(exit) * NET_ROOM) continue;
     const worth = each.utilityAt(exit, steps);
     if (worth > most) [best, most] = [exit, worth];

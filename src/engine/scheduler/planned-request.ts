@@ -41,6 +41,8 @@ export class PlannedRequest {
   /** Instants of its budget, less the time outside the engine; Infinity where it states nothing. */
   readonly end: number;
   readonly firstDue: number;
+  /** That of its first sentence; Infinity behind it. */
+  readonly sentenceDue: number;
   /** Mean milliseconds per token after the first. */
   readonly tpotMs: number;
   readonly hasDeadline: boolean;
@@ -88,15 +90,24 @@ export class PlannedRequest {
     const from = arrivedAt - policy.requestOverheadMs;
     this.end = from + (budget?.totalMs ?? Infinity);
     this.firstDue = from + (budget?.ttftMs ?? Infinity);
+    const sentenceDue = from + (budget?.sentenceMs ?? Infinity);
+    // Behind the instant nothing is left to lose.
+    this.sentenceDue = sequence.sentence.first !== null || sentenceDue < moment.now ? Infinity : sentenceDue;
     this.tpotMs = budget?.tpotMs ?? Infinity;
     // A request past its total budget, or with the first token that was its whole budget, has nothing left to lose.
     const awaitsFirst = sequence.firstTokenAt === null && this.firstDue < Infinity;
-    this.hasDeadline = (this.end < Infinity || this.tpotMs < Infinity || awaitsFirst) && this.end >= moment.now;
+    const hasInstant = this.promisedBy < Infinity || this.tpotMs < Infinity || awaitsFirst;
+    this.hasDeadline = hasInstant && this.end >= moment.now;
     this.isPromised = this.hasDeadline && serviceClass === 'guaranteed';
     this.isLive = sequence.slot !== null;
     this.isPrefilling = generated === 0 || (this.isLive ? (this.frontiers[0] ?? 0) : 0) < this.target;
     const isBehind = this.isLive && this.remainingPrefill(this.currentExit) > 0;
     this.isBeginning = this.isLive ? isBehind && (generated === 0 || !this.isPrefilling) : generated === 0;
+  }
+
+  /** When the steps that a guarantee covers are to be done. */
+  get promisedBy(): number {
+    return Math.min(this.end, this.sentenceDue);
   }
 
   /** Whether another prompt is expected to compute a prefix of it. */
@@ -149,16 +160,17 @@ export class PlannedRequest {
     return own >= 1 ? own : Math.max(own, this.endsWithin(exit, steps));
   }
 
-  /** Decode steps that a guarantee covers: to the end of a sentence where the answer lands, else to its own end. */
+  /** Decode steps that a guarantee covers: to the end of a sentence if one is due or it lands, else to its own end. */
   guaranteedSteps(exit: ExitIndex): number {
     return (this.#guaranteed[exit] ??= this.#guaranteedAt(exit));
   }
 
   #guaranteedAt(exit: ExitIndex): number {
     const { lands, sentence } = this.sequence;
-    if (this.end === Infinity) return this.tpotMs === Infinity ? 1 : this.stepsLeft(exit, 0.5);
+    const isDue = this.sentenceDue < Infinity;
+    if (this.end === Infinity && !isDue) return this.tpotMs === Infinity ? 1 : this.stepsLeft(exit, 0.5);
     const whole = this.stepsLeft(exit, this.#moment.policy.covered);
-    return lands ? Math.min(whole, Math.max(1, this.sentenceTokens - sentence.tokens)) : whole;
+    return lands || isDue ? Math.min(whole, Math.max(1, this.sentenceTokens - sentence.tokens)) : whole;
   }
 
   /** Positions that an exit's units lack: the rest of the prompt, or the catch-up of a deeper exit. */
@@ -203,9 +215,9 @@ export class PlannedRequest {
   }
 
   #dueAtOf(): number {
-    const { sequence, terms, end, firstDue, tpotMs, maxExit } = this;
+    const { sequence, terms, promisedBy, firstDue, tpotMs, maxExit } = this;
     if (!this.hasDeadline) return Infinity;
-    const due = Math.min(end, sequence.firstTokenAt === null ? firstDue : Infinity);
+    const due = Math.min(promisedBy, sequence.firstTokenAt === null ? firstDue : Infinity);
     if (due < Infinity || tpotMs === Infinity) return due;
     // A budget of TPOT alone takes its turn as if that TPOT gave its deadline.
     const steps = this.stepsLeft(maxExit, this.#moment.policy.tpotDeadlineShare);

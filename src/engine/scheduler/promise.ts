@@ -30,7 +30,8 @@ export interface Held {
   readonly hasMemory: boolean;
 }
 
-export type Promises = ReadonlyMap<PlannedRequest, Held>;
+/** With the milliseconds until their first tokens. */
+export type Promises = ReadonlyMap<PlannedRequest, Held & { readonly firstMs: number }>;
 
 export interface PromiseTerms {
   /** On all times, 1 or more. */
@@ -51,7 +52,7 @@ export function promises(state: Snapshot, requests: readonly PlannedRequest[], t
   const { careful, exitOf = leastOrPresent, isFull = false } = terms;
   const { slots = state.engine.slots, kvPositions = state.engine.kvPositions } = terms;
   const { policy, now } = state;
-  const found = new Map<PlannedRequest, Held>();
+  const found = new Map<PlannedRequest, Held & { readonly firstMs: number }>();
   const promised = requests.filter(({ isPromised }) => isPromised);
   if (promised.length === 0) return found;
   const hasOthers = !isFull && promised.length < requests.length;
@@ -68,8 +69,8 @@ export function promises(state: Snapshot, requests: readonly PlannedRequest[], t
     const positions = memory.with(each, fate);
     const firstAt = each.sequence.firstTokenAt ?? now + fate.firstAt;
     const isFirstInTime = firstAt <= each.firstDue && tpotOf(each, fate, now - firstAt, stepMs) <= each.tpotMs;
-    const isInTime = now + fate.readyAt - each.end <= ROUNDING_MS && isFirstInTime;
-    found.set(each, { readyMs: fate.readyAt, isInTime, hasMemory: positions <= kvPositions });
+    const isInTime = now + fate.readyAt - each.promisedBy <= ROUNDING_MS && isFirstInTime;
+    found.set(each, { readyMs: fate.readyAt, firstMs: fate.firstAt, isInTime, hasMemory: positions <= kvPositions });
   }
   return found;
 }
@@ -142,9 +143,9 @@ export function latestStarts(
   const stepMs = nextStepMs(state, requests);
   let latestStart = Infinity;
   for (const each of byDeadline(nets).reverse()) {
-    const { readyMs = 0 } = found.get(each) ?? {};
+    const { readyMs = 0, firstMs = 0 } = found.get(each) ?? {};
     // A net wakes behind the step that runs.
-    latestStart = Math.min(latestStart, each.end - readyMs - stepMs);
+    latestStart = Math.min(latestStart, Math.min(each.promisedBy - readyMs, each.firstDue - firstMs) - stepMs);
     starts.set(each, { latestStart, sentenceMs: readyMs });
   }
   return starts;

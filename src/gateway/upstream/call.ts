@@ -77,7 +77,7 @@ export function answersOf(body: OpenBody, names: readonly string[] = ['n']): num
   return promptsOf(body) * Math.max(1, ...stated);
 }
 
-export function formOf({ request: { body } }: UpstreamCall): AnswerForm {
+export function formOf({ request: { body } }: { readonly request: Pick<ApiRequest<OpenBody>, 'body'> }): AnswerForm {
   const { response_format: format, logprobs, tools, tool_choice: choice } = body;
   const type = typeof format === 'object' && format !== null && 'type' in format ? format.type : 'text';
   const hasScores = logprobs !== undefined && logprobs !== null && logprobs !== false;

@@ -1,9 +1,11 @@
 /** The instants of an answer under a budget. Instants are on the monotonic clock, times in ms. */
 import { monotonicMs, timerUntil } from '../../util/clock.js';
+import type { LocalTimes } from './local-answer.js';
+import type { FirstPart } from './upstream-body.js';
 
-/** Time of the last bytes to the client. Answers that end together are written one after the other. */
-const LAST_BYTES_MS = 20;
-const LAST_BYTES_SHARE = 0.1;
+/** Time of bytes to the client. Answers that end together are written one after the other. */
+const BYTES_MS = 20;
+const BYTES_SHARE = 0.1;
 /** Time of the end of one answer, and the time within which deadlines count as one. */
 const END_MS = 0.75;
 const TOGETHER_MS = 100;
@@ -21,6 +23,60 @@ export class DeadlinePassed extends Error {
 }
 const PASSED = new DeadlinePassed();
 
+/** The part of an answer that its client is to have first: that of its budget, else a sentence by the deadline. */
+export class FirstDue {
+  /** When it is to go out. */
+  readonly at: number;
+  #sentAt: number | null = null;
+
+  /** @param part null: the budget states none */
+  constructor(
+    private readonly arrivedAt: number,
+    private readonly part: FirstPart | null,
+    private readonly endsAt: number,
+  ) {
+    const ms = part?.ms ?? Infinity;
+    this.at = Math.min(endsAt, arrivedAt + ms - Math.min(BYTES_MS, BYTES_SHARE * ms));
+  }
+
+  /** Whether any content is the first part; else a whole sentence is. */
+  get isContent(): boolean {
+    return this.part?.isSentence === false;
+  }
+
+  /** Whether text goes out in whole sentences until the first one. */
+  get awaitsSentence(): boolean {
+    return this.part?.isSentence === true && this.#sentAt === null;
+  }
+
+  /** A part of the answer goes out. */
+  sent(now: number): void {
+    this.#sentAt ??= now;
+  }
+
+  get isMet(): boolean {
+    return this.part === null || (this.#sentAt ?? Infinity) - this.arrivedAt <= this.part.ms;
+  }
+
+  /** The budget of a local answer with the same instants. */
+  get localTimes(): LocalTimes {
+    const total = { latency_budget_ms: this.endsAt - this.arrivedAt };
+    if (this.part === null) return total;
+    const ms = this.at - this.arrivedAt;
+    return this.isContent ? { ...total, slo_ttft_ms: ms } : { ...total, first_sentence_ms: ms };
+  }
+
+  /** As the report and the log state it. */
+  report(): Readonly<Record<string, number | null>> {
+    if (this.part === null) return {};
+    const ms = this.#sentAt === null ? null : Math.round(this.#sentAt - this.arrivedAt);
+    const budgetMs = this.part.ms;
+    return this.isContent
+      ? { slo_ttft_ms: budgetMs, ttft_ms: ms }
+      : { first_sentence_budget_ms: budgetMs, first_sentence_ms: ms };
+  }
+}
+
 export class Deadline {
   readonly signal: AbortSignal;
   /** When the answer ends, so that its last byte is out by the deadline. */
@@ -36,7 +92,7 @@ export class Deadline {
     const place = (this.#place = Math.floor(passesAt / TOGETHER_MS));
     const others = [place - 1, place, place + 1].reduce((sum, each) => sum + (open.get(each) ?? 0), 0);
     open.set(place, (open.get(place) ?? 0) + 1);
-    this.endsAt = passesAt - Math.min(LAST_BYTES_MS + others * END_MS, LAST_BYTES_SHARE * budgetMs);
+    this.endsAt = passesAt - Math.min(BYTES_MS + others * END_MS, BYTES_SHARE * budgetMs);
     const over = new AbortController();
     this.signal = over.signal;
     this.#timer = setTimeout(() => {

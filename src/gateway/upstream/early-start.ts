@@ -1,7 +1,7 @@
 /**
- * Whether a net starts beside its upstream at once. Its objective is the router's: expected right answers in time.
- * An early local answer has time for a deeper exit than one at the latest start. It costs the engine's time, which is
- * lost if the sentence of the upstream comes. Pure.
+ * Whether a net starts beside its upstream at once: by the answers of one tenant of late, so that the requests of one
+ * start no other's nets. Where more than a tenth of them had no first part in time, a fifth of the upstream's answers
+ * without a net beside them get one. The share falls back in steps as answers are in time (AIMD). Pure.
  */
 
 /** An exit of the local model. */
@@ -10,9 +10,6 @@ export interface ExitAccuracy {
   /** Share of right answers. */
   readonly accuracy: number;
 }
-
-/** Right answers that the engine's time of an answer is worth while nothing else runs, as a share of its own. */
-const IDLE_PRICE = 0.1;
 
 /**
  * The most right answers of an exit whose first sentence fits. The time of a sentence grows with the layers.
@@ -26,29 +23,61 @@ export function accuracyWithin(exits: readonly ExitAccuracy[], sentenceMs: numbe
   return Math.max(shallowest.accuracy, ...fitting.map(({ accuracy }) => accuracy));
 }
 
-export interface Chances {
-  /** Share of right answers of the upstream, of an early local answer, and of one at the latest start. */
-  readonly upstream: number;
-  readonly early: number;
-  readonly late: number;
-  /** Probability that the upstream has a sentence before an early local one is whole, and before a late one is. */
-  readonly chanceEarly: number;
-  readonly chanceLate: number;
-  /** Share of the engine's slots that other answers have. */
-  readonly busy: number;
-}
-
 /**
  * - `latest`: at the latest start. `ahead`: at once, and its text waits as long as that of a late start.
  * - `rival`: at once, and its text goes out with its first sentence: the upstream is right less often.
  */
 export type NetStart = 'latest' | 'ahead' | 'rival';
 
-export function netStart({ upstream, early, late, chanceEarly, chanceLate, busy }: Chances): NetStart {
-  const start = upstream < early ? 'rival' : 'ahead';
-  const chance = start === 'rival' ? chanceEarly : chanceLate;
-  const atOnce = chance * upstream + (1 - chance) * early;
-  const atLatest = chanceLate * upstream + (1 - chanceLate) * late;
-  const price = chance * early * Math.max(IDLE_PRICE, busy);
-  return atOnce - atLatest > price ? start : 'latest';
+/** Answers that count, and the shares of breaches above which a step is taken, and below which it is taken back. */
+const RECENT = 20;
+const MANY = 0.1;
+const FEW = 0.03;
+const FACTOR = 0.8;
+const STEP_BACK = 0.05;
+/** Of an upstream; the idlest are forgotten. */
+const MOST_TENANTS = 1000;
+
+class Tenant {
+  readonly #breaches: boolean[] = [];
+  /** Share of answers whose net waits for its latest start. */
+  #alone = 1;
+  /** Early starts that the share owes. */
+  #owed = 0.5;
+
+  isEarly(): boolean {
+    this.#owed += 1 - this.#alone;
+    if (this.#owed < 1) return false;
+    this.#owed -= 1;
+    return true;
+  }
+
+  observe(isBreach: boolean): void {
+    this.#breaches.push(isBreach);
+    if (this.#breaches.length > RECENT) this.#breaches.shift();
+    const share = this.#breaches.filter(Boolean).length / this.#breaches.length;
+    if (share > MANY) this.#alone *= FACTOR;
+    else if (share < FEW) this.#alone = Math.min(1, this.#alone + STEP_BACK);
+  }
+}
+
+/** Of one upstream. */
+export class EarlyStarts {
+  /** The idlest first. */
+  readonly #tenants = new Map<string, Tenant>();
+
+  /** Whether the net of this answer starts early. */
+  isEarly(name: string): boolean {
+    return this.#tenants.get(name)?.isEarly() ?? false;
+  }
+
+  /** @param isBreach whether the upstream had no first part in time. A failed try is none: its net starts at once. */
+  observe(name: string, isBreach: boolean): void {
+    const tenant = this.#tenants.get(name) ?? new Tenant();
+    this.#tenants.delete(name);
+    this.#tenants.set(name, tenant);
+    tenant.observe(isBreach);
+    const [idlest] = this.#tenants.keys();
+    if (this.#tenants.size > MOST_TENANTS && idlest !== undefined) this.#tenants.delete(idlest);
+  }
 }

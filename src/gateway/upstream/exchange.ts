@@ -9,9 +9,9 @@ import { charactersOf, type ChunkJson } from './chunk.js';
 import type { OpenBody, UpstreamCall } from './call.js';
 import type { Chunk } from './chunk.js';
 import { Unreachable, type UpstreamConnection, type UpstreamResponse } from './connection.js';
+import type { EarlyStarts } from './early-start.js';
 import { type Counts, countsOf, type LandingTrigger } from './landed.js';
 import { HeldBytes } from './held-bytes.js';
-import type { SentenceTimes } from './sentence-times.js';
 import { budgetHeader, estimatedTokens, forwardedBody, promptTokens, type UpstreamSettings } from './upstream-body.js';
 
 /** Statuses that say that the server has no capacity. */
@@ -24,7 +24,7 @@ const HIDDEN = '***';
 export interface SharedParts {
   readonly connection: UpstreamConnection;
   readonly breaker: Breaker;
-  readonly sentences: SentenceTimes;
+  readonly early: EarlyStarts;
 }
 
 /** The end of an answer that its upstream did not end. */

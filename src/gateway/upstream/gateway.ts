@@ -11,7 +11,7 @@ import { Breaker } from './breaker.js';
 import { UpstreamConnection } from './connection.js';
 import { Exchange, type SharedParts } from './exchange.js';
 import { passThrough } from './pass-through.js';
-import { SentenceTimes } from './sentence-times.js';
+import { EarlyStarts } from './early-start.js';
 import { TimedAnswer } from './timed-answer.js';
 import type { Upstream, UpstreamModel } from './upstream.js';
 import { reserved, settingsOf, type UpstreamSettings, withCap } from './upstream-body.js';
@@ -53,7 +53,7 @@ export class UpstreamGateway {
     const breaker = new Breaker((isOpen) => {
       for (const each of this.#served.values()) if (each.breaker === breaker) each.metrics.breaker(isOpen);
     });
-    return { connection: new UpstreamConnection(upstream), breaker, sentences: new SentenceTimes() };
+    return { connection: new UpstreamConnection(upstream), breaker, early: new EarlyStarts() };
   }
 
   /** The names that callers use. */
@@ -109,9 +109,10 @@ export class UpstreamGateway {
     exchange: Exchange,
     local: ApiContext | null,
   ): Promise<PlainAnswer | null> {
-    const { budget, mode } = settings;
+    const { first, mode } = settings;
     // Without a landing the answer may be late, as the local model's.
-    if (budget === null || budget.onMiss === 'continue' || mode === 'off') {
+    const budget = settings.budget?.onMiss === 'continue' ? null : settings.budget;
+    if (mode === 'off' || (budget === null && first === null)) {
       const pass = call.writing.errorBody === null ? passThrough : translatedAnswer;
       return pass(call, settings, exchange);
     }

@@ -13,6 +13,7 @@ import type { Piece } from '../api/generation/choice.js';
 import type { GenerationRequest } from '../api/generation/read-request.js';
 import { begun, recorded } from '../api/generation/serve.js';
 import type { SortieReport } from '../api/schemas/report.js';
+import type { SortieRequest } from '../api/schemas/shared.js';
 import { isValid } from '../../util/schema.js';
 import { validationMessage } from '../../util/validation-message.js';
 import type { OpenBody, UpstreamCall } from './call.js';
@@ -24,6 +25,9 @@ export interface LocalRequest {
   readonly request: ApiRequest<object>;
   readonly read: GenerationRequest;
 }
+
+/** The budget of a local answer. */
+export type LocalTimes = Pick<SortieRequest, 'latency_budget_ms' | 'slo_ttft_ms' | 'first_sentence_ms'>;
 
 export interface LocalSink {
   add(piece: Piece): void;
@@ -55,12 +59,12 @@ function withoutNulls(value: unknown): unknown {
 
 /**
  * Reads the body of a call as a request to the local model that lands within its budget.
- * @param budgetMs from the arrival of the request
+ * @param times from the arrival of the request
  * @throws ApiError for a body that the local model can't answer
  */
-export async function localRequest(context: ApiContext, call: UpstreamCall, budgetMs: number): Promise<LocalRequest> {
+export async function localRequest(context: ApiContext, call: UpstreamCall, times: LocalTimes): Promise<LocalRequest> {
   const endpoint = ENDPOINTS[call.path];
-  const sortie = { latency_budget_ms: budgetMs, budget_on_miss: 'land' };
+  const sortie = { ...times, budget_on_miss: 'land' };
   const asked = withoutNulls(without(call.request.body, 'sortie', 'model', 'stream', 'stream_options')) as OpenBody;
   const body: OpenBody = { ...asked, stream: true, sortie };
   if (!isValid(endpoint.body, body)) {

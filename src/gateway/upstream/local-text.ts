@@ -14,12 +14,14 @@ export class LocalText extends HeldAnswer {
    * @param isStream whether text goes out as it comes; else it waits for the end
    * @param holdsSentences whether it goes out in whole sentences only
    * @param send takes the pieces in their order, each once
-   * @param spoke is called once its first sentence is whole
+   * @param isOpen whether any text counts as its first part; else a whole sentence does
+   * @param spoke is called once it has its first part
    */
   constructor(
     choices: number,
     private readonly isStream: boolean,
     private readonly holdsSentences: boolean,
+    private readonly isOpen: boolean,
     send: (piece: Piece) => void,
     private readonly spoke: () => void,
   ) {
@@ -28,9 +30,13 @@ export class LocalText extends HeldAnswer {
 
   override add(piece: Piece): void {
     const shown = this.holdsSentences ? 'sentence' : 'none';
-    const before = this.sentences;
+    const hadPart = this.#hasPart;
     super.add(piece, this.isStream && this.#isShown ? shown : 'all');
-    if (before === 0 && this.sentences > before) this.spoke();
+    if (this.#hasPart && !hadPart) this.spoke();
+  }
+
+  get #hasPart(): boolean {
+    return (this.isOpen ? this.received : this.sentences) > 0;
   }
 
   /** Text goes out as it comes, with the text that waits. */

@@ -1,7 +1,7 @@
 /** The parts of a net: those that all nets share, the answer that it is for, and its outcome. */
 import type { ApiContext } from '../api/context.js';
 import type { AnswerForm, UpstreamCall } from './call.js';
-import type { Deadline } from './deadline.js';
+import type { Deadline, FirstDue } from './deadline.js';
 import type { LocalSink } from './local-answer.js';
 import type { NetTrigger, NoNet } from './net-policy.js';
 
@@ -45,8 +45,9 @@ export interface NetFor extends LocalSink {
   readonly form: AnswerForm;
   /** Share of right answers of the upstream. */
   readonly accuracy: number;
-  /** Probability that the upstream has a whole sentence by an instant. */
-  chanceBy(at: number): number;
+  readonly first: FirstDue;
+  /** Whether the net starts beside the upstream at once. It counts as a start. */
+  isEarly(): boolean;
   /** Whether the upstream has no whole sentence so far. */
   isNeeded(): boolean;
   /** The text of the local answer may go out. It is called again at the end of the answer. */

@@ -10,7 +10,7 @@ import { monotonicMs, timerUntil } from '../../util/clock.js';
 import { present } from '../../util/present.js';
 import { accuracyBehind } from '../../engine/model/manifest.js';
 import { isEnd } from './call.js';
-import { type NetStart, netStart, accuracyWithin } from './early-start.js';
+import { type NetStart, accuracyWithin } from './early-start.js';
 import { localAnswer, type LocalEnd, localRequest, type LocalRequest } from './local-answer.js';
 import type { NetFor, NetOutcome, NetShared } from './net-parts.js';
 import { type Asleep, fallAsleep } from './net-sleep.js';
@@ -183,37 +183,30 @@ export class Net {
     await this.#run({ ...local, read: { ...local.read, begun: events } });
   }
 
-  /** By the expected right answers at this moment. */
+  /** It begins at once beside an upstream that is often late, where a slot is free. */
   #start({ latestStart, sentenceMs }: Asleep): NetStart {
     const { context } = this.shared;
     const { answer } = this;
+    if (latestStart <= monotonicMs()) return 'ahead';
+    const isFree = context.metrics.live < (context.engine.ready?.slots ?? 0);
+    if (!isFree || !answer.isEarly()) return 'latest';
     const { depth: { minExit, maxExit } = { minExit: 0, maxExit: 0 }, prompts = [] } = this.#local?.read.engine ?? {};
     const tokens = Math.max(...prompts.map(({ length }) => length));
     const exits = context.model.exits
       .filter(({ layer }) => layer >= minExit && layer <= maxExit)
       .map(({ layer, quality }) => ({ layer, accuracy: accuracyBehind(quality, tokens) }));
-    const now = monotonicMs();
-    const roomMs = answer.deadline.endsAt - now;
-    const lateMs = answer.deadline.endsAt - latestStart;
-    return netStart({
-      upstream: answer.accuracy,
-      early: accuracyWithin(exits, sentenceMs, roomMs),
-      late: accuracyWithin(exits, sentenceMs, lateMs),
-      chanceEarly: answer.chanceBy(now + sentenceMs),
-      chanceLate: answer.chanceBy(latestStart + sentenceMs),
-      busy: Math.min(1, context.metrics.live / (context.engine.ready?.slots ?? 1)),
-    });
+    const roomMs = answer.first.at - monotonicMs();
+    return answer.accuracy < accuracyWithin(exits, sentenceMs, roomMs) ? 'rival' : 'ahead';
   }
 
   /** @throws ApiError for a body that the local model can't answer */
   async #arm(): Promise<NoNet | null> {
     const { shared, answer } = this;
     const { context } = shared;
-    const { call, deadline } = answer;
+    const { call } = answer;
     const bar = barOf(call);
     if (bar !== null) return bar;
-    const budgetMs = deadline.endsAt - call.request.arrivedAt;
-    this.#local = await localRequest(context, call, budgetMs);
+    this.#local = await localRequest(context, call, answer.first.localTimes);
     const asleep = await fallAsleep(context, this.#local.read.engine, this.#stop.signal);
     if (typeof asleep === 'string') return asleep;
     this.#asleep = asleep;
@@ -236,7 +229,7 @@ export class Net {
   spoke(): void {
     const now = monotonicMs();
     const isFirst = this.#dueAt === null;
-    this.#dueAt ??= now + this.#headStartMs;
+    this.#dueAt ??= Math.max(now, Math.min(now + this.#headStartMs, this.answer.first.at));
     if (this.#isOver) return;
     if (this.#dueAt <= now) this.answer.due();
     else if (isFirst) {
@@ -254,7 +247,8 @@ export class Net {
     const { context } = this.shared;
     if (this.#asleep === null) this.#ended = this.#run(unpromised(local));
     else context.engine.wake(local.read.engine.sequences.map(({ id }) => id));
-    if (isAhead) this.#headStartMs = Math.max(0, this.roomMs);
+    // A net without time to lose still leaves the upstream its own.
+    if (isAhead) this.#headStartMs = this.roomMs > 0 ? this.roomMs : Infinity;
   }
 
   #started(trigger: NetTrigger): void {

@@ -5,6 +5,7 @@
  * Must not know: HTTP frameworks, how the local model answers.
  */
 import { ClientGone } from '../api/errors.js';
+import { MAX_MS } from '../api/params/budget.js';
 import { SOURCE_HEADER } from '../api/schemas/headers.js';
 import { monotonicMs } from '../../util/clock.js';
 import { type AnswerForm, formOf, type PlainAnswer, type UpstreamCall, isStreamed } from './call.js';
@@ -12,7 +13,7 @@ import { type Chunk, type HeldPiece, isOther, Refused } from './chunk.js';
 import { connectionError } from './connection.js';
 import type { Exchange, SharedParts } from './exchange.js';
 import { type Counts, countsOf, endingOf, type Landed, type LandingTrigger, summed } from './landed.js';
-import { Deadline, DeadlinePassed } from './deadline.js';
+import { Deadline, DeadlinePassed, FirstDue } from './deadline.js';
 import { HeldAnswer, type Hold } from './held-answer.js';
 import { LocalText } from './local-text.js';
 import { Net } from './net.js';
@@ -20,12 +21,9 @@ import type { NetFor, NetShared } from './net-parts.js';
 import { isNetted } from './net-policy.js';
 import { Output } from './output.js';
 import { plainAnswer } from './pass-through.js';
-import { FirstSentence } from './sentence-times.js';
 import { type Failed, failedOften, late, LocalAnswers, timedReport } from './timed-report.js';
 import { chunksOf } from './translated-answer.js';
 import type { UpstreamSettings } from './upstream-body.js';
-
-type Budgeted = UpstreamSettings & { readonly budget: NonNullable<UpstreamSettings['budget']> };
 
 export class TimedAnswer implements NetFor {
   readonly deadline: Deadline;
@@ -34,7 +32,9 @@ export class TimedAnswer implements NetFor {
   readonly #held: HeldAnswer;
   readonly #net: Net | null;
   readonly #local: LocalText;
-  readonly #first: FirstSentence;
+  readonly first: FirstDue;
+  /** Whether it is known that the upstream had its first part in time, or not. */
+  #isKnown = false;
   /** The client leaves, the deadline passes, or the answer has ended. */
   readonly #signal: AbortSignal;
   readonly #ended = new AbortController();
@@ -43,16 +43,18 @@ export class TimedAnswer implements NetFor {
   /** The upstream has sent all events. */
   #isTold = false;
 
-  /** @param nets null: the answer has no net */
+  /** @param settings null for a budget that lets the answer go on @param nets null: the answer has no net */
   constructor(
     private readonly shared: SharedParts,
     readonly call: UpstreamCall,
-    private readonly settings: Budgeted,
+    private readonly settings: UpstreamSettings,
     private readonly exchange: Exchange,
     nets: NetShared | null,
   ) {
     const { arrivedAt, signal } = call.request;
-    this.deadline = new Deadline(arrivedAt, settings.budget.totalMs);
+    const { budget, first, holdsSentences } = settings;
+    this.deadline = new Deadline(arrivedAt, budget?.totalMs ?? MAX_MS);
+    this.first = new FirstDue(arrivedAt, first, this.deadline.endsAt);
     this.#signal = AbortSignal.any([signal, this.deadline.signal, this.#ended.signal]);
     this.form = formOf(call);
     const { choices } = this.form;
@@ -60,15 +62,15 @@ export class TimedAnswer implements NetFor {
     this.#held = new HeldAnswer(choices, (piece) => {
       // Thoughts decide nothing.
       if ('finishReason' in piece || piece.text !== '' || isOther(piece)) this.#claim('upstream');
-      if (this.#winner !== 'local') output.send(piece);
+      if (this.#winner !== 'local') this.#send(piece);
     });
     const sendLocal = (piece: HeldPiece): void => {
       this.#claim('local');
-      if (this.#winner === 'local') output.send(piece);
+      if (this.#winner === 'local') this.#send(piece);
     };
     const isStream = output.isSeen && !this.form.isWholeOnly;
-    this.#local = new LocalText(choices, isStream, settings.holdsSentences, sendLocal, () => this.#net?.spoke());
-    this.#first = new FirstSentence(shared.sentences, monotonicMs());
+    const spoke = (): void => this.#net?.spoke();
+    this.#local = new LocalText(choices, isStream, holdsSentences, this.first.isContent, sendLocal, spoke);
     this.#net = nets === null ? null : new Net(nets, this);
     void this.#net?.isArmed().then((isArmed) => {
       if (isArmed) output.keepOpen();
@@ -87,8 +89,8 @@ export class TimedAnswer implements NetFor {
     return this.#output.drained();
   }
 
-  chanceBy(at: number): number {
-    return this.#first.chanceBy(at);
+  isEarly(): boolean {
+    return this.shared.early.isEarly(this.call.request.caller.tenant);
   }
 
   isNeeded(): boolean {
@@ -127,7 +129,7 @@ export class TimedAnswer implements NetFor {
       this.#claim('upstream');
       return this.#winner === 'local' ? { trigger: 'upstream_failed', failure: new LocalAnswers() } : { plain };
     } catch (thrown) {
-      if (this.#signal.aborted) this.#first.known(false, monotonicMs());
+      if (this.#signal.aborted && !this.call.request.signal.aborted) this.#known(false);
       const failure = connectionError(thrown, this.#signal);
       return { trigger: 'upstream_failed', failure: failure instanceof Error ? failure : new Error(String(failure)) };
     }
@@ -207,7 +209,8 @@ export class TimedAnswer implements NetFor {
   /** Reads the answer of the upstream. @returns an error of it; null at the end of an answer */
   async #read(): Promise<PlainAnswer | null> {
     const { call, exchange } = this;
-    const response = await exchange.ask(this.deadline.endsAt, this.#signal, { stream: true }, this.shared.breaker);
+    const endsAt = this.settings.budget === null ? null : this.deadline.endsAt;
+    const response = await exchange.ask(endsAt, this.#signal, { stream: true }, this.shared.breaker);
     if (response.status >= 300) return plainAnswer(response, {}, exchange, this.#signal);
     for await (const chunk of chunksOf(response, call, exchange)) {
       this.#add(chunk);
@@ -222,10 +225,23 @@ export class TimedAnswer implements NetFor {
     if (this.#winner !== 'local') this.#output.read(json);
     for (const piece of pieces) this.#held.add(piece, this.#hold());
     // The text of a whole answer is sent at its end.
-    const { isFinished, isOther, sentences } = this.#held;
-    if (!isFinished && !(this.form.mayLand && (isOther || sentences > 0))) return;
-    this.#first.known(true, monotonicMs());
+    const { isFinished, isOther, received, sentences } = this.#held;
+    const hasPart = sentences > 0 || (this.first.isContent && received > 0);
+    if (!isFinished && !(this.form.mayLand && (isOther || hasPart))) return;
+    this.#known(true);
     this.#claim('upstream');
+  }
+
+  /** @param hasPart whether the upstream has its first part at this moment, or ends without one */
+  #known(hasPart: boolean): void {
+    if (this.#isKnown) return;
+    this.#isKnown = true;
+    this.shared.early.observe(this.call.request.caller.tenant, !hasPart || monotonicMs() > this.first.at);
+  }
+
+  #send(piece: HeldPiece): void {
+    if ('finishReason' in piece || piece.thoughts === '') this.first.sent(monotonicMs());
+    this.#output.send(piece);
   }
 
   #hold(): Hold {
@@ -233,8 +249,8 @@ export class TimedAnswer implements NetFor {
     // Text that a client has seen can't be taken back for the net.
     const mayNet = this.#winner === null && this.#net?.isPossible === true;
     if (!this.#output.isSeen || (mayNet && !this.form.mayLand)) return 'all';
-    if (holdsSentences || mayNet) return 'sentence';
-    if (budget.onMiss === 'truncate' || !this.form.mayLand) return 'none';
+    if (holdsSentences || this.first.awaitsSentence || (mayNet && !this.first.isContent)) return 'sentence';
+    if (budget?.onMiss === 'truncate' || !this.form.mayLand) return 'none';
     const isHeld = this.deadline.holds(monotonicMs(), this.exchange.firstTextAt, this.#held.sentences);
     return isHeld ? 'sentence' : 'none';
   }
@@ -259,7 +275,7 @@ export class TimedAnswer implements NetFor {
   /** Ends the text where it may end; null if it can't. */
   #end(): { readonly length: number; readonly isSentence: boolean } | null {
     const { received, isOther } = this.#held;
-    if (this.settings.budget.onMiss === 'truncate' && this.#isLate && received > 0) {
+    if (this.settings.budget?.onMiss === 'truncate' && this.#isLate && received > 0) {
       this.#held.releaseAll();
       return { length: received, isSentence: false };
     }
@@ -278,11 +294,14 @@ export class TimedAnswer implements NetFor {
       side,
       landed,
       name: call.model,
-      deadline: this.deadline,
+      budgetMs: this.settings.budget?.totalMs ?? null,
+      arrivedAt: call.request.arrivedAt,
+      first: this.first,
       net: this.#net,
       characters: landed?.characters ?? (isLocal ? this.#local.received : this.#held.received),
       upstream: { ...exchange.report(), aborted: landed !== null || isLocal },
     });
+    call.request.addLogFields(this.first.report());
     const own = isLocal ? this.#localUsage() : exchange.usage;
     const usage = others === null ? own : summed(own, others);
     return this.#output.end({ usage, report, headers: { [SOURCE_HEADER]: report.source } });

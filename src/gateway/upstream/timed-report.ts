@@ -1,7 +1,7 @@
 /** The report of an answer under a budget. Must not know: connections. */
 import { monotonicMs } from '../../util/clock.js';
 import { present } from '../../util/present.js';
-import type { Deadline } from './deadline.js';
+import type { FirstDue } from './deadline.js';
 import type { Landed } from './landed.js';
 import type { Net } from './net.js';
 import { ApiError } from '../api/errors.js';
@@ -18,13 +18,15 @@ interface Facts {
   readonly name: string;
   /** The exchange with the upstream. */
   readonly upstream: Readonly<Record<string, unknown>> & { readonly usage: { readonly completion_tokens: number } };
-  readonly deadline: Deadline;
+  readonly arrivedAt: number;
+  /** Null: it has none. */
+  readonly budgetMs: number | null;
+  readonly first: FirstDue;
   readonly net: Net | null;
 }
 
 /** The `sortie` field of the answer at this moment. Times are in ms. A field without a value is absent. */
-export function timedReport({ side, landed, characters, name, upstream, deadline, net }: Facts) {
-  const { arrivedAt, budgetMs } = deadline;
+export function timedReport({ side, landed, characters, name, upstream, arrivedAt, budgetMs, first, net }: Facts) {
   const actual = Math.round((monotonicMs() - arrivedAt) * 1000) / 1000;
   const local = side === 'local' ? net?.source(characters) : undefined;
   const own = {
@@ -37,8 +39,9 @@ export function timedReport({ side, landed, characters, name, upstream, deadline
   return present({
     source: side === 'upstream' && landed !== null ? 'upstream-landed' : side,
     budget_ms: budgetMs,
+    ...first.report(),
     actual_ms: actual,
-    met: actual <= budgetMs && (landed?.sentence ?? local?.met ?? true),
+    met: actual <= (budgetMs ?? Infinity) && first.isMet && (landed?.sentence ?? local?.met ?? true),
     landed,
     sources: [local?.source ?? own],
     net: net?.report(),

@@ -9,16 +9,18 @@ import { SortieRequest } from '../api/schemas/shared.js';
 import type { Budget } from '../../protocol/index.js';
 import { isValid, type Static, Type, words } from '../../util/schema.js';
 import { validationMessage } from '../../util/validation-message.js';
-import { answersOf, type OpenBody, promptsOf, type UpstreamCall } from './call.js';
+import { answersOf, formOf, type OpenBody, promptsOf, type UpstreamCall } from './call.js';
 import { without } from './json-fields.js';
 import { restOfBudget, type Upstream, type UpstreamModel } from './upstream.js';
 
-const { latency_budget_ms, budget_on_miss } = SortieRequest.properties;
+const { latency_budget_ms, budget_on_miss, slo_ttft_ms, first_sentence_ms } = SortieRequest.properties;
 
 /** The fields of `sortie` that have an effect on an upstream's answer. */
 const UpstreamSortie = Type.Object(
   {
     latency_budget_ms,
+    slo_ttft_ms,
+    first_sentence_ms,
     budget_on_miss,
     commit: Type.Optional(Type.Union([Type.Literal('text'), Type.Literal('sentence')])),
     net: Type.Optional(words([...NET_MODES])),
@@ -27,10 +29,18 @@ const UpstreamSortie = Type.Object(
 );
 type UpstreamSortie = Static<typeof UpstreamSortie>;
 
+/** The part of an answer that its client has first: a whole sentence, or any content. */
+export interface FirstPart {
+  readonly ms: number;
+  readonly isSentence: boolean;
+}
+
 /** The settings of a request to an upstream. */
 export interface UpstreamSettings {
   /** Null: the request states none, so the answer passes unchanged. */
   readonly budget: (Budget & { readonly totalMs: number }) | null;
+  /** The part that is due first; null: none has an instant of its own. */
+  readonly first: FirstPart | null;
   /** Whether text goes out in whole sentences only. */
   readonly holdsSentences: boolean;
   /** Null: as the operator says. */
@@ -51,9 +61,19 @@ export function settingsOf(
   const budget = budgetOf({ limits: { policy } }, { ...request, body: { sortie: stated } });
   return {
     budget: budget?.totalMs == null ? null : { ...budget, totalMs: budget.totalMs },
+    first: firstPart(budget, request),
     holdsSentences: commit === 'sentence',
     net: net ?? headerWord(request.headers, ASKED.net, NET_MODES) ?? request.caller.policy.net ?? policy.net ?? null,
   };
+}
+
+/** A whole body has no first part, and text alone has sentences. The time of a sentence wins over that of a token. */
+function firstPart(budget: Budget | null, request: ApiRequest<OpenBody>): FirstPart | null {
+  const { sentenceMs = null, ttftMs = null } = budget ?? {};
+  const ms = sentenceMs ?? ttftMs;
+  return ms === null || request.body.stream !== true || !formOf({ request }).mayLand
+    ? null
+    : { ms, isSentence: sentenceMs !== null };
 }
 
 /** The field of this server. A null counts as a missing field. @throws ApiError invalid_value */

@@ -7,7 +7,8 @@ import type { SequenceEvent, SequenceEvents } from '../../engine-client/sequence
 import type { EndedEvent } from '../../../protocol/index.js';
 import { isUnfinished } from '../../../protocol/outcome.js';
 import { ApiError, toApiError } from '../errors.js';
-import { codePointLength, Choice, type ChoiceEnd, type Piece } from './choice.js';
+import { codePointLength } from '../../text/code-points.js';
+import { Choice, type ChoiceEnd, type Piece } from './choice.js';
 import { readyEngine, type ApiContext, type ApiRequest, type EventStream } from '../context.js';
 import type { GenerationRequest } from './read-request.js';
 import { emptyAnswer, engineError, failure, queueFull, unfinishedAnswer } from './engine-errors.js';
@@ -257,6 +258,7 @@ export class Answer {
       showsEndToken: echo,
       grammar,
       keepsTokens: engine.logprobs !== null,
+      seeksSentence: engine.depth.budget?.sentenceMs !== undefined,
       thoughts,
     });
   }

@@ -7,7 +7,8 @@
  */
 import type { EndedEvent, PlannedEvent, TokenEvent, TokenLogprobs } from '../../../protocol/index.js';
 import type { Detokenizer } from '../../text/tokenizer.js';
-import { wayBack } from '../../text/sentences/sentence-ends.js';
+import { SentenceEnds, wayBack } from '../../text/sentences/sentence-ends.js';
+import { codePointLength } from '../../text/code-points.js';
 import { StopStrings } from '../../text/stop-strings.js';
 import { ThoughtReader, type ThoughtTags } from '../../text/thoughts.js';
 import type { Ending, Outcome } from '../../../protocol/outcome.js';
@@ -84,6 +85,8 @@ export interface ChoiceSpec {
   readonly grammar: PlannedGrammar | null;
   /** Whether deltas have their tokens; absent: yes. */
   readonly keepsTokens?: boolean;
+  /** Whether the instant of the first sentence counts. */
+  readonly seeksSentence?: boolean;
   /** Absent: the whole answer is text. */
   readonly thoughts?: AnswerThoughts | null;
 }
@@ -117,6 +120,9 @@ export class Choice {
   /** Logprobs of the prompt's tokens so far. They arrive in chunks. */
   readonly promptLogprobs: (TokenLogprobs | null)[] = [];
   completionTokens = 0;
+  /** When its first sentence was whole, or all of an answer without one; null so far, or if it does not count. */
+  sentenceAt: number | null = null;
+  readonly #sentences = new SentenceEnds();
   /** Whether it has text other than blanks, thoughts or a call. */
   #hasOutput = false;
   /** It ended at its deadline, and its text at the last whole sentence before. */
@@ -175,6 +181,7 @@ export class Choice {
       const token = { id: endToken.token, logprobs: endToken.logprobs, offset: this.#shown };
       this.#add({ text: '', tokens: [token] });
     }
+    if (this.#spec.seeksSentence === true) this.sentenceAt ??= this.lastTokenAt;
     const whole = this.#calls?.isComplete === true ? 'tool_calls' : 'stop';
     this.finishReason = isStop ? whole : 'length';
     return this.finishReason;
@@ -287,6 +294,10 @@ export class Choice {
 
   /** Adds to the last delta if the reader has not taken it and both are text, or both thoughts. */
   #add({ text = '', tokens = [], call = null, thoughts = '' }: Partial<Delta>): void {
+    if (this.#spec.seeksSentence === true && this.sentenceAt === null) {
+      this.#sentences.add(text);
+      if (this.#sentences.count > 0) this.sentenceAt = this.lastTokenAt;
+    }
     this.#hasOutput ||= call !== null || thoughts !== '' || /\S/.test(text);
     const last = this.#deltas.at(-1);
     const isCall = call !== null || last?.call !== null;
@@ -301,20 +312,6 @@ export class Choice {
   }
 }
 
-/** The text of a piece for an API without refusals of their own. */
-export function saidOf({ text, more }: Delta): string {
-  const refusal = more?.delta.refusal;
-  return typeof refusal === 'string' ? text + refusal : text;
-}
-
 function isLong({ tokens, text, thoughts }: Delta): boolean {
   return tokens.length >= MOST_TOKENS || text.length + thoughts.length >= MOST_UNITS;
-}
-
-/** Characters of two UTF-16 units each. */
-const PAIRS = /[\uD800-\uDBFF][\uDC00-\uDFFF]/g;
-
-/** @returns the number of code points, which Python's `len` and vLLM's offsets count */
-export function codePointLength(text: string): number {
-  return text.length - (text.match(PAIRS)?.length ?? 0);
 }

@@ -1,4 +1,5 @@
 /** Fields of an upstream's own, joined from the chunks of a stream. */
+import type { Delta } from './choice.js';
 
 export type Fields = Record<string, unknown>;
 
@@ -44,4 +45,10 @@ function placeOf(list: readonly unknown[], index: number): number {
   const place = known.get(index) ?? list.length;
   known.set(index, place);
   return place;
+}
+
+/** The text of a piece for an API without refusals of their own. */
+export function saidOf({ text, more }: Delta): string {
+  const refusal = more?.delta.refusal;
+  return typeof refusal === 'string' ? text + refusal : text;
 }

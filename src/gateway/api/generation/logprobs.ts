@@ -2,7 +2,8 @@
 import { isUtf8 } from 'node:buffer';
 import type { TokenLogprobs } from '../../../protocol/index.js';
 import type { TextTokenizer } from '../../text/tokenizer.js';
-import { codePointLength, type ChoiceToken } from './choice.js';
+import { codePointLength } from '../../text/code-points.js';
+import type { ChoiceToken } from './choice.js';
 import { LazyList } from './json-pieces.js';
 import { nullable, type Static, Type } from '../../../util/schema.js';
 import type { Prompt } from './prompt.js';

@@ -47,6 +47,7 @@ export function reportOf(
     ttft_ms: most(times.map(({ ttftMs }) => ttftMs)),
     tpot_ms: most(times.map(({ tpotMs }) => tpotMs)),
     budget_ms: budget?.totalMs,
+    first_sentence_ms: most(choices.flatMap(({ sentenceAt: at }) => (at === null ? [] : at - arrivedAt))),
     outcome,
     outcomes: choices.length > 1 && outcome !== null ? outcomes : null,
     met: budget === null || outcome === null ? null : isKept(outcome),
@@ -95,7 +96,8 @@ export function choiceOutcome(
   endedAt: number,
 ): Outcome {
   const { awaitedMs: ttftMs, tpotMs } = timesOf(choice, end, arrivedAt);
-  return outcomeOf(choice.ending(end), { totalMs: endedAt - arrivedAt, ttftMs, tpotMs }, depth.budget);
+  const sentenceMs = choice.sentenceAt === null ? null : choice.sentenceAt - arrivedAt;
+  return outcomeOf(choice.ending(end), { totalMs: endedAt - arrivedAt, ttftMs, tpotMs, sentenceMs }, depth.budget);
 }
 
 export function usageOf({ prompts, n }: GenerationRequest, choices: Choices): Usage {

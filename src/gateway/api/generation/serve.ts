@@ -218,7 +218,8 @@ function logFields(answer: Answer, report: SortieReport): Record<string, unknown
   const { budget } = depth;
   if (isDryRun === true) return tokenFields(answer);
   // `sortie bench --trace` reads the whole budget from the log; the client knows its own.
-  const stated = present({ slo_ttft_ms: budget?.ttftMs, slo_tpot_ms: budget?.tpotMs });
+  const { ttftMs, tpotMs, sentenceMs } = budget ?? {};
+  const stated = present({ slo_ttft_ms: ttftMs, slo_tpot_ms: tpotMs, first_sentence_budget_ms: sentenceMs });
   return { ...tokenFields(answer), sortie: { ...report, ...stated } };
 }
 
@@ -247,6 +248,7 @@ function askedAttributes({ modelName, n, engine }: GenerationRequest, isStream: 
     'sortie.budget_ms': budget?.totalMs ?? undefined,
     'sortie.slo_ttft_ms': budget?.ttftMs ?? undefined,
     'sortie.slo_tpot_ms': budget?.tpotMs ?? undefined,
+    'sortie.first_sentence_budget_ms': budget?.sentenceMs,
     'sortie.budget_on_miss': budget?.onMiss,
   };
 }

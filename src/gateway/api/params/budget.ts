@@ -9,7 +9,7 @@ import { ASKED, type Headers, headerValues, headerWord } from '../schemas/header
 import type { SortieRequest } from '../schemas/shared.js';
 
 /** One day: the longest wait. The bound also keeps arithmetic on instants exact. */
-const MAX_MS = 86_400_000;
+export const MAX_MS = 86_400_000;
 
 /** A total as the default of requests that state no budget. @param totalMs null: they have none */
 export function totalBudget(totalMs: number | null): DefaultBudget | null {
@@ -42,7 +42,7 @@ function envoyMs(headers: Headers, waitedMs: number): number | null {
  * The budget that a request states, else the fallback, or null. A body field wins over its header. Of several header
  * values the smallest counts. Envoy's time-out only lowers a budget. A request may state the action on a miss alone.
  * Without a total no instant tells an answer to land, so `land` is then `continue`.
- * @param policy its default budget is that of requests that state neither a total, a TTFT nor a TPOT
+ * @param policy its default budget is that of requests that state neither any part of a budget
  * @param waitedMs of the request at proxies. Budgets count from its arrival there, but Envoy lowers its time-out by
  * this time at every attempt.
  * @throws ApiError invalid_value for a malformed or non-positive value, with the header as param
@@ -57,19 +57,22 @@ export function requestBudget(
     totalMs: milliseconds(headers, ASKED.budget, MAX_MS),
     ttftMs: milliseconds(headers, ASKED.ttft, MAX_MS),
     tpotMs: milliseconds(headers, ASKED.tpot, MAX_MS),
+    sentenceMs: milliseconds(headers, ASKED.sentence, MAX_MS),
     onMiss: headerWord(headers, ASKED.onMiss, ['land', 'continue', 'truncate', 'reject']),
   };
   const own = {
     totalMs: body?.latency_budget_ms ?? header.totalMs,
     ttftMs: body?.slo_ttft_ms ?? header.ttftMs,
     tpotMs: body?.slo_tpot_ms ?? header.tpotMs,
+    sentenceMs: body?.first_sentence_ms ?? header.sentenceMs,
   };
-  const isStated = own.totalMs !== null || own.ttftMs !== null || own.tpotMs !== null;
-  const { totalMs: total, ttftMs, tpotMs } = isStated ? own : { ...own, ...fallback };
+  const isStated = Object.values(own).some((ms) => ms !== null);
+  const { totalMs: total, ttftMs, tpotMs, sentenceMs } = isStated ? own : { ...own, ...fallback };
   const byEnvoy = envoyMs(headers, waitedMs);
   const totalMs = byEnvoy === null ? total : Math.min(byEnvoy, total ?? Infinity);
-  if (totalMs === null && ttftMs === null && tpotMs === null) return null;
+  if ([totalMs, ttftMs, tpotMs, sentenceMs].every((ms) => ms === null)) return null;
   const inherited = isStated ? null : fallback?.onMiss;
   const action = body?.budget_on_miss ?? header.onMiss ?? inherited ?? byPolicy ?? 'land';
-  return { totalMs, ttftMs, tpotMs, onMiss: action === 'land' && totalMs === null ? 'continue' : action };
+  const onMiss = action === 'land' && totalMs === null ? 'continue' : action;
+  return { totalMs, ttftMs, tpotMs, onMiss, ...(sentenceMs !== null && { sentenceMs }) };
 }

@@ -12,6 +12,7 @@ export const ASKED = {
   budget: 'X-Latency-Budget-Ms',
   ttft: 'X-SLO-TTFT-Ms',
   tpot: 'X-SLO-TPOT-Ms',
+  sentence: 'X-First-Sentence-Budget-Ms',
   onMiss: 'X-Budget-On-Miss',
   exit: 'X-Exit-Layer',
   net: 'X-Net',

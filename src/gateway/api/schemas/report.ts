@@ -98,6 +98,9 @@ export const SortieReport = Type.Object({
     predicted_p90_ms: Type.Number(),
     ttft_ms: Type.Number(),
     tpot_ms: Type.Number(),
+    first_sentence_ms: Type.Number({
+      description: 'When the first sentence was whole, if a budget is stated for it.',
+    }),
     budget_ms: Type.Number(),
     outcome: words(OUTCOMES, {
       description:

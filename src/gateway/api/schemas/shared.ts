@@ -59,6 +59,10 @@ export const SortieRequest = Type.Object(
       }),
       slo_ttft_ms: Type.Number({ ...positiveMs, description: `TTFT budget in ms. Header: ${ASKED.ttft}.` }),
       slo_tpot_ms: Type.Number({ ...positiveMs, description: `TPOT budget in ms, a mean. Header: ${ASKED.tpot}.` }),
+      first_sentence_ms: Type.Number({
+        ...positiveMs,
+        description: `Budget of the first whole sentence in ms. Header: ${ASKED.sentence}.`,
+      }),
       budget_on_miss: oneWord(
         ['land', 'continue', 'truncate', 'reject'],
         'What becomes of an answer that would be late. land (the default with a total budget): it ends early, at the ' +

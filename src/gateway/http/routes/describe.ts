@@ -27,6 +27,7 @@ const budgetHeaders = Type.Object({
   ...text(ASKED.budget, 'Total latency budget in ms, from the arrival of the request to the last byte.', '300'),
   ...text(ASKED.ttft, 'TTFT budget in ms.', '100'),
   ...text(ASKED.tpot, 'TPOT budget in ms, the mean over the tokens after the first.', '10'),
+  ...text(ASKED.sentence, 'Budget of the first whole sentence in ms.', '1200'),
   ...text(ASKED.onMiss, 'End of a late answer: land (default with a total), continue, truncate or reject.', 'continue'),
   ...text(ASKED.exit, 'Pins the exit layer, which must be an exit of the model, or bounds it as 15-30 does.', '15'),
   ...text(ASKED.net, 'Net of an upstream model with a total budget: answer (the default), land or off.', 'land'),

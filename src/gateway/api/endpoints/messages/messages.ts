@@ -1,6 +1,6 @@
 /** POST /v1/messages: a chat in the form of Anthropic's messages, whole or as named events. */
 import type { CallPart } from '../../generation/call-reader.js';
-import { saidOf } from '../../generation/choice.js';
+import { saidOf } from '../../generation/joined-fields.js';
 import type { GenerationRequest } from '../../generation/read-request.js';
 import type { Form, FormAnswer } from '../../generation/serve.js';
 import type { ApiContext, ApiRequest, EventStream } from '../../context.js';

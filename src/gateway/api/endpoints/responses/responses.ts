@@ -1,6 +1,6 @@
 /** POST /v1/responses: a chat in the form of OpenAI's responses, whole or as named events. The server keeps none. */
 import type { ApiContext, ApiRequest, EventStream } from '../../context.js';
-import { saidOf } from '../../generation/choice.js';
+import { saidOf } from '../../generation/joined-fields.js';
 import { type ApiError, notSupported } from '../../errors.js';
 import { chatLogprobs } from '../../generation/logprobs.js';
 import type { GenerationRequest } from '../../generation/read-request.js';
