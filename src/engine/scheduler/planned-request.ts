@@ -220,7 +220,7 @@ export class PlannedRequest {
     const due = Math.min(promisedBy, sequence.firstTokenAt === null ? firstDue : Infinity);
     if (due < Infinity || tpotMs === Infinity) return due;
     // A budget of TPOT alone takes its turn as if that TPOT gave its deadline.
-    const steps = this.stepsLeft(maxExit, this.#moment.policy.tpotDeadlineShare);
+    const steps = this.stepsLeft(maxExit, 0.5);
     return terms.arrivedAt + tpotMs * (sequence.generated + steps);
   }
 

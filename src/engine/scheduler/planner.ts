@@ -153,7 +153,7 @@ export class Planner {
   /** Exits, pauses and prefill of the next step. */
   decide(engine: Occupancy): Decisions {
     this.#busyAt = engine.now;
-    const state = this.#stateOf({ ...engine, waiting: engine.waiting.slice(0, this.#policy.plannedWaiting) });
+    const state = this.#stateOf(engine);
     const live = state.requests.filter(({ isLive }) => isLive);
     // A prompt that has run a chunk keeps its exit, unless another one begins. A stored prefix is no chunk of its own.
     const isNew = live.some(({ isBeginning, sequence, frontiers }) => {

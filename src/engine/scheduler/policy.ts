@@ -17,7 +17,7 @@ const PLANNED_CHUNK = 128;
 export const defaultPolicy = {
   // An operator sets these.
 
-  /** Share of the machine that requests without a promise get under any load: above 0, to 1. */
+  /** Share of the machine that requests without a promise get under any load: above 0, below 1. */
   noBudgetShare: 0.1,
   /**
    * The chunks of a step stall decoding sequences no longer than this where smaller ones exist, ms. One planned chunk
@@ -40,8 +40,6 @@ export const defaultPolicy = {
   margin: 0.08,
   /** Prompts get at least this share of a step beside rows that decode, even where their stall gets longer; 0..1. */
   prefillShare: 0.9,
-  /** Waiting requests beyond this many change no plan of the live ones: the first ones bind already. */
-  plannedWaiting: 64,
 
   // Load.
 
@@ -98,11 +96,6 @@ export const defaultPolicy = {
 
   // Guarantees.
 
-  /** Largest share of the time that promises leave to other requests. */
-  mostOthersShare: 0.9,
-  /** Share of answers that a budget of TPOT alone has time for, when its deadline orders it. */
-  tpotDeadlineShare: 0.9,
-
   /** Probability, 0..1, that an answer that can't land is no longer than its guarantee covers. */
   covered: 0.9995,
   /** Share of guarantees that are to be kept. */
@@ -110,12 +103,7 @@ export const defaultPolicy = {
   /** The safety margin of promises: a share of their times. A miss adds a step, as much as a slow spell takes. */
   marginStep: 0.1,
   initialMargin: 0.1,
-  leastMargin: 0,
-  mostMargin: 1,
-  /**
-   * A margin above its initial value holds for so long without an outcome; its excess halves each half-life after, ms.
-   */
-  marginHoldMs: 10_000,
+  /** A margin above its initial value holds for so long without an outcome; then its excess halves in each, ms. */
   marginHalfLifeMs: 10_000,
 
   // Decisions.

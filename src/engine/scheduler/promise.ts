@@ -59,7 +59,7 @@ export function promises(state: Snapshot, requests: readonly PlannedRequest[], t
   const { fates, stepMs } = outlook(state, isFull ? inOrder(requests).all : byDeadline(promised), {
     slots: slots - (hasOthers ? protectedRows(requests, policy, slots) : 0),
     exitOf,
-    factor: careful / (1 - (hasOthers ? Math.min(policy.mostOthersShare, policy.noBudgetShare) : 0)),
+    factor: careful / (1 - (hasOthers ? policy.noBudgetShare : 0)),
     isCareful: true,
   });
   const memory = new Memory(state, slots);
@@ -186,19 +186,19 @@ export class SafetyMargins {
 
   /** Learns at an instant that a promise was kept or missed. */
   observe(tenant: string, isKept: boolean, now: number): void {
-    const { initialMargin, keptShare, leastMargin, marginStep, mostMargin } = this.policy;
+    const { initialMargin, keptShare, marginStep } = this.policy;
     const own = this.#own.get(tenant);
     const before = own === undefined ? initialMargin : this.#decayed(own, now);
     const next = before + (isKept ? (-marginStep * (1 - keptShare)) / keptShare : marginStep);
     this.#own.delete(tenant);
-    this.#own.set(tenant, { margin: Math.min(mostMargin, Math.max(leastMargin, next)), at: now });
+    this.#own.set(tenant, { margin: Math.min(1, Math.max(0, next)), at: now });
     const [oldest] = this.#own.keys();
     if (this.#own.size > MOST_TENANTS && oldest !== undefined) this.#own.delete(oldest);
   }
 
   #decayed({ margin, at }: Margin, now: number): number {
-    const { initialMargin, marginHoldMs, marginHalfLifeMs } = this.policy;
-    const idleMs = now - at - marginHoldMs;
+    const { initialMargin, marginHalfLifeMs } = this.policy;
+    const idleMs = now - at - marginHalfLifeMs;
     if (margin <= initialMargin || idleMs <= 0) return margin;
     return initialMargin + (margin - initialMargin) * 2 ** (-idleMs / marginHalfLifeMs);
   }
