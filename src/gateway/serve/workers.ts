@@ -131,9 +131,8 @@ class Supervisor {
     this.#collected(member);
     this.#tellOthers(member, { type: 'use', uses: usesOf(member.inFlight, -1) });
     const counts = member.series.filter(({ type }) => String(type) !== 'gauge');
-    void sumOf([this.#ended, counts])
-      .getMetricsAsJSON()
-      .then((series) => (this.#ended = series));
+    // Sums have their values, which the type does not say.
+    this.#ended = sumOf([this.#ended, counts]).getMetricsAsArray() as SeriesJson;
     if (!this.#hasServed || this.#isStopping) {
       this.#isStopping = true;
       this.#code = Math.max(this.#code, code ?? 1);

@@ -27,12 +27,9 @@ interface Shape {
   readonly field: 'text' | 'thoughts';
 }
 
-/** A chunk that passes. */
-export interface Passed {
+/** A chunk, and its data as it goes out. One of a known form has no choices in its JSON. */
+export interface NamedChunk extends Chunk {
   readonly data: string;
-  /** Characters of texts, thoughts and calls. */
-  readonly characters: number;
-  readonly isContent: boolean;
 }
 
 /** The text that JSON has between two quotes; null for one that is empty or wrong. */
@@ -75,34 +72,20 @@ export class ChunkReader {
     private readonly hide?: (text: string) => string,
   ) {}
 
-  /** The data under the names of this server. */
-  renamed(data: string): string {
-    return withTexts(data, this.names);
-  }
-
-  /** A chunk of the known form; null for another one, which is to be read whole and learnt. */
-  passed(data: string): Passed | null {
-    const found = this.#textIn(data);
-    if (found === null) return null;
-    const { shape, raw, text } = found;
-    const { chunk, headHere, tailHere } = shape;
-    const characters = chunk.characters - MARK.length + text.length;
-    return { data: headHere + raw + tailHere, characters, isContent: chunk.text !== '' };
-  }
-
-  /** A chunk; one of the known form has no choices in its JSON. @throws ApiError as `readChunk` */
-  read(data: string): Chunk {
+  /** @throws ApiError as `readChunk` */
+  read(data: string): NamedChunk {
     const found = this.#textIn(data);
     if (found === null) {
       const chunk = readChunk(data, this.hide);
-      this.learn(data);
-      return chunk;
+      this.#learn(data);
+      return { ...chunk, data: withTexts(data, this.names) };
     }
     const { shape, raw, text } = found;
-    const { chunk, piece, field } = shape;
+    const { chunk, piece, field, headHere, tailHere } = shape;
     const bytes = chunk.bytes - MARK.length + raw.length;
     return {
       ...chunk,
+      data: headHere + raw + tailHere,
       pieces: [{ ...piece, [field]: text, bytes }],
       text: field === 'text' ? text : '',
       characters: chunk.characters - MARK.length + text.length,
@@ -111,7 +94,7 @@ export class ChunkReader {
   }
 
   /** Learns the form of a chunk that was read whole: two chunks of one form make it known. */
-  learn(data: string): void {
+  #learn(data: string): void {
     const found = TEXT.exec(data);
     if (found === null) return;
     const start = found.index + found[0].length;

@@ -53,12 +53,6 @@ function isRefusal(error: unknown): boolean {
   return isOfClient(code) || isOfClient(status) || [code, type].some((text) => REFUSALS.test(String(text)));
 }
 
-/** The content of a choice. */
-export const textOf = ({ text, delta }: ChunkChoice): string => {
-  const content = text ?? delta?.content;
-  return typeof content === 'string' ? content : '';
-};
-
 /** Fields of a message that hold none of its tokens. */
 const NO_TOKENS = ['role', 'id', 'type'];
 

@@ -106,16 +106,15 @@ export class Exchange {
   }
 
   /** Counts a chunk that waits to be sent. */
-  hold({ json: { usage }, text, characters, bytes }: Chunk): void {
-    this.held.add(bytes);
-    this.count(characters, text !== '');
-    this.#readCounts(usage);
+  hold(chunk: Chunk): void {
+    this.held.add(chunk.bytes);
+    this.count(chunk);
   }
 
-  /** Counts a part of the answer. */
-  count(characters: number, isContent: boolean): void {
+  count({ json: { usage }, text, characters }: Chunk): void {
     this.#characters += characters;
-    if (isContent) this.text();
+    if (text !== '') this.text();
+    this.#readCounts(usage);
   }
 
   /** Content of the answer has come. Only content is a first token: thoughts and roles are none. */

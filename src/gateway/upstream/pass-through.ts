@@ -4,8 +4,8 @@
  * Must not know: landings.
  */
 import { ApiError, ClientGone, toApiError } from '../api/errors.js';
-import { type ChunkJson, isCounts, isPresent, readObject, textOf } from './chunk.js';
-import { ChunkReader } from './chunk-reader.js';
+import { type ChunkJson, isCounts, readObject } from './chunk.js';
+import { ChunkReader, type NamedChunk } from './chunk-reader.js';
 import { answerId, type ClientStream, type PlainAnswer, type UpstreamCall } from './call.js';
 import { bytesIn, connectionError, leaveBody, type UpstreamResponse, wholeBody } from './connection.js';
 import type { Exchange } from './exchange.js';
@@ -49,20 +49,11 @@ export async function plainAnswer(
   return { status, headers, body: withTexts(text, names) };
 }
 
-/** The fields of a text; none for one that is no JSON object, or too large or too deep to be read. */
-function parsed(text: string): ChunkJson {
-  try {
-    bytesOf(text);
-    return readObject(text);
-  } catch {
-    return {};
-  }
-}
-
 /** The events of a stream as its client gets them. */
 class PassedEvents {
   isDone = false;
   isEnded = false;
+  readonly #names: Readonly<Record<string, string>>;
   readonly #chunks: ChunkReader;
   readonly #isCounted: boolean;
   /** The end of the text waits for counts that do not pass: other fields of theirs, such as a report, move to it. */
@@ -72,7 +63,8 @@ class PassedEvents {
     call: UpstreamCall,
     private readonly exchange: Exchange,
   ) {
-    this.#chunks = new ChunkReader(namesHere(call));
+    this.#names = namesHere(call);
+    this.#chunks = new ChunkReader(this.#names);
     this.#isCounted = asksUsage(call);
   }
 
@@ -82,25 +74,31 @@ class PassedEvents {
     if (this.isDone) return [];
     if (event.type === 'comment') return [{ ...event, text: this.exchange.withoutKey(event.text) }];
     this.isDone = event.data === DONE;
-    if (this.isDone) return [...this.rest(), event];
-    const part = this.#chunks.passed(event.data);
-    if (part !== null) {
-      this.exchange.count(part.characters, part.isContent);
-      return [...this.rest(), { ...event, data: part.data }];
-    }
-    const json = parsed(event.data);
-    const isEnd = count(json, this.exchange);
-    this.isEnded ||= isEnd === true;
-    if (!this.#isCounted && isCounts(json)) {
-      this.#last = this.#last.map((last) => ({ ...last, data: withFieldsOf(last.data, json) }));
+    const chunk = this.#read(event.data);
+    const isEnd = chunk?.pieces.some((piece) => 'finishReason' in piece) === true;
+    this.isEnded ||= isEnd;
+    if (chunk !== null && !this.#isCounted && isCounts(chunk.json)) {
+      this.#last = this.#last.map((last) => ({ ...last, data: withFieldsOf(last.data, chunk.json) }));
       return [];
     }
     const out: Incoming[] = this.rest();
-    const data = this.#chunks.renamed(event.data);
-    if (isEnd === false) this.#chunks.learn(event.data);
-    const named = { ...event, data: isEnd === null ? this.exchange.withoutKey(data) : data };
-    (isEnd === true && !this.#isCounted ? this.#last : out).push(named);
+    const named = chunk?.data ?? withTexts(event.data, this.#names);
+    // An error may repeat the headers of its request.
+    const data = chunk === null || chunk.pieces.length === 0 ? this.exchange.withoutKey(named) : named;
+    (isEnd && !this.#isCounted ? this.#last : out).push({ ...event, data });
     return out;
+  }
+
+  /** Counts a chunk. Null: an error, or another text, which passes. */
+  #read(data: string): NamedChunk | null {
+    if (this.isDone) return null;
+    try {
+      const chunk = this.#chunks.read(data);
+      this.exchange.count(chunk);
+      return chunk;
+    } catch {
+      return null;
+    }
   }
 
   /** The events that wait. */
@@ -111,7 +109,7 @@ class PassedEvents {
 
 /** A chunk with the fields of counts that it has not. */
 function withFieldsOf(chunk: string, counts: ChunkJson): string {
-  const more = without(counts, 'choices', 'usage', ...Object.keys(parsed(chunk)));
+  const more = without(counts, 'choices', 'usage', ...Object.keys(readObject(chunk)));
   return Object.entries(more).reduce((json, [name, value]) => withField(json, name, value), chunk);
 }
 
@@ -150,19 +148,4 @@ export function broken(out: ClientStream, error: ApiError): void {
   if (out.reject(error)) return;
   out.pass([eventOf(JSON.stringify(error.body()))]);
   out.end(DONE);
-}
-
-/** Counts a chunk. @returns whether it ends a choice; null for an error or another text, which passes */
-function count(json: ChunkJson, exchange: Exchange): boolean | null {
-  if (isPresent(json.error)) return null;
-  try {
-    const choices = json.choices ?? null;
-    exchange.read(json);
-    if (choices === null) return null;
-    if (choices.some((choice) => textOf(choice) !== '')) exchange.text();
-    return choices.some(({ finish_reason }) => typeof finish_reason === 'string');
-  } catch {
-    // The choices are none.
-    return null;
-  }
 }
