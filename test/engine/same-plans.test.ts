@@ -103,7 +103,7 @@ function simulatedRun(
   const scheduler = new Scheduler(units, table, {
     ...options,
     ...{ shape, costs, priors: { lengths: null, partialValue: null }, slowdown: 1, mostPrefill: Infinity },
-    ...{ maxStallMs: defaultPolicy.maxStallMs, bytesPerPosition },
+    bytesPerPosition,
     drafts: { speculate: 'off', maxRows: limits.maxRows, maxChunk: limits.maxChunk, hasGate: false },
   });
   const plans: StepPlan[] = [];

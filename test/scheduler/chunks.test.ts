@@ -1,10 +1,9 @@
-/** Selection of catch-ups and chunks, on slots of two stages whose positions take a millisecond each. */
+/** Selection of chunks, on slots of two stages whose positions take a millisecond each. */
 import t from 'tap';
 import { type CostModel, costModel } from '../../src/engine/scheduler/cost/model.js';
-import { chunkOf, fitting, selectChunks } from '../../src/engine/scheduler/chunks.js';
+import { chunkOf, fitting } from '../../src/engine/scheduler/chunks.js';
 import { Slot, unitsOf } from '../../src/engine/scheduler/kv/units.js';
 import { Sequence } from '../../src/engine/scheduler/sequence.js';
-import type { SlotManager } from '../../src/engine/scheduler/slot-manager.js';
 import { greedy } from '../../bench/greedy-request.js';
 
 const { exits } = unitsOf({
@@ -35,35 +34,6 @@ function sequence(id: string, frontiers: readonly [number, number], layer = 2): 
   frontiers.forEach((end, unit) => made.slot?.reach(unit, end));
   return made;
 }
-
-const catchUps = (running: Sequence[], prefillChunk: number, maxStallMs: number): [string, number][] =>
-  selectChunks([], { running } as unknown as SlotManager, model, {
-    prefillChunk,
-    mostPrefill: Infinity,
-    maxStallMs,
-  }).map(({ sequence: { id }, end }) => [id, end]);
-
-void t.test('only sequences with a complete prompt and more than one missing position catch up', async (t) => {
-  const waits = sequence('waits', [39, 0]);
-  waits.slot = null;
-  const running = [
-    sequence('prompt', [38, 0]),
-    sequence('decodes', [39, 39]),
-    sequence('decodes shallow', [39, 0], 1),
-    waits,
-    sequence('behind', [39, 30]),
-  ];
-  t.same(catchUps(running, 128, 1000), [['behind', 39]]);
-});
-
-void t.test('catch-ups share a step within the stall limit; the first always runs', async (t) => {
-  const running = ['a', 'b', 'c'].map((id) => sequence(id, [39, 29]));
-  const of = (stallMs: number): string[] => catchUps(running, 128, stallMs).map(([id]) => id);
-  t.same(of(1000), ['a', 'b', 'c']);
-  t.same(of(20), ['a', 'b']);
-  t.same(of(19), ['a']);
-  t.same(of(1), ['a']);
-});
 
 void t.test('a chunk ends at the positions that the exit needs, and leaves no single position', async (t) => {
   const end = (most: number, done: [number, number]): number => chunkOf(sequence('a', done), most, model).end;

@@ -109,7 +109,7 @@ function replayed(steps: readonly RecordedStep[]): StepPlan[] {
   const scheduler = new Scheduler(units, table, {
     ...options,
     ...{ shape, costs, priors: { lengths: null, partialValue: null }, slowdown: 1, mostPrefill: Infinity },
-    ...{ maxStallMs: defaultPolicy.maxStallMs, bytesPerPosition: model.bytesPerPosition },
+    bytesPerPosition: model.bytesPerPosition,
     drafts: { speculate: 'all', maxRows, maxChunk, hasGate: false },
   });
   return steps.map(({ add, cancel, plan: { at }, result }) => {

@@ -54,7 +54,6 @@ export function simulatedScheduler(
     prefixReuse: true,
     prefillChunk: policy.chunks.at(-1) ?? 1,
     mostPrefill: Infinity,
-    maxStallMs: policy.maxStallMs,
     drafts: { speculate: 'off', maxRows: slots, maxChunk: 1, hasGate: false },
   });
 }

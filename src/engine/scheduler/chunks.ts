@@ -1,10 +1,10 @@
 /**
- * The positions that a step prefills: catch-ups, or chunks of prompts.
+ * The positions that a step prefills.
  *
  * Must not know: which prompt goes on (prefill-choice.ts), decoding.
  */
 import { advanceWork, frontierAt } from './cost/step-costs.js';
-import { type CostModel, type Work, predictMs, type DepthShape } from './cost/model.js';
+import type { CostModel, DepthShape, Work } from './cost/model.js';
 import type { Sequence } from './sequence.js';
 import type { SlotManager } from './slot-manager.js';
 import type { PrefillChunk } from './types.js';
@@ -26,20 +26,15 @@ export interface ChunkLimits {
   readonly prefillChunk: number;
   /** Most positions of a step. */
   readonly mostPrefill: number;
-  /** Approximate time limit of all catch-ups after the first, ms. */
-  readonly maxStallMs: number;
 }
 
-/** Every catch-up, since plans count on it; without one, a chunk of each prompt that the plan names. */
+/** A chunk of each prompt that the plan names, as far as no other prompt brings its positions. */
 export function selectChunks(
   planned: readonly PrefillChunk[],
   slots: SlotManager,
   model: CostModel,
-  limits: ChunkLimits,
+  { prefillChunk, mostPrefill }: ChunkLimits,
 ): ChunkWork[] {
-  const { prefillChunk, mostPrefill } = limits;
-  const catchUps = catchUpsOf(slots.running, model, limits);
-  if (catchUps.length > 0) return fitting(catchUps, mostPrefill);
   const chunks: ChunkWork[] = [];
   for (const { id, positions } of planned) {
     const sequence = slots.running.find((each) => each.id === id);
@@ -65,25 +60,6 @@ export function chunkOf(sequence: Sequence, most: number, model: CostModel): Chu
 /** The work that advances a sequence to a position at its exit. */
 export function workTo({ frontiers, exit }: Sequence, end: number, model: CostModel): Work['prefill'] {
   return advanceWork(frontiers, exit, end, model, Math.max(1, end - frontierAt(frontiers, exit, model)));
-}
-
-/**
- * Catch-ups of sequences whose exit changed and whose units there lack more than the last position. A sequence does not
- * decode until it has caught up. So several catch-ups share a step when many sequences change their exit block
- * together.
- */
-function catchUpsOf(running: readonly Sequence[], model: CostModel, limits: ChunkLimits): ChunkWork[] {
-  const chunks: ChunkWork[] = [];
-  let ms = 0;
-  for (const sequence of running) {
-    // A sequence that has the positions its exit needs decodes.
-    if (sequence.isPrompt || sequence.isDecodable) continue;
-    const next = chunkOf(sequence, limits.prefillChunk, model);
-    ms += predictMs(model, { decode: null, prefill: next.work });
-    if (chunks.length > 0 && ms > limits.maxStallMs) break;
-    chunks.push(next);
-  }
-  return chunks;
 }
 
 /** The first chunks, as many as run together. */

@@ -184,12 +184,10 @@ export class PlannedRequest {
   }
 
   #prefillMsAt(exit: ExitIndex): number {
-    const { model, policy, chunk } = this.#moment;
+    const { model, chunk } = this.#moment;
     // The table has whole prompts: one with a stored prefix counts as a prompt of its rest.
     if (!this.isLive) return promptMs(model, exit, this.remainingPrefill(exit, this.#expected), chunk);
-    // A catch-up runs in one piece where it can.
-    const most = this.isPrefilling ? chunk : at(policy.chunks, policy.chunks.length - 1);
-    return advanceMs(this.#expected, exit, this.target, model, most);
+    return advanceMs(this.#expected, exit, this.target, model, chunk);
   }
 
   /** Chunks of the prefill that is left at an exit, at least one. */

@@ -75,13 +75,13 @@ export interface Chosen {
 }
 
 /**
- * @returns one chunk of each chosen prompt, in order of service; none where nothing is to be prefilled, or where a
+ * @returns one chunk of each chosen prompt or catch-up, in order of service; none where nothing is to be prefilled, or where a
  * decoding row has no time for it
  */
 export function choosePrefill(state: Snapshot, chosen: Chosen): PrefillChunk[] {
   const { policy, chunk } = state;
   const live = liveOf(state);
-  const due = inOrder(live.filter((each) => each.isPrefilling && each.remainingPrefill(chosen.exitOf(each)) > 0)).all;
+  const due = inOrder(live.filter((each) => each.remainingPrefill(chosen.exitOf(each)) > 0)).all;
   if (due.length === 0) return [];
   const isDated = state.requests.some(({ hasDeadline }) => hasDeadline);
   const step = new StepRoom(

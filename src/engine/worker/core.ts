@@ -265,7 +265,7 @@ function endedEvent({ sequence, constraint, last }: Answer, { reason, isDryRun }
 function schedulerOf(executor: Executor, costs: CostTable, options: CoreOptions): Scheduler {
   const { model, units, table, mostPrefill } = executor;
   const { manifest, limits, bytesPerPosition, gate } = model;
-  const { policy, slowdown = 1, speculate } = options;
+  const { slowdown = 1, speculate } = options;
   return new Scheduler(units, table, {
     ...options,
     shape: depthShape(manifest),
@@ -273,7 +273,6 @@ function schedulerOf(executor: Executor, costs: CostTable, options: CoreOptions)
     priors: { lengths: lengthPrior(manifest), partialValue: manifest.kept ?? null },
     slowdown,
     mostPrefill,
-    maxStallMs: policy.maxStallMs,
     drafts: { speculate, maxRows: limits.maxRows, maxChunk: limits.maxChunk, hasGate: gate !== null },
     bytesPerPosition,
   });
