@@ -1,6 +1,6 @@
 /** POST /v1/completions: from a valid body to an answer, whole or as chunks. */
 import { invalid } from '../errors.js';
-import type { Delta } from '../generation/choice.js';
+import type { ChoiceToken, Delta } from '../generation/choice.js';
 import { chunkForm } from '../generation/chunks.js';
 import { MOST_CHOICES, readyEngine, type ApiContext, type ApiRequest } from '../context.js';
 import { CompletionLogprobs, completionLogprobs, promptTokens } from '../generation/logprobs.js';
@@ -116,7 +116,11 @@ async function read(context: ApiContext, request: ApiRequest<CompletionBody>): P
 /**
  * Text and log-probabilities of a choice, or of a part. @param isFirst whether the part has the echoed prompt, if any
  */
-function fields(answer: FormAnswer, part: Pick<Delta, 'index' | 'text' | 'tokens'>, isFirst: boolean) {
+function fields(
+  answer: FormAnswer,
+  part: Pick<Delta, 'index' | 'text'> & { readonly tokens: readonly ChoiceToken[] },
+  isFirst: boolean,
+) {
   const { tokenizer } = answer.model;
   const { echo, engine } = answer.request;
   const prompt = echo && isFirst ? answer.promptOf(part.index) : null;
@@ -147,7 +151,10 @@ export const completions: GeneratingEndpoint<CompletionBody> = {
         object: { chunk: 'text_completion', whole: 'text_completion' },
         delta: (piece, isFirst) => fields(answer, piece, isFirst),
         end: { text: '', logprobs: null },
-        whole: (choice, index) => fields(answer, { ...choice, index }, true),
+        whole: ({ logprobs, ...choice }, tokens, index) => ({
+          ...choice,
+          logprobs: logprobs ?? fields(answer, { index, text: '', tokens }, true).logprobs,
+        }),
       },
       send,
     ),

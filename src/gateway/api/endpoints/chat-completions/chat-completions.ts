@@ -1,9 +1,11 @@
 /** POST /v1/chat/completions: from a valid body to an answer, whole or as chunks. */
+import { present } from '../../../../util/present.js';
 import { nullable, Type } from '../../../../util/schema.js';
 import { invalid } from '../../errors.js';
 import type { CallPart } from '../../generation/call-reader.js';
 import type { ChoiceToken, Delta } from '../../generation/choice.js';
-import { chunkForm, type Collected } from '../../generation/chunks.js';
+import { chunkForm } from '../../generation/chunks.js';
+import type { Fields } from '../../generation/joined-fields.js';
 import type { ApiContext, ApiRequest } from '../../context.js';
 import { ChatLogprob, chatLogprobs } from '../../generation/logprobs.js';
 import { encodePrediction, waitLimitOf } from '../../generation/prompt.js';
@@ -65,32 +67,17 @@ function callDelta({ index, id, name, arguments: text, more }: CallPart, first: 
   return first ? { content: null, tool_calls } : { tool_calls };
 }
 
-/** Joins the parts of each call. */
-function toolCalls(parts: readonly CallPart[]): ToolCall[] {
-  const calls: ToolCall[] = [];
-  for (const { index, id = '', name = '', arguments: text, more } of parts) {
-    const call = (calls[index] ??= { id, type: 'function', function: { name, arguments: '' } });
-    call.function.arguments += text;
-    Object.assign(call, more);
-  }
-  // An upstream may leave indices out.
-  return calls.flat();
+/** The message of an answer, out of its deltas. */
+function message({ tool_calls: calls, ...delta }: Fields) {
+  const own = { role: 'assistant', content: calls === undefined ? '' : null, refusal: null, ...present(delta) };
+  if (!Array.isArray(calls)) return own;
+  return { ...own, tool_calls: calls.map((call: Fields) => present({ ...call, index: null })) };
 }
 
-/** `reasoning_content` is the name of DeepSeek, llama.cpp and SGLang. */
-function message({ text, thoughts, calls: parts, more }: Collected) {
-  const calls = toolCalls(parts);
-  return {
-    role: 'assistant',
-    content: calls.length === 0 || text !== '' ? text : null,
-    refusal: null,
-    ...(thoughts !== '' && { reasoning_content: thoughts }),
-    ...(calls.length > 0 && { tool_calls: calls }),
-    ...more.delta,
-  };
-}
-
-/** The role comes with the first token and never earlier: an early chunk would falsify the client's TTFT. */
+/**
+ * The role comes with the first token and never earlier: an early chunk would falsify the client's TTFT.
+ * `reasoning_content` is the name of DeepSeek, llama.cpp and SGLang.
+ */
 function delta({ text, call, thoughts, more }: Delta, isFirst: boolean) {
   const role = { ...(isFirst && { role: 'assistant' }), ...more?.delta };
   if (thoughts !== '') return { ...role, reasoning_content: thoughts };
@@ -149,9 +136,10 @@ export const chatCompletions: GeneratingEndpoint<ChatBody> = {
           logprobs: piece.call === null && piece.thoughts === '' ? scores(piece.tokens) : null,
         }),
         end: { delta: {}, logprobs: null },
-        whole: (choice) => ({
-          message: message(choice),
-          logprobs: choice.calls.length === 0 ? scores(choice.tokens) : null,
+        whole: ({ delta, logprobs, ...choice }, tokens) => ({
+          message: message(delta as Fields),
+          logprobs: logprobs ?? ('tool_calls' in (delta as Fields) ? null : scores(tokens)),
+          ...choice,
         }),
       },
       send,
