@@ -142,3 +142,12 @@ void t.test(
       t.strictSame(await exitsOf(dir, source, config, card), exits, source);
   },
 );
+
+void t.test('defaults of the classes apply to fields that a config leaves out', async (t) => {
+  const context = { max_position_embeddings: 16384 };
+  t.equal((await architectureOf(t, 'mistral', { sliding_window: undefined, ...context })).pattern[0]?.window, 4096);
+  t.equal((await architectureOf(t, 'mistral', { sliding_window: null, ...context })).pattern[0]?.window, null);
+  t.equal((await architectureOf(t, 'gemma3', { query_pre_attn_scalar: undefined })).attentionScale, 1 / 16);
+  t.equal((await architectureOf(t, 'gemma3', { final_logit_softcapping: 30 })).logitSoftcap, 30);
+  t.equal((await architectureOf(t, 'gemma2', { attn_logit_softcapping: undefined })).softcap, 50);
+});

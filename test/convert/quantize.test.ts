@@ -104,3 +104,10 @@ for (const bits of [8, 7.5])
     });
     t.equal(q[BLOCKS * BLOCK - 1], 128, 'padding is zero');
   });
+
+void t.test('rows of zeros stay zero', async (t) => {
+  const zeros = new Float32Array(ROWS * K);
+  t.ok(decode4(quantizeToNearest(zeros, K, BLOCK)).every((value) => value === 0));
+  t.ok(decode4(gptq(inverseFactor(identity, K))(zeros, K, BLOCK)).every((value) => value === 0));
+  t.ok(quantizeBlocks8(zeros, K, BLOCK, 127).q.every((value) => value === 128));
+});

@@ -1,5 +1,6 @@
 import t from 'tap';
 import { monotonicMs } from '../../src/util/clock.js';
+import { READY } from '../fakes/engine.js';
 import { type Answered, type Asked, build, tokenizer, withBegin } from '../fakes/server.js';
 
 const PATH = '/v1/completions';
@@ -269,4 +270,17 @@ void t.test('metrics and docs move to the operations port; health is on both', a
   const both = await build(t, undefined, { options: { opsPort: 0, mainMetrics: true } });
   t.same(await statuses(both.url, ['/metrics', '/docs/', '/openapi.json']), [200, 404, 404]);
   t.same(await statuses(both.opsUrl, ['/metrics']), [200]);
+});
+
+void t.test('the measured times of /props have at most three decimals', async (t) => {
+  const server = await build(t);
+  const point = { rows: 1, context: 0, ms: 1.5296879997476935 };
+  const cost = { units: [{ unit: 'head', kernel: 'fp32', decode: [point], prefill: [point] }] };
+  server.engine.ready = { ...READY, loadMs: 2341.96, calibrateMs: 854.2, cost };
+  const { calibration } = (await server.get('/props')).body as unknown as { calibration: object };
+  const rounded = { ...point, ms: 1.53 };
+  t.strictSame(calibration, {
+    ...{ load_ms: 2342, calibrate_ms: 854 },
+    cost: [{ unit: 'head', kernel: 'fp32', decode: [rounded], prefill: [rounded] }],
+  });
 });

@@ -224,3 +224,14 @@ void t.test('a message thinks if its request asks for it, and has a thinking blo
   t.match(server.prompt(), /<think>\n\n<\/think>\n\n$/, 'without the field a message does not think');
   await counts(base);
 });
+
+void t.test('an answer that continues a message goes on with its thoughts', async (t) => {
+  const server = await thinking(t, ' so Paris.</think>It is Paris.');
+  const continued = (content: string) =>
+    messageOf(server, { messages: [...messages, { role: 'assistant', content, prefix: true }] });
+  t.match(await continued('<think>France,'), { content: 'It is Paris.', reasoning_content: 'so Paris.' });
+  const text = { content: ' so Paris.</think>It is Paris.' };
+  t.match(await continued('<think>x</think>France,'), text);
+  const quoting = [{ role: 'user', content: 'What does <think> mean?' }];
+  t.match(await messageOf(server, { messages: quoting }), text, "a user's tag opens nothing");
+});

@@ -221,3 +221,20 @@ void t.test('a list that would write elsewhere, or is none, is rejected', async 
     await t.rejects(run(), { name: 'HubError', message });
   }
 });
+
+void t.test('the index names the weights', async (t) => {
+  const files = folder();
+  files.delete('model.safetensors');
+  files.set('model.safetensors.index.json', small('{"weight_map": {"a": "1.safetensors", "b": "2.safetensors"}}'));
+  for (const name of ['1', '2', 'consolidated']) files.set(`${name}.safetensors`, small(name));
+  const { run } = await setUp(t, files);
+  const names = readdirSync((await run()).path).filter((name) => name.endsWith('.safetensors'));
+  t.same(names.sort(), ['1.safetensors', '2.safetensors']);
+});
+
+void t.test('two pulls at once end with the same files, and leave no part', async (t) => {
+  const { cacheDir, run } = await setUp(t);
+  for (const { path } of await Promise.all([run(), run()]))
+    t.ok(readFileSync(join(path, 'model.safetensors')).equals(large));
+  t.same(parts(cacheDir), []);
+});

@@ -248,3 +248,19 @@ void t.test('a trusted trace that is not sampled has no spans; the header of oth
   t.not(root.traceId, '0af7651916cd43dd8448eb211c80319c');
   t.match(root.values, { 'client.address': '127.0.0.1', 'url.scheme': 'http' });
 });
+
+void t.test('an answer cut at its deadline does not count as failed, whatever the engine does later', async (t) => {
+  for (const fails of [true, false]) {
+    const server = await traced(t, says('one two', { pace: 20, ...(fails && { end: 'error' }) }));
+    const response = await server.post('/v1/completions', { prompt: 'Hi', stream: true });
+    const { id = '' } = server.engine.requests[0] ?? {};
+    const times = { startedAt: null, firstTokenAt: monotonicMs(), endedAt: monotonicMs() };
+    const cut = { ...times, promptTokens: 1, cachedTokens: 0, preemptions: 0 };
+    server.engine.emit('cut', { id, reason: 'deadline', error: null, ...cut });
+    if (!fails) server.engine.die();
+    await response.text();
+    const decode = named(await server.spans(), 'decode');
+    t.equal(decode.status?.code ?? 0, 0);
+    t.same(decode.values['gen_ai.response.finish_reasons'], ['deadline']);
+  }
+});
