@@ -21,10 +21,10 @@ const REST = [
   /^(chaos|conformance|cuda|deploy|loops|webgpu)\//,
   /^(cli|config-file|docs-programs|serve)\./,
   /^(cli\/pull|web\/(net|playground)|loadgen\/bench|text\/encoding)/,
-  /^bench\/(everyday|never-late|quality)/,
+  /^bench\/(everyday|quality)/,
   /^convert\/(published|architectures|loops|prompt-exit|smoothing\/head)\./,
   /^engine\/(execution\/(golden|run-prefill)|grammar\/(grammars|grammars-lost|tools)|landing\/landing)\./,
-  /^engine\/(sampling\/dry|worker\/(core\.|prompt-exit))/,
+  /^engine\/worker\/(core\.|prompt-exit)/,
   /^engine-client\/client/,
   /^http\/(heap|long-texts|memory|lifetime)/,
   /^upstream\/(heap|no-local|workers)\./,
@@ -56,7 +56,7 @@ const ALONE = [
   /^http\/(heap|long-texts)/,
   /^convert\/architectures\./,
   /^engine\/(calibration|execution|speculation)\//,
-  /^engine\/\w+\/(core|core-limits|dry|grammars|grammars-lost|sharing|tools)\./,
+  /^engine\/\w+\/(core|core-limits|grammars|grammars-lost|sharing|tools)\./,
 ];
 const AT_MOST = 14;
 /** Time-out of a process and of its tests. It bounds a hang, and leaves time to a machine that is busy with other work. */

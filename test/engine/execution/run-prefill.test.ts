@@ -42,18 +42,6 @@ void t.test('deepening later gives the same bits as a deep prefill', async (t) =
   }
 });
 
-void t.test('the chunk size changes no bit', async (t) => {
-  const first = openSlot(executor, prompt);
-  advanceTo(executor, first, deepest, last);
-  const expected = logitsAt(executor, first, deepest);
-  for (const size of [7, 16, 100]) {
-    const slot = openSlot(executor, prompt);
-    for (let end = size; end < last; end += size) advance(executor, slot, deepest, end);
-    advance(executor, slot, deepest, last);
-    t.equal(distance(logitsAt(executor, slot, deepest), expected), 0, `chunks of ${size}`);
-  }
-});
-
 /**
  * Attention over one position (decode) and over several (catch-up) differs in the last bits of a float. Occasionally,
  * that changes a rounding to 8 bits (ARCHITECTURE.md, "Depth, exactly"). If one run decodes positions and the other

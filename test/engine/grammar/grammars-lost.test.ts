@@ -130,21 +130,6 @@ void t.test('an answer beside a grammar that breaks the thread continues unchang
   t.equal(threads(), 3);
 });
 
-void t.test(
-  'a thread that lacks processor time is slow, and one that computes without an answer is stuck',
-  async (t) => {
-    holdProcess(t);
-    let computedMs = 0;
-    const options = { tokenizer, endTokens: ends, silenceMs: 4, threadMs: () => computedMs };
-    const starved = new Grammars(options, () => undefined);
-    const constraint = await starved.open('late', LARGE, ends);
-    t.equal(constraint.failed, null, 'it answers after many time limits, while it loads and after');
-    constraint.close();
-    const computing = new Grammars({ ...options, threadMs: () => (computedMs += 4) }, () => undefined);
-    await t.rejects(computing.open('stuck', LARGE, ends), { name: 'GrammarsLost', message: /not answer in time/ });
-  },
-);
-
 void t.test('a grammar that broke a thread breaks no second one', async (t) => {
   const { grammars, threads, hurry } = watched(t);
   await t.rejects(grammars.open('a', BREAKS, ends), { name: 'GrammarError' });

@@ -185,25 +185,13 @@ void t.test('an excluded whole number becomes a bound beside it if the other bou
       { minimum: 5e-7, maximum: 0.5 },
     ],
     [
-      { minimum: -1, exclusiveMinimum: 0, maximum: 0.5 },
-      { minimum: 5e-7, maximum: 0.5 },
-    ],
-    [
       { minimum: -0.5, exclusiveMaximum: 0 },
       { minimum: -0.5, maximum: -5e-7 },
-    ],
-    [
-      { exclusiveMinimum: -5.5, exclusiveMaximum: -5 },
-      { exclusiveMinimum: -5.5, maximum: -5 - 5e-7 },
     ],
     // No value lies between the bounds.
     [
       { exclusiveMinimum: 1, maximum: 1 + 2 ** -52 },
       { minimum: 1 + 2 ** -52, maximum: 1 + 2 ** -52 },
-    ],
-    [
-      { minimum: -1 - 2 ** -52, exclusiveMaximum: -1 },
-      { minimum: -1 - 2 ** -52, maximum: -1 - 2 ** -52 },
     ],
   ] as const) {
     t.strictSame(normalSchema({ type, ...said }), { type, ...meant }, JSON.stringify(said));
@@ -213,17 +201,13 @@ void t.test('an excluded whole number becomes a bound beside it if the other bou
     { exclusiveMinimum: 0 },
     { exclusiveMaximum: 0 },
     { exclusiveMinimum: 0, maximum: 1 },
+    { exclusiveMinimum: -1, maximum: -0.5 },
     { minimum: 0, maximum: 0.5 },
-    { minimum: -0.5, maximum: 0 },
     { minimum: 0, exclusiveMinimum: false, maximum: 0.5 },
     { exclusiveMinimum: 0.25, maximum: 0.5 },
-    { minimum: -0.5, exclusiveMaximum: -0.25 },
-    { exclusiveMinimum: -0.5, exclusiveMaximum: 0.25 },
     { minimum: 0.25, exclusiveMinimum: 0, maximum: 0.5 },
-    { exclusiveMinimum: -1, maximum: -0.5 },
     { minimum: 0.5, exclusiveMaximum: 1 },
     { exclusiveMinimum: 0, maximum: 0 },
-    { exclusiveMinimum: 0, maximum: -0.5 },
     { exclusiveMinimum: null, maximum: 0.5 },
   ]) {
     t.strictSame(normalSchema(schema), schema, JSON.stringify(schema));

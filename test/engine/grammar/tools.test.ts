@@ -4,13 +4,11 @@ import { join } from 'node:path';
 import t, { type Test } from 'tap';
 import Value from 'typebox/value';
 import { CallReader, type CallPart } from '../../../src/gateway/api/generation/call-reader.js';
-import type { Constraint } from '../../../src/engine/constraint.js';
 import type { CallsGrammar, SequenceRequest } from '../../../src/protocol/index.js';
 import { GREEDY } from '../../../src/protocol/request.js';
 import { ChatTemplate, type ChatMessage } from '../../../src/gateway/text/chat-template.js';
-import { greedy, holdProcess, MODEL } from '../helper.js';
-import { deepest, grammars, manifest, outcomes, shallowest, tokenizer } from './answers.js';
-import { until } from '../../support/until.js';
+import { greedy, MODEL } from '../helper.js';
+import { deepest, manifest, outcomes, shallowest, tokenizer } from './answers.js';
 
 const template = new ChatTemplate(readFileSync(join(MODEL, manifest.chatTemplate ?? ''), 'utf8'), {});
 
@@ -116,32 +114,4 @@ void t.test('an answer that begins like a call follows its format from there on'
   const calls = callsOf(answer?.tokens ?? []);
   t.match(calls, [{ name: 'get_weather', text: /Paris/ }]);
   for (const call of calls) validates(t, call);
-});
-
-void t.test('masks are not enforced until an answer is known to be a call', async (t) => {
-  holdProcess(t);
-  const grammar = { kind: 'calls', functions, most: 1, isOptional: true } as const;
-  const masked = async (constraint: Constraint): Promise<Uint8Array> => {
-    await until('a mask', () => constraint.mask !== null, 1);
-    return constraint.mask ?? new Uint8Array();
-  };
-  const call = await grammars.open('call', grammar, manifest.eosTokens);
-  for (const id of tokenizer.encode('<tool_', false)) {
-    t.notOk(call.enforced);
-    t.equal((await masked(call))[id], 1);
-    call.accept(id);
-  }
-  await masked(call);
-  t.ok(call.enforced && !call.released);
-  const text = await grammars.open('text', grammar, manifest.eosTokens);
-  for (const id of tokenizer.encode('<toolbox', false)) {
-    if (!text.released) await masked(text);
-    text.accept(id);
-  }
-  t.ok(text.released && !text.enforced && text.mask === null && !text.complete);
-  call.close();
-  text.close();
-  // Each freed its parser exactly once: as many grammars as parsers can open again.
-  const again = await Promise.all(Array.from({ length: 8 }, (_, i) => grammars.open(`again${i}`, grammar, [])));
-  for (const each of again) each.close();
 });

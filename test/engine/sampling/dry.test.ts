@@ -1,4 +1,4 @@
-/** Answers without loops: the DRY rule alone, and its effect on the real model's answers. */
+/** The rule against loops: which tokens it penalizes, and by how much. */
 import fc from 'fast-check';
 import t from 'tap';
 import { constraintOf, answerOf } from '../answers.js';
@@ -8,7 +8,7 @@ import type { Constraint } from '../../../src/engine/constraint.js';
 import { dryPenalties } from '../../../src/engine/sampling/sample-batch.js';
 import { GREEDY } from '../../../src/protocol/request.js';
 import type { Answer } from '../../../src/engine/answer.js';
-import { answersTo, greedy, makeCore, makeExecutor, PROMPTS } from '../helper.js';
+import { greedy } from '../../../bench/greedy-request.js';
 
 const RULE = { multiplier: 8, base: 2, allowedLength: 3 };
 const OFF = { ...RULE, multiplier: 0 };
@@ -83,33 +83,4 @@ void t.test('each token uses the DRY rule of its exit; an answer under a grammar
   t.equal(answer(RULE, constraint).dry, null);
   t.same(answer(RULE, { ...constraint, released: true }).dry, RULE, 'a released constraint allows any text');
   t.same(answer(RULE, { ...constraint, isThinking: true }).dry, RULE, 'so do thoughts in front of a grammar');
-});
-
-/** All depths decode in one batch: an answer does not depend on the others. */
-const maxRunning = 16;
-const executor = await makeExecutor(t, { maxRunning });
-
-function answers(requests: readonly SequenceRequest[]): number[][] {
-  const all = answersTo(makeCore(executor, { prefixReuse: false, maxRunning }), requests);
-  return requests.map(({ id }) => all.get(id)?.tokens ?? []);
-}
-
-const asked = (
-  exit: number,
-  name: string,
-  prompt: readonly number[],
-  more: Partial<SequenceRequest> = {},
-): SequenceRequest => greedy(name, prompt, exit, 80, { stopTokens: [2], ...more });
-
-void t.test('penalties on the device and in the sampler give the same tokens', async (t) => {
-  const samplings = [{}, { temperature: 0.7, seed: 3 }, { temperature: 0.7, topK: 20, seed: 4 }];
-  const each = (name: string, more: Partial<SequenceRequest>): SequenceRequest[] =>
-    samplings.flatMap((sampling, n) =>
-      PROMPTS.map((prompt, i) =>
-        asked(15, `${name} ${n} ${i}`, prompt, { sampling: { ...GREEDY, ...sampling }, ...more }),
-      ),
-    );
-  const onDevice = answers(each('a', {}));
-  // Log-probabilities are those before the rule, so the device's logits stay unchanged.
-  t.strictSame(answers(each('b', { logprobs: 0 })), onDevice);
 });
