@@ -1,7 +1,6 @@
 /** The everyday requests, the score of their answers, and the worth of shorter ones. */
 import t from 'tap';
 import { courseOf, keptCurve, worthWithin } from '../../bench/everyday/kept.js';
-import { loops, quantiles } from '../../bench/everyday/report.js';
 import { type CheckedRequest, isChecked, readRequests, REQUESTS } from '../../bench/everyday/requests.js';
 import { score } from '../../bench/everyday/score.js';
 
@@ -103,23 +102,5 @@ void t.test('the curve has the worth of answers that end at their last sentence 
   t.equal(worthWithin(2, [{ ends }]), 1, 'a shorter answer is worth no more than the whole one');
   for (const none of [[], [courseOf('No.', () => 0, words)]])
     t.throws(() => keptCurve(none), { message: 'kept: no whole answer has a score' });
-  t.end();
-});
-
-const ended = (tokens: number) => ({ tokens, isComplete: true });
-const cut = (tokens: number) => ({ tokens, isComplete: false });
-
-void t.test('quantiles omit a share that reaches into the cut answers', async (t) => {
-  const lengths = Array.from({ length: 100 }, (_, i) => (i < 85 ? ended(100 - i) : cut(200)));
-  const found = quantiles(lengths);
-  t.strictSame(found.flat(), [0.05, 20, 0.1, 25, 0.2, 35, 0.3, 45, 0.4, 55, 0.5, 65, 0.6, 75, 0.7, 85, 0.8, 95]);
-  t.strictSame(quantiles([cut(9), cut(9)]), []);
-});
-
-void t.test('a text loops if four tokens occur in a row more than four times', (t) => {
-  const times = (count: number): number[] => Array.from({ length: count }, () => [1, 2, 3, 4]).flat();
-  t.equal(loops([]), false);
-  t.equal(loops(times(4)), false);
-  t.equal(loops(times(5)), true);
   t.end();
 });

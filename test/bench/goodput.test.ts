@@ -1,8 +1,7 @@
 /** The parts of bench:goodput that need no server: questions, jobs, budgets, sides, summaries and cells. */
 import t from 'tap';
 import { cellsOf, comparisonsOf, errorOf } from '../../bench/goodput/cells.js';
-import { REQUESTS } from '../../bench/everyday/requests.js';
-import { budgetsOf, checkedQuestions, type GoodputAnswer, type Job, jobsOf } from '../../bench/goodput/job.js';
+import { type GoodputAnswer, type Job, jobsOf } from '../../bench/goodput/job.js';
 import { cellTable, comparisonTable } from '../../bench/goodput/lines.js';
 import { type Run, type Sent, summaryOf } from '../../bench/goodput/record.js';
 import { NO_BUDGET } from '../../bench/loadgen/budgets.js';
@@ -37,21 +36,6 @@ void t.test('a question is a line, or an instruction with its input', async (t) 
   for (const entry of ['{"instruction": 1}', '{"instruction": "a", "input": 2}', 'null'])
     t.throws(() => parseQuestions(`[{"instruction": "a"}, ${entry}]`), { message: /^entry 1 must have a text/ });
   t.throws(() => readQuestions('no/such/file'), { message: /^no\/such\/file: / });
-});
-
-void t.test('questions are the held-out requests with a check', async (t) => {
-  const heldOut = checkedQuestions(REQUESTS, 'held-out');
-  t.ok(heldOut.length >= 60);
-  for (const { half, right } of heldOut) t.ok(half === 'held-out' && right.length > 0);
-});
-
-void t.test('budgets are ms or multiples, and others are named', async (t) => {
-  t.strictSame(budgetsOf('500, 1.5x', 1000), [
-    { name: '500', budget: budget(500) },
-    { name: '1.5x', budget: budget(1500) },
-  ]);
-  for (const text of ['', '0', '-1', '2y', 'x', '1x,,2x', 'ttft:', 'tpot:1x'])
-    t.throws(() => budgetsOf(text, 1), { message: /^--budgets must be positive ms or multiples .*, got "/ });
 });
 
 void t.test('the share inside the predicted interval counts answered requests with an interval', async (t) => {

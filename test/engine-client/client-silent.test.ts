@@ -114,24 +114,6 @@ void t.test('a truncate deadline ends the answer and cancels it in the engine', 
   t.same(ends, ['cut deadline', 'late lost', 'waits lost'], 'each once');
 });
 
-void t.test('cancelled requests take room until the engine has ended them, and cost it one message', async (t) => {
-  const { engine, received } = await silent(t, { maxRunning: 2, maxQueue: 2 });
-  t.ok(engine.hasRoom('x', 4, 4));
-  t.notOk(engine.hasRoom('x', 5, 5), 'slots and queue hold 4 sequences of one client');
-  const asked = (id: string) => greedy(id, [1], 1, 9, { tenant: 'x' });
-  const answer = engine.generate(answerRequest(asked('a'), asked('b'), asked('c'), asked('d')));
-  const next = answer.next();
-  await answer.return();
-  t.same(await next, { done: true, value: undefined }, 'its reader waits no longer');
-  t.notOk(engine.hasRoom('x', 1, 1), 'the engine has not read the cancels');
-  t.ok(engine.hasRoom('y', 2, 2), 'another client finds room');
-  t.notOk(engine.hasRoom('y', 3, 3));
-  t.ok(engine.unreadMs >= 0);
-  t.same(await received(), ['generate a,b,c,d', 'cancel a,b,c,d', 'stop ']);
-  t.ok(engine.hasRoom('x', 4, 4), 'the process is gone with its messages');
-  t.equal(engine.unreadMs, 0);
-});
-
 void t.test('an engine that got ready in time stays alive', async (t) => {
   const { engine } = await silent(t, {}, 4000);
   let downs = 0;

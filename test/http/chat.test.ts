@@ -125,19 +125,6 @@ void t.test('raw bytes of a stream: role with the first token, one finish reason
   t.equal(chunks.filter(({ sortie }) => sortie !== undefined).length, 1, 'one report');
 });
 
-void t.test(
-  'without usage the finish chunk has the report; with continuous usage every chunk has counts',
-  async (t) => {
-    const server = await build(t, says('Paris is nice.'));
-    const plain = await server.chunks(PATH, { messages });
-    t.match(plain.at(-1), { choices: [{ finish_reason: 'stop' }], sortie: Object });
-    const stream_options = { include_usage: true, continuous_usage_stats: true };
-    const chunks = await server.chunks(PATH, { messages, stream_options });
-    for (const [index, tokens] of [1, 2, 3].entries())
-      t.match(chunks[index], { usage: { completion_tokens: tokens }, sortie: { exit_layers: { 30: tokens } } });
-  },
-);
-
 void t.test('logprobs: true gives token, bytes and top_logprobs', async (t) => {
   const server = await build(t, says('Paris is'));
   const ask = { messages, logprobs: true, top_logprobs: 2 };

@@ -28,8 +28,8 @@ const messages = [{ role: 'user', content: 'Hi' }];
 const promptTokens = tokenizer.encode(prompt, true).length;
 
 void t.test("durations have OpenAI's form", (t) => {
-  const written = [0.2, 999, 1500, 59_990, 60_000, 90_500, 119_600, 360_000].map(duration);
-  t.strictSame(written, ['1ms', '999ms', '1.5s', '59.99s', '1m0s', '1m31s', '2m0s', '6m0s']);
+  const written = [0.2, 999, 1500, 1501, 59_990, 60_000, 90_500, 119_600, 360_000].map(duration);
+  t.strictSame(written, ['1ms', '999ms', '1.5s', '1.51s', '59.99s', '1m0s', '1m31s', '2m0s', '6m0s']);
   t.end();
 });
 
@@ -293,4 +293,19 @@ void t.test('unfinished bodies of a client are bounded in sum, and free their by
   t.equal((await ask('10.0.0.2')).status, 200, 'another client has room');
   open[0]?.destroy();
   t.equal((await refusedOr(200)).status, 200);
+});
+
+void t.test('a request without a length needs a usual answer only, and a longer one leaves a debt', async (t) => {
+  const limits = { tokensPerMinute: 300 };
+  const overrides = { apiKeys: [key('k', { limits })], limits: { maxTokensDefault: null } };
+  const server = await build(t, says('one two three '.repeat(400)), overrides);
+  server.engine.ready = { ...READY, maxLength: 4096 };
+  const ask = (more: object = {}) => server.ask('/v1/chat/completions', { messages, ...more }, as('k'));
+  const long = await ask();
+  t.equal(long.status, 200, 'although the context is far longer than the allowance');
+  t.ok((long.body.usage?.completion_tokens ?? 0) > 300);
+  const next = await ask({ max_tokens: 1 });
+  t.match(next, { status: 429, headers: { 'x-ratelimit-remaining-tokens': '0' } });
+  t.ok(Number(next.headers['retry-after']) > 10, 'the debt refills first');
+  t.equal((await ask({ max_tokens: 1000 })).status, 400, 'a stated length still has to fit');
 });

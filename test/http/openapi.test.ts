@@ -21,13 +21,6 @@ void t.test('the committed document equals the one that the schemas generate (np
   t.equal(readFileSync(join(packageRoot, 'openapi', 'openapi.json'), 'utf8'), await openapiDocument(VERSION));
 });
 
-void t.test('the document has examples with a budget', (t) => {
-  const text = readFileSync(join(packageRoot, 'openapi', 'openapi.json'), 'utf8');
-  t.match(text, /"x-latency-budget-ms"/);
-  t.match(text, /"latency_budget_ms": 200/);
-  t.end();
-});
-
 void t.test("the schemas of the routes fit JSON Schema's meta-schema, which the server does not check", async (t) => {
   const { context } = await build(t);
   const routes: RouteOptions[] = [];

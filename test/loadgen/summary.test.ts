@@ -45,14 +45,6 @@ void t.test('the summary has attainment, goodput and depth of all requests and o
   });
 });
 
-void t.test('the prediction error is a median, and an empty run has zero seconds', async (t) => {
-  const summary = summaryOf([400, 500, 1000].map((predictedMs) => sent({ predictedMs })));
-  t.equal(summary.predictionError?.total.p50.toFixed(6), '0.200000');
-  // Intervals of 320 to 480 ms, 400 to 600 ms, and 800 to 1200 ms.
-  t.equal(summary.insideInterval?.toFixed(6), '0.333333');
-  t.match(summaryOf([]), { requests: 0, seconds: 0, attainment: 1, goodput: 0, tokensPerSecond: 0, meanExit: null });
-});
-
 const header = 'TIMESTAMP,ContextTokens,GeneratedTokens';
 
 void t.test('reads the public format with either line ending, in order of time', (t) => {

@@ -5,7 +5,6 @@ import t from 'tap';
 import { convert } from '../../src/convert/convert.js';
 import { allocatedPerPosition } from '../../src/engine/model/memory.js';
 import { checkPlan, memoryPlan } from '../../src/engine/model/memory-plan.js';
-import { goldenLoops, writeGoldenFolder } from '../convert/golden-model.js';
 import { loadManifest } from '../../src/engine/model/manifest-io.js';
 import { StagedModel } from '../../src/engine/model/staged-model.js';
 import { loadCompressedWeights } from '../../src/engine/model/weight-files.js';
@@ -47,22 +46,6 @@ void t.test('the parts of a plan', async (t) => {
   t.equal(plan.kv - 11 * 256 * allocatedPerPosition(manifest), 2 * 261 * 2 * hidden);
   t.ok((await planOf('fp16', 64)).plan.scratch > plan.scratch);
   t.ok((await planOf('w8a16', 4)).plan.weights < plan.weights);
-});
-
-void t.test('loops share their weights, and each has its KV cache', async (t) => {
-  const model = goldenLoops('ouro-4');
-  const dir = t.testdir();
-  const source = writeGoldenFolder(join(dir, 'source'), model);
-  const planOf = async (exits: number[]) => {
-    const out = join(dir, `loops-${exits.length}`);
-    const manifest = await convert({ source, out, exits, kernels: ['w8a16'], compress: false, force: false });
-    const limits = { maxRows: 4, maxChunk: 128, page: 256, pages: 10 };
-    // The captured form runs the same sessions.
-    return memoryPlan(out, manifest, ['w8a16', 'w8a16-graph'], limits);
-  };
-  const [one, four] = [await planOf([1]), await planOf([1, 2, 3, 4])];
-  t.equal(four.weights, one.weights);
-  t.ok(four.kv > 3.9 * one.kv, `${four.kv} and ${one.kv} bytes`);
 });
 
 const SLOTS = 3;

@@ -12,7 +12,7 @@ import type { Outcome } from '../../src/protocol/outcome.js';
 import { budgetClass, RequestMetrics } from '../../src/gateway/telemetry/requests.js';
 import { monotonicMs } from '../../src/util/clock.js';
 import { createSeries } from '../../src/gateway/telemetry/series.js';
-import { FakeEngine, plannedEvent, READY } from '../fakes/engine.js';
+import { plannedEvent, READY } from '../fakes/engine.js';
 import { movedClock } from '../support/moved-clock.js';
 
 function budget(totalMs: number | null): Budget {
@@ -193,31 +193,6 @@ for (const [name, last, outcome, counted, { at = [], gateway, ...more } = {}] of
     t.equal(metrics.live, 0);
     t.equal(await value('prompt_tokens_total'), last === null || typeof last === 'string' ? 0 : 3, 'work counts');
   });
-
-void t.test("it counts the engine's events, and nothing of sequences that it does not know", async (t) => {
-  const { metrics, begin, value } = fixture();
-  const engine = new FakeEngine(() => ({ tokens: [] }));
-  metrics.observe(engine);
-  for (const id of ['cut', 'lost']) begin(id, 200);
-  metrics.judged('unknown', 'cut');
-  for (const id of ['cut', 'unknown']) engine.emit('cut', ended(id, 'deadline', 200));
-  engine.emit('down', 'killed');
-  t.equal(await value('request_success_total{finished_reason="deadline"'), 1);
-  t.equal(await value('request_failure_total{reason="engine_lost"'), 1);
-});
-
-void t.test('an answer without a total budget, a guarantee or a budget', async (t) => {
-  const { metrics, begin, value, counts } = fixture();
-  begin('first', null);
-  begin('best', 200);
-  metrics.begin('free', { ...FACTS, budget: null });
-  metrics.step(step(10, { planned: ['best', 'free'].map((id) => planned(id, 10, { serviceClass: 'best_effort' })) }));
-  metrics.step(step(300, { ended: ['first', 'best', 'free'].map((id) => ended(id, 'stop', 201)) }));
-  t.same(await counts('budget_requests_total', 'budget_class'), { up_to_250ms: 1, per_token: 1 });
-  const late = await value('budget_requests_total{budget_class="per_token",outcome="late"');
-  t.equal(late, 1, 'its first token took 20 ms, the budget is 5 ms');
-  t.same(await counts('guarantees_total', 'outcome'), {});
-});
 
 void t.test('exits: their time, and predictions against actual times', async (t) => {
   const { metrics, begin, value } = fixture();

@@ -106,15 +106,6 @@ void t.test('mustExceed counts bytes, or UTF-16 units if there is a normalizer',
   t.end();
 });
 
-void t.test('a long text has the ids of the whole, and the event loop runs during its encoding', async (t) => {
-  let turns = 0;
-  const timer = setInterval(() => turns++, 1);
-  for (const text of samples.map((sample) => sample.repeat(300)))
-    t.same(await tokenizer.encodeLong(text, true, Infinity, here), tokenizer.encode(text, true));
-  clearInterval(timer);
-  t.ok(turns > 3);
-});
-
 void t.test('the detokenizer never splits a character', (t) => {
   fc.assert(
     fc.property(fc.string({ unit: 'grapheme', maxLength: 40 }), (text) => {

@@ -77,3 +77,22 @@ void t.test('each deadline beside others leaves them time, to a tenth of its bud
   alone.close();
   t.end();
 });
+
+void t.test(
+  'a sentence that may not end in time is held, for as long as usual and a share of the budget at most',
+  (t) => {
+    const deadline = new Deadline(Math.ceil(monotonicMs()), 6000);
+    const holdsAhead = (ms: number, paceMs: number): boolean => {
+      const now = deadline.endsAt - ms;
+      return deadline.holds(now, now - paceMs, 1);
+    };
+    const ahead = (paceMs: number): number => {
+      let ms = 1;
+      while (holdsAhead(ms + 1, paceMs)) ms += 1;
+      return ms;
+    };
+    t.strictSame([1, 500, 5000].map(ahead), [500, 1000, 3000]);
+    deadline.close();
+    t.end();
+  },
+);

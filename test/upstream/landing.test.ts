@@ -85,20 +85,6 @@ const CASES: readonly Case[] = [
     body: { sortie: { commit: 'sentence' } },
     expect: lands('One is here.', 'upstream_failed'),
   },
-  {
-    name: 'JSON over several lines of data',
-    script: (exchange) => {
-      begin(exchange);
-      const lines = (json: string): string =>
-        JSON.stringify(JSON.parse(json), null, 1)
-          .split('\n')
-          .map((line) => `data: ${line}\n`)
-          .join('');
-      for (const each of [chunk({ content: TEXT }), chunk({}, 'stop')]) exchange.response.write(`${lines(each)}\n`);
-      exchange.response.end(event('[DONE]'));
-    },
-    expect: whole,
-  },
   { name: 'in-band error after 200', script: breaks('', IN_BAND_ERROR), expect: errs('upstream_failed') },
   { name: 'broken chunk before a sentence', script: breaks('', HALF_A_CHUNK), expect: errs('upstream_failed') },
   {

@@ -192,12 +192,3 @@ void t.test('a filter of content is told, and a wrong body is rejected with the 
   }
   t.equal(there.exchanges.length, asked, 'the upstream is not asked');
 });
-
-void t.test('the local model keeps both endpoints', async (t) => {
-  const { there, openai, anthropic } = await withClients(t, answers('Remote.'));
-  t.equal((await openai.responses.create({ model: 'fake', input: 'Hi' })).output_text, 'Local.');
-  const messages = [{ role: 'user' as const, content: 'Hi' }];
-  const message = await anthropic.messages.create({ model: 'fake', max_tokens: 9, messages });
-  t.match(message.content, [{ text: 'Local.' }]);
-  t.equal(there.exchanges.length, 0);
-});

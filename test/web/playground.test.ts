@@ -68,20 +68,6 @@ view('Compare answers one prompt at every exit in turn, each at its own speed', 
   t.same(page.complaints, []);
 });
 
-view('Compare side by side shows no speed until each exit has run alone', async (t) => {
-  const { page, server } = await open(t, says(answer, { pace: 100 }));
-  await loaded(page);
-  await click(page, 'compare-together');
-  await click(page, 'compare-send');
-  await page.until("[...document.querySelectorAll('.column-text')].every((e) => e.textContent !== '')");
-  t.equal(await text(page, '.speed'), '– tokens/s');
-  server.engine.script = says(answer, { pace: 1 });
-  await idle(page, 'compare-stop');
-  t.match(await text(page, '.column:last-child .speed'), /^[\d.]+ tokens\/s$/);
-  t.equal(asked(server.engine).length, 10);
-  t.ok(asked(server.engine).every(({ speculate }) => speculate === false));
-});
-
 view('Chat sends on Enter, shows one quiet text and its budget, and the receipt after a click', async (t) => {
   const { page, server } = await open(t, says(answer, { exits: [30, 30, 10, 10, 10, 10, 10], pace: 1 }), {}, '#/chat');
   await loaded(page);

@@ -97,25 +97,6 @@ if (needsGpu()) {
     t.end();
   });
 
-  void t.test('a slot that goes back into a shared page leaves it to the other slot', (t) => {
-    same(t, 'shared page', (executor) => {
-      const prompt = tokens(150, 3);
-      const [a, b] = [openSlot(executor, prompt), openSlot(executor, prompt)];
-      advanceTo(executor, a, deepest, 149);
-      executor.table.copyPrefix(a, b, 140);
-      executor.table.truncate(a, 100);
-      if (executor === gpu) t.equal(a.length, page);
-      a.tokens = [...prompt.slice(0, 100), ...tokens(60, 8)];
-      advanceTo(executor, a, deepest, 159);
-      advanceTo(executor, b, deepest, 149);
-      return decode(executor, [
-        [a, deepest],
-        [b, deepest],
-      ]);
-    });
-    t.end();
-  });
-
   void t.test('the head lowers logits, selects the top and finds the most likely ids', (t) => {
     const course = (executor: Executor) => {
       const slots = [20, 30, 40].map((length, i) => openSlot(executor, tokens(length, i)));
