@@ -14,7 +14,7 @@ import type { GenerationRequest } from '../api/generation/read-request.js';
 import { begun, recorded } from '../api/generation/serve.js';
 import type { SortieReport } from '../api/schemas/report.js';
 import type { SortieRequest } from '../api/schemas/shared.js';
-import { isValid } from '../../util/schema.js';
+import { validatorOf } from '../../util/schema.js';
 import { validationMessage } from '../../util/validation-message.js';
 import type { OpenBody, UpstreamCall } from './call.js';
 import { without } from './json-fields.js';
@@ -44,9 +44,11 @@ export interface LocalEnd {
   readonly tokens: number;
 }
 
-const ENDPOINTS: Readonly<Record<UpstreamCall['path'], GeneratingEndpoint<object>>> = {
-  '/chat/completions': chatCompletions,
-  '/completions': completions,
+const local = (endpoint: GeneratingEndpoint<object>) => ({ endpoint, isBody: validatorOf(endpoint.body) });
+
+const ENDPOINTS: Readonly<Record<UpstreamCall['path'], ReturnType<typeof local>>> = {
+  '/chat/completions': local(chatCompletions),
+  '/completions': local(completions),
 };
 
 /** A null equals a missing field, as in each body of the local model. */
@@ -63,11 +65,11 @@ function withoutNulls(value: unknown): unknown {
  * @throws ApiError for a body that the local model can't answer
  */
 export async function localRequest(context: ApiContext, call: UpstreamCall, times: LocalTimes): Promise<LocalRequest> {
-  const endpoint = ENDPOINTS[call.path];
+  const { endpoint, isBody } = ENDPOINTS[call.path];
   const sortie = { ...times, budget_on_miss: 'land' };
   const asked = withoutNulls(without(call.request.body, 'sortie', 'model', 'stream', 'stream_options')) as OpenBody;
   const body: OpenBody = { ...asked, stream: true, sortie };
-  if (!isValid(endpoint.body, body)) {
+  if (!isBody(body)) {
     throw invalid('The body', `can't be answered by the local model: ${validationMessage(endpoint.body, body) ?? ''}`);
   }
   // The depth of the header is for the local model's own callers.

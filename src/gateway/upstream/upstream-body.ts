@@ -7,7 +7,7 @@ import { NET_MODES, type NetMode } from '../../cli/options/upstream-sections.js'
 import { ASKED, headerWord } from '../api/schemas/headers.js';
 import { SortieRequest } from '../api/schemas/shared.js';
 import type { Budget } from '../../protocol/index.js';
-import { isValid, type Static, Type, words } from '../../util/schema.js';
+import { type Static, Type, validatorOf, words } from '../../util/schema.js';
 import { validationMessage } from '../../util/validation-message.js';
 import { answersOf, formOf, type OpenBody, promptsOf, type UpstreamCall } from './call.js';
 import { without } from './json-fields.js';
@@ -28,6 +28,7 @@ const UpstreamSortie = Type.Object(
   { additionalProperties: false },
 );
 type UpstreamSortie = Static<typeof UpstreamSortie>;
+const isOwn = validatorOf(UpstreamSortie);
 
 /** The part of an answer that its client has first: a whole sentence, or any content. */
 export interface FirstPart {
@@ -80,7 +81,7 @@ function firstPart(budget: Budget | null, request: ApiRequest<OpenBody>): FirstP
 function ownFields({ sortie }: OpenBody): UpstreamSortie {
   if (sortie === undefined || sortie === null) return {};
   const stated = Object.fromEntries(Object.entries(sortie).filter(([, value]) => value !== null));
-  if (typeof sortie === 'object' && isValid(UpstreamSortie, stated)) return stated;
+  if (typeof sortie === 'object' && isOwn(stated)) return stated;
   const fault = validationMessage(UpstreamSortie, typeof sortie === 'object' ? stated : sortie);
   throw invalid('sortie', `of a request to an upstream model is wrong: ${fault ?? 'it must be an object'}`);
 }
