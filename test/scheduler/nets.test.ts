@@ -254,3 +254,18 @@ void t.test('the nets of a tenant leave their share to one that found no room', 
   t.ok(left < 0.7 * all && left > 0.3 * all, `${left} of ${all}`);
   t.same(armed(scheduler, burst(1, { tenant: 'few', at, budgetMs: 1500 }), at + 1, 'd'), [null]);
 });
+
+void t.test('nets with too small a budget cost other tenants nothing', async (t) => {
+  const kept = [0, 30].map((refused) => {
+    const scheduler = fresh();
+    t.ok(
+      armed(scheduler, burst(5, { tenant: 'a', budgetMs: 86_400_000 }), 0, 'day').every((reason) => reason === null),
+    );
+    const short = armed(scheduler, burst(refused, { tenant: 'a', budgetMs: 20 }), 0, 'short');
+    t.ok(short.every((reason) => reason === 'budget_infeasible'));
+    const others = burst(150, { tenant: 'b', at: 1, budgetMs: 1500 });
+    return armed(scheduler, others, 1, 'other').filter((reason) => reason === null).length;
+  });
+  t.ok((kept[0] ?? 0) > 20);
+  t.equal(kept[1], kept[0]);
+});
