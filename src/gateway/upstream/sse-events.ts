@@ -62,11 +62,6 @@ export async function* arrivals(
   yield ready;
 }
 
-/** As `arrivals`, one by one. */
-export async function* incoming(...asked: Parameters<typeof arrivals>): AsyncGenerator<Incoming, void, undefined> {
-  for await (const events of arrivals(...asked)) yield* events;
-}
-
 /** An event without a name. */
 export const eventOf = (data: string): Incoming => ({ type: 'event', event: undefined, id: undefined, data });
 

@@ -11,7 +11,7 @@ import { bytesIn, connectionError, leaveBody, type UpstreamResponse, wholeBody }
 import type { Exchange } from './exchange.js';
 import { Output } from './output.js';
 import { DONE, plainAnswer } from './pass-through.js';
-import { incoming } from './sse-events.js';
+import { arrivals } from './sse-events.js';
 import type { UpstreamSettings } from './upstream-body.js';
 
 /**
@@ -37,14 +37,17 @@ export async function* chunksOf(
   const ended = new Set<number>();
   let isTold = false;
   try {
-    for await (const event of incoming(bytesIn(response), exchange.held)) {
-      // Comments are no sign of an answer. The gateway sends its own.
-      if (event.type === 'comment') continue;
-      isTold = event.data === DONE;
+    for await (const events of arrivals(bytesIn(response), exchange.held)) {
+      for (const event of events) {
+        // Comments are no sign of an answer. The gateway sends its own.
+        if (event.type === 'comment') continue;
+        isTold = event.data === DONE;
+        if (isTold) break;
+        const chunk = read(event.data);
+        for (const piece of chunk.pieces) if ('finishReason' in piece) ended.add(piece.index);
+        yield chunk;
+      }
       if (isTold) break;
-      const chunk = read(event.data);
-      for (const piece of chunk.pieces) if ('finishReason' in piece) ended.add(piece.index);
-      yield chunk;
     }
     // Some upstreams give fewer choices than the request asks for.
     if (ended.size < (isTold ? 1 : formOf(call).choices))
