@@ -97,12 +97,6 @@ export class Planner {
     return this.#tokenMs;
   }
 
-  /** A step in which nothing is to decide. */
-  pass(now: number): void {
-    this.#busyAt = now;
-    this.#shareDueAt = null;
-  }
-
   /** Admissions, or rejections with the least budget, of requests that arrived together. */
   admit(arrived: readonly Sequence[], engine: Occupancy): Admission[] {
     const { now } = engine;

@@ -75,8 +75,8 @@ export interface Chosen {
 }
 
 /**
- * @returns one chunk of each chosen prompt or catch-up, in order of service; none where nothing is to be prefilled, or where a
- * decoding row has no time for it
+ * @returns one chunk of each chosen prompt or catch-up, in order of service; none where nothing is to be prefilled, or
+ * where a decoding row has no time for it
  */
 export function choosePrefill(state: Snapshot, chosen: Chosen): PrefillChunk[] {
   const { policy, chunk } = state;

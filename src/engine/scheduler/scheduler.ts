@@ -101,11 +101,6 @@ export class Scheduler {
   /** All that the next step does. Its decisions are in force when it returns; its work is not done. */
   schedule(now: number): StepPlan {
     const record = new PlanRecord(now);
-    if (this.#isDecodeOnly(now)) {
-      this.#planner.pass(now);
-      this.slots.makeRoom();
-      return this.#builder.build(record, [], new Set());
-    }
     if (this.nets.wakesAt <= now) this.#setStarts(now);
     this.#admitArrivals(record);
     this.#endDue(record);
@@ -165,18 +160,6 @@ export class Scheduler {
     const { maxRunning: slots, kvBytes, bytesPerPosition } = this.options;
     const kvPositions = kvBytes / bytesPerPosition;
     return { now, slots, live: running, waiting, kvPositions, nets: this.nets.all };
-  }
-
-  /** Whether every sequence decodes its next token whatever the time is: there is nothing to decide. */
-  #isDecodeOnly(now: number): boolean {
-    const { running, waiting } = this.slots;
-    if (waiting.length + this.arrived > 0 || running.length === 0 || this.nets.wakesAt <= now) return false;
-    return running.every((each) => {
-      // A grammar may end the answer.
-      const isFree = each.constraint === null && (each.request.grammar ?? null) === null;
-      const hasNoEnd = each.ending === null && each.leader === null && !each.hasBudget;
-      return isFree && hasNoEnd && each.maxTokens > 0 && each.isDecodable;
-    });
   }
 
   #admitArrivals(record: PlanRecord): void {
