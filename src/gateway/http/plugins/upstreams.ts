@@ -25,30 +25,25 @@ export function registerUpstreams(app: FastifyInstance, context: GatewayContext)
   const { upstreams } = context;
   if (upstreams === undefined) return;
   const local = context.api ?? null;
-  const open = (reply: FastifyReply) => () =>
-    new SseStream(reply, context.options.keepAlive * 1000, { headers: () => ({}) });
-  app.addHook('onClose', () => upstreams.close());
-  app.addHook('preValidation', async (request, reply) => {
+  /** Answers a request that names a model of upstreams, at an endpoint that the hook serves. */
+  const served = async (request: FastifyRequest, reply: FastifyReply, isTranslated: boolean) => {
     const endpoint = GENERATING.get(request.routeOptions.url ?? '');
-    const path = PATHS[endpoint?.path ?? ''];
+    const elsewhere = isTranslated ? endpoint?.elsewhere : undefined;
+    const path = isTranslated ? elsewhere && '/chat/completions' : PATHS[endpoint?.path ?? ''];
     const model = upstreams.modelOf(request.body);
     if (endpoint === undefined || path === undefined || model === null) return undefined;
-    const body = request.body as OpenBody;
-    const writing = { ...endpoint, request: { id: request.id, body }, errorBody: null };
-    const call = callOf(request, reply, { path, model, body, writing }, open(reply));
-    return sent(reply, await upstreams.answer(context, call, local));
-  });
-  app.addHook('preHandler', async (request, reply) => {
-    const endpoint = GENERATING.get(request.routeOptions.url ?? '');
-    const model = upstreams.modelOf(request.body);
-    if (endpoint?.elsewhere === undefined || model === null) return undefined;
-    const { elsewhere } = endpoint;
-    const { body, names } = translationOf(elsewhere, request);
-    const errorBody = (status: number, text: string) => elsewhere.errorBody(status, text, request.id);
-    const writing = { ...endpoint, request: { id: request.id, body: request.body as object }, errorBody };
-    const call = callOf(request, reply, { path: '/chat/completions', model, body, writing }, open(reply));
+    const { id } = request;
+    const own = request.body as OpenBody;
+    const { body, names } = elsewhere === undefined ? { body: own, names: [] } : translationOf(elsewhere, request);
+    const errorBody = elsewhere && ((status: number, text: string) => elsewhere.errorBody(status, text, id));
+    const writing = { ...endpoint, request: { id, body: own }, errorBody: errorBody ?? null };
+    const open = () => new SseStream(reply, context.options.keepAlive * 1000, { headers: () => ({}) });
+    const call = callOf(request, reply, { path, model, body, writing }, open);
     return sent(reply, await withNames(names, () => upstreams.answer(context, call, local)));
-  });
+  };
+  app.addHook('onClose', () => upstreams.close());
+  app.addHook('preValidation', (request, reply) => served(request, reply, false));
+  app.addHook('preHandler', (request, reply) => served(request, reply, true));
 }
 
 /** The body as a chat. Its stream passes the counts of tokens, which the other APIs state always. */

@@ -21,6 +21,6 @@ export const countTokens = plainEndpoint<CountTokensBody>({
   isShared: true,
   async serve(context, { body, signal }): Promise<CountTokensAnswer> {
     requestedModel(context.model, body.model);
-    return { input_tokens: await countTranslated(context, translate(context, body), signal) };
+    return { input_tokens: await countTranslated(context, translate(context.model, body), signal) };
   },
 });

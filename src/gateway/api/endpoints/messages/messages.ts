@@ -12,7 +12,7 @@ import { readAsChat } from '../chat-completions/translated-chat.js';
 import type { GeneratingEndpoint } from '../endpoint.js';
 import { MessagesBody } from './messages-body.js';
 import { messagesError, upstreamError } from './messages-error.js';
-import { translate, translateWith } from './translate-messages.js';
+import { translate } from './translate-messages.js';
 
 const AnswerBlock = Type.Union([
   Type.Object({ type: Type.Literal('text'), text: Type.String() }),
@@ -89,7 +89,7 @@ async function read(context: ApiContext, request: ApiRequest<MessagesBody>): Pro
   // Clients ask for 4,096 or 32,000 tokens without knowing the context. A default is cut to the context, as Anthropic
   // does with the limit.
   const limits = { ...context.limits, maxTokensDefault: body.max_tokens };
-  return readAsChat({ ...context, limits }, request, translate(context, body));
+  return readAsChat({ ...context, limits }, request, translate(context.model, body));
 }
 
 /** The fields that no answer of this server fills. */
@@ -268,8 +268,7 @@ export const messages: GeneratingEndpoint<MessagesBody> = {
       checkSupported(body);
       // Clients must state a length, and can't know the bound of their key.
       const max_tokens = Math.min(body.max_tokens, mostTokens ?? Infinity);
-      const thinks = body.thinking !== undefined && ['enabled', 'adaptive'].includes(body.thinking.type);
-      const translation = translateWith(thinks ? { reasoning_effort: 'medium' } : {}, body);
+      const translation = translate(null, body);
       return { ...translation, body: { ...translation.body, max_tokens } };
     },
     errorBody: upstreamError,

@@ -135,12 +135,14 @@ function toolFieldsOf({ tools = [], tool_choice: choice }: PromptBody) {
  * other block in front of the text.
  */
 function thoughtsOf(
-  { model }: ApiContext,
+  model: ApiContext['model'] | null,
   { thinking }: Pick<MessagesBody, 'thinking'>,
 ): Pick<ChatBody, 'reasoning_effort' | 'thinking_token_budget'> {
+  const isAsked = thinking !== undefined && ['enabled', 'adaptive'].includes(thinking.type);
+  if (model === null) return isAsked ? { reasoning_effort: 'medium' } : {};
   const { chat, tokenizer } = model;
   if (chat === null || !hasThoughts(chat)) return {};
-  if (thinking === undefined || !['enabled', 'adaptive'].includes(thinking.type)) return { reasoning_effort: 'none' };
+  if (!isAsked) return { reasoning_effort: 'none' };
   const most = thinking.budget_tokens;
   const isBound = most !== undefined && chat.thoughts !== null && thoughtTokens(chat.thoughts, tokenizer) !== null;
   return { reasoning_effort: 'medium', ...(isBound && { thinking_token_budget: most }) };
@@ -148,16 +150,11 @@ function thoughtsOf(
 
 type PromptBody = CountTokensBody & Pick<Partial<MessagesBody>, 'stop_sequences' | 'output_config'>;
 
-/** @throws ApiError invalid_value or unsupported_parameter for blocks and tools that a chat does not have */
-export function translate(context: ApiContext, body: PromptBody): Translation {
-  return translateWith(thoughtsOf(context, body), body);
-}
-
 /**
- * @param thoughts the fields of a chat that ask for thoughts
- * @throws ApiError as `translate`
+ * @param model null: it is elsewhere
+ * @throws ApiError invalid_value or unsupported_parameter for blocks and tools that a chat does not have
  */
-export function translateWith(thoughts: ReturnType<typeof thoughtsOf>, body: PromptBody): Translation {
+export function translate(model: ApiContext['model'] | null, body: PromptBody): Translation {
   const { messages, names } = chatMessagesOf(body);
   const { stop_sequences: stop, output_config: output, tools = [] } = body;
   return {
@@ -165,7 +162,7 @@ export function translateWith(thoughts: ReturnType<typeof thoughtsOf>, body: Pro
       ...commonFields(body),
       messages: withOpenEnd(messages),
       ...toolFieldsOf(body),
-      ...thoughts,
+      ...thoughtsOf(model, body),
       ...(stop && { stop }),
       ...(output?.format && {
         response_format: { type: 'json_schema', json_schema: { schema: output.format.schema } },
