@@ -7,8 +7,14 @@ import { ClientGone } from '../api/errors.js';
 /** The listeners of each connection. The socket has one listener, however many requests are pipelined on it. */
 const waiting = new WeakMap<Socket, Set<() => void>>();
 
-/** The watched responses, and whether each went out in full. */
-const sent = new WeakMap<ServerResponse, boolean>();
+/** A response whose end is watched. It has one listener of its own, however many ask. */
+interface Watched {
+  /** Whether it went out in full. */
+  isSent: boolean;
+  readonly listeners: (() => void)[];
+}
+
+const watched = new WeakMap<ServerResponse, Watched>();
 
 function waitersOf(socket: Socket): Set<() => void> {
   const known = waiting.get(socket);
@@ -21,6 +27,22 @@ function waitersOf(socket: Socket): Set<() => void> {
   return waiters;
 }
 
+function watchedOf(raw: ServerResponse, socket: Socket): Watched {
+  const known = watched.get(raw);
+  if (known !== undefined) return known;
+  const made: Watched = { isSent: raw.writableFinished, listeners: [] };
+  watched.set(raw, made);
+  // `finish` also fires for the unsent rest of a destroyed socket.
+  raw.prependOnceListener('finish', () => (made.isSent = !socket.destroyed));
+  const waiters = waitersOf(socket);
+  const closed = (): void => {
+    if (waiters.delete(closed)) for (const listener of made.listeners) listener();
+  };
+  waiters.add(closed);
+  raw.once('close', closed);
+  return made;
+}
+
 /**
  * Calls the listener once when the response has ended or its connection is closed. A pipelined response that waits for
  * its turn never emits `close` when the connection goes, so the socket is watched as well.
@@ -28,26 +50,13 @@ function waitersOf(socket: Socket): Set<() => void> {
 export function onClosed(reply: FastifyReply, listener: () => void): void {
   const { raw } = reply;
   const { socket } = reply.request.raw;
-  if (raw.destroyed || socket.destroyed) {
-    listener();
-    return;
-  }
-  if (!sent.has(raw)) {
-    sent.set(raw, raw.writableFinished);
-    // `finish` also fires for the unsent rest of a destroyed socket.
-    raw.prependOnceListener('finish', () => sent.set(raw, !socket.destroyed));
-  }
-  const waiters = waitersOf(socket);
-  const closed = (): void => {
-    if (waiters.delete(closed)) listener();
-  };
-  waiters.add(closed);
-  raw.once('close', closed);
+  if (raw.destroyed || socket.destroyed) listener();
+  else watchedOf(raw, socket).listeners.push(listener);
 }
 
 /** Whether every byte went out. `writableFinished` is also true after a socket was destroyed with unsent bytes. */
 export function isSent({ raw }: FastifyReply): boolean {
-  return sent.get(raw) === true;
+  return watched.get(raw)?.isSent === true;
 }
 
 /**
