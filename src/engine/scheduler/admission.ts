@@ -53,6 +53,11 @@ class Round {
   readonly requests: PlannedRequest[];
   /** The same of nets that sleep. */
   readonly #nets: PlannedRequest[];
+  /** Those without a promise, and those that are refused. Further ones that ask for as much find no more room. */
+  readonly #unpromised: PlannedRequest[] = [];
+  readonly #useless: PlannedRequest[] = [];
+  /** The last least budget: beside as many requests it is enough for one that asks for less. */
+  #named: { readonly count: number; readonly other: PlannedRequest; readonly named: number | null } | null = null;
 
   constructor(
     private readonly state: Snapshot,
@@ -113,16 +118,28 @@ class Round {
     const first = at(choices, 0);
     if (!first.hasBudget) return false;
     // The promise of a net was made before its sleep.
-    return first.isNet || !isBroken(this.#trial(choices));
+    if (first.isNet) return true;
+    const asked = choices.map((each) => this.state.proposed(each));
+    return this.#isRoom(asked, this.#unpromised, () => !isBroken(this.#trial(choices)));
   }
 
   /** Whether new requests are likely to have a first sentence in time, or their whole answers. */
   #isUseful(added: readonly PlannedRequest[]): boolean {
-    const fates = fatesWithin(this.state, this.requests, this.bound);
-    return added.every((each) => {
-      const { exit, steps } = fates.get(each) ?? { exit: each.minExit, steps: 0 };
-      return each.isGoodWithin(exit, steps) >= this.state.policy.leastSentence;
+    return this.#isRoom(added, this.#useless, () => {
+      const fates = fatesWithin(this.state, this.requests, this.bound);
+      return added.every((each) => {
+        const { exit, steps } = fates.get(each) ?? { exit: each.minExit, steps: 0 };
+        return each.isGoodWithin(exit, steps) >= this.state.policy.leastSentence;
+      });
     });
+  }
+
+  /** Whether there is room by an outlook, which a burst needs once for requests that ask for as much. */
+  #isRoom(asked: readonly PlannedRequest[], refused: PlannedRequest[], find: () => boolean): boolean {
+    const isKnown = asked.some((each) => refused.some((other) => isNoEasier(each, other)));
+    const isRoom = !isKnown && find();
+    if (!isKnown && !isRoom && asked.length === 1) refused.push(...asked);
+    return isRoom;
   }
 
   /** Factor on the times of a tenant's promises. */
@@ -165,8 +182,15 @@ class Round {
   }
 
   #reject(choices: readonly Sequence[]): Rejected[] {
-    const rejected: Rejected = { kind: 'reject', leastFeasibleMs: this.#leastBudget(choices) };
-    return choices.map(() => rejected);
+    const { requests, state } = this;
+    const asked = state.proposed(at(choices, 0));
+    const { count = NaN, other = asked, named = null } = this.#named ?? {};
+    const isKnown = count === requests.length && choices.length === 1 && asksNoLess(other, asked);
+    const laterMs = asked.terms.arrivedAt - other.terms.arrivedAt;
+    const leastFeasibleMs = isKnown ? named && Math.ceil(named - laterMs) : this.#leastBudget(choices);
+    if (!isKnown && choices.length === 1)
+      this.#named = { count: requests.length, other: asked, named: leastFeasibleMs };
+    return choices.map(() => ({ kind: 'reject', leastFeasibleMs }));
   }
 
   /**
@@ -193,6 +217,21 @@ class Round {
     }
     return null;
   }
+}
+
+/** Whether a request asks for as much as another one of its tenant, whenever both are due. */
+function asksNoLess(each: PlannedRequest, other: PlannedRequest): boolean {
+  const { sequence: a } = each;
+  const { sequence: b } = other;
+  const isLike = a.tenant === b.tenant && a.kind === b.kind && a.lands === b.lands && a.maxTokens === b.maxTokens;
+  if (!isLike || a.isExactLength !== b.isExactLength || each.minExit < other.minExit) return false;
+  return each.prefillMs(each.minExit) >= other.prefillMs(other.minExit);
+}
+
+/** The same, due no later. */
+function isNoEasier(each: PlannedRequest, other: PlannedRequest): boolean {
+  const isSooner = each.end <= other.end && each.firstDue <= other.firstDue && each.sentenceDue <= other.sentenceDue;
+  return isSooner && each.tpotMs <= other.tpotMs && asksNoLess(each, other);
 }
 
 /** Budgets that a rejection tries, at most. */

@@ -9,8 +9,8 @@ import { ERRORS } from '../errors.js';
 
 /** Refusals of a tenant a second that leave at once. One takes up to 5 ms of a core, and the engine uses all cores. */
 const PER_SECOND = 5;
-/** Refusals that a tenant gets at once after a pause. */
-const AT_ONCE = 20;
+/** Refusals that a tenant gets at once after a pause: those of two batches that arrive together. */
+const AT_ONCE = 32;
 const EVERY_MS = 1000 / PER_SECOND;
 const MOST_MS = ERRORS.budget_infeasible.retryAfterS * 1000;
 /** Tenants with a pace. Beyond them the gateway forgets each tenant that has paused. */
