@@ -341,30 +341,6 @@ void t.test('a leader is expected to process the prefix in the stages it needs, 
   t.same(expected(), [0, 0]);
 });
 
-void t.test('a prompt awaits the chunk of another one that brings enough positions of its own prefix', async (t) => {
-  const { slotManager } = over(3);
-  const [a, b] = [sequence('a', prompt(40)), sequence('b', [...prompt(30), 7, 8, 9])];
-  start(slotManager, a, b);
-  const awaits = (end: number, follower = b): boolean => slotManager.awaits(follower, { sequence: a, end });
-  // A position of two stages counts twice; matches below 16 tokens are worth no copy.
-  t.same(
-    [15, 16, 39].map((end) => awaits(end)),
-    [false, true, true],
-  );
-  for (const unit of [0, 1]) b.slot?.reach(unit, 22);
-  t.same(
-    [29, 30].map((end) => awaits(end)),
-    [false, true],
-    'beyond its own progress',
-  );
-  t.notOk(awaits(39, sequence('waits', prompt(40))), 'without a slot');
-  const other = sequence('other', prompt(40), { prefixSpace: 'B' });
-  start(slotManager, other);
-  t.notOk(awaits(39, other), 'in another prefix space');
-  prefill(b);
-  t.notOk(awaits(39), 'it has its prefix');
-});
-
 void t.test('without prefix reuse no prompt uses another one, and a slot that ends is empty', async (t) => {
   const { slotManager, table } = over(3, { prefixReuse: false });
   store(slotManager, 'stored', prompt(40));
@@ -375,7 +351,6 @@ void t.test('without prefix reuse no prompt uses another one, and a slot that en
   start(slotManager, b);
   slotManager.lookUp(b);
   t.match(b, { cachedTokens: 0, leader: null, slot: { length: 0 } });
-  t.notOk(slotManager.awaits(b, { sequence: a, end: 39 }));
   t.notOk(slotManager.share(b));
 });
 

@@ -28,7 +28,7 @@ export interface ChunkLimits {
   readonly mostPrefill: number;
 }
 
-/** A chunk of each prompt that the plan names, as far as no other prompt brings its positions. */
+/** A chunk of each prompt that the plan names. */
 export function selectChunks(
   planned: readonly PrefillChunk[],
   slots: SlotManager,
@@ -41,8 +41,6 @@ export function selectChunks(
     if (sequence === undefined) continue;
     // The prompt starts from the prefix that another prompt has computed by this step.
     slots.share(sequence);
-    // Another one computes these positions in this step, and the next step copies them.
-    if (chunks.some((chunk) => slots.awaits(sequence, chunk))) continue;
     chunks.push(chunkOf(sequence, Math.min(positions, prefillChunk), model));
   }
   return fitting(chunks, mostPrefill);

@@ -5,7 +5,7 @@
  * Must not know: costs, exits that are to be chosen.
  */
 import { COPY_BYTES_PER_MS, Placement } from './placement.js';
-import { leaderOf, commonLength, findPrefix, LEAST_MATCH_TOKENS, type PrefixMatch } from './kv/prefix.js';
+import { leaderOf, findPrefix, type PrefixMatch } from './kv/prefix.js';
 import type { Sequence } from './sequence.js';
 import type { Slot } from './kv/units.js';
 import type { SlotTable } from './kv/slot-table.js';
@@ -178,20 +178,6 @@ export class SlotManager {
     const copied = this.#table.kv.bytes(slot, Infinity) - bytes;
     this.#evict();
     return copied;
-  }
-
-  /**
-   * Whether a prompt will copy positions of another one's chunk up to `end`, so that it computes none of them itself.
-   */
-  awaits(prompt: Sequence, { sequence, end }: { readonly sequence: Sequence; readonly end: number }): boolean {
-    const { slot, tokens, request, needed } = prompt;
-    if (!slot || !prompt.isPrompt || !this.#reuses(prompt) || request.prefixSpace !== sequence.request.prefixSpace)
-      return false;
-    const common = commonLength(tokens, sequence.tokens, Math.min(end, tokens.length - 1));
-    const length = common - (common % this.#table.kv.granularity);
-    if (length < LEAST_MATCH_TOKENS) return false;
-    const units = sequence.needed.filter((unit) => needed.includes(unit));
-    return units.reduce((sum, unit) => sum + Math.max(0, length - slot.frontier(unit)), 0) >= LEAST_MATCH_TOKENS;
   }
 
   /**
