@@ -1,11 +1,8 @@
 /** SIGTERM under load: accepted requests are answered completely. */
 import { once } from 'node:events';
-import { cpSync, truncateSync, writeFileSync } from 'node:fs';
-import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import t, { type Test } from 'tap';
-import { loadManifest, MANIFEST_FILE } from '../../src/engine/model/manifest-io.js';
-import { inFlightAt, isAlive, serverArgs, type Sortie, start, stopped, urlOf } from '../deploy/helper.js';
+import { inFlightAt, isAlive, type Sortie } from '../deploy/helper.js';
 import { embeddedModel, enginePid, openFiles, post, serve, tinyModel } from './helper.js';
 import { until } from '../support/until.js';
 
@@ -75,22 +72,6 @@ void t.test('texts in the encoding thread do not delay the exit', async (t) => {
   t.ok(rejected.length > 0);
   for (const each of rejected) await isDraining(t, each);
   t.same(await exit, [0, null]);
-});
-
-void t.test('checksums of a large model do not delay the exit', async (t) => {
-  const model = join(t.testdir({}), 'large');
-  cpSync(tiny, model, { recursive: true });
-  // A sparse file: no data on disk, but it takes longer to read than any test.
-  const size = 2 ** 40;
-  writeFileSync(join(model, 'large.bin'), '');
-  truncateSync(join(model, 'large.bin'), size);
-  const manifest = loadManifest(model);
-  const files = [...manifest.files, { path: 'large.bin', size, sha256: '0'.repeat(64) }];
-  writeFileSync(join(model, MANIFEST_FILE), JSON.stringify({ ...manifest, files }));
-  // The server listens, but is not ready until the checksums are verified.
-  const server = start(t, process.execPath, serverArgs(model));
-  t.equal((await fetch(`${await urlOf(server)}/health/ready`)).status, 503);
-  t.equal(await stopped(server), 0);
 });
 
 void t.test('a stuck engine delays neither the draining error nor the exit', async (t) => {

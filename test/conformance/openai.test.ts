@@ -42,16 +42,6 @@ void t.test('a budget and a depth need one more header each', async (t) => {
   t.equal(pinned.response.headers.get('x-exit-layer'), String(deepest));
 });
 
-void t.test('a predicted answer gets drafts from its prediction', async (t) => {
-  const ask = { ...chat, max_tokens: 24 };
-  const plain = await client.chat.completions.create(ask);
-  const content = plain.choices[0]?.message.content ?? '';
-  t.match(plain.usage, { completion_tokens_details: { accepted_prediction_tokens: 0 } });
-  const { usage, choices } = await client.chat.completions.create({ ...ask, prediction: { type: 'content', content } });
-  t.ok((usage?.completion_tokens_details?.accepted_prediction_tokens ?? 0) > 0, JSON.stringify(usage));
-  t.ok(choices[0]?.message.content?.startsWith(content.slice(0, 8)));
-});
-
 void t.test('an answer follows its schema, and its message fits into the next request unchanged', async (t) => {
   const json_schema = { name: 'answer', strict: true, schema: colors };
   const response_format = { type: 'json_schema' as const, json_schema };

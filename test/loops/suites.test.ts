@@ -1,13 +1,10 @@
 /** Suites of the embedded model, run with a looped model: what holds for stages holds for loops. */
 import { spawnSync } from 'node:child_process';
 import path from 'node:path';
-import { writeFileSync } from 'node:fs';
 import t, { type Test } from 'tap';
 import { packageRoot } from '../../src/cli/options/config.js';
 import { loopedModel } from './looped-model.js';
 import { convert } from '../../src/convert/convert.js';
-import { loadGate } from '../../src/engine/model/gate.js';
-import { loadManifest } from '../../src/engine/model/manifest-io.js';
 import { goldenLoops, writeGoldenFolder } from '../convert/golden-model.js';
 import { advance, makeExecutor, openSlot } from '../engine/helper.js';
 
@@ -77,10 +74,4 @@ void t.test('probabilities at every loop equal those of the public code', async 
     }
     executor.table.drop(slot);
   }
-});
-
-void t.test('a gate of another size is an error that names the file', async (t) => {
-  const dir = await folderOf(t);
-  writeFileSync(path.join(dir, 'gate.bin'), new Uint8Array(12));
-  t.throws(() => loadGate(dir, loadManifest(dir)), { message: /gate\.bin must hold 65 floats, got 12 bytes/ });
 });

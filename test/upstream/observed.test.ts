@@ -1,8 +1,6 @@
 /** Metrics and traces of requests to an upstream. */
 import { setTimeout as delay } from 'node:timers/promises';
 import t from 'tap';
-import { ask as askOfBench } from '../../bench/loadgen/ask.js';
-import { serverAt } from '../../bench/remote/server.js';
 import { collect, tracingTo, valuesOf } from '../fakes/collector.js';
 import { build, says, type TestServer } from '../fakes/server.js';
 import {
@@ -75,14 +73,6 @@ for (const [name, script, budgetMs, ended, outcome, body] of CASES)
     t.equal(await late(here, 'sum'), 0, 'in time');
     t.same(await outcomes(here), outcome === null ? {} : { [`big ${outcome}`]: 1 });
   });
-
-void t.test("the CLI's clients read the report of an upstream's answer", async (t) => {
-  const { here } = await both(t, stalls);
-  const body = { messages, sortie: { commit: 'sentence', latency_budget_ms: SHORT_MS } };
-  const answered = await askOfBench(serverAt(here.url, null), 'big', { path: '/chat/completions', body });
-  t.match(answered, { finishReason: 'length', isLanded: true, actualMs: Number, serviceClass: null, exits: null });
-  t.equal(answered.actualMs, SHORT_MS - 20, 'the last bytes have 20 ms');
-});
 
 void t.test('a client that leaves is an abort, and no answer', async (t) => {
   const { there, here } = await both(t, stalls);

@@ -1,5 +1,4 @@
 /** Answers under a grammar, on the real model. */
-import { setTimeout as delay } from 'node:timers/promises';
 import t from 'tap';
 import Value from 'typebox/value';
 import { monotonicMs } from '../../../src/util/clock.js';
@@ -7,7 +6,7 @@ import { isPending } from '../../../src/engine/constraint.js';
 import { Grammars } from '../../../src/engine/grammar/grammars.js';
 import type { SequenceRequest, Grammar } from '../../../src/protocol/index.js';
 import { GREEDY } from '../../../src/protocol/request.js';
-import { answersOf, greedy, holdProcess, within } from '../helper.js';
+import { answersOf, greedy, holdProcess } from '../helper.js';
 import { deepest, grammars, manifest, options, outcomes, queueOf, shallowest, tokenizer } from './answers.js';
 import { PYDANTIC, ZOD } from './schemas.js';
 import { movedClock } from '../../support/moved-clock.js';
@@ -219,24 +218,6 @@ void t.test('a budget that expires during the wait for a parser ends the wait by
   t.equal((ended[0]?.endedAt ?? NaN) - arrivedAt, Math.ceil(ms));
   const all = await answersOf(core, [...HOLDERS, 'late']);
   t.match(tokenizer.decode(all.get('late')?.tokens ?? []), /^(true|false)$/, 'it finishes late');
-});
-
-void t.test('a tenant with all its parsers leaves some to others, and no promise waits in vain', async (t) => {
-  const { core, queue } = queueOf();
-  const flood = [...HOLDERS, 'h8', 'h9'];
-  for (const id of flood) queue.generate(ask(id, { type: 'boolean' }, { tenant: 'a' }));
-  await until('two wait', () => queue.waiting <= 2, 1);
-  await delay(60);
-  const arrivedAt = monotonicMs();
-  const hopeless = { arrivedAt, tenant: 'a', ...within(shallowest, 50, 'reject') };
-  queue.generate(ask('hopeless', { type: 'boolean' }, hopeless));
-  t.equal(queue.waiting, 2, 'it is rejected at once');
-  for (const id of ['b0', 'b1']) queue.generate(ask(id, { type: 'boolean' }, { tenant: 'b' }));
-  await until('the other tenant has parsers', () => queue.waiting <= 2, 1);
-  t.equal(queue.waiting, 2, 'the parsers of the first tenant are still in use');
-  const all = await answersOf(core, [...flood, 'hopeless', 'b0', 'b1']);
-  t.match(all.get('hopeless')?.rejected, { reason: 'budget_infeasible', leastFeasibleMs: null });
-  for (const id of [...flood, 'b0']) t.match(tokenizer.decode(all.get(id)?.tokens ?? []), /^(true|false)$/, id);
 });
 
 void t.test('answers validate against schemas written by zod and pydantic', async (t) => {

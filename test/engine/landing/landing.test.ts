@@ -1,7 +1,6 @@
 /** Answers that land, by the engine over a tiny model whose tokens have the texts of each test. */
 import fc from 'fast-check';
 import t from 'tap';
-import { AfterThoughts, FREE_TEXT } from '../../../src/engine/grammar/after-thoughts.js';
 import { SentenceScanner } from '../../../src/gateway/text/sentences/sentence-scanner.js';
 import { TokenTexts } from '../../../src/engine/landing/token-texts.js';
 import type { Constraint } from '../../../src/engine/constraint.js';
@@ -160,19 +159,4 @@ void t.test('without a place to end, the answer ends at its deadline', async (t)
       t.ok(isPrefix(tokens) && tokens.length > 5 && tokens.length < LENGTH, `${tokens.length} tokens`);
       t.ok(ended.endedAt <= 400, `at ${ended.endedAt}`);
     }
-});
-
-void t.test('thoughts close before the landing of the answer begins', async (t) => {
-  const [open, close] = [60, 61];
-  const thoughts = { open, close, blanks: [], isOpen: true, most: null };
-  const request = ask({ ...budgeted(600), grammar: { kind: 'free', thoughts } });
-  const everywhere = textsWith(marks(Array.from({ length: vocab }, (_, id) => id).filter((id) => id !== close)));
-  const run = (more: Partial<SequenceRequest>): Course =>
-    one({ ...request, ...more }, { texts: everywhere, constraint: new AfterThoughts(FREE_TEXT, thoughts) });
-  const { tokens, ended, planned } = run({});
-  t.equal(planned.landing, 'possible');
-  const at = tokens.indexOf(close);
-  t.ok(at > 5 && at <= 15, `thoughts of ${at} tokens end by a quarter of the budget`);
-  t.ok(ended.landed !== undefined && ended.landed.at > at + 1, 'an answer remains');
-  t.notOk(run({ depth: { ...request.depth, budget: null } }).tokens.includes(close), 'the model alone thinks on');
 });
