@@ -213,6 +213,7 @@ const responses: readonly Row[] = [
   [{ tools: [flat, flat] }, 'tools[1].name'],
   [{ tools: [{ ...flat, parameters: { type: 'string' } }] }, 'tools[0].parameters'],
   [{ tools: [flat], tool_choice: { type: 'function', name: 'x' } }, 'tool_choice'],
+  [{ tools: [flat], tool_choice: { type: 'allowed_tools', tools: [{ ...flat, name: 'x' }] } }, 'tool_choice.tools'],
   [{ tool_choice: 'required' }, 'tool_choice'],
   [jsonText({}), 'text.format'],
   [jsonText({ schema: { maxItems: 1e5 } }), 'text.format'],

@@ -264,3 +264,16 @@ void t.test('an answer cut at its deadline does not count as failed, whatever th
     t.same(decode.values['gen_ai.response.finish_reasons'], ['deadline']);
   }
 });
+
+void t.test('when the engine exits, its running sequences have failed spans', async (t) => {
+  const server = await traced(t, says('one two three four', { pace: 30 }));
+  const response = await server.post('/v1/completions', { prompt: 'Hi', stream: true });
+  server.engine.die();
+  server.engine.die();
+  await response.text();
+  const spans = await server.spans();
+  t.equal(spans.length, 3, 'one set, without prefill: only the engine knew its start');
+  const decode = named(spans, 'decode');
+  t.match(decode, { status: { code: 2, message: 'engine_lost' } });
+  t.equal(named(spans, 'queue').endTimeUnixNano, decode.startTimeUnixNano);
+});

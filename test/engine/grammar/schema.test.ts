@@ -193,6 +193,10 @@ void t.test('an excluded whole number becomes a bound beside it if the other bou
       { exclusiveMinimum: 1, maximum: 1 + 2 ** -52 },
       { minimum: 1 + 2 ** -52, maximum: 1 + 2 ** -52 },
     ],
+    [
+      { minimum: -1 - 2 ** -52, exclusiveMaximum: -1 },
+      { minimum: -1 - 2 ** -52, maximum: -1 - 2 ** -52 },
+    ],
   ] as const) {
     t.strictSame(normalSchema({ type, ...said }), { type, ...meant }, JSON.stringify(said));
     t.strictSame(normalSchema({ items: { type, ...said } }), { items: { type, ...meant } }, 'within another schema');
